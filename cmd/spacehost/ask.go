@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"spacehost/internal/console"
+	"spacehost/internal/lease"
+)
+
+// ask gets the JSON of path from the host that runs on the state folder.
+func ask(ctx context.Context, state, path string) ([]byte, error) {
+	socket := filepath.Join(state, "control.sock")
+	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://spacehost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(r)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask the host on %s: %s: %s: %w", state, answer.Status, body, err)
+	}
+	return body, nil
+}
+
+// question is a subcommand that shows what a running host answers.
+type question[T any] struct {
+	use, short, long, example string
+	path                      func(args []string, limit int) string
+	limit                     int // usual number of rows; 0: the command has no --limit
+	args                      cobra.PositionalArgs
+	table                     func(w io.Writer, answer T, args []string)
+}
+
+func (q question[T]) command() *cobra.Command {
+	var state string
+	var asJSON bool
+	limit := q.limit
+	c := &cobra.Command{Use: q.use, Short: q.short, Long: q.long, Example: q.example, Args: usage(q.args)}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
+	addState(c, &state)
+	if q.limit > 0 {
+		c.Flags().IntVar(&limit, "limit", q.limit, "how many past rows to show")
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		dir, err := stateFolder(state)
+		if err != nil {
+			return err
+		}
+		body, err := ask(c.Context(), dir, q.path(args, limit))
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", trimNewline(body))
+			return err
+		}
+		return q.show(c.OutOrStdout(), body, args)
+	}
+	return c
+}
+
+// usage makes a wrong number of arguments a usage error, with its exit code.
+func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, given []string) error {
+		if err := args(c, given); err != nil {
+			return &usageError{c, err}
+		}
+		return nil
+	}
+}
+
+func trimNewline(b []byte) []byte {
+	for len(b) > 0 && b[len(b)-1] == '\n' {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+func (q question[T]) show(out io.Writer, body []byte, args []string) error {
+	var answer T
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	q.table(w, answer, args)
+	return w.Flush()
+}
+
+func newGPU() *cobra.Command {
+	return question[[]console.GPU]{
+		use: "gpu", short: "List the GPUs of a running host, and who is on them",
+		long:    "List the GPUs of the host that runs on the state folder: memory, processes, and what each Slot is doing.",
+		example: "  spacehost gpu\n  spacehost gpu --json | jq '.[].processes'",
+		path:    func([]string, int) string { return "/gpu" }, args: cobra.NoArgs,
+		table: func(w io.Writer, gpus []console.GPU, _ []string) {
+			fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
+			for _, g := range gpus {
+				slot, state := "-", g.Error
+				if g.Slot != nil {
+					slot, state = strconv.Itoa(g.Slot.Slot), slotState(*g.Slot)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d MiB\t%d\t%s\n", slot, label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes), state)
+			}
+		},
+	}.command()
+}
+
+func label(g console.GPU) string {
+	if g.Simulated {
+		return g.Name + " (simulated)"
+	}
+	return g.Name
+}
+
+func slotState(s lease.SlotView) string {
+	switch {
+	case s.Lease != "":
+		return fmt.Sprintf("%s by %s (lease %s)", s.Phase, s.Space, s.Lease)
+	case s.Reason != "":
+		return s.Phase + ": " + s.Reason
+	}
+	return s.Phase
+}
+
+func newLease() *cobra.Command {
+	return question[console.Leases]{
+		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
+		long:    "List the open leases of the running host, then those that ended last with what they were charged.",
+		example: "  spacehost lease\n  spacehost lease --limit 100 --json", limit: 10,
+		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
+		table: func(w io.Writer, leases console.Leases, _ []string) {
+			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")
+			for _, l := range leases.Open {
+				why := ""
+				if l.Rank != nil {
+					why = fmt.Sprintf("number %d in line", *l.Rank+1)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s ago\t%s\n",
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted), why)
+			}
+			for _, l := range leases.Ended {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s ago\t%s\n",
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.ChargedSeconds, ago(l.Ended), l.Reason)
+			}
+		},
+	}.command()
+}
+
+func pidOf(pid int) string {
+	if pid == 0 {
+		return "-"
+	}
+	return strconv.Itoa(pid)
+}
+
+// newQuota lists accounts, or the ledger of one.
+func newQuota() *cobra.Command {
+	return question[json.RawMessage]{
+		use: "quota [IDENTITY]", short: "List who has how many GPU seconds left, or every charge of one identity",
+		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and when the
+24-hour window ends. With an identity (local, ip:203.0.113.7, space:NAME), list the lines of its ledger.`,
+		example: "  spacehost quota\n  spacehost quota local --limit 100\n  spacehost quota --json | jq '.[] | select(.leftSeconds < 30)'", limit: 20,
+		path: func(args []string, limit int) string {
+			if len(args) == 0 {
+				return "/quota"
+			}
+			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()
+		},
+		args: cobra.MaximumNArgs(1),
+		table: func(w io.Writer, answer json.RawMessage, args []string) {
+			if len(args) == 1 {
+				showLedger(w, answer)
+			} else {
+				showBalances(w, answer)
+			}
+		},
+	}.command()
+}
+
+func showBalances(w io.Writer, answer json.RawMessage) {
+	var balances []console.Balance
+	_ = json.Unmarshal(answer, &balances) // ours: it was valid JSON a moment ago
+	fmt.Fprintln(w, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS")
+	for _, b := range balances {
+		left, all, resets := fmt.Sprintf("%.1f s", b.LeftSeconds), fmt.Sprintf("%g s", b.BaseSeconds), "after the first use"
+		if b.Unlimited {
+			left, all = "no limit", "no limit"
+		}
+		if b.ResetsAt != nil {
+			resets = b.ResetsAt.Local().Format("Jan 2 15:04:05")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s\n", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
+	}
+}
+
+func showLedger(w io.Writer, answer json.RawMessage) {
+	var entries []console.Entry
+	_ = json.Unmarshal(answer, &entries) // ours: it was valid JSON a moment ago
+	fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tHELD\tCHARGED\tRETURNED\tREASON")
+	for _, e := range entries {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", e.At.Local().Format("Jan 2 15:04:05"), e.Kind, e.Lease, e.Space,
+			e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, e.Reason)
+	}
+}

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"spacehost/gpu"
+	"spacehost/gpu/nvml"
+	"spacehost/gradioapi"
+	"spacehost/internal/build"
+	"spacehost/internal/console"
+	"spacehost/internal/deviceapi"
+	"spacehost/internal/hubapi"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/internal/space"
+	"spacehost/migrations"
+	"spacehost/queue"
+	"spacehost/quota"
+	"spacehost/server"
+	"spacehost/worker"
+)
+
+// Host is one running `spacehost run`: newHost takes what it needs and fails early, Run builds and serves,
+// Close gives everything back.
+type Host struct {
+	options   options
+	screen    *screen
+	log       *zap.Logger
+	space     *space.Space
+	state     state
+	db        *sql.DB
+	tiers     quota.Tiers
+	ledger    *quota.Ledger
+	signer    *identity.Signer
+	inventory gpu.Inventory
+	pool      *gpu.Pool
+	processes *worker.Processes
+	broker    *lease.Broker
+	device    *deviceapi.API
+	server    *server.Server
+	run       *spaceRun
+	visitors  server.Site // the Space's own address
+	console   server.Site
+	devices   server.Site // loopback only, behind secret paths
+	closers   []func()
+}
+
+// newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
+func newHost(o options, stdout, stderr io.Writer) (h *Host, err error) {
+	h = &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
+	defer func() {
+		if err != nil {
+			h.Close()
+		}
+	}()
+	for _, step := range []func() error{h.openSpace, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.openGPUs, h.wire} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Close may be called twice, and after any error of newHost.
+func (h *Host) Close() {
+	for i := len(h.closers) - 1; i >= 0; i-- {
+		h.closers[i]()
+	}
+	h.closers = nil
+}
+
+func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
+
+func (h *Host) openSpace() (err error) {
+	h.space, err = space.Open(h.options.dir)
+	if err != nil {
+		return err
+	}
+	for _, warning := range h.space.Warnings {
+		h.screen.note("warning: " + warning)
+	}
+	return nil
+}
+
+func (h *Host) openState() (err error) {
+	if h.state, err = openState(h.options.state); err == nil {
+		h.onClose(h.state.close)
+	}
+	return err
+}
+
+func (h *Host) openLog() (err error) {
+	h.log, err = openLog(h.state.path("logs", "spacehost.log"))
+	if err == nil {
+		h.onClose(func() { _ = h.log.Sync() }) // a log that cannot be flushed has nobody to tell
+	}
+	return err
+}
+
+func (h *Host) openTiers() (err error) {
+	if h.tiers, err = quota.Presets(h.options.quota); err != nil {
+		return fmt.Errorf("--quota: %w", err)
+	}
+	if _, err = h.tiers.Get(h.options.tier); err != nil {
+		return fmt.Errorf("--tier: %w", err)
+	}
+	return nil
+}
+
+// listen takes the addresses before any long work.
+func (h *Host) listen() (err error) {
+	h.server = server.New(h.log.Named("server"))
+	h.onClose(h.server.Close)
+	if h.visitors, err = h.server.Mount(h.options.addr, "--addr"); err != nil {
+		return err
+	}
+	if h.console, err = h.server.Mount(h.options.consoleAddr, "--console-addr"); err != nil {
+		return err
+	}
+	h.devices, err = h.server.Mount("127.0.0.1:0", "nothing")
+	return err
+}
+
+// visitable is an address that can be opened: a listener on every interface is visited on loopback.
+func visitable(s server.Site) string {
+	if s.Addr.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", s.Addr.Port)
+	}
+	return s.Addr.String()
+}
+
+func (h *Host) url() string { return "http://" + visitable(h.visitors) }
+
+func (h *Host) openDatabase() (err error) {
+	if h.db, err = migrations.Open(context.Background(), h.state.path("spacehost.db")); err != nil {
+		return err
+	}
+	h.onClose(func() { _ = h.db.Close() }) // everything in it is committed
+	h.ledger = quota.New(h.db, quota.Config{})
+	h.signer, err = identity.OpenSigner(h.state.dir)
+	return err
+}
+
+func (h *Host) openGPUs() (err error) {
+	h.inventory, err = openInventory(h.options.gpus, h.screen)
+	if err != nil {
+		return fmt.Errorf("--gpus %s: %w", h.options.gpus, err)
+	}
+	h.onClose(func() { _ = h.inventory.Close() })
+	h.pool, err = gpu.NewPool(context.Background(), h.inventory)
+	return err
+}
+
+// zeroGPU reports whether @spaces.GPU functions get a GPU at all.
+func (h *Host) zeroGPU() bool { return h.options.gpus != "none" }
+
+// wire joins the rooms. Whoever reads how they hang together, reads this.
+func (h *Host) wire() (err error) {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.broker, err = lease.New(lease.Config{
+		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
+		QueueTimeout: h.options.queueTimeout, Expired: h.expired, Logger: h.log.Named("lease"),
+	})
+	if err != nil {
+		return err
+	}
+	h.run = newSpaceRun(h)
+	h.device = deviceapi.New(deviceapi.Config{
+		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h.run, Logger: h.log.Named("deviceapi"),
+	})
+	return h.register()
+}
+
+var _ lease.Processes = (*worker.Processes)(nil)
+
+// register says what is answered where.
+func (h *Host) register() error {
+	gradioapi.New(gradioapi.Config{
+		Space: h.space.Name, Queue: h.run.queue, Upstream: h.run.supervisor,
+		Identify: h.identify, Sign: h.run.sign, Logger: h.log.Named("gradioapi"),
+	}).Register(h.visitors.Echo)
+	h.device.Register(h.devices.Echo)
+	view := console.New(console.Config{
+		Spaces: func() []console.SpaceView { return []console.SpaceView{h.run.view()} },
+		Pool:   h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
+	})
+	server.Gate(h.console.Echo)
+	view.RegisterHealth(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify}).Register(h.console.Echo)
+	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
+	if err != nil {
+		return err
+	}
+	view.RegisterControl(control.Echo)
+	return nil
+}
+
+func (h *Host) isSpaceProcess(pid int) bool {
+	_, ours := h.processes.Owns(h.space.Name, pid)
+	return ours || pid == h.run.supervisor.Status().PID
+}
+
+// identify says who calls, by address. A person with a token of ours comes with the issue on tokens.
+func (h *Host) identify(r *http.Request) (identity.Identity, error) {
+	return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.options.tier})
+}
+
+// tierOf is the tier that an account has now; it is not written down with it.
+func (h *Host) tierOf(payer identity.Identity) (quota.Tier, error) {
+	switch payer.Kind {
+	case identity.Local:
+		return h.tiers.Get(h.options.tier)
+	case identity.Address:
+		return h.tiers.Get("unauthenticated")
+	}
+	return h.tiers.Get("free")
+}
+
+// expired tells visitor and operator which limit was hit, and what to change.
+func (h *Host) expired(end lease.End) {
+	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. Raise @spaces.GPU(duration=...) if the function needs longer.",
+		end.Declared.Seconds(), end.Used.Seconds())
+	h.screen.note(end.Space + ": " + text)
+	h.run.queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+}
+
+// Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space
+// turns out not to start.
+func (h *Host) Run(ctx context.Context) error {
+	if err := h.recover(ctx); err != nil {
+		return err
+	}
+	h.greet()
+	serving, stopServing := context.WithCancel(context.Background())
+	lending, stopLending := context.WithCancel(context.Background())
+	defer stopServing()
+	defer stopLending()
+	var group errgroup.Group
+	failed := make(chan error, 3)
+	report := func(what string, run func() error) {
+		group.Go(func() error {
+			if err := run(); err != nil && !errors.Is(err, context.Canceled) {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+			return nil
+		})
+	}
+	report("server", func() error { return h.server.Run(serving) })
+	report("leases", func() error { return h.broker.Run(lending) })
+	report("queue", func() error { return h.run.queue.Run(serving) })
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // ends with failed's last word or with Run
+		select {
+		case err := <-failed:
+			cancel(err)
+		case <-ctx.Done():
+		}
+	}()
+	err := h.run.run(ctx)
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	// The order of the end: intake and Jobs, then Spaces (run.run has ended it), Leases, database.
+	stopServing()
+	stopLending()
+	_ = group.Wait() // report hands errors on by itself
+	return err
+}
+
+func (h *Host) recover(ctx context.Context) error {
+	moved, err := h.ledger.Reanchor(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	if moved > 0 {
+		h.screen.note(fmt.Sprintf("warning: %d quota windows begin in the future of this clock; they begin now", moved))
+	}
+	return h.broker.Recover(ctx, func(marker string) { worker.EndOrphans(marker, h.log.Named("worker")) })
+}
+
+func (h *Host) greet() {
+	tier, _ := h.tiers.Get(h.options.tier) // checked in openTiers
+	allowance := fmt.Sprintf("%g s a day", tier.Quota.Seconds())
+	if tier.Unlimited {
+		allowance = "no limit"
+	}
+	h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", h.space.Name, h.space.Dir))
+	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+}
+
+// readyLine is what --ready-json prints.
+type readyLine struct {
+	Event   string `json:"event"`
+	Space   string `json:"space"`
+	URL     string `json:"url"`
+	Console string `json:"console"`
+	State   string `json:"state"`
+	Socket  string `json:"socket"`
+	PID     int    `json:"pid"`
+	Gradio  string `json:"gradio"`
+	Spaces  string `json:"spaces"`
+}
+
+func (h *Host) ready(env *build.Environment) {
+	h.log.Info("space answers", zap.String("space", h.space.Name), zap.String("url", h.url()))
+	if h.options.readyJSON {
+		line, _ := json.Marshal(readyLine{ // plain strings
+			"ready", h.space.Name, h.url(), "http://" + visitable(h.console), h.state.dir, h.state.path("control.sock"), os.Getpid(), env.Gradio, env.Spaces,
+		})
+		h.screen.ready(string(line))
+		return
+	}
+	h.screen.ready("* Running on local URL:  " + h.url())
+	h.screen.ready("* Console:               http://" + visitable(h.console))
+}
+
+// openInventory reads --gpus.
+func openInventory(spec string, s *screen) (gpu.Inventory, error) {
+	kind, machine, _ := strings.Cut(spec, ":")
+	switch kind {
+	case "none":
+		return gpu.None{}, nil
+	case "mock":
+		return nvml.Simulated(machine)
+	case "auto":
+		inventory, err := nvml.Open()
+		var noLibrary *gpu.NoLibraryError
+		var noDriver *gpu.NoDriverError
+		if errors.As(err, &noLibrary) || errors.As(err, &noDriver) {
+			s.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x H200). GPU functions run, on the CPU; see --gpus.")
+			return nvml.Simulated("1xH200")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return inventory, nil
+	}
+	return nil, errors.New("say auto, none, or mock:2xH200")
+}
+
+func (h *Host) logFolder(parts ...string) string {
+	return filepath.Join(append([]string{h.state.path("logs")}, parts...)...)
+}

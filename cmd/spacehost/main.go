@@ -1,0 +1,117 @@
+// Command spacehost runs an unmodified Hugging Face Gradio Space under ZeroGPU's rules, on one machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"spacehost/internal/build"
+	"spacehost/internal/space"
+	"spacehost/worker"
+)
+
+func main() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// Main runs one command line and returns its exit code. A first SIGINT or SIGTERM ends in order, a second at once.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from now on a second signal has its default effect
+	return run(ctx, args, stdout, stderr)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "spacehost:", err)
+		explain(stderr, err)
+	}
+	return exitCode(err)
+}
+
+// version is set by the release's linker flags.
+var version = "dev"
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "spacehost",
+		Short: "Run a Hugging Face Gradio Space under ZeroGPU's rules, on this machine",
+		Long: `spacehost runs an unmodified Hugging Face Gradio Space under ZeroGPU's rules, on this machine:
+the same packages, the same limits, the same error texts. GPU seconds are leased per call and
+recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
+		Example: `  spacehost run examples/hello-zerogpu     start a Space at http://127.0.0.1:7860
+  spacehost gpu                            in another terminal: the GPUs, and who is on them
+  spacehost lease                          who waits for a GPU, and who holds one until when
+  spacehost quota                          who has how many seconds left`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
+	root.AddCommand(newRun(), newGPU(), newLease(), newQuota())
+	return root
+}
+
+// Exit codes; `spacehost run --help` lists them.
+const (
+	exitHost    = 1 // the host itself: state folder, address, database, GPUs
+	exitUsage   = 2
+	exitConfig  = 3 // the Space's configuration (CONFIG_ERROR, NO_APP_FILE)
+	exitBuild   = 4 // its environment (BUILD_ERROR)
+	exitRuntime = 5 // its app (RUNTIME_ERROR)
+)
+
+// usageError is a mistake in the command line.
+type usageError struct {
+	command *cobra.Command
+	err     error
+}
+
+func (e *usageError) Error() string {
+	return fmt.Sprintf("%v; see `%s --help`", e.err, e.command.CommandPath())
+}
+
+func (e *usageError) Unwrap() error { return e.err }
+
+func exitCode(err error) int {
+	var usage *usageError
+	var config *space.ConfigError
+	var folder *space.FolderError
+	var app *space.AppFileError
+	var built *build.Error
+	var start *worker.StartError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &config), errors.As(err, &folder), errors.As(err, &app):
+		return exitConfig
+	case errors.As(err, &built):
+		return exitBuild
+	case errors.As(err, &start):
+		return exitRuntime
+	}
+	return exitHost
+}
+
+// explain shows what the Space printed last, under the sentence that says what happened.
+func explain(w io.Writer, err error) {
+	var built *build.Error
+	if errors.As(err, &built) {
+		for _, line := range built.Tail {
+			fmt.Fprintln(w, "  |", line)
+		}
+	}
+}

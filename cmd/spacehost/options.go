@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// options are the flags of `spacehost run`.
+type options struct {
+	dir          string
+	addr         string
+	consoleAddr  string
+	gpus         string
+	python       string
+	state        string
+	tier         string
+	quota        string
+	variables    []string
+	secrets      []string
+	rebuild      bool
+	readyJSON    bool
+	queueTimeout time.Duration
+}
+
+func newRun() *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use:   "run [DIR]",
+		Short: "Start the Space in DIR (default: the current folder) and serve it until Ctrl-C",
+		Long: `Start the Space in DIR and serve it until Ctrl-C.
+
+The README.md's front matter says what to install; the environment is made once and kept. GPU functions
+(@spaces.GPU) get a GPU for at most the seconds that they declare, and the seconds are recorded against
+the caller: you, on this machine, are a "free" user unless --tier says otherwise.
+
+Exit codes: 1 the host could not run (state folder, address, database, GPUs), 2 wrong usage,
+3 the Space's README.md or app_file is wrong, 4 its environment could not be built,
+5 its app ended before it answered.`,
+		Example: `  spacehost run                                     the Space in this folder
+  spacehost run --gpus mock:2xH200 examples/hello-zerogpu
+  spacehost run --tier pro --quota 2026-08 .        as a PRO user, by the numbers of August 2026
+  spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
+		Args: func(c *cobra.Command, args []string) error {
+			if err := cobra.MaximumNArgs(1)(c, args); err != nil {
+				return &usageError{c, err}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			o.dir = "."
+			if len(args) == 1 {
+				o.dir = args[0]
+			}
+			if err := o.check(); err != nil {
+				return &usageError{c, err}
+			}
+			host, err := newHost(o, c.OutOrStdout(), c.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			return host.Run(c.Context())
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func (o *options) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the Space; :0 takes any free port of this machine")
+	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
+	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
+	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
+	addState(c, &o.state)
+	f.StringArrayVar(&o.variables, "variable", nil, "a Space Variable, NAME=VALUE; may be repeated")
+	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
+	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
+	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
+	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
+	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
+	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
+}
+
+func addState(c *cobra.Command, state *string) {
+	c.Flags().StringVar(state, "state", "", "folder for database, environments, logs (default $XDG_STATE_HOME/spacehost)")
+}
+
+// check finds mistakes before anything is started, and fills in defaults.
+func (o *options) check() (err error) {
+	if o.queueTimeout < time.Second {
+		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
+	}
+	for _, pair := range o.variables {
+		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
+			return fmt.Errorf("--variable %q is not NAME=VALUE", pair)
+		}
+	}
+	for _, pair := range o.secrets {
+		name, _, ok := strings.Cut(pair, "=")
+		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
+			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
+		}
+	}
+	o.addr, o.consoleAddr = loopback(o.addr), loopback(o.consoleAddr)
+	o.state, err = stateFolder(o.state)
+	return err
+}
+
+// loopback makes :0 mean this machine alone; who wants to be reached from outside says 0.0.0.0:7860.
+func loopback(addr string) string {
+	if strings.HasPrefix(addr, ":") {
+		return "127.0.0.1" + addr
+	}
+	return addr
+}
+
+func (o *options) secretMap() map[string]string {
+	m := map[string]string{}
+	for _, pair := range o.secrets {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			value = os.Getenv(name)
+		}
+		m[name] = value
+	}
+	return m
+}
+
+// stateFolder is the given folder, or the user's (XDG Base Directory Specification).
+func stateFolder(given string) (string, error) {
+	if given != "" {
+		return filepath.Abs(given)
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(base) {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no home folder for the state: give --state DIR: %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "spacehost"), nil
+}

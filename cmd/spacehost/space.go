@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"spacehost/gradioapi"
+	"spacehost/internal/build"
+	"spacehost/internal/console"
+	"spacehost/internal/deviceapi"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/internal/space"
+	"spacehost/queue"
+	"spacehost/worker"
+)
+
+// spaceRun is one Space under a Host: its environment, its process, its queue.
+type spaceRun struct {
+	host       *Host
+	supervisor *worker.Supervisor
+	queue      *queue.Queue
+}
+
+func newSpaceRun(h *Host) *spaceRun {
+	s := &spaceRun{host: h}
+	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
+		Space: h.space.Name, Dir: h.space.Dir, AppFile: h.space.AppFile, PublicURL: h.url(),
+		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
+		StartupTimeout: h.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
+		Account: s.account, Output: func(line string) { h.screen.space(h.space.Name, line) },
+		Logger: h.log.Named("worker").With(zap.String("space", h.space.Name)),
+	})
+	s.queue = queue.New(queue.Config{
+		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign,
+		Logger: h.log.Named("queue").With(zap.String("space", h.space.Name)),
+	})
+	s.supervisor.SetQueue(s.queue)
+	return s
+}
+
+// payments tells the broker what becomes of visitors, in its own words for an Event.
+type payments struct{ broker *lease.Broker }
+
+func (p payments) Left(event queue.EventID)      { p.broker.Left(string(event)) }
+func (p payments) Cancelled(event queue.EventID) { p.broker.Cancelled(string(event)) }
+
+var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
+
+// sign makes the X-IP-Token of an Event or a direct call of this Space.
+func (s *spaceRun) sign(event queue.EventID, payer identity.Identity) string {
+	token, err := s.host.signer.Sign(identity.Claims{Aud: s.host.space.Name, Sub: payer.Key(), Tier: payer.Tier, ID: string(event)})
+	if err != nil { // without one, the Space's own account pays
+		s.host.log.Error("sign token", zap.String("identity", payer.Key()), zap.Error(err))
+		return ""
+	}
+	return token
+}
+
+// Alive implements deviceapi.Events.
+func (s *spaceRun) Alive(space, event string) bool {
+	return space == s.host.space.Name && s.queue.Alive(queue.EventID(event))
+}
+
+var _ deviceapi.Events = (*spaceRun)(nil)
+
+// account is the Space's own: for what it does on nobody's behalf. Until it answers, that is start-up
+// caching, which is free of limits.
+func (s *spaceRun) account() identity.Identity {
+	tier := "free"
+	if s.supervisor.Status().Stage != space.Running {
+		tier = "unlimited"
+	}
+	return identity.Identity{Kind: identity.Space, Name: s.host.space.Name, Tier: tier}
+}
+
+func (s *spaceRun) openDoor(instance string) (url string, port int) {
+	port = s.host.devices.Addr.Port
+	path := s.host.device.Open(deviceapi.Door{Space: s.host.space.Name, Instance: instance, Account: s.account})
+	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
+}
+
+func (s *spaceRun) started(p worker.StartedProcess) error {
+	return s.host.broker.Started(lease.Runner{
+		Instance: p.Instance, Space: s.host.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
+	})
+}
+
+func (s *spaceRun) ended(instance string) {
+	s.host.device.Close(instance)
+	s.host.broker.Gone(instance)
+	if err := os.RemoveAll(s.host.state.path("run", instance)); err != nil {
+		s.host.log.Warn("run folder stays", zap.Error(err))
+	}
+}
+
+// run builds the environment and keeps the Space running until ctx ends.
+func (s *spaceRun) run(ctx context.Context) error {
+	env, err := s.build(ctx)
+	if err != nil {
+		return err
+	}
+	runner, err := worker.InstallRunner(s.host.state.path("runner"))
+	if err != nil {
+		return err
+	}
+	home := s.host.state.path("spaces", s.host.space.Name, "home")
+	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o700); err != nil {
+		return fmt.Errorf("make the Space's home: %w", err)
+	}
+	vars := spaceEnv(s.host.options, s.host.space, env, home, visitable(s.host.visitors), s.host.zeroGPU())
+	s.supervisor.Prepare(env.Python, runner, vars)
+	s.host.screen.note("Starting " + s.host.space.AppFile + " ...")
+	return s.supervise(ctx, env)
+}
+
+// supervise says when the Space answers for the first time.
+func (s *spaceRun) supervise(ctx context.Context, env *build.Environment) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var announcing sync.WaitGroup
+	defer announcing.Wait()
+	defer cancel()
+	announcing.Go(func() {
+		select {
+		case <-s.supervisor.Ready():
+			s.host.ready(env)
+		case <-ctx.Done():
+		}
+	})
+	return s.supervisor.Run(ctx)
+}
+
+func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
+	h := s.host
+	builder := build.New(build.Config{
+		Dir: h.state.environments(), Interpreter: h.options.python, Logger: h.log.Named("build"), Progress: h.screen.step,
+		LogPath: h.logFolder("build-" + h.space.Name + ".log"),
+	})
+	spec := build.Spec{Gradio: h.space.SDKVersion, Python: h.space.PythonVersion, Dir: h.space.Dir}
+	env, err := builder.Build(ctx, spec, h.options.rebuild)
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range env.Warnings {
+		h.screen.note("warning: " + warning)
+	}
+	h.screen.note(fmt.Sprintf("Environment: Python %s, gradio %s, spaces %s", env.PythonVersion, env.Gradio, env.Spaces))
+	return env, nil
+}
+
+func (s *spaceRun) view() console.SpaceView {
+	status := s.supervisor.Status()
+	return console.SpaceView{
+		Name: s.host.space.Name, URL: s.host.url(), Stage: string(status.Stage), Reason: status.Reason,
+		PID: status.PID, Queued: s.queue.Size(),
+	}
+}

@@ -1,0 +1,190 @@
+package gputest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"spacehost/gpu"
+)
+
+// TestInventory asks an Inventory for what gpu promises of each. open makes a new one, on a machine with at least one Device.
+func TestInventory(t *testing.T, open func(t *testing.T) gpu.Inventory) {
+	stories := map[string]func(*testing.T, gpu.Inventory, []gpu.Device){
+		"devices are told apart":          devicesAreToldApart,
+		"devices stay the same":           devicesStayTheSame,
+		"memory adds up":                  memoryAddsUp,
+		"processes are in order":          processesAreInOrder,
+		"unknown device":                  unknownDevice,
+		"ended context":                   endedContext,
+		"many ask at the same time":       manyAskAtTheSameTime,
+		"close twice":                     closeTwice,
+		"a pool has a slot for each":      poolHasASlotForEach,
+		"a simulator lists who is put on": simulatorListsWhoIsPutOn,
+	}
+	for name, story := range stories {
+		t.Run(name, func(t *testing.T) {
+			inv := open(t)
+			t.Cleanup(func() {
+				if err := inv.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			})
+			devices, err := inv.Devices(t.Context())
+			if err != nil || len(devices) == 0 {
+				t.Fatalf("Devices = %v, %v; want at least one", devices, err)
+			}
+			story(t, inv, devices)
+		})
+	}
+}
+
+func devicesAreToldApart(t *testing.T, _ gpu.Inventory, devices []gpu.Device) {
+	seen := make(map[gpu.DeviceUUID]bool)
+	for i, d := range devices {
+		if d.UUID == "" || seen[d.UUID] || d.Name == "" || d.MemoryTotal == 0 {
+			t.Errorf("device %d of %d is %+v; want a UUID of its own, a name and memory", i, len(devices), d)
+		}
+		seen[d.UUID] = true
+	}
+	if !slices.IsSortedFunc(devices, func(a, b gpu.Device) int { return a.Index - b.Index }) {
+		t.Errorf("devices are not in the order of their index: %+v", devices)
+	}
+}
+
+func devicesStayTheSame(t *testing.T, inv gpu.Inventory, first []gpu.Device) {
+	want := slices.Clone(first)
+	first[0].Name = "scribbled over by the caller"
+	again, err := inv.Devices(t.Context())
+	if err != nil || !slices.Equal(again, want) {
+		t.Errorf("Devices = %+v, %v the second time; want %+v", again, err, want)
+	}
+}
+
+func memoryAddsUp(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	for _, d := range devices {
+		m, err := inv.Memory(t.Context(), d.UUID)
+		if err != nil || m.Total != d.MemoryTotal || m.Used+m.Free != m.Total {
+			t.Errorf("Memory(%s) = %+v, %v; want a total of %d, made of used and free", d.UUID, m, err, d.MemoryTotal)
+		}
+	}
+}
+
+func processesAreInOrder(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	for _, d := range devices {
+		got, err := inv.Processes(t.Context(), d.UUID)
+		if err != nil {
+			t.Fatalf("Processes(%s): %v", d.UUID, err)
+		}
+		last := 0
+		for _, p := range got {
+			if p.PID <= last || p.Memory > d.MemoryTotal {
+				t.Errorf("Processes(%s) = %+v; want positive pids that rise, and no more memory than %d", d.UUID, got, d.MemoryTotal)
+			}
+			last = p.PID
+		}
+	}
+}
+
+func unknownDevice(t *testing.T, inv gpu.Inventory, _ []gpu.Device) {
+	const uuid = gpu.DeviceUUID("GPU-00000000-dead-beef-0000-000000000000")
+	_, memoryErr := inv.Memory(t.Context(), uuid)
+	_, processesErr := inv.Processes(t.Context(), uuid)
+	errs := map[string]error{"Memory": memoryErr, "Processes": processesErr}
+	if s, ok := inv.(gpu.Simulator); ok {
+		errs["Occupy"] = s.Occupy(uuid, os.Getpid())
+	}
+	for method, err := range errs {
+		if unknown, ok := errors.AsType[*gpu.UnknownDeviceError](err); !ok || unknown.UUID != uuid {
+			t.Errorf("%s(%s) fails with %v; want UnknownDeviceError with that UUID", method, uuid, err)
+		}
+	}
+}
+
+func endedContext(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	why := errors.New("nobody wants to know any more")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	for method, err := range askAll(ctx, inv, devices[0].UUID) {
+		if !errors.Is(err, why) {
+			t.Errorf("%s with an ended context fails with %v; want its cause", method, err)
+		}
+	}
+}
+
+func manyAskAtTheSameTime(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	var all sync.WaitGroup
+	for range 20 {
+		for _, d := range devices {
+			all.Go(func() {
+				for method, err := range askAll(t.Context(), inv, d.UUID) {
+					if err != nil {
+						t.Errorf("%s(%s) among others: %v", method, d.UUID, err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+func closeTwice(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	for range 2 {
+		if err := inv.Close(); err != nil {
+			t.Fatalf("Close: %v", err)
+		}
+	}
+	for method, err := range askAll(t.Context(), inv, devices[0].UUID) {
+		if !errors.Is(err, gpu.ErrClosed) {
+			t.Errorf("%s after Close fails with %v; want ErrClosed", method, err)
+		}
+	}
+}
+
+func poolHasASlotForEach(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	pool, err := gpu.NewPool(t.Context(), inv)
+	if err != nil {
+		t.Fatalf("NewPool: %v", err)
+	}
+	var want []gpu.Slot
+	for i, d := range devices {
+		want = append(want, gpu.Slot{Index: i, Device: d})
+	}
+	if got := pool.Slots(); !reflect.DeepEqual(got, want) {
+		t.Errorf("Slots = %+v; want %+v", got, want)
+	}
+	for i, row := range pool.Status(t.Context()) {
+		if row.Device != devices[i] || row.Error != "" || row.MemoryUsed+row.MemoryFree != row.MemoryTotal {
+			t.Errorf("status %d = %+v; want %+v, readable, with memory that adds up", i, row, devices[i])
+		}
+	}
+}
+
+// simulatorListsWhoIsPutOn puts the test itself on the Device: it is a process that surely lives.
+func simulatorListsWhoIsPutOn(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+	simulator, ok := inv.(gpu.Simulator)
+	if !ok {
+		t.Skip("not a simulator: its driver sees for itself who opens a context")
+	}
+	for range 2 {
+		if err := simulator.Occupy(devices[0].UUID, os.Getpid()); err != nil {
+			t.Fatalf("Occupy: %v", err)
+		}
+	}
+	got, err := inv.Processes(t.Context(), devices[0].UUID)
+	if err != nil || len(got) != 1 || got[0].PID != os.Getpid() || got[0].Memory == 0 {
+		t.Errorf("Processes = %+v, %v; want pid %d once, with memory", got, err, os.Getpid())
+	}
+}
+
+// askAll puts every question that has a context, and gives the errors by method.
+func askAll(ctx context.Context, inv gpu.Inventory, uuid gpu.DeviceUUID) map[string]error {
+	_, devicesErr := inv.Devices(ctx)
+	_, memoryErr := inv.Memory(ctx, uuid)
+	_, processesErr := inv.Processes(ctx, uuid)
+	return map[string]error{"Devices": devicesErr, "Memory": memoryErr, "Processes": processesErr}
+}

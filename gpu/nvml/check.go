@@ -1,0 +1,30 @@
+package nvml
+
+import (
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"spacehost/gpu"
+)
+
+// check turns what a call returned into gpu's errors: those that a person or the host can act upon have a type of their own.
+// Call it behind the guard: the words of the rest are asked of the library.
+func check(uuid gpu.DeviceUUID, tried string, ret nvml.Return) error {
+	switch ret {
+	case nvml.SUCCESS:
+		return nil
+	case nvml.ERROR_LIBRARY_NOT_FOUND:
+		return &gpu.NoLibraryError{}
+	case nvml.ERROR_DRIVER_NOT_LOADED:
+		return &gpu.NoDriverError{}
+	case nvml.ERROR_NO_PERMISSION:
+		return &gpu.NoPermissionError{}
+	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
+		return &gpu.VersionMismatchError{}
+	case nvml.ERROR_GPU_IS_LOST, nvml.ERROR_RESET_REQUIRED:
+		return &gpu.LostError{UUID: uuid}
+	}
+	if uuid != "" {
+		tried += " of " + string(uuid)
+	}
+	return &gpu.DriverError{Tried: tried, Reason: ret.Error()}
+}

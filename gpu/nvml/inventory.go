@@ -1,0 +1,199 @@
+// Package nvml is gpu's Inventory over NVIDIA's management library, real or simulated. It is the only package that imports go-nvml.
+package nvml
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"spacehost/gpu"
+)
+
+const (
+	callLimit = 2 * time.Second
+	// openLimit is longer: without the persistence daemon, the driver starts every GPU of the machine when the library is opened.
+	openLimit = 30 * time.Second
+)
+
+// Inventory has the library open from Open to Close, and the Devices found at Open.
+type Inventory struct {
+	lib       nvml.Interface
+	simulated bool
+	devices   []*device         // in the order of their index
+	missing   *gpu.MissingError // nil: all could be read
+	guards    []*guard          // all that ever had a call inside: Close asks each
+	closed    atomic.Bool
+	close     func() error // does it once
+}
+
+// device is a Device with its handle, which stays valid until Shutdown. Its guard has the only way to the handle.
+type device struct {
+	gpu.Device
+	handle nvml.Device
+	guard  *guard
+}
+
+var _ gpu.Inventory = (*Inventory)(nil)
+
+// Open loads the machine's library and reads its Devices; it may take openLimit and more on a machine that is not well.
+// *gpu.NoLibraryError, *gpu.NoDriverError, *gpu.NoPermissionError and *gpu.VersionMismatchError say what is missing.
+func Open() (*Inventory, error) { return open(nvml.New(), false) }
+
+func open(lib nvml.Interface, simulated bool) (*Inventory, error) {
+	i := &Inventory{lib: lib, simulated: simulated}
+	i.close = sync.OnceValue(i.shutdown)
+	count, err := ask(context.Background(), newGuard("", openLimit), i.start)
+	if err != nil {
+		return nil, err
+	}
+	for index := range count {
+		i.add(index)
+	}
+	return i, nil
+}
+
+func (i *Inventory) start() (int, error) {
+	if err := check("", "open NVML", i.lib.Init()); err != nil {
+		return 0, err
+	}
+	count, ret := i.lib.DeviceGetCount()
+	err := check("", "count devices", ret)
+	if err != nil {
+		i.lib.Shutdown()
+	}
+	return count, err
+}
+
+// add reads one Device behind a guard of its own, so that one which hangs does not hide the others.
+func (i *Inventory) add(index int) {
+	opening := newGuard("", openLimit)
+	i.guards = append(i.guards, opening)
+	d, err := ask(context.Background(), opening, func() (*device, error) { return i.read(index) })
+	if err == nil {
+		i.devices, i.guards = append(i.devices, d), append(i.guards, d.guard)
+		return
+	}
+	if i.missing == nil {
+		i.missing = &gpu.MissingError{Reasons: make(map[int]error)}
+	}
+	i.missing.Reasons[index] = err
+}
+
+func (i *Inventory) read(index int) (*device, error) {
+	handle, ret := i.lib.DeviceGetHandleByIndex(index)
+	if err := check("", "open device", ret); err != nil {
+		return nil, err
+	}
+	id, ret := handle.GetUUID()
+	if err := check("", "read UUID", ret); err != nil {
+		return nil, err
+	}
+	uuid := gpu.DeviceUUID(id)
+	name, ret := handle.GetName()
+	if err := check(uuid, "read name", ret); err != nil {
+		return nil, err
+	}
+	memory, ret := handle.GetMemoryInfo()
+	if err := check(uuid, "read memory", ret); err != nil {
+		return nil, err
+	}
+	d := gpu.Device{UUID: uuid, Index: index, Name: name, MemoryTotal: memory.Total, Simulated: i.simulated}
+	return &device{Device: d, handle: handle, guard: newGuard(uuid, callLimit)}, nil
+}
+
+// Devices does not block: the list is that of Open.
+func (i *Inventory) Devices(ctx context.Context) ([]gpu.Device, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if i.closed.Load() {
+		return nil, gpu.ErrClosed
+	}
+	devices := make([]gpu.Device, len(i.devices))
+	for n, d := range i.devices {
+		devices[n] = d.Device
+	}
+	if i.missing != nil {
+		return devices, i.missing
+	}
+	return devices, nil
+}
+
+// Memory asks by the first version of the call: every driver has it (an absent symbol ends the program), and it counts what the driver
+// itself keeps as used, so that used and free make the total.
+func (i *Inventory) Memory(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Memory, error) {
+	d, err := i.device(uuid)
+	if err != nil {
+		return gpu.Memory{}, err
+	}
+	return ask(ctx, d.guard, func() (gpu.Memory, error) {
+		m, ret := d.handle.GetMemoryInfo()
+		return gpu.Memory{Total: m.Total, Used: m.Used, Free: m.Free}, check(uuid, "read memory", ret)
+	})
+}
+
+// Processes lists compute contexts only: the screen of a desktop is no reason to keep its Device from everybody.
+func (i *Inventory) Processes(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, error) {
+	d, err := i.device(uuid)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, d.guard, func() ([]gpu.Process, error) {
+		infos, ret := d.handle.GetComputeRunningProcesses()
+		if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, the memory alone must tell
+			return nil, nil
+		}
+		return merge(infos), check(uuid, "list processes", ret)
+	})
+}
+
+func (i *Inventory) device(uuid gpu.DeviceUUID) (*device, error) {
+	for _, d := range i.devices {
+		if d.UUID == uuid {
+			return d, nil
+		}
+	}
+	return nil, &gpu.UnknownDeviceError{UUID: uuid}
+}
+
+// merge makes one Process of all entries with the same pid (drivers list one for each context), sorted by pid.
+func merge(infos []nvml.ProcessInfo) []gpu.Process {
+	byPID := make(map[int]gpu.Process)
+	for _, info := range infos {
+		p := gpu.Process{PID: int(info.Pid), Memory: byPID[int(info.Pid)].Memory}
+		if info.UsedGpuMemory != notAvailable {
+			p.Memory += info.UsedGpuMemory
+		}
+		byPID[p.PID] = p
+	}
+	return slices.SortedFunc(maps.Values(byPID), func(a, b gpu.Process) int { return cmp.Compare(a.PID, b.PID) })
+}
+
+// notAvailable is NVML_VALUE_NOT_AVAILABLE, (ull)-1 in nvml.h: MIG without the rights, and Windows.
+const notAvailable = ^uint64(0)
+
+// Close ends the library once no call is inside any more: unloading it under a call would end the program.
+// If one hangs, the library stays loaded and Close says so with *gpu.HungError.
+func (i *Inventory) Close() error { return i.close() }
+
+func (i *Inventory) shutdown() error {
+	i.closed.Store(true)
+	var hung []error
+	for _, g := range i.guards {
+		hung = append(hung, g.close())
+	}
+	if err := errors.Join(hung...); err != nil {
+		return err
+	}
+	_, err := ask(context.Background(), newGuard("", callLimit), func() (struct{}, error) {
+		return struct{}{}, check("", "close NVML", i.lib.Shutdown())
+	})
+	return err
+}

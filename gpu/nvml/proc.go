@@ -1,0 +1,34 @@
+package nvml
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// statReader gives the text of /proc/<pid>/stat.
+type statReader func(pid int) ([]byte, error)
+
+func procStat(pid int) ([]byte, error) { return os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+// startTime tells when the process began, in ticks since boot. One that has ended and was not yet reaped is gone: it has no memory left.
+func startTime(stat statReader, pid int) (uint64, error) {
+	text, err := stat(pid)
+	if err != nil {
+		return 0, fmt.Errorf("process %d is gone: %w", pid, err)
+	}
+	// The name stands in parentheses and may contain anything, so count from the last one: state is field 3, start time field 22.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("read start time of process %d: short line %q", pid, text)
+	}
+	if state := fields[0]; state == "Z" || state == "X" {
+		return 0, fmt.Errorf("process %d is gone: its state is %s", pid, state)
+	}
+	start, err := strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read start time of process %d: %w", pid, err)
+	}
+	return start, nil
+}

@@ -1,0 +1,173 @@
+package nvml
+
+import (
+	"crypto/sha1"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+
+	"spacehost/gpu"
+)
+
+// model is what a simulated Device says of itself.
+type model struct {
+	name string
+	mib  uint64 // in all, as nvidia-smi shows it
+}
+
+// models by the word that stands after "mock:2x".
+var models = map[string]model{
+	"A10G":         {"NVIDIA A10G", 23028},
+	"A100":         {"NVIDIA A100-SXM4-80GB", 81920},
+	"B200":         {"NVIDIA B200", 183359},
+	"H100":         {"NVIDIA H100 80GB HBM3", 81559},
+	"H200":         {"NVIDIA H200", 143771},
+	"L4":           {"NVIDIA L4", 23034},
+	"L40S":         {"NVIDIA L40S", 46068},
+	"RTX-4090":     {"NVIDIA GeForce RTX 4090", 24564},
+	"RTX-5090":     {"NVIDIA GeForce RTX 5090", 32607},
+	"RTX-PRO-6000": {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887},
+	"T4":           {"Tesla T4", 15360},
+}
+
+const (
+	mostDevices    = 64
+	idleMemory     = 512 << 20
+	occupantMemory = 1 << 30 // above gpu.Pool's slack, so that an occupant counts by its memory too
+)
+
+// Simulation is an Inventory of GPUs that are not there: NVML alone is simulated, the code above it is the true one.
+type Simulation struct {
+	*Inventory
+	occupants map[gpu.DeviceUUID]*occupants
+}
+
+var (
+	_ gpu.Inventory = (*Simulation)(nil)
+	_ gpu.Simulator = (*Simulation)(nil)
+)
+
+// Simulated makes the machine that spec describes: "2xH200", or "H200" for one. Its UUIDs are the same at each start.
+func Simulated(spec string) (*Simulation, error) {
+	count, word, err := parse(spec)
+	if err != nil {
+		return nil, err
+	}
+	return simulate(count, word, procStat)
+}
+
+// spelling is the count, if any, and the word. (RTX has an x of its own, so this is no case for strings.Cut.)
+var spelling = regexp.MustCompile(`^(?:(\d+)X)?(\D.*)$`)
+
+func parse(spec string) (count int, word string, err error) {
+	parts := spelling.FindStringSubmatch(strings.ToUpper(spec))
+	if parts == nil || models[parts[2]] == (model{}) {
+		return 0, "", fmt.Errorf("simulate %q: want a count and a model as in 2xH200; the models are %s", spec, strings.Join(slices.Sorted(maps.Keys(models)), ", "))
+	}
+	count, word = 1, parts[2]
+	if parts[1] != "" {
+		count, err = strconv.Atoi(parts[1])
+	}
+	if err != nil || count < 1 || count > mostDevices {
+		return 0, "", fmt.Errorf("simulate %q: want 1 to %d devices", spec, mostDevices)
+	}
+	return count, word, nil
+}
+
+func simulate(count int, word string, stat statReader) (*Simulation, error) {
+	all := make(map[gpu.DeviceUUID]*occupants)
+	handles := make([]nvml.Device, count)
+	for index := range handles {
+		uuid := stableUUID(word, index)
+		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
+		handles[index] = simulatedDevice(uuid, models[word], all[uuid])
+	}
+	inventory, err := open(simulatedLibrary(handles), true)
+	if err != nil {
+		return nil, fmt.Errorf("open simulated machine: %w", err)
+	}
+	return &Simulation{Inventory: inventory, occupants: all}, nil
+}
+
+// Occupy is told by the host once a worker has been allowed onto the Device.
+func (s *Simulation) Occupy(uuid gpu.DeviceUUID, pid int) error {
+	there, ok := s.occupants[uuid]
+	if !ok {
+		return &gpu.UnknownDeviceError{UUID: uuid}
+	}
+	return there.add(pid)
+}
+
+// stableUUID looks like a driver's: 8-4-4-4-12 hex digits.
+func stableUUID(word string, index int) gpu.DeviceUUID {
+	h := sha1.Sum(fmt.Appendf(nil, "spacehost/%s/%d", word, index))
+	return gpu.DeviceUUID(fmt.Sprintf("GPU-%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]))
+}
+
+// simulatedLibrary sets all that Inventory calls: go-nvml's moq types panic at the rest, and keep the arguments of each call for ever
+// (so calls after Open have none).
+func simulatedLibrary(handles []nvml.Device) *mock.Interface {
+	return &mock.Interface{
+		InitFunc:           func() nvml.Return { return nvml.SUCCESS },
+		ShutdownFunc:       func() nvml.Return { return nvml.SUCCESS },
+		DeviceGetCountFunc: func() (int, nvml.Return) { return len(handles), nvml.SUCCESS },
+		DeviceGetHandleByIndexFunc: func(index int) (nvml.Device, nvml.Return) {
+			return handles[index], nvml.SUCCESS
+		},
+	}
+}
+
+func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Device {
+	return &mock.Device{
+		GetUUIDFunc: func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
+		GetNameFunc: func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
+		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
+			total := m.mib << 20
+			used := min(total, idleMemory+occupantMemory*uint64(len(there.alive())))
+			return nvml.Memory{Total: total, Used: used, Free: total - used}, nvml.SUCCESS
+		},
+		GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
+			var infos []nvml.ProcessInfo
+			for _, pid := range there.alive() {
+				infos = append(infos, nvml.ProcessInfo{Pid: uint32(pid), UsedGpuMemory: occupantMemory})
+			}
+			return infos, nvml.SUCCESS
+		},
+	}
+}
+
+// occupants are the processes on one simulated Device.
+type occupants struct {
+	stat    statReader
+	mu      sync.Mutex
+	started map[int]uint64 // by pid: the start time that tells it from a later process of the same pid
+}
+
+func (o *occupants) add(pid int) error {
+	start, err := startTime(o.stat, pid)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.started[pid] = start
+	return nil
+}
+
+// alive drops those that are gone, as a driver does when a process ends.
+func (o *occupants) alive() []int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.started, func(pid int, start uint64) bool {
+		now, err := startTime(o.stat, pid)
+		return err != nil || now != start
+	})
+	return slices.Sorted(maps.Keys(o.started))
+}

@@ -1,0 +1,55 @@
+package gpu
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+)
+
+// DeviceStatus is one row of `spacehost gpu`.
+type DeviceStatus struct {
+	Device
+	MemoryUsed uint64    `json:"memory_used"` // bytes
+	MemoryFree uint64    `json:"memory_free"` // bytes
+	Processes  []Process `json:"processes"`
+	Error      string    `json:"error,omitempty"` // why it could not be read; then the figures are 0
+}
+
+// Status reads every Device, and adds a row without UUID for each that could not be listed. It may block as Inventory does.
+func (p *Pool) Status(ctx context.Context) []DeviceStatus {
+	rows := make([]DeviceStatus, 0, len(p.slots))
+	for i, u := range p.useOfAll(ctx) {
+		rows = append(rows, p.slots[i].Device.status(u))
+	}
+	if p.missing == nil {
+		return rows
+	}
+	for index, err := range p.missing.Reasons {
+		rows = append(rows, Device{Index: index}.status(use{err: err}))
+	}
+	slices.SortFunc(rows, func(a, b DeviceStatus) int { return cmp.Compare(a.Index, b.Index) })
+	return rows
+}
+
+func (d Device) status(u use) DeviceStatus {
+	s := DeviceStatus{Device: d, Processes: []Process{}} // [] in JSON, never null
+	if u.err != nil {
+		s.Error = u.err.Error()
+		return s
+	}
+	s.MemoryUsed, s.MemoryFree = u.memory.Used, u.memory.Free
+	s.Processes = append(s.Processes, u.processes...)
+	return s
+}
+
+// useOfAll asks all Devices at the same time, so that eight that hang take no longer than one.
+func (p *Pool) useOfAll(ctx context.Context) []use {
+	uses := make([]use, len(p.slots))
+	var all sync.WaitGroup
+	for i, slot := range p.slots {
+		all.Go(func() { uses[i] = p.use(ctx, slot.Device.UUID) })
+	}
+	all.Wait()
+	return uses
+}

@@ -1,0 +1,25 @@
+package gradioapi
+
+import (
+	"encoding/json"
+
+	"spacehost/queue"
+)
+
+// dialect writes the Messages that the host makes itself, in the shape of one Gradio major version; what
+// Gradio made is spliced in as it came.
+type dialect interface {
+	encode(m queue.Message) []byte
+}
+
+// dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have
+// only grown since 4.
+func dialectOf(queue.Manifest) dialect { return dialectV6{} }
+
+func mustJSON(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own structs
+	}
+	return data
+}

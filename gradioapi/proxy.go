@@ -1,0 +1,265 @@
+package gradioapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"spacehost/queue"
+)
+
+// Headers between host and Space.
+const (
+	headerKey   = "X-Spacehost-Key"  // opens the Space's own port; worker/runner/spacehost_runner/guard.py
+	headerCall  = "X-Spacehost-Call" // names the direct call of a request that the Space admits itself
+	headerToken = "X-Ip-Token"       // who pays (spaces/zero/client.py, TOKEN_HEADER)
+)
+
+// ours are headers that only the host may write: a visitor's copies are dropped.
+var ours = []string{
+	headerKey, headerCall, headerToken, "X-Authenticated", "X-Hf-Authorization",
+	"Forwarded", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
+	"X-Gradio-Server", // would decide the root of every URL (gradio/route_utils.py, get_request_origin)
+}
+
+// outbound returns the visitor's headers as the Space may see them, with the host's own beside them. The
+// same for what is passed through and for the requests that the runner rebuilds.
+func outbound(r *http.Request) http.Header {
+	h := r.Header.Clone()
+	for _, name := range ours {
+		h.Del(name)
+	}
+	if isHubToken(h.Get("Authorization")) { // gradio_client sends a saved Hugging Face token by itself
+		h.Del("Authorization")
+	}
+	h.Set("X-Forwarded-For", clientIP(r))
+	h.Set("X-Forwarded-Proto", scheme(r))
+	h.Set("X-Forwarded-Host", r.Host)
+	return h
+}
+
+func isHubToken(authorization string) bool {
+	kind, token, _ := strings.Cut(authorization, " ")
+	return strings.EqualFold(kind, "Bearer") && (strings.HasPrefix(token, "hf_") || strings.HasPrefix(token, "sph_"))
+}
+
+func clientIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// request is the visitor's request as the runner will rebuild it. ASGI headers are bytes and JSON is text,
+// so each byte travels as one code point.
+func (h *Handler) request(c call) queue.Request {
+	r := c.Request()
+	pairs := [][2]string{{"host", latin1(r.Host)}}
+	headers := outbound(r)
+	for _, name := range sortedNames(headers) {
+		for _, value := range headers[name] {
+			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
+		}
+	}
+	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: scheme(r), Client: clientIP(r)}
+}
+
+func sortedNames(h http.Header) []string {
+	names := make([]string, 0, len(h))
+	for name := range h {
+		if name != "Connection" && name != "Upgrade" { // between the visitor and us
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func latin1(s string) string {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			runes := make([]rune, len(s))
+			for j := range len(s) {
+				runes[j] = rune(s[j])
+			}
+			return string(runes)
+		}
+	}
+	return s
+}
+
+// passKey carries the destination of a pass-through in its request's context.
+type passKey struct{}
+
+type destination struct {
+	port  int
+	key   string
+	token string
+	call  queue.EventID // set if the Space is to admit the call
+}
+
+func newProxy(h *Handler) http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			d := p.In.Context().Value(passKey{}).(destination)
+			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", d.port)})
+			p.Out.Host = p.In.Host // Gradio makes its URLs from it
+			hop := p.Out.Header    // without the hop-by-hop headers that the proxy took off
+			p.Out.Header = outbound(p.In)
+			for _, name := range []string{"Connection", "Upgrade", "Te", "Trailer", "Proxy-Authorization", "Proxy-Connection", "Keep-Alive"} {
+				p.Out.Header.Del(name)
+				if values := hop.Values(name); len(values) > 0 {
+					p.Out.Header[name] = values
+				}
+			}
+			d.stamp(p.Out.Header)
+		},
+		Transport:     upstreamTransport,
+		FlushInterval: -1, // what the Space streams, the visitor gets at once
+		ErrorLog:      zap.NewStdLog(h.config.Logger),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var large *http.MaxBytesError
+			switch {
+			case errors.As(err, &large):
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			case r.Context().Err() != nil: // the visitor left
+			default:
+				h.config.Logger.Info("pass-through failed", zap.String("space", h.config.Space), zap.Error(err))
+				h.downPage(w, r)
+			}
+		},
+	}
+}
+
+func (d destination) stamp(h http.Header) {
+	h.Set(headerKey, d.key)
+	h.Set(headerToken, d.token)
+	if d.call != "" {
+		h.Set(headerCall, string(d.call))
+	}
+}
+
+// upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.
+var upstreamTransport = &http.Transport{
+	DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	MaxIdleConnsPerHost: 64,
+	IdleConnTimeout:     4 * time.Second, // uvicorn closes after 5: never reuse what it is about to close
+	DisableCompression:  true,
+}
+
+// pass hands the request to the Space's own server, as a direct call that may pay for itself.
+func (h *Handler) pass(c call) error { return h.forward(c, false) }
+
+// passAdmitted hands it over for the Space to admit.
+func (h *Handler) passAdmitted(c call) error { return h.forward(c, true) }
+
+func (h *Handler) forward(c call, admit bool) error {
+	port, key, ok := h.awaitUpstream(c.Request().Context())
+	if !ok {
+		return h.down(c)
+	}
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	d := destination{port: port, key: key, token: h.config.Sign(id, c.payer)}
+	if admit {
+		d.call = id
+	}
+	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
+	return nil
+}
+
+// upstreamWait is how long a request waits for a Space that is just being started again.
+const upstreamWait = 10 * time.Second
+
+func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok bool) {
+	if port, key, ok = h.config.Upstream.Upstream(); ok {
+		return port, key, true
+	}
+	if _, started := h.config.Queue.Manifest(); !started {
+		return 0, "", false // its first start may take minutes: the page says so and asks again
+	}
+	deadline := time.NewTimer(upstreamWait)
+	defer deadline.Stop()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if port, key, ok = h.config.Upstream.Upstream(); ok {
+				return port, key, true
+			}
+		case <-deadline.C:
+			return 0, "", false
+		case <-ctx.Done():
+			return 0, "", false
+		}
+	}
+}
+
+// fetch asks the Space's own server for path on the visitor's behalf. The caller closes the body.
+func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Response, error) {
+	port, key, ok := h.config.Upstream.Upstream()
+	if !ok {
+		return nil, errors.New("the space is down")
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, (&url.URL{Path: path}).EscapedPath()), nil)
+	if err != nil {
+		return nil, err
+	}
+	id, end := h.config.Queue.Direct(c.payer)
+	context.AfterFunc(ctx, end)
+	r.Host, r.Header = c.Request().Host, outbound(c.Request())
+	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {
+		r.Header.Del(name)
+	}
+	destination{key: key, token: h.config.Sign(id, c.payer)}.stamp(r.Header)
+	return upstreamTransport.RoundTrip(r)
+}
+
+func (h *Handler) down(c call) error {
+	h.downPage(c.Response(), c.Request())
+	return nil
+}
+
+// downPage says that the Space cannot answer now: a page that asks again to a browser, JSON to a program.
+func (h *Handler) downPage(w http.ResponseWriter, r *http.Request) {
+	stage, reason := h.config.Upstream.Stage()
+	if reason == "" {
+		reason = "The Space is starting."
+	}
+	w.Header().Set("Retry-After", "2")
+	w.Header().Set("Cache-Control", "no-store")
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write(mustJSON(detail{fmt.Sprintf("%s: %s", stage, reason)}))
+		return
+	}
+	w.Header().Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)
+	w.WriteHeader(http.StatusServiceUnavailable)
+	fmt.Fprintf(w, downHTML, html.EscapeString(h.config.Space), html.EscapeString(h.config.Space), html.EscapeString(stage), html.EscapeString(reason))
+}
+
+const downHTML = `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>%s</title>
+<body style="font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem">
+<h1 style="font-size:1.3rem">%s</h1><p><strong>%s</strong></p><p>%s</p><p>This page asks again every two seconds.</p>
+`

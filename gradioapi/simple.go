@@ -1,0 +1,81 @@
+package gradioapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
+	"spacehost/queue"
+)
+
+// simpleFrame is a Message in the words of /call (gradio/routes.py, simple_predict_get): generating,
+// complete, error and heartbeat; nil for the others, which stay silent.
+func simpleFrame(m queue.Manifest, message queue.Message) []byte {
+	name, data := "", []byte("null")
+	switch message.Kind {
+	case queue.Heartbeat:
+		name = "heartbeat"
+	case queue.UnexpectedError:
+		name, data = "error", mustJSON(message.Text)
+	case queue.Completed, queue.Generating:
+		name, data = simpleOutput(message.Kind, dialectOf(m).encode(message))
+	default:
+		return nil
+	}
+	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, pythonJSON(data))
+}
+
+func simpleOutput(kind queue.Kind, raw []byte) (name string, data []byte) {
+	var m struct {
+		Success bool            `json:"success"`
+		Output  json.RawMessage `json:"output"`
+	}
+	var output struct {
+		Data json.RawMessage `json:"data"`
+	}
+	if json.Unmarshal(raw, &m) != nil || !m.Success {
+		return "error", m.Output
+	}
+	name = "generating"
+	if kind == queue.Completed {
+		name = "complete"
+	}
+	if json.Unmarshal(m.Output, &output) != nil || output.Data == nil {
+		return name, []byte("null")
+	}
+	return name, output.Data
+}
+
+// pythonJSON writes compact JSON as Python's json.dumps does: a space after comma and colon, ASCII only.
+// Numbers keep the text that they came with.
+func pythonJSON(compact []byte) []byte {
+	out := make([]byte, 0, len(compact)+len(compact)/8)
+	inString := false
+	for i := 0; i < len(compact); i++ {
+		switch b := compact[i]; {
+		case b >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(compact[i:])
+			out = appendEscaped(out, r)
+			i += size - 1
+		case inString && b == '\\':
+			out = append(out, b, compact[i+1])
+			i++
+		case b == '"':
+			inString = !inString
+			out = append(out, b)
+		case !inString && (b == ',' || b == ':'):
+			out = append(out, b, ' ')
+		default:
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func appendEscaped(out []byte, r rune) []byte {
+	if r >= 0x10000 { // as two surrogates
+		r -= 0x10000
+		return fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+	}
+	return fmt.Appendf(out, `\u%04x`, r)
+}

@@ -1,0 +1,69 @@
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// output is the log file that every tool of a build writes to.
+type output struct {
+	*os.File
+	path string
+	ours bool // nobody else's lines are in it
+}
+
+// openOutput opens path, or the log of the Space in spaceDir when path is empty.
+func openOutput(path, dir, spaceDir string) (*output, error) {
+	ours := path == ""
+	if ours {
+		sum := sha256.Sum256([]byte(spaceDir))
+		path = filepath.Join(dir, "logs", fmt.Sprintf("build-%s-%s.log", filepath.Base(spaceDir), hex.EncodeToString(sum[:3])))
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the build log: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the build log: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the build log: %w", err)
+	}
+	return &output{f, path, ours}, nil
+}
+
+// restart forgets earlier builds, and is called once there is something new to tell: the log of the build
+// that made a cached environment stays.
+func (o *output) restart() {
+	if o.ours {
+		o.Truncate(0)
+	}
+}
+
+func (o *output) heading(text string) { fmt.Fprintf(o, "# %s\n", text) }
+
+// tail copies what a tool says to the log, and keeps the end of it: enough for its last error with the
+// reasons, without holding the hundred thousand lines of a compiler. Both pipes of a tool write here.
+type tail struct {
+	log  *output
+	mu   sync.Mutex
+	kept []byte
+}
+
+const tailSize = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p...)
+	if excess := len(t.kept) - tailSize; excess > 0 {
+		t.kept = append(t.kept[:0], t.kept[excess:]...)
+	}
+	t.log.Write(p) // a log on a full disk must not stop the tool, which will say so itself
+	return len(p), nil
+}

@@ -1,0 +1,192 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// oldestPython is what Gradio 6, the spaces package and the host's runner need.
+var oldestPython = release{3, 10}
+
+// interpreter is a Python on this machine, by its real path: a shim, or a python3 in somebody's activated
+// environment, would make environments that end with it.
+type interpreter struct {
+	Path    string
+	Version string // three parts
+}
+
+func (i interpreter) release() release {
+	r, _ := parseRelease(i.Version)
+	return r
+}
+
+// findPython chooses the interpreter to make an environment with.
+//  1. python_version with three parts: that one, else one that differs in the last (with a warning).
+//  2. With two parts: the first of them.
+//  3. None: python3 as the person has it, if it is from 3.10 to newest; else the first that is; else any
+//     from 3.10 on.
+func (j *job) findPython(ctx context.Context, newest release) (interpreter, error) {
+	if j.spec.Python == "" {
+		return j.anyPython(ctx, newest)
+	}
+	asked, ok := parseRelease(j.spec.Python)
+	if !ok || asked.before(oldestPython) {
+		return interpreter{}, &Error{Step: "finding Python", LogPath: j.output.path,
+			Problem: fmt.Sprintf("python_version %q is not a Python from 3.10 on", j.spec.Python), Hint: "correct it in README.md"}
+	}
+	var near, seen []interpreter
+	for _, path := range candidates(asked) {
+		found, ok := probe(ctx, path)
+		if !ok || slices.Contains(seen, found) {
+			continue
+		}
+		seen = append(seen, found)
+		if found.Version == j.spec.Python || found.release() == asked && !hasPatch(j.spec.Python) { // 1, 2
+			return found, nil
+		}
+		if found.release() == asked {
+			near = append(near, found)
+		}
+	}
+	if len(near) == 0 {
+		return interpreter{}, j.noPython(seen)
+	}
+	j.warnings = append(j.warnings, fmt.Sprintf("python_version asks for Python %s; this machine has %s, which is used instead", j.spec.Python, near[0].Version))
+	return near[0], nil
+}
+
+func hasPatch(version string) bool { return strings.Count(version, ".") == 2 }
+
+// anyPython is rule 3.
+func (j *job) anyPython(ctx context.Context, newest release) (interpreter, error) {
+	var seen []interpreter
+	for _, path := range candidates(release{}) {
+		found, ok := probe(ctx, path)
+		if !ok {
+			continue
+		}
+		old, late := found.release().before(oldestPython), newest != release{} && newest.before(found.release())
+		if !old && !late {
+			return found, nil
+		}
+		if !slices.Contains(seen, found) {
+			seen = append(seen, found)
+		}
+	}
+	for _, found := range seen {
+		if !found.release().before(oldestPython) {
+			return found, nil
+		}
+	}
+	return interpreter{}, j.noPython(seen)
+}
+
+var (
+	pythonCommand = regexp.MustCompile(`^python3\.\d+$`)
+	// Where the usual managers keep interpreters that are not on PATH.
+	managed = []string{"$PYENV_ROOT/versions/*/bin/python3", "$HOME/.pyenv/versions/*/bin/python3",
+		"$UV_PYTHON_INSTALL_DIR/*/bin/python3", "$XDG_DATA_HOME/uv/python/*/bin/python3", "$HOME/.local/share/uv/python/*/bin/python3"}
+)
+
+// candidates are the paths that may be a Python, the likeliest first: for a release its own command, else
+// the person's python3.
+func candidates(asked release) []string {
+	dirs := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(d string) bool { return !filepath.IsAbs(d) })
+	var all []string
+	if asked != (release{}) {
+		all = inDirs(dirs, fmt.Sprintf("python%d.%d", asked.major, asked.minor))
+	}
+	all = append(all, inDirs(dirs, "python3", "python")...)
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if pythonCommand.MatchString(e.Name()) {
+				all = append(all, filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+	for _, pattern := range managed {
+		if variable, _, _ := strings.Cut(pattern[1:], "/"); os.Getenv(variable) != "" {
+			found, _ := filepath.Glob(os.ExpandEnv(pattern))
+			all = append(all, found...)
+		}
+	}
+	return all
+}
+
+func inDirs(dirs []string, names ...string) []string {
+	var all []string
+	for _, name := range names {
+		for _, dir := range dirs {
+			path := filepath.Join(dir, name)
+			if _, err := os.Stat(path); err == nil {
+				all = append(all, path)
+			}
+		}
+	}
+	return all
+}
+
+// probeScript uses -I throughout: the Space's folder must not be on sys.path, where its queue.py or
+// types.py would stand before the real ones.
+const probeScript = `import os, sys
+if sys.implementation.name == "cpython":
+    print(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))
+    print("%d.%d.%d" % sys.version_info[:3])`
+
+// probe asks the command at path what it really is. pyenv has shims for versions that are switched off, so
+// that a file of that name says nothing.
+func probe(ctx context.Context, path string) (interpreter, bool) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var said bytes.Buffer
+	cmd := command(ctx, path, "-I", "-c", probeScript)
+	cmd.Stdout = &said
+	if cmd.Run() != nil {
+		return interpreter{}, false
+	}
+	lines := strings.Fields(said.String())
+	if len(lines) != 2 {
+		return interpreter{}, false
+	}
+	return interpreter{Path: lines[0], Version: lines[1]}, true
+}
+
+// noPython says what is there instead.
+func (j *job) noPython(seen []interpreter) error {
+	e := &Error{Step: "finding Python", LogPath: j.output.path}
+	var there []string
+	for _, i := range seen {
+		there = append(there, i.Version+" ("+i.Path+")")
+	}
+	has := "none"
+	if len(there) > 0 {
+		has = strings.Join(there, ", ")
+	}
+	if j.spec.Python == "" {
+		e.Problem = "a Space needs Python 3.10 or newer, and this machine has " + has
+		e.Hint = "install one (on Debian: apt install python3 python3-venv), or give one by --python"
+		return e
+	}
+	e.Problem = fmt.Sprintf("python_version asks for Python %s, and this machine has %s", j.spec.Python, has)
+	e.Hint = fmt.Sprintf(`install it (with uv: "uv python install %s"), change python_version in README.md, or give an interpreter by --python`, j.spec.Python)
+	return e
+}
+
+// findInterpreter resolves Config.Interpreter, a path or a command, and leaves links as they are: in
+// a virtual environment the link is what makes it one.
+func findInterpreter(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}

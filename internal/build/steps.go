@@ -1,0 +1,105 @@
+package build
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// step is something to do, with its line for the person who waits.
+type step struct {
+	text string
+	file string // whose contents are at fault if it fails
+	do   func(ctx context.Context) error
+}
+
+// steps lists what making the environment takes. The order of installation is the Hub's
+// (spaces-dependencies.md): pre-requirements.txt, the SDK, requirements.txt.
+func (j *job) steps(ctx context.Context, env **Environment) []step {
+	var all []step
+	if uv, ok := j.findUV(ctx); ok {
+		j.tool = uvInstaller(uv)
+	} else {
+		all = append(all, step{"installing uv " + uvVersion, "", j.installUV})
+	}
+	all = append(all, step{"making an environment with Python " + j.python.Version, "", j.venv})
+	if j.inputs.has(preRequirements) {
+		all = append(all, step{"installing " + preRequirements, preRequirements, j.installPre})
+	}
+	all = append(all, step{"installing " + j.gradioText() + " and spaces", "README.md", j.installSDK})
+	if j.inputs.has(requirements) {
+		all = append(all, step{"installing " + requirements, requirements, j.installRequirements})
+	}
+	return append(all, step{"checking the environment", "", func(ctx context.Context) (err error) {
+		*env, err = j.readBack(ctx)
+		return err
+	}})
+}
+
+// takeSteps does them in turn and tells Progress of each. The first error ends it, in words for the author.
+func (j *job) takeSteps(ctx context.Context, all []step) error {
+	for i, s := range all {
+		began := time.Now()
+		report := Step{Index: i + 1, Total: len(all), Text: s.text, State: Started}
+		j.config.Progress(report)
+		j.output.heading(s.text)
+		err := s.do(ctx)
+		report.State, report.Took = Finished, time.Since(began)
+		if err != nil {
+			report.State = Failed
+		}
+		j.config.Progress(report)
+		j.log.Debug("step", zap.String("space", j.space), zap.String("text", s.text), zap.Duration("took", report.Took), zap.Error(err))
+		if err != nil {
+			return j.explain(s, err)
+		}
+	}
+	return nil
+}
+
+func (j *job) venv(ctx context.Context) error {
+	if err := j.run(ctx, j.tool.venv(j.python.Path, j.home)...); err != nil {
+		return err
+	}
+	return os.WriteFile(j.constraintsPath(), j.inputs.Constraints, 0o644)
+}
+
+func (j *job) constraintsPath() string { return filepath.Join(j.home, "constraints.txt") }
+
+func (j *job) gradioText() string {
+	if j.inputs.Gradio == "" {
+		return "the newest gradio"
+	}
+	return "gradio " + j.inputs.Gradio
+}
+
+// sdk is what the Hub's image installs for `sdk: gradio`, in its build logs' own words.
+func (j *job) sdk() []string {
+	gradio := "gradio[oauth,mcp]"
+	if j.inputs.Gradio != "" {
+		gradio += "==" + j.inputs.Gradio
+	}
+	return []string{gradio, "spaces", "uvicorn>=0.14.0", "websockets>=10.4"}
+}
+
+func (j *job) installPre(ctx context.Context) error {
+	return j.install(ctx, "-r", preRequirements)
+}
+
+func (j *job) installSDK(ctx context.Context) error {
+	return j.install(ctx, j.sdk()...)
+}
+
+// installRequirements names the SDK once more, as the Hub does: left alone, an installer would let
+// requirements.txt replace what gradio depends on, and leave an app that dies at import.
+func (j *job) installRequirements(ctx context.Context) error {
+	return j.install(ctx, append([]string{"-r", requirements}, j.sdk()...)...)
+}
+
+func (j *job) install(ctx context.Context, what ...string) error {
+	args := append([]string{"--constraint", j.constraintsPath()}, what...)
+	return j.run(ctx, append(j.tool.install(j.home), args...)...)
+}

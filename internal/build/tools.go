@@ -1,0 +1,107 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// uvVersion is what is installed where there is no uv: the newest on PyPI in November 2026.
+const uvVersion = "0.13.8"
+
+// installer is uv or pip, as the command lines that make an environment and install into it.
+type installer struct {
+	venv    func(python, home string) []string
+	install func(home string) []string
+}
+
+// uvInstaller makes uv behave as the pip of the Hub: of all indexes the best version is taken, which
+// requirement files with an --extra-index-url for torch count upon, and pip itself is in the environment
+// (--seed), since many a Space calls it when it starts.
+func uvInstaller(uv string) installer {
+	return installer{
+		venv: func(python, home string) []string {
+			return []string{uv, "venv", "--seed", "--python", python, home}
+		},
+		install: func(home string) []string {
+			return []string{uv, "pip", "install", "--index-strategy", "unsafe-best-match", "--python", pythonIn(home)}
+		},
+	}
+}
+
+// pipInstaller is the way without uv. -I keeps the Space's own modules away from pip (see probeScript).
+func pipInstaller() installer {
+	return installer{
+		venv: func(python, home string) []string {
+			return []string{python, "-I", "-m", "venv", home}
+		},
+		install: func(home string) []string {
+			return []string{pythonIn(home), "-I", "-m", "pip", "install"}
+		},
+	}
+}
+
+func pythonIn(home string) string { return filepath.Join(home, "bin", "python") }
+
+// findUV returns the uv on PATH, or the one that was installed earlier.
+func (j *job) findUV(ctx context.Context) (string, bool) {
+	for _, name := range []string{"uv", filepath.Join(j.uvHome(), "bin", "uv")} {
+		path, err := exec.LookPath(name)
+		if err == nil && works(ctx, path) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// works reports whether uv answers: a shim of pyenv may not, nor one whose installation was cut off.
+func works(ctx context.Context, uv string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return command(ctx, uv, "--version").Run() == nil
+}
+
+func (j *job) uvHome() string { return filepath.Join(j.dir, "tools", "uv-"+uvVersion) }
+
+// installUV chooses the installer. Without uv all goes on by pip, only slower.
+func (j *job) installUV(ctx context.Context) error {
+	err := j.fetchUV(ctx)
+	if err == nil {
+		j.tool = uvInstaller(filepath.Join(j.uvHome(), "bin", "uv"))
+		return nil
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	fmt.Fprintf(j.output, "uv could not be installed, going on with pip: %v\n", err)
+	j.log.Warn("uv could not be installed, going on with pip", zap.String("space", j.space), zap.Error(err))
+	j.tool = pipInstaller()
+	return nil
+}
+
+func (j *job) fetchUV(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(j.uvHome()), 0o755); err != nil {
+		return err
+	}
+	release, err := j.hold(ctx, j.uvHome()+".lock")
+	if err != nil {
+		return err
+	}
+	defer release()
+	if works(ctx, filepath.Join(j.uvHome(), "bin", "uv")) { // another host was faster
+		return nil
+	}
+	if err := os.RemoveAll(j.uvHome()); err != nil {
+		return err
+	}
+	pip := pipInstaller()
+	if err := j.run(ctx, pip.venv(j.python.Path, j.uvHome())...); err != nil {
+		return err
+	}
+	return j.run(ctx, append(pip.install(j.uvHome()), "uv=="+uvVersion)...)
+}

@@ -1,0 +1,202 @@
+// Package console shows a running host to its operator: JSON for the console address and the CLI's socket.
+package console
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"spacehost/gpu"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/quota"
+)
+
+// Config is what the console shows. All fields are required.
+type Config struct {
+	Spaces func() []SpaceView
+	Pool   *gpu.Pool
+	Broker *lease.Broker
+	Ledger *quota.Ledger
+	// TierOf returns the tier that an account has now.
+	TierOf func(identity.Identity) (quota.Tier, error)
+}
+
+// SpaceView is one Space.
+type SpaceView struct {
+	Name   string `json:"name"`
+	URL    string `json:"url"`
+	Stage  string `json:"stage"`
+	Reason string `json:"reason,omitempty"`
+	PID    int    `json:"pid,omitempty"`
+	// Queued counts the Events that wait.
+	Queued int `json:"queued"`
+}
+
+// Console answers questions about the host. Nothing here changes state.
+type Console struct{ config Config }
+
+// New returns the Console.
+func New(config Config) *Console { return &Console{config} }
+
+// RegisterHealth mounts what the console address answers.
+func (s *Console) RegisterHealth(e *echo.Echo) { e.GET("/healthz", s.health) }
+
+// RegisterControl mounts what the CLI asks over its socket.
+func (s *Console) RegisterControl(e *echo.Echo) {
+	e.GET("/healthz", s.health)
+	e.GET("/gpu", s.gpus)
+	e.GET("/lease", s.leases)
+	e.GET("/quota", s.balances)
+	e.GET("/ledger", s.ledger)
+}
+
+// Health is the answer of /healthz.
+type Health struct {
+	Status string      `json:"status"`
+	Spaces []SpaceView `json:"spaces"`
+}
+
+func (s *Console) health(c echo.Context) error {
+	return c.JSON(http.StatusOK, Health{Status: "ok", Spaces: s.config.Spaces()})
+}
+
+// GPU is one Device with the Slot on it.
+type GPU struct {
+	gpu.DeviceStatus
+	Slot *lease.SlotView `json:"slot,omitempty"`
+}
+
+func (s *Console) gpus(c echo.Context) error {
+	slots := map[gpu.DeviceUUID]lease.SlotView{}
+	for _, slot := range s.config.Broker.Slots() {
+		slots[slot.Device] = slot
+	}
+	all := []GPU{}
+	for _, status := range s.config.Pool.Status(c.Request().Context()) {
+		g := GPU{DeviceStatus: status}
+		if slot, ok := slots[status.UUID]; ok {
+			g.Slot = &slot
+		}
+		all = append(all, g)
+	}
+	return c.JSON(http.StatusOK, all)
+}
+
+// Leases is the open Leases and those that ended last.
+type Leases struct {
+	Open  []lease.Snapshot `json:"open"`
+	Ended []lease.Past     `json:"ended"`
+}
+
+func (s *Console) leases(c echo.Context) error {
+	past, err := s.config.Broker.Past(c.Request().Context(), limitOf(c, 20))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, Leases{Open: s.config.Broker.List(), Ended: past})
+}
+
+// maxRows bounds what one answer lists.
+const maxRows = 10_000
+
+func limitOf(c echo.Context, usual int) int {
+	if n, err := strconv.Atoi(c.QueryParam("limit")); err == nil && n >= 0 {
+		return min(n, maxRows)
+	}
+	return usual
+}
+
+// Balance is one account in seconds.
+type Balance struct {
+	Identity       string     `json:"identity"`
+	Tier           string     `json:"tier"`
+	Unlimited      bool       `json:"unlimited"`
+	BaseSeconds    float64    `json:"baseSeconds"`
+	ChargedSeconds float64    `json:"chargedSeconds"`
+	HeldSeconds    float64    `json:"heldSeconds"`
+	LeftSeconds    float64    `json:"leftSeconds"`
+	ResetsAt       *time.Time `json:"resetsAt"`
+}
+
+func (s *Console) balances(c echo.Context) error {
+	all, err := s.all(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, all)
+}
+
+func (s *Console) all(ctx context.Context) ([]Balance, error) {
+	list, err := s.config.Ledger.List(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	all := []Balance{}
+	for _, b := range list {
+		view, err := s.view(b)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, view)
+	}
+	return all, nil
+}
+
+func (s *Console) view(b quota.Balance) (Balance, error) {
+	payer, err := identity.ParseKey(b.Identity)
+	if err != nil {
+		return Balance{}, err
+	}
+	tier, err := s.config.TierOf(payer)
+	if err != nil {
+		return Balance{}, err
+	}
+	b = b.For(tier)
+	view := Balance{
+		Identity: b.Identity, Tier: tier.Name, Unlimited: b.Unlimited, BaseSeconds: b.Base.Seconds(),
+		ChargedSeconds: b.Charged.Seconds(), HeldSeconds: b.Held.Seconds(), LeftSeconds: b.Left.Seconds(),
+	}
+	if b.ResetsAt != nil {
+		at := b.ResetsAt.UTC()
+		view.ResetsAt = &at
+	}
+	return view, nil
+}
+
+// Entry is one line of the ledger in seconds.
+type Entry struct {
+	ID              int64     `json:"id"`
+	At              time.Time `json:"at"`
+	Identity        string    `json:"identity"`
+	Lease           string    `json:"lease,omitempty"`
+	Kind            string    `json:"kind"`
+	Space           string    `json:"space,omitempty"`
+	HeldSeconds     float64   `json:"heldSeconds"`
+	ChargedSeconds  float64   `json:"chargedSeconds"`
+	ReturnedSeconds float64   `json:"returnedSeconds"`
+	Reason          string    `json:"reason,omitempty"`
+	By              string    `json:"by,omitempty"`
+}
+
+func (s *Console) ledger(c echo.Context) error {
+	entries, err := s.config.Ledger.Entries(c.Request().Context(), c.QueryParam("identity"), limitOf(c, 50))
+	if err != nil {
+		return err
+	}
+	all := []Entry{}
+	for _, e := range entries {
+		all = append(all, Entry{
+			ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: short(e.Lease), Kind: string(e.Kind), Space: e.Space,
+			HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(),
+			Reason: e.Reason, By: e.By,
+		})
+	}
+	return c.JSON(http.StatusOK, all)
+}
+
+// short keeps what may be shown of a Lease's ID: the whole is a credential.
+func short(id string) string { return id[:min(8, len(id))] }

@@ -1,0 +1,240 @@
+// Package deviceapi speaks to the `spaces` package: /startup-report /schedule /allow /release /queue-size.
+//
+// The contract is what spaces/zero/api.py and client.py do (read in 0.51.3). All arguments are query
+// parameters, and the path holds a secret that only one start of one Space knows: never log a URL of here.
+package deviceapi
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/quota"
+)
+
+// Events knows which Events a token may still pay for; a Space's Queue implements it. It does not block long.
+type Events interface {
+	Alive(space, event string) bool
+}
+
+// Config is what the device API needs. Logger may be nil.
+type Config struct {
+	Broker *lease.Broker
+	Signer *identity.Signer
+	Tiers  quota.Tiers
+	Events Events
+	Logger *zap.Logger
+}
+
+// API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
+type API struct {
+	config Config
+
+	mu    sync.Mutex
+	doors map[string]Door // by secret
+}
+
+// Door is where one start of one Space comes in.
+type Door struct {
+	Space    string
+	Instance string
+	// Account says who pays for work that no visitor asked for.
+	Account func() identity.Identity
+}
+
+// New returns the API without doors.
+func New(config Config) *API {
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	return &API{config: config, doors: map[string]Door{}}
+}
+
+// Open makes a door and returns its path, for SPACES_ZERO_DEVICE_API_URL. Close shuts it.
+func (a *API) Open(d Door) (path string) {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	secret := hex.EncodeToString(b[:])
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.doors[secret] = d
+	return "/d/" + secret
+}
+
+// Close shuts the door of one start.
+func (a *API) Close(instance string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for secret, d := range a.doors {
+		if d.Instance == instance {
+			delete(a.doors, secret)
+		}
+	}
+}
+
+func (a *API) door(secret string) (found Door, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for known, d := range a.doors {
+		if subtle.ConstantTimeCompare([]byte(known), []byte(secret)) == 1 {
+			found, ok = d, true
+		}
+	}
+	return found, ok
+}
+
+// Register mounts the routes.
+func (a *API) Register(e *echo.Echo) {
+	g := e.Group("/d/:secret", noBrowsers)
+	g.POST("/startup-report", a.through(a.startupReport))
+	g.POST("/schedule", a.through(a.schedule))
+	g.POST("/allow", a.through(a.allow))
+	g.POST("/release", a.through(a.release))
+	g.GET("/queue-size", a.through(a.queueSize))
+}
+
+// noBrowsers refuses what a page could send: these answers are for a Space's process alone.
+func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Request().Header
+		if h.Get("Origin") != "" || h.Get("Sec-Fetch-Mode") != "" || h.Get("Sec-Fetch-Site") != "" {
+			return c.NoContent(http.StatusForbidden)
+		}
+		return next(c)
+	}
+}
+
+func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		d, ok := a.door(c.Param("secret"))
+		if !ok {
+			return c.NoContent(http.StatusNotFound)
+		}
+		return handle(c, d)
+	}
+}
+
+func (a *API) startupReport(c echo.Context, d Door) error {
+	a.config.Logger.Info("space reports its GPU functions", zap.String("space", d.Space))
+	return c.NoContent(http.StatusOK)
+}
+
+func (a *API) queueSize(c echo.Context, _ Door) error {
+	return c.JSON(http.StatusOK, a.config.Broker.Waiting())
+}
+
+// schedule answers at once if a Slot is free, else over SSE.
+func (a *API) schedule(c echo.Context, d Door) error {
+	request, err := a.request(c, d)
+	if err != nil {
+		return a.refuse(c, request, err)
+	}
+	c.Response().Header().Set(headerAuthenticated, request.Tier.Authenticated)
+	if request.Tier.Authenticated == "" {
+		c.Response().Header().Del(headerAuthenticated)
+	}
+	ticket, err := a.config.Broker.Schedule(c.Request().Context(), request)
+	if err != nil {
+		return a.refuse(c, request, err)
+	}
+	c.Response().Header().Set(headerApproveResult, "approved")
+	return a.answer(c, ticket)
+}
+
+// Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
+const (
+	usualSeconds    = 60
+	negativeSeconds = 86399 // what timedelta(seconds=-1).seconds makes of -1
+)
+
+// request reads the query. Rules of design.md 6.2: nothing is clamped down; 0 becomes 1; 86399 was
+// probably -1 and is refused.
+func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
+	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
+	if err := a.pay(&r, d, c.QueryParam("token")); err != nil {
+		return r, err
+	}
+	if r.Size != "" && r.Size != "large" && r.Size != "xlarge" {
+		return r, &argumentError{"gpuSize"}
+	}
+	if len(r.Task) > 64 {
+		return r, &argumentError{"taskId"}
+	}
+	seconds := usualSeconds
+	if text := c.QueryParam("durationSeconds"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > 10*negativeSeconds {
+			return r, &argumentError{"durationSeconds"}
+		}
+		seconds = max(1, n)
+	}
+	r.Declared = time.Duration(seconds) * time.Second
+	if seconds == negativeSeconds {
+		return r, &quota.IllegalDurationError{Requested: r.Declared}
+	}
+	return r, nil
+}
+
+// pay finds out who pays: the token's subject while its Event lives, whatever the clock says; without a
+// token the Space's own account.
+func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
+	if token == "" {
+		r.Payer = d.Account()
+		r.Tier, err = a.config.Tiers.Get(r.Payer.Tier)
+		return err
+	}
+	claims, err := a.config.Signer.VerifyFor(token, d.Space)
+	if err != nil {
+		return err
+	}
+	if !a.config.Events.Alive(d.Space, claims.ID) {
+		return &endedError{claims.ID}
+	}
+	r.Event = claims.ID
+	if r.Payer, err = claims.Identity(); err != nil {
+		return err
+	}
+	r.Tier, err = a.config.Tiers.Get(claims.Tier)
+	return err
+}
+
+func (a *API) allow(c echo.Context, d Door) error {
+	pid, err := strconv.Atoi(c.QueryParam("pid"))
+	if err != nil {
+		return c.NoContent(http.StatusBadRequest)
+	}
+	err = a.config.Broker.Allow(c.Request().Context(), d.Space, c.QueryParam("allowToken"), pid)
+	return a.plain(c, d, err)
+}
+
+// release never answers 5xx: the client raises on it, and the visitor loses a finished result.
+func (a *API) release(c echo.Context, d Door) error {
+	failed, _ := strconv.ParseBool(c.QueryParam("fail"))
+	err := a.config.Broker.Release(c.Request().Context(), d.Space, c.QueryParam("allowToken"), failed)
+	if err != nil && !errors.Is(err, lease.ErrUnknown) {
+		err = nil // the lease is over all the same; its settlement goes on
+	}
+	return a.plain(c, d, err)
+}
+
+func (a *API) plain(c echo.Context, d Door, err error) error {
+	if err == nil {
+		return c.NoContent(http.StatusOK)
+	}
+	level := zap.WarnLevel
+	if errors.Is(err, lease.ErrUnknown) { // usual after a kill: the client releases what has ended
+		level = zap.InfoLevel
+	}
+	a.config.Logger.Log(level, "device api refused", zap.String("space", d.Space), zap.String("call", c.Path()), zap.Error(err))
+	return c.NoContent(statusOf(err))
+}

@@ -1,0 +1,80 @@
+package deviceapi
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/quota"
+)
+
+// Headers of the device API (spaces/zero/api.py).
+const (
+	headerAuthenticated = "X-Authenticated"   // regular, pro; absent: not signed in
+	headerQueuingReason = "X-Queuing-Reason"  // node, concurrency
+	headerApproveResult = "X-Approve-Result"  // approved, quota-exceeded, illegal-duration ...
+	reasonNode          = "node"              // "Waiting for a GPU to become available"
+	resultQuota         = "quota-exceeded"    //
+	resultIllegal       = "illegal-duration"  //
+	contentEventStream  = "text/event-stream" //
+)
+
+type argumentError struct{ name string }
+
+func (e *argumentError) Error() string { return "bad argument " + e.name }
+
+// endedError: the token is ours, but the Event that it was made for is over.
+type endedError struct{ event string }
+
+func (e *endedError) Error() string { return "the event of this token has ended" }
+
+// refusal is the body of a 429. The sign of Wait is the meaning: below 0 the duration is illegal, above it
+// the quota is exceeded (0 would mean that runs are).
+type refusal struct {
+	Left int `json:"left"`
+	Wait int `json:"wait"`
+}
+
+// refuse turns errors into what makes the client show Hugging Face's words.
+func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
+	h := c.Response().Header()
+	if r.Tier.Authenticated != "" {
+		h.Set(headerAuthenticated, r.Tier.Authenticated)
+	}
+	a.config.Logger.Info("lease refused", zap.String("space", r.Space), zap.String("identity", r.Payer.Key()),
+		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
+	var exceeded *quota.ExceededError
+	var illegal *quota.IllegalDurationError
+	switch {
+	case errors.As(err, &exceeded):
+		h.Set(headerApproveResult, resultQuota)
+		return c.JSON(http.StatusTooManyRequests, refusal{exceeded.LeftSeconds(), exceeded.WaitSeconds()})
+	case errors.As(err, &illegal):
+		h.Set(headerApproveResult, resultIllegal)
+		return c.JSON(http.StatusTooManyRequests, refusal{int(illegal.Longest.Seconds()), -1})
+	}
+	return c.NoContent(statusOf(err))
+}
+
+// statusOf is the table from errors to statuses. All else is "no GPU": the cause is in the log.
+func statusOf(err error) int {
+	var token *identity.TokenError
+	var ended *endedError
+	var argument *argumentError
+	var notOwned *lease.NotOwnedError
+	switch {
+	case errors.As(err, &token), errors.As(err, &ended):
+		return http.StatusUnauthorized
+	case errors.As(err, &argument):
+		return http.StatusBadRequest
+	case errors.As(err, &notOwned):
+		return http.StatusForbidden
+	case errors.Is(err, lease.ErrUnknown):
+		return http.StatusNotFound
+	}
+	return http.StatusServiceUnavailable
+}

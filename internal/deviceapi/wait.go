@@ -1,0 +1,115 @@
+package deviceapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"spacehost/internal/lease"
+)
+
+// granted is the good answer (spaces/zero/api.py, ScheduleResponse). Idle stays false while no worker is
+// kept: the last one on the Slot is gone before a Lease is granted there.
+type granted struct {
+	Idle        bool   `json:"idle"`
+	NvidiaIndex int    `json:"nvidiaIndex"`
+	NvidiaUUID  string `json:"nvidiaUUID"`
+	AllowToken  string `json:"allowToken"`
+}
+
+func newGranted(g lease.Grant) granted {
+	return granted{NvidiaIndex: g.Slot, NvidiaUUID: string(g.Device), AllowToken: g.Lease}
+}
+
+const (
+	// soon is how long a plain answer may take, so that a Slot which is just being cleared after the last call
+	// does not make the visitor read "Waiting for a GPU".
+	soon = 400 * time.Millisecond
+	// pingEvery is how often the client looks whether its visitor is still there: it does so only at a ping.
+	pingEvery = 2 * time.Second
+	// hangUpTime is what a client gets to hang up after it was told that its visitor has left.
+	hangUpTime = 5 * time.Second
+)
+
+func (a *API) answer(c echo.Context, t *lease.Ticket) error {
+	ctx := c.Request().Context()
+	at, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	g, err := t.Wait(at)
+	switch {
+	case err == nil && ctx.Err() == nil:
+		return c.JSON(http.StatusOK, newGranted(g))
+	case ctx.Err() != nil:
+		t.Leave()
+		return nil
+	}
+	return a.stream(c, t, err)
+}
+
+// stream waits over SSE. One Write and one Flush per event, so that each is a chunk of its own: the client
+// parses chunk by chunk and loses what follows the first event in one (spaces/zero/api.py, sse_stream).
+func (a *API) stream(c echo.Context, t *lease.Ticket, err error) error {
+	c.Response().Header().Set(headerQueuingReason, reasonNode)
+	c.Response().Header().Set(echo.HeaderContentType, contentEventStream)
+	c.Response().WriteHeader(http.StatusOK)
+	for {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			if write(c, "event: ping\n\n") != nil {
+				t.Leave()
+				return nil
+			}
+		case errors.Is(err, lease.ErrTimedOut), errors.Is(err, lease.ErrGone):
+			return write(c, "event: failed\n\n")
+		default: // ErrLeft: at the ping the client sees that its visitor has gone, and hangs up
+			return a.sendOff(c)
+		}
+		ctx, cancel := context.WithTimeout(c.Request().Context(), pingEvery)
+		var g lease.Grant
+		g, err = t.Wait(ctx)
+		cancel()
+		if c.Request().Context().Err() != nil {
+			t.Leave()
+			return nil
+		}
+		if err == nil {
+			return a.succeed(c, t, g)
+		}
+	}
+}
+
+func (a *API) succeed(c echo.Context, t *lease.Ticket, g lease.Grant) error {
+	data, err := json.Marshal(newGranted(g))
+	if err != nil {
+		return err
+	}
+	if err := write(c, fmt.Sprintf("event: succeeded\ndata: %s\n\n", data)); err != nil {
+		a.config.Logger.Warn("grant was not heard", zap.Error(err))
+		t.Leave()
+	}
+	return nil
+}
+
+func (a *API) sendOff(c echo.Context) error {
+	if write(c, "event: ping\n\n") != nil {
+		return nil
+	}
+	select {
+	case <-c.Request().Context().Done():
+	case <-time.After(hangUpTime):
+	}
+	return nil
+}
+
+func write(c echo.Context, event string) error {
+	if _, err := c.Response().Write([]byte(event)); err != nil {
+		return err
+	}
+	return http.NewResponseController(c.Response()).Flush()
+}

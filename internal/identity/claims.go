@@ -1,0 +1,90 @@
+package identity
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Issuer is the iss of every token of ours.
+const Issuer = "spacehost"
+
+// Lifetime is how long a token lives at most, if the Event that it stands for lives that long.
+const Lifetime = 24 * time.Hour
+
+// Claims are what an X-IP-Token says.
+type Claims struct {
+	Iss       string    // Sign writes Issuer
+	Aud       string    // the one Space that may use it
+	Sub       string    // Identity.Key
+	Tier      string    // of Sub
+	ID        string    // jti: the Event
+	IssuedAt  time.Time // zero: now
+	ExpiresAt time.Time // zero: IssuedAt + Lifetime
+	Act       string    // the Space that calls on the visitor's behalf, if any
+	Error     string    // why it had to fall back to the address, if it had to; the spaces package shows it
+}
+
+// Identity is who pays.
+func (c Claims) Identity() (Identity, error) {
+	id, err := ParseKey(c.Sub)
+	if err != nil {
+		return Identity{}, fmt.Errorf("read subject of token: %w", err)
+	}
+	id.Tier = c.Tier
+	return id, nil
+}
+
+// payload is Claims on the wire: one audience as plain text, times in whole seconds. The spaces package reads it
+// without checking it, by base64 and json.loads (spaces 0.51.3, zero/utils.py: jwt_payload).
+type payload struct {
+	Iss   string           `json:"iss"`
+	Aud   string           `json:"aud"`
+	Sub   string           `json:"sub"`
+	Tier  string           `json:"tier"`
+	ID    string           `json:"jti"`
+	Iat   *jwt.NumericDate `json:"iat"`
+	Exp   *jwt.NumericDate `json:"exp"`
+	Act   string           `json:"act,omitempty"`
+	Error string           `json:"error,omitempty"`
+}
+
+var _ jwt.ClaimsValidator = (*payload)(nil)
+
+func newPayload(c Claims) *payload {
+	return &payload{
+		Iss: Issuer, Aud: c.Aud, Sub: c.Sub, Tier: c.Tier, ID: c.ID,
+		Iat: jwt.NewNumericDate(c.IssuedAt), Exp: jwt.NewNumericDate(c.ExpiresAt), Act: c.Act, Error: c.Error,
+	}
+}
+
+func (p *payload) claims() Claims {
+	return Claims{
+		Iss: p.Iss, Aud: p.Aud, Sub: p.Sub, Tier: p.Tier, ID: p.ID,
+		IssuedAt: p.Iat.UTC(), ExpiresAt: p.Exp.UTC(), Act: p.Act, Error: p.Error,
+	}
+}
+
+// Validate is asked by the parser after the signature, beside its own checks of iss, iat and exp.
+func (p *payload) Validate() error {
+	if p.Aud == "" {
+		return errNoAudience
+	}
+	if p.Iat == nil {
+		return errNoIssuedAt
+	}
+	if _, err := ParseKey(p.Sub); err != nil {
+		return errBadSubject
+	}
+	return nil
+}
+
+// These make payload a jwt.Claims.
+
+func (p *payload) GetExpirationTime() (*jwt.NumericDate, error) { return p.Exp, nil }
+func (p *payload) GetIssuedAt() (*jwt.NumericDate, error)       { return p.Iat, nil }
+func (p *payload) GetNotBefore() (*jwt.NumericDate, error)      { return nil, nil }
+func (p *payload) GetIssuer() (string, error)                   { return p.Iss, nil }
+func (p *payload) GetSubject() (string, error)                  { return p.Sub, nil }
+func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return jwt.ClaimStrings{p.Aud}, nil }

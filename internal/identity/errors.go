@@ -1,0 +1,61 @@
+package identity
+
+import (
+	"errors"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Reason is why a token is refused.
+type Reason string
+
+// The reasons of a TokenError.
+const (
+	Malformed     Reason = "malformed"
+	TooLong       Reason = "too long"
+	ForeignKey    Reason = "foreign key"
+	BadSignature  Reason = "bad signature" // or another algorithm than ours
+	WrongIssuer   Reason = "wrong issuer"
+	WrongAudience Reason = "wrong audience"
+	Expired       Reason = "expired"
+	NotYet        Reason = "issued in the future"
+	BadClaims     Reason = "bad claims" // signed by us, and yet without an audience, a time or a subject
+)
+
+// TokenError refuses a token. It does not show the token, which may still be good elsewhere.
+type TokenError struct{ Reason Reason }
+
+func (e *TokenError) Error() string { return "token refused: " + string(e.Reason) }
+
+var (
+	errNoAddress  = errors.New("not an IP address")
+	errForeignKey = errors.New("key is not in our table")
+	errHeader     = errors.New("header is none that we write")
+	errNoAudience = errors.New("no audience")
+	errNoIssuedAt = errors.New("no time of issue")
+	errBadSubject = errors.New("subject is not an identity")
+)
+
+// reasons are tried from the top: what comes first says more than what comes after it.
+var reasons = []struct {
+	err    error
+	reason Reason
+}{
+	{jwt.ErrTokenMalformed, Malformed},
+	{errHeader, Malformed},
+	{errForeignKey, ForeignKey},
+	{jwt.ErrTokenUnverifiable, BadSignature}, // an algorithm that nobody knows
+	{jwt.ErrTokenSignatureInvalid, BadSignature},
+	{jwt.ErrTokenInvalidIssuer, WrongIssuer},
+	{jwt.ErrTokenExpired, Expired},
+	{jwt.ErrTokenUsedBeforeIssued, NotYet},
+}
+
+func newTokenError(err error) *TokenError {
+	for _, row := range reasons {
+		if errors.Is(err, row.err) {
+			return &TokenError{Reason: row.reason}
+		}
+	}
+	return &TokenError{Reason: BadClaims}
+}

@@ -1,0 +1,76 @@
+// Package identity turns a request into who pays; signs and reads X-IP-Token.
+package identity
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+)
+
+// Kind is what sort of payer an Identity is. Its word begins the Key.
+type Kind string
+
+// The kinds of Identity.
+const (
+	Local   Kind = "local" // whoever sits at this machine: one payer, without a name
+	Address Kind = "ip"    // a visitor known by the address alone
+	User    Kind = "user"  // a person who signed in
+	Space   Kind = "space" // a Space's own allowance
+)
+
+// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account.
+type Identity struct {
+	Kind Kind
+	Name string
+	Tier string
+}
+
+// Key names the account: "local", "ip:203.0.113.7", "ip:2001:db8:1:2::/64", "user:ada", "space:demo". It is what logs,
+// ledger and tokens carry. The zero Identity has none.
+func (id Identity) Key() string {
+	if id.Kind == Local || id.Kind == "" {
+		return string(id.Kind)
+	}
+	return string(id.Kind) + ":" + id.Name
+}
+
+// String is the Key, so that logs show nothing else.
+func (id Identity) String() string { return id.Key() }
+
+// maxName bounds a Key, which goes into every line of the ledger.
+const maxName = 200
+
+// ParseKey is the way back from a Key, without the tier. It takes only what Key writes.
+func ParseKey(key string) (Identity, error) {
+	kind, name, named := strings.Cut(key, ":")
+	id := Identity{Kind: Kind(kind), Name: name}
+	if !id.valid() || named != (id.Kind != Local) {
+		return Identity{}, fmt.Errorf("%.40q is not the key of an identity", key)
+	}
+	return id, nil
+}
+
+func (id Identity) valid() bool {
+	switch id.Kind {
+	case Local:
+		return id.Name == ""
+	case Address:
+		return isNetwork(id.Name)
+	case User, Space:
+		return id.Name != "" && len(id.Name) <= maxName && strings.IndexFunc(id.Name, isUnfit) < 0
+	}
+	return false
+}
+
+// isUnfit says whether a name with r in it could forge a line of a log; a broken byte reads as U+FFFD.
+func isUnfit(r rune) bool {
+	return !unicode.IsPrint(r) || r == unicode.ReplacementChar
+}
+
+// isNetwork says whether name is what network writes.
+func isNetwork(name string) bool {
+	text, is64 := strings.CutSuffix(name, "/64")
+	addr, err := netip.ParseAddr(text)
+	return err == nil && is64 == addr.Is6() && !addr.IsLoopback() && network(addr) == name
+}

@@ -1,0 +1,403 @@
+package lease
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/gpu"
+	"spacehost/quota"
+)
+
+// Config is what a Broker needs. Logger may be nil; Expired may be nil.
+type Config struct {
+	DB           *sql.DB
+	Ledger       *quota.Ledger
+	Pool         *gpu.Pool
+	Processes    Processes
+	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
+	// Expired is told when a worker is about to be killed at its deadline.
+	Expired func(End)
+	Logger  *zap.Logger
+}
+
+// End says which limit a Lease has hit.
+type End struct {
+	Space, Event   string
+	Declared, Used time.Duration
+}
+
+// Broker lends Slots. All methods may be called from any goroutine while Run runs.
+type Broker struct {
+	config   Config
+	store    *store
+	line     *line
+	log      *zap.Logger
+	calls    chan func(*line)
+	done     chan struct{}
+	work     context.Context // ends after Run has ended and its effects have: cancels what still waits
+	stop     context.CancelFunc
+	busy     sync.WaitGroup // effects under way
+	watching sync.WaitGroup // of workers; they end with work at the latest
+
+	mu     sync.Mutex
+	broken map[string]brokenStream
+}
+
+// New returns a Broker. Call Recover, then Run.
+func New(config Config) (*Broker, error) {
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	if config.QueueTimeout == 0 {
+		config.QueueTimeout = 60 * time.Second
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	work, stop := context.WithCancel(context.Background())
+	b := &Broker{
+		config: config, log: config.Logger, calls: make(chan func(*line)), done: make(chan struct{}),
+		store: &store{db: config.DB, ledger: config.Ledger, bootID: strings.TrimSpace(string(boot))},
+		work:  work, stop: stop, broken: map[string]brokenStream{},
+	}
+	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
+	return b, nil
+}
+
+// beatEvery is how often the host proves that it lives; what a crash can cost a payer is charged to its last beat.
+const beatEvery = 2 * time.Second
+
+// Run owns the line until ctx ends: everything that happens comes as a call or as time. It returns when
+// every open Lease is settled and every worker of theirs is gone.
+func (b *Broker) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	beats, endBeats := context.WithCancel(ctx)
+	var beating sync.WaitGroup
+	beating.Go(func() { b.beat(beats) })
+	defer beating.Wait()
+	defer endBeats()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case call := <-b.calls:
+			call(b.line)
+		case <-timer.C:
+		}
+		if next := b.line.onTime(); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(next))
+		}
+	}
+	b.shutdown()
+	return context.Cause(ctx)
+}
+
+func (b *Broker) shutdown() {
+	close(b.done) // late callers are turned away; effects that report find nobody
+	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
+		if lease.State == Waiting {
+			b.line.withdraw(lease, Withdrawn, "host stopped", ErrGone)
+		} else {
+			b.line.end(lease, Revoked, "host stopped", 0)
+		}
+	}
+	b.busy.Wait()
+	b.stop()
+	b.watching.Wait()
+}
+
+func (b *Broker) beat(ctx context.Context) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if err := b.store.beat(ctx, now); err != nil && ctx.Err() == nil {
+				b.log.Warn("beat failed", zap.Error(err))
+			}
+		}
+	}
+}
+
+// do runs call on the line; false: the Broker has stopped.
+func (b *Broker) do(call func(*line)) bool {
+	ran := make(chan struct{})
+	select {
+	case b.calls <- func(l *line) { defer close(ran); call(l) }:
+		<-ran
+		return true
+	case <-b.done:
+		return false
+	}
+}
+
+// Schedule takes the hold and puts the Lease in line. Errors: *quota.ExceededError and
+// *quota.IllegalDurationError, or the database's; then nothing is held.
+func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
+	r.Size = b.sizeOf(r)
+	l := newLease(r, time.Now())
+	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
+		return nil, err
+	}
+	b.log.Info("lease waits", zap.Object("lease", l), zap.Duration("declared", r.Declared))
+	if !b.do(func(line *line) { line.onSchedule(l) }) {
+		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", time.Now()
+		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
+	}
+	return &Ticket{broker: b, lease: l}, nil
+}
+
+// Ticket is a place in the line.
+type Ticket struct {
+	broker *Broker
+	lease  *Lease
+}
+
+// Wait blocks until the Lease is granted, ended, or ctx ends. ErrTimedOut, ErrLeft, ErrGone: it is over,
+// nothing is charged. After ctx's error the Lease still waits: call Wait again, or Leave.
+func (t *Ticket) Wait(ctx context.Context) (Grant, error) {
+	select {
+	case d := <-t.lease.decided:
+		if d.err != nil {
+			return Grant{}, d.err
+		}
+		return *d.grant, nil
+	case <-ctx.Done():
+		return Grant{}, ctx.Err()
+	}
+}
+
+// Leave gives up: a Lease that waits is withdrawn, one that was granted to nobody's ear is taken back. The
+// client asks once more after a broken stream, and then without a size (spaces/zero/client.py, schedule).
+func (t *Ticket) Leave() {
+	t.broker.rememberBroken(t.lease.Request)
+	t.broker.do(func(l *line) { l.onHangUp(t.lease) })
+}
+
+// Allow says that pid is the worker of a granted Lease: its clock starts. Errors: ErrUnknown, *NotOwnedError,
+// or the database's; then the clock has not started.
+func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
+	start, ok := b.config.Processes.Owns(space, pid)
+	if !ok {
+		return &NotOwnedError{pid}
+	}
+	var l *Lease
+	err := ErrUnknown
+	b.do(func(line *line) { l, err = line.mayAllow(space, id) })
+	if err != nil {
+		return err
+	}
+	worker, at := Worker{PID: pid, Start: start}, time.Now()
+	if err := b.store.activate(ctx, l, worker, at); err != nil {
+		return err
+	}
+	b.occupy(l, pid)
+	allowed := false
+	b.do(func(line *line) {
+		if allowed = line.onAllow(l, worker, at); allowed {
+			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
+		}
+	})
+	if !allowed {
+		return ErrUnknown
+	}
+	return nil
+}
+
+// occupy tells a simulated machine who sits on it; a real driver knows.
+func (b *Broker) occupy(l *Lease, pid int) {
+	simulator, ok := b.config.Pool.Inventory().(gpu.Simulator)
+	if !ok {
+		return
+	}
+	if err := simulator.Occupy(l.Slot.Device.UUID, pid); err != nil {
+		b.log.Warn("occupy simulated device", zap.Object("lease", l), zap.Error(err))
+	}
+}
+
+// Release ends a Lease at its Space's word and returns once that is settled. ErrUnknown: it is over already.
+func (b *Broker) Release(ctx context.Context, space, id string, failed bool) error {
+	var l *Lease
+	err := ErrUnknown
+	b.do(func(line *line) { l, err = line.onRelease(space, id, failed) })
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.settled:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Left says that the visitor of an Event has gone. It does not block.
+func (b *Broker) Left(event string) { b.later(func(l *line) { l.onLeft(event) }) }
+
+// Cancelled says that the visitor of an Event wants its end. It does not block.
+func (b *Broker) Cancelled(event string) { b.later(func(l *line) { l.onCancelled(event) }) }
+
+func (b *Broker) later(call func(*line)) { b.busy.Go(func() { b.do(call) }) }
+
+// Started writes down a start of a Space, before its code runs.
+func (b *Broker) Started(r Runner) error {
+	return b.store.addRunner(context.Background(), r, time.Now())
+}
+
+// Gone says that a start of a Space and all its processes have ended.
+func (b *Broker) Gone(instance string) {
+	b.do(func(l *line) { l.onInstanceGone(instance) })
+	if err := b.store.removeRunner(context.Background(), instance); err != nil {
+		b.log.Warn("runner stays in the database", zap.Error(err))
+	}
+}
+
+// Waiting returns how many Leases wait.
+func (b *Broker) Waiting() (n int) {
+	b.do(func(l *line) { n = len(l.waiting) })
+	return n
+}
+
+// List returns the open Leases, oldest first.
+func (b *Broker) List() (all []Snapshot) {
+	b.do(func(l *line) { all = l.snapshot() })
+	return all
+}
+
+// Slots returns every Slot and what it is doing.
+func (b *Broker) Slots() (all []SlotView) {
+	b.do(func(l *line) { all = l.slotViews() })
+	return all
+}
+
+// Past returns the Leases that ended last, newest first.
+func (b *Broker) Past(ctx context.Context, limit int) ([]Past, error) {
+	return b.store.past(ctx, limit)
+}
+
+// The line's effects. Each runs beside the line and reports back through do.
+
+func (b *Broker) check(s *slot) {
+	b.busy.Go(func() {
+		err := b.config.Pool.Clear(b.work, s.Device.UUID)
+		b.do(func(l *line) { l.onChecked(s, err) })
+	})
+}
+
+func (b *Broker) decide(l *Lease, d decision) {
+	if d.grant != nil {
+		b.log.Info("lease granted", zap.Object("lease", l), zap.Object("device", l.Slot.Device))
+	}
+	l.decided <- d
+}
+
+func (b *Broker) watch(l *Lease) {
+	worker := l.Worker
+	b.watching.Go(func() {
+		b.config.Processes.Wait(b.work, worker.PID, worker.Start)
+		b.do(func(line *line) { line.onExit(l) })
+	})
+}
+
+func (b *Broker) expired(l *Lease) {
+	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: time.Since(l.Active)}
+	if b.config.Expired != nil {
+		b.busy.Go(func() { b.config.Expired(end) })
+	}
+}
+
+// settleAgain is the pause after a settlement that the database refused. The seconds stay held meanwhile.
+const settleAgain = time.Second
+
+func (b *Broker) settle(l *Lease) {
+	b.log.Info("lease ended", zap.Object("lease", l), zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
+	b.busy.Go(func() {
+		defer close(l.settled)
+		for attempt := 0; ; attempt++ {
+			err := b.store.settle(context.Background(), l)
+			if err == nil {
+				return
+			}
+			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
+			if attempt >= settleAttempts {
+				return // recovery at the next start settles it
+			}
+			time.Sleep(settleAgain)
+		}
+	})
+}
+
+const settleAttempts = 20
+
+// reclaimTime bounds the wait for memory to come back after the worker has gone.
+const reclaimTime = 10 * time.Second
+
+func (b *Broker) reclaim(s *slot, l *Lease, grace time.Duration) {
+	worker := l.Worker
+	b.busy.Go(func() {
+		err := b.empty(s, worker, grace)
+		<-l.settled
+		b.do(func(line *line) { line.onReclaimed(s, err) })
+	})
+}
+
+// empty ends the worker and waits until the Device is clear.
+func (b *Broker) empty(s *slot, worker Worker, grace time.Duration) error {
+	if worker.PID != 0 && !b.config.Processes.End(worker.PID, worker.Start, grace) {
+		return errNotReclaimed
+	}
+	for deadline, pause := time.Now().Add(reclaimTime), 5*time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		err := b.config.Pool.Clear(b.work, s.Device.UUID)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// inheritTime is how long a retry after a broken stream takes over the size that the client leaves out.
+const inheritTime = 10 * time.Second
+
+type brokenStream struct {
+	size string
+	at   time.Time
+}
+
+func retryKey(r Request) string { return r.Space + "\x00" + r.Task + "\x00" + r.Payer.Key() }
+
+func (b *Broker) rememberBroken(r Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, old := range b.broken {
+		if time.Since(old.at) > inheritTime {
+			delete(b.broken, key)
+		}
+	}
+	b.broken[retryKey(r)] = brokenStream{r.Size, time.Now()}
+}
+
+func (b *Broker) sizeOf(r Request) string {
+	if r.Size != "" {
+		return r.Size
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if old, ok := b.broken[retryKey(r)]; ok && time.Since(old.at) <= inheritTime {
+		delete(b.broken, retryKey(r))
+		return old.size
+	}
+	return "large"
+}

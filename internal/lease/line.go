@@ -1,0 +1,361 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"spacehost/gpu"
+)
+
+// effects is what the line asks of the world. No method blocks; what comes of it comes back as a call of the line.
+type effects interface {
+	// check looks whether the Slot's Device is clear: onChecked.
+	check(s *slot)
+	// decide answers a waiting Lease, once.
+	decide(l *Lease, d decision)
+	// watch tells when an active Lease's worker has died: onExit.
+	watch(l *Lease)
+	// settle writes the end of a Lease to the database, then closes l.settled.
+	settle(l *Lease)
+	// reclaim ends the worker of a Lease that is over, waits for its settlement and for a clear Device: onReclaimed.
+	reclaim(s *slot, l *Lease, grace time.Duration)
+	// expired tells the visitor which limit was hit.
+	expired(l *Lease)
+}
+
+// Times of the device API (design.md 5; spaces/zero/client.py).
+const (
+	deadlineGrace = 2 * time.Second        // between the deadline and the kill; never charged
+	claimTime     = 30 * time.Second       // between the grant and /allow
+	farewell      = 500 * time.Millisecond // for an idle worker between SIGTERM and SIGKILL
+	recheck       = time.Second            // between two looks at a Device that is not clear
+)
+
+// line decides. It is touched by one goroutine, or by a test.
+type line struct {
+	do           effects
+	now          func() time.Time
+	queueTimeout time.Duration
+	slots        []*slot
+	waiting      []*Lease
+	leases       map[string]*Lease // the open ones
+}
+
+type phase string
+
+const (
+	free       phase = "free"
+	checking   phase = "checking"   // for the first that waits
+	held       phase = "held"       // by a granted or active Lease
+	reclaiming phase = "reclaiming" // from a Lease that is over
+	busy       phase = "busy"       // somebody else sits there, or nobody can tell
+)
+
+type slot struct {
+	gpu.Slot
+	phase  phase
+	holder *Lease
+	reason string    // why it is busy
+	look   time.Time // when to look again
+}
+
+func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
+	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, leases: map[string]*Lease{}}
+	for _, s := range slots {
+		l.slots = append(l.slots, &slot{Slot: s, phase: free})
+	}
+	return l
+}
+
+// onSchedule takes a Lease whose hold is committed. First come, first served.
+func (l *line) onSchedule(lease *Lease) {
+	l.leases[lease.ID] = lease
+	l.waiting = append(l.waiting, lease)
+	l.fill()
+}
+
+// fill looks at a free Slot for each that waits; the answer decides.
+func (l *line) fill() {
+	looking := 0
+	for _, s := range l.slots {
+		if s.phase == checking {
+			looking++
+		}
+	}
+	for _, s := range l.slots {
+		if looking >= len(l.waiting) {
+			return
+		}
+		if s.phase == free {
+			s.phase = checking
+			looking++
+			l.do.check(s)
+		}
+	}
+}
+
+func (l *line) onChecked(s *slot, err error) {
+	switch {
+	case err != nil:
+		l.shut(s, err)
+	case len(l.waiting) == 0:
+		s.phase = free
+	default:
+		lease := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.grant(s, lease)
+	}
+	l.fill()
+}
+
+// shut keeps a Slot from being lent until a later look finds it clear.
+func (l *line) shut(s *slot, err error) {
+	s.phase, s.holder, s.reason, s.look = busy, nil, err.Error(), l.now().Add(recheck)
+}
+
+func (l *line) grant(s *slot, lease *Lease) {
+	s.phase, s.holder, s.reason = held, lease, ""
+	lease.State, lease.Slot, lease.Granted = Granted, &s.Slot, l.now()
+	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: s.Index, Device: s.Device.UUID}})
+}
+
+// mayAllow checks an /allow before it is committed.
+func (l *line) mayAllow(space, id string) (*Lease, error) {
+	lease := l.leases[id]
+	if lease == nil || lease.Space != space || lease.State != Granted {
+		return nil, ErrUnknown
+	}
+	return lease, nil
+}
+
+// onAllow starts the clock. False: the Lease ended while its /allow was being committed.
+func (l *line) onAllow(lease *Lease, worker Worker, at time.Time) bool {
+	if lease.State != Granted {
+		return false
+	}
+	lease.State, lease.Worker, lease.Active = Active, worker, at
+	l.do.watch(lease)
+	return true
+}
+
+func (l *line) onRelease(space, id string, failed bool) (*Lease, error) {
+	lease := l.leases[id]
+	if lease == nil || lease.Space != space || lease.State == Waiting {
+		return nil, ErrUnknown
+	}
+	reason := "released"
+	if failed {
+		reason = "failed"
+	}
+	l.end(lease, Released, reason, farewell)
+	return lease, nil
+}
+
+func (l *line) onExit(lease *Lease) {
+	if lease.State == Active {
+		l.end(lease, Released, "worker died", 0)
+	}
+}
+
+// onLeft: a running function finishes, as on ZeroGPU; only a wait is given up.
+func (l *line) onLeft(event string) {
+	for _, lease := range l.of(func(o *Lease) bool { return o.Event == event && o.State == Waiting }) {
+		l.withdraw(lease, Withdrawn, "visitor left", ErrLeft)
+	}
+}
+
+func (l *line) onCancelled(event string) {
+	for _, lease := range l.of(func(o *Lease) bool { return o.Event == event }) {
+		if lease.State == Waiting {
+			l.withdraw(lease, Withdrawn, "cancelled", ErrLeft)
+		} else {
+			l.end(lease, Revoked, "cancelled", 0)
+		}
+	}
+}
+
+func (l *line) onInstanceGone(instance string) {
+	for _, lease := range l.of(func(o *Lease) bool { return o.Instance == instance }) {
+		if lease.State == Waiting {
+			l.withdraw(lease, Withdrawn, "space died", ErrGone)
+		} else {
+			l.end(lease, Revoked, "space died", 0)
+		}
+	}
+}
+
+// onHangUp: whoever waited has gone without a word. A grant that nobody heard is taken back.
+func (l *line) onHangUp(lease *Lease) {
+	switch lease.State {
+	case Waiting:
+		l.withdraw(lease, Withdrawn, "connection lost", ErrLeft)
+	case Granted:
+		l.end(lease, Unclaimed, "connection lost", 0)
+	}
+}
+
+func (l *line) onReclaimed(s *slot, err error) {
+	if err != nil {
+		l.shut(s, err)
+	} else {
+		s.phase, s.holder, s.reason = free, nil, ""
+	}
+	l.fill()
+}
+
+// onTime does what is due, and says when to come again (zero: nothing is under way).
+func (l *line) onTime() (next time.Time) {
+	now := l.now()
+	for _, lease := range l.of(func(o *Lease) bool { return !l.due(o).After(now) }) {
+		switch lease.State {
+		case Waiting:
+			l.withdraw(lease, TimedOut, fmt.Sprintf("no GPU within %s", l.queueTimeout), ErrTimedOut)
+		case Granted:
+			l.end(lease, Unclaimed, "never allowed", 0)
+		case Active:
+			l.do.expired(lease)
+			l.end(lease, Expired, "deadline", 0)
+		}
+	}
+	for _, s := range l.slots {
+		if s.phase == busy && !s.look.After(now) {
+			s.phase = free
+		}
+	}
+	l.fill()
+	return l.next()
+}
+
+// due is when a Lease must be looked at next.
+func (l *line) due(lease *Lease) time.Time {
+	switch lease.State {
+	case Waiting:
+		return lease.Admitted.Add(l.queueTimeout)
+	case Granted:
+		return lease.Granted.Add(claimTime)
+	default:
+		return lease.deadline().Add(deadlineGrace)
+	}
+}
+
+func (l *line) next() (next time.Time) {
+	sooner := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	for _, lease := range l.leases {
+		sooner(l.due(lease))
+	}
+	for _, s := range l.slots {
+		if s.phase == busy && len(l.waiting) > 0 {
+			sooner(s.look)
+		}
+	}
+	return next
+}
+
+// withdraw ends a Lease that waits; its hold is returned whole.
+func (l *line) withdraw(lease *Lease, state State, reason string, err error) {
+	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
+	l.close(lease, state, reason)
+	l.do.decide(lease, decision{err: err})
+	l.do.settle(lease)
+}
+
+// end ends a Lease that holds a Slot, and takes the Slot back.
+func (l *line) end(lease *Lease, state State, reason string, grace time.Duration) {
+	l.close(lease, state, reason)
+	l.do.settle(lease)
+	s := l.slots[lease.Slot.Index]
+	s.phase = reclaiming
+	l.do.reclaim(s, lease, grace)
+}
+
+func (l *line) close(lease *Lease, state State, reason string) {
+	delete(l.leases, lease.ID)
+	lease.State, lease.Reason, lease.Ended = state, reason, l.now()
+	lease.Charged = lease.charge(lease.Ended)
+}
+
+func (l *line) of(match func(*Lease) bool) []*Lease {
+	var found []*Lease
+	for _, lease := range l.leases {
+		if match(lease) {
+			found = append(found, lease)
+		}
+	}
+	return found
+}
+
+var errNotReclaimed = errors.New("its last worker could not be ended")
+
+// Snapshot is one open Lease as the operator sees it.
+type Snapshot struct {
+	Lease           string         `json:"lease"` // its first digits; the whole is a credential
+	State           State          `json:"state"`
+	Space           string         `json:"space"`
+	Identity        string         `json:"identity"`
+	Tier            string         `json:"tier"`
+	Event           string         `json:"event,omitempty"`
+	Size            string         `json:"size"`
+	DeclaredSeconds float64        `json:"declaredSeconds"`
+	UsedSeconds     float64        `json:"usedSeconds"`
+	Rank            *int           `json:"rank,omitempty"` // among the waiting, from 0
+	Slot            *int           `json:"slot,omitempty"`
+	Device          gpu.DeviceUUID `json:"device,omitempty"`
+	Worker          int            `json:"worker,omitempty"`
+	Admitted        time.Time      `json:"admitted"`
+	Deadline        *time.Time     `json:"deadline,omitempty"`
+}
+
+func (l *line) snapshot() []Snapshot {
+	all := make([]Snapshot, 0, len(l.leases))
+	for _, lease := range l.leases {
+		all = append(all, l.view(lease))
+	}
+	slices.SortFunc(all, func(a, b Snapshot) int { return a.Admitted.Compare(b.Admitted) })
+	return all
+}
+
+func (l *line) view(o *Lease) Snapshot {
+	s := Snapshot{
+		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event,
+		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(),
+	}
+	if rank := slices.Index(l.waiting, o); rank >= 0 {
+		s.Rank = &rank
+	}
+	if o.Slot != nil {
+		s.Slot, s.Device = &o.Slot.Index, o.Slot.Device.UUID
+	}
+	if !o.Active.IsZero() {
+		deadline := o.deadline().UTC()
+		s.Deadline, s.UsedSeconds = &deadline, l.now().Sub(o.Active).Seconds()
+	}
+	return s
+}
+
+// SlotView is one Slot as the operator sees it.
+type SlotView struct {
+	Slot   int            `json:"slot"`
+	Device gpu.DeviceUUID `json:"device"`
+	Phase  string         `json:"phase"`
+	Reason string         `json:"reason,omitempty"`
+	Space  string         `json:"space,omitempty"`
+	Lease  string         `json:"lease,omitempty"`
+}
+
+func (l *line) slotViews() []SlotView {
+	views := make([]SlotView, 0, len(l.slots))
+	for _, s := range l.slots {
+		v := SlotView{Slot: s.Index, Device: s.Device.UUID, Phase: string(s.phase), Reason: s.reason}
+		if s.holder != nil && s.phase == held {
+			v.Space, v.Lease = s.holder.Space, s.holder.Short()
+		}
+		views = append(views, v)
+	}
+	return views
+}

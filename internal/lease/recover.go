@@ -1,0 +1,51 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Recover settles what a crashed host has left behind, before the first new grant: every process of its
+// Spaces is ended, every open hold settled once. endOrphans kills what bears a marker and returns when it is
+// gone. Nothing of an earlier boot is signalled: its processes cannot live.
+func (b *Broker) Recover(ctx context.Context, endOrphans func(marker string)) error {
+	runners, err := b.store.runners(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range runners {
+		if r.boot == b.store.bootID {
+			endOrphans(r.Marker)
+		}
+	}
+	if err := b.settleLeftovers(ctx); err != nil {
+		return err
+	}
+	for _, r := range runners {
+		b.log.Warn("ended a space that an earlier host left behind", zap.String("space", r.Space), zap.Int("pid", r.PID))
+		if err := b.store.removeRunner(ctx, r.Instance); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) settleLeftovers(ctx context.Context) error {
+	leftovers, err := b.store.leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range leftovers {
+		if o.worker.PID != 0 && o.boot == b.store.bootID && !b.config.Processes.End(o.worker.PID, o.worker.Start, 0) {
+			return fmt.Errorf("worker %d of an earlier host cannot be ended", o.worker.PID)
+		}
+		if err := b.store.settleLeftover(ctx, o, time.Now()); err != nil {
+			return err
+		}
+		b.log.Warn("settled a lease of an earlier host", zap.String("lease", o.id[:8]), zap.Duration("charged", o.charge()))
+	}
+	return nil
+}

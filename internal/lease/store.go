@@ -1,0 +1,257 @@
+package lease
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/quota"
+)
+
+// store is the leases and runners tables. Every method is one transaction.
+type store struct {
+	db     *sql.DB
+	ledger *quota.Ledger
+	bootID string
+}
+
+func (s *store) within(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
+func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	return s.within(ctx, "admit lease", func(tx *sql.Tx) error {
+		pending, err := s.pending(ctx, tx, l.Payer.Key(), queueTimeout)
+		if err != nil {
+			return err
+		}
+		l.Held, err = s.ledger.Hold(ctx, tx, quota.HoldRequest{
+			Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Task: l.Task,
+			Declared: l.Declared, Factor: l.factor(), Now: l.Admitted, Pending: pending,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO leases
+			(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
+			l.Declared.Milliseconds(), l.Held.Milliseconds(), string(l.State), s.bootID, l.Admitted.UnixMilli())
+		return err
+	})
+}
+
+// pending lists this identity's open holds with the moment at which each is over at the latest.
+func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueTimeout time.Duration) ([]quota.Pending, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, held_ms, coalesce(deadline_at, admitted_at + declared_ms + ?)
+		FROM leases WHERE identity = ? AND ended_at IS NULL`, queueTimeout.Milliseconds(), identity)
+	if err != nil {
+		return nil, fmt.Errorf("list open leases: %w", err)
+	}
+	defer rows.Close()
+	var all []quota.Pending
+	for rows.Next() {
+		var p quota.Pending
+		var held, until int64
+		if err := rows.Scan(&p.Lease, &held, &until); err != nil {
+			return nil, fmt.Errorf("list open leases: %w", err)
+		}
+		p.Held, p.Until = milliseconds(held), time.UnixMilli(until)
+		all = append(all, p)
+	}
+	return all, rows.Err()
+}
+
+// activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
+func (s *store) activate(ctx context.Context, l *Lease, w Worker, at time.Time) error {
+	return s.within(ctx, "activate lease", func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
+			granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
+			string(Active), l.Slot.Index, string(l.Slot.Device.UUID), w.PID, int64(w.Start),
+			l.Granted.UnixMilli(), at.UnixMilli(), at.UnixMilli(), at.Add(l.Declared).UnixMilli(), l.ID)
+		if err != nil {
+			return fmt.Errorf("activate lease: %w", err)
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(ErrUnknown, err)
+		}
+		return s.ledger.Open(ctx, tx, l.ID, at)
+	})
+}
+
+// beat proves that the host lives: after a crash no Lease is charged past its last beat.
+func (s *store) beat(ctx context.Context, now time.Time) error {
+	_, err := s.db.ExecContext(ctx,
+		`UPDATE leases SET beat_at = ? WHERE ended_at IS NULL AND active_at IS NOT NULL`, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("beat: %w", err)
+	}
+	return nil
+}
+
+// settle writes the end of a Lease: its row and its line in the ledger. A second one changes nothing.
+func (s *store) settle(ctx context.Context, l *Lease) error {
+	return s.within(ctx, "settle lease", func(tx *sql.Tx) error {
+		return s.finish(ctx, tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
+	})
+}
+
+func (s *store) finish(ctx context.Context, tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+	err := s.ledger.Settle(ctx, tx, quota.Settlement{Lease: id, Charged: charged, Reason: reason, Now: at})
+	var settled *quota.SettledError
+	if err != nil && !errors.As(err, &settled) {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE leases SET state = ?, reason = ?, charged_ms = ?, ended_at = ?
+		WHERE id = ? AND ended_at IS NULL`, state, reason, charged.Milliseconds(), at.UnixMilli(), id)
+	if err != nil {
+		return fmt.Errorf("settle lease: %w", err)
+	}
+	return nil
+}
+
+// leftover is an open Lease that a crashed host has left behind.
+type leftover struct {
+	id, boot           string
+	worker             Worker
+	active, beat, due  sql.NullInt64
+	held               time.Duration
+	declared, admitted int64
+	size               string
+}
+
+// charge is what can be proved: from /allow to the last beat, never past the deadline, never above the hold.
+func (o leftover) charge() time.Duration {
+	if !o.active.Valid {
+		return 0
+	}
+	used := milliseconds(min(o.beat.Int64, o.due.Int64) - o.active.Int64)
+	return min(o.held, max(0, used)*time.Duration(quota.Factor(o.size)))
+}
+
+func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT id, boot_id, coalesce(worker_pid, 0), coalesce(worker_start, 0), active_at,
+		beat_at, deadline_at, held_ms, declared_ms, admitted_at, size FROM leases WHERE ended_at IS NULL`)
+	if err != nil {
+		return nil, fmt.Errorf("list open leases: %w", err)
+	}
+	defer rows.Close()
+	var all []leftover
+	for rows.Next() {
+		var o leftover
+		var held, start int64
+		err := rows.Scan(&o.id, &o.boot, &o.worker.PID, &start, &o.active, &o.beat, &o.due, &held, &o.declared, &o.admitted, &o.size)
+		if err != nil {
+			return nil, fmt.Errorf("list open leases: %w", err)
+		}
+		o.held, o.worker.Start = milliseconds(held), uint64(start)
+		all = append(all, o)
+	}
+	return all, rows.Err()
+}
+
+func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
+	return s.within(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
+		return s.finish(ctx, tx, o.id, string(Revoked), "host crashed", o.charge(), now)
+	})
+}
+
+// Runner is a start of a Space, written down so that a crash of the host leaves nothing behind.
+type Runner struct {
+	Instance, Space, Marker string
+	PID                     int
+	Start                   uint64
+	boot                    string
+}
+
+func (s *store) addRunner(ctx context.Context, r Runner, now time.Time) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO runners (instance, space, pid, start, boot_id, marker, started_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`, r.Instance, r.Space, r.PID, int64(r.Start), s.bootID, r.Marker, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("write runner: %w", err)
+	}
+	return nil
+}
+
+func (s *store) removeRunner(ctx context.Context, instance string) error {
+	if _, err := s.db.ExecContext(ctx, `DELETE FROM runners WHERE instance = ?`, instance); err != nil {
+		return fmt.Errorf("remove runner: %w", err)
+	}
+	return nil
+}
+
+func (s *store) runners(ctx context.Context) ([]Runner, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT instance, space, pid, start, boot_id, marker FROM runners`)
+	if err != nil {
+		return nil, fmt.Errorf("list runners: %w", err)
+	}
+	defer rows.Close()
+	var all []Runner
+	for rows.Next() {
+		var r Runner
+		var start int64
+		if err := rows.Scan(&r.Instance, &r.Space, &r.PID, &start, &r.boot, &r.Marker); err != nil {
+			return nil, fmt.Errorf("list runners: %w", err)
+		}
+		r.Start = uint64(start)
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// Past is a Lease that has ended, for `spacehost lease --ended`.
+type Past struct {
+	Lease           string    `json:"lease"`
+	State           State     `json:"state"`
+	Reason          string    `json:"reason"`
+	Space           string    `json:"space"`
+	Identity        string    `json:"identity"`
+	DeclaredSeconds float64   `json:"declaredSeconds"`
+	ChargedSeconds  float64   `json:"chargedSeconds"`
+	Admitted        time.Time `json:"admitted"`
+	Ended           time.Time `json:"ended"`
+}
+
+func (s *store) past(ctx context.Context, limit int) ([]Past, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT substr(id, 1, 8), state, reason, space, identity, declared_ms, charged_ms,
+		admitted_at, ended_at FROM leases WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, rowid DESC LIMIT ?`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list ended leases: %w", err)
+	}
+	defer rows.Close()
+	all := []Past{}
+	for rows.Next() {
+		var p Past
+		var declared, charged, admitted, ended int64
+		err := rows.Scan(&p.Lease, &p.State, &p.Reason, &p.Space, &p.Identity, &declared, &charged, &admitted, &ended)
+		if err != nil {
+			return nil, fmt.Errorf("list ended leases: %w", err)
+		}
+		p.DeclaredSeconds, p.ChargedSeconds = milliseconds(declared).Seconds(), milliseconds(charged).Seconds()
+		p.Admitted, p.Ended = time.UnixMilli(admitted).UTC(), time.UnixMilli(ended).UTC()
+		all = append(all, p)
+	}
+	return all, rows.Err()
+}
+
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// Account is the balance of one identity, kept by quota; here so that callers need one door.
+func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
+	return b.store.ledger.Balance(ctx, payer.Key(), tier, time.Now())
+}

@@ -1,0 +1,196 @@
+package space
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// space makes the Space that m describes. Keys for show are read leniently; those that decide how the
+// Space is built and run are checked, and a wrong one is a *ConfigError.
+func (m *matter) space(dir string) (*Space, error) {
+	s := &Space{Dir: dir, Name: nameOf(dir)}
+	s.ID = "local/" + s.Name
+	m.fillShow(s)
+	if err := m.fillRun(s); err != nil {
+		return nil, err
+	}
+	s.Warnings = m.sentences()
+	return s, nil
+}
+
+func (m *matter) fillShow(s *Space) {
+	s.Title = orElse(m.text("title"), filepath.Base(s.Dir))
+	s.Emoji = m.text("emoji")
+	s.ColorFrom, s.ColorTo = m.text("colorFrom"), m.text("colorTo")
+	s.Thumbnail = m.text("thumbnail")
+	s.ShortDescription = m.text("short_description")
+	s.License = m.text("license")
+	s.Header = m.text("header")
+	s.BasePath = m.text("base_path")
+	s.FullWidth = m.flag("fullWidth", true)
+	s.Pinned = m.flag("pinned", false)
+	s.DisableEmbedding = m.flag("disable_embedding", false)
+	s.SuggestedHardware = m.text("suggested_hardware")
+	s.SuggestedStorage = m.text("suggested_storage")
+	s.Models, s.Datasets, s.Tags = m.list("models"), m.list("datasets"), m.list("tags")
+	s.CustomHeaders = m.table("custom_headers")
+	s.PreloadFromHub = m.list("preload_from_hub")
+	s.HFOAuth = m.flag("hf_oauth", false)
+	s.HFOAuthScopes = m.list("hf_oauth_scopes")
+	s.HFOAuthExpirationMinutes = m.number("hf_oauth_expiration_minutes", 480)
+	s.HFOAuthAuthorizedOrg = m.list("hf_oauth_authorized_org")
+}
+
+func (m *matter) fillRun(s *Space) (err error) {
+	if s.SDK, err = m.sdk(); err != nil {
+		return err
+	}
+	if s.SDKVersion, err = m.sdkVersion(); err != nil {
+		return err
+	}
+	if s.PythonVersion, err = m.pythonVersion(); err != nil {
+		return err
+	}
+	if s.StartupTimeout, err = m.startupTimeout(); err != nil {
+		return err
+	}
+	appFile, err := m.exact("app_file", "name one file, such as app_file: app.py")
+	s.AppFile = filepath.Clean(orElse(appFile, defaultAppFile))
+	return err
+}
+
+// exact is text for the keys that decide how the Space runs: another kind of value is an error.
+func (m *matter) exact(key, next string) (string, error) {
+	before := len(m.warnings)
+	text := m.text(key)
+	if len(m.warnings) > before {
+		return "", m.wrong(key, key+" is not one text", next)
+	}
+	return text, nil
+}
+
+func (m *matter) wrong(key, problem, next string) error {
+	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next}
+}
+
+func (m *matter) sdk() (string, error) {
+	const next = "write sdk: gradio, or run this Space on the Hub"
+	sdk, err := m.exact("sdk", next)
+	if err != nil {
+		return "", err
+	}
+	if sdk == "" && len(m.fields) > 0 {
+		m.warn(0, "README.md does not say sdk: taking gradio; the Hub refuses such a Space")
+	}
+	if sdk = orElse(sdk, defaultSDK); sdk != defaultSDK {
+		return "", m.wrong("sdk", fmt.Sprintf("sdk is %q, and only Gradio Spaces run here", sdk), next)
+	}
+	return sdk, nil
+}
+
+var (
+	// PEP 440 as far as Gradio's releases use it: 5.49.1, 6.0, 5.0.0b3, 5.0.0-beta.2, 6.0.0.dev4.
+	gradioVersion = regexp.MustCompile(`^\d+\.\d+(\.\d+)?([-.]?(a|b|rc|alpha|beta|dev)[-.]?\d+)?$`)
+	pythonVersion = regexp.MustCompile(`^3\.(\d+)(\.\d+)?$`)
+)
+
+func (m *matter) sdkVersion() (string, error) {
+	const next = "write a version of Gradio, such as sdk_version: 6.31.0"
+	version, err := m.exact("sdk_version", next)
+	if err != nil || version == "" {
+		return "", err
+	}
+	if !gradioVersion.MatchString(version) {
+		return "", m.wrong("sdk_version", fmt.Sprintf("sdk_version %q is not a version of Gradio", version), next)
+	}
+	m.warnVersion(version)
+	return version, nil
+}
+
+// warnVersion names two things that run here and may not on the Hub.
+func (m *matter) warnVersion(version string) {
+	parts := strings.Split(version, ".")
+	if len(parts) == 2 { // huggingface_hub#3244: "configuration error" for 3.27
+		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s has two parts only, which the Hub has refused; write all three", version))
+	}
+	if major, _ := strconv.Atoi(parts[0]); major < 4 { // spaces-zerogpu.md, "Supported Versions"
+		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU runs", version))
+	}
+}
+
+// pythonVersion checks python_version: `3.x` or `3.x.x` by the Hub's reference; from 3.10, since the host's
+// runner and the spaces package need that (ZeroGPU itself has 3.10.13 and 3.12.12).
+func (m *matter) pythonVersion() (string, error) {
+	const next = `write python_version: "3.10", or a later one`
+	version, err := m.exact("python_version", next)
+	if err != nil || version == "" {
+		return "", err
+	}
+	found := pythonVersion.FindStringSubmatch(version)
+	if found == nil {
+		return "", m.wrong("python_version", fmt.Sprintf("python_version %q is not a version like 3.10 or 3.10.13", version), next)
+	}
+	if minor, err := strconv.Atoi(found[1]); err != nil || minor < 10 {
+		return "", m.wrong("python_version", fmt.Sprintf("python_version %s is older than 3.10, which Spaces need here", version), next)
+	}
+	return version, nil
+}
+
+// "any valid duration (like `1h`, `30m`) is acceptable", says the reference, and no more.
+var (
+	durations    = regexp.MustCompile(`^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$`)
+	durationPart = regexp.MustCompile(`(\d+(?:\.\d+)?)\s*([a-z]+)`)
+	units        = map[string]time.Duration{
+		"s": time.Second, "sec": time.Second, "secs": time.Second, "second": time.Second, "seconds": time.Second,
+		"m": time.Minute, "min": time.Minute, "mins": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+		"h": time.Hour, "hr": time.Hour, "hrs": time.Hour, "hour": time.Hour, "hours": time.Hour,
+		"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour,
+	}
+)
+
+// longestStartup keeps 20000000000000m, which a real Space has, from becoming a negative time.
+const longestStartup = 30 * 24 * time.Hour
+
+func (m *matter) startupTimeout() (time.Duration, error) {
+	const next = "write a duration, such as startup_duration_timeout: 1h"
+	text, err := m.exact("startup_duration_timeout", next)
+	if err != nil || text == "" {
+		return defaultStartupTimeout, err
+	}
+	d, ok := duration(strings.ToLower(text))
+	if !ok {
+		return 0, m.wrong("startup_duration_timeout", fmt.Sprintf("startup_duration_timeout %q is not a duration between 1s and 30 days", text), next)
+	}
+	return d, nil
+}
+
+// duration reads 30m, 1h, 1h30m, 1.5h, 2 hours, 1d.
+func duration(text string) (time.Duration, bool) {
+	if !durations.MatchString(text) {
+		return 0, false
+	}
+	var sum float64
+	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
+		n, err := strconv.ParseFloat(part[1], 64)
+		unit, known := units[part[2]]
+		if err != nil || !known {
+			return 0, false
+		}
+		sum += n * float64(unit)
+	}
+	if sum < float64(time.Second) || sum > float64(longestStartup) {
+		return 0, false
+	}
+	return time.Duration(sum), true
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

@@ -1,0 +1,129 @@
+// Package migrations opens the database and brings its tables up to date.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/mattn/go-sqlite3"
+	"github.com/pressly/goose/v3"
+)
+
+// pragmas stand in the DSN because a PRAGMA by Exec reaches one pooled connection only.
+//
+// Immediate: a transaction that begins as a reader and then writes is answered BUSY at once, whatever the timeout.
+// Full: a charge that was answered survives a power cut, which WAL with NORMAL does not promise.
+const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=immediate&_synchronous=FULL"
+
+//go:embed *.sql
+var files embed.FS
+
+// Open returns the one database handle of this host, checked and with every migration applied.
+// A database that it cannot vouch for is refused (*CorruptError, *NewerError) and left as it is.
+//
+// Call it once per state folder, under the host's lock on that folder: migrations take no lock of their own.
+func Open(ctx context.Context, path string) (*sql.DB, error) {
+	return open(ctx, path, files)
+}
+
+func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
+	version, number, _ := sqlite3.Version()
+	if err := checkLibrary(version, number); err != nil {
+		return nil, err
+	}
+	if err := lay(ctx, path); err != nil {
+		return nil, explain(path, err)
+	}
+	db, err := connect(path)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	if err := prepare(ctx, db, path, steps); err != nil {
+		return nil, errors.Join(explain(path, err), db.Close())
+	}
+	return db, nil
+}
+
+// connect opens the pool, which holds one connection. SQLite has one writer at a time anyway, and a transaction here
+// takes the write lock when it begins. With more connections they would poll for that lock inside SQLite, in no
+// order; with one they wait in the pool, first come first served. Readers wait too: give them a pool of their own
+// once that is seen to hurt.
+//
+// So whoever holds a transaction must ask through it: to ask the pool meanwhile is to wait for oneself.
+func connect(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite3", dsn(path))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+// dsn escapes the path, since SQLite reads it as a URI: a folder may be called "50%" or "what?".
+func dsn(path string) string {
+	return "file:" + (&url.URL{Path: filepath.Clean(path)}).EscapedPath() + "?" + pragmas
+}
+
+func prepare(ctx context.Context, db *sql.DB, path string, steps fs.FS) error {
+	if err := quickCheck(ctx, db, path); err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps,
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	database, binary, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if database > binary {
+		return &NewerError{Path: path, Database: database, Binary: binary}
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("apply migrations: %w", err)
+	}
+	return nil
+}
+
+// quickCheck reads the whole file once, before anything is written to it.
+func quickCheck(ctx context.Context, db *sql.DB, path string) error {
+	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(3)")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var found []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return err
+		}
+		found = append(found, line)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if detail := strings.Join(found, "; "); detail != "ok" {
+		return &CorruptError{Path: path, Detail: detail}
+	}
+	return nil
+}
+
+// oldestSQLite is the first without the WAL-reset bug, which loses committed rows (sqlite.org/wal.html#walresetbug).
+const oldestSQLite = 3_051_003
+
+func checkLibrary(version string, number int) error {
+	if number < oldestSQLite {
+		return fmt.Errorf("sqlite %s can lose committed rows (the WAL-reset bug): "+
+			"build spacehost with SQLite 3.51.3 or later", version)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package queue
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"spacehost/internal/identity"
+)
+
+// SessionHash names one client connection; the client chose it.
+type SessionHash string
+
+// EventID names one submitted call, 32 hex digits as Gradio makes them.
+type EventID string
+
+// NewEventID returns a fresh, unguessable EventID.
+func NewEventID() EventID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	return EventID(hex.EncodeToString(b[:]))
+}
+
+// Endpoint is one callable of a Space, as its runner reported it.
+type Endpoint struct {
+	ID      int
+	APIName string
+	// Group is Gradio's concurrency_id: Endpoints of one Group share its Limit (0: none).
+	Group string
+	Limit int
+	// Batch is how many Events one Job takes at most; 0: the Endpoint takes no batches.
+	Batch int
+	// Stream marks a streaming input; its estimate is its TimeLimit.
+	Stream    bool
+	TimeLimit time.Duration
+	// Native is false if only the Space can admit a call: a validator or a cache has to see it first.
+	Native bool
+}
+
+// Manifest is what a Space says of itself when it attaches.
+type Manifest struct {
+	App    int
+	Gradio string
+	// Prefix stands before the API's paths ("/gradio_api", in 4.x empty), Mount before everything.
+	Prefix, Mount string
+	// Port is where the Space's own server listens on loopback.
+	Port int
+	// MaxSize bounds the waiting Events; nil: unbounded.
+	MaxSize *int
+	// LiveUpdates tells ranks after each start; else every UpdateEvery.
+	LiveUpdates bool
+	UpdateEvery time.Duration
+	// MaxThreads bounds the Jobs that run at a time.
+	MaxThreads int
+	// Native is false if the app signs people in or has middleware: then each call is admitted by the Space.
+	Native bool
+	// PassThrough: the runner does not know this Gradio, which therefore queues by itself; Reason says why.
+	PassThrough bool
+	Reason      string
+	Endpoints   map[int]Endpoint
+}
+
+// Request is the visitor's HTTP request, as the Space's code will see it.
+type Request struct {
+	Headers                     [][2]string
+	Path, Query, Scheme, Client string
+}
+
+// Event is one submitted call, from join to complete.
+type Event struct {
+	ID       EventID
+	Session  SessionHash
+	Endpoint Endpoint
+	// Body is the JSON of the join request, handed on as it came.
+	Body    []byte
+	Request Request
+	Payer   identity.Identity
+	// Token is signed when the Event starts.
+	Token string
+	// Admitted says that the Space admitted the Event and holds its body; Finished, that it has answered from its cache.
+	Admitted, Finished bool
+
+	joined, started time.Time
+	completed       bool
+}
+
+// MarshalLogObject logs who, what and where, never the input.
+func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	to.AddString("id", string(e.ID))
+	to.AddString("session", string(e.Session))
+	to.AddString("endpoint", e.Endpoint.APIName)
+	to.AddString("identity", e.Payer.Key())
+	return nil
+}
+
+// Job is what the runner receives: one Event, or a batch of Events of one Endpoint.
+type Job struct {
+	App    int
+	Events []Event
+}
+
+// FullError refuses an Event because MaxSize Events wait already.
+type FullError struct{ Max, Size int }
+
+// Error speaks Gradio's words (gradio/queueing.py, push).
+func (e *FullError) Error() string {
+	return fmt.Sprintf("Queue is full. Max size is %d and size is %d.", e.Max, e.Size)
+}
+
+// UnknownEndpointError says that the Space has no such Endpoint.
+type UnknownEndpointError struct{ ID int }
+
+func (e *UnknownEndpointError) Error() string {
+	return fmt.Sprintf("no endpoint with fn_index %d", e.ID)
+}

@@ -1,0 +1,449 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// effects is what the line asks of the world. No method blocks.
+type effects interface {
+	// start hands job to the runner; its end comes back as a finished value.
+	start(job Job)
+	// stop ends a running Event at its visitor's wish; abandon says that visitors have left running ones.
+	stop(app int, event EventID)
+	abandon(app int, events []EventID)
+	// ended is told once per Event, whatever became of it.
+	ended(event *Event, reason string)
+}
+
+// sessionLife is how long a Session lives without a stream and without a pending Event.
+const sessionLife = 60 * time.Second
+
+// line decides. It is touched by one goroutine.
+type line struct {
+	do       effects
+	now      func() time.Time
+	manifest *Manifest
+	attached bool // false while the Space is down
+	update   <-chan time.Time
+
+	groups   map[string]*group
+	order    []*group // in the order of their making
+	sessions map[SessionHash]*Session
+	waiting  map[EventID]*Event
+	running  map[EventID]*Event
+	jobs     int // that hold one of MaxThreads
+	members  map[EventID]*job
+	averages map[int]float64 // Endpoint -> Gradio's mean run time in seconds
+}
+
+// group is Gradio's EventQueue: Endpoints that share a concurrency limit.
+type group struct {
+	id      string
+	limit   int // 0: none
+	waiting []*Event
+	jobs    map[*job]struct{}
+}
+
+// job is a Job under way: it holds one unit of its group until its last Event is finished.
+type job struct {
+	group   *group
+	open    int
+	fn      Endpoint
+	started time.Time
+}
+
+func newLine(do effects) *line {
+	l := &line{do: do, now: time.Now, sessions: map[SessionHash]*Session{}, waiting: map[EventID]*Event{}}
+	l.forgetRuns()
+	return l
+}
+
+func (l *line) forgetRuns() {
+	l.groups, l.order = map[string]*group{}, nil
+	l.running, l.members, l.jobs = map[EventID]*Event{}, map[EventID]*job{}, 0
+	l.averages = map[int]float64{}
+}
+
+// What comes in
+
+// onSubmit admits an Event in Gradio's order of checks: queue size, Endpoint, group, then the estimate
+// for the newcomer alone (gradio/queueing.py, push).
+func (l *line) onSubmit(e *Event) error {
+	if l.manifest == nil {
+		return ErrNoRunner
+	}
+	if !e.Admitted {
+		if err := l.full(); err != nil {
+			return err
+		}
+		endpoint, ok := l.manifest.Endpoints[e.Endpoint.ID]
+		if !ok {
+			return &UnknownEndpointError{e.Endpoint.ID}
+		}
+		e.Endpoint = endpoint
+	}
+	e.joined = l.now()
+	l.session(e.Session).expect(e.ID)
+	if e.Finished {
+		l.running[e.ID] = e // a cache hit: its Messages follow, it needs no start
+		return nil
+	}
+	l.enqueue(e)
+	g := l.groups[e.Endpoint.Group]
+	l.estimate(g, len(g.waiting)-1)
+	l.dispatch()
+	return nil
+}
+
+func (l *line) enqueue(e *Event) {
+	g := l.group(e.Endpoint)
+	g.waiting = append(g.waiting, e)
+	l.waiting[e.ID] = e
+}
+
+func (l *line) onLeave(hash SessionHash) {
+	s := l.sessions[hash]
+	if s == nil {
+		return
+	}
+	delete(l.sessions, hash)
+	s.end()
+	for _, e := range l.waiting {
+		if e.Session == hash {
+			l.withdraw(e)
+			l.do.ended(e, "visitor left")
+		}
+	}
+	var left []EventID
+	for id, e := range l.running {
+		if e.Session == hash {
+			left = append(left, id)
+		}
+	}
+	if len(left) > 0 {
+		l.do.abandon(l.manifest.App, left)
+	}
+}
+
+func (l *line) onCancel(hash SessionHash, id EventID) {
+	if e := l.waiting[id]; e != nil && e.Session == hash {
+		l.withdraw(e)
+		if e.Admitted {
+			l.do.stop(l.manifest.App, id)
+		}
+		l.complete(e, nil)
+		l.do.ended(e, "cancelled")
+	} else if e := l.running[id]; e != nil && e.Session == hash && !e.completed {
+		l.complete(e, nil)
+		l.do.stop(l.manifest.App, id)
+	}
+}
+
+func (l *line) onMessage(id EventID, m Message) {
+	e := l.running[id]
+	if e == nil || e.completed {
+		return
+	}
+	e.completed = m.Kind == Completed
+	l.tell(e.Session, m)
+}
+
+func (l *line) onFinished(f finished) {
+	e := l.running[f.event]
+	if e == nil {
+		return
+	}
+	delete(l.running, f.event)
+	if f.average != nil {
+		l.averages[e.Endpoint.ID] = *f.average
+	}
+	l.leaveJob(e.ID)
+	if !e.completed { // Gradio may end without a word (gradio/queueing.py, process_events)
+		l.complete(e, &Failure{Title: "Error", Text: unanswered(f.reason)})
+	}
+	l.do.ended(e, f.reason)
+	l.dispatch()
+}
+
+func unanswered(reason string) string {
+	if reason == "" {
+		reason = "see the Space's log"
+	}
+	return "The Space ended this call without an answer: " + reason
+}
+
+func (l *line) leaveJob(id EventID) {
+	j := l.members[id]
+	delete(l.members, id)
+	if j == nil {
+		return
+	}
+	if j.open--; j.open == 0 {
+		delete(j.group.jobs, j)
+		l.jobs--
+	}
+}
+
+// onAttach lets the waiting Events go on with the Space that has just started. Groups are made anew: Gradio
+// names most of them by the address of a function, which changes with every start.
+func (l *line) onAttach(m Manifest) {
+	waiting := l.inOrder()
+	l.waiting = map[EventID]*Event{}
+	l.forgetRuns()
+	l.manifest, l.attached = &m, true
+	l.update = nil
+	if !m.LiveUpdates && m.UpdateEvery > 0 {
+		l.update = time.NewTicker(m.UpdateEvery).C // collected with the line: Go 1.23
+	}
+	for _, e := range waiting {
+		endpoint, ok := m.Endpoints[e.Endpoint.ID]
+		if !ok || endpoint.APIName != e.Endpoint.APIName {
+			l.fail(e, "The Space was started again and no longer has this function.")
+			continue
+		}
+		e.Endpoint = endpoint
+		l.enqueue(e)
+	}
+	l.dispatch()
+}
+
+// onLost ends what was in the Space's process: running Events, and waiting ones whose body only it had.
+func (l *line) onLost(reason string) {
+	l.attached = false
+	for id, e := range l.running {
+		delete(l.running, id)
+		l.fail(e, reason)
+	}
+	for _, e := range l.inOrder() {
+		if e.Admitted {
+			l.withdraw(e)
+			l.fail(e, reason)
+		}
+	}
+	waiting := l.inOrder()
+	l.waiting = map[EventID]*Event{}
+	l.forgetRuns()
+	for _, e := range waiting {
+		l.enqueue(e)
+	}
+}
+
+func (l *line) onUpdate(time.Time) {
+	for _, g := range l.order {
+		l.estimate(g, 0)
+	}
+}
+
+func (l *line) onSweep(now time.Time) {
+	for hash, s := range l.sessions {
+		if idle := s.idleSince(); !idle.IsZero() && now.Sub(idle) > sessionLife {
+			l.onLeave(hash)
+		}
+	}
+}
+
+// onStop tells every Session that the host ends, in Gradio's words (gradio/routes.py, queue_data_helper).
+func (l *line) onStop() {
+	for _, s := range l.sessions {
+		s.put(Message{Kind: UnexpectedError, Text: "Server stopped unexpectedly."})
+	}
+}
+
+// What is decided
+
+// dispatch starts what may start: groups in the order of their first Event, FIFO inside a group, a batch of
+// Events of one Endpoint at once (gradio/queueing.py, get_events; there groups are shuffled).
+func (l *line) dispatch() {
+	for l.attached && l.jobs < l.manifest.MaxThreads {
+		g := l.next()
+		if g == nil {
+			return
+		}
+		l.run(g, l.take(g))
+	}
+}
+
+func (l *line) next() *group {
+	var first *group
+	for _, g := range l.order {
+		free := g.limit == 0 || len(g.jobs) < g.limit
+		if free && len(g.waiting) > 0 && (first == nil || g.waiting[0].joined.Before(first.waiting[0].joined)) {
+			first = g
+		}
+	}
+	return first
+}
+
+func (l *line) take(g *group) []*Event {
+	head := g.waiting[0]
+	taken := []*Event{head}
+	for _, e := range g.waiting[1:] {
+		if len(taken) < head.Endpoint.Batch && e.Endpoint.ID == head.Endpoint.ID {
+			taken = append(taken, e)
+		}
+	}
+	for _, e := range taken {
+		l.withdraw(e)
+	}
+	return taken
+}
+
+func (l *line) run(g *group, events []*Event) {
+	j := &job{group: g, open: len(events), fn: events[0].Endpoint, started: l.now()}
+	g.jobs[j] = struct{}{}
+	l.jobs++
+	started := Job{App: l.manifest.App}
+	for _, e := range events {
+		e.started = j.started
+		l.running[e.ID], l.members[e.ID] = e, j
+		started.Events = append(started.Events, *e)
+	}
+	if l.manifest.LiveUpdates {
+		l.estimate(g, 0)
+	}
+	l.do.start(started)
+}
+
+func (l *line) withdraw(e *Event) {
+	delete(l.waiting, e.ID)
+	g := l.groups[e.Endpoint.Group]
+	g.waiting = slices.DeleteFunc(g.waiting, func(other *Event) bool { return other == e })
+}
+
+// estimate tells the group's waiting Events their rank, from the given index on.
+//
+// Formula of gradio/queueing.py, broadcast_estimations: own mean + means of those ahead divided by the limit
+// + the time until the first running one should end; unknown as soon as one of these is.
+func (l *line) estimate(g *group, from int) {
+	free, known := l.untilFree(g)
+	var ahead float64
+	for rank, e := range g.waiting {
+		mean, has := l.averages[e.Endpoint.ID]
+		if rank >= from {
+			m := Message{Kind: Estimation, Event: e.ID, Rank: rank, Size: len(g.waiting)}
+			if known && has {
+				eta := mean + ahead + free
+				m.ETA = &eta
+			}
+			l.tell(e.Session, m)
+		}
+		switch {
+		case g.limit == 0:
+			ahead = 0
+		case !has:
+			known = false
+		case e.Endpoint.Stream:
+			ahead += free / float64(g.limit)
+		default:
+			ahead += mean / float64(g.limit)
+		}
+	}
+}
+
+// untilFree is the time in seconds until a unit of the group should be free; false if a running Endpoint has no mean yet.
+func (l *line) untilFree(g *group) (seconds float64, known bool) {
+	if len(g.jobs) != g.limit {
+		return 0, true
+	}
+	first, now := -1.0, l.now()
+	for j := range g.jobs {
+		mean, ok := l.averages[j.fn.ID]
+		if !ok {
+			return 0, false
+		}
+		if j.fn.Stream {
+			mean = j.fn.TimeLimit.Seconds()
+		}
+		if left := max(0, mean-now.Sub(j.started).Seconds()); first < 0 || left < first {
+			first = left
+		}
+	}
+	return max(0, first), true
+}
+
+// Helpers
+
+func (l *line) size() int { return len(l.waiting) }
+
+func (l *line) full() error {
+	if l.manifest == nil || l.manifest.MaxSize == nil || l.size() < *l.manifest.MaxSize {
+		return nil
+	}
+	return &FullError{Max: *l.manifest.MaxSize, Size: l.size()}
+}
+
+func (l *line) isRunning(id EventID) bool {
+	e := l.running[id]
+	return e != nil && !e.completed
+}
+
+func (l *line) sessionOf(id EventID) *Session {
+	for _, events := range []map[EventID]*Event{l.waiting, l.running} {
+		if e := events[id]; e != nil {
+			return l.sessions[e.Session]
+		}
+	}
+	for _, s := range l.sessions { // ended, but not yet told
+		if s.isPending(id) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (l *line) session(hash SessionHash) *Session {
+	s := l.sessions[hash]
+	if s == nil {
+		s = newSession(hash, l.now())
+		l.sessions[hash] = s
+	}
+	return s
+}
+
+// group returns the Endpoint's group, making it at the first call of a member; a later member with a lower
+// limit lowers it for good (gradio/queueing.py, create_event_queue_for_fn).
+func (l *line) group(e Endpoint) *group {
+	g := l.groups[e.Group]
+	if g == nil {
+		g = &group{id: e.Group, limit: e.Limit, jobs: map[*job]struct{}{}}
+		l.groups[e.Group], l.order = g, append(l.order, g)
+	} else if e.Limit != 0 && (g.limit == 0 || e.Limit < g.limit) {
+		g.limit = e.Limit
+	}
+	return g
+}
+
+func (l *line) inOrder() []*Event {
+	events := make([]*Event, 0, len(l.waiting))
+	for _, e := range l.waiting {
+		events = append(events, e)
+	}
+	slices.SortFunc(events, func(a, b *Event) int { return a.joined.Compare(b.joined) })
+	return events
+}
+
+func (l *line) fail(e *Event, reason string) {
+	if !e.completed {
+		l.complete(e, &Failure{Title: "Space stopped", Text: reason})
+	}
+	l.do.ended(e, reason)
+}
+
+// complete tells the end of an Event in the host's own words; without a failure it was cancelled.
+func (l *line) complete(e *Event, failure *Failure) {
+	e.completed = true
+	l.tell(e.Session, Message{Kind: Completed, Event: e.ID, Success: failure == nil, Failure: failure})
+}
+
+// tell leaves a Session that was cut to onSweep: whoever calls may be walking over the waiting Events.
+func (l *line) tell(hash SessionHash, m Message) {
+	if s := l.sessions[hash]; s != nil {
+		s.put(m)
+	}
+}
+
+func (g *group) String() string {
+	return fmt.Sprintf("group %s: %d waiting, %d of %d running", g.id, len(g.waiting), len(g.jobs), g.limit)
+}

@@ -1,0 +1,172 @@
+package queue
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+// Kind is the `msg` of a Message on the wire (gradio/server_messages.py).
+type Kind string
+
+// The Kinds that the host itself makes or acts upon; a Space may send others, which pass through.
+const (
+	Estimation      Kind = "estimation"
+	Generating      Kind = "process_generating"
+	Completed       Kind = "process_completed"
+	Log             Kind = "log"
+	CloseStream     Kind = "close_stream"
+	Heartbeat       Kind = "heartbeat"
+	UnexpectedError Kind = "unexpected_error"
+)
+
+// Message is one line of a Session's stream.
+type Message struct {
+	Kind  Kind
+	Event EventID
+	// Raw is the JSON that Gradio made. The host's own Messages have none: the dialect writes the fields below.
+	Raw []byte
+
+	Rank, Size int      // Estimation
+	ETA        *float64 // Estimation, in seconds
+	Success    bool     // Completed
+	Failure    *Failure // Completed without Raw; nil: cancelled, an empty output
+	Title      string   // Log
+	Text       string   // Log, UnexpectedError
+}
+
+// Failure is an error that the host shows a visitor.
+type Failure struct{ Title, Text string }
+
+// sessionBytes bounds what is kept for a Session whose stream is not read. What is beyond is a client that
+// has stopped reading, and it is cut.
+const sessionBytes = 64 << 20
+
+// Session is one client connection: the Messages that wait for it and its Events that are not yet told to their end.
+type Session struct {
+	Hash SessionHash
+
+	mu       sync.Mutex
+	pending  map[EventID]struct{}
+	messages []Message
+	size     int
+	wake     chan struct{}
+	streams  int
+	closing  bool // the last pending Event was told; close_stream comes next
+	gone     bool
+	idle     time.Time // since when nobody has needed it
+}
+
+func newSession(hash SessionHash, now time.Time) *Session {
+	return &Session{Hash: hash, pending: map[EventID]struct{}{}, wake: make(chan struct{}), idle: now}
+}
+
+// expect makes the stream stay open until event has been told to its end.
+func (s *Session) expect(event EventID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending[event] = struct{}{}
+	s.closing = false
+}
+
+// put appends m, unless the Session is gone; one that does not read is cut here.
+func (s *Session) put(m Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	if s.size += len(m.Raw); s.size > sessionBytes {
+		s.goneLocked()
+		return
+	}
+	s.messages = append(s.messages, m)
+	s.wakeLocked()
+}
+
+func (s *Session) wakeLocked() {
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+func (s *Session) goneLocked() {
+	s.gone, s.messages, s.size = true, nil, 0
+	s.wakeLocked()
+}
+
+// end makes the Session gone: readers get io.ErrUnexpectedEOF, further Messages are dropped.
+func (s *Session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goneLocked()
+}
+
+// Open says that a stream reads this Session; close says that it no longer does.
+func (s *Session) Open() (close func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.streams--
+		s.idle = time.Now()
+	})
+}
+
+// Next blocks for the next Message. After the last pending Event has been told it returns CloseStream,
+// then io.EOF (gradio/routes.py, queue_data_helper: decided at delivery, so that a join in between keeps
+// the stream open). io.ErrUnexpectedEOF: the Session is gone. Else ctx's error.
+func (s *Session) Next(ctx context.Context) (Message, error) {
+	for {
+		m, wake, err := s.pop()
+		if wake == nil {
+			return m, err
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return Message{}, ctx.Err()
+		}
+	}
+}
+
+func (s *Session) pop() (Message, chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.gone:
+		return Message{}, nil, io.ErrUnexpectedEOF
+	case s.closing:
+		s.closing = false
+		return Message{Kind: CloseStream}, nil, io.EOF
+	case len(s.messages) == 0:
+		return Message{}, s.wake, nil
+	}
+	m := s.messages[0]
+	s.messages = s.messages[1:]
+	s.size -= len(m.Raw)
+	if m.Kind == Completed {
+		delete(s.pending, m.Event)
+		s.closing = len(s.pending) == 0
+	}
+	return m, nil, nil
+}
+
+// idleSince reports since when no stream and no pending Event has needed the Session, zero if one does.
+func (s *Session) idleSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone && (s.streams > 0 || len(s.pending) > 0) {
+		return time.Time{}
+	}
+	return s.idle
+}
+
+func (s *Session) isPending(event EventID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pending[event]
+	return ok
+}

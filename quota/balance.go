@@ -1,0 +1,65 @@
+package quota
+
+import "time"
+
+// Balance is where an identity stands.
+type Balance struct {
+	Identity  string
+	Unlimited bool
+	Base      time.Duration // the tier's quota and what an operator granted in this Window
+	Charged   time.Duration
+	Held      time.Duration
+	Granted   time.Duration
+	Left      time.Duration // never negative; meaningless if Unlimited
+	Opened    *time.Time    // nil before the first use in this Window
+	ResetsAt  *time.Time    // nil before the first use in this Window
+}
+
+// For is the same account seen with a tier: it fills in Base, Left and Unlimited, which the ledger does not know.
+func (b Balance) For(t Tier) Balance {
+	b.Unlimited = t.Unlimited
+	b.Base = t.Quota + b.Granted
+	b.Left = max(0, b.Base-b.Charged-b.Held)
+	return b
+}
+
+func (w window) balance(identity string) Balance {
+	b := Balance{Identity: identity, Charged: w.charged, Held: w.held, Granted: w.granted}
+	if !w.opened.IsZero() {
+		b.Opened, b.ResetsAt = &w.opened, &w.ends
+	}
+	return b
+}
+
+// Kind is what a line of the ledger does.
+type Kind string
+
+// The kinds of Entry.
+const (
+	KindHold   Kind = "hold"   // Held is set aside for a Lease
+	KindSettle Kind = "settle" // Held ends being set aside: Charged of it is paid, Returned comes back
+	KindGrant  Kind = "grant"  // an operator gives Returned on top of the quota
+	KindReset  Kind = "reset"  // an operator gives back Returned, all that was charged so far
+)
+
+// Entry is one line of the ledger.
+type Entry struct {
+	ID                      int64
+	At                      time.Time
+	Identity                string
+	Window                  int64
+	Lease                   string // empty for an operator's deed
+	Kind                    Kind
+	Space, Task             string
+	Held, Charged, Returned time.Duration
+	Reason                  string
+	By                      string // the operator
+}
+
+// Adjustment is an operator's deed.
+type Adjustment struct {
+	Identity string
+	Amount   time.Duration // what to grant; Reset ignores it
+	Reason   string
+	By       string // who does it
+}

@@ -1,0 +1,118 @@
+package quota
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// HoldRequest asks to set seconds aside for a Lease that is being admitted.
+type HoldRequest struct {
+	Lease, Identity string
+	Tier            Tier
+	Space, Task     string
+	Declared        time.Duration // as the Task declares it, 0 already turned into 1 s
+	Factor          int           // see Factor
+	Now             time.Time
+	Pending         []Pending // this identity's open Leases; read only when holds are in the way
+	Reason          string    // what the ledger should say beside the hold, as "via owner/space"; may be empty
+}
+
+// Pending is an open hold of the same identity.
+type Pending struct {
+	Lease string // tells a hold of an earlier Window apart; if empty it counts as one of this Window
+	Held  time.Duration
+	Until time.Time // when it is over at the latest
+}
+
+// ExceededError refuses a hold because the quota does not suffice now.
+type ExceededError struct {
+	Requested, Left time.Duration
+	Wait            time.Duration // until it would suffice, as far as can be known
+	OnlyHolds       bool          // charges leave enough; only open holds are in the way
+}
+
+func (e *ExceededError) Error() string {
+	return fmt.Sprintf("quota exceeded: %v requested, %v left, try again in %v", e.Requested, e.Left, e.Wait)
+}
+
+// LeftSeconds is Left for the wire: a second that is not whole cannot be asked for.
+func (e *ExceededError) LeftSeconds() int {
+	return int(e.Left / time.Second)
+}
+
+// WaitSeconds is Wait for the wire, between 1 and 86399: the spaces package reads 0 as "runs limit", a negative
+// number as "illegal duration", and prints 86400 as "1 day, 0:00:00".
+func (e *ExceededError) WaitSeconds() int {
+	return int(min(max(ceil(e.Wait, time.Second)/time.Second, 1), 86399))
+}
+
+// IllegalDurationError refuses a hold that this tier could never grant.
+type IllegalDurationError struct {
+	Requested, Longest time.Duration
+}
+
+func (e *IllegalDurationError) Error() string {
+	return fmt.Sprintf("illegal duration: %v requested, %v is the longest allowed", e.Requested, e.Longest)
+}
+
+// requested is the time to set aside, to the millisecond that SQL keeps.
+func (r HoldRequest) requested() (time.Duration, error) {
+	if r.Declared <= 0 || r.Factor < 1 || r.Lease == "" || r.Identity == "" {
+		return 0, fmt.Errorf("hold for lease %q of %q: declared %v x %d", r.Lease, r.Identity, r.Declared, r.Factor)
+	}
+	requested := times(ceil(r.Declared, time.Millisecond), r.Factor)
+	if longest := r.Tier.longest(); !r.Tier.Unlimited && requested > longest {
+		return 0, &IllegalDurationError{Requested: requested, Longest: longest}
+	}
+	return requested, nil
+}
+
+// fits says whether the quota suffices.
+func (r HoldRequest) fits(requested time.Duration, w window) bool {
+	return r.Tier.Unlimited || requested <= w.left(r.Tier)
+}
+
+// exceeded says why the quota does not suffice, and until when. The holds of pending are those that count in w.
+//
+//  1. Charges leave too little: only the reset helps.
+//  2. Only holds are in the way: the earliest deadlines free enough, or the reset comes first.
+func (r HoldRequest) exceeded(requested time.Duration, w window, pending []Pending) *ExceededError {
+	e := &ExceededError{Requested: requested, Left: max(0, w.left(r.Tier)), Wait: w.untilReset(r.Now)}
+	if requested > w.unspent(r.Tier) { // 1
+		return e
+	}
+	e.OnlyHolds = true // 2
+	if freed, ok := freedAt(requested-w.left(r.Tier), pending); ok {
+		e.Wait = max(0, min(e.Wait, freed.Sub(r.Now)))
+	}
+	return e
+}
+
+// freedAt is when the earliest deadlines have freed what is missing.
+func freedAt(missing time.Duration, pending []Pending) (time.Time, bool) {
+	slices.SortFunc(pending, func(a, b Pending) int { return a.Until.Compare(b.Until) })
+	for _, p := range pending {
+		if missing -= p.Held; missing <= 0 {
+			return p.Until, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// times never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.
+func times(d time.Duration, factor int) time.Duration {
+	if d > math.MaxInt64/time.Duration(factor) {
+		return math.MaxInt64
+	}
+	return d * time.Duration(factor)
+}
+
+// ceil rounds up to whole units.
+func ceil(d, unit time.Duration) time.Duration {
+	if rest := d % unit; rest > 0 && d <= math.MaxInt64-unit {
+		return d - rest + unit
+	}
+	return d - d%unit
+}

@@ -1,0 +1,93 @@
+// Package quota keeps the account: Tier presets, Windows, Holds, Charges.
+package quota
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Tier is a class of allowance.
+type Tier struct {
+	Name          string
+	Quota         time.Duration // GPU time in one Window
+	Longest       time.Duration // of one call; 0 means the whole quota
+	Unlimited     bool          // never refused, recorded all the same
+	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
+	Priority      int           // in the line for a Device, higher first
+}
+
+// longest is what one call may ask for, size factor included.
+func (t Tier) longest() time.Duration {
+	if t.Longest == 0 {
+		return t.Quota
+	}
+	return min(t.Longest, t.Quota)
+}
+
+// Tiers are the tiers of one host.
+type Tiers struct {
+	Preset string // the name of the preset that they come from
+	All    []Tier
+}
+
+// Get returns the tier of that name; the error lists those that there are.
+func (ts Tiers) Get(name string) (Tier, error) {
+	i := slices.IndexFunc(ts.All, func(t Tier) bool { return t.Name == name })
+	if i < 0 {
+		return Tier{}, fmt.Errorf("no tier %q in quota %s, which has: %s", name, ts.Preset, strings.Join(ts.names(), ", "))
+	}
+	return ts.All[i], nil
+}
+
+func (ts Tiers) names() (names []string) {
+	for _, t := range ts.All {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// presets are Hugging Face's tiers by the month in which they were read, since upstream changes them.
+var presets = map[string][]Tier{
+	"2026-04": {
+		{Name: "unauthenticated", Quota: 120 * time.Second},
+		{Name: "free", Quota: 210 * time.Second, Authenticated: "regular", Priority: 1},
+		{Name: "pro", Quota: 1500 * time.Second, Authenticated: "pro", Priority: 2},
+		unlimited,
+	},
+	"2026-08": {
+		{Name: "unauthenticated", Quota: 120 * time.Second},
+		{Name: "free", Quota: 300 * time.Second, Authenticated: "regular", Priority: 1},
+		{Name: "pro", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
+		{Name: "team", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
+		{Name: "enterprise", Quota: 3600 * time.Second, Authenticated: "pro", Priority: 2},
+		unlimited,
+	},
+}
+
+// unlimited is ours: upstream has nothing like it.
+var unlimited = Tier{Name: "unlimited", Unlimited: true, Authenticated: "pro", Priority: 2}
+
+// Presets returns a copy of the preset of that name, for the caller to alter; the error lists those that there are.
+func Presets(name string) (Tiers, error) {
+	tiers, ok := presets[name]
+	if !ok {
+		known := slices.Sorted(maps.Keys(presets))
+		return Tiers{}, fmt.Errorf("no quota preset %q, known are: %s", name, strings.Join(known, ", "))
+	}
+	return Tiers{Preset: name, All: slices.Clone(tiers)}, nil
+}
+
+// Factor is how many seconds of quota a second of that size costs. A size that it does not know has 0, which Hold
+// refuses. A call that names no size asks for large.
+func Factor(size string) int {
+	switch size {
+	case "", "large":
+		return 1
+	case "xlarge":
+		return 2
+	}
+	return 0
+}

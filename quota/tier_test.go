@@ -1,0 +1,70 @@
+package quota
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPresets(t *testing.T) {
+	for preset, seconds := range map[string]map[string]int{
+		"2026-04": {"unauthenticated": 120, "free": 210, "pro": 1500},
+		"2026-08": {"unauthenticated": 120, "free": 300, "pro": 2400, "team": 2400, "enterprise": 3600},
+	} {
+		tiers, err := Presets(preset)
+		if err != nil || len(tiers.All) != len(seconds)+1 {
+			t.Fatalf("Presets(%s): got %v (%v), want %d tiers and unlimited", preset, tiers, err, len(seconds))
+		}
+		for name, want := range seconds {
+			tier, err := tiers.Get(name)
+			if err != nil || tier.Quota != time.Duration(want)*time.Second || tier.Unlimited {
+				t.Errorf("%s in %s: got %+v (%v), want %d s", name, preset, tier, err, want)
+			}
+		}
+		if tier, err := tiers.Get("unlimited"); err != nil || !tier.Unlimited {
+			t.Errorf("unlimited in %s: got %+v (%v)", preset, tier, err)
+		}
+	}
+}
+
+func TestPresetsAreCopies(t *testing.T) {
+	mine, _ := Presets("2026-04")
+	mine.All[0].Quota = time.Hour
+	fresh, _ := Presets("2026-04")
+	if fresh.All[0].Quota != 120*time.Second {
+		t.Errorf("a caller's change reached the preset: %v", fresh.All[0])
+	}
+}
+
+func TestUnknownNamesListTheKnown(t *testing.T) {
+	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08") {
+		t.Errorf("Presets: got %v, want the known ones", err)
+	}
+	tiers, _ := Presets("2026-04")
+	if _, err := tiers.Get("team"); err == nil || !strings.Contains(err.Error(), "unauthenticated, free, pro, unlimited") {
+		t.Errorf("Get: got %v, want the tiers of 2026-04", err)
+	}
+}
+
+func TestLongest(t *testing.T) {
+	for _, row := range []struct {
+		tier Tier
+		want time.Duration
+	}{
+		{Tier{Quota: 210 * time.Second}, 210 * time.Second},
+		{Tier{Quota: 210 * time.Second, Longest: 60 * time.Second}, 60 * time.Second},
+		{Tier{Quota: 210 * time.Second, Longest: time.Hour}, 210 * time.Second},
+	} {
+		if got := row.tier.longest(); got != row.want {
+			t.Errorf("%+v: got %v, want %v", row.tier, got, row.want)
+		}
+	}
+}
+
+func TestFactor(t *testing.T) {
+	for size, want := range map[string]int{"": 1, "large": 1, "xlarge": 2, "huge": 0, "XLARGE": 0} {
+		if got := Factor(size); got != want {
+			t.Errorf("Factor(%q): got %d, want %d", size, got, want)
+		}
+	}
+}

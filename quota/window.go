@@ -1,0 +1,43 @@
+package quota
+
+import "time"
+
+// Span is how long a Window lasts once a Lease has become active in it.
+const Span = 24 * time.Hour
+
+// window is the span in which one identity's seconds are counted. The zero window has no row yet.
+type window struct {
+	id      int64
+	opened  time.Time // zero: not opened yet
+	ends    time.Time // opened + Span
+	held    time.Duration
+	charged time.Duration
+	granted time.Duration
+}
+
+// at is the window that counts now, given the identity's latest. One that was never opened counts however long ago
+// it was made. Only the latest is ever asked, so a clock that steps back does not bring an older one back to life.
+func (w window) at(now time.Time) window {
+	if !w.opened.IsZero() && !now.Before(w.ends) {
+		return window{}
+	}
+	return w
+}
+
+// unspent is what charges have left of the quota, unless holds are in the way.
+func (w window) unspent(t Tier) time.Duration {
+	return t.Quota + w.granted - w.charged
+}
+
+// left may be negative: a tier can shrink within a window.
+func (w window) left(t Tier) time.Duration {
+	return w.unspent(t) - w.held
+}
+
+// untilReset is a whole Span where nobody can know yet when the window will open.
+func (w window) untilReset(now time.Time) time.Duration {
+	if w.opened.IsZero() {
+		return Span
+	}
+	return w.ends.Sub(now)
+}

@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"spacehost/queue"
+)
+
+// report is the header of what a runner says; Op tells which of the fields count.
+type report struct {
+	Op string `json:"op"` // hello manifest unknown admitted message done
+
+	Protocol int    `json:"protocol"` // hello
+	Python   string `json:"python"`
+
+	App int `json:"app"` // manifest, admitted
+	manifest
+	Reason string `json:"reason"` // unknown
+
+	Event    queue.EventID     `json:"event"` // admitted, message, done
+	Session  queue.SessionHash `json:"session"`
+	Endpoint *endpoint         `json:"endpoint"`
+	Call     queue.EventID     `json:"call"` // CallHeader of the request that was admitted
+	Cached   bool              `json:"cached"`
+
+	Msg     queue.Kind `json:"msg"` // message
+	Success *bool      `json:"success"`
+
+	Error   string   `json:"error"` // done
+	Average *float64 `json:"average"`
+}
+
+type manifest struct {
+	Gradio        string     `json:"gradio"`
+	Prefix        string     `json:"prefix"`
+	Mount         string     `json:"mount"`
+	Port          int        `json:"port"`
+	MaxSize       *int       `json:"max_size"`
+	LiveUpdates   bool       `json:"live_updates"`
+	UpdateSeconds float64    `json:"update_seconds"`
+	MaxThreads    int        `json:"max_threads"`
+	Native        bool       `json:"native"`
+	Endpoints     []endpoint `json:"endpoints"`
+}
+
+type endpoint struct {
+	ID        int      `json:"id"`
+	APIName   string   `json:"api_name"`
+	Group     string   `json:"group"`
+	Limit     *int     `json:"limit"`
+	Batch     int      `json:"batch"`
+	Stream    bool     `json:"stream"`
+	TimeLimit *float64 `json:"time_limit"`
+	Native    bool     `json:"native"`
+}
+
+// Bounds of what a runner may claim of itself.
+const (
+	maxEndpoints = 20_000
+	maxThreads   = 4_096
+	maxSeconds   = 365 * 24 * 3600
+)
+
+func parseReport(f Frame) (report, error) {
+	var r report
+	if err := json.Unmarshal(f.Header, &r); err != nil {
+		return report{}, &FrameError{"header: " + err.Error()}
+	}
+	return r, nil
+}
+
+func (r report) manifestOf() (queue.Manifest, error) {
+	m := r.manifest
+	if len(m.Endpoints) > maxEndpoints || m.MaxThreads < 1 || m.MaxThreads > maxThreads || m.Port < 1 || m.Port > 65535 ||
+		m.UpdateSeconds < 0 || m.UpdateSeconds > maxSeconds || m.MaxSize != nil && *m.MaxSize < 0 {
+		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d endpoints, %d threads, port %d", len(m.Endpoints), m.MaxThreads, m.Port)}
+	}
+	out := queue.Manifest{
+		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
+		LiveUpdates: m.LiveUpdates, UpdateEvery: seconds(m.UpdateSeconds), MaxThreads: m.MaxThreads, Native: m.Native,
+		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
+	}
+	for _, e := range m.Endpoints {
+		made, err := e.endpoint()
+		if err != nil {
+			return queue.Manifest{}, err
+		}
+		out.Endpoints[e.ID] = made
+	}
+	return out, nil
+}
+
+func (e endpoint) endpoint() (queue.Endpoint, error) {
+	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Native: e.Native}
+	if e.Limit != nil {
+		out.Limit = *e.Limit
+	}
+	if e.TimeLimit != nil {
+		out.TimeLimit = seconds(*e.TimeLimit)
+	}
+	if out.Limit < 0 || out.Batch < 0 || out.TimeLimit < 0 || out.TimeLimit > maxSeconds*time.Second {
+		return queue.Endpoint{}, &FrameError{fmt.Sprintf("endpoint %d out of bounds", e.ID)}
+	}
+	return out, nil
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// What the host says to a runner.
+
+type configOrder struct {
+	Op          string            `json:"op"` // config
+	Environment map[string]string `json:"environment"`
+	Port        int               `json:"port"`
+	Key         string            `json:"key"`
+	PublicURL   string            `json:"public_url"`
+	DevicePort  int               `json:"device_port"`
+}
+
+type startOrder struct {
+	Op     string       `json:"op"` // start
+	App    int          `json:"app"`
+	Events []eventOrder `json:"events"`
+}
+
+type eventOrder struct {
+	ID       queue.EventID `json:"id"`
+	Admitted bool          `json:"admitted"`
+	Token    string        `json:"token"`
+	Size     int           `json:"size"` // of its body in the payload
+	Headers  [][2]string   `json:"headers"`
+	Path     string        `json:"path"`
+	Query    string        `json:"query"`
+	Scheme   string        `json:"scheme"`
+	Client   string        `json:"client"`
+}
+
+type cancelOrder struct {
+	Op    string        `json:"op"` // cancel
+	App   int           `json:"app"`
+	Event queue.EventID `json:"event"`
+}
+
+type goneOrder struct {
+	Op     string          `json:"op"` // gone
+	App    int             `json:"app"`
+	Events []queue.EventID `json:"events"`
+}
+
+// CallHeader names, on a request that the Space itself admits, the direct call that the host registered for
+// it. The runner takes it off and hands it back, so that the host knows who pays.
+const CallHeader = "X-Spacehost-Call"
+
+// KeyHeader opens the Space's own port.
+const KeyHeader = "X-Spacehost-Key"
+
+// tokenHeader carries who pays into the Space (spaces/zero/client.py, TOKEN_HEADER).
+const tokenHeader = "x-ip-token"
+
+func startFrame(job queue.Job) Frame {
+	order := startOrder{Op: "start", App: job.App}
+	var payload []byte
+	for _, e := range job.Events {
+		o := eventOrder{ID: e.ID, Admitted: e.Admitted, Token: e.Token}
+		if !e.Admitted {
+			o.Headers = append(e.Request.Headers[:len(e.Request.Headers):len(e.Request.Headers)], [2]string{tokenHeader, e.Token})
+			o.Size, o.Path, o.Query = len(e.Body), e.Request.Path, e.Request.Query
+			o.Scheme, o.Client = e.Request.Scheme, e.Request.Client
+			payload = append(payload, e.Body...)
+		}
+		order.Events = append(order.Events, o)
+	}
+	return newFrame(order, payload)
+}

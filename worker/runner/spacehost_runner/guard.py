@@ -1,0 +1,46 @@
+"""The guard of the Space's own port: only the host may speak to it."""
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .state import State
+
+HEADER = b"x-spacehost-key"
+REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it printed."}'
+
+
+class Guard:
+    """An ASGI layer around the whole application; answers 403 to whoever does not bring this start's key.
+
+    While a launch is under way, Gradio's checks of itself are let through: GET startup-events and HEAD /
+    (gradio/blocks.py, launch; gradio/networking.py, url_ok).
+    """
+
+    def __init__(self, app: Any, state: State) -> None:
+        self.app, self.state = app, state
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):  # lifespan comes from the server itself
+            return await self.app(scope, receive, send)
+        brought = [value for name, value in scope["headers"] if name == HEADER]
+        if len(brought) == 1 and hmac.compare_digest(brought[0], self.state.key):
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER]
+            return await self.app(scope, receive, send)
+        if self.state.launching and self._is_self_check(scope):
+            return await self.app(scope, receive, send)
+        await self._refuse(scope, send)
+
+    @staticmethod
+    def _is_self_check(scope: Any) -> bool:
+        method, path = scope.get("method"), scope["path"]
+        return (method == "GET" and path.endswith("/startup-events")) or (method == "HEAD" and path == "/")
+
+    @staticmethod
+    async def _refuse(scope: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        head = [(b"content-type", b"application/json"), (b"content-length", str(len(REFUSAL)).encode())]
+        await send({"type": "http.response.start", "status": 403, "headers": head})
+        await send({"type": "http.response.body", "body": REFUSAL})

@@ -1,0 +1,227 @@
+"""Import hooks: each patches one module of gradio, uvicorn or spaces right after the app has imported it.
+
+Nothing of those packages is imported by us first, so the app's own import order stays what it is.
+"""
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .guard import Guard
+from .seam import Seam
+
+if TYPE_CHECKING:
+    from .state import State
+
+PUBLIC_PORT = 7860  # the port at which the Hub expects a Space (huggingface hub-docs, spaces-config-reference, app_port)
+
+
+def install(state: State) -> None:
+    patches = {
+        "gradio.queueing": _patch_queue,
+        "gradio.blocks": _patch_blocks,
+        "gradio.routes": _patch_routes,
+        "gradio.http_server": _patch_http_server,
+        "uvicorn.config": _patch_uvicorn,
+        "spaces.zero.wrappers": _patch_worker,
+    }
+    sys.meta_path.insert(0, _Finder({name: functools.partial(patch, state) for name, patch in patches.items()}))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Lets the ordinary finders find, and patches what they load; takes itself away after the last module."""
+
+    def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
+        self.patches = patches
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name not in self.patches:
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is None or spec.loader is None:
+            return spec
+        loader, patch = spec.loader, self.patches.pop(name)
+        execute = loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            del loader.exec_module  # the instance attribute set below: the loader is as it was
+            execute(module)
+            patch(module)
+
+        loader.exec_module = exec_module
+        if not self.patches:
+            sys.meta_path.remove(self)
+        return spec
+
+
+def _patch_queue(state: State, module: Any) -> None:
+    """Queue.start runs on the server's own loop, for launches, mounts and relaunches alike: there we attach.
+
+    Patched on the class; spaces replaces only set_progress and log_message there, in its workers.
+    """
+    original = module.Queue.start
+
+    @functools.wraps(original)
+    def start(queue: Any) -> None:
+        missing = Seam.missing(module, queue)
+        if missing:
+            state.send({"op": "unknown", "gradio": _version(), "reason": "it has no " + ", ".join(missing)})
+            return original(queue)
+        queue.active_jobs = [None] * queue.max_thread_count
+        module.run_coro_in_background(queue.start_progress_updates)
+        Seam.attach(state, module, queue)
+
+    module.Queue.start = start
+
+
+def _version() -> str:
+    return getattr(sys.modules.get("gradio"), "__version__", "")
+
+
+def _patch_blocks(state: State, module: Any) -> None:
+    import inspect
+
+    Blocks = module.Blocks
+    original, block_thread = Blocks.launch, Blocks.block_thread
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def launch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            arguments = signature.bind(self, *args, **kwargs).arguments
+        except TypeError:
+            return original(self, *args, **kwargs)  # raises it in the app's own words
+        arguments.update(arguments.pop("kwargs", {}))
+        arguments.pop("self")
+        arguments.update(_overrides(state, signature))
+        state.launching.add(id(self))
+        try:
+            result = original(self, **arguments)
+        finally:
+            _launched(self)
+        return _with_public_url(result, state)
+
+    def _launched(blocks: Any) -> None:
+        """The launch is over, or about to block the main thread for good: visitors' address from here on."""
+        if id(blocks) in state.launching:
+            state.launching.discard(id(blocks))
+            _publish(blocks, state)
+
+    @functools.wraps(block_thread)
+    def block(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _launched(self)
+        return block_thread(self, *args, **kwargs)
+
+    Blocks.launch, Blocks.block_thread = launch, block
+
+
+def _overrides(state: State, signature: Any) -> dict[str, Any]:
+    port = _free(state.port)
+    state.ports.add(port)
+    forced = {"server_name": "127.0.0.1", "server_port": port, "share": False, "inbrowser": False, "quiet": True}
+    # ssr_mode puts Node in front of Python, num_workers adds servers beside it: both off, the host is the front.
+    forced.update({k: v for k, v in (("ssr_mode", False), ("num_workers", 0)) if k in signature.parameters})
+    return forced
+
+
+def _free(port: int) -> int:
+    """The given port, or another free one if a first demo of this app already listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _publish(blocks: Any, state: State) -> None:
+    """Gives the app the address at which visitors reach it; MCP tools call themselves there too."""
+    if getattr(blocks, "local_url", None):
+        blocks.local_url = state.public_url
+    mcp = getattr(blocks, "mcp_server_obj", None)
+    if mcp is not None:
+        mcp._local_url, mcp._client_instance = state.public_url, None
+
+
+def _with_public_url(result: Any, state: State) -> Any:
+    if isinstance(result, tuple) and len(result) == 3 and result[1]:
+        return type(result)((result[0], state.public_url, result[2]))
+    return result
+
+
+def _patch_routes(state: State, module: Any) -> None:
+    import inspect
+
+    create, mount = module.App.create_app, module.mount_gradio_app
+    signature = inspect.signature(mount)
+
+    @functools.wraps(create)
+    def create_app(blocks: Any, *args: Any, **kwargs: Any) -> Any:
+        state.apps[id(blocks)] = app = create(blocks, *args, **kwargs)
+        return app
+
+    @functools.wraps(mount)
+    def mount_gradio_app(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind(*args, **kwargs).arguments
+        state.mounts[id(arguments["blocks"])] = arguments["path"].rstrip("/")
+        return mount(*args, **kwargs)
+
+    module.App.create_app = staticmethod(create_app)
+    module.mount_gradio_app = mount_gradio_app
+
+
+def _patch_http_server(state: State, module: Any) -> None:
+    """No hot-reload server: with SYSTEM=spaces it listens on 0.0.0.0:7887 and writes and runs code for whoever asks.
+
+    (gradio/utils.py watchfn_spaces, spaces/reloading/server.py.) On the Hub a firewall stands before it.
+    """
+    if hasattr(module, "watchfn_spaces"):
+        module.watchfn_spaces = lambda reloader: None
+
+
+def _patch_uvicorn(state: State, module: Any) -> None:
+    """Guards the servers of this Space, and moves one that the app starts at the public port behind the host."""
+    import inspect
+
+    Config = module.Config
+    init, load = Config.__init__, Config.load
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        if bound.arguments.get("port") == PUBLIC_PORT:
+            bound.arguments.update(host="127.0.0.1", port=_free(state.port), uds=None)
+            state.ports.add(bound.arguments["port"])
+        init(*bound.args, **bound.kwargs)
+
+    @functools.wraps(load)
+    def load_guarded(self: Any) -> None:
+        load(self)
+        if self.port in state.ports:
+            self.loaded_app = Guard(self.loaded_app, state)
+
+    Config.__init__, Config.load = __init__, load_guarded
+
+
+def _patch_worker(state: State, module: Any) -> None:
+    """Shows a GPU worker its Device. spaces does it only where torch is installed; onnxruntime or JAX need it too."""
+    original = module.worker_init
+
+    @functools.wraps(original)
+    def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+        os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
+        return original(res_queue, allow_token, nvidia_uuid, fds)
+
+    module.worker_init = worker_init

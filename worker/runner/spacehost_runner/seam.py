@@ -1,0 +1,318 @@
+"""The seam between the host's queue and Gradio's: admission reported, execution by Gradio's own process_events.
+
+Every attribute of Gradio that is used here is probed first (Seam.missing): a Gradio that lacks one runs with
+its own queue, untouched. Tried with 4.44, 5.49 and 6.31; no version number is compared.
+"""
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .state import State
+
+QUEUE_NEEDS = (
+    "active_jobs blocks max_size max_thread_count live_updates update_intervals default_concurrency_limit "
+    "event_queue_per_concurrency_id pending_event_ids_session pending_messages_per_session event_analytics "
+    "process_time_per_fn create_event_queue_for_fn send_message push process_events start_progress_updates"
+).split()
+
+
+class Seam:
+    """One attached app: the Queue of one Blocks on one event loop. Its methods run on that loop, but for send."""
+
+    @staticmethod
+    def missing(module: Any, queue: Any) -> list[str]:
+        lacks = [f"Queue.{name}" for name in QUEUE_NEEDS if not hasattr(queue, name)]
+        return lacks + [n for n in ("Event", "route_utils", "run_coro_in_background") if not hasattr(module, n)]
+
+    @classmethod
+    def attach(cls, state: State, module: Any, queue: Any) -> None:
+        """Takes the queue over and tells the host. A relaunch attaches the same queue again, on a new loop."""
+        before = next((seam for seam in state.seams if seam.queue is queue), None)
+        seam = cls(state, module, queue, before.max_size if before else queue.max_size)
+        state.seams.append(seam)
+        state.send(seam.manifest(len(state.seams) - 1))
+
+    def __init__(self, state: State, module: Any, queue: Any, max_size: int | None) -> None:
+        self.state, self.module, self.queue, self.max_size = state, module, queue, max_size
+        self.blocks, self.loop = queue.blocks, asyncio.get_running_loop()
+        self.prefix = getattr(module.route_utils, "API_PREFIX", "")
+        self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
+        self.events: dict[str, Any] = {}  # admitted or running, by id
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
+        if queue.server_app is None and id(self.blocks) in state.apps:  # a mount: launch sets it itself
+            queue.set_server_app(state.apps[id(self.blocks)])
+        queue.max_size = None  # the host refuses, before push is called
+        queue.send_message, queue.push = self.send_message, self.push
+        if hasattr(queue, "compute_analytics_summary"):  # pandas, per event, over the whole history
+            queue.compute_analytics_summary = lambda *_: {"functions": {}}
+        if not hasattr(queue, "event_ids_to_events"):  # 4.44
+            queue.event_ids_to_events = {}
+
+    # What the host is told at attach
+
+    def manifest(self, number: int) -> dict[str, Any]:
+        queue, blocks = self.queue, self.blocks
+        return {
+            "op": "manifest",
+            "app": number,
+            "gradio": getattr(sys.modules.get("gradio"), "__version__", ""),
+            "prefix": self.prefix,
+            "mount": self.state.mounts.get(id(blocks), ""),
+            "port": getattr(blocks, "server_port", None) or self.state.port,
+            "max_size": self.max_size,
+            "live_updates": bool(queue.live_updates),
+            "update_seconds": queue.update_intervals,
+            "max_threads": queue.max_thread_count,
+            "show_error": bool(getattr(blocks, "show_error", False)),
+            "native": self.is_native(),
+            "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
+        }
+
+    def is_native(self) -> bool:
+        """Whether the host may admit by itself: nobody signs in, no middleware of the app sees the request."""
+        app = self.queue.server_app
+        if app is None or id(self.blocks) in self.state.mounts or getattr(self.blocks, "expects_oauth", False):
+            return False
+        if getattr(app, "auth", None) is not None or getattr(app, "auth_dependency", None) is not None:
+            return False
+        layers = [getattr(layer, "cls", None) for layer in getattr(app, "user_middleware", [])]
+        return all(getattr(cls, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi") for cls in layers)
+
+    def endpoint(self, number: int, fn: Any) -> dict[str, Any]:
+        group = self.queue.default_concurrency_limit if fn.concurrency_limit == "default" else fn.concurrency_limit
+        return {
+            "id": number,
+            "api_name": fn.api_name if isinstance(fn.api_name, str) else "",
+            "group": str(fn.concurrency_id),
+            "limit": group,
+            "batch": fn.max_batch_size if fn.batch else 0,
+            "stream": getattr(fn, "connection", "sse") == "stream",
+            "time_limit": getattr(fn, "time_limit", None),
+            "native": getattr(fn, "validator", None) is None and not hasattr(fn.fn, "cache"),
+        }
+
+    # The host's frames
+
+    def post(self, header: dict[str, Any], payload: bytes) -> None:
+        """Called by the listening thread: hands the frame to the loop, or says that the app has been closed."""
+        try:
+            self.loop.call_soon_threadsafe(self.handle, header, payload)
+        except RuntimeError:  # the loop of an app that was closed or launched again
+            for event in header.get("events", []):
+                self.done(event["id"], None, "the app was closed")
+
+    def handle(self, header: dict[str, Any], payload: bytes) -> None:
+        match header["op"]:
+            case "start":
+                self.start(header["events"], payload)
+            case "cancel":
+                self.cancel(header["event"])
+            case "gone":
+                for event in header["events"]:
+                    self.leave(event)
+
+    def start(self, orders: list[dict[str, Any]], payload: bytes) -> None:
+        events, offset = [], 0
+        for order in orders:
+            body = payload[offset : offset + order["size"]]
+            offset += order["size"]
+            try:
+                events.append(self.admitted(order) if order["admitted"] else self.make(order, body))
+            except Exception as error:
+                traceback.print_exc()
+                self.done(order["id"], None, f"{type(error).__name__}: {error}")
+        if events:
+            self.tasks.update(dict.fromkeys([e._id for e in events], self.loop.create_task(self.run(events))))
+
+    def make(self, order: dict[str, Any], body: bytes) -> Any:
+        """Builds what Gradio's own join route and push would have built (gradio/routes.py queue_join, queueing.py push)."""
+        import fastapi
+        from gradio.data_classes import PredictBody, PredictBodyInternal
+
+        queue, request = self.queue, fastapi.Request(self.scope(order))
+        given = PredictBody(**json.loads(body))
+        internal = PredictBodyInternal(**given.model_dump(), request=request)
+        fn = self.module.route_utils.get_fn(self.blocks, None, internal)
+        event = self.module.Event(internal.session_hash, fn, request, None)
+        event._id, event.data = order["id"], internal
+        queue.create_event_queue_for_fn(fn)
+        queue.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
+        queue.event_ids_to_events[event._id] = event
+        queue.event_analytics[event._id] = {
+            "time": time.time(),
+            "status": "queued",
+            "process_time": None,
+            "function": fn.api_name,
+            "session_hash": event.session_hash,
+        }
+        self.events[event._id] = event
+        return event
+
+    def scope(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The ASGI scope that uvicorn would have made of the visitor's request."""
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": order["scheme"],
+            "path": order["path"],
+            "raw_path": order["path"].encode(),
+            "query_string": order["query"].encode(),
+            "root_path": self.state.mounts.get(id(self.blocks), ""),
+            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in order["headers"]],
+            "client": (order["client"], 0),
+            "server": ("127.0.0.1", self.state.port),
+            "state": {},
+            "app": self.queue.server_app,
+        }
+
+    @staticmethod
+    def take_call(request: Any) -> str:
+        """Takes off the header by which the host knows its request again, so that the app never sees it."""
+        pairs = request.scope["headers"]
+        request.scope["headers"] = [pair for pair in pairs if pair[0] != b"x-spacehost-call"]
+        request.__dict__.pop("_headers", None)  # starlette caches what it parsed
+        return next((value.decode("latin-1") for name, value in pairs if name == b"x-spacehost-call"), "")
+
+    def admitted(self, order: dict[str, Any]) -> Any:
+        """An event that came through push; its token is signed only now, when the Job starts."""
+        event = self.events[order["id"]]
+        request = event.request
+        pairs = [pair for pair in request.scope["headers"] if pair[0] != b"x-ip-token"]
+        request.scope["headers"] = pairs + [(b"x-ip-token", order["token"].encode())]
+        request.__dict__.pop("_headers", None)  # starlette caches what it parsed
+        return event
+
+    def cancel(self, event_id: str) -> None:
+        """First not alive, then cancelled: a thread that waits for a GPU looks only at alive."""
+        event, task = self.events.get(event_id), self.tasks.get(event_id)
+        if event is None:
+            return
+        event.alive = False
+        if task is None:  # admitted, never started
+            self.forget(event)
+        elif not event.fn.batch:  # the others of a batch go on
+            task.cancel()
+
+    def leave(self, event_id: str) -> None:
+        event = self.events.get(event_id)
+        if event is None:
+            return
+        event.alive = False
+        if event_id not in self.tasks:
+            self.forget(event)
+
+    # Execution
+
+    async def run(self, events: list[Any]) -> None:
+        queue, fn, begin = self.queue, events[0].fn, time.time()
+        group = queue.event_queue_per_concurrency_id[fn.concurrency_id]
+        group.current_concurrency += 1  # process_events counts it down
+        group.start_times_per_fn[fn].add(begin)
+        self.occupy(events)
+        error = ""
+        try:
+            extra = (fn,) if self.takes_fn else ()
+            await queue.process_events(events, fn.batch, begin, *extra)
+        except asyncio.CancelledError:
+            error = "cancelled"
+        except Exception as raised:
+            traceback.print_exc()
+            error = f"{type(raised).__name__}: {raised}"
+        finally:
+            self.vacate(events)
+            for event in events:
+                self.forget(event)
+                self.done(event._id, fn, error)
+
+    def occupy(self, events: list[Any]) -> None:
+        """active_jobs is where spaces, Progress and gr.Info look an event up."""
+        jobs = self.queue.active_jobs
+        if None in jobs:
+            jobs[jobs.index(None)] = events
+        else:
+            jobs.append(events)
+
+    def vacate(self, events: list[Any]) -> None:
+        jobs = self.queue.active_jobs
+        for index, job in enumerate(jobs):
+            if job is events:
+                jobs[index] = None
+
+    def done(self, event_id: str, fn: Any, error: str) -> None:
+        times = self.queue.process_time_per_fn
+        average = times[fn].avg_time if fn in times else None
+        self.state.send({"op": "done", "event": event_id, "error": error, "average": average})
+
+    def forget(self, event: Any) -> None:
+        queue, event_id, session = self.queue, event._id, event.session_hash
+        self.events.pop(event_id, None)
+        self.tasks.pop(event_id, None)
+        self.held.pop(event_id, None)
+        queue.event_ids_to_events.pop(event_id, None)
+        queue.event_analytics.pop(event_id, None)
+        getattr(queue.server_app, "iterators_to_reset", set()).discard(event_id)
+        pending = queue.pending_event_ids_session.get(session)
+        if pending is not None:
+            pending.discard(event_id)
+            if not pending:
+                del queue.pending_event_ids_session[session]
+                if session in queue.pending_messages_per_session:
+                    del queue.pending_messages_per_session[session]
+
+    # What Gradio calls
+
+    def send_message(self, event: Any, message: Any) -> None:
+        """Replaces Queue.send_message; called on the loop and, by gr.Info and gr.Progress, from worker threads."""
+        kind = getattr(message.msg, "value", message.msg)
+        if not event.alive or kind == "estimation":  # ranks are the host's
+            return
+        import orjson
+
+        message.event_id = event._id
+        payload = orjson.dumps(message.model_dump(), default=str)
+        header = {"op": "message", "event": event._id, "msg": kind, "success": getattr(message, "success", None)}
+        if event._id in self.events:
+            self.state.send(header, payload)
+        else:  # a cache hit speaks before push returns, and before the host knows the id
+            self.held.setdefault(event._id, []).append((header, payload))
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Wraps Queue.push: validators, cache and Event stay Gradio's; the event then waits in the host's queue."""
+        queue, call = self.queue, self.take_call(request)
+        result = await type(queue).push(queue, body, request, username)
+        if not result[0]:
+            return result
+        event_id = result[1]
+        fn = self.module.route_utils.get_fn(self.blocks, None, body)
+        waiting = queue.event_queue_per_concurrency_id[fn.concurrency_id]
+        event = next((e for e in waiting.queue if e._id == event_id), None)
+        report = {
+            "op": "admitted",
+            "app": self.state.seams.index(self),
+            "event": event_id,
+            "session": body.session_hash,
+            "endpoint": {**self.endpoint(fn._id, fn), "limit": waiting.concurrency_limit},
+            "call": call,
+            "cached": event is None,
+        }
+        if event is not None:
+            waiting.queue.remove(event)
+            self.events[event_id] = event
+            self.state.send(report)
+            return result
+        self.state.send(report)
+        for header, payload in self.held.pop(event_id, []):
+            self.state.send(header, payload)
+        self.forget(queue.event_ids_to_events[event_id])
+        self.done(event_id, None, "")
+        return result

@@ -1,0 +1,328 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/space"
+	"spacehost/queue"
+)
+
+// Supervisor keeps one Space running: it starts its process, hands it Jobs, and starts it again when it dies.
+type Supervisor struct {
+	config SupervisorConfig
+
+	queue     *queue.Queue
+	python    string
+	runnerDir string
+	env       []string
+
+	mu      sync.Mutex
+	current *Process
+	key     string
+	port    int
+	stage   space.Stage
+	reason  string
+	ready   chan struct{} // closed at the first RUNNING
+	heard   *heard        // of the current start
+}
+
+// SupervisorConfig is what every start of the Space has in common.
+type SupervisorConfig struct {
+	Space     string
+	Dir       string
+	AppFile   string
+	RunDir    string // a folder below which each start gets one of its own
+	Secrets   map[string]string
+	PublicURL string
+	// DeviceURL returns where this start's `spaces` finds the device API; End takes it away.
+	Device         func(instance string) (url string, port int)
+	Processes      *Processes
+	StartupTimeout time.Duration
+	Output         func(line string)
+	// Events of a start's life; Started is called before the app runs, and an error from it ends the start.
+	Started func(StartedProcess) error
+	Ended   func(instance string)
+	// Account pays for what the Space does on nobody's behalf.
+	Account func() identity.Identity
+	Logger  *zap.Logger
+}
+
+// StartedProcess is what recovery must know to find a start's processes after a crash of the host.
+type StartedProcess struct {
+	Instance, Marker string
+	PID              int
+	Start            uint64
+}
+
+// StartError says that a Space has never come up: it is for the author to mend.
+type StartError struct {
+	Stage  space.Stage
+	Reason string
+	Tail   []string // what it printed last
+}
+
+func (e *StartError) Error() string { return e.Reason }
+
+var _ queue.Runner = (*Supervisor)(nil)
+
+// NewSupervisor returns a Supervisor; the Space starts with Run. Give it its Queue by SetQueue first.
+func NewSupervisor(config SupervisorConfig) *Supervisor {
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	return &Supervisor{config: config, stage: space.AppStarting, ready: make(chan struct{})}
+}
+
+// SetQueue closes the circle: the Queue starts Jobs here, and hears of them from here.
+func (s *Supervisor) SetQueue(q *queue.Queue) { s.queue = q }
+
+// Prepare says what to run it with: the interpreter, the folder from InstallRunner, and the whole
+// environment. Call it before Run.
+func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
+	s.python, s.runnerDir, s.env = python, runnerDir, env
+}
+
+// Ready is closed when the Space answers for the first time.
+func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
+
+// Status is where a Space stands.
+type Status struct {
+	Stage  space.Stage `json:"stage"`
+	Reason string      `json:"reason,omitempty"`
+	PID    int         `json:"pid,omitempty"`
+}
+
+// Status may be called from any goroutine.
+func (s *Supervisor) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := Status{Stage: s.stage, Reason: s.reason}
+	if s.current != nil {
+		status.PID = s.current.PID
+	}
+	return status
+}
+
+// Stage returns the Hub's name of where the Space stands, and why.
+func (s *Supervisor) Stage() (stage, reason string) {
+	status := s.Status()
+	return string(status.Stage), status.Reason
+}
+
+// Upstream is where the Space's own server listens and the key that opens it; false while it is down.
+func (s *Supervisor) Upstream() (port int, key string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.port, s.key, s.stage == space.Running
+}
+
+// Restarts: the first at once, then slower. A Space that ran for a minute starts afresh.
+const (
+	firstBackoff = 250 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+	longRun      = time.Minute
+)
+
+// Run keeps the Space running until ctx ends, then ends it. A *StartError comes back if the Space dies
+// before it has ever answered; afterwards it is started again, with a growing pause.
+func (s *Supervisor) Run(ctx context.Context) error {
+	for pause := firstBackoff; ; pause = min(2*pause, lastBackoff) {
+		began := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		select {
+		case <-s.ready:
+		default:
+			return err
+		}
+		s.config.Logger.Warn("space died", zap.Error(err), zap.Duration("took", time.Since(began)))
+		if time.Since(began) > longRun {
+			pause = firstBackoff
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// endGrace is what a Space gets between SIGTERM and SIGKILL.
+const endGrace = 2 * time.Second
+
+// once runs the Space until it dies or ctx ends.
+func (s *Supervisor) once(ctx context.Context) error {
+	p, err := s.start()
+	if err != nil {
+		return &StartError{Stage: space.RuntimeFailed, Reason: err.Error()}
+	}
+	timeout := time.NewTimer(s.config.StartupTimeout)
+	defer timeout.Stop()
+	select {
+	case <-p.Done():
+		return s.died(p)
+	case <-ctx.Done():
+	case <-timeout.C:
+		if s.Status().Stage == space.Running {
+			return s.await(ctx, p)
+		}
+		s.end(p)
+		return &StartError{Stage: space.RuntimeFailed, Tail: p.Tail(), Reason: fmt.Sprintf(
+			"the Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer", s.config.StartupTimeout)}
+	}
+	s.end(p)
+	return nil
+}
+
+func (s *Supervisor) await(ctx context.Context, p *Process) error {
+	select {
+	case <-p.Done():
+		return s.died(p)
+	case <-ctx.Done():
+		s.end(p)
+		return nil
+	}
+}
+
+func (s *Supervisor) end(p *Process) {
+	p.End(context.Background(), endGrace)
+	_ = s.died(p)
+}
+
+func (s *Supervisor) start() (*Process, error) {
+	instance := hex.EncodeToString(random(6))
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	url, device := s.config.Device(instance)
+	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
+	for k, v := range s.config.Secrets {
+		secrets[k] = v
+	}
+	key := hex.EncodeToString(random(16))
+	h := &heard{supervisor: s, port: port}
+	s.hearing(h, key)
+	p, err := Start(ProcessConfig{
+		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
+		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device,
+		Output: s.config.Output, Reporter: h, Logger: s.config.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.config.Processes.set(s.config.Space, p.tree)
+	s.started(p)
+	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID))
+	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.marker, PID: p.PID, Start: p.tree.root.start})
+	if err != nil {
+		s.end(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// hearing makes h the start that counts, before its process can say a word.
+func (s *Supervisor) hearing(h *heard, key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage, s.reason, s.heard, s.key = space.AppStarting, "", h, key
+}
+
+func (s *Supervisor) started(p *Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = p
+}
+
+func (s *Supervisor) ended(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage, s.reason, s.current, s.port, s.key = space.RuntimeFailed, reason, nil, 0, ""
+}
+
+// died settles what a dead process leaves behind and says why it died.
+func (s *Supervisor) died(p *Process) error {
+	reason := fmt.Sprintf("The Space's process ended: %s.", p.Err())
+	s.ended(reason)
+	s.queue.Lost(reason)
+	s.config.Ended(p.Instance)
+	return &StartError{Stage: space.RuntimeFailed, Reason: reason, Tail: p.Tail()}
+}
+
+func (s *Supervisor) running(m queue.Manifest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage, s.reason, s.port = space.Running, "", m.Port
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
+	}
+}
+
+// The queue's orders
+
+func (s *Supervisor) process() (*Process, *heard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current, s.heard
+}
+
+// Start implements queue.Runner. A Job for a process that has just died needs no answer: Queue.Lost follows.
+func (s *Supervisor) Start(job queue.Job) {
+	f := startFrame(job)
+	if err := f.check(); err != nil {
+		for _, e := range job.Events {
+			go s.queue.Done(e.ID, err.Error(), nil) // not from the queue's own goroutine
+		}
+		return
+	}
+	if p, h := s.process(); p != nil {
+		h.open(job)
+		p.Send(f)
+	}
+}
+
+// Cancel implements queue.Runner.
+func (s *Supervisor) Cancel(app int, event queue.EventID) {
+	if p, _ := s.process(); p != nil {
+		p.Send(newFrame(cancelOrder{"cancel", app, event}, nil))
+	}
+}
+
+// Gone implements queue.Runner.
+func (s *Supervisor) Gone(app int, events []queue.EventID) {
+	if p, _ := s.process(); p != nil {
+		p.Send(newFrame(goneOrder{"gone", app, events}, nil))
+	}
+}
+
+func random(size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.Read(b) // never fails (crypto/rand, Go 1.24)
+	return b
+}
+
+// freePort asks the kernel for a port that is free now; the app's server binds it a moment later.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
