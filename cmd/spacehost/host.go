@@ -59,15 +59,11 @@ type Host struct {
 }
 
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
-func newHost(o options, stdout, stderr io.Writer) (h *Host, err error) {
-	h = &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
-	defer func() {
-		if err != nil {
-			h.Close()
-		}
-	}()
+func newHost(o options, stdout, stderr io.Writer) (*Host, error) {
+	h := &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
 	for _, step := range []func() error{h.openSpace, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.openGPUs, h.wire} {
 		if err := step(); err != nil {
+			h.Close()
 			return nil, err
 		}
 	}

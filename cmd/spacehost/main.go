@@ -106,12 +106,16 @@ func exitCode(err error) int {
 	return exitHost
 }
 
-// explain shows what the Space printed last, under the sentence that says what happened.
+// explain adds to the sentence that says what happened where to look next.
 func explain(w io.Writer, err error) {
 	var built *build.Error
 	if errors.As(err, &built) {
 		for _, line := range built.Tail {
 			fmt.Fprintln(w, "  |", line)
 		}
+	}
+	var start *worker.StartError
+	if errors.As(err, &start) {
+		fmt.Fprintln(w, "  What it printed last is above. An app that ends by itself without an error never called launch().")
 	}
 }

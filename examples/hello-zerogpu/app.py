@@ -62,6 +62,7 @@ def sleep(seconds):
 def notify(text):
     """A toast from inside the GPU worker."""
     gr.Info(text, title="From the GPU")
+    time.sleep(0.5)
     return "sent"
 
 

@@ -28,7 +28,7 @@ type Environment struct {
 	Dir           string `json:"dir"` // what belongs to it: sys.prefix
 
 	Cached   bool     `json:"-"` // it was there already
-	LogPath  string   `json:"-"` // what the tools said when it was made; empty for Config.Interpreter
+	LogPath  string   `json:"-"` // the Space's build log; empty for Config.Interpreter
 	Warnings []string `json:"-"` // sentences for the author of the Space
 }
 
@@ -159,7 +159,7 @@ func (j *job) do(ctx context.Context, rebuild bool) (*Environment, error) {
 // prepare finds out what is to be made, and so where.
 func (j *job) prepare(ctx context.Context) (err error) {
 	if j.inputs, err = readInputs(j.spec); err != nil {
-		return j.wrong("reading the requirements", err)
+		return &Error{Step: "reading the requirements", Problem: err.Error(), Hint: "make it a text file that can be read", LogPath: j.output.path, Err: err}
 	}
 	var newest release
 	j.inputs.Constraints, newest = constraintsFor(j.inputs.Gradio)

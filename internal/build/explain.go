@@ -107,7 +107,7 @@ func (f failure) written(said string) string {
 
 func (f failure) diskFull() (string, string, bool) {
 	problem, hint := full(f.dir)
-	return problem, hint, isFull(f.raw, f.dir)
+	return problem, hint, isFull(f.raw+f.err.Error(), f.dir)
 }
 
 var badCertificate = regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|invalid peer certificate|UnknownIssuer`)
@@ -190,7 +190,7 @@ func (f failure) gitFailed() (string, string, bool) {
 
 var (
 	uvSyntax  = regexp.MustCompile("Couldn't parse requirement in `([^`]+)` at position (\\d+)")
-	pipSyntax = regexp.MustCompile(`Invalid requirement: '?(.+?)'? \(from line \d+ of ([^)]+)\)`)
+	pipSyntax = regexp.MustCompile(`Invalid requirement: (?:'([^']+)'|"([^"]+)").*? \(from line \d+ of ([^)]+)\)`)
 )
 
 func (f failure) syntax() (string, string, bool) {
@@ -199,7 +199,7 @@ func (f failure) syntax() (string, string, bool) {
 		return fmt.Sprintf("%s: %q is not a requirement", filepath.Base(m[1]), f.lineAt(m[2])), hint, true
 	}
 	if m, ok := f.match(pipSyntax); ok && !strings.Contains(f.said, "looks like a path") {
-		return fmt.Sprintf("%s: %q is not a requirement", filepath.Base(m[2]), m[1]), hint, true
+		return fmt.Sprintf("%s: %q is not a requirement", filepath.Base(m[3]), m[1]+m[2]), hint, true
 	}
 	return "", "", false
 }
@@ -375,6 +375,7 @@ var (
 	unbuilt = []*regexp.Regexp{
 		regexp.MustCompile("Failed to (?:build|download and build):? `([^`]+)`"),
 		regexp.MustCompile(`Failed building wheel for (\S+)`),
+		regexp.MustCompile(`Failed to build '(?:[^']*/)?([^'/]+)'`),
 		regexp.MustCompile(`Failed to build ([A-Za-z0-9]\S*)`),
 	}
 	buildBroke = regexp.MustCompile(`[Bb]uild backend (?:returned an error|failed)|subprocess-exited-with-error|metadata-generation-failed`)

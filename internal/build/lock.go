@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +18,9 @@ type lock struct{ file *os.File }
 
 // hold locks path for this job and its tools until release is called; the last one taken is released first.
 func (j *job) hold(ctx context.Context, path string) (release func(), err error) {
-	l, err := lockFile(ctx, path)
+	l, err := lockFile(ctx, path, func() {
+		j.log.Info("waiting for another build", zap.String("space", j.space), zap.String("lock", path))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +34,8 @@ func (j *job) hold(ctx context.Context, path string) (release func(), err error)
 // lockRetry is how often a taken lock is tried again: flock cannot wait for a context too.
 const lockRetry = 100 * time.Millisecond
 
-func lockFile(ctx context.Context, path string) (*lock, error) {
+// lockFile waits for the lock on path. busy is called once if it is taken.
+func lockFile(ctx context.Context, path string, busy func()) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
@@ -47,6 +51,8 @@ func lockFile(ctx context.Context, path string) (*lock, error) {
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
+		busy()
+		busy = func() {}
 		select {
 		case <-ctx.Done():
 			f.Close()

@@ -106,13 +106,25 @@ func candidates(asked release) []string {
 	}
 	all = append(all, inDirs(dirs, "python3", "python")...)
 	for _, dir := range dirs {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if pythonCommand.MatchString(e.Name()) {
-				all = append(all, filepath.Join(dir, e.Name()))
-			}
+		all = append(all, versionedIn(dir)...)
+	}
+	return append(all, managedPythons()...)
+}
+
+// versionedIn returns the commands like python3.12 in dir.
+func versionedIn(dir string) []string {
+	var all []string
+	entries, _ := os.ReadDir(dir) // PATH may well name folders that are not there
+	for _, e := range entries {
+		if pythonCommand.MatchString(e.Name()) {
+			all = append(all, filepath.Join(dir, e.Name()))
 		}
 	}
+	return all
+}
+
+func managedPythons() []string {
+	var all []string
 	for _, pattern := range managed {
 		if variable, _, _ := strings.Cut(pattern[1:], "/"); os.Getenv(variable) != "" {
 			found, _ := filepath.Glob(os.ExpandEnv(pattern))
@@ -163,22 +175,23 @@ func probe(ctx context.Context, path string) (interpreter, bool) {
 // noPython says what is there instead.
 func (j *job) noPython(seen []interpreter) error {
 	e := &Error{Step: "finding Python", LogPath: j.output.path}
-	var there []string
-	for _, i := range seen {
-		there = append(there, i.Version+" ("+i.Path+")")
-	}
-	has := "none"
-	if len(there) > 0 {
-		has = strings.Join(there, ", ")
-	}
 	if j.spec.Python == "" {
-		e.Problem = "a Space needs Python 3.10 or newer, and this machine has " + has
+		e.Problem = "a Space needs Python 3.10 or newer, and this machine has " + listed(seen)
 		e.Hint = "install one (on Debian: apt install python3 python3-venv), or give one by --python"
 		return e
 	}
-	e.Problem = fmt.Sprintf("python_version asks for Python %s, and this machine has %s", j.spec.Python, has)
+	seen = slices.DeleteFunc(seen, func(i interpreter) bool { return i.release().before(oldestPython) })
+	e.Problem = fmt.Sprintf("python_version asks for Python %s, and this machine has %s", j.spec.Python, listed(seen))
 	e.Hint = fmt.Sprintf(`install it (with uv: "uv python install %s"), change python_version in README.md, or give an interpreter by --python`, j.spec.Python)
 	return e
+}
+
+func listed(all []interpreter) string {
+	var texts []string
+	for _, i := range all {
+		texts = append(texts, i.Version+" ("+i.Path+")")
+	}
+	return orElse(strings.Join(texts, ", "), "none")
 }
 
 // findInterpreter resolves Config.Interpreter, a path or a command, and leaves links as they are: in

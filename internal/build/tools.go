@@ -20,16 +20,19 @@ type installer struct {
 	install func(home string) []string
 }
 
-// uvInstaller makes uv behave as the pip of the Hub: of all indexes the best version is taken, which
-// requirement files with an --extra-index-url for torch count upon, and pip itself is in the environment
-// (--seed), since many a Space calls it when it starts.
+// uvInstaller makes uv behave as the pip of the Hub.
+//   - --index-strategy: of all indexes the best version is taken, which requirement files with an
+//     --extra-index-url for torch count upon.
+//   - --seed: pip itself is in the environment, since many a Space calls it when it starts.
+//   - --project: not the Space's folder, where uv would obey pyproject.toml and uv.toml.
 func uvInstaller(uv string) installer {
 	return installer{
 		venv: func(python, home string) []string {
-			return []string{uv, "venv", "--seed", "--python", python, home}
+			return []string{uv, "venv", "--project", filepath.Dir(home), "--seed", "--python", python, home}
 		},
 		install: func(home string) []string {
-			return []string{uv, "pip", "install", "--index-strategy", "unsafe-best-match", "--python", pythonIn(home)}
+			return []string{uv, "pip", "install", "--project", filepath.Dir(home),
+				"--index-strategy", "unsafe-best-match", "--python", pythonIn(home)}
 		},
 	}
 }

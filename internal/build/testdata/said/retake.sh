@@ -4,6 +4,7 @@
 #   retake.sh uv-0.13.8 uv pip install --index-strategy unsafe-best-match --python /tmp/said-3.10/bin/python
 #   retake.sh pip-23.0.1 /tmp/said-3.10/bin/python -I -m pip install
 # with a fresh environment of Python 3.10 in /tmp/said-3.10, and in $OTHER_CA a certificate that signed nothing.
+# pip from 24 on asks the system for certificates: give it --use-deprecated=legacy-certs.
 # Hosts and folders are made neutral.
 set -u
 name=$1; shift
@@ -16,7 +17,7 @@ mkdir broken needy
 echo 'import sys; sys.exit("cannot find gcc")' > broken/setup.py
 printf '[project]\nname = "needy"\nversion = "1.0"\ndependencies = ["nosuchpackage-xyz>=2"]\n' > needy/pyproject.toml
 
-neutral() { sed -e 's#files\.pythonhosted\.org#index.invalid#g; s#pypi\.org#index.invalid#g' -e "s#$HOME#/home/somebody#g" -e 's/0x[0-9a-f]\{6,\}/0x0/g' | cut -c1-4000 | tail -n 60; }
+neutral() { sed -e 's#\(https\{0,1\}\)://[^/ ]*#\1://index.invalid#g' -e "s#$HOME#/home/somebody#g" -e 's/0x[0-9a-f]\{6,\}/0x0/g' | tail -n 60; }
 
 echo "Taken from $name with Python 3.10. What varies: hashes, temporary names, the versions that exist."
 say() { # case, requirements, variables...
@@ -43,9 +44,9 @@ say broken './broken'
 say address 'six @ https://127.0.0.1:1/six-1.0-py3-none-any.whl'
 say git 'git+https://127.0.0.1:1/x.git'
 say nogit 'git+https://127.0.0.1:1/x.git' PATH=/nowhere
-say proxy 'iniconfig' HTTPS_PROXY=http://127.0.0.1:1 UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
-say nohost 'iniconfig' UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 UV_DEFAULT_INDEX=https://index.invalid/simple UV_INDEX_URL=https://index.invalid/simple PIP_INDEX_URL=https://index.invalid/simple
-say certificate 'iniconfig' UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 SSL_CERT_FILE=/tmp/said/none.pem PIP_CERT=/tmp/said/none.pem REQUESTS_CA_BUNDLE=/tmp/said/none.pem SSL_CERT_DIR=/tmp/said
+say proxy 'pluggy' HTTPS_PROXY=http://127.0.0.1:1 UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1
+say nohost 'pluggy' UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 UV_DEFAULT_INDEX=https://index.invalid/simple UV_INDEX_URL=https://index.invalid/simple PIP_INDEX_URL=https://index.invalid/simple
+say certificate 'pluggy' UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 SSL_CERT_FILE=/tmp/said/none.pem PIP_CERT=/tmp/said/none.pem REQUESTS_CA_BUNDLE=/tmp/said/none.pem SSL_CERT_DIR=/tmp/said
 more='gradio[oauth,mcp]==6.31.0 spaces'
 say gradio 'gradio==5.49.1\nsix'
 say hub 'huggingface_hub==0.20.0\nsix'

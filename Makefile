@@ -1,0 +1,39 @@
+# make help lists what there is. CI runs `make check`, which ends with the README's test command.
+
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.PHONY: help build run check test vet lint fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+build: ## build ./spacehost
+	go build -o spacehost ./cmd/spacehost
+
+run: ## run the sample Space on simulated GPUs
+	go run ./cmd/spacehost run examples/hello-zerogpu
+
+check: vet lint test ## everything that CI runs
+
+test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
+	go test -race -shuffle=on ./...
+
+vet: ## gofmt and go vet
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+
+lint: ## staticcheck, by the rules in staticcheck.conf
+	go run $(STATICCHECK) ./...
+
+fuzz: ## each fuzz target for ten seconds
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 10s $$package || exit 1; \
+		done; \
+	done
+
+clean: ## remove what build made; environments and state stay
+	rm -f spacehost

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// browser opens a headless Chromium and collects what its console complains about.
+func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
+	t.Helper()
+	path := needs(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1200, 900))
+	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(end)
+	tab, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	ctx, cancel := context.WithTimeout(tab, patience)
+	t.Cleanup(cancel)
+	var mu sync.Mutex
+	var said []string
+	err := chromedp.Listen(ctx, func(event any) {
+		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			said = append(said, fmt.Sprintf("%+v", thrown.ExceptionDetails))
+		}
+	})
+	if err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	return ctx, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return said
+	}
+}
+
+// TestBrowserShowsThePageAndAClickReturns: Gradio's own frontend, from the host's address.
+func TestBrowserShowsThePageAndAClickReturns(t *testing.T) {
+	ctx, complaints := browser(t)
+	p := sample(t)
+	greeting, err := greet(ctx, p.URL, "browser")
+	shoot(t, ctx, "page.png")
+	if err != nil {
+		t.Fatalf("%v; the browser says %q", err, complaints())
+	}
+	title, err := chromedp.Run(ctx, chromedp.Title())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if title != "Hello ZeroGPU" || !strings.HasPrefix(greeting, "Hello browser, from GPU-") {
+		t.Errorf("title %q, greeting %q", title, greeting)
+	}
+	if said := complaints(); len(said) > 0 {
+		t.Errorf("the page threw: %q", said)
+	}
+}
+
+const (
+	greetButton   = chromedp.CSS("#greet")
+	greetingField = chromedp.CSS("#greeting textarea, #greeting input")
+)
+
+// greet types a name, clicks, and returns what the page shows.
+func greet(ctx context.Context, url, name string) (string, error) {
+	if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(greetButton)); err != nil {
+		return "", err
+	}
+	// Typed over what stands there: Gradio renders the field anew, so a node found earlier may be gone.
+	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
+		`(() => { const field = document.querySelector("#name textarea, #name input"); field.focus(); field.select(); return true })()`))
+	if err != nil {
+		return "", err
+	}
+	if err := chromedp.Do(ctx, chromedp.KeyEvent(name), chromedp.Click(greetButton)); err != nil {
+		return "", err
+	}
+	_, err = chromedp.Run(ctx, chromedp.PollFunction[bool](
+		`() => document.querySelector("#greeting textarea, #greeting input").value.startsWith("Hello")`,
+		chromedp.WithPollingTimeout(30*time.Second)))
+	if err != nil {
+		return "", err
+	}
+	return chromedp.Run(ctx, chromedp.Value(greetingField))
+}
+
+// shoot keeps a picture where $SPACEHOST_TEST_SCREENSHOTS names a folder, for a person to look at.
+func shoot(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	dir := os.Getenv("SPACEHOST_TEST_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		t.Errorf("screenshot: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), picture, 0o644); err != nil {
+		t.Error(err)
+	}
+}

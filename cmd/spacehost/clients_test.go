@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"image"
+	_ "image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// The sample is started once for the tests that only call it.
+var (
+	sampleOnce sync.Once
+	sampleHost *product
+	sampleGone []func()
+)
+
+// sampleT outlives the test that happens to come first; what goes wrong at its end fails the whole run.
+type sampleT struct{ testing.TB }
+
+var sampleFailed bool
+
+func (s sampleT) Cleanup(f func())                { sampleGone = append(sampleGone, f) }
+func (s sampleT) Helper()                         {}
+func (s sampleT) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (s sampleT) Failed() bool                    { return sampleFailed }
+func (s sampleT) Errorf(format string, args ...any) {
+	sampleFailed = true
+	s.Logf(format, args...)
+}
+
+func sample(t *testing.T) *product {
+	t.Helper()
+	environment(t)
+	sampleOnce.Do(func() {
+		state, err := os.MkdirTemp("", "spacehost-sample")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sampleGone = append(sampleGone, func() { os.RemoveAll(state) })
+		sampleHost = startProduct(sampleT{t}, state, sampleDir, "--tier", "unlimited")
+		sampleGone = append(sampleGone, sampleHost.stop)
+	})
+	if sampleHost == nil || sampleHost.URL == "" {
+		t.Fatal("the sample did not start")
+	}
+	p := sampleHost // whoever fails from here on is this test
+	return &product{readyLine: p.readyLine, t: t, cmd: p.cmd, ended: p.ended}
+}
+
+// closeSample ends the sample, and reports whether it kept its promises.
+func closeSample() bool {
+	slices.Reverse(sampleGone)
+	for _, f := range sampleGone {
+		f()
+	}
+	return !sampleFailed
+}
+
+func TestPythonClientCallsEveryFunction(t *testing.T) {
+	c := sample(t).client()
+	if got := c.ok("/greet", "python"); !strings.HasPrefix(got, "Hello python, from GPU-") {
+		t.Errorf("/greet: %q does not name a leased GPU", got)
+	}
+	if got := c.call("/count", 3); len(got.Steps) < 3 || text(got.Steps[0]) != "1 " || text(got.Value) != "1 2 3 " {
+		t.Errorf("/count: steps %s, value %s", got.Steps, got.Value)
+	}
+	if got := c.call("/steps", 4); text(got.Value) != "4 steps" || len(got.Progress) == 0 {
+		t.Errorf("/steps: value %s, progress %v", got.Value, got.Progress)
+	}
+	if got := c.call("/notify", "toast"); text(got.Value) != "sent" || !slices.Contains(got.Logs, "toast") {
+		t.Errorf("/notify: value %s, logs %q", got.Value, got.Logs)
+	}
+	if got := c.ok("/sleep", 1); got != "slept 1 s, asked for 2 s" {
+		t.Errorf("/sleep: %q", got)
+	}
+	checkImage(t, c.ok("/picture", 0.25))
+}
+
+func checkImage(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP" { // Gradio's default format, not Go's
+		return
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	config, _, err := image.DecodeConfig(file)
+	if err != nil || config.Width != 256 || config.Height != 256 {
+		t.Errorf("/picture: %+v, %v", config, err)
+	}
+}
+
+// needs skips aloud, or fails where everything has to run.
+func needs(t *testing.T, what string, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
+		t.Fatalf("%s is needed and not installed (looked for %s)", what, strings.Join(names, ", "))
+	}
+	t.Skipf("SKIPPED: %s is not installed (looked for %s); this was not tested", what, strings.Join(names, ", "))
+	return ""
+}
+
+// jsCall is what testdata/clients/client.mjs tells of one call.
+type jsCall struct {
+	Steps    []json.RawMessage
+	Logs     []struct{ Log, Title, Level string }
+	Progress [][]any
+	Error    *struct{ Message, Title string }
+}
+
+func TestJavaScriptClientCallsEveryFunction(t *testing.T) {
+	node := needs(t, "Node", "node", "nodejs")
+	p := sample(t)
+	dir := nodePackages(t)
+	cmd := exec.Command(node, filepath.Join(dir, "client.mjs"), p.URL)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var calls map[string]jsCall
+	if err := json.Unmarshal(out, &calls); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	want := map[string]string{
+		"count": "1 2 3 ", "steps": "3 steps", "sleep": "slept 1 s, asked for 2 s", "notify": "sent",
+	}
+	for name, value := range want {
+		steps := calls[name].Steps
+		if len(steps) == 0 || text(steps[len(steps)-1]) != value {
+			t.Errorf("%s: %s, want %q at the end", name, steps, value)
+		}
+	}
+	checkJS(t, calls)
+}
+
+func checkJS(t *testing.T, calls map[string]jsCall) {
+	t.Helper()
+	if steps := calls["greet"].Steps; len(steps) != 1 || !strings.HasPrefix(text(steps[0]), "Hello js, from GPU-") {
+		t.Errorf("greet: %s", steps)
+	}
+	if got := calls["count"].Steps; len(got) < 3 || text(got[0]) != "1 " {
+		t.Errorf("count: %s, want every step", got)
+	}
+	if steps := calls["picture"].Steps; len(steps) != 1 || !strings.Contains(string(steps[0]), "/gradio_api/file=") {
+		t.Errorf("picture: %s, want a file of this host", steps)
+	}
+	if len(calls["steps"].Progress) == 0 {
+		t.Error("steps: no progress")
+	}
+	if logs := calls["notify"].Logs; len(logs) != 1 || logs[0].Log != "from js" || logs[0].Title != "From the GPU" {
+		t.Errorf("notify: logs %+v", logs)
+	}
+	if e := calls["overstay"].Error; e == nil || e.Message != "GPU task aborted" || e.Title != "ZeroGPU worker error" {
+		t.Errorf("overstay: %+v, want ZeroGPU's words", e)
+	}
+}
+
+// nodePackages returns a folder with @gradio/client and the script beside it, kept between runs.
+func nodePackages(t *testing.T) string {
+	t.Helper()
+	npm := needs(t, "npm", "npm")
+	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@gradio", "client", "package.json")); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(npm, "install", "--prefix", dir, "--no-fund", "--no-audit", "@gradio/client@2.7.0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm install: %v\n%s", err, out)
+		}
+	}
+	script, err := os.ReadFile(filepath.Join("testdata", "clients", "client.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "client.mjs"), script, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

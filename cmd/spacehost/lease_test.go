@@ -1,0 +1,219 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"spacehost/internal/console"
+	"spacehost/internal/lease"
+)
+
+const leasesDir = "testdata/spaces/leases"
+
+// copySpace lets a Space write into its folder without touching ours.
+func copySpace(t *testing.T, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(dir))
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// TestOverstayingWorkerIsEnded: declared 5 s, sleeps 30 s.
+func TestOverstayingWorkerIsEnded(t *testing.T) {
+	dir := copySpace(t, leasesDir)
+	p := runProduct(t, dir)
+	c := p.client()
+	space := spacePID(t, p)
+	k := c.submit("/overstay", 30)
+	active := awaitActive(t, p)
+	r := k.wait()
+	took := time.Since(active)
+	if r.Err != "GPU task aborted" {
+		t.Errorf("the visitor reads %q (%q)", r.Err, r.Title)
+	}
+	if took < 5*time.Second || took > 7500*time.Millisecond {
+		t.Errorf("ended %s after /allow, want 5.0 to 7.5 s", took)
+	}
+	for _, pid := range overstayPIDs(t, dir) {
+		eventually(t, fmt.Sprintf("process %d gone", pid), time.Second, func() bool { return !alive(pid) })
+	}
+	began := time.Now()
+	if got := c.ok("/plain", "still there"); got != fmt.Sprintf("still there %d", space) {
+		t.Errorf("the next call was answered by %q, want pid %d", got, space)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the next call took %s", took)
+	}
+	if b := p.balance(); b.ChargedSeconds != 5 || b.HeldSeconds != 0 {
+		t.Errorf("charged %v, held %v; want 5 and 0", b.ChargedSeconds, b.HeldSeconds)
+	}
+	if !strings.Contains(p.text(), "GPU time is over: 5 s declared") {
+		t.Errorf("the operator was not told which limit was hit:\n%s", p.text())
+	}
+}
+
+func spacePID(t *testing.T, p *product) int {
+	t.Helper()
+	spaces := p.health().Spaces
+	if len(spaces) != 1 || spaces[0].Stage != "RUNNING" || spaces[0].PID == 0 {
+		t.Fatalf("health: %+v", spaces)
+	}
+	return spaces[0].PID
+}
+
+// awaitActive waits for the one open lease to be active and returns when its /allow was.
+func awaitActive(t *testing.T, p *product) (at time.Time) {
+	t.Helper()
+	eventually(t, "a lease is active", patience, func() bool {
+		for _, l := range p.leases().Open {
+			if l.State == lease.Active {
+				at = l.Deadline.Add(-time.Duration(l.DeclaredSeconds * float64(time.Second)))
+				return true
+			}
+		}
+		return false
+	})
+	return at
+}
+
+func overstayPIDs(t *testing.T, dir string) (pids []int) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "overstay.pids"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range strings.Fields(string(data)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if len(pids) != 2 {
+		t.Fatalf("the function wrote %q, want its pid and its child's", data)
+	}
+	return pids
+}
+
+// TestQuotaHoldsWhileACallWaits: 120 s, calls of 60 s, one Device. A runs, B waits, C is refused at once; what A did not use lets C pass.
+func TestQuotaHoldsWhileACallWaits(t *testing.T) {
+	p := runProduct(t, leasesDir, "--tier", "unauthenticated")
+	c := p.client()
+	a := c.submit("/minute", 3)
+	awaitActive(t, p)
+	b := c.submit("/minute", 0)
+	eventually(t, "B waits", patience, func() bool { return states(p.leases())[lease.Waiting] == 1 })
+	refused := c.call("/minute", 0)
+	want := "You have exceeded your ZeroGPU quota (60s requested vs. 0s left). Try again in 0:0"
+	if !strings.HasPrefix(refused.Err, want) {
+		t.Errorf("C reads %q, want %q...", refused.Err, want)
+	}
+	for name, k := range map[string]call{"A": a, "B": b} {
+		if r := k.wait(); r.Failed {
+			t.Errorf("%s: %s", name, r.Err)
+		}
+	}
+	c.ok("/minute", 0)
+	if got := p.balance(); got.ChargedSeconds < 3 || got.ChargedSeconds > 4 || got.HeldSeconds != 0 {
+		t.Errorf("charged %v, held %v; want about 3 and 0", got.ChargedSeconds, got.HeldSeconds)
+	}
+	illegal := c.call("/too_long")
+	if want := "The requested GPU duration (300s) is larger than the maximum allowed"; !strings.HasPrefix(illegal.Err, want) {
+		t.Errorf("300 s of 120: %q, want %q...", illegal.Err, want)
+	}
+}
+
+func states(leases console.Leases) map[lease.State]int {
+	n := map[lease.State]int{}
+	for _, l := range leases.Open {
+		n[l.State]++
+	}
+	return n
+}
+
+// TestFortyCalls: 40 calls of 1 s declared 5 s on 210 s, as fast as one Device takes them.
+func TestFortyCalls(t *testing.T) {
+	p := runProduct(t, leasesDir, "--queue-timeout", "10m", "--gpus", "mock:2xH200")
+	c := p.client()
+	before := p.hubQuota()
+	if before.Base != 210 || before.Current != 210 || before.ResetsAt != nil {
+		t.Errorf("quota before the first use: %+v", before)
+	}
+	var calls []call
+	for range 40 {
+		calls = append(calls, c.submit("/five", 1))
+	}
+	for i, k := range calls {
+		if r := k.wait(); r.Failed {
+			t.Errorf("call %d: %s", i, r.Err)
+		}
+	}
+	checkFortyLeases(t, p)
+	after := p.hubQuota()
+	if after.Base != 210 || after.Current < 169 || after.Current > 170 || after.ResetsAt == nil {
+		t.Errorf("quota after: %+v", after)
+	}
+}
+
+func checkFortyLeases(t *testing.T, p *product) {
+	t.Helper()
+	leases := p.leases()
+	if len(leases.Open) != 0 || len(leases.Ended) != 40 {
+		t.Errorf("%d open and %d ended leases, want 0 and 40", len(leases.Open), len(leases.Ended))
+	}
+	var charged float64
+	for _, l := range leases.Ended {
+		charged += l.ChargedSeconds
+		if l.State != lease.Released || l.Reason != "released" {
+			t.Errorf("lease %s: %s, %s", l.Lease, l.State, l.Reason)
+		}
+	}
+	b := p.balance()
+	if math.Abs(b.ChargedSeconds-charged) > 0.001 || b.HeldSeconds != 0 || math.Abs(b.LeftSeconds-170) > 0.5 {
+		t.Errorf("balance %+v, leases sum up to %v; want 170 s left", b, charged)
+	}
+}
+
+// TestOneWorkerPerSlot: after an exception the client forgets its worker without ending it; the host does.
+func TestOneWorkerPerSlot(t *testing.T) {
+	p := runProduct(t, leasesDir)
+	c := p.client()
+	space := spacePID(t, p)
+	for i := range 6 {
+		r := c.call("/sometimes", i%3 == 1)
+		if r.Failed != (i%3 == 1) {
+			t.Errorf("call %d: failed %v: %s", i, r.Failed, r.Err)
+		}
+		if workers := childrenOf(t, space); len(workers) > 1 {
+			t.Errorf("after call %d workers %v live, want at most one", i, workers)
+		}
+	}
+}
+
+// childrenOf lists a Space's living forked workers: they run the same program in groups of their own.
+func childrenOf(t *testing.T, space int) (pids []int) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", space))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of %d: %v", space, err)
+	}
+	for _, path := range threads {
+		children, _ := os.ReadFile(path) // a thread may have ended
+		for _, field := range strings.Fields(string(children)) {
+			pid, _ := strconv.Atoi(field) // the kernel's digits
+			if group, err := syscall.Getpgid(pid); err == nil && group == pid && alive(pid) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}

@@ -1,0 +1,417 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sync/errgroup"
+)
+
+func TestAnEnvironmentIsMadeOnceAndKept(t *testing.T) {
+	t.Parallel()
+	seen := &steps{}
+	b := New(Config{Dir: stateDir(t), Progress: seen.add})
+	spec := Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{
+		"pre-requirements.txt": "pluggy",
+		"requirements.txt":     "# what the app needs\niniconfig\n-r more.txt\n",
+		"more.txt":             "gradio\n",
+		"packages.txt":         "ffmpeg\nlibsm6 # for opencv\n",
+		"uv.toml":              "index-url = 'http://127.0.0.1:1/simple'\n",
+		"queue.py":             "raise SystemExit('the Space was imported by a tool')",
+	})}
+
+	first := build(t, b, spec, false)
+	if first.Gradio != "99.1.0" || first.Spaces != "99.0.0" || first.Cached || !strings.HasPrefix(first.PythonVersion, "3.") {
+		t.Errorf("first build = %+v, want gradio 99.1.0 and spaces 99.0.0, not cached", first)
+	}
+	want := []string{"packages.txt names Debian packages, which are not installed here: ffmpeg, libsm6; install those that this machine lacks with apt"}
+	if !reflect.DeepEqual(first.Warnings, want) {
+		t.Errorf("Warnings = %q, want %q", first.Warnings, want)
+	}
+	python(t, first, "import pluggy, iniconfig, uvicorn, websockets, pip")
+	checkSteps(t, seen, first.PythonVersion)
+	checkLog(t, first.LogPath)
+
+	before := len(seen.texts(Started))
+	again := build(t, b, spec, false)
+	if !again.Cached || again.Dir != first.Dir || len(again.Warnings) != 1 || len(seen.texts(Started)) != before {
+		t.Errorf("second build = %+v with steps %q, want the first one's, cached, without steps", again, seen.texts(Started))
+	}
+	checkLog(t, again.LogPath)
+}
+
+func python(t *testing.T, env *Environment, code string) {
+	t.Helper()
+	if out, err := exec.Command(env.Python, "-I", "-c", code).CombinedOutput(); err != nil {
+		t.Errorf("python -c %q: %v\n%s", code, err, out)
+	}
+}
+
+func checkSteps(t *testing.T, seen *steps, version string) {
+	t.Helper()
+	texts := []string{"making an environment with Python " + version, "installing pre-requirements.txt",
+		"installing gradio 99.1.0 and spaces", "installing requirements.txt", "checking the environment"}
+	started := seen.texts(Started)
+	if len(started) == 6 { // the first run on a machine without uv
+		texts = append([]string{"installing uv " + uvVersion}, texts...)
+	}
+	var want []string
+	for i, text := range texts {
+		want = append(want, fmt.Sprintf("%d/%d %s", i+1, len(texts), text))
+	}
+	if !reflect.DeepEqual(started, want) || !reflect.DeepEqual(seen.texts(Finished), want) {
+		t.Errorf("started  %q\nfinished %q\nwant     %q", started, seen.texts(Finished), want)
+	}
+	for _, s := range seen.all {
+		if (s.Took > 0) != (s.State == Finished) {
+			t.Errorf("step %+v: want a duration when it is finished, and only then", s)
+		}
+	}
+}
+
+func checkLog(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), "# installing requirements.txt\n$ ") || !strings.Contains(string(text), "iniconfig==") {
+		t.Errorf("log %s (%v) lacks the installation:\n%s", path, err, text)
+	}
+}
+
+func TestWhatChangesAnEnvironment(t *testing.T) {
+	t.Parallel()
+	b := New(Config{Dir: stateDir(t)})
+	dir := spaceDir(t, map[string]string{"requirements.txt": "iniconfig"})
+	spec := Spec{Gradio: "99.1.0", Dir: dir}
+	first := build(t, b, spec, false)
+
+	mark := filepath.Join(first.Dir, "mark")
+	writeFiles(t, first.Dir, map[string]string{"mark": ""})
+	if again := build(t, b, spec, true); again.Cached || again.Dir != first.Dir || exists(mark) {
+		t.Errorf("rebuild = %+v, mark there %t; want a new one in the same place", again, exists(mark))
+	}
+
+	writeFiles(t, first.Dir, map[string]string{"mark": ""})
+	if err := os.Remove(filepath.Join(first.Dir, stampName)); err != nil {
+		t.Fatal(err)
+	}
+	if again := build(t, b, spec, false); again.Cached || exists(mark) {
+		t.Errorf("after an unfinished build: %+v, mark there %t; want it made anew", again, exists(mark))
+	}
+
+	writeFiles(t, dir, map[string]string{"requirements.txt": "iniconfig\npluggy"})
+	if other := build(t, b, spec, false); other.Cached || other.Dir == first.Dir {
+		t.Errorf("with other requirements: %+v, want another environment than %s", other, first.Dir)
+	}
+}
+
+func TestRequirementsDecideWhereREADMEIsSilent(t *testing.T) {
+	t.Parallel()
+	b := New(Config{Dir: stateDir(t)})
+	if env := build(t, b, Spec{Dir: spaceDir(t, map[string]string{"requirements.txt": "gradio==99.1.0"})}, false); env.Gradio != "99.1.0" {
+		t.Errorf("pinned: gradio %s, want 99.1.0", env.Gradio)
+	}
+	if env := build(t, b, Spec{Dir: spaceDir(t, map[string]string{"requirements.txt": "gradio<99.2"})}, false); env.Gradio != "99.1.0" {
+		t.Errorf("bounded: gradio %s, want 99.1.0", env.Gradio)
+	}
+}
+
+func TestPipDoesWhatUVDoes(t *testing.T) {
+	t.Parallel()
+	if uv, err := exec.LookPath("uv"); err == nil {
+		t.Skipf("uv is on PATH (%s), so pip is never fallen back to", uv)
+	}
+	core, logs := observer.New(zap.WarnLevel)
+	b := New(Config{Dir: pipDir(t), Logger: zap.New(core)})
+	env := build(t, b, Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": "iniconfig"})}, false)
+	if env.Gradio != "99.1.0" || env.Spaces != "99.0.0" {
+		t.Errorf("env = %+v, want gradio 99.1.0 and spaces 99.0.0", env)
+	}
+	python(t, env, "import iniconfig, uvicorn, pip")
+	if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "going on with pip") {
+		t.Errorf("warnings %v, want one that says that pip is used", logs.All())
+	}
+	text, _ := os.ReadFile(env.LogPath)
+	if !strings.Contains(string(text), "uv could not be installed") {
+		t.Errorf("the log does not say why uv is missing:\n%s", text)
+	}
+	checkPipFailure(t, env)
+}
+
+// checkPipFailure goes on in an environment that is there: making another by pip would take long.
+func checkPipFailure(t *testing.T, env *Environment) {
+	t.Helper()
+	j, err := New(Config{Dir: t.TempDir()}).newJob(Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": "nosuchpackage-xyz"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.output.Close()
+	if err := j.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j.tool, j.home = pipInstaller(), env.Dir
+	err = j.takeSteps(t.Context(), []step{{"installing requirements.txt", requirements, j.installRequirements}})
+	if err == nil || !strings.HasPrefix(err.Error(), noPackage) {
+		t.Errorf("got  %v\nwant %s", err, noPackage)
+	}
+}
+
+const noPackage = `requirements.txt: no package "nosuchpackage-xyz" was found in the index; correct its name or version (log: `
+
+func TestUVIsFetchedWhereItIsMissing(t *testing.T) {
+	t.Parallel()
+	if uv, err := exec.LookPath("uv"); err == nil {
+		t.Skipf("uv is on PATH (%s), so none is fetched", uv)
+	}
+	j := testJob(t, t.TempDir())
+	if err := j.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writeFiles(t, j.uvHome(), map[string]string{"bin/uv": "#!/bin/sh\nexit 1\n"}) // cut off earlier
+	if err := j.installUV(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	uv, ok := j.findUV(t.Context())
+	if !ok || uv != filepath.Join(j.dir, "tools", "uv-"+uvVersion, "bin", "uv") {
+		t.Errorf("findUV = %s, %t; want the one in tools", uv, ok)
+	}
+	out, err := exec.Command(uv, "--version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "uv "+uvVersion) {
+		t.Errorf("uv --version = %q, %v; want %s", out, err, uvVersion)
+	}
+}
+
+func TestFailuresNameTheirCause(t *testing.T) {
+	t.Parallel()
+	rows := []struct{ name, requirements, want string }{
+		{"package", "nosuchpackage-xyz", noPackage},
+		{"gradio", "gradio==99.2.0", `requirements.txt asks for "gradio==99.2.0", and sdk_version in README.md is 99.1.0; remove that line, or change sdk_version (log: `},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			dir, seen := stateDir(t), &steps{}
+			_, err := New(Config{Dir: dir, Progress: seen.add}).Build(t.Context(),
+				Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": row.requirements})}, false)
+			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
+				t.Fatalf("got  %v\nwant %s", err, row.want)
+			}
+			checkNothingLeft(t, dir)
+			if failed := seen.texts(Failed); len(failed) != 1 || !strings.HasSuffix(failed[0], "installing requirements.txt") {
+				t.Errorf("failed steps %q, want that of requirements.txt", failed)
+			}
+		})
+	}
+}
+
+func checkNothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	entries, _ := os.ReadDir(filepath.Join(dir, "environments"))
+	for _, e := range entries {
+		if e.IsDir() {
+			t.Errorf("%s was left behind", e.Name())
+		}
+	}
+}
+
+func TestGradioThatDoesNotImport(t *testing.T) {
+	t.Parallel()
+	_, err := New(Config{Dir: stateDir(t)}).Build(t.Context(), Spec{Gradio: "99.3.0"}, false)
+	want := "gradio and spaces are installed and cannot be imported: ModuleNotFoundError: No module named 'huggingface_hub_of_old'; pin"
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestWithoutANetwork(t *testing.T) {
+	t.Setenv("UV_INDEX_URL", "http://127.0.0.1:1/simple")
+	t.Setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+	t.Setenv("UV_HTTP_RETRIES", "0")
+	dir := stateDir(t)
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"}, false)
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1 cannot be reached; check the network") {
+		t.Errorf("got %v, want an error about the network", err)
+	}
+	checkNothingLeft(t, dir)
+}
+
+func TestOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=5m"); err != nil {
+		t.Skipf("a small disk needs the right to mount one: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	if err := os.Symlink(filepath.Join(cache(t), "tools"), filepath.Join(dir, "tools")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"}, false)
+	if err == nil || !strings.HasPrefix(err.Error(), "a disk is full; free space where environments ("+dir+")") {
+		t.Errorf("got %v, want an error about the disk", err)
+	}
+	checkNothingLeft(t, dir)
+}
+
+// slowPackage is a Space whose requirement takes for ever to build, in a child of setup.py, whose pids it
+// leaves in the file pids.
+func slowPackage(t *testing.T) string {
+	return spaceDir(t, map[string]string{"requirements.txt": "./slow", "slow/setup.py": `
+import os, pathlib, subprocess, sys
+child = subprocess.Popen(["sleep", "600"])
+here = pathlib.Path(os.environ["TMPDIR"], "pids")
+here.with_suffix(".new").write_text(f"{os.getpid()} {child.pid}")
+here.with_suffix(".new").rename(here)
+child.wait()
+`})
+}
+
+func TestCancellingEndsTheWholeGroup(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	pids, dir, space := filepath.Join(temporary, "pids"), stateDir(t), slowPackage(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("the person pressed Ctrl-C")
+	done := make(chan error, 1)
+	go func() {
+		_, err := New(Config{Dir: dir}).Build(ctx, Spec{Gradio: "99.1.0", Dir: space}, false)
+		done <- err
+	}()
+	eventually(t, "setup.py to run", func() bool { return exists(pids) })
+	cancel(reason)
+	if err := <-done; !errors.Is(err, reason) {
+		t.Errorf("Build = %v, want the reason of the cancellation", err)
+	}
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range strings.Fields(string(text)) {
+		if alive(pid) {
+			t.Errorf("process %s outlived the build", pid)
+		}
+	}
+	checkNothingLeft(t, dir)
+}
+
+// alive counts a process that only waits to be reaped as gone.
+func alive(pid string) bool {
+	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(state, "Z")
+}
+
+func TestTwoHostsShareAFolder(t *testing.T) {
+	t.Parallel()
+	dir, spec := stateDir(t), Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": "iniconfig"})}
+	made := make([]*Environment, 4)
+	var group errgroup.Group
+	for i := range made {
+		group.Go(func() (err error) {
+			made[i], err = New(Config{Dir: dir}).Build(t.Context(), spec, false)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := 0
+	for _, env := range made {
+		if !env.Cached {
+			fresh++
+		}
+		if env.Dir != made[0].Dir {
+			t.Errorf("environments %s and %s, want one", env.Dir, made[0].Dir)
+		}
+	}
+	if fresh != 1 {
+		t.Errorf("%d of 4 builds made the environment, want 1", fresh)
+	}
+}
+
+func TestALockOutlivesAKilledHostWhileItsToolRuns(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	host := exec.Command(os.Args[0])
+	host.Env = append(os.Environ(), hostIn+"="+dir)
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the host's tool to start", func() bool { return exists(filepath.Join(dir, "running")) })
+	host.Process.Kill()
+	host.Wait()
+
+	impatient, cancel := context.WithTimeout(t.Context(), 3*lockRetry)
+	defer cancel()
+	path, waited := filepath.Join(dir, "x.lock"), 0
+	if _, err := lockFile(impatient, path, func() { waited++ }); !errors.Is(err, context.DeadlineExceeded) || waited != 1 {
+		t.Errorf("lockFile = %v, told of %d waits, while the orphan runs; want one wait", err, waited)
+	}
+	writeFiles(t, dir, map[string]string{"gate": ""})
+	again, err := lockFile(t.Context(), path, func() {})
+	if err != nil {
+		t.Fatalf("lockFile after the orphan's end: %v", err)
+	}
+	again.release()
+}
+
+// hostIn names the folder in which this test binary is a host that holds a lock and runs a tool.
+const hostIn = "SPACEHOST_TEST_HOST_IN"
+
+func beHost(dir string) error {
+	j, err := New(Config{Dir: dir}).newJob(Spec{})
+	if err != nil {
+		return err
+	}
+	if _, err := j.hold(context.Background(), filepath.Join(dir, "x.lock")); err != nil {
+		return err
+	}
+	return j.run(context.Background(), "sh", "-c", "touch running; while [ ! -e gate ]; do sleep 0.02; done")
+}
+
+func TestAFolderThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"environments": "in the way"})
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{}, false)
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Hint != "make "+dir+" a folder that can be written" {
+		t.Errorf("got %v, want an *Error about %s", err, dir)
+	}
+}
+
+func TestLogPathIsAppendedTo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "logs", "all.log")
+	writeFiles(t, filepath.Dir(path), map[string]string{"all.log": "earlier\n"})
+	env := build(t, New(Config{Dir: stateDir(t), LogPath: path}), Spec{Gradio: "99.1.0"}, false)
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.HasPrefix(string(text), "earlier\n# ") || env.LogPath != path {
+		t.Errorf("log %s (%v) = %q..., want it appended", env.LogPath, err, text[:min(len(text), 40)])
+	}
+}
+
+func TestAnEnvironmentWithoutItsPythonIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	for _, there := range []bool{true, false} {
+		env := &Environment{Python: filepath.Join(home, "python"+strconv.FormatBool(there)), Gradio: "6.0.0"}
+		writeFiles(t, home, map[string]string{"pythontrue": ""})
+		if err := writeStamp(home, env); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := readStamp(home); ok != there || got.Gradio != "6.0.0" {
+			t.Errorf("readStamp = %+v, %t; want %t", got, ok, there)
+		}
+	}
+}

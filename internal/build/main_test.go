@@ -1,0 +1,186 @@
+package build
+
+import (
+	"archive/zip"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain puts wheels named gradio and spaces beside the package index, empty but for their versions, so
+// that most tests install real things by real tools without a hundred megabytes of Gradio.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(hostIn); dir != "" {
+		log.Fatal(beHost(dir))
+	}
+	house, err := os.MkdirTemp("", "wheels")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, w := range []struct{ name, version, code string }{
+		{"gradio", "99.1.0", ""}, {"gradio", "99.2.0", ""}, {"spaces", "99.0.0", ""},
+		{"gradio", "99.3.0", "from huggingface_hub_of_old import HfFolder"},
+	} {
+		if err := writeWheel(house, w.name, w.version, w.code); err != nil {
+			log.Fatal(err)
+		}
+	}
+	os.Setenv("UV_FIND_LINKS", house)
+	os.Setenv("PIP_FIND_LINKS", house)
+	os.Setenv("PIP_NO_COMPILE", "1") // half of pip's time
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(house)
+		os.Exit(code)
+	}))
+}
+
+// writeWheel makes a package of one module, which has the extras that the Hub asks of gradio.
+func writeWheel(dir, name, version, code string) error {
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s-py3-none-any.whl", name, version)))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z := zip.NewWriter(f)
+	info := fmt.Sprintf("%s-%s.dist-info/", name, version)
+	for _, file := range [][2]string{
+		{name + "/__init__.py", code},
+		{info + "METADATA", fmt.Sprintf("Metadata-Version: 2.1\nName: %s\nVersion: %s\nProvides-Extra: oauth\nProvides-Extra: mcp\n", name, version)},
+		{info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
+		{info + "RECORD", fmt.Sprintf("%s/__init__.py,,\n%sMETADATA,,\n%sWHEEL,,\n%sRECORD,,\n", name, info, info, info)},
+	} {
+		w, err := z.Create(file[0])
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write([]byte(file[1])); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+// cache is the folder that test runs share, for the uv that is installed once.
+func cache(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("SPACEHOST_TEST_CACHE"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "spacehost-test")
+}
+
+// stateDir is a fresh Config.Dir with the shared tools in it.
+func stateDir(t *testing.T) string {
+	t.Helper()
+	dir, tools := t.TempDir(), filepath.Join(cache(t), "tools")
+	if err := os.MkdirAll(tools, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(tools, filepath.Join(dir, "tools")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// pipDir is one in which uv cannot be installed.
+func pipDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"tools": "in the way"})
+	return dir
+}
+
+// spaceDir is a Space's folder.
+func spaceDir(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "demo")
+	writeFiles(t, dir, files)
+	return dir
+}
+
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func build(t *testing.T, b *Builder, spec Spec, rebuild bool) *Environment {
+	t.Helper()
+	env, err := b.Build(t.Context(), spec, rebuild)
+	if err != nil {
+		t.Fatalf("Build(%+v) = %v\n%s", spec, err, tailOf(err))
+	}
+	return env
+}
+
+func tailOf(err error) []string {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return nil
+	}
+	return e.Tail
+}
+
+// steps records progress.
+type steps struct {
+	mu  sync.Mutex
+	all []Step
+}
+
+func (s *steps) add(step Step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, step)
+}
+
+func (s *steps) texts(state StepState) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	for _, step := range s.all {
+		if step.State == state {
+			all = append(all, fmt.Sprintf("%d/%d %s", step.Index, step.Total, step.Text))
+		}
+	}
+	return all
+}
+
+// eventually waits for something that another process does.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited in vain for: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
