@@ -1,9 +1,9 @@
 package gradioapi
 
 import (
-	"net"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // localAliases are the hosts at which Gradio takes itself to run locally (gradio/route_utils.py, CustomCORSMiddleware).
@@ -18,23 +18,20 @@ func allowOrigin(c call) {
 	}
 	h := c.Response().Header()
 	h.Set("Access-Control-Allow-Credentials", "true")
-	if !slices.Contains(localAliases, hostName(c.Request().Host)) || slices.Contains(localAliases, originName(origin)) {
+	if !slices.Contains(localAliases, hostName(c.Request().Host)) || slices.Contains(localAliases, hostName(origin)) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Add("Vary", "Origin")
 	}
 }
 
-func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
+// hostName is empty if there is none to be made out (gradio/route_utils.py, get_hostname).
+func hostName(address string) string {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
 	}
-	return host
-}
-
-func originName(origin string) string {
-	u, err := url.Parse(origin)
+	u, err := url.Parse(address)
 	if err != nil {
 		return ""
 	}
-	return u.Hostname()
+	return strings.ToLower(u.Hostname())
 }

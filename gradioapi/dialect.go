@@ -1,6 +1,7 @@
 package gradioapi
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"spacehost/queue"
@@ -16,10 +17,13 @@ type dialect interface {
 // only grown since 4.
 func dialectOf(queue.Manifest) dialect { return dialectV6{} }
 
+// mustJSON writes as orjson does: compact, "<" as itself.
 func mustJSON(v any) []byte {
-	data, err := json.Marshal(v)
-	if err != nil {
+	var out bytes.Buffer
+	to := json.NewEncoder(&out)
+	to.SetEscapeHTML(false)
+	if err := to.Encode(v); err != nil {
 		panic(err) // our own structs
 	}
-	return data
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }

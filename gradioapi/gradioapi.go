@@ -35,6 +35,7 @@ type Config struct {
 	// Sign makes the X-IP-Token that lets an Event or a direct call pay.
 	Sign      func(event queue.EventID, payer identity.Identity) string
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
+	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
 	Logger    *zap.Logger
 }
 
@@ -51,6 +52,9 @@ func New(config Config) *Handler {
 	}
 	if config.Heartbeat == 0 {
 		config.Heartbeat = 15 * time.Second
+	}
+	if config.Patience == 0 {
+		config.Patience = 10 * time.Second
 	}
 	h := &Handler{config: config}
 	h.proxy = newProxy(h)
@@ -112,7 +116,7 @@ func (h *Handler) route(c call) error {
 		return h.behindLogin(c, h.status)
 	case method == http.MethodGet && strings.HasPrefix(path, "/call/"):
 		return h.behindLogin(c, h.callData)
-	case method == http.MethodGet && strings.HasPrefix(path, "/heartbeat/"):
+	case method == http.MethodGet && isBelow(path, "/heartbeat/"):
 		return h.heartbeat(c)
 	case method == http.MethodPost && path == "/cancel":
 		return h.cancel(c)
@@ -120,6 +124,11 @@ func (h *Handler) route(c call) error {
 		return h.reset(c)
 	}
 	return h.pass(c)
+}
+
+func isBelow(path, folder string) bool {
+	name, ok := strings.CutPrefix(path, folder)
+	return ok && name != "" && !strings.Contains(name, "/")
 }
 
 func notFound(c call) error {

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,19 +20,16 @@ const bodyLimit = 63 << 20
 
 // joinBody is what the host must know of a join request (gradio/data_classes.py, PredictBody). The Space gets the bytes.
 type joinBody struct {
-	SessionHash  *string         `json:"session_hash"`
-	FnIndex      *int            `json:"fn_index"`
-	Data         json.RawMessage `json:"data"`
-	EventID      *string         `json:"event_id"`
-	OAuthToken   *string         `json:"oauth_token"`
-	TriggerID    *int            `json:"trigger_id"`
-	SimpleFormat *bool           `json:"simple_format"`
-	Batched      *bool           `json:"batched"`
+	SessionHash, EventID, OAuthToken *string
+	FnIndex, TriggerID               *int
+	SimpleFormat, Batched            *bool
+	Data                             json.RawMessage
 }
 
 // join admits an Event.
 //
-//  1. What a well-behaved client would not send is left to Gradio, which words the 4xx.
+//  1. What a well-behaved client would not send is left to Gradio, which words the 4xx, or takes it after all
+//     (it reads "0" as a number).
 //  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
 //  3. The rest joins the queue here.
 func (h *Handler) join(c call) error {
@@ -38,8 +38,8 @@ func (h *Handler) join(c call) error {
 		return err
 	}
 	body, ok := parseJoin(raw)
-	if !ok { // 1
-		return h.pass(c)
+	if !ok || !isJSON(c.Request()) { // 1
+		return h.admitBySpace(c)
 	}
 	endpoint, known := c.manifest.Endpoints[*body.FnIndex]
 	if !known || !endpoint.Native || !c.manifest.Native { // 2
@@ -65,10 +65,14 @@ func (h *Handler) admitBySpace(c call) error {
 }
 
 func readBody(c call) ([]byte, error) {
+	tooLarge := echo.NewHTTPError(http.StatusRequestEntityTooLarge, "The request is larger than 63 MiB; upload files first.")
+	if c.Request().ContentLength > bodyLimit {
+		return nil, tooLarge
+	}
 	raw, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, bodyLimit))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
-		return nil, echo.NewHTTPError(http.StatusRequestEntityTooLarge, "The request is larger than 63 MiB; upload files first.")
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, echo.NewHTTPError(http.StatusBadRequest, "The request broke off.")
@@ -77,12 +81,29 @@ func readBody(c call) ([]byte, error) {
 	return raw, nil
 }
 
+// parseJoin reads names as Python does, to the letter: encoding/json takes FN_INDEX for fn_index, and the Space
+// would then run another function than the one that was looked at here.
 func parseJoin(raw []byte) (body joinBody, ok bool) {
-	if json.Unmarshal(raw, &body) != nil {
+	var fields map[string]json.RawMessage
+	if !utf8.Valid(raw) || json.Unmarshal(raw, &fields) != nil {
 		return body, false
 	}
-	data := bytes.TrimLeft(body.Data, " \t\r\n")
-	return body, body.SessionHash != nil && *body.SessionHash != "" && body.FnIndex != nil && len(data) > 0 && data[0] == '['
+	for name, to := range map[string]any{
+		"session_hash": &body.SessionHash, "fn_index": &body.FnIndex, "data": &body.Data, "event_id": &body.EventID,
+		"oauth_token": &body.OAuthToken, "trigger_id": &body.TriggerID, "simple_format": &body.SimpleFormat, "batched": &body.Batched,
+	} {
+		if value, given := fields[name]; given && json.Unmarshal(value, to) != nil {
+			return body, false
+		}
+	}
+	return body, body.SessionHash != nil && *body.SessionHash != "" && body.FnIndex != nil && len(body.Data) > 0 && body.Data[0] == '['
+}
+
+// isJSON reports whether FastAPI would read the body as JSON. Else it is what a page of another site can send
+// without asking first, and FastAPI refuses it.
+func isJSON(r *http.Request) bool {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && (kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
 }
 
 // refuse words what the Queue refuses.
@@ -111,7 +132,7 @@ func (h *Handler) cancel(c call) error {
 		return err
 	}
 	var body cancelBody
-	if json.Unmarshal(raw, &body) != nil || body.SessionHash == nil || body.FnIndex == nil || body.EventID == nil {
+	if !isJSON(c.Request()) || json.Unmarshal(raw, &body) != nil || body.SessionHash == nil || body.FnIndex == nil || body.EventID == nil {
 		return h.pass(c)
 	}
 	h.config.Queue.Cancel(queue.SessionHash(*body.SessionHash), queue.EventID(*body.EventID))
@@ -125,7 +146,7 @@ func (h *Handler) reset(c call) error {
 		return err
 	}
 	var body cancelBody
-	if json.Unmarshal(raw, &body) != nil || body.EventID == nil {
+	if !isJSON(c.Request()) || json.Unmarshal(raw, &body) != nil || body.EventID == nil {
 		return h.pass(c)
 	}
 	return succeed(c)

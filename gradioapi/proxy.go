@@ -26,21 +26,26 @@ const (
 	headerToken = "X-Ip-Token"       // who pays (spaces/zero/client.py, TOKEN_HEADER)
 )
 
-// ours are headers that only the host may write: a visitor's copies are dropped.
-var ours = []string{
-	headerKey, headerCall, headerToken, "X-Authenticated", "X-Hf-Authorization",
-	"Forwarded", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
-	"X-Gradio-Server", // would decide the root of every URL (gradio/route_utils.py, get_request_origin)
+// isOurs names the headers that only the host may write: a visitor's copies are dropped.
+func isOurs(name string) bool {
+	switch name {
+	case headerToken, "X-Authenticated", "X-Hf-Authorization", "Forwarded", "X-Real-Ip":
+		return true
+	case "X-Gradio-Server": // would decide the root of every URL (gradio/route_utils.py, get_request_origin)
+		return true
+	}
+	return strings.HasPrefix(name, "X-Spacehost-") || strings.HasPrefix(name, "X-Forwarded-")
 }
 
-// outbound returns the visitor's headers as the Space may see them, with the host's own beside them. The
-// same for what is passed through and for the requests that the runner rebuilds.
-func outbound(r *http.Request) http.Header {
-	h := r.Header.Clone()
-	for _, name := range ours {
-		h.Del(name)
+// outbound makes of h, a copy of the visitor's headers, what the Space may see, with the host's own beside it.
+// The same for what is passed through and for the requests that the runner rebuilds.
+func outbound(h http.Header, r *http.Request) http.Header {
+	for name := range h {
+		if isOurs(name) {
+			delete(h, name)
+		}
 	}
-	if isHubToken(h.Get("Authorization")) { // gradio_client sends a saved Hugging Face token by itself
+	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
 		h.Del("Authorization")
 	}
 	h.Set("X-Forwarded-For", clientIP(r))
@@ -50,8 +55,9 @@ func outbound(r *http.Request) http.Header {
 }
 
 func isHubToken(authorization string) bool {
-	kind, token, _ := strings.Cut(authorization, " ")
-	return strings.EqualFold(kind, "Bearer") && (strings.HasPrefix(token, "hf_") || strings.HasPrefix(token, "sph_"))
+	words := strings.Fields(authorization)
+	return len(words) > 1 && strings.EqualFold(words[0], "Bearer") &&
+		(strings.HasPrefix(words[1], "hf_") || strings.HasPrefix(words[1], "sph_"))
 }
 
 func clientIP(r *http.Request) string {
@@ -74,7 +80,7 @@ func scheme(r *http.Request) string {
 func (h *Handler) request(c call) queue.Request {
 	r := c.Request()
 	pairs := [][2]string{{"host", latin1(r.Host)}}
-	headers := outbound(r)
+	headers := outbound(r.Header.Clone(), r)
 	for _, name := range sortedNames(headers) {
 		for _, value := range headers[name] {
 			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
@@ -122,20 +128,17 @@ func newProxy(h *Handler) http.Handler {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			d := p.In.Context().Value(passKey{}).(destination)
 			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", d.port)})
-			p.Out.Host = p.In.Host // Gradio makes its URLs from it
-			hop := p.Out.Header    // without the hop-by-hop headers that the proxy took off
-			p.Out.Header = outbound(p.In)
-			for _, name := range []string{"Connection", "Upgrade", "Te", "Trailer", "Proxy-Authorization", "Proxy-Connection", "Keep-Alive"} {
-				p.Out.Header.Del(name)
-				if values := hop.Values(name); len(values) > 0 {
-					p.Out.Header[name] = values
-				}
-			}
-			d.stamp(p.Out.Header)
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has dropped what Go does not take for a query
+			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
+			d.stamp(outbound(p.Out.Header, p.In))
 		},
 		Transport:     upstreamTransport,
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
-		ErrorLog:      zap.NewStdLog(h.config.Logger),
+		ModifyResponse: func(answer *http.Response) error {
+			h.awaitEvent(answer)
+			return nil
+		},
+		ErrorLog: zap.NewStdLog(h.config.Logger),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var large *http.MaxBytesError
 			switch {
@@ -215,19 +218,35 @@ func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok b
 	}
 }
 
-// fetch asks the Space's own server for path on the visitor's behalf. The caller closes the body.
+// admitWait is how long the Space's answer to an admitted call may be ahead of its runner's report.
+const admitWait = time.Second
+
+// awaitEvent holds the answer to a call that the Space has admitted until the queue can find its Session.
+func (h *Handler) awaitEvent(answer *http.Response) {
+	d := answer.Request.Context().Value(passKey{}).(destination)
+	if d.call == "" || answer.StatusCode != http.StatusOK {
+		return
+	}
+	ctx, cancel := context.WithTimeout(answer.Request.Context(), admitWait)
+	defer cancel()
+	h.config.Queue.Admitted(ctx, d.call)
+}
+
+// fetch asks the Space's own server for path on the visitor's behalf, with the query of their request. The
+// caller closes the body, and ends ctx: so long lives the direct call that pays.
 func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Response, error) {
 	port, key, ok := h.config.Upstream.Upstream()
 	if !ok {
 		return nil, errors.New("the space is down")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, (&url.URL{Path: path}).EscapedPath()), nil)
+	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: c.Request().URL.RawQuery}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	id, end := h.config.Queue.Direct(c.payer)
 	context.AfterFunc(ctx, end)
-	r.Host, r.Header = c.Request().Host, outbound(c.Request())
+	r.Host, r.Header = c.Request().Host, outbound(c.Request().Header.Clone(), c.Request())
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {
 		r.Header.Del(name)
 	}

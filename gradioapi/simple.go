@@ -17,7 +17,7 @@ func simpleFrame(m queue.Manifest, message queue.Message) []byte {
 		name = "heartbeat"
 	case queue.UnexpectedError:
 		name, data = "error", mustJSON(message.Text)
-	case queue.Completed, queue.Generating:
+	case queue.Completed, queue.Generating, queue.Streaming:
 		name, data = simpleOutput(message.Kind, dialectOf(m).encode(message))
 	default:
 		return nil
@@ -33,7 +33,10 @@ func simpleOutput(kind queue.Kind, raw []byte) (name string, data []byte) {
 	var output struct {
 		Data json.RawMessage `json:"data"`
 	}
-	if json.Unmarshal(raw, &m) != nil || !m.Success {
+	if json.Unmarshal(raw, &m) != nil || m.Output == nil {
+		return "error", []byte("null")
+	}
+	if !m.Success {
 		return "error", m.Output
 	}
 	name = "generating"
@@ -46,20 +49,21 @@ func simpleOutput(kind queue.Kind, raw []byte) (name string, data []byte) {
 	return name, output.Data
 }
 
-// pythonJSON writes compact JSON as Python's json.dumps does: a space after comma and colon, ASCII only.
-// Numbers keep the text that they came with.
-func pythonJSON(compact []byte) []byte {
-	out := make([]byte, 0, len(compact)+len(compact)/8)
+// pythonJSON writes valid JSON as Python's json.dumps does: a space after comma and colon, printable ASCII only.
+// Numbers keep the text that they came with (orjson's 1e-7 is 1e-07 there).
+func pythonJSON(valid []byte) []byte {
+	out := make([]byte, 0, len(valid)+len(valid)/8)
 	inString := false
-	for i := 0; i < len(compact); i++ {
-		switch b := compact[i]; {
-		case b >= utf8.RuneSelf:
-			r, size := utf8.DecodeRune(compact[i:])
+	for i := 0; i < len(valid); i++ {
+		switch b := valid[i]; {
+		case b >= 0x7f: // DEL and what is not ASCII
+			r, size := utf8.DecodeRune(valid[i:])
 			out = appendEscaped(out, r)
 			i += size - 1
 		case inString && b == '\\':
-			out = append(out, b, compact[i+1])
+			out = append(out, b, valid[i+1])
 			i++
+		case !inString && (b == ' ' || b == '\t' || b == '\r' || b == '\n'):
 		case b == '"':
 			inString = !inString
 			out = append(out, b)

@@ -1,6 +1,7 @@
 package gradioapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,25 +15,25 @@ import (
 	"spacehost/queue"
 )
 
-// writeTime is what a client gets to take a Message before it is cut.
-const writeTime = 10 * time.Second
-
 // sse is a stream under way.
 type sse struct {
-	c       call
-	control *http.ResponseController
+	c        call
+	control  *http.ResponseController
+	patience time.Duration // what a client gets to take a frame
 }
 
-func openSSE(c call) sse {
+func (h *Handler) openSSE(c call) sse {
 	allowOrigin(c)
 	c.Response().Header().Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
 	c.Response().WriteHeader(http.StatusOK)
-	return sse{c, http.NewResponseController(c.Response().Writer)}
+	s := sse{c, http.NewResponseController(c.Response().Writer), h.config.Patience}
+	_ = s.write(nil) // the head goes out at once, as Gradio's, though there may be nothing to say for long
+	return s
 }
 
 // write sends one frame at once; an error means that the client has gone or does not read.
 func (s sse) write(frame []byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
 	if _, err := s.c.Response().Write(frame); err != nil {
@@ -48,9 +49,24 @@ func (h *Handler) data(c call) error {
 	}
 	session := h.config.Queue.Session(queue.SessionHash(c.QueryParam("session_hash")))
 	d := dialectOf(c.manifest)
-	return h.tell(c, session, func(m queue.Message) []byte {
-		return fmt.Appendf(nil, "data: %s\n\n", d.encode(m))
-	})
+	return h.tell(c, session, func(m queue.Message) []byte { return dataFrame(d, m) })
+}
+
+// dataFrame splices what Gradio made as it is; a line break in it would end the frame, and in JSON it stands
+// only where a space may.
+func dataFrame(d dialect, m queue.Message) []byte {
+	data := d.encode(m)
+	if bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 {
+		data = bytes.Map(breakToSpace, data)
+	}
+	return fmt.Appendf(nil, "data: %s\n\n", data)
+}
+
+func breakToSpace(r rune) rune {
+	if r == '\n' || r == '\r' {
+		return ' '
+	}
+	return r
 }
 
 // callData is the stream of one /call; its path names the Event, the API's name in it is not looked at
@@ -69,10 +85,9 @@ func (h *Handler) callData(c call) error {
 
 // tell writes a Session's Messages until its last Event is told. A client that goes earlier leaves its Session.
 func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message) []byte) error {
-	s := openSSE(c)
+	s := h.openSSE(c)
 	if session == nil {
-		_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: "404: Not Found"}))
-		panic(http.ErrAbortHandler) // Gradio raises there: the client sees an answer that breaks off
+		s.breakOff(frame)
 	}
 	defer session.Open()()
 	for {
@@ -86,14 +101,21 @@ func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message)
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, io.ErrUnexpectedEOF): // left on another stream, or cut
-			return nil
+			s.breakOff(frame)
 		case err != nil:
-			h.config.Queue.Leave(session.Hash)
+			h.config.Queue.Leave(session)
 			return nil
 		case m.Kind == queue.UnexpectedError:
 			return nil
 		}
 	}
+}
+
+// breakOff says that there is no such Session (any more). Gradio raises there: the client sees an answer that
+// ends in the middle (gradio/routes.py, queue_data_helper).
+func (s sse) breakOff(frame func(queue.Message) []byte) {
+	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: "404: Not Found"}))
+	panic(http.ErrAbortHandler)
 }
 
 // next is the Session's next Message, or a heartbeat if it has nothing to say for a while.
@@ -117,7 +139,7 @@ func (h *Handler) status(c call) error {
 // heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
 // for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
 func (h *Handler) heartbeat(c call) error {
-	s := openSSE(c)
+	s := h.openSSE(c)
 	ctx, cancel := context.WithCancel(c.Request().Context())
 	upstream := make(chan struct{})
 	go func() {
@@ -145,10 +167,7 @@ const reopenAfter = time.Second
 
 func (h *Handler) keepUpstream(ctx context.Context, c call) {
 	for ctx.Err() == nil {
-		if answer, err := h.fetch(ctx, c, c.Request().URL.Path); err == nil {
-			_, _ = io.Copy(io.Discard, answer.Body) // its end says all
-			answer.Body.Close()
-		}
+		h.beat(ctx, c)
 		select {
 		case <-time.After(reopenAfter):
 		case <-ctx.Done():
@@ -156,22 +175,43 @@ func (h *Handler) keepUpstream(ctx context.Context, c call) {
 	}
 }
 
+// beat is one upstream heartbeat, until either side ends it.
+func (h *Handler) beat(ctx context.Context, c call) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answer, err := h.fetch(ctx, c, c.Request().URL.Path)
+	if err != nil {
+		return
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, answer.Body) // its end says all
+}
+
 // behindLogin asks an app that signs people in whether this visitor may read (gradio/routes.py, login_check).
 func (h *Handler) behindLogin(c call, then func(call) error) error {
 	if c.manifest.Native {
 		return then(c)
 	}
-	answer, err := h.fetch(c.Request().Context(), c, c.manifest.Mount+c.manifest.Prefix+"/login_check")
+	answer, body, err := h.checkLogin(c)
 	if err != nil {
 		return h.down(c)
 	}
-	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
 		return then(c)
 	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-	if err != nil {
-		return h.down(c)
-	}
+	allowOrigin(c)
 	return c.Blob(answer.StatusCode, answer.Header.Get(echo.HeaderContentType), body)
+}
+
+// checkLogin ends its own request before the stream that it allows begins.
+func (h *Handler) checkLogin(c call) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithCancel(c.Request().Context())
+	defer cancel()
+	answer, err := h.fetch(ctx, c, c.manifest.Mount+c.manifest.Prefix+"/login_check")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	return answer, body, err
 }

@@ -83,8 +83,9 @@ type Event struct {
 	// Admitted says that the Space admitted the Event and holds its body; Finished, that it has answered from its cache.
 	Admitted, Finished bool
 
-	joined, started time.Time
-	completed       bool
+	serial    uint64 // tells the order of joining
+	completed bool   // its end was told, or nobody is left to tell
+	left      bool   // its visitor has gone while it ran
 }
 
 // MarshalLogObject logs who, what and where, never the input.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -17,8 +18,12 @@ type effects interface {
 	ended(event *Event, reason string)
 }
 
-// sessionLife is how long a Session lives without a stream and without a pending Event.
-const sessionLife = 60 * time.Second
+// How long a Session lives without a stream: with nothing to tell, and with an end that nobody has fetched
+// (a POST to /call without its GET). Gradio keeps such answers until 2,000 other sessions have come.
+const (
+	sessionLife = 60 * time.Second
+	unreadLife  = 15 * time.Minute
+)
 
 // line decides. It is touched by one goroutine.
 type line struct {
@@ -36,6 +41,8 @@ type line struct {
 	jobs     int // that hold one of MaxThreads
 	members  map[EventID]*job
 	averages map[int]float64 // Endpoint -> Gradio's mean run time in seconds
+	lasting  map[string]bool // groups that the manifest names
+	joins    uint64          // how many Events have ever joined
 }
 
 // group is Gradio's EventQueue: Endpoints that share a concurrency limit.
@@ -74,6 +81,9 @@ func (l *line) onSubmit(e *Event) error {
 	if l.manifest == nil {
 		return ErrNoRunner
 	}
+	if l.waiting[e.ID] != nil || l.running[e.ID] != nil {
+		return ErrKnownEvent // the Space makes the ids of what it admits, and may be hostile
+	}
 	if !e.Admitted {
 		if err := l.full(); err != nil {
 			return err
@@ -84,7 +94,8 @@ func (l *line) onSubmit(e *Event) error {
 		}
 		e.Endpoint = endpoint
 	}
-	e.joined = l.now()
+	l.joins++
+	e.serial = l.joins
 	l.session(e.Session).expect(e.ID)
 	if e.Finished {
 		l.running[e.ID] = e // a cache hit: its Messages follow, it needs no start
@@ -103,23 +114,26 @@ func (l *line) enqueue(e *Event) {
 	l.waiting[e.ID] = e
 }
 
-func (l *line) onLeave(hash SessionHash) {
-	s := l.sessions[hash]
-	if s == nil {
+// onLeave takes the Session rather than its hash: the stream of one that was cut may end only after a new one
+// has come under the same hash.
+func (l *line) onLeave(s *Session) {
+	if l.sessions[s.Hash] != s {
 		return
 	}
-	delete(l.sessions, hash)
+	delete(l.sessions, s.Hash)
 	s.end()
-	for _, e := range l.waiting {
-		if e.Session == hash {
-			l.withdraw(e)
-			l.do.ended(e, "visitor left")
+	var left []EventID // that the Space knows of: the running ones, and those whose body it holds
+	for _, e := range inOrder(l.waiting, s.Hash) {
+		l.withdraw(e)
+		if e.Admitted {
+			left = append(left, e.ID)
 		}
+		l.do.ended(e, "visitor left")
 	}
-	var left []EventID
-	for id, e := range l.running {
-		if e.Session == hash {
-			left = append(left, id)
+	for _, e := range inOrder(l.running, s.Hash) {
+		if !e.left {
+			e.left = true
+			left = append(left, e.ID)
 		}
 	}
 	if len(left) > 0 {
@@ -147,7 +161,7 @@ func (l *line) onMessage(id EventID, m Message) {
 		return
 	}
 	e.completed = m.Kind == Completed
-	l.tell(e.Session, m)
+	l.tell(e, m)
 }
 
 func (l *line) onFinished(f finished) {
@@ -183,16 +197,33 @@ func (l *line) leaveJob(id EventID) {
 	if j.open--; j.open == 0 {
 		delete(j.group.jobs, j)
 		l.jobs--
+		l.tidy(j.group)
 	}
 }
 
+// tidy drops a group that is empty unless the manifest names it: gr.render makes new functions, and with them
+// new groups, for as long as the Space lives.
+func (l *line) tidy(g *group) {
+	if len(g.jobs) > 0 || len(g.waiting) > 0 || l.lasting[g.id] {
+		return
+	}
+	delete(l.groups, g.id)
+	l.order = slices.DeleteFunc(l.order, func(other *group) bool { return other == g })
+}
+
 // onAttach lets the waiting Events go on with the Space that has just started. Groups are made anew: Gradio
-// names most of them by the address of a function, which changes with every start.
+// names most of them by the address of a function, which changes with every start. An app that is launched
+// again in a living process attaches without having been lost: its old event loop is gone all the same.
 func (l *line) onAttach(m Manifest) {
-	waiting := l.inOrder()
+	l.onLost("The Space was started again.")
+	waiting := inOrder(l.waiting, "")
 	l.waiting = map[EventID]*Event{}
 	l.forgetRuns()
 	l.manifest, l.attached = &m, true
+	l.lasting = map[string]bool{}
+	for _, endpoint := range m.Endpoints {
+		l.lasting[endpoint.Group] = true
+	}
 	l.update = nil
 	if !m.LiveUpdates && m.UpdateEvery > 0 {
 		l.update = time.NewTicker(m.UpdateEvery).C // collected with the line: Go 1.23
@@ -212,17 +243,17 @@ func (l *line) onAttach(m Manifest) {
 // onLost ends what was in the Space's process: running Events, and waiting ones whose body only it had.
 func (l *line) onLost(reason string) {
 	l.attached = false
-	for id, e := range l.running {
-		delete(l.running, id)
+	for _, e := range inOrder(l.running, "") {
+		delete(l.running, e.ID)
 		l.fail(e, reason)
 	}
-	for _, e := range l.inOrder() {
+	for _, e := range inOrder(l.waiting, "") {
 		if e.Admitted {
 			l.withdraw(e)
 			l.fail(e, reason)
 		}
 	}
-	waiting := l.inOrder()
+	waiting := inOrder(l.waiting, "")
 	l.waiting = map[EventID]*Event{}
 	l.forgetRuns()
 	for _, e := range waiting {
@@ -237,9 +268,9 @@ func (l *line) onUpdate(time.Time) {
 }
 
 func (l *line) onSweep(now time.Time) {
-	for hash, s := range l.sessions {
-		if idle := s.idleSince(); !idle.IsZero() && now.Sub(idle) > sessionLife {
-			l.onLeave(hash)
+	for _, s := range l.sessions {
+		if s.isIdle(now) {
+			l.onLeave(s)
 		}
 	}
 }
@@ -269,7 +300,7 @@ func (l *line) next() *group {
 	var first *group
 	for _, g := range l.order {
 		free := g.limit == 0 || len(g.jobs) < g.limit
-		if free && len(g.waiting) > 0 && (first == nil || g.waiting[0].joined.Before(first.waiting[0].joined)) {
+		if free && len(g.waiting) > 0 && (first == nil || g.waiting[0].serial < first.waiting[0].serial) {
 			first = g
 		}
 	}
@@ -296,7 +327,6 @@ func (l *line) run(g *group, events []*Event) {
 	l.jobs++
 	started := Job{App: l.manifest.App}
 	for _, e := range events {
-		e.started = j.started
 		l.running[e.ID], l.members[e.ID] = e, j
 		started.Events = append(started.Events, *e)
 	}
@@ -327,7 +357,7 @@ func (l *line) estimate(g *group, from int) {
 				eta := mean + ahead + free
 				m.ETA = &eta
 			}
-			l.tell(e.Session, m)
+			l.tell(e, m)
 		}
 		switch {
 		case g.limit == 0:
@@ -379,10 +409,18 @@ func (l *line) isRunning(id EventID) bool {
 	return e != nil && !e.completed
 }
 
+// find returns nil for a Session that was cut as for one that never was: its visitor has to start anew.
+func (l *line) find(hash SessionHash) *Session {
+	if s := l.sessions[hash]; s != nil && !s.isGone() {
+		return s
+	}
+	return nil
+}
+
 func (l *line) sessionOf(id EventID) *Session {
 	for _, events := range []map[EventID]*Event{l.waiting, l.running} {
-		if e := events[id]; e != nil {
-			return l.sessions[e.Session]
+		if e := events[id]; e != nil && !e.left {
+			return l.find(e.Session)
 		}
 	}
 	for _, s := range l.sessions { // ended, but not yet told
@@ -393,12 +431,16 @@ func (l *line) sessionOf(id EventID) *Session {
 	return nil
 }
 
+// session returns the Session that a new Event joins, in place of one that was cut.
 func (l *line) session(hash SessionHash) *Session {
-	s := l.sessions[hash]
-	if s == nil {
-		s = newSession(hash, l.now())
-		l.sessions[hash] = s
+	if s := l.find(hash); s != nil {
+		return s
 	}
+	if cut := l.sessions[hash]; cut != nil {
+		l.onLeave(cut)
+	}
+	s := newSession(hash)
+	l.sessions[hash] = s
 	return s
 }
 
@@ -415,13 +457,16 @@ func (l *line) group(e Endpoint) *group {
 	return g
 }
 
-func (l *line) inOrder() []*Event {
-	events := make([]*Event, 0, len(l.waiting))
-	for _, e := range l.waiting {
-		events = append(events, e)
+// inOrder returns the Events of a Session, or of all if hash is empty, as they joined.
+func inOrder(events map[EventID]*Event, hash SessionHash) []*Event {
+	var found []*Event
+	for _, e := range events {
+		if hash == "" || e.Session == hash {
+			found = append(found, e)
+		}
 	}
-	slices.SortFunc(events, func(a, b *Event) int { return a.joined.Compare(b.joined) })
-	return events
+	slices.SortFunc(found, func(a, b *Event) int { return cmp.Compare(a.serial, b.serial) })
+	return found
 }
 
 func (l *line) fail(e *Event, reason string) {
@@ -434,12 +479,13 @@ func (l *line) fail(e *Event, reason string) {
 // complete tells the end of an Event in the host's own words; without a failure it was cancelled.
 func (l *line) complete(e *Event, failure *Failure) {
 	e.completed = true
-	l.tell(e.Session, Message{Kind: Completed, Event: e.ID, Success: failure == nil, Failure: failure})
+	l.tell(e, Message{Kind: Completed, Event: e.ID, Success: failure == nil, Failure: failure})
 }
 
-// tell leaves a Session that was cut to onSweep: whoever calls may be walking over the waiting Events.
-func (l *line) tell(hash SessionHash, m Message) {
-	if s := l.sessions[hash]; s != nil {
+// tell says nothing of an Event whose visitor has left, though its Session's hash may have come back. It leaves
+// a Session that was cut to onSweep: whoever calls may be walking over the waiting Events.
+func (l *line) tell(e *Event, m Message) {
+	if s := l.sessions[e.Session]; s != nil && !e.left {
 		s.put(m)
 	}
 }

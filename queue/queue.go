@@ -17,6 +17,9 @@ import (
 // ErrNoRunner is returned by Join while no Space has ever attached: there is nobody to say what an Endpoint is.
 var ErrNoRunner = errors.New("the Space has not started yet")
 
+// ErrKnownEvent is returned by Join for an id that waits or runs already.
+var ErrKnownEvent = errors.New("an event of this id waits or runs already")
+
 // Runner executes Jobs in the Space's process. Its methods return at once and may be called from one
 // goroutine only; what comes of a Job arrives through Queue.Message and Queue.Done.
 type Runner interface {
@@ -50,7 +53,7 @@ type Queue struct {
 	done   chan struct{}
 
 	submit   chan submission
-	leave    chan SessionHash
+	leave    chan *Session
 	cancel   chan cancellation
 	message  chan spoken
 	finished chan finished
@@ -90,7 +93,7 @@ func New(config Config) *Queue {
 	}
 	q := &Queue{
 		config: config, done: make(chan struct{}),
-		submit: make(chan submission), leave: make(chan SessionHash), cancel: make(chan cancellation),
+		submit: make(chan submission), leave: make(chan *Session), cancel: make(chan cancellation),
 		message: make(chan spoken), finished: make(chan finished), attach: make(chan Manifest),
 		lost: make(chan string), ask: make(chan func(*line)),
 	}
@@ -136,7 +139,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-// Join puts event in the line. Errors: ErrNoRunner, *FullError, *UnknownEndpointError.
+// Join puts event in the line. Errors: ErrNoRunner, ErrKnownEvent, *FullError, *UnknownEndpointError.
 func (q *Queue) Join(event *Event) error {
 	reply := make(chan error, 1)
 	if !send(q, q.submit, submission{event, reply}) {
@@ -146,7 +149,7 @@ func (q *Queue) Join(event *Event) error {
 }
 
 // Leave says that the Session's stream has been dropped: its waiting Events go, its running ones go on unheard.
-func (q *Queue) Leave(session SessionHash) { send(q, q.leave, session) }
+func (q *Queue) Leave(session *Session) { send(q, q.leave, session) }
 
 // Cancel ends exactly this Event, waiting or running, if it is the Session's; else it does nothing.
 //
@@ -182,7 +185,7 @@ func (q *Queue) Lost(reason string) { send(q, q.lost, reason) }
 // Session returns the Session, or nil if it is unknown. The caller reads its stream and then calls Leave,
 // unless the stream ended by itself.
 func (q *Queue) Session(hash SessionHash) *Session {
-	return answer(q, func(l *line) *Session { return l.sessions[hash] })
+	return answer(q, func(l *line) *Session { return l.find(hash) })
 }
 
 // SessionOf returns the Session that an Event belongs to, for callers who know only the Event.
@@ -221,8 +224,28 @@ func (q *Queue) Direct(payer identity.Identity) (event EventID, end func()) {
 	return event, sync.OnceFunc(func() { q.direct.remove(event) })
 }
 
-// Payer returns who pays for a direct call that is under way.
-func (q *Queue) Payer(event EventID) (identity.Identity, bool) { return q.direct.get(event) }
+// Payer returns who pays for a direct call that is under way. The runner's owner asks when the Space has
+// admitted the call; its Event joins next.
+func (q *Queue) Payer(event EventID) (identity.Identity, bool) {
+	d, ok := q.direct.get(event)
+	if ok {
+		d.admit()
+	}
+	return d.payer, ok
+}
+
+// Admitted waits until the Space has admitted a direct call, which Payer hears of, or ctx ends.
+// The Space's own answer comes on another road and may be faster: its reader would not find their Session.
+func (q *Queue) Admitted(ctx context.Context, event EventID) {
+	d, ok := q.direct.get(event)
+	if !ok {
+		return
+	}
+	select {
+	case <-d.admitted:
+	case <-ctx.Done():
+	}
+}
 
 func send[T any](q *Queue, to chan<- T, value T) bool {
 	select {
@@ -278,16 +301,23 @@ func (q *Queue) log(event Event) *zap.Logger {
 
 type directs struct {
 	mu   sync.Mutex
-	live map[EventID]identity.Identity
+	live map[EventID]direct
+}
+
+type direct struct {
+	payer    identity.Identity
+	admitted chan struct{} // closed once the Space has made it an Event
+	admit    func()
 }
 
 func (d *directs) add(event EventID, payer identity.Identity) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.live == nil {
-		d.live = map[EventID]identity.Identity{}
+		d.live = map[EventID]direct{}
 	}
-	d.live[event] = payer
+	admitted := make(chan struct{})
+	d.live[event] = direct{payer, admitted, sync.OnceFunc(func() { close(admitted) })}
 }
 
 func (d *directs) remove(event EventID) {
@@ -296,9 +326,9 @@ func (d *directs) remove(event EventID) {
 	delete(d.live, event)
 }
 
-func (d *directs) get(event EventID) (identity.Identity, bool) {
+func (d *directs) get(event EventID) (direct, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	payer, ok := d.live[event]
-	return payer, ok
+	found, ok := d.live[event]
+	return found, ok
 }

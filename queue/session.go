@@ -14,6 +14,7 @@ type Kind string
 const (
 	Estimation      Kind = "estimation"
 	Generating      Kind = "process_generating"
+	Streaming       Kind = "process_streaming"
 	Completed       Kind = "process_completed"
 	Log             Kind = "log"
 	CloseStream     Kind = "close_stream"
@@ -40,50 +41,60 @@ type Message struct {
 type Failure struct{ Title, Text string }
 
 // sessionBytes bounds what is kept for a Session whose stream is not read. What is beyond is a client that
-// has stopped reading, and it is cut.
-const sessionBytes = 64 << 20
+// has stopped reading, and it is cut. messageBytes is what a Message takes beside its Raw: a visitor who only
+// waits is told a new rank at each start.
+const (
+	sessionBytes = 64 << 20
+	messageBytes = 256
+)
 
 // Session is one client connection: the Messages that wait for it and its Events that are not yet told to their end.
 type Session struct {
 	Hash SessionHash
 
 	mu       sync.Mutex
-	pending  map[EventID]struct{}
+	pending  map[EventID]bool // true: its end is among messages
 	messages []Message
 	size     int
 	wake     chan struct{}
 	streams  int
 	closing  bool // the last pending Event was told; close_stream comes next
 	gone     bool
-	idle     time.Time // since when nobody has needed it
+	idle     time.Time // when a stream or an Event last ended
 }
 
-func newSession(hash SessionHash, now time.Time) *Session {
-	return &Session{Hash: hash, pending: map[EventID]struct{}{}, wake: make(chan struct{}), idle: now}
+func newSession(hash SessionHash) *Session {
+	return &Session{Hash: hash, pending: map[EventID]bool{}, wake: make(chan struct{}), idle: time.Now()}
 }
 
 // expect makes the stream stay open until event has been told to its end.
 func (s *Session) expect(event EventID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending[event] = struct{}{}
+	s.pending[event] = false
 	s.closing = false
 }
 
-// put appends m, unless the Session is gone; one that does not read is cut here.
+// put appends m, unless the Session is gone; one that does not read is cut here. A single Message may have any
+// size: how large a Frame is allowed to be is not decided here.
 func (s *Session) put(m Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		return
 	}
-	if s.size += len(m.Raw); s.size > sessionBytes {
+	if s.size += m.cost(); s.size > sessionBytes && len(s.messages) > 0 {
 		s.goneLocked()
 		return
+	}
+	if m.Kind == Completed {
+		s.pending[m.Event], s.idle = true, time.Now()
 	}
 	s.messages = append(s.messages, m)
 	s.wakeLocked()
 }
+
+func (m Message) cost() int { return len(m.Raw) + messageBytes }
 
 func (s *Session) wakeLocked() {
 	close(s.wake)
@@ -92,6 +103,7 @@ func (s *Session) wakeLocked() {
 
 func (s *Session) goneLocked() {
 	s.gone, s.messages, s.size = true, nil, 0
+	clear(s.pending)
 	s.wakeLocked()
 }
 
@@ -145,8 +157,9 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 		return Message{}, s.wake, nil
 	}
 	m := s.messages[0]
+	s.messages[0] = Message{} // the array may live long, its Raw need not
 	s.messages = s.messages[1:]
-	s.size -= len(m.Raw)
+	s.size -= m.cost()
 	if m.Kind == Completed {
 		delete(s.pending, m.Event)
 		s.closing = len(s.pending) == 0
@@ -154,14 +167,27 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	return m, nil, nil
 }
 
-// idleSince reports since when no stream and no pending Event has needed the Session, zero if one does.
-func (s *Session) idleSince() time.Time {
+// isIdle reports whether nobody has needed the Session for so long that it may go; one that was cut goes at once.
+func (s *Session) isIdle(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.gone && (s.streams > 0 || len(s.pending) > 0) {
-		return time.Time{}
+	if s.gone || s.streams > 0 {
+		return s.gone
 	}
-	return s.idle
+	life := sessionLife
+	for _, ended := range s.pending {
+		if !ended {
+			return false
+		}
+		life = unreadLife
+	}
+	return now.Sub(s.idle) > life
+}
+
+func (s *Session) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
 }
 
 func (s *Session) isPending(event EventID) bool {

@@ -16,7 +16,9 @@ func TestSpaceIsKilled(t *testing.T) {
 	running := c.submit("/minute", 50)
 	awaitActive(t, p)
 	worker := p.leases().Open[0].Worker
-	blocking, waiting := c.submit("/slow", 50), c.submit("/slow", 0)
+	blocking := c.submit("/slow", 50)
+	eventually(t, "the event runs", patience, func() bool { return strings.Contains(p.log(), `"endpoint":"slow"`) })
+	waiting := c.submit("/slow", 0)
 	eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
 	killed := time.Now()
 	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
@@ -34,6 +36,9 @@ func TestSpaceIsKilled(t *testing.T) {
 	if ended := p.leases().Ended; len(ended) != 1 || !strings.HasSuffix(ended[0].Reason, "died") || ended[0].ChargedSeconds > 10 {
 		t.Errorf("ended leases: %+v", ended)
 	}
+	eventually(t, "the Space is back within its own start time and three seconds", p.took+3*time.Second-time.Since(killed), func() bool {
+		return p.health().Spaces[0].Stage == "RUNNING"
+	})
 	if r := waiting.wait(); r.Failed {
 		t.Errorf("the event that waited: %s", r.Err)
 	}

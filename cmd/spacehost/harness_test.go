@@ -80,6 +80,7 @@ type product struct {
 	t     testing.TB
 	cmd   *exec.Cmd
 	ended chan struct{}
+	took  time.Duration // from its start to the Space's first answer
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -111,6 +112,7 @@ func startProduct(t testing.TB, state, dir string, args ...string) *product {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +129,12 @@ func startProduct(t testing.TB, state, dir string, args ...string) *product {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("output of spacehost:\n%s", p.text())
-			log, _ := os.ReadFile(filepath.Join(state, "logs", "spacehost.log"))
+			log := p.log()
 			t.Logf("its log:\n%s", log[max(0, len(log)-8000):])
 		}
 	})
 	p.await(ready)
+	p.took = time.Since(began)
 	return p
 }
 
@@ -162,6 +165,12 @@ func (p *product) text() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.output.String()
+}
+
+// log is what the host wrote down: one line per change of state.
+func (p *product) log() string {
+	data, _ := os.ReadFile(filepath.Join(p.State, "logs", "spacehost.log")) // "" before its first line
+	return string(data)
 }
 
 // stop sends Ctrl-C and holds the promise that all is over within five seconds.

@@ -267,7 +267,9 @@ func (h *Host) Run(ctx context.Context) error {
 		}
 	}()
 	err := h.run.run(ctx)
-	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+		err = nil // Ctrl-C, also in the middle of a build
+	} else if err == nil {
 		err = cause
 	}
 	// The order of the end: intake and Jobs, then Spaces (run.run has ended it), Leases, database.

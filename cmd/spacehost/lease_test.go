@@ -159,7 +159,7 @@ func TestFortyCalls(t *testing.T) {
 	}
 	checkFortyLeases(t, p)
 	after := p.hubQuota()
-	if after.Base != 210 || after.Current < 169 || after.Current > 170 || after.ResetsAt == nil {
+	if after.Base != 210 || after.Current < 166 || after.Current > 170 || after.ResetsAt == nil {
 		t.Errorf("quota after: %+v", after)
 	}
 }
@@ -178,10 +178,18 @@ func checkFortyLeases(t *testing.T, p *product) {
 		}
 	}
 	b := p.balance()
-	if math.Abs(b.ChargedSeconds-charged) > 0.001 || b.HeldSeconds != 0 || math.Abs(b.LeftSeconds-170) > 0.5 {
-		t.Errorf("balance %+v, leases sum up to %v; want 170 s left", b, charged)
+	if math.Abs(b.ChargedSeconds-charged) > 0.001 || b.HeldSeconds != 0 || math.Abs(210-charged-b.LeftSeconds) > 0.001 {
+		t.Errorf("balance %+v, leases sum up to %v", b, charged)
 	}
+	// A second each, and what `spaces` needs to say so: 9 ms on an idle machine, more on one that is busy testing.
+	if b.LeftSeconds > 170 || b.LeftSeconds < 170-40*idleCall.Seconds() {
+		t.Errorf("%v s left, want 170 and little less", b.LeftSeconds)
+	}
+	t.Logf("%v s left of 210 after forty calls of a second", b.LeftSeconds)
 }
+
+// idleCall bounds what a call may cost beyond its function.
+const idleCall = 100 * time.Millisecond
 
 // TestOneWorkerPerSlot: after an exception the client forgets its worker without ending it; the host does.
 func TestOneWorkerPerSlot(t *testing.T) {

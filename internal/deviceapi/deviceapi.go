@@ -5,6 +5,7 @@
 package deviceapi
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
@@ -39,6 +40,7 @@ type Config struct {
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
 type API struct {
 	config Config
+	times  times
 
 	mu    sync.Mutex
 	doors map[string]Door // by secret
@@ -57,7 +59,7 @@ func New(config Config) *API {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &API{config: config, doors: map[string]Door{}}
+	return &API{config: config, times: usualTimes, doors: map[string]Door{}}
 }
 
 // Open makes a door and returns its path, for SPACES_ZERO_DEVICE_API_URL. Close shuts it.
@@ -139,22 +141,24 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	if err != nil {
 		return a.refuse(c, request, err)
 	}
-	c.Response().Header().Set(headerAuthenticated, request.Tier.Authenticated)
-	if request.Tier.Authenticated == "" {
-		c.Response().Header().Del(headerAuthenticated)
-	}
 	ticket, err := a.config.Broker.Schedule(c.Request().Context(), request)
 	if err != nil {
 		return a.refuse(c, request, err)
 	}
-	c.Response().Header().Set(headerApproveResult, "approved")
+	if request.Event != "" && !a.config.Events.Alive(d.Space, request.Event) {
+		ticket.Leave() // whoever ended the Event meanwhile did not know of this Lease yet
+		return a.refuse(c, request, &endedError{request.Event})
+	}
+	setAuthenticated(c, request)
+	c.Response().Header().Set(headerApproveResult, resultApproved)
 	return a.answer(c, ticket)
 }
 
 // Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
 const (
 	usualSeconds    = 60
-	negativeSeconds = 86399 // what timedelta(seconds=-1).seconds makes of -1
+	negativeSeconds = 86399                // what timedelta(seconds=-1).seconds makes of -1
+	mostSeconds     = 10 * negativeSeconds // more than the client can send
 )
 
 // request reads the query. Rules of design.md 6.2: nothing is clamped down; 0 becomes 1; 86399 was
@@ -173,13 +177,13 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	seconds := usualSeconds
 	if text := c.QueryParam("durationSeconds"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > 10*negativeSeconds {
+		if err != nil || n < 0 {
 			return r, &argumentError{"durationSeconds"}
 		}
 		seconds = max(1, n)
 	}
-	r.Declared = time.Duration(seconds) * time.Second
-	if seconds == negativeSeconds {
+	r.Declared = time.Duration(min(seconds, mostSeconds)) * time.Second
+	if seconds == negativeSeconds || seconds > mostSeconds {
 		return r, &quota.IllegalDurationError{Requested: r.Declared}
 	}
 	return r, nil
@@ -217,10 +221,13 @@ func (a *API) allow(c echo.Context, d Door) error {
 	return a.plain(c, d, err)
 }
 
-// release never answers 5xx: the client raises on it, and the visitor loses a finished result.
+// release never answers 5xx, nor later than the client waits: it raises on both, and the visitor loses a
+// finished result.
 func (a *API) release(c echo.Context, d Door) error {
 	failed, _ := strconv.ParseBool(c.QueryParam("fail"))
-	err := a.config.Broker.Release(c.Request().Context(), d.Space, c.QueryParam("allowToken"), failed)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), a.times.settle)
+	defer cancel()
+	err := a.config.Broker.Release(ctx, d.Space, c.QueryParam("allowToken"), failed)
 	if err != nil && !errors.Is(err, lease.ErrUnknown) {
 		err = nil // the lease is over all the same; its settlement goes on
 	}

@@ -14,14 +14,22 @@ import (
 
 // Headers of the device API (spaces/zero/api.py).
 const (
-	headerAuthenticated = "X-Authenticated"   // regular, pro; absent: not signed in
-	headerQueuingReason = "X-Queuing-Reason"  // node, concurrency
-	headerApproveResult = "X-Approve-Result"  // approved, quota-exceeded, illegal-duration ...
-	reasonNode          = "node"              // "Waiting for a GPU to become available"
-	resultQuota         = "quota-exceeded"    //
-	resultIllegal       = "illegal-duration"  //
-	contentEventStream  = "text/event-stream" //
+	headerAuthenticated = "X-Authenticated"  // regular, pro; absent: not signed in
+	headerQueuingReason = "X-Queuing-Reason" // node, concurrency
+	headerApproveResult = "X-Approve-Result" // approved, quota-exceeded, illegal-duration ...
+	reasonNode          = "node"             // "Waiting for a GPU to become available"
+	resultApproved      = "approved"
+	resultQuota         = "quota-exceeded"
+	resultIllegal       = "illegal-duration"
+	contentEventStream  = "text/event-stream"
 )
+
+// setAuthenticated chooses the client's words about signing up or subscribing.
+func setAuthenticated(c echo.Context, r lease.Request) {
+	if r.Tier.Authenticated != "" {
+		c.Response().Header().Set(headerAuthenticated, r.Tier.Authenticated)
+	}
+}
 
 type argumentError struct{ name string }
 
@@ -42,9 +50,7 @@ type refusal struct {
 // refuse turns errors into what makes the client show Hugging Face's words.
 func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 	h := c.Response().Header()
-	if r.Tier.Authenticated != "" {
-		h.Set(headerAuthenticated, r.Tier.Authenticated)
-	}
+	setAuthenticated(c, r)
 	a.config.Logger.Info("lease refused", zap.String("space", r.Space), zap.String("identity", r.Payer.Key()),
 		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
 	var exceeded *quota.ExceededError

@@ -27,19 +27,24 @@ func newGranted(g lease.Grant) granted {
 	return granted{NvidiaIndex: g.Slot, NvidiaUUID: string(g.Device), AllowToken: g.Lease}
 }
 
-const (
+// times of this API; a test has shorter ones.
+type times struct {
 	// soon is how long a plain answer may take, so that a Slot which is just being cleared after the last call
 	// does not make the visitor read "Waiting for a GPU".
-	soon = 400 * time.Millisecond
-	// pingEvery is how often the client looks whether its visitor is still there: it does so only at a ping.
-	pingEvery = 2 * time.Second
-	// hangUpTime is what a client gets to hang up after it was told that its visitor has left.
-	hangUpTime = 5 * time.Second
-)
+	soon time.Duration
+	// ping is how often the client looks whether its visitor is still there: it does so only at a ping.
+	ping time.Duration
+	// hangUp is what a client gets to hang up after it was told that its visitor has left.
+	hangUp time.Duration
+	// settle is how long a release waits for the database; the client itself waits 60 s.
+	settle time.Duration
+}
+
+var usualTimes = times{soon: 400 * time.Millisecond, ping: 2 * time.Second, hangUp: 5 * time.Second, settle: 5 * time.Second}
 
 func (a *API) answer(c echo.Context, t *lease.Ticket) error {
 	ctx := c.Request().Context()
-	at, cancel := context.WithTimeout(ctx, soon)
+	at, cancel := context.WithTimeout(ctx, a.times.soon)
 	defer cancel()
 	g, err := t.Wait(at)
 	switch {
@@ -67,10 +72,11 @@ func (a *API) stream(c echo.Context, t *lease.Ticket, err error) error {
 			}
 		case errors.Is(err, lease.ErrTimedOut), errors.Is(err, lease.ErrGone):
 			return write(c, "event: failed\n\n")
-		default: // ErrLeft: at the ping the client sees that its visitor has gone, and hangs up
-			return a.sendOff(c)
+		default: // ErrLeft
+			a.sendOff(c)
+			return nil
 		}
-		ctx, cancel := context.WithTimeout(c.Request().Context(), pingEvery)
+		ctx, cancel := context.WithTimeout(c.Request().Context(), a.times.ping)
 		var g lease.Grant
 		g, err = t.Wait(ctx)
 		cancel()
@@ -96,20 +102,26 @@ func (a *API) succeed(c echo.Context, t *lease.Ticket, g lease.Grant) error {
 	return nil
 }
 
-func (a *API) sendOff(c echo.Context) error {
-	if write(c, "event: ping\n\n") != nil {
-		return nil
+// sendOff pings until the client sees that its visitor has gone, and hangs up. It may come to know later than
+// we do.
+func (a *API) sendOff(c echo.Context) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), a.times.hangUp)
+	defer cancel()
+	again := time.NewTicker(a.times.ping)
+	defer again.Stop()
+	for write(c, "event: ping\n\n") == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
 	}
-	select {
-	case <-c.Request().Context().Done():
-	case <-time.After(hangUpTime):
-	}
-	return nil
 }
 
+// write goes past echo's Response to flush, since that one keeps the error to itself.
 func write(c echo.Context, event string) error {
 	if _, err := c.Response().Write([]byte(event)); err != nil {
 		return err
 	}
-	return http.NewResponseController(c.Response()).Flush()
+	return http.NewResponseController(c.Response().Writer).Flush()
 }

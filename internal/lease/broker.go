@@ -41,13 +41,15 @@ type Broker struct {
 	line     *line
 	log      *zap.Logger
 	calls    chan func(*line)
+	noted    chan struct{} // notes has something
 	done     chan struct{}
 	work     context.Context // ends after Run has ended and its effects have: cancels what still waits
 	stop     context.CancelFunc
-	busy     sync.WaitGroup // effects under way
+	busy     sync.WaitGroup // effects under way; only Run's goroutine adds to it
 	watching sync.WaitGroup // of workers; they end with work at the latest
 
 	mu     sync.Mutex
+	notes  []func(*line) // left for the line by those who do not wait
 	broken map[string]brokenStream
 }
 
@@ -65,7 +67,8 @@ func New(config Config) (*Broker, error) {
 	}
 	work, stop := context.WithCancel(context.Background())
 	b := &Broker{
-		config: config, log: config.Logger, calls: make(chan func(*line)), done: make(chan struct{}),
+		config: config, log: config.Logger,
+		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
 		store: &store{db: config.DB, ledger: config.Ledger, bootID: strings.TrimSpace(string(boot))},
 		work:  work, stop: stop, broken: map[string]brokenStream{},
 	}
@@ -90,7 +93,10 @@ func (b *Broker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case call := <-b.calls:
+			b.readNotes() // they were there before
 			call(b.line)
+		case <-b.noted:
+			b.readNotes()
 		case <-timer.C:
 		}
 		if next := b.line.onTime(); next.IsZero() {
@@ -103,8 +109,14 @@ func (b *Broker) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// stopTime bounds the end of Run if the database refuses the last settlements; recovery at the next start
+// then makes them.
+const stopTime = 15 * time.Second
+
 func (b *Broker) shutdown() {
 	close(b.done) // late callers are turned away; effects that report find nobody
+	defer time.AfterFunc(stopTime, b.stop).Stop()
+	b.readNotes()
 	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
 		if lease.State == Waiting {
 			b.line.withdraw(lease, Withdrawn, "host stopped", ErrGone)
@@ -188,26 +200,27 @@ func (t *Ticket) Leave() {
 }
 
 // Allow says that pid is the worker of a granted Lease: its clock starts. Errors: ErrUnknown, *NotOwnedError,
-// or the database's; then the clock has not started.
+// or the database's; then the clock has not started, and the worker goes with the Lease.
 func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	start, ok := b.config.Processes.Owns(space, pid)
 	if !ok {
 		return &NotOwnedError{pid}
 	}
+	worker := Worker{PID: pid, Start: start}
 	var l *Lease
 	err := ErrUnknown
-	b.do(func(line *line) { l, err = line.mayAllow(space, id) })
+	b.do(func(line *line) { l, err = line.onClaim(space, id, worker) })
 	if err != nil {
 		return err
 	}
-	worker, at := Worker{PID: pid, Start: start}, time.Now()
+	at := time.Now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
 	}
 	b.occupy(l, pid)
 	allowed := false
 	b.do(func(line *line) {
-		if allowed = line.onAllow(l, worker, at); allowed {
+		if allowed = line.onAllow(l, at); allowed {
 			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
 		}
 	})
@@ -224,7 +237,7 @@ func (b *Broker) occupy(l *Lease, pid int) {
 		return
 	}
 	if err := simulator.Occupy(l.Slot.Device.UUID, pid); err != nil {
-		b.log.Warn("occupy simulated device", zap.Object("lease", l), zap.Error(err))
+		b.log.Warn("occupy simulated device", zap.String("lease", l.Short()), zap.Error(err)) // the rest is the line's
 	}
 }
 
@@ -250,7 +263,27 @@ func (b *Broker) Left(event string) { b.later(func(l *line) { l.onLeft(event) })
 // Cancelled says that the visitor of an Event wants its end. It does not block.
 func (b *Broker) Cancelled(event string) { b.later(func(l *line) { l.onCancelled(event) }) }
 
-func (b *Broker) later(call func(*line)) { b.busy.Go(func() { b.do(call) }) }
+// later leaves call for the line. Notes are read in the order of their making, and before any call that is
+// made after them: a Cancelled must not be overtaken.
+func (b *Broker) later(call func(*line)) {
+	b.mu.Lock()
+	b.notes = append(b.notes, call)
+	b.mu.Unlock()
+	select {
+	case b.noted <- struct{}{}:
+	default: // Run knows already
+	}
+}
+
+func (b *Broker) readNotes() {
+	b.mu.Lock()
+	notes := b.notes
+	b.notes = nil
+	b.mu.Unlock()
+	for _, call := range notes {
+		call(b.line)
+	}
+}
 
 // Started writes down a start of a Space, before its code runs.
 func (b *Broker) Started(r Runner) error {
@@ -322,25 +355,40 @@ func (b *Broker) expired(l *Lease) {
 // settleAgain is the pause after a settlement that the database refused. The seconds stay held meanwhile.
 const settleAgain = time.Second
 
+// settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
 	b.log.Info("lease ended", zap.Object("lease", l), zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
 	b.busy.Go(func() {
 		defer close(l.settled)
-		for attempt := 0; ; attempt++ {
-			err := b.store.settle(context.Background(), l)
+		for {
+			err := b.store.settle(b.work, l)
 			if err == nil {
 				return
 			}
 			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
-			if attempt >= settleAttempts {
-				return // recovery at the next start settles it
+			if isFinal(err) || !pause(b.work.Done(), settleAgain) {
+				return
 			}
-			time.Sleep(settleAgain)
 		}
 	})
 }
 
-const settleAttempts = 20
+// isFinal tells a refusal of the ledger, which stays one, from trouble of the database, which passes.
+func isFinal(err error) bool {
+	var unknown *quota.UnknownHoldError
+	var charge *quota.ChargeError
+	return errors.As(err, &unknown) || errors.As(err, &charge)
+}
+
+// pause returns false if end came first.
+func pause(end <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-end:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
 
 // reclaimTime bounds the wait for memory to come back after the worker has gone.
 const reclaimTime = 10 * time.Second
@@ -349,22 +397,24 @@ func (b *Broker) reclaim(s *slot, l *Lease, grace time.Duration) {
 	worker := l.Worker
 	b.busy.Go(func() {
 		err := b.empty(s, worker, grace)
+		if err != nil {
+			b.log.Warn("slot stays shut", zap.Int("slot", s.Index), zap.Error(err))
+		}
 		<-l.settled
 		b.do(func(line *line) { line.onReclaimed(s, err) })
 	})
 }
 
-// empty ends the worker and waits until the Device is clear.
+// empty ends the worker and waits until the Device is clear; once the host stops, nobody needs to know that.
 func (b *Broker) empty(s *slot, worker Worker, grace time.Duration) error {
 	if worker.PID != 0 && !b.config.Processes.End(worker.PID, worker.Start, grace) {
 		return errNotReclaimed
 	}
-	for deadline, pause := time.Now().Add(reclaimTime), 5*time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+	for deadline, wait := time.Now().Add(reclaimTime), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		err := b.config.Pool.Clear(b.work, s.Device.UUID)
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
 			return err
 		}
-		time.Sleep(pause)
 	}
 }
 
@@ -389,6 +439,7 @@ func (b *Broker) rememberBroken(r Request) {
 	b.broken[retryKey(r)] = brokenStream{r.Size, time.Now()}
 }
 
+// sizeOf leaves what it finds: when a network breaks, several streams of one payer come back.
 func (b *Broker) sizeOf(r Request) string {
 	if r.Size != "" {
 		return r.Size
@@ -396,7 +447,6 @@ func (b *Broker) sizeOf(r Request) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if old, ok := b.broken[retryKey(r)]; ok && time.Since(old.at) <= inheritTime {
-		delete(b.broken, retryKey(r))
 		return old.size
 	}
 	return "large"

@@ -14,7 +14,7 @@
 // charged from /allow to its end or deadline, whichever came first, the rest returned. The clock starts at
 // /allow, so neither the wait nor fork and imports are paid.
 //
-// The database is authoritative for money: what is admitted, active and settled is committed before anybody
-// is told. The line in memory is authoritative for Slots. A Slot returns when the worker and what it started
-// are gone and the Device's memory is free.
+// The database is authoritative for money: a Lease is in it before it waits, its /allow before the worker goes
+// on, its end before /release is answered. The line in memory is authoritative for Slots. A Slot returns when
+// the worker and what it started are gone and the Device's memory is free.
 package lease

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,7 +57,7 @@ const (
 type slot struct {
 	gpu.Slot
 	phase  phase
-	holder *Lease
+	holder *Lease    // who holds it; while reclaiming, and busy after that failed, whose worker is in the way
 	reason string    // why it is busy
 	look   time.Time // when to look again
 }
@@ -101,7 +102,7 @@ func (l *line) onChecked(s *slot, err error) {
 	case err != nil:
 		l.shut(s, err)
 	case len(l.waiting) == 0:
-		s.phase = free
+		l.vacate(s)
 	default:
 		lease := l.waiting[0]
 		l.waiting = l.waiting[1:]
@@ -112,7 +113,11 @@ func (l *line) onChecked(s *slot, err error) {
 
 // shut keeps a Slot from being lent until a later look finds it clear.
 func (l *line) shut(s *slot, err error) {
-	s.phase, s.holder, s.reason, s.look = busy, nil, err.Error(), l.now().Add(recheck)
+	s.phase, s.reason, s.look = busy, err.Error(), l.now().Add(recheck)
+}
+
+func (l *line) vacate(s *slot) {
+	s.phase, s.holder, s.reason = free, nil, ""
 }
 
 func (l *line) grant(s *slot, lease *Lease) {
@@ -121,21 +126,23 @@ func (l *line) grant(s *slot, lease *Lease) {
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: s.Index, Device: s.Device.UUID}})
 }
 
-// mayAllow checks an /allow before it is committed.
-func (l *line) mayAllow(space, id string) (*Lease, error) {
+// onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
+// meanwhile ends that worker too, and a second one is refused.
+func (l *line) onClaim(space, id string, worker Worker) (*Lease, error) {
 	lease := l.leases[id]
-	if lease == nil || lease.Space != space || lease.State != Granted {
+	if lease == nil || lease.Space != space || lease.State != Granted || lease.Worker.PID != 0 {
 		return nil, ErrUnknown
 	}
+	lease.Worker = worker
 	return lease, nil
 }
 
 // onAllow starts the clock. False: the Lease ended while its /allow was being committed.
-func (l *line) onAllow(lease *Lease, worker Worker, at time.Time) bool {
+func (l *line) onAllow(lease *Lease, at time.Time) bool {
 	if lease.State != Granted {
 		return false
 	}
-	lease.State, lease.Worker, lease.Active = Active, worker, at
+	lease.State, lease.Active = Active, at
 	l.do.watch(lease)
 	return true
 }
@@ -196,11 +203,16 @@ func (l *line) onHangUp(lease *Lease) {
 	}
 }
 
+// onReclaimed lends the Slot again. A worker that outlived SIGKILL is ended anew after a while: a Device may
+// look clear with it still there, if it had not come to use it.
 func (l *line) onReclaimed(s *slot, err error) {
-	if err != nil {
-		l.shut(s, err)
+	if err == nil {
+		l.vacate(s)
 	} else {
-		s.phase, s.holder, s.reason = free, nil, ""
+		l.shut(s, err)
+	}
+	if !errors.Is(err, errNotReclaimed) {
+		s.holder = nil
 	}
 	l.fill()
 }
@@ -221,11 +233,20 @@ func (l *line) onTime() (next time.Time) {
 	}
 	for _, s := range l.slots {
 		if s.phase == busy && !s.look.After(now) {
-			s.phase = free
+			l.lookAgain(s)
 		}
 	}
 	l.fill()
 	return l.next()
+}
+
+func (l *line) lookAgain(s *slot) {
+	if s.holder == nil {
+		l.vacate(s)
+		return
+	}
+	s.phase = reclaiming
+	l.do.reclaim(s, s.holder, 0)
 }
 
 // due is when a Lease must be looked at next.
@@ -250,7 +271,7 @@ func (l *line) next() (next time.Time) {
 		sooner(l.due(lease))
 	}
 	for _, s := range l.slots {
-		if s.phase == busy && len(l.waiting) > 0 {
+		if s.phase == busy && (len(l.waiting) > 0 || s.holder != nil) {
 			sooner(s.look)
 		}
 	}
@@ -280,6 +301,7 @@ func (l *line) close(lease *Lease, state State, reason string) {
 	lease.Charged = lease.charge(lease.Ended)
 }
 
+// of returns the open Leases that match, oldest first.
 func (l *line) of(match func(*Lease) bool) []*Lease {
 	var found []*Lease
 	for _, lease := range l.leases {
@@ -287,6 +309,7 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 			found = append(found, lease)
 		}
 	}
+	slices.SortFunc(found, func(a, b *Lease) int { return cmp.Or(a.Admitted.Compare(b.Admitted), cmp.Compare(a.ID, b.ID)) })
 	return found
 }
 
@@ -313,10 +336,9 @@ type Snapshot struct {
 
 func (l *line) snapshot() []Snapshot {
 	all := make([]Snapshot, 0, len(l.leases))
-	for _, lease := range l.leases {
+	for _, lease := range l.of(func(*Lease) bool { return true }) {
 		all = append(all, l.view(lease))
 	}
-	slices.SortFunc(all, func(a, b Snapshot) int { return a.Admitted.Compare(b.Admitted) })
 	return all
 }
 

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -40,7 +39,8 @@ func (b *Broker) settleLeftovers(ctx context.Context) error {
 	}
 	for _, o := range leftovers {
 		if o.worker.PID != 0 && o.boot == b.store.bootID && !b.config.Processes.End(o.worker.PID, o.worker.Start, 0) {
-			return fmt.Errorf("worker %d of an earlier host cannot be ended", o.worker.PID)
+			// A worker in the driver's hands may outlive SIGKILL for hours. Its Device is not clear meanwhile.
+			b.log.Error("worker of an earlier host cannot be ended", zap.Int("worker", o.worker.PID))
 		}
 		if err := b.store.settleLeftover(ctx, o, time.Now()); err != nil {
 			return err

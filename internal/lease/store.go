@@ -127,12 +127,11 @@ func (s *store) finish(ctx context.Context, tx *sql.Tx, id, state, reason string
 
 // leftover is an open Lease that a crashed host has left behind.
 type leftover struct {
-	id, boot           string
-	worker             Worker
-	active, beat, due  sql.NullInt64
-	held               time.Duration
-	declared, admitted int64
-	size               string
+	id, boot          string
+	worker            Worker
+	active, beat, due sql.NullInt64
+	held              time.Duration
+	size              string
 }
 
 // charge is what can be proved: from /allow to the last beat, never past the deadline, never above the hold.
@@ -144,9 +143,17 @@ func (o leftover) charge() time.Duration {
 	return min(o.held, max(0, used)*time.Duration(quota.Factor(o.size)))
 }
 
+// state: a wait ends as if the Space had died; whether it was granted already is not written down.
+func (o leftover) state() State {
+	if o.active.Valid {
+		return Revoked
+	}
+	return Withdrawn
+}
+
 func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT id, boot_id, coalesce(worker_pid, 0), coalesce(worker_start, 0), active_at,
-		beat_at, deadline_at, held_ms, declared_ms, admitted_at, size FROM leases WHERE ended_at IS NULL`)
+		beat_at, deadline_at, held_ms, size FROM leases WHERE ended_at IS NULL`)
 	if err != nil {
 		return nil, fmt.Errorf("list open leases: %w", err)
 	}
@@ -155,7 +162,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 	for rows.Next() {
 		var o leftover
 		var held, start int64
-		err := rows.Scan(&o.id, &o.boot, &o.worker.PID, &start, &o.active, &o.beat, &o.due, &held, &o.declared, &o.admitted, &o.size)
+		err := rows.Scan(&o.id, &o.boot, &o.worker.PID, &start, &o.active, &o.beat, &o.due, &held, &o.size)
 		if err != nil {
 			return nil, fmt.Errorf("list open leases: %w", err)
 		}
@@ -167,7 +174,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
 	return s.within(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
-		return s.finish(ctx, tx, o.id, string(Revoked), "host crashed", o.charge(), now)
+		return s.finish(ctx, tx, o.id, string(o.state()), "host crashed", o.charge(), now)
 	})
 }
 

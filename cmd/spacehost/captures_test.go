@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const capturesDir = "../../gradioapi/testdata/captures/v6"
+
+// capture is recorded traffic of stock Gradio: what was joined, and the frames of the session's stream.
+type capture struct {
+	joins  []join
+	frames []string
+}
+
+type join struct{ api, data, event string }
+
+var joinLine = regexp.MustCompile(`POST queue/join (\w+) (\[.*\]) -> 200 \{"event_id":"([0-9a-f]{32})"\}`)
+
+func readCapture(t *testing.T, name string) (c capture) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(capturesDir, name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if m := joinLine.FindStringSubmatch(line); m != nil {
+			c.joins = append(c.joins, join{m[1], m[2], m[3]})
+		}
+		if _, frame, ok := strings.Cut(strings.TrimSpace(line), " data: "); ok {
+			c.frames = append(c.frames, frame)
+		}
+	}
+	if len(c.joins) == 0 || len(c.frames) == 0 {
+		t.Fatalf("%s holds %d joins and %d frames", name, len(c.joins), len(c.frames))
+	}
+	return c
+}
+
+// varying is what no two runs share: times. Estimates are null until a function has run once.
+var varying = regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta)":(null|-?[0-9.e-]+)`)
+
+// fixed are times that are no measurement: how long a toast is shown.
+var fixed = regexp.MustCompile(`"duration":(3|10\.0),"visible"`)
+
+// mask makes runs comparable: events are named by the order of their joins.
+func mask(frames []string, joins []join) []string {
+	var out []string
+	for _, frame := range frames {
+		for i, j := range joins {
+			frame = strings.ReplaceAll(frame, j.event, fmt.Sprintf("<event %d>", i))
+		}
+		frame = fixed.ReplaceAllString(frame, `"toast":$1,"visible"`)
+		out = append(out, varying.ReplaceAllString(frame, `"$1":<time>`))
+	}
+	return out
+}
+
+// TestTrafficIsThatOfStockGradio sends to the host, with real Gradio behind it, what was sent to stock Gradio,
+// and compares what comes back frame by frame.
+func TestTrafficIsThatOfStockGradio(t *testing.T) {
+	p := runProduct(t, "testdata/spaces/captured", "--gpus", "none")
+	endpoints := apiNames(t, p)
+	for _, name := range []string{"quick", "gen", "boom", "gerr", "logs", "prog", "two_same_session", "queue_rank_3slow", "batch"} {
+		t.Run(name, func(t *testing.T) {
+			want := readCapture(t, name)
+			got := replay(t, p, endpoints, want.joins, nil)
+			if got, want := mask(got.frames, got.joins), mask(want.frames, want.joins); !slices.Equal(got, want) {
+				t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+			}
+		})
+	}
+	t.Run("cancel_running", func(t *testing.T) { cancelRunning(t, p, endpoints) })
+}
+
+// cancelRunning: how many steps come before the cancel is chance; the frames before and after them are not.
+func cancelRunning(t *testing.T, p *product, endpoints map[string]int) {
+	want := readCapture(t, "cancel_running")
+	steps := 0
+	got := replay(t, p, endpoints, want.joins, func(session string, joins []join, frame string) {
+		if strings.Contains(frame, "process_generating") {
+			if steps++; steps == 2 {
+				cancelEvent(t, p, session, endpoints["forever"], joins[0].event)
+			}
+		}
+	})
+	without := func(frames []string) []string {
+		return slices.DeleteFunc(frames, func(f string) bool { return strings.Contains(f, "process_generating") })
+	}
+	if got, want := without(mask(got.frames, got.joins)), without(mask(want.frames, want.joins)); !slices.Equal(got, want) {
+		t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+func cancelEvent(t *testing.T, p *product, session string, endpoint int, event string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"session_hash":%q,"fn_index":%d,"event_id":%q}`, session, endpoint, event)
+	if answer := post(t, p.URL+"/gradio_api/cancel", body); answer != `{"success":true}` {
+		t.Errorf("cancel answers %s", answer)
+	}
+}
+
+// apiNames maps names to ids as the JavaScript client does, from the config.
+func apiNames(t *testing.T, p *product) map[string]int {
+	t.Helper()
+	config := getJSON[struct {
+		Dependencies []struct {
+			ID      int    `json:"id"`
+			APIName string `json:"api_name"`
+		} `json:"dependencies"`
+	}](t, p.URL+"/config")
+	names := map[string]int{}
+	for _, d := range config.Dependencies {
+		names[d.APIName] = d.ID
+	}
+	return names
+}
+
+// replay joins the first, reads the session's stream, and joins the others once the first has started, as the
+// milliseconds between the recorded joins made it. see is told each frame.
+func replay(t *testing.T, p *product, endpoints map[string]int, joins []join, see func(session string, joins []join, frame string)) (got capture) {
+	t.Helper()
+	session := fmt.Sprintf("replay%d", time.Now().UnixNano())
+	joinNext := func() {
+		j := joins[len(got.joins)]
+		j.event = joinQueue(t, p, session, endpoints[j.api], j.data)
+		got.joins = append(got.joins, j)
+	}
+	joinNext()
+	stream(t, p.URL+"/gradio_api/queue/data?session_hash="+session, func(frame string) {
+		got.frames = append(got.frames, frame)
+		for strings.Contains(frame, `"process_starts"`) && len(got.joins) < len(joins) {
+			joinNext()
+		}
+		if see != nil {
+			see(session, got.joins, frame)
+		}
+	})
+	return got
+}
+
+func joinQueue(t *testing.T, p *product, session string, endpoint int, data string) (event string) {
+	t.Helper()
+	var answer struct {
+		EventID string `json:"event_id"`
+	}
+	body := fmt.Sprintf(`{"data":%s,"fn_index":%d,"session_hash":%q}`, data, endpoint, session)
+	if text := post(t, p.URL+"/gradio_api/queue/join", body); json.Unmarshal([]byte(text), &answer) != nil || len(answer.EventID) != 32 {
+		t.Fatalf("join answers %s", text)
+	}
+	return answer.EventID
+}
+
+// stream reads nothing but `data:` frames until the server ends them in order.
+func stream(t *testing.T, url string, see func(frame string)) {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if kind := answer.Header.Get("Content-Type"); kind != "text/event-stream; charset=utf-8" {
+		t.Errorf("content type %q", kind)
+	}
+	lines := bufio.NewScanner(answer.Body)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		if frame, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			see(frame)
+		} else if lines.Text() != "" {
+			t.Errorf("line %q is not data", lines.Text())
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Errorf("the stream broke off: %v", err)
+	}
+}
+
+func post(t *testing.T, url, body string) string {
+	t.Helper()
+	answer, err := http.Post(url, "application/json", bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}

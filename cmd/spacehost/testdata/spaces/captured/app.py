@@ -1,0 +1,71 @@
+# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures.
+import time
+
+import gradio as gr
+
+
+def quick(x):
+    return f"hi {x}"
+
+
+def slow(x):
+    time.sleep(1.2)
+    return f"slow {x}"
+
+
+def gen(n):
+    s = ""
+    for i in range(int(n)):
+        s += f"tok{i} "
+        time.sleep(0.05)
+        yield s
+
+
+def boom(x):
+    raise ValueError("plain boom")
+
+
+def gerr(x):
+    raise gr.Error("custom boom", duration=3, title="My Title")
+
+
+def prog(x, progress=gr.Progress()):
+    for i in range(3):
+        progress((i, 3), desc=f"step{i}", unit="it")
+        time.sleep(0.1)
+    return x
+
+
+def logs(x):
+    gr.Info("an info")
+    gr.Warning("a warning")
+    gr.Success("ok")
+    return x
+
+
+def batchf(xs):
+    time.sleep(0.5)
+    return [[f"b{len(xs)}:{x}" for x in xs]]
+
+
+def forever(x):
+    i = 0
+    while True:
+        i += 1
+        time.sleep(0.2)
+        yield f"n{i}"
+
+
+with gr.Blocks(title="Cap") as demo:
+    t, o, n, b = gr.Textbox(), gr.Textbox(), gr.Number(5), gr.Button("B")
+    b.click(quick, t, o, api_name="quick")
+    b.click(slow, t, o, api_name="slow")
+    b.click(gen, n, o, api_name="gen")
+    b.click(boom, t, o, api_name="boom")
+    b.click(gerr, t, o, api_name="gerr")
+    b.click(prog, t, o, api_name="prog")
+    b.click(logs, t, o, api_name="logs")
+    b.click(batchf, t, o, api_name="batch", batch=True, max_batch_size=3)
+    b.click(forever, t, o, api_name="forever")
+
+demo.launch()

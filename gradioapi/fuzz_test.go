@@ -1,0 +1,182 @@
+package gradioapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os/exec"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"spacehost/queue"
+)
+
+// Rows are what orjson writes; Python reads them and says what json.dumps makes of the same values.
+func TestPythonJSONIsPythons(t *testing.T) {
+	rows := []string{
+		`null`, `true`, `false`, `0`, `-1`, `1.0`, `0.1`, `-0.0`, `1e+16`, `1e+22`, `1.5e+300`, `5e-324`, `123456789012345678901234567890`,
+		`""`, `"hi a"`, `"a, b: c"`, `"\"quoted\", \\ and /"`, `"ends with \\"`, `"<>&'"`, `"\b\t\n\f\r"`, `"\u0000\u001f"`, "\"\x7f\"",
+		`"é"`, `"ß€"`, `"😀"`, `"a😀, b"`, "\"\u2028\u2029\u0085\ufeff\uffff\"", `"\u00e9 as an escape"`, `"日本語"`,
+		`[]`, `{}`, `[[]]`, `[{}]`, `["a",1,null,[true,false]]`, `{"a":1,"b":[2,{"c":"d"}],"é":{"x":{}}}`, `[["append",[],"tok1 "]]`, `{"a,b":"c:d","\"":","}`,
+		`{"error":"custom boom","duration":3,"visible":true,"title":"My Title"}`,
+	}
+	want := dumps(t, rows)
+	for i, row := range rows {
+		if got := string(pythonJSON([]byte(row))); got != want[i] {
+			t.Errorf("%s: got %s, want %s", row, got, want[i])
+		}
+	}
+}
+
+// dumps asks Python; values stay as they are but for the text of numbers.
+func dumps(t *testing.T, rows []string) []string {
+	t.Helper()
+	cmd := exec.Command("python3", "-c", "import json, sys\nfor line in sys.stdin.buffer.read().split(b'\\0'): print(json.dumps(json.loads(line)))")
+	cmd.Stdin = strings.NewReader(strings.Join(rows, "\x00"))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("python3 cannot be asked: %v", err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(lines) != len(rows) {
+		t.Fatalf("python3 answered %d lines to %d rows", len(lines), len(rows))
+	}
+	return lines
+}
+
+// Random values, written compactly by Go, which escapes more than orjson does.
+func TestPythonJSONOfRandomValues(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	rows := make([]string, 500)
+	for i := range rows {
+		rows[i] = string(mustJSON(randomValue(r, 4)))
+	}
+	want := dumps(t, rows)
+	for i, row := range rows {
+		if got := pythonJSON([]byte(row)); string(got) != want[i] {
+			t.Errorf("%s:\ngot  %s\nwant %s", row, got, want[i])
+		}
+	}
+}
+
+func randomValue(r *rand.Rand, depth int) any {
+	switch kind := r.IntN(6); {
+	case kind == 0:
+		return nil
+	case kind == 1:
+		return r.IntN(2) == 0
+	case kind == 2:
+		return r.Int64()
+	case kind == 3 && depth > 0:
+		list := make([]any, r.IntN(4))
+		for i := range list {
+			list[i] = randomValue(r, depth-1)
+		}
+		return list
+	case kind == 4 && depth > 0:
+		return map[string]any{randomText(r): randomValue(r, depth-1)}
+	}
+	return randomText(r)
+}
+
+func randomText(r *rand.Rand) string {
+	var text strings.Builder
+	for range r.IntN(8) {
+		text.WriteString([]string{"a", `"`, `\`, ", ", ": ", "\n", "\x01", "\x7f", "é", "\u2028", "😀", "{", "]"}[r.IntN(13)])
+	}
+	return text.String()
+}
+
+func FuzzPythonJSON(f *testing.F) {
+	f.Add([]byte(`{"a":[1,"é\\\"",null],"b":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var want, back any
+		if decode(data, &want) != nil {
+			t.Skip("not JSON")
+		}
+		got := pythonJSON(data)
+		if err := decode(got, &back); err != nil || !reflect.DeepEqual(back, want) {
+			t.Errorf("%q became %q: %v", data, got, err)
+		}
+		if i := bytes.IndexFunc(got, func(r rune) bool { return r < ' ' || r >= 0x7f }); i >= 0 {
+			t.Errorf("%q became %q, which is not printable ASCII at %d", data, got, i)
+		}
+	})
+}
+
+// decode keeps the text of numbers, and takes one value with nothing after it.
+func decode(data []byte, to *any) error {
+	if !json.Valid(data) {
+		return &json.SyntaxError{}
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(to)
+}
+
+// What parseJoin takes, Python has to read the same way: names to the letter, the last of two.
+func FuzzParseJoin(f *testing.F) {
+	f.Add([]byte(`{"data":["a"],"fn_index":0,"session_hash":"s"}`))
+	f.Add([]byte(`{"data":["a"],"fn_index":0,"FN_INDEX":1,"session_hash":"s","Session_Hash":"t"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		body, ok := parseJoin(raw)
+		if !ok {
+			return
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &fields); err != nil || !utf8.Valid(raw) {
+			t.Fatalf("%q was taken: %v", raw, err)
+		}
+		var fn int
+		var session string
+		var data []json.RawMessage
+		for name, to := range map[string]any{"fn_index": &fn, "session_hash": &session, "data": &data} {
+			if err := json.Unmarshal(fields[name], to); err != nil || string(fields[name]) == "null" {
+				t.Errorf("%q was taken with %s %s: %v", raw, name, fields[name], err)
+			}
+		}
+		if *body.FnIndex != fn || *body.SessionHash != session || session == "" || data == nil {
+			t.Errorf("%q was read as function %d of %q", raw, *body.FnIndex, *body.SessionHash)
+		}
+	})
+}
+
+// Whatever a Space says, a frame stays one frame.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte(`{"msg":"process_completed","output":{"data":["a"]},"success":true}`), "text", true)
+	f.Fuzz(func(t *testing.T, raw []byte, text string, completed bool) {
+		m := queue.Message{Kind: queue.Generating, Event: "e", Raw: raw}
+		if completed {
+			m.Kind = queue.Completed
+		}
+		expectFrame(t, dataFrame(dialectV6{}, m), "data: ", false)
+		expectFrame(t, simpleFrame(queue.Manifest{}, m), "event: ", true)
+		for _, own := range []queue.Message{
+			{Kind: queue.UnexpectedError, Text: text}, {Kind: queue.Log, Event: "e", Title: text, Text: text},
+			{Kind: queue.Completed, Event: "e", Failure: &queue.Failure{Title: text, Text: text}}, {Kind: queue.Estimation, Event: queue.EventID(text)},
+		} {
+			expectFrame(t, dataFrame(dialectV6{}, own), "data: ", true)
+			if frame := simpleFrame(queue.Manifest{}, own); frame != nil {
+				expectFrame(t, frame, "event: ", true)
+			}
+		}
+	})
+}
+
+// expectFrame checks that data is one frame; isJSON, that its data is JSON.
+func expectFrame(t *testing.T, frame []byte, prefix string, isJSON bool) {
+	t.Helper()
+	body, ended := bytes.CutSuffix(frame, []byte("\n\n"))
+	name, data, named := bytes.Cut(body, []byte("\ndata: "))
+	if prefix == "data: " {
+		name, data, named = nil, bytes.TrimPrefix(body, []byte(prefix)), true
+	}
+	if !ended || !named || !bytes.HasPrefix(frame, []byte(prefix)) || bytes.ContainsAny(name, "\r\n") || bytes.ContainsAny(data, "\r\n") {
+		t.Errorf("not one frame: %q", frame)
+	}
+	if isJSON && !json.Valid(data) {
+		t.Errorf("not JSON: %q", frame)
+	}
+}

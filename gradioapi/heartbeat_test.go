@@ -1,0 +1,110 @@
+package gradioapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"spacehost/queue"
+)
+
+const heartbeatPath = api + "/heartbeat/my-session"
+
+// beats makes the Space's heartbeat one that the test watches and ends.
+type beats struct {
+	opened chan arrival
+	closed chan struct{}
+	end    chan struct{}
+}
+
+func (h *host) beats() beats {
+	b := beats{make(chan arrival, 10), make(chan struct{}, 10), make(chan struct{})}
+	h.space.route(heartbeatPath, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "data: ALIVE\n\n")
+		_ = http.NewResponseController(w).Flush()
+		b.opened <- arrival{r.Method, r.RequestURI, r.Host, "", r.Header.Clone()}
+		select {
+		case <-r.Context().Done():
+			b.closed <- struct{}{}
+		case <-b.end:
+		}
+	})
+	return b
+}
+
+func fast(s *setup) { s.config.Heartbeat = 20 * time.Millisecond }
+
+func TestHeartbeatKeepsOneUpstream(t *testing.T) {
+	h := newHost(t, fast)
+	b := h.beats()
+	s := h.open(heartbeatPath+"?__sign=x&odd;q", "Cookie: a=b", "Authorization: Bearer hf_secret", "Host: foo.example:99")
+	if s.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+		t.Errorf("got headers %v", s.header)
+	}
+	up := receive(t, b.opened, "the upstream heartbeat")
+	if up.target != heartbeatPath+"?__sign=x&odd;q" || up.host != "foo.example:99" || up.header.Get("Cookie") != "a=b" {
+		t.Errorf("the Space got %+v", up)
+	}
+	if up.header.Get("X-Spacehost-Key") != spaceKey || up.header.Get("Authorization") != "" || up.header.Get("X-Forwarded-For") != "127.0.0.1" {
+		t.Errorf("the Space got headers %v", up.header)
+	}
+	for range 3 {
+		s.expect("", "data: ALIVE\n\n")
+	}
+	if n := len(h.space.arrived()); n != 1 {
+		t.Errorf("%d upstream heartbeats, want 1", n)
+	}
+	s.close()
+	receive(t, b.closed, "the end of the upstream heartbeat")
+}
+
+// The call that pays for an upstream heartbeat ends with it; else each restart of the Space would leave one.
+func TestHeartbeatOpensAgainAfterItsUpstreamBroke(t *testing.T) {
+	h := newHost(t, fast)
+	b := h.beats()
+	s := h.open(heartbeatPath)
+	first := receive(t, b.opened, "the first upstream heartbeat").call()
+	if !h.queue.Alive(first) {
+		t.Error("the call of the first is not alive")
+	}
+	b.end <- struct{}{}
+	second := receive(t, b.opened, "the second upstream heartbeat").call()
+	if h.queue.Alive(first) || !h.queue.Alive(second) {
+		t.Errorf("alive: first %v, second %v", h.queue.Alive(first), h.queue.Alive(second))
+	}
+	s.expect("", "data: ALIVE\n\n")
+	s.close()
+	receive(t, b.closed, "the end of the second")
+	eventually(t, "the end of its call", func() bool { return !h.queue.Alive(second) })
+}
+
+func TestHeartbeatLivesWhileTheSpaceIsDown(t *testing.T) {
+	h := newHost(t, fast)
+	b := h.beats()
+	h.space.down.Store(true)
+	s := h.open(heartbeatPath)
+	for range 3 {
+		s.expect("", "data: ALIVE\n\n")
+	}
+	h.nothingArrived()
+	h.space.down.Store(false)
+	receive(t, b.opened, "the upstream heartbeat")
+}
+
+func TestHeartbeatNeedsNoLogin(t *testing.T) {
+	h := newHost(t, fast, with(func(m *queue.Manifest) { m.Native = false }))
+	b := h.beats()
+	s := h.open(heartbeatPath)
+	s.expect("", "data: ALIVE\n\n")
+	receive(t, b.opened, "the upstream heartbeat")
+}
+
+func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
+	h := newHost(t)
+	for _, path := range []string{"/heartbeat", "/heartbeat/", "/heartbeat/a/b"} {
+		if got := h.get(api + path); got.body != "the Space answers "+api+path {
+			t.Errorf("%s: got %d %q", path, got.status, got.body)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package gradioapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"spacehost/queue"
+)
+
+const refusal = `{"detail":{"error":"Not authenticated","auth_message":null}}` // captures/v6/mode_auth.txt
+
+func withLogin(t *testing.T) *host {
+	h := newHost(t, with(func(m *queue.Manifest) { m.Native = false }))
+	h.space.route(api+"/login_check", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.Header.Get("Cookie") != "access-token=x" {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, refusal)
+			return
+		}
+		fmt.Fprint(w, "null")
+	})
+	return h
+}
+
+func TestWhoIsNotSignedInReadsNothing(t *testing.T) {
+	h := withLogin(t)
+	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
+	event := h.join(quick, "s", `["a"]`) // the Space let them in
+	for _, path := range []string{"/queue/data?session_hash=s", "/queue/data?session_hash=nosuch", "/queue/status", "/call/quick/" + string(event), "/call/v2/quick/nosuch"} {
+		got := h.get(api+path, "Cookie: access-token=wrong")
+		if got.status != http.StatusUnauthorized || got.body != refusal || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: got %d %s", path, got.status, got.body)
+		}
+	}
+	if h.queue.Session("s") == nil {
+		t.Error("the session has gone with a stranger's request")
+	}
+}
+
+func TestWhoIsSignedInReads(t *testing.T) {
+	h := withLogin(t)
+	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
+	event := h.join(quick, "s", `["a"]`)
+	if got := h.get(api+"/queue/status?x=1", "Cookie: access-token=x"); got.status != http.StatusOK {
+		t.Errorf("status: got %d %s", got.status, got.body)
+	}
+	s := h.open(api+"/queue/data?session_hash=s", "Cookie: access-token=x")
+	s.expect(event, firstInLine)
+	h.finish(event)
+	s.expect(event, completed, closeStream)
+	s.ends()
+	asked := h.space.arrived()[1:]
+	if len(asked) != 2 || asked[0].target != api+"/login_check?x=1" || asked[1].target != api+"/login_check?session_hash=s" {
+		t.Errorf("the Space was asked %v", asked) // an auth_dependency sees the query
+	}
+	if asked[1].header.Get("X-Spacehost-Key") != spaceKey || asked[1].header.Get("Content-Type") != "" {
+		t.Errorf("the Space was asked with %v", asked[1].header)
+	}
+}
+
+// What allows a stream to begin does not last as long as the stream.
+func TestTheLoginIsAskedBeforeTheStreamNotDuringIt(t *testing.T) {
+	h := withLogin(t)
+	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
+	event := h.join(quick, "s", `["a"]`)
+	s := h.open(api+"/queue/data?session_hash=s", "Cookie: access-token=x")
+	s.expect(event, firstInLine)
+	if asked := h.space.arrived(); h.queue.Alive(asked[len(asked)-1].call()) {
+		t.Error("the call that asked is still under way")
+	}
+}
+
+func TestALoginThatCannotBeAsked(t *testing.T) {
+	h := withLogin(t)
+	h.space.down.Store(true)
+	if got := h.get(api+"/queue/status", "Cookie: access-token=x"); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}

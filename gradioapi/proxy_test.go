@@ -1,0 +1,360 @@
+package gradioapi_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/queue"
+)
+
+func TestPassThroughHandsOnTheRequest(t *testing.T) {
+	h := newHost(t)
+	for _, target := range []string{"/", "/config?__theme=dark", "/a%2Fb/c%20d?x=%2F&y", "/gradio_api/file=/tmp/a.png", "/gradio_api/file=https://example.org//x", "//double//slash", "/q?a=1;b=2&c=%zz"} {
+		h.get(target)
+		got := h.space.arrived()
+		if last := got[len(got)-1]; last.target != target {
+			t.Errorf("the Space got %s, want %s", last.target, target)
+		}
+	}
+	if got := h.do(http.MethodPut, "/custom", "body", "X-Custom: 1"); got.body != "the Space answers /custom" {
+		t.Errorf("got %s", got.body)
+	}
+	got := h.space.arrived()
+	if last := got[len(got)-1]; last.method != http.MethodPut || last.body != "body" || last.header.Get("X-Custom") != "1" {
+		t.Errorf("the Space got %+v", last)
+	}
+}
+
+func TestPassThroughHandsOnTheAnswer(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/logout", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "http://elsewhere/")
+		w.Header().Add("Set-Cookie", "a=1; Path=/")
+		w.Header().Add("Set-Cookie", "b=2; Path=/")
+		w.WriteHeader(http.StatusFound)
+	})
+	h.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	got := h.get("/logout")
+	if got.status != http.StatusFound || got.header.Get("Location") != "http://elsewhere/" || len(got.header.Values("Set-Cookie")) != 2 {
+		t.Errorf("got %d %v", got.status, got.header)
+	}
+}
+
+// What a visitor may not say of themselves, and what the host says instead.
+func TestPassThroughHeaders(t *testing.T) {
+	h := newHost(t)
+	forged := []string{
+		"X-Ip-Token: forged", "X-Spacehost-Key: forged", "X-Spacehost-Call: forged", "X-Spacehost-Anything: forged", "X-Authenticated: forged", "X-Hf-Authorization: forged",
+		"X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /x", "X-Forwarded-Server: evil", "X-Forwarded-User: root",
+		"Forwarded: for=6.6.6.6", "X-Real-Ip: 6.6.6.6", "X-Gradio-Server: http://evil",
+	}
+	h.get("/config", append(forged, "Host: foo.example:99", "Authorization: Bearer hf_saved", "X-Gradio-User: app", "Te: trailers", "X-Hop: 1", "Connection: X-Hop")...)
+	got := h.only()
+	for name, want := range map[string]string{
+		"X-Spacehost-Key": spaceKey, "X-Ip-Token": "token-" + string(got.call()), "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "foo.example:99",
+		"X-Gradio-User": "app", "Te": "trailers",
+	} {
+		if values := got.header.Values(name); len(values) != 1 || values[0] != want {
+			t.Errorf("%s: got %q, want %s", name, values, want)
+		}
+	}
+	for _, name := range []string{"X-Spacehost-Call", "X-Spacehost-Anything", "X-Authenticated", "X-Hf-Authorization", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-User", "Forwarded", "X-Real-Ip", "X-Gradio-Server", "Authorization", "X-Hop", "Connection"} {
+		if values := got.header.Values(name); len(values) > 0 {
+			t.Errorf("%s reached the Space: %q", name, values)
+		}
+	}
+	if got.host != "foo.example:99" {
+		t.Errorf("Host: got %s", got.host)
+	}
+}
+
+func TestWhichAuthorizationReachesTheSpace(t *testing.T) {
+	h := newHost(t)
+	for value, kept := range map[string]bool{
+		"Bearer hf_abc": false, "bearer hf_abc": false, "Bearer  hf_abc": false, "Bearer sph_abc": false, "Bearer\thf_abc": false,
+		"Bearer abc": true, "Basic aGZfOng=": true, "Bearer": true, "hf_abc": true, "Bearer xhf_": true,
+	} {
+		h.get("/config", "Authorization: "+value)
+		got := h.space.arrived()
+		if reached := got[len(got)-1].header.Get("Authorization"); (reached == value) != kept || !kept && reached != "" {
+			t.Errorf("%q: the Space got %q, kept: %v", value, reached, kept)
+		}
+	}
+	h.get("/config", "Authorization: Basic x", "Authorization: Bearer hf_second")
+	got := h.space.arrived()
+	if reached := got[len(got)-1].header.Values("Authorization"); len(reached) > 0 {
+		t.Errorf("of two the Space got %q", reached)
+	}
+}
+
+func TestTheRunnerSeesTheSameHeadersAsTheSpace(t *testing.T) {
+	h := newHost(t)
+	h.post(joinPath, `{"data":[],"fn_index":0,"session_hash":"s"}`, "X-Ip-Token: forged", "X-Gradio-Server: http://evil", "Authorization: Bearer hf_saved", "X-Forwarded-For: 6.6.6.6", "X-Spacehost-Key: k", "Upgrade: h2c", "X-Kept: 1")
+	seen := map[string]string{}
+	for _, pair := range h.started().Request.Headers {
+		seen[pair[0]] += pair[1]
+	}
+	if seen["x-kept"] != "1" || seen["x-forwarded-for"] != "127.0.0.1" {
+		t.Errorf("got %v", seen)
+	}
+	for _, name := range []string{"x-ip-token", "x-gradio-server", "authorization", "x-spacehost-key", "upgrade", "connection"} {
+		if value, there := seen[name]; there {
+			t.Errorf("%s reached the runner: %s", name, value)
+		}
+	}
+}
+
+// A direct call may pay from its first to its last byte, and no longer.
+func TestADirectCallPaysWhileItLasts(t *testing.T) {
+	h := newHost(t)
+	h.space.route(api+"/run/quick", func(w http.ResponseWriter, r *http.Request) {
+		call := queue.EventID(strings.TrimPrefix(r.Header.Get("X-Ip-Token"), "token-"))
+		fmt.Fprint(w, h.queue.Alive(call), r.Header.Values("X-Spacehost-Call"))
+	})
+	if got := h.post(api+"/run/quick", `{"data":["a"]}`); got.body != "true []" {
+		t.Errorf("during the call: got %s", got.body)
+	}
+	eventually(t, "the end of the call", func() bool { return !h.queue.Alive(h.only().call()) })
+}
+
+func TestAnswersStream(t *testing.T) {
+	h := newHost(t)
+	release := make(chan struct{})
+	h.space.route("/stream", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "first\n\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-release:
+			fmt.Fprint(w, "second\n\n")
+		case <-r.Context().Done():
+		}
+	})
+	s := h.open("/stream")
+	s.expect("", "first\n\n")
+	close(release)
+	s.expect("", "second\n\n")
+	s.ends()
+}
+
+func TestRequestsStream(t *testing.T) {
+	h := newHost(t)
+	first := make(chan string, 1)
+	h.space.route(api+"/upload", func(w http.ResponseWriter, r *http.Request) {
+		reader := bufio.NewReader(r.Body)
+		line, _ := reader.ReadString('\n')
+		first <- line
+		rest, _ := io.ReadAll(reader)
+		fmt.Fprintf(w, "%s, length %d", rest, r.ContentLength)
+	})
+	body, write := io.Pipe()
+	go func() {
+		fmt.Fprintln(write, "part one")
+		receive(t, first, "the first part at the Space") // before the second is sent
+		fmt.Fprint(write, "part two")
+		write.Close()
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if got := h.send(h.request(ctx, http.MethodPost, api+"/upload", body)); got.body != "part two, length -1" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+func TestAnAnswerThatBreaksOffBreaksOff(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/broken", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "half an ans")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if got := h.get("/broken"); got.body != "half an ans" || !errors.Is(got.err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %q (%v)", got.body, got.err)
+	}
+}
+
+func TestAVisitorWhoGoesEndsTheirRequest(t *testing.T) {
+	h := newHost(t)
+	ended := make(chan struct{})
+	h.space.route("/long", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(ended)
+	})
+	s := h.open("/long")
+	s.expect("", "\n")
+	s.close()
+	receive(t, ended, "the end of the request at the Space")
+}
+
+func TestWebSocketsGoThrough(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/ws", func(w http.ResponseWriter, r *http.Request) {
+		conn, both, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(both, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
+		both.Flush()
+		line, _ := both.ReadString('\n')
+		fmt.Fprintf(both, "echo %s", line)
+		both.Flush()
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n")
+	reader := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(reader, nil)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Upgrade") != "websocket" {
+		t.Fatalf("got %+v (%v)", answer, err)
+	}
+	fmt.Fprint(conn, "hello\n")
+	if line, err := reader.ReadString('\n'); line != "echo hello\n" {
+		t.Errorf("got %q (%v)", line, err)
+	}
+	if up := h.only(); up.header.Get("Connection") != "Upgrade" || up.header.Get("Sec-Websocket-Key") != "k" || up.header.Get("X-Spacehost-Key") != spaceKey {
+		t.Errorf("the Space got %v", up.header)
+	}
+}
+
+func TestStartupEventsAreNotForVisitors(t *testing.T) {
+	for name, set := range map[string]func(*setup){
+		"as usual": func(*setup) {}, "behind a login": with(func(m *queue.Manifest) { m.Native = false }),
+	} {
+		h := newHost(t, set)
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
+			if got := h.do(method, api+"/startup-events", ""); got.status != http.StatusNotFound {
+				t.Errorf("%s, %s: got %d %s", name, method, got.status, got.body)
+			}
+		}
+		if got := h.get(api + "/startup-events"); got.body != `{"detail":"Not Found"}`+"\n" {
+			t.Errorf("got %s", got.body)
+		}
+		h.nothingArrived()
+	}
+}
+
+// A Gradio that the runner does not know keeps its own queue: all of it passes, and pays as a direct call.
+func TestAnUnknownGradioIsPassedThroughWhole(t *testing.T) {
+	h := newHost(t, with(func(m *queue.Manifest) { *m = queue.Manifest{PassThrough: true, MaxThreads: 1} }))
+	for _, path := range []string{"/gradio_api/queue/data?session_hash=s", "/gradio_api/queue/status", "/queue/status", "/gradio_api/heartbeat/s", "/gradio_api/call/x/y"} {
+		if got := h.get(path); !strings.HasPrefix(got.body, "the Space answers ") {
+			t.Errorf("%s: got %d %s", path, got.status, got.body)
+		}
+	}
+	for _, path := range []string{joinPath, api + "/cancel", api + "/reset", api + "/call/quick"} {
+		h.post(path, `{"data":[],"fn_index":0,"session_hash":"s","event_id":"e"}`)
+		got := h.space.arrived()
+		if last := got[len(got)-1]; last.target != path || last.header.Get("X-Spacehost-Call") != "" || last.header.Get("X-Ip-Token") == "" {
+			t.Errorf("%s: the Space got %+v", path, last)
+		}
+	}
+}
+
+func TestWhereTheAPIIs(t *testing.T) {
+	const status = `{"msg":"estimation","event_id":null,"rank":null,"queue_size":0,"rank_eta":null}`
+	for _, row := range []struct{ mount, prefix, native, passed string }{
+		{"", "/gradio_api", "/gradio_api/queue/status", "/queue/status"},
+		{"", "", "/queue/status", "/gradio_api/queue/status"}, // 4.x
+		{"/sub", "/gradio_api", "/sub/gradio_api/queue/status", "/gradio_api/queue/status"},
+		{"", "/gradio_api", "/gradio_api/queue/status/", "/gradio_apiqueue/status"},
+	} {
+		h := newHost(t, with(func(m *queue.Manifest) { m.Mount, m.Prefix = row.mount, row.prefix }))
+		if got := h.get(row.native); got.body != status {
+			t.Errorf("%s: got %d %s", row.native, got.status, got.body)
+		}
+		h.nothingArrived()
+		if got := h.get(row.passed); got.body != "the Space answers "+row.passed {
+			t.Errorf("%s: got %d %s", row.passed, got.status, got.body)
+		}
+	}
+}
+
+func TestWhoCannotBeMadeOut(t *testing.T) {
+	h := newHost(t, func(s *setup) {
+		s.config.Identify = func(*http.Request) (identity.Identity, error) { return identity.Identity{}, errors.New("who?") }
+	})
+	if got := h.get("/config"); got.status != http.StatusBadRequest {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	h.nothingArrived()
+}
+
+func TestASpaceThatHasNotStartedSaysSo(t *testing.T) {
+	h := newHost(t, neverStarted)
+	h.space.down.Store(true)
+	h.space.stage = [2]string{"BUILDING", "pip <installs> torch"}
+	page := h.get("/", "Accept: text/html,application/xhtml+xml;q=0.9")
+	if page.status != http.StatusServiceUnavailable || page.header.Get("Content-Type") != "text/html; charset=UTF-8" || page.header.Get("Retry-After") != "2" || page.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("got %d with %v", page.status, page.header)
+	}
+	for _, want := range []string{`<meta http-equiv="refresh" content="2">`, "demo", "BUILDING", "pip &lt;installs&gt; torch"} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("%s is not on the page %s", want, page.body)
+		}
+	}
+	for _, got := range []answer{h.get("/config", "Accept: application/json"), h.post(joinPath, `{"data":[],"fn_index":0,"session_hash":"s"}`)} {
+		if got.status != http.StatusServiceUnavailable || got.header.Get("Content-Type") != "application/json" || got.body != `{"detail":"BUILDING: pip <installs> torch"}` {
+			t.Errorf("got %d %s with %v", got.status, got.body, got.header)
+		}
+	}
+}
+
+func TestASpaceWithoutAReasonIsStarting(t *testing.T) {
+	h := newHost(t, neverStarted)
+	h.space.down.Store(true)
+	h.space.stage = [2]string{"APP_STARTING", ""}
+	if got := h.get("/config"); got.body != `{"detail":"APP_STARTING: The Space is starting."}` {
+		t.Errorf("got %s", got.body)
+	}
+}
+
+// A Space that has just died may still say that it is up.
+func TestASpaceThatDoesNotAnswer(t *testing.T) {
+	h := newHost(t)
+	h.space.stage = [2]string{"RUNNING", "nothing is known of its death"}
+	h.space.Close()
+	got := h.get("/config")
+	if got.status != http.StatusServiceUnavailable || got.body != `{"detail":"RUNNING: nothing is known of its death"}` {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+func TestARequestWaitsForASpaceThatStartsAgain(t *testing.T) {
+	h := newHost(t)
+	h.space.down.Store(true)
+	time.AfterFunc(100*time.Millisecond, func() { h.space.down.Store(false) })
+	if got := h.get("/config"); got.status != http.StatusOK || got.body != "the Space answers /config" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+// goleak sees whether the handler still waits.
+func TestAVisitorWhoGoesWaitsForNoSpace(t *testing.T) {
+	h := newHost(t)
+	h.space.down.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var timeout *url.Error
+	got, err := h.client.Do(h.request(ctx, http.MethodGet, "/config", nil))
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("got %v and %v, want a client that gave up", got, err)
+	}
+	h.nothingArrived()
+}

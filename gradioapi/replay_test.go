@@ -1,0 +1,294 @@
+package gradioapi_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"spacehost/queue"
+)
+
+// lines are those of a capture, without its header and without the seconds in front.
+func lines(t *testing.T, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "captures", "v6", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSuffix(line, "\n"); !strings.HasPrefix(line, "#") {
+			found = append(found, seconds.ReplaceAllString(line, ""))
+		}
+	}
+	return found
+}
+
+var (
+	seconds = regexp.MustCompile(`^\d+\.\d+ `)
+	joinRE  = regexp.MustCompile(`^POST queue/join (\w+) (.*) -> 200 \{"event_id":"(\w+)"\}$`)
+	etaRE   = regexp.MustCompile(`"rank_eta":[0-9][0-9.e+-]*`)
+)
+
+// replay plays a capture: its joins and cancels are sent to the host, what the Space said is said by the runner,
+// and what the host has to say by itself is left to it.
+type replay struct {
+	*host
+	lines   []string
+	joins   [][]string // name, data, captured id; those to come
+	events  map[string]queue.EventID
+	fns     map[string]int
+	means   map[int]float64 // before the capture
+	running map[queue.EventID]bool
+	stream  *stream
+}
+
+// frame is what a captured frame says.
+type frame struct {
+	Msg     queue.Kind
+	EventID string   `json:"event_id"`
+	ETA     *float64 `json:"eta"`
+	AvgTime *float64 `json:"avg_time"`
+	Output  json.RawMessage
+}
+
+func frameOf(t *testing.T, line string) frame {
+	t.Helper()
+	var f frame
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "data: ")), &f); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return f
+}
+
+func TestReplayOfCaptures(t *testing.T) {
+	for _, name := range []string{"quick", "gen", "boom", "gerr", "logs", "prog", "queue_rank_3slow", "two_same_session", "batch", "cancel_running"} {
+		t.Run(name, func(t *testing.T) {
+			p := &replay{host: newHost(t), lines: lines(t, name), events: map[string]queue.EventID{}, fns: map[string]int{}, means: map[int]float64{}, running: map[queue.EventID]bool{}}
+			p.prepare()
+			for _, line := range p.lines {
+				p.play(line)
+			}
+			p.compare()
+		})
+	}
+}
+
+// prepare finds the joins, and gives the queue the means that the captured one had from earlier calls.
+func (p *replay) prepare() {
+	for _, line := range p.lines {
+		if j := joinRE.FindStringSubmatch(line); j != nil {
+			p.joins = append(p.joins, j[1:])
+			p.fns[j[3]] = fnNames[j[1]]
+		}
+	}
+	for _, line := range p.lines {
+		if !strings.HasPrefix(line, "data: ") {
+			continue
+		}
+		f := frameOf(p.T, line)
+		if _, known := p.means[p.fns[f.EventID]]; f.ETA != nil && !known {
+			p.warm(p.fns[f.EventID], *f.ETA)
+		}
+	}
+}
+
+func (p *replay) warm(fn int, mean float64) {
+	p.means[fn] = mean
+	event := p.join(fn, fmt.Sprint("warm", fn), `[null]`)
+	p.started()
+	p.say(event, saidCompleted)
+	p.queue.Done(event, "", &mean)
+}
+
+func (p *replay) play(line string) {
+	switch {
+	case strings.HasPrefix(line, "POST cancel"):
+		p.cancelTheOne()
+	case strings.HasPrefix(line, "data: "):
+		p.playFrame(line, frameOf(p.T, line))
+	}
+}
+
+func (p *replay) playFrame(line string, f frame) {
+	p.Helper()
+	event, joined := p.events[f.EventID]
+	switch {
+	case f.Msg == queue.Estimation && !joined:
+		p.joinNext(f.EventID)
+	case f.Msg == queue.Estimation, f.Msg == queue.CloseStream, string(f.Output) == "{}":
+		// the host's own
+	default:
+		p.awaitStart(event)
+		p.say(event, strings.ReplaceAll(strings.TrimPrefix(line, "data: "), f.EventID, "$ID"))
+		if f.Msg == queue.Completed {
+			p.queue.Done(event, "", f.AvgTime)
+		}
+	}
+}
+
+func (p *replay) joinNext(id string) {
+	p.Helper()
+	if len(p.joins) == 0 || p.joins[0][2] != id {
+		p.Fatalf("the capture estimates %s, to join are %v", id, p.joins)
+	}
+	p.events[id] = p.join(p.fns[id], "my-session", p.joins[0][1])
+	if p.joins = p.joins[1:]; len(p.joins) == 0 { // the capture's stream was opened after its last join
+		p.stream = p.data("my-session")
+	}
+}
+
+func (p *replay) awaitStart(event queue.EventID) {
+	p.Helper()
+	for !p.running[event] {
+		for _, e := range receive(p.T, p.runner.jobs, "the start of "+string(event)).Events {
+			p.running[e.ID] = true
+		}
+	}
+}
+
+func (p *replay) cancelTheOne() {
+	p.Helper()
+	for id, event := range p.events {
+		p.cancel("my-session", p.fns[id], event)
+		if got := receive(p.T, p.runner.cancelled, "the cancel"); got != event {
+			p.Errorf("the runner cancels %s, want %s", got, event)
+		}
+		p.queue.Done(event, "cancelled", nil)
+	}
+}
+
+// compare holds what a client reads beside the capture, frame by frame and to the letter. Only an estimate that
+// depends on the clock may differ.
+func (p *replay) compare() {
+	p.Helper()
+	got, err := p.stream.rest()
+	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		p.Errorf("the stream ended with %v", err)
+	}
+	for _, line := range p.lines {
+		if !strings.HasPrefix(line, "data: ") {
+			continue
+		}
+		if len(got) == 0 {
+			p.Fatalf("nothing more was read, want %s", line)
+		}
+		p.compareFrame(got[0], line)
+		got = got[1:]
+	}
+	if len(got) > 0 {
+		p.Errorf("read beyond the capture: %q", got)
+	}
+}
+
+func (p *replay) compareFrame(got, line string) {
+	p.Helper()
+	f := frameOf(p.T, line)
+	want := strings.ReplaceAll(line, f.EventID, string(p.events[f.EventID])) + "\n\n"
+	if f.EventID == "" {
+		want = line + "\n\n"
+	}
+	if mean := fmt.Sprintf(`"rank_eta":%v}`, p.means[p.fns[f.EventID]]); !strings.Contains(want, mean) {
+		got, want = etaRE.ReplaceAllString(got, `"rank_eta":~`), etaRE.ReplaceAllString(want, `"rank_eta":~`)
+	}
+	if got != want {
+		p.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// Captured bodies stand there as Python prints a str.
+func pythonString(t *testing.T, printed string) string {
+	t.Helper()
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.Trim(printed, "'"), `"`, `\"`) + `"`)
+	if err != nil {
+		t.Fatalf("%s: %v", printed, err)
+	}
+	return text
+}
+
+var callRE = regexp.MustCompile(`^GET call/(\w+)/<id> -> 200 (text/event-stream; charset=utf-8) ('.*') clean-EOF$`)
+
+func TestReplayOfCalls(t *testing.T) {
+	replayed := 0
+	for _, line := range lines(t, "call") {
+		call := callRE.FindStringSubmatch(line)
+		if call == nil {
+			continue
+		}
+		replayed++
+		h, want := newHost(t), pythonString(t, call[3])
+		event := h.admittedCall("")
+		h.say(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
+		for frame := range strings.SplitSeq(strings.TrimSuffix(want, "\n\n"), "\n\n") {
+			h.sayWhatMakes(event, frame)
+		}
+		got := h.get(api + "/call/" + call[1] + "/" + string(event))
+		if got.body != want || got.status != 200 || got.err != nil || got.header.Get("Content-Type") != call[2] {
+			t.Errorf("%s: got %d %q (%v)\nwant %q", call[1], got.status, got.body, got.err, want)
+		}
+	}
+	if replayed != 6 {
+		t.Errorf("%d calls were replayed, want 6", replayed)
+	}
+}
+
+// sayWhatMakes says what Gradio says, compact as orjson writes it, when its /call shows this frame.
+func (h *host) sayWhatMakes(event queue.EventID, frame string) {
+	h.Helper()
+	name, data, _ := strings.Cut(strings.TrimPrefix(frame, "event: "), "\ndata: ")
+	data = strings.NewReplacer(`", "`, `","`, `": `, `":`, `, "`, `,"`, `, null`, `,null`).Replace(data)
+	switch name {
+	case "generating":
+		h.say(event, fmt.Sprintf(`{"msg":"process_generating","event_id":"$ID","output":{"data":%s,"is_generating":true},"success":true,"time_limit":null}`, data))
+	case "complete":
+		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":{"data":%s,"is_generating":false},"success":true,"title":null}`, data))
+	case "error":
+		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":%s,"success":false,"title":"Error"}`, data))
+	default:
+		h.Fatalf("an unknown frame: %s", frame)
+	}
+}
+
+func TestReplayOfWhatBreaksOff(t *testing.T) {
+	h := newHost(t)
+	for _, row := range []struct{ capture, line, path string }{
+		{"misc", "queue/data unknown session -> 200 ", "/queue/data?session_hash=nosuch"},
+		{"call", "GET call unknown event -> 200 ", "/call/quick/nosuch"},
+	} {
+		want := ""
+		for _, line := range lines(t, row.capture) {
+			if printed, ok := strings.CutPrefix(line, row.line); ok {
+				want = pythonString(t, strings.TrimSuffix(printed, " ABORT RemoteProtocolError"))
+			}
+		}
+		if got := h.get(api + row.path); got.status != 200 || got.body != want || !errors.Is(got.err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: got %d %q (%v)\nwant %q, broken off", row.path, got.status, got.body, got.err, want)
+		}
+	}
+}
+
+func TestReplayOfStatus(t *testing.T) {
+	h := newHost(t)
+	if got := "queue/status -> 200 " + h.get(api+"/queue/status").body; got != lines(t, "misc")[1] {
+		t.Errorf("got  %s\nwant %s", got, lines(t, "misc")[1])
+	}
+}
+
+func TestReplayOfOrigins(t *testing.T) {
+	h := newHost(t)
+	for _, line := range lines(t, "cors") {
+		origin, granted, _ := strings.Cut(strings.TrimPrefix(line, "origin "), " -> ")
+		want := "-"
+		if strings.Contains(granted, "'access-control-allow-origin', '"+origin+"'") {
+			want = origin
+		}
+		expectCORS(t, origin, h.get(api+"/queue/status", "Host: 127.0.0.1:7901", "Origin: "+origin).header, want)
+	}
+}

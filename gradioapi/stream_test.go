@@ -1,0 +1,297 @@
+package gradioapi_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"spacehost/queue"
+)
+
+func TestDataIsNothingButDataFrames(t *testing.T) {
+	h := newHost(t)
+	event := h.join(quick, "s", `["a"]`)
+	s := h.data("s")
+	if s.status != http.StatusOK || s.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+		t.Errorf("got %d %s", s.status, s.header)
+	}
+	h.started()
+	odd := `{"msg":"log","event_id":"$ID","log":"1e-7 \u0000 é <b> \\n","level":"info","x":1E400,"x":NaN}` // spliced as it comes, whatever it is
+	h.queue.Message(event, queue.Message{Kind: queue.Log, Event: event, Raw: []byte(odd)})
+	h.finish(event)
+	s.expect(event, firstInLine)
+	s.expect("$ID", "data: "+odd+"\n\n")
+	s.expect(event, completed, closeStream)
+	s.ends()
+}
+
+func TestALineBreakDoesNotBreakTheFrame(t *testing.T) {
+	h := newHost(t)
+	event := h.join(quick, "s", `["a"]`)
+	h.started()
+	h.queue.Message(event, queue.Message{Kind: queue.Log, Event: event, Raw: []byte("{\"a\":\r\n1}")})
+	h.finish(event)
+	s := h.data("s")
+	s.expect(event, firstInLine, "data: {\"a\":  1}\n\n", completed, closeStream)
+}
+
+func TestDataBeatsWhenNothingIsSaid(t *testing.T) {
+	h := newHost(t, func(s *setup) { s.config.Heartbeat = 20 * time.Millisecond })
+	event := h.join(quick, "s", `["a"]`)
+	s := h.data("s")
+	beat := `data: {"msg":"heartbeat","event_id":null}` + "\n\n"
+	s.expect(event, firstInLine, beat, beat)
+	h.finish(event)
+	frames, err := s.rest()
+	frames = slices.DeleteFunc(frames, func(f string) bool { return f == beat })
+	if want := []string{strings.ReplaceAll(completed, "$ID", string(event)), closeStream}; !slices.Equal(frames, want) || !errors.Is(err, io.EOF) {
+		t.Errorf("got %q (%v), want %q", frames, err, want)
+	}
+}
+
+func TestDataOfAnUnknownSessionBreaksOff(t *testing.T) {
+	h := newHost(t)
+	s := h.data("nosuch")
+	if s.status != http.StatusOK || s.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+		t.Errorf("got %d %s", s.status, s.header)
+	}
+	s.expect("", notFound)
+	s.breaksOff()
+	h.nothingArrived()
+}
+
+func TestDataWithoutASessionIsTheSpaces422(t *testing.T) {
+	h := newHost(t)
+	if got := h.get(api + "/queue/data?session=s"); got.body != "the Space answers "+api+"/queue/data" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+// One session, two calls, a stream that was open all the time: it closes once, at the end of the last.
+func TestOneCloseStreamForAllCallsOfASession(t *testing.T) {
+	h := newHost(t)
+	first := h.join(quick, "s", `["a"]`)
+	s := h.data("s")
+	s.expect(first, firstInLine)
+	second := h.join(slow, "s", `["b"]`)
+	s.expect(second, firstInLine)
+	h.finish(first)
+	s.expect(first, completed)
+	h.finish(second)
+	s.expect(second, completed, closeStream)
+	s.ends()
+	third := h.join(quick, "s", `["c"]`)
+	h.finish(third)
+	s = h.data("s")
+	s.expect(third, firstInLine, completed, closeStream)
+	s.ends()
+}
+
+func TestAVisitorWhoGoesLeavesTheirSession(t *testing.T) {
+	h := newHost(t)
+	event := h.join(slow, "s", `["a"]`)
+	waits := h.join(slow, "s", `["b"]`)
+	s := h.data("s")
+	s.expect(event, firstInLine)
+	s.close()
+	if got := receive(t, h.runner.gone, "news of the visitor"); !slices.Equal(got, []queue.EventID{event}) {
+		t.Errorf("gone: got %v, want the running %s", got, event)
+	}
+	if h.queue.Session("s") != nil || h.queue.Size() != 0 {
+		t.Errorf("session %v and %d waiting events stay", h.queue.Session("s"), h.queue.Size())
+	}
+	again := h.data("s")
+	again.expect("", notFound)
+	again.breaksOff()
+	if h.queue.Alive(waits) || !h.queue.Alive(event) {
+		t.Error("the running event goes on, the waiting one is gone")
+	}
+}
+
+func TestTheOtherStreamOfALeftSessionBreaksOff(t *testing.T) {
+	h := newHost(t)
+	event := h.join(slow, "s", `["a"]`)
+	one := h.data("s")
+	one.expect(event, firstInLine)
+	other := h.data("s")
+	one.close()
+	other.expect("", notFound)
+	other.breaksOff()
+}
+
+func TestTwoStreamsShareTheFrames(t *testing.T) {
+	h := newHost(t)
+	event := h.join(slow, "s", `["a"]`)
+	one := h.data("s")
+	one.expect(event, firstInLine)
+	other := h.data("s")
+	type reading struct {
+		frames []string
+		err    error
+	}
+	read := make(chan reading, 2)
+	for _, s := range []*stream{one, other} {
+		go func() {
+			frames, err := s.rest()
+			read <- reading{frames, err}
+		}()
+	}
+	for n := range 20 {
+		h.say(event, fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%d"}`, n))
+	}
+	h.finish(event)
+	closed := receive(t, read, "the stream that got close_stream")
+	one.close()
+	other.close()
+	rest := receive(t, read, "the other stream")
+	if all := append(closed.frames, rest.frames...); len(all) != 22 || closed.frames[len(closed.frames)-1] != closeStream || !errors.Is(closed.err, io.EOF) {
+		t.Errorf("got %d frames, want 22; one stream: %q (%v); the other: %q", len(all), closed.frames, closed.err, rest.frames)
+	}
+}
+
+func TestStreamsAreToldThatTheHostEnds(t *testing.T) {
+	h := newHost(t)
+	event := h.join(slow, "s", `["a"]`)
+	s := h.data("s")
+	s.expect(event, firstInLine)
+	h.stopQueue()
+	s.expect("", `data: {"msg":"unexpected_error","event_id":null,"message":"Server stopped unexpectedly.","session_not_found":false,"success":false}`+"\n\n")
+	s.ends()
+}
+
+// A client that does not read is cut, and its running call is told that nobody listens.
+func TestASlowClientIsCut(t *testing.T) {
+	h := newHost(t, func(s *setup) { s.config.Patience = 100 * time.Millisecond })
+	event := h.join(slow, "s", `["a"]`)
+	h.started()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n\r\n", api)
+	if _, err := bufio.NewReader(conn).ReadString('{'); err != nil { // the stream has begun
+		t.Fatal(err)
+	}
+	big := fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", 1<<20))
+	for range 32 { // more than the sockets keep
+		h.say(event, big)
+	}
+	if got := receive(t, h.runner.gone, "news of the slow visitor"); !slices.Equal(got, []queue.EventID{event}) {
+		t.Errorf("gone: got %v, want %s", got, event)
+	}
+}
+
+func TestAConnectionServesOnAfterItsStream(t *testing.T) {
+	h := newHost(t, func(s *setup) { s.config.Patience = 50 * time.Millisecond })
+	event := h.join(quick, "s", `["a"]`)
+	h.finish(event)
+	h.data("s").rest()
+	deadline := time.NewTimer(100 * time.Millisecond) // the write deadline of the stream's last frame
+	defer deadline.Stop()
+	<-deadline.C
+	var reused bool
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
+	r := h.request(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, api+"/queue/status", nil)
+	if got := h.send(r); got.status != http.StatusOK || got.err != nil || !reused {
+		t.Errorf("got %d %s (%v), the same connection: %v", got.status, got.body, got.err, reused)
+	}
+}
+
+func TestStatusTellsHowManyWait(t *testing.T) {
+	h := newHost(t)
+	for n := range 3 {
+		got := h.get(api + "/queue/status")
+		want := fmt.Sprintf(`{"msg":"estimation","event_id":null,"rank":null,"queue_size":%d,"rank_eta":null}`, max(0, n-1))
+		if got.status != http.StatusOK || got.body != want || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("after %d joins: got %d %s, want %s", n, got.status, got.body, want)
+		}
+		h.join(slow, fmt.Sprint("s", n), `["a"]`)
+	}
+}
+
+func TestCancelTakesExactlyOneEvent(t *testing.T) {
+	h := newHost(t)
+	runs, waits, next := h.join(slow, "s", `["a"]`), h.join(slow, "s", `["b"]`), h.join(slow, "s", `["c"]`)
+	h.started()
+	h.cancel("s", slow, waits)
+	h.cancel("s", slow, "nosuch")
+	h.cancel("thief", slow, runs)
+	if len(h.runner.cancelled) > 0 {
+		t.Error("the running event was cancelled with the waiting one") // as Gradio does: captures/v6/cancel_queued.txt
+	}
+	h.cancel("s", slow, runs)
+	if got := receive(t, h.runner.cancelled, "the cancel"); got != runs {
+		t.Errorf("got %s cancelled, want %s", got, runs)
+	}
+	h.queue.Done(runs, "cancelled", nil)
+	if got := h.started(); got.ID != next {
+		t.Errorf("got %s started, want %s", got.ID, next)
+	}
+	h.finish(next)
+	frames, err := h.data("s").rest()
+	end := `data: {"msg":"process_completed","event_id":"%s","output":{},"success":true,"title":null,"used_cache":null,"cache_duration":null,"avg_time":null}` + "\n\n"
+	want := []string{fmt.Sprintf(end, waits), fmt.Sprintf(end, runs), strings.ReplaceAll(completed, "$ID", string(next)), closeStream}
+	if got := withoutEstimates(frames); !slices.Equal(got, want) || !errors.Is(err, io.EOF) {
+		t.Errorf("got %q (%v)\nwant %q", got, err, want)
+	}
+}
+
+func withoutEstimates(frames []string) []string {
+	return slices.DeleteFunc(frames, func(f string) bool { return strings.HasPrefix(f, `data: {"msg":"estimation"`) })
+}
+
+// What is not a cancel or a reset goes to the Space, which words the 422.
+func TestCancelAndReset(t *testing.T) {
+	for _, row := range []struct {
+		path, body, kind string
+		native           bool
+	}{
+		{"/cancel", `{"session_hash":"s","fn_index":1,"event_id":"e"}`, "", true},
+		{"/cancel", `{"session_hash":"s","event_id":"e"}`, "", false},
+		{"/cancel", `{"session_hash":"s","fn_index":"x","event_id":"e"}`, "", false},
+		{"/cancel", `{"session_hash":"s","fn_index":1}`, "", false},
+		{"/cancel", `{"fn_index":1,"event_id":"e"}`, "", false},
+		{"/cancel", `{"session_hash":"s","fn_index":1,"event_id":"e"}`, "text/plain", false},
+		{"/cancel", ``, "", false},
+		{"/reset", `{"event_id":"e"}`, "", true},
+		{"/reset/", `{"event_id":"e"}`, "", true},
+		{"/reset", `{}`, "", false},
+		{"/reset", `{"event_id":1}`, "", false},
+		{"/reset", `{"event_id":"e"}`, "text/plain", false},
+	} {
+		h := newHost(t)
+		r := h.request(t.Context(), http.MethodPost, api+row.path, strings.NewReader(row.body))
+		if row.kind != "" {
+			r.Header.Set("Content-Type", row.kind)
+		}
+		got := h.send(r)
+		if row.native && (got.body != `{"success":true}`+"\n" || len(h.space.arrived()) > 0) {
+			t.Errorf("%s %s: got %d %s, and the Space %v", row.path, row.body, got.status, got.body, h.space.arrived())
+		}
+		if !row.native && (got.body != "the Space answers "+api+row.path || h.only().body != row.body) {
+			t.Errorf("%s %s as %q: got %d %s, and the Space %v", row.path, row.body, row.kind, got.status, got.body, h.space.arrived())
+		}
+	}
+}
+
+// The Messages that the host makes itself, to the letter.
+func TestTheHostsOwnMessages(t *testing.T) {
+	h := newHost(t)
+	event := h.join(quick, "s", `["a"]`)
+	h.started()
+	h.queue.Warn(event, "ZeroGPU", `over: 2 < 3 & "x"`)
+	h.queue.Done(event, "ValueError: <b>", nil)
+	h.data("s").expect(event, firstInLine,
+		`data: {"msg":"log","event_id":"$ID","log":"over: 2 < 3 & \"x\"","level":"warning","duration":10,"visible":true,"title":"ZeroGPU"}`+"\n\n",
+		`data: {"msg":"process_completed","event_id":"$ID","output":{"error":"The Space ended this call without an answer: ValueError: <b>","duration":10,"visible":true,"title":"Error"},"success":false,"title":"Error","used_cache":null,"cache_duration":null,"avg_time":null}`+"\n\n",
+		closeStream)
+}

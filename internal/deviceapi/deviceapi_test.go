@@ -1,0 +1,358 @@
+package deviceapi
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/quota"
+)
+
+var routes = []struct{ method, call string }{
+	{http.MethodPost, "/startup-report"}, {http.MethodPost, "/schedule"}, {http.MethodPost, "/allow"},
+	{http.MethodPost, "/release"}, {http.MethodGet, "/queue-size"},
+}
+
+func TestOnlyTheSecretOpens(t *testing.T) {
+	h := listening(t)
+	closed := h.open("demo", "run-2")
+	h.api.Close("run-2")
+	for _, r := range routes {
+		for what, path := range map[string]string{
+			"a wrong secret": "/d/0123456789abcdef0123456789abcdef", "a part of it": h.path[:len(h.path)-1],
+			"none": "/d/", "no door at all": "", "a closed door": closed,
+		} {
+			if a := h.call(r.method, path+r.call, nil); a.status != http.StatusNotFound {
+				t.Errorf("%s with %s: got %d, want 404", r.call, what, a.status)
+			}
+		}
+	}
+	if a := h.post("/startup-report"); a.status != http.StatusOK {
+		t.Errorf("/startup-report: got %d, want 200", a.status)
+	}
+	if n := h.broker.Waiting() + len(h.broker.List()); n != 0 {
+		t.Errorf("got %d leases by refused calls", n)
+	}
+}
+
+func TestBrowsersAreRefused(t *testing.T) {
+	h := listening(t)
+	for _, r := range routes {
+		for _, header := range [][2]string{
+			{"Origin", "http://evil.test"}, {"Origin", "null"}, {"Origin", h.server.URL},
+			{"Sec-Fetch-Mode", "no-cors"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "none"},
+		} {
+			a := h.call(r.method, h.path+r.call, nil, header[0], header[1])
+			if a.status != http.StatusForbidden || a.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%s with %s: got %d %v, want 403", r.call, header, a.status, a.header)
+			}
+		}
+	}
+	if n := len(h.broker.List()); n != 0 {
+		t.Errorf("got %d leases by refused calls", n)
+	}
+}
+
+var grantedAnswer = regexp.MustCompile(`^\{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-fake-0","allowToken":"[0-9a-f]{32}"\}\n?$`)
+
+func TestScheduleAtOnce(t *testing.T) {
+	h := newHouse(t)
+	h.api.times.soon = 10 * time.Second
+	h.listen()
+	a := h.post("/schedule", "token", h.token("ada", "free", "event-1"), "cgroupPath", "/spacehost/demo/1",
+		"taskId", "140000000000001", "enableQueue", "true", "tokenVersion", "2", "durationSeconds", "60", "gpuSize", "large")
+	if a.status != http.StatusOK || !grantedAnswer.MatchString(a.body) {
+		t.Errorf("got %d %q", a.status, a.body)
+	}
+	for header, want := range map[string]string{
+		"Content-Type": "application/json", headerApproveResult: "approved", headerAuthenticated: "regular", headerQueuingReason: "",
+	} {
+		if got := a.header.Get(header); got != want {
+			t.Errorf("%s: got %q, want %q", header, got, want)
+		}
+	}
+	if open := h.broker.List(); len(open) != 1 || open[0].Identity != "user:ada" || open[0].Event != "event-1" || open[0].DeclaredSeconds != 60 {
+		t.Errorf("got %+v, want a minute for Ada's event", open)
+	}
+}
+
+// TestTokens: what is not a living token of this Space is refused, never taken for none.
+func TestTokens(t *testing.T) {
+	h := listening(t)
+	sign := func(alter func(*identity.Claims)) string {
+		c := identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"}
+		alter(&c)
+		token, err := h.signer.Sign(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	good := sign(func(*identity.Claims) {})
+	stranger, err := identity.OpenSigner(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := stranger.Sign(identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.events.end("event-2")
+	head, rest, _ := strings.Cut(good, ".")
+	for what, token := range map[string]string{
+		"altered":            good[:len(good)-4] + "AAAA",
+		"unsigned":           "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
+		"garbage":            head,
+		"of another host":    foreign,
+		"for another Space":  sign(func(c *identity.Claims) { c.Aud = "other" }),
+		"of an ended event":  sign(func(c *identity.Claims) { c.ID = "event-2" }),
+		"of no event at all": sign(func(c *identity.Claims) { c.ID = "" }),
+		"of two days ago":    sign(func(c *identity.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
+	} {
+		if a := h.post("/schedule", "token", token); a.status != http.StatusUnauthorized {
+			t.Errorf("a token %s: got %d %s, want 401", what, a.status, a.body)
+		}
+	}
+	if n := len(h.broker.List()); n != 0 {
+		t.Errorf("got %d leases by refused tokens", n)
+	}
+	if a := h.post("/schedule", "token", good); a.status != http.StatusOK {
+		t.Errorf("the good one: got %d, want 200", a.status)
+	}
+}
+
+func TestWithoutATokenTheSpacePays(t *testing.T) {
+	h := listening(t)
+	if a := h.post("/schedule"); a.status != http.StatusOK {
+		t.Fatalf("got %d, want 200", a.status)
+	}
+	if open := h.broker.List(); len(open) != 1 || open[0].Identity != "space:demo" || open[0].Event != "" {
+		t.Errorf("got %+v, want the Space's own account", open)
+	}
+}
+
+// TestEventThatEndsMeanwhile: whoever cancelled it did not know of the Lease, so nobody else takes it back.
+func TestEventThatEndsMeanwhile(t *testing.T) {
+	h := newHouse(t)
+	asked := 0
+	h.events.asked = func(event string) {
+		if asked++; asked == 2 {
+			h.events.end(event)
+		}
+	}
+	h.listen()
+	if a := h.post("/schedule", "token", h.token("ada", "free", "event-1")); a.status != http.StatusUnauthorized {
+		t.Errorf("got %d %s, want 401", a.status, a.body)
+	}
+	until(t, "its hold is returned", func() bool { return h.last().Reason == "connection lost" && len(h.broker.List()) == 0 })
+}
+
+func TestDurations(t *testing.T) {
+	for _, row := range []struct {
+		text   string
+		status int
+		want   float64
+	}{
+		{"", 200, 60}, {"0", 200, 1}, {"1", 200, 1}, {"210", 200, 210},
+		{"-1", 400, 0}, {"1.5", 400, 0}, {"NaN", 400, 0}, {"1e3", 400, 0}, {"1 ", 400, 0}, {"99999999999999999999", 400, 0},
+		{"211", 429, 0}, {"86398", 429, 0}, {"86399", 429, 0}, {"86400", 429, 0}, {"1000000000000", 429, 0},
+	} {
+		t.Run(row.text, func(t *testing.T) {
+			h := listening(t)
+			pairs := []string{"token", h.token("ada", "free", "event-1")}
+			if row.text != "" {
+				pairs = append(pairs, "durationSeconds", row.text)
+			}
+			a := h.post("/schedule", pairs...)
+			open := h.broker.List()
+			if a.status != row.status || len(open) != 0 != (row.want > 0) {
+				t.Fatalf("got %d %s and %+v, want %d", a.status, a.body, open, row.status)
+			}
+			if row.want > 0 && open[0].DeclaredSeconds != row.want {
+				t.Errorf("got %g s declared, want %g", open[0].DeclaredSeconds, row.want)
+			}
+			if row.status == 429 && (!strings.Contains(a.body, `"wait":-1}`) || a.header.Get(headerApproveResult) != "illegal-duration") {
+				t.Errorf("got %s %s, want an illegal duration", a.header.Get(headerApproveResult), a.body)
+			}
+		})
+	}
+}
+
+// TestNegativeDurationOfTheUnlimited: -1 arrives as 86399, which no quota would refuse.
+func TestNegativeDurationOfTheUnlimited(t *testing.T) {
+	h := listening(t)
+	token := h.token("ada", "unlimited", "event-1")
+	for text, want := range map[string]int{"86399": 429, "1000000000000": 429, "86398": 200} {
+		if a := h.post("/schedule", "token", token, "durationSeconds", text); a.status != want {
+			t.Errorf("%s s: got %d %s, want %d", text, a.status, a.body, want)
+		}
+	}
+}
+
+func TestArgumentsOutOfBounds(t *testing.T) {
+	h := listening(t)
+	for _, pairs := range [][]string{{"gpuSize", "huge"}, {"gpuSize", "Large"}, {"taskId", strings.Repeat("1", 65)}} {
+		if a := h.post("/schedule", pairs...); a.status != http.StatusBadRequest {
+			t.Errorf("%s=%.10s: got %d, want 400", pairs[0], pairs[1], a.status)
+		}
+	}
+	if a := h.post("/schedule", "token", h.token("ada", "no such tier", "event-1")); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a tier that is no more: got %d, want 503", a.status)
+	}
+}
+
+// TestRefusalsOfEveryTier: Authenticated chooses the client's words, the sign of wait their meaning.
+func TestRefusalsOfEveryTier(t *testing.T) {
+	for _, preset := range []string{"2026-04", "2026-08"} {
+		tiers, err := quota.Presets(preset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tier := range tiers.All {
+			if tier.Unlimited {
+				continue
+			}
+			t.Run(preset+"/"+tier.Name, func(t *testing.T) {
+				h := newHouse(t)
+				h.api.config.Tiers = tiers
+				h.listen()
+				h.wantRefusals(tier)
+			})
+		}
+	}
+}
+
+func (h *house) wantRefusals(tier quota.Tier) {
+	h.t.Helper()
+	token, all := h.token("ada", tier.Name, "event-1"), int(tier.Quota.Seconds())
+	seconds := func(n int) []string { return []string{"token", token, "durationSeconds", fmt.Sprint(n)} }
+
+	h.wantRefusal(h.post("/schedule", seconds(all+1)...), tier, "illegal-duration", fmt.Sprintf(`{"left":%d,"wait":-1}`, all))
+	h.wantRefusal(h.post("/schedule", append(seconds(all/2+1), "gpuSize", "xlarge")...), tier, "illegal-duration", fmt.Sprintf(`{"left":%d,"wait":-1}`, all))
+	a := h.post("/schedule", seconds(all-10)...)
+	if a.status != http.StatusOK || a.header.Get(headerAuthenticated) != tier.Authenticated || a.header.Get(headerApproveResult) != "approved" {
+		h.t.Errorf("all but 10 s: got %d %v", a.status, a.header)
+	}
+	// It was granted and not yet allowed: over at the latest after the whole of its wait and its time.
+	wait := all - 10 + 60
+	h.wantRefusal(h.post("/schedule", seconds(11)...), tier, "quota-exceeded", fmt.Sprintf(`{"left":10,"wait":%d}`, wait))
+}
+
+func (h *house) wantRefusal(a answer, tier quota.Tier, result, body string) {
+	h.t.Helper()
+	if a.status != http.StatusTooManyRequests || strings.TrimSpace(a.body) != body {
+		h.t.Errorf("got %d %s, want 429 %s", a.status, a.body, body)
+	}
+	for header, want := range map[string]string{headerApproveResult: result, headerAuthenticated: tier.Authenticated, headerQueuingReason: ""} {
+		if got := a.header.Get(header); got != want {
+			h.t.Errorf("%s: got %q, want %q", header, got, want)
+		}
+	}
+	if got := a.header.Get("Content-Type"); got != "application/json" {
+		h.t.Errorf("Content-Type: got %q", got)
+	}
+}
+
+func TestAllow(t *testing.T) {
+	h := listening(t)
+	token := h.grant()
+	h.processes.Start("demo", 100)
+	h.processes.Start("other", 200)
+	other := h.open("other", "run-2")
+	for what, row := range map[string]struct {
+		path, token, pid string
+		want             int
+	}{
+		"a foreign pid":         {h.path, token, "200", http.StatusForbidden},
+		"a pid of nobody":       {h.path, token, "300", http.StatusForbidden},
+		"a negative pid":        {h.path, token, "-100", http.StatusForbidden},
+		"no number":             {h.path, token, "self", http.StatusBadRequest},
+		"no pid":                {h.path, token, "", http.StatusBadRequest},
+		"an unknown lease":      {h.path, "nonsense", "100", http.StatusNotFound},
+		"another Space's lease": {other, token, "200", http.StatusNotFound},
+	} {
+		if a := h.call(http.MethodPost, row.path+"/allow", values("allowToken", row.token, "pid", row.pid)); a.status != row.want {
+			t.Errorf("%s: got %d, want %d", what, a.status, row.want)
+		}
+	}
+	if a := h.post("/allow", "allowToken", token, "pid", "100"); a.status != http.StatusOK {
+		t.Errorf("its own worker: got %d, want 200", a.status)
+	}
+	if open := h.broker.List(); len(open) != 1 || open[0].Worker != 100 || open[0].State != "active" {
+		t.Errorf("got %+v, want it active with worker 100", open)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	h := listening(t)
+	token := h.grant()
+	if a := h.call(http.MethodPost, h.open("other", "run-2")+"/release", values("allowToken", token)); a.status != http.StatusNotFound {
+		t.Errorf("by another Space: got %d, want 404", a.status)
+	}
+	if a := h.post("/release", "allowToken", token, "fail", "true"); a.status != http.StatusOK {
+		t.Errorf("got %d, want 200", a.status)
+	}
+	if l := h.last(); l.Reason != "failed" || l.State != "released" { // settled before the answer
+		t.Errorf("got %+v, want it settled as failed", l)
+	}
+	for _, pairs := range [][]string{{"allowToken", token}, {"allowToken", token, "fail", "perhaps"}, {"allowToken", "nonsense"}, nil} {
+		if a := h.post("/release", pairs...); a.status != http.StatusNotFound {
+			t.Errorf("release of %v afterwards: got %d, want 404", pairs, a.status)
+		}
+	}
+}
+
+func TestReleaseOfAWaitingLease(t *testing.T) {
+	h := listening(t)
+	h.grant()
+	w := h.wait()
+	open := h.broker.List()
+	for _, o := range open { // its token is known to nobody, and yet
+		if a := h.post("/release", "allowToken", o.Lease); a.status != http.StatusNotFound {
+			t.Errorf("release by the first digits: got %d, want 404", a.status)
+		}
+	}
+	w.want(ping)
+}
+
+func TestQueueSize(t *testing.T) {
+	h := listening(t)
+	size := func(want string) {
+		t.Helper()
+		a := h.call(http.MethodGet, h.path+"/queue-size", nil)
+		if a.status != http.StatusOK || strings.TrimSpace(a.body) != want || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("got %d %q %s, want %s", a.status, a.body, a.header.Get("Content-Type"), want)
+		}
+	}
+	size("0")
+	h.grant()
+	size("0")
+	h.wait()
+	size("1")
+}
+
+// TestLogHasNoCredentials: secret, tokens and allowTokens all stand in the URLs of here.
+func TestLogHasNoCredentials(t *testing.T) {
+	h := listening(t)
+	token := h.token("ada", "free", "event-1")
+	allow := h.grant()
+	h.post("/startup-report")
+	h.post("/schedule", "token", token, "durationSeconds", "211")
+	h.post("/schedule", "token", token+"x")
+	h.post("/allow", "allowToken", allow, "pid", "300")
+	h.post("/release", "allowToken", allow)
+	h.post("/release", "allowToken", allow)
+	all := h.journal.String()
+	for what, credential := range map[string]string{"secret": h.path[len("/d/"):], "token": token, "allowToken": allow} {
+		if strings.Contains(all, credential) {
+			t.Errorf("the log has the %s: %s", what, all)
+		}
+	}
+	if n := strings.Count(all, `refused","space"`); n != 4 {
+		t.Errorf("got %d refusals, want 4: %s", n, all)
+	}
+}

@@ -1,0 +1,310 @@
+package deviceapi
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/textproto"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/goleak"
+
+	"spacehost/gpu"
+	"spacehost/gpu/gputest"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/internal/lease/leasetest"
+	"spacehost/migrations"
+	"spacehost/quota"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// house is the device API over a real Broker, with one Slot and the Space "demo".
+type house struct {
+	t         *testing.T
+	api       *API
+	echo      *echo.Echo
+	broker    *lease.Broker
+	db        *sql.DB
+	processes *leasetest.Processes
+	signer    *identity.Signer
+	events    *events
+	tiers     quota.Tiers
+	path      string // the door of demo
+	journal   leasetest.Journal
+	server    *httptest.Server
+}
+
+// events are those that live: all, unless the test says otherwise.
+type events struct {
+	mu    sync.Mutex
+	ended map[string]bool
+	asked func(event string) // before the answer
+}
+
+func (e *events) Alive(space, event string) bool {
+	if e.asked != nil {
+		e.asked(event)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return space == "demo" && event != "" && !e.ended[event]
+}
+
+func (e *events) end(event string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended[event] = true
+}
+
+// newHouse does not listen yet.
+func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
+	t.Helper()
+	dir := t.TempDir()
+	h := &house{t: t, processes: leasetest.NewProcesses(), events: &events{ended: map[string]bool{}}}
+	var err error
+	if h.db, err = migrations.Open(t.Context(), filepath.Join(dir, "spacehost.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.db.Close() })
+	if h.signer, err = identity.OpenSigner(dir); err != nil {
+		t.Fatal(err)
+	}
+	if h.tiers, err = quota.Presets("2026-04"); err != nil {
+		t.Fatal(err)
+	}
+	h.startBroker(alter...)
+	h.api = New(Config{Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h.events, Logger: h.journal.Logger()})
+	h.path = h.open("demo", "run-1")
+	h.echo = echo.New()
+	h.api.Register(h.echo)
+	return h
+}
+
+func (h *house) startBroker(alter ...func(*lease.Config)) {
+	h.t.Helper()
+	pool, err := gpu.NewPool(h.t.Context(), gputest.NewFakeInventory(gputest.Devices(1)...))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	config := lease.Config{DB: h.db, Ledger: quota.New(h.db, quota.Config{}), Pool: pool, Processes: h.processes, Logger: h.journal.Logger()}
+	for _, a := range alter {
+		a(&config)
+	}
+	if h.broker, err = lease.New(config); err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = h.broker.Run(ctx) }) // its error is the end of ctx
+	h.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+func (h *house) open(space, instance string) (path string) {
+	account := identity.Identity{Kind: identity.Space, Name: space, Tier: "free"}
+	return h.api.Open(Door{Space: space, Instance: instance, Account: func() identity.Identity { return account }})
+}
+
+// shortTimes are for tests over a real listener, in which time is real too.
+var shortTimes = times{soon: 20 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: 200 * time.Millisecond}
+
+// listening answers on a real port, with short times.
+func listening(t *testing.T, alter ...func(*lease.Config)) *house {
+	t.Helper()
+	h := newHouse(t, alter...)
+	h.api.times = shortTimes
+	h.listen()
+	return h
+}
+
+// listen comes after all that a test changes in the API. At the end it cuts whoever still streams, before the
+// Broker goes.
+func (h *house) listen() {
+	h.server = httptest.NewServer(h.echo)
+	h.t.Cleanup(func() {
+		h.server.CloseClientConnections()
+		h.server.Close()
+	})
+}
+
+// answer is a whole one.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// call sends arguments as the client does: all in the query.
+func (h *house) call(method, path string, query url.Values, header ...string) answer {
+	h.t.Helper()
+	request, err := http.NewRequestWithContext(h.t.Context(), method, h.server.URL+path+"?"+query.Encode(), nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	request.Close = true // no connection stays behind
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return answer{response.StatusCode, response.Header, string(body)}
+}
+
+func (h *house) post(call string, pairs ...string) answer {
+	h.t.Helper()
+	return h.call(http.MethodPost, h.path+call, values(pairs...))
+}
+
+func values(pairs ...string) url.Values {
+	v := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		v.Set(pairs[i], pairs[i+1])
+	}
+	return v
+}
+
+// token is one of demo for a visitor of that tier.
+func (h *house) token(name, tier, event string) string {
+	h.t.Helper()
+	token, err := h.signer.Sign(identity.Claims{Aud: "demo", Sub: "user:" + name, Tier: tier, ID: event})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return token
+}
+
+var allowToken = regexp.MustCompile(`"allowToken":"([0-9a-f]{32})"`)
+
+// grant takes the Slot for Ada, and returns the allowToken. On a busy machine it may come by a stream.
+func (h *house) grant() string {
+	h.t.Helper()
+	a := h.post("/schedule", "token", h.token("ada", "free", "event-ada"))
+	found := allowToken.FindStringSubmatch(a.body)
+	if found == nil {
+		h.t.Fatalf("schedule: got %d %q, want a grant", a.status, a.body)
+	}
+	return found[1]
+}
+
+// wire is an answer of which a test sees the chunks themselves.
+type wire struct {
+	t      *testing.T
+	conn   net.Conn
+	reader *bufio.Reader
+	status string
+	header textproto.MIMEHeader
+}
+
+// stream asks for a GPU, and reads the head of the answer.
+func (h *house) stream(pairs ...string) *wire {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		h.t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST %s/schedule?%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", h.path, values(pairs...).Encode())
+	w := &wire{t: h.t, conn: conn, reader: bufio.NewReader(conn)}
+	head := textproto.NewReader(w.reader)
+	if w.status, err = head.ReadLine(); err != nil {
+		h.t.Fatal(err)
+	}
+	if w.header, err = head.ReadMIMEHeader(); err != nil {
+		h.t.Fatal(err)
+	}
+	return w
+}
+
+// wait is a stream of Ben's, who waits while Ada has the Slot.
+func (h *house) wait(pairs ...string) *wire {
+	h.t.Helper()
+	w := h.stream(append([]string{"token", h.token("ben", "pro", "event-ben")}, pairs...)...)
+	if w.status != "HTTP/1.1 200 OK" || w.header.Get("Content-Type") != "text/event-stream" {
+		h.t.Fatalf("got %s, %v; want a stream", w.status, w.header)
+	}
+	return w
+}
+
+// chunk is the next one; "" is the end of the answer.
+func (w *wire) chunk() string {
+	w.t.Helper()
+	line, err := w.reader.ReadString('\n')
+	if err != nil {
+		w.t.Fatalf("size of a chunk: %v", err)
+	}
+	size, err := strconv.ParseInt(strings.TrimSpace(line), 16, 32)
+	if err != nil {
+		w.t.Fatalf("size of a chunk: got %q", line)
+	}
+	data := make([]byte, size+2)
+	if _, err := io.ReadFull(w.reader, data); err != nil || string(data[size:]) != "\r\n" {
+		w.t.Fatalf("chunk of %d: got %q (%v)", size, data, err)
+	}
+	return string(data[:size])
+}
+
+const ping = "event: ping\n\n"
+
+func (w *wire) want(chunk string) {
+	w.t.Helper()
+	if got := w.chunk(); got != chunk {
+		w.t.Fatalf("got chunk %q, want %q", got, chunk)
+	}
+}
+
+// past skips pings.
+func (w *wire) past() string {
+	w.t.Helper()
+	for {
+		if c := w.chunk(); c != ping {
+			return c
+		}
+	}
+}
+
+// until waits for a state that comes by itself.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// last is the Lease that ended last.
+func (h *house) last() lease.Past {
+	h.t.Helper()
+	all, err := h.broker.Past(h.t.Context(), 1)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if len(all) == 0 {
+		return lease.Past{}
+	}
+	return all[0]
+}

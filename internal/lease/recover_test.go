@@ -1,0 +1,212 @@
+package lease
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// leave writes a row as a host leaves it that crashes now. boot "" is this one.
+func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lease {
+	h.t.Helper()
+	s := *h.store
+	if boot != "" {
+		s.bootID = boot
+	}
+	l := newLease(request(alter...), time.Now())
+	if err := s.admit(h.t.Context(), l, time.Minute); err != nil {
+		h.t.Fatal(err)
+	}
+	if worker != nil {
+		l.Slot, l.Granted = &h.line.slots[0].Slot, time.Now()
+		if err := s.activate(h.t.Context(), l, *worker, time.Now()); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return l
+}
+
+func (h *house) beatNow() {
+	h.t.Helper()
+	if err := h.store.beat(h.t.Context(), time.Now()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// recoverNow is a new host on the same machine; it returns whose markers it has ended.
+func (h *house) recoverNow() (markers []string) {
+	h.t.Helper()
+	if err := h.newBroker().Recover(h.t.Context(), func(m string) { markers = append(markers, m) }); err != nil {
+		h.t.Fatalf("recover: %v", err)
+	}
+	return markers
+}
+
+func (h *house) workerOf(pid int) *Worker {
+	return &Worker{PID: pid, Start: h.processes.Start("demo", pid)}
+}
+
+func TestRecoverReturnsWhatWasNeverActive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.leave("", nil) // waited, or was granted: that is not written down
+		h.leave("another boot", nil)
+		time.Sleep(time.Minute)
+		h.recoverNow()
+		h.wantBalance(ada, 0, 0)
+		h.wantLast(Withdrawn, "host crashed", 0)
+	})
+}
+
+func TestRecoverChargesToTheLastBeat(t *testing.T) {
+	for name, row := range map[string]struct {
+		boot  string
+		beat  time.Duration // after /allow; 0: none but the first
+		alter func(*Request)
+		want  time.Duration
+	}{
+		"no beat yet":               {"", 0, xlarge, 0},
+		"beaten":                    {"", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beaten, xlarge":            {"", 6 * time.Second, xlarge, 12 * time.Second},
+		"beaten, on another boot":   {"another boot", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beaten past the deadline":  {"", 61 * time.Second, func(*Request) {}, time.Minute},
+		"past the deadline, xlarge": {"", 61 * time.Second, xlarge, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t)
+				h.leave(row.boot, h.workerOf(100), row.alter)
+				if time.Sleep(row.beat); row.beat > 0 {
+					h.beatNow()
+				}
+				time.Sleep(time.Hour)
+				h.recoverNow()
+				h.wantBalance(ada, row.want, 0)
+				h.wantLast(Revoked, "host crashed", row.want)
+			})
+		})
+	}
+}
+
+// TestRecoverAfterTheClockWasSetBack: the beat may then be older than the /allow.
+func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.leave("", h.workerOf(100))
+		if err := h.store.beat(t.Context(), time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		h.recoverNow()
+		h.wantBalance(ada, 0, 0)
+	})
+}
+
+func TestRecoverEndsWorkersOfThisBootAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		ours, foreign := h.workerOf(100), h.workerOf(101)
+		recycled := h.workerOf(102)
+		h.processes.Start("innocent", 102) // the pid has come round again
+		h.leave("", ours)
+		h.leave("another boot", foreign)
+		h.leave("", recycled)
+		h.recoverNow()
+		if ends := h.processes.Ends(100); h.processes.Alive(100) || !slices.Equal(ends, []time.Duration{0}) {
+			t.Errorf("our worker lives: %v, ended with %v; want it killed once", h.processes.Alive(100), ends)
+		}
+		for pid, who := range map[int]string{101: "a process of this boot with the pid of another boot's worker", 102: "an innocent process on a recycled pid"} {
+			if !h.processes.Alive(pid) || len(h.processes.Ends(pid)) != 0 {
+				t.Errorf("%s was signalled", who)
+			}
+		}
+		h.wantBalance(ada, 0, 0)
+	})
+}
+
+func TestRecoverGoesOnWithAStubbornWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.leave("", h.workerOf(100))
+		h.processes.SetStubborn(100, true)
+		h.recoverNow()
+		h.wantBalance(ada, 0, 0)
+	})
+}
+
+func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		earlier := *h.store
+		earlier.bootID = "another boot"
+		for _, row := range []struct {
+			store  *store
+			marker string
+		}{{h.store, "/run/1"}, {&earlier, "/run/2"}, {h.store, "/run/3"}} {
+			r := Runner{Instance: "of " + row.marker, Space: "demo", PID: 50, Start: 7, Marker: row.marker}
+			if err := row.store.addRunner(t.Context(), r, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		markers := h.recoverNow()
+		slices.Sort(markers)
+		if !slices.Equal(markers, []string{"/run/1", "/run/3"}) || h.count(`SELECT count(*) FROM runners`) != 0 {
+			t.Errorf("got %q ended and %d runners left, want those of this boot and none", markers, h.count(`SELECT count(*) FROM runners`))
+		}
+	})
+}
+
+func TestSecondRecoverChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.leave("", nil)
+		h.leave("", h.workerOf(100))
+		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		h.beatNow()
+		h.recoverNow()
+		before, lines := h.rows(), h.count(`SELECT count(*) FROM ledger`)
+		time.Sleep(time.Hour)
+		if markers := h.recoverNow(); len(markers) != 0 {
+			t.Errorf("got %q ended again", markers)
+		}
+		if after := h.rows(); !slices.Equal(before, after) || h.count(`SELECT count(*) FROM ledger`) != lines {
+			t.Errorf("got %q, want %q and %d lines", after, before, lines)
+		}
+		h.wantBalance(ada, 2*time.Second, 0)
+	})
+}
+
+// rows is what is written about Leases.
+func (h *house) rows() (all []string) {
+	h.t.Helper()
+	rows, err := h.db.QueryContext(h.t.Context(), `SELECT id || state || reason || charged_ms || ' ' || ended_at FROM leases ORDER BY id`)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row string
+		if err := rows.Scan(&row); err != nil {
+			h.t.Fatal(err)
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
+func TestCrashInTheMiddleOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t).run()
+		h.active(100)
+		h.schedule()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		h.recoverNow() // by a second host, while the first is as good as dead
+		h.wantBalance(ada, 4*time.Second, 0)
+		h.stop() // settles them again, in vain
+		h.wantBalance(ada, 4*time.Second, 0)
+	})
+}

@@ -1,0 +1,319 @@
+package lease
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var (
+	walkSeed  = flag.Uint64("walk.seed", 0, "of the random walk; 0 takes a new one")
+	walkSteps = flag.Int("walk.steps", 34_000, "of the random walk, for each number of slots")
+)
+
+// TestRandomWalk does at random whatever can happen to a line, and asks after each step for what must always hold.
+func TestRandomWalk(t *testing.T) {
+	seed := *walkSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	for _, slots := range []int{1, 2, 4} {
+		t.Logf("%d slots; again with -walk.seed=%d", slots, seed)
+		k := &walk{world: newWorld(t, slots), rand: rand.New(rand.NewPCG(seed, uint64(slots)))}
+		for range *walkSteps {
+			k.step()
+			k.check()
+			if t.Failed() {
+				t.Fatalf("after %q, %d slots, -walk.seed=%d", k.did, slots, seed)
+			}
+		}
+		k.checkVariety()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// walk is a world that lives at random. all is every Lease that is not both over and seen to be so.
+type walk struct {
+	*world
+	rand *rand.Rand
+	all  []*Lease
+	did  string
+	seen map[State]int // how many ended so
+}
+
+var spacesOfTheWalk = []string{"demo", "other"}
+
+type deed struct {
+	name   string
+	weight int
+	do     func(*walk)
+}
+
+var deeds = []deed{
+	{"schedule", 24, (*walk).doSchedule},
+	{"checked", 24, (*walk).doChecked},
+	{"claim", 24, (*walk).doClaim},
+	{"allow", 24, (*walk).doAllow},
+	{"release", 6, (*walk).doRelease},
+	{"exit", 3, func(k *walk) { k.onLease(func(l *Lease) { k.onExit(l) }) }},
+	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
+	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
+	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
+	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
+	{"reclaimed", 24, (*walk).doReclaimed},
+	{"time", 20, (*walk).doTime},
+}
+
+// step does one deed and then, as Run does, what is due.
+func (k *walk) step() {
+	total := 0
+	for _, d := range deeds {
+		total += d.weight
+	}
+	n := k.rand.IntN(total)
+	for _, d := range deeds {
+		if n -= d.weight; n < 0 {
+			k.did = d.name
+			d.do(k)
+			k.onTime()
+			return
+		}
+	}
+}
+
+func (k *walk) doSchedule() {
+	if len(k.waiting) > 12 {
+		return
+	}
+	l := k.lease(func(r *Request) {
+		r.Space = spacesOfTheWalk[k.rand.IntN(2)]
+		r.Instance = r.Space + "-1"
+		r.Size = []string{"large", "xlarge"}[k.rand.IntN(2)]
+		r.Declared = time.Duration(1+k.rand.IntN(30)) * time.Second
+		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
+			r.Event = k.any().Event // an Event may ask for more than one
+		}
+	})
+	k.all = append(k.all, l)
+	k.onSchedule(l)
+}
+
+func (k *walk) doChecked() {
+	if len(k.checks) == 0 {
+		return
+	}
+	s := k.checks[0]
+	k.checks = k.checks[1:]
+	var err error
+	if k.rand.IntN(5) == 0 {
+		err = errors.New("busy")
+	}
+	if err == nil && len(k.reclaimsOf(s)) > 0 {
+		k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
+	}
+	k.onChecked(s, err)
+}
+
+func (k *walk) doReclaimed() {
+	if len(k.reclaims) == 0 {
+		return
+	}
+	i := k.rand.IntN(len(k.reclaims))
+	r := k.reclaims[i]
+	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
+	k.onReclaimed(r.slot, []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)])
+}
+
+func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
+	for _, r := range k.reclaims {
+		if r.slot == s {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// doClaim and doAllow are apart, since the database lies between the two.
+func (k *walk) doClaim() {
+	k.onLease(func(l *Lease) {
+		before := l.Worker
+		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: 1 + k.rand.IntN(1000)})
+		if err != nil && l.Worker != before {
+			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
+		}
+	})
+}
+
+func (k *walk) doAllow() {
+	k.onLease(func(l *Lease) {
+		if l.Worker.PID != 0 {
+			k.onAllow(l, k.clock)
+		}
+	})
+}
+
+func (k *walk) doRelease() {
+	k.onLease(func(l *Lease) {
+		space, before := spacesOfTheWalk[k.rand.IntN(2)], *l
+		_, err := k.onRelease(space, l.ID, k.rand.IntN(2) == 0)
+		if may := k.isOnSlot(&before) && space == l.Space; (err == nil) != may {
+			k.t.Errorf("lease %s of %s, %s: release by %s got %v", l.ID, l.Space, before.State, space, err)
+		}
+	})
+}
+
+// doTime goes to the next moment that the line has asked for, or some way on: never past such a moment.
+func (k *walk) doTime() {
+	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10 * time.Second))))
+	if next := k.next(); !next.IsZero() && next.Before(to) {
+		to = next
+	}
+	k.clock = to
+}
+
+// any is rather one that has a Slot: there most can happen.
+func (k *walk) any() *Lease {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && k.rand.IntN(2) == 0 {
+		return s.holder
+	}
+	return k.all[k.rand.IntN(len(k.all))]
+}
+
+func (k *walk) onLease(do func(*Lease)) {
+	if len(k.all) > 0 {
+		do(k.any())
+	}
+}
+
+func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
+
+func (k *walk) check() {
+	k.checkSlots()
+	k.checkTime()
+	k.checkOrder()
+	for _, l := range k.all {
+		if k.leases[l.ID] == l {
+			k.checkOpen(l)
+		} else {
+			k.checkEnded(l)
+		}
+	}
+	k.forget()
+}
+
+// checkSlots: at most one holder each, at most one Slot for each holder, and none reclaimed twice at a time.
+func (k *walk) checkSlots() {
+	for _, s := range k.slots {
+		if s.phase == held && (!k.isOnSlot(s.holder) || s.holder.Slot != &s.Slot) {
+			k.t.Errorf("slot %d is held by %s, which is %s", s.Index, s.holder.ID, s.holder.State)
+		}
+		if n := len(k.reclaimsOf(s)); (s.phase == reclaiming) != (n == 1) || n > 1 {
+			k.t.Errorf("slot %d is %s with %d reclaims under way", s.Index, s.phase, n)
+		}
+	}
+}
+
+// checkTime: after onTime nothing is due, and the line will be woken when something is.
+func (k *walk) checkTime() {
+	next := k.next()
+	for _, l := range k.leases {
+		if due := k.due(l); !due.After(k.clock) || next.IsZero() || next.After(due) {
+			k.t.Errorf("lease %s, %s: due at %s, it is %s and the line sleeps until %s", l.ID, l.State, due, k.clock, next)
+		}
+	}
+}
+
+// checkOrder: first come, first served; and no Slot idles while somebody waits.
+func (k *walk) checkOrder() {
+	looking, idle := 0, 0
+	for _, s := range k.slots {
+		switch s.phase {
+		case checking:
+			looking++
+		case free:
+			idle++
+		}
+	}
+	if len(k.waiting) > looking && idle > 0 {
+		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", len(k.waiting), looking, idle)
+	}
+	for i := 1; i < len(k.waiting); i++ {
+		if k.waiting[i-1].ID >= k.waiting[i].ID {
+			k.t.Errorf("%s waits before %s", k.waiting[i-1].ID, k.waiting[i].ID)
+		}
+	}
+}
+
+// checkOpen: a Lease either waits, once, or is on one Slot; it is decided if and only if it no longer waits.
+func (k *walk) checkOpen(l *Lease) {
+	waits, holds := 0, 0
+	for _, o := range k.waiting {
+		if o == l {
+			waits++
+		}
+	}
+	for _, s := range k.slots {
+		if s.holder == l && s.phase == held {
+			holds++
+		}
+	}
+	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
+		k.t.Errorf("lease %s is %s: waits %d times, holds %d slots", l.ID, l.State, waits, holds)
+	}
+	if answers := k.answers[l]; len(answers) != holds || holds == 1 && answers[0].grant == nil || k.settled[l] != 0 {
+		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
+	}
+	if active := l.State == Active; (k.watched[l] == 1) != active || l.Active.IsZero() == active {
+		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l], l.Active)
+	}
+}
+
+// checkEnded: one decision, one settlement, and no more charged than was used, declared and held.
+func (k *walk) checkEnded(l *Lease) {
+	if len(k.answers[l]) != 1 || k.settled[l] != 1 || k.watched[l] > 1 {
+		k.t.Errorf("lease %s has ended %s: answered %+v, settled %d times", l.ID, l.State, k.answers[l], k.settled[l])
+	}
+	used := time.Duration(0)
+	if !l.Active.IsZero() {
+		used = min(l.Ended.Sub(l.Active), l.Declared) * time.Duration(l.factor())
+	}
+	if l.Charged < used || l.Charged >= used+time.Millisecond || l.Charged > l.Held {
+		k.t.Errorf("lease %s has ended %s: charged %v of %v held, used %v", l.ID, l.State, l.Charged, l.Held, used)
+	}
+	if l.State == Expired && l.Charged != l.Held || l.State == Unclaimed && l.Charged != 0 {
+		k.t.Errorf("lease %s has ended %s: charged %v of %v", l.ID, l.State, l.Charged, l.Held)
+	}
+}
+
+// forget keeps some of the ended Leases, so that they go on being asked for and released in vain.
+func (k *walk) forget() {
+	const memory = 20
+	for len(k.all) > memory {
+		i := k.rand.IntN(len(k.all))
+		l := k.all[i]
+		if k.leases[l.ID] == l {
+			return // another time
+		}
+		if k.seen == nil {
+			k.seen = map[State]int{}
+		}
+		k.seen[l.State]++
+		delete(k.answers, l)
+		delete(k.settled, l)
+		delete(k.watched, l)
+		k.all = append(k.all[:i:i], k.all[i+1:]...)
+	}
+}
+
+// checkVariety: a walk that never comes to some end proves nothing about it.
+func (k *walk) checkVariety() {
+	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
+		if k.seen[state] < 5 {
+			k.t.Errorf("of all ends only %d were %q: %v", k.seen[state], state, k.seen)
+		}
+	}
+}

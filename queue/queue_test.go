@@ -1,0 +1,429 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"spacehost/internal/identity"
+)
+
+// fakeRunner is a Runner and a Payments that writes down what it is told; jobs hands on what is started.
+type fakeRunner struct {
+	mu   sync.Mutex
+	log  []string
+	jobs chan Job
+}
+
+func newFakeRunner() *fakeRunner { return &fakeRunner{jobs: make(chan Job, 10_000)} }
+
+func (r *fakeRunner) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, fmt.Sprintf(format, args...))
+}
+
+func (r *fakeRunner) said() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+func (r *fakeRunner) Start(job Job)                  { r.jobs <- job }
+func (r *fakeRunner) Cancel(app int, event EventID)  { r.note("cancel %d %s", app, event) }
+func (r *fakeRunner) Gone(app int, events []EventID) { r.note("gone %d %v", app, events) }
+func (r *fakeRunner) Left(event EventID)             { r.note("left %s", event) }
+func (r *fakeRunner) Cancelled(event EventID)        { r.note("cancelled %s", event) }
+func sign(event EventID, payer identity.Identity) string {
+	return "token of " + string(event) + " for " + payer.Key()
+}
+
+var _ Runner = (*fakeRunner)(nil)
+var _ Payments = (*fakeRunner)(nil)
+
+// inBubble runs test with a Queue that runs, on a clock of its own; the Queue ends with the test.
+func inBubble(t *testing.T, test func(t *testing.T, q *Queue, r *fakeRunner)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeRunner()
+		q := New(Config{Runner: r, Payments: r, Sign: sign})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- q.Run(ctx) }()
+		test(t, q, r)
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+}
+
+func mustJoin(t *testing.T, q *Queue, name string, fn int) {
+	t.Helper()
+	e := eventNamed(name, fn)
+	e.Payer = identity.Identity{Kind: identity.User, Name: "ada"}
+	if err := q.Join(e); err != nil {
+		t.Fatalf("join %s: %v", name, err)
+	}
+}
+
+var oneAtATime = app(Endpoint{ID: 1, Group: "g", Limit: 1})
+
+func TestJoinBeforeTheFirstAttach(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+		if err := q.Join(eventNamed("a", 1)); !errors.Is(err, ErrNoRunner) {
+			t.Errorf("got %v, want ErrNoRunner", err)
+		}
+		if m, ok := q.Manifest(); ok {
+			t.Errorf("got manifest %+v", m)
+		}
+		if q.Full() != nil || q.Size() != 0 || q.Session("a") != nil || q.SessionOf("a") != nil {
+			t.Error("something is known of a Space that has not started")
+		}
+	})
+}
+
+func TestAnEventFromJoinToClose(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+		q.Attach(oneAtATime)
+		mustJoin(t, q, "s/a", 1)
+		job := <-r.jobs
+		if token := job.Events[0].Token; token != "token of a for user:ada" {
+			t.Errorf("the Event starts with token %q", token)
+		}
+		q.Message("a", Message{Kind: Log, Event: "a", Text: "from Gradio"})
+		q.Warn("a", "ZeroGPU", "time is over")
+		q.Message("a", completed("a"))
+		q.Done("a", "", seconds(2))
+		s := q.Session("s")
+		if m, err := next(t, s); err != nil || m.Kind != Estimation || m.Size != 1 {
+			t.Errorf("got %+v (%v), want the estimate", m, err)
+		}
+		expectNext(t, s, Log, "a", nil)
+		if m, _ := next(t, s); m.Title != "ZeroGPU" || m.Text != "time is over" || m.Event != "a" {
+			t.Errorf("got the warning %+v", m)
+		}
+		expectNext(t, s, Completed, "a", nil)
+		expectNext(t, s, CloseStream, "", io.EOF)
+	})
+}
+
+func TestAliveWhileItRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+		q.Attach(oneAtATime)
+		mustJoin(t, q, "a", 1)
+		mustJoin(t, q, "b", 1)
+		alive := func(want bool, events ...EventID) {
+			t.Helper()
+			for _, e := range events {
+				if q.Alive(e) != want {
+					t.Errorf("Alive(%s): got %v", e, !want)
+				}
+			}
+		}
+		alive(true, "a")
+		alive(false, "b", "nosuch")
+		q.Message("a", completed("a"))
+		alive(false, "a")
+		q.Done("a", "", nil)
+		alive(true, "b")
+		q.Leave(q.Session("b"))
+		alive(true, "b") // it goes on unheard
+		q.Done("b", "", nil)
+		alive(false, "a", "b")
+	})
+}
+
+func TestDirectCallsPayWhileTheyLast(t *testing.T) {
+	q := New(Config{}) // needs no Run
+	ada := identity.Identity{Kind: identity.User, Name: "ada"}
+	event, end := q.Direct(ada)
+	other, endOther := q.Direct(identity.Identity{Kind: identity.Local})
+	defer endOther()
+	if payer, ok := q.Payer(event); !ok || payer != ada || !q.Alive(event) {
+		t.Errorf("Payer of a call under way: got %v, %v", payer, ok)
+	}
+	if len(event) != 32 || event == other {
+		t.Errorf("ids are %q and %q", event, other)
+	}
+	end()
+	end() // may be called twice
+	if payer, ok := q.Payer(event); ok || payer != (identity.Identity{}) {
+		t.Errorf("Payer of an ended call: got %v", payer)
+	}
+	if _, ok := q.Payer(other); !ok {
+		t.Error("the other call has ended too")
+	}
+}
+
+func TestAdmittedWaitsForTheRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Config{})
+		event, end := q.Direct(identity.Identity{Kind: identity.Local})
+		defer end()
+		var admitted bool
+		go func() {
+			q.Admitted(t.Context(), event)
+			admitted = true
+		}()
+		synctest.Wait()
+		if admitted {
+			t.Error("Admitted returned before the runner's owner had asked who pays")
+		}
+		q.Payer(event)
+		q.Payer(event)
+		synctest.Wait()
+		if !admitted {
+			t.Error("Admitted still waits")
+		}
+		q.Admitted(t.Context(), event)
+		q.Admitted(t.Context(), "nosuch") // returns, or the bubble is deadlocked
+	})
+}
+
+func TestAdmittedEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Config{})
+		event, end := q.Direct(identity.Identity{Kind: identity.Local})
+		defer end()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		q.Admitted(ctx, event)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("took %s, want 1s", took)
+		}
+	})
+}
+
+func TestRunnerAndPaymentsAreTold(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+		m := app(Endpoint{ID: 1, Group: "g", Limit: 3})
+		m.App = 4
+		q.Attach(m)
+		mustJoin(t, q, "s/a", 1)
+		mustJoin(t, q, "s/b", 1)
+		mustJoin(t, q, "s/c", 1)
+		q.Cancel("s", "b")
+		q.Leave(q.Session("s"))
+		q.Size() // the line has done what came before
+		want := []string{"cancel 4 b", "cancelled b", "gone 4 [a b c]", "left a", "left b", "left c"}
+		if got := r.said(); !slices.Equal(got, want) {
+			t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		}
+	})
+}
+
+func TestUpdatesByTheClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+		m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
+		m.LiveUpdates, m.UpdateEvery = false, time.Second
+		q.Attach(m)
+		mustJoin(t, q, "a", 1)
+		mustJoin(t, q, "b", 1)
+		s := q.Session("b")
+		drain(s)
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		if got := drain(s); len(got) != 2 {
+			t.Errorf("got %q after 2.5 s, want two estimates", got)
+		}
+	})
+}
+
+func TestIdleSessionsAreSwept(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+		q.Attach(app(Endpoint{ID: 1, Group: "g", Limit: 0}))
+		for _, name := range []string{"told", "watched", "runs", "unread"} {
+			mustJoin(t, q, name, 1)
+		}
+		defer q.Session("watched").Open()()
+		for _, event := range []EventID{"told", "watched", "unread"} {
+			q.Message(event, completed(event))
+			q.Done(event, "", nil)
+		}
+		drain(q.Session("told"))
+		drain(q.Session("watched"))
+		for _, step := range []struct {
+			wait time.Duration
+			left string
+		}{{59 * time.Second, "told watched runs unread"}, {12 * time.Second, "watched runs unread"}, {13 * time.Minute, "watched runs unread"}, {2 * time.Minute, "watched runs"}} {
+			time.Sleep(step.wait)
+			synctest.Wait()
+			if got := known(q, "told", "watched", "runs", "unread"); got != step.left {
+				t.Errorf("after another %s: got %q, want %q", step.wait, got, step.left)
+			}
+		}
+	})
+}
+
+func known(q *Queue, hashes ...SessionHash) string {
+	var found []string
+	for _, hash := range hashes {
+		if q.Session(hash) != nil {
+			found = append(found, string(hash))
+		}
+	}
+	return strings.Join(found, " ")
+}
+
+func TestLostAndAttached(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+		q.Attach(oneAtATime)
+		mustJoin(t, q, "a", 1)
+		mustJoin(t, q, "b", 1)
+		<-r.jobs
+		q.Lost("killed")
+		if q.Alive("a") || q.Size() != 1 || len(r.jobs) != 0 {
+			t.Errorf("after the loss: a alive %v, %d wait, %d started", q.Alive("a"), q.Size(), len(r.jobs))
+		}
+		q.Attach(oneAtATime)
+		if job := <-r.jobs; job.Events[0].ID != "b" {
+			t.Errorf("got %v started, want b", idsOf(job))
+		}
+	})
+}
+
+func TestFullSpeaksGradiosWords(t *testing.T) {
+	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+		m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
+		m.MaxSize = new(int)
+		*m.MaxSize = 2
+		q.Attach(m)
+		for _, name := range []string{"runs", "waits", "waits too"} {
+			if err := q.Full(); err != nil {
+				t.Errorf("before %s: %v", name, err)
+			}
+			mustJoin(t, q, name, 1)
+		}
+		if err := q.Full(); err == nil || err.Error() != "Queue is full. Max size is 2 and size is 2." {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestRunReturnsTheCause(t *testing.T) {
+	why := errors.New("the host ends")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if err := New(Config{}).Run(ctx); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v", err, why)
+	}
+}
+
+// A hang would be a deadlock of the bubble.
+func TestAfterRunAllAnswerAsIfTheSpaceWereGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Config{Runner: newFakeRunner(), Sign: sign})
+		ctx, cancel := context.WithCancel(t.Context())
+		go q.Run(ctx)
+		q.Attach(oneAtATime)
+		mustJoin(t, q, "s/a", 1)
+		reader := q.Session("s")
+		drain(reader)
+		cancel()
+		synctest.Wait()
+		if got := drain(reader); !slices.Equal(got, []string{"unexpected_error Server stopped unexpectedly."}) {
+			t.Errorf("an open stream was told %q", got)
+		}
+		q.Leave(reader)
+		expectNothingKnown(t, q)
+	})
+}
+
+func expectNothingKnown(t *testing.T, q *Queue) {
+	t.Helper()
+	q.Attach(oneAtATime)
+	q.Lost("gone")
+	q.Cancel("s", "a")
+	q.Message("a", completed("a"))
+	q.Warn("a", "", "")
+	q.Done("a", "", nil)
+	if err := q.Join(eventNamed("b", 1)); !errors.Is(err, ErrNoRunner) {
+		t.Errorf("Join: got %v", err)
+	}
+	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Full() != nil || q.Session("s") != nil || q.SessionOf("a") != nil {
+		t.Error("the queue still knows something")
+	}
+}
+
+// Many visitors at a time, for the race detector: each joins, half cancel or leave, and all reach their end.
+func TestManyVisitors(t *testing.T) {
+	r := newFakeRunner()
+	q := New(Config{Runner: r, Sign: sign})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var host sync.WaitGroup
+	host.Go(func() { _ = q.Run(ctx) })
+	q.Attach(app(Endpoint{ID: 1, Group: "g", Limit: 4}, Endpoint{ID: 2, Group: "h", Limit: 2, Batch: 3}))
+	host.Go(func() { r.answer(ctx, q) })
+	var visitors sync.WaitGroup
+	for n := range 200 {
+		visitors.Go(func() { visit(t, ctx, q, n) })
+	}
+	visitors.Wait()
+	if n := q.Size(); n != 0 {
+		t.Errorf("%d events still wait", n)
+	}
+	cancel()
+	host.Wait()
+}
+
+func (r *fakeRunner) answer(ctx context.Context, q *Queue) {
+	for {
+		select {
+		case job := <-r.jobs:
+			for _, e := range job.Events {
+				q.Message(e.ID, completed(e.ID))
+				q.Done(e.ID, "", seconds(.1))
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func visit(t *testing.T, ctx context.Context, q *Queue, n int) {
+	name := fmt.Sprint("v", n)
+	if err := q.Join(eventNamed(name, 1+n%2)); err != nil {
+		t.Errorf("join %s: %v", name, err)
+		return
+	}
+	s := q.Session(SessionHash(name))
+	switch n % 4 {
+	case 1:
+		q.Cancel(s.Hash, EventID(name))
+	case 2:
+		q.Leave(s)
+	}
+	for {
+		m, err := s.Next(ctx)
+		if errors.Is(err, io.EOF) || n%4 == 2 && errors.Is(err, io.ErrUnexpectedEOF) {
+			return
+		}
+		if err != nil {
+			t.Errorf("%s after %s: %v", name, m.Kind, err)
+			return
+		}
+	}
+}
+
+func TestAnEventLogsWhoAndWhatButNotItsInput(t *testing.T) {
+	e := Event{ID: "a", Session: "s", Endpoint: Endpoint{APIName: "predict"}, Payer: identity.Identity{Kind: identity.Local}, Body: []byte("secret"), Token: "secret"}
+	to := zapcore.NewMapObjectEncoder()
+	if err := e.MarshalLogObject(to); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(to.Fields); got != "map[endpoint:predict id:a identity:local session:s]" {
+		t.Errorf("got %s", got)
+	}
+}

@@ -1,0 +1,244 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// next fails the test if a Session that should have something to say has not.
+func next(t *testing.T, s *Session) (Message, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	m, err := s.Next(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal("the session says nothing")
+	}
+	return m, err
+}
+
+func expectNext(t *testing.T, s *Session, kind Kind, event EventID, want error) {
+	t.Helper()
+	if m, err := next(t, s); m.Kind != kind || m.Event != event || !errors.Is(err, want) {
+		t.Errorf("got %s of %q (%v), want %s of %q (%v)", m.Kind, m.Event, err, kind, event, want)
+	}
+}
+
+func expectSilence(t *testing.T, s *Session) {
+	t.Helper()
+	if m, wake, err := s.pop(); wake == nil {
+		t.Errorf("got %s of %q (%v), want silence", m.Kind, m.Event, err)
+	}
+}
+
+func expecting(events ...EventID) *Session {
+	s := newSession("s")
+	for _, e := range events {
+		s.expect(e)
+	}
+	return s
+}
+
+func completed(event EventID) Message {
+	return Message{Kind: Completed, Event: event, Raw: []byte(`{}`)}
+}
+
+func TestCloseStreamFollowsTheLastEventAsDelivered(t *testing.T) {
+	s := expecting("a", "b")
+	s.put(completed("a"))
+	s.put(Message{Kind: Log, Event: "b"})
+	s.put(completed("b"))
+	expectNext(t, s, Completed, "a", nil)
+	expectNext(t, s, Log, "b", nil)
+	expectNext(t, s, Completed, "b", nil)
+	expectNext(t, s, CloseStream, "", io.EOF)
+	expectSilence(t, s)
+}
+
+// All is put before it is read: when b joins, the end of a lies in the Session but nobody has read it.
+func TestAJoinBeforeTheLastDeliveryKeepsTheStreamOpen(t *testing.T) {
+	s := expecting("a")
+	s.put(completed("a"))
+	s.expect("b")
+	expectNext(t, s, Completed, "a", nil)
+	expectSilence(t, s)
+	s.put(completed("b"))
+	expectNext(t, s, Completed, "b", nil)
+	expectNext(t, s, CloseStream, "", io.EOF)
+}
+
+func TestAJoinAfterTheLastDeliveryKeepsTheStreamOpen(t *testing.T) {
+	s := expecting("a")
+	s.put(completed("a"))
+	expectNext(t, s, Completed, "a", nil)
+	s.expect("b") // close_stream is due, but not said yet
+	expectSilence(t, s)
+	s.put(completed("b"))
+	expectNext(t, s, Completed, "b", nil)
+	expectNext(t, s, CloseStream, "", io.EOF)
+}
+
+func TestAStreamOpensAgainAfterItsClose(t *testing.T) {
+	s := expecting("a")
+	s.put(completed("a"))
+	drain(s)
+	s.expect("b")
+	s.put(completed("b"))
+	expectNext(t, s, Completed, "b", nil)
+	expectNext(t, s, CloseStream, "", io.EOF)
+}
+
+func TestASessionThatIsNotReadIsCut(t *testing.T) {
+	s, mega := expecting("a"), make([]byte, 1<<20)
+	for range 63 {
+		s.put(Message{Kind: Generating, Event: "a", Raw: mega})
+	}
+	if s.isGone() {
+		t.Fatal("cut below 64 MiB")
+	}
+	s.put(Message{Kind: Generating, Event: "a", Raw: mega})
+	if !s.isGone() || s.messages != nil {
+		t.Fatalf("above 64 MiB: gone %v, %d messages kept", s.isGone(), len(s.messages))
+	}
+	s.put(completed("a"))
+	expectNext(t, s, "", "", io.ErrUnexpectedEOF)
+	expectNext(t, s, "", "", io.ErrUnexpectedEOF)
+}
+
+func TestASessionThatIsReadIsNotCut(t *testing.T) {
+	s, mega := expecting("a"), make([]byte, 1<<20)
+	for range 200 {
+		s.put(Message{Kind: Generating, Event: "a", Raw: mega})
+		expectNext(t, s, Generating, "a", nil)
+	}
+	if s.size != 0 {
+		t.Errorf("%d bytes are counted of an empty session", s.size)
+	}
+}
+
+func TestOneMessageMayBeOfAnySize(t *testing.T) {
+	s := expecting("a")
+	s.put(Message{Kind: Completed, Event: "a", Raw: make([]byte, sessionBytes+1)})
+	expectNext(t, s, Completed, "a", nil)
+	expectNext(t, s, CloseStream, "", io.EOF)
+}
+
+// A visitor of a long line who never opens their stream is told a new rank at each start.
+func TestTheHostsOwnMessagesCount(t *testing.T) {
+	s, said := expecting("a"), 0
+	for ; !s.isGone() && said < 1_000_000; said++ {
+		s.put(Message{Kind: Estimation, Event: "a", Rank: said})
+	}
+	if !s.isGone() {
+		t.Errorf("%d estimates are kept", said)
+	}
+}
+
+// reading is what one stream got, and how it ended.
+type reading struct {
+	ranks []int
+	err   error
+}
+
+func readToTheEnd(ctx context.Context, s *Session) <-chan reading {
+	done := make(chan reading, 1)
+	go func() {
+		var r reading
+		for {
+			m, err := s.Next(ctx)
+			if err != nil {
+				r.err = err
+				done <- r
+				return
+			}
+			r.ranks = append(r.ranks, m.Rank)
+		}
+	}()
+	return done
+}
+
+func TestTwoReadersShareTheMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := expecting("a")
+		first, second := readToTheEnd(t.Context(), s), readToTheEnd(t.Context(), s)
+		for rank := range 100 {
+			s.put(Message{Kind: Estimation, Event: "a", Rank: rank})
+		}
+		s.put(Message{Kind: Completed, Event: "a", Rank: 100})
+		synctest.Wait()
+		s.end() // who was not told of the close learns it from this
+		one, other := <-first, <-second
+		read := slices.Sorted(slices.Values(append(one.ranks, other.ranks...)))
+		if len(read) != 101 || len(slices.Compact(read)) != 101 {
+			t.Errorf("got %d messages, want each of 101 once: %v", len(read), read)
+		}
+		if ends := []error{one.err, other.err}; !slices.Contains(ends, io.EOF) || !slices.Contains(ends, io.ErrUnexpectedEOF) {
+			t.Errorf("the readers ended with %v, want one close and one that is gone", ends)
+		}
+	})
+}
+
+func TestNextEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := expecting("a")
+	if _, err := s.Next(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	s.put(completed("a"))
+	if m, err := s.Next(ctx); m.Kind != Completed || err != nil {
+		t.Errorf("what lies ready is lost: got %s, %v", m.Kind, err)
+	}
+}
+
+func TestOpenCountsStreams(t *testing.T) {
+	s := newSession("s")
+	first, second := s.Open(), s.Open()
+	first()
+	first() // may be called twice
+	if s.streams != 1 {
+		t.Errorf("got %d streams, want 1", s.streams)
+	}
+	second()
+	if s.streams != 0 {
+		t.Errorf("got %d streams, want 0", s.streams)
+	}
+}
+
+// What keeps a Session, and for how long; sessionLife is 60 s and unreadLife 15 min.
+func TestIsIdle(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		do   func(*Session)
+		life time.Duration // 0: for ever
+	}{
+		{"nothing", func(*Session) {}, sessionLife},
+		{"an event goes on", func(s *Session) { s.expect("a") }, 0},
+		{"one goes on, one has ended", func(s *Session) { s.expect("a"); s.expect("b"); s.put(completed("b")) }, 0},
+		{"an end that nobody has read", func(s *Session) { s.expect("a"); s.put(completed("a")) }, unreadLife},
+		{"all is told", func(s *Session) { s.expect("a"); s.put(completed("a")); drain(s) }, sessionLife},
+		{"a stream is open", func(s *Session) { s.Open() }, 0},
+		{"a stream was open", func(s *Session) { s.Open()() }, sessionLife},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSession("s")
+			time.Sleep(time.Hour) // in the bubble's time: life counts from the end of what was needed last
+			row.do(s)
+			if row.name == "nothing" {
+				s.idle = time.Now()
+			}
+			idle := func(after time.Duration) bool { return s.isIdle(time.Now().Add(after)) }
+			if row.life == 0 && idle(1000*time.Hour) {
+				t.Errorf("%s: idle after 1000 h", row.name)
+			}
+			if row.life > 0 && (idle(row.life) || !idle(row.life+1)) {
+				t.Errorf("%s: idle at %s: %v, a moment later: %v", row.name, row.life, idle(row.life), idle(row.life+1))
+			}
+		})
+	}
+}
