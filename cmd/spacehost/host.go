@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +20,6 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/gpu/nvml"
-	"spacehost/gradioapi"
-	"spacehost/internal/build"
 	"spacehost/internal/console"
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/hubapi"
@@ -39,7 +39,7 @@ type Host struct {
 	options   options
 	screen    *screen
 	log       *zap.Logger
-	space     *space.Space
+	spaces    []*spaceRun
 	state     state
 	db        *sql.DB
 	tiers     quota.Tiers
@@ -51,8 +51,6 @@ type Host struct {
 	broker    *lease.Broker
 	device    *deviceapi.API
 	server    *server.Server
-	run       *spaceRun
-	visitors  server.Site // the Space's own address
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
 	closers   []func()
@@ -61,7 +59,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(o options, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpace, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.openGPUs, h.wire} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.openGPUs, h.wire} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -80,15 +78,31 @@ func (h *Host) Close() {
 
 func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 
-func (h *Host) openSpace() (err error) {
-	h.space, err = space.Open(h.options.dir)
-	if err != nil {
-		return err
-	}
-	for _, warning := range h.space.Warnings {
-		h.screen.note("warning: " + warning)
+// openSpaces reads every folder. Names must differ: they are in URLs of the device API, tokens and the ledger.
+func (h *Host) openSpaces() error {
+	dirs := map[string]string{}
+	for _, dir := range h.options.dirs {
+		opened, err := space.Open(dir)
+		if err != nil {
+			return err
+		}
+		if other, taken := dirs[opened.Name]; taken {
+			return &nameError{opened.Name, other, opened.Dir}
+		}
+		dirs[opened.Name] = opened.Dir
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: opened})
+		for _, warning := range opened.Warnings {
+			h.screen.note(opened.Name + ": warning: " + warning)
+		}
 	}
 	return nil
+}
+
+// nameError: two folders would be one Space to visitors, tokens and ledger.
+type nameError struct{ name, one, other string }
+
+func (e *nameError) Error() string {
+	return fmt.Sprintf("%s and %s are both the Space %q: rename one of the folders", e.one, e.other, e.name)
 }
 
 func (h *Host) openState() (err error) {
@@ -116,18 +130,30 @@ func (h *Host) openTiers() (err error) {
 	return nil
 }
 
-// listen takes the addresses before any long work.
+// listen takes the addresses before any long work: the first Space gets --addr, the others the ports after it.
 func (h *Host) listen() (err error) {
 	h.server = server.New(h.log.Named("server"))
 	h.onClose(h.server.Close)
-	if h.visitors, err = h.server.Mount(h.options.addr, "--addr"); err != nil {
-		return err
+	for i, s := range h.spaces {
+		if s.site, err = h.server.Mount(nextPort(h.options.addr, i), "--addr"); err != nil {
+			return err
+		}
 	}
 	if h.console, err = h.server.Mount(h.options.consoleAddr, "--console-addr"); err != nil {
 		return err
 	}
 	h.devices, err = h.server.Mount("127.0.0.1:0", "nothing")
 	return err
+}
+
+// nextPort is addr with its port raised by n; port 0 stays, and takes any free one each time.
+func nextPort(addr string, n int) string {
+	host, port, err := net.SplitHostPort(addr)
+	number, bad := strconv.Atoi(port)
+	if err != nil || bad != nil || number == 0 {
+		return addr // Mount words what is wrong with it
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number+n))
 }
 
 // visitable is an address that can be opened: a listener on every interface is visited on loopback.
@@ -137,8 +163,6 @@ func visitable(s server.Site) string {
 	}
 	return s.Addr.String()
 }
-
-func (h *Host) url() string { return "http://" + visitable(h.visitors) }
 
 func (h *Host) openDatabase() (err error) {
 	if h.db, err = migrations.Open(context.Background(), h.state.path("spacehost.db")); err != nil {
@@ -173,25 +197,43 @@ func (h *Host) wire() (err error) {
 	if err != nil {
 		return err
 	}
-	h.run = newSpaceRun(h)
+	for _, s := range h.spaces {
+		s.wire()
+	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h.run, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
 
 var _ lease.Processes = (*worker.Processes)(nil)
 
+// Alive implements deviceapi.Events.
+func (h *Host) Alive(space, event string) bool {
+	s := h.find(space)
+	return s != nil && s.queue.Alive(queue.EventID(event))
+}
+
+var _ deviceapi.Events = (*Host)(nil)
+
+// find returns the Space of that name, nil if there is none.
+func (h *Host) find(name string) *spaceRun {
+	for _, s := range h.spaces {
+		if s.space.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
 // register says what is answered where.
 func (h *Host) register() error {
-	gradioapi.New(gradioapi.Config{
-		Space: h.space.Name, Queue: h.run.queue, Upstream: h.run.supervisor,
-		Identify: h.identify, Sign: h.run.sign, Logger: h.log.Named("gradioapi"),
-	}).Register(h.visitors.Echo)
+	for _, s := range h.spaces {
+		s.register()
+	}
 	h.device.Register(h.devices.Echo)
 	view := console.New(console.Config{
-		Spaces: func() []console.SpaceView { return []console.SpaceView{h.run.view()} },
-		Pool:   h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
+		Spaces: h.views, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
 	})
 	server.Gate(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
@@ -204,9 +246,20 @@ func (h *Host) register() error {
 	return nil
 }
 
+func (h *Host) views() (views []console.SpaceView) {
+	for _, s := range h.spaces {
+		views = append(views, s.view())
+	}
+	return views
+}
+
 func (h *Host) isSpaceProcess(pid int) bool {
-	_, ours := h.processes.Owns(h.space.Name, pid)
-	return ours || pid == h.run.supervisor.Status().PID
+	for _, s := range h.spaces {
+		if _, ours := h.processes.Owns(s.space.Name, pid); ours || pid == s.supervisor.Status().PID {
+			return true
+		}
+	}
+	return false
 }
 
 // identify says who calls, by address. A person with a token of ours comes with the issue on tokens.
@@ -230,7 +283,7 @@ func (h *Host) expired(end lease.End) {
 	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. Raise @spaces.GPU(duration=...) if the function needs longer.",
 		end.Declared.Seconds(), end.Used.Seconds())
 	h.screen.note(end.Space + ": " + text)
-	h.run.queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
 }
 
 // Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space
@@ -245,7 +298,7 @@ func (h *Host) Run(ctx context.Context) error {
 	defer stopServing()
 	defer stopLending()
 	var group errgroup.Group
-	failed := make(chan error, 3)
+	failed := make(chan error, 2+len(h.spaces))
 	report := func(what string, run func() error) {
 		group.Go(func() error {
 			if err := run(); err != nil && !errors.Is(err, context.Canceled) {
@@ -256,7 +309,9 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	report("leases", func() error { return h.broker.Run(lending) })
-	report("queue", func() error { return h.run.queue.Run(serving) })
+	for _, s := range h.spaces {
+		report("queue", func() error { return s.queue.Run(serving) })
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { // ends with failed's last word or with Run
@@ -266,17 +321,42 @@ func (h *Host) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	err := h.run.run(ctx)
+	err := h.runSpaces(ctx)
 	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
 		err = nil // Ctrl-C, also in the middle of a build
 	} else if err == nil {
 		err = cause
 	}
-	// The order of the end: intake and Jobs, then Spaces (run.run has ended it), Leases, database.
+	// The order of the end: intake and Jobs, then Spaces (runSpaces has ended them), Leases, database.
 	stopServing()
 	stopLending()
 	_ = group.Wait() // report hands errors on by itself
 	return err
+}
+
+// runSpaces runs all until ctx ends. One that does not start ends the others: whoever started them together
+// needs them together.
+func (h *Host) runSpaces(ctx context.Context) error {
+	running, ctx := errgroup.WithContext(ctx)
+	for _, s := range h.spaces {
+		running.Go(func() error { return s.run(ctx) })
+	}
+	running.Go(func() error { return h.announce(ctx) })
+	return running.Wait()
+}
+
+// announce says when all Spaces answer for the first time.
+func (h *Host) announce(ctx context.Context) error {
+	for _, s := range h.spaces {
+		select {
+		case <-s.supervisor.Ready():
+			s.answers()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	h.ready()
+	return nil
 }
 
 func (h *Host) recover(ctx context.Context) error {
@@ -296,34 +376,44 @@ func (h *Host) greet() {
 	if tier.Unlimited {
 		allowance = "no limit"
 	}
-	h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", h.space.Name, h.space.Dir))
+	for _, s := range h.spaces {
+		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+	}
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
-// readyLine is what --ready-json prints.
+// readyLine is what --ready-json prints, once all Spaces answer. Its own URL is the first Space's.
 type readyLine struct {
-	Event   string `json:"event"`
-	Space   string `json:"space"`
-	URL     string `json:"url"`
-	Console string `json:"console"`
-	State   string `json:"state"`
-	Socket  string `json:"socket"`
-	PID     int    `json:"pid"`
-	Gradio  string `json:"gradio"`
-	Spaces  string `json:"spaces"`
+	Event   string       `json:"event"`
+	URL     string       `json:"url"`
+	Console string       `json:"console"`
+	State   string       `json:"state"`
+	Socket  string       `json:"socket"`
+	PID     int          `json:"pid"`
+	Spaces  []readySpace `json:"spaces"`
 }
 
-func (h *Host) ready(env *build.Environment) {
-	h.log.Info("space answers", zap.String("space", h.space.Name), zap.String("url", h.url()))
-	if h.options.readyJSON {
-		line, _ := json.Marshal(readyLine{ // plain strings
-			"ready", h.space.Name, h.url(), "http://" + visitable(h.console), h.state.dir, h.state.path("control.sock"), os.Getpid(), env.Gradio, env.Spaces,
-		})
-		h.screen.ready(string(line))
+type readySpace struct {
+	Name   string `json:"name"`
+	URL    string `json:"url"`
+	Gradio string `json:"gradio"`
+	Zero   string `json:"spacesPackage"` // version of the package that asks for GPUs
+}
+
+func (h *Host) ready() {
+	consoleURL := "http://" + visitable(h.console)
+	if !h.options.readyJSON {
+		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
-	h.screen.ready("* Running on local URL:  " + h.url())
-	h.screen.ready("* Console:               http://" + visitable(h.console))
+	line := readyLine{
+		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	for _, s := range h.spaces {
+		line.Spaces = append(line.Spaces, readySpace{s.space.Name, s.url(), s.env.Gradio, s.env.Spaces})
+	}
+	text, _ := json.Marshal(line) // plain strings
+	h.screen.ready(string(text))
 }
 
 // openInventory reads --gpus.

@@ -89,6 +89,7 @@ func exitCode(err error) int {
 	var config *space.ConfigError
 	var folder *space.FolderError
 	var app *space.AppFileError
+	var name *nameError
 	var built *build.Error
 	var start *worker.StartError
 	switch {
@@ -96,7 +97,7 @@ func exitCode(err error) int {
 		return 0
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &config), errors.As(err, &folder), errors.As(err, &app):
+	case errors.As(err, &config), errors.As(err, &folder), errors.As(err, &app), errors.As(err, &name):
 		return exitConfig
 	case errors.As(err, &built):
 		return exitBuild

@@ -12,7 +12,7 @@ import (
 
 // options are the flags of `spacehost run`.
 type options struct {
-	dir          string
+	dirs         []string
 	addr         string
 	consoleAddr  string
 	gpus         string
@@ -30,9 +30,10 @@ type options struct {
 func newRun() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use:   "run [DIR]",
+		Use:   "run [DIR...]",
 		Short: "Start the Space in DIR (default: the current folder) and serve it until Ctrl-C",
-		Long: `Start the Space in DIR and serve it until Ctrl-C.
+		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at
+the ports after the first one's; callers, quota and GPUs are common to all.
 
 The README.md's front matter says what to install; the environment is made once and kept. GPU functions
 (@spaces.GPU) get a GPU for at most the seconds that they declare, and the seconds are recorded against
@@ -43,18 +44,13 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs), 2 
 5 its app ended before it answered.`,
 		Example: `  spacehost run                                     the Space in this folder
   spacehost run --gpus mock:2xH200 examples/hello-zerogpu
+  spacehost run space-a space-b                     two Spaces, at :7860 and :7861
   spacehost run --tier pro --quota 2026-08 .        as a PRO user, by the numbers of August 2026
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
-		Args: func(c *cobra.Command, args []string) error {
-			if err := cobra.MaximumNArgs(1)(c, args); err != nil {
-				return &usageError{c, err}
-			}
-			return nil
-		},
+		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			o.dir = "."
-			if len(args) == 1 {
-				o.dir = args[0]
+			if o.dirs = args; len(args) == 0 {
+				o.dirs = []string{"."}
 			}
 			if err := o.check(); err != nil {
 				return &usageError{c, err}
@@ -74,7 +70,7 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs), 2 
 func (o *options) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the Space; :0 takes any free port of this machine")
+	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
 	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"go.uber.org/zap"
 	"os"
 	"path/filepath"
-	"sync"
-
-	"go.uber.org/zap"
 
 	"spacehost/gradioapi"
 	"spacehost/internal/build"
@@ -17,31 +15,44 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/space"
 	"spacehost/queue"
+	"spacehost/server"
 	"spacehost/worker"
 )
 
-// spaceRun is one Space under a Host: its environment, its process, its queue.
+// spaceRun is one Space under a Host: its address, its environment, its process, its queue.
 type spaceRun struct {
 	host       *Host
+	space      *space.Space
+	site       server.Site // its own address: its JavaScript is hostile to the console and to other Spaces
 	supervisor *worker.Supervisor
 	queue      *queue.Queue
+	env        *build.Environment
 }
 
-func newSpaceRun(h *Host) *spaceRun {
-	s := &spaceRun{host: h}
+func (s *spaceRun) url() string { return "http://" + visitable(s.site) }
+
+func (s *spaceRun) wire() {
+	h := s.host
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
-		Space: h.space.Name, Dir: h.space.Dir, AppFile: h.space.AppFile, PublicURL: h.url(),
+		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
-		StartupTimeout: h.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
-		Account: s.account, Output: func(line string) { h.screen.space(h.space.Name, line) },
-		Logger: h.log.Named("worker").With(zap.String("space", h.space.Name)),
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
+		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
+		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
 	s.queue = queue.New(queue.Config{
 		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign,
-		Logger: h.log.Named("queue").With(zap.String("space", h.space.Name)),
+		Logger: h.log.Named("queue").With(zap.String("space", s.space.Name)),
 	})
 	s.supervisor.SetQueue(s.queue)
-	return s
+}
+
+// register says what is answered at the Space's address.
+func (s *spaceRun) register() {
+	gradioapi.New(gradioapi.Config{
+		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
+		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
+	}).Register(s.site.Echo)
 }
 
 // payments tells the broker what becomes of visitors, in its own words for an Event.
@@ -54,20 +65,13 @@ var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 
 // sign makes the X-IP-Token of an Event or a direct call of this Space.
 func (s *spaceRun) sign(event queue.EventID, payer identity.Identity) string {
-	token, err := s.host.signer.Sign(identity.Claims{Aud: s.host.space.Name, Sub: payer.Key(), Tier: payer.Tier, ID: string(event)})
+	token, err := s.host.signer.Sign(identity.Claims{Aud: s.space.Name, Sub: payer.Key(), Tier: payer.Tier, ID: string(event)})
 	if err != nil { // without one, the Space's own account pays
 		s.host.log.Error("sign token", zap.String("identity", payer.Key()), zap.Error(err))
 		return ""
 	}
 	return token
 }
-
-// Alive implements deviceapi.Events.
-func (s *spaceRun) Alive(space, event string) bool {
-	return space == s.host.space.Name && s.queue.Alive(queue.EventID(event))
-}
-
-var _ deviceapi.Events = (*spaceRun)(nil)
 
 // account is the Space's own: for what it does on nobody's behalf. Until it answers, that is start-up
 // caching, which is free of limits.
@@ -76,18 +80,18 @@ func (s *spaceRun) account() identity.Identity {
 	if s.supervisor.Status().Stage != space.Running {
 		tier = "unlimited"
 	}
-	return identity.Identity{Kind: identity.Space, Name: s.host.space.Name, Tier: tier}
+	return identity.Identity{Kind: identity.Space, Name: s.space.Name, Tier: tier}
 }
 
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s.host.space.Name, Instance: instance, Account: s.account})
+	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 
 func (s *spaceRun) started(p worker.StartedProcess) error {
 	return s.host.broker.Started(lease.Runner{
-		Instance: p.Instance, Space: s.host.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
+		Instance: p.Instance, Space: s.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
 	})
 }
 
@@ -105,43 +109,36 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.env = env
 	runner, err := worker.InstallRunner(s.host.state.path("runner"))
 	if err != nil {
 		return err
 	}
-	home := s.host.state.path("spaces", s.host.space.Name, "home")
+	home := s.host.state.path("spaces", s.space.Name, "home")
 	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o700); err != nil {
 		return fmt.Errorf("make the Space's home: %w", err)
 	}
-	vars := spaceEnv(s.host.options, s.host.space, env, home, visitable(s.host.visitors), s.host.zeroGPU())
+	vars := spaceEnv(s.host.options, s.space, env, home, visitable(s.site), s.host.zeroGPU())
 	s.supervisor.Prepare(env.Python, runner, vars)
-	s.host.screen.note("Starting " + s.host.space.AppFile + " ...")
-	return s.supervise(ctx, env)
+	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
+	return s.supervisor.Run(ctx)
 }
 
-// supervise says when the Space answers for the first time.
-func (s *spaceRun) supervise(ctx context.Context, env *build.Environment) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var announcing sync.WaitGroup
-	defer announcing.Wait()
-	defer cancel()
-	announcing.Go(func() {
-		select {
-		case <-s.supervisor.Ready():
-			s.host.ready(env)
-		case <-ctx.Done():
-		}
-	})
-	return s.supervisor.Run(ctx)
+// answers tells where the Space is, in Gradio's own words.
+func (s *spaceRun) answers() {
+	s.host.log.Info("space answers", zap.String("space", s.space.Name), zap.String("url", s.url()))
+	if !s.host.options.readyJSON {
+		s.host.screen.ready("* Running on local URL:  " + s.url())
+	}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
 	builder := build.New(build.Config{
 		Dir: h.state.environments(), Interpreter: h.options.python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.logFolder("build-" + h.space.Name + ".log"),
+		LogPath: h.logFolder("build-" + s.space.Name + ".log"),
 	})
-	spec := build.Spec{Gradio: h.space.SDKVersion, Python: h.space.PythonVersion, Dir: h.space.Dir}
+	spec := build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
 	env, err := builder.Build(ctx, spec, h.options.rebuild)
 	if err != nil {
 		return nil, err
@@ -156,7 +153,7 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 func (s *spaceRun) view() console.SpaceView {
 	status := s.supervisor.Status()
 	return console.SpaceView{
-		Name: s.host.space.Name, URL: s.host.url(), Stage: string(status.Stage), Reason: status.Reason,
+		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
 	}
 }
