@@ -126,7 +126,7 @@ func (r *recorder) awaitLine(t testing.TB, p *Process, prefix string) (rest stri
 		}
 		select {
 		case <-p.Done():
-			t.Fatalf("the app has ended without %q: %v\n%s", prefix, p.Err(), strings.Join(p.Tail(), "\n"))
+			t.Fatalf("the app has ended without %q: %v", prefix, p.Err())
 		default:
 		}
 		return false

@@ -123,7 +123,7 @@ func TestTheRunnerIsSeenInNothing(t *testing.T) {
 				t.Errorf("%v, want %s", p.Err(), want)
 			}
 			plain, ours := splitTraits(t, plainLines), splitTraits(t, r.printed())
-			if len(plain) < 50 || len(ours) != len(plain) {
+			if len(plain) < 50 || len(ours) != len(plain) || len(plain["at exit, in order"].([]string)) != 2 {
 				t.Errorf("%d traits, and %d", len(plain), len(ours))
 			}
 			for trait, want := range plain {
@@ -164,9 +164,12 @@ func runPlain(t *testing.T, marker string, env []string) (lines []string, code i
 func splitTraits(t *testing.T, lines []string) map[string]any {
 	t.Helper()
 	var traits map[string]any
-	printed := []any{}
+	printed, atExit := []any{}, []string{}
 	for _, line := range lines {
-		if data, ok := strings.CutPrefix(line, "TRAITS "); !ok {
+		data, ok := strings.CutPrefix(line, "TRAITS ")
+		if strings.HasPrefix(line, "atexit: ") {
+			atExit = append(atExit, line)
+		} else if !ok {
 			printed = append(printed, line)
 		} else if err := json.Unmarshal([]byte(data), &traits); err != nil {
 			t.Fatal(err)
@@ -175,7 +178,7 @@ func splitTraits(t *testing.T, lines []string) map[string]any {
 	if traits == nil {
 		t.Fatalf("no traits in %q", lines)
 	}
-	traits["printed"] = printed
+	traits["printed"], traits["at exit, in order"] = printed, atExit
 	return traits
 }
 

@@ -73,7 +73,7 @@ def _patch_queue(state: State, module: Any) -> None:
             seam = Seam(state, module, queue)
         except Exception as error:  # a Gradio that we do not know: its own queue does the work
             reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
-            port = getattr(getattr(queue, "blocks", None), "server_port", None) or state.port
+            port = state.port_of(getattr(queue, "blocks", None))
             state.send({"op": "unknown", "gradio": version(), "port": port, "reason": reason})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count

@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from .frames import encode
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -68,6 +70,7 @@ class Seam:
         self.speaking: set[str] = set()  # running, and not yet completed
         self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
         self.report = self.manifest()
+        encode(self.report)  # raises if the host could not read it
 
     def attach(self) -> None:
         """Takes the queue over and tells the host. A relaunch attaches the same queue again, on a new loop."""
@@ -93,7 +96,7 @@ class Seam:
             "gradio": version(),
             "prefix": getattr(self.module.route_utils, "API_PREFIX", ""),
             "mount": self.state.mounts.get(id(blocks), ""),
-            "port": getattr(blocks, "server_port", None) or self.state.port,
+            "port": self.state.port_of(blocks),
             "max_size": self.max_size,
             "live_updates": bool(queue.live_updates),
             "update_seconds": queue.update_intervals,
@@ -207,7 +210,9 @@ class Seam:
 
     def admitted(self, order: dict[str, Any]) -> Any:
         """An event that came through push; its token is signed only now, when the Job starts."""
-        event = self.events[order["id"]]
+        event = self.events.get(order["id"])
+        if event is None:
+            raise LookupError("the app no longer has this call")
         request = event.request
         pairs = [pair for pair in request.scope["headers"] if pair[0] != b"x-ip-token"]
         request.scope["headers"] = pairs + [(b"x-ip-token", order["token"].encode())]

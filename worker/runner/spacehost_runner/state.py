@@ -44,6 +44,11 @@ class State:
         self.ports.add(self.port)
         return self.port
 
+    def port_of(self, blocks: Any) -> int:
+        """Returns where blocks is served. A mount has 7860 for its port, whatever server it is mounted to."""
+        port = getattr(blocks, "server_port", None)
+        return port if port in self.ports else self.port
+
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         if not self.forked:
             self.channel.send(header, payload)
