@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 var keepers = map[string][]string{
 	"github.com/labstack/echo/v4":     {"cmd/spacehost", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console"},
 	"github.com/NVIDIA/go-nvml":       {"gpu/nvml"},
-	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease"},
+	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease", "internal/identity"},
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota"},
 	"github.com/golang-jwt/jwt":       {"internal/identity"},
 	"github.com/spf13/cobra":          {"cmd/spacehost"},

@@ -6,6 +6,8 @@
 package gradioapi
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -78,7 +80,7 @@ type call struct {
 func (h *Handler) serve(c echo.Context) error {
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, "The sender's address is not to be made out.")
+		return whoIsThat(err)
 	}
 	manifest, attached := h.config.Queue.Manifest()
 	if !attached {
@@ -89,6 +91,15 @@ func (h *Handler) serve(c echo.Context) error {
 		rest = ""
 	}
 	return h.route(call{Context: c, manifest: manifest, payer: payer, rest: rest})
+}
+
+// whoIsThat words why nobody can pay for a request.
+func whoIsThat(err error) error {
+	var unknown *identity.UnknownTokenError
+	if errors.As(err, &unknown) {
+		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+	}
+	return fmt.Errorf("say who calls: %w", err)
 }
 
 // route names the paths that are answered here; the rest is the Space's.

@@ -296,13 +296,22 @@ func TestWhereTheAPIIs(t *testing.T) {
 }
 
 func TestWhoCannotBeMadeOut(t *testing.T) {
-	h := newHost(t, func(s *setup) {
-		s.config.Identify = func(*http.Request) (identity.Identity, error) { return identity.Identity{}, errors.New("who?") }
-	})
-	if got := h.get("/config"); got.status != http.StatusBadRequest {
-		t.Errorf("got %d %s", got.status, got.body)
+	rows := []struct {
+		err    error
+		status int
+	}{
+		{&identity.UnknownTokenError{}, http.StatusUnauthorized},
+		{errors.New("the database is locked"), http.StatusInternalServerError},
 	}
-	h.nothingArrived()
+	for _, row := range rows {
+		h := newHost(t, func(s *setup) {
+			s.config.Identify = func(*http.Request) (identity.Identity, error) { return identity.Identity{}, row.err }
+		})
+		if got := h.get("/config"); got.status != row.status || strings.Contains(got.body, "database") {
+			t.Errorf("%v: got %d %s", row.err, got.status, got.body)
+		}
+		h.nothingArrived()
+	}
 }
 
 func TestASpaceThatHasNotStartedSaysSo(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,7 +53,7 @@ func TestOpenIsReadyAndKeepsRows(t *testing.T) {
 	if got := count(t, again, "SELECT count(*) FROM windows"); got != 1 {
 		t.Errorf("rows after the second Open: got %d, want 1", got)
 	}
-	for _, table := range []string{"leases", "runners", "windows", "ledger"} {
+	for _, table := range []string{"leases", "runners", "windows", "ledger", "people", "tokens"} {
 		count(t, again, "SELECT count(*) FROM "+table)
 	}
 }
@@ -159,10 +160,11 @@ func TestOpenRefusesANewerDatabase(t *testing.T) {
 
 	_, err = Open(t.Context(), path)
 	var newer *NewerError
-	if !errors.As(err, &newer) || newer.Database != 3 || newer.Binary != 1 || newer.Path != path {
-		t.Fatalf("got %#v (%v), want versions 3 and 1 of %s", newer, err, path)
+	last := int64(len(ownSteps(t)))
+	if !errors.As(err, &newer) || newer.Database != last+2 || newer.Binary != last || newer.Path != path {
+		t.Fatalf("got %#v (%v), want versions %d and %d of %s", newer, err, last+2, last, path)
 	}
-	for _, word := range []string{path, "version 3", "up to 1"} {
+	for _, word := range []string{path, fmt.Sprintf("version %d", last+2), fmt.Sprintf("up to %d", last)} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%q does not name %q", err, word)
 		}
@@ -202,16 +204,30 @@ func TestAFailedStepLeavesNoTrace(t *testing.T) {
 	healed.Close()
 }
 
-// withSteps is the binary's own migrations and further ones after them.
-func withSteps(t *testing.T, further ...string) fstest.MapFS {
+// ownSteps are the binary's own migrations.
+func ownSteps(t *testing.T) fstest.MapFS {
 	t.Helper()
-	own, err := files.ReadFile("0001_leases_and_ledger.sql")
+	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := fstest.MapFS{"0001_leases_and_ledger.sql": {Data: own}}
-	for i, step := range further {
-		steps[fmt.Sprintf("%04d_step.sql", i+2)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + step + "\n")}
+	steps := fstest.MapFS{}
+	for _, name := range names {
+		data, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps[name] = &fstest.MapFile{Data: data}
+	}
+	return steps
+}
+
+// withSteps is the binary's own migrations and further ones after them.
+func withSteps(t *testing.T, further ...string) fstest.MapFS {
+	t.Helper()
+	steps := ownSteps(t)
+	for _, step := range further {
+		steps[fmt.Sprintf("%04d_step.sql", len(steps)+1)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + step + "\n")}
 	}
 	return steps
 }

@@ -44,8 +44,11 @@ func ask(ctx context.Context, state, path string) ([]byte, error) {
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the host on %s: %s: %s: %w", state, answer.Status, body, err)
+	if err != nil {
+		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the host on %s answers %s: %s", state, answer.Status, trimNewline(body))
 	}
 	return body, nil
 }

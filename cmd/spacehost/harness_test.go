@@ -267,19 +267,28 @@ func (p *product) hubQuota() hubapi.Quota {
 	return getJSON[hubapi.Quota](p.t, p.Console+"/api/spaces/zero-gpu/quota")
 }
 
-func getJSON[T any](t testing.TB, url string) (value T) {
+func getJSON[T any](t testing.TB, url string) T {
 	t.Helper()
-	answer, err := http.Get(url)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fetchJSON[T](t, r)
+}
+
+func fetchJSON[T any](t testing.TB, r *http.Request) (value T) {
+	t.Helper()
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("GET %s: %s %s %v", url, answer.Status, body, err)
+		t.Fatalf("GET %s: %s %s %v", r.URL, answer.Status, body, err)
 	}
 	if err := json.Unmarshal(body, &value); err != nil {
-		t.Fatalf("GET %s: %v in %s", url, err, body)
+		t.Fatalf("GET %s: %v in %s", r.URL, err, body)
 	}
 	return value
 }

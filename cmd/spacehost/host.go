@@ -45,6 +45,7 @@ type Host struct {
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
 	signer    *identity.Signer
+	people    *identity.People
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	processes *worker.Processes
@@ -170,6 +171,7 @@ func (h *Host) openDatabase() (err error) {
 	}
 	h.onClose(func() { _ = h.db.Close() }) // everything in it is committed
 	h.ledger = quota.New(h.db, quota.Config{})
+	h.people = identity.NewPeople(h.db)
 	h.signer, err = identity.OpenSigner(h.state.dir)
 	return err
 }
@@ -243,6 +245,7 @@ func (h *Host) register() error {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	return nil
 }
 
@@ -262,18 +265,45 @@ func (h *Host) isSpaceProcess(pid int) bool {
 	return false
 }
 
-// identify says who calls, by address. A person with a token of ours comes with the issue on tokens.
+// checkTier says which tiers there are, if there is none of that name.
+func (h *Host) checkTier(name string) error {
+	_, err := h.tiers.Get(name)
+	return err
+}
+
+// identify says who calls: the person of a token of ours, else whoever has this address. A token that was
+// revoked is an error and no silent fall to the address, whose account would pay.
 func (h *Host) identify(r *http.Request) (identity.Identity, error) {
-	return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.options.tier})
+	token, ok := identity.Bearer(r.Header)
+	if !ok {
+		return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.options.tier})
+	}
+	payer, err := h.people.ByToken(r.Context(), token)
+	if err == nil {
+		payer.Tier = h.knownTier(payer.Tier).Name
+	}
+	return payer, err
+}
+
+// knownTier is a person's tier by the preset of this start, which may lack one that another start had: then free.
+func (h *Host) knownTier(name string) quota.Tier {
+	tier, err := h.tiers.Get(name)
+	if err != nil {
+		tier, _ = h.tiers.Get("free") // every preset has it
+	}
+	return tier
 }
 
 // tierOf is the tier that an account has now; it is not written down with it.
-func (h *Host) tierOf(payer identity.Identity) (quota.Tier, error) {
+func (h *Host) tierOf(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	switch payer.Kind {
 	case identity.Local:
 		return h.tiers.Get(h.options.tier)
 	case identity.Address:
 		return h.tiers.Get("unauthenticated")
+	case identity.User:
+		person, err := h.people.Get(ctx, payer.Name)
+		return h.knownTier(person.Tier), err
 	}
 	return h.tiers.Get("free")
 }

@@ -60,7 +60,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
-	root.AddCommand(newRun(), newGPU(), newLease(), newQuota(), newDoctor())
+	root.AddCommand(newRun(), newGPU(), newLease(), newQuota(), newUser(), newToken(), newDoctor())
 	return root
 }
 

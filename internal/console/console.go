@@ -22,7 +22,7 @@ type Config struct {
 	Broker *lease.Broker
 	Ledger *quota.Ledger
 	// TierOf returns the tier that an account has now.
-	TierOf func(identity.Identity) (quota.Tier, error)
+	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 }
 
 // SpaceView is one Space.
@@ -137,7 +137,7 @@ func (s *Console) all(ctx context.Context) ([]Balance, error) {
 	}
 	all := []Balance{}
 	for _, b := range list {
-		view, err := s.view(b)
+		view, err := s.view(ctx, b)
 		if err != nil {
 			return nil, err
 		}
@@ -146,12 +146,12 @@ func (s *Console) all(ctx context.Context) ([]Balance, error) {
 	return all, nil
 }
 
-func (s *Console) view(b quota.Balance) (Balance, error) {
+func (s *Console) view(ctx context.Context, b quota.Balance) (Balance, error) {
 	payer, err := identity.ParseKey(b.Identity)
 	if err != nil {
 		return Balance{}, err
 	}
-	tier, err := s.config.TierOf(payer)
+	tier, err := s.config.TierOf(ctx, payer)
 	if err != nil {
 		return Balance{}, err
 	}

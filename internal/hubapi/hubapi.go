@@ -3,6 +3,7 @@ package hubapi
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/http"
 	"time"
@@ -39,8 +40,12 @@ type Quota struct {
 
 func (a *API) quota(c echo.Context) error {
 	payer, err := a.config.Identify(c.Request())
+	var unknown *identity.UnknownTokenError
+	if errors.As(err, &unknown) {
+		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+	}
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, "The sender's address is not to be made out.")
+		return err
 	}
 	q, err := a.of(c.Request().Context(), payer)
 	if err != nil {

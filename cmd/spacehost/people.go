@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"spacehost/internal/console"
+)
+
+func newUser() *cobra.Command {
+	c := family(&cobra.Command{
+		Use: "user", Short: "People whom a running host knows by name: add, list, change their tier",
+		Long: `People whom the running host knows by name. Whoever calls with a token of theirs (spacehost token) pays
+from their account, by their tier, from whichever address; everybody else is known by address alone.`,
+		Example: `  spacehost user add ada --tier pro
+  spacehost token create ada --label laptop
+  spacehost user tier ada free
+  spacehost quota user:ada                 every charge of ada's`,
+	})
+	c.AddCommand(newUserAdd(), newUserList(), newUserTier())
+	return c
+}
+
+func newToken() *cobra.Command {
+	c := family(&cobra.Command{
+		Use: "token", Short: "Bearer tokens with which people call: create, list, revoke",
+		Long: `Bearer tokens (sph_...) with which people call. A token is shown once, when it is created: the host
+keeps its hash only. A token that is lost or known to others is revoked, and another created.`,
+		Example: `  spacehost token create ada --label laptop
+  spacehost token list ada
+  spacehost token revoke k3v7q2m4xa`,
+	})
+	c.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	return c
+}
+
+// family is a command that only holds others: alone it explains itself, and what it does not hold is wrong usage.
+// (Below the root cobra would print the help and exit with 0.)
+func family(c *cobra.Command) *cobra.Command {
+	c.Args = func(c *cobra.Command, args []string) error {
+		err := cobra.NoArgs(c, args)
+		if err == nil {
+			return nil
+		}
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+		}
+		return &usageError{c, err}
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	c.SuggestionsMinimumDistance = 2
+	return c
+}
+
+func newUserAdd() *cobra.Command {
+	var tier string
+	return deed[console.Person]{
+		use: "add NAME", short: "Make a person known to the host",
+		long: `Make a person known to the host. NAME is 1 to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or
+a digit; their account is user:NAME. To call by name they need a token: spacehost token create NAME.`,
+		example: "  spacehost user add ada --tier pro",
+		args:    cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&tier, "tier", "free", "their tier, of the host's quota preset: free, pro ... or unlimited")
+		},
+		order: func(args []string) order {
+			return order{http.MethodPost, "/people", console.NewPerson{Name: args[0], Tier: tier}}
+		},
+		show: func(c *cobra.Command, p console.Person) error {
+			return say(c, "%s is known now, as %q. Next: spacehost token create %s", p.Name, p.Tier, p.Name)
+		},
+	}.command()
+}
+
+func newUserTier() *cobra.Command {
+	return deed[console.Person]{
+		use: "tier NAME TIER", short: "Give a person another tier",
+		long:    "Give a person another tier. It holds from their next call on; what they have used in this window stays used.",
+		example: "  spacehost user tier ada pro",
+		args:    cobra.ExactArgs(2),
+		order: func(args []string) order {
+			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tier", console.NewTier{Tier: args[1]}}
+		},
+		show: func(c *cobra.Command, p console.Person) error {
+			return say(c, "%s is %q from the next call on.", p.Name, p.Tier)
+		},
+	}.command()
+}
+
+func newUserList() *cobra.Command {
+	return deed[[]console.Person]{
+		use: "list", short: "List the people whom the host knows",
+		long:    "List the people whom the host knows by name, with their tier. What they have left is in `spacehost quota`.",
+		example: "  spacehost user list\n  spacehost user list --json | jq -r '.[].name'",
+		args:    cobra.NoArgs,
+		order:   func([]string) order { return order{http.MethodGet, "/people", nil} },
+		show: func(c *cobra.Command, people []console.Person) error {
+			if len(people) == 0 {
+				return say(c, "Nobody is known by name yet. Next: spacehost user add NAME")
+			}
+			return table(c, "NAME\tTIER\tSINCE\tADDED BY", people, func(p console.Person) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), p.CreatedBy)
+			})
+		},
+	}.command()
+}
+
+func newTokenCreate() *cobra.Command {
+	var label string
+	return deed[console.CreatedToken]{
+		use: "create NAME", short: "Make a token for a person, and show it this once",
+		long: `Make a token for a person, and show it this once. The token alone goes to stdout.
+
+With gradio_client:  Client(url, headers={"Authorization": "Bearer sph_..."})
+With @gradio/client: Client.connect(url, {headers: {Authorization: "Bearer sph_..."}})
+With curl:           curl -H "Authorization: Bearer sph_..." ...
+
+For an app with a login of its own, which needs Authorization, write x-hf-authorization. A program that cannot
+be changed takes the token from HF_TOKEN in its environment, as gradio_client does by itself; but what it asks
+of huggingface.co then carries the token too, and is refused there.`,
+		example: `  spacehost token create ada --label laptop
+  TOKEN=$(spacehost token create ci)`,
+		args: cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&label, "label", "", "what it is for, to know it by in lists, as laptop")
+		},
+		order: func(args []string) order {
+			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tokens", console.NewToken{Label: label}}
+		},
+		show: showCreated,
+	}.command()
+}
+
+// showCreated keeps stdout to the token, for scripts; what a person should know goes to stderr.
+func showCreated(c *cobra.Command, t console.CreatedToken) error {
+	if err := say(c, "%s", t.Text); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.ErrOrStderr(), "Shown this once (ID %s). Use it: Client(url, headers={\"Authorization\": \"Bearer sph_...\"}), or HF_TOKEN=sph_... where the client runs.\n", t.ID)
+	return err
+}
+
+func newTokenList() *cobra.Command {
+	return deed[[]console.Token]{
+		use: "list [NAME]", short: "List the tokens of a person, or of everybody",
+		long:    "List the tokens of a person, or of everybody, the newest first: when they were used last, and which are revoked.",
+		example: "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
+		args:    cobra.MaximumNArgs(1),
+		order: func(args []string) order {
+			if len(args) == 0 {
+				return order{http.MethodGet, "/tokens", nil}
+			}
+			return order{http.MethodGet, "/people/" + url.PathEscape(args[0]) + "/tokens", nil}
+		},
+		show: func(c *cobra.Command, tokens []console.Token) error {
+			if len(tokens) == 0 {
+				return say(c, "No tokens yet. Next: spacehost token create NAME")
+			}
+			return table(c, "ID\tPERSON\tLABEL\tCREATED\tLAST USED\tREVOKED", tokens, func(t console.Token) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", t.ID, t.Person, t.Label, minute(&t.CreatedAt, ""), minute(t.LastUsedAt, "never"), minute(t.RevokedAt, "no"))
+			})
+		},
+	}.command()
+}
+
+func newTokenRevoke() *cobra.Command {
+	return deed[console.Token]{
+		use: "revoke ID", short: "End a token, at once and for good",
+		long:    "End a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
+		example: "  spacehost token revoke k3v7q2m4xa",
+		args:    cobra.ExactArgs(1),
+		order:   func(args []string) order { return order{http.MethodDelete, "/tokens/" + url.PathEscape(args[0]), nil} },
+		show: func(c *cobra.Command, t console.Token) error {
+			return say(c, "The token %s of %s is revoked.", t.ID, t.Person)
+		},
+	}.command()
+}
+
+// order is what a deed asks of the host; a nil body is none.
+type order struct {
+	method, path string
+	body         any
+}
+
+// deed is a subcommand that has the running host do something, and shows its answer.
+type deed[T any] struct {
+	use, short, long, example string
+	args                      cobra.PositionalArgs
+	flags                     func(*cobra.Command) // may be nil
+	order                     func(args []string) order
+	show                      func(c *cobra.Command, answer T) error
+}
+
+func (d deed[T]) command() *cobra.Command {
+	var state string
+	var asJSON bool
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args)}
+	if d.flags != nil {
+		d.flags(c)
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
+	addState(c, &state)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		body, err := d.send(c, state, args)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return say(c, "%s", trimNewline(body))
+		}
+		var answer T
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
+		}
+		return d.show(c, answer)
+	}
+	return c
+}
+
+// send makes of a request that the host finds wrong a mistake in the command line, which it was made of.
+func (d deed[T]) send(c *cobra.Command, state string, args []string) ([]byte, error) {
+	dir, err := stateFolder(state)
+	if err != nil {
+		return nil, err
+	}
+	body, err := tell(c.Context(), dir, d.order(args))
+	var no *refusal
+	if errors.As(err, &no) && no.status == http.StatusBadRequest {
+		return nil, &usageError{c, err}
+	}
+	return body, err
+}
+
+// refusal is the host's no, in its own words.
+type refusal struct {
+	status int
+	detail string
+}
+
+func (e *refusal) Error() string { return e.detail }
+
+// tell sends an order to the host that runs on the state folder, and returns the JSON that it answers. Errors: *refusal.
+func tell(ctx context.Context, state string, o order) ([]byte, error) {
+	r, err := o.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client := overSocket(filepath.Join(state, "control.sock"))
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(r)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+	}
+	if answer.StatusCode >= http.StatusBadRequest {
+		return nil, refused(state, answer, body)
+	}
+	return body, nil
+}
+
+func (o order) request(ctx context.Context) (*http.Request, error) {
+	if o.body == nil {
+		return http.NewRequestWithContext(ctx, o.method, "http://spacehost"+o.path, nil)
+	}
+	body, err := json.Marshal(o.body)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, o.method, "http://spacehost"+o.path, bytes.NewReader(body))
+	if err == nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r, err
+}
+
+func overSocket(path string) *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+}
+
+// refused reads why. A host that fails has told its log.
+func refused(state string, answer *http.Response, body []byte) error {
+	var said struct{ Detail string }
+	if json.Unmarshal(body, &said) != nil || said.Detail == "" || answer.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("the host on %s answered %s: see %s", state, answer.Status, filepath.Join(state, "logs", "spacehost.log"))
+	}
+	return &refusal{answer.StatusCode, said.Detail}
+}
+
+func say(c *cobra.Command, format string, args ...any) error {
+	_, err := fmt.Fprintf(c.OutOrStdout(), format+"\n", args...)
+	return err
+}
+
+// table prints a row for each.
+func table[T any](c *cobra.Command, header string, all []T, row func(T) string) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, header)
+	for _, v := range all {
+		fmt.Fprintln(w, row(v))
+	}
+	return w.Flush()
+}
+
+// minute is a time as a person reads it in a list, or the word for none.
+func minute(t *time.Time, none string) string {
+	if t == nil {
+		return none
+	}
+	return t.Local().Format("2006-01-02 15:04")
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"spacehost/internal/console"
+	"spacehost/internal/hubapi"
+)
+
+// TestTokensMakePeoplePay: a bearer token of ours names who pays, a revoked one is refused, a stranger's is absent.
+func TestTokensMakePeoplePay(t *testing.T) {
+	p := runProduct(t, leasesDir)
+	cli(t, p, "user", "add", "ada", "--tier", "pro")
+	token := strings.TrimSpace(cli(t, p, "token", "create", "ada"))
+	if !strings.HasPrefix(token, "sph_") {
+		t.Fatalf("token create prints %q", token)
+	}
+	ada := map[string]string{"Authorization": "Bearer " + token}
+	if got := callSimply(t, p, "five", "[0]", ada); !strings.HasPrefix(got, "complete") {
+		t.Errorf("with a token: %s", got)
+	}
+	if got := quotaOf(t, p, ada); got.Base != 1500 || got.ResetsAt == nil {
+		t.Errorf("ada's quota: %+v, want a pro one in use", got)
+	}
+	if got := p.hubQuota(); got.Base != 210 || got.ResetsAt != nil {
+		t.Errorf("the local visitor's quota: %+v, want it untouched", got)
+	}
+	if got := callSimply(t, p, "five", "[0]", map[string]string{"Authorization": "Bearer hf_saved_by_the_client"}); !strings.HasPrefix(got, "complete") {
+		t.Errorf("with somebody else's token: %s", got)
+	}
+	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
+		t.Errorf("the ledger knows %v", names)
+	}
+	cli(t, p, "token", "revoke", tokenID(t, p))
+	if status, body := joinWith(t, p, ada); status != http.StatusUnauthorized || !strings.Contains(body, "token") {
+		t.Errorf("with a revoked token: %d %s", status, body)
+	}
+	if strings.Contains(p.log()+p.text(), token) {
+		t.Error("the token stands in a log")
+	}
+}
+
+// cli runs a subcommand against the product's host, in this process.
+func cli(t *testing.T, p *product, args ...string) string {
+	t.Helper()
+	var out, complaints bytes.Buffer
+	if code := run(context.Background(), append(args, "--state", p.State), &out, &complaints); code != 0 {
+		t.Fatalf("spacehost %v: exit code %d: %s", args, code, complaints.String())
+	}
+	return out.String()
+}
+
+func tokenID(t *testing.T, p *product) string {
+	t.Helper()
+	tokens := asked[[]console.Token](t, p, "/tokens")
+	if len(tokens) != 1 {
+		t.Fatalf("tokens: %+v", tokens)
+	}
+	return tokens[0].ID
+}
+
+func identities(t *testing.T, p *product) (names []string) {
+	t.Helper()
+	for _, b := range asked[[]console.Balance](t, p, "/quota") {
+		names = append(names, b.Identity)
+	}
+	return names
+}
+
+func request(t *testing.T, method, url, body string, headers map[string]string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(answer.Body); err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, text.String()
+}
+
+func joinWith(t *testing.T, p *product, headers map[string]string) (int, string) {
+	t.Helper()
+	return request(t, http.MethodPost, p.URL+"/gradio_api/queue/join", `{"data":[0],"fn_index":1,"session_hash":"s"}`, headers)
+}
+
+func quotaOf(t *testing.T, p *product, headers map[string]string) hubapi.Quota {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.Console+"/api/spaces/zero-gpu/quota", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
+	return fetchJSON[hubapi.Quota](t, r)
+}
+
+// callSimply is what curl would do: POST /call, then read its stream. It returns the last event's name and data.
+func callSimply(t *testing.T, p *product, api, data string, headers map[string]string) string {
+	t.Helper()
+	status, body := request(t, http.MethodPost, p.URL+"/gradio_api/call/"+api, `{"data":`+data+`}`, headers)
+	event, _, ok := strings.Cut(strings.TrimPrefix(body, `{"event_id":"`), `"`)
+	if status != http.StatusOK || !ok {
+		t.Fatalf("POST call/%s: %d %s", api, status, body)
+	}
+	_, text := request(t, http.MethodGet, p.URL+"/gradio_api/call/"+api+"/"+event, "", headers)
+	frames := strings.Split(strings.TrimSpace(text), "\n\n")
+	return strings.ReplaceAll(strings.TrimPrefix(frames[len(frames)-1], "event: "), "\ndata: ", " ")
+}

@@ -1,0 +1,243 @@
+package console
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/goleak"
+
+	"spacehost/internal/identity"
+	"spacehost/migrations"
+)
+
+// office is People behind a real listener, over a real database.
+type office struct {
+	t      *testing.T
+	people *identity.People
+	db     *sql.DB
+	server *httptest.Server
+}
+
+func newOffice(t *testing.T, alter ...func(*PeopleConfig)) *office {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	config := PeopleConfig{People: identity.NewPeople(db), CheckTier: checkTier}
+	for _, f := range alter {
+		f(&config)
+	}
+	e := echo.New()
+	NewPeople(config).Register(e)
+	o := &office{t: t, people: config.People, db: db, server: httptest.NewServer(e)}
+	t.Cleanup(o.server.Close)
+	return o
+}
+
+func checkTier(name string) error {
+	if slices.Contains([]string{"free", "pro"}, name) {
+		return nil
+	}
+	return fmt.Errorf("no tier %q, there are: free, pro", name)
+}
+
+// reply is what came back.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (o *office) ask(method, path, body string) reply {
+	o.t.Helper()
+	r, err := http.NewRequestWithContext(o.t.Context(), method, o.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	got, err := o.server.Client().Do(r)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return reply{got.StatusCode, got.Header, string(text)}
+}
+
+// want asks and reads the answer into a value.
+func want[T any](o *office, status int, method, path, body string) (v T) {
+	o.t.Helper()
+	got := o.ask(method, path, body)
+	d := json.NewDecoder(strings.NewReader(got.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil || got.status != status {
+		o.t.Fatalf("%s %s %s: got %d %s (%v), want %d", method, path, body, got.status, got.body, err, status)
+	}
+	return v
+}
+
+func TestPeopleFromTheFirstToTheLast(t *testing.T) {
+	o := newOffice(t)
+	if got := o.ask("GET", "/people", ""); got.status != 200 || strings.TrimSpace(got.body) != "[]" {
+		t.Errorf("nobody yet: got %d %s, want an empty list", got.status, got.body)
+	}
+	ada := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"pro"}`)
+	if ada.Name != "ada" || ada.Tier != "pro" || ada.CreatedBy != "operator" || ada.CreatedAt.IsZero() {
+		t.Errorf("added: got %+v", ada)
+	}
+	if got := want[Person](o, 200, "POST", "/people/ada/tier", `{"tier":"free"}`); got.Tier != "free" || got.CreatedAt != ada.CreatedAt {
+		t.Errorf("tier: got %+v", got)
+	}
+	if got := want[[]Person](o, 200, "GET", "/people", ""); len(got) != 1 || got[0].Tier != "free" {
+		t.Errorf("people: got %+v", got)
+	}
+	if got := o.ask("GET", "/people/ada/tokens", ""); strings.TrimSpace(got.body) != "[]" {
+		t.Errorf("no tokens yet: got %s, want an empty list", got.body)
+	}
+	made := want[CreatedToken](o, 201, "POST", "/people/ada/tokens", `{"label":"laptop"}`)
+	who, err := o.people.ByToken(t.Context(), made.Text)
+	if err != nil || who.Key() != "user:ada" || made.Person != "ada" || made.Label != "laptop" {
+		t.Errorf("made %+v, which speaks for %s (%v)", made.Token, who, err)
+	}
+	for _, path := range []string{"/tokens", "/people/ada/tokens"} {
+		got := want[[]Token](o, 200, "GET", path, "")
+		if len(got) != 1 || got[0].ID != made.ID || got[0].LastUsedAt == nil || got[0].RevokedAt != nil {
+			t.Errorf("%s: got %+v", path, got)
+		}
+	}
+	if got := want[Token](o, 200, "DELETE", "/tokens/"+made.ID, ""); got.ID != made.ID || got.RevokedAt == nil {
+		t.Errorf("revoked: got %+v", got)
+	}
+	if _, err := o.people.ByToken(t.Context(), made.Text); err == nil {
+		t.Error("the revoked token is still good")
+	}
+}
+
+func TestThePeerIsWrittenDown(t *testing.T) {
+	o := newOffice(t, func(c *PeopleConfig) {
+		c.By = func(c echo.Context) string { return "uid 1000 at " + c.Path() }
+	})
+	if got := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`); got.CreatedBy != "uid 1000 at /people" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestMistakesAreExplained(t *testing.T) {
+	o := newOffice(t)
+	want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`)
+	made := want[CreatedToken](o, 201, "POST", "/people/ada/tokens", "")
+	for _, row := range []struct {
+		method, path, body string
+		status             int
+		detail             string // what the sentence has in it
+	}{
+		{"POST", "/people", `{"name":"Ada","tier":"free"}`, 400, "beginning with a letter or a digit"},
+		{"POST", "/people", `{"name":"","tier":"free"}`, 400, "cannot be a name"},
+		{"POST", "/people", ``, 400, `no tier "", there are: free, pro`},
+		{"POST", "/people", `{"name":"ben","tier":"gold"}`, 400, "there are: free, pro"},
+		{"POST", "/people", `{"name":"ben","teir":"free"}`, 400, "teir"},
+		{"POST", "/people", `{"name":["ben"],"tier":"free"}`, 400, "not the JSON"},
+		{"POST", "/people", `{"name":`, 400, "not the JSON"},
+		{"POST", "/people", `name=ben&tier=free`, 400, "not the JSON"},
+		{"POST", "/people", `{"name":"` + strings.Repeat("a", maxAsked) + `"}`, 400, "too large"},
+		{"POST", "/people", `{"name":"ada","tier":"pro"}`, 409, "`spacehost user tier ada TIER`"},
+		{"POST", "/people/adda/tier", `{"tier":"pro"}`, 404, "did you mean ada?"},
+		{"POST", "/people/ada/tier", `{"tier":"gold"}`, 400, "there are: free, pro"},
+		{"POST", "/people/a%2F..%2Fb/tier", `{"tier":"pro"}`, 404, `nobody called "a%2F..%2Fb"`},
+		{"POST", "/people/Ada%20L/tier", `{"tier":"pro"}`, 404, `nobody called "Ada L"`},
+		{"POST", "/people/ben/tokens", `{}`, 404, `nobody called "ben"`},
+		{"POST", "/people/ada/tokens", `{"label":"a\nb"}`, 400, "cannot be a label"},
+		{"GET", "/people/ben/tokens", ``, 404, `nobody called "ben"`},
+		{"DELETE", "/tokens/abc", ``, 404, `no token has the ID "abc"`},
+		{"DELETE", "/tokens/" + made.Text, ``, 404, `no token has the ID "sph_..."`},
+		{"POST", "/people/" + made.Text + "/tier", `{"tier":"pro"}`, 404, `nobody called "sph_..."`},
+	} {
+		got := o.ask(row.method, row.path, row.body)
+		var said struct{ Detail string }
+		err := json.Unmarshal([]byte(got.body), &said)
+		if err != nil || got.status != row.status || !strings.Contains(said.Detail, row.detail) {
+			t.Errorf("%s %s %.60s: got %d %s (%v), want %d with %q", row.method, row.path, row.body, got.status, got.body, err, row.status, row.detail)
+		}
+		if strings.Contains(got.body, made.Text[4:]) {
+			t.Errorf("%s: the token stands in %s", row.path, got.body)
+		}
+	}
+}
+
+// The text of a token stands in one answer, which nobody keeps.
+func TestATokenIsShownOnce(t *testing.T) {
+	o := newOffice(t)
+	want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`)
+	got := o.ask("POST", "/people/ada/tokens", `{}`)
+	var made CreatedToken
+	if err := json.Unmarshal([]byte(got.body), &made); err != nil || got.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("got %v (%v)", got.header, err)
+	}
+	if bytes.Count([]byte(got.body), []byte("sph_")) != 1 || !strings.HasPrefix(made.Text, "sph_") {
+		t.Errorf("got %d bytes with ID %s", len(got.body), made.ID)
+	}
+	for _, r := range [][2]string{{"GET", "/people"}, {"GET", "/tokens"}, {"GET", "/people/ada/tokens"}, {"DELETE", "/tokens/" + made.ID}, {"GET", "/tokens"}} {
+		if got := o.ask(r[0], r[1], ""); got.status != 200 || strings.Contains(got.body, made.Text[4:24]) || strings.Contains(got.body, "hash") {
+			t.Errorf("%s %s: got %d %s", r[0], r[1], got.status, got.body)
+		}
+	}
+}
+
+// What the host itself got wrong is told to its log, not to whoever asks.
+func TestAFaultOfTheHostIsNotExplained(t *testing.T) {
+	o := newOffice(t)
+	o.db.Close()
+	for _, r := range [][3]string{
+		{"GET", "/people"}, {"POST", "/people", `{"name":"ada","tier":"free"}`}, {"POST", "/people/ada/tier", `{"tier":"pro"}`},
+		{"GET", "/tokens"}, {"POST", "/people/ada/tokens"}, {"DELETE", "/tokens/abc"},
+	} {
+		if got := o.ask(r[0], r[1], r[2]); got.status != 500 || strings.Contains(got.body, "sql") || strings.Contains(got.body, "sph_") {
+			t.Errorf("%s %s: got %d %s, want a bare 500", r[0], r[1], got.status, got.body)
+		}
+	}
+}
+
+func TestManyOperatorsAtOnce(t *testing.T) {
+	o := newOffice(t)
+	var added atomic.Int32
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			r, err := o.server.Client().Post(o.server.URL+"/people", "application/json", strings.NewReader(`{"name":"ada","tier":"free"}`))
+			if err != nil {
+				t.Errorf("POST: %v", err)
+				return
+			}
+			defer r.Body.Close()
+			switch r.StatusCode {
+			case http.StatusCreated:
+				added.Add(1)
+			case http.StatusConflict:
+			default:
+				t.Errorf("got %s", r.Status)
+			}
+		})
+	}
+	all.Wait()
+	if added.Load() != 1 {
+		t.Errorf("ada was added %d times", added.Load())
+	}
+}

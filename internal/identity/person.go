@@ -1,0 +1,113 @@
+package identity
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Person is somebody whom the operator knows by name. Name says who pays: the account is "user:" + Name.
+type Person struct {
+	Name      string
+	Tier      string
+	CreatedAt time.Time
+	CreatedBy string // who added them
+}
+
+// Identity is the person as payer.
+func (p Person) Identity() Identity {
+	return Identity{Kind: User, Name: p.Name, Tier: p.Tier}
+}
+
+// nameRule is in SQL too (migrations/0002_people.sql). The first letter keeps ".." out of paths and "-x" out of
+// command lines.
+var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// BadNameError refuses the name of a new person.
+type BadNameError struct{ Name string }
+
+func (e *BadNameError) Error() string {
+	return fmt.Sprintf("%.70q cannot be a name: give 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", e.Name)
+}
+
+// DuplicatePersonError says that somebody has that name already.
+type DuplicatePersonError struct{ Name string }
+
+func (e *DuplicatePersonError) Error() string {
+	return fmt.Sprintf("%s is here already: `spacehost user tier %s TIER` changes the tier, `spacehost token create %s` makes a token", e.Name, e.Name, e.Name)
+}
+
+// UnknownPersonError says that nobody has that name.
+type UnknownPersonError struct {
+	Name string
+	Near []string // names like it, the likeliest first
+}
+
+func (e *UnknownPersonError) Error() string {
+	text := fmt.Sprintf("there is nobody called %.70q", e.Name)
+	if len(e.Near) > 0 {
+		text += "; did you mean " + strings.Join(e.Near, " or ") + "?"
+	}
+	return text + "; `spacehost user list` shows everybody, `spacehost user add NAME` adds somebody"
+}
+
+// mask is what an error may say of a name, a label or an ID: who mistakes a token for one must not find it in a log.
+func mask(text string) string {
+	if strings.Contains(strings.ToLower(text), tokenPrefix) {
+		return tokenPrefix + "..."
+	}
+	return text
+}
+
+const (
+	maxNear  = 3 // names that are offered
+	maxTypos = 2 // letters by which they may differ
+)
+
+// near are the names of all that name may have been meant for, the likeliest first.
+func near(name string, all []string) []string {
+	name = strings.ToLower(name)
+	byTypos := make([][]string, maxTypos+2)
+	for _, other := range all {
+		if i, like := likeness(name, other); like {
+			byTypos[i] = append(byTypos[i], other)
+		}
+	}
+	found := slices.Concat(byTypos...)
+	return found[:min(len(found), maxNear)]
+}
+
+// likeness is in how many letters name and other differ; maxTypos+1 says that name is the beginning of other.
+func likeness(name, other string) (typos int, like bool) {
+	if len(name) == 0 || len(name) > len(other)+maxTypos {
+		return 0, false
+	}
+	typos = distance(name, other)
+	if typos <= maxTypos && typos < len(name) { // else two letters would be like any other two
+		return typos, true
+	}
+	return maxTypos + 1, strings.HasPrefix(other, name)
+}
+
+// distance counts the letters to insert, delete or replace on the way from a to b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // from the first i letters of a to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,273 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// People are those whom the operator knows by name, and their bearer tokens: the tables people and tokens. It may be
+// used by many goroutines.
+//
+// Its methods bring their own connection, and the pool has only one: never call them with a transaction open.
+type People struct {
+	Now func() time.Time // wall clock, set before the first use; nil is the real one
+
+	db      *sql.DB
+	bearers bearers
+}
+
+// NewPeople returns the People in db, which migrations.Open has opened.
+func NewPeople(db *sql.DB) *People { return &People{db: db} }
+
+// Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError. Which tiers there are
+// the caller knows.
+func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error) {
+	if !nameRule.MatchString(name) {
+		return Person{}, &BadNameError{Name: mask(name)}
+	}
+	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by}
+	result, err := p.db.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING`,
+		name, tier, person.CreatedAt.UnixMilli(), by)
+	if err != nil {
+		return Person{}, fmt.Errorf("add person %s: %w", name, err)
+	}
+	added, err := result.RowsAffected()
+	if err != nil {
+		return Person{}, fmt.Errorf("add person %s: %w", name, err)
+	}
+	if added == 0 {
+		return Person{}, &DuplicatePersonError{Name: name}
+	}
+	return person, nil
+}
+
+// SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError.
+func (p *People) SetTier(ctx context.Context, name, tier string) (person Person, err error) {
+	err = p.change(ctx, "set tier", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE people SET tier = ? WHERE name = ?`, tier, name); err != nil {
+			return err
+		}
+		person, err = personOf(ctx, tx, name)
+		return err
+	})
+	return person, err
+}
+
+// List is everybody, by name.
+func (p *People) List(ctx context.Context) ([]Person, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
+	return collect(rows, err, "list people", scanPerson)
+}
+
+// Get is one person. Errors: *UnknownPersonError.
+func (p *People) Get(ctx context.Context, name string) (Person, error) {
+	return personOf(ctx, p.db, name)
+}
+
+// CreateToken makes a token for a person. Its text is returned here and never again. Errors: *UnknownPersonError,
+// *BadLabelError, *TooManyTokensError.
+func (p *People) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
+	if err := checkLabel(label); err != nil {
+		return "", Token{}, err
+	}
+	text, t = newToken(), Token{ID: newTokenID(), Person: person, Label: label, CreatedAt: p.now()}
+	err = p.change(ctx, "create token", func(tx *sql.Tx) error {
+		if err := checkRoom(ctx, tx, person); err != nil {
+			return err
+		}
+		hash := sha256.Sum256([]byte(text))
+		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at) VALUES (?, ?, ?, ?, ?)`,
+			t.ID, person, hash[:], label, t.CreatedAt.UnixMilli())
+		return err
+	})
+	if err != nil {
+		return "", Token{}, err
+	}
+	return text, t, nil
+}
+
+// checkRoom says whether a person, who must be known, may have one more token.
+func checkRoom(ctx context.Context, tx *sql.Tx, person string) error {
+	if _, err := personOf(ctx, tx, person); err != nil {
+		return err
+	}
+	var live int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL`, person).Scan(&live)
+	if err == nil && live >= maxLive {
+		err = &TooManyTokensError{Person: person, Most: maxLive}
+	}
+	return err
+}
+
+// Revoke ends a token: once it has returned, ByToken refuses it. To revoke twice changes nothing. Errors:
+// *UnknownTokenIDError.
+func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
+	err = p.change(ctx, "revoke token", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, p.now().UnixMilli(), id)
+		if err != nil {
+			return err
+		}
+		t, err = scanToken(tx.QueryRowContext(ctx, `SELECT `+tokenColumns+` FROM tokens WHERE id = ?`, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return &UnknownTokenIDError{ID: mask(id)}
+		}
+		return err
+	})
+	return t, err
+}
+
+// Tokens are those of a person, or of everybody with "": the newest first, with those that are revoked. Errors:
+// *UnknownPersonError.
+func (p *People) Tokens(ctx context.Context, person string) ([]Token, error) {
+	if person != "" {
+		if _, err := p.Get(ctx, person); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := p.db.QueryContext(ctx,
+		`SELECT `+tokenColumns+` FROM tokens WHERE ? IN ('', person) ORDER BY created_at DESC, rowid DESC`, person)
+	return collect(rows, err, "list tokens", scanToken)
+}
+
+// readBearers reads what ByToken keeps.
+func (p *People) readBearers(ctx context.Context) (map[digest]*bearer, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
+		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
+	all, err := collect(rows, err, "read tokens", scanBearer)
+	good := make(map[digest]*bearer, len(all))
+	for _, b := range all {
+		good[b.hash] = b
+	}
+	return good, err
+}
+
+// mark writes down that a token was used. It asks again whether a mark is due: what ByToken keeps may have been
+// forgotten and read again between a claim and its mark.
+func (p *People) mark(ctx context.Context, id string, now time.Time) error {
+	at := now.UnixMilli()
+	_, err := p.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ? WHERE id = ? AND revoked_at IS NULL
+		AND (last_used_at IS NULL OR last_used_at > ? OR last_used_at <= ?)`, at, id, at, at-markEvery.Milliseconds())
+	return err
+}
+
+// now is in whole milliseconds, as SQL keeps it.
+func (p *People) now() time.Time {
+	now := p.Now
+	if now == nil {
+		now = time.Now
+	}
+	return time.UnixMilli(now().UnixMilli()).UTC()
+}
+
+// change is one transaction, after which ByToken reads anew: only then, or it would keep what was before.
+func (p *People) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	defer p.bearers.forget()
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// asker is a transaction or, for a single question, the pool.
+type asker interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func personOf(ctx context.Context, q asker, name string) (Person, error) {
+	person, err := scanPerson(q.QueryRowContext(ctx, `SELECT `+personColumns+` FROM people WHERE name = ?`, name))
+	switch {
+	case err == nil:
+		return person, nil
+	case !errors.Is(err, sql.ErrNoRows):
+		return Person{}, fmt.Errorf("read person: %w", err)
+	}
+	rows, err := q.QueryContext(ctx, `SELECT name FROM people ORDER BY name`)
+	names, err := collect(rows, err, "list names", scanName)
+	if err != nil {
+		return Person{}, err
+	}
+	return Person{}, &UnknownPersonError{Name: mask(name), Near: near(name, names)}
+}
+
+// scanner is a row or the rows.
+type scanner interface{ Scan(into ...any) error }
+
+const personColumns = `name, tier, created_at, created_by`
+
+func scanPerson(row scanner) (p Person, err error) {
+	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy)
+	return p, err
+}
+
+func scanName(row scanner) (name string, err error) {
+	err = row.Scan(&name)
+	return name, err
+}
+
+const tokenColumns = `id, person, label, created_at, last_used_at, revoked_at`
+
+func scanToken(row scanner) (t Token, err error) {
+	err = row.Scan(&t.ID, &t.Person, &t.Label, (*instant)(&t.CreatedAt), (*instant)(&t.LastUsedAt), (*instant)(&t.RevokedAt))
+	return t, err
+}
+
+func scanBearer(row scanner) (*bearer, error) {
+	b := &bearer{who: Identity{Kind: User}}
+	var hash []byte
+	var marked int64
+	if err := row.Scan(&hash, &b.id, &marked, &b.who.Name, &b.who.Tier); err != nil {
+		return nil, err
+	}
+	b.hash = digest(hash) // 32 bytes, by a CHECK
+	b.marked.Store(marked)
+	return b, nil
+}
+
+// collect reads all rows, each with one.
+func collect[T any](rows *sql.Rows, err error, what string, one func(scanner) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := one(rows)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return all, nil
+}
+
+// instant is a time.Time as SQL keeps it; NULL is the zero time.
+type instant time.Time
+
+// Scan implements sql.Scanner.
+func (i *instant) Scan(value any) error {
+	switch ms := value.(type) {
+	case nil:
+		*i = instant{}
+	case int64:
+		*i = instant(time.UnixMilli(ms).UTC())
+	default:
+		return fmt.Errorf("a time is %T, want an integer", value)
+	}
+	return nil
+}
