@@ -62,7 +62,7 @@ func tempDir(t testing.TB) string {
 }
 
 // patient is the deadline of whatever should happen soon; only a failing test waits that long.
-const patient = 20 * time.Second
+const patient = 45 * time.Second
 
 // eventually waits for an observable state.
 func eventually(t testing.TB, what string, state func() bool) {

@@ -401,8 +401,10 @@ func newOutbox() *outbox {
 func (o *outbox) put(f Frame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.frames = append(o.frames, f)
-	o.cond.Signal()
+	if !o.closed {
+		o.frames = append(o.frames, f)
+		o.cond.Signal()
+	}
 }
 
 func (o *outbox) close() {

@@ -103,15 +103,15 @@ func (f *family) see(p proc) {
 
 // grouped says who in the group of the worker's number is a member. A group keeps its number, and keeps that
 // number from being a pid again, as long as it has members. So:
-//  1. the worker is there, if only as a zombie: all, if it leads that group;
+//  1. the worker is there, if only as a zombie: all;
 //  2. nobody has its pid: another may have had it, and left such a group, in between: only who is a Space's;
 //  3. its pid is another's: its group died before.
 func (f *family) grouped() func(pid int) bool {
 	s, _ := readStat(f.worker.pid)
-	switch {
-	case s.proc == f.worker && s.group == s.pid: // 1
+	switch s.proc {
+	case f.worker: // 1
 		return func(int) bool { return true }
-	case s.proc == proc{}: // 2
+	case proc{}: // 2
 		return f.ours
 	}
 	return func(int) bool { return false } // 3

@@ -166,10 +166,7 @@ func TestAJobRuns(t *testing.T) {
 	if string(last.Raw) != `{"token":"token-`+string(id)+`"}` || !last.Success || last.Event != id {
 		t.Errorf("got %+v", last)
 	}
-	eventually(t, "the event has ended", func() bool { return !w.queue.Alive(id) })
-	if _, h := w.process(); h.phase(id) != 0 {
-		t.Errorf("it is still known, in phase %d", h.phase(id))
-	}
+	eventually(t, "the event is forgotten", func() bool { _, h := w.process(); return h.phase(id) == 0 && !w.queue.Alive(id) })
 	start := w.starts[0]
 	if start.Instance != w.doors[0] || start.PID != w.Status().PID || start.Start == 0 || !strings.Contains(start.Marker, start.Instance) {
 		t.Errorf("started %+v", start)
@@ -257,10 +254,10 @@ func TestStartupTimeout(t *testing.T) {
 }
 
 func TestStartupTimeoutIsOverOnceItRuns(t *testing.T) {
-	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.StartupTimeout = time.Second })
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.StartupTimeout = 1500 * time.Millisecond })
 	w.ready(t)
 	pid := w.Status().PID
-	timer := time.NewTimer(1100 * time.Millisecond)
+	timer := time.NewTimer(1600 * time.Millisecond)
 	defer timer.Stop()
 	select {
 	case err := <-w.ended:
@@ -374,10 +371,11 @@ func TestRelaunch(t *testing.T) {
 	if last := heard[len(heard)-1]; last.Failure == nil {
 		t.Errorf("the visitor of the old app reads %+v", last)
 	}
-	eventually(t, "the second app is attached", func() bool { m, _ := w.queue.Manifest(); return m.App == 1 })
-	if port, _, up := w.Upstream(); !up || port != 40001 {
-		t.Errorf("upstream %d, %v", port, up)
-	}
+	eventually(t, "the second app is attached", func() bool {
+		m, _ := w.queue.Manifest()
+		port, _, up := w.Upstream()
+		return m.App == 1 && up && port == 40001
+	})
 	w.join(t, "new", "echo")
 	if heard := w.hear(t, "new", queue.Completed); heard[len(heard)-1].Failure != nil {
 		t.Errorf("got %+v", heard)

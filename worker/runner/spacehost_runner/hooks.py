@@ -45,8 +45,8 @@ class Finder:
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self.patches:
             return None
-        others = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
-        spec = next((found for found in others if found is not None), None)
+        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
+        spec = next((found for f in others if (found := f.find_spec(name, path, target)) is not None), None)
         if spec is None or spec.loader is None:
             return spec
         loader, execute, patch = spec.loader, spec.loader.exec_module, self.patches[name]

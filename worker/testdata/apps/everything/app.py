@@ -7,6 +7,7 @@ import os
 import queue
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -205,6 +206,10 @@ def fork():
     return facts | {"channel of the parent": os.readlink("/proc/self/fd/3").partition(":")[0]}
 
 
+def hot_reload():
+    return "spaces.reloading.server" in sys.modules
+
+
 def deed(name):
     DEEDS.put(name)
 
@@ -301,6 +306,7 @@ with gr.Blocks() as main:
     button.click(gpu, box, thing, api_name="gpu")
     button.click(tables, None, thing, api_name="tables")
     button.click(fork, None, thing, api_name="fork")
+    button.click(hot_reload, None, thing, api_name="hot_reload")
     button.click(deed, box, None, api_name="deed")
     button.click(lambda: RELEASE.set(), None, None, api_name="release")
 main.queue(max_size=30, status_update_rate=2.5, default_concurrency_limit=5)
