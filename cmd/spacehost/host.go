@@ -243,6 +243,7 @@ func (h *Host) register() error {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	console.NewFaults(h.inventory).Register(control.Echo)
 	return nil
 }
 
