@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"internal/identity":        {},
 	"internal/build":           {},
 	"migrations":               {},
+	"examples/gotest":          {},
 }
 
 // keepers says who alone may import what from outside.
