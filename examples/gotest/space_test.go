@@ -3,6 +3,7 @@ package gotest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -98,8 +99,11 @@ func binary(t testing.TB) string {
 func lookAtSources(t testing.TB) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() && entry.Name() == ".git" {
+		if entry != nil && entry.IsDir() && entry.Name() == ".git" { // in a worktree it is a file
 			return fs.SkipDir
+		}
+		if errors.Is(err, fs.ErrNotExist) { // gone meanwhile
+			return nil
 		}
 		return err
 	})

@@ -139,14 +139,6 @@ func TestXidsAreShownAndChangeNothing(t *testing.T) {
 	}
 }
 
-func TestFaultOfAnUnknownDevice(t *testing.T) {
-	s := simulated(t, "1xT4")
-	err := s.Fault("GPU-elsewhere", gpu.Fault{Kind: gpu.FaultLost})
-	if unknown, ok := errors.AsType[*gpu.UnknownDeviceError](err); !ok || unknown.UUID != "GPU-elsewhere" {
-		t.Errorf("Fault = %v; want UnknownDeviceError", err)
-	}
-}
-
 func TestOnlyTheSimulatedIsAFaulter(t *testing.T) {
 	if _, ok := any(&Inventory{}).(gpu.Faulter); ok {
 		t.Error("a true Inventory is a gpu.Faulter: nobody breaks a true GPU by a word")
