@@ -32,6 +32,7 @@ var rooms = map[string][]string{
 	"internal/space":           {},
 	"internal/identity":        {},
 	"internal/build":           {},
+	"internal/check":           {"gpu"},
 	"migrations":               {},
 	"examples/gotest":          {},
 }

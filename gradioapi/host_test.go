@@ -40,6 +40,7 @@ type host struct {
 	runner *script
 	space  *fakeSpace
 	client *http.Client
+	server *httptest.Server
 	// stopQueue ends Run and waits for it; it may be called twice.
 	stopQueue func()
 }
@@ -65,12 +66,12 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 	}
 	e := echo.New()
 	gradioapi.New(s.config).Register(e)
-	server := httptest.NewServer(e)
-	h.url, h.client = server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
+	h.server = httptest.NewServer(e)
+	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()
-		server.CloseClientConnections()
-		server.Close()
+		h.server.CloseClientConnections()
+		h.server.Close()
 	})
 	return h
 }

@@ -128,9 +128,18 @@ func TestADirectCallPaysWhileItLasts(t *testing.T) {
 }
 
 func TestAnswersStream(t *testing.T) {
+	for _, length := range []string{"", "15"} { // chunked, and of a known length
+		answerStreams(t, length)
+	}
+}
+
+func answerStreams(t *testing.T, length string) {
 	h := newHost(t)
 	release := make(chan struct{})
 	h.space.route("/stream", func(w http.ResponseWriter, r *http.Request) {
+		if length != "" {
+			w.Header().Set("Content-Length", length)
+		}
 		fmt.Fprint(w, "first\n\n")
 		_ = http.NewResponseController(w).Flush()
 		select {
@@ -345,7 +354,6 @@ func TestARequestWaitsForASpaceThatStartsAgain(t *testing.T) {
 	}
 }
 
-// goleak sees whether the handler still waits.
 func TestAVisitorWhoGoesWaitsForNoSpace(t *testing.T) {
 	h := newHost(t)
 	h.space.down.Store(true)
@@ -357,4 +365,9 @@ func TestAVisitorWhoGoesWaitsForNoSpace(t *testing.T) {
 		t.Errorf("got %v and %v, want a client that gave up", got, err)
 	}
 	h.nothingArrived()
+	began := time.Now()
+	h.server.Close() // waits for its handlers
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the handler waited %s longer", took)
+	}
 }

@@ -37,10 +37,12 @@ func TestALineBreakDoesNotBreakTheFrame(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.started()
-	h.queue.Message(event, queue.Message{Kind: queue.Log, Event: event, Raw: []byte("{\"a\":\r\n1}")})
+	for _, raw := range []string{"{\"a\":\n1}", "{\"a\":\r1}"} {
+		h.queue.Message(event, queue.Message{Kind: queue.Log, Event: event, Raw: []byte(raw)})
+	}
 	h.finish(event)
 	s := h.data("s")
-	s.expect(event, firstInLine, "data: {\"a\":  1}\n\n", completed, closeStream)
+	s.expect(event, firstInLine, "data: {\"a\": 1}\n\n", "data: {\"a\": 1}\n\n", completed, closeStream)
 }
 
 func TestDataBeatsWhenNothingIsSaid(t *testing.T) {

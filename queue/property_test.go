@@ -12,13 +12,12 @@ import (
 type storm struct {
 	*testing.T
 	*rand.Rand
-	line    *line
-	seed    uint64
-	step    string
-	joined  []EventID
-	ends    map[EventID]int
-	told    map[EventID]int // how often a Session heard of its end
-	readers map[SessionHash]bool
+	line   *line
+	seed   uint64
+	step   string
+	joined []EventID
+	ends   map[EventID]int
+	told   map[EventID]int // how often a Session heard of its end
 }
 
 func TestWhateverHappensTheLineStaysSound(t *testing.T) {

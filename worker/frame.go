@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
+	"unicode/utf8"
 )
 
 // protocol is the version that both sides of the channel speak; worker/runner/spacehost_runner/frames.py.
@@ -71,10 +73,15 @@ func readFrame(r io.Reader) (Frame, error) {
 		return Frame{}, io.ErrUnexpectedEOF
 	}
 	f := Frame{Header: data[:header:header], Payload: data[header:]}
-	if !json.Valid(f.Header) {
-		return Frame{}, &FrameError{"the header is not JSON"}
+	if !isObject(f.Header) {
+		return Frame{}, &FrameError{"the header is not a JSON object"}
 	}
 	return f, nil
+}
+
+// isObject also wants valid UTF-8, which Python's side insists on and json.Valid does not.
+func isObject(header []byte) bool {
+	return json.Valid(header) && utf8.Valid(header) && bytes.TrimLeft(header, " \t\r\n")[0] == '{'
 }
 
 // FrameError says how a runner broke the rules of the channel; its Space is ended for it.

@@ -2,8 +2,11 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
+
+	"go.uber.org/zap"
 
 	"spacehost/queue"
 )
@@ -12,26 +15,41 @@ import (
 // Space, whose code may be hostile: it counts only for Events that run there, each of which ends once.
 type heard struct {
 	supervisor *Supervisor
-	port       int // that the Space was given for its own server
 
-	mu        sync.Mutex
-	events    map[queue.EventID]bool // running there; true: completed
-	manifests int
+	mu     sync.Mutex
+	events map[queue.EventID]phase
+
+	attached, manifests int // touched only by report
 }
 
+// phase is how far an Event is that runs there. One that does not has none.
+type phase int
+
+const (
+	running   phase = iota + 1 // it may speak
+	completed                  // it has said process_completed: only done may follow
+)
+
+// open says that the process is about to get job.
 func (h *heard) open(job queue.Job) {
+	for _, e := range job.Events {
+		h.set(e.ID, running)
+	}
+}
+
+func (h *heard) set(event queue.EventID, to phase) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, e := range job.Events {
-		h.add(e.ID)
+	if h.events == nil {
+		h.events = map[queue.EventID]phase{}
 	}
+	h.events[event] = to
 }
 
-func (h *heard) add(event queue.EventID) {
-	if h.events == nil {
-		h.events = map[queue.EventID]bool{}
-	}
-	h.events[event] = false
+func (h *heard) phase(event queue.EventID) phase {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.events[event]
 }
 
 func (h *heard) report(r report, payload []byte) error {
@@ -47,36 +65,45 @@ func (h *heard) report(r report, payload []byte) error {
 	case "done":
 		return h.done(r)
 	}
-	return &FrameError{fmt.Sprintf("unknown report %q", r.Op)}
+	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }
-
-// maxManifests bounds how often one process may attach; an app relaunches a few times, not forever.
-const maxManifests = 1000
 
 func (h *heard) manifest(r report) error {
 	m, err := r.manifestOf()
 	if err != nil {
 		return err
 	}
-	if h.manifests++; h.manifests > maxManifests || r.App != h.manifests-1 {
-		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests, r.App)}
+	if r.App != h.manifests {
+		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests+1, r.App)}
+	}
+	h.manifests++
+	return h.attach(m)
+}
+
+func (h *heard) unknown(r report) error {
+	if !isPort(r.Port) {
+		return &FrameError{fmt.Sprintf("unknown gradio at port %d", r.Port)}
+	}
+	h.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used",
+		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
+	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1})
+}
+
+// maxAttached bounds how often one process may attach; an app relaunches a few times, not forever.
+const maxAttached = 1000
+
+func (h *heard) attach(m queue.Manifest) error {
+	if h.attached++; h.attached > maxAttached {
+		return &FrameError{fmt.Sprintf("attached more than %d times", maxAttached)}
 	}
 	h.supervisor.queue.Attach(m)
 	h.supervisor.running(m)
 	return nil
 }
 
-func (h *heard) unknown(r report) error {
-	m := queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: h.port, MaxThreads: 1}
-	h.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used")
-	h.supervisor.queue.Attach(m)
-	h.supervisor.running(m)
-	return nil
-}
-
 func (h *heard) admitted(r report) error {
-	if r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
-		return &FrameError{"admitted without endpoint, session or event"}
+	if h.manifests == 0 || r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
+		return &FrameError{"admitted without manifest, endpoint, session or event"}
 	}
 	endpoint, err := r.Endpoint.endpoint()
 	if err != nil {
@@ -86,29 +113,27 @@ func (h *heard) admitted(r report) error {
 	if !ok { // not through the host's edge: the Space called itself
 		payer = h.supervisor.config.Account()
 	}
-	event := &queue.Event{
+	if r.Cached { // its answer follows, without a start
+		h.set(r.Event, running)
+	}
+	err = h.supervisor.queue.Join(&queue.Event{
 		ID: r.Event, Session: r.Session, Endpoint: endpoint, Payer: payer, Admitted: true, Finished: r.Cached,
+	})
+	if err != nil && !errors.Is(err, queue.ErrNoRunner) { // that one: the host is about to end
+		return &FrameError{"admitted: " + err.Error()}
 	}
-	if r.Cached {
-		h.mu.Lock()
-		h.add(r.Event)
-		h.mu.Unlock()
-	}
-	return h.supervisor.queue.Join(event)
+	return nil
 }
 
 func (h *heard) message(r report, payload []byte) error {
-	h.mu.Lock()
-	completed, running := h.events[r.Event]
-	if running && r.Msg == queue.Completed {
-		h.events[r.Event] = true
+	if h.phase(r.Event) != running {
+		return &FrameError{fmt.Sprintf("%.40q for an event that does not run there", r.Msg)}
 	}
-	h.mu.Unlock()
-	if !running || completed {
-		return &FrameError{fmt.Sprintf("%s for an event that does not run there", r.Msg)}
+	if bytes.ContainsAny(payload, "\r\n") { // either would end the line of the visitor's stream
+		return &FrameError{fmt.Sprintf("%.40q with a line break", r.Msg)}
 	}
-	if bytes.IndexByte(payload, '\n') >= 0 { // it would end the line of the visitor's stream
-		return &FrameError{fmt.Sprintf("%s with a line break", r.Msg)}
+	if r.Msg == queue.Completed {
+		h.set(r.Event, completed)
 	}
 	m := queue.Message{Kind: r.Msg, Event: r.Event, Raw: payload}
 	m.Success = r.Success != nil && *r.Success
@@ -117,13 +142,15 @@ func (h *heard) message(r report, payload []byte) error {
 }
 
 func (h *heard) done(r report) error {
-	h.mu.Lock()
-	_, running := h.events[r.Event]
-	delete(h.events, r.Event)
-	h.mu.Unlock()
-	if !running {
+	if h.phase(r.Event) == 0 {
 		return &FrameError{"done for an event that does not run there"}
 	}
+	if r.Average != nil && (*r.Average < 0 || *r.Average > maxSeconds) {
+		return &FrameError{fmt.Sprintf("a mean run time of %g s", *r.Average)}
+	}
+	h.mu.Lock()
+	delete(h.events, r.Event)
+	h.mu.Unlock()
 	h.supervisor.queue.Done(r.Event, r.Error, r.Average)
 	return nil
 }

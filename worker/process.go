@@ -24,14 +24,17 @@ type Process struct {
 	PID      int
 
 	config  ProcessConfig
+	cmd     *exec.Cmd
 	channel net.Conn
-	outbox  outbox
+	outbox  *outbox
 	tree    tree
-	done    chan struct{}
-	err     error // why it ended; valid once done is closed
+	exited  chan struct{} // closed when the runner is reaped
+	done    chan struct{} // closed when its tree is gone too
+	err     error         // why it ended; valid once done is closed
 
-	mu     sync.Mutex
-	breach error // set before the Process is killed for it
+	mu      sync.Mutex
+	greeted bool
+	reason  error // why the host killed it, if it did
 
 	tail tail
 }
@@ -51,6 +54,7 @@ type ProcessConfig struct {
 	Public   string            // URL at which visitors reach the Space
 	Device   int               // port of the device API
 	Output   func(line string) // one line that the Space printed; called from two goroutines
+	Patience time.Duration     // for its hello; 0 means a minute
 	Reporter reporter
 	Logger   *zap.Logger
 }
@@ -60,10 +64,22 @@ type reporter interface {
 	report(r report, payload []byte) error
 }
 
+// helloTime is ample for an interpreter to come up: hello is said before the app's first line.
+const helloTime = time.Minute
+
 // Start starts the interpreter on the app. The returned Process has not said hello yet.
 func Start(config ProcessConfig) (*Process, error) {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
+	}
+	if config.Patience == 0 {
+		config.Patience = helloTime
+	}
+	if config.Secrets == nil {
+		config.Secrets = map[string]string{} // JSON's null is no object
+	}
+	if err := config.order().check(); err != nil {
+		return nil, fmt.Errorf("hand the Space its secrets: %w", err)
 	}
 	marker, err := writeMarker(config)
 	if err != nil {
@@ -76,18 +92,25 @@ func Start(config ProcessConfig) (*Process, error) {
 	defer theirs.Close()
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
-		done: make(chan struct{}), outbox: newOutbox(),
+		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(),
 	}
-	cmd := p.command(theirs, marker)
-	if err := p.begin(cmd); err != nil {
+	p.cmd = p.command(theirs, marker)
+	if err := p.begin(); err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("start %s: %w", config.Python, err)
 	}
-	p.PID = cmd.Process.Pid
+	p.PID = p.cmd.Process.Pid
 	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = tree{root: root.proc, marker: marker}
-	go p.run(cmd)
+	go p.run()
 	return p, nil
+}
+
+// order is the host's answer to hello.
+func (c ProcessConfig) order() Frame {
+	return newFrame(configOrder{
+		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device,
+	}, nil)
 }
 
 // writeMarker makes the file that `spaces` reads its cgroup path from. Its name stands in the environment of
@@ -140,11 +163,11 @@ func pythonPath(config ProcessConfig) string {
 	return config.Runner
 }
 
-// begin starts cmd with pipes of our own: exec's would make Wait wait for workers that inherited them.
-func (p *Process) begin(cmd *exec.Cmd) error {
+// begin starts it with pipes of our own: exec's would make Wait wait for workers that inherited them.
+func (p *Process) begin() error {
 	var ends []*os.File
 	var readers []*os.File
-	for _, to := range []*io.Writer{&cmd.Stdout, &cmd.Stderr} {
+	for _, to := range []*io.Writer{&p.cmd.Stdout, &p.cmd.Stderr} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			closeAll(append(ends, readers...))
@@ -152,7 +175,7 @@ func (p *Process) begin(cmd *exec.Cmd) error {
 		}
 		*to, ends, readers = w, append(ends, w), append(readers, r)
 	}
-	err := cmd.Start()
+	err := p.cmd.Start()
 	closeAll(ends)
 	if err != nil {
 		closeAll(readers)
@@ -222,36 +245,47 @@ func (p *Process) Err() error { return p.err }
 
 // run talks to the runner until its process has died; its death is seen by wait, never by the end of a pipe,
 // which a worker can hold open.
-func (p *Process) run(cmd *exec.Cmd) {
+func (p *Process) run() {
 	defer close(p.done)
+	unheard := time.AfterFunc(p.config.Patience, p.missHello)
+	defer unheard.Stop()
 	var talk sync.WaitGroup
-	talk.Go(p.outbox.run(p.channel))
+	talk.Go(func() { p.outbox.run(p.channel) })
 	talk.Go(p.listen)
-	err := cmd.Wait()
+	err := p.cmd.Wait()
+	close(p.exited)
 	p.outbox.close()
 	p.drain(&talk)
 	p.tree.kill(p.config.Logger)
 	p.drainOutput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.err = p.breach
-	if p.err == nil {
+	if p.err = p.reason; p.err == nil {
 		p.err = errors.New(deathWords(err))
 	}
 }
 
-// patience is how long a dead Space's last words may take; a worker that holds the pipe must not delay the news.
-const patience = 200 * time.Millisecond
+func (p *Process) missHello() {
+	p.mu.Lock()
+	greeted := p.greeted
+	p.mu.Unlock()
+	if !greeted {
+		p.fail(fmt.Errorf("its Python did not load the runner within %s: it has to take %s from PYTHONPATH", p.config.Patience, p.config.Runner))
+	}
+}
+
+// lastWords is how long those of a dead Space may take: a worker that holds the pipe must not delay the news.
+const lastWords = 200 * time.Millisecond
 
 func (p *Process) drain(talk *sync.WaitGroup) {
-	p.channel.SetDeadline(time.Now().Add(patience))
+	_ = p.channel.SetDeadline(time.Now().Add(lastWords)) // only a closed one refuses, which is as good
 	talk.Wait()
 	p.channel.Close()
 }
 
 func (p *Process) drainOutput() {
 	for _, f := range p.tail.files {
-		f.SetReadDeadline(time.Now().Add(patience))
+		_ = f.SetReadDeadline(time.Now().Add(lastWords)) // a pipe takes it
 	}
 	p.tail.wg.Wait()
 	closeAll(p.tail.files)
@@ -287,29 +321,44 @@ func (p *Process) hear(f Frame) error {
 	if err != nil {
 		return err
 	}
-	if r.Op != "hello" {
+	p.mu.Lock()
+	first := !p.greeted
+	p.greeted = true
+	p.mu.Unlock()
+	switch {
+	case first != (r.Op == "hello"):
+		return &FrameError{fmt.Sprintf("%.40q where hello, once, comes first", r.Op)}
+	case !first:
 		return p.config.Reporter.report(r, f.Payload)
-	}
-	if r.Protocol != protocol {
+	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
-	p.Send(newFrame(configOrder{
-		Op: "config", Environment: p.config.Secrets, Port: p.config.Port, Key: p.config.Key,
-		PublicURL: p.config.Public, DevicePort: p.config.Device,
-	}, nil))
+	p.Send(p.config.order())
 	return nil
 }
 
-// stopListening kills the Space for a breach. A channel that merely closed says nothing: the process may
-// still run (it closed the descriptor), but without a channel it is of no use.
+// stopListening ends the Space, which is of no use without a channel. One that merely closed says nothing:
+// most often the process is about to die for a reason of its own, which is worth the wait.
 func (p *Process) stopListening(err error) {
-	var breach *FrameError
-	if errors.As(err, &breach) {
-		p.mu.Lock()
-		p.breach = breach
-		p.mu.Unlock()
+	if breach := (*FrameError)(nil); errors.As(err, &breach) {
 		p.config.Logger.Warn("space breached the frame protocol", zap.Error(err))
+		p.fail(breach)
+		return
 	}
+	select {
+	case <-p.exited:
+	case <-time.After(lastWords):
+		p.fail(errors.New("it closed its channel to the host"))
+	}
+}
+
+// fail kills the Space for a reason of the host's, which Err gives then.
+func (p *Process) fail(reason error) {
+	p.mu.Lock()
+	if p.reason == nil {
+		p.reason = reason
+	}
+	p.mu.Unlock()
 	p.signal(syscall.SIGKILL)
 }
 
@@ -331,49 +380,39 @@ func (p *Process) End(ctx context.Context, grace time.Duration) {
 	<-p.done
 }
 
-// signal is safe until done: Wait has not reaped the pid, so it cannot be another process's.
-func (p *Process) signal(sig syscall.Signal) {
-	select {
-	case <-p.done:
-	default:
-		_ = syscall.Kill(p.PID, sig) // ESRCH: it is gone already
-	}
-}
+// signal never hits another process, since os.Process knows whether it has been reaped. Its error says just that.
+func (p *Process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
 // outbox keeps Frames for a runner that reads slowly, so that Send never blocks the queue. What it holds is
 // bounded by the Jobs that run at a time.
 type outbox struct {
-	*outboxState
-}
-
-type outboxState struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
 	frames []Frame
 	closed bool
 }
 
-func newOutbox() outbox {
-	s := &outboxState{}
-	s.cond = sync.NewCond(&s.mu)
-	return outbox{s}
+func newOutbox() *outbox {
+	o := &outbox{}
+	o.cond = sync.NewCond(&o.mu)
+	return o
 }
 
-func (o outbox) put(f Frame) {
+func (o *outbox) put(f Frame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.frames = append(o.frames, f)
 	o.cond.Signal()
 }
 
-func (o outbox) close() {
+func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
 	o.cond.Signal()
 }
 
-func (o outbox) next() (Frame, bool) {
+func (o *outbox) next() (Frame, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.frames) == 0 && !o.closed {
@@ -387,16 +426,15 @@ func (o outbox) next() (Frame, bool) {
 	return f, true
 }
 
-func (o outbox) run(w io.Writer) func() {
-	return func() {
-		for {
-			f, ok := o.next()
-			if !ok {
-				return
-			}
-			if _, err := f.WriteTo(w); err != nil {
-				return // the reader of this channel sees the same end and acts upon it
-			}
+// run writes until the outbox is closed, or the channel: its reader sees the same end and acts upon it.
+func (o *outbox) run(w io.Writer) {
+	for {
+		f, ok := o.next()
+		if !ok {
+			return
+		}
+		if _, err := f.WriteTo(w); err != nil {
+			return
 		}
 	}
 }

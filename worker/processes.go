@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -55,53 +56,78 @@ func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
 // process is not touched.
 func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	worker := proc{pid, start}
-	family := newFamily(worker)
+	family := family{worker: worker, ours: p.bearMarker, seen: []proc{worker}}
 	if grace > 0 && worker.alive() {
 		family.terminate()
 		worker.await(grace)
 	}
-	left := killAll(family.find, killTime)
-	if len(left) > 0 && p.Logger != nil {
-		p.Logger.Error("worker outlives SIGKILL", zap.Int("worker", pid), zap.Any("pids", pids(left)))
+	err := killAll(family.find, killTime)
+	if err != nil && p.Logger != nil {
+		p.Logger.Error("worker stays", zap.Int("worker", pid), zap.Error(err))
 	}
-	return len(left) == 0
+	return err == nil
 }
 
-// family is a worker, its descendants, and who shares its group. Descendants that were seen once stay in it,
-// since their parent's death hides whose they were.
+// family is a worker, its descendants, and who shares its group. Members that were seen once stay in it, since
+// the death of a parent or a leader hides whose they were.
 type family struct {
 	worker proc
-	leads  bool // the worker led a group of its own when it was seen alive; a group with members keeps its number
+	ours   func(pid int) bool // whether it bears the marker of a Space
 	seen   []proc
 }
 
-func newFamily(worker proc) *family {
-	s, ok := readStat(worker.pid)
-	return &family{worker: worker, leads: ok && s.proc == worker && s.group == worker.pid}
-}
-
 // find returns the living members, and remembers them.
-func (f *family) find() []proc {
-	all := allStats()
+func (f *family) find() ([]proc, error) {
+	all, err := allStats()
+	grouped := f.grouped()
 	for _, s := range all {
-		member := s.proc == f.worker || f.leads && s.group == f.worker.pid && s.start >= f.worker.start
-		if member && !slices.Contains(f.seen, s.proc) {
-			f.seen = append(f.seen, s.proc)
+		if s.group == f.worker.pid && s.start >= f.worker.start && grouped(s.pid) {
+			f.see(s.proc)
 		}
 	}
 	for _, known := range slices.Clone(f.seen) {
-		for _, p := range below(known.pid, all) {
-			if known.alive() && !slices.Contains(f.seen, p) {
-				f.seen = append(f.seen, p)
+		if known.alive() {
+			for _, p := range below(known.pid, all) {
+				f.see(p)
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() })
+	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() }), err
+}
+
+func (f *family) see(p proc) {
+	if !slices.Contains(f.seen, p) {
+		f.seen = append(f.seen, p)
+	}
+}
+
+// grouped says who in the group of the worker's number is a member. A group keeps its number, and keeps that
+// number from being a pid again, as long as it has members. So:
+//  1. the worker is there, if only as a zombie: all, if it leads that group;
+//  2. nobody has its pid: another may have had it, and left such a group, in between: only who is a Space's;
+//  3. its pid is another's: its group died before.
+func (f *family) grouped() func(pid int) bool {
+	s, _ := readStat(f.worker.pid)
+	switch {
+	case s.proc == f.worker && s.group == s.pid: // 1
+		return func(int) bool { return true }
+	case s.proc == proc{}: // 2
+		return f.ours
+	}
+	return func(int) bool { return false } // 3
+}
+
+func (p *Processes) bearMarker(pid int) bool {
+	p.mu.Lock()
+	trees := slices.Collect(maps.Values(p.trees))
+	p.mu.Unlock()
+	return slices.ContainsFunc(trees, func(t tree) bool { return hasMarker(pid, t.marker) })
 }
 
 // terminate is a courtesy: an idle worker leaves, a busy one of `spaces` ignores it (spaces/zero/wrappers.py).
 func (f *family) terminate() {
-	for _, p := range f.find() {
+	members, _ := f.find() // whoever is missing gets SIGKILL later
+	for _, p := range members {
 		_ = p.signal(unix.SIGTERM)
 	}
 }

@@ -17,12 +17,12 @@ type report struct {
 
 	App int `json:"app"` // manifest, admitted
 	manifest
-	Reason string `json:"reason"` // unknown
+	Reason string `json:"reason"` // unknown, which has a port and a gradio too
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
 	Endpoint *endpoint         `json:"endpoint"`
-	Call     queue.EventID     `json:"call"` // CallHeader of the request that was admitted
+	Call     queue.EventID     `json:"call"` // the direct call whose request was admitted (gradioapi, headerCall)
 	Cached   bool              `json:"cached"`
 
 	Msg     queue.Kind `json:"msg"` // message
@@ -56,12 +56,14 @@ type endpoint struct {
 	Native    bool     `json:"native"`
 }
 
-// Bounds of what a runner may claim of itself.
+// Bounds of what a runner may claim of itself. The number of its Endpoints is bounded by headerLimit.
 const (
-	maxEndpoints = 20_000
-	maxThreads   = 4_096
-	maxSeconds   = 365 * 24 * 3600
+	maxThreads  = 4_096
+	maxSeconds  = 365 * 24 * 3600
+	leastUpdate = 100 * time.Millisecond // the host works for each: faster is made slower
 )
+
+func isPort(port int) bool { return port >= 1 && port <= 65535 }
 
 func parseReport(f Frame) (report, error) {
 	var r report
@@ -73,13 +75,13 @@ func parseReport(f Frame) (report, error) {
 
 func (r report) manifestOf() (queue.Manifest, error) {
 	m := r.manifest
-	if len(m.Endpoints) > maxEndpoints || m.MaxThreads < 1 || m.MaxThreads > maxThreads || m.Port < 1 || m.Port > 65535 ||
+	if m.MaxThreads < 1 || m.MaxThreads > maxThreads || !isPort(m.Port) ||
 		m.UpdateSeconds < 0 || m.UpdateSeconds > maxSeconds || m.MaxSize != nil && *m.MaxSize < 0 {
-		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d endpoints, %d threads, port %d", len(m.Endpoints), m.MaxThreads, m.Port)}
+		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d threads, port %d, updates every %g s", m.MaxThreads, m.Port, m.UpdateSeconds)}
 	}
 	out := queue.Manifest{
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
-		LiveUpdates: m.LiveUpdates, UpdateEvery: seconds(m.UpdateSeconds), MaxThreads: m.MaxThreads, Native: m.Native,
+		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
 	}
 	for _, e := range m.Endpoints {
@@ -97,12 +99,14 @@ func (e endpoint) endpoint() (queue.Endpoint, error) {
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}
+	limit := 0.0
 	if e.TimeLimit != nil {
-		out.TimeLimit = seconds(*e.TimeLimit)
+		limit = *e.TimeLimit
 	}
-	if out.Limit < 0 || out.Batch < 0 || out.TimeLimit < 0 || out.TimeLimit > maxSeconds*time.Second {
+	if out.Limit < 0 || out.Batch < 0 || limit < 0 || limit > maxSeconds {
 		return queue.Endpoint{}, &FrameError{fmt.Sprintf("endpoint %d out of bounds", e.ID)}
 	}
+	out.TimeLimit = seconds(limit)
 	return out, nil
 }
 
@@ -148,13 +152,6 @@ type goneOrder struct {
 	App    int             `json:"app"`
 	Events []queue.EventID `json:"events"`
 }
-
-// CallHeader names, on a request that the Space itself admits, the direct call that the host registered for
-// it. The runner takes it off and hands it back, so that the host knows who pays.
-const CallHeader = "X-Spacehost-Call"
-
-// KeyHeader opens the Space's own port.
-const KeyHeader = "X-Spacehost-Key"
 
 // tokenHeader carries who pays into the Space (spaces/zero/client.py, TOKEN_HEADER).
 const tokenHeader = "x-ip-token"

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"sync"
@@ -34,6 +35,8 @@ type Supervisor struct {
 	reason  string
 	ready   chan struct{} // closed at the first RUNNING
 	heard   *heard        // of the current start
+
+	refused sync.WaitGroup
 }
 
 // SupervisorConfig is what every start of the Space has in common.
@@ -44,12 +47,13 @@ type SupervisorConfig struct {
 	RunDir    string // a folder below which each start gets one of its own
 	Secrets   map[string]string
 	PublicURL string
-	// DeviceURL returns where this start's `spaces` finds the device API; End takes it away.
+	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
 	Device         func(instance string) (url string, port int)
 	Processes      *Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
-	// Events of a start's life; Started is called before the app runs, and an error from it ends the start.
+	// Events of a start's life; Started is called as the app begins, and an error from it ends the start.
+	// Ended is called once per Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
 	// Account pays for what the Space does on nobody's behalf.
@@ -136,11 +140,12 @@ const (
 // Run keeps the Space running until ctx ends, then ends it. A *StartError comes back if the Space dies
 // before it has ever answered; afterwards it is started again, with a growing pause.
 func (s *Supervisor) Run(ctx context.Context) error {
-	for pause := firstBackoff; ; pause = min(2*pause, lastBackoff) {
+	defer s.refused.Wait()
+	for pause := firstBackoff; ctx.Err() == nil; pause = min(2*pause, lastBackoff) {
 		began := time.Now()
 		err := s.once(ctx)
 		if ctx.Err() != nil {
-			return nil
+			break
 		}
 		select {
 		case <-s.ready:
@@ -154,113 +159,102 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil
 }
 
 // endGrace is what a Space gets between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
 
-// once runs the Space until it dies or ctx ends.
+// once runs the Space until it dies or ctx ends, and says why it died.
 func (s *Supervisor) once(ctx context.Context) error {
 	p, err := s.start()
 	if err != nil {
-		return &StartError{Stage: space.RuntimeFailed, Reason: err.Error()}
+		return err
 	}
 	timeout := time.NewTimer(s.config.StartupTimeout)
 	defer timeout.Stop()
-	select {
-	case <-p.Done():
-		return s.died(p)
-	case <-ctx.Done():
-	case <-timeout.C:
-		if s.Status().Stage == space.Running {
-			return s.await(ctx, p)
+	for {
+		select {
+		case <-p.Done():
+			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()))
+		case <-ctx.Done():
+			p.End(context.Background(), endGrace)
+			return s.ended(p, space.Stopped, "The host has stopped the Space.")
+		case <-timeout.C:
+			if s.Status().Stage == space.Running {
+				continue
+			}
+			p.End(context.Background(), endGrace)
+			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
+				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout))
 		}
-		s.end(p)
-		return &StartError{Stage: space.RuntimeFailed, Tail: p.Tail(), Reason: fmt.Sprintf(
-			"the Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer", s.config.StartupTimeout)}
 	}
-	s.end(p)
-	return nil
-}
-
-func (s *Supervisor) await(ctx context.Context, p *Process) error {
-	select {
-	case <-p.Done():
-		return s.died(p)
-	case <-ctx.Done():
-		s.end(p)
-		return nil
-	}
-}
-
-func (s *Supervisor) end(p *Process) {
-	p.End(context.Background(), endGrace)
-	_ = s.died(p)
 }
 
 func (s *Supervisor) start() (*Process, error) {
 	instance := hex.EncodeToString(random(6))
 	port, err := freePort()
 	if err != nil {
-		return nil, err
+		return nil, s.failed(err)
 	}
 	url, device := s.config.Device(instance)
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
-	for k, v := range s.config.Secrets {
-		secrets[k] = v
-	}
+	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
-	h := &heard{supervisor: s, port: port}
-	s.hearing(h, key)
-	p, err := Start(ProcessConfig{
+	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device,
-		Output: s.config.Output, Reporter: h, Logger: s.config.Logger,
+		Output: s.config.Output, Logger: s.config.Logger,
 	})
 	if err != nil {
-		return nil, err
+		s.config.Ended(instance)
+		return nil, s.failed(err)
 	}
 	s.config.Processes.set(s.config.Space, p.tree)
-	s.started(p)
 	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID))
 	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.marker, PID: p.PID, Start: p.tree.root.start})
 	if err != nil {
-		s.end(p)
-		return nil, err
+		p.End(context.Background(), endGrace)
+		return nil, s.ended(p, space.RuntimeFailed, err.Error())
 	}
 	return p, nil
 }
 
-// hearing makes h the start that counts, before its process can say a word.
-func (s *Supervisor) hearing(h *heard, key string) {
+// launch makes a start the one that counts. Under the lock, so that the first Job that comes of its first
+// word finds it.
+func (s *Supervisor) launch(h *heard, config ProcessConfig) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stage, s.reason, s.heard, s.key = space.AppStarting, "", h, key
+	config.Reporter = h
+	p, err := Start(config)
+	if err != nil {
+		return nil, err
+	}
+	s.stage, s.reason, s.current, s.heard, s.key = space.AppStarting, "", p, h, config.Key
+	return p, nil
 }
 
-func (s *Supervisor) started(p *Process) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.current = p
+// failed says that there is no process.
+func (s *Supervisor) failed(err error) error {
+	s.down(space.RuntimeFailed, err.Error())
+	return &StartError{Stage: space.RuntimeFailed, Reason: err.Error()}
 }
 
-func (s *Supervisor) ended(reason string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stage, s.reason, s.current, s.port, s.key = space.RuntimeFailed, reason, nil, 0, ""
-}
-
-// died settles what a dead process leaves behind and says why it died.
-func (s *Supervisor) died(p *Process) error {
-	reason := fmt.Sprintf("The Space's process ended: %s.", p.Err())
-	s.ended(reason)
+// ended settles what a dead process leaves behind.
+func (s *Supervisor) ended(p *Process, stage space.Stage, reason string) error {
+	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: space.RuntimeFailed, Reason: reason, Tail: p.Tail()}
+	return &StartError{Stage: stage, Reason: reason, Tail: p.Tail()}
+}
+
+func (s *Supervisor) down(stage space.Stage, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage, s.reason, s.current, s.heard, s.port, s.key = stage, reason, nil, nil, 0, ""
 }
 
 func (s *Supervisor) running(m queue.Manifest) {
@@ -286,9 +280,11 @@ func (s *Supervisor) process() (*Process, *heard) {
 func (s *Supervisor) Start(job queue.Job) {
 	f := startFrame(job)
 	if err := f.check(); err != nil {
-		for _, e := range job.Events {
-			go s.queue.Done(e.ID, err.Error(), nil) // not from the queue's own goroutine
-		}
+		s.refused.Go(func() { // not from the queue's own goroutine
+			for _, e := range job.Events {
+				s.queue.Done(e.ID, "the call is too large", nil)
+			}
+		})
 		return
 	}
 	if p, h := s.process(); p != nil {

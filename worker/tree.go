@@ -31,13 +31,15 @@ type proc struct {
 	start uint64 // clock ticks since boot, field 22 of /proc/<pid>/stat
 }
 
+func (p proc) String() string { return strconv.Itoa(p.pid) }
+
 type stat struct {
 	proc
 	parent, group int
-	state         byte
 }
 
-// readStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie.
+// readStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie. A process whose
+// first thread has ended and whose others live is shown as a zombie too, but with its threads.
 func readStat(pid int) (stat, bool) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -48,16 +50,21 @@ func readStat(pid int) (stat, bool) {
 	if after < 0 || len(fields) < 20 {
 		return stat{}, false
 	}
-	s := stat{state: fields[0][0]}
+	var s stat
 	s.pid = pid
 	s.parent, _ = strconv.Atoi(fields[1])
 	s.group, _ = strconv.Atoi(fields[2])
+	threads, _ := strconv.Atoi(fields[17])
 	s.start, _ = strconv.ParseUint(fields[19], 10, 64)
-	return s, s.state != 'Z' && s.state != 'X'
+	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1)
 }
 
+// alive says true of a process that cannot be looked at, for want of descriptors: it must not be taken for dead.
 func (p proc) alive() bool {
 	s, ok := readStat(p.pid)
+	if s.pid == 0 && p.pid > 0 {
+		return unix.Kill(p.pid, 0) != unix.ESRCH // a question, no signal
+	}
 	return ok && s.start == p.start
 }
 
@@ -74,8 +81,11 @@ func (p proc) signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
-func allStats() []stat {
-	entries, _ := os.ReadDir("/proc")
+func allStats() ([]stat, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
 	var found []stat
 	for _, entry := range entries {
 		if pid, err := strconv.Atoi(entry.Name()); err == nil {
@@ -84,7 +94,7 @@ func allStats() []stat {
 			}
 		}
 	}
-	return found
+	return found, nil
 }
 
 // below returns root's descendants among all, root itself not included.
@@ -103,35 +113,35 @@ func below(root int, all []stat) []proc {
 }
 
 // members returns every living process of the tree but the runner: its descendants, and whoever bears its marker.
-func (t tree) members() []proc {
-	all := allStats()
-	var found []proc
+func (t tree) members() (found []proc, err error) {
+	all, err := allStats()
 	if t.root.alive() { // else its pid may be somebody else's by now
 		found = below(t.root.pid, all)
 	}
 	for _, s := range all {
-		if s.proc == t.root {
-			continue
-		}
-		if !slices.Contains(found, s.proc) && s.pid != os.Getpid() && hasMarker(s.pid, t.marker) {
+		if s.proc != t.root && s.pid != os.Getpid() && !slices.Contains(found, s.proc) && hasMarker(s.pid, t.marker) {
 			found = append(found, s.proc)
 		}
 	}
-	return found
+	return found, err
 }
 
+// has says whether pid is a living process of the tree, the runner excepted, while the runner lives.
 func (t tree) has(pid int) (proc, bool) {
 	s, ok := readStat(pid)
-	if !ok || pid == t.root.pid || !t.root.alive() {
+	if !ok || s.proc == t.root || !t.root.alive() {
 		return proc{}, false
 	}
-	ours := hasMarker(pid, t.marker) || slices.Contains(below(t.root.pid, allStats()), s.proc)
-	return s.proc, ours
+	if hasMarker(pid, t.marker) {
+		return s.proc, true
+	}
+	all, _ := allStats() // whose process cannot be told is nobody's
+	return s.proc, slices.Contains(below(t.root.pid, all), s.proc)
 }
 
 func hasMarker(pid int, marker string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
+	if err != nil || marker == "" {
 		return false
 	}
 	return slices.ContainsFunc(bytes.Split(environ, []byte{0}), func(pair []byte) bool {
@@ -142,34 +152,32 @@ func hasMarker(pid int, marker string) bool {
 // killTime bounds how long kill looks for processes that fork faster than they die.
 const killTime = 5 * time.Second
 
-// kill ends every process of the tree and returns when none is left, or says in the log which ones stay.
+// kill ends every process of the tree and returns when none is left, or says in the log why not.
 func (t tree) kill(log *zap.Logger) {
-	left := killAll(t.members, killTime)
-	if len(left) > 0 {
-		log.Error("processes of a space outlive SIGKILL", zap.Any("pids", pids(left)))
+	if err := killAll(t.members, killTime); err != nil {
+		log.Error("processes of a space stay", zap.Error(err))
 	}
 }
 
-// killAll kills what find returns until it returns nothing, and gives what is left after limit.
-func killAll(find func() []proc, limit time.Duration) []proc {
+// killAll kills what find returns until that is nothing, for as long as limit.
+func killAll(find func() ([]proc, error), limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; {
-		found := find()
+		found, err := find()
+		switch late := time.Now().After(deadline); {
+		case err == nil && len(found) == 0:
+			return nil
+		case late && err != nil:
+			return err
+		case late:
+			return fmt.Errorf("they outlive SIGKILL: %v", found)
+		}
 		for _, p := range found {
 			_ = p.signal(unix.SIGKILL) // ESRCH: it died meanwhile
 		}
-		if len(found) == 0 || time.Now().After(deadline) {
-			return found
+		if awaitEnd(found, 50*time.Millisecond) && err != nil {
+			time.Sleep(50 * time.Millisecond) // look again, in vain perhaps
 		}
-		awaitEnd(found, 50*time.Millisecond)
 	}
-}
-
-func pids(procs []proc) []int {
-	var out []int
-	for _, p := range procs {
-		out = append(out, p.pid)
-	}
-	return out
 }
 
 // awaitEnd waits until all procs have died, limit at most; it reports whether they have.
@@ -185,17 +193,20 @@ func awaitEnd(procs []proc, limit time.Duration) bool {
 
 // await waits until p has died, limit at most; it reports whether it has.
 func (p proc) await(limit time.Duration) bool {
-	fd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return true
+	deadline := time.Now().Add(limit)
+	polled := []unix.PollFd{{Fd: -1, Events: unix.POLLIN}} // -1 waits for nothing: without a pidfd we look again and again
+	if fd, err := unix.PidfdOpen(p.pid, 0); err == nil {
+		defer unix.Close(fd)
+		polled[0].Fd = int32(fd)
 	}
-	defer unix.Close(fd)
-	for deadline := time.Now().Add(limit); p.alive(); {
+	for p.alive() {
 		left := time.Until(deadline)
 		if left <= 0 {
 			return false
 		}
-		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if polled[0].Fd < 0 {
+			left = min(left, 20*time.Millisecond)
+		}
 		_, _ = unix.Poll(polled, int(left.Milliseconds())+1) // EINTR: the loop asks again
 	}
 	return true

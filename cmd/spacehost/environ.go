@@ -96,6 +96,8 @@ func machineVars(vars map[string]string, env *build.Environment, home string) {
 		}
 	}
 	vars["HOME"] = home
+	// The cache of models is shared, the token that lies in it (hf auth login) is not: a Space has its own Secrets.
+	vars["HF_TOKEN_PATH"] = filepath.Join(home, "huggingface-token")
 	vars["PATH"] = filepath.Dir(env.Python) + string(os.PathListSeparator) + vars["PATH"]
 	if env.Dir != "" {
 		vars["VIRTUAL_ENV"] = env.Dir

@@ -309,7 +309,13 @@ type reply struct {
 
 func (p *product) client() *client {
 	p.t.Helper()
-	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), p.URL)
+	return p.clientAt(p.URL)
+}
+
+// clientAt is a client of another Space of the host than the first.
+func (p *product) clientAt(url string) *client {
+	p.t.Helper()
+	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), url)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()

@@ -53,7 +53,8 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 		Example: `  spacehost run examples/hello-zerogpu     start a Space at http://127.0.0.1:7860
   spacehost gpu                            in another terminal: the GPUs, and who is on them
   spacehost lease                          who waits for a GPU, and who holds one until when
-  spacehost quota                          who has how many seconds left`,
+  spacehost quota                          who has how many seconds left
+  spacehost doctor                         what this machine lacks, and what to do`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -61,7 +62,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), gpus, newLease(), newQuota())
+	root.AddCommand(newRun(), gpus, newLease(), newQuota(), newDoctor())
 	return root
 }
 

@@ -220,7 +220,8 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	b.occupy(l, pid)
 	allowed := false
 	b.do(func(line *line) {
-		if allowed = line.onAllow(l, at); allowed {
+		// From here, not from before the commit: what the database takes is not the payer's.
+		if allowed = line.onAllow(l, time.Now()); allowed {
 			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
 		}
 	})

@@ -96,7 +96,7 @@ func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 		if !h.processes.Alive(100) {
 			t.Error("the worker was ended within the grace")
 		}
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		synctest.Wait()
 		h.wantBalance(ada, time.Minute, 0)
 		h.wantLast(Expired, "deadline", time.Minute)
@@ -250,7 +250,7 @@ func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
 		h.wantSize("large", short, func(r *Request) { r.Space = "another" })
 		h.wantSize("large", short, func(r *Request) { r.Payer = ben })
 		h.wantSize("large", short, func(r *Request) { r.Size = "large" })
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		h.wantSize("large", short)
 	})
 }

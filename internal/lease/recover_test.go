@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"spacehost/internal/lease/leasetest"
 )
 
 // leave writes a row as a host leaves it that crashes now. boot "" is this one.
@@ -35,9 +37,9 @@ func (h *house) beatNow() {
 }
 
 // recoverNow is a new host on the same machine; it returns whose markers it has ended.
-func (h *house) recoverNow() (markers []string) {
+func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
 	h.t.Helper()
-	if err := h.newBroker().Recover(h.t.Context(), func(m string) { markers = append(markers, m) }); err != nil {
+	if err := h.newBroker(alter...).Recover(h.t.Context(), func(m string) { markers = append(markers, m) }); err != nil {
 		h.t.Fatalf("recover: %v", err)
 	}
 	return markers
@@ -204,7 +206,8 @@ func TestCrashInTheMiddleOfLife(t *testing.T) {
 		h.schedule()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		h.recoverNow() // by a second host, while the first is as good as dead
+		// The first host stays as it is and, unlike one that is dead, would see its worker die.
+		h.recoverNow(func(c *Config) { c.Processes = leasetest.NewProcesses() })
 		h.wantBalance(ada, 4*time.Second, 0)
 		h.stop() // settles them again, in vain
 		h.wantBalance(ada, 4*time.Second, 0)

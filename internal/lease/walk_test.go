@@ -312,7 +312,7 @@ func (k *walk) forget() {
 // checkVariety: a walk that never comes to some end proves nothing about it.
 func (k *walk) checkVariety() {
 	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
-		if k.seen[state] < 5 {
+		if k.seen[state] < *walkSteps/10_000 {
 			k.t.Errorf("of all ends only %d were %q: %v", k.seen[state], state, k.seen)
 		}
 	}

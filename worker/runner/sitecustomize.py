@@ -10,11 +10,12 @@ import sys
 
 def _forget(folder: str) -> None:
     """Takes folder off sys.path and PYTHONPATH, so that the app and the programs it starts never see it."""
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != folder]
-    sys.path_importer_cache.pop(folder, None)
-    kept = [e for e in os.environ.get("PYTHONPATH", "").split(os.pathsep) if e and os.path.abspath(e) != folder]
-    if kept:
-        os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    sys.path[:] = [entry for entry in sys.path if entry != folder]
+    for known in [path for path in sys.path_importer_cache if path.startswith(folder)]:
+        del sys.path_importer_cache[known]
+    own = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[2]  # ours stands first
+    if own:
+        os.environ["PYTHONPATH"] = own
     else:
         os.environ.pop("PYTHONPATH", None)
 
@@ -23,9 +24,15 @@ def _start() -> None:
     folder = os.path.dirname(os.path.abspath(__file__))
     descriptor = os.environ.pop("SPACEHOST_FD", None)
     if descriptor is not None:
-        import spacehost_runner
+        try:
+            import spacehost_runner
 
-        spacehost_runner.start(int(descriptor))
+            spacehost_runner.start(int(descriptor))
+        except BaseException:  # site.py would swallow it, and the app would run without the host
+            import traceback
+
+            traceback.print_exc()
+            os._exit(3)
         for name in [n for n in sys.modules if n.partition(".")[0] == "spacehost_runner"]:
             del sys.modules[name]
     _forget(folder)

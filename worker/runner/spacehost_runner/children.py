@@ -1,10 +1,13 @@
-"""What happens in a forked child: a process group of its own, and no hold on sockets that are not its own."""
+"""What happens in a forked child: it has no hold on sockets that are not its own.
+
+It stays in its parent's process group, as it would without us: the leader of a group may not call setsid, and
+daemons and Popen(preexec_fn=os.setsid) do. A GPU worker gets its group later (hooks.py, _patch_worker).
+"""
 from __future__ import annotations
 
+import _socket  # not socket: see Channel
 import contextlib
 import os
-import signal
-import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,13 +20,11 @@ def install(state: State) -> None:
 
 
 def _after_fork(state: State) -> None:
-    # A GPU worker that shared the Space's group could only be killed together with the Space.
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
+    state.forked = True
     null = os.open(os.devnull, os.O_RDWR)
     try:
         # dup2 instead of close: the number must not be reused under an object that still owns it.
-        os.dup2(null, state.channel.fileno(), inheritable=False)
+        os.dup2(null, state.channel.descriptor, inheritable=False)
         for descriptor in _held_open(state):
             os.dup2(null, descriptor, inheritable=False)
     finally:
@@ -41,8 +42,9 @@ def _held_open(state: State) -> list[int]:
 
 
 def _is_ours(descriptor: int, state: State) -> bool:
-    with socket.socket(fileno=os.dup(descriptor)) as copy:
-        if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.type != socket.SOCK_STREAM:
+    copy = _socket.socket(fileno=os.dup(descriptor))
+    try:
+        if copy.family not in (_socket.AF_INET, _socket.AF_INET6) or copy.type != _socket.SOCK_STREAM:
             return False
         if copy.getsockname()[1] in state.ports:
             return True
@@ -50,16 +52,16 @@ def _is_ours(descriptor: int, state: State) -> bool:
             return copy.getpeername()[1] == state.device_port
         except OSError:  # listening, or no longer connected
             return False
+    finally:
+        copy.close()
 
 
 def end_descendants() -> None:
-    """Kills every process below this one, with the groups that they lead; for the moment when the host is gone."""
-    own_group = os.getpgid(0)
-    for pid in _descendants(os.getpid()):
-        with contextlib.suppress(OSError):
-            if os.getpgid(pid) == pid != own_group:
-                os.killpg(pid, signal.SIGKILL)
-            os.kill(pid, signal.SIGKILL)
+    """Kills every process below this one, for the moment when the host is gone. Again, since they may fork meanwhile."""
+    for _ in range(3):
+        for pid in _descendants(os.getpid()):
+            with contextlib.suppress(OSError):
+                os.kill(pid, 9)
 
 
 def _descendants(root: int) -> list[int]:

@@ -5,10 +5,10 @@ payload bytes. testdata/frames holds examples that this file and worker/frame.go
 """
 from __future__ import annotations
 
+import _thread
 import json
-import socket
+import os
 import struct
-import threading
 from typing import Any
 
 PROTOCOL = 1
@@ -19,41 +19,46 @@ _LENGTHS = struct.Struct(">II")
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
     """Returns the bytes of one frame; raises ValueError above the limits, which both sides hold."""
-    head = json.dumps(header, separators=(",", ":")).encode()
+    head = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     if len(head) > HEADER_LIMIT or len(payload) > PAYLOAD_LIMIT:
         raise ValueError(f"frame of {len(head)}+{len(payload)} bytes is above the limit of {PAYLOAD_LIMIT}")
     return _LENGTHS.pack(len(head), len(payload)) + head + payload
 
 
 class Channel:
-    """One end of the socketpair. send may be called from any thread, receive from one."""
+    """One end of the socketpair. send may be called from any thread, receive from one.
+
+    Plain descriptors, since nothing that an app may want to patch first (socket, ssl, threading; gevent does)
+    is imported before its first line.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.set_inheritable(False)
-        self._lock = threading.Lock()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
+        self._lock = _thread.allocate_lock()
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        data = encode(header, payload)
+        left = memoryview(encode(header, payload))
         with self._lock:
-            self._socket.sendall(data)
+            while left:
+                left = left[os.write(self.descriptor, left) :]
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
-        """Blocks for the next frame; raises EOFError when the host has gone."""
+        """Blocks for the next frame; raises EOFError when the host has gone, ValueError when it breaks the rules."""
         head, body = _LENGTHS.unpack(self._exactly(_LENGTHS.size))
         if head > HEADER_LIMIT or body > PAYLOAD_LIMIT:
             raise ValueError(f"frame of {head}+{body} bytes is above the limit")
-        return json.loads(self._exactly(head)), self._exactly(body)
+        header, payload = json.loads(self._exactly(head).decode()), self._exactly(body)
+        if not isinstance(header, dict):
+            raise ValueError("the header is not a JSON object")
+        return header, payload
 
     def _exactly(self, size: int) -> bytes:
         buffer = bytearray(size)
-        view, got = memoryview(buffer), 0
-        while got < size:
-            count = self._socket.recv_into(view[got:])
+        left = memoryview(buffer)
+        while left:
+            count = os.readv(self.descriptor, [left])
             if count == 0:
                 raise EOFError("the host has closed the channel")
-            got += count
+            left = left[count:]
         return bytes(buffer)

@@ -1,18 +1,20 @@
 """The guard of the Space's own port: only the host may speak to it."""
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .state import State
 
-HEADER = b"x-spacehost-key"
+KEY = b"x-spacehost-key"
+CALL = b"x-spacehost-call"  # names the direct call that the host makes for a visitor
 REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it printed."}'
 
 
 class Guard:
     """An ASGI layer around the whole application; answers 403 to whoever does not bring this start's key.
+
+    The host's own headers end here, so that no code of the app sees them.
 
     While a launch is under way, Gradio's checks of itself are let through: GET startup-events and HEAD /
     (gradio/blocks.py, launch; gradio/networking.py, url_ok).
@@ -24,9 +26,13 @@ class Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):  # lifespan comes from the server itself
             return await self.app(scope, receive, send)
-        brought = [value for name, value in scope["headers"] if name == HEADER]
-        if len(brought) == 1 and hmac.compare_digest(brought[0], self.state.key):
-            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER]
+        from hmac import compare_digest
+
+        keys = [value for name, value in scope["headers"] if name == KEY]
+        if len(keys) == 1 and compare_digest(keys[0], self.state.key):
+            calls = [value for name, value in scope["headers"] if name == CALL]
+            headers = [pair for pair in scope["headers"] if pair[0] not in (KEY, CALL)]
+            scope = {**scope, "headers": headers, "spacehost.call": b"".join(calls).decode("latin-1")}
             return await self.app(scope, receive, send)
         if self.state.launching and self._is_self_check(scope):
             return await self.app(scope, receive, send)

@@ -4,19 +4,18 @@ Nothing of those packages is imported by us first, so the app's own import order
 """
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib.abc
-import importlib.util
 import os
-import socket
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .guard import Guard
-from .seam import Seam
+from .seam import Seam, Unknown, version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .state import State
 
 PUBLIC_PORT = 7860  # the port at which the Hub expects a Space (huggingface hub-docs, spaces-config-reference, app_port)
@@ -31,11 +30,14 @@ def install(state: State) -> None:
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.wrappers": _patch_worker,
     }
-    sys.meta_path.insert(0, _Finder({name: functools.partial(patch, state) for name, patch in patches.items()}))
+    sys.meta_path.insert(0, Finder({name: functools.partial(patch, state) for name, patch in patches.items()}))
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Lets the ordinary finders find, and patches what they load; takes itself away after the last module."""
+class Finder:
+    """Lets the ordinary finders find, and patches what they load.
+
+    It stays: an import that failed half-way, or an app that has upgraded Gradio with pip, imports a second time.
+    """
 
     def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
         self.patches = patches
@@ -43,24 +45,18 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self.patches:
             return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)
+        others = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+        spec = next((found for found in others if found is not None), None)
         if spec is None or spec.loader is None:
             return spec
-        loader, patch = spec.loader, self.patches.pop(name)
-        execute = loader.exec_module
+        loader, execute, patch = spec.loader, spec.loader.exec_module, self.patches[name]
 
         def exec_module(module: Any) -> None:
-            del loader.exec_module  # the instance attribute set below: the loader is as it was
+            loader.__dict__.pop("exec_module", None)  # set below: the loader is as it was
             execute(module)
             patch(module)
 
         loader.exec_module = exec_module
-        if not self.patches:
-            sys.meta_path.remove(self)
         return spec
 
 
@@ -73,19 +69,18 @@ def _patch_queue(state: State, module: Any) -> None:
 
     @functools.wraps(original)
     def start(queue: Any) -> None:
-        missing = Seam.missing(module, queue)
-        if missing:
-            state.send({"op": "unknown", "gradio": _version(), "reason": "it has no " + ", ".join(missing)})
+        try:
+            seam = Seam(state, module, queue)
+        except Exception as error:  # a Gradio that we do not know: its own queue does the work
+            reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
+            port = state.port_of(getattr(queue, "blocks", None))
+            state.send({"op": "unknown", "gradio": version(), "port": port, "reason": reason})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
         module.run_coro_in_background(queue.start_progress_updates)
-        Seam.attach(state, module, queue)
+        seam.attach()
 
     module.Queue.start = start
-
-
-def _version() -> str:
-    return getattr(sys.modules.get("gradio"), "__version__", "")
 
 
 def _patch_blocks(state: State, module: Any) -> None:
@@ -126,23 +121,10 @@ def _patch_blocks(state: State, module: Any) -> None:
 
 
 def _overrides(state: State, signature: Any) -> dict[str, Any]:
-    port = _free(state.port)
-    state.ports.add(port)
-    forced = {"server_name": "127.0.0.1", "server_port": port, "share": False, "inbrowser": False, "quiet": True}
-    # ssr_mode puts Node in front of Python, num_workers adds servers beside it: both off, the host is the front.
-    forced.update({k: v for k, v in (("ssr_mode", False), ("num_workers", 0)) if k in signature.parameters})
-    return forced
-
-
-def _free(port: int) -> int:
-    """The given port, or another free one if a first demo of this app already listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    forced = {"server_name": "127.0.0.1", "server_port": state.take_port(), "share": False, "inbrowser": False, "quiet": True}
+    # ssr_mode puts Node in front of Python, num_workers adds servers beside it, TLS is the front's: the host is the front.
+    off = {"ssr_mode": False, "num_workers": 0, "ssl_keyfile": None, "ssl_certfile": None}
+    return forced | {name: value for name, value in off.items() if name in signature.parameters}
 
 
 def _publish(blocks: Any, state: State) -> None:
@@ -202,8 +184,7 @@ def _patch_uvicorn(state: State, module: Any) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
         if bound.arguments.get("port") == PUBLIC_PORT:
-            bound.arguments.update(host="127.0.0.1", port=_free(state.port), uds=None)
-            state.ports.add(bound.arguments["port"])
+            bound.arguments.update(host="127.0.0.1", port=state.take_port(), uds=None, ssl_keyfile=None, ssl_certfile=None)
         init(*bound.args, **bound.kwargs)
 
     @functools.wraps(load)
@@ -216,11 +197,17 @@ def _patch_uvicorn(state: State, module: Any) -> None:
 
 
 def _patch_worker(state: State, module: Any) -> None:
-    """Shows a GPU worker its Device. spaces does it only where torch is installed; onnxruntime or JAX need it too."""
+    """Gives a GPU worker a process group, before it tells the host its pid, and shows it its Device.
+
+    In the Space's group it could only be killed together with the Space. spaces names the Device only where
+    torch is installed; onnxruntime or JAX need it too.
+    """
     original = module.worker_init
 
     @functools.wraps(original)
     def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
         os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
         return original(res_queue, allow_token, nvidia_uuid, fds)
 

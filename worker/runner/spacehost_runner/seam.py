@@ -1,87 +1,118 @@
 """The seam between the host's queue and Gradio's: admission reported, execution by Gradio's own process_events.
 
-Every attribute of Gradio that is used here is probed first (Seam.missing): a Gradio that lacks one runs with
-its own queue, untouched. Tried with 4.44, 5.49 and 6.31; no version number is compared.
+Every attribute of Gradio that is used here is probed first (missing): a Gradio that lacks one runs with its own
+queue, untouched. Tried with 4.44, 5.49 and 6.31; no version number is compared.
 """
 from __future__ import annotations
 
-import asyncio
-import inspect
+import _thread
+import functools
 import json
 import sys
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
+from .frames import encode
+
 if TYPE_CHECKING:
+    import asyncio
+
     from .state import State
 
 QUEUE_NEEDS = (
     "active_jobs blocks max_size max_thread_count live_updates update_intervals default_concurrency_limit "
     "event_queue_per_concurrency_id pending_event_ids_session pending_messages_per_session event_analytics "
-    "process_time_per_fn create_event_queue_for_fn send_message push process_events start_progress_updates"
+    "process_time_per_fn server_app set_server_app create_event_queue_for_fn send_message push process_events "
+    "start_progress_updates reset_iterators"
 ).split()
 
 
+class Unknown(Exception):
+    """This Gradio lacks what the seam needs."""
+
+
+def missing(module: Any, queue: Any) -> list[str]:
+    lacks = [f"Queue.{name}" for name in QUEUE_NEEDS if not hasattr(queue, name)]
+    return lacks + [n for n in ("Event", "route_utils", "run_coro_in_background") if not hasattr(module, n)]
+
+
+def version() -> str:
+    return getattr(sys.modules.get("gradio"), "__version__", "")
+
+
+def _print(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
 class Seam:
-    """One attached app: the Queue of one Blocks on one event loop. Its methods run on that loop, but for send."""
+    """One attached app: the Queue of one Blocks on one event loop. Its methods run on that loop, but for
+    post and send_message."""
 
-    @staticmethod
-    def missing(module: Any, queue: Any) -> list[str]:
-        lacks = [f"Queue.{name}" for name in QUEUE_NEEDS if not hasattr(queue, name)]
-        return lacks + [n for n in ("Event", "route_utils", "run_coro_in_background") if not hasattr(module, n)]
+    def __init__(self, state: State, module: Any, queue: Any) -> None:
+        """Only reads: whatever raises here leaves the app as it is."""
+        import asyncio
+        import inspect
 
-    @classmethod
-    def attach(cls, state: State, module: Any, queue: Any) -> None:
-        """Takes the queue over and tells the host. A relaunch attaches the same queue again, on a new loop."""
-        before = next((seam for seam in state.seams if seam.queue is queue), None)
-        seam = cls(state, module, queue, before.max_size if before else queue.max_size)
-        state.seams.append(seam)
-        state.send(seam.manifest(len(state.seams) - 1))
-
-    def __init__(self, state: State, module: Any, queue: Any, max_size: int | None) -> None:
-        self.state, self.module, self.queue, self.max_size = state, module, queue, max_size
+        if lacks := missing(module, queue):
+            raise Unknown("it has no " + ", ".join(lacks))
+        self.state, self.module, self.queue = state, module, queue
         self.blocks, self.loop = queue.blocks, asyncio.get_running_loop()
-        self.prefix = getattr(module.route_utils, "API_PREFIX", "")
+        self.number = len(state.seams)  # the `app` of the frames
+        before = next((seam for seam in state.seams if seam.queue is queue), None)  # it was launched before
+        self.max_size = before.max_size if before else queue.max_size
+        self.app = queue.server_app or state.apps.get(id(self.blocks))  # a mount does not set it, launch does
         self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
         self.events: dict[str, Any] = {}  # admitted or running, by id
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.lock = _thread.allocate_lock()  # over the two below
+        self.speaking: set[str] = set()  # running, and not yet completed
         self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
-        if queue.server_app is None and id(self.blocks) in state.apps:  # a mount: launch sets it itself
-            queue.set_server_app(state.apps[id(self.blocks)])
+        self.report = self.manifest()
+        encode(self.report)  # raises if the host could not read it
+
+    def attach(self) -> None:
+        """Takes the queue over and tells the host. A relaunch attaches the same queue again, on a new loop."""
+        queue = self.queue
+        if queue.server_app is None and self.app is not None:
+            queue.set_server_app(self.app)
         queue.max_size = None  # the host refuses, before push is called
         queue.send_message, queue.push = self.send_message, self.push
         if hasattr(queue, "compute_analytics_summary"):  # pandas, per event, over the whole history
             queue.compute_analytics_summary = lambda *_: {"functions": {}}
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
+        self.state.seams.append(self)
+        self.state.send(self.report)
 
     # What the host is told at attach
 
-    def manifest(self, number: int) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
         queue, blocks = self.queue, self.blocks
         return {
             "op": "manifest",
-            "app": number,
-            "gradio": getattr(sys.modules.get("gradio"), "__version__", ""),
-            "prefix": self.prefix,
+            "app": self.number,
+            "gradio": version(),
+            "prefix": getattr(self.module.route_utils, "API_PREFIX", ""),
             "mount": self.state.mounts.get(id(blocks), ""),
-            "port": getattr(blocks, "server_port", None) or self.state.port,
+            "port": self.state.port_of(blocks),
             "max_size": self.max_size,
             "live_updates": bool(queue.live_updates),
             "update_seconds": queue.update_intervals,
             "max_threads": queue.max_thread_count,
-            "show_error": bool(getattr(blocks, "show_error", False)),
             "native": self.is_native(),
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
         }
 
     def is_native(self) -> bool:
         """Whether the host may admit by itself: nobody signs in, no middleware of the app sees the request."""
-        app = self.queue.server_app
+        app = self.app
         if app is None or id(self.blocks) in self.state.mounts or getattr(self.blocks, "expects_oauth", False):
             return False
         if getattr(app, "auth", None) is not None or getattr(app, "auth_dependency", None) is not None:
+            return False
+        if getattr(getattr(app, "router", None), "dependencies", None):
             return False
         layers = [getattr(layer, "cls", None) for layer in getattr(app, "user_middleware", [])]
         return all(getattr(cls, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi") for cls in layers)
@@ -106,8 +137,8 @@ class Seam:
         try:
             self.loop.call_soon_threadsafe(self.handle, header, payload)
         except RuntimeError:  # the loop of an app that was closed or launched again
-            for event in header.get("events", []):
-                self.done(event["id"], None, "the app was closed")
+            for order in header["events"] if header["op"] == "start" else ():
+                self.done(order["id"], None, "the app was closed")
 
     def handle(self, header: dict[str, Any], payload: bytes) -> None:
         match header["op"]:
@@ -127,10 +158,12 @@ class Seam:
             try:
                 events.append(self.admitted(order) if order["admitted"] else self.make(order, body))
             except Exception as error:
-                traceback.print_exc()
+                _print(error)
                 self.done(order["id"], None, f"{type(error).__name__}: {error}")
         if events:
-            self.tasks.update(dict.fromkeys([e._id for e in events], self.loop.create_task(self.run(events))))
+            task = self.loop.create_task(self.run(events))
+            self.tasks.update({event._id: task for event in events})
+            task.add_done_callback(functools.partial(self.finish, events))
 
     def make(self, order: dict[str, Any], body: bytes) -> Any:
         """Builds what Gradio's own join route and push would have built (gradio/routes.py queue_join, queueing.py push)."""
@@ -167,25 +200,19 @@ class Seam:
             "path": order["path"],
             "raw_path": order["path"].encode(),
             "query_string": order["query"].encode(),
-            "root_path": self.state.mounts.get(id(self.blocks), ""),
+            "root_path": self.report["mount"],
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in order["headers"]],
             "client": (order["client"], 0),
-            "server": ("127.0.0.1", self.state.port),
+            "server": ("127.0.0.1", self.report["port"]),
             "state": {},
             "app": self.queue.server_app,
         }
 
-    @staticmethod
-    def take_call(request: Any) -> str:
-        """Takes off the header by which the host knows its request again, so that the app never sees it."""
-        pairs = request.scope["headers"]
-        request.scope["headers"] = [pair for pair in pairs if pair[0] != b"x-spacehost-call"]
-        request.__dict__.pop("_headers", None)  # starlette caches what it parsed
-        return next((value.decode("latin-1") for name, value in pairs if name == b"x-spacehost-call"), "")
-
     def admitted(self, order: dict[str, Any]) -> Any:
         """An event that came through push; its token is signed only now, when the Job starts."""
-        event = self.events[order["id"]]
+        event = self.events.get(order["id"])
+        if event is None:
+            raise LookupError("the app no longer has this call")
         request = event.request
         pairs = [pair for pair in request.scope["headers"] if pair[0] != b"x-ip-token"]
         request.scope["headers"] = pairs + [(b"x-ip-token", order["token"].encode())]
@@ -194,13 +221,9 @@ class Seam:
 
     def cancel(self, event_id: str) -> None:
         """First not alive, then cancelled: a thread that waits for a GPU looks only at alive."""
-        event, task = self.events.get(event_id), self.tasks.get(event_id)
-        if event is None:
-            return
-        event.alive = False
-        if task is None:  # admitted, never started
-            self.forget(event)
-        elif not event.fn.batch:  # the others of a batch go on
+        self.leave(event_id)
+        task = self.tasks.get(event_id)
+        if task is not None and not self.events[event_id].fn.batch:  # the others of a batch go on
             task.cancel()
 
     def leave(self, event_id: str) -> None:
@@ -208,7 +231,7 @@ class Seam:
         if event is None:
             return
         event.alive = False
-        if event_id not in self.tasks:
+        if event_id not in self.tasks:  # admitted, never started
             self.forget(event)
 
     # Execution
@@ -219,20 +242,21 @@ class Seam:
         group.current_concurrency += 1  # process_events counts it down
         group.start_times_per_fn[fn].add(begin)
         self.occupy(events)
+        self.speaking.update(event._id for event in events)
+        await queue.process_events(events, fn.batch, begin, *((fn,) if self.takes_fn else ()))
+
+    def finish(self, events: list[Any], task: asyncio.Task[None]) -> None:
+        """Called when run has ended, and also when it was cancelled before its first step."""
         error = ""
-        try:
-            extra = (fn,) if self.takes_fn else ()
-            await queue.process_events(events, fn.batch, begin, *extra)
-        except asyncio.CancelledError:
+        if task.cancelled():
             error = "cancelled"
-        except Exception as raised:
-            traceback.print_exc()
+        elif raised := task.exception():
+            _print(raised)
             error = f"{type(raised).__name__}: {raised}"
-        finally:
-            self.vacate(events)
-            for event in events:
-                self.forget(event)
-                self.done(event._id, fn, error)
+        self.vacate(events)
+        for event in events:
+            self.forget(event)
+            self.done(event._id, event.fn, error)
 
     def occupy(self, events: list[Any]) -> None:
         """active_jobs is where spaces, Progress and gr.Info look an event up."""
@@ -255,10 +279,12 @@ class Seam:
 
     def forget(self, event: Any) -> None:
         queue, event_id, session = self.queue, event._id, event.session_hash
-        self.events.pop(event_id, None)
+        with self.lock:
+            self.speaking.discard(event_id)
+            self.held.pop(event_id, None)
+            self.events.pop(event_id, None)
+            queue.event_ids_to_events.pop(event_id, None)
         self.tasks.pop(event_id, None)
-        self.held.pop(event_id, None)
-        queue.event_ids_to_events.pop(event_id, None)
         queue.event_analytics.pop(event_id, None)
         getattr(queue.server_app, "iterators_to_reset", set()).discard(event_id)
         pending = queue.pending_event_ids_session.get(session)
@@ -272,23 +298,31 @@ class Seam:
     # What Gradio calls
 
     def send_message(self, event: Any, message: Any) -> None:
-        """Replaces Queue.send_message; called on the loop and, by gr.Info and gr.Progress, from worker threads."""
+        """Replaces Queue.send_message; called on the loop and, by gr.Info and gr.Progress, from worker threads.
+
+        Nothing follows process_completed, which the host would take for a breach: in an event that has failed
+        Gradio's progress updates go on for a moment, and threads that the app has started may call gr.Info.
+        """
         kind = getattr(message.msg, "value", message.msg)
-        if not event.alive or kind == "estimation":  # ranks are the host's
+        if not event.alive or kind == "estimation" or self.state.forked:  # ranks are the host's
             return
         import orjson
 
         message.event_id = event._id
         payload = orjson.dumps(message.model_dump(), default=str)
         header = {"op": "message", "event": event._id, "msg": kind, "success": getattr(message, "success", None)}
-        if event._id in self.events:
-            self.state.send(header, payload)
-        else:  # a cache hit speaks before push returns, and before the host knows the id
-            self.held.setdefault(event._id, []).append((header, payload))
+        with self.lock:
+            if event._id in self.speaking:
+                if kind == "process_completed":
+                    self.speaking.discard(event._id)
+                self.state.send(header, payload)
+            elif event._id not in self.events and event._id in self.queue.event_ids_to_events:
+                # A cache hit speaks before push returns, and before the host knows the id.
+                self.held.setdefault(event._id, []).append((header, payload))
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Wraps Queue.push: validators, cache and Event stay Gradio's; the event then waits in the host's queue."""
-        queue, call = self.queue, self.take_call(request)
+        queue = self.queue
         result = await type(queue).push(queue, body, request, username)
         if not result[0]:
             return result
@@ -296,23 +330,22 @@ class Seam:
         fn = self.module.route_utils.get_fn(self.blocks, None, body)
         waiting = queue.event_queue_per_concurrency_id[fn.concurrency_id]
         event = next((e for e in waiting.queue if e._id == event_id), None)
-        report = {
+        self.state.send({
             "op": "admitted",
-            "app": self.state.seams.index(self),
+            "app": self.number,
             "event": event_id,
             "session": body.session_hash,
             "endpoint": {**self.endpoint(fn._id, fn), "limit": waiting.concurrency_limit},
-            "call": call,
+            "call": request.scope.get("spacehost.call", ""),
             "cached": event is None,
-        }
+        })
         if event is not None:
             waiting.queue.remove(event)
             self.events[event_id] = event
-            self.state.send(report)
             return result
-        self.state.send(report)
         for header, payload in self.held.pop(event_id, []):
             self.state.send(header, payload)
+        await queue.reset_iterators(event_id)
         self.forget(queue.event_ids_to_events[event_id])
         self.done(event_id, None, "")
         return result

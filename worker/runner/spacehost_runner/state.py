@@ -1,8 +1,9 @@
 """What the hooks share: the channel, the Space's own port and its key, the apps that are attached."""
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 from .children import end_descendants
@@ -17,29 +18,55 @@ class State:
 
     def __init__(self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int) -> None:
         self.channel = channel
-        self.port = port  # where the Space's own server listens
+        self.preferred_port = port  # where the Space's own server shall listen
+        self.port = port  # where the one that was started last does
+        self.ports: set[int] = set()  # every port that a server of this Space was given
         self.key = key  # the header that its requests must carry
         self.public_url = public_url  # where visitors reach the Space
         self.device_port = device_port  # of the host's device API
-        self.ports: set[int] = set()  # every port that a server of this Space was given
+        self.forked = False  # this is a child: what it says is nobody's business
         self.launching: set[int] = set()  # id(Blocks) of launches under way: the guard lets their self-checks through
         self.seams: list[Seam] = []  # index = the `app` of the frames
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
 
+    def take_port(self) -> int:
+        """Returns the preferred port, or another free one if a first demo of this app already listens there."""
+        import socket
+
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.preferred_port))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.ports.add(self.port)
+        return self.port
+
+    def port_of(self, blocks: Any) -> int:
+        """Returns where blocks is served. A mount has 7860 for its port, whatever server it is mounted to."""
+        port = getattr(blocks, "server_port", None)
+        return port if port in self.ports else self.port
+
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        self.channel.send(header, payload)
+        if not self.forked:
+            self.channel.send(header, payload)
 
     def listen(self) -> None:
-        """Starts the thread that takes the host's frames; a daemon, so that the app's end is the app's own."""
-        threading.Thread(target=self._listen, name="spacehost", daemon=True).start()
+        """Starts the thread that takes the host's frames. Not threading.Thread: the app may well count those."""
+        _thread.start_new_thread(self._listen, ())
 
     def _listen(self) -> None:
         try:
-            while True:
-                header, payload = self.channel.receive()
-                self.seams[header["app"]].post(header, payload)
-        except (EOFError, OSError):
-            # The host is gone: nobody will ever end these workers, and a lease without a host is over.
-            end_descendants()
-            os._exit(3)
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    header, payload = self.channel.receive()
+                    self.seams[header["app"]].post(header, payload)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        # The host is gone: nobody will ever end these workers, and a lease without a host is over.
+        end_descendants()
+        os._exit(3)

@@ -1,0 +1,142 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// hierarchy is where this process stands in one tree of cgroups.
+type hierarchy struct {
+	mount string // path of its file system
+	dir   string // path of our cgroup in it
+}
+
+// hierarchy finds version 2's with an empty controller, else that controller's of version 1.
+func (m machine) hierarchy(controller string) (hierarchy, bool) {
+	own, found := m.ownCgroup(controller)
+	if !found {
+		return hierarchy{}, false
+	}
+	for line := range strings.Lines(m.read("proc/self/mountinfo")) {
+		left, right, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
+		before, after := strings.Fields(left), strings.Fields(right)
+		if len(before) < 5 || len(after) < 3 || !mounts(after, controller) {
+			continue
+		}
+		root, mount := before[3], m.path(before[4])
+		if below, err := filepath.Rel(root, own); err == nil && filepath.IsLocal(below) {
+			return hierarchy{mount, filepath.Join(mount, below)}, true
+		}
+	}
+	return hierarchy{}, false
+}
+
+func mounts(after []string, controller string) bool {
+	if controller == "" {
+		return after[0] == "cgroup2"
+	}
+	return after[0] == "cgroup" && slices.Contains(strings.Split(after[2], ","), controller)
+}
+
+// ownCgroup reads lines like "0::/user.slice" (version 2) and "8:pids:/" (version 1).
+func (m machine) ownCgroup(controller string) (string, bool) {
+	for line := range strings.Lines(m.read("proc/self/cgroup")) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if controller == "" && parts[0] == "0" || controller != "" && slices.Contains(strings.Split(parts[1], ","), controller) {
+			return parts[2], true
+		}
+	}
+	return "", false
+}
+
+// lowest is the smallest number that file holds in our cgroup and those above it, and where.
+func (m machine) lowest(controller, file string) (value uint64, where string) {
+	value = unlimited
+	h, found := m.hierarchy(controller)
+	for dir := h.dir; found && len(dir) >= len(h.mount); dir = filepath.Dir(dir) {
+		path := filepath.Join(dir, file)
+		text, _ := os.ReadFile(path) // the root has none
+		n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		if err == nil && n < value {
+			value, where = n, m.shown(path)
+		}
+	}
+	return value, where
+}
+
+const unlimited = ^uint64(0)
+
+func (c Config) cgroup(context.Context) []Finding {
+	h, found := c.machine.hierarchy("")
+	if !found {
+		return []Finding{{
+			Level: Note, Text: "This process stands in no cgroup of version 2: memory and processes of a Space cannot be limited; its end is found by its process tree",
+			Do: "Nothing for code of your own; else " + unified,
+		}}
+	}
+	child := filepath.Join(h.dir, fmt.Sprintf("spacehost-doctor-%d", c.machine.pid))
+	if err := os.Mkdir(child, 0o755); err != nil {
+		return []Finding{c.machine.notDelegated(h, err)}
+	}
+	defer os.Remove(child) // an empty cgroup goes by rmdir
+	missing := c.machine.missingControllers(h)
+	if len(missing) > 0 {
+		way := "start spacehost by " + scope
+		if _, old := c.machine.hierarchy(missing[0]); old { // a controller is in one hierarchy only
+			way = unified
+		}
+		return []Finding{{
+			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, but without control of %s, which a Space then has no limit of", c.machine.shown(h.dir), strings.Join(missing, " and ")),
+			Do: "Nothing for code of your own; else " + way,
+		}}
+	}
+	return []Finding{ok("Cgroup v2 is delegated in %s, with memory and pids (%s)", c.machine.shown(h.dir), unused)}
+}
+
+const (
+	scope   = "`systemd-run --user --scope -p Delegate=yes spacehost run ...`"
+	unified = "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)"
+
+	// unused keeps a good finding from promising more than there is.
+	unused = "this version does not use it"
+)
+
+func (m machine) notDelegated(h hierarchy, err error) Finding {
+	f := Finding{Level: Note, Do: "Nothing for code of your own; else start spacehost by " + scope + ", or as a service with Delegate=yes"}
+	why := err
+	var path *os.PathError
+	if errors.As(err, &path) {
+		why = path.Err
+	}
+	if errors.Is(err, unix.EROFS) {
+		f.Do = "Nothing: that is usual in a container. Limit memory and processes of the container as a whole"
+	}
+	f.Text = fmt.Sprintf("No cgroup can be made in %s (%v): memory and processes of a Space cannot be limited; its end is found by its process tree", m.shown(h.dir), why)
+	return f
+}
+
+// missingControllers are those that a child of ours could not be given.
+func (m machine) missingControllers(h hierarchy) (missing []string) {
+	text, _ := os.ReadFile(filepath.Join(h.dir, "cgroup.controllers"))
+	given := strings.Fields(string(text))
+	if m.access(filepath.Join(h.dir, "cgroup.subtree_control"), unix.W_OK) != nil {
+		given = nil
+	}
+	for _, name := range []string{"memory", "pids"} {
+		if !slices.Contains(given, name) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}

@@ -1,0 +1,162 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"spacehost/gpu"
+)
+
+var lateGPU = Finding{
+	Level: Problem, Text: "The NVIDIA driver did not answer within 35s: `spacehost run` would not start on it",
+	Do: "Look for Xid in `dmesg`; a reboot may be needed. If the driver is only slow to start its GPUs, switch on the persistence daemon " +
+		"(`sudo nvidia-smi -pm 1`). Until then `spacehost run --gpus mock:1xH200` simulates",
+}
+
+func (c Config) devices(ctx context.Context) []Finding {
+	rows, err := c.GPUs(ctx)
+	if err != nil {
+		return c.machine.withoutGPUs(err)
+	}
+	if len(rows) == 0 {
+		return []Finding{{
+			Level: Problem, Text: "The NVIDIA driver answers and lists no GPU: `spacehost run` would have none to lend",
+			Do: "In a container, start it with --gpus all; else look into `nvidia-smi -L` and `dmesg`. `--gpus mock:1xH200` simulates",
+		}}
+	}
+	var found []Finding
+	for _, row := range rows {
+		found = append(found, device(row))
+	}
+	return append(found, c.machine.deviceFiles()...)
+}
+
+// withoutGPUs says why there are none. What makes `spacehost run` simulate is no problem; what stops it is.
+func (m machine) withoutGPUs(err error) []Finding {
+	var noLibrary *gpu.NoLibraryError
+	var noDriver *gpu.NoDriverError
+	var noPermission *gpu.NoPermissionError
+	var mismatch *gpu.VersionMismatchError
+	switch {
+	case errors.As(err, &noLibrary):
+		return []Finding{m.withoutLibrary()}
+	case errors.As(err, &noDriver):
+		return []Finding{m.withoutDriver("The NVIDIA library is here")}
+	case errors.As(err, &noPermission):
+		return append([]Finding{{
+			Level: Problem, Text: "This user may not talk to the NVIDIA driver: `spacehost run` does not start with its GPUs",
+			Do: "Look at `ls -l /dev/nvidia*`, and add this user to the group that owns them (`sudo usermod -aG video $USER`, then log in anew)",
+		}}, m.deviceFiles()...)
+	case errors.As(err, &mismatch):
+		return []Finding{{
+			Level: Problem, Text: "NVIDIA's library and the loaded driver are of different versions, as after an update: `spacehost run` does not start with its GPUs",
+			Do: "Reboot, or unload and load the nvidia kernel modules",
+		}}
+	}
+	return []Finding{{
+		Level: Problem, Text: fmt.Sprintf("The GPUs cannot be read, so `spacehost run` does not start with them: %v", err),
+		Do: "See what `nvidia-smi` and `dmesg` say; a reboot may be needed. `--gpus mock:1xH200` simulates",
+	}}
+}
+
+const simulated = "GPUs are simulated: GPU functions run, on the CPU"
+
+func (m machine) withoutLibrary() Finding {
+	if version := m.read("proc/driver/nvidia/version"); version != "" {
+		return Finding{
+			Level: Warning, Text: "NVIDIA's driver is loaded, but its library libnvidia-ml.so.1 is not found; " + simulated,
+			Do: "Install the driver's libraries (Debian: libnvidia-ml1); in a container, start it with --gpus all (NVIDIA Container Toolkit)",
+		}
+	}
+	return m.withoutDriver("NVIDIA's library is not here")
+}
+
+// withoutDriver is a warning only if the machine has a GPU that could be used.
+func (m machine) withoutDriver(library string) Finding {
+	where := m.nvidiaOnPCI()
+	if where == "" {
+		return Finding{
+			Level: Note, Text: "No NVIDIA GPU was found; " + simulated,
+			Do: "Nothing, to try Spaces out; `--gpus mock:2xH200` names other simulated GPUs",
+		}
+	}
+	return Finding{
+		Level: Warning, Text: fmt.Sprintf("An NVIDIA GPU is in this machine (PCI %s), but cannot be used. %s, and the driver does not answer; %s", where, library, simulated),
+		Do: "Install the NVIDIA driver, or `sudo modprobe nvidia` if it is installed (`dmesg` says why that fails); in a container, start it with --gpus all",
+	}
+}
+
+// nvidiaOnPCI returns the address of the first display controller (class 03) of NVIDIA (vendor 10de).
+func (m machine) nvidiaOnPCI() string {
+	for _, dir := range m.glob("sys/bus/pci/devices/*") {
+		name := filepath.Base(dir)
+		at := "sys/bus/pci/devices/" + name + "/"
+		if m.read(at+"vendor") == "0x10de" && strings.HasPrefix(m.read(at+"class"), "0x03") {
+			return name
+		}
+	}
+	return ""
+}
+
+func device(d gpu.DeviceStatus) Finding {
+	if d.Error != "" {
+		return Finding{
+			Level: Problem, Text: strings.TrimSpace(fmt.Sprintf("GPU %d %s", d.Index, d.Name)) + " lends nothing: " + d.Error,
+			Do: "Look for Xid in `dmesg`; reset it (`sudo nvidia-smi -r -i " + strconv.Itoa(d.Index) + "`) or reboot. The other GPUs are lent without it",
+		}
+	}
+	name := fmt.Sprintf("GPU %d %s, %s", d.Index, d.Name, size(d.MemoryTotal))
+	if len(d.Processes) == 0 {
+		return ok("%s: nobody is on it (%s)", name, d.UUID)
+	}
+	pids := make([]string, len(d.Processes))
+	for i, p := range d.Processes {
+		pids[i] = strconv.Itoa(p.PID)
+	}
+	return Finding{
+		Level: Note, Text: fmt.Sprintf("%s: pid %s on it, %s in use. It is lent again when they have left", name, strings.Join(pids, ", "), size(d.MemoryUsed)),
+		Do: "Nothing if they are workers of a spacehost (`spacehost gpu` says so); end the others yourself, spacehost never does",
+	}
+}
+
+// deviceFiles says which of the driver's files a Space could not open. WSL has none: there all goes through /dev/dxg.
+func (m machine) deviceFiles() []Finding {
+	if m.has("dev/dxg") {
+		return nil
+	}
+	var shut []string
+	for _, path := range append(m.glob("dev/nvidia[0-9]*"), m.path("dev/nvidiactl"), m.path("dev/nvidia-uvm")) {
+		if err := m.access(path, unix.R_OK|unix.W_OK); err != nil && !os.IsNotExist(err) {
+			shut = append(shut, m.shown(path))
+		}
+	}
+	var found []Finding
+	if len(shut) > 0 {
+		found = append(found, Finding{
+			Level: Problem, Text: fmt.Sprintf("This user may not open %s: CUDA fails in every Space", strings.Join(shut, ", ")),
+			Do: "Add this user to the group that owns them (`ls -l /dev/nvidia*`; `sudo usermod -aG video $USER`, then log in anew)",
+		})
+	}
+	if !m.has("dev/nvidia-uvm") {
+		found = append(found, Finding{
+			Level: Note, Text: "/dev/nvidia-uvm is not there: CUDA makes it at its first use if nvidia-modprobe is installed, and else fails with \"unknown error\"",
+			Do: "If it fails: `sudo nvidia-modprobe -u -c=0`; in a container, on the machine outside",
+		})
+	}
+	return found
+}
+
+// size is for people: GiB from one on, else MiB.
+func size(bytes uint64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(bytes)/(1<<30)), ".0") + " GiB"
+}

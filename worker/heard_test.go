@@ -1,0 +1,202 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/queue"
+)
+
+const (
+	eventA = queue.EventID("0123456789abcdef0123456789abcdef")
+	eventB = queue.EventID("fedcba9876543210fedcba9876543210")
+)
+
+// newHeard returns one with a Queue that runs, and no process.
+func newHeard(t *testing.T) *heard {
+	t.Helper()
+	s := NewSupervisor(SupervisorConfig{Account: func() identity.Identity { return identity.Identity{Kind: identity.Space, Name: "test"} }})
+	q := queue.New(queue.Config{Runner: s, Sign: func(queue.EventID, identity.Identity) string { return "" }})
+	s.SetQueue(q)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return &heard{supervisor: s}
+}
+
+// with returns header with changes; a nil value takes a key away.
+func with(header map[string]any, changes map[string]any) map[string]any {
+	header = maps.Clone(header)
+	maps.Copy(header, changes)
+	maps.DeleteFunc(header, func(_ string, value any) bool { return value == nil })
+	return header
+}
+
+func message(event queue.EventID, msg string) said {
+	return said{map[string]any{"op": "message", "event": event, "msg": msg}, `{}`}
+}
+
+func done(event queue.EventID) said {
+	return said{Header: map[string]any{"op": "done", "event": event}}
+}
+
+// Each row is told by a real process, which is killed for it. eventA runs there, eventB does not.
+func TestBreaches(t *testing.T) {
+	manifest := said{Header: manifestHeader(0)}
+	endpoint := map[string]any{"id": 0, "api_name": "do", "group": "g"}
+	admittedB := map[string]any{"op": "admitted", "event": eventB, "session": "s", "endpoint": endpoint}
+	completed := said{map[string]any{"op": "message", "event": eventA, "msg": "process_completed", "success": true}, `{}`}
+	outOfBounds := func(changes map[string]any) []said { return []said{{Header: with(manifestHeader(0), changes)}} }
+	badEndpoint := func(changes map[string]any) []said {
+		return outOfBounds(map[string]any{"endpoints": []any{with(endpoint, changes)}})
+	}
+	for name, row := range map[string]struct {
+		reason string
+		says   []said
+	}{
+		"unknown op":                  {`unknown report "dance"`, []said{{Header: map[string]any{"op": "dance"}}}},
+		"no op":                       {`unknown report ""`, []said{{Header: map[string]any{}}}},
+		"message of a strange event":  {`"log" for an event that does not run there`, []said{message(eventB, "log")}},
+		"message of no event":         {`"log" for an event that does not run there`, []said{message("", "log")}},
+		"message after done":          {`"log" for an event that does not run there`, []said{done(eventA), message(eventA, "log")}},
+		"message after completed":     {`"log" for an event that does not run there`, []said{completed, message(eventA, "log")}},
+		"completed twice":             {`"process_completed" for an event that does not run there`, []said{completed, completed}},
+		"message of one that waits":   {`"log" for an event that does not run there`, []said{manifest, {Header: admittedB}, message(eventB, "log")}},
+		"line feed":                   {`"log" with a line break`, []said{{message(eventA, "log").Header, "{}\n\ndata: {}"}}},
+		"carriage return":             {`"log" with a line break`, []said{{message(eventA, "log").Header, "{}\r{}"}}},
+		"done twice":                  {"done for an event that does not run there", []said{done(eventA), done(eventA)}},
+		"done of a strange event":     {"done for an event that does not run there", []said{done(eventB)}},
+		"done of one that waits":      {"done for an event that does not run there", []said{manifest, {Header: admittedB}, done(eventB)}},
+		"negative mean":               {"a mean run time of -1 s", []said{{Header: map[string]any{"op": "done", "event": eventA, "average": -1}}}},
+		"huge mean":                   {"a mean run time of 1e+300 s", []said{{Header: map[string]any{"op": "done", "event": eventA, "average": 1e300}}}},
+		"wrong first app":             {"manifest number 1 names app 1", []said{{Header: manifestHeader(1)}}},
+		"app attached again":          {"manifest number 2 names app 0", []said{manifest, manifest}},
+		"app left out":                {"manifest number 2 names app 2", []said{manifest, {Header: manifestHeader(2)}}},
+		"no threads":                  {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": 0})},
+		"many threads":                {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": maxThreads + 1})},
+		"no port":                     {"manifest out of bounds", outOfBounds(map[string]any{"port": 0})},
+		"port above":                  {"manifest out of bounds", outOfBounds(map[string]any{"port": 65536})},
+		"negative updates":            {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": -0.1})},
+		"updates in a thousand years": {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": 3e10})},
+		"negative size":               {"manifest out of bounds", outOfBounds(map[string]any{"max_size": -1})},
+		"a word for a number":         {"header: json: cannot unmarshal string", outOfBounds(map[string]any{"port": "80"})},
+		"negative limit":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"limit": -1})},
+		"negative batch":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"batch": -1})},
+		"negative time limit":         {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": -1})},
+		"time limit beyond numbers":   {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": 1e308})},
+		"unknown gradio, no port":     {"unknown gradio at port 0", []said{{Header: map[string]any{"op": "unknown", "gradio": "9"}}}},
+		"admitted before a manifest":  {"admitted without", []said{{Header: admittedB}}},
+		"admitted without endpoint":   {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"endpoint": nil})}}},
+		"admitted without session":    {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"session": ""})}}},
+		"admitted without event":      {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"event": nil})}}},
+		"admitted with a short event": {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"event": eventB[:31]})}}},
+		"admitted, endpoint bad":      {"endpoint 0 out of bounds", []said{manifest, {Header: with(admittedB, map[string]any{"endpoint": with(endpoint, map[string]any{"limit": -1})})}}},
+		"admitted twice":              {"admitted: ", []said{manifest, {Header: admittedB}, {Header: admittedB}}},
+		"admitted a cached one twice": {"admitted: ", []said{manifest, {Header: with(admittedB, map[string]any{"cached": true})}, {Header: admittedB}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHeard(t)
+			h.open(queue.Job{Events: []queue.Event{{ID: eventA}}})
+			p, _ := startFake(t, "says", saying(append([]said{helloFrame}, row.says...)...), func(c *ProcessConfig) { c.Reporter = h })
+			within(t, patient, "the Process is killed", p.Done())
+			var breach *FrameError
+			if !errors.As(p.Err(), &breach) || !strings.HasPrefix(breach.Reason, row.reason) {
+				t.Errorf("it ended because %v, want %s", p.Err(), row.reason)
+			}
+		})
+	}
+}
+
+func TestAttachingForeverIsABreach(t *testing.T) {
+	h := newHeard(t)
+	unknown := report{Op: "unknown", manifest: manifest{Port: 1}}
+	for n := range maxAttached {
+		if err := h.report(unknown, nil); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	var breach *FrameError
+	if err := h.report(unknown, nil); !errors.As(err, &breach) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestManifestReachesTheQueue(t *testing.T) {
+	h := newHeard(t)
+	one, limit, size := 1, 2.5, 30
+	err := h.report(report{Op: "manifest", manifest: manifest{
+		Gradio: "6.31.0", Prefix: "/gradio_api", Mount: "/app", Port: 40000, MaxSize: &size, UpdateSeconds: 1e-9, MaxThreads: 40, Native: true,
+		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Native: true}},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, ok := h.supervisor.queue.Manifest()
+	if !ok || m.Gradio != "6.31.0" || m.Prefix != "/gradio_api" || m.Mount != "/app" || m.Port != 40000 || *m.MaxSize != 30 || m.MaxThreads != 40 || !m.Native || m.PassThrough {
+		t.Errorf("got %+v", m)
+	}
+	if m.UpdateEvery != leastUpdate { // every nanosecond would keep the host busy
+		t.Errorf("updates every %s, want %s", m.UpdateEvery, leastUpdate)
+	}
+	want := map[int]queue.Endpoint{
+		0: {ID: 0, APIName: "a", Group: "g"},
+		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Native: true},
+	}
+	if !maps.Equal(m.Endpoints, want) {
+		t.Errorf("got %+v, want %+v", m.Endpoints, want)
+	}
+	if port, _, up := h.supervisor.Upstream(); !up || port != 40000 {
+		t.Errorf("upstream %d, %v", port, up)
+	}
+}
+
+func TestUnknownGradioPassesThrough(t *testing.T) {
+	h := newHeard(t)
+	if err := h.report(report{Op: "unknown", Reason: "it has no Queue.push", manifest: manifest{Gradio: "9.0", Port: 40000}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := h.supervisor.queue.Manifest()
+	if !m.PassThrough || m.Reason != "it has no Queue.push" || m.Gradio != "9.0" || m.Port != 40000 || m.Native {
+		t.Errorf("got %+v", m)
+	}
+	var breach *FrameError // such an app admits by itself
+	if err := h.report(report{Op: "admitted", Event: eventB, Session: "s", Endpoint: &endpoint{}}, nil); !errors.As(err, &breach) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The host's own words for what it hands to a runner: nothing of an admitted event's request, the token last.
+func TestStartFrame(t *testing.T) {
+	headers := make([][2]string, 1, 8)
+	headers[0] = [2]string{"host", "a"}
+	job := queue.Job{App: 3, Events: []queue.Event{
+		{ID: eventA, Token: "t1", Body: []byte("one"), Request: queue.Request{Headers: headers, Path: "/p", Query: "q", Scheme: "https", Client: "1.2.3.4"}},
+		{ID: eventB, Token: "t2", Body: []byte("ignored"), Admitted: true},
+		{ID: eventB, Token: "t3", Body: []byte("three"), Request: queue.Request{Headers: headers}},
+	}}
+	f := startFrame(job)
+	want := `{"op":"start","app":3,"events":[` +
+		`{"id":"` + string(eventA) + `","admitted":false,"token":"t1","size":3,"headers":[["host","a"],["x-ip-token","t1"]],"path":"/p","query":"q","scheme":"https","client":"1.2.3.4"},` +
+		`{"id":"` + string(eventB) + `","admitted":true,"token":"t2","size":0,"headers":null,"path":"","query":"","scheme":"","client":""},` +
+		`{"id":"` + string(eventB) + `","admitted":false,"token":"t3","size":5,"headers":[["host","a"],["x-ip-token","t3"]],"path":"","query":"","scheme":"","client":""}]}`
+	if string(f.Header) != want || string(f.Payload) != "onethree" {
+		t.Errorf("got  %s %q\nwant %s", f.Header, f.Payload, want)
+	}
+	if len(headers) != 1 || headers[:2][1] != [2]string{} {
+		t.Errorf("the visitor's headers were written to: %v", headers[:2])
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	if got := seconds(maxSeconds); got != 365*24*time.Hour || got < 0 || float64(math.MaxInt64) < maxSeconds*1e9 {
+		t.Errorf("got %s", got)
+	}
+}

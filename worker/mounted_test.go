@@ -1,0 +1,95 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/space"
+	"spacehost/queue"
+)
+
+// A true app, under a Supervisor and its Queue: mounted below FastAPI, so that the Space admits each call.
+func TestMountedApp(t *testing.T) {
+	python := testPython(t)
+	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := prepareWorld(t, func(c *SupervisorConfig) { c.Dir = appDir(t, "mounted") })
+	w.Prepare(python, runnerDir, pythonEnv(t, python))
+	w.run(t)
+	within(t, 3*patient, "the app is up", w.Ready())
+	m, _ := w.queue.Manifest()
+	if m.Mount != "/inner" || m.Prefix != "/gradio_api" || m.Native || m.PassThrough || len(m.Endpoints) != 1 || m.Gradio != testGradio {
+		t.Errorf("got %+v", m)
+	}
+	port, key, _ := w.Upstream()
+	eventually(t, "it listens", func() bool { return len(listening(t, w.Status().PID)) > 0 })
+	if got := listening(t, w.Status().PID); !slices.Equal(got, []int{port}) { // not at the Hub's port, which is the host's
+		t.Errorf("it listens at %v, want %d", got, port)
+	}
+	for _, path := range []string{"/hello", "/inner/config", "/inner/gradio_api/startup-events"} {
+		if status, _ := askPort(t, port, "GET", path, "", nil); status != http.StatusForbidden {
+			t.Errorf("%s without the key: %d", path, status)
+		}
+	}
+	if status, text := askPort(t, port, "GET", "/hello", key, nil, "X-Spacehost-Call: 1"); status != 200 || text != `{"hello":"from FastAPI","headers":[]}` {
+		t.Errorf("%d %s", status, text)
+	}
+	t.Run("a call", func(t *testing.T) { w.testMountedCall(t, port, key) })
+	t.Run("its death", w.testDeath)
+}
+
+func (w *world) testMountedCall(t *testing.T, port int, key string) {
+	call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"})
+	defer end()
+	status, text := askPort(t, port, "POST", "/inner/gradio_api/queue/join", key, []byte(`{"data":["hi"],"fn_index":0,"session_hash":"s"}`), "X-Spacehost-Call: "+string(call))
+	var answer struct {
+		Event queue.EventID `json:"event_id"`
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	heard := w.hear(t, "s", "")
+	var said struct {
+		Output struct {
+			Data []struct {
+				Text, Path string
+				Headers    map[string]string
+			}
+		}
+	}
+	last := heard[len(heard)-2]
+	if err := json.Unmarshal(last.Raw, &said); err != nil || last.Kind != queue.Completed || len(said.Output.Data) != 1 {
+		t.Fatalf("got %s: %+v", last.Raw, heard)
+	}
+	got := said.Output.Data[0]
+	if got.Text != "hi" || got.Path != "/inner/gradio_api/queue/join" || got.Headers["x-ip-token"] != "token-"+string(answer.Event) {
+		t.Errorf("got %+v", got)
+	}
+	if strings.Contains(fmt.Sprint(got.Headers), "spacehost") {
+		t.Errorf("it sees the host's headers: %v", got.Headers)
+	}
+	w.note(func() {
+		if payer := w.payers[answer.Event]; payer != "user:ada" {
+			t.Errorf("%s pays", payer)
+		}
+	})
+}
+
+// testDeath: the Queue keeps the reason, nothing of the Space is left.
+func (w *world) testDeath(t *testing.T) {
+	w.stop()
+	if err := within(t, patient, "Run returns", w.ended); err != nil {
+		t.Error(err)
+	}
+	if got := w.Status(); got.Stage != space.Stopped {
+		t.Errorf("status %+v", got)
+	}
+}

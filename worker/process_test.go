@@ -1,0 +1,332 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// recorder keeps what a runner reports and prints.
+type recorder struct {
+	mu      sync.Mutex
+	reports []heardReport
+	lines   []string
+}
+
+type heardReport struct {
+	report
+	Payload string
+}
+
+func (r *recorder) report(said report, payload []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reports = append(r.reports, heardReport{said, string(payload)})
+	return nil
+}
+
+func (r *recorder) line(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, text)
+}
+
+func (r *recorder) printed() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{}, r.lines...)
+}
+
+// await returns the first report that matches.
+func (r *recorder) await(t testing.TB, what string, match func(heardReport) bool) (found heardReport) {
+	t.Helper()
+	eventually(t, what, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, one := range r.reports {
+			if match(one) {
+				found = one
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func (r *recorder) awaitOp(t testing.TB, op string) heardReport {
+	t.Helper()
+	return r.await(t, "the Space reports "+op, func(h heardReport) bool { return h.Op == op })
+}
+
+// startFake starts a fake runner, and has it ended with the test.
+func startFake(t testing.TB, mode, text string, change ...func(*ProcessConfig)) (*Process, *recorder) {
+	t.Helper()
+	r := &recorder{}
+	config := ProcessConfig{
+		Space: "test", Dir: t.TempDir(), AppFile: "app.py", Python: self(t), Runner: "/nowhere",
+		RunDir: filepath.Join(tempDir(t), "instance"), Env: fakeEnv(mode, text),
+		Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Output: r.line, Reporter: r,
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	p, err := Start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		p.End(ended, 0)
+	})
+	return p, r
+}
+
+func TestHowARunnerDies(t *testing.T) {
+	for _, row := range []struct{ mode, text, reason, tail string }{
+		{"exits", "0", "it exited with code 0", "SyntaxError: invalid syntax"},
+		{"exits", "3", "it exited with code 3", "SyntaxError: invalid syntax"},
+		{"exits", "signal", "it was killed by signal 9 (killed)", "SyntaxError: invalid syntax"},
+		{"mid-frame", "", "it exited with code 7", ""},
+		{"closes", "", "it closed its channel to the host", ""},
+		{"says", saying(said{Header: map[string]any{"op": "hello", "protocol": 99}}), "the Space broke the frame protocol: protocol 99, want 1", ""},
+		{"says", saying(said{Header: manifestHeader(0)}), `the Space broke the frame protocol: "manifest" where hello, once, comes first`, ""},
+		{"says", saying(helloFrame, helloFrame), `the Space broke the frame protocol: "hello" where hello, once, comes first`, ""},
+		{"says", saying(helloFrame, said{Header: "GET / HTTP/1.1\r\n\r\n"}), "above the limit", ""},
+		{"says", saying(said{Header: "\x00\x00\x00\x02\x00\x00\x00\x00[]"}), "the header is not a JSON object", ""},
+		{"says", saying(helloFrame, said{Header: map[string]any{"op": "done", "event": 7}}), "the Space broke the frame protocol: header: json: cannot unmarshal number", ""},
+	} {
+		t.Run(strings.Join(strings.Fields(row.mode+" "+row.reason), " "), func(t *testing.T) {
+			p, _ := startFake(t, row.mode, row.text)
+			within(t, patient, "the Process is done", p.Done())
+			if got := p.Err().Error(); !strings.Contains(got, row.reason) {
+				t.Errorf("it ended because %q, want %q", got, row.reason)
+			}
+			if tail := strings.Join(p.Tail(), "\n"); !strings.Contains(tail, row.tail) {
+				t.Errorf("its last words are %q, want %q among them", tail, row.tail)
+			}
+			if (proc{p.PID, p.tree.root.start}).alive() {
+				t.Error("it still lives")
+			}
+		})
+	}
+}
+
+func TestARunnerThatNeverSaysHello(t *testing.T) {
+	p, _ := startFake(t, "silent", "", func(c *ProcessConfig) { c.Patience = 50 * time.Millisecond })
+	within(t, patient, "the Process is done", p.Done())
+	if got := p.Err().Error(); !strings.Contains(got, "did not load the runner within 50ms") || !strings.Contains(got, "PYTHONPATH") {
+		t.Errorf("it ended because %q", got)
+	}
+}
+
+func TestEnd(t *testing.T) {
+	t.Run("at once on SIGTERM", func(t *testing.T) {
+		p, r := startFake(t, "good", "")
+		r.awaitOp(t, "manifest")
+		began := time.Now()
+		p.End(context.Background(), time.Minute)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if got := p.Err().Error(); got != "it was killed by signal 15 (terminated)" {
+			t.Error(got)
+		}
+		p.End(context.Background(), time.Minute) // a second time is nothing
+	})
+	t.Run("after the grace if it ignores SIGTERM", func(t *testing.T) {
+		p, r := startFake(t, "deaf", "")
+		r.awaitOp(t, "manifest")
+		began := time.Now()
+		p.End(context.Background(), 300*time.Millisecond)
+		if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if got := p.Err().Error(); got != "it was killed by signal 9 (killed)" {
+			t.Error(got)
+		}
+	})
+	t.Run("before the grace if the context ends", func(t *testing.T) {
+		p, r := startFake(t, "deaf", "")
+		r.awaitOp(t, "manifest")
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { p.End(ctx, time.Hour); close(ended) }()
+		cancel()
+		within(t, patient, "End returns", ended)
+	})
+	t.Run("a stopped one", func(t *testing.T) {
+		p, r := startFake(t, "good", "")
+		r.awaitOp(t, "manifest")
+		if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		p.Send(newFrame(struct{}{}, make([]byte, 8<<20))) // more than a socket takes: the writer is stuck
+		p.End(context.Background(), 50*time.Millisecond)
+	})
+}
+
+// A dead runner's children may hold its stdout and its channel open; the news must not wait for them.
+func TestDeathIsSeenAlthoughAChildHoldsThePipes(t *testing.T) {
+	began := time.Now()
+	p, r := startFake(t, "holder", "")
+	var child int
+	_, _ = fmt.Sscan(r.awaitOp(t, "done").Error, &child)
+	within(t, patient, "the Process is done", p.Done())
+	if took := time.Since(began); took > time.Second+500*time.Millisecond { // half a second to come up
+		t.Errorf("it took %s", took)
+	}
+	if p.Err().Error() != "it exited with code 5" {
+		t.Error(p.Err())
+	}
+	if _, alive := readStat(child); child == 0 || alive {
+		t.Errorf("child %d still lives", child)
+	}
+}
+
+func TestADaemonIsFoundByItsMarker(t *testing.T) {
+	p, r := startFake(t, "daemon", "")
+	r.awaitOp(t, "manifest")
+	var daemon int
+	eventually(t, "the daemon names itself", func() bool {
+		for _, line := range r.printed() {
+			_, _ = fmt.Sscanf(line, "daemon %d", &daemon)
+		}
+		return daemon != 0
+	})
+	s, alive := readStat(daemon)
+	if !alive || s.parent == p.PID || s.group == p.PID {
+		t.Fatalf("daemon %+v (alive: %v) has not left runner %d", s, alive, p.PID)
+	}
+	processes := &Processes{}
+	processes.set("test", p.tree)
+	if start, ok := processes.Owns("test", daemon); !ok || start != s.start {
+		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.start)
+	}
+	p.End(context.Background(), time.Minute)
+	if s.proc.alive() {
+		t.Error("the daemon outlives its Space")
+	}
+}
+
+func TestOutput(t *testing.T) {
+	t.Run("a flood", func(t *testing.T) {
+		p, r := startFake(t, "prints", "20000 20")
+		within(t, patient, "the Process is done", p.Done())
+		lines, tail := r.printed(), p.Tail()
+		if len(lines) != 20001 || lines[0] != strings.Repeat("0", 20) || lines[19999] != fmt.Sprintf("%020d", 19999) || lines[20000] != "last" {
+			t.Errorf("got %d lines, the last is %q", len(lines), lines[len(lines)-1])
+		}
+		if len(tail) != tailLines || tail[tailLines-1] != "last" || tail[0] != fmt.Sprintf("%020d", 20001-tailLines) {
+			t.Errorf("the tail has %d lines, from %q to %q", len(tail), tail[0], tail[len(tail)-1])
+		}
+	})
+	t.Run("a line of 200 kB comes in pieces", func(t *testing.T) {
+		p, r := startFake(t, "prints", "1 200000")
+		within(t, patient, "the Process is done", p.Done())
+		lines := r.printed()
+		if len(lines) != 5 || len(lines[0]) != lineLimit || lines[4] != "last" || strings.Join(lines[:4], "") != strings.Repeat("0", 200000) {
+			t.Errorf("got %d pieces", len(lines))
+		}
+	})
+}
+
+// /proc shows the environment of the exec to every process of the same user; secrets must not be in it.
+func TestSecretsAreNotInTheEnvironmentOfTheExec(t *testing.T) {
+	p, r := startFake(t, "good", "", func(c *ProcessConfig) {
+		c.Secrets = map[string]string{"TOKEN": "very-secret"}
+		c.Env = append(c.Env, "OPEN=yes", "PYTHONPATH=/own")
+	})
+	r.awaitOp(t, "manifest")
+	eventually(t, "the secret arrives", func() bool {
+		return strings.Contains(strings.Join(r.printed(), "\n"), "given TOKEN very-secret")
+	})
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	environ := string(data)
+	for _, want := range []string{"OPEN=yes\x00", "PYTHONPATH=/nowhere:/own\x00", markerVariable + "=" + p.tree.marker + "\x00"} {
+		if !strings.Contains(environ, want) {
+			t.Errorf("%q is not in %q", want, environ)
+		}
+	}
+	for _, secret := range []string{"very-secret", p.config.Key + "\x00", "PYTHONPATH=/own"} {
+		if strings.Contains(environ, secret) {
+			t.Errorf("%q is in %q", secret, environ)
+		}
+	}
+}
+
+// `spaces` reads its cgroup path from the file that the marker names (spaces/zero/utils.py).
+func TestRunFolder(t *testing.T) {
+	p, r := startFake(t, "good", "")
+	r.awaitOp(t, "manifest")
+	text, err := os.ReadFile(p.tree.marker)
+	if want := "0::/spacehost/test/instance\n"; err != nil || string(text) != want {
+		t.Errorf("got %q (%v), want %q", text, err, want)
+	}
+	info, err := os.Stat(p.config.RunDir)
+	if err != nil || info.Mode().Perm() != 0o700 || p.Instance != "instance" {
+		t.Errorf("run folder %v (%v) of %q", info.Mode(), err, p.Instance)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	config := ProcessConfig{Python: "/no/such/python", AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "a"), Reporter: &recorder{}}
+	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "/no/such/python") {
+		t.Errorf("got %v, %v", p, err)
+	}
+	config.Python, config.Secrets = self(t), map[string]string{"BIG": strings.Repeat("x", headerLimit)}
+	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "secrets") {
+		t.Errorf("got %v, %v", p, err)
+	}
+	config.Secrets, config.RunDir = nil, filepath.Join("/proc/none", "b")
+	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "run folder") {
+		t.Errorf("got %v, %v", p, err)
+	}
+}
+
+func TestInstallRunner(t *testing.T) {
+	dir := t.TempDir()
+	var found [4]string
+	var all sync.WaitGroup
+	for i := range found {
+		all.Go(func() {
+			path, err := InstallRunner(filepath.Join(dir, "runner"))
+			if err != nil {
+				t.Error(err)
+			}
+			found[i] = path
+		})
+	}
+	all.Wait()
+	for _, path := range found {
+		if path != found[0] {
+			t.Errorf("installed at %s and %s", path, found[0])
+		}
+	}
+	var files []string
+	err := filepath.WalkDir(filepath.Join(dir, "runner"), func(path string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			name, _ := filepath.Rel(found[0], path)
+			files = append(files, name)
+		}
+		return err
+	})
+	want := []string{"sitecustomize.py"}
+	sources, _ := filepath.Glob("runner/spacehost_runner/*.py")
+	for _, source := range sources {
+		want = append(want, filepath.Join("spacehost_runner", filepath.Base(source)))
+	}
+	if got := strings.Join(files, " "); err != nil || got != strings.Join(want, " ") || len(sources) == 0 {
+		t.Errorf("installed %s (%v), want %s", got, err, want)
+	}
+}

@@ -1,0 +1,135 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"spacehost/internal/build"
+)
+
+// testPython returns an interpreter with gradio and spaces: that of $SPACEHOST_TEST_PYTHON, else one that the
+// product's own builder makes, once for all runs, in $SPACEHOST_TEST_CACHE or the user's cache folder.
+func testPython(t testing.TB) string {
+	t.Helper()
+	python, err := builtPython()
+	if err != nil {
+		t.Fatalf("no Python with gradio %s (set SPACEHOST_TEST_PYTHON to one that has it): %v", testGradio, err)
+	}
+	return python
+}
+
+const testGradio = "6.31.0"
+
+var builtPython = sync.OnceValues(func() (string, error) {
+	if given := os.Getenv("SPACEHOST_TEST_PYTHON"); given != "" {
+		return given, nil
+	}
+	cache := os.Getenv("SPACEHOST_TEST_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		cache = filepath.Join(user, "spacehost-test", "environments")
+	}
+	folder, err := os.MkdirTemp(testRoot, "bare-space-") // without requirements: only gradio and spaces
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(testRoot, "build.log")})
+	env, err := builder.Build(ctx, build.Spec{Gradio: testGradio, Dir: folder}, false)
+	if err != nil {
+		return "", err
+	}
+	return env.Python, nil
+})
+
+// The runner's own tests need nothing but a Python from 3.10 on.
+func TestRunnerInPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil || exec.Command(python, "-c", "import sys; sys.exit(sys.version_info < (3, 10))").Run() != nil {
+		python = testPython(t)
+	}
+	cmd := exec.Command(python, "-B", "-W", "error", "-m", "unittest", "discover", "-s", "tests")
+	cmd.Dir, cmd.Env = "runner", append(os.Environ(), "PYTHONPATH=.")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "\nOK\n") || strings.Contains(string(out), "Ran 0 tests") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// pythonEnv is what a test's app finds in its environment, all of it.
+func pythonEnv(t testing.TB, python string, more ...string) []string {
+	t.Helper()
+	home := tempDir(t)
+	return append([]string{
+		"PATH=" + filepath.Dir(python) + ":" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "PYTHONUNBUFFERED=1",
+		"SYSTEM=spaces", "SPACE_ID=local/test", "GRADIO_ANALYTICS_ENABLED=False", "GRADIO_TEMP_DIR=" + filepath.Join(home, "gradio"),
+		"HF_HUB_OFFLINE=1", "NO_PROXY=127.0.0.1,localhost,::1", "no_proxy=127.0.0.1,localhost,::1",
+	}, more...)
+}
+
+// appDir is the folder of one of the test apps.
+func appDir(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("testdata", "apps", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// startApp starts a test app with the true runner.
+func startApp(t testing.TB, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
+	t.Helper()
+	python := testPython(t)
+	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := pythonEnv(t, python)
+	p, r := startFake(t, "", "", append([]func(*ProcessConfig){func(c *ProcessConfig) {
+		c.Python, c.Runner, c.Env, c.Dir, c.Port = python, runnerDir, env, appDir(t, name), port
+	}}, change...)...)
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, line := range p.Tail() {
+				t.Logf("%s printed: %.300s", name, line)
+			}
+		}
+	})
+	return p, r
+}
+
+// awaitLine waits for a line that begins with prefix, and returns its rest.
+func (r *recorder) awaitLine(t testing.TB, p *Process, prefix string) (rest string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the app prints %q", prefix), func() bool {
+		for _, line := range r.printed() {
+			if after, ok := strings.CutPrefix(line, prefix); ok {
+				rest = after
+				return true
+			}
+		}
+		select {
+		case <-p.Done():
+			t.Fatalf("the app has ended without %q: %v", prefix, p.Err())
+		default:
+		}
+		return false
+	})
+	return rest
+}

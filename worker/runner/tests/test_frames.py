@@ -1,0 +1,93 @@
+"""The frames of worker/testdata/frames, which worker/frame_test.go reads too."""
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import unittest
+from pathlib import Path
+from typing import Any
+
+from spacehost_runner.frames import HEADER_LIMIT, PAYLOAD_LIMIT, Channel, encode
+
+FRAMES = Path(__file__).parents[2] / "testdata" / "frames"
+INDEX: dict[str, Any] = json.loads((FRAMES / "index.json").read_text(encoding="utf-8"))
+WORDS = {"limit": "above the limit", "header": ""}
+
+
+def heard(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What a Channel receives if the other side says data, and closes."""
+    ours, theirs = socket.socketpair()
+
+    def say() -> None:
+        with ours:
+            ours.sendall(data)
+
+    speaker = threading.Thread(target=say)
+    speaker.start()
+    with theirs:
+        try:
+            return Channel(theirs.fileno()).receive()
+        finally:
+            speaker.join()
+
+
+class Frames(unittest.TestCase):
+    def test_good(self) -> None:
+        for good in INDEX["good"]:
+            with self.subTest(good["file"]):
+                header, payload = heard((FRAMES / good["file"]).read_bytes())
+                self.assertEqual(header, good["header"])
+                self.assertEqual(payload.hex(), good["payload_hex"])
+                self.assertEqual(heard(encode(header, payload)), (header, payload))
+
+    def test_bad(self) -> None:
+        for bad in INDEX["bad"]:
+            with self.subTest(bad["file"], why=bad["why"]):
+                data = (FRAMES / bad["file"]).read_bytes()
+                if bad["error"] in ("end", "truncated"):
+                    with self.assertRaises(EOFError):
+                        heard(data)
+                else:
+                    with self.assertRaisesRegex(ValueError, WORDS[bad["error"]]):
+                        heard(data)
+
+    def test_limits(self) -> None:
+        """What is exactly at the limit passes, and nothing above is sent."""
+        name = "x" * (HEADER_LIMIT - len('{"a":""}'))
+        header, payload = heard(encode({"a": name}, bytes(PAYLOAD_LIMIT)))
+        self.assertEqual((len(header["a"]), len(payload)), (len(name), PAYLOAD_LIMIT))
+        for header, payload in (({"a": name + "x"}, b""), ({}, bytes(PAYLOAD_LIMIT + 1))):
+            with self.assertRaisesRegex(ValueError, "above the limit"):
+                encode(header, payload)
+
+    def test_what_go_cannot_read_is_not_sent(self) -> None:
+        for number in (float("nan"), float("inf")):
+            with self.assertRaises(ValueError):
+                encode({"average": number})
+
+    def test_threads_do_not_mix_their_frames(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        sender, receiver = Channel(ours.fileno()), Channel(theirs.fileno())
+
+        def say(letter: str) -> None:
+            for number in range(50):
+                sender.send({"op": letter, "n": number}, letter.encode() * 30_000)
+
+        speakers = [threading.Thread(target=say, args=(letter,)) for letter in "abcd"]
+        for speaker in speakers:
+            speaker.start()
+        numbers: dict[str, list[int]] = {}
+        for _ in range(200):
+            header, payload = receiver.receive()
+            self.assertEqual(payload, header["op"].encode() * 30_000)
+            numbers.setdefault(header["op"], []).append(header["n"])
+        for speaker in speakers:
+            speaker.join()
+        self.assertEqual(numbers, {letter: list(range(50)) for letter in "abcd"})
+
+
+if __name__ == "__main__":
+    unittest.main()

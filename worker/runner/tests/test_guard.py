@@ -1,0 +1,73 @@
+"""The guard of the Space's own port, called as a server would call it."""
+from __future__ import annotations
+
+import asyncio
+import unittest
+from types import SimpleNamespace
+from typing import Any
+
+from spacehost_runner.guard import Guard
+
+KEY = b"0123456789abcdef"
+
+
+class Guarded(unittest.TestCase):
+    def ask(self, headers: list[tuple[bytes, bytes]], launching: bool = False, **scope: Any) -> Any:
+        """Returns the scope that the app was called with, or the status that refused."""
+        seen: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope)
+
+        async def send(message: dict[str, Any]) -> None:
+            seen.append(message.get("status") or message.get("code") or message.get("body"))
+
+        guard = Guard(app, SimpleNamespace(key=KEY, launching={1} if launching else set()))
+        scope = {"type": "http", "method": "GET", "path": "/", **scope, "headers": headers}
+        asyncio.run(guard(scope, None, send))
+        return seen[0]
+
+    def test_the_key_opens_and_ends_here(self) -> None:
+        scope = self.ask([(b"a", b"1"), (b"x-spacehost-key", KEY), (b"x-spacehost-call", b"42"), (b"a", b"2")])
+        self.assertEqual(scope["headers"], [(b"a", b"1"), (b"a", b"2")])
+        self.assertEqual(scope["spacehost.call"], "42")
+        self.assertEqual(self.ask([(b"x-spacehost-key", KEY)])["spacehost.call"], "")
+
+    def test_refused(self) -> None:
+        key = b"x-spacehost-key"
+        for name, headers in {
+            "none": [],
+            "empty": [(key, b"")],
+            "wrong": [(key, KEY[:-1] + b"x")],
+            "a part": [(key, KEY[:-1])],
+            "two": [(key, KEY), (key, KEY)],
+            "two, one wrong": [(key, b"x"), (key, KEY)],
+            "not ASCII": [(key, b"\xff" * 16)],
+            "only a call": [(b"x-spacehost-call", KEY)],
+        }.items():
+            with self.subTest(name):
+                self.assertEqual(self.ask(headers), 403)
+                self.assertEqual(self.ask(headers, type="websocket"), 1008)
+
+    def test_self_checks_pass_only_during_a_launch(self) -> None:
+        for method, path, passes in (
+            ("GET", "/gradio_api/startup-events", True),
+            ("GET", "/startup-events", True),
+            ("HEAD", "/", True),
+            ("GET", "/", False),
+            ("HEAD", "/config", False),
+            ("POST", "/gradio_api/startup-events", False),
+            ("GET", "/gradio_api/startup-events/x", False),
+        ):
+            with self.subTest(method=method, path=path):
+                during = self.ask([], launching=True, method=method, path=path)
+                self.assertEqual(isinstance(during, dict), passes, during)
+                self.assertEqual(self.ask([], method=method, path=path), 403)
+        self.assertEqual(self.ask([], launching=True, type="websocket", path="/"), 1008)
+
+    def test_lifespan_comes_from_the_server_itself(self) -> None:
+        self.assertEqual(self.ask([], type="lifespan")["type"], "lifespan")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,71 @@
+"""The import hooks, with modules made here in place of Gradio's."""
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from types import ModuleType
+
+from spacehost_runner.hooks import Finder
+
+NAME = "spacehost_sample"
+
+
+class Hooks(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        sys.path.insert(0, folder.name)
+        self.addCleanup(sys.path.remove, folder.name)
+        self.patched: list[tuple[ModuleType, int]] = []
+        finder = Finder({NAME: lambda module: self.patched.append((module, module.value))})
+        sys.meta_path.insert(0, finder)
+        self.addCleanup(sys.meta_path.remove, finder)
+        self.addCleanup(sys.modules.pop, NAME, None)
+        self.write("value = 1")
+
+    def write(self, text: str) -> None:
+        (self.folder / f"{NAME}.py").write_text(text + "\n" + "#" * len(self.patched))  # another size: no stale .pyc
+        importlib.invalidate_caches()
+
+    def test_patched_once_after_the_module_has_run(self) -> None:
+        module = importlib.import_module(NAME)
+        self.assertIs(importlib.import_module(NAME), module)
+        self.assertEqual(self.patched, [(module, 1)])
+        self.assertNotIn("exec_module", vars(module.__spec__.loader), "the loader is not as it was")
+
+    def test_an_import_that_failed_is_tried_again(self) -> None:
+        self.write("raise ImportError('half an installation')")
+        with self.assertRaisesRegex(ImportError, "half an installation"):
+            importlib.import_module(NAME)
+        self.assertEqual((self.patched, sys.modules.get(NAME)), ([], None))
+        self.write("value = 22")
+        module = importlib.import_module(NAME)
+        self.assertEqual(self.patched, [(module, 22)])
+
+    def test_a_second_import_and_a_reload_are_patched_too(self) -> None:
+        first = importlib.import_module(NAME)
+        del sys.modules[NAME]
+        second = importlib.import_module(NAME)
+        self.assertIs(importlib.reload(second), second)
+        self.assertEqual([module for module, _ in self.patched], [first, second, second])
+
+    def test_looking_is_not_importing(self) -> None:
+        self.assertIsNotNone(importlib.util.find_spec(NAME))
+        self.assertEqual(self.patched, [])
+        module = importlib.import_module(NAME)
+        self.assertEqual(self.patched, [(module, 1)])
+
+    def test_missing_modules_are_missing(self) -> None:
+        (self.folder / f"{NAME}.py").unlink()
+        importlib.invalidate_caches()
+        with self.assertRaises(ModuleNotFoundError):
+            importlib.import_module(NAME)
+
+
+if __name__ == "__main__":
+    unittest.main()

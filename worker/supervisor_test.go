@@ -1,0 +1,401 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/space"
+	"spacehost/queue"
+)
+
+// world is a Supervisor with its Queue, as cmd wires them.
+type world struct {
+	*Supervisor
+	queue     *queue.Queue
+	processes *Processes
+	stop      context.CancelFunc
+	ended     chan error // what Run returned
+
+	mu     sync.Mutex
+	starts []StartedProcess
+	over   []string // instances whose end was told
+	doors  []string
+	payers map[queue.EventID]string
+	lines  []string
+}
+
+var owner = identity.Identity{Kind: identity.Space, Name: "test"}
+
+// newWorld starts a Space and has it ended with the test.
+func newWorld(t *testing.T, mode, text string, change ...func(*SupervisorConfig)) *world {
+	t.Helper()
+	w := prepareWorld(t, change...)
+	w.Prepare(self(t), "/nowhere", fakeEnv(mode, text))
+	w.run(t)
+	return w
+}
+
+func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
+	t.Helper()
+	w := &world{processes: &Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
+	config := SupervisorConfig{
+		Space: "test", Dir: t.TempDir(), AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "run"), PublicURL: "http://127.0.0.1:7860/",
+		Secrets: map[string]string{"TOKEN": "secret"}, Processes: w.processes, StartupTimeout: time.Minute,
+		Device: func(instance string) (string, int) {
+			w.note(func() { w.doors = append(w.doors, instance) })
+			return "http://127.0.0.1:1/d/secret", 1
+		},
+		Started: func(p StartedProcess) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
+		Ended:   func(instance string) { w.note(func() { w.over = append(w.over, instance) }) },
+		Output:  func(line string) { w.note(func() { w.lines = append(w.lines, line) }) },
+		Account: func() identity.Identity { return owner },
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	w.Supervisor = NewSupervisor(config)
+	w.queue = queue.New(queue.Config{Runner: w.Supervisor, Sign: func(event queue.EventID, payer identity.Identity) string {
+		w.note(func() { w.payers[event] = payer.Key() })
+		return "token-" + string(event)
+	}})
+	w.SetQueue(w.queue)
+	return w
+}
+
+func (w *world) run(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	queueCtx, stopQueue := context.WithCancel(context.Background())
+	queueEnded := make(chan struct{})
+	go func() { _ = w.queue.Run(queueCtx); close(queueEnded) }()
+	go func() { w.ended <- w.Run(ctx); close(w.ended) }()
+	w.stop = stop
+	t.Cleanup(func() {
+		stop()
+		within(t, patient, "the Supervisor ends", w.ended)
+		stopQueue()
+		<-queueEnded
+		if len(w.over) != len(w.doors) {
+			t.Errorf("doors were opened for %v and shut for %v", w.doors, w.over)
+		}
+	})
+}
+
+func (w *world) note(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) printed() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.lines, "\n")
+}
+
+func (w *world) ready(t *testing.T) {
+	t.Helper()
+	within(t, patient, "the Space is up", w.Ready())
+}
+
+// join submits an event whose body tells the fake what to do.
+func (w *world) join(t *testing.T, session queue.SessionHash, body string) queue.EventID {
+	t.Helper()
+	id := queue.NewEventID()
+	event := &queue.Event{ID: id, Session: session, Body: []byte(body), Payer: identity.Identity{Kind: identity.Local}}
+	if err := w.queue.Join(event); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// hear reads the Session's stream up to its end, or to the first Message of that kind.
+func (w *world) hear(t *testing.T, session queue.SessionHash, until queue.Kind) (heard []queue.Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	var s *queue.Session
+	eventually(t, "there is a session "+string(session), func() bool { s = w.queue.Session(session); return s != nil })
+	defer s.Open()()
+	for {
+		m, err := s.Next(ctx)
+		if err != nil && err != io.EOF {
+			t.Fatalf("session %s: %v after %v", session, err, heard)
+		}
+		heard = append(heard, m)
+		if err == io.EOF || m.Kind == until {
+			return heard
+		}
+	}
+}
+
+func kinds(messages []queue.Message) string {
+	var words []string
+	for _, m := range messages {
+		words = append(words, string(m.Kind))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestAJobRuns(t *testing.T) {
+	w := newWorld(t, "good", "")
+	if got := w.Status(); got.Stage != space.AppStarting || got.Reason != "" {
+		t.Errorf("before: %+v", got)
+	}
+	if _, _, up := w.Upstream(); up {
+		t.Error("it is up before its manifest")
+	}
+	w.ready(t)
+	port, key, up := w.Upstream()
+	if got := w.Status(); got.Stage != space.Running || got.PID == 0 || !up || port != 40000 || len(key) != 32 {
+		t.Errorf("up: %+v, port %d, key %q", got, port, key)
+	}
+	id := w.join(t, "s", "echo")
+	heard := w.hear(t, "s", "")
+	if got := kinds(heard); got != "estimation estimation process_starts process_completed close_stream" && got != "estimation process_starts process_completed close_stream" {
+		t.Errorf("got %s", got)
+	}
+	last := heard[len(heard)-2]
+	if string(last.Raw) != `{"token":"token-`+string(id)+`"}` || !last.Success || last.Event != id {
+		t.Errorf("got %+v", last)
+	}
+	eventually(t, "the event has ended", func() bool { return !w.queue.Alive(id) })
+	if _, h := w.process(); h.phase(id) != 0 {
+		t.Errorf("it is still known, in phase %d", h.phase(id))
+	}
+	start := w.starts[0]
+	if start.Instance != w.doors[0] || start.PID != w.Status().PID || start.Start == 0 || !strings.Contains(start.Marker, start.Instance) {
+		t.Errorf("started %+v", start)
+	}
+	if !strings.Contains(w.printed(), "given TOKEN secret") || !strings.Contains(w.printed(), "given SPACES_ZERO_DEVICE_API_URL http://127.0.0.1:1/d/secret") {
+		t.Errorf("it was given: %s", w.printed())
+	}
+	w.stop()
+	if err := within(t, patient, "Run returns", w.ended); err != nil {
+		t.Error(err)
+	}
+	if got := w.Status(); got.Stage != space.Stopped || got.PID != 0 {
+		t.Errorf("after: %+v", got)
+	}
+	if _, _, up := w.Upstream(); up {
+		t.Error("it is up after its end")
+	}
+}
+
+func TestADeadSpaceIsStartedAgain(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	first := w.Status().PID
+	w.join(t, "dies", "die")
+	heard := w.hear(t, "dies", queue.Completed)
+	last := heard[len(heard)-1]
+	if last.Failure == nil || !strings.Contains(last.Failure.Text, "it exited with code 9") {
+		t.Errorf("the visitor reads %+v", last)
+	}
+	if got := w.Status(); got.Stage == space.Running && got.PID == first {
+		t.Errorf("status %+v after its death", got)
+	}
+	eventually(t, "it is up again", func() bool { return w.Status().Stage == space.Running && w.Status().PID != first })
+	w.join(t, "next", "echo")
+	if heard := w.hear(t, "next", queue.Completed); heard[len(heard)-1].Failure != nil {
+		t.Errorf("got %+v", heard)
+	}
+	w.note(func() {
+		if len(w.starts) != 2 || w.starts[0].Instance == w.starts[1].Instance || !slices.Equal(w.over, w.doors[:1]) {
+			t.Errorf("starts %+v, ended %v of %v", w.starts, w.over, w.doors)
+		}
+	})
+}
+
+func TestAPauseBeforeEachRestart(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	var pauses []time.Duration
+	for range 2 {
+		pid := w.Status().PID
+		w.join(t, queue.SessionHash(queue.NewEventID()), "die")
+		eventually(t, "it died", func() bool { return w.Status().PID != pid })
+		died := time.Now()
+		eventually(t, "it is up again", func() bool { return w.Status().Stage == space.Running })
+		pauses = append(pauses, time.Since(died))
+	}
+	if pauses[0] < firstBackoff-20*time.Millisecond || pauses[1] < 2*firstBackoff-20*time.Millisecond {
+		t.Errorf("pauses %v, want at least %s and %s", pauses, firstBackoff, 2*firstBackoff)
+	}
+}
+
+func TestASpaceThatNeverComesUp(t *testing.T) {
+	w := newWorld(t, "exits", "3")
+	err := within(t, patient, "Run returns", w.ended)
+	var start *StartError
+	if !errors.As(err, &start) || start.Stage != space.RuntimeFailed || start.Reason != "The Space's process ended: it exited with code 3." ||
+		!slices.Contains(start.Tail, "SyntaxError: invalid syntax") {
+		t.Errorf("got %#v", err)
+	}
+	if got := w.Status(); got.Stage != space.RuntimeFailed || got.Reason != start.Reason || got.PID != 0 {
+		t.Errorf("status %+v", got)
+	}
+}
+
+func TestStartupTimeout(t *testing.T) {
+	w := newWorld(t, "says", saying(helloFrame), func(c *SupervisorConfig) { c.StartupTimeout = 300 * time.Millisecond })
+	err := within(t, patient, "Run returns", w.ended)
+	var start *StartError
+	if !errors.As(err, &start) || !strings.HasPrefix(start.Reason, "The Space did not launch within 300ms: raise startup_duration_timeout") {
+		t.Errorf("got %#v", err)
+	}
+	if got := w.Status(); got.Reason != start.Reason || got.Stage != space.RuntimeFailed {
+		t.Errorf("status %+v", got)
+	}
+}
+
+func TestStartupTimeoutIsOverOnceItRuns(t *testing.T) {
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.StartupTimeout = time.Second })
+	w.ready(t)
+	pid := w.Status().PID
+	timer := time.NewTimer(1100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case err := <-w.ended:
+		t.Fatalf("it ended: %v", err)
+	case <-timer.C:
+	}
+	if got := w.Status(); got.Stage != space.Running || got.PID != pid {
+		t.Errorf("status %+v, was pid %d", got, pid)
+	}
+}
+
+func TestASpaceThatCannotBeStarted(t *testing.T) {
+	w := prepareWorld(t)
+	w.Prepare("/no/such/python", "/nowhere", nil)
+	w.run(t)
+	var start *StartError
+	if err := within(t, patient, "Run returns", w.ended); !errors.As(err, &start) || !strings.Contains(start.Reason, "/no/such/python") {
+		t.Errorf("got %#v", err)
+	}
+	if got := w.Status(); got.Stage != space.RuntimeFailed || got.Reason != start.Reason {
+		t.Errorf("status %+v", got)
+	}
+}
+
+func TestAnErrorFromStartedEndsTheStart(t *testing.T) {
+	var begun StartedProcess
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) {
+		c.Started = func(p StartedProcess) error { begun = p; return errors.New("the database is full") }
+	})
+	if err := within(t, patient, "Run returns", w.ended); err == nil || err.Error() != "the database is full" {
+		t.Errorf("got %v", err)
+	}
+	if (proc{begun.PID, begun.Start}).alive() {
+		t.Error("it lives on")
+	}
+}
+
+// A cancelled context before anything has begun starts nothing.
+func TestRunAfterTheEnd(t *testing.T) {
+	w := prepareWorld(t)
+	w.Prepare(self(t), "/nowhere", fakeEnv("good", ""))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.Run(ctx); err != nil || len(w.starts) != 0 {
+		t.Errorf("got %v, starts %v", err, w.starts)
+	}
+}
+
+func TestCancelAndGone(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	id := w.join(t, "s", "hang")
+	w.hear(t, "s", "process_starts")
+	w.queue.Cancel("s", id)
+	if heard := w.hear(t, "s", queue.Completed); heard[len(heard)-1].Failure != nil {
+		t.Errorf("got %+v", heard)
+	}
+	eventually(t, "the runner has ended it", func() bool { _, h := w.process(); return h.phase(id) == 0 })
+
+	id = w.join(t, "leaver", "hang")
+	w.hear(t, "leaver", "process_starts")
+	w.queue.Leave(w.queue.Session("leaver"))
+	eventually(t, "the runner hears of it", func() bool { return strings.Contains(w.printed(), `gone ["`+string(id)+`"]`) })
+}
+
+func TestAdmittedEventsArePaidByWhoCalled(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	visitor := identity.Identity{Kind: identity.User, Name: "ada"}
+	call, end := w.queue.Direct(visitor)
+	defer end()
+	admitted := queue.EventID(strings.Repeat("a", 32))
+	for _, row := range []struct{ body, payer string }{{"admit " + string(call), visitor.Key()}, {"admit unknown", owner.Key()}} {
+		w.join(t, "caller", row.body)
+		heard := w.hear(t, "admitted", "")
+		if got := heard[len(heard)-2]; string(got.Raw) != `{"token":"token-`+string(admitted)+`"}` {
+			t.Errorf("%s: got %+v", row.body, got)
+		}
+		eventually(t, "it has ended", func() bool { _, h := w.process(); return h.phase(admitted) == 0 })
+		w.note(func() {
+			if got := w.payers[admitted]; got != row.payer {
+				t.Errorf("%s: %s pays, want %s", row.body, got, row.payer)
+			}
+		})
+	}
+}
+
+func TestACachedAnswerNeedsNoStart(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	w.join(t, "caller", "cached")
+	heard := w.hear(t, "admitted", "")
+	if got := kinds(heard); got != "process_completed close_stream" || len(heard[0].Raw) == 0 || !heard[0].Success {
+		t.Errorf("got %s: %+v", got, heard)
+	}
+	w.note(func() {
+		if _, signed := w.payers[queue.EventID(strings.Repeat("a", 32))]; signed {
+			t.Error("it was started")
+		}
+	})
+}
+
+// An app may close and launch again: what ran on its old loop will never end by itself.
+func TestRelaunch(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	w.join(t, "old", "hang")
+	w.hear(t, "old", "process_starts")
+	w.join(t, "relauncher", "relaunch")
+	heard := w.hear(t, "old", queue.Completed)
+	if last := heard[len(heard)-1]; last.Failure == nil {
+		t.Errorf("the visitor of the old app reads %+v", last)
+	}
+	eventually(t, "the second app is attached", func() bool { m, _ := w.queue.Manifest(); return m.App == 1 })
+	if port, _, up := w.Upstream(); !up || port != 40001 {
+		t.Errorf("upstream %d, %v", port, up)
+	}
+	w.join(t, "new", "echo")
+	if heard := w.hear(t, "new", queue.Completed); heard[len(heard)-1].Failure != nil {
+		t.Errorf("got %+v", heard)
+	}
+	if len(w.starts) != 1 {
+		t.Errorf("it was started %d times", len(w.starts))
+	}
+}
+
+func TestACallThatIsTooLarge(t *testing.T) {
+	w := newWorld(t, "good", "")
+	w.ready(t)
+	w.join(t, "s", strings.Repeat("x", payloadLimit+1))
+	heard := w.hear(t, "s", queue.Completed)
+	if last := heard[len(heard)-1]; last.Failure == nil || !strings.Contains(last.Failure.Text, "the call is too large") {
+		t.Errorf("the visitor reads %+v", last)
+	}
+	if w.Status().Stage != space.Running {
+		t.Errorf("status %+v", w.Status())
+	}
+}

@@ -1,0 +1,312 @@
+package worker
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// knownDifferences is all that an app can see of the runner, and why it must be so. Each function says whether
+// the difference is the known one and no other.
+var knownDifferences = map[string]struct {
+	reason string
+	known  func(added, missing []string) bool
+}{
+	"modules at the first line": {
+		"the runner needs some of the standard library; its own modules are not there",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && !slices.ContainsFunc(added, isNotNeeded)
+		},
+	},
+	"sys.path_importer_cache": {
+		"where those modules are; not the runner's folder",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && !slices.ContainsFunc(added, func(path string) bool {
+				return isNotNeeded(filepath.Base(path)) || strings.HasPrefix(path, testRoot)
+			})
+		},
+	},
+	"sys.meta_path": {
+		"a finder, to hook Gradio when the app imports it, and not before",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && slices.Equal(added, []string{"Finder"})
+		},
+	},
+	"descriptors": {
+		"the channel to the host",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && slices.Equal(added, []string{"socket"})
+		},
+	},
+	"descriptors of a forked child": {
+		"the channel's number names /dev/null: it must not be given to another file while an object owns it",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && slices.Equal(added, []string{"/dev/null"})
+		},
+	},
+	"environment of the exec": {
+		"how the runner came in; the secrets are missing, which is the point of it",
+		func(added, missing []string) bool {
+			return len(added) == 2 && strings.HasPrefix(added[0], "PYTHONPATH=") && added[1] == "SPACEHOST_FD=3" && slices.Contains(missing, "TOKEN=secret")
+		},
+	},
+	"threads of the process": {
+		"one waits for the host's frames; Python's threading module does not know it",
+		func(added, missing []string) bool { return slices.Equal(added, []string{"waits"}) && len(missing) == 0 },
+	},
+	"printed": {
+		"because of that thread, Python from 3.12 on warns of a fork in __main__ (as it does once there is a server)",
+		func(added, missing []string) bool {
+			return len(missing) == 0 && !slices.ContainsFunc(added, func(line string) bool {
+				return !strings.Contains(line, "is multi-threaded, use of fork() may lead to deadlocks in the child") && !strings.HasSuffix(line, " = os.fork()")
+			})
+		},
+	},
+}
+
+// runnerNeeds is what the runner imports of the standard library, with what that imports, on Python 3.10 to
+// 3.13. Not among it is what an app may want to patch before its first use (socket, ssl, threading, asyncio).
+var runnerNeeds = strings.Fields("__future__ _collections _functools _json _locale _operator _socket _sre _struct _typing collections " +
+	"contextlib copyreg encodings enum functools itertools json keyword operator re reprlib sre_compile sre_constants sre_parse struct types typing warnings")
+
+func isNotNeeded(module string) bool {
+	top, _, _ := strings.Cut(module, ".")
+	return !slices.Contains(runnerNeeds, top)
+}
+
+// difference compares two lists without regard to order.
+func difference(plain, ours any) (added, missing []string) {
+	left, _ := ours.([]any)
+	for _, one := range plain.([]any) {
+		if at := slices.Index(left, one); at >= 0 {
+			left = slices.Delete(slices.Clone(left), at, at+1)
+		} else {
+			missing = append(missing, fmt.Sprint(one))
+		}
+	}
+	for _, one := range left {
+		added = append(added, fmt.Sprint(one))
+	}
+	return added, missing
+}
+
+// An app cannot tell whether it runs under spacehost.
+func TestTheRunnerIsSeenInNothing(t *testing.T) {
+	for name, own := range map[string][]string{
+		"bare":                          nil,
+		"with a sitecustomize":          {"PYTHONPATH=" + appDir(t, "traits-own")},
+		"with odd entries, a safe path": {"PYTHONPATH=:relative::/no/such/folder:" + appDir(t, "everything"), "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1"},
+		"in dev mode":                   {"PYTHONDEVMODE=1", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := pythonEnv(t, testPython(t), own...)
+			run := filepath.Join(tempDir(t), "run")
+			// Not at the same time: it bears the marker too, and would be ended with the other.
+			plainLines, plainCode := runPlain(t, filepath.Join(run, "cgroup"), env)
+			p, r := startApp(t, "traits", func(c *ProcessConfig) {
+				c.Env, c.Secrets, c.RunDir = env, map[string]string{"TOKEN": "secret"}, run
+			})
+			within(t, patient, "the app ends", p.Done())
+			if want := fmt.Sprintf("it exited with code %d", plainCode); p.Err().Error() != want || plainCode != 7 {
+				t.Errorf("%v, want %s", p.Err(), want)
+			}
+			plain, ours := splitTraits(t, plainLines), splitTraits(t, r.printed())
+			if len(plain) < 50 || len(ours) != len(plain) || len(plain["at exit, in order"].([]string)) != 2 {
+				t.Errorf("%d traits, and %d", len(plain), len(ours))
+			}
+			for trait, want := range plain {
+				got := ours[trait]
+				if one, known := knownDifferences[trait]; known {
+					if added, missing := difference(want, got); !one.known(added, missing) {
+						t.Errorf("%s differs in more than that %s: added %q, missing %q", trait, one.reason, added, missing)
+					}
+				} else if !reflect.DeepEqual(got, want) {
+					t.Errorf("%s\n got %v\nwant %v", trait, got, want)
+				}
+			}
+			if own, _ := strings.CutPrefix(strings.Join(own, ""), "PYTHONPATH="); strings.HasSuffix(own, "traits-own") {
+				if got := ours["sitecustomize ran"]; got != filepath.Join(own, "sitecustomize.py") {
+					t.Errorf("the environment's own sitecustomize: %v", got)
+				}
+			}
+		})
+	}
+}
+
+// runPlain runs the app as its author would.
+func runPlain(t *testing.T, marker string, env []string) (lines []string, code int) {
+	t.Helper()
+	cmd := exec.Command(testPython(t), "app.py")
+	cmd.Dir, cmd.Env = appDir(t, "traits"), append(slices.Clone(env), markerVariable+"="+marker, "TOKEN=secret")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var err strings.Builder
+	cmd.Stderr = &err
+	out, _ := cmd.Output()
+	if err.Len() > 0 {
+		t.Errorf("stderr of plain python: %s", err.String())
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n"), cmd.ProcessState.ExitCode()
+}
+
+// splitTraits returns the traits that the app printed; what else it printed is one of them.
+func splitTraits(t *testing.T, lines []string) map[string]any {
+	t.Helper()
+	var traits map[string]any
+	printed, atExit := []any{}, []string{}
+	for _, line := range lines {
+		data, ok := strings.CutPrefix(line, "TRAITS ")
+		if strings.HasPrefix(line, "atexit: ") {
+			atExit = append(atExit, line)
+		} else if !ok {
+			printed = append(printed, line)
+		} else if err := json.Unmarshal([]byte(data), &traits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if traits == nil {
+		t.Fatalf("no traits in %q", lines)
+	}
+	traits["printed"], traits["at exit, in order"] = printed, atExit
+	return traits
+}
+
+// rawHost plays the host by hand, for what a Process would not do. It has heard hello.
+type rawHost struct {
+	cmd    *exec.Cmd
+	ours   net.Conn
+	marker string
+	lines  chan string
+	ended  chan struct{}
+}
+
+func newRawHost(t *testing.T, app string) *rawHost {
+	t.Helper()
+	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	h := &rawHost{ours: ours, marker: filepath.Join(tempDir(t), "cgroup"), lines: make(chan string, 1000), ended: make(chan struct{})}
+	h.cmd = exec.Command(testPython(t), "app.py")
+	h.cmd.Dir, h.cmd.ExtraFiles = appDir(t, app), []*os.File{theirs}
+	h.cmd.Env = append(pythonEnv(t, testPython(t)), "SPACEHOST_FD=3", "PYTHONPATH="+runnerDir, markerVariable+"="+h.marker)
+	said, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.cmd.Stdout, h.cmd.Stderr = out, out
+	err = h.cmd.Start()
+	out.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(h.lines)
+		for lines := bufio.NewScanner(said); lines.Scan(); {
+			h.lines <- lines.Text()
+		}
+	}()
+	go func() { _ = h.cmd.Wait(); close(h.ended) }()
+	t.Cleanup(func() {
+		ours.Close()
+		_ = h.cmd.Process.Kill()
+		<-h.ended
+		EndOrphans(h.marker, zap.NewNop())
+		<-read
+		said.Close()
+	})
+	f, err := readFrame(ours)
+	if r, _ := parseReport(f); err != nil || r.Op != "hello" || r.Protocol != protocol {
+		t.Fatalf("hello is %s, %v", f.Header, err)
+	}
+	return h
+}
+
+func (h *rawHost) configure(t *testing.T, secrets map[string]string) {
+	t.Helper()
+	order := ProcessConfig{Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Secrets: secrets}.order()
+	if _, err := order.WriteTo(h.ours); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nobody would ever end the processes of a Space whose host is gone.
+func TestTheRunnerLeavesWithItsHost(t *testing.T) {
+	h := newRawHost(t, "family")
+	h.configure(t, map[string]string{})
+	var seen []string
+	family := map[string]proc{}
+	for len(family) < 7 {
+		var name string
+		var pid int
+		line := within(t, patient, fmt.Sprintf("all come up, of whom there are %v", family), h.lines)
+		if line == "" {
+			t.Fatalf("the app has ended: only %v came up, %q", family, seen)
+		}
+		seen = append(seen, line)
+		if _, err := fmt.Sscanf(line, "pid %s %d", &name, &pid); err == nil {
+			s, _ := readStat(pid)
+			family[name] = s.proc
+		}
+	}
+	h.ours.Close()
+	within(t, 2*time.Second, "the runner has left", h.ended)
+	if code := h.cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	for name, p := range family {
+		if !p.await(time.Second) {
+			t.Errorf("%s (pid %d) lives on", name, p.pid)
+		}
+	}
+}
+
+// site.py swallows what goes wrong in a sitecustomize: the app would run without its host, and unguarded.
+func TestTheAppDoesNotRunWithoutItsHost(t *testing.T) {
+	t.Run("gone before its configuration", func(t *testing.T) {
+		h := newRawHost(t, "family")
+		h.ours.Close()
+		h.refused(t, "EOFError")
+	})
+	t.Run("a secret that cannot be", func(t *testing.T) {
+		h := newRawHost(t, "family")
+		h.configure(t, map[string]string{"A=B": "c"})
+		h.refused(t, "ValueError: illegal environment variable name")
+	})
+}
+
+func (h *rawHost) refused(t *testing.T, why string) {
+	t.Helper()
+	within(t, patient, "the interpreter ends", h.ended)
+	if code := h.cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	var said bool
+	for line := range h.lines {
+		if strings.HasPrefix(line, "pid ") {
+			t.Errorf("the app ran: %s", line)
+		}
+		said = said || strings.HasPrefix(line, why)
+	}
+	if !said {
+		t.Errorf("it did not say %q", why)
+	}
+}
