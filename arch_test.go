@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"internal/build":           {},
 	"internal/check":           {"gpu"},
 	"migrations":               {},
+	"examples/gotest":          {},
 }
 
 // keepers says who alone may import what from outside.

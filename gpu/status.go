@@ -13,14 +13,20 @@ type DeviceStatus struct {
 	MemoryUsed uint64    `json:"memory_used"` // bytes
 	MemoryFree uint64    `json:"memory_free"` // bytes
 	Processes  []Process `json:"processes"`
-	Error      string    `json:"error,omitempty"` // why it could not be read; then the figures are 0
+	Error      string    `json:"error,omitempty"`  // why it could not be read; then the figures are 0
+	Faults     []Fault   `json:"faults,omitempty"` // what a simulated Device was given
 }
 
 // Status reads every Device, and adds a row without UUID for each that could not be listed. It may block as Inventory does.
 func (p *Pool) Status(ctx context.Context) []DeviceStatus {
 	rows := make([]DeviceStatus, 0, len(p.slots))
+	faulter, simulated := p.inventory.(Faulter)
 	for i, u := range p.useOfAll(ctx) {
-		rows = append(rows, p.slots[i].Device.status(u))
+		row := p.slots[i].Device.status(u)
+		if simulated {
+			row.Faults = faulter.Faults(row.UUID)
+		}
+		rows = append(rows, row)
 	}
 	if p.missing == nil {
 		return rows

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -24,6 +25,11 @@ import (
 
 // ask gets the JSON of path from the host that runs on the state folder.
 func ask(ctx context.Context, state, path string) ([]byte, error) {
+	return exchange(ctx, state, http.MethodGet, path, nil)
+}
+
+// exchange is one request to the host that runs on the state folder. Errors: *refusedError, or no answer.
+func exchange(ctx context.Context, state, method, path string, order io.Reader) ([]byte, error) {
 	socket := filepath.Join(state, "control.sock")
 	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -31,10 +37,11 @@ func ask(ctx context.Context, state, path string) ([]byte, error) {
 		},
 	}}
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://spacehost"+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://spacehost"+path, order)
 	if err != nil {
 		return nil, err
 	}
+	r.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(r)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
@@ -48,9 +55,24 @@ func ask(ctx context.Context, state, path string) ([]byte, error) {
 		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the host on %s answers %s: %s", state, answer.Status, trimNewline(body))
+		return nil, &refusedError{state, answer.Status, body}
 	}
 	return body, nil
+}
+
+// refusedError is a host that answered, and not what was wanted.
+type refusedError struct {
+	state, status string
+	body          []byte
+}
+
+// Error is the host's own sentence where it has one for people.
+func (e *refusedError) Error() string {
+	var said struct{ Detail string }
+	if json.Unmarshal(e.body, &said) == nil && said.Detail != "" {
+		return said.Detail
+	}
+	return fmt.Sprintf("ask the host on %s: %s: %s", e.state, e.status, e.body)
 }
 
 // question is a subcommand that shows what a running host answers.
@@ -126,11 +148,11 @@ func newGPU() *cobra.Command {
 		table: func(w io.Writer, gpus []console.GPU, _ []string) {
 			fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
 			for _, g := range gpus {
-				slot, state := "-", g.Error
+				slot := "-"
 				if g.Slot != nil {
-					slot, state = strconv.Itoa(g.Slot.Slot), slotState(*g.Slot)
+					slot = strconv.Itoa(g.Slot.Slot)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d MiB\t%d\t%s\n", slot, label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes), state)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d MiB\t%d\t%s\n", slot, label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes), gpuState(g))
 			}
 		},
 	}.command()
@@ -141,6 +163,25 @@ func label(g console.GPU) string {
 		return g.Name + " (simulated)"
 	}
 	return g.Name
+}
+
+// gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
+func gpuState(g console.GPU) string {
+	state := g.Error
+	if g.Slot != nil {
+		state = slotState(*g.Slot)
+		if g.Error != "" && g.Slot.Reason != g.Error {
+			state += ", and " + g.Error
+		}
+	}
+	var given []string
+	for _, f := range g.Faults {
+		given = append(given, f.String())
+	}
+	if len(given) > 0 {
+		state += fmt.Sprintf(" [simulated fault: %s]", strings.Join(given, ", "))
+	}
+	return state
 }
 
 func slotState(s lease.SlotView) string {

@@ -246,6 +246,7 @@ func (h *Host) register() error {
 	}
 	view.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
+	console.NewFaults(h.inventory).Register(control.Echo)
 	return nil
 }
 

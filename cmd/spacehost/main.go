@@ -60,7 +60,9 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
-	root.AddCommand(newRun(), newGPU(), newLease(), newQuota(), newUser(), newToken(), newDoctor())
+	gpus := newGPU()
+	gpus.AddCommand(newFault())
+	root.AddCommand(newRun(), gpus, newLease(), newQuota(), newUser(), newToken(), newDoctor())
 	return root
 }
 

@@ -98,6 +98,9 @@ func unknownDevice(t *testing.T, inv gpu.Inventory, _ []gpu.Device) {
 	if s, ok := inv.(gpu.Simulator); ok {
 		errs["Occupy"] = s.Occupy(uuid, os.Getpid())
 	}
+	if f, ok := inv.(gpu.Faulter); ok {
+		errs["Fault"] = f.Fault(uuid, gpu.Fault{Kind: gpu.FaultLost})
+	}
 	for method, err := range errs {
 		if unknown, ok := errors.AsType[*gpu.UnknownDeviceError](err); !ok || unknown.UUID != uuid {
 			t.Errorf("%s(%s) fails with %v; want UnknownDeviceError with that UUID", method, uuid, err)

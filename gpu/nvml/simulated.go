@@ -129,11 +129,17 @@ func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Devic
 		GetUUIDFunc: func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
 		GetNameFunc: func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
+			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
+				return nvml.Memory{}, ret
+			}
 			total := m.mib << 20
-			used := min(total, idleMemory+occupantMemory*uint64(len(there.alive())))
+			used := min(total, idleMemory+there.memory())
 			return nvml.Memory{Total: total, Used: used, Free: total - used}, nvml.SUCCESS
 		},
 		GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
+			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
+				return nil, ret
+			}
 			var infos []nvml.ProcessInfo
 			for _, pid := range there.alive() {
 				infos = append(infos, nvml.ProcessInfo{Pid: uint32(pid), UsedGpuMemory: occupantMemory})
@@ -143,11 +149,14 @@ func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Devic
 	}
 }
 
-// occupants are the processes on one simulated Device.
+// occupants are the processes on one simulated Device, and the trouble it has.
 type occupants struct {
 	stat    statReader
+	trouble trouble
 	mu      sync.Mutex
 	started map[int]uint64 // by pid: the start time that tells it from a later process of the same pid
+	keeps   bool           // the memory of those that go
+	kept    uint64         // bytes of those that have gone
 }
 
 func (o *occupants) add(pid int) error {
@@ -161,13 +170,44 @@ func (o *occupants) add(pid int) error {
 	return nil
 }
 
-// alive drops those that are gone, as a driver does when a process ends.
 func (o *occupants) alive() []int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.drop()
+	return slices.Sorted(maps.Keys(o.started))
+}
+
+func (o *occupants) memory() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop()
+	return occupantMemory*uint64(len(o.started)) + o.kept
+}
+
+// keep decides what becomes of the memory of those that go from now on.
+func (o *occupants) keep(stuck bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop() // by the rule until now
+	o.keeps = stuck
+}
+
+// free gives back what was kept.
+func (o *occupants) free() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop()
+	o.keeps, o.kept = false, 0
+}
+
+// drop forgets those that are gone, as a driver does when a process ends. The caller holds mu.
+func (o *occupants) drop() {
+	before := len(o.started)
 	maps.DeleteFunc(o.started, func(pid int, start uint64) bool {
 		now, err := startTime(o.stat, pid)
 		return err != nil || now != start
 	})
-	return slices.Sorted(maps.Keys(o.started))
+	if o.keeps {
+		o.kept += occupantMemory * uint64(before-len(o.started))
+	}
 }

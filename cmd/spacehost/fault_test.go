@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"spacehost/internal/console"
+)
+
+// cli runs one command line in this process, on p's state folder.
+func (p *product) cli(args ...string) (code int, stdout, stderr string) {
+	p.t.Helper()
+	var out, said bytes.Buffer
+	code = run(p.t.Context(), append(args, "--state", p.State), &out, &said)
+	return code, out.String(), said.String()
+}
+
+func (p *product) gpu() console.GPU {
+	p.t.Helper()
+	gpus := asked[[]console.GPU](p.t, p, "/gpu")
+	if len(gpus) != 1 || gpus[0].Slot == nil {
+		p.t.Fatalf("gpus: %+v", gpus)
+	}
+	return gpus[0]
+}
+
+// fault gives the only GPU a trouble and checks the answer.
+func (p *product) fault(kind, want string) {
+	p.t.Helper()
+	code, out, said := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
+	if code != 0 || !strings.HasSuffix(out, ": "+want+"\n") {
+		p.t.Fatalf("gpu fault %s: exit code %d, %q, %q; want %q", kind, code, out, said, want)
+	}
+}
+
+// TestBrokenGPUIsNotLentUntilRepaired: each trouble is seen by the next visitor, shown with its reason, and over after `clear`.
+func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
+	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
+	c := shared.client()
+	for kind, reason := range map[string]string{
+		"lost":         "is lost to the driver",
+		"hang":         "did not answer within",
+		"memory-stuck": "nobody is listed on it, but 1536 MiB are in use",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			p := &product{readyLine: shared.readyLine, t: t}
+			p.fault(kind, kind)
+			if kind == "memory-stuck" {
+				c.ok("/five", 0) // whose memory stays
+			}
+			if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
+				t.Errorf("the visitor reads %q (%q), value %s", r.Err, r.Title, r.Value)
+			}
+			eventually(t, "the reason is shown: "+reason, patience, func() bool {
+				g := p.gpu()
+				return g.Slot.Phase == "busy" && strings.Contains(g.Slot.Reason, reason)
+			})
+			if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, reason) || !strings.Contains(out, "[simulated fault: "+kind+"]") {
+				t.Errorf("spacehost gpu: exit code %d\n%s", code, out)
+			}
+			if code, out, _ := p.cli("gpu", "--json"); code != 0 || !strings.Contains(out, reason) || !strings.Contains(out, `"faults":["`+kind+`"]`) {
+				t.Errorf("spacehost gpu --json: exit code %d\n%s", code, out)
+			}
+			p.fault("clear", "no fault")
+			c.ok("/five", 0)
+			eventually(t, "it is free again", patience, func() bool { g := p.gpu(); return g.Slot.Phase == "free" && g.Error == "" })
+		})
+	}
+}
+
+// TestWaitingCallGetsTheRepairedGPU: a visitor who waits for a lost GPU need not come again.
+func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
+	p := runProduct(t, leasesDir, "--tier", "unlimited")
+	c := p.client()
+	p.fault("xid=79", "xid=79")
+	c.ok("/five", 0) // an Xid is shown, and the GPU works on
+	p.fault("lost", "lost, xid=79")
+	k := c.submit("/five", 0)
+	eventually(t, "the call waits and the slot is shut", patience, func() bool {
+		return len(p.leases().Open) == 1 && p.gpu().Slot.Phase == "busy"
+	})
+	p.fault("clear", "no fault")
+	if r := k.wait(); r.Failed {
+		t.Errorf("after clear: %s", r.Err)
+	}
+}
+
+func TestFaultThatIsRefused(t *testing.T) {
+	p := sample(t)
+	tests := []struct {
+		args []string
+		code int
+		said string
+	}{
+		{[]string{"GPU-elsewhere", "lost"}, exitHost, "no device GPU-elsewhere on this machine"},
+		{[]string{"GPU-elsewhere", "burn"}, exitUsage, `no fault "burn": say lost, hang, memory-stuck`},
+		{[]string{"lost"}, exitUsage, "accepts 2 arg(s), received 1"},
+	}
+	for _, tt := range tests {
+		code, _, said := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(said, tt.said) {
+			t.Errorf("gpu fault %v: exit code %d, %q; want %d, %q", tt.args, code, said, tt.code, tt.said)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+import os
+import time
+
+import gradio as gr
+import spaces
+
+
+@spaces.GPU(duration=10)
+def double(number):
+    if number <= 0:
+        raise gr.Error("give me a number above 0")
+    return 2 * number
+
+
+@spaces.GPU(duration=10)
+def inside():
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def devices():
+    """The GPUs that a GPU function sees, and those that the Space itself sees."""
+    return inside(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@spaces.GPU(duration=2)
+def overstay():
+    """Says which process it is, then takes longer than it has declared."""
+    yield str(os.getpid())
+    time.sleep(60)
+
+
+with gr.Blocks() as demo:
+    number, result, pid = gr.Number(1), gr.Number(), gr.Textbox()
+    gr.Button("Double").click(double, number, result)
+    gr.Button("Devices").click(devices, None, [gr.Textbox(), gr.Textbox()])
+    gr.Button("Overstay").click(overstay, None, pid)
+
+if __name__ == "__main__":
+    demo.launch()

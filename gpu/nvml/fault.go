@@ -1,0 +1,102 @@
+package nvml
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"spacehost/gpu"
+)
+
+var _ gpu.Faulter = (*Simulation)(nil)
+
+// Fault is told by the operator. What comes of it shows where it would show with a true driver: in the answers of NVML.
+func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
+	there, ok := s.occupants[uuid]
+	if !ok {
+		return &gpu.UnknownDeviceError{UUID: uuid}
+	}
+	switch f.Kind {
+	case gpu.FaultXid:
+		there.trouble.record(f)
+		return nil
+	case gpu.FaultClear:
+		there.free()
+	default:
+		there.keep(f.Kind == gpu.FaultMemoryStuck)
+	}
+	there.trouble.set(f.Kind)
+	return nil
+}
+
+// Faults lists what Fault has done and clear has not undone.
+func (s *Simulation) Faults(uuid gpu.DeviceUUID) []gpu.Fault {
+	there, ok := s.occupants[uuid]
+	if !ok {
+		return nil
+	}
+	return there.trouble.list()
+}
+
+// trouble is what one simulated Device has. The zero value is none.
+type trouble struct {
+	mu   sync.Mutex
+	kind gpu.FaultKind // "", or FaultLost, FaultHang, FaultMemoryStuck
+	over chan struct{} // closed when the hang ends; nil: none
+	xids []gpu.Fault
+}
+
+// set replaces the trouble that was; whoever hangs in it comes out.
+func (t *trouble) set(kind gpu.FaultKind) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over != nil {
+		close(t.over)
+		t.over = nil
+	}
+	switch t.kind = kind; kind {
+	case gpu.FaultHang:
+		t.over = make(chan struct{})
+	case gpu.FaultClear:
+		t.kind, t.xids = "", nil
+	}
+}
+
+func (t *trouble) record(xid gpu.Fault) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Contains(t.xids, xid) {
+		t.xids = append(t.xids, xid)
+	}
+}
+
+func (t *trouble) list() []gpu.Fault {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []gpu.Fault
+	if t.kind != "" {
+		all = append(all, gpu.Fault{Kind: t.kind})
+	}
+	return append(all, t.xids...)
+}
+
+// meet is what a call about the Device runs into. It blocks for as long as the Device hangs, as a wedged driver does.
+func (t *trouble) meet() nvml.Return {
+	for {
+		kind, over := t.now()
+		if over == nil {
+			if kind == gpu.FaultLost {
+				return nvml.ERROR_GPU_IS_LOST
+			}
+			return nvml.SUCCESS
+		}
+		<-over
+	}
+}
+
+func (t *trouble) now() (gpu.FaultKind, chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kind, t.over
+}
