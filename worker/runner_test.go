@@ -325,15 +325,16 @@ func (a *app) testManifest(t *testing.T) {
 	}
 	quick, shared := a.endpoint(t, "quick"), a.endpoint(t, "hang").Group
 	for name, want := range map[string]queue.Endpoint{
-		"quick":     {Limit: 5, Native: true},
-		"gen":       {Limit: 0, Native: true},
-		"endless":   {Limit: 3, Native: true},
-		"hang":      {Limit: 3, Native: true, Group: "shared"},
-		"stuck":     {Limit: 5, Native: true, Group: "shared"},
-		"batch":     {Limit: 5, Native: true, Batch: 4},
-		"validated": {Limit: 5, Native: false},
-		"cached":    {Limit: 5, Native: false},
-		"gpu":       {Limit: 5, Native: true},
+		"quick":     {Limit: 5, Inputs: 1, Native: true},
+		"gen":       {Limit: 0, Inputs: 1, Native: true},
+		"endless":   {Limit: 3, Inputs: 1, Native: true},
+		"hang":      {Limit: 3, Inputs: 1, Native: true, Group: "shared"},
+		"stuck":     {Limit: 5, Inputs: 1, Native: true, Group: "shared"},
+		"batch":     {Limit: 5, Inputs: 1, Native: true, Batch: 4},
+		"validated": {Limit: 5, Inputs: 1, Native: false},
+		"cached":    {Limit: 5, Inputs: 1, Native: false},
+		"gpu":       {Limit: 5, Inputs: 1, Native: true},
+		"fork":      {Limit: 5, Native: true},
 	} {
 		got := a.endpoint(t, name)
 		want.ID, want.APIName = got.ID, name
