@@ -1,22 +1,105 @@
 package gradioapi_test
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"spacehost/queue"
 )
 
-// admittedCall is a /call under way, as the Space has admitted it.
+// admittedCall is a /call under way, as the Space has admitted it: an input was left out.
 func (h *host) admittedCall(session string) queue.EventID {
 	h.Helper()
 	h.space.route(api+"/call/quick", h.admits(session, captured().Endpoints[quick]))
-	event := h.eventOf(h.post(api+"/call/quick", `{"data":["a"]}`))
+	event := h.eventOf(h.post(api+"/call/quick", `{"data":[]}`))
 	if got := h.started(); got.ID != event {
 		h.Fatalf("got %s started, want %s", got.ID, event)
 	}
 	return event
+}
+
+// nativeCall is a /call under way that the host has admitted by itself.
+func (h *host) nativeCall(session string) queue.EventID {
+	h.Helper()
+	body := `{"data":["a"]}`
+	if session != "" {
+		body = fmt.Sprintf(`{"data":["a"],"session_hash":%q}`, session)
+	}
+	event := h.eventOf(h.post(api+"/call/quick", body))
+	if got := h.started(); got.ID != event || got.Admitted {
+		h.Fatalf("got %+v started, want %s as the host admitted it", got, event)
+	}
+	return event
+}
+
+// bothWays are the two admissions of a /call.
+var bothWays = map[string]func(h *host, session string) queue.EventID{"native": (*host).nativeCall, "by the Space": (*host).admittedCall}
+
+// What reaches the runner is what Gradio's own route would have handed to push.
+func TestCallIsMadeAJoin(t *testing.T) {
+	for _, row := range []struct{ body, session, want string }{
+		{`{"data":["a"]}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
+		{`{"data":["a"],"session_hash":null}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
+		{`{"session_hash":"s","data":[ {"x":1e-7,"y":"<é>"} ]}`, "s", `{"data":[{"x":1e-7,"y":"<é>"}],"session_hash":"s","fn_index":0,"simple_format":true}`},
+		{`{"data":["a"],"oauth_token":"t"}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true,"oauth_token":"t"}`},
+		// Not a word of these is read by Gradio either (gradio/data_classes.py, SimplePredictBody).
+		{`{"data":["a"],"fn_index":30,"trigger_id":1,"event_data":{},"simple_format":false,"batched":true}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
+	} {
+		h := newHost(t)
+		event := h.eventOf(h.post(api+"/call/quick?x=1", row.body))
+		got := h.started()
+		named := strings.NewReplacer("$ID", string(event))
+		if got.ID != event || string(got.Session) != named.Replace(row.session) || string(got.Body) != named.Replace(row.want) {
+			t.Errorf("%s:\ngot  %s of session %s\nwant %s", row.body, got.Body, got.Session, row.want)
+		}
+		if got.Admitted || got.Payer.Name != "ada" || got.Request.Path != api+"/call/quick" || got.Request.Query != "x=1" {
+			t.Errorf("%s: got %+v", row.body, got)
+		}
+		h.nothingArrived()
+	}
+}
+
+func TestOnlyTheSpaceAdmitsSomeOfTheCalls(t *testing.T) {
+	const good = `{"data":["a"]}`
+	asIs := func(*setup) {}
+	for _, row := range []struct {
+		name, path, body string
+		set              func(*setup)
+	}{
+		{"a value left out", "/call/quick", `{"data":[]}`, asIs},
+		{"a value too many", "/call/quick", `{"data":["a",null]}`, asIs},
+		{"a validator", "/call/validated", `{"data":[]}`, asIs},
+		{"named values", "/call/v2/quick", `{"x":"a"}`, asIs},
+		{"an unknown name", "/call/nosuch", good, asIs},
+		{"no data", "/call/quick", `{}`, asIs},
+		{"data null", "/call/quick", `{"data":null}`, asIs},
+		{"data an object", "/call/quick", `{"data":{}}`, asIs},
+		{"data in capitals", "/call/quick", `{"DATA":["a"]}`, asIs},
+		{"no JSON", "/call/quick", `{"data":[NaN]}`, asIs},
+		{"an empty session", "/call/quick", `{"data":["a"],"session_hash":""}`, asIs},
+		{"a session that is no text", "/call/quick", `{"data":["a"],"session_hash":1}`, asIs},
+		{"a login", "/call/quick", good, with(func(m *queue.Manifest) { m.Native = false })},
+	} {
+		h := newHost(t, row.set)
+		h.space.route(api+row.path, h.admits("", captured().Endpoints[quick]))
+		event := h.eventOf(h.post(api+row.path, row.body))
+		if got := h.started(); got.ID != event || !got.Admitted {
+			t.Errorf("%s: the runner got %+v", row.name, got)
+		}
+	}
+}
+
+// A page of another site may send such a body without asking; FastAPI refuses it.
+func TestACallThatIsNotJSONIsTheSpaces(t *testing.T) {
+	h := newHost(t)
+	r := h.request(h.Context(), http.MethodPost, api+"/call/quick", strings.NewReader(`{"data":["a"]}`))
+	r.Header.Set("Content-Type", "text/plain")
+	if got := h.send(r); got.body != "the Space answers "+api+"/call/quick" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
 }
 
 func TestCallFramesSpeakPythonsJSON(t *testing.T) {
@@ -74,12 +157,17 @@ func TestCallFailures(t *testing.T) {
 }
 
 func TestCallTellsTheHostsOwnFailure(t *testing.T) {
-	h := newHost(t)
-	event := h.admittedCall("")
-	h.queue.Lost("killed")
-	s := h.open(api + "/call/quick/" + string(event))
-	s.expect(event, "event: error\ndata: {\"error\": \"killed\", \"duration\": 10, \"visible\": true, \"title\": \"Space stopped\"}\n\n")
-	s.ends()
+	for line, want := range map[string]string{
+		"v5": "event: error\ndata: null\n\n",
+		"v6": "event: error\ndata: {\"error\": \"killed\", \"duration\": 10, \"visible\": true, \"title\": \"Space stopped\"}\n\n",
+	} {
+		h := newHost(t, ofLine(line))
+		event := h.admittedCall("")
+		h.queue.Lost("killed")
+		s := h.open(api + "/call/quick/" + string(event))
+		s.expect(event, want)
+		s.ends()
+	}
 }
 
 func TestCallOfAnUnknownEventBreaksOff(t *testing.T) {
@@ -91,13 +179,19 @@ func TestCallOfAnUnknownEventBreaksOff(t *testing.T) {
 
 // The name in the path is not looked at, v2 is the same stream, and a caller may have a Session of their own.
 func TestCallFindsItsSessionByTheEvent(t *testing.T) {
-	for _, path := range []string{"/call/quick/", "/call/other/", "/call/v2/quick/"} {
-		h := newHost(t)
-		event := h.admittedCall("my-session")
-		h.finish(event)
-		s := h.open(api + path + string(event))
-		s.expect(event, "event: complete\ndata: [\"hi\"]\n\n")
-		s.ends()
+	for way, admit := range bothWays {
+		for _, session := range []string{"", "my-session"} {
+			for _, path := range []string{"/call/quick/", "/call/other/", "/call/v2/quick/"} {
+				t.Run(way+path+session, func(t *testing.T) {
+					h := newHost(t)
+					event := admit(h, session)
+					h.finish(event)
+					s := h.open(api + path + string(event))
+					s.expect(event, "event: complete\ndata: [\"hi\"]\n\n")
+					s.ends()
+				})
+			}
+		}
 	}
 }
 

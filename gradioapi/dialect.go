@@ -3,6 +3,7 @@ package gradioapi
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 
 	"spacehost/queue"
 )
@@ -11,11 +12,18 @@ import (
 // Gradio made is spliced in as it came.
 type dialect interface {
 	encode(m queue.Message) []byte
+	// callError is what the stream of a /call says of a failed output; nil: null.
+	callError(output json.RawMessage) json.RawMessage
 }
 
 // dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have
 // only grown since 4.
-func dialectOf(queue.Manifest) dialect { return dialectV6{} }
+func dialectOf(m queue.Manifest) dialect {
+	if strings.HasPrefix(m.Gradio, "5.") {
+		return dialectV5{}
+	}
+	return dialectV6{}
+}
 
 // mustJSON writes as orjson does: compact, "<" as itself.
 func mustJSON(v any) []byte {

@@ -1,6 +1,10 @@
 package gradioapi
 
-import "spacehost/queue"
+import (
+	"encoding/json"
+
+	"spacehost/queue"
+)
 
 // dialectV6 is Gradio 6 (gradio/server_messages.py of 6.31; captures/v6). Fields stand in the order in which
 // Gradio sends them.
@@ -74,6 +78,8 @@ func (dialectV6) encode(m queue.Message) []byte {
 	}
 	return mustJSON(bareV6{Msg: m.Kind}) // close_stream, heartbeat
 }
+
+func (dialectV6) callError(output json.RawMessage) json.RawMessage { return output }
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

@@ -119,6 +119,8 @@ func (h *Handler) route(c call) error {
 	switch {
 	case method == http.MethodPost && path == "/queue/join":
 		return h.join(c)
+	case method == http.MethodPost && isBelow(path, "/call/"):
+		return h.joinByName(c, strings.TrimPrefix(path, "/call/"))
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
 		return h.admitBySpace(c)
 	case method == http.MethodGet && path == "/queue/data":

@@ -110,7 +110,7 @@ func captured() queue.Manifest {
 		Endpoints: map[int]queue.Endpoint{validated: {ID: validated, APIName: "validated", Group: "validated", Limit: 1}},
 	}
 	for name, fn := range fnNames {
-		m.Endpoints[fn] = queue.Endpoint{ID: fn, APIName: name, Group: name, Limit: 1, Native: true}
+		m.Endpoints[fn] = queue.Endpoint{ID: fn, APIName: name, Group: name, Limit: 1, Inputs: 1, Native: true}
 	}
 	b := m.Endpoints[batch]
 	b.Batch = 3

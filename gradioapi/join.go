@@ -45,11 +45,13 @@ func (h *Handler) join(c call) error {
 	if !known || !endpoint.Native || !c.manifest.Native { // 2
 		return h.admitBySpace(c)
 	}
-	event := &queue.Event{
-		ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint,
-		Body: raw, Request: h.request(c), Payer: c.payer,
-	}
-	if err := h.config.Queue.Join(event); err != nil { // 3
+	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
+}
+
+// admit lets an Event join the queue that the Space need not see before it starts.
+func (h *Handler) admit(c call, event *queue.Event) error {
+	event.Request, event.Payer = h.request(c), c.payer
+	if err := h.config.Queue.Join(event); err != nil {
 		return refuse(c, err)
 	}
 	allowOrigin(c)
@@ -81,22 +83,27 @@ func readBody(c call) ([]byte, error) {
 	return raw, nil
 }
 
-// parseJoin reads names as Python does, to the letter: encoding/json takes FN_INDEX for fn_index, and the Space
-// would then run another function than the one that was looked at here.
 func parseJoin(raw []byte) (body joinBody, ok bool) {
-	var fields map[string]json.RawMessage
-	if !utf8.Valid(raw) || json.Unmarshal(raw, &fields) != nil {
-		return body, false
-	}
-	for name, to := range map[string]any{
+	ok = parseFields(raw, map[string]any{
 		"session_hash": &body.SessionHash, "fn_index": &body.FnIndex, "data": &body.Data, "event_id": &body.EventID,
 		"oauth_token": &body.OAuthToken, "trigger_id": &body.TriggerID, "simple_format": &body.SimpleFormat, "batched": &body.Batched,
-	} {
-		if value, given := fields[name]; given && json.Unmarshal(value, to) != nil {
-			return body, false
+	})
+	return body, ok && body.SessionHash != nil && *body.SessionHash != "" && body.FnIndex != nil && len(body.Data) > 0 && body.Data[0] == '['
+}
+
+// parseFields reads names as Python does, to the letter: encoding/json takes FN_INDEX for fn_index, and the Space
+// would then run another function than the one that was looked at here.
+func parseFields(raw []byte, fields map[string]any) bool {
+	var given map[string]json.RawMessage
+	if !utf8.Valid(raw) || json.Unmarshal(raw, &given) != nil {
+		return false
+	}
+	for name, to := range fields {
+		if value, ok := given[name]; ok && json.Unmarshal(value, to) != nil {
+			return false
 		}
 	}
-	return body, body.SessionHash != nil && *body.SessionHash != "" && body.FnIndex != nil && len(body.Data) > 0 && body.Data[0] == '['
+	return true
 }
 
 // isJSON reports whether FastAPI would read the body as JSON. Else it is what a page of another site can send

@@ -16,9 +16,9 @@ import (
 )
 
 // lines are those of a capture, without its header and without the seconds in front.
-func lines(t *testing.T, name string) []string {
+func lines(t *testing.T, line, name string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "captures", "v6", name+".txt"))
+	text, err := os.ReadFile(filepath.Join("testdata", "captures", line, name+".txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,17 @@ type replay struct {
 	fns     map[string]int
 	means   map[int]float64 // before the capture
 	running map[queue.EventID]bool
+	holders []queue.EventID // what keeps Endpoints busy while the capture's Events join
+	held    bool            // there were any
 	stream  *stream
+}
+
+// gradios are the versions whose traffic was captured.
+var gradios = map[string]string{"v5": "5.49.1", "v6": "6.31.0"}
+
+// ofLine is a host whose Space reports the Gradio of that line.
+func ofLine(line string) func(*setup) {
+	return with(func(m *queue.Manifest) { m.Gradio = gradios[line] })
 }
 
 // frame is what a captured frame says.
@@ -69,16 +79,48 @@ func frameOf(t *testing.T, line string) frame {
 }
 
 func TestReplayOfCaptures(t *testing.T) {
-	for _, name := range []string{"quick", "gen", "boom", "gerr", "logs", "prog", "queue_rank_3slow", "two_same_session", "batch", "cancel_running"} {
-		t.Run(name, func(t *testing.T) {
-			p := &replay{host: newHost(t), lines: lines(t, name), events: map[string]queue.EventID{}, fns: map[string]int{}, means: map[int]float64{}, running: map[queue.EventID]bool{}}
-			p.prepare()
-			for _, line := range p.lines {
-				p.play(line)
-			}
-			p.compare()
-		})
+	for line := range gradios {
+		for _, name := range []string{"quick", "gen", "boom", "gerr", "logs", "prog", "queue_rank_3slow", "two_same_session", "batch", "cancel_running"} {
+			t.Run(line+"/"+name, func(t *testing.T) {
+				p := &replay{host: newHost(t, ofLine(line)), lines: lines(t, line, name), events: map[string]queue.EventID{}, fns: map[string]int{}, means: map[int]float64{}, running: map[queue.EventID]bool{}}
+				p.prepare()
+				p.hold()
+				for _, line := range p.lines {
+					p.play(line)
+				}
+				p.compare()
+			})
+		}
 	}
+}
+
+// hold keeps busy what the capture joins more than once before anything starts: Gradio 5 looks into its queue
+// every 50 ms, this host at once.
+func (p *replay) hold() {
+	joined := map[int]int{}
+	for _, line := range p.lines {
+		if strings.HasPrefix(line, "data: ") && frameOf(p.T, line).Msg == "process_starts" {
+			break
+		}
+		if strings.HasPrefix(line, "data: ") {
+			joined[p.fns[frameOf(p.T, line).EventID]]++
+		}
+	}
+	for fn, n := range joined {
+		if n > 1 {
+			p.holders = append(p.holders, p.join(fn, fmt.Sprint("hold", fn), `[null]`))
+			p.started()
+			p.held = true
+		}
+	}
+}
+
+func (p *replay) release() {
+	for _, event := range p.holders {
+		p.say(event, saidCompleted)
+		p.queue.Done(event, "", nil)
+	}
+	p.holders = p.holders[:0:0]
 }
 
 // prepare finds the joins, and gives the queue the means that the captured one had from earlier calls.
@@ -89,13 +131,17 @@ func (p *replay) prepare() {
 			p.fns[j[3]] = fnNames[j[1]]
 		}
 	}
+	ran := map[int]bool{}
 	for _, line := range p.lines {
 		if !strings.HasPrefix(line, "data: ") {
 			continue
 		}
 		f := frameOf(p.T, line)
-		if _, known := p.means[p.fns[f.EventID]]; f.ETA != nil && !known {
-			p.warm(p.fns[f.EventID], *f.ETA)
+		if fn := p.fns[f.EventID]; f.Msg == "process_starts" && !ran[fn] {
+			ran[fn] = true
+			if f.ETA != nil {
+				p.warm(fn, *f.ETA)
+			}
 		}
 	}
 }
@@ -123,6 +169,8 @@ func (p *replay) playFrame(line string, f frame) {
 	switch {
 	case f.Msg == queue.Estimation && !joined:
 		p.joinNext(f.EventID)
+	case f.Msg == queue.Estimation && len(p.joins) == 0:
+		p.release()
 	case f.Msg == queue.Estimation, f.Msg == queue.CloseStream, string(f.Output) == "{}":
 		// the host's own
 	default:
@@ -195,7 +243,7 @@ func (p *replay) compareFrame(got, line string) {
 	if f.EventID == "" {
 		want = line + "\n\n"
 	}
-	if mean := fmt.Sprintf(`"rank_eta":%v}`, p.means[p.fns[f.EventID]]); !strings.Contains(want, mean) {
+	if mean := fmt.Sprintf(`"rank_eta":%v}`, p.means[p.fns[f.EventID]]); p.held || !strings.Contains(want, mean) {
 		got, want = etaRE.ReplaceAllString(got, `"rank_eta":~`), etaRE.ReplaceAllString(want, `"rank_eta":~`)
 	}
 	if got != want {
@@ -216,14 +264,20 @@ func pythonString(t *testing.T, printed string) string {
 var callRE = regexp.MustCompile(`^GET call/(\w+)/<id> -> 200 (text/event-stream; charset=utf-8) ('.*') clean-EOF$`)
 
 func TestReplayOfCalls(t *testing.T) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) { replayCalls(t, line) })
+	}
+}
+
+func replayCalls(t *testing.T, dialect string) {
 	replayed := 0
-	for _, line := range lines(t, "call") {
+	for _, line := range lines(t, dialect, "call") {
 		call := callRE.FindStringSubmatch(line)
 		if call == nil {
 			continue
 		}
 		replayed++
-		h, want := newHost(t), pythonString(t, call[3])
+		h, want := newHost(t, ofLine(dialect)), pythonString(t, call[3])
 		event := h.admittedCall("")
 		h.say(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
 		for frame := range strings.SplitSeq(strings.TrimSuffix(want, "\n\n"), "\n\n") {
@@ -234,8 +288,8 @@ func TestReplayOfCalls(t *testing.T) {
 			t.Errorf("%s: got %d %q (%v)\nwant %q", call[1], got.status, got.body, got.err, want)
 		}
 	}
-	if replayed != 6 {
-		t.Errorf("%d calls were replayed, want 6", replayed)
+	if replayed < 6 {
+		t.Errorf("%d calls were replayed, want at least 6", replayed)
 	}
 }
 
@@ -250,6 +304,9 @@ func (h *host) sayWhatMakes(event queue.EventID, frame string) {
 	case "complete":
 		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":{"data":%s,"is_generating":false},"success":true,"title":null}`, data))
 	case "error":
+		if data == "null" { // Gradio 5 says no more of {"error": ...}
+			data = `{"error":null}`
+		}
 		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":%s,"success":false,"title":"Error"}`, data))
 	default:
 		h.Fatalf("an unknown frame: %s", frame)
@@ -263,7 +320,7 @@ func TestReplayOfWhatBreaksOff(t *testing.T) {
 		{"call", "GET call unknown event -> 200 ", "/call/quick/nosuch"},
 	} {
 		want := ""
-		for _, line := range lines(t, row.capture) {
+		for _, line := range lines(t, "v6", row.capture) {
 			if printed, ok := strings.CutPrefix(line, row.line); ok {
 				want = pythonString(t, strings.TrimSuffix(printed, " ABORT RemoteProtocolError"))
 			}
@@ -276,14 +333,14 @@ func TestReplayOfWhatBreaksOff(t *testing.T) {
 
 func TestReplayOfStatus(t *testing.T) {
 	h := newHost(t)
-	if got := "queue/status -> 200 " + h.get(api+"/queue/status").body; got != lines(t, "misc")[1] {
-		t.Errorf("got  %s\nwant %s", got, lines(t, "misc")[1])
+	if got := "queue/status -> 200 " + h.get(api+"/queue/status").body; got != lines(t, "v6", "misc")[1] {
+		t.Errorf("got  %s\nwant %s", got, lines(t, "v6", "misc")[1])
 	}
 }
 
 func TestReplayOfOrigins(t *testing.T) {
 	h := newHost(t)
-	for _, line := range lines(t, "cors") {
+	for _, line := range lines(t, "v6", "cors") {
 		origin, granted, _ := strings.Cut(strings.TrimPrefix(line, "origin "), " -> ")
 		want := "-"
 		if strings.Contains(granted, "'access-control-allow-origin', '"+origin+"'") {

@@ -18,14 +18,15 @@ func simpleFrame(m queue.Manifest, message queue.Message) []byte {
 	case queue.UnexpectedError:
 		name, data = "error", mustJSON(message.Text)
 	case queue.Completed, queue.Generating, queue.Streaming:
-		name, data = simpleOutput(message.Kind, dialectOf(m).encode(message))
+		d := dialectOf(m)
+		name, data = simpleOutput(d, message.Kind, d.encode(message))
 	default:
 		return nil
 	}
 	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, pythonJSON(data))
 }
 
-func simpleOutput(kind queue.Kind, raw []byte) (name string, data []byte) {
+func simpleOutput(d dialect, kind queue.Kind, raw []byte) (name string, data []byte) {
 	var m struct {
 		Success bool            `json:"success"`
 		Output  json.RawMessage `json:"output"`
@@ -37,7 +38,10 @@ func simpleOutput(kind queue.Kind, raw []byte) (name string, data []byte) {
 		return "error", []byte("null")
 	}
 	if !m.Success {
-		return "error", m.Output
+		if data = d.callError(m.Output); data == nil {
+			data = []byte("null")
+		}
+		return "error", data
 	}
 	name = "generating"
 	if kind == queue.Completed {

@@ -36,6 +36,8 @@ type Endpoint struct {
 	// Stream marks a streaming input; its estimate is its TimeLimit.
 	Stream    bool
 	TimeLimit time.Duration
+	// Inputs is how many values a call takes, those that callers may leave out (gr.State) included.
+	Inputs int
 	// Native is false if only the Space can admit a call: a validator or a cache has to see it first.
 	Native bool
 }

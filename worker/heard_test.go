@@ -89,6 +89,7 @@ func TestBreaches(t *testing.T) {
 		"a word for a number":         {"header: json: cannot unmarshal string", outOfBounds(map[string]any{"port": "80"})},
 		"negative limit":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"limit": -1})},
 		"negative batch":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"batch": -1})},
+		"negative inputs":             {"endpoint 0 out of bounds", badEndpoint(map[string]any{"inputs": -1})},
 		"negative time limit":         {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": -1})},
 		"time limit beyond numbers":   {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": 1e308})},
 		"unknown gradio, no port":     {"unknown gradio at port 0", []said{{Header: map[string]any{"op": "unknown", "gradio": "9"}}}},
@@ -134,7 +135,7 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	one, limit, size := 1, 2.5, 30
 	err := h.report(report{Op: "manifest", manifest: manifest{
 		Gradio: "6.31.0", Prefix: "/gradio_api", Mount: "/app", Port: 40000, MaxSize: &size, UpdateSeconds: 1e-9, MaxThreads: 40, Native: true,
-		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Native: true}},
+		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Inputs: 3, Native: true}},
 	}}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,7 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	}
 	want := map[int]queue.Endpoint{
 		0: {ID: 0, APIName: "a", Group: "g"},
-		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Native: true},
+		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Native: true},
 	}
 	if !maps.Equal(m.Endpoints, want) {
 		t.Errorf("got %+v, want %+v", m.Endpoints, want)

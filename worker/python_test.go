@@ -14,23 +14,40 @@ import (
 	"spacehost/internal/build"
 )
 
-// testPython returns an interpreter with gradio and spaces: that of $SPACEHOST_TEST_PYTHON, else one that the
+// gradios are the lines of Gradio whose inside the runner knows.
+var gradios = map[string]string{"v5": "5.49.1", "v6": testGradio}
+
+const testGradio = "6.31.0"
+
+// testPython returns an interpreter with gradio 6 and spaces: that of $SPACEHOST_TEST_PYTHON, else one that the
 // product's own builder makes, once for all runs, in $SPACEHOST_TEST_CACHE or the user's cache folder.
-func testPython(t testing.TB) string {
+func testPython(t testing.TB) string { return testPythonOf(t, "v6") }
+
+// testPythonOf returns one with the Gradio of that line.
+func testPythonOf(t testing.TB, line string) string {
 	t.Helper()
-	python, err := builtPython()
+	built := builtPythonV6
+	if given := os.Getenv("SPACEHOST_TEST_PYTHON"); given != "" && line == "v6" {
+		return given
+	} else if given != "" {
+		t.Skipf("SPACEHOST_TEST_PYTHON names an interpreter for gradio %s, none for %s", testGradio, gradios[line])
+	}
+	if line == "v5" {
+		built = builtPythonV5
+	}
+	python, err := built()
 	if err != nil {
-		t.Fatalf("no Python with gradio %s (set SPACEHOST_TEST_PYTHON to one that has it): %v", testGradio, err)
+		t.Fatalf("no Python with gradio %s (set SPACEHOST_TEST_PYTHON to one that has %s): %v", gradios[line], testGradio, err)
 	}
 	return python
 }
 
-const testGradio = "6.31.0"
+var (
+	builtPythonV5 = sync.OnceValues(func() (string, error) { return buildPython(gradios["v5"]) })
+	builtPythonV6 = sync.OnceValues(func() (string, error) { return buildPython(gradios["v6"]) })
+)
 
-var builtPython = sync.OnceValues(func() (string, error) {
-	if given := os.Getenv("SPACEHOST_TEST_PYTHON"); given != "" {
-		return given, nil
-	}
+func buildPython(gradio string) (string, error) {
 	cache := os.Getenv("SPACEHOST_TEST_CACHE")
 	if cache == "" {
 		user, err := os.UserCacheDir()
@@ -46,12 +63,12 @@ var builtPython = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(testRoot, "build.log")})
-	env, err := builder.Build(ctx, build.Spec{Gradio: testGradio, Dir: folder}, false)
+	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder}, false)
 	if err != nil {
 		return "", err
 	}
 	return env.Python, nil
-})
+}
 
 // The runner's own tests need nothing but a Python from 3.10 on.
 func TestRunnerInPython(t *testing.T) {
@@ -91,7 +108,12 @@ func appDir(t testing.TB, name string) string {
 // startApp starts a test app with the true runner.
 func startApp(t testing.TB, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
 	t.Helper()
-	python := testPython(t)
+	return startAppOn(t, testPython(t), name, change...)
+}
+
+// startAppOn starts it on that interpreter.
+func startAppOn(t testing.TB, python, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
+	t.Helper()
 	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
 	if err != nil {
 		t.Fatal(err)

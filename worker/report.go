@@ -53,6 +53,7 @@ type endpoint struct {
 	Batch     int      `json:"batch"`
 	Stream    bool     `json:"stream"`
 	TimeLimit *float64 `json:"time_limit"`
+	Inputs    int      `json:"inputs"`
 	Native    bool     `json:"native"`
 }
 
@@ -95,7 +96,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 }
 
 func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Native: e.Native}
+	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}
@@ -103,7 +104,7 @@ func (e endpoint) endpoint() (queue.Endpoint, error) {
 	if e.TimeLimit != nil {
 		limit = *e.TimeLimit
 	}
-	if out.Limit < 0 || out.Batch < 0 || limit < 0 || limit > maxSeconds {
+	if out.Limit < 0 || out.Batch < 0 || out.Inputs < 0 || limit < 0 || limit > maxSeconds {
 		return queue.Endpoint{}, &FrameError{fmt.Sprintf("endpoint %d out of bounds", e.ID)}
 	}
 	out.TimeLimit = seconds(limit)

@@ -24,6 +24,7 @@ import (
 type app struct {
 	p        *Process
 	r        *recorder
+	gradio   string
 	number   int // of the attached app, as the frames count
 	manifest queue.Manifest
 }
@@ -272,11 +273,18 @@ func listening(t *testing.T, pid int) (ports []int) {
 	return ports
 }
 
-// TestEverything drives one app through all that a runner does. Its parts follow one another.
+// TestEverything drives one app through all that a runner does, on each line of Gradio.
 func TestEverything(t *testing.T) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) { testEverything(t, line) })
+	}
+}
+
+// testEverything has parts that follow one another.
+func testEverything(t *testing.T, line string) {
 	gpus := newDevices(t)
-	a := &app{}
-	a.p, a.r = startApp(t, "everything", func(c *ProcessConfig) {
+	a := &app{gradio: gradios[line]}
+	a.p, a.r = startAppOn(t, testPythonOf(t, line), "everything", func(c *ProcessConfig) {
 		c.Device = gpus.port()
 		c.Secrets = map[string]string{"SPACES_ZERO_DEVICE_API_URL": gpus.URL + "/d/door"}
 		c.Env = append(c.Env, "SPACES_ZERO_GPU=true", "CUDA_VISIBLE_DEVICES=")
@@ -320,21 +328,22 @@ func (a *app) testLaunching(t *testing.T) {
 
 func (a *app) testManifest(t *testing.T) {
 	m := a.manifest
-	if m.Gradio != testGradio || m.Prefix != "/gradio_api" || m.Mount != "" || m.Port != a.p.config.Port || m.MaxSize == nil || *m.MaxSize != 30 ||
+	if m.Gradio != a.gradio || m.Prefix != "/gradio_api" || m.Mount != "" || m.Port != a.p.config.Port || m.MaxSize == nil || *m.MaxSize != 30 ||
 		m.LiveUpdates || m.UpdateEvery != 2500*time.Millisecond || m.MaxThreads != 17 || !m.Native || len(m.Endpoints) != 24 {
 		t.Errorf("got %+v", m)
 	}
 	quick, shared := a.endpoint(t, "quick"), a.endpoint(t, "hang").Group
 	for name, want := range map[string]queue.Endpoint{
-		"quick":     {Limit: 5, Native: true},
-		"gen":       {Limit: 0, Native: true},
-		"endless":   {Limit: 3, Native: true},
-		"hang":      {Limit: 3, Native: true, Group: "shared"},
-		"stuck":     {Limit: 5, Native: true, Group: "shared"},
-		"batch":     {Limit: 5, Native: true, Batch: 4},
-		"validated": {Limit: 5, Native: false},
-		"cached":    {Limit: 5, Native: false},
-		"gpu":       {Limit: 5, Native: true},
+		"quick":     {Limit: 5, Inputs: 1, Native: true},
+		"gen":       {Limit: 0, Inputs: 1, Native: true},
+		"endless":   {Limit: 3, Inputs: 1, Native: true},
+		"hang":      {Limit: 3, Inputs: 1, Native: true, Group: "shared"},
+		"stuck":     {Limit: 5, Inputs: 1, Native: true, Group: "shared"},
+		"batch":     {Limit: 5, Inputs: 1, Native: true, Batch: 4},
+		"validated": {Limit: 5, Inputs: 1, Native: false},
+		"cached":    {Limit: 5, Inputs: 1, Native: !a.hasCache()},
+		"gpu":       {Limit: 5, Inputs: 1, Native: true},
+		"fork":      {Limit: 5, Native: true},
 	} {
 		got := a.endpoint(t, name)
 		want.ID, want.APIName = got.ID, name
@@ -666,6 +675,7 @@ func (a *app) testAdmission(t *testing.T) {
 		}
 	})
 	t.Run("a cache", func(t *testing.T) {
+		a.needsCache(t)
 		for n, wantCached := range []bool{false, true, true} {
 			admitted := a.admit(t, "cached", "s", 7)
 			if admitted.Cached != wantCached {
@@ -687,6 +697,7 @@ func (a *app) testAdmission(t *testing.T) {
 		}
 	})
 	t.Run("a cached generator", func(t *testing.T) {
+		a.needsCache(t)
 		for n, want := range []string{"process_starts process_generating process_generating process_completed", "process_generating process_generating process_completed"} {
 			admitted := a.admit(t, "cached_gen", "s", 5)
 			if !admitted.Cached {
@@ -707,6 +718,15 @@ func (a *app) testAdmission(t *testing.T) {
 			}
 		}
 	})
+}
+
+// gr.cache came with Gradio 6.
+func (a *app) hasCache() bool { return strings.HasPrefix(a.gradio, "6.") }
+
+func (a *app) needsCache(t *testing.T) {
+	if !a.hasCache() {
+		t.Skip("Gradio 5 has no gr.cache")
+	}
 }
 
 func (a *app) testGPU(t *testing.T, gpus *devices) {
@@ -803,7 +823,7 @@ func (a *app) testDemos(t *testing.T) {
 	for deed, reason := range map[string]string{"unknown": "it has no Queue.update_intervals", "strange": "TypeError: "} {
 		first.do(t, deed)
 		unknown := a.r.await(t, deed, func(h heardReport) bool { return h.Op == "unknown" && strings.HasPrefix(h.Reason, reason) })
-		if unknown.Gradio != testGradio || unknown.Port == first.manifest.Port || !isPort(unknown.Port) {
+		if unknown.Gradio != a.gradio || unknown.Port == first.manifest.Port || !isPort(unknown.Port) {
 			t.Errorf("%s: got %+v", deed, unknown.report)
 		}
 		a.ownQueueWorks(t, unknown.Port)

@@ -44,32 +44,48 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 	}
 }
 
+// gradios are the lines of Gradio that the tests run, by the versions that were captured.
+var gradios = map[string]string{"v5": "5.49.1", "v6": "6.31.0"}
+
 var (
-	environmentOnce sync.Once
-	environmentPath string
-	environmentErr  error
+	environmentV5 = sync.OnceValues(func() (string, error) { return buildEnvironment(gradios["v5"]) })
+	environmentV6 = sync.OnceValues(func() (string, error) { return buildEnvironment(gradios["v6"]) })
 )
 
-// environment returns an interpreter with the real gradio and spaces, made by the product's own builder from
-// the sample's README.md and requirements.txt, and kept between runs.
-func environment(t testing.TB) string {
+// environment returns an interpreter with the real gradio 6 and spaces.
+func environment(t testing.TB) string { return environmentOf(t, "v6") }
+
+// environmentOf returns one with the Gradio of that line.
+func environmentOf(t testing.TB, line string) string {
 	t.Helper()
-	environmentOnce.Do(func() {
-		b := build.New(build.Config{Dir: environments(t), Progress: func(s build.Step) {
-			if s.State == build.Started {
-				fmt.Fprintf(os.Stderr, "building the test environment: %s\n", s.Text)
-			}
-		}})
-		var env *build.Environment
-		env, environmentErr = b.Build(context.Background(), build.Spec{Gradio: "6.31.0", Dir: sampleDir}, false)
-		if environmentErr == nil {
-			environmentPath = env.Python
-		}
-	})
-	if environmentErr != nil {
-		t.Fatal(environmentErr)
+	of := environmentV6
+	if line == "v5" {
+		of = environmentV5
 	}
-	return environmentPath
+	python, err := of()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return python
+}
+
+// buildEnvironment makes it with the product's own builder and the sample's requirements.txt; it is kept
+// between runs.
+func buildEnvironment(gradio string) (string, error) {
+	dir, err := cache()
+	if err != nil {
+		return "", err
+	}
+	b := build.New(build.Config{Dir: filepath.Join(dir, "environments"), Progress: func(s build.Step) {
+		if s.State == build.Started {
+			fmt.Fprintf(os.Stderr, "building the test environment: %s\n", s.Text)
+		}
+	}})
+	env, err := b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: sampleDir}, false)
+	if err != nil {
+		return "", err
+	}
+	return env.Python, nil
 }
 
 const sampleDir = "../../examples/hello-zerogpu"

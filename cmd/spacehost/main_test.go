@@ -27,18 +27,23 @@ func TestMain(m *testing.M) {
 // cacheDir is kept between runs: environments that the product's own builder made, and npm packages.
 func cacheDir(t testing.TB) string {
 	t.Helper()
+	dir, err := cache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func cache() (string, error) {
 	dir := os.Getenv("SPACEHOST_TEST_CACHE")
 	if dir == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 		dir = filepath.Join(base, "spacehost-test")
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 func environments(t testing.TB) string { return filepath.Join(cacheDir(t), "environments") }

@@ -127,6 +127,7 @@ class Seam:
             "batch": fn.max_batch_size if fn.batch else 0,
             "stream": getattr(fn, "connection", "sse") == "stream",
             "time_limit": getattr(fn, "time_limit", None),
+            "inputs": len(fn.inputs),
             "native": getattr(fn, "validator", None) is None and not hasattr(fn.fn, "cache"),
         }
 

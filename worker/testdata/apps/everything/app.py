@@ -114,15 +114,16 @@ def validated(number):
 
 
 CALLS = []
+cache = getattr(gr, "cache", lambda fn: fn)  # Gradio 5 has none
 
 
-@gr.cache
+@cache
 def cached(number):
     CALLS.append(number)
     return number * 3
 
 
-@gr.cache
+@cache
 def cached_gen(number):
     yield number
     yield number * 4

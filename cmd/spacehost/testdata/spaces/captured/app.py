@@ -1,4 +1,5 @@
-# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures.
+# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures; for Gradio 5 and 6.
+import threading
 import time
 
 import gradio as gr
@@ -56,16 +57,35 @@ def forever(x):
         yield f"n{i}"
 
 
+def st(x, s):
+    s = (s or 0) + 1
+    return f"{x}{s}", s
+
+
+released = threading.Event()
+
+
+def hold():
+    """Keeps a concurrency group busy until release is called."""
+    released.wait(60)
+    released.clear()
+
+
 with gr.Blocks(title="Cap") as demo:
     t, o, n, b = gr.Textbox(), gr.Textbox(), gr.Number(5), gr.Button("B")
     b.click(quick, t, o, api_name="quick")
-    b.click(slow, t, o, api_name="slow")
+    b.click(slow, t, o, api_name="slow", concurrency_id="slow")
     b.click(gen, n, o, api_name="gen")
     b.click(boom, t, o, api_name="boom")
     b.click(gerr, t, o, api_name="gerr")
     b.click(prog, t, o, api_name="prog")
     b.click(logs, t, o, api_name="logs")
-    b.click(batchf, t, o, api_name="batch", batch=True, max_batch_size=3)
+    s = gr.State()
+    b.click(st, [t, s], [o, s], api_name="st")
+    b.click(batchf, t, o, api_name="batch", batch=True, max_batch_size=3, concurrency_id="batch")
     b.click(forever, t, o, api_name="forever")
+    b.click(hold, api_name="hold_slow", concurrency_id="slow")
+    b.click(hold, api_name="hold_batch", concurrency_id="batch")
+    b.click(released.set, api_name="release")
 
 demo.launch()
