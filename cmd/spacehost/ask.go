@@ -54,25 +54,26 @@ func exchange(ctx context.Context, state, method, path string, order io.Reader) 
 	if err != nil {
 		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
 	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, &refusedError{state, answer.Status, body}
+	if answer.StatusCode >= http.StatusBadRequest {
+		return nil, &refusedError{state, answer.StatusCode, body}
 	}
 	return body, nil
 }
 
 // refusedError is a host that answered, and not what was wanted.
 type refusedError struct {
-	state, status string
-	body          []byte
+	state  string
+	status int
+	body   []byte
 }
 
-// Error is the host's own sentence where it has one for people.
+// Error is the host's own sentence where it has one for people. A host that fails has told its log.
 func (e *refusedError) Error() string {
 	var said struct{ Detail string }
-	if json.Unmarshal(e.body, &said) == nil && said.Detail != "" {
-		return said.Detail
+	if json.Unmarshal(e.body, &said) != nil || said.Detail == "" || e.status >= http.StatusInternalServerError {
+		return fmt.Sprintf("the host on %s answered %d %s: see %s", e.state, e.status, http.StatusText(e.status), filepath.Join(e.state, "logs", "spacehost.log"))
 	}
-	return fmt.Sprintf("ask the host on %s: %s: %s", e.state, e.status, e.body)
+	return said.Detail
 }
 
 // question is a subcommand that shows what a running host answers.

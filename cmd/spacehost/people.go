@@ -6,14 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -239,77 +234,23 @@ func (d deed[T]) send(c *cobra.Command, state string, args []string) ([]byte, er
 		return nil, err
 	}
 	body, err := tell(c.Context(), dir, d.order(args))
-	var no *refusal
+	var no *refusedError
 	if errors.As(err, &no) && no.status == http.StatusBadRequest {
 		return nil, &usageError{c, err}
 	}
 	return body, err
 }
 
-// refusal is the host's no, in its own words.
-type refusal struct {
-	status int
-	detail string
-}
-
-func (e *refusal) Error() string { return e.detail }
-
-// tell sends an order to the host that runs on the state folder, and returns the JSON that it answers. Errors: *refusal.
+// tell sends an order to the host that runs on the state folder, and returns the JSON that it answers.
 func tell(ctx context.Context, state string, o order) ([]byte, error) {
-	r, err := o.request(ctx)
-	if err != nil {
-		return nil, err
-	}
-	client := overSocket(filepath.Join(state, "control.sock"))
-	defer client.CloseIdleConnections()
-	answer, err := client.Do(r)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
-	}
-	if answer.StatusCode >= http.StatusBadRequest {
-		return nil, refused(state, answer, body)
-	}
-	return body, nil
-}
-
-func (o order) request(ctx context.Context) (*http.Request, error) {
 	if o.body == nil {
-		return http.NewRequestWithContext(ctx, o.method, "http://spacehost"+o.path, nil)
+		return exchange(ctx, state, o.method, o.path, nil)
 	}
 	body, err := json.Marshal(o.body)
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, o.method, "http://spacehost"+o.path, bytes.NewReader(body))
-	if err == nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	return r, err
-}
-
-func overSocket(path string) *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}
-}
-
-// refused reads why. A host that fails has told its log.
-func refused(state string, answer *http.Response, body []byte) error {
-	var said struct{ Detail string }
-	if json.Unmarshal(body, &said) != nil || said.Detail == "" || answer.StatusCode >= http.StatusInternalServerError {
-		return fmt.Errorf("the host on %s answered %s: see %s", state, answer.Status, filepath.Join(state, "logs", "spacehost.log"))
-	}
-	return &refusal{answer.StatusCode, said.Detail}
+	return exchange(ctx, state, o.method, o.path, bytes.NewReader(body))
 }
 
 func say(c *cobra.Command, format string, args ...any) error {
