@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"internal/console":         {"internal/lease", "gpu", "quota", "internal/identity"},
 	"worker":                   {"queue", "internal/space", "internal/identity"},
 	"internal/lease":           {"gpu", "quota", "internal/identity"},
-	"internal/lease/leasetest": {"internal/lease", "gpu", "quota", "internal/identity", "migrations", "gpu/gputest"},
+	"internal/lease/leasetest": {},
 	"queue":                    {"internal/identity"},
 	"quota":                    {"internal/identity"},
 	"gpu/nvml":                 {"gpu"},

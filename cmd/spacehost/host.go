@@ -60,7 +60,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(o options, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.openGPUs, h.wire} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -173,6 +173,15 @@ func (h *Host) openDatabase() (err error) {
 	h.ledger = quota.New(h.db, quota.Config{})
 	h.people = identity.NewPeople(h.db)
 	h.signer, err = identity.OpenSigner(h.state.dir)
+	return err
+}
+
+// endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
+func (h *Host) endOrphans() error {
+	markers, err := lease.Orphans(context.Background(), h.db)
+	for _, marker := range markers {
+		worker.EndOrphans(marker, h.log.Named("worker"))
+	}
 	return err
 }
 

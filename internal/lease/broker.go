@@ -4,9 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -61,15 +58,15 @@ func New(config Config) (*Broker, error) {
 	if config.QueueTimeout == 0 {
 		config.QueueTimeout = 60 * time.Second
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
-		return nil, fmt.Errorf("read boot id: %w", err)
+		return nil, err
 	}
 	work, stop := context.WithCancel(context.Background())
 	b := &Broker{
 		config: config, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
-		store: &store{db: config.DB, ledger: config.Ledger, bootID: strings.TrimSpace(string(boot))},
+		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
 		work:  work, stop: stop, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)

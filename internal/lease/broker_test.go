@@ -324,18 +324,27 @@ func TestWordsOfTheQueueReachTheLease(t *testing.T) {
 	})
 }
 
-// TestWordsAreReadInOrder: what was said before a call is known when it is answered.
+// TestWordsAreReadInOrder: what was said before a call is known when it is answered. Both are ready when the
+// line has done what it is at.
 func TestWordsAreReadInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t).run()
-		h.active(100, func(r *Request) { r.Payer = ben })
-		for i := range 100 {
-			event := fmt.Sprint(i)
-			h.schedule(declared(time.Second), func(r *Request) { r.Event = event })
-			h.Cancelled(event)
-			if n := h.Waiting(); n != 0 {
-				t.Fatalf("after %d: got %d waiting after the cancel", i, n)
-			}
+		var calling sync.WaitGroup
+		for range 50 {
+			heard := 0
+			h.do(func(*line) {
+				h.later(func(*line) { heard = 1 })
+				h.later(func(*line) { heard *= 2 })
+				calling.Go(func() {
+					h.do(func(*line) {
+						if heard != 2 {
+							t.Errorf("got %d words read, in whatever order, want 2", heard)
+						}
+					})
+				})
+				synctest.Wait()
+			})
+			calling.Wait()
 		}
 	})
 }

@@ -130,7 +130,7 @@ func TestQueueTimeoutWhileASlotIsLookedAt(t *testing.T) {
 func TestUnclaimed(t *testing.T) {
 	w := newWorld(t, 1)
 	l := w.granted()
-	w.pass(claimTime - 1)
+	w.pass(30*time.Second - 1)
 	w.want(l, Granted)
 	w.pass(1)
 	w.wantEnd(l, Unclaimed, "never allowed", 0)
@@ -205,6 +205,21 @@ func TestRelease(t *testing.T) {
 				t.Errorf("got %+v, want its worker given %s to leave", w.reclaims, farewell)
 			}
 		})
+	}
+}
+
+// TestChargeIsBoundTwice: by what was declared and by what is held, whatever the other says.
+func TestChargeIsBoundTwice(t *testing.T) {
+	for _, row := range []struct{ held, declared, used, want time.Duration }{
+		{10 * time.Second, 10 * time.Second, time.Minute, 10 * time.Second},
+		{30 * time.Second, 10 * time.Second, time.Minute, 10 * time.Second},
+		{5 * time.Second, 10 * time.Second, time.Minute, 5 * time.Second},
+		{10 * time.Second, 10 * time.Second, -time.Second, 0},
+	} {
+		l := &Lease{Request: Request{Declared: row.declared, Size: "large"}, Held: row.held, Active: noon}
+		if got := l.charge(noon.Add(row.used)); got != row.want {
+			t.Errorf("%+v: got %v", row, got)
+		}
 	}
 }
 
@@ -408,6 +423,9 @@ func TestStubbornWorkerIsEndedAgain(t *testing.T) {
 func TestStubbornWorkerIsEndedAgainWithNobodyWaiting(t *testing.T) {
 	w := newWorld(t, 1)
 	w.onReclaimedOf(w.active(), errNotReclaimed)
+	if next := w.onTime(); !next.Equal(w.clock.Add(recheck)) {
+		t.Errorf("got woken at %s, want %v from %s", next, recheck, w.clock)
+	}
 	w.pass(recheck)
 	if len(w.reclaims) != 1 {
 		t.Errorf("got %d reclaims, want another", len(w.reclaims))

@@ -2,6 +2,10 @@ package lease
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,6 +34,30 @@ func (b *Broker) Recover(ctx context.Context, endOrphans func(marker string)) er
 		}
 	}
 	return nil
+}
+
+// Orphans lists the markers of what an earlier host of this boot left running. End them before a Pool is made:
+// where the driver lists no processes, their memory would pass for that of an idle Device.
+func Orphans(ctx context.Context, db *sql.DB) (markers []string, err error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	runners, err := (&store{db: db}).runners(ctx)
+	for _, r := range runners {
+		if r.boot == boot {
+			markers = append(markers, r.Marker)
+		}
+	}
+	return markers, err
+}
+
+func bootID() (string, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 func (b *Broker) settleLeftovers(ctx context.Context) error {

@@ -150,6 +150,11 @@ func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		orphans, err := Orphans(t.Context(), h.store.db)
+		slices.Sort(orphans)
+		if err != nil || !slices.Equal(orphans, []string{"/run/1", "/run/3"}) {
+			t.Errorf("orphans %q, %v, want those of this boot", orphans, err)
+		}
 		markers := h.recoverNow()
 		slices.Sort(markers)
 		if !slices.Equal(markers, []string{"/run/1", "/run/3"}) || h.count(`SELECT count(*) FROM runners`) != 0 {
@@ -209,7 +214,11 @@ func TestCrashInTheMiddleOfLife(t *testing.T) {
 		// The first host stays as it is and, unlike one that is dead, would see its worker die.
 		h.recoverNow(func(c *Config) { c.Processes = leasetest.NewProcesses() })
 		h.wantBalance(ada, 4*time.Second, 0)
-		h.stop() // settles them again, in vain
+		before, start := h.rows(), time.Now()
+		h.stop() // settles them again, in vain and at once
 		h.wantBalance(ada, 4*time.Second, 0)
+		if after := h.rows(); !slices.Equal(before, after) || time.Since(start) > 0 {
+			t.Errorf("after %v got %q, want %q", time.Since(start), after, before)
+		}
 	})
 }
