@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -70,12 +73,28 @@ func TestScripts(t *testing.T) {
 			for key, value := range scriptVars(t, e, bin) {
 				e.Setenv(key, value)
 			}
+			e.Defer(func() { endBackground(t, e.WorkDir) })
 			return os.Symlink(self, filepath.Join(bin, "spacehost"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "nobody": nobody,
 		},
 	})
+}
+
+// endBackground ends what a script that failed has left: it writes the pid of what it starts behind itself to `pid`.
+func endBackground(t *testing.T, dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		return // it started nothing
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)) // "" once it is gone
+	if err != nil || cwd != dir {
+		return
+	}
+	t.Logf("ending process %d, which %s has left", pid, dir)
+	_ = syscall.Kill(pid, syscall.SIGINT) // it may end by itself meanwhile
 }
 
 func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
