@@ -3,10 +3,12 @@ package deviceapi
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"spacehost/internal/build"
 	"spacehost/internal/lease"
 )
 
@@ -34,12 +36,32 @@ release: 200
 release again: 404
 `
 
+// interpreter is one with the real spaces package: $SPACEHOST_TEST_PYTHON, or one that the product's own builder
+// makes and keeps between runs, the same as the end-to-end tests use.
+func interpreter(t *testing.T) string {
+	t.Helper()
+	if python := os.Getenv("SPACEHOST_TEST_PYTHON"); python != "" {
+		return python
+	}
+	cache := os.Getenv("SPACEHOST_TEST_CACHE")
+	if cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(base, "spacehost-test")
+	}
+	b := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
+	env, err := b.Build(t.Context(), build.Spec{Gradio: "6.31.0", Dir: filepath.Join("..", "..", "examples", "hello-zerogpu")}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env.Python
+}
+
 // TestRealClient lets the client of the `spaces` package talk to us: it is the contract.
 func TestRealClient(t *testing.T) {
-	python := os.Getenv("SPACEHOST_TEST_PYTHON")
-	if python == "" {
-		t.Skip("SPACEHOST_TEST_PYTHON does not name an interpreter that has spaces and httpx: the real client was not tried")
-	}
+	python := interpreter(t)
 	h := newHouse(t, func(c *lease.Config) { c.QueueTimeout = time.Second })
 	h.api.times = times{soon: 200 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: time.Second}
 	h.listen()
