@@ -137,9 +137,3 @@ func (f *family) terminate() {
 func EndOrphans(marker string, log *zap.Logger) {
 	tree{marker: marker}.kill(log)
 }
-
-// StartTime returns the start time of a living process, false if there is none.
-func StartTime(pid int) (uint64, bool) {
-	s, ok := readStat(pid)
-	return s.start, ok
-}

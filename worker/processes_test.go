@@ -327,12 +327,3 @@ func statusState(status string) (state string) {
 	}
 	return ""
 }
-
-func TestStartTime(t *testing.T) {
-	if start, ok := StartTime(os.Getpid()); !ok || start == 0 {
-		t.Errorf("got %d, %v", start, ok)
-	}
-	if start, ok := StartTime(1 << 22); ok {
-		t.Errorf("got %d of no process", start)
-	}
-}

@@ -407,7 +407,7 @@ func (h *Host) recover(ctx context.Context) error {
 	if moved > 0 {
 		h.screen.note(fmt.Sprintf("warning: %d quota windows begin in the future of this clock; they begin now", moved))
 	}
-	return h.broker.Recover(ctx, func(marker string) { worker.EndOrphans(marker, h.log.Named("worker")) })
+	return h.broker.Recover(ctx)
 }
 
 func (h *Host) greet() {

@@ -679,7 +679,7 @@ func TestShutdownWithoutDatabase(t *testing.T) {
 		}
 		accept()
 		h.wantBalance(ada, 0, time.Minute)
-		if err := h.newBroker().Recover(t.Context(), func(string) {}); err != nil {
+		if err := h.newBroker().Recover(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		h.wantBalance(ada, 4*time.Second, 0)

@@ -11,18 +11,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// Recover settles what a crashed host has left behind, before the first new grant: every process of its
-// Spaces is ended, every open hold settled once. endOrphans kills what bears a marker and returns when it is
-// gone. Nothing of an earlier boot is signalled: its processes cannot live.
-func (b *Broker) Recover(ctx context.Context, endOrphans func(marker string)) error {
+// Recover settles what a crashed host has left behind, before the first new grant: every worker that it wrote
+// down is ended, every open hold settled once. The Orphans have been ended before. Nothing of an earlier boot
+// is signalled: its processes cannot live.
+func (b *Broker) Recover(ctx context.Context) error {
 	runners, err := b.store.runners(ctx)
 	if err != nil {
 		return err
-	}
-	for _, r := range runners {
-		if r.boot == b.store.bootID {
-			endOrphans(r.Marker)
-		}
 	}
 	if err := b.settleLeftovers(ctx); err != nil {
 		return err
