@@ -23,7 +23,7 @@ const first, second gpu.DeviceUUID = "GPU-fake-0", "GPU-fake-1"
 
 func newPool(t *testing.T, inv gpu.Inventory) *gpu.Pool {
 	t.Helper()
-	pool, err := gpu.NewPool(t.Context(), inv)
+	pool, err := gpu.NewPool(t.Context(), inv, 1)
 	if err != nil {
 		t.Fatalf("NewPool: %v", err)
 	}
@@ -32,14 +32,14 @@ func newPool(t *testing.T, inv gpu.Inventory) *gpu.Pool {
 
 func mustBeClear(t *testing.T, pool *gpu.Pool, uuid gpu.DeviceUUID) {
 	t.Helper()
-	if err := pool.Clear(t.Context(), uuid); err != nil {
+	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err != nil {
 		t.Errorf("Clear(%s) = %v; want nil", uuid, err)
 	}
 }
 
 func mustBeBusy(t *testing.T, pool *gpu.Pool, want gpu.BusyError) {
 	t.Helper()
-	err := pool.Clear(t.Context(), want.UUID)
+	err := pool.Clear(t.Context(), want.UUID, gpu.Neighbours{})
 	if got, ok := errors.AsType[*gpu.BusyError](err); !ok || !reflect.DeepEqual(*got, want) {
 		t.Errorf("Clear(%s) = %#v; want %#v", want.UUID, err, want)
 	}
@@ -87,7 +87,7 @@ func TestSickDeviceDoesNotStopThePool(t *testing.T) {
 		return nil
 	})
 	pool := newPool(t, fake)
-	if err := pool.Clear(t.Context(), first); !errors.Is(err, lost) {
+	if err := pool.Clear(t.Context(), first, gpu.Neighbours{}); !errors.Is(err, lost) {
 		t.Errorf("Clear of the lost device = %v; want %v", err, lost)
 	}
 	mustBeClear(t, pool, second)
@@ -100,7 +100,7 @@ func TestSickDeviceDoesNotStopThePool(t *testing.T) {
 
 func TestUnknownDeviceIsNotClear(t *testing.T) {
 	pool := newPool(t, gputest.NewFakeInventory(gputest.Devices(1)...))
-	err := pool.Clear(t.Context(), "GPU-elsewhere")
+	err := pool.Clear(t.Context(), "GPU-elsewhere", gpu.Neighbours{})
 	if unknown, ok := errors.AsType[*gpu.UnknownDeviceError](err); !ok || unknown.UUID != "GPU-elsewhere" {
 		t.Errorf("Clear = %v; want UnknownDeviceError", err)
 	}
@@ -110,7 +110,7 @@ func TestNewPoolNeedsTheList(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(1)...)
 	why := &gpu.HungError{After: time.Second}
 	fake.SetHook(func(context.Context, gpu.DeviceUUID) error { return why })
-	if pool, err := gpu.NewPool(t.Context(), fake); pool != nil || !errors.Is(err, why) {
+	if pool, err := gpu.NewPool(t.Context(), fake, 1); pool != nil || !errors.Is(err, why) {
 		t.Errorf("NewPool = %v, %v; want %v", pool, err, why)
 	}
 }
@@ -124,7 +124,7 @@ func TestNewPoolWithoutFloorsFails(t *testing.T) {
 		}
 		return context.Cause(ctx)
 	})
-	if pool, err := gpu.NewPool(ctx, fake); pool != nil || !errors.Is(err, context.Canceled) {
+	if pool, err := gpu.NewPool(ctx, fake, 1); pool != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("NewPool whose context ends while it looks = %v, %v; want context.Canceled", pool, err)
 	}
 }
@@ -159,7 +159,7 @@ func TestStatusHasARowForTheMissing(t *testing.T) {
 
 func TestNewPoolFailsWhenAllAreMissing(t *testing.T) {
 	missing := &gpu.MissingError{Reasons: map[int]error{0: &gpu.LostError{}}}
-	pool, err := gpu.NewPool(t.Context(), halfRead{gputest.NewFakeInventory(), missing})
+	pool, err := gpu.NewPool(t.Context(), halfRead{gputest.NewFakeInventory(), missing}, 1)
 	if pool != nil || !errors.Is(err, missing) {
 		t.Errorf("NewPool = %v, %v; want %v", pool, err, missing)
 	}

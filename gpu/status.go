@@ -19,10 +19,10 @@ type DeviceStatus struct {
 
 // Status reads every Device, and adds a row without UUID for each that could not be listed. It may block as Inventory does.
 func (p *Pool) Status(ctx context.Context) []DeviceStatus {
-	rows := make([]DeviceStatus, 0, len(p.slots))
+	rows := make([]DeviceStatus, 0, len(p.devices))
 	faulter, simulated := p.inventory.(Faulter)
 	for i, u := range p.useOfAll(ctx) {
-		row := p.slots[i].Device.status(u)
+		row := p.devices[i].status(u)
 		if simulated {
 			row.Faults = faulter.Faults(row.UUID)
 		}
@@ -51,10 +51,10 @@ func (d Device) status(u use) DeviceStatus {
 
 // useOfAll asks all Devices at the same time, so that eight that hang take no longer than one.
 func (p *Pool) useOfAll(ctx context.Context) []use {
-	uses := make([]use, len(p.slots))
+	uses := make([]use, len(p.devices))
 	var all sync.WaitGroup
-	for i, slot := range p.slots {
-		all.Go(func() { uses[i] = p.use(ctx, slot.Device.UUID) })
+	for i, d := range p.devices {
+		all.Go(func() { uses[i] = p.use(ctx, d.UUID) })
 	}
 	all.Wait()
 	return uses

@@ -68,6 +68,13 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	return err == nil
 }
 
+// Within reports whether pid is that worker, a descendant of it, or shares its group.
+func (p *Processes) Within(pid, worker int, start uint64) bool {
+	family := family{worker: proc{worker, start}, ours: p.bearMarker, seen: []proc{{worker, start}}}
+	members, _ := family.find() // who cannot be told to be of it is not
+	return slices.ContainsFunc(members, func(m proc) bool { return m.pid == pid })
+}
+
 // family is a worker, its descendants, and who shares its group. Members that were seen once stay in it, since
 // the death of a parent or a leader hides whose they were.
 type family struct {

@@ -72,7 +72,7 @@ func readGPUs(ctx context.Context) ([]gpu.DeviceStatus, error) {
 		return nil, err
 	}
 	defer func() { _ = inventory.Close() }() // it fails only where a Device hangs, which its row says
-	pool, err := gpu.NewPool(ctx, inventory)
+	pool, err := gpu.NewPool(ctx, inventory, 1)
 	if err != nil {
 		return nil, err
 	}

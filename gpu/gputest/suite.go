@@ -149,7 +149,7 @@ func closeTwice(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 }
 
 func poolHasASlotForEach(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
-	pool, err := gpu.NewPool(t.Context(), inv)
+	pool, err := gpu.NewPool(t.Context(), inv, 1)
 	if err != nil {
 		t.Fatalf("NewPool: %v", err)
 	}

@@ -25,7 +25,7 @@ func give(t *testing.T, s *Simulation, uuid gpu.DeviceUUID, fault string) {
 
 func poolOf(t *testing.T, s *Simulation) *gpu.Pool {
 	t.Helper()
-	pool, err := gpu.NewPool(t.Context(), s)
+	pool, err := gpu.NewPool(t.Context(), s, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func poolOf(t *testing.T, s *Simulation) *gpu.Pool {
 
 func mustBeClear(t *testing.T, pool *gpu.Pool, uuid gpu.DeviceUUID) {
 	t.Helper()
-	if err := pool.Clear(t.Context(), uuid); err != nil {
+	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err != nil {
 		t.Errorf("Clear(%s) = %v; want nil", uuid, err)
 	}
 }
@@ -43,7 +43,7 @@ func TestLostDeviceIsLostUntilCleared(t *testing.T) {
 	s := simulated(t, "2xT4")
 	pool := poolOf(t, s)
 	give(t, s, t4[0], "lost")
-	err := pool.Clear(t.Context(), t4[0])
+	err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 	if lost, ok := errors.AsType[*gpu.LostError](err); !ok || lost.UUID != t4[0] {
 		t.Errorf("Clear = %v; want LostError of %s", err, t4[0])
 	}
@@ -65,7 +65,7 @@ func TestHangingDeviceHangsUntilCleared(t *testing.T) {
 		pool := poolOf(t, s)
 		give(t, s, t4[0], "hang")
 		began := time.Now()
-		err := pool.Clear(t.Context(), t4[0])
+		err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 		if hung, ok := errors.AsType[*gpu.HungError](err); !ok || hung.UUID != t4[0] || time.Since(began) != callLimit {
 			t.Errorf("Clear = %v after %s; want HungError after %s", err, time.Since(began), callLimit)
 		}
@@ -113,7 +113,7 @@ func TestStuckMemoryStaysUntilCleared(t *testing.T) {
 	delete(alive, 7)
 	for range 2 { // it is not counted anew at each look
 		mustList(t, s, t4[0], "after they have gone")
-		err := pool.Clear(t.Context(), t4[0])
+		err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 		if busy, ok := errors.AsType[*gpu.BusyError](err); !ok || len(busy.PIDs) > 0 || busy.Used != idleMemory+occupantMemory {
 			t.Errorf("Clear = %v; want nobody there, and the memory of one in use", err)
 		}

@@ -106,7 +106,7 @@ func TestUUIDsAreStable(t *testing.T) {
 func TestOccupantLeavesWhenItDies(t *testing.T) {
 	s := simulated(t, "1xH200")
 	uuid := devicesOf(t, s)[0].UUID
-	pool, err := gpu.NewPool(t.Context(), s)
+	pool, err := gpu.NewPool(t.Context(), s, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestOccupantLeavesWhenItDies(t *testing.T) {
 	}
 	mustList(t, s, uuid, "while it lives", pid)
 	want := fmt.Sprintf("pid %d on it, 1536 MiB in use", pid)
-	if err := pool.Clear(t.Context(), uuid); err == nil || !strings.Contains(err.Error(), want) {
+	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Clear = %v; want %q", err, want)
 	}
 
@@ -138,7 +138,7 @@ func TestOccupantLeavesWhenItDies(t *testing.T) {
 	if err := s.Occupy(uuid, pid); err == nil {
 		t.Error("Occupy takes a process that is gone")
 	}
-	if err := pool.Clear(t.Context(), uuid); err != nil {
+	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err != nil {
 		t.Errorf("Clear = %v; want nil", err)
 	}
 }

@@ -97,7 +97,7 @@ func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
 
 func (h *house) startBroker(alter ...func(*lease.Config)) {
 	h.t.Helper()
-	pool, err := gpu.NewPool(h.t.Context(), gputest.NewFakeInventory(gputest.Devices(1)...))
+	pool, err := gpu.NewPool(h.t.Context(), gputest.NewFakeInventory(gputest.Devices(1)...), 1)
 	if err != nil {
 		h.t.Fatal(err)
 	}

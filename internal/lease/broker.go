@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -321,11 +322,29 @@ func (b *Broker) Past(ctx context.Context, limit int) ([]Past, error) {
 
 // The line's effects. Each runs beside the line and reports back through do.
 
-func (b *Broker) check(s *slot) {
+func (b *Broker) check(p place) {
 	b.busy.Go(func() {
-		err := b.config.Pool.Clear(b.work, s.Device.UUID)
-		b.do(func(l *line) { l.onChecked(s, err) })
+		err := b.clear(p)
+		b.do(func(l *line) { l.onChecked(p, err) })
 	})
+}
+
+// clear looks at a place, and once more if meanwhile somebody came to sit beside it: that is no stranger.
+func (b *Broker) clear(p place) error {
+	for {
+		beside := b.neighbours(p)
+		err := b.config.Pool.Clear(b.work, p[0].Device.UUID, gpu.Neighbours{Slots: len(beside), Own: func(pid int) bool {
+			return slices.ContainsFunc(beside, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
+		}})
+		if err == nil || slices.Equal(beside, b.neighbours(p)) {
+			return err
+		}
+	}
+}
+
+func (b *Broker) neighbours(p place) (all []Worker) {
+	b.do(func(l *line) { all = l.neighbours(p) })
+	return all
 }
 
 func (b *Broker) decide(l *Lease, d decision) {
@@ -391,25 +410,25 @@ func pause(end <-chan struct{}, d time.Duration) bool {
 // reclaimTime bounds the wait for memory to come back after the worker has gone.
 const reclaimTime = 10 * time.Second
 
-func (b *Broker) reclaim(s *slot, l *Lease, grace time.Duration) {
+func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
 	worker := l.Worker
 	b.busy.Go(func() {
-		err := b.empty(s, worker, grace)
+		err := b.empty(p, worker, grace)
 		if err != nil {
-			b.log.Warn("slot stays shut", zap.Int("slot", s.Index), zap.Error(err))
+			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
 		}
 		<-l.settled
-		b.do(func(line *line) { line.onReclaimed(s, err) })
+		b.do(func(line *line) { line.onReclaimed(p, err) })
 	})
 }
 
 // empty ends the worker and waits until the Device is clear; once the host stops, nobody needs to know that.
-func (b *Broker) empty(s *slot, worker Worker, grace time.Duration) error {
+func (b *Broker) empty(p place, worker Worker, grace time.Duration) error {
 	if worker.PID != 0 && !b.config.Processes.End(worker.PID, worker.Start, grace) {
 		return errNotReclaimed
 	}
 	for deadline, wait := time.Now().Add(reclaimTime), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := b.config.Pool.Clear(b.work, s.Device.UUID)
+		err := b.clear(p)
 		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
 			return err
 		}

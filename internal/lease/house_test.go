@@ -74,7 +74,7 @@ func (h *house) newBroker(alter ...func(*Config)) *Broker {
 
 func (h *house) pool(inventory gpu.Inventory) *gpu.Pool {
 	h.t.Helper()
-	pool, err := gpu.NewPool(h.t.Context(), inventory)
+	pool, err := gpu.NewPool(h.t.Context(), inventory, 1)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -58,6 +58,7 @@ type Lease struct {
 	Charged  time.Duration
 	Reason   string
 
+	place   place         // what it holds; Slot is the first of it
 	decided chan decision // buffered: the one decision about a waiting Lease
 	settled chan struct{} // closed once its end is in the database
 }
@@ -148,4 +149,6 @@ type Processes interface {
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks
 	// and reports whether all are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
+	// Within reports whether pid is that worker or one that it started. It does not block.
+	Within(pid, worker int, start uint64) bool
 }

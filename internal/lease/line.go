@@ -12,16 +12,16 @@ import (
 
 // effects is what the line asks of the world. No method blocks; what comes of it comes back as a call of the line.
 type effects interface {
-	// check looks whether the Slot's Device is clear: onChecked.
-	check(s *slot)
+	// check looks whether the place is clear: onChecked.
+	check(p place)
 	// decide answers a waiting Lease, once.
 	decide(l *Lease, d decision)
 	// watch tells when an active Lease's worker has died: onExit.
 	watch(l *Lease)
 	// settle writes the end of a Lease to the database, then closes l.settled.
 	settle(l *Lease)
-	// reclaim ends the worker of a Lease that is over, waits for its settlement and for a clear Device: onReclaimed.
-	reclaim(s *slot, l *Lease, grace time.Duration)
+	// reclaim ends the worker of a Lease that is over, waits for its settlement and for its place to be clear: onReclaimed.
+	reclaim(p place, l *Lease, grace time.Duration)
 	// expired tells the visitor which limit was hit.
 	expired(l *Lease)
 }
@@ -40,8 +40,10 @@ type line struct {
 	now          func() time.Time
 	queueTimeout time.Duration
 	slots        []*slot
+	devices      []place // all Slots of each Device
 	waiting      []*Lease
 	leases       map[string]*Lease // the open ones
+	reserved     reservation
 }
 
 type phase string
@@ -58,6 +60,7 @@ type slot struct {
 	gpu.Slot
 	phase  phase
 	holder *Lease    // who holds it; while reclaiming, and busy after that failed, whose worker is in the way
+	place  place     // while checking: what is being looked at together
 	reason string    // why it is busy
 	look   time.Time // when to look again
 }
@@ -65,7 +68,13 @@ type slot struct {
 func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
 	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, leases: map[string]*Lease{}}
 	for _, s := range slots {
-		l.slots = append(l.slots, &slot{Slot: s, phase: free})
+		one := &slot{Slot: s, phase: free}
+		l.slots = append(l.slots, one)
+		if last := len(l.devices) - 1; last >= 0 && l.devices[last][0].Device.UUID == s.Device.UUID {
+			l.devices[last] = append(l.devices[last], one)
+		} else {
+			l.devices = append(l.devices, place{one})
+		}
 	}
 	return l
 }
@@ -77,53 +86,52 @@ func (l *line) onSchedule(lease *Lease) {
 	l.fill()
 }
 
-// fill looks at a free Slot for each that waits; the answer decides.
+// fill looks at a free place for each that waits; the answer decides.
 func (l *line) fill() {
-	looking := 0
-	for _, s := range l.slots {
-		if s.phase == checking {
-			looking++
-		}
-	}
-	for _, s := range l.slots {
-		if looking >= len(l.waiting) {
-			return
-		}
-		if s.phase == free {
-			s.phase = checking
-			looking++
-			l.do.check(s)
+	l.reserve()
+	looking := l.looking()
+	for i, lease := range l.waiting {
+		if whole := l.isWhole(lease); looking[whole] > 0 {
+			looking[whole]--
+		} else if p := l.find(i); p != nil {
+			p.look()
+			l.do.check(p)
 		}
 	}
 }
 
-func (l *line) onChecked(s *slot, err error) {
-	switch {
-	case err != nil:
-		l.shut(s, err)
-	case len(l.waiting) == 0:
-		l.vacate(s)
-	default:
-		lease := l.waiting[0]
-		l.waiting = l.waiting[1:]
-		l.grant(s, lease)
+func (l *line) onChecked(p place, err error) {
+	if err != nil {
+		l.shut(p, err)
+	} else if i := l.taker(p); i >= 0 {
+		lease := l.waiting[i]
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.grant(p, lease)
+	} else {
+		l.vacate(p)
 	}
 	l.fill()
 }
 
-// shut keeps a Slot from being lent until a later look finds it clear.
-func (l *line) shut(s *slot, err error) {
-	s.phase, s.reason, s.look = busy, err.Error(), l.now().Add(recheck)
+// shut keeps a place from being lent until a later look finds it clear.
+func (l *line) shut(p place, err error) {
+	for _, s := range p {
+		s.phase, s.reason, s.look = busy, err.Error(), l.now().Add(recheck)
+	}
 }
 
-func (l *line) vacate(s *slot) {
-	s.phase, s.holder, s.reason = free, nil, ""
+func (l *line) vacate(p place) {
+	for _, s := range p {
+		s.phase, s.holder, s.reason = free, nil, ""
+	}
 }
 
-func (l *line) grant(s *slot, lease *Lease) {
-	s.phase, s.holder, s.reason = held, lease, ""
-	lease.State, lease.Slot, lease.Granted = Granted, &s.Slot, l.now()
-	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: s.Index, Device: s.Device.UUID}})
+func (l *line) grant(p place, lease *Lease) {
+	for _, s := range p {
+		s.phase, s.holder, s.reason = held, lease, ""
+	}
+	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
+	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: p[0].Index, Device: p[0].Device.UUID}})
 }
 
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
@@ -203,16 +211,18 @@ func (l *line) onHangUp(lease *Lease) {
 	}
 }
 
-// onReclaimed lends the Slot again. A worker that outlived SIGKILL is ended anew after a while: a Device may
+// onReclaimed lends the place again. A worker that outlived SIGKILL is ended anew after a while: a Device may
 // look clear with it still there, if it had not come to use it.
-func (l *line) onReclaimed(s *slot, err error) {
+func (l *line) onReclaimed(p place, err error) {
 	if err == nil {
-		l.vacate(s)
+		l.vacate(p)
 	} else {
-		l.shut(s, err)
+		l.shut(p, err)
 	}
 	if !errors.Is(err, errNotReclaimed) {
-		s.holder = nil
+		for _, s := range p {
+			s.holder = nil
+		}
 	}
 	l.fill()
 }
@@ -242,11 +252,11 @@ func (l *line) onTime() (next time.Time) {
 
 func (l *line) lookAgain(s *slot) {
 	if s.holder == nil {
-		l.vacate(s)
+		l.vacate(place{s})
 		return
 	}
-	s.phase = reclaiming
-	l.do.reclaim(s, s.holder, 0)
+	s.holder.place.set(reclaiming)
+	l.do.reclaim(s.holder.place, s.holder, 0)
 }
 
 // due is when a Lease must be looked at next.
@@ -290,9 +300,8 @@ func (l *line) withdraw(lease *Lease, state State, reason string, err error) {
 func (l *line) end(lease *Lease, state State, reason string, grace time.Duration) {
 	l.close(lease, state, reason)
 	l.do.settle(lease)
-	s := l.slots[lease.Slot.Index]
-	s.phase = reclaiming
-	l.do.reclaim(s, lease, grace)
+	lease.place.set(reclaiming)
+	l.do.reclaim(lease.place, lease, grace)
 }
 
 func (l *line) close(lease *Lease, state State, reason string) {

@@ -56,7 +56,7 @@ func TestBusySlotIsLookedAtAgain(t *testing.T) {
 	w := newWorld(t, 1)
 	l := w.schedule()
 	w.checks = nil
-	w.onChecked(w.slots[0], errors.New("pid 4711 is on it"))
+	w.onChecked(place{w.slots[0]}, errors.New("pid 4711 is on it"))
 	w.wantPhase(0, busy)
 	w.pass(recheck - 1)
 	if len(w.checks) != 0 || w.slotViews()[0].Reason != "pid 4711 is on it" {
@@ -74,7 +74,7 @@ func TestBusySlotDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t, 2)
 	l := w.schedule()
 	w.checks = nil
-	w.onChecked(w.slots[0], errors.New("busy"))
+	w.onChecked(place{w.slots[0]}, errors.New("busy"))
 	w.clear()
 	w.want(l, Granted)
 	if l.Slot.Index != 1 {
@@ -101,7 +101,7 @@ func (w *world) onReclaimedOf(l *Lease, err error) {
 		w.t.Fatalf("release: %v", e)
 	}
 	w.reclaims = nil
-	w.onReclaimed(w.slots[l.Slot.Index], err)
+	w.onReclaimed(l.place, err)
 }
 
 func TestQueueTimeout(t *testing.T) {

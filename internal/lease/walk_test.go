@@ -4,13 +4,14 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
 
 var (
 	walkSeed  = flag.Uint64("walk.seed", 0, "of the random walk; 0 takes a new one")
-	walkSteps = flag.Int("walk.steps", 34_000, "of the random walk, for each number of slots")
+	walkSteps = flag.Int("walk.steps", 34_000, "of the random walk, for each machine")
 )
 
 // TestRandomWalk does at random whatever can happen to a line, and asks after each step for what must always hold.
@@ -19,14 +20,14 @@ func TestRandomWalk(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	for _, slots := range []int{1, 2, 4} {
-		t.Logf("%d slots; again with -walk.seed=%d", slots, seed)
-		k := &walk{world: newWorld(t, slots), rand: rand.New(rand.NewPCG(seed, uint64(slots)))}
+	for _, machine := range []struct{ devices, share int }{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {3, 4}} {
+		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
+		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
 		for range *walkSteps {
 			k.step()
 			k.check()
 			if t.Failed() {
-				t.Fatalf("after %q, %d slots, -walk.seed=%d", k.did, slots, seed)
+				t.Fatalf("after %q, %+v, -walk.seed=%d", k.did, machine, seed)
 			}
 		}
 		k.checkVariety()
@@ -39,7 +40,8 @@ func TestRandomWalk(t *testing.T) {
 // walk is a world that lives at random. all is every Lease that is not both over and seen to be so.
 type walk struct {
 	*world
-	rand *rand.Rand
+	rand  *rand.Rand
+	share int // Slots of each Device
 	all  []*Lease
 	did  string
 	seen map[State]int // how many ended so
@@ -106,16 +108,18 @@ func (k *walk) doChecked() {
 	if len(k.checks) == 0 {
 		return
 	}
-	s := k.checks[0]
+	p := k.checks[0]
 	k.checks = k.checks[1:]
 	var err error
 	if k.rand.IntN(5) == 0 {
 		err = errors.New("busy")
 	}
-	if err == nil && len(k.reclaimsOf(s)) > 0 {
-		k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
+	for _, s := range p {
+		if err == nil && len(k.reclaimsOf(s)) > 0 {
+			k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
+		}
 	}
-	k.onChecked(s, err)
+	k.onChecked(p, err)
 }
 
 func (k *walk) doReclaimed() {
@@ -125,12 +129,12 @@ func (k *walk) doReclaimed() {
 	i := k.rand.IntN(len(k.reclaims))
 	r := k.reclaims[i]
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
-	k.onReclaimed(r.slot, []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)])
+	k.onReclaimed(r.place, []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)])
 }
 
 func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
 	for _, r := range k.reclaims {
-		if r.slot == s {
+		if slices.Contains(r.place, s) {
 			found = append(found, r)
 		}
 	}
@@ -205,10 +209,10 @@ func (k *walk) check() {
 	k.forget()
 }
 
-// checkSlots: at most one holder each, at most one Slot for each holder, and none reclaimed twice at a time.
+// checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
-		if s.phase == held && (!k.isOnSlot(s.holder) || s.holder.Slot != &s.Slot) {
+		if s.phase == held && (!k.isOnSlot(s.holder) || !slices.Contains(s.holder.place, s)) {
 			k.t.Errorf("slot %d is held by %s, which is %s", s.Index, s.holder.ID, s.holder.State)
 		}
 		if n := len(k.reclaimsOf(s)); (s.phase == reclaiming) != (n == 1) || n > 1 {
@@ -227,8 +231,16 @@ func (k *walk) checkTime() {
 	}
 }
 
-// checkOrder: first come, first served; and no Slot idles while somebody waits.
+// checkOrder: they wait in the order of their coming; where Devices are not shared, no Slot idles meanwhile.
 func (k *walk) checkOrder() {
+	for i := 1; i < len(k.waiting); i++ {
+		if k.waiting[i-1].ID >= k.waiting[i].ID {
+			k.t.Errorf("%s waits before %s", k.waiting[i-1].ID, k.waiting[i].ID)
+		}
+	}
+	if k.share > 1 {
+		return // a Slot may be kept for an xlarge
+	}
 	looking, idle := 0, 0
 	for _, s := range k.slots {
 		switch s.phase {
@@ -241,14 +253,9 @@ func (k *walk) checkOrder() {
 	if len(k.waiting) > looking && idle > 0 {
 		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", len(k.waiting), looking, idle)
 	}
-	for i := 1; i < len(k.waiting); i++ {
-		if k.waiting[i-1].ID >= k.waiting[i].ID {
-			k.t.Errorf("%s waits before %s", k.waiting[i-1].ID, k.waiting[i].ID)
-		}
-	}
 }
 
-// checkOpen: a Lease either waits, once, or is on one Slot; it is decided if and only if it no longer waits.
+// checkOpen: a Lease either waits, once, or is on all of its Slots; it is decided if and only if it no longer waits.
 func (k *walk) checkOpen(l *Lease) {
 	waits, holds := 0, 0
 	for _, o := range k.waiting {
@@ -261,8 +268,11 @@ func (k *walk) checkOpen(l *Lease) {
 			holds++
 		}
 	}
+	if holds > 0 && (holds == k.share) == (k.share == 1 || l.Size == "xlarge") && holds == len(l.place) {
+		holds = 1 // place
+	}
 	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
-		k.t.Errorf("lease %s is %s: waits %d times, holds %d slots", l.ID, l.State, waits, holds)
+		k.t.Errorf("lease %s is %s: waits %d times, holds %d places", l.ID, l.State, waits, holds)
 	}
 	if answers := k.answers[l]; len(answers) != holds || holds == 1 && answers[0].grant == nil || k.settled[l] != 0 {
 		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])

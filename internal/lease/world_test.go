@@ -29,7 +29,7 @@ type world struct {
 	clock time.Time
 	count int // Leases made so far
 
-	checks   []*slot
+	checks   []place
 	reclaims []reclaim
 	answers  map[*Lease][]decision
 	settled  map[*Lease]int
@@ -38,31 +38,35 @@ type world struct {
 }
 
 type reclaim struct {
-	slot  *slot
+	place place
 	lease *Lease
 	grace time.Duration
 }
 
 var _ effects = (*world)(nil)
 
-func newWorld(t *testing.T, slots int) *world {
+func newWorld(t *testing.T, devices int) *world { return newSharedWorld(t, devices, 1) }
+
+func newSharedWorld(t *testing.T, devices, share int) *world {
 	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[*Lease]int{}}
 	var all []gpu.Slot
-	for i, d := range gputest.Devices(slots) {
-		all = append(all, gpu.Slot{Index: i, Device: d})
+	for _, d := range gputest.Devices(devices) {
+		for range share {
+			all = append(all, gpu.Slot{Index: len(all), Device: d})
+		}
 	}
 	w.line = newLine(w, all, time.Minute)
 	w.line.now = func() time.Time { return w.clock }
 	return w
 }
 
-func (w *world) check(s *slot)               { w.checks = append(w.checks, s) }
+func (w *world) check(p place)               { w.checks = append(w.checks, p) }
 func (w *world) decide(l *Lease, d decision) { w.answers[l] = append(w.answers[l], d) }
 func (w *world) watch(l *Lease)              { w.watched[l]++ }
 func (w *world) settle(l *Lease)             { w.settled[l]++ }
 func (w *world) expired(l *Lease)            { w.told = append(w.told, l) }
-func (w *world) reclaim(s *slot, l *Lease, grace time.Duration) {
-	w.reclaims = append(w.reclaims, reclaim{s, l, grace})
+func (w *world) reclaim(p place, l *Lease, grace time.Duration) {
+	w.reclaims = append(w.reclaims, reclaim{p, l, grace})
 }
 
 // lease makes one of 10 s that nobody has heard of yet.
@@ -92,9 +96,9 @@ func (w *world) schedule(alter ...func(*Request)) *Lease {
 // clear lets every look at a Device find it clear.
 func (w *world) clear() {
 	for len(w.checks) > 0 {
-		s := w.checks[0]
+		p := w.checks[0]
 		w.checks = w.checks[1:]
-		w.onChecked(s, nil)
+		w.onChecked(p, nil)
 		w.onTime()
 	}
 }
@@ -104,7 +108,7 @@ func (w *world) reclaimed() {
 	for len(w.reclaims) > 0 {
 		r := w.reclaims[0]
 		w.reclaims = w.reclaims[1:]
-		w.onReclaimed(r.slot, nil)
+		w.onReclaimed(r.place, nil)
 		w.onTime()
 	}
 	w.clear()

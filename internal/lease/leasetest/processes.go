@@ -113,3 +113,11 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	p.bury(pid)
 	return true
 }
+
+// Within is part of lease.Processes: nobody here starts another.
+func (p *Processes) Within(pid, worker int, start uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.living[pid]
+	return pid == worker && found != nil && found.start == start
+}
