@@ -172,6 +172,74 @@ func TestMachineWithoutDevicesHasAnEmptyPool(t *testing.T) {
 	}
 }
 
+func TestSharesAreSlotsOfTheirOwn(t *testing.T) {
+	pool, err := gpu.NewPool(t.Context(), gputest.NewFakeInventory(gputest.Devices(2)...), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []gpu.DeviceUUID
+	for i, slot := range pool.Slots() {
+		if slot.Index != i {
+			t.Errorf("slot %d has the index %d", i, slot.Index)
+		}
+		got = append(got, slot.Device.UUID)
+	}
+	if want := []gpu.DeviceUUID{first, first, second, second}; !reflect.DeepEqual(got, want) || len(pool.Status(t.Context())) != 2 {
+		t.Errorf("Slots are on %v, with %d rows; want %v, with 2", got, len(pool.Status(t.Context())), want)
+	}
+}
+
+// TestClearBesideNeighbours: one other Slot is held by a Lease whose processes are 5 and 6.
+func TestClearBesideNeighbours(t *testing.T) {
+	const slack = 256 << 20
+	for name, row := range map[string]struct {
+		listed []gpu.Process
+		held   uint64 // beside theirs
+		busy   *gpu.BusyError
+	}{
+		"they have not come to use it": {nil, gputest.IdleMemory, nil},
+		"they use it":                  {[]gpu.Process{{PID: 5, Memory: 30 << 30}, {PID: 6, Memory: 1 << 30}}, gputest.IdleMemory, nil},
+		"their contexts have tables":   {[]gpu.Process{{PID: 5, Memory: 30 << 30}}, limit + slack, nil},
+		"a stranger beside them": {
+			[]gpu.Process{{PID: 5, Memory: 30 << 30}, {PID: 7, Memory: 1 << 30}}, gputest.IdleMemory,
+			&gpu.BusyError{UUID: first, PIDs: []int{7}, Used: 31<<30 + gputest.IdleMemory, Limit: limit + 30<<30 + slack},
+		},
+		"memory that has not come back": {
+			[]gpu.Process{{PID: 5, Memory: 30 << 30}}, limit + slack + 1,
+			&gpu.BusyError{UUID: first, PIDs: []int{}, Used: 30<<30 + limit + slack + 1, Limit: limit + 30<<30 + slack},
+		},
+		"the driver does not say how much is theirs": {[]gpu.Process{{PID: 5}}, limit + 40<<30, nil},
+		"more than their share": {
+			[]gpu.Process{{PID: 5}}, limit + 40<<30 + 1,
+			&gpu.BusyError{UUID: first, PIDs: []int{}, Used: limit + 40<<30 + 1, Limit: limit + 40<<30},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := gputest.NewFakeInventory(gputest.Devices(1)...)
+			pool, err := gpu.NewPool(t.Context(), fake, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fake.SetProcesses(first, row.listed...)
+			fake.SetHeld(first, row.held)
+			err = pool.Clear(t.Context(), first, gpu.Neighbours{Slots: 1, Own: func(pid int) bool { return pid == 5 || pid == 6 }})
+			got, _ := errors.AsType[*gpu.BusyError](err)
+			if !reflect.DeepEqual(got, row.busy) || (err == nil) != (row.busy == nil) {
+				t.Errorf("Clear = %v; want %v", err, row.busy)
+			}
+		})
+	}
+}
+
+func TestParseShare(t *testing.T) {
+	for text, want := range map[string]gpu.Share{"1": 1, "1/2": 2, "1/8": 8, "1/1": 0, "1/9": 0, "1/0": 0, "1/+2": 0, "2": 0, "": 0, "0.5": 0, "1/2 ": 0} {
+		got, err := gpu.ParseShare(text)
+		if got != want || (err == nil) != (want != 0) || err == nil && got.String() != text {
+			t.Errorf("ParseShare(%q) = %v, %v; want %d", text, got, err, want)
+		}
+	}
+}
+
 func TestSlotsBelongToTheCaller(t *testing.T) {
 	pool := newPool(t, gputest.NewFakeInventory(gputest.Devices(2)...))
 	pool.Slots()[0].Index = 9

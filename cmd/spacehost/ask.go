@@ -149,11 +149,13 @@ func newGPU() *cobra.Command {
 		table: func(w io.Writer, gpus []console.GPU, _ []string) {
 			fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
 			for _, g := range gpus {
-				slot := "-"
-				if g.Slot != nil {
-					slot = strconv.Itoa(g.Slot.Slot)
+				row := fmt.Sprintf("%s\t%s\t%d/%d MiB\t%d", label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes))
+				if len(g.Slots) == 0 {
+					fmt.Fprintf(w, "-\t%s\t%s\n", row, troubles(g, g.Error))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d MiB\t%d\t%s\n", slot, label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes), gpuState(g))
+				for _, slot := range g.Slots {
+					fmt.Fprintf(w, "%d\t%s\t%s\n", slot.Slot, row, gpuState(g, slot))
+				}
 			}
 		},
 	}.command()
@@ -167,14 +169,15 @@ func label(g console.GPU) string {
 }
 
 // gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
-func gpuState(g console.GPU) string {
-	state := g.Error
-	if g.Slot != nil {
-		state = slotState(*g.Slot)
-		if g.Error != "" && g.Slot.Reason != g.Error {
-			state += ", and " + g.Error
-		}
+func gpuState(g console.GPU, slot lease.SlotView) string {
+	state := slotState(slot)
+	if g.Error != "" && slot.Reason != g.Error {
+		state += ", and " + g.Error
 	}
+	return troubles(g, state)
+}
+
+func troubles(g console.GPU, state string) string {
 	var given []string
 	for _, f := range g.Faults {
 		given = append(given, f.String())

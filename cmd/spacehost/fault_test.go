@@ -19,7 +19,7 @@ func (p *product) cli(args ...string) (code int, stdout, stderr string) {
 func (p *product) gpu() console.GPU {
 	p.t.Helper()
 	gpus := asked[[]console.GPU](p.t, p, "/gpu")
-	if len(gpus) != 1 || gpus[0].Slot == nil {
+	if len(gpus) != 1 || len(gpus[0].Slots) != 1 {
 		p.t.Fatalf("gpus: %+v", gpus)
 	}
 	return gpus[0]
@@ -54,7 +54,7 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 			}
 			eventually(t, "the reason is shown: "+reason, patience, func() bool {
 				g := p.gpu()
-				return g.Slot.Phase == "busy" && strings.Contains(g.Slot.Reason, reason)
+				return g.Slots[0].Phase == "busy" && strings.Contains(g.Slots[0].Reason, reason)
 			})
 			if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, reason) || !strings.Contains(out, "[simulated fault: "+kind+"]") {
 				t.Errorf("spacehost gpu: exit code %d\n%s", code, out)
@@ -64,7 +64,7 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 			}
 			p.fault("clear", "no fault")
 			c.ok("/five", 0)
-			eventually(t, "it is free again", patience, func() bool { g := p.gpu(); return g.Slot.Phase == "free" && g.Error == "" })
+			eventually(t, "it is free again", patience, func() bool { g := p.gpu(); return g.Slots[0].Phase == "free" && g.Error == "" })
 		})
 	}
 }
@@ -78,7 +78,7 @@ func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	p.fault("lost", "lost, xid=79")
 	k := c.submit("/five", 0)
 	eventually(t, "the call waits and the slot is shut", patience, func() bool {
-		return len(p.leases().Open) == 1 && p.gpu().Slot.Phase == "busy"
+		return len(p.leases().Open) == 1 && p.gpu().Slots[0].Phase == "busy"
 	})
 	p.fault("clear", "no fault")
 	if r := k.wait(); r.Failed {

@@ -191,7 +191,7 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("--gpus %s: %w", h.options.gpus, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory)
+	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.options.share)
 	return err
 }
 

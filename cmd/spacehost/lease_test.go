@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/internal/console"
 	"spacehost/internal/lease"
 )
@@ -224,4 +225,48 @@ func childrenOf(t *testing.T, space int) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// TestSharesOfAGPU: two calls share the only GPU, a third of size xlarge waits for both and has it alone.
+func TestSharesOfAGPU(t *testing.T) {
+	p := runProduct(t, leasesDir, "--tier", "unlimited", "--large", "1/2")
+	c := p.client()
+	halves := []call{c.submit("/five", 3), c.submit("/five", 3)}
+	var device gpu.DeviceUUID
+	eventually(t, "both halves are lent", patience, func() bool {
+		open := p.leases().Open
+		if len(open) != 2 || open[0].State != lease.Active || open[1].State != lease.Active {
+			return false
+		}
+		device = open[0].Device
+		if device != open[1].Device || *open[0].Slot == *open[1].Slot {
+			t.Errorf("got slots %d and %d on %s and %s", *open[0].Slot, *open[1].Slot, device, open[1].Device)
+		}
+		return true
+	})
+	if code, out, _ := p.cli("gpu"); code != 0 || strings.Count(out, string(device)) != 2 || strings.Count(out, "held by leases") != 2 {
+		t.Errorf("spacehost gpu: exit code %d\n%s", code, out)
+	}
+	whole := c.submit("/whole", 1)
+	eventually(t, "xlarge has both halves", patience, func() bool {
+		for _, l := range p.leases().Open {
+			if l.Size == "xlarge" && l.State == lease.Active {
+				return true
+			}
+		}
+		return false
+	})
+	if open := p.leases().Open; len(open) != 1 {
+		t.Errorf("beside an xlarge: %+v", open)
+	}
+	for _, k := range append(halves, whole) {
+		if r := k.wait(); r.Failed {
+			t.Errorf("a call failed: %s", r.Err)
+		}
+	}
+	for _, l := range p.leases().Ended {
+		if l.State != lease.Released {
+			t.Errorf("ended %s: %s", l.State, l.Reason)
+		}
+	}
 }

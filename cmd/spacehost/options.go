@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"spacehost/gpu"
 )
 
 // options are the flags of `spacehost run`.
@@ -16,6 +18,8 @@ type options struct {
 	addr         string
 	consoleAddr  string
 	gpus         string
+	large        string
+	share        gpu.Share // what large says
 	python       string
 	state        string
 	tier         string
@@ -73,6 +77,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
+	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
 	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
 	addState(c, &o.state)
 	f.StringArrayVar(&o.variables, "variable", nil, "a Space Variable, NAME=VALUE; may be repeated")
@@ -103,6 +108,9 @@ func (o *options) check() (err error) {
 		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
 			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
 		}
+	}
+	if o.share, err = gpu.ParseShare(o.large); err != nil {
+		return fmt.Errorf("--large: %w", err)
 	}
 	o.addr, o.consoleAddr = loopback(o.addr), loopback(o.consoleAddr)
 	o.state, err = stateFolder(o.state)

@@ -64,24 +64,20 @@ func (s *Console) health(c echo.Context) error {
 	return c.JSON(http.StatusOK, Health{Status: "ok", Spaces: s.config.Spaces()})
 }
 
-// GPU is one Device with the Slot on it.
+// GPU is one Device with the Slots on it.
 type GPU struct {
 	gpu.DeviceStatus
-	Slot *lease.SlotView `json:"slot,omitempty"`
+	Slots []lease.SlotView `json:"slots"` // none on one that could not be listed
 }
 
 func (s *Console) gpus(c echo.Context) error {
-	slots := map[gpu.DeviceUUID]lease.SlotView{}
+	slots := map[gpu.DeviceUUID][]lease.SlotView{}
 	for _, slot := range s.config.Broker.Slots() {
-		slots[slot.Device] = slot
+		slots[slot.Device] = append(slots[slot.Device], slot)
 	}
 	all := []GPU{}
 	for _, status := range s.config.Pool.Status(c.Request().Context()) {
-		g := GPU{DeviceStatus: status}
-		if slot, ok := slots[status.UUID]; ok {
-			g.Slot = &slot
-		}
-		all = append(all, g)
+		all = append(all, GPU{status, append([]lease.SlotView{}, slots[status.UUID]...)})
 	}
 	return c.JSON(http.StatusOK, all)
 }

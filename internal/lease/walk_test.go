@@ -42,9 +42,9 @@ type walk struct {
 	*world
 	rand  *rand.Rand
 	share int // Slots of each Device
-	all  []*Lease
-	did  string
-	seen map[State]int // how many ended so
+	all   []*Lease
+	did   string
+	seen  map[State]int // how many ended so
 }
 
 var spacesOfTheWalk = []string{"demo", "other"}

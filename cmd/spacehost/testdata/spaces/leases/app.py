@@ -18,6 +18,12 @@ def five(seconds):
     return os.getpid()
 
 
+@spaces.GPU(duration=5, size="xlarge")
+def whole(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
 @spaces.GPU(duration=5)
 def overstay(seconds):
     """Starts a process of its own, then sleeps: both must be gone after the deadline."""
@@ -53,6 +59,7 @@ with gr.Blocks() as demo:
     button = gr.Button()
     button.click(minute, number, out, concurrency_limit=3)
     button.click(five, number, out, concurrency_limit=10)
+    button.click(whole, number, out)
     button.click(overstay, number, out)
     button.click(sometimes, gr.Checkbox(), out)
     button.click(too_long, None, out)
