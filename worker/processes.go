@@ -70,6 +70,9 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 
 // Within reports whether pid is that worker, a descendant of it, or shares its group.
 func (p *Processes) Within(pid, worker int, start uint64) bool {
+	if pid == worker {
+		return (proc{worker, start}).alive()
+	}
 	family := family{worker: proc{worker, start}, ours: p.bearMarker, seen: []proc{{worker, start}}}
 	members, _ := family.find() // who cannot be told to be of it is not
 	return slices.ContainsFunc(members, func(m proc) bool { return m.pid == pid })

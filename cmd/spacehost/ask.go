@@ -190,6 +190,8 @@ func troubles(g console.GPU, state string) string {
 
 func slotState(s lease.SlotView) string {
 	switch {
+	case s.Worker != 0:
+		return fmt.Sprintf("%s for %s (worker %d)", s.Phase, s.Space, s.Worker)
 	case s.Lease != "":
 		return fmt.Sprintf("%s by %s (lease %s)", s.Phase, s.Space, s.Lease)
 	case s.Reason != "":

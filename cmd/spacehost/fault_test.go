@@ -36,7 +36,7 @@ func (p *product) fault(kind, want string) {
 
 // TestBrokenGPUIsNotLentUntilRepaired: each trouble is seen by the next visitor, shown with its reason, and over after `clear`.
 func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
-	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
+	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s", "--warm", "0")
 	c := shared.client()
 	for kind, reason := range map[string]string{
 		"lost":         "is lost to the driver",

@@ -203,7 +203,7 @@ func (h *Host) wire() (err error) {
 	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.options.queueTimeout, Expired: h.expired, Logger: h.log.Named("lease"),
+		QueueTimeout: h.options.queueTimeout, WarmFor: h.options.warmFor, Expired: h.expired, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err

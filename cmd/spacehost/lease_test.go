@@ -208,6 +208,28 @@ func TestOneWorkerPerSlot(t *testing.T) {
 	}
 }
 
+// TestWarmWorker: the next call of a function goes to the worker of the last, one of another function sends it away.
+func TestWarmWorker(t *testing.T) {
+	p := runProduct(t, leasesDir)
+	c := p.client()
+	first := c.ok("/five", 0)
+	if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, "warm for leases (worker "+first+")") {
+		t.Errorf("spacehost gpu: exit code %d\n%s", code, out)
+	}
+	if second := c.ok("/five", 1); second != first {
+		t.Errorf("the second call ran in worker %s, the first in %s", second, first)
+	}
+	other := c.ok("/sometimes", false)
+	pid, err := strconv.Atoi(first)
+	if err != nil || other == first || alive(pid) {
+		t.Errorf("the other function ran in worker %s, and %s lives: %v", other, first, alive(pid))
+	}
+	ended := p.leases().Ended
+	if len(ended) != 3 || ended[1].ChargedSeconds < 1 || ended[1].ChargedSeconds > 1+idleCall.Seconds() {
+		t.Errorf("ended %+v; want the warm call charged its second", ended)
+	}
+}
+
 // childrenOf lists a Space's living forked workers: they run the same program in groups of their own.
 func childrenOf(t *testing.T, space int) (pids []int) {
 	t.Helper()

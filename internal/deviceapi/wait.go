@@ -14,8 +14,8 @@ import (
 	"spacehost/internal/lease"
 )
 
-// granted is the good answer (spaces/zero/api.py, ScheduleResponse). Idle stays false while no worker is
-// kept: the last one on the Slot is gone before a Lease is granted there.
+// granted is the good answer (spaces/zero/api.py, ScheduleResponse). Idle says that the client's own worker is
+// warm there; else whoever was on the Slot is gone by now.
 type granted struct {
 	Idle        bool   `json:"idle"`
 	NvidiaIndex int    `json:"nvidiaIndex"`
@@ -24,7 +24,7 @@ type granted struct {
 }
 
 func newGranted(g lease.Grant) granted {
-	return granted{NvidiaIndex: g.Slot, NvidiaUUID: string(g.Device), AllowToken: g.Lease}
+	return granted{Idle: g.Idle, NvidiaIndex: g.Slot, NvidiaUUID: string(g.Device), AllowToken: g.Lease}
 }
 
 // times of this API; a test has shorter ones.

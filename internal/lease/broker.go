@@ -21,6 +21,7 @@ type Config struct {
 	Pool         *gpu.Pool
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
+	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
 	Logger  *zap.Logger
@@ -71,6 +72,7 @@ func New(config Config) (*Broker, error) {
 		work:  work, stop: stop, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
+	b.line.warmFor = config.WarmFor
 	return b, nil
 }
 
@@ -115,6 +117,9 @@ func (b *Broker) shutdown() {
 	close(b.done) // late callers are turned away; effects that report find nobody
 	defer time.AfterFunc(stopTime, b.stop).Stop()
 	b.readNotes()
+	for _, w := range b.line.idles() {
+		b.line.evict(w, 0)
+	}
 	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
 		if lease.State == Waiting {
 			b.line.withdraw(lease, Withdrawn, "host stopped", ErrGone)
@@ -324,26 +329,30 @@ func (b *Broker) Past(ctx context.Context, limit int) ([]Past, error) {
 
 func (b *Broker) check(p place) {
 	b.busy.Go(func() {
-		err := b.clear(p)
+		err := b.clear(p, Worker{})
 		b.do(func(l *line) { l.onChecked(p, err) })
 	})
 }
 
-// clear looks at a place, and once more if meanwhile somebody came to sit beside it: that is no stranger.
-func (b *Broker) clear(p place) error {
+// clear looks whether nobody but self, if any, sits on a place; and once more if meanwhile somebody came to sit
+// beside it: that is no stranger.
+func (b *Broker) clear(p place, self Worker) error {
 	for {
-		beside := b.neighbours(p)
+		beside := b.neighbours(p, self)
 		err := b.config.Pool.Clear(b.work, p[0].Device.UUID, gpu.Neighbours{Slots: len(beside), Own: func(pid int) bool {
 			return slices.ContainsFunc(beside, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
 		}})
-		if err == nil || slices.Equal(beside, b.neighbours(p)) {
+		if err == nil || slices.Equal(beside, b.neighbours(p, self)) {
 			return err
 		}
 	}
 }
 
-func (b *Broker) neighbours(p place) (all []Worker) {
+func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
 	b.do(func(l *line) { all = l.neighbours(p) })
+	if self.PID != 0 {
+		all = append(all, self)
+	}
 	return all
 }
 
@@ -354,11 +363,34 @@ func (b *Broker) decide(l *Lease, d decision) {
 	l.decided <- d
 }
 
-func (b *Broker) watch(l *Lease) {
-	worker := l.Worker
+func (b *Broker) resume(l *Lease) {
+	worker, p := l.Worker, l.place
+	b.busy.Go(func() {
+		if err := b.clear(p, worker); err != nil {
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
+			b.do(func(line *line) { line.onUnfit(l) })
+			return
+		}
+		err := b.store.activate(b.work, l, worker, time.Now())
+		if err != nil {
+			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
+		}
+		b.do(func(line *line) { line.onResumed(l, time.Now(), err) })
+	})
+}
+
+func (b *Broker) watch(w Worker) {
 	b.watching.Go(func() {
-		b.config.Processes.Wait(b.work, worker.PID, worker.Start)
-		b.do(func(line *line) { line.onExit(l) })
+		b.config.Processes.Wait(b.work, w.PID, w.Start)
+		b.do(func(line *line) { line.onExit(w) })
+	})
+}
+
+func (b *Broker) dismiss(w Worker) {
+	b.busy.Go(func() {
+		if !b.config.Processes.End(w.PID, w.Start, 0) {
+			b.log.Warn("dismissed worker stays", zap.Int("worker", w.PID))
+		}
 	})
 }
 
@@ -428,7 +460,7 @@ func (b *Broker) empty(p place, worker Worker, grace time.Duration) error {
 		return errNotReclaimed
 	}
 	for deadline, wait := time.Now().Add(reclaimTime), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := b.clear(p)
+		err := b.clear(p, Worker{})
 		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
 			return err
 		}

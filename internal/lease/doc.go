@@ -10,11 +10,15 @@
 //	               |------- cancelled, Space died -----------------> revoked
 //	               '------- deadline + grace: the worker is killed -> expired
 //
+// A worker whose Lease was released well stays on its Slot for a while, and is lent with it to the next Lease of
+// the same Task of the same start of the Space (warm.go). It makes no second /allow: that Lease goes from granted
+// to active by itself.
+//
 // From admission to its end a Lease holds its declared seconds in the ledger; at its end it is settled once:
 // charged from /allow to its end or deadline, whichever came first, the rest returned. The clock starts at
-// /allow, so neither the wait nor fork and imports are paid.
+// /allow, so neither the wait nor fork and imports are paid, nor the idling of a worker.
 //
 // The database is authoritative for money: a Lease is in it before it waits, its /allow before the worker goes
 // on, its end before /release is answered. The line in memory is authoritative for Slots. A Slot returns when
-// the worker and what it started are gone and the Device's memory is free.
+// the worker and what it started are gone and the Device's memory is free, or as it is to that worker's next Lease.
 package lease

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -58,9 +59,13 @@ type Lease struct {
 	Charged  time.Duration
 	Reason   string
 
-	place   place         // what it holds; Slot is the first of it
-	decided chan decision // buffered: the one decision about a waiting Lease
-	settled chan struct{} // closed once its end is in the database
+	place     place         // what it holds; Slot is the first of it
+	inherited bool          // its worker was warm, and makes no /allow
+	watched   bool          // its worker is, until it dies
+	resuming  bool          // granted, and its client not told yet
+	from      *idle         // while resuming: whose worker it gets
+	decided   chan decision // buffered: the one decision about a waiting Lease
+	settled   chan struct{} // closed once its end is in the database
 }
 
 // Worker is the process that holds the Slot; the start time makes its pid unmistakable.
@@ -79,6 +84,7 @@ type Grant struct {
 	Lease  string
 	Slot   int
 	Device gpu.DeviceUUID
+	Idle   bool // the worker that the client keeps for this Task and Slot is still there
 }
 
 // Errors that a waiting Lease may end with.
@@ -105,6 +111,11 @@ func newLease(r Request, now time.Time) *Lease {
 		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now,
 		decided: make(chan decision, 1), settled: make(chan struct{}),
 	}
+}
+
+// before is negative if l came before o.
+func (l *Lease) before(o *Lease) int {
+	return cmp.Or(l.Admitted.Compare(o.Admitted), cmp.Compare(l.ID, o.ID))
 }
 
 func (l *Lease) factor() int { return quota.Factor(l.Size) }

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,8 +15,13 @@ type effects interface {
 	check(p place)
 	// decide answers a waiting Lease, once.
 	decide(l *Lease, d decision)
-	// watch tells when an active Lease's worker has died: onExit.
-	watch(l *Lease)
+	// resume looks whether the place has nobody but its warm worker (else: onUnfit), and writes down that the Lease is
+	// active with it: onResumed.
+	resume(l *Lease)
+	// watch tells when a worker has died: onExit.
+	watch(w Worker)
+	// dismiss ends a worker in whose place another has come.
+	dismiss(w Worker)
 	// settle writes the end of a Lease to the database, then closes l.settled.
 	settle(l *Lease)
 	// reclaim ends the worker of a Lease that is over, waits for its settlement and for its place to be clear: onReclaimed.
@@ -39,6 +43,7 @@ type line struct {
 	do           effects
 	now          func() time.Time
 	queueTimeout time.Duration
+	warmFor      time.Duration // how long an idle worker stays; 0: not at all
 	slots        []*slot
 	devices      []place // all Slots of each Device
 	waiting      []*Lease
@@ -52,6 +57,7 @@ const (
 	free       phase = "free"
 	checking   phase = "checking"   // for the first that waits
 	held       phase = "held"       // by a granted or active Lease
+	warm       phase = "warm"       // by nobody; an idle worker sits there
 	reclaiming phase = "reclaiming" // from a Lease that is over
 	busy       phase = "busy"       // somebody else sits there, or nobody can tell
 )
@@ -60,6 +66,7 @@ type slot struct {
 	gpu.Slot
 	phase  phase
 	holder *Lease    // who holds it; while reclaiming, and busy after that failed, whose worker is in the way
+	idle   *idle     // while warm
 	place  place     // while checking: what is being looked at together
 	reason string    // why it is busy
 	look   time.Time // when to look again
@@ -86,17 +93,26 @@ func (l *line) onSchedule(lease *Lease) {
 	l.fill()
 }
 
-// fill looks at a free place for each that waits; the answer decides.
+// fill finds a place for each that waits: the warm one of its own worker, else a free one, which is looked at
+// (the answer decides), else one whose idle worker goes.
 func (l *line) fill() {
 	l.reserve()
-	looking := l.looking()
-	for i, lease := range l.waiting {
-		if whole := l.isWhole(lease); looking[whole] > 0 {
-			looking[whole]--
-		} else if p := l.find(i); p != nil {
+	coming := l.coming()
+	for rank := 0; rank < len(l.waiting); {
+		lease := l.waiting[rank]
+		if w := l.warmPlace(rank); w != nil {
+			l.resume(w, lease)
+			continue // the next has come to this rank
+		}
+		if whole := l.isWhole(lease); coming[whole] > 0 {
+			coming[whole]--
+		} else if p := l.find(rank); p != nil {
 			p.look()
 			l.do.check(p)
+		} else {
+			l.makeRoom(rank)
 		}
+		rank++
 	}
 }
 
@@ -104,9 +120,7 @@ func (l *line) onChecked(p place, err error) {
 	if err != nil {
 		l.shut(p, err)
 	} else if i := l.taker(p); i >= 0 {
-		lease := l.waiting[i]
-		l.waiting = slices.Delete(l.waiting, i, i+1)
-		l.grant(p, lease)
+		l.grant(p, l.waiting[i])
 	} else {
 		l.vacate(p)
 	}
@@ -116,42 +130,57 @@ func (l *line) onChecked(p place, err error) {
 // shut keeps a place from being lent until a later look finds it clear.
 func (l *line) shut(p place, err error) {
 	for _, s := range p {
-		s.phase, s.reason, s.look = busy, err.Error(), l.now().Add(recheck)
+		s.phase, s.idle, s.reason, s.look = busy, nil, err.Error(), l.now().Add(recheck)
 	}
 }
 
 func (l *line) vacate(p place) {
 	for _, s := range p {
-		s.phase, s.holder, s.reason = free, nil, ""
+		s.phase, s.holder, s.idle, s.reason = free, nil, nil, ""
 	}
 }
 
 func (l *line) grant(p place, lease *Lease) {
-	for _, s := range p {
-		s.phase, s.holder, s.reason = held, lease, ""
-	}
-	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
+	l.give(p, lease)
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: p[0].Index, Device: p[0].Device.UUID}})
 }
 
+// give takes a Lease out of the line and onto its place.
+func (l *line) give(p place, lease *Lease) {
+	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
+	for _, s := range p {
+		s.phase, s.holder, s.idle, s.reason = held, lease, nil, ""
+	}
+	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
+}
+
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
-// meanwhile ends that worker too, and a second one is refused.
+// meanwhile ends that worker too, and a second one is refused. (A warm worker makes no /allow. If one comes all
+// the same, the client has found the worker unfit and forked another.)
 func (l *line) onClaim(space, id string, worker Worker) (*Lease, error) {
 	lease := l.leases[id]
-	if lease == nil || lease.Space != space || lease.State != Granted || lease.Worker.PID != 0 {
+	if lease == nil || lease.Space != space || !lease.claimable() {
 		return nil, ErrUnknown
 	}
-	lease.Worker = worker
+	if lease.inherited && lease.Worker != worker {
+		l.do.dismiss(lease.Worker)
+	}
+	lease.Worker, lease.inherited, lease.watched = worker, false, false
 	return lease, nil
+}
+
+func (l *Lease) claimable() bool {
+	return l.State == Granted && l.Worker.PID == 0 || l.State == Active && l.inherited
 }
 
 // onAllow starts the clock. False: the Lease ended while its /allow was being committed.
 func (l *line) onAllow(lease *Lease, at time.Time) bool {
-	if lease.State != Granted {
+	if lease.State != Granted && lease.State != Active {
 		return false
 	}
 	lease.State, lease.Active = Active, at
-	l.do.watch(lease)
+	lease.watched = true
+	l.do.watch(lease.Worker)
 	return true
 }
 
@@ -160,17 +189,28 @@ func (l *line) onRelease(space, id string, failed bool) (*Lease, error) {
 	if lease == nil || lease.Space != space || lease.State == Waiting {
 		return nil, ErrUnknown
 	}
-	reason := "released"
-	if failed {
-		reason = "failed"
+	switch {
+	case failed:
+		l.end(lease, Released, "failed", farewell)
+	case lease.State == Active && lease.watched && l.warmFor > 0:
+		l.keepWarm(lease)
+	default:
+		l.end(lease, Released, "released", farewell)
 	}
-	l.end(lease, Released, reason, farewell)
 	return lease, nil
 }
 
-func (l *line) onExit(lease *Lease) {
-	if lease.State == Active {
-		l.end(lease, Released, "worker died", 0)
+// onExit: a worker has died, of an active Lease or while it was idle.
+func (l *line) onExit(worker Worker) {
+	for _, s := range l.slots {
+		switch {
+		case s.phase == held && s.holder.Worker == worker:
+			l.onHolderExit(s.holder)
+			return
+		case s.phase == warm && s.idle.lease.Worker == worker:
+			l.evict(s.idle, 0)
+			return
+		}
 	}
 }
 
@@ -192,6 +232,11 @@ func (l *line) onCancelled(event string) {
 }
 
 func (l *line) onInstanceGone(instance string) {
+	for _, w := range l.idles() {
+		if w.lease.Instance == instance {
+			l.evict(w, 0)
+		}
+	}
 	for _, lease := range l.of(func(o *Lease) bool { return o.Instance == instance }) {
 		if lease.State == Waiting {
 			l.withdraw(lease, Withdrawn, "space died", ErrGone)
@@ -208,6 +253,11 @@ func (l *line) onHangUp(lease *Lease) {
 		l.withdraw(lease, Withdrawn, "connection lost", ErrLeft)
 	case Granted:
 		l.end(lease, Unclaimed, "connection lost", 0)
+	case Active:
+		if lease.inherited { // nobody was told, so its worker got no work
+			lease.Active = time.Time{}
+			l.end(lease, Unclaimed, "connection lost", 0)
+		}
 	}
 }
 
@@ -246,6 +296,11 @@ func (l *line) onTime() (next time.Time) {
 			l.lookAgain(s)
 		}
 	}
+	for _, w := range l.idles() {
+		if !w.since.Add(l.warmFor).After(now) {
+			l.evict(w, farewell)
+		}
+	}
 	l.fill()
 	return l.next()
 }
@@ -280,6 +335,9 @@ func (l *line) next() (next time.Time) {
 	for _, lease := range l.leases {
 		sooner(l.due(lease))
 	}
+	for _, w := range l.idles() {
+		sooner(w.since.Add(l.warmFor))
+	}
 	for _, s := range l.slots {
 		if s.phase == busy && (len(l.waiting) > 0 || s.holder != nil) {
 			sooner(s.look)
@@ -299,6 +357,10 @@ func (l *line) withdraw(lease *Lease, state State, reason string, err error) {
 // end ends a Lease that holds a Slot, and takes the Slot back.
 func (l *line) end(lease *Lease, state State, reason string, grace time.Duration) {
 	l.close(lease, state, reason)
+	if lease.resuming {
+		lease.resuming = false
+		l.do.decide(lease, decision{err: ErrGone})
+	}
 	l.do.settle(lease)
 	lease.place.set(reclaiming)
 	l.do.reclaim(lease.place, lease, grace)
@@ -318,7 +380,7 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 			found = append(found, lease)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Lease) int { return cmp.Or(a.Admitted.Compare(b.Admitted), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(found, (*Lease).before)
 	return found
 }
 
@@ -377,6 +439,7 @@ type SlotView struct {
 	Reason string         `json:"reason,omitempty"`
 	Space  string         `json:"space,omitempty"`
 	Lease  string         `json:"lease,omitempty"`
+	Worker int            `json:"worker,omitempty"` // while warm
 }
 
 func (l *line) slotViews() []SlotView {
@@ -385,6 +448,9 @@ func (l *line) slotViews() []SlotView {
 		v := SlotView{Slot: s.Index, Device: s.Device.UUID, Phase: string(s.phase), Reason: s.reason}
 		if s.holder != nil && s.phase == held {
 			v.Space, v.Lease = s.holder.Space, s.holder.Short()
+		}
+		if s.phase == warm {
+			v.Space, v.Worker = s.idle.lease.Space, s.idle.lease.Worker.PID
 		}
 		views = append(views, v)
 	}

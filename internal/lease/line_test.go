@@ -134,8 +134,8 @@ func TestUnclaimed(t *testing.T) {
 	w.want(l, Granted)
 	w.pass(1)
 	w.wantEnd(l, Unclaimed, "never allowed", 0)
-	if len(w.reclaims) != 1 || w.watched[l] != 0 {
-		t.Errorf("got %d reclaims and %d watchers, want the slot taken back from nobody", len(w.reclaims), w.watched[l])
+	if len(w.reclaims) != 1 || len(w.watched) != 0 {
+		t.Errorf("got %d reclaims and %d watchers, want the slot taken back from nobody", len(w.reclaims), len(w.watched))
 	}
 }
 
@@ -279,9 +279,9 @@ func TestWorkerExit(t *testing.T) {
 	w := newWorld(t, 1)
 	l := w.active()
 	w.pass(4 * time.Second)
-	w.onExit(l)
+	w.onExit(l.Worker)
 	w.wantEnd(l, Released, "worker died", 4*time.Second)
-	w.onExit(l) // a second word about it
+	w.onExit(l.Worker) // a second word about it
 	w.wantEnd(l, Released, "worker died", 4*time.Second)
 }
 
@@ -291,7 +291,7 @@ func TestWorkerExitAfterTheEnd(t *testing.T) {
 	w.onReclaimedOf(l, nil)
 	next := w.active()
 	w.pass(time.Second)
-	w.onExit(l) // the worker that the release has ended
+	w.onExit(l.Worker) // the worker that the release has ended
 	w.wantEnd(l, Released, "released", 0)
 	w.want(next, Active)
 }
@@ -473,7 +473,7 @@ func TestEndWhileAllowIsCommitted(t *testing.T) {
 			l := w.granted()
 			w.claim(l)
 			deed(w, l)
-			if w.onAllow(l, w.clock) || w.watched[l] != 0 || l.Charged != 0 {
+			if w.onAllow(l, w.clock) || len(w.watched) != 0 || l.Charged != 0 {
 				t.Errorf("got allowed in state %s, charged %v", l.State, l.Charged)
 			}
 			if len(w.reclaims) != 1 || w.reclaims[0].lease.Worker.PID == 0 {

@@ -39,12 +39,16 @@ func (l *line) isWhole(lease *Lease) bool {
 	return lease.Size == "xlarge" && len(l.slots) > len(l.devices)
 }
 
-// looking counts the places that are being looked at, by whether they are whole Devices of several Slots.
-func (l *line) looking() map[bool]int {
+// coming counts the places that are being looked at, and those whose idle worker is going, by whether they are
+// whole Devices of several Slots.
+func (l *line) coming() map[bool]int {
 	n := map[bool]int{}
 	for _, s := range l.slots {
-		if s.phase == checking && s == s.place[0] {
+		switch {
+		case s.phase == checking && s == s.place[0]:
 			n[len(s.place) > 1]++
+		case s.phase == reclaiming && s.idle != nil && s == s.idle.lease.place[0]:
+			n[len(s.idle.lease.place) > 1]++
 		}
 	}
 	return n
@@ -144,9 +148,20 @@ func (l *line) leaves(lease *Lease) time.Time {
 // neighbours are the workers on the other Slots of a place's Device, those included that are being ended.
 func (l *line) neighbours(p place) (all []Worker) {
 	for _, s := range l.slots {
-		if s.Device.UUID == p[0].Device.UUID && s.holder != nil && s.holder != p[0].holder && s.holder.Worker.PID != 0 {
-			all = append(all, s.holder.Worker)
+		if s.Device.UUID != p[0].Device.UUID || slices.Contains(p, s) {
+			continue
+		}
+		if o := s.occupant(); o != nil && o.Worker.PID != 0 {
+			all = append(all, o.Worker)
 		}
 	}
 	return all
+}
+
+// occupant is whose worker sits on the Slot, or may: the holder's, or one that is idle.
+func (s *slot) occupant() *Lease {
+	if s.idle != nil {
+		return s.idle.lease
+	}
+	return s.holder
 }

@@ -20,9 +20,14 @@ func TestRandomWalk(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	for _, machine := range []struct{ devices, share int }{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {3, 4}} {
+	resumed := 0
+	for _, machine := range []struct {
+		devices, share int
+		warmFor        time.Duration
+	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
 		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
 		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
+		k.warmFor = machine.warmFor
 		for range *walkSteps {
 			k.step()
 			k.check()
@@ -34,6 +39,10 @@ func TestRandomWalk(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+		resumed += k.resumed
+	}
+	if resumed < *walkSteps/300 {
+		t.Errorf("only %d leases went to a warm worker", resumed)
 	}
 }
 
@@ -42,9 +51,12 @@ type walk struct {
 	*world
 	rand  *rand.Rand
 	share int // Slots of each Device
-	all   []*Lease
-	did   string
-	seen  map[State]int // how many ended so
+	pids  int // made so far
+
+	resumed int
+	all     []*Lease
+	did     string
+	seen    map[State]int // how many ended so
 }
 
 var spacesOfTheWalk = []string{"demo", "other"}
@@ -61,7 +73,8 @@ var deeds = []deed{
 	{"claim", 24, (*walk).doClaim},
 	{"allow", 24, (*walk).doAllow},
 	{"release", 6, (*walk).doRelease},
-	{"exit", 3, func(k *walk) { k.onLease(func(l *Lease) { k.onExit(l) }) }},
+	{"resumed", 24, (*walk).doResumed},
+	{"exit", 3, (*walk).doExit},
 	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
 	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
@@ -73,6 +86,12 @@ var deeds = []deed{
 // step does one deed and then, as Run does, what is due.
 func (k *walk) step() {
 	total := 0
+	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // else few leases end well
+		k.did = "finish"
+		k.onLease(k.finish)
+		k.onTime()
+		return
+	}
 	for _, d := range deeds {
 		total += d.weight
 	}
@@ -88,13 +107,16 @@ func (k *walk) step() {
 }
 
 func (k *walk) doSchedule() {
-	if len(k.waiting) > 12 {
+	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > 1 { // no worker idles while many wait
 		return
 	}
 	l := k.lease(func(r *Request) {
-		r.Space = spacesOfTheWalk[k.rand.IntN(2)]
+		if r.Space = spacesOfTheWalk[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
+			r.Space = "demo"
+		}
 		r.Instance = r.Space + "-1"
 		r.Size = []string{"large", "xlarge"}[k.rand.IntN(2)]
+		r.Task = []string{"draw", "draw", "draw", "speak"}[k.rand.IntN(4)]
 		r.Declared = time.Duration(1+k.rand.IntN(30)) * time.Second
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
 			r.Event = k.any().Event // an Event may ask for more than one
@@ -141,11 +163,43 @@ func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
 	return found
 }
 
+func (k *walk) doResumed() {
+	if len(k.resumes) == 0 {
+		return
+	}
+	i := k.rand.IntN(len(k.resumes))
+	l := k.resumes[i]
+	k.resumes = append(k.resumes[:i:i], k.resumes[i+1:]...)
+	switch k.rand.IntN(8) {
+	case 0:
+		k.onUnfit(l)
+	case 1:
+		k.onResumed(l, k.clock, errors.New("disk full"))
+	default:
+		k.onResumed(l, k.clock, nil)
+		k.resumed++
+	}
+}
+
+// doExit lets a worker die that is watched: of a Lease, or an idle one.
+func (k *walk) doExit() {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
+		k.onExit(s.idle.lease.Worker)
+		return
+	}
+	k.onLease(func(l *Lease) {
+		if l.State == Active {
+			k.onExit(l.Worker)
+		}
+	})
+}
+
 // doClaim and doAllow are apart, since the database lies between the two.
 func (k *walk) doClaim() {
 	k.onLease(func(l *Lease) {
 		before := l.Worker
-		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: 1 + k.rand.IntN(1000)})
+		k.pids++
+		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
 		if err != nil && l.Worker != before {
 			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
 		}
@@ -154,16 +208,22 @@ func (k *walk) doClaim() {
 
 func (k *walk) doAllow() {
 	k.onLease(func(l *Lease) {
-		if l.Worker.PID != 0 {
+		if l.Worker.PID != 0 && !l.inherited && k.watched[l.Worker] == 0 {
 			k.onAllow(l, k.clock)
 		}
 	})
 }
 
+func (k *walk) finish(l *Lease) {
+	if l.State == Active {
+		k.onRelease(l.Space, l.ID, false)
+	}
+}
+
 func (k *walk) doRelease() {
 	k.onLease(func(l *Lease) {
 		space, before := spacesOfTheWalk[k.rand.IntN(2)], *l
-		_, err := k.onRelease(space, l.ID, k.rand.IntN(2) == 0)
+		_, err := k.onRelease(space, l.ID, k.rand.IntN(4) == 0)
 		if may := k.isOnSlot(&before) && space == l.Space; (err == nil) != may {
 			k.t.Errorf("lease %s of %s, %s: release by %s got %v", l.ID, l.Space, before.State, space, err)
 		}
@@ -212,6 +272,9 @@ func (k *walk) check() {
 // checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
+		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
+			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
+		}
 		if s.phase == held && (!k.isOnSlot(s.holder) || !slices.Contains(s.holder.place, s)) {
 			k.t.Errorf("slot %d is held by %s, which is %s", s.Index, s.holder.ID, s.holder.State)
 		}
@@ -244,9 +307,9 @@ func (k *walk) checkOrder() {
 	looking, idle := 0, 0
 	for _, s := range k.slots {
 		switch s.phase {
-		case checking:
+		case checking, reclaiming: // those that are being taken back may be meant for who waits
 			looking++
-		case free:
+		case free, warm:
 			idle++
 		}
 	}
@@ -274,17 +337,19 @@ func (k *walk) checkOpen(l *Lease) {
 	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
 		k.t.Errorf("lease %s is %s: waits %d times, holds %d places", l.ID, l.State, waits, holds)
 	}
-	if answers := k.answers[l]; len(answers) != holds || holds == 1 && answers[0].grant == nil || k.settled[l] != 0 {
+	told := holds == 1 && !l.resuming
+	if answers := k.answers[l]; (len(answers) == 1) != told || len(answers) > 1 || told && answers[0].grant == nil || k.settled[l] != 0 {
 		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
 	}
-	if active := l.State == Active; (k.watched[l] == 1) != active || l.Active.IsZero() == active {
-		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l], l.Active)
+	// (An active one whose place is being allowed to another worker has one that is not watched yet.)
+	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.inherited && k.watched[l.Worker] != 1 {
+		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l.Worker], l.Active)
 	}
 }
 
 // checkEnded: one decision, one settlement, and no more charged than was used, declared and held.
 func (k *walk) checkEnded(l *Lease) {
-	if len(k.answers[l]) != 1 || k.settled[l] != 1 || k.watched[l] > 1 {
+	if len(k.answers[l]) != 1 || k.settled[l] != 1 || k.watched[l.Worker] > 1 {
 		k.t.Errorf("lease %s has ended %s: answered %+v, settled %d times", l.ID, l.State, k.answers[l], k.settled[l])
 	}
 	used := time.Duration(0)
@@ -314,7 +379,6 @@ func (k *walk) forget() {
 		k.seen[l.State]++
 		delete(k.answers, l)
 		delete(k.settled, l)
-		delete(k.watched, l)
 		k.all = append(k.all[:i:i], k.all[i+1:]...)
 	}
 }
@@ -322,7 +386,7 @@ func (k *walk) forget() {
 // checkVariety: a walk that never comes to some end proves nothing about it.
 func (k *walk) checkVariety() {
 	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
-		if k.seen[state] < *walkSteps/10_000 {
+		if few := k.warmFor > 0 && state == TimedOut; !few && k.seen[state] < *walkSteps/10_000 { // two at most wait there
 			k.t.Errorf("of all ends only %d were %q: %v", k.seen[state], state, k.seen)
 		}
 	}

@@ -32,8 +32,10 @@ type world struct {
 	checks   []place
 	reclaims []reclaim
 	answers  map[*Lease][]decision
+	resumes  []*Lease
 	settled  map[*Lease]int
-	watched  map[*Lease]int
+	watched  map[Worker]int
+	gone     []Worker // dismissed
 	told     []*Lease // that their limit was hit
 }
 
@@ -48,7 +50,7 @@ var _ effects = (*world)(nil)
 func newWorld(t *testing.T, devices int) *world { return newSharedWorld(t, devices, 1) }
 
 func newSharedWorld(t *testing.T, devices, share int) *world {
-	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[*Lease]int{}}
+	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -62,7 +64,9 @@ func newSharedWorld(t *testing.T, devices, share int) *world {
 
 func (w *world) check(p place)               { w.checks = append(w.checks, p) }
 func (w *world) decide(l *Lease, d decision) { w.answers[l] = append(w.answers[l], d) }
-func (w *world) watch(l *Lease)              { w.watched[l]++ }
+func (w *world) resume(l *Lease)             { w.resumes = append(w.resumes, l) }
+func (w *world) watch(o Worker)              { w.watched[o]++ }
+func (w *world) dismiss(o Worker)            { w.gone = append(w.gone, o) }
 func (w *world) settle(l *Lease)             { w.settled[l]++ }
 func (w *world) expired(l *Lease)            { w.told = append(w.told, l) }
 func (w *world) reclaim(p place, l *Lease, grace time.Duration) {
@@ -140,9 +144,11 @@ func (w *world) allow(l *Lease) {
 	w.onTime()
 }
 
+func workerOf(count int) Worker { return Worker{PID: 100 + count, Start: 7} }
+
 func (w *world) claim(l *Lease) {
 	w.t.Helper()
-	if _, err := w.onClaim(l.Space, l.ID, Worker{PID: 100 + w.count, Start: 7}); err != nil {
+	if _, err := w.onClaim(l.Space, l.ID, workerOf(w.count)); err != nil {
 		w.t.Fatalf("claim of %s: %v", l.ID, err)
 	}
 }

@@ -1,0 +1,136 @@
+package lease
+
+import (
+	"slices"
+	"time"
+)
+
+// idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
+// It costs nobody anything, and goes as soon as somebody else needs the place.
+type idle struct {
+	lease *Lease // its last; over
+	since time.Time
+}
+
+// keepWarm ends a Lease and lets its worker stay. Only after a good end: after an exception the client forgets
+// its worker without ending it (spaces/zero/wrappers.py).
+func (l *line) keepWarm(lease *Lease) {
+	l.close(lease, Released, "released")
+	l.do.settle(lease)
+	w := &idle{lease, l.now()}
+	for _, s := range lease.place {
+		s.phase, s.holder, s.idle = warm, nil, w
+	}
+	l.fill()
+}
+
+// idles are the warm workers, each once.
+func (l *line) idles() (all []*idle) {
+	for _, s := range l.slots {
+		if s.phase == warm && s == s.idle.lease.place[0] {
+			all = append(all, s.idle)
+		}
+	}
+	return all
+}
+
+// warmPlace is the idle worker that can do what waits at rank: the client keeps one for each Task and Slot of
+// one start of its Space.
+func (l *line) warmPlace(rank int) *idle {
+	lease := l.waiting[rank]
+	for _, w := range l.idles() {
+		last := w.lease
+		if last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease) && l.mayUse(rank, last.place) {
+			return w
+		}
+	}
+	return nil
+}
+
+// resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
+// active from here: once that is committed, its client is told.
+func (l *line) resume(w *idle, lease *Lease) {
+	l.give(w.lease.place, lease)
+	lease.Worker, lease.inherited, lease.watched, lease.resuming, lease.from = w.lease.Worker, true, true, true, w
+	l.do.resume(lease)
+}
+
+// onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
+// sees that too, and forks another, which makes an /allow.
+func (l *line) onResumed(lease *Lease, at time.Time, err error) {
+	if !lease.resuming {
+		return
+	}
+	if err != nil {
+		l.end(lease, Unclaimed, "not written down", farewell)
+		return
+	}
+	lease.resuming = false
+	if lease.inherited {
+		lease.State, lease.Active = Active, at
+	}
+	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
+}
+
+// onUnfit puts the Lease back into the line, at its old rank: its Device was lost meanwhile, or a stranger came.
+func (l *line) onUnfit(lease *Lease) {
+	if !lease.resuming {
+		return
+	}
+	from := lease.from
+	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
+	lease.Worker, lease.inherited, lease.watched, lease.resuming, lease.from = Worker{}, false, false, false, nil
+	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
+	if rank < 0 {
+		rank = len(l.waiting)
+	}
+	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.evict(from, 0)
+	l.fill()
+}
+
+// missed is how long after a grant the client may not know yet that its idle worker has died, and fork another.
+const missed = time.Second
+
+// onHolderExit: a worker that dies with its Lease ends it. An inherited one may have died before it got the work.
+func (l *line) onHolderExit(lease *Lease) {
+	switch {
+	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
+		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
+		lease.State, lease.Active = Granted, time.Time{}
+	case lease.State == Active:
+		l.end(lease, Released, "worker died", 0)
+	}
+}
+
+// makeRoom lets an idle worker go for who waits at rank: the one that has been idle longest. For a whole Device
+// those on the reserved one go, if nobody holds a Slot there.
+func (l *line) makeRoom(rank int) {
+	if lease := l.waiting[rank]; l.isWhole(lease) {
+		if device := l.reserved.device; lease == l.reserved.lease && device != nil && device.count(held) == 0 {
+			for _, w := range l.idles() {
+				if w.lease.place.on(device) {
+					l.evict(w, farewell)
+				}
+			}
+		}
+		return
+	}
+	var oldest *idle
+	for _, w := range l.idles() {
+		if l.mayUse(rank, w.lease.place) && (oldest == nil || w.since.Before(oldest.since)) {
+			oldest = w
+		}
+	}
+	if oldest != nil {
+		l.evict(oldest, farewell)
+	}
+}
+
+// evict ends an idle worker and takes its place back.
+func (l *line) evict(w *idle, grace time.Duration) {
+	for _, s := range w.lease.place {
+		s.phase, s.holder, s.idle = reclaiming, w.lease, w
+	}
+	l.do.reclaim(w.lease.place, w.lease, grace)
+}

@@ -1,0 +1,314 @@
+package lease
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+func newWarmWorld(t *testing.T, devices int) *world {
+	w := newWorld(t, devices)
+	w.warmFor = 5 * time.Minute
+	return w
+}
+
+func (w *world) release(l *Lease) {
+	w.t.Helper()
+	if _, err := w.onRelease(l.Space, l.ID, false); err != nil {
+		w.t.Fatalf("release of %s: %v", l.ID, err)
+	}
+	w.onTime()
+}
+
+// warmed has run a Lease to a good end.
+func (w *world) warmed(alter ...func(*Request)) *Lease {
+	w.t.Helper()
+	l := w.active(alter...)
+	w.release(l)
+	w.want(l, Released)
+	w.wantPhase(l.Slot.Index, warm)
+	return l
+}
+
+// resumed schedules one that goes to a warm worker, and commits that.
+func (w *world) resumed(alter ...func(*Request)) *Lease {
+	w.t.Helper()
+	l := w.schedule(alter...)
+	w.want(l, Granted)
+	if !slices.Equal(w.resumes, []*Lease{l}) || len(w.answers[l]) != 0 {
+		w.t.Fatalf("resumes %v, answers %+v; want %s being written down and nobody told yet", w.resumes, w.answers[l], l.ID)
+	}
+	w.resumes = nil
+	w.onResumed(l, w.clock, nil)
+	w.want(l, Active)
+	return l
+}
+
+func task(name string) func(*Request)     { return func(r *Request) { r.Task = name } }
+func instance(name string) func(*Request) { return func(r *Request) { r.Instance = name } }
+
+func TestWarmWorkerIsUsedAgain(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	first := w.warmed()
+	w.pass(time.Minute) // idling costs nobody anything
+	second := w.resumed()
+	if got := w.answers[second]; len(got) != 1 || *got[0].grant != (Grant{Lease: second.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) {
+		t.Errorf("got %+v, want slot 0 with its idle worker", got)
+	}
+	if second.Worker != first.Worker || w.watched[first.Worker] != 1 || len(w.reclaims) != 0 {
+		t.Errorf("worker %+v, watched %v, reclaims %v; want the first one's, watched once, and nothing ended", second.Worker, w.watched, w.reclaims)
+	}
+	w.pass(3 * time.Second)
+	w.release(second)
+	w.wantEnd(first, Released, "released", 0)
+	w.wantEnd(second, Released, "released", 3*time.Second)
+	w.wantPhase(0, warm)
+}
+
+func TestDeadlineOfAWarmLease(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	w.warmed()
+	l := w.resumed()
+	w.pass(12 * time.Second)
+	w.wantEnd(l, Expired, "deadline", 10*time.Second)
+	if len(w.reclaims) != 1 || w.reclaims[0].lease != l {
+		t.Errorf("got %+v, want its worker ended", w.reclaims)
+	}
+}
+
+func TestAWorkerThatFailedDoesNotStay(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	l := w.active()
+	if _, err := w.onRelease("demo", l.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	w.wantPhase(0, reclaiming)
+}
+
+// TestWhoElseComesFindsAnEmptySlot: another task, another start of the Space.
+func TestWhoElseComesFindsAnEmptySlot(t *testing.T) {
+	for name, alter := range map[string]func(*Request){"another task": task("speak"), "another start": instance("run-2")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWarmWorld(t, 1)
+			first := w.warmed()
+			l := w.schedule(alter)
+			w.want(l, Waiting)
+			if len(w.reclaims) != 1 || w.reclaims[0].lease != first || w.reclaims[0].grace != farewell || len(w.checks) != 0 {
+				t.Fatalf("reclaims %+v, checks %v; want the idle worker ended before anybody looks", w.reclaims, w.checks)
+			}
+			w.reclaimed()
+			w.want(l, Granted)
+			if got := w.answers[l]; len(got) != 1 || got[0].grant.Idle {
+				t.Errorf("got %+v, want a grant without a worker", got)
+			}
+		})
+	}
+}
+
+func TestFreeSlotsBeforeIdleWorkers(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	w.warmed()
+	l := w.granted(task("speak"))
+	if l.Slot.Index != 1 || len(w.reclaims) != 0 {
+		t.Errorf("got slot %d and reclaims %v, want the free one", l.Slot.Index, w.reclaims)
+	}
+}
+
+func TestTheLongestIdleGoesFirst(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	a, b := w.active(), w.active(task("speak"))
+	w.release(b)
+	w.pass(time.Second)
+	w.release(a)
+	w.schedule(task("paint"))
+	if len(w.reclaims) != 1 || w.reclaims[0].lease != b {
+		t.Errorf("got %+v, want %s to go alone", w.reclaims, b.ID)
+	}
+}
+
+// TestWarmIsNoReasonToOvertake: who came first gets the only Slot, though its worker is another's.
+func TestWarmIsNoReasonToOvertake(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	holder := w.active()
+	other := w.schedule(task("speak"))
+	same := w.schedule()
+	w.release(holder)
+	w.want(same, Waiting)
+	w.reclaimed()
+	w.want(other, Granted)
+}
+
+func TestIdleWorkersGoAfterAWhile(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	l := w.warmed()
+	w.pass(5*time.Minute - 1)
+	w.wantPhase(0, warm)
+	w.pass(1)
+	if len(w.reclaims) != 1 || w.reclaims[0].lease != l || w.reclaims[0].grace != farewell {
+		t.Errorf("got %+v, want it ended", w.reclaims)
+	}
+	w.reclaimed()
+	w.wantPhase(0, free)
+}
+
+func TestIdleWorkerThatDies(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	l := w.warmed()
+	w.onExit(l.Worker)
+	w.wantPhase(0, reclaiming) // what it started may live, its memory may not be back
+	w.reclaimed()
+	w.granted()
+}
+
+func TestIdleWorkersGoWithTheirSpace(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	a, _ := w.active(), w.active(instance("run-2"))
+	w.release(a)
+	w.onInstanceGone("run-1")
+	w.wantPhase(0, reclaiming)
+	w.wantPhase(1, held)
+}
+
+// TestInheritedWorkerDiesBeforeItsWork: the client forks another, which is allowed as if there had been none.
+func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
+	for name, when := range map[string]func(w *world) *Lease{
+		"before it is written down": func(w *world) *Lease {
+			l := w.schedule()
+			w.onExit(l.Worker)
+			w.onResumed(l, w.clock, nil)
+			return l
+		},
+		"just after": func(w *world) *Lease {
+			l := w.resumed()
+			w.pass(missed - 1)
+			w.onExit(l.Worker)
+			return l
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWarmWorld(t, 1)
+			w.warmed()
+			l := when(w)
+			w.want(l, Granted)
+			if got := w.answers[l]; len(got) != 1 || got[0].grant == nil {
+				t.Fatalf("answers %+v, want a grant", got)
+			}
+			w.pass(4 * time.Second)
+			w.allow(l)
+			w.pass(2 * time.Second)
+			w.release(l)
+			w.wantEnd(l, Released, "released", 2*time.Second)
+		})
+	}
+}
+
+func TestInheritedWorkerDiesAndNobodyComes(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	w.warmed()
+	l := w.resumed()
+	w.onExit(l.Worker)
+	w.pass(claimTime)
+	w.wantEnd(l, Unclaimed, "never allowed", 0)
+}
+
+func TestInheritedWorkerDiesAtWork(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	w.warmed()
+	l := w.resumed()
+	w.pass(missed)
+	w.onExit(l.Worker)
+	w.wantEnd(l, Released, "worker died", missed)
+}
+
+// TestAnotherWorkerReplacesTheWarmOne: the client found it unfit. Its clock starts anew; a third is refused.
+func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	old := w.warmed().Worker
+	l := w.resumed()
+	w.pass(2 * time.Second)
+	w.allow(l)
+	if !slices.Equal(w.gone, []Worker{old}) || l.Worker == old || w.watched[l.Worker] != 1 {
+		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one to go", w.gone, l.Worker, w.watched)
+	}
+	if _, err := w.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
+		t.Errorf("a third worker: got %v, want ErrUnknown", err)
+	}
+	w.onExit(old)
+	w.pass(time.Second)
+	w.release(l)
+	w.wantEnd(l, Released, "released", time.Second)
+}
+
+// TestResumeThatIsNotHeard and that cannot be written down cost nothing, and the worker goes.
+func TestResumeThatIsNotHeard(t *testing.T) {
+	for name, row := range map[string]struct {
+		deed   func(w *world, l *Lease)
+		state  State
+		reason string
+		told   error
+	}{
+		"hung up after the grant": {func(w *world, l *Lease) {
+			w.onResumed(l, w.clock, nil)
+			w.pass(time.Second)
+			w.onHangUp(l)
+		}, Unclaimed, "connection lost", nil},
+		"hung up before":       {func(w *world, l *Lease) { w.onHangUp(l); w.onResumed(l, w.clock, nil) }, Unclaimed, "connection lost", ErrGone},
+		"cancelled before":     {func(w *world, l *Lease) { w.onCancelled(l.Event); w.onResumed(l, w.clock, nil) }, Revoked, "cancelled", ErrGone},
+		"refused by the disk":  {func(w *world, l *Lease) { w.onResumed(l, w.clock, errors.New("disk full")) }, Unclaimed, "not written down", ErrGone},
+		"its Space has died":   {func(w *world, l *Lease) { w.onInstanceGone(l.Instance); w.onUnfit(l) }, Revoked, "space died", ErrGone},
+		"nobody wrote it down": {func(w *world, l *Lease) { w.pass(claimTime) }, Unclaimed, "never allowed", ErrGone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWarmWorld(t, 1)
+			w.warmed()
+			l := w.schedule()
+			row.deed(w, l)
+			w.wantEnd(l, row.state, row.reason, 0)
+			if got := w.answers[l]; len(got) != 1 || got[0].err != row.told {
+				t.Errorf("answered %+v, want %v once", got, row.told)
+			}
+			if len(w.reclaims) != 1 || w.reclaims[0].lease.Worker.PID == 0 {
+				t.Errorf("reclaims %+v, want the worker ended", w.reclaims)
+			}
+		})
+	}
+}
+
+// TestUnfitWarmPlace: its Device was lost meanwhile. The Lease goes back to its rank and takes another.
+func TestUnfitWarmPlace(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	first := w.warmed()
+	other := w.active(task("speak"))
+	l, behind := w.schedule(), w.schedule(task("paint"))
+	w.onUnfit(l)
+	w.want(l, Waiting)
+	if !slices.Equal(w.waiting, []*Lease{l, behind}) || len(w.reclaims) != 1 || w.reclaims[0].lease != first {
+		t.Fatalf("waiting %v, reclaims %+v; want %s first again and the old worker ended", w.waiting, w.reclaims, l.ID)
+	}
+	r := w.reclaims[0]
+	w.reclaims = nil
+	w.onReclaimed(r.place, errors.New("lost"))
+	w.wantPhase(0, busy)
+	w.release(other)
+	w.reclaimed()
+	w.want(l, Granted)
+	w.want(behind, Waiting)
+}
+
+func TestXlargeSendsIdleHalvesAway(t *testing.T) {
+	w := newSharedWorld(t, 1, 2)
+	w.warmFor = time.Minute
+	a, b := w.active(), w.active(task("speak"))
+	w.release(a)
+	whole := w.schedule(xlarge)
+	if len(w.reclaims) != 0 {
+		t.Errorf("got %+v while the other half is held, want none: there is nothing to be had by it", w.reclaims)
+	}
+	w.release(b)
+	if len(w.reclaims) != 2 {
+		t.Fatalf("got %+v, want both halves emptied", w.reclaims)
+	}
+	w.reclaimed()
+	w.wantSlots(whole, 0, 1)
+}
