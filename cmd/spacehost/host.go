@@ -462,8 +462,8 @@ func (h *Host) greet() {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
 	}
 	if h.settings.isServe() {
-		h.screen.note(fmt.Sprintf("%d people are known by %s; everybody else is known by address, as %q: %s of GPU time by the numbers of %s.",
-			len(h.settings.people), h.settings.file, tier.Name, allowance, h.tiers.Preset))
+		h.screen.note(fmt.Sprintf("People known by %s: %d. Everybody else is known by address, as %q: %s of GPU time by the numbers of %s.",
+			h.settings.file, len(h.settings.people), tier.Name, allowance, h.tiers.Preset))
 		h.screen.note("Spaces are not protected from each other, nor this machine from them: serve only code that you would run by hand.")
 		return
 	}
