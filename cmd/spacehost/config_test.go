@@ -186,7 +186,7 @@ func TestTheSampleIsRight(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
-	opened, err := openSpaces(s.spaces)
+	opened, err := s.openSpaces()
 	if err != nil || len(opened) != 2 || opened[1].Name != "drafts" || !reflect.DeepEqual(s.spaces[1].members, []string{"ada"}) {
 		t.Errorf("Spaces: %v (%v)", opened, err)
 	}

@@ -59,7 +59,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.declarePeople, h.endOrphans, h.openGPUs, h.wire} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -79,7 +79,7 @@ func (h *Host) Close() {
 func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 
 func (h *Host) openSpaces() error {
-	opened, err := openSpaces(h.settings.spaces)
+	opened, err := h.settings.openSpaces()
 	for i, one := range opened {
 		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
 		for _, warning := range one.Warnings {
@@ -90,10 +90,17 @@ func (h *Host) openSpaces() error {
 }
 
 // nameError: two folders would be one Space to visitors, tokens and ledger.
-type nameError struct{ name, one, other string }
+type nameError struct {
+	name, one, other string
+	file             string // in which a Space can be given a name; empty for `run`
+}
 
 func (e *nameError) Error() string {
-	return fmt.Sprintf("%s and %s are both the Space %q: rename one of the folders", e.one, e.other, e.name)
+	next := "rename one of the folders"
+	if e.file != "" {
+		next += ", or give one of them a `name` in " + e.file
+	}
+	return fmt.Sprintf("%s and %s are both the Space %q: %s", e.one, e.other, e.name, next)
 }
 
 func (h *Host) openState() (err error) {
@@ -144,20 +151,18 @@ func (h *Host) listen() (err error) {
 func (h *Host) listenForSpaces() (err error) {
 	var shared *server.Shared
 	for _, s := range h.spaces {
-		switch own := s.settings.addr; {
-		case own.value != "":
-			s.site, err = h.server.Mount(own.value, own.source)
-		case shared == nil:
+		if own := s.settings.addr; own.value != "" {
+			if s.site, err = h.server.Mount(own.value, own.source); err != nil {
+				return err
+			}
+			continue
+		}
+		if shared == nil {
 			if shared, err = h.server.MountShared(h.settings.address.value, h.settings.address.source); err != nil {
 				return err
 			}
-			fallthrough
-		default:
-			s.site = shared.Site(s.settings.host)
 		}
-		if err != nil {
-			return err
-		}
+		s.site = shared.Site(s.settings.host)
 	}
 	return nil
 }
@@ -191,7 +196,7 @@ func (h *Host) openDatabase() (err error) {
 	return err
 }
 
-// declarePeople makes the file's people those who may come. `run` has none, and leaves those of another start.
+// declarePeople comes last: a start that fails before it has taken nobody's token. `run` has none, and leaves those of another start.
 func (h *Host) declarePeople() error {
 	if !h.settings.isServe() {
 		return nil

@@ -102,7 +102,7 @@ func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 	s, warnings, err := loadConfig(o.config)
 	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, warnings...), Problems: []problem{}}
 	if err == nil {
-		opened, wrong := openSpaces(s.spaces)
+		opened, wrong := s.openSpaces()
 		for _, one := range opened {
 			found.Spaces = append(found.Spaces, one.Name)
 			for _, warning := range one.Warnings {

@@ -77,18 +77,18 @@ func (s spaceSettings) open() (*space.Space, error) {
 }
 
 // openSpaces reads every folder. Names must differ: they are in URLs of the device API, tokens and the ledger.
-func openSpaces(all []spaceSettings) (opened []*space.Space, err error) {
+func (s settings) openSpaces() (opened []*space.Space, err error) {
 	dirs := map[string]string{}
-	for _, one := range all {
-		s, err := one.open()
+	for _, one := range s.spaces {
+		found, err := one.open()
 		if err != nil {
 			return nil, err
 		}
-		if other, taken := dirs[s.Name]; taken {
-			return nil, &nameError{s.Name, other, s.Dir}
+		if other, taken := dirs[found.Name]; taken {
+			return nil, &nameError{found.Name, other, found.Dir, s.file}
 		}
-		dirs[s.Name] = s.Dir
-		opened = append(opened, s)
+		dirs[found.Name] = found.Dir
+		opened = append(opened, found)
 	}
 	return opened, nil
 }
