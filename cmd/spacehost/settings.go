@@ -76,16 +76,17 @@ func (s spaceSettings) open() (*space.Space, error) {
 	return opened, err
 }
 
-// openSpaces reads every folder. Names must differ: they are in URLs of the device API, tokens and the ledger.
+// openSpaces reads every folder, up to the first that is wrong. Names must differ: they are in URLs of the device
+// API, tokens and the ledger.
 func (s settings) openSpaces() (opened []*space.Space, err error) {
 	dirs := map[string]string{}
 	for _, one := range s.spaces {
 		found, err := one.open()
 		if err != nil {
-			return nil, err
+			return opened, err
 		}
 		if other, taken := dirs[found.Name]; taken {
-			return nil, &nameError{found.Name, other, found.Dir, s.file}
+			return opened, &nameError{found.Name, other, found.Dir, s.file}
 		}
 		dirs[found.Name] = found.Dir
 		opened = append(opened, found)
