@@ -513,7 +513,7 @@ func (h *Host) ready() {
 type noGPUError struct{ err error }
 
 func (e *noGPUError) Error() string {
-	return fmt.Sprintf("no NVIDIA GPU was found (%v): `spacehost doctor` says what is missing; `gpus: mock:1xH200` serves with simulated GPUs, `gpus: none` without ZeroGPU", e.err)
+	return "no NVIDIA GPU was found: `spacehost doctor` says what is missing; `gpus: mock:1xH200` serves with simulated GPUs, `gpus: none` without ZeroGPU"
 }
 
 func (e *noGPUError) Unwrap() error { return e.err }
