@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/identity"
 	"spacehost/queue"
 )
 
@@ -49,7 +50,7 @@ func outbound(h http.Header, r *http.Request) http.Header {
 		h.Del("Authorization")
 	}
 	h.Set("X-Forwarded-For", clientIP(r))
-	h.Set("X-Forwarded-Proto", scheme(r))
+	h.Set("X-Forwarded-Proto", identity.Scheme(r))
 	h.Set("X-Forwarded-Host", r.Host)
 	return h
 }
@@ -68,13 +69,6 @@ func clientIP(r *http.Request) string {
 	return host
 }
 
-func scheme(r *http.Request) string {
-	if r.TLS != nil {
-		return "https"
-	}
-	return "http"
-}
-
 // request is the visitor's request as the runner will rebuild it. ASGI headers are bytes and JSON is text,
 // so each byte travels as one code point.
 func (h *Handler) request(c call) queue.Request {
@@ -86,7 +80,7 @@ func (h *Handler) request(c call) queue.Request {
 			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
 		}
 	}
-	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: scheme(r), Client: clientIP(r)}
+	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: identity.Scheme(r), Client: clientIP(r)}
 }
 
 func sortedNames(h http.Header) []string {

@@ -28,24 +28,25 @@ func TestPeopleComeIntoAnOlderDatabase(t *testing.T) {
 // The tables hold what internal/identity promises, whoever writes to them.
 func TestPeopleAreHeldToTheirRules(t *testing.T) {
 	db := mustOpen(t, filepath.Join(t.TempDir(), "spacehost.db"))
-	exec(t, db, "INSERT INTO people VALUES ('a.da_9-', 'free', 1, 'operator')")
+	exec(t, db, "INSERT INTO people (name, tier, created_at, created_by) VALUES ('a.da_9-', 'free', 1, 'operator')")
 	exec(t, db, "INSERT INTO tokens (id, person, hash, created_at) VALUES ('one', 'a.da_9-', zeroblob(32), 1)")
 	for _, query := range []string{
-		"INSERT INTO people VALUES ('', 'free', 1, '')",
-		"INSERT INTO people VALUES ('Ada', 'free', 1, '')",
-		"INSERT INTO people VALUES ('a b', 'free', 1, '')",
-		"INSERT INTO people VALUES ('-a', 'free', 1, '')",
-		"INSERT INTO people VALUES ('..', 'free', 1, '')",
-		"INSERT INTO people VALUES ('é', 'free', 1, '')",
-		"INSERT INTO people VALUES ('a' || char(10), 'free', 1, '')",
-		"INSERT INTO people VALUES ('" + sixtyFive + "', 'free', 1, '')",
-		"INSERT INTO people VALUES ('ben', '', 1, '')",
-		"INSERT INTO people VALUES ('a.da_9-', 'pro', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('Ada', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('a b', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('-a', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('..', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('é', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('a' || char(10), 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('" + sixtyFive + "', 'free', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('ben', '', 1, '')",
+		"INSERT INTO people (name, tier, created_at, created_by) VALUES ('a.da_9-', 'pro', 1, '')",
 		"INSERT INTO tokens (id, person, hash, created_at) VALUES ('two', 'nobody', randomblob(32), 1)",
 		"INSERT INTO tokens (id, person, hash, created_at) VALUES ('two', 'a.da_9-', randomblob(31), 1)",
 		"INSERT INTO tokens (id, person, hash, created_at) VALUES ('two', 'a.da_9-', zeroblob(32), 1)",
 		"INSERT INTO tokens (id, person, hash, created_at) VALUES ('one', 'a.da_9-', randomblob(32), 1)",
 		"INSERT INTO tokens (id, person, hash, created_at) VALUES ('two', 'a.da_9-', 'sph_text', 1)",
+		"INSERT INTO people (name, tier, created_at, created_by, source) VALUES ('ben', 'free', 1, '', 'somebody')",
 		"DELETE FROM people",
 	} {
 		var lite sqlite3.Error

@@ -80,6 +80,19 @@ func Presets(name string) (Tiers, error) {
 	return Tiers{Preset: name, All: slices.Clone(tiers)}, nil
 }
 
+// With returns ts with own tiers beside them; one of the same name stands in the place of the preset's.
+func (ts Tiers) With(own ...Tier) Tiers {
+	ts.All = slices.Clone(ts.All)
+	for _, tier := range own {
+		if i := slices.IndexFunc(ts.All, func(t Tier) bool { return t.Name == tier.Name }); i >= 0 {
+			ts.All[i] = tier
+		} else {
+			ts.All = append(ts.All, tier)
+		}
+	}
+	return ts
+}
+
 // Factor is how many seconds of quota a second of that size costs. A size that it does not know has 0, which Hold
 // refuses. A call that names no size asks for large.
 func Factor(size string) int {

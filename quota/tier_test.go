@@ -36,6 +36,19 @@ func TestPresetsAreCopies(t *testing.T) {
 	}
 }
 
+func TestOwnTiersStandInThePresets(t *testing.T) {
+	preset, _ := Presets("2026-04")
+	mine := preset.With(Tier{Name: "student", Quota: time.Minute}, Tier{Name: "free", Quota: time.Hour})
+	student, err := mine.Get("student")
+	free, _ := mine.Get("free")
+	if err != nil || student.Quota != time.Minute || free.Quota != time.Hour || len(mine.All) != len(preset.All)+1 {
+		t.Errorf("got %+v (%v)", mine.All, err)
+	}
+	if was, _ := preset.Get("free"); was.Quota != 210*time.Second {
+		t.Errorf("the preset was changed: %+v", was)
+	}
+}
+
 func TestUnknownNamesListTheKnown(t *testing.T) {
 	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08") {
 		t.Errorf("Presets: got %v, want the known ones", err)

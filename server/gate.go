@@ -1,24 +1,40 @@
 package server
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 	"golang.org/x/sys/unix"
 )
 
-// Gate lets a request in only if it names this machine and comes from no foreign page: DNS rebinding makes a
-// page's own name point here, and a page may post to any address.
-func Gate(e *echo.Echo) {
+// Names are what a Site goes by beside loopback's names, IP literals and this machine's own name: lower case, no port.
+type Names []string
+
+// Gate lets a request in only if it asks for the Site by a name that it goes by: DNS rebinding makes a foreign page's
+// own name point here, and the page may then read what it likes.
+func Gate(e *echo.Echo, names Names) {
 	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if !isLocalName(c.Request().Host) {
-				return echo.NewHTTPError(http.StatusMisdirectedRequest, "This address does not go by that name.")
+			if name := hostName(c.Request().Host); !names.know(name) {
+				return echo.NewHTTPError(http.StatusMisdirectedRequest,
+					fmt.Sprintf("This address does not go by the name %.100q. Whoever runs it can allow that: --host, or hosts in the configuration.", name))
 			}
+			return next(c)
+		}
+	})
+}
+
+// SameOrigin refuses requests of foreign pages: a page may post to any address.
+func SameOrigin(e *echo.Echo) {
+	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
 			if origin := c.Request().Header.Get("Origin"); origin != "" && !sameOrigin(origin, c.Request().Host) {
 				return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
 			}
@@ -27,13 +43,27 @@ func Gate(e *echo.Echo) {
 	})
 }
 
-func isLocalName(host string) bool {
-	name := host
-	if n, _, err := net.SplitHostPort(host); err == nil {
-		name = n
+func (n Names) know(name string) bool {
+	return name == "localhost" || name == "" || net.ParseIP(name) != nil || slices.Contains(n, name) || slices.Contains(ownNames(), name)
+}
+
+// ownNames are this machine's: in full, and its first label, by which its neighbours know it.
+var ownNames = sync.OnceValue(func() []string {
+	full, err := os.Hostname()
+	if err != nil || full == "" {
+		return nil
 	}
-	name = strings.Trim(name, "[]")
-	return slices.Contains([]string{"localhost", ""}, name) || net.ParseIP(name) != nil
+	full = hostName(full)
+	first, _, _ := strings.Cut(full, ".")
+	return []string{full, first}
+})
+
+// hostName is the name in a Host header, as Names have it.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
 func sameOrigin(origin, host string) bool {

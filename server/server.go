@@ -3,6 +3,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,10 @@ import (
 
 // Server is the listeners of one host. Mount what it should answer, then Run.
 type Server struct {
+	// Visitor, if set before the first Mount, turns a request into what the visitor sent to a proxy in front of us.
+	// Its errors are for the visitor, with 400.
+	Visitor func(*http.Request) (*http.Request, error)
+
 	log   *zap.Logger
 	base  context.Context // ends every request that outlives the shutdown's patience
 	abort context.CancelFunc
@@ -94,7 +99,7 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.onError
 	server := &http.Server{
-		Handler:           e,
+		Handler:           s.behindProxies(e),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -105,6 +110,60 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	defer s.mu.Unlock()
 	s.mounts = append(s.mounts, mount{l, server})
 	return e
+}
+
+// behindProxies lets all that answers see the visitor's request.
+func (s *Server) behindProxies(next http.Handler) http.Handler {
+	if s.Visitor == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		visitors, err := s.Visitor(r)
+		if err != nil {
+			s.log.Warn("proxy is not understood", zap.Error(err))
+			w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+			w.WriteHeader(http.StatusBadRequest)
+			_ = json.NewEncoder(w).Encode(map[string]string{"detail": err.Error()}) // the client has gone
+			return
+		}
+		next.ServeHTTP(w, visitors)
+	})
+}
+
+// Shared is one address with a Site for each of several names.
+type Shared struct {
+	server *Server
+	addr   *net.TCPAddr
+	named  map[string]*echo.Echo
+}
+
+// MountShared takes an address as Mount does. A request for a name without a Site is 404, in the words in which a Site
+// hides itself: a 421 would tell which names there are.
+func (s *Server) MountShared(addr, flag string) (*Shared, error) {
+	front, err := s.Mount(addr, flag)
+	if err != nil {
+		return nil, err
+	}
+	shared := &Shared{s, front.Addr, map[string]*echo.Echo{}}
+	front.Pre(func(echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			site, known := shared.named[hostName(c.Request().Host)]
+			if !known {
+				return echo.ErrNotFound
+			}
+			site.ServeHTTP(c.Response().Writer, c.Request())
+			return nil
+		}
+	})
+	return shared, nil
+}
+
+// Site is what answers at the name. Call it before Run.
+func (s *Shared) Site(name string) Site {
+	e := echo.New()
+	e.HTTPErrorHandler = s.server.onError
+	s.named[name] = e
+	return Site{e, s.addr}
 }
 
 // shutdownPatience is what streams get to end by themselves; their handlers are told before by the queues.

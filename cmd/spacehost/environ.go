@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,7 +24,7 @@ var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "
 
 // spaceEnv is what a Space on the Hub finds in its environment, plus what it needs on this machine.
 // Variables of the person who runs it win.
-func spaceEnv(o options, s *space.Space, env *build.Environment, home, address string, zeroGPU bool) []string {
+func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, zeroGPU bool) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
 		if name, value, _ := strings.Cut(pair, "="); isPassed(name) {
@@ -37,10 +38,7 @@ func spaceEnv(o options, s *space.Space, env *build.Environment, home, address s
 		vars["SPACES_ZERO_GPU"] = "true"
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
-	for _, pair := range o.variables {
-		name, value, _ := strings.Cut(pair, "=")
-		vars[name] = value
-	}
+	maps.Copy(vars, variables)
 	list := make([]string, 0, len(vars))
 	for name, value := range vars {
 		list = append(list, name+"="+value)

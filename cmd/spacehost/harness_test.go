@@ -114,13 +114,19 @@ func runProduct(t testing.TB, dir string, args ...string) *product {
 // startProduct starts it on a given state folder, and leaves waiting and ending to the caller.
 func startProduct(t testing.TB, state, dir string, args ...string) *product {
 	t.Helper()
+	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t), "--gpus", "mock:1xH200"}
+	return startCommand(t, state, append(usual, args...)...)
+}
+
+// startCommand starts any command that runs a host.
+func startCommand(t testing.TB, state string, args ...string) *product {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &product{t: t, ended: make(chan struct{}), readyLine: readyLine{State: state}} // the rest comes with the line
-	usual := []string{"run", dir, "--state", state, "--addr", ":0", "--console-addr", ":0", "--ready-json", "--python", environment(t), "--gpus", "mock:1xH200"}
-	p.cmd = exec.Command(self, append(usual, args...)...)
+	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
 	p.cmd.Env = productEnv(t)
 	p.cmd.Stderr = p
 	p.cmd.WaitDelay = time.Second
@@ -338,9 +344,12 @@ func (p *product) client() *client {
 }
 
 // clientAt is a client of another Space of the host than the first.
-func (p *product) clientAt(url string) *client {
+func (p *product) clientAt(url string) *client { return p.clientAs(url, "") }
+
+// clientAs is one of somebody with a token.
+func (p *product) clientAs(url, token string) *client {
 	p.t.Helper()
-	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), url)
+	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), url, token)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()

@@ -25,7 +25,6 @@ import (
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
-	"spacehost/internal/space"
 	"spacehost/migrations"
 	"spacehost/queue"
 	"spacehost/quota"
@@ -33,10 +32,10 @@ import (
 	"spacehost/worker"
 )
 
-// Host is one running `spacehost run`: newHost takes what it needs and fails early, Run builds and serves,
+// Host is one running `spacehost run` or `spacehost serve`: newHost takes what it needs and fails early, Run builds and serves,
 // Close gives everything back.
 type Host struct {
-	options   options
+	settings  settings
 	screen    *screen
 	log       *zap.Logger
 	spaces    []*spaceRun
@@ -58,9 +57,9 @@ type Host struct {
 }
 
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
-func newHost(o options, stdout, stderr io.Writer) (*Host, error) {
-	h := &Host{options: o, screen: newScreen(o.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire} {
+func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
+	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -79,35 +78,33 @@ func (h *Host) Close() {
 
 func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 
-// openSpaces reads every folder. Names must differ: they are in URLs of the device API, tokens and the ledger.
 func (h *Host) openSpaces() error {
-	dirs := map[string]string{}
-	for _, dir := range h.options.dirs {
-		opened, err := space.Open(dir)
-		if err != nil {
-			return err
-		}
-		if other, taken := dirs[opened.Name]; taken {
-			return &nameError{opened.Name, other, opened.Dir}
-		}
-		dirs[opened.Name] = opened.Dir
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: opened})
-		for _, warning := range opened.Warnings {
-			h.screen.note(opened.Name + ": warning: " + warning)
+	opened, err := h.settings.openSpaces()
+	for i, one := range opened {
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
+		for _, warning := range one.Warnings {
+			h.screen.note(one.Name + ": warning: " + warning)
 		}
 	}
-	return nil
+	return err
 }
 
 // nameError: two folders would be one Space to visitors, tokens and ledger.
-type nameError struct{ name, one, other string }
+type nameError struct {
+	name, one, other string
+	file             string // in which a Space can be given a name; empty for `run`
+}
 
 func (e *nameError) Error() string {
-	return fmt.Sprintf("%s and %s are both the Space %q: rename one of the folders", e.one, e.other, e.name)
+	next := "rename one of the folders"
+	if e.file != "" {
+		next += ", or give one of them a `name` in " + e.file
+	}
+	return fmt.Sprintf("%s and %s are both the Space %q: %s", e.one, e.other, e.name, next)
 }
 
 func (h *Host) openState() (err error) {
-	if h.state, err = openState(h.options.state); err == nil {
+	if h.state, err = openState(h.settings.state); err == nil {
 		h.onClose(h.state.close)
 	}
 	return err
@@ -121,30 +118,53 @@ func (h *Host) openLog() (err error) {
 	return err
 }
 
-func (h *Host) openTiers() (err error) {
-	if h.tiers, err = quota.Presets(h.options.quota); err != nil {
-		return fmt.Errorf("--quota: %w", err)
+func (h *Host) openTiers() error {
+	presets, err := quota.Presets(h.settings.preset.value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.settings.preset.source, err)
 	}
-	if _, err = h.tiers.Get(h.options.tier); err != nil {
-		return fmt.Errorf("--tier: %w", err)
+	h.tiers = presets.With(h.settings.ownTiers...)
+	if _, err = h.tiers.Get(h.settings.localTier.value); err != nil {
+		return fmt.Errorf("%s: %w", h.settings.localTier.source, err)
 	}
 	return nil
 }
 
-// listen takes the addresses before any long work: the first Space gets --addr, the others the ports after it.
+// listen takes the addresses before any long work.
 func (h *Host) listen() (err error) {
 	h.server = server.New(h.log.Named("server"))
 	h.onClose(h.server.Close)
-	for i, s := range h.spaces {
-		if s.site, err = h.server.Mount(nextPort(h.options.addr, i), "--addr"); err != nil {
-			return err
-		}
+	if len(h.settings.proxies) > 0 {
+		h.server.Visitor = identity.Proxies(h.settings.proxies).Visitor
 	}
-	if h.console, err = h.server.Mount(h.options.consoleAddr, "--console-addr"); err != nil {
+	if err := h.listenForSpaces(); err != nil {
+		return err
+	}
+	if h.console, err = h.server.Mount(h.settings.console.value, h.settings.console.source); err != nil {
 		return err
 	}
 	h.devices, err = h.server.Mount("127.0.0.1:0", "nothing")
 	return err
+}
+
+// listenForSpaces gives each its own address, or its name at the one that they share.
+func (h *Host) listenForSpaces() (err error) {
+	var shared *server.Shared
+	for _, s := range h.spaces {
+		if own := s.settings.addr; own.value != "" {
+			if s.site, err = h.server.Mount(own.value, own.source); err != nil {
+				return err
+			}
+			continue
+		}
+		if shared == nil {
+			if shared, err = h.server.MountShared(h.settings.address.value, h.settings.address.source); err != nil {
+				return err
+			}
+		}
+		s.site = shared.Site(s.settings.host)
+	}
+	return nil
 }
 
 // nextPort is addr with its port raised by n; port 0 stays, and takes any free one each time.
@@ -176,6 +196,17 @@ func (h *Host) openDatabase() (err error) {
 	return err
 }
 
+// declarePeople comes last: a start that fails before it has taken nobody's token. `run` has none, and leaves those of another start.
+func (h *Host) declarePeople() error {
+	if !h.settings.isServe() {
+		return nil
+	}
+	if err := h.people.Declare(context.Background(), h.settings.people); err != nil {
+		return fmt.Errorf("%s: %w", h.settings.file, err)
+	}
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
@@ -186,24 +217,29 @@ func (h *Host) endOrphans() error {
 }
 
 func (h *Host) openGPUs() (err error) {
-	h.inventory, err = openInventory(h.options.gpus, h.screen)
+	gpus := h.settings.gpus
+	h.inventory, err = openInventory(gpus.value)
+	if needed := (*noGPUError)(nil); errors.As(err, &needed) && !h.settings.isServe() {
+		h.screen.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x H200). GPU functions run, on the CPU; see --gpus.")
+		h.inventory, err = nvml.Simulated("1xH200")
+	}
 	if err != nil {
-		return fmt.Errorf("--gpus %s: %w", h.options.gpus, err)
+		return fmt.Errorf("%s %s: %w", gpus.source, gpus.value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.options.share)
+	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share)
 	return err
 }
 
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
-func (h *Host) zeroGPU() bool { return h.options.gpus != "none" }
+func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
 	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.options.queueTimeout, WarmFor: h.options.warmFor, Expired: h.expired, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -244,9 +280,10 @@ func (h *Host) register() error {
 	}
 	h.device.Register(h.devices.Echo)
 	view := console.New(console.Config{
-		Spaces: h.views, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
+		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
 	})
-	server.Gate(h.console.Echo)
+	server.Gate(h.console.Echo, h.settings.hosts)
+	server.SameOrigin(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
 	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
@@ -262,6 +299,16 @@ func (h *Host) register() error {
 func (h *Host) views() (views []console.SpaceView) {
 	for _, s := range h.spaces {
 		views = append(views, s.view())
+	}
+	return views
+}
+
+// publicViews are of the Spaces that anybody may know of.
+func (h *Host) publicViews() (views []console.SpaceView) {
+	for _, s := range h.spaces {
+		if s.settings.visibility == public {
+			views = append(views, s.view())
+		}
 	}
 	return views
 }
@@ -286,7 +333,7 @@ func (h *Host) checkTier(name string) error {
 func (h *Host) identify(r *http.Request) (identity.Identity, error) {
 	token, ok := identity.Bearer(r.Header)
 	if !ok {
-		return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.options.tier})
+		return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.settings.localTier.value})
 	}
 	payer, err := h.people.ByToken(r.Context(), token)
 	if err == nil {
@@ -308,7 +355,7 @@ func (h *Host) knownTier(name string) quota.Tier {
 func (h *Host) tierOf(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	switch payer.Kind {
 	case identity.Local:
-		return h.tiers.Get(h.options.tier)
+		return h.tiers.Get(h.settings.localTier.value)
 	case identity.Address:
 		return h.tiers.Get("unauthenticated")
 	case identity.User:
@@ -411,13 +458,19 @@ func (h *Host) recover(ctx context.Context) error {
 }
 
 func (h *Host) greet() {
-	tier, _ := h.tiers.Get(h.options.tier) // checked in openTiers
+	tier, _ := h.tiers.Get(h.settings.localTier.value) // checked in openTiers
 	allowance := fmt.Sprintf("%g s a day", tier.Quota.Seconds())
 	if tier.Unlimited {
 		allowance = "no limit"
 	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+	}
+	if h.settings.isServe() {
+		h.screen.note(fmt.Sprintf("People known by %s: %d. Everybody else is known by address, as %q: %s of GPU time by the numbers of %s.",
+			h.settings.file, len(h.settings.people), tier.Name, allowance, h.tiers.Preset))
+		h.screen.note("Spaces are not protected from each other, nor this machine from them: serve only code that you would run by hand.")
+		return
 	}
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
@@ -442,7 +495,7 @@ type readySpace struct {
 
 func (h *Host) ready() {
 	consoleURL := "http://" + visitable(h.console)
-	if !h.options.readyJSON {
+	if !h.settings.readyJSON {
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
@@ -456,8 +509,17 @@ func (h *Host) ready() {
 	h.screen.ready(string(text))
 }
 
-// openInventory reads --gpus.
-func openInventory(spec string, s *screen) (gpu.Inventory, error) {
+// noGPUError: `auto` has found no driver.
+type noGPUError struct{ err error }
+
+func (e *noGPUError) Error() string {
+	return "no NVIDIA GPU was found: `spacehost doctor` says what is missing; `gpus: mock:1xH200` serves with simulated GPUs, `gpus: none` without ZeroGPU"
+}
+
+func (e *noGPUError) Unwrap() error { return e.err }
+
+// openInventory opens the GPUs: auto (or *noGPUError), none, mock:2xH200.
+func openInventory(spec string) (gpu.Inventory, error) {
 	kind, machine, _ := strings.Cut(spec, ":")
 	switch kind {
 	case "none":
@@ -469,8 +531,7 @@ func openInventory(spec string, s *screen) (gpu.Inventory, error) {
 		var noLibrary *gpu.NoLibraryError
 		var noDriver *gpu.NoDriverError
 		if errors.As(err, &noLibrary) || errors.As(err, &noDriver) {
-			s.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x H200). GPU functions run, on the CPU; see --gpus.")
-			return nvml.Simulated("1xH200")
+			return nil, &noGPUError{err}
 		}
 		if err != nil {
 			return nil, err

@@ -51,6 +51,7 @@ func newRoot() *cobra.Command {
 the same packages, the same limits, the same error texts. GPU seconds are leased per call and
 recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 		Example: `  spacehost run examples/hello-zerogpu     start a Space at http://127.0.0.1:7860
+  spacehost serve --config lab.yaml        several Spaces and people, as a file says
   spacehost gpu                            in another terminal: the GPUs, and who is on them
   spacehost lease                          who waits for a GPU, and who holds one until when
   spacehost quota                          who has how many seconds left
@@ -62,17 +63,18 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), gpus, newLease(), newQuota(), newUser(), newToken(), newDoctor())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newUser(), newToken(), newDoctor())
 	return root
 }
 
-// Exit codes; `spacehost run --help` lists them.
+// Exit codes; `spacehost run --help` and `spacehost serve --help` list them.
 const (
 	exitHost    = 1 // the host itself: state folder, address, database, GPUs
 	exitUsage   = 2
 	exitConfig  = 3 // the Space's configuration (CONFIG_ERROR, NO_APP_FILE)
 	exitBuild   = 4 // its environment (BUILD_ERROR)
 	exitRuntime = 5 // its app (RUNTIME_ERROR)
+	exitServe   = 6 // the configuration file of `serve`
 )
 
 // usageError is a mistake in the command line.
@@ -93,6 +95,7 @@ func exitCode(err error) int {
 	var folder *space.FolderError
 	var app *space.AppFileError
 	var name *nameError
+	var file *configError
 	var built *build.Error
 	var start *worker.StartError
 	switch {
@@ -102,6 +105,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &config), errors.As(err, &folder), errors.As(err, &app), errors.As(err, &name):
 		return exitConfig
+	case errors.As(err, &file):
+		return exitServe
 	case errors.As(err, &built):
 		return exitBuild
 	case errors.As(err, &start):

@@ -76,6 +76,13 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { endBackground(t, e.WorkDir) })
 			return os.Symlink(self, filepath.Join(bin, "spacehost"))
 		},
+		Condition: func(word string) (bool, error) {
+			if word != "driver" {
+				return false, fmt.Errorf("unknown condition %q", word)
+			}
+			_, err := os.Stat("/proc/driver/nvidia/version")
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "nobody": nobody,
 		},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ type options struct {
 	dirs         []string
 	addr         string
 	consoleAddr  string
+	hosts        []string
 	gpus         string
 	large        string
 	share        gpu.Share // what large says
@@ -60,16 +63,21 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs), 2 
 			if err := o.check(); err != nil {
 				return &usageError{c, err}
 			}
-			host, err := newHost(o, c.OutOrStdout(), c.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			defer host.Close()
-			return host.Run(c.Context())
+			return runHost(c, o.settings())
 		},
 	}
 	o.flags(c)
 	return c
+}
+
+// runHost is one Host from its start to its end.
+func runHost(c *cobra.Command, s settings) error {
+	host, err := newHost(s, c.OutOrStdout(), c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return host.Run(c.Context())
 }
 
 func (o *options) flags(c *cobra.Command) {
@@ -77,6 +85,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.SortFlags = false
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
+	f.StringArrayVar(&o.hosts, "host", nil, "a name by which visitors reach this host, beside localhost, addresses and its own; may be repeated")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
 	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
 	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
@@ -117,6 +126,11 @@ func (o *options) check() (err error) {
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)
 	}
+	for i, host := range o.hosts {
+		if o.hosts[i], err = hostOf(host); err != nil {
+			return fmt.Errorf("--host: %w", err)
+		}
+	}
 	o.addr, o.consoleAddr = loopback(o.addr), loopback(o.consoleAddr)
 	o.state, err = stateFolder(o.state)
 	return err
@@ -130,9 +144,27 @@ func loopback(addr string) string {
 	return addr
 }
 
-func (o *options) secretMap() map[string]string {
+// settings are those that the flags ask for: the first Space gets --addr, the others the ports after it.
+func (o *options) settings() settings {
+	s := settings{
+		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"},
+		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
+		share: o.share, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+	}
+	variables, secrets := pairs(o.variables), pairs(o.secrets)
+	for i, dir := range o.dirs {
+		s.spaces = append(s.spaces, spaceSettings{
+			dir: dir, addr: setting{nextPort(o.addr, i), "--addr"}, visibility: public,
+			python: o.python, variables: variables, secrets: secrets,
+		})
+	}
+	return s
+}
+
+// pairs are NAME=VALUE; a NAME alone is taken from the environment.
+func pairs(all []string) map[string]string {
 	m := map[string]string{}
-	for _, pair := range o.secrets {
+	for _, pair := range all {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok {
 			value = os.Getenv(name)
@@ -140,6 +172,17 @@ func (o *options) secretMap() map[string]string {
 		m[name] = value
 	}
 	return m
+}
+
+var hostRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+
+// hostOf is a host name as it is compared. An address needs no permission, and a port is none of a name's.
+func hostOf(text string) (string, error) {
+	name := strings.ToLower(strings.TrimSuffix(text, "."))
+	if len(name) > 253 || !hostRule.MatchString(name) || net.ParseIP(name) != nil {
+		return "", fmt.Errorf("%.100q is not a host name such as demo.lab.example (no scheme, no port, no address)", text)
+	}
+	return name, nil
 }
 
 // stateFolder is the given folder, or the user's (XDG Base Directory Specification).

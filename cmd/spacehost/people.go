@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/console"
+	"spacehost/internal/identity"
 )
 
 func newUser() *cobra.Command {
@@ -33,14 +34,14 @@ from their account, by their tier, from whichever address; everybody else is kno
 
 func newToken() *cobra.Command {
 	c := family(&cobra.Command{
-		Use: "token", Short: "Bearer tokens with which people call: create, list, revoke",
+		Use: "token", Short: "Bearer tokens with which people call: create, list, revoke, hash",
 		Long: `Bearer tokens (sph_...) with which people call. A token is shown once, when it is created: the host
 keeps its hash only. A token that is lost or known to others is revoked, and another created.`,
 		Example: `  spacehost token create ada --label laptop
   spacehost token list ada
   spacehost token revoke k3v7q2m4xa`,
 	})
-	c.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	c.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke(), newTokenHash())
 	return c
 }
 
@@ -109,10 +110,17 @@ func newUserList() *cobra.Command {
 				return say(c, "Nobody is known by name yet. Next: spacehost user add NAME")
 			}
 			return table(c, "NAME\tTIER\tSINCE\tADDED BY", people, func(p console.Person) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), p.CreatedBy)
+				return fmt.Sprintf("%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), addedBy(p))
 			})
 		},
 	}.command()
+}
+
+func addedBy(p console.Person) string {
+	if p.Source == string(identity.Former) {
+		return p.CreatedBy + ", which has them no more"
+	}
+	return p.CreatedBy
 }
 
 func newTokenCreate() *cobra.Command {

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"go.uber.org/zap"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
 
 	"spacehost/gradioapi"
 	"spacehost/internal/build"
@@ -22,6 +25,7 @@ import (
 // spaceRun is one Space under a Host: its address, its environment, its process, its queue.
 type spaceRun struct {
 	host       *Host
+	settings   spaceSettings
 	space      *space.Space
 	site       server.Site // its own address: its JavaScript is hostile to the console and to other Spaces
 	supervisor *worker.Supervisor
@@ -29,13 +33,30 @@ type spaceRun struct {
 	env        *build.Environment
 }
 
-func (s *spaceRun) url() string { return "http://" + visitable(s.site) }
+// url is where visitors find it; a proxy in front may have another.
+func (s *spaceRun) url() string {
+	if s.settings.addr.value != "" {
+		return "http://" + visitable(s.site)
+	}
+	if port := s.site.Addr.Port; port != 80 {
+		return fmt.Sprintf("http://%s:%d", s.settings.host, port)
+	}
+	return "http://" + s.settings.host
+}
+
+// publicName is what the Hub calls SPACE_HOST.
+func (s *spaceRun) publicName() string {
+	if s.settings.host != "" {
+		return s.settings.host
+	}
+	return visitable(s.site)
+}
 
 func (s *spaceRun) wire() {
 	h := s.host
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
-		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
+		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
@@ -49,10 +70,31 @@ func (s *spaceRun) wire() {
 
 // register says what is answered at the Space's address.
 func (s *spaceRun) register() {
+	if s.settings.addr.value != "" { // else the shared address has found it by its name
+		server.Gate(s.site.Echo, s.host.settings.names(s.settings))
+	}
+	if s.settings.visibility == private {
+		s.site.Pre(s.membersOnly)
+	}
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
 		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
+}
+
+// membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is
+// unknown or revoked is no exception, or its 401 would tell that there is something to be seen.
+func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if visitor, err := s.host.identify(c.Request()); err != nil || !s.isMember(visitor) {
+			return echo.ErrNotFound
+		}
+		return next(c)
+	}
+}
+
+func (s *spaceRun) isMember(visitor identity.Identity) bool {
+	return visitor.Kind == identity.User && slices.Contains(s.settings.members, visitor.Name)
 }
 
 // payments tells the broker what becomes of visitors, in its own words for an Event.
@@ -118,7 +160,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o700); err != nil {
 		return fmt.Errorf("make the Space's home: %w", err)
 	}
-	vars := spaceEnv(s.host.options, s.space, env, home, visitable(s.site), s.host.zeroGPU())
+	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
@@ -127,7 +169,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 // answers tells where the Space is, in Gradio's own words.
 func (s *spaceRun) answers() {
 	s.host.log.Info("space answers", zap.String("space", s.space.Name), zap.String("url", s.url()))
-	if !s.host.options.readyJSON {
+	if !s.host.settings.readyJSON {
 		s.host.screen.ready("* Running on local URL:  " + s.url())
 	}
 }
@@ -135,11 +177,11 @@ func (s *spaceRun) answers() {
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
 	builder := build.New(build.Config{
-		Dir: h.state.environments(), Interpreter: h.options.python, Logger: h.log.Named("build"), Progress: h.screen.step,
+		Dir: h.state.environments(), Interpreter: s.settings.python, Logger: h.log.Named("build"), Progress: h.screen.step,
 		LogPath: h.logFolder("build-" + s.space.Name + ".log"),
 	})
 	spec := build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
-	env, err := builder.Build(ctx, spec, h.options.rebuild)
+	env, err := builder.Build(ctx, spec, h.settings.rebuild)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,7 @@ func request(t *testing.T, method, url, body string, headers map[string]string) 
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
+	r.Host = headers["Host"] // "": the address's
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ func (c Config) container(context.Context) []Finding {
 		Level: Note,
 		Text:  "Visitors reach a container through its engine or a reverse proxy, and then may all come from one address: they share one quota",
 		Do: "Run with `--addr 0.0.0.0:7860` (127.0.0.1 of a container cannot be published). For addresses of their own, use the machine's network " +
-			"(Docker: --network host); a reverse proxy must be configured as trusted",
+			"(Docker: --network host); behind a reverse proxy, use `spacehost serve` with the proxy's network under trusted_proxies",
 	}}
 }
 

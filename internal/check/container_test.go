@@ -6,7 +6,7 @@ import (
 )
 
 func TestContainer(t *testing.T) {
-	const visitors = "note | share one quota | --addr 0.0.0.0:7860"
+	const visitors = "note | share one quota | trusted_proxies"
 	rows := []struct {
 		name    string
 		files   map[string]string

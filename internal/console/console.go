@@ -17,7 +17,8 @@ import (
 
 // Config is what the console shows. All fields are required.
 type Config struct {
-	Spaces func() []SpaceView
+	Spaces func() []SpaceView // all, for the operator
+	Public func() []SpaceView // those that anybody may know of
 	Pool   *gpu.Pool
 	Broker *lease.Broker
 	Ledger *quota.Ledger
@@ -43,11 +44,11 @@ type Console struct{ config Config }
 func New(config Config) *Console { return &Console{config} }
 
 // RegisterHealth mounts what the console address answers.
-func (s *Console) RegisterHealth(e *echo.Echo) { e.GET("/healthz", s.health) }
+func (s *Console) RegisterHealth(e *echo.Echo) { e.GET("/healthz", s.health(s.config.Public)) }
 
 // RegisterControl mounts what the CLI asks over its socket.
 func (s *Console) RegisterControl(e *echo.Echo) {
-	e.GET("/healthz", s.health)
+	e.GET("/healthz", s.health(s.config.Spaces))
 	e.GET("/gpu", s.gpus)
 	e.GET("/lease", s.leases)
 	e.GET("/quota", s.balances)
@@ -60,8 +61,10 @@ type Health struct {
 	Spaces []SpaceView `json:"spaces"`
 }
 
-func (s *Console) health(c echo.Context) error {
-	return c.JSON(http.StatusOK, Health{Status: "ok", Spaces: s.config.Spaces()})
+func (s *Console) health(spaces func() []SpaceView) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		return c.JSON(http.StatusOK, Health{Status: "ok", Spaces: append([]SpaceView{}, spaces()...)})
+	}
 }
 
 // GPU is one Device with the Slots on it.

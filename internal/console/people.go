@@ -51,6 +51,8 @@ type Person struct {
 	Tier      string    `json:"tier"`
 	CreatedAt time.Time `json:"createdAt"`
 	CreatedBy string    `json:"createdBy"`
+	// Source is who has the say over them: operator, config, or former (the configuration has dropped them).
+	Source string `json:"source"`
 }
 
 // NewPerson asks for a person.
@@ -185,6 +187,7 @@ func mistake(err error) (status int, known error) {
 	var nothing *identity.UnknownTokenIDError
 	var twice *identity.DuplicatePersonError
 	var many *identity.TooManyTokensError
+	var configured *identity.ConfiguredPersonError
 	switch {
 	case errors.As(err, &request):
 		return http.StatusBadRequest, request
@@ -200,12 +203,14 @@ func mistake(err error) (status int, known error) {
 		return http.StatusConflict, twice
 	case errors.As(err, &many):
 		return http.StatusConflict, many
+	case errors.As(err, &configured):
+		return http.StatusConflict, configured
 	}
 	return 0, nil
 }
 
 func personView(p identity.Person) Person {
-	return Person{Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy}
+	return Person{Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy, Source: string(p.Source)}
 }
 
 func tokenView(t identity.Token) Token {

@@ -109,7 +109,7 @@ func (w *town) withoutDatabase(do func(ctx context.Context)) {
 func TestAPersonIsKept(t *testing.T) {
 	w := newTown(t)
 	added, err := w.Add(t.Context(), "ada", "pro", "uid 1000")
-	want := Person{Name: "ada", Tier: "pro", CreatedAt: noon, CreatedBy: "uid 1000"}
+	want := Person{Name: "ada", Tier: "pro", CreatedAt: noon, CreatedBy: "uid 1000", Source: Operator}
 	if err != nil || added != want {
 		t.Fatalf("Add: got %+v (%v), want %+v", added, err, want)
 	}

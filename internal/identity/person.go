@@ -14,6 +14,38 @@ type Person struct {
 	Tier      string
 	CreatedAt time.Time
 	CreatedBy string // who added them
+	Source    Source
+}
+
+// Source is who has the say over a person.
+type Source string
+
+// The sources. A former person was dropped by the configuration: they have no good token, and their name is free.
+const (
+	Operator Source = "operator"
+	Config   Source = "config"
+	Former   Source = "former"
+)
+
+// ConfiguredPersonError refuses a change of somebody over whom the configuration has the say.
+type ConfiguredPersonError struct {
+	Name   string
+	Source Source // Config or Former
+}
+
+func (e *ConfiguredPersonError) Error() string {
+	if e.Source == Former {
+		return fmt.Sprintf("%s was taken out of the configuration of `spacehost serve`: put them back there, or make them the operator's with `spacehost user add %s`", e.Name, e.Name)
+	}
+	return fmt.Sprintf("%s comes from the configuration of `spacehost serve`: change them under `people` there, and start the host again", e.Name)
+}
+
+// byOperator refuses changes that the configuration would undo at the next start.
+func (p Person) byOperator() error {
+	if p.Source == Operator {
+		return nil
+	}
+	return &ConfiguredPersonError{p.Name, p.Source}
 }
 
 // Identity is the person as payer.

@@ -23,15 +23,16 @@ type People struct {
 // NewPeople returns the People in db, which migrations.Open has opened.
 func NewPeople(db *sql.DB) *People { return &People{db: db} }
 
-// Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError. Which tiers there are
-// the caller knows.
+// Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError, *ConfiguredPersonError.
+// Which tiers there are the caller knows. A former person becomes the operator's, with the account that they had.
 func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error) {
 	if !nameRule.MatchString(name) {
 		return Person{}, &BadNameError{Name: mask(name)}
 	}
-	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by}
-	result, err := p.db.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING`,
-		name, tier, person.CreatedAt.UnixMilli(), by)
+	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by, Source: Operator}
+	result, err := p.db.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source
+		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
 	}
@@ -40,19 +41,33 @@ func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error)
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
 	}
 	if added == 0 {
-		return Person{}, &DuplicatePersonError{Name: name}
+		return Person{}, p.taken(ctx, name)
 	}
 	return person, nil
 }
 
-// SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError.
+// taken says why a name cannot be given to somebody new.
+func (p *People) taken(ctx context.Context, name string) error {
+	person, err := p.Get(ctx, name)
+	if err == nil {
+		err = person.byOperator()
+	}
+	if err == nil {
+		err = &DuplicatePersonError{Name: name}
+	}
+	return err
+}
+
+// SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
 func (p *People) SetTier(ctx context.Context, name, tier string) (person Person, err error) {
 	err = p.change(ctx, "set tier", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE people SET tier = ? WHERE name = ?`, tier, name); err != nil {
 			return err
 		}
-		person, err = personOf(ctx, tx, name)
-		return err
+		if person, err = personOf(ctx, tx, name); err != nil {
+			return err
+		}
+		return person.byOperator() // undoes the update
 	})
 	return person, err
 }
@@ -69,7 +84,7 @@ func (p *People) Get(ctx context.Context, name string) (Person, error) {
 }
 
 // CreateToken makes a token for a person. Its text is returned here and never again. Errors: *UnknownPersonError,
-// *BadLabelError, *TooManyTokensError.
+// *ConfiguredPersonError, *BadLabelError, *TooManyTokensError.
 func (p *People) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
 	if err := checkLabel(label); err != nil {
 		return "", Token{}, err
@@ -92,11 +107,15 @@ func (p *People) CreateToken(ctx context.Context, person, label string) (text st
 
 // checkRoom says whether a person, who must be known, may have one more token.
 func checkRoom(ctx context.Context, tx *sql.Tx, person string) error {
-	if _, err := personOf(ctx, tx, person); err != nil {
+	known, err := personOf(ctx, tx, person)
+	if err == nil {
+		err = known.byOperator()
+	}
+	if err != nil {
 		return err
 	}
 	var live int
-	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL`, person).Scan(&live)
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL`, person).Scan(&live)
 	if err == nil && live >= maxLive {
 		err = &TooManyTokensError{Person: person, Most: maxLive}
 	}
@@ -104,7 +123,7 @@ func checkRoom(ctx context.Context, tx *sql.Tx, person string) error {
 }
 
 // Revoke ends a token: once it has returned, ByToken refuses it. To revoke twice changes nothing. Errors:
-// *UnknownTokenIDError.
+// *UnknownTokenIDError, *ConfiguredPersonError.
 func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
 	err = p.change(ctx, "revoke token", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, p.now().UnixMilli(), id)
@@ -115,7 +134,14 @@ func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
 		if errors.Is(err, sql.ErrNoRows) {
 			return &UnknownTokenIDError{ID: mask(id)}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		owner, err := personOf(ctx, tx, t.Person)
+		if err != nil {
+			return err
+		}
+		return owner.byOperator() // undoes the update
 	})
 	return t, err
 }
@@ -205,10 +231,10 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 // scanner is a row or the rows.
 type scanner interface{ Scan(into ...any) error }
 
-const personColumns = `name, tier, created_at, created_by`
+const personColumns = `name, tier, created_at, created_by, source`
 
 func scanPerson(row scanner) (p Person, err error) {
-	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy)
+	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source)
 	return p, err
 }
 

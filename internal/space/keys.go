@@ -20,17 +20,17 @@ var knownKeys = []string{
 
 // unknown is the warning for a key that the Hub does not know either.
 func unknown(key string) string {
-	if near := nearest(key); near != "" {
+	if near := Nearest(key, knownKeys); near != "" {
 		return fmt.Sprintf("unknown key %q; did you mean %q?", key, near)
 	}
 	return fmt.Sprintf("unknown key %q; ignored, as on the Hub", key)
 }
 
-// nearest returns the known key that was probably meant: equal but for case, dashes and underscores, or
-// one or two slips away. Short keys forgive one slip only, or half of all words would be near "sdk".
-func nearest(key string) string {
+// Nearest returns the one of all that was probably meant by key, "" if none: equal but for case, dashes and
+// underscores, or one or two slips away. Short keys forgive one slip only, or half of all words would be near "sdk".
+func Nearest(key string, all []string) string {
 	best, bestSlips := "", 3
-	for _, known := range knownKeys {
+	for _, known := range all {
 		n := slips(plain(key), plain(known))
 		if n < bestSlips && (n == 0 || n <= len(known)/4) {
 			best, bestSlips = known, n

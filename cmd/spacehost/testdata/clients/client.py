@@ -2,7 +2,7 @@
 
 {"id": 1, "api": "/name", "args": [...]}  ->  {"id": 1, "step": value}* {"id": 1, "log": text}* {"id": 1, "progress": [...]}* then
 {"id": 1, "value": value} or {"id": 1, "error": text, "title": title}. Orders run at the same time.
-{"id": 2, "cancel": 1} cancels order 1.
+{"id": 2, "cancel": 1} cancels order 1. Arguments: the address, and a token if there is one.
 """
 import json
 import sys
@@ -47,7 +47,8 @@ def work(client, order):
         say(id=number, error=str(error), title=getattr(error, "title", None), type=type(error).__name__)
 
 
-client = Client(sys.argv[1], verbose=False)
+headers = {"Authorization": f"Bearer {sys.argv[2]}"} if sys.argv[2:] and sys.argv[2] else None
+client = Client(sys.argv[1], verbose=False, headers=headers)
 say(ready=True)
 for line in sys.stdin:
     order = json.loads(line)
