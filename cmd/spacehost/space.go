@@ -51,7 +51,7 @@ func (s *spaceRun) wire() {
 func (s *spaceRun) register() {
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
+		Identify: s.host.caller, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
 }
 
@@ -63,11 +63,17 @@ func (p payments) Cancelled(event queue.EventID) { p.broker.Cancelled(string(eve
 
 var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 
-// sign makes the X-IP-Token of an Event or a direct call of this Space.
-func (s *spaceRun) sign(event queue.EventID, payer identity.Identity) string {
-	token, err := s.host.signer.Sign(identity.Claims{Aud: s.space.Name, Sub: payer.Key(), Tier: payer.Tier, ID: string(event)})
+// sign makes the X-IP-Token of an Event or, without a Session, a direct call of this Space.
+func (s *spaceRun) sign(event queue.Event) string {
+	claims := identity.Claims{
+		Aud: s.space.Name, Sub: event.Payer.Key(), Tier: event.Payer.Tier, Act: event.Payer.Via, ID: string(event.ID),
+	}
+	if event.Session != "" {
+		claims.Session = event.Session.Digest()
+	}
+	token, err := s.host.signer.Sign(claims)
 	if err != nil { // without one, the Space's own account pays
-		s.host.log.Error("sign token", zap.String("identity", payer.Key()), zap.Error(err))
+		s.host.log.Error("sign token", zap.String("identity", claims.Sub), zap.Error(err))
 		return ""
 	}
 	return token
