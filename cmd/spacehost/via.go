@@ -31,8 +31,8 @@ func newVia() *cobra.Command {
 		use: "via [NAME]", short: "Forbid a Space to spend its visitors' seconds through others, or allow it again",
 		long: `Forbid the Space NAME to spend its visitors' GPU seconds at other Spaces (--off), or allow it again (--on):
 for everybody, or with --identity for one account. It holds at once, also for tokens that the Space has kept and for
-calls that are under way elsewhere on its behalf; a GPU that is granted already is not taken back. With neither flag,
-list what is forbidden. What a Space has spent so stands in the ledger (spacehost quota IDENTITY) as "via NAME".`,
+calls that are under way elsewhere on its behalf; one that waits for a GPU already, or has it, goes on. With neither
+flag, list what is forbidden. What a Space has spent so stands in the ledger (spacehost quota IDENTITY) as "via NAME".`,
 		example: `  spacehost space via
   spacehost space via demo --off
   spacehost space via demo --off --identity user:ada
