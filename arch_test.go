@@ -44,6 +44,7 @@ var keepers = map[string][]string{
 	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease", "internal/identity"},
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota"},
 	"github.com/golang-jwt/jwt":       {"internal/identity"},
+	"github.com/vishvananda/netlink":  {"worker"},
 	"github.com/spf13/cobra":          {"cmd/spacehost"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},

@@ -34,8 +34,8 @@ type Config struct {
 	Upstream Upstream
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
-	// Sign makes the X-IP-Token that lets an Event or a direct call pay.
-	Sign      func(event queue.EventID, payer identity.Identity) string
+	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
+	Sign      func(event queue.Event) string
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
 	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
 	Logger    *zap.Logger
@@ -80,6 +80,7 @@ type call struct {
 func (h *Handler) serve(c echo.Context) error {
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
+		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
 		return whoIsThat(err)
 	}
 	manifest, attached := h.config.Queue.Manifest()
@@ -93,11 +94,22 @@ func (h *Handler) serve(c echo.Context) error {
 	return h.route(call{Context: c, manifest: manifest, payer: payer, rest: rest})
 }
 
-// whoIsThat words why nobody can pay for a request.
+// expiredToken is what the spaces package says of a token that is not taken (spaces/zero/client.py, schedule).
+const expiredToken = "Expired ZeroGPU proxy token"
+
+// whoIsThat words why nobody can pay for a request. gradio_client shows its caller the status alone: after 401 it
+// speaks of credentials, after 429 of too many requests, which it repeats. @gradio/client shows the words.
 func whoIsThat(err error) error {
 	var unknown *identity.UnknownTokenError
-	if errors.As(err, &unknown) {
+	var token *identity.TokenError
+	var stopped *identity.StoppedError
+	switch {
+	case errors.As(err, &unknown):
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+	case errors.As(err, &token):
+		return echo.NewHTTPError(http.StatusUnauthorized, expiredToken)
+	case errors.As(err, &stopped):
+		return echo.NewHTTPError(http.StatusForbidden, stopped.Error())
 	}
 	return fmt.Errorf("say who calls: %w", err)
 }

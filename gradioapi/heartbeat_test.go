@@ -1,11 +1,17 @@
 package gradioapi_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/labstack/echo/v4"
+
+	"spacehost/gradioapi"
 	"spacehost/queue"
 )
 
@@ -107,4 +113,55 @@ func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
 			t.Errorf("%s: got %d %q", path, got.status, got.body)
 		}
 	}
+}
+
+// sink is an answer that is read at once, without a socket.
+type sink struct{ header http.Header }
+
+func (s sink) Header() http.Header            { return s.header }
+func (sink) Write(b []byte) (int, error)      { return len(b), nil }
+func (sink) WriteHeader(int)                  {}
+func (sink) Flush()                           {}
+func (sink) SetWriteDeadline(time.Time) error { return nil }
+
+// downSpace has no server, so that a test needs no socket.
+type downSpace struct{}
+
+func (downSpace) Upstream() (int, string, bool) { return 0, "", false }
+func (downSpace) Stage() (stage, reason string) { return "RUNTIME_ERROR", "" }
+
+// TestAHeartbeatKeepsItsSessionOpen for the tokens that name it, and its end closes it.
+func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runner := newScript()
+		q := queue.New(queue.Config{Runner: runner, Sign: sign})
+		stop := runQueue(t, q)
+		m := captured()
+		q.Attach(m)
+		e := echo.New()
+		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, Sign: sign}).Register(e)
+		ctx, closePage := context.WithCancel(t.Context())
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			e.ServeHTTP(sink{http.Header{}}, httptest.NewRequestWithContext(ctx, http.MethodGet, heartbeatPath, nil))
+		}()
+		synctest.Wait()
+		event := queue.Event{ID: queue.NewEventID(), Session: "my-session", Endpoint: m.Endpoints[quick]}
+		if err := q.Join(&event); err != nil {
+			t.Fatal(err)
+		}
+		q.Done(event.ID, "", nil)
+		time.Sleep(time.Hour)
+		if !q.IsOpen(event.Session.Digest()) {
+			t.Error("closed, while its heartbeat is open")
+		}
+		closePage()
+		<-closed
+		time.Sleep(10 * time.Minute)
+		if q.IsOpen(event.Session.Digest()) {
+			t.Error("open ten minutes after its heartbeat has ended")
+		}
+		stop()
+	})
 }

@@ -92,7 +92,7 @@ func ada(*http.Request) (identity.Identity, error) {
 	return identity.Identity{Kind: identity.User, Name: "ada"}, nil
 }
 
-func sign(event queue.EventID, _ identity.Identity) string { return "token-" + string(event) }
+func sign(event queue.Event) string { return "token-" + string(event.ID) }
 
 // Endpoints of the app that the captures were taken from; fn indices are those of captures/v6/config.json.
 const (

@@ -24,7 +24,7 @@ import (
 const (
 	headerKey   = "X-Spacehost-Key"  // opens the Space's own port; worker/runner/spacehost_runner/guard.py
 	headerCall  = "X-Spacehost-Call" // names the direct call of a request that the Space admits itself
-	headerToken = "X-Ip-Token"       // who pays (spaces/zero/client.py, TOKEN_HEADER)
+	headerToken = "X-Ip-Token"       // who pays (spaces/zero/client.py, TOKEN_HEADER); what a caller brings, Identify has read
 )
 
 // isOurs names the headers that only the host may write: a visitor's copies are dropped.
@@ -176,7 +176,7 @@ func (h *Handler) forward(c call, admit bool) error {
 	}
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{port: port, key: key, token: h.config.Sign(id, c.payer)}
+	d := destination{port: port, key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
 	if admit {
 		d.call = id
 	}
@@ -244,7 +244,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {
 		r.Header.Del(name)
 	}
-	destination{key: key, token: h.config.Sign(id, c.payer)}.stamp(r.Header)
+	destination{key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
 	return upstreamTransport.RoundTrip(r)
 }
 

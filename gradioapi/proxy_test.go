@@ -299,15 +299,18 @@ func TestWhoCannotBeMadeOut(t *testing.T) {
 	rows := []struct {
 		err    error
 		status int
+		says   string
 	}{
-		{&identity.UnknownTokenError{}, http.StatusUnauthorized},
-		{errors.New("the database is locked"), http.StatusInternalServerError},
+		{&identity.UnknownTokenError{}, http.StatusUnauthorized, "spacehost token create"},
+		{&identity.TokenError{Reason: identity.Ended}, http.StatusUnauthorized, `"Expired ZeroGPU proxy token"`},
+		{&identity.StoppedError{Space: "front"}, http.StatusForbidden, "forbidden the Space front"},
+		{errors.New("the database is locked"), http.StatusInternalServerError, ""},
 	}
 	for _, row := range rows {
 		h := newHost(t, func(s *setup) {
 			s.config.Identify = func(*http.Request) (identity.Identity, error) { return identity.Identity{}, row.err }
 		})
-		if got := h.get("/config"); got.status != row.status || strings.Contains(got.body, "database") {
+		if got := h.get("/config"); got.status != row.status || !strings.Contains(got.body, row.says) || strings.Contains(got.body, "database") {
 			t.Errorf("%v: got %d %s", row.err, got.status, got.body)
 		}
 		h.nothingArrived()

@@ -90,6 +90,7 @@ func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message)
 		s.breakOff(frame)
 	}
 	defer session.Open()()
+	defer h.config.Queue.Visit(session.Hash)()
 	for {
 		m, err := h.next(c.Request().Context(), session)
 		if err == nil || errors.Is(err, io.EOF) {
@@ -139,6 +140,7 @@ func (h *Handler) status(c call) error {
 // heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
 // for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
 func (h *Handler) heartbeat(c call) error {
+	defer h.config.Queue.Visit(queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/")))()
 	s := h.openSSE(c)
 	ctx, cancel := context.WithCancel(c.Request().Context())
 	upstream := make(chan struct{})

@@ -41,7 +41,7 @@ type Config struct {
 	Runner   Runner
 	Payments Payments
 	// Sign makes the X-IP-Token of an Event that starts now.
-	Sign   func(event EventID, payer identity.Identity) string
+	Sign   func(event Event) string
 	Logger *zap.Logger
 }
 
@@ -61,7 +61,8 @@ type Queue struct {
 	lost     chan string
 	ask      chan func(*line)
 
-	direct directs
+	direct  directs
+	present presence
 }
 
 type submission struct {
@@ -115,7 +116,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case s := <-q.submit:
-			s.reply <- q.line.onSubmit(s.event)
+			s.reply <- q.admit(s.event)
 		case session := <-q.leave:
 			q.line.onLeave(session)
 		case c := <-q.cancel:
@@ -133,6 +134,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.line.onUpdate(now)
 		case now := <-sweep.C:
 			q.line.onSweep(now)
+			q.present.sweep(now)
+			q.direct.sweep(now)
 		case question := <-q.ask:
 			question(q.line)
 		}
@@ -146,6 +149,16 @@ func (q *Queue) Join(event *Event) error {
 		return ErrNoRunner
 	}
 	return <-reply
+}
+
+// admit keeps the Session of an Event present until the Event has ended.
+func (q *Queue) admit(event *Event) error {
+	q.present.enter(event.Session)
+	err := q.line.onSubmit(event)
+	if err != nil {
+		q.present.leave(event.Session)
+	}
+	return err
 }
 
 // Leave says that the Session's stream has been dropped: its waiting Events go, its running ones go on unheard.
@@ -269,7 +282,8 @@ func answer[T any](q *Queue, question func(*line) T) T {
 
 func (q *Queue) start(job Job) {
 	for i := range job.Events {
-		job.Events[i].Token = q.config.Sign(job.Events[i].ID, job.Events[i].Payer)
+		q.present.name(job.Events[i].Session)
+		job.Events[i].Token = q.config.Sign(job.Events[i])
 		q.log(job.Events[i]).Info("event started")
 	}
 	q.config.Runner.Start(job)
@@ -292,6 +306,7 @@ func (q *Queue) abandon(app int, events []EventID) {
 }
 
 func (q *Queue) ended(event *Event, reason string) {
+	q.present.leave(event.Session)
 	q.log(*event).Info("event ended", zap.String("reason", reason))
 }
 
@@ -299,13 +314,16 @@ func (q *Queue) log(event Event) *zap.Logger {
 	return q.config.Logger.With(zap.Object("event", event))
 }
 
+// directs are the direct calls under way, and the ends of those that took long.
 type directs struct {
-	mu   sync.Mutex
-	live map[EventID]direct
+	mu    sync.Mutex
+	live  map[EventID]direct
+	ended map[EventID]time.Time
 }
 
 type direct struct {
 	payer    identity.Identity
+	began    time.Time
 	admitted chan struct{} // closed once the Space has made it an Event
 	admit    func()
 }
@@ -314,15 +332,21 @@ func (d *directs) add(event EventID, payer identity.Identity) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.live == nil {
-		d.live = map[EventID]direct{}
+		d.live, d.ended = map[EventID]direct{}, map[EventID]time.Time{}
 	}
 	admitted := make(chan struct{})
-	d.live[event] = direct{payer, admitted, sync.OnceFunc(func() { close(admitted) })}
+	d.live[event] = direct{payer, time.Now(), admitted, sync.OnceFunc(func() { close(admitted) })}
 }
+
+// longCall is from when on the end of a direct call is remembered: there are many short ones.
+const longCall = time.Minute
 
 func (d *directs) remove(event EventID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if now := time.Now(); now.Sub(d.live[event].began) >= longCall {
+		d.ended[event] = now
+	}
 	delete(d.live, event)
 }
 
@@ -331,4 +355,22 @@ func (d *directs) get(event EventID) (direct, bool) {
 	defer d.mu.Unlock()
 	found, ok := d.live[event]
 	return found, ok
+}
+
+func (d *directs) isRecent(event EventID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, live := d.live[event]
+	end, ended := d.ended[event]
+	return live || ended && time.Since(end) < lingers
+}
+
+func (d *directs) sweep(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for event, end := range d.ended {
+		if now.Sub(end) >= lingers {
+			delete(d.ended, event)
+		}
+	}
 }

@@ -43,8 +43,8 @@ func (r *fakeRunner) Cancel(app int, event EventID)  { r.note("cancel %d %s", ap
 func (r *fakeRunner) Gone(app int, events []EventID) { r.note("gone %d %v", app, events) }
 func (r *fakeRunner) Left(event EventID)             { r.note("left %s", event) }
 func (r *fakeRunner) Cancelled(event EventID)        { r.note("cancelled %s", event) }
-func sign(event EventID, payer identity.Identity) string {
-	return "token of " + string(event) + " for " + payer.Key()
+func sign(event Event) string {
+	return "token of " + string(event.ID) + " for " + event.Payer.Key()
 }
 
 var _ Runner = (*fakeRunner)(nil)

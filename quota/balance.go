@@ -54,6 +54,7 @@ type Entry struct {
 	Held, Charged, Returned time.Duration
 	Reason                  string
 	By                      string // the operator
+	Via                     string // the Space that spent it through Space; both lines of a Lease say it
 }
 
 // Adjustment is an operator's deed.

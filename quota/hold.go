@@ -16,7 +16,7 @@ type HoldRequest struct {
 	Factor          int           // see Factor
 	Now             time.Time
 	Pending         []Pending // this identity's open Leases; read only when holds are in the way
-	Reason          string    // what the ledger should say beside the hold, as "via owner/space"; may be empty
+	Via             string    // the Space that spends it through Space, on the identity's behalf; "": the identity itself
 }
 
 // Pending is an open hold of the same identity.
@@ -24,6 +24,8 @@ type Pending struct {
 	Lease string // tells a hold of an earlier Window apart; if empty it counts as one of this Window
 	Held  time.Duration
 	Until time.Time // when it is over at the latest
+
+	via bool // the ledger knows
 }
 
 // ExceededError refuses a hold because the quota does not suffice now.
@@ -31,9 +33,14 @@ type ExceededError struct {
 	Requested, Left time.Duration
 	Wait            time.Duration // until it would suffice, as far as can be known
 	OnlyHolds       bool          // charges leave enough; only open holds are in the way
+	Via             string        // the Space that Left is the cap of: what it may still spend through others
 }
 
 func (e *ExceededError) Error() string {
+	if e.Via != "" {
+		return fmt.Sprintf("cap of what Spaces may spend through others exceeded: %v requested via %s, %v left of half the allowance, try again in %v",
+			e.Requested, e.Via, e.Left, e.Wait)
+	}
 	return fmt.Sprintf("quota exceeded: %v requested, %v left, try again in %v", e.Requested, e.Left, e.Wait)
 }
 
@@ -69,9 +76,17 @@ func (r HoldRequest) requested() (time.Duration, error) {
 	return requested, nil
 }
 
+// left is what may still be held in w; it may be negative.
+func (r HoldRequest) left(w window) time.Duration {
+	if r.Via != "" {
+		return w.leftVia(r.Tier)
+	}
+	return w.left(r.Tier)
+}
+
 // fits says whether the quota suffices.
 func (r HoldRequest) fits(requested time.Duration, w window) bool {
-	return r.Tier.Unlimited || requested <= w.left(r.Tier)
+	return r.Tier.Unlimited || requested <= r.left(w)
 }
 
 // exceeded says why the quota does not suffice, and until when. The holds of pending are those that count in w.
@@ -79,26 +94,37 @@ func (r HoldRequest) fits(requested time.Duration, w window) bool {
 //  1. Charges leave too little: only the reset helps.
 //  2. Only holds are in the way: the earliest deadlines free enough, or the reset comes first.
 func (r HoldRequest) exceeded(requested time.Duration, w window, pending []Pending) *ExceededError {
-	e := &ExceededError{Requested: requested, Left: max(0, w.left(r.Tier)), Wait: w.untilReset(r.Now)}
-	if requested > w.unspent(r.Tier) { // 1
+	left := r.left(w)
+	e := &ExceededError{Requested: requested, Left: max(0, left), Wait: w.untilReset(r.Now), Via: r.Via}
+	charged := w
+	charged.held, charged.viaHeld = 0, 0
+	if requested > r.left(charged) { // 1
 		return e
 	}
 	e.OnlyHolds = true // 2
-	if freed, ok := freedAt(requested-w.left(r.Tier), pending); ok {
+	if freed, ok := r.freedAt(requested-left, pending); ok {
 		e.Wait = max(0, min(e.Wait, freed.Sub(r.Now)))
 	}
 	return e
 }
 
 // freedAt is when the earliest deadlines have freed what is missing.
-func freedAt(missing time.Duration, pending []Pending) (time.Time, bool) {
+func (r HoldRequest) freedAt(missing time.Duration, pending []Pending) (time.Time, bool) {
 	slices.SortFunc(pending, func(a, b Pending) int { return a.Until.Compare(b.Until) })
 	for _, p := range pending {
-		if missing -= p.Held; missing <= 0 {
+		if missing -= r.freedBy(p); missing <= 0 {
 			return p.Until, true
 		}
 	}
 	return time.Time{}, false
+}
+
+// freedBy is by how much left grows when p is over, if nothing of it is charged.
+func (r HoldRequest) freedBy(p Pending) time.Duration {
+	if r.Via != "" && !p.via { // the cap is half of what is left
+		return p.Held / 2
+	}
+	return p.Held
 }
 
 // times never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.

@@ -48,7 +48,7 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (time.Dura
 	}
 	err = add(ctx, tx, w, Entry{
 		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
-		Space: r.Space, Task: r.Task, Held: requested, Reason: r.Reason,
+		Space: r.Space, Task: r.Task, Held: requested, Via: r.Via,
 	})
 	if err != nil {
 		return 0, err
@@ -83,7 +83,7 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	}
 	err = add(ctx, tx, window{id: hold.Window}, Entry{
 		At: s.Now, Identity: hold.Identity, Lease: s.Lease, Kind: KindSettle, Space: hold.Space, Task: hold.Task,
-		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Reason: s.Reason,
+		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Reason: s.Reason, Via: hold.Via,
 	})
 	if isDuplicate(err) {
 		return &SettledError{Lease: s.Lease}
@@ -189,30 +189,33 @@ func currentWindow(ctx context.Context, q asker, identity string, now time.Time)
 func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) error {
 	var pending []Pending
 	for _, p := range r.Pending {
-		counts, err := holdsIn(ctx, tx, w, p.Lease)
+		counts, via, err := holdsIn(ctx, tx, w, p.Lease)
 		if err != nil {
 			return err
 		}
 		if counts {
+			p.via = via
 			pending = append(pending, p)
 		}
 	}
 	return r.exceeded(requested, w, pending)
 }
 
-// holdsIn says whether the hold of a Lease counts in w. One that was admitted before the last reset does not: its end
-// frees nothing here.
-func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (bool, error) {
+// holdsIn says whether the hold of a Lease counts in w, and whether it is one via a Space. One that was admitted before
+// the last reset does not: its end frees nothing here.
+func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (counts, via bool, err error) {
 	if lease == "" {
-		return true, nil
+		return true, false, nil
 	}
-	var n int
-	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM ledger WHERE lease_id = ? AND kind = 'hold' AND window_id = ?`,
-		lease, w.id).Scan(&n)
+	err = tx.QueryRowContext(ctx, `SELECT via <> '' FROM ledger WHERE lease_id = ? AND kind = 'hold' AND window_id = ?`,
+		lease, w.id).Scan(&via)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
 	if err != nil {
-		return false, fmt.Errorf("read hold of lease %s: %w", lease, err)
+		return false, false, fmt.Errorf("read hold of lease %s: %w", lease, err)
 	}
-	return n > 0, nil
+	return true, via, nil
 }
 
 // holdOf is the hold of a Lease, settled or not.
@@ -235,10 +238,10 @@ func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	}
 	lease := sql.NullString{String: e.Lease, Valid: e.Lease != ""}
 	_, err := tx.ExecContext(ctx, `INSERT INTO ledger
-		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.At.UnixMilli(), e.Identity, w.id, lease, string(e.Kind), e.Space, e.Task,
-		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By)
+		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via)
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", e.Kind, e.Identity, err)
 	}
@@ -265,14 +268,14 @@ func isDuplicate(err error) bool {
 // scanner is a row or the rows.
 type scanner interface{ Scan(into ...any) error }
 
-const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms`
+const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms, via_held_ms, via_charged_ms`
 
 // scanWindow reads windowColumns, after whatever stands before them in the row.
 func scanWindow(row scanner, before ...any) (window, error) {
 	var w window
 	var opened, ends sql.NullInt64
 	err := row.Scan(append(before, &w.id, &opened, &ends,
-		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted))...)
+		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted), (*millis)(&w.viaHeld), (*millis)(&w.viaCharged))...)
 	if opened.Valid {
 		w.opened, w.ends = time.UnixMilli(opened.Int64).UTC(), time.UnixMilli(ends.Int64).UTC()
 	}
@@ -280,13 +283,13 @@ func scanWindow(row scanner, before ...any) (window, error) {
 }
 
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
-	held_ms, charged_ms, returned_ms, reason, by_whom`
+	held_ms, charged_ms, returned_ms, reason, by_whom, via`
 
 func scanEntry(row scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
-		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By)
+		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via)
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
 }

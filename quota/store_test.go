@@ -178,6 +178,10 @@ func TestFiftyHoldsAtOnceNeverPassTheQuota(t *testing.T) {
 	b.wantLeft(noon, 0)
 }
 
+func pending(lease string, held time.Duration, until time.Time) Pending {
+	return Pending{Lease: lease, Held: held, Until: until}
+}
+
 func TestThreeHoldsLeaveThirtyAndAFourthIsRefused(t *testing.T) {
 	b := newBook(t)
 	for i, until := range []time.Duration{50 * s, 20 * s, 40 * s} {
@@ -185,7 +189,7 @@ func TestThreeHoldsLeaveThirtyAndAFourthIsRefused(t *testing.T) {
 	}
 	b.wantLeft(noon, 30*s)
 	_, err := b.hold("fourth", 60*s, noon, func(r *HoldRequest) {
-		r.Pending = []Pending{{"0", 60 * s, noon.Add(50 * s)}, {"1", 60 * s, noon.Add(20 * s)}, {"2", 60 * s, noon.Add(40 * s)}}
+		r.Pending = []Pending{pending("0", 60*s, noon.Add(50*s)), pending("1", 60*s, noon.Add(20*s)), pending("2", 60*s, noon.Add(40*s))}
 	})
 	wantExceeded(t, err, 30, 20, true)
 	if got := len(b.entries()); got != 3 {
@@ -253,7 +257,7 @@ func TestWaitIgnoresHoldsOfAnEarlierWindow(t *testing.T) {
 	b.mustHold("old", 180*s, reset.Add(-s))
 	b.mustHold("new", 180*s, reset)
 	_, err := b.hold("refused", 60*s, reset, func(r *HoldRequest) {
-		r.Pending = []Pending{{"old", 180 * s, reset.Add(10 * s)}, {"new", 180 * s, reset.Add(50 * s)}}
+		r.Pending = []Pending{pending("old", 180*s, reset.Add(10*s)), pending("new", 180*s, reset.Add(50*s))}
 	})
 	wantExceeded(t, err, 30, 50, true)
 }
@@ -413,10 +417,10 @@ func TestListShowsTheWindowThatCounts(t *testing.T) {
 func TestEntriesAreNewestFirstAndLimited(t *testing.T) {
 	b := newBook(t)
 	for i := range 5 {
-		b.mustHold(fmt.Sprint(i), s, noon, func(r *HoldRequest) { r.Reason = "via a" })
+		b.mustHold(fmt.Sprint(i), s, noon, via("a"))
 	}
 	got, err := b.Entries(t.Context(), "user:ada", 2)
-	if err != nil || len(got) != 2 || got[0].Lease != "4" || got[1].Lease != "3" || got[0].Reason != "via a" {
+	if err != nil || len(got) != 2 || got[0].Lease != "4" || got[1].Lease != "3" || got[0].Via != "a" {
 		t.Errorf("got %+v (%v), want leases 4 and 3", got, err)
 	}
 	if none, err := b.Entries(t.Context(), "user:bob", 2); err != nil || len(none) != 0 {

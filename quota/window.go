@@ -13,6 +13,8 @@ type window struct {
 	held    time.Duration
 	charged time.Duration
 	granted time.Duration
+
+	viaHeld, viaCharged time.Duration // of held and charged: what Spaces have spent through others
 }
 
 // at is the window that counts now, given the identity's latest. One that was never opened counts however long ago
@@ -32,6 +34,12 @@ func (w window) unspent(t Tier) time.Duration {
 // left may be negative: a tier can shrink within a window.
 func (w window) left(t Tier) time.Duration {
 	return w.unspent(t) - w.held
+}
+
+// leftVia is what a Space may still spend through others: all of them together at most half of what would be left if
+// they had spent nothing. With via = viaHeld + viaCharged that is (left + via) / 2 - via.
+func (w window) leftVia(t Tier) time.Duration {
+	return (w.left(t) - w.viaHeld - w.viaCharged) / 2
 }
 
 // untilReset is a whole Span where nobody can know yet when the window will open.

@@ -104,6 +104,7 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ConnContext:       withConn,
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
 	s.mu.Lock()

@@ -22,7 +22,7 @@ const (
 func newHeard(t *testing.T) *heard {
 	t.Helper()
 	s := NewSupervisor(SupervisorConfig{Account: func() identity.Identity { return identity.Identity{Kind: identity.Space, Name: "test"} }})
-	q := queue.New(queue.Config{Runner: s, Sign: func(queue.EventID, identity.Identity) string { return "" }})
+	q := queue.New(queue.Config{Runner: s, Sign: func(queue.Event) string { return "" }})
 	s.SetQueue(q)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

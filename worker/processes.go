@@ -18,6 +18,9 @@ type Processes struct {
 
 	mu    sync.Mutex
 	trees map[string]tree // by Space
+
+	blind     sync.Once // the kernel does not tell whose a connection is
+	strangers strangers
 }
 
 func (p *Processes) set(space string, t tree) {

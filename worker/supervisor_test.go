@@ -62,9 +62,9 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 		c(&config)
 	}
 	w.Supervisor = NewSupervisor(config)
-	w.queue = queue.New(queue.Config{Runner: w.Supervisor, Sign: func(event queue.EventID, payer identity.Identity) string {
-		w.note(func() { w.payers[event] = payer.Key() })
-		return "token-" + string(event)
+	w.queue = queue.New(queue.Config{Runner: w.Supervisor, Sign: func(event queue.Event) string {
+		w.note(func() { w.payers[event.ID] = event.Payer.Key() })
+		return "token-" + string(event.ID)
 	}})
 	w.SetQueue(w.queue)
 	return w

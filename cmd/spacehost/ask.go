@@ -277,6 +277,17 @@ func showLedger(w io.Writer, answer json.RawMessage) {
 	fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tHELD\tCHARGED\tRETURNED\tREASON")
 	for _, e := range entries {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", e.At.Local().Format("Jan 2 15:04:05"), e.Kind, e.Lease, e.Space,
-			e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, e.Reason)
+			e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, whyOf(e))
 	}
+}
+
+// whyOf is the reason of a line of the ledger, with the Space that spent its seconds through another.
+func whyOf(e console.Entry) string {
+	switch {
+	case e.Via == "":
+		return e.Reason
+	case e.Reason == "":
+		return "via " + e.Via
+	}
+	return e.Reason + ", via " + e.Via
 }

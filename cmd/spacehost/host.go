@@ -45,6 +45,7 @@ type Host struct {
 	ledger    *quota.Ledger
 	signer    *identity.Signer
 	people    *identity.People
+	stops     *identity.Stops
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	processes *worker.Processes
@@ -192,6 +193,9 @@ func (h *Host) openDatabase() (err error) {
 	h.onClose(func() { _ = h.db.Close() }) // everything in it is committed
 	h.ledger = quota.New(h.db, quota.Config{})
 	h.people = identity.NewPeople(h.db)
+	if h.stops, err = identity.OpenStops(context.Background(), h.db); err != nil {
+		return err
+	}
 	h.signer, err = identity.OpenSigner(h.state.dir)
 	return err
 }
@@ -248,7 +252,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -293,6 +297,7 @@ func (h *Host) register() error {
 	view.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewStops(h.stops, h.names).Register(control.Echo)
 	return nil
 }
 

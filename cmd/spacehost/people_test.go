@@ -30,6 +30,7 @@ type desk struct {
 	t      *testing.T
 	state  string
 	people *identity.People
+	stops  *identity.Stops
 }
 
 func newDesk(t *testing.T) *desk {
@@ -47,6 +48,9 @@ func newDesk(t *testing.T) *desk {
 	}
 	t.Cleanup(func() { db.Close() })
 	d := &desk{t: t, state: state, people: identity.NewPeople(db)}
+	if d.stops, err = identity.OpenStops(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
 	d.serve()
 	return d
 }
@@ -66,6 +70,7 @@ func (d *desk) serve() {
 		People:    d.people,
 		CheckTier: func(name string) error { _, err := tiers.Get(name); return err },
 	}).Register(site.Echo)
+	console.NewStops(d.stops, func() []string { return []string{"demo", "other"} }).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

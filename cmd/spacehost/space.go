@@ -78,15 +78,16 @@ func (s *spaceRun) register() {
 	}
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
+		Identify: s.host.caller, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
 }
 
 // membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is
-// unknown or revoked is no exception, or its 401 would tell that there is something to be seen.
+// unknown or revoked is no exception, or its 401 would tell that there is something to be seen. A member's own
+// token opens it to the Space that calls on their behalf.
 func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if visitor, err := s.host.identify(c.Request()); err != nil || !s.isMember(visitor) {
+		if visitor, err := s.host.caller(c.Request()); err != nil || !s.isMember(visitor) {
 			return echo.ErrNotFound
 		}
 		return next(c)
@@ -105,11 +106,17 @@ func (p payments) Cancelled(event queue.EventID) { p.broker.Cancelled(string(eve
 
 var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 
-// sign makes the X-IP-Token of an Event or a direct call of this Space.
-func (s *spaceRun) sign(event queue.EventID, payer identity.Identity) string {
-	token, err := s.host.signer.Sign(identity.Claims{Aud: s.space.Name, Sub: payer.Key(), Tier: payer.Tier, ID: string(event)})
+// sign makes the X-IP-Token of an Event or, without a Session, a direct call of this Space.
+func (s *spaceRun) sign(event queue.Event) string {
+	claims := identity.Claims{
+		Aud: s.space.Name, Sub: event.Payer.Key(), Tier: event.Payer.Tier, Act: event.Payer.Via, ID: string(event.ID),
+	}
+	if event.Session != "" {
+		claims.Session = event.Session.Digest()
+	}
+	token, err := s.host.signer.Sign(claims)
 	if err != nil { // without one, the Space's own account pays
-		s.host.log.Error("sign token", zap.String("identity", payer.Key()), zap.Error(err))
+		s.host.log.Error("sign token", zap.String("identity", claims.Sub), zap.Error(err))
 		return ""
 	}
 	return token

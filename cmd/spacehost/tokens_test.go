@@ -112,15 +112,20 @@ func quotaOf(t *testing.T, p *product, headers map[string]string) hubapi.Quota {
 	return fetchJSON[hubapi.Quota](t, r)
 }
 
-// callSimply is what curl would do: POST /call, then read its stream. It returns the last event's name and data.
 func callSimply(t *testing.T, p *product, api, data string, headers map[string]string) string {
 	t.Helper()
-	status, body := request(t, http.MethodPost, p.URL+"/gradio_api/call/"+api, `{"data":`+data+`}`, headers)
+	return callAt(t, p.URL, api, data, headers)
+}
+
+// callAt is what curl would do: POST /call, then read its stream. It returns the last event's name and data.
+func callAt(t *testing.T, url, api, data string, headers map[string]string) string {
+	t.Helper()
+	status, body := request(t, http.MethodPost, url+"/gradio_api/call/"+api, `{"data":`+data+`}`, headers)
 	event, _, ok := strings.Cut(strings.TrimPrefix(body, `{"event_id":"`), `"`)
 	if status != http.StatusOK || !ok {
 		t.Fatalf("POST call/%s: %d %s", api, status, body)
 	}
-	_, text := request(t, http.MethodGet, p.URL+"/gradio_api/call/"+api+"/"+event, "", headers)
+	_, text := request(t, http.MethodGet, url+"/gradio_api/call/"+api+"/"+event, "", headers)
 	frames := strings.Split(strings.TrimSpace(text), "\n\n")
 	return strings.ReplaceAll(strings.TrimPrefix(frames[len(frames)-1], "event: "), "\ndata: ", " ")
 }

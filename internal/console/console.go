@@ -174,6 +174,7 @@ type Entry struct {
 	Lease           string    `json:"lease,omitempty"`
 	Kind            string    `json:"kind"`
 	Space           string    `json:"space,omitempty"`
+	Via             string    `json:"via,omitempty"` // the Space that spent it through Space
 	HeldSeconds     float64   `json:"heldSeconds"`
 	ChargedSeconds  float64   `json:"chargedSeconds"`
 	ReturnedSeconds float64   `json:"returnedSeconds"`
@@ -189,7 +190,7 @@ func (s *Console) ledger(c echo.Context) error {
 	all := []Entry{}
 	for _, e := range entries {
 		all = append(all, Entry{
-			ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: short(e.Lease), Kind: string(e.Kind), Space: e.Space,
+			ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: short(e.Lease), Kind: string(e.Kind), Space: e.Space, Via: e.Via,
 			HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(),
 			Reason: e.Reason, By: e.By,
 		})

@@ -34,7 +34,9 @@ type Config struct {
 	Signer *identity.Signer
 	Tiers  quota.Tiers
 	Events Events
-	Logger *zap.Logger
+	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
+	CheckVia func(payer identity.Identity) error
+	Logger   *zap.Logger
 }
 
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
@@ -208,8 +210,19 @@ func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
 	if r.Payer, err = claims.Identity(); err != nil {
 		return err
 	}
+	if err := a.checkVia(r.Payer); err != nil {
+		return err
+	}
 	r.Tier, err = a.config.Tiers.Get(claims.Tier)
 	return err
+}
+
+// checkVia asks again here: what was forbidden since the Event came must not spend.
+func (a *API) checkVia(payer identity.Identity) error {
+	if a.config.CheckVia == nil || payer.Via == "" {
+		return nil
+	}
+	return a.config.CheckVia(payer)
 }
 
 func (a *API) allow(c echo.Context, d Door) error {

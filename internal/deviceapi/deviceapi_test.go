@@ -102,16 +102,23 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.events.end("event-2")
+	h.api.config.CheckVia = func(payer identity.Identity) error {
+		if payer.Via == "front" {
+			return &identity.StoppedError{Space: payer.Via}
+		}
+		return nil
+	}
 	head, rest, _ := strings.Cut(good, ".")
 	for what, token := range map[string]string{
-		"altered":            good[:len(good)-4] + "AAAA",
-		"unsigned":           "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
-		"garbage":            head,
-		"of another host":    foreign,
-		"for another Space":  sign(func(c *identity.Claims) { c.Aud = "other" }),
-		"of an ended event":  sign(func(c *identity.Claims) { c.ID = "event-2" }),
-		"of no event at all": sign(func(c *identity.Claims) { c.ID = "" }),
-		"of two days ago":    sign(func(c *identity.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
+		"altered":               good[:len(good)-4] + "AAAA",
+		"unsigned":              "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
+		"garbage":               head,
+		"of another host":       foreign,
+		"for another Space":     sign(func(c *identity.Claims) { c.Aud = "other" }),
+		"of an ended event":     sign(func(c *identity.Claims) { c.ID = "event-2" }),
+		"of no event at all":    sign(func(c *identity.Claims) { c.ID = "" }),
+		"via a forbidden Space": sign(func(c *identity.Claims) { c.Act = "front" }),
+		"of two days ago":       sign(func(c *identity.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
 	} {
 		if a := h.post("/schedule", "token", token); a.status != http.StatusUnauthorized {
 			t.Errorf("a token %s: got %d %s, want 401", what, a.status, a.body)
@@ -122,6 +129,22 @@ func TestTokens(t *testing.T) {
 	}
 	if a := h.post("/schedule", "token", good); a.status != http.StatusOK {
 		t.Errorf("the good one: got %d, want 200", a.status)
+	}
+}
+
+// TestTheCapInNumbers: via a Space a visitor is lent half of what is left, in the shape that the client has words for.
+func TestTheCapInNumbers(t *testing.T) {
+	h := listening(t)
+	token, err := h.signer.Sign(identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1", Act: "front"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := h.post("/schedule", "token", token, "durationSeconds", "106")
+	if a.status != http.StatusTooManyRequests || a.header.Get("X-Approve-Result") != "quota-exceeded" || strings.TrimSpace(a.body) != `{"left":105,"wait":86399}` {
+		t.Errorf("106 of 210 s: got %d %s", a.status, a.body)
+	}
+	if a := h.post("/schedule", "token", token, "durationSeconds", "105"); a.status != http.StatusOK {
+		t.Errorf("half: got %d %s", a.status, a.body)
 	}
 }
 

@@ -70,10 +70,11 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 func statusOf(err error) int {
 	var token *identity.TokenError
 	var ended *endedError
+	var stopped *identity.StoppedError
 	var argument *argumentError
 	var notOwned *lease.NotOwnedError
 	switch {
-	case errors.As(err, &token), errors.As(err, &ended):
+	case errors.As(err, &token), errors.As(err, &ended), errors.As(err, &stopped): // of 4xx the client has words for this one alone
 		return http.StatusUnauthorized
 	case errors.As(err, &argument):
 		return http.StatusBadRequest

@@ -20,19 +20,20 @@ type Claims struct {
 	Sub       string    // Identity.Key
 	Tier      string    // of Sub
 	ID        string    // jti: the Event
+	Session   string    // sid: a digest of the Session that the Event is of; empty of a direct call
 	IssuedAt  time.Time // zero: now
 	ExpiresAt time.Time // zero: IssuedAt + Lifetime
-	Act       string    // the Space that calls on the visitor's behalf, if any
+	Act       string    // the Space that called on the visitor's behalf, if any
 	Error     string    // why it had to fall back to the address, if it had to; the spaces package shows it
 }
 
-// Identity is who pays.
+// Identity is who pays, via Act.
 func (c Claims) Identity() (Identity, error) {
 	id, err := ParseKey(c.Sub)
 	if err != nil {
 		return Identity{}, fmt.Errorf("read subject of token: %w", err)
 	}
-	id.Tier = c.Tier
+	id.Tier, id.Via = c.Tier, c.Act
 	return id, nil
 }
 
@@ -44,6 +45,7 @@ type payload struct {
 	Sub   string           `json:"sub"`
 	Tier  string           `json:"tier"`
 	ID    string           `json:"jti"`
+	Sid   string           `json:"sid,omitempty"`
 	Iat   *jwt.NumericDate `json:"iat"`
 	Exp   *jwt.NumericDate `json:"exp"`
 	Act   string           `json:"act,omitempty"`
@@ -54,14 +56,14 @@ var _ jwt.ClaimsValidator = (*payload)(nil)
 
 func newPayload(c Claims) *payload {
 	return &payload{
-		Iss: Issuer, Aud: c.Aud, Sub: c.Sub, Tier: c.Tier, ID: c.ID,
+		Iss: Issuer, Aud: c.Aud, Sub: c.Sub, Tier: c.Tier, ID: c.ID, Sid: c.Session,
 		Iat: jwt.NewNumericDate(c.IssuedAt), Exp: jwt.NewNumericDate(c.ExpiresAt), Act: c.Act, Error: c.Error,
 	}
 }
 
 func (p *payload) claims() Claims {
 	return Claims{
-		Iss: p.Iss, Aud: p.Aud, Sub: p.Sub, Tier: p.Tier, ID: p.ID,
+		Iss: p.Iss, Aud: p.Aud, Sub: p.Sub, Tier: p.Tier, ID: p.ID, Session: p.Sid,
 		IssuedAt: p.Iat.UTC(), ExpiresAt: p.Exp.UTC(), Act: p.Act, Error: p.Error,
 	}
 }

@@ -19,6 +19,7 @@ const (
 	WrongAudience Reason = "wrong audience"
 	Expired       Reason = "expired"
 	NotYet        Reason = "issued in the future"
+	Ended         Reason = "its session has ended"
 	BadClaims     Reason = "bad claims" // signed by us, and yet without an audience, a time or a subject
 )
 

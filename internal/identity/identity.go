@@ -19,11 +19,12 @@ const (
 	Space   Kind = "space" // a Space's own allowance
 )
 
-// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account.
+// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account; nor does Via.
 type Identity struct {
 	Kind Kind
 	Name string
 	Tier string
+	Via  string // the Space that calls on their behalf, with the token that it got as their host; "": they themselves
 }
 
 // Key names the account: "local", "ip:203.0.113.7", "ip:2001:db8:1:2::/64", "user:ada", "space:demo". It is what logs,

@@ -53,7 +53,7 @@ func wantReason(t *testing.T, err error, want Reason) {
 
 func TestATokenGoesThereAndBack(t *testing.T) {
 	s := signerAt(noon)
-	full := Claims{Aud: "ada/demo", Sub: "ip:2001:db8:1:2::/64", Tier: "unauthenticated", ID: "event-1",
+	full := Claims{Aud: "ada/demo", Sub: "ip:2001:db8:1:2::/64", Tier: "unauthenticated", ID: "event-1", Session: "0a1b",
 		IssuedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour), Act: "eve/front", Error: "token of ☃ <ada> is over?"}
 	got, err := s.Parse(sign(t, s, full))
 	full.Iss = Issuer
@@ -61,7 +61,7 @@ func TestATokenGoesThereAndBack(t *testing.T) {
 		t.Errorf("got %+v (%v)\nwant %+v", got, err, full)
 	}
 	id, err := got.Identity()
-	if want := (Identity{Address, "2001:db8:1:2::/64", "unauthenticated"}); err != nil || id != want {
+	if want := (Identity{Address, "2001:db8:1:2::/64", "unauthenticated", "eve/front"}); err != nil || id != want {
 		t.Errorf("identity: got %+v (%v), want %+v", id, err, want)
 	}
 }

@@ -297,3 +297,32 @@ func (i *instant) Scan(value any) error {
 	}
 	return nil
 }
+
+// change is one statement, after which Check knows what it did.
+func (s *Stops) change(ctx context.Context, statement string, values ...any) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if _, err := s.db.ExecContext(ctx, statement, values...); err != nil {
+		return fmt.Errorf("change what Spaces may spend through others: %w", err)
+	}
+	return s.read(context.WithoutCancel(ctx)) // it is committed: whoever asked may be gone
+}
+
+func (s *Stops) read(ctx context.Context) error {
+	rows, err := s.db.QueryContext(ctx, `SELECT space, identity, stopped_at, stopped_by FROM via_stops`)
+	list, err := collect(rows, err, "read what Spaces may not spend through others", scanStop)
+	if err != nil {
+		return err
+	}
+	all := make(map[stopKey]Stop, len(list))
+	for _, stop := range list {
+		all[stopKey{stop.Space, stop.Identity}] = stop
+	}
+	s.all.Store(&all)
+	return nil
+}
+
+func scanStop(row scanner) (s Stop, err error) {
+	err = row.Scan(&s.Space, &s.Identity, (*instant)(&s.At), &s.By)
+	return s, err
+}

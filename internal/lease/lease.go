@@ -140,6 +140,9 @@ func (l *Lease) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("id", l.Short())
 	to.AddString("space", l.Space)
 	to.AddString("identity", l.Payer.Key())
+	if l.Payer.Via != "" {
+		to.AddString("via", l.Payer.Via)
+	}
 	to.AddString("state", string(l.State))
 	if l.Slot != nil {
 		to.AddInt("slot", l.Slot.Index)

@@ -41,7 +41,7 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 			return err
 		}
 		l.Held, err = s.ledger.Hold(ctx, tx, quota.HoldRequest{
-			Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Task: l.Task,
+			Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Task,
 			Declared: l.Declared, Factor: l.factor(), Now: l.Admitted, Pending: pending,
 		})
 		if err != nil {

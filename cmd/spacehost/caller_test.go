@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/space"
+	"spacehost/migrations"
+	"spacehost/queue"
+	"spacehost/quota"
+)
+
+// stage is a Host with the Space "a", whose one Endpoint runs until the test ends it, and the Space "b".
+type stage struct {
+	*Host
+	t     *testing.T
+	queue *queue.Queue // a's
+	jobs  chan queue.Job
+}
+
+func (s *stage) Start(job queue.Job)       { s.jobs <- job }
+func (s *stage) Cancel(int, queue.EventID) {}
+func (s *stage) Gone(int, []queue.EventID) {}
+
+var _ queue.Runner = (*stage)(nil)
+
+// newStage wires what caller asks, as newHost does; stops come from outside a bubble, where the database lives.
+func newStage(t *testing.T, stops *identity.Stops) *stage {
+	t.Helper()
+	s := &stage{Host: &Host{stops: stops, options: options{tier: "free"}}, t: t, jobs: make(chan queue.Job, 1)}
+	var err error
+	if s.signer, err = identity.OpenSigner(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if s.tiers, err = quota.Presets("2026-04"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		run := &spaceRun{host: s.Host, space: &space.Space{Name: name}}
+		run.queue = queue.New(queue.Config{Runner: s, Sign: run.sign})
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = run.queue.Run(t.Context()) }()
+		t.Cleanup(func() { <-ended })
+		s.spaces = append(s.spaces, run)
+	}
+	s.queue = s.spaces[0].queue
+	s.queue.Attach(queue.Manifest{MaxThreads: 1, Endpoints: map[int]queue.Endpoint{0: {Limit: 1}}})
+	return s
+}
+
+func openStops(t *testing.T) *identity.Stops {
+	t.Helper()
+	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	stops, err := identity.OpenStops(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stops
+}
+
+// token is what the Space's code reads in an Event of that Session, which has ended since.
+func (s *stage) token(session string, payer identity.Identity) string {
+	s.t.Helper()
+	event := queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(session), Payer: payer}
+	if err := s.queue.Join(&event); err != nil {
+		s.t.Fatal(err)
+	}
+	job := <-s.jobs
+	s.queue.Done(event.ID, "", nil)
+	s.queue.Size() // answered after Done
+	return job.Events[0].Token
+}
+
+// calledWith is who calls with these X-IP-Tokens.
+func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
+	r := httptest.NewRequest(http.MethodPost, "/gradio_api/queue/join", nil)
+	for _, token := range tokens {
+		r.Header.Add("X-IP-Token", token)
+	}
+	return s.caller(r)
+}
+
+func (s *stage) wantRefused(reason identity.Reason, when string, tokens ...string) {
+	s.t.Helper()
+	var refused *identity.TokenError
+	if who, err := s.calledWith(tokens...); !errors.As(err, &refused) || refused.Reason != reason {
+		s.t.Errorf("%s: got %v (%v), want it refused: %s", when, who, err, reason)
+	}
+}
+
+var visitor = identity.Identity{Kind: identity.Local, Tier: "free"}
+
+// TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen, and ten minutes longer, and a day at most.
+func TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen(t *testing.T) {
+	stops := openStops(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stops)
+		want := func(when, token string) {
+			t.Helper()
+			if who, err := s.calledWith(token); err != nil || who != (identity.Identity{Kind: identity.Local, Tier: "free", Via: "a"}) {
+				t.Errorf("%s: got %+v (%v), want the visitor via a", when, who, err)
+			}
+		}
+		closePage := s.queue.Visit("page")
+		token := s.token("page", visitor)
+		want("at once", token)
+		time.Sleep(time.Hour)
+		want("after an hour", token)
+		closePage()
+		time.Sleep(10*time.Minute - time.Second)
+		want("just before ten minutes have passed", token)
+		time.Sleep(time.Second)
+		s.wantRefused(identity.Ended, "ten minutes after the page was closed", token)
+
+		defer s.queue.Visit("day")()
+		token = s.token("day", visitor)
+		time.Sleep(24 * time.Hour)
+		want("after a day", token)
+		time.Sleep(2 * time.Minute) // the leeway for clocks is one
+		s.wantRefused(identity.Expired, "more than a day after it was made", token)
+	})
+}
+
+// TestATokenOfADirectCall is good while the call lives, and ten minutes longer.
+func TestATokenOfADirectCall(t *testing.T) {
+	stops := openStops(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stops)
+		call, end := s.queue.Direct(visitor)
+		token := s.spaces[0].sign(queue.Event{ID: call, Payer: visitor})
+		time.Sleep(time.Hour)
+		if _, err := s.calledWith(token); err != nil {
+			t.Errorf("while it lives: %v", err)
+		}
+		end()
+		time.Sleep(10 * time.Minute)
+		s.wantRefused(identity.Ended, "ten minutes after its end", token)
+	})
+}
+
+func TestTokensThatSpeakForNobody(t *testing.T) {
+	s, other := newStage(t, openStops(t)), newStage(t, nil)
+	defer s.queue.Visit("page")()
+	defer other.queue.Visit("page")()
+	token, foreign := s.token("page", visitor), other.token("page", visitor)
+	head, _, _ := strings.Cut(token, ".")
+	gone, err := s.signer.Sign(identity.Claims{Aud: "gone", Sub: "local", Tier: "free", ID: "e"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wantRefused(identity.ForeignKey, "of another host", foreign)
+	s.wantRefused(identity.BadSignature, "altered", token[:len(token)-6]+"AAAAAA")
+	s.wantRefused(identity.Malformed, "half", head)
+	s.wantRefused(identity.Malformed, "empty", "")
+	s.wantRefused(identity.Malformed, "two", token, token)
+	s.wantRefused(identity.Ended, "of a Space that this start does not have", gone)
+	if who, err := s.calledWith(); err != nil || who.Kind != identity.Address {
+		t.Errorf("without any: got %v (%v), want an address", who, err)
+	}
+}
+
+// TestAChainOfSpaces: at each the token names the caller before it, and a Stop of either ends it at once, for the one
+// visitor or for all.
+func TestAChainOfSpaces(t *testing.T) {
+	s := newStage(t, openStops(t))
+	defer s.queue.Visit("b's client")()
+	viaB := visitor
+	viaB.Via = "b"
+	token := s.token("b's client", viaB) // b has called a; now a calls another
+	claims, err := s.signer.VerifyFor(token, "a")
+	if err != nil || claims.Act != "b" {
+		t.Fatalf("a's token: %+v (%v), want b as its actor", claims, err)
+	}
+	if who, err := s.calledWith(token); err != nil || who.Via != "a" {
+		t.Errorf("got %+v (%v), want the visitor via a", who, err)
+	}
+	for _, row := range []struct{ space, identity string }{{"a", ""}, {"b", ""}, {"a", "local"}, {"b", "local"}, {"a", "user:ada"}} {
+		if err := s.stops.Forbid(t.Context(), row.space, row.identity, "operator"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.calledWith(token)
+		var stopped *identity.StoppedError
+		if want := row.identity != "user:ada"; errors.As(err, &stopped) != want || want && stopped.Space != row.space {
+			t.Errorf("with %+v forbidden: got %v", row, err)
+		}
+		if err := s.stops.Allow(t.Context(), row.space, row.identity); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.calledWith(token); err != nil {
+			t.Errorf("with %+v allowed again: %v", row, err)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+from datetime import timedelta
+from types import SimpleNamespace
+
+import gradio as gr
+import spaces
+from spaces.zero import client as zero
+from starlette.datastructures import Headers
+
+
+@spaces.GPU(duration=120)
+def long():
+    return "had a GPU"
+
+
+def token(request: gr.Request):
+    return request.headers["x-ip-token"]
+
+
+def schedule(brought):
+    """What the package says when a Space asks for a GPU with this token."""
+    request = SimpleNamespace(headers=Headers({"x-ip-token": brought}))
+    try:
+        granted = zero.schedule(1, request, timedelta(seconds=1))
+    except Exception as error:
+        return str(error)
+    zero.release(granted.allowToken)
+    return "granted"
+
+
+with gr.Blocks() as demo:
+    text = gr.Textbox()
+    gr.Button().click(long, None, text)
+    gr.Button().click(token, None, text)
+    gr.Button().click(schedule, text, text)
+
+demo.launch()

@@ -1,0 +1,48 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Conn is the TCP connection that a request came on: for what is asked once in its life, and of few only.
+type Conn struct {
+	Client, Server netip.AddrPort // its two ends; an IPv4 address is never one that is mapped into IPv6
+
+	once  sync.Once
+	owner string
+}
+
+type connKey struct{}
+
+// ConnOf returns the connection of the request that ctx is of; nil if it came on a socket of another kind, or through
+// no Server.
+func ConnOf(ctx context.Context) *Conn {
+	c, _ := ctx.Value(connKey{}).(*Conn)
+	return c
+}
+
+// IsLocal reports whether both ends are on this machine.
+func (c *Conn) IsLocal() bool {
+	return c.Client.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
+}
+
+// Owner is what find says of the connection. It is asked once; others wait for its answer meanwhile.
+func (c *Conn) Owner(find func(client, server netip.AddrPort) string) string {
+	c.once.Do(func() { c.owner = find(c.Client, c.Server) })
+	return c.owner
+}
+
+// withConn is the ConnContext of every listener.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	client, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return ctx
+	}
+	server := conn.LocalAddr().(*net.TCPAddr) // of the other end's kind
+	return context.WithValue(ctx, connKey{}, &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())})
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

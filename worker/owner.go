@@ -1,0 +1,164 @@
+package worker
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink/nl"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// SpaceAt returns the Space of which a process, its runner included, holds the client's end of a TCP connection on
+// this machine; "" if none does. It may take milliseconds: ask once per connection.
+//
+// The kernel tells the client's socket by its two addresses; whose it is, only the descriptors of processes tell. One
+// that has left its tree and shed its marker is nobody's.
+func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
+	inode, uid, err := socketAt(client, server)
+	if err != nil {
+		p.blind.Do(func() {
+			if p.Logger != nil {
+				p.Logger.Warn("whose a local connection is cannot be told: a Space's own calls count as the local visitor's", zap.Error(err))
+			}
+		})
+		return ""
+	}
+	socket := fmt.Sprintf("socket:[%d]", inode)
+	if inode == 0 || isForeign(uid) || p.strangers.hold(socket) {
+		return ""
+	}
+	space, stranger := p.holder(socket)
+	if stranger != (proc{}) {
+		p.strangers.add(stranger)
+	}
+	return space
+}
+
+// isForeign says whether a socket is another user's. A Space is of our user, unless we are root and it has shed that.
+func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Geteuid() }
+
+// holder looks at the trees first, and then at everybody, the youngest first: whoever has the socket has left a tree
+// and bears its marker still, or is a stranger.
+func (p *Processes) holder(socket string) (space string, stranger proc) {
+	p.mu.Lock()
+	trees := maps.Clone(p.trees)
+	p.mu.Unlock()
+	all, _ := allStats() // whose process cannot be told is nobody's
+	known := map[int]bool{}
+	for space, t := range trees {
+		if !t.root.alive() {
+			continue
+		}
+		for _, member := range append(below(t.root.pid, all), t.root) {
+			if known[member.pid] = true; member.holds(socket) {
+				return space, proc{}
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b stat) int { return cmp.Compare(b.start, a.start) })
+	for _, s := range all {
+		if known[s.pid] || !s.holds(socket) {
+			continue
+		}
+		for space, t := range trees {
+			if hasMarker(s.pid, t.marker) {
+				return space, proc{}
+			}
+		}
+		return "", s.proc
+	}
+	return "", proc{}
+}
+
+// holds says whether a process has the file open that /proc calls by that name.
+func (p proc) holds(name string) bool {
+	folder := fmt.Sprintf("/proc/%d/fd", p.pid)
+	entries, err := os.ReadDir(folder)
+	return err == nil && p.alive() && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		link, err := os.Readlink(folder + "/" + e.Name())
+		return err == nil && link == name
+	})
+}
+
+// strangers are processes of no Space that held connections lately, the last one first. gradio_client makes a
+// connection for each request: to look at its process first spares looking at all.
+type strangers struct {
+	mu     sync.Mutex
+	recent []proc
+}
+
+// mostStrangers bounds how many are looked at in vain.
+const mostStrangers = 8
+
+func (s *strangers) add(p proc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent = slices.DeleteFunc(s.recent, func(old proc) bool { return old == p })
+	s.recent = slices.Insert(s.recent, 0, p)
+	s.recent = s.recent[:min(len(s.recent), mostStrangers)]
+}
+
+func (s *strangers) hold(socket string) bool {
+	s.mu.Lock()
+	recent := slices.Clone(s.recent)
+	s.mu.Unlock()
+	return slices.ContainsFunc(recent, func(p proc) bool { return p.holds(socket) })
+}
+
+// socketAt asks the kernel for the socket with these two ends (sock_diag(7), exactly one and no dump), and whose it is;
+// inode 0: there is none.
+func socketAt(local, remote netip.AddrPort) (inode, uid uint32, err error) {
+	r := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, 0)
+	r.AddData(socketQuestion{local, remote})
+	answers, err := r.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask for a socket by its addresses: %w", err)
+	}
+	if len(answers) != 1 || len(answers[0]) < inodeAt+4 {
+		return 0, 0, fmt.Errorf("ask for a socket by its addresses: %d answers that are not understood", len(answers))
+	}
+	return binary.NativeEndian.Uint32(answers[0][inodeAt:]), binary.NativeEndian.Uint32(answers[0][uidAt:]), nil
+}
+
+// Where idiag_uid and idiag_inode are in struct inet_diag_msg (linux/inet_diag.h): after 4 bytes, inet_diag_sockid and
+// 3 numbers.
+const (
+	uidAt   = 4 + 48 + 3*4
+	inodeAt = uidAt + 4
+)
+
+// socketQuestion is struct inet_diag_req_v2.
+type socketQuestion struct{ local, remote netip.AddrPort }
+
+var _ nl.NetlinkRequestData = socketQuestion{}
+
+// Len implements nl.NetlinkRequestData.
+func (q socketQuestion) Len() int { return 8 + 48 }
+
+// Serialize implements nl.NetlinkRequestData.
+func (q socketQuestion) Serialize() []byte {
+	b := make([]byte, q.Len())
+	b[0], b[1] = unix.AF_INET6, unix.IPPROTO_TCP
+	if q.local.Addr().Is4() {
+		b[0] = unix.AF_INET
+	}
+	binary.NativeEndian.PutUint32(b[4:], ^uint32(0)) // in any state
+	id := b[8:]                                      // struct inet_diag_sockid
+	binary.BigEndian.PutUint16(id[0:], q.local.Port())
+	binary.BigEndian.PutUint16(id[2:], q.remote.Port())
+	copy(id[4:20], q.local.Addr().AsSlice())
+	copy(id[20:36], q.remote.Addr().AsSlice())
+	copy(id[40:48], "\xff\xff\xff\xff\xff\xff\xff\xff") // INET_DIAG_NOCOOKIE
+	return b
+}

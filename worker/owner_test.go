@@ -1,0 +1,89 @@
+package worker
+
+import (
+	"net"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// connected is a connection on this machine whose client's end is about to be another process's.
+type connected struct {
+	client         *net.TCPConn
+	clientAt, host netip.AddrPort
+}
+
+func connect(t *testing.T, addr string) connected {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Skipf("SKIPPED: cannot listen on %s: %v; this was not tested", addr, err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return connected{
+		client.(*net.TCPConn), client.LocalAddr().(*net.TCPAddr).AddrPort(), server.LocalAddr().(*net.TCPAddr).AddrPort(),
+	}
+}
+
+// giveAway starts a process that has the client's end, and then nobody else.
+func (c connected) giveAway(t *testing.T, env ...string) proc {
+	t.Helper()
+	file, err := c.client.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "300")
+	cmd.Env, cmd.ExtraFiles = append(env, "PATH=/usr/bin:/bin"), append(cmd.ExtraFiles, file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	file.Close()
+	c.client.Close()
+	s, _ := readStat(cmd.Process.Pid)
+	return s.proc
+}
+
+// TestWhoseAConnectionIs: a Space's, if its runner holds it or whoever bears its marker; nobody's, if a process does
+// that is no Space's, this one included.
+func TestWhoseAConnectionIs(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(addr, func(t *testing.T) {
+			ours, runner, strayed, stranger := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
+			if _, _, err := socketAt(ours.clientAt, ours.host); err != nil {
+				t.Skipf("SKIPPED: %v; this was not tested", err)
+			}
+			marker := filepath.Join(tempDir(t), "cgroup")
+			p := &Processes{}
+			p.set("other", tree{root: proc{pid: 1 << 30}, marker: marker + "-of-another"})
+			p.set("test", tree{root: runner.giveAway(t), marker: marker})
+			strayed.giveAway(t, markerVariable+"="+marker)
+			stranger.giveAway(t, markerVariable+"="+marker+"-of-nobody")
+			for name, row := range map[string]struct {
+				connected
+				want string
+			}{
+				"this process": {ours, ""}, "the runner": {runner, "test"}, "one that has left the tree": {strayed, "test"}, "a stranger": {stranger, ""},
+			} {
+				for range 2 { // the second time a stranger is known
+					if got := p.SpaceAt(row.clientAt, row.host); got != row.want {
+						t.Errorf("%s: got %q, want %q", name, got, row.want)
+					}
+				}
+			}
+			if got := p.SpaceAt(netip.AddrPortFrom(ours.clientAt.Addr(), 1), ours.host); got != "" {
+				t.Errorf("no such connection: got %q", got)
+			}
+		})
+	}
+}
