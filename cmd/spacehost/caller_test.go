@@ -34,7 +34,7 @@ var _ queue.Runner = (*stage)(nil)
 // newStage wires what caller asks, as newHost does; stops come from outside a bubble, where the database lives.
 func newStage(t *testing.T, stops *identity.Stops) *stage {
 	t.Helper()
-	s := &stage{Host: &Host{stops: stops, options: options{tier: "free"}}, t: t, jobs: make(chan queue.Job, 1)}
+	s := &stage{Host: &Host{stops: stops, settings: settings{localTier: setting{value: "free"}}}, t: t, jobs: make(chan queue.Job, 1)}
 	var err error
 	if s.signer, err = identity.OpenSigner(t.TempDir()); err != nil {
 		t.Fatal(err)
