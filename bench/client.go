@@ -163,7 +163,7 @@ func (c *client) listen(ctx context.Context, session string, tell told) (h heard
 		case "close_stream":
 			closed = true
 		case "unexpected_error":
-			return h, fmt.Errorf("the stream says: %.200s", data)
+			return h, fmt.Errorf(`the stream says: {"msg":"%.200s`, bytes.TrimSpace(data))
 		}
 	}
 }
@@ -187,5 +187,5 @@ func (h heard) check(want string) error {
 	if bytes.Contains(h.completed, []byte(`"data":[`+want+`]`)) && bytes.Contains(h.completed, []byte(`"success":true`)) {
 		return nil
 	}
-	return fmt.Errorf("want %s, got %.300s", want, h.completed)
+	return fmt.Errorf("want %s, got {\"msg\":\"%.300s", want, bytes.TrimSpace(h.completed))
 }

@@ -88,6 +88,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "bench: %v; see `go run ./bench --help`\n", err)
 		return 2
 	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "bench: interrupted; every process has been ended")
+		return 1
+	}
 	fmt.Fprintln(stderr, "bench:", err)
 	return 1
 }

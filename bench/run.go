@@ -74,11 +74,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, erro
 	if b.scratch != "" {
 		os.RemoveAll(b.scratch)
 	}
-	if err != nil {
-		return b.report, err
+	if len(b.report.Rounds) > 0 { // also at Ctrl-C, as far as it came
+		b.print(stdout)
+		err = errors.Join(err, b.keep())
 	}
-	b.print(stdout)
-	return b.report, b.keep()
+	return b.report, err
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }

@@ -205,22 +205,31 @@ func gpuCalls(ctx context.Context, b *bench, s *side) (values, error) {
 	if _, _, err := s.client.call(ctx, newHash(), "on_gpu", `["warm"]`, `"warm"`); err != nil {
 		return nil, err
 	}
-	var took [2][]time.Duration
-	for n := range b.calls {
-		for i, api := range []string{"noop", "on_gpu"} {
-			text := fmt.Sprintf(`"%d"`, n)
-			d, _, err := s.client.call(ctx, newHash(), api, "["+text+"]", text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", api, err)
-			}
-			took[i] = append(took[i], d)
-			s.events++
-		}
+	plain, err := b.oneByOne(ctx, s, "noop")
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(took[0])
-	slices.Sort(took[1])
-	plain, gpu := percentile(took[0], 50), percentile(took[1], 50)
+	gpu, err := b.oneByOne(ctx, s, "on_gpu")
+	if err != nil {
+		return nil, err
+	}
 	return values{"plain_ms": plain, "gpu_ms": gpu, "over_ms": gpu - plain}, nil
+}
+
+// oneByOne is the p50 of some calls, in milliseconds.
+func (b *bench) oneByOne(ctx context.Context, s *side, api string) (float64, error) {
+	var all []time.Duration
+	for n := range b.calls {
+		text := fmt.Sprintf(`"%d"`, n)
+		took, _, err := s.client.call(ctx, newHash(), api, "["+text+"]", text)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", api, err)
+		}
+		all = append(all, took)
+		s.events++
+	}
+	slices.Sort(all)
+	return percentile(all, 50), nil
 }
 
 // readers ask for the same file at a time.
