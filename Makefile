@@ -35,7 +35,7 @@ fuzz: ## each fuzz target for ten seconds
 		done; \
 	done
 
-bench: ## spacehost and plain Gradio side by side, in a table (ten minutes; go run ./bench --help)
+bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
 	go run ./bench
 
 clean: ## remove what build made; environments and state stay

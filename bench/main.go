@@ -22,7 +22,7 @@ environment, the same client, this machine. Per round each side is started anew,
 the sides take turns (A B, B A, ...), so that a machine which others use slows both. The table has the median of
 the rounds, and what spacehost is meant to reach. A call that is dropped, or answered wrongly, is counted and shown.
 
-All five rounds take about ten minutes, most of it waiting for plain Gradio. With thousands of waiting visitors
+All five rounds take about a quarter of an hour, most of it waiting for plain Gradio. With thousands of waiting visitors
 each needs an open file: ulimit -n 25000.
 
   go run ./bench                              everything

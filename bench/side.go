@@ -56,8 +56,9 @@ func (b *bench) start(ctx context.Context, name string) (*side, error) {
 		err = b.startOurs(ctx, s)
 	}
 	if err != nil {
+		said := s.said()
 		s.stop()
-		return nil, fmt.Errorf("start %s: %w\n%s", name, err, s.said())
+		return nil, fmt.Errorf("start %s: %w\n%s", name, err, said)
 	}
 	return s, nil
 }
@@ -259,16 +260,34 @@ func (p process) kill() {
 	}
 }
 
-// stat returns when a process was started, in ticks, and its parent; "" if there is none.
-func stat(pid int) (start string, parent int) {
+// fields are those of /proc/PID/stat from the third on, which is the state; nil if there is no such process.
+func fields(pid int) []string {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // gone
 	_, after, _ := bytes.Cut(data, []byte(") "))
-	fields := strings.Fields(string(after))
-	if len(fields) < 20 {
+	if all := strings.Fields(string(after)); len(all) > 19 {
+		return all
+	}
+	return nil
+}
+
+// stat returns when a process was started, in ticks, and its parent; "" if there is none.
+func stat(pid int) (start string, parent int) {
+	all := fields(pid)
+	if all == nil {
 		return "", 0
 	}
-	parent, _ = strconv.Atoi(fields[1])
-	return fields[19], parent
+	parent, _ = strconv.Atoi(all[1])
+	return all[19], parent
+}
+
+// ticks is the processor time of a process, in user and kernel mode: hundredths of a second on Linux.
+func ticks(pid int) (sum time.Duration) {
+	if all := fields(pid); all != nil {
+		user, _ := strconv.Atoi(all[11])
+		system, _ := strconv.Atoi(all[12])
+		sum = time.Duration(user + system)
+	}
+	return sum
 }
 
 // descendants lists pid and what it has started.
@@ -287,6 +306,19 @@ func descendants(pid int) []process {
 		all = append(all, children[all[i].pid]...)
 	}
 	return all
+}
+
+// cpu is the processor time that the side has taken: the host's, and that of the Space's processes. A machine
+// that others use changes it less than it changes the clock on the wall. Read in ticks of ten milliseconds.
+func (s *side) cpu() (host, space time.Duration) {
+	for i, p := range descendants(s.cmd.Process.Pid) {
+		if used := ticks(p.pid) * 10 * time.Millisecond; i == 0 && s.name == ours {
+			host = used
+		} else {
+			space += used
+		}
+	}
+	return host, space
 }
 
 // memory is what the side's processes hold, in bytes: each page once, or resident memory where the kernel does not say.

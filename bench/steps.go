@@ -32,6 +32,7 @@ type line struct {
 	key, text string
 	format    string // of a number; default %.1f
 	goal      string // what spacehost is meant to reach; ratios are spacehost divided by gradio
+	oursAlone bool   // plain Gradio has no such thing
 	share     string // the number of the ceiling (ceiling.go) that this one is part of
 }
 
@@ -42,7 +43,7 @@ type values map[string]float64
 func allSteps(short bool) []step {
 	all := []step{
 		{name: "start", about: "start of the host, and of the Space to its first answer", measure: started, lines: []line{
-			{key: "host_ms", text: "start of the host itself, ms", format: "%.0f", goal: "<= 150"},
+			{key: "host_ms", text: "start of the host itself, ms", format: "%.0f", goal: "<= 150", oursAlone: true},
 			{key: "first_s", text: "start to the first answer, s", format: "%.2f", goal: "<= 4"}}},
 		noop(1, "noop", "no-op, 1 session", "", "<= 0.33x", "1"),
 		noop(16, "noop", "no-op, 16 sessions", ">= 4x", "", "1"),
@@ -92,10 +93,20 @@ func noop(sessions int, api, text, goal, goalP50, share string) step {
 			{key: "per_s", text: text + ", events/s", format: "%.0f", goal: goal, share: share},
 			{key: "p50_ms", text: text + ", p50 ms", format: "%.2f", goal: goalP50},
 			{key: "p99_ms", text: text + ", p99 ms", format: "%.2f"},
+			{key: "space_us", text: text + ", CPU of the Space for each, us", format: "%.0f"},
+			{key: "host_us", text: text + ", CPU of the host for each, us", format: "%.0f", oursAlone: true},
 		},
 		measure: func(ctx context.Context, b *bench, s *side) (values, error) {
+			host, space := s.cpu()
 			r := events(ctx, s, api, sessions, b.span)
-			return values{"per_s": r.perSecond, "p50_ms": r.ms(50), "p99_ms": r.ms(99)}, r.err
+			hostAfter, spaceAfter := s.cpu()
+			v := values{"per_s": r.perSecond, "p50_ms": r.ms(50), "p99_ms": r.ms(99)}
+			each := float64(max(1, len(r.took)))
+			v["space_us"] = float64((spaceAfter - space).Microseconds()) / each
+			if s.name == ours {
+				v["host_us"] = float64((hostAfter - host).Microseconds()) / each
+			}
+			return v, r.err
 		},
 	}
 }
@@ -179,7 +190,7 @@ func repeat(ctx context.Context, workers int, span time.Duration, do func(ctx co
 // tired brings the side to that many events, then measures one session.
 func tired(ctx context.Context, b *bench, s *side) (values, error) {
 	for s.events < b.tired && ctx.Err() == nil {
-		if r := events(ctx, s, "beside", 16, min(b.span, time.Second)); r.err != nil {
+		if r := events(ctx, s, "noop", 4, min(b.span, time.Second)); r.err != nil {
 			return nil, r.err
 		}
 	}
@@ -235,8 +246,7 @@ func (b *bench) oneByOne(ctx context.Context, s *side, api string) (float64, err
 // readers ask for the same file at a time.
 const readers = 16
 
-// gets measures how often a path can be read; each answer must be as long as the first, or differ in nothing
-// but the time that it was made.
+// gets measures how often a path can be read; each answer must be that which came first.
 func gets(path func(context.Context, *side) (string, error)) func(context.Context, *bench, *side) (values, error) {
 	return func(ctx context.Context, b *bench, s *side) (values, error) {
 		p, err := path(ctx, s)
