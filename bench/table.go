@@ -31,7 +31,7 @@ func (b *bench) print(to io.Writer) {
 	r := b.report
 	m := r.Machine
 	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
-	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", b.options.rounds)
+	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.Rounds[len(r.Rounds)-1].Round)
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tto reach\tof process_events")
 	for _, s := range allSteps(b.short) {
