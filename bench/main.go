@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ environment, the same client, this machine. Per round each side is started anew,
 the sides take turns (A B, B A, ...), so that a machine which others use slows both. The table has the median of
 the rounds, and what spacehost is meant to reach. A call that is dropped, or answered wrongly, is counted and shown.
 
-All five rounds take about a quarter of an hour, most of it waiting for plain Gradio. With thousands of waiting visitors
-each needs an open file: ulimit -n 25000.
+All five rounds take about a quarter of an hour, most of it waiting for plain Gradio. Each waiting visitor needs an
+open file: ulimit -n 12000.
 
   go run ./bench                              everything
   go run ./bench --short                      a minute: tries that all works, its numbers mean little
@@ -35,7 +36,8 @@ Rows (--only):
 `
 
 const flagsHelp = `
-Waiting visitors are measured in one round only. Exit codes: 0 measured, also when a side has dropped calls;
+A no-op has Gradio's default concurrency limit, one at a time; "side by side" it has none. Waiting visitors are
+measured in one round only. Exit codes: 0 measured, also when a side has dropped calls;
 1 something could not be measured; 2 wrong usage.
 
 Flags:
@@ -145,8 +147,11 @@ func (o options) complete(only string) (options, error) {
 	if o.rounds < 1 || o.rounds > 100 {
 		return o, usageError{fmt.Errorf("--rounds %d is not between 1 and 100", o.rounds)}
 	}
-	if o.hold < 0 || o.hold > time.Hour {
-		return o, usageError{fmt.Errorf("--hold %s is not between 0 and 1h", o.hold)}
+	if o.hold < 0 || o.hold > 15*time.Minute {
+		return o, usageError{fmt.Errorf("--hold %s is not between 0 and 15m", o.hold)}
+	}
+	if err := o.checkFiles(); err != nil {
+		return o, usageError{err}
 	}
 	if only == "" {
 		return o, nil
@@ -162,6 +167,23 @@ func (o options) complete(only string) (options, error) {
 		o.only = append(o.only, name)
 	}
 	return o, nil
+}
+
+// checkFiles finds out before a quarter of an hour is spent.
+func (o options) checkFiles() error {
+	if o.spacehost != "" {
+		if _, err := exec.LookPath(o.spacehost); err != nil {
+			return fmt.Errorf("--spacehost: %w; build one with `make build`, or leave the flag out", err)
+		}
+	}
+	if o.json == "" {
+		return nil
+	}
+	f, err := os.OpenFile(o.json, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("--json: %w; name a file that can be written", err)
+	}
+	return f.Close()
 }
 
 // wants reports whether --only lets a step through.

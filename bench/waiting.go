@@ -18,6 +18,8 @@ const (
 	drainTime = 60 * time.Second // until all are answered, once the function is free
 	streamsAt = 64               // that are opened at a time
 	addresses = 8                // of loopback, from which they come
+
+	spareFiles = 500 // that host and client have open besides
 )
 
 // visitor is one who waits. Its fields are written before listened is closed.
@@ -60,6 +62,9 @@ func waiting(count int, alone bool) step {
 }
 
 func wait(ctx context.Context, b *bench, s *side, count int) (values, error) {
+	if files := b.report.Machine.OpenFiles; files < uint64(count)+spareFiles {
+		return nil, fmt.Errorf("not measured: only %d files may be open at a time; say `ulimit -n %d` first", files, count+spareFiles)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // streams that are still open end here
 	if _, _, err := s.client.call(ctx, newHash(), "close_gate", "[]", `"closed"`); err != nil {
