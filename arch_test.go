@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"internal/check":           {"gpu"},
 	"migrations":               {},
 	"examples/gotest":          {},
+	"bench":                    {"internal/space", "internal/build"},
 }
 
 // keepers says who alone may import what from outside.
@@ -48,7 +49,7 @@ var keepers = map[string][]string{
 	"github.com/spf13/cobra":          {"cmd/spacehost"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},
-	"github.com/chromedp/chromedp":    {},
+	"github.com/chromedp/chromedp":    {"bench"},
 	"spacehost/gpu/gputest":           {},
 }
 

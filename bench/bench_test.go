@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestShortFormHasEveryNumber runs the program as CI can: it asks for answers, never for speed.
+func TestShortFormHasEveryNumber(t *testing.T) {
+	lookAtSources(t)
+	o, err := parse([]string{"--short"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table, progress bytes.Buffer
+	r, err := run(t.Context(), o, &table, &progress)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	t.Logf("\n%s", table.String())
+	for _, record := range r.Rounds {
+		if record.Error != "" && record.Side != stock { // what plain Gradio drops is its own
+			t.Errorf("%s, %s: %s", record.Side, record.Step, record.Error)
+		}
+	}
+	for _, s := range allSteps(true) {
+		if s.name == "page" && !r.Machine.HasBrowser {
+			if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
+				t.Error("Chromium is needed and not installed")
+			}
+			t.Log("SKIPPED: Chromium is not installed; the first page load was not measured")
+			continue
+		}
+		for _, l := range s.lines {
+			for _, side := range []string{stock, ours} {
+				if _, ok := r.median(side, s.name, l.key); !ok && !(l.oursAlone && side == stock) {
+					t.Errorf("no number for %s of %s", l.text, side)
+				}
+			}
+			if _, ok := r.median(engine, "ceiling", l.share); !ok && l.share != "" {
+				t.Errorf("no ceiling for %s", l.text)
+			}
+		}
+	}
+	if host, ok := r.median(ours, "start", "host_ms"); !ok || host <= 0 {
+		t.Errorf("start of the host: %v, %v", host, ok)
+	}
+	for _, key := range []string{"dropped", "disorder"} {
+		if n, _ := r.median(ours, "waiting-40", key); n != 0 {
+			t.Errorf("of 40 visitors %v were %s", n, key)
+		}
+	}
+}
+
+// lookAtSources makes `go test` run this anew when any folder of the module has changed: it does not see what
+// `go build` and the Space look at.
+func lookAtSources(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(_ string, entry fs.DirEntry, err error) error {
+		if entry != nil && entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if errors.Is(err, fs.ErrNotExist) { // gone meanwhile
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWrongAnswersAreCounted: a Space that lies in every way must not look fast.
+func TestWrongAnswersAreCounted(t *testing.T) {
+	for _, c := range []struct{ name, join, stream, want string }{
+		{"right", "200", completed(`["%s"]`, true) + closeStream, ""},
+		{"another output", "200", completed(`["%sx"]`, true) + closeStream, "want"},
+		{"no success", "200", completed(`["%s"]`, false) + closeStream, "want"},
+		{"no answer", "200", closeStream, "want"},
+		{"broken off", "200", completed(`["%s"]`, true), "broke off"},
+		{"dropped", "200", "data: {\"msg\":\"unexpected_error\",\"event_id\":null}\n\n", "unexpected_error"},
+		{"refused", "503", "", "503"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var input string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == "/config":
+					fmt.Fprint(w, `{"dependencies":[{"id":0,"api_name":"noop"}]}`)
+				case r.Method == http.MethodPost && c.join != "200":
+					w.WriteHeader(http.StatusServiceUnavailable)
+				case r.Method == http.MethodPost:
+					body, _ := io.ReadAll(r.Body) // our own client sends it
+					_, after, _ := strings.Cut(string(body), `"data":["`)
+					input, _, _ = strings.Cut(after, `"`)
+				default:
+					fmt.Fprint(w, strings.ReplaceAll(c.stream, "%s", input))
+				}
+			}))
+			defer server.Close()
+			client, err := newClient(t.Context(), server.URL, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.close()
+			r := events(t.Context(), &side{client: client}, "noop", 1, time.Millisecond)
+			if c.want == "" {
+				if r.err != nil || len(r.took) == 0 {
+					t.Errorf("%d answers, %v", len(r.took), r.err)
+				}
+				return
+			}
+			var wrong *wrongError
+			if !errors.As(r.err, &wrong) || wrong.count == 0 || !strings.Contains(r.err.Error(), c.want) || len(r.took) != 0 {
+				t.Errorf("%d answers, error %v, want %q", len(r.took), r.err, c.want)
+			}
+		})
+	}
+}
+
+const closeStream = "data: {\"msg\":\"close_stream\",\"event_id\":null}\n\n"
+
+func completed(data string, success bool) string {
+	return fmt.Sprintf("data: {\"msg\":\"process_completed\",\"output\":{\"data\":%s},\"success\":%v}\n\n", data, success)
+}
+
+// TestVisitorsAreToldApart: dropped, answered in order, overtaken.
+func TestVisitorsAreToldApart(t *testing.T) {
+	c := &crowd{visitors: []*visitor{{number: 0, place: 0}, {number: 1, place: 2}, {number: 2, place: 1}, {number: 3, err: errors.New("gone")}}}
+	if dropped, disorder, first := c.count(5); dropped != 2 || disorder != 1 || first == nil {
+		t.Errorf("dropped %d, out of order %d, %v; want 2, 1 and a reason", dropped, disorder, first)
+	}
+}
+
+func TestMistakesOnTheCommandLine(t *testing.T) {
+	for _, c := range []struct{ args, says string }{
+		{"--only nonsense", "there are start, noop-1"},
+		{"--rounds 101", "between 1 and 100"},
+		{"--hold -1s", "--hold"},
+		{"fast", `"fast" is not a flag`},
+		{"--speed", "-speed"},
+		{"--spacehost /no/such/program", "make build"},
+		{"--json /no/such/folder/rounds.json", "name a file"},
+	} {
+		var stderr bytes.Buffer
+		if code := Main(strings.Fields(c.args), io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), c.says) {
+			t.Errorf("%s: exit code %d, said %q", c.args, code, stderr.String())
+		}
+	}
+}
+
+// TestCtrlCEndsWhatWasStarted: in the middle of spacehost's turn.
+func TestCtrlCEndsWhatWasStarted(t *testing.T) {
+	scratch, err := os.MkdirTemp("", "b") // t.TempDir's path is too long for the host's socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(scratch) })
+	t.Setenv("TMPDIR", scratch)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o, err := parse([]string{"--only", "start,noop-1", "--hold", "1ms"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.size = short
+	var table bytes.Buffer
+	progress := &tripwire{at: "spacehost      start", act: cancel}
+	r, err := run(ctx, o, &table, progress)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("run: %v\n%s", err, progress.said.String())
+	}
+	if _, ok := r.median(stock, "noop-1", "per_s"); !ok || !strings.Contains(table.String(), "no-op, 1 session") {
+		t.Errorf("what was measured before Ctrl-C is not shown:\n%s", table.String())
+	}
+	if left := mentioning(scratch); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Errorf("files are left: %v %v", left, err)
+	}
+}
+
+// tripwire acts once a text has been written.
+type tripwire struct {
+	said bytes.Buffer
+	at   string
+	act  func()
+}
+
+func (w *tripwire) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.at) {
+		w.act()
+	}
+	return w.said.Write(p)
+}
+
+// mentioning lists the processes whose environment names a folder; our own was made before.
+func mentioning(folder string) (found []string) {
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ") // a constant pattern
+	for _, path := range paths {
+		if environ, _ := os.ReadFile(path); bytes.Contains(environ, []byte(folder)) { // gone or foreign: ""
+			found = append(found, path)
+		}
+	}
+	return found
+}

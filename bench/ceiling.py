@@ -1,0 +1,138 @@
+"""How many no-op events a second Gradio's own process_events does in the Space's process, without a host: the ceiling.
+
+usage: python ceiling.py APP_FOLDER RUNNER_FOLDER SECONDS IN_FLIGHT...
+
+Prints one JSON line: for each number of events in flight, events a second by process_events alone (its Events made
+beforehand) and by the whole runner (frame in, Event, process_events, frames out, but for the socket).
+"""
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+folder, runner, seconds, counts = sys.argv[1], sys.argv[2], float(sys.argv[3]), [int(n) for n in sys.argv[4:]]
+sys.path[:0] = [folder, runner]
+
+from app import demo  # noqa: E402
+from gradio import queueing  # noqa: E402
+from spacehost_runner.frames import encode  # noqa: E402
+from spacehost_runner.seam import Seam  # noqa: E402
+
+ENDPOINT = next(i for i, fn in demo.fns.items() if fn.api_name == "noop")
+
+
+class Host:
+    """What the seam wants of spacehost_runner.state.State; frames are encoded, and end here."""
+
+    forked = False
+
+    def __init__(self) -> None:
+        self.seams: list[Seam] = []
+        self.apps: dict[int, Any] = {}
+        self.mounts: dict[int, str] = {}
+        self.ended: asyncio.Queue[str] = asyncio.Queue()
+        self.right = 0
+
+    def port_of(self, blocks: Any) -> int:
+        return 0
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        encode(header, payload)
+        self.right += header["op"] == "message" and b'"data":["x"]' in payload
+        if header["op"] == "done":
+            self.ended.put_nowait(header["event"])
+
+
+HEADERS = [
+    ["host", "127.0.0.1:7860"], ["accept-encoding", "gzip"], ["content-type", "application/json"],
+    ["user-agent", "Go-http-client/1.1"], ["x-forwarded-for", "127.0.0.1"], ["x-forwarded-host", "127.0.0.1:7860"],
+    ["x-forwarded-proto", "http"], ["x-gradio-user", "api"], ["x-ip-token", "x" * 300],
+]
+
+
+def order(number: int) -> tuple[dict[str, Any], bytes]:
+    data = {"data": ["x"], "event_data": None, "fn_index": ENDPOINT, "session_hash": f"s{number}", "trigger_id": None}
+    body = json.dumps(data).encode()
+    request = {"scheme": "http", "path": "/gradio_api/queue/join", "query": "", "headers": HEADERS, "client": "127.0.0.1"}
+    return {"id": f"{number:032x}", "admitted": False, "size": len(body), **request}, body
+
+
+async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> float:
+    """Keeps that many events going; the time that prepare takes is not counted."""
+    began, lost, ended, host.right = time.perf_counter(), 0.0, 0, 0
+    made: list[Any] = []
+    number = 0
+
+    def another() -> None:
+        nonlocal lost, number
+        if not made:
+            before = time.perf_counter()
+            for _ in range(200):
+                made.append(prepare(number))
+                number += 1
+            lost += time.perf_counter() - before
+        begin(made.pop())
+
+    for _ in range(in_flight):
+        another()
+    while time.perf_counter() - began - lost < seconds:
+        await host.ended.get()
+        ended += 1
+        another()
+    rate = ended / (time.perf_counter() - began - lost)
+    for _ in range(in_flight):
+        await host.ended.get()
+        ended += 1
+    if host.right != ended:
+        raise SystemExit(f"{ended} events, {host.right} right answers")
+    for rest in made:
+        if isinstance(rest, queueing.Event):
+            host.seams[0].forget(rest)
+    return rate
+
+
+async def whole(host: Host, seam: Seam, in_flight: int) -> float:
+    def begin(made: tuple[dict[str, Any], bytes]) -> None:
+        frame = encode({"op": "start", "app": 0, "events": [made[0]]}, made[1])
+        header = json.loads(frame[8 : len(frame) - len(made[1])])
+        seam.loop.call_soon(seam.start, header["events"], made[1])
+
+    return await measure(host, in_flight, order, begin)
+
+
+async def alone(host: Host, seam: Seam, in_flight: int) -> float:
+    def begin(event: Any) -> None:
+        task = seam.loop.create_task(seam.run([event]))
+        task.add_done_callback(lambda done: seam.finish([event], done))
+
+    return await measure(host, in_flight, lambda number: seam.make(*order(number)), begin)
+
+
+async def main(host: Host, seam: Seam) -> dict[str, Any]:
+    await whole(host, seam, 4)  # warm
+    return {str(n): {"alone": await alone(host, seam, n), "whole": await whole(host, seam, n)} for n in counts}
+
+
+host = Host()
+found: list[Seam] = []
+
+
+def start(queue: Any) -> None:
+    """In place of Queue.start, as the runner does it (worker/runner/spacehost_runner/hooks.py)."""
+    queue.active_jobs = [None] * queue.max_thread_count
+    queueing.run_coro_in_background(queue.start_progress_updates)
+    seam = Seam(host, queueing, queue)
+    seam.attach()
+    found.append(seam)
+
+
+queueing.Queue.start = start
+demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+seam = found[0]
+if seam.app is None and demo.app is not None:
+    seam.queue.set_server_app(demo.app)
+print(json.dumps(asyncio.run_coroutine_threadsafe(main(host, seam), seam.loop).result()), flush=True)
+demo.close()

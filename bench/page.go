@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// chromium is the browser's path, "" if there is none.
+func chromium() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// page measures from the first request until the app's button can be seen, in a browser that was never there.
+func page(ctx context.Context, b *bench, s *side) (values, error) {
+	if b.chromium == "" {
+		return values{}, nil // said once, at the start
+	}
+	profile, err := os.MkdirTemp(b.scratch, "chromium-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(profile)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(b.chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.UserDataDir(profile), chromedp.WindowSize(1200, 900))
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	allocator, end := chromedp.NewExecAllocator(ctx, options...)
+	defer end()
+	tab, closeTab := chromedp.NewContext(allocator)
+	defer closeTab()
+	if err := chromedp.Do(tab, chromedp.Navigate("about:blank")); err != nil { // the browser's own start
+		return nil, fmt.Errorf("start %s: %w", b.chromium, err)
+	}
+	began := time.Now()
+	if err := chromedp.Do(tab, chromedp.Navigate(s.url), chromedp.WaitVisible(chromedp.CSS("#go"))); err != nil {
+		return nil, fmt.Errorf("open the page: %w", err)
+	}
+	return values{"ms": ms(time.Since(began))}, nil
+}

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// step is one thing that is measured on a running side. It gives one or more lines of the table.
+type step struct {
+	name, about string
+	lines       []line
+	once        bool // in the first round only
+	alone       bool // in a process of its own, started for it
+	measure     func(context.Context, *bench, *side) (values, error)
+}
+
+// line is one row of the table.
+type line struct {
+	key, text string
+	format    string // of a number; default %.1f
+	goal      string // what spacehost is meant to reach; ratios are spacehost divided by gradio
+	oursAlone bool   // plain Gradio has no such thing
+	share     string // the number of the ceiling (ceiling.go) that this one is part of
+}
+
+// values is what a step measured in one round on one side, by the keys of its lines.
+type values map[string]float64
+
+// steps in the order in which they are taken. What has to be fresh comes first.
+func allSteps(short bool) []step {
+	all := []step{
+		{name: "start", about: "start of the host, and of the Space to its first answer", measure: started, lines: []line{
+			{key: "host_ms", text: "start of the host itself, ms", format: "%.0f", goal: "<= 150", oursAlone: true},
+			{key: "first_s", text: "start to the first answer, s", format: "%.2f", goal: "<= 4"}}},
+		noop(1, "noop", "no-op, 1 session", "", "<= 0.33x", "1"),
+		noop(16, "noop", "no-op, 16 sessions", ">= 4x", "", "1"),
+		noop(100, "noop", "no-op, 100 sessions", ">= 5x", "", "1"),
+		noop(16, "beside", "no-op side by side, 16 sessions", "", "", "16"),
+		noop(100, "beside", "no-op side by side, 100 sessions", "", "", "100"),
+		{name: "steps", about: "a generator's steps", measure: generator, lines: []line{{key: "per_s", text: "generator, steps/s", format: "%.0f"}}},
+		{name: "gpu", about: "a call of a @spaces.GPU function beside a plain one", measure: gpuCalls, lines: []line{
+			{key: "plain_ms", text: "plain call, p50 ms", format: "%.2f"},
+			{key: "gpu_ms", text: "GPU call, p50 ms", format: "%.2f"},
+			{key: "over_ms", text: "GPU call over a plain one, ms", format: "%.2f", goal: "<= 3"}}},
+		{name: "config", about: "/config", measure: gets(configPath), lines: perSecond("/config per second", ">= 15x")},
+		{name: "static", about: "a file of Gradio's page", measure: gets(assetPath), lines: perSecond("static file per second", "")},
+		{name: "file", about: "an uploaded file, read", measure: gets(filePath), lines: perSecond("/file= per second", "")},
+		{name: "upload", about: "an upload, and the memory that it takes", measure: upload, lines: []line{
+			{key: "MB_s", text: "upload, MB/s", format: "%.0f", goal: ">= 4x"},
+			{key: "growth_MB", text: "memory during the upload, + MB", goal: "< 16"}}},
+		{name: "page", about: "first load of the page in Chromium, cold cache", measure: page, lines: []line{
+			{key: "ms", text: "first page load, ms", format: "%.0f", goal: "<= 1x"}}},
+		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: tired, lines: []line{
+			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
+	}
+	if short {
+		return append(all, waiting(40, false))
+	}
+	return append(all, waiting(1000, true), waiting(3000, true), waiting(10000, true))
+}
+
+func started(_ context.Context, _ *bench, s *side) (values, error) {
+	v := values{"first_s": s.first.Seconds()}
+	if s.name == ours {
+		v["host_ms"] = ms(s.host)
+	}
+	return v, nil
+}
+
+func perSecond(text, goal string) []line {
+	return []line{{key: "per_s", text: text, format: "%.0f", goal: goal}}
+}
+
+// noop measures a function that returns its input. As "noop" it has Gradio's default concurrency limit of
+// one; as "beside" it has none.
+func noop(sessions int, api, text, goal, goalP50, share string) step {
+	return step{
+		name: fmt.Sprintf("%s-%d", api, sessions), about: text,
+		lines: []line{
+			{key: "per_s", text: text + ", events/s", format: "%.0f", goal: goal, share: share},
+			{key: "p50_ms", text: text + ", p50 ms", format: "%.2f", goal: goalP50},
+			{key: "p99_ms", text: text + ", p99 ms", format: "%.2f"},
+			{key: "space_us", text: text + ", CPU of the Space for each, us", format: "%.0f"},
+			{key: "host_us", text: text + ", CPU of the host for each, us", format: "%.0f", oursAlone: true},
+		},
+		measure: func(ctx context.Context, b *bench, s *side) (values, error) {
+			host, space := s.cpu()
+			r := events(ctx, s, api, sessions, b.span)
+			hostAfter, spaceAfter := s.cpu()
+			v := values{"per_s": r.perSecond, "p50_ms": r.ms(50), "p99_ms": r.ms(99)}
+			each := float64(max(1, len(r.took)))
+			v["space_us"] = float64((spaceAfter - space).Microseconds()) / each
+			if s.name == ours {
+				v["host_us"] = float64((hostAfter - host).Microseconds()) / each
+			}
+			return v, r.err
+		},
+	}
+}
+
+// events lets sessions call api, each its next call as soon as the last is answered.
+func events(ctx context.Context, s *side, api string, sessions int, span time.Duration) rate {
+	hashes := make([]string, sessions)
+	for i := range hashes {
+		hashes[i] = newHash()
+	}
+	r := repeat(ctx, sessions, span, func(ctx context.Context, worker, n int) (time.Duration, error) {
+		text := fmt.Sprintf(`"%s-%d"`, hashes[worker], n)
+		took, _, err := s.client.call(ctx, hashes[worker], api, "["+text+"]", text)
+		return took, err
+	})
+	s.events += len(r.took)
+	return r
+}
+
+// rate is how often something was done. err tells of what went wrong, and how often.
+type rate struct {
+	perSecond float64
+	took      []time.Duration // ascending
+	err       error
+}
+
+func (r rate) ms(percent int) float64 { return percentile(r.took, percent) }
+
+// percentile of ascending times, in milliseconds; 0 of none.
+func percentile(took []time.Duration, percent int) float64 {
+	if len(took) == 0 {
+		return 0
+	}
+	return ms(took[min(len(took)-1, len(took)*percent/100)])
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// wrongError says how many calls were dropped or answered wrongly.
+type wrongError struct {
+	count, of int
+	first     error
+}
+
+func (e *wrongError) Error() string { return fmt.Sprintf("%d of %d: %v", e.count, e.of, e.first) }
+
+// repeat does something again and again on several goroutines for span, at least once on each. A worker that
+// fails ten times stops: a side that is down is not asked a million times.
+func repeat(ctx context.Context, workers int, span time.Duration, do func(ctx context.Context, worker, n int) (time.Duration, error)) (r rate) {
+	var mu sync.Mutex
+	wrong := &wrongError{}
+	began := time.Now()
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			for n, failed := 0, 0; (n == 0 || time.Since(began) < span) && failed < 10 && ctx.Err() == nil; n++ {
+				took, err := do(ctx, worker, n)
+				mu.Lock()
+				wrong.of++
+				if err == nil {
+					r.took = append(r.took, took)
+				} else {
+					failed++
+					if wrong.count++; wrong.first == nil {
+						wrong.first = err
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	r.perSecond = float64(len(r.took)) / time.Since(began).Seconds()
+	slices.Sort(r.took)
+	if wrong.count > 0 {
+		r.err = wrong
+	}
+	return r
+}
+
+// tired brings the side to that many events, then measures one session.
+func tired(ctx context.Context, b *bench, s *side) (values, error) {
+	for s.events < b.tired && ctx.Err() == nil {
+		if r := events(ctx, s, "noop", 4, min(b.span, time.Second)); r.err != nil {
+			return nil, r.err
+		}
+	}
+	r := events(ctx, s, "noop", 1, b.span)
+	return values{"p50_ms": r.ms(50)}, r.err
+}
+
+func generator(ctx context.Context, b *bench, s *side) (values, error) {
+	r := repeat(ctx, 1, b.span, func(ctx context.Context, _, _ int) (time.Duration, error) {
+		took, h, err := s.client.call(ctx, newHash(), "steps", fmt.Sprintf("[%d]", b.steps), fmt.Sprintf(`"%d"`, b.steps-1))
+		if err == nil && h.generating != b.steps {
+			err = fmt.Errorf("%d steps were told, of %d", h.generating, b.steps)
+		}
+		return took, err
+	})
+	s.events += len(r.took)
+	return values{"per_s": r.perSecond * float64(b.steps)}, r.err
+}
+
+// gpuCalls compares a call that gets a GPU with one that needs none, after one that warms. Plain Gradio gives
+// no GPU: there the decorator does nothing.
+func gpuCalls(ctx context.Context, b *bench, s *side) (values, error) {
+	if _, _, err := s.client.call(ctx, newHash(), "on_gpu", `["warm"]`, `"warm"`); err != nil {
+		return nil, err
+	}
+	plain, err := b.oneByOne(ctx, s, "noop")
+	if err != nil {
+		return nil, err
+	}
+	gpu, err := b.oneByOne(ctx, s, "on_gpu")
+	if err != nil {
+		return nil, err
+	}
+	return values{"plain_ms": plain, "gpu_ms": gpu, "over_ms": gpu - plain}, nil
+}
+
+// oneByOne is the p50 of some calls, in milliseconds.
+func (b *bench) oneByOne(ctx context.Context, s *side, api string) (float64, error) {
+	var all []time.Duration
+	for n := range b.calls {
+		text := fmt.Sprintf(`"%d"`, n)
+		took, _, err := s.client.call(ctx, newHash(), api, "["+text+"]", text)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", api, err)
+		}
+		all = append(all, took)
+		s.events++
+	}
+	slices.Sort(all)
+	return percentile(all, 50), nil
+}
+
+// readers ask for the same file at a time.
+const readers = 16
+
+// gets measures how often a path can be read; each answer must be that which came first.
+func gets(path func(context.Context, *side) (string, error)) func(context.Context, *bench, *side) (values, error) {
+	return func(ctx context.Context, b *bench, s *side) (values, error) {
+		p, err := path(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		want, err := s.client.get(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		r := repeat(ctx, readers, b.span, func(ctx context.Context, _, _ int) (time.Duration, error) {
+			got, err := s.client.get(ctx, p)
+			if err == nil && !bytes.Equal(got, want) {
+				err = fmt.Errorf("%s differs from its first answer: %d bytes, then %d", p, len(want), len(got))
+			}
+			return 0, err
+		})
+		return values{"per_s": r.perSecond}, r.err
+	}
+}
+
+func configPath(context.Context, *side) (string, error) { return "/config", nil }
+
+var asset = regexp.MustCompile(`assets/[\w.-]+\.js`)
+
+// assetPath is a script that Gradio's page loads.
+func assetPath(ctx context.Context, s *side) (string, error) {
+	body, err := s.client.get(ctx, "/")
+	if err != nil {
+		return "", err
+	}
+	found := asset.Find(body)
+	if found == nil {
+		return "", fmt.Errorf("the page names no script")
+	}
+	return "/" + string(found), nil
+}
+
+func filePath(ctx context.Context, s *side) (string, error) {
+	path, err := s.client.upload(ctx, 4096)
+	return "/gradio_api/file=" + path, err
+}
+
+// upload also lets the Space say how large the file is that it got.
+func upload(ctx context.Context, b *bench, s *side) (values, error) {
+	tree := descendants(s.cmd.Process.Pid)
+	before := s.resident(tree)
+	peak := watchPeak(func() float64 { return s.resident(tree) })
+	began := time.Now()
+	path, err := s.client.upload(ctx, b.size.upload)
+	took := time.Since(began)
+	highest := peak()
+	if err != nil {
+		return nil, err
+	}
+	file, _ := json.Marshal(map[string]any{"path": path, "meta": map[string]string{"_type": "gradio.FileData"}}) // plain strings
+	_, _, err = s.client.call(ctx, newHash(), "size", "["+string(file)+"]", fmt.Sprintf(`"%d"`, b.size.upload))
+	if below, bad := filepath.Rel(s.home, path); bad == nil && filepath.IsLocal(below) {
+		_ = os.Remove(path) // the folder goes at the end; five of these are much
+	}
+	return values{"MB_s": float64(b.size.upload) / 1e6 / took.Seconds(), "growth_MB": max(0, highest-before) / 1e6}, err
+}
+
+// watchPeak looks every ten milliseconds until the returned function is called, which gives the highest value.
+func watchPeak(look func() float64) (stop func() float64) {
+	ended, highest := make(chan struct{}), make(chan float64)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for most := look(); ; most = max(most, look()) {
+			select {
+			case <-tick.C:
+			case <-ended:
+				highest <- most
+				return
+			}
+		}
+	}()
+	return func() float64 { close(ended); return <-highest }
+}
+
+// upload sends a file of that size and returns its path, as the Space calls it.
+func (c *client) upload(ctx context.Context, size int64) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var form bytes.Buffer
+	parts := multipart.NewWriter(&form)
+	if _, err := parts.CreateFormFile("files", "bench.bin"); err != nil {
+		return "", err
+	}
+	head := form.Len()
+	if err := parts.Close(); err != nil {
+		return "", err
+	}
+	frame := form.Bytes()
+	body := io.MultiReader(bytes.NewReader(frame[:head]), io.LimitReader(newNoise(), size), bytes.NewReader(frame[head:]))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/gradio_api/upload", body)
+	if err != nil {
+		return "", err
+	}
+	r.ContentLength = size + int64(len(frame))
+	r.Header.Set("Content-Type", parts.FormDataContentType())
+	answer, err := c.do(r)
+	if err != nil {
+		return "", err
+	}
+	var paths []string
+	if err := json.Unmarshal(answer, &paths); err != nil || len(paths) != 1 || !strings.HasPrefix(paths[0], "/") {
+		return "", fmt.Errorf("upload: want one path, got %.200s", answer)
+	}
+	return paths[0], nil
+}
+
+// noise is one random megabyte, again and again: cheap, and nothing that a disk would compress.
+type noise struct {
+	block []byte
+	at    int
+}
+
+func newNoise() *noise {
+	n := &noise{block: make([]byte, 1<<20)}
+	source := rand.NewChaCha8([32]byte{})
+	_, _ = source.Read(n.block) // never fails
+	return n
+}
+
+func (n *noise) Read(p []byte) (int, error) {
+	count := copy(p, n.block[n.at:])
+	n.at = (n.at + count) % len(n.block)
+	return count, nil
+}

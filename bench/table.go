@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// median of what one side's rounds measured of a line; false if none did.
+func (r report) median(side, step, key string) (float64, bool) {
+	var all []float64
+	for _, record := range r.Rounds {
+		if value, ok := record.Values[key]; ok && record.Side == side && record.Step == step {
+			all = append(all, value)
+		}
+	}
+	if len(all) == 0 {
+		return 0, false
+	}
+	slices.Sort(all)
+	middle := len(all) / 2
+	if len(all)%2 == 1 {
+		return all[middle], true
+	}
+	return (all[middle-1] + all[middle]) / 2, true
+}
+
+// print writes the table of both sides, what bounds them, and what went wrong.
+func (b *bench) print(to io.Writer) {
+	r := b.report
+	m := r.Machine
+	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
+	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.Rounds[len(r.Rounds)-1].Round)
+	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tto reach\tof process_events")
+	for _, s := range allSteps(b.short) {
+		for _, l := range s.lines {
+			if b.wants(s) {
+				r.printLine(t, s, l)
+			}
+		}
+	}
+	t.Flush()
+	r.printCeilings(to)
+	r.printWrong(to)
+}
+
+func (r report) printLine(to io.Writer, s step, l line) {
+	a, hasA := r.median(stock, s.name, l.key)
+	b, hasB := r.median(ours, s.name, l.key)
+	if !hasA && !hasB {
+		fmt.Fprintf(to, "%s\tnot measured\n", l.text)
+		return
+	}
+	format := l.format
+	if format == "" {
+		format = "%.1f"
+	}
+	cell := func(value float64, has bool) string {
+		if !has {
+			return "-"
+		}
+		return fmt.Sprintf(format, value)
+	}
+	ratio := "-"
+	if hasA && hasB && a > 0 {
+		ratio = fmt.Sprintf("%.2fx", b/a)
+	}
+	share := ""
+	if ceiling, ok := r.median(engine, "ceiling", l.share); ok && l.share != "" {
+		share = fmt.Sprintf("%.0f %%", 100*b/ceiling)
+	}
+	fmt.Fprintf(to, "%s\t%s\t%s\t%s\t%s\t%s\n", l.text, cell(a, hasA), cell(b, hasB), ratio, l.goal, share)
+}
+
+// printCeilings says what no host, and no client, can be faster than.
+func (r report) printCeilings(to io.Writer) {
+	if _, ok := r.median(engine, "ceiling", "1"); !ok {
+		return
+	}
+	fmt.Fprintf(to, "\nno-op events/s, by how many are under way:\n")
+	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\t1\t16\t100")
+	for _, row := range []struct{ text, side, prefix string }{
+		{"process_events alone, in the Space's process", engine, ""},
+		{"with the runner around it, without a host", engine, "whole-"},
+		{"this client, against a server that does nothing, in one process", stub, ""},
+	} {
+		fmt.Fprint(t, row.text)
+		for _, n := range inFlight {
+			rate, _ := r.median(row.side, "ceiling", fmt.Sprint(row.prefix, n))
+			fmt.Fprintf(t, "\t%.0f", rate)
+		}
+		fmt.Fprintln(t)
+	}
+	t.Flush()
+}
+
+// printWrong lists every call that was dropped or answered wrongly.
+func (r report) printWrong(to io.Writer) {
+	fmt.Fprintln(to)
+	clean := true
+	for _, record := range r.Rounds {
+		if record.Error != "" {
+			clean = false
+			fmt.Fprintf(to, "WRONG: %s, %s, round %d: %s\n", record.Side, record.Step, record.Round, record.Error)
+		}
+	}
+	if clean {
+		fmt.Fprintln(to, "Every answer was right.")
+	}
+}
