@@ -55,6 +55,7 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 		},
 		Started: func(p StartedProcess) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
 		Ended:   func(instance string) { w.note(func() { w.over = append(w.over, instance) }) },
+		Died:    func(*StartError) {},
 		Output:  func(line string) { w.note(func() { w.lines = append(w.lines, line) }) },
 		Account: func() identity.Identity { return owner },
 	}

@@ -25,7 +25,7 @@ func TestSpaceIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := running.wait()
-	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by signal 9") {
+	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by SIGKILL") {
 		t.Errorf("the visitor read %q after %s, want the cause within a second", r.Err, took)
 	}
 	if r := blocking.wait(); !r.Failed {

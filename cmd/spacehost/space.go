@@ -3,9 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"go.uber.org/zap"
 	"os"
 	"path/filepath"
+
+	"go.uber.org/zap"
 
 	"spacehost/gradioapi"
 	"spacehost/internal/build"
@@ -36,7 +37,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Died: s.died,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -101,6 +102,11 @@ func (s *spaceRun) ended(instance string) {
 	if err := os.RemoveAll(s.host.state.path("run", instance)); err != nil {
 		s.host.log.Warn("run folder stays", zap.Error(err))
 	}
+}
+
+// died tells the operator why visitors wait.
+func (s *spaceRun) died(end *worker.StartError) {
+	s.host.screen.note(fmt.Sprintf("%s: %s: %s It is started again. %s", s.space.Name, end.Stage, end.Reason, end.Next))
 }
 
 // run builds the environment and keeps the Space running until ctx ends.
