@@ -41,7 +41,9 @@ type Config struct {
 	Runner   Runner
 	Payments Payments
 	// Sign makes the X-IP-Token of an Event that starts now.
-	Sign   func(event EventID, payer identity.Identity) string
+	Sign func(event EventID, payer identity.Identity) string
+	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
+	Now    func() time.Time
 	Logger *zap.Logger
 }
 
@@ -98,6 +100,9 @@ func New(config Config) *Queue {
 		lost: make(chan string), ask: make(chan func(*line)),
 	}
 	q.line = newLine(q)
+	if config.Now != nil {
+		q.line.now = config.Now
+	}
 	return q
 }
 
@@ -131,8 +136,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.line.onLost(reason)
 		case now := <-q.line.update:
 			q.line.onUpdate(now)
-		case now := <-sweep.C:
-			q.line.onSweep(now)
+		case <-sweep.C:
+			q.line.onSweep(q.line.now())
 		case question := <-q.ask:
 			question(q.line)
 		}
@@ -263,6 +268,11 @@ func answer[T any](q *Queue, question func(*line) T) T {
 		return none
 	}
 	return <-reply
+}
+
+// LookAgain lets go of Sessions that have become old by a clock that has leapt. It returns when that is done.
+func (q *Queue) LookAgain() {
+	send(q, q.ask, func(l *line) { l.onSweep(l.now()) })
 }
 
 // The line's effects.

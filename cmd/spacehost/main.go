@@ -62,7 +62,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), gpus, newLease(), newQuota(), newUser(), newToken(), newDoctor())
+	root.AddCommand(newRun(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newDoctor())
 	return root
 }
 

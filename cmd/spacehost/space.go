@@ -42,7 +42,7 @@ func (s *spaceRun) wire() {
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
 	s.queue = queue.New(queue.Config{
-		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign,
+		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign, Now: h.clock.Now,
 		Logger: h.log.Named("queue").With(zap.String("space", s.space.Name)),
 	})
 	s.supervisor.SetQueue(s.queue)
