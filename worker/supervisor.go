@@ -57,8 +57,8 @@ type SupervisorConfig struct {
 	// Ended is called once per Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
-	// Died is told of the end of a Space that has answered, before it is started again.
-	Died func(*StartError)
+	// Note shows the operator a sentence: why visitors wait, or reach not all that they should.
+	Note func(text string)
 	// Account pays for what the Space does on nobody's behalf.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -135,7 +135,7 @@ func (s *Supervisor) Stage() (stage, reason string) {
 func (s *Supervisor) Upstream() (port int, key string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.port, s.key, s.stage == space.Running
+	return s.port, s.key, s.stage == space.Running && s.port != 0
 }
 
 // Restarts: the first at once, then slower. A Space that ran for a minute starts afresh.
@@ -162,7 +162,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		s.config.Logger.Warn("space died", zap.Error(err), zap.Duration("took", time.Since(began)))
 		if start := (*StartError)(nil); errors.As(err, &start) {
-			s.config.Died(start)
+			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
 		}
 		if time.Since(began) > longRun {
 			pause = firstBackoff
@@ -293,6 +293,13 @@ func (s *Supervisor) running(m queue.Manifest) {
 	default:
 		close(s.ready)
 	}
+}
+
+// closed says that the app answers no more, though its process runs.
+func (s *Supervisor) closed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason, s.port = "The app has closed its server and has not launched again.", 0
 }
 
 // The queue's orders

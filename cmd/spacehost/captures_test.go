@@ -72,7 +72,7 @@ func mask(frames []string, joins []join) []string {
 func TestTrafficIsThatOfStockGradio(t *testing.T) {
 	for line := range gradios {
 		t.Run(line, func(t *testing.T) {
-			p := runProduct(t, capturedSpace(t, line), "--gpus", "none", "--python", environmentOf(t, line))
+			p := runProduct(t, onGradio(t, line, "testdata/spaces/captured"), "--gpus", "none", "--python", environmentOf(t, line))
 			if p.Spaces[0].Gradio != gradios[line] {
 				t.Fatalf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
 			}
@@ -81,13 +81,10 @@ func TestTrafficIsThatOfStockGradio(t *testing.T) {
 	}
 }
 
-// capturedSpace is the Space of the captures with a README.md that asks for this line's Gradio.
-func capturedSpace(t *testing.T, line string) string {
+// onGradio copies a Space, so that it may write into its folder, with a README.md that asks for this line's Gradio.
+func onGradio(t *testing.T, line, space string) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "captured")
-	if err := os.CopyFS(dir, os.DirFS("testdata/spaces/captured")); err != nil {
-		t.Fatal(err)
-	}
+	dir := copySpace(t, space)
 	readme := filepath.Join(dir, "README.md")
 	text, err := os.ReadFile(readme)
 	if err != nil {

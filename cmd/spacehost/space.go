@@ -37,7 +37,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Died: s.died,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -104,10 +104,7 @@ func (s *spaceRun) ended(instance string) {
 	}
 }
 
-// died tells the operator why visitors wait.
-func (s *spaceRun) died(end *worker.StartError) {
-	s.host.screen.note(fmt.Sprintf("%s: %s: %s It is started again. %s", s.space.Name, end.Stage, end.Reason, end.Next))
-}
+func (s *spaceRun) note(text string) { s.host.screen.note(s.space.Name + ": " + text) }
 
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {
