@@ -16,29 +16,26 @@ const relaunchesDir = "testdata/spaces/relaunches"
 // TestAppLaunchesAgain: the app closes and launches again while one event runs and another waits. Who ran is told,
 // who waited is answered, the address stays.
 func TestAppLaunchesAgain(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) {
-			t.Parallel()
-			p := runProduct(t, onGradio(t, line, relaunchesDir), "--gpus", "none", "--python", environmentOf(t, line))
-			c, pid := p.client(), spacePID(t, p)
-			running := c.submit("/slow", 120)
-			p.awaitRuns("slow")
-			waiting := c.submit("/next", "waited")
-			eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
-			c.submit("/relaunch") // whether its own answer still comes is a race
-			if r := running.wait(); !strings.Contains(r.Err, "The app was closed.") {
-				t.Errorf("who ran reads %q, value %s", r.Err, r.Value)
+	eachLine(t, func(t *testing.T, line string) {
+		p := runOn(t, line, relaunchesDir, "--gpus", "none")
+		c, pid := p.client(), spacePID(t, p)
+		running := c.submit("/slow", 120)
+		p.awaitRuns("slow")
+		waiting := c.submit("/next", "waited")
+		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
+		c.submit("/relaunch") // whether its own answer still comes is a race
+		if r := running.wait(); !strings.Contains(r.Err, "The app was closed.") {
+			t.Errorf("who ran reads %q, value %s", r.Err, r.Value)
+		}
+		if r := waiting.wait(); text(r.Value) != fmt.Sprintf("waited %d 2", pid) {
+			t.Errorf("who waited gets %s %s, want the second launch's answer", r.Value, r.Err)
+		}
+		for name, c := range map[string]*client{"the same client": c, "a new one": p.client()} {
+			if got := c.ok("/echo", "anew"); got != fmt.Sprintf("anew %d 2", pid) {
+				t.Errorf("%s gets %q", name, got)
 			}
-			if r := waiting.wait(); text(r.Value) != fmt.Sprintf("waited %d 2", pid) {
-				t.Errorf("who waited gets %s %s, want the second launch's answer", r.Value, r.Err)
-			}
-			for name, c := range map[string]*client{"the same client": c, "a new one": p.client()} {
-				if got := c.ok("/echo", "anew"); got != fmt.Sprintf("anew %d 2", pid) {
-					t.Errorf("%s gets %q", name, got)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // awaitRuns waits for an event of that endpoint to run.
@@ -76,48 +73,45 @@ func TestFurtherDemo(t *testing.T) {
 // TestOpenPageOutlivesItsApp: a page that is open while the app launches again, and while the Space's process is killed,
 // shows what became of its events and works on without being loaded anew.
 func TestOpenPageOutlivesItsApp(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) {
-			t.Parallel()
-			tab := openPage(t)
-			p := runProduct(t, onGradio(t, line, relaunchesDir), "--gpus", "none", "--python", environmentOf(t, line))
-			tab.open(p.URL, "#echo")
-			first := spacePID(t, p)
-			tab.click("#echo")
-			tab.shows("#out", fmt.Sprintf("page %d 1", first))
+	eachLine(t, func(t *testing.T, line string) {
+		tab := openPage(t)
+		p := runOn(t, line, relaunchesDir, "--gpus", "none")
+		tab.open(p.URL, "#echo")
+		first := spacePID(t, p)
+		tab.click("#echo")
+		tab.shows("#out", fmt.Sprintf("page %d 1", first))
 
-			tab.click("#relaunch")
-			c := p.client()
-			eventually(t, "it is launched again", patience, func() bool {
-				r := c.call("/echo", "")
-				return strings.HasSuffix(text(r.Value), " 2")
-			})
-			tab.click("#echo")
-			tab.shows("#out", fmt.Sprintf("page %d 2", first))
-
-			tab.click("#slow")
-			p.awaitRuns("slow")
-			tab.click("#next")
-			eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
-			if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-			tab.says("it was killed by SIGKILL")
-			var second int
-			eventually(t, "the Space is back", patience, func() bool {
-				s := p.health().Spaces[0]
-				second = s.PID
-				return s.Stage == "RUNNING" && second != first
-			})
-			tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // who waited
-			tab.click("#echo")
-			tab.shows("#out", fmt.Sprintf("page %d 1", second))
-			shoot(t, tab.ctx, "outlived-"+line+".png")
-			if said := tab.complaints(); len(said) > 0 {
-				t.Errorf("the page threw: %q", said)
-			}
+		tab.click("#relaunch")
+		c := p.client()
+		eventually(t, "it is launched again", patience, func() bool {
+			r := c.call("/echo", "")
+			return strings.HasSuffix(text(r.Value), " 2")
 		})
-	}
+		tab.click("#echo")
+		tab.shows("#out", fmt.Sprintf("page %d 2", first))
+
+		tab.click("#slow")
+		p.awaitRuns("slow")
+		tab.click("#next")
+		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
+		if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		tab.says("it was killed by SIGKILL")
+		var second int
+		eventually(t, "the Space is back", patience, func() bool {
+			s := p.health().Spaces[0]
+			second = s.PID
+			return s.Stage == "RUNNING" && second != first
+		})
+		tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // who waited
+		tab.click("#echo")
+		tab.shows("#out", fmt.Sprintf("page %d 1", second))
+		shoot(t, tab.ctx, "outlived-"+line+".png")
+		if said := tab.complaints(); len(said) > 0 {
+			t.Errorf("the page threw: %q", said)
+		}
+	})
 }
 
 // page is a tab of a browser.
