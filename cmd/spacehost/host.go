@@ -395,10 +395,18 @@ func (h *Host) Run(ctx context.Context) error {
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return s.run(ctx) })
+		running.Go(func() error { return h.named(s, s.run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
+}
+
+// named says which of several Spaces an error is about.
+func (h *Host) named(s *spaceRun, err error) error {
+	if err == nil || len(h.spaces) == 1 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
 // announce says when all Spaces answer for the first time.

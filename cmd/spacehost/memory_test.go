@@ -85,7 +85,7 @@ func smallCgroup(t *testing.T, limit int) (dir string) {
 		t.Cleanup(func() {
 			eventually(t, "the cgroup is empty and goes", patience, func() bool { err := os.Remove(dir); return err == nil || os.IsNotExist(err) })
 		})
-		if err := os.WriteFile(filepath.Join(dir, files[0]), fmt.Appendf(nil, "%d", limit), 0); err != nil {
+		if err := setLimit(filepath.Join(dir, files[0]), fmt.Sprint(limit)); err != nil {
 			troubles = append(troubles, err.Error())
 			continue
 		}
@@ -93,11 +93,22 @@ func smallCgroup(t *testing.T, limit int) (dir string) {
 		if parts[1] == "" {
 			swap = "0"
 		}
-		_ = os.WriteFile(filepath.Join(dir, files[1]), []byte(swap), 0) // a kernel without accounting of swap has none
+		_ = setLimit(filepath.Join(dir, files[1]), swap) // a kernel without accounting of swap has none
 		return dir
 	}
 	t.Skipf("SKIPPED: no memory cgroup can be made here (%s); a real lack of memory was not tested", strings.Join(troubles, "; "))
 	return ""
+}
+
+// setLimit writes to a file that the kernel has made; it makes none.
+func setLimit(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteString(value)
+	return err
 }
 
 // pythonIn is an interpreter that works in that cgroup.
