@@ -439,7 +439,7 @@ func (l *line) session(hash SessionHash) *Session {
 	if cut := l.sessions[hash]; cut != nil {
 		l.onLeave(cut)
 	}
-	s := newSession(hash)
+	s := newSession(hash, l.now)
 	l.sessions[hash] = s
 	return s
 }

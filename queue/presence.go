@@ -21,6 +21,7 @@ func (h SessionHash) Digest() string {
 // have closed it remembers, for a while, only the ones that a token names: a stranger's heartbeats of made-up hashes
 // take no memory beyond their connections.
 type presence struct {
+	now    func() time.Time
 	mu     sync.Mutex
 	visits map[string]*stay // by Digest
 }
@@ -52,7 +53,7 @@ func (p *presence) leave(session SessionHash) {
 	if v.open--; v.open > 0 {
 		return
 	}
-	v.closed = time.Now()
+	v.closed = p.now()
 	if !v.named {
 		delete(p.visits, digest)
 	}
@@ -69,7 +70,7 @@ func (p *presence) isOpen(digest string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.visits[digest]
-	return v != nil && v.named && !v.isOver(time.Now())
+	return v != nil && v.named && !v.isOver(p.now())
 }
 
 func (p *presence) sweep(now time.Time) {
@@ -97,5 +98,5 @@ func (q *Queue) IsOpen(digest string) bool { return q.present.isOpen(digest) }
 // IsRecent reports the same of a direct call, whose token was issued at its start. The end of one that took less than
 // a minute is not remembered, since every picture of a page is one; its ten minutes count from its start.
 func (q *Queue) IsRecent(event EventID, issued time.Time) bool {
-	return time.Since(issued) < lingers || q.direct.isRecent(event)
+	return q.direct.now().Sub(issued) < lingers || q.direct.isRecent(event)
 }

@@ -41,7 +41,9 @@ type Config struct {
 	Runner   Runner
 	Payments Payments
 	// Sign makes the X-IP-Token of an Event that starts now.
-	Sign   func(event Event) string
+	Sign func(event Event) string
+	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
+	Now    func() time.Time
 	Logger *zap.Logger
 }
 
@@ -99,6 +101,10 @@ func New(config Config) *Queue {
 		lost: make(chan string), ask: make(chan func(*line)),
 	}
 	q.line = newLine(q)
+	if config.Now != nil {
+		q.line.now = config.Now
+	}
+	q.present.now, q.direct.now = q.line.now, q.line.now
 	return q
 }
 
@@ -132,7 +138,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.line.onLost(reason)
 		case now := <-q.line.update:
 			q.line.onUpdate(now)
-		case now := <-sweep.C:
+		case <-sweep.C:
+			now := q.line.now()
 			q.line.onSweep(now)
 			q.present.sweep(now)
 			q.direct.sweep(now)
@@ -278,6 +285,11 @@ func answer[T any](q *Queue, question func(*line) T) T {
 	return <-reply
 }
 
+// LookAgain lets go of Sessions that have become old by a clock that has leapt. It returns when that is done.
+func (q *Queue) LookAgain() {
+	send(q, q.ask, func(l *line) { l.onSweep(l.now()) })
+}
+
 // The line's effects.
 
 func (q *Queue) start(job Job) {
@@ -316,6 +328,7 @@ func (q *Queue) log(event Event) *zap.Logger {
 
 // directs are the direct calls under way, and the ends of those that took long.
 type directs struct {
+	now   func() time.Time
 	mu    sync.Mutex
 	live  map[EventID]direct
 	ended map[EventID]time.Time
@@ -335,7 +348,7 @@ func (d *directs) add(event EventID, payer identity.Identity) {
 		d.live, d.ended = map[EventID]direct{}, map[EventID]time.Time{}
 	}
 	admitted := make(chan struct{})
-	d.live[event] = direct{payer, time.Now(), admitted, sync.OnceFunc(func() { close(admitted) })}
+	d.live[event] = direct{payer, d.now(), admitted, sync.OnceFunc(func() { close(admitted) })}
 }
 
 // longCall is from when on the end of a direct call is remembered: there are many short ones.
@@ -344,7 +357,7 @@ const longCall = time.Minute
 func (d *directs) remove(event EventID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if now := time.Now(); now.Sub(d.live[event].began) >= longCall {
+	if now := d.now(); now.Sub(d.live[event].began) >= longCall {
 		d.ended[event] = now
 	}
 	delete(d.live, event)
@@ -362,7 +375,7 @@ func (d *directs) isRecent(event EventID) bool {
 	defer d.mu.Unlock()
 	_, live := d.live[event]
 	end, ended := d.ended[event]
-	return live || ended && time.Since(end) < lingers
+	return live || ended && d.now().Sub(end) < lingers
 }
 
 func (d *directs) sweep(now time.Time) {

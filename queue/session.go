@@ -60,11 +60,12 @@ type Session struct {
 	streams  int
 	closing  bool // the last pending Event was told; close_stream comes next
 	gone     bool
+	now      func() time.Time
 	idle     time.Time // when a stream or an Event last ended
 }
 
-func newSession(hash SessionHash) *Session {
-	return &Session{Hash: hash, pending: map[EventID]bool{}, wake: make(chan struct{}), idle: time.Now()}
+func newSession(hash SessionHash, now func() time.Time) *Session {
+	return &Session{Hash: hash, pending: map[EventID]bool{}, wake: make(chan struct{}), now: now, idle: now()}
 }
 
 // expect makes the stream stay open until event has been told to its end.
@@ -88,7 +89,7 @@ func (s *Session) put(m Message) {
 		return
 	}
 	if m.Kind == Completed {
-		s.pending[m.Event], s.idle = true, time.Now()
+		s.pending[m.Event], s.idle = true, s.now()
 	}
 	s.messages = append(s.messages, m)
 	s.wakeLocked()
@@ -123,7 +124,7 @@ func (s *Session) Open() (close func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.streams--
-		s.idle = time.Now()
+		s.idle = s.now()
 	})
 }
 

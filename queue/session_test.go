@@ -37,7 +37,7 @@ func expectSilence(t *testing.T, s *Session) {
 }
 
 func expecting(events ...EventID) *Session {
-	s := newSession("s")
+	s := newSession("s", time.Now)
 	for _, e := range events {
 		s.expect(e)
 	}
@@ -197,7 +197,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 }
 
 func TestOpenCountsStreams(t *testing.T) {
-	s := newSession("s")
+	s := newSession("s", time.Now)
 	first, second := s.Open(), s.Open()
 	first()
 	first() // may be called twice
@@ -226,7 +226,7 @@ func TestIsIdle(t *testing.T) {
 		{"a stream was open", func(s *Session) { s.Open()() }, sessionLife},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newSession("s")
+			s := newSession("s", time.Now)
 			time.Sleep(time.Hour) // in the bubble's time: life counts from the end of what was needed last
 			row.do(s)
 			if row.name == "nothing" {

@@ -20,6 +20,7 @@ type heard struct {
 	events map[queue.EventID]phase
 
 	attached, manifests int // touched only by report
+	app                 int // the number of the app that visitors reach
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -58,6 +59,8 @@ func (h *heard) report(r report, payload []byte) error {
 		return h.manifest(r)
 	case "unknown":
 		return h.unknown(r)
+	case "closed":
+		return h.closed(r)
 	case "admitted":
 		return h.admitted(r)
 	case "message":
@@ -77,12 +80,42 @@ func (h *heard) manifest(r report) error {
 		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests+1, r.App)}
 	}
 	h.manifests++
+	if r.Further {
+		return h.further()
+	}
+	h.app = r.App
 	return h.attach(m)
 }
+
+// further leaves an app alone that was launched beside the first. On the Hub a Space has one port, which the
+// first has taken, and GRADIO_NUM_PORTS=1 makes the launch of another fail.
+func (h *heard) further() error {
+	if h.attached++; h.attached > maxAttached {
+		return errAttached
+	}
+	h.supervisor.config.Note("A further demo was launched: visitors reach the first one alone. On the Hub this launch fails " +
+		"(a Space has one port): make one demo of them, as with gr.TabbedInterface.")
+	return nil
+}
+
+// closed: the app has shut its server in a living process. Who waits, waits for its next launch.
+func (h *heard) closed(r report) error {
+	if r.App != h.app || h.manifests == 0 {
+		return nil
+	}
+	h.supervisor.closed()
+	h.supervisor.queue.Lost(appClosed)
+	return nil
+}
+
+const appClosed = "The app was closed."
 
 func (h *heard) unknown(r report) error {
 	if !isPort(r.Port) {
 		return &FrameError{fmt.Sprintf("unknown gradio at port %d", r.Port)}
+	}
+	if r.Further {
+		return h.further()
 	}
 	h.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used",
 		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
@@ -92,9 +125,11 @@ func (h *heard) unknown(r report) error {
 // maxAttached bounds how often one process may attach; an app relaunches a few times, not forever.
 const maxAttached = 1000
 
+var errAttached = &FrameError{fmt.Sprintf("attached more than %d times", maxAttached)}
+
 func (h *heard) attach(m queue.Manifest) error {
 	if h.attached++; h.attached > maxAttached {
-		return &FrameError{fmt.Sprintf("attached more than %d times", maxAttached)}
+		return errAttached
 	}
 	h.supervisor.queue.Attach(m)
 	h.supervisor.running(m)

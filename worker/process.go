@@ -34,9 +34,11 @@ type Process struct {
 
 	mu      sync.Mutex
 	greeted bool
+	killing bool  // the host has sent SIGKILL
 	reason  error // why the host killed it, if it did
 
-	tail tail
+	tail   tail
+	memory memory
 }
 
 // ProcessConfig says what to start and whom to tell.
@@ -102,6 +104,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	p.PID = p.cmd.Process.Pid
 	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = tree{root: root.proc, marker: marker}
+	p.memory.look(p.PID)
 	go p.run()
 	return p, nil
 }
@@ -252,17 +255,42 @@ func (p *Process) run() {
 	var talk sync.WaitGroup
 	talk.Go(func() { p.outbox.run(p.channel) })
 	talk.Go(p.listen)
+	talk.Go(p.watchMemory)
 	err := p.cmd.Wait()
 	close(p.exited)
+	killed := p.memory.killed() // at once: the counters are those of a machine
 	p.outbox.close()
 	p.drain(&talk)
 	p.tree.kill(p.config.Logger)
 	p.drainOutput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err = p.reason; p.err == nil {
+	switch p.err = p.reason; {
+	case p.err != nil:
+	case !p.killing && wasKilled(err):
+		p.err = killed
+	default:
 		p.err = errors.New(deathWords(err))
 	}
+}
+
+// watchMemory keeps the looks fresh. Where the Space is moved to another cgroup, that one counts.
+func (p *Process) watchMemory() {
+	again := time.NewTicker(lookEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-p.exited:
+			return
+		case <-again.C:
+			p.memory.look(p.PID)
+		}
+	}
+}
+
+func wasKilled(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 }
 
 func (p *Process) missHello() {
@@ -325,6 +353,9 @@ func (p *Process) hear(f Frame) error {
 	first := !p.greeted
 	p.greeted = true
 	p.mu.Unlock()
+	if first {
+		p.memory.look(p.PID) // an interpreter may be a script that takes it to another cgroup
+	}
 	switch {
 	case first != (r.Op == "hello"):
 		return &FrameError{fmt.Sprintf("%.40q where hello, once, comes first", r.Op)}
@@ -381,7 +412,14 @@ func (p *Process) End(ctx context.Context, grace time.Duration) {
 }
 
 // signal never hits another process, since os.Process knows whether it has been reaped. Its error says just that.
-func (p *Process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
+func (p *Process) signal(sig syscall.Signal) {
+	if sig == syscall.SIGKILL {
+		p.mu.Lock()
+		p.killing = true
+		p.mu.Unlock()
+	}
+	_ = p.cmd.Process.Signal(sig)
+}
 
 // outbox keeps Frames for a runner that reads slowly, so that Send never blocks the queue. What it holds is
 // bounded by the Jobs that run at a time.

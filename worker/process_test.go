@@ -93,7 +93,7 @@ func TestHowARunnerDies(t *testing.T) {
 	for _, row := range []struct{ mode, text, reason, tail string }{
 		{"exits", "0", "it exited with code 0", "SyntaxError: invalid syntax"},
 		{"exits", "3", "it exited with code 3", "SyntaxError: invalid syntax"},
-		{"exits", "signal", "it was killed by signal 9 (killed)", "SyntaxError: invalid syntax"},
+		{"exits", "signal", "it was killed by SIGKILL by another program, most often for lack of memory", "SyntaxError: invalid syntax"},
 		{"mid-frame", "", "it exited with code 7", ""},
 		{"closes", "", "it closed its channel to the host", ""},
 		{"says", saying(said{Header: map[string]any{"op": "hello", "protocol": 99}}), "the Space broke the frame protocol: protocol 99, want 1", ""},

@@ -10,12 +10,12 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown admitted message done
+	Op string `json:"op"` // hello manifest unknown closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
-	App int `json:"app"` // manifest, admitted
+	App int `json:"app"` // manifest, closed, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
 
@@ -37,6 +37,7 @@ type manifest struct {
 	Prefix        string     `json:"prefix"`
 	Mount         string     `json:"mount"`
 	Port          int        `json:"port"`
+	Further       bool       `json:"further"` // it stands beside an app that visitors reach
 	MaxSize       *int       `json:"max_size"`
 	LiveUpdates   bool       `json:"live_updates"`
 	UpdateSeconds float64    `json:"update_seconds"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -56,6 +57,8 @@ type SupervisorConfig struct {
 	// Ended is called once per Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
+	// Note shows the operator a sentence: why visitors wait, or reach not all that they should.
+	Note func(text string)
 	// Account pays for what the Space does on nobody's behalf.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -72,6 +75,7 @@ type StartedProcess struct {
 type StartError struct {
 	Stage  space.Stage
 	Reason string
+	Next   string   // the next step, where Reason does not say it
 	Tail   []string // what it printed last
 }
 
@@ -79,12 +83,13 @@ func (e *StartError) Error() string { return e.Reason }
 
 var _ queue.Runner = (*Supervisor)(nil)
 
-// NewSupervisor returns a Supervisor; the Space starts with Run. Give it its Queue by SetQueue first.
+// NewSupervisor returns a Supervisor; the Space starts with Run. Give it its Queue by SetQueue first. Until
+// Prepare its environment is taken to be in the making.
 func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.AppStarting, ready: make(chan struct{})}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{})}
 }
 
 // SetQueue closes the circle: the Queue starts Jobs here, and hears of them from here.
@@ -94,6 +99,9 @@ func (s *Supervisor) SetQueue(q *queue.Queue) { s.queue = q }
 // environment. Call it before Run.
 func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.python, s.runnerDir, s.env = python, runnerDir, env
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage = space.AppStarting
 }
 
 // Ready is closed when the Space answers for the first time.
@@ -127,7 +135,7 @@ func (s *Supervisor) Stage() (stage, reason string) {
 func (s *Supervisor) Upstream() (port int, key string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.port, s.key, s.stage == space.Running
+	return s.port, s.key, s.stage == space.Running && s.port != 0
 }
 
 // Restarts: the first at once, then slower. A Space that ran for a minute starts afresh.
@@ -153,6 +161,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			return err
 		}
 		s.config.Logger.Warn("space died", zap.Error(err), zap.Duration("took", time.Since(began)))
+		if start := (*StartError)(nil); errors.As(err, &start) {
+			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
+		}
 		if time.Since(began) > longRun {
 			pause = firstBackoff
 		}
@@ -178,17 +189,17 @@ func (s *Supervisor) once(ctx context.Context) error {
 	for {
 		select {
 		case <-p.Done():
-			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()))
+			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), nextStep(p))
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
-			return s.ended(p, space.Stopped, "The host has stopped the Space.")
+			return s.ended(p, space.Stopped, "The host has stopped the Space.", "")
 		case <-timeout.C:
 			if s.Status().Stage == space.Running {
 				continue
 			}
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
-				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout))
+				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
 		}
 	}
 }
@@ -218,7 +229,7 @@ func (s *Supervisor) start() (*Process, error) {
 	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.marker, PID: p.PID, Start: p.tree.root.start})
 	if err != nil {
 		p.End(context.Background(), endGrace)
-		return nil, s.ended(p, space.RuntimeFailed, err.Error())
+		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
 }
@@ -244,11 +255,27 @@ func (s *Supervisor) failed(err error) error {
 }
 
 // ended settles what a dead process leaves behind.
-func (s *Supervisor) ended(p *Process, stage space.Stage, reason string) error {
+func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
 	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Tail: p.Tail()}
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail()}
+}
+
+// nextStep is what an author can do about a Process that ended by itself.
+func nextStep(p *Process) string {
+	var killed *KilledError
+	switch {
+	case errors.As(p.Err(), &killed) && killed.Memory:
+		return "Load less, or in smaller types, or give the Space more memory."
+	case errors.As(p.Err(), &killed):
+		return "Look who did it, in the kernel's log (`dmesg`) first: it names what it kills for lack of memory."
+	case p.cmd.ProcessState.Success():
+		return "End app.py with launch(): an app that ends by itself without an error never called it."
+	case p.cmd.ProcessState.Exited():
+		return "Mend what it printed last."
+	}
+	return ""
 }
 
 func (s *Supervisor) down(stage space.Stage, reason string) {
@@ -266,6 +293,13 @@ func (s *Supervisor) running(m queue.Manifest) {
 	default:
 		close(s.ready)
 	}
+}
+
+// closed says that the app answers no more, though its process runs.
+func (s *Supervisor) closed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason, s.port = "The app has closed its server and has not launched again.", 0
 }
 
 // The queue's orders

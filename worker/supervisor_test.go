@@ -55,6 +55,7 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 		},
 		Started: func(p StartedProcess) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
 		Ended:   func(instance string) { w.note(func() { w.over = append(w.over, instance) }) },
+		Note:    func(text string) { w.note(func() { w.lines = append(w.lines, "note: "+text) }) },
 		Output:  func(line string) { w.note(func() { w.lines = append(w.lines, line) }) },
 		Account: func() identity.Identity { return owner },
 	}
@@ -171,9 +172,10 @@ func TestAJobRuns(t *testing.T) {
 	if start.Instance != w.doors[0] || start.PID != w.Status().PID || start.Start == 0 || !strings.Contains(start.Marker, start.Instance) {
 		t.Errorf("started %+v", start)
 	}
-	if !strings.Contains(w.printed(), "given TOKEN secret") || !strings.Contains(w.printed(), "given SPACES_ZERO_DEVICE_API_URL http://127.0.0.1:1/d/secret") {
-		t.Errorf("it was given: %s", w.printed())
-	}
+	eventually(t, "it prints what it was given", func() bool {
+		said := w.printed()
+		return strings.Contains(said, "given TOKEN secret") && strings.Contains(said, "given SPACES_ZERO_DEVICE_API_URL http://127.0.0.1:1/d/secret")
+	})
 	w.stop()
 	if err := within(t, patient, "Run returns", w.ended); err != nil {
 		t.Error(err)

@@ -213,12 +213,12 @@ func newLease() *cobra.Command {
 				if l.Rank != nil {
 					why = fmt.Sprintf("number %d in line", *l.Rank+1)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s ago\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted), why)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s\t%s\n",
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), why)
 			}
 			for _, l := range leases.Ended {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s ago\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.ChargedSeconds, ago(l.Ended), l.Reason)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s\t%s\n",
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.ChargedSeconds, ago(l.Ended, leases.Now), l.Reason)
 			}
 		},
 	}.command()

@@ -50,10 +50,13 @@ func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 
 // TestBrowserShowsThePageAndAClickReturns: Gradio's own frontend, from the host's address.
 func TestBrowserShowsThePageAndAClickReturns(t *testing.T) {
+	eachSample(t, browserShowsThePageAndAClickReturns)
+}
+
+func browserShowsThePageAndAClickReturns(t *testing.T, p *product) {
 	ctx, complaints := browser(t)
-	p := sample(t)
 	greeting, err := greet(ctx, p.URL, "browser")
-	shoot(t, ctx, "page.png")
+	shoot(t, ctx, "page-"+p.line+".png")
 	if err != nil {
 		t.Fatalf("%v; the browser says %q", err, complaints())
 	}

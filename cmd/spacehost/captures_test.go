@@ -70,34 +70,9 @@ func mask(frames []string, joins []join) []string {
 // TestTrafficIsThatOfStockGradio sends to the host, with real Gradio behind it, what was sent to stock Gradio,
 // and compares what comes back frame by frame.
 func TestTrafficIsThatOfStockGradio(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) {
-			p := runProduct(t, capturedSpace(t, line), "--gpus", "none", "--python", environmentOf(t, line))
-			if p.Spaces[0].Gradio != gradios[line] {
-				t.Fatalf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
-			}
-			compareTraffic(t, p, line)
-		})
-	}
-}
-
-// capturedSpace is the Space of the captures with a README.md that asks for this line's Gradio.
-func capturedSpace(t *testing.T, line string) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "captured")
-	if err := os.CopyFS(dir, os.DirFS("testdata/spaces/captured")); err != nil {
-		t.Fatal(err)
-	}
-	readme := filepath.Join(dir, "README.md")
-	text, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text = bytes.Replace(text, []byte(gradios["v6"]), []byte(gradios[line]), 1)
-	if err := os.WriteFile(readme, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	eachLine(t, func(t *testing.T, line string) {
+		compareTraffic(t, runOn(t, line, "testdata/spaces/captured", "--gpus", "none"), line)
+	})
 }
 
 func compareTraffic(t *testing.T, p *product, line string) {

@@ -10,15 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 )
 
-// The sample is started once for the tests that only call it.
+// The sample is started once per line of Gradio for the tests that only call it.
 var (
-	sampleOnce sync.Once
-	sampleHost *product
-	sampleGone []func()
+	sampleHosts = map[string]*product{}
+	sampleGone  []func()
 )
 
 // sampleT outlives the test that happens to come first; what goes wrong at its end fails the whole run.
@@ -35,23 +33,36 @@ func (s sampleT) Errorf(format string, args ...any) {
 	s.Logf(format, args...)
 }
 
-func sample(t *testing.T) *product {
+func sample(t *testing.T) *product { return sampleOn(t, "v6") }
+
+// sampleOn is for tests that run one after the other.
+func sampleOn(t *testing.T, line string) *product {
 	t.Helper()
-	environment(t)
-	sampleOnce.Do(func() {
+	environmentOf(t, line)
+	p, started := sampleHosts[line]
+	if !started {
+		sampleHosts[line] = nil
 		state, err := os.MkdirTemp("", "spacehost-sample")
 		if err != nil {
 			t.Fatal(err)
 		}
 		sampleGone = append(sampleGone, func() { os.RemoveAll(state) })
-		sampleHost = startProduct(sampleT{t}, state, sampleDir, "--tier", "unlimited")
-		sampleGone = append(sampleGone, sampleHost.stop)
-	})
-	if sampleHost == nil || sampleHost.URL == "" {
+		p = startOn(sampleT{t}, line, state, onGradio(t, filepath.Join(state, "folder"), line, sampleDir), "--tier", "unlimited")
+		sampleHosts[line] = p
+		sampleGone = append(sampleGone, p.stop)
+	}
+	if p == nil || p.URL == "" {
 		t.Fatal("the sample did not start")
 	}
-	p := sampleHost // whoever fails from here on is this test
-	return &product{readyLine: p.readyLine, t: t, cmd: p.cmd, ended: p.ended}
+	// Whoever fails from here on is this test.
+	return &product{readyLine: p.readyLine, t: t, line: line, cmd: p.cmd, ended: p.ended}
+}
+
+// eachSample runs a test against the sample on every line of Gradio.
+func eachSample(t *testing.T, test func(t *testing.T, p *product)) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) { test(t, sampleOn(t, line)) })
+	}
 }
 
 // closeSample ends the sample, and reports whether it kept its promises.
@@ -63,8 +74,10 @@ func closeSample() bool {
 	return !sampleFailed
 }
 
-func TestPythonClientCallsEveryFunction(t *testing.T) {
-	c := sample(t).client()
+func TestPythonClientCallsEveryFunction(t *testing.T) { eachSample(t, pythonClientCallsEveryFunction) }
+
+func pythonClientCallsEveryFunction(t *testing.T, p *product) {
+	c := p.client()
 	if got := c.ok("/greet", "python"); !strings.HasPrefix(got, "Hello python, from GPU-") {
 		t.Errorf("/greet: %q does not name a leased GPU", got)
 	}
@@ -127,8 +140,11 @@ type jsCall struct {
 }
 
 func TestJavaScriptClientCallsEveryFunction(t *testing.T) {
+	eachSample(t, javaScriptClientCallsEveryFunction)
+}
+
+func javaScriptClientCallsEveryFunction(t *testing.T, p *product) {
 	node := needs(t, "Node", "node", "nodejs")
-	p := sample(t)
 	dir := nodePackages(t)
 	cmd := exec.Command(node, filepath.Join(dir, "client.mjs"), p.URL)
 	cmd.Stderr = os.Stderr

@@ -9,8 +9,10 @@ import (
 
 // TestSpaceIsKilled: SIGKILL in the middle of an event. The visitor learns of it, the worker dies, the lease is
 // settled, the Space comes back at the same address and answers who waited.
-func TestSpaceIsKilled(t *testing.T) {
-	p := runProduct(t, leasesDir)
+func TestSpaceIsKilled(t *testing.T) { eachLineAlone(t, spaceIsKilled) }
+
+func spaceIsKilled(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir)
 	c := p.client()
 	old := spacePID(t, p)
 	running := c.submit("/minute", 50)
@@ -25,7 +27,7 @@ func TestSpaceIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := running.wait()
-	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by signal 9") {
+	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by SIGKILL") {
 		t.Errorf("the visitor read %q after %s, want the cause within a second", r.Err, took)
 	}
 	if r := blocking.wait(); !r.Failed {
@@ -51,9 +53,11 @@ func TestSpaceIsKilled(t *testing.T) {
 }
 
 // TestHostIsKilled: SIGKILL in the middle of a lease, then a new start on the same state.
-func TestHostIsKilled(t *testing.T) {
-	state := t.TempDir()
-	first := startProduct(t, state, leasesDir)
+func TestHostIsKilled(t *testing.T) { eachLine(t, hostIsKilled) }
+
+func hostIsKilled(t *testing.T, line string) {
+	state, dir := t.TempDir(), onGradio(t, t.TempDir(), line, leasesDir)
+	first := startOn(t, line, state, dir)
 	first.awaitReady()
 	defer first.kill()
 	c := first.client()
@@ -67,7 +71,7 @@ func TestHostIsKilled(t *testing.T) {
 	first.kill()
 	killed := time.Now()
 
-	second := startProduct(t, state, leasesDir)
+	second := startOn(t, line, state, dir)
 	defer second.stop()
 	for pid := range orphans {
 		eventually(t, "no orphan lives", 5*time.Second, func() bool { return !alive(pid) })

@@ -88,6 +88,67 @@ func buildEnvironment(gradio string) (string, error) {
 	return env.Python, nil
 }
 
+// eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
+func eachLine(t *testing.T, test func(t *testing.T, line string)) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			test(t, line)
+		})
+	}
+}
+
+// eachLineAlone is for tests that hold times: one line after the other.
+func eachLineAlone(t *testing.T, test func(t *testing.T, line string)) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) { test(t, line) })
+	}
+}
+
+// runOn starts `spacehost run` on a copy of the Space that asks for this line's Gradio. Its clients are of that
+// line too.
+func runOn(t *testing.T, line, space string, args ...string) *product {
+	t.Helper()
+	p := startOn(t, line, t.TempDir(), onGradio(t, t.TempDir(), line, space), args...)
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	return p
+}
+
+// startOn is startProduct with this line's Gradio.
+func startOn(t testing.TB, line, state, dir string, args ...string) *product {
+	t.Helper()
+	p := startProduct(t, state, dir, append(args, "--python", environmentOf(t, line))...)
+	p.line = line
+	if p.URL != "" && p.Spaces[0].Gradio != gradios[line] {
+		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
+	}
+	return p
+}
+
+// onGradio copies a Space below to, so that it may write into its folder, with a README.md that asks for this
+// line's Gradio.
+func onGradio(t testing.TB, to, line, space string) string {
+	t.Helper()
+	dir := filepath.Join(to, filepath.Base(space))
+	if err := os.CopyFS(dir, os.DirFS(space)); err != nil {
+		t.Fatal(err)
+	}
+	readme := filepath.Join(dir, "README.md")
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := bytes.Replace(text, []byte("sdk_version: "+gradios["v6"]), []byte("sdk_version: "+gradios[line]), 1)
+	if line != "v6" && bytes.Equal(asked, text) {
+		t.Fatalf("%s does not ask for gradio %s", readme, gradios["v6"])
+	}
+	if err := os.WriteFile(readme, asked, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 const sampleDir = "../../examples/hello-zerogpu"
 
 // product is a spacehost that runs as a process of its own.
@@ -97,6 +158,7 @@ type product struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	took  time.Duration // from its start to the Space's first answer
+	line  string        // of Gradio
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -125,7 +187,7 @@ func startCommand(t testing.TB, state string, args ...string) *product {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &product{t: t, ended: make(chan struct{}), readyLine: readyLine{State: state}} // the rest comes with the line
+	p := &product{t: t, line: "v6", ended: make(chan struct{}), readyLine: readyLine{State: state}} // the rest comes with the line
 	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
 	p.cmd.Env = productEnv(t)
 	p.cmd.Stderr = p
@@ -349,7 +411,7 @@ func (p *product) clientAt(url string) *client { return p.clientAs(url, "") }
 // clientAs is one of somebody with a token.
 func (p *product) clientAs(url, token string) *client {
 	p.t.Helper()
-	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), url, token)
+	cmd := exec.Command(environmentOf(p.t, p.line), filepath.Join("testdata", "clients", "client.py"), url, token)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()

@@ -13,13 +13,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"spacehost/gpu"
 	"spacehost/gpu/nvml"
+	"spacehost/internal/clock"
 	"spacehost/internal/console"
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/hubapi"
@@ -40,6 +40,7 @@ type Host struct {
 	log       *zap.Logger
 	spaces    []*spaceRun
 	state     state
+	clock     clock.Clock
 	db        *sql.DB
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
@@ -191,12 +192,16 @@ func (h *Host) openDatabase() (err error) {
 		return err
 	}
 	h.onClose(func() { _ = h.db.Close() }) // everything in it is committed
-	h.ledger = quota.New(h.db, quota.Config{})
+	h.ledger = quota.New(h.db, quota.Config{Now: h.clock.Now})
 	h.people = identity.NewPeople(h.db)
+	h.people.Now = h.clock.Now
 	if h.stops, err = identity.OpenStops(context.Background(), h.db); err != nil {
 		return err
 	}
-	h.signer, err = identity.OpenSigner(h.state.dir)
+	h.stops.Now = h.clock.Now
+	if h.signer, err = identity.OpenSigner(h.state.dir); err == nil {
+		h.signer.Now = h.clock.Now
+	}
 	return err
 }
 
@@ -243,7 +248,7 @@ func (h *Host) wire() (err error) {
 	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -284,12 +289,12 @@ func (h *Host) register() error {
 	}
 	h.device.Register(h.devices.Echo)
 	view := console.New(console.Config{
-		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf,
+		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
 	})
 	server.Gate(h.console.Echo, h.settings.hosts)
 	server.SameOrigin(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify}).Register(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
@@ -298,6 +303,7 @@ func (h *Host) register() error {
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
+	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
 }
 
@@ -316,6 +322,17 @@ func (h *Host) publicViews() (views []console.SpaceView) {
 		}
 	}
 	return views
+}
+
+// clockMoved has everything done that is due by now.
+func (h *Host) clockMoved() {
+	ahead := h.clock.Advanced()
+	h.log.Warn("clock advanced", zap.Duration("ahead", ahead))
+	h.screen.note(fmt.Sprintf("The host's clock is %s ahead of the true time.", ahead))
+	h.broker.LookAgain()
+	for _, s := range h.spaces {
+		s.queue.LookAgain()
+	}
 }
 
 func (h *Host) isSpaceProcess(pid int) bool {
@@ -431,10 +448,18 @@ func (h *Host) Run(ctx context.Context) error {
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return s.run(ctx) })
+		running.Go(func() error { return h.named(s, s.run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
+}
+
+// named says which of several Spaces an error is about.
+func (h *Host) named(s *spaceRun, err error) error {
+	if err == nil || len(h.spaces) == 1 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
 // announce says when all Spaces answer for the first time.
@@ -452,12 +477,12 @@ func (h *Host) announce(ctx context.Context) error {
 }
 
 func (h *Host) recover(ctx context.Context) error {
-	moved, err := h.ledger.Reanchor(ctx, time.Now())
+	moved, err := h.ledger.Reanchor(ctx, h.clock.Now())
 	if err != nil {
 		return err
 	}
 	if moved > 0 {
-		h.screen.note(fmt.Sprintf("warning: %d quota windows begin in the future of this clock; they begin now", moved))
+		h.screen.note(fmt.Sprintf("warning: %d quota windows begin in the future of this clock (after a clock advance, or a wrong one); they begin now", moved))
 	}
 	return h.broker.Recover(ctx)
 }

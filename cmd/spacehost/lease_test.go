@@ -18,20 +18,12 @@ import (
 
 const leasesDir = "testdata/spaces/leases"
 
-// copySpace lets a Space write into its folder without touching ours.
-func copySpace(t *testing.T, dir string) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), filepath.Base(dir))
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 // TestOverstayingWorkerIsEnded: declared 5 s, sleeps 30 s.
-func TestOverstayingWorkerIsEnded(t *testing.T) {
-	dir := copySpace(t, leasesDir)
-	p := runProduct(t, dir)
+func TestOverstayingWorkerIsEnded(t *testing.T) { eachLineAlone(t, overstayingWorkerIsEnded) }
+
+func overstayingWorkerIsEnded(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir)
+	dir := spaceDir(t, p)
 	c := p.client()
 	space := spacePID(t, p)
 	k := c.submit("/overstay", 30)
@@ -60,6 +52,16 @@ func TestOverstayingWorkerIsEnded(t *testing.T) {
 	if !strings.Contains(p.text(), "GPU time is over: 5 s declared") {
 		t.Errorf("the operator was not told which limit was hit:\n%s", p.text())
 	}
+}
+
+// spaceDir is the working directory of the Space's process.
+func spaceDir(t *testing.T, p *product) string {
+	t.Helper()
+	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", spacePID(t, p)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func spacePID(t *testing.T, p *product) int {
@@ -106,8 +108,10 @@ func overstayPIDs(t *testing.T, dir string) (pids []int) {
 }
 
 // TestQuotaHoldsWhileACallWaits: 120 s, calls of 60 s, one Device. A runs, B waits, C is refused at once; what A did not use lets C pass.
-func TestQuotaHoldsWhileACallWaits(t *testing.T) {
-	p := runProduct(t, leasesDir, "--tier", "unauthenticated")
+func TestQuotaHoldsWhileACallWaits(t *testing.T) { eachLine(t, quotaHoldsWhileACallWaits) }
+
+func quotaHoldsWhileACallWaits(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir, "--tier", "unauthenticated")
 	c := p.client()
 	a := c.submit("/minute", 3)
 	awaitActive(t, p)
@@ -142,8 +146,10 @@ func states(leases console.Leases) map[lease.State]int {
 }
 
 // TestFortyCalls: 40 calls of 1 s declared 5 s on 210 s, as fast as one Device takes them.
-func TestFortyCalls(t *testing.T) {
-	p := runProduct(t, leasesDir, "--queue-timeout", "10m", "--gpus", "mock:2xH200")
+func TestFortyCalls(t *testing.T) { eachLine(t, fortyCalls) }
+
+func fortyCalls(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir, "--queue-timeout", "10m", "--gpus", "mock:2xH200")
 	c := p.client()
 	before := p.hubQuota()
 	if before.Base != 210 || before.Current != 210 || before.ResetsAt != nil {
@@ -193,8 +199,10 @@ func checkFortyLeases(t *testing.T, p *product) {
 const idleCall = 100 * time.Millisecond
 
 // TestOneWorkerPerSlot: after an exception the client forgets its worker without ending it; the host does.
-func TestOneWorkerPerSlot(t *testing.T) {
-	p := runProduct(t, leasesDir)
+func TestOneWorkerPerSlot(t *testing.T) { eachLine(t, oneWorkerPerSlot) }
+
+func oneWorkerPerSlot(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir)
 	c := p.client()
 	space := spacePID(t, p)
 	for i := range 6 {

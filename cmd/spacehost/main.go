@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(stderr, "spacehost:", err)
 		explain(stderr, err)
 	}
 	return exitCode(err)
@@ -63,7 +63,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newUser(), newToken(), newSpace(), newDoctor())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newSpace(), newDoctor())
 	return root
 }
 
@@ -115,16 +115,44 @@ func exitCode(err error) int {
 	return exitHost
 }
 
-// explain adds to the sentence that says what happened where to look next.
+// stageOf is where the Hub's pages would show a Space that failed so; "" where the Space is not to blame.
+func stageOf(err error) space.Stage {
+	switch exitCode(err) {
+	case exitConfig:
+		return space.StageOf(err)
+	case exitBuild:
+		return space.BuildFailed
+	case exitRuntime:
+		return space.RuntimeFailed
+	}
+	return ""
+}
+
+// explain says what happened, in a sentence after the stage, then what was printed last and the next step.
 func explain(w io.Writer, err error) {
+	sentence := err.Error()
+	if stage := stageOf(err); stage != "" {
+		sentence = fmt.Sprintf("%s: %s", stage, sentence)
+	}
+	fmt.Fprintln(w, "spacehost:", sentence)
 	var built *build.Error
 	if errors.As(err, &built) {
-		for _, line := range built.Tail {
-			fmt.Fprintln(w, "  |", line)
-		}
+		showTail(w, built.Tail)
 	}
 	var start *worker.StartError
 	if errors.As(err, &start) {
-		fmt.Fprintln(w, "  What it printed last is above. An app that ends by itself without an error never called launch().")
+		showTail(w, start.Tail)
+		if start.Next != "" {
+			fmt.Fprintln(w, "  "+start.Next)
+		}
+	}
+}
+
+// shownLines are enough to hold a traceback's last words.
+const shownLines = 20
+
+func showTail(w io.Writer, lines []string) {
+	for _, line := range lines[max(0, len(lines)-shownLines):] {
+		fmt.Fprintln(w, "  |", strings.Map(printable, line))
 	}
 }

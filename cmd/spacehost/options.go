@@ -47,9 +47,10 @@ The README.md's front matter says what to install; the environment is made once 
 (@spaces.GPU) get a GPU for at most the seconds that they declare, and the seconds are recorded against
 the caller: you, on this machine, are a "free" user unless --tier says otherwise.
 
-Exit codes: 1 the host could not run (state folder, address, database, GPUs), 2 wrong usage,
-3 the Space's README.md or app_file is wrong, 4 its environment could not be built,
-5 its app ended before it answered.`,
+Exit codes, with the stage that the Hub would show: 1 the host could not run (state folder, address,
+database, GPUs), 2 wrong usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR,
+NO_APP_FILE), 4 its environment could not be built (BUILD_ERROR), 5 its app ended before it
+answered (RUNTIME_ERROR).`,
 		Example: `  spacehost run                                     the Space in this folder
   spacehost run --gpus mock:2xH200 examples/hello-zerogpu
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861

@@ -81,5 +81,11 @@ func openLog(path string) (*zap.Logger, error) {
 	return zap.New(core, zap.WithClock(zapcore.DefaultClock)), nil
 }
 
-// ago is a time as a person reads it in a list.
-func ago(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+// ago is a time as a person reads it in a list, by the host's clock. What an earlier start has written under an
+// advanced one lies ahead.
+func ago(t, now time.Time) string {
+	if passed := now.Sub(t).Round(time.Second); passed >= 0 {
+		return passed.String() + " ago"
+	}
+	return "in " + t.Sub(now).Round(time.Second).String()
+}

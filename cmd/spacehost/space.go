@@ -57,12 +57,12 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
 	s.queue = queue.New(queue.Config{
-		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign,
+		Runner: s.supervisor, Payments: payments{h.broker}, Sign: s.sign, Now: h.clock.Now,
 		Logger: h.log.Named("queue").With(zap.String("space", s.space.Name)),
 	})
 	s.supervisor.SetQueue(s.queue)
@@ -151,6 +151,8 @@ func (s *spaceRun) ended(instance string) {
 		s.host.log.Warn("run folder stays", zap.Error(err))
 	}
 }
+
+func (s *spaceRun) note(text string) { s.host.screen.note(s.space.Name + ": " + text) }
 
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {

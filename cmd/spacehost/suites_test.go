@@ -90,3 +90,13 @@ func TestPytestExampleShowsWhyTheSpaceDoesNotStart(t *testing.T) {
 		t.Errorf("pytest: exit code %d, %+v; want 1, %+v and the Space's own words\n%s", code, got, want, out)
 	}
 }
+
+// copySpace lets a suite write into its folder without touching ours.
+func copySpace(t *testing.T, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(dir))
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}

@@ -13,8 +13,10 @@ import (
 )
 
 // TestTokensMakePeoplePay: a bearer token of ours names who pays, a revoked one is refused, a stranger's is absent.
-func TestTokensMakePeoplePay(t *testing.T) {
-	p := runProduct(t, leasesDir)
+func TestTokensMakePeoplePay(t *testing.T) { eachLine(t, tokensMakePeoplePay) }
+
+func tokensMakePeoplePay(t *testing.T, line string) {
+	p := runOn(t, line, leasesDir)
 	cli(t, p, "user", "add", "ada", "--tier", "pro")
 	token := strings.TrimSpace(cli(t, p, "token", "create", "ada"))
 	if !strings.HasPrefix(token, "sph_") {

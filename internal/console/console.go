@@ -24,6 +24,7 @@ type Config struct {
 	Ledger *quota.Ledger
 	// TierOf returns the tier that an account has now.
 	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
+	Now    func() time.Time // wall clock
 }
 
 // SpaceView is one Space.
@@ -85,8 +86,9 @@ func (s *Console) gpus(c echo.Context) error {
 	return c.JSON(http.StatusOK, all)
 }
 
-// Leases is the open Leases and those that ended last.
+// Leases is the open Leases and those that ended last, by the host's clock.
 type Leases struct {
+	Now   time.Time        `json:"now"`
 	Open  []lease.Snapshot `json:"open"`
 	Ended []lease.Past     `json:"ended"`
 }
@@ -96,7 +98,7 @@ func (s *Console) leases(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, Leases{Open: s.config.Broker.List(), Ended: past})
+	return c.JSON(http.StatusOK, Leases{Now: s.config.Now().UTC(), Open: s.config.Broker.List(), Ended: past})
 }
 
 // maxRows bounds what one answer lists.
@@ -130,7 +132,7 @@ func (s *Console) balances(c echo.Context) error {
 }
 
 func (s *Console) all(ctx context.Context) ([]Balance, error) {
-	list, err := s.config.Ledger.List(ctx, time.Now())
+	list, err := s.config.Ledger.List(ctx, s.config.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -158,13 +158,14 @@ func (a *API) schedule(c echo.Context, d Door) error {
 
 // Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
 const (
-	usualSeconds    = 60
-	negativeSeconds = 86399                // what timedelta(seconds=-1).seconds makes of -1
-	mostSeconds     = 10 * negativeSeconds // more than the client can send
+	usualSeconds = 60
+	// negativeSeconds is what timedelta(seconds=-1).seconds makes of -1. On a GPU with a duration_factor above 1
+	// (spaces/zero/configs.json: 1.5) -1 arrives as more, and no function honestly takes a day.
+	negativeSeconds = 86399
 )
 
-// request reads the query. Rules of design.md 6.2: nothing is clamped down; 0 becomes 1; 86399 was
-// probably -1 and is refused.
+// request reads the query. Rules of design.md 6.2: nothing is clamped down; 0 becomes 1; 86399 and more
+// was probably -1 and is refused.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
 	if err := a.pay(&r, d, c.QueryParam("token")); err != nil {
@@ -184,8 +185,8 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 		}
 		seconds = max(1, n)
 	}
-	r.Declared = time.Duration(min(seconds, mostSeconds)) * time.Second
-	if seconds == negativeSeconds || seconds > mostSeconds {
+	r.Declared = time.Duration(min(seconds, negativeSeconds)) * time.Second
+	if seconds >= negativeSeconds {
 		return r, &quota.IllegalDurationError{Requested: r.Declared}
 	}
 	return r, nil

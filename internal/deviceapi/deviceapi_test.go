@@ -205,11 +205,12 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// TestNegativeDurationOfTheUnlimited: -1 arrives as 86399, which no quota would refuse.
+// TestNegativeDurationOfTheUnlimited: -1 arrives as 86399, or times the duration_factor of its GPU (129598), which no
+// quota would refuse.
 func TestNegativeDurationOfTheUnlimited(t *testing.T) {
 	h := listening(t)
 	token := h.token("ada", "unlimited", "event-1")
-	for text, want := range map[string]int{"86399": 429, "1000000000000": 429, "86398": 200} {
+	for text, want := range map[string]int{"86399": 429, "129598": 429, "1000000000000": 429, "86398": 200} {
 		if a := h.post("/schedule", "token", token, "durationSeconds", text); a.status != want {
 			t.Errorf("%s s: got %d %s, want %d", text, a.status, a.body, want)
 		}

@@ -19,6 +19,7 @@ type Config struct {
 	Ledger   *quota.Ledger
 	Tiers    quota.Tiers
 	Identify func(*http.Request) (identity.Identity, error)
+	Now      func() time.Time // wall clock
 }
 
 // API answers Hub clients.
@@ -59,7 +60,7 @@ func (a *API) of(ctx context.Context, payer identity.Identity) (Quota, error) {
 	if err != nil {
 		return Quota{}, err
 	}
-	b, err := a.config.Ledger.Balance(ctx, payer.Key(), tier, time.Now())
+	b, err := a.config.Ledger.Balance(ctx, payer.Key(), tier, a.config.Now())
 	if err != nil {
 		return Quota{}, err
 	}

@@ -22,6 +22,8 @@ type Config struct {
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
+	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
+	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
 	Logger  *zap.Logger
@@ -37,6 +39,7 @@ type End struct {
 type Broker struct {
 	config   Config
 	store    *store
+	now      func() time.Time
 	line     *line
 	log      *zap.Logger
 	calls    chan func(*line)
@@ -60,19 +63,23 @@ func New(config Config) (*Broker, error) {
 	if config.QueueTimeout == 0 {
 		config.QueueTimeout = 60 * time.Second
 	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
 	work, stop := context.WithCancel(context.Background())
 	b := &Broker{
-		config: config, log: config.Logger,
+		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
 		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
 		work:  work, stop: stop, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
+	b.line.now = config.Now
 	return b, nil
 }
 
@@ -102,7 +109,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		if next := b.line.onTime(); next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(next))
+			timer.Reset(next.Sub(b.now()))
 		}
 	}
 	b.shutdown()
@@ -139,8 +146,8 @@ func (b *Broker) beat(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			if err := b.store.beat(ctx, now); err != nil && ctx.Err() == nil {
+		case <-ticker.C:
+			if err := b.store.beat(ctx, b.now()); err != nil && ctx.Err() == nil {
 				b.log.Warn("beat failed", zap.Error(err))
 			}
 		}
@@ -163,13 +170,13 @@ func (b *Broker) do(call func(*line)) bool {
 // *quota.IllegalDurationError, or the database's; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
-	l := newLease(r, time.Now())
+	l := newLease(r, b.now())
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
 	b.log.Info("lease waits", zap.Object("lease", l), zap.Duration("declared", r.Declared))
 	if !b.do(func(line *line) { line.onSchedule(l) }) {
-		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", time.Now()
+		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
 	}
 	return &Ticket{broker: b, lease: l}, nil
@@ -216,7 +223,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	if err != nil {
 		return err
 	}
-	at := time.Now()
+	at := b.now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
 	}
@@ -224,7 +231,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	allowed := false
 	b.do(func(line *line) {
 		// From here, not from before the commit: what the database takes is not the payer's.
-		if allowed = line.onAllow(l, time.Now()); allowed {
+		if allowed = line.onAllow(l, b.now()); allowed {
 			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
 		}
 	})
@@ -267,6 +274,9 @@ func (b *Broker) Left(event string) { b.later(func(l *line) { l.onLeft(event) })
 // Cancelled says that the visitor of an Event wants its end. It does not block.
 func (b *Broker) Cancelled(event string) { b.later(func(l *line) { l.onCancelled(event) }) }
 
+// LookAgain does at once what is due by a clock that has leapt. It does not block.
+func (b *Broker) LookAgain() { b.later(func(*line) {}) } // Run looks at the time after each note
+
 // later leaves call for the line. Notes are read in the order of their making, and before any call that is
 // made after them: a Cancelled must not be overtaken.
 func (b *Broker) later(call func(*line)) {
@@ -291,7 +301,7 @@ func (b *Broker) readNotes() {
 
 // Started writes down a start of a Space, before its code runs.
 func (b *Broker) Started(r Runner) error {
-	return b.store.addRunner(context.Background(), r, time.Now())
+	return b.store.addRunner(context.Background(), r, b.now())
 }
 
 // Gone says that a start of a Space and all its processes have ended.
@@ -371,11 +381,11 @@ func (b *Broker) resume(l *Lease) {
 			b.do(func(line *line) { line.onUnfit(l) })
 			return
 		}
-		err := b.store.activate(b.work, l, worker, time.Now())
+		err := b.store.activate(b.work, l, worker, b.config.Now())
 		if err != nil {
 			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		b.do(func(line *line) { line.onResumed(l, time.Now(), err) })
+		b.do(func(line *line) { line.onResumed(l, b.config.Now(), err) })
 	})
 }
 
@@ -395,7 +405,7 @@ func (b *Broker) dismiss(w Worker) {
 }
 
 func (b *Broker) expired(l *Lease) {
-	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: time.Since(l.Active)}
+	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: b.now().Sub(l.Active)}
 	if b.config.Expired != nil {
 		b.busy.Go(func() { b.config.Expired(end) })
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -65,7 +64,7 @@ func (b *Broker) settleLeftovers(ctx context.Context) error {
 			// A worker in the driver's hands may outlive SIGKILL for hours. Its Device is not clear meanwhile.
 			b.log.Error("worker of an earlier host cannot be ended", zap.Int("worker", o.worker.PID))
 		}
-		if err := b.store.settleLeftover(ctx, o, time.Now()); err != nil {
+		if err := b.store.settleLeftover(ctx, o, b.now()); err != nil {
 			return err
 		}
 		b.log.Warn("settled a lease of an earlier host", zap.String("lease", o.id[:8]), zap.Duration("charged", o.charge()))

@@ -260,5 +260,5 @@ func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millis
 
 // Account is the balance of one identity, kept by quota; here so that callers need one door.
 func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
-	return b.store.ledger.Balance(ctx, payer.Key(), tier, time.Now())
+	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
 }

@@ -74,7 +74,7 @@ def _patch_queue(state: State, module: Any) -> None:
         except Exception as error:  # a Gradio that we do not know: its own queue does the work
             reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
             port = state.port_of(getattr(queue, "blocks", None))
-            state.send({"op": "unknown", "gradio": version(), "port": port, "reason": reason})
+            state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
         module.run_coro_in_background(queue.start_progress_updates)
@@ -98,7 +98,7 @@ def _patch_blocks(state: State, module: Any) -> None:
             return original(self, *args, **kwargs)  # raises it in the app's own words
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
-        arguments.update(_overrides(state, signature))
+        arguments.update(_overrides(state, signature, arguments.get("server_port")))
         state.launching.add(id(self))
         try:
             result = original(self, **arguments)
@@ -117,11 +117,22 @@ def _patch_blocks(state: State, module: Any) -> None:
         _launched(self)
         return block_thread(self, *args, **kwargs)
 
-    Blocks.launch, Blocks.block_thread = launch, block
+    close = Blocks.close
+
+    @functools.wraps(close)
+    def close_told(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Before its server ends: from here on the host starts nothing, and keeps who waits."""
+        attached = [seam for seam in state.seams if seam.blocks is self]
+        if attached and getattr(self, "is_running", False):
+            state.send({"op": "closed", "app": attached[-1].number})
+        return close(self, *args, **kwargs)
+
+    Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_told
 
 
-def _overrides(state: State, signature: Any) -> dict[str, Any]:
-    forced = {"server_name": "127.0.0.1", "server_port": state.take_port(), "share": False, "inbrowser": False, "quiet": True}
+def _overrides(state: State, signature: Any, asked: Any) -> dict[str, Any]:
+    port = state.take_port(public=asked in (None, PUBLIC_PORT))
+    forced = {"server_name": "127.0.0.1", "server_port": port, "share": False, "inbrowser": False, "quiet": True}
     # ssr_mode puts Node in front of Python, num_workers adds servers beside it, TLS is the front's: the host is the front.
     off = {"ssr_mode": False, "num_workers": 0, "ssl_keyfile": None, "ssl_certfile": None}
     return forced | {name: value for name, value in off.items() if name in signature.parameters}

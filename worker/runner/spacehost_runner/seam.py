@@ -97,6 +97,7 @@ class Seam:
             "prefix": getattr(self.module.route_utils, "API_PREFIX", ""),
             "mount": self.state.mounts.get(id(blocks), ""),
             "port": self.state.port_of(blocks),
+            "further": self.state.is_further(self.state.port_of(blocks)),
             "max_size": self.max_size,
             "live_updates": bool(queue.live_updates),
             "update_seconds": queue.update_intervals,

@@ -30,19 +30,20 @@ class State:
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
 
-    def take_port(self) -> int:
-        """Returns the preferred port, or another free one if a first demo of this app already listens there."""
-        import socket
+    def take_port(self, public: bool = True) -> int:
+        """Returns the preferred port, or another free one if a demo of this app already listens there.
 
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", self.preferred_port))
-            except OSError:
-                probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        Not public: the app has asked for a port at which nobody reaches a Space.
+        """
+        if not public or (port := _probe(self.preferred_port)) is None:
+            port = _probe(0)
+        self.port = port
         self.ports.add(self.port)
         return self.port
+
+    def is_further(self, port: int) -> bool:
+        """Whether an app at port stands beside one that visitors reach."""
+        return port != self.preferred_port and _probe(self.preferred_port) is None
 
     def port_of(self, blocks: Any) -> int:
         """Returns where blocks is served. A mount has 7860 for its port, whatever server it is mounted to."""
@@ -70,3 +71,16 @@ class State:
         # The host is gone: nobody will ever end these workers, and a lease without a host is over.
         end_descendants()
         os._exit(3)
+
+
+def _probe(port: int) -> int | None:
+    """Returns a port of loopback that is free, for 0 any; None if somebody listens there."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return None
+        return probe.getsockname()[1]

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const memoryApp = `import os
+import gradio as gr
+
+def eat():
+    return len(b"x" * (2 << 30))
+
+if os.environ.get("EAT"):
+    eat()
+gr.Interface(eat, None, "number", api_name="eat").launch()
+`
+
+// TestKilledForMemory has the real kernel kill the Space in a cgroup that is too small for it: at its start, then in
+// the middle of a call.
+func TestKilledForMemory(t *testing.T) {
+	python := pythonIn(t, smallCgroup(t, 512<<20))
+	dir := filepath.Join(t.TempDir(), "hungry")
+	for name, text := range map[string]string{"README.md": "---\nsdk: gradio\nsdk_version: 6.31.0\n---\n", "app.py": memoryApp} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sentence = "it was killed by the kernel for lack of memory: its cgroup may use 512 MiB."
+
+	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
+	<-p.ended
+	if code, said := p.cmd.ProcessState.ExitCode(), p.text(); code != exitRuntime ||
+		!strings.Contains(said, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(said, "give the Space more memory") {
+		t.Errorf("exit code %d, want %d with the reason and the next step", code, exitRuntime)
+	}
+
+	p = runProduct(t, dir, "--python", python)
+	pid := spacePID(t, p)
+	if r := p.client().call("/eat"); !strings.Contains(r.Err, sentence) {
+		t.Errorf("the visitor reads %q, value %s", r.Err, r.Value)
+	}
+	eventually(t, "the Space is back", patience, func() bool {
+		s := p.health().Spaces[0]
+		return s.Stage == "RUNNING" && s.PID != pid
+	})
+	if said := p.text(); !strings.Contains(said, "hungry: RUNTIME_ERROR: The Space's process ended: "+sentence+" It is started again.") {
+		t.Errorf("the operator was not told")
+	}
+}
+
+// smallCgroup is one that the kernel lets have so much memory, or the test is skipped aloud.
+func smallCgroup(t *testing.T, limit int) (dir string) {
+	t.Helper()
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	var troubles []string
+	for line := range strings.Lines(string(own)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		mount, files := "", []string(nil)
+		switch {
+		case parts[1] == "memory":
+			mount, files = "/sys/fs/cgroup/memory", []string{"memory.limit_in_bytes", "memory.memsw.limit_in_bytes"}
+		case parts[1] == "":
+			mount, files = "/sys/fs/cgroup", []string{"memory.max", "memory.swap.max"}
+		default:
+			continue
+		}
+		dir := filepath.Join(mount, parts[2], fmt.Sprintf("spacehost-test-%d", os.Getpid()))
+		if parts[1] == "" { // below ours a group has no memory controller while we sit in it
+			dir = filepath.Join(mount, fmt.Sprintf("spacehost-test-%d", os.Getpid()))
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			troubles = append(troubles, err.Error())
+			continue
+		}
+		t.Cleanup(func() {
+			eventually(t, "the cgroup is empty and goes", patience, func() bool { err := os.Remove(dir); return err == nil || os.IsNotExist(err) })
+		})
+		if err := setLimit(filepath.Join(dir, files[0]), fmt.Sprint(limit)); err != nil {
+			troubles = append(troubles, err.Error())
+			continue
+		}
+		swap := fmt.Sprint(limit)
+		if parts[1] == "" {
+			swap = "0"
+		}
+		_ = setLimit(filepath.Join(dir, files[1]), swap) // a kernel without accounting of swap has none
+		return dir
+	}
+	t.Skipf("SKIPPED: no memory cgroup can be made here (%s); a real lack of memory was not tested", strings.Join(troubles, "; "))
+	return ""
+}
+
+// setLimit writes to a file that the kernel has made; it makes none.
+func setLimit(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteString(value)
+	return err
+}
+
+// pythonIn is an interpreter that works in that cgroup.
+func pythonIn(t *testing.T, cgroup string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "python")
+	text := fmt.Sprintf("#!/bin/sh\necho $$ >%s/cgroup.procs && exec %s \"$@\"\n", cgroup, environment(t))
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,68 @@
+package worker
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// machineOf writes what a kernel would show below a folder.
+func machineOf(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unified is a machine with cgroup version 2 alone: the process in /a/b, seen in a container that shows /a.
+var unified = map[string]string{
+	"proc/7/cgroup":                 "0::/a/b\n",
+	"proc/self/mountinfo":           "31 23 0:28 /a /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+	"proc/vmstat":                   "nr_free_pages 1\noom_kill 3\n",
+	"sys/fs/cgroup/b/memory.events": "low 0\noom 4\noom_kill 3\noom_group_kill 0\n",
+	"sys/fs/cgroup/b/memory.max":    "max\n",
+	"sys/fs/cgroup/memory.max":      "536870912\n",
+}
+
+// hybrid has the memory controller of version 1, and version 2 beside it without one.
+var hybrid = map[string]string{
+	"proc/7/cgroup":             "4:cpu,memory:/a\n0::/\n",
+	"proc/self/mountinfo":       "35 31 0:32 / /m rw - cgroup cgroup rw,cpu,memory\n41 31 0:38 / /u rw - cgroup2 cgroup2 rw\n",
+	"proc/vmstat":               "oom_kill 3\n",
+	"m/a/memory.oom_control":    "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+	"m/a/memory.limit_in_bytes": "268435456\n",
+	"m/memory.limit_in_bytes":   "9223372036854771712\n",
+}
+
+func TestEvidenceOfLackOfMemory(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		machine map[string]string
+		then    map[string]string
+		want    KilledError
+	}{
+		{"its cgroup, version 2", unified, map[string]string{"sys/fs/cgroup/b/memory.events": "oom_kill 4\n"}, KilledError{true, 512 << 20}},
+		{"its cgroup, version 1", hybrid, map[string]string{"m/a/memory.oom_control": "oom_kill 4\n"}, KilledError{true, 256 << 20}},
+		{"the machine", unified, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{true, 0}},
+		{"nothing of cgroups can be read", map[string]string{"proc/vmstat": "oom_kill 0\n"}, map[string]string{"proc/vmstat": "oom_kill 1\n"}, KilledError{true, 0}},
+		{"an older lack of memory", unified, nil, KilledError{}},
+		{"nothing can be read", nil, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := memory{root: t.TempDir()}
+			machineOf(t, m.root, row.machine)
+			m.look(7)
+			machineOf(t, m.root, row.then)
+			m.look(7) // between the kill and the news of it
+			if got := m.killed(); *got != row.want {
+				t.Errorf("got %+v, want %+v", *got, row.want)
+			}
+		})
+	}
+}
