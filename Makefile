@@ -18,7 +18,7 @@ run: ## run the sample Space on simulated GPUs
 check: vet lint test ## everything that CI runs
 
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -timeout 20m ./...
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
