@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import shortcuts
 from .frames import encode
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Seam:
         queue.max_size = None  # the host refuses, before push is called
         queue.send_message, queue.push = self.send_message, self.push
         if hasattr(queue, "compute_analytics_summary"):  # pandas, per event, over the whole history
-            queue.compute_analytics_summary = lambda *_: {"functions": {}}
+            queue.compute_analytics_summary = shortcuts.no_summary
+        shortcuts.take(self.module)
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
         self.state.seams.append(self)
@@ -173,8 +175,8 @@ class Seam:
         from gradio.data_classes import PredictBody, PredictBodyInternal
 
         queue, request = self.queue, fastapi.Request(self.scope(order))
-        given = PredictBody(**json.loads(body))
-        internal = PredictBodyInternal(**given.model_dump(), request=request)
+        given = json.loads(body)
+        internal = PredictBodyInternal(**{n: given[n] for n in PredictBody.model_fields if n in given}, request=request)
         fn = self.module.route_utils.get_fn(self.blocks, None, internal)
         event = self.module.Event(internal.session_hash, fn, request, None)
         event._id, event.data = order["id"], internal

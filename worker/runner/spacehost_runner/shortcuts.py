@@ -1,0 +1,114 @@
+"""Where Gradio takes the long way for every event. Nothing that a client sees changes: a shortcut is taken only where
+its result is the same, and left out on a Gradio that lacks what it stands in for.
+
+What each is worth stands in `go run ./bench`; design.md 9 says why it is wanted.
+"""
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+# Components whose preprocess and postprocess only look at a value. Those of files and media may take their time,
+# and keep the thread that Gradio 6 gives them.
+QUICK = frozenset(
+    "Button Checkbox CheckboxGroup ClearButton Code ColorPicker DateTime Dropdown HTML JSON Label Markdown Number "
+    "Radio Slider State Textbox Timer".split()
+)
+
+
+def take(module: Any) -> None:
+    """Called with gradio.queueing at the first attach of a process."""
+    if getattr(module, "spacehost_shortcuts", False):
+        return
+    module.spacehost_shortcuts = True
+    for shortcut in (skip_summary, stay_on_loop, look_once_for_matplotlib, remember_roots):
+        try:
+            shortcut(module)
+        except (AttributeError, KeyError):  # this Gradio goes another way, which is left alone
+            continue
+
+
+def skip_summary(module: Any) -> None:
+    """Queue.process_events sends a summary of all events to a thread after each; /monitoring alone would show it."""
+    original = module.run_sync
+
+    async def run_sync(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if getattr(function, "__name__", "") == "no_summary":
+            return function(*args)
+        return await original(function, *args, **options)
+
+    module.run_sync = run_sync
+
+
+def no_summary(*_: Any) -> dict[str, Any]:
+    return {"functions": {}}
+
+
+class Anyio:
+    """The anyio that gradio.blocks sees: quick preprocess and postprocess stay on the loop, as on Gradio 5."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self.to_thread = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    async def run_sync(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if is_quick(function):
+            return function(*args)
+        return await self._original.to_thread.run_sync(function, *args, **options)
+
+
+def is_quick(function: Callable[..., Any]) -> bool:
+    """Gradio's own method of Gradio's own component: neither a subclass of the app's nor a patched one."""
+    code, owner = getattr(function, "__func__", None), type(getattr(function, "__self__", None))
+    return (
+        getattr(code, "__name__", "") in ("preprocess", "postprocess")
+        and owner.__name__ in QUICK
+        and owner.__module__.startswith("gradio.components.")
+        and code.__module__ == owner.__module__
+    )
+
+
+def stay_on_loop(module: Any) -> None:
+    blocks = sys.modules["gradio.blocks"]
+    blocks.anyio = Anyio(blocks.anyio)
+
+
+def look_once_for_matplotlib(module: Any) -> None:
+    """Where it is not installed, each event looks through all of sys.path for it, twice (gradio/utils.py)."""
+    utils = sys.modules["gradio.utils"]
+    if importlib.util.find_spec("matplotlib") is not None:
+        return
+
+    class Manager(utils.MatplotlibBackendMananger):  # the name is upstream's
+        def __enter__(self) -> Any:
+            self.absent = "matplotlib" not in sys.modules
+            return None if self.absent else super().__enter__()
+
+        def __exit__(self, *raised: Any) -> Any:
+            return None if self.absent else super().__exit__(*raised)
+
+    utils.MatplotlibBackendMananger = Manager
+
+
+def remember_roots(module: Any) -> None:
+    """The root of an app's URLs is parsed anew for each event; behind a proxy, as here, three values decide it."""
+    original, roots = module.route_utils.get_root_url, {}
+
+    def get_root_url(request: Any, route_path: str, root_path: str | None) -> str:
+        headers = request.headers
+        host = headers.get("x-forwarded-host")
+        if not host or "x-gradio-server" in headers:
+            return original(request=request, route_path=route_path, root_path=root_path)
+        key = (host, headers.get("x-forwarded-proto"), root_path)
+        if key not in roots:
+            if len(roots) > 1000:  # a visitor may name the host as they like
+                roots.clear()
+            roots[key] = original(request=request, route_path=route_path, root_path=root_path)
+        return roots[key]
+
+    module.route_utils.get_root_url = get_root_url
