@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import sys
 import time
 from typing import Any
@@ -43,10 +44,19 @@ class Host:
         return False
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        encode(header, payload)
-        self.right += header["op"] == "message" and b'"data":["x"]' in payload
-        if header["op"] == "done":
-            self.ended.put_nowait(header["event"])
+        self.write(encode(header, payload))
+
+    @property
+    def channel(self) -> Host:
+        return self
+
+    def write(self, frames: bytes) -> None:
+        while frames:
+            head, body = struct.unpack(">II", frames[:8])
+            header, payload, frames = json.loads(frames[8 : 8 + head]), frames[8 + head : 8 + head + body], frames[8 + head + body :]
+            self.right += header["op"] == "message" and b'"data":["x"]' in payload
+            if header["op"] == "done":
+                self.ended.put_nowait(header["event"])
 
 
 HEADERS = [

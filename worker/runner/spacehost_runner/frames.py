@@ -38,7 +38,11 @@ class Channel:
         self._lock = _thread.allocate_lock()
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        left = memoryview(encode(header, payload))
+        self.write(encode(header, payload))
+
+    def write(self, frames: bytes) -> None:
+        """Sends whole frames, as encode made them."""
+        left = memoryview(frames)
         with self._lock:
             while left:
                 left = left[os.write(self.descriptor, left) :]

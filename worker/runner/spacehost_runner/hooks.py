@@ -124,6 +124,7 @@ def _patch_blocks(state: State, module: Any) -> None:
         """Before its server ends: from here on the host starts nothing, and keeps who waits."""
         attached = [seam for seam in state.seams if seam.blocks is self]
         if attached and getattr(self, "is_running", False):
+            attached[-1].flush()
             state.send({"op": "closed", "app": attached[-1].number})
         return close(self, *args, **kwargs)
 

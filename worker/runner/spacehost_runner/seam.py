@@ -59,7 +59,7 @@ class Seam:
         if lacks := missing(module, queue):
             raise Unknown("it has no " + ", ".join(lacks))
         self.state, self.module, self.queue = state, module, queue
-        self.blocks, self.loop = queue.blocks, asyncio.get_running_loop()
+        self.blocks, self.loop, self.thread = queue.blocks, asyncio.get_running_loop(), _thread.get_ident()
         self.number = len(state.seams)  # the `app` of the frames
         before = next((seam for seam in state.seams if seam.queue is queue), None)  # it was launched before
         self.max_size = before.max_size if before else queue.max_size
@@ -70,6 +70,8 @@ class Seam:
         self.lock = _thread.allocate_lock()  # over the two below
         self.speaking: set[str] = set()  # running, and not yet completed
         self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
+        self.mouth = _thread.allocate_lock()  # over unsent, and the writing of it
+        self.unsent: list[bytes] = []
         self.report = self.manifest()
         encode(self.report)  # raises if the host could not read it
 
@@ -279,7 +281,25 @@ class Seam:
     def done(self, event_id: str, fn: Any, error: str) -> None:
         times = self.queue.process_time_per_fn
         average = times[fn].avg_time if fn in times else None
-        self.state.send({"op": "done", "event": event_id, "error": error, "average": average})
+        self.say({"op": "done", "event": event_id, "error": error, "average": average})
+
+    def say(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Sends a frame of this app after those before it. What is said on the loop goes out together when the loop
+        has gone around twice: each write wakes the host, and the end of an event follows its last message at once."""
+        frame = encode(header, payload)
+        with self.mouth:
+            self.unsent.append(frame)
+            first = len(self.unsent) == 1
+        if _thread.get_ident() != self.thread:
+            self.flush()
+        elif first:
+            self.loop.call_soon(self.loop.call_soon, self.flush)
+
+    def flush(self) -> None:
+        with self.mouth:
+            frames, self.unsent = b"".join(self.unsent), []
+            if frames and not self.state.forked:
+                self.state.channel.write(frames)
 
     def forget(self, event: Any) -> None:
         queue, event_id, session = self.queue, event._id, event.session_hash
@@ -319,7 +339,7 @@ class Seam:
             if event._id in self.speaking:
                 if kind == "process_completed":
                     self.speaking.discard(event._id)
-                self.state.send(header, payload)
+                self.say(header, payload)
             elif event._id not in self.events and event._id in self.queue.event_ids_to_events:
                 # A cache hit speaks before push returns, and before the host knows the id.
                 self.held.setdefault(event._id, []).append((header, payload))
@@ -334,6 +354,7 @@ class Seam:
         fn = self.module.route_utils.get_fn(self.blocks, None, body)
         waiting = queue.event_queue_per_concurrency_id[fn.concurrency_id]
         event = next((e for e in waiting.queue if e._id == event_id), None)
+        self.flush()
         self.state.send({
             "op": "admitted",
             "app": self.number,
@@ -348,7 +369,7 @@ class Seam:
             self.events[event_id] = event
             return result
         for header, payload in self.held.pop(event_id, []):
-            self.state.send(header, payload)
+            self.say(header, payload)
         await queue.reset_iterators(event_id)
         self.forget(queue.event_ids_to_events[event_id])
         self.done(event_id, None, "")
