@@ -39,6 +39,9 @@ class Host:
     def port_of(self, blocks: Any) -> int:
         return 0
 
+    def is_further(self, port: int) -> bool:
+        return False
+
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         encode(header, payload)
         self.right += header["op"] == "message" and b'"data":["x"]' in payload
