@@ -30,7 +30,7 @@ type joinOfCall struct {
 //     leave out (gradio/routes.py, prepare_simple_api_data).
 //  3. Without a session_hash the Event is a Session by itself (gradio/queueing.py, push).
 func (h *Handler) joinByName(c call, name string) error {
-	raw, err := readBody(c)
+	raw, err := h.readData(c)
 	if err != nil {
 		return err
 	}
@@ -49,6 +49,14 @@ func (h *Handler) joinByName(c call, name string) error {
 	}
 	join := mustJSON(joinOfCall{body.Data, session, endpoint.ID, true, body.OAuthToken})
 	return h.admit(c, &queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Body: join})
+}
+
+// joinByFields is a /call/v2, whose values have names that only the Space can put in order.
+func (h *Handler) joinByFields(c call) error {
+	if _, err := h.readData(c); err != nil {
+		return err
+	}
+	return h.admitBySpace(c)
 }
 
 func parseCall(raw []byte) (body callBody, ok bool) {

@@ -121,6 +121,9 @@ type destination struct {
 	key   string
 	token string
 	call  queue.EventID // set if the Space is to admit the call
+	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
+	bytes bool
+	files *queue.Files
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -136,6 +139,9 @@ func newProxy(h *Handler) http.Handler {
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			h.awaitEvent(answer)
+			if d := answer.Request.Context().Value(passKey{}).(destination); d.bytes {
+				protectPassed(answer, d.files)
+			}
 			return nil
 		},
 		ErrorLog: zap.NewStdLog(h.config.Logger),
@@ -170,12 +176,19 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.forward(c, false) }
+func (h *Handler) pass(c call) error { return h.forward(c, func(*destination, queue.EventID) {}) }
 
 // passAdmitted hands it over for the Space to admit.
-func (h *Handler) passAdmitted(c call) error { return h.forward(c, true) }
+func (h *Handler) passAdmitted(c call) error {
+	return h.forward(c, func(d *destination, id queue.EventID) { d.call = id })
+}
 
-func (h *Handler) forward(c call, admit bool) error {
+// passBytes hands over a request whose answer must not act as a page of the Space.
+func (h *Handler) passBytes(c call) error {
+	return h.forward(c, func(d *destination, _ queue.EventID) { d.bytes, d.files = true, c.manifest.Files })
+}
+
+func (h *Handler) forward(c call, mark func(*destination, queue.EventID)) error {
 	port, key, ok := h.awaitUpstream(c.Request().Context())
 	if !ok {
 		return h.down(c)
@@ -183,9 +196,7 @@ func (h *Handler) forward(c call, admit bool) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
 	d := destination{port: port, key: key, token: h.config.Sign(id, c.payer)}
-	if admit {
-		d.call = id
-	}
+	mark(&d, id)
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
 }

@@ -63,6 +63,8 @@ type Manifest struct {
 	PassThrough bool
 	Reason      string
 	Endpoints   map[int]Endpoint
+	// Files is nil if the Space's own server alone can take uploads and serve files.
+	Files *Files
 }
 
 // Request is the visitor's HTTP request, as the Space's code will see it.

@@ -19,7 +19,9 @@ type heard struct {
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	attached, manifests int // touched only by report
+	// Touched only by report.
+	attached, manifests int
+	files               []*queue.Files // of the apps that are attached
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -58,6 +60,8 @@ func (h *heard) report(r report, payload []byte) error {
 		return h.manifest(r)
 	case "unknown":
 		return h.unknown(r)
+	case "static":
+		return h.static(r)
 	case "admitted":
 		return h.admitted(r)
 	case "message":
@@ -77,7 +81,18 @@ func (h *heard) manifest(r report) error {
 		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests+1, r.App)}
 	}
 	h.manifests++
+	if m.Files != nil {
+		h.files = append(h.files, m.Files)
+	}
 	return h.attach(m)
+}
+
+// static is said of the whole process, whatever number of apps it has (gradio/data_classes.py, _StaticFiles).
+func (h *heard) static(r report) error {
+	for _, files := range h.files {
+		files.SetStatic(r.Paths)
+	}
+	return nil
 }
 
 func (h *heard) unknown(r report) error {

@@ -10,7 +10,7 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown admitted message done
+	Op string `json:"op"` // hello manifest unknown static admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
@@ -18,6 +18,8 @@ type report struct {
 	App int `json:"app"` // manifest, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
+
+	Paths []string `json:"paths"` // static
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
@@ -43,6 +45,24 @@ type manifest struct {
 	MaxThreads    int        `json:"max_threads"`
 	Native        bool       `json:"native"`
 	Endpoints     []endpoint `json:"endpoints"`
+	Files         *files     `json:"files"`
+}
+
+type files struct {
+	Uploads   string            `json:"uploads"`
+	Seed      string            `json:"seed"`
+	MaxSize   *int64            `json:"max_size"`
+	Names     map[string]string `json:"names"`
+	Cache     string            `json:"cache"`
+	Allowed   []string          `json:"allowed"`
+	Blocked   []string          `json:"blocked"`
+	Static    []string          `json:"static"`
+	Safe      []string          `json:"safe"`
+	Types     map[string]string `json:"types"`
+	Encodings map[string]string `json:"encodings"`
+	Suffixes  map[string]string `json:"suffixes"`
+	Proxied   bool              `json:"proxied"`
+	Expires   bool              `json:"expires"`
 }
 
 type endpoint struct {
@@ -84,6 +104,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
 		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
+		Files:     m.Files.files(),
 	}
 	for _, e := range m.Endpoints {
 		made, err := e.endpoint()
@@ -93,6 +114,21 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		out.Endpoints[e.ID] = made
 	}
 	return out, nil
+}
+
+func (f *files) files() *queue.Files {
+	if f == nil || f.MaxSize != nil && *f.MaxSize < 0 {
+		return nil
+	}
+	out := &queue.Files{
+		Uploads: f.Uploads, Cache: f.Cache, Seed: f.Seed, MaxSize: f.MaxSize, Names: f.Names, Allowed: f.Allowed, Blocked: f.Blocked,
+		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires,
+	}
+	for _, kind := range f.Safe {
+		out.Safe[kind] = true
+	}
+	out.SetStatic(f.Static)
+	return out
 }
 
 func (e endpoint) endpoint() (queue.Endpoint, error) {

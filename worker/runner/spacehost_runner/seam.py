@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import files
 from .frames import encode
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Seam:
             "update_seconds": queue.update_intervals,
             "max_threads": queue.max_thread_count,
             "native": self.is_native(),
+            "files": files.report(blocks, self.app, self.module.route_utils),
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
         }
 

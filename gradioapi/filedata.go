@@ -1,0 +1,280 @@
+package gradioapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"spacehost/queue"
+)
+
+// FileError refuses a call that names a file which its visitor cannot have.
+type FileError struct{ Path string }
+
+// Error speaks Gradio's words (gradio/processing_utils.py, _check_allowed).
+func (e *FileError) Error() string {
+	return fmt.Sprintf("Cannot move %s to the gradio cache dir because it was not uploaded by a user.", e.Path)
+}
+
+// checkFiles looks at the files that a call's body names, before any code of the Space does: Gradio's own check
+// has been wrong more than once (CVE-2024-1728, -0964, -51751). Files that are named have been uploaded here,
+// are the author's own, or are public URLs.
+//
+//  1. A body in another encoding than UTF-8 would be read here otherwise than by Python, which guesses.
+//  2. With no word of FileData in it, and no escape that could hide one, there is nothing to look at: the usual case.
+func (h *Handler) checkFiles(c call, raw []byte) error {
+	if bytes.IndexByte(raw, 0) >= 0 { // 1
+		return echo.NewHTTPError(http.StatusBadRequest, "The body is not JSON in UTF-8.")
+	}
+	if !mayNameFiles(raw) { // 2
+		return nil
+	}
+	var refused *FileError
+	err := walkFiles(raw, func(path string) error { return h.checkPath(c.manifest.Files, path) })
+	if errors.As(err, &refused) {
+		return echo.NewHTTPError(http.StatusForbidden, refused.Error())
+	}
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, err.Error())
+	}
+	return nil
+}
+
+// checkPath is Gradio's rule for inputs (gradio/processing_utils.py, async_move_files_to_cache), with the
+// author's own paths let through: Gradio refuses those that it does not want.
+func (h *Handler) checkPath(f *queue.Files, name string) error {
+	switch {
+	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
+		if isInternalURL(name) {
+			return &FileError{name}
+		}
+		return nil // Gradio fetches it from public addresses alone
+	case name == "", f == nil, f.Proxied:
+		return nil
+	}
+	real, ok := resolve(path.Clean(name))
+	if !ok || !isInAny(real, []string{f.Uploads, f.Cache}) && !isInAny(real, f.Allowed) && !isInAny(real, f.Static()) {
+		return &FileError{name}
+	}
+	return nil
+}
+
+// fileWords are keys of FileData (gradio/data_classes.py) that data of an app's own hardly has.
+var fileWords = []string{"gradio.FileData", "orig_name", "mime_type", "is_stream"}
+
+func mayNameFiles(raw []byte) bool {
+	if bytes.Contains(raw, []byte(`\u`)) {
+		return true
+	}
+	for _, word := range fileWords {
+		if bytes.Contains(raw, []byte(word)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Bounds of a walk. Python's own parser gives up at about a thousand levels.
+const (
+	maxDepth  = 500
+	maxNested = 8 // times the body's size, read again as strings in strings in strings
+)
+
+var errTooDeep = errors.New("the body is nested too deeply")
+
+// walkFiles calls check with each path of each object in raw that Gradio could take for a file: one that is
+// marked as FileData, or has keys that only FileData has. (A bare {"path": ...} may be anything in an app's own
+// JSON; Gradio's components for files refuse it.) Strings that are JSON are walked too. It reads what Python would,
+// NaN included, and does not mind what it would not: there is nothing that it could be talked into overlooking.
+func walkFiles(raw []byte, check func(path string) error) error {
+	budget := maxNested * len(raw)
+	return walkNested(raw, check, &budget)
+}
+
+func walkNested(raw []byte, check func(path string) error, budget *int) error {
+	w := walk{raw: raw, check: check, budget: budget}
+	for w.at < len(w.raw) {
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	for len(w.open) > 0 { // cut short
+		if err := w.close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk is a scanner over JSON that keeps of each open object only what makes it a file.
+type walk struct {
+	raw    []byte
+	at     int
+	budget *int // of bytes in strings; shared by all that are nested
+	open   []object
+	check  func(path string) error
+}
+
+// object is what is open: an array has no keys.
+type object struct {
+	key    string // the last one read
+	value  bool   // a key and its colon were read
+	paths  []string
+	marked bool
+}
+
+func (w *walk) step() error {
+	b := w.raw[w.at]
+	w.at++
+	switch b {
+	case '{', '[':
+		if len(w.open) == maxDepth {
+			return errTooDeep
+		}
+		w.open = append(w.open, object{})
+	case '}', ']':
+		return w.close()
+	case ':':
+		if o := w.top(); o != nil {
+			o.value = true
+		}
+	case ',':
+		if o := w.top(); o != nil {
+			o.key, o.value = "", false
+		}
+	case '"':
+		return w.text()
+	}
+	return nil
+}
+
+func (w *walk) top() *object {
+	if len(w.open) == 0 {
+		return nil
+	}
+	return &w.open[len(w.open)-1]
+}
+
+func (w *walk) close() error {
+	o := w.top()
+	if o == nil {
+		return nil
+	}
+	w.open = w.open[:len(w.open)-1]
+	if !o.marked {
+		return nil
+	}
+	for _, path := range o.paths {
+		if err := w.check(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text reads the string that has just begun.
+func (w *walk) text() error {
+	start, plain := w.at, true
+	for w.at < len(w.raw) && w.raw[w.at] != '"' {
+		if w.raw[w.at] == '\\' {
+			plain = false
+			w.at++
+		}
+		w.at++
+	}
+	end := min(w.at, len(w.raw))
+	w.at = end + 1
+	body := w.raw[start:end]
+	o := w.top()
+	if o != nil && !o.value {
+		return w.keyed(o, unquote(body, plain))
+	}
+	if o != nil && o.key == "path" {
+		o.paths = append(o.paths, unquote(body, plain))
+	}
+	if o != nil && o.key == "_type" && unquote(body, plain) == "gradio.FileData" {
+		w.mark()
+	}
+	return w.inner(body, plain)
+}
+
+// keyed notes a key; in an array it is an element, which may be JSON.
+func (w *walk) keyed(o *object, key string) error {
+	o.key = key
+	switch key {
+	case "orig_name", "mime_type", "is_stream":
+		o.marked = true
+	}
+	return w.inner([]byte(key), true)
+}
+
+// mark marks the object whose "meta" is open, and the open one itself.
+func (w *walk) mark() {
+	for i := max(0, len(w.open)-2); i < len(w.open); i++ {
+		w.open[i].marked = true
+	}
+}
+
+// inner walks a string that looks like JSON.
+func (w *walk) inner(body []byte, plain bool) error {
+	if plain && bytes.IndexByte(body, '"') < 0 || !mayNameFiles(body) {
+		return nil
+	}
+	if *w.budget -= len(body); *w.budget < 0 {
+		return errTooDeep
+	}
+	return walkNested([]byte(unquote(body, plain)), w.check, w.budget)
+}
+
+// unquote is what Python would read; of a broken string, the bytes.
+func unquote(body []byte, plain bool) string {
+	var s string
+	if plain || json.Unmarshal(slicesConcat(`"`, body, `"`), &s) != nil {
+		return string(body)
+	}
+	return s
+}
+
+func slicesConcat(before string, body []byte, after string) []byte {
+	out := make([]byte, 0, len(body)+len(before)+len(after))
+	return append(append(append(out, before...), body...), after...)
+}
+
+// isInternalURL reports whether an address, as it stands, is of this machine or its network. What a name resolves
+// to, Gradio looks at when it fetches (safehttpx).
+func isInternalURL(address string) bool {
+	host, ok := hostOf(address)
+	if !ok || host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".internal") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		// 2130706433, 0x7f.1, 127.1: numbers that getaddrinfo takes for an address.
+		last := host[strings.LastIndexByte(host, '.')+1:]
+		return strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x")
+	}
+	ip = ip.Unmap()
+	return !ip.IsGlobalUnicast() || ip.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(ip)
+}
+
+// hostOf returns the host of a URL, in lower case and without a dot at its end; false if readers could disagree
+// about which it is.
+func hostOf(address string) (string, bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(address, "\\\t\r\n ") {
+		return "", false
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	return host, host != ""
+}
+
+func readCloser(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
