@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -26,25 +27,116 @@ func (e *FileError) Error() string {
 }
 
 // checkFiles looks at the files that a call's body names, before any code of the Space does: Gradio's own check
-// has been wrong more than once (CVE-2024-1728, -0964, -51751). Files that are named have been uploaded here,
-// are the author's own, or are public URLs.
+// has been wrong more than once (CVE-2024-1728, -0964, -51751), and gr.Image of 5.49 and 6.31 opens whatever path
+// it is given without a mark. Files that are named have been uploaded here, are the author's own, or are public URLs.
 //
 //  1. A body in another encoding than UTF-8 would be read here otherwise than by Python, which guesses.
 //  2. With no word of FileData in it, and no escape that could hide one, there is nothing to look at: the usual case.
-func (h *Handler) checkFiles(c call, raw []byte) error {
+//  3. What is marked as a file is one anywhere. A bare {"path": ...} is one for a component that takes files, and
+//     may be anything in an app's own JSON.
+func (h *Handler) checkFiles(c call, raw []byte, kinds kinds) error {
 	if bytes.IndexByte(raw, 0) >= 0 { // 1
 		return echo.NewHTTPError(http.StatusBadRequest, "The body is not JSON in UTF-8.")
 	}
-	if !mayNameFiles(raw) { // 2
+	if !mayNameFiles(raw) && len(c.manifest.Explorers) == 0 { // 2
 		return nil
 	}
-	var refused *FileError
-	err := walkFiles(raw, func(path string) error { return h.checkPath(c.manifest.Files, path) })
-	if errors.As(err, &refused) {
-		return echo.NewHTTPError(http.StatusForbidden, refused.Error())
+	kindOf := kinds(c.manifest, raw)
+	err := walkFiles(raw, func(f named) error {
+		switch kind := kindOf(f); {
+		case f.element && kind == explored:
+			return checkSteps(f.path)
+		case f.element, !f.marked && kind != filed: // 3
+			return nil
+		}
+		return h.checkPath(c.manifest.Files, f.path)
+	})
+	if errors.As(err, new(*FileError)) || errors.As(err, new(*StepError)) {
+		return echo.NewHTTPError(http.StatusForbidden, err.Error())
 	}
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, err.Error())
+	}
+	return nil
+}
+
+// kind is what a value of a call may name.
+type kind int
+
+const (
+	filed    kind = iota // files, marked or not
+	free                 // the app's own JSON: only what is marked is a file
+	explored             // steps below the root of a gr.FileExplorer
+)
+
+// kinds says of the body of a route what the value is in which something stands.
+type kinds func(m queue.Manifest, raw []byte) func(named) kind
+
+func allFree(named) kind { return free }
+
+// kindsOf is for bodies like that of a join, {"data": [...], "fn_index": 0}; where the index is missing, the
+// path names the Endpoint (gradio/route_utils.py, get_fn). One that is made as the app goes is not known here.
+func kindsOf(name string) kinds {
+	return func(m queue.Manifest, raw []byte) func(named) kind {
+		var index *int
+		endpoint, known := endpointOf(m, name)
+		if parseFields(raw, map[string]any{"fn_index": &index}) && index != nil {
+			endpoint, known = m.Endpoints[*index]
+		}
+		if !known && m.Renders {
+			return allFree
+		}
+		return func(f named) kind {
+			switch {
+			case f.field != "data" || slices.Contains(endpoint.Free, f.index):
+				return free
+			case slices.Contains(endpoint.Explores, f.index):
+				return explored
+			}
+			return filed
+		}
+	}
+}
+
+// kindsByField is for a /call/v2, whose values have names: one that may be free makes all so.
+func kindsByField(name string) kinds {
+	return func(m queue.Manifest, _ []byte) func(named) kind {
+		endpoint, _ := endpointOf(m, name)
+		return func(f named) kind {
+			switch {
+			case f.element && len(endpoint.Explores) > 0:
+				return explored
+			case len(endpoint.Free) > 0:
+				return free
+			}
+			return filed
+		}
+	}
+}
+
+// kindsOfServer is for what a component's frontend calls: the explorer's own function takes steps, too.
+func kindsOfServer(m queue.Manifest, raw []byte) func(named) kind {
+	if id, _, ok := parseServer(raw); !ok || !slices.Contains(m.Explorers, id) {
+		return allFree
+	}
+	return func(f named) kind {
+		if f.field == "data" {
+			return explored
+		}
+		return free
+	}
+}
+
+// StepError refuses a way out of a gr.FileExplorer's root, which 5.49 hands on to the app.
+type StepError struct{ Step string }
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("%q is no file or folder below the one that is explored.", e.Step)
+}
+
+func checkSteps(step string) error {
+	if path.IsAbs(step) || strings.ContainsRune(step, 0) || slices.Contains(strings.Split(strings.ReplaceAll(step, `\`, "/"), "/"), "..") {
+		return &StepError{step}
 	}
 	return nil
 }
@@ -69,7 +161,7 @@ func (h *Handler) checkPath(f *queue.Files, name string) error {
 }
 
 // fileWords are keys of FileData (gradio/data_classes.py) that data of an app's own hardly has.
-var fileWords = []string{"gradio.FileData", "orig_name", "mime_type", "is_stream"}
+var fileWords = []string{"gradio.FileData", "orig_name", "mime_type", "is_stream", `path"`, `path\`}
 
 func mayNameFiles(raw []byte) bool {
 	if bytes.Contains(raw, []byte(`\u`)) {
@@ -91,17 +183,28 @@ const (
 
 var errTooDeep = errors.New("the body is nested too deeply")
 
-// walkFiles calls check with each path of each object in raw that Gradio could take for a file: one that is
-// marked as FileData, or has keys that only FileData has. (A bare {"path": ...} may be anything in an app's own
-// JSON; Gradio's components for files refuse it.) Strings that are JSON are walked too. It reads what Python would,
-// NaN included, and does not mind what it would not: there is nothing that it could be talked into overlooking.
-func walkFiles(raw []byte, check func(path string) error) error {
-	budget := maxNested * len(raw)
-	return walkNested(raw, check, &budget)
+// named is a path in an object that Gradio could take for a file.
+type named struct {
+	path string
+	// marked: as FileData, or by keys that only FileData has; a path in a string that is JSON always is.
+	marked bool
+	// field is the key at the top of the body under which it stands, and index its place in the array there; -1: none.
+	field string
+	index int
+	// element: not a path, but a string in an array.
+	element bool
 }
 
-func walkNested(raw []byte, check func(path string) error, budget *int) error {
-	w := walk{raw: raw, check: check, budget: budget}
+// walkFiles calls check with each path of each object in raw. Strings that are JSON are walked too. It reads what
+// Python would, NaN included, and does not mind what Python would not: there is nothing that it could be talked
+// into overlooking.
+func walkFiles(raw []byte, check func(named) error) error {
+	budget := maxNested * len(raw)
+	return walkNested(raw, check, &budget, false)
+}
+
+func walkNested(raw []byte, check func(named) error, budget *int, inside bool) error {
+	w := walk{raw: raw, check: check, budget: budget, inside: inside}
 	for w.at < len(w.raw) {
 		if err := w.step(); err != nil {
 			return err
@@ -120,14 +223,17 @@ type walk struct {
 	raw    []byte
 	at     int
 	budget *int // of bytes in strings; shared by all that are nested
+	inside bool // a string
 	open   []object
-	check  func(path string) error
+	check  func(named) error
 }
 
 // object is what is open: an array has no keys.
 type object struct {
 	key    string // the last one read
 	value  bool   // a key and its colon were read
+	commas int
+	array  bool
 	paths  []string
 	marked bool
 }
@@ -140,7 +246,7 @@ func (w *walk) step() error {
 		if len(w.open) == maxDepth {
 			return errTooDeep
 		}
-		w.open = append(w.open, object{})
+		w.open = append(w.open, object{array: b == '['})
 	case '}', ']':
 		return w.close()
 	case ':':
@@ -149,7 +255,7 @@ func (w *walk) step() error {
 		}
 	case ',':
 		if o := w.top(); o != nil {
-			o.key, o.value = "", false
+			o.key, o.value, o.commas = "", false, o.commas+1
 		}
 	case '"':
 		return w.text()
@@ -170,15 +276,29 @@ func (w *walk) close() error {
 		return nil
 	}
 	w.open = w.open[:len(w.open)-1]
-	if !o.marked {
+	if w.inside && !o.marked {
 		return nil
 	}
-	for _, path := range o.paths {
-		if err := w.check(path); err != nil {
+	found := w.place()
+	found.marked = o.marked
+	for _, found.path = range o.paths {
+		if err := w.check(found); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// place is where the scanner is.
+func (w *walk) place() named {
+	found := named{index: -1}
+	if len(w.open) > 0 {
+		found.field = w.open[0].key
+	}
+	if len(w.open) > 1 && w.open[1].array {
+		found.index = w.open[1].commas
+	}
+	return found
 }
 
 // text reads the string that has just begun.
@@ -209,6 +329,13 @@ func (w *walk) text() error {
 
 // keyed notes a key; in an array it is an element, which may be JSON.
 func (w *walk) keyed(o *object, key string) error {
+	if o.array && !w.inside {
+		found := w.place()
+		found.path, found.element = key, true
+		if err := w.check(found); err != nil {
+			return err
+		}
+	}
 	o.key = key
 	switch key {
 	case "orig_name", "mime_type", "is_stream":
@@ -232,7 +359,7 @@ func (w *walk) inner(body []byte, plain bool) error {
 	if *w.budget -= len(body); *w.budget < 0 {
 		return errTooDeep
 	}
-	return walkNested([]byte(unquote(body, plain)), w.check, w.budget)
+	return walkNested([]byte(unquote(body, plain)), w.check, w.budget, true)
 }
 
 // unquote is what Python would read; of a broken string, the bytes.

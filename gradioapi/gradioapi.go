@@ -149,7 +149,7 @@ func (h *Handler) route(c call) error {
 	case method == http.MethodGet && path == "/upload_progress":
 		return h.uploadProgress(c)
 	case method == http.MethodPost && takesData(path):
-		return h.passData(c)
+		return h.passData(c, path)
 	}
 	return h.pass(c)
 }
@@ -184,24 +184,6 @@ func (h *Handler) bytes(c call) error {
 		return h.proxyTo(c, address)
 	}
 	return h.passBytes(c)
-}
-
-// takesData names the routes that take values for a function, and go past the queue.
-func takesData(path string) bool {
-	for _, start := range []string{"/run/", "/api/", "/stream/", "/mcp/"} {
-		if strings.HasPrefix(path, start) {
-			return true
-		}
-	}
-	return path == "/component_server"
-}
-
-// passData hands on values that name nothing which the visitor may not have.
-func (h *Handler) passData(c call) error {
-	if _, err := h.readData(c); err != nil {
-		return err
-	}
-	return h.pass(c)
 }
 
 func isBelow(path, folder string) bool {

@@ -33,7 +33,7 @@ type joinBody struct {
 //  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
 //  3. The rest joins the queue here.
 func (h *Handler) join(c call) error {
-	raw, err := h.readData(c)
+	raw, err := h.readData(c, kindsOf(""))
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (h *Handler) admitBySpace(c call) error {
 }
 
 // readData reads the body of a call, and refuses one that names a file which its visitor cannot have.
-func (h *Handler) readData(c call) ([]byte, error) {
+func (h *Handler) readData(c call, kinds kinds) ([]byte, error) {
 	if isCompressed(c.Request()) {
 		return nil, errCompressed
 	}
@@ -75,7 +75,7 @@ func (h *Handler) readData(c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.checkFiles(c, raw); err != nil {
+	if err := h.checkFiles(c, raw, kinds); err != nil {
 		allowOrigin(c)
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func newProxy(h *Handler) http.Handler {
 			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In))
 		},
-		Transport:     upstreamTransport,
+		Transport:     upstream{},
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			h.awaitEvent(answer)
@@ -165,6 +165,23 @@ func (d destination) stamp(h http.Header) {
 	if d.call != "" {
 		h.Set(headerCall, string(d.call))
 	}
+}
+
+// upstream keeps connections for requests that can be sent again if the Space has just closed one: it does after
+// each exception of its own (uvicorn), which would be the end of the next visitor's call.
+type upstream struct{}
+
+func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		return upstreamTransport.RoundTrip(r)
+	}
+	return onceTransport.RoundTrip(r)
+}
+
+var onceTransport = &http.Transport{
+	DialContext:        (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	DisableKeepAlives:  true,
+	DisableCompression: true,
 }
 
 // upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.

@@ -25,12 +25,13 @@ import (
 
 // Bounds of an upload: Gradio's (gradio/route_utils.py, GradioMultiPartParser; python_multipart).
 const (
-	maxParts    = 1000 // with a file, and as many without
-	maxHeaders  = 8    // of a part
-	maxHeader   = 4096 + 128
-	maxBoundary = 256
-	maxName     = 255 // bytes, as file systems have it
-	uploadChunk = 256 << 10
+	maxParts     = 1000 // with a file, and as many without
+	maxHeaders   = 8    // of a part
+	maxHeader    = 4096 + 128
+	maxBoundary  = 256
+	maxName      = 255 // bytes, as file systems have it
+	uploadChunk  = 256 << 10
+	uploadChunks = 3 // read, waiting, written
 )
 
 // uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400.
@@ -95,7 +96,10 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	defer root.Close()
 	in := &intake{
 		root: root, storage: h.config.Storage, files: f, name: namingOf(f),
-		progress: h.progress.track(c.QueryParam("upload_id")), chunk: make([]byte, uploadChunk),
+		progress: h.progress.track(c.QueryParam("upload_id")), free: make(chan []byte, uploadChunks),
+	}
+	for range uploadChunks {
+		in.free <- make([]byte, uploadChunk)
 	}
 	defer in.clear()
 	defer in.progress.end()
@@ -131,7 +135,7 @@ type intake struct {
 	files    *queue.Files
 	name     naming
 	progress *tracker
-	chunk    []byte
+	free     chan []byte // chunks that nobody uses
 
 	staged       []staged
 	named, plain int // parts with a file, and without
@@ -196,14 +200,11 @@ func (in *intake) skip(part *multipart.Part, field string) error {
 	if field == "files" {
 		return refuseUpload("File is not an instance of GradioUploadFile")
 	}
-	if _, err := io.CopyBuffer(onlyWriter{io.Discard}, part, in.chunk); err != nil {
+	if _, err := io.Copy(io.Discard, part); err != nil {
 		return badMultipart(err)
 	}
 	return nil
 }
-
-// onlyWriter hides ReadFrom, which would not use the buffer.
-type onlyWriter struct{ io.Writer }
 
 // write takes a file, hashed as it comes. One of another field than "files" nobody asked for.
 func (in *intake) write(part *multipart.Part, field, filename string) error {
@@ -242,29 +243,58 @@ func (w *hashed) Write(p []byte) (int, error) {
 	return w.file.Write(p)
 }
 
+// copy writes one chunk while it reads the next: to hash takes about as long as to receive.
 func (in *intake) copy(part *multipart.Part, filename string, to io.Writer) error {
+	full, written, broken := make(chan []byte), make(chan error, 1), make(chan struct{})
+	go func() {
+		var err error
+		for chunk := range full {
+			if err == nil {
+				if _, err = to.Write(chunk); err != nil {
+					close(broken)
+				}
+			}
+			in.free <- chunk[:cap(chunk)]
+		}
+		written <- err
+	}()
+	err := in.fill(part, filename, full, broken)
+	close(full)
+	if e := <-written; e != nil {
+		return fmt.Errorf("take an upload: %w", e)
+	}
+	return err
+}
+
+// fill reads a part to its end; broken tells that nobody writes any more.
+func (in *intake) fill(part *multipart.Part, filename string, full chan<- []byte, broken <-chan struct{}) error {
 	var size int64
 	for {
-		n, err := io.ReadFull(part, in.chunk)
+		chunk := <-in.free
+		n, err := io.ReadFull(part, chunk)
 		in.progress.add(filename, n)
 		if size += int64(n); in.files.MaxSize != nil && size > *in.files.MaxSize {
+			in.free <- chunk
 			return refuseUpload("File size exceeded maximum allowed size of %d bytes.", *in.files.MaxSize)
 		}
-		if _, e := to.Write(in.chunk[:n]); e != nil {
-			return fmt.Errorf("take an upload: %w", e)
-		}
+		full <- chunk[:n]
 		switch {
-		case err == io.EOF, err == io.ErrUnexpectedEOF && in.ended(part):
+		case err == io.EOF, err == io.ErrUnexpectedEOF && ended(part):
 			return nil
 		case err != nil:
 			return badMultipart(err)
+		}
+		select {
+		case <-broken:
+			return nil
+		default:
 		}
 	}
 }
 
 // ended tells a part's end from the body's: ReadFull says ErrUnexpectedEOF for both.
-func (in *intake) ended(part *multipart.Part) bool {
-	n, err := part.Read(in.chunk[:1])
+func ended(part *multipart.Part) bool {
+	n, err := part.Read(make([]byte, 1))
 	return n == 0 && err == io.EOF
 }
 

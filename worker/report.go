@@ -46,6 +46,11 @@ type manifest struct {
 	Native        bool       `json:"native"`
 	Endpoints     []endpoint `json:"endpoints"`
 	Files         *files     `json:"files"`
+
+	Renders bool             `json:"renders"`
+	Servers map[int][]string `json:"servers"`
+
+	Explorers []int `json:"explorers"`
 }
 
 type files struct {
@@ -74,6 +79,8 @@ type endpoint struct {
 	Stream    bool     `json:"stream"`
 	TimeLimit *float64 `json:"time_limit"`
 	Inputs    int      `json:"inputs"`
+	Free      []int    `json:"free"`
+	Explores  []int    `json:"explores"`
 	Native    bool     `json:"native"`
 }
 
@@ -104,7 +111,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
 		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
-		Files:     m.Files.files(),
+		Files:     m.Files.files(), Renders: m.Renders, Servers: m.Servers, Explorers: m.Explorers,
 	}
 	for _, e := range m.Endpoints {
 		made, err := e.endpoint()
@@ -132,7 +139,7 @@ func (f *files) files() *queue.Files {
 }
 
 func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
+	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

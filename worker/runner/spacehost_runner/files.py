@@ -46,6 +46,16 @@ def _report(blocks: Any, app: Any, route_utils: Any) -> dict[str, Any]:
     }
 
 
+def is_free(block: Any) -> bool:
+    """Whether a component hands its input to the app as it came, so that a path in it need not be a file's."""
+    model = getattr(block, "data_model", None)
+    return model is None or model.__name__ == "JsonData"
+
+
+def is_explorer(block: Any) -> bool:
+    return any(cls.__name__ == "FileExplorer" for cls in type(block).__mro__)
+
+
 def static_paths() -> list[str]:
     from gradio.data_classes import _StaticFiles
 
