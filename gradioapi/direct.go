@@ -43,16 +43,11 @@ func (h *Handler) passData(c call, path string) error {
 	switch {
 	case c.manifest.Renders:
 	case direct && !isEndpoint(c.manifest, name, raw):
-		return nothingThere(c, "Could not infer function index for API name: "+name)
+		return answer(c, http.StatusNotFound, "Could not infer function index for API name: "+name)
 	case path == "/component_server" && !isServer(c.manifest, raw):
-		return nothingThere(c, "Function not found.")
+		return answer(c, http.StatusNotFound, "Function not found.")
 	}
 	return h.pass(c)
-}
-
-func nothingThere(c call, text string) error {
-	allowOrigin(c)
-	return c.JSON(http.StatusNotFound, detail{text})
 }
 
 // isEndpoint reports whether there may be something to run: by its index if the body gives one, else by its name

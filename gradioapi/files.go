@@ -70,8 +70,7 @@ func (h *Handler) file(c call, name string) error {
 
 // notAllowed speaks Gradio's words.
 func notAllowed(c call, name string) error {
-	allowOrigin(c)
-	return c.JSON(http.StatusForbidden, detail{fmt.Sprintf("File not allowed: %s.", name)})
+	return answer(c, http.StatusForbidden, fmt.Sprintf("File not allowed: %s.", name))
 }
 
 // protect: bytes that are not the author's own may be looked at, and are never a page of this origin. What an
@@ -187,8 +186,7 @@ func pythonQuote(s string) string {
 // (gradio/routes.py, build_proxy_request).
 func (h *Handler) proxyTo(c call, address string) error {
 	if host, ok := hostOf(address); !ok || !strings.HasPrefix(address, "https://") || !strings.HasSuffix(host, ".hf.space") {
-		allowOrigin(c)
-		return c.JSON(http.StatusForbidden, detail{"This URL cannot be proxied."})
+		return answer(c, http.StatusForbidden, "This URL cannot be proxied.")
 	}
 	return h.passBytes(c)
 }

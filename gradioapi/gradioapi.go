@@ -195,6 +195,12 @@ func notFound(c call) error {
 	return c.JSON(http.StatusNotFound, detail{"Not Found"})
 }
 
+// answer says why a request is refused, to the byte as FastAPI would.
+func answer(c call, status int, text string) error {
+	allowOrigin(c)
+	return c.JSONBlob(status, mustJSON(detail{text}))
+}
+
 // detail is FastAPI's shape of an error.
 type detail struct {
 	Detail string `json:"detail"`

@@ -39,6 +39,11 @@ type uploadError struct{ text string }
 
 func (e *uploadError) Error() string { return e.text }
 
+// nameError refuses a name that no file can have.
+type nameError struct{ name string }
+
+func (e *nameError) Error() string { return "Invalid file name: " + e.name }
+
 func refuseUpload(format string, args ...any) error {
 	return &uploadError{fmt.Sprintf(format, args...)}
 }
@@ -58,13 +63,15 @@ func (h *Handler) upload(c call) error {
 	}
 	kind, params := parseOptions(c.Request().Header.Get(echo.HeaderContentType))
 	if kind != "multipart/form-data" {
-		allowOrigin(c)
-		return c.JSON(http.StatusBadRequest, detail{"Invalid content type."})
+		return answer(c, http.StatusBadRequest, "Invalid content type.")
 	}
 	paths, err := h.receive(c, f, params)
 	allowOrigin(c)
 	var refused *uploadError
+	var name *nameError
 	switch {
+	case errors.As(err, &name):
+		return answer(c, http.StatusBadRequest, name.Error())
 	case errors.As(err, &refused):
 		status := http.StatusBadRequest
 		if strings.Contains(refused.text, "maximum allowed size") {
@@ -305,7 +312,7 @@ func (in *intake) nameOf(filename string) (string, error) {
 	}
 	name := in.name(pythonBase(filename))
 	if name == "" || name == "." || name == ".." || len(name) > maxName || strings.ContainsAny(name, "/\x00") {
-		return "", echo.NewHTTPError(http.StatusBadRequest, "Invalid file name: "+name)
+		return "", &nameError{name}
 	}
 	return name, nil
 }
