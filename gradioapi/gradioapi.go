@@ -1,7 +1,7 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
-// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat and the streams of
-// /call. Everything else is passed through to the Space's own server, as is a request that is not what a
+// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
+// uploads and files. Everything else is passed through to the Space's own server, as is a request that is not what a
 // well-behaved client sends: the real Gradio then answers it in its own words.
 package gradioapi
 

@@ -15,10 +15,10 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"spacehost/queue"
 )
@@ -78,7 +78,7 @@ func (h *Handler) upload(c call) error {
 			status = http.StatusRequestEntityTooLarge
 		}
 		return c.String(status, refused.text)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		h.config.Logger.Error("upload failed", zap.String("space", h.config.Space), zap.Error(err))
 		return echo.NewHTTPError(http.StatusInsufficientStorage, "The disk of this host is full.")
 	case err != nil:
@@ -222,32 +222,50 @@ func (in *intake) write(part *multipart.Part, field, filename string) error {
 	if err != nil {
 		return err
 	}
-	draft := path.Join(in.below(in.storage.Staging), randomHex(16))
-	file, err := in.root.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	place := path.Join(in.below(in.storage.Staging), randomHex(16))
+	file, err := in.root.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("take an upload: %w", err)
 	}
 	at := len(in.staged)
-	in.staged = append(in.staged, staged{draft: draft, name: name})
+	in.staged = append(in.staged, staged{draft: place, name: name})
 	sum := sha256.New()
 	sum.Write([]byte(in.files.Seed))
-	err = in.copy(part, filename, &hashed{file, sum})
-	if e := file.Close(); err == nil && e != nil {
+	to := &draft{file: file, sum: sum}
+	err = in.copy(part, filename, to)
+	if e := to.close(); err == nil && e != nil {
 		err = fmt.Errorf("take an upload: %w", e)
 	}
 	in.staged[at].sum = hex.EncodeToString(sum.Sum(nil))
 	return err
 }
 
-// hashed writes to both.
-type hashed struct {
-	file *os.File
-	sum  hash.Hash
+// draft is a file that grows, hashed as it does.
+type draft struct {
+	file           *os.File
+	sum            hash.Hash
+	size, reserved int64
 }
 
-func (w *hashed) Write(p []byte) (int, error) {
-	w.sum.Write(p)
-	return w.file.Write(p)
+// reserve is how far ahead of what is written the file system is told of it: pages of a file that is known to
+// grow cost it a fraction.
+const reserve = 8 << 20
+
+func (d *draft) Write(p []byte) (int, error) {
+	d.sum.Write(p)
+	if d.size += int64(len(p)); d.size > d.reserved && len(p) == uploadChunk { // no small file
+		_ = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, d.reserved, reserve) // not every file system can
+		d.reserved += reserve
+	}
+	return d.file.Write(p)
+}
+
+// close gives back what was reserved and not written.
+func (d *draft) close() error {
+	if d.reserved > d.size {
+		_ = d.file.Truncate(d.size)
+	}
+	return d.file.Close()
 }
 
 // copy writes one chunk while it reads the next: to hash takes about as long as to receive.
