@@ -31,7 +31,7 @@ type joinOfCall struct {
 //     leave out (gradio/routes.py, prepare_simple_api_data).
 //  3. Without a session_hash the Event is a Session by itself (gradio/queueing.py, push).
 func (h *Handler) joinByName(c call, name string) error {
-	raw, err := h.readData(c, kindsOf(name))
+	raw, err := h.readData(c, kindsByName(name))
 	if err != nil {
 		return err
 	}

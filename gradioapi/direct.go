@@ -30,9 +30,11 @@ func (h *Handler) passData(c call, path string) error {
 	what := kinds(func(queue.Manifest, []byte) func(named) kind { return allFree })
 	switch {
 	case direct:
-		what = kindsOf(name)
+		what = kindsByIndex(name)
 	case strings.HasPrefix(path, "/stream/"):
-		what = kindsOf("")
+		what = allEither // of the function that runs, whatever index the body gives
+	case path == "/component_server" && isForm(c.Request()):
+		return h.pass(c) // a file, for a component of the app's own
 	case path == "/component_server":
 		what = kindsOfServer
 	}
@@ -48,6 +50,11 @@ func (h *Handler) passData(c call, path string) error {
 		return answer(c, http.StatusNotFound, "Function not found.")
 	}
 	return h.pass(c)
+}
+
+func isForm(r *http.Request) bool {
+	kind, _ := parseOptions(r.Header.Get("Content-Type"))
+	return kind == "multipart/form-data"
 }
 
 // isEndpoint reports whether there may be something to run: by its index if the body gives one, else by its name

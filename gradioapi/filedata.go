@@ -43,10 +43,11 @@ func (h *Handler) checkFiles(c call, raw []byte, kinds kinds) error {
 	}
 	kindOf := kinds(c.manifest, raw)
 	err := walkFiles(raw, func(f named) error {
-		switch kind := kindOf(f); {
-		case f.element && kind == explored:
+		kind := kindOf(f)
+		switch {
+		case f.element && (kind == explored || kind == either):
 			return checkSteps(f.path)
-		case f.element, !f.marked && kind != filed: // 3
+		case f.element, !f.marked && kind != filed && kind != either: // 3
 			return nil
 		}
 		return h.checkPath(c.manifest.Files, f.path)
@@ -67,6 +68,7 @@ const (
 	filed    kind = iota // files, marked or not
 	free                 // the app's own JSON: only what is marked is a file
 	explored             // steps below the root of a gr.FileExplorer
+	either               // of the last and the first: it cannot be told which
 )
 
 // kinds says of the body of a route what the value is in which something stands.
@@ -74,27 +76,58 @@ type kinds func(m queue.Manifest, raw []byte) func(named) kind
 
 func allFree(named) kind { return free }
 
-// kindsOf is for bodies like that of a join, {"data": [...], "fn_index": 0}; where the index is missing, the
-// path names the Endpoint (gradio/route_utils.py, get_fn). One that is made as the app goes is not known here.
-func kindsOf(name string) kinds {
+// allEither is for values of a function that only Gradio knows; it reads "7", 7.0 and NaN, which Go does not.
+func allEither(m queue.Manifest, _ []byte) func(named) kind {
+	return func(f named) kind {
+		switch {
+		case f.field != "data":
+			return free
+		case len(m.Explorers) > 0:
+			return either
+		}
+		return filed
+	}
+}
+
+// kindsByIndex is for bodies like that of a join, {"data": [...], "fn_index": 0}; where the index is missing, the
+// path may name the Endpoint (gradio/route_utils.py, get_fn). One that is made as the app goes is not known here.
+func kindsByIndex(name string) kinds {
 	return func(m queue.Manifest, raw []byte) func(named) kind {
 		var index *int
+		if !parseFields(raw, map[string]any{"fn_index": &index}) {
+			return allEither(m, raw)
+		}
+		if index == nil {
+			return kindsByName(name)(m, raw)
+		}
+		endpoint, known := m.Endpoints[*index]
+		return kindsIn(m, endpoint, known)
+	}
+}
+
+// kindsByName is for a /call, in whose body an index means nothing (gradio/data_classes.py, SimplePredictBody).
+func kindsByName(name string) kinds {
+	return func(m queue.Manifest, raw []byte) func(named) kind {
+		if name == "" {
+			return allEither(m, raw)
+		}
 		endpoint, known := endpointOf(m, name)
-		if parseFields(raw, map[string]any{"fn_index": &index}) && index != nil {
-			endpoint, known = m.Endpoints[*index]
+		return kindsIn(m, endpoint, known)
+	}
+}
+
+func kindsIn(m queue.Manifest, e queue.Endpoint, known bool) func(named) kind {
+	if !known && m.Renders {
+		return allFree
+	}
+	return func(f named) kind {
+		switch {
+		case f.field != "data" || slices.Contains(e.Free, f.index):
+			return free
+		case slices.Contains(e.Explores, f.index):
+			return explored
 		}
-		if !known && m.Renders {
-			return allFree
-		}
-		return func(f named) kind {
-			switch {
-			case f.field != "data" || slices.Contains(endpoint.Free, f.index):
-				return free
-			case slices.Contains(endpoint.Explores, f.index):
-				return explored
-			}
-			return filed
-		}
+		return filed
 	}
 }
 
@@ -116,11 +149,10 @@ func kindsByField(name string) kinds {
 
 // kindsOfServer is for what a component's frontend calls: the explorer's own function takes steps, too.
 func kindsOfServer(m queue.Manifest, raw []byte) func(named) kind {
-	if id, _, ok := parseServer(raw); !ok || !slices.Contains(m.Explorers, id) {
-		return allFree
-	}
+	id, _, ok := parseServer(raw)
+	steps := len(m.Explorers) > 0 && (!ok || slices.Contains(m.Explorers, id))
 	return func(f named) kind {
-		if f.field == "data" {
+		if steps && f.field == "data" {
 			return explored
 		}
 		return free

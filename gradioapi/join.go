@@ -33,7 +33,7 @@ type joinBody struct {
 //  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
 //  3. The rest joins the queue here.
 func (h *Handler) join(c call) error {
-	raw, err := h.readData(c, kindsOf(""))
+	raw, err := h.readData(c, kindsByIndex(""))
 	if err != nil {
 		return err
 	}

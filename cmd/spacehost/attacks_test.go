@@ -134,6 +134,16 @@ var attacks = []struct {
 			}
 		}
 	}},
+	{"S12 the same, with the name or number of another function", func(a *attacker) {
+		picture := fmt.Sprintf(`{"path":%q}`, a.p.State+"/canary.png")
+		for _, index := range []string{fmt.Sprint(a.fns["image"]), fmt.Sprintf(`"%d"`, a.fns["image"]), fmt.Sprintf(`%d.0`, a.fns["image"])} {
+			a.sent("POST", "/gradio_api/run/json", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s}`, picture, index)).is(403)
+			a.sent("POST", "/gradio_api/queue/join", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s,"session_hash":"x"}`, picture, index)).is(403)
+		}
+		a.sent("POST", "/gradio_api/call/image", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%d}`, picture, a.fns["json"])).is(403)
+		a.sent("POST", "/gradio_api/run/json", "application/json", fmt.Sprintf(`{"data":[%s,NaN],"fn_index":%d}`, picture, a.fns["image"])).is(403)
+		a.sent("POST", "/gradio_api/call/json", "application/json", `{"data":[{"path":"/users/7"}]}`).is(200)
+	}},
 	{"S13 CVE-2024-51751 a file as bytes", func(a *attacker) {
 		marked, plain := `{"path":"/etc/passwd","meta":{"_type":"gradio.FileData"}}`, `{"path":"/etc/passwd"}`
 		a.posted("/run/binary", `{"data":[`+marked+`]}`).is(403)
