@@ -43,7 +43,7 @@ func (h *Handler) file(c call, name string) error {
 	clean := path.Clean(name)
 	found, err := h.open(f, clean)
 	switch {
-	case errors.Is(err, errNotRegular):
+	case errors.Is(err, errRefused):
 		return notAllowed(c, name)
 	case err != nil:
 		return h.passBytes(c)
@@ -83,21 +83,25 @@ func protect(head http.Header, allowed bool) {
 }
 
 var (
-	errNotRegular = errors.New("not a regular file")
-	errNotServed  = errors.New("not served by the host")
+	errRefused   = errors.New("blocked, or no regular file")
+	errNotServed = errors.New("not served by the host")
 )
 
 // open opens a file by Gradio's rules (gradio/utils.py, is_allowed_file), which look at where it really is, and
 // by one of the host's: only below the folders that it knows, so that a Space's claim opens nothing else.
 //
-//  1. What is blocked stays blocked, in any case of letters.
+//  1. What is blocked stays blocked, in any case of letters, and under any name: Gradio forgets the latter where
+//     the former matters.
 //  2. Allowed or static: the author wants it seen. Created: uploads and caches.
 //  3. What has been looked at is what is opened: below a folder, through no link, and not waiting for a FIFO's
 //     other end.
 func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 	real, ok := resolve(clean)
-	if !ok || isBlocked(clean, f.Blocked) { // 1
+	if !ok {
 		return served{}, errNotServed
+	}
+	if isBlocked(clean, f.Blocked) || isBlocked(real, f.Blocked) { // 1
+		return served{}, errRefused
 	}
 	allowed := isInAny(real, f.Allowed) || isInAny(real, f.Static()) // 2
 	if !allowed && !isInAny(real, []string{f.Uploads, f.Cache}) {
@@ -126,7 +130,7 @@ func openBelow(folder, name string) (*os.File, os.FileInfo, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = errRefused
 		if info.IsDir() {
 			err = errNotServed // Gradio words it
 		}
@@ -138,14 +142,15 @@ func openBelow(folder, name string) (*os.File, os.FileInfo, error) {
 	return file, info, nil
 }
 
-func isBlocked(clean string, blocked []string) bool {
-	lower := make([]string, len(blocked))
-	for i, name := range blocked {
-		lower[i] = strings.ToLower(name)
+func isBlocked(name string, blocked []string) bool {
+	name = strings.ToLower(name)
+	for _, folder := range blocked {
+		target, _ := resolve(folder)
+		if isBelowAny(name, []string{strings.ToLower(folder)}) || target != "" && isBelowAny(name, []string{strings.ToLower(target)}) {
+			return true
+		}
 	}
-	name := strings.ToLower(clean)
-	real, ok := resolve(name)
-	return isBelowAny(name, lower) || ok && isInAny(real, lower)
+	return false
 }
 
 // etagOf is Starlette's (starlette/responses.py, set_stat_headers), so that a browser's copy stays good.

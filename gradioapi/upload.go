@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -25,14 +26,16 @@ import (
 
 // Bounds of an upload: Gradio's (gradio/route_utils.py, GradioMultiPartParser; python_multipart).
 const (
-	maxParts     = 1000 // with a file, and as many without
-	maxHeaders   = 8    // of a part
-	maxHeader    = 4096 + 128
-	maxBoundary  = 256
-	maxName      = 255 // bytes, as file systems have it
-	uploadChunk  = 256 << 10
-	uploadChunks = 3 // read, waiting, written
+	maxParts    = 1000 // with a file, and as many without
+	maxHeaders  = 8    // of a part
+	maxHeader   = 4096 + 128
+	maxBoundary = 256
+	maxName     = 255 // bytes, as file systems have it
+	uploadChunk = 256 << 10
 )
+
+// chunks are buffers of uploadChunk, of which an upload has one that is read and one that is written.
+var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
 // uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400.
 type uploadError struct{ text string }
@@ -66,7 +69,6 @@ func (h *Handler) upload(c call) error {
 		return answer(c, http.StatusBadRequest, "Invalid content type.")
 	}
 	paths, err := h.receive(c, f, params)
-	allowOrigin(c)
 	var refused *uploadError
 	var name *nameError
 	switch {
@@ -77,6 +79,7 @@ func (h *Handler) upload(c call) error {
 		if strings.Contains(refused.text, "maximum allowed size") {
 			status = http.StatusRequestEntityTooLarge
 		}
+		allowOrigin(c)
 		return c.String(status, refused.text)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		h.config.Logger.Error("upload failed", zap.String("space", h.config.Space), zap.Error(err))
@@ -84,6 +87,7 @@ func (h *Handler) upload(c call) error {
 	case err != nil:
 		return err
 	}
+	allowOrigin(c)
 	return c.JSONBlob(http.StatusOK, mustJSON(paths))
 }
 
@@ -103,14 +107,11 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	defer root.Close()
 	in := &intake{
 		root: root, storage: h.config.Storage, files: f, name: namingOf(f),
-		progress: h.progress.track(c.QueryParam("upload_id")), free: make(chan []byte, uploadChunks),
-	}
-	for range uploadChunks {
-		in.free <- make([]byte, uploadChunk)
+		progress: h.progress.track(c.QueryParam("upload_id")),
 	}
 	defer in.clear()
 	defer in.progress.end()
-	body := &metered{from: bufio.NewReaderSize(c.Request().Body, uploadChunk)}
+	body := &metered{from: bufio.NewReaderSize(c.Request().Body, 64<<10)}
 	if err := in.read(multipart.NewReader(body, boundary), body); err != nil {
 		return nil, err
 	}
@@ -142,7 +143,6 @@ type intake struct {
 	files    *queue.Files
 	name     naming
 	progress *tracker
-	free     chan []byte // chunks that nobody uses
 
 	staged       []staged
 	named, plain int // parts with a file, and without
@@ -270,16 +270,16 @@ func (d *draft) close() error {
 
 // copy writes one chunk while it reads the next: to hash takes about as long as to receive.
 func (in *intake) copy(part *multipart.Part, filename string, to io.Writer) error {
-	full, written, broken := make(chan []byte), make(chan error, 1), make(chan struct{})
+	full, written, broken := make(chan filled), make(chan error, 1), make(chan struct{})
 	go func() {
 		var err error
-		for chunk := range full {
+		for f := range full {
 			if err == nil {
-				if _, err = to.Write(chunk); err != nil {
+				if _, err = to.Write(f.chunk[:f.n]); err != nil {
 					close(broken)
 				}
 			}
-			in.free <- chunk[:cap(chunk)]
+			chunks.Put(f.chunk)
 		}
 		written <- err
 	}()
@@ -291,18 +291,24 @@ func (in *intake) copy(part *multipart.Part, filename string, to io.Writer) erro
 	return err
 }
 
+// filled is a chunk with n bytes in it.
+type filled struct {
+	chunk *[uploadChunk]byte
+	n     int
+}
+
 // fill reads a part to its end; broken tells that nobody writes any more.
-func (in *intake) fill(part *multipart.Part, filename string, full chan<- []byte, broken <-chan struct{}) error {
+func (in *intake) fill(part *multipart.Part, filename string, full chan<- filled, broken <-chan struct{}) error {
 	var size int64
 	for {
-		chunk := <-in.free
-		n, err := io.ReadFull(part, chunk)
+		chunk := chunks.Get().(*[uploadChunk]byte)
+		n, err := io.ReadFull(part, chunk[:])
 		in.progress.add(filename, n)
 		if size += int64(n); in.files.MaxSize != nil && size > *in.files.MaxSize {
-			in.free <- chunk
+			chunks.Put(chunk)
 			return refuseUpload("File size exceeded maximum allowed size of %d bytes.", *in.files.MaxSize)
 		}
-		full <- chunk[:n]
+		full <- filled{chunk, n}
 		switch {
 		case err == io.EOF, err == io.ErrUnexpectedEOF && ended(part):
 			return nil

@@ -211,7 +211,7 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 		return path
 	}
 	secret := write("secret.txt")
-	for link, target := range map[string]string{"app/pub/out": filepath.Dir(secret), "home/gradio/out.txt": secret, "home/gradio/in.txt": "h/a.txt"} {
+	for link, target := range map[string]string{"app/pub/In": storage.Root + "/app/pub/no", "app/pub/out": filepath.Dir(secret), "home/gradio/out.txt": secret, "home/gradio/in.txt": "h/a.txt"} {
 		if err := os.Symlink(target, filepath.Join(storage.Root, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -234,8 +234,9 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 		storage.Uploads + "/in.txt":              {native, "text/plain; charset=utf-8", `inline; filename="in.txt"`, true},
 		storage.Uploads + "/fifo":                {status: 403},
 		storage.Uploads + "/out.txt":             {status: passed},
+		storage.Root + "/app/pub/In/a.txt":       {status: 403},
 		storage.Root + "/app/pub/out/secret.txt": {status: passed},
-		write("app/pub/no/a.txt"):                {status: passed},
+		write("app/pub/no/a.txt"):                {status: 403},
 		write("app/main.py"):                     {status: passed},
 		write("other/a.txt"):                     {status: passed}, // allowed, and not in a folder of the Space
 		secret:                                   {status: passed},
