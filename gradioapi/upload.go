@@ -34,7 +34,7 @@ const (
 	uploadChunk = 256 << 10
 )
 
-// chunks are buffers of uploadChunk, of which an upload has one that is read and one that is written.
+// chunks are buffers of uploadChunk, of which an upload has four at most: read, waiting, written.
 var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
 // uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400.
@@ -111,7 +111,7 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	}
 	defer in.clear()
 	defer in.progress.end()
-	body := &metered{from: bufio.NewReaderSize(c.Request().Body, 64<<10)}
+	body := &metered{from: bufio.NewReaderSize(c.Request().Body, uploadChunk)}
 	if err := in.read(multipart.NewReader(body, boundary), body); err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (d *draft) close() error {
 
 // copy writes one chunk while it reads the next: to hash takes about as long as to receive.
 func (in *intake) copy(part *multipart.Part, filename string, to io.Writer) error {
-	full, written, broken := make(chan filled), make(chan error, 1), make(chan struct{})
+	full, written, broken := make(chan filled, 2), make(chan error, 1), make(chan struct{})
 	go func() {
 		var err error
 		for f := range full {
