@@ -1,7 +1,7 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
-// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat and the streams of
-// /call. Everything else is passed through to the Space's own server, as is a request that is not what a
+// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
+// uploads and files. Everything else is passed through to the Space's own server, as is a request that is not what a
 // well-behaved client sends: the real Gradio then answers it in its own words.
 package gradioapi
 
@@ -38,13 +38,15 @@ type Config struct {
 	Sign      func(event queue.Event) string
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
 	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
+	Storage   Storage
 	Logger    *zap.Logger
 }
 
 // Handler is Gradio's API of one Space.
 type Handler struct {
-	config Config
-	proxy  http.Handler
+	config   Config
+	proxy    http.Handler
+	progress *progress
 }
 
 // New returns a Handler.
@@ -58,7 +60,7 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config}
+	h := &Handler{config: config, progress: newProgress()}
 	h.proxy = newProxy(h)
 	return h
 }
@@ -117,26 +119,33 @@ func whoIsThat(err error) error {
 // route names the paths that are answered here; the rest is the Space's.
 //
 //  1. startup-events is for Gradio alone: from outside it would start a mounted app's queue again.
-//  2. A Gradio that the runner does not know keeps its own queue.
-//  3. An app with a login decides itself who may read a stream.
+//  2. Nor is what writes the app's own code: Gradio's hot reload and its editor.
+//  3. A Gradio that the runner does not know keeps its own queue.
+//  4. An app with a login decides itself who may read a stream.
 func (h *Handler) route(c call) error {
 	method := c.Request().Method
 	if c.rest == "/startup-events" { // 1
 		return notFound(c)
 	}
-	if c.manifest.PassThrough { // 2
+	path := strings.TrimSuffix(c.rest, "/")
+	if isEditor(path) { // 2
+		return notFound(c)
+	}
+	if c.manifest.PassThrough { // 3
 		return h.pass(c)
 	}
-	path := strings.TrimSuffix(c.rest, "/")
+	if get := method == http.MethodGet || method == http.MethodHead; get && isBytes(path) {
+		return h.bytes(c)
+	}
 	switch {
 	case method == http.MethodPost && path == "/queue/join":
 		return h.join(c)
 	case method == http.MethodPost && isBelow(path, "/call/"):
 		return h.joinByName(c, strings.TrimPrefix(path, "/call/"))
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
-		return h.admitBySpace(c)
+		return h.joinByFields(c)
 	case method == http.MethodGet && path == "/queue/data":
-		return h.behindLogin(c, h.data) // 3
+		return h.behindLogin(c, h.data) // 4
 	case method == http.MethodGet && path == "/queue/status":
 		return h.behindLogin(c, h.status)
 	case method == http.MethodGet && strings.HasPrefix(path, "/call/"):
@@ -147,8 +156,46 @@ func (h *Handler) route(c call) error {
 		return h.cancel(c)
 	case method == http.MethodPost && path == "/reset":
 		return h.reset(c)
+	case method == http.MethodPost && path == "/upload":
+		return h.upload(c)
+	case method == http.MethodGet && path == "/upload_progress":
+		return h.uploadProgress(c)
+	case method == http.MethodPost && takesData(path):
+		return h.passData(c, path)
 	}
 	return h.pass(c)
+}
+
+// isEditor names the routes that show and change the code of the app (gradio/routes.py), in a Gradio that the
+// runner does not know, too.
+func isEditor(path string) bool {
+	switch strings.TrimPrefix(path, "/gradio_api") {
+	case "/dev/reload", "/vibe-edit", "/vibe-code", "/undo-vibe-edit", "/vibe-starter-queries":
+		return true
+	}
+	return false
+}
+
+// isBytes names the routes whose answers are somebody's bytes.
+func isBytes(path string) bool {
+	for _, start := range []string{"/file=", "/file/", "/proxy=", "/stream/"} {
+		if strings.HasPrefix(path, start) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *Handler) bytes(c call) error {
+	for _, start := range []string{"/file=", "/file/"} {
+		if name, ok := strings.CutPrefix(c.rest, start); ok {
+			return h.file(c, name)
+		}
+	}
+	if address, ok := strings.CutPrefix(c.rest, "/proxy="); ok {
+		return h.proxyTo(c, address)
+	}
+	return h.passBytes(c)
 }
 
 func isBelow(path, folder string) bool {
@@ -158,6 +205,12 @@ func isBelow(path, folder string) bool {
 
 func notFound(c call) error {
 	return c.JSON(http.StatusNotFound, detail{"Not Found"})
+}
+
+// answer says why a request is refused, to the byte as FastAPI would.
+func answer(c call, status int, text string) error {
+	allowOrigin(c)
+	return c.JSONBlob(status, mustJSON(detail{text}))
 }
 
 // detail is FastAPI's shape of an error.

@@ -413,7 +413,7 @@ func (s *fakeSpace) Upstream() (port int, key string, ok bool) {
 
 func (s *fakeSpace) Stage() (stage, reason string) { return s.stage[0], s.stage[1] }
 
-// route lets a test answer a path; the handler reads the body itself.
+// route lets a test answer a path, or with "*" every other; the handler reads the body itself.
 func (s *fakeSpace) route(path string, answer http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -423,6 +423,9 @@ func (s *fakeSpace) route(path string, answer http.HandlerFunc) {
 func (s *fakeSpace) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	answer := s.routes[r.URL.Path]
+	if answer == nil {
+		answer = s.routes["*"]
+	}
 	s.mu.Unlock()
 	if answer != nil {
 		s.keep(r, "")

@@ -33,7 +33,7 @@ type joinBody struct {
 //  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
 //  3. The rest joins the queue here.
 func (h *Handler) join(c call) error {
-	raw, err := readBody(c)
+	raw, err := h.readData(c, kindsByIndex(""))
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,22 @@ func (h *Handler) admitBySpace(c call) error {
 		return refuse(c, err)
 	}
 	return h.passAdmitted(c)
+}
+
+// readData reads the body of a call, and refuses one that names a file which its visitor cannot have.
+func (h *Handler) readData(c call, kinds kinds) ([]byte, error) {
+	if isCompressed(c.Request()) {
+		return nil, errCompressed
+	}
+	raw, err := readBody(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.checkFiles(c, raw, kinds); err != nil {
+		allowOrigin(c)
+		return nil, err
+	}
+	return raw, nil
 }
 
 func readBody(c call) ([]byte, error) {

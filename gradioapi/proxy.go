@@ -115,6 +115,9 @@ type destination struct {
 	key   string
 	token string
 	call  queue.EventID // set if the Space is to admit the call
+	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
+	bytes bool
+	files *queue.Files
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -126,10 +129,13 @@ func newProxy(h *Handler) http.Handler {
 			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In))
 		},
-		Transport:     upstreamTransport,
+		Transport:     upstream{},
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			h.awaitEvent(answer)
+			if d := answer.Request.Context().Value(passKey{}).(destination); d.bytes {
+				protectPassed(answer, d.files)
+			}
 			return nil
 		},
 		ErrorLog: zap.NewStdLog(h.config.Logger),
@@ -155,6 +161,23 @@ func (d destination) stamp(h http.Header) {
 	}
 }
 
+// upstream keeps connections for requests that can be sent again if the Space has just closed one: it does after
+// each exception of its own (uvicorn), which would be the end of the next visitor's call.
+type upstream struct{}
+
+func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		return upstreamTransport.RoundTrip(r)
+	}
+	return onceTransport.RoundTrip(r)
+}
+
+var onceTransport = &http.Transport{
+	DialContext:        (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	DisableKeepAlives:  true,
+	DisableCompression: true,
+}
+
 // upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.
 var upstreamTransport = &http.Transport{
 	DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -164,12 +187,19 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.forward(c, false) }
+func (h *Handler) pass(c call) error { return h.forward(c, func(*destination, queue.EventID) {}) }
 
 // passAdmitted hands it over for the Space to admit.
-func (h *Handler) passAdmitted(c call) error { return h.forward(c, true) }
+func (h *Handler) passAdmitted(c call) error {
+	return h.forward(c, func(d *destination, id queue.EventID) { d.call = id })
+}
 
-func (h *Handler) forward(c call, admit bool) error {
+// passBytes hands over a request whose answer must not act as a page of the Space.
+func (h *Handler) passBytes(c call) error {
+	return h.forward(c, func(d *destination, _ queue.EventID) { d.bytes, d.files = true, c.manifest.Files })
+}
+
+func (h *Handler) forward(c call, mark func(*destination, queue.EventID)) error {
 	port, key, ok := h.awaitUpstream(c.Request().Context())
 	if !ok {
 		return h.down(c)
@@ -177,9 +207,7 @@ func (h *Handler) forward(c call, admit bool) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
 	d := destination{port: port, key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
-	if admit {
-		d.call = id
-	}
+	mark(&d, id)
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
 }

@@ -38,6 +38,9 @@ type Endpoint struct {
 	TimeLimit time.Duration
 	// Inputs is how many values a call takes, those that callers may leave out (gr.State) included.
 	Inputs int
+	// Free are the places of inputs whose values are the app's own JSON, in which a path need not be a file's.
+	// Explores are those of a gr.FileExplorer's, which are steps below its root.
+	Free, Explores []int
 	// Native is false if only the Space can admit a call: a validator or a cache has to see it first.
 	Native bool
 }
@@ -63,6 +66,14 @@ type Manifest struct {
 	PassThrough bool
 	Reason      string
 	Endpoints   map[int]Endpoint
+	// Renders: the app makes Endpoints and components as it goes (gr.render), which are not listed here.
+	Renders bool
+	// Servers names, by a component's id, what its frontend may call past the queue.
+	Servers map[int][]string
+	// Explorers are the components that are a gr.FileExplorer.
+	Explorers []int
+	// Files is nil if the Space's own server alone can take uploads and serve files.
+	Files *Files
 }
 
 // Request is the visitor's HTTP request, as the Space's code will see it.

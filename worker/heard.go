@@ -19,8 +19,10 @@ type heard struct {
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	attached, manifests int // touched only by report
-	app                 int // the number of the app that visitors reach
+	// Touched only by report.
+	attached, manifests int
+	app                 int            // the number of the app that visitors reach
+	files               []*queue.Files // of the apps that are attached
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -61,6 +63,8 @@ func (h *heard) report(r report, payload []byte) error {
 		return h.unknown(r)
 	case "closed":
 		return h.closed(r)
+	case "static":
+		return h.static(r)
 	case "admitted":
 		return h.admitted(r)
 	case "message":
@@ -84,6 +88,9 @@ func (h *heard) manifest(r report) error {
 		return h.further()
 	}
 	h.app = r.App
+	if m.Files != nil {
+		h.files = append(h.files, m.Files)
+	}
 	return h.attach(m)
 }
 
@@ -109,6 +116,14 @@ func (h *heard) closed(r report) error {
 }
 
 const appClosed = "The app was closed."
+
+// static is said of the whole process, whatever number of apps it has (gradio/data_classes.py, _StaticFiles).
+func (h *heard) static(r report) error {
+	for _, files := range h.files {
+		files.SetStatic(r.Paths)
+	}
+	return nil
+}
 
 func (h *heard) unknown(r report) error {
 	if !isPort(r.Port) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,9 +137,13 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	one, limit, size := 1, 2.5, 30
 	err := h.report(report{Op: "manifest", manifest: manifest{
 		Gradio: "6.31.0", Prefix: "/gradio_api", Mount: "/app", Port: 40000, MaxSize: &size, UpdateSeconds: 1e-9, MaxThreads: 40, Native: true,
-		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Inputs: 3, Native: true}},
+		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Inputs: 3, Free: []int{1}, Native: true}},
+		Servers:   map[int][]string{3: {"ls"}}, Files: &files{Uploads: "/up", Seed: "s", Safe: []string{"image/png"}, Static: []string{"/a"}},
 	}}, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.report(report{Op: "static", Paths: []string{"/a", "/b"}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	m, ok := h.supervisor.queue.Manifest()
@@ -149,9 +155,15 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	}
 	want := map[int]queue.Endpoint{
 		0: {ID: 0, APIName: "a", Group: "g"},
-		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Native: true},
+		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Free: []int{1}, Native: true},
 	}
-	if !maps.Equal(m.Endpoints, want) {
+	if f := m.Files; f == nil || f.Uploads != "/up" || f.Seed != "s" || !f.Safe["image/png"] || !slices.Equal(f.Static(), []string{"/a", "/b"}) {
+		t.Errorf("got files %+v", f)
+	}
+	if !slices.Equal(m.Servers[3], []string{"ls"}) {
+		t.Errorf("got servers %v", m.Servers)
+	}
+	if !reflect.DeepEqual(m.Endpoints, want) {
 		t.Errorf("got %+v, want %+v", m.Endpoints, want)
 	}
 	if port, _, up := h.supervisor.Upstream(); !up || port != 40000 {

@@ -10,7 +10,7 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown closed admitted message done
+	Op string `json:"op"` // hello manifest unknown static closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
@@ -18,6 +18,8 @@ type report struct {
 	App int `json:"app"` // manifest, closed, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
+
+	Paths []string `json:"paths"` // static
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
@@ -44,6 +46,29 @@ type manifest struct {
 	MaxThreads    int        `json:"max_threads"`
 	Native        bool       `json:"native"`
 	Endpoints     []endpoint `json:"endpoints"`
+	Files         *files     `json:"files"`
+
+	Renders bool             `json:"renders"`
+	Servers map[int][]string `json:"servers"`
+
+	Explorers []int `json:"explorers"`
+}
+
+type files struct {
+	Uploads   string            `json:"uploads"`
+	Seed      string            `json:"seed"`
+	MaxSize   *int64            `json:"max_size"`
+	Names     map[string]string `json:"names"`
+	Cache     string            `json:"cache"`
+	Allowed   []string          `json:"allowed"`
+	Blocked   []string          `json:"blocked"`
+	Static    []string          `json:"static"`
+	Safe      []string          `json:"safe"`
+	Types     map[string]string `json:"types"`
+	Encodings map[string]string `json:"encodings"`
+	Suffixes  map[string]string `json:"suffixes"`
+	Proxied   bool              `json:"proxied"`
+	Expires   bool              `json:"expires"`
 }
 
 type endpoint struct {
@@ -55,6 +80,8 @@ type endpoint struct {
 	Stream    bool     `json:"stream"`
 	TimeLimit *float64 `json:"time_limit"`
 	Inputs    int      `json:"inputs"`
+	Free      []int    `json:"free"`
+	Explores  []int    `json:"explores"`
 	Native    bool     `json:"native"`
 }
 
@@ -85,6 +112,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
 		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
+		Files:     m.Files.files(), Renders: m.Renders, Servers: m.Servers, Explorers: m.Explorers,
 	}
 	for _, e := range m.Endpoints {
 		made, err := e.endpoint()
@@ -96,8 +124,23 @@ func (r report) manifestOf() (queue.Manifest, error) {
 	return out, nil
 }
 
+func (f *files) files() *queue.Files {
+	if f == nil || f.MaxSize != nil && *f.MaxSize < 0 {
+		return nil
+	}
+	out := &queue.Files{
+		Uploads: f.Uploads, Cache: f.Cache, Seed: f.Seed, MaxSize: f.MaxSize, Names: f.Names, Allowed: f.Allowed, Blocked: f.Blocked,
+		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires,
+	}
+	for _, kind := range f.Safe {
+		out.Safe[kind] = true
+	}
+	out.SetStatic(f.Static)
+	return out
+}
+
 func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
+	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

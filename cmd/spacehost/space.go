@@ -78,7 +78,7 @@ func (s *spaceRun) register() {
 	}
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.caller, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
+		Identify: s.host.caller, Sign: s.sign, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
 }
 
@@ -96,6 +96,30 @@ func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (s *spaceRun) isMember(visitor identity.Identity) bool {
 	return visitor.Kind == identity.User && slices.Contains(s.settings.members, visitor.Name)
+}
+
+// storage is where the Space's files lie: its home, which holds Gradio's folder (environ.go, GRADIO_TEMP_DIR).
+func (s *spaceRun) storage() gradioapi.Storage {
+	root := s.host.state.path("spaces", s.space.Name)
+	home := filepath.Join(root, "home")
+	return gradioapi.Storage{
+		Root: root, Uploads: filepath.Join(home, "gradio"), Staging: filepath.Join(root, "uploading"),
+		Served: []string{home, s.space.Dir},
+	}
+}
+
+// makeFolders also clears what a host that crashed had half taken.
+func (s *spaceRun) makeFolders() error {
+	storage := s.storage()
+	if err := os.RemoveAll(storage.Staging); err != nil {
+		return fmt.Errorf("clear half uploads: %w", err)
+	}
+	for _, dir := range []string{storage.Uploads, storage.Staging} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the Space's folders: %w", err)
+		}
+	}
+	return nil
 }
 
 // payments tells the broker what becomes of visitors, in its own words for an Event.
@@ -165,10 +189,10 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home := s.host.state.path("spaces", s.space.Name, "home")
-	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o700); err != nil {
-		return fmt.Errorf("make the Space's home: %w", err)
+	if err := s.makeFolders(); err != nil {
+		return err
 	}
+	home := filepath.Dir(s.storage().Uploads)
 	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .files import static_paths
 from .guard import Guard
 from .seam import Seam, Unknown, version
 
@@ -26,6 +27,7 @@ def install(state: State) -> None:
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
         "gradio.routes": _patch_routes,
+        "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.wrappers": _patch_worker,
@@ -172,6 +174,19 @@ def _patch_routes(state: State, module: Any) -> None:
 
     module.App.create_app = staticmethod(create_app)
     module.mount_gradio_app = mount_gradio_app
+
+
+def _patch_utils(state: State, module: Any) -> None:
+    """What an app makes static while it runs, the host must hear of: it serves files and checks those that come in."""
+    original = module.set_static_paths
+
+    @functools.wraps(original)
+    def set_static_paths(paths: Any) -> None:
+        original(paths)
+        if state.seams:  # else the manifest says it
+            state.send({"op": "static", "paths": static_paths()})
+
+    module.set_static_paths = set_static_paths
 
 
 def _patch_http_server(state: State, module: Any) -> None:
