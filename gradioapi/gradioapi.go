@@ -1,7 +1,7 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
-// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat and the streams of
-// /call. Everything else is passed through to the Space's own server, as is a request that is not what a
+// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
+// the pages that are the same for all, and the frontend's files. Everything else is passed through to the Space's own server, as is a request that is not what a
 // well-behaved client sends: the real Gradio then answers it in its own words.
 package gradioapi
 
@@ -45,6 +45,8 @@ type Config struct {
 type Handler struct {
 	config Config
 	proxy  http.Handler
+	pages  pages
+	assets assets
 }
 
 // New returns a Handler.
@@ -82,6 +84,9 @@ func (h *Handler) serve(c echo.Context) error {
 	if err != nil {
 		return whoIsThat(err)
 	}
+	if isStartup(c.Request()) {
+		return notFound(call{Context: c})
+	}
 	manifest, attached := h.config.Queue.Manifest()
 	if !attached {
 		return h.pass(call{Context: c, payer: payer})
@@ -104,15 +109,11 @@ func whoIsThat(err error) error {
 
 // route names the paths that are answered here; the rest is the Space's.
 //
-//  1. startup-events is for Gradio alone: from outside it would start a mounted app's queue again.
-//  2. A Gradio that the runner does not know keeps its own queue.
-//  3. An app with a login decides itself who may read a stream.
+//  1. A Gradio that the runner does not know keeps its own queue.
+//  2. An app with a login decides itself who may read a stream.
 func (h *Handler) route(c call) error {
 	method := c.Request().Method
-	if c.rest == "/startup-events" { // 1
-		return notFound(c)
-	}
-	if c.manifest.PassThrough { // 2
+	if c.manifest.PassThrough { // 1
 		return h.pass(c)
 	}
 	path := strings.TrimSuffix(c.rest, "/")
@@ -124,7 +125,7 @@ func (h *Handler) route(c call) error {
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
 		return h.admitBySpace(c)
 	case method == http.MethodGet && path == "/queue/data":
-		return h.behindLogin(c, h.data) // 3
+		return h.behindLogin(c, h.data) // 2
 	case method == http.MethodGet && path == "/queue/status":
 		return h.behindLogin(c, h.status)
 	case method == http.MethodGet && strings.HasPrefix(path, "/call/"):
@@ -135,8 +136,19 @@ func (h *Handler) route(c call) error {
 		return h.cancel(c)
 	case method == http.MethodPost && path == "/reset":
 		return h.reset(c)
+	case isPage(c):
+		return h.page(c)
+	}
+	if folder, name, ok := assetOf(c); ok {
+		return h.asset(c, folder, name)
 	}
 	return h.pass(c)
+}
+
+// isStartup names what is for Gradio alone: from outside it would start the queue of a mounted app again, and
+// there may be more of those in a Space than the one that its manifest is of.
+func isStartup(r *http.Request) bool {
+	return strings.HasSuffix(strings.TrimRight(r.URL.Path, "/"), "/startup-events")
 }
 
 func isBelow(path, folder string) bool {
@@ -145,7 +157,7 @@ func isBelow(path, folder string) bool {
 }
 
 func notFound(c call) error {
-	return c.JSON(http.StatusNotFound, detail{"Not Found"})
+	return c.JSONBlob(http.StatusNotFound, mustJSON(detail{"Not Found"}))
 }
 
 // detail is FastAPI's shape of an error.

@@ -63,6 +63,21 @@ type Manifest struct {
 	PassThrough bool
 	Reason      string
 	Endpoints   map[int]Endpoint
+	// Frontend is nil if the Space answers all pages itself.
+	Frontend *Frontend
+	// Revision is another at each attach, and when Gradio has made the app's config anew; the Queue counts it.
+	Revision int
+}
+
+// Frontend is what of an app's pages is Gradio's own, so that the host may answer it.
+type Frontend struct {
+	// Pages are paths at which all visitors of one address get the same, but for their query.
+	Pages map[string]bool
+	// Root is the folder of Gradio's frontend, as the Space claims. Folders are its parts, by the path that leads there.
+	Root    string
+	Folders map[string]string
+	// Types are content types by suffix.
+	Types map[string]string
 }
 
 // Request is the visitor's HTTP request, as the Space's code will see it.

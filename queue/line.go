@@ -43,6 +43,7 @@ type line struct {
 	averages map[int]float64 // Endpoint -> Gradio's mean run time in seconds
 	lasting  map[string]bool // groups that the manifest names
 	joins    uint64          // how many Events have ever joined
+	revision int             // of the manifest
 }
 
 // group is Gradio's EventQueue: Endpoints that share a concurrency limit.
@@ -219,6 +220,8 @@ func (l *line) onAttach(m Manifest) {
 	waiting := inOrder(l.waiting, "")
 	l.waiting = map[EventID]*Event{}
 	l.forgetRuns()
+	l.revision++
+	m.Revision = l.revision
 	l.manifest, l.attached = &m, true
 	l.lasting = map[string]bool{}
 	for _, endpoint := range m.Endpoints {
@@ -238,6 +241,14 @@ func (l *line) onAttach(m Manifest) {
 		l.enqueue(e)
 	}
 	l.dispatch()
+}
+
+func (l *line) onChanged(app int) {
+	if l.manifest == nil || l.manifest.App != app {
+		return
+	}
+	l.revision++
+	l.manifest.Revision = l.revision
 }
 
 // onLost ends what was in the Space's process: running Events, and waiting ones whose body only it had.

@@ -179,6 +179,11 @@ func (q *Queue) Done(event EventID, reason string, average *float64) {
 // Attach is called when a Space has started, or started again: waiting Events go on with it.
 func (q *Queue) Attach(m Manifest) { send(q, q.attach, m) }
 
+// Changed is called when an app's config is no longer that of its Manifest.
+func (q *Queue) Changed(app int) {
+	send(q, q.ask, func(l *line) { l.onChanged(app) })
+}
+
 // Lost is called when the Space's process has died: running Events end with reason, waiting ones stay.
 func (q *Queue) Lost(reason string) { send(q, q.lost, reason) }
 

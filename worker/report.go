@@ -10,12 +10,12 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown admitted message done
+	Op string `json:"op"` // hello manifest changed unknown admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
-	App int `json:"app"` // manifest, admitted
+	App int `json:"app"` // manifest, changed, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
 
@@ -43,6 +43,14 @@ type manifest struct {
 	MaxThreads    int        `json:"max_threads"`
 	Native        bool       `json:"native"`
 	Endpoints     []endpoint `json:"endpoints"`
+	Frontend      *frontend  `json:"frontend"`
+}
+
+type frontend struct {
+	Pages   []string          `json:"pages"`
+	Root    string            `json:"root"`
+	Folders map[string]string `json:"folders"`
+	Types   map[string]string `json:"types"`
 }
 
 type endpoint struct {
@@ -92,7 +100,20 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		}
 		out.Endpoints[e.ID] = made
 	}
+	out.Frontend = m.Frontend.known()
 	return out, nil
+}
+
+// known leaves the rest to gradioapi, which opens Root only if it is the folder of a Gradio.
+func (f *frontend) known() *queue.Frontend {
+	if f == nil {
+		return nil
+	}
+	pages := make(map[string]bool, len(f.Pages))
+	for _, path := range f.Pages {
+		pages[path] = true
+	}
+	return &queue.Frontend{Pages: pages, Root: f.Root, Folders: f.Folders, Types: f.Types}
 }
 
 func (e endpoint) endpoint() (queue.Endpoint, error) {
