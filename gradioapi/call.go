@@ -37,10 +37,10 @@ func (h *Handler) joinByName(c call, name string) error {
 	body, ok := parseCall(raw)
 	endpoint, known := named(c.manifest, name)
 	if !ok || !isJSON(c.Request()) || !known || !endpoint.Native || !c.manifest.Native { // 1
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	if len(body.Data) != endpoint.Inputs { // 2
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	id := queue.NewEventID()
 	session := string(id) // 3

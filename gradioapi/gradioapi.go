@@ -1,8 +1,9 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
 // What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
-// the pages that are the same for all, and the frontend's files. Everything else is passed through to the Space's own server, as is a request that is not what a
-// well-behaved client sends: the real Gradio then answers it in its own words.
+// the pages that are the same for all, and the frontend's files. Everything else is passed through to the Space's
+// own server, as is a request that is not what a well-behaved client sends: the real Gradio then answers it in its
+// own words.
 package gradioapi
 
 import (
@@ -123,7 +124,7 @@ func (h *Handler) route(c call) error {
 	case method == http.MethodPost && isBelow(path, "/call/"):
 		return h.joinByName(c, strings.TrimPrefix(path, "/call/"))
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, nil)
 	case method == http.MethodGet && path == "/queue/data":
 		return h.behindLogin(c, h.data) // 2
 	case method == http.MethodGet && path == "/queue/status":

@@ -128,6 +128,13 @@ func (e *FullError) Error() string {
 	return fmt.Sprintf("Queue is full. Max size is %d and size is %d.", e.Max, e.Size)
 }
 
+// CrowdedError refuses a further Session of a visitor who has Max of them.
+type CrowdedError struct{ Max int }
+
+func (e *CrowdedError) Error() string {
+	return fmt.Sprintf("You have %d sessions open on this Space, and no more are kept for one visitor. Close some; what nobody reads ends after a minute.", e.Max)
+}
+
 // UnknownEndpointError says that the Space has no such Endpoint.
 type UnknownEndpointError struct{ ID int }
 

@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -41,8 +42,11 @@ type Config struct {
 	Runner   Runner
 	Payments Payments
 	// Sign makes the X-IP-Token of an Event that starts now.
-	Sign   func(event EventID, payer identity.Identity) string
-	Logger *zap.Logger
+	Sign func(event EventID, payer identity.Identity) string
+	// SessionsEach bounds the Sessions of one visitor, be it an address or a person; 0: 2,000. Whoever sits at this
+	// machine, and Spaces, may have any number.
+	SessionsEach int
+	Logger       *zap.Logger
 }
 
 // Queue is one Space's queue. All methods may be called from any goroutine while Run runs; once Run
@@ -98,6 +102,7 @@ func New(config Config) *Queue {
 		lost: make(chan string), ask: make(chan func(*line)),
 	}
 	q.line = newLine(q)
+	q.line.sessionsEach = cmp.Or(config.SessionsEach, sessionsEach)
 	return q
 }
 
@@ -139,7 +144,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-// Join puts event in the line. Errors: ErrNoRunner, ErrKnownEvent, *FullError, *UnknownEndpointError.
+// Join puts event in the line. Errors: ErrNoRunner, ErrKnownEvent, *FullError, *CrowdedError, *UnknownEndpointError.
+// What the Space has admitted already is not refused so: it ends with the words of the *FullError, or unheard.
 func (q *Queue) Join(event *Event) error {
 	reply := make(chan error, 1)
 	if !send(q, q.submit, submission{event, reply}) {
@@ -201,8 +207,11 @@ func (q *Queue) SessionOf(event EventID) *Session {
 // Size returns how many Events wait; running ones are not counted.
 func (q *Queue) Size() int { return answer(q, (*line).size) }
 
-// Full returns a *FullError if another Event would not be admitted.
-func (q *Queue) Full() error { return answer(q, (*line).full) }
+// Refuses returns the *FullError or *CrowdedError with which another Event of this visitor would be refused; an
+// empty session is a new one.
+func (q *Queue) Refuses(payer identity.Identity, session SessionHash) error {
+	return answer(q, func(l *line) error { return l.refuses(&Event{Payer: payer, Session: session}) })
+}
 
 // Manifest returns what the Space said of itself when it last attached, false before.
 func (q *Queue) Manifest() (Manifest, bool) {

@@ -50,7 +50,8 @@ const (
 
 // Session is one client connection: the Messages that wait for it and its Events that are not yet told to their end.
 type Session struct {
-	Hash SessionHash
+	Hash  SessionHash
+	owner string // whose it is, in line.owners; empty: nobody is counted
 
 	mu       sync.Mutex
 	pending  map[EventID]bool // true: its end is among messages
