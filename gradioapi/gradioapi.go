@@ -48,6 +48,8 @@ type Handler struct {
 	proxy  http.Handler
 	pages  pages
 	assets assets
+
+	streams streams
 }
 
 // New returns a Handler.
@@ -65,6 +67,12 @@ func New(config Config) *Handler {
 	h.proxy = newProxy(h)
 	return h
 }
+
+// closePatience is what streams get to end by themselves, once the queue has told them that it stops.
+const closePatience = time.Second
+
+// Close ends all streams and returns when they have. It may be called twice.
+func (h *Handler) Close() { h.streams.close(closePatience) }
 
 // Register mounts the API at the root: which paths are Gradio's only the Space can tell, once it runs.
 func (h *Handler) Register(e *echo.Echo) {

@@ -67,13 +67,16 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 		h.queue.Attach(*s.manifest)
 	}
 	e := echo.New()
-	gradioapi.New(s.config).Register(e)
+	handler := gradioapi.New(s.config)
+	handler.Register(e)
 	h.server = httptest.NewServer(e)
 	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()
 		h.server.CloseClientConnections()
 		h.server.Close()
+		h.stopQueue()
+		handler.Close()
 	})
 	return h
 }

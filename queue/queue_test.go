@@ -406,7 +406,7 @@ func visit(t *testing.T, ctx context.Context, q *Queue, n int) {
 		q.Leave(s)
 	}
 	for {
-		m, err := s.Next(ctx)
+		m, err := s.Next(ctx, nil)
 		if errors.Is(err, io.EOF) || n%4 == 2 && errors.Is(err, io.ErrUnexpectedEOF) {
 			return
 		}

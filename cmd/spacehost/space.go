@@ -49,10 +49,12 @@ func (s *spaceRun) wire() {
 
 // register says what is answered at the Space's address.
 func (s *spaceRun) register() {
-	gradioapi.New(gradioapi.Config{
+	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
 		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
-	}).Register(s.site.Echo)
+	})
+	api.Register(s.site.Echo)
+	s.host.onClose(api.Close)
 }
 
 // payments tells the broker what becomes of visitors, in its own words for an Event.
