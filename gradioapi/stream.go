@@ -262,20 +262,24 @@ func (h *Handler) heartbeat(c call) error {
 	if err != nil {
 		return err
 	}
+	c.Context = c.Echo().NewContext(c.Request(), nil) // echo gives the handler's own to the next request
+	go h.beatOn(s, c)
+	return nil
+}
+
+func (h *Handler) beatOn(s *sse, c call) {
+	defer s.close()
 	var upstream sync.WaitGroup
 	upstream.Go(func() { h.keepUpstream(s.ctx, c) })
 	defer upstream.Wait()
-	defer s.close()
+	defer s.conn.Close() // which ends ctx
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
-	for {
-		if s.write([]byte("data: ALIVE\n\n")) != nil {
-			return nil
-		}
+	for s.write([]byte("data: ALIVE\n\n")) == nil {
 		select {
 		case <-ticker.C:
 		case <-s.ctx.Done():
-			return nil
+			return
 		}
 	}
 }
