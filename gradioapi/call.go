@@ -38,10 +38,10 @@ func (h *Handler) joinByName(c call, name string) error {
 	body, ok := parseCall(raw)
 	endpoint, known := endpointOf(c.manifest, name)
 	if !ok || !isJSON(c.Request()) || !known || !endpoint.Native || !c.manifest.Native { // 1
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	if len(body.Data) != endpoint.Inputs { // 2
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	id := queue.NewEventID()
 	session := string(id) // 3
@@ -57,7 +57,7 @@ func (h *Handler) joinByFields(c call) error {
 	if _, err := h.readData(c, kindsByField(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/call/v2/"))); err != nil {
 		return err
 	}
-	return h.admitBySpace(c)
+	return h.admitBySpace(c, nil)
 }
 
 func parseCall(raw []byte) (body callBody, ok bool) {

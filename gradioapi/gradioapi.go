@@ -1,8 +1,9 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
 // What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
-// uploads and files. Everything else is passed through to the Space's own server, as is a request that is not what a
-// well-behaved client sends: the real Gradio then answers it in its own words.
+// uploads and files, the pages that are the same for all, and the frontend's files. Everything else is passed through
+// to the Space's own server, as is a request that is not what a well-behaved client sends: the real Gradio then answers
+// it in its own words.
 package gradioapi
 
 import (
@@ -47,6 +48,9 @@ type Handler struct {
 	config   Config
 	proxy    http.Handler
 	progress *progress
+	pages    pages
+	assets   assets
+	streams  streams
 }
 
 // New returns a Handler.
@@ -64,6 +68,12 @@ func New(config Config) *Handler {
 	h.proxy = newProxy(h)
 	return h
 }
+
+// closePatience is what streams get to end by themselves, once the queue has told them that it stops.
+const closePatience = time.Second
+
+// Close ends all streams and returns when they have. It may be called twice.
+func (h *Handler) Close() { h.streams.close(closePatience) }
 
 // Register mounts the API at the root: which paths are Gradio's only the Space can tell, once it runs.
 func (h *Handler) Register(e *echo.Echo) {
@@ -84,6 +94,9 @@ func (h *Handler) serve(c echo.Context) error {
 	if err != nil {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
 		return whoIsThat(err)
+	}
+	if isStartup(c.Request()) {
+		return notFound(call{Context: c})
 	}
 	manifest, attached := h.config.Queue.Manifest()
 	if !attached {
@@ -118,20 +131,16 @@ func whoIsThat(err error) error {
 
 // route names the paths that are answered here; the rest is the Space's.
 //
-//  1. startup-events is for Gradio alone: from outside it would start a mounted app's queue again.
-//  2. Nor is what writes the app's own code: Gradio's hot reload and its editor.
-//  3. A Gradio that the runner does not know keeps its own queue.
-//  4. An app with a login decides itself who may read a stream.
+//  1. What shows and writes the app's own code is nobody's business: Gradio's hot reload and its editor.
+//  2. A Gradio that the runner does not know keeps its own queue.
+//  3. An app with a login decides itself who may read a stream.
 func (h *Handler) route(c call) error {
 	method := c.Request().Method
-	if c.rest == "/startup-events" { // 1
-		return notFound(c)
-	}
 	path := strings.TrimSuffix(c.rest, "/")
-	if isEditor(path) { // 2
+	if isEditor(path) { // 1
 		return notFound(c)
 	}
-	if c.manifest.PassThrough { // 3
+	if c.manifest.PassThrough { // 2
 		return h.pass(c)
 	}
 	if get := method == http.MethodGet || method == http.MethodHead; get && isBytes(path) {
@@ -145,7 +154,7 @@ func (h *Handler) route(c call) error {
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
 		return h.joinByFields(c)
 	case method == http.MethodGet && path == "/queue/data":
-		return h.behindLogin(c, h.data) // 4
+		return h.behindLogin(c, h.data) // 3
 	case method == http.MethodGet && path == "/queue/status":
 		return h.behindLogin(c, h.status)
 	case method == http.MethodGet && strings.HasPrefix(path, "/call/"):
@@ -162,6 +171,11 @@ func (h *Handler) route(c call) error {
 		return h.uploadProgress(c)
 	case method == http.MethodPost && takesData(path):
 		return h.passData(c, path)
+	case isPage(c):
+		return h.page(c)
+	}
+	if folder, name, ok := assetOf(c); ok {
+		return h.asset(c, folder, name)
 	}
 	return h.pass(c)
 }
@@ -198,13 +212,19 @@ func (h *Handler) bytes(c call) error {
 	return h.passBytes(c)
 }
 
+// isStartup names what is for Gradio alone: from outside it would start the queue of a mounted app again, and
+// there may be more of those in a Space than the one that its manifest is of.
+func isStartup(r *http.Request) bool {
+	return strings.HasSuffix(strings.TrimRight(r.URL.Path, "/"), "/startup-events")
+}
+
 func isBelow(path, folder string) bool {
 	name, ok := strings.CutPrefix(path, folder)
 	return ok && name != "" && !strings.Contains(name, "/")
 }
 
 func notFound(c call) error {
-	return c.JSON(http.StatusNotFound, detail{"Not Found"})
+	return c.JSONBlob(http.StatusNotFound, mustJSON(detail{"Not Found"}))
 }
 
 // answer says why a request is refused, to the byte as FastAPI would.

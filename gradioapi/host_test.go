@@ -49,29 +49,34 @@ type host struct {
 type setup struct {
 	config   gradioapi.Config
 	manifest *queue.Manifest // nil: the Space has never started
+	sessions int             // of one visitor; 0: the usual
 }
 
 func newHost(t *testing.T, change ...func(*setup)) *host {
 	t.Helper()
 	h := &host{T: t, runner: newScript(), space: newFakeSpace(t)}
-	h.queue = queue.New(queue.Config{Runner: h.runner, Sign: sign})
 	m := captured()
-	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Queue: h.queue, Upstream: h.space, Identify: ada, Sign: sign}}
+	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, Sign: sign}}
 	for _, c := range change {
 		c(&s)
 	}
+	h.queue = queue.New(queue.Config{Runner: h.runner, Sign: sign, SessionsEach: s.sessions})
+	s.config.Queue = h.queue
 	h.stopQueue = runQueue(t, h.queue)
 	if s.manifest != nil {
 		h.queue.Attach(*s.manifest)
 	}
 	e := echo.New()
-	gradioapi.New(s.config).Register(e)
+	handler := gradioapi.New(s.config)
+	handler.Register(e)
 	h.server = httptest.NewServer(e)
 	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()
 		h.server.CloseClientConnections()
 		h.server.Close()
+		h.stopQueue()
+		handler.Close()
 	})
 	return h
 }
@@ -124,6 +129,8 @@ func with(change func(*queue.Manifest)) func(*setup) {
 }
 
 func neverStarted(s *setup) { s.manifest = nil }
+
+func few(sessions int) func(*setup) { return func(s *setup) { s.sessions = sessions } }
 
 func maxSize(n int) func(*setup) { return with(func(m *queue.Manifest) { m.MaxSize = &n }) }
 

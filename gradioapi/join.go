@@ -39,11 +39,11 @@ func (h *Handler) join(c call) error {
 	}
 	body, ok := parseJoin(raw)
 	if !ok || !isJSON(c.Request()) { // 1
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	endpoint, known := c.manifest.Endpoints[*body.FnIndex]
 	if !known || !endpoint.Native || !c.manifest.Native { // 2
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
 }
@@ -58,9 +58,13 @@ func (h *Handler) admit(c call, event *queue.Event) error {
 	return c.JSON(http.StatusOK, map[string]queue.EventID{"event_id": event.ID})
 }
 
-// admitBySpace lets the Space's own route admit the call; its runner reports the Event back.
-func (h *Handler) admitBySpace(c call) error {
-	if err := h.config.Queue.Full(); err != nil {
+// admitBySpace lets the Space's own route admit the call; its runner reports the Event back. A nil session is new.
+func (h *Handler) admitBySpace(c call, session *string) error {
+	hash := queue.SessionHash("")
+	if session != nil {
+		hash = queue.SessionHash(*session)
+	}
+	if err := h.config.Queue.Refuses(c.payer, hash); err != nil {
 		return refuse(c, err)
 	}
 	return h.passAdmitted(c)
@@ -132,8 +136,11 @@ func isJSON(r *http.Request) bool {
 // refuse words what the Queue refuses.
 func refuse(c call, err error) error {
 	var full *queue.FullError
+	var crowded *queue.CrowdedError
 	allowOrigin(c)
 	switch {
+	case errors.As(err, &crowded):
+		return c.JSON(http.StatusTooManyRequests, detail{crowded.Error()})
 	case errors.As(err, &full):
 		return c.JSON(http.StatusServiceUnavailable, detail{full.Error()})
 	case errors.Is(err, queue.ErrNoRunner):

@@ -121,24 +121,39 @@ func (h *Handler) uploadProgress(c call) error {
 		allowOrigin(c)
 		return c.String(http.StatusNotFound, "Upload not found")
 	}
-	s := h.openSSE(c)
+	s, err := h.openSSE(c)
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer s.close()
+		defer t.forget()
+		h.pourProgress(s, t)
+	}()
+	return nil
+}
+
+func (h *Handler) pourProgress(s *sse, t *tracker) {
 	tick, beat := time.NewTicker(progressTick), time.NewTicker(h.config.Heartbeat)
 	defer tick.Stop()
 	defer beat.Stop()
-	defer t.forget()
 	for {
 		message, done := t.next()
-		if message != nil && s.write(progressFrame(message)) != nil || done {
-			return nil
+		if message != nil && s.write(progressFrame(message)) != nil {
+			return
+		}
+		if done {
+			s.end()
+			return
 		}
 		select {
 		case <-tick.C:
 		case <-beat.C:
 			if s.write(progressFrame(map[string]string{"msg": "heartbeat"})) != nil {
-				return nil
+				return
 			}
-		case <-c.Request().Context().Done():
-			return nil
+		case <-s.ctx.Done():
+			return
 		}
 	}
 }

@@ -261,8 +261,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	if !ok {
 		return nil, errors.New("the space is down")
 	}
-	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: c.Request().URL.RawQuery}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, upstreamURL(port, path, c.Request().URL.RawQuery), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -274,6 +273,11 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	}
 	destination{key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
 	return upstreamTransport.RoundTrip(r)
+}
+
+func upstreamURL(port int, path, query string) string {
+	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: query}
+	return u.String()
 }
 
 func (h *Handler) down(c call) error {

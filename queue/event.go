@@ -74,6 +74,21 @@ type Manifest struct {
 	Explorers []int
 	// Files is nil if the Space's own server alone can take uploads and serve files.
 	Files *Files
+	// Frontend is nil if the Space answers all pages itself.
+	Frontend *Frontend
+	// Revision is another at each attach, and when Gradio has made the app's config anew; the Queue counts it.
+	Revision int
+}
+
+// Frontend is what of an app's pages is Gradio's own, so that the host may answer it.
+type Frontend struct {
+	// Pages are paths at which all visitors of one address get the same, but for their query.
+	Pages map[string]bool
+	// Root is the folder of Gradio's frontend, as the Space claims. Folders are its parts, by the path that leads there.
+	Root    string
+	Folders map[string]string
+	// Types are content types by suffix.
+	Types map[string]string
 }
 
 // Request is the visitor's HTTP request, as the Space's code will see it.
@@ -125,6 +140,13 @@ type FullError struct{ Max, Size int }
 // Error speaks Gradio's words (gradio/queueing.py, push).
 func (e *FullError) Error() string {
 	return fmt.Sprintf("Queue is full. Max size is %d and size is %d.", e.Max, e.Size)
+}
+
+// CrowdedError refuses a further Session of a visitor who has Max of them.
+type CrowdedError struct{ Max int }
+
+func (e *CrowdedError) Error() string {
+	return fmt.Sprintf("You have %d sessions open on this Space, and no more are kept for one visitor. Close some; what nobody reads ends after a minute.", e.Max)
 }
 
 // UnknownEndpointError says that the Space has no such Endpoint.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // effects is what the line asks of the world. No method blocks.
@@ -25,6 +27,9 @@ const (
 	unreadLife  = 15 * time.Minute
 )
 
+// sessionsEach is how many Sessions are kept for one visitor: a classroom behind one address fits, a flood does not.
+const sessionsEach = 2000
+
 // line decides. It is touched by one goroutine.
 type line struct {
 	do       effects
@@ -36,6 +41,7 @@ type line struct {
 	groups   map[string]*group
 	order    []*group // in the order of their making
 	sessions map[SessionHash]*Session
+	owners   map[string]int // visitor -> how many Sessions, of those who are counted
 	waiting  map[EventID]*Event
 	running  map[EventID]*Event
 	jobs     int // that hold one of MaxThreads
@@ -43,6 +49,9 @@ type line struct {
 	averages map[int]float64 // Endpoint -> Gradio's mean run time in seconds
 	lasting  map[string]bool // groups that the manifest names
 	joins    uint64          // how many Events have ever joined
+	revision int             // of the manifest
+
+	sessionsEach int // bounds owners
 }
 
 // group is Gradio's EventQueue: Endpoints that share a concurrency limit.
@@ -62,7 +71,7 @@ type job struct {
 }
 
 func newLine(do effects) *line {
-	l := &line{do: do, now: time.Now, sessions: map[SessionHash]*Session{}, waiting: map[EventID]*Event{}}
+	l := &line{do: do, now: time.Now, sessions: map[SessionHash]*Session{}, owners: map[string]int{}, waiting: map[EventID]*Event{}, sessionsEach: sessionsEach}
 	l.forgetRuns()
 	return l
 }
@@ -77,16 +86,26 @@ func (l *line) forgetRuns() {
 
 // onSubmit admits an Event in Gradio's order of checks: queue size, Endpoint, group, then the estimate
 // for the newcomer alone (gradio/queueing.py, push).
+//
+//  1. The Space makes the ids of what it admits, and may be hostile.
+//  2. What the Space has admitted was asked about before; since then others may have filled the queue. Its visitor
+//     has an id already, and reads the refusal where they read the answer.
 func (l *line) onSubmit(e *Event) error {
 	if l.manifest == nil {
 		return ErrNoRunner
 	}
 	if l.waiting[e.ID] != nil || l.running[e.ID] != nil {
-		return ErrKnownEvent // the Space makes the ids of what it admits, and may be hostile
+		return ErrKnownEvent // 1
 	}
-	if !e.Admitted {
-		if err := l.full(); err != nil {
-			return err
+	refusal := l.refuses(e)
+	if e.Admitted {
+		if refusal != nil {
+			l.turnAway(e, refusal) // 2
+			return nil
+		}
+	} else {
+		if refusal != nil {
+			return refusal
 		}
 		endpoint, ok := l.manifest.Endpoints[e.Endpoint.ID]
 		if !ok {
@@ -96,7 +115,7 @@ func (l *line) onSubmit(e *Event) error {
 	}
 	l.joins++
 	e.serial = l.joins
-	l.session(e.Session).expect(e.ID)
+	l.session(e).expect(e.ID)
 	if e.Finished {
 		l.running[e.ID] = e // a cache hit: its Messages follow, it needs no start
 		return nil
@@ -106,6 +125,16 @@ func (l *line) onSubmit(e *Event) error {
 	l.estimate(g, len(g.waiting)-1)
 	l.dispatch()
 	return nil
+}
+
+// turnAway ends what the Space has admitted. A visitor with too many Sessions gets none in which to read it.
+func (l *line) turnAway(e *Event, refusal error) {
+	if _, full := refusal.(*FullError); full {
+		l.session(e).expect(e.ID)
+		l.complete(e, &Failure{Title: "Error", Text: refusal.Error()})
+	}
+	l.do.stop(l.manifest.App, e.ID)
+	l.do.ended(e, refusal.Error())
 }
 
 func (l *line) enqueue(e *Event) {
@@ -121,6 +150,9 @@ func (l *line) onLeave(s *Session) {
 		return
 	}
 	delete(l.sessions, s.Hash)
+	if l.owners[s.owner]--; l.owners[s.owner] <= 0 {
+		delete(l.owners, s.owner)
+	}
 	s.end()
 	var left []EventID // that the Space knows of: the running ones, and those whose body it holds
 	for _, e := range inOrder(l.waiting, s.Hash) {
@@ -219,6 +251,8 @@ func (l *line) onAttach(m Manifest) {
 	waiting := inOrder(l.waiting, "")
 	l.waiting = map[EventID]*Event{}
 	l.forgetRuns()
+	l.revision++
+	m.Revision = l.revision
 	l.manifest, l.attached = &m, true
 	l.lasting = map[string]bool{}
 	for _, endpoint := range m.Endpoints {
@@ -238,6 +272,14 @@ func (l *line) onAttach(m Manifest) {
 		l.enqueue(e)
 	}
 	l.dispatch()
+}
+
+func (l *line) onChanged(app int) {
+	if l.manifest == nil || l.manifest.App != app {
+		return
+	}
+	l.revision++
+	l.manifest.Revision = l.revision
 }
 
 // onLost ends what was in the Space's process: running Events, and waiting ones whose body only it had.
@@ -404,6 +446,17 @@ func (l *line) full() error {
 	return &FullError{Max: *l.manifest.MaxSize, Size: l.size()}
 }
 
+// refuses says why e may not join; what has its answer already does not wait.
+func (l *line) refuses(e *Event) error {
+	if isCounted(e.Payer) && l.owners[e.Payer.Key()] >= l.sessionsEach && l.find(e.Session) == nil {
+		return &CrowdedError{l.sessionsEach}
+	}
+	if e.Finished {
+		return nil
+	}
+	return l.full()
+}
+
 func (l *line) isRunning(id EventID) bool {
 	e := l.running[id]
 	return e != nil && !e.completed
@@ -432,16 +485,25 @@ func (l *line) sessionOf(id EventID) *Session {
 }
 
 // session returns the Session that a new Event joins, in place of one that was cut.
-func (l *line) session(hash SessionHash) *Session {
-	if s := l.find(hash); s != nil {
+func (l *line) session(e *Event) *Session {
+	if s := l.find(e.Session); s != nil {
 		return s
 	}
-	if cut := l.sessions[hash]; cut != nil {
+	if cut := l.sessions[e.Session]; cut != nil {
 		l.onLeave(cut)
 	}
-	s := newSession(hash, l.now)
-	l.sessions[hash] = s
+	s := newSession(e.Session, l.now)
+	if isCounted(e.Payer) {
+		s.owner = e.Payer.Key()
+		l.owners[s.owner]++
+	}
+	l.sessions[e.Session] = s
 	return s
+}
+
+// isCounted spares who is this machine itself.
+func isCounted(payer identity.Identity) bool {
+	return payer.Kind == identity.Address || payer.Kind == identity.User
 }
 
 // group returns the Endpoint's group, making it at the first call of a member; a later member with a lower

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 func TestFirstComeFirstServed(t *testing.T) {
@@ -118,12 +120,69 @@ func TestMaxSizeCountsOnlyWaitingEvents(t *testing.T) {
 	}
 }
 
-func TestWhatTheSpaceAdmittedIsNotRefused(t *testing.T) {
+// The Space is asked before it admits; others may be faster.
+func TestWhatTheSpaceAdmittedIsBoundTooByMaxSize(t *testing.T) {
 	m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
 	m.MaxSize = new(int)
+	*m.MaxSize = 1
 	b := newBench(t, m)
-	b.admitted("a", Endpoint{ID: 77, Group: "render", Limit: 1}, false) // Full was asked before the Space was
+	rendered := Endpoint{ID: 77, Group: "render", Limit: 1}
+	b.admitted("a", rendered, false)
+	b.admitted("b", rendered, false)
 	b.asked("start [a]")
+	b.admitted("c", rendered, false)
+	b.asked("stop [c]", "ended c: Queue is full. Max size is 1 and size is 1.")
+	b.told("c", "c failed: Error: Queue is full. Max size is 1 and size is 1.", "close_stream")
+	b.admitted("d", rendered, true) // a cache hit does not wait
+	b.asked()
+	if b.size() != 1 {
+		t.Errorf("got %d waiting, want b alone", b.size())
+	}
+	b.finish("a")
+	b.asked("ended a", "start [b]")
+}
+
+func TestSessionsOfOneVisitorAreBounded(t *testing.T) {
+	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.sessionsEach = 2
+	b.clock = time.Now() // the Sessions' own
+	visit := func(payer identity.Identity, name string) error {
+		e := eventNamed(name, 1)
+		e.Payer = payer
+		return b.onSubmit(e)
+	}
+	far := identity.Identity{Kind: identity.Address, Name: "203.0.113.7"}
+	for _, payer := range []identity.Identity{far, {Kind: identity.Address, Name: "203.0.113.8"}, {Kind: identity.User, Name: "ada"}} {
+		for i := range 3 {
+			err := visit(payer, fmt.Sprintf("%s%d", payer.Key(), i))
+			var crowded *CrowdedError
+			if refused := errors.As(err, &crowded); refused != (i == 2) || err != nil && !refused {
+				t.Errorf("session %d of %s: got %v", i+1, payer, err)
+			}
+		}
+	}
+	for i := range 5 {
+		for _, payer := range []identity.Identity{{Kind: identity.Local}, {Kind: identity.Space, Name: "demo"}} {
+			if err := visit(payer, fmt.Sprintf("%s%d", payer.Key(), i)); err != nil {
+				t.Errorf("session %d of %s: %v", i+1, payer, err)
+			}
+		}
+	}
+	first := SessionHash(far.Key() + "0")
+	if err := visit(far, string(first)+"/again"); err != nil {
+		t.Errorf("another call in a session that is there: %v", err)
+	}
+	b.leave(first)
+	if err := visit(far, "in its place"); err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	b.log = nil
+	e := eventNamed("by the Space", 77)
+	e.Payer, e.Admitted, e.Endpoint = far, true, Endpoint{ID: 77, Group: "render"}
+	if err := b.onSubmit(e); err != nil || b.sessions["by the Space"] != nil {
+		t.Errorf("got %v, session %v", err, b.sessions["by the Space"])
+	}
+	b.asked("stop [by the Space]", "ended by the Space: "+(&CrowdedError{2}).Error())
 }
 
 func TestSubmitRefuses(t *testing.T) {
@@ -211,7 +270,7 @@ func (b *bench) groupOf(limit int, running map[int][]float64, waiting []int) *gr
 	for _, fn := range waiting {
 		e := eventNamed(fmt.Sprintf("s/%d", len(g.waiting)), fn)
 		e.Endpoint = endpointNumber(fn)
-		b.session("s").expect(e.ID)
+		b.session(&Event{Session: "s"}).expect(e.ID)
 		g.waiting = append(g.waiting, e)
 	}
 	return g

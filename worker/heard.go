@@ -59,6 +59,9 @@ func (h *heard) report(r report, payload []byte) error {
 	switch r.Op {
 	case "manifest":
 		return h.manifest(r)
+	case "changed":
+		h.supervisor.queue.Changed(r.App)
+		return nil
 	case "unknown":
 		return h.unknown(r)
 	case "closed":

@@ -10,12 +10,12 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown static closed admitted message done
+	Op string `json:"op"` // hello manifest unknown static changed closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
-	App int `json:"app"` // manifest, closed, admitted
+	App int `json:"app"` // manifest, changed, closed, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
 
@@ -52,6 +52,8 @@ type manifest struct {
 	Servers map[int][]string `json:"servers"`
 
 	Explorers []int `json:"explorers"`
+
+	Frontend *frontend `json:"frontend"`
 }
 
 type files struct {
@@ -69,6 +71,13 @@ type files struct {
 	Suffixes  map[string]string `json:"suffixes"`
 	Proxied   bool              `json:"proxied"`
 	Expires   bool              `json:"expires"`
+}
+
+type frontend struct {
+	Pages   []string          `json:"pages"`
+	Root    string            `json:"root"`
+	Folders map[string]string `json:"folders"`
+	Types   map[string]string `json:"types"`
 }
 
 type endpoint struct {
@@ -121,6 +130,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		}
 		out.Endpoints[e.ID] = made
 	}
+	out.Frontend = m.Frontend.known()
 	return out, nil
 }
 
@@ -137,6 +147,18 @@ func (f *files) files() *queue.Files {
 	}
 	out.SetStatic(f.Static)
 	return out
+}
+
+// known leaves the rest to gradioapi, which opens Root only if it is the folder of a Gradio.
+func (f *frontend) known() *queue.Frontend {
+	if f == nil {
+		return nil
+	}
+	pages := make(map[string]bool, len(f.Pages))
+	for _, path := range f.Pages {
+		pages[path] = true
+	}
+	return &queue.Frontend{Pages: pages, Root: f.Root, Folders: f.Folders, Types: f.Types}
 }
 
 func (e endpoint) endpoint() (queue.Endpoint, error) {

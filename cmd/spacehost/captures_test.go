@@ -226,6 +226,9 @@ func hold(t *testing.T, p *product, endpoints map[string]int, joins []join) (rel
 	}
 	session := fmt.Sprintf("hold%d", time.Now().UnixNano())
 	joinQueue(t, p, session, endpoints["hold_"+joins[0].api], "[]")
+	eventually(t, "nothing waits any more", patience, func() bool { // the call before may hold the group for a moment
+		return strings.Contains(get(t, p.URL+"/gradio_api/queue/status"), `"queue_size":0`)
+	})
 	return func() { joinQueue(t, p, session, endpoints["release"], "[]") }
 }
 

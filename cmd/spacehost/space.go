@@ -76,10 +76,12 @@ func (s *spaceRun) register() {
 	if s.settings.visibility == private {
 		s.site.Pre(s.membersOnly)
 	}
-	gradioapi.New(gradioapi.Config{
+	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
 		Identify: s.host.caller, Sign: s.sign, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
-	}).Register(s.site.Echo)
+	})
+	api.Register(s.site.Echo)
+	s.host.onClose(api.Close)
 }
 
 // membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is

@@ -130,6 +130,24 @@ def _patch_blocks(state: State, module: Any) -> None:
         return close(self, *args, **kwargs)
 
     Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_told
+    _watch_config(state, Blocks)
+
+
+def _watch_config(state: State, Blocks: Any) -> None:
+    """Tells the host when Gradio makes a config anew while the app runs (workflow_api.py, _refresh_app)."""
+    original = getattr(Blocks, "get_config_file", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def get_config_file(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = original(self, *args, **kwargs)
+        for seam in state.seams:
+            if seam.blocks is self:
+                seam.changed()
+        return config
+
+    Blocks.get_config_file = get_config_file
 
 
 def _overrides(state: State, signature: Any, asked: Any) -> dict[str, Any]:

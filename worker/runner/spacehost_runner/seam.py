@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import files
 from .frames import encode
+from .pages import frontend
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,7 +110,21 @@ class Seam:
             "servers": self.servers(),
             "explorers": [i for i, block in blocks.blocks.items() if files.is_explorer(block)],
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
+            "frontend": self.frontend(),
         }
+
+    def frontend(self) -> dict[str, Any] | None:
+        if not self.is_native():
+            return None
+        try:
+            return frontend(self.app, self.blocks, getattr(self.module.route_utils, "API_PREFIX", ""))
+        except Exception as error:
+            _print(error)
+            return None
+
+    def changed(self) -> None:
+        """Gradio has made the app's config anew: what the host has kept of it is old."""
+        self.state.send({"op": "changed", "app": self.number})
 
     def is_native(self) -> bool:
         """Whether the host may admit by itself: nobody signs in, no middleware of the app sees the request."""
