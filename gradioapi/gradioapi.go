@@ -35,7 +35,10 @@ type Config struct {
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
 	// Sign makes the X-IP-Token that lets an Event or a direct call pay.
-	Sign      func(event queue.EventID, payer identity.Identity) string
+	Sign func(event queue.EventID, payer identity.Identity) string
+	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
+	// must show a client the same.
+	BySpace   bool
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
 	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
 	Logger    *zap.Logger

@@ -42,10 +42,15 @@ func (h *Handler) join(c call) error {
 		return h.admitBySpace(c)
 	}
 	endpoint, known := c.manifest.Endpoints[*body.FnIndex]
-	if !known || !endpoint.Native || !c.manifest.Native { // 2
+	if !known || !h.admitsHere(c, endpoint) { // 2
 		return h.admitBySpace(c)
 	}
 	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
+}
+
+// admitsHere reports whether a call needs nothing from Python to be admitted.
+func (h *Handler) admitsHere(c call, e queue.Endpoint) bool {
+	return c.manifest.Native && e.Native && !h.config.BySpace
 }
 
 // admit lets an Event join the queue that the Space need not see before it starts.

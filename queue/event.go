@@ -96,6 +96,9 @@ func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("session", string(e.Session))
 	to.AddString("endpoint", e.Endpoint.APIName)
 	to.AddString("identity", e.Payer.Key())
+	if e.Admitted {
+		to.AddBool("bySpace", true) // not by the host itself
+	}
 	return nil
 }
 

@@ -71,13 +71,26 @@ func mask(frames []string, joins []join) []string {
 // and compares what comes back frame by frame.
 func TestTrafficIsThatOfStockGradio(t *testing.T) {
 	for line := range gradios {
-		t.Run(line, func(t *testing.T) {
-			p := runProduct(t, capturedSpace(t, line), "--gpus", "none", "--python", environmentOf(t, line))
-			if p.Spaces[0].Gradio != gradios[line] {
-				t.Fatalf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
-			}
-			compareTraffic(t, p, line)
-		})
+		t.Run(line, func(t *testing.T) { compareWithStock(t, line) })
+	}
+	t.Run("v6, admitted by the Space", func(t *testing.T) { compareWithStock(t, "v6", "--admission", "space") })
+}
+
+func compareWithStock(t *testing.T, line string, args ...string) {
+	p := runProduct(t, capturedSpace(t, line), append([]string{"--gpus", "none", "--python", environmentOf(t, line)}, args...)...)
+	if p.Spaces[0].Gradio != gradios[line] {
+		t.Fatalf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
+	}
+	compareTraffic(t, p, line)
+	started, bySpace := 0, 0
+	for entry := range strings.Lines(p.log()) {
+		if strings.Contains(entry, `"event started"`) {
+			started++
+			bySpace += strings.Count(entry, `"bySpace":true`)
+		}
+	}
+	if all := slices.Contains(args, "space"); started < 20 || bySpace == 0 || all != (bySpace == started) {
+		t.Errorf("of %d events the Space admitted %d; all of them: %t", started, bySpace, all)
 	}
 }
 

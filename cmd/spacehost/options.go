@@ -29,6 +29,7 @@ type options struct {
 	rebuild      bool
 	readyJSON    bool
 	queueTimeout time.Duration
+	admission    string
 }
 
 func newRun() *cobra.Command {
@@ -86,6 +87,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
 	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
+	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 
@@ -97,6 +99,9 @@ func addState(c *cobra.Command, state *string) {
 func (o *options) check() (err error) {
 	if o.queueTimeout < time.Second {
 		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
+	}
+	if o.admission != "native" && o.admission != "space" {
+		return fmt.Errorf("--admission %q: say native or space", o.admission)
 	}
 	for _, pair := range o.variables {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {

@@ -51,7 +51,7 @@ func (s *spaceRun) wire() {
 func (s *spaceRun) register() {
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.identify, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
+		Identify: s.host.identify, Sign: s.sign, BySpace: s.host.options.admission == "space", Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
 }
 
