@@ -114,7 +114,7 @@ func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message)
 // breakOff says that there is no such Session (any more). Gradio raises there: the client sees an answer that
 // ends in the middle (gradio/routes.py, queue_data_helper).
 func (s sse) breakOff(frame func(queue.Message) []byte) {
-	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: "404: Not Found"}))
+	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: dialectOf(s.c.manifest).notFound()}))
 	panic(http.ErrAbortHandler)
 }
 
