@@ -48,6 +48,7 @@ type Config struct {
 type Handler struct {
 	config Config
 	proxy  http.Handler
+	tails  tails // of a Space whose Gradio queues by itself
 }
 
 // New returns a Handler.
@@ -116,7 +117,7 @@ func (h *Handler) route(c call) error {
 		return notFound(c)
 	}
 	if c.manifest.PassThrough { // 2
-		return h.pass(c)
+		return h.passUnknown(c)
 	}
 	path := strings.TrimSuffix(c.rest, "/")
 	switch {

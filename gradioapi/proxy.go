@@ -121,6 +121,8 @@ type destination struct {
 	key   string
 	token string
 	call  queue.EventID // set if the Space is to admit the call
+
+	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -135,7 +137,10 @@ func newProxy(h *Handler) http.Handler {
 		Transport:     upstreamTransport,
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
-			h.awaitEvent(answer)
+			d := answer.Request.Context().Value(passKey{}).(destination)
+			if d.answered != nil && answer.StatusCode == http.StatusOK {
+				d.answered(answer)
+			}
 			return nil
 		},
 		ErrorLog: zap.NewStdLog(h.config.Logger),
@@ -170,21 +175,24 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.forward(c, false) }
-
-// passAdmitted hands it over for the Space to admit.
-func (h *Handler) passAdmitted(c call) error { return h.forward(c, true) }
-
-func (h *Handler) forward(c call, admit bool) error {
-	port, key, ok := h.awaitUpstream(c.Request().Context())
-	if !ok {
-		return h.down(c)
-	}
+func (h *Handler) pass(c call) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{port: port, key: key, token: h.config.Sign(id, c.payer)}
-	if admit {
-		d.call = id
+	return h.forward(c, destination{token: h.config.Sign(id, c.payer)})
+}
+
+// passAdmitted hands it over for the Space to admit.
+func (h *Handler) passAdmitted(c call) error {
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	return h.forward(c, destination{token: h.config.Sign(id, c.payer), call: id, answered: h.awaitEvent})
+}
+
+// forward completes d with where the Space is.
+func (h *Handler) forward(c call, d destination) error {
+	var ok bool
+	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
+		return h.down(c)
 	}
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
@@ -224,9 +232,6 @@ const admitWait = time.Second
 // awaitEvent holds the answer to a call that the Space has admitted until the queue can find its Session.
 func (h *Handler) awaitEvent(answer *http.Response) {
 	d := answer.Request.Context().Value(passKey{}).(destination)
-	if d.call == "" || answer.StatusCode != http.StatusOK {
-		return
-	}
 	ctx, cancel := context.WithTimeout(answer.Request.Context(), admitWait)
 	defer cancel()
 	h.config.Queue.Admitted(ctx, d.call)

@@ -86,6 +86,9 @@ func (h *heard) unknown(r report) error {
 	}
 	h.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used",
 		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
+	if tell := h.supervisor.config.Unknown; tell != nil {
+		tell(r.Gradio, r.Reason)
+	}
 	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1})
 }
 

@@ -56,6 +56,8 @@ type SupervisorConfig struct {
 	// Ended is called once per Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
+	// Unknown is told of a Gradio whose inside the runner does not know, each time that one attaches; nil: nobody.
+	Unknown func(gradio, reason string)
 	// Account pays for what the Space does on nobody's behalf.
 	Account func() identity.Identity
 	Logger  *zap.Logger

@@ -348,7 +348,13 @@ func (p *product) client() *client {
 // clientAt is a client of another Space of the host than the first.
 func (p *product) clientAt(url string) *client {
 	p.t.Helper()
-	cmd := exec.Command(environment(p.t), filepath.Join("testdata", "clients", "client.py"), url)
+	return p.clientOf("v6", url)
+}
+
+// clientOf is the gradio_client that came with that line.
+func (p *product) clientOf(line, url string) *client {
+	p.t.Helper()
+	cmd := exec.Command(environmentOf(p.t, line), filepath.Join("testdata", "clients", "client.py"), url)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()

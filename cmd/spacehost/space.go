@@ -37,7 +37,7 @@ func (s *spaceRun) wire() {
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: h.options.secretMap(), Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended,
-		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
+		Unknown: s.unknown, Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
 	s.queue = queue.New(queue.Config{
@@ -103,6 +103,12 @@ func (s *spaceRun) ended(instance string) {
 	}
 }
 
+// unknown says aloud that this Space is served otherwise than others.
+func (s *spaceRun) unknown(gradio, reason string) {
+	s.host.screen.note(fmt.Sprintf("%s: WARNING: the inside of gradio %s is not known to spacehost (%s). Its own queue serves the Space: "+
+		"calls are passed through, and start in its order, not the host's. Identity, GPU leases and quota hold as always.", s.space.Name, gradio, reason))
+}
+
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {
 	env, err := s.build(ctx)
@@ -152,8 +158,10 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 
 func (s *spaceRun) view() console.SpaceView {
 	status := s.supervisor.Status()
+	manifest, attached := s.queue.Manifest()
 	return console.SpaceView{
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
+		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
 	}
 }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestEveryLineServes runs one Space on each line of Gradio: GPU calls by the gradio_client of that time and by
+// the newest, an app that calls itself, and MCP tools, which do so too.
+func TestEveryLineServes(t *testing.T) {
+	for line, version := range gradios {
+		t.Run(line, func(t *testing.T) {
+			p := runProduct(t, "testdata/spaces/lines", "--tier", "unlimited", "--python", environmentOf(t, line))
+			if health := p.health().Spaces[0]; !health.Native || health.Gradio != version || health.Why != "" {
+				t.Errorf("health: %+v, want gradio %s, native", health, version)
+			}
+			for _, of := range []string{line, "v6"} {
+				t.Run("gradio_client of "+of, func(t *testing.T) { callLine(t, p, of, version) })
+			}
+			t.Run("MCP", func(t *testing.T) { callTool(t, p, line) })
+		})
+	}
+}
+
+func callLine(t *testing.T, p *product, of, version string) {
+	c := p.clientOf(of, p.URL)
+	before := p.charged()
+	r := c.call("/greet", of)
+	if got := text(r.Value); !strings.HasPrefix(got, "Hello "+of+", from GPU-") || !strings.HasSuffix(got, "gradio "+version) {
+		t.Errorf("/greet: %q (%s)", got, r.Err)
+	}
+	p.awaitCharge(before)
+	if got := c.ok("/ask_myself", "me"); got != "you said me" {
+		t.Errorf("/ask_myself: %q", got)
+	}
+}
+
+// awaitCharge waits until a call has paid: its Lease is settled a moment after its answer.
+func (p *product) awaitCharge(before float64) {
+	p.t.Helper()
+	eventually(p.t, "the visitor pays", patience, func() bool { return p.charged() > before })
+}
+
+// charged is what the local visitor has paid for Leases so far.
+func (p *product) charged() (seconds float64) {
+	p.t.Helper()
+	for _, one := range p.leases().Ended {
+		if one.Identity == "local" {
+			seconds += one.ChargedSeconds
+		}
+	}
+	return seconds
+}
+
+// A Gradio whose inside has changed: its own queue does the work, and whoever calls pays as always.
+func TestUnknownGradioIsPassedThrough(t *testing.T) {
+	for line, version := range gradios {
+		t.Run(line, func(t *testing.T) {
+			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
+			const reason = "it has no Queue.update_intervals"
+			if health := p.health().Spaces[0]; health.Native || health.Gradio != version || health.Why != reason {
+				t.Errorf("health: %+v, want gradio %s, not native: %s", health, version, reason)
+			}
+			if said := "WARNING: the inside of gradio " + version + " is not known to spacehost (" + reason + ")"; !strings.Contains(p.text(), said) {
+				t.Errorf("the screen lacks %q", said)
+			}
+			if !strings.Contains(p.log(), "its own queue is used") {
+				t.Error("the log lacks it")
+			}
+			callLine(t, p, line, version)
+			if left := p.hubQuota(); left.Current >= left.Base {
+				t.Errorf("the visitor's quota is untouched: %+v", left)
+			}
+			payNobodyElse(t, p)
+			c := p.client()
+			if r := c.call("/too_long"); !strings.Contains(r.Err, "larger than the maximum allowed") && r.Title != "ZeroGPU illegal duration" {
+				t.Errorf("/too_long: %+v", r)
+			}
+		})
+	}
+}
+
+// payNobodyElse: every Lease is the visitor's, none the Space's own.
+func payNobodyElse(t *testing.T, p *product) {
+	t.Helper()
+	for _, one := range p.leases().Ended {
+		if one.Identity != "local" {
+			t.Errorf("%s pays for %+v", one.Identity, one)
+		}
+	}
+}
+
+// callTool has the real MCP client call a function that takes a GPU. Gradio 4 has no MCP.
+func callTool(t *testing.T, p *product, line string) {
+	if line == "v4" {
+		t.Skip("Gradio 4 has no MCP")
+	}
+	before := p.charged()
+	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	var said struct {
+		Tools  []string
+		Failed bool
+		Text   string
+	}
+	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
+		t.Fatalf("%v, %v: %s", err, bad, out)
+	}
+	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 4 {
+		t.Errorf("got %+v", said)
+	}
+	p.awaitCharge(before)
+}
