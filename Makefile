@@ -4,7 +4,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test vet lint fuzz captures clean
+.PHONY: help build run check test vet lint fuzz fidelity captures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ fuzz: ## each fuzz target for ten seconds
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 10s $$package || exit 1; \
 		done; \
 	done
+
+fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
+	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go

@@ -348,13 +348,13 @@ func (p *product) client() *client {
 // clientAt is a client of another Space of the host than the first.
 func (p *product) clientAt(url string) *client {
 	p.t.Helper()
-	return p.clientOf("v6", url)
+	return p.clientIn(environment(p.t), url)
 }
 
-// clientOf is the gradio_client that came with that line.
-func (p *product) clientOf(line, url string) *client {
+// clientIn is the gradio_client that this interpreter has.
+func (p *product) clientIn(python, url string) *client {
 	p.t.Helper()
-	cmd := exec.Command(environmentOf(p.t, line), filepath.Join("testdata", "clients", "client.py"), url)
+	cmd := exec.Command(python, filepath.Join("testdata", "clients", "client.py"), url)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()
