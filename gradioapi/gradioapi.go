@@ -86,7 +86,7 @@ func (h *Handler) serve(c echo.Context) error {
 	if err != nil {
 		return whoIsThat(err)
 	}
-	manifest, attached := h.config.Queue.Manifest()
+	manifest, attached := h.config.Queue.ManifestAt(c.Request().URL.Path)
 	if !attached {
 		return h.pass(call{Context: c, payer: payer})
 	}

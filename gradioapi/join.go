@@ -65,7 +65,7 @@ func (h *Handler) admit(c call, event *queue.Event) error {
 
 // admitBySpace lets the Space's own route admit the call; its runner reports the Event back.
 func (h *Handler) admitBySpace(c call) error {
-	if err := h.config.Queue.Full(); err != nil {
+	if err := h.config.Queue.Full(c.manifest.Mount); err != nil {
 		return refuse(c, err)
 	}
 	return h.passAdmitted(c)

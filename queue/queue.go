@@ -196,12 +196,23 @@ func (q *Queue) SessionOf(event EventID) *Session {
 // Size returns how many Events wait; running ones are not counted.
 func (q *Queue) Size() int { return answer(q, (*line).size) }
 
-// Full returns a *FullError if another Event would not be admitted.
-func (q *Queue) Full() error { return answer(q, (*line).full) }
+// Full returns a *FullError if the app at mount would not admit another Event.
+func (q *Queue) Full(mount string) error {
+	return answer(q, func(l *line) error { return l.full(mount) })
+}
 
-// Manifest returns what the Space said of itself when it last attached, false before.
+// Manifest returns what the app that attached last said of itself, false before any has.
 func (q *Queue) Manifest() (Manifest, bool) {
-	m := answer(q, func(l *line) *Manifest { return l.manifest })
+	return orNone(answer(q, func(l *line) *Manifest { return l.manifest }))
+}
+
+// ManifestAt returns that of the app which serves a path: the one whose Mount is the longest part of it, else
+// the one that attached last.
+func (q *Queue) ManifestAt(path string) (Manifest, bool) {
+	return orNone(answer(q, func(l *line) *Manifest { return l.at(path) }))
+}
+
+func orNone(m *Manifest) (Manifest, bool) {
 	if m == nil {
 		return Manifest{}, false
 	}

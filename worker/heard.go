@@ -19,7 +19,8 @@ type heard struct {
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	attached, manifests int // touched only by report
+	attached int      // touched only by report, as mounts
+	mounts   []string // of the apps that have said their manifest, by number
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -73,10 +74,10 @@ func (h *heard) manifest(r report) error {
 	if err != nil {
 		return err
 	}
-	if r.App != h.manifests {
-		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests+1, r.App)}
+	if r.App != len(h.mounts) {
+		return &FrameError{fmt.Sprintf("manifest number %d names app %d", len(h.mounts)+1, r.App)}
 	}
-	h.manifests++
+	h.mounts = append(h.mounts, m.Mount)
 	return h.attach(m)
 }
 
@@ -105,10 +106,10 @@ func (h *heard) attach(m queue.Manifest) error {
 }
 
 func (h *heard) admitted(r report) error {
-	if h.manifests == 0 || r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
+	if r.App < 0 || r.App >= len(h.mounts) || r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
 		return &FrameError{"admitted without manifest, endpoint, session or event"}
 	}
-	endpoint, err := r.Endpoint.endpoint()
+	endpoint, err := r.Endpoint.endpoint(h.mounts[r.App])
 	if err != nil {
 		return err
 	}

@@ -148,8 +148,8 @@ func TestManifestReachesTheQueue(t *testing.T) {
 		t.Errorf("updates every %s, want %s", m.UpdateEvery, leastUpdate)
 	}
 	want := map[int]queue.Endpoint{
-		0: {ID: 0, APIName: "a", Group: "g"},
-		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Native: true},
+		0: {ID: 0, Mount: "/app", APIName: "a", Group: "/appg"},
+		7: {ID: 7, Mount: "/app", Group: "/app", Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Native: true},
 	}
 	if !maps.Equal(m.Endpoints, want) {
 		t.Errorf("got %+v, want %+v", m.Endpoints, want)

@@ -86,7 +86,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
 	}
 	for _, e := range m.Endpoints {
-		made, err := e.endpoint()
+		made, err := e.endpoint(m.Mount)
 		if err != nil {
 			return queue.Manifest{}, err
 		}
@@ -95,8 +95,9 @@ func (r report) manifestOf() (queue.Manifest, error) {
 	return out, nil
 }
 
-func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
+// endpoint is that of the app at mount. Apps may have groups of one name, which are none the less two.
+func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
+	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

@@ -141,3 +141,20 @@ func callTool(t *testing.T, p *product, line string) {
 	}
 	p.awaitCharge(before)
 }
+
+// Two apps in one process have a queue each: functions of the same number do not meet, and visitors pay in both.
+func TestTwoMountedApps(t *testing.T) {
+	for _, line := range []string{"v4", "v6"} {
+		t.Run(line, func(t *testing.T) {
+			p := runProduct(t, "testdata/spaces/mounts", "--tier", "pro", "--python", environmentOf(t, line))
+			for _, name := range []string{"one", "two"} {
+				before := p.charged()
+				if got := p.clientIn(environmentOf(t, line), p.URL+"/"+name).ok("/greet", "you"); !strings.HasPrefix(got, name+" greets you from GPU-") {
+					t.Errorf("%s: %q", name, got)
+				}
+				p.awaitCharge(before)
+			}
+			payNobodyElse(t, p)
+		})
+	}
+}
