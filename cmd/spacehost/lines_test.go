@@ -118,13 +118,15 @@ func payNobodyElse(t *testing.T, p *product) {
 	}
 }
 
-// callTool has the real MCP client call a function that takes a GPU. Gradio 4 has no MCP.
+// callTool has the real MCP client call a function that takes a GPU, for which ada pays, though Gradio makes the
+// call itself. Gradio 4 has no MCP.
 func callTool(t *testing.T, p *product, line string) {
 	if line == "v4" {
 		t.Skip("Gradio 4 has no MCP")
 	}
-	before := p.charged()
-	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`)
+	cli(t, p, "user", "add", "ada", "--tier", "pro")
+	token := strings.TrimSpace(cli(t, p, "token", "create", "ada"))
+	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`, token)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -139,7 +141,10 @@ func callTool(t *testing.T, p *product, line string) {
 	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 4 {
 		t.Errorf("got %+v", said)
 	}
-	p.awaitCharge(before)
+	eventually(t, "ada pays", patience, func() bool {
+		last := p.leases().Ended
+		return len(last) > 0 && last[0].Identity == "user:ada" && last[0].ChargedSeconds > 0
+	})
 }
 
 // Two apps in one process have a queue each: functions of the same number do not meet, and visitors pay in both.

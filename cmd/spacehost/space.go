@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"go.uber.org/zap"
+	"net/http"
 	"os"
 	"path/filepath"
+
+	"go.uber.org/zap"
 
 	"spacehost/gradioapi"
 	"spacehost/internal/build"
@@ -51,7 +53,7 @@ func (s *spaceRun) wire() {
 func (s *spaceRun) register() {
 	gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.identify, Sign: s.sign, BySpace: s.host.options.admission == "space", Logger: s.host.log.Named("gradioapi"),
+		Identify: s.identify, Sign: s.sign, BySpace: s.host.options.admission == "space", Logger: s.host.log.Named("gradioapi"),
 	}).Register(s.site.Echo)
 }
 
@@ -71,6 +73,18 @@ func (s *spaceRun) sign(event queue.EventID, payer identity.Identity) string {
 		return ""
 	}
 	return token
+}
+
+// identify says who calls. A Space that calls itself for a visitor brings the X-IP-Token of that visitor's call
+// (Gradio's MCP server does, gradio/mcp.py): they pay for this one too, while that one lives.
+func (s *spaceRun) identify(r *http.Request) (identity.Identity, error) {
+	if _, person := identity.Bearer(r.Header); !person {
+		claims, err := s.host.signer.VerifyFor(r.Header.Get("X-IP-Token"), s.space.Name)
+		if err == nil && s.queue.Alive(queue.EventID(claims.ID)) {
+			return claims.Identity()
+		}
+	}
+	return s.host.identify(r)
 }
 
 // account is the Space's own: for what it does on nobody's behalf. Until it answers, that is start-up
