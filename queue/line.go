@@ -225,6 +225,9 @@ func (l *line) tidy(g *group) {
 // again in a living process attaches without having been lost: its old event loop is gone all the same.
 func (l *line) onAttach(m Manifest) {
 	waiting := l.lose(func(mount string) bool { return mount == m.Mount }, "The Space was started again.")
+	if len(l.up) == 0 { // a new process: what it serves, and where, it says anew
+		clear(l.apps)
+	}
 	l.manifest, l.apps[m.Mount], l.up[m.Mount] = &m, &m, true
 	l.lasting = map[string]bool{}
 	for _, app := range l.apps {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -21,6 +22,7 @@ type heard struct {
 
 	attached int      // touched only by report, as mounts
 	mounts   []string // of the apps that have said their manifest, by number
+	distinct int      // of them
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -77,6 +79,11 @@ func (h *heard) manifest(r report) error {
 	if r.App != len(h.mounts) {
 		return &FrameError{fmt.Sprintf("manifest number %d names app %d", len(h.mounts)+1, r.App)}
 	}
+	if !slices.Contains(h.mounts, m.Mount) {
+		if h.distinct++; h.distinct > maxMounts {
+			return &FrameError{fmt.Sprintf("apps at more than %d mounts", maxMounts)}
+		}
+	}
 	h.mounts = append(h.mounts, m.Mount)
 	return h.attach(m)
 }
@@ -92,6 +99,9 @@ func (h *heard) unknown(r report) error {
 	}
 	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1})
 }
+
+// maxMounts bounds what is kept of one Space: a manifest for each.
+const maxMounts = 64
 
 // maxAttached bounds how often one process may attach; an app relaunches a few times, not forever.
 const maxAttached = 1000
