@@ -264,7 +264,24 @@ func hold(t *testing.T, p *product, endpoints map[string]int, joins []join) (rel
 	}
 	session := fmt.Sprintf("hold%d", time.Now().UnixNano())
 	joinQueue(t, p, session, endpoints["hold_"+joins[0].api], "[]")
-	return func() { joinQueue(t, p, session, endpoints["release"], "[]") }
+	started, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		stream(t, p.api()+"/queue/data?session_hash="+session, func(frame string) {
+			if strings.Contains(frame, `"process_starts"`) {
+				close(started)
+			}
+		})
+	}()
+	select {
+	case <-started: // what ran there before may have taken a moment to leave
+	case <-time.After(patience):
+		t.Fatal("the group is not held")
+	}
+	return func() {
+		joinQueue(t, p, session+"release", endpoints["release"], "[]")
+		<-ended
+	}
 }
 
 func joinQueue(t *testing.T, p *product, session string, endpoint int, data string) (event string) {
