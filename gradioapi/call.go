@@ -37,7 +37,7 @@ func (h *Handler) joinByName(c call, name string) error {
 	}
 	body, ok := parseCall(raw)
 	endpoint, known := endpointOf(c.manifest, name)
-	if !ok || !isJSON(c.Request()) || !known || !endpoint.Native || !c.manifest.Native { // 1
+	if !ok || !isJSON(c.Request()) || !known || !h.admitsHere(c, endpoint) { // 1
 		return h.admitBySpace(c, body.SessionHash)
 	}
 	if len(body.Data) != endpoint.Inputs { // 2

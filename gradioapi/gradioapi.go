@@ -36,7 +36,10 @@ type Config struct {
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
 	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
-	Sign      func(event queue.Event) string
+	Sign func(event queue.Event) string
+	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
+	// must show a client the same.
+	BySpace   bool
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
 	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
 	Storage   Storage
@@ -51,6 +54,7 @@ type Handler struct {
 	pages    pages
 	assets   assets
 	streams  streams
+	tails    tails // of a Space whose Gradio queues by itself
 }
 
 // New returns a Handler.
@@ -98,7 +102,7 @@ func (h *Handler) serve(c echo.Context) error {
 	if isStartup(c.Request()) {
 		return notFound(call{Context: c})
 	}
-	manifest, attached := h.config.Queue.Manifest()
+	manifest, attached := h.config.Queue.ManifestAt(c.Request().URL.Path)
 	if !attached {
 		return h.pass(call{Context: c, payer: payer})
 	}
@@ -141,7 +145,7 @@ func (h *Handler) route(c call) error {
 		return notFound(c)
 	}
 	if c.manifest.PassThrough { // 2
-		return h.pass(c)
+		return h.passUnknown(c)
 	}
 	if get := method == http.MethodGet || method == http.MethodHead; get && isBytes(path) {
 		return h.bytes(c)

@@ -42,10 +42,15 @@ func (h *Handler) join(c call) error {
 		return h.admitBySpace(c, body.SessionHash)
 	}
 	endpoint, known := c.manifest.Endpoints[*body.FnIndex]
-	if !known || !endpoint.Native || !c.manifest.Native { // 2
+	if !known || !h.admitsHere(c, endpoint) { // 2
 		return h.admitBySpace(c, body.SessionHash)
 	}
 	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
+}
+
+// admitsHere reports whether a call needs nothing from Python to be admitted.
+func (h *Handler) admitsHere(c call, e queue.Endpoint) bool {
+	return c.manifest.Native && e.Native && !h.config.BySpace
 }
 
 // admit lets an Event join the queue that the Space need not see before it starts.
@@ -64,7 +69,7 @@ func (h *Handler) admitBySpace(c call, session *string) error {
 	if session != nil {
 		hash = queue.SessionHash(*session)
 	}
-	if err := h.config.Queue.Refuses(c.payer, hash); err != nil {
+	if err := h.config.Queue.Refuses(c.payer, hash, c.manifest.Mount); err != nil {
 		return refuse(c, err)
 	}
 	return h.passAdmitted(c)

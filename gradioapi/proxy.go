@@ -118,6 +118,8 @@ type destination struct {
 	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
 	bytes bool
 	files *queue.Files
+
+	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -132,8 +134,11 @@ func newProxy(h *Handler) http.Handler {
 		Transport:     upstream{},
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
-			h.awaitEvent(answer)
-			if d := answer.Request.Context().Value(passKey{}).(destination); d.bytes {
+			d := answer.Request.Context().Value(passKey{}).(destination)
+			if d.answered != nil && answer.StatusCode == http.StatusOK {
+				d.answered(answer)
+			}
+			if d.bytes {
 				protectPassed(answer, d.files)
 			}
 			return nil
@@ -187,27 +192,32 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.forward(c, func(*destination, queue.EventID) {}) }
+func (h *Handler) pass(c call) error {
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})})
+}
 
 // passAdmitted hands it over for the Space to admit.
 func (h *Handler) passAdmitted(c call) error {
-	return h.forward(c, func(d *destination, id queue.EventID) { d.call = id })
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), call: id, answered: h.awaitEvent})
 }
 
 // passBytes hands over a request whose answer must not act as a page of the Space.
 func (h *Handler) passBytes(c call) error {
-	return h.forward(c, func(d *destination, _ queue.EventID) { d.bytes, d.files = true, c.manifest.Files })
-}
-
-func (h *Handler) forward(c call, mark func(*destination, queue.EventID)) error {
-	port, key, ok := h.awaitUpstream(c.Request().Context())
-	if !ok {
-		return h.down(c)
-	}
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{port: port, key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
-	mark(&d, id)
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), bytes: true, files: c.manifest.Files})
+}
+
+// forward completes d with where the Space is.
+func (h *Handler) forward(c call, d destination) error {
+	var ok bool
+	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
+		return h.down(c)
+	}
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
 }
@@ -246,9 +256,6 @@ const admitWait = time.Second
 // awaitEvent holds the answer to a call that the Space has admitted until the queue can find its Session.
 func (h *Handler) awaitEvent(answer *http.Response) {
 	d := answer.Request.Context().Value(passKey{}).(destination)
-	if d.call == "" || answer.StatusCode != http.StatusOK {
-		return
-	}
 	ctx, cancel := context.WithTimeout(answer.Request.Context(), admitWait)
 	defer cancel()
 	h.config.Queue.Admitted(ctx, d.call)

@@ -27,6 +27,7 @@ type sse struct {
 	conn     net.Conn
 	chunked  bool          // else its end is that of the connection: HTTP/1.0
 	patience time.Duration // what a client gets to take a frame
+	notFound string        // what the stream of an unknown Session says, in the words of its Gradio
 }
 
 // streams are those under way. Neither net/http nor their request's handler waits for them.
@@ -85,7 +86,7 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 	head.Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
 	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	head.Set("Connection", "close") // it is used for nothing after
-	s := &sse{streams: &h.streams, patience: h.config.Patience, chunked: c.Request().ProtoAtLeast(1, 1)}
+	s := &sse{streams: &h.streams, patience: h.config.Patience, notFound: dialectOf(c.manifest).notFound(), chunked: c.Request().ProtoAtLeast(1, 1)}
 	if s.chunked {
 		head.Set("Transfer-Encoding", "chunked")
 	}
@@ -246,7 +247,7 @@ func (h *Handler) pour(s *sse, session *queue.Session, frame func(queue.Message)
 // breakOff says that there is no such Session (any more). Gradio raises there: the client sees an answer that
 // ends in the middle (gradio/routes.py, queue_data_helper).
 func (s *sse) breakOff(frame func(queue.Message) []byte) {
-	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: "404: Not Found"}))
+	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: s.notFound}))
 }
 
 // status answers with the number that waits, without a rank (gradio/queueing.py, get_status).

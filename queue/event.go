@@ -26,9 +26,11 @@ func NewEventID() EventID {
 
 // Endpoint is one callable of a Space, as its runner reported it.
 type Endpoint struct {
-	ID      int
+	ID int
+	// Mount is that of its app; ids count anew in each.
+	Mount   string
 	APIName string
-	// Group is Gradio's concurrency_id: Endpoints of one Group share its Limit (0: none).
+	// Group is Gradio's concurrency_id, unique in the Space: Endpoints of one Group share its Limit (0: none).
 	Group string
 	Limit int
 	// Batch is how many Events one Job takes at most; 0: the Endpoint takes no batches.
@@ -45,7 +47,8 @@ type Endpoint struct {
 	Native bool
 }
 
-// Manifest is what a Space says of itself when it attaches.
+// Manifest is what an app of a Space says of itself when it attaches. A Space may have several, each at a Mount;
+// of two at the same, the one that attached last counts.
 type Manifest struct {
 	App    int
 	Gradio string
@@ -114,6 +117,7 @@ type Event struct {
 	serial    uint64 // tells the order of joining
 	completed bool   // its end was told, or nobody is left to tell
 	left      bool   // its visitor has gone while it ran
+	app       int    // where it runs
 }
 
 // MarshalLogObject logs who, what and where, never the input.
@@ -124,6 +128,9 @@ func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("identity", e.Payer.Key())
 	if e.Payer.Via != "" {
 		to.AddString("via", e.Payer.Via)
+	}
+	if e.Admitted {
+		to.AddBool("bySpace", true) // not by the host itself
 	}
 	return nil
 }

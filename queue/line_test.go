@@ -248,8 +248,8 @@ func TestEstimates(t *testing.T) {
 		{"streams wait for their first answer", 1, known, map[int][]float64{1: {.5}}, []int{3, 3, 1}, "1.75 3.25 6.5"},
 	} {
 		b := newBench(t, app())
-		if row.averages != nil {
-			b.averages = row.averages
+		for id, mean := range row.averages {
+			b.averages[fnKey{id: id}] = mean
 		}
 		b.estimate(b.groupOf(row.limit, row.running, row.waiting), 0)
 		if got := b.estimates(len(row.waiting)); got != row.want {
@@ -300,7 +300,7 @@ func (b *bench) estimates(count int) string {
 func TestANewcomerAloneIsToldItsEstimate(t *testing.T) {
 	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
 	b.joins(1, "a", "b")
-	b.averages[1] = 2
+	b.averages[fnKey{id: 1}] = 2
 	b.clock = b.clock.Add(500 * time.Millisecond)
 	b.told("b", "b is 0 of 1")
 	b.joins(1, "c")
@@ -514,7 +514,7 @@ func TestWaitingEventsFindTheirFunctionAfterARestart(t *testing.T) {
 			drain(b.sessions[SessionHash(name)])
 		}
 	}
-	b.averages[1] = 5
+	b.averages[fnKey{id: 1}] = 5
 	b.onAttach(app(Endpoint{ID: 1, Group: "at 0x8", Limit: 1}, Endpoint{ID: 2, Group: "at 0x9", Limit: 1}, Endpoint{ID: 4, APIName: "other", Group: "at 0xa"}))
 	gone := "The Space was started again and no longer has this function."
 	b.asked("ended vanished: "+gone, "ended renamed: "+gone, "start [a]", "start [b]") // no longer in one group

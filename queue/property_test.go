@@ -210,7 +210,7 @@ func (s *storm) check() {
 	if waiting != len(l.waiting) || l.jobs != len(jobs) || len(l.groups) != len(l.order) {
 		s.fail("%d of %d wait, %d of %d jobs, %d of %d groups", waiting, len(l.waiting), l.jobs, len(jobs), len(l.groups), len(l.order))
 	}
-	if l.attached && l.jobs < l.manifest.MaxThreads && l.next() != nil || l.manifest != nil && l.jobs > l.manifest.MaxThreads {
+	if l.up[""] && l.jobs < l.manifest.MaxThreads && l.next() != nil || l.manifest != nil && l.jobs > l.manifest.MaxThreads {
 		s.fail("%d jobs of %d threads, next is %v", l.jobs, l.manifest.MaxThreads, l.next())
 	}
 	owners := map[string]int{}

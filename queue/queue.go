@@ -227,15 +227,26 @@ func (q *Queue) SessionOf(event EventID) *Session {
 // Size returns how many Events wait; running ones are not counted.
 func (q *Queue) Size() int { return answer(q, (*line).size) }
 
-// Refuses returns the *FullError or *CrowdedError with which another Event of this visitor would be refused; an
-// empty session is a new one.
-func (q *Queue) Refuses(payer identity.Identity, session SessionHash) error {
-	return answer(q, func(l *line) error { return l.refuses(&Event{Payer: payer, Session: session}) })
+// Refuses returns the *FullError or *CrowdedError with which another Event of this visitor would be refused by the
+// app at mount; an empty session is a new one.
+func (q *Queue) Refuses(payer identity.Identity, session SessionHash, mount string) error {
+	return answer(q, func(l *line) error {
+		return l.refuses(&Event{Payer: payer, Session: session, Endpoint: Endpoint{Mount: mount}})
+	})
 }
 
-// Manifest returns what the Space said of itself when it last attached, false before.
+// Manifest returns what the app that attached last said of itself, false before any has.
 func (q *Queue) Manifest() (Manifest, bool) {
-	m := answer(q, func(l *line) *Manifest { return l.manifest })
+	return orNone(answer(q, func(l *line) *Manifest { return l.manifest }))
+}
+
+// ManifestAt returns that of the app which serves a path: the one whose Mount is the longest part of it, else
+// the one that attached last.
+func (q *Queue) ManifestAt(path string) (Manifest, bool) {
+	return orNone(answer(q, func(l *line) *Manifest { return l.at(path) }))
+}
+
+func orNone(m *Manifest) (Manifest, bool) {
 	if m == nil {
 		return Manifest{}, false
 	}

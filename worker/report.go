@@ -124,7 +124,7 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		Files:     m.Files.files(), Renders: m.Renders, Servers: m.Servers, Explorers: m.Explorers,
 	}
 	for _, e := range m.Endpoints {
-		made, err := e.endpoint()
+		made, err := e.endpoint(m.Mount)
 		if err != nil {
 			return queue.Manifest{}, err
 		}
@@ -161,8 +161,9 @@ func (f *frontend) known() *queue.Frontend {
 	return &queue.Frontend{Pages: pages, Root: f.Root, Folders: f.Folders, Types: f.Types}
 }
 
-func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
+// endpoint is that of the app at mount. Apps may have groups of one name, which are none the less two.
+func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
+	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

@@ -57,7 +57,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -78,7 +78,7 @@ func (s *spaceRun) register() {
 	}
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.caller, Sign: s.sign, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+		Identify: s.caller, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	})
 	api.Register(s.site.Echo)
 	s.host.onClose(api.Close)
@@ -89,7 +89,7 @@ func (s *spaceRun) register() {
 // token opens it to the Space that calls on their behalf.
 func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if visitor, err := s.host.caller(c.Request()); err != nil || !s.isMember(visitor) {
+		if visitor, err := s.caller(c.Request()); err != nil || !s.isMember(visitor) {
 			return echo.ErrNotFound
 		}
 		return next(c)
@@ -180,6 +180,12 @@ func (s *spaceRun) ended(instance string) {
 
 func (s *spaceRun) note(text string) { s.host.screen.note(s.space.Name + ": " + text) }
 
+// unknown says aloud that this Space is served otherwise than others.
+func (s *spaceRun) unknown(gradio, reason string) {
+	s.host.screen.note(fmt.Sprintf("%s: WARNING: the inside of gradio %s is not known to spacehost (%s). Its own queue serves the Space: "+
+		"calls are passed through, and start in its order, not the host's. Identity, GPU leases and quota hold as always.", s.space.Name, gradio, reason))
+}
+
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {
 	env, err := s.build(ctx)
@@ -229,8 +235,10 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 
 func (s *spaceRun) view() console.SpaceView {
 	status := s.supervisor.Status()
+	manifest, attached := s.queue.Manifest()
 	return console.SpaceView{
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
+		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
 	}
 }
