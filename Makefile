@@ -4,7 +4,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test vet lint fuzz bench clean
+.PHONY: help build run check test attacks fidelity captures vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -19,6 +19,9 @@ check: vet lint test ## everything that CI runs
 
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 20m ./...
+
+attacks: ## what Gradio's advisories describe, against both lines of Gradio
+	SPACEHOST_ATTACKS=all go test -count=1 -run '^TestAttacks$$' ./cmd/spacehost
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
@@ -37,6 +40,12 @@ fuzz: ## each fuzz target for ten seconds
 
 bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
 	go run ./bench
+
+fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
+	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost
+
+captures: ## retake what the tests replay from stock Gradio, of every line
+	cd gradioapi/testdata/captures && go run take.go
 
 clean: ## remove what build made; environments and state stay
 	rm -f spacehost

@@ -2,6 +2,7 @@ package gradioapi
 
 import (
 	"encoding/json"
+	"strings"
 
 	"spacehost/queue"
 )
@@ -30,17 +31,17 @@ type joinOfCall struct {
 //     leave out (gradio/routes.py, prepare_simple_api_data).
 //  3. Without a session_hash the Event is a Session by itself (gradio/queueing.py, push).
 func (h *Handler) joinByName(c call, name string) error {
-	raw, err := readBody(c)
+	raw, err := h.readData(c, kindsByName(name))
 	if err != nil {
 		return err
 	}
 	body, ok := parseCall(raw)
-	endpoint, known := named(c.manifest, name)
-	if !ok || !isJSON(c.Request()) || !known || !endpoint.Native || !c.manifest.Native { // 1
-		return h.admitBySpace(c)
+	endpoint, known := endpointOf(c.manifest, name)
+	if !ok || !isJSON(c.Request()) || !known || !h.admitsHere(c, endpoint) { // 1
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	if len(body.Data) != endpoint.Inputs { // 2
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	id := queue.NewEventID()
 	session := string(id) // 3
@@ -51,13 +52,21 @@ func (h *Handler) joinByName(c call, name string) error {
 	return h.admit(c, &queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Body: join})
 }
 
+// joinByFields is a /call/v2, whose values have names that only the Space can put in order.
+func (h *Handler) joinByFields(c call) error {
+	if _, err := h.readData(c, kindsByField(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/call/v2/"))); err != nil {
+		return err
+	}
+	return h.admitBySpace(c, nil)
+}
+
 func parseCall(raw []byte) (body callBody, ok bool) {
 	ok = parseFields(raw, map[string]any{"data": &body.Data, "session_hash": &body.SessionHash, "oauth_token": &body.OAuthToken})
 	return body, ok && body.Data != nil && (body.SessionHash == nil || *body.SessionHash != "")
 }
 
-// named returns the Endpoint of that api_name: the first, as Gradio does (gradio/route_utils.py, get_fn).
-func named(m queue.Manifest, name string) (found queue.Endpoint, ok bool) {
+// endpointOf returns the Endpoint of that api_name: the first, as Gradio does (gradio/route_utils.py, get_fn).
+func endpointOf(m queue.Manifest, name string) (found queue.Endpoint, ok bool) {
 	for _, e := range m.Endpoints {
 		if e.APIName == name && (!ok || e.ID < found.ID) {
 			found, ok = e, true

@@ -158,6 +158,7 @@ func TestCallFailures(t *testing.T) {
 
 func TestCallTellsTheHostsOwnFailure(t *testing.T) {
 	for line, want := range map[string]string{
+		"v4": "event: error\ndata: null\n\n",
 		"v5": "event: error\ndata: null\n\n",
 		"v6": "event: error\ndata: {\"error\": \"killed\", \"duration\": 10, \"visible\": true, \"title\": \"Space stopped\"}\n\n",
 	} {

@@ -14,12 +14,17 @@ type dialect interface {
 	encode(m queue.Message) []byte
 	// callError is what the stream of a /call says of a failed output; nil: null.
 	callError(output json.RawMessage) json.RawMessage
+	// notFound is what a stream says of a Session or an Event that there is not.
+	notFound() string
 }
 
 // dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have
 // only grown since 4.
 func dialectOf(m queue.Manifest) dialect {
-	if strings.HasPrefix(m.Gradio, "5.") {
+	switch {
+	case strings.HasPrefix(m.Gradio, "4."):
+		return dialectV4{}
+	case strings.HasPrefix(m.Gradio, "5."):
 		return dialectV5{}
 	}
 	return dialectV6{}

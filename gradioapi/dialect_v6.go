@@ -74,12 +74,16 @@ func (dialectV6) encode(m queue.Message) []byte {
 	case m.Kind == queue.Log:
 		return mustJSON(logV6{m.Kind, m.Event, m.Text, "warning", toastSeconds, true, m.Title})
 	case m.Kind == queue.UnexpectedError:
-		return mustJSON(unexpectedV6{Msg: m.Kind, Message: m.Text, SessionNotFound: m.Text == "404: Not Found"})
+		return mustJSON(unexpectedV6{Msg: m.Kind, Message: m.Text, SessionNotFound: m.Text == notFoundV6})
 	}
 	return mustJSON(bareV6{Msg: m.Kind}) // close_stream, heartbeat
 }
 
 func (dialectV6) callError(output json.RawMessage) json.RawMessage { return output }
+
+const notFoundV6 = "404: Not Found"
+
+func (dialectV6) notFound() string { return notFoundV6 }
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

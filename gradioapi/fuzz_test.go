@@ -152,13 +152,13 @@ func FuzzFrames(f *testing.F) {
 			m.Kind = queue.Completed
 		}
 		expectFrame(t, dataFrame(dialectV6{}, m), "data: ", false)
-		expectFrame(t, simpleFrame(queue.Manifest{}, m), "event: ", true)
+		expectFrame(t, simpleFrame(dialectV6{}, m), "event: ", true)
 		for _, own := range []queue.Message{
 			{Kind: queue.UnexpectedError, Text: text}, {Kind: queue.Log, Event: "e", Title: text, Text: text},
 			{Kind: queue.Completed, Event: "e", Failure: &queue.Failure{Title: text, Text: text}}, {Kind: queue.Estimation, Event: queue.EventID(text)},
 		} {
 			expectFrame(t, dataFrame(dialectV6{}, own), "data: ", true)
-			if frame := simpleFrame(queue.Manifest{}, own); frame != nil {
+			if frame := simpleFrame(dialectV6{}, own); frame != nil {
 				expectFrame(t, frame, "event: ", true)
 			}
 		}

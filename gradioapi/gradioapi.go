@@ -1,8 +1,9 @@
 // Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
 //
-// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat and the streams of
-// /call. Everything else is passed through to the Space's own server, as is a request that is not what a
-// well-behaved client sends: the real Gradio then answers it in its own words.
+// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
+// uploads and files, the pages that are the same for all, and the frontend's files. Everything else is passed through
+// to the Space's own server, as is a request that is not what a well-behaved client sends: the real Gradio then answers
+// it in its own words.
 package gradioapi
 
 import (
@@ -35,16 +36,25 @@ type Config struct {
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
 	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
-	Sign      func(event queue.Event) string
+	Sign func(event queue.Event) string
+	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
+	// must show a client the same.
+	BySpace   bool
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
 	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
+	Storage   Storage
 	Logger    *zap.Logger
 }
 
 // Handler is Gradio's API of one Space.
 type Handler struct {
-	config Config
-	proxy  http.Handler
+	config   Config
+	proxy    http.Handler
+	progress *progress
+	pages    pages
+	assets   assets
+	streams  streams
+	tails    tails // of a Space whose Gradio queues by itself
 }
 
 // New returns a Handler.
@@ -58,10 +68,16 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config}
+	h := &Handler{config: config, progress: newProgress()}
 	h.proxy = newProxy(h)
 	return h
 }
+
+// closePatience is what streams get to end by themselves, once the queue has told them that it stops.
+const closePatience = time.Second
+
+// Close ends all streams and returns when they have. It may be called twice.
+func (h *Handler) Close() { h.streams.close(closePatience) }
 
 // Register mounts the API at the root: which paths are Gradio's only the Space can tell, once it runs.
 func (h *Handler) Register(e *echo.Echo) {
@@ -83,7 +99,10 @@ func (h *Handler) serve(c echo.Context) error {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
 		return whoIsThat(err)
 	}
-	manifest, attached := h.config.Queue.Manifest()
+	if isStartup(c.Request()) {
+		return notFound(call{Context: c})
+	}
+	manifest, attached := h.config.Queue.ManifestAt(c.Request().URL.Path)
 	if !attached {
 		return h.pass(call{Context: c, payer: payer})
 	}
@@ -116,25 +135,28 @@ func whoIsThat(err error) error {
 
 // route names the paths that are answered here; the rest is the Space's.
 //
-//  1. startup-events is for Gradio alone: from outside it would start a mounted app's queue again.
+//  1. What shows and writes the app's own code is nobody's business: Gradio's hot reload and its editor.
 //  2. A Gradio that the runner does not know keeps its own queue.
 //  3. An app with a login decides itself who may read a stream.
 func (h *Handler) route(c call) error {
 	method := c.Request().Method
-	if c.rest == "/startup-events" { // 1
+	path := strings.TrimSuffix(c.rest, "/")
+	if isEditor(path) { // 1
 		return notFound(c)
 	}
 	if c.manifest.PassThrough { // 2
-		return h.pass(c)
+		return h.passUnknown(c)
 	}
-	path := strings.TrimSuffix(c.rest, "/")
+	if get := method == http.MethodGet || method == http.MethodHead; get && isBytes(path) {
+		return h.bytes(c)
+	}
 	switch {
 	case method == http.MethodPost && path == "/queue/join":
 		return h.join(c)
 	case method == http.MethodPost && isBelow(path, "/call/"):
 		return h.joinByName(c, strings.TrimPrefix(path, "/call/"))
 	case method == http.MethodPost && strings.HasPrefix(path, "/call/"):
-		return h.admitBySpace(c)
+		return h.joinByFields(c)
 	case method == http.MethodGet && path == "/queue/data":
 		return h.behindLogin(c, h.data) // 3
 	case method == http.MethodGet && path == "/queue/status":
@@ -147,8 +169,57 @@ func (h *Handler) route(c call) error {
 		return h.cancel(c)
 	case method == http.MethodPost && path == "/reset":
 		return h.reset(c)
+	case method == http.MethodPost && path == "/upload":
+		return h.upload(c)
+	case method == http.MethodGet && path == "/upload_progress":
+		return h.uploadProgress(c)
+	case method == http.MethodPost && takesData(path):
+		return h.passData(c, path)
+	case isPage(c):
+		return h.page(c)
+	}
+	if folder, name, ok := assetOf(c); ok {
+		return h.asset(c, folder, name)
 	}
 	return h.pass(c)
+}
+
+// isEditor names the routes that show and change the code of the app (gradio/routes.py), in a Gradio that the
+// runner does not know, too.
+func isEditor(path string) bool {
+	switch strings.TrimPrefix(path, "/gradio_api") {
+	case "/dev/reload", "/vibe-edit", "/vibe-code", "/undo-vibe-edit", "/vibe-starter-queries":
+		return true
+	}
+	return false
+}
+
+// isBytes names the routes whose answers are somebody's bytes.
+func isBytes(path string) bool {
+	for _, start := range []string{"/file=", "/file/", "/proxy=", "/stream/"} {
+		if strings.HasPrefix(path, start) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *Handler) bytes(c call) error {
+	for _, start := range []string{"/file=", "/file/"} {
+		if name, ok := strings.CutPrefix(c.rest, start); ok {
+			return h.file(c, name)
+		}
+	}
+	if address, ok := strings.CutPrefix(c.rest, "/proxy="); ok {
+		return h.proxyTo(c, address)
+	}
+	return h.passBytes(c)
+}
+
+// isStartup names what is for Gradio alone: from outside it would start the queue of a mounted app again, and
+// there may be more of those in a Space than the one that its manifest is of.
+func isStartup(r *http.Request) bool {
+	return strings.HasSuffix(strings.TrimRight(r.URL.Path, "/"), "/startup-events")
 }
 
 func isBelow(path, folder string) bool {
@@ -157,7 +228,13 @@ func isBelow(path, folder string) bool {
 }
 
 func notFound(c call) error {
-	return c.JSON(http.StatusNotFound, detail{"Not Found"})
+	return c.JSONBlob(http.StatusNotFound, mustJSON(detail{"Not Found"}))
+}
+
+// answer says why a request is refused, to the byte as FastAPI would.
+func answer(c call, status int, text string) error {
+	allowOrigin(c)
+	return c.JSONBlob(status, mustJSON(detail{text}))
 }
 
 // detail is FastAPI's shape of an error.

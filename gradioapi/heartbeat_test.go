@@ -1,8 +1,10 @@
 package gradioapi_test
 
 import (
-	"context"
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -115,14 +117,13 @@ func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
 	}
 }
 
-// sink is an answer that is read at once, without a socket.
-type sink struct{ header http.Header }
+// sink is an answer whose connection is a pipe, so that a bubble of testing/synctest can hold it.
+type sink struct {
+	*httptest.ResponseRecorder
+	conn net.Conn
+}
 
-func (s sink) Header() http.Header            { return s.header }
-func (sink) Write(b []byte) (int, error)      { return len(b), nil }
-func (sink) WriteHeader(int)                  {}
-func (sink) Flush()                           {}
-func (sink) SetWriteDeadline(time.Time) error { return nil }
+func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) { return s.conn, nil, nil }
 
 // downSpace has no server, so that a test needs no socket.
 type downSpace struct{}
@@ -140,13 +141,9 @@ func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
 		q.Attach(m)
 		e := echo.New()
 		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, Sign: sign}).Register(e)
-		ctx, closePage := context.WithCancel(t.Context())
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			e.ServeHTTP(sink{http.Header{}}, httptest.NewRequestWithContext(ctx, http.MethodGet, heartbeatPath, nil))
-		}()
-		synctest.Wait()
+		page, conn := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, page) }() // until the page is closed
+		e.ServeHTTP(sink{httptest.NewRecorder(), conn}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, heartbeatPath, nil))
 		event := queue.Event{ID: queue.NewEventID(), Session: "my-session", Endpoint: m.Endpoints[quick]}
 		if err := q.Join(&event); err != nil {
 			t.Fatal(err)
@@ -156,8 +153,7 @@ func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
 		if !q.IsOpen(event.Session.Digest()) {
 			t.Error("closed, while its heartbeat is open")
 		}
-		closePage()
-		<-closed
+		page.Close()
 		time.Sleep(10 * time.Minute)
 		if q.IsOpen(event.Session.Digest()) {
 			t.Error("open ten minutes after its heartbeat has ended")

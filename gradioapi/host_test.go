@@ -49,29 +49,34 @@ type host struct {
 type setup struct {
 	config   gradioapi.Config
 	manifest *queue.Manifest // nil: the Space has never started
+	sessions int             // of one visitor; 0: the usual
 }
 
 func newHost(t *testing.T, change ...func(*setup)) *host {
 	t.Helper()
 	h := &host{T: t, runner: newScript(), space: newFakeSpace(t)}
-	h.queue = queue.New(queue.Config{Runner: h.runner, Sign: sign})
 	m := captured()
-	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Queue: h.queue, Upstream: h.space, Identify: ada, Sign: sign}}
+	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, Sign: sign}}
 	for _, c := range change {
 		c(&s)
 	}
+	h.queue = queue.New(queue.Config{Runner: h.runner, Sign: sign, SessionsEach: s.sessions})
+	s.config.Queue = h.queue
 	h.stopQueue = runQueue(t, h.queue)
 	if s.manifest != nil {
 		h.queue.Attach(*s.manifest)
 	}
 	e := echo.New()
-	gradioapi.New(s.config).Register(e)
+	handler := gradioapi.New(s.config)
+	handler.Register(e)
 	h.server = httptest.NewServer(e)
 	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()
 		h.server.CloseClientConnections()
 		h.server.Close()
+		h.stopQueue()
+		handler.Close()
 	})
 	return h
 }
@@ -124,6 +129,8 @@ func with(change func(*queue.Manifest)) func(*setup) {
 }
 
 func neverStarted(s *setup) { s.manifest = nil }
+
+func few(sessions int) func(*setup) { return func(s *setup) { s.sessions = sessions } }
 
 func maxSize(n int) func(*setup) { return with(func(m *queue.Manifest) { m.MaxSize = &n }) }
 
@@ -413,7 +420,7 @@ func (s *fakeSpace) Upstream() (port int, key string, ok bool) {
 
 func (s *fakeSpace) Stage() (stage, reason string) { return s.stage[0], s.stage[1] }
 
-// route lets a test answer a path; the handler reads the body itself.
+// route lets a test answer a path, or with "*" every other; the handler reads the body itself.
 func (s *fakeSpace) route(path string, answer http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -423,6 +430,9 @@ func (s *fakeSpace) route(path string, answer http.HandlerFunc) {
 func (s *fakeSpace) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	answer := s.routes[r.URL.Path]
+	if answer == nil {
+		answer = s.routes["*"]
+	}
 	s.mu.Unlock()
 	if answer != nil {
 		s.keep(r, "")

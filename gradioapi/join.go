@@ -33,19 +33,24 @@ type joinBody struct {
 //  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
 //  3. The rest joins the queue here.
 func (h *Handler) join(c call) error {
-	raw, err := readBody(c)
+	raw, err := h.readData(c, kindsByIndex(""))
 	if err != nil {
 		return err
 	}
 	body, ok := parseJoin(raw)
 	if !ok || !isJSON(c.Request()) { // 1
-		return h.admitBySpace(c)
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	endpoint, known := c.manifest.Endpoints[*body.FnIndex]
-	if !known || !endpoint.Native || !c.manifest.Native { // 2
-		return h.admitBySpace(c)
+	if !known || !h.admitsHere(c, endpoint) { // 2
+		return h.admitBySpace(c, body.SessionHash)
 	}
 	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
+}
+
+// admitsHere reports whether a call needs nothing from Python to be admitted.
+func (h *Handler) admitsHere(c call, e queue.Endpoint) bool {
+	return c.manifest.Native && e.Native && !h.config.BySpace
 }
 
 // admit lets an Event join the queue that the Space need not see before it starts.
@@ -58,12 +63,32 @@ func (h *Handler) admit(c call, event *queue.Event) error {
 	return c.JSON(http.StatusOK, map[string]queue.EventID{"event_id": event.ID})
 }
 
-// admitBySpace lets the Space's own route admit the call; its runner reports the Event back.
-func (h *Handler) admitBySpace(c call) error {
-	if err := h.config.Queue.Full(); err != nil {
+// admitBySpace lets the Space's own route admit the call; its runner reports the Event back. A nil session is new.
+func (h *Handler) admitBySpace(c call, session *string) error {
+	hash := queue.SessionHash("")
+	if session != nil {
+		hash = queue.SessionHash(*session)
+	}
+	if err := h.config.Queue.Refuses(c.payer, hash, c.manifest.Mount); err != nil {
 		return refuse(c, err)
 	}
 	return h.passAdmitted(c)
+}
+
+// readData reads the body of a call, and refuses one that names a file which its visitor cannot have.
+func (h *Handler) readData(c call, kinds kinds) ([]byte, error) {
+	if isCompressed(c.Request()) {
+		return nil, errCompressed
+	}
+	raw, err := readBody(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.checkFiles(c, raw, kinds); err != nil {
+		allowOrigin(c)
+		return nil, err
+	}
+	return raw, nil
 }
 
 func readBody(c call) ([]byte, error) {
@@ -116,8 +141,11 @@ func isJSON(r *http.Request) bool {
 // refuse words what the Queue refuses.
 func refuse(c call, err error) error {
 	var full *queue.FullError
+	var crowded *queue.CrowdedError
 	allowOrigin(c)
 	switch {
+	case errors.As(err, &crowded):
+		return c.JSON(http.StatusTooManyRequests, detail{crowded.Error()})
 	case errors.As(err, &full):
 		return c.JSON(http.StatusServiceUnavailable, detail{full.Error()})
 	case errors.Is(err, queue.ErrNoRunner):

@@ -231,3 +231,25 @@ func TestWaitingCallsSurviveTheSpace(t *testing.T) {
 	}
 	s.expect("", closeStream)
 }
+
+func TestTooManySessionsOfOneVisitor(t *testing.T) {
+	h := newHost(t, few(2))
+	h.join(quick, "a", `["x"]`)
+	h.join(quick, "b", `["x"]`)
+	body := `{"data":["x"],"fn_index":%d,"session_hash":%q}`
+	for name, got := range map[string]answer{
+		"admitted here":         h.post(api+"/queue/join", fmt.Sprintf(body, quick, "c")),
+		"admitted by the Space": h.post(api+"/queue/join", fmt.Sprintf(body, validated, "c")),
+		"a call":                h.post(api+"/call/quick", `{"data":["x"]}`),
+	} {
+		if got.status != http.StatusTooManyRequests || !strings.Contains(got.body, "2 sessions open") {
+			t.Errorf("%s: got %d %s", name, got.status, got.body)
+		}
+	}
+	h.join(quick, "a", `["y"]`) // one that is there
+	h.nothingArrived()
+	if got := h.post(api+"/queue/join", fmt.Sprintf(body, validated, "b")); got.status != http.StatusOK {
+		t.Errorf("a session that is there, by the Space: %d %s", got.status, got.body)
+	}
+	h.only()
+}

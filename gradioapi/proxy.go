@@ -115,6 +115,11 @@ type destination struct {
 	key   string
 	token string
 	call  queue.EventID // set if the Space is to admit the call
+	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
+	bytes bool
+	files *queue.Files
+
+	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -126,10 +131,16 @@ func newProxy(h *Handler) http.Handler {
 			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In))
 		},
-		Transport:     upstreamTransport,
+		Transport:     upstream{},
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
-			h.awaitEvent(answer)
+			d := answer.Request.Context().Value(passKey{}).(destination)
+			if d.answered != nil && answer.StatusCode == http.StatusOK {
+				d.answered(answer)
+			}
+			if d.bytes {
+				protectPassed(answer, d.files)
+			}
 			return nil
 		},
 		ErrorLog: zap.NewStdLog(h.config.Logger),
@@ -155,6 +166,23 @@ func (d destination) stamp(h http.Header) {
 	}
 }
 
+// upstream keeps connections for requests that can be sent again if the Space has just closed one: it does after
+// each exception of its own (uvicorn), which would be the end of the next visitor's call.
+type upstream struct{}
+
+func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		return upstreamTransport.RoundTrip(r)
+	}
+	return onceTransport.RoundTrip(r)
+}
+
+var onceTransport = &http.Transport{
+	DialContext:        (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	DisableKeepAlives:  true,
+	DisableCompression: true,
+}
+
 // upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.
 var upstreamTransport = &http.Transport{
 	DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -164,21 +192,31 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.forward(c, false) }
-
-// passAdmitted hands it over for the Space to admit.
-func (h *Handler) passAdmitted(c call) error { return h.forward(c, true) }
-
-func (h *Handler) forward(c call, admit bool) error {
-	port, key, ok := h.awaitUpstream(c.Request().Context())
-	if !ok {
-		return h.down(c)
-	}
+func (h *Handler) pass(c call) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{port: port, key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
-	if admit {
-		d.call = id
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})})
+}
+
+// passAdmitted hands it over for the Space to admit.
+func (h *Handler) passAdmitted(c call) error {
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), call: id, answered: h.awaitEvent})
+}
+
+// passBytes hands over a request whose answer must not act as a page of the Space.
+func (h *Handler) passBytes(c call) error {
+	id, end := h.config.Queue.Direct(c.payer)
+	defer end()
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), bytes: true, files: c.manifest.Files})
+}
+
+// forward completes d with where the Space is.
+func (h *Handler) forward(c call, d destination) error {
+	var ok bool
+	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
+		return h.down(c)
 	}
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
@@ -218,9 +256,6 @@ const admitWait = time.Second
 // awaitEvent holds the answer to a call that the Space has admitted until the queue can find its Session.
 func (h *Handler) awaitEvent(answer *http.Response) {
 	d := answer.Request.Context().Value(passKey{}).(destination)
-	if d.call == "" || answer.StatusCode != http.StatusOK {
-		return
-	}
 	ctx, cancel := context.WithTimeout(answer.Request.Context(), admitWait)
 	defer cancel()
 	h.config.Queue.Admitted(ctx, d.call)
@@ -233,8 +268,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	if !ok {
 		return nil, errors.New("the space is down")
 	}
-	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: c.Request().URL.RawQuery}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, upstreamURL(port, path, c.Request().URL.RawQuery), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +280,11 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	}
 	destination{key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
 	return upstreamTransport.RoundTrip(r)
+}
+
+func upstreamURL(port int, path, query string) string {
+	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: query}
+	return u.String()
 }
 
 func (h *Handler) down(c call) error {

@@ -252,7 +252,7 @@ func TestStartupEventsAreNotForVisitors(t *testing.T) {
 				t.Errorf("%s, %s: got %d %s", name, method, got.status, got.body)
 			}
 		}
-		if got := h.get(api + "/startup-events"); got.body != `{"detail":"Not Found"}`+"\n" {
+		if got := h.get(api + "/startup-events"); got.body != `{"detail":"Not Found"}` {
 			t.Errorf("got %s", got.body)
 		}
 		h.nothingArrived()

@@ -10,7 +10,7 @@ import (
 
 // simpleFrame is a Message in the words of /call (gradio/routes.py, simple_predict_get): generating,
 // complete, error and heartbeat; nil for the others, which stay silent.
-func simpleFrame(m queue.Manifest, message queue.Message) []byte {
+func simpleFrame(d dialect, message queue.Message) []byte {
 	name, data := "", []byte("null")
 	switch message.Kind {
 	case queue.Heartbeat:
@@ -18,7 +18,6 @@ func simpleFrame(m queue.Manifest, message queue.Message) []byte {
 	case queue.UnexpectedError:
 		name, data = "error", mustJSON(message.Text)
 	case queue.Completed, queue.Generating, queue.Streaming:
-		d := dialectOf(m)
 		name, data = simpleOutput(d, message.Kind, d.encode(message))
 	default:
 		return nil

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -15,31 +18,137 @@ import (
 	"spacehost/queue"
 )
 
-// sse is a stream under way.
+// sse is a stream under way. It has taken the connection over from net/http, whose buffers and deep stack are most
+// of what a visitor who only waits would cost.
 type sse struct {
-	c        call
-	control  *http.ResponseController
+	streams  *streams
+	ctx      context.Context // ends with the connection
+	leave    context.CancelFunc
+	conn     net.Conn
+	chunked  bool          // else its end is that of the connection: HTTP/1.0
 	patience time.Duration // what a client gets to take a frame
+	notFound string        // what the stream of an unknown Session says, in the words of its Gradio
 }
 
-func (h *Handler) openSSE(c call) sse {
+// streams are those under way. Neither net/http nor their request's handler waits for them.
+type streams struct {
+	open sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// add reports false once no stream may begin any more.
+func (s *streams) add(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = map[net.Conn]struct{}{}
+	}
+	s.conns[conn] = struct{}{}
+	s.open.Add(1)
+	return true
+}
+
+func (s *streams) remove(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+	s.open.Done()
+}
+
+// close ends all and waits for them; they get patience to end by themselves.
+func (s *streams) close(patience time.Duration) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	late := time.AfterFunc(patience, s.cut)
+	defer late.Stop()
+	s.open.Wait()
+}
+
+// cut closes the connections: whoever reads or writes there ends.
+func (s *streams) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close()
+	}
+}
+
+func (h *Handler) openSSE(c call) (*sse, error) {
 	allowOrigin(c)
-	c.Response().Header().Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
-	c.Response().WriteHeader(http.StatusOK)
-	s := sse{c, http.NewResponseController(c.Response().Writer), h.config.Patience}
-	_ = s.write(nil) // the head goes out at once, as Gradio's, though there may be nothing to say for long
-	return s
+	head := c.Response().Header()
+	head.Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
+	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	head.Set("Connection", "close") // it is used for nothing after
+	s := &sse{streams: &h.streams, patience: h.config.Patience, notFound: dialectOf(c.manifest).notFound(), chunked: c.Request().ProtoAtLeast(1, 1)}
+	if s.chunked {
+		head.Set("Transfer-Encoding", "chunked")
+	}
+	var out bytes.Buffer
+	out.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = head.Write(&out) // into memory
+	out.WriteString("\r\n")
+	conn, _, err := http.NewResponseController(c.Response().Writer).Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("take the connection for a stream: %w", err)
+	}
+	s.conn = conn
+	s.ctx, s.leave = context.WithCancel(context.Background())
+	if !h.streams.add(conn) {
+		_ = conn.Close()
+		panic(http.ErrAbortHandler) // there is nobody left to answer
+	}
+	go s.listen()           // until close
+	_ = s.send(out.Bytes()) // at once, as Gradio's, though there may be nothing to say for long
+	return s, nil
 }
 
-// write sends one frame at once; an error means that the client has gone or does not read.
-func (s sse) write(frame []byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+// listen notices that the client has gone. It has nothing more to say.
+func (s *sse) listen() {
+	defer s.leave()
+	var ignored [16]byte
+	for {
+		if _, err := s.conn.Read(ignored[:]); err != nil {
+			return
+		}
+	}
+}
+
+// write sends one frame; an error means that the client has gone or does not read.
+func (s *sse) write(frame []byte) error {
+	if !s.chunked || len(frame) == 0 {
+		return s.send(frame)
+	}
+	return s.send(strconv.AppendInt(nil, int64(len(frame)), 16), lineEnd, frame, lineEnd)
+}
+
+var lineEnd = []byte("\r\n")
+
+func (s *sse) send(parts ...[]byte) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
-	if _, err := s.c.Response().Write(frame); err != nil {
-		return err
+	_, err := (*net.Buffers)(&parts).WriteTo(s.conn)
+	return err
+}
+
+// end says that all was said. A stream that is closed without it breaks off.
+func (s *sse) end() {
+	if s.chunked {
+		_ = s.send([]byte("0\r\n\r\n")) // the client may have gone
 	}
-	return s.control.Flush()
+}
+
+func (s *sse) close() {
+	_ = s.conn.Close()
+	<-s.ctx.Done() // listen has ended
+	s.streams.remove(s.conn)
 }
 
 // data is the stream of a Session: nothing but `data:` frames, and a heartbeat when nothing else is said.
@@ -80,19 +189,39 @@ func (h *Handler) callData(c call) error {
 		return h.pass(c)
 	}
 	session := h.config.Queue.SessionOf(queue.EventID(parts[2]))
-	return h.tell(c, session, func(m queue.Message) []byte { return simpleFrame(c.manifest, m) })
+	d := dialectOf(c.manifest)
+	return h.tell(c, session, func(m queue.Message) []byte { return simpleFrame(d, m) })
 }
 
-// tell writes a Session's Messages until its last Event is told. A client that goes earlier leaves its Session.
+// tell begins a Session's stream. It goes on after the request's handler has returned, and knows no more of the
+// request than it needs: it may last for hours.
 func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message) []byte) error {
-	s := h.openSSE(c)
+	s, err := h.openSSE(c)
+	if err != nil {
+		return err
+	}
 	if session == nil {
 		s.breakOff(frame)
+		s.close()
+		return nil
 	}
-	defer session.Open()()
-	defer h.config.Queue.Visit(session.Hash)()
+	closed, leave := session.Open(), h.config.Queue.Visit(session.Hash)
+	go func() {
+		defer s.close()
+		defer closed()
+		defer leave()
+		h.pour(s, session, frame)
+	}()
+	return nil
+}
+
+// pour writes a Session's Messages until its last Event is told. A client that goes earlier leaves its Session.
+func (h *Handler) pour(s *sse, session *queue.Session, frame func(queue.Message) []byte) {
+	beat := time.NewTimer(h.config.Heartbeat)
+	defer beat.Stop()
 	for {
-		m, err := h.next(c.Request().Context(), session)
+		beat.Reset(h.config.Heartbeat)
+		m, err := session.Next(s.ctx, beat.C)
 		if err == nil || errors.Is(err, io.EOF) {
 			if data := frame(m); data != nil && s.write(data) != nil {
 				err = context.Canceled
@@ -100,34 +229,25 @@ func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			s.end()
+			return
 		case errors.Is(err, io.ErrUnexpectedEOF): // left on another stream, or cut
 			s.breakOff(frame)
+			return
 		case err != nil:
 			h.config.Queue.Leave(session)
-			return nil
+			return
 		case m.Kind == queue.UnexpectedError:
-			return nil
+			s.end()
+			return
 		}
 	}
 }
 
 // breakOff says that there is no such Session (any more). Gradio raises there: the client sees an answer that
 // ends in the middle (gradio/routes.py, queue_data_helper).
-func (s sse) breakOff(frame func(queue.Message) []byte) {
-	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: "404: Not Found"}))
-	panic(http.ErrAbortHandler)
-}
-
-// next is the Session's next Message, or a heartbeat if it has nothing to say for a while.
-func (h *Handler) next(ctx context.Context, session *queue.Session) (queue.Message, error) {
-	beat, cancel := context.WithTimeout(ctx, h.config.Heartbeat)
-	defer cancel()
-	m, err := session.Next(beat)
-	if err != nil && beat.Err() != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return queue.Message{Kind: queue.Heartbeat}, nil
-	}
-	return m, err
+func (s *sse) breakOff(frame func(queue.Message) []byte) {
+	_ = s.write(frame(queue.Message{Kind: queue.UnexpectedError, Text: s.notFound}))
 }
 
 // status answers with the number that waits, without a rank (gradio/queueing.py, get_status).
@@ -140,26 +260,33 @@ func (h *Handler) status(c call) error {
 // heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
 // for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
 func (h *Handler) heartbeat(c call) error {
-	defer h.config.Queue.Visit(queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/")))()
-	s := h.openSSE(c)
-	ctx, cancel := context.WithCancel(c.Request().Context())
-	upstream := make(chan struct{})
+	leave := h.config.Queue.Visit(queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/")))
+	s, err := h.openSSE(c)
+	if err != nil {
+		leave()
+		return err
+	}
+	c.Context = c.Echo().NewContext(c.Request(), nil) // echo gives the handler's own to the next request
 	go func() {
-		defer close(upstream)
-		h.keepUpstream(ctx, c)
+		defer leave()
+		h.beatOn(s, c)
 	}()
-	defer func() { <-upstream }()
-	defer cancel()
+	return nil
+}
+
+func (h *Handler) beatOn(s *sse, c call) {
+	defer s.close()
+	var upstream sync.WaitGroup
+	upstream.Go(func() { h.keepUpstream(s.ctx, c) })
+	defer upstream.Wait()
+	defer s.conn.Close() // which ends ctx
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
-	for {
-		if s.write([]byte("data: ALIVE\n\n")) != nil {
-			return nil
-		}
+	for s.write([]byte("data: ALIVE\n\n")) == nil {
 		select {
 		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
+		case <-s.ctx.Done():
+			return
 		}
 	}
 }

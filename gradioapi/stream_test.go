@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"strings"
 	"testing"
@@ -199,19 +198,43 @@ func TestASlowClientIsCut(t *testing.T) {
 	}
 }
 
-func TestAConnectionServesOnAfterItsStream(t *testing.T) {
-	h := newHost(t, func(s *setup) { s.config.Patience = 50 * time.Millisecond })
+// A stream takes its connection along, and says so before: a client that would send its next request there would
+// wait for nothing.
+func TestAStreamIsTheLastOnItsConnection(t *testing.T) {
+	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.finish(event)
-	h.data("s").rest()
-	deadline := time.NewTimer(100 * time.Millisecond) // the write deadline of the stream's last frame
-	defer deadline.Stop()
-	<-deadline.C
-	var reused bool
-	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
-	r := h.request(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, api+"/queue/status", nil)
-	if got := h.send(r); got.status != http.StatusOK || got.err != nil || !reused {
-		t.Errorf("got %d %s (%v), the same connection: %v", got.status, got.body, got.err, reused)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n\r\n", api)
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	all, err := io.ReadAll(conn) // to the end of the connection
+	head, body, _ := strings.Cut(string(all), "\r\n\r\n")
+	if err != nil || !strings.Contains(head, "\r\nConnection: close") || !strings.HasSuffix(body, "\r\n0\r\n\r\n") {
+		t.Errorf("got %q (%v)", all, err)
+	}
+}
+
+// A client of HTTP/1.0 knows no chunks.
+func TestAStreamOfHTTP10(t *testing.T) {
+	h := newHost(t)
+	event := h.join(quick, "s", `["a"]`)
+	h.finish(event)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.0\r\nHost: x\r\n\r\n", api)
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	all, err := io.ReadAll(conn)
+	_, body, _ := strings.Cut(string(all), "\r\n\r\n")
+	want := strings.ReplaceAll(firstInLine+completed+closeStream, "$ID", string(event))
+	if err != nil || body != want {
+		t.Errorf("got %q (%v), want %q", body, err, want)
 	}
 }
 

@@ -26,9 +26,11 @@ func NewEventID() EventID {
 
 // Endpoint is one callable of a Space, as its runner reported it.
 type Endpoint struct {
-	ID      int
+	ID int
+	// Mount is that of its app; ids count anew in each.
+	Mount   string
 	APIName string
-	// Group is Gradio's concurrency_id: Endpoints of one Group share its Limit (0: none).
+	// Group is Gradio's concurrency_id, unique in the Space: Endpoints of one Group share its Limit (0: none).
 	Group string
 	Limit int
 	// Batch is how many Events one Job takes at most; 0: the Endpoint takes no batches.
@@ -38,11 +40,15 @@ type Endpoint struct {
 	TimeLimit time.Duration
 	// Inputs is how many values a call takes, those that callers may leave out (gr.State) included.
 	Inputs int
+	// Free are the places of inputs whose values are the app's own JSON, in which a path need not be a file's.
+	// Explores are those of a gr.FileExplorer's, which are steps below its root.
+	Free, Explores []int
 	// Native is false if only the Space can admit a call: a validator or a cache has to see it first.
 	Native bool
 }
 
-// Manifest is what a Space says of itself when it attaches.
+// Manifest is what an app of a Space says of itself when it attaches. A Space may have several, each at a Mount;
+// of two at the same, the one that attached last counts.
 type Manifest struct {
 	App    int
 	Gradio string
@@ -63,6 +69,29 @@ type Manifest struct {
 	PassThrough bool
 	Reason      string
 	Endpoints   map[int]Endpoint
+	// Renders: the app makes Endpoints and components as it goes (gr.render), which are not listed here.
+	Renders bool
+	// Servers names, by a component's id, what its frontend may call past the queue.
+	Servers map[int][]string
+	// Explorers are the components that are a gr.FileExplorer.
+	Explorers []int
+	// Files is nil if the Space's own server alone can take uploads and serve files.
+	Files *Files
+	// Frontend is nil if the Space answers all pages itself.
+	Frontend *Frontend
+	// Revision is another at each attach, and when Gradio has made the app's config anew; the Queue counts it.
+	Revision int
+}
+
+// Frontend is what of an app's pages is Gradio's own, so that the host may answer it.
+type Frontend struct {
+	// Pages are paths at which all visitors of one address get the same, but for their query.
+	Pages map[string]bool
+	// Root is the folder of Gradio's frontend, as the Space claims. Folders are its parts, by the path that leads there.
+	Root    string
+	Folders map[string]string
+	// Types are content types by suffix.
+	Types map[string]string
 }
 
 // Request is the visitor's HTTP request, as the Space's code will see it.
@@ -88,6 +117,7 @@ type Event struct {
 	serial    uint64 // tells the order of joining
 	completed bool   // its end was told, or nobody is left to tell
 	left      bool   // its visitor has gone while it ran
+	app       int    // where it runs
 }
 
 // MarshalLogObject logs who, what and where, never the input.
@@ -98,6 +128,9 @@ func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("identity", e.Payer.Key())
 	if e.Payer.Via != "" {
 		to.AddString("via", e.Payer.Via)
+	}
+	if e.Admitted {
+		to.AddBool("bySpace", true) // not by the host itself
 	}
 	return nil
 }
@@ -114,6 +147,13 @@ type FullError struct{ Max, Size int }
 // Error speaks Gradio's words (gradio/queueing.py, push).
 func (e *FullError) Error() string {
 	return fmt.Sprintf("Queue is full. Max size is %d and size is %d.", e.Max, e.Size)
+}
+
+// CrowdedError refuses a further Session of a visitor who has Max of them.
+type CrowdedError struct{ Max int }
+
+func (e *CrowdedError) Error() string {
+	return fmt.Sprintf("You have %d sessions open on this Space, and no more are kept for one visitor. Close some; what nobody reads ends after a minute.", e.Max)
 }
 
 // UnknownEndpointError says that the Space has no such Endpoint.

@@ -3,8 +3,12 @@ package queue
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // effects is what the line asks of the world. No method blocks.
@@ -25,29 +29,46 @@ const (
 	unreadLife  = 15 * time.Minute
 )
 
+// sessionsEach is how many Sessions are kept for one visitor: a classroom behind one address fits, a flood does not.
+const sessionsEach = 2000
+
 // line decides. It is touched by one goroutine.
 type line struct {
 	do       effects
 	now      func() time.Time
-	manifest *Manifest
-	attached bool // false while the Space is down
+	manifest *Manifest            // of the app that attached last; its MaxThreads are the process's
+	apps     map[string]*Manifest // by Mount
+	up       map[string]bool      // Mounts whose app runs: none while the Space is down
 	update   <-chan time.Time
 
 	groups   map[string]*group
 	order    []*group // in the order of their making
 	sessions map[SessionHash]*Session
+	owners   map[string]int // visitor -> how many Sessions, of those who are counted
 	waiting  map[EventID]*Event
 	running  map[EventID]*Event
 	jobs     int // that hold one of MaxThreads
 	members  map[EventID]*job
-	averages map[int]float64 // Endpoint -> Gradio's mean run time in seconds
-	lasting  map[string]bool // groups that the manifest names
-	joins    uint64          // how many Events have ever joined
+	averages map[fnKey]float64 // Gradio's mean run time in seconds
+	lasting  map[string]bool   // groups that the manifest names
+	joins    uint64            // how many Events have ever joined
+	revision int               // of the manifest
+
+	sessionsEach int // bounds owners
 }
+
+// fnKey names an Endpoint among those of all apps.
+type fnKey struct {
+	mount string
+	id    int
+}
+
+func (e Endpoint) key() fnKey { return fnKey{e.Mount, e.ID} }
 
 // group is Gradio's EventQueue: Endpoints that share a concurrency limit.
 type group struct {
 	id      string
+	mount   string
 	limit   int // 0: none
 	waiting []*Event
 	jobs    map[*job]struct{}
@@ -62,33 +83,39 @@ type job struct {
 }
 
 func newLine(do effects) *line {
-	l := &line{do: do, now: time.Now, sessions: map[SessionHash]*Session{}, waiting: map[EventID]*Event{}}
-	l.forgetRuns()
-	return l
-}
-
-func (l *line) forgetRuns() {
-	l.groups, l.order = map[string]*group{}, nil
-	l.running, l.members, l.jobs = map[EventID]*Event{}, map[EventID]*job{}, 0
-	l.averages = map[int]float64{}
+	return &line{
+		do: do, now: time.Now, sessions: map[SessionHash]*Session{}, owners: map[string]int{}, waiting: map[EventID]*Event{},
+		running: map[EventID]*Event{}, groups: map[string]*group{}, members: map[EventID]*job{}, averages: map[fnKey]float64{},
+		apps: map[string]*Manifest{}, up: map[string]bool{}, sessionsEach: sessionsEach,
+	}
 }
 
 // What comes in
 
 // onSubmit admits an Event in Gradio's order of checks: queue size, Endpoint, group, then the estimate
 // for the newcomer alone (gradio/queueing.py, push).
+//
+//  1. The Space makes the ids of what it admits, and may be hostile.
+//  2. What the Space has admitted was asked about before; since then others may have filled the queue. Its visitor
+//     has an id already, and reads the refusal where they read the answer.
 func (l *line) onSubmit(e *Event) error {
 	if l.manifest == nil {
 		return ErrNoRunner
 	}
 	if l.waiting[e.ID] != nil || l.running[e.ID] != nil {
-		return ErrKnownEvent // the Space makes the ids of what it admits, and may be hostile
+		return ErrKnownEvent // 1
 	}
-	if !e.Admitted {
-		if err := l.full(); err != nil {
-			return err
+	refusal := l.refuses(e)
+	if e.Admitted {
+		if refusal != nil {
+			l.turnAway(e, refusal) // 2
+			return nil
 		}
-		endpoint, ok := l.manifest.Endpoints[e.Endpoint.ID]
+	} else {
+		if refusal != nil {
+			return refusal
+		}
+		endpoint, ok := l.endpoint(e.Endpoint)
 		if !ok {
 			return &UnknownEndpointError{e.Endpoint.ID}
 		}
@@ -96,7 +123,7 @@ func (l *line) onSubmit(e *Event) error {
 	}
 	l.joins++
 	e.serial = l.joins
-	l.session(e.Session).expect(e.ID)
+	l.session(e).expect(e.ID)
 	if e.Finished {
 		l.running[e.ID] = e // a cache hit: its Messages follow, it needs no start
 		return nil
@@ -106,6 +133,16 @@ func (l *line) onSubmit(e *Event) error {
 	l.estimate(g, len(g.waiting)-1)
 	l.dispatch()
 	return nil
+}
+
+// turnAway ends what the Space has admitted. A visitor with too many Sessions gets none in which to read it.
+func (l *line) turnAway(e *Event, refusal error) {
+	if _, full := refusal.(*FullError); full {
+		l.session(e).expect(e.ID)
+		l.complete(e, &Failure{Title: "Error", Text: refusal.Error()})
+	}
+	l.do.stop(l.manifest.App, e.ID)
+	l.do.ended(e, refusal.Error())
 }
 
 func (l *line) enqueue(e *Event) {
@@ -121,23 +158,27 @@ func (l *line) onLeave(s *Session) {
 		return
 	}
 	delete(l.sessions, s.Hash)
+	if l.owners[s.owner]--; l.owners[s.owner] <= 0 {
+		delete(l.owners, s.owner)
+	}
 	s.end()
-	var left []EventID // that the Space knows of: the running ones, and those whose body it holds
+	left := map[int][]EventID{} // by app, that it knows of: the running ones, and those whose body it holds
 	for _, e := range inOrder(l.waiting, s.Hash) {
 		l.withdraw(e)
 		if e.Admitted {
-			left = append(left, e.ID)
+			app := l.apps[e.Endpoint.Mount].App
+			left[app] = append(left[app], e.ID)
 		}
 		l.do.ended(e, "visitor left")
 	}
 	for _, e := range inOrder(l.running, s.Hash) {
 		if !e.left {
 			e.left = true
-			left = append(left, e.ID)
+			left[e.app] = append(left[e.app], e.ID)
 		}
 	}
-	if len(left) > 0 {
-		l.do.abandon(l.manifest.App, left)
+	for app, events := range left {
+		l.do.abandon(app, events)
 	}
 }
 
@@ -145,13 +186,13 @@ func (l *line) onCancel(hash SessionHash, id EventID) {
 	if e := l.waiting[id]; e != nil && e.Session == hash {
 		l.withdraw(e)
 		if e.Admitted {
-			l.do.stop(l.manifest.App, id)
+			l.do.stop(l.apps[e.Endpoint.Mount].App, id)
 		}
 		l.complete(e, nil)
 		l.do.ended(e, "cancelled")
 	} else if e := l.running[id]; e != nil && e.Session == hash && !e.completed {
 		l.complete(e, nil)
-		l.do.stop(l.manifest.App, id)
+		l.do.stop(e.app, id)
 	}
 }
 
@@ -171,7 +212,7 @@ func (l *line) onFinished(f finished) {
 	}
 	delete(l.running, f.event)
 	if f.average != nil {
-		l.averages[e.Endpoint.ID] = *f.average
+		l.averages[e.Endpoint.key()] = *f.average
 	}
 	l.leaveJob(e.ID)
 	if !e.completed { // Gradio may end without a word (gradio/queueing.py, process_events)
@@ -215,21 +256,25 @@ func (l *line) tidy(g *group) {
 // names most of them by the address of a function, which changes with every start. An app that is launched
 // again in a living process attaches without having been lost: its old event loop is gone all the same.
 func (l *line) onAttach(m Manifest) {
-	l.onLost("The Space was started again.")
-	waiting := inOrder(l.waiting, "")
-	l.waiting = map[EventID]*Event{}
-	l.forgetRuns()
-	l.manifest, l.attached = &m, true
+	waiting := l.lose(func(mount string) bool { return mount == m.Mount }, "The Space was started again.")
+	if len(l.up) == 0 { // a new process: what it serves, and where, it says anew
+		clear(l.apps)
+	}
+	l.revision++
+	m.Revision = l.revision
+	l.manifest, l.apps[m.Mount], l.up[m.Mount] = &m, &m, true
 	l.lasting = map[string]bool{}
-	for _, endpoint := range m.Endpoints {
-		l.lasting[endpoint.Group] = true
+	for _, app := range l.apps {
+		for _, endpoint := range app.Endpoints {
+			l.lasting[endpoint.Group] = true
+		}
 	}
 	l.update = nil
 	if !m.LiveUpdates && m.UpdateEvery > 0 {
 		l.update = time.NewTicker(m.UpdateEvery).C // collected with the line: Go 1.23
 	}
 	for _, e := range waiting {
-		endpoint, ok := m.Endpoints[e.Endpoint.ID]
+		endpoint, ok := l.endpoint(e.Endpoint)
 		if !ok || endpoint.APIName != e.Endpoint.APIName {
 			l.fail(e, "The Space was started again and no longer has this function.")
 			continue
@@ -240,25 +285,52 @@ func (l *line) onAttach(m Manifest) {
 	l.dispatch()
 }
 
+func (l *line) onChanged(app int) {
+	for mount, m := range l.apps {
+		if m.App != app {
+			continue
+		}
+		l.revision++
+		changed := *m // others read the one that they have
+		changed.Revision = l.revision
+		if l.apps[mount] = &changed; l.manifest == m {
+			l.manifest = &changed
+		}
+	}
+}
+
 // onLost ends what was in the Space's process: running Events, and waiting ones whose body only it had.
 func (l *line) onLost(reason string) {
-	l.attached = false
-	for _, e := range inOrder(l.running, "") {
-		delete(l.running, e.ID)
-		l.fail(e, reason)
+	for _, e := range l.lose(func(string) bool { return true }, reason) {
+		l.enqueue(e)
 	}
-	for _, e := range inOrder(l.waiting, "") {
-		if e.Admitted {
-			l.withdraw(e)
+}
+
+// lose ends what the apps at these mounts had, forgets their groups, and returns the Events that can go on.
+func (l *line) lose(of func(mount string) bool, reason string) (waiting []*Event) {
+	maps.DeleteFunc(l.up, func(mount string, _ bool) bool { return of(mount) })
+	for _, e := range inOrder(l.running, "") {
+		if of(e.Endpoint.Mount) {
+			delete(l.running, e.ID)
+			l.leaveJob(e.ID)
 			l.fail(e, reason)
 		}
 	}
-	waiting := inOrder(l.waiting, "")
-	l.waiting = map[EventID]*Event{}
-	l.forgetRuns()
-	for _, e := range waiting {
-		l.enqueue(e)
+	for _, e := range inOrder(l.waiting, "") {
+		if !of(e.Endpoint.Mount) {
+			continue
+		}
+		l.withdraw(e)
+		if e.Admitted {
+			l.fail(e, reason)
+		} else {
+			waiting = append(waiting, e)
+		}
 	}
+	maps.DeleteFunc(l.groups, func(_ string, g *group) bool { return of(g.mount) })
+	l.order = slices.DeleteFunc(l.order, func(g *group) bool { return of(g.mount) })
+	maps.DeleteFunc(l.averages, func(fn fnKey, _ float64) bool { return of(fn.mount) })
+	return waiting
 }
 
 func (l *line) onUpdate(time.Time) {
@@ -287,7 +359,7 @@ func (l *line) onStop() {
 // dispatch starts what may start: groups in the order of their first Event, FIFO inside a group, a batch of
 // Events of one Endpoint at once (gradio/queueing.py, get_events; there groups are shuffled).
 func (l *line) dispatch() {
-	for l.attached && l.jobs < l.manifest.MaxThreads {
+	for l.manifest != nil && l.jobs < l.manifest.MaxThreads {
 		g := l.next()
 		if g == nil {
 			return
@@ -300,7 +372,7 @@ func (l *line) next() *group {
 	var first *group
 	for _, g := range l.order {
 		free := g.limit == 0 || len(g.jobs) < g.limit
-		if free && len(g.waiting) > 0 && (first == nil || g.waiting[0].serial < first.waiting[0].serial) {
+		if l.up[g.mount] && free && len(g.waiting) > 0 && (first == nil || g.waiting[0].serial < first.waiting[0].serial) {
 			first = g
 		}
 	}
@@ -325,8 +397,9 @@ func (l *line) run(g *group, events []*Event) {
 	j := &job{group: g, open: len(events), fn: events[0].Endpoint, started: l.now()}
 	g.jobs[j] = struct{}{}
 	l.jobs++
-	started := Job{App: l.manifest.App}
+	started := Job{App: l.apps[g.mount].App}
 	for _, e := range events {
+		e.app = started.App
 		l.running[e.ID], l.members[e.ID] = e, j
 		started.Events = append(started.Events, *e)
 	}
@@ -350,7 +423,7 @@ func (l *line) estimate(g *group, from int) {
 	free, known := l.untilFree(g)
 	var ahead float64
 	for rank, e := range g.waiting {
-		mean, has := l.averages[e.Endpoint.ID]
+		mean, has := l.averages[e.Endpoint.key()]
 		if rank >= from {
 			m := Message{Kind: Estimation, Event: e.ID, Rank: rank, Size: len(g.waiting)}
 			if known && has {
@@ -379,7 +452,7 @@ func (l *line) untilFree(g *group) (seconds float64, known bool) {
 	}
 	first, now := -1.0, l.now()
 	for j := range g.jobs {
-		mean, ok := l.averages[j.fn.ID]
+		mean, ok := l.averages[j.fn.key()]
 		if !ok {
 			return 0, false
 		}
@@ -397,11 +470,55 @@ func (l *line) untilFree(g *group) (seconds float64, known bool) {
 
 func (l *line) size() int { return len(l.waiting) }
 
-func (l *line) full() error {
-	if l.manifest == nil || l.manifest.MaxSize == nil || l.size() < *l.manifest.MaxSize {
+func (l *line) full(mount string) error {
+	m := l.apps[mount]
+	if m == nil || m.MaxSize == nil || l.sizeAt(mount) < *m.MaxSize {
 		return nil
 	}
-	return &FullError{Max: *l.manifest.MaxSize, Size: l.size()}
+	return &FullError{Max: *m.MaxSize, Size: l.sizeAt(mount)}
+}
+
+func (l *line) sizeAt(mount string) (n int) {
+	if len(l.apps) == 1 {
+		return l.size()
+	}
+	for _, g := range l.order {
+		if g.mount == mount {
+			n += len(g.waiting)
+		}
+	}
+	return n
+}
+
+// endpoint returns what the app says now of an Endpoint.
+func (l *line) endpoint(e Endpoint) (Endpoint, bool) {
+	m := l.apps[e.Mount]
+	if m == nil {
+		return Endpoint{}, false
+	}
+	now, ok := m.Endpoints[e.ID]
+	return now, ok
+}
+
+func (l *line) at(path string) *Manifest {
+	found, most := l.manifest, -1
+	for mount, m := range l.apps {
+		if len(mount) > most && (path == mount || strings.HasPrefix(path, mount+"/")) {
+			found, most = m, len(mount)
+		}
+	}
+	return found
+}
+
+// refuses says why e may not join; what has its answer already does not wait.
+func (l *line) refuses(e *Event) error {
+	if isCounted(e.Payer) && l.owners[e.Payer.Key()] >= l.sessionsEach && l.find(e.Session) == nil {
+		return &CrowdedError{l.sessionsEach}
+	}
+	if e.Finished {
+		return nil
+	}
+	return l.full(e.Endpoint.Mount)
 }
 
 func (l *line) isRunning(id EventID) bool {
@@ -432,16 +549,25 @@ func (l *line) sessionOf(id EventID) *Session {
 }
 
 // session returns the Session that a new Event joins, in place of one that was cut.
-func (l *line) session(hash SessionHash) *Session {
-	if s := l.find(hash); s != nil {
+func (l *line) session(e *Event) *Session {
+	if s := l.find(e.Session); s != nil {
 		return s
 	}
-	if cut := l.sessions[hash]; cut != nil {
+	if cut := l.sessions[e.Session]; cut != nil {
 		l.onLeave(cut)
 	}
-	s := newSession(hash, l.now)
-	l.sessions[hash] = s
+	s := newSession(e.Session, l.now)
+	if isCounted(e.Payer) {
+		s.owner = e.Payer.Key()
+		l.owners[s.owner]++
+	}
+	l.sessions[e.Session] = s
 	return s
+}
+
+// isCounted spares who is this machine itself.
+func isCounted(payer identity.Identity) bool {
+	return payer.Kind == identity.Address || payer.Kind == identity.User
 }
 
 // group returns the Endpoint's group, making it at the first call of a member; a later member with a lower
@@ -449,7 +575,7 @@ func (l *line) session(hash SessionHash) *Session {
 func (l *line) group(e Endpoint) *group {
 	g := l.groups[e.Group]
 	if g == nil {
-		g = &group{id: e.Group, limit: e.Limit, jobs: map[*job]struct{}{}}
+		g = &group{id: e.Group, mount: e.Mount, limit: e.Limit, jobs: map[*job]struct{}{}}
 		l.groups[e.Group], l.order = g, append(l.order, g)
 	} else if e.Limit != 0 && (g.limit == 0 || e.Limit < g.limit) {
 		g.limit = e.Limit

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 func TestFirstComeFirstServed(t *testing.T) {
@@ -118,12 +120,69 @@ func TestMaxSizeCountsOnlyWaitingEvents(t *testing.T) {
 	}
 }
 
-func TestWhatTheSpaceAdmittedIsNotRefused(t *testing.T) {
+// The Space is asked before it admits; others may be faster.
+func TestWhatTheSpaceAdmittedIsBoundTooByMaxSize(t *testing.T) {
 	m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
 	m.MaxSize = new(int)
+	*m.MaxSize = 1
 	b := newBench(t, m)
-	b.admitted("a", Endpoint{ID: 77, Group: "render", Limit: 1}, false) // Full was asked before the Space was
+	rendered := Endpoint{ID: 77, Group: "render", Limit: 1}
+	b.admitted("a", rendered, false)
+	b.admitted("b", rendered, false)
 	b.asked("start [a]")
+	b.admitted("c", rendered, false)
+	b.asked("stop [c]", "ended c: Queue is full. Max size is 1 and size is 1.")
+	b.told("c", "c failed: Error: Queue is full. Max size is 1 and size is 1.", "close_stream")
+	b.admitted("d", rendered, true) // a cache hit does not wait
+	b.asked()
+	if b.size() != 1 {
+		t.Errorf("got %d waiting, want b alone", b.size())
+	}
+	b.finish("a")
+	b.asked("ended a", "start [b]")
+}
+
+func TestSessionsOfOneVisitorAreBounded(t *testing.T) {
+	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.sessionsEach = 2
+	b.clock = time.Now() // the Sessions' own
+	visit := func(payer identity.Identity, name string) error {
+		e := eventNamed(name, 1)
+		e.Payer = payer
+		return b.onSubmit(e)
+	}
+	far := identity.Identity{Kind: identity.Address, Name: "203.0.113.7"}
+	for _, payer := range []identity.Identity{far, {Kind: identity.Address, Name: "203.0.113.8"}, {Kind: identity.User, Name: "ada"}} {
+		for i := range 3 {
+			err := visit(payer, fmt.Sprintf("%s%d", payer.Key(), i))
+			var crowded *CrowdedError
+			if refused := errors.As(err, &crowded); refused != (i == 2) || err != nil && !refused {
+				t.Errorf("session %d of %s: got %v", i+1, payer, err)
+			}
+		}
+	}
+	for i := range 5 {
+		for _, payer := range []identity.Identity{{Kind: identity.Local}, {Kind: identity.Space, Name: "demo"}} {
+			if err := visit(payer, fmt.Sprintf("%s%d", payer.Key(), i)); err != nil {
+				t.Errorf("session %d of %s: %v", i+1, payer, err)
+			}
+		}
+	}
+	first := SessionHash(far.Key() + "0")
+	if err := visit(far, string(first)+"/again"); err != nil {
+		t.Errorf("another call in a session that is there: %v", err)
+	}
+	b.leave(first)
+	if err := visit(far, "in its place"); err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	b.log = nil
+	e := eventNamed("by the Space", 77)
+	e.Payer, e.Admitted, e.Endpoint = far, true, Endpoint{ID: 77, Group: "render"}
+	if err := b.onSubmit(e); err != nil || b.sessions["by the Space"] != nil {
+		t.Errorf("got %v, session %v", err, b.sessions["by the Space"])
+	}
+	b.asked("stop [by the Space]", "ended by the Space: "+(&CrowdedError{2}).Error())
 }
 
 func TestSubmitRefuses(t *testing.T) {
@@ -189,8 +248,8 @@ func TestEstimates(t *testing.T) {
 		{"streams wait for their first answer", 1, known, map[int][]float64{1: {.5}}, []int{3, 3, 1}, "1.75 3.25 6.5"},
 	} {
 		b := newBench(t, app())
-		if row.averages != nil {
-			b.averages = row.averages
+		for id, mean := range row.averages {
+			b.averages[fnKey{id: id}] = mean
 		}
 		b.estimate(b.groupOf(row.limit, row.running, row.waiting), 0)
 		if got := b.estimates(len(row.waiting)); got != row.want {
@@ -211,7 +270,7 @@ func (b *bench) groupOf(limit int, running map[int][]float64, waiting []int) *gr
 	for _, fn := range waiting {
 		e := eventNamed(fmt.Sprintf("s/%d", len(g.waiting)), fn)
 		e.Endpoint = endpointNumber(fn)
-		b.session("s").expect(e.ID)
+		b.session(&Event{Session: "s"}).expect(e.ID)
 		g.waiting = append(g.waiting, e)
 	}
 	return g
@@ -241,7 +300,7 @@ func (b *bench) estimates(count int) string {
 func TestANewcomerAloneIsToldItsEstimate(t *testing.T) {
 	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
 	b.joins(1, "a", "b")
-	b.averages[1] = 2
+	b.averages[fnKey{id: 1}] = 2
 	b.clock = b.clock.Add(500 * time.Millisecond)
 	b.told("b", "b is 0 of 1")
 	b.joins(1, "c")
@@ -455,7 +514,7 @@ func TestWaitingEventsFindTheirFunctionAfterARestart(t *testing.T) {
 			drain(b.sessions[SessionHash(name)])
 		}
 	}
-	b.averages[1] = 5
+	b.averages[fnKey{id: 1}] = 5
 	b.onAttach(app(Endpoint{ID: 1, Group: "at 0x8", Limit: 1}, Endpoint{ID: 2, Group: "at 0x9", Limit: 1}, Endpoint{ID: 4, APIName: "other", Group: "at 0xa"}))
 	gone := "The Space was started again and no longer has this function."
 	b.asked("ended vanished: "+gone, "ended renamed: "+gone, "start [a]", "start [b]") // no longer in one group

@@ -2,10 +2,13 @@ package queue
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // storm throws random events at a line and looks after each whether what must always hold still does.
@@ -24,6 +27,7 @@ func TestWhateverHappensTheLineStaysSound(t *testing.T) {
 	for seed := range uint64(150) {
 		s := &storm{T: t, Rand: rand.New(rand.NewPCG(seed, 7)), seed: seed, ends: map[EventID]int{}, told: map[EventID]int{}}
 		s.line = newLine(s)
+		s.line.sessionsEach = 2
 		for n := range 400 {
 			s.anything(n)
 			s.check()
@@ -156,6 +160,7 @@ func (s *storm) anyEvent() EventID {
 func (s *storm) join(id EventID) {
 	s.step = "join of " + string(id)
 	e := &Event{ID: id, Session: s.session(), Endpoint: Endpoint{ID: s.IntN(7)}}
+	e.Payer = []identity.Identity{{Kind: identity.Local}, {Kind: identity.User, Name: "ada"}, {Kind: identity.User, Name: "bob"}}[s.IntN(3)]
 	if s.IntN(4) == 0 {
 		e.Admitted, e.Finished = true, s.IntN(3) == 0
 		e.Endpoint = Endpoint{ID: 50 + s.IntN(3), Group: fmt.Sprint("render", s.IntN(3)), Limit: 1}
@@ -205,8 +210,17 @@ func (s *storm) check() {
 	if waiting != len(l.waiting) || l.jobs != len(jobs) || len(l.groups) != len(l.order) {
 		s.fail("%d of %d wait, %d of %d jobs, %d of %d groups", waiting, len(l.waiting), l.jobs, len(jobs), len(l.groups), len(l.order))
 	}
-	if l.attached && l.jobs < l.manifest.MaxThreads && l.next() != nil || l.manifest != nil && l.jobs > l.manifest.MaxThreads {
+	if l.up[""] && l.jobs < l.manifest.MaxThreads && l.next() != nil || l.manifest != nil && l.jobs > l.manifest.MaxThreads {
 		s.fail("%d jobs of %d threads, next is %v", l.jobs, l.manifest.MaxThreads, l.next())
+	}
+	owners := map[string]int{}
+	for _, session := range l.sessions {
+		if session.owner != "" {
+			owners[session.owner]++
+		}
+	}
+	if !maps.Equal(owners, l.owners) || owners["user:ada"] > 2 {
+		s.fail("sessions of %v are counted as %v", owners, l.owners)
 	}
 	s.checkEvents()
 }

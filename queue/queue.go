@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -43,8 +44,11 @@ type Config struct {
 	// Sign makes the X-IP-Token of an Event that starts now.
 	Sign func(event Event) string
 	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
-	Now    func() time.Time
-	Logger *zap.Logger
+	Now func() time.Time
+	// SessionsEach bounds the Sessions of one visitor, be it an address or a person; 0: 2,000. Whoever sits at this
+	// machine, and Spaces, may have any number.
+	SessionsEach int
+	Logger       *zap.Logger
 }
 
 // Queue is one Space's queue. All methods may be called from any goroutine while Run runs; once Run
@@ -105,6 +109,7 @@ func New(config Config) *Queue {
 		q.line.now = config.Now
 	}
 	q.present.now, q.direct.now = q.line.now, q.line.now
+	q.line.sessionsEach = cmp.Or(config.SessionsEach, sessionsEach)
 	return q
 }
 
@@ -149,7 +154,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-// Join puts event in the line. Errors: ErrNoRunner, ErrKnownEvent, *FullError, *UnknownEndpointError.
+// Join puts event in the line. Errors: ErrNoRunner, ErrKnownEvent, *FullError, *CrowdedError, *UnknownEndpointError.
+// What the Space has admitted already is not refused so: it ends with the words of the *FullError, or unheard.
 func (q *Queue) Join(event *Event) error {
 	reply := make(chan error, 1)
 	if !send(q, q.submit, submission{event, reply}) {
@@ -199,6 +205,11 @@ func (q *Queue) Done(event EventID, reason string, average *float64) {
 // Attach is called when a Space has started, or started again: waiting Events go on with it.
 func (q *Queue) Attach(m Manifest) { send(q, q.attach, m) }
 
+// Changed is called when an app's config is no longer that of its Manifest.
+func (q *Queue) Changed(app int) {
+	send(q, q.ask, func(l *line) { l.onChanged(app) })
+}
+
 // Lost is called when the Space's process has died: running Events end with reason, waiting ones stay.
 func (q *Queue) Lost(reason string) { send(q, q.lost, reason) }
 
@@ -216,12 +227,26 @@ func (q *Queue) SessionOf(event EventID) *Session {
 // Size returns how many Events wait; running ones are not counted.
 func (q *Queue) Size() int { return answer(q, (*line).size) }
 
-// Full returns a *FullError if another Event would not be admitted.
-func (q *Queue) Full() error { return answer(q, (*line).full) }
+// Refuses returns the *FullError or *CrowdedError with which another Event of this visitor would be refused by the
+// app at mount; an empty session is a new one.
+func (q *Queue) Refuses(payer identity.Identity, session SessionHash, mount string) error {
+	return answer(q, func(l *line) error {
+		return l.refuses(&Event{Payer: payer, Session: session, Endpoint: Endpoint{Mount: mount}})
+	})
+}
 
-// Manifest returns what the Space said of itself when it last attached, false before.
+// Manifest returns what the app that attached last said of itself, false before any has.
 func (q *Queue) Manifest() (Manifest, bool) {
-	m := answer(q, func(l *line) *Manifest { return l.manifest })
+	return orNone(answer(q, func(l *line) *Manifest { return l.manifest }))
+}
+
+// ManifestAt returns that of the app which serves a path: the one whose Mount is the longest part of it, else
+// the one that attached last.
+func (q *Queue) ManifestAt(path string) (Manifest, bool) {
+	return orNone(answer(q, func(l *line) *Manifest { return l.at(path) }))
+}
+
+func orNone(m *Manifest) (Manifest, bool) {
 	if m == nil {
 		return Manifest{}, false
 	}

@@ -86,7 +86,7 @@ func TestJoinBeforeTheFirstAttach(t *testing.T) {
 		if m, ok := q.Manifest(); ok {
 			t.Errorf("got manifest %+v", m)
 		}
-		if q.Full() != nil || q.Size() != 0 || q.Session("a") != nil || q.SessionOf("a") != nil {
+		if q.Refuses(identity.Identity{}, "", "") != nil || q.Size() != 0 || q.Session("a") != nil || q.SessionOf("a") != nil {
 			t.Error("something is known of a Space that has not started")
 		}
 	})
@@ -300,12 +300,12 @@ func TestFullSpeaksGradiosWords(t *testing.T) {
 		*m.MaxSize = 2
 		q.Attach(m)
 		for _, name := range []string{"runs", "waits", "waits too"} {
-			if err := q.Full(); err != nil {
+			if err := q.Refuses(identity.Identity{}, "", ""); err != nil {
 				t.Errorf("before %s: %v", name, err)
 			}
 			mustJoin(t, q, name, 1)
 		}
-		if err := q.Full(); err == nil || err.Error() != "Queue is full. Max size is 2 and size is 2." {
+		if err := q.Refuses(identity.Identity{}, "", ""); err == nil || err.Error() != "Queue is full. Max size is 2 and size is 2." {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -351,7 +351,7 @@ func expectNothingKnown(t *testing.T, q *Queue) {
 	if err := q.Join(eventNamed("b", 1)); !errors.Is(err, ErrNoRunner) {
 		t.Errorf("Join: got %v", err)
 	}
-	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Full() != nil || q.Session("s") != nil || q.SessionOf("a") != nil {
+	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Refuses(identity.Identity{}, "", "") != nil || q.Session("s") != nil || q.SessionOf("a") != nil {
 		t.Error("the queue still knows something")
 	}
 }
@@ -406,7 +406,7 @@ func visit(t *testing.T, ctx context.Context, q *Queue, n int) {
 		q.Leave(s)
 	}
 	for {
-		m, err := s.Next(ctx)
+		m, err := s.Next(ctx, nil)
 		if errors.Is(err, io.EOF) || n%4 == 2 && errors.Is(err, io.ErrUnexpectedEOF) {
 			return
 		}

@@ -50,7 +50,8 @@ const (
 
 // Session is one client connection: the Messages that wait for it and its Events that are not yet told to their end.
 type Session struct {
-	Hash SessionHash
+	Hash  SessionHash
+	owner string // whose it is, in line.owners; empty: nobody is counted
 
 	mu       sync.Mutex
 	pending  map[EventID]bool // true: its end is among messages
@@ -128,10 +129,10 @@ func (s *Session) Open() (close func()) {
 	})
 }
 
-// Next blocks for the next Message. After the last pending Event has been told it returns CloseStream,
-// then io.EOF (gradio/routes.py, queue_data_helper: decided at delivery, so that a join in between keeps
-// the stream open). io.ErrUnexpectedEOF: the Session is gone. Else ctx's error.
-func (s *Session) Next(ctx context.Context) (Message, error) {
+// Next blocks for the next Message, or until beat, which may be nil, asks for a Heartbeat. After the last pending
+// Event has been told it returns CloseStream, then io.EOF (gradio/routes.py, queue_data_helper: decided at delivery,
+// so that a join in between keeps the stream open). io.ErrUnexpectedEOF: the Session is gone. Else ctx's error.
+func (s *Session) Next(ctx context.Context, beat <-chan time.Time) (Message, error) {
 	for {
 		m, wake, err := s.pop()
 		if wake == nil {
@@ -139,6 +140,8 @@ func (s *Session) Next(ctx context.Context) (Message, error) {
 		}
 		select {
 		case <-wake:
+		case <-beat:
+			return Message{Kind: Heartbeat}, nil
 		case <-ctx.Done():
 			return Message{}, ctx.Err()
 		}
@@ -159,7 +162,9 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	}
 	m := s.messages[0]
 	s.messages[0] = Message{} // the array may live long, its Raw need not
-	s.messages = s.messages[1:]
+	if s.messages = s.messages[1:]; len(s.messages) == 0 {
+		s.messages = nil // whoever waits long has mostly nothing to hear
+	}
 	s.size -= m.cost()
 	if m.Kind == Completed {
 		delete(s.pending, m.Event)

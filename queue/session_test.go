@@ -15,7 +15,7 @@ func next(t *testing.T, s *Session) (Message, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	m, err := s.Next(ctx)
+	m, err := s.Next(ctx, nil)
 	if errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal("the session says nothing")
 	}
@@ -150,7 +150,7 @@ func readToTheEnd(ctx context.Context, s *Session) <-chan reading {
 	go func() {
 		var r reading
 		for {
-			m, err := s.Next(ctx)
+			m, err := s.Next(ctx, nil)
 			if err != nil {
 				r.err = err
 				done <- r
@@ -187,11 +187,11 @@ func TestNextEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s := expecting("a")
-	if _, err := s.Next(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := s.Next(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 	s.put(completed("a"))
-	if m, err := s.Next(ctx); m.Kind != Completed || err != nil {
+	if m, err := s.Next(ctx, nil); m.Kind != Completed || err != nil {
 		t.Errorf("what lies ready is lost: got %s, %v", m.Kind, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -19,8 +20,12 @@ type heard struct {
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	attached, manifests int // touched only by report
-	app                 int // the number of the app that visitors reach
+	// Touched only by report.
+	attached int
+	app      int            // the number of the app that visitors reach
+	files    []*queue.Files // of the apps that are attached
+	mounts   []string       // of the apps that have said their manifest, by number
+	distinct int            // of them
 }
 
 // phase is how far an Event is that runs there. One that does not has none.
@@ -57,10 +62,15 @@ func (h *heard) report(r report, payload []byte) error {
 	switch r.Op {
 	case "manifest":
 		return h.manifest(r)
+	case "changed":
+		h.supervisor.queue.Changed(r.App)
+		return nil
 	case "unknown":
 		return h.unknown(r)
 	case "closed":
 		return h.closed(r)
+	case "static":
+		return h.static(r)
 	case "admitted":
 		return h.admitted(r)
 	case "message":
@@ -76,14 +86,22 @@ func (h *heard) manifest(r report) error {
 	if err != nil {
 		return err
 	}
-	if r.App != h.manifests {
-		return &FrameError{fmt.Sprintf("manifest number %d names app %d", h.manifests+1, r.App)}
+	if r.App != len(h.mounts) {
+		return &FrameError{fmt.Sprintf("manifest number %d names app %d", len(h.mounts)+1, r.App)}
 	}
-	h.manifests++
+	if !slices.Contains(h.mounts, m.Mount) {
+		if h.distinct++; h.distinct > maxMounts {
+			return &FrameError{fmt.Sprintf("apps at more than %d mounts", maxMounts)}
+		}
+	}
+	h.mounts = append(h.mounts, m.Mount)
 	if r.Further {
 		return h.further()
 	}
 	h.app = r.App
+	if m.Files != nil {
+		h.files = append(h.files, m.Files)
+	}
 	return h.attach(m)
 }
 
@@ -100,7 +118,7 @@ func (h *heard) further() error {
 
 // closed: the app has shut its server in a living process. Who waits, waits for its next launch.
 func (h *heard) closed(r report) error {
-	if r.App != h.app || h.manifests == 0 {
+	if r.App != h.app || len(h.mounts) == 0 {
 		return nil
 	}
 	h.supervisor.closed()
@@ -109,6 +127,14 @@ func (h *heard) closed(r report) error {
 }
 
 const appClosed = "The app was closed."
+
+// static is said of the whole process, whatever number of apps it has (gradio/data_classes.py, _StaticFiles).
+func (h *heard) static(r report) error {
+	for _, files := range h.files {
+		files.SetStatic(r.Paths)
+	}
+	return nil
+}
 
 func (h *heard) unknown(r report) error {
 	if !isPort(r.Port) {
@@ -119,8 +145,14 @@ func (h *heard) unknown(r report) error {
 	}
 	h.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used",
 		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
+	if tell := h.supervisor.config.Unknown; tell != nil {
+		tell(r.Gradio, r.Reason)
+	}
 	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1})
 }
+
+// maxMounts bounds what is kept of one Space: a manifest for each.
+const maxMounts = 64
 
 // maxAttached bounds how often one process may attach; an app relaunches a few times, not forever.
 const maxAttached = 1000
@@ -137,10 +169,10 @@ func (h *heard) attach(m queue.Manifest) error {
 }
 
 func (h *heard) admitted(r report) error {
-	if h.manifests == 0 || r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
+	if r.App < 0 || r.App >= len(h.mounts) || r.Endpoint == nil || r.Session == "" || len(r.Event) != 32 {
 		return &FrameError{"admitted without manifest, endpoint, session or event"}
 	}
-	endpoint, err := r.Endpoint.endpoint()
+	endpoint, err := r.Endpoint.endpoint(h.mounts[r.App])
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,11 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +81,8 @@ func TestBreaches(t *testing.T) {
 		"huge mean":                   {"a mean run time of 1e+300 s", []said{{Header: map[string]any{"op": "done", "event": eventA, "average": 1e300}}}},
 		"wrong first app":             {"manifest number 1 names app 1", []said{{Header: manifestHeader(1)}}},
 		"app attached again":          {"manifest number 2 names app 0", []said{manifest, manifest}},
+		"too many mounts":             {"apps at more than 64 mounts", mounts(65)},
+		"admitted by no app":          {"admitted without manifest", []said{manifest, {Header: with(admittedB, map[string]any{"app": 1})}}},
 		"app left out":                {"manifest number 2 names app 2", []said{manifest, {Header: manifestHeader(2)}}},
 		"no threads":                  {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": 0})},
 		"many threads":                {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": maxThreads + 1})},
@@ -135,9 +140,13 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	one, limit, size := 1, 2.5, 30
 	err := h.report(report{Op: "manifest", manifest: manifest{
 		Gradio: "6.31.0", Prefix: "/gradio_api", Mount: "/app", Port: 40000, MaxSize: &size, UpdateSeconds: 1e-9, MaxThreads: 40, Native: true,
-		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Inputs: 3, Native: true}},
+		Endpoints: []endpoint{{ID: 0, APIName: "a", Group: "g"}, {ID: 7, Limit: &one, Batch: 4, Stream: true, TimeLimit: &limit, Inputs: 3, Free: []int{1}, Native: true}},
+		Servers:   map[int][]string{3: {"ls"}}, Files: &files{Uploads: "/up", Seed: "s", Safe: []string{"image/png"}, Static: []string{"/a"}},
 	}}, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.report(report{Op: "static", Paths: []string{"/a", "/b"}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	m, ok := h.supervisor.queue.Manifest()
@@ -148,10 +157,16 @@ func TestManifestReachesTheQueue(t *testing.T) {
 		t.Errorf("updates every %s, want %s", m.UpdateEvery, leastUpdate)
 	}
 	want := map[int]queue.Endpoint{
-		0: {ID: 0, APIName: "a", Group: "g"},
-		7: {ID: 7, Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Native: true},
+		0: {ID: 0, Mount: "/app", APIName: "a", Group: "/appg"},
+		7: {ID: 7, Mount: "/app", Group: "/app", Limit: 1, Batch: 4, Stream: true, TimeLimit: 2500 * time.Millisecond, Inputs: 3, Free: []int{1}, Native: true},
 	}
-	if !maps.Equal(m.Endpoints, want) {
+	if f := m.Files; f == nil || f.Uploads != "/up" || f.Seed != "s" || !f.Safe["image/png"] || !slices.Equal(f.Static(), []string{"/a", "/b"}) {
+		t.Errorf("got files %+v", f)
+	}
+	if !slices.Equal(m.Servers[3], []string{"ls"}) {
+		t.Errorf("got servers %v", m.Servers)
+	}
+	if !reflect.DeepEqual(m.Endpoints, want) {
 		t.Errorf("got %+v, want %+v", m.Endpoints, want)
 	}
 	if port, _, up := h.supervisor.Upstream(); !up || port != 40000 {
@@ -200,4 +215,12 @@ func TestSeconds(t *testing.T) {
 	if got := seconds(maxSeconds); got != 365*24*time.Hour || got < 0 || float64(math.MaxInt64) < maxSeconds*1e9 {
 		t.Errorf("got %s", got)
 	}
+}
+
+// mounts are the manifests of so many apps, each at a path of its own.
+func mounts(n int) (all []said) {
+	for app := range n {
+		all = append(all, said{Header: with(manifestHeader(app), map[string]any{"mount": fmt.Sprint("/", app)})})
+	}
+	return all
 }

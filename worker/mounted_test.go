@@ -16,7 +16,16 @@ import (
 
 // A true app, under a Supervisor and its Queue: mounted below FastAPI, so that the Space admits each call.
 func TestMountedApp(t *testing.T) {
-	python := testPython(t)
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) { testMountedApp(t, line) })
+	}
+}
+
+func testMountedApp(t *testing.T, line string) {
+	python, prefix := testPythonOf(t, line), "/gradio_api"
+	if line == "v4" {
+		prefix = ""
+	}
 	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +35,7 @@ func TestMountedApp(t *testing.T) {
 	w.run(t)
 	within(t, 3*patient, "the app is up", w.Ready())
 	m, _ := w.queue.Manifest()
-	if m.Mount != "/inner" || m.Prefix != "/gradio_api" || m.Native || m.PassThrough || len(m.Endpoints) != 1 || m.Gradio != testGradio {
+	if m.Mount != "/inner" || m.Prefix != prefix || m.Native || m.PassThrough || len(m.Endpoints) != 1 || m.Gradio != gradios[line] {
 		t.Errorf("got %+v", m)
 	}
 	port, key, _ := w.Upstream()
@@ -34,7 +43,7 @@ func TestMountedApp(t *testing.T) {
 	if got := listening(t, w.Status().PID); !slices.Equal(got, []int{port}) { // not at the Hub's port, which is the host's
 		t.Errorf("it listens at %v, want %d", got, port)
 	}
-	for _, path := range []string{"/hello", "/inner/config", "/inner/gradio_api/startup-events"} {
+	for _, path := range []string{"/hello", "/inner/config", "/inner" + prefix + "/startup-events"} {
 		if status, _ := askPort(t, port, "GET", path, "", nil); status != http.StatusForbidden {
 			t.Errorf("%s without the key: %d", path, status)
 		}
@@ -42,14 +51,14 @@ func TestMountedApp(t *testing.T) {
 	if status, text := askPort(t, port, "GET", "/hello", key, nil, "X-Spacehost-Call: 1"); status != 200 || text != `{"hello":"from FastAPI","headers":[]}` {
 		t.Errorf("%d %s", status, text)
 	}
-	t.Run("a call", func(t *testing.T) { w.testMountedCall(t, port, key) })
+	t.Run("a call", func(t *testing.T) { w.testMountedCall(t, port, key, "/inner"+prefix+"/queue/join") })
 	t.Run("its death", w.testDeath)
 }
 
-func (w *world) testMountedCall(t *testing.T, port int, key string) {
+func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
 	call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"})
 	defer end()
-	status, text := askPort(t, port, "POST", "/inner/gradio_api/queue/join", key, []byte(`{"data":["hi"],"fn_index":0,"session_hash":"s"}`), "X-Spacehost-Call: "+string(call))
+	status, text := askPort(t, port, "POST", path, key, []byte(`{"data":["hi"],"fn_index":0,"session_hash":"s"}`), "X-Spacehost-Call: "+string(call))
 	var answer struct {
 		Event queue.EventID `json:"event_id"`
 	}
@@ -70,7 +79,7 @@ func (w *world) testMountedCall(t *testing.T, port int, key string) {
 		t.Fatalf("got %s: %+v", last.Raw, heard)
 	}
 	got := said.Output.Data[0]
-	if got.Text != "hi" || got.Path != "/inner/gradio_api/queue/join" || got.Headers["x-ip-token"] != "token-"+string(answer.Event) {
+	if got.Text != "hi" || got.Path != path || got.Headers["x-ip-token"] != "token-"+string(answer.Event) {
 		t.Errorf("got %+v", got)
 	}
 	if strings.Contains(fmt.Sprint(got.Headers), "spacehost") {

@@ -15,7 +15,7 @@ import (
 )
 
 // gradios are the lines of Gradio whose inside the runner knows.
-var gradios = map[string]string{"v5": "5.49.1", "v6": testGradio}
+var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": testGradio}
 
 const testGradio = "6.31.0"
 
@@ -26,26 +26,26 @@ func testPython(t testing.TB) string { return testPythonOf(t, "v6") }
 // testPythonOf returns one with the Gradio of that line.
 func testPythonOf(t testing.TB, line string) string {
 	t.Helper()
-	built := builtPythonV6
 	if given := os.Getenv("SPACEHOST_TEST_PYTHON"); given != "" && line == "v6" {
 		return given
 	} else if given != "" {
 		t.Skipf("SPACEHOST_TEST_PYTHON names an interpreter for gradio %s, none for %s", testGradio, gradios[line])
 	}
-	if line == "v5" {
-		built = builtPythonV5
-	}
-	python, err := built()
+	python, err := builtPythons[line]()
 	if err != nil {
 		t.Fatalf("no Python with gradio %s (set SPACEHOST_TEST_PYTHON to one that has %s): %v", gradios[line], testGradio, err)
 	}
 	return python
 }
 
-var (
-	builtPythonV5 = sync.OnceValues(func() (string, error) { return buildPython(gradios["v5"]) })
-	builtPythonV6 = sync.OnceValues(func() (string, error) { return buildPython(gradios["v6"]) })
-)
+// builtPythons has one for each line, made when it is first asked for.
+var builtPythons = func() map[string]func() (string, error) {
+	all := map[string]func() (string, error){}
+	for line, gradio := range gradios {
+		all[line] = sync.OnceValues(func() (string, error) { return buildPython(gradio) })
+	}
+	return all
+}()
 
 func buildPython(gradio string) (string, error) {
 	cache := os.Getenv("SPACEHOST_TEST_CACHE")

@@ -10,14 +10,16 @@ import (
 
 // report is the header of what a runner says; Op tells which of the fields count.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown closed admitted message done
+	Op string `json:"op"` // hello manifest unknown static changed closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
-	App int `json:"app"` // manifest, closed, admitted
+	App int `json:"app"` // manifest, changed, closed, admitted
 	manifest
 	Reason string `json:"reason"` // unknown, which has a port and a gradio too
+
+	Paths []string `json:"paths"` // static
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
@@ -44,6 +46,38 @@ type manifest struct {
 	MaxThreads    int        `json:"max_threads"`
 	Native        bool       `json:"native"`
 	Endpoints     []endpoint `json:"endpoints"`
+	Files         *files     `json:"files"`
+
+	Renders bool             `json:"renders"`
+	Servers map[int][]string `json:"servers"`
+
+	Explorers []int `json:"explorers"`
+
+	Frontend *frontend `json:"frontend"`
+}
+
+type files struct {
+	Uploads   string            `json:"uploads"`
+	Seed      string            `json:"seed"`
+	MaxSize   *int64            `json:"max_size"`
+	Names     map[string]string `json:"names"`
+	Cache     string            `json:"cache"`
+	Allowed   []string          `json:"allowed"`
+	Blocked   []string          `json:"blocked"`
+	Static    []string          `json:"static"`
+	Safe      []string          `json:"safe"`
+	Types     map[string]string `json:"types"`
+	Encodings map[string]string `json:"encodings"`
+	Suffixes  map[string]string `json:"suffixes"`
+	Proxied   bool              `json:"proxied"`
+	Expires   bool              `json:"expires"`
+}
+
+type frontend struct {
+	Pages   []string          `json:"pages"`
+	Root    string            `json:"root"`
+	Folders map[string]string `json:"folders"`
+	Types   map[string]string `json:"types"`
 }
 
 type endpoint struct {
@@ -55,6 +89,8 @@ type endpoint struct {
 	Stream    bool     `json:"stream"`
 	TimeLimit *float64 `json:"time_limit"`
 	Inputs    int      `json:"inputs"`
+	Free      []int    `json:"free"`
+	Explores  []int    `json:"explores"`
 	Native    bool     `json:"native"`
 }
 
@@ -85,19 +121,49 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
 		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
+		Files:     m.Files.files(), Renders: m.Renders, Servers: m.Servers, Explorers: m.Explorers,
 	}
 	for _, e := range m.Endpoints {
-		made, err := e.endpoint()
+		made, err := e.endpoint(m.Mount)
 		if err != nil {
 			return queue.Manifest{}, err
 		}
 		out.Endpoints[e.ID] = made
 	}
+	out.Frontend = m.Frontend.known()
 	return out, nil
 }
 
-func (e endpoint) endpoint() (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, APIName: e.APIName, Group: e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Native: e.Native}
+func (f *files) files() *queue.Files {
+	if f == nil || f.MaxSize != nil && *f.MaxSize < 0 {
+		return nil
+	}
+	out := &queue.Files{
+		Uploads: f.Uploads, Cache: f.Cache, Seed: f.Seed, MaxSize: f.MaxSize, Names: f.Names, Allowed: f.Allowed, Blocked: f.Blocked,
+		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires,
+	}
+	for _, kind := range f.Safe {
+		out.Safe[kind] = true
+	}
+	out.SetStatic(f.Static)
+	return out
+}
+
+// known leaves the rest to gradioapi, which opens Root only if it is the folder of a Gradio.
+func (f *frontend) known() *queue.Frontend {
+	if f == nil {
+		return nil
+	}
+	pages := make(map[string]bool, len(f.Pages))
+	for _, path := range f.Pages {
+		pages[path] = true
+	}
+	return &queue.Frontend{Pages: pages, Root: f.Root, Folders: f.Folders, Types: f.Types}
+}
+
+// endpoint is that of the app at mount. Apps may have groups of one name, which are none the less two.
+func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
+	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

@@ -78,16 +78,17 @@ func (a *app) body(t *testing.T, name, session string, data ...any) []byte {
 
 var visitorRequest = queue.Request{
 	Headers: [][2]string{{"host", "space.example"}, {"x-latin", "Ã©"}, {"cookie", "a=1"}, {"X-Twice", "1"}, {"x-twice", "2"}, {"x-forwarded-proto", "https"}},
-	Path:    "/gradio_api/queue/join", Query: "a=b&c=%20", Scheme: "https", Client: "203.0.113.9",
+	Path:    "/queue/join", Query: "a=b&c=%20", Scheme: "https", Client: "203.0.113.9",
 }
 
 // start hands the app one Job, with an event for each body.
 func (a *app) start(bodies ...[]byte) (ids []queue.EventID) {
-	job := queue.Job{App: a.number}
+	job, request := queue.Job{App: a.number}, visitorRequest
+	request.Path = a.manifest.Prefix + request.Path
 	for _, body := range bodies {
 		id := queue.NewEventID()
 		ids = append(ids, id)
-		job.Events = append(job.Events, queue.Event{ID: id, Body: body, Token: "token-" + string(id), Request: visitorRequest})
+		job.Events = append(job.Events, queue.Event{ID: id, Body: body, Token: "token-" + string(id), Request: request})
 	}
 	a.p.Send(startFrame(job))
 	return ids
@@ -328,7 +329,7 @@ func (a *app) testLaunching(t *testing.T) {
 
 func (a *app) testManifest(t *testing.T) {
 	m := a.manifest
-	if m.Gradio != a.gradio || m.Prefix != "/gradio_api" || m.Mount != "" || m.Port != a.p.config.Port || m.MaxSize == nil || *m.MaxSize != 30 ||
+	if m.Gradio != a.gradio || m.Prefix != a.prefix() || m.Mount != "" || m.Port != a.p.config.Port || m.MaxSize == nil || *m.MaxSize != 30 ||
 		m.LiveUpdates || m.UpdateEvery != 2500*time.Millisecond || m.MaxThreads != 17 || !m.Native || len(m.Endpoints) != 24 {
 		t.Errorf("got %+v", m)
 	}
@@ -340,7 +341,7 @@ func (a *app) testManifest(t *testing.T) {
 		"hang":      {Limit: 3, Inputs: 1, Native: true, Group: "shared"},
 		"stuck":     {Limit: 5, Inputs: 1, Native: true, Group: "shared"},
 		"batch":     {Limit: 5, Inputs: 1, Native: true, Batch: 4},
-		"validated": {Limit: 5, Inputs: 1, Native: false},
+		"validated": {Limit: 5, Inputs: 1, Native: !a.hasValidators()},
 		"cached":    {Limit: 5, Inputs: 1, Native: !a.hasCache()},
 		"gpu":       {Limit: 5, Inputs: 1, Native: true},
 		"fork":      {Limit: 5, Native: true},
@@ -353,7 +354,11 @@ func (a *app) testManifest(t *testing.T) {
 				t.Errorf("%s is in group %q", name, got.Group)
 			}
 		}
-		if got != want {
+		want.Free, want.Explores = []int{}, []int{}
+		for i := range want.Inputs { // all are plain texts and numbers
+			want.Free = append(want.Free, i)
+		}
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -375,8 +380,8 @@ func (a *app) testGuard(t *testing.T) {
 		status            int
 	}{
 		{"GET", "/config", "", 403}, {"GET", "/config", "wrong", 403}, {"GET", "/config", "keykey", 403}, {"GET", "/config", "key", 200},
-		{"HEAD", "/", "", 403}, {"HEAD", "/", "key", 200}, {"GET", "/gradio_api/startup-events", "", 403},
-		{"GET", "/", "", 403}, {"GET", "/", "key", 200}, {"GET", "/no/such/path", "", 403}, {"POST", "/gradio_api/queue/join", "", 403},
+		{"HEAD", "/", "", 403}, {"HEAD", "/", "key", 200}, {"GET", a.prefix() + "/startup-events", "", 403},
+		{"GET", "/", "", 403}, {"GET", "/", "key", 200}, {"GET", "/no/such/path", "", 403}, {"POST", a.prefix() + "/queue/join", "", 403},
 	} {
 		status, body := a.ask(t, row.method, row.path, row.key, nil)
 		if status != row.status {
@@ -412,7 +417,7 @@ func (a *app) testMessages(t *testing.T) {
 			t.Errorf("it says %s and ends with %q", got, end.Error)
 		}
 	})
-	for name, row := range map[string]struct{ text, title string }{"boom": {"it broke", "Error"}, "refuse": {"it broke", "No"}} {
+	for name, row := range a.failures() {
 		t.Run(name, func(t *testing.T) {
 			messages, end := a.call(t, name, "it broke")
 			last := messages[len(messages)-1]
@@ -427,7 +432,7 @@ func (a *app) testMessages(t *testing.T) {
 	t.Run("progress", func(t *testing.T) {
 		messages, end := a.call(t, "progress", "halfway")
 		got := spoken(messages)
-		if !strings.HasPrefix(got, "process_starts progress progress") || !strings.HasSuffix(got, "process_completed") || end.Error != "" {
+		if !strings.HasPrefix(got, "process_starts progress") || !strings.HasSuffix(got, "process_completed") || end.Error != "" {
 			t.Errorf("it says %s and ends with %q", got, end.Error)
 		}
 		if !strings.Contains(messages[1].Payload, "halfway") {
@@ -478,7 +483,7 @@ func (a *app) testRequest(t *testing.T) {
 			[]any{"x-latin", "Ã©"}, []any{"x-twice", "1"}, []any{"x-twice", "2"},
 		},
 		"query": map[string]any{"a": "b", "c": " "}, "client": []any{"203.0.113.9", 0.0}, "session": "the-session",
-		"path": "/gradio_api/queue/join", "scheme": "https",
+		"path": a.prefix() + "/queue/join", "scheme": "https",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %v\nwant %v", got, want)
@@ -644,6 +649,9 @@ func (a *app) startAdmitted(id queue.EventID) {
 
 func (a *app) testAdmission(t *testing.T) {
 	t.Run("a validator", func(t *testing.T) {
+		if !a.hasValidators() {
+			t.Skip("Gradio 4 has no validators")
+		}
 		status, answer := a.join(t, "validated", "s", -1)
 		if text := fmt.Sprint(answer["detail"]); status != 422 || !strings.Contains(text, "not positive") {
 			t.Errorf("%d %v", status, answer)
@@ -720,12 +728,35 @@ func (a *app) testAdmission(t *testing.T) {
 	})
 }
 
+// failures are what becomes of exceptions. Gradio 4 has no titles, and quotes a gr.Error.
+func (a *app) failures() map[string]failure {
+	if a.isV4() {
+		return map[string]failure{"boom": {"it broke", nil}, "refuse": {"'it broke'", nil}}
+	}
+	return map[string]failure{"boom": {"it broke", "Error"}, "refuse": {"it broke", "No"}}
+}
+
+type failure struct{ text, title any }
+
+func (a *app) isV4() bool { return strings.HasPrefix(a.gradio, "4.") }
+
+// prefix stands before the API's paths from Gradio 5 on.
+func (a *app) prefix() string {
+	if a.isV4() {
+		return ""
+	}
+	return "/gradio_api"
+}
+
+// Validators came with Gradio 5.
+func (a *app) hasValidators() bool { return !a.isV4() }
+
 // gr.cache came with Gradio 6.
 func (a *app) hasCache() bool { return strings.HasPrefix(a.gradio, "6.") }
 
 func (a *app) needsCache(t *testing.T) {
 	if !a.hasCache() {
-		t.Skip("Gradio 5 has no gr.cache")
+		t.Skip("Gradio 4 and 5 have no gr.cache")
 	}
 }
 
@@ -837,11 +868,11 @@ func (a *app) testDemos(t *testing.T) {
 // ownQueueWorks speaks to an app that its runner leaves alone, as the host's pass-through does.
 func (a *app) ownQueueWorks(t *testing.T, port int) {
 	t.Helper()
-	status, text := askPort(t, port, "POST", "/gradio_api/queue/join", "key", []byte(`{"data":["hi"],"fn_index":0,"session_hash":"own"}`))
+	status, text := askPort(t, port, "POST", a.prefix()+"/queue/join", "key", []byte(`{"data":["hi"],"fn_index":0,"session_hash":"own"}`))
 	if status != 200 {
 		t.Fatalf("%d %s", status, text)
 	}
-	status, text = askPort(t, port, "GET", "/gradio_api/queue/data?session_hash=own", "key", nil)
+	status, text = askPort(t, port, "GET", a.prefix()+"/queue/data?session_hash=own", "key", nil)
 	if status != 200 || !strings.Contains(text, "process_completed") || !strings.Contains(text, "hi") {
 		t.Errorf("%d %s", status, text)
 	}

@@ -59,6 +59,8 @@ type SupervisorConfig struct {
 	Ended   func(instance string)
 	// Note shows the operator a sentence: why visitors wait, or reach not all that they should.
 	Note func(text string)
+	// Unknown is told of a Gradio whose inside the runner does not know, each time that one attaches; nil: nobody.
+	Unknown func(gradio, reason string)
 	// Account pays for what the Space does on nobody's behalf.
 	Account func() identity.Identity
 	Logger  *zap.Logger

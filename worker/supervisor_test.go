@@ -126,7 +126,7 @@ func (w *world) hear(t *testing.T, session queue.SessionHash, until queue.Kind) 
 	eventually(t, "there is a session "+string(session), func() bool { s = w.queue.Session(session); return s != nil })
 	defer s.Open()()
 	for {
-		m, err := s.Next(ctx)
+		m, err := s.Next(ctx, nil)
 		if err != nil && err != io.EOF {
 			t.Fatalf("session %s: %v after %v", session, err, heard)
 		}

@@ -12,7 +12,12 @@ import (
 // headerToken is where a Space hands on its visitor's token (spaces/zero/client.py, TOKEN_HEADER).
 const headerToken = "X-Ip-Token"
 
-// caller says who calls a Space.
+// caller says who calls this Space.
+func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
+	return s.host.caller(r, s.space.Name)
+}
+
+// caller says who calls the Space at.
 //
 //  1. Who brings an X-IP-Token is a Space that calls on behalf of its visitor, who pays. One that is no longer good is
 //     an error, and no silent fall to another account.
@@ -21,7 +26,7 @@ const headerToken = "X-Ip-Token"
 //     wants it. The bearer must be good all the same: who goes on using a revoked one should notice.
 //  3. Without either, a connection of one of our Spaces' processes is that Space's call, for its own account.
 //  4. Everybody else: see identify.
-func (h *Host) caller(r *http.Request) (identity.Identity, error) {
+func (h *Host) caller(r *http.Request, at string) (identity.Identity, error) {
 	tokens, through := r.Header[headerToken]
 	_, bearer := identity.Bearer(r.Header)
 	if bearer && through { // 2
@@ -30,7 +35,7 @@ func (h *Host) caller(r *http.Request) (identity.Identity, error) {
 		}
 	}
 	if through { // 1
-		return h.throughSpace(r, tokens)
+		return h.throughSpace(r, tokens, at)
 	}
 	if !bearer { // 3
 		if s := h.callingSpace(r); s != nil {
@@ -45,7 +50,7 @@ func (h *Host) caller(r *http.Request) (identity.Identity, error) {
 //  1. The token is ours, of whichever Space; that it is not its own is what a Space needs it for.
 //  2. Its Session there is open, or its direct call under way, or was within ten minutes; 24 hours at most (Parse).
 //  3. Nobody has forbidden the Space, nor the one before it, to spend what is this visitor's.
-func (h *Host) throughSpace(r *http.Request, tokens []string) (identity.Identity, error) {
+func (h *Host) throughSpace(r *http.Request, tokens []string, at string) (identity.Identity, error) {
 	if len(tokens) != 1 { // which of two is meant nobody knows
 		return identity.Identity{}, &identity.TokenError{Reason: identity.Malformed}
 	}
@@ -61,7 +66,9 @@ func (h *Host) throughSpace(r *http.Request, tokens []string) (identity.Identity
 		return identity.Identity{}, err
 	}
 	before := payer
-	payer.Via = claims.Aud
+	if claims.Aud != at { // else a Space calls itself, as Gradio's MCP server does: it is the same visit
+		payer.Via = claims.Aud
+	}
 	for _, spender := range []identity.Identity{before, payer} { // 3
 		if err := h.stops.Check(spender); err != nil {
 			return identity.Identity{}, err

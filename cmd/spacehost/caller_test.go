@@ -88,7 +88,7 @@ func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
 	for _, token := range tokens {
 		r.Header.Add("X-IP-Token", token)
 	}
-	return s.caller(r)
+	return s.caller(r, "b")
 }
 
 func (s *stage) wantRefused(reason identity.Reason, when string, tokens ...string) {

@@ -45,12 +45,16 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 }
 
 // gradios are the lines of Gradio that the tests run, by the versions that were captured.
-var gradios = map[string]string{"v5": "5.49.1", "v6": "6.31.0"}
+var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
-var (
-	environmentV5 = sync.OnceValues(func() (string, error) { return buildEnvironment(gradios["v5"]) })
-	environmentV6 = sync.OnceValues(func() (string, error) { return buildEnvironment(gradios["v6"]) })
-)
+// builtEnvironments has one for each line, made when it is first asked for.
+var builtEnvironments = func() map[string]func() (string, error) {
+	all := map[string]func() (string, error){}
+	for line, gradio := range gradios {
+		all[line] = sync.OnceValues(func() (string, error) { return buildEnvironment(gradio) })
+	}
+	return all
+}()
 
 // environment returns an interpreter with the real gradio 6 and spaces.
 func environment(t testing.TB) string { return environmentOf(t, "v6") }
@@ -58,11 +62,7 @@ func environment(t testing.TB) string { return environmentOf(t, "v6") }
 // environmentOf returns one with the Gradio of that line.
 func environmentOf(t testing.TB, line string) string {
 	t.Helper()
-	of := environmentV6
-	if line == "v5" {
-		of = environmentV5
-	}
-	python, err := of()
+	python, err := builtEnvironments[line]()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +220,14 @@ func startCommand(t testing.TB, state string, args ...string) *product {
 	p.await(ready)
 	p.took = time.Since(began)
 	return p
+}
+
+// api is where the Gradio API of the (first) Space begins; Gradio 4 has no prefix.
+func (p *product) api() string {
+	if strings.HasPrefix(p.Spaces[0].Gradio, "4.") {
+		return p.URL
+	}
+	return p.URL + "/gradio_api"
 }
 
 func (p *product) await(ready chan struct{}) {
@@ -411,7 +419,13 @@ func (p *product) clientAt(url string) *client { return p.clientAs(url, "") }
 // clientAs is one of somebody with a token.
 func (p *product) clientAs(url, token string) *client {
 	p.t.Helper()
-	cmd := exec.Command(environmentOf(p.t, p.line), filepath.Join("testdata", "clients", "client.py"), url, token)
+	return p.clientIn(environmentOf(p.t, p.line), url, token)
+}
+
+// clientIn is the gradio_client that this interpreter has.
+func (p *product) clientIn(python, url, token string) *client {
+	p.t.Helper()
+	cmd := exec.Command(python, filepath.Join("testdata", "clients", "client.py"), url, token)
 	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()

@@ -33,6 +33,7 @@ type options struct {
 	readyJSON    bool
 	queueTimeout time.Duration
 	warmFor      time.Duration
+	admission    string
 }
 
 func newRun() *cobra.Command {
@@ -98,6 +99,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
+	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 
@@ -112,6 +114,9 @@ func (o *options) check() (err error) {
 	}
 	if o.warmFor < 0 {
 		return fmt.Errorf("--warm %s is below 0", o.warmFor)
+	}
+	if o.admission != "native" && o.admission != "space" {
+		return fmt.Errorf("--admission %q: say native or space", o.admission)
 	}
 	for _, pair := range o.variables {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
@@ -150,7 +155,7 @@ func (o *options) settings() settings {
 	s := settings{
 		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, bySpace: o.admission == "space", warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
 	for i, dir := range o.dirs {

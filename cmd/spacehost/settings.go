@@ -29,6 +29,7 @@ type settings struct {
 	hosts        []string // by which visitors may ask for this host, beside the usual ones
 	proxies      []netip.Prefix
 	people       []identity.Declared
+	bySpace      bool // every call is admitted by its Space
 	rebuild      bool
 	readyJSON    bool
 }

@@ -57,7 +57,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -76,10 +76,12 @@ func (s *spaceRun) register() {
 	if s.settings.visibility == private {
 		s.site.Pre(s.membersOnly)
 	}
-	gradioapi.New(gradioapi.Config{
+	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.host.caller, Sign: s.sign, Logger: s.host.log.Named("gradioapi"),
-	}).Register(s.site.Echo)
+		Identify: s.caller, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+	})
+	api.Register(s.site.Echo)
+	s.host.onClose(api.Close)
 }
 
 // membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is
@@ -87,7 +89,7 @@ func (s *spaceRun) register() {
 // token opens it to the Space that calls on their behalf.
 func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if visitor, err := s.host.caller(c.Request()); err != nil || !s.isMember(visitor) {
+		if visitor, err := s.caller(c.Request()); err != nil || !s.isMember(visitor) {
 			return echo.ErrNotFound
 		}
 		return next(c)
@@ -96,6 +98,30 @@ func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (s *spaceRun) isMember(visitor identity.Identity) bool {
 	return visitor.Kind == identity.User && slices.Contains(s.settings.members, visitor.Name)
+}
+
+// storage is where the Space's files lie: its home, which holds Gradio's folder (environ.go, GRADIO_TEMP_DIR).
+func (s *spaceRun) storage() gradioapi.Storage {
+	root := s.host.state.path("spaces", s.space.Name)
+	home := filepath.Join(root, "home")
+	return gradioapi.Storage{
+		Root: root, Uploads: filepath.Join(home, "gradio"), Staging: filepath.Join(root, "uploading"),
+		Served: []string{home, s.space.Dir},
+	}
+}
+
+// makeFolders also clears what a host that crashed had half taken.
+func (s *spaceRun) makeFolders() error {
+	storage := s.storage()
+	if err := os.RemoveAll(storage.Staging); err != nil {
+		return fmt.Errorf("clear half uploads: %w", err)
+	}
+	for _, dir := range []string{storage.Uploads, storage.Staging} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the Space's folders: %w", err)
+		}
+	}
+	return nil
 }
 
 // payments tells the broker what becomes of visitors, in its own words for an Event.
@@ -154,6 +180,12 @@ func (s *spaceRun) ended(instance string) {
 
 func (s *spaceRun) note(text string) { s.host.screen.note(s.space.Name + ": " + text) }
 
+// unknown says aloud that this Space is served otherwise than others.
+func (s *spaceRun) unknown(gradio, reason string) {
+	s.host.screen.note(fmt.Sprintf("%s: WARNING: the inside of gradio %s is not known to spacehost (%s). Its own queue serves the Space: "+
+		"calls are passed through, and start in its order, not the host's. Identity, GPU leases and quota hold as always.", s.space.Name, gradio, reason))
+}
+
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {
 	env, err := s.build(ctx)
@@ -165,10 +197,10 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home := s.host.state.path("spaces", s.space.Name, "home")
-	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o700); err != nil {
-		return fmt.Errorf("make the Space's home: %w", err)
+	if err := s.makeFolders(); err != nil {
+		return err
 	}
+	home := filepath.Dir(s.storage().Uploads)
 	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
@@ -203,8 +235,10 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 
 func (s *spaceRun) view() console.SpaceView {
 	status := s.supervisor.Status()
+	manifest, attached := s.queue.Manifest()
 	return console.SpaceView{
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
+		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
 	}
 }

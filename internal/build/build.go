@@ -163,6 +163,7 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	}
 	var newest release
 	j.inputs.Constraints, newest = constraintsFor(j.inputs.Gradio)
+	j.warnings = append(j.warnings, j.inputs.heldBack()...)
 	if j.python, err = j.findPython(ctx, newest); err != nil {
 		return err
 	}

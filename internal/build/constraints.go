@@ -2,8 +2,10 @@ package build
 
 import (
 	"embed"
+	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 //go:embed constraints/*.txt
@@ -26,6 +28,7 @@ var lines = []struct {
 }{
 	{release{5, 0}, "gradio-4.txt", release{3, 12}},
 	{release{5, 7}, "gradio-5.0.txt", release{3, 12}},
+	{release{5, 24}, "gradio-5.7.txt", release{3, 13}},
 }
 
 // constraintsFor returns what must hold beside this version of Gradio, and the newest Python it likes.
@@ -45,6 +48,23 @@ func constraintsFor(gradio string) (constraints []byte, newestPython release) {
 		}
 	}
 	return nil, release{}
+}
+
+// heldBack names what this Gradio's constraints keep older than today's, unless the author has named it all.
+func (in inputs) heldBack() []string {
+	held, named := []string{}, map[string]bool{}
+	for _, r := range parseRequirements(in.Files[requirements]) {
+		named[r.name] = true
+	}
+	for _, r := range parseRequirements(string(in.Constraints)) {
+		if !named[r.name] {
+			held = append(held, r.text)
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("gradio %s breaks with the newest of what it is made of, so it gets %s; write that into requirements.txt too, for wherever else the Space is built", in.Gradio, strings.Join(held, ", "))}
 }
 
 var releasePattern = regexp.MustCompile(`^(\d+)\.(\d+)`)

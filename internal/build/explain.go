@@ -21,6 +21,7 @@ type failure struct {
 	pins   bool   // README.md pins that version
 	text   string // of step.file
 	lines  []requirement
+	held   []requirement // by our constraints for that version
 	err    error
 }
 
@@ -28,7 +29,7 @@ type failure struct {
 func (j *job) explain(s step, err error) error {
 	f := failure{step: s, dir: j.dir, python: j.python.Version, gradio: j.inputs.Gradio, pins: j.spec.Gradio != "",
 		text: j.inputs.Files[s.file], err: err}
-	f.lines = parseRequirements(f.text)
+	f.lines, f.held = parseRequirements(f.text), parseRequirements(string(j.inputs.Constraints))
 	if tool, ok := errors.AsType[*toolError](err); ok {
 		f.raw = tool.output
 		f.said = flatten(tool.output)
@@ -341,9 +342,19 @@ func (f failure) conflict() (string, string, bool) {
 	case 0:
 		return fmt.Sprintf("%s: the requirements contradict each other", f.in()), "read the log to see which", true
 	case 1: // 3
-		return fmt.Sprintf("%s: %q cannot be installed together with gradio %s", f.in(), mine[0].text, orElse(f.gradio, "(the newest)")), "loosen or remove it", true
+		return fmt.Sprintf("%s: %q cannot be installed together with gradio %s", f.in(), mine[0].text, orElse(f.gradio, "(the newest)")), "loosen or remove it" + f.heldTo(mine[0].name), true
 	}
 	return fmt.Sprintf("%s: %s cannot be installed together", f.in(), quoted(mine)), "loosen or remove one of them", true // 2
+}
+
+// heldTo says what this Gradio can do with, if we know it.
+func (f failure) heldTo(name string) string {
+	for _, r := range f.held {
+		if r.name == name {
+			return ": that Gradio works only with " + r.text
+		}
+	}
+	return ""
 }
 
 var word = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9._-]*`)

@@ -94,10 +94,17 @@ func TestConstraintsByGradio(t *testing.T) {
 		{"4.44.1", "huggingface_hub<1", release{3, 12}},
 		{"5.0.0b3", "starlette<1", release{3, 12}},
 		{"5.6.0", "huggingface_hub<1", release{3, 12}},
-		{"5.7.0", "", release{}}, {"5.49.1", "", release{}}, {"6.0", "", release{}}, {"6.31.0", "", release{}}, {"", "", release{}},
+		{"5.7.0", "pydantic<2.11", release{3, 13}}, {"5.12.0", "pydantic<2.11", release{3, 13}}, {"5.24.0", "", release{}}, {"5.49.1", "", release{}}, {"6.0", "", release{}}, {"6.31.0", "", release{}}, {"", "", release{}},
 	}
 	for _, row := range rows {
 		text, newest := constraintsFor(row.gradio)
+		in := inputs{Gradio: row.gradio, Constraints: text}
+		if said := strings.Join(in.heldBack(), ""); !strings.Contains(said, row.has) || (said == "") != (text == nil) {
+			t.Errorf("held back for %q: %q, want %q in it", row.gradio, said, row.has)
+		}
+		if in.Files = map[string]string{requirements: string(text)}; len(in.heldBack()) != 0 {
+			t.Errorf("%q: the author has written all of it: %q", row.gradio, in.heldBack())
+		}
 		if !strings.Contains(string(text), row.has) || (row.has == "") != (text == nil) || newest != row.newest {
 			t.Errorf("constraintsFor(%q) = %q, %v; want %q in it, %v", row.gradio, text, newest, row.has, row.newest)
 		}

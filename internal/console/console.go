@@ -34,6 +34,11 @@ type SpaceView struct {
 	Stage  string `json:"stage"`
 	Reason string `json:"reason,omitempty"`
 	PID    int    `json:"pid,omitempty"`
+	// Gradio is the version that runs, empty before the Space has come up. Native is false, and Why says why,
+	// if its own queue does the work: the host does not know its inside.
+	Gradio string `json:"gradio,omitempty"`
+	Native bool   `json:"native"`
+	Why    string `json:"why,omitempty"`
 	// Queued counts the Events that wait.
 	Queued int `json:"queued"`
 }

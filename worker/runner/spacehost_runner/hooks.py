@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .files import static_paths
 from .guard import Guard
 from .seam import Seam, Unknown, version
 
@@ -26,6 +27,7 @@ def install(state: State) -> None:
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
         "gradio.routes": _patch_routes,
+        "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.wrappers": _patch_worker,
@@ -129,6 +131,24 @@ def _patch_blocks(state: State, module: Any) -> None:
         return close(self, *args, **kwargs)
 
     Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_told
+    _watch_config(state, Blocks)
+
+
+def _watch_config(state: State, Blocks: Any) -> None:
+    """Tells the host when Gradio makes a config anew while the app runs (workflow_api.py, _refresh_app)."""
+    original = getattr(Blocks, "get_config_file", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def get_config_file(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = original(self, *args, **kwargs)
+        for seam in state.seams:
+            if seam.blocks is self:
+                seam.changed()
+        return config
+
+    Blocks.get_config_file = get_config_file
 
 
 def _overrides(state: State, signature: Any, asked: Any) -> dict[str, Any]:
@@ -173,6 +193,19 @@ def _patch_routes(state: State, module: Any) -> None:
 
     module.App.create_app = staticmethod(create_app)
     module.mount_gradio_app = mount_gradio_app
+
+
+def _patch_utils(state: State, module: Any) -> None:
+    """What an app makes static while it runs, the host must hear of: it serves files and checks those that come in."""
+    original = module.set_static_paths
+
+    @functools.wraps(original)
+    def set_static_paths(paths: Any) -> None:
+        original(paths)
+        if state.seams:  # else the manifest says it
+            state.send({"op": "static", "paths": static_paths()})
+
+    module.set_static_paths = set_static_paths
 
 
 def _patch_http_server(state: State, module: Any) -> None:

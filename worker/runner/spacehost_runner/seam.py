@@ -12,8 +12,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import shortcuts
+from . import files, shortcuts
 from .frames import encode
+from .pages import frontend
 
 if TYPE_CHECKING:
     import asyncio
@@ -107,8 +108,26 @@ class Seam:
             "update_seconds": queue.update_intervals,
             "max_threads": queue.max_thread_count,
             "native": self.is_native(),
+            "files": files.report(blocks, self.app, self.module.route_utils),
+            "renders": bool(getattr(blocks, "renderables", True)),
+            "servers": self.servers(),
+            "explorers": [i for i, block in blocks.blocks.items() if files.is_explorer(block)],
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
+            "frontend": self.frontend(),
         }
+
+    def frontend(self) -> dict[str, Any] | None:
+        if not self.is_native():
+            return None
+        try:
+            return frontend(self.app, self.blocks, getattr(self.module.route_utils, "API_PREFIX", ""))
+        except Exception as error:
+            _print(error)
+            return None
+
+    def changed(self) -> None:
+        """Gradio has made the app's config anew: what the host has kept of it is old."""
+        self.state.send({"op": "changed", "app": self.number})
 
     def is_native(self) -> bool:
         """Whether the host may admit by itself: nobody signs in, no middleware of the app sees the request."""
@@ -122,6 +141,11 @@ class Seam:
         layers = [getattr(layer, "cls", None) for layer in getattr(app, "user_middleware", [])]
         return all(getattr(cls, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi") for cls in layers)
 
+    def servers(self) -> dict[str, list[str]]:
+        """What a component lets its frontend call, by the component's id (gradio/components/base.py, server)."""
+        found = {i: [fn.__name__ for fn in getattr(block, "server_fns", [])] for i, block in self.blocks.blocks.items()}
+        return {str(i): names for i, names in found.items() if names}
+
     def endpoint(self, number: int, fn: Any) -> dict[str, Any]:
         group = self.queue.default_concurrency_limit if fn.concurrency_limit == "default" else fn.concurrency_limit
         return {
@@ -133,6 +157,8 @@ class Seam:
             "stream": getattr(fn, "connection", "sse") == "stream",
             "time_limit": getattr(fn, "time_limit", None),
             "inputs": len(fn.inputs),
+            "free": [i for i, block in enumerate(fn.inputs) if files.is_free(block)],
+            "explores": [i for i, block in enumerate(fn.inputs) if files.is_explorer(block)],
             "native": getattr(fn, "validator", None) is None and not hasattr(fn.fn, "cache"),
         }
 

@@ -2,6 +2,7 @@
 
 The main thread takes deeds from the functions, since some can only be done there, and prints what came of them.
 """
+import inspect
 import json
 import os
 import queue
@@ -20,6 +21,11 @@ from starlette.middleware import Middleware
 
 DEEDS = queue.Queue()
 RELEASE = threading.Event()
+
+
+def known(function, **kwargs):
+    """Those of kwargs that this line of Gradio has."""
+    return {name: value for name, value in kwargs.items() if name in inspect.signature(function).parameters}
 
 
 def say(what, **facts):
@@ -66,7 +72,7 @@ def boom(text):
 
 
 def refuse(text):
-    raise gr.Error(text, title="No")
+    raise gr.Error(text, **known(gr.Error, title="No"))
 
 
 def progress(text, bar=gr.Progress()):
@@ -114,7 +120,7 @@ def validated(number):
 
 
 CALLS = []
-cache = getattr(gr, "cache", lambda fn: fn)  # Gradio 5 has none
+cache = getattr(gr, "cache", lambda fn: fn)  # Gradio 4 and 5 have none
 
 
 @cache
@@ -156,7 +162,7 @@ def tables():
     """Sizes of what Gradio keeps per event; this call's own share is in them."""
     q, app = main._queue, main._queue.server_app
     return {
-        "event_ids_to_events": len(q.event_ids_to_events),
+        "event_ids_to_events": len(q.event_ids_to_events),  # Gradio 4 has none of its own
         "pending_event_ids_session": len(q.pending_event_ids_session),
         "pending_messages_per_session": len(q.pending_messages_per_session),
         "active_jobs": len([job for job in q.active_jobs if job is not None]),
@@ -222,9 +228,14 @@ def echo(text: str) -> str:
     return text
 
 
-def small(**launch):
+def echoing():
     with gr.Blocks() as demo:
-        gr.api(echo, api_name="echo")
+        gr.Textbox().submit(echo, gr.Textbox(), gr.Textbox(), api_name="echo")
+    return demo
+
+
+def small(**launch):
+    demo = echoing()
     return demo, demo.launch(prevent_thread_lock=True, **launch)
 
 
@@ -258,8 +269,7 @@ def do_unknown():
 
 def do_strange():
     """Gradio has what the seam needs, but not in the shape that it needs."""
-    with gr.Blocks() as demo:
-        gr.api(echo, api_name="echo")
+    demo = echoing()
     demo._queue.update_intervals = object()
     demo._queue.live_updates = True
     demo.launch(prevent_thread_lock=True)
@@ -298,7 +308,7 @@ with gr.Blocks() as main:
     button.click(toasts, box, out, api_name="toasts")
     button.click(late_toast, box, out, api_name="late_toast")
     button.click(batch, box, out, api_name="batch", batch=True, max_batch_size=4)
-    button.click(validated, number, answer, api_name="validated", validator=positive)
+    button.click(validated, number, answer, api_name="validated", **known(button.click, validator=positive))
     button.click(cached, number, answer, api_name="cached")
     button.click(cached_gen, number, answer, api_name="cached_gen")
     button.click(lambda: CALLS, None, thing, api_name="calls")

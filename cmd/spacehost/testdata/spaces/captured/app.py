@@ -1,4 +1,5 @@
-# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures; for Gradio 5 and 6.
+# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures; for Gradio 4, 5 and 6.
+import inspect
 import threading
 import time
 
@@ -27,20 +28,22 @@ def boom(x):
 
 
 def gerr(x):
-    raise gr.Error("custom boom", duration=3, title="My Title")
+    titled = "title" in inspect.signature(gr.Error).parameters  # not in Gradio 4
+    raise gr.Error("custom boom", duration=3, **({"title": "My Title"} if titled else {}))
 
 
 def prog(x, progress=gr.Progress()):
     for i in range(3):
         progress((i, 3), desc=f"step{i}", unit="it")
-        time.sleep(0.1)
+        time.sleep(0.25)  # Gradio looks every 0.1 s
     return x
 
 
 def logs(x):
     gr.Info("an info")
     gr.Warning("a warning")
-    gr.Success("ok")
+    if hasattr(gr, "Success"):
+        gr.Success("ok")
     return x
 
 

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The same requests go to stock Gradio and to spacehost; what comes back differs only in the host's own headers,
+// and where its files lie.
+func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "spaces", "attacks"))); err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range map[string]string{"allowed/a b.html": "<b>", "allowed/a.tar.gz": "0123456789", "allowed/none": "x", "allowed/blocked/x": "x", "static/s.svg": "<svg/>", "app.json": "{}"} {
+				plant(t, filepath.Join(dir, name), text)
+			}
+			python := environmentOf(t, line)
+			ours := runProduct(t, dir, "--python", python)
+			stock := startStock(t, python, dir)
+			here, there := fileAnswers(t, ours.URL, dir), fileAnswers(t, stock, dir)
+			for _, what := range slices.Sorted(maps.Keys(there)) {
+				if here[what] != there[what] {
+					t.Errorf("%s:\nspacehost %s\nstock     %s", what, here[what], there[what])
+				}
+			}
+		})
+	}
+}
+
+// startStock runs the app as its author would, without a host.
+func startStock(t *testing.T, python, dir string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	_, port, _ := net.SplitHostPort(address)
+	cmd := exec.Command(python, "app.py")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GRADIO_SERVER_PORT="+port, "GRADIO_TEMP_DIR="+t.TempDir(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+t.TempDir(), "NO_PROXY=127.0.0.1")
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("output of stock Gradio:\n%s", output.String())
+		}
+	})
+	url := "http://" + address
+	eventually(t, "stock Gradio answers", patience, func() bool {
+		answer, err := http.Get(url + "/config")
+		if err == nil {
+			answer.Body.Close()
+		}
+		return err == nil && answer.StatusCode == http.StatusOK
+	})
+	return url
+}
+
+// fileAnswers are what comes back, by what was asked; paths and times that no two runs share are left out.
+func fileAnswers(t *testing.T, url, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	var folder string
+	say := func(what string, r *http.Request) string {
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(body)
+		if folder != "" {
+			text = strings.ReplaceAll(text, folder, "UPLOADS")
+		}
+		line := fmt.Sprintf("%d %s", answer.StatusCode, text)
+		for _, name := range []string{"Content-Type", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges", "Location"} {
+			line += fmt.Sprintf(" %s=%q", name, strings.ReplaceAll(answer.Header.Get(name), "UTF-8", "utf-8"))
+		}
+		if strings.Contains(what, "/allowed/") { // the same file, so the same stamps
+			line += " Etag=" + answer.Header.Get("Etag") + " Last-Modified=" + answer.Header.Get("Last-Modified")
+		}
+		if answer.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			line = "416" // Go's library words it; 5 has a Content-Range that is not HTTP's
+		}
+		all[what] = line
+		return string(body)
+	}
+	names := []string{"plain.txt", "a b#c(d).tar.gz", "é日本.png", "../up.svg", `C:\\dir\\old.txt`, `quo\"ted.json`, "a.HTML", ".hidden", "x", "con.txt", strings.Repeat("n", 300) + ".md"}
+	for _, name := range names {
+		var body bytes.Buffer
+		w := multipart.NewWriter(&body)
+		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // into memory
+		fmt.Fprint(part, "0123456789")
+		w.Close()
+		text := say("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))
+		path := strings.Trim(text, "[]\"\n")
+		folder = filepath.Dir(filepath.Dir(path))
+		all["upload of "+name] = strings.ReplaceAll(strings.ReplaceAll(all["upload of "+name], folder, "UPLOADS"), contentLength(text), "")
+		if strings.Contains(path, `\u`) {
+			continue
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			say(method+" "+name, fileRequest(t, method, url+"/gradio_api/file="+escaped(path), "", ""))
+		}
+	}
+	for what, r := range map[string]*http.Request{
+		"no multipart":   fileRequest(t, "POST", url+"/gradio_api/upload", "application/json", "{}"),
+		"no boundary":    fileRequest(t, "POST", url+"/gradio_api/upload", "multipart/form-data", ""),
+		"no name":        fileRequest(t, "POST", url+"/gradio_api/upload", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n--B--\r\n"),
+		"up":             fileRequest(t, "POST", url+"/gradio_api/upload", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data; name=files; filename=..\r\n\r\nx\r\n--B--\r\n"),
+		"another field":  fileRequest(t, "POST", url+"/gradio_api/upload", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data; name=other; filename=a\r\n\r\nx\r\n--B--\r\n"),
+		"a value":        fileRequest(t, "POST", url+"/gradio_api/upload", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data; name=other\r\n\r\nx\r\n--B--\r\n"),
+		"progress of no": fileRequest(t, "GET", url+"/gradio_api/upload_progress?upload_id=none", "", ""),
+		"progress":       fileRequest(t, "GET", url+"/gradio_api/upload_progress", "", ""),
+	} {
+		say(what, r)
+	}
+	for _, path := range []string{
+		"allowed/a b.html", "allowed/a.tar.gz", "allowed/none", "allowed/blocked/x", "allowed", "static/s.svg", "app.json", "app.py", "none", "allowed/../app.py", "allowed/./none", "allowed//none", ".env",
+	} {
+		say("file= /"+path, fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/")+escaped(path), "", ""))
+		say("file/ /"+path, fileRequest(t, "GET", url+"/gradio_api/file/"+escaped(dir+"/")+escaped(path), "", ""))
+	}
+	for _, path := range []string{"/etc/passwd", "app.py", ".env", "//etc/passwd", "file:///etc/passwd", "", "/", "x%00y"} {
+		say("file= "+path, fileRequest(t, "GET", url+"/gradio_api/file="+path, "", ""))
+	}
+	for _, value := range []string{"bytes=0-", "bytes=-2", "bytes=1-", "bytes=99-"} {
+		r := fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/allowed/a.tar.gz"), "", "")
+		r.Header.Set("Range", value)
+		say("range "+value, r)
+	}
+	return all
+}
+
+func contentLength(text string) string {
+	return fmt.Sprintf(` Content-Length="%d"`, len(strings.TrimSuffix(text, "\n")))
+}
+
+func fileRequest(t *testing.T, method, url, kind, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
+	}
+	return r
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stock is the Space under its own Gradio alone, by the variables that the product gives: with SYSTEM=spaces
+// Gradio builds another config. Its hot-reload server stays off, which would listen on every interface.
+const stockPython = `
+import runpy, gradio.http_server
+gradio.http_server.watchfn_spaces = lambda reloader: None
+runpy.run_path("app.py", run_name="__main__")
+`
+
+// runStock starts it and returns its address.
+func runStock(t *testing.T, python, dir string) (url string) {
+	t.Helper()
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := probe.Addr().String()
+	probe.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(python, "-c", stockPython)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "SYSTEM=spaces", "SPACE_ID=local/captured", "GRADIO_ANALYTICS_ENABLED=False",
+		"GRADIO_SERVER_NAME=127.0.0.1", "GRADIO_SERVER_PORT="+port, "HOME="+t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }() // it is killed
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	url = "http://" + addr
+	eventually(t, "stock Gradio answers", patience, func() bool {
+		answer, err := http.Get(url + "/config")
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+	return url
+}
+
+// TestPagesAreThoseOfStockGradio asks the host and stock Gradio for the same: pages byte for byte but for three
+// things: app_id, which each start draws anew; a function of Gradio 5 in components[].props.delete_callback, printed
+// with its place in memory; and the address, which Gradio writes into root and code_snippets.
+func TestPagesAreThoseOfStockGradio(t *testing.T) {
+	for line := range gradios {
+		t.Run(line, func(t *testing.T) {
+			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)
+			p := runProduct(t, dir, "--gpus", "none", "--python", python, "--host", "space.example")
+			s := side{t, p.URL, runStock(t, python, dir)}
+			s.comparePages()
+			s.compareRefusals()
+			s.compareAssets(frontendOf(t, python))
+		})
+	}
+}
+
+// side is the host beside stock Gradio.
+type side struct {
+	*testing.T
+	ours, stock string
+}
+
+var drawn = regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`)
+
+func (s side) comparePages() {
+	paths := []string{
+		"/", "/?__theme=dark", "/config", "/config/", "/config?page=", "/config?page=none", "/gradio_api/info", "/gradio_api/info/",
+		"/gradio_api/info?all_endpoints=true", "/gradio_api/info?all_endpoints=&serialize=True", "/gradio_api/info?page=",
+		"/gradio_api/app_id", "/theme.css", "/gradio_api/theme.css?v=1", "/manifest.json", "/robots.txt", "/favicon.ico",
+	}
+	for _, path := range paths {
+		for _, header := range []http.Header{{}, {"Origin": {"http://localhost:3000"}, "Cookie": {"a=b"}}, {"Host": {"space.example"}}} {
+			for range 2 { // what the Space has said, and what the host has kept
+				s.same(path, header, true)
+			}
+		}
+	}
+}
+
+// compareRefusals holds to the letter what leads out of the folders, and what is not there; S07 of the
+// vulnerabilities that Gradio has had.
+func (s side) compareRefusals() {
+	for _, path := range []string{
+		"/static/", "/static/nothing.js", "/static//etc/passwd", "/assets//windows/win.ini", "/static/%2e%2e/index.html",
+		"/assets/../../../../routes.py", "/svelte/../../index.html", "/assets/nothing.css", "/static/img//logo.svg", "/static/./img/logo.svg",
+	} {
+		s.same(path, http.Header{}, true)
+	}
+	for _, path := range []string{"/static/img", "/favicon.ico/..", "/deep_link", "/config?deep_link=..%2Fx", "/nothing"} {
+		s.same(path, http.Header{}, false)
+	}
+}
+
+// compareAssets takes what the page names, and of each kind of file some more.
+func (s side) compareAssets(frontend string) {
+	paths := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?:src|href)="\.?(/(?:assets|static|svelte)/[^"?]+)"`).FindAllStringSubmatch(get(s.T, s.stock+"/"), -1) {
+		paths[m[1]] = true
+	}
+	if len(paths) < 2 {
+		s.Errorf("the page names %d assets", len(paths))
+	}
+	kinds := map[string]int{}
+	err := filepath.WalkDir(frontend, func(path string, entry fs.DirEntry, err error) error {
+		name := filepath.ToSlash(strings.TrimPrefix(path, frontend))
+		if err != nil || entry.IsDir() || !strings.HasPrefix(name, "/assets/") && !strings.HasPrefix(name, "/static/") {
+			return err
+		}
+		if kinds[filepath.Ext(name)]++; kinds[filepath.Ext(name)] <= 6 {
+			paths[name] = true
+		}
+		return nil
+	})
+	if err != nil || kinds[".js"] < 6 || kinds[".css"] < 6 {
+		s.Fatalf("%v: %v", err, kinds)
+	}
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		for _, header := range []http.Header{{}, {"Accept-Encoding": {"identity"}}, {"Range": {"bytes=2-9"}}} {
+			s.same(path, header, true)
+		}
+	}
+}
+
+func frontendOf(t *testing.T, python string) string {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(filepath.Dir(python), "../lib/python3*/site-packages/gradio/templates/frontend"))
+	if len(found) != 1 {
+		t.Fatalf("frontends of %s: %v", python, found)
+	}
+	return found[0]
+}
+
+// same compares status, what is said of the body, and the body; natively says that the Space was not to be asked
+// for this visitor.
+func (s side) same(path string, header http.Header, natively bool) {
+	s.Helper()
+	got, want := s.ask(s.ours, path, header), s.ask(s.stock, path, header)
+	if got.status != want.status || got.body != want.body {
+		at := 0
+		for at < min(len(got.body), len(want.body)) && got.body[at] == want.body[at] {
+			at++
+		}
+		part := func(text string) string { return text[max(0, min(at-20, len(text))):min(at+60, len(text))] }
+		s.Errorf("%s %v: got %d %q, want %d %q (at %d)", path, header, got.status, part(got.body), want.status, part(want.body), at)
+	}
+	for _, name := range []string{"Content-Type", "Etag", "Last-Modified", "Cache-Control", "Accept-Ranges", "Content-Range", "Access-Control-Allow-Origin"} {
+		if got.header.Get(name) != want.header.Get(name) {
+			s.Errorf("%s %v: %s is %q, want %q", path, header, name, got.header.Get(name), want.header.Get(name))
+		}
+	}
+	if passed := got.header.Get("Server") != ""; passed == natively { // uvicorn names itself, the host does not
+		s.Errorf("%s %v: passed through: %t", path, header, passed)
+	}
+}
+
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends path as it stands. Go's transport asks for gzip, and unpacks it, unless the header says otherwise.
+func (s side) ask(base, path string, header http.Header) answered {
+	s.Helper()
+	r, err := http.NewRequestWithContext(s.Context(), http.MethodGet, base, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	r.URL.Opaque = path
+	r.Header = header.Clone()
+	host := r.Host
+	if other := header.Get("Host"); other != "" {
+		host = other
+		r.Header.Del("Host")
+	}
+	r.Host = host
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: time.Minute}
+	answer, err := client.Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	text := strings.NewReplacer("http://"+host, "<root>", base, "<root>").Replace(string(body)) // /info keeps the first it was asked at
+	return answered{answer.StatusCode, answer.Header, drawn.ReplaceAllString(text, "$1$2<drawn>")}
+}

@@ -1,0 +1,43 @@
+# What every line of Gradio must do under the host; nothing in it is of one line alone.
+import inspect
+import os
+
+import gradio as gr
+import spaces
+from gradio_client import Client
+
+
+@spaces.GPU(duration=10)
+def greet(name: str) -> str:
+    """Greets from a GPU."""
+    gr.Info("greeting")
+    return f"Hello {name}, from {os.environ['CUDA_VISIBLE_DEVICES']}, gradio {gr.__version__}"
+
+
+@spaces.GPU(duration=4000)
+def too_long() -> str:
+    return "never"
+
+
+def plain(text: str) -> str:
+    """Says it again."""
+    return f"you said {text}"
+
+
+def ask_myself(text: str) -> str:
+    """The app is its own visitor."""
+    return Client(demo.local_url, verbose=False).predict(text, api_name="/plain")
+
+
+with gr.Blocks() as demo:
+    text, out, button = gr.Textbox(), gr.Textbox(), gr.Button()
+    button.click(greet, text, out, api_name="greet")
+    button.click(too_long, None, out, api_name="too_long")
+    button.click(plain, text, out, api_name="plain")
+    button.click(ask_myself, text, out, api_name="ask_myself")
+
+tools = {"mcp_server": True} if "mcp_server" in inspect.signature(demo.launch).parameters else {}
+if "CHANGED_INSIDE" in os.environ:  # as a Gradio that does without what the runner needs
+    demo._queue.live_updates = True
+    del demo._queue.update_intervals
+demo.launch(**tools)

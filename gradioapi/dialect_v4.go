@@ -1,0 +1,53 @@
+package gradioapi
+
+import "spacehost/queue"
+
+// dialectV4 is Gradio 4 (gradio/server_messages.py of 4.44; captures/v4): as 5, but that nothing has a title.
+type dialectV4 struct{ dialectV5 }
+
+type completedV4 struct {
+	Msg     queue.Kind    `json:"msg"`
+	EventID queue.EventID `json:"event_id"`
+	Output  any           `json:"output"`
+	Success bool          `json:"success"`
+}
+
+type failureV4 struct {
+	Error    string  `json:"error"`
+	Duration float64 `json:"duration"`
+	Visible  bool    `json:"visible"`
+}
+
+type logV4 struct {
+	Msg      queue.Kind    `json:"msg"`
+	EventID  queue.EventID `json:"event_id"`
+	Log      string        `json:"log"`
+	Level    string        `json:"level"`
+	Duration float64       `json:"duration"`
+	Visible  bool          `json:"visible"`
+}
+
+type unexpectedV4 struct {
+	Msg     queue.Kind     `json:"msg"`
+	EventID *queue.EventID `json:"event_id"`
+	Message string         `json:"message"`
+	Success bool           `json:"success"`
+}
+
+func (d dialectV4) encode(m queue.Message) []byte {
+	switch {
+	case m.Raw != nil:
+		return m.Raw
+	case m.Kind == queue.Completed && m.Failure == nil: // cancelled
+		return mustJSON(completedV4{m.Kind, m.Event, struct{}{}, true})
+	case m.Kind == queue.Completed:
+		return mustJSON(completedV4{m.Kind, m.Event, failureV4{m.Failure.Text, toastSeconds, true}, false})
+	case m.Kind == queue.Log:
+		return mustJSON(logV4{m.Kind, m.Event, m.Text, "warning", toastSeconds, true})
+	case m.Kind == queue.UnexpectedError:
+		return mustJSON(unexpectedV4{Msg: m.Kind, Message: m.Text})
+	}
+	return d.dialectV5.encode(m)
+}
+
+func (dialectV4) notFound() string { return "404: Session not found." }

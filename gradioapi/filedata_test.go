@@ -1,0 +1,168 @@
+package gradioapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"spacehost/queue"
+)
+
+// found collects what a walk reports, in its order: path@field[index], with ! if it is marked.
+func found(t testing.TB, raw string) (all []string) {
+	t.Helper()
+	err := walkFiles([]byte(raw), func(f named) error {
+		if f.element {
+			return nil
+		}
+		mark := ""
+		if f.marked {
+			mark = "!"
+		}
+		all = append(all, fmt.Sprintf("%s%s@%s[%d]", f.path, mark, f.field, f.index))
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%.100s: %v", raw, err)
+	}
+	return all
+}
+
+func TestWalkFindsEveryFile(t *testing.T) {
+	nested := `{"path":"/p","meta":{"_type":"gradio.FileData"}}`
+	for range 8 {
+		text, _ := json.Marshal(nested)
+		nested = string(text)
+	}
+	rows := map[string][]string{
+		`{"data":[1,"x",{"path":"/p"}]}`:                                            {"/p@data[2]"},
+		`{"data":[{"path":"/p","meta":{"_type":"gradio.FileData"}}]}`:               {"/p!@data[0]"},
+		`{"data":[{"meta":{"_type":"gradio.FileData"},"path":"/p"}]}`:               {"/p!@data[0]"},
+		`{"data":[{"path":"/p","orig_name":null}]}`:                                 {"/p!@data[0]"},
+		`{"data":[[],[{"a":{"b":[{"path" : "/p"}]}}]]}`:                             {"/p@data[1]"},
+		`{"data":[NaN,-Infinity,{"path":"/p"}]}`:                                    {"/p@data[2]"},
+		`{"data":[{"\u0070ath":"\u002fp"}]}`:                                        {"/p@data[0]"},
+		`{"data":[{"path":"/a","path":"/b"}]}`:                                      {"/a@data[0]", "/b@data[0]"},
+		`{"data":[{"path":"/p"`:                                                     {"/p@data[0]"},
+		`{"data":[{"path":["/p"]},{"path":null},{"x":"path"},"path","/p"]}`:         nil,
+		`{"event_data":{"path":"/p"},"data":[]}`:                                    {"/p@event_data[-1]"},
+		`{"image":{"path":"/p"}}`:                                                   {"/p@image[-1]"},
+		`{"data":["{\"path\":\"/p\"}"]}`:                                            nil, // a text, and stays one
+		`{"data":["[{\"path\":\"/p\",\"meta\":{\"_type\":\"gradio.FileData\"}}]"]}`: {"/p!@[0]"},
+		`{"data":[` + nested + `]}`:                                                 {"/p!@[-1]"},
+		`]}]}{"data":[{"path":"/p"}]}`:                                              {"/p@data[0]"},
+		``:                                                                          nil, `"`: nil, "\\": nil,
+	}
+	for raw, want := range rows {
+		got := found(t, raw)
+		for i := range got { // where a nested one stands is of no matter
+			if _, inner, ok := strings.Cut(got[i], "!@"); ok && !strings.HasPrefix(inner, "data") && !strings.HasPrefix(inner, "event") {
+				got[i] = "/p!@"
+			}
+		}
+		for i := range want {
+			if strings.HasPrefix(want[i], "/p!@[") {
+				want[i] = "/p!@"
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%.120s: got %q, want %q", raw, got, want)
+		}
+	}
+}
+
+func TestWalkIsBounded(t *testing.T) {
+	check := func(named) error { return nil }
+	if err := walkFiles([]byte(strings.Repeat(`[`, maxDepth+1)), check); err != errTooDeep {
+		t.Errorf("%d levels: %v", maxDepth+1, err)
+	}
+	long := `{"path":"` + strings.Repeat("x", 1_000_000) + `"}`
+	for range 12 {
+		text, _ := json.Marshal(long)
+		long = `[` + string(text) + `]`
+	}
+	if err := walkFiles([]byte(long), check); err != errTooDeep {
+		t.Errorf("a long string in strings: %v", err)
+	}
+}
+
+// Only what is in the folders of uploads and caches, or the author's own, may be named.
+func TestOnlyFilesOfTheSpaceMayBeNamed(t *testing.T) {
+	home := t.TempDir()
+	for _, path := range []string{"up/a/x", "upside/x", "cache/x", "own/x", "static/x", "secret/x"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(home, path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(home, path), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(home, "secret"), filepath.Join(home, "up", "link")); err != nil {
+		t.Fatal(err)
+	}
+	f := &queue.Files{Uploads: filepath.Join(home, "up"), Cache: filepath.Join(home, "cache"), Allowed: []string{filepath.Join(home, "own")}}
+	f.SetStatic([]string{filepath.Join(home, "static")})
+	var h Handler
+	for path, ok := range map[string]bool{
+		"up/a/x": true, "cache/x": true, "own/x": true, "static/x": true, "up/a/../a/x": true, "up//a/./x": true,
+		"secret/x": false, "up/../secret/x": false, "up/link/x": false, "upside/x": false, "up/none": false, "up/a/x\x00": false, "": false,
+	} {
+		if err := h.checkPath(f, home+"/"+path); (err == nil) != ok {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	for path, ok := range map[string]bool{
+		"": true, "x": false, "up/a/x": false, "/etc/passwd": false, "/proc/self/cwd/x": false, "~/x": false, "file:///etc/passwd": false,
+		"https://example.com/a.png": true, "http://8.8.8.8/": true, "http://127.0.0.1/": false, "http://[::1]/": false, "http://[::ffff:10.0.0.1]/": false,
+		"http://2130706433/": false, "http://0x7f.1/": false, "http://127.1/": false, "http://localhost./": false, "http://a.localhost:80/": false,
+		"http://169.254.169.254/latest": false, "http://metadata.google.internal/": false, "http://100.64.0.1/": false, "http://0.0.0.0/": false,
+		"http://evil.com\\@127.0.0.1/": false, "http://u:p@example.com/": false, "http:///x": false, "http://[fe80::1%25eth0]/": false,
+	} {
+		if err := h.checkPath(f, path); (err == nil) != ok {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// Whatever encoding/json finds in a valid body, the walk finds too.
+func FuzzWalkFiles(f *testing.F) {
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var paths []string
+		err := walkFiles(raw, func(f named) error {
+			if !f.element {
+				paths = append(paths, f.path)
+			}
+			return nil
+		})
+		var value any
+		if err != nil || json.Unmarshal(raw, &value) != nil {
+			return
+		}
+		for _, want := range pathsIn(value) {
+			if !slices.Contains(paths, want) {
+				t.Errorf("%q is in %q and was not found: %q", want, raw, paths)
+			}
+		}
+	})
+}
+
+func pathsIn(value any) (all []string) {
+	switch v := value.(type) {
+	case []any:
+		for _, inner := range v {
+			all = append(all, pathsIn(inner)...)
+		}
+	case map[string]any:
+		if path, ok := v["path"].(string); ok {
+			all = append(all, path)
+		}
+		for _, inner := range v {
+			all = append(all, pathsIn(inner)...)
+		}
+	}
+	return all
+}

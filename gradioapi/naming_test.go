@@ -1,0 +1,66 @@
+package gradioapi
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// What the real packages make of these names (gradio_client 2 with Gradio 6, 1 with Gradio 5).
+func TestNamesAreGradios(t *testing.T) {
+	for _, row := range []struct{ name, v5, v6 string }{
+		{"plain.txt", "plain.txt", "plain.txt"},
+		{"a b#c(d)[e].t+t", "a bcde.t+t", "a b#c(d)[e].t+t"},
+		{"x!$`{}<>:|?*.y!z", "x.y!z", "x.yz"},
+		{"..", "..", ".."},
+		{".", ".", "file"},
+		{"", "", "file"},
+		{"#.txt", ".txt", "#.txt"},
+		{"!.txt", ".txt", "file.txt"},
+		{"con.txt", "con.txt", "_con.txt"},
+		{"NUL", "NUL", "_NUL"},
+		{"com¹.x", "com¹.x", "_com¹.x"},
+		{"ends. .", "ends. .", "ends"},
+		{"é日本.png", "é日本.png", "é日本.png"},
+		{".env", ".env", ".env"},
+		{strings.Repeat("n", 250) + ".txt", strings.Repeat("n", 196) + ".txt", strings.Repeat("n", 196) + ".txt"},
+		{"a." + strings.Repeat("é", 150), "." + strings.Repeat("é", 150), "file." + strings.Repeat("é", 97)},
+	} {
+		if got := nameV5(row.name); got != row.v5 {
+			t.Errorf("5: %q: got %q, want %q", row.name, got, row.v5)
+		}
+		if got := nameV6(row.name); got != row.v6 {
+			t.Errorf("6: %q: got %q, want %q", row.name, got, row.v6)
+		}
+	}
+}
+
+func TestOptionsOfAHeader(t *testing.T) {
+	for header, want := range map[string]string{
+		`form-data; name="files"; filename="a;b \"c\".txt"`:   `a;b "c".txt`,
+		`form-data; filename=plain.txt ; name=files`:          `plain.txt`,
+		`form-data; name="files"; filename="C:\dir\x.txt"`:    `x.txt`,
+		`form-data; name="files"; FileName="x"`:               `x`,
+		`form-data; name="files"; filename*=utf-8''x`:         ``,
+		`form-data; name="files"; filename="a\\b"`:            `a\b`,
+		`form-data; name="files"; filename="open`:             `"open`,
+		`form-data; name="files"; filename="a"; filename="b"`: `b`,
+	} {
+		if kind, options := parseOptions(header); kind != "form-data" || options["filename"] != want || options["name"] == "" {
+			t.Errorf("%s: %q %q, want %q", header, kind, options, want)
+		}
+	}
+}
+
+// No name leads out of a folder, or is longer than a file system has it, whatever was sent.
+func FuzzUploadName(f *testing.F) {
+	f.Fuzz(func(t *testing.T, filename string) {
+		for _, rule := range []naming{nameV5, nameV6} {
+			in := intake{name: rule}
+			name, err := in.nameOf(safeDecode(filename))
+			if err == nil && (name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > maxName || !utf8.ValidString(name)) {
+				t.Errorf("%q became %q", filename, name)
+			}
+		}
+	})
+}

@@ -1,0 +1,267 @@
+package gradioapi_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"spacehost/queue"
+)
+
+// front is the manifest of a Space whose frontend lies below a folder of the test.
+func front(t *testing.T) (root string, set func(*setup)) {
+	t.Helper()
+	root = filepath.Join(t.TempDir(), "gradio", "templates", "frontend")
+	return root, with(func(m *queue.Manifest) {
+		m.Frontend = &queue.Frontend{
+			Pages: map[string]bool{"/": true, "/config": true}, Root: root,
+			Folders: map[string]string{"/static/": "static"}, Types: map[string]string{".js": "application/javascript", ".css": "text/css"},
+		}
+	})
+}
+
+// counted lets the Space answer a path with how often it was asked.
+func (h *host) counted(path string) *atomic.Int64 {
+	var n atomic.Int64
+	h.space.route(path, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"n":%d,"host":%q}`, n.Add(1), r.Host)
+	})
+	return &n
+}
+
+// Visitors who ask alike share one question, which has nothing of theirs in it.
+func TestAPageIsAskedForOnce(t *testing.T) {
+	_, set := front(t)
+	h := newHost(t, set)
+	release := make(chan struct{})
+	h.space.route("/config", func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.Header().Set("X-Made-By", "gradio")
+		fmt.Fprint(w, "config")
+	})
+	var visitors sync.WaitGroup
+	answers := make(chan answer, 20)
+	for range 20 {
+		visitors.Go(func() {
+			answers <- h.get("/config", "Cookie: session=secret", "Authorization: Bearer secret", "X-Private: secret", "Origin: http://localhost:1")
+		})
+	}
+	eventually(t, "the Space is asked", func() bool { return len(h.space.arrived()) > 0 })
+	close(release)
+	visitors.Wait()
+	close(answers)
+	for got := range answers {
+		if got.status != http.StatusOK || got.body != "config" || got.header.Get("X-Made-By") != "gradio" || got.header.Get("Access-Control-Allow-Origin") != "http://localhost:1" {
+			t.Errorf("got %d %q %v", got.status, got.body, got.header)
+		}
+	}
+	if asked := len(h.space.arrived()); asked == 20 {
+		t.Errorf("asked %d times for 20 visitors", asked)
+	}
+	for _, asked := range h.space.arrived() {
+		if strings.Contains(fmt.Sprint(asked.header), "secret") || asked.header.Get("X-Ip-Token") != "" {
+			t.Errorf("the Space got %v", asked.header)
+		}
+	}
+}
+
+func TestAKeptPageIsNoOther(t *testing.T) {
+	_, set := front(t)
+	h := newHost(t, set)
+	h.counted("/config")
+	first := h.get("/config").body
+	for name, other := range map[string]answer{
+		"another host":  h.get("/config", "Host: space.example"),
+		"another query": h.get("/config?page=x"),
+	} {
+		if other.body == first {
+			t.Errorf("%s: got %s again", name, first)
+		}
+	}
+	if got := h.get("/config", "Host: space.example").body; !strings.Contains(got, "space.example") {
+		t.Errorf("got %s for space.example", got)
+	}
+}
+
+// What may not be kept is asked for by each visitor, with all that they brought.
+func TestWhatIsNotKept(t *testing.T) {
+	_, set := front(t)
+	for name, ask := range map[string]func(*host) answer{
+		"a deep link":     func(h *host) answer { return h.get("/config?deep_link=x") },
+		"a hidden link":   func(h *host) answer { return h.get("/config?deep%5Flink=x") },
+		"an encoded path": func(h *host) answer { return h.get("/%63onfig") },
+		"a range":         func(h *host) answer { return h.get("/config", "Range: bytes=0-1") },
+		"another method":  func(h *host) answer { return h.do(http.MethodHead, "/config", "") },
+		"no such page":    func(h *host) answer { return h.get("/other") },
+		"a cookie": func(h *host) answer {
+			h.space.route("/config", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Set-Cookie", "a=b") })
+			return h.get("/config")
+		},
+		"an error": func(h *host) answer {
+			h.space.route("/config", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+			return h.get("/config")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, set)
+			h.T = t
+			for range 2 {
+				ask(h)
+			}
+			passed := 0
+			for _, asked := range h.space.arrived() {
+				if asked.header.Get("X-Ip-Token") != "" { // that only a pass-through has
+					passed++
+				}
+			}
+			if passed != 2 {
+				t.Errorf("%d of 2 were passed through: %v", passed, h.space.arrived())
+			}
+		})
+	}
+}
+
+func TestAPageDoesNotOutliveItsManifest(t *testing.T) {
+	_, set := front(t)
+	var m queue.Manifest
+	h := newHost(t, set, with(func(given *queue.Manifest) { m = *given }))
+	h.counted("/config")
+	began := time.Now()
+	first := h.get("/config").body
+	h.queue.Changed(m.App + 1) // another app's
+	if got := h.get("/config").body; got != first && time.Since(began) < 500*time.Millisecond {
+		t.Errorf("got %s, want what was kept: %s", got, first)
+	}
+	for name, change := range map[string]func(){
+		"attached again": func() { h.queue.Attach(m) }, "made anew": func() { h.queue.Changed(m.App) },
+	} {
+		before := h.get("/config").body
+		change()
+		if got := h.get("/config").body; got == before {
+			t.Errorf("%s: got %s again", name, got)
+		}
+	}
+	last := h.get("/config").body // and what nobody tells is seen all the same
+	eventually(t, "the page is asked for again", func() bool { return h.get("/config").body != last })
+	h.space.down.Store(true)
+	soon, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if got, err := h.client.Do(h.request(soon, http.MethodGet, "/config", nil)); err == nil { // it waits for the Space
+		t.Errorf("the Space is down: got %d", got.StatusCode)
+		got.Body.Close()
+	}
+}
+
+func TestAssetsDoNotLeadOut(t *testing.T) {
+	root, set := front(t)
+	h := newHost(t, set)
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(root, "..", "secret.js"), "secret")
+	write(filepath.Join(root, "static", "a.js"), "a")
+	write(filepath.Join(root, "index.js"), "beside the folder")
+	if err := os.Symlink("../../secret.js", filepath.Join(root, "static", "link.js")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../..", filepath.Join(root, "static", "folder")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "static", "dir.js"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{
+		"/static/a.js": 200, "/static//a.js": 403, "/static/x/../a.js": 200, "/static/none.js": 404, "/static/": 400, "/static/dir.js": 403,
+		"/static/link.js": 403, "/static/folder/secret.js": 403, "/static/../index.js": 403, "/static/%2e%2e/index.js": 403, "/static//etc/passwd": 403,
+		"/static/..%2findex.js": 403, "/static/a.js%00": 200, // its suffix is no known one: the Space's
+	} {
+		r := h.request(t.Context(), http.MethodGet, "/", nil)
+		r.URL.Opaque = path
+		got, err := h.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(got.Body)
+		got.Body.Close()
+		if got.StatusCode != want || bytes.Contains(body, []byte("secret")) || bytes.Contains(body, []byte("beside")) {
+			t.Errorf("%s: got %d %s, want %d", path, got.StatusCode, body, want)
+		}
+	}
+}
+
+// A Space names no host paths: what it claims to be its frontend has to be a Gradio's.
+func TestAClaimedFolderIsNotServed(t *testing.T) {
+	secret := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(secret, "static"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(secret, "static", "key.js"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, set := front(t)
+	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, root); err != nil {
+		t.Fatal(err)
+	}
+	for name, claim := range map[string]string{"a folder": secret, "a link to it": root, "none": filepath.Join(secret, "none")} {
+		h := newHost(t, set, with(func(m *queue.Manifest) { m.Frontend.Root = claim }))
+		if got := h.get("/static/key.js"); got.body != "the Space answers /static/key.js" {
+			t.Errorf("%s: got %d %s", name, got.status, got.body)
+		}
+	}
+}
+
+func TestAssetsArePackedOnce(t *testing.T) {
+	root, set := front(t)
+	h := newHost(t, set)
+	text := strings.Repeat("body { color: black } ", 500)
+	if err := os.MkdirAll(filepath.Join(root, "static"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, "static", "a.css")
+	for _, text := range []string{text, text + "changed"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		plain, packed := h.get("/static/a.css"), h.get("/static/a.css", "Accept-Encoding: br, gzip")
+		if plain.body != text || plain.header.Get("Content-Encoding") != "" || plain.header.Get("Content-Type") != "text/css; charset=utf-8" {
+			t.Errorf("got %d bytes, %v", len(plain.body), plain.header)
+		}
+		unpacked, err := gzip.NewReader(strings.NewReader(packed.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(unpacked); err != nil || string(got) != text || packed.header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("got %d bytes, %v, %v", len(got), err, packed.header)
+		}
+		if got := h.get("/static/a.css", "If-None-Match: "+packed.header.Get("Etag"), "Accept-Encoding: gzip"); got.status != http.StatusNotModified || got.body != "" {
+			t.Errorf("got %d %q", got.status, got.body)
+		}
+		if got := h.get("/static/a.css", "Range: bytes=0-3", "Accept-Encoding: gzip"); got.status != http.StatusPartialContent || got.body != "body" {
+			t.Errorf("got %d %q", got.status, got.body)
+		}
+	}
+	if got := h.do(http.MethodHead, "/static/a.css", ""); got.header.Get("Etag") != "" { // Gradio refuses it, in its own words
+		t.Errorf("got %v", got.header)
+	}
+	h.only()
+}

@@ -1,0 +1,113 @@
+package gradioapi
+
+import (
+	"mime"
+	"net/http"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"spacehost/queue"
+)
+
+// Storage is where a Space's files lie. What a Space says of folders counts only below these, which the host
+// has chosen; the zero value leaves all files to the Space's own server.
+type Storage struct {
+	// Root holds what the host keeps for the Space. Uploads, which GRADIO_TEMP_DIR names, and Staging, where an
+	// upload grows until it is whole, are below it, so that one can be renamed into the other.
+	Root, Uploads, Staging string
+	// Served are the folders from which the host itself serves files: the Space's home and its code.
+	Served []string
+}
+
+// files returns what the Space said of its files, nil if they are its own business: an app with a login or
+// middleware, an unknown Gradio, a folder that is not the one the host gave it.
+func (h *Handler) files(c call) *queue.Files {
+	f := c.manifest.Files
+	if f == nil || !c.manifest.Native || h.config.Storage.Uploads == "" || f.Uploads != h.config.Storage.Uploads {
+		return nil
+	}
+	return f
+}
+
+// resolve returns where a clean, absolute path really is. What the host must not touch, /proc above all, whose
+// links differ for each process that looks, has no such place.
+func resolve(name string) (string, bool) {
+	if !filepath.IsAbs(name) || strings.ContainsRune(name, 0) || isBelowAny(name, []string{"/proc", "/dev", "/sys"}) {
+		return "", false
+	}
+	real, err := filepath.EvalSymlinks(name)
+	return real, err == nil && !isBelowAny(real, []string{"/proc", "/dev", "/sys"})
+}
+
+// isBelowAny reports whether name is one of folders or below one. All are clean.
+func isBelowAny(name string, folders []string) bool {
+	for _, folder := range folders {
+		if name == folder || strings.HasPrefix(name, strings.TrimSuffix(folder, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// isInAny is isBelowAny for folders that may themselves be links (gradio/utils.py, is_in_or_equal).
+func isInAny(real string, folders []string) bool {
+	for _, folder := range folders {
+		if target, ok := resolve(filepath.Clean(folder)); ok && isBelowAny(real, []string{target}) {
+			return true
+		}
+	}
+	return false
+}
+
+// isCompressed: a small body that unpacks to a large one is nothing that a client of Gradio sends.
+func isCompressed(r *http.Request) bool {
+	coding := r.Header.Get("Content-Encoding")
+	return coding != "" && !strings.EqualFold(coding, "identity")
+}
+
+var errCompressed = echo.NewHTTPError(http.StatusUnsupportedMediaType, "Compressed requests are not taken; send the body as it is.")
+
+// guessType is Python's mimetypes.guess_type of a path, with the Space's own tables; "" if it does not know.
+func guessType(f *queue.Files, name string) string {
+	base, ext := splitExt(name)
+	for range len(f.Suffixes) + 1 {
+		longer, ok := f.Suffixes[strings.ToLower(ext)]
+		if !ok {
+			break
+		}
+		base, ext = splitExt(base + longer)
+	}
+	if _, packed := f.Encodings[ext]; packed {
+		_, ext = splitExt(base)
+	}
+	return f.Types[strings.ToLower(ext)]
+}
+
+// splitExt is Python's os.path.splitext: dots at the start of a name begin no extension.
+func splitExt(name string) (root, ext string) {
+	folder, file := path.Split(name)
+	stem := strings.TrimLeft(file, ".")
+	dot := strings.LastIndexByte(stem, '.')
+	if dot < 0 {
+		return name, ""
+	}
+	dot += len(file) - len(stem)
+	return folder + file[:dot], file[dot:]
+}
+
+// withCharset is what Starlette makes of a media type (starlette/responses.py, init_headers).
+func withCharset(kind string) string {
+	if strings.HasPrefix(kind, "text/") && !strings.Contains(strings.ToLower(kind), "charset=") {
+		return kind + "; charset=utf-8"
+	}
+	return kind
+}
+
+// isUTF8Form reports whether the names in a multipart body are to be read as UTF-8.
+func isUTF8Form(r *http.Request) bool {
+	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err != nil || params["charset"] == "" || strings.EqualFold(params["charset"], "utf-8")
+}

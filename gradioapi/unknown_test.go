@@ -1,0 +1,47 @@
+package gradioapi
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A call of a Gradio that queues by itself may pay while somebody reads its stream, and ten minutes around that.
+func TestTailsEndWithTheirReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all tails
+		ended := map[string]int{}
+		keep := func(reader, call string) { all.keep(reader, func() { ended[call]++ }) }
+		expect := func(when string, want map[string]int) {
+			t.Helper()
+			synctest.Wait()
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			for _, call := range []string{"unread", "first", "second"} {
+				if ended[call] != want[call] {
+					t.Errorf("%s: %s ended %d times, want %d", when, call, ended[call], want[call])
+				}
+			}
+		}
+		keep("nobody", "unread")
+		keep("session", "first")
+		done := all.read("session")
+		again := all.read("session")
+		all.read("stranger")()
+		time.Sleep(tailLife + time.Second)
+		expect("while it is read", map[string]int{"unread": 1})
+		done()
+		keep("session", "second")
+		again()
+		time.Sleep(tailLife - time.Second)
+		expect("shortly after", map[string]int{"unread": 1})
+		back := all.read("session") // a stream that was opened again
+		time.Sleep(time.Hour)
+		back()
+		time.Sleep(tailLife + time.Second)
+		expect("at last", map[string]int{"unread": 1, "first": 1, "second": 1})
+		if len(all.open) != 0 {
+			t.Errorf("left: %v", all.open)
+		}
+	})
+}

@@ -1,0 +1,43 @@
+"""Which answers of an app are Gradio's own, so that the host may give them itself."""
+from __future__ import annotations
+
+from typing import Any
+
+FOLDERS = {"/static/": "static", "/assets/": "assets", "/svelte/": "assets/svelte"}  # gradio/route_utils.py, *_PATH_LIB
+SUFFIXES = ".css .html .ico .jpg .js .json .map .mp3 .png .svg .ttf .txt .wasm .wav .webp .woff .woff2".split()
+
+
+def frontend(app: Any, blocks: Any, prefix: str) -> dict[str, Any]:
+    """Raises whatever a router raises that is built otherwise than Starlette's: then the app answers all itself."""
+    from pathlib import Path
+
+    import gradio
+    from starlette.responses import FileResponse
+
+    names = {page[0] for page in getattr(blocks, "pages", ())} | {""}
+    paths = [f"/{name}" for name in sorted(names)]
+    paths += ["/config", "/config/", f"{prefix}/info", f"{prefix}/info/", f"{prefix}/app_id", f"{prefix}/app_id/"]
+    paths += ["/theme.css", f"{prefix}/theme.css", "/manifest.json", "/robots.txt", "/favicon.ico"]
+    paths += ["/pwa_icon", "/pwa_icon/192", "/pwa_icon/512"]  # the sizes that manifest.json names
+    types = {suffix: FileResponse("x" + suffix).media_type for suffix in SUFFIXES}
+    types[".js"] = "application/javascript"  # once "/" has been asked for (gradio/routes.py, main)
+    return {
+        "pages": [path for path in paths if _is_gradios(app.router.routes, path)],
+        "root": str(Path(gradio.__file__).parent / "templates" / "frontend"),
+        "folders": {path: folder for path, folder in FOLDERS.items() if _is_gradios(app.router.routes, path + "x")},
+        "types": types,
+    }
+
+
+def _is_gradios(routes: Any, path: str) -> bool:
+    """Whether a GET of path ends in a function of gradio/routes.py: an app may put a route of its own before it."""
+    from starlette.routing import Match
+
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": [], "query_string": b""}
+    for route in routes:
+        if route.matches(dict(scope))[0] is Match.FULL:
+            included = getattr(route, "original_router", None)  # FastAPI of late does not flatten what it includes
+            if included is not None:
+                return _is_gradios(included.routes, path)
+            return getattr(getattr(route, "endpoint", None), "__module__", "") == "gradio.routes"
+    return False
