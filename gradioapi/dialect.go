@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"spacehost/queue"
 )
@@ -16,6 +17,8 @@ type dialect interface {
 	callError(output json.RawMessage) json.RawMessage
 	// notFound is what a stream says of a Session or an Event that there is not.
 	notFound() string
+	// rests is how long a stream rests between two looks for Messages (gradio/routes.py, sse_stream, check_rate).
+	rests() time.Duration
 }
 
 // dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have

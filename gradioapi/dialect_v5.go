@@ -2,6 +2,7 @@ package gradioapi
 
 import (
 	"encoding/json"
+	"time"
 
 	"spacehost/queue"
 )
@@ -28,3 +29,5 @@ func (d dialectV5) encode(m queue.Message) []byte {
 // callError is null, whatever went wrong: Gradio 5 looks for `data` in a failure too (gradio/routes.py,
 // simple_predict_get).
 func (dialectV5) callError(json.RawMessage) json.RawMessage { return nil }
+
+func (dialectV5) rests() time.Duration { return 50 * time.Millisecond }

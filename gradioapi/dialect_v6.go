@@ -2,6 +2,7 @@ package gradioapi
 
 import (
 	"encoding/json"
+	"time"
 
 	"spacehost/queue"
 )
@@ -84,6 +85,8 @@ func (dialectV6) callError(output json.RawMessage) json.RawMessage { return outp
 const notFoundV6 = "404: Not Found"
 
 func (dialectV6) notFound() string { return notFoundV6 }
+
+func (dialectV6) rests() time.Duration { return 0 }
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

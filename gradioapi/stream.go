@@ -27,7 +27,8 @@ type sse struct {
 	conn     net.Conn
 	chunked  bool          // else its end is that of the connection: HTTP/1.0
 	patience time.Duration // what a client gets to take a frame
-	notFound string        // what the stream of an unknown Session says, in the words of its Gradio
+	rests    time.Duration
+	notFound string // what the stream of an unknown Session says, in the words of its Gradio
 }
 
 // streams are those under way. Neither net/http nor their request's handler waits for them.
@@ -86,7 +87,8 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 	head.Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
 	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	head.Set("Connection", "close") // it is used for nothing after
-	s := &sse{streams: &h.streams, patience: h.config.Patience, notFound: dialectOf(c.manifest).notFound(), chunked: c.Request().ProtoAtLeast(1, 1)}
+	d := dialectOf(c.manifest)
+	s := &sse{streams: &h.streams, patience: h.config.Patience, notFound: d.notFound(), rests: d.rests(), chunked: c.Request().ProtoAtLeast(1, 1)}
 	if s.chunked {
 		head.Set("Transfer-Encoding", "chunked")
 	}
@@ -222,6 +224,9 @@ func (h *Handler) pour(s *sse, session *queue.Session, frame func(queue.Message)
 	for {
 		beat.Reset(h.config.Heartbeat)
 		m, err := session.Next(s.ctx, beat.C)
+		if !m.Beside.IsZero() && s.rests > 0 {
+			s.rest(m.Beside)
+		}
 		if err == nil || errors.Is(err, io.EOF) {
 			if data := frame(m); data != nil && s.write(data) != nil {
 				err = context.Canceled
@@ -241,6 +246,18 @@ func (h *Handler) pour(s *sse, session *queue.Session, frame func(queue.Message)
 			s.end()
 			return
 		}
+	}
+}
+
+// rest lets the answer to a join reach its client before what this stream, which was open before, says of it: the
+// Python client that belongs to Gradio 4 and 5 takes a call's first word for its last news, and waits for ever
+// (gradio_client 1.13, stream_messages and submit). There a stream looks for Messages only now and then.
+func (s *sse) rest(joined time.Time) {
+	late := time.NewTimer(time.Until(joined.Add(s.rests)))
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-s.ctx.Done():
 	}
 }
 

@@ -96,6 +96,25 @@ func TestOneCloseStreamForAllCallsOfASession(t *testing.T) {
 	s.ends()
 }
 
+// The first word about a call on a stream that is open already must not outrun the answer to its join.
+func TestAnOpenStreamOfOlderGradiosRests(t *testing.T) {
+	for _, gradio := range []string{"4.44.1", "5.49.1"} {
+		h := newHost(t, func(s *setup) { s.manifest.Gradio = gradio })
+		first := h.join(slow, "s", `["a"]`)
+		s := h.data("s")
+		s.frame()
+		began := time.Now()
+		second := h.join(quick, "s", `["b"]`)
+		h.finish(second)
+		s.frame()
+		s.frame()
+		if took := time.Since(began); took < 50*time.Millisecond {
+			t.Errorf("gradio %s: the end came %s after the join", gradio, took)
+		}
+		h.finish(first)
+	}
+}
+
 func TestAVisitorWhoGoesLeavesTheirSession(t *testing.T) {
 	h := newHost(t)
 	event := h.join(slow, "s", `["a"]`)

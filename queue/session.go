@@ -34,7 +34,10 @@ type Message struct {
 	Success    bool     // Completed
 	Failure    *Failure // Completed without Raw; nil: cancelled, an empty output
 	Title      string   // Log
-	Text       string   // Log, UnexpectedError
+	// Beside is when its Event joined, by the true clock, if a stream was open then: it may be read before the
+	// answer to the join. Else zero.
+	Beside time.Time
+	Text   string // Log, UnexpectedError
 }
 
 // Failure is an error that the host shows a visitor.
@@ -55,6 +58,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	pending  map[EventID]bool // true: its end is among messages
+	beside   map[EventID]time.Time
 	messages []Message
 	size     int
 	wake     chan struct{}
@@ -75,6 +79,12 @@ func (s *Session) expect(event EventID) {
 	defer s.mu.Unlock()
 	s.pending[event] = false
 	s.closing = false
+	if s.streams > 0 {
+		if s.beside == nil {
+			s.beside = map[EventID]time.Time{}
+		}
+		s.beside[event] = time.Now()
+	}
 }
 
 // put appends m, unless the Session is gone; one that does not read is cut here. A single Message may have any
@@ -92,6 +102,7 @@ func (s *Session) put(m Message) {
 	if m.Kind == Completed {
 		s.pending[m.Event], s.idle = true, s.now()
 	}
+	m.Beside = s.beside[m.Event]
 	s.messages = append(s.messages, m)
 	s.wakeLocked()
 }
@@ -106,6 +117,7 @@ func (s *Session) wakeLocked() {
 func (s *Session) goneLocked() {
 	s.gone, s.messages, s.size = true, nil, 0
 	clear(s.pending)
+	clear(s.beside)
 	s.wakeLocked()
 }
 
@@ -168,6 +180,7 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	s.size -= m.cost()
 	if m.Kind == Completed {
 		delete(s.pending, m.Event)
+		delete(s.beside, m.Event)
 		s.closing = len(s.pending) == 0
 	}
 	return m, nil, nil

@@ -50,6 +50,7 @@ func (h *Host) caller(r *http.Request, at string) (identity.Identity, error) {
 //  1. The token is ours, of whichever Space; that it is not its own is what a Space needs it for.
 //  2. Its Session there is open, or its direct call under way, or was within ten minutes; 24 hours at most (Parse).
 //  3. Nobody has forbidden the Space, nor the one before it, to spend what is this visitor's.
+//  4. A Space that calls itself during the visitor's call, as Gradio's MCP server does, is still about that call.
 func (h *Host) throughSpace(r *http.Request, tokens []string, at string) (identity.Identity, error) {
 	if len(tokens) != 1 { // which of two is meant nobody knows
 		return identity.Identity{}, &identity.TokenError{Reason: identity.Malformed}
@@ -66,7 +67,7 @@ func (h *Host) throughSpace(r *http.Request, tokens []string, at string) (identi
 		return identity.Identity{}, err
 	}
 	before := payer
-	if claims.Aud != at { // else a Space calls itself, as Gradio's MCP server does: it is the same visit
+	if claims.Aud != at || !h.Alive(at, claims.ID) { // 4
 		payer.Via = claims.Aud
 	}
 	for _, spender := range []identity.Identity{before, payer} { // 3

@@ -47,6 +47,9 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 // gradios are the lines of Gradio that the tests run, by the versions that were captured.
 var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
+// promised are those on which every story is told; of v4 lines_test.go, the captures, pages and clients tell some.
+var promised = []string{"v5", "v6"}
+
 // builtEnvironments has one for each line, made when it is first asked for.
 var builtEnvironments = func() map[string]func() (string, error) {
 	all := map[string]func() (string, error){}
@@ -90,7 +93,7 @@ func buildEnvironment(gradio string) (string, error) {
 
 // eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
-	for line := range gradios {
+	for _, line := range promised {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			test(t, line)
@@ -100,7 +103,7 @@ func eachLine(t *testing.T, test func(t *testing.T, line string)) {
 
 // eachLineAlone is for tests that hold times: one line after the other.
 func eachLineAlone(t *testing.T, test func(t *testing.T, line string)) {
-	for line := range gradios {
+	for _, line := range promised {
 		t.Run(line, func(t *testing.T) { test(t, line) })
 	}
 }

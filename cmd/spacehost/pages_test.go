@@ -63,7 +63,7 @@ func runStock(t *testing.T, python, dir string) (url string) {
 // things: app_id, which each start draws anew; a function of Gradio 5 in components[].props.delete_callback, printed
 // with its place in memory; and the address, which Gradio writes into root and code_snippets.
 func TestPagesAreThoseOfStockGradio(t *testing.T) {
-	for line := range gradios {
+	for _, line := range promised { // 4 answers its pages itself
 		t.Run(line, func(t *testing.T) {
 			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)
 			p := runProduct(t, dir, "--gpus", "none", "--python", python, "--host", "space.example")
@@ -127,12 +127,12 @@ func (s side) compareAssets(frontend string) {
 		if err != nil || entry.IsDir() || !strings.HasPrefix(name, "/assets/") && !strings.HasPrefix(name, "/static/") {
 			return err
 		}
-		if kinds[filepath.Ext(name)]++; kinds[filepath.Ext(name)] <= 6 {
+		if kinds[filepath.Ext(name)]++; kinds[filepath.Ext(name)] <= 3 {
 			paths[name] = true
 		}
 		return nil
 	})
-	if err != nil || kinds[".js"] < 6 || kinds[".css"] < 6 {
+	if err != nil || kinds[".js"] < 3 || kinds[".css"] < 3 {
 		s.Fatalf("%v: %v", err, kinds)
 	}
 	for _, path := range slices.Sorted(maps.Keys(paths)) {

@@ -117,10 +117,10 @@ class Seam:
         }
 
     def frontend(self) -> dict[str, Any] | None:
-        if not self.is_native():
+        if not self.is_native() or not hasattr(self.module.route_utils, "API_PREFIX"):  # 4.44 serves files without ranges
             return None
         try:
-            return frontend(self.app, self.blocks, getattr(self.module.route_utils, "API_PREFIX", ""))
+            return frontend(self.app, self.blocks, self.module.route_utils.API_PREFIX)
         except Exception as error:
             _print(error)
             return None

@@ -47,7 +47,7 @@ with gr.Blocks() as demo:
         gr.Button().click(same, text, component, api_name="text_to_" + name)
     gr.Button().click(produce, text, gr.File(), api_name="produce")
     gr.Interface(same, gr.Textbox(), gr.Textbox(), api_name="flagged", flagging_dir=os.path.join(HERE, "flagged"), **(
-        {"flagging_mode": "manual"}))
+        {"flagging_mode": "manual"} if gr.__version__ >= "5" else {"allow_flagging": "manual"}))
     gr.Dataframe(), gr.DateTime()
     table = gr.Dataframe()
     gr.Button().click(lambda frame: str(frame)[:50], table, gr.Textbox(), api_name="table")
