@@ -134,6 +134,7 @@ func (h *Handler) uploadProgress(c call) error {
 }
 
 func (h *Handler) pourProgress(s *sse, t *tracker) {
+	_ = s.send() // the head
 	tick, beat := time.NewTicker(progressTick), time.NewTicker(h.config.Heartbeat)
 	defer tick.Stop()
 	defer beat.Stop()
@@ -143,7 +144,7 @@ func (h *Handler) pourProgress(s *sse, t *tracker) {
 			return
 		}
 		if done {
-			s.end()
+			s.end(nil)
 			return
 		}
 		select {

@@ -26,6 +26,7 @@ type sse struct {
 	leave    context.CancelFunc
 	conn     net.Conn
 	chunked  bool          // else its end is that of the connection: HTTP/1.0
+	head     []byte        // of the answer; goes out with what is said first
 	patience time.Duration // what a client gets to take a frame
 	rests    time.Duration
 	notFound string // what the stream of an unknown Session says, in the words of its Gradio
@@ -106,8 +107,8 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 		_ = conn.Close()
 		panic(http.ErrAbortHandler) // there is nobody left to answer
 	}
-	go s.listen()           // until close
-	_ = s.send(out.Bytes()) // at once, as Gradio's, though there may be nothing to say for long
+	s.head = out.Bytes()
+	go s.listen() // until close
 	return s, nil
 }
 
@@ -122,12 +123,14 @@ func (s *sse) listen() {
 	}
 }
 
-// write sends one frame; an error means that the client has gone or does not read.
-func (s *sse) write(frame []byte) error {
-	if !s.chunked || len(frame) == 0 {
-		return s.send(frame)
+// write sends frames; an error means that the client has gone or does not read.
+func (s *sse) write(frames []byte) error { return s.send(s.chunk(frames)...) }
+
+func (s *sse) chunk(frames []byte) [][]byte {
+	if !s.chunked || len(frames) == 0 {
+		return [][]byte{frames}
 	}
-	return s.send(strconv.AppendInt(nil, int64(len(frame)), 16), lineEnd, frame, lineEnd)
+	return [][]byte{strconv.AppendInt(nil, int64(len(frames)), 16), lineEnd, frames, lineEnd}
 }
 
 var lineEnd = []byte("\r\n")
@@ -136,15 +139,21 @@ func (s *sse) send(parts ...[]byte) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
+	if s.head != nil {
+		parts = append([][]byte{s.head}, parts...)
+		s.head = nil
+	}
 	_, err := (*net.Buffers)(&parts).WriteTo(s.conn)
 	return err
 }
 
-// end says that all was said. A stream that is closed without it breaks off.
-func (s *sse) end() {
+// end writes the last frames and that they were it. A stream that is closed without it breaks off.
+func (s *sse) end(frames []byte) {
+	parts := s.chunk(frames)
 	if s.chunked {
-		_ = s.send([]byte("0\r\n\r\n")) // the client may have gone
+		parts = append(parts, []byte("0\r\n\r\n"))
 	}
+	_ = s.send(parts...) // the client may have gone
 }
 
 func (s *sse) close() {
@@ -221,32 +230,42 @@ func (h *Handler) tell(c call, session *queue.Session, frame func(queue.Message)
 func (h *Handler) pour(s *sse, session *queue.Session, frame func(queue.Message) []byte) {
 	beat := time.NewTimer(h.config.Heartbeat)
 	defer beat.Stop()
+	if !session.Ready() {
+		_ = s.send() // the head goes out at once, as Gradio's, though there may be nothing to say for long
+	}
 	for {
 		beat.Reset(h.config.Heartbeat)
-		m, err := session.Next(s.ctx, beat.C)
+		frames, m, err := s.gather(session, beat.C, frame)
+		switch {
+		case errors.Is(err, io.EOF), err == nil && m.Kind == queue.UnexpectedError:
+			s.end(frames)
+			return
+		case errors.Is(err, io.ErrUnexpectedEOF): // left on another stream, or cut
+			_ = s.write(frames)
+			s.breakOff(frame)
+			return
+		case err != nil || s.write(frames) != nil:
+			h.config.Queue.Leave(session)
+			return
+		}
+	}
+}
+
+// gatherBytes is how much is said in one write, where much is to be said.
+const gatherBytes = 64 << 10
+
+// gather returns the next frames, all that are due, with the last Message among them and Next's error.
+func (s *sse) gather(session *queue.Session, beat <-chan time.Time, frame func(queue.Message) []byte) (frames []byte, m queue.Message, err error) {
+	for first := true; first || err == nil && m.Kind != queue.UnexpectedError && len(frames) < gatherBytes && session.Ready(); first = false {
+		m, err = session.Next(s.ctx, beat)
 		if !m.Beside.IsZero() && s.rests > 0 {
 			s.rest(m.Beside)
 		}
 		if err == nil || errors.Is(err, io.EOF) {
-			if data := frame(m); data != nil && s.write(data) != nil {
-				err = context.Canceled
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			s.end()
-			return
-		case errors.Is(err, io.ErrUnexpectedEOF): // left on another stream, or cut
-			s.breakOff(frame)
-			return
-		case err != nil:
-			h.config.Queue.Leave(session)
-			return
-		case m.Kind == queue.UnexpectedError:
-			s.end()
-			return
+			frames = append(frames, frame(m)...)
 		}
 	}
+	return frames, m, err
 }
 
 // rest lets the answer to a join reach its client before what this stream, which was open before, says of it: the

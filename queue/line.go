@@ -40,6 +40,7 @@ type line struct {
 	apps     map[string]*Manifest // by Mount
 	up       map[string]bool      // Mounts whose app runs: none while the Space is down
 	update   <-chan time.Time
+	ranks    <-chan time.Time // when ranks are due that were put off; nil: none
 
 	groups   map[string]*group
 	order    []*group // in the order of their making
@@ -72,6 +73,8 @@ type group struct {
 	limit   int // 0: none
 	waiting []*Event
 	jobs    map[*job]struct{}
+	told    time.Time // when all who wait were last told their rank
+	stale   bool      // they are to be told again
 }
 
 // job is a Job under way: it holds one unit of its group until its last Event is finished.
@@ -404,9 +407,38 @@ func (l *line) run(g *group, events []*Event) {
 		started.Events = append(started.Events, *e)
 	}
 	if l.manifest.LiveUpdates {
-		l.estimate(g, 0)
+		l.announce(g)
 	}
 	l.do.start(started)
+}
+
+// Each start changes the rank of all who wait. If they are more than a few and were told just before, they are told
+// when some time has passed: news that the next makes old would be most of what a busy host writes.
+const (
+	few         = 10
+	rankRest    = 50 * time.Millisecond
+	rankRestPer = 100 * time.Microsecond // for each that waits
+)
+
+func (l *line) announce(g *group) {
+	now := l.now()
+	next := g.told.Add(max(rankRest, time.Duration(len(g.waiting))*rankRestPer))
+	if g.stale = len(g.waiting) > few && next.After(now); !g.stale {
+		g.told = now
+		l.estimate(g, 0)
+	} else if l.ranks == nil {
+		l.ranks = time.After(next.Sub(now))
+	}
+}
+
+// onRanks announces what announce has put off.
+func (l *line) onRanks() {
+	l.ranks = nil
+	for _, g := range l.order {
+		if g.stale {
+			l.announce(g)
+		}
+	}
 }
 
 func (l *line) withdraw(e *Event) {

@@ -592,3 +592,27 @@ func TestStopTellsEverySession(t *testing.T) {
 	b.told("a", "a is 0 of 1", "unexpected_error Server stopped unexpectedly.")
 	b.told("b", "b is 0 of 1", "unexpected_error Server stopped unexpectedly.")
 }
+
+// Of many who wait each is told the ranks of two starts in quick succession once, when some time has passed.
+func TestManyAreToldTheirRanksTogether(t *testing.T) {
+	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.joins(1, "a")
+	for n := range 13 {
+		b.joins(1, fmt.Sprintf("w%02d", n))
+	}
+	b.told("w12", "w12 is 12 of 13")
+	b.clock = b.clock.Add(rankRest)
+	b.finish("a")
+	b.told("w12", "w12 is 11 of 12")
+	b.finish("w00")
+	b.told("w12")
+	if b.ranks == nil {
+		t.Fatal("nobody will tell the rank that was put off")
+	}
+	b.clock = b.clock.Add(rankRest)
+	b.onRanks()
+	b.told("w12", "w12 is 10 of 11")
+	b.clock = b.clock.Add(rankRest)
+	b.onRanks()
+	b.told("w12")
+}

@@ -143,6 +143,8 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.line.onLost(reason)
 		case now := <-q.line.update:
 			q.line.onUpdate(now)
+		case <-q.line.ranks:
+			q.line.onRanks()
 		case <-sweep.C:
 			now := q.line.now()
 			q.line.onSweep(now)

@@ -160,6 +160,13 @@ func (s *Session) Next(ctx context.Context, beat <-chan time.Time) (Message, err
 	}
 }
 
+// Ready reports whether Next would return at once.
+func (s *Session) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone || s.closing || len(s.messages) > 0
+}
+
 func (s *Session) pop() (Message, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
