@@ -5,10 +5,11 @@ What each is worth stands in `go run ./bench`; design.md 9 says why it is wanted
 """
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Components whose preprocess and postprocess only look at a value. Those of files and media may take their time,
 # and keep the thread that Gradio 6 gives them.
@@ -80,6 +81,8 @@ def stay_on_loop(module: Any) -> None:
 
 def look_once_for_matplotlib(module: Any) -> None:
     """Where it is not installed, each event looks through all of sys.path for it, twice (gradio/utils.py)."""
+    import importlib.util
+
     utils = sys.modules["gradio.utils"]
     if importlib.util.find_spec("matplotlib") is not None:
         return
