@@ -381,11 +381,11 @@ func (b *Broker) resume(l *Lease) {
 			b.do(func(line *line) { line.onUnfit(l) })
 			return
 		}
-		err := b.store.activate(b.work, l, worker, b.config.Now())
+		err := b.store.activate(b.work, l, worker, b.now())
 		if err != nil {
 			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		b.do(func(line *line) { line.onResumed(l, b.config.Now(), err) })
+		b.do(func(line *line) { line.onResumed(l, b.now(), err) })
 	})
 }
 

@@ -62,8 +62,7 @@ type Lease struct {
 	place     place         // what it holds; Slot is the first of it
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
-	resuming  bool          // granted, and its client not told yet
-	from      *idle         // while resuming: whose worker it gets
+	from      *idle         // whose worker it gets, until its client is told so
 	decided   chan decision // buffered: the one decision about a waiting Lease
 	settled   chan struct{} // closed once its end is in the database
 }

@@ -357,8 +357,8 @@ func (l *line) withdraw(lease *Lease, state State, reason string, err error) {
 // end ends a Lease that holds a Slot, and takes the Slot back.
 func (l *line) end(lease *Lease, state State, reason string, grace time.Duration) {
 	l.close(lease, state, reason)
-	if lease.resuming {
-		lease.resuming = false
+	if lease.from != nil {
+		lease.from = nil
 		l.do.decide(lease, decision{err: ErrGone})
 	}
 	l.do.settle(lease)

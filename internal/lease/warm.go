@@ -51,21 +51,21 @@ func (l *line) warmPlace(rank int) *idle {
 // active from here: once that is committed, its client is told.
 func (l *line) resume(w *idle, lease *Lease) {
 	l.give(w.lease.place, lease)
-	lease.Worker, lease.inherited, lease.watched, lease.resuming, lease.from = w.lease.Worker, true, true, true, w
+	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
 	l.do.resume(lease)
 }
 
 // onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
 // sees that too, and forks another, which makes an /allow.
 func (l *line) onResumed(lease *Lease, at time.Time, err error) {
-	if !lease.resuming {
+	if lease.from == nil {
 		return
 	}
 	if err != nil {
 		l.end(lease, Unclaimed, "not written down", farewell)
 		return
 	}
-	lease.resuming = false
+	lease.from = nil
 	if lease.inherited {
 		lease.State, lease.Active = Active, at
 	}
@@ -74,12 +74,12 @@ func (l *line) onResumed(lease *Lease, at time.Time, err error) {
 
 // onUnfit puts the Lease back into the line, at its old rank: its Device was lost meanwhile, or a stranger came.
 func (l *line) onUnfit(lease *Lease) {
-	if !lease.resuming {
+	if lease.from == nil {
 		return
 	}
 	from := lease.from
 	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
-	lease.Worker, lease.inherited, lease.watched, lease.resuming, lease.from = Worker{}, false, false, false, nil
+	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
 	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
 	if rank < 0 {
 		rank = len(l.waiting)
