@@ -192,24 +192,25 @@ var upstreamTransport = &http.Transport{
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error {
-	id, end := h.config.Queue.Direct(c.payer)
-	defer end()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})})
-}
+func (h *Handler) pass(c call) error { return h.direct(c, func(*destination, queue.EventID) {}) }
 
 // passAdmitted hands it over for the Space to admit.
 func (h *Handler) passAdmitted(c call) error {
-	id, end := h.config.Queue.Direct(c.payer)
-	defer end()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), call: id, answered: h.awaitEvent})
+	return h.direct(c, func(d *destination, id queue.EventID) { d.call, d.answered = id, h.awaitEvent })
 }
 
 // passBytes hands over a request whose answer must not act as a page of the Space.
 func (h *Handler) passBytes(c call) error {
+	return h.direct(c, func(d *destination, _ queue.EventID) { d.bytes, d.files = true, c.manifest.Files })
+}
+
+// direct is a direct call for as long as the request takes; mark says what else its destination has to know.
+func (h *Handler) direct(c call, mark func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), bytes: true, files: c.manifest.Files})
+	d := destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
+	mark(&d, id)
+	return h.forward(c, d)
 }
 
 // forward completes d with where the Space is.
