@@ -38,7 +38,7 @@ fuzz: ## each fuzz target for ten seconds
 		done; \
 	done
 
-bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
+bench: ## spacehost and plain Gradio side by side, in a table (half an hour; go run ./bench --help)
 	go run ./bench
 
 fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
