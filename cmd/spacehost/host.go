@@ -244,6 +244,12 @@ func (h *Host) openGPUs() (err error) {
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
 func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
+// simulated reports whether GPUs are, and none is there.
+func (h *Host) simulated() bool {
+	_, simulated := h.inventory.(gpu.Simulator)
+	return simulated && h.zeroGPU()
+}
+
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
 	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
