@@ -64,7 +64,7 @@ func (l *line) outlook() *outlook {
 		return n
 	}
 	partyOf := func(lease *Lease) party {
-		return party{number("space ", lease.Space), number("payer ", lease.Payer.Key())}
+		return party{number("space ", lease.Space), number("payer ", lease.payer)}
 	}
 	for _, device := range l.devices {
 		seats := make([]*seat, len(device))

@@ -60,6 +60,7 @@ type Lease struct {
 	Charged   time.Duration
 	Reason    string
 
+	payer     string        // Payer.Key, which is asked for often
 	turn      time.Time     // its place in the line, see order
 	limit     Limit         // while it waits: why it may have no place yet
 	place     place         // what it holds; Slot is the first of it
@@ -110,7 +111,7 @@ func newLease(r Request, now time.Time) *Lease {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
-		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now,
+		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
 		decided: make(chan decision, 1), settled: make(chan struct{}),
 	}
 }

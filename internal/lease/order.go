@@ -115,7 +115,18 @@ type claims struct{ spaces, payers map[string]int }
 
 func (c claims) add(lease *Lease) {
 	c.spaces[lease.Space]++
-	c.payers[lease.Payer.Key()]++
+	c.payers[lease.payer]++
+}
+
+// reached is the limit that stands in the way of another place.
+func (c claims) reached(lease *Lease, limits limits) Limit {
+	switch {
+	case limits.space > 0 && c.spaces[lease.Space] >= limits.space:
+		return OfSpace
+	case limits.payer > 0 && c.payers[lease.payer] >= limits.payer:
+		return OfIdentity
+	}
+	return ""
 }
 
 // limit finds out who waits for others of their Space, or of their own, to end: nobody looks for a place for them, and
@@ -129,14 +140,7 @@ func (l *line) limit() {
 		}
 	}
 	for _, lease := range l.waiting {
-		limits := l.limitsOf(lease)
-		switch {
-		case limits.space > 0 && taken.spaces[lease.Space] >= limits.space:
-			lease.limit = OfSpace
-		case limits.payer > 0 && taken.payers[lease.Payer.Key()] >= limits.payer:
-			lease.limit = OfIdentity
-		default:
-			lease.limit = ""
+		if lease.limit = taken.reached(lease, l.limitsOf(lease)); lease.limit == "" {
 			taken.add(lease)
 		}
 	}
