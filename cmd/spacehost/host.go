@@ -49,6 +49,7 @@ type Host struct {
 	stops     *identity.Stops
 	inventory gpu.Inventory
 	pool      *gpu.Pool
+	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
@@ -237,7 +238,11 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("%s %s: %w", gpus.source, gpus.value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share)
+	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share); err != nil || !h.zeroGPU() {
+		return err
+	}
+	seen, err := h.hardware()
+	h.seen = &seen
 	return err
 }
 
@@ -256,7 +261,7 @@ func (h *Host) wire() (err error) {
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -265,7 +270,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Waits: h.waits, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -403,6 +408,41 @@ func (h *Host) expired(end lease.End) {
 		end.Declared.Seconds(), end.Used.Seconds())
 	h.screen.note(end.Space + ": " + text)
 	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+}
+
+// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) waits(r lease.Request, f lease.Forecast) {
+	if r.Event == "" { // nobody sees it
+		return
+	}
+	h.find(r.Space).queue.Inform(queue.EventID(r.Event), "ZeroGPU queue", h.expectation(r, f))
+}
+
+func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
+	text := fmt.Sprintf("You are number %d in line for a GPU. ", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; you are number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+	case lease.OfIdentity:
+		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
+	}
+	now := h.clock.Now()
+	switch {
+	case f.Start == nil:
+		return text + "No GPU is in sight: each is out of order, or used from outside of this host."
+	case f.Start.After(f.GivesUp):
+		return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s, and it waits no longer than %s.",
+			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
+	}
+	return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s or sooner.", inSeconds(f.Start.Sub(now)))
+}
+
+// perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
+func (h *Host) perSpace(name string) int {
+	if s := h.find(name); s != nil && s.settings.concurrency != nil {
+		return *s.settings.concurrency
+	}
+	return h.settings.perSpace
 }
 
 // Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space

@@ -201,7 +201,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
+	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.seen)
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
