@@ -300,6 +300,7 @@ func (h *Host) register() error {
 	for _, s := range h.spaces {
 		s.register()
 	}
+	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
