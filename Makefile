@@ -21,8 +21,8 @@ check: vet lint test ## everything that CI runs
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 20m ./...
 
-attacks: ## what Gradio's advisories describe, against both lines of Gradio
-	SPACEHOST_ATTACKS=all go test -count=1 -run '^TestAttacks$$' ./cmd/spacehost
+attacks: ## what Gradio's advisories describe, against all lines of Gradio
+	SPACEHOST_ATTACKS=all go test -count=1 -timeout 20m -run '^TestAttacks$$' ./cmd/spacehost
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }

@@ -85,7 +85,7 @@ func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 func (h *Host) openSpaces() error {
 	opened, err := h.settings.openSpaces()
 	for i, one := range opened {
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i], failed: make(chan struct{})})
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
@@ -319,6 +319,7 @@ func (h *Host) register() error {
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
+	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
 }
@@ -494,12 +495,16 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// runSpaces runs all until ctx ends. One that does not start ends the others: whoever started them together
-// needs them together.
+// runSpaces runs all until ctx ends. One that does not start ends the others with `run`: whoever started them
+// together needs them together, and waits for an exit code. With `serve` they have visitors of their own.
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return h.named(s, s.run(ctx)) })
+		run := s.run
+		if h.settings.isServe() {
+			run = s.keep
+		}
+		running.Go(func() error { return h.named(s, run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
@@ -513,18 +518,22 @@ func (h *Host) named(s *spaceRun, err error) error {
 	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
-// announce says when all Spaces answer for the first time.
+// announce says when all Spaces answer for the first time, or have failed to; of these each later, once it does.
 func (h *Host) announce(ctx context.Context) error {
+	var late errgroup.Group
 	for _, s := range h.spaces {
 		select {
 		case <-s.supervisor.Ready():
 			s.answers()
+		case <-s.failed:
+			late.Go(func() error { return s.answersLate(ctx) })
 		case <-ctx.Done():
-			return nil
 		}
 	}
-	h.ready()
-	return nil
+	if ctx.Err() == nil {
+		h.ready()
+	}
+	return late.Wait()
 }
 
 func (h *Host) recover(ctx context.Context) error {
@@ -556,7 +565,7 @@ func (h *Host) greet() {
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
-// readyLine is what --ready-json prints, once all Spaces answer. Its own URL is the first Space's.
+// readyLine is what --ready-json prints, once all Spaces answer or, with `serve`, have failed to. Its own URL is the first Space's.
 type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
@@ -570,7 +579,8 @@ type readyLine struct {
 type readySpace struct {
 	Name   string `json:"name"`
 	URL    string `json:"url"`
-	Gradio string `json:"gradio"`
+	Stage  string `json:"stage"`
+	Gradio string `json:"gradio"`        // "" of one that does not run
 	Zero   string `json:"spacesPackage"` // version of the package that asks for GPUs
 }
 
@@ -584,7 +594,13 @@ func (h *Host) ready() {
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
 	}
 	for _, s := range h.spaces {
-		line.Spaces = append(line.Spaces, readySpace{s.space.Name, s.url(), s.env.Gradio, s.env.Spaces})
+		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		select {
+		case <-s.supervisor.Ready(): // only then env is read: it is made anew with each try
+			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+		default:
+		}
+		line.Spaces = append(line.Spaces, one)
 	}
 	text, _ := json.Marshal(line) // plain strings
 	h.screen.ready(string(text))
