@@ -195,7 +195,12 @@ func (q *Queue) Message(event EventID, m Message) { send(q, q.message, spoken{ev
 
 // Warn shows the visitor of a running Event a toast.
 func (q *Queue) Warn(event EventID, title, text string) {
-	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Title: title, Text: text}})
+	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Level: Warning, Title: title, Text: text}})
+}
+
+// Inform is Warn without alarm.
+func (q *Queue) Inform(event EventID, title, text string) {
+	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Level: Info, Title: title, Text: text}})
 }
 
 // Done is called once per started Event, after its last Message. reason is empty if Gradio ended it by
