@@ -189,6 +189,7 @@ type configOrder struct {
 	Key         string            `json:"key"`
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
+	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
 }
 
 type startOrder struct {

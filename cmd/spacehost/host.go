@@ -61,7 +61,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -216,11 +216,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -245,7 +252,6 @@ func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
@@ -418,6 +424,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}
