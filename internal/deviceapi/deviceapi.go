@@ -118,11 +118,8 @@ func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// through also ends the connection with its answer: `spaces` makes a client for each call and closes none
-// (spaces/zero/client.py, api_client), so both sides would keep their ends until Python looks for garbage.
 func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		c.Response().Header().Set(echo.HeaderConnection, "close")
 		d, ok := a.door(c.Param("secret"))
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
