@@ -52,6 +52,7 @@ type Host struct {
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
+	metrics   *console.Metrics
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
@@ -252,9 +253,10 @@ func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
+	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -294,12 +296,14 @@ func (h *Host) register() error {
 		s.register()
 	}
 	h.device.Register(h.devices.Echo)
-	view := console.New(console.Config{
+	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
-	})
+	}
+	view := console.New(shown)
 	server.Gate(h.console.Echo, h.settings.hosts)
 	server.SameOrigin(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
+	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
 	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
