@@ -35,7 +35,19 @@ func openCgroups() (*cgroups, error) {
 	if err := unix.Access(filepath.Join(probe, "cgroup.kill"), unix.W_OK); err != nil {
 		return nil, fmt.Errorf("cgroup.kill of %s: %w", base, err)
 	}
+	c.sweep()
 	return c, nil
+}
+
+// sweep removes what a host has left that died before it wrote down what it had started. One that is a minute old and
+// empty is of no start that is still being made.
+func (c *cgroups) sweep() {
+	left, _ := filepath.Glob(c.of("*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Minute && isEmpty(dir) {
+			_ = removeCgroup(dir) // somebody else's stays
+		}
+	}
 }
 
 // of is the folder of a start of a Space. The name tells it after a crash of the host.
