@@ -312,6 +312,7 @@ func (h *Host) register() error {
 	view.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
