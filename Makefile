@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test attacks torch gpu fidelity captures vet lint fuzz bench clean
+.PHONY: help build run check test fire attacks torch gpu fidelity captures vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ check: vet lint test ## everything that CI runs
 
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 20m ./...
+
+fire: ## 1,000 workers with bad manners and 200 crashes of the host; figures at the end
+	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$' ./cmd/spacehost
 
 attacks: ## what Gradio's advisories describe, against all lines of Gradio
 	SPACEHOST_ATTACKS=all go test -count=1 -timeout 20m -run '^TestAttacks$$' ./cmd/spacehost

@@ -62,6 +62,8 @@ type ProcessConfig struct {
 	Patience  time.Duration     // for its hello; 0 means a minute
 	Reporter  reporter
 	Logger    *zap.Logger
+
+	cgroups *cgroups
 }
 
 // reporter is told what the runner says, in order, from one goroutine. An error is a breach: it ends the Space.
@@ -111,16 +113,30 @@ func Start(config ProcessConfig) (*Process, error) {
 	}
 	p.PID = p.cmd.Process.Pid
 	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
-	p.tree = tree{root: root.proc, marker: marker}
+	p.tree = tree{root: root.proc, marker: marker, cgroup: p.beginCgroup()}
 	p.memory.look(p.PID)
 	go p.run()
 	return p, nil
 }
 
-// order is the host's answer to hello.
+// beginCgroup puts the interpreter into a cgroup before it gets its configuration, and so before the app's first line.
+func (p *Process) beginCgroup() string {
+	if p.config.cgroups == nil {
+		return ""
+	}
+	dir, err := p.config.cgroups.begin(p.Instance, p.PID)
+	if err != nil {
+		p.config.Logger.Warn("space gets no cgroup", zap.Error(err))
+	}
+	return dir
+}
+
+// order is the host's answer to hello. Where there are cgroups, a worker need not be a subreaper: it would keep the
+// zombies of strangers.
 func (c ProcessConfig) order() Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
+		Subreaper: c.cgroups == nil,
 	}, nil)
 }
 
@@ -137,6 +153,9 @@ func writeMarker(config ProcessConfig) (string, error) {
 	}
 	return path, nil
 }
+
+// instanceOf is the start that a marker belongs to.
+func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
 
 func socketpair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

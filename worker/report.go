@@ -191,6 +191,7 @@ type configOrder struct {
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
 	Simulated   bool              `json:"simulated"`
+	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
 }
 
 type startOrder struct {

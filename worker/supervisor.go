@@ -254,7 +254,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
-		Output: s.config.Output, Logger: s.config.Logger,
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.cgroups,
 	})
 	if err != nil {
 		s.config.Ended(instance)

@@ -63,7 +63,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -218,11 +218,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -257,7 +264,6 @@ func (h *Host) simulated() bool {
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
@@ -318,6 +324,7 @@ func (h *Host) register() error {
 	view.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
 	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
@@ -470,6 +477,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}

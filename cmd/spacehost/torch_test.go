@@ -37,7 +37,7 @@ func torchPython(t *testing.T) string {
 
 // TestTorchOnSimulatedGPUs: a Space that uses torch as on a GPU goes as there, and what cannot says so to its visitor.
 func TestTorchOnSimulatedGPUs(t *testing.T) {
-	p := runProduct(t, torchDir, "--tier", "unlimited", "--python", torchPython(t))
+	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
 	c := p.client()
 	words := map[string]string{
 		"refused_other_device": "RuntimeError", // spaces shows no more of an exception than its class

@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
@@ -129,7 +130,13 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
 		}
-		return handle(c, d)
+		c.Response().Before(func() { failpoint.Here("before an answer") })
+		err := handle(c, d)
+		if failpoint.Hook != nil {
+			c.Response().Flush()
+			failpoint.Here("after an answer")
+		}
+		return err
 	}
 }
 
