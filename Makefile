@@ -42,7 +42,7 @@ bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an h
 	go run ./bench
 
 fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
-	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost
+	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart|TestWhoPaysInEachMode' ./cmd/spacehost
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go

@@ -69,14 +69,19 @@ func (v visit) who(address string, headers ...string) string {
 // call is a /call with its stream.
 func (v visit) call(at, api, data string, headers ...string) string {
 	v.t.Helper()
-	answer, body := v.do("POST", at+"/gradio_api/call/"+api, `{"data":`+data+`}`, append(headers, "Content-Type", "application/json")...)
+	return v.callBelow(at+"/gradio_api", api, data, headers...)
+}
+
+func (v visit) callBelow(at, api, data string, headers ...string) string {
+	v.t.Helper()
+	answer, body := v.do("POST", at+"/call/"+api, `{"data":`+data+`}`, append(headers, "Content-Type", "application/json")...)
 	var said struct {
 		EventID string `json:"event_id"`
 	}
 	if err := json.Unmarshal([]byte(body), &said); err != nil || answer.StatusCode != http.StatusOK {
 		v.t.Fatalf("a call: %d %s", answer.StatusCode, body)
 	}
-	_, told := v.do("GET", at+"/gradio_api/call/"+api+"/"+said.EventID, "", headers...)
+	_, told := v.do("GET", at+"/call/"+api+"/"+said.EventID, "", headers...)
 	return told
 }
 
