@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
@@ -37,7 +38,9 @@ type Config struct {
 	Events Events
 	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
 	CheckVia func(payer identity.Identity) error
-	Logger   *zap.Logger
+	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
+	Waits  func(lease.Request, lease.Forecast)
+	Logger *zap.Logger
 }
 
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
@@ -127,7 +130,13 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
 		}
-		return handle(c, d)
+		c.Response().Before(func() { failpoint.Here("before an answer") })
+		err := handle(c, d)
+		if failpoint.Hook != nil {
+			c.Response().Flush()
+			failpoint.Here("after an answer")
+		}
+		return err
 	}
 }
 
@@ -156,7 +165,7 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)
-	return a.answer(c, ticket)
+	return a.answer(c, ticket, request)
 }
 
 // Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
@@ -201,6 +210,9 @@ func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
 	if token == "" {
 		r.Payer = d.Account()
 		r.Tier, err = a.config.Tiers.Get(r.Payer.Tier)
+		if !r.Tier.Unlimited { // else it is starting, and all of its visitors wait
+			r.Tier.Priority = 0 // as whoever does not say who they are
+		}
 		return err
 	}
 	claims, err := a.config.Signer.VerifyFor(token, d.Space)
