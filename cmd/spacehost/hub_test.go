@@ -66,6 +66,7 @@ type frontend struct {
 	t     *testing.T
 	ctx   context.Context
 	base  string // of Gradio
+	own   string // the path of its own page
 	token string
 	hub   bool
 }
@@ -89,12 +90,17 @@ func newFrontend(t *testing.T, line, space, mode string) *frontend {
 	t.Cleanup(p.stop)
 	p.awaitReady()
 	f := &frontend{product: p, t: t, base: p.URL, token: member(t, p, "ada", "pro"), hub: mode == "hub"}
-	if space == "frontends" {
-		f.base += "/gradio"
+	switch {
+	case line == "v4":
+		f.own = "/own"
+	case space == "frontends":
+		f.base, f.own = f.base+"/gradio", "/"
+	default:
+		f.own = "/"
 	}
 	ctx, _ := browser(t)
 	f.ctx = ctx
-	err := chromedp.Do(ctx, chromedp.Navigate(p.URL+"/__spacehost/login"), chromedp.SendKeys(chromedp.CSS("#token"), f.token+"\r"),
+	err := chromedp.Do(ctx, chromedp.Navigate(p.URL+"/__spacehost/login?to="+f.own), chromedp.SendKeys(chromedp.CSS("#token"), f.token+"\r"),
 		chromedp.WaitVisible(chromedp.CSS("#spaces button")), chromedp.Click(chromedp.CSS("#spaces button")), chromedp.WaitVisible(chromedp.CSS("#ready")))
 	if err != nil {
 		t.Fatalf("ada signs in: %v", err)
@@ -132,7 +138,7 @@ func (f *frontend) greetInGradio() string {
 func (f *frontend) inPage(way string) func() string {
 	return func() string {
 		f.t.Helper()
-		err := chromedp.Do(f.ctx, chromedp.Navigate(f.URL+"/"), chromedp.WaitVisible(chromedp.CSS("#ready[data-loaded]")))
+		err := chromedp.Do(f.ctx, chromedp.Navigate(f.URL+f.own), chromedp.WaitVisible(chromedp.CSS("#ready[data-loaded]")))
 		if err == nil {
 			_, err = chromedp.Run(f.ctx, chromedp.Evaluate[bool](`start("`+way+`"), true`))
 		}
