@@ -46,6 +46,7 @@ func outbound(h http.Header, r *http.Request) http.Header {
 			delete(h, name)
 		}
 	}
+	identity.StripCookies(h)
 	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
 		h.Del("Authorization")
 	}
@@ -136,6 +137,7 @@ func newProxy(h *Handler) http.Handler {
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			d := answer.Request.Context().Value(passKey{}).(destination)
+			identity.StripSetCookies(answer.Header)
 			if d.answered != nil && answer.StatusCode == http.StatusOK {
 				d.answered(answer)
 			}

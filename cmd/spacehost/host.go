@@ -47,6 +47,9 @@ type Host struct {
 	signer    *identity.Signer
 	people    *identity.People
 	stops     *identity.Stops
+	signIn    *console.SignIn
+	links     *identity.Codes // that the host has printed, to the console
+	bearers   *identity.Codes // of the console's page, for who came by one
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
@@ -303,6 +306,7 @@ func (h *Host) find(name string) *spaceRun {
 
 // register says what is answered where.
 func (h *Host) register() error {
+	h.openSignIn()
 	for _, s := range h.spaces {
 		s.register()
 	}
@@ -312,16 +316,18 @@ func (h *Host) register() error {
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
 	}
 	view := console.New(shown)
-	server.Gate(h.console.Echo, h.settings.hosts)
-	server.SameOrigin(h.console.Echo)
+	server.Gate(h.console.Echo, h.consoleNames())
+	h.console.Pre(server.SameOrigin)
+	h.signIn.RegisterConsole(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
 	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify, Now: h.clock.Now}).Register(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identifyAtConsole, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	control.POST("/login-link", h.giveLink)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
 	console.NewDrains(h.broker).Register(control.Echo)
@@ -578,6 +584,7 @@ type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
 	Console string       `json:"console"`
+	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
 	State   string       `json:"state"`
 	Socket  string       `json:"socket"`
 	PID     int          `json:"pid"`
@@ -595,11 +602,17 @@ type readySpace struct {
 func (h *Host) ready() {
 	consoleURL := "http://" + visitable(h.console)
 	if !h.settings.readyJSON {
+		if !h.settings.isServe() {
+			consoleURL = h.newLink()
+		}
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
 	line := readyLine{
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	if !h.settings.isServe() {
+		line.Link = h.newLink()
 	}
 	for _, s := range h.spaces {
 		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
