@@ -91,8 +91,8 @@ func proGoesBeforeFree(t *testing.T, line string) {
 	if out := cli(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
 		t.Errorf("spacehost lease --json:\n%s", out)
 	}
-	second.awaitLogs("Waiting for a GPU to become available", "You are number 2 in line for a GPU. By what the calls before it have asked for it starts in ")
-	first.awaitLogs("You are number 1 in line for a GPU.")
+	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it take all their time it starts in ")
+	first.awaitLogs("Your call is number 1 in line for a GPU.")
 	done.open(t)
 	for name, k := range map[string]call{"the holder": holder, "the first": first, "the second": second} {
 		if r := k.wait(); r.Failed {
