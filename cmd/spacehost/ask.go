@@ -190,6 +190,9 @@ func label(g console.GPU) string {
 // gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
 func gpuState(g console.GPU, slot lease.SlotView) string {
 	state := slotState(slot)
+	if g.Drained != nil && slot.Phase != "drained" {
+		state += ", then drained: " + g.Drained.Reason
+	}
 	if g.Error != "" && slot.Reason != g.Error {
 		state += ", and " + g.Error
 	}

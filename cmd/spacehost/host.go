@@ -63,7 +63,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -85,7 +85,7 @@ func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 func (h *Host) openSpaces() error {
 	opened, err := h.settings.openSpaces()
 	for i, one := range opened {
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i], failed: make(chan struct{})})
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
@@ -218,11 +218,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -257,7 +264,6 @@ func (h *Host) simulated() bool {
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
@@ -300,6 +306,7 @@ func (h *Host) register() error {
 	for _, s := range h.spaces {
 		s.register()
 	}
+	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
@@ -317,7 +324,9 @@ func (h *Host) register() error {
 	view.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
+	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
 }
@@ -468,6 +477,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}
@@ -493,12 +503,16 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// runSpaces runs all until ctx ends. One that does not start ends the others: whoever started them together
-// needs them together.
+// runSpaces runs all until ctx ends. One that does not start ends the others with `run`: whoever started them
+// together needs them together, and waits for an exit code. With `serve` they have visitors of their own.
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return h.named(s, s.run(ctx)) })
+		run := s.run
+		if h.settings.isServe() {
+			run = s.keep
+		}
+		running.Go(func() error { return h.named(s, run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
@@ -512,18 +526,22 @@ func (h *Host) named(s *spaceRun, err error) error {
 	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
-// announce says when all Spaces answer for the first time.
+// announce says when all Spaces answer for the first time, or have failed to; of these each later, once it does.
 func (h *Host) announce(ctx context.Context) error {
+	var late errgroup.Group
 	for _, s := range h.spaces {
 		select {
 		case <-s.supervisor.Ready():
 			s.answers()
+		case <-s.failed:
+			late.Go(func() error { return s.answersLate(ctx) })
 		case <-ctx.Done():
-			return nil
 		}
 	}
-	h.ready()
-	return nil
+	if ctx.Err() == nil {
+		h.ready()
+	}
+	return late.Wait()
 }
 
 func (h *Host) recover(ctx context.Context) error {
@@ -555,7 +573,7 @@ func (h *Host) greet() {
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
-// readyLine is what --ready-json prints, once all Spaces answer. Its own URL is the first Space's.
+// readyLine is what --ready-json prints, once all Spaces answer or, with `serve`, have failed to. Its own URL is the first Space's.
 type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
@@ -569,7 +587,8 @@ type readyLine struct {
 type readySpace struct {
 	Name   string `json:"name"`
 	URL    string `json:"url"`
-	Gradio string `json:"gradio"`
+	Stage  string `json:"stage"`
+	Gradio string `json:"gradio"`        // "" of one that does not run
 	Zero   string `json:"spacesPackage"` // version of the package that asks for GPUs
 }
 
@@ -583,7 +602,13 @@ func (h *Host) ready() {
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
 	}
 	for _, s := range h.spaces {
-		line.Spaces = append(line.Spaces, readySpace{s.space.Name, s.url(), s.env.Gradio, s.env.Spaces})
+		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		select {
+		case <-s.supervisor.Ready(): // only then env is read: it is made anew with each try
+			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+		default:
+		}
+		line.Spaces = append(line.Spaces, one)
 	}
 	text, _ := json.Marshal(line) // plain strings
 	h.screen.ready(string(text))

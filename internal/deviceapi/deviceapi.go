@@ -12,12 +12,14 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
@@ -101,7 +103,8 @@ func (a *API) door(secret string) (found Door, ok bool) {
 
 // Register mounts the routes.
 func (a *API) Register(e *echo.Echo) {
-	g := e.Group("/d/:secret", noBrowsers)
+	e.Pre(noBrowsers)
+	g := e.Group("/d/:secret")
 	g.POST("/startup-report", a.through(a.startupReport))
 	g.POST("/schedule", a.through(a.schedule))
 	g.POST("/allow", a.through(a.allow))
@@ -112,9 +115,10 @@ func (a *API) Register(e *echo.Echo) {
 // noBrowsers refuses what a page could send: these answers are for a Space's process alone.
 func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		h := c.Request().Header
-		if h.Get("Origin") != "" || h.Get("Sec-Fetch-Mode") != "" || h.Get("Sec-Fetch-Site") != "" {
-			return c.NoContent(http.StatusForbidden)
+		for name := range c.Request().Header {
+			if name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-") {
+				return c.NoContent(http.StatusForbidden)
+			}
 		}
 		return next(c)
 	}
@@ -126,7 +130,13 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
 		}
-		return handle(c, d)
+		c.Response().Before(func() { failpoint.Here("before an answer") })
+		err := handle(c, d)
+		if failpoint.Hook != nil {
+			c.Response().Flush()
+			failpoint.Here("after an answer")
+		}
+		return err
 	}
 }
 

@@ -246,6 +246,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	if err != nil {
 		return err
 	}
+	b.config.Processes.Confine(space, pid, start)
 	at := b.now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
@@ -512,6 +513,9 @@ func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
 			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
 		}
 		<-l.settled
+		if err == nil {
+			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
+		}
 		b.do(func(line *line) { line.onReclaimed(p, err) })
 	})
 }

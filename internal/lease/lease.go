@@ -156,6 +156,8 @@ func (l *Lease) Short() string { return l.ID[:8] }
 type Processes interface {
 	// Owns reports whether pid is a living process of that Space, its runner excepted. It does not block.
 	Owns(space string, pid int) (start uint64, ok bool)
+	// Confine is called once a process is a worker, before it goes on: End must find whatever it starts. It does not block.
+	Confine(space string, pid int, start uint64)
 	// Wait blocks until that process has died or ctx ends.
 	Wait(ctx context.Context, pid int, start uint64)
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks

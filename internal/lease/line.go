@@ -53,6 +53,7 @@ type line struct {
 	waiting      []*Lease          // by turn
 	leases       map[string]*Lease // the open ones
 	reserved     reservation
+	drains       map[gpu.DeviceUUID]Drain
 }
 
 type phase string
@@ -63,6 +64,7 @@ const (
 	held       phase = "held"       // by a granted or active Lease
 	warm       phase = "warm"       // by nobody; an idle worker sits there
 	reclaiming phase = "reclaiming" // from a Lease that is over
+	drained    phase = "drained"    // nobody gets it until it is returned
 	busy       phase = "busy"       // somebody else sits there, or nobody can tell
 )
 
@@ -152,6 +154,9 @@ func (l *line) shut(p place, err error) {
 func (l *line) vacate(p place) {
 	for _, s := range p {
 		s.phase, s.holder, s.idle, s.reason = free, nil, nil, ""
+		if d, ok := l.drains[s.Device.UUID]; ok {
+			s.phase, s.reason = drained, d.Reason
+		}
 	}
 }
 
@@ -209,7 +214,7 @@ func (l *line) onRelease(space, id string, failed bool) (*Lease, error) {
 	switch {
 	case failed:
 		l.end(lease, Released, "failed", farewell)
-	case lease.State == Active && lease.watched && l.warmFor > 0:
+	case lease.State == Active && lease.watched && l.warmFor > 0 && !l.isDrained(lease.place):
 		l.keepWarm(lease)
 	default:
 		l.end(lease, Released, "released", farewell)

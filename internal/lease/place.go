@@ -73,6 +73,9 @@ func (l *line) find(rank int) (found place) {
 
 // taker is the rank of the first that waits for a place and may have this one, below 0 if nobody does.
 func (l *line) taker(p place) int {
+	if l.isDrained(p) { // meanwhile
+		return -1
+	}
 	for rank, lease := range l.waiting {
 		if lease.limit == "" && l.isWhole(lease) == (len(p) > 1) && l.mayUse(rank, p) {
 			return rank
@@ -87,7 +90,7 @@ func (l *line) taker(p place) int {
 // by does not move but for those who go before it, nobody is overtaken for ever.
 type reservation struct {
 	lease  *Lease
-	device place // nil: each Device is busy with strangers
+	device place // nil: each Device is busy with strangers, or drained
 	by     time.Time
 }
 
@@ -99,13 +102,13 @@ func (l *line) reserve() {
 		l.reserved = reservation{}
 		return
 	}
-	if r := l.reserved; r.lease == l.waiting[first] && r.device != nil && r.device.count(busy) == 0 {
+	if r := l.reserved; r.lease == l.waiting[first] && r.device != nil && l.isSound(r.device) {
 		return
 	}
 	l.reserved = reservation{lease: l.waiting[first]}
 	for _, device := range l.devices {
 		by := l.emptyBy(device)
-		if device.count(busy) == 0 && (l.reserved.device == nil || by.Before(l.reserved.by)) {
+		if l.isSound(device) && (l.reserved.device == nil || by.Before(l.reserved.by)) {
 			l.reserved.device, l.reserved.by = device, by
 		}
 	}
@@ -114,6 +117,9 @@ func (l *line) reserve() {
 func (l *line) firstWhole() int {
 	return slices.IndexFunc(l.waiting, func(o *Lease) bool { return l.isWhole(o) && o.limit == "" })
 }
+
+// isSound: all of the Device will come free.
+func (l *line) isSound(device place) bool { return device.count(busy) == 0 && !l.isDrained(device) }
 
 // mayUse reports whether who waits at rank may have a place on p's Device:
 //

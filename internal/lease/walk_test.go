@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/quota"
 )
 
@@ -84,6 +85,8 @@ var deeds = []deed{
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
+	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
+	{"returned", 3, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
@@ -260,6 +263,8 @@ func (k *walk) onLease(do func(*Lease)) {
 	}
 }
 
+func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slots))].Device.UUID }
+
 func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
 
 func (k *walk) check() {
@@ -280,6 +285,9 @@ func (k *walk) check() {
 // checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
+		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
+			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
+		}
 		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
 			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
 		}

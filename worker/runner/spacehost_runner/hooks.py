@@ -276,7 +276,8 @@ def _patch_hardware(state: State, module: Any) -> None:
 def _patch_worker(state: State, module: Any) -> None:
     """Gives a GPU worker a process group, before it tells the host its pid, and shows it its Device.
 
-    In the Space's group it could only be killed together with the Space. spaces names the Device only where
+    In the Space's group it could only be killed together with the Space. Where there are no cgroups it becomes the
+    subreaper of what it starts, too: daemons come to it when their parents leave, and go with it. spaces names the Device only where
     torch is installed; onnxruntime or JAX need it too.
     """
     original = module.worker_init
@@ -285,7 +286,17 @@ def _patch_worker(state: State, module: Any) -> None:
     def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
+        if state.subreaper:
+            _adopt_orphans()
         os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
         return original(res_queue, allow_token, nvidia_uuid, fds)
 
     module.worker_init = worker_init
+
+
+def _adopt_orphans() -> None:
+    """prctl(PR_SET_CHILD_SUBREAPER, 1), for the process that calls it; its children do not inherit it."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
