@@ -438,7 +438,7 @@ func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
 	now := h.clock.Now()
 	switch {
 	case f.Start == nil:
-		return text + "No GPU is in sight: each is out of order, or used from outside of this host."
+		return text + "No GPU is in sight: each is out of service, or used from outside of this host."
 	case f.Start.After(f.GivesUp):
 		return text + fmt.Sprintf("If the calls before it take all their time it would start in %s, but it waits no longer than %s.",
 			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
