@@ -434,22 +434,22 @@ func (h *Host) waits(r lease.Request, f lease.Forecast) {
 }
 
 func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
-	text := fmt.Sprintf("You are number %d in line for a GPU. ", f.Rank+1)
+	text := fmt.Sprintf("Your call is number %d in line for a GPU. ", f.Rank+1)
 	switch f.Limit {
 	case lease.OfSpace:
-		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; you are number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; yours is number %d in line. ", h.perSpace(r.Space), f.Rank+1)
 	case lease.OfIdentity:
 		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
 	}
 	now := h.clock.Now()
 	switch {
 	case f.Start == nil:
-		return text + "No GPU is in sight: each is out of order, or used from outside of this host."
+		return text + "No GPU is in sight: each is out of service, or used from outside of this host."
 	case f.Start.After(f.GivesUp):
-		return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s, and it waits no longer than %s.",
+		return text + fmt.Sprintf("If the calls before it take all their time it would start in %s, but it waits no longer than %s.",
 			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
 	}
-	return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s or sooner.", inSeconds(f.Start.Sub(now)))
+	return text + fmt.Sprintf("If the calls before it take all their time it starts in %s.", inSeconds(f.Start.Sub(now)))
 }
 
 // perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
