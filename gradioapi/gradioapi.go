@@ -262,6 +262,11 @@ func answer(c call, status int, text string) error {
 	return c.JSONBlob(status, mustJSON(detail{text}))
 }
 
+// plain is an answer in words, with Starlette's spelling of its type.
+func plain(c call, status int, text string) error {
+	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
+}
+
 // detail is FastAPI's shape of an error.
 type detail struct {
 	Detail string `json:"detail"`

@@ -56,7 +56,7 @@ func (h *Handler) passJoin(c call, bySession bool) error {
 			end()
 		}
 	}()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), answered: func(answer *http.Response) {
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount, answered: func(answer *http.Response) {
 		reader := eventIn(answer)
 		if bySession && body.SessionHash != nil {
 			reader = *body.SessionHash
