@@ -20,6 +20,13 @@ func (e *UnknownDeviceError) Error() string {
 	return fmt.Sprintf("no device %s on this machine: `spacehost gpu` lists those there are", e.UUID)
 }
 
+// GoneError says that no process lives under a pid.
+type GoneError struct{ PID int }
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("no process lives under pid %d: name one that does, such as `sleep 600 & echo $!`", e.PID)
+}
+
 // NoLibraryError says that the machine has no NVML, so most likely no NVIDIA GPU.
 type NoLibraryError struct{}
 

@@ -17,7 +17,7 @@ func newFault() *cobra.Command {
 	var state string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "fault UUID lost|hang|memory-stuck|xid=N|clear",
+		Use:   "fault UUID lost|hang|memory-stuck|xid=N|process=PID|clear",
 		Short: "Break a simulated GPU of a running host, or repair it",
 		Long: `Give a simulated GPU of the running host a trouble, to see what a Space and its visitors make of it:
 
@@ -25,6 +25,7 @@ func newFault() *cobra.Command {
   hang          NVML does not answer about it
   memory-stuck  the memory of a worker that ends from now on stays in use
   xid=N         the driver has reported error N; it is shown, and the GPU works on
+  process=PID   a living process sits on it outside any lease, as a driver would list it
   clear         no trouble any more
 
 A GPU that is lost, hangs, or whose memory is stuck is not lent: calls wait for another, or read that no GPU was

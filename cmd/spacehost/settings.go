@@ -24,6 +24,7 @@ type settings struct {
 	ownTiers     []quota.Tier
 	localTier    setting   // of loopback callers
 	share        gpu.Share // of a Device, that a call of size large gets
+	endUninvited bool      // processes of Spaces that use a GPU outside any Lease
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	hosts        []string // by which visitors may ask for this host, beside the usual ones

@@ -18,6 +18,8 @@ func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 		return &gpu.UnknownDeviceError{UUID: uuid}
 	}
 	switch f.Kind {
+	case gpu.FaultProcess:
+		return there.stage(f.PID)
 	case gpu.FaultXid:
 		there.trouble.record(f)
 		return nil
@@ -36,7 +38,7 @@ func (s *Simulation) Faults(uuid gpu.DeviceUUID) []gpu.Fault {
 	if !ok {
 		return nil
 	}
-	return there.trouble.list()
+	return append(there.trouble.list(), there.stagedOnes()...)
 }
 
 // trouble is what one simulated Device has. The zero value is none.

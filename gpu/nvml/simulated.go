@@ -155,6 +155,7 @@ type occupants struct {
 	trouble trouble
 	mu      sync.Mutex
 	started map[int]uint64 // by pid: the start time that tells it from a later process of the same pid
+	staged  map[int]bool   // of these, who was put there by Fault
 	keeps   bool           // the memory of those that go
 	kept    uint64         // bytes of those that have gone
 }
@@ -168,6 +169,31 @@ func (o *occupants) add(pid int) error {
 	defer o.mu.Unlock()
 	o.started[pid] = start
 	return nil
+}
+
+// stage puts one there that is no worker, until free.
+func (o *occupants) stage(pid int) error {
+	if err := o.add(pid); err != nil {
+		return &gpu.GoneError{PID: pid}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.staged == nil {
+		o.staged = make(map[int]bool)
+	}
+	o.staged[pid] = true
+	return nil
+}
+
+func (o *occupants) stagedOnes() (all []gpu.Fault) {
+	for _, pid := range o.alive() {
+		o.mu.Lock()
+		if o.staged[pid] {
+			all = append(all, gpu.Fault{Kind: gpu.FaultProcess, PID: pid})
+		}
+		o.mu.Unlock()
+	}
+	return all
 }
 
 func (o *occupants) alive() []int {
@@ -192,11 +218,15 @@ func (o *occupants) keep(stuck bool) {
 	o.keeps = stuck
 }
 
-// free gives back what was kept.
+// free gives back what was kept, and takes away who was staged.
 func (o *occupants) free() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.drop()
+	for pid := range o.staged {
+		delete(o.started, pid)
+	}
+	clear(o.staged)
 	o.keeps, o.kept = false, 0
 }
 

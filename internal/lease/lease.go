@@ -164,6 +164,8 @@ type Processes interface {
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks
 	// and reports whether all are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
+	// SpaceOf returns whose a process is, its runner included, and when it began; "" if it is no Space's. It does not block.
+	SpaceOf(pid int) (space string, start uint64)
 	// Within reports whether pid is that worker or one that it started. It does not block.
 	Within(pid, worker int, start uint64) bool
 }

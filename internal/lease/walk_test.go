@@ -83,7 +83,7 @@ var deeds = []deed{
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
-	{"returned", 3, func(k *walk) { k.onReturn(k.anyDevice()) }},
+	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
