@@ -53,7 +53,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"merge keys", "x: &x {state: a}\n<<: *x\n" + demo, []string{"lab.yaml:1: x: unknown key", "lab.yaml:2: <<: unknown key"}},
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
-		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.uninvited: "kill" is not known here: say end or show`, `lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU"}},
+		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
 		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: "many" is not known here: say auto, none, or mock:2xH200`}},
 		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be from 1s to 24h0m0s, as 90s, 10m or a number of seconds, and not "soon"`}},
 		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be from 1s"}},
