@@ -62,6 +62,19 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then `sudo nvidia-smi -r -i %s` or reboot", e.UUID, e.UUID)
 }
 
+// NotSupportedError says that this Device or this driver cannot do what was tried.
+type NotSupportedError struct {
+	UUID  DeviceUUID // empty: the library as a whole
+	Tried string
+}
+
+func (e *NotSupportedError) Error() string {
+	if e.UUID == "" {
+		return fmt.Sprintf("%s: this NVIDIA driver does not support it", e.Tried)
+	}
+	return fmt.Sprintf("%s: device %s does not support it", e.Tried, e.UUID)
+}
+
 // HungError says that the driver did not answer in time. The question stays open, and until it returns no other is asked about that Device.
 type HungError struct {
 	UUID  DeviceUUID // empty: the library as a whole

@@ -24,7 +24,8 @@ func newFault() *cobra.Command {
   lost          the GPU has fallen off the bus: NVML answers that it is lost
   hang          NVML does not answer about it
   memory-stuck  the memory of a worker that ends from now on stays in use
-  xid=N         the driver has reported error N; it is shown, and the GPU works on
+  xid=N         the driver reports error N: one of the hardware (such as 79) drains the GPU until ` + "`spacehost gpu return`" + `,
+                one of an application (13, 31, 43, 45, 68, 109) is shown, and the GPU works on
   process=PID   a living process sits on it outside any lease, as a driver would list it
   clear         no trouble any more
 

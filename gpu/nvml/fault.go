@@ -22,6 +22,7 @@ func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 		return there.stage(f.PID)
 	case gpu.FaultXid:
 		there.trouble.record(f)
+		s.events.happen(s.handles[uuid], f.Xid)
 		return nil
 	case gpu.FaultClear:
 		there.free()

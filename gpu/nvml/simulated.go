@@ -47,6 +47,8 @@ const (
 type Simulation struct {
 	*Inventory
 	occupants map[gpu.DeviceUUID]*occupants
+	handles   map[gpu.DeviceUUID]nvml.Device
+	events    simulatedEvents
 }
 
 var (
@@ -83,17 +85,20 @@ func parse(spec string) (count int, word string, err error) {
 
 func simulate(count int, word string, stat statReader) (*Simulation, error) {
 	all := make(map[gpu.DeviceUUID]*occupants)
-	handles := make([]nvml.Device, count)
+	handles, byUUID := make([]nvml.Device, count), make(map[gpu.DeviceUUID]nvml.Device)
 	for index := range handles {
 		uuid := stableUUID(word, index)
 		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
 		handles[index] = simulatedDevice(uuid, models[word], all[uuid])
+		byUUID[uuid] = handles[index]
 	}
-	inventory, err := open(simulatedLibrary(handles), true)
+	library, events := simulatedLibrary(handles), make(simulatedEvents, 64)
+	library.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
+	inventory, err := open(library, true)
 	if err != nil {
 		return nil, fmt.Errorf("open simulated machine: %w", err)
 	}
-	return &Simulation{Inventory: inventory, occupants: all}, nil
+	return &Simulation{Inventory: inventory, occupants: all, handles: byUUID, events: events}, nil
 }
 
 // Occupy is told by the host once a worker has been allowed onto the Device.
@@ -126,8 +131,9 @@ func simulatedLibrary(handles []nvml.Device) *mock.Interface {
 
 func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Device {
 	return &mock.Device{
-		GetUUIDFunc: func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
-		GetNameFunc: func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
+		GetUUIDFunc:        func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
+		RegisterEventsFunc: func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS },
+		GetNameFunc:        func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
 			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
 				return nvml.Memory{}, ret

@@ -105,6 +105,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	var beating sync.WaitGroup
 	beating.Go(func() { b.beat(beats) })
 	beating.Go(func() { b.inspect(beats) })
+	beating.Go(func() { b.watchHealth(beats) })
 	defer beating.Wait()
 	defer endBeats()
 	for ctx.Err() == nil {

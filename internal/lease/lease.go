@@ -60,6 +60,7 @@ type Lease struct {
 	Reason   string
 
 	place     place         // what it holds; Slot is the first of it
+	lost      bool          // its Device failed under it: it costs nothing
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
 	from      *idle         // whose worker it gets, until its client is told so
@@ -123,7 +124,7 @@ func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 
 // charge is what the Lease costs if it ends at end: from /allow on, never past its deadline, never above its hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() {
+	if l.Active.IsZero() || l.lost {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
