@@ -48,6 +48,9 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 		if err != nil {
 			return err
 		}
+		if l.Remaining, err = s.ledger.Remaining(ctx, tx, l.Payer.Key(), l.Tier, l.Admitted); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO leases
 			(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
