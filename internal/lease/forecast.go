@@ -69,7 +69,7 @@ func (l *line) outlook() *outlook {
 	for _, device := range l.devices {
 		seats := make([]*seat, len(device))
 		for i, s := range device {
-			seats[i] = &seat{o.now, s.phase == busy}
+			seats[i] = &seat{o.now, s.phase == busy || l.isDrained(device)}
 			if s.phase == held {
 				seats[i].free = l.endOf(s.holder)
 				if s == s.holder.place[0] {
