@@ -63,6 +63,7 @@ type Lease struct {
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
 	from      *idle         // whose worker it gets, until its client is told so
+	begun     chan error    // not nil: it has come while its warm worker was idle, and is told here what became of it
 	decided   chan decision // buffered: the one decision about a waiting Lease
 	settled   chan struct{} // closed once its end is in the database
 }

@@ -33,6 +33,7 @@ type world struct {
 	reclaims []reclaim
 	answers  map[*Lease][]decision
 	resumes  []*Lease
+	begins   []*Lease
 	settled  map[*Lease]int
 	watched  map[Worker]int
 	gone     []Worker // dismissed
@@ -65,6 +66,7 @@ func newSharedWorld(t *testing.T, devices, share int) *world {
 func (w *world) check(p place)               { w.checks = append(w.checks, p) }
 func (w *world) decide(l *Lease, d decision) { w.answers[l] = append(w.answers[l], d) }
 func (w *world) resume(l *Lease)             { w.resumes = append(w.resumes, l) }
+func (w *world) begin(l *Lease)              { w.begins = append(w.begins, l) }
 func (w *world) watch(o Worker)              { w.watched[o]++ }
 func (w *world) dismiss(o Worker)            { w.gone = append(w.gone, o) }
 func (w *world) settle(l *Lease)             { w.settled[l]++ }
