@@ -36,7 +36,9 @@ type Config struct {
 	Events Events
 	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
 	CheckVia func(payer identity.Identity) error
-	Logger   *zap.Logger
+	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
+	Tell   func(space, event, text string)
+	Logger *zap.Logger
 }
 
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.

@@ -74,7 +74,7 @@ func New(config Config) (*Broker, error) {
 	b := &Broker{
 		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
-		store: newStore(config.DB, config.Ledger, boot),
+		store: newStore(config.DB, config.Ledger, boot, config.Logger),
 		work:  work, stop: stop, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)

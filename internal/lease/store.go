@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"spacehost/internal/identity"
 	"spacehost/quota"
 )
@@ -19,8 +21,8 @@ type store struct {
 	bootID string
 }
 
-func newStore(db *sql.DB, ledger *quota.Ledger, bootID string) *store {
-	return &store{db: db, writer: &writer{db: db}, ledger: ledger, bootID: bootID}
+func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
+	return &store{db: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.

@@ -7,13 +7,17 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // writer makes transactions one after the other. What is asked for while one is being committed goes together in the
 // next, so that one fsync serves all who wait for it (group commit); each has its own result, and nobody is told
 // before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
 type writer struct {
-	db *sql.DB
+	db      *sql.DB
+	log     *zap.Logger
+	failing bool // as noteTrouble has said
 	// solo makes a transaction for each; for a comparison.
 	solo bool
 
@@ -82,7 +86,7 @@ func (w *writer) await(ctx context.Context, one *write) {
 	case <-ctx.Done():
 		w.withdraw(one, fmt.Errorf("%s: %w", one.what, ctx.Err()))
 	case <-timer.C:
-		w.withdraw(one, &busyError{one.what})
+		w.withdraw(one, storageError(&busyError{one.what}))
 	}
 }
 
@@ -118,6 +122,10 @@ func (w *writer) together() {
 		if one.err == nil && err != nil {
 			one.err = fmt.Errorf("%s: %w", one.what, err)
 		}
+		one.err = storageError(one.err)
+	}
+	w.noteTrouble(all)
+	for _, one := range all {
 		close(one.done)
 	}
 	w.mu.Lock()

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"spacehost/migrations"
 )
 
@@ -26,7 +28,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	d := &desk{writer: &writer{db: db}, t: t}
+	d := &desk{writer: &writer{db: db, log: zap.NewNop()}, t: t}
 	if _, err := db.Exec(`CREATE TABLE notes (n INTEGER PRIMARY KEY);
 		CREATE TRIGGER full BEFORE INSERT ON notes WHEN NEW.n = 99 BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END`); err != nil {
 		t.Fatal(err)
