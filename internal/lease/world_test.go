@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -14,7 +15,12 @@ import (
 	"spacehost/internal/lease/leasetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(burning); dir != "" {
+		burn(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var _ Processes = (*leasetest.Processes)(nil)
 
