@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -31,6 +35,7 @@ type spaceRun struct {
 	supervisor *worker.Supervisor
 	queue      *queue.Queue
 	env        *build.Environment
+	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
 
 // url is where visitors find it; a proxy in front may have another.
@@ -57,7 +62,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -201,10 +206,70 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
+	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.seen)
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
+}
+
+// Pauses before a Space that did not start is tried again.
+const (
+	firstRetry = 10 * time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// keep runs the Space until ctx ends, again and again if it does not start: the others go on meanwhile.
+func (s *spaceRun) keep(ctx context.Context) error {
+	said := ""
+	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
+		s.supervisor.NotRunning(space.Building, "")
+		err := s.run(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		s.isDown(err, pause, &said)
+		select {
+		case <-time.After(pause):
+		case <-s.supervisor.Restarts():
+			pause, said = firstRetry/2, ""
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// isDown says why the Space does not run: to the operator in full, if that is news, and to visitors in a sentence.
+func (s *spaceRun) isDown(err error, pause time.Duration, said *string) {
+	stage, reason := cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
+	if built := (*build.Error)(nil); errors.As(err, &built) {
+		reason = built.Problem // the rest is about this machine
+	}
+	s.supervisor.NotRunning(stage, reason)
+	s.host.log.Warn("space does not start", zap.String("space", s.space.Name), zap.Error(err), zap.Duration("pause", pause))
+	next := fmt.Sprintf("The other Spaces go on. This one is tried again in %s, or at once by `spacehost space restart %s`.", pause, s.space.Name)
+	if err.Error() == *said {
+		s.note(fmt.Sprintf("%s, as before. %s", stage, next))
+	} else {
+		var text strings.Builder
+		explain(&text, s.space.Name, err)
+		s.host.screen.note(text.String() + "  " + next)
+	}
+	*said = err.Error()
+	select {
+	case <-s.failed:
+	default:
+		close(s.failed)
+	}
+}
+
+// answersLate waits for a Space that did not start with the others.
+func (s *spaceRun) answersLate(ctx context.Context) error {
+	select {
+	case <-s.supervisor.Ready():
+		s.answers()
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // answers tells where the Space is, in Gradio's own words.

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"spacehost/gpu"
 	"spacehost/internal/identity"
 	"spacehost/quota"
 )
@@ -44,6 +45,9 @@ func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, que
 func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (err error) {
 	ctx := context.Background()
 	if l.Held, err = s.hold(ctx, tx, l, queueTimeout); err != nil {
+		return err
+	}
+	if l.Remaining, err = s.ledger.Remaining(ctx, tx, l.Payer.Key(), l.Tier, l.Admitted); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO leases
@@ -281,4 +285,31 @@ func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millis
 // Account is the balance of one identity, kept by quota; here so that callers need one door.
 func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
 	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
+}
+
+func (s *store) drain(ctx context.Context, uuid gpu.DeviceUUID, reason string, now time.Time) error {
+	return s.exec(ctx, "drain device", `INSERT INTO drains (device, reason, drained_at) VALUES (?, ?, ?)
+		ON CONFLICT (device) DO UPDATE SET reason = excluded.reason, drained_at = excluded.drained_at`, string(uuid), reason, now.UnixMilli())
+}
+
+func (s *store) undrain(ctx context.Context, uuid gpu.DeviceUUID) error {
+	return s.exec(ctx, "return device", `DELETE FROM drains WHERE device = ?`, string(uuid))
+}
+
+// drains are the reasons by Device.
+func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT device, reason FROM drains`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[gpu.DeviceUUID]string{}
+	for rows.Next() {
+		var uuid, reason string
+		if err := rows.Scan(&uuid, &reason); err != nil {
+			return nil, err
+		}
+		all[gpu.DeviceUUID(uuid)] = reason
+	}
+	return all, rows.Err()
 }

@@ -38,7 +38,7 @@ func (l *line) idles() (all []*idle) {
 // beginning are the warm workers of arrivals that are not committed yet.
 func (l *line) beginning() (all []*idle) {
 	for _, s := range l.slots {
-		if s.phase == held && s.holder.begun != nil && l.leases[s.holder.ID] == nil && s == s.holder.place[0] {
+		if s.phase == held && s.holder.arriving && s == s.holder.place[0] {
 			all = append(all, s.holder.from)
 		}
 	}
@@ -65,9 +65,9 @@ func (l *line) isWorkerFor(w *idle, lease *Lease) bool {
 // resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
 // active from here: once that is committed, its client is told.
 func (l *line) resume(w *idle, lease *Lease) {
-	l.give(w.lease.place, lease)
 	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
-	if lease.begun != nil {
+	l.give(w.lease.place, lease)
+	if lease.arriving {
 		l.do.begin(lease)
 	} else {
 		l.do.resume(lease)
@@ -78,16 +78,19 @@ func (l *line) resume(w *idle, lease *Lease) {
 var errUnfit = errors.New("the warm worker cannot go on")
 
 // onArrival looks whether a Lease that nobody has admitted yet would get its warm worker at once: then its hold and the
-// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: forget it. The line's own rules decide that, so it stands in the line for as long as they do.
+// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: it is as it was. The
+// line's own rules decide that, so it stands in the line for as long as they do.
 func (l *line) onArrival(lease *Lease) bool {
 	if len(l.waiting) > 0 || !l.hasWorker(lease) {
 		return false
 	}
-	lease.begun = make(chan error, 1)
-	l.waiting = append(l.waiting, lease)
+	lease.arriving = true
+	lease.turn = l.order.turn(lease)
+	l.enqueue(lease)
 	l.fill()
 	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
-	return lease.from != nil
+	lease.arriving = lease.from != nil
+	return lease.arriving
 }
 
 func (l *line) hasWorker(lease *Lease) bool {
@@ -99,12 +102,13 @@ func (l *line) hasWorker(lease *Lease) bool {
 func (l *line) onBegun(lease *Lease, at time.Time, err error) {
 	if err == nil {
 		l.leases[lease.ID] = lease
+		l.tellOf(lease)
 		l.onResumed(lease, at, nil)
 		return
 	}
 	from, lives := lease.from, lease.inherited
 	l.unplace(lease)
-	if errors.Is(err, errUnfit) || !lives {
+	if errors.Is(err, errUnfit) || !lives || l.isDrained(from.lease.place) {
 		l.evict(from, 0)
 	} else {
 		for _, s := range from.lease.place {
@@ -112,6 +116,15 @@ func (l *line) onBegun(lease *Lease, at time.Time, err error) {
 		}
 	}
 	l.fill()
+}
+
+// tellOf tells what nobody could be told while the database could still refuse it.
+func (l *line) tellOf(lease *Lease) {
+	state, slot := lease.State, lease.Slot
+	lease.arriving, lease.State, lease.Slot = false, Waiting, nil
+	l.do.changed(lease)
+	lease.State, lease.Slot = state, slot
+	l.do.changed(lease)
 }
 
 // unplace makes a Lease that was to have a warm worker one that waits.
@@ -133,6 +146,7 @@ func (l *line) onResumed(lease *Lease, at time.Time, err error) {
 	lease.from = nil
 	if lease.inherited {
 		lease.State, lease.Active = Active, at
+		l.do.changed(lease)
 	}
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
@@ -144,11 +158,8 @@ func (l *line) onUnfit(lease *Lease) {
 	}
 	from := lease.from
 	l.unplace(lease)
-	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
-	if rank < 0 {
-		rank = len(l.waiting)
-	}
-	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.enqueue(lease)
+	l.do.changed(lease)
 	l.evict(from, 0)
 	l.fill()
 }
@@ -161,7 +172,10 @@ func (l *line) onHolderExit(lease *Lease) {
 	switch {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
-		lease.State, lease.Active = Granted, time.Time{}
+		if lease.State == Active {
+			lease.State, lease.Active = Granted, time.Time{}
+			l.do.changed(lease)
+		}
 	case lease.State == Active:
 		l.end(lease, Released, "worker died", 0)
 	}
