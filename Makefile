@@ -22,7 +22,7 @@ test: ## all tests: real gradio, spaces, clients and workers; only NVML is simul
 	go test -race -shuffle=on -timeout 20m ./...
 
 fire: ## 100,000 charges, 1,000 workers with bad manners, 300 crashes of the host; figures at the end
-	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$' ./internal/lease
+	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$|^TestRandomWalk$$' ./internal/lease ./quota
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$' ./cmd/spacehost
 
 attacks: ## what Gradio's advisories describe, against all lines of Gradio
