@@ -93,6 +93,9 @@ func (w *walk) ask() {
 	declared, factor := time.Duration(1+w.rand.IntN(90))*time.Second, 1+w.rand.IntN(2)
 	s := w.current()
 	left, unspent := w.left(s)
+	if near := left + []time.Duration{-time.Millisecond, 0, time.Millisecond}[w.rand.IntN(3)]; w.rand.IntN(3) == 0 && near > time.Second && near <= free.Quota {
+		declared, factor = near, 1 // as much as there is, or a millisecond beside
+	}
 	requested := declared * time.Duration(factor)
 	until := w.now.Add(declared + time.Duration(w.rand.IntN(60_000))*time.Millisecond)
 	var pending []Pending
