@@ -38,6 +38,8 @@ type Config struct {
 	Events Events
 	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
 	CheckVia func(payer identity.Identity) error
+	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
+	Tell func(space, event, text string)
 	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
 	Waits  func(lease.Request, lease.Forecast)
 	Logger *zap.Logger
