@@ -17,6 +17,7 @@ type Tier struct {
 	Unlimited     bool          // never refused, recorded all the same
 	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
 	Priority      int           // in the line for a Device, higher first
+	Concurrency   int           // Leases at once of one identity, over all Spaces; 0: as many as there are places
 }
 
 // longest is what one call may ask for, size factor included.
@@ -40,6 +41,14 @@ func (ts Tiers) Get(name string) (Tier, error) {
 		return Tier{}, fmt.Errorf("no tier %q in quota %s, which has: %s", name, ts.Preset, strings.Join(ts.names(), ", "))
 	}
 	return ts.All[i], nil
+}
+
+// Priorities are those of all tiers, some of them more than once.
+func (ts Tiers) Priorities() (all []int) {
+	for _, t := range ts.All {
+		all = append(all, t.Priority)
+	}
+	return all
 }
 
 func (ts Tiers) names() (names []string) {
@@ -67,7 +76,7 @@ var presets = map[string][]Tier{
 	},
 }
 
-// unlimited is ours: upstream has nothing like it.
+// unlimited is ours: upstream has nothing like it. It is as early in the line as those who pay.
 var unlimited = Tier{Name: "unlimited", Unlimited: true, Authenticated: "pro", Priority: 2}
 
 // Presets returns a copy of the preset of that name, for the caller to alter; the error lists those that there are.

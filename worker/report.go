@@ -190,6 +190,8 @@ type configOrder struct {
 	Key         string            `json:"key"`
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
+	Simulated   bool              `json:"simulated"`
+	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
 }
 
 type startOrder struct {

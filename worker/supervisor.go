@@ -51,6 +51,7 @@ type SupervisorConfig struct {
 	PublicURL string
 	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
 	Device         func(instance string) (url string, port int)
+	Simulated      bool // no GPU is behind it
 	Processes      *Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -252,8 +253,8 @@ func (s *Supervisor) start() (*Process, error) {
 	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device,
-		Output: s.config.Output, Logger: s.config.Logger,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.cgroups,
 	})
 	if err != nil {
 		s.config.Ended(instance)

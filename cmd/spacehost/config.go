@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,6 +26,8 @@ const (
 	maxSecret = 64 << 10
 	// maxQuota keeps a tier's seconds far from where a duration overflows.
 	maxQuota = 10_000 * time.Hour
+	// mostAtOnce is more than any machine has places.
+	mostAtOnce = 1000
 )
 
 // config reads the file of `spacehost serve`; docs/serve.md describes it. Every mistake is said with its line, all of
@@ -119,7 +122,7 @@ func (c *config) defaults() {
 	c.settings = settings{
 		file:    c.file,
 		address: setting{"127.0.0.1:7860", "`address` in " + c.file}, console: setting{"127.0.0.1:7870", "`console` in " + c.file},
-		gpus: setting{"auto", c.file + ": gpus"}, preset: setting{"2026-04", c.file + ": quota"},
+		gpus: setting{"auto", c.file + ": gpus"}, hardware: setting{autoHardware, c.file + ": gpus.hardware"}, preset: setting{"2026-04", c.file + ": quota"},
 		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
 	}
 }
@@ -145,8 +148,12 @@ func (c *config) top(root value) {
 		"warm":            func(v value) { set(&s.warmFor)(v.span(0, 24*time.Hour)) },
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
+		"console_url":     c.consoleURL,
+		"identity":        func(v value) { set(&s.mode)(v.one("direct", "hub")) },
+		"insecure_login":  func(v value) { set(&s.insecureLogin)(v.flag()) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
-		"trusted_proxies": c.proxies,
+		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
+		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },
 		"spaces":          func(v value) { v.list("Spaces", c.space) },
 		"people":          func(v value) { v.list("people", c.person) },
 	})
@@ -187,6 +194,19 @@ func (c *config) address(v value, into *setting) {
 	*into = v.listener(loopback(text))
 }
 
+func (c *config) consoleURL(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	origin, err := originOf(text)
+	if err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.consoleURL = origin
+}
+
 func (c *config) host(v value, text string, into *[]string) {
 	name, err := hostOf(text)
 	if err != nil {
@@ -196,14 +216,14 @@ func (c *config) host(v value, text string, into *[]string) {
 	*into = append(*into, name)
 }
 
-func (c *config) proxies(v value) {
+func (c *config) networks(v value, parse func(string) (netip.Prefix, error), into *[]netip.Prefix) {
 	v.texts("networks", func(at value, text string) {
-		network, err := identity.ParseProxy(text)
+		network, err := parse(text)
 		if err != nil {
 			at.fail("%.60q: %v", text, err)
 			return
 		}
-		c.settings.proxies = append(c.settings.proxies, network)
+		*into = append(*into, network)
 	})
 }
 
@@ -213,7 +233,11 @@ func (c *config) gpus(v value) {
 		c.machine(v)
 		return
 	}
-	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){"machine": c.machine, "large": c.share})
+	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){
+		"machine": c.machine, "large": c.share,
+		"hardware":  c.hardware,
+		"per_space": func(at value) { set(&c.settings.perSpace)(at.number(0, mostAtOnce)) },
+	})
 }
 
 func (c *config) machine(v value) {
@@ -235,6 +259,18 @@ func (c *config) machine(v value) {
 		return
 	}
 	c.settings.gpus = v.from(text)
+}
+
+func (c *config) hardware(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	if err := checkHardware(text); err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.hardware = v.from(text)
 }
 
 func (c *config) share(v value) {
@@ -284,11 +320,12 @@ func (c *config) tier(name string, v value) {
 	}
 	var longest, quotaAt *value
 	mistakes := len(c.problems)
-	v.fields("a tier: quota, longest, unlimited, priority", map[string]func(value){
-		"quota":     func(at value) { quotaAt = &at; set(&tier.Quota)(at.span(time.Second, maxQuota)) },
-		"longest":   func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, maxQuota)) },
-		"unlimited": func(at value) { set(&tier.Unlimited)(at.flag()) },
-		"priority":  func(at value) { set(&tier.Priority)(at.number(0, 100)) },
+	v.fields("a tier: quota, longest, unlimited, priority, concurrency", map[string]func(value){
+		"quota":       func(at value) { quotaAt = &at; set(&tier.Quota)(at.span(time.Second, maxQuota)) },
+		"longest":     func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, maxQuota)) },
+		"unlimited":   func(at value) { set(&tier.Unlimited)(at.flag()) },
+		"priority":    func(at value) { set(&tier.Priority)(at.number(0, 100)) },
+		"concurrency": func(at value) { set(&tier.Concurrency)(at.number(0, mostAtOnce)) },
 	})
 	switch {
 	case len(c.problems) > mistakes: // more would only follow from them
@@ -316,8 +353,13 @@ func (c *config) space(v value) {
 		"visibility": func(at value) { c.visibility(at, &s.visibility) },
 		"members":    func(at value) { s.membersAt = at; c.memberNames(at, &s) },
 		"python":     func(at value) { c.interpreter(at, &s.python) },
-		"variables":  func(at value) { c.variables(at, s.variables) },
-		"secrets":    func(at value) { c.secrets(at, s.secrets) },
+		"concurrency": func(at value) {
+			if n, ok := at.number(0, mostAtOnce); ok {
+				s.concurrency = &n
+			}
+		},
+		"variables": func(at value) { c.variables(at, s.variables) },
+		"secrets":   func(at value) { c.secrets(at, s.secrets) },
 	})
 	if v.node.Kind != yaml.MappingNode {
 		return

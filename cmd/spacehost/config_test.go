@@ -44,7 +44,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: there are no Spaces"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, console, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, console, console_url, gpus, hosts,`}},
 		{"twice", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: stands here and in line 1: remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"no text", demo + "state: 12\n", []string{"lab.yaml:2: state: 12 is not text to YAML: put quotes around it"}},
@@ -54,6 +54,9 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
 		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU"}},
+		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
+			`lab.yaml:1: gpus.hardware: a100 is not known here: say auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
+			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
 		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: "many" is not known here: say auto, none, or mock:2xH200`}},
 		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be from 1s to 24h0m0s, as 90s, 10m or a number of seconds, and not "soon"`}},
 		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be from 1s"}},
@@ -61,6 +64,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
 		{"proxies", demo + "trusted_proxies:\n- 10.0.0.0/8\n- proxy\n- 0.0.0.0/0\n", []string{
 			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
+		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
 		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: its address 127.0.0.1:1 is that of console as well"}},
 
 		{"tiers", demo + "tiers:\n  a: {}\n  b: {quota: 60, longest: 2m}\n  c: {unlimited: true, quota: 1}\n  d: {qota: 5}\n  unlimited: {quota: 5}\n  E: {quota: 5}\n  f: {quota: -1}\n  g: {unlimited: maybe}\n  h: {quota: 5, priority: 1.5}\n", []string{
@@ -156,12 +160,13 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	want := settings{
-		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, preset: setting{"2026-08", "lab.yaml:7: quota"},
-		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
-		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:15"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:16"},
+		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, hardware: setting{"auto", "lab.yaml:6: gpus.hardware"}, preset: setting{"2026-08", "lab.yaml:9: quota"},
+		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
+		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:17"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:18"},
 		hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		metricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		ownTiers: []quota.Tier{
-			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 1},
+			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 1, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
 		},
 		people: []identity.Declared{
@@ -169,7 +174,7 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},
-			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:25"}, visibility: protected,
+			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:28"}, visibility: protected, concurrency: new(1),
 				variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{dir: filepath.Join(dir, "drafts"), host: "drafts.lab.example", visibility: private, members: []string{"ada"}, python: filepath.Join(dir, "python"),
 				variables: map[string]string{}, secrets: map[string]string{}},

@@ -47,11 +47,16 @@ type Host struct {
 	signer    *identity.Signer
 	people    *identity.People
 	stops     *identity.Stops
+	signIn    *console.SignIn
+	links     *identity.Codes // that the host has printed, to the console
+	bearers   *identity.Codes // of the console's page, for who came by one
 	inventory gpu.Inventory
 	pool      *gpu.Pool
+	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
+	metrics   *console.Metrics
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
@@ -61,7 +66,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -216,11 +221,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -236,19 +248,29 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("%s %s: %w", gpus.source, gpus.value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share)
+	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share); err != nil || !h.zeroGPU() {
+		return err
+	}
+	seen, err := h.hardware()
+	h.seen = &seen
 	return err
 }
 
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
 func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
+// simulated reports whether GPUs are, and none is there.
+func (h *Host) simulated() bool {
+	_, simulated := h.inventory.(gpu.Simulator)
+	return simulated && h.zeroGPU()
+}
+
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -257,7 +279,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Waits: h.waits, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -284,24 +306,31 @@ func (h *Host) find(name string) *spaceRun {
 
 // register says what is answered where.
 func (h *Host) register() error {
+	h.openSignIn()
 	for _, s := range h.spaces {
 		s.register()
 	}
+	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
-	view := console.New(console.Config{
+	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
-	})
-	server.Gate(h.console.Echo, h.settings.hosts)
-	server.SameOrigin(h.console.Echo)
+	}
+	view := console.New(shown)
+	server.Gate(h.console.Echo, h.consoleNames())
+	h.console.Pre(server.SameOrigin)
+	h.signIn.RegisterConsole(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify, Now: h.clock.Now}).Register(h.console.Echo)
+	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identifyAtConsole, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	control.POST("/login-link", h.giveLink)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
 	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
@@ -396,6 +425,41 @@ func (h *Host) expired(end lease.End) {
 	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
 }
 
+// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) waits(r lease.Request, f lease.Forecast) {
+	if r.Event == "" { // nobody sees it
+		return
+	}
+	h.find(r.Space).queue.Inform(queue.EventID(r.Event), "ZeroGPU queue", h.expectation(r, f))
+}
+
+func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
+	text := fmt.Sprintf("Your call is number %d in line for a GPU. ", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; yours is number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+	case lease.OfIdentity:
+		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
+	}
+	now := h.clock.Now()
+	switch {
+	case f.Start == nil:
+		return text + "No GPU is in sight: each is out of service, or used from outside of this host."
+	case f.Start.After(f.GivesUp):
+		return text + fmt.Sprintf("If the calls before it take all their time it would start in %s, but it waits no longer than %s.",
+			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
+	}
+	return text + fmt.Sprintf("If the calls before it take all their time it starts in %s.", inSeconds(f.Start.Sub(now)))
+}
+
+// perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
+func (h *Host) perSpace(name string) int {
+	if s := h.find(name); s != nil && s.settings.concurrency != nil {
+		return *s.settings.concurrency
+	}
+	return h.settings.perSpace
+}
+
 // Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space
 // turns out not to start.
 func (h *Host) Run(ctx context.Context) error {
@@ -419,6 +483,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}
@@ -519,6 +584,7 @@ type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
 	Console string       `json:"console"`
+	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
 	State   string       `json:"state"`
 	Socket  string       `json:"socket"`
 	PID     int          `json:"pid"`
@@ -536,11 +602,17 @@ type readySpace struct {
 func (h *Host) ready() {
 	consoleURL := "http://" + visitable(h.console)
 	if !h.settings.readyJSON {
+		if !h.settings.isServe() {
+			consoleURL = h.newLink()
+		}
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
 	line := readyLine{
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	if !h.settings.isServe() {
+		line.Link = h.newLink()
 	}
 	for _, s := range h.spaces {
 		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}

@@ -62,8 +62,8 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
-	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newSpace(), newDoctor())
+	gpus.AddCommand(newDrain(), newReturn(), newFault())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDoctor())
 	return root
 }
 

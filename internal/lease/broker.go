@@ -22,10 +22,16 @@ type Config struct {
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
+	// Priorities are those of the host's tiers; what else comes the line learns.
+	Priorities []int
+	// PerSpace is how many Leases of a Space may have a place at once, 0 for any number. It must not block; nil: any.
+	PerSpace func(space string) int
 	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
+	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
+	Changed func(Change)
 	Logger  *zap.Logger
 }
 
@@ -49,6 +55,9 @@ type Broker struct {
 	stop     context.CancelFunc
 	busy     sync.WaitGroup // effects under way; only Run's goroutine adds to it
 	watching sync.WaitGroup // of workers; they end with work at the latest
+
+	watchers map[chan Change]bool // touched by the line's goroutine alone
+	ahead    foresight
 
 	mu     sync.Mutex
 	notes  []func(*line) // left for the line by those who do not wait
@@ -75,10 +84,12 @@ func New(config Config) (*Broker, error) {
 		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
 		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
-		work:  work, stop: stop, broken: map[string]brokenStream{},
+		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
+	b.line.order = newOrder(config.QueueTimeout, config.Priorities)
+	b.line.perSpace = config.PerSpace
 	b.line.now = config.Now
 	return b, nil
 }
@@ -137,6 +148,9 @@ func (b *Broker) shutdown() {
 	b.busy.Wait()
 	b.stop()
 	b.watching.Wait()
+	for watcher := range b.watchers {
+		b.forget(watcher)
+	}
 }
 
 func (b *Broker) beat(ctx context.Context) {
@@ -174,7 +188,6 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
-	b.log.Info("lease waits", zap.Object("lease", l), zap.Duration("declared", r.Declared))
 	if !b.do(func(line *line) { line.onSchedule(l) }) {
 		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
@@ -202,6 +215,16 @@ func (t *Ticket) Wait(ctx context.Context) (Grant, error) {
 	}
 }
 
+// Forecast says what the Lease may expect, as of a second ago at most; false: it waits no more.
+func (t *Ticket) Forecast() (Forecast, bool) { return t.broker.forecast(t.lease) }
+
+// Reason says why the Lease waits now. Of one that waits no more it is the last.
+func (t *Ticket) Reason() (reason Reason) {
+	reason = Node
+	t.broker.do(func(*line) { reason = t.lease.limit.reason() })
+	return reason
+}
+
 // Leave gives up: a Lease that waits is withdrawn, one that was granted to nobody's ear is taken back. The
 // client asks once more after a broken stream, and then without a size (spaces/zero/client.py, schedule).
 func (t *Ticket) Leave() {
@@ -223,6 +246,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	if err != nil {
 		return err
 	}
+	b.config.Processes.Confine(space, pid, start)
 	at := b.now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
@@ -231,9 +255,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	allowed := false
 	b.do(func(line *line) {
 		// From here, not from before the commit: what the database takes is not the payer's.
-		if allowed = line.onAllow(l, b.now()); allowed {
-			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
-		}
+		allowed = line.onAllow(l, b.now())
 	})
 	if !allowed {
 		return ErrUnknown
@@ -320,8 +342,45 @@ func (b *Broker) Waiting() (n int) {
 
 // List returns the open Leases, oldest first.
 func (b *Broker) List() (all []Snapshot) {
-	b.do(func(l *line) { all = l.snapshot() })
+	var ahead *outlook
+	if b.do(func(l *line) { all, ahead = l.snapshot(), l.outlook() }) {
+		expect(all, ahead.forecasts())
+	}
 	return all
+}
+
+// expect says of each that waits what is forecast.
+func expect(all []Snapshot, forecasts map[*Lease]Forecast) {
+	for i, s := range all {
+		if f, waits := forecasts[s.lease]; waits {
+			all[i].Forecast = &f
+		}
+	}
+}
+
+// foresight is the last look ahead. All who wait ask every few seconds.
+type foresight struct {
+	mu   sync.Mutex
+	at   time.Time
+	seen map[*Lease]Forecast
+}
+
+// foresees is how old a forecast may be.
+const foresees = time.Second
+
+func (b *Broker) forecast(lease *Lease) (f Forecast, waits bool) {
+	b.ahead.mu.Lock()
+	defer b.ahead.mu.Unlock()
+	f, waits = b.ahead.seen[lease]
+	if !waits || time.Since(b.ahead.at) >= foresees {
+		var ahead *outlook
+		if !b.do(func(l *line) { ahead = l.outlook() }) {
+			return Forecast{}, false
+		}
+		b.ahead.seen, b.ahead.at = ahead.forecasts(), time.Now()
+		f, waits = b.ahead.seen[lease]
+	}
+	return f, waits
 }
 
 // Slots returns every Slot and what it is doing.
@@ -366,12 +425,7 @@ func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
 	return all
 }
 
-func (b *Broker) decide(l *Lease, d decision) {
-	if d.grant != nil {
-		b.log.Info("lease granted", zap.Object("lease", l), zap.Object("device", l.Slot.Device))
-	}
-	l.decided <- d
-}
+func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 
 func (b *Broker) resume(l *Lease) {
 	worker, p := l.Worker, l.place
@@ -416,7 +470,6 @@ const settleAgain = time.Second
 
 // settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
-	b.log.Info("lease ended", zap.Object("lease", l), zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
 	b.busy.Go(func() {
 		defer close(l.settled)
 		for {
@@ -460,6 +513,9 @@ func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
 			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
 		}
 		<-l.settled
+		if err == nil {
+			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
+		}
 		b.do(func(line *line) { line.onReclaimed(p, err) })
 	})
 }

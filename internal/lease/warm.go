@@ -1,9 +1,6 @@
 package lease
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
 // It costs nobody anything, and goes as soon as somebody else needs the place.
@@ -50,8 +47,8 @@ func (l *line) warmPlace(rank int) *idle {
 // resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
 // active from here: once that is committed, its client is told.
 func (l *line) resume(w *idle, lease *Lease) {
-	l.give(w.lease.place, lease)
 	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
+	l.give(w.lease.place, lease)
 	l.do.resume(lease)
 }
 
@@ -68,6 +65,7 @@ func (l *line) onResumed(lease *Lease, at time.Time, err error) {
 	lease.from = nil
 	if lease.inherited {
 		lease.State, lease.Active = Active, at
+		l.do.changed(lease)
 	}
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
@@ -80,11 +78,8 @@ func (l *line) onUnfit(lease *Lease) {
 	from := lease.from
 	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
 	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
-	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
-	if rank < 0 {
-		rank = len(l.waiting)
-	}
-	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.enqueue(lease)
+	l.do.changed(lease)
 	l.evict(from, 0)
 	l.fill()
 }
@@ -97,7 +92,10 @@ func (l *line) onHolderExit(lease *Lease) {
 	switch {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
-		lease.State, lease.Active = Granted, time.Time{}
+		if lease.State == Active {
+			lease.State, lease.Active = Granted, time.Time{}
+			l.do.changed(lease)
+		}
 	case lease.State == Active:
 		l.end(lease, Released, "worker died", 0)
 	}
