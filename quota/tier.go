@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // Tier is a class of allowance.
@@ -17,10 +19,28 @@ type Tier struct {
 	Unlimited     bool          // never refused, recorded all the same
 	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
 	Priority      int           // in the line for a Device, higher first
+	Concurrency   int           // how many calls of one payer may have a Slot at a time; 0: as many as there are
 }
 
-// longest is what one call may ask for, size factor included.
-func (t Tier) longest() time.Duration {
+// For is the tier as a person has it of whom something else was said than of the others in it.
+func (t Tier) For(own identity.Own) Tier {
+	if own.Quota != nil {
+		t.Quota, t.Unlimited = *own.Quota, false
+	}
+	if own.Longest != nil {
+		t.Longest = *own.Longest
+	}
+	if own.Priority != nil {
+		t.Priority = *own.Priority
+	}
+	if own.Concurrency != nil {
+		t.Concurrency = *own.Concurrency
+	}
+	return t
+}
+
+// LongestCall is what one call may ask for, size factor included.
+func (t Tier) LongestCall() time.Duration {
 	if t.Longest == 0 {
 		return t.Quota
 	}

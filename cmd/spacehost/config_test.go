@@ -107,6 +107,9 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: says no `name`",
 			"lab.yaml:6: people[2].tokens[0]: this token stands twice", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
 			"lab.yaml:7: people[3].name: ben stands twice"}},
+		{"what a person has of their own", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
+			"lab.yaml:3: people[0].quota: must be from 1s", "lab.yaml:4: people[1].longest: must be from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
+			"lab.yaml:5: people[2].concurrency: must be a whole", `lab.yaml:5: people[2].qota: unknown key; did you mean "quota"?`}},
 		{"members", "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [ameliaa, zoe]\n", []string{
 			`lab.yaml:6: spaces[0].members[0]: "ameliaa" is nobody under ` + "`people`" + `; did you mean "amelia"?`, "lab.yaml:6: spaces[0].members[1]: \"zoe\" is nobody under `people`; there are amelia"}},
 	}
@@ -161,11 +164,11 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:15"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:16"},
 		hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		ownTiers: []quota.Tier{
-			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 1},
+			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 2, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
 		},
 		people: []identity.Declared{
-			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student"},
+			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Own: identity.Own{Quota: new(20 * time.Minute)}},
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},

@@ -96,7 +96,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
+	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/quota.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
@@ -128,6 +128,9 @@ func (o *options) check() (err error) {
 		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
 			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
 		}
+	}
+	if err := checkQuota(o.quota); err != nil {
+		return err
 	}
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)

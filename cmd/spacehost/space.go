@@ -31,6 +31,7 @@ type spaceRun struct {
 	supervisor *worker.Supervisor
 	queue      *queue.Queue
 	env        *build.Environment
+	asked      lastAsked
 }
 
 // url is where visitors find it; a proxy in front may have another.
@@ -160,7 +161,7 @@ func (s *spaceRun) account() identity.Identity {
 
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account})
+	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account, Function: s.function})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 

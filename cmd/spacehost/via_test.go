@@ -94,8 +94,8 @@ func (v *callers) theVisitorPays() {
 	if names := identities(v.t, v.product); len(names) != 1 {
 		v.t.Errorf("accounts: %v, want the visitor's alone", names)
 	}
-	if shown := cli(v.t, v.product, "quota", "local"); strings.Count(shown, "via space-a") != 2 {
-		v.t.Errorf("spacehost quota local shows\n%swant hold and settle via space-a", shown)
+	if shown := cli(v.t, v.product, "ledger", "local"); strings.Count(shown, "via space-a") != 2 {
+		v.t.Errorf("spacehost ledger local shows\n%swant hold and settle via space-a", shown)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // Config is what the API needs.
 type Config struct {
 	Ledger   *quota.Ledger
-	Tiers    quota.Tiers
+	TierOf   func(context.Context, identity.Identity) (quota.Tier, error)
 	Identify func(*http.Request) (identity.Identity, error)
 	Now      func() time.Time // wall clock
 }
@@ -56,7 +56,7 @@ func (a *API) quota(c echo.Context) error {
 }
 
 func (a *API) of(ctx context.Context, payer identity.Identity) (Quota, error) {
-	tier, err := a.config.Tiers.Get(payer.Tier)
+	tier, err := a.config.TierOf(ctx, payer)
 	if err != nil {
 		return Quota{}, err
 	}

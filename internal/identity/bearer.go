@@ -173,34 +173,34 @@ func (b *bearer) claimMark(now time.Time) bool {
 	return b.marked.CompareAndSwap(last, now.UnixMilli())
 }
 
-// bearers are all good tokens, as last read from the database. All, and not those that were used last: made-up tokens
+// kept is what was last read from the database. Of tokens that is all, and not those that were used last: made-up ones
 // then neither push others out nor reach the database, whose one connection everybody shares.
-type bearers struct {
-	known   atomic.Pointer[map[digest]*bearer] // nil: to be read
-	reading sync.Mutex                         // from before the read until known is set, and to forget
+type kept[T any] struct {
+	known   atomic.Pointer[T] // nil: to be read
+	reading sync.Mutex        // from before the read until known is set, and to forget
 }
 
-func (b *bearers) get(ctx context.Context, read func(context.Context) (map[digest]*bearer, error)) (map[digest]*bearer, error) {
-	if known := b.known.Load(); known != nil {
+func (k *kept[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	if known := k.known.Load(); known != nil {
 		return *known, nil
 	}
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if known := b.known.Load(); known != nil { // somebody else has read meanwhile
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	if known := k.known.Load(); known != nil { // somebody else has read meanwhile
 		return *known, nil
 	}
 	known, err := read(ctx)
 	if err != nil {
-		return nil, err
+		return known, err
 	}
-	b.known.Store(&known)
+	k.known.Store(&known)
 	return known, nil
 }
 
 // forget is called after a change is committed. Whoever read before the commit has kept what it read by the time that
 // forget has the lock, so a revoked token does not come back.
-func (b *bearers) forget() {
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	b.known.Store(nil)
+func (k *kept[T]) forget() {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	k.known.Store(nil)
 }

@@ -40,10 +40,7 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 		if err != nil {
 			return err
 		}
-		l.Held, err = s.ledger.Hold(ctx, tx, quota.HoldRequest{
-			Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Task,
-			Declared: l.Declared, Factor: l.factor(), Now: l.Admitted, Pending: pending,
-		})
+		l.Held, err = s.ledger.Hold(ctx, tx, l.hold(pending))
 		if err != nil {
 			return err
 		}
@@ -53,6 +50,24 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 			l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
 			l.Declared.Milliseconds(), l.Held.Milliseconds(), string(l.State), s.bootID, l.Admitted.UnixMilli())
 		return err
+	})
+}
+
+func (l *Lease) hold(pending []quota.Pending) quota.HoldRequest {
+	return quota.HoldRequest{
+		Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Function,
+		Declared: l.Declared, Factor: l.factor(), Now: l.Admitted, Pending: pending,
+	}
+}
+
+// ask is admit without a trace.
+func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	return s.within(ctx, "ask about a lease", func(tx *sql.Tx) error {
+		pending, err := s.pending(ctx, tx, l.Payer.Key(), queueTimeout)
+		if err != nil {
+			return err
+		}
+		return s.ledger.Ask(ctx, tx, l.hold(pending))
 	})
 }
 

@@ -1,0 +1,28 @@
+package clock
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWatchSeesTheClockSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var set time.Duration
+		var leaps []time.Duration
+		ctx, stop := context.WithCancel(t.Context())
+		go Watch(ctx, func() time.Time { return time.Now().Round(0).Add(set) }, func(by time.Duration) { leaps = append(leaps, by) })
+		for _, by := range []time.Duration{0, 300 * time.Millisecond, 2 * time.Hour, -24 * time.Hour, 0} {
+			set += by
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		stop()
+		synctest.Wait()
+		if want := []time.Duration{2 * time.Hour, -24 * time.Hour}; !slices.Equal(leaps, want) {
+			t.Errorf("leaps: %v, want %v", leaps, want)
+		}
+	})
+}
