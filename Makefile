@@ -4,7 +4,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test attacks fidelity captures vet lint fuzz bench clean
+.PHONY: help build run check test attacks torch fidelity captures vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ fuzz: ## each fuzz target for ten seconds
 
 bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
 	go run ./bench
+
+torch: ## a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses what is there)
+	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^TestTorchOnSimulatedGPUs$$' ./cmd/spacehost
 
 fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
 	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost

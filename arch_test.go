@@ -47,6 +47,7 @@ var keepers = map[string][]string{
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota"},
 	"github.com/golang-jwt/jwt":       {"internal/identity"},
 	"github.com/vishvananda/netlink":  {"worker"},
+	"github.com/prometheus":           {"internal/console"},
 	"github.com/spf13/cobra":          {"cmd/spacehost"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},

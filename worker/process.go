@@ -43,22 +43,24 @@ type Process struct {
 
 // ProcessConfig says what to start and whom to tell.
 type ProcessConfig struct {
-	Space    string // its name
-	Dir      string // its folder, the working directory
-	AppFile  string // relative to Dir
-	Python   string // the interpreter
-	Runner   string // folder holding sitecustomize.py (InstallRunner)
-	RunDir   string // the folder of this start, made by Start; its name marks the processes of this start
-	Env      []string
-	Secrets  map[string]string // put into os.environ by the runner; never in /proc/*/environ
-	Port     int               // of the Space's own server
-	Key      string            // that its requests must carry
-	Public   string            // URL at which visitors reach the Space
-	Device   int               // port of the device API
-	Output   func(line string) // one line that the Space printed; called from two goroutines
-	Patience time.Duration     // for its hello; 0 means a minute
-	Reporter reporter
-	Logger   *zap.Logger
+	Space   string // its name
+	Dir     string // its folder, the working directory
+	AppFile string // relative to Dir
+	Python  string // the interpreter
+	Runner  string // folder holding sitecustomize.py (InstallRunner)
+	RunDir  string // the folder of this start, made by Start; its name marks the processes of this start
+	Env     []string
+	Secrets map[string]string // put into os.environ by the runner; never in /proc/*/environ
+	Port    int               // of the Space's own server
+	Key     string            // that its requests must carry
+	Public  string            // URL at which visitors reach the Space
+	Device  int               // port of the device API
+	// Simulated says that no GPU is behind it: torch then computes on the CPU (runner, standin.py).
+	Simulated bool
+	Output    func(line string) // one line that the Space printed; called from two goroutines
+	Patience  time.Duration     // for its hello; 0 means a minute
+	Reporter  reporter
+	Logger    *zap.Logger
 }
 
 // reporter is told what the runner says, in order, from one goroutine. An error is a breach: it ends the Space.
@@ -112,7 +114,7 @@ func Start(config ProcessConfig) (*Process, error) {
 // order is the host's answer to hello.
 func (c ProcessConfig) order() Frame {
 	return newFrame(configOrder{
-		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device,
+		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
 	}, nil)
 }
 

@@ -224,6 +224,7 @@ type configOrder struct {
 	Key         string            `json:"key"`
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
+	Simulated   bool              `json:"simulated"`
 }
 
 type startOrder struct {

@@ -50,6 +50,7 @@ type SupervisorConfig struct {
 	PublicURL string
 	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
 	Device         func(instance string) (url string, port int)
+	Simulated      bool // no GPU is behind it
 	Processes      *Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -219,7 +220,7 @@ func (s *Supervisor) start() (*Process, error) {
 	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
 		Output: s.config.Output, Logger: s.config.Logger,
 	})
 	if err != nil {

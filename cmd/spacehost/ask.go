@@ -29,12 +29,8 @@ func ask(ctx context.Context, state, path string) ([]byte, error) {
 
 // exchange is one request to the host that runs on the state folder. Errors: *refusedError, or no answer.
 func exchange(ctx context.Context, state, method, path string, order io.Reader) ([]byte, error) {
-	socket := filepath.Join(state, "control.sock")
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
+	client := controlClient(state)
+	client.Timeout = 30 * time.Second
 	defer client.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(ctx, method, "http://spacehost"+path, order)
 	if err != nil {
@@ -42,11 +38,8 @@ func exchange(ctx context.Context, state, method, path string, order io.Reader) 
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(r)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+		return nil, unanswered(state, err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
@@ -57,6 +50,24 @@ func exchange(ctx context.Context, state, method, path string, order io.Reader) 
 		return nil, &refusedError{state, answer.StatusCode, body}
 	}
 	return body, nil
+}
+
+// controlClient speaks to the socket of the host that runs on the state folder.
+func controlClient(state string) *http.Client {
+	socket := filepath.Join(state, "control.sock")
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+}
+
+// unanswered says what to do where no host answers.
+func unanswered(state string, err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
+	}
+	return fmt.Errorf("ask the host on %s: %w", state, err)
 }
 
 // refusedError is a host that answered, and not what was wanted.
@@ -82,6 +93,7 @@ type question[T any] struct {
 	limit                     int // usual number of rows; 0: the command has no --limit
 	args                      cobra.PositionalArgs
 	table                     func(w io.Writer, answer T, args []string)
+	watch                     func(ctx context.Context, state string, asJSON bool, out io.Writer) error // nil: the command has no --watch
 }
 
 func (q question[T]) command() *cobra.Command {
@@ -94,10 +106,17 @@ func (q question[T]) command() *cobra.Command {
 	if q.limit > 0 {
 		c.Flags().IntVar(&limit, "limit", q.limit, "how many past rows to show")
 	}
+	watch := false
+	if q.watch != nil {
+		c.Flags().BoolVar(&watch, "watch", false, "go on printing each change, until Ctrl-C")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir, err := stateFolder(state)
 		if err != nil {
 			return err
+		}
+		if watch {
+			return q.watch(c.Context(), dir, asJSON, c.OutOrStdout())
 		}
 		body, err := ask(c.Context(), dir, q.path(args, limit))
 		if err != nil {
@@ -202,8 +221,9 @@ func slotState(s lease.SlotView) string {
 func newLease() *cobra.Command {
 	return question[console.Leases]{
 		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
-		long:    "List the open leases of the running host, then those that ended last with what they were charged.",
-		example: "  spacehost lease\n  spacehost lease --limit 100 --json", limit: 10,
+		long: `List the open leases of the running host, then those that ended last with what they were charged.
+With --watch, print a line for each open lease, then one for each change of a lease (with --json: an object).`,
+		example: "  spacehost lease\n  spacehost lease --limit 100 --json\n  spacehost lease --watch --json | jq -c 'select(.state == \"expired\")'", limit: 10, watch: watchLeases,
 		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
 		table: func(w io.Writer, leases console.Leases, _ []string) {
 			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")

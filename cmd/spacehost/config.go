@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -144,7 +145,8 @@ func (c *config) top(root value) {
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
-		"trusted_proxies": c.proxies,
+		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
+		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },
 		"spaces":          func(v value) { v.list("Spaces", c.space) },
 		"people":          func(v value) { v.list("people", c.person) },
 	})
@@ -203,14 +205,14 @@ func (c *config) host(v value, text string, into *[]string) {
 	*into = append(*into, name)
 }
 
-func (c *config) proxies(v value) {
+func (c *config) networks(v value, parse func(string) (netip.Prefix, error), into *[]netip.Prefix) {
 	v.texts("networks", func(at value, text string) {
-		network, err := identity.ParseProxy(text)
+		network, err := parse(text)
 		if err != nil {
 			at.fail("%.60q: %v", text, err)
 			return
 		}
-		c.settings.proxies = append(c.settings.proxies, network)
+		*into = append(*into, network)
 	})
 }
 

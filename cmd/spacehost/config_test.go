@@ -61,6 +61,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
 		{"proxies", demo + "trusted_proxies:\n- 10.0.0.0/8\n- proxy\n- 0.0.0.0/0\n", []string{
 			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
+		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
 		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: its address 127.0.0.1:1 is that of console as well"}},
 
 		{"tiers", demo + "tiers:\n  a: {}\n  b: {quota: 60, longest: 2m}\n  c: {unlimited: true, quota: 1}\n  d: {qota: 5}\n  unlimited: {quota: 5}\n  E: {quota: 5}\n  f: {quota: -1}\n  g: {unlimited: maybe}\n  h: {quota: 5, priority: 1.5}\n", []string{
@@ -163,6 +164,7 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
 		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:15"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:16"},
 		hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		metricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		ownTiers: []quota.Tier{
 			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 2, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
@@ -172,7 +174,7 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},
-			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:25"}, visibility: protected,
+			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:26"}, visibility: protected,
 				variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{dir: filepath.Join(dir, "drafts"), host: "drafts.lab.example", visibility: private, members: []string{"ada"}, python: filepath.Join(dir, "python"),
 				variables: map[string]string{}, secrets: map[string]string{}},

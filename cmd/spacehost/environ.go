@@ -36,6 +36,7 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 	vars["CUDA_VISIBLE_DEVICES"] = "" // a GPU is seen in a worker alone
 	if zeroGPU {
 		vars["SPACES_ZERO_GPU"] = "true"
+		vars["ZEROGPU_V2"] = "true"       // the default since spaces 0.41; the runner's stand-in for GPUs builds on it
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
 	maps.Copy(vars, variables)

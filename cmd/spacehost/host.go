@@ -54,6 +54,7 @@ type Host struct {
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
+	metrics   *console.Metrics
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
@@ -245,12 +246,19 @@ func (h *Host) openGPUs() (err error) {
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
 func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
+// simulated reports whether GPUs are, and none is there.
+func (h *Host) simulated() bool {
+	_, simulated := h.inventory.(gpu.Simulator)
+	return simulated && h.zeroGPU()
+}
+
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
 	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -290,12 +298,14 @@ func (h *Host) register() error {
 		s.register()
 	}
 	h.device.Register(h.devices.Echo)
-	view := console.New(console.Config{
+	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
-	})
+	}
+	view := console.New(shown)
 	server.Gate(h.console.Echo, h.settings.hosts)
 	server.SameOrigin(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
+	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
 	accounts := console.NewAccounts(console.AccountsConfig{
 		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions,
 		Reader: h.reader, By: operator, Now: h.clock.Now,

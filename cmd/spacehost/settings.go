@@ -28,6 +28,7 @@ type settings struct {
 	warmFor      time.Duration
 	hosts        []string // by which visitors may ask for this host, beside the usual ones
 	proxies      []netip.Prefix
+	metricsFrom  []netip.Prefix // who may read /metrics, beside this machine
 	people       []identity.Declared
 	bySpace      bool // every call is admitted by its Space
 	rebuild      bool

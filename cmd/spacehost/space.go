@@ -58,7 +58,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})

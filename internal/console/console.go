@@ -57,6 +57,7 @@ func (s *Console) RegisterControl(e *echo.Echo) {
 	e.GET("/healthz", s.health(s.config.Spaces))
 	e.GET("/gpu", s.gpus)
 	e.GET("/lease", s.leases)
+	e.GET("/lease/changes", s.changes)
 	e.GET("/quota", s.balances)
 }
 

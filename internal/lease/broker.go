@@ -26,6 +26,8 @@ type Config struct {
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
+	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
+	Changed func(Change)
 	Logger  *zap.Logger
 }
 
@@ -49,6 +51,8 @@ type Broker struct {
 	stop     context.CancelFunc
 	busy     sync.WaitGroup // effects under way; only Run's goroutine adds to it
 	watching sync.WaitGroup // of workers; they end with work at the latest
+
+	watchers map[chan Change]bool // touched by the line's goroutine alone
 
 	mu     sync.Mutex
 	notes  []func(*line) // left for the line by those who do not wait
@@ -75,7 +79,7 @@ func New(config Config) (*Broker, error) {
 		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
 		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
-		work:  work, stop: stop, broken: map[string]brokenStream{},
+		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
@@ -137,6 +141,9 @@ func (b *Broker) shutdown() {
 	b.busy.Wait()
 	b.stop()
 	b.watching.Wait()
+	for watcher := range b.watchers {
+		b.forget(watcher)
+	}
 }
 
 func (b *Broker) beat(ctx context.Context) {
@@ -174,7 +181,6 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
-	b.log.Info("lease waits", zap.Object("lease", l), zap.Duration("declared", r.Declared))
 	if !b.do(func(line *line) { line.onSchedule(l) }) {
 		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
@@ -237,9 +243,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	allowed := false
 	b.do(func(line *line) {
 		// From here, not from before the commit: what the database takes is not the payer's.
-		if allowed = line.onAllow(l, b.now()); allowed {
-			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
-		}
+		allowed = line.onAllow(l, b.now())
 	})
 	if !allowed {
 		return ErrUnknown
@@ -372,12 +376,7 @@ func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
 	return all
 }
 
-func (b *Broker) decide(l *Lease, d decision) {
-	if d.grant != nil {
-		b.log.Info("lease granted", zap.Object("lease", l), zap.Object("device", l.Slot.Device))
-	}
-	l.decided <- d
-}
+func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 
 func (b *Broker) resume(l *Lease) {
 	worker, p := l.Worker, l.place
@@ -422,7 +421,6 @@ const settleAgain = time.Second
 
 // settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
-	b.log.Info("lease ended", zap.Object("lease", l), zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
 	b.busy.Go(func() {
 		defer close(l.settled)
 		for {

@@ -28,6 +28,8 @@ type effects interface {
 	reclaim(p place, l *Lease, grace time.Duration)
 	// expired tells the visitor which limit was hit.
 	expired(l *Lease)
+	// changed says that a Lease has come into another State, before anything comes of that.
+	changed(l *Lease)
 }
 
 // Times of the device API (design.md 5; spaces/zero/client.py).
@@ -90,6 +92,7 @@ func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
 func (l *line) onSchedule(lease *Lease) {
 	l.leases[lease.ID] = lease
 	l.waiting = append(l.waiting, lease)
+	l.do.changed(lease)
 	l.fill()
 }
 
@@ -152,6 +155,7 @@ func (l *line) give(p place, lease *Lease) {
 		s.phase, s.holder, s.idle, s.reason = held, lease, nil, ""
 	}
 	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
+	l.do.changed(lease)
 }
 
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
@@ -180,6 +184,7 @@ func (l *line) onAllow(lease *Lease, at time.Time) bool {
 	}
 	lease.State, lease.Active = Active, at
 	lease.watched = true
+	l.do.changed(lease)
 	l.do.watch(lease.Worker)
 	return true
 }
@@ -370,6 +375,7 @@ func (l *line) close(lease *Lease, state State, reason string) {
 	delete(l.leases, lease.ID)
 	lease.State, lease.Reason, lease.Ended = state, reason, l.now()
 	lease.Charged = lease.charge(lease.Ended)
+	l.do.changed(lease)
 }
 
 // of returns the open Leases that match, oldest first.

@@ -50,8 +50,8 @@ func (l *line) warmPlace(rank int) *idle {
 // resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
 // active from here: once that is committed, its client is told.
 func (l *line) resume(w *idle, lease *Lease) {
-	l.give(w.lease.place, lease)
 	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
+	l.give(w.lease.place, lease)
 	l.do.resume(lease)
 }
 
@@ -68,6 +68,7 @@ func (l *line) onResumed(lease *Lease, at time.Time, err error) {
 	lease.from = nil
 	if lease.inherited {
 		lease.State, lease.Active = Active, at
+		l.do.changed(lease)
 	}
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
@@ -85,6 +86,7 @@ func (l *line) onUnfit(lease *Lease) {
 		rank = len(l.waiting)
 	}
 	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.do.changed(lease)
 	l.evict(from, 0)
 	l.fill()
 }
@@ -97,7 +99,10 @@ func (l *line) onHolderExit(lease *Lease) {
 	switch {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
-		lease.State, lease.Active = Granted, time.Time{}
+		if lease.State == Active {
+			lease.State, lease.Active = Granted, time.Time{}
+			l.do.changed(lease)
+		}
 	case lease.State == Active:
 		l.end(lease, Released, "worker died", 0)
 	}

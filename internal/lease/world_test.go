@@ -35,8 +35,9 @@ type world struct {
 	resumes  []*Lease
 	settled  map[*Lease]int
 	watched  map[Worker]int
-	gone     []Worker // dismissed
-	told     []*Lease // that their limit was hit
+	gone     []Worker         // dismissed
+	told     []*Lease         // that their limit was hit
+	states   map[*Lease]State // as the Changes say, of those that are not over
 }
 
 type reclaim struct {
@@ -50,7 +51,7 @@ var _ effects = (*world)(nil)
 func newWorld(t *testing.T, devices int) *world { return newSharedWorld(t, devices, 1) }
 
 func newSharedWorld(t *testing.T, devices, share int) *world {
-	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}}
+	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -71,6 +72,27 @@ func (w *world) settle(l *Lease)             { w.settled[l]++ }
 func (w *world) expired(l *Lease)            { w.told = append(w.told, l) }
 func (w *world) reclaim(p place, l *Lease, grace time.Duration) {
 	w.reclaims = append(w.reclaims, reclaim{p, l, grace})
+}
+
+// steps are those that doc.go draws, and the ways of a Lease with a warm worker: back into the line (its Device was
+// lost), back to granted (the worker had died), and from active to active (the client found it unfit).
+var steps = map[State][]State{
+	"":      {Waiting},
+	Waiting: {Granted, TimedOut, Withdrawn},
+	Granted: {Active, Released, Revoked, Unclaimed, Waiting},
+	Active:  {Released, Expired, Revoked, Unclaimed, Granted, Active},
+}
+
+// changed asks that whoever reads the Changes can replay the states.
+func (w *world) changed(l *Lease) {
+	c := l.change(w.clock)
+	if !slices.Contains(steps[w.states[l]], c.State) {
+		w.t.Errorf("lease %s went from %q to %q", c.Lease, w.states[l], c.State)
+	}
+	w.states[l] = c.State
+	if c.IsFinal() {
+		delete(w.states, l)
+	}
 }
 
 // lease makes one of 10 s that nobody has heard of yet.

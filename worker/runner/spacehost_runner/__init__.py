@@ -25,6 +25,7 @@ def start(descriptor: int) -> None:
         key=config["key"].encode(),
         public_url=config["public_url"],
         device_port=config["device_port"],
+        simulated=config["simulated"],
     )
     children.install(state)
     hooks.install(state)

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import standin
 from .files import static_paths
 from .guard import Guard
 from .seam import Seam, Unknown, version
@@ -33,17 +34,22 @@ def install(state: State) -> None:
         "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
     }
-    sys.meta_path.insert(0, Finder({name: functools.partial(patch, state) for name, patch in patches.items()}))
+    finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()})
+    if state.simulated:
+        finder.before["spaces.zero.torch"] = standin.prepare
+        finder.patches["spaces.zero.torch"] = functools.partial(standin.install, finder.patches)
+    sys.meta_path.insert(0, finder)
 
 
 class Finder:
-    """Lets the ordinary finders find, and patches what they load.
+    """Lets the ordinary finders find, and patches what they load; before is what a module needs at its import.
 
     It stays: an import that failed half-way, or an app that has upgraded Gradio with pip, imports a second time.
     """
 
     def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
         self.patches = patches
+        self.before: dict[str, Callable[[], None]] = {}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self.patches:
@@ -56,6 +62,8 @@ class Finder:
 
         def exec_module(module: Any) -> None:
             loader.__dict__.pop("exec_module", None)  # set below: the loader is as it was
+            if name in self.before:
+                self.before[name]()
             execute(module)
             patch(module)
 
