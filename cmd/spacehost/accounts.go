@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/console"
+	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/queue"
@@ -116,6 +117,23 @@ func reasonText(err error) string {
 		return illegal.Reason()
 	}
 	return ""
+}
+
+// byName is the Space of that name, for whoever may know of it. A protected one is known to who is known here, and to
+// the host's other Spaces.
+func (h *Host) byName(who identity.Identity, name string) (hubapi.Space, bool) {
+	s := h.find(name)
+	if s == nil || s.settings.visibility == private && !s.isMember(who) || s.settings.visibility == protected && who.Kind == identity.Address {
+		return hubapi.Space{}, false
+	}
+	hardware := "cpu-basic"
+	if h.zeroGPU() {
+		hardware = "zero-a10g" // as in ACCELERATOR
+	}
+	return hubapi.Space{
+		Name: s.space.Name, Title: s.space.Title, SDKVersion: s.space.SDKVersion, URL: s.url(), Stage: string(s.supervisor.Status().Stage),
+		Hardware: hardware, Private: s.settings.visibility == private,
+	}, true
 }
 
 // reader says whose account is shown at the console address. A Space's process reads its own Space's: what its visitors

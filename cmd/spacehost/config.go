@@ -144,6 +144,7 @@ func (c *config) top(root value) {
 		"warm":            func(v value) { set(&s.warmFor)(v.span(0, 24*time.Hour)) },
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
+		"by_name":         func(v value) { set(&s.byName)(v.flag()) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
 		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
 		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },

@@ -311,7 +311,7 @@ func (h *Host) register() error {
 		Reader: h.reader, By: operator, Now: h.clock.Now,
 	})
 	accounts.RegisterOwn(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.tierFor, Identify: h.reader, Now: h.clock.Now}).Register(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.tierFor, Identify: h.reader, Find: h.byName, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err

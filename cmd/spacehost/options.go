@@ -34,6 +34,7 @@ type options struct {
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	admission    string
+	byName       bool
 }
 
 func newRun() *cobra.Command {
@@ -100,6 +101,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
+	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/by-name.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 
@@ -158,7 +160,7 @@ func (o *options) settings() settings {
 	s := settings{
 		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, bySpace: o.admission == "space", warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
 	for i, dir := range o.dirs {

@@ -31,6 +31,7 @@ type settings struct {
 	metricsFrom  []netip.Prefix // who may read /metrics, beside this machine
 	people       []identity.Declared
 	bySpace      bool // every call is admitted by its Space
+	byName       bool // Spaces get HF_ENDPOINT
 	rebuild      bool
 	readyJSON    bool
 }

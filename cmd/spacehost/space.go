@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,10 +203,20 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
+	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.zeroGPU())
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
+}
+
+// variables are those that its user gives it, and where it finds other Spaces by name, if they are to.
+func (s *spaceRun) variables() map[string]string {
+	all := map[string]string{}
+	if s.host.settings.byName {
+		all["HF_ENDPOINT"] = "http://" + visitable(s.host.console)
+	}
+	maps.Copy(all, s.settings.variables)
+	return all
 }
 
 // answers tells where the Space is, in Gradio's own words.

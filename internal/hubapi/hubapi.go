@@ -1,4 +1,4 @@
-// Package hubapi speaks to Hub clients: so far the one question that they ask about quota.
+// Package hubapi speaks to Hub clients: what they ask about quota, and to connect to a Space by its name.
 package hubapi
 
 import (
@@ -19,7 +19,9 @@ type Config struct {
 	Ledger   *quota.Ledger
 	TierOf   func(context.Context, identity.Identity) (quota.Tier, error)
 	Identify func(*http.Request) (identity.Identity, error)
-	Now      func() time.Time // wall clock
+	// Find returns the Space of that name, if who may see it.
+	Find func(who identity.Identity, name string) (Space, bool)
+	Now  func() time.Time // wall clock
 }
 
 // API answers Hub clients.
@@ -29,7 +31,10 @@ type API struct{ config Config }
 func New(config Config) *API { return &API{config} }
 
 // Register mounts the routes.
-func (a *API) Register(e *echo.Echo) { e.GET("/api/spaces/zero-gpu/quota", a.quota) }
+func (a *API) Register(e *echo.Echo) {
+	e.GET("/api/spaces/zero-gpu/quota", a.quota)
+	a.registerSpaces(e)
+}
 
 // Quota is the Hub's shape (huggingface_hub#2842). Seconds; ResetsAt is null before the first use.
 type Quota struct {
