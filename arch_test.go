@@ -18,7 +18,7 @@ var rooms = map[string][]string{
 	"cmd/spacehost":            {"*"},
 	"server":                   {},
 	"gradioapi":                {"queue", "internal/identity"},
-	"internal/deviceapi":       {"internal/lease", "internal/identity", "quota"},
+	"internal/deviceapi":       {"internal/lease", "internal/identity", "quota", "internal/failpoint"},
 	"internal/hubapi":          {"quota", "internal/identity"},
 	"internal/console":         {"internal/lease", "gpu", "quota", "internal/identity", "internal/clock"},
 	"worker":                   {"queue", "internal/space", "internal/identity"},
@@ -34,7 +34,8 @@ var rooms = map[string][]string{
 	"internal/identity":        {},
 	"internal/build":           {},
 	"internal/check":           {"gpu"},
-	"migrations":               {},
+	"internal/failpoint":       {},
+	"migrations":               {"internal/failpoint"},
 	"examples/gotest":          {},
 	"bench":                    {"internal/space", "internal/build"},
 }

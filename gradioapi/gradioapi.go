@@ -55,6 +55,7 @@ type Handler struct {
 	assets   assets
 	streams  streams
 	tails    tails // of a Space whose Gradio queues by itself
+	logins   *identity.Attempts
 }
 
 // New returns a Handler.
@@ -68,7 +69,7 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress()}
+	h := &Handler{config: config, progress: newProgress(), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil)}
 	h.proxy = newProxy(h)
 	return h
 }
@@ -94,10 +95,16 @@ type call struct {
 }
 
 func (h *Handler) serve(c echo.Context) error {
+	if isForeign(c.Request()) {
+		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Pages of other sites may not do this here."}))
+	}
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
 		return whoIsThat(err)
+	}
+	if leadsAway(c.Request()) {
+		return echo.NewHTTPError(http.StatusBadRequest, "_target_url must be a path of this Space.")
 	}
 	if isStartup(c.Request()) {
 		return notFound(call{Context: c})
@@ -175,8 +182,12 @@ func (h *Handler) route(c call) error {
 		return h.uploadProgress(c)
 	case method == http.MethodPost && takesData(path):
 		return h.passData(c, path)
+	case method == http.MethodPost && strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/login":
+		return h.passLogin(c)
 	case isPage(c):
 		return h.page(c)
+	case strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/monitoring/summary":
+		return h.behindLogin(c, h.pass) // Gradio 5 tells it to everybody
 	}
 	if folder, name, ok := assetOf(c); ok {
 		return h.asset(c, folder, name)

@@ -123,7 +123,9 @@ type sink struct {
 	conn net.Conn
 }
 
-func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) { return s.conn, nil, nil }
+func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return s.conn, bufio.NewReadWriter(bufio.NewReader(s.conn), bufio.NewWriter(s.conn)), nil
+}
 
 // downSpace has no server, so that a test needs no socket.
 type downSpace struct{}

@@ -118,6 +118,7 @@ type destination struct {
 	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
 	bytes bool
 	files *queue.Files
+	old   bool // Gradio 4
 
 	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
 }
@@ -140,6 +141,9 @@ func newProxy(h *Handler) http.Handler {
 			}
 			if d.bytes {
 				protectPassed(answer, d.files)
+			}
+			if d.old && answer.Header.Get("Access-Control-Allow-Origin") == "null" && isLocal(hostName(answer.Request.Host)) {
+				answer.Header.Del("Access-Control-Allow-Origin") // CVE-2024-47165: a sandboxed frame of any site is "null"
 			}
 			return nil
 		},
@@ -216,6 +220,7 @@ func (h *Handler) direct(c call, mark func(*destination, queue.EventID)) error {
 // forward completes d with where the Space is.
 func (h *Handler) forward(c call, d destination) error {
 	var ok bool
+	d.old = strings.HasPrefix(c.manifest.Gradio, "4.")
 	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
 		return h.down(c)
 	}

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"os"
@@ -34,7 +37,7 @@ func newFileHost(t *testing.T, change ...func(*queue.Files)) (h *host, storage g
 		Uploads: storage.Uploads, Seed: "seed", Cache: root + "/app/.gradio/cached_examples", Names: map[string]string{"a#.txt": "a#.txt"},
 		Allowed: []string{root + "/app/pub", root + "/other"}, Blocked: []string{root + "/app/pub/no"},
 		Safe: map[string]bool{"text/plain": true}, Types: map[string]string{".txt": "text/plain", ".html": "text/html", ".tar": "application/x-tar"},
-		Encodings: map[string]string{".gz": "gzip"}, Suffixes: map[string]string{".tgz": ".tar.gz"},
+		Encodings: map[string]string{".gz": "gzip"}, Suffixes: map[string]string{".tgz": ".tar.gz"}, Ranges: true,
 	}
 	for _, c := range change {
 		c(files)
@@ -233,16 +236,20 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 		write("app/pub/a.tgz"):                   {native, "application/x-tar", `inline; filename="a.tgz"`, false},
 		storage.Uploads + "/in.txt":              {native, "text/plain; charset=utf-8", `inline; filename="in.txt"`, true},
 		storage.Uploads + "/fifo":                {status: 403},
-		storage.Uploads + "/out.txt":             {status: passed},
+		storage.Uploads + "/out.txt":             {status: 403},
 		storage.Root + "/app/pub/In/a.txt":       {status: 403},
-		storage.Root + "/app/pub/out/secret.txt": {status: passed},
+		storage.Root + "/app/pub/out/secret.txt": {status: 403},
 		write("app/pub/no/a.txt"):                {status: 403},
 		write("app/main.py"):                     {status: passed},
 		write("other/a.txt"):                     {status: passed}, // allowed, and not in a folder of the Space
 		secret:                                   {status: passed},
 		storage.Uploads + "/h":                   {status: passed},
 		"/etc/passwd":                            {status: passed},
+		"/proc/self/environ":                     {status: 403},
+		"/dev/shm/x":                             {status: passed},
 		"h/a.txt":                                {status: passed},
+		"pub/out/secret.txt":                     {status: 403}, // from the app's folder
+		"pub/a.html":                             {status: passed},
 	} {
 		got := h.file(strings.ReplaceAll(path, " ", "%20"))
 		if got.StatusCode != want.status {
@@ -264,8 +271,17 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 			t.Errorf("%s: %s %q", value, got.Status, text)
 		}
 	}
-	if again := h.file(storage.Uploads+"/h/a.txt", "If-None-Match", whole.Header.Get("Etag")); again.StatusCode != http.StatusNotModified {
-		t.Errorf("a copy that is good: %s", again.Status)
+	for _, good := range [][2]string{{"If-None-Match", whole.Header.Get("Etag")}, {"If-None-Match", "*"}, {"If-Modified-Since", whole.Header.Get("Last-Modified")}} {
+		if again := h.file(storage.Uploads+"/h/a.txt", good[0], good[1]); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s, a copy that is good: %s", good, again.Status)
+		}
+		if again := h.file(storage.Uploads+"/h/a.txt", good[0], `"old"`); again.StatusCode != http.StatusOK {
+			t.Errorf("%s, another copy: %s", good[0], again.Status)
+		}
+	}
+	head, err := h.client.Head(h.url + api + "/file=" + storage.Uploads + "/h/a.txt")
+	if err != nil || head.StatusCode != 200 || head.ContentLength != 10 || head.Header.Get("Etag") != whole.Header.Get("Etag") || head.Header.Get("Content-Disposition") != whole.Header.Get("Content-Disposition") {
+		t.Errorf("HEAD: %+v %v", head, err)
 	}
 }
 
@@ -306,24 +322,108 @@ func FuzzUpload(f *testing.F) {
 	})
 }
 
-// Whatever is asked for, only what lies in the served folders and is allowed or created comes back.
+// Whatever is asked for, only what lies in the served folders and is allowed or created comes back: by the path after
+// the folder of uploads, from the root, or from the app's own folder; for a Gradio that serves by itself, too.
 func FuzzFilePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
-		h, storage := newFileHost(t)
-		h.space.route("*", teapot)
-		for name, text := range map[string]string{"home/gradio/a.txt": "mine", "secret.txt": "secret", "home/secret.txt": "secret", "app/secret.txt": "secret"} {
-			if err := os.WriteFile(filepath.Join(storage.Root, name), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
+		for _, ranges := range []bool{true, false} {
+			h, storage := newFileHost(t, func(f *queue.Files) { f.Ranges = ranges })
+			h.space.route("*", teapot)
+			for name, text := range map[string]string{
+				"home/gradio/a.txt": "mine", "app/pub/a.txt": "mine", "secret.txt": "secret", "home/secret.txt": "secret", "app/secret.txt": "secret", "app/pub/no/secret.txt": "secret",
+			} {
+				plant(t, filepath.Join(storage.Root, name), text)
+			}
+			for _, link := range []string{"app/pub/out", "home/gradio/out"} {
+				if err := os.Symlink(storage.Root, filepath.Join(storage.Root, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var escaped strings.Builder
+			for _, b := range []byte(path) {
+				fmt.Fprintf(&escaped, "%%%02x", b)
+			}
+			for _, from := range []string{storage.Uploads + "/", storage.Root + "/app/pub/", "", "/"} {
+				got := h.file(from + escaped.String())
+				text, _ := io.ReadAll(got.Body)
+				if got.StatusCode >= 500 || bytes.Contains(text, []byte("secret")) && got.StatusCode == 200 {
+					t.Errorf("%s %q: %s %q", from, path, got.Status, text)
+				}
+				if leadsOut := strings.HasPrefix(path, "out/"); leadsOut && from != "" && from != "/" && got.StatusCode == http.StatusTeapot && !strings.Contains(path, "..") {
+					if _, err := os.Stat(from + path); err == nil && !strings.Contains(filepath.Clean(path), "out/app/pub") && !strings.Contains(filepath.Clean(path), "out/home/gradio") {
+						t.Errorf("%s%q was left to the Space, which may follow the link", from, path)
+					}
+				}
 			}
 		}
-		var escaped strings.Builder
-		for _, b := range []byte(path) {
-			fmt.Fprintf(&escaped, "%%%02x", b)
+	})
+}
+
+func plant(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever part of a file is asked for, what comes back is that part, and not more than the file in all.
+func FuzzRange(f *testing.F) {
+	const content = "0123456789abcdef"
+	f.Fuzz(func(t *testing.T, value, condition string) {
+		if strings.ContainsAny(value+condition, "\r\n\x00") || !isHeader(value) || !isHeader(condition) {
+			t.Skip("no header")
 		}
-		got := h.file(storage.Uploads + "/" + escaped.String())
-		text, _ := io.ReadAll(got.Body)
-		if got.StatusCode >= 500 || bytes.Contains(text, []byte("secret")) && got.StatusCode == 200 {
-			t.Errorf("%q: %s %q", path, got.Status, text)
+		h, storage := newFileHost(t)
+		plant(t, storage.Uploads+"/a.txt", content)
+		header := []string{"Range", value}
+		if condition != "" {
+			header = append(header, "If-Range", condition)
+		}
+		got := h.file(storage.Uploads+"/a.txt", header...)
+		body, err := io.ReadAll(got.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, params, _ := mime.ParseMediaType(got.Header.Get("Content-Type"))
+		switch {
+		case got.StatusCode == http.StatusOK && string(body) == content, got.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		case got.StatusCode == http.StatusPartialContent && kind == "multipart/byteranges":
+			expectParts(t, multipart.NewReader(bytes.NewReader(body), params["boundary"]), content)
+		case got.StatusCode == http.StatusPartialContent:
+			expectPart(t, got.Header.Get("Content-Range"), string(body), content)
+		default:
+			t.Errorf("%q: %s %q", value, got.Status, body)
 		}
 	})
+}
+
+// isHeader: net/http sends it.
+func isHeader(value string) bool {
+	return strings.IndexFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
+}
+
+func expectParts(t *testing.T, parts *multipart.Reader, content string) {
+	t.Helper()
+	for sum := 0; ; {
+		part, err := parts.NextPart()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(part)
+		if sum += len(body); sum > len(content) {
+			t.Errorf("more is answered than there is: %d bytes", sum)
+		}
+		expectPart(t, part.Header.Get("Content-Range"), string(body), content)
+	}
+}
+
+func expectPart(t *testing.T, said, body, content string) {
+	t.Helper()
+	var from, to, size int
+	if n, err := fmt.Sscanf(said, "bytes %d-%d/%d", &from, &to, &size); n != 3 || err != nil || size != len(content) || from < 0 || to < from || to >= size || body != content[from:to+1] {
+		t.Errorf("%q holds %q", said, body)
+	}
 }

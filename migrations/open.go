@@ -58,7 +58,7 @@ func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
 //
 // So whoever holds a transaction must ask through it: to ask the pool meanwhile is to wait for oneself.
 func connect(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite3", dsn(path))
+	db, err := sql.Open(driverName(), dsn(path))
 	if err != nil {
 		return nil, err
 	}

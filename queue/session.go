@@ -22,6 +22,15 @@ const (
 	UnexpectedError Kind = "unexpected_error"
 )
 
+// Level is how a Log is shown (gradio/helpers.py, log_message).
+type Level string
+
+// The Levels that the host uses.
+const (
+	Info    Level = "info"
+	Warning Level = "warning"
+)
+
 // Message is one line of a Session's stream.
 type Message struct {
 	Kind  Kind
@@ -34,6 +43,7 @@ type Message struct {
 	Success    bool     // Completed
 	Failure    *Failure // Completed without Raw; nil: cancelled, an empty output
 	Title      string   // Log
+	Level      Level    // Log
 	// Beside is when its Event joined, by the true clock, if a stream was open then: it may be read before the
 	// answer to the join. Else zero.
 	Beside time.Time

@@ -113,6 +113,13 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 	return w.balance(identity).For(t), nil
 }
 
+// Remaining is what part of the quota an identity has left beside charges and holds, between 0 and 1. It takes the
+// caller's transaction, as Hold does: after it, the new hold counts.
+func (l *Ledger) Remaining(ctx context.Context, tx *sql.Tx, identity string, t Tier, now time.Time) (float64, error) {
+	w, err := currentWindow(ctx, tx, identity, now)
+	return w.remaining(t), err
+}
+
 // List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are
 // empty until Balance.For fills them in.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {

@@ -19,7 +19,7 @@ type Tier struct {
 	Unlimited     bool          // never refused, recorded all the same
 	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
 	Priority      int           // in the line for a Device, higher first
-	Concurrency   int           // how many calls of one payer may have a Slot at a time; 0: as many as there are
+	Concurrency   int           // Leases at once of one identity, over all Spaces; 0: as many as there are places
 }
 
 // For is the tier as a person has it of whom something else was said than of the others in it.
@@ -62,6 +62,14 @@ func (ts Tiers) Get(name string) (Tier, error) {
 	return ts.All[i], nil
 }
 
+// Priorities are those of all tiers, some of them more than once.
+func (ts Tiers) Priorities() (all []int) {
+	for _, t := range ts.All {
+		all = append(all, t.Priority)
+	}
+	return all
+}
+
 func (ts Tiers) names() (names []string) {
 	for _, t := range ts.All {
 		names = append(names, t.Name)
@@ -87,7 +95,7 @@ var presets = map[string][]Tier{
 	},
 }
 
-// unlimited is ours: upstream has nothing like it.
+// unlimited is ours: upstream has nothing like it. It is as early in the line as those who pay.
 var unlimited = Tier{Name: "unlimited", Unlimited: true, Authenticated: "pro", Priority: 2}
 
 // Presets returns a copy of the preset of that name, for the caller to alter; the error lists those that there are.

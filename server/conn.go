@@ -48,12 +48,15 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	if peer := peerOf(conn); peer != nil {
 		return context.WithValue(ctx, peerKey{}, peer.Uid)
 	}
-	client, ok := conn.RemoteAddr().(*net.TCPAddr)
+	c, ok := conn.(*returnConn)
 	if !ok {
 		return ctx
 	}
-	server := conn.LocalAddr().(*net.TCPAddr) // of the other end's kind
-	return context.WithValue(ctx, connKey{}, &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())})
+	if c.facts == nil {
+		client, server := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
+		c.facts = &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
+	}
+	return context.WithValue(ctx, connKey{}, c.facts)
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

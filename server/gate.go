@@ -31,16 +31,38 @@ func Gate(e *echo.Echo, names Names) {
 	})
 }
 
-// SameOrigin refuses requests of foreign pages: a page may post to any address.
+// SameOrigin refuses requests of foreign pages: a page may post to any address. A link may lead here, and so may a
+// redirect: then the person sees what the page says, and the page that sent them does not.
 func SameOrigin(e *echo.Echo) {
 	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if origin := c.Request().Header.Get("Origin"); origin != "" && !sameOrigin(origin, c.Request().Host) {
+			if !IsOwnPage(c.Request()) && !isVisit(c.Request()) {
 				return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
 			}
 			return next(c)
 		}
 	})
+}
+
+// IsOwnPage reports whether a request comes from a page of the address that it asks, or from no page at all.
+func IsOwnPage(r *http.Request) bool {
+	for _, origin := range r.Header.Values("Origin") {
+		if !sameOrigin(origin, r.Host) {
+			return false
+		}
+	}
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "same-origin" && site != "none" {
+			return false
+		}
+	}
+	return true
+}
+
+// isVisit reports whether a browser opens an address as a page of its own, in no frame.
+func isVisit(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("Origin") == "" &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
 func (n Names) know(name string) bool {

@@ -33,6 +33,7 @@ type Server struct {
 
 type mount struct {
 	listener net.Listener
+	returns  *returns
 	http     *http.Server
 }
 
@@ -109,7 +110,8 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mounts = append(s.mounts, mount{l, server})
+	back := newReturns(l.Addr())
+	s.mounts = append(s.mounts, mount{returnable{l, back}, back, server})
 	return e
 }
 
@@ -172,14 +174,16 @@ const shutdownPatience = time.Second
 
 // Run answers until ctx ends, then lets requests finish for a moment and cuts the rest.
 func (s *Server) Run(ctx context.Context) error {
-	failed := make(chan error, len(s.mounts))
+	failed := make(chan error, 2*len(s.mounts))
 	var serving sync.WaitGroup
 	for _, m := range s.mounts {
-		serving.Go(func() {
-			if err := m.http.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve %s: %w", m.listener.Addr(), err)
-			}
-		})
+		for _, l := range []net.Listener{m.listener, m.returns} {
+			serving.Go(func() {
+				if err := m.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+					failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+				}
+			})
+		}
 	}
 	var err error
 	select {

@@ -81,6 +81,7 @@ type files struct {
 	Suffixes  map[string]string `json:"suffixes"`
 	Proxied   bool              `json:"proxied"`
 	Expires   bool              `json:"expires"`
+	Ranges    bool              `json:"ranges"`
 }
 
 type frontend struct {
@@ -175,7 +176,7 @@ func (f *files) files() *queue.Files {
 	}
 	out := &queue.Files{
 		Uploads: f.Uploads, Cache: f.Cache, Seed: f.Seed, MaxSize: f.MaxSize, Names: f.Names, Allowed: f.Allowed, Blocked: f.Blocked,
-		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires,
+		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires, Ranges: f.Ranges,
 	}
 	for _, kind := range f.Safe {
 		out.Safe[kind] = true
@@ -225,6 +226,7 @@ type configOrder struct {
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
 	Simulated   bool              `json:"simulated"`
+	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
 }
 
 type startOrder struct {

@@ -189,6 +189,9 @@ func label(g console.GPU) string {
 // gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
 func gpuState(g console.GPU, slot lease.SlotView) string {
 	state := slotState(slot)
+	if g.Drained != nil && slot.Phase != "drained" {
+		state += ", then drained: " + g.Drained.Reason
+	}
 	if g.Error != "" && slot.Reason != g.Error {
 		state += ", and " + g.Error
 	}
@@ -221,19 +224,17 @@ func slotState(s lease.SlotView) string {
 func newLease() *cobra.Command {
 	return question[console.Leases]{
 		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
-		long: `List the open leases of the running host, then those that ended last with what they were charged.
+		long: `List the open leases of the running host, then those that ended last with what they were charged. Of each that
+waits: its number in line, when it starts if all before it take the seconds that they declared and nobody comes who
+goes first, and whether it waits for a GPU or for other calls of its Space or of its visitor (see --per-space).
 With --watch, print a line for each open lease, then one for each change of a lease (with --json: an object).`,
 		example: "  spacehost lease\n  spacehost lease --limit 100 --json\n  spacehost lease --watch --json | jq -c 'select(.state == \"expired\")'", limit: 10, watch: watchLeases,
 		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
 		table: func(w io.Writer, leases console.Leases, _ []string) {
 			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")
 			for _, l := range leases.Open {
-				why := ""
-				if l.Rank != nil {
-					why = fmt.Sprintf("number %d in line", *l.Rank+1)
-				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), why)
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), expects(l.Forecast, leases.Now))
 			}
 			for _, l := range leases.Ended {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s\t%s\n",
@@ -241,6 +242,34 @@ With --watch, print a line for each open lease, then one for each change of a le
 			}
 		},
 	}.command()
+}
+
+// expects is what one who waits may expect, nothing for who waits no more.
+func expects(f *lease.Forecast, now time.Time) string {
+	if f == nil {
+		return ""
+	}
+	text := fmt.Sprintf("number %d in line", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text += ", after other calls of its Space"
+	case lease.OfIdentity:
+		text += ", after other calls of theirs"
+	}
+	switch {
+	case f.Start == nil:
+		text += "; no GPU is in sight"
+	case f.Start.After(f.GivesUp):
+		text += "; starts in " + inSeconds(f.Start.Sub(now)) + ", but waits no longer than " + inSeconds(f.GivesUp.Sub(now))
+	default:
+		text += "; starts in " + inSeconds(f.Start.Sub(now))
+	}
+	return text
+}
+
+// inSeconds is rounded up: a start is said not to be sooner than it can be.
+func inSeconds(d time.Duration) string {
+	return (max(0, d) + time.Second - 1).Truncate(time.Second).String()
 }
 
 func pidOf(pid int) string {

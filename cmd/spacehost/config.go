@@ -24,6 +24,8 @@ import (
 const (
 	maxConfig = 1 << 20
 	maxSecret = 64 << 10
+	// mostAtOnce is more than any machine has places.
+	mostAtOnce = 1000
 )
 
 // config reads the file of `spacehost serve`; docs/serve.md describes it. Every mistake is said with its line, all of
@@ -118,7 +120,7 @@ func (c *config) defaults() {
 	c.settings = settings{
 		file:    c.file,
 		address: setting{"127.0.0.1:7860", "`address` in " + c.file}, console: setting{"127.0.0.1:7870", "`console` in " + c.file},
-		gpus: setting{"auto", c.file + ": gpus"}, preset: setting{"2026-04", c.file + ": quota"},
+		gpus: setting{"auto", c.file + ": gpus"}, hardware: setting{autoHardware, c.file + ": gpus.hardware"}, preset: setting{"2026-04", c.file + ": quota"},
 		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
 	}
 }
@@ -223,7 +225,11 @@ func (c *config) gpus(v value) {
 		c.machine(v)
 		return
 	}
-	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){"machine": c.machine, "large": c.share})
+	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){
+		"machine": c.machine, "large": c.share,
+		"hardware":  c.hardware,
+		"per_space": func(at value) { set(&c.settings.perSpace)(at.number(0, mostAtOnce)) },
+	})
 }
 
 func (c *config) machine(v value) {
@@ -245,6 +251,18 @@ func (c *config) machine(v value) {
 		return
 	}
 	c.settings.gpus = v.from(text)
+}
+
+func (c *config) hardware(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	if err := checkHardware(text); err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.hardware = v.from(text)
 }
 
 func (c *config) share(v value) {
@@ -296,8 +314,13 @@ func (c *config) space(v value) {
 		"visibility": func(at value) { c.visibility(at, &s.visibility) },
 		"members":    func(at value) { s.membersAt = at; c.memberNames(at, &s) },
 		"python":     func(at value) { c.interpreter(at, &s.python) },
-		"variables":  func(at value) { c.variables(at, s.variables) },
-		"secrets":    func(at value) { c.secrets(at, s.secrets) },
+		"concurrency": func(at value) {
+			if n, ok := at.number(0, mostAtOnce); ok {
+				s.concurrency = &n
+			}
+		},
+		"variables": func(at value) { c.variables(at, s.variables) },
+		"secrets":   func(at value) { c.secrets(at, s.secrets) },
 	})
 	if v.node.Kind != yaml.MappingNode {
 		return
@@ -458,7 +481,7 @@ func (c *config) person(v value) {
 		"quota":       func(at value) { own(&p.Own.Quota)(at.span(time.Second, quota.MostGrant)) },
 		"longest":     func(at value) { own(&p.Own.Longest)(at.span(time.Second, quota.MostGrant)) },
 		"priority":    func(at value) { own(&p.Own.Priority)(at.number(0, maxRank)) },
-		"concurrency": func(at value) { own(&p.Own.Concurrency)(at.number(0, maxRank)) },
+		"concurrency": func(at value) { own(&p.Own.Concurrency)(at.number(0, mostAtOnce)) },
 		"tokens": func(at value) {
 			at.texts("hashes of tokens", func(at value, text string) { c.token(at, text, &p) })
 		},

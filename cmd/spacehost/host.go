@@ -51,6 +51,7 @@ type Host struct {
 	stops     *identity.Stops
 	inventory gpu.Inventory
 	pool      *gpu.Pool
+	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
@@ -64,7 +65,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -86,7 +87,7 @@ func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 func (h *Host) openSpaces() error {
 	opened, err := h.settings.openSpaces()
 	for i, one := range opened {
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i], failed: make(chan struct{})})
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
@@ -219,11 +220,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -239,7 +247,11 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("%s %s: %w", gpus.source, gpus.value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share)
+	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share); err != nil || !h.zeroGPU() {
+		return err
+	}
+	seen, err := h.hardware()
+	h.seen = &seen
 	return err
 }
 
@@ -254,11 +266,10 @@ func (h *Host) simulated() bool {
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -267,7 +278,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -297,6 +308,7 @@ func (h *Host) register() error {
 	for _, s := range h.spaces {
 		s.register()
 	}
+	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	shown := console.Config{
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
@@ -320,7 +332,9 @@ func (h *Host) register() error {
 	accounts.RegisterControl(control.Echo)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
+	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
 }
@@ -453,6 +467,41 @@ func (h *Host) expired(end lease.End) {
 	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
 }
 
+// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) waits(r lease.Request, f lease.Forecast) {
+	if r.Event == "" { // nobody sees it
+		return
+	}
+	h.find(r.Space).queue.Inform(queue.EventID(r.Event), "ZeroGPU queue", h.expectation(r, f))
+}
+
+func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
+	text := fmt.Sprintf("You are number %d in line for a GPU. ", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; you are number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+	case lease.OfIdentity:
+		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
+	}
+	now := h.clock.Now()
+	switch {
+	case f.Start == nil:
+		return text + "No GPU is in sight: each is out of order, or used from outside of this host."
+	case f.Start.After(f.GivesUp):
+		return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s, and it waits no longer than %s.",
+			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
+	}
+	return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s or sooner.", inSeconds(f.Start.Sub(now)))
+}
+
+// perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
+func (h *Host) perSpace(name string) int {
+	if s := h.find(name); s != nil && s.settings.concurrency != nil {
+		return *s.settings.concurrency
+	}
+	return h.settings.perSpace
+}
+
 // Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space
 // turns out not to start.
 func (h *Host) Run(ctx context.Context) error {
@@ -477,6 +526,7 @@ func (h *Host) Run(ctx context.Context) error {
 	report("server", func() error { return h.server.Run(serving) })
 	group.Go(func() error { clock.Watch(serving, trueTime, h.clockLeapt); return nil })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}
@@ -502,12 +552,16 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// runSpaces runs all until ctx ends. One that does not start ends the others: whoever started them together
-// needs them together.
+// runSpaces runs all until ctx ends. One that does not start ends the others with `run`: whoever started them
+// together needs them together, and waits for an exit code. With `serve` they have visitors of their own.
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return h.named(s, s.run(ctx)) })
+		run := s.run
+		if h.settings.isServe() {
+			run = s.keep
+		}
+		running.Go(func() error { return h.named(s, run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
@@ -521,18 +575,22 @@ func (h *Host) named(s *spaceRun, err error) error {
 	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
-// announce says when all Spaces answer for the first time.
+// announce says when all Spaces answer for the first time, or have failed to; of these each later, once it does.
 func (h *Host) announce(ctx context.Context) error {
+	var late errgroup.Group
 	for _, s := range h.spaces {
 		select {
 		case <-s.supervisor.Ready():
 			s.answers()
+		case <-s.failed:
+			late.Go(func() error { return s.answersLate(ctx) })
 		case <-ctx.Done():
-			return nil
 		}
 	}
-	h.ready()
-	return nil
+	if ctx.Err() == nil {
+		h.ready()
+	}
+	return late.Wait()
 }
 
 func (h *Host) recover(ctx context.Context) error {
@@ -564,7 +622,7 @@ func (h *Host) greet() {
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
-// readyLine is what --ready-json prints, once all Spaces answer. Its own URL is the first Space's.
+// readyLine is what --ready-json prints, once all Spaces answer or, with `serve`, have failed to. Its own URL is the first Space's.
 type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
@@ -578,7 +636,8 @@ type readyLine struct {
 type readySpace struct {
 	Name   string `json:"name"`
 	URL    string `json:"url"`
-	Gradio string `json:"gradio"`
+	Stage  string `json:"stage"`
+	Gradio string `json:"gradio"`        // "" of one that does not run
 	Zero   string `json:"spacesPackage"` // version of the package that asks for GPUs
 }
 
@@ -592,7 +651,13 @@ func (h *Host) ready() {
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
 	}
 	for _, s := range h.spaces {
-		line.Spaces = append(line.Spaces, readySpace{s.space.Name, s.url(), s.env.Gradio, s.env.Spaces})
+		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		select {
+		case <-s.supervisor.Ready(): // only then env is read: it is made anew with each try
+			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+		default:
+		}
+		line.Spaces = append(line.Spaces, one)
 	}
 	text, _ := json.Marshal(line) // plain strings
 	h.screen.ready(string(text))

@@ -21,8 +21,10 @@ type options struct {
 	consoleAddr  string
 	hosts        []string
 	gpus         string
+	hardware     string
 	large        string
 	share        gpu.Share // what large says
+	perSpace     int
 	python       string
 	state        string
 	tier         string
@@ -90,7 +92,9 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
 	f.StringArrayVar(&o.hosts, "host", nil, "a name by which visitors reach this host, beside localhost, addresses and its own; may be repeated")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
+	f.StringVar(&o.hardware, "hardware", autoHardware, "the GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (it asks for 1.5 x the seconds), auto: this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
+	f.IntVar(&o.perSpace, "per-space", 0, "how many calls of one Space may have a GPU at once; 0: as many as there are GPUs")
 	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
 	addState(c, &o.state)
 	f.StringArrayVar(&o.variables, "variable", nil, "a Space Variable, NAME=VALUE; may be repeated")
@@ -113,6 +117,12 @@ func addState(c *cobra.Command, state *string) {
 func (o *options) check() (err error) {
 	if o.queueTimeout < time.Second {
 		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
+	}
+	if err := checkHardware(o.hardware); err != nil {
+		return fmt.Errorf("--hardware: %w", err)
+	}
+	if o.perSpace < 0 {
+		return fmt.Errorf("--per-space %d is below 0", o.perSpace)
 	}
 	if o.warmFor < 0 {
 		return fmt.Errorf("--warm %s is below 0", o.warmFor)
@@ -158,9 +168,9 @@ func loopback(addr string) string {
 // settings are those that the flags ask for: the first Space gets --addr, the others the ports after it.
 func (o *options) settings() settings {
 	s := settings{
-		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"},
+		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"}, hardware: setting{o.hardware, "--hardware"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
 	for i, dir := range o.dirs {

@@ -153,8 +153,8 @@ func showOpen(w io.Writer, open []console.Open) {
 		switch {
 		case o.Deadline != nil:
 			until = stamp(*o.Deadline) + " at the latest"
-		case o.Rank != nil:
-			until = fmt.Sprintf("its turn (number %d in line)", *o.Rank+1)
+		case o.Forecast != nil:
+			until = fmt.Sprintf("its turn (number %d in line), %s at the latest", o.Rank+1, stamp(o.GivesUp))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%s\n", o.Lease, o.State, o.Space, orDash(o.Function), o.HeldSeconds, because(until, o.Via, ""))
 	}

@@ -20,10 +20,12 @@ type settings struct {
 	address      setting // of the Spaces that share one
 	console      setting
 	gpus         setting // auto, none or mock:...
+	hardware     setting // auto, or one of hardwares
 	preset       setting
 	ownTiers     []quota.Tier
 	localTier    setting   // of loopback callers
 	share        gpu.Share // of a Device, that a call of size large gets
+	perSpace     int       // calls of a Space that may have a GPU at once; 0: as many as there are places
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	hosts        []string // by which visitors may ask for this host, beside the usual ones
@@ -41,15 +43,16 @@ type setting struct{ value, source string }
 
 // spaceSettings are those of one Space.
 type spaceSettings struct {
-	dir        string
-	name       string  // empty: by its folder
-	addr       setting // its own; empty: it shares settings.address, and has a host
-	host       string
-	visibility visibility
-	members    []string // who may come in, if it is private
-	python     string
-	variables  map[string]string
-	secrets    map[string]string
+	dir         string
+	name        string  // empty: by its folder
+	addr        setting // its own; empty: it shares settings.address, and has a host
+	host        string
+	visibility  visibility
+	members     []string // who may come in, if it is private
+	python      string
+	concurrency *int // of its calls with a GPU; nil: the host's perSpace
+	variables   map[string]string
+	secrets     map[string]string
 }
 
 // visibility is who may see a Space, in the Hub's words.

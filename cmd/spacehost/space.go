@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -33,6 +37,7 @@ type spaceRun struct {
 	queue      *queue.Queue
 	env        *build.Environment
 	asked      lastAsked
+	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
 
 // url is where visitors find it; a proxy in front may have another.
@@ -203,7 +208,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.zeroGPU())
+	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.seen)
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
@@ -217,6 +222,66 @@ func (s *spaceRun) variables() map[string]string {
 	}
 	maps.Copy(all, s.settings.variables)
 	return all
+}
+
+// Pauses before a Space that did not start is tried again.
+const (
+	firstRetry = 10 * time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// keep runs the Space until ctx ends, again and again if it does not start: the others go on meanwhile.
+func (s *spaceRun) keep(ctx context.Context) error {
+	said := ""
+	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
+		s.supervisor.NotRunning(space.Building, "")
+		err := s.run(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		s.isDown(err, pause, &said)
+		select {
+		case <-time.After(pause):
+		case <-s.supervisor.Restarts():
+			pause, said = firstRetry/2, ""
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// isDown says why the Space does not run: to the operator in full, if that is news, and to visitors in a sentence.
+func (s *spaceRun) isDown(err error, pause time.Duration, said *string) {
+	stage, reason := cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
+	if built := (*build.Error)(nil); errors.As(err, &built) {
+		reason = built.Problem // the rest is about this machine
+	}
+	s.supervisor.NotRunning(stage, reason)
+	s.host.log.Warn("space does not start", zap.String("space", s.space.Name), zap.Error(err), zap.Duration("pause", pause))
+	next := fmt.Sprintf("The other Spaces go on. This one is tried again in %s, or at once by `spacehost space restart %s`.", pause, s.space.Name)
+	if err.Error() == *said {
+		s.note(fmt.Sprintf("%s, as before. %s", stage, next))
+	} else {
+		var text strings.Builder
+		explain(&text, s.space.Name, err)
+		s.host.screen.note(text.String() + "  " + next)
+	}
+	*said = err.Error()
+	select {
+	case <-s.failed:
+	default:
+		close(s.failed)
+	}
+}
+
+// answersLate waits for a Space that did not start with the others.
+func (s *spaceRun) answersLate(ctx context.Context) error {
+	select {
+	case <-s.supervisor.Ready():
+		s.answers()
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // answers tells where the Space is, in Gradio's own words.

@@ -60,7 +60,7 @@ func readQuota(text string) (quota.Tiers, error) {
 	return tiers, err
 }
 
-// maxRank bounds priority and concurrency.
+// maxRank bounds a priority.
 const maxRank = 100
 
 var tierRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
@@ -96,7 +96,7 @@ func (v value) tier(name string) (tier quota.Tier, ok bool) {
 		"longest":     func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, quota.MostGrant)) },
 		"unlimited":   func(at value) { set(&tier.Unlimited)(at.flag()) },
 		"priority":    func(at value) { set(&tier.Priority)(at.number(0, maxRank)) },
-		"concurrency": func(at value) { set(&tier.Concurrency)(at.number(0, maxRank)) },
+		"concurrency": func(at value) { set(&tier.Concurrency)(at.number(0, mostAtOnce)) },
 	})
 	switch {
 	case len(v.r.problems) > mistakes: // more would only follow from them

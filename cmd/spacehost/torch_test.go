@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ func torchPython(t *testing.T) string {
 
 // TestTorchOnSimulatedGPUs: a Space that uses torch as on a GPU goes as there, and what cannot says so to its visitor.
 func TestTorchOnSimulatedGPUs(t *testing.T) {
-	p := runProduct(t, torchDir, "--tier", "unlimited", "--python", torchPython(t))
+	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
 	c := p.client()
 	words := map[string]string{
 		"refused_other_device": "RuntimeError", // spaces shows no more of an exception than its class
@@ -69,5 +70,25 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 	}
 	if b := p.balance(); b.HeldSeconds != 0 {
 		t.Errorf("%v s are held after the last call", b.HeldSeconds)
+	}
+}
+
+// TestChainScript keeps what `make gpu` runs in order, on simulated GPUs.
+func TestChainScript(t *testing.T) {
+	python := torchPython(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := exec.CommandContext(t.Context(), python, "../../bench/gpu/chain.py", "--spacehost", self, "--gpus", "mock:1xH200")
+	script.Env = productEnv(t)
+	out, err := script.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"GPU task aborted", "who had it", "a warm GPU call over a plain one"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it does not print %q:\n%s", want, out)
+		}
 	}
 }

@@ -41,7 +41,7 @@ func (p *product) metrics() map[string]float64 {
 
 // TestWatchAndMetrics: a good call, one that is killed at its deadline, and what the operator sees of them.
 func TestWatchAndMetrics(t *testing.T) {
-	p := runProduct(t, leasesDir)
+	p := runOn(t, "v6", leasesDir)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out, in := io.Pipe()

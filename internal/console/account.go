@@ -113,8 +113,9 @@ type Open struct {
 	Function    string     `json:"function,omitempty"`
 	Via         string     `json:"via,omitempty"`
 	HeldSeconds float64    `json:"heldSeconds"`
-	Rank        *int       `json:"rank,omitempty"`     // in the line for a GPU, from 0
 	Deadline    *time.Time `json:"deadline,omitempty"` // what is not used is back by then
+
+	*lease.Forecast // while it waits
 }
 
 // Charge is a call that has ended.
@@ -260,7 +261,7 @@ func (a *Accounts) open(key string) []Open {
 	for _, l := range a.config.Broker.List() {
 		if l.Identity == key {
 			found = append(found, Open{
-				Lease: l.Lease, State: string(l.State), Space: l.Space, Function: l.Function, Via: l.Via, Rank: l.Rank, Deadline: l.Deadline,
+				Lease: l.Lease, State: string(l.State), Space: l.Space, Function: l.Function, Via: l.Via, Forecast: l.Forecast, Deadline: l.Deadline,
 				HeldSeconds: l.DeclaredSeconds * float64(quota.Factor(l.Size)),
 			})
 		}

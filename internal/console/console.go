@@ -76,7 +76,8 @@ func (s *Console) health(spaces func() []SpaceView) echo.HandlerFunc {
 // GPU is one Device with the Slots on it.
 type GPU struct {
 	gpu.DeviceStatus
-	Slots []lease.SlotView `json:"slots"` // none on one that could not be listed
+	Drained *lease.Drain     `json:"drained,omitempty"` // who is on it finishes, nobody new gets it
+	Slots   []lease.SlotView `json:"slots"`             // none on one that could not be listed
 }
 
 func (s *Console) gpus(c echo.Context) error {
@@ -84,9 +85,13 @@ func (s *Console) gpus(c echo.Context) error {
 	for _, slot := range s.config.Broker.Slots() {
 		slots[slot.Device] = append(slots[slot.Device], slot)
 	}
-	all := []GPU{}
+	all, drains := []GPU{}, s.config.Broker.Drains()
 	for _, status := range s.config.Pool.Status(c.Request().Context()) {
-		all = append(all, GPU{status, append([]lease.SlotView{}, slots[status.UUID]...)})
+		g := GPU{DeviceStatus: status, Slots: append([]lease.SlotView{}, slots[status.UUID]...)}
+		if d, ok := drains[status.UUID]; ok {
+			g.Drained = &d
+		}
+		all = append(all, g)
 	}
 	return c.JSON(http.StatusOK, all)
 }

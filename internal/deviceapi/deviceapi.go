@@ -12,12 +12,14 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
@@ -39,7 +41,9 @@ type Config struct {
 	CheckVia func(payer identity.Identity) error
 	// Refused is told of each request that quota refuses; nil: nobody is.
 	Refused func(lease.Request, error)
-	Logger  *zap.Logger
+	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
+	Waits  func(lease.Request, lease.Forecast)
+	Logger *zap.Logger
 }
 
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
@@ -104,7 +108,8 @@ func (a *API) door(secret string) (found Door, ok bool) {
 
 // Register mounts the routes.
 func (a *API) Register(e *echo.Echo) {
-	g := e.Group("/d/:secret", noBrowsers)
+	e.Pre(noBrowsers)
+	g := e.Group("/d/:secret")
 	g.POST("/startup-report", a.through(a.startupReport))
 	g.POST("/schedule", a.through(a.schedule))
 	g.POST("/allow", a.through(a.allow))
@@ -115,9 +120,10 @@ func (a *API) Register(e *echo.Echo) {
 // noBrowsers refuses what a page could send: these answers are for a Space's process alone.
 func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		h := c.Request().Header
-		if h.Get("Origin") != "" || h.Get("Sec-Fetch-Mode") != "" || h.Get("Sec-Fetch-Site") != "" {
-			return c.NoContent(http.StatusForbidden)
+		for name := range c.Request().Header {
+			if name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-") {
+				return c.NoContent(http.StatusForbidden)
+			}
 		}
 		return next(c)
 	}
@@ -129,7 +135,13 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
 		}
-		return handle(c, d)
+		c.Response().Before(func() { failpoint.Here("before an answer") })
+		err := handle(c, d)
+		if failpoint.Hook != nil {
+			c.Response().Flush()
+			failpoint.Here("after an answer")
+		}
+		return err
 	}
 }
 
@@ -158,7 +170,7 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)
-	return a.answer(c, ticket)
+	return a.answer(c, ticket, request)
 }
 
 // Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
@@ -206,6 +218,9 @@ func (a *API) pay(ctx context.Context, r *lease.Request, d Door, token string) (
 	if token == "" {
 		r.Payer = d.Account()
 		r.Tier, err = a.config.TierOf(ctx, r.Payer)
+		if !r.Tier.Unlimited { // else it is starting, and all of its visitors wait
+			r.Tier.Priority = 0 // as whoever does not say who they are
+		}
 		return err
 	}
 	claims, err := a.config.Signer.VerifyFor(token, d.Space)

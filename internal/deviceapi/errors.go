@@ -15,9 +15,8 @@ import (
 // Headers of the device API (spaces/zero/api.py).
 const (
 	headerAuthenticated = "X-Authenticated"  // regular, pro; absent: not signed in
-	headerQueuingReason = "X-Queuing-Reason" // node, concurrency
+	headerQueuingReason = "X-Queuing-Reason" // node: "Waiting for a GPU to become available", concurrency: "... for a GPU slot on this Space"
 	headerApproveResult = "X-Approve-Result" // approved, quota-exceeded, illegal-duration ...
-	reasonNode          = "node"             // "Waiting for a GPU to become available"
 	resultApproved      = "approved"
 	resultQuota         = "quota-exceeded"
 	resultIllegal       = "illegal-duration"

@@ -116,9 +116,12 @@ func (c Change) Check() error {
 			return fmt.Errorf("%s must be from 1s to %v, and not %v", what, mostOwn, **d)
 		}
 	}
-	for what, n := range map[string]**int{"priority": c.Priority, "concurrency": c.Concurrency} {
-		if n != nil && *n != nil && (**n < 0 || **n > mostRank) {
-			return fmt.Errorf("%s must be from 0 to %d, and not %d", what, mostRank, **n)
+	for what, n := range map[string]struct {
+		given **int
+		most  int
+	}{"priority": {c.Priority, mostRank}, "concurrency": {c.Concurrency, mostAtOnce}} {
+		if n.given != nil && *n.given != nil && (**n.given < 0 || **n.given > n.most) {
+			return fmt.Errorf("%s must be from 0 to %d, and not %d", what, n.most, **n.given)
 		}
 	}
 	if c == (Change{}) {
@@ -129,6 +132,7 @@ func (c Change) Check() error {
 
 // Bounds of what a person may be given, as a tier has them.
 const (
-	mostOwn  = 10_000 * time.Hour
-	mostRank = 100
+	mostOwn    = 10_000 * time.Hour
+	mostRank   = 100
+	mostAtOnce = 1000
 )

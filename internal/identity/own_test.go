@@ -59,7 +59,7 @@ func TestNonsenseIsNoAllowance(t *testing.T) {
 		"less than none":      {Longest: ref(ref(-time.Hour))},
 		"more than is stored": {Quota: ref(ref(20_000 * time.Hour))},
 		"a negative rank":     {Priority: ref(ref(-1))},
-		"many at a time":      {Concurrency: ref(ref(101))},
+		"many at a time":      {Concurrency: ref(ref(1001))},
 	} {
 		if c.Check() == nil {
 			t.Errorf("%s is taken", what)

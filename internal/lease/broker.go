@@ -22,6 +22,10 @@ type Config struct {
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
+	// Priorities are those of the host's tiers; nil: all are alike in the line.
+	Priorities []int
+	// PerSpace is how many Leases of a Space may have a place at once, 0 for any number. It must not block; nil: any.
+	PerSpace func(space string) int
 	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
@@ -53,6 +57,7 @@ type Broker struct {
 	watching sync.WaitGroup // of workers; they end with work at the latest
 
 	watchers map[chan Change]bool // touched by the line's goroutine alone
+	ahead    foresight
 
 	mu     sync.Mutex
 	notes  []func(*line) // left for the line by those who do not wait
@@ -83,6 +88,8 @@ func New(config Config) (*Broker, error) {
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
+	b.line.order = newOrder(config.QueueTimeout, config.Priorities)
+	b.line.perSpace = config.PerSpace
 	b.line.now = config.Now
 	return b, nil
 }
@@ -214,6 +221,16 @@ func (t *Ticket) Wait(ctx context.Context) (Grant, error) {
 	}
 }
 
+// Forecast says what the Lease may expect, as of a second ago at most; false: it waits no more.
+func (t *Ticket) Forecast() (Forecast, bool) { return t.broker.forecast(t.lease) }
+
+// Reason says why the Lease waits now. Of one that waits no more it is the last.
+func (t *Ticket) Reason() (reason Reason) {
+	reason = Node
+	t.broker.do(func(*line) { reason = t.lease.limit.reason() })
+	return reason
+}
+
 // Leave gives up: a Lease that waits is withdrawn, one that was granted to nobody's ear is taken back. The
 // client asks once more after a broken stream, and then without a size (spaces/zero/client.py, schedule).
 func (t *Ticket) Leave() {
@@ -235,6 +252,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	if err != nil {
 		return err
 	}
+	b.config.Processes.Confine(space, pid, start)
 	at := b.now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
@@ -330,8 +348,45 @@ func (b *Broker) Waiting() (n int) {
 
 // List returns the open Leases, oldest first.
 func (b *Broker) List() (all []Snapshot) {
-	b.do(func(l *line) { all = l.snapshot() })
+	var ahead *outlook
+	if b.do(func(l *line) { all, ahead = l.snapshot(), l.outlook() }) {
+		expect(all, ahead.forecasts())
+	}
 	return all
+}
+
+// expect says of each that waits what is forecast.
+func expect(all []Snapshot, forecasts map[*Lease]Forecast) {
+	for i, s := range all {
+		if f, waits := forecasts[s.lease]; waits {
+			all[i].Forecast = &f
+		}
+	}
+}
+
+// foresight is the last look ahead. All who wait ask every few seconds.
+type foresight struct {
+	mu   sync.Mutex
+	at   time.Time
+	seen map[*Lease]Forecast
+}
+
+// foresees is how old a forecast may be.
+const foresees = time.Second
+
+func (b *Broker) forecast(lease *Lease) (f Forecast, waits bool) {
+	b.ahead.mu.Lock()
+	defer b.ahead.mu.Unlock()
+	f, waits = b.ahead.seen[lease]
+	if !waits || time.Since(b.ahead.at) >= foresees {
+		var ahead *outlook
+		if !b.do(func(l *line) { ahead = l.outlook() }) {
+			return Forecast{}, false
+		}
+		b.ahead.seen, b.ahead.at = ahead.forecasts(), time.Now()
+		f, waits = b.ahead.seen[lease]
+	}
+	return f, waits
 }
 
 // Slots returns every Slot and what it is doing.
@@ -464,6 +519,9 @@ func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
 			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
 		}
 		<-l.settled
+		if err == nil {
+			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
+		}
 		b.do(func(line *line) { line.onReclaimed(p, err) })
 	})
 }

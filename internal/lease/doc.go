@@ -10,6 +10,12 @@
 //	               |------- cancelled, Space died -----------------> revoked
 //	               '------- deadline + grace: the worker is killed -> expired
 //
+// Who waits goes by turn: the higher tier first, inside a tier who has more quota left and declares less, and all gain the
+// same by waiting (order.go). The bound: nobody goes before one who came half the queue timeout earlier (30 s of 60), if
+// both may have the same place. A Lease for a whole Device of several Slots gets one reserved; others pass it only where
+// they leave in time (place.go). One who waits for others of their Space, or of their own, to end stops nobody, and is
+// passed until then. What each may expect is forecast from what all have declared (forecast.go).
+//
 // A worker whose Lease was released well stays on its Slot for a while, and is lent with it to the next Lease of
 // the same Task of the same start of the Space (warm.go). It makes no second /allow: that Lease goes from granted
 // to active by itself.

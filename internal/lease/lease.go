@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -48,18 +47,23 @@ type Request struct {
 // Lease is one Request and what became of it. Its fields belong to the line; outside, see Snapshot.
 type Lease struct {
 	Request
-	ID       string // the allowToken on the wire: 128 bits, known to its Space alone
-	State    State
-	Held     time.Duration
-	Slot     *gpu.Slot
-	Worker   Worker
-	Admitted time.Time
-	Granted  time.Time
-	Active   time.Time
-	Ended    time.Time
-	Charged  time.Duration
-	Reason   string
+	ID    string // the allowToken on the wire: 128 bits, known to its Space alone
+	State State
+	Held  time.Duration
+	// Remaining is what part of the quota is left beside all holds, this one included: between 0 and 1.
+	Remaining float64
+	Slot      *gpu.Slot
+	Worker    Worker
+	Admitted  time.Time
+	Granted   time.Time
+	Active    time.Time
+	Ended     time.Time
+	Charged   time.Duration
+	Reason    string
 
+	payer     string        // Payer.Key, which is asked for often
+	turn      time.Time     // its place in the line, see order
+	limit     Limit         // while it waits: why it may have no place yet
 	place     place         // what it holds; Slot is the first of it
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
@@ -108,14 +112,9 @@ func newLease(r Request, now time.Time) *Lease {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
-		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now,
+		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
 		decided: make(chan decision, 1), settled: make(chan struct{}),
 	}
-}
-
-// before is negative if l came before o.
-func (l *Lease) before(o *Lease) int {
-	return cmp.Or(l.Admitted.Compare(o.Admitted), cmp.Compare(l.ID, o.ID))
 }
 
 func (l *Lease) factor() int { return quota.Factor(l.Size) }
@@ -158,6 +157,8 @@ func (l *Lease) Short() string { return l.ID[:8] }
 type Processes interface {
 	// Owns reports whether pid is a living process of that Space, its runner excepted. It does not block.
 	Owns(space string, pid int) (start uint64, ok bool)
+	// Confine is called once a process is a worker, before it goes on: End must find whatever it starts. It does not block.
+	Confine(space string, pid int, start uint64)
 	// Wait blocks until that process has died or ctx ends.
 	Wait(ctx context.Context, pid int, start uint64)
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks

@@ -45,12 +45,15 @@ type line struct {
 	do           effects
 	now          func() time.Time
 	queueTimeout time.Duration
-	warmFor      time.Duration // how long an idle worker stays; 0: not at all
+	order        order
+	perSpace     func(space string) int // how many places a Space may have at once, 0: any number; nil: all may
+	warmFor      time.Duration          // how long an idle worker stays; 0: not at all
 	slots        []*slot
-	devices      []place // all Slots of each Device
-	waiting      []*Lease
+	devices      []place           // all Slots of each Device
+	waiting      []*Lease          // by turn
 	leases       map[string]*Lease // the open ones
 	reserved     reservation
+	drains       map[gpu.DeviceUUID]Drain
 }
 
 type phase string
@@ -61,6 +64,7 @@ const (
 	held       phase = "held"       // by a granted or active Lease
 	warm       phase = "warm"       // by nobody; an idle worker sits there
 	reclaiming phase = "reclaiming" // from a Lease that is over
+	drained    phase = "drained"    // nobody gets it until it is returned
 	busy       phase = "busy"       // somebody else sits there, or nobody can tell
 )
 
@@ -75,7 +79,7 @@ type slot struct {
 }
 
 func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
-	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, leases: map[string]*Lease{}}
+	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, order: newOrder(queueTimeout, nil), leases: map[string]*Lease{}}
 	for _, s := range slots {
 		one := &slot{Slot: s, phase: free}
 		l.slots = append(l.slots, one)
@@ -88,10 +92,11 @@ func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
 	return l
 }
 
-// onSchedule takes a Lease whose hold is committed. First come, first served.
+// onSchedule takes a Lease whose hold is committed.
 func (l *line) onSchedule(lease *Lease) {
 	l.leases[lease.ID] = lease
-	l.waiting = append(l.waiting, lease)
+	lease.turn = l.order.turn(lease)
+	l.enqueue(lease)
 	l.do.changed(lease)
 	l.fill()
 }
@@ -99,10 +104,15 @@ func (l *line) onSchedule(lease *Lease) {
 // fill finds a place for each that waits: the warm one of its own worker, else a free one, which is looked at
 // (the answer decides), else one whose idle worker goes.
 func (l *line) fill() {
+	l.limit()
 	l.reserve()
 	coming := l.coming()
 	for rank := 0; rank < len(l.waiting); {
 		lease := l.waiting[rank]
+		if lease.limit != "" {
+			rank++
+			continue
+		}
 		if w := l.warmPlace(rank); w != nil {
 			l.resume(w, lease)
 			continue // the next has come to this rank
@@ -122,7 +132,11 @@ func (l *line) fill() {
 func (l *line) onChecked(p place, err error) {
 	if err != nil {
 		l.shut(p, err)
-	} else if i := l.taker(p); i >= 0 {
+		l.fill()
+		return
+	}
+	l.limit()
+	if i := l.taker(p); i >= 0 {
 		l.grant(p, l.waiting[i])
 	} else {
 		l.vacate(p)
@@ -140,6 +154,9 @@ func (l *line) shut(p place, err error) {
 func (l *line) vacate(p place) {
 	for _, s := range p {
 		s.phase, s.holder, s.idle, s.reason = free, nil, nil, ""
+		if d, ok := l.drains[s.Device.UUID]; ok {
+			s.phase, s.reason = drained, d.Reason
+		}
 	}
 }
 
@@ -197,7 +214,7 @@ func (l *line) onRelease(space, id string, failed bool) (*Lease, error) {
 	switch {
 	case failed:
 		l.end(lease, Released, "failed", farewell)
-	case lease.State == Active && lease.watched && l.warmFor > 0:
+	case lease.State == Active && lease.watched && l.warmFor > 0 && !l.isDrained(lease.place):
 		l.keepWarm(lease)
 	default:
 		l.end(lease, Released, "released", farewell)
@@ -386,7 +403,7 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 			found = append(found, lease)
 		}
 	}
-	slices.SortFunc(found, (*Lease).before)
+	slices.SortFunc(found, (*Lease).cameBefore)
 	return found
 }
 
@@ -405,12 +422,14 @@ type Snapshot struct {
 	Size            string         `json:"size"`
 	DeclaredSeconds float64        `json:"declaredSeconds"`
 	UsedSeconds     float64        `json:"usedSeconds"`
-	Rank            *int           `json:"rank,omitempty"` // among the waiting, from 0
+	*Forecast                      // while it waits
 	Slot            *int           `json:"slot,omitempty"`
 	Device          gpu.DeviceUUID `json:"device,omitempty"`
 	Worker          int            `json:"worker,omitempty"`
 	Admitted        time.Time      `json:"admitted"`
 	Deadline        *time.Time     `json:"deadline,omitempty"`
+
+	lease *Lease
 }
 
 func (l *line) snapshot() []Snapshot {
@@ -424,10 +443,7 @@ func (l *line) snapshot() []Snapshot {
 func (l *line) view(o *Lease) Snapshot {
 	s := Snapshot{
 		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event, Function: o.Function, Via: o.Payer.Via,
-		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(),
-	}
-	if rank := slices.Index(l.waiting, o); rank >= 0 {
-		s.Rank = &rank
+		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(), lease: o,
 	}
 	if o.Slot != nil {
 		s.Slot, s.Device = &o.Slot.Index, o.Slot.Device.UUID

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/internal/identity"
 	"spacehost/quota"
 )
@@ -42,6 +43,9 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 		}
 		l.Held, err = s.ledger.Hold(ctx, tx, l.hold(pending))
 		if err != nil {
+			return err
+		}
+		if l.Remaining, err = s.ledger.Remaining(ctx, tx, l.Payer.Key(), l.Tier, l.Admitted); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO leases
@@ -276,4 +280,38 @@ func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millis
 // Account is the balance of one identity, kept by quota; here so that callers need one door.
 func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
 	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
+}
+
+func (s *store) drain(ctx context.Context, uuid gpu.DeviceUUID, reason string, now time.Time) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO drains (device, reason, drained_at) VALUES (?, ?, ?)
+		ON CONFLICT (device) DO UPDATE SET reason = excluded.reason, drained_at = excluded.drained_at`, string(uuid), reason, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("drain %s: %w", uuid, err)
+	}
+	return nil
+}
+
+func (s *store) undrain(ctx context.Context, uuid gpu.DeviceUUID) error {
+	if _, err := s.db.ExecContext(ctx, `DELETE FROM drains WHERE device = ?`, string(uuid)); err != nil {
+		return fmt.Errorf("return %s: %w", uuid, err)
+	}
+	return nil
+}
+
+// drains are the reasons by Device.
+func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT device, reason FROM drains`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[gpu.DeviceUUID]string{}
+	for rows.Next() {
+		var uuid, reason string
+		if err := rows.Scan(&uuid, &reason); err != nil {
+			return nil, err
+		}
+		all[gpu.DeviceUUID(uuid)] = reason
+	}
+	return all, rows.Err()
 }

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"spacehost/gpu"
+	"spacehost/quota"
 )
 
 var (
@@ -28,6 +31,8 @@ func TestRandomWalk(t *testing.T) {
 		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
 		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
 		k.warmFor = machine.warmFor
+		k.order = newOrder(k.queueTimeout, []int{0, 1, 2})
+		k.perSpace = func(space string) int { return map[string]int{"other": 2}[space] }
 		for range *walkSteps {
 			k.step()
 			k.check()
@@ -80,6 +85,8 @@ var deeds = []deed{
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
+	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
+	{"returned", 3, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
@@ -118,10 +125,13 @@ func (k *walk) doSchedule() {
 		r.Size = []string{"large", "xlarge"}[k.rand.IntN(2)]
 		r.Task = []string{"draw", "draw", "draw", "speak"}[k.rand.IntN(4)]
 		r.Declared = time.Duration(1+k.rand.IntN(30)) * time.Second
+		r.Payer.Name = []string{"ada", "ben", "cem"}[k.rand.IntN(3)]
+		r.Tier = quota.Tier{Priority: k.rand.IntN(3), Concurrency: map[string]int{"ben": 1}[r.Payer.Name]}
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
 			r.Event = k.any().Event // an Event may ask for more than one
 		}
 	})
+	l.Remaining = k.rand.Float64()
 	k.all = append(k.all, l)
 	k.onSchedule(l)
 }
@@ -253,12 +263,15 @@ func (k *walk) onLease(do func(*Lease)) {
 	}
 }
 
+func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slots))].Device.UUID }
+
 func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
 
 func (k *walk) check() {
 	k.checkSlots()
 	k.checkTime()
 	k.checkOrder()
+	k.checkLimits()
 	for _, l := range k.all {
 		if k.leases[l.ID] == l {
 			k.checkOpen(l)
@@ -272,6 +285,9 @@ func (k *walk) check() {
 // checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
+		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
+			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
+		}
 		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
 			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
 		}
@@ -294,15 +310,28 @@ func (k *walk) checkTime() {
 	}
 }
 
-// checkOrder: they wait in the order of their coming; where Devices are not shared, no Slot idles meanwhile.
+// checkOrder: they wait in the order of their turns; where Devices are not shared, nobody who may have a Slot waits while
+// one idles, nor while one is given to somebody who came the bound later.
 func (k *walk) checkOrder() {
-	for i := 1; i < len(k.waiting); i++ {
-		if k.waiting[i-1].ID >= k.waiting[i].ID {
-			k.t.Errorf("%s waits before %s", k.waiting[i-1].ID, k.waiting[i].ID)
-		}
+	if !slices.IsSortedFunc(k.waiting, (*Lease).before) {
+		k.t.Errorf("they wait out of their order")
 	}
+	granted := k.grants
+	k.grants = nil
 	if k.share > 1 {
 		return // a Slot may be kept for an xlarge
+	}
+	waiting := 0
+	for _, l := range k.waiting {
+		if l.limit != "" {
+			continue
+		}
+		waiting++
+		for _, other := range granted {
+			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.order.bound {
+				k.t.Errorf("%s, which came at %s, waits behind %s, which came at %s", l.ID, l.Admitted, other.ID, other.Admitted)
+			}
+		}
 	}
 	looking, idle := 0, 0
 	for _, s := range k.slots {
@@ -313,8 +342,30 @@ func (k *walk) checkOrder() {
 			idle++
 		}
 	}
-	if len(k.waiting) > looking && idle > 0 {
-		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", len(k.waiting), looking, idle)
+	if waiting > looking && idle > 0 {
+		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", waiting, looking, idle)
+	}
+}
+
+// checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
+func (k *walk) checkLimits() {
+	has, claimed := claims{map[string]int{}, map[string]int{}}, claims{map[string]int{}, map[string]int{}}
+	for _, l := range k.leases {
+		if k.isOnSlot(l) {
+			has.add(l)
+		}
+		if k.isOnSlot(l) || l.limit == "" {
+			claimed.add(l)
+		}
+	}
+	for _, l := range k.leases {
+		limits := k.limitsOf(l)
+		if limits.space > 0 && has.spaces[l.Space] > limits.space || limits.payer > 0 && has.payers[l.Payer.Key()] > limits.payer {
+			k.t.Errorf("%s has %d places, %s has %d; want at most %+v", l.Space, has.spaces[l.Space], l.Payer.Key(), has.payers[l.Payer.Key()], limits)
+		}
+		if l.State == Waiting && (l.limit == OfSpace && claimed.spaces[l.Space] < limits.space || l.limit == OfIdentity && claimed.payers[l.Payer.Key()] < limits.payer) {
+			k.t.Errorf("%s waits for others of its %s, and there are only %+v", l.ID, l.limit, claimed)
+		}
 	}
 }
 

@@ -1,9 +1,6 @@
 package lease
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
 // It costs nobody anything, and goes as soon as somebody else needs the place.
@@ -81,11 +78,7 @@ func (l *line) onUnfit(lease *Lease) {
 	from := lease.from
 	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
 	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
-	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
-	if rank < 0 {
-		rank = len(l.waiting)
-	}
-	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.enqueue(lease)
 	l.do.changed(lease)
 	l.evict(from, 0)
 	l.fill()

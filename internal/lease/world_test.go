@@ -25,13 +25,15 @@ var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 // Nothing blocks, and no time passes by itself.
 type world struct {
 	*line
-	t     *testing.T
-	clock time.Time
-	count int // Leases made so far
+	t      *testing.T
+	clock  time.Time
+	count  int // Leases made so far
+	allows int // by finish
 
 	checks   []place
 	reclaims []reclaim
 	answers  map[*Lease][]decision
+	grants   []*Lease // as they came
 	resumes  []*Lease
 	settled  map[*Lease]int
 	watched  map[Worker]int
@@ -63,13 +65,18 @@ func newSharedWorld(t *testing.T, devices, share int) *world {
 	return w
 }
 
-func (w *world) check(p place)               { w.checks = append(w.checks, p) }
-func (w *world) decide(l *Lease, d decision) { w.answers[l] = append(w.answers[l], d) }
-func (w *world) resume(l *Lease)             { w.resumes = append(w.resumes, l) }
-func (w *world) watch(o Worker)              { w.watched[o]++ }
-func (w *world) dismiss(o Worker)            { w.gone = append(w.gone, o) }
-func (w *world) settle(l *Lease)             { w.settled[l]++ }
-func (w *world) expired(l *Lease)            { w.told = append(w.told, l) }
+func (w *world) check(p place) { w.checks = append(w.checks, p) }
+func (w *world) decide(l *Lease, d decision) {
+	w.answers[l] = append(w.answers[l], d)
+	if d.grant != nil {
+		w.grants = append(w.grants, l)
+	}
+}
+func (w *world) resume(l *Lease)  { w.resumes = append(w.resumes, l) }
+func (w *world) watch(o Worker)   { w.watched[o]++ }
+func (w *world) dismiss(o Worker) { w.gone = append(w.gone, o) }
+func (w *world) settle(l *Lease)  { w.settled[l]++ }
+func (w *world) expired(l *Lease) { w.told = append(w.told, l) }
 func (w *world) reclaim(p place, l *Lease, grace time.Duration) {
 	w.reclaims = append(w.reclaims, reclaim{p, l, grace})
 }
@@ -138,6 +145,13 @@ func (w *world) reclaimed() {
 		w.onTime()
 	}
 	w.clear()
+}
+
+// list is what Broker.List tells.
+func (w *world) list() []Snapshot {
+	all := w.snapshot()
+	expect(all, w.outlook().forecasts())
+	return all
 }
 
 func (w *world) granted(alter ...func(*Request)) *Lease {

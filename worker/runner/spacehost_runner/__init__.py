@@ -26,6 +26,7 @@ def start(descriptor: int) -> None:
         public_url=config["public_url"],
         device_port=config["device_port"],
         simulated=config["simulated"],
+        subreaper=config.get("subreaper", False),
     )
     children.install(state)
     hooks.install(state)

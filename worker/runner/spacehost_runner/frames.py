@@ -15,6 +15,7 @@ PROTOCOL = 1
 HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 64 << 20
 _LENGTHS = struct.Struct(">II")
+_AHEAD, _MOST = 16 << 10, 1 << 20
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
@@ -36,6 +37,7 @@ class Channel:
         os.set_inheritable(descriptor, False)
         self.descriptor = descriptor
         self._lock = _thread.allocate_lock()
+        self._read = b""  # and not yet asked for
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         self.write(encode(header, payload))
@@ -58,11 +60,18 @@ class Channel:
         return header, payload
 
     def _exactly(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        left = memoryview(buffer)
-        while left:
-            count = os.readv(self.descriptor, [left])
-            if count == 0:
+        """Reads ahead: each read lets go of the interpreter, and has to wait for it after."""
+        if len(self._read) < size:
+            self._fill(size)
+        found, self._read = self._read[:size], self._read[size:]
+        return found
+
+    def _fill(self, size: int) -> None:
+        parts, have = [self._read], len(self._read)
+        while have < size:
+            part = os.read(self.descriptor, max(_AHEAD, min(size - have, _MOST)))
+            if not part:
                 raise EOFError("the host has closed the channel")
-            left = left[count:]
-        return bytes(buffer)
+            parts.append(part)
+            have += len(part)
+        self._read = b"".join(parts)

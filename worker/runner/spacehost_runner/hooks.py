@@ -31,6 +31,7 @@ def install(state: State) -> None:
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
+        "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
     }
@@ -250,6 +251,29 @@ def _patch_uvicorn(state: State, module: Any) -> None:
     Config.__init__, Config.load = __init__, load_guarded
 
 
+def _patch_hardware(state: State, module: Any) -> None:
+    """Lets spaces take the hardware that the host names for that of the machine.
+
+    It reads the first card below /proc/driver/nvidia, and of its own ZEROGPU_CUDA_* variables it makes nothing any more
+    (spaces 0.51.3, zero/config.py). What goes with a card that it knows, as the factor of durations, it still knows itself.
+    """
+    name = os.environ.get("ZEROGPU_CUDA_DEVICE_NAME")
+    if not (name and hasattr(module, "get_config") and hasattr(module, "_read_gpu_information")):
+        return  # another spaces: then the variables must do
+    module._read_gpu_information = lambda: f"Model: {name}"
+    original, numbers = module.get_config, {
+        "memory": "TOTAL_MEMORY", "sm_major": "CAPABILITY_MAJOR", "sm_minor": "CAPABILITY_MINOR", "sm_count": "MULTI_PROCESSOR_COUNT",
+    }
+
+    @functools.cache
+    @functools.wraps(original)
+    def get_config() -> dict[str, Any]:
+        seen = {key: int(value) for key, word in numbers.items() if (value := os.environ.get(f"ZEROGPU_CUDA_{word}"))}
+        return {**original(), "model": name, **seen}
+
+    module.get_config = get_config
+
+
 MAX_TASKS = 500  # that the host is told of
 
 
@@ -282,7 +306,8 @@ def _seconds(duration: Any) -> float | None:
 def _patch_worker(state: State, module: Any) -> None:
     """Gives a GPU worker a process group, before it tells the host its pid, and shows it its Device.
 
-    In the Space's group it could only be killed together with the Space. spaces names the Device only where
+    In the Space's group it could only be killed together with the Space. Where there are no cgroups it becomes the
+    subreaper of what it starts, too: daemons come to it when their parents leave, and go with it. spaces names the Device only where
     torch is installed; onnxruntime or JAX need it too.
     """
     original = module.worker_init
@@ -291,7 +316,17 @@ def _patch_worker(state: State, module: Any) -> None:
     def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
+        if state.subreaper:
+            _adopt_orphans()
         os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
         return original(res_queue, allow_token, nvidia_uuid, fds)
 
     module.worker_init = worker_init
+
+
+def _adopt_orphans() -> None:
+    """prctl(PR_SET_CHILD_SUBREAPER, 1), for the process that calls it; its children do not inherit it."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class State:
     """Made once per process. (Not a dataclass: that would import inspect before the app's first line.)"""
 
-    def __init__(self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool) -> None:
+    def __init__(
+        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
+    ) -> None:
         self.channel = channel
         self.preferred_port = port  # where the Space's own server shall listen
         self.port = port  # where the one that was started last does
@@ -25,6 +27,7 @@ class State:
         self.public_url = public_url  # where visitors reach the Space
         self.device_port = device_port  # of the host's device API
         self.simulated = simulated  # there is no GPU behind what it lends
+        self.subreaper = subreaper  # each GPU worker of what it starts
         self.forked = False  # this is a child: what it says is nobody's business
         self.launching: set[int] = set()  # id(Blocks) of launches under way: the guard lets their self-checks through
         self.seams: list[Seam] = []  # index = the `app` of the frames
