@@ -25,7 +25,7 @@ fire: ## 1,000 workers with bad manners and 200 crashes of the host; figures at 
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$' ./cmd/spacehost
 
 attacks: ## what Gradio's advisories describe, against all lines of Gradio
-	SPACEHOST_ATTACKS=all go test -count=1 -timeout 20m -run '^TestAttacks$$' ./cmd/spacehost
+	SPACEHOST_ATTACKS=all go test -count=1 -timeout 20m -run '^(TestAttacks|TestGateAttacks)$$' ./cmd/spacehost
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
@@ -42,7 +42,7 @@ fuzz: ## each fuzz target for ten seconds
 		done; \
 	done
 
-bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
+bench: ## spacehost and plain Gradio side by side, in a table (half an hour; go run ./bench --help)
 	go run ./bench
 
 torch: ## a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses what is there)
@@ -51,8 +51,8 @@ torch: ## a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=p
 gpu: build ## figures of the whole chain on a true GPU; PYTHON has torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
-fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
-	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost
+fidelity: ## releases of Gradio inside its lines too: 5.12 and 6.0; who pays in each mode on 5 and 4
+	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart|TestWhoPaysInEachMode' ./cmd/spacehost
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go

@@ -35,6 +35,10 @@ type Config struct {
 	Upstream Upstream
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
+	// Holder says whose Sessions a request may use; nil: whoever knows a hash uses its Session. Promise, which may be nil,
+	// gives the browser of a request a cookie with the answer's header, and returns what Holder will say of it.
+	Holder  func(*http.Request) Holder
+	Promise func(answer http.Header, r *http.Request) (visitor string)
 	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
 	Sign func(event queue.Event) string
 	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
@@ -56,6 +60,8 @@ type Handler struct {
 	streams  streams
 	tails    tails // of a Space whose Gradio queues by itself
 	logins   *identity.Attempts
+	guesses  *identity.Attempts // at Sessions
+	owners   owners
 }
 
 // New returns a Handler.
@@ -69,7 +75,10 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress(), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil)}
+	h := &Handler{config: config, progress: newProgress(), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil), guesses: identity.NewAttempts(wrongHashes, hashesWithin, nil)}
+	if config.Queue != nil {
+		h.owners.present = config.Queue.IsPresent
+	}
 	h.proxy = newProxy(h)
 	return h
 }
@@ -184,6 +193,11 @@ func (h *Handler) route(c call) error {
 		return h.passData(c, path)
 	case method == http.MethodPost && strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/login":
 		return h.passLogin(c)
+	case method == http.MethodGet && path == "/deep_link":
+		if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+			return err
+		}
+		return h.pass(c)
 	case isPage(c):
 		return h.page(c)
 	case strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/monitoring/summary":
@@ -246,6 +260,11 @@ func notFound(c call) error {
 func answer(c call, status int, text string) error {
 	allowOrigin(c)
 	return c.JSONBlob(status, mustJSON(detail{text}))
+}
+
+// plain is an answer in words, with Starlette's spelling of its type.
+func plain(c call, status int, text string) error {
+	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
 }
 
 // detail is FastAPI's shape of an error.

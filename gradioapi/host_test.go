@@ -290,7 +290,7 @@ func (h *host) eventOf(got answer) queue.EventID {
 func (h *host) cancel(session string, fn int, event queue.EventID) {
 	h.Helper()
 	got := h.post(api+"/cancel", fmt.Sprintf(`{"session_hash":%q,"fn_index":%d,"event_id":%q}`, session, fn, event))
-	if got.status != http.StatusOK || got.body != `{"success":true}`+"\n" {
+	if got.status != http.StatusOK || got.body != `{"success":true}` {
 		h.Errorf("cancel: got %d %s", got.status, got.body)
 	}
 }

@@ -38,6 +38,9 @@ func (h *Handler) join(c call) error {
 		return err
 	}
 	body, ok := parseJoin(raw)
+	if err := h.ownsNamed(c, raw); err != nil {
+		return err
+	}
 	if !ok || !isJSON(c.Request()) { // 1
 		return h.admitBySpace(c, body.SessionHash)
 	}
@@ -60,7 +63,7 @@ func (h *Handler) admit(c call, event *queue.Event) error {
 		return refuse(c, err)
 	}
 	allowOrigin(c)
-	return c.JSON(http.StatusOK, map[string]queue.EventID{"event_id": event.ID})
+	return c.JSONBlob(http.StatusOK, mustJSON(map[string]queue.EventID{"event_id": event.ID}))
 }
 
 // admitBySpace lets the Space's own route admit the call; its runner reports the Event back. A nil session is new.
@@ -145,11 +148,11 @@ func refuse(c call, err error) error {
 	allowOrigin(c)
 	switch {
 	case errors.As(err, &crowded):
-		return c.JSON(http.StatusTooManyRequests, detail{crowded.Error()})
+		return c.JSONBlob(http.StatusTooManyRequests, mustJSON(detail{crowded.Error()}))
 	case errors.As(err, &full):
-		return c.JSON(http.StatusServiceUnavailable, detail{full.Error()})
+		return c.JSONBlob(http.StatusServiceUnavailable, mustJSON(detail{full.Error()}))
 	case errors.Is(err, queue.ErrNoRunner):
-		return c.JSON(http.StatusServiceUnavailable, detail{"Queue is stopped."})
+		return c.JSONBlob(http.StatusServiceUnavailable, mustJSON(detail{"Queue is stopped."}))
 	}
 	return err
 }
@@ -170,6 +173,9 @@ func (h *Handler) cancel(c call) error {
 	if !isJSON(c.Request()) || json.Unmarshal(raw, &body) != nil || body.SessionHash == nil || body.FnIndex == nil || body.EventID == nil {
 		return h.pass(c)
 	}
+	if err := h.owns(c, queue.SessionHash(*body.SessionHash)); err != nil {
+		return err
+	}
 	h.config.Queue.Cancel(queue.SessionHash(*body.SessionHash), queue.EventID(*body.EventID))
 	return succeed(c)
 }
@@ -189,5 +195,5 @@ func (h *Handler) reset(c call) error {
 
 func succeed(c call) error {
 	allowOrigin(c)
-	return c.JSON(http.StatusOK, map[string]bool{"success": true})
+	return c.JSONBlob(http.StatusOK, mustJSON(map[string]bool{"success": true}))
 }

@@ -38,7 +38,7 @@ func TestJoinOfAFullQueue(t *testing.T) {
 	h := newHost(t, maxSize(1))
 	h.join(slow, "s1", `["a"]`)
 	h.join(slow, "s2", `["b"]`)
-	full := `{"detail":"Queue is full. Max size is 1 and size is 1."}` + "\n"
+	full := `{"detail":"Queue is full. Max size is 1 and size is 1."}`
 	for _, to := range []struct{ path, body string }{
 		{joinPath, `{"data":[],"fn_index":1,"session_hash":"s3"}`},
 		{joinPath, `{"data":[],"fn_index":30,"session_hash":"s3"}`},

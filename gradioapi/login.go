@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"spacehost/internal/identity"
 )
 
 // An app's own login: so many wrong passwords a visitor may send, and then has to wait.
@@ -44,15 +46,9 @@ func leadsAway(r *http.Request) bool {
 		if name, err := url.QueryUnescape(name); err == nil && name != "_target_url" {
 			continue
 		}
-		if value, err := url.QueryUnescape(value); err != nil || !isOwnPath(value) {
+		if value, err := url.QueryUnescape(value); err != nil || !identity.IsOwnPath(value) {
 			return true
 		}
 	}
 	return false
-}
-
-// isOwnPath reports whether a browser takes text for a path of the site that it is on.
-func isOwnPath(text string) bool {
-	return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") &&
-		!strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f })
 }

@@ -35,7 +35,7 @@ type pages struct {
 
 // pageKey is all that the answers depend on: Gradio writes its root into them, made of host and scheme
 // (gradio/route_utils.py, get_root_url), and its BrotliMiddleware encodes them.
-type pageKey struct{ path, query, host, scheme, encoding string }
+type pageKey struct{ mount, path, query, host, scheme, encoding string }
 
 // page is one answer, asked for once however many wait for it.
 type page struct {
@@ -48,11 +48,13 @@ type page struct {
 
 // isPage reports whether a kept answer will do.
 //
+// Below a mount the rest of the paths is the app's own.
+//
 //  1. An encoded path or query may hide what it names, and deep links are files that come and go.
 //  2. What the request asks of the answer's bytes is left to the Space.
 func isPage(c call) bool {
 	r, frontend := c.Request(), c.manifest.Frontend
-	if frontend == nil || r.Method != http.MethodGet || !frontend.Pages[r.URL.Path] {
+	if frontend == nil || c.manifest.Mount != "" || r.Method != http.MethodGet || !frontend.Pages[r.URL.Path] {
 		return false
 	}
 	query := r.URL.RawQuery
@@ -68,7 +70,7 @@ func (h *Handler) page(c call) error {
 		return h.pass(c) // which waits, or says why
 	}
 	r := c.Request()
-	key := pageKey{r.URL.Path, r.URL.RawQuery, r.Host, identity.Scheme(r), encoding(r)}
+	key := pageKey{c.manifest.Mount, r.URL.Path, r.URL.RawQuery, r.Host, identity.Scheme(r), encoding(r)}
 	p, mine := h.pages.find(key, c.manifest.Revision, time.Now())
 	if mine {
 		h.ask(context.WithoutCancel(r.Context()), key, p) // whoever asked first may leave: others wait too
@@ -154,7 +156,7 @@ func (h *Handler) ask(ctx context.Context, key pageKey, p *page) {
 	}
 	r.Host = key.host
 	r.Header.Set("X-Forwarded-Proto", key.scheme)
-	r.Header.Set("X-Forwarded-Host", key.host)
+	forwardHost(r.Header, key.host, key.mount)
 	r.Header.Set(headerKey, spaceKey)
 	if key.encoding != "" {
 		r.Header.Set("Accept-Encoding", key.encoding)

@@ -119,7 +119,7 @@ func (h *Handler) uploadProgress(c call) error {
 	t := h.progress.await(c, id)
 	if t == nil {
 		allowOrigin(c)
-		return c.String(http.StatusNotFound, "Upload not found")
+		return plain(c, http.StatusNotFound, "Upload not found")
 	}
 	s, err := h.openSSE(c)
 	if err != nil {

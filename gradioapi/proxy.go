@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -39,20 +40,30 @@ func isOurs(name string) bool {
 }
 
 // outbound makes of h, a copy of the visitor's headers, what the Space may see, with the host's own beside it.
-// The same for what is passed through and for the requests that the runner rebuilds.
-func outbound(h http.Header, r *http.Request) http.Header {
+// The same for what is passed through and for the requests that the runner rebuilds. mount is where the app
+// stands that will see them.
+func outbound(h http.Header, r *http.Request, mount string) http.Header {
 	for name := range h {
 		if isOurs(name) {
 			delete(h, name)
 		}
 	}
+	identity.StripCookies(h)
 	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
 		h.Del("Authorization")
 	}
 	h.Set("X-Forwarded-For", clientIP(r))
 	h.Set("X-Forwarded-Proto", identity.Scheme(r))
-	h.Set("X-Forwarded-Host", r.Host)
+	forwardHost(h, r.Host, mount)
 	return h
+}
+
+// forwardHost names the visitors' address, but not to an app below a path: Gradio would leave the path out of its
+// URLs (gradio/route_utils.py, get_request_origin). Host says the same.
+func forwardHost(h http.Header, host, mount string) {
+	if mount == "" {
+		h.Set("X-Forwarded-Host", host)
+	}
 }
 
 func isHubToken(authorization string) bool {
@@ -74,7 +85,7 @@ func clientIP(r *http.Request) string {
 func (h *Handler) request(c call) queue.Request {
 	r := c.Request()
 	pairs := [][2]string{{"host", latin1(r.Host)}}
-	headers := outbound(r.Header.Clone(), r)
+	headers := outbound(r.Header.Clone(), r, c.manifest.Mount)
 	for _, name := range sortedNames(headers) {
 		for _, value := range headers[name] {
 			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
@@ -114,6 +125,7 @@ type destination struct {
 	port  int
 	key   string
 	token string
+	mount string
 	call  queue.EventID // set if the Space is to admit the call
 	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
 	bytes bool
@@ -130,12 +142,13 @@ func newProxy(h *Handler) http.Handler {
 			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", d.port)})
 			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has dropped what Go does not take for a query
 			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
-			d.stamp(outbound(p.Out.Header, p.In))
+			d.stamp(outbound(p.Out.Header, p.In, d.mount))
 		},
 		Transport:     upstream{},
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			d := answer.Request.Context().Value(passKey{}).(destination)
+			identity.StripSetCookies(answer.Header)
 			if d.answered != nil && answer.StatusCode == http.StatusOK {
 				d.answered(answer)
 			}
@@ -182,17 +195,40 @@ func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 var onceTransport = &http.Transport{
-	DialContext:        (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	DialContext:        dialSpace,
 	DisableKeepAlives:  true,
 	DisableCompression: true,
 }
 
 // upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.
 var upstreamTransport = &http.Transport{
-	DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	DialContext:         dialSpace,
 	MaxIdleConnsPerHost: 64,
 	IdleConnTimeout:     4 * time.Second, // uvicorn closes after 5: never reuse what it is about to close
 	DisableCompression:  true,
+}
+
+// listenWait is how long a Space may be attached before its server listens: that of an app below a FastAPI app
+// attaches while the server starts (gradio/routes.py, run_startup_events).
+const listenWait = 2 * time.Second
+
+func dialSpace(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	deadline := time.NewTimer(listenWait)
+	defer deadline.Stop()
+	for {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // pass hands the request to the Space's own server, as a direct call that may pay for itself.
@@ -212,7 +248,7 @@ func (h *Handler) passBytes(c call) error {
 func (h *Handler) direct(c call, mark func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}
+	d := destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
 	mark(&d, id)
 	return h.forward(c, d)
 }
@@ -280,7 +316,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	}
 	id, end := h.config.Queue.Direct(c.payer)
 	context.AfterFunc(ctx, end)
-	r.Host, r.Header = c.Request().Host, outbound(c.Request().Header.Clone(), c.Request())
+	r.Host, r.Header = c.Request().Host, outbound(c.Request().Header.Clone(), c.Request(), c.manifest.Mount)
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {
 		r.Header.Del(name)
 	}

@@ -211,7 +211,14 @@ func (h *Handler) data(c call) error {
 	if !c.Request().URL.Query().Has("session_hash") {
 		return h.pass(c) // 422 in FastAPI's words
 	}
-	session := h.config.Queue.Session(queue.SessionHash(c.QueryParam("session_hash")))
+	hash := queue.SessionHash(c.QueryParam("session_hash"))
+	if err := h.owns(c, hash); err != nil {
+		return err
+	}
+	session := h.config.Queue.Session(hash)
+	if session == nil {
+		h.guesses.Wrong(c.Request().RemoteAddr)
+	}
 	d := dialectOf(c.manifest)
 	return h.tell(c, session, func(m queue.Message) []byte { return dataFrame(d, m) })
 }
@@ -242,6 +249,9 @@ func (h *Handler) callData(c call) error {
 	}
 	if len(parts) != 3 {
 		return h.pass(c)
+	}
+	if err := h.ownsEvent(c, queue.EventID(parts[2])); err != nil {
+		return err
 	}
 	session := h.config.Queue.SessionOf(queue.EventID(parts[2]))
 	d := dialectOf(c.manifest)
@@ -340,7 +350,11 @@ func (h *Handler) status(c call) error {
 // heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
 // for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
 func (h *Handler) heartbeat(c call) error {
-	leave := h.config.Queue.Visit(queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/")))
+	hash := queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/"))
+	if err := h.owns(c, hash); err != nil {
+		return err
+	}
+	leave := h.config.Queue.Visit(hash)
 	s, err := h.openSSE(c)
 	if err != nil {
 		leave()

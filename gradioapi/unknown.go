@@ -27,6 +27,9 @@ func (h *Handler) passUnknown(c call) error {
 		}
 	case http.MethodGet:
 		if inQueue && last == "data" {
+			if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+				return err
+			}
 			defer h.tails.read(c.QueryParam("session_hash"))()
 		} else if byName {
 			defer h.tails.read(last)()
@@ -42,6 +45,9 @@ func (h *Handler) passJoin(c call, bySession bool) error {
 	if err != nil {
 		return err
 	}
+	if err := h.ownsNamed(c, raw); err != nil {
+		return err
+	}
 	body, _ := parseJoin(raw) // what is wrong with it, Gradio says
 	id, end := h.config.Queue.Direct(c.payer)
 	kept := false
@@ -50,7 +56,7 @@ func (h *Handler) passJoin(c call, bySession bool) error {
 			end()
 		}
 	}()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), answered: func(answer *http.Response) {
+	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount, answered: func(answer *http.Response) {
 		reader := eventIn(answer)
 		if bySession && body.SessionHash != nil {
 			reader = *body.SessionHash

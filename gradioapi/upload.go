@@ -80,7 +80,7 @@ func (h *Handler) upload(c call) error {
 			status = http.StatusRequestEntityTooLarge
 		}
 		allowOrigin(c)
-		return c.String(status, refused.text)
+		return plain(c, status, refused.text)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		h.config.Logger.Error("upload failed", zap.String("space", h.config.Space), zap.Error(err))
 		return echo.NewHTTPError(http.StatusInsufficientStorage, "The disk of this host is full.")

@@ -1,6 +1,7 @@
 package gradioapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -163,6 +164,57 @@ func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 	if left := append(filesBelow(t, storage.Uploads), filesBelow(t, storage.Staging)...); len(left) != 0 {
 		t.Errorf("left %q", left)
 	}
+}
+
+// Wherever an upload ends too early, with a length told before or not, and also one that is too large.
+func TestCutUploadsLeaveNothing(t *testing.T) {
+	most := int64(1 << 20)
+	h, storage := newFileHost(t, func(f *queue.Files) { f.MaxSize = &most })
+	whole := part("files", "whole.txt", "y") + part("files", "a.txt", strings.Repeat("x", 600_000)) + "--B--\r\n"
+	large := part("files", "a.txt", strings.Repeat("x", 2<<20)) + "--B--\r\n"
+	for _, row := range []struct {
+		body   string
+		sent   int
+		status int
+	}{
+		{whole, 0, 400}, {whole, 100, 400}, {whole, len(whole) / 2, 400}, {whole, len(whole) - 9, 400}, {whole, len(whole) * 99 / 100, 400}, {large, len(large), 413}, {large, len(large) * 3 / 4, 413},
+	} {
+		for _, chunked := range []bool{false, true} {
+			if status := h.cutUpload(row.body, row.sent, chunked); status != row.status {
+				t.Errorf("%d of %d bytes, chunked %v: %d, want %d", row.sent, len(row.body), chunked, status, row.status)
+			}
+			if left := append(filesBelow(t, storage.Uploads), filesBelow(t, storage.Staging)...); len(left) != 0 {
+				t.Fatalf("%d of %d bytes, chunked %v, left %q", row.sent, len(row.body), chunked, left)
+			}
+		}
+	}
+}
+
+// cutUpload sends the beginning of a body, and hears what comes of it.
+func (h *host) cutUpload(body string, sent int, chunked bool) int {
+	h.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer conn.Close()
+	framed, length := body[:sent], fmt.Sprintf("Content-Length: %d", len(body))
+	if chunked {
+		length = "Transfer-Encoding: chunked"
+		if sent > 0 {
+			framed = fmt.Sprintf("%x\r\n%s\r\n", sent, body[:sent])
+		}
+	}
+	go func() { // a refusal may come before all is sent
+		fmt.Fprintf(conn, "POST %s/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\n%s\r\n\r\n%s", api, length, framed)
+		_ = conn.(*net.TCPConn).CloseWrite()
+	}()
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	answer.Body.Close()
+	return answer.StatusCode
 }
 
 // What only Gradio can decide goes to the Space.

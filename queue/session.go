@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -71,6 +72,7 @@ type Session struct {
 	beside   map[EventID]time.Time
 	messages []Message
 	size     int
+	total    *atomic.Int64 // of all Sessions' sizes; nil: of nobody's interest
 	wake     chan struct{}
 	streams  int
 	closing  bool // the last pending Event was told; close_stream comes next
@@ -105,7 +107,7 @@ func (s *Session) put(m Message) {
 	if s.gone {
 		return
 	}
-	if s.size += m.cost(); s.size > sessionBytes && len(s.messages) > 0 {
+	if s.grow(m.cost()); s.size > sessionBytes && len(s.messages) > 0 {
 		s.goneLocked()
 		return
 	}
@@ -119,13 +121,28 @@ func (s *Session) put(m Message) {
 
 func (m Message) cost() int { return len(m.Raw) + messageBytes }
 
+func (s *Session) grow(by int) {
+	s.size += by
+	if s.total != nil {
+		s.total.Add(int64(by))
+	}
+}
+
+// weight is what is kept for who reads it.
+func (s *Session) weight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size
+}
+
 func (s *Session) wakeLocked() {
 	close(s.wake)
 	s.wake = make(chan struct{})
 }
 
 func (s *Session) goneLocked() {
-	s.gone, s.messages, s.size = true, nil, 0
+	s.grow(-s.size)
+	s.gone, s.messages = true, nil
 	clear(s.pending)
 	clear(s.beside)
 	s.wakeLocked()
@@ -194,7 +211,7 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	if s.messages = s.messages[1:]; len(s.messages) == 0 {
 		s.messages = nil // whoever waits long has mostly nothing to hear
 	}
-	s.size -= m.cost()
+	s.grow(-m.cost())
 	if m.Kind == Completed {
 		delete(s.pending, m.Event)
 		delete(s.beside, m.Event)

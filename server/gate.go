@@ -33,15 +33,13 @@ func Gate(e *echo.Echo, names Names) {
 
 // SameOrigin refuses requests of foreign pages: a page may post to any address. A link may lead here, and so may a
 // redirect: then the person sees what the page says, and the page that sent them does not.
-func SameOrigin(e *echo.Echo) {
-	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if !IsOwnPage(c.Request()) && !isVisit(c.Request()) {
-				return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
-			}
-			return next(c)
+func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if !IsOwnPage(c.Request()) && !IsVisit(c.Request()) {
+			return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
 		}
-	})
+		return next(c)
+	}
 }
 
 // IsOwnPage reports whether a request comes from a page of the address that it asks, or from no page at all.
@@ -59,8 +57,8 @@ func IsOwnPage(r *http.Request) bool {
 	return true
 }
 
-// isVisit reports whether a browser opens an address as a page of its own, in no frame.
-func isVisit(r *http.Request) bool {
+// IsVisit reports whether a browser opens an address as a page of its own, in no frame.
+func IsVisit(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.Header.Get("Origin") == "" &&
 		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

@@ -38,7 +38,7 @@ func TestGate(t *testing.T) {
 
 func TestSameOrigin(t *testing.T) {
 	e := echo.New()
-	SameOrigin(e)
+	e.Pre(SameOrigin)
 	e.Any("/", func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
 	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
 	for _, row := range []struct {
@@ -68,6 +68,20 @@ func TestSameOrigin(t *testing.T) {
 		e.ServeHTTP(w, r)
 		if w.Code != row.want {
 			t.Errorf("%s %v: %d, want %d", row.method, row.header, w.Code, row.want)
+		}
+	}
+}
+
+func TestIsOrigin(t *testing.T) {
+	names := Names{"demo.lab.example"}
+	for origin, want := range map[string]bool{
+		"http://localhost:7860": true, "http://127.0.0.1:7860": true, "http://[::1]:7860": true, "http://demo.lab.example:7860": true,
+		"https://demo.lab.example": true, "http://localhost:7861": false, "http://127.0.0.1:9": false, "https://demo.lab.example:9": false,
+		"http://evil.test:7860": false, "http://192.0.2.7:7860": false, "javascript://localhost:7860": false, "http://localhost:7860/": false,
+		"http://evil.test@localhost:7860": false, "http://localhost:7860?x": false, "null": false, "": false, "http://:7860": false,
+	} {
+		if got := names.IsOrigin(origin, 7860); got != want {
+			t.Errorf("%q: %v, want %v", origin, got, want)
 		}
 	}
 }

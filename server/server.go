@@ -27,6 +27,8 @@ type Server struct {
 	base  context.Context // ends every request that outlives the shutdown's patience
 	abort context.CancelFunc
 
+	bodyPatience time.Duration
+
 	mu     sync.Mutex
 	mounts []mount
 }
@@ -43,7 +45,7 @@ func New(log *zap.Logger) *Server {
 		log = zap.NewNop()
 	}
 	base, abort := context.WithCancel(context.Background())
-	return &Server{log: log, base: base, abort: abort}
+	return &Server{log: log, base: base, abort: abort, bodyPatience: bodyPatience}
 }
 
 // ListenError says why an address could not be taken.
@@ -100,7 +102,7 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.onError
 	server := &http.Server{
-		Handler:           s.behindProxies(e),
+		Handler:           s.hurried(s.behindProxies(e)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -144,7 +144,7 @@ func (h *Host) reader(r *http.Request) (identity.Identity, error) {
 			return s.account(), nil
 		}
 	}
-	return h.identify(r)
+	return h.identifyAtConsole(r)
 }
 
 // operator names who asks over the socket, for the ledger.

@@ -260,7 +260,7 @@ func expects(f *lease.Forecast, now time.Time) string {
 	case f.Start == nil:
 		text += "; no GPU is in sight"
 	case f.Start.After(f.GivesUp):
-		text += "; starts in " + inSeconds(f.Start.Sub(now)) + ", but waits no longer than " + inSeconds(f.GivesUp.Sub(now))
+		text += "; would start in " + inSeconds(f.Start.Sub(now)) + ", but waits no longer than " + inSeconds(f.GivesUp.Sub(now))
 	default:
 		text += "; starts in " + inSeconds(f.Start.Sub(now))
 	}

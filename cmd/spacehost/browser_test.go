@@ -17,6 +17,12 @@ import (
 // browser opens a headless Chromium and collects what its console complains about.
 func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	t.Helper()
+	return browserWithin(t, patience)
+}
+
+// browserWithin is one for a long visit.
+func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, complaints func() []string) {
+	t.Helper()
 	path := needs(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
@@ -27,7 +33,7 @@ func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	t.Cleanup(end)
 	tab, closeTab := chromedp.NewContext(allocator)
 	t.Cleanup(closeTab)
-	ctx, cancel := context.WithTimeout(tab, patience)
+	ctx, cancel := context.WithTimeout(tab, within)
 	t.Cleanup(cancel)
 	var mu sync.Mutex
 	var said []string

@@ -145,7 +145,7 @@ func TestJavaScriptClientCallsEveryFunction(t *testing.T) {
 
 func javaScriptClientCallsEveryFunction(t *testing.T, p *product) {
 	node := needs(t, "Node", "node", "nodejs")
-	dir := nodePackages(t)
+	dir := nodePackages(t, "client.mjs")
 	cmd := exec.Command(node, filepath.Join(dir, "client.mjs"), p.URL)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -190,8 +190,8 @@ func checkJS(t *testing.T, calls map[string]jsCall) {
 	}
 }
 
-// nodePackages returns a folder with @gradio/client and the script beside it, kept between runs.
-func nodePackages(t *testing.T) string {
+// nodePackages returns a folder with @gradio/client and this script of ours beside it, kept between runs.
+func nodePackages(t *testing.T, name string) string {
 	t.Helper()
 	npm := needs(t, "npm", "npm")
 	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
@@ -204,11 +204,11 @@ func nodePackages(t *testing.T) string {
 			t.Fatalf("npm install: %v\n%s", err, out)
 		}
 	}
-	script, err := os.ReadFile(filepath.Join("testdata", "clients", "client.mjs"))
+	script, err := os.ReadFile(filepath.Join("testdata", "clients", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "client.mjs"), script, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, name), script, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -147,6 +147,9 @@ func (c *config) top(root value) {
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
 		"by_name":         func(v value) { set(&s.byName)(v.flag()) },
+		"console_url":     c.consoleURL,
+		"identity":        func(v value) { set(&s.mode)(v.one("direct", "hub")) },
+		"insecure_login":  func(v value) { set(&s.insecureLogin)(v.flag()) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
 		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
 		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },
@@ -197,6 +200,19 @@ func (c *config) address(v value, into *setting) {
 		return
 	}
 	*into = v.listener(loopback(text))
+}
+
+func (c *config) consoleURL(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	origin, err := originOf(text)
+	if err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.consoleURL = origin
 }
 
 func (c *config) host(v value, text string, into *[]string) {

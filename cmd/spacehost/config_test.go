@@ -44,7 +44,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: there are no Spaces"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, by_name, console, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, by_name, console, console_url, gpus, hosts,`}},
 		{"twice", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: stands here and in line 1: remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"no text", demo + "state: 12\n", []string{"lab.yaml:2: state: 12 is not text to YAML: put quotes around it"}},

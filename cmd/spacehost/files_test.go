@@ -6,11 +6,9 @@ import (
 	"io"
 	"maps"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/textproto"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +30,7 @@ func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
 			}
 			python := environmentOf(t, line)
 			ours := runProduct(t, dir, "--python", python)
-			stock := startStock(t, python, dir)
+			stock := startStock(t, python, dir).ready()
 			here, there := fileAnswers(t, ours.URL, dir), fileAnswers(t, stock, dir)
 			for _, what := range slices.Sorted(maps.Keys(there)) {
 				if here[what] != there[what] {
@@ -41,42 +39,6 @@ func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
 			}
 		})
 	}
-}
-
-// startStock runs the app as its author would, without a host.
-func startStock(t *testing.T, python, dir string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
-	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.Command(python, "app.py")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GRADIO_SERVER_PORT="+port, "GRADIO_TEMP_DIR="+t.TempDir(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+t.TempDir(), "NO_PROXY=127.0.0.1")
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			t.Logf("output of stock Gradio:\n%s", output.String())
-		}
-	})
-	url := "http://" + address
-	eventually(t, "stock Gradio answers", patience, func() bool {
-		answer, err := http.Get(url + "/config")
-		if err == nil {
-			answer.Body.Close()
-		}
-		return err == nil && answer.StatusCode == http.StatusOK
-	})
-	return url
 }
 
 // fileAnswers are what comes back, by what was asked; paths and times that no two runs share are left out.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -141,6 +143,78 @@ var gateAttacks = []struct {
 			}
 		}
 	}},
+}
+
+// TestSessionsOfOthers is S45: Gradio's streams belong to whoever knows a session hash, which stands in addresses and logs.
+func TestSessionsOfOthers(t *testing.T) {
+	p := runProduct(t, gateDir, "--addr", "[::]:0")
+	a := &intruder{attacker: &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}}
+	token := member(t, p, "ada", "pro")
+	cookie := func() string {
+		set := a.asked("GET", "/", a.host, "Accept: text/html\r\n", "").is(200).header.Get("Set-Cookie")
+		name, _, _ := strings.Cut(set, ";")
+		return "Cookie: " + name + "\r\n"
+	}
+	mine, theirs, adas := cookie(), cookie(), "Authorization: Bearer "+token+"\r\n"
+	join := func(hash, from string) answer {
+		return a.asked("POST", "/gradio_api/queue/join", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":%q}`, a.fn(), hash))
+	}
+	for name, from := range map[string]string{"browser": mine, "person": adas} {
+		hash := "s-" + name
+		var event struct {
+			EventID string `json:"event_id"`
+		}
+		if err := json.Unmarshal([]byte(join(hash, from).is(200).body), &event); err != nil {
+			t.Fatal(err)
+		}
+		for who, header := range map[string]string{"nobody": "", "another browser": theirs} {
+			t.Run(who+" with the hash of a "+name, func(t *testing.T) {
+				a.on(t)
+				for _, asked := range []string{
+					"GET /gradio_api/queue/data?session_hash=" + hash, "GET /gradio_api/heartbeat/" + hash, "GET /gradio_api/call/greet/" + event.EventID,
+					"GET /gradio_api/call/v2/greet/" + event.EventID, "GET /gradio_api/deep_link?session_hash=" + hash,
+					"POST /gradio_api/queue/join", "POST /gradio_api/call/greet", "POST /gradio_api/run/greet", "POST /gradio_api/api/greet",
+					"POST /gradio_api/cancel", "POST /gradio_api/component_server", "POST /gradio_api/stream/" + event.EventID,
+				} {
+					method, path, _ := strings.Cut(asked, " ")
+					body := fmt.Sprintf(`{"data":["y"],"fn_index":%d,"session_hash":%q,"event_id":%q,"component_id":1,"fn_name":"x"}`, a.fn(), hash, event.EventID)
+					a.asked(method, path, a.host, header+"Content-Type: application/json\r\n", body).is(404)
+				}
+			})
+		}
+		a.on(t)
+		a.asked("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x").has("close_stream")
+	}
+	// A program shows nothing, and goes on wherever it comes from; so does a browser, by its cookie.
+	for name, from := range map[string]string{"program": "", "browser": mine} {
+		hash := "moved-" + name
+		a.host = "[::1]:" + port(p.URL)
+		join(hash, from).is(200)
+		a.host = "127.0.0.1:" + port(p.URL)
+		a.asked("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x")
+	}
+	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
+		t.Errorf("the ledger knows %v", names)
+	}
+	// One that got its cookie with the answer to its first call.
+	first := join("late", "Origin: http://"+a.host+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
+	given, _, _ := strings.Cut(first.header.Get("Set-Cookie"), ";")
+	join("late", "Cookie: "+given+"\r\n").is(200)
+	join("late", "").is(404)
+	join("late", theirs).is(404)
+	for i := range 200 {
+		a.asked("GET", fmt.Sprintf("/gradio_api/queue/data?session_hash=guess%d", i), a.host, "", "")
+	}
+	a.asked("GET", "/gradio_api/queue/data?session_hash=guess", a.host, "", "").is(429)
+	join("late", "Cookie: "+given+"\r\n").is(200)
+}
+
+// fn is the number of greet.
+func (a *intruder) fn() int {
+	if a.fns == nil {
+		a.readConfig()
+	}
+	return a.fns["greet"]
 }
 
 // intruder is an attacker of a Space with a login by the Hub.

@@ -248,7 +248,7 @@ func (p *product) await(ready chan struct{}) {
 	p.t.Helper()
 	select {
 	case <-ready:
-	case <-time.After(patience):
+	case <-time.After(2 * patience): // several Spaces may start at once
 		p.t.Fatalf("spacehost is not ready:\n%s", p.text())
 	}
 }

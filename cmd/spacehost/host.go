@@ -49,6 +49,9 @@ type Host struct {
 	signer    *identity.Signer
 	people    *identity.People
 	stops     *identity.Stops
+	signIn    *console.SignIn
+	links     *identity.Codes // that the host has printed, to the console
+	bearers   *identity.Codes // of the console's page, for who came by one
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
@@ -305,6 +308,7 @@ func (h *Host) find(name string) *spaceRun {
 
 // register says what is answered where.
 func (h *Host) register() error {
+	h.openSignIn()
 	for _, s := range h.spaces {
 		s.register()
 	}
@@ -314,8 +318,9 @@ func (h *Host) register() error {
 		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
 	}
 	view := console.New(shown)
-	server.Gate(h.console.Echo, h.settings.hosts)
-	server.SameOrigin(h.console.Echo)
+	server.Gate(h.console.Echo, h.consoleNames())
+	h.console.Pre(server.SameOrigin)
+	h.signIn.RegisterConsole(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
 	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
 	accounts := console.NewAccounts(console.AccountsConfig{
@@ -330,6 +335,7 @@ func (h *Host) register() error {
 	}
 	view.RegisterControl(control.Echo)
 	accounts.RegisterControl(control.Echo)
+	control.POST("/login-link", h.giveLink)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
 	console.NewDrains(h.broker).Register(control.Echo)
@@ -476,22 +482,22 @@ func (h *Host) waits(r lease.Request, f lease.Forecast) {
 }
 
 func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
-	text := fmt.Sprintf("You are number %d in line for a GPU. ", f.Rank+1)
+	text := fmt.Sprintf("Your call is number %d in line for a GPU. ", f.Rank+1)
 	switch f.Limit {
 	case lease.OfSpace:
-		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; you are number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; yours is number %d in line. ", h.perSpace(r.Space), f.Rank+1)
 	case lease.OfIdentity:
 		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
 	}
 	now := h.clock.Now()
 	switch {
 	case f.Start == nil:
-		return text + "No GPU is in sight: each is out of order, or used from outside of this host."
+		return text + "No GPU is in sight: each is out of service, or used from outside of this host."
 	case f.Start.After(f.GivesUp):
-		return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s, and it waits no longer than %s.",
+		return text + fmt.Sprintf("If the calls before it take all their time it would start in %s, but it waits no longer than %s.",
 			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
 	}
-	return text + fmt.Sprintf("By what the calls before it have asked for it starts in %s or sooner.", inSeconds(f.Start.Sub(now)))
+	return text + fmt.Sprintf("If the calls before it take all their time it starts in %s.", inSeconds(f.Start.Sub(now)))
 }
 
 // perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
@@ -627,6 +633,7 @@ type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
 	Console string       `json:"console"`
+	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
 	State   string       `json:"state"`
 	Socket  string       `json:"socket"`
 	PID     int          `json:"pid"`
@@ -644,11 +651,17 @@ type readySpace struct {
 func (h *Host) ready() {
 	consoleURL := "http://" + visitable(h.console)
 	if !h.settings.readyJSON {
+		if !h.settings.isServe() {
+			consoleURL = h.newLink()
+		}
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
 	line := readyLine{
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	if !h.settings.isServe() {
+		line.Link = h.newLink()
 	}
 	for _, s := range h.spaces {
 		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}

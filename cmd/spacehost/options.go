@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,6 +38,9 @@ type options struct {
 	warmFor      time.Duration
 	admission    string
 	byName       bool
+	identity     string
+	consoleURL   string
+	insecure     bool
 }
 
 func newRun() *cobra.Command {
@@ -91,6 +95,9 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
 	f.StringArrayVar(&o.hosts, "host", nil, "a name by which visitors reach this host, beside localhost, addresses and its own; may be repeated")
+	f.StringVar(&o.identity, "identity", "direct", "whom a browser's call counts for: direct, always whoever signed in; hub, only as on the Hub, to find what a custom frontend loses")
+	f.StringVar(&o.consoleURL, "console-url", "", "where browsers find the console, if not where it listens (https://console.example)")
+	f.BoolVar(&o.insecure, "insecure-login", false, "let people sign in over plain http from other machines, where others may listen")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
 	f.StringVar(&o.hardware, "hardware", autoHardware, "the GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (it asks for 1.5 x the seconds), auto: this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
@@ -129,6 +136,14 @@ func (o *options) check() (err error) {
 	}
 	if o.admission != "native" && o.admission != "space" {
 		return fmt.Errorf("--admission %q: say native or space", o.admission)
+	}
+	if o.identity != "direct" && o.identity != "hub" {
+		return fmt.Errorf("--identity %q: say direct or hub", o.identity)
+	}
+	if o.consoleURL != "" {
+		if o.consoleURL, err = originOf(o.consoleURL); err != nil {
+			return fmt.Errorf("--console-url: %w", err)
+		}
 	}
 	for _, pair := range o.variables {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
@@ -171,6 +186,7 @@ func (o *options) settings() settings {
 		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"}, hardware: setting{o.hardware, "--hardware"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
 		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		mode: o.identity, consoleURL: o.consoleURL, insecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
 	for i, dir := range o.dirs {
@@ -204,6 +220,15 @@ func hostOf(text string) (string, error) {
 		return "", fmt.Errorf("%.100q is not a host name such as demo.lab.example (no scheme, no port, no address)", text)
 	}
 	return name, nil
+}
+
+// originOf is where a browser finds something: scheme, name and port.
+func originOf(text string) (string, error) {
+	u, err := url.Parse(strings.TrimSuffix(text, "/"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+		return "", fmt.Errorf("%.100q is not an address such as https://console.lab.example (no path)", text)
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
 // stateFolder is the given folder, or the user's (XDG Base Directory Specification).

@@ -4,10 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,49 +12,6 @@ import (
 	"testing"
 	"time"
 )
-
-// stock is the Space under its own Gradio alone, by the variables that the product gives: with SYSTEM=spaces
-// Gradio builds another config. Its hot-reload server stays off, which would listen on every interface.
-const stockPython = `
-import runpy, gradio.http_server
-gradio.http_server.watchfn_spaces = lambda reloader: None
-runpy.run_path("app.py", run_name="__main__")
-`
-
-// runStock starts it and returns its address.
-func runStock(t *testing.T, python, dir string) (url string) {
-	t.Helper()
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := probe.Addr().String()
-	probe.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(python, "-c", stockPython)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "SYSTEM=spaces", "SPACE_ID=local/captured", "GRADIO_ANALYTICS_ENABLED=False",
-		"GRADIO_SERVER_NAME=127.0.0.1", "GRADIO_SERVER_PORT="+port, "HOME="+t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }() // it is killed
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	url = "http://" + addr
-	eventually(t, "stock Gradio answers", patience, func() bool {
-		answer, err := http.Get(url + "/config")
-		if err != nil {
-			return false
-		}
-		answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
-	})
-	return url
-}
 
 // TestPagesAreThoseOfStockGradio asks the host and stock Gradio for the same: pages byte for byte but for three
 // things: app_id, which each start draws anew; a function of Gradio 5 in components[].props.delete_callback, printed
@@ -67,7 +21,7 @@ func TestPagesAreThoseOfStockGradio(t *testing.T) {
 		t.Run(line, func(t *testing.T) {
 			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)
 			p := runProduct(t, dir, "--gpus", "none", "--python", python, "--host", "space.example")
-			s := side{t, p.URL, runStock(t, python, dir)}
+			s := side{t, p.URL, startStock(t, python, dir, onSpaces("captured")...).ready()}
 			s.comparePages()
 			s.compareRefusals()
 			s.compareAssets(frontendOf(t, python))

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -37,6 +39,7 @@ type spaceRun struct {
 	queue      *queue.Queue
 	env        *build.Environment
 	asked      lastAsked
+	told       sync.Map      // causes that the operator has been told
 	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
 
@@ -83,9 +86,11 @@ func (s *spaceRun) register() {
 	if s.settings.visibility == private {
 		s.site.Pre(s.membersOnly)
 	}
+	s.site.Pre(s.knowVisitors)
+	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, s.signInSpace())
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.caller, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+		Identify: s.caller, Holder: s.holder, Promise: s.promise, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	})
 	api.Register(s.site.Echo)
 	s.host.onClose(api.Close)
@@ -94,13 +99,33 @@ func (s *spaceRun) register() {
 // membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is
 // unknown or revoked is no exception, or its 401 would tell that there is something to be seen. A member's own
 // token opens it to the Space that calls on their behalf.
+//
+//  1. A sign-in opens it, in whichever mode: who may see it is not the question of who pays.
+//  2. Who has signed in and comes by a link is known once their own browser asks.
+//  3. The console's page brings a code, which has to be looked at; without a good one the answer is the same.
 func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if visitor, err := s.caller(c.Request()); err != nil || !s.isMember(visitor) {
-			return echo.ErrNotFound
+		r := c.Request()
+		if visitor, err := s.caller(r); err == nil && s.isMember(visitor) {
+			return next(c)
 		}
-		return next(c)
+		if visitor, ok, err := s.signedIn(r); err == nil && ok && s.isMember(visitor) { // 1
+			return next(c)
+		}
+		if server.IsVisit(r) && s.comesBack(r) { // 2
+			return console.Reload(c)
+		}
+		if r.Method == http.MethodPost && r.URL.Path == "/__spacehost/session" { // 3
+			return next(c)
+		}
+		return echo.ErrNotFound
 	}
+}
+
+// comesBack reports whether the browser of a request that a page of another site caused is a member's.
+func (s *spaceRun) comesBack(r *http.Request) bool {
+	who, ok, err := s.host.people.SignedIn(r.Context(), s.space.Name, s.cookies().SignIn(r))
+	return err == nil && ok && s.isMember(who)
 }
 
 func (s *spaceRun) isMember(visitor identity.Identity) bool {
@@ -143,6 +168,7 @@ var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 func (s *spaceRun) sign(event queue.Event) string {
 	claims := identity.Claims{
 		Aud: s.space.Name, Sub: event.Payer.Key(), Tier: event.Payer.Tier, Act: event.Payer.Via, ID: string(event.ID),
+		Error: event.Payer.Fallback,
 	}
 	if event.Session != "" {
 		claims.Session = event.Session.Digest()

@@ -325,6 +325,29 @@ func TestWhoWaitsIsTold(t *testing.T) {
 	})
 }
 
+// TestWorkOnNobodysBehalfGoesLast: it pays by the Space's own account, and comes before no visitor.
+func TestWorkOnNobodysBehalfGoesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
+		h.ask(httptest.NewRecorder(), "/schedule")
+		var waits sync.WaitGroup
+		waits.Go(func() { h.ask(newTape(), "/schedule") })
+		time.Sleep(5 * time.Second)
+		waits.Go(func() { h.ask(newTape(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
+		synctest.Wait()
+		var order []string
+		for _, l := range h.broker.List() { // oldest first
+			if l.Forecast != nil {
+				order = append(order, fmt.Sprintf("%s %d", l.Identity, l.Rank))
+			}
+		}
+		if got := strings.Join(order, ", "); got != "space:demo 1, user:ben 0" {
+			t.Errorf("they wait as %s", got)
+		}
+		waits.Wait() // unclaimed, then in vain
+	})
+}
+
 // TestConcurrencyIsTheReason: a Slot may be free, and the Space has its own already.
 func TestConcurrencyIsTheReason(t *testing.T) {
 	h := newHouse(t, func(c *lease.Config) { c.PerSpace = func(string) int { return 1 } })

@@ -15,7 +15,10 @@ import (
 )
 
 // tokenPrefix begins every bearer token of ours, so that people and secret scanners know it when they see it.
-const tokenPrefix = "sph_"
+const tokenPrefix = TokenPrefix
+
+// TokenPrefix is what Bearer looks for.
+const TokenPrefix = "sph_"
 
 const (
 	maxBearer = 128 // bytes of a token that is looked at; ours have 68
@@ -137,22 +140,30 @@ func newTokenID() string { return strings.ToLower(rand.Text()[:10]) }
 // ByToken is who a bearer token speaks for; anything but a good one is refused with *UnknownTokenError. It reads the
 // database after a change only, and writes to it at most once a minute for each token.
 func (p *People) ByToken(ctx context.Context, token string) (Identity, error) {
-	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
-		return Identity{}, &UnknownTokenError{}
-	}
-	good, err := p.bearers.get(ctx, p.readBearers)
+	b, err := p.byToken(ctx, token)
 	if err != nil {
 		return Identity{}, err
 	}
+	return b.who, nil
+}
+
+func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
+	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
+		return nil, &UnknownTokenError{}
+	}
+	good, err := p.bearers.get(ctx, p.readBearers)
+	if err != nil {
+		return nil, err
+	}
 	b, known := good[digest(sha256.Sum256([]byte(token)))]
 	if !known {
-		return Identity{}, &UnknownTokenError{}
+		return nil, &UnknownTokenError{}
 	}
 	if now := p.now(); b.claimMark(now) {
 		// A mark that fails costs nobody their call: the next minute brings another.
 		_ = p.mark(ctx, b.id, now)
 	}
-	return b.who, nil
+	return b, nil
 }
 
 // bearer is one good token.

@@ -22,7 +22,7 @@ type Config struct {
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
-	// Priorities are those of the host's tiers; nil: all are alike in the line.
+	// Priorities are those of the host's tiers; what else comes the line learns.
 	Priorities []int
 	// PerSpace is how many Leases of a Space may have a place at once, 0 for any number. It must not block; nil: any.
 	PerSpace func(space string) int

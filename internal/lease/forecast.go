@@ -11,7 +11,7 @@ type Forecast struct {
 	Reason Reason `json:"reason"`
 	Limit  Limit  `json:"limit,omitempty"` // whose, if the reason is concurrency
 	// Start is when it gets its place if everybody until then takes all the seconds that they declared: earlier if they
-	// take less. nil: nobody can tell, since strangers sit on the GPUs.
+	// take less. nil: nobody can tell, since strangers sit on the GPUs, or they are drained.
 	Start *time.Time `json:"earliestStart,omitempty"`
 	// GivesUp is when its wait is over, whatever comes.
 	GivesUp time.Time `json:"givesUp"`
@@ -27,7 +27,7 @@ type outlook struct {
 	names   int        // how many Spaces and payers there are
 }
 
-// seat is a Slot. One that a stranger has is shut.
+// seat is a Slot. One that a stranger has, or of a Device that is being drained, is shut.
 type seat struct {
 	free time.Time
 	shut bool
@@ -69,7 +69,7 @@ func (l *line) outlook() *outlook {
 	for _, device := range l.devices {
 		seats := make([]*seat, len(device))
 		for i, s := range device {
-			seats[i] = &seat{o.now, s.phase == busy}
+			seats[i] = &seat{o.now, s.phase == busy || l.isDrained(device)}
 			if s.phase == held {
 				seats[i].free = l.endOf(s.holder)
 				if s == s.holder.place[0] {

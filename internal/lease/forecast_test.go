@@ -50,6 +50,17 @@ func TestForecastKnowsGrantsAndStrangers(t *testing.T) {
 	w.wantForecasts("0 at never: node", "1 at never: node")
 }
 
+func TestForecastKnowsDrains(t *testing.T) {
+	w := newWorld(t, 2)
+	w.active(lasting(5 * time.Second))
+	w.active(lasting(20 * time.Second))
+	w.onDrain(device0, byOperator)
+	w.schedule()
+	w.wantForecasts("0 at 20: node")
+	w.onDrain(device1, byOperator)
+	w.wantForecasts("0 at never: node")
+}
+
 func TestForecastOfLimits(t *testing.T) {
 	w := newWorld(t, 2)
 	w.perSpace = func(space string) int { return map[string]int{"demo": 1}[space] }

@@ -95,7 +95,6 @@ func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
 // onSchedule takes a Lease whose hold is committed.
 func (l *line) onSchedule(lease *Lease) {
 	l.leases[lease.ID] = lease
-	lease.turn = l.order.turn(lease)
 	l.enqueue(lease)
 	l.do.changed(lease)
 	l.fill()

@@ -17,15 +17,24 @@ import (
 //     the quota that is left as for a short declaration.
 type order struct {
 	bound      time.Duration
-	priorities []int // of the host's tiers, lowest first, each once
+	priorities []int // that there are, lowest first, each once
 }
 
-// newOrder takes the priorities as they come; without any all tiers are alike. The bound is half of what a call waits at
+// newOrder takes the priorities of the host's tiers as they come. The bound is half of what a call waits at
 // most: who came first has the other half to get a GPU in.
 func newOrder(queueTimeout time.Duration, priorities []int) order {
 	priorities = slices.Clone(priorities)
 	slices.Sort(priorities)
 	return order{queueTimeout / 2, slices.Compact(priorities)}
+}
+
+// learn takes in a priority that no tier of the host has, as one person may have. False: it was known.
+func (o *order) learn(priority int) bool {
+	at, known := slices.BinarySearch(o.priorities, priority)
+	if !known {
+		o.priorities = slices.Insert(o.priorities, at, priority)
+	}
+	return !known
 }
 
 func (o order) turn(l *Lease) time.Time { return l.Admitted.Add(-o.headStart(l)) }
@@ -35,14 +44,10 @@ func (o order) headStart(l *Lease) time.Duration {
 	return time.Duration(float64(o.bound) / steps * (float64(o.level(l.Tier)) + merit(l)/2))
 }
 
-// level is how many priorities are below the tier's. One that the host does not know (its tiers were others when the
-// call came) counts as the next below.
+// level is how many priorities are below the tier's.
 func (o order) level(t quota.Tier) int {
-	at, known := slices.BinarySearch(o.priorities, t.Priority)
-	if !known {
-		at--
-	}
-	return max(0, at)
+	below, _ := slices.BinarySearch(o.priorities, t.Priority)
+	return below
 }
 
 // usualDeclaration is what a function asks for that does not say (spaces/zero/client.py, DEFAULT_SCHEDULE_DURATION).
@@ -68,8 +73,15 @@ func (l *Lease) cameBefore(o *Lease) int {
 	return cmp.Or(l.Admitted.Compare(o.Admitted), cmp.Compare(l.ID, o.ID))
 }
 
-// enqueue puts a Lease at its place in the line.
+// enqueue puts a Lease at its place in the line. With a new priority the steps are smaller, for all.
 func (l *line) enqueue(lease *Lease) {
+	if l.order.learn(lease.Tier.Priority) {
+		for _, o := range l.waiting {
+			o.turn = l.order.turn(o)
+		}
+		slices.SortFunc(l.waiting, (*Lease).before)
+	}
+	lease.turn = l.order.turn(lease)
 	rank, _ := slices.BinarySearchFunc(l.waiting, lease, (*Lease).before)
 	l.waiting = slices.Insert(l.waiting, rank, lease)
 }

@@ -36,7 +36,8 @@ func TestWhoGoesFirst(t *testing.T) {
 		"shorter":                              {both(priority(1), lasting(time.Minute)), both(priority(1), lasting(5*time.Second)), 0.5, 0.5, time.Second, 1},
 		"shorter, but much later":              {both(priority(1), lasting(time.Minute)), both(priority(1), lasting(5*time.Second)), 0.5, 0.5, 5 * time.Second, 0},
 		"unlimited counts as all of the quota": {priority(1), both(priority(1), unlimited), 0.5, 0, time.Second, 1},
-		"a priority that the host has not":     {priority(1), priority(7), 1, 1, 11 * time.Second, 1},
+		"one's own, above all tiers":           {priority(2), priority(7), 1, 0.9, 5 * time.Second, 1},
+		"one's own, below all tiers":           {priority(0), both(priority(-5), lasting(time.Second)), 0, 1, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1)
@@ -231,12 +232,14 @@ func TestALimitedXlargeKeepsNoDevice(t *testing.T) {
 
 func TestPrioritiesAreSortedOut(t *testing.T) {
 	o := newOrder(time.Minute, []int{50, 0, 50, 2})
-	for p, want := range map[int]int{-1: 0, 0: 0, 1: 0, 2: 1, 50: 2, 99: 2} {
+	if !slices.Equal(o.priorities, []int{0, 2, 50}) || o.bound != 30*time.Second {
+		t.Errorf("got %+v", o)
+	}
+	o.learn(10)
+	o.learn(2)
+	for p, want := range map[int]int{0: 0, 2: 1, 10: 2, 50: 3} {
 		if got := o.level(quota.Tier{Priority: p}); got != want {
 			t.Errorf("priority %d: got level %d, want %d", p, got, want)
 		}
-	}
-	if !slices.Equal(o.priorities, []int{0, 2, 50}) || o.bound != 30*time.Second {
-		t.Errorf("got %+v", o)
 	}
 }

@@ -15,12 +15,13 @@ PROTOCOL = 1
 HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 64 << 20
 _LENGTHS = struct.Struct(">II")
-_AHEAD, _MOST = 16 << 10, 1 << 20
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_AHEAD, _MOST = 16 << 10, 1 << 20  # what is read at a time: of many small frames, of a large one
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
     """Returns the bytes of one frame; raises ValueError above the limits, which both sides hold."""
-    head = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    head = _ENCODER.encode(header).encode()
     if len(head) > HEADER_LIMIT or len(payload) > PAYLOAD_LIMIT:
         raise ValueError(f"frame of {len(head)}+{len(payload)} bytes is above the limit of {PAYLOAD_LIMIT}")
     return _LENGTHS.pack(len(head), len(payload)) + head + payload

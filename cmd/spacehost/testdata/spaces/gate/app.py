@@ -11,7 +11,7 @@ def greet(name):
 
 
 def whoami(request: gr.Request):
-    return sorted(request.cookies)
+    return request.headers.get("cookie", "none")
 
 
 with gr.Blocks() as demo:
@@ -20,6 +20,6 @@ with gr.Blocks() as demo:
     gr.File()
     name, out = gr.Textbox(elem_id="name"), gr.Textbox(elem_id="greeting")
     gr.Button("Greet", elem_id="greet").click(greet, name, out, api_name="greet")
-    gr.Button().click(whoami, None, gr.JSON(), api_name="whoami")
+    gr.Button().click(whoami, None, gr.Textbox(), api_name="whoami")
 
 demo.launch(enable_monitoring=False)

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+)
+
+// fidelityCases are in the order of their pages: a browser opens each page once.
+var fidelityCases = []fidelityCase{
+	{name: "text", page: "components/text", covers: "Textbox TextArea Number Slider Checkbox ColorPicker DateTime Button",
+		args: `["ä \"q\" <b>", "two\nlines", 0.1, 7, false, "#abcdef", "2024-02-03 04:05:06"]`,
+		do:   []string{"type #in-text textarea, #in-text input = by hand", "click #go-text"}, want: "text "},
+	{name: "choice", page: "components/text", covers: "Radio Dropdown CheckboxGroup",
+		args: `["b", "c", [1, 2], ["x"]]`, do: []string{"click #in-radio label:nth-of-type(2) input", "click #go-choice"}, want: "choice ("},
+	{name: "markup", page: "components/text", covers: "JSON Code HTML Markdown HighlightedText Label ParamViewer",
+		args: `["three more words"]`, want: "markup "},
+	{name: "table", page: "components/text", covers: "Dataframe List Matrix Numpy",
+		args: `[{"headers":["name","n"],"data":[["cy",3]],"metadata":null}, {"headers":["1"],"data":[["z"]],"metadata":null}, {"headers":["1","2"],"data":[[9,8]],"metadata":null}, {"headers":["1"],"data":[[7]],"metadata":null}]`, want: "table ["},
+	{name: "dialogue", page: "components/text", covers: "Dialogue", lines: "v5 v6",
+		args: `[[{"speaker":"Bob","text":"so"}]]`, want: "dialogue "},
+
+	{name: "image", page: "components/media", covers: "Image AnnotatedImage",
+		args: `[{"$file":"other.png"}]`, want: "image "},
+	{name: "slider2", page: "components/media", covers: "ImageSlider", lines: "v5 v6",
+		args: `[[{"$file":"other.png"},{"$file":"pixel.png"}]]`, want: "slider2 "},
+	{name: "editor", page: "components/media", covers: "ImageEditor ImageMask Paint Sketchpad",
+		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
+	{name: "audio", page: "components/media", covers: "Audio Microphone",
+		args: `[{"$file":"tone.wav"}, null]`, want: "audio "},
+	{name: "video", page: "components/media", covers: "Video PlayableVideo", lines: "v6",
+		args: `[{"$file":"clip.mp4"}, null]`, want: "video "},
+	{name: "video", page: "components/media", covers: "Video PlayableVideo", lines: "v4 v5",
+		args: `[{"video":{"$file":"clip.mp4"}}, null]`, want: "video "},
+	{name: "gallery", page: "components/media", covers: "Gallery",
+		args: `[[{"image":{"$file":"other.png"},"caption":"mine"}]]`, want: "gallery "},
+	{name: "model3d", page: "components/media", covers: "Model3D",
+		args: `[{"$file":"shape.obj"}]`, want: "model3d "},
+
+	{name: "file", page: "components/files", covers: "File Files UploadButton DownloadButton",
+		args: `[{"$file":"shape.obj"}, [{"$file":"note.txt"}], null]`, want: "file "},
+	{name: "uploaded", page: "components/files", covers: "UploadButton upload",
+		args: `[{"$file":"note.txt"}]`, do: []string{"upload input[data-testid=up-upload-button] = note.txt"}, want: "uploaded "},
+	{name: "explorer", page: "components/files", covers: "FileExplorer component_server",
+		args: `[[["note.txt"]]]`, want: "explorer "},
+	{name: "chosen", page: "components/files", covers: "Dataset",
+		args: `[0]`, do: []string{"click #in-dataset tbody tr:nth-child(2) td, #in-dataset button:nth-of-type(2)"}, want: "chosen "},
+	{name: "examples", page: "components/files", covers: "Dataset Examples",
+		args: `["eve"]`, do: []string{"click #in-examples tbody tr:nth-child(1) td, #in-examples button:nth-of-type(1)", "click #go-examples"}, want: "examples "},
+	{name: "buttons", page: "components/files", covers: "ClearButton DuplicateButton DeepLinkButton",
+		args: `["pressed"]`, do: []string{"click #in-clear", "click #go-buttons"}, want: "buttons "},
+
+	{name: "plots", page: "components/plots", covers: "Plot LinePlot ScatterPlot BarPlot", args: `[3]`, want: "plots "},
+
+	{name: "layout", page: "components/layout", covers: "Row Column Group Accordion Tabs Tab Sidebar Draggable Walkthrough Step",
+		args: `["outside"]`, want: "layout "},
+	{name: "visible", page: "components/layout", covers: "Column", args: `[true]`, want: "visible "},
+	{name: "render", page: "components/layout", covers: "gr.render render_config",
+		do: []string{"click #in-rendered"}, out: "#out-rendered", want: "rendered for 2"},
+	{name: "state", page: "components/layout", covers: "State BrowserState changed_state_ids", args: `[5]`, want: "state "},
+	{name: "timer", page: "components/layout", covers: "Timer", want: "timer 2"},
+
+	{name: "chatbot", page: "components/chat", covers: "Chatbot MultimodalTextbox",
+		args: `[{"text":"hey","files":[{"$file":"note.txt"}]}, []]`, want: "chatbot "},
+	{name: "chat", page: "components/talk", covers: "ChatInterface",
+		args: `["hey"]`, do: []string{"type textarea = hey\r"}, out: ".chatbot, [role=log]", want: "hey 0 ..."},
+	{name: "predict", page: "components/interface", covers: "Interface cached examples",
+		args: `["cy", 2]`, noPage: true, want: "hello cy!!"},
+	{name: "badge", page: "components/badge", covers: "custom component", args: `["gold"]`, noPage: true, want: "badge gold"},
+	{name: "upper", page: "components/tabbed", covers: "TabbedInterface", args: `["loud"]`, noPage: true, want: "LOUD"},
+	{name: "back", page: "components/tabbed", covers: "TabbedInterface", args: `["drow"]`, noPage: true, want: "word"},
+
+	{name: "greet", page: "protocol", covers: "HTML Blocks", args: `["you"]`, out: "#out", want: "hello "},
+	{name: "count", page: "protocol", covers: "process_generating diffs", args: `[3]`, out: "#answer", want: "2"},
+	{name: "plain_error", page: "protocol", covers: "error show_error", args: `["x"]`, out: ".toast-wrap", want: "plain "},
+	{name: "titled_error", page: "protocol", covers: "error title", args: `["x"]`, noPage: true, want: "said x"},
+	{name: "late_error", page: "protocol", covers: "error late", args: `["x"]`, noPage: true, want: "late x"},
+	{name: "toasts", page: "protocol", covers: "log", args: `["x"]`, out: "#out", want: "toasts "},
+	{name: "steps", page: "protocol", covers: "progress", args: `["x"]`, out: "#out", want: "steps "},
+	{name: "batched", page: "protocol", covers: "batch", args: `["x"]`, out: "#out", want: " of 1"},
+	{name: "remember", page: "protocol", covers: "State", args: `["x"]`, out: "#out", want: " 1"},
+	{name: "direct", page: "protocol", covers: "run", args: `["x"]`, out: "#out", want: "direct "},
+	{name: "direct_error", page: "protocol", covers: "run error", args: `["x"]`, noPage: true, want: "said x"},
+	{name: "chain", page: "protocol", covers: "then success", args: `["x"]`, out: "#out", want: "first "},
+	{name: "in_js", page: "protocol", covers: "js", args: `["x"]`, out: "#out", want: "python "},
+	{name: "only_js", page: "protocol", covers: "js", out: "#out", want: "js alone: typed"},
+	{name: "load", page: "protocol", covers: "load", do: []string{}, want: "loaded"},
+	{name: "html", page: "protocol", covers: "HTML js_on_load", lines: "v6", do: []string{}, want: "templated"},
+	{name: "validated", page: "protocol", covers: "validator", lines: "v5 v6", args: `["long enough"]`, out: "#out", want: "validated "},
+	{name: "cached", page: "protocol", covers: "cache", lines: "v6", args: `["x"]`, out: "#out", want: "cached "},
+	{name: "sounds", page: "protocol", covers: "HLS stream", args: `[]`, noPage: true, want: "stream"},
+	{name: "second", page: "protocol/second", covers: "pages Navbar", lines: "v5 v6", do: []string{"click #go-second"}, want: "second two"},
+	{name: "who by http", page: "protocol", covers: "gr.Request", asks: headed(joined("who", "[]", "?from=join"), http.Header{"Accept-Language": {"de"}, "X-Own": {"own"}, "Cookie": {"a=b"}}), want: `"from":"join"`},
+
+	{name: "messages of a quick call", page: "protocol", covers: "estimation process_starts process_completed close_stream POST A/queue/join GET A/queue/data", asks: joined("greet", `["x"]`, ""), want: `"hello x"`},
+	{name: "messages of a generator", page: "protocol", covers: "process_generating", asks: joined("count", `[3]`, ""), want: `["append",[],"1 "]`},
+	{name: "messages of an error", page: "protocol", covers: "error", asks: joined("plain_error", `["x"]`, ""), want: `"success":false`},
+	{name: "messages of a titled error", page: "protocol", covers: "error title", asks: joined("titled_error", `["x"]`, ""), want: "said x"},
+	{name: "messages of a late error", page: "protocol", covers: "error late", asks: joined("late_error", `["x"]`, ""), want: "late x"},
+	{name: "messages of toasts", page: "protocol", covers: "log", asks: joined("toasts", `["x"]`, ""), want: `"level":"warning"`},
+	{name: "messages of progress", page: "protocol", covers: "progress", asks: joined("steps", `["x"]`, ""), want: `"desc":"half"`},
+	{name: "messages of a batch", page: "protocol", covers: "batch", asks: joined("batched", `["x"]`, ""), want: "x of 1"},
+	{name: "messages of a selection", page: "protocol", covers: "event_data", asks: []httpAsk{
+		send("A/queue/join", `{"data":[],"fn_index":{fn:picked},"session_hash":"{session}","event_data":{"index":1,"value":"b"},"trigger_id":null}`), data}, want: "picked 1 b"},
+	{name: "messages of a wrong number of inputs", page: "protocol", covers: "error", asks: joined("greet", `[]`, ""), want: `"success":false`},
+	{name: "messages of a cached call", page: "protocol", covers: "cache used_cache", lines: "v6", asks: append(joined("cached", `["y"]`, ""), joined("cached", `["y"]`, "")...), want: `"used_cache":"full"`},
+	{name: "messages of a state", page: "protocol", covers: "State", asks: append(joined("remember", `["y",null]`, ""), joined("remember", `["y",null]`, "")...), want: `"y 2"`},
+	{name: "join without a session", page: "protocol", covers: "join refused", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"fn_index":{fn:greet}}`)}, want: " -> "},
+	{name: "join without a function", page: "protocol", covers: "join refused", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"session_hash":"{session}"}`)}, want: " -> "},
+	{name: "join an unknown function", page: "protocol", covers: "join refused", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500"},
+	{name: "join without data", page: "protocol", covers: "join refused", asks: []httpAsk{send("A/queue/join", `{"fn_index":0,"session_hash":"{session}"}`)}, want: " -> 422"},
+	{name: "join with no JSON", page: "protocol", covers: "join refused", asks: []httpAsk{send("A/queue/join", `no json`)}, want: " -> 422"},
+	{name: "join what is not valid", page: "protocol", covers: "validator join refused", lines: "v5 v6", asks: joined("validated", `["x"]`, "")[:1], want: "too short"},
+	{name: "data of no session", page: "protocol", covers: "unexpected_error", asks: []httpAsk{{method: "GET", path: "A/queue/data?session_hash=nobody"}}, want: "unexpected_error"},
+	{name: "data without a session", page: "protocol", covers: "GET A/queue/data", asks: gets("A/queue/data"), want: " -> 422"},
+	{name: "status", page: "protocol", covers: "GET A/queue/status", asks: gets("A/queue/status"), want: `"queue_size":0`},
+	{name: "cancel", page: "protocol", covers: "POST A/cancel", asks: []httpAsk{
+		joined("forever", `["x"]`, "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", frames: 3, open: true},
+		send("A/cancel", `{"session_hash":"{session}","fn_index":{fn:forever},"event_id":"{event}"}`), {resume: true}}, want: `"success":true`},
+	{name: "cancel without fields", page: "protocol", covers: "POST A/cancel", asks: []httpAsk{send("A/cancel", `{}`)}, want: " -> 422"},
+	{name: "reset", page: "protocol", covers: "POST A/reset", asks: []httpAsk{send("A/reset", `{"event_id":"x"}`), send("A/reset/", `{"event_id":"x"}`), send("A/reset", `{}`)}, want: `{"success":true}`},
+	{name: "heartbeat", page: "protocol", covers: "GET A/heartbeat/{session_hash} unload", asks: []httpAsk{
+		{method: "GET", path: "A/heartbeat/{session}9", frames: 1}, joined("await_leaving", "[]", "")[0], data}, want: "somebody left: True"},
+	{name: "chunks in", page: "protocol", covers: "process_streaming POST A/stream/{event_id} POST A/stream/{event_id}/close", lines: "v5 v6", asks: []httpAsk{
+		send("A/queue/join", chunk), {method: "GET", path: "A/queue/data?session_hash={session}", frames: 3, open: true},
+		send("A/stream/{event}", chunk), {resume: true, frames: 1}, send("A/stream/{event}/close", `{}`), {resume: true},
+		send("A/stream/nothing", chunk), send("A/stream/nothing/close", `{}`)}, want: "process_streaming"},
+	{name: "chunks out", page: "protocol", covers: "HLS GET A/stream/{session_hash}/{run}/{component_id}/playlist.m3u8 playlist-file segments", lines: "v5 v6", asks: []httpAsk{
+		joined("sounds", "[]", "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", keep: `stream=/stream/([^"]+)/playlist.m3u8`},
+		{method: "GET", path: "A/stream/{stream}/playlist.m3u8", keep: `segment=(?m)^([0-9a-f-]+)\.aac`}, {method: "GET", path: "A/stream/{stream}/{segment}.aac"},
+		{method: "GET", path: "A/stream/{stream}/playlist-file"}, {method: "GET", path: "A/stream/{stream}/{segment}.mp3"}, {method: "GET", path: "A/stream/no/no/1/playlist.m3u8"}}, want: "first chunk"},
+	{name: "call", page: "protocol", covers: "POST A/call/{api_name} GET A/call/{api_name}/{event_id}", asks: slices.Concat(called("greet", `["ä"]`), called("count", "[2]"), called("titled_error", `["x"]`), called("plain_error", `["x"]`), called("remember", `["x"]`)), want: "event: complete"},
+	{name: "call nothing", page: "protocol", covers: "POST A/call/{api_name}", asks: []httpAsk{send("A/call/nothing", `{"data":[]}`), {method: "GET", path: "A/call/greet/nothing"}}, want: " -> 500"},
+	{name: "call by names", page: "protocol", covers: "POST A/call/v2/{api_name} GET A/call/v2/{api_name}/{event_id}", lines: "v6", asks: []httpAsk{
+		send("A/call/v2/greet", `{"name":"x"}`), {method: "GET", path: "A/call/v2/greet/{event}"}, send("A/call/v2/greet", `{"wrong":"x"}`)}, want: `"hello x"`},
+	{name: "run", page: "protocol", covers: "POST A/run/{api_name} POST A/api/{api_name}", asks: []httpAsk{
+		send("A/run/direct", `{"data":["x"]}`), send("A/api/direct", `{"data":["x"]}`), send("A/run/direct_count/", `{"data":[]}`), send("A/run/direct_error", `{"data":["x"]}`),
+		send("A/run/greet", `{"data":["x"]}`)}, want: "direct x"},
+	{name: "run nothing", page: "protocol", covers: "POST A/run/{api_name}", lines: "v4 v5", asks: []httpAsk{send("A/run/nothing", `{"data":["x"]}`)}, want: "Could not infer"},
+	{name: "run nothing", page: "protocol", covers: "POST A/run/{api_name}", lines: "v6", asks: []httpAsk{send("A/run/nothing", `{"data":["x"]}`)}, want: "Could not infer",
+		unlike: "Gradio 6 answers 500 where 4 and 5 say what is wrong; the host goes on saying it"},
+
+	{name: "shell", page: "protocol", covers: "GET / HEAD /", asks: []httpAsk{{method: "GET", path: "/"}, {method: "HEAD", path: "/"}, {method: "GET", path: "/?__theme=dark"}}, want: "gradio_config"},
+	{name: "second page", page: "protocol", covers: "GET /{page}", lines: "v5 v6", asks: gets("/second", "/second/", "/config?page=second", "A/info?page=second"), want: "gradio_config"},
+	{name: "frontend", page: "protocol", covers: "GET /static/{path} GET /assets/{path}", asks: []httpAsk{
+		{method: "GET", path: "/", keep: `asset=assets/([^"]+\.js)`}, {method: "GET", path: "/assets/{asset}"}, {method: "GET", path: "/static/img/logo.svg"}, {method: "GET", path: "/static/nothing"}}, want: " -> 200"},
+	{name: "svelte", page: "protocol", covers: "GET /svelte/{path}", lines: "v5 v6", asks: gets("/svelte/nothing.js"), want: " -> 404"},
+	{name: "theme", page: "protocol", covers: "GET /theme.css GET A/theme.css", asks: gets("/theme.css", "A/theme.css?v=1"), want: "text/css"},
+	{name: "icons", page: "protocol", covers: "GET /favicon.ico GET /manifest.json GET /pwa_icon GET /pwa_icon/{size} GET /robots.txt", asks: gets("/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon", "/pwa_icon/16"), want: "User-agent"},
+	{name: "config with a slash", page: "protocol", covers: "GET /config GET /config/", asks: gets("/config", "/config/"), want: `"protocol"`},
+	{name: "info with a slash", page: "protocol", covers: "GET A/info GET A/info/", asks: gets("A/info", "A/info/"), want: "/greet"},
+	{name: "openapi", page: "protocol", covers: "GET A/openapi.json", asks: gets("A/openapi.json"), want: "openapi"},
+	{name: "nobody logged in", page: "protocol", covers: "GET A/user GET A/login_check GET A/token GET A/app_id POST /login GET /logout", asks: append(
+		gets("A/user", "A/user/", "A/login_check", "A/login_check/", "A/token", "A/token/", "/logout"), form("/login", "username=ann&password=open")), want: "null"},
+	{name: "app_id", page: "protocol", covers: "GET A/app_id", asks: []httpAsk{{method: "GET", path: "A/app_id"}, {method: "GET", path: "A/app_id/"}}, want: "app_id"},
+	{name: "monitoring", page: "protocol", covers: "GET /monitoring GET /monitoring/summary GET /monitoring/{key}", asks: gets("/monitoring", "/monitoring/wrong"), want: "See console"},
+	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", asks: gets("A/startup-events"), want: " -> 404", unlike: "it is for Gradio alone; from outside it would start a queue again"},
+	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", asks: []httpAsk{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "who may watch the app's code change may often change it: the host has no editor"},
+	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path} HEAD A/proxy={url_path}", asks: []httpAsk{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "what may not be fetched is forbidden, as other addresses are; Gradio says 400"},
+	{name: "component server", page: "components/files", covers: "POST A/component_server", noPage: true, asks: []httpAsk{
+		{method: "GET", path: "/config", keep: `component="id":(\d+),"type":"fileexplorer"`},
+		send("A/component_server", `{"data":[[]],"component_id":{component},"fn_name":"ls","session_hash":"{session}"}`),
+		send("A/component_server/", `{"data":[[]],"component_id":{component},"fn_name":"nothing","session_hash":"{session}"}`)}, want: "note.txt"},
+	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{environment}/{type}/{file_name}", lines: "v5 v6", asks: []httpAsk{
+		{method: "GET", path: "/config", keep: `badge="component_class_id":"(\w+)"`},
+		{method: "GET", path: "A/custom_component/{badge}/client/component/index.js"}, {method: "GET", path: "A/custom_component/{badge}/client/component/style.css"},
+		{method: "GET", path: "A/custom_component/{badge}/client/component/nothing"}, {method: "GET", path: "A/custom_component/none/client/component/index.js"}}, want: "export default"},
+	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{type}/{file_name}", lines: "v4", asks: []httpAsk{
+		{method: "GET", path: "/config", keep: `badge="component_class_id":"(\w+)"`}, {method: "GET", path: "/custom_component/{badge}/component/index.js"}}, want: "export default"},
+	{name: "deep link", page: "protocol", covers: "GET A/deep_link", lines: "v5 v6", asks: append(joined("greet", `["linked"]`, ""), gets("A/deep_link?session_hash={session}", "/config?deep_link=none")...), want: " -> 200"},
+	{name: "run history", page: "protocol", covers: "GET A/runs run-history", lines: "v6", asks: append(gets("A/runs", "A/run-history/buckets", "A/run-history/records"), send("A/run-history/connect", `{}`)), want: " -> "},
+	{name: "extras", page: "protocol", covers: "POST A/process_recording A/profiling", lines: "v5 v6", asks: append(gets("A/profiling/summary"), send("A/process_recording", `{}`)), want: " -> "},
+	{name: "editor routes", page: "protocol", covers: "A/vibe-edit A/vibe-code A/vibe-starter-queries A/undo-vibe-edit", lines: "v5 v6", asks: append(
+		gets("A/vibe-code"), send("A/vibe-edit", `{}`), send("A/undo-vibe-edit", `{}`), send("A/vibe-starter-queries", `{}`)), want: " -> 404", unlike: "they show and change the code of the app"},
+	{name: "upload", page: "protocol", covers: "POST A/upload GET A/file={path} HEAD A/file={path} GET A/file/{path}", asks: []httpAsk{
+		upload("a b#ä.txt", "uploaded"), {method: "GET", path: "A/file={path}"}, {method: "HEAD", path: "A/file={path}"}, {method: "GET", path: "A/file{path}"},
+		{method: "GET", path: "A/file={path}", header: http.Header{"Range": {"bytes=2-"}}}, send("A/upload", `{}`), form("A/upload", "a=b")}, want: " -> 200"},
+	{name: "upload progress", page: "protocol", covers: "GET A/upload_progress", asks: []httpAsk{
+		{method: "GET", path: "A/upload_progress?upload_id=never"}, {method: "GET", path: "A/upload_progress"}}, want: " -> "},
+	{name: "files", page: "protocol", covers: "GET A/file={path}", asks: gets("A/file=allowed/page.html", "A/file=allowed/digits.txt", "A/file=allowed/blocked/secret.txt", "A/file=app.py", "A/file=/etc/passwd", "A/file=allowed"), want: " -> 403"},
+	{name: "cors", page: "protocol", covers: "CORS", asks: []httpAsk{
+		{method: "GET", path: "A/queue/status", header: http.Header{"Origin": {"http://localhost:3000"}}}, {method: "GET", path: "A/queue/status", header: http.Header{"Origin": {"http://other.example"}}},
+		{method: "OPTIONS", path: "A/queue/join", header: http.Header{"Origin": {"http://localhost:3000"}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"x-own"}}},
+		{method: "OPTIONS", path: "A/queue/join"}}, want: "http://<host>"},
+	{name: "nothing there", page: "protocol", covers: "404 405", asks: append(gets("/nothing", "A/nothing", "A/queue/join"), send("/config", `{}`)), want: `{"detail":"Not Found"}`},
+	{name: "mcp", page: "protocol", covers: "A/mcp", lines: "v5 v6", asks: []httpAsk{
+		tool(`"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"t","version":"1"}}`), tool(`"method":"tools/list"`),
+		tool(`"method":"tools/call","params":{"name":"{tool}","arguments":{"name":"tool"}}`), {method: "GET", path: "A/mcp/schema"}}, want: "hello tool"},
+	{name: "whom a dependency lets in", page: "components/asked", covers: "auth_dependency", asks: slices.Concat(gets("/", "/config", "A/user"), headed(slices.Concat(
+		gets("A/user", "A/login_check", "A/queue/status", "/logout"), joined("asked", "[]", "")), http.Header{"X-User": {"eve"}})), want: "asked by eve"},
+	{name: "own routes beside the apps", page: "components", covers: "mount_gradio_app", asks: gets("/own?q=1", "/config", "/text", "/text/nothing"), want: `{"own":"1"}`},
+
+	{name: "a login", page: "guarded", covers: "POST /login GET /logout 401", asks: []httpAsk{
+		{method: "GET", path: "/"}, {method: "GET", path: "/config"}, {method: "GET", path: "A/user"}, {method: "GET", path: "A/login_check"}, {method: "GET", path: "A/queue/data?session_hash=x"},
+		send("A/queue/join", `{"data":["x"],"fn_index":0,"session_hash":"{session}"}`), form("/login", "username=ann&password=wrong"), {method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"},
+		cookie("/config"), cookie("A/user"), cookie("A/login_check"), cookie("/"), cookie("/logout")}, want: `"ann"`},
+	{name: "calls of a user", page: "guarded", covers: "gr.Request username error", asks: headed(slices.Concat(
+		[]httpAsk{{method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"}}, joined("secret", `["x"]`, ""), joined("fail", `["x"]`, ""),
+		[]httpAsk{send("A/run/secret", `{"data":["x"]}`)}), http.Header{"Cookie": {"{cookies}"}}), want: "secret x of ann"},
+	{name: "a full queue", page: "guarded", covers: "503 max_size", asks: headed([]httpAsk{
+		{method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"},
+		joined("hold", "[]", "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", frames: 2, open: true},
+		send("A/queue/join", `{"data":[],"fn_index":{fn:hold},"session_hash":"{session}2"}`), send("A/queue/join", `{"data":[],"fn_index":{fn:hold},"session_hash":"{session}3"}`),
+		{method: "GET", path: "A/queue/status"}, send("A/run/release", `{"data":[]}`), {resume: true},
+		{method: "GET", path: "A/queue/data?session_hash={session}2", frames: 2, open: true}, send("A/run/release", `{"data":[]}`), {resume: true}}, http.Header{"Cookie": {"{cookies}"}}), want: "503"},
+	{name: "secret", page: "guarded", covers: "auth", args: `["x"]`, auth: []string{"ann", "open"}, do: []string{
+		"type input[type=text], label:nth-of-type(1) input, label:nth-of-type(1) textarea = ann", "type input[type=password] = open", "click button.primary, button.lg", "click #go-secret"}, want: "secret "},
+
+	{name: "hello", page: "server", covers: "gr.Server", lines: "v6", args: `["x"]`, noPage: true, want: "hello x"},
+	{name: "numbers", page: "server", covers: "gr.Server", lines: "v6", args: `[3]`, noPage: true, want: "2"},
+	{name: "own page", page: "server", covers: "gr.Server", lines: "v6", do: []string{}, out: "#own", want: "own page"},
+	{name: "own routes", page: "server", covers: "gr.Server", lines: "v6", asks: append(gets("/", "/items/3?q=x", "/items/x", "/openapi.json", "/docs", "A/openapi.json"), send("/echo", `{"a":[1.0]}`)), want: `"item":3`},
+	{name: "server's tools", page: "server", covers: "gr.Server A/mcp", lines: "v6", asks: []httpAsk{
+		tool(`"method":"tools/list"`), tool(`"method":"tools/call","params":{"name":"{tool}","arguments":{"text":"loud"}}`)}, want: "LOUD"},
+}
+
+var (
+	formType = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	data     = httpAsk{method: "GET", path: "A/queue/data?session_hash={session}"}
+)
+
+// joined is one call over the queue, of a session of the case's own, and its messages.
+func joined(name, values, query string) []httpAsk {
+	return []httpAsk{send("A/queue/join"+query, `{"data":`+values+`,"fn_index":{fn:`+name+`},"session_hash":"{session}"}`), data}
+}
+
+func called(name, values string) []httpAsk {
+	return []httpAsk{send("A/call/"+name, `{"data":`+values+`}`), {method: "GET", path: "A/call/" + name + "/{event}"}}
+}
+
+// send keeps the event that it makes.
+func send(path, body string) httpAsk {
+	return httpAsk{method: "POST", path: path, body: body, keep: `event="event_id":"(\w+)"`}
+}
+
+func gets(paths ...string) (all []httpAsk) {
+	for _, path := range paths {
+		all = append(all, httpAsk{method: "GET", path: path})
+	}
+	return all
+}
+
+func cookie(path string) httpAsk {
+	return httpAsk{method: "GET", path: path, header: http.Header{"Cookie": {"{cookies}"}}}
+}
+
+func form(path, body string) httpAsk {
+	return httpAsk{method: "POST", path: path, body: body, header: formType}
+}
+
+func upload(name, body string) httpAsk {
+	part := "--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"" + name + "\"\r\nContent-Type: text/plain\r\n\r\n" + body + "\r\n--x--\r\n"
+	return httpAsk{method: "POST", path: "A/upload", body: part, header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, keep: `path=^\["([^"]+)"`}
+}
+
+// chunk is one of a streaming input.
+const chunk = `{"data":[{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mM4ISeHFTEMLQkAkL9BAc9woTwAAAAASUVORK5CYII=","path":null,"meta":{"_type":"gradio.FileData"}}],"fn_index":{fn:chunks},"session_hash":"{session}"}`
+
+// tool is a message to the MCP server, which keeps the name of the last tool.
+func tool(message string) httpAsk {
+	return httpAsk{method: "POST", path: "A/mcp/", body: `{"jsonrpc":"2.0","id":1,` + message + `}`, keep: `tool="name":\s?"(\w*(?:greet|shout))"`,
+		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}}
+}
+
+func headed(asks []httpAsk, header http.Header) []httpAsk {
+	for i := range asks {
+		headers := header.Clone()
+		for name, values := range asks[i].header {
+			headers[name] = values
+		}
+		asks[i].header = headers
+	}
+	return asks
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// stockPython keeps the hot-reload server off that Gradio starts on Spaces, which would listen on every interface.
+const stockPython = `
+import runpy, gradio.http_server
+gradio.http_server.watchfn_spaces = lambda reloader: None
+runpy.run_path("app.py", run_name="__main__")
+`
+
+// stockGradio is an app under its own Gradio alone.
+type stockGradio struct {
+	t   *testing.T
+	url string
+}
+
+// startStock runs the app as its author would, without a host; with onSpaces, as the Hub would, since with these
+// variables Gradio builds another config.
+func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
+	t.Helper()
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := probe.Addr().String()
+	probe.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	home := filepath.Join(t.TempDir(), "home")
+	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, "-c", stockPython)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GRADIO_SERVER_NAME=127.0.0.1", "GRADIO_SERVER_PORT="+port, "GRADIO_TEMP_DIR="+filepath.Join(home, "gradio"),
+		"GRADIO_ANALYTICS_ENABLED=False", "HOME="+home, "SPACE_HOST="+addr, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost")
+	cmd.Env = append(cmd.Env, vars...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("output of stock Gradio in %s:\n%s", dir, said.String()[max(0, said.Len()-4000):])
+		}
+	})
+	return stockGradio{t, "http://" + addr}
+}
+
+func onSpaces(name string) []string { return []string{"SYSTEM=spaces", "SPACE_ID=local/" + name} }
+
+// ready waits for its first answer, and returns its address.
+func (s stockGradio) ready() string {
+	s.t.Helper()
+	eventually(s.t, "stock Gradio answers", patience, func() bool {
+		answer, err := http.Get(s.url + "/docs") // 404 as a rule; an app below a path has no /config
+		if err == nil {
+			answer.Body.Close()
+		}
+		return err == nil
+	})
+	return s.url
+}
