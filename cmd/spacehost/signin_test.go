@@ -21,19 +21,19 @@ import (
 
 const gateDir = "testdata/spaces/gate"
 
-// visit is a browser as far as requests go: it keeps cookies, and says which page sends what.
-type visit struct {
+// cookieVisit is a browser as far as requests go: it keeps cookies, and says which page sends what.
+type cookieVisit struct {
 	*http.Client
 	t *testing.T
 }
 
-func newVisit(t *testing.T) visit {
+func newVisit(t *testing.T) cookieVisit {
 	jar, _ := cookiejar.New(nil) // never fails
-	return visit{&http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, t}
+	return cookieVisit{&http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, t}
 }
 
 // do sends headers as pairs of name and value.
-func (v visit) do(method, address, body string, headers ...string) (*http.Response, string) {
+func (v cookieVisit) do(method, address, body string, headers ...string) (*http.Response, string) {
 	v.t.Helper()
 	r, err := http.NewRequestWithContext(v.t.Context(), method, address, strings.NewReader(body))
 	if err != nil {
@@ -56,7 +56,7 @@ func (v visit) do(method, address, body string, headers ...string) (*http.Respon
 	return answer, string(text)
 }
 
-func (v visit) who(address string, headers ...string) string {
+func (v cookieVisit) who(address string, headers ...string) string {
 	v.t.Helper()
 	answer, body := v.do("GET", address+"/__spacehost/whoami", "", headers...)
 	var who console.WhoAmI
@@ -67,12 +67,12 @@ func (v visit) who(address string, headers ...string) string {
 }
 
 // call is a /call with its stream.
-func (v visit) call(at, api, data string, headers ...string) string {
+func (v cookieVisit) call(at, api, data string, headers ...string) string {
 	v.t.Helper()
 	return v.callBelow(at+"/gradio_api", api, data, headers...)
 }
 
-func (v visit) callBelow(at, api, data string, headers ...string) string {
+func (v cookieVisit) callBelow(at, api, data string, headers ...string) string {
 	v.t.Helper()
 	answer, body := v.do("POST", at+"/call/"+api, `{"data":`+data+`}`, append(headers, "Content-Type", "application/json")...)
 	var said struct {
@@ -86,7 +86,7 @@ func (v visit) callBelow(at, api, data string, headers ...string) string {
 }
 
 // signIn goes the way of the pages: the Space, the console, back with a form.
-func (v visit) signIn(p *product, space, address, token string) {
+func (v cookieVisit) signIn(p *product, space, address, token string) {
 	v.t.Helper()
 	answer, _ := v.do("GET", address+"/__spacehost/login?to=/x%3Fy=z", "")
 	at, err := url.Parse(answer.Header.Get("Location"))
@@ -100,7 +100,7 @@ func (v visit) signIn(p *product, space, address, token string) {
 	}
 }
 
-func (v visit) code(p *product, space, address, token string) (action, code string) {
+func (v cookieVisit) code(p *product, space, address, token string) (action, code string) {
 	v.t.Helper()
 	answer, body := v.do("POST", p.Console+"/login/code", fmt.Sprintf(`{"space":%q,"origin":%q}`, space, address),
 		"Content-Type", "application/json", "X-Hf-Authorization", "Bearer "+token, "Origin", p.Console)
@@ -111,7 +111,7 @@ func (v visit) code(p *product, space, address, token string) (action, code stri
 	return said.Action, said.Code
 }
 
-func (v visit) enter(action, code, origin, to string) (*http.Response, string) {
+func (v cookieVisit) enter(action, code, origin, to string) (*http.Response, string) {
 	v.t.Helper()
 	return v.do("POST", action, url.Values{"code": {code}, "to": {to}}.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Origin", origin, "Sec-Fetch-Site", "same-site")
 }
