@@ -15,6 +15,7 @@ func TestWatchSeesTheClockSet(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		go Watch(ctx, func() time.Time { return time.Now().Round(0).Add(set) }, func(by time.Duration) { leaps = append(leaps, by) })
 		for _, by := range []time.Duration{0, 300 * time.Millisecond, 2 * time.Hour, -24 * time.Hour, 0} {
+			synctest.Wait() // it has looked
 			set += by
 			time.Sleep(time.Minute)
 			synctest.Wait()
