@@ -51,6 +51,23 @@ func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
 	return found.start, ok
 }
 
+// SpaceOf returns whose a living process is, its runner included, and its start time; "" if it is no Space's.
+func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
+	s, ok := readStat(pid)
+	if !ok {
+		return "", 0
+	}
+	p.mu.Lock()
+	trees := maps.Clone(p.trees)
+	p.mu.Unlock()
+	for space, t := range trees {
+		if _, member := t.has(pid); member || s.proc == t.root {
+			return space, s.start
+		}
+	}
+	return "", s.start
+}
+
 // Wait blocks until that process has died or ctx ends.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
 	for ctx.Err() == nil && !(proc{pid, start}).await(500*time.Millisecond) {

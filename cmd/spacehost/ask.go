@@ -199,6 +199,9 @@ func gpuState(g console.GPU, slot lease.SlotView) string {
 }
 
 func troubles(g console.GPU, state string) string {
+	for _, u := range g.Uninvited {
+		state += fmt.Sprintf(" [uninvited: pid %d, %s]", u.PID, whose(u))
+	}
 	var given []string
 	for _, f := range g.Faults {
 		given = append(given, f.String())
@@ -207,6 +210,13 @@ func troubles(g console.GPU, state string) string {
 		state += fmt.Sprintf(" [simulated fault: %s]", strings.Join(given, ", "))
 	}
 	return state
+}
+
+func whose(u lease.Uninvited) string {
+	if u.Space == "" {
+		return "no Space's"
+	}
+	return "Space " + u.Space
 }
 
 func slotState(s lease.SlotView) string {

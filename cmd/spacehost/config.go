@@ -121,7 +121,7 @@ func (c *config) defaults() {
 		file:    c.file,
 		address: setting{"127.0.0.1:7860", "`address` in " + c.file}, console: setting{"127.0.0.1:7870", "`console` in " + c.file},
 		gpus: setting{"auto", c.file + ": gpus"}, hardware: setting{autoHardware, c.file + ": gpus.hardware"}, preset: setting{"2026-04", c.file + ": quota"},
-		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
+		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, endUninvited: true, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
 	}
 }
 
@@ -243,6 +243,7 @@ func (c *config) gpus(v value) {
 	}
 	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){
 		"machine": c.machine, "large": c.share,
+		"uninvited": c.uninvited,
 		"hardware":  c.hardware,
 		"per_space": func(at value) { set(&c.settings.perSpace)(at.number(0, mostAtOnce)) },
 	})
@@ -267,6 +268,17 @@ func (c *config) machine(v value) {
 		return
 	}
 	c.settings.gpus = v.from(text)
+}
+
+// uninvited says what becomes of a Space's process that uses a GPU outside any Lease.
+func (c *config) uninvited(v value) {
+	switch text, ok := v.plain(); {
+	case !ok:
+	case text == "end", text == "show":
+		c.settings.endUninvited = text == "end"
+	default:
+		v.fail("%.40q is not known here: say end or show", text)
+	}
 }
 
 func (c *config) hardware(v value) {

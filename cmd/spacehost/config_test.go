@@ -53,7 +53,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"merge keys", "x: &x {state: a}\n<<: *x\n" + demo, []string{"lab.yaml:1: x: unknown key", "lab.yaml:2: <<: unknown key"}},
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
-		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU"}},
+		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
 		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
 			`lab.yaml:1: gpus.hardware: a100 is not known here: say auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
 			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
@@ -163,9 +163,9 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	want := settings{
-		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, hardware: setting{"auto", "lab.yaml:6: gpus.hardware"}, preset: setting{"2026-08", "lab.yaml:9: quota"},
-		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
-		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:19"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:20"},
+		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, hardware: setting{"auto", "lab.yaml:7: gpus.hardware"}, preset: setting{"2026-08", "lab.yaml:10: quota"},
+		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, endUninvited: true, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
+		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:20"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:21"},
 		mode: "direct", consoleURL: "https://console.lab.example", byName: true, hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		metricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		ownTiers: []quota.Tier{
@@ -177,7 +177,7 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},
-			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:32"}, visibility: protected, concurrency: new(1),
+			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:33"}, visibility: protected, concurrency: new(1),
 				variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{dir: filepath.Join(dir, "drafts"), host: "drafts.lab.example", visibility: private, members: []string{"ada"}, python: filepath.Join(dir, "python"),
 				variables: map[string]string{}, secrets: map[string]string{}},

@@ -30,6 +30,14 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	order("is lent again", "return", uuid)
 	c.ok("/five", 0)
 
+	p.fault("xid=79", "xid=79") // it condemns the hardware
+	eventually(t, "the GPU is drained", patience, func() bool {
+		_, out, _ := p.cli("gpu")
+		return strings.Contains(out, "drained: the driver has reported Xid 79")
+	})
+	order("is lent again", "return", uuid)
+	c.ok("/five", 0)
+
 	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != exitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
 		t.Errorf("drain of another machine's: exit code %d, %q", code, said)
 	}

@@ -272,7 +272,8 @@ func (h *Host) wire() (err error) {
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
+		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -471,6 +472,19 @@ func (h *Host) expired(end lease.End) {
 		end.Declared.Seconds(), end.Used.Seconds())
 	h.screen.note(end.Space + ": " + text)
 	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+}
+
+// uninvited says aloud what keeps a GPU from everybody.
+func (h *Host) uninvited(u lease.Uninvited) {
+	switch {
+	case u.Space == "":
+		h.screen.note(fmt.Sprintf("WARNING: pid %d, which is no Space's, is on %s: nobody gets that GPU until it has left. It is not ended.", u.PID, u.Device))
+	case u.Ended:
+		h.screen.note(fmt.Sprintf("%s: WARNING: pid %d used %s outside @spaces.GPU, and is ended.", u.Space, u.PID, u.Device))
+	default:
+		h.screen.note(fmt.Sprintf("%s: WARNING: pid %d uses %s outside @spaces.GPU: nobody gets that GPU until it has left. "+
+			"ZeroGPU has no GPU there: do such work in a GPU function.", u.Space, u.PID, u.Device))
+	}
 }
 
 // waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)

@@ -39,6 +39,7 @@ type settings struct {
 	byName        bool   // Spaces get HF_ENDPOINT
 	rebuild       bool
 	readyJSON     bool
+	endUninvited  bool // processes of Spaces that use a GPU outside any Lease
 }
 
 // setting is a value, and what its user calls it: a flag, or a key in a line of the file.

@@ -3,6 +3,7 @@ package clock
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,13 +11,13 @@ import (
 
 func TestWatchSeesTheClockSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var set time.Duration
+		var set atomic.Int64
 		var leaps []time.Duration
 		ctx, stop := context.WithCancel(t.Context())
-		go Watch(ctx, func() time.Time { return time.Now().Round(0).Add(set) }, func(by time.Duration) { leaps = append(leaps, by) })
+		go Watch(ctx, func() time.Time { return time.Now().Round(0).Add(time.Duration(set.Load())) }, func(by time.Duration) { leaps = append(leaps, by) })
 		for _, by := range []time.Duration{0, 300 * time.Millisecond, 2 * time.Hour, -24 * time.Hour, 0} {
 			synctest.Wait() // it has looked
-			set += by
+			set.Add(int64(by))
 			time.Sleep(time.Minute)
 			synctest.Wait()
 		}

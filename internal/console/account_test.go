@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ import (
 // TestNoClockShowsNonsense: whatever the clock says, a wait is from a second to 24 hours, in each of our views.
 func TestNoClockShowsNonsense(t *testing.T) {
 	opened := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	now := opened
-	e, ledger := accountsAt(t, func() time.Time { return now })
+	var now atomic.Int64 // from the opening
+	e, ledger := accountsAt(t, func() time.Time { return opened.Add(time.Duration(now.Load())) })
 	tx, err := ledger.db.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func TestNoClockShowsNonsense(t *testing.T) {
 		"at the end":                {quota.Span, ""},
 		"advanced by a year":        {365 * 24 * time.Hour, ""},
 	} {
-		now = opened.Add(row.at)
+		now.Store(int64(row.at))
 		var said Explanation
 		body := get(t, e, "/explain?identity=local&seconds=60", &said)
 		if said.ResetsIn != row.in || len(said.Calls) != 1 || said.Calls[0].In != row.in || said.Calls[0].Fits != (row.in == "") {

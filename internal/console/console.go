@@ -76,8 +76,10 @@ func (s *Console) health(spaces func() []SpaceView) echo.HandlerFunc {
 // GPU is one Device with the Slots on it.
 type GPU struct {
 	gpu.DeviceStatus
-	Drained *lease.Drain     `json:"drained,omitempty"` // who is on it finishes, nobody new gets it
-	Slots   []lease.SlotView `json:"slots"`             // none on one that could not be listed
+	// Uninvited are those on it outside any Lease.
+	Uninvited []lease.Uninvited `json:"uninvited,omitempty"`
+	Drained   *lease.Drain      `json:"drained,omitempty"` // who is on it finishes, nobody new gets it
+	Slots     []lease.SlotView  `json:"slots"`             // none on one that could not be listed
 }
 
 func (s *Console) gpus(c echo.Context) error {
@@ -90,6 +92,11 @@ func (s *Console) gpus(c echo.Context) error {
 		g := GPU{DeviceStatus: status, Slots: append([]lease.SlotView{}, slots[status.UUID]...)}
 		if d, ok := drains[status.UUID]; ok {
 			g.Drained = &d
+		}
+		for _, u := range s.config.Broker.Uninvited() {
+			if u.Device == status.UUID {
+				g.Uninvited = append(g.Uninvited, u)
+			}
 		}
 		all = append(all, g)
 	}

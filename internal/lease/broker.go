@@ -30,6 +30,10 @@ type Config struct {
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
+	// Uninvited is told once of each process that uses a Device outside any Lease; nil: nobody is. EndUninvited ends
+	// those of a Space, foreign ones never.
+	Uninvited    func(Uninvited)
+	EndUninvited bool
 	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
 	Changed func(Change)
 	Logger  *zap.Logger
@@ -62,6 +66,8 @@ type Broker struct {
 	mu     sync.Mutex
 	notes  []func(*line) // left for the line by those who do not wait
 	broken map[string]brokenStream
+
+	uninvited []Uninvited // as they were seen last
 }
 
 // New returns a Broker. Call Recover, then Run.
@@ -105,6 +111,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	beats, endBeats := context.WithCancel(ctx)
 	var beating sync.WaitGroup
 	beating.Go(func() { b.beat(beats) })
+	beating.Go(func() { b.inspect(beats) })
+	beating.Go(func() { b.watchHealth(beats) })
 	defer beating.Wait()
 	defer endBeats()
 	for ctx.Err() == nil {

@@ -16,13 +16,19 @@ type Drain struct {
 	Operator bool `json:"operator"`
 }
 
-// onDrain takes the Device out of the line: its idle workers go, and Slots that come free stay so.
+// onDrain takes the Device out of the line: its idle workers go, and Slots that come free stay so. What a failed Device has
+// done so far is worth nothing, and so costs nothing.
 func (l *line) onDrain(uuid gpu.DeviceUUID, d Drain) {
 	if l.drains == nil {
 		l.drains = map[gpu.DeviceUUID]Drain{}
 	}
 	if known, ok := l.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
 		l.drains[uuid] = d
+	}
+	for _, lease := range l.leases {
+		if lease.Slot != nil && lease.Slot.Device.UUID == uuid && !d.Operator {
+			lease.lost = true
+		}
 	}
 	for _, w := range l.idles() {
 		if w.lease.place[0].Device.UUID == uuid {

@@ -65,6 +65,7 @@ type Lease struct {
 	turn      time.Time     // its place in the line, see order
 	limit     Limit         // while it waits: why it may have no place yet
 	place     place         // what it holds; Slot is the first of it
+	lost      bool          // its Device failed under it: it costs nothing
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
 	from      *idle         // whose worker it gets, until its client is told so
@@ -123,7 +124,7 @@ func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 
 // charge is what the Lease costs if it ends at end: from /allow on, never past its deadline, never above its hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() {
+	if l.Active.IsZero() || l.lost {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
@@ -164,6 +165,8 @@ type Processes interface {
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks
 	// and reports whether all are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
+	// SpaceOf returns whose a process is, its runner included, and when it began; "" if it is no Space's. It does not block.
+	SpaceOf(pid int) (space string, start uint64)
 	// Within reports whether pid is that worker or one that it started. It does not block.
 	Within(pid, worker int, start uint64) bool
 }

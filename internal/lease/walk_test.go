@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ func TestRandomWalk(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
+	steps := *walkSteps
+	if os.Getenv("SPACEHOST_FIRE") != "" { // a million over all machines
+		steps = max(steps, 100_000)
+	}
 	resumed := 0
 	for _, machine := range []struct {
 		devices, share int
@@ -30,10 +35,10 @@ func TestRandomWalk(t *testing.T) {
 	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
 		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
 		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
-		k.warmFor = machine.warmFor
+		k.warmFor, k.alive = machine.warmFor, map[Worker]place{}
 		k.order = newOrder(k.queueTimeout, []int{0, 1, 2})
 		k.perSpace = func(space string) int { return map[string]int{"other": 2}[space] }
-		for range *walkSteps {
+		for range steps {
 			k.step()
 			k.check()
 			if t.Failed() {
@@ -55,8 +60,9 @@ func TestRandomWalk(t *testing.T) {
 type walk struct {
 	*world
 	rand  *rand.Rand
-	share int // Slots of each Device
-	pids  int // made so far
+	share int              // Slots of each Device
+	pids  int              // made so far
+	alive map[Worker]place // the workers that live, and where they sit
 
 	resumed int
 	all     []*Lease
@@ -86,7 +92,7 @@ var deeds = []deed{
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
-	{"returned", 3, func(k *walk) { k.onReturn(k.anyDevice()) }},
+	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
@@ -161,7 +167,11 @@ func (k *walk) doReclaimed() {
 	i := k.rand.IntN(len(k.reclaims))
 	r := k.reclaims[i]
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
-	k.onReclaimed(r.place, []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)])
+	err := []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)]
+	if err != errNotReclaimed {
+		delete(k.alive, r.lease.Worker)
+	}
+	k.onReclaimed(r.place, err)
 }
 
 func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
@@ -194,11 +204,13 @@ func (k *walk) doResumed() {
 // doExit lets a worker die that is watched: of a Lease, or an idle one.
 func (k *walk) doExit() {
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
+		delete(k.alive, s.idle.lease.Worker)
 		k.onExit(s.idle.lease.Worker)
 		return
 	}
 	k.onLease(func(l *Lease) {
 		if l.State == Active {
+			delete(k.alive, l.Worker)
 			k.onExit(l.Worker)
 		}
 	})
@@ -210,6 +222,13 @@ func (k *walk) doClaim() {
 		before := l.Worker
 		k.pids++
 		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
+		if err == nil {
+			k.alive[l.Worker] = l.place
+		}
+		for _, w := range k.gone {
+			delete(k.alive, w)
+		}
+		k.gone = nil
 		if err != nil && l.Worker != before {
 			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
 		}
@@ -269,6 +288,7 @@ func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State ==
 
 func (k *walk) check() {
 	k.checkSlots()
+	k.checkWorkers()
 	k.checkTime()
 	k.checkOrder()
 	k.checkLimits()
@@ -280,6 +300,25 @@ func (k *walk) check() {
 		}
 	}
 	k.forget()
+}
+
+// checkWorkers: on a Slot lives the worker of its Lease alone, or an idle one, or one that is being ended. Where nobody
+// may be, nobody is.
+func (k *walk) checkWorkers() {
+	sitters := map[*slot]int{}
+	for w, p := range k.alive {
+		for _, s := range p {
+			sitters[s]++
+			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
+				k.t.Errorf("worker %d lives on slot %d, which is %s", w.PID, s.Index, s.phase)
+			}
+		}
+	}
+	for s, n := range sitters {
+		if n > 1 {
+			k.t.Errorf("%d workers live on slot %d", n, s.Index)
+		}
+	}
 }
 
 // checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.

@@ -117,6 +117,16 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	return true
 }
 
+// SpaceOf is part of lease.Processes.
+func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if found := p.living[pid]; found != nil {
+		return found.space, found.start
+	}
+	return "", 0
+}
+
 // Within is part of lease.Processes: nobody here starts another.
 func (p *Processes) Within(pid, worker int, start uint64) bool {
 	p.mu.Lock()

@@ -225,6 +225,29 @@ def _patch_http_server(state: State, module: Any) -> None:
     """
     if hasattr(module, "watchfn_spaces"):
         module.watchfn_spaces = lambda reloader: None
+    _wait_for_server(module)
+
+
+def _wait_for_server(module: Any) -> None:
+    """Gradio gives its server five seconds to come up, then starts another at the next port while the first still does.
+
+    On a machine with much else to do the visitors' server would be one that nobody has heard of. The host bounds the start.
+    """
+    import time
+
+    original = module.Server.run_in_thread
+
+    @functools.wraps(original)
+    def run_in_thread(self: Any) -> None:
+        try:
+            original(self)
+        except module.ServerFailedToStartError:
+            while not self.started and self.thread.is_alive():
+                time.sleep(0.01)
+            if not self.started:
+                raise
+
+    module.Server.run_in_thread = run_in_thread
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:
