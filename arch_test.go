@@ -45,7 +45,7 @@ var keepers = map[string][]string{
 	"github.com/labstack/echo/v4":     {"cmd/spacehost", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console"},
 	"github.com/NVIDIA/go-nvml":       {"gpu/nvml"},
 	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease", "internal/identity"},
-	"github.com/mattn/go-sqlite3":     {"migrations", "quota"},
+	"github.com/mattn/go-sqlite3":     {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":       {"internal/identity"},
 	"github.com/vishvananda/netlink":  {"worker"},
 	"github.com/prometheus":           {"internal/console"},

@@ -69,6 +69,7 @@ func allSteps(short bool) []step {
 		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: tired, lines: []line{
 			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
 	}
+	all = append(all, leaseSteps(short)...)
 	if short {
 		return append(all, waiting(40, false))
 	}

@@ -97,8 +97,11 @@ func (p *Processes) Run(ctx context.Context) error {
 		p.mu.Lock()
 		watched := slices.Collect(maps.Values(p.families))
 		p.mu.Unlock()
-		for _, f := range watched {
-			_, _ = f.find() // it remembers them
+		if len(watched) > 0 {
+			all, _ := allStats() // another time
+			for _, f := range watched {
+				f.among(all) // it remembers them
+			}
 		}
 		if n%lookAtZombies == 0 {
 			before = reap(before)

@@ -126,9 +126,14 @@ func newFamily(worker proc, ours func(pid int) bool) *family {
 
 // find returns the living members, and remembers them.
 func (f *family) find() ([]proc, error) {
+	all, err := allStats()
+	return f.among(all), err
+}
+
+// among is find with what allStats has found.
+func (f *family) among(all []stat) []proc {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all, err := allStats()
 	grouped := f.grouped()
 	for _, s := range all {
 		if s.group == f.worker.pid && s.start >= f.worker.start && grouped(s.pid) {
@@ -143,7 +148,7 @@ func (f *family) find() ([]proc, error) {
 		}
 	}
 	f.seen = slices.DeleteFunc(f.seen, func(p proc) bool { return p != f.worker && !p.alive() })
-	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() }), err
+	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() })
 }
 
 // stormTime bounds how long the worker's life is spared for the sake of those that leave their parents.

@@ -215,29 +215,30 @@ func tagged(tag string) (found []string) {
 	return found
 }
 
-// returns tells how long after the end of its second, or of its life if that was shorter, each worker's Slot was back.
+// returns tells how long after the end of its declared time, or of its life if that was shorter, each worker's Slot was back.
 func (p *product) returns() (all []time.Duration) {
-	const declared = time.Second
-	active, ended := map[string]time.Time{}, map[string]time.Time{}
+	declared, active, ended := map[string]time.Duration{}, map[string]time.Time{}, map[string]time.Time{}
 	for line := range strings.Lines(p.log()) {
 		var entry struct {
-			Msg    string
-			TS     time.Time
-			Worker int
-			Lease  struct{ ID string }
+			Msg, Declared string
+			TS            time.Time
+			Worker        int
+			Lease         struct{ ID string }
 		}
 		if json.Unmarshal([]byte(line), &entry) != nil {
 			continue
 		}
 		switch id := entry.Lease.ID; entry.Msg {
+		case "lease waits":
+			declared[id], _ = time.ParseDuration(entry.Declared) // the host's own
 		case "lease active":
 			active[id] = entry.TS
 		case "lease ended":
 			ended[id] = entry.TS
 		case "slot returned":
 			if due, ok := ended[id]; ok && entry.Worker != 0 {
-				if began, ok := active[id]; ok && began.Add(declared).Before(due) {
-					due = began.Add(declared)
+				if began, ok := active[id]; ok && began.Add(declared[id]).Before(due) {
+					due = began.Add(declared[id])
 				}
 				all = append(all, entry.TS.Sub(due))
 			}

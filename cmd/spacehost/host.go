@@ -282,7 +282,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -471,7 +471,12 @@ func (h *Host) expired(end lease.End) {
 	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. Raise @spaces.GPU(duration=...) if the function needs longer.",
 		end.Declared.Seconds(), end.Used.Seconds())
 	h.screen.note(end.Space + ": " + text)
-	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+	h.tell(end.Space, end.Event, text)
+}
+
+// tell warns the visitor of an Event.
+func (h *Host) tell(space, event, text string) {
+	h.find(space).queue.Warn(queue.EventID(event), "ZeroGPU", text)
 }
 
 // uninvited says aloud what keeps a GPU from everybody.

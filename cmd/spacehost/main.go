@@ -64,7 +64,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDoctor())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor())
 	return root
 }
 

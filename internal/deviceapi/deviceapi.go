@@ -41,6 +41,8 @@ type Config struct {
 	CheckVia func(payer identity.Identity) error
 	// Refused is told of each request that quota refuses; nil: nobody is.
 	Refused func(lease.Request, error)
+	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
+	Tell func(space, event, text string)
 	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
 	Waits  func(lease.Request, lease.Forecast)
 	Logger *zap.Logger

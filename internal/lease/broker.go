@@ -89,7 +89,7 @@ func New(config Config) (*Broker, error) {
 	b := &Broker{
 		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
-		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
+		store: newStore(config.DB, config.Ledger, boot, config.Logger),
 		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
@@ -143,7 +143,7 @@ func (b *Broker) shutdown() {
 	close(b.done) // late callers are turned away; effects that report find nobody
 	defer time.AfterFunc(stopTime, b.stop).Stop()
 	b.readNotes()
-	for _, w := range b.line.idles() {
+	for _, w := range append(b.line.idles(), b.line.beginning()...) {
 		b.line.evict(w, 0)
 	}
 	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
@@ -192,7 +192,13 @@ func (b *Broker) do(call func(*line)) bool {
 // *quota.IllegalDurationError, or the database's; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
-	l := newLease(r, b.now())
+	l, err := b.arrive(r)
+	if err != nil {
+		return nil, err
+	} else if l != nil {
+		return &Ticket{broker: b, lease: l}, nil
+	}
+	l = newLease(r, b.now())
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
@@ -207,6 +213,20 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 func (b *Broker) Ask(ctx context.Context, r Request) error {
 	r.Size = b.sizeOf(r)
 	return b.store.ask(ctx, newLease(r, b.now()), b.config.QueueTimeout)
+}
+
+// arrive returns the Lease if it has begun on its warm worker already; nil: it has to be admitted and wait its turn.
+func (b *Broker) arrive(r Request) (*Lease, error) {
+	l, warm := newLease(r, b.now()), false
+	b.do(func(line *line) { warm = line.onArrival(l) })
+	if !warm {
+		return nil, nil
+	}
+	err := <-l.begun
+	if errors.Is(err, errUnfit) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // Ticket is a place in the line.
@@ -440,6 +460,25 @@ func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
 }
 
 func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
+
+// begin tells l.begun, once: nil, errUnfit, or why it is not written down.
+func (b *Broker) begin(l *Lease) {
+	worker, p, at := l.Worker, l.place, b.now()
+	b.busy.Go(func() {
+		err := b.clear(p, worker)
+		if err != nil {
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
+			err = errUnfit
+		} else {
+			err = b.store.begin(b.work, l, worker, at, b.config.QueueTimeout)
+		}
+		if !b.do(func(line *line) { line.onBegun(l, b.now(), err) }) && err == nil {
+			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
+			err = errors.Join(ErrGone, b.store.settle(b.work, l))
+		}
+		l.begun <- err
+	})
+}
 
 func (b *Broker) resume(l *Lease) {
 	worker, p := l.Worker, l.place

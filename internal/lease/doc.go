@@ -18,7 +18,7 @@
 //
 // A worker whose Lease was released well stays on its Slot for a while, and is lent with it to the next Lease of
 // the same Task of the same start of the Space (warm.go). It makes no second /allow: that Lease goes from granted
-// to active by itself.
+// to active by itself. One that comes while its worker idles is admitted and active in one transaction.
 //
 // From admission to its end a Lease holds its declared seconds in the ledger; at its end it is settled once:
 // charged from /allow to its end or deadline, whichever came first, the rest returned. The clock starts at

@@ -69,6 +69,8 @@ type Lease struct {
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
 	from      *idle         // whose worker it gets, until its client is told so
+	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
+	begun     chan error    // buffered: what became of an arrival
 	decided   chan decision // buffered: the one decision about a waiting Lease
 	settled   chan struct{} // closed once its end is in the database
 }
@@ -114,7 +116,7 @@ func newLease(r Request, now time.Time) *Lease {
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
 		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
-		decided: make(chan decision, 1), settled: make(chan struct{}),
+		decided: make(chan decision, 1), begun: make(chan error, 1), settled: make(chan struct{}),
 	}
 }
 

@@ -18,6 +18,8 @@ type effects interface {
 	// resume looks whether the place has nobody but its warm worker (else: onUnfit), and writes down that the Lease is
 	// active with it: onResumed.
 	resume(l *Lease)
+	// begin does the same for a Lease that has no hold yet, which it takes in the same transaction: onBegun.
+	begin(l *Lease)
 	// watch tells when a worker has died: onExit.
 	watch(w Worker)
 	// dismiss ends a worker in whose place another has come.
@@ -171,7 +173,9 @@ func (l *line) give(p place, lease *Lease) {
 		s.phase, s.holder, s.idle, s.reason = held, lease, nil, ""
 	}
 	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
-	l.do.changed(lease)
+	if !lease.arriving {
+		l.do.changed(lease)
+	}
 }
 
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease

@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -28,7 +29,7 @@ func TestRandomWalk(t *testing.T) {
 	if os.Getenv("SPACEHOST_FIRE") != "" { // a million over all machines
 		steps = max(steps, 100_000)
 	}
-	resumed := 0
+	resumed, begun := 0, 0
 	for _, machine := range []struct {
 		devices, share int
 		warmFor        time.Duration
@@ -50,8 +51,12 @@ func TestRandomWalk(t *testing.T) {
 			return
 		}
 		resumed += k.resumed
+		begun += k.begun
 	}
-	if resumed < *walkSteps/300 {
+	if begun < *walkSteps/10_000 {
+		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
+	}
+	if resumed < *walkSteps/1000 {
 		t.Errorf("only %d leases went to a warm worker", resumed)
 	}
 }
@@ -65,6 +70,7 @@ type walk struct {
 	alive map[Worker]place // the workers that live, and where they sit
 
 	resumed int
+	begun   int
 	all     []*Lease
 	did     string
 	seen    map[State]int // how many ended so
@@ -85,6 +91,7 @@ var deeds = []deed{
 	{"allow", 24, (*walk).doAllow},
 	{"release", 6, (*walk).doRelease},
 	{"resumed", 24, (*walk).doResumed},
+	{"begun", 24, (*walk).doBegun},
 	{"exit", 3, (*walk).doExit},
 	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
 	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
@@ -120,7 +127,7 @@ func (k *walk) step() {
 }
 
 func (k *walk) doSchedule() {
-	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > 1 { // no worker idles while many wait
+	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker idles while many wait
 		return
 	}
 	l := k.lease(func(r *Request) {
@@ -138,8 +145,31 @@ func (k *walk) doSchedule() {
 		}
 	})
 	l.Remaining = k.rand.Float64()
+	if k.rand.IntN(2) > 0 && k.onArrival(l) {
+		return // see doBegun
+	}
 	k.all = append(k.all, l)
 	k.onSchedule(l)
+}
+
+// doBegun: one that has come to a warm worker is admitted together with its start, or not at all.
+func (k *walk) doBegun() {
+	if len(k.begins) == 0 {
+		return
+	}
+	i := k.rand.IntN(len(k.begins))
+	l := k.begins[i]
+	k.begins = slices.Delete(k.begins, i, i+1)
+	switch k.rand.IntN(6) {
+	case 0:
+		k.onBegun(l, k.clock, errors.New("quota exceeded"))
+	case 1:
+		k.onBegun(l, k.clock, errUnfit)
+	default:
+		k.onBegun(l, k.clock, nil)
+		k.all = append(k.all, l)
+		k.begun++
+	}
 }
 
 func (k *walk) doChecked() {
@@ -203,6 +233,11 @@ func (k *walk) doResumed() {
 
 // doExit lets a worker die that is watched: of a Lease, or an idle one.
 func (k *walk) doExit() {
+	if len(k.begins) > 0 && k.begins[0].inherited {
+		delete(k.alive, k.begins[0].Worker)
+		k.onExit(k.begins[0].Worker)
+		return
+	}
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
 		delete(k.alive, s.idle.lease.Worker)
 		k.onExit(s.idle.lease.Worker)
@@ -270,7 +305,7 @@ func (k *walk) doTime() {
 
 // any is rather one that has a Slot: there most can happen.
 func (k *walk) any() *Lease {
-	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && k.rand.IntN(2) == 0 {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.begins, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
 	}
 	return k.all[k.rand.IntN(len(k.all))]
@@ -389,7 +424,7 @@ func (k *walk) checkOrder() {
 // checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
 func (k *walk) checkLimits() {
 	has, claimed := claims{map[string]int{}, map[string]int{}}, claims{map[string]int{}, map[string]int{}}
-	for _, l := range k.leases {
+	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.begins) {
 		if k.isOnSlot(l) {
 			has.add(l)
 		}

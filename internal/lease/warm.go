@@ -1,6 +1,10 @@
 package lease
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"time"
+)
 
 // idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
 // It costs nobody anything, and goes as soon as somebody else needs the place.
@@ -31,17 +35,31 @@ func (l *line) idles() (all []*idle) {
 	return all
 }
 
+// beginning are the warm workers of arrivals that are not committed yet.
+func (l *line) beginning() (all []*idle) {
+	for _, s := range l.slots {
+		if s.phase == held && s.holder.arriving && s == s.holder.place[0] {
+			all = append(all, s.holder.from)
+		}
+	}
+	return all
+}
+
 // warmPlace is the idle worker that can do what waits at rank: the client keeps one for each Task and Slot of
 // one start of its Space.
 func (l *line) warmPlace(rank int) *idle {
 	lease := l.waiting[rank]
 	for _, w := range l.idles() {
-		last := w.lease
-		if last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease) && l.mayUse(rank, last.place) {
+		if l.isWorkerFor(w, lease) && l.mayUse(rank, w.lease.place) {
 			return w
 		}
 	}
 	return nil
+}
+
+func (l *line) isWorkerFor(w *idle, lease *Lease) bool {
+	last := w.lease
+	return last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease)
 }
 
 // resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
@@ -49,7 +67,70 @@ func (l *line) warmPlace(rank int) *idle {
 func (l *line) resume(w *idle, lease *Lease) {
 	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
 	l.give(w.lease.place, lease)
-	l.do.resume(lease)
+	if lease.arriving {
+		l.do.begin(lease)
+	} else {
+		l.do.resume(lease)
+	}
+}
+
+// errUnfit: its Device was lost meanwhile, or a stranger came.
+var errUnfit = errors.New("the warm worker cannot go on")
+
+// onArrival looks whether a Lease that nobody has admitted yet would get its warm worker at once: then its hold and the
+// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: it is as it was. The
+// line's own rules decide that, so it stands in the line for as long as they do.
+func (l *line) onArrival(lease *Lease) bool {
+	if len(l.waiting) > 0 || !l.hasWorker(lease) {
+		return false
+	}
+	lease.arriving = true
+	lease.turn = l.order.turn(lease)
+	l.enqueue(lease)
+	l.fill()
+	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
+	lease.arriving = lease.from != nil
+	return lease.arriving
+}
+
+func (l *line) hasWorker(lease *Lease) bool {
+	return slices.ContainsFunc(l.idles(), func(w *idle) bool { return l.isWorkerFor(w, lease) })
+}
+
+// onBegun is told that an arrival is admitted and active, or why it is neither: then its worker idles on, if it lives
+// and nothing is wrong with its place.
+func (l *line) onBegun(lease *Lease, at time.Time, err error) {
+	if err == nil {
+		l.leases[lease.ID] = lease
+		l.tellOf(lease)
+		l.onResumed(lease, at, nil)
+		return
+	}
+	from, lives := lease.from, lease.inherited
+	l.unplace(lease)
+	if errors.Is(err, errUnfit) || !lives || l.isDrained(from.lease.place) {
+		l.evict(from, 0)
+	} else {
+		for _, s := range from.lease.place {
+			s.phase, s.holder, s.idle = warm, nil, from
+		}
+	}
+	l.fill()
+}
+
+// tellOf tells what nobody could be told while the database could still refuse it.
+func (l *line) tellOf(lease *Lease) {
+	state, slot := lease.State, lease.Slot
+	lease.arriving, lease.State, lease.Slot = false, Waiting, nil
+	l.do.changed(lease)
+	lease.State, lease.Slot = state, slot
+	l.do.changed(lease)
+}
+
+// unplace makes a Lease that was to have a warm worker one that waits.
+func (l *line) unplace(lease *Lease) {
+	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
+	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
 }
 
 // onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
@@ -76,8 +157,7 @@ func (l *line) onUnfit(lease *Lease) {
 		return
 	}
 	from := lease.from
-	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
-	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
+	l.unplace(lease)
 	l.enqueue(lease)
 	l.do.changed(lease)
 	l.evict(from, 0)

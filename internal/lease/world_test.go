@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -14,7 +15,12 @@ import (
 	"spacehost/internal/lease/leasetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(burning); dir != "" {
+		burn(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var _ Processes = (*leasetest.Processes)(nil)
 
@@ -35,6 +41,7 @@ type world struct {
 	answers  map[*Lease][]decision
 	grants   []*Lease // as they came
 	resumes  []*Lease
+	begins   []*Lease
 	settled  map[*Lease]int
 	watched  map[Worker]int
 	gone     []Worker         // dismissed
@@ -73,6 +80,7 @@ func (w *world) decide(l *Lease, d decision) {
 	}
 }
 func (w *world) resume(l *Lease)  { w.resumes = append(w.resumes, l) }
+func (w *world) begin(l *Lease)   { w.begins = append(w.begins, l) }
 func (w *world) watch(o Worker)   { w.watched[o]++ }
 func (w *world) dismiss(o Worker) { w.gone = append(w.gone, o) }
 func (w *world) settle(l *Lease)  { w.settled[l]++ }

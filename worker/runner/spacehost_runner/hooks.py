@@ -31,6 +31,7 @@ def install(state: State) -> None:
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
+        "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
@@ -248,6 +249,26 @@ def _wait_for_server(module: Any) -> None:
                 raise
 
     module.Server.run_in_thread = run_in_thread
+
+
+def _patch_client(state: State, module: Any) -> None:
+    """One HTTP client for each thread, and with it a connection: spaces makes one for each request, which takes it
+    longer than the request does. A thread asks for one thing at a time, so none waits for another's; a forked worker
+    makes its own.
+    """
+    import threading  # httpx has by now; the app may want to be first
+
+    original, kept = getattr(module, "api_client", None), threading.local()
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def api_client() -> Any:
+        if getattr(kept, "pid", None) != os.getpid():
+            kept.client, kept.pid = original(), os.getpid()
+        return kept.client
+
+    module.api_client = api_client
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:

@@ -61,11 +61,11 @@ def sheds():
     time.sleep(FOREVER)
 
 
-@bad
+@spaces.GPU(duration=30)
 def flees():
     """Dies by itself and leaves a daemon; not in the same breath, since without cgroups somebody has to look."""
     daemon(lambda: os.execve("/bin/sleep", ["sleep", f"8640{TAG}"], {}))
-    time.sleep(2.2)
+    time.sleep(5)
     os._exit(0)
 
 
@@ -134,7 +134,7 @@ def collect():
 
 with gr.Blocks() as demo:
     out = gr.Textbox()
-    for kind in [*kinds, dies_before_allow, good, collect]:
+    for kind in [*kinds, flees, dies_before_allow, good, collect]:
         gr.Button().click(kind, None, out, concurrency_limit=None)
 
 demo.queue(max_size=1000).launch()
