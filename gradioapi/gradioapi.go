@@ -62,6 +62,8 @@ type Handler struct {
 	logins   *identity.Attempts
 	guesses  *identity.Attempts // at Sessions
 	owners   owners
+
+	farewells chan struct{} // full: wait
 }
 
 // New returns a Handler.
@@ -75,7 +77,7 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress(), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil), guesses: identity.NewAttempts(wrongHashes, hashesWithin, nil)}
+	h := &Handler{config: config, progress: newProgress(), farewells: make(chan struct{}, farewells), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil), guesses: identity.NewAttempts(wrongHashes, hashesWithin, nil)}
 	if config.Queue != nil {
 		h.owners.present = config.Queue.IsPresent
 	}

@@ -347,8 +347,8 @@ func (h *Handler) status(c call) error {
 	return c.JSONBlob(http.StatusOK, []byte(body))
 }
 
-// heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
-// for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
+// heartbeat tells a visitor that the Space lives. The Space hears of it once, when the visitor has left (farewell): until
+// then Gradio's own heartbeat has no effect but its connection.
 func (h *Handler) heartbeat(c call) error {
 	hash := queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/"))
 	if err := h.owns(c, hash); err != nil {
@@ -369,45 +369,39 @@ func (h *Handler) heartbeat(c call) error {
 }
 
 func (h *Handler) beatOn(s *sse, c call) {
-	defer s.close()
-	var upstream sync.WaitGroup
-	upstream.Go(func() { h.keepUpstream(s.ctx, c) })
-	defer upstream.Wait()
-	defer s.conn.Close() // which ends ctx
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
 	for s.write([]byte("data: ALIVE\n\n")) == nil {
 		select {
 		case <-ticker.C:
+			continue
 		case <-s.ctx.Done():
-			return
 		}
+		break
 	}
+	s.close()
+	h.farewell(c)
 }
 
-// reopenAfter is the pause before an upstream heartbeat that broke off is opened again.
-const reopenAfter = time.Second
+// A Space is told of few visitors at once: a thousand may leave in the same second.
+const (
+	farewells    = 4
+	farewellTime = 10 * time.Second
+)
 
-func (h *Handler) keepUpstream(ctx context.Context, c call) {
-	for ctx.Err() == nil {
-		h.beat(ctx, c)
-		select {
-		case <-time.After(reopenAfter):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// beat is one upstream heartbeat, until either side ends it.
-func (h *Handler) beat(ctx context.Context, c call) {
-	ctx, cancel := context.WithCancel(ctx)
+// farewell opens the visitor's heartbeat at the Space and ends it, which runs unload functions and ages gr.State
+// (gradio/routes.py, heartbeat). A Space that is down has nothing to unload.
+func (h *Handler) farewell(c call) {
+	h.farewells <- struct{}{}
+	defer func() { <-h.farewells }()
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
 	defer cancel()
 	answer, err := h.fetch(ctx, c, c.Request().URL.Path)
 	if err != nil {
 		return
 	}
 	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, answer.Body) // its end says all
+	_, _ = answer.Body.Read(make([]byte, 64)) // its first beat: only then does its end say anything
 }
 
 // behindLogin asks an app that signs people in whether this visitor may read (gradio/routes.py, login_check).
