@@ -21,7 +21,7 @@ check: vet lint test ## everything that CI runs
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 20m ./...
 
-fire: ## 100,000 charges, 1,000 workers with bad manners, 300 crashes of the host, a line's random million steps; figures
+fire: ## 100,000 charges, 1,000 workers with bad manners, 300 crashes of the host, a line's random million steps; figures at the end
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$|^TestRandomWalk$$' ./internal/lease ./quota
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$' ./cmd/spacehost
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // Tier is a class of allowance.
@@ -20,8 +22,25 @@ type Tier struct {
 	Concurrency   int           // Leases at once of one identity, over all Spaces; 0: as many as there are places
 }
 
-// longest is what one call may ask for, size factor included.
-func (t Tier) longest() time.Duration {
+// For is the tier as a person has it of whom something else was said than of the others in it.
+func (t Tier) For(own identity.Own) Tier {
+	if own.Quota != nil {
+		t.Quota, t.Unlimited = *own.Quota, false
+	}
+	if own.Longest != nil {
+		t.Longest = *own.Longest
+	}
+	if own.Priority != nil {
+		t.Priority = *own.Priority
+	}
+	if own.Concurrency != nil {
+		t.Concurrency = *own.Concurrency
+	}
+	return t
+}
+
+// LongestCall is what one call may ask for, size factor included.
+func (t Tier) LongestCall() time.Duration {
 	if t.Longest == 0 {
 		return t.Quota
 	}

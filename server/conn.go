@@ -35,8 +35,19 @@ func (c *Conn) Owner(find func(client, server netip.AddrPort) string) string {
 	return c.owner
 }
 
+type peerKey struct{}
+
+// PeerOf returns the user whose process sits at the other end of a MountSocket; false for other connections.
+func PeerOf(ctx context.Context) (uid uint32, ok bool) {
+	uid, ok = ctx.Value(peerKey{}).(uint32)
+	return uid, ok
+}
+
 // withConn is the ConnContext of every listener.
 func withConn(ctx context.Context, conn net.Conn) context.Context {
+	if peer := peerOf(conn); peer != nil {
+		return context.WithValue(ctx, peerKey{}, peer.Uid)
+	}
 	c, ok := conn.(*returnConn)
 	if !ok {
 		return ctx

@@ -108,14 +108,23 @@ func (l *ownListener) Accept() (net.Conn, error) {
 }
 
 func (l *ownListener) isOwn(conn net.Conn) bool {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return false
-	}
-	var peer *unix.Ucred
-	err = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err != nil || peer == nil || (peer.Uid != 0 && int(peer.Uid) != unix.Geteuid()) {
+	peer := peerOf(conn)
+	if peer == nil || (peer.Uid != 0 && int(peer.Uid) != unix.Geteuid()) {
 		return false
 	}
 	return l.refuse == nil || !l.refuse(int(peer.Pid))
+}
+
+// peerOf is who connected to a unix socket; nil for other connections.
+func peerOf(conn net.Conn) (peer *unix.Ucred) {
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) // nil: a closed one
+	return peer
 }

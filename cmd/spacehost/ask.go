@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -288,65 +287,4 @@ func pidOf(pid int) string {
 		return "-"
 	}
 	return strconv.Itoa(pid)
-}
-
-// newQuota lists accounts, or the ledger of one.
-func newQuota() *cobra.Command {
-	return question[json.RawMessage]{
-		use: "quota [IDENTITY]", short: "List who has how many GPU seconds left, or every charge of one identity",
-		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and when the
-24-hour window ends. With an identity (local, ip:203.0.113.7, space:NAME), list the lines of its ledger.`,
-		example: "  spacehost quota\n  spacehost quota local --limit 100\n  spacehost quota --json | jq '.[] | select(.leftSeconds < 30)'", limit: 20,
-		path: func(args []string, limit int) string {
-			if len(args) == 0 {
-				return "/quota"
-			}
-			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()
-		},
-		args: cobra.MaximumNArgs(1),
-		table: func(w io.Writer, answer json.RawMessage, args []string) {
-			if len(args) == 1 {
-				showLedger(w, answer)
-			} else {
-				showBalances(w, answer)
-			}
-		},
-	}.command()
-}
-
-func showBalances(w io.Writer, answer json.RawMessage) {
-	var balances []console.Balance
-	_ = json.Unmarshal(answer, &balances) // ours: it was valid JSON a moment ago
-	fmt.Fprintln(w, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS")
-	for _, b := range balances {
-		left, all, resets := fmt.Sprintf("%.1f s", b.LeftSeconds), fmt.Sprintf("%g s", b.BaseSeconds), "after the first use"
-		if b.Unlimited {
-			left, all = "no limit", "no limit"
-		}
-		if b.ResetsAt != nil {
-			resets = b.ResetsAt.Local().Format("Jan 2 15:04:05")
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s\n", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
-	}
-}
-
-func showLedger(w io.Writer, answer json.RawMessage) {
-	var entries []console.Entry
-	_ = json.Unmarshal(answer, &entries) // ours: it was valid JSON a moment ago
-	fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tHELD\tCHARGED\tRETURNED\tREASON")
-	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", e.At.Local().Format("Jan 2 15:04:05"), e.Kind, e.Lease, e.Space,
-			e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, whyOf(e))
-	}
-}
-
-// whyOf is the reason of a line of the ledger, with the Space that spent its seconds through another.
-func whyOf(e console.Entry) string {
-	switch {
-	case e.Via == "":
-		return e.Reason
-	case e.Reason == "":
-		return "via " + e.Via
-	}
-	return e.Reason + ", via " + e.Via
 }

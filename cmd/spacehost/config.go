@@ -24,8 +24,6 @@ import (
 const (
 	maxConfig = 1 << 20
 	maxSecret = 64 << 10
-	// maxQuota keeps a tier's seconds far from where a duration overflows.
-	maxQuota = 10_000 * time.Hour
 	// mostAtOnce is more than any machine has places.
 	mostAtOnce = 1000
 )
@@ -148,6 +146,7 @@ func (c *config) top(root value) {
 		"warm":            func(v value) { set(&s.warmFor)(v.span(0, 24*time.Hour)) },
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
+		"by_name":         func(v value) { set(&s.byName)(v.flag()) },
 		"console_url":     c.consoleURL,
 		"identity":        func(v value) { set(&s.mode)(v.one("direct", "hub")) },
 		"insecure_login":  func(v value) { set(&s.insecureLogin)(v.flag()) },
@@ -164,6 +163,15 @@ func set[T any](into *T) func(T, bool) {
 	return func(read T, ok bool) {
 		if ok {
 			*into = read
+		}
+	}
+}
+
+// own keeps what was read without a mistake, and that it was said at all.
+func own[T any](into **T) func(T, bool) {
+	return func(read T, ok bool) {
+		if ok {
+			*into = &read
 		}
 	}
 }
@@ -298,59 +306,28 @@ func (c *config) share(v value) {
 	c.settings.share = share
 }
 
+// preset is the name of one, or a file of tiers.
 func (c *config) preset(v value) {
 	text, ok := v.plain()
 	if !ok {
 		return
 	}
-	if _, err := quota.Presets(text); err != nil {
+	if isQuotaFile(text) && !filepath.IsAbs(text) {
+		text = filepath.Join(c.folder, text)
+	}
+	_, err := readQuota(text)
+	var wrong *configError
+	switch {
+	case errors.As(err, &wrong):
+		c.problems = append(c.problems, wrong.problems...)
+	case err != nil:
 		v.fail("%v", err)
 	}
 	c.settings.preset = v.from(text)
 }
 
-var tierRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
-
 // tiers are the file's own. One with the name of a preset's takes its place.
-func (c *config) tiers(v value) {
-	v.table("a mapping of tiers", func(name string, at value) {
-		switch {
-		case name == "unlimited":
-			at.fail("the tier \"unlimited\" is always there: give yours another name")
-		case !tierRule.MatchString(name):
-			at.fail("a tier's name is 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit")
-		default:
-			c.tier(name, at)
-		}
-	})
-}
-
-func (c *config) tier(name string, v value) {
-	tier := quota.Tier{Name: name, Authenticated: "regular", Priority: 1}
-	if name == "unauthenticated" { // whom the word means is not signed in
-		tier.Authenticated, tier.Priority = "", 0
-	}
-	var longest, quotaAt *value
-	mistakes := len(c.problems)
-	v.fields("a tier: quota, longest, unlimited, priority, concurrency", map[string]func(value){
-		"quota":       func(at value) { quotaAt = &at; set(&tier.Quota)(at.span(time.Second, maxQuota)) },
-		"longest":     func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, maxQuota)) },
-		"unlimited":   func(at value) { set(&tier.Unlimited)(at.flag()) },
-		"priority":    func(at value) { set(&tier.Priority)(at.number(0, 100)) },
-		"concurrency": func(at value) { set(&tier.Concurrency)(at.number(0, mostAtOnce)) },
-	})
-	switch {
-	case len(c.problems) > mistakes: // more would only follow from them
-		return
-	case tier.Unlimited && (quotaAt != nil || longest != nil):
-		v.fail("an unlimited tier has neither quota nor longest: remove them, or `unlimited`")
-	case !tier.Unlimited && quotaAt == nil:
-		v.fail("says no `quota`: the seconds of GPU time in 24 hours, or `unlimited: true`")
-	case longest != nil && tier.Longest > tier.Quota:
-		longest.fail("%s is longer than the whole quota of %s", tier.Longest, tier.Quota)
-	}
-	c.settings.ownTiers = append(c.settings.ownTiers, tier)
-}
+func (c *config) tiers(v value) { c.settings.ownTiers = v.tiers() }
 
 var spaceNameRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$`)
 
@@ -527,8 +504,12 @@ func (c *config) person(v value) {
 	p := personEntry{at: v, tierAt: v}
 	p.Tier = "free"
 	v.fields("a person: name, tier, tokens", map[string]func(value){
-		"name": func(at value) { p.at = at; set(&p.Name)(at.text()) },
-		"tier": func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
+		"name":        func(at value) { p.at = at; set(&p.Name)(at.text()) },
+		"tier":        func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
+		"quota":       func(at value) { own(&p.Own.Quota)(at.span(time.Second, quota.MostGrant)) },
+		"longest":     func(at value) { own(&p.Own.Longest)(at.span(time.Second, quota.MostGrant)) },
+		"priority":    func(at value) { own(&p.Own.Priority)(at.number(0, maxRank)) },
+		"concurrency": func(at value) { own(&p.Own.Concurrency)(at.number(0, mostAtOnce)) },
 		"tokens": func(at value) {
 			at.texts("hashes of tokens", func(at value, text string) { c.token(at, text, &p) })
 		},
@@ -577,7 +558,7 @@ func (c *config) together(root value) {
 
 // checkPeople returns everybody's name.
 func (c *config) checkPeople() (names []string) {
-	presets, noPreset := quota.Presets(c.settings.preset.value)
+	presets, noPreset := readQuota(c.settings.preset.value)
 	tiers := presets.With(c.settings.ownTiers...)
 	for _, p := range c.people {
 		if _, err := tiers.Get(p.Tier); err != nil && noPreset == nil { // without one, each tier would be a mistake

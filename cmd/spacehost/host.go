@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -44,6 +45,7 @@ type Host struct {
 	db        *sql.DB
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
+	refusals  quota.Refusals
 	signer    *identity.Signer
 	people    *identity.People
 	stops     *identity.Stops
@@ -126,7 +128,7 @@ func (h *Host) openLog() (err error) {
 }
 
 func (h *Host) openTiers() error {
-	presets, err := quota.Presets(h.settings.preset.value)
+	presets, err := readQuota(h.settings.preset.value)
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.settings.preset.source, err)
 	}
@@ -280,7 +282,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -314,7 +316,7 @@ func (h *Host) register() error {
 	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	shown := console.Config{
-		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
+		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
 	}
 	view := console.New(shown)
 	server.Gate(h.console.Echo, h.consoleNames())
@@ -322,12 +324,18 @@ func (h *Host) register() error {
 	h.signIn.RegisterConsole(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
 	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identifyAtConsole, Now: h.clock.Now}).Register(h.console.Echo)
+	accounts := console.NewAccounts(console.AccountsConfig{
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions,
+		Reader: h.reader, By: operator, Now: h.clock.Now,
+	})
+	accounts.RegisterOwn(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.tierFor, Identify: h.reader, Find: h.byName, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	accounts.RegisterControl(control.Echo)
 	control.POST("/login-link", h.giveLink)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
@@ -364,6 +372,26 @@ func (h *Host) clockMoved() {
 	for _, s := range h.spaces {
 		s.queue.LookAgain()
 	}
+}
+
+// trueTime is what the machine's clock says, without what an operator has advanced.
+func trueTime() time.Time { return time.Now().Round(0) }
+
+// clockLeapt mends what somebody did who has set the machine's clock.
+func (h *Host) clockLeapt(by time.Duration) {
+	h.log.Warn("clock was set", zap.Duration("by", by))
+	if by > time.Hour {
+		h.screen.note(fmt.Sprintf("warning: this machine's clock has jumped ahead by %s: quota windows that end before %s have ended",
+			by.Round(time.Second), h.clock.Now().Local().Format("Jan 2 15:04:05")))
+	}
+	if by < 0 {
+		moved, err := h.ledger.Reanchor(context.Background(), h.clock.Now())
+		if err != nil {
+			h.log.Error("reanchor windows", zap.Error(err))
+		}
+		h.screen.note(fmt.Sprintf("warning: this machine's clock was set back by %s: %d quota windows begin now", (-by).Round(time.Second), moved))
+	}
+	h.broker.LookAgain()
 }
 
 func (h *Host) isSpaceProcess(pid int) bool {
@@ -416,6 +444,26 @@ func (h *Host) tierOf(ctx context.Context, payer identity.Identity) (quota.Tier,
 		return h.knownTier(person.Tier), err
 	}
 	return h.tiers.Get("free")
+}
+
+// tierFor is what a payer has by the tier that they came with: for a person that may be their own.
+func (h *Host) tierFor(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+	tier, err := h.tiers.Get(payer.Tier)
+	if err != nil {
+		return tier, err
+	}
+	own, err := h.people.OwnOf(ctx, payer)
+	return tier.For(own), err
+}
+
+// accountOf is what an account has now, whichever tier it had when it was written down.
+func (h *Host) accountOf(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+	tier, err := h.tierOf(ctx, payer)
+	if err != nil {
+		return tier, err
+	}
+	payer.Tier = tier.Name
+	return h.tierFor(ctx, payer)
 }
 
 // expired tells visitor and operator which limit was hit, and what to change.
@@ -501,6 +549,7 @@ func (h *Host) Run(ctx context.Context) error {
 		})
 	}
 	report("server", func() error { return h.server.Run(serving) })
+	group.Go(func() error { clock.Watch(serving, trueTime, h.clockLeapt); return nil })
 	report("leases", func() error { return h.broker.Run(lending) })
 	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {

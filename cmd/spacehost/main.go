@@ -55,6 +55,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
   spacehost gpu                            in another terminal: the GPUs, and who is on them
   spacehost lease                          who waits for a GPU, and who holds one until when
   spacehost quota                          who has how many seconds left
+  spacehost explain local                  why a call was refused, and when it would not be
   spacehost doctor                         what this machine lacks, and what to do`,
 		Version:       version,
 		SilenceUsage:  true,
@@ -63,7 +64,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor())
 	return root
 }
 

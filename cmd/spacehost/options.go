@@ -37,6 +37,7 @@ type options struct {
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	admission    string
+	byName       bool
 	identity     string
 	consoleURL   string
 	insecure     bool
@@ -107,10 +108,11 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
+	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/quota.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
+	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/by-name.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 
@@ -154,6 +156,9 @@ func (o *options) check() (err error) {
 			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
 		}
 	}
+	if err := checkQuota(o.quota); err != nil {
+		return err
+	}
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)
 	}
@@ -180,7 +185,7 @@ func (o *options) settings() settings {
 	s := settings{
 		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"}, hardware: setting{o.hardware, "--hardware"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
 		mode: o.identity, consoleURL: o.consoleURL, insecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)

@@ -36,6 +36,7 @@ type settings struct {
 	consoleURL    string // where browsers find the console; empty: where it listens
 	insecureLogin bool   // people may sign in where others can listen
 	bySpace       bool   // every call is admitted by its Space
+	byName        bool   // Spaces get HF_ENDPOINT
 	rebuild       bool
 	readyJSON     bool
 	endUninvited  bool // processes of Spaces that use a GPU outside any Lease

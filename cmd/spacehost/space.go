@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ type spaceRun struct {
 	supervisor *worker.Supervisor
 	queue      *queue.Queue
 	env        *build.Environment
+	asked      lastAsked
 	told       sync.Map      // causes that the operator has been told
 	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
@@ -191,7 +193,7 @@ func (s *spaceRun) account() identity.Identity {
 
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account})
+	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account, Function: s.function})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 
@@ -232,10 +234,20 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.seen)
+	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.seen)
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
+}
+
+// variables are those that its user gives it, and where it finds other Spaces by name, if they are to.
+func (s *spaceRun) variables() map[string]string {
+	all := map[string]string{}
+	if s.host.settings.byName {
+		all["HF_ENDPOINT"] = "http://" + visitable(s.host.console)
+	}
+	maps.Copy(all, s.settings.variables)
+	return all
 }
 
 // Pauses before a Space that did not start is tried again.

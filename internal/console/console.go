@@ -59,7 +59,6 @@ func (s *Console) RegisterControl(e *echo.Echo) {
 	e.GET("/lease", s.leases)
 	e.GET("/lease/changes", s.changes)
 	e.GET("/quota", s.balances)
-	e.GET("/ledger", s.ledger)
 }
 
 // Health is the answer of /healthz.
@@ -184,38 +183,6 @@ func (s *Console) view(ctx context.Context, b quota.Balance) (Balance, error) {
 		view.ResetsAt = &at
 	}
 	return view, nil
-}
-
-// Entry is one line of the ledger in seconds.
-type Entry struct {
-	ID              int64     `json:"id"`
-	At              time.Time `json:"at"`
-	Identity        string    `json:"identity"`
-	Lease           string    `json:"lease,omitempty"`
-	Kind            string    `json:"kind"`
-	Space           string    `json:"space,omitempty"`
-	Via             string    `json:"via,omitempty"` // the Space that spent it through Space
-	HeldSeconds     float64   `json:"heldSeconds"`
-	ChargedSeconds  float64   `json:"chargedSeconds"`
-	ReturnedSeconds float64   `json:"returnedSeconds"`
-	Reason          string    `json:"reason,omitempty"`
-	By              string    `json:"by,omitempty"`
-}
-
-func (s *Console) ledger(c echo.Context) error {
-	entries, err := s.config.Ledger.Entries(c.Request().Context(), c.QueryParam("identity"), limitOf(c, 50))
-	if err != nil {
-		return err
-	}
-	all := []Entry{}
-	for _, e := range entries {
-		all = append(all, Entry{
-			ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: short(e.Lease), Kind: string(e.Kind), Space: e.Space, Via: e.Via,
-			HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(),
-			Reason: e.Reason, By: e.By,
-		})
-	}
-	return c.JSON(http.StatusOK, all)
 }
 
 // short keeps what may be shown of a Lease's ID: the whole is a credential.

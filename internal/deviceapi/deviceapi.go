@@ -34,10 +34,13 @@ type Events interface {
 type Config struct {
 	Broker *lease.Broker
 	Signer *identity.Signer
-	Tiers  quota.Tiers
+	// TierOf returns what a payer has by the tier that their token names.
+	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 	Events Events
 	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
 	CheckVia func(payer identity.Identity) error
+	// Refused is told of each request that quota refuses; nil: nobody is.
+	Refused func(lease.Request, error)
 	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
 	Tell func(space, event, text string)
 	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
@@ -60,6 +63,8 @@ type Door struct {
 	Instance string
 	// Account says who pays for work that no visitor asked for.
 	Account func() identity.Identity
+	// Function returns the name of the function that asks, "" if it is not known; nil: none is.
+	Function func(lease.Request) string
 }
 
 // New returns the API without doors.
@@ -182,7 +187,7 @@ const (
 // was probably -1 and is refused.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
-	if err := a.pay(&r, d, c.QueryParam("token")); err != nil {
+	if err := a.pay(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
 		return r, err
 	}
 	if r.Size != "" && r.Size != "large" && r.Size != "xlarge" {
@@ -200,6 +205,9 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 		seconds = max(1, n)
 	}
 	r.Declared = time.Duration(min(seconds, negativeSeconds)) * time.Second
+	if d.Function != nil {
+		r.Function = d.Function(r)
+	}
 	if seconds >= negativeSeconds {
 		return r, &quota.IllegalDurationError{Requested: r.Declared}
 	}
@@ -208,10 +216,10 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 
 // pay finds out who pays: the token's subject while its Event lives, whatever the clock says; without a
 // token the Space's own account.
-func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
+func (a *API) pay(ctx context.Context, r *lease.Request, d Door, token string) (err error) {
 	if token == "" {
 		r.Payer = d.Account()
-		r.Tier, err = a.config.Tiers.Get(r.Payer.Tier)
+		r.Tier, err = a.config.TierOf(ctx, r.Payer)
 		if !r.Tier.Unlimited { // else it is starting, and all of its visitors wait
 			r.Tier.Priority = 0 // as whoever does not say who they are
 		}
@@ -231,7 +239,7 @@ func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
 	if err := a.checkVia(r.Payer); err != nil {
 		return err
 	}
-	r.Tier, err = a.config.Tiers.Get(claims.Tier)
+	r.Tier, err = a.config.TierOf(ctx, r.Payer)
 	return err
 }
 

@@ -243,7 +243,7 @@ func TestRefusalsOfEveryTier(t *testing.T) {
 			}
 			t.Run(preset+"/"+tier.Name, func(t *testing.T) {
 				h := newHouse(t)
-				h.api.config.Tiers = tiers
+				h.tiers = tiers
 				h.listen()
 				h.wantRefusals(tier)
 			})

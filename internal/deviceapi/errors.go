@@ -55,6 +55,9 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
 	var exceeded *quota.ExceededError
 	var illegal *quota.IllegalDurationError
+	if a.config.Refused != nil && (errors.As(err, &exceeded) || errors.As(err, &illegal)) {
+		a.config.Refused(r, err)
+	}
 	switch {
 	case errors.As(err, &exceeded):
 		h.Set(headerApproveResult, resultQuota)

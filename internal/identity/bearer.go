@@ -184,15 +184,14 @@ func (b *bearer) claimMark(now time.Time) bool {
 	return b.marked.CompareAndSwap(last, now.UnixMilli())
 }
 
-// kept is all rows of one kind that are good, as last read from the database, by the digest of what brings them. All,
-// and not those that were used last: made-up ones then neither push others out nor reach the database, whose one
-// connection everybody shares.
+// kept is what was last read from the database. Of tokens that is all, and not those that were used last: made-up ones
+// then neither push others out nor reach the database, whose one connection everybody shares.
 type kept[T any] struct {
-	known   atomic.Pointer[map[digest]*T] // nil: to be read
-	reading sync.Mutex                    // from before the read until known is set, and to forget
+	known   atomic.Pointer[T] // nil: to be read
+	reading sync.Mutex        // from before the read until known is set, and to forget
 }
 
-func (k *kept[T]) get(ctx context.Context, read func(context.Context) (map[digest]*T, error)) (map[digest]*T, error) {
+func (k *kept[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	if known := k.known.Load(); known != nil {
 		return *known, nil
 	}
@@ -203,7 +202,7 @@ func (k *kept[T]) get(ctx context.Context, read func(context.Context) (map[diges
 	}
 	known, err := read(ctx)
 	if err != nil {
-		return nil, err
+		return known, err
 	}
 	k.known.Store(&known)
 	return known, nil

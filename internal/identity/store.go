@@ -17,8 +17,9 @@ type People struct {
 	Now func() time.Time // wall clock, set before the first use; nil is the real one
 
 	db      *sql.DB
-	bearers kept[bearer]
-	signIns kept[signIn]
+	bearers kept[map[digest]*bearer]
+	owns    kept[map[string]Own]
+	signIns kept[map[digest]*signIn]
 }
 
 // NewPeople returns the People in db, which migrations.Open has opened.
@@ -30,9 +31,11 @@ func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error)
 	if !nameRule.MatchString(name) {
 		return Person{}, &BadNameError{Name: mask(name)}
 	}
+	defer p.owns.forget()
 	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by, Source: Operator}
-	result, err := p.db.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source
+	result, err := p.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source,
+		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL
 		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
@@ -60,17 +63,8 @@ func (p *People) taken(ctx context.Context, name string) error {
 }
 
 // SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *People) SetTier(ctx context.Context, name, tier string) (person Person, err error) {
-	err = p.change(ctx, "set tier", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `UPDATE people SET tier = ? WHERE name = ?`, tier, name); err != nil {
-			return err
-		}
-		if person, err = personOf(ctx, tx, name); err != nil {
-			return err
-		}
-		return person.byOperator() // undoes the update
-	})
-	return person, err
+func (p *People) SetTier(ctx context.Context, name, tier string) (Person, error) {
+	return p.Set(ctx, name, Change{Tier: &tier})
 }
 
 // List is everybody, by name.
@@ -259,6 +253,7 @@ func (p *People) now() time.Time {
 
 // change is one transaction, after which ByToken and SignedIn read anew: only then, or they would keep what was before.
 func (p *People) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	defer p.owns.forget()
 	defer p.bearers.forget()
 	defer p.signIns.forget()
 	tx, err := p.db.BeginTx(ctx, nil)
@@ -300,10 +295,11 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 // scanner is a row or the rows.
 type scanner interface{ Scan(into ...any) error }
 
-const personColumns = `name, tier, created_at, created_by, source`
+const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
 
 func scanPerson(row scanner) (p Person, err error) {
-	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source)
+	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
+		span{&p.Own.Quota}, span{&p.Own.Longest}, &p.Own.Priority, &p.Own.Concurrency)
 	return p, err
 }
 

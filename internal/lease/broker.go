@@ -209,6 +209,12 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	return &Ticket{broker: b, lease: l}, nil
 }
 
+// Ask is what quota would say to that request now: nil, or Schedule's refusals. Nothing is held, and nobody waits.
+func (b *Broker) Ask(ctx context.Context, r Request) error {
+	r.Size = b.sizeOf(r)
+	return b.store.ask(ctx, newLease(r, b.now()), b.config.QueueTimeout)
+}
+
 // arrive returns the Lease if it has begun on its warm worker already; nil: it has to be admitted and wait its turn.
 func (b *Broker) arrive(r Request) (*Lease, error) {
 	l, warm := newLease(r, b.now()), false

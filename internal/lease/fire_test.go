@@ -71,6 +71,9 @@ func (f *fire) arson(over <-chan struct{}, most time.Duration) (kills int) {
 		host := exec.Command(os.Args[0])
 		host.Env = append(os.Environ(), burning+"="+f.dir)
 		host.Stderr = os.Stderr
+		if _, err := host.StdinPipe(); err != nil { // its end tells the host that the test has gone
+			f.t.Fatal(err)
+		}
 		if err := host.Start(); err != nil {
 			f.t.Fatal(err)
 		}
@@ -204,6 +207,10 @@ func newBurningHost(ctx context.Context, db *sql.DB, processes Processes) *Broke
 
 // burn is the host: everything that `spacehost run` has between the device API and the disk. It never returns.
 func burn(dir string) {
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(1)
+	}()
 	ctx := context.Background()
 	db, err := migrations.Open(ctx, filepath.Join(dir, "spacehost.db"))
 	if err != nil {

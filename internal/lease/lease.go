@@ -39,6 +39,7 @@ type Request struct {
 	Payer    identity.Identity
 	Tier     quota.Tier
 	Task     string
+	Function string // the Task's name, "" if it is not known
 	Declared time.Duration
 	Size     string // large or xlarge; "" lets the broker choose
 }

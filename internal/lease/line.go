@@ -420,6 +420,8 @@ type Snapshot struct {
 	Identity        string         `json:"identity"`
 	Tier            string         `json:"tier"`
 	Event           string         `json:"event,omitempty"`
+	Function        string         `json:"function,omitempty"`
+	Via             string         `json:"via,omitempty"` // the Space that spends it through Space
 	Size            string         `json:"size"`
 	DeclaredSeconds float64        `json:"declaredSeconds"`
 	UsedSeconds     float64        `json:"usedSeconds"`
@@ -443,7 +445,7 @@ func (l *line) snapshot() []Snapshot {
 
 func (l *line) view(o *Lease) Snapshot {
 	s := Snapshot{
-		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event,
+		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event, Function: o.Function, Via: o.Payer.Via,
 		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(), lease: o,
 	}
 	if o.Slot != nil {

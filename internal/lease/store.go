@@ -63,10 +63,7 @@ func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (err er
 
 // hold asks for the open holds only if they are in the way.
 func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (time.Duration, error) {
-	request := quota.HoldRequest{
-		Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Task,
-		Declared: l.Declared, Factor: l.factor(), Now: l.Admitted,
-	}
+	request := l.request()
 	held, err := s.ledger.Hold(ctx, tx, request)
 	if exceeded, ok := errors.AsType[*quota.ExceededError](err); !ok || !exceeded.OnlyHolds {
 		return held, err
@@ -312,4 +309,25 @@ func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
 		all[gpu.DeviceUUID(uuid)] = reason
 	}
 	return all, rows.Err()
+}
+
+func (l *Lease) request() quota.HoldRequest {
+	return quota.HoldRequest{
+		Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Function,
+		Declared: l.Declared, Factor: l.factor(), Now: l.Admitted,
+	}
+}
+
+// ask is admit without a trace.
+func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ask about a lease: %w", err)
+	}
+	defer tx.Rollback()
+	request := l.request()
+	if request.Pending, err = s.pending(ctx, tx, l.Payer.Key(), queueTimeout); err != nil {
+		return err
+	}
+	return s.ledger.Ask(ctx, tx, request)
 }

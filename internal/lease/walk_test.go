@@ -53,10 +53,10 @@ func TestRandomWalk(t *testing.T) {
 		resumed += k.resumed
 		begun += k.begun
 	}
-	if begun < *walkSteps/10_000 {
+	if begun < steps/10_000 {
 		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
 	}
-	if resumed < *walkSteps/1000 {
+	if resumed < steps/1000 {
 		t.Errorf("only %d leases went to a warm worker", resumed)
 	}
 }

@@ -33,6 +33,7 @@ def install(state: State) -> None:
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
+        "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
     }
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()})
@@ -86,7 +87,7 @@ def _patch_queue(state: State, module: Any) -> None:
         except Exception as error:  # a Gradio that we do not know: its own queue does the work
             reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
             port = state.port_of(getattr(queue, "blocks", None))
-            state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason})
+            state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason, "tasks": state.tasks})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
         module.run_coro_in_background(queue.start_progress_updates)
@@ -315,6 +316,35 @@ def _patch_hardware(state: State, module: Any) -> None:
         return {**original(), "model": name, **seen}
 
     module.get_config = get_config
+
+
+MAX_TASKS = 500  # that the host is told of
+
+
+def _patch_decorator(state: State, module: Any) -> None:
+    """Notes which functions want a GPU, and for how long: /schedule tells the host a number alone (spaces/zero/wrappers.py)."""
+    original = getattr(module, "_GPU", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def decorate(task: Any, duration: Any, size: Any) -> Any:
+        decorated = original(task, duration, size)
+        with contextlib.suppress(Exception):  # whatever a Space may decorate
+            if decorated is not task and len(state.tasks) < MAX_TASKS:
+                state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}
+        return decorated
+
+    module._GPU = decorate
+
+
+def _seconds(duration: Any) -> float | None:
+    """What get_duration_seconds makes of it (spaces/zero/client.py); None if each call says its own."""
+    if duration is None:
+        return 60
+    if callable(duration):
+        return None
+    return float(getattr(duration, "seconds", duration))
 
 
 def _patch_worker(state: State, module: Any) -> None:

@@ -115,6 +115,7 @@ class Seam:
             "explorers": [i for i, block in blocks.blocks.items() if files.is_explorer(block)],
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
             "frontend": self.frontend(),
+            "tasks": self.state.tasks,
         }
 
     def frontend(self) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ class State:
         self.seams: list[Seam] = []  # index = the `app` of the frames
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
+        self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
 
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.
