@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +50,13 @@ func burn(t *testing.T, kills int, disable string) {
 	tag := fmt.Sprint(1e8 + rand.IntN(9e8))
 	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), "testdata/spaces/fire",
 		"--gpus", fmt.Sprintf("mock:%dxH200", burningDevices), "--tier", "unlimited", "--queue-timeout", "90s", "--variable", "FIRE_TAG="+tag)
+	t.Cleanup(func() {
+		for _, pid := range tagged(tag) { // of a test that has failed
+			if n, err := strconv.Atoi(pid); err == nil {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+	})
 	t.Cleanup(p.stop)
 	p.awaitReady()
 	t.Log(p.containment())

@@ -22,7 +22,8 @@
 //
 // From admission to its end a Lease holds its declared seconds in the ledger; at its end it is settled once:
 // charged from /allow to its end or deadline, whichever came first, the rest returned. The clock starts at
-// /allow, so neither the wait nor fork and imports are paid, nor the idling of a worker.
+// /allow, so neither the wait nor fork and imports are paid, nor the idling of a worker, nor what ran on a Device whose
+// hardware failed meanwhile (health.go).
 //
 // The database is authoritative for money: a Lease is in it before it waits, its /allow before the worker goes
 // on, its end before /release is answered. The line in memory is authoritative for Slots. A Slot returns when
