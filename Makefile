@@ -4,7 +4,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test attacks fidelity captures vet lint fuzz bench clean
+.PHONY: help build run check test attacks fidelity fidelity-table captures vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -41,8 +41,11 @@ fuzz: ## each fuzz target for ten seconds
 bench: ## spacehost and plain Gradio side by side, in a table (a quarter of an hour; go run ./bench --help)
 	go run ./bench
 
-fidelity: ## try releases of Gradio inside its lines too: 5.12 and 6.0
-	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart' ./cmd/spacehost
+fidelity: ## compare with stock Gradio on every line, by both admissions (docs/fidelity.txt); start 5.12 and 6.0
+	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart)$$' ./cmd/spacehost
+
+fidelity-table: ## write docs/gradio.md: which case tries what of Gradio
+	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go
