@@ -317,7 +317,7 @@ func (s *sides) browse(v verdicts) {
 			s := s.in(t)
 			if c.page != page {
 				page = c.page
-				s.both(c, func(side int) error { return chromedp.Do(tabs[side], chromedp.Navigate(s.at(side, page)+"/")) })
+				s.both(c, func(side int) error { return chromedp.Do(tabs[side], chromedp.Navigate(s.at(side, page))) })
 			}
 			s.both(c, func(side int) error { return s.act(tabs[side], c) })
 			v.judge(t, c, "browser", s.seen(tabs, c))
