@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -187,7 +188,7 @@ func writeFidelity(t *testing.T, report map[string]verdicts) {
 	}
 	for title, found := range report {
 		if len(found) > 0 {
-			parts[title] = reported(title, found)
+			parts[title] = reported(title, found, parts[title])
 		}
 	}
 	out := "What `make fidelity` found: each case through spacehost and through stock Gradio. Made by it; do not edit.\n\n"
@@ -203,21 +204,43 @@ func writeFidelity(t *testing.T, report map[string]verdicts) {
 	}
 }
 
-func reported(title string, found verdicts) string {
-	line := title[:2]
-	var out strings.Builder
-	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradios[line])
-	rows := map[string]string{}
-	for name, results := range found {
-		rows[name] = strings.Join(results, ", ")
-	}
+var reportedRow = regexp.MustCompile(`(?m)^  (.+?) +((?:http|python|javascript|browser) .*)$`)
+
+// reported is the part of one line of Gradio; ways in which a case was not called now stay from before.
+func reported(title string, found verdicts, before string) string {
+	results := map[string]map[string]string{} // by case and way
 	for _, c := range fidelityCases {
-		if name := c.page + " " + c.name; rows[name] == "" {
-			rows[name] = "not in this line"
+		results[c.page+" "+c.name] = map[string]string{}
+	}
+	note := func(name, one string) {
+		way, result, _ := strings.Cut(one, " ")
+		if results[name] == nil {
+			results[name] = map[string]string{}
+		}
+		results[name][way] = result
+	}
+	for _, row := range reportedRow.FindAllStringSubmatch(before, -1) {
+		for one := range strings.SplitSeq(row[2], ", ") {
+			note(row[1], one)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(rows)) {
-		fmt.Fprintf(&out, "  %-56s %s\n", name, rows[name])
+	for name, all := range found {
+		for _, one := range all {
+			note(name, one)
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradios[title[:2]])
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		row := "not in this line"
+		if len(results[name]) > 0 {
+			var all []string
+			for _, way := range slices.Sorted(maps.Keys(results[name])) {
+				all = append(all, way+" "+results[name][way])
+			}
+			row = strings.Join(all, ", ")
+		}
+		fmt.Fprintf(&out, "  %-56s %s\n", name, row)
 	}
 	return out.String()
 }
