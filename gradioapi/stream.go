@@ -331,24 +331,32 @@ func (h *Handler) beatOn(s *sse, c call) {
 const reopenAfter = time.Second
 
 func (h *Handler) keepUpstream(ctx context.Context, c call) {
-	for ctx.Err() == nil {
+	for {
 		h.beat(ctx, c)
 		select {
 		case <-time.After(reopenAfter):
 		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// beat is one upstream heartbeat, until either side ends it.
+// beat is one upstream heartbeat, until either side ends it. Who leaves at once has been there too: the Space
+// hears of both.
 func (h *Handler) beat(ctx context.Context, c call) {
-	ctx, cancel := context.WithCancel(ctx)
+	upstream, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	answer, err := h.fetch(ctx, c, c.Request().URL.Path)
+	late := time.AfterFunc(askWait, cancel)
+	answer, err := h.fetch(upstream, c, c.Request().URL.Path)
 	if err != nil {
 		return
 	}
 	defer answer.Body.Close()
+	if _, err := io.ReadFull(answer.Body, make([]byte, 1)); err != nil {
+		return
+	}
+	late.Stop()
+	defer context.AfterFunc(ctx, cancel)()
 	_, _ = io.Copy(io.Discard, answer.Body) // its end says all
 }
 
