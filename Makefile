@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test fire attacks torch gpu fidelity captures vet lint fuzz bench clean
+.PHONY: help build run check test fire attacks torch gpu fidelity fidelity-table captures vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -52,8 +52,11 @@ torch: ## a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=p
 gpu: build ## figures of the whole chain on a true GPU; PYTHON has torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
-fidelity: ## releases of Gradio inside its lines too: 5.12 and 6.0; who pays in each mode on 5 and 4
-	SPACEHOST_FIDELITY=1 go test -race -v -run 'TestOlderReleasesStart|TestWhoPaysInEachMode' ./cmd/spacehost
+fidelity: ## compare with stock Gradio on every line, by both admissions (docs/fidelity.txt); start 5.12 and 6.0; who pays in each mode
+	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestWhoPaysInEachMode)$$' ./cmd/spacehost
+
+fidelity-table: ## write docs/gradio.md: which case tries what of Gradio
+	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go

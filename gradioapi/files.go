@@ -265,6 +265,9 @@ func (h *Handler) proxyTo(c call, address string) error {
 //  2. For some ranges Gradio answers with the headers of the request, the visitor's own and ours (captures/v6/files.txt).
 //  3. Inline and not a safe type: the author's own.
 func protectPassed(answer *http.Response, f *queue.Files) {
+	if answer.StatusCode == http.StatusSwitchingProtocols { // Gradio 5 takes the chunks of a stream over a WebSocket, too
+		return
+	}
 	if answer.StatusCode/100 == 3 && answer.Header.Get("Location") != "" { // 1
 		refuseRedirect(answer)
 		return

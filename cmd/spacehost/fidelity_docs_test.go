@@ -1,31 +1,246 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// writeFidelity writes docs/fidelity.txt: one line per case and line of Gradio, and totals.
-func writeFidelity(t *testing.T, report map[string]verdicts) {
+const (
+	gradioTable    = "../../docs/gradio.md"
+	fidelityReport = "../../docs/fidelity.txt"
+)
+
+// gradioBehaviours are what clients rely on beside routes, messages and components: each line of Gradio shows them.
+var gradioBehaviours = []string{
+	"diffs of a generator", "an error", "an error with a title", "an error after a step", "a batch", "a join refused", "a full queue", "cancel", "unload at a session's end",
+	"event data", "then and success", "JavaScript before a function", "JavaScript alone", "load", "a direct call", "session state", "State.change", "gr.render", "gr.Request",
+	"upload", "files that may be had", "files that may not", "a range of a file", "auth", "auth_dependency", "OAuth", "mount_gradio_app", "CORS", "nothing there", "cached examples", "Examples",
+}
+
+// newBehaviours are those that lines before lack.
+var newBehaviours = map[string]string{
+	"a validator": "v5 v6", "streaming input (process_streaming)": "v5 v6", "HLS": "v5 v6", "MCP": "v5 v6", "pages": "v5 v6", "gr.cache": "v6", "gr.Server": "v6", "a template of gr.HTML": "v6",
+	"a stream of bytes": "v4", "a websocket": "v5",
+}
+
+// inventory is what a line of Gradio has.
+type inventory struct {
+	Routes     []string `json:"routes"`
+	Messages   []string `json:"messages"`
+	Components []string `json:"components"`
+}
+
+func takeInventory(t *testing.T, line string) (found inventory) {
 	t.Helper()
-	var out strings.Builder
-	totals := map[string]int{}
-	fmt.Fprintf(&out, "What `make fidelity` found: each case through spacehost and through stock Gradio. Made by it; do not edit.\n")
-	for _, title := range slices.Sorted(maps.Keys(report)) {
-		fmt.Fprintf(&out, "\n%s (gradio %s)\n", title, gradios[title[:2]])
-		for _, name := range slices.Sorted(maps.Keys(report[title])) {
-			fmt.Fprintf(&out, "  %-44s %s\n", name, strings.Join(report[title][name], ", "))
-			for _, one := range report[title][name] {
-				totals[one[strings.LastIndex(one, " ")+1:]]++
+	cmd := exec.Command(environmentOf(t, line), filepath.Join(fidelityDir, "inventory.py"))
+	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+t.TempDir())
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &found)
+	}
+	if err != nil || len(found.Routes) < 30 || len(found.Messages) < 9 || len(found.Components) < 50 {
+		t.Fatalf("inventory of %s: %v in %s", line, err, out)
+	}
+	return found
+}
+
+// covered tells by item and line which cases try it.
+func covered() map[string]map[string][]string {
+	all := map[string]map[string][]string{}
+	for _, c := range fidelityCases {
+		for _, item := range strings.Split(c.covers, ", ") {
+			if all[item] == nil {
+				all[item] = map[string][]string{}
+			}
+			for line := range gradios {
+				if c.in(line) {
+					all[item][line] = append(all[item][line], c.name)
+				}
 			}
 		}
 	}
-	fmt.Fprintf(&out, "\n%d comparisons are equal, %d differ, %d fail\n", totals["equal"], totals["differs"], totals["fails"])
-	if err := os.WriteFile("../../docs/fidelity.txt", []byte(out.String()), 0o644); err != nil {
+	return all
+}
+
+// TestGradioTable asks each line of the real Gradio what routes, messages and components it has: each must have a
+// case of fidelityCases that tries it on that line, and docs/gradio.md must say which. `make fidelity` writes it.
+func TestGradioTable(t *testing.T) {
+	cases := covered()
+	lines := slices.Sorted(maps.Keys(gradios))
+	sections := []struct {
+		title string
+		of    func(inventory) []string
+		has   map[string]map[string]bool // by item, in which line
+	}{
+		{"Routes", func(i inventory) []string { return i.Routes }, map[string]map[string]bool{}},
+		{"Messages", func(i inventory) []string { return i.Messages }, map[string]map[string]bool{}},
+		{"Components", func(i inventory) []string { return i.Components }, map[string]map[string]bool{}},
+		{"What clients rely on besides", nil, map[string]map[string]bool{}},
+	}
+	for _, line := range lines {
+		found := takeInventory(t, line)
+		for _, section := range sections[:3] {
+			for _, item := range section.of(found) {
+				add(section.has, prefixed(item, cases), line)
+			}
+		}
+		for _, item := range gradioBehaviours {
+			add(sections[3].has, item, line)
+		}
+		for item, of := range newBehaviours {
+			if strings.Contains(of, line) {
+				add(sections[3].has, item, line)
+			}
+		}
+	}
+	var out strings.Builder
+	fmt.Fprint(&out, gradioTableHead)
+	for _, section := range sections {
+		fmt.Fprintf(&out, "\n## %s\n\n| |", section.title)
+		for _, line := range lines {
+			fmt.Fprintf(&out, " %s |", gradios[line])
+		}
+		fmt.Fprintf(&out, "\n|---|%s\n", strings.Repeat("---|", len(lines)))
+		for _, item := range slices.Sorted(maps.Keys(section.has)) {
+			fmt.Fprintf(&out, "| %s |", item)
+			for _, line := range lines {
+				fmt.Fprintf(&out, " %s |", cell(t, item, line, section.has[item][line], cases[item][line]))
+			}
+			fmt.Fprintln(&out)
+		}
+	}
+	for item := range cases {
+		if !slices.ContainsFunc(sections, func(s struct {
+			title string
+			of    func(inventory) []string
+			has   map[string]map[string]bool
+		}) bool {
+			return s.has[item] != nil
+		}) {
+			t.Errorf("%q is tried by a case, and no Gradio has it", item)
+		}
+	}
+	if os.Getenv("SPACEHOST_FIDELITY") != "" {
+		if err := os.WriteFile(gradioTable, []byte(out.String()), 0o644); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if kept, err := os.ReadFile(gradioTable); err != nil || string(kept) != out.String() {
+		t.Errorf("%s is not what the cases make of it (%v): make fidelity-table", gradioTable, err)
+	}
+}
+
+const gradioTableHead = `# What of Gradio is tried, and by which case
+
+Each case is an app of cmd/spacehost/testdata/fidelity called through spacehost and through stock Gradio, by the
+Python client, the JavaScript client, a browser or plain requests; what comes back is equal, but for what the list
+of masks in cmd/spacehost/fidelity_test.go names. fidelity.txt has the last run. ` + "`A`" + ` is /gradio_api in Gradio 5
+and 6, and nothing in 4. Made by ` + "`make fidelity-table`" + `; a test compares it with what the real Gradios have.
+`
+
+func add(has map[string]map[string]bool, item, line string) {
+	if has[item] == nil {
+		has[item] = map[string]bool{}
+	}
+	has[item][line] = true
+}
+
+// prefixed spells a route of Gradio 4 as later ones do, where they have it below their prefix.
+func prefixed(item string, cases map[string]map[string][]string) string {
+	if method, path, ok := strings.Cut(item, " "); ok && strings.HasPrefix(path, "/") && cases[item] == nil {
+		return method + " A" + path
+	}
+	return item
+}
+
+func cell(t *testing.T, item, line string, has bool, names []string) string {
+	switch {
+	case !has:
+		return gradios[line] + " has none"
+	case len(names) == 0:
+		t.Errorf("no case tries %s of gradio %s", item, gradios[line])
+		return ""
+	case len(names) > 4:
+		return strings.Join(names[:4], ", ") + fmt.Sprintf(" and %d more", len(names)-4)
+	}
+	return strings.Join(names, ", ")
+}
+
+// writeFidelity writes docs/fidelity.txt: one line per case and line of Gradio, and totals. What was not run now
+// stays as it was found before.
+func writeFidelity(t *testing.T, report map[string]verdicts) {
+	t.Helper()
+	parts := map[string]string{}
+	before, _ := os.ReadFile(fidelityReport) // none at first
+	for part := range strings.SplitSeq(string(before), "\n\n") {
+		if title, _, ok := strings.Cut(part, " (gradio "); ok {
+			parts[title] = part
+		}
+	}
+	for title, found := range report {
+		if len(found) > 0 {
+			parts[title] = reported(title, found, parts[title])
+		}
+	}
+	out := "What `make fidelity` found: each case through spacehost and through stock Gradio. Made by it; do not edit.\n\n"
+	for _, title := range slices.Sorted(maps.Keys(parts)) {
+		out += strings.TrimSpace(parts[title]) + "\n\n"
+	}
+	count := func(result string) int {
+		return strings.Count(out, " "+result+",") + strings.Count(out, " "+result+"\n")
+	}
+	out += fmt.Sprintf("%d comparisons are equal, %d unlike stock on purpose, %d differ, %d fail\n", count("equal"), count("unlike stock on purpose"), count("differs"), count("fails"))
+	if err := os.WriteFile(fidelityReport, []byte(out), 0o644); err != nil {
 		t.Error(err)
 	}
+}
+
+var reportedRow = regexp.MustCompile(`(?m)^  (.+?) +((?:http|python|javascript|browser) .*)$`)
+
+// reported is the part of one line of Gradio; ways in which a case was not called now stay from before.
+func reported(title string, found verdicts, before string) string {
+	results := map[string]map[string]string{} // by case and way
+	for _, c := range fidelityCases {
+		results[c.page+" "+c.name] = map[string]string{}
+	}
+	note := func(name, one string) {
+		way, result, _ := strings.Cut(one, " ")
+		if results[name] == nil {
+			results[name] = map[string]string{}
+		}
+		results[name][way] = result
+	}
+	for _, row := range reportedRow.FindAllStringSubmatch(before, -1) {
+		for one := range strings.SplitSeq(row[2], ", ") {
+			note(row[1], one)
+		}
+	}
+	for name, all := range found {
+		for _, one := range all {
+			note(name, one)
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradios[title[:2]])
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		row := "not in this line"
+		if len(results[name]) > 0 {
+			var all []string
+			for _, way := range slices.Sorted(maps.Keys(results[name])) {
+				all = append(all, way+" "+results[name][way])
+			}
+			row = strings.Join(all, ", ")
+		}
+		fmt.Fprintf(&out, "  %-56s %s\n", name, row)
+	}
+	return out.String()
 }

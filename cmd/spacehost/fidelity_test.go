@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,11 +32,12 @@ var masks = []struct {
 	as   string
 	why  string
 }{
-	{regexp.MustCompile(`\b(?:127\.0\.0\.1|localhost):\d+`), "<host>", "each side listens at an address of its own"},
+	{regexp.MustCompile(`(?:127\.0\.0\.1|localhost)(?::|%3A)\d+`), "<host>", "each side listens at an address of its own"},
 	{regexp.MustCompile(`[^"'\s=\\,(<>]*/home/gradio\b`), "<files>", "and keeps its files in a folder of its own"},
 	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:ours|stock)/(components|protocol|guarded|server)\b`), "<space>/$1", "so does the app"},
-	{regexp.MustCompile(`/stream/[^/"]+/[^/"]+/`), "/stream/<id>/<id>/", "sessions and runs are drawn by lot"},
+	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{10,11}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "sessions and runs are drawn by lot"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b|\bS[0-9a-f]{10}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<id>", "so are events, our sessions and segments of a stream"},
+	{regexp.MustCompile(`\b(state|nonce|code_challenge)=[\w-]+`), "$1=<drawn>", "so is what a sign-in must bring back"},
 	{regexp.MustCompile(`(?m)^"[\w-]{11}"$`), `"<id>"`, "a deep link is a hash of all that differs"},
 	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "so is the app's number; Gradio 5 prints where a function lies in memory"},
 	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "measured times, and estimates made of them"},
@@ -71,6 +73,7 @@ type fidelityCase struct {
 	noPage bool      // the browser does not
 	want   string    // stands in every answer, so that two sides which fail do not pass for equal
 	asks   []httpAsk // plain requests
+	slow   bool      // takes so long that only make fidelity does it
 	unlike string    // why the host answers otherwise, on purpose: then want is what the host says
 }
 
@@ -110,7 +113,12 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 			spaces[i] = append(spaces[i], onGradio(t, to, line, filepath.Join(fidelityDir, space)))
 		}
 	}
-	p := startOn(t, line, filepath.Join(dir, "state"), spaces[ours][0], append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), args...)...)
+	signIn := []string{"OPENID_PROVIDER_URL=" + signInProvider(t), "OAUTH_CLIENT_ID=client", "OAUTH_CLIENT_SECRET=secret", "OAUTH_SCOPES=openid profile"}
+	more := append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), args...)
+	for _, pair := range signIn {
+		more = append(more, "--variable", pair)
+	}
+	p := startOn(t, line, filepath.Join(dir, "state"), spaces[ours][0], more...)
 	t.Cleanup(p.stop)
 	p.awaitReady()
 	for _, one := range p.Spaces {
@@ -118,7 +126,7 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 	}
 	var starting []stockGradio
 	for i, space := range fidelitySpaces(line) {
-		one := startStock(t, environmentOf(t, line), spaces[stock][i], onSpaces(space)...)
+		one := startStock(t, environmentOf(t, line), spaces[stock][i], append(onSpaces(space), signIn...)...)
 		starting = append(starting, one)
 		s.urls[stock][space] = one.url
 	}
@@ -126,6 +134,17 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 		one.ready()
 	}
 	return s
+}
+
+// signInProvider stands in for the Hub where people sign in.
+func signInProvider(t *testing.T) string {
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": server.URL, "authorization_endpoint": server.URL + "/authorize", "token_endpoint": server.URL + "/token"})
+	})
+	return server.URL
 }
 
 // at is the address of a page.
@@ -140,7 +159,7 @@ func (s *sides) at(side int, page string) string {
 // cases are those of this line.
 func (s *sides) cases(keep func(fidelityCase) bool) (chosen []fidelityCase) {
 	for _, c := range fidelityCases {
-		if c.in(s.line) && keep(c) {
+		if c.in(s.line) && keep(c) && (!c.slow || os.Getenv("SPACEHOST_FIDELITY") != "") {
 			chosen = append(chosen, c)
 		}
 	}
@@ -298,7 +317,7 @@ func (s *sides) browse(v verdicts) {
 			s := s.in(t)
 			if c.page != page {
 				page = c.page
-				s.both(c, func(side int) error { return chromedp.Do(tabs[side], chromedp.Navigate(s.at(side, page)+"/")) })
+				s.both(c, func(side int) error { return chromedp.Do(tabs[side], chromedp.Navigate(s.at(side, page))) })
 			}
 			s.both(c, func(side int) error { return s.act(tabs[side], c) })
 			v.judge(t, c, "browser", s.seen(tabs, c))
@@ -348,8 +367,14 @@ func (s *sides) act(tab context.Context, c fidelityCase) error {
 
 func do(tab context.Context, verb, selector, value string) error {
 	ready := fmt.Sprintf(`() => document.querySelector(%q) !== null`, selector)
-	if _, err := chromedp.Run(tab, chromedp.PollFunction[bool](ready, chromedp.WithPollingTimeout(30*time.Second))); err != nil {
-		return err
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		_, err := chromedp.Run(tab, chromedp.PollFunction[bool](ready, chromedp.WithPollingTimeout(10*time.Second)))
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) { // else a page may just have made place for another
+			return err
+		}
 	}
 	switch verb {
 	case "click":
@@ -460,10 +485,15 @@ func (v *visit) ask(one httpAsk) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	answer, err := aloneTransport.RoundTrip(r)
+	answer, err := transportFor(r).RoundTrip(r)
 	if err != nil {
 		cancel()
 		return "", err
+	}
+	if answer.StatusCode == http.StatusSwitchingProtocols {
+		defer cancel()
+		answer.Body.Close()
+		return "101", nil
 	}
 	if one.open {
 		v.t.Cleanup(func() { cancel(); answer.Body.Close() })
@@ -480,6 +510,14 @@ func (v *visit) ask(one httpAsk) (string, error) {
 // aloneTransport opens a connection for each request: uvicorn closes one after an error of its own, which the next
 // would run into.
 var aloneTransport = &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+
+// transportFor says nothing of closing a connection that is to be upgraded.
+func transportFor(r *http.Request) http.RoundTripper {
+	if r.Header.Get("Upgrade") != "" {
+		return &http.Transport{}
+	}
+	return aloneTransport
+}
 
 // heard is what is compared of an answer.
 func heard(answer *http.Response, text string, err error) string {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,20 +21,16 @@ runpy.run_path("app.py", run_name="__main__")
 
 // stockGradio is an app under its own Gradio alone.
 type stockGradio struct {
-	t   *testing.T
-	url string
+	t     *testing.T
+	url   string
+	ended chan struct{}
 }
 
 // startStock runs the app as its author would, without a host; with onSpaces, as the Hub would, since with these
 // variables Gradio builds another config.
 func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	t.Helper()
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := probe.Addr().String()
-	probe.Close()
+	addr := farAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	home := filepath.Join(t.TempDir(), "home")
 	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o755); err != nil {
@@ -48,14 +46,16 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }() // it is killed
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
+		<-ended
 		if t.Failed() {
 			t.Logf("output of stock Gradio in %s:\n%s", dir, said.String()[max(0, said.Len()-4000):])
 		}
 	})
-	return stockGradio{t, "http://" + addr}
+	return stockGradio{t, "http://" + addr, ended}
 }
 
 func onSpaces(name string) []string { return []string{"SYSTEM=spaces", "SPACE_ID=local/" + name} }
@@ -63,7 +63,12 @@ func onSpaces(name string) []string { return []string{"SYSTEM=spaces", "SPACE_ID
 // ready waits for its first answer, and returns its address.
 func (s stockGradio) ready() string {
 	s.t.Helper()
-	eventually(s.t, "stock Gradio answers", patience, func() bool {
+	eventually(s.t, "stock Gradio answers", 2*patience, func() bool {
+		select {
+		case <-s.ended:
+			s.t.Fatal("stock Gradio has ended")
+		default:
+		}
 		answer, err := http.Get(s.url + "/docs") // 404 as a rule; an app below a path has no /config
 		if err == nil {
 			answer.Body.Close()
@@ -71,4 +76,19 @@ func (s stockGradio) ready() string {
 		return err == nil
 	})
 	return s.url
+}
+
+// farAddress is free, and not of the range from which the kernel gives ports to whoever asks for any: it takes
+// seconds until the app listens.
+func farAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		if probe, err := net.Listen("tcp", addr); err == nil {
+			probe.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }

@@ -22,7 +22,7 @@ def told(value):
         return {key: told(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [told(one) for one in value]
-    if isinstance(value, str) and value.endswith(".m3u8"):
+    if isinstance(value, str) and ".m3u8" in value:
         return os.path.basename(value)  # it names segments, whose names are drawn by lot
     if isinstance(value, str) and os.path.isfile(value):
         with open(value, "rb") as file:

@@ -240,8 +240,20 @@ with page("asked") as asked_page:
 
     gr.Button().click(asked, None, gr.Textbox(), api_name="asked")
 
+with page("signin") as signin_page:
+    gr.LoginButton()
+    if has("LogoutButton"):
+        gr.LogoutButton()
+
+    def signed_in(profile: gr.OAuthProfile | None):
+        return f"signed in: {profile.username if profile else 'nobody'}"
+
+    gr.Button().click(signed_in, None, gr.Textbox(), api_name="signed_in")
+
 pages = {"text": text_page, "media": media_page, "files": files_page, "plots": plots_page, "layout": layout_page, "chat": chat_page, "talk": talk_page,
-         "interface": interface_page, "tabbed": tabbed_page, "badge": badge_page}
+         "interface": interface_page, "tabbed": tabbed_page, "badge": badge_page, "signin": signin_page}
+if has("Workflow"):
+    pages["workflow"] = gr.Workflow(graph=str(FILES / "workflow.json"))
 
 app = fastapi.FastAPI()
 

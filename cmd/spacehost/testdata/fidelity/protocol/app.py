@@ -114,6 +114,10 @@ async def stand_in(value, output_id, first_chunk):
         "path": output_id, "is_stream": True, "orig_name": "audio-stream.mp3", "meta": {"_type": "gradio.FileData"}}
 
 
+def stand_in_4(value, output_id, first_chunk):
+    return value, {"path": output_id, "is_stream": True}
+
+
 def sounds():
     yield b"first chunk"
     yield b"second chunk"
@@ -159,11 +163,11 @@ with known(gr.Blocks, **options) as demo:
     else:
         picture.stream(lambda p: f"chunk of {os.path.getsize(p)} bytes", picture, out, api_name="chunks")
     heard = gr.Audio(streaming=True, label="heard")
-    heard.stream_output = stand_in
+    heard.stream_output = stand_in if inspect.iscoroutinefunction(heard.stream_output) else stand_in_4
     button("sounds", sounds, None, heard)
     gr.HTML("<p>html of our own</p>", elem_id="html")
     if "js_on_load" in inspect.signature(gr.HTML).parameters:
-        gr.HTML("<b>${value}</b>", value="templated", html_template="<i>${value}</i>", js_on_load="element.dataset.own = 1", elem_id="out-html")
+        gr.HTML(value="templated", html_template="<i>${value}</i>", js_on_load="element.dataset.own = 1", elem_id="out-html")
 
 if hasattr(demo, "route"):
     if hasattr(gr, "Navbar"):
