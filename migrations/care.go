@@ -35,16 +35,30 @@ func look(ctx context.Context, db *sql.DB, path string) error {
 	if err := refuseNewer(ctx, db, path); err != nil {
 		return err
 	}
-	return answersOK(ctx, db, path, wrongSums)
+	for _, question := range []string{wrongSums, wrongPairs} {
+		if err := answersOK(ctx, db, path, question); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wrongSums names a window whose sums are not those of its lines; the ledger decides, the sums are for speed.
 const wrongSums = `SELECT coalesce((SELECT 'the sums of window ' || w.id || ' of ' || w.identity || ' are not those of its ledger'
-	FROM windows w JOIN (SELECT window_id,
+	FROM windows w LEFT JOIN (SELECT window_id,
 		sum(CASE kind WHEN 'hold' THEN held_ms WHEN 'settle' THEN -held_ms ELSE 0 END) AS held,
-		sum(CASE kind WHEN 'settle' THEN charged_ms WHEN 'reset' THEN -returned_ms ELSE 0 END) AS charged
+		sum(CASE kind WHEN 'settle' THEN charged_ms WHEN 'reset' THEN -returned_ms ELSE 0 END) AS charged,
+		sum(CASE kind WHEN 'grant' THEN returned_ms ELSE 0 END) AS granted
 		FROM ledger GROUP BY window_id) l ON l.window_id = w.id
-	WHERE w.held_ms <> l.held OR w.charged_ms <> l.charged LIMIT 1), 'ok')`
+	WHERE w.held_ms <> coalesce(l.held, 0) OR w.charged_ms <> coalesce(l.charged, 0) OR w.granted_ms <> coalesce(l.granted, 0) LIMIT 1), 'ok')`
+
+// wrongPairs names a lease whose settlement is not that of its hold, or that has ended without one.
+const wrongPairs = `SELECT coalesce((SELECT 'the settlement of lease ' || s.lease_id || ' is not that of a hold in its window'
+	FROM ledger s LEFT JOIN ledger h ON h.lease_id = s.lease_id AND h.kind = 'hold'
+	WHERE s.kind = 'settle' AND (h.id IS NULL OR h.window_id <> s.window_id OR h.held_ms <> s.held_ms) LIMIT 1),
+	(SELECT 'lease ' || l.id || ' has ended, and its hold is not settled'
+	FROM leases l JOIN ledger h ON h.lease_id = l.id AND h.kind = 'hold' LEFT JOIN ledger s ON s.lease_id = l.id AND s.kind = 'settle'
+	WHERE l.ended_at IS NOT NULL AND s.id IS NULL LIMIT 1), 'ok')`
 
 // Backup writes a copy of the database at path, as it is at one moment, to a file that must not exist yet. A host may
 // run on path meanwhile. An interrupted backup leaves nothing at to.

@@ -63,6 +63,12 @@ func TestCheckFindsDamage(t *testing.T) {
 	if err := Check(t.Context(), path); !errors.As(err, &corrupt) || !strings.Contains(corrupt.Detail, "window 1 of local") {
 		t.Errorf("got %v, want the window named", err)
 	}
+	exec(t, db, "UPDATE windows SET held_ms = 5")
+	exec(t, db, "INSERT INTO windows (id, identity) VALUES (2, 'ben')")
+	exec(t, db, "INSERT INTO ledger (at, identity, window_id, lease_id, kind, held_ms, returned_ms) VALUES (1, 'ben', 2, 'b', 'settle', 5, 5)")
+	if err := Check(t.Context(), path); !errors.As(err, &corrupt) || !strings.Contains(corrupt.Detail, "lease b") {
+		t.Errorf("a settlement without its hold: got %v, want the lease named", err)
+	}
 	noise := filepath.Join(dir, "noise.db")
 	if err := os.WriteFile(noise, bytes.Repeat([]byte("x"), 8192), 0o600); err != nil {
 		t.Fatal(err)

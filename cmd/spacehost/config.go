@@ -121,7 +121,7 @@ func (c *config) defaults() {
 		file:    c.file,
 		address: setting{"127.0.0.1:7860", "`address` in " + c.file}, console: setting{"127.0.0.1:7870", "`console` in " + c.file},
 		gpus: setting{"auto", c.file + ": gpus"}, hardware: setting{autoHardware, c.file + ": gpus.hardware"}, preset: setting{"2026-04", c.file + ": quota"},
-		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, endUninvited: true, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
+		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, endUninvited: true, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute, keep: usualKeep,
 	}
 }
 
@@ -144,6 +144,7 @@ func (c *config) top(root value) {
 		"tiers":           c.tiers,
 		"queue_timeout":   func(v value) { set(&s.queueTimeout)(v.span(time.Second, 24*time.Hour)) },
 		"warm":            func(v value) { set(&s.warmFor)(v.span(0, 24*time.Hour)) },
+		"keep":            func(v value) { set(&s.keep)(v.keep()) },
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
 		"by_name":         func(v value) { set(&s.byName)(v.flag()) },

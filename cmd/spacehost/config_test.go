@@ -59,6 +59,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
 		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: "many" is not known here: say auto, none, or mock:2xH200`}},
 		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be from 1s to 24h0m0s, as 90s, 10m or a number of seconds, and not "soon"`}},
+		{"keep", demo + "keep: 12h\n", []string{`lab.yaml:2: keep: must be from 1d to 36500d, as 90d, or forever, and not "12h"`}},
 		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be from 1s"}},
 		{"hosts", demo + "hosts: [good, 'http://bad', 10.0.0.1, 'a:80']\n", []string{
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},

@@ -550,6 +550,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	report("server", func() error { return h.server.Run(serving) })
 	group.Go(func() error { clock.Watch(serving, trueTime, h.clockLeapt); return nil })
+	group.Go(func() error { h.retention().run(serving); return nil })
 	report("leases", func() error { return h.broker.Run(lending) })
 	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
@@ -627,6 +628,10 @@ func (h *Host) recover(ctx context.Context) error {
 		h.screen.note(fmt.Sprintf("warning: %d quota windows begin in the future of this clock (after a clock advance, or a wrong one); they begin now", moved))
 	}
 	return h.broker.Recover(ctx)
+}
+
+func (h *Host) retention() retention {
+	return retention{keep: h.settings.keep, now: h.clock.Now, history: h.broker.Forget, tokens: h.people.Forget, log: h.log.Named("retention")}
 }
 
 func (h *Host) greet() {

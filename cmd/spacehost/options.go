@@ -185,7 +185,7 @@ func (o *options) settings() settings {
 	s := settings{
 		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"}, hardware: setting{o.hardware, "--hardware"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, keep: usualKeep, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
 		mode: o.identity, consoleURL: o.consoleURL, insecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)

@@ -28,7 +28,8 @@ type settings struct {
 	perSpace      int       // calls of a Space that may have a GPU at once; 0: as many as there are places
 	queueTimeout  time.Duration
 	warmFor       time.Duration
-	hosts         []string // by which visitors may ask for this host, beside the usual ones
+	keep          time.Duration // how long what is over stays in the database; 0: for ever
+	hosts         []string      // by which visitors may ask for this host, beside the usual ones
 	proxies       []netip.Prefix
 	metricsFrom   []netip.Prefix // who may read /metrics, beside this machine
 	people        []identity.Declared

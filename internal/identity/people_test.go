@@ -660,3 +660,34 @@ func BenchmarkByToken(b *testing.B) {
 		}
 	}
 }
+
+// TestForgetTokens: what was revoked long ago goes, with what it had signed in; what is good stays, and so does a new revocation.
+func TestForgetTokens(t *testing.T) {
+	w := newTown(t)
+	w.add("ada")
+	old, first := w.token("ada")
+	_, second := w.token("ada")
+	good, _ := w.token("ada")
+	revoke := func(id string) {
+		t.Helper()
+		if _, err := w.Revoke(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke(first.ID)
+	w.pass(100 * 24 * time.Hour)
+	revoke(second.ID)
+	for _, row := range []struct {
+		before time.Time
+		want   int64
+	}{{time.Time{}, 0}, {w.now().Add(-90 * 24 * time.Hour), 1}, {w.now().Add(-90 * 24 * time.Hour), 0}} {
+		if got, err := w.Forget(t.Context(), row.before); err != nil || got != row.want {
+			t.Errorf("forget before %v: got %d (%v), want %d", row.before, got, err, row.want)
+		}
+	}
+	if n := w.count("SELECT count(*) FROM tokens"); n != 2 {
+		t.Errorf("%d tokens are left, want the good one and the one that was revoked today", n)
+	}
+	w.wantUnknown("a token that is forgotten", old)
+	w.wantPayer(good, "user:ada", "free")
+}

@@ -189,13 +189,31 @@ func (p *People) SignIn(ctx context.Context, space string, proof Proof) (text st
 
 // tidySignIns drops what is over, and the oldest of whoever has very many.
 func tidySignIns(ctx context.Context, tx *sql.Tx, token string, now time.Time) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE expires_at <= ?
-		OR token IN (SELECT id FROM tokens WHERE revoked_at IS NOT NULL)`, now.UnixMilli()); err != nil {
+	if err := dropSignIns(ctx, tx, now); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash IN (SELECT hash FROM sign_ins
 		WHERE coalesce(token, '') = ? ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)`, token, signInsEach-1)
 	return err
+}
+
+func dropSignIns(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE expires_at <= ?
+		OR token IN (SELECT id FROM tokens WHERE revoked_at IS NOT NULL)`, now.UnixMilli())
+	return err
+}
+
+// Forget takes out sign-ins that are over and tokens that were revoked before a moment (the zero time: none), and says
+// how many tokens. Whoever brings one is refused as before.
+func (p *People) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
+	err = p.change(ctx, "forget what is over", func(tx *sql.Tx) error {
+		if err := dropSignIns(ctx, tx, p.now()); err != nil || before.IsZero() {
+			return err
+		}
+		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE revoked_at < ?`, before.UnixMilli()))
+		return err
+	})
+	return tokens, err
 }
 
 // SignOut ends what SignIn returned; of what is unknown nothing is said.

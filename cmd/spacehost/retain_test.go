@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/internal/lease"
+)
+
+// TestRetention: a minute after the start and then hourly, by the host's clock; not at once after a leap of it.
+func TestRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var ahead time.Duration
+		var rounds []time.Duration // since the start
+		began := time.Now()
+		r := retention{
+			keep: 48 * time.Hour, now: func() time.Time { return time.Now().Add(ahead) }, log: zap.NewNop(),
+			history: func(_ context.Context, before time.Time) (lease.Forgotten, error) {
+				if got := time.Now().Add(ahead).Sub(before); got != 48*time.Hour {
+					t.Errorf("what is older than %v is forgotten", got)
+				}
+				rounds = append(rounds, time.Since(began))
+				return lease.Forgotten{}, nil
+			},
+			tokens: func(context.Context, time.Time) (int64, error) { return 0, nil },
+		}
+		ended := make(chan struct{})
+		go func() { defer close(ended); r.run(ctx) }()
+		time.Sleep(90 * time.Minute)
+		synctest.Wait()
+		ahead = 100 * 24 * time.Hour
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if want := []time.Duration{time.Minute, 61 * time.Minute, 181 * time.Minute}; !slices.Equal(rounds, want) {
+			t.Errorf("rounds at %v, want %v: the one after the leap is left out", rounds, want)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestKeep(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90d": 90 * 24 * time.Hour, "36h": 36 * time.Hour, "forever": 0, "0": 0,
+		"": -1, "d": -1, "-3d": -1, "12h": -1, "99999999999d": -1, "3 d": -1, "1.5d": -1, "soon": -1,
+	} {
+		if got, err := parseKeep(text); (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%q: got %v, %v", text, got, err)
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package lease
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestForget: what ended long ago goes with its lines while others are lent Slots, and what is recent or runs stays.
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t).run()
+		for range 3 {
+			g := h.active(7)
+			if err := h.Release(t.Context(), "demo", g.Lease, true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(25 * time.Hour)
+		}
+		cut := time.Now()
+		g := h.active(8)
+		gone, err := h.Forget(t.Context(), cut)
+		if err != nil || gone != (Forgotten{Leases: 3, Windows: 3}) {
+			t.Errorf("got %+v (%v), want three days and their leases", gone, err)
+		}
+		if leases, lines := h.count(`SELECT count(*) FROM leases`), h.count(`SELECT count(*) FROM ledger`); leases != 1 || lines != 1 {
+			t.Errorf("%d leases and %d lines are left, want what is active", leases, lines)
+		}
+		if err := h.Release(t.Context(), "demo", g.Lease, false); err != nil {
+			t.Errorf("release: %v", err)
+		}
+		if again, err := h.Forget(t.Context(), cut); err != nil || again != (Forgotten{}) {
+			t.Errorf("a second time: %+v, %v", again, err)
+		}
+		h.stop()
+	})
+}
