@@ -25,7 +25,7 @@ const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=i
 //go:embed *.sql
 var files embed.FS
 
-// Open returns the one database handle of this host, checked and with every migration applied.
+// Open returns the one database handle of this host that writes, checked and with every migration applied.
 // A database that it cannot vouch for is refused (*CorruptError, *NewerError) and left as it is.
 //
 // Call it once per state folder, under the host's lock on that folder: migrations take no lock of their own.
@@ -53,10 +53,24 @@ func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
 	return db, nil
 }
 
+// readers is how many questions are answered at once.
+const readers = 4
+
+// OpenReads returns a second handle on the database that Open has opened, for questions alone: they are answered with
+// what is committed, also while somebody writes or waits for it. It refuses to write. Close it before the other one.
+func OpenReads(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite3", "file:"+escaped(path)+"?mode=ro&_query_only=on&_busy_timeout=5000&_stmt_cache_size=100")
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	db.SetMaxOpenConns(readers)
+	db.SetMaxIdleConns(readers)
+	return db, nil
+}
+
 // connect opens the pool, which holds one connection. SQLite has one writer at a time anyway, and a transaction here
 // takes the write lock when it begins. With more connections they would poll for that lock inside SQLite, in no
-// order; with one they wait in the pool, first come first served. Readers wait too: give them a pool of their own
-// once that is seen to hurt.
+// order; with one they wait in the pool, first come first served.
 //
 // So whoever holds a transaction must ask through it: to ask the pool meanwhile is to wait for oneself.
 func connect(path string) (*sql.DB, error) {

@@ -15,13 +15,15 @@ import (
 // Hold, Open and Settle take the caller's transaction, so that a hold and its Lease's row are one. The other methods
 // bring their own connection, and the pool has only one: never call them with a transaction open.
 type Ledger struct {
-	db  *sql.DB
-	now func() time.Time
+	db    *sql.DB
+	reads *sql.DB // answers also while db waits for its turn to write
+	now   func() time.Time
 }
 
 // Config has the means of a Ledger.
 type Config struct {
-	Now func() time.Time // wall clock for an operator's deeds; nil is the real one
+	Now   func() time.Time // wall clock for an operator's deeds; nil is the real one
+	Reads *sql.DB          // as migrations.OpenReads makes it, for questions outside of a transaction; nil: the one that writes
 }
 
 // New returns the Ledger in db, which migrations.Open has opened.
@@ -29,7 +31,10 @@ func New(db *sql.DB, c Config) *Ledger {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Ledger{db: db, now: c.Now}
+	if c.Reads == nil {
+		c.Reads = db
+	}
+	return &Ledger{db: db, reads: c.Reads, now: c.Now}
 }
 
 // Hold sets seconds aside and says how many, or refuses with *IllegalDurationError or *ExceededError and writes
@@ -106,7 +111,7 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 
 // Balance is where an identity stands at now.
 func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.Time) (Balance, error) {
-	w, err := currentWindow(ctx, l.db, identity, now)
+	w, err := currentWindow(ctx, l.reads, identity, now)
 	if err != nil {
 		return Balance{}, err
 	}
@@ -123,7 +128,7 @@ func (l *Ledger) Remaining(ctx context.Context, tx *sql.Tx, identity string, t T
 // List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are
 // empty until Balance.For fills them in.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
+	rows, err := l.reads.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
 		WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY identity`)
 	return collect(rows, err, "list balances", func() (Balance, error) {
 		var identity string
@@ -137,7 +142,7 @@ func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Ent
 	if limit <= 0 {
 		limit = -1
 	}
-	rows, err := l.db.QueryContext(ctx,
+	rows, err := l.reads.QueryContext(ctx,
 		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
 	return collect(rows, err, "list entries of "+identity, func() (Entry, error) { return scanEntry(rows) })
 }

@@ -43,6 +43,7 @@ type Host struct {
 	state     state
 	clock     clock.Clock
 	db        *sql.DB
+	reads     *sql.DB // of the same database
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
 	refusals  quota.Refusals
@@ -199,9 +200,14 @@ func (h *Host) openDatabase() (err error) {
 		return err
 	}
 	h.onClose(func() { _ = h.db.Close() }) // everything in it is committed
-	h.ledger = quota.New(h.db, quota.Config{Now: h.clock.Now})
+	if h.reads, err = migrations.OpenReads(h.state.path("spacehost.db")); err != nil {
+		return err
+	}
+	h.onClose(func() { _ = h.reads.Close() })
+	h.ledger = quota.New(h.db, quota.Config{Now: h.clock.Now, Reads: h.reads})
 	h.people = identity.NewPeople(h.db)
-	h.people.Now = h.clock.Now
+	h.people.Now, h.people.Reads = h.clock.Now, h.reads
+	h.onClose(h.people.Close)
 	if h.stops, err = identity.OpenStops(context.Background(), h.db); err != nil {
 		return err
 	}
@@ -271,7 +277,7 @@ func (h *Host) simulated() bool {
 func (h *Host) wire() (err error) {
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
-		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
+		DB: h.db, Reads: h.reads, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
 		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})

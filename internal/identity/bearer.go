@@ -138,7 +138,7 @@ func newToken() string {
 func newTokenID() string { return strings.ToLower(rand.Text()[:10]) }
 
 // ByToken is who a bearer token speaks for; anything but a good one is refused with *UnknownTokenError. It reads the
-// database after a change only, and writes to it at most once a minute for each token.
+// database after a change only, and has it written down at most once a minute for each token, which nobody waits for.
 func (p *People) ByToken(ctx context.Context, token string) (Identity, error) {
 	b, err := p.byToken(ctx, token)
 	if err != nil {
@@ -160,8 +160,7 @@ func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
 		return nil, &UnknownTokenError{}
 	}
 	if now := p.now(); b.claimMark(now) {
-		// A mark that fails costs nobody their call: the next minute brings another.
-		_ = p.mark(ctx, b.id, now)
+		p.marks.due(b.id, now, p.mark)
 	}
 	return b, nil
 }

@@ -79,7 +79,7 @@ func (p *People) OwnOf(ctx context.Context, id Identity) (Own, error) {
 
 // readOwns reads what OwnOf keeps.
 func (p *People) readOwns(ctx context.Context) (map[string]Own, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT `+personColumns+` FROM people
+	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people
 		WHERE coalesce(quota_ms, longest_ms, priority, concurrency) IS NOT NULL`)
 	people, err := collect(rows, err, "read allowances", scanPerson)
 	owns := make(map[string]Own, len(people))

@@ -87,6 +87,7 @@ func (w *town) wantUnknown(what, token string) {
 // count asks the database behind the back of People.
 func (w *town) count(query string) (n int) {
 	w.t.Helper()
+	w.marks.writing.Wait()
 	if err := w.db.QueryRowContext(w.t.Context(), query).Scan(&n); err != nil {
 		w.t.Fatalf("%s: %v", query, err)
 	}
@@ -360,6 +361,7 @@ func (w *town) watchMarks() {
 
 func (w *town) lastUsed() time.Time {
 	w.t.Helper()
+	w.marks.writing.Wait()
 	list, err := w.Tokens(w.t.Context(), "")
 	if err != nil || len(list) != 1 {
 		w.t.Fatalf("Tokens: got %+v (%v), want one", list, err)

@@ -12,11 +12,14 @@ import (
 // People are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
 // tables people, tokens and sign_ins. It may be used by many goroutines.
 //
-// Its methods bring their own connection, and the pool has only one: never call them with a transaction open.
+// Its methods bring their own connection, and the pool has only one: never call them with a transaction open. Close it
+// before the database.
 type People struct {
-	Now func() time.Time // wall clock, set before the first use; nil is the real one
+	Now   func() time.Time // wall clock, set before the first use; nil is the real one
+	Reads *sql.DB          // as migrations.OpenReads makes it, set before the first use; nil: the one that writes
 
 	db      *sql.DB
+	marks   marks
 	bearers kept[map[digest]*bearer]
 	owns    kept[map[string]Own]
 	signIns kept[map[digest]*signIn]
@@ -69,13 +72,13 @@ func (p *People) SetTier(ctx context.Context, name, tier string) (Person, error)
 
 // List is everybody, by name.
 func (p *People) List(ctx context.Context) ([]Person, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
+	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
 	return collect(rows, err, "list people", scanPerson)
 }
 
 // Get is one person. Errors: *UnknownPersonError.
 func (p *People) Get(ctx context.Context, name string) (Person, error) {
-	return personOf(ctx, p.db, name)
+	return personOf(ctx, p.questions(), name)
 }
 
 // CreateToken makes a token for a person. Its text is returned here and never again. Errors: *UnknownPersonError,
@@ -149,14 +152,14 @@ func (p *People) Tokens(ctx context.Context, person string) ([]Token, error) {
 			return nil, err
 		}
 	}
-	rows, err := p.db.QueryContext(ctx,
+	rows, err := p.questions().QueryContext(ctx,
 		`SELECT `+tokenColumns+` FROM tokens WHERE ? IN ('', person) ORDER BY created_at DESC, rowid DESC`, person)
 	return collect(rows, err, "list tokens", scanToken)
 }
 
 // readBearers reads what ByToken keeps.
 func (p *People) readBearers(ctx context.Context) (map[digest]*bearer, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
+	rows, err := p.questions().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
 		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
 	all, err := collect(rows, err, "read tokens", scanBearer)
 	good := make(map[digest]*bearer, len(all))
@@ -227,7 +230,7 @@ func (p *People) SignOut(ctx context.Context, space, text string) error {
 
 // readSignIns reads what SignedIn keeps.
 func (p *People) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
+	rows, err := p.questions().QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
 		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
 		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, p.now().UnixMilli())
 	all, err := collect(rows, err, "read sign-ins", scanSignIn)
@@ -251,13 +254,21 @@ func scanSignIn(row scanner) (*signIn, error) {
 	return s, nil
 }
 
-// mark writes down that a token was used. It asks again whether a mark is due: what ByToken keeps may have been
-// forgotten and read again between a claim and its mark.
+// mark writes down that a token was used, before it was revoked. It asks again whether a mark is due: what ByToken keeps
+// may have been forgotten and read again between a claim and its mark.
 func (p *People) mark(ctx context.Context, id string, now time.Time) error {
 	at := now.UnixMilli()
-	_, err := p.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ? WHERE id = ? AND revoked_at IS NULL
-		AND (last_used_at IS NULL OR last_used_at > ? OR last_used_at <= ?)`, at, id, at, at-markEvery.Milliseconds())
+	_, err := p.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ?1 WHERE id = ?2 AND coalesce(revoked_at, ?1) >= ?1
+		AND (last_used_at IS NULL OR last_used_at > ?1 OR last_used_at <= ?3)`, at, id, at-markEvery.Milliseconds())
 	return err
+}
+
+// questions answers what needs no transaction.
+func (p *People) questions() *sql.DB {
+	if p.Reads == nil {
+		return p.db
+	}
+	return p.Reads
 }
 
 // now is in whole milliseconds, as SQL keeps it.

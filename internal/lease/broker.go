@@ -17,6 +17,7 @@ import (
 // Config is what a Broker needs. Logger may be nil; Expired may be nil.
 type Config struct {
 	DB           *sql.DB
+	Reads        *sql.DB // as migrations.OpenReads makes it, for questions that nobody waits for with a Slot; nil: DB
 	Ledger       *quota.Ledger
 	Pool         *gpu.Pool
 	Processes    Processes
@@ -91,6 +92,9 @@ func New(config Config) (*Broker, error) {
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
 		store: newStore(config.DB, config.Ledger, boot, config.Logger),
 		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
+	}
+	if config.Reads != nil {
+		b.store.reads = config.Reads
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor

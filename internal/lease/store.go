@@ -16,14 +16,15 @@ import (
 
 // store is the leases and runners tables. Every method that writes is one transaction.
 type store struct {
-	db     *sql.DB // for reading
+	db     *sql.DB
+	reads  *sql.DB // answers also while db waits for its turn to write
 	writer *writer
 	ledger *quota.Ledger
 	bootID string
 }
 
 func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
-	return &store{db: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID}
+	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
@@ -256,7 +257,7 @@ type Past struct {
 }
 
 func (s *store) past(ctx context.Context, limit int) ([]Past, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT substr(id, 1, 8), state, reason, space, identity, declared_ms, charged_ms,
+	rows, err := s.reads.QueryContext(ctx, `SELECT substr(id, 1, 8), state, reason, space, identity, declared_ms, charged_ms,
 		admitted_at, ended_at FROM leases WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, rowid DESC LIMIT ?`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list ended leases: %w", err)
@@ -320,7 +321,7 @@ func (l *Lease) request() quota.HoldRequest {
 
 // ask is admit without a trace.
 func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := s.reads.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("ask about a lease: %w", err)
 	}

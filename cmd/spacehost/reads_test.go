@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/migrations"
+)
+
+// TestQuestionsDoNotWait: while another program keeps the database locked, and somebody has the host's connection that
+// writes, a bearer token is looked up, and the account can be read.
+func TestQuestionsDoNotWait(t *testing.T) {
+	state, err := os.MkdirTemp("", "reads") // t.TempDir() is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	o := options{
+		dirs: []string{"../../examples/hello-zerogpu"}, addr: ":0", consoleAddr: ":0", gpus: "mock:1xH200", hardware: autoHardware, large: "1",
+		state: state, tier: "free", quota: "2026-04", queueTimeout: time.Minute, admission: "native", identity: "direct",
+	}
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	h, err := newHost(o.settings(), t.Output(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	serving, stop := context.WithCancel(t.Context())
+	served := make(chan error, 3)
+	go func() { served <- h.server.Run(serving) }()
+	go func() { served <- h.broker.Run(serving) }()
+	go func() { served <- h.spaces[0].queue.Run(serving) }()
+	defer func() { stop(); <-served; <-served; <-served }()
+
+	if _, err := h.people.Add(t.Context(), "ada", "pro", "test"); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := h.people.CreateToken(t.Context(), "ada", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string) (identity.Identity, error) {
+		r, _ := http.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		return h.identify(r)
+	}
+
+	unlock := lockDatabase(t, filepath.Join(state, "spacehost.db"))
+	writer, err := h.db.Conn(t.Context()) // who waits for that lock has the one connection that writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	defer unlock()
+	if who, err := ask(token); err != nil || who.Key() != "user:ada" {
+		t.Errorf("bearer: %s, %v", who, err)
+	}
+	for _, args := range [][]string{{"quota", "ada"}, {"quota"}, {"ledger", "ada"}, {"explain", "ada"}, {"user", "list"}, {"token", "list"}, {"lease"}} {
+		if got := spacehostOn(t.Context(), state, args...); got.code != 0 {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+}
+
+// lockDatabase is another program with BEGIN IMMEDIATE.
+func lockDatabase(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	other, err := sql.Open("sqlite3", "file:"+path+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = tx.Rollback(); _ = other.Close() }
+}
+
+func TestReadsRefuseToWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spacehost.db")
+	db, err := migrations.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	reads, err := migrations.OpenReads(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reads.Close()
+	if _, err := reads.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err == nil {
+		t.Error("the handle for reading writes")
+	}
+	if _, err := db.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reads.QueryRow(`SELECT count(*) FROM windows`).Scan(&n); err != nil || n != 1 {
+		t.Errorf("it reads %d windows (%v), want what was committed just now", n, err)
+	}
+}
