@@ -19,11 +19,16 @@ var lateDisk = Finding{
 const (
 	roomy  = 5 << 30 // an environment with torch takes that much
 	scarce = 1 << 30 // gradio alone takes half of it
+	// leastRoom is internal/lease's: below it nobody is admitted.
+	leastRoom = 64 << 20
 )
+
+// stateFlag is how to choose another state folder.
+const stateFlag = "--state DIR"
 
 func (c Config) disk(context.Context) []Finding {
 	return append(
-		c.machine.folder("State", c.State, "--state DIR", remoteState),
+		c.machine.folder("State", c.State, stateFlag, remoteState),
 		c.machine.folder("Environments", c.Environments, "$SPACEHOST_ENVIRONMENTS or --state DIR", remoteEnvironments)...)
 }
 
@@ -90,6 +95,8 @@ func roomIn(where string, disk unix.Statfs_t, other string) Finding {
 	free := disk.Bavail * uint64(disk.Bsize)
 	f := Finding{Do: "Make room there, or choose another disk by " + other}
 	switch {
+	case free < leastRoom && other == stateFlag:
+		f.Level, f.Text = Problem, fmt.Sprintf("%s has %s free: a host lends no GPU below %s", where, size(free), size(leastRoom))
 	case free < scarce:
 		f.Level, f.Text = Problem, fmt.Sprintf("%s has %s free: too little for an environment", where, size(free))
 	case free < roomy:

@@ -20,6 +20,7 @@ func TestDisk(t *testing.T) {
 		{"enough", unix.XFS_SUPER_MAGIC, 5 << 30, []string{"ok | 5 GiB free", "ok | 5 GiB free"}},
 		{"little", unix.EXT4_SUPER_MAGIC, 5<<30 - 4096, []string{"warning | torch takes about 5 GiB | --state DIR", "warning | Environments: | $SPACEHOST_ENVIRONMENTS"}},
 		{"full", unix.EXT4_SUPER_MAGIC, 1<<30 - 4096, []string{"problem | State: /a/b/state has 1023 MiB free: too little | Make room", "problem | too little | Make room"}},
+		{"no room for the ledger", unix.EXT4_SUPER_MAGIC, 64<<20 - 4096, []string{"problem | 63 MiB free: a host lends no GPU below 64 MiB | Make room", "problem | too little for an environment | Make room"}},
 		{"NFS", unix.NFS_SUPER_MAGIC, 100 << 30, []string{"problem | is on NFS, where the database cannot lock | --state DIR", "ok | 100 GiB", "warning | is on NFS: | a disk of this machine", "ok | 100 GiB"}},
 		{"full NFS", unix.NFS_SUPER_MAGIC, 1 << 20, []string{"problem | NFS", "problem | 1 MiB free", "warning | NFS", "problem | 1 MiB free"}},
 		{"share of Windows", unix.SMB2_SUPER_MAGIC, 100 << 30, []string{"problem | SMB", "ok | 100 GiB", "warning | SMB", "ok | 100 GiB"}},

@@ -16,8 +16,10 @@ import (
 
 // Config is what a Broker needs. Logger may be nil; Expired may be nil.
 type Config struct {
-	DB           *sql.DB
-	Reads        *sql.DB // as migrations.OpenReads makes it, for questions that nobody waits for with a Slot; nil: DB
+	DB    *sql.DB
+	Reads *sql.DB // as migrations.OpenReads makes it, for questions that nobody waits for with a Slot; nil: DB
+	// Free is how many bytes the disk of DB has left, as FreeAt says; with too few nobody is admitted. Nil: it has enough.
+	Free         func() (uint64, error)
 	Ledger       *quota.Ledger
 	Pool         *gpu.Pool
 	Processes    Processes
@@ -96,6 +98,7 @@ func New(config Config) (*Broker, error) {
 	if config.Reads != nil {
 		b.store.reads = config.Reads
 	}
+	b.store.room.free = config.Free
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
 	b.line.order = newOrder(config.QueueTimeout, config.Priorities)

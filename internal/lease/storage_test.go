@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -49,6 +50,37 @@ func TestFullDatabase(t *testing.T) {
 	h.await("the operator reads that it is over", func() bool { return strings.Contains(h.journal.String(), "database can be written again") })
 	if said := h.journal.String(); strings.Count(said, "database cannot be written") != 1 || !strings.Contains(said, "make room") {
 		t.Errorf("the log must say once that the database cannot be written, and what to do:\n%s", said)
+	}
+	h.stop()
+}
+
+// TestNearlyFullDisk: nobody is admitted, on a cold worker or a warm one, what runs ends as usual, and all goes on by itself
+// once there is room.
+func TestNearlyFullDisk(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(leastRoom)
+	h := newHouse(t, func(c *Config) {
+		c.WarmFor = time.Hour
+		c.Free = func() (uint64, error) { return free.Load(), nil }
+	}).run()
+	g := h.active(7)
+	free.Store(leastRoom - 1)
+	h.wantRefused("63 MB free")
+	if err := h.Release(t.Context(), "demo", g.Lease, false); err != nil { // its worker stays warm
+		t.Fatal(err)
+	}
+	if n := h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND lease_id = ?`, g.Lease); n != 1 {
+		t.Error("what ran is not settled")
+	}
+	h.wantRefused("63 MB free")
+	if n := h.count(`SELECT count(*) FROM leases`); n != 1 {
+		t.Errorf("%d leases are written, want the first alone", n)
+	}
+	free.Store(leastRoom)
+	h.grant(h.schedule())
+	said := h.journal.String()
+	if strings.Count(said, "the disk is nearly full: GPU") != 1 || strings.Count(said, "the disk has room again") != 1 || strings.Contains(said, "database cannot be written") {
+		t.Errorf("the log must say once each when it begins and when it is over:\n%s", said)
 	}
 	h.stop()
 }

@@ -21,19 +21,26 @@ type store struct {
 	writer *writer
 	ledger *quota.Ledger
 	bootID string
+	room   room
 }
 
 func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
-	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID}
+	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, room: room{log: log}}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
 func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	if err := s.room.check(); err != nil {
+		return err
+	}
 	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error { return s.insert(tx, l, queueTimeout) })
 }
 
 // begin admits and activates at once. Refusals are quota's errors, unwrapped.
 func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
+	if err := s.room.check(); err != nil {
+		return err
+	}
 	return s.writer.write(ctx, "begin lease", func(tx *sql.Tx) error {
 		if err := s.insert(tx, l, queueTimeout); err != nil {
 			return err
