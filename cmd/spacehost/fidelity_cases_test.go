@@ -23,7 +23,9 @@ var fidelityCases = []fidelityCase{
 		args: `[{"$file":"other.png"}]`, want: "image "},
 	{name: "slider2", page: "components/media", covers: "ImageSlider", lines: "v5 v6",
 		args: `[[{"$file":"other.png"},{"$file":"pixel.png"}]]`, want: "slider2 "},
-	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad",
+	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v5 v6",
+		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
+	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v4", noPage: true, // its page sends no value until somebody has drawn
 		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
 	{name: "audio", page: "components/media", covers: "Audio, Microphone",
 		args: `[{"$file":"tone.wav"}, null]`, want: "audio "},
