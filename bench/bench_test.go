@@ -48,8 +48,10 @@ func TestShortFormHasEveryNumber(t *testing.T) {
 					t.Errorf("no number for %s of %s", l.text, side)
 				}
 			}
-			if _, ok := r.median(engine, "ceiling", l.share); !ok && l.share != "" {
-				t.Errorf("no ceiling for %s", l.text)
+			for _, prefix := range []string{"plain-", "", "whole-"} {
+				if _, ok := r.median(engine, "ceiling", prefix+l.share); !ok && l.share != "" {
+					t.Errorf("no ceiling %s for %s", prefix, l.text)
+				}
 			}
 		}
 	}

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -16,20 +18,27 @@ import (
 	"time"
 )
 
-// Two that are measured beside the sides, since neither can be faster.
+// Three that are measured beside the sides, since neither can be faster.
 const (
 	engine = "process_events" // Gradio's own, in the Space's process, without a host
 	stub   = "client"         // this program's client against a server of a few lines, in one process
+	bare   = "machine"        // what of an upload is the machine's: to receive, to hash, to write
 )
 
 // inFlight is how many events are under way at a time, here as in the no-op steps.
 var inFlight = []int{1, 16, 100}
 
-// ceilings measures both, unless --only wants no step that they bound.
+// ceilings measures them, unless --only wants no step that they bound.
 func (b *bench) ceilings(ctx context.Context, round int) {
-	wanted := false
+	wanted, uploads := false, false
 	for _, s := range allSteps(b.short) {
 		wanted = wanted || b.wants(s) && s.lines[0].share != ""
+		uploads = uploads || b.wants(s) && s.name == "upload"
+	}
+	if uploads && ctx.Err() == nil {
+		began := time.Now()
+		v, err := b.uploadCeiling(ctx)
+		b.note(round, bare, "ceiling", v, err, began)
 	}
 	if !wanted || ctx.Err() != nil {
 		return
@@ -42,9 +51,35 @@ func (b *bench) ceilings(ctx context.Context, round int) {
 	b.note(round, stub, "ceiling", v, err, began)
 }
 
-// engineCeiling runs ceiling.py: by number in flight, events/s of process_events alone; with "whole-" before
-// it, of the runner around it as well.
+// engineCeiling runs ceiling.py: by number in flight, events/s of process_events alone as Gradio wrote it ("plain-"),
+// of the same with the runner's shortcuts, and of the runner around it as well ("whole-"); with "-us" what each costs.
 func (b *bench) engineCeiling(ctx context.Context) (values, error) {
+	v := values{}
+	for _, how := range []string{"plain", "short"} {
+		rates, err := b.runCeiling(ctx, how)
+		if err != nil {
+			return v, err
+		}
+		for n, r := range rates {
+			for prefix, rate := range map[string]*ceilingRate{"plain-": r.Plain, "": r.Alone, "whole-": r.Whole} {
+				if rate != nil {
+					v[prefix+n], v[prefix+n+"-us"] = rate.PerS, rate.US
+				}
+			}
+		}
+	}
+	return v, nil
+}
+
+// rates is what ceiling.py says of one number in flight.
+type rates struct{ Plain, Alone, Whole *ceilingRate }
+
+type ceilingRate struct {
+	PerS float64 `json:"per_s"`
+	US   float64 `json:"us"` // of the processors, for each event
+}
+
+func (b *bench) runCeiling(ctx context.Context, how string) (map[string]rates, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -52,7 +87,7 @@ func (b *bench) engineCeiling(ctx context.Context) (values, error) {
 	_, port, _ := net.SplitHostPort(addr)
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	args := []string{filepath.Join(b.root, "bench", "ceiling.py"), b.app, filepath.Join(b.root, "worker", "runner"), fmt.Sprint(b.ceiling.Seconds())}
+	args := []string{filepath.Join(b.root, "bench", "ceiling.py"), b.app, filepath.Join(b.root, "worker", "runner"), how, fmt.Sprint(b.ceiling.Seconds())}
 	for _, n := range inFlight {
 		args = append(args, strconv.Itoa(n))
 	}
@@ -65,16 +100,12 @@ func (b *bench) engineCeiling(ctx context.Context) (values, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ceiling.py: %w: %s", err, said.String())
 	}
-	var rates map[string]struct{ Alone, Whole float64 }
+	var found map[string]rates
 	line, _, _ := bytes.Cut(out, []byte("\n")) // Gradio says goodbye after it
-	if err := json.Unmarshal(line, &rates); err != nil {
+	if err := json.Unmarshal(line, &found); err != nil {
 		return nil, fmt.Errorf("ceiling.py: %w in %.200s", err, out)
 	}
-	v := values{}
-	for n, r := range rates {
-		v[n], v["whole-"+n] = r.Alone, r.Whole
-	}
-	return v, nil
+	return found, nil
 }
 
 // clientCeiling is how many events a second the client can do when the server does nothing.
@@ -134,4 +165,69 @@ func (s *stubSpace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush() // the client may be gone at Ctrl-C
 		}
 	}
+}
+
+// uploadCeiling is how many megabytes a second this machine does of each thing that an upload takes, one at a time.
+func (b *bench) uploadCeiling(ctx context.Context) (values, error) {
+	v := values{}
+	for _, of := range []struct {
+		key string
+		do  func(context.Context, int64) error
+	}{{"write", b.writeAll}, {"write-again", b.writeAll}, {"hash", hashAll}, {"receive", receiveAll}} {
+		began := time.Now()
+		if err := of.do(ctx, b.size.upload); err != nil {
+			return v, fmt.Errorf("%s: %w", of.key, err)
+		}
+		v[of.key] = float64(b.size.upload) / 1e6 / time.Since(began).Seconds()
+	}
+	return v, nil
+}
+
+func (b *bench) writeAll(_ context.Context, size int64) error {
+	f, err := os.Create(filepath.Join(b.scratch, "written"))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	return noiseTo(f, size)
+}
+
+func hashAll(_ context.Context, size int64) error { return noiseTo(sha256.New(), size) }
+
+func receiveAll(ctx context.Context, size int64) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	sent := make(chan error, 1)
+	go func() {
+		to, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		if err == nil {
+			err = noiseTo(to, size)
+			to.Close()
+		}
+		sent <- err
+	}()
+	from, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	for chunk := make([]byte, 256<<10); err == nil; {
+		_, err = from.Read(chunk)
+	}
+	if err != io.EOF {
+		return err
+	}
+	return <-sent
+}
+
+// noiseTo writes size bytes of noise.
+func noiseTo(to io.Writer, size int64) (err error) {
+	for left := size; left > 0 && err == nil; left -= int64(len(noise)) {
+		_, err = to.Write(noise[:min(left, int64(len(noise)))])
+	}
+	return err
 }

@@ -1,9 +1,11 @@
 """How many no-op events a second Gradio's own process_events does in the Space's process, without a host: the ceiling.
 
-usage: python ceiling.py APP_FOLDER RUNNER_FOLDER SECONDS IN_FLIGHT...
+usage: python ceiling.py APP_FOLDER RUNNER_FOLDER plain|short SECONDS IN_FLIGHT...
 
-Prints one JSON line: for each number of events in flight, events a second by process_events alone (its Events made
-beforehand) and by the whole runner (frame in, Event, process_events, frames out, but for the socket).
+Prints one JSON line: for each number of events in flight, events a second, and processor time for each in
+microseconds, by process_events alone (its Events made beforehand) and by the whole runner (frame in, Event, process_events, frames out, but for the socket). "plain" leaves
+the runner's shortcuts out, and measures process_events alone. There Gradio's summary of past events is short, since
+none is remembered: in a process of its own it costs more with each.
 """
 from __future__ import annotations
 
@@ -14,11 +16,13 @@ import sys
 import time
 from typing import Any
 
-folder, runner, seconds, counts = sys.argv[1], sys.argv[2], float(sys.argv[3]), [int(n) for n in sys.argv[4:]]
+folder, runner, plain, seconds = sys.argv[1], sys.argv[2], sys.argv[3] == "plain", float(sys.argv[4])
+counts = [int(n) for n in sys.argv[5:]]
 sys.path[:0] = [folder, runner]
 
 from app import demo  # noqa: E402
 from gradio import queueing  # noqa: E402
+from spacehost_runner import shortcuts  # noqa: E402
 from spacehost_runner.frames import encode  # noqa: E402
 from spacehost_runner.seam import Seam  # noqa: E402
 
@@ -67,26 +71,28 @@ HEADERS = [
 
 
 def order(number: int) -> tuple[dict[str, Any], bytes]:
-    data = {"data": ["x"], "event_data": None, "fn_index": ENDPOINT, "session_hash": f"s{number}", "trigger_id": None}
+    session = f"s{number % max(counts)}"  # as many as the table's
+    data = {"data": ["x"], "event_data": None, "fn_index": ENDPOINT, "session_hash": session, "trigger_id": None}
     body = json.dumps(data).encode()
     request = {"scheme": "http", "path": "/gradio_api/queue/join", "query": "", "headers": HEADERS, "client": "127.0.0.1"}
     return {"id": f"{number:032x}", "admitted": False, "size": len(body), **request}, body
 
 
-async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> float:
-    """Keeps that many events going; the time that prepare takes is not counted."""
-    began, lost, ended, host.right = time.perf_counter(), 0.0, 0, 0
+async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> dict[str, float]:
+    """Keeps that many events going; the time that prepare takes is not counted, on the clock or on the processors."""
+    began, used, lost, spent, ended, host.right = time.perf_counter(), time.process_time(), 0.0, 0.0, 0, 0
     made: list[Any] = []
     number = 0
 
     def another() -> None:
-        nonlocal lost, number
+        nonlocal lost, spent, number
         if not made:
-            before = time.perf_counter()
+            before, busy = time.perf_counter(), time.process_time()
             for _ in range(200):
                 made.append(prepare(number))
                 number += 1
             lost += time.perf_counter() - before
+            spent += time.process_time() - busy
         begin(made.pop())
 
     for _ in range(in_flight):
@@ -96,6 +102,7 @@ async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> float
         ended += 1
         another()
     rate = ended / (time.perf_counter() - began - lost)
+    cpu = (time.process_time() - used - spent) / ended
     for _ in range(in_flight):
         await host.ended.get()
         ended += 1
@@ -104,10 +111,10 @@ async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> float
     for rest in made:
         if isinstance(rest, queueing.Event):
             host.seams[0].forget(rest)
-    return rate
+    return {"per_s": rate, "us": cpu * 1e6}
 
 
-async def whole(host: Host, seam: Seam, in_flight: int) -> float:
+async def whole(host: Host, seam: Seam, in_flight: int) -> dict[str, float]:
     def begin(made: tuple[dict[str, Any], bytes]) -> None:
         frame = encode({"op": "start", "app": 0, "events": [made[0]]}, made[1])
         header = json.loads(frame[8 : len(frame) - len(made[1])])
@@ -116,7 +123,7 @@ async def whole(host: Host, seam: Seam, in_flight: int) -> float:
     return await measure(host, in_flight, order, begin)
 
 
-async def alone(host: Host, seam: Seam, in_flight: int) -> float:
+async def alone(host: Host, seam: Seam, in_flight: int) -> dict[str, float]:
     def begin(event: Any) -> None:
         task = seam.loop.create_task(seam.run([event]))
         task.add_done_callback(lambda done: seam.finish([event], done))
@@ -126,6 +133,8 @@ async def alone(host: Host, seam: Seam, in_flight: int) -> float:
 
 async def main(host: Host, seam: Seam) -> dict[str, Any]:
     await whole(host, seam, 4)  # warm
+    if plain:
+        return {str(n): {"plain": await alone(host, seam, n)} for n in counts}
     return {str(n): {"alone": await alone(host, seam, n), "whole": await whole(host, seam, n)} for n in counts}
 
 
@@ -139,9 +148,13 @@ def start(queue: Any) -> None:
     queueing.run_coro_in_background(queue.start_progress_updates)
     seam = Seam(host, queueing, queue)
     seam.attach()
+    if plain:
+        vars(queue).pop("compute_analytics_summary", None)
     found.append(seam)
 
 
+if plain:
+    shortcuts.take = lambda module: None
 queueing.Queue.start = start
 demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
 seam = found[0]

@@ -23,8 +23,9 @@ environment, the same client, this machine. Per round each side is started anew,
 the sides take turns (A B, B A, ...), so that a machine which others use slows both. The table has the median of
 the rounds, and what spacehost is meant to reach. A call that is dropped, or answered wrongly, is counted and shown.
 
-All five rounds take about a quarter of an hour, most of it waiting for plain Gradio. Each waiting visitor needs an
-open file: ulimit -n 12000.
+All five rounds take about half an hour, most of it waiting for plain Gradio. Each waiting visitor needs an open file:
+ulimit -n 12000. How much the no-ops reach of Gradio's own process_events, in a process by itself, is shown twice: of
+it as Gradio wrote it, and of it with the shortcuts that the runner takes.
 
   go run ./bench                              everything
   go run ./bench --short                      a minute: tries that all works, its numbers mean little

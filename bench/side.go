@@ -87,7 +87,7 @@ func (b *bench) startOurs(ctx context.Context, s *side) error {
 	if err != nil {
 		return err
 	}
-	s.cmd = exec.Command(b.spacehost, "run", b.app, "--gpus", "mock:1xH200", "--tier", "unlimited", "--python", b.env.Python,
+	s.cmd = exec.Command(b.spacehost, "run", b.app, "--gpus", "mock:8xH200", "--tier", "unlimited", "--python", b.env.Python,
 		"--state", filepath.Join(s.home, "state"), "--addr", ":0", "--console-addr", console, "--ready-json")
 	s.cmd.Env = plainEnv(s.home)
 	lines := make(chan string, 1)

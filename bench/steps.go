@@ -1,13 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"mime/multipart"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -59,13 +61,15 @@ func allSteps(short bool) []step {
 		{name: "static", about: "a file of Gradio's page", measure: gets(assetPath), lines: perSecond("static file per second", "")},
 		{name: "file", about: "an uploaded file, read", measure: gets(filePath), lines: perSecond("/file= per second", "")},
 		{name: "upload", about: "an upload, and the memory that it takes", measure: upload, lines: []line{
-			{key: "MB_s", text: "upload, MB/s", format: "%.0f", goal: ">= 4x"},
-			{key: "growth_MB", text: "memory during the upload, + MB", goal: "< 16"}}},
+			{key: "MB_s", text: "upload, the first, MB/s", format: "%.0f", goal: ">= 4x"},
+			{key: "again_MB_s", text: "upload, again, MB/s", format: "%.0f", goal: ">= 4x"},
+			{key: "growth_MB", text: "memory during an upload, + MB", goal: "< 16"}}},
 		{name: "page", about: "first load of the page in Chromium, cold cache", measure: page, lines: []line{
 			{key: "ms", text: "first page load, ms", format: "%.0f", goal: "<= 1x"}}},
 		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: tired, lines: []line{
 			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
 	}
+	all = append(all, leaseSteps(short)...)
 	if short {
 		return append(all, waiting(40, false))
 	}
@@ -290,8 +294,29 @@ func filePath(ctx context.Context, s *side) (string, error) {
 	return "/gradio_api/file=" + path, err
 }
 
-// upload also lets the Space say how large the file is that it got.
+// uploadsAgain follow the first, which writes to memory that nobody has used for a while: a virtual machine may have
+// to fetch that from its own host first, and then measures it and no program.
+const uploadsAgain = 3
+
+// upload also lets the Space say how large each file is that it got.
 func upload(ctx context.Context, b *bench, s *side) (values, error) {
+	first, growth, err := b.uploadOnce(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var again []float64
+	for range uploadsAgain {
+		rate, grown, err := b.uploadOnce(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		again, growth = append(again, rate), max(growth, grown)
+	}
+	slices.Sort(again)
+	return values{"MB_s": first, "again_MB_s": again[len(again)/2], "growth_MB": growth}, nil
+}
+
+func (b *bench) uploadOnce(ctx context.Context, s *side) (rate, growth float64, err error) {
 	tree := descendants(s.cmd.Process.Pid)
 	before := s.resident(tree)
 	peak := watchPeak(func() float64 { return s.resident(tree) })
@@ -300,14 +325,14 @@ func upload(ctx context.Context, b *bench, s *side) (values, error) {
 	took := time.Since(began)
 	highest := peak()
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	file, _ := json.Marshal(map[string]any{"path": path, "meta": map[string]string{"_type": "gradio.FileData"}}) // plain strings
 	_, _, err = s.client.call(ctx, newHash(), "size", "["+string(file)+"]", fmt.Sprintf(`"%d"`, b.size.upload))
 	if below, bad := filepath.Rel(s.home, path); bad == nil && filepath.IsLocal(below) {
-		_ = os.Remove(path) // the folder goes at the end; five of these are much
+		_ = os.Remove(path) // the folder goes at the end; twenty of these are much
 	}
-	return values{"MB_s": float64(b.size.upload) / 1e6 / took.Seconds(), "growth_MB": max(0, highest-before) / 1e6}, err
+	return float64(b.size.upload) / 1e6 / took.Seconds(), max(0, highest-before) / 1e6, err
 }
 
 // watchPeak looks every ten milliseconds until the returned function is called, which gives the highest value.
@@ -328,53 +353,55 @@ func watchPeak(look func() float64) (stop func() float64) {
 	return func() float64 { close(ended); return <-highest }
 }
 
-// upload sends a file of that size and returns its path, as the Space calls it.
+// upload sends a file of that size and returns its path, as the Space calls it. It writes to its connection itself:
+// what the client costs, it takes from the processors of the side.
 func (c *client) upload(ctx context.Context, size int64) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var form bytes.Buffer
-	parts := multipart.NewWriter(&form)
-	if _, err := parts.CreateFormFile("files", "bench.bin"); err != nil {
-		return "", err
-	}
-	head := form.Len()
-	if err := parts.Close(); err != nil {
-		return "", err
-	}
-	frame := form.Bytes()
-	body := io.MultiReader(bytes.NewReader(frame[:head]), io.LimitReader(newNoise(), size), bytes.NewReader(frame[head:]))
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/gradio_api/upload", body)
+	addr := strings.TrimPrefix(c.url, "http://")
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", err
 	}
-	r.ContentLength = size + int64(len(frame))
-	r.Header.Set("Content-Type", parts.FormDataContentType())
-	answer, err := c.do(r)
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline) // a TCP connection takes it
+	const boundary = "----spacehost-bench"
+	head := "--" + boundary + "\r\nContent-Disposition: form-data; name=\"files\"; filename=\"bench.bin\"\r\n" +
+		"Content-Type: application/octet-stream\r\n\r\n"
+	tail := "\r\n--" + boundary + "--\r\n"
+	sent := make(chan error, 1)
+	go func() {
+		_, err := fmt.Fprintf(conn, "POST /gradio_api/upload HTTP/1.1\r\nHost: %s\r\nContent-Type: multipart/form-data; boundary=%s\r\n"+
+			"Content-Length: %d\r\nConnection: close\r\n\r\n%s", addr, boundary, int64(len(head)+len(tail))+size, head)
+		if err == nil {
+			err = noiseTo(conn, size)
+		}
+		if err == nil {
+			_, err = io.WriteString(conn, tail)
+		}
+		sent <- err
+	}()
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return "", err
+		conn.Close()
+		return "", fmt.Errorf("upload: %w", errors.Join(<-sent, err))
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return "", fmt.Errorf("upload: %w", err)
 	}
 	var paths []string
-	if err := json.Unmarshal(answer, &paths); err != nil || len(paths) != 1 || !strings.HasPrefix(paths[0], "/") {
-		return "", fmt.Errorf("upload: want one path, got %.200s", answer)
+	if err := json.Unmarshal(body, &paths); err != nil || answer.StatusCode != http.StatusOK || len(paths) != 1 || !strings.HasPrefix(paths[0], "/") {
+		return "", fmt.Errorf("upload: want one path, got %s %.200s", answer.Status, body)
 	}
-	return paths[0], nil
+	return paths[0], <-sent
 }
 
-// noise is one random megabyte, again and again: cheap, and nothing that a disk would compress.
-type noise struct {
-	block []byte
-	at    int
-}
-
-func newNoise() *noise {
-	n := &noise{block: make([]byte, 1<<20)}
-	source := rand.NewChaCha8([32]byte{})
-	_, _ = source.Read(n.block) // never fails
-	return n
-}
-
-func (n *noise) Read(p []byte) (int, error) {
-	count := copy(p, n.block[n.at:])
-	n.at = (n.at + count) % len(n.block)
-	return count, nil
-}
+// noise is what uploads are made of, again and again: cheap, and nothing that a disk would compress.
+var noise = func() []byte {
+	block := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(block) // never fails
+	return block
+}()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -33,7 +34,7 @@ func (b *bench) print(to io.Writer) {
 	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
 	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.Rounds[len(r.Rounds)-1].Round)
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tto reach\tof process_events")
+	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tto reach\tof process_events (>= 90 %)\tof it with shortcuts")
 	for _, s := range allSteps(b.short) {
 		for _, l := range s.lines {
 			if b.wants(s) {
@@ -67,23 +68,38 @@ func (r report) printLine(to io.Writer, s step, l line) {
 	if hasA && hasB && a > 0 {
 		ratio = fmt.Sprintf("%.2fx", b/a)
 	}
-	share := ""
-	if ceiling, ok := r.median(engine, "ceiling", l.share); ok && l.share != "" {
-		share = fmt.Sprintf("%.0f %%", 100*b/ceiling)
+	fmt.Fprintf(to, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.text, cell(a, hasA), cell(b, hasB), ratio, l.goal,
+		r.shareOf(b, "plain-", l.share), r.shareOf(b, "", l.share))
+}
+
+// shareOf is how much of a ceiling a rate is.
+func (r report) shareOf(rate float64, prefix, share string) string {
+	ceiling, ok := r.median(engine, "ceiling", prefix+share)
+	if !ok || share == "" {
+		return ""
 	}
-	fmt.Fprintf(to, "%s\t%s\t%s\t%s\t%s\t%s\n", l.text, cell(a, hasA), cell(b, hasB), ratio, l.goal, share)
+	return fmt.Sprintf("%.0f %%", 100*rate/ceiling)
 }
 
 // printCeilings says what no host, and no client, can be faster than.
 func (r report) printCeilings(to io.Writer) {
+	if _, ok := r.median(bare, "ceiling", "hash"); ok {
+		fmt.Fprint(to, "\nwhat an upload takes of this machine, each by itself, MB/s:")
+		for i, key := range []string{"receive", "hash", "write", "write-again"} {
+			rate, _ := r.median(bare, "ceiling", key)
+			fmt.Fprintf(to, "%s %s %.0f", map[bool]string{true: ","}[i > 0], strings.ReplaceAll(key, "-", " "), rate)
+		}
+		fmt.Fprintln(to)
+	}
 	if _, ok := r.median(engine, "ceiling", "1"); !ok {
 		return
 	}
-	fmt.Fprintf(to, "\nno-op events/s, by how many are under way:\n")
+	fmt.Fprintf(to, "\nno-op events/s, by how many are under way (and CPU for each):\n")
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\t1\t16\t100")
 	for _, row := range []struct{ text, side, prefix string }{
-		{"process_events alone, in the Space's process", engine, ""},
+		{"Gradio's own process_events alone, in the Space's process", engine, "plain-"},
+		{"the same with the runner's shortcuts", engine, ""},
 		{"with the runner around it, without a host", engine, "whole-"},
 		{"this client, against a server that does nothing, in one process", stub, ""},
 	} {
@@ -91,6 +107,9 @@ func (r report) printCeilings(to io.Writer) {
 		for _, n := range inFlight {
 			rate, _ := r.median(row.side, "ceiling", fmt.Sprint(row.prefix, n))
 			fmt.Fprintf(t, "\t%.0f", rate)
+			if us, ok := r.median(row.side, "ceiling", fmt.Sprint(row.prefix, n, "-us")); ok {
+				fmt.Fprintf(t, " (%.0f us)", us)
+			}
 		}
 		fmt.Fprintln(t)
 	}

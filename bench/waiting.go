@@ -14,13 +14,18 @@ import (
 
 // Limits on the visitors who wait: a side that takes longer has dropped whom it has not served.
 const (
-	fillTime  = 60 * time.Second // until all have joined
-	drainTime = 60 * time.Second // until all are answered, once the function is free
-	streamsAt = 64               // that are opened at a time
-	addresses = 8                // of loopback, from which they come
+	fillTime  = 60 * time.Second // until all have joined, and fillEach for each
+	drainTime = 60 * time.Second // until all are answered, once the function is free, and fillEach for each
+	fillEach  = 15 * time.Millisecond
+	streamsAt = 64 // that are opened at a time
+	addresses = 8  // of loopback, from which they come
 
 	spareFiles = 500 // that host and client have open besides
 )
+
+func longFor(base time.Duration, count int) time.Duration {
+	return base + time.Duration(count)*fillEach
+}
 
 // visitor is one who waits. Its fields are written before listened is closed.
 type visitor struct {
@@ -95,7 +100,7 @@ func wait(ctx context.Context, b *bench, s *side, count int) (values, error) {
 // fill lets them come one after another, so that their order is known. It returns how many came a second.
 func (c *crowd) fill(ctx context.Context, count int) float64 {
 	began := time.Now()
-	for number := 0; number < count && time.Since(began) < fillTime; number++ {
+	for number := 0; number < count && time.Since(began) < longFor(fillTime, count); number++ {
 		session := newHash()
 		if err := c.join(ctx, session, number); err != nil {
 			if c.refused++; c.first == nil {
@@ -161,7 +166,7 @@ func (c *crowd) awaitStreams(ctx context.Context) {
 // drain waits until every stream has ended, and cuts those that do not.
 func (c *crowd) drain(cut func()) (seconds float64) {
 	began := time.Now()
-	over := time.AfterFunc(drainTime, cut)
+	over := time.AfterFunc(longFor(drainTime, len(c.visitors)), cut)
 	defer over.Stop()
 	c.group.Wait()
 	return time.Since(began).Seconds()
@@ -185,7 +190,7 @@ func (c *crowd) count(all int) (dropped, disorder int, first error) {
 		last = max(last, v.place)
 	}
 	if first == nil && answered < all {
-		first = fmt.Errorf("only %d joined within %s", len(c.visitors), fillTime)
+		first = fmt.Errorf("only %d joined within %s", len(c.visitors), longFor(fillTime, all))
 	}
 	return all - answered, disorder, first
 }

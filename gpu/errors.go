@@ -20,6 +20,13 @@ func (e *UnknownDeviceError) Error() string {
 	return fmt.Sprintf("no device %s on this machine: `spacehost gpu` lists those there are", e.UUID)
 }
 
+// GoneError says that no process lives under a pid.
+type GoneError struct{ PID int }
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("no process lives under pid %d: name one that does, such as `sleep 600 & echo $!`", e.PID)
+}
+
 // NoLibraryError says that the machine has no NVML, so most likely no NVIDIA GPU.
 type NoLibraryError struct{}
 
@@ -53,6 +60,19 @@ type LostError struct{ UUID DeviceUUID }
 
 func (e *LostError) Error() string {
 	return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then `sudo nvidia-smi -r -i %s` or reboot", e.UUID, e.UUID)
+}
+
+// NotSupportedError says that this Device or this driver cannot do what was tried.
+type NotSupportedError struct {
+	UUID  DeviceUUID // empty: the library as a whole
+	Tried string
+}
+
+func (e *NotSupportedError) Error() string {
+	if e.UUID == "" {
+		return fmt.Sprintf("%s: this NVIDIA driver does not support it", e.Tried)
+	}
+	return fmt.Sprintf("%s: device %s does not support it", e.Tried, e.UUID)
 }
 
 // HungError says that the driver did not answer in time. The question stays open, and until it returns no other is asked about that Device.

@@ -35,6 +35,9 @@ func (h *Handler) joinByName(c call, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := h.ownsNamed(c, raw); err != nil {
+		return err
+	}
 	body, ok := parseCall(raw)
 	endpoint, known := endpointOf(c.manifest, name)
 	if !ok || !isJSON(c.Request()) || !known || !h.admitsHere(c, endpoint) { // 1

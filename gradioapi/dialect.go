@@ -41,5 +41,8 @@ func mustJSON(v any) []byte {
 	if err := to.Encode(v); err != nil {
 		panic(err) // our own structs
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	return bytes.ReplaceAll(bytes.TrimSuffix(out.Bytes(), []byte("\n")), nextLine, []byte(`\u0085`))
 }
+
+// nextLine ends a line for the Python client of Gradio 4; the other such characters encoding/json has escaped.
+var nextLine = []byte("\u0085")

@@ -22,7 +22,7 @@ type logV4 struct {
 	Msg      queue.Kind    `json:"msg"`
 	EventID  queue.EventID `json:"event_id"`
 	Log      string        `json:"log"`
-	Level    string        `json:"level"`
+	Level    queue.Level   `json:"level"`
 	Duration float64       `json:"duration"`
 	Visible  bool          `json:"visible"`
 }
@@ -43,7 +43,7 @@ func (d dialectV4) encode(m queue.Message) []byte {
 	case m.Kind == queue.Completed:
 		return mustJSON(completedV4{m.Kind, m.Event, failureV4{m.Failure.Text, toastSeconds, true}, false})
 	case m.Kind == queue.Log:
-		return mustJSON(logV4{m.Kind, m.Event, m.Text, "warning", toastSeconds, true})
+		return mustJSON(logV4{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true})
 	case m.Kind == queue.UnexpectedError:
 		return mustJSON(unexpectedV4{Msg: m.Kind, Message: m.Text})
 	}

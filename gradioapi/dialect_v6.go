@@ -42,7 +42,7 @@ type logV6 struct {
 	Msg      queue.Kind    `json:"msg"`
 	EventID  queue.EventID `json:"event_id"`
 	Log      string        `json:"log"`
-	Level    string        `json:"level"`
+	Level    queue.Level   `json:"level"`
 	Duration float64       `json:"duration"`
 	Visible  bool          `json:"visible"`
 	Title    string        `json:"title"`
@@ -73,7 +73,7 @@ func (dialectV6) encode(m queue.Message) []byte {
 	case m.Kind == queue.Completed:
 		return mustJSON(completedOfV6(m))
 	case m.Kind == queue.Log:
-		return mustJSON(logV6{m.Kind, m.Event, m.Text, "warning", toastSeconds, true, m.Title})
+		return mustJSON(logV6{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true, m.Title})
 	case m.Kind == queue.UnexpectedError:
 		return mustJSON(unexpectedV6{Msg: m.Kind, Message: m.Text, SessionNotFound: m.Text == notFoundV6})
 	}

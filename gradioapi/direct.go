@@ -42,6 +42,14 @@ func (h *Handler) passData(c call, path string) error {
 	if err != nil {
 		return err
 	}
+	if err := h.ownsNamed(c, raw); err != nil {
+		return err
+	}
+	if event, ok := strings.CutPrefix(path, "/stream/"); ok {
+		if err := h.ownsEvent(c, queue.EventID(event)); err != nil {
+			return err
+		}
+	}
 	switch {
 	case c.manifest.Renders:
 	case direct && !isEndpoint(c.manifest, name, raw):

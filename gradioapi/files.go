@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,12 @@ func (h *Handler) file(c call, name string) error {
 		return h.passBytes(c) // Gradio 6 fetches it for the visitor, from public addresses alone; a redirect of 5 is refused
 	}
 	f := h.files(c)
+	if f != nil && !filepath.IsAbs(name) && h.leadsOut(f, name) {
+		return notAllowed(c, name)
+	}
+	if f != nil && !f.Ranges && isNoName(name) {
+		return notAllowed(c, name) // Gradio 4 fails over it
+	}
 	if f == nil || !filepath.IsAbs(name) || strings.HasPrefix(name, "//") || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return h.passBytes(c)
 	}
@@ -49,6 +56,9 @@ func (h *Handler) file(c call, name string) error {
 		return h.passBytes(c)
 	}
 	defer found.file.Close()
+	if !f.Ranges {
+		return h.passBytes(c)
+	}
 	allowOrigin(c)
 	head := c.Response().Header()
 	head.Set("Etag", etagOf(found.info))
@@ -64,8 +74,38 @@ func (h *Handler) file(c call, name string) error {
 	head.Set(echo.HeaderContentType, withCharset(kind))
 	head.Set(echo.HeaderContentDisposition, disposition(shown, path.Base(clean)))
 	protect(head, found.allowed)
+	askProperly(c.Request().Header, found.info.Size())
 	http.ServeContent(c.Response(), c.Request(), "", found.info.ModTime(), found.file)
 	return nil
+}
+
+// askProperly: the last 0 bytes are no part of a file (RFC 9110, 14.1.2); net/http would answer with a part that ends
+// before it begins.
+func askProperly(asked http.Header, size int64) {
+	specs := strings.Split(asked.Get("Range"), ",")
+	for i, spec := range specs {
+		unit, last, _ := strings.Cut(spec, "-")
+		if strings.Trim(strings.TrimPrefix(unit, "bytes="), " \t") == "" && last != "" && strings.Trim(last, "0 \t") == "" {
+			specs[i] = strings.TrimRight(unit, " \t") + fmt.Sprintf("%d-", size) // nothing is there
+		}
+	}
+	if asked.Get("Range") != "" {
+		asked.Set("Range", strings.Join(specs, ","))
+	}
+}
+
+// leadsOut reports whether a relative name, which Gradio takes from the folder where its app runs, is refused there.
+func (h *Handler) leadsOut(f *queue.Files, name string) bool {
+	for _, folder := range h.config.Storage.Served {
+		found, err := h.open(f, path.Join(folder, name))
+		if errors.Is(err, errRefused) {
+			return true
+		}
+		if err == nil {
+			found.file.Close()
+		}
+	}
+	return false
 }
 
 // notAllowed speaks Gradio's words.
@@ -92,20 +132,28 @@ var (
 //
 //  1. What is blocked stays blocked, in any case of letters, and under any name: Gradio forgets the latter where
 //     the former matters.
-//  2. Allowed or static: the author wants it seen. Created: uploads and caches.
+//  2. Allowed or static: the author wants it seen. Created: uploads and caches. A link that leads out of these
+//     Gradio 4 follows.
 //  3. What has been looked at is what is opened: below a folder, through no link, and not waiting for a FIFO's
 //     other end.
 func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 	real, ok := resolve(clean)
+	if isKernels(clean) || isKernels(real) || isBlocked(clean, f.Blocked) || real != "" && isBlocked(real, f.Blocked) { // 1
+		return served{}, errRefused
+	}
 	if !ok {
 		return served{}, errNotServed
 	}
-	if isBlocked(clean, f.Blocked) || isBlocked(real, f.Blocked) { // 1
-		return served{}, errRefused
-	}
-	allowed := isInAny(real, f.Allowed) || isInAny(real, f.Static()) // 2
-	if !allowed && !isInAny(real, []string{f.Uploads, f.Cache}) {
+	static, created := f.Static(), []string{f.Uploads, f.Cache}
+	allowed := isInAny(real, f.Allowed) || isInAny(real, static) // 2
+	if !allowed && !isInAny(real, created) {
+		if isBelowAny(clean, slices.Concat(f.Allowed, static, created)) {
+			return served{}, errRefused
+		}
 		return served{}, errNotServed
+	}
+	if info, err := os.Lstat(real); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return served{}, errRefused
 	}
 	for _, folder := range h.config.Storage.Served {
 		root, ok := resolve(folder)
@@ -116,6 +164,21 @@ func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 		return served{file, info, allowed}, err
 	}
 	return served{}, errNotServed
+}
+
+// isNoName: no file can have it.
+func isNoName(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxName {
+			return true
+		}
+	}
+	return !utf8.ValidString(name) || strings.ContainsRune(name, 0) || len(name) >= 4096
+}
+
+// isKernels names what is no file of anybody's, whatever an author has allowed; /dev/shm holds files.
+func isKernels(name string) bool {
+	return isBelowAny(name, []string{"/proc", "/sys", "/dev"}) && !isBelowAny(name, []string{"/dev/shm"})
 }
 
 func openBelow(folder, name string) (*os.File, os.FileInfo, error) {

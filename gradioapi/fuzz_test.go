@@ -165,6 +165,113 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
+// The readers of a stream, as the clients have them. Each returns what it takes for the data of one message.
+var readers = map[string]func(stream []byte) []string{
+	"gradio_client 1.13 and 2": func(stream []byte) (all []string) { // client.py, stream_messages
+		for frame := range bytes.SplitSeq(stream, []byte("\n\n")) {
+			if data, ok := bytes.CutPrefix(frame, []byte("data:")); ok {
+				all = append(all, string(data))
+			}
+		}
+		return all
+	},
+	"gradio_client 1.3": func(stream []byte) (all []string) { // httpx/_decoders.py, LineDecoder: Python's splitlines
+		lines := strings.FieldsFunc(string(stream), func(r rune) bool {
+			return strings.ContainsRune("\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029", r)
+		})
+		for _, line := range lines {
+			if data, ok := strings.CutPrefix(line, "data:"); ok {
+				all = append(all, data)
+			} else {
+				all = append(all, "no message: "+line)
+			}
+		}
+		return all
+	},
+	"@gradio/client": func(stream []byte) (all []string) { // fetch-event-stream: lines, an empty one ends an event
+		data, begun := "", false
+		for line := range strings.SplitSeq(strings.ToValidUTF8(string(stream), "\ufffd"), "\n") {
+			for line := range strings.SplitSeq(strings.TrimSuffix(line, "\r"), "\r") {
+				field, value, _ := strings.Cut(line, ":")
+				switch {
+				case line == "" && begun:
+					all, data, begun = append(all, data), "", false
+				case field == "data" && begun:
+					data += "\n" + strings.TrimSpace(value)
+				case field == "data":
+					data, begun = strings.TrimSpace(value), true
+				}
+			}
+		}
+		return all
+	},
+}
+
+// Whatever a Space says or the host has to tell, each client reads as many messages as were sent, and the host's own
+// words as they were. What a Space makes of JSON with a line separator of Unicode in it breaks the oldest client with
+// stock Gradio, too.
+func FuzzStream(f *testing.F) {
+	f.Fuzz(func(t *testing.T, raw []byte, text string) {
+		if !utf8.Valid(raw) {
+			raw = bytes.ToValidUTF8(raw, nil)
+		}
+		text = strings.ToValidUTF8(text, "\ufffd")
+		own := []queue.Message{
+			{Kind: queue.Log, Event: "e", Title: text, Text: text}, {Kind: queue.UnexpectedError, Text: text},
+			{Kind: queue.Completed, Event: "e", Failure: &queue.Failure{Title: text, Text: text}},
+		}
+		for _, d := range []dialect{dialectV4{}, dialectV5{}, dialectV6{}} {
+			var stream []byte
+			for _, m := range own {
+				stream = append(stream, dataFrame(d, m)...)
+			}
+			for name, read := range readers {
+				expectWords(t, name, read(stream), own, text)
+			}
+			spoken := append(dataFrame(d, queue.Message{Kind: queue.Generating, Event: "e", Raw: raw}), stream...)
+			for name, read := range readers {
+				got := read(spoken)
+				if name == "gradio_client 1.3" && bytes.ContainsAny(raw, "\v\f\x1c\x1d\x1e\u0085\u2028\u2029") || len(raw) == 0 {
+					continue
+				}
+				var want, back any
+				if len(got) != len(own)+1 || decode(raw, &want) == nil && (decode([]byte(got[0]), &back) != nil || !reflect.DeepEqual(back, want)) {
+					t.Errorf("%s reads %q as %q", name, raw, got)
+				}
+			}
+		}
+	})
+}
+
+// expectWords: each message is JSON, and says text.
+func expectWords(t *testing.T, reader string, got []string, own []queue.Message, text string) {
+	t.Helper()
+	if len(got) != len(own) {
+		t.Errorf("%s reads %d messages of %d: %q", reader, len(got), len(own), got)
+		return
+	}
+	for i, data := range got {
+		var value any
+		if err := json.Unmarshal([]byte(data), &value); err != nil || !says(value, text) {
+			t.Errorf("%s reads %s as %q, which does not say %q: %v", reader, own[i].Kind, data, text, err)
+		}
+	}
+}
+
+func says(value any, text string) bool {
+	switch v := value.(type) {
+	case string:
+		return v == text
+	case map[string]any:
+		for _, inner := range v {
+			if says(inner, text) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // expectFrame checks that data is one frame; isJSON, that its data is JSON.
 func expectFrame(t *testing.T, frame []byte, prefix string, isJSON bool) {
 	t.Helper()

@@ -35,6 +35,10 @@ type Config struct {
 	Upstream Upstream
 	// Identify says who calls.
 	Identify func(*http.Request) (identity.Identity, error)
+	// Holder says whose Sessions a request may use; nil: whoever knows a hash uses its Session. Promise, which may be nil,
+	// gives the browser of a request a cookie with the answer's header, and returns what Holder will say of it.
+	Holder  func(*http.Request) Holder
+	Promise func(answer http.Header, r *http.Request) (visitor string)
 	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
 	Sign func(event queue.Event) string
 	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
@@ -55,6 +59,11 @@ type Handler struct {
 	assets   assets
 	streams  streams
 	tails    tails // of a Space whose Gradio queues by itself
+	logins   *identity.Attempts
+	guesses  *identity.Attempts // at Sessions
+	owners   owners
+
+	farewells chan struct{} // full: wait
 }
 
 // New returns a Handler.
@@ -68,7 +77,10 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress()}
+	h := &Handler{config: config, progress: newProgress(), farewells: make(chan struct{}, farewells), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil), guesses: identity.NewAttempts(wrongHashes, hashesWithin, nil)}
+	if config.Queue != nil {
+		h.owners.present = config.Queue.IsPresent
+	}
 	h.proxy = newProxy(h)
 	return h
 }
@@ -94,10 +106,16 @@ type call struct {
 }
 
 func (h *Handler) serve(c echo.Context) error {
+	if isForeign(c.Request()) {
+		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Pages of other sites may not do this here."}))
+	}
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
 		return whoIsThat(err)
+	}
+	if leadsAway(c.Request()) {
+		return echo.NewHTTPError(http.StatusBadRequest, "_target_url must be a path of this Space.")
 	}
 	if isStartup(c.Request()) {
 		return notFound(call{Context: c})
@@ -175,8 +193,17 @@ func (h *Handler) route(c call) error {
 		return h.uploadProgress(c)
 	case method == http.MethodPost && takesData(path):
 		return h.passData(c, path)
+	case method == http.MethodPost && strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/login":
+		return h.passLogin(c)
+	case method == http.MethodGet && path == "/deep_link":
+		if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+			return err
+		}
+		return h.pass(c)
 	case isPage(c):
 		return h.page(c)
+	case strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/monitoring/summary":
+		return h.behindLogin(c, h.pass) // Gradio 5 tells it to everybody
 	}
 	if folder, name, ok := assetOf(c); ok {
 		return h.asset(c, folder, name)

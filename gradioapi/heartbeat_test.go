@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,72 +20,83 @@ import (
 
 const heartbeatPath = api + "/heartbeat/my-session"
 
-// beats makes the Space's heartbeat one that the test watches and ends.
+// beats makes the Space's heartbeat one that the test watches.
 type beats struct {
 	opened chan arrival
 	closed chan struct{}
-	end    chan struct{}
 }
 
 func (h *host) beats() beats {
-	b := beats{make(chan arrival, 10), make(chan struct{}, 10), make(chan struct{})}
+	b := beats{make(chan arrival, 10), make(chan struct{}, 10)}
 	h.space.route(heartbeatPath, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "data: ALIVE\n\n")
 		_ = http.NewResponseController(w).Flush()
 		b.opened <- arrival{r.Method, r.RequestURI, r.Host, "", r.Header.Clone()}
-		select {
-		case <-r.Context().Done():
-			b.closed <- struct{}{}
-		case <-b.end:
-		}
+		<-r.Context().Done()
+		b.closed <- struct{}{}
 	})
 	return b
 }
 
 func fast(s *setup) { s.config.Heartbeat = 20 * time.Millisecond }
 
-func TestHeartbeatKeepsOneUpstream(t *testing.T) {
+func TestTheSpaceHearsOfAVisitorWhoHasLeft(t *testing.T) {
 	h := newHost(t, fast)
 	b := h.beats()
 	s := h.open(heartbeatPath+"?__sign=x&odd;q", "Cookie: a=b", "Authorization: Bearer hf_secret", "Host: foo.example:99")
 	if s.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
 		t.Errorf("got headers %v", s.header)
 	}
-	up := receive(t, b.opened, "the upstream heartbeat")
+	for range 3 {
+		s.expect("", "data: ALIVE\n\n")
+	}
+	h.nothingArrived()
+	s.close()
+	up := receive(t, b.opened, "the Space's heartbeat")
 	if up.target != heartbeatPath+"?__sign=x&odd;q" || up.host != "foo.example:99" || up.header.Get("Cookie") != "a=b" {
 		t.Errorf("the Space got %+v", up)
 	}
 	if up.header.Get("X-Spacehost-Key") != spaceKey || up.header.Get("Authorization") != "" || up.header.Get("X-Forwarded-For") != "127.0.0.1" {
 		t.Errorf("the Space got headers %v", up.header)
 	}
-	for range 3 {
-		s.expect("", "data: ALIVE\n\n")
-	}
+	receive(t, b.closed, "its end")
+	call := up.call()
+	eventually(t, "the end of the call that paid", func() bool { return !h.queue.Alive(call) })
 	if n := len(h.space.arrived()); n != 1 {
-		t.Errorf("%d upstream heartbeats, want 1", n)
+		t.Errorf("the Space heard %d times", n)
 	}
-	s.close()
-	receive(t, b.closed, "the end of the upstream heartbeat")
 }
 
-// The call that pays for an upstream heartbeat ends with it; else each restart of the Space would leave one.
-func TestHeartbeatOpensAgainAfterItsUpstreamBroke(t *testing.T) {
+// A thousand may leave at once: the Space hears of all, and of few at a time.
+func TestManyLeaveAtOnce(t *testing.T) {
 	h := newHost(t, fast)
-	b := h.beats()
-	s := h.open(heartbeatPath)
-	first := receive(t, b.opened, "the first upstream heartbeat").call()
-	if !h.queue.Alive(first) {
-		t.Error("the call of the first is not alive")
+	const visitors = 20
+	var waiting, most, all atomic.Int32
+	goOn := make(chan struct{})
+	h.space.route(heartbeatPath, func(w http.ResponseWriter, r *http.Request) {
+		most.Store(max(most.Load(), waiting.Add(1)))
+		<-goOn
+		waiting.Add(-1)
+		fmt.Fprint(w, "data: ALIVE\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		all.Add(1)
+	})
+	var streams []*stream
+	for range visitors {
+		s := h.open(heartbeatPath)
+		s.expect("", "data: ALIVE\n\n")
+		streams = append(streams, s)
 	}
-	b.end <- struct{}{}
-	second := receive(t, b.opened, "the second upstream heartbeat").call()
-	if h.queue.Alive(first) || !h.queue.Alive(second) {
-		t.Errorf("alive: first %v, second %v", h.queue.Alive(first), h.queue.Alive(second))
+	for _, s := range streams {
+		s.close()
 	}
-	s.expect("", "data: ALIVE\n\n")
-	s.close()
-	receive(t, b.closed, "the end of the second")
-	eventually(t, "the end of its call", func() bool { return !h.queue.Alive(second) })
+	eventually(t, "some are heard of", func() bool { return waiting.Load() == 4 })
+	close(goOn)
+	eventually(t, "all are heard of", func() bool { return all.Load() == visitors })
+	if n := most.Load(); n > 4 {
+		t.Errorf("%d at once while the first were not answered", n)
+	}
 }
 
 func TestHeartbeatLivesWhileTheSpaceIsDown(t *testing.T) {
@@ -95,9 +107,9 @@ func TestHeartbeatLivesWhileTheSpaceIsDown(t *testing.T) {
 	for range 3 {
 		s.expect("", "data: ALIVE\n\n")
 	}
-	h.nothingArrived()
 	h.space.down.Store(false)
-	receive(t, b.opened, "the upstream heartbeat")
+	s.close()
+	receive(t, b.closed, "the end of the Space's heartbeat")
 }
 
 func TestHeartbeatNeedsNoLogin(t *testing.T) {
@@ -105,7 +117,8 @@ func TestHeartbeatNeedsNoLogin(t *testing.T) {
 	b := h.beats()
 	s := h.open(heartbeatPath)
 	s.expect("", "data: ALIVE\n\n")
-	receive(t, b.opened, "the upstream heartbeat")
+	s.close()
+	receive(t, b.opened, "the Space's heartbeat")
 }
 
 func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
@@ -123,7 +136,9 @@ type sink struct {
 	conn net.Conn
 }
 
-func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) { return s.conn, nil, nil }
+func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return s.conn, bufio.NewReadWriter(bufio.NewReader(s.conn), bufio.NewWriter(s.conn)), nil
+}
 
 // downSpace has no server, so that a test needs no socket.
 type downSpace struct{}

@@ -35,12 +35,13 @@ const (
 // played by the test.
 type host struct {
 	*testing.T
-	url    string
-	queue  *queue.Queue
-	runner *script
-	space  *fakeSpace
-	client *http.Client
-	server *httptest.Server
+	url     string
+	queue   *queue.Queue
+	runner  *script
+	space   *fakeSpace
+	client  *http.Client
+	server  *httptest.Server
+	handler *gradioapi.Handler
 	// stopQueue ends Run and waits for it; it may be called twice.
 	stopQueue func()
 }
@@ -50,6 +51,7 @@ type setup struct {
 	config   gradioapi.Config
 	manifest *queue.Manifest // nil: the Space has never started
 	sessions int             // of one visitor; 0: the usual
+	listener func(net.Listener) net.Listener
 }
 
 func newHost(t *testing.T, change ...func(*setup)) *host {
@@ -69,7 +71,12 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 	e := echo.New()
 	handler := gradioapi.New(s.config)
 	handler.Register(e)
-	h.server = httptest.NewServer(e)
+	h.server = httptest.NewUnstartedServer(e)
+	if s.listener != nil {
+		h.server.Listener = s.listener(h.server.Listener)
+	}
+	h.server.Start()
+	h.handler = handler
 	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()

@@ -38,6 +38,9 @@ func (h *Handler) join(c call) error {
 		return err
 	}
 	body, ok := parseJoin(raw)
+	if err := h.ownsNamed(c, raw); err != nil {
+		return err
+	}
 	if !ok || !isJSON(c.Request()) { // 1
 		return h.admitBySpace(c, body.SessionHash)
 	}
@@ -169,6 +172,9 @@ func (h *Handler) cancel(c call) error {
 	var body cancelBody
 	if !isJSON(c.Request()) || json.Unmarshal(raw, &body) != nil || body.SessionHash == nil || body.FnIndex == nil || body.EventID == nil {
 		return h.pass(c)
+	}
+	if err := h.owns(c, queue.SessionHash(*body.SessionHash)); err != nil {
+		return err
 	}
 	h.config.Queue.Cancel(queue.SessionHash(*body.SessionHash), queue.EventID(*body.EventID))
 	return succeed(c)

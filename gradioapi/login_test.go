@@ -2,7 +2,9 @@ package gradioapi_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"spacehost/queue"
@@ -77,5 +79,32 @@ func TestALoginThatCannotBeAsked(t *testing.T) {
 	h.space.down.Store(true)
 	if got := h.get(api+"/queue/status", "Cookie: access-token=x"); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+// TestWrongPasswordsAreCounted: Gradio takes any number of guesses.
+func TestWrongPasswordsAreCounted(t *testing.T) {
+	h := withLogin(t)
+	h.space.route("/login", func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err != nil || !strings.HasSuffix(string(body), "password=right") {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	guess := func(password string) int {
+		return h.post("/login", "username=ada&password="+password).status
+	}
+	for range 19 {
+		if got := guess("wrong"); got != http.StatusBadRequest {
+			t.Fatalf("a wrong password: %d", got)
+		}
+	}
+	if got := guess("right"); got != http.StatusOK {
+		t.Errorf("the right one after 19 wrong ones: %d", got)
+	}
+	guess("wrong")
+	for _, password := range []string{"wrong", "right"} {
+		if got := guess(password); got != http.StatusTooManyRequests {
+			t.Errorf("%s after 20 wrong ones: %d", password, got)
+		}
 	}
 }

@@ -14,7 +14,7 @@ type naming func(name string) string
 
 // namingOf returns the rule that explains the Space's samples, nil if there is none.
 func namingOf(f *queue.Files) naming {
-	for _, rule := range []naming{nameV6, nameV5} {
+	for _, rule := range []naming{nameV6, nameV5, nameV4} {
 		if len(f.Names) > 0 && explains(rule, f.Names) {
 			return rule
 		}
@@ -32,6 +32,20 @@ func explains(rule naming, samples map[string]string) bool {
 }
 
 const maxNameBytes = 200
+
+// nameV4 keeps letters, digits and ._- everywhere.
+func nameV4(filename string) string {
+	filename = strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsNumber(r) || strings.ContainsRune("._- ", r) {
+			return r
+		}
+		return -1
+	}, filename)
+	for len(filename) > maxNameBytes {
+		filename = withoutLast(filename)
+	}
+	return filename
+}
 
 // nameV5 keeps letters, digits and ._-, in the stem, and the extension as it is.
 func nameV5(filename string) string {

@@ -48,11 +48,13 @@ type page struct {
 
 // isPage reports whether a kept answer will do.
 //
+// Below a mount the rest of the paths is the app's own.
+//
 //  1. An encoded path or query may hide what it names, and deep links are files that come and go.
 //  2. What the request asks of the answer's bytes is left to the Space.
 func isPage(c call) bool {
 	r, frontend := c.Request(), c.manifest.Frontend
-	if frontend == nil || r.Method != http.MethodGet || !frontend.Pages[r.URL.Path] {
+	if frontend == nil || c.manifest.Mount != "" || r.Method != http.MethodGet || !frontend.Pages[r.URL.Path] {
 		return false
 	}
 	query := r.URL.RawQuery

@@ -48,6 +48,7 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 			delete(h, name)
 		}
 	}
+	identity.StripCookies(h)
 	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
 		h.Del("Authorization")
 	}
@@ -129,6 +130,7 @@ type destination struct {
 	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
 	bytes bool
 	files *queue.Files
+	old   bool // Gradio 4
 
 	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
 }
@@ -146,11 +148,15 @@ func newProxy(h *Handler) http.Handler {
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			d := answer.Request.Context().Value(passKey{}).(destination)
+			identity.StripSetCookies(answer.Header)
 			if d.answered != nil && answer.StatusCode == http.StatusOK {
 				d.answered(answer)
 			}
 			if d.bytes {
 				protectPassed(answer, d.files)
+			}
+			if d.old && answer.Header.Get("Access-Control-Allow-Origin") == "null" && isLocal(hostName(answer.Request.Host)) {
+				answer.Header.Del("Access-Control-Allow-Origin") // CVE-2024-47165: a sandboxed frame of any site is "null"
 			}
 			return nil
 		},
@@ -250,6 +256,7 @@ func (h *Handler) direct(c call, mark func(*destination, queue.EventID)) error {
 // forward completes d with where the Space is.
 func (h *Handler) forward(c call, d destination) error {
 	var ok bool
+	d.old = strings.HasPrefix(c.manifest.Gradio, "4.")
 	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
 		return h.down(c)
 	}

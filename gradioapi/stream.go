@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -22,7 +23,7 @@ import (
 // of what a visitor who only waits would cost.
 type sse struct {
 	streams  *streams
-	ctx      context.Context // ends with the connection
+	ctx      context.Context // ends when the client has gone, or says more
 	leave    context.CancelFunc
 	conn     net.Conn
 	chunked  bool          // else its end is that of the connection: HTTP/1.0
@@ -30,16 +31,28 @@ type sse struct {
 	patience time.Duration // what a client gets to take a frame
 	rests    time.Duration
 	notFound string // what the stream of an unknown Session says, in the words of its Gradio
+
+	again  returner    // nil: the connection is used for nothing after
+	ending atomic.Bool // from here on the client may send its next request
+	whole  bool        // the end is said
+	ended  chan bool   // told once, by close: whether the connection stays
 }
+
+// returner is a connection whose server will read a further request from it, of which said is the beginning; false if
+// it no longer does (package server).
+type returner interface{ Return(said []byte) bool }
 
 // streams are those under way. Neither net/http nor their request's handler waits for them.
 type streams struct {
 	open sync.WaitGroup
 
 	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
+	conns  map[net.Conn]bool // true: its stream has ended, the client's next request may come
 	closed bool
 }
+
+// idleTime is how long a connection is kept whose stream has ended, as long as the server keeps the others.
+const idleTime = 2 * time.Minute
 
 // add reports false once no stream may begin any more.
 func (s *streams) add(conn net.Conn) bool {
@@ -49,11 +62,19 @@ func (s *streams) add(conn net.Conn) bool {
 		return false
 	}
 	if s.conns == nil {
-		s.conns = map[net.Conn]struct{}{}
+		s.conns = map[net.Conn]bool{}
 	}
-	s.conns[conn] = struct{}{}
+	s.conns[conn] = false
 	s.open.Add(1)
 	return true
+}
+
+// idle reports false once no connection is kept any more.
+func (s *streams) idle(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = !s.closed
+	return !s.closed
 }
 
 func (s *streams) remove(conn net.Conn) {
@@ -65,31 +86,54 @@ func (s *streams) remove(conn net.Conn) {
 
 // close ends all and waits for them; they get patience to end by themselves.
 func (s *streams) close(patience time.Duration) {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	late := time.AfterFunc(patience, s.cut)
+	s.cut(false)
+	late := time.AfterFunc(patience, func() { s.cut(true) })
 	defer late.Stop()
 	s.open.Wait()
 }
 
-// cut closes the connections: whoever reads or writes there ends.
-func (s *streams) cut() {
+// cut closes the connections, those of streams under way only if all: whoever reads or writes there ends.
+func (s *streams) cut(all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for conn := range s.conns {
-		_ = conn.Close()
+	s.closed = true
+	for conn, idle := range s.conns {
+		if all || idle {
+			_ = conn.Close()
+		}
 	}
 }
 
 func (h *Handler) openSSE(c call) (*sse, error) {
 	allowOrigin(c)
-	head := c.Response().Header()
+	conn, early, err := http.NewResponseController(c.Response().Writer).Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("take the connection for a stream: %w", err)
+	}
+	d := dialectOf(c.manifest)
+	s := &sse{
+		streams: &h.streams, conn: conn, patience: h.config.Patience, notFound: d.notFound(), rests: d.rests(),
+		chunked: c.Request().ProtoAtLeast(1, 1), ended: make(chan bool, 1),
+	}
+	if s.chunked && !c.Request().Close && early.Reader.Buffered() == 0 {
+		s.again, _ = conn.(returner)
+	}
+	s.head = s.headOf(c.Response().Header())
+	s.ctx, s.leave = context.WithCancel(context.Background())
+	if !h.streams.add(conn) {
+		_ = conn.Close()
+		panic(http.ErrAbortHandler) // there is nobody left to answer
+	}
+	go s.listen() // until the connection has gone, or its next request has come
+	return s, nil
+}
+
+func (s *sse) headOf(head http.Header) []byte {
 	head.Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
 	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	head.Set("Connection", "close") // it is used for nothing after
-	d := dialectOf(c.manifest)
-	s := &sse{streams: &h.streams, patience: h.config.Patience, notFound: d.notFound(), rests: d.rests(), chunked: c.Request().ProtoAtLeast(1, 1)}
+	if s.again == nil {
+		head.Set("Connection", "close")
+	}
 	if s.chunked {
 		head.Set("Transfer-Encoding", "chunked")
 	}
@@ -97,30 +141,24 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 	out.WriteString("HTTP/1.1 200 OK\r\n")
 	_ = head.Write(&out) // into memory
 	out.WriteString("\r\n")
-	conn, _, err := http.NewResponseController(c.Response().Writer).Hijack()
-	if err != nil {
-		return nil, fmt.Errorf("take the connection for a stream: %w", err)
-	}
-	s.conn = conn
-	s.ctx, s.leave = context.WithCancel(context.Background())
-	if !h.streams.add(conn) {
-		_ = conn.Close()
-		panic(http.ErrAbortHandler) // there is nobody left to answer
-	}
-	s.head = out.Bytes()
-	go s.listen() // until close
-	return s, nil
+	return out.Bytes()
 }
 
-// listen notices that the client has gone. It has nothing more to say.
+// listen notices that the client has gone, and what it says after the stream.
 func (s *sse) listen() {
-	defer s.leave()
-	var ignored [16]byte
-	for {
-		if _, err := s.conn.Read(ignored[:]); err != nil {
-			return
-		}
+	defer s.streams.remove(s.conn)
+	var said [16]byte
+	n, err := s.conn.Read(said[:])
+	patient := true
+	for err == nil && !s.ending.Load() {
+		patient = false // it did not wait for its answer, and what it said is lost
+		n, err = s.conn.Read(said[:])
 	}
+	s.leave()
+	if stays := <-s.ended; stays && err == nil && patient && s.again.Return(said[:n]) {
+		return
+	}
+	_ = s.conn.Close()
 }
 
 // write sends frames; an error means that the client has gone or does not read.
@@ -153,13 +191,19 @@ func (s *sse) end(frames []byte) {
 	if s.chunked {
 		parts = append(parts, []byte("0\r\n\r\n"))
 	}
-	_ = s.send(parts...) // the client may have gone
+	s.ending.Store(true)
+	s.whole = s.send(parts...) == nil // else the client has gone
 }
 
+// close is called once, and nothing is written after.
 func (s *sse) close() {
-	_ = s.conn.Close()
-	<-s.ctx.Done() // listen has ended
-	s.streams.remove(s.conn)
+	stays := s.whole && s.again != nil && s.streams.idle(s.conn)
+	if stays {
+		_ = s.conn.SetDeadline(time.Now().Add(idleTime)) // a closed one refuses
+	} else {
+		_ = s.conn.Close()
+	}
+	s.ended <- stays
 }
 
 // data is the stream of a Session: nothing but `data:` frames, and a heartbeat when nothing else is said.
@@ -167,7 +211,14 @@ func (h *Handler) data(c call) error {
 	if !c.Request().URL.Query().Has("session_hash") {
 		return h.pass(c) // 422 in FastAPI's words
 	}
-	session := h.config.Queue.Session(queue.SessionHash(c.QueryParam("session_hash")))
+	hash := queue.SessionHash(c.QueryParam("session_hash"))
+	if err := h.owns(c, hash); err != nil {
+		return err
+	}
+	session := h.config.Queue.Session(hash)
+	if session == nil {
+		h.guesses.Wrong(c.Request().RemoteAddr)
+	}
 	d := dialectOf(c.manifest)
 	return h.tell(c, session, func(m queue.Message) []byte { return dataFrame(d, m) })
 }
@@ -198,6 +249,9 @@ func (h *Handler) callData(c call) error {
 	}
 	if len(parts) != 3 {
 		return h.pass(c)
+	}
+	if err := h.ownsEvent(c, queue.EventID(parts[2])); err != nil {
+		return err
 	}
 	session := h.config.Queue.SessionOf(queue.EventID(parts[2]))
 	d := dialectOf(c.manifest)
@@ -293,10 +347,14 @@ func (h *Handler) status(c call) error {
 	return c.JSONBlob(http.StatusOK, []byte(body))
 }
 
-// heartbeat tells a visitor that the Space lives, and the Space that its visitor does: one upstream heartbeat
-// for each, opened again when the Space was started again. Its end runs unload functions and ages gr.State.
+// heartbeat tells a visitor that the Space lives. The Space hears of it once, when the visitor has left (farewell): until
+// then Gradio's own heartbeat has no effect but its connection.
 func (h *Handler) heartbeat(c call) error {
-	leave := h.config.Queue.Visit(queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/")))
+	hash := queue.SessionHash(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/heartbeat/"))
+	if err := h.owns(c, hash); err != nil {
+		return err
+	}
+	leave := h.config.Queue.Visit(hash)
 	s, err := h.openSSE(c)
 	if err != nil {
 		leave()
@@ -311,53 +369,39 @@ func (h *Handler) heartbeat(c call) error {
 }
 
 func (h *Handler) beatOn(s *sse, c call) {
-	defer s.close()
-	var upstream sync.WaitGroup
-	upstream.Go(func() { h.keepUpstream(s.ctx, c) })
-	defer upstream.Wait()
-	defer s.conn.Close() // which ends ctx
 	ticker := time.NewTicker(h.config.Heartbeat)
 	defer ticker.Stop()
 	for s.write([]byte("data: ALIVE\n\n")) == nil {
 		select {
 		case <-ticker.C:
+			continue
 		case <-s.ctx.Done():
-			return
 		}
+		break
 	}
+	s.close()
+	h.farewell(c)
 }
 
-// reopenAfter is the pause before an upstream heartbeat that broke off is opened again.
-const reopenAfter = time.Second
+// A Space is told of few visitors at once: a thousand may leave in the same second.
+const (
+	farewells    = 4
+	farewellTime = 10 * time.Second
+)
 
-func (h *Handler) keepUpstream(ctx context.Context, c call) {
-	for {
-		h.beat(ctx, c)
-		select {
-		case <-time.After(reopenAfter):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// beat is one upstream heartbeat, until either side ends it. Who leaves at once has been there too: the Space
-// hears of both.
-func (h *Handler) beat(ctx context.Context, c call) {
-	upstream, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// farewell opens the visitor's heartbeat at the Space and ends it, which runs unload functions and ages gr.State
+// (gradio/routes.py, heartbeat). A Space that is down has nothing to unload.
+func (h *Handler) farewell(c call) {
+	h.farewells <- struct{}{}
+	defer func() { <-h.farewells }()
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
 	defer cancel()
-	late := time.AfterFunc(askWait, cancel)
-	answer, err := h.fetch(upstream, c, c.Request().URL.Path)
+	answer, err := h.fetch(ctx, c, c.Request().URL.Path)
 	if err != nil {
 		return
 	}
 	defer answer.Body.Close()
-	if _, err := io.ReadFull(answer.Body, make([]byte, 1)); err != nil {
-		return
-	}
-	late.Stop()
-	defer context.AfterFunc(ctx, cancel)()
-	_, _ = io.Copy(io.Discard, answer.Body) // its end says all
+	_, _ = answer.Body.Read(make([]byte, 64)) // its first beat: only then does its end say anything
 }
 
 // behindLogin asks an app that signs people in whether this visitor may read (gradio/routes.py, login_check).

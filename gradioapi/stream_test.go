@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,8 +219,103 @@ func TestASlowClientIsCut(t *testing.T) {
 	}
 }
 
-// A stream takes its connection along, and says so before: a client that would send its next request there would
-// wait for nothing.
+// returning is a listener whose connections can be given back. It keeps what they were given back with.
+type returning struct {
+	net.Listener
+	said chan string
+	read *atomic.Int64 // bytes, by the host
+}
+
+func (l returning) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return returned{c, l}, err
+}
+
+type returned struct {
+	net.Conn
+	of returning
+}
+
+func (c returned) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.of.read.Add(int64(n))
+	return n, err
+}
+
+func (c returned) Return(said []byte) bool {
+	c.of.said <- string(said)
+	return false // so that who gave it closes it
+}
+
+// A stream that has ended leaves its connection to the client's next request, if the client waits for its answer
+// before and wants the connection to stay; at the end of the host it is closed at once.
+func TestAStreamLeavesItsConnection(t *testing.T) {
+	for name, row := range map[string]struct {
+		header, early, next string
+		left                bool
+	}{
+		"to the next request":               {next: "GET /next HTTP/1.1", left: true},
+		"not to who has said close":         {header: "Connection: close\r\n"},
+		"not to who does not wait":          {early: "GET /early HTTP/1.1\r\n", next: "Host: x"},
+		"not to who hangs up":               {next: "hang up"},
+		"and the host's end closes it then": {next: "end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said, read := make(chan string, 1), &atomic.Int64{}
+			h := newHost(t, func(s *setup) {
+				s.listener = func(l net.Listener) net.Listener { return returning{l, said, read} }
+			})
+			event := h.join(quick, "s", `["a"]`)
+			conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
+			fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n%s\r\n", api, row.header)
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wants := row.header != ""; answer.Close != wants {
+				t.Errorf("the answer closes the connection: %t, want %t", answer.Close, wants)
+			}
+			before := read.Load()
+			if _, err := io.WriteString(conn, row.early); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the early bytes read", func() bool { return read.Load() == before+int64(len(row.early)) })
+			h.finish(event)
+			if body, err := io.ReadAll(answer.Body); err != nil || !strings.Contains(string(body), "close_stream") {
+				t.Fatalf("got %q (%v)", body, err)
+			}
+			switch row.next {
+			case "hang up":
+				_ = conn.(*net.TCPConn).CloseWrite()
+			case "end":
+				h.handler.Close()
+			default:
+				_, _ = io.WriteString(conn, row.next) // it may be closed
+			}
+			if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the connection: %v, want its end", err)
+			}
+			select {
+			case got := <-said:
+				if !row.left || !strings.HasPrefix(row.next, got) || got == "" {
+					t.Errorf("given back with %q", got)
+				}
+			default:
+				if row.left {
+					t.Error("not given back")
+				}
+			}
+		})
+	}
+}
+
+// Where the server takes no connection back, a stream takes it along, and says so before: a client that would send its
+// next request there would wait for nothing.
 func TestAStreamIsTheLastOnItsConnection(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)

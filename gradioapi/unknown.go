@@ -27,6 +27,9 @@ func (h *Handler) passUnknown(c call) error {
 		}
 	case http.MethodGet:
 		if inQueue && last == "data" {
+			if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+				return err
+			}
 			defer h.tails.read(c.QueryParam("session_hash"))()
 		} else if byName {
 			defer h.tails.read(last)()
@@ -40,6 +43,9 @@ func (h *Handler) passUnknown(c call) error {
 func (h *Handler) passJoin(c call, bySession bool) error {
 	raw, err := readBody(c)
 	if err != nil {
+		return err
+	}
+	if err := h.ownsNamed(c, raw); err != nil {
 		return err
 	}
 	body, _ := parseJoin(raw) // what is wrong with it, Gradio says

@@ -251,8 +251,14 @@ type draft struct {
 // grow cost it a fraction.
 const reserve = 8 << 20
 
+// Write hashes while it writes.
 func (d *draft) Write(p []byte) (int, error) {
-	d.sum.Write(p)
+	hashed := make(chan struct{})
+	go func() {
+		d.sum.Write(p)
+		close(hashed)
+	}()
+	defer func() { <-hashed }()
 	if d.size += int64(len(p)); d.size > d.reserved && len(p) == uploadChunk { // no small file
 		_ = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, d.reserved, reserve) // not every file system can
 		d.reserved += reserve

@@ -1,13 +1,17 @@
 package gradioapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"os"
@@ -34,7 +38,7 @@ func newFileHost(t *testing.T, change ...func(*queue.Files)) (h *host, storage g
 		Uploads: storage.Uploads, Seed: "seed", Cache: root + "/app/.gradio/cached_examples", Names: map[string]string{"a#.txt": "a#.txt"},
 		Allowed: []string{root + "/app/pub", root + "/other"}, Blocked: []string{root + "/app/pub/no"},
 		Safe: map[string]bool{"text/plain": true}, Types: map[string]string{".txt": "text/plain", ".html": "text/html", ".tar": "application/x-tar"},
-		Encodings: map[string]string{".gz": "gzip"}, Suffixes: map[string]string{".tgz": ".tar.gz"},
+		Encodings: map[string]string{".gz": "gzip"}, Suffixes: map[string]string{".tgz": ".tar.gz"}, Ranges: true,
 	}
 	for _, c := range change {
 		c(files)
@@ -162,6 +166,57 @@ func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 	}
 }
 
+// Wherever an upload ends too early, with a length told before or not, and also one that is too large.
+func TestCutUploadsLeaveNothing(t *testing.T) {
+	most := int64(1 << 20)
+	h, storage := newFileHost(t, func(f *queue.Files) { f.MaxSize = &most })
+	whole := part("files", "whole.txt", "y") + part("files", "a.txt", strings.Repeat("x", 600_000)) + "--B--\r\n"
+	large := part("files", "a.txt", strings.Repeat("x", 2<<20)) + "--B--\r\n"
+	for _, row := range []struct {
+		body   string
+		sent   int
+		status int
+	}{
+		{whole, 0, 400}, {whole, 100, 400}, {whole, len(whole) / 2, 400}, {whole, len(whole) - 9, 400}, {whole, len(whole) * 99 / 100, 400}, {large, len(large), 413}, {large, len(large) * 3 / 4, 413},
+	} {
+		for _, chunked := range []bool{false, true} {
+			if status := h.cutUpload(row.body, row.sent, chunked); status != row.status {
+				t.Errorf("%d of %d bytes, chunked %v: %d, want %d", row.sent, len(row.body), chunked, status, row.status)
+			}
+			if left := append(filesBelow(t, storage.Uploads), filesBelow(t, storage.Staging)...); len(left) != 0 {
+				t.Fatalf("%d of %d bytes, chunked %v, left %q", row.sent, len(row.body), chunked, left)
+			}
+		}
+	}
+}
+
+// cutUpload sends the beginning of a body, and hears what comes of it.
+func (h *host) cutUpload(body string, sent int, chunked bool) int {
+	h.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer conn.Close()
+	framed, length := body[:sent], fmt.Sprintf("Content-Length: %d", len(body))
+	if chunked {
+		length = "Transfer-Encoding: chunked"
+		if sent > 0 {
+			framed = fmt.Sprintf("%x\r\n%s\r\n", sent, body[:sent])
+		}
+	}
+	go func() { // a refusal may come before all is sent
+		fmt.Fprintf(conn, "POST %s/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\n%s\r\n\r\n%s", api, length, framed)
+		_ = conn.(*net.TCPConn).CloseWrite()
+	}()
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	answer.Body.Close()
+	return answer.StatusCode
+}
+
 // What only Gradio can decide goes to the Space.
 func TestUploadsThatTheSpaceMustSeeGoThere(t *testing.T) {
 	for name, change := range map[string]func(*queue.Files){
@@ -233,16 +288,20 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 		write("app/pub/a.tgz"):                   {native, "application/x-tar", `inline; filename="a.tgz"`, false},
 		storage.Uploads + "/in.txt":              {native, "text/plain; charset=utf-8", `inline; filename="in.txt"`, true},
 		storage.Uploads + "/fifo":                {status: 403},
-		storage.Uploads + "/out.txt":             {status: passed},
+		storage.Uploads + "/out.txt":             {status: 403},
 		storage.Root + "/app/pub/In/a.txt":       {status: 403},
-		storage.Root + "/app/pub/out/secret.txt": {status: passed},
+		storage.Root + "/app/pub/out/secret.txt": {status: 403},
 		write("app/pub/no/a.txt"):                {status: 403},
 		write("app/main.py"):                     {status: passed},
 		write("other/a.txt"):                     {status: passed}, // allowed, and not in a folder of the Space
 		secret:                                   {status: passed},
 		storage.Uploads + "/h":                   {status: passed},
 		"/etc/passwd":                            {status: passed},
+		"/proc/self/environ":                     {status: 403},
+		"/dev/shm/x":                             {status: passed},
 		"h/a.txt":                                {status: passed},
+		"pub/out/secret.txt":                     {status: 403}, // from the app's folder
+		"pub/a.html":                             {status: passed},
 	} {
 		got := h.file(strings.ReplaceAll(path, " ", "%20"))
 		if got.StatusCode != want.status {
@@ -264,8 +323,17 @@ func TestFilesAreServedByGradiosRules(t *testing.T) {
 			t.Errorf("%s: %s %q", value, got.Status, text)
 		}
 	}
-	if again := h.file(storage.Uploads+"/h/a.txt", "If-None-Match", whole.Header.Get("Etag")); again.StatusCode != http.StatusNotModified {
-		t.Errorf("a copy that is good: %s", again.Status)
+	for _, good := range [][2]string{{"If-None-Match", whole.Header.Get("Etag")}, {"If-None-Match", "*"}, {"If-Modified-Since", whole.Header.Get("Last-Modified")}} {
+		if again := h.file(storage.Uploads+"/h/a.txt", good[0], good[1]); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s, a copy that is good: %s", good, again.Status)
+		}
+		if again := h.file(storage.Uploads+"/h/a.txt", good[0], `"old"`); again.StatusCode != http.StatusOK {
+			t.Errorf("%s, another copy: %s", good[0], again.Status)
+		}
+	}
+	head, err := h.client.Head(h.url + api + "/file=" + storage.Uploads + "/h/a.txt")
+	if err != nil || head.StatusCode != 200 || head.ContentLength != 10 || head.Header.Get("Etag") != whole.Header.Get("Etag") || head.Header.Get("Content-Disposition") != whole.Header.Get("Content-Disposition") {
+		t.Errorf("HEAD: %+v %v", head, err)
 	}
 }
 
@@ -306,24 +374,108 @@ func FuzzUpload(f *testing.F) {
 	})
 }
 
-// Whatever is asked for, only what lies in the served folders and is allowed or created comes back.
+// Whatever is asked for, only what lies in the served folders and is allowed or created comes back: by the path after
+// the folder of uploads, from the root, or from the app's own folder; for a Gradio that serves by itself, too.
 func FuzzFilePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
-		h, storage := newFileHost(t)
-		h.space.route("*", teapot)
-		for name, text := range map[string]string{"home/gradio/a.txt": "mine", "secret.txt": "secret", "home/secret.txt": "secret", "app/secret.txt": "secret"} {
-			if err := os.WriteFile(filepath.Join(storage.Root, name), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
+		for _, ranges := range []bool{true, false} {
+			h, storage := newFileHost(t, func(f *queue.Files) { f.Ranges = ranges })
+			h.space.route("*", teapot)
+			for name, text := range map[string]string{
+				"home/gradio/a.txt": "mine", "app/pub/a.txt": "mine", "secret.txt": "secret", "home/secret.txt": "secret", "app/secret.txt": "secret", "app/pub/no/secret.txt": "secret",
+			} {
+				plant(t, filepath.Join(storage.Root, name), text)
+			}
+			for _, link := range []string{"app/pub/out", "home/gradio/out"} {
+				if err := os.Symlink(storage.Root, filepath.Join(storage.Root, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var escaped strings.Builder
+			for _, b := range []byte(path) {
+				fmt.Fprintf(&escaped, "%%%02x", b)
+			}
+			for _, from := range []string{storage.Uploads + "/", storage.Root + "/app/pub/", "", "/"} {
+				got := h.file(from + escaped.String())
+				text, _ := io.ReadAll(got.Body)
+				if got.StatusCode >= 500 || bytes.Contains(text, []byte("secret")) && got.StatusCode == 200 {
+					t.Errorf("%s %q: %s %q", from, path, got.Status, text)
+				}
+				if leadsOut := strings.HasPrefix(path, "out/"); leadsOut && from != "" && from != "/" && got.StatusCode == http.StatusTeapot && !strings.Contains(path, "..") {
+					if _, err := os.Stat(from + path); err == nil && !strings.Contains(filepath.Clean(path), "out/app/pub") && !strings.Contains(filepath.Clean(path), "out/home/gradio") {
+						t.Errorf("%s%q was left to the Space, which may follow the link", from, path)
+					}
+				}
 			}
 		}
-		var escaped strings.Builder
-		for _, b := range []byte(path) {
-			fmt.Fprintf(&escaped, "%%%02x", b)
+	})
+}
+
+func plant(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever part of a file is asked for, what comes back is that part, and not more than the file in all.
+func FuzzRange(f *testing.F) {
+	const content = "0123456789abcdef"
+	f.Fuzz(func(t *testing.T, value, condition string) {
+		if strings.ContainsAny(value+condition, "\r\n\x00") || !isHeader(value) || !isHeader(condition) {
+			t.Skip("no header")
 		}
-		got := h.file(storage.Uploads + "/" + escaped.String())
-		text, _ := io.ReadAll(got.Body)
-		if got.StatusCode >= 500 || bytes.Contains(text, []byte("secret")) && got.StatusCode == 200 {
-			t.Errorf("%q: %s %q", path, got.Status, text)
+		h, storage := newFileHost(t)
+		plant(t, storage.Uploads+"/a.txt", content)
+		header := []string{"Range", value}
+		if condition != "" {
+			header = append(header, "If-Range", condition)
+		}
+		got := h.file(storage.Uploads+"/a.txt", header...)
+		body, err := io.ReadAll(got.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, params, _ := mime.ParseMediaType(got.Header.Get("Content-Type"))
+		switch {
+		case got.StatusCode == http.StatusOK && string(body) == content, got.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		case got.StatusCode == http.StatusPartialContent && kind == "multipart/byteranges":
+			expectParts(t, multipart.NewReader(bytes.NewReader(body), params["boundary"]), content)
+		case got.StatusCode == http.StatusPartialContent:
+			expectPart(t, got.Header.Get("Content-Range"), string(body), content)
+		default:
+			t.Errorf("%q: %s %q", value, got.Status, body)
 		}
 	})
+}
+
+// isHeader: net/http sends it.
+func isHeader(value string) bool {
+	return strings.IndexFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
+}
+
+func expectParts(t *testing.T, parts *multipart.Reader, content string) {
+	t.Helper()
+	for sum := 0; ; {
+		part, err := parts.NextPart()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(part)
+		if sum += len(body); sum > len(content) {
+			t.Errorf("more is answered than there is: %d bytes", sum)
+		}
+		expectPart(t, part.Header.Get("Content-Range"), string(body), content)
+	}
+}
+
+func expectPart(t *testing.T, said, body, content string) {
+	t.Helper()
+	var from, to, size int
+	if n, err := fmt.Sscanf(said, "bytes %d-%d/%d", &from, &to, &size); n != 3 || err != nil || size != len(content) || from < 0 || to < from || to >= size || body != content[from:to+1] {
+		t.Errorf("%q holds %q", said, body)
+	}
 }

@@ -28,8 +28,8 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("database %s is damaged (%s): stop spacehost, move %s, %s-wal and %s-shm aside together, "+
-		"then put a backup in their place (or try sqlite3's .recover on the copy); without one, usage begins at zero",
-		e.Path, e.Detail, e.Path, e.Path, e.Path)
+		"then put a backup in their place with `spacehost db restore FILE` (or try sqlite3's .recover on the copy); "+
+		"without one, usage begins at zero", e.Path, e.Detail, e.Path, e.Path, e.Path)
 }
 
 // explain names the file once: the errors of this package do so themselves.
@@ -38,8 +38,10 @@ func explain(path string, err error) error {
 	var corrupt *CorruptError
 	var lite sqlite3.Error
 	switch {
-	case errors.As(err, &newer), errors.As(err, &corrupt):
+	case err == nil, errors.As(err, &newer), errors.As(err, &corrupt), errors.As(err, new(*RemoteError)):
 		return err
+	case errors.As(err, &lite) && lite.Code == sqlite3.ErrProtocol:
+		return &RemoteError{Path: path, FileSystem: "a file system without locks"}
 	case errors.As(err, &lite) && (lite.Code == sqlite3.ErrCorrupt || lite.Code == sqlite3.ErrNotADB):
 		return &CorruptError{Path: path, Detail: lite.Error()}
 	}

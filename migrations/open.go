@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
-	"strings"
 
 	"github.com/mattn/go-sqlite3"
 	"github.com/pressly/goose/v3"
@@ -20,7 +19,8 @@ import (
 //
 // Immediate: a transaction that begins as a reader and then writes is answered BUSY at once, whatever the timeout.
 // Full: a charge that was answered survives a power cut, which WAL with NORMAL does not promise.
-const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=immediate&_synchronous=FULL"
+// Statements are kept: making one takes as long as running it.
+const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=immediate&_synchronous=FULL&_stmt_cache_size=100"
 
 //go:embed *.sql
 var files embed.FS
@@ -34,9 +34,11 @@ func Open(ctx context.Context, path string) (*sql.DB, error) {
 }
 
 func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
-	version, number, _ := sqlite3.Version()
-	if err := checkLibrary(version, number); err != nil {
+	if err := checkThisLibrary(); err != nil {
 		return nil, err
+	}
+	if err := refuseRemote(path); err != nil {
+		return nil, explain(path, err)
 	}
 	if err := lay(ctx, path); err != nil {
 		return nil, explain(path, err)
@@ -58,7 +60,7 @@ func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
 //
 // So whoever holds a transaction must ask through it: to ask the pool meanwhile is to wait for oneself.
 func connect(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite3", dsn(path))
+	db, err := sql.Open(driverName(), dsn(path))
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +70,13 @@ func connect(path string) (*sql.DB, error) {
 
 // dsn escapes the path, since SQLite reads it as a URI: a folder may be called "50%" or "what?".
 func dsn(path string) string {
-	return "file:" + (&url.URL{Path: filepath.Clean(path)}).EscapedPath() + "?" + pragmas
+	return "file:" + escaped(path) + "?" + pragmas
 }
 
+func escaped(path string) string { return (&url.URL{Path: filepath.Clean(path)}).EscapedPath() }
+
 func prepare(ctx context.Context, db *sql.DB, path string, steps fs.FS) error {
-	if err := quickCheck(ctx, db, path); err != nil {
+	if err := answersOK(ctx, db, path, "PRAGMA quick_check(3)"); err != nil { // the whole file once, before anything is written
 		return err
 	}
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps,
@@ -93,32 +97,13 @@ func prepare(ctx context.Context, db *sql.DB, path string, steps fs.FS) error {
 	return nil
 }
 
-// quickCheck reads the whole file once, before anything is written to it.
-func quickCheck(ctx context.Context, db *sql.DB, path string) error {
-	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(3)")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var found []string
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return err
-		}
-		found = append(found, line)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if detail := strings.Join(found, "; "); detail != "ok" {
-		return &CorruptError{Path: path, Detail: detail}
-	}
-	return nil
-}
-
 // oldestSQLite is the first without the WAL-reset bug, which loses committed rows (sqlite.org/wal.html#walresetbug).
 const oldestSQLite = 3_051_003
+
+func checkThisLibrary() error {
+	version, number, _ := sqlite3.Version()
+	return checkLibrary(version, number)
+}
 
 func checkLibrary(version string, number int) error {
 	if number < oldestSQLite {

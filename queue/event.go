@@ -79,8 +79,18 @@ type Manifest struct {
 	Files *Files
 	// Frontend is nil if the Space answers all pages itself.
 	Frontend *Frontend
+	// Tasks are the functions that want a GPU, by the taskId with which they ask for it; shown, and deciding nothing.
+	Tasks map[string]Task
 	// Revision is another at each attach, and when Gradio has made the app's config anew; the Queue counts it.
 	Revision int
+}
+
+// Task is a @spaces.GPU function, as its decorator has it.
+type Task struct {
+	Name     string
+	Declared time.Duration
+	Varies   bool // each call says its own duration
+	Size     string
 }
 
 // Frontend is what of an app's pages is Gradio's own, so that the host may answer it.

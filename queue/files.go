@@ -22,6 +22,8 @@ type Files struct {
 	Proxied bool
 	// Expires: Gradio deletes old files (delete_cache), and must see every upload.
 	Expires bool
+	// Ranges: Gradio answers them as HTTP has them, and the host may serve files in its place.
+	Ranges bool
 
 	static atomic.Pointer[[]string]
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"spacehost/internal/identity"
@@ -28,6 +29,9 @@ const (
 	sessionLife = 60 * time.Second
 	unreadLife  = 15 * time.Minute
 )
+
+// keptBytes bounds what is kept for all Sessions together: many who never read are no way to the host's memory.
+const keptBytes = 256 << 20
 
 // sessionsEach is how many Sessions are kept for one visitor: a classroom behind one address fits, a flood does not.
 const sessionsEach = 2000
@@ -56,6 +60,8 @@ type line struct {
 	revision int               // of the manifest
 
 	sessionsEach int // bounds owners
+	kept         atomic.Int64
+	keptBytes    int64 // bounds kept
 }
 
 // fnKey names an Endpoint among those of all apps.
@@ -89,7 +95,7 @@ func newLine(do effects) *line {
 	return &line{
 		do: do, now: time.Now, sessions: map[SessionHash]*Session{}, owners: map[string]int{}, waiting: map[EventID]*Event{},
 		running: map[EventID]*Event{}, groups: map[string]*group{}, members: map[EventID]*job{}, averages: map[fnKey]float64{},
-		apps: map[string]*Manifest{}, up: map[string]bool{}, sessionsEach: sessionsEach,
+		apps: map[string]*Manifest{}, up: map[string]bool{}, sessionsEach: sessionsEach, keptBytes: keptBytes,
 	}
 }
 
@@ -589,6 +595,7 @@ func (l *line) session(e *Event) *Session {
 		l.onLeave(cut)
 	}
 	s := newSession(e.Session, l.now)
+	s.total = &l.kept
 	if isCounted(e.Payer) {
 		s.owner = e.Payer.Key()
 		l.owners[s.owner]++
@@ -645,6 +652,24 @@ func (l *line) complete(e *Event, failure *Failure) {
 func (l *line) tell(e *Event, m Message) {
 	if s := l.sessions[e.Session]; s != nil && !e.left {
 		s.put(m)
+		l.relieve()
+	}
+}
+
+// relieve cuts whoever has read the least of what was said, while too much is kept in all.
+func (l *line) relieve() {
+	for l.kept.Load() > l.keptBytes {
+		var heaviest *Session
+		most := 0
+		for _, s := range l.sessions {
+			if weight := s.weight(); weight > most {
+				heaviest, most = s, weight
+			}
+		}
+		if heaviest == nil {
+			return
+		}
+		heaviest.end()
 	}
 }
 

@@ -185,6 +185,39 @@ func TestSessionsOfOneVisitorAreBounded(t *testing.T) {
 	b.asked("stop [by the Space]", "ended by the Space: "+(&CrowdedError{2}).Error())
 }
 
+// Many who never read take no more together than is kept in all, and those who read are told on.
+func TestWhoReadsLeastIsCutWhenTooMuchIsKept(t *testing.T) {
+	b := newBench(t, app(Endpoint{ID: 1, Group: "g"}))
+	b.keptBytes = 1 << 20
+	names := []string{"reads", "a", "b", "c", "d"}
+	for _, name := range names {
+		b.submit(name, 1)
+	}
+	reads := b.sessions["reads"]
+	for range 100 {
+		for _, name := range names {
+			b.onMessage(EventID(name), Message{Kind: Generating, Event: EventID(name), Raw: make([]byte, 16<<10)})
+			if kept := b.kept.Load(); kept > b.keptBytes {
+				t.Fatalf("%d bytes are kept", kept)
+			}
+		}
+		for reads.Ready() {
+			if _, _, err := reads.pop(); err != nil {
+				t.Fatalf("who reads is cut: %v", err)
+			}
+		}
+	}
+	for _, name := range names[1:] {
+		if s := b.sessions[SessionHash(name)]; !s.isGone() {
+			t.Errorf("%s is kept with %d bytes", name, s.weight())
+		}
+		b.onLeave(b.sessions[SessionHash(name)])
+	}
+	if kept := b.kept.Load(); kept != 0 {
+		t.Errorf("%d bytes are counted for nobody", kept)
+	}
+}
+
 func TestSubmitRefuses(t *testing.T) {
 	b := newBench(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
 	var unknown *UnknownEndpointError

@@ -73,6 +73,13 @@ func (p *presence) isOpen(digest string) bool {
 	return v != nil && v.named && !v.isOver(p.now())
 }
 
+func (p *presence) isPresent(session SessionHash) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.visits[session.Digest()]
+	return v != nil && v.open > 0
+}
+
 func (p *presence) sweep(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,6 +98,9 @@ func (q *Queue) Visit(session SessionHash) (leave func()) {
 	q.present.enter(session)
 	return sync.OnceFunc(func() { q.present.leave(session) })
 }
+
+// IsPresent reports whether a heartbeat, a stream or an Event of the Session is open now.
+func (q *Queue) IsPresent(session SessionHash) bool { return q.present.isPresent(session) }
 
 // IsOpen reports whether the Session that a token names by its Digest is open, or was in the last ten minutes.
 func (q *Queue) IsOpen(digest string) bool { return q.present.isOpen(digest) }

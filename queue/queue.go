@@ -195,7 +195,12 @@ func (q *Queue) Message(event EventID, m Message) { send(q, q.message, spoken{ev
 
 // Warn shows the visitor of a running Event a toast.
 func (q *Queue) Warn(event EventID, title, text string) {
-	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Title: title, Text: text}})
+	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Level: Warning, Title: title, Text: text}})
+}
+
+// Inform is Warn without alarm.
+func (q *Queue) Inform(event EventID, title, text string) {
+	send(q, q.message, spoken{event, Message{Kind: Log, Event: event, Level: Info, Title: title, Text: text}})
 }
 
 // Done is called once per started Event, after its last Message. reason is empty if Gradio ended it by
@@ -323,9 +328,11 @@ func (q *Queue) start(job Job) {
 	for i := range job.Events {
 		q.present.name(job.Events[i].Session)
 		job.Events[i].Token = q.config.Sign(job.Events[i])
-		q.log(job.Events[i]).Info("event started")
 	}
 	q.config.Runner.Start(job)
+	for i := range job.Events {
+		q.config.Logger.Info("event started", zap.Object("event", job.Events[i]))
+	}
 }
 
 func (q *Queue) stop(app int, event EventID) {
@@ -346,11 +353,7 @@ func (q *Queue) abandon(app int, events []EventID) {
 
 func (q *Queue) ended(event *Event, reason string) {
 	q.present.leave(event.Session)
-	q.log(*event).Info("event ended", zap.String("reason", reason))
-}
-
-func (q *Queue) log(event Event) *zap.Logger {
-	return q.config.Logger.With(zap.Object("event", event))
+	q.config.Logger.Info("event ended", zap.Object("event", *event), zap.String("reason", reason))
 }
 
 // directs are the direct calls under way, and the ends of those that took long.

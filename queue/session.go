@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,15 @@ const (
 	UnexpectedError Kind = "unexpected_error"
 )
 
+// Level is how a Log is shown (gradio/helpers.py, log_message).
+type Level string
+
+// The Levels that the host uses.
+const (
+	Info    Level = "info"
+	Warning Level = "warning"
+)
+
 // Message is one line of a Session's stream.
 type Message struct {
 	Kind  Kind
@@ -34,6 +44,7 @@ type Message struct {
 	Success    bool     // Completed
 	Failure    *Failure // Completed without Raw; nil: cancelled, an empty output
 	Title      string   // Log
+	Level      Level    // Log
 	// Beside is when its Event joined, by the true clock, if a stream was open then: it may be read before the
 	// answer to the join. Else zero.
 	Beside time.Time
@@ -61,6 +72,7 @@ type Session struct {
 	beside   map[EventID]time.Time
 	messages []Message
 	size     int
+	total    *atomic.Int64 // of all Sessions' sizes; nil: of nobody's interest
 	wake     chan struct{}
 	streams  int
 	closing  bool // the last pending Event was told; close_stream comes next
@@ -95,7 +107,7 @@ func (s *Session) put(m Message) {
 	if s.gone {
 		return
 	}
-	if s.size += m.cost(); s.size > sessionBytes && len(s.messages) > 0 {
+	if s.grow(m.cost()); s.size > sessionBytes && len(s.messages) > 0 {
 		s.goneLocked()
 		return
 	}
@@ -109,13 +121,28 @@ func (s *Session) put(m Message) {
 
 func (m Message) cost() int { return len(m.Raw) + messageBytes }
 
+func (s *Session) grow(by int) {
+	s.size += by
+	if s.total != nil {
+		s.total.Add(int64(by))
+	}
+}
+
+// weight is what is kept for who reads it.
+func (s *Session) weight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size
+}
+
 func (s *Session) wakeLocked() {
 	close(s.wake)
 	s.wake = make(chan struct{})
 }
 
 func (s *Session) goneLocked() {
-	s.gone, s.messages, s.size = true, nil, 0
+	s.grow(-s.size)
+	s.gone, s.messages = true, nil
 	clear(s.pending)
 	clear(s.beside)
 	s.wakeLocked()
@@ -184,7 +211,7 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	if s.messages = s.messages[1:]; len(s.messages) == 0 {
 		s.messages = nil // whoever waits long has mostly nothing to hear
 	}
-	s.size -= m.cost()
+	s.grow(-m.cost())
 	if m.Kind == Completed {
 		delete(s.pending, m.Event)
 		delete(s.beside, m.Event)

@@ -50,12 +50,19 @@ type Entry struct {
 	Window                  int64
 	Lease                   string // empty for an operator's deed
 	Kind                    Kind
-	Space, Task             string
+	Space, Task             string // Task is the function's name, as far as it is known
 	Held, Charged, Returned time.Duration
+	Factor                  int // of a Lease's lines: seconds of quota for a second of it
 	Reason                  string
 	By                      string // the operator
 	Via                     string // the Space that spent it through Space; both lines of a Lease say it
 }
+
+// Declared is what the function said that it would take.
+func (e Entry) Declared() time.Duration { return e.Held / time.Duration(max(1, e.Factor)) }
+
+// Used is how long the function had its Slot.
+func (e Entry) Used() time.Duration { return e.Charged / time.Duration(max(1, e.Factor)) }
 
 // Adjustment is an operator's deed.
 type Adjustment struct {
@@ -64,3 +71,11 @@ type Adjustment struct {
 	Reason   string
 	By       string // who does it
 }
+
+// MostGrant is the most that one grant gives: as much as a tier's quota may be, far from where a duration overflows.
+const MostGrant = 10_000 * time.Hour
+
+// AdjustmentError refuses an operator's deed that makes no sense. Nothing was changed.
+type AdjustmentError struct{ text string }
+
+func (e *AdjustmentError) Error() string { return e.text }

@@ -49,6 +49,23 @@ func (e *ExceededError) LeftSeconds() int {
 	return int(e.Left / time.Second)
 }
 
+// Again is Wait as a person may be told it: from a second to a Span, wherever the clock has jumped.
+func (e *ExceededError) Again() time.Duration { return min(max(e.Wait, time.Second), Span) }
+
+// Reason says what is in the way.
+func (e *ExceededError) Reason() string {
+	text := fmt.Sprintf("%g s asked for, %d s left", e.Requested.Seconds(), e.LeftSeconds())
+	switch {
+	case e.Via != "" && e.OnlyHolds:
+		return text + " of what Spaces may spend through others: calls under way hold the rest"
+	case e.Via != "":
+		return text + " of what Spaces may spend through others: it is half of what would be left without them"
+	case e.OnlyHolds:
+		return text + ": calls under way hold the rest"
+	}
+	return text + ": the rest is used up until the reset"
+}
+
 // WaitSeconds is Wait for the wire, between 1 and 86399: the spaces package reads 0 as "runs limit", a negative
 // number as "illegal duration", and prints 86400 as "1 day, 0:00:00".
 func (e *ExceededError) WaitSeconds() int {
@@ -58,6 +75,14 @@ func (e *ExceededError) WaitSeconds() int {
 // IllegalDurationError refuses a hold that this tier could never grant.
 type IllegalDurationError struct {
 	Requested, Longest time.Duration
+}
+
+// Reason says what is in the way.
+func (e *IllegalDurationError) Reason() string {
+	if e.Longest == 0 {
+		return "no call may take a day: the duration was probably a negative number"
+	}
+	return fmt.Sprintf("%g s are more than one call may ask for (%g s)", e.Requested.Seconds(), e.Longest.Seconds())
 }
 
 func (e *IllegalDurationError) Error() string {
@@ -70,7 +95,7 @@ func (r HoldRequest) requested() (time.Duration, error) {
 		return 0, fmt.Errorf("hold for lease %q of %q: declared %v x %d", r.Lease, r.Identity, r.Declared, r.Factor)
 	}
 	requested := times(ceil(r.Declared, time.Millisecond), r.Factor)
-	if longest := r.Tier.longest(); !r.Tier.Unlimited && requested > longest {
+	if longest := r.Tier.LongestCall(); !r.Tier.Unlimited && requested > longest {
 		return 0, &IllegalDurationError{Requested: requested, Longest: longest}
 	}
 	return requested, nil

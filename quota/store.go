@@ -48,12 +48,25 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (time.Dura
 	}
 	err = add(ctx, tx, w, Entry{
 		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
-		Space: r.Space, Task: r.Task, Held: requested, Via: r.Via,
+		Space: r.Space, Task: r.Task, Held: requested, Factor: r.Factor, Via: r.Via,
 	})
 	if err != nil {
 		return 0, err
 	}
 	return requested, nil
+}
+
+// Ask is what Hold would say, and writes nothing.
+func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
+	requested, err := r.requested()
+	if err != nil {
+		return err
+	}
+	w, err := currentWindow(ctx, tx, r.Identity, r.Now)
+	if err != nil || r.fits(requested, w) {
+		return err
+	}
+	return refuse(ctx, tx, r, requested, w)
 }
 
 // Open says that the Lease became active: its Window opens now, unless it is open already.
@@ -83,7 +96,7 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	}
 	err = add(ctx, tx, window{id: hold.Window}, Entry{
 		At: s.Now, Identity: hold.Identity, Lease: s.Lease, Kind: KindSettle, Space: hold.Space, Task: hold.Task,
-		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Reason: s.Reason, Via: hold.Via,
+		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Factor: hold.Factor, Reason: s.Reason, Via: hold.Via,
 	})
 	if isDuplicate(err) {
 		return &SettledError{Lease: s.Lease}
@@ -98,6 +111,13 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 		return Balance{}, err
 	}
 	return w.balance(identity).For(t), nil
+}
+
+// Remaining is what part of the quota an identity has left beside charges and holds, between 0 and 1. It takes the
+// caller's transaction, as Hold does: after it, the new hold counts.
+func (l *Ledger) Remaining(ctx context.Context, tx *sql.Tx, identity string, t Tier, now time.Time) (float64, error) {
+	w, err := currentWindow(ctx, tx, identity, now)
+	return w.remaining(t), err
 }
 
 // List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are
@@ -122,15 +142,17 @@ func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Ent
 	return collect(rows, err, "list entries of "+identity, func() (Entry, error) { return scanEntry(rows) })
 }
 
-// Grant gives an identity more than its quota, until the Window that counts now is over.
+// Grant gives an identity more than its quota, until the Window that counts now is over. The error is an
+// *AdjustmentError for what is not from a second to MostGrant.
 func (l *Ledger) Grant(ctx context.Context, a Adjustment) error {
-	if a.Amount <= 0 {
-		return fmt.Errorf("grant %v to %s: only more than nothing can be granted", a.Amount, a.Identity)
+	if a.Amount < time.Second || a.Amount > MostGrant {
+		return &AdjustmentError{fmt.Sprintf("grant %v to %s: give from 1s to %v", a.Amount, a.Identity, MostGrant)}
 	}
 	return l.adjust(ctx, a, KindGrant, func(window) time.Duration { return a.Amount })
 }
 
 // Reset gives back all that was charged in the Window that counts now. What is held stays held, and is charged later.
+// The error is an *AdjustmentError if nothing was.
 func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
 	return l.adjust(ctx, a, KindReset, func(w window) time.Duration { return w.charged })
 }
@@ -147,6 +169,9 @@ func (l *Ledger) adjust(ctx context.Context, a Adjustment, kind Kind, amount fun
 		return err
 	}
 	e := Entry{At: now, Identity: a.Identity, Kind: kind, Returned: amount(w), Reason: a.Reason, By: a.By}
+	if e.Returned <= 0 {
+		return &AdjustmentError{fmt.Sprintf("%s of %s: nothing was charged in the window that counts now", kind, a.Identity)}
+	}
 	if err := add(ctx, tx, w, e); err != nil {
 		return err
 	}
@@ -238,10 +263,10 @@ func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	}
 	lease := sql.NullString{String: e.Lease, Valid: e.Lease != ""}
 	_, err := tx.ExecContext(ctx, `INSERT INTO ledger
-		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via, factor)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.At.UnixMilli(), e.Identity, w.id, lease, string(e.Kind), e.Space, e.Task,
-		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via)
+		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via, max(1, e.Factor))
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", e.Kind, e.Identity, err)
 	}
@@ -283,13 +308,13 @@ func scanWindow(row scanner, before ...any) (window, error) {
 }
 
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
-	held_ms, charged_ms, returned_ms, reason, by_whom, via`
+	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor`
 
 func scanEntry(row scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
-		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via)
+		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor)
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -147,7 +148,7 @@ func TestALeaseFromHoldToCharge(t *testing.T) {
 		t.Fatalf("got %+v, want settle above hold", lines)
 	}
 	want := Entry{ID: 2, At: noon.Add(30 * s), Identity: "user:ada", Window: 1, Lease: "a", Kind: KindSettle, Space: "demo", Task: "draw",
-		Held: 60 * s, Charged: 12345 * time.Millisecond, Returned: 60*s - 12345*time.Millisecond, Reason: "released"}
+		Held: 60 * s, Charged: 12345 * time.Millisecond, Returned: 60*s - 12345*time.Millisecond, Factor: 1, Reason: "released"}
 	if lines[0] != want {
 		t.Errorf("got %+v\nwant %+v", lines[0], want)
 	}
@@ -448,9 +449,33 @@ func TestGrantAndReset(t *testing.T) {
 	if reset.Kind != KindReset || reset.Returned != 200*s || reset.By != "root" || reset.Reason != "demo day" || reset.Lease != "" {
 		t.Errorf("got %+v, want the reset with who did it", reset)
 	}
-	if err := b.Grant(t.Context(), Adjustment{Identity: "user:ada"}); err == nil {
-		t.Error("nothing was granted")
+	lines := len(b.entries())
+	for what, err := range map[string]error{
+		"nothing":           b.Grant(t.Context(), Adjustment{Identity: "user:ada"}),
+		"less than nothing": b.Grant(t.Context(), Adjustment{Identity: "user:ada", Amount: -time.Hour}),
+		"a thousand years":  b.Grant(t.Context(), Adjustment{Identity: "user:ada", Amount: math.MaxInt64}),
+		"a reset of none":   b.Reset(t.Context(), Adjustment{Identity: "user:bob"}),
+	} {
+		var refused *AdjustmentError
+		if !errors.As(err, &refused) {
+			t.Errorf("%s: got %v, want an *AdjustmentError", what, err)
+		}
 	}
+	if got := len(b.entries()); got != lines {
+		t.Errorf("refused deeds have written %d lines", got-lines)
+	}
+}
+
+// A grant before the first use lasts until the end of the window that this use opens, and not a moment longer.
+func TestAGrantBelongsToItsWindow(t *testing.T) {
+	b := newBook(t)
+	if err := b.Grant(t.Context(), Adjustment{Identity: "user:ada", Amount: 100 * s, By: "root"}); err != nil {
+		t.Fatal(err)
+	}
+	b.use("a", 200*s, noon.Add(time.Hour))
+	b.wantLeft(noon.Add(time.Hour), 110*s)
+	b.wantLeft(noon.Add(time.Hour+Span-time.Millisecond), 110*s)
+	b.wantLeft(noon.Add(time.Hour+Span), 210*s)
 }
 
 // The sums beside a window are those of its lines, whatever happened in whatever order.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // Tier is a class of allowance.
@@ -17,10 +19,28 @@ type Tier struct {
 	Unlimited     bool          // never refused, recorded all the same
 	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
 	Priority      int           // in the line for a Device, higher first
+	Concurrency   int           // Leases at once of one identity, over all Spaces; 0: as many as there are places
 }
 
-// longest is what one call may ask for, size factor included.
-func (t Tier) longest() time.Duration {
+// For is the tier as a person has it of whom something else was said than of the others in it.
+func (t Tier) For(own identity.Own) Tier {
+	if own.Quota != nil {
+		t.Quota, t.Unlimited = *own.Quota, false
+	}
+	if own.Longest != nil {
+		t.Longest = *own.Longest
+	}
+	if own.Priority != nil {
+		t.Priority = *own.Priority
+	}
+	if own.Concurrency != nil {
+		t.Concurrency = *own.Concurrency
+	}
+	return t
+}
+
+// LongestCall is what one call may ask for, size factor included.
+func (t Tier) LongestCall() time.Duration {
 	if t.Longest == 0 {
 		return t.Quota
 	}
@@ -40,6 +60,14 @@ func (ts Tiers) Get(name string) (Tier, error) {
 		return Tier{}, fmt.Errorf("no tier %q in quota %s, which has: %s", name, ts.Preset, strings.Join(ts.names(), ", "))
 	}
 	return ts.All[i], nil
+}
+
+// Priorities are those of all tiers, some of them more than once.
+func (ts Tiers) Priorities() (all []int) {
+	for _, t := range ts.All {
+		all = append(all, t.Priority)
+	}
+	return all
 }
 
 func (ts Tiers) names() (names []string) {
@@ -67,7 +95,7 @@ var presets = map[string][]Tier{
 	},
 }
 
-// unlimited is ours: upstream has nothing like it.
+// unlimited is ours: upstream has nothing like it. It is as early in the line as those who pay.
 var unlimited = Tier{Name: "unlimited", Unlimited: true, Authenticated: "pro", Priority: 2}
 
 // Presets returns a copy of the preset of that name, for the caller to alter; the error lists those that there are.

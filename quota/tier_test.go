@@ -68,7 +68,7 @@ func TestLongest(t *testing.T) {
 		{Tier{Quota: 210 * time.Second, Longest: 60 * time.Second}, 60 * time.Second},
 		{Tier{Quota: 210 * time.Second, Longest: time.Hour}, 210 * time.Second},
 	} {
-		if got := row.tier.longest(); got != row.want {
+		if got := row.tier.LongestCall(); got != row.want {
 			t.Errorf("%+v: got %v, want %v", row.tier, got, row.want)
 		}
 	}

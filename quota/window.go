@@ -36,6 +36,18 @@ func (w window) left(t Tier) time.Duration {
 	return w.unspent(t) - w.held
 }
 
+// remaining is the part of the quota that is left, between 0 and 1.
+func (w window) remaining(t Tier) float64 {
+	if t.Unlimited {
+		return 1
+	}
+	all := t.Quota + w.granted
+	if all <= 0 {
+		return 0
+	}
+	return min(1, max(0, float64(w.left(t))/float64(all)))
+}
+
 // leftVia is what a Space may still spend through others: all of them together at most half of what would be left if
 // they had spent nothing. With via = viaHeld + viaCharged that is (left + via) / 2 - via.
 func (w window) leftVia(t Tier) time.Duration {

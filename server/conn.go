@@ -35,14 +35,28 @@ func (c *Conn) Owner(find func(client, server netip.AddrPort) string) string {
 	return c.owner
 }
 
+type peerKey struct{}
+
+// PeerOf returns the user whose process sits at the other end of a MountSocket; false for other connections.
+func PeerOf(ctx context.Context) (uid uint32, ok bool) {
+	uid, ok = ctx.Value(peerKey{}).(uint32)
+	return uid, ok
+}
+
 // withConn is the ConnContext of every listener.
 func withConn(ctx context.Context, conn net.Conn) context.Context {
-	client, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if peer := peerOf(conn); peer != nil {
+		return context.WithValue(ctx, peerKey{}, peer.Uid)
+	}
+	c, ok := conn.(*returnConn)
 	if !ok {
 		return ctx
 	}
-	server := conn.LocalAddr().(*net.TCPAddr) // of the other end's kind
-	return context.WithValue(ctx, connKey{}, &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())})
+	if c.facts == nil {
+		client, server := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
+		c.facts = &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
+	}
+	return context.WithValue(ctx, connKey{}, c.facts)
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -31,16 +31,36 @@ func Gate(e *echo.Echo, names Names) {
 	})
 }
 
-// SameOrigin refuses requests of foreign pages: a page may post to any address.
-func SameOrigin(e *echo.Echo) {
-	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if origin := c.Request().Header.Get("Origin"); origin != "" && !sameOrigin(origin, c.Request().Host) {
-				return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
-			}
-			return next(c)
+// SameOrigin refuses requests of foreign pages: a page may post to any address. A link may lead here, and so may a
+// redirect: then the person sees what the page says, and the page that sent them does not.
+func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if !IsOwnPage(c.Request()) && !IsVisit(c.Request()) {
+			return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
 		}
-	})
+		return next(c)
+	}
+}
+
+// IsOwnPage reports whether a request comes from a page of the address that it asks, or from no page at all.
+func IsOwnPage(r *http.Request) bool {
+	for _, origin := range r.Header.Values("Origin") {
+		if !sameOrigin(origin, r.Host) {
+			return false
+		}
+	}
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "same-origin" && site != "none" {
+			return false
+		}
+	}
+	return true
+}
+
+// IsVisit reports whether a browser opens an address as a page of its own, in no frame.
+func IsVisit(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("Origin") == "" &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
 func (n Names) know(name string) bool {
@@ -88,14 +108,23 @@ func (l *ownListener) Accept() (net.Conn, error) {
 }
 
 func (l *ownListener) isOwn(conn net.Conn) bool {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return false
-	}
-	var peer *unix.Ucred
-	err = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err != nil || peer == nil || (peer.Uid != 0 && int(peer.Uid) != unix.Geteuid()) {
+	peer := peerOf(conn)
+	if peer == nil || (peer.Uid != 0 && int(peer.Uid) != unix.Geteuid()) {
 		return false
 	}
 	return l.refuse == nil || !l.refuse(int(peer.Pid))
+}
+
+// peerOf is who connected to a unix socket; nil for other connections.
+func peerOf(conn net.Conn) (peer *unix.Ucred) {
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) // nil: a closed one
+	return peer
 }

@@ -27,12 +27,15 @@ type Server struct {
 	base  context.Context // ends every request that outlives the shutdown's patience
 	abort context.CancelFunc
 
+	bodyPatience time.Duration
+
 	mu     sync.Mutex
 	mounts []mount
 }
 
 type mount struct {
 	listener net.Listener
+	returns  *returns
 	http     *http.Server
 }
 
@@ -42,7 +45,7 @@ func New(log *zap.Logger) *Server {
 		log = zap.NewNop()
 	}
 	base, abort := context.WithCancel(context.Background())
-	return &Server{log: log, base: base, abort: abort}
+	return &Server{log: log, base: base, abort: abort, bodyPatience: bodyPatience}
 }
 
 // ListenError says why an address could not be taken.
@@ -99,7 +102,7 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.onError
 	server := &http.Server{
-		Handler:           s.behindProxies(e),
+		Handler:           s.hurried(s.behindProxies(e)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -109,7 +112,8 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mounts = append(s.mounts, mount{l, server})
+	back := newReturns(l.Addr())
+	s.mounts = append(s.mounts, mount{returnable{l, back}, back, server})
 	return e
 }
 
@@ -172,14 +176,16 @@ const shutdownPatience = time.Second
 
 // Run answers until ctx ends, then lets requests finish for a moment and cuts the rest.
 func (s *Server) Run(ctx context.Context) error {
-	failed := make(chan error, len(s.mounts))
+	failed := make(chan error, 2*len(s.mounts))
 	var serving sync.WaitGroup
 	for _, m := range s.mounts {
-		serving.Go(func() {
-			if err := m.http.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve %s: %w", m.listener.Addr(), err)
-			}
-		})
+		for _, l := range []net.Listener{m.listener, m.returns} {
+			serving.Go(func() {
+				if err := m.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+					failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+				}
+			})
+		}
 	}
 	var err error
 	select {

@@ -47,11 +47,16 @@ func (f Frame) WriteTo(w io.Writer) (int64, error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
+	n, err := w.Write(f.bytes())
+	return int64(n), err
+}
+
+// bytes is the Frame as it goes over the channel.
+func (f Frame) bytes() []byte {
 	data := make([]byte, 8, 8+len(f.Header)+len(f.Payload))
 	binary.BigEndian.PutUint32(data, uint32(len(f.Header)))
 	binary.BigEndian.PutUint32(data[4:], uint32(len(f.Payload)))
-	n, err := w.Write(append(append(data, f.Header...), f.Payload...))
-	return int64(n), err
+	return append(append(data, f.Header...), f.Payload...)
 }
 
 // readFrame blocks for one Frame. io.EOF: the other side closed between Frames. *FrameError: it broke the
@@ -65,18 +70,33 @@ func readFrame(r io.Reader) (Frame, error) {
 	if header > headerLimit || payload > payloadLimit {
 		return Frame{}, &FrameError{fmt.Sprintf("%d+%d bytes are above the limit of %d", header, payload, payloadLimit)}
 	}
-	data, err := io.ReadAll(io.LimitReader(r, int64(header)+int64(payload)))
+	data, err := readExactly(r, int(header)+int(payload))
 	if err != nil {
 		return Frame{}, err
-	}
-	if len(data) < int(header)+int(payload) {
-		return Frame{}, io.ErrUnexpectedEOF
 	}
 	f := Frame{Header: data[:header:header], Payload: data[header:]}
 	if !isObject(f.Header) {
 		return Frame{}, &FrameError{"the header is not a JSON object"}
 	}
 	return f, nil
+}
+
+// smallFrame is what most Frames are within: memory for one is taken at once.
+const smallFrame = 16 << 10
+
+func readExactly(r io.Reader, size int) ([]byte, error) {
+	var data []byte
+	var err error
+	if size <= smallFrame {
+		data = make([]byte, size)
+		_, err = io.ReadFull(r, data)
+	} else if data, err = io.ReadAll(io.LimitReader(r, int64(size))); err == nil && len(data) < size {
+		err = io.EOF
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return data, err
 }
 
 // isObject also wants valid UTF-8, which Python's side insists on and json.Valid does not.

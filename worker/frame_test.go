@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -180,4 +182,61 @@ func FuzzReadFrame(f *testing.F) {
 			t.Fatalf("%s: %v", frame.Header, err)
 		}
 	})
+}
+
+// TestTheOutboxKeepsOrderWhateverTheRunnerReads: what the channel takes goes at once, the rest when it is read, and
+// nothing overtakes.
+func TestTheOutboxKeepsOrderWhateverTheRunnerReads(t *testing.T) {
+	ours, file, err := socketpair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	theirs, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	raw, err := ours.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0 // bytes that went at once
+	try := tryWrite(raw)
+	o := newOutbox(func(data []byte) int {
+		n := try(data)
+		at += n
+		return n
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		o.run(ours)
+	}()
+	const count, size = 300, 20 << 10 // more than a socket keeps
+	sent := make(chan int, 1)
+	go func() {
+		for n := range count {
+			o.put(newFrame(map[string]int{"n": n}, bytes.Repeat([]byte{byte(n)}, size)))
+		}
+		sent <- at
+	}()
+	if atOnce := <-sent; atOnce == 0 || atOnce >= count*size { // nobody reads yet, and nobody was waited for
+		t.Errorf("%d bytes went at once, of %d", atOnce, count*size)
+	}
+	for n := range count {
+		f, err := readFrame(theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf(`{"n":%d}`, n); string(f.Header) != want || !bytes.Equal(f.Payload, bytes.Repeat([]byte{byte(n)}, size)) {
+			t.Fatalf("got %s with %d bytes of %d, want %s", f.Header, len(f.Payload), f.Payload[0], want)
+		}
+	}
+	theirs.Close()
+	o.put(newFrame(map[string]int{}, nil)) // who writes it finds the channel closed
+	<-ended
+	o.put(newFrame(map[string]int{}, nil))
+	o.close()
 }

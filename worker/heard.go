@@ -148,7 +148,7 @@ func (h *heard) unknown(r report) error {
 	if tell := h.supervisor.config.Unknown; tell != nil {
 		tell(r.Gradio, r.Reason)
 	}
-	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1})
+	return h.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
 }
 
 // maxMounts bounds what is kept of one Space: a manifest for each.

@@ -224,3 +224,16 @@ func mounts(n int) (all []said) {
 	}
 	return all
 }
+
+// What a Space says of its GPU functions is shown to people: what cannot be is left out.
+func TestFunctionsThatAreShown(t *testing.T) {
+	ten, far := 10.0, 1e300
+	m := manifest{Tasks: map[string]task{
+		"1": {Name: "draw", Seconds: &ten, Size: "xlarge"}, "2": {Name: "varies"},
+		"3": {Name: "forged\nline", Seconds: &ten}, "4": {Seconds: &ten}, "5": {Name: "far", Seconds: &far}, "6": {Name: strings.Repeat("x", maxTaskName+1)}, "7": {Name: "huge", Size: "huge"},
+	}}
+	want := map[string]queue.Task{"1": {Name: "draw", Declared: 10 * time.Second, Size: "xlarge"}, "2": {Name: "varies", Varies: true}}
+	if got := m.tasks(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

@@ -57,7 +57,8 @@ func (m *memory) look(pid int) {
 		if !ok {
 			continue
 		}
-		if kills := m.count(filepath.Join(dir, version.events)); kills >= 0 {
+		dir, kills := m.counting(dir, version.events)
+		if kills >= 0 {
 			now.cgroup, now.file, now.kills = dir, version.events, kills
 			now.limit = m.lowestLimit(dir, version.limit)
 			break
@@ -66,6 +67,17 @@ func (m *memory) look(pid int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.last, m.late = m.late, now
+}
+
+// counting is the cgroup that counts the kills: its own, or the first above those that we have made without the
+// controller. Version 2 counts what happens below, too.
+func (m *memory) counting(dir, file string) (string, int) {
+	for ; filepath.Base(dir) == "app" || strings.HasPrefix(filepath.Base(dir), "spacehost-"); dir = filepath.Dir(dir) {
+		if kills := m.count(filepath.Join(dir, file)); kills >= 0 {
+			return dir, kills
+		}
+	}
+	return dir, m.count(filepath.Join(dir, file))
 }
 
 // killed says what is known about a SIGKILL of which the host has just heard.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/vishvananda/netlink/nl"
@@ -35,9 +36,9 @@ func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 	if inode == 0 || isForeign(uid) || p.strangers.hold(socket) {
 		return ""
 	}
-	space, stranger := p.holder(socket)
-	if stranger != (proc{}) {
-		p.strangers.add(stranger)
+	space, other := p.holder(socket)
+	if other != (stranger{}) {
+		p.strangers.add(other)
 	}
 	return space
 }
@@ -47,7 +48,7 @@ func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Get
 
 // holder looks at the trees first, and then at everybody, the youngest first: whoever has the socket has left a tree
 // and bears its marker still, or is a stranger.
-func (p *Processes) holder(socket string) (space string, stranger proc) {
+func (p *Processes) holder(socket string) (space string, other stranger) {
 	p.mu.Lock()
 	trees := maps.Clone(p.trees)
 	p.mu.Unlock()
@@ -59,58 +60,116 @@ func (p *Processes) holder(socket string) (space string, stranger proc) {
 		}
 		for _, member := range append(below(t.root.pid, all), t.root) {
 			if known[member.pid] = true; member.holds(socket) {
-				return space, proc{}
+				return space, stranger{}
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b stat) int { return cmp.Compare(b.start, a.start) })
 	for _, s := range all {
-		if known[s.pid] || !s.holds(socket) {
+		if known[s.pid] {
+			continue
+		}
+		fd, holds := s.find(socket)
+		if !holds {
 			continue
 		}
 		for space, t := range trees {
 			if hasMarker(s.pid, t.marker) {
-				return space, proc{}
+				return space, stranger{}
 			}
 		}
-		return "", s.proc
+		return "", stranger{s.proc, fd}
 	}
-	return "", proc{}
+	return "", stranger{}
 }
 
-// holds says whether a process has the file open that /proc calls by that name.
+// find returns the descriptor with which a process has the file open that /proc calls by that name.
+func (p proc) find(name string) (fd int, ok bool) {
+	folder, err := os.Open(p.folder())
+	if err != nil || !p.alive() {
+		return 0, false
+	}
+	defer folder.Close()
+	entries, _ := folder.Readdirnames(-1) // as many as it gives
+	for _, entry := range slices.Backward(entries) {
+		if fd, err := strconv.Atoi(entry); err == nil && p.is(fd, name) {
+			return fd, true
+		}
+	}
+	return 0, false
+}
+
 func (p proc) holds(name string) bool {
-	folder := fmt.Sprintf("/proc/%d/fd", p.pid)
-	entries, err := os.ReadDir(folder)
-	return err == nil && p.alive() && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		link, err := os.Readlink(folder + "/" + e.Name())
-		return err == nil && link == name
-	})
+	_, ok := p.find(name)
+	return ok
 }
 
-// strangers are processes of no Space that held connections lately, the last one first. gradio_client makes a
-// connection for each request: to look at its process first spares looking at all.
+func (p proc) is(fd int, name string) bool {
+	link, err := os.Readlink(p.folder() + strconv.Itoa(fd))
+	return err == nil && link == name
+}
+
+func (p proc) folder() string { return fmt.Sprintf("/proc/%d/fd/", p.pid) }
+
+// stranger is a process of no Space, and the descriptor at which it had a connection.
+type stranger struct {
+	proc
+	fd int
+}
+
+// nearby is how far from there its next connection is looked for first: one that keeps thousands open has the next
+// mostly beside the last.
+const nearby = 32
+
+func (s stranger) near(socket string) (fd int, ok bool) {
+	if !s.alive() {
+		return 0, false
+	}
+	for far := range nearby {
+		for _, fd := range []int{s.fd + far, s.fd - far} {
+			if fd >= 0 && s.is(fd, socket) {
+				return fd, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// strangers are those that held connections lately, the last one first. gradio_client makes a connection for each
+// request: to look at its process first spares looking at all.
 type strangers struct {
 	mu     sync.Mutex
-	recent []proc
+	recent []stranger
 }
 
 // mostStrangers bounds how many are looked at in vain.
 const mostStrangers = 8
 
-func (s *strangers) add(p proc) {
+func (s *strangers) add(p stranger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent = slices.DeleteFunc(s.recent, func(old proc) bool { return old == p })
+	s.recent = slices.DeleteFunc(s.recent, func(old stranger) bool { return old.proc == p.proc })
 	s.recent = slices.Insert(s.recent, 0, p)
 	s.recent = s.recent[:min(len(s.recent), mostStrangers)]
 }
 
+// hold looks where each had its last connection, and then at all that they have.
 func (s *strangers) hold(socket string) bool {
 	s.mu.Lock()
 	recent := slices.Clone(s.recent)
 	s.mu.Unlock()
-	return slices.ContainsFunc(recent, func(p proc) bool { return p.holds(socket) })
+	for _, look := range []func(stranger) (int, bool){
+		func(p stranger) (int, bool) { return p.near(socket) },
+		func(p stranger) (int, bool) { return p.find(socket) },
+	} {
+		for _, p := range recent {
+			if fd, ok := look(p); ok {
+				s.add(stranger{p.proc, fd})
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // socketAt asks the kernel for the socket with these two ends (sock_diag(7), exactly one and no dump), and whose it is;

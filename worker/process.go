@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // Process is one start of a Space: the runner, the channel to it and the tree of processes below it.
@@ -43,22 +44,26 @@ type Process struct {
 
 // ProcessConfig says what to start and whom to tell.
 type ProcessConfig struct {
-	Space    string // its name
-	Dir      string // its folder, the working directory
-	AppFile  string // relative to Dir
-	Python   string // the interpreter
-	Runner   string // folder holding sitecustomize.py (InstallRunner)
-	RunDir   string // the folder of this start, made by Start; its name marks the processes of this start
-	Env      []string
-	Secrets  map[string]string // put into os.environ by the runner; never in /proc/*/environ
-	Port     int               // of the Space's own server
-	Key      string            // that its requests must carry
-	Public   string            // URL at which visitors reach the Space
-	Device   int               // port of the device API
-	Output   func(line string) // one line that the Space printed; called from two goroutines
-	Patience time.Duration     // for its hello; 0 means a minute
-	Reporter reporter
-	Logger   *zap.Logger
+	Space   string // its name
+	Dir     string // its folder, the working directory
+	AppFile string // relative to Dir
+	Python  string // the interpreter
+	Runner  string // folder holding sitecustomize.py (InstallRunner)
+	RunDir  string // the folder of this start, made by Start; its name marks the processes of this start
+	Env     []string
+	Secrets map[string]string // put into os.environ by the runner; never in /proc/*/environ
+	Port    int               // of the Space's own server
+	Key     string            // that its requests must carry
+	Public  string            // URL at which visitors reach the Space
+	Device  int               // port of the device API
+	// Simulated says that no GPU is behind it: torch then computes on the CPU (runner, standin.py).
+	Simulated bool
+	Output    func(line string) // one line that the Space printed; called from two goroutines
+	Patience  time.Duration     // for its hello; 0 means a minute
+	Reporter  reporter
+	Logger    *zap.Logger
+
+	cgroups *cgroups
 }
 
 // reporter is told what the runner says, in order, from one goroutine. An error is a breach: it ends the Space.
@@ -92,9 +97,14 @@ func Start(config ProcessConfig) (*Process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
+	raw, err := ours.SyscallConn()
+	if err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("make channel: %w", err)
+	}
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
-		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(),
+		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)),
 	}
 	p.cmd = p.command(theirs, marker)
 	if err := p.begin(); err != nil {
@@ -103,16 +113,30 @@ func Start(config ProcessConfig) (*Process, error) {
 	}
 	p.PID = p.cmd.Process.Pid
 	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
-	p.tree = tree{root: root.proc, marker: marker}
+	p.tree = tree{root: root.proc, marker: marker, cgroup: p.beginCgroup()}
 	p.memory.look(p.PID)
 	go p.run()
 	return p, nil
 }
 
-// order is the host's answer to hello.
+// beginCgroup puts the interpreter into a cgroup before it gets its configuration, and so before the app's first line.
+func (p *Process) beginCgroup() string {
+	if p.config.cgroups == nil {
+		return ""
+	}
+	dir, err := p.config.cgroups.begin(p.Instance, p.PID)
+	if err != nil {
+		p.config.Logger.Warn("space gets no cgroup", zap.Error(err))
+	}
+	return dir
+}
+
+// order is the host's answer to hello. Where there are cgroups, a worker need not be a subreaper: it would keep the
+// zombies of strangers.
 func (c ProcessConfig) order() Frame {
 	return newFrame(configOrder{
-		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device,
+		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
+		Subreaper: c.cgroups == nil,
 	}, nil)
 }
 
@@ -130,7 +154,10 @@ func writeMarker(config ProcessConfig) (string, error) {
 	return path, nil
 }
 
-func socketpair() (ours net.Conn, theirs *os.File, err error) {
+// instanceOf is the start that a marker belongs to.
+func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
+
+func socketpair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make channel: %w", err)
@@ -138,11 +165,12 @@ func socketpair() (ours net.Conn, theirs *os.File, err error) {
 	file := os.NewFile(uintptr(fds[0]), "channel")
 	defer file.Close()
 	theirs = os.NewFile(uintptr(fds[1]), "channel")
-	if ours, err = net.FileConn(file); err != nil {
+	conn, err := net.FileConn(file)
+	if err != nil {
 		theirs.Close()
 		return nil, nil, fmt.Errorf("make channel: %w", err)
 	}
-	return ours, theirs, nil
+	return conn.(*net.UnixConn), theirs, nil
 }
 
 func (p *Process) command(theirs *os.File, marker string) *exec.Cmd {
@@ -421,26 +449,37 @@ func (p *Process) signal(sig syscall.Signal) {
 	_ = p.cmd.Process.Signal(sig)
 }
 
-// outbox keeps Frames for a runner that reads slowly, so that Send never blocks the queue. What it holds is
+// outbox keeps what a runner that reads slowly has not taken, so that Send never blocks the queue. What it holds is
 // bounded by the Jobs that run at a time.
 type outbox struct {
-	mu     sync.Mutex
-	cond   *sync.Cond
-	frames []Frame
-	closed bool
+	// try writes what the channel takes at once: a Job that starts waits for no other goroutine.
+	try func(data []byte) (written int)
+
+	mu      sync.Mutex
+	cond    *sync.Cond
+	unsent  [][]byte
+	writing bool // run writes what it has taken
+	closed  bool
 }
 
-func newOutbox() *outbox {
-	o := &outbox{}
+func newOutbox(try func([]byte) int) *outbox {
+	o := &outbox{try: try}
 	o.cond = sync.NewCond(&o.mu)
 	return o
 }
 
 func (o *outbox) put(f Frame) {
+	data := f.bytes()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.closed {
-		o.frames = append(o.frames, f)
+	if o.closed {
+		return
+	}
+	if !o.writing && len(o.unsent) == 0 {
+		data = data[o.try(data):]
+	}
+	if len(data) > 0 {
+		o.unsent = append(o.unsent, data)
 		o.cond.Signal()
 	}
 }
@@ -452,29 +491,41 @@ func (o *outbox) close() {
 	o.cond.Signal()
 }
 
-func (o *outbox) next() (Frame, bool) {
+func (o *outbox) next() ([]byte, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.frames) == 0 && !o.closed {
+	for o.writing = false; len(o.unsent) == 0 && !o.closed; {
 		o.cond.Wait()
 	}
 	if o.closed {
-		return Frame{}, false
+		return nil, false
 	}
-	f := o.frames[0]
-	o.frames = o.frames[1:]
-	return f, true
+	data := o.unsent[0]
+	o.unsent, o.writing = o.unsent[1:], true
+	return data, true
 }
 
 // run writes until the outbox is closed, or the channel: its reader sees the same end and acts upon it.
 func (o *outbox) run(w io.Writer) {
 	for {
-		f, ok := o.next()
+		data, ok := o.next()
 		if !ok {
 			return
 		}
-		if _, err := f.WriteTo(w); err != nil {
+		if _, err := w.Write(data); err != nil {
+			o.close()
 			return
 		}
+	}
+}
+
+// tryWrite returns a function that writes to a connection what it takes at once.
+func tryWrite(conn syscall.RawConn) func([]byte) int {
+	return func(data []byte) (n int) {
+		_ = conn.Write(func(fd uintptr) bool { // whatever is wrong, who writes the rest finds out
+			n, _ = unix.SendmsgN(int(fd), data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			return true
+		})
+		return max(0, n)
 	}
 }

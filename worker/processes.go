@@ -16,8 +16,11 @@ import (
 type Processes struct {
 	Logger *zap.Logger
 
-	mu    sync.Mutex
-	trees map[string]tree // by Space
+	cgroups *cgroups // nil: this machine lets us make none
+
+	mu       sync.Mutex
+	trees    map[string]tree  // by Space
+	families map[proc]*family // of workers without a cgroup, until their End
 
 	blind     sync.Once // the kernel does not tell whose a connection is
 	strangers strangers
@@ -48,27 +51,51 @@ func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
 	return found.start, ok
 }
 
+// SpaceOf returns whose a living process is, its runner included, and its start time; "" if it is no Space's.
+func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
+	s, ok := readStat(pid)
+	if !ok {
+		return "", 0
+	}
+	p.mu.Lock()
+	trees := maps.Clone(p.trees)
+	p.mu.Unlock()
+	for space, t := range trees {
+		if _, member := t.has(pid); member || s.proc == t.root {
+			return space, s.start
+		}
+	}
+	return "", s.start
+}
+
 // Wait blocks until that process has died or ctx ends.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
 	for ctx.Err() == nil && !(proc{pid, start}).await(500*time.Millisecond) {
 	}
 }
 
-// End ends a worker and what it started, and only that: SIGTERM to its group if grace is above 0, SIGKILL
+// End ends a worker and what it started, and only that: SIGTERM to its family if grace is above 0, SIGKILL
 // after it. It blocks until they are gone and reports whether they are. A pid that has come to mean another
 // process is not touched.
 func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	worker := proc{pid, start}
-	family := family{worker: worker, ours: p.bearMarker, seen: []proc{worker}}
+	family := p.familyOf(worker)
 	if grace > 0 && worker.alive() {
 		family.terminate()
 		worker.await(grace)
 	}
-	err := killAll(family.find, killTime)
-	if err != nil && p.Logger != nil {
-		p.Logger.Error("worker stays", zap.Int("worker", pid), zap.Error(err))
+	if dir := p.cgroups.ofWorker(worker); dir != "" {
+		if err := endCgroup(dir, killTime); err != nil {
+			p.logger().Warn("cgroup of a worker stays", zap.Int("worker", pid), zap.Error(err))
+		}
 	}
-	return err == nil
+	err := family.kill() // also who has left the cgroup, or never was in it
+	if err != nil {
+		p.logger().Error("worker stays", zap.Int("worker", pid), zap.Error(err))
+		return false
+	}
+	p.forget(worker)
+	return true
 }
 
 // Within reports whether pid is that worker, a descendant of it, or shares its group.
@@ -76,8 +103,10 @@ func (p *Processes) Within(pid, worker int, start uint64) bool {
 	if pid == worker {
 		return (proc{worker, start}).alive()
 	}
-	family := family{worker: proc{worker, start}, ours: p.bearMarker, seen: []proc{{worker, start}}}
-	members, _ := family.find() // who cannot be told to be of it is not
+	if dir := p.cgroups.ofWorker(proc{worker, start}); dir != "" && cgroupHolds(dir, pid) {
+		return true
+	}
+	members, _ := p.familyOf(proc{worker, start}).find() // who cannot be told to be of it is not
 	return slices.ContainsFunc(members, func(m proc) bool { return m.pid == pid })
 }
 
@@ -86,12 +115,25 @@ func (p *Processes) Within(pid, worker int, start uint64) bool {
 type family struct {
 	worker proc
 	ours   func(pid int) bool // whether it bears the marker of a Space
-	seen   []proc
+
+	mu   sync.Mutex
+	seen []proc
+}
+
+func newFamily(worker proc, ours func(pid int) bool) *family {
+	return &family{worker: worker, ours: ours, seen: []proc{worker}}
 }
 
 // find returns the living members, and remembers them.
 func (f *family) find() ([]proc, error) {
 	all, err := allStats()
+	return f.among(all), err
+}
+
+// among is find with what allStats has found.
+func (f *family) among(all []stat) []proc {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	grouped := f.grouped()
 	for _, s := range all {
 		if s.group == f.worker.pid && s.start >= f.worker.start && grouped(s.pid) {
@@ -105,7 +147,24 @@ func (f *family) find() ([]proc, error) {
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() }), err
+	f.seen = slices.DeleteFunc(f.seen, func(p proc) bool { return p != f.worker && !p.alive() })
+	return slices.DeleteFunc(slices.Clone(f.seen), func(p proc) bool { return !p.alive() })
+}
+
+// stormTime bounds how long the worker's life is spared for the sake of those that leave their parents.
+const stormTime = time.Second
+
+// kill ends the members, the worker last: stopped, it goes on being the subreaper to which its orphans come, so that
+// none gets away while the others die. Then its group at one stroke, against those that fork faster than we look.
+func (f *family) kill() error {
+	_ = f.worker.signal(unix.SIGSTOP) // ESRCH: it is gone, and so is its group's name
+	others := func() ([]proc, error) {
+		members, err := f.find()
+		return slices.DeleteFunc(members, func(p proc) bool { return p == f.worker }), err
+	}
+	_ = killAll(others, stormTime) // it is tried again below
+	f.worker.killGroup()
+	return killAll(f.find, killTime)
 }
 
 func (f *family) see(p proc) {
@@ -145,8 +204,12 @@ func (f *family) terminate() {
 	}
 }
 
-// EndOrphans kills every process that bears the marker of an earlier start, and returns when they are gone.
-// For recovery after a crash of the host; the runner is among them.
-func EndOrphans(marker string, log *zap.Logger) {
-	tree{marker: marker}.kill(log)
+// EndOrphans kills every process that bears the marker of an earlier start, or stands in its cgroup, and returns when
+// they are gone. For recovery after a crash of the host; the runner is among them.
+func (p *Processes) EndOrphans(marker string) {
+	orphans := tree{marker: marker}
+	if p.cgroups != nil && marker != "" {
+		orphans.cgroup = p.cgroups.of(instanceOf(marker))
+	}
+	orphans.kill(p.logger())
 }

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +50,7 @@ func plant(t *testing.T, root node) *forest {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-f.reaped
-		EndOrphans(f.tree.marker, zap.NewNop())
+		f.processes.EndOrphans(f.tree.marker)
 	})
 	go func() { _ = cmd.Wait(); close(f.reaped) }()
 	_ = said.SetReadDeadline(time.Now().Add(patient))
@@ -230,10 +229,10 @@ func TestEndOrphans(t *testing.T) {
 		{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
 	}})
 	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
-	EndOrphans(filepath.Join(testRoot, "never"), zap.NewNop())
-	EndOrphans("", zap.NewNop())
+	f.processes.EndOrphans(filepath.Join(testRoot, "never"))
+	f.processes.EndOrphans("")
 	f.lives(t, "runner", "worker", "daemon")
-	EndOrphans(f.tree.marker, zap.NewNop())
+	f.processes.EndOrphans(f.tree.marker)
 	f.lives(t)
 	other.lives(t, "runner", "worker")
 }

@@ -3,7 +3,9 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"spacehost/queue"
 )
@@ -54,6 +56,14 @@ type manifest struct {
 	Explorers []int `json:"explorers"`
 
 	Frontend *frontend `json:"frontend"`
+
+	Tasks map[string]task `json:"tasks"` // in unknown too
+}
+
+type task struct {
+	Name    string   `json:"name"`
+	Seconds *float64 `json:"seconds"` // nil: each call says its own
+	Size    string   `json:"size"`
 }
 
 type files struct {
@@ -71,6 +81,7 @@ type files struct {
 	Suffixes  map[string]string `json:"suffixes"`
 	Proxied   bool              `json:"proxied"`
 	Expires   bool              `json:"expires"`
+	Ranges    bool              `json:"ranges"`
 }
 
 type frontend struct {
@@ -131,7 +142,32 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		out.Endpoints[e.ID] = made
 	}
 	out.Frontend = m.Frontend.known()
+	out.Tasks = m.tasks()
 	return out, nil
+}
+
+// Bounds of what is kept and shown of the functions that a Space says it has.
+const (
+	maxTasks    = 500
+	maxTaskName = 100
+)
+
+// tasks leaves out what cannot be: it is shown to people, and decides nothing.
+func (m manifest) tasks() map[string]queue.Task {
+	tasks := map[string]queue.Task{}
+	for id, t := range m.Tasks {
+		unfit := strings.IndexFunc(t.Name, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0
+		unfit = unfit || t.Size != "" && t.Size != "large" && t.Size != "xlarge"
+		if len(tasks) == maxTasks || t.Name == "" || len(t.Name) > maxTaskName || unfit || t.Seconds != nil && (*t.Seconds < 0 || *t.Seconds > maxSeconds) {
+			continue
+		}
+		known := queue.Task{Name: t.Name, Size: t.Size, Varies: t.Seconds == nil}
+		if t.Seconds != nil {
+			known.Declared = max(time.Second, seconds(*t.Seconds)) // 0 is a second, as in deviceapi
+		}
+		tasks[id] = known
+	}
+	return tasks
 }
 
 func (f *files) files() *queue.Files {
@@ -140,7 +176,7 @@ func (f *files) files() *queue.Files {
 	}
 	out := &queue.Files{
 		Uploads: f.Uploads, Cache: f.Cache, Seed: f.Seed, MaxSize: f.MaxSize, Names: f.Names, Allowed: f.Allowed, Blocked: f.Blocked,
-		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires,
+		Safe: map[string]bool{}, Types: f.Types, Encodings: f.Encodings, Suffixes: f.Suffixes, Proxied: f.Proxied, Expires: f.Expires, Ranges: f.Ranges,
 	}
 	for _, kind := range f.Safe {
 		out.Safe[kind] = true
@@ -189,6 +225,8 @@ type configOrder struct {
 	Key         string            `json:"key"`
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
+	Simulated   bool              `json:"simulated"`
+	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
 }
 
 type startOrder struct {

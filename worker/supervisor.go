@@ -37,6 +37,7 @@ type Supervisor struct {
 	ready   chan struct{} // closed at the first RUNNING
 	heard   *heard        // of the current start
 
+	again   chan struct{} // the operator wants a new start
 	refused sync.WaitGroup
 }
 
@@ -50,6 +51,7 @@ type SupervisorConfig struct {
 	PublicURL string
 	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
 	Device         func(instance string) (url string, port int)
+	Simulated      bool // no GPU is behind it
 	Processes      *Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -91,7 +93,7 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{})}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1)}
 }
 
 // SetQueue closes the circle: the Queue starts Jobs here, and hears of them from here.
@@ -105,6 +107,21 @@ func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	defer s.mu.Unlock()
 	s.stage = space.AppStarting
 }
+
+// NotRunning says where a Space stands of which there is no process: its environment is being made, or could not be.
+func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
+
+// Restart has the Space started anew, at once. It returns before that is done. While Run does not run, whoever would
+// call it hears of the wish by Restarts.
+func (s *Supervisor) Restart() {
+	select {
+	case s.again <- struct{}{}:
+	default: // somebody else has asked, too
+	}
+}
+
+// Restarts tells of each Restart that no process has heeded.
+func (s *Supervisor) Restarts() <-chan struct{} { return s.again }
 
 // Ready is closed when the Space answers for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -157,6 +174,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if errors.Is(err, errRestart) {
+			pause = firstBackoff
+			continue
+		}
 		select {
 		case <-s.ready:
 		default:
@@ -171,17 +192,25 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(pause):
+		case <-s.again:
 		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
+// errRestart ends a start at the operator's wish.
+var errRestart = errors.New("restarted by the operator")
+
 // endGrace is what a Space gets between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
 
 // once runs the Space until it dies or ctx ends, and says why it died.
 func (s *Supervisor) once(ctx context.Context) error {
+	select {
+	case <-s.again: // this is the start that was asked for
+	default:
+	}
 	p, err := s.start()
 	if err != nil {
 		return err
@@ -195,6 +224,11 @@ func (s *Supervisor) once(ctx context.Context) error {
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.Stopped, "The host has stopped the Space.", "")
+		case <-s.again:
+			s.config.Note("The operator restarts it.")
+			p.End(context.Background(), endGrace)
+			_ = s.ended(p, space.AppStarting, "The operator has restarted the Space.", "")
+			return errRestart
 		case <-timeout.C:
 			if s.Status().Stage == space.Running {
 				continue
@@ -219,8 +253,8 @@ func (s *Supervisor) start() (*Process, error) {
 	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device,
-		Output: s.config.Output, Logger: s.config.Logger,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.cgroups,
 	})
 	if err != nil {
 		s.config.Ended(instance)

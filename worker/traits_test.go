@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // knownDifferences is all that an app can see of the runner, and why it must be so. Each function says whether
@@ -229,7 +227,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 		ours.Close()
 		_ = h.cmd.Process.Kill()
 		<-h.ended
-		EndOrphans(h.marker, zap.NewNop())
+		(&Processes{}).EndOrphans(h.marker)
 		<-read
 		said.Close()
 	})

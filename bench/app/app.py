@@ -1,5 +1,6 @@
 """What spacehost and plain Gradio are measured with: functions that do next to nothing, so that the way there counts."""
 import itertools
+import json
 import os
 import threading
 
@@ -41,6 +42,12 @@ def slow(texts):
     return [[f"{text} {next(places)}" for text in texts]]
 
 
+def lend(request: gr.Request):
+    """Says where this Space asks for GPUs, and on whose account, for as long as the gate is closed."""
+    yield json.dumps([os.environ["SPACES_ZERO_DEVICE_API_URL"], request.headers["x-ip-token"]])
+    gate.wait(timeout=1800)
+
+
 @spaces.GPU(duration=5)
 def on_gpu(text):
     return text
@@ -59,6 +66,7 @@ with gr.Blocks(title="Bench") as demo:
     gr.Button("Close").click(close_gate, None, out, api_name="close_gate")
     gr.Button("Open").click(open_gate, None, out, api_name="open_gate")
     gr.Button("Slow").click(slow, text, out, api_name="slow", concurrency_limit=1, batch=True, max_batch_size=100)
+    gr.Button("Lend").click(lend, None, out, api_name="lend")
     gr.Button("GPU").click(on_gpu, text, out, api_name="on_gpu")
 
 demo.queue(max_size=50_000)  # on ZeroGPU a queue without a size holds one

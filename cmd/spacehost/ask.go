@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,12 +29,8 @@ func ask(ctx context.Context, state, path string) ([]byte, error) {
 
 // exchange is one request to the host that runs on the state folder. Errors: *refusedError, or no answer.
 func exchange(ctx context.Context, state, method, path string, order io.Reader) ([]byte, error) {
-	socket := filepath.Join(state, "control.sock")
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
+	client := controlClient(state)
+	client.Timeout = 30 * time.Second
 	defer client.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(ctx, method, "http://spacehost"+path, order)
 	if err != nil {
@@ -43,11 +38,8 @@ func exchange(ctx context.Context, state, method, path string, order io.Reader) 
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(r)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+		return nil, unanswered(state, err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
@@ -58,6 +50,24 @@ func exchange(ctx context.Context, state, method, path string, order io.Reader) 
 		return nil, &refusedError{state, answer.StatusCode, body}
 	}
 	return body, nil
+}
+
+// controlClient speaks to the socket of the host that runs on the state folder.
+func controlClient(state string) *http.Client {
+	socket := filepath.Join(state, "control.sock")
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+}
+
+// unanswered says what to do where no host answers.
+func unanswered(state string, err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
+	}
+	return fmt.Errorf("ask the host on %s: %w", state, err)
 }
 
 // refusedError is a host that answered, and not what was wanted.
@@ -83,6 +93,7 @@ type question[T any] struct {
 	limit                     int // usual number of rows; 0: the command has no --limit
 	args                      cobra.PositionalArgs
 	table                     func(w io.Writer, answer T, args []string)
+	watch                     func(ctx context.Context, state string, asJSON bool, out io.Writer) error // nil: the command has no --watch
 }
 
 func (q question[T]) command() *cobra.Command {
@@ -95,10 +106,17 @@ func (q question[T]) command() *cobra.Command {
 	if q.limit > 0 {
 		c.Flags().IntVar(&limit, "limit", q.limit, "how many past rows to show")
 	}
+	watch := false
+	if q.watch != nil {
+		c.Flags().BoolVar(&watch, "watch", false, "go on printing each change, until Ctrl-C")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir, err := stateFolder(state)
 		if err != nil {
 			return err
+		}
+		if watch {
+			return q.watch(c.Context(), dir, asJSON, c.OutOrStdout())
 		}
 		body, err := ask(c.Context(), dir, q.path(args, limit))
 		if err != nil {
@@ -171,6 +189,9 @@ func label(g console.GPU) string {
 // gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
 func gpuState(g console.GPU, slot lease.SlotView) string {
 	state := slotState(slot)
+	if g.Drained != nil && slot.Phase != "drained" {
+		state += ", then drained: " + g.Drained.Reason
+	}
 	if g.Error != "" && slot.Reason != g.Error {
 		state += ", and " + g.Error
 	}
@@ -178,6 +199,9 @@ func gpuState(g console.GPU, slot lease.SlotView) string {
 }
 
 func troubles(g console.GPU, state string) string {
+	for _, u := range g.Uninvited {
+		state += fmt.Sprintf(" [uninvited: pid %d, %s]", u.PID, whose(u))
+	}
 	var given []string
 	for _, f := range g.Faults {
 		given = append(given, f.String())
@@ -186,6 +210,13 @@ func troubles(g console.GPU, state string) string {
 		state += fmt.Sprintf(" [simulated fault: %s]", strings.Join(given, ", "))
 	}
 	return state
+}
+
+func whose(u lease.Uninvited) string {
+	if u.Space == "" {
+		return "no Space's"
+	}
+	return "Space " + u.Space
 }
 
 func slotState(s lease.SlotView) string {
@@ -203,18 +234,17 @@ func slotState(s lease.SlotView) string {
 func newLease() *cobra.Command {
 	return question[console.Leases]{
 		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
-		long:    "List the open leases of the running host, then those that ended last with what they were charged.",
-		example: "  spacehost lease\n  spacehost lease --limit 100 --json", limit: 10,
+		long: `List the open leases of the running host, then those that ended last with what they were charged. Of each that
+waits: its number in line, when it starts if all before it take the seconds that they declared and nobody comes who
+goes first, and whether it waits for a GPU or for other calls of its Space or of its visitor (see --per-space).
+With --watch, print a line for each open lease, then one for each change of a lease (with --json: an object).`,
+		example: "  spacehost lease\n  spacehost lease --limit 100 --json\n  spacehost lease --watch --json | jq -c 'select(.state == \"expired\")'", limit: 10, watch: watchLeases,
 		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
 		table: func(w io.Writer, leases console.Leases, _ []string) {
 			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")
 			for _, l := range leases.Open {
-				why := ""
-				if l.Rank != nil {
-					why = fmt.Sprintf("number %d in line", *l.Rank+1)
-				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), why)
+					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), expects(l.Forecast, leases.Now))
 			}
 			for _, l := range leases.Ended {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s\t%s\n",
@@ -224,70 +254,37 @@ func newLease() *cobra.Command {
 	}.command()
 }
 
+// expects is what one who waits may expect, nothing for who waits no more.
+func expects(f *lease.Forecast, now time.Time) string {
+	if f == nil {
+		return ""
+	}
+	text := fmt.Sprintf("number %d in line", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text += ", after other calls of its Space"
+	case lease.OfIdentity:
+		text += ", after other calls of theirs"
+	}
+	switch {
+	case f.Start == nil:
+		text += "; no GPU is in sight"
+	case f.Start.After(f.GivesUp):
+		text += "; would start in " + inSeconds(f.Start.Sub(now)) + ", but waits no longer than " + inSeconds(f.GivesUp.Sub(now))
+	default:
+		text += "; starts in " + inSeconds(f.Start.Sub(now))
+	}
+	return text
+}
+
+// inSeconds is rounded up: a start is said not to be sooner than it can be.
+func inSeconds(d time.Duration) string {
+	return (max(0, d) + time.Second - 1).Truncate(time.Second).String()
+}
+
 func pidOf(pid int) string {
 	if pid == 0 {
 		return "-"
 	}
 	return strconv.Itoa(pid)
-}
-
-// newQuota lists accounts, or the ledger of one.
-func newQuota() *cobra.Command {
-	return question[json.RawMessage]{
-		use: "quota [IDENTITY]", short: "List who has how many GPU seconds left, or every charge of one identity",
-		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and when the
-24-hour window ends. With an identity (local, ip:203.0.113.7, space:NAME), list the lines of its ledger.`,
-		example: "  spacehost quota\n  spacehost quota local --limit 100\n  spacehost quota --json | jq '.[] | select(.leftSeconds < 30)'", limit: 20,
-		path: func(args []string, limit int) string {
-			if len(args) == 0 {
-				return "/quota"
-			}
-			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()
-		},
-		args: cobra.MaximumNArgs(1),
-		table: func(w io.Writer, answer json.RawMessage, args []string) {
-			if len(args) == 1 {
-				showLedger(w, answer)
-			} else {
-				showBalances(w, answer)
-			}
-		},
-	}.command()
-}
-
-func showBalances(w io.Writer, answer json.RawMessage) {
-	var balances []console.Balance
-	_ = json.Unmarshal(answer, &balances) // ours: it was valid JSON a moment ago
-	fmt.Fprintln(w, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS")
-	for _, b := range balances {
-		left, all, resets := fmt.Sprintf("%.1f s", b.LeftSeconds), fmt.Sprintf("%g s", b.BaseSeconds), "after the first use"
-		if b.Unlimited {
-			left, all = "no limit", "no limit"
-		}
-		if b.ResetsAt != nil {
-			resets = b.ResetsAt.Local().Format("Jan 2 15:04:05")
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s\n", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
-	}
-}
-
-func showLedger(w io.Writer, answer json.RawMessage) {
-	var entries []console.Entry
-	_ = json.Unmarshal(answer, &entries) // ours: it was valid JSON a moment ago
-	fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tHELD\tCHARGED\tRETURNED\tREASON")
-	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", e.At.Local().Format("Jan 2 15:04:05"), e.Kind, e.Lease, e.Space,
-			e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, whyOf(e))
-	}
-}
-
-// whyOf is the reason of a line of the ledger, with the Space that spent its seconds through another.
-func whyOf(e console.Entry) string {
-	switch {
-	case e.Via == "":
-		return e.Reason
-	case e.Reason == "":
-		return "via " + e.Via
-	}
-	return e.Reason + ", via " + e.Via
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,11 +33,12 @@ import (
 func TestAttacks(t *testing.T) {
 	lines := []string{"v6"}
 	if os.Getenv("SPACEHOST_ATTACKS") == "all" { // make attacks
-		lines = append(lines, "v5")
+		lines = append(lines, "v5", "v4")
 	}
 	for _, line := range lines {
 		t.Run(line, func(t *testing.T) {
 			a := newAttacker(t, line)
+			a.thorough = os.Getenv("SPACEHOST_ATTACKS") == "all"
 			for _, row := range attacks {
 				t.Run(row.name, func(t *testing.T) {
 					a.on(t)
@@ -71,6 +73,7 @@ var attacks = []struct {
 	{"S04 CVE-2024-47164 neighbours, links, devices", func(a *attacker) {
 		for _, path := range []string{
 			a.space("allowed/../secret/canary.txt"), a.space("allowed2/canary.txt"), a.space("allowed/link/canary.txt"), a.space("allowed/link.txt"),
+			"allowed/link/canary.txt", "allowed/../secret/canary.txt", // from the app's own folder
 			"/proc/self/root/etc/passwd", "/proc/self/environ", "/proc/self/cwd/.env", a.space("allowed/fifo"), "/dev/zero", "/dev/stdin", a.uploads("fifo"),
 		} {
 			a.everyway("GET", "/file="+path).not(200, "")
@@ -120,7 +123,7 @@ var attacks = []struct {
 				}
 			}
 		}
-		if out := a.event("json", `{"path":"/users/7","meta":{"page":1}}`); !strings.Contains(out, `"/users/7"`) { // an app's own JSON
+		if out := a.event("json", `{"path":"/users/7","meta":{"page":1}}`); a.prefix != "" /* 4 refuses it */ && !strings.Contains(out, `"/users/7"`) { // an app's own JSON
 			a.t.Errorf("an app's own path: %s", out)
 		}
 	}},
@@ -137,12 +140,28 @@ var attacks = []struct {
 	{"S12 the same, with the name or number of another function", func(a *attacker) {
 		picture := fmt.Sprintf(`{"path":%q}`, a.p.State+"/canary.png")
 		for _, index := range []string{fmt.Sprint(a.fns["image"]), fmt.Sprintf(`"%d"`, a.fns["image"]), fmt.Sprintf(`%d.0`, a.fns["image"])} {
-			a.sent("POST", "/gradio_api/run/json", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s}`, picture, index)).is(403)
-			a.sent("POST", "/gradio_api/queue/join", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s,"session_hash":"x"}`, picture, index)).is(403)
+			a.sent("POST", a.prefix+"/run/json", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s}`, picture, index)).is(403)
+			a.sent("POST", a.prefix+"/queue/join", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%s,"session_hash":"x"}`, picture, index)).is(403)
 		}
-		a.sent("POST", "/gradio_api/call/image", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%d}`, picture, a.fns["json"])).is(403)
-		a.sent("POST", "/gradio_api/run/json", "application/json", fmt.Sprintf(`{"data":[%s,NaN],"fn_index":%d}`, picture, a.fns["image"])).is(403)
-		a.sent("POST", "/gradio_api/call/json", "application/json", `{"data":[{"path":"/users/7"}]}`).is(200)
+		a.sent("POST", a.prefix+"/call/image", "application/json", fmt.Sprintf(`{"data":[%s],"fn_index":%d}`, picture, a.fns["json"])).is(403)
+		a.sent("POST", a.prefix+"/run/json", "application/json", fmt.Sprintf(`{"data":[%s,NaN],"fn_index":%d}`, picture, a.fns["image"])).is(403)
+		a.sent("POST", a.prefix+"/call/json", "application/json", `{"data":[{"path":"/users/7"}]}`).is(200)
+	}},
+	{"S12 the same, as an MCP tool", func(a *attacker) {
+		if a.prefix == "" {
+			a.t.Log("Gradio 4 has no MCP")
+			return
+		}
+		tools := a.tools()
+		if len(tools) < len(a.fns)/2 {
+			a.t.Errorf("tools: %v", tools)
+		}
+		secret := a.secrets()[0]
+		for name, argument := range tools { // of which each is a function above
+			for _, value := range append(fileData(secret)[:3], fmt.Sprintf("%q", secret), fmt.Sprintf("%q", a.listener+"/a.png")) {
+				a.rpc("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{%q:%s}}`, name, argument, value))
+			}
+		}
 	}},
 	{"S13 CVE-2024-51751 a file as bytes", func(a *attacker) {
 		marked, plain := `{"path":"/etc/passwd","meta":{"_type":"gradio.FileData"}}`, `{"path":"/etc/passwd"}`
@@ -172,18 +191,29 @@ var attacks = []struct {
 	}},
 	{"S15 CVE-2024-47868 a path that the app hands on", func(a *attacker) {
 		for _, secret := range append(a.secrets(), "/etc/passwd", "/proc/self/environ") {
-			for _, kind := range []string{"download", "audio", "editor", "video", "model", "file", "upload", "code"} {
+			for _, kind := range []string{"download", "audio", "editor", "video", "model", "file", "upload", "code", "gallery", "multimodal", "chat"} {
 				text, _ := json.Marshal(secret)
 				a.event("text_to_"+kind, string(text))
 			}
 		}
 	}},
 	{"S16 CVE-2025-48889 flagging a device", func(a *attacker) {
+		flagged := 0
 		for _, api := range a.apis() {
-			if strings.Contains(api, "flag") {
-				a.event(api, `{"path":"/dev/urandom","meta":{"_type":"gradio.FileData"}}`, `{}`)
-				a.event(api, `{"path":"/dev/urandom"}`, `{"path":"`+a.secrets()[0]+`"}`)
+			if !isFlag(api) {
+				continue
 			}
+			flagged++
+			for _, path := range append(a.secrets(), "/dev/urandom") {
+				for _, value := range fileData(path)[:3] {
+					if out := a.event(api, value, `"x"`, `"y"`); strings.Contains(out, `"success":true`) {
+						a.t.Errorf("%s took %s: %s", api, value, out)
+					}
+				}
+			}
+		}
+		if flagged < 2 { // the function, and its button's
+			a.t.Errorf("of %v %d were tried", a.apis(), flagged)
 		}
 	}},
 	{"S18 GHSA-qqr5-x4m8-g4gq an explorer that leaves its root", func(a *attacker) {
@@ -277,19 +307,27 @@ var attacks = []struct {
 			if got.status >= 500 {
 				a.t.Errorf("%q: %d %s", name, got.status, got.body)
 			}
+			var paths []string
+			if got.status == 200 && (json.Unmarshal([]byte(got.body), &paths) != nil || len(paths) != 1 || !a.isUpload(paths[0])) {
+				a.t.Errorf("%q lies at %s", name, got.body)
+			}
 		}
-		var body bytes.Buffer
-		w := multipart.NewWriter(&body)
-		for i := range 5000 {
-			part, _ := w.CreateFormFile("files", "same.txt")
-			fmt.Fprint(part, i%3)
+		many := func(parts int) answer {
+			var body bytes.Buffer
+			w := multipart.NewWriter(&body)
+			for i := range parts {
+				part, _ := w.CreateFormFile("files", "same.txt")
+				fmt.Fprint(part, i%3)
+			}
+			w.Close()
+			return a.sent("POST", a.prefix+"/upload", w.FormDataContentType(), body.String())
 		}
-		w.Close()
-		a.sent("POST", "/gradio_api/upload", w.FormDataContentType(), body.String()).is(400).has("Too many files")
+		many(1000).is(200)
+		many(5000).is(400).has("Too many files")
 	}},
 	{"S39 CVE-2024-10569 small bodies that become large", func(a *attacker) {
-		a.raw("POST /gradio_api/queue/join HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
-		a.raw("POST /gradio_api/upload HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Encoding: br\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
+		a.raw("POST " + a.prefix + "/queue/join HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
+		a.raw("POST " + a.prefix + "/upload HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Encoding: br\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
 		a.event("table", fileData(a.upload("b.csv.gz", "no gzip"))[0])
 		bomb := "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\xfd\xe8\x00\x00\xfd\xe8\x08\x02\x00\x00\x00"
 		a.event("image", fileData(a.upload("big.png", bomb))[0])
@@ -298,30 +336,70 @@ var attacks = []struct {
 		text, _ := json.Marshal("now" + strings.Repeat(" ", 20_000) + "x")
 		a.event("moment", string(text))
 	}},
+	{"S42 CVE-2022-24770 a formula in what is flagged", func(a *attacker) {
+		defer a.unflag()
+		formulas := []string{`=cmd|'/c calc'!A0`, "+1+1", "-1+1", "@SUM(A1)", "\t=1"}
+		for _, api := range a.apis() {
+			for _, formula := range formulas {
+				text, _ := json.Marshal(formula)
+				if isFlag(api) {
+					a.event(api, "null", string(text), string(text))
+				}
+			}
+		}
+		files, _ := filepath.Glob(a.space("flagged/*.csv"))
+		if len(files) == 0 {
+			a.t.Fatal("nothing was flagged")
+		}
+		for _, file := range files {
+			text, err := os.Open(file)
+			if err != nil {
+				a.t.Fatal(err)
+			}
+			defer text.Close()
+			rows, err := csv.NewReader(text).ReadAll()
+			if err != nil || len(rows) <= len(formulas) {
+				a.t.Errorf("%s: %q %v", file, rows, err)
+			}
+			for _, cell := range slices.Concat(rows...) {
+				if strings.IndexAny(cell, "=+-@\t") == 0 {
+					a.t.Errorf("%s: the cell %q", file, cell)
+				}
+			}
+		}
+	}},
 	{"S46 streams that are left", func(a *attacker) {
-		before := a.descriptors()
-		for i := range 300 {
-			for _, path := range []string{fmt.Sprintf("/gradio_api/heartbeat/x%d", i), fmt.Sprintf("/gradio_api/queue/data?session_hash=x%d", i)} {
+		before, rounds := a.descriptors(), 1
+		if a.thorough {
+			rounds = 20
+		}
+		for i := range rounds * 300 {
+			for _, path := range []string{fmt.Sprintf("%s/heartbeat/x%d", a.prefix, i), fmt.Sprintf("%s/queue/data?session_hash=x%d", a.prefix, i)} {
 				conn := a.dial()
 				fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, a.host)
 				conn.Close()
 			}
+			if i%300 == 299 {
+				eventually(a.t, fmt.Sprintf("the host has its %d descriptors again", before), patience, func() bool { return a.descriptors() <= before+5 })
+			}
 		}
-		eventually(a.t, fmt.Sprintf("the host has its %d descriptors again", before), patience, func() bool { return a.descriptors() <= before+5 })
 	}},
 	{"S48 routes that write code", func(a *attacker) {
-		for _, prefix := range []string{"", "/gradio_api"} {
+		for _, prefix := range prefixes {
 			for _, path := range []string{"/dev/reload", "/vibe-edit", "/vibe-code", "/undo-vibe-edit", "/vibe-starter-queries", "/vibe-edit/", "/vibe-code/"} {
 				got := a.sent("POST", prefix+path, "application/json", `{"code":"x","prompt":"x","hash":"../x"}`)
 				if got.status != 404 && got.status != 405 {
 					a.t.Errorf("POST %s%s: %d %.100s", prefix, path, got.status, got.body)
 				}
 			}
-			a.sent("GET", "/gradio_api/vibe-code", "", "").is(404)
-			a.sent("GET", "/gradio_api/dev/reload", "", "").is(404)
+			a.sent("GET", prefix+"/vibe-code", "", "").is(404)
+			a.sent("GET", prefix+"/dev/reload", "", "").is(404)
 		}
 	}},
 }
+
+// prefixes are those under which Gradio's routes are, or have been.
+var prefixes = []string{"", "/gradio_api"}
 
 // attacker is a Space of ours with canaries planted around it, and addresses that nobody may ask.
 type attacker struct {
@@ -335,6 +413,9 @@ type attacker struct {
 	fns      map[string]int
 	config   string
 	before   []string
+	prefix   string // of this Gradio's API
+	thorough bool   // make attacks
+	memory   int    // of the host, before the row
 }
 
 // canary stands in every file that no visitor may have.
@@ -369,6 +450,9 @@ func newAttacker(t *testing.T, line string) *attacker {
 	if err := errors.Join(os.Symlink(filepath.Join(a.dir, "secret", "canary.txt"), filepath.Join(a.dir, "allowed", "link.txt")), syscall.Mkfifo(filepath.Join(a.dir, "allowed", "fifo"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	if line != "v4" {
+		a.prefix = "/gradio_api"
+	}
 	a.listen()
 	a.p = startProduct(t, state, a.dir, "--python", environmentOf(t, line))
 	t.Cleanup(a.p.stop)
@@ -401,7 +485,7 @@ func pictureOf(t *testing.T) string {
 
 // listen counts who asks for what is inside.
 func (a *attacker) listen() {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", ":0") // every address of this machine, of both kinds
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -411,11 +495,7 @@ func (a *attacker) listen() {
 		a.hits.Add(1)
 		fmt.Fprint(w, canary)
 	})}
-	serve := func(l net.Listener) { go func() { _ = server.Serve(l) }() }
-	serve(listener)
-	if six, err := net.Listen("tcp", fmt.Sprintf("[::1]:%d", a.port)); err == nil {
-		serve(six)
-	}
+	go func() { _ = server.Serve(listener) }()
 	a.t.Cleanup(func() { server.Close() })
 }
 
@@ -425,15 +505,41 @@ func (a *attacker) inside() []string {
 	for _, name := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "localhost", "localhost.", "x.localhost", "0177.0.0.1"} {
 		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
 	}
+	if name, err := os.Hostname(); err == nil { // which mostly means an address of the machine's own
+		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
+	}
+	addresses, _ := net.InterfaceAddrs() // none: there are the others
+	for _, address := range addresses {
+		if own, ok := address.(*net.IPNet); ok && own.IP.To4() != nil && (own.IP.IsPrivate() || own.IP.IsLinkLocalUnicast()) {
+			hosts = append(hosts, fmt.Sprintf("%s:%d", own.IP, a.port))
+		}
+	}
 	return append(hosts, "169.254.169.254")
 }
 
 // on is the row that asks now.
-func (a *attacker) on(t *testing.T) { a.t, a.p.t = t, t }
+func (a *attacker) on(t *testing.T) { a.t, a.p.t, a.memory = t, t, a.residentMiB() }
 
-// unharmed: nobody was asked, nothing was written but uploads, and the Space still answers.
+// residentMiB is what the host takes of the machine's memory. It is the test binary, with its race detector.
+func (a *attacker) residentMiB() int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.p.cmd.Process.Pid))
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 {
+		a.t.Fatalf("the host's memory: %q %v", text, err)
+	}
+	pages, _ := strconv.Atoi(fields[1]) // of the kernel
+	return pages * os.Getpagesize() >> 20
+}
+
+// moreMiB is what a row may take: a body of S37, many times over.
+const moreMiB = 128
+
+// unharmed: nobody was asked, nothing was written but uploads, no memory is lost, and the Space still answers.
 func (a *attacker) unharmed() {
 	a.t.Helper()
+	if now := a.residentMiB(); now > a.memory+moreMiB {
+		a.t.Errorf("the host takes %d MiB, before it were %d", now, a.memory)
+	}
 	if hits := a.hits.Swap(0); hits != 0 {
 		a.t.Errorf("%d requests reached what is inside", hits)
 	}
@@ -467,6 +573,12 @@ func (a *attacker) files() (found []string) {
 func (a *attacker) space(path string) string { return a.dir + "/" + path }
 func (a *attacker) uploads(path string) string {
 	return a.p.State + "/spaces/attacks/home/gradio/" + path
+}
+
+// isUpload: a place that the host has chosen, one folder below that of uploads.
+func (a *attacker) isUpload(path string) bool {
+	folder, name, ok := strings.Cut(strings.TrimPrefix(path, a.uploads("")), "/")
+	return ok && strings.HasPrefix(path, a.uploads("")) && !strings.ContainsAny(name, "/\x00") && folder != ".." && name != ".."
 }
 
 func (a *attacker) secrets() []string {
@@ -556,9 +668,10 @@ func (a *attacker) everyway(method, path string) (all answers) {
 	ways := []string{
 		tail, strings.ReplaceAll(tail, "..", "%2e%2e"), strings.ReplaceAll(tail, "..", "%252e%252e"), strings.ReplaceAll(tail, "/", "%2f"),
 		strings.ReplaceAll(tail, "/", "%5C"), strings.ReplaceAll(tail, "/", "//"), tail + "%00", tail + ".", tail + "%20", strings.ReplaceAll(tail, "/", "%c0%af"), "/" + tail,
+		strings.ReplaceAll(tail, "/", "%252f"), strings.ReplaceAll(tail, "..", "%c0%ae%c0%ae"), strings.ReplaceAll(tail, "../", "..%5C"), tail + "/", tail + "%2e%20",
 	}
 	for _, way := range slices.Compact(ways) {
-		for _, prefix := range []string{"", "/gradio_api"} {
+		for _, prefix := range prefixes {
 			all = append(all, a.sent(method, prefix+head+way, "", ""))
 		}
 	}
@@ -567,13 +680,17 @@ func (a *attacker) everyway(method, path string) (all answers) {
 
 func (a *attacker) api(method, path string) answer {
 	a.t.Helper()
-	return a.sent(method, "/gradio_api"+path, "", "")
+	return a.sent(method, a.prefix+path, "", "")
 }
 
 func (a *attacker) posted(path, body string) answer {
 	a.t.Helper()
-	a.sent("POST", path, "application/json", body)
-	return a.sent("POST", "/gradio_api"+path, "application/json", body)
+	for _, prefix := range prefixes {
+		if prefix != a.prefix {
+			a.sent("POST", prefix+path, "application/json", body)
+		}
+	}
+	return a.sent("POST", a.prefix+path, "application/json", body)
 }
 
 func (a *attacker) sent(method, path, kind, body string) answer {
@@ -598,6 +715,12 @@ func (a *attacker) dial() net.Conn {
 // canary, that sends nobody elsewhere.
 func (a *attacker) raw(request string) answer {
 	a.t.Helper()
+	return a.rawTo(request, "")
+}
+
+// rawTo may be sent to one other place.
+func (a *attacker) rawTo(request, also string) answer {
+	a.t.Helper()
 	conn := a.dial()
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience / 2))   // a hang, on a machine however loaded
@@ -615,7 +738,7 @@ func (a *attacker) raw(request string) answer {
 	if g.status >= 500 {
 		a.t.Errorf("%s: %d %.200s", g.what, g.status, g.body)
 	}
-	if to, err := url.Parse(g.header.Get("Location")); err != nil || to.Host != "" && to.Host != a.host {
+	if to, err := url.Parse(g.header.Get("Location")); err != nil || to.Host != "" && to.Host != a.host && "http://"+to.Host != also {
 		a.t.Errorf("%s: sent to %s", g.what, g.header.Get("Location"))
 	}
 	return g
@@ -637,7 +760,7 @@ func (a *attacker) event(api string, values ...string) string {
 		a.t.Fatalf("the app has no %s: %v", api, a.apis())
 	}
 	session := fmt.Sprintf("s%d", time.Now().UnixNano())
-	got := a.sent("POST", "/gradio_api/queue/join", "application/json",
+	got := a.sent("POST", a.prefix+"/queue/join", "application/json",
 		fmt.Sprintf(`{"data":[%s],"fn_index":%d,"trigger_id":2,"session_hash":%q}`, strings.Join(values, ","), fn, session))
 	if got.status != 200 {
 		got.below(500)
@@ -683,7 +806,41 @@ func (a *attacker) uploadRaw(name, content string) string {
 func (a *attacker) form(path, disposition, content string) answer {
 	a.t.Helper()
 	body := "--B\r\nContent-Disposition: " + disposition + "\r\n\r\n" + content + "\r\n--B--\r\n"
-	return a.sent("POST", "/gradio_api"+path, "multipart/form-data; boundary=B", body)
+	return a.sent("POST", a.prefix+path, "multipart/form-data; boundary=B", body)
+}
+
+// rpc asks the Space's MCP server, and returns what it says.
+func (a *attacker) rpc(method, params string) string {
+	a.t.Helper()
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)
+	return a.raw(fmt.Sprintf("POST %s/mcp/ HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Type: application/json\r\n"+
+		"Accept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", a.prefix, a.host, len(body), body)).is(200).body
+}
+
+// tools are the app's, with the name of their first argument.
+func (a *attacker) tools() map[string]string {
+	a.t.Helper()
+	listed, tools := a.rpc("tools/list", "{}"), map[string]string{}
+	_, data, _ := strings.Cut(listed, "data: ")
+	var answer struct {
+		Result struct {
+			Tools []struct {
+				Name        string `json:"name"`
+				InputSchema struct {
+					Properties map[string]any `json:"properties"`
+				} `json:"inputSchema"`
+			} `json:"tools"`
+		} `json:"result"`
+	}
+	if err := json.NewDecoder(strings.NewReader(data)).Decode(&answer); err != nil {
+		a.t.Fatalf("tools: %v in %.300s", err, listed)
+	}
+	for _, tool := range answer.Result.Tools {
+		for argument := range tool.InputSchema.Properties {
+			tools[tool.Name] = argument
+		}
+	}
+	return tools
 }
 
 // harmless: bytes that are no page of the Space, whatever they say.
@@ -715,11 +872,25 @@ func (a *attacker) readConfig() {
 	for _, d := range config.Dependencies {
 		name, ok := d.APIName.(string)
 		if !ok {
-			name = fmt.Sprintf("flag%d", d.ID) // the Interface's own buttons have none
+			name = fmt.Sprint(d.ID)
 		}
 		a.fns[name] = d.ID
 	}
 }
+
+// unflag leaves the folder of what was flagged as it was: Gradio 4 makes it at its start.
+func (a *attacker) unflag() {
+	files, _ := filepath.Glob(a.space("flagged/*"))
+	for _, file := range files {
+		os.Remove(file)
+	}
+	if !slices.Contains(a.before, a.space("flagged")) {
+		os.Remove(a.space("flagged"))
+	}
+}
+
+// isFlag: the Interface's own function, whose button says Flag.
+func isFlag(api string) bool { return strings.Contains(strings.ToLower(api), "flag") }
 
 func (a *attacker) apis() []string { return slices.Sorted(maps.Keys(a.fns)) }
 

@@ -14,7 +14,7 @@ const headerToken = "X-Ip-Token"
 
 // caller says who calls this Space.
 func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
-	return s.host.caller(r, s.space.Name)
+	return s.host.caller(r, s)
 }
 
 // caller says who calls the Space at.
@@ -24,9 +24,10 @@ func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
 //  2. The visitor pays also if a bearer token of ours stands beside it: gradio_client sends a saved one by itself, and
 //     it would have the Space's author pay for everybody, while the header stands there because the Space's code
 //     wants it. The bearer must be good all the same: who goes on using a revoked one should notice.
-//  3. Without either, a connection of one of our Spaces' processes is that Space's call, for its own account.
-//  4. Everybody else: see identify.
-func (h *Host) caller(r *http.Request, at string) (identity.Identity, error) {
+//  3. Without either, a browser in which somebody has signed in at this Space is theirs.
+//  4. Without any, a connection of one of our Spaces' processes is that Space's call, for its own account.
+//  5. Everybody else: see identify. What a browser brings may not count as on the Hub (onHub); a token always does.
+func (h *Host) caller(r *http.Request, at *spaceRun) (identity.Identity, error) {
 	tokens, through := r.Header[headerToken]
 	_, bearer := identity.Bearer(r.Header)
 	if bearer && through { // 2
@@ -35,14 +36,28 @@ func (h *Host) caller(r *http.Request, at string) (identity.Identity, error) {
 		}
 	}
 	if through { // 1
-		return h.throughSpace(r, tokens, at)
+		return h.throughSpace(r, tokens, at.space.Name)
 	}
-	if !bearer { // 3
-		if s := h.callingSpace(r); s != nil {
+	if bearer {
+		return h.identify(r)
+	}
+	who, signedIn, err := at.signedIn(r) // 3
+	if err != nil {
+		return identity.Identity{}, fmt.Errorf("look up a sign-in: %w", err)
+	}
+	if !signedIn {
+		if s := h.callingSpace(r); s != nil { // 4
 			return s.account(), nil
 		}
+		if who, err = h.identify(r); err != nil { // 5
+			return identity.Identity{}, err
+		}
+		who = at.fallen(r, who)
 	}
-	return h.identify(r) // 4
+	if h.settings.isHub() {
+		return at.onHub(r, who)
+	}
+	return who, nil
 }
 
 // throughSpace is the visitor whose token a Space brings. Errors: *identity.TokenError, *identity.StoppedError.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"database/sql"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -55,14 +57,19 @@ func newStage(t *testing.T, stops *identity.Stops) *stage {
 	return s
 }
 
-func openStops(t *testing.T) *identity.Stops {
+func openDB(t *testing.T) *sql.DB {
 	t.Helper()
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	stops, err := identity.OpenStops(t.Context(), db)
+	return db
+}
+
+func openStops(t *testing.T) *identity.Stops {
+	t.Helper()
+	stops, err := identity.OpenStops(t.Context(), openDB(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +95,7 @@ func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
 	for _, token := range tokens {
 		r.Header.Add("X-IP-Token", token)
 	}
-	return s.caller(r, "b")
+	return s.Host.caller(r, s.spaces[1])
 }
 
 func (s *stage) wantRefused(reason identity.Reason, when string, tokens ...string) {
@@ -167,6 +174,88 @@ func TestTokensThatSpeakForNobody(t *testing.T) {
 	s.wantRefused(identity.Ended, "of a Space that this start does not have", gone)
 	if who, err := s.calledWith(); err != nil || who.Kind != identity.Address {
 		t.Errorf("without any: got %v (%v), want an address", who, err)
+	}
+}
+
+// TestAttacksOnTheHeaders: who pays is what the headers agree on, in whichever letters they are written, and what they
+// do not agree on is nobody's.
+func TestAttacksOnTheHeaders(t *testing.T) {
+	s := newStage(t, openStops(t))
+	s.people = identity.NewPeople(openDB(t))
+	if _, err := s.people.Add(t.Context(), "ada", "pro", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	good, row, err := s.people.CreateToken(t.Context(), "ada", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, err := s.people.CreateToken(t.Context(), "ada", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.queue.Visit("page")()
+	live := s.token("page", visitor)
+	const nobody, ada, local, refused = "ip:192.0.2.1", "user:ada", "local", "refused"
+	long := strings.Repeat("x", 9<<10)
+	for _, row := range []struct{ what, headers, want string }{
+		{"none", "", nobody},
+		{"a bearer", "Authorization: Bearer " + good, ada},
+		{"odd case", "aUTHORIZATION: bEARER " + good, ada},
+		{"the Hub's name in odd case", "X-HF-AUTHORIZATION: Bearer " + good, ada},
+		{"a tab", "Authorization: Bearer\t" + good, ada},
+		{"twice the same", "Authorization: Bearer " + good + "\r\nauthorization: Bearer " + good, ada},
+		{"two that differ", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer " + other, nobody},
+		{"one of ours and one of theirs", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer hf_x", nobody},
+		{"two in a line", "Authorization: Bearer " + good + ", Bearer " + good, nobody},
+		{"another scheme", "Authorization: Basic " + good, nobody},
+		{"no scheme", "Authorization: " + good, nobody},
+		{"an underscore", "X_Hf_Authorization: Bearer " + good, nobody},
+		{"in a cookie", "Cookie: Authorization=Bearer " + good, nobody},
+		{"as a sign-in", "Cookie: spacehost-in-0=" + good, nobody},
+		{"in the proxy's header", "Proxy-Authorization: Bearer " + good, nobody},
+		{"upper case", "Authorization: Bearer " + strings.ToUpper(good), nobody},
+		{"cut", "Authorization: Bearer " + good[:len(good)-1], refused},
+		{"longer", "Authorization: Bearer " + good + "0", refused},
+		{"its prefix alone", "Authorization: Bearer sph_", refused},
+		{"its public ID", "Authorization: Bearer sph_" + row.ID, refused},
+		{"oversized", "Authorization: Bearer sph_" + long, nobody},
+		{"a wild card", "Authorization: Bearer sph_%", refused},
+		{"SQL", "Authorization: Bearer sph_'OR'1'='1", refused},
+		{"a visitor's token", "X-IP-Token: " + live, local},
+		{"the same in odd case", "x-iP-tOKEN: " + live, local},
+		{"the same with an underscore", "X_Ip_Token: " + live, nobody},
+		{"the same as a bearer", "Authorization: Bearer " + live, nobody},
+		{"twice", "X-IP-Token: " + live + "\r\nx-ip-token: " + live, refused},
+		{"in a list", "X-IP-Token: " + live + ", " + live, refused},
+		{"empty", "X-IP-Token: ", refused},
+		{"beside an empty one", "X-IP-Token: " + live + "\r\nX-IP-Token:", refused},
+		{"a bearer in its place", "X-IP-Token: " + good, refused},
+		{"with a scheme", "X-IP-Token: Bearer " + live, refused},
+		{"oversized token", "X-IP-Token: " + live + long, refused},
+		{"none and alg none", "X-IP-Token: eyJhbGciOiJub25lIn0." + strings.Split(live, ".")[1] + ".", refused},
+		{"beside a good bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer " + good, local},
+		{"beside a bad bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer sph_x", refused},
+		{"bad, beside a good bearer", "X-IP-Token: x\r\nAuthorization: Bearer " + good, refused},
+		{"who I say that I am", "X-Spacehost-User: ada\r\nX-Authenticated: pro\r\nRemote-User: ada\r\nX-Forwarded-User: ada", nobody},
+		{"where I say that I am", "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nTrue-Client-IP: 127.0.0.1", nobody},
+	} {
+		text := "POST /gradio_api/queue/join HTTP/1.1\r\nHost: b\r\n" + row.headers + "\r\n"
+		if row.headers != "" {
+			text += "\r\n"
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		if err != nil {
+			t.Fatalf("%s: %v", row.what, err)
+		}
+		r.RemoteAddr = "192.0.2.1:1"
+		who, err := s.Host.caller(r.WithContext(t.Context()), s.spaces[1])
+		got := who.Key()
+		if err != nil {
+			got = refused
+		}
+		if got != row.want {
+			t.Errorf("%s: %s (%v), want %s", row.what, got, err, row.want)
+		}
 	}
 }
 

@@ -190,8 +190,8 @@ func checkJS(t *testing.T, calls map[string]jsCall) {
 	}
 }
 
-// nodePackages returns a folder with @gradio/client and this script of ours beside it, kept between runs.
-func nodePackages(t *testing.T, name string) string {
+// nodePackages returns a folder with @gradio/client and these scripts of ours beside it, kept between runs.
+func nodePackages(t *testing.T, names ...string) string {
 	t.Helper()
 	npm := needs(t, "npm", "npm")
 	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
@@ -204,12 +204,14 @@ func nodePackages(t *testing.T, name string) string {
 			t.Fatalf("npm install: %v\n%s", err, out)
 		}
 	}
-	script, err := os.ReadFile(filepath.Join("testdata", "clients", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), script, 0o644); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		script, err := os.ReadFile(filepath.Join("testdata", "clients", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), script, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }

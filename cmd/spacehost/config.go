@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,8 +24,8 @@ import (
 const (
 	maxConfig = 1 << 20
 	maxSecret = 64 << 10
-	// maxQuota keeps a tier's seconds far from where a duration overflows.
-	maxQuota = 10_000 * time.Hour
+	// mostAtOnce is more than any machine has places.
+	mostAtOnce = 1000
 )
 
 // config reads the file of `spacehost serve`; docs/serve.md describes it. Every mistake is said with its line, all of
@@ -119,8 +120,8 @@ func (c *config) defaults() {
 	c.settings = settings{
 		file:    c.file,
 		address: setting{"127.0.0.1:7860", "`address` in " + c.file}, console: setting{"127.0.0.1:7870", "`console` in " + c.file},
-		gpus: setting{"auto", c.file + ": gpus"}, preset: setting{"2026-04", c.file + ": quota"},
-		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
+		gpus: setting{"auto", c.file + ": gpus"}, hardware: setting{autoHardware, c.file + ": gpus.hardware"}, preset: setting{"2026-04", c.file + ": quota"},
+		localTier: setting{"unauthenticated", c.file + ": tiers"}, share: 1, endUninvited: true, queueTimeout: 60 * time.Second, warmFor: 5 * time.Minute,
 	}
 }
 
@@ -145,8 +146,13 @@ func (c *config) top(root value) {
 		"warm":            func(v value) { set(&s.warmFor)(v.span(0, 24*time.Hour)) },
 		"address":         func(v value) { c.address(v, &s.address) },
 		"console":         func(v value) { c.address(v, &s.console) },
+		"by_name":         func(v value) { set(&s.byName)(v.flag()) },
+		"console_url":     c.consoleURL,
+		"identity":        func(v value) { set(&s.mode)(v.one("direct", "hub")) },
+		"insecure_login":  func(v value) { set(&s.insecureLogin)(v.flag()) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
-		"trusted_proxies": c.proxies,
+		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
+		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },
 		"spaces":          func(v value) { v.list("Spaces", c.space) },
 		"people":          func(v value) { v.list("people", c.person) },
 	})
@@ -157,6 +163,15 @@ func set[T any](into *T) func(T, bool) {
 	return func(read T, ok bool) {
 		if ok {
 			*into = read
+		}
+	}
+}
+
+// own keeps what was read without a mistake, and that it was said at all.
+func own[T any](into **T) func(T, bool) {
+	return func(read T, ok bool) {
+		if ok {
+			*into = &read
 		}
 	}
 }
@@ -187,6 +202,19 @@ func (c *config) address(v value, into *setting) {
 	*into = v.listener(loopback(text))
 }
 
+func (c *config) consoleURL(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	origin, err := originOf(text)
+	if err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.consoleURL = origin
+}
+
 func (c *config) host(v value, text string, into *[]string) {
 	name, err := hostOf(text)
 	if err != nil {
@@ -196,14 +224,14 @@ func (c *config) host(v value, text string, into *[]string) {
 	*into = append(*into, name)
 }
 
-func (c *config) proxies(v value) {
+func (c *config) networks(v value, parse func(string) (netip.Prefix, error), into *[]netip.Prefix) {
 	v.texts("networks", func(at value, text string) {
-		network, err := identity.ParseProxy(text)
+		network, err := parse(text)
 		if err != nil {
 			at.fail("%.60q: %v", text, err)
 			return
 		}
-		c.settings.proxies = append(c.settings.proxies, network)
+		*into = append(*into, network)
 	})
 }
 
@@ -213,7 +241,12 @@ func (c *config) gpus(v value) {
 		c.machine(v)
 		return
 	}
-	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){"machine": c.machine, "large": c.share})
+	v.fields("auto, none, mock:2xH200, or a mapping", map[string]func(value){
+		"machine": c.machine, "large": c.share,
+		"uninvited": c.uninvited,
+		"hardware":  c.hardware,
+		"per_space": func(at value) { set(&c.settings.perSpace)(at.number(0, mostAtOnce)) },
+	})
 }
 
 func (c *config) machine(v value) {
@@ -237,6 +270,29 @@ func (c *config) machine(v value) {
 	c.settings.gpus = v.from(text)
 }
 
+// uninvited says what becomes of a Space's process that uses a GPU outside any Lease.
+func (c *config) uninvited(v value) {
+	switch text, ok := v.plain(); {
+	case !ok:
+	case text == "end", text == "show":
+		c.settings.endUninvited = text == "end"
+	default:
+		v.fail("%.40q is not known here: say end or show", text)
+	}
+}
+
+func (c *config) hardware(v value) {
+	text, ok := v.text()
+	if !ok {
+		return
+	}
+	if err := checkHardware(text); err != nil {
+		v.fail("%v", err)
+		return
+	}
+	c.settings.hardware = v.from(text)
+}
+
 func (c *config) share(v value) {
 	text, ok := v.plain()
 	if !ok {
@@ -250,58 +306,28 @@ func (c *config) share(v value) {
 	c.settings.share = share
 }
 
+// preset is the name of one, or a file of tiers.
 func (c *config) preset(v value) {
 	text, ok := v.plain()
 	if !ok {
 		return
 	}
-	if _, err := quota.Presets(text); err != nil {
+	if isQuotaFile(text) && !filepath.IsAbs(text) {
+		text = filepath.Join(c.folder, text)
+	}
+	_, err := readQuota(text)
+	var wrong *configError
+	switch {
+	case errors.As(err, &wrong):
+		c.problems = append(c.problems, wrong.problems...)
+	case err != nil:
 		v.fail("%v", err)
 	}
 	c.settings.preset = v.from(text)
 }
 
-var tierRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
-
 // tiers are the file's own. One with the name of a preset's takes its place.
-func (c *config) tiers(v value) {
-	v.table("a mapping of tiers", func(name string, at value) {
-		switch {
-		case name == "unlimited":
-			at.fail("the tier \"unlimited\" is always there: give yours another name")
-		case !tierRule.MatchString(name):
-			at.fail("a tier's name is 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit")
-		default:
-			c.tier(name, at)
-		}
-	})
-}
-
-func (c *config) tier(name string, v value) {
-	tier := quota.Tier{Name: name, Authenticated: "regular", Priority: 1}
-	if name == "unauthenticated" { // whom the word means is not signed in
-		tier.Authenticated, tier.Priority = "", 0
-	}
-	var longest, quotaAt *value
-	mistakes := len(c.problems)
-	v.fields("a tier: quota, longest, unlimited, priority", map[string]func(value){
-		"quota":     func(at value) { quotaAt = &at; set(&tier.Quota)(at.span(time.Second, maxQuota)) },
-		"longest":   func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, maxQuota)) },
-		"unlimited": func(at value) { set(&tier.Unlimited)(at.flag()) },
-		"priority":  func(at value) { set(&tier.Priority)(at.number(0, 100)) },
-	})
-	switch {
-	case len(c.problems) > mistakes: // more would only follow from them
-		return
-	case tier.Unlimited && (quotaAt != nil || longest != nil):
-		v.fail("an unlimited tier has neither quota nor longest: remove them, or `unlimited`")
-	case !tier.Unlimited && quotaAt == nil:
-		v.fail("says no `quota`: the seconds of GPU time in 24 hours, or `unlimited: true`")
-	case longest != nil && tier.Longest > tier.Quota:
-		longest.fail("%s is longer than the whole quota of %s", tier.Longest, tier.Quota)
-	}
-	c.settings.ownTiers = append(c.settings.ownTiers, tier)
-}
+func (c *config) tiers(v value) { c.settings.ownTiers = v.tiers() }
 
 var spaceNameRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$`)
 
@@ -316,8 +342,13 @@ func (c *config) space(v value) {
 		"visibility": func(at value) { c.visibility(at, &s.visibility) },
 		"members":    func(at value) { s.membersAt = at; c.memberNames(at, &s) },
 		"python":     func(at value) { c.interpreter(at, &s.python) },
-		"variables":  func(at value) { c.variables(at, s.variables) },
-		"secrets":    func(at value) { c.secrets(at, s.secrets) },
+		"concurrency": func(at value) {
+			if n, ok := at.number(0, mostAtOnce); ok {
+				s.concurrency = &n
+			}
+		},
+		"variables": func(at value) { c.variables(at, s.variables) },
+		"secrets":   func(at value) { c.secrets(at, s.secrets) },
 	})
 	if v.node.Kind != yaml.MappingNode {
 		return
@@ -473,8 +504,12 @@ func (c *config) person(v value) {
 	p := personEntry{at: v, tierAt: v}
 	p.Tier = "free"
 	v.fields("a person: name, tier, tokens", map[string]func(value){
-		"name": func(at value) { p.at = at; set(&p.Name)(at.text()) },
-		"tier": func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
+		"name":        func(at value) { p.at = at; set(&p.Name)(at.text()) },
+		"tier":        func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
+		"quota":       func(at value) { own(&p.Own.Quota)(at.span(time.Second, quota.MostGrant)) },
+		"longest":     func(at value) { own(&p.Own.Longest)(at.span(time.Second, quota.MostGrant)) },
+		"priority":    func(at value) { own(&p.Own.Priority)(at.number(0, maxRank)) },
+		"concurrency": func(at value) { own(&p.Own.Concurrency)(at.number(0, mostAtOnce)) },
 		"tokens": func(at value) {
 			at.texts("hashes of tokens", func(at value, text string) { c.token(at, text, &p) })
 		},
@@ -523,7 +558,7 @@ func (c *config) together(root value) {
 
 // checkPeople returns everybody's name.
 func (c *config) checkPeople() (names []string) {
-	presets, noPreset := quota.Presets(c.settings.preset.value)
+	presets, noPreset := readQuota(c.settings.preset.value)
 	tiers := presets.With(c.settings.ownTiers...)
 	for _, p := range c.people {
 		if _, err := tiers.Get(p.Tier); err != nil && noPreset == nil { // without one, each tier would be a mistake

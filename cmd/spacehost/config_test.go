@@ -44,7 +44,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: there are no Spaces"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, console, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, by_name, console, console_url, gpus, hosts,`}},
 		{"twice", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: stands here and in line 1: remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"no text", demo + "state: 12\n", []string{"lab.yaml:2: state: 12 is not text to YAML: put quotes around it"}},
@@ -53,7 +53,10 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"merge keys", "x: &x {state: a}\n<<: *x\n" + demo, []string{"lab.yaml:1: x: unknown key", "lab.yaml:2: <<: unknown key"}},
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
-		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU"}},
+		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
+		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
+			`lab.yaml:1: gpus.hardware: a100 is not known here: say auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
+			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
 		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: "many" is not known here: say auto, none, or mock:2xH200`}},
 		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be from 1s to 24h0m0s, as 90s, 10m or a number of seconds, and not "soon"`}},
 		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be from 1s"}},
@@ -61,6 +64,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
 		{"proxies", demo + "trusted_proxies:\n- 10.0.0.0/8\n- proxy\n- 0.0.0.0/0\n", []string{
 			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
+		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
 		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: its address 127.0.0.1:1 is that of console as well"}},
 
 		{"tiers", demo + "tiers:\n  a: {}\n  b: {quota: 60, longest: 2m}\n  c: {unlimited: true, quota: 1}\n  d: {qota: 5}\n  unlimited: {quota: 5}\n  E: {quota: 5}\n  f: {quota: -1}\n  g: {unlimited: maybe}\n  h: {quota: 5, priority: 1.5}\n", []string{
@@ -107,6 +111,9 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: says no `name`",
 			"lab.yaml:6: people[2].tokens[0]: this token stands twice", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
 			"lab.yaml:7: people[3].name: ben stands twice"}},
+		{"what a person has of their own", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
+			"lab.yaml:3: people[0].quota: must be from 1s", "lab.yaml:4: people[1].longest: must be from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
+			"lab.yaml:5: people[2].concurrency: must be a whole", `lab.yaml:5: people[2].qota: unknown key; did you mean "quota"?`}},
 		{"members", "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [ameliaa, zoe]\n", []string{
 			`lab.yaml:6: spaces[0].members[0]: "ameliaa" is nobody under ` + "`people`" + `; did you mean "amelia"?`, "lab.yaml:6: spaces[0].members[1]: \"zoe\" is nobody under `people`; there are amelia"}},
 	}
@@ -156,20 +163,21 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	want := settings{
-		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, preset: setting{"2026-08", "lab.yaml:7: quota"},
-		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
-		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:15"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:16"},
-		hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, hardware: setting{"auto", "lab.yaml:7: gpus.hardware"}, preset: setting{"2026-08", "lab.yaml:10: quota"},
+		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, endUninvited: true, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
+		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:20"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:21"},
+		mode: "direct", consoleURL: "https://console.lab.example", byName: true, hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		metricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		ownTiers: []quota.Tier{
-			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 1},
+			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 2, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
 		},
 		people: []identity.Declared{
-			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student"},
+			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Own: identity.Own{Quota: new(20 * time.Minute)}},
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},
-			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:25"}, visibility: protected,
+			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:33"}, visibility: protected, concurrency: new(1),
 				variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{dir: filepath.Join(dir, "drafts"), host: "drafts.lab.example", visibility: private, members: []string{"ada"}, python: filepath.Join(dir, "python"),
 				variables: map[string]string{}, secrets: map[string]string{}},

@@ -23,8 +23,8 @@ var passedPrefixes = []string{"LC_", "PIP_", "UV_"}
 var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 
 // spaceEnv is what a Space on the Hub finds in its environment, plus what it needs on this machine.
-// Variables of the person who runs it win.
-func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, zeroGPU bool) []string {
+// Variables of the person who runs it win. seen is the GPU of ZeroGPU, nil without.
+func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, seen *hardware) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
 		if name, value, _ := strings.Cut(pair, "="); isPassed(name) {
@@ -34,8 +34,10 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 	hubVars(vars, s, address)
 	machineVars(vars, env, home)
 	vars["CUDA_VISIBLE_DEVICES"] = "" // a GPU is seen in a worker alone
-	if zeroGPU {
+	if seen != nil {
+		maps.Copy(vars, seen.variables())
 		vars["SPACES_ZERO_GPU"] = "true"
+		vars["ZEROGPU_V2"] = "true"       // the default since spaces 0.41; the runner's stand-in for GPUs builds on it
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
 	maps.Copy(vars, variables)

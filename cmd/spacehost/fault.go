@@ -17,14 +17,16 @@ func newFault() *cobra.Command {
 	var state string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "fault UUID lost|hang|memory-stuck|xid=N|clear",
+		Use:   "fault UUID lost|hang|memory-stuck|xid=N|process=PID|clear",
 		Short: "Break a simulated GPU of a running host, or repair it",
 		Long: `Give a simulated GPU of the running host a trouble, to see what a Space and its visitors make of it:
 
   lost          the GPU has fallen off the bus: NVML answers that it is lost
   hang          NVML does not answer about it
   memory-stuck  the memory of a worker that ends from now on stays in use
-  xid=N         the driver has reported error N; it is shown, and the GPU works on
+  xid=N         the driver reports error N: one of the hardware (such as 79) drains the GPU until ` + "`spacehost gpu return`" + `,
+                one of an application (13, 31, 43, 45, 68, 109) is shown, and the GPU works on
+  process=PID   a living process sits on it outside any lease, as a driver would list it
   clear         no trouble any more
 
 A GPU that is lost, hangs, or whose memory is stuck is not lent: calls wait for another, or read that no GPU was

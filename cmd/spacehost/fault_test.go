@@ -73,9 +73,9 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited")
 	c := p.client()
-	p.fault("xid=79", "xid=79")
-	c.ok("/five", 0) // an Xid is shown, and the GPU works on
-	p.fault("lost", "lost, xid=79")
+	p.fault("xid=31", "xid=31")
+	c.ok("/five", 0) // it is shown, and the GPU works on
+	p.fault("lost", "lost, xid=31")
 	k := c.submit("/five", 0)
 	eventually(t, "the call waits and the slot is shut", patience, func() bool {
 		return len(p.leases().Open) == 1 && p.gpu().Slots[0].Phase == "busy"

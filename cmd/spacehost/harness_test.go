@@ -179,12 +179,23 @@ func runProduct(t testing.TB, dir string, args ...string) *product {
 // startProduct starts it on a given state folder, and leaves waiting and ending to the caller.
 func startProduct(t testing.TB, state, dir string, args ...string) *product {
 	t.Helper()
+	return startProductWith(t, nil, state, dir, args...)
+}
+
+// startProductWith also gives the host variables of its own.
+func startProductWith(t testing.TB, env []string, state, dir string, args ...string) *product {
+	t.Helper()
 	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t), "--gpus", "mock:1xH200"}
-	return startCommand(t, state, append(usual, args...)...)
+	return startCommandWith(t, env, state, append(usual, args...)...)
 }
 
 // startCommand starts any command that runs a host.
 func startCommand(t testing.TB, state string, args ...string) *product {
+	t.Helper()
+	return startCommandWith(t, nil, state, args...)
+}
+
+func startCommandWith(t testing.TB, env []string, state string, args ...string) *product {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -192,7 +203,7 @@ func startCommand(t testing.TB, state string, args ...string) *product {
 	}
 	p := &product{t: t, line: "v6", ended: make(chan struct{}), readyLine: readyLine{State: state}} // the rest comes with the line
 	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
-	p.cmd.Env = productEnv(t)
+	p.cmd.Env = append(productEnv(t), env...)
 	p.cmd.Stderr = p
 	p.cmd.WaitDelay = time.Second
 	stdout, err := p.cmd.StdoutPipe()

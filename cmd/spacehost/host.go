@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -44,14 +45,20 @@ type Host struct {
 	db        *sql.DB
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
+	refusals  quota.Refusals
 	signer    *identity.Signer
 	people    *identity.People
 	stops     *identity.Stops
+	signIn    *console.SignIn
+	links     *identity.Codes // that the host has printed, to the console
+	bearers   *identity.Codes // of the console's page, for who came by one
 	inventory gpu.Inventory
 	pool      *gpu.Pool
+	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
+	metrics   *console.Metrics
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
@@ -61,7 +68,7 @@ type Host struct {
 // newHost opens everything that can fail without the Space: its folder, the state, the addresses, the database, the GPUs.
 func newHost(s settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.readyJSON, stdout, stderr)}
-	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
+	for _, step := range []func() error{h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.contain, h.endOrphans, h.openGPUs, h.wire, h.declarePeople} {
 		if err := step(); err != nil {
 			h.Close()
 			return nil, err
@@ -83,7 +90,7 @@ func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
 func (h *Host) openSpaces() error {
 	opened, err := h.settings.openSpaces()
 	for i, one := range opened {
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i]})
+		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.spaces[i], failed: make(chan struct{})})
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
@@ -121,7 +128,7 @@ func (h *Host) openLog() (err error) {
 }
 
 func (h *Host) openTiers() error {
-	presets, err := quota.Presets(h.settings.preset.value)
+	presets, err := readQuota(h.settings.preset.value)
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.settings.preset.source, err)
 	}
@@ -216,11 +223,18 @@ func (h *Host) declarePeople() error {
 	return nil
 }
 
+// contain decides how the ends of Spaces and workers are found, before anybody is ended.
+func (h *Host) contain() error {
+	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	return nil
+}
+
 // endOrphans ends what a crashed host left running, before anybody looks at the memory of a Device.
 func (h *Host) endOrphans() error {
 	markers, err := lease.Orphans(context.Background(), h.db)
 	for _, marker := range markers {
-		worker.EndOrphans(marker, h.log.Named("worker"))
+		h.processes.EndOrphans(marker)
 	}
 	return err
 }
@@ -236,19 +250,30 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("%s %s: %w", gpus.source, gpus.value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share)
+	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.share); err != nil || !h.zeroGPU() {
+		return err
+	}
+	seen, err := h.hardware()
+	h.seen = &seen
 	return err
 }
 
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
 func (h *Host) zeroGPU() bool { return h.settings.gpus.value != "none" }
 
+// simulated reports whether GPUs are, and none is there.
+func (h *Host) simulated() bool {
+	_, simulated := h.inventory.(gpu.Simulator)
+	return simulated && h.zeroGPU()
+}
+
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
-		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Expired: h.expired, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
+		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -257,7 +282,7 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h, CheckVia: h.stops.Check, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
@@ -284,25 +309,39 @@ func (h *Host) find(name string) *spaceRun {
 
 // register says what is answered where.
 func (h *Host) register() error {
+	h.openSignIn()
 	for _, s := range h.spaces {
 		s.register()
 	}
+	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
-	view := console.New(console.Config{
-		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.tierOf, Now: h.clock.Now,
-	})
-	server.Gate(h.console.Echo, h.settings.hosts)
-	server.SameOrigin(h.console.Echo)
+	shown := console.Config{
+		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
+	}
+	view := console.New(shown)
+	server.Gate(h.console.Echo, h.consoleNames())
+	h.console.Pre(server.SameOrigin)
+	h.signIn.RegisterConsole(h.console.Echo)
 	view.RegisterHealth(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Tiers: h.tiers, Identify: h.identify, Now: h.clock.Now}).Register(h.console.Echo)
+	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
+	accounts := console.NewAccounts(console.AccountsConfig{
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions,
+		Reader: h.reader, By: operator, Now: h.clock.Now,
+	})
+	accounts.RegisterOwn(h.console.Echo)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.tierFor, Identify: h.reader, Find: h.byName, Now: h.clock.Now}).Register(h.console.Echo)
 	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
 	view.RegisterControl(control.Echo)
+	accounts.RegisterControl(control.Echo)
+	control.POST("/login-link", h.giveLink)
 	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
 	console.NewFaults(h.inventory).Register(control.Echo)
+	console.NewDrains(h.broker).Register(control.Echo)
 	console.NewStops(h.stops, h.names).Register(control.Echo)
+	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
 	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
 	return nil
 }
@@ -333,6 +372,26 @@ func (h *Host) clockMoved() {
 	for _, s := range h.spaces {
 		s.queue.LookAgain()
 	}
+}
+
+// trueTime is what the machine's clock says, without what an operator has advanced.
+func trueTime() time.Time { return time.Now().Round(0) }
+
+// clockLeapt mends what somebody did who has set the machine's clock.
+func (h *Host) clockLeapt(by time.Duration) {
+	h.log.Warn("clock was set", zap.Duration("by", by))
+	if by > time.Hour {
+		h.screen.note(fmt.Sprintf("warning: this machine's clock has jumped ahead by %s: quota windows that end before %s have ended",
+			by.Round(time.Second), h.clock.Now().Local().Format("Jan 2 15:04:05")))
+	}
+	if by < 0 {
+		moved, err := h.ledger.Reanchor(context.Background(), h.clock.Now())
+		if err != nil {
+			h.log.Error("reanchor windows", zap.Error(err))
+		}
+		h.screen.note(fmt.Sprintf("warning: this machine's clock was set back by %s: %d quota windows begin now", (-by).Round(time.Second), moved))
+	}
+	h.broker.LookAgain()
 }
 
 func (h *Host) isSpaceProcess(pid int) bool {
@@ -387,12 +446,85 @@ func (h *Host) tierOf(ctx context.Context, payer identity.Identity) (quota.Tier,
 	return h.tiers.Get("free")
 }
 
+// tierFor is what a payer has by the tier that they came with: for a person that may be their own.
+func (h *Host) tierFor(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+	tier, err := h.tiers.Get(payer.Tier)
+	if err != nil {
+		return tier, err
+	}
+	own, err := h.people.OwnOf(ctx, payer)
+	return tier.For(own), err
+}
+
+// accountOf is what an account has now, whichever tier it had when it was written down.
+func (h *Host) accountOf(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+	tier, err := h.tierOf(ctx, payer)
+	if err != nil {
+		return tier, err
+	}
+	payer.Tier = tier.Name
+	return h.tierFor(ctx, payer)
+}
+
 // expired tells visitor and operator which limit was hit, and what to change.
 func (h *Host) expired(end lease.End) {
 	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. Raise @spaces.GPU(duration=...) if the function needs longer.",
 		end.Declared.Seconds(), end.Used.Seconds())
 	h.screen.note(end.Space + ": " + text)
-	h.find(end.Space).queue.Warn(queue.EventID(end.Event), "ZeroGPU", text)
+	h.tell(end.Space, end.Event, text)
+}
+
+// tell warns the visitor of an Event.
+func (h *Host) tell(space, event, text string) {
+	h.find(space).queue.Warn(queue.EventID(event), "ZeroGPU", text)
+}
+
+// uninvited says aloud what keeps a GPU from everybody.
+func (h *Host) uninvited(u lease.Uninvited) {
+	switch {
+	case u.Space == "":
+		h.screen.note(fmt.Sprintf("WARNING: pid %d, which is no Space's, is on %s: nobody gets that GPU until it has left. It is not ended.", u.PID, u.Device))
+	case u.Ended:
+		h.screen.note(fmt.Sprintf("%s: WARNING: pid %d used %s outside @spaces.GPU, and is ended.", u.Space, u.PID, u.Device))
+	default:
+		h.screen.note(fmt.Sprintf("%s: WARNING: pid %d uses %s outside @spaces.GPU: nobody gets that GPU until it has left. "+
+			"ZeroGPU has no GPU there: do such work in a GPU function.", u.Space, u.PID, u.Device))
+	}
+}
+
+// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) waits(r lease.Request, f lease.Forecast) {
+	if r.Event == "" { // nobody sees it
+		return
+	}
+	h.find(r.Space).queue.Inform(queue.EventID(r.Event), "ZeroGPU queue", h.expectation(r, f))
+}
+
+func (h *Host) expectation(r lease.Request, f lease.Forecast) string {
+	text := fmt.Sprintf("Your call is number %d in line for a GPU. ", f.Rank+1)
+	switch f.Limit {
+	case lease.OfSpace:
+		text = fmt.Sprintf("At most %d of this Space's calls have a GPU at once; yours is number %d in line. ", h.perSpace(r.Space), f.Rank+1)
+	case lease.OfIdentity:
+		text = fmt.Sprintf("At most %d of your calls have a GPU at once; this one is number %d in line. ", r.Tier.Concurrency, f.Rank+1)
+	}
+	now := h.clock.Now()
+	switch {
+	case f.Start == nil:
+		return text + "No GPU is in sight: each is out of service, or used from outside of this host."
+	case f.Start.After(f.GivesUp):
+		return text + fmt.Sprintf("If the calls before it take all their time it would start in %s, but it waits no longer than %s.",
+			inSeconds(f.Start.Sub(now)), inSeconds(f.GivesUp.Sub(now)))
+	}
+	return text + fmt.Sprintf("If the calls before it take all their time it starts in %s.", inSeconds(f.Start.Sub(now)))
+}
+
+// perSpace is how many calls of a Space may have a GPU at once; 0: as many as there are places.
+func (h *Host) perSpace(name string) int {
+	if s := h.find(name); s != nil && s.settings.concurrency != nil {
+		return *s.settings.concurrency
+	}
+	return h.settings.perSpace
 }
 
 // Run recovers what a crashed host left, builds, starts the Space and serves until ctx ends or the Space
@@ -417,7 +549,9 @@ func (h *Host) Run(ctx context.Context) error {
 		})
 	}
 	report("server", func() error { return h.server.Run(serving) })
+	group.Go(func() error { clock.Watch(serving, trueTime, h.clockLeapt); return nil })
 	report("leases", func() error { return h.broker.Run(lending) })
+	report("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {
 		report("queue", func() error { return s.queue.Run(serving) })
 	}
@@ -443,12 +577,16 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// runSpaces runs all until ctx ends. One that does not start ends the others: whoever started them together
-// needs them together.
+// runSpaces runs all until ctx ends. One that does not start ends the others with `run`: whoever started them
+// together needs them together, and waits for an exit code. With `serve` they have visitors of their own.
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
-		running.Go(func() error { return h.named(s, s.run(ctx)) })
+		run := s.run
+		if h.settings.isServe() {
+			run = s.keep
+		}
+		running.Go(func() error { return h.named(s, run(ctx)) })
 	}
 	running.Go(func() error { return h.announce(ctx) })
 	return running.Wait()
@@ -462,18 +600,22 @@ func (h *Host) named(s *spaceRun, err error) error {
 	return fmt.Errorf("%s: %w", s.space.Name, err)
 }
 
-// announce says when all Spaces answer for the first time.
+// announce says when all Spaces answer for the first time, or have failed to; of these each later, once it does.
 func (h *Host) announce(ctx context.Context) error {
+	var late errgroup.Group
 	for _, s := range h.spaces {
 		select {
 		case <-s.supervisor.Ready():
 			s.answers()
+		case <-s.failed:
+			late.Go(func() error { return s.answersLate(ctx) })
 		case <-ctx.Done():
-			return nil
 		}
 	}
-	h.ready()
-	return nil
+	if ctx.Err() == nil {
+		h.ready()
+	}
+	return late.Wait()
 }
 
 func (h *Host) recover(ctx context.Context) error {
@@ -505,11 +647,12 @@ func (h *Host) greet() {
 	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
-// readyLine is what --ready-json prints, once all Spaces answer. Its own URL is the first Space's.
+// readyLine is what --ready-json prints, once all Spaces answer or, with `serve`, have failed to. Its own URL is the first Space's.
 type readyLine struct {
 	Event   string       `json:"event"`
 	URL     string       `json:"url"`
 	Console string       `json:"console"`
+	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
 	State   string       `json:"state"`
 	Socket  string       `json:"socket"`
 	PID     int          `json:"pid"`
@@ -519,21 +662,34 @@ type readyLine struct {
 type readySpace struct {
 	Name   string `json:"name"`
 	URL    string `json:"url"`
-	Gradio string `json:"gradio"`
+	Stage  string `json:"stage"`
+	Gradio string `json:"gradio"`        // "" of one that does not run
 	Zero   string `json:"spacesPackage"` // version of the package that asks for GPUs
 }
 
 func (h *Host) ready() {
 	consoleURL := "http://" + visitable(h.console)
 	if !h.settings.readyJSON {
+		if !h.settings.isServe() {
+			consoleURL = h.newLink()
+		}
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
 	line := readyLine{
 		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
 	}
+	if !h.settings.isServe() {
+		line.Link = h.newLink()
+	}
 	for _, s := range h.spaces {
-		line.Spaces = append(line.Spaces, readySpace{s.space.Name, s.url(), s.env.Gradio, s.env.Spaces})
+		one := readySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		select {
+		case <-s.supervisor.Ready(): // only then env is read: it is made anew with each try
+			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+		default:
+		}
+		line.Spaces = append(line.Spaces, one)
 	}
 	text, _ := json.Marshal(line) // plain strings
 	h.screen.ready(string(text))

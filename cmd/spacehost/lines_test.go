@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEveryLineServes runs one Space on each line of Gradio: GPU calls by the gradio_client of that time and by
@@ -21,6 +26,8 @@ func TestEveryLineServes(t *testing.T) {
 			for _, of := range []string{line, "v6"} {
 				t.Run("gradio_client of "+of, func(t *testing.T) { callLine(t, p, environmentOf(t, of), version) })
 			}
+			t.Run("a visitor who leaves", func(t *testing.T) { leaveLine(t, p, line) })
+			t.Run("an input that streams", func(t *testing.T) { streamLine(t, p, line) })
 			t.Run("MCP", func(t *testing.T) { callTool(t, p, line) })
 		})
 	}
@@ -39,6 +46,124 @@ func callLine(t *testing.T, p *product, python, version string) {
 	if got := c.ok("/ask_myself", "me"); got != "you said me" {
 		t.Errorf("/ask_myself: %q", got)
 	}
+}
+
+// leaveLine: the app hears that a visitor's page has gone (Blocks.unload).
+func leaveLine(t *testing.T, p *product, line string) {
+	t.Helper()
+	prefix := "/gradio_api"
+	if line == "v4" {
+		prefix = ""
+	}
+	session := 0
+	eventually(t, "the app hears of it", 3*patience, func() bool { // once the Space's own heartbeat was open
+		session++
+		name := fmt.Sprintf("leaver-%d", session)
+		ctx, hangUp := context.WithCancel(t.Context())
+		defer hangUp()
+		page, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+prefix+"/heartbeat/"+name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open, err := http.DefaultClient.Do(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer open.Body.Close()
+		for calls := 1; calls <= 2; calls++ {
+			status, said := request(t, http.MethodPost, p.URL+prefix+"/queue/join", fmt.Sprintf(`{"data":[null],"fn_index":4,"session_hash":%q}`, name), nil)
+			_, stream := request(t, http.MethodGet, p.URL+prefix+"/queue/data?session_hash="+name, "", nil)
+			if status != http.StatusOK || !strings.Contains(stream, `"success":true`) {
+				t.Fatalf("%d %s: %s", status, said, stream)
+			}
+		}
+		hangUp()
+		for range 50 {
+			if strings.Contains(p.text(), name+" has left") {
+				return true
+			}
+			<-time.After(100 * time.Millisecond)
+		}
+		return false
+	})
+}
+
+// streamLine: what a camera sends goes to the event that runs, until it is closed or its time is over; no file comes in by
+// that way either.
+func streamLine(t *testing.T, p *product, line string) {
+	t.Helper()
+	if line == "v4" {
+		t.Skip("Gradio 4 has no inputs that stream")
+	}
+	api := p.URL + "/gradio_api"
+	session := ""
+	picture := func(path string) string {
+		return fmt.Sprintf(`{"data":[{"path":%q,"meta":{"_type":"gradio.FileData"}},null],"fn_index":6,"session_hash":%q}`, path, session)
+	}
+	path := uploadPicture(t, api)
+	for _, end := range []string{"closed", "over"} {
+		session = "camera-" + end
+		mine := picture(path)
+		_, joined := request(t, http.MethodPost, api+"/queue/join", mine, nil)
+		var event struct {
+			ID string `json:"event_id"`
+		}
+		if err := json.Unmarshal([]byte(joined), &event); err != nil || event.ID == "" {
+			t.Fatalf("join: %s", joined)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/queue/data?session_hash="+session, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		heard := bufio.NewScanner(answer.Body)
+		await := func(word string) string {
+			for heard.Scan() {
+				if strings.Contains(heard.Text(), word) {
+					return heard.Text()
+				}
+			}
+			t.Fatalf("%s: the stream ended without %s: %v", end, word, heard.Err())
+			return ""
+		}
+		for number := range 3 {
+			await(fmt.Sprintf(`"picture %d"`, number))
+			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, mine, nil); status != http.StatusOK {
+				t.Fatalf("picture %d: %d %s", number, status, said)
+			}
+		}
+		if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, picture("/etc/passwd"), nil); status != http.StatusForbidden {
+			t.Errorf("another file: %d %s", status, said)
+		}
+		if end == "closed" {
+			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
+				t.Errorf("close: %d %s", status, said)
+			}
+		}
+		if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
+			t.Errorf("%s: %s", end, last)
+		}
+		await("close_stream")
+	}
+}
+
+func uploadPicture(t *testing.T, api string) string {
+	t.Helper()
+	answer, err := http.Post(api+"/upload", "multipart/form-data; boundary=B", strings.NewReader(
+		"--B\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n"+pictureOf(t)+"\r\n--B--\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var paths []string
+	if err := json.NewDecoder(answer.Body).Decode(&paths); err != nil || len(paths) != 1 {
+		t.Fatalf("upload: %s %v", answer.Status, err)
+	}
+	return paths[0]
 }
 
 // awaitCharge waits until a call has paid: its Lease is settled a moment after its answer.
@@ -139,7 +264,7 @@ func callTool(t *testing.T, p *product, line string) {
 	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
 		t.Fatalf("%v, %v: %s", err, bad, out)
 	}
-	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 4 {
+	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 5 {
 		t.Errorf("got %+v", said)
 	}
 	eventually(t, "ada pays", patience, func() bool {

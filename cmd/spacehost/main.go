@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		explain(stderr, err)
+		explain(stderr, "spacehost", err)
 	}
 	return exitCode(err)
 }
@@ -55,6 +55,7 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
   spacehost gpu                            in another terminal: the GPUs, and who is on them
   spacehost lease                          who waits for a GPU, and who holds one until when
   spacehost quota                          who has how many seconds left
+  spacehost explain local                  why a call was refused, and when it would not be
   spacehost doctor                         what this machine lacks, and what to do`,
 		Version:       version,
 		SilenceUsage:  true,
@@ -62,8 +63,8 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	gpus := newGPU()
-	gpus.AddCommand(newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newClock(), newUser(), newToken(), newSpace(), newDoctor())
+	gpus.AddCommand(newDrain(), newReturn(), newFault())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor())
 	return root
 }
 
@@ -129,12 +130,12 @@ func stageOf(err error) space.Stage {
 }
 
 // explain says what happened, in a sentence after the stage, then what was printed last and the next step.
-func explain(w io.Writer, err error) {
+func explain(w io.Writer, who string, err error) {
 	sentence := err.Error()
 	if stage := stageOf(err); stage != "" {
 		sentence = fmt.Sprintf("%s: %s", stage, sentence)
 	}
-	fmt.Fprintln(w, "spacehost:", sentence)
+	fmt.Fprintf(w, "%s: %s\n", who, sentence)
 	var built *build.Error
 	if errors.As(err, &built) {
 		showTail(w, built.Tail)

@@ -18,6 +18,7 @@ const beSpacehost = "SPACEHOST_TEST_BE_SPACEHOST"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beSpacehost) != "" {
+		armFailpoints()
 		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	code := m.Run()

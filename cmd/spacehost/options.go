@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,8 +22,10 @@ type options struct {
 	consoleAddr  string
 	hosts        []string
 	gpus         string
+	hardware     string
 	large        string
 	share        gpu.Share // what large says
+	perSpace     int
 	python       string
 	state        string
 	tier         string
@@ -34,6 +37,10 @@ type options struct {
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	admission    string
+	byName       bool
+	identity     string
+	consoleURL   string
+	insecure     bool
 }
 
 func newRun() *cobra.Command {
@@ -88,18 +95,24 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
 	f.StringArrayVar(&o.hosts, "host", nil, "a name by which visitors reach this host, beside localhost, addresses and its own; may be repeated")
+	f.StringVar(&o.identity, "identity", "direct", "whom a browser's call counts for: direct, always whoever signed in; hub, only as on the Hub, to find what a custom frontend loses")
+	f.StringVar(&o.consoleURL, "console-url", "", "where browsers find the console, if not where it listens (https://console.example)")
+	f.BoolVar(&o.insecure, "insecure-login", false, "let people sign in over plain http from other machines, where others may listen")
 	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
+	f.StringVar(&o.hardware, "hardware", autoHardware, "the GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (it asks for 1.5 x the seconds), auto: this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
+	f.IntVar(&o.perSpace, "per-space", 0, "how many calls of one Space may have a GPU at once; 0: as many as there are GPUs")
 	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
 	addState(c, &o.state)
 	f.StringArrayVar(&o.variables, "variable", nil, "a Space Variable, NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "quota preset: 2026-04 or 2026-08, as Hugging Face had them then")
+	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/quota.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
+	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/by-name.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 
@@ -112,11 +125,25 @@ func (o *options) check() (err error) {
 	if o.queueTimeout < time.Second {
 		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
 	}
+	if err := checkHardware(o.hardware); err != nil {
+		return fmt.Errorf("--hardware: %w", err)
+	}
+	if o.perSpace < 0 {
+		return fmt.Errorf("--per-space %d is below 0", o.perSpace)
+	}
 	if o.warmFor < 0 {
 		return fmt.Errorf("--warm %s is below 0", o.warmFor)
 	}
 	if o.admission != "native" && o.admission != "space" {
 		return fmt.Errorf("--admission %q: say native or space", o.admission)
+	}
+	if o.identity != "direct" && o.identity != "hub" {
+		return fmt.Errorf("--identity %q: say direct or hub", o.identity)
+	}
+	if o.consoleURL != "" {
+		if o.consoleURL, err = originOf(o.consoleURL); err != nil {
+			return fmt.Errorf("--console-url: %w", err)
+		}
 	}
 	for _, pair := range o.variables {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
@@ -128,6 +155,9 @@ func (o *options) check() (err error) {
 		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
 			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
 		}
+	}
+	if err := checkQuota(o.quota); err != nil {
+		return err
 	}
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)
@@ -153,9 +183,10 @@ func loopback(addr string) string {
 // settings are those that the flags ask for: the first Space gets --addr, the others the ports after it.
 func (o *options) settings() settings {
 	s := settings{
-		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"},
+		state: o.state, console: setting{o.consoleAddr, "--console-addr"}, gpus: setting{o.gpus, "--gpus"}, hardware: setting{o.hardware, "--hardware"},
 		preset: setting{o.quota, "--quota"}, localTier: setting{o.tier, "--tier"}, queueTimeout: o.queueTimeout,
-		share: o.share, bySpace: o.admission == "space", warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		share: o.share, perSpace: o.perSpace, bySpace: o.admission == "space", byName: o.byName, warmFor: o.warmFor, hosts: o.hosts, rebuild: o.rebuild, readyJSON: o.readyJSON,
+		mode: o.identity, consoleURL: o.consoleURL, insecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
 	for i, dir := range o.dirs {
@@ -189,6 +220,15 @@ func hostOf(text string) (string, error) {
 		return "", fmt.Errorf("%.100q is not a host name such as demo.lab.example (no scheme, no port, no address)", text)
 	}
 	return name, nil
+}
+
+// originOf is where a browser finds something: scheme, name and port.
+func originOf(text string) (string, error) {
+	u, err := url.Parse(strings.TrimSuffix(text, "/"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+		return "", fmt.Errorf("%.100q is not an address such as https://console.lab.example (no path)", text)
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
 // stateFolder is the given folder, or the user's (XDG Base Directory Specification).

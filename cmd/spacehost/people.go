@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,9 +28,10 @@ from their account, by their tier, from whichever address; everybody else is kno
 		Example: `  spacehost user add ada --tier pro
   spacehost token create ada --label laptop
   spacehost user tier ada free
-  spacehost quota user:ada                 every charge of ada's`,
+  spacehost user set ada --quota 20m --concurrency 1
+  spacehost ledger ada                     every charge of ada's`,
 	})
-	c.AddCommand(newUserAdd(), newUserList(), newUserTier())
+	c.AddCommand(newUserAdd(), newUserList(), newUserTier(), newUserSet())
 	return c
 }
 
@@ -98,6 +101,96 @@ func newUserTier() *cobra.Command {
 	}.command()
 }
 
+// asTier takes back what a person has in place of their tier's.
+const asTier = "tier"
+
+func newUserSet() *cobra.Command {
+	var tier, quota, longest, priority, concurrency string
+	var change console.PersonChange
+	c := deed[console.Person]{
+		use: "set NAME", short: "Give a person a quota, longest call, priority or concurrency of their own",
+		long: `Give a person a quota, longest call, priority or concurrency of their own, in place of their tier's. It holds from
+their next call on, and until it is "tier" again; what they have used in this window stays used. For seconds that last
+until the reset only, see "spacehost quota grant".`,
+		example: `  spacehost user set ada --quota 20m --longest 5m
+  spacehost user set ada --concurrency 1 --priority 3
+  spacehost user set ada --quota tier                  what the tier says again`,
+		args: cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&tier, "tier", "", "another tier")
+			c.Flags().StringVar(&quota, "quota", "", "GPU time in 24 hours, as 20m, 90s or a number of seconds; or tier")
+			c.Flags().StringVar(&longest, "longest", "", "of one call; or tier")
+			c.Flags().StringVar(&priority, "priority", "", "in the line for a GPU, 0 to 100, higher first; or tier")
+			c.Flags().StringVar(&concurrency, "concurrency", "", "how many of their calls may hold a GPU at a time, 0 for any number; or tier")
+		},
+		order: func(args []string) order {
+			return order{http.MethodPatch, "/people/" + url.PathEscape(args[0]), change}
+		},
+		show: func(c *cobra.Command, p console.Person) error {
+			if own := ownOf(p); own != "" {
+				return say(c, "%s is %q, with %s of their own, from the next call on.", p.Name, p.Tier, own)
+			}
+			return say(c, "%s is %q, with nothing of their own, from the next call on.", p.Name, p.Tier)
+		},
+	}.command()
+	c.PreRunE = func(c *cobra.Command, _ []string) (err error) {
+		if tier != "" {
+			change.Tier = &tier
+		}
+		err = errors.Join(wanted(&change, "quota", quota, &change.QuotaSeconds, secondsOf), wanted(&change, "longest", longest, &change.LongestSeconds, secondsOf),
+			wanted(&change, "priority", priority, &change.Priority, strconv.Atoi), wanted(&change, "concurrency", concurrency, &change.Concurrency, strconv.Atoi))
+		if err != nil {
+			return &usageError{c, err}
+		}
+		return nil
+	}
+	return c
+}
+
+// wanted reads a flag: not given, "tier", or a value.
+func wanted[T any](change *console.PersonChange, name, text string, into **T, read func(string) (T, error)) error {
+	switch text {
+	case "":
+		return nil
+	case asTier:
+		change.Back = append(change.Back, name)
+		return nil
+	}
+	v, err := read(text)
+	if err != nil {
+		return fmt.Errorf("--%s %q is neither a value nor %q", name, text, asTier)
+	}
+	*into = &v
+	return nil
+}
+
+// secondsOf is a time as 90s, 10m or a number of seconds.
+func secondsOf(text string) (float64, error) {
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		return seconds, nil
+	}
+	d, err := time.ParseDuration(text)
+	return d.Seconds(), err
+}
+
+// ownOf is what a person has in place of their tier's.
+func ownOf(p console.Person) string {
+	var own []string
+	if p.QuotaSeconds != nil {
+		own = append(own, "quota "+spoken(*p.QuotaSeconds))
+	}
+	if p.LongestSeconds != nil {
+		own = append(own, "longest call "+spoken(*p.LongestSeconds))
+	}
+	if p.Priority != nil {
+		own = append(own, fmt.Sprintf("priority %d", *p.Priority))
+	}
+	if p.Concurrency != nil {
+		own = append(own, fmt.Sprintf("concurrency %d", *p.Concurrency))
+	}
+	return strings.Join(own, ", ")
+}
+
 func newUserList() *cobra.Command {
 	return deed[[]console.Person]{
 		use: "list", short: "List the people whom the host knows",
@@ -109,8 +202,8 @@ func newUserList() *cobra.Command {
 			if len(people) == 0 {
 				return say(c, "Nobody is known by name yet. Next: spacehost user add NAME")
 			}
-			return table(c, "NAME\tTIER\tSINCE\tADDED BY", people, func(p console.Person) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), addedBy(p))
+			return table(c, "NAME\tTIER\tSINCE\tADDED BY\tINSTEAD OF THE TIER'S", people, func(p console.Person) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), addedBy(p), cmp.Or(ownOf(p), "-"))
 			})
 		},
 	}.command()

@@ -130,7 +130,7 @@ func TestPeopleByCommandLine(t *testing.T) {
 	d.wantSaid(`^ada is known now, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
 	d.wantSaid(`^ben is known now, as "free"\.`, "user", "add", "ben")
 	d.wantSaid(`^ben is "pro" from the next call on\.\n$`, "user", "tier", "ben", "pro")
-	d.wantSaid(`^NAME +TIER +SINCE +ADDED BY\nada +pro +20..-..-.. ..:.. +operator\nben +pro .*\n$`, "user", "list")
+	d.wantSaid(`^NAME +TIER +SINCE +ADDED BY +INSTEAD OF THE TIER'S\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
 
 	made := d.wantSaid(`^sph_[0-9a-f]{64}\n$`, "token", "create", "ada", "--label", "laptop")
 	token := strings.TrimSpace(made.out)

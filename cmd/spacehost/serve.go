@@ -37,9 +37,11 @@ Nobody is a local visitor here: who brings no token of a person's pays by addres
 What is wrong in the file is said all at once, as FILE:LINE: KEY: what, before anything is started. A change
 of the file holds from the next start on.
 
+A Space whose environment cannot be made or whose app does not start leaves the others alone: its address answers
+503 and says why, "spacehost space list" too, and it is tried again, at once by "spacehost space restart NAME".
+
 Exit codes: 1 the host could not run (state folder, address, database, GPUs, people), 2 wrong usage,
-3 a Space's README.md or app_file is wrong, 4 its environment could not be built, 5 its app ended before it
-answered, 6 the configuration file is wrong.`,
+3 a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
 		Example: `  spacehost serve --config lab.yaml
   spacehost serve --config lab.yaml --check         only say whether the file is right
   spacehost token hash --new                        a token for a person, and its line for the file`,
@@ -53,7 +55,7 @@ answered, 6 the configuration file is wrong.`,
 	f.BoolVar(&o.asJSON, "json", false, "with --check: print the findings as JSON")
 	f.StringVar(&o.state, "state", "", "folder for database, environments, logs; in place of the file's")
 	f.BoolVar(&o.rebuild, "rebuild", false, "make the environments anew (factory rebuild)")
-	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once all Spaces answer; all else goes to stderr")
+	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once all Spaces answer or have failed to; all else goes to stderr")
 	return c
 }
 

@@ -14,24 +14,32 @@ import (
 
 // settings are what a Host is made of, whether flags (`run`) or a file (`serve`) say so.
 type settings struct {
-	file         string // the configuration; empty for `run`
-	state        string
-	spaces       []spaceSettings
-	address      setting // of the Spaces that share one
-	console      setting
-	gpus         setting // auto, none or mock:...
-	preset       setting
-	ownTiers     []quota.Tier
-	localTier    setting   // of loopback callers
-	share        gpu.Share // of a Device, that a call of size large gets
-	queueTimeout time.Duration
-	warmFor      time.Duration
-	hosts        []string // by which visitors may ask for this host, beside the usual ones
-	proxies      []netip.Prefix
-	people       []identity.Declared
-	bySpace      bool // every call is admitted by its Space
-	rebuild      bool
-	readyJSON    bool
+	file          string // the configuration; empty for `run`
+	state         string
+	spaces        []spaceSettings
+	address       setting // of the Spaces that share one
+	console       setting
+	gpus          setting // auto, none or mock:...
+	hardware      setting // auto, or one of hardwares
+	preset        setting
+	ownTiers      []quota.Tier
+	localTier     setting   // of loopback callers
+	share         gpu.Share // of a Device, that a call of size large gets
+	perSpace      int       // calls of a Space that may have a GPU at once; 0: as many as there are places
+	queueTimeout  time.Duration
+	warmFor       time.Duration
+	hosts         []string // by which visitors may ask for this host, beside the usual ones
+	proxies       []netip.Prefix
+	metricsFrom   []netip.Prefix // who may read /metrics, beside this machine
+	people        []identity.Declared
+	mode          string // of identity: direct, or hub
+	consoleURL    string // where browsers find the console; empty: where it listens
+	insecureLogin bool   // people may sign in where others can listen
+	bySpace       bool   // every call is admitted by its Space
+	byName        bool   // Spaces get HF_ENDPOINT
+	rebuild       bool
+	readyJSON     bool
+	endUninvited  bool // processes of Spaces that use a GPU outside any Lease
 }
 
 // setting is a value, and what its user calls it: a flag, or a key in a line of the file.
@@ -39,15 +47,16 @@ type setting struct{ value, source string }
 
 // spaceSettings are those of one Space.
 type spaceSettings struct {
-	dir        string
-	name       string  // empty: by its folder
-	addr       setting // its own; empty: it shares settings.address, and has a host
-	host       string
-	visibility visibility
-	members    []string // who may come in, if it is private
-	python     string
-	variables  map[string]string
-	secrets    map[string]string
+	dir         string
+	name        string  // empty: by its folder
+	addr        setting // its own; empty: it shares settings.address, and has a host
+	host        string
+	visibility  visibility
+	members     []string // who may come in, if it is private
+	python      string
+	concurrency *int // of its calls with a GPU; nil: the host's perSpace
+	variables   map[string]string
+	secrets     map[string]string
 }
 
 // visibility is who may see a Space, in the Hub's words.
@@ -61,6 +70,9 @@ const (
 
 // isServe reports whether people share this host, and not its one user's machine.
 func (s settings) isServe() bool { return s.file != "" }
+
+// isHub reports whether a browser's identity travels only as it does on the Hub.
+func (s settings) isHub() bool { return s.mode == "hub" }
 
 // names are those by which visitors may ask for an address of its own.
 func (s settings) names(own spaceSettings) server.Names {

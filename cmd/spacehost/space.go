@@ -1,11 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -31,6 +38,9 @@ type spaceRun struct {
 	supervisor *worker.Supervisor
 	queue      *queue.Queue
 	env        *build.Environment
+	asked      lastAsked
+	told       sync.Map      // causes that the operator has been told
+	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
 
 // url is where visitors find it; a proxy in front may have another.
@@ -57,7 +67,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Started: s.started, Ended: s.ended, Note: s.note, Unknown: s.unknown,
 		Account: s.account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -76,9 +86,11 @@ func (s *spaceRun) register() {
 	if s.settings.visibility == private {
 		s.site.Pre(s.membersOnly)
 	}
+	s.site.Pre(s.knowVisitors)
+	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, s.signInSpace())
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.caller, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+		Identify: s.caller, Holder: s.holder, Promise: s.promise, Sign: s.sign, BySpace: s.host.settings.bySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	})
 	api.Register(s.site.Echo)
 	s.host.onClose(api.Close)
@@ -87,13 +99,33 @@ func (s *spaceRun) register() {
 // membersOnly hides a private Space: to all others nothing is here, as at a name that no Space has. A token that is
 // unknown or revoked is no exception, or its 401 would tell that there is something to be seen. A member's own
 // token opens it to the Space that calls on their behalf.
+//
+//  1. A sign-in opens it, in whichever mode: who may see it is not the question of who pays.
+//  2. Who has signed in and comes by a link is known once their own browser asks.
+//  3. The console's page brings a code, which has to be looked at; without a good one the answer is the same.
 func (s *spaceRun) membersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if visitor, err := s.caller(c.Request()); err != nil || !s.isMember(visitor) {
-			return echo.ErrNotFound
+		r := c.Request()
+		if visitor, err := s.caller(r); err == nil && s.isMember(visitor) {
+			return next(c)
 		}
-		return next(c)
+		if visitor, ok, err := s.signedIn(r); err == nil && ok && s.isMember(visitor) { // 1
+			return next(c)
+		}
+		if server.IsVisit(r) && s.comesBack(r) { // 2
+			return console.Reload(c)
+		}
+		if r.Method == http.MethodPost && r.URL.Path == "/__spacehost/session" { // 3
+			return next(c)
+		}
+		return echo.ErrNotFound
 	}
+}
+
+// comesBack reports whether the browser of a request that a page of another site caused is a member's.
+func (s *spaceRun) comesBack(r *http.Request) bool {
+	who, ok, err := s.host.people.SignedIn(r.Context(), s.space.Name, s.cookies().SignIn(r))
+	return err == nil && ok && s.isMember(who)
 }
 
 func (s *spaceRun) isMember(visitor identity.Identity) bool {
@@ -136,6 +168,7 @@ var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 func (s *spaceRun) sign(event queue.Event) string {
 	claims := identity.Claims{
 		Aud: s.space.Name, Sub: event.Payer.Key(), Tier: event.Payer.Tier, Act: event.Payer.Via, ID: string(event.ID),
+		Error: event.Payer.Fallback,
 	}
 	if event.Session != "" {
 		claims.Session = event.Session.Digest()
@@ -160,7 +193,7 @@ func (s *spaceRun) account() identity.Identity {
 
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account})
+	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.account, Function: s.function})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 
@@ -201,10 +234,80 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := filepath.Dir(s.storage().Uploads)
-	vars := spaceEnv(s.settings.variables, s.space, env, home, s.publicName(), s.host.zeroGPU())
+	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.seen)
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
+}
+
+// variables are those that its user gives it, and where it finds other Spaces by name, if they are to.
+func (s *spaceRun) variables() map[string]string {
+	all := map[string]string{}
+	if s.host.settings.byName {
+		all["HF_ENDPOINT"] = "http://" + visitable(s.host.console)
+	}
+	maps.Copy(all, s.settings.variables)
+	return all
+}
+
+// Pauses before a Space that did not start is tried again.
+const (
+	firstRetry = 10 * time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// keep runs the Space until ctx ends, again and again if it does not start: the others go on meanwhile.
+func (s *spaceRun) keep(ctx context.Context) error {
+	said := ""
+	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
+		s.supervisor.NotRunning(space.Building, "")
+		err := s.run(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		s.isDown(err, pause, &said)
+		select {
+		case <-time.After(pause):
+		case <-s.supervisor.Restarts():
+			pause, said = firstRetry/2, ""
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// isDown says why the Space does not run: to the operator in full, if that is news, and to visitors in a sentence.
+func (s *spaceRun) isDown(err error, pause time.Duration, said *string) {
+	stage, reason := cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
+	if built := (*build.Error)(nil); errors.As(err, &built) {
+		reason = built.Problem // the rest is about this machine
+	}
+	s.supervisor.NotRunning(stage, reason)
+	s.host.log.Warn("space does not start", zap.String("space", s.space.Name), zap.Error(err), zap.Duration("pause", pause))
+	next := fmt.Sprintf("The other Spaces go on. This one is tried again in %s, or at once by `spacehost space restart %s`.", pause, s.space.Name)
+	if err.Error() == *said {
+		s.note(fmt.Sprintf("%s, as before. %s", stage, next))
+	} else {
+		var text strings.Builder
+		explain(&text, s.space.Name, err)
+		s.host.screen.note(text.String() + "  " + next)
+	}
+	*said = err.Error()
+	select {
+	case <-s.failed:
+	default:
+		close(s.failed)
+	}
+}
+
+// answersLate waits for a Space that did not start with the others.
+func (s *spaceRun) answersLate(ctx context.Context) error {
+	select {
+	case <-s.supervisor.Ready():
+		s.answers()
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // answers tells where the Space is, in Gradio's own words.

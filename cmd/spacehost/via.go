@@ -12,18 +12,6 @@ import (
 	"spacehost/internal/console"
 )
 
-func newSpace() *cobra.Command {
-	c := family(&cobra.Command{
-		Use: "space", Short: "The Spaces of a running host: what they may spend through each other",
-		Long: `The Spaces of the running host. A Space may call others with its visitor's token (X-IP-Token), and the
-visitor pays: up to half of what they have left, and for as long as their page is open.`,
-		Example: `  spacehost space via                      what is forbidden
-  spacehost space via demo --off           demo may not spend its visitors' seconds at other Spaces`,
-	})
-	c.AddCommand(newVia())
-	return c
-}
-
 func newVia() *cobra.Command {
 	var off, on bool
 	var who string

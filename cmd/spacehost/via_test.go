@@ -94,8 +94,8 @@ func (v *callers) theVisitorPays() {
 	if names := identities(v.t, v.product); len(names) != 1 {
 		v.t.Errorf("accounts: %v, want the visitor's alone", names)
 	}
-	if shown := cli(v.t, v.product, "quota", "local"); strings.Count(shown, "via space-a") != 2 {
-		v.t.Errorf("spacehost quota local shows\n%swant hold and settle via space-a", shown)
+	if shown := cli(v.t, v.product, "ledger", "local"); strings.Count(shown, "via space-a") != 2 {
+		v.t.Errorf("spacehost ledger local shows\n%swant hold and settle via space-a", shown)
 	}
 }
 
@@ -193,6 +193,14 @@ func (v *callers) halfIsTheMost() {
 	}
 	if got := callAt(v.t, v.c, "long", "[]", v.onBehalf); !strings.Contains(got, "exceeded your free ZeroGPU quota (120s requested vs. 10") {
 		v.t.Errorf("120 s via a Space: %s, want to read that the quota is exceeded", got)
+	}
+	join := `{"data":[],"fn_index":0,"session_hash":"whose"}`
+	if status, body := request(v.t, http.MethodPost, v.c+"/gradio_api/queue/join", join, v.onBehalf); status != http.StatusOK {
+		v.t.Fatalf("join: %d %s", status, body)
+	}
+	_, told := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
+	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s asked for, 10"; !strings.Contains(told, want) {
+		v.t.Errorf("the message does not name whose quota it was:\n%s", told)
 	}
 	if log := v.log(); !strings.Contains(log, "cap of what Spaces may spend through others exceeded: 2m0s requested via callers") {
 		v.t.Error("the log does not name the cap")

@@ -22,6 +22,8 @@ func check(uuid gpu.DeviceUUID, tried string, ret nvml.Return) error {
 		return &gpu.VersionMismatchError{}
 	case nvml.ERROR_GPU_IS_LOST, nvml.ERROR_RESET_REQUIRED:
 		return &gpu.LostError{UUID: uuid}
+	case nvml.ERROR_NOT_SUPPORTED:
+		return &gpu.NotSupportedError{UUID: uuid, Tried: tried}
 	}
 	if uuid != "" {
 		tried += " of " + string(uuid)

@@ -18,8 +18,11 @@ func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 		return &gpu.UnknownDeviceError{UUID: uuid}
 	}
 	switch f.Kind {
+	case gpu.FaultProcess:
+		return there.stage(f.PID)
 	case gpu.FaultXid:
 		there.trouble.record(f)
+		s.events.happen(s.handles[uuid], f.Xid)
 		return nil
 	case gpu.FaultClear:
 		there.free()
@@ -36,7 +39,7 @@ func (s *Simulation) Faults(uuid gpu.DeviceUUID) []gpu.Fault {
 	if !ok {
 		return nil
 	}
-	return there.trouble.list()
+	return append(there.trouble.list(), there.stagedOnes()...)
 }
 
 // trouble is what one simulated Device has. The zero value is none.

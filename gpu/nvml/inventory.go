@@ -28,6 +28,7 @@ type Inventory struct {
 	simulated bool
 	devices   []*device         // in the order of their index
 	missing   *gpu.MissingError // nil: all could be read
+	events    *guard            // of the event set
 	guards    []*guard          // all that ever had a call inside: Close asks each
 	closed    atomic.Bool
 	close     func() error // does it once
@@ -53,6 +54,8 @@ func open(lib nvml.Interface, simulated bool) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.events = newGuard("", callLimit+eventWait)
+	i.guards = append(i.guards, i.events)
 	for index := range count {
 		i.add(index)
 	}

@@ -47,6 +47,8 @@ const (
 type Simulation struct {
 	*Inventory
 	occupants map[gpu.DeviceUUID]*occupants
+	handles   map[gpu.DeviceUUID]nvml.Device
+	events    simulatedEvents
 }
 
 var (
@@ -83,17 +85,20 @@ func parse(spec string) (count int, word string, err error) {
 
 func simulate(count int, word string, stat statReader) (*Simulation, error) {
 	all := make(map[gpu.DeviceUUID]*occupants)
-	handles := make([]nvml.Device, count)
+	handles, byUUID := make([]nvml.Device, count), make(map[gpu.DeviceUUID]nvml.Device)
 	for index := range handles {
 		uuid := stableUUID(word, index)
 		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
 		handles[index] = simulatedDevice(uuid, models[word], all[uuid])
+		byUUID[uuid] = handles[index]
 	}
-	inventory, err := open(simulatedLibrary(handles), true)
+	library, events := simulatedLibrary(handles), make(simulatedEvents, 64)
+	library.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
+	inventory, err := open(library, true)
 	if err != nil {
 		return nil, fmt.Errorf("open simulated machine: %w", err)
 	}
-	return &Simulation{Inventory: inventory, occupants: all}, nil
+	return &Simulation{Inventory: inventory, occupants: all, handles: byUUID, events: events}, nil
 }
 
 // Occupy is told by the host once a worker has been allowed onto the Device.
@@ -126,8 +131,9 @@ func simulatedLibrary(handles []nvml.Device) *mock.Interface {
 
 func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Device {
 	return &mock.Device{
-		GetUUIDFunc: func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
-		GetNameFunc: func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
+		GetUUIDFunc:        func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
+		RegisterEventsFunc: func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS },
+		GetNameFunc:        func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
 			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
 				return nvml.Memory{}, ret
@@ -155,6 +161,7 @@ type occupants struct {
 	trouble trouble
 	mu      sync.Mutex
 	started map[int]uint64 // by pid: the start time that tells it from a later process of the same pid
+	staged  map[int]bool   // of these, who was put there by Fault
 	keeps   bool           // the memory of those that go
 	kept    uint64         // bytes of those that have gone
 }
@@ -168,6 +175,31 @@ func (o *occupants) add(pid int) error {
 	defer o.mu.Unlock()
 	o.started[pid] = start
 	return nil
+}
+
+// stage puts one there that is no worker, until free.
+func (o *occupants) stage(pid int) error {
+	if err := o.add(pid); err != nil {
+		return &gpu.GoneError{PID: pid}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.staged == nil {
+		o.staged = make(map[int]bool)
+	}
+	o.staged[pid] = true
+	return nil
+}
+
+func (o *occupants) stagedOnes() (all []gpu.Fault) {
+	for _, pid := range o.alive() {
+		o.mu.Lock()
+		if o.staged[pid] {
+			all = append(all, gpu.Fault{Kind: gpu.FaultProcess, PID: pid})
+		}
+		o.mu.Unlock()
+	}
+	return all
 }
 
 func (o *occupants) alive() []int {
@@ -192,11 +224,15 @@ func (o *occupants) keep(stuck bool) {
 	o.keeps = stuck
 }
 
-// free gives back what was kept.
+// free gives back what was kept, and takes away who was staged.
 func (o *occupants) free() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.drop()
+	for pid := range o.staged {
+		delete(o.started, pid)
+	}
+	clear(o.staged)
 	o.keeps, o.kept = false, 0
 }
 

@@ -81,7 +81,7 @@ func (c Config) cgroup(context.Context) []Finding {
 	h, found := c.machine.hierarchy("")
 	if !found {
 		return []Finding{{
-			Level: Note, Text: "This process stands in no cgroup of version 2: memory and processes of a Space cannot be limited; its end is found by its process tree",
+			Level: Note, Text: "This process stands in no cgroup of version 2: " + byTree,
 			Do: "Nothing for code of your own; else " + unified,
 		}}
 	}
@@ -90,6 +90,12 @@ func (c Config) cgroup(context.Context) []Finding {
 		return []Finding{c.machine.notDelegated(h, err)}
 	}
 	defer os.Remove(child) // an empty cgroup goes by rmdir
+	if m := c.machine; m.mayKill(child) != nil {
+		return []Finding{{
+			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, but not ended at one stroke, which Linux 5.14 brought: %s", m.shown(h.dir), byTree),
+			Do: "Nothing for code of your own; else a newer kernel",
+		}}
+	}
 	missing := c.machine.missingControllers(h)
 	if len(missing) > 0 {
 		way := "start spacehost by " + scope
@@ -97,16 +103,20 @@ func (c Config) cgroup(context.Context) []Finding {
 			way = unified
 		}
 		return []Finding{{
-			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, but without control of %s, which a Space then has no limit of", c.machine.shown(h.dir), strings.Join(missing, " and ")),
+			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, and %s; but without control of %s, which a Space could have no limit of", c.machine.shown(h.dir), byCgroup, strings.Join(missing, " and ")),
 			Do: "Nothing for code of your own; else " + way,
 		}}
 	}
-	return []Finding{ok("Cgroup v2 is delegated in %s, with memory and pids (%s)", c.machine.shown(h.dir), unused)}
+	return []Finding{ok("Cgroup v2 is delegated in %s, with memory and pids, and %s", c.machine.shown(h.dir), byCgroup)}
 }
 
 const (
 	scope   = "`systemd-run --user --scope -p Delegate=yes spacehost run ...`"
 	unified = "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)"
+
+	// byCgroup and byTree say how the ends of Spaces and GPU workers are found: which of the two is in force.
+	byCgroup = "what a Space or a GPU worker starts is ended with it by cgroup.kill"
+	byTree   = "what a GPU worker starts is found by its process tree, with the worker as child subreaper; a process that means to get away can"
 
 	// unused keeps a good finding from promising more than there is.
 	unused = "this version does not use it"
@@ -122,7 +132,7 @@ func (m machine) notDelegated(h hierarchy, err error) Finding {
 	if errors.Is(err, unix.EROFS) {
 		f.Do = "Nothing: that is usual in a container. Limit memory and processes of the container as a whole"
 	}
-	f.Text = fmt.Sprintf("No cgroup can be made in %s (%v): memory and processes of a Space cannot be limited; its end is found by its process tree", m.shown(h.dir), why)
+	f.Text = fmt.Sprintf("No cgroup can be made in %s (%v): %s", m.shown(h.dir), why, byTree)
 	return f
 }
 

@@ -30,10 +30,10 @@ func TestCgroup(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope, with memory and pids"},
+		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope, with memory and pids, and what a Space or a GPU worker starts is ended with it by cgroup.kill"},
 		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | without control of memory, | Delegate=yes"},
 		{"not to be handed on", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"), "note | without control of memory and pids | Delegate=yes"},
-		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | /sys/fs/cgroup/unified, but without control of memory and pids | systemd.unified_cgroup_hierarchy=1"},
+		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | by cgroup.kill; but without control of memory and pids | systemd.unified_cgroup_hierarchy=1"},
 		{"bind mount of a container", group("0::/docker/abc\n", mountsDocker, "sys/fs/cgroup/cgroup.controllers", "memory pids", "sys/fs/cgroup/cgroup.subtree_control", ""),
 			"ok | delegated in /sys/fs/cgroup, with"},
 		{"somebody else's mount", group("0::/elsewhere\n", mountsDocker), "note | in no cgroup of version 2"},
@@ -50,6 +50,12 @@ func TestCgroup(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCgroupsOfAnOldKernelEndNothing(t *testing.T) {
+	m := fake(t, group("0::/user.slice/run-1.scope\n", mountsV2, slice+"cgroup.controllers", "memory pids\n", slice+"cgroup.subtree_control", ""))
+	m.mayKill = func(string) error { return os.ErrNotExist }
+	expect(t, Config{machine: m}.cgroup(t.Context()), "note | not ended at one stroke, which Linux 5.14 brought: what a GPU worker starts is found by its process tree, with the worker as child subreaper | newer kernel")
 }
 
 func TestCgroupsOfAContainerAreReadOnly(t *testing.T) {

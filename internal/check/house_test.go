@@ -40,6 +40,7 @@ func fake(t *testing.T, files map[string]string, environ ...string) machine {
 		},
 		userNamespace: func(context.Context) error { return nil },
 		landlock:      func() (int, error) { return 7, nil },
+		mayKill:       func(string) error { return nil },
 	}
 }
 

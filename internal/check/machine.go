@@ -51,6 +51,7 @@ type machine struct {
 	statfs        func(path string) (unix.Statfs_t, error)
 	userNamespace func(ctx context.Context) error
 	landlock      func() (abi int, err error)
+	mayKill       func(cgroup string) error // at one stroke
 }
 
 func (m machine) orThis() machine {
@@ -73,6 +74,9 @@ func (m machine) orThis() machine {
 	}
 	if m.userNamespace == nil {
 		m.userNamespace = tryUserNamespace
+	}
+	if m.mayKill == nil {
+		m.mayKill = func(cgroup string) error { return unix.Access(filepath.Join(cgroup, "cgroup.kill"), unix.W_OK) }
 	}
 	if m.landlock == nil {
 		m.landlock = landlockABI

@@ -57,8 +57,8 @@ func (s *Console) RegisterControl(e *echo.Echo) {
 	e.GET("/healthz", s.health(s.config.Spaces))
 	e.GET("/gpu", s.gpus)
 	e.GET("/lease", s.leases)
+	e.GET("/lease/changes", s.changes)
 	e.GET("/quota", s.balances)
-	e.GET("/ledger", s.ledger)
 }
 
 // Health is the answer of /healthz.
@@ -76,7 +76,10 @@ func (s *Console) health(spaces func() []SpaceView) echo.HandlerFunc {
 // GPU is one Device with the Slots on it.
 type GPU struct {
 	gpu.DeviceStatus
-	Slots []lease.SlotView `json:"slots"` // none on one that could not be listed
+	// Uninvited are those on it outside any Lease.
+	Uninvited []lease.Uninvited `json:"uninvited,omitempty"`
+	Drained   *lease.Drain      `json:"drained,omitempty"` // who is on it finishes, nobody new gets it
+	Slots     []lease.SlotView  `json:"slots"`             // none on one that could not be listed
 }
 
 func (s *Console) gpus(c echo.Context) error {
@@ -84,9 +87,18 @@ func (s *Console) gpus(c echo.Context) error {
 	for _, slot := range s.config.Broker.Slots() {
 		slots[slot.Device] = append(slots[slot.Device], slot)
 	}
-	all := []GPU{}
+	all, drains := []GPU{}, s.config.Broker.Drains()
 	for _, status := range s.config.Pool.Status(c.Request().Context()) {
-		all = append(all, GPU{status, append([]lease.SlotView{}, slots[status.UUID]...)})
+		g := GPU{DeviceStatus: status, Slots: append([]lease.SlotView{}, slots[status.UUID]...)}
+		if d, ok := drains[status.UUID]; ok {
+			g.Drained = &d
+		}
+		for _, u := range s.config.Broker.Uninvited() {
+			if u.Device == status.UUID {
+				g.Uninvited = append(g.Uninvited, u)
+			}
+		}
+		all = append(all, g)
 	}
 	return c.JSON(http.StatusOK, all)
 }
@@ -171,38 +183,6 @@ func (s *Console) view(ctx context.Context, b quota.Balance) (Balance, error) {
 		view.ResetsAt = &at
 	}
 	return view, nil
-}
-
-// Entry is one line of the ledger in seconds.
-type Entry struct {
-	ID              int64     `json:"id"`
-	At              time.Time `json:"at"`
-	Identity        string    `json:"identity"`
-	Lease           string    `json:"lease,omitempty"`
-	Kind            string    `json:"kind"`
-	Space           string    `json:"space,omitempty"`
-	Via             string    `json:"via,omitempty"` // the Space that spent it through Space
-	HeldSeconds     float64   `json:"heldSeconds"`
-	ChargedSeconds  float64   `json:"chargedSeconds"`
-	ReturnedSeconds float64   `json:"returnedSeconds"`
-	Reason          string    `json:"reason,omitempty"`
-	By              string    `json:"by,omitempty"`
-}
-
-func (s *Console) ledger(c echo.Context) error {
-	entries, err := s.config.Ledger.Entries(c.Request().Context(), c.QueryParam("identity"), limitOf(c, 50))
-	if err != nil {
-		return err
-	}
-	all := []Entry{}
-	for _, e := range entries {
-		all = append(all, Entry{
-			ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: short(e.Lease), Kind: string(e.Kind), Space: e.Space, Via: e.Via,
-			HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(),
-			Reason: e.Reason, By: e.By,
-		})
-	}
-	return c.JSON(http.StatusOK, all)
 }
 
 // short keeps what may be shown of a Lease's ID: the whole is a credential.

@@ -47,6 +47,10 @@ func (f *Faults) fault(c echo.Context) error {
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusNotFound, err.Error())
 	}
+	var gone *gpu.GoneError
+	if errors.As(err, &gone) {
+		return echo.NewHTTPError(http.StatusConflict, err.Error())
+	}
 	if err != nil {
 		return err
 	}

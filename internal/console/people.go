@@ -39,6 +39,7 @@ func (p *People) Register(e *echo.Echo) {
 	e.GET("/people", p.list)
 	e.POST("/people", p.add)
 	e.POST("/people/:name/tier", p.setTier)
+	e.PATCH("/people/:name", p.set)
 	e.GET("/people/:name/tokens", p.tokens)
 	e.POST("/people/:name/tokens", p.createToken)
 	e.GET("/tokens", p.tokens) // of everybody
@@ -53,6 +54,21 @@ type Person struct {
 	CreatedBy string    `json:"createdBy"`
 	// Source is who has the say over them: operator, config, or former (the configuration has dropped them).
 	Source string `json:"source"`
+	// What they have in place of their tier's; null: as the tier.
+	QuotaSeconds   *float64 `json:"quotaSeconds"`
+	LongestSeconds *float64 `json:"longestSeconds"`
+	Priority       *int     `json:"priority"`
+	Concurrency    *int     `json:"concurrency"`
+}
+
+// PersonChange asks for a change of a person. What is not named stays; Back names what shall be as the tier again.
+type PersonChange struct {
+	Tier           *string  `json:"tier,omitempty"`
+	QuotaSeconds   *float64 `json:"quotaSeconds,omitempty"`
+	LongestSeconds *float64 `json:"longestSeconds,omitempty"`
+	Priority       *int     `json:"priority,omitempty"`
+	Concurrency    *int     `json:"concurrency,omitempty"`
+	Back           []string `json:"back,omitempty"` // quota, longest, priority, concurrency
 }
 
 // NewPerson asks for a person.
@@ -114,6 +130,60 @@ func (p *People) setTier(c echo.Context) error {
 	}
 	person, err := p.config.People.SetTier(c.Request().Context(), c.Param("name"), asked.Tier)
 	return answer(c, http.StatusOK, personView(person), err)
+}
+
+func (p *People) set(c echo.Context) error {
+	asked, err := read[PersonChange](c)
+	var change identity.Change
+	if err == nil {
+		change, err = asked.change()
+	}
+	if err == nil && asked.Tier != nil {
+		err = p.checkTier(*asked.Tier)
+	}
+	if err != nil {
+		return refuse(c, err)
+	}
+	person, err := p.config.People.Set(c.Request().Context(), c.Param("name"), change)
+	return answer(c, http.StatusOK, personView(person), err)
+}
+
+func (n PersonChange) change() (identity.Change, error) {
+	c := identity.Change{Tier: n.Tier, Quota: span(n.QuotaSeconds), Longest: span(n.LongestSeconds)}
+	if n.Priority != nil {
+		c.Priority = &n.Priority
+	}
+	if n.Concurrency != nil {
+		c.Concurrency = &n.Concurrency
+	}
+	for _, name := range n.Back {
+		switch name {
+		case "quota":
+			c.Quota = new(*time.Duration)
+		case "longest":
+			c.Longest = new(*time.Duration)
+		case "priority":
+			c.Priority = new(*int)
+		case "concurrency":
+			c.Concurrency = new(*int)
+		default:
+			return c, &requestError{fmt.Errorf("there is no %.40q to take back: say quota, longest, priority or concurrency", name)}
+		}
+	}
+	if err := c.Check(); err != nil {
+		return c, &requestError{err}
+	}
+	return c, nil
+}
+
+// span is a duration of so many seconds; more than it can hold is for Check to refuse.
+func span(seconds *float64) **time.Duration {
+	if seconds == nil {
+		return nil
+	}
+	d := time.Duration(min(max(*seconds, -1), 1e9) * float64(time.Second))
+	into := &d
+	return &into
 }
 
 func (p *People) checkTier(tier string) error {
@@ -210,7 +280,18 @@ func mistake(err error) (status int, known error) {
 }
 
 func personView(p identity.Person) Person {
-	return Person{Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy, Source: string(p.Source)}
+	return Person{
+		Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy, Source: string(p.Source),
+		QuotaSeconds: inSeconds(p.Own.Quota), LongestSeconds: inSeconds(p.Own.Longest), Priority: p.Own.Priority, Concurrency: p.Own.Concurrency,
+	}
+}
+
+func inSeconds(d *time.Duration) *float64 {
+	if d == nil {
+		return nil
+	}
+	seconds := d.Seconds()
+	return &seconds
 }
 
 func tokenView(t identity.Token) Token {

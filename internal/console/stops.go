@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -73,10 +72,10 @@ func (s *Stops) check(o StopOrder) error {
 			return &requestError{fmt.Errorf("%w: say local, user:ada, ip:203.0.113.7 ... as `spacehost quota` lists them", err)}
 		}
 	}
-	if !slices.Contains(s.spaces(), o.Space) && len(s.of(o.Space)) == 0 {
-		return &requestError{fmt.Errorf("no Space here is called %.70q; there are: %s", o.Space, strings.Join(s.spaces(), ", "))}
+	if len(s.of(o.Space)) > 0 {
+		return nil
 	}
-	return nil
+	return known(o.Space, s.spaces())
 }
 
 // of are those of one Space, or all with "".

@@ -12,12 +12,14 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
@@ -32,11 +34,18 @@ type Events interface {
 type Config struct {
 	Broker *lease.Broker
 	Signer *identity.Signer
-	Tiers  quota.Tiers
+	// TierOf returns what a payer has by the tier that their token names.
+	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 	Events Events
 	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
 	CheckVia func(payer identity.Identity) error
-	Logger   *zap.Logger
+	// Refused is told of each request that quota refuses; nil: nobody is.
+	Refused func(lease.Request, error)
+	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
+	Tell func(space, event, text string)
+	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
+	Waits  func(lease.Request, lease.Forecast)
+	Logger *zap.Logger
 }
 
 // API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
@@ -54,6 +63,8 @@ type Door struct {
 	Instance string
 	// Account says who pays for work that no visitor asked for.
 	Account func() identity.Identity
+	// Function returns the name of the function that asks, "" if it is not known; nil: none is.
+	Function func(lease.Request) string
 }
 
 // New returns the API without doors.
@@ -99,7 +110,8 @@ func (a *API) door(secret string) (found Door, ok bool) {
 
 // Register mounts the routes.
 func (a *API) Register(e *echo.Echo) {
-	g := e.Group("/d/:secret", noBrowsers)
+	e.Pre(noBrowsers)
+	g := e.Group("/d/:secret")
 	g.POST("/startup-report", a.through(a.startupReport))
 	g.POST("/schedule", a.through(a.schedule))
 	g.POST("/allow", a.through(a.allow))
@@ -110,9 +122,10 @@ func (a *API) Register(e *echo.Echo) {
 // noBrowsers refuses what a page could send: these answers are for a Space's process alone.
 func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		h := c.Request().Header
-		if h.Get("Origin") != "" || h.Get("Sec-Fetch-Mode") != "" || h.Get("Sec-Fetch-Site") != "" {
-			return c.NoContent(http.StatusForbidden)
+		for name := range c.Request().Header {
+			if name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-") {
+				return c.NoContent(http.StatusForbidden)
+			}
 		}
 		return next(c)
 	}
@@ -124,7 +137,13 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 		if !ok {
 			return c.NoContent(http.StatusNotFound)
 		}
-		return handle(c, d)
+		c.Response().Before(func() { failpoint.Here("before an answer") })
+		err := handle(c, d)
+		if failpoint.Hook != nil {
+			c.Response().Flush()
+			failpoint.Here("after an answer")
+		}
+		return err
 	}
 }
 
@@ -153,7 +172,7 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)
-	return a.answer(c, ticket)
+	return a.answer(c, ticket, request)
 }
 
 // Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
@@ -168,7 +187,7 @@ const (
 // was probably -1 and is refused.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
-	if err := a.pay(&r, d, c.QueryParam("token")); err != nil {
+	if err := a.pay(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
 		return r, err
 	}
 	if r.Size != "" && r.Size != "large" && r.Size != "xlarge" {
@@ -186,6 +205,9 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 		seconds = max(1, n)
 	}
 	r.Declared = time.Duration(min(seconds, negativeSeconds)) * time.Second
+	if d.Function != nil {
+		r.Function = d.Function(r)
+	}
 	if seconds >= negativeSeconds {
 		return r, &quota.IllegalDurationError{Requested: r.Declared}
 	}
@@ -194,10 +216,13 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 
 // pay finds out who pays: the token's subject while its Event lives, whatever the clock says; without a
 // token the Space's own account.
-func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
+func (a *API) pay(ctx context.Context, r *lease.Request, d Door, token string) (err error) {
 	if token == "" {
 		r.Payer = d.Account()
-		r.Tier, err = a.config.Tiers.Get(r.Payer.Tier)
+		r.Tier, err = a.config.TierOf(ctx, r.Payer)
+		if !r.Tier.Unlimited { // else it is starting, and all of its visitors wait
+			r.Tier.Priority = 0 // as whoever does not say who they are
+		}
 		return err
 	}
 	claims, err := a.config.Signer.VerifyFor(token, d.Space)
@@ -214,7 +239,7 @@ func (a *API) pay(r *lease.Request, d Door, token string) (err error) {
 	if err := a.checkVia(r.Payer); err != nil {
 		return err
 	}
-	r.Tier, err = a.config.Tiers.Get(claims.Tier)
+	r.Tier, err = a.config.TierOf(ctx, r.Payer)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package deviceapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -242,7 +243,7 @@ func TestRefusalsOfEveryTier(t *testing.T) {
 			}
 			t.Run(preset+"/"+tier.Name, func(t *testing.T) {
 				h := newHouse(t)
-				h.api.config.Tiers = tiers
+				h.tiers = tiers
 				h.listen()
 				h.wantRefusals(tier)
 			})
@@ -379,4 +380,37 @@ func TestLogHasNoCredentials(t *testing.T) {
 	if n := strings.Count(all, `refused","space"`); n != 4 {
 		t.Errorf("got %d refusals, want 4: %s", n, all)
 	}
+}
+
+// TestFullDatabaseIsSaidToTheVisitor: the client itself only says that no GPU was available.
+func TestFullDatabaseIsSaidToTheVisitor(t *testing.T) {
+	h := listening(t)
+	told := ""
+	h.api.config.Tell = func(space, event, text string) { told = space + " " + event + ": " + text }
+	for _, statement := range []string{`PRAGMA max_page_count = 1`, `CREATE TABLE ballast (x BLOB)`} {
+		_, _ = h.db.Exec(statement) // the second fails if there is no page for it
+	}
+	a := h.post("/schedule", "token", h.token("ada", "free", "event-1"), "durationSeconds", "1")
+	for range 200 {
+		if a.status != http.StatusOK {
+			break
+		}
+		h.post("/release", "allowToken", allowTokenIn(t, a.body))
+		a = h.post("/schedule", "token", h.token("ada", "free", "event-1"), "durationSeconds", "1")
+	}
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("got %d with %v, want 503 and when to try again", a.status, a.header)
+	}
+	if want := "demo event-1: This host cannot write its ledger now, since its disk is full. Nothing was charged; try again in a minute."; told != want {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+func allowTokenIn(t *testing.T, body string) string {
+	t.Helper()
+	var g granted
+	if err := json.Unmarshal([]byte(body), &g); err != nil {
+		t.Fatal(err)
+	}
+	return g.AllowToken
 }

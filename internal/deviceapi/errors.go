@@ -15,13 +15,13 @@ import (
 // Headers of the device API (spaces/zero/api.py).
 const (
 	headerAuthenticated = "X-Authenticated"  // regular, pro; absent: not signed in
-	headerQueuingReason = "X-Queuing-Reason" // node, concurrency
+	headerQueuingReason = "X-Queuing-Reason" // node: "Waiting for a GPU to become available", concurrency: "... for a GPU slot on this Space"
 	headerApproveResult = "X-Approve-Result" // approved, quota-exceeded, illegal-duration ...
-	reasonNode          = "node"             // "Waiting for a GPU to become available"
 	resultApproved      = "approved"
 	resultQuota         = "quota-exceeded"
 	resultIllegal       = "illegal-duration"
 	contentEventStream  = "text/event-stream"
+	retryAfter          = "10" // seconds; the client says "No GPU was available" and does not try again by itself
 )
 
 // setAuthenticated chooses the client's words about signing up or subscribing.
@@ -55,6 +55,9 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
 	var exceeded *quota.ExceededError
 	var illegal *quota.IllegalDurationError
+	if a.config.Refused != nil && (errors.As(err, &exceeded) || errors.As(err, &illegal)) {
+		a.config.Refused(r, err)
+	}
 	switch {
 	case errors.As(err, &exceeded):
 		h.Set(headerApproveResult, resultQuota)
@@ -63,7 +66,18 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		h.Set(headerApproveResult, resultIllegal)
 		return c.JSON(http.StatusTooManyRequests, refusal{int(illegal.Longest.Seconds()), -1})
 	}
+	if trouble, ok := errors.AsType[*lease.StorageError](err); ok {
+		h.Set(echo.HeaderRetryAfter, retryAfter)
+		a.tell(r, "This host cannot write its ledger now, since "+trouble.Cause+". Nothing was charged; try again in a minute.")
+	}
 	return c.NoContent(statusOf(err))
+}
+
+// tell gives the visitor the words that the client has none for.
+func (a *API) tell(r lease.Request, text string) {
+	if a.config.Tell != nil && r.Event != "" {
+		a.config.Tell(r.Space, r.Event, text)
+	}
 }
 
 // statusOf is the table from errors to statuses. All else is "no GPU": the cause is in the log.

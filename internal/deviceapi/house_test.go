@@ -88,7 +88,7 @@ func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
 		t.Fatal(err)
 	}
 	h.startBroker(alter...)
-	h.api = New(Config{Broker: h.broker, Signer: h.signer, Tiers: h.tiers, Events: h.events, Logger: h.journal.Logger()})
+	h.api = New(Config{Broker: h.broker, Signer: h.signer, TierOf: h.tierOf, Events: h.events, Logger: h.journal.Logger()})
 	h.path = h.open("demo", "run-1")
 	h.echo = echo.New()
 	h.api.Register(h.echo)
@@ -307,4 +307,8 @@ func (h *house) last() lease.Past {
 		return lease.Past{}
 	}
 	return all[0]
+}
+
+func (h *house) tierOf(_ context.Context, payer identity.Identity) (quota.Tier, error) {
+	return h.tiers.Get(payer.Tier)
 }

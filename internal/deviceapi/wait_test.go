@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,4 +290,104 @@ func TestClosedDatabase(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhoWaitsIsTold: not at the first ping, then on changes, and every five seconds at most.
+func TestWhoWaitsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
+		start := time.Now()
+		var told []string
+		h.api.config.Waits = func(r lease.Request, f lease.Forecast) {
+			if r.Event == "event-ben" {
+				told = append(told, fmt.Sprintf("%v number %d at %v, %s", time.Since(start), f.Rank+1, f.Start.Sub(start), f.Reason))
+			}
+		}
+		first := httptest.NewRecorder()
+		h.ask(first, "/schedule", "durationSeconds", "20")
+		h.processes.Start("demo", 100)
+		h.ask(httptest.NewRecorder(), "/allow", "pid", "100", "allowToken", h.allowToken(first))
+		var waits sync.WaitGroup
+		waits.Go(func() { h.ask(newTape(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
+		time.Sleep(10 * time.Second)
+		waits.Go(func() {
+			h.ask(newTape(), "/schedule", "durationSeconds", "10", "token", h.token("cem", "pro", "event-cem"))
+		})
+		time.Sleep(2 * time.Second)
+		h.broker.Left("event-cem")
+		time.Sleep(7 * time.Second)
+		h.broker.Left("event-ben")
+		waits.Wait()
+		want := "2.4s number 1 at 20s, node\n10.4s number 2 at 30s, node\n16.4s number 1 at 20s, node"
+		if got := strings.Join(told, "\n"); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+// TestWorkOnNobodysBehalfGoesLast: it pays by the Space's own account, and comes before no visitor.
+func TestWorkOnNobodysBehalfGoesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
+		h.ask(httptest.NewRecorder(), "/schedule")
+		var waits sync.WaitGroup
+		waits.Go(func() { h.ask(newTape(), "/schedule") })
+		time.Sleep(5 * time.Second)
+		waits.Go(func() { h.ask(newTape(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
+		synctest.Wait()
+		var order []string
+		for _, l := range h.broker.List() { // oldest first
+			if l.Forecast != nil {
+				order = append(order, fmt.Sprintf("%s %d", l.Identity, l.Rank))
+			}
+		}
+		if got := strings.Join(order, ", "); got != "space:demo 1, user:ben 0" {
+			t.Errorf("they wait as %s", got)
+		}
+		waits.Wait() // unclaimed, then in vain
+	})
+}
+
+// TestConcurrencyIsTheReason: a Slot may be free, and the Space has its own already.
+func TestConcurrencyIsTheReason(t *testing.T) {
+	h := newHouse(t, func(c *lease.Config) { c.PerSpace = func(string) int { return 1 } })
+	h.api.times = shortTimes
+	h.listen()
+	h.grant()
+	if got := h.wait().header.Get(headerQueuingReason); got != "concurrency" {
+		t.Errorf("%s: got %q, want concurrency", headerQueuingReason, got)
+	}
+}
+
+func TestNews(t *testing.T) {
+	at := func(s int) *time.Time { when := time.Unix(int64(s), 0); return &when }
+	first := lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60)}
+	for name, row := range map[string]struct {
+		now  lease.Forecast
+		want bool
+	}{
+		"the same":               {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60)}, false},
+		"a start a bit sooner":   {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(56)}, false},
+		"a start much sooner":    {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(55)}, true},
+		"a start much later":     {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(65)}, true},
+		"no start":               {lease.Forecast{Rank: 3, Reason: lease.Node}, true},
+		"another rank":           {lease.Forecast{Rank: 2, Reason: lease.Node, Start: at(60)}, true},
+		"another reason":         {lease.Forecast{Rank: 3, Reason: lease.Concurrency, Limit: lease.OfSpace, Start: at(60)}, true},
+		"giving up is no news":   {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60), GivesUp: *at(90)}, false},
+		"all of it, but at once": {lease.Forecast{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := news{every: 5 * time.Second}
+			if !n.isNews(first, *at(0)) {
+				t.Fatal("what was never told is no news")
+			}
+			later := 5
+			if strings.HasSuffix(name, "at once") {
+				later = 4
+			}
+			if got := n.isNews(row.now, *at(later)); got != row.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
 }

@@ -1,4 +1,4 @@
-// Package hubapi speaks to Hub clients: so far the one question that they ask about quota.
+// Package hubapi speaks to Hub clients: what they ask about quota, and to connect to a Space by its name.
 package hubapi
 
 import (
@@ -17,9 +17,11 @@ import (
 // Config is what the API needs.
 type Config struct {
 	Ledger   *quota.Ledger
-	Tiers    quota.Tiers
+	TierOf   func(context.Context, identity.Identity) (quota.Tier, error)
 	Identify func(*http.Request) (identity.Identity, error)
-	Now      func() time.Time // wall clock
+	// Find returns the Space of that name, if who may see it.
+	Find func(who identity.Identity, name string) (Space, bool)
+	Now  func() time.Time // wall clock
 }
 
 // API answers Hub clients.
@@ -29,7 +31,10 @@ type API struct{ config Config }
 func New(config Config) *API { return &API{config} }
 
 // Register mounts the routes.
-func (a *API) Register(e *echo.Echo) { e.GET("/api/spaces/zero-gpu/quota", a.quota) }
+func (a *API) Register(e *echo.Echo) {
+	e.GET("/api/spaces/zero-gpu/quota", a.quota)
+	a.registerSpaces(e)
+}
 
 // Quota is the Hub's shape (huggingface_hub#2842). Seconds; ResetsAt is null before the first use.
 type Quota struct {
@@ -56,7 +61,7 @@ func (a *API) quota(c echo.Context) error {
 }
 
 func (a *API) of(ctx context.Context, payer identity.Identity) (Quota, error) {
-	tier, err := a.config.Tiers.Get(payer.Tier)
+	tier, err := a.config.TierOf(ctx, payer)
 	if err != nil {
 		return Quota{}, err
 	}

@@ -15,7 +15,10 @@ import (
 )
 
 // tokenPrefix begins every bearer token of ours, so that people and secret scanners know it when they see it.
-const tokenPrefix = "sph_"
+const tokenPrefix = TokenPrefix
+
+// TokenPrefix is what Bearer looks for.
+const TokenPrefix = "sph_"
 
 const (
 	maxBearer = 128 // bytes of a token that is looked at; ours have 68
@@ -137,22 +140,30 @@ func newTokenID() string { return strings.ToLower(rand.Text()[:10]) }
 // ByToken is who a bearer token speaks for; anything but a good one is refused with *UnknownTokenError. It reads the
 // database after a change only, and writes to it at most once a minute for each token.
 func (p *People) ByToken(ctx context.Context, token string) (Identity, error) {
-	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
-		return Identity{}, &UnknownTokenError{}
-	}
-	good, err := p.bearers.get(ctx, p.readBearers)
+	b, err := p.byToken(ctx, token)
 	if err != nil {
 		return Identity{}, err
 	}
+	return b.who, nil
+}
+
+func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
+	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
+		return nil, &UnknownTokenError{}
+	}
+	good, err := p.bearers.get(ctx, p.readBearers)
+	if err != nil {
+		return nil, err
+	}
 	b, known := good[digest(sha256.Sum256([]byte(token)))]
 	if !known {
-		return Identity{}, &UnknownTokenError{}
+		return nil, &UnknownTokenError{}
 	}
 	if now := p.now(); b.claimMark(now) {
 		// A mark that fails costs nobody their call: the next minute brings another.
 		_ = p.mark(ctx, b.id, now)
 	}
-	return b.who, nil
+	return b, nil
 }
 
 // bearer is one good token.
@@ -173,34 +184,34 @@ func (b *bearer) claimMark(now time.Time) bool {
 	return b.marked.CompareAndSwap(last, now.UnixMilli())
 }
 
-// bearers are all good tokens, as last read from the database. All, and not those that were used last: made-up tokens
+// kept is what was last read from the database. Of tokens that is all, and not those that were used last: made-up ones
 // then neither push others out nor reach the database, whose one connection everybody shares.
-type bearers struct {
-	known   atomic.Pointer[map[digest]*bearer] // nil: to be read
-	reading sync.Mutex                         // from before the read until known is set, and to forget
+type kept[T any] struct {
+	known   atomic.Pointer[T] // nil: to be read
+	reading sync.Mutex        // from before the read until known is set, and to forget
 }
 
-func (b *bearers) get(ctx context.Context, read func(context.Context) (map[digest]*bearer, error)) (map[digest]*bearer, error) {
-	if known := b.known.Load(); known != nil {
+func (k *kept[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	if known := k.known.Load(); known != nil {
 		return *known, nil
 	}
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if known := b.known.Load(); known != nil { // somebody else has read meanwhile
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	if known := k.known.Load(); known != nil { // somebody else has read meanwhile
 		return *known, nil
 	}
 	known, err := read(ctx)
 	if err != nil {
-		return nil, err
+		return known, err
 	}
-	b.known.Store(&known)
+	k.known.Store(&known)
 	return known, nil
 }
 
 // forget is called after a change is committed. Whoever read before the commit has kept what it read by the time that
 // forget has the lock, so a revoked token does not come back.
-func (b *bearers) forget() {
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	b.known.Store(nil)
+func (k *kept[T]) forget() {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	k.known.Store(nil)
 }

@@ -14,6 +14,7 @@ import (
 type Declared struct {
 	Name, Tier string
 	Tokens     []string // what HashToken returns
+	Own        Own
 }
 
 // MaxTokens is how many tokens a person may have.
@@ -106,7 +107,7 @@ func declare(ctx context.Context, tx *sql.Tx, one Declared, now int64) error {
 	if err := CheckName(one.Name); err != nil {
 		return err
 	}
-	changed, err := changes(tx.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, 'configuration', 'config')
+	changed, err := changes(tx.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, 'configuration', 'config')
 		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = 'config'
 		WHERE source = 'former'`, one.Name, one.Tier, now))
 	if err != nil {
@@ -114,6 +115,9 @@ func declare(ctx context.Context, tx *sql.Tx, one Declared, now int64) error {
 	}
 	if changed == 0 {
 		return &ClashError{Name: one.Name}
+	}
+	if err := write(ctx, tx, Person{Name: one.Name, Tier: one.Tier, Own: one.Own}); err != nil {
+		return err
 	}
 	for _, text := range one.Tokens {
 		if err := declareToken(ctx, tx, one.Name, text, now); err != nil {

@@ -19,12 +19,15 @@ const (
 	Space   Kind = "space" // a Space's own allowance
 )
 
-// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account; nor does Via.
+// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account; nor do Via and
+// Fallback.
 type Identity struct {
 	Kind Kind
 	Name string
 	Tier string
 	Via  string // the Space that calls on their behalf, with the token that it got as their host; "": they themselves
+	// Fallback is why whoever signed in pays by their address all the same; "": they do not. The spaces package shows it.
+	Fallback string
 }
 
 // Key names the account: "local", "ip:203.0.113.7", "ip:2001:db8:1:2::/64", "user:ada", "space:demo". It is what logs,
@@ -73,5 +76,18 @@ func isUnfit(r rune) bool {
 func isNetwork(name string) bool {
 	text, is64 := strings.CutSuffix(name, "/64")
 	addr, err := netip.ParseAddr(text)
-	return err == nil && is64 == addr.Is6() && !addr.IsLoopback() && network(addr) == name
+	return err == nil && is64 == addr.Is6() && (!addr.IsLoopback() || name == loopback) && network(addr) == name
+}
+
+// loopback is this machine as an address among others, of either family.
+const loopback = "127.0.0.1"
+
+// Anonymous is whoever calls from remoteAddr, by nothing but the address: also somebody at this machine, who is another
+// payer then than the local visitor.
+func Anonymous(remoteAddr string) (Identity, error) {
+	who, err := FromAddr(remoteAddr, AddrTiers{})
+	if who.Kind == Local {
+		who = Identity{Kind: Address, Name: loopback, Tier: "unauthenticated"}
+	}
+	return who, err
 }

@@ -69,7 +69,7 @@ func TestParseKeyTakesOnlyWhatKeyWrites(t *testing.T) {
 	for _, key := range []string{
 		"", ":", "local:", "local:ada", "LOCAL", "user", "user:", "space:", "team:a", ":ada",
 		"user:a\nidentity=root", "user:a\x00", "user:\xff", "user:" + strings.Repeat("a", maxName+1),
-		"ip:", "ip:x", "ip:203.0.113.7:80", "ip:203.0.113.007", "ip:203.0.113.7/64", "ip:127.0.0.1", "ip:::1/64",
+		"ip:", "ip:x", "ip:203.0.113.7:80", "ip:203.0.113.007", "ip:203.0.113.7/64", "ip:127.0.0.2", "ip:::1/64",
 		"ip:::ffff:203.0.113.7", "ip:::ffff:203.0.113.7/64", "ip:2001:db8::1", "ip:2001:db8::1/64", "ip:2001:DB8::/64",
 		"ip:2001:db8::/48", "ip:fe80::%eth0/64",
 	} {

@@ -483,7 +483,7 @@ func TestARevokedTokenDoesNotComeBack(t *testing.T) {
 
 // A read that began before a change was committed may end after it.
 func TestWhatWasReadBeforeAChangeIsForgotten(t *testing.T) {
-	var b bearers
+	var b kept[map[digest]*bearer]
 	reading, goOn, forgotten := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {

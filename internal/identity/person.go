@@ -12,6 +12,7 @@ import (
 type Person struct {
 	Name      string
 	Tier      string
+	Own       Own
 	CreatedAt time.Time
 	CreatedBy string // who added them
 	Source    Source

@@ -13,8 +13,8 @@ import (
 // Proxies are the networks of reverse proxies whose word counts: who asks, by which scheme and name.
 type Proxies []netip.Prefix
 
-// ParseProxy reads a network, as 10.0.0.0/8, or one address.
-func ParseProxy(text string) (netip.Prefix, error) {
+// ParseNetwork reads a network, as 10.0.0.0/8, or one address.
+func ParseNetwork(text string) (netip.Prefix, error) {
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, bad := netip.ParseAddr(text)
@@ -23,13 +23,19 @@ func ParseProxy(text string) (netip.Prefix, error) {
 		}
 		network = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	switch {
-	case network.Addr().Is4In6():
+	if network.Addr().Is4In6() {
 		return netip.Prefix{}, errors.New("write an IPv4 network as 10.0.0.0/8")
-	case network.Bits() == 0:
-		return netip.Prefix{}, errors.New("this trusts everybody, and then anybody could choose who pays: name the proxy's own address")
 	}
 	return network.Masked(), nil
+}
+
+// ParseProxy is ParseNetwork for those whose word counts: never everybody.
+func ParseProxy(text string) (netip.Prefix, error) {
+	network, err := ParseNetwork(text)
+	if err == nil && network.Bits() == 0 {
+		return netip.Prefix{}, errors.New("this trusts everybody, and then anybody could choose who pays: name the proxy's own address")
+	}
+	return network, err
 }
 
 func (p Proxies) trust(addr netip.Addr) bool {

@@ -61,7 +61,7 @@ func TestATokenGoesThereAndBack(t *testing.T) {
 		t.Errorf("got %+v (%v)\nwant %+v", got, err, full)
 	}
 	id, err := got.Identity()
-	if want := (Identity{Address, "2001:db8:1:2::/64", "unauthenticated", "eve/front"}); err != nil || id != want {
+	if want := (Identity{Kind: Address, Name: "2001:db8:1:2::/64", Tier: "unauthenticated", Via: "eve/front"}); err != nil || id != want {
 		t.Errorf("identity: got %+v (%v), want %+v", id, err, want)
 	}
 }

@@ -9,15 +9,17 @@ import (
 	"time"
 )
 
-// People are those whom the operator knows by name, and their bearer tokens: the tables people and tokens. It may be
-// used by many goroutines.
+// People are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
+// tables people, tokens and sign_ins. It may be used by many goroutines.
 //
 // Its methods bring their own connection, and the pool has only one: never call them with a transaction open.
 type People struct {
 	Now func() time.Time // wall clock, set before the first use; nil is the real one
 
 	db      *sql.DB
-	bearers bearers
+	bearers kept[map[digest]*bearer]
+	owns    kept[map[string]Own]
+	signIns kept[map[digest]*signIn]
 }
 
 // NewPeople returns the People in db, which migrations.Open has opened.
@@ -29,9 +31,11 @@ func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error)
 	if !nameRule.MatchString(name) {
 		return Person{}, &BadNameError{Name: mask(name)}
 	}
+	defer p.owns.forget()
 	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by, Source: Operator}
-	result, err := p.db.ExecContext(ctx, `INSERT INTO people (`+personColumns+`) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source
+	result, err := p.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source,
+		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL
 		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
@@ -59,17 +63,8 @@ func (p *People) taken(ctx context.Context, name string) error {
 }
 
 // SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *People) SetTier(ctx context.Context, name, tier string) (person Person, err error) {
-	err = p.change(ctx, "set tier", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `UPDATE people SET tier = ? WHERE name = ?`, tier, name); err != nil {
-			return err
-		}
-		if person, err = personOf(ctx, tx, name); err != nil {
-			return err
-		}
-		return person.byOperator() // undoes the update
-	})
-	return person, err
+func (p *People) SetTier(ctx context.Context, name, tier string) (Person, error) {
+	return p.Set(ctx, name, Change{Tier: &tier})
 }
 
 // List is everybody, by name.
@@ -171,6 +166,73 @@ func (p *People) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 	return good, err
 }
 
+// SignIn makes a browser one that proof's person has signed in at a Space, and returns what its cookie says, which is kept
+// nowhere. A token that has been revoked since is refused: *UnknownTokenError.
+func (p *People) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
+	text = newSecret()
+	err = p.change(ctx, "sign in", func(tx *sql.Tx) error {
+		now := p.now()
+		if err := tidySignIns(ctx, tx, proof.token, now); err != nil {
+			return err
+		}
+		hash := sha256.Sum256([]byte(text))
+		added, err := changes(tx.ExecContext(ctx, `INSERT INTO sign_ins (hash, space, token, created_at, expires_at)
+			SELECT ?1, ?2, nullif(?3, ''), ?4, ?5 WHERE ?3 = '' OR EXISTS (SELECT 1 FROM tokens WHERE id = ?3 AND revoked_at IS NULL)`,
+			hash[:], space, proof.token, now.UnixMilli(), now.Add(proof.Life()).UnixMilli()))
+		if err == nil && added == 0 {
+			err = &UnknownTokenError{}
+		}
+		return err
+	})
+	return text, err
+}
+
+// tidySignIns drops what is over, and the oldest of whoever has very many.
+func tidySignIns(ctx context.Context, tx *sql.Tx, token string, now time.Time) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE expires_at <= ?
+		OR token IN (SELECT id FROM tokens WHERE revoked_at IS NOT NULL)`, now.UnixMilli()); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash IN (SELECT hash FROM sign_ins
+		WHERE coalesce(token, '') = ? ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)`, token, signInsEach-1)
+	return err
+}
+
+// SignOut ends what SignIn returned; of what is unknown nothing is said.
+func (p *People) SignOut(ctx context.Context, space, text string) error {
+	return p.change(ctx, "sign out", func(tx *sql.Tx) error {
+		hash := sha256.Sum256([]byte(text))
+		_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash = ? AND space = ?`, hash[:], space)
+		return err
+	})
+}
+
+// readSignIns reads what SignedIn keeps.
+func (p *People) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
+		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
+		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, p.now().UnixMilli())
+	all, err := collect(rows, err, "read sign-ins", scanSignIn)
+	good := make(map[digest]*signIn, len(all))
+	for _, s := range all {
+		good[s.hash] = s
+	}
+	return good, err
+}
+
+func scanSignIn(row scanner) (*signIn, error) {
+	s := &signIn{}
+	var hash []byte
+	if err := row.Scan(&hash, &s.space, (*instant)(&s.until), &s.who.Name, &s.who.Tier); err != nil {
+		return nil, err
+	}
+	s.hash = digest(hash) // 32 bytes, by a CHECK
+	if s.who.Kind = User; s.who.Name == "" {
+		s.who.Kind = Local
+	}
+	return s, nil
+}
+
 // mark writes down that a token was used. It asks again whether a mark is due: what ByToken keeps may have been
 // forgotten and read again between a claim and its mark.
 func (p *People) mark(ctx context.Context, id string, now time.Time) error {
@@ -189,9 +251,11 @@ func (p *People) now() time.Time {
 	return time.UnixMilli(now().UnixMilli()).UTC()
 }
 
-// change is one transaction, after which ByToken reads anew: only then, or it would keep what was before.
+// change is one transaction, after which ByToken and SignedIn read anew: only then, or they would keep what was before.
 func (p *People) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	defer p.owns.forget()
 	defer p.bearers.forget()
+	defer p.signIns.forget()
 	tx, err := p.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -231,10 +295,11 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 // scanner is a row or the rows.
 type scanner interface{ Scan(into ...any) error }
 
-const personColumns = `name, tier, created_at, created_by, source`
+const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
 
 func scanPerson(row scanner) (p Person, err error) {
-	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source)
+	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
+		span{&p.Own.Quota}, span{&p.Own.Longest}, &p.Own.Priority, &p.Own.Concurrency)
 	return p, err
 }
 

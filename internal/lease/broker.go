@@ -22,10 +22,20 @@ type Config struct {
 	Processes    Processes
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
+	// Priorities are those of the host's tiers; what else comes the line learns.
+	Priorities []int
+	// PerSpace is how many Leases of a Space may have a place at once, 0 for any number. It must not block; nil: any.
+	PerSpace func(space string) int
 	// Now is the wall clock; nil is the real one. After a leap of it, call LookAgain.
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
+	// Uninvited is told once of each process that uses a Device outside any Lease; nil: nobody is. EndUninvited ends
+	// those of a Space, foreign ones never.
+	Uninvited    func(Uninvited)
+	EndUninvited bool
+	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
+	Changed func(Change)
 	Logger  *zap.Logger
 }
 
@@ -50,9 +60,14 @@ type Broker struct {
 	busy     sync.WaitGroup // effects under way; only Run's goroutine adds to it
 	watching sync.WaitGroup // of workers; they end with work at the latest
 
+	watchers map[chan Change]bool // touched by the line's goroutine alone
+	ahead    foresight
+
 	mu     sync.Mutex
 	notes  []func(*line) // left for the line by those who do not wait
 	broken map[string]brokenStream
+
+	uninvited []Uninvited // as they were seen last
 }
 
 // New returns a Broker. Call Recover, then Run.
@@ -74,11 +89,13 @@ func New(config Config) (*Broker, error) {
 	b := &Broker{
 		config: config, now: config.Now, log: config.Logger,
 		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
-		store: &store{db: config.DB, ledger: config.Ledger, bootID: boot},
-		work:  work, stop: stop, broken: map[string]brokenStream{},
+		store: newStore(config.DB, config.Ledger, boot, config.Logger),
+		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
 	}
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
+	b.line.order = newOrder(config.QueueTimeout, config.Priorities)
+	b.line.perSpace = config.PerSpace
 	b.line.now = config.Now
 	return b, nil
 }
@@ -94,6 +111,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	beats, endBeats := context.WithCancel(ctx)
 	var beating sync.WaitGroup
 	beating.Go(func() { b.beat(beats) })
+	beating.Go(func() { b.inspect(beats) })
+	beating.Go(func() { b.watchHealth(beats) })
 	defer beating.Wait()
 	defer endBeats()
 	for ctx.Err() == nil {
@@ -124,7 +143,7 @@ func (b *Broker) shutdown() {
 	close(b.done) // late callers are turned away; effects that report find nobody
 	defer time.AfterFunc(stopTime, b.stop).Stop()
 	b.readNotes()
-	for _, w := range b.line.idles() {
+	for _, w := range append(b.line.idles(), b.line.beginning()...) {
 		b.line.evict(w, 0)
 	}
 	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
@@ -137,6 +156,9 @@ func (b *Broker) shutdown() {
 	b.busy.Wait()
 	b.stop()
 	b.watching.Wait()
+	for watcher := range b.watchers {
+		b.forget(watcher)
+	}
 }
 
 func (b *Broker) beat(ctx context.Context) {
@@ -170,16 +192,41 @@ func (b *Broker) do(call func(*line)) bool {
 // *quota.IllegalDurationError, or the database's; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
-	l := newLease(r, b.now())
+	l, err := b.arrive(r)
+	if err != nil {
+		return nil, err
+	} else if l != nil {
+		return &Ticket{broker: b, lease: l}, nil
+	}
+	l = newLease(r, b.now())
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
-	b.log.Info("lease waits", zap.Object("lease", l), zap.Duration("declared", r.Declared))
 	if !b.do(func(line *line) { line.onSchedule(l) }) {
 		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
 	}
 	return &Ticket{broker: b, lease: l}, nil
+}
+
+// Ask is what quota would say to that request now: nil, or Schedule's refusals. Nothing is held, and nobody waits.
+func (b *Broker) Ask(ctx context.Context, r Request) error {
+	r.Size = b.sizeOf(r)
+	return b.store.ask(ctx, newLease(r, b.now()), b.config.QueueTimeout)
+}
+
+// arrive returns the Lease if it has begun on its warm worker already; nil: it has to be admitted and wait its turn.
+func (b *Broker) arrive(r Request) (*Lease, error) {
+	l, warm := newLease(r, b.now()), false
+	b.do(func(line *line) { warm = line.onArrival(l) })
+	if !warm {
+		return nil, nil
+	}
+	err := <-l.begun
+	if errors.Is(err, errUnfit) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // Ticket is a place in the line.
@@ -200,6 +247,16 @@ func (t *Ticket) Wait(ctx context.Context) (Grant, error) {
 	case <-ctx.Done():
 		return Grant{}, ctx.Err()
 	}
+}
+
+// Forecast says what the Lease may expect, as of a second ago at most; false: it waits no more.
+func (t *Ticket) Forecast() (Forecast, bool) { return t.broker.forecast(t.lease) }
+
+// Reason says why the Lease waits now. Of one that waits no more it is the last.
+func (t *Ticket) Reason() (reason Reason) {
+	reason = Node
+	t.broker.do(func(*line) { reason = t.lease.limit.reason() })
+	return reason
 }
 
 // Leave gives up: a Lease that waits is withdrawn, one that was granted to nobody's ear is taken back. The
@@ -223,6 +280,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	if err != nil {
 		return err
 	}
+	b.config.Processes.Confine(space, pid, start)
 	at := b.now()
 	if err := b.store.activate(ctx, l, worker, at); err != nil {
 		return err
@@ -231,9 +289,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	allowed := false
 	b.do(func(line *line) {
 		// From here, not from before the commit: what the database takes is not the payer's.
-		if allowed = line.onAllow(l, b.now()); allowed {
-			b.log.Info("lease active", zap.Object("lease", l), zap.Int("worker", pid))
-		}
+		allowed = line.onAllow(l, b.now())
 	})
 	if !allowed {
 		return ErrUnknown
@@ -320,8 +376,45 @@ func (b *Broker) Waiting() (n int) {
 
 // List returns the open Leases, oldest first.
 func (b *Broker) List() (all []Snapshot) {
-	b.do(func(l *line) { all = l.snapshot() })
+	var ahead *outlook
+	if b.do(func(l *line) { all, ahead = l.snapshot(), l.outlook() }) {
+		expect(all, ahead.forecasts())
+	}
 	return all
+}
+
+// expect says of each that waits what is forecast.
+func expect(all []Snapshot, forecasts map[*Lease]Forecast) {
+	for i, s := range all {
+		if f, waits := forecasts[s.lease]; waits {
+			all[i].Forecast = &f
+		}
+	}
+}
+
+// foresight is the last look ahead. All who wait ask every few seconds.
+type foresight struct {
+	mu   sync.Mutex
+	at   time.Time
+	seen map[*Lease]Forecast
+}
+
+// foresees is how old a forecast may be.
+const foresees = time.Second
+
+func (b *Broker) forecast(lease *Lease) (f Forecast, waits bool) {
+	b.ahead.mu.Lock()
+	defer b.ahead.mu.Unlock()
+	f, waits = b.ahead.seen[lease]
+	if !waits || time.Since(b.ahead.at) >= foresees {
+		var ahead *outlook
+		if !b.do(func(l *line) { ahead = l.outlook() }) {
+			return Forecast{}, false
+		}
+		b.ahead.seen, b.ahead.at = ahead.forecasts(), time.Now()
+		f, waits = b.ahead.seen[lease]
+	}
+	return f, waits
 }
 
 // Slots returns every Slot and what it is doing.
@@ -366,11 +459,25 @@ func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
 	return all
 }
 
-func (b *Broker) decide(l *Lease, d decision) {
-	if d.grant != nil {
-		b.log.Info("lease granted", zap.Object("lease", l), zap.Object("device", l.Slot.Device))
-	}
-	l.decided <- d
+func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
+
+// begin tells l.begun, once: nil, errUnfit, or why it is not written down.
+func (b *Broker) begin(l *Lease) {
+	worker, p, at := l.Worker, l.place, b.now()
+	b.busy.Go(func() {
+		err := b.clear(p, worker)
+		if err != nil {
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
+			err = errUnfit
+		} else {
+			err = b.store.begin(b.work, l, worker, at, b.config.QueueTimeout)
+		}
+		if !b.do(func(line *line) { line.onBegun(l, b.now(), err) }) && err == nil {
+			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
+			err = errors.Join(ErrGone, b.store.settle(b.work, l))
+		}
+		l.begun <- err
+	})
 }
 
 func (b *Broker) resume(l *Lease) {
@@ -416,7 +523,6 @@ const settleAgain = time.Second
 
 // settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
-	b.log.Info("lease ended", zap.Object("lease", l), zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
 	b.busy.Go(func() {
 		defer close(l.settled)
 		for {
@@ -460,6 +566,9 @@ func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
 			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
 		}
 		<-l.settled
+		if err == nil {
+			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
+		}
 		b.do(func(line *line) { line.onReclaimed(p, err) })
 	})
 }

@@ -733,6 +733,7 @@ func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
 			`{"level":"info","message":"lease granted",` + lease + `granted","slot":0}`,
 			`{"level":"info","message":"lease active",` + lease + `active","slot":0}`,
 			`{"level":"info","message":"lease ended",` + lease + `released","slot":0}`,
+			`{"level":"info","message":"slot returned",` + lease + `released","slot":0}`,
 		}
 		lines := strings.Split(strings.TrimSpace(h.journal.String()), "\n")
 		if !slices.EqualFunc(lines, want, func(line, want string) bool { return strings.HasPrefix(line, strings.TrimSuffix(want, "}")) }) {

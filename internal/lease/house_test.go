@@ -102,7 +102,7 @@ func (h *house) stop() {
 
 // request is Ada's for 60 s.
 func request(alter ...func(*Request)) Request {
-	r := Request{Space: "demo", Instance: "run-1", Event: "event-1", Payer: ada, Tier: freeTier, Task: "draw", Declared: time.Minute}
+	r := Request{Space: "demo", Instance: "run-1", Event: "event-1", Payer: ada, Tier: freeTier, Task: "draw", Function: "draw", Declared: time.Minute}
 	for _, a := range alter {
 		a(&r)
 	}

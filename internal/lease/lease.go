@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -40,6 +39,7 @@ type Request struct {
 	Payer    identity.Identity
 	Tier     quota.Tier
 	Task     string
+	Function string // the Task's name, "" if it is not known
 	Declared time.Duration
 	Size     string // large or xlarge; "" lets the broker choose
 }
@@ -47,22 +47,30 @@ type Request struct {
 // Lease is one Request and what became of it. Its fields belong to the line; outside, see Snapshot.
 type Lease struct {
 	Request
-	ID       string // the allowToken on the wire: 128 bits, known to its Space alone
-	State    State
-	Held     time.Duration
-	Slot     *gpu.Slot
-	Worker   Worker
-	Admitted time.Time
-	Granted  time.Time
-	Active   time.Time
-	Ended    time.Time
-	Charged  time.Duration
-	Reason   string
+	ID    string // the allowToken on the wire: 128 bits, known to its Space alone
+	State State
+	Held  time.Duration
+	// Remaining is what part of the quota is left beside all holds, this one included: between 0 and 1.
+	Remaining float64
+	Slot      *gpu.Slot
+	Worker    Worker
+	Admitted  time.Time
+	Granted   time.Time
+	Active    time.Time
+	Ended     time.Time
+	Charged   time.Duration
+	Reason    string
 
+	payer     string        // Payer.Key, which is asked for often
+	turn      time.Time     // its place in the line, see order
+	limit     Limit         // while it waits: why it may have no place yet
 	place     place         // what it holds; Slot is the first of it
+	lost      bool          // its Device failed under it: it costs nothing
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
 	from      *idle         // whose worker it gets, until its client is told so
+	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
+	begun     chan error    // buffered: what became of an arrival
 	decided   chan decision // buffered: the one decision about a waiting Lease
 	settled   chan struct{} // closed once its end is in the database
 }
@@ -107,14 +115,9 @@ func newLease(r Request, now time.Time) *Lease {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
-		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now,
-		decided: make(chan decision, 1), settled: make(chan struct{}),
+		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
+		decided: make(chan decision, 1), begun: make(chan error, 1), settled: make(chan struct{}),
 	}
-}
-
-// before is negative if l came before o.
-func (l *Lease) before(o *Lease) int {
-	return cmp.Or(l.Admitted.Compare(o.Admitted), cmp.Compare(l.ID, o.ID))
 }
 
 func (l *Lease) factor() int { return quota.Factor(l.Size) }
@@ -123,7 +126,7 @@ func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 
 // charge is what the Lease costs if it ends at end: from /allow on, never past its deadline, never above its hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() {
+	if l.Active.IsZero() || l.lost {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
@@ -157,11 +160,15 @@ func (l *Lease) Short() string { return l.ID[:8] }
 type Processes interface {
 	// Owns reports whether pid is a living process of that Space, its runner excepted. It does not block.
 	Owns(space string, pid int) (start uint64, ok bool)
+	// Confine is called once a process is a worker, before it goes on: End must find whatever it starts. It does not block.
+	Confine(space string, pid int, start uint64)
 	// Wait blocks until that process has died or ctx ends.
 	Wait(ctx context.Context, pid int, start uint64)
 	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks
 	// and reports whether all are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
+	// SpaceOf returns whose a process is, its runner included, and when it began; "" if it is no Space's. It does not block.
+	SpaceOf(pid int) (space string, start uint64)
 	// Within reports whether pid is that worker or one that it started. It does not block.
 	Within(pid, worker int, start uint64) bool
 }

@@ -18,6 +18,8 @@ type effects interface {
 	// resume looks whether the place has nobody but its warm worker (else: onUnfit), and writes down that the Lease is
 	// active with it: onResumed.
 	resume(l *Lease)
+	// begin does the same for a Lease that has no hold yet, which it takes in the same transaction: onBegun.
+	begin(l *Lease)
 	// watch tells when a worker has died: onExit.
 	watch(w Worker)
 	// dismiss ends a worker in whose place another has come.
@@ -28,6 +30,8 @@ type effects interface {
 	reclaim(p place, l *Lease, grace time.Duration)
 	// expired tells the visitor which limit was hit.
 	expired(l *Lease)
+	// changed says that a Lease has come into another State, before anything comes of that.
+	changed(l *Lease)
 }
 
 // Times of the device API (design.md 5; spaces/zero/client.py).
@@ -43,12 +47,15 @@ type line struct {
 	do           effects
 	now          func() time.Time
 	queueTimeout time.Duration
-	warmFor      time.Duration // how long an idle worker stays; 0: not at all
+	order        order
+	perSpace     func(space string) int // how many places a Space may have at once, 0: any number; nil: all may
+	warmFor      time.Duration          // how long an idle worker stays; 0: not at all
 	slots        []*slot
-	devices      []place // all Slots of each Device
-	waiting      []*Lease
+	devices      []place           // all Slots of each Device
+	waiting      []*Lease          // by turn
 	leases       map[string]*Lease // the open ones
 	reserved     reservation
+	drains       map[gpu.DeviceUUID]Drain
 }
 
 type phase string
@@ -59,6 +66,7 @@ const (
 	held       phase = "held"       // by a granted or active Lease
 	warm       phase = "warm"       // by nobody; an idle worker sits there
 	reclaiming phase = "reclaiming" // from a Lease that is over
+	drained    phase = "drained"    // nobody gets it until it is returned
 	busy       phase = "busy"       // somebody else sits there, or nobody can tell
 )
 
@@ -73,7 +81,7 @@ type slot struct {
 }
 
 func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
-	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, leases: map[string]*Lease{}}
+	l := &line{do: do, now: time.Now, queueTimeout: queueTimeout, order: newOrder(queueTimeout, nil), leases: map[string]*Lease{}}
 	for _, s := range slots {
 		one := &slot{Slot: s, phase: free}
 		l.slots = append(l.slots, one)
@@ -86,20 +94,26 @@ func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
 	return l
 }
 
-// onSchedule takes a Lease whose hold is committed. First come, first served.
+// onSchedule takes a Lease whose hold is committed.
 func (l *line) onSchedule(lease *Lease) {
 	l.leases[lease.ID] = lease
-	l.waiting = append(l.waiting, lease)
+	l.enqueue(lease)
+	l.do.changed(lease)
 	l.fill()
 }
 
 // fill finds a place for each that waits: the warm one of its own worker, else a free one, which is looked at
 // (the answer decides), else one whose idle worker goes.
 func (l *line) fill() {
+	l.limit()
 	l.reserve()
 	coming := l.coming()
 	for rank := 0; rank < len(l.waiting); {
 		lease := l.waiting[rank]
+		if lease.limit != "" {
+			rank++
+			continue
+		}
 		if w := l.warmPlace(rank); w != nil {
 			l.resume(w, lease)
 			continue // the next has come to this rank
@@ -119,7 +133,11 @@ func (l *line) fill() {
 func (l *line) onChecked(p place, err error) {
 	if err != nil {
 		l.shut(p, err)
-	} else if i := l.taker(p); i >= 0 {
+		l.fill()
+		return
+	}
+	l.limit()
+	if i := l.taker(p); i >= 0 {
 		l.grant(p, l.waiting[i])
 	} else {
 		l.vacate(p)
@@ -137,6 +155,9 @@ func (l *line) shut(p place, err error) {
 func (l *line) vacate(p place) {
 	for _, s := range p {
 		s.phase, s.holder, s.idle, s.reason = free, nil, nil, ""
+		if d, ok := l.drains[s.Device.UUID]; ok {
+			s.phase, s.reason = drained, d.Reason
+		}
 	}
 }
 
@@ -152,6 +173,9 @@ func (l *line) give(p place, lease *Lease) {
 		s.phase, s.holder, s.idle, s.reason = held, lease, nil, ""
 	}
 	lease.State, lease.place, lease.Slot, lease.Granted = Granted, p, &p[0].Slot, l.now()
+	if !lease.arriving {
+		l.do.changed(lease)
+	}
 }
 
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
@@ -180,6 +204,7 @@ func (l *line) onAllow(lease *Lease, at time.Time) bool {
 	}
 	lease.State, lease.Active = Active, at
 	lease.watched = true
+	l.do.changed(lease)
 	l.do.watch(lease.Worker)
 	return true
 }
@@ -192,7 +217,7 @@ func (l *line) onRelease(space, id string, failed bool) (*Lease, error) {
 	switch {
 	case failed:
 		l.end(lease, Released, "failed", farewell)
-	case lease.State == Active && lease.watched && l.warmFor > 0:
+	case lease.State == Active && lease.watched && l.warmFor > 0 && !l.isDrained(lease.place):
 		l.keepWarm(lease)
 	default:
 		l.end(lease, Released, "released", farewell)
@@ -370,6 +395,7 @@ func (l *line) close(lease *Lease, state State, reason string) {
 	delete(l.leases, lease.ID)
 	lease.State, lease.Reason, lease.Ended = state, reason, l.now()
 	lease.Charged = lease.charge(lease.Ended)
+	l.do.changed(lease)
 }
 
 // of returns the open Leases that match, oldest first.
@@ -380,7 +406,7 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 			found = append(found, lease)
 		}
 	}
-	slices.SortFunc(found, (*Lease).before)
+	slices.SortFunc(found, (*Lease).cameBefore)
 	return found
 }
 
@@ -394,15 +420,19 @@ type Snapshot struct {
 	Identity        string         `json:"identity"`
 	Tier            string         `json:"tier"`
 	Event           string         `json:"event,omitempty"`
+	Function        string         `json:"function,omitempty"`
+	Via             string         `json:"via,omitempty"` // the Space that spends it through Space
 	Size            string         `json:"size"`
 	DeclaredSeconds float64        `json:"declaredSeconds"`
 	UsedSeconds     float64        `json:"usedSeconds"`
-	Rank            *int           `json:"rank,omitempty"` // among the waiting, from 0
+	*Forecast                      // while it waits
 	Slot            *int           `json:"slot,omitempty"`
 	Device          gpu.DeviceUUID `json:"device,omitempty"`
 	Worker          int            `json:"worker,omitempty"`
 	Admitted        time.Time      `json:"admitted"`
 	Deadline        *time.Time     `json:"deadline,omitempty"`
+
+	lease *Lease
 }
 
 func (l *line) snapshot() []Snapshot {
@@ -415,11 +445,8 @@ func (l *line) snapshot() []Snapshot {
 
 func (l *line) view(o *Lease) Snapshot {
 	s := Snapshot{
-		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event,
-		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(),
-	}
-	if rank := slices.Index(l.waiting, o); rank >= 0 {
-		s.Rank = &rank
+		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event, Function: o.Function, Via: o.Payer.Via,
+		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(), lease: o,
 	}
 	if o.Slot != nil {
 		s.Slot, s.Device = &o.Slot.Index, o.Slot.Device.UUID

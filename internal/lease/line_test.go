@@ -490,12 +490,12 @@ func TestSnapshot(t *testing.T) {
 	w.schedule()
 	w.schedule()
 	w.pass(2500 * time.Millisecond)
-	all := w.snapshot()
-	if len(all) != 3 || all[0].State != Active || all[1].Rank == nil || *all[1].Rank != 0 || *all[2].Rank != 1 {
+	all := w.list()
+	if len(all) != 3 || all[0].State != Active || all[1].Forecast == nil || all[1].Rank != 0 || all[2].Rank != 1 {
 		t.Fatalf("got %+v, want one active, then two that wait with their ranks", all)
 	}
 	got := all[0]
-	if got.Rank != nil || got.UsedSeconds != 3.5 || got.DeclaredSeconds != 10 || *got.Slot != 0 || got.Worker != l.Worker.PID ||
+	if got.Forecast != nil || got.UsedSeconds != 3.5 || got.DeclaredSeconds != 10 || *got.Slot != 0 || got.Worker != l.Worker.PID ||
 		!got.Deadline.Equal(noon.Add(10*time.Second)) || got.Lease != l.ID[:8] || got.Tier != "free" || got.Identity != "user:ada" {
 		t.Errorf("got %+v", got)
 	}

@@ -71,10 +71,13 @@ func (l *line) find(rank int) (found place) {
 	return found
 }
 
-// taker is the rank of the first that waits and may have the place, below 0 if nobody does.
+// taker is the rank of the first that waits for a place and may have this one, below 0 if nobody does.
 func (l *line) taker(p place) int {
+	if l.isDrained(p) { // meanwhile
+		return -1
+	}
 	for rank, lease := range l.waiting {
-		if l.isWhole(lease) == (len(p) > 1) && l.mayUse(rank, p) {
+		if lease.limit == "" && l.isWhole(lease) == (len(p) > 1) && l.mayUse(rank, p) {
 			return rank
 		}
 	}
@@ -84,10 +87,10 @@ func (l *line) taker(p place) int {
 // reservation keeps a Device for the first xlarge that waits where Devices are shared: without it two halves
 // would hardly ever be free at the same time. Until by, when all who sit there now must have left, one behind it
 // in the line may still use a Slot there if it is due to have left by then too (as batch schedulers backfill). As
-// by does not move, nobody is overtaken for ever.
+// by does not move but for those who go before it, nobody is overtaken for ever.
 type reservation struct {
 	lease  *Lease
-	device place // nil: each Device is busy with strangers
+	device place // nil: each Device is busy with strangers, or drained
 	by     time.Time
 }
 
@@ -99,19 +102,24 @@ func (l *line) reserve() {
 		l.reserved = reservation{}
 		return
 	}
-	if r := l.reserved; r.lease == l.waiting[first] && r.device != nil && r.device.count(busy) == 0 {
+	if r := l.reserved; r.lease == l.waiting[first] && r.device != nil && l.isSound(r.device) {
 		return
 	}
 	l.reserved = reservation{lease: l.waiting[first]}
 	for _, device := range l.devices {
 		by := l.emptyBy(device)
-		if device.count(busy) == 0 && (l.reserved.device == nil || by.Before(l.reserved.by)) {
+		if l.isSound(device) && (l.reserved.device == nil || by.Before(l.reserved.by)) {
 			l.reserved.device, l.reserved.by = device, by
 		}
 	}
 }
 
-func (l *line) firstWhole() int { return slices.IndexFunc(l.waiting, l.isWhole) }
+func (l *line) firstWhole() int {
+	return slices.IndexFunc(l.waiting, func(o *Lease) bool { return l.isWhole(o) && o.limit == "" })
+}
+
+// isSound: all of the Device will come free.
+func (l *line) isSound(device place) bool { return device.count(busy) == 0 && !l.isDrained(device) }
 
 // mayUse reports whether who waits at rank may have a place on p's Device:
 //
@@ -120,7 +128,7 @@ func (l *line) firstWhole() int { return slices.IndexFunc(l.waiting, l.isWhole) 
 //  3. they are due to have left in time.
 func (l *line) mayUse(rank int, p place) bool {
 	return !p.on(l.reserved.device) || // 1
-		rank <= l.firstWhole() || // 2
+		l.waiting[rank].before(l.reserved.lease) <= 0 || // 2
 		!l.now().Add(l.waiting[rank].Declared+deadlineGrace).After(l.reserved.by) // 3
 }
 

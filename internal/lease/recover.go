@@ -11,7 +11,7 @@ import (
 )
 
 // Recover settles what a crashed host has left behind, before the first new grant: every worker that it wrote
-// down is ended, every open hold settled once. The Orphans have been ended before. Nothing of an earlier boot
+// down is ended, every open hold settled once, and what an operator has drained is so still. The Orphans have been ended before. Nothing of an earlier boot
 // is signalled: its processes cannot live.
 func (b *Broker) Recover(ctx context.Context) error {
 	runners, err := b.store.runners(ctx)
@@ -27,7 +27,7 @@ func (b *Broker) Recover(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return b.recoverDrains(ctx)
 }
 
 // Orphans lists the markers of what an earlier host of this boot left running. End them before a Pool is made:

@@ -7,53 +7,71 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
+	"spacehost/gpu"
 	"spacehost/internal/identity"
 	"spacehost/quota"
 )
 
-// store is the leases and runners tables. Every method is one transaction.
+// store is the leases and runners tables. Every method that writes is one transaction.
 type store struct {
-	db     *sql.DB
+	db     *sql.DB // for reading
+	writer *writer
 	ledger *quota.Ledger
 	bootID string
 }
 
-func (s *store) within(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer tx.Rollback()
-	if err := do(tx); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
+func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
+	return &store{db: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
 func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
-	return s.within(ctx, "admit lease", func(tx *sql.Tx) error {
-		pending, err := s.pending(ctx, tx, l.Payer.Key(), queueTimeout)
-		if err != nil {
+	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error { return s.insert(tx, l, queueTimeout) })
+}
+
+// begin admits and activates at once. Refusals are quota's errors, unwrapped.
+func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
+	return s.writer.write(ctx, "begin lease", func(tx *sql.Tx) error {
+		if err := s.insert(tx, l, queueTimeout); err != nil {
 			return err
 		}
-		l.Held, err = s.ledger.Hold(ctx, tx, quota.HoldRequest{
-			Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Task,
-			Declared: l.Declared, Factor: l.factor(), Now: l.Admitted, Pending: pending,
-		})
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO leases
-			(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
-			l.Declared.Milliseconds(), l.Held.Milliseconds(), string(l.State), s.bootID, l.Admitted.UnixMilli())
-		return err
+		return s.start(tx, l, w, at)
 	})
+}
+
+// insert runs in a transaction that others share, which no single one's context may end.
+func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (err error) {
+	ctx := context.Background()
+	if l.Held, err = s.hold(ctx, tx, l, queueTimeout); err != nil {
+		return err
+	}
+	if l.Remaining, err = s.ledger.Remaining(ctx, tx, l.Payer.Key(), l.Tier, l.Admitted); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO leases
+		(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
+		l.Declared.Milliseconds(), l.Held.Milliseconds(), string(Waiting), s.bootID, l.Admitted.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("write lease: %w", err)
+	}
+	return nil
+}
+
+// hold asks for the open holds only if they are in the way.
+func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (time.Duration, error) {
+	request := l.request()
+	held, err := s.ledger.Hold(ctx, tx, request)
+	if exceeded, ok := errors.AsType[*quota.ExceededError](err); !ok || !exceeded.OnlyHolds {
+		return held, err
+	}
+	if request.Pending, err = s.pending(ctx, tx, l.Payer.Key(), queueTimeout); err != nil {
+		return 0, err
+	}
+	return s.ledger.Hold(ctx, tx, request)
 }
 
 // pending lists this identity's open holds with the moment at which each is over at the latest.
@@ -79,39 +97,49 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 
 // activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, at time.Time) error {
-	return s.within(ctx, "activate lease", func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
-			granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
-			string(Active), l.Slot.Index, string(l.Slot.Device.UUID), w.PID, int64(w.Start),
-			l.Granted.UnixMilli(), at.UnixMilli(), at.UnixMilli(), at.Add(l.Declared).UnixMilli(), l.ID)
-		if err != nil {
-			return fmt.Errorf("activate lease: %w", err)
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(ErrUnknown, err)
-		}
-		return s.ledger.Open(ctx, tx, l.ID, at)
-	})
+	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, at) })
+}
+
+func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time) error {
+	ctx := context.Background()
+	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
+		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
+		string(Active), l.Slot.Index, string(l.Slot.Device.UUID), w.PID, int64(w.Start),
+		l.Granted.UnixMilli(), at.UnixMilli(), at.UnixMilli(), at.Add(l.Declared).UnixMilli(), l.ID)
+	if err != nil {
+		return fmt.Errorf("activate lease: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(ErrUnknown, err)
+	}
+	return s.ledger.Open(ctx, tx, l.ID, at)
 }
 
 // beat proves that the host lives: after a crash no Lease is charged past its last beat.
 func (s *store) beat(ctx context.Context, now time.Time) error {
-	_, err := s.db.ExecContext(ctx,
+	return s.exec(ctx, "beat",
 		`UPDATE leases SET beat_at = ? WHERE ended_at IS NULL AND active_at IS NOT NULL`, now.UnixMilli())
-	if err != nil {
-		return fmt.Errorf("beat: %w", err)
-	}
-	return nil
+}
+
+// exec writes with one statement.
+func (s *store) exec(ctx context.Context, what, statement string, args ...any) error {
+	return s.writer.write(ctx, what, func(tx *sql.Tx) error {
+		if _, err := tx.Exec(statement, args...); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	})
 }
 
 // settle writes the end of a Lease: its row and its line in the ledger. A second one changes nothing.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.within(ctx, "settle lease", func(tx *sql.Tx) error {
-		return s.finish(ctx, tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
+	return s.writer.write(ctx, "settle lease", func(tx *sql.Tx) error {
+		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
 	})
 }
 
-func (s *store) finish(ctx context.Context, tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+	ctx := context.Background()
 	err := s.ledger.Settle(ctx, tx, quota.Settlement{Lease: id, Charged: charged, Reason: reason, Now: at})
 	var settled *quota.SettledError
 	if err != nil && !errors.As(err, &settled) {
@@ -173,8 +201,8 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 }
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
-	return s.within(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
-		return s.finish(ctx, tx, o.id, string(o.state()), "host crashed", o.charge(), now)
+	return s.writer.write(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
+		return s.finish(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
 	})
 }
 
@@ -187,19 +215,12 @@ type Runner struct {
 }
 
 func (s *store) addRunner(ctx context.Context, r Runner, now time.Time) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO runners (instance, space, pid, start, boot_id, marker, started_at)
+	return s.exec(ctx, "write runner", `INSERT INTO runners (instance, space, pid, start, boot_id, marker, started_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`, r.Instance, r.Space, r.PID, int64(r.Start), s.bootID, r.Marker, now.UnixMilli())
-	if err != nil {
-		return fmt.Errorf("write runner: %w", err)
-	}
-	return nil
 }
 
 func (s *store) removeRunner(ctx context.Context, instance string) error {
-	if _, err := s.db.ExecContext(ctx, `DELETE FROM runners WHERE instance = ?`, instance); err != nil {
-		return fmt.Errorf("remove runner: %w", err)
-	}
-	return nil
+	return s.exec(ctx, "remove runner", `DELETE FROM runners WHERE instance = ?`, instance)
 }
 
 func (s *store) runners(ctx context.Context) ([]Runner, error) {
@@ -261,4 +282,52 @@ func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millis
 // Account is the balance of one identity, kept by quota; here so that callers need one door.
 func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
 	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
+}
+
+func (s *store) drain(ctx context.Context, uuid gpu.DeviceUUID, reason string, now time.Time) error {
+	return s.exec(ctx, "drain device", `INSERT INTO drains (device, reason, drained_at) VALUES (?, ?, ?)
+		ON CONFLICT (device) DO UPDATE SET reason = excluded.reason, drained_at = excluded.drained_at`, string(uuid), reason, now.UnixMilli())
+}
+
+func (s *store) undrain(ctx context.Context, uuid gpu.DeviceUUID) error {
+	return s.exec(ctx, "return device", `DELETE FROM drains WHERE device = ?`, string(uuid))
+}
+
+// drains are the reasons by Device.
+func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT device, reason FROM drains`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[gpu.DeviceUUID]string{}
+	for rows.Next() {
+		var uuid, reason string
+		if err := rows.Scan(&uuid, &reason); err != nil {
+			return nil, err
+		}
+		all[gpu.DeviceUUID(uuid)] = reason
+	}
+	return all, rows.Err()
+}
+
+func (l *Lease) request() quota.HoldRequest {
+	return quota.HoldRequest{
+		Lease: l.ID, Identity: l.Payer.Key(), Tier: l.Tier, Space: l.Space, Via: l.Payer.Via, Task: l.Function,
+		Declared: l.Declared, Factor: l.factor(), Now: l.Admitted,
+	}
+}
+
+// ask is admit without a trace.
+func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ask about a lease: %w", err)
+	}
+	defer tx.Rollback()
+	request := l.request()
+	if request.Pending, err = s.pending(ctx, tx, l.Payer.Key(), queueTimeout); err != nil {
+		return err
+	}
+	return s.ledger.Ask(ctx, tx, request)
 }

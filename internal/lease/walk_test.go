@@ -3,10 +3,15 @@ package lease
 import (
 	"errors"
 	"flag"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
+
+	"spacehost/gpu"
+	"spacehost/quota"
 )
 
 var (
@@ -20,15 +25,21 @@ func TestRandomWalk(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	resumed := 0
+	steps := *walkSteps
+	if os.Getenv("SPACEHOST_FIRE") != "" { // a million over all machines
+		steps = max(steps, 100_000)
+	}
+	resumed, begun := 0, 0
 	for _, machine := range []struct {
 		devices, share int
 		warmFor        time.Duration
 	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
 		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
 		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
-		k.warmFor = machine.warmFor
-		for range *walkSteps {
+		k.warmFor, k.alive = machine.warmFor, map[Worker]place{}
+		k.order = newOrder(k.queueTimeout, []int{0, 1, 2})
+		k.perSpace = func(space string) int { return map[string]int{"other": 2}[space] }
+		for range steps {
 			k.step()
 			k.check()
 			if t.Failed() {
@@ -40,8 +51,12 @@ func TestRandomWalk(t *testing.T) {
 			return
 		}
 		resumed += k.resumed
+		begun += k.begun
 	}
-	if resumed < *walkSteps/300 {
+	if begun < steps/10_000 {
+		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
+	}
+	if resumed < steps/1000 {
 		t.Errorf("only %d leases went to a warm worker", resumed)
 	}
 }
@@ -50,10 +65,12 @@ func TestRandomWalk(t *testing.T) {
 type walk struct {
 	*world
 	rand  *rand.Rand
-	share int // Slots of each Device
-	pids  int // made so far
+	share int              // Slots of each Device
+	pids  int              // made so far
+	alive map[Worker]place // the workers that live, and where they sit
 
 	resumed int
+	begun   int
 	all     []*Lease
 	did     string
 	seen    map[State]int // how many ended so
@@ -74,12 +91,15 @@ var deeds = []deed{
 	{"allow", 24, (*walk).doAllow},
 	{"release", 6, (*walk).doRelease},
 	{"resumed", 24, (*walk).doResumed},
+	{"begun", 24, (*walk).doBegun},
 	{"exit", 3, (*walk).doExit},
 	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
 	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
+	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
+	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
@@ -107,7 +127,7 @@ func (k *walk) step() {
 }
 
 func (k *walk) doSchedule() {
-	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > 1 { // no worker idles while many wait
+	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker idles while many wait
 		return
 	}
 	l := k.lease(func(r *Request) {
@@ -118,12 +138,38 @@ func (k *walk) doSchedule() {
 		r.Size = []string{"large", "xlarge"}[k.rand.IntN(2)]
 		r.Task = []string{"draw", "draw", "draw", "speak"}[k.rand.IntN(4)]
 		r.Declared = time.Duration(1+k.rand.IntN(30)) * time.Second
+		r.Payer.Name = []string{"ada", "ben", "cem"}[k.rand.IntN(3)]
+		r.Tier = quota.Tier{Priority: k.rand.IntN(3), Concurrency: map[string]int{"ben": 1}[r.Payer.Name]}
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
 			r.Event = k.any().Event // an Event may ask for more than one
 		}
 	})
+	l.Remaining = k.rand.Float64()
+	if k.rand.IntN(2) > 0 && k.onArrival(l) {
+		return // see doBegun
+	}
 	k.all = append(k.all, l)
 	k.onSchedule(l)
+}
+
+// doBegun: one that has come to a warm worker is admitted together with its start, or not at all.
+func (k *walk) doBegun() {
+	if len(k.begins) == 0 {
+		return
+	}
+	i := k.rand.IntN(len(k.begins))
+	l := k.begins[i]
+	k.begins = slices.Delete(k.begins, i, i+1)
+	switch k.rand.IntN(6) {
+	case 0:
+		k.onBegun(l, k.clock, errors.New("quota exceeded"))
+	case 1:
+		k.onBegun(l, k.clock, errUnfit)
+	default:
+		k.onBegun(l, k.clock, nil)
+		k.all = append(k.all, l)
+		k.begun++
+	}
 }
 
 func (k *walk) doChecked() {
@@ -151,7 +197,11 @@ func (k *walk) doReclaimed() {
 	i := k.rand.IntN(len(k.reclaims))
 	r := k.reclaims[i]
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
-	k.onReclaimed(r.place, []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)])
+	err := []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)]
+	if err != errNotReclaimed {
+		delete(k.alive, r.lease.Worker)
+	}
+	k.onReclaimed(r.place, err)
 }
 
 func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
@@ -183,12 +233,19 @@ func (k *walk) doResumed() {
 
 // doExit lets a worker die that is watched: of a Lease, or an idle one.
 func (k *walk) doExit() {
+	if len(k.begins) > 0 && k.begins[0].inherited {
+		delete(k.alive, k.begins[0].Worker)
+		k.onExit(k.begins[0].Worker)
+		return
+	}
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
+		delete(k.alive, s.idle.lease.Worker)
 		k.onExit(s.idle.lease.Worker)
 		return
 	}
 	k.onLease(func(l *Lease) {
 		if l.State == Active {
+			delete(k.alive, l.Worker)
 			k.onExit(l.Worker)
 		}
 	})
@@ -200,6 +257,13 @@ func (k *walk) doClaim() {
 		before := l.Worker
 		k.pids++
 		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
+		if err == nil {
+			k.alive[l.Worker] = l.place
+		}
+		for _, w := range k.gone {
+			delete(k.alive, w)
+		}
+		k.gone = nil
 		if err != nil && l.Worker != before {
 			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
 		}
@@ -241,7 +305,7 @@ func (k *walk) doTime() {
 
 // any is rather one that has a Slot: there most can happen.
 func (k *walk) any() *Lease {
-	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && k.rand.IntN(2) == 0 {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.begins, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
 	}
 	return k.all[k.rand.IntN(len(k.all))]
@@ -253,12 +317,16 @@ func (k *walk) onLease(do func(*Lease)) {
 	}
 }
 
+func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slots))].Device.UUID }
+
 func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
 
 func (k *walk) check() {
 	k.checkSlots()
+	k.checkWorkers()
 	k.checkTime()
 	k.checkOrder()
+	k.checkLimits()
 	for _, l := range k.all {
 		if k.leases[l.ID] == l {
 			k.checkOpen(l)
@@ -269,9 +337,31 @@ func (k *walk) check() {
 	k.forget()
 }
 
+// checkWorkers: on a Slot lives the worker of its Lease alone, or an idle one, or one that is being ended. Where nobody
+// may be, nobody is.
+func (k *walk) checkWorkers() {
+	sitters := map[*slot]int{}
+	for w, p := range k.alive {
+		for _, s := range p {
+			sitters[s]++
+			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
+				k.t.Errorf("worker %d lives on slot %d, which is %s", w.PID, s.Index, s.phase)
+			}
+		}
+	}
+	for s, n := range sitters {
+		if n > 1 {
+			k.t.Errorf("%d workers live on slot %d", n, s.Index)
+		}
+	}
+}
+
 // checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
+		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
+			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
+		}
 		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
 			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
 		}
@@ -294,15 +384,28 @@ func (k *walk) checkTime() {
 	}
 }
 
-// checkOrder: they wait in the order of their coming; where Devices are not shared, no Slot idles meanwhile.
+// checkOrder: they wait in the order of their turns; where Devices are not shared, nobody who may have a Slot waits while
+// one idles, nor while one is given to somebody who came the bound later.
 func (k *walk) checkOrder() {
-	for i := 1; i < len(k.waiting); i++ {
-		if k.waiting[i-1].ID >= k.waiting[i].ID {
-			k.t.Errorf("%s waits before %s", k.waiting[i-1].ID, k.waiting[i].ID)
-		}
+	if !slices.IsSortedFunc(k.waiting, (*Lease).before) {
+		k.t.Errorf("they wait out of their order")
 	}
+	granted := k.grants
+	k.grants = nil
 	if k.share > 1 {
 		return // a Slot may be kept for an xlarge
+	}
+	waiting := 0
+	for _, l := range k.waiting {
+		if l.limit != "" {
+			continue
+		}
+		waiting++
+		for _, other := range granted {
+			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.order.bound {
+				k.t.Errorf("%s, which came at %s, waits behind %s, which came at %s", l.ID, l.Admitted, other.ID, other.Admitted)
+			}
+		}
 	}
 	looking, idle := 0, 0
 	for _, s := range k.slots {
@@ -313,8 +416,30 @@ func (k *walk) checkOrder() {
 			idle++
 		}
 	}
-	if len(k.waiting) > looking && idle > 0 {
-		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", len(k.waiting), looking, idle)
+	if waiting > looking && idle > 0 {
+		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", waiting, looking, idle)
+	}
+}
+
+// checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
+func (k *walk) checkLimits() {
+	has, claimed := claims{map[string]int{}, map[string]int{}}, claims{map[string]int{}, map[string]int{}}
+	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.begins) {
+		if k.isOnSlot(l) {
+			has.add(l)
+		}
+		if k.isOnSlot(l) || l.limit == "" {
+			claimed.add(l)
+		}
+	}
+	for _, l := range k.leases {
+		limits := k.limitsOf(l)
+		if limits.space > 0 && has.spaces[l.Space] > limits.space || limits.payer > 0 && has.payers[l.Payer.Key()] > limits.payer {
+			k.t.Errorf("%s has %d places, %s has %d; want at most %+v", l.Space, has.spaces[l.Space], l.Payer.Key(), has.payers[l.Payer.Key()], limits)
+		}
+		if l.State == Waiting && (l.limit == OfSpace && claimed.spaces[l.Space] < limits.space || l.limit == OfIdentity && claimed.payers[l.Payer.Key()] < limits.payer) {
+			k.t.Errorf("%s waits for others of its %s, and there are only %+v", l.ID, l.limit, claimed)
+		}
 	}
 }
 

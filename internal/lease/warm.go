@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -34,25 +35,102 @@ func (l *line) idles() (all []*idle) {
 	return all
 }
 
+// beginning are the warm workers of arrivals that are not committed yet.
+func (l *line) beginning() (all []*idle) {
+	for _, s := range l.slots {
+		if s.phase == held && s.holder.arriving && s == s.holder.place[0] {
+			all = append(all, s.holder.from)
+		}
+	}
+	return all
+}
+
 // warmPlace is the idle worker that can do what waits at rank: the client keeps one for each Task and Slot of
 // one start of its Space.
 func (l *line) warmPlace(rank int) *idle {
 	lease := l.waiting[rank]
 	for _, w := range l.idles() {
-		last := w.lease
-		if last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease) && l.mayUse(rank, last.place) {
+		if l.isWorkerFor(w, lease) && l.mayUse(rank, w.lease.place) {
 			return w
 		}
 	}
 	return nil
 }
 
+func (l *line) isWorkerFor(w *idle, lease *Lease) bool {
+	last := w.lease
+	return last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease)
+}
+
 // resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
 // active from here: once that is committed, its client is told.
 func (l *line) resume(w *idle, lease *Lease) {
-	l.give(w.lease.place, lease)
 	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
-	l.do.resume(lease)
+	l.give(w.lease.place, lease)
+	if lease.arriving {
+		l.do.begin(lease)
+	} else {
+		l.do.resume(lease)
+	}
+}
+
+// errUnfit: its Device was lost meanwhile, or a stranger came.
+var errUnfit = errors.New("the warm worker cannot go on")
+
+// onArrival looks whether a Lease that nobody has admitted yet would get its warm worker at once: then its hold and the
+// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: it is as it was. The
+// line's own rules decide that, so it stands in the line for as long as they do.
+func (l *line) onArrival(lease *Lease) bool {
+	if len(l.waiting) > 0 || !l.hasWorker(lease) {
+		return false
+	}
+	lease.arriving = true
+	lease.turn = l.order.turn(lease)
+	l.enqueue(lease)
+	l.fill()
+	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
+	lease.arriving = lease.from != nil
+	return lease.arriving
+}
+
+func (l *line) hasWorker(lease *Lease) bool {
+	return slices.ContainsFunc(l.idles(), func(w *idle) bool { return l.isWorkerFor(w, lease) })
+}
+
+// onBegun is told that an arrival is admitted and active, or why it is neither: then its worker idles on, if it lives
+// and nothing is wrong with its place.
+func (l *line) onBegun(lease *Lease, at time.Time, err error) {
+	if err == nil {
+		l.leases[lease.ID] = lease
+		l.tellOf(lease)
+		l.onResumed(lease, at, nil)
+		return
+	}
+	from, lives := lease.from, lease.inherited
+	l.unplace(lease)
+	if errors.Is(err, errUnfit) || !lives || l.isDrained(from.lease.place) {
+		l.evict(from, 0)
+	} else {
+		for _, s := range from.lease.place {
+			s.phase, s.holder, s.idle = warm, nil, from
+		}
+	}
+	l.fill()
+}
+
+// tellOf tells what nobody could be told while the database could still refuse it.
+func (l *line) tellOf(lease *Lease) {
+	state, slot := lease.State, lease.Slot
+	lease.arriving, lease.State, lease.Slot = false, Waiting, nil
+	l.do.changed(lease)
+	lease.State, lease.Slot = state, slot
+	l.do.changed(lease)
+}
+
+// unplace makes a Lease that was to have a warm worker one that waits.
+func (l *line) unplace(lease *Lease) {
+	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
+	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
 }
 
 // onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
@@ -68,6 +146,7 @@ func (l *line) onResumed(lease *Lease, at time.Time, err error) {
 	lease.from = nil
 	if lease.inherited {
 		lease.State, lease.Active = Active, at
+		l.do.changed(lease)
 	}
 	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
@@ -78,13 +157,9 @@ func (l *line) onUnfit(lease *Lease) {
 		return
 	}
 	from := lease.from
-	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
-	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
-	rank := slices.IndexFunc(l.waiting, func(o *Lease) bool { return o.before(lease) > 0 })
-	if rank < 0 {
-		rank = len(l.waiting)
-	}
-	l.waiting = slices.Insert(l.waiting, rank, lease)
+	l.unplace(lease)
+	l.enqueue(lease)
+	l.do.changed(lease)
 	l.evict(from, 0)
 	l.fill()
 }
@@ -97,7 +172,10 @@ func (l *line) onHolderExit(lease *Lease) {
 	switch {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
-		lease.State, lease.Active = Granted, time.Time{}
+		if lease.State == Active {
+			lease.State, lease.Active = Granted, time.Time{}
+			l.do.changed(lease)
+		}
 	case lease.State == Active:
 		l.end(lease, Released, "worker died", 0)
 	}

@@ -312,3 +312,98 @@ func TestXlargeSendsIdleHalvesAway(t *testing.T) {
 	w.reclaimed()
 	w.wantSlots(whole, 0, 1)
 }
+
+// arrived lets one come that goes to a warm worker before it is admitted.
+func (w *world) arrived(alter ...func(*Request)) *Lease {
+	w.t.Helper()
+	l := w.lease(alter...)
+	if !w.onArrival(l) || !slices.Equal(w.begins, []*Lease{l}) || w.leases[l.ID] != nil || len(w.waiting) != 0 {
+		w.t.Fatalf("begins %v, waiting %v; want %s on its way, and none of the open ones yet", w.begins, w.waiting, l.ID)
+	}
+	w.begins = nil
+	w.onTime()
+	return l
+}
+
+func TestAnArrivalBeginsOnItsWarmWorker(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	first := w.warmed()
+	l := w.arrived()
+	other := w.schedule(task("speak"))
+	w.want(other, Waiting)
+	if len(w.checks)+len(w.reclaims) != 0 {
+		t.Errorf("checks %v, reclaims %+v of a place that is taken", w.checks, w.reclaims)
+	}
+	w.onBegun(l, w.clock, nil)
+	w.want(l, Active)
+	if got := w.answers[l]; len(got) != 1 || *got[0].grant != (Grant{Lease: l.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) || l.Worker != first.Worker {
+		t.Errorf("got %+v for %+v, want slot 0 with its idle worker", got, l.Worker)
+	}
+	w.pass(3 * time.Second)
+	w.release(l)
+	w.wantEnd(l, Released, "released", 3*time.Second)
+}
+
+// TestAnArrivalThatIsRefused leaves its worker to the next, unless that has died or its place is unfit.
+func TestAnArrivalThatIsRefused(t *testing.T) {
+	for name, row := range map[string]struct {
+		meanwhile func(w *world)
+		err       error
+		want      phase
+	}{
+		"by the quota": {func(*world) {}, errors.New("quota exceeded"), warm},
+		"unfit":        {func(*world) {}, errUnfit, reclaiming},
+		"worker died":  {func(w *world) { w.onExit(w.slots[0].holder.Worker) }, errors.New("quota exceeded"), reclaiming},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWarmWorld(t, 1)
+			w.warmed()
+			l := w.arrived()
+			row.meanwhile(w)
+			w.onBegun(l, w.clock, row.err)
+			w.wantPhase(0, row.want)
+			if w.want(l, Waiting); len(w.answers[l]) != 0 || w.settled[l] != 0 || len(w.leases) != 0 {
+				t.Errorf("answered %+v, settled %d times, open %v; it never was", w.answers[l], w.settled[l], w.leases)
+			}
+			if row.want == warm {
+				w.resumed()
+			} else {
+				w.reclaimed()
+				w.wantPhase(0, free)
+			}
+		})
+	}
+}
+
+func TestWhoWaitsMeanwhileGetsThePlaceOfARefusedArrival(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	w.warmed()
+	l, other := w.arrived(), w.schedule(task("speak"))
+	w.onBegun(l, w.clock, errors.New("quota exceeded"))
+	w.reclaimed()
+	w.want(other, Granted)
+}
+
+func TestArrivalsThatHaveToWait(t *testing.T) {
+	for name, row := range map[string]struct {
+		before func(w *world)
+		alter  func(*Request)
+	}{
+		"no worker":         {func(w *world) { w.active() }, task("draw")},
+		"of another task":   {func(w *world) { w.warmed() }, task("speak")},
+		"of another start":  {func(w *world) { w.warmed() }, instance("run-2")},
+		"somebody is first": {func(w *world) { w.warmed(); w.schedule(task("speak")) }, task("draw")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWarmWorld(t, 1)
+			row.before(w)
+			waited, checks, reclaims := len(w.waiting), len(w.checks), len(w.reclaims)
+			if l := w.lease(row.alter); w.onArrival(l) || len(w.waiting) != waited || len(w.begins) != 0 {
+				t.Errorf("waiting %v, begins %v; want it to be admitted first", w.waiting, w.begins)
+			}
+			if len(w.checks) != checks || len(w.reclaims) != reclaims {
+				t.Errorf("checks %v, reclaims %+v for one that nobody has admitted", w.checks, w.reclaims)
+			}
+		})
+	}
+}

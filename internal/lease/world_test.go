@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -14,7 +15,12 @@ import (
 	"spacehost/internal/lease/leasetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(burning); dir != "" {
+		burn(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var _ Processes = (*leasetest.Processes)(nil)
 
@@ -25,18 +31,22 @@ var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 // Nothing blocks, and no time passes by itself.
 type world struct {
 	*line
-	t     *testing.T
-	clock time.Time
-	count int // Leases made so far
+	t      *testing.T
+	clock  time.Time
+	count  int // Leases made so far
+	allows int // by finish
 
 	checks   []place
 	reclaims []reclaim
 	answers  map[*Lease][]decision
+	grants   []*Lease // as they came
 	resumes  []*Lease
+	begins   []*Lease
 	settled  map[*Lease]int
 	watched  map[Worker]int
-	gone     []Worker // dismissed
-	told     []*Lease // that their limit was hit
+	gone     []Worker         // dismissed
+	told     []*Lease         // that their limit was hit
+	states   map[*Lease]State // as the Changes say, of those that are not over
 }
 
 type reclaim struct {
@@ -50,7 +60,7 @@ var _ effects = (*world)(nil)
 func newWorld(t *testing.T, devices int) *world { return newSharedWorld(t, devices, 1) }
 
 func newSharedWorld(t *testing.T, devices, share int) *world {
-	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}}
+	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -62,15 +72,42 @@ func newSharedWorld(t *testing.T, devices, share int) *world {
 	return w
 }
 
-func (w *world) check(p place)               { w.checks = append(w.checks, p) }
-func (w *world) decide(l *Lease, d decision) { w.answers[l] = append(w.answers[l], d) }
-func (w *world) resume(l *Lease)             { w.resumes = append(w.resumes, l) }
-func (w *world) watch(o Worker)              { w.watched[o]++ }
-func (w *world) dismiss(o Worker)            { w.gone = append(w.gone, o) }
-func (w *world) settle(l *Lease)             { w.settled[l]++ }
-func (w *world) expired(l *Lease)            { w.told = append(w.told, l) }
+func (w *world) check(p place) { w.checks = append(w.checks, p) }
+func (w *world) decide(l *Lease, d decision) {
+	w.answers[l] = append(w.answers[l], d)
+	if d.grant != nil {
+		w.grants = append(w.grants, l)
+	}
+}
+func (w *world) resume(l *Lease)  { w.resumes = append(w.resumes, l) }
+func (w *world) begin(l *Lease)   { w.begins = append(w.begins, l) }
+func (w *world) watch(o Worker)   { w.watched[o]++ }
+func (w *world) dismiss(o Worker) { w.gone = append(w.gone, o) }
+func (w *world) settle(l *Lease)  { w.settled[l]++ }
+func (w *world) expired(l *Lease) { w.told = append(w.told, l) }
 func (w *world) reclaim(p place, l *Lease, grace time.Duration) {
 	w.reclaims = append(w.reclaims, reclaim{p, l, grace})
+}
+
+// steps are those that doc.go draws, and the ways of a Lease with a warm worker: back into the line (its Device was
+// lost), back to granted (the worker had died), and from active to active (the client found it unfit).
+var steps = map[State][]State{
+	"":      {Waiting},
+	Waiting: {Granted, TimedOut, Withdrawn},
+	Granted: {Active, Released, Revoked, Unclaimed, Waiting},
+	Active:  {Released, Expired, Revoked, Unclaimed, Granted, Active},
+}
+
+// changed asks that whoever reads the Changes can replay the states.
+func (w *world) changed(l *Lease) {
+	c := l.change(w.clock)
+	if !slices.Contains(steps[w.states[l]], c.State) {
+		w.t.Errorf("lease %s went from %q to %q", c.Lease, w.states[l], c.State)
+	}
+	w.states[l] = c.State
+	if c.IsFinal() {
+		delete(w.states, l)
+	}
 }
 
 // lease makes one of 10 s that nobody has heard of yet.
@@ -116,6 +153,13 @@ func (w *world) reclaimed() {
 		w.onTime()
 	}
 	w.clear()
+}
+
+// list is what Broker.List tells.
+func (w *world) list() []Snapshot {
+	all := w.snapshot()
+	expect(all, w.outlook().forecasts())
+	return all
 }
 
 func (w *world) granted(alter ...func(*Request)) *Lease {

@@ -84,6 +84,9 @@ func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
 	return found.start, true
 }
 
+// Confine is part of lease.Processes: nobody here starts another.
+func (p *Processes) Confine(string, int, uint64) {}
+
 // Wait is part of lease.Processes.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
 	p.mu.Lock()
@@ -112,6 +115,16 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	}
 	p.bury(pid)
 	return true
+}
+
+// SpaceOf is part of lease.Processes.
+func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if found := p.living[pid]; found != nil {
+		return found.space, found.start
+	}
+	return "", 0
 }
 
 // Within is part of lease.Processes: nobody here starts another.

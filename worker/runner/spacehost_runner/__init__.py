@@ -25,6 +25,8 @@ def start(descriptor: int) -> None:
         key=config["key"].encode(),
         public_url=config["public_url"],
         device_port=config["device_port"],
+        simulated=config["simulated"],
+        subreaper=config.get("subreaper", False),
     )
     children.install(state)
     hooks.install(state)

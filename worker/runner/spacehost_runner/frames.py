@@ -15,11 +15,13 @@ PROTOCOL = 1
 HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 64 << 20
 _LENGTHS = struct.Struct(">II")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_AHEAD, _MOST = 16 << 10, 1 << 20  # what is read at a time: of many small frames, of a large one
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
     """Returns the bytes of one frame; raises ValueError above the limits, which both sides hold."""
-    head = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    head = _ENCODER.encode(header).encode()
     if len(head) > HEADER_LIMIT or len(payload) > PAYLOAD_LIMIT:
         raise ValueError(f"frame of {len(head)}+{len(payload)} bytes is above the limit of {PAYLOAD_LIMIT}")
     return _LENGTHS.pack(len(head), len(payload)) + head + payload
@@ -36,6 +38,7 @@ class Channel:
         os.set_inheritable(descriptor, False)
         self.descriptor = descriptor
         self._lock = _thread.allocate_lock()
+        self._read = b""  # and not yet asked for
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         self.write(encode(header, payload))
@@ -58,11 +61,18 @@ class Channel:
         return header, payload
 
     def _exactly(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        left = memoryview(buffer)
-        while left:
-            count = os.readv(self.descriptor, [left])
-            if count == 0:
+        """Reads ahead: each read lets go of the interpreter, and has to wait for it after."""
+        if len(self._read) < size:
+            self._fill(size)
+        found, self._read = self._read[:size], self._read[size:]
+        return found
+
+    def _fill(self, size: int) -> None:
+        parts, have = [self._read], len(self._read)
+        while have < size:
+            part = os.read(self.descriptor, max(_AHEAD, min(size - have, _MOST)))
+            if not part:
                 raise EOFError("the host has closed the channel")
-            left = left[count:]
-        return bytes(buffer)
+            parts.append(part)
+            have += len(part)
+        self._read = b"".join(parts)

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import standin
 from .files import static_paths
 from .guard import Guard
 from .seam import Seam, Unknown, version
@@ -30,19 +31,27 @@ def install(state: State) -> None:
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
+        "spaces.zero.client": _patch_client,
+        "spaces.zero.config": _patch_hardware,
+        "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
     }
-    sys.meta_path.insert(0, Finder({name: functools.partial(patch, state) for name, patch in patches.items()}))
+    finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()})
+    if state.simulated:
+        finder.before["spaces.zero.torch"] = standin.prepare
+        finder.patches["spaces.zero.torch"] = functools.partial(standin.install, finder.patches)
+    sys.meta_path.insert(0, finder)
 
 
 class Finder:
-    """Lets the ordinary finders find, and patches what they load.
+    """Lets the ordinary finders find, and patches what they load; before is what a module needs at its import.
 
     It stays: an import that failed half-way, or an app that has upgraded Gradio with pip, imports a second time.
     """
 
     def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
         self.patches = patches
+        self.before: dict[str, Callable[[], None]] = {}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self.patches:
@@ -55,6 +64,8 @@ class Finder:
 
         def exec_module(module: Any) -> None:
             loader.__dict__.pop("exec_module", None)  # set below: the loader is as it was
+            if name in self.before:
+                self.before[name]()
             execute(module)
             patch(module)
 
@@ -76,7 +87,7 @@ def _patch_queue(state: State, module: Any) -> None:
         except Exception as error:  # a Gradio that we do not know: its own queue does the work
             reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
             port = state.port_of(getattr(queue, "blocks", None))
-            state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason})
+            state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason, "tasks": state.tasks})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
         module.run_coro_in_background(queue.start_progress_updates)
@@ -215,6 +226,49 @@ def _patch_http_server(state: State, module: Any) -> None:
     """
     if hasattr(module, "watchfn_spaces"):
         module.watchfn_spaces = lambda reloader: None
+    _wait_for_server(module)
+
+
+def _wait_for_server(module: Any) -> None:
+    """Gradio gives its server five seconds to come up, then starts another at the next port while the first still does.
+
+    On a machine with much else to do the visitors' server would be one that nobody has heard of. The host bounds the start.
+    """
+    import time
+
+    original = module.Server.run_in_thread
+
+    @functools.wraps(original)
+    def run_in_thread(self: Any) -> None:
+        try:
+            original(self)
+        except module.ServerFailedToStartError:
+            while not self.started and self.thread.is_alive():
+                time.sleep(0.01)
+            if not self.started:
+                raise
+
+    module.Server.run_in_thread = run_in_thread
+
+
+def _patch_client(state: State, module: Any) -> None:
+    """One HTTP client for each thread, and with it a connection: spaces makes one for each request, which takes it
+    longer than the request does. A thread asks for one thing at a time, so none waits for another's; a forked worker
+    makes its own.
+    """
+    import threading  # httpx has by now; the app may want to be first
+
+    original, kept = getattr(module, "api_client", None), threading.local()
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def api_client() -> Any:
+        if getattr(kept, "pid", None) != os.getpid():
+            kept.client, kept.pid = original(), os.getpid()
+        return kept.client
+
+    module.api_client = api_client
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:
@@ -241,10 +295,63 @@ def _patch_uvicorn(state: State, module: Any) -> None:
     Config.__init__, Config.load = __init__, load_guarded
 
 
+def _patch_hardware(state: State, module: Any) -> None:
+    """Lets spaces take the hardware that the host names for that of the machine.
+
+    It reads the first card below /proc/driver/nvidia, and of its own ZEROGPU_CUDA_* variables it makes nothing any more
+    (spaces 0.51.3, zero/config.py). What goes with a card that it knows, as the factor of durations, it still knows itself.
+    """
+    name = os.environ.get("ZEROGPU_CUDA_DEVICE_NAME")
+    if not (name and hasattr(module, "get_config") and hasattr(module, "_read_gpu_information")):
+        return  # another spaces: then the variables must do
+    module._read_gpu_information = lambda: f"Model: {name}"
+    original, numbers = module.get_config, {
+        "memory": "TOTAL_MEMORY", "sm_major": "CAPABILITY_MAJOR", "sm_minor": "CAPABILITY_MINOR", "sm_count": "MULTI_PROCESSOR_COUNT",
+    }
+
+    @functools.cache
+    @functools.wraps(original)
+    def get_config() -> dict[str, Any]:
+        seen = {key: int(value) for key, word in numbers.items() if (value := os.environ.get(f"ZEROGPU_CUDA_{word}"))}
+        return {**original(), "model": name, **seen}
+
+    module.get_config = get_config
+
+
+MAX_TASKS = 500  # that the host is told of
+
+
+def _patch_decorator(state: State, module: Any) -> None:
+    """Notes which functions want a GPU, and for how long: /schedule tells the host a number alone (spaces/zero/wrappers.py)."""
+    original = getattr(module, "_GPU", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def decorate(task: Any, duration: Any, size: Any) -> Any:
+        decorated = original(task, duration, size)
+        with contextlib.suppress(Exception):  # whatever a Space may decorate
+            if decorated is not task and len(state.tasks) < MAX_TASKS:
+                state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}
+        return decorated
+
+    module._GPU = decorate
+
+
+def _seconds(duration: Any) -> float | None:
+    """What get_duration_seconds makes of it (spaces/zero/client.py); None if each call says its own."""
+    if duration is None:
+        return 60
+    if callable(duration):
+        return None
+    return float(getattr(duration, "seconds", duration))
+
+
 def _patch_worker(state: State, module: Any) -> None:
     """Gives a GPU worker a process group, before it tells the host its pid, and shows it its Device.
 
-    In the Space's group it could only be killed together with the Space. spaces names the Device only where
+    In the Space's group it could only be killed together with the Space. Where there are no cgroups it becomes the
+    subreaper of what it starts, too: daemons come to it when their parents leave, and go with it. spaces names the Device only where
     torch is installed; onnxruntime or JAX need it too.
     """
     original = module.worker_init
@@ -253,7 +360,17 @@ def _patch_worker(state: State, module: Any) -> None:
     def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
+        if state.subreaper:
+            _adopt_orphans()
         os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
         return original(res_queue, allow_token, nvidia_uuid, fds)
 
     module.worker_init = worker_init
+
+
+def _adopt_orphans() -> None:
+    """prctl(PR_SET_CHILD_SUBREAPER, 1), for the process that calls it; its children do not inherit it."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)

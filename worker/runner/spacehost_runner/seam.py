@@ -86,6 +86,7 @@ class Seam:
         if hasattr(queue, "compute_analytics_summary"):  # pandas, per event, over the whole history
             queue.compute_analytics_summary = shortcuts.no_summary
         shortcuts.take(self.module)
+        files.guard_cache(self.blocks)
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
         self.state.seams.append(self)
@@ -114,6 +115,7 @@ class Seam:
             "explorers": [i for i, block in blocks.blocks.items() if files.is_explorer(block)],
             "endpoints": [self.endpoint(i, fn) for i, fn in blocks.fns.items()],
             "frontend": self.frontend(),
+            "tasks": self.state.tasks,
         }
 
     def frontend(self) -> dict[str, Any] | None:

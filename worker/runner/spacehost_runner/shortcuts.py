@@ -24,7 +24,7 @@ def take(module: Any) -> None:
     if getattr(module, "spacehost_shortcuts", False):
         return
     module.spacehost_shortcuts = True
-    for shortcut in (skip_summary, stay_on_loop, look_once_for_matplotlib, remember_roots):
+    for shortcut in (skip_summary, stay_on_loop, look_once_for_matplotlib, remember_roots, remember_signatures):
         try:
             shortcut(module)
         except (AttributeError, KeyError):  # this Gradio goes another way, which is left alone
@@ -115,3 +115,49 @@ def remember_roots(module: Any) -> None:
         return roots[key]
 
     module.route_utils.get_root_url = get_root_url
+
+
+def remember_signatures(module: Any) -> None:
+    """A new session reads the signature of every component's __init__, each event that of its function."""
+    for name in ("gradio.blocks", "gradio.helpers"):
+        sys.modules[name].inspect = Inspect(sys.modules[name].inspect)
+
+
+class Inspect:
+    """The inspect that two modules of Gradio see: a function's signature is read once, and again when what it is made
+    of is another."""
+
+    def __init__(self, original: Any) -> None:
+        import weakref
+
+        self._original = original
+        self._known: Any = weakref.WeakKeyDictionary()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def signature(self, function: Any, **options: Any) -> Any:
+        made_of = None if options else facts(function)
+        if made_of is None:
+            return self._original.signature(function, **options)
+        known = self._known.get(function)
+        if known is None or len(known[0]) != len(made_of) or any(a is not b for a, b in zip(known[0], made_of)):
+            known = self._known[function] = (made_of, self._original.signature(function))
+        return known[1]
+
+
+def facts(function: Any) -> list[Any] | None:
+    """What the signature of a function depends on, and of those that it wraps; None if that is not plain."""
+    found: list[Any] = []
+    while type(function) is _Function and len(found) < 40:
+        said = function.__dict__
+        if "__signature__" in said:
+            return None
+        found += (function.__code__, function.__defaults__, function.__kwdefaults__, function.__annotations__)
+        if "__wrapped__" not in said:
+            return found
+        function = said["__wrapped__"]
+    return None
+
+
+_Function = type(take)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class State:
     """Made once per process. (Not a dataclass: that would import inspect before the app's first line.)"""
 
-    def __init__(self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int) -> None:
+    def __init__(
+        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
+    ) -> None:
         self.channel = channel
         self.preferred_port = port  # where the Space's own server shall listen
         self.port = port  # where the one that was started last does
@@ -24,11 +26,14 @@ class State:
         self.key = key  # the header that its requests must carry
         self.public_url = public_url  # where visitors reach the Space
         self.device_port = device_port  # of the host's device API
+        self.simulated = simulated  # there is no GPU behind what it lends
+        self.subreaper = subreaper  # each GPU worker of what it starts
         self.forked = False  # this is a child: what it says is nobody's business
         self.launching: set[int] = set()  # id(Blocks) of launches under way: the guard lets their self-checks through
         self.seams: list[Seam] = []  # index = the `app` of the frames
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
+        self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
 
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 import unittest
@@ -51,6 +52,23 @@ class Frames(unittest.TestCase):
                 else:
                     with self.assertRaisesRegex(ValueError, WORDS[bad["error"]]):
                         heard(data)
+
+    def test_broken(self) -> None:
+        """Good frames with bytes that are wrong, missing or too many: a frame comes of it, or an error that is awaited."""
+        dice = random.Random(5)
+        good = [(FRAMES / good["file"]).read_bytes() for good in INDEX["good"]]
+        for number in range(300):
+            data = bytearray(dice.choice([frame for frame in good if len(frame) < 5_000]))
+            for _ in range(dice.randint(1, 4)):
+                at = dice.randrange(len(data)) if data else 0
+                data[at : at + dice.randint(0, 2)] = dice.randbytes(dice.randint(0, 3))
+            with self.subTest(number=number, data=bytes(data)):
+                try:
+                    header, payload = heard(bytes(data))
+                except (EOFError, ValueError):
+                    continue
+                self.assertIsInstance(header, dict)
+                self.assertLessEqual(8 + len(payload), len(data))
 
     def test_limits(self) -> None:
         """What is exactly at the limit passes, and nothing above is sent."""

@@ -5,11 +5,12 @@ import importlib
 import importlib.util
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 from types import ModuleType
 
-from spacehost_runner.hooks import Finder
+from spacehost_runner.hooks import Finder, _wait_for_server
 
 NAME = "spacehost_sample"
 
@@ -65,6 +66,44 @@ class Hooks(unittest.TestCase):
         importlib.invalidate_caches()
         with self.assertRaises(ModuleNotFoundError):
             importlib.import_module(NAME)
+
+
+class SlowServer(unittest.TestCase):
+    """gradio.http_server, whose patience is over before its server is up."""
+
+    def run_in_thread(self, comes_up: bool) -> None:
+        module = ModuleType("http_server")
+        module.ServerFailedToStartError = gave_up = type("ServerFailedToStartError", (Exception,), {})
+        slow = threading.Event()
+
+        class Server:
+            started = False
+
+            def run(self) -> None:
+                slow.wait()
+                self.started = comes_up
+
+            def run_in_thread(self) -> None:
+                self.thread = threading.Thread(target=self.run)
+                self.thread.start()
+                slow.set()
+                raise gave_up
+
+        module.Server = Server
+        _wait_for_server(module)
+        server = Server()
+        self.addCleanup(lambda: server.thread.join())
+        if comes_up:
+            server.run_in_thread()
+            self.assertTrue(server.started)
+        else:
+            self.assertRaises(gave_up, server.run_in_thread)
+
+    def test_is_waited_for(self) -> None:
+        self.run_in_thread(comes_up=True)
+
+    def test_that_ends_is_not(self) -> None:
+        self.run_in_thread(comes_up=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Calls one MCP tool with the real client: URL NAME ARGUMENTS TOKEN; prints the tools, then what the tool says."""
+"""Calls one MCP tool with the real client: URL NAME ARGUMENTS TOKEN (may be empty); prints the tools, then what the tool says."""
 import asyncio
 import json
 import sys
@@ -8,7 +8,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 
 async def main(url, name, arguments, token):
-    async with streamablehttp_client(url, headers={"Authorization": f"Bearer {token}"}) as (read, write, _), ClientSession(read, write) as session:
+    async with streamablehttp_client(url, headers={"Authorization": f"Bearer {token}"} if token else {}) as (read, write, _), ClientSession(read, write) as session:
         await session.initialize()
         tools = [tool.name for tool in (await session.list_tools()).tools]
         answer = await session.call_tool(next(tool for tool in tools if tool.endswith(name)), arguments)

@@ -6,6 +6,7 @@ import gradio as gr
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ALLOWED, SECRET = os.path.join(HERE, "allowed"), os.path.join(HERE, "allowed", "blocked")
+MESSAGES = {} if gr.__version__ >= "6" else {"type": "messages"}
 gr.set_static_paths([os.path.join(HERE, "static")])
 
 
@@ -31,7 +32,7 @@ with gr.Blocks() as demo:
         "gallery": gr.Gallery(),
         "download": gr.DownloadButton(),
         "explorer": gr.FileExplorer(root_dir=ALLOWED),
-        "chat": gr.Chatbot(**({} if gr.__version__ >= "6" else {"type": "messages"})),
+        "chat": gr.Chatbot(**MESSAGES),
         "multimodal": gr.MultimodalTextbox(),
     }.items():
         shown = gr.Textbox()
@@ -45,8 +46,14 @@ with gr.Blocks() as demo:
         "model": gr.Model3D(), "file": gr.File(), "upload": gr.UploadButton(), "code": gr.Code(),
     }.items():
         gr.Button().click(same, text, component, api_name="text_to_" + name)
+    for name, component, wrap in (
+        ("gallery", gr.Gallery(), lambda path: [path]),
+        ("multimodal", gr.MultimodalTextbox(), lambda path: {"text": "x", "files": [path]}),
+        ("chat", gr.Chatbot(**MESSAGES), lambda path: [{"role": "assistant", "content": {"path": path}}]),
+    ):
+        gr.Button().click(wrap, text, component, api_name="text_to_" + name)
     gr.Button().click(produce, text, gr.File(), api_name="produce")
-    gr.Interface(same, gr.Textbox(), gr.Textbox(), api_name="flagged", flagging_dir=os.path.join(HERE, "flagged"), **(
+    gr.Interface(lambda file, text: text, [gr.File(), gr.Textbox()], gr.Textbox(), api_name="flagged", flagging_dir=os.path.join(HERE, "flagged"), **(
         {"flagging_mode": "manual"} if gr.__version__ >= "5" else {"allow_flagging": "manual"}))
     gr.Dataframe(), gr.DateTime()
     table = gr.Dataframe()
@@ -55,4 +62,4 @@ with gr.Blocks() as demo:
     gr.Button().click(lambda at: str(at)[:50], moment, gr.Textbox(), api_name="moment")
 
 if __name__ == "__main__":
-    demo.launch(allowed_paths=[ALLOWED], blocked_paths=[SECRET], max_file_size="300mb")
+    demo.launch(allowed_paths=[ALLOWED], blocked_paths=[SECRET], max_file_size="300mb", **({"mcp_server": True} if gr.__version__ >= "5" else {}))

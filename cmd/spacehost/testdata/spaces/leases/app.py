@@ -45,6 +45,12 @@ def too_long():
     return "never"
 
 
+@spaces.GPU(duration=45, size="xlarge")
+def whole_45(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def plain(text):
     return f"{text} {os.getpid()}"
 
@@ -57,7 +63,7 @@ def slow(seconds):
 with gr.Blocks() as demo:
     number, text, out = gr.Number(), gr.Textbox(), gr.Textbox()
     button = gr.Button()
-    button.click(minute, number, out, concurrency_limit=3)
+    button.click(minute, number, out, concurrency_limit=4)
     button.click(five, number, out, concurrency_limit=10)
     button.click(whole, number, out)
     button.click(overstay, number, out)
@@ -65,6 +71,7 @@ with gr.Blocks() as demo:
     button.click(too_long, None, out)
     button.click(plain, text, out)
     button.click(slow, number, out)
+    button.click(whole_45, number, out)
 
 # Under ZeroGPU Gradio's own default is 1 waiting event.
 demo.queue(max_size=100).launch()

@@ -29,12 +29,31 @@ def ask_myself(text: str) -> str:
     return Client(demo.local_url, verbose=False).predict(text, api_name="/plain")
 
 
+def count(number: int) -> tuple[int, int]:
+    """Counts this visitor's calls."""
+    return number + 1, number + 1
+
+
+def look(picture, number):
+    return number + 1, f"picture {number}"
+
+
+def left(request: gr.Request):
+    print(f"{request.session_hash} has left", flush=True)
+
+
 with gr.Blocks() as demo:
     text, out, button = gr.Textbox(), gr.Textbox(), gr.Button()
     button.click(greet, text, out, api_name="greet")
     button.click(too_long, None, out, api_name="too_long")
     button.click(plain, text, out, api_name="plain")
     button.click(ask_myself, text, out, api_name="ask_myself")
+    calls = gr.State(0)
+    button.click(count, calls, [calls, out], api_name="count")
+    demo.unload(left)
+    camera = gr.Image(sources="webcam", streaming=True, type="filepath")
+    if "stream_every" in inspect.signature(camera.stream).parameters:  # not in 4
+        camera.stream(look, [camera, calls], [calls, out], time_limit=2, stream_every=0.1, api_name=False)
 
 tools = {"mcp_server": True} if "mcp_server" in inspect.signature(demo.launch).parameters else {}
 if "CHANGED_INSIDE" in os.environ:  # as a Gradio that does without what the runner needs

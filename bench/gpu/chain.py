@@ -1,0 +1,186 @@
+"""The whole chain on a true GPU, in figures: cold and warm calls, the end of a call that overstays, two Spaces that take
+turns on one card, and a process that nobody has invited.
+
+    make gpu PYTHON=...                            builds spacehost and runs this
+    PYTHON bench/gpu/chain.py --spacehost BIN      PYTHON has torch, gradio 6, spaces and gradio_client
+        [--gpus mock:1xH200]                       tries the script itself, on simulated GPUs
+
+It prints a line for each figure as it comes, and a JSON object with all of them last. Exit code 1: something did not
+go as it should, and the line says what.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).parent
+MIB = 2**20
+figures: dict[str, object] = {}
+
+
+def show(name: str, value: object, unit: str = "") -> None:
+    figures[name] = value
+    print(f"{name:<58} {value if not isinstance(value, float) else format(value, '.1f')} {unit}", flush=True)
+
+
+def check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SystemExit(f"chain: {otherwise}")
+
+
+def until(what: str, holds, within: float = 60.0) -> float:
+    """Returns how long it took, in seconds."""
+    began = time.monotonic()
+    while not holds():
+        check(time.monotonic() - began < within, f"not within {within:.0f} s: {what}")
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+class Host:
+    def __init__(self, binary: str, gpus: str, folder: pathlib.Path) -> None:
+        self.binary, self.state = binary, folder / "state"
+        spaces = [folder / "one", folder / "two"]
+        for space in spaces:
+            shutil.copytree(HERE / "app", space)
+        self.output = (folder / "output.txt").open("w+")
+        self.process = subprocess.Popen(
+            [binary, "run", *map(str, spaces), "--python", sys.executable, "--gpus", gpus, "--tier", "unlimited",
+             "--state", str(self.state), "--addr", ":0", "--console-addr", ":0", "--ready-json"],
+            stdout=subprocess.PIPE, stderr=self.output, text=True)
+        self.ready = json.loads(self.process.stdout.readline() or "{}")
+        check("spaces" in self.ready, f"the host did not start:\n{self.said()}")
+
+    def said(self) -> str:
+        self.output.flush()
+        return pathlib.Path(self.output.name).read_text()[-3000:]
+
+    def ask(self, *command: str):
+        run = subprocess.run([self.binary, *command, "--json", "--state", str(self.state)], capture_output=True, text=True, check=True)
+        return json.loads(run.stdout)
+
+    def device(self) -> dict:
+        return self.ask("gpu")[0]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+
+
+def milliseconds(call, times: int) -> float:
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
+def calls(one) -> None:
+    began = time.perf_counter()
+    answer = one.predict("", api_name="/multiply")
+    show("first GPU call of a Space", (time.perf_counter() - began) * 1000, "ms")
+    show("computed on", answer)
+    plain = milliseconds(lambda: one.predict("", api_name="/plain"), 50)
+    warm = milliseconds(lambda: one.predict("", api_name="/multiply"), 50)
+    show("plain call, p50 of 50", plain, "ms")
+    show("warm GPU call, p50 of 50", warm, "ms")
+    show("a warm GPU call over a plain one", warm - plain, "ms")
+
+
+def overstay(host: Host, one) -> None:
+    before = host.device()["memory_used"]
+    job = one.submit(60, api_name="/overstay")
+    until("the worker holds its gigabyte", lambda: host.device()["memory_used"] >= before + 1024 * MIB or host.device()["simulated"])
+    until("the lease has ended", lambda: not host.ask("lease")["open"])
+    took = until("the memory is free again", lambda: host.device()["memory_used"] <= before)
+    ended = host.ask("lease")["ended"][0]
+    check(ended["state"] == "expired", f"the lease that overstayed is {ended['state']}: {ended['reason']}")
+    show("a call of 2 s that takes 60: charged", ended["chargedSeconds"], "s")
+    show("from the kill to the memory seen free", took * 1000, "ms")
+    try:
+        check(False, f"the call that overstayed answered {job.result()}")
+    except Exception as error:
+        show("the visitor reads", str(error))
+
+
+def turns(host: Host, one, two) -> None:
+    """Two Spaces at once on one Slot: each has a worker of its own, so each turn evicts the other's."""
+    seen: list[str] = []
+
+    def take(name: str, client) -> None:
+        for _ in range(5):
+            client.predict("", api_name="/multiply")
+            seen.append(name)
+
+    began = time.monotonic()
+    both = [threading.Thread(target=take, args=args) for args in (("one", one), ("two", two))]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    check(len(seen) == 10, f"of ten calls of two Spaces {len(seen)} came back")
+    show("two Spaces on one card: a call", (time.monotonic() - began) * 100, "ms")
+    show("who had it", " ".join(seen))
+
+
+def uninvited(host: Host, one) -> None:
+    if host.device()["simulated"]:
+        print("SKIPPED: a process that nobody has invited needs a true GPU", flush=True)
+        return
+    stranger = subprocess.Popen([sys.executable, "-c", "import torch, time; x = torch.ones(2**28, device='cuda'); print('there', flush=True); time.sleep(600)"],
+                                stdout=subprocess.PIPE, text=True)
+    try:
+        check(stranger.stdout.readline() == "there\n", "the stranger did not get onto the card")
+        pids = [process["pid"] for process in host.device()["processes"]]
+        show("processes on the card, the stranger's pid among them", stranger.pid in pids)
+        job = one.submit("", api_name="/multiply")
+        until("the call waits for the stranger", lambda: any(lease["state"] == "waiting" for lease in host.ask("lease")["open"]))
+        show("the slot says", host.device()["slots"][0].get("reason", ""))
+        check(stranger.poll() is None, "the stranger was killed")
+    finally:
+        stranger.kill()
+        stranger.wait()
+    show("after the stranger has left the call answers", job.result(timeout=60) != "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spacehost", required=True, help="the binary")
+    parser.add_argument("--gpus", default="auto", help="as of `spacehost run`")
+    options = parser.parse_args()
+    try:
+        import spaces  # noqa: F401
+        import torch  # noqa: F401
+        from gradio_client import Client
+    except ImportError as missing:
+        raise SystemExit(f"chain: {missing}: {sys.executable} -m pip install torch gradio spaces, or name another Python") from missing
+
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(options.spacehost, options.gpus, pathlib.Path(folder))
+        try:
+            device = host.device()
+            show("device", f"{device['name']}, {device['memory_total'] // MIB} MiB" + (", simulated" if device["simulated"] else ""))
+            one, two = (Client(space["url"], verbose=False) for space in host.ready["spaces"])
+            calls(one)
+            overstay(host, one)
+            turns(host, one, two)
+            uninvited(host, one)
+        except Exception as error:  # with what the host said
+            raise SystemExit(f"chain: {type(error).__name__}: {error}\n{host.said()}") from error
+        finally:
+            host.stop()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"spacehost/internal/console"
+)
+
+// TestByName: the real gradio_client connects by name, from outside and from within a Space, where it hands on its visitor's
+// token by itself since its second version.
+func TestByName(t *testing.T) { eachLine(t, byName) }
+
+func byName(t *testing.T, line string) {
+	to := t.TempDir()
+	tiers := filepath.Join(to, "tiers.yaml")
+	if err := os.WriteFile(tiers, []byte("tiers: {free: {quota: 30}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startOn(t, line, t.TempDir(), onGradio(t, to, line, "testdata/spaces/by-name"), onGradio(t, to, line, viaDir+"/space-b"), "--by-name", "--quota", tiers)
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	v := &callers{product: p, t: t}
+	visitor := p.client()
+	if got := visitor.ok("/work", 1); got != "Space B had a GPU for 1 s" {
+		t.Errorf("by name from within: %q", got)
+	}
+	// gradio_client 1 looks for the visitor's request in a thread of its own, where it is not (client.py, submit): the Space
+	// itself pays, as on the Hub.
+	payer, via := "local", "by-name"
+	if line == "v5" {
+		payer, via = "space:by-name", ""
+	}
+	paid := v.settled(payer)
+	if len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Function != "work" || paid[0].Via != via || paid[0].ChargedSeconds < 1 {
+		t.Errorf("the ledger of %s: %+v, want a second at space-b via %q", payer, paid, via)
+	}
+	before := len(v.settled("local"))
+	if got := visitor.ok("/download"); !strings.Contains(got, "this is spacehost and not the Hub") {
+		t.Errorf("a download within a Space: %q", got)
+	}
+	cli(t, p, "user", "add", "pia", "--tier", "pro")
+	outside(t, p, strings.TrimSpace(cli(t, p, "token", "create", "pia")))
+	if paid := v.settled("user:pia"); len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Via != "" {
+		t.Errorf("pia's ledger: %+v, want her call", paid)
+	}
+	if paid := v.settled("local"); len(paid) != before+1 || paid[0].Via != "" {
+		t.Errorf("the local visitor's ledger: %+v, want the call without a token on top", paid)
+	}
+	if line != "v5" {
+		refusedThrough(t, p, visitor)
+	}
+}
+
+// outside is a program of pia's on this machine.
+func outside(t *testing.T, p *product, token string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), environmentOf(t, p.line), filepath.Join("testdata", "clients", "by_name.py"), token)
+	command.Env = append(os.Environ(), "HF_ENDPOINT="+p.Console, "HOME="+t.TempDir(), "HF_HOME="+t.TempDir(), "NO_PROXY=127.0.0.1", "GRADIO_ANALYTICS_ENABLED=False")
+	command.Stderr = p
+	out, err := command.Output()
+	var got map[string]any
+	if err != nil || json.Unmarshal(out, &got) != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for what, want := range map[string]string{
+		"whoami": "pia", "stranger": "Invalid user token", "predict": "Space B had a GPU for 0.1 s", "without": "Space B had a GPU for 0.1 s",
+		"nowhere": "RepositoryNotFoundError: ", "stage": "RUNNING", "model": "this is spacehost and not the Hub", "file": "this is spacehost and not the Hub",
+		"write": "this is spacehost and not the Hub",
+	} {
+		if said, _ := got[what].(string); !strings.Contains(said, want) {
+			t.Errorf("%s: %q, want %q", what, said, want)
+		}
+	}
+	if got["quota"] != 1500.0 {
+		t.Errorf("quota: %v, want pia's 1500 s", got["quota"])
+	}
+}
+
+// refusedThrough: B's refusal says whose quota it was, and in which Space.
+func refusedThrough(t *testing.T, p *product, visitor *client) {
+	t.Helper()
+	k := visitor.submit("/work", 300) // B's 10 s
+	awaitActive(t, p)
+	p.advance("13s", "13s")
+	k.wait()
+	if r := visitor.call("/work", 1); !r.Failed {
+		t.Fatalf("more than half of 30 s was spent through others: %s", r.Value)
+	}
+	var said console.Explanation
+	if err := json.Unmarshal([]byte(cli(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
+		t.Fatal(err)
+	}
+	if len(said.Refusals) != 1 || said.Refusals[0].Space != "space-b" || said.Refusals[0].Via != "by-name" || said.Refusals[0].Identity != "local" ||
+		len(said.Calls) != 1 || said.Calls[0].Fits || said.Calls[0].Why != said.Refusals[0].Text {
+		t.Errorf("explained: %+v %+v", said.Refusals, said.Calls)
+	}
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestDrainedGPUIsNotLent: who is on it finishes, the next visitor does not get it, the operator reads why.
+func TestDrainedGPUIsNotLent(t *testing.T) {
+	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
+	c, uuid := p.client(), string(p.gpu().UUID)
+	order := func(want string, args ...string) {
+		t.Helper()
+		if code, out, said := p.cli(append([]string{"gpu"}, args...)...); code != 0 || !strings.Contains(out, want) {
+			t.Fatalf("gpu %v: exit code %d, %q, %q; want %q", args, code, out, said, want)
+		}
+	}
+	running := c.submit("/five", 2)
+	awaitActive(t, p)
+	order("is drained: it is lent to nobody until", "drain", uuid, "--reason", "new fan on Monday")
+	order(", then drained: new fan on Monday")
+	if r := running.wait(); r.Failed {
+		t.Errorf("who was on it reads %s", r.Err)
+	}
+	if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
+		t.Errorf("the next reads %q, value %s", r.Err, r.Value)
+	}
+	order("drained: new fan on Monday")
+	order(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
+	order("is lent again", "return", uuid)
+	c.ok("/five", 0)
+
+	p.fault("xid=79", "xid=79") // it condemns the hardware
+	eventually(t, "the GPU is drained", patience, func() bool {
+		_, out, _ := p.cli("gpu")
+		return strings.Contains(out, "drained: the driver has reported Xid 79")
+	})
+	order("is lent again", "return", uuid)
+	c.ok("/five", 0)
+
+	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != exitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
+		t.Errorf("drain of another machine's: exit code %d, %q", code, said)
+	}
+	if code, _, said := p.cli("gpu", "return"); code != exitUsage {
+		t.Errorf("return of nothing: exit code %d, %q", code, said)
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"spacehost/internal/failpoint"
+	"spacehost/migrations"
+)
+
+// dieAt counts the failpoints until the host that a test starts kills itself.
+const dieAt = "SPACEHOST_TEST_DIE_AT"
+
+// armFailpoints is for the test binary as the product alone.
+func armFailpoints() {
+	last, err := strconv.ParseInt(os.Getenv(dieAt), 10, 64)
+	if err != nil {
+		return
+	}
+	var passed atomic.Int64
+	failpoint.Hook = func(point string) {
+		if passed.Add(1) != last {
+			return
+		}
+		fmt.Fprintf(os.Stderr, "died %s\n", point)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the signal is on its way
+	}
+}
+
+// TestHostIsKilledAnywhere lets the host die at random before and after its writes and answers, also of its recovery,
+// and starts it again on what is left: by then no orphan lives, each hold is settled once, and an innocent process
+// whose pid stands in the database goes on.
+func TestHostIsKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	crashes := 20
+	if fire {
+		crashes = 200
+	}
+	c := &crashing{t: t, state: t.TempDir(), points: map[string]int{}}
+	c.startInnocent()
+	for n := range crashes {
+		c.restart(1 + rand.IntN(80))
+		if t.Failed() {
+			t.Fatalf("after %d crashes", n)
+		}
+		c.accuse(n%3 == 2)
+	}
+	c.recover()
+	t.Logf("FIRE %d crashes of the host %v, %d orphans gone, at the latest %s after the next start; %d times a pid in the database was an innocent's",
+		crashes, c.points, c.ended, c.slowest.Round(time.Millisecond), c.accused)
+	if c.ended == 0 || c.accused == 0 {
+		t.Errorf("%d orphans were left by crashes, and %d pids of others: nothing was tried", c.ended, c.accused)
+	}
+}
+
+// crashing is one state folder and what becomes of it.
+type crashing struct {
+	t        *testing.T
+	state    string
+	innocent *exec.Cmd
+	start    string         // the innocent's, in ticks since boot
+	orphans  map[int]string // of the hosts that have died
+	points   map[string]int
+
+	ended, accused int
+	slowest        time.Duration
+}
+
+func (c *crashing) startInnocent() {
+	c.innocent = exec.Command("sleep", "3600")
+	if err := c.innocent.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = c.innocent.Process.Kill(); _ = c.innocent.Wait() })
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.innocent.Process.Pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.start = strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))[19]
+}
+
+// host starts one; the Space never says that it is ready.
+func (c *crashing) host(ctx context.Context, env ...string) (*exec.Cmd, *bytes.Buffer) {
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, self, "run", "testdata/spaces/crash", "--addr", ":0", "--console-addr", ":0", "--state", c.state,
+		"--python", environment(c.t), "--gpus", "mock:4xH200", "--ready-json")
+	said := &bytes.Buffer{}
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(productEnv(c.t), env...), said, said, 100*time.Millisecond
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	return cmd, said
+}
+
+// restart runs a host until it dies at its n-th failpoint.
+func (c *crashing) restart(n int) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	cmd, said := c.host(ctx, fmt.Sprintf("%s=%d", dieAt, n))
+	died := make(chan struct{})
+	go func() { defer close(died); _ = cmd.Wait() }()
+	c.watchOrphans(began, died)
+	<-died
+	_, point, found := strings.Cut(said.String(), "died ")
+	if !found || ctx.Err() != nil {
+		c.t.Fatalf("the host did not die at point %d (%v):\n%s", n, ctx.Err(), said)
+	}
+	point, _, _ = strings.Cut(point, "\n")
+	c.points[point]++
+	left := processesOf(c.state)
+	maps.Copy(left, c.orphans)
+	c.orphans = left
+}
+
+// watchOrphans holds the promise for those that an earlier host has left, as long as this one lives.
+func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
+	for look := time.NewTicker(5 * time.Millisecond); ; {
+		for pid := range c.orphans {
+			if !alive(pid) {
+				delete(c.orphans, pid)
+				c.ended, c.slowest = c.ended+1, max(c.slowest, time.Since(began))
+			}
+		}
+		if len(c.orphans) == 0 {
+			return
+		}
+		if time.Since(began) > 5*time.Second {
+			c.t.Errorf("5 s after the restart live %v", c.orphans)
+			return
+		}
+		select {
+		case <-died:
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// accuse writes the innocent's pid where a worker's stood: with another start time, as if the pid had come round, or
+// after a reboot, when the start time may be the very same.
+func (c *crashing) accuse(rebooted bool) {
+	db, err := migrations.Open(c.t.Context(), filepath.Join(c.state, "spacehost.db"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	query, start := `UPDATE leases SET worker_pid = ?, worker_start = ? + 1 WHERE ended_at IS NULL AND active_at IS NOT NULL`, c.start
+	if rebooted {
+		query = `UPDATE leases SET worker_pid = ?, worker_start = ?, boot_id = 'another boot' WHERE ended_at IS NULL AND active_at IS NOT NULL`
+	}
+	done, err := db.ExecContext(c.t.Context(), query, c.innocent.Process.Pid, start)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n, _ := done.RowsAffected() // SQLite tells
+	c.accused += int(n)
+}
+
+// recover is the last start, which ends in order.
+func (c *crashing) recover() {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	cmd, said := c.host(ctx)
+	died := make(chan struct{})
+	go func() { defer close(died); _ = cmd.Wait() }()
+	c.watchOrphans(began, died)
+	eventually(c.t, "the Space runs again", patience, func() bool { return len(processesOf(c.state)) > 0 })
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	<-died
+	if left := processesOf(c.state); len(left) > 0 || ctx.Err() != nil {
+		c.t.Errorf("left after the last end: %v (%v)\n%s", left, ctx.Err(), said)
+	}
+	if !alive(c.innocent.Process.Pid) {
+		c.t.Error("an innocent process was ended")
+	}
+	if left := slices.Collect(maps.Values(c.orphans)); len(left) > 0 {
+		c.t.Errorf("left of earlier hosts: %v", left)
+	}
+	wantExactLedger(c.t, filepath.Join(c.state, "spacehost.db"), 0)
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"spacehost/gpu"
+	"spacehost/internal/console"
+	"spacehost/migrations"
+)
+
+// fire says whether the fire tests run in full: `make fire`.
+var fire = os.Getenv("SPACEHOST_FIRE") != ""
+
+// badManners are the functions of testdata/spaces/fire. Those that are ended by the host overstay their second.
+var badManners = []string{
+	"sleeps", "ignores", "stops", "daemonises", "sheds", "flees", "storms", "crashes", "raises", "waits_at_exit", "dies_before_allow", "good",
+}
+
+// TestEveryWorkerIsEnded lets workers of all kinds overstay, and wants the Device back each time: in cgroups where this
+// machine has them, and without.
+func TestEveryWorkerIsEnded(t *testing.T) {
+	kills := 100
+	if fire {
+		kills = 1000
+	}
+	for name, disable := range map[string]string{"as this machine allows": "", "without cgroups": "cgroup"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			burn(t, kills/2, disable)
+		})
+	}
+}
+
+const burningDevices = 16
+
+func burn(t *testing.T, kills int, disable string) {
+	tag := fmt.Sprint(1e8 + rand.IntN(9e8))
+	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), "testdata/spaces/fire",
+		"--gpus", fmt.Sprintf("mock:%dxH200", burningDevices), "--tier", "unlimited", "--queue-timeout", "90s", "--variable", "FIRE_TAG="+tag)
+	t.Cleanup(func() {
+		for _, pid := range tagged(tag) { // of a test that has failed
+			if n, err := strconv.Atoi(pid); err == nil {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+	})
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	t.Log(p.containment())
+	p.burnOne("good")
+	http.DefaultClient.CloseIdleConnections()
+	before := p.descriptors()
+
+	todo := make(chan string, kills)
+	for n := range kills {
+		todo <- badManners[n%len(badManners)]
+	}
+	close(todo)
+	stuck := p.stickMemory(t)
+	var callers sync.WaitGroup
+	for range burningDevices {
+		callers.Go(func() {
+			for kind := range todo {
+				p.burnOne(kind)
+			}
+		})
+	}
+	callers.Wait()
+	stuck()
+
+	eventually(t, "every device is back", patience, func() bool {
+		return !slices.ContainsFunc(asked[[]console.GPU](t, p, "/gpu"), func(g console.GPU) bool {
+			return len(g.Processes) > 0 && g.Slots[0].Phase != "warm" || g.Slots[0].Phase != "free" && g.Slots[0].Phase != "warm"
+		})
+	})
+	eventually(t, "all leases are settled", patience, func() bool { return len(p.leases().Open) == 0 })
+	p.wantOnlyWarm(t, tag)
+	p.burnOne("collect")
+	http.DefaultClient.CloseIdleConnections()
+	p.wantDescriptors(t, before)
+	returns := p.returns()
+	p.stop()
+	if left := tagged(tag); len(left) > 0 {
+		t.Errorf("left after the end of the host: %v", left)
+	}
+	wantExactLedger(t, p.State+"/spacehost.db", kills+1)
+	report(t, returns)
+}
+
+// burnOne makes a call over plain HTTP and waits for its end.
+func (p *product) burnOne(kind string) {
+	answer, err := http.Post(p.api()+"/call/"+kind, "application/json", strings.NewReader(`{"data":[]}`))
+	if err != nil {
+		p.t.Errorf("%s: %v", kind, err)
+		return
+	}
+	defer answer.Body.Close()
+	var called struct {
+		ID string `json:"event_id"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&called); err != nil || called.ID == "" {
+		p.t.Errorf("%s: %s, %v", kind, answer.Status, err)
+		return
+	}
+	stream, err := http.Get(p.api() + "/call/" + kind + "/" + called.ID)
+	if err != nil {
+		p.t.Errorf("%s: %v", kind, err)
+		return
+	}
+	defer stream.Body.Close()
+	said, err := io.ReadAll(stream.Body)
+	if want := map[bool]string{true: "event: complete", false: "event: error"}[kind == "good" || kind == "collect"]; err != nil || !bytes.Contains(said, []byte(want)) {
+		p.t.Errorf("%s: the visitor reads %q (%v), want %s", kind, said, err, want)
+	}
+}
+
+// stickMemory lets the memory of whoever ends on the last Device stay in use, until the returned function repairs it.
+func (p *product) stickMemory(t *testing.T) (repair func()) {
+	uuid := asked[[]console.GPU](t, p, "/gpu")[burningDevices-1].UUID
+	order := func(kind gpu.FaultKind) {
+		if code, _, said := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
+			t.Fatalf("gpu fault %s: %s", kind, said)
+		}
+	}
+	order(gpu.FaultMemoryStuck)
+	return func() { order(gpu.FaultClear) }
+}
+
+func (p *product) containment() string {
+	for line := range strings.Lines(p.log()) {
+		var entry struct{ Msg, By string }
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "containment" {
+			return entry.By
+		}
+	}
+	return "its log does not say how ends are found"
+}
+
+// descriptors are what the host holds open, by kind.
+func (p *product) descriptors() map[string]int {
+	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, entry := range entries {
+		link, _ := os.Readlink(dir + "/" + entry.Name()) // it may be shut by now
+		kind, _, _ := strings.Cut(link, ":")
+		found[kind]++
+	}
+	return found
+}
+
+// wantDescriptors allows for the connections that the Space may keep for the next call.
+func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
+	t.Helper()
+	var more []string
+	defer func() {
+		if t.Failed() {
+			t.Logf("open: %v, before: %v", more, before)
+		}
+	}()
+	eventually(t, "as few descriptors are open as before", patience, func() bool {
+		more = nil
+		for kind, n := range p.descriptors() {
+			if kind == "socket" {
+				n -= burningDevices
+			}
+			if n > before[kind] {
+				more = append(more, fmt.Sprint(n, " ", kind))
+			}
+		}
+		return len(more) == 0
+	})
+}
+
+// wantOnlyWarm: nothing of the Space lives but its runner and the idle workers.
+func (p *product) wantOnlyWarm(t *testing.T, tag string) {
+	t.Helper()
+	may := map[int]bool{spacePID(t, p): true}
+	for _, g := range asked[[]console.GPU](t, p, "/gpu") {
+		may[g.Slots[0].Worker] = true
+	}
+	var left []string
+	defer func() {
+		if t.Failed() {
+			t.Logf("left: %v", left)
+		}
+	}()
+	eventually(t, "no process is left but the runner and warm workers", patience, func() bool {
+		left = tagged(tag)
+		for pid, command := range processesOf(p.State) {
+			if !may[pid] {
+				left = append(left, fmt.Sprint(pid, " ", command))
+			}
+		}
+		return len(left) == 0
+	})
+}
+
+// tagged lists those that have shed their environment.
+func tagged(tag string) (found []string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		command, _ := os.ReadFile("/proc/" + entry.Name() + "/cmdline")
+		if bytes.Contains(command, []byte("8640"+tag)) {
+			found = append(found, entry.Name())
+		}
+	}
+	return found
+}
+
+// returns tells how long after the end of its declared time, or of its life if that was shorter, each worker's Slot was back.
+func (p *product) returns() (all []time.Duration) {
+	declared, active, ended := map[string]time.Duration{}, map[string]time.Time{}, map[string]time.Time{}
+	for line := range strings.Lines(p.log()) {
+		var entry struct {
+			Msg, Declared string
+			TS            time.Time
+			Worker        int
+			Lease         struct{ ID string }
+		}
+		if json.Unmarshal([]byte(line), &entry) != nil {
+			continue
+		}
+		switch id := entry.Lease.ID; entry.Msg {
+		case "lease waits":
+			declared[id], _ = time.ParseDuration(entry.Declared) // the host's own
+		case "lease active":
+			active[id] = entry.TS
+		case "lease ended":
+			ended[id] = entry.TS
+		case "slot returned":
+			if due, ok := ended[id]; ok && entry.Worker != 0 {
+				if began, ok := active[id]; ok && began.Add(declared[id]).Before(due) {
+					due = began.Add(declared[id])
+				}
+				all = append(all, entry.TS.Sub(due))
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// wantExactLedger: each lease has one hold and one settlement, which agree with the lease's row and each other.
+func wantExactLedger(t *testing.T, path string, leases int) {
+	t.Helper()
+	db, err := migrations.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	count := func(query string) (n int) {
+		if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		return n
+	}
+	if n := count(`SELECT count(*) FROM leases`); leases > 0 && n != leases {
+		t.Errorf("%d leases are written down, want %d", n, leases)
+	}
+	for what, query := range map[string]string{
+		"leases are open":                       `SELECT count(*) FROM leases WHERE ended_at IS NULL`,
+		"leases have not one hold":              `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'hold')`,
+		"leases have not one settlement":        `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'settle')`,
+		"settlements differ from their lease":   `SELECT count(*) FROM leases l JOIN ledger e ON e.lease_id = l.id AND e.kind = 'settle' WHERE e.charged_ms <> l.charged_ms OR e.charged_ms + e.returned_ms <> l.held_ms`,
+		"leases are charged above their hold":   `SELECT count(*) FROM leases WHERE charged_ms > held_ms OR charged_ms < 0`,
+		"leases ended late and are not charged": `SELECT count(*) FROM leases WHERE state = 'expired' AND charged_ms <> held_ms`,
+	} {
+		if n := count(query); n != 0 {
+			t.Errorf("%d %s", n, what)
+		}
+	}
+}
+
+func report(t *testing.T, returns []time.Duration) {
+	t.Helper()
+	if len(returns) == 0 {
+		t.Fatal("no slot was returned from a worker")
+	}
+	at := func(share float64) time.Duration {
+		return returns[int(share*float64(len(returns)-1))].Round(time.Millisecond)
+	}
+	t.Logf("FIRE %d workers ended, slot back after their time: p50 %s, p99 %s, worst %s", len(returns), at(0.5), at(0.99), at(1))
+	if fire && at(0.99) > 3*time.Second {
+		t.Errorf("p99 %s, want at most the grace of 2 s and a second", at(0.99))
+	}
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"spacehost/queue"
+)
+
+// TestWhoPaysInEachMode: the same calls, by Gradio's page, by pages of the app's own and by programs, with ada signed in.
+func TestWhoPaysInEachMode(t *testing.T) {
+	const ada, local, anonymous = "user:ada", "local", "ip:127.0.0.1"
+	type who struct{ page, client, join, call, program string }
+	direct, hub := who{ada, ada, ada, ada, local}, who{ada, ada, anonymous, anonymous, anonymous}
+	old := hub
+	old.client = anonymous // it was Gradio's page that asked, and not the client
+	for _, row := range []struct {
+		line, mode, space string
+		who
+	}{
+		{"v6", "hub", "frontends", hub}, {"v6", "hub", "server", hub}, {"v6", "direct", "frontends", direct},
+		{"v5", "hub", "frontends", old}, {"v5", "direct", "frontends", direct}, {"v4", "hub", "frontends", old}, {"v4", "direct", "frontends", direct},
+	} {
+		t.Run(strings.Join([]string{row.line, row.mode, row.space}, " "), func(t *testing.T) {
+			if row.line != "v6" && os.Getenv("SPACEHOST_FIDELITY") == "" {
+				t.Skip("SKIPPED: the modes were tried on Gradio 6 alone; make fidelity tries 5 and 4")
+			}
+			f := newFrontend(t, row.line, row.space, row.mode)
+			if row.space == "frontends" {
+				f.by("Gradio's page", row.page, f.greetInGradio)
+			}
+			f.by("@gradio/client in an own page", row.client, f.inPage("client"))
+			f.by("fetch of queue/join in an own page", row.join, f.inPage("join"))
+			f.by("fetch of /call in an own page", row.call, f.inPage("call"))
+			f.by("curl", row.program, f.curl(""))
+			f.by("curl with a token", ada, f.curl(f.token))
+			f.by("gradio_client", row.program, f.python(""))
+			f.by("gradio_client with a token", ada, f.python(f.token))
+			if told := strings.Contains(f.text(), "user:ada is signed in, and yet pays by address"); told != (row.mode == "hub") {
+				t.Errorf("the operator was told: %v", told)
+			}
+		})
+	}
+}
+
+// TestToolsOnTheHub: an MCP client without a token is nobody in the mode hub, and a token always counts. (An app that is
+// mounted below a path finds itself at no other, so this is another Space than above.)
+func TestToolsOnTheHub(t *testing.T) {
+	p := runProduct(t, "testdata/spaces/lines", "--identity", "hub")
+	f := &frontend{product: p, t: t, base: p.URL, token: member(t, p, "ada", "pro"), hub: true}
+	f.by("MCP", "ip:127.0.0.1", f.mcp(""))
+	f.by("MCP with a token", "user:ada", f.mcp(f.token))
+}
+
+// frontend is a Space with pages of its own, and a browser in which ada has signed in.
+type frontend struct {
+	*product
+	t     *testing.T
+	ctx   context.Context
+	base  string // of Gradio
+	own   string // the path of its own page
+	token string
+	hub   bool
+}
+
+func newFrontend(t *testing.T, line, space, mode string) *frontend {
+	t.Helper()
+	dir := filepath.Join(onGradio(t, t.TempDir(), line, "testdata/spaces/"+space))
+	for name, from := range map[string]string{
+		"client.js": filepath.Join(nodePackages(t), "node_modules", "@gradio", "client", "dist", "browser.js"),
+		"page.html": filepath.Join("testdata", "spaces", "frontends", "page.html"),
+	} {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := startOn(t, line, t.TempDir(), dir, "--identity", mode, "--tier", "unlimited")
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	f := &frontend{product: p, t: t, base: p.URL, token: member(t, p, "ada", "pro"), hub: mode == "hub"}
+	switch {
+	case line == "v4":
+		f.own = "/own"
+	case space == "frontends":
+		f.base, f.own = f.base+"/gradio", "/"
+	default:
+		f.own = "/"
+	}
+	ctx, _ := browser(t)
+	f.ctx = ctx
+	err := chromedp.Do(ctx, chromedp.Navigate(p.URL+"/__spacehost/login?to="+f.own), chromedp.SendKeys(chromedp.CSS("#token"), f.token+"\r"),
+		chromedp.WaitVisible(chromedp.CSS("#spaces button")), chromedp.Click(chromedp.CSS("#spaces button")), chromedp.WaitVisible(chromedp.CSS("#ready")))
+	if err != nil {
+		t.Fatalf("ada signs in: %v", err)
+	}
+	return f
+}
+
+// by makes one call, and looks who has paid for it. A browser that lost its sign-in says so in the Hub's words.
+func (f *frontend) by(what, want string, call func() string) {
+	f.t.Helper()
+	before := len(f.leases().Ended)
+	said := call()
+	if !strings.Contains(said, "Hello") {
+		f.t.Errorf("%s: %q", what, said)
+		return
+	}
+	eventually(f.t, what+" is paid for", patience, func() bool { return len(f.leases().Ended) > before })
+	if got := f.leases().Ended[0].Identity; got != want {
+		f.t.Errorf("%s: %s pays, want %s", what, got, want)
+	}
+	if strings.Contains(what, "queue/join") && strings.Contains(said, "Falling back to IP-based quotas (your sign-in did not come with this call: ") != f.hub {
+		f.t.Errorf("%s says %q", what, said)
+	}
+}
+
+func (f *frontend) greetInGradio() string {
+	f.t.Helper()
+	greeting, err := greet(f.ctx, f.base+"/", "page")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return greeting
+}
+
+func (f *frontend) inPage(way string) func() string {
+	return func() string {
+		f.t.Helper()
+		err := chromedp.Do(f.ctx, chromedp.Navigate(f.URL+f.own), chromedp.WaitVisible(chromedp.CSS("#ready[data-loaded]")))
+		if err == nil {
+			_, err = chromedp.Run(f.ctx, chromedp.Evaluate[bool](`start("`+way+`"), true`))
+		}
+		if err == nil {
+			_, err = chromedp.Run(f.ctx, chromedp.PollFunction[bool](`() => window.said !== ""`, chromedp.WithPollingTimeout(patience/2)))
+		}
+		if err != nil {
+			f.t.Fatalf("%s: %v", way, err)
+		}
+		said, err := chromedp.Run(f.ctx, chromedp.Evaluate[string]("window.said"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return said
+	}
+}
+
+func (f *frontend) curl(token string) func() string {
+	return func() string {
+		api := "/gradio_api"
+		if f.line == "v4" {
+			api = ""
+		}
+		return newVisit(f.t).callBelow(f.base+api, "greet", `["curl"]`, tokenHeader(token)...)
+	}
+}
+
+func tokenHeader(token string) []string {
+	if token == "" {
+		return nil
+	}
+	return []string{"Authorization", "Bearer " + token}
+}
+
+func (f *frontend) python(token string) func() string {
+	return func() string { return f.clientAs(f.base+"/", token).ok("/greet", "python") }
+}
+
+func (f *frontend) mcp(token string) func() string {
+	return func() string {
+		f.t.Helper()
+		cmd := exec.Command(environmentOf(f.t, f.line), filepath.Join("testdata", "clients", "mcp_client.py"), f.base+"/gradio_api/mcp/", "greet", `{"name": "mcp"}`, token)
+		cmd.Env = append(os.Environ(), "HOME="+f.t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			f.t.Errorf("MCP: %v: %s", err, out)
+		}
+		return string(out)
+	}
+}
+
+// TestWhatTravelsOnTheHub is the rule by itself: which requests of a browser bring its sign-in.
+func TestWhatTravelsOnTheHub(t *testing.T) {
+	s := newStage(t, openStops(t))
+	at := s.spaces[0]
+	pages := &queue.Frontend{Pages: map[string]bool{"/": true, "/more": true, "/config": true, "/theme.css": true}}
+	for gradio, rows := range map[string]map[string]bool{
+		"6.31.0": {
+			"POST /gradio_api/queue/join user": true, "POST /gradio_api/queue/join http://h/": true, "POST /gradio_api/queue/join http://h/more": true,
+			"POST /gradio_api/queue/join": false, "POST /gradio_api/queue/join http://h/own": false, "POST /gradio_api/queue/join http://h/config": false,
+			"POST /gradio_api/queue/join http://h/theme.css": false, "POST /gradio_api/queue/join http://other/": false,
+			"POST /gradio_api/run/greet user": false, "POST /gradio_api/call/greet user": false, "POST /gradio_api/call/greet http://h/": false,
+			"POST /generate user": false, "GET /gradio_api/queue/join user": false, "POST /other/gradio_api/queue/join user": false,
+		},
+		"5.49.1": {
+			"POST /gradio_api/queue/join user": false, "POST /gradio_api/queue/join http://h/": true, "POST /gradio_api/queue/join http://h/own": false,
+			"POST /gradio_api/run/greet http://h/": false,
+		},
+	} {
+		s.queue.Attach(queue.Manifest{Gradio: gradio, Prefix: "/gradio_api", Frontend: pages, MaxThreads: 1})
+		for asked, want := range rows {
+			words := strings.Fields(asked)
+			r, err := http.NewRequest(words[0], "http://h"+words[1], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(words, "user") {
+				r.Header.Set("X-Gradio-User", "app")
+			} else if len(words) == 3 {
+				r.Header.Set("Referer", words[2])
+			}
+			if lost := at.lost(r); (lost == "") != want {
+				t.Errorf("%s: %s: lost %q", gradio, asked, lost)
+			}
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+)
+
+const lineDir = "testdata/spaces/line"
+
+// gate is a file that calls of /hold wait for.
+type gate string
+
+func newGate(t *testing.T) gate { return gate(filepath.Join(t.TempDir(), "go")) }
+
+func (g gate) open(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(string(g), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitWaiting returns those that wait, by rank, once there are so many.
+func (p *product) awaitWaiting(n int) (waiting []lease.Snapshot) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%d leases wait", n), patience, func() bool {
+		waiting = slices.DeleteFunc(p.leases().Open, func(l lease.Snapshot) bool { return l.Forecast == nil })
+		return len(waiting) == n
+	})
+	slices.SortFunc(waiting, func(a, b lease.Snapshot) int { return a.Rank - b.Rank })
+	return waiting
+}
+
+// awaitEnded returns those that have ended, newest first, once there are so many: a Lease ends a moment after its answer.
+func (p *product) awaitEnded(n int) (ended []lease.Past) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%d leases have ended", n), patience, func() bool {
+		ended = p.leases().Ended
+		return len(ended) == n
+	})
+	return ended
+}
+
+// awaitLogs waits until a call's visitor has read each of the words, in this order.
+func (k call) awaitLogs(words ...string) {
+	k.c.t.Helper()
+	for _, words := range words {
+		for read := ""; !strings.Contains(read, words); {
+			r := k.c.reply(k.ch, patience)
+			if r.Error != nil || r.Value != nil {
+				k.c.t.Fatalf("the call ended, %+v, before %q was read", r, words)
+			}
+			read = r.Log
+		}
+	}
+}
+
+// TestProGoesBeforeFree: one GPU is taken; who pays more comes last and goes first, and everybody knows what to expect.
+func TestProGoesBeforeFree(t *testing.T) { eachLine(t, proGoesBeforeFree) }
+
+func proGoesBeforeFree(t *testing.T, line string) {
+	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // beside it no wait of this test counts
+	cli(t, p, "user", "add", "ada", "--tier", "pro")
+	ada := p.clientAs(p.URL, strings.TrimSpace(cli(t, p, "token", "create", "ada")))
+	free, done := p.client(), newGate(t)
+	holder := free.submit("/hold", done)
+	active := awaitActive(t, p)
+	second := free.submit("/ten")
+	p.awaitWaiting(1)
+	first := ada.submit("/ten")
+	both := p.awaitWaiting(2)
+	if both[0].Identity != "user:ada" || both[0].Tier != "pro" || both[1].Identity != "local" {
+		t.Errorf("they wait as %+v and %+v; want ada first", both[0], both[1])
+	}
+	for i, seconds := range []float64{120, 130} { // the holder has declared two minutes, ada ten seconds
+		if f := both[i].Forecast; f.Start == nil || f.Start.Sub(active).Seconds() != seconds || f.Reason != lease.Node || f.Limit != "" {
+			t.Errorf("number %d: %+v, want its start %g s after %s, and no limit", i+1, f, seconds, active)
+		}
+	}
+	if out := cli(t, p, "lease"); !strings.Contains(out, "number 1 in line; starts in ") || !strings.Contains(out, "number 2 in line; starts in ") {
+		t.Errorf("spacehost lease:\n%s", out)
+	}
+	if out := cli(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
+		t.Errorf("spacehost lease --json:\n%s", out)
+	}
+	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it take all their time it starts in ")
+	first.awaitLogs("Your call is number 1 in line for a GPU.")
+	done.open(t)
+	for name, k := range map[string]call{"the holder": holder, "the first": first, "the second": second} {
+		if r := k.wait(); r.Failed {
+			t.Errorf("%s: %s", name, r.Err)
+		}
+	}
+	if ended := p.awaitEnded(3); ended[0].Identity != "local" || ended[1].Identity != "user:ada" {
+		t.Errorf("ended %+v; want ada's before the second of the local visitor", ended)
+	}
+}
+
+// TestConcurrency: who waits for their Space's other call, or for their own, reads so and stops nobody.
+func TestConcurrency(t *testing.T) {
+	token, hash := identity.NewToken()
+	p := serveFile(t, fmt.Sprintf(`
+gpus: {machine: mock:4xH200, per_space: 1}
+tiers: {student: {quota: 10m, concurrency: 1}, unauthenticated: {unlimited: true}}
+queue_timeout: 10m
+console: 127.0.0.1:0
+spaces:
+  - {folder: %[1]s, address: "127.0.0.1:0", python: %[2]s}
+  - {folder: %[1]s, name: wide, concurrency: 0, address: "127.0.0.1:0", python: %[2]s}
+people: [{name: ada, tier: student, tokens: [%[3]s]}]
+`, absolute(t, lineDir), environment(t), hash))
+	narrow, wide, adas, done := p.client(), p.clientAt(p.Spaces[1].URL), p.clientAs(p.Spaces[1].URL, token), newGate(t)
+	running := map[string]call{"the first of the narrow Space": narrow.submit("/hold", done), "ada's first": adas.submit("/hold", done)}
+	eventually(t, "two run", patience, func() bool { return states(p.leases())[lease.Active] == 2 })
+	behind := map[string]call{"the second of the narrow Space": narrow.submit("/ten"), "ada's second": adas.submit("/ten")}
+	limits := map[lease.Limit]string{}
+	for _, l := range p.awaitWaiting(2) {
+		limits[l.Limit] = l.Space
+		if l.Reason != lease.Concurrency || l.Start == nil {
+			t.Errorf("%s waits for %s, %+v", l.Lease, l.Reason, l.Forecast)
+		}
+	}
+	if want := map[lease.Limit]string{lease.OfSpace: "line", lease.OfIdentity: "wide"}; !reflect.DeepEqual(limits, want) {
+		t.Errorf("they wait for limits %v, want %v", limits, want)
+	}
+	wide.ok("/ten") // nobody waits behind them
+	if ended := p.awaitEnded(1); ended[0].Space != "wide" || len(p.leases().Open) != 4 {
+		t.Errorf("meanwhile: %+v, ended %+v", p.leases().Open, ended)
+	}
+	for _, k := range behind {
+		k.awaitLogs("Waiting for a GPU slot on this Space", "At most 1 of ")
+	}
+	done.open(t)
+	for _, calls := range []map[string]call{running, behind} {
+		for name, k := range calls {
+			if r := k.wait(); r.Failed {
+				t.Errorf("%s: %s", name, r.Err)
+			}
+		}
+	}
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
+}
+
+// serveFile runs `spacehost serve` on a configuration.
+func serveFile(t *testing.T, text string) *product {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "lab.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startCommand(t, t.TempDir(), "serve", "--config", file)
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	return p
+}
+
+// TestHardware: what `spaces` takes the GPU for, and for how long it asks for it then.
+func TestHardware(t *testing.T) {
+	const rtx = `["NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, "12.0", %d, 1.5, "NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464]`
+	for _, row := range []struct {
+		args     []string
+		want     string
+		declared float64
+	}{
+		{nil, `["NVIDIA H200", 74625056768, "9.0", 60, 1, "NVIDIA H200", 74625056768]`, 10},
+		{[]string{"--hardware", "rtx-pro-6000"}, fmt.Sprintf(rtx, 188), 15},
+		{[]string{"--gpus", "mock:1xRTX-PRO-6000", "--variable", "ZEROGPU_CUDA_MULTI_PROCESSOR_COUNT=7"}, fmt.Sprintf(rtx, 7), 15},
+	} {
+		t.Run(strings.Join(row.args, " "), func(t *testing.T) {
+			t.Parallel()
+			p := runProduct(t, lineDir, row.args...)
+			c := p.client()
+			var got, want any
+			if err := json.Unmarshal(c.call("/seen").Value, &got); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal([]byte(row.want), &want); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %v\nwant %v (%v)", got, want, err)
+			}
+			c.ok("/ten")
+			if ended := p.awaitEnded(1); ended[0].DeclaredSeconds != row.declared {
+				t.Errorf("ended %+v, want %g s declared", ended, row.declared)
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUninvitedUseIsShown: a stranger on the only GPU, then the Space's own process.
+func TestUninvitedUseIsShown(t *testing.T) {
+	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "3s")
+	stranger := exec.Command("sleep", "600")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	for _, row := range []struct {
+		pid          int
+		said, listed string
+	}{
+		{stranger.Process.Pid, "which is no Space's, is on", "no Space's"},
+		{spacePID(t, p), "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
+	} {
+		fault := fmt.Sprintf("process=%d", row.pid)
+		p.fault(fault, fault)
+		eventually(t, "it is shown", patience, func() bool {
+			_, out, _ := p.cli("gpu")
+			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
+		})
+		if r := p.client().call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
+			t.Errorf("the visitor reads %q, value %s", r.Err, r.Value)
+		}
+		p.fault("clear", "no fault")
+		if !alive(row.pid) {
+			t.Errorf("pid %d was ended", row.pid)
+		}
+	}
+	p.client().ok("/five", 0)
+}
+
+// TestUninvitedUseIsEnded: what a Space has started, under `serve`, and no more than that.
+func TestUninvitedUseIsEnded(t *testing.T) {
+	dir := t.TempDir()
+	folder, err := filepath.Abs(leasesDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "lab.yaml")
+	text := fmt.Sprintf("gpus: {machine: mock:1xH200}\ntiers: {unauthenticated: {unlimited: true}}\naddress: 127.0.0.1:0\nconsole: 127.0.0.1:0\nspaces:\n  - {folder: %s, address: 127.0.0.1:0, python: %s}\n", folder, environment(t))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startCommand(t, t.TempDir(), "serve", "--config", file)
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	space := spacePID(t, p)
+	k := p.client().submit("/slow", 20) // a thread of the Space's own process: nothing to be ended
+	p.fault(fmt.Sprintf("process=%d", space), fmt.Sprintf("process=%d", space))
+	if r := k.wait(); !r.Failed {
+		t.Errorf("the call was answered by a process that was to be ended: %s", r.Value)
+	}
+	eventually(t, "the Space has been started again", patience, func() bool {
+		s := p.health().Spaces[0]
+		return s.Stage == "RUNNING" && s.PID != space
+	})
+	if !strings.Contains(p.text(), "outside @spaces.GPU, and is ended") {
+		t.Errorf("the operator reads:\n%s", p.text())
+	}
+}

@@ -1,0 +1,118 @@
+package console
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"spacehost/gpu"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/migrations"
+	"spacehost/quota"
+)
+
+// TestNoClockShowsNonsense: whatever the clock says, a wait is from a second to 24 hours, in each of our views.
+func TestNoClockShowsNonsense(t *testing.T) {
+	opened := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	var now atomic.Int64 // from the opening
+	e, ledger := accountsAt(t, func() time.Time { return opened.Add(time.Duration(now.Load())) })
+	tx, err := ledger.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold := quota.HoldRequest{Lease: "a", Identity: "local", Tier: quota.Tier{Quota: 210 * time.Second}, Space: "demo", Task: "draw", Declared: 200 * time.Second, Factor: 1, Now: opened}
+	if _, err := ledger.Hold(t.Context(), tx, hold); err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.Open(t.Context(), tx, "a", opened); err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.Settle(t.Context(), tx, quota.Settlement{Lease: "a", Charged: 200 * time.Second, Reason: "released", Now: opened}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	good := regexp.MustCompile(`^([0-9]|1[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$|^24:00:00$`)
+	for what, row := range map[string]struct {
+		at time.Duration // from the opening
+		in string        // "": the window is over
+	}{
+		"as it opens":               {0, "24:00:00"},
+		"set back by a week":        {-7 * 24 * time.Hour, "24:00:00"},
+		"set back by a millisecond": {-time.Millisecond, "24:00:00"},
+		"a millisecond before":      {quota.Span - time.Millisecond, "0:00:01"},
+		"a second before":           {quota.Span - time.Second, "0:00:01"},
+		"a little more":             {quota.Span - 1001*time.Millisecond, "0:00:02"},
+		"at the end":                {quota.Span, ""},
+		"advanced by a year":        {365 * 24 * time.Hour, ""},
+	} {
+		now.Store(int64(row.at))
+		var said Explanation
+		body := get(t, e, "/explain?identity=local&seconds=60", &said)
+		if said.ResetsIn != row.in || len(said.Calls) != 1 || said.Calls[0].In != row.in || said.Calls[0].Fits != (row.in == "") {
+			t.Errorf("%s: resets in %q, a call %+v; want %q\n%s", what, said.ResetsIn, said.Calls, row.in, body)
+		}
+		if row.in != "" && !good.MatchString(said.ResetsIn) || strings.Contains(body, "0:00:00") || strings.Contains(body, "-1 day") {
+			t.Errorf("%s: %s", what, body)
+		}
+	}
+}
+
+// book is a Ledger with its database.
+type book struct {
+	*quota.Ledger
+	db *sql.DB
+}
+
+func accountsAt(t *testing.T, now func() time.Time) (*echo.Echo, book) {
+	t.Helper()
+	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	pool, err := gpu.NewPool(t.Context(), gpu.None{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger := quota.New(db, quota.Config{Now: now})
+	broker, err := lease.New(lease.Config{DB: db, Ledger: ledger, Pool: pool, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = broker.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	e := echo.New()
+	NewAccounts(AccountsConfig{
+		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: identity.NewPeople(db), Now: now,
+		TierOf: func(context.Context, identity.Identity) (quota.Tier, error) {
+			return quota.Tier{Name: "free", Quota: 210 * time.Second}, nil
+		},
+		Functions: func(*identity.Identity) []Function { return nil },
+	}).RegisterControl(e)
+	return e, book{ledger, db}
+}
+
+func get(t *testing.T, e *echo.Echo, path string, into any) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	if err := json.Unmarshal(w.Body.Bytes(), into); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.String()
+}

@@ -1,0 +1,123 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/gpu"
+)
+
+// Change is one step of a Lease through its states, as doc.go draws them.
+type Change struct {
+	At              time.Time      `json:"at"`
+	Lease           string         `json:"lease"` // its first digits; the whole is a credential
+	State           State          `json:"state"`
+	Space           string         `json:"space"`
+	Identity        string         `json:"identity"`
+	Via             string         `json:"via,omitempty"`
+	Tier            string         `json:"tier"`
+	Event           string         `json:"event,omitempty"`
+	Size            string         `json:"size"`
+	DeclaredSeconds float64        `json:"declaredSeconds"`
+	Slot            *int           `json:"slot,omitempty"`
+	Device          gpu.DeviceUUID `json:"device,omitempty"`
+	Worker          int            `json:"worker,omitempty"`
+	Warm            bool           `json:"warm,omitempty"`  // its worker was there already
+	WaitedSeconds   float64        `json:"waitedSeconds"`   // from admission to the grant, or to now
+	OccupiedSeconds float64        `json:"occupiedSeconds"` // from the grant to now: what the Slot was taken for
+	ChargedSeconds  float64        `json:"chargedSeconds"`  // once it has ended
+	Reason          string         `json:"reason,omitempty"`
+}
+
+// IsFinal reports whether no further Change of that Lease comes.
+func (c Change) IsFinal() bool {
+	return c.State != Waiting && c.State != Granted && c.State != Active
+}
+
+// Killed reports whether the host ended the worker because the Lease was over, at no word of the worker's.
+func (c Change) Killed() bool {
+	return c.Worker != 0 && (c.State == Expired || c.State == Revoked || c.State == Unclaimed)
+}
+
+// change is what has become of a Lease by now.
+func (l *Lease) change(now time.Time) Change {
+	c := Change{
+		At: now.UTC(), Lease: l.Short(), State: l.State, Space: l.Space, Identity: l.Payer.Key(), Via: l.Payer.Via, Tier: l.Tier.Name,
+		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.inherited,
+		ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
+	}
+	if l.Slot != nil {
+		c.Slot, c.Device = &l.Slot.Index, l.Slot.Device.UUID
+		c.WaitedSeconds, c.OccupiedSeconds = l.Granted.Sub(l.Admitted).Seconds(), now.Sub(l.Granted).Seconds()
+	}
+	return c
+}
+
+// changesKept is how far a reader of Changes may lag behind before it is cut.
+const changesKept = 4096
+
+// Watch tells every Change from here on, after one for each open Lease as it is now. The channel is closed once
+// ctx ends or the Broker stops, and for a reader that lags more than 4096 Changes behind: the line waits for nobody.
+func (b *Broker) Watch(ctx context.Context) <-chan Change {
+	changes := make(chan Change, changesKept)
+	known := b.do(func(l *line) {
+		for _, lease := range l.of(func(*Lease) bool { return true })[:min(changesKept, len(l.leases))] {
+			changes <- lease.change(b.now())
+		}
+		b.watchers[changes] = true
+	})
+	if !known {
+		close(changes)
+		return changes
+	}
+	context.AfterFunc(ctx, func() { b.do(func(*line) { b.forget(changes) }) })
+	return changes
+}
+
+// forget may be called twice, on the line's goroutine.
+func (b *Broker) forget(changes chan Change) {
+	if b.watchers[changes] {
+		delete(b.watchers, changes)
+		close(changes)
+	}
+}
+
+// changed implements effects: the log and those who watch can replay the states.
+func (b *Broker) changed(l *Lease) {
+	c := l.change(b.now())
+	fields := []zap.Field{zap.Object("lease", l)}
+	switch {
+	case l.State == Waiting:
+		fields = append(fields, zap.Duration("declared", l.Declared))
+	case l.State == Granted:
+		fields = append(fields, zap.Object("device", l.Slot.Device))
+	case l.State == Active:
+		fields = append(fields, zap.Int("worker", l.Worker.PID))
+	case c.IsFinal():
+		fields = append(fields, zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
+	}
+	b.log.Info("lease "+verb(l.State), fields...)
+	if b.config.Changed != nil {
+		b.config.Changed(c)
+	}
+	for watcher := range b.watchers {
+		select {
+		case watcher <- c:
+		default:
+			b.forget(watcher)
+		}
+	}
+}
+
+// verb is what the log says of a Lease in that State.
+func verb(s State) string {
+	switch s {
+	case Waiting:
+		return "waits"
+	case Granted, Active:
+		return string(s)
+	}
+	return "ended"
+}

@@ -1,0 +1,94 @@
+package lease
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// read takes what has been told so far.
+func read(changes <-chan Change) (all []Change, open bool) {
+	synctest.Wait()
+	for {
+		select {
+		case c, more := <-changes:
+			if !more {
+				return all, false
+			}
+			all = append(all, c)
+		default:
+			return all, true
+		}
+	}
+}
+
+func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []State
+		h := newHouse(t, func(c *Config) { c.Changed = func(c Change) { told = append(told, c.State) } }).run()
+		first := h.active(100)
+		time.Sleep(time.Second)
+		h.schedule()
+		changes := h.Watch(t.Context())
+		time.Sleep(3 * time.Second)
+		h.release(first)
+		all, _ := read(changes)
+		var states []State
+		for _, c := range all {
+			states = append(states, c.State)
+		}
+		if want := []State{Active, Waiting, Released, Granted}; !slices.Equal(states, want) {
+			t.Fatalf("watched %v, want %v", states, want)
+		}
+		if want := []State{Waiting, Granted, Active, Waiting, Released, Granted}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		end, next := all[2], all[3]
+		if end.ChargedSeconds != 4 || end.OccupiedSeconds != 4 || end.Worker != 100 || end.Reason != "released" || end.Lease != first.Lease[:8] {
+			t.Errorf("got %+v, want 4 s of worker 100", end)
+		}
+		if next.WaitedSeconds != 3 || next.Slot == nil || *next.Slot != 0 || next.Identity != ada.Key() {
+			t.Errorf("got %+v, want slot 0 for ada after 3 s", next)
+		}
+	})
+}
+
+func TestWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t).run()
+		ctx, leave := context.WithCancel(t.Context())
+		left, stays := h.Watch(ctx), h.Watch(t.Context())
+		leave()
+		if _, open := read(left); open {
+			t.Error("who left is told more")
+		}
+		if _, open := read(stays); !open {
+			t.Error("who stays is told no more")
+		}
+		h.cancel()
+		if _, open := read(stays); open {
+			t.Error("the host has ended, and the stream of changes has not")
+		}
+		if _, open := read(h.Watch(t.Context())); open {
+			t.Error("a host that has ended can be watched")
+		}
+	})
+}
+
+func TestSlowWatcherIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t).run()
+		slow := h.Watch(t.Context())
+		l := newLease(Request{Space: "demo", Payer: ada}, time.Now())
+		h.do(func(*line) {
+			for range changesKept + 1 {
+				h.changed(l)
+			}
+		})
+		if all, open := read(slow); open || len(all) != changesKept {
+			t.Errorf("got %d changes, still open: %v; want %d and the end", len(all), open, changesKept)
+		}
+	})
+}

@@ -1,0 +1,305 @@
+package lease
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"spacehost/gpu"
+	"spacehost/gpu/gputest"
+	"spacehost/internal/identity"
+	"spacehost/internal/lease/leasetest"
+	"spacehost/migrations"
+	"spacehost/quota"
+)
+
+// large reports whether tests with a large form take it: `make fire`.
+func large() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
+
+// burning, in the environment, makes the test binary a host for TestFire: its state folder.
+const burning = "SPACEHOST_TEST_BURNING"
+
+// TestFire lets 16 clients lease GPUs of a host that is killed again and again. What a client was told is in the
+// ledger, once and to the millisecond; what it was not told is settled once at the next start.
+func TestFire(t *testing.T) {
+	charges, most := 5_000, 1200*time.Millisecond
+	if large() {
+		charges, most = 100_000, 500*time.Millisecond
+	}
+	f := &fire{t: t, dir: t.TempDir(), want: int64(charges)}
+	began := time.Now()
+	over := make(chan struct{})
+	var clients sync.WaitGroup
+	for n := range 16 {
+		clients.Go(func() { f.client(n) })
+	}
+	go func() { clients.Wait(); close(over) }()
+	kills := f.arson(over, most)
+	t.Logf("%d charges in %.1f s, %d kills, %d charges that nobody was told", f.told.Load(), time.Since(began).Seconds(), kills, f.check())
+	if large() && kills < 100 {
+		t.Errorf("the host was killed %d times, want 100 at least", kills)
+	}
+}
+
+// fire is the clients' own memory of what they were told.
+type fire struct {
+	t    *testing.T
+	dir  string
+	want int64
+	told atomic.Int64 // settlements
+
+	mu       sync.Mutex
+	admitted []string
+	charged  map[string]string // milliseconds, by lease
+}
+
+// arson starts the host and kills it, until over.
+func (f *fire) arson(over <-chan struct{}, most time.Duration) (kills int) {
+	for {
+		host := exec.Command(os.Args[0])
+		host.Env = append(os.Environ(), burning+"="+f.dir)
+		host.Stderr = os.Stderr
+		if _, err := host.StdinPipe(); err != nil { // its end tells the host that the test has gone
+			f.t.Fatal(err)
+		}
+		if err := host.Start(); err != nil {
+			f.t.Fatal(err)
+		}
+		select {
+		case <-over:
+			_ = host.Process.Kill()
+			_ = host.Wait()
+			return kills
+		case <-time.After(50*time.Millisecond + rand.N(most)):
+		}
+		// A start takes as long as it takes; one that has lent nothing yet would only be killed in its sleep.
+		for told := f.told.Load(); f.told.Load() == told; {
+			select {
+			case <-over:
+				told = -1
+			case <-time.After(time.Millisecond):
+			}
+		}
+		_ = host.Process.Kill()
+		_ = host.Wait()
+		kills++
+	}
+}
+
+// client asks for one Lease after the other, and remembers what it was told.
+func (f *fire) client(n int) {
+	for f.told.Load() < f.want {
+		conn, err := net.Dial("unix", filepath.Join(f.dir, "sock"))
+		if err != nil {
+			time.Sleep(5 * time.Millisecond) // the host is down
+			continue
+		}
+		lines := bufio.NewScanner(conn)
+		for f.told.Load() < f.want {
+			if _, err := fmt.Fprintf(conn, "%d\n", n); err != nil || !f.listen(lines) {
+				break
+			}
+		}
+		conn.Close()
+	}
+}
+
+// listen hears of one Lease to its end; false: the host has died.
+func (f *fire) listen(lines *bufio.Scanner) bool {
+	for lines.Scan() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		f.mu.Lock()
+		switch word {
+		case "admitted":
+			f.admitted = append(f.admitted, rest)
+		case "settled":
+			id, charged, _ := strings.Cut(rest, " ")
+			if f.charged == nil {
+				f.charged = map[string]string{}
+			}
+			f.charged[id] = charged
+			f.told.Add(1)
+		default:
+			f.t.Errorf("the host says %q", lines.Text())
+		}
+		f.mu.Unlock()
+		if word != "admitted" {
+			return true
+		}
+	}
+	return false
+}
+
+// check compares the ledger with the clients' memory, after a last recovery; untold are charges nobody heard of.
+func (f *fire) check() (untold int) {
+	path := filepath.Join(f.dir, "spacehost.db")
+	db, err := migrations.Open(f.t.Context(), path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer db.Close()
+	host := newBurningHost(f.t.Context(), db, leasetest.NewProcesses())
+	if err := host.Recover(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	kinds := map[string]map[string]string{"hold": {}, "settle": {}}
+	rows, err := db.Query(`SELECT lease_id, kind, charged_ms, held_ms FROM ledger`)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, kind, charged string
+		var held int
+		if err := rows.Scan(&id, &kind, &charged, &held); err != nil {
+			f.t.Fatal(err)
+		}
+		if _, twice := kinds[kind][id]; twice || held != 10_000 {
+			f.t.Errorf("lease %s: a second %s, or not of what was held: %d", id, kind, held)
+		}
+		kinds[kind][id] = charged
+	}
+	if len(kinds["hold"]) != len(kinds["settle"]) {
+		f.t.Errorf("%d holds and %d settlements", len(kinds["hold"]), len(kinds["settle"]))
+	}
+	for _, id := range f.admitted {
+		if _, there := kinds["hold"][id]; !there {
+			f.t.Errorf("lease %s was admitted and is lost", id)
+		}
+	}
+	for id, charged := range f.charged {
+		if got := kinds["settle"][id]; got != charged {
+			f.t.Errorf("lease %s: its client was told %s ms, the ledger says %q", id, charged, got)
+		}
+	}
+	if err := rows.Close(); err != nil {
+		f.t.Error(err)
+	}
+	if err := migrations.Check(f.t.Context(), path); err != nil {
+		f.t.Error(err)
+	}
+	return len(kinds["settle"]) - len(f.charged)
+}
+
+func newBurningHost(ctx context.Context, db *sql.DB, processes Processes) *Broker {
+	pool, err := gpu.NewPool(ctx, gputest.NewFakeInventory(gputest.Devices(16)...), 1)
+	if err != nil {
+		panic(err)
+	}
+	b, err := New(Config{DB: db, Ledger: quota.New(db, quota.Config{}), Pool: pool, Processes: processes, WarmFor: time.Minute})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// burn is the host: everything that `spacehost run` has between the device API and the disk. It never returns.
+func burn(dir string) {
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(1)
+	}()
+	ctx := context.Background()
+	db, err := migrations.Open(ctx, filepath.Join(dir, "spacehost.db"))
+	if err != nil {
+		panic(err)
+	}
+	processes := leasetest.NewProcesses()
+	b := newBurningHost(ctx, db, processes)
+	if err := b.Recover(ctx); err != nil {
+		panic(err)
+	}
+	go func() { panic(b.Run(ctx)) }()
+	_ = os.Remove(filepath.Join(dir, "sock"))
+	listener, err := net.Listen("unix", filepath.Join(dir, "sock"))
+	if err != nil {
+		panic(err)
+	}
+	pids := &atomic.Int32{}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go func() {
+			for lines := bufio.NewScanner(conn); lines.Scan(); {
+				if err := lendOnce(b, processes, pids, lines.Text(), conn); err != nil {
+					fmt.Fprintf(conn, "failed: %v\n", err)
+				}
+			}
+		}()
+	}
+}
+
+// lendOnce is one call of a Space: with a worker of its own, or its warm one.
+func lendOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
+	ctx := context.Background()
+	ticket, err := b.Schedule(ctx, Request{
+		Space: "demo", Instance: "run-1", Task: client, Declared: 10 * time.Second,
+		Payer: identity.Identity{Kind: identity.User, Name: "client-" + client}, Tier: quota.Tier{Name: "unlimited", Unlimited: true},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(conn, "admitted %s\n", ticket.lease.ID)
+	g, err := ticket.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if !g.Idle {
+		pid := int(pids.Add(1))
+		processes.Start("demo", pid)
+		if err := b.Allow(ctx, "demo", g.Lease, pid); err != nil {
+			return err
+		}
+	}
+	if err := b.Release(ctx, "demo", g.Lease, rand.IntN(10) == 0); err != nil && !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	fmt.Fprintf(conn, "settled %s %d\n", g.Lease, ticket.lease.Charged.Milliseconds())
+	return nil
+}
+
+// TestThroughput prints what it is worth that writes go together. In its large form alone: it measures.
+func TestThroughput(t *testing.T) {
+	if !large() {
+		t.Skip("SKIPPED: a measurement; SPACEHOST_FIRE=1 (make fire) takes it")
+	}
+	rate := func(solo bool) float64 {
+		h := newHouse(t)
+		h.store.writer.solo = solo
+		tier := quota.Tier{Name: "unlimited", Unlimited: true}
+		var done atomic.Int64
+		var all sync.WaitGroup
+		end := time.Now().Add(3 * time.Second)
+		for n := range 64 {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					l := newLease(request(func(r *Request) { r.Payer.Name, r.Tier = fmt.Sprint("p", n), tier }), time.Now())
+					l.Slot, l.State, l.Reason, l.Ended = &gpu.Slot{}, Released, "released", time.Now()
+					if err := errors.Join(h.store.begin(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute), h.store.settle(t.Context(), l)); err != nil {
+						t.Error(err)
+						return
+					}
+					done.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		return float64(done.Load()) / 3
+	}
+	alone, together := rate(true), rate(false)
+	t.Logf("64 at once: %.0f leases/s with a commit for each write, %.0f together: %.1fx", alone, together, together/alone)
+}

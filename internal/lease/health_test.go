@@ -1,0 +1,60 @@
+package lease
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"spacehost/gpu"
+	"spacehost/gpu/gputest"
+)
+
+// reporting is an Inventory whose driver reports what the test says.
+type reporting struct {
+	*gputest.FakeInventory
+	xids chan gpu.Xid
+}
+
+func (r reporting) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)) error {
+	for {
+		select {
+		case xid := <-r.xids:
+			tell(device0, xid)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		driver := reporting{h.inventory, make(chan gpu.Xid)}
+		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(driver) })
+		h.run()
+		g := h.active(100)
+		driver.xids <- 31
+		synctest.Wait()
+		if got := h.Drains(); len(got) != 0 {
+			t.Errorf("an application's error has drained %+v", got)
+		}
+		time.Sleep(3 * time.Second)
+		driver.xids <- 79
+		synctest.Wait()
+		if d := h.Drains()[device0]; d.Operator || !strings.Contains(d.Reason, "Xid 79") || !strings.Contains(d.Reason, "spacehost gpu return GPU-fake-0") {
+			t.Errorf("drained: %+v", d)
+		}
+		h.release(g)
+		h.wantBalance(ada, 0, 0)
+		synctest.Wait()
+		if got := h.Slots()[0]; got.Phase != "drained" {
+			t.Errorf("slot: %+v", got)
+		}
+		if err := h.Return(t.Context(), device0); err != nil {
+			t.Fatal(err)
+		}
+		h.release(h.active(101))
+	})
+}

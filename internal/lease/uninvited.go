@@ -1,0 +1,129 @@
+package lease
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/gpu"
+)
+
+// Uninvited is a process that uses a Device outside any Lease: of a Space, or of somebody whom this host does not know.
+// The Device counts as busy.
+type Uninvited struct {
+	Device gpu.DeviceUUID `json:"device"`
+	PID    int            `json:"pid"`
+	Space  string         `json:"space,omitempty"` // whose it is; "" for a foreign one, which is never ended
+	Since  time.Time      `json:"since"`
+	Ended  bool           `json:"ended,omitempty"` // the host is ending it
+
+	start uint64
+}
+
+// inspectEvery is the pace at which the Devices are looked at. Who is there twice is no worker that has just come or gone.
+const inspectEvery = 2 * time.Second
+
+// inspect looks until ctx ends.
+func (b *Broker) inspect(ctx context.Context) {
+	again := time.NewTicker(inspectEvery)
+	defer again.Stop()
+	var before []Uninvited
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+		now := b.lookForUninvited(ctx)
+		var stayed []Uninvited
+		for i, u := range now {
+			at := slices.IndexFunc(before, u.isSame)
+			if at < 0 {
+				continue
+			}
+			if now[i] = before[at]; !b.isShown(now[i]) {
+				b.report(&now[i])
+			}
+			stayed = append(stayed, now[i])
+		}
+		before = now
+		b.mu.Lock()
+		b.uninvited = stayed
+		b.mu.Unlock()
+	}
+}
+
+func (u Uninvited) isSame(o Uninvited) bool {
+	return u.Device == o.Device && u.PID == o.PID && u.start == o.start && u.Space == o.Space
+}
+
+func (b *Broker) isShown(u Uninvited) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.uninvited, u.isSame)
+}
+
+// Uninvited lists who uses a Device outside any Lease.
+func (b *Broker) Uninvited() []Uninvited {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.uninvited)
+}
+
+// lookForUninvited asks who is there first, and then who may be: a worker is allowed before it comes.
+func (b *Broker) lookForUninvited(ctx context.Context) (all []Uninvited) {
+	for _, d := range b.config.Pool.Status(ctx) {
+		var guests []Worker
+		if len(d.Processes) > 0 {
+			b.do(func(l *line) { guests = l.guests(d.UUID) })
+		}
+		for _, p := range d.Processes {
+			if slices.ContainsFunc(guests, func(w Worker) bool { return b.config.Processes.Within(p.PID, w.PID, w.Start) }) {
+				continue
+			}
+			var space string
+			var start uint64
+			if d.Simulated || driverSeesOurPIDs() {
+				space, start = b.config.Processes.SpaceOf(p.PID)
+			}
+			all = append(all, Uninvited{Device: d.UUID, PID: p.PID, Space: space, Since: b.now().UTC(), start: start})
+		}
+	}
+	return all
+}
+
+// driverSeesOurPIDs: in a container the driver lists the pids of the machine outside, where the same number is another
+// process.
+var driverSeesOurPIDs = sync.OnceValue(func() bool {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && namespace == "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
+})
+
+// guests are the workers that may sit on a Device: of its Leases, idle ones, and those that are being ended.
+func (l *line) guests(uuid gpu.DeviceUUID) (all []Worker) {
+	for _, s := range l.slots {
+		if s.Device.UUID != uuid {
+			continue
+		}
+		if o := s.occupant(); o != nil && o.Worker.PID != 0 {
+			all = append(all, o.Worker)
+		}
+	}
+	return all
+}
+
+// report says it once, and ends a Space's process where that is the policy.
+func (b *Broker) report(u *Uninvited) {
+	u.Ended = b.config.EndUninvited && u.Space != ""
+	b.log.Warn("gpu used outside any lease", zap.String("device", string(u.Device)), zap.Int("pid", u.PID), zap.String("space", u.Space), zap.Bool("ended", u.Ended))
+	if b.config.Uninvited != nil {
+		b.config.Uninvited(*u)
+	}
+	if u.Ended {
+		b.config.Processes.End(u.PID, u.start, farewell)
+	}
+}

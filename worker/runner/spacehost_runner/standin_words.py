@@ -1,0 +1,66 @@
+"""What a simulated GPU cannot do says so, and names the call."""
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TITLE = "Simulated GPU"
+NOTE = "simulated GPU (no NVIDIA GPU on this machine, computing on the CPU): "
+
+# Words of a library that has looked for a GPU; and of our own imitations of a GPU's errors, which need no note.
+FOREIGN = ("cuda", "nvidia", "triton", "cublas", "cudnn", "nvcc", "active drivers")
+IMITATED = ("same device", "Use Tensor.cpu()")
+
+
+def refusal(what: str) -> NotImplementedError:
+    return NotImplementedError(f"{NOTE}{what}, so it cannot run here; on a ZeroGPU Space it will run on the GPU.")
+
+
+def install(patches: dict[str, Callable[[Any], None]]) -> None:
+    """Called in a new worker. patches are those of the import hook: triton may come later."""
+    for name, patch in {"triton.runtime.jit": _refuse_kernels, "triton.runtime.autotuner": _refuse_tuners}.items():
+        if name in sys.modules:
+            patch(sys.modules[name])
+        else:
+            patches[name] = patch
+    wrappers = sys.modules.get("spaces.zero.wrappers")
+    if hasattr(wrappers, "exception_result") and hasattr(wrappers, "error"):
+        _tell_visitors(wrappers)
+
+
+def _refuse_kernels(module: Any) -> None:
+    module.JITFunction.run = _refuse
+
+
+def _refuse_tuners(module: Any) -> None:
+    for name in ("Autotuner", "Heuristics"):
+        if hasattr(module, name):
+            getattr(module, name).run = _refuse
+
+
+def _refuse(kernel: Any, *_: Any, **__: Any) -> None:
+    while hasattr(kernel, "fn"):
+        kernel = kernel.fn
+    raise refusal(f"the Triton kernel {getattr(kernel, '__name__', '?')!r} needs an NVIDIA GPU")
+
+
+def _tell_visitors(wrappers: Any) -> None:
+    """spaces shows a visitor the name of an exception's class alone; ours is for the Space's author, who is trying."""
+    original = wrappers.exception_result
+
+    def exception_result(error: Exception) -> Any:
+        words = f"{type(error).__name__}: {error}"
+        ours = NOTE in words
+        foreign = any(word in words.lower() for word in FOREIGN) and not any(word in words for word in IMITATED)
+        if foreign and not ours and hasattr(error, "add_note"):  # since Python 3.11
+            error.add_note(NOTE + "this call may need a real GPU; on a ZeroGPU Space it may work.")
+        result = original(error)
+        if ours and result.gradio_error is None:
+            result.gradio_error = wrappers.error(TITLE, str(error))
+            result.gradio_error.print_exception = True
+        return result
+
+    wrappers.exception_result = exception_result

@@ -1,0 +1,85 @@
+"""python -m unittest discover -s tests -t ."""
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import unittest
+import weakref
+from typing import Any
+
+from spacehost_runner.shortcuts import Inspect
+
+
+class Counting:
+    """inspect, which counts how often a signature is read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(inspect, name)
+
+    def signature(self, *args: Any, **options: Any) -> inspect.Signature:
+        self.read += 1
+        return inspect.signature(*args, **options)
+
+
+class Signatures(unittest.TestCase):
+    def setUp(self) -> None:
+        self.counting = Counting()
+        self.seen = Inspect(self.counting)
+
+    def check(self, function: Any, reads: int) -> None:
+        self.assertEqual(self.seen.signature(function), inspect.signature(function))
+        self.assertEqual(self.counting.read, reads)
+
+    def test_is_read_once(self) -> None:
+        def plain(a: int, b: str = "x", *, c: float = 1.0) -> None: ...
+
+        self.check(plain, 1)
+        self.check(plain, 1)
+        self.assertIs(self.seen.isfunction, inspect.isfunction)
+
+    def test_is_read_again_when_the_function_is_another_within(self) -> None:
+        def inner(a: int, b: str = "x") -> None: ...
+
+        @functools.wraps(inner)
+        def outer(*args: Any) -> None: ...
+
+        self.check(outer, 1)
+        inner.__defaults__ = ("y",)
+        self.check(outer, 2)
+        inner.__kwdefaults__ = {}
+        self.check(outer, 3)
+        inner.__annotations__ = {"a": float}
+        self.check(outer, 4)
+        inner.__code__ = (lambda q, b=1: None).__code__
+        self.check(outer, 5)
+        outer.__wrapped__ = lambda z: None  # type: ignore[attr-defined]
+        self.check(outer, 6)
+        self.check(outer, 6)
+
+    def test_is_read_each_time_of_what_is_no_plain_function(self) -> None:
+        def signed() -> None: ...
+
+        signed.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+        for reads, odd in enumerate((signed, Counting, self.check, functools.partial(self.check, reads=1), Signatures().check), 1):
+            self.check(odd, reads)
+        with self.assertRaises(ValueError):
+            self.seen.signature(type)
+        with self.assertRaises(TypeError):
+            self.seen.signature(7)
+
+    def test_keeps_no_function_alive(self) -> None:
+        def short_lived(a: int) -> None: ...
+
+        self.check(short_lived, 1)
+        gone = weakref.ref(short_lived)
+        del short_lived
+        gc.collect()
+        self.assertIsNone(gone())
+
+
+if __name__ == "__main__":
+    unittest.main()
