@@ -407,7 +407,7 @@ func (s *sides) seen(tabs [2]context.Context, c fidelityCase) (got [2]string) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	agreed := ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
 		for side := range got {
 			text, err := chromedp.Run(tabs[side], chromedp.Evaluate[string](fmt.Sprintf(snapshot, where)))
 			if err != nil {
