@@ -21,11 +21,11 @@ type store struct {
 	writer *writer
 	ledger *quota.Ledger
 	bootID string
-	room   room
+	room   *room
 }
 
 func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
-	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, room: room{log: log}}
+	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, room: &room{log: log}}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
