@@ -1,15 +1,22 @@
 // Package gpu knows the devices: inventory, health, memory, who sits on them.
 package gpu
 
-import "go.uber.org/zap/zapcore"
+import (
+	"strings"
+
+	"go.uber.org/zap/zapcore"
+)
 
 // DeviceUUID is the key of a Device everywhere: GPU-… for a whole one, MIG-… for an instance of one.
 type DeviceUUID string
 
+// IsInstance tells a MIG instance from a whole GPU.
+func (u DeviceUUID) IsInstance() bool { return strings.HasPrefix(string(u), "MIG-") }
+
 // Device is a GPU or a MIG instance.
 type Device struct {
 	UUID        DeviceUUID `json:"uuid"`
-	Index       int        `json:"index"` // for display only: the driver may number anew at each boot
+	Index       int        `json:"index"` // for display only: the driver may number anew at each boot. That of its GPU for a MIG instance
 	Name        string     `json:"name"`
 	MemoryTotal uint64     `json:"memory_total"` // bytes
 	Simulated   bool       `json:"simulated"`

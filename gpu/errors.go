@@ -59,7 +59,21 @@ func (e *VersionMismatchError) Error() string {
 type LostError struct{ UUID DeviceUUID }
 
 func (e *LostError) Error() string {
+	if e.UUID.IsInstance() {
+		return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then reset its GPU (`nvidia-smi -L` says which) or reboot", e.UUID)
+	}
 	return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then `sudo nvidia-smi -r -i %s` or reboot", e.UUID, e.UUID)
+}
+
+// NoInstanceError says that a GPU is in MIG mode and was not cut yet, so that there is nothing of it to lend.
+type NoInstanceError struct {
+	UUID  DeviceUUID // of the whole GPU
+	Index int
+}
+
+func (e *NoInstanceError) Error() string {
+	return fmt.Sprintf("%s is in MIG mode and has no instance: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` "+
+		"makes one, `sudo nvidia-smi -i %d -mig 0` leaves the mode", e.UUID, e.Index, e.Index, e.Index)
 }
 
 // NotSupportedError says that this Device or this driver cannot do what was tried.

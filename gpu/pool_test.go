@@ -146,7 +146,7 @@ func TestStatusHasARowForTheMissing(t *testing.T) {
 	fake := halfRead{gputest.NewFakeInventory(devices...), missing}
 	fake.SetProcesses(second, gpu.Process{PID: 5, Memory: 1 << 30})
 	want := []gpu.DeviceStatus{
-		{Device: gpu.Device{Index: 0}, Processes: []gpu.Process{}, Error: missing.Reasons[0].Error()},
+		{Device: gpu.Device{Index: 0}, Processes: []gpu.Process{}, Error: missing.Reasons[0].Error(), Cause: missing.Reasons[0]},
 		{
 			Device: devices[0], MemoryUsed: gputest.IdleMemory + 1<<30, MemoryFree: 79<<30 - gputest.IdleMemory,
 			Processes: []gpu.Process{{PID: 5, Memory: 1 << 30}},

@@ -14,6 +14,7 @@ type DeviceStatus struct {
 	MemoryFree uint64    `json:"memory_free"` // bytes
 	Processes  []Process `json:"processes"`
 	Error      string    `json:"error,omitempty"`  // why it could not be read; then the figures are 0
+	Cause      error     `json:"-"`                // of Error: nil where that came from another process
 	Faults     []Fault   `json:"faults,omitempty"` // what a simulated Device was given
 }
 
@@ -41,7 +42,7 @@ func (p *Pool) Status(ctx context.Context) []DeviceStatus {
 func (d Device) status(u use) DeviceStatus {
 	s := DeviceStatus{Device: d, Processes: []Process{}} // [] in JSON, never null
 	if u.err != nil {
-		s.Error = u.err.Error()
+		s.Error, s.Cause = u.err.Error(), u.err
 		return s
 	}
 	s.MemoryUsed, s.MemoryFree = u.memory.Used, u.memory.Free

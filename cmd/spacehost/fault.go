@@ -26,6 +26,7 @@ func newFault() *cobra.Command {
   memory-stuck  the memory of a worker that ends from now on stays in use
   xid=N         the driver reports error N: one of the hardware (such as 79) drains the GPU until ` + "`spacehost gpu return`" + `,
                 one of an application (13, 31, 43, 45, 68, 109) is shown, and the GPU works on
+                (of a MIG instance, 79 is reported of its whole GPU: all instances of it are drained)
   process=PID   a living process sits on it outside any lease, as a driver would list it
   clear         no trouble any more
 

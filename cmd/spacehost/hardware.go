@@ -35,7 +35,8 @@ func checkHardware(word string) error {
 	return fmt.Errorf("%.40s is not known here: say auto, %s", word, strings.Join(slices.Sorted(maps.Keys(hardwares)), " or "))
 }
 
-// hardware is the one that was chosen. auto is the machine's first GPU; of simulated ones, ZeroGPU's of that name, else the H200.
+// hardware is the one that was chosen. auto is the machine's first GPU, or MIG instance; of simulated GPUs, ZeroGPU's of that name, else
+// the H200.
 func (h *Host) hardware() (hardware, error) {
 	if chosen, known := hardwares[h.settings.hardware.value]; known {
 		return chosen, nil
@@ -45,7 +46,10 @@ func (h *Host) hardware() (hardware, error) {
 		return hardwares["h200"], err
 	}
 	first := devices[0]
-	real, ok := h.inventory.(*nvml.Inventory)
+	described, ok := h.inventory.(*nvml.Inventory)
+	if simulation, isSimulated := h.inventory.(*nvml.Simulation); isSimulated && first.UUID.IsInstance() {
+		described, ok = simulation.Inventory, true
+	}
 	if !ok {
 		for _, known := range hardwares {
 			if known.name == first.Name {
@@ -55,7 +59,7 @@ func (h *Host) hardware() (hardware, error) {
 		return hardwares["h200"], nil
 	}
 	found := hardware{name: first.Name, memory: first.MemoryTotal}
-	if found.Architecture, err = real.Architecture(context.Background(), first.UUID); err != nil {
+	if found.Architecture, err = described.Architecture(context.Background(), first.UUID); err != nil {
 		return found, fmt.Errorf("%s: %w", h.settings.hardware.source, err)
 	}
 	return found, nil

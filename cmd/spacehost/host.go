@@ -715,7 +715,7 @@ func (e *noGPUError) Error() string {
 
 func (e *noGPUError) Unwrap() error { return e.err }
 
-// openInventory opens the GPUs: auto (or *noGPUError), none, mock:2xH200.
+// openInventory opens the GPUs: auto (or *noGPUError), none, mock:2xH200, mock:2xH200-MIG-3g.71gb.
 func openInventory(spec string) (gpu.Inventory, error) {
 	kind, machine, _ := strings.Cut(spec, ":")
 	switch kind {

@@ -98,7 +98,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.identity, "identity", "direct", "whom a browser's call counts for: direct, always whoever signed in; hub, only as on the Hub, to find what a custom frontend loses")
 	f.StringVar(&o.consoleURL, "console-url", "", "where browsers find the console, if not where it listens (https://console.example)")
 	f.BoolVar(&o.insecure, "insecure-login", false, "let people sign in over plain http from other machines, where others may listen")
-	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200")
+	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200; mock:2xH200-MIG-3g.71gb for MIG instances")
 	f.StringVar(&o.hardware, "hardware", autoHardware, "the GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (it asks for 1.5 x the seconds), auto: this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
 	f.IntVar(&o.perSpace, "per-space", 0, "how many calls of one Space may have a GPU at once; 0: as many as there are GPUs")

@@ -8,14 +8,17 @@ import (
 	"spacehost/gpu"
 )
 
-// Architecture asks the driver, so it may block; errors as for Memory. A simulated Device has none to tell of: ask only
-// what Open has returned.
+// Architecture asks the driver, so it may block; errors as for Memory. Of simulated Devices MIG instances alone have one to
+// tell of: of whole ones ask only what Open has returned.
 func (i *Inventory) Architecture(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Architecture, error) {
 	d, err := i.device(uuid)
 	if err != nil {
 		return gpu.Architecture{}, err
 	}
 	return ask(ctx, d.guard, func() (a gpu.Architecture, err error) {
+		if d.instance != nil {
+			return d.architecture()
+		}
 		var ret nvml.Return
 		a.Major, a.Minor, ret = d.handle.GetCudaComputeCapability()
 		if err := check(uuid, "read compute capability", ret); err != nil {

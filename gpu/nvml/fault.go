@@ -22,7 +22,12 @@ func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 		return there.stage(f.PID)
 	case gpu.FaultXid:
 		there.trouble.record(f)
-		s.events.happen(s.handles[uuid], f.Xid)
+		d, err := s.device(uuid)
+		if err != nil { // it could not be read at Open: nobody listens to it
+			return nil
+		}
+		reporter, gi, ci := d.about(f.Xid)
+		s.events.happen(reporter, f.Xid, gi, ci)
 		return nil
 	case gpu.FaultClear:
 		there.free()
@@ -31,6 +36,17 @@ func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 	}
 	there.trouble.set(f.Kind)
 	return nil
+}
+
+// offTheBus is the Xid of a GPU that has gone as a whole (NVIDIA, "Xid Errors").
+const offTheBus = 79
+
+// about is what a driver would say of where the error was. One of a whole GPU names none of its instances.
+func (d *device) about(xid int) (reporter nvml.Device, gi, ci uint32) {
+	if reporter, _ = d.reporter(); d.instance == nil || xid == offTheBus {
+		return reporter, anyInstance, anyInstance
+	}
+	return reporter, d.instance.gi, d.instance.ci
 }
 
 // Faults lists what Fault has done and clear has not undone.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -37,8 +38,9 @@ type Inventory struct {
 // device is a Device with its handle, which stays valid until Shutdown. Its guard has the only way to the handle.
 type device struct {
 	gpu.Device
-	handle nvml.Device
-	guard  *guard
+	handle   nvml.Device
+	guard    *guard
+	instance *instance // nil: a whole GPU
 }
 
 var _ gpu.Inventory = (*Inventory)(nil)
@@ -74,26 +76,55 @@ func (i *Inventory) start() (int, error) {
 	return count, err
 }
 
-// add reads one Device behind a guard of its own, so that one which hangs does not hide the others.
+// add reads one GPU behind a guard of its own, so that one which hangs does not hide the others.
 func (i *Inventory) add(index int) {
 	opening := newGuard("", openLimit)
 	i.guards = append(i.guards, opening)
-	d, err := ask(context.Background(), opening, func() (*device, error) { return i.read(index) })
-	if err == nil {
-		i.devices, i.guards = append(i.devices, d), append(i.guards, d.guard)
-		return
+	found, err := ask(context.Background(), opening, func() (either, error) { return i.read(index) })
+	switch {
+	case err != nil:
+		i.miss(index, err)
+	case found.parent != nil:
+		i.addInstances(found.parent)
+	default:
+		i.devices, i.guards = append(i.devices, found.device), append(i.guards, found.guard)
 	}
+}
+
+func (i *Inventory) miss(index int, why error) {
 	if i.missing == nil {
 		i.missing = &gpu.MissingError{Reasons: make(map[int]error)}
 	}
-	i.missing.Reasons[index] = err
+	if before := i.missing.Reasons[index]; before != nil {
+		why = fmt.Errorf("%w; %w", before, why)
+	}
+	i.missing.Reasons[index] = why
 }
 
-func (i *Inventory) read(index int) (*device, error) {
+// either is a GPU that is lent whole, or one of which the instances are.
+type either struct {
+	*device
+	parent *parent
+}
+
+func (i *Inventory) read(index int) (either, error) {
 	handle, ret := i.lib.DeviceGetHandleByIndex(index)
 	if err := check("", "open device", ret); err != nil {
-		return nil, err
+		return either{}, err
 	}
+	cut, err := i.migMode(handle)
+	if err != nil {
+		return either{}, err
+	}
+	if cut {
+		p, err := openParent(handle, index)
+		return either{parent: p}, err
+	}
+	d, err := i.describe(handle, index)
+	return either{device: d}, err
+}
+
+func (i *Inventory) describe(handle nvml.Device, index int) (*device, error) {
 	id, ret := handle.GetUUID()
 	if err := check("", "read UUID", ret); err != nil {
 		return nil, err
@@ -149,7 +180,7 @@ func (i *Inventory) Processes(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.P
 		return nil, err
 	}
 	return ask(ctx, d.guard, func() ([]gpu.Process, error) {
-		infos, ret := d.handle.GetComputeRunningProcesses()
+		infos, ret := d.processes()
 		if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, the memory alone must tell
 			return nil, nil
 		}

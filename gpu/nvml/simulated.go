@@ -22,7 +22,7 @@ type model struct {
 	mib  uint64 // in all, as nvidia-smi shows it
 }
 
-// models by the word that stands after "mock:2x".
+// models of whole GPUs by the word that stands after "mock:2x". MIG instances are in profiles.
 var models = map[string]model{
 	"A10G":         {"NVIDIA A10G", 23028},
 	"A100":         {"NVIDIA A100-SXM4-80GB", 81920},
@@ -47,7 +47,6 @@ const (
 type Simulation struct {
 	*Inventory
 	occupants map[gpu.DeviceUUID]*occupants
-	handles   map[gpu.DeviceUUID]nvml.Device
 	events    simulatedEvents
 }
 
@@ -56,7 +55,8 @@ var (
 	_ gpu.Simulator = (*Simulation)(nil)
 )
 
-// Simulated makes the machine that spec describes: "2xH200", or "H200" for one. Its UUIDs are the same at each start.
+// Simulated makes the machine that spec describes: "2xH200", or "H200" for one; "3xH200-MIG-3g.71gb" for three MIG instances, on as few
+// GPUs as have room for them. Its UUIDs are the same at each start.
 func Simulated(spec string) (*Simulation, error) {
 	count, word, err := parse(spec)
 	if err != nil {
@@ -70,8 +70,12 @@ var spelling = regexp.MustCompile(`^(?:(\d+)X)?(\D.*)$`)
 
 func parse(spec string) (count int, word string, err error) {
 	parts := spelling.FindStringSubmatch(strings.ToUpper(spec))
-	if parts == nil || models[parts[2]] == (model{}) {
-		return 0, "", fmt.Errorf("simulate %q: want a count and a model as in 2xH200; the models are %s", spec, strings.Join(slices.Sorted(maps.Keys(models)), ", "))
+	if parts == nil {
+		return 0, "", unknownModel(spec)
+	}
+	_, cut := profiles[parts[2]]
+	if _, whole := models[parts[2]]; !whole && !cut {
+		return 0, "", unknownModel(spec)
 	}
 	count, word = 1, parts[2]
 	if parts[1] != "" {
@@ -83,14 +87,36 @@ func parse(spec string) (count int, word string, err error) {
 	return count, word, nil
 }
 
+// unknownModel lists the instances of the model only, if the spec names one: all of them are many.
+func unknownModel(spec string) error {
+	if before, _, isMIG := strings.Cut(strings.ToUpper(spec), migWord); isMIG {
+		if sizes := profilesOf(before); len(sizes) > 0 {
+			return fmt.Errorf("simulate %q: that model is cut into %s", spec, strings.Join(sizes, ", "))
+		}
+		return fmt.Errorf("simulate %q: MIG instances are simulated of %s, as in 2xH200-MIG-3g.71gb", spec, strings.Join(cutModels(), ", "))
+	}
+	return fmt.Errorf("simulate %q: want a count and a model as in 2xH200, or a MIG instance of one as in 2xH200-MIG-3g.71gb; the models are %s",
+		spec, strings.Join(slices.Sorted(maps.Keys(models)), ", "))
+}
+
 func simulate(count int, word string, stat statReader) (*Simulation, error) {
 	all := make(map[gpu.DeviceUUID]*occupants)
-	handles, byUUID := make([]nvml.Device, count), make(map[gpu.DeviceUUID]nvml.Device)
+	profile, cut := profiles[word]
+	handles := make([]nvml.Device, count)
 	for index := range handles {
 		uuid := stableUUID(word, index)
+		if cut {
+			uuid = stableInstanceUUID(word, index)
+		}
 		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
-		handles[index] = simulatedDevice(uuid, models[word], all[uuid])
-		byUUID[uuid] = handles[index]
+		if cut {
+			handles[index] = simulatedInstance(uuid, profile, index, all[uuid])
+		} else {
+			handles[index] = simulatedDevice(uuid, models[word], all[uuid])
+		}
+	}
+	if cut {
+		handles = simulatedParents(word, profile, handles)
 	}
 	library, events := simulatedLibrary(handles), make(simulatedEvents, 64)
 	library.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
@@ -98,7 +124,7 @@ func simulate(count int, word string, stat statReader) (*Simulation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open simulated machine: %w", err)
 	}
-	return &Simulation{Inventory: inventory, occupants: all, handles: byUUID, events: events}, nil
+	return &Simulation{Inventory: inventory, occupants: all, events: events}, nil
 }
 
 // Occupy is told by the host once a worker has been allowed onto the Device.
@@ -111,9 +137,13 @@ func (s *Simulation) Occupy(uuid gpu.DeviceUUID, pid int) error {
 }
 
 // stableUUID looks like a driver's: 8-4-4-4-12 hex digits.
-func stableUUID(word string, index int) gpu.DeviceUUID {
+func stableUUID(word string, index int) gpu.DeviceUUID { return stable("GPU", word, index) }
+
+func stableInstanceUUID(word string, index int) gpu.DeviceUUID { return stable("MIG", word, index) }
+
+func stable(kind, word string, index int) gpu.DeviceUUID {
 	h := sha1.Sum(fmt.Appendf(nil, "spacehost/%s/%d", word, index))
-	return gpu.DeviceUUID(fmt.Sprintf("GPU-%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]))
+	return gpu.DeviceUUID(fmt.Sprintf("%s-%x-%x-%x-%x-%x", kind, h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]))
 }
 
 // simulatedLibrary sets all that Inventory calls: go-nvml's moq types panic at the rest, and keep the arguments of each call for ever
@@ -126,6 +156,9 @@ func simulatedLibrary(handles []nvml.Device) *mock.Interface {
 		DeviceGetHandleByIndexFunc: func(index int) (nvml.Device, nvml.Return) {
 			return handles[index], nvml.SUCCESS
 		},
+		ExtensionsFunc: func() nvml.ExtendedInterface {
+			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+		},
 	}
 }
 
@@ -134,6 +167,7 @@ func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Devic
 		GetUUIDFunc:        func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
 		RegisterEventsFunc: func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS },
 		GetNameFunc:        func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
+		GetMigModeFunc:     func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_NOT_SUPPORTED },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
 			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
 				return nvml.Memory{}, ret

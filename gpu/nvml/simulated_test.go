@@ -35,7 +35,11 @@ func devicesOf(t *testing.T, inv gpu.Inventory) []gpu.Device {
 }
 
 func TestSimulatedInventory(t *testing.T) {
-	gputest.TestInventory(t, func(t *testing.T) gpu.Inventory { return simulated(t, "2xH200") })
+	for _, spec := range []string{"2xH200", "3xH200-MIG-3g.71gb"} {
+		t.Run(spec, func(t *testing.T) {
+			gputest.TestInventory(t, func(t *testing.T) gpu.Inventory { return simulated(t, spec) })
+		})
+	}
 }
 
 func TestOnlyTheSimulatedIsASimulator(t *testing.T) {
@@ -56,6 +60,8 @@ func TestSpec(t *testing.T) {
 		{"RTX-PRO-6000", 1, "NVIDIA RTX PRO 6000 Blackwell Server Edition"},
 		{"4xa100", 4, "NVIDIA A100-SXM4-80GB"},
 		{"64xT4", 64, "Tesla T4"},
+		{"H200-MIG-3g.71gb", 1, "NVIDIA H200 MIG 3g.71gb"},
+		{"9xh100-mig-1G.10GB", 9, "NVIDIA H100 80GB HBM3 MIG 1g.10gb"},
 	}
 	for _, tt := range tests {
 		devices := devicesOf(t, simulated(t, tt.spec))
@@ -75,6 +81,10 @@ func TestBadSpec(t *testing.T) {
 		{"2 x H200", known},
 		{"-1xH200", known},
 		{"2xx", known},
+		{"2xH200-MIG-9g.1gb", "that model is cut into 1g.18gb, 2g.35gb, 3g.71gb, 4g.71gb"},
+		{"H200-MIG-", "that model is cut into"},
+		{"T4-MIG-1g.5gb", "MIG instances are simulated of A100, H100, H200, as in"},
+		{"0xH200-MIG-3g.71gb", "want 1 to 64 devices"},
 		{"0xH200", "want 1 to 64 devices"},
 		{"65xH200", "want 1 to 64 devices"},
 		{"99999999999999999999xH200", "want 1 to 64 devices"},

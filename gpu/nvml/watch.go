@@ -17,8 +17,9 @@ const eventWait = 250 * time.Millisecond
 
 // happened is an event, or none.
 type happened struct {
-	uuid gpu.DeviceUUID
-	xid  gpu.Xid
+	uuid   gpu.DeviceUUID // of the whole GPU
+	xid    gpu.Xid
+	gi, ci uint32 // the MIG instance that it is about, or anyInstance
 }
 
 // Watch is part of gpu.Watcher. A Device that hangs or cannot report is left out; the others are not touched by it.
@@ -41,8 +42,11 @@ func (i *Inventory) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid
 		if err != nil {
 			return err
 		}
-		if event.xid != 0 {
-			tell(event.uuid, event.xid)
+		if event.xid == 0 {
+			continue
+		}
+		for _, uuid := range i.hit(event) {
+			tell(uuid, event.xid)
 		}
 	}
 }
@@ -50,15 +54,21 @@ func (i *Inventory) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid
 // register fails only if not one Device can report.
 func (i *Inventory) register(ctx context.Context, set nvml.EventSet) error {
 	var failed []error
+	asked := make(map[gpu.DeviceUUID]bool) // once for all instances of a GPU
 	for _, d := range i.devices {
+		reporter, uuid := d.reporter()
+		if asked[uuid] {
+			continue
+		}
+		asked[uuid] = true
 		_, err := ask(ctx, d.guard, func() (struct{}, error) {
-			return struct{}{}, check(d.UUID, "watch for errors", d.handle.RegisterEvents(nvml.EventTypeXidCriticalError, set))
+			return struct{}{}, check(uuid, "watch for errors", reporter.RegisterEvents(nvml.EventTypeXidCriticalError, set))
 		})
 		if err != nil {
 			failed = append(failed, err)
 		}
 	}
-	if len(failed) == len(i.devices) && len(failed) > 0 {
+	if len(failed) == len(asked) && len(failed) > 0 {
 		return errors.Join(failed...)
 	}
 	return nil
@@ -76,7 +86,7 @@ func next(set nvml.EventSet) (happened, error) {
 		return happened{}, nil
 	}
 	uuid, ret := event.Device.GetUUID()
-	return happened{gpu.DeviceUUID(uuid), gpu.Xid(event.EventData)}, check("", "read UUID", ret)
+	return happened{gpu.DeviceUUID(uuid), gpu.Xid(event.EventData), event.GpuInstanceId, event.ComputeInstanceId}, check("", "read UUID", ret)
 }
 
 // simulatedEvents is the set of a simulated library.
@@ -99,10 +109,10 @@ func (e simulatedEvents) Wait(milliseconds uint32) (nvml.EventData, nvml.Return)
 	}
 }
 
-// happen reports an error; a driver keeps some events for who does not listen, and drops others.
-func (e simulatedEvents) happen(device nvml.Device, xid int) {
+// happen reports an error of the GPU or of one instance; a driver keeps some events for who does not listen, and drops others.
+func (e simulatedEvents) happen(device nvml.Device, xid int, gi, ci uint32) {
 	select {
-	case e <- nvml.EventData{Device: device, EventType: nvml.EventTypeXidCriticalError, EventData: uint64(xid)}:
+	case e <- nvml.EventData{Device: device, EventType: nvml.EventTypeXidCriticalError, EventData: uint64(xid), GpuInstanceId: gi, ComputeInstanceId: ci}:
 	default:
 	}
 }

@@ -18,10 +18,10 @@ func TestWatchTellsWhichDeviceHasWhichError(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		told, ended := make(chan happened), make(chan error)
 		go func() {
-			ended <- s.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { told <- happened{uuid, xid} })
+			ended <- s.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { told <- happened{uuid: uuid, xid: xid} })
 		}()
 		time.Sleep(time.Minute) // in which nothing happens
-		for _, want := range []happened{{t4[1], 79}, {t4[0], 31}} {
+		for _, want := range []happened{{uuid: t4[1], xid: 79}, {uuid: t4[0], xid: 31}} {
 			give(t, s, want.uuid, gpu.Fault{Kind: gpu.FaultXid, Xid: int(want.xid)}.String())
 			if got := <-told; got != want {
 				t.Errorf("told %+v, want %+v", got, want)
@@ -46,7 +46,7 @@ func TestWatchWhereTheDriverReportsNothing(t *testing.T) {
 	events := make(simulatedEvents, 1)
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
 	m.devices[0].RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_NOT_SUPPORTED }
-	events.happen(m.devices[1], 48)
+	events.happen(m.devices[1], 48, anyInstance, anyInstance)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := inv.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) {
 		if uuid != t4[1] || xid != 48 {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,10 +62,22 @@ func (m machine) withoutGPUs(err error) []Finding {
 			Do: "Reboot, or unload and load the nvidia kernel modules",
 		}}
 	}
+	if missing, ok := errors.AsType[*gpu.MissingError](err); ok {
+		return allMissing(missing)
+	}
 	return []Finding{{
 		Level: Problem, Text: fmt.Sprintf("The GPUs cannot be read, so `spacehost run` does not start with them: %v", err),
 		Do: "See what `nvidia-smi` and `dmesg` say; a reboot may be needed. `--gpus mock:1xH200` simulates",
 	}}
+}
+
+// allMissing has a line for each GPU: nothing is to be repaired of one in MIG mode that was not cut.
+func allMissing(missing *gpu.MissingError) (found []Finding) {
+	for _, index := range slices.Sorted(maps.Keys(missing.Reasons)) {
+		why := missing.Reasons[index]
+		found = append(found, device(gpu.DeviceStatus{Device: gpu.Device{Index: index}, Error: why.Error(), Cause: why}))
+	}
+	return found
 }
 
 const simulated = "GPUs are simulated: GPU functions run, on the CPU"
@@ -106,6 +120,13 @@ func (m machine) nvidiaOnPCI() string {
 }
 
 func device(d gpu.DeviceStatus) Finding {
+	if uncut, ok := errors.AsType[*gpu.NoInstanceError](d.Cause); ok {
+		return Finding{
+			Level: Problem, Text: fmt.Sprintf("GPU %d is in MIG mode and has no instance: it lends nothing", d.Index),
+			Do: fmt.Sprintf("Cut it: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` makes one; or `sudo nvidia-smi -i %d -mig 0` to lend it whole",
+				uncut.Index, uncut.Index, uncut.Index),
+		}
+	}
 	if d.Error != "" {
 		return Finding{
 			Level: Problem, Text: strings.TrimSpace(fmt.Sprintf("GPU %d %s", d.Index, d.Name)) + " lends nothing: " + d.Error,

@@ -34,6 +34,9 @@ func pci(vendor, class string) map[string]string {
 func TestGPUs(t *testing.T) {
 	busy, sick, missing := h100, h100, gpu.DeviceStatus{Device: gpu.Device{Index: 3}, Error: "no UUID"}
 	busy.Processes, busy.MemoryUsed = []gpu.Process{{PID: 7}, {PID: 8}}, 3<<29
+	uncut := &gpu.NoInstanceError{UUID: "GPU-2", Index: 2}
+	half := h100
+	half.Device = gpu.Device{UUID: "MIG-1", Index: 1, Name: "NVIDIA H100 MIG 3g.40gb", MemoryTotal: 39 << 30}
 	sick.Error = (&gpu.LostError{UUID: "GPU-1"}).Error()
 	rows := []struct {
 		name  string
@@ -46,6 +49,10 @@ func TestGPUs(t *testing.T) {
 		{"busy", []gpu.DeviceStatus{busy}, nil, allFiles(), []string{"note | pid 7, 8 on it, 1.5 GiB in use | workers of a spacehost"}},
 		{"sick among others", []gpu.DeviceStatus{h100, sick, missing}, nil, allFiles(), []string{
 			"ok | nobody", "problem | GPU 0 NVIDIA H100 lends nothing: device GPU-1 is lost | nvidia-smi -r -i 0", "problem | GPU 3 lends nothing: no UUID | nvidia-smi -r -i 3"}},
+		{"in MIG mode", []gpu.DeviceStatus{half, {Device: gpu.Device{Index: 2}, Error: uncut.Error(), Cause: uncut}}, nil, allFiles(), []string{
+			"ok | GPU 1 NVIDIA H100 MIG 3g.40gb, 39 GiB: nobody is on it (MIG-1)", "problem | GPU 2 is in MIG mode and has no instance | mig -i 2 -cgi SIZE"}},
+		{"all in MIG mode, not cut", nil, fmt.Errorf("list devices: %w", &gpu.MissingError{Reasons: map[int]error{0: &gpu.LostError{}, 2: uncut}}), allFiles(), []string{
+			"problem | GPU 0 lends nothing: device", "problem | GPU 2 is in MIG mode | -mig 0"}},
 		{"none listed", nil, nil, allFiles(), []string{"problem | lists no GPU | --gpus all"}},
 		{"uvm not made yet", []gpu.DeviceStatus{h100}, nil, map[string]string{"dev/nvidia0": "", "dev/nvidiactl": ""}, []string{"ok | nobody", "note | /dev/nvidia-uvm | nvidia-modprobe -u"}},
 		{"WSL", []gpu.DeviceStatus{h100}, nil, map[string]string{"dev/dxg": ""}, []string{"ok | nobody"}},
@@ -59,7 +66,7 @@ func TestGPUs(t *testing.T) {
 		{"no permission", nil, &gpu.NoPermissionError{}, allFiles(), []string{"problem | may not talk to the NVIDIA driver | usermod"}},
 		{"updated without a reboot", nil, &gpu.VersionMismatchError{}, allFiles(), []string{"problem | different versions | Reboot"}},
 		{"hung", nil, fmt.Errorf("open: %w", &gpu.HungError{After: 30 * time.Second}), allFiles(), []string{"problem | did not answer within 30s | dmesg"}},
-		{"all missing", nil, fmt.Errorf("list devices: %w", &gpu.MissingError{Reasons: map[int]error{0: &gpu.LostError{}}}), allFiles(), []string{"problem | device at index 0 | nvidia-smi"}},
+		{"all missing", nil, fmt.Errorf("list devices: %w", &gpu.MissingError{Reasons: map[int]error{0: &gpu.LostError{}}}), allFiles(), []string{"problem | GPU 0 lends nothing: device  is lost | nvidia-smi -r -i 0"}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
