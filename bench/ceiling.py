@@ -38,6 +38,7 @@ class Host:
         self.seams: list[Seam] = []
         self.apps: dict[int, Any] = {}
         self.mounts: dict[int, str] = {}
+        self.tasks: dict[str, Any] = {}
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self.right = 0
 
@@ -148,8 +149,6 @@ def start(queue: Any) -> None:
     queueing.run_coro_in_background(queue.start_progress_updates)
     seam = Seam(host, queueing, queue)
     seam.attach()
-    if plain:
-        vars(queue).pop("compute_analytics_summary", None)
     found.append(seam)
 
 

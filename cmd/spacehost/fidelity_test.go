@@ -41,6 +41,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(?m)^"[\w-]{11}"$`), `"<id>"`, "a deep link is a hash of all that differs"},
 	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "so is the app's number; Gradio 5 prints where a function lies in memory"},
 	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "measured times, and estimates made of them"},
+	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "so does the summary of all calls so far"},
 	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser names what it holds itself"},
 }
 
@@ -407,7 +408,7 @@ func (s *sides) seen(tabs [2]context.Context, c fidelityCase) (got [2]string) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	agreed := ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
 		for side := range got {
 			text, err := chromedp.Run(tabs[side], chromedp.Evaluate[string](fmt.Sprintf(snapshot, where)))
 			if err != nil {

@@ -83,8 +83,6 @@ class Seam:
             queue.set_server_app(self.app)
         queue.max_size = None  # the host refuses, before push is called
         queue.send_message, queue.push = self.send_message, self.push
-        if hasattr(queue, "compute_analytics_summary"):  # pandas, per event, over the whole history
-            queue.compute_analytics_summary = shortcuts.no_summary
         shortcuts.take(self.module)
         files.guard_cache(self.blocks)
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
@@ -213,15 +211,26 @@ class Seam:
         queue.create_event_queue_for_fn(fn)
         queue.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
         queue.event_ids_to_events[event._id] = event
+        self.events[event._id] = event
+        self.record(event)
+        return event
+
+    def record(self, event: Any) -> None:
+        """Notes an Event for /monitoring, as push does. The history of Gradio 5 has no end; here it has that of Gradio 6."""
+        queue, name = self.queue, event.fn.api_name
         queue.event_analytics[event._id] = {
             "time": time.time(),
             "status": "queued",
             "process_time": None,
-            "function": fn.api_name,
+            "function": name,
             "session_hash": event.session_hash,
         }
-        self.events[event._id] = event
-        return event
+        if hasattr(queue, "events_recorded"):
+            queue.events_recorded += 1
+            queue.events_recorded_per_fn[name] += 1
+        if len(queue.event_analytics) > getattr(queue, "ANALYTICS_MAX_EVENTS", 10_000):
+            oldest = next((known for known in queue.event_analytics if known not in self.events), None)
+            queue.event_analytics.pop(oldest, None)
 
     def scope(self, order: dict[str, Any]) -> dict[str, Any]:
         """The ASGI scope that uvicorn would have made of the visitor's request."""
@@ -337,7 +346,6 @@ class Seam:
             self.events.pop(event_id, None)
             queue.event_ids_to_events.pop(event_id, None)
         self.tasks.pop(event_id, None)
-        queue.event_analytics.pop(event_id, None)
         getattr(queue.server_app, "iterators_to_reset", set()).discard(event_id)
         pending = queue.pending_event_ids_session.get(session)
         if pending is not None:

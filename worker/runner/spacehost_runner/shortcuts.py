@@ -24,27 +24,44 @@ def take(module: Any) -> None:
     if getattr(module, "spacehost_shortcuts", False):
         return
     module.spacehost_shortcuts = True
-    for shortcut in (skip_summary, stay_on_loop, look_once_for_matplotlib, remember_roots, remember_signatures):
+    for shortcut in (summarize_when_asked, stay_on_loop, look_once_for_matplotlib, remember_roots, remember_signatures):
         try:
             shortcut(module)
         except (AttributeError, KeyError):  # this Gradio goes another way, which is left alone
             continue
 
 
-def skip_summary(module: Any) -> None:
-    """Queue.process_events sends a summary of all events to a thread after each; /monitoring alone would show it."""
-    original = module.run_sync
+SUMMARY = "cached_event_analytics_summary"
+
+
+def summarize_when_asked(module: Any) -> None:
+    """After each event Gradio has pandas sum up the history of all, in a thread; /monitoring/summary alone shows it.
+
+    Here the history is noted, and summed up when somebody reads the summary.
+    """
+    Queue, original = module.Queue, module.run_sync
+    compute = Queue.compute_analytics_summary
+
+    def note_history(self: Any, records: Any) -> Any:
+        self.__dict__["spacehost_history"] = records
+        return self.__dict__[SUMMARY]
+
+    def read(self: Any) -> Any:
+        records = self.__dict__.pop("spacehost_history", None)
+        if records is not None:
+            compute(self, records)
+        return self.__dict__[SUMMARY]
+
+    def write(self: Any, summary: Any) -> None:
+        self.__dict__[SUMMARY] = summary
 
     async def run_sync(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if getattr(function, "__name__", "") == "no_summary":
+        if getattr(function, "__func__", None) is note_history:
             return function(*args)
         return await original(function, *args, **options)
 
-    module.run_sync = run_sync
-
-
-def no_summary(*_: Any) -> dict[str, Any]:
-    return {"functions": {}}
+    Queue.compute_analytics_summary, module.run_sync = note_history, run_sync
+    setattr(Queue, SUMMARY, property(read, write))
 
 
 class Anyio:

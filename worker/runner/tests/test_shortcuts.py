@@ -1,14 +1,16 @@
 """python -m unittest discover -s tests -t ."""
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import inspect
 import unittest
 import weakref
+from types import ModuleType
 from typing import Any
 
-from spacehost_runner.shortcuts import Inspect
+from spacehost_runner.shortcuts import Inspect, summarize_when_asked
 
 
 class Counting:
@@ -80,6 +82,46 @@ class Signatures(unittest.TestCase):
         gc.collect()
         self.assertIsNone(gone())
 
+
+class Summaries(unittest.TestCase):
+    """gradio.queueing, whose summary is the length of the history."""
+
+    def setUp(self) -> None:
+        module = ModuleType("queueing")
+        self.computed = 0
+        test = self
+
+        class Queue:
+            def __init__(self) -> None:
+                self.cached_event_analytics_summary = 0
+
+            def compute_analytics_summary(self, records: list[str]) -> int:
+                test.computed += 1
+                self.cached_event_analytics_summary = len(records)
+                return self.cached_event_analytics_summary
+
+        async def run_sync(function: Any, *args: Any) -> Any:
+            return "in a thread", function(*args)
+
+        self.queue = Queue()  # made before the first attach
+        module.Queue, module.run_sync = Queue, run_sync
+        summarize_when_asked(module)
+        self.of_gradio = lambda function, *args: asyncio.run(module.run_sync(function, *args))
+
+    def test_is_made_when_it_is_read(self) -> None:
+        for records in (["a"], ["a", "b"]):
+            self.note(records)
+        self.assertEqual(self.computed, 0)
+        self.assertEqual(self.queue.cached_event_analytics_summary, 2)
+        self.assertEqual((self.queue.cached_event_analytics_summary, self.computed), (2, 1))
+        self.note(["a", "b", "c"])
+        self.assertEqual((self.queue.cached_event_analytics_summary, self.computed), (3, 2))
+
+    def note(self, records: list[str]) -> None:
+        self.assertNotIn("thread", str(self.of_gradio(self.queue.compute_analytics_summary, records)))
+
+    def test_other_work_keeps_its_thread(self) -> None:
+        self.assertEqual(self.of_gradio(len, "abc"), ("in a thread", 3))
 
 if __name__ == "__main__":
     unittest.main()
