@@ -23,10 +23,10 @@ type Holder struct {
 //     bringing it later that it is the same.
 //  3. Else whoever's who knows it: a program has nothing more to show.
 type owners struct {
-	present func(queue.SessionHash) bool // whether a stream of it, a heartbeat or an Event is open
+	present func(digest string) bool // whether a stream of it, a heartbeat or an Event is open
 
 	mu    sync.Mutex
-	known map[queue.SessionHash]*owner
+	known map[string]*owner // by the Session's Digest: a hash may be as long as a body
 	swept time.Time
 }
 
@@ -37,25 +37,27 @@ type owner struct {
 }
 
 // ownerLife is how long it is known whose a Session was that nothing is open of; ownerSweep is how often that is looked at.
+// From mostOwners on, which are made up, it is known as briefly as that, and looked at every second.
 const (
 	ownerLife  = time.Hour
 	ownerSweep = time.Minute
+	mostOwners = 100_000
 )
 
 // claim reports whether a Session may be used. promise is what the answer will give a browser without a cookie, if it is
 // the first; proven, that it is certainly this holder's.
 func (o *owners) claim(hash queue.SessionHash, by Holder, promise func() string) (ok, proven bool) {
-	now := time.Now()
+	now, digest := time.Now(), hash.Digest()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sweep(now)
-	is := o.known[hash]
+	is := o.known[digest]
 	if is == nil {
 		is = &owner{Holder: by}
 		if by.Person == "" && by.Visitor == "" { // 2
 			is.promised = promise()
 		}
-		o.known[hash] = is
+		o.known[digest] = is
 	}
 	is.used = now
 	if is.Person == "" && is.Visitor == "" && is.promised != "" && by.Visitor == is.promised { // 2
@@ -74,15 +76,19 @@ func (o *owners) claim(hash queue.SessionHash, by Holder, promise func() string)
 
 func (o *owners) sweep(now time.Time) {
 	if o.known == nil {
-		o.known = map[queue.SessionHash]*owner{}
+		o.known = map[string]*owner{}
 	}
-	if now.Sub(o.swept) < ownerSweep {
+	life, pause := ownerLife, ownerSweep
+	if len(o.known) >= mostOwners {
+		life, pause = ownerSweep, time.Second
+	}
+	if now.Sub(o.swept) < pause {
 		return
 	}
 	o.swept = now
-	for hash, is := range o.known {
-		if now.Sub(is.used) > ownerLife && !o.present(hash) {
-			delete(o.known, hash)
+	for digest, is := range o.known {
+		if now.Sub(is.used) > life && !o.present(digest) {
+			delete(o.known, digest)
 		}
 	}
 }

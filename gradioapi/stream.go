@@ -77,11 +77,11 @@ func (s *streams) idle(conn net.Conn) bool {
 	return !s.closed
 }
 
-func (s *streams) remove(conn net.Conn) {
+// forget comes before the connection is given back: its next request may be a stream, too.
+func (s *streams) forget(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)
-	s.open.Done()
 }
 
 // close ends all and waits for them; they get patience to end by themselves.
@@ -146,7 +146,7 @@ func (s *sse) headOf(head http.Header) []byte {
 
 // listen notices that the client has gone, and what it says after the stream.
 func (s *sse) listen() {
-	defer s.streams.remove(s.conn)
+	defer s.streams.open.Done()
 	var said [16]byte
 	n, err := s.conn.Read(said[:])
 	patient := true
@@ -155,7 +155,9 @@ func (s *sse) listen() {
 		n, err = s.conn.Read(said[:])
 	}
 	s.leave()
-	if stays := <-s.ended; stays && err == nil && patient && s.again.Return(said[:n]) {
+	stays := <-s.ended
+	s.streams.forget(s.conn)
+	if stays && err == nil && patient && s.again.Return(said[:n]) {
 		return
 	}
 	_ = s.conn.Close()

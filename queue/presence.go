@@ -73,10 +73,10 @@ func (p *presence) isOpen(digest string) bool {
 	return v != nil && v.named && !v.isOver(p.now())
 }
 
-func (p *presence) isPresent(session SessionHash) bool {
+func (p *presence) isPresent(digest string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := p.visits[session.Digest()]
+	v := p.visits[digest]
 	return v != nil && v.open > 0
 }
 
@@ -99,8 +99,8 @@ func (q *Queue) Visit(session SessionHash) (leave func()) {
 	return sync.OnceFunc(func() { q.present.leave(session) })
 }
 
-// IsPresent reports whether a heartbeat, a stream or an Event of the Session is open now.
-func (q *Queue) IsPresent(session SessionHash) bool { return q.present.isPresent(session) }
+// IsPresent reports whether a heartbeat, a stream or an Event of the Session with that Digest is open now.
+func (q *Queue) IsPresent(digest string) bool { return q.present.isPresent(digest) }
 
 // IsOpen reports whether the Session that a token names by its Digest is open, or was in the last ten minutes.
 func (q *Queue) IsOpen(digest string) bool { return q.present.isOpen(digest) }

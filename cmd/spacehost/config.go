@@ -504,7 +504,7 @@ func (c *config) warn(v value, format string, args ...any) {
 func (c *config) person(v value) {
 	p := personEntry{at: v, tierAt: v}
 	p.Tier = "free"
-	v.fields("a person: name, tier, tokens", map[string]func(value){
+	v.fields("a person: name, tier, tokens, quota, longest, priority, concurrency", map[string]func(value){
 		"name":        func(at value) { p.at = at; set(&p.Name)(at.text()) },
 		"tier":        func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
 		"quota":       func(at value) { own(&p.Own.Quota)(at.span(time.Second, quota.MostGrant)) },

@@ -78,7 +78,7 @@ func leaveLine(t *testing.T, p *product, line string) {
 			}
 		}
 		hangUp()
-		for range 50 {
+		for range 300 {
 			if strings.Contains(p.text(), name+" has left") {
 				return true
 			}

@@ -277,6 +277,9 @@ func TestSignInOfMembers(t *testing.T) {
 			t.Errorf("ada's browser with %v: %d %.300s", row.headers, answer.StatusCode, body)
 		}
 	}
+	if answer, body := v.do("GET", l.hidden+"//evil.example/", "", link...); answer.StatusCode != http.StatusOK || !strings.Contains(body, `content="0;url=/"`) {
+		t.Errorf("a link whose path names another site: %d %.300s", answer.StatusCode, body)
+	}
 	if answer, body := newVisit(t).do("GET", l.hidden+"/", "", link...); answer.StatusCode != http.StatusNotFound {
 		t.Errorf("a stranger who comes by a link: %d %s", answer.StatusCode, body)
 	}

@@ -364,8 +364,12 @@ func (d door) leave(c echo.Context) error {
 // Reload answers a visit that came by a link from elsewhere with a page that asks for the same again by itself: only then
 // does the browser's sign-in count.
 func Reload(c echo.Context) error {
+	to := c.Request().URL.RequestURI()
+	if !identity.IsOwnPath(to) { // "//evil.example/" is a path here, and another site to a browser
+		to = "/"
+	}
 	var text strings.Builder
-	if err := spacePage.Execute(&text, shown{Refresh: c.Request().URL.RequestURI()}); err != nil {
+	if err := spacePage.Execute(&text, shown{Refresh: to}); err != nil {
 		return err
 	}
 	protect(c, spacePolicy)

@@ -25,7 +25,7 @@ func (l *line) onDrain(uuid gpu.DeviceUUID, d Drain) {
 	if known, ok := l.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
 		l.drains[uuid] = d
 	}
-	for _, lease := range l.leases {
+	for _, lease := range append(l.of(func(*Lease) bool { return true }), l.arrivals()...) {
 		if lease.Slot != nil && lease.Slot.Device.UUID == uuid && !d.Operator {
 			lease.lost = true
 		}

@@ -247,6 +247,11 @@ func (l *line) onLeft(event string) {
 }
 
 func (l *line) onCancelled(event string) {
+	for _, lease := range l.arrivals() {
+		if lease.Event == event {
+			lease.doomed = "cancelled"
+		}
+	}
 	for _, lease := range l.of(func(o *Lease) bool { return o.Event == event }) {
 		if lease.State == Waiting {
 			l.withdraw(lease, Withdrawn, "cancelled", ErrLeft)
@@ -260,6 +265,11 @@ func (l *line) onInstanceGone(instance string) {
 	for _, w := range l.idles() {
 		if w.lease.Instance == instance {
 			l.evict(w, 0)
+		}
+	}
+	for _, lease := range l.arrivals() {
+		if lease.Instance == instance {
+			lease.doomed = "space died"
 		}
 	}
 	for _, lease := range l.of(func(o *Lease) bool { return o.Instance == instance }) {

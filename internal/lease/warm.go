@@ -35,12 +35,20 @@ func (l *line) idles() (all []*idle) {
 	return all
 }
 
-// beginning are the warm workers of arrivals that are not committed yet.
-func (l *line) beginning() (all []*idle) {
+// arrivals are those that are not committed yet: whatever happens to open Leases meanwhile has to look for them here.
+func (l *line) arrivals() (all []*Lease) {
 	for _, s := range l.slots {
 		if s.phase == held && s.holder.arriving && s == s.holder.place[0] {
-			all = append(all, s.holder.from)
+			all = append(all, s.holder)
 		}
+	}
+	return all
+}
+
+// beginning are the warm workers of arrivals.
+func (l *line) beginning() (all []*idle) {
+	for _, lease := range l.arrivals() {
+		all = append(all, lease.from)
 	}
 	return all
 }
@@ -103,12 +111,16 @@ func (l *line) onBegun(lease *Lease, at time.Time, err error) {
 	if err == nil {
 		l.leases[lease.ID] = lease
 		l.tellOf(lease)
-		l.onResumed(lease, at, nil)
+		if lease.doomed == "" {
+			l.onResumed(lease, at, nil)
+		} else {
+			l.end(lease, Revoked, lease.doomed, 0)
+		}
 		return
 	}
 	from, lives := lease.from, lease.inherited
 	l.unplace(lease)
-	if errors.Is(err, errUnfit) || !lives || l.isDrained(from.lease.place) {
+	if errors.Is(err, errUnfit) || !lives || lease.doomed != "" || l.isDrained(from.lease.place) {
 		l.evict(from, 0)
 	} else {
 		for _, s := range from.lease.place {

@@ -375,6 +375,45 @@ func TestAnArrivalThatIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnArrivalThatEndsMeanwhile ends as soon as it has begun: what has happened to it while it was being committed, when
+// it was none of the open ones, is not forgotten.
+func TestAnArrivalThatEndsMeanwhile(t *testing.T) {
+	for reason, meanwhile := range map[string]func(*world, *Lease){
+		"cancelled":  func(w *world, l *Lease) { w.onCancelled(l.Event) },
+		"space died": func(w *world, l *Lease) { w.onExit(l.Worker); w.onInstanceGone(l.Instance) },
+	} {
+		for name, err := range map[string]error{"begun": nil, "refused": errors.New("quota exceeded")} {
+			t.Run(reason+", "+name, func(t *testing.T) {
+				w := newWarmWorld(t, 1)
+				w.warmed()
+				l := w.arrived()
+				meanwhile(w, l)
+				w.onBegun(l, w.clock, err)
+				if err == nil {
+					w.wantEnd(l, Revoked, reason, 0)
+					w.wantAnswer(l, ErrGone)
+				} else if w.want(l, Waiting); len(w.answers[l]) != 0 {
+					t.Errorf("answered %+v; it never was", w.answers[l])
+				}
+				w.reclaimed()
+				w.wantPhase(0, free)
+			})
+		}
+	}
+}
+
+// TestAnArrivalOnADeviceThatFails costs nothing, as whoever was there before it.
+func TestAnArrivalOnADeviceThatFails(t *testing.T) {
+	w := newWarmWorld(t, 1)
+	w.warmed()
+	l := w.arrived()
+	w.onDrain(l.Slot.Device.UUID, Drain{Reason: "xid 79"})
+	w.onBegun(l, w.clock, nil)
+	w.pass(3 * time.Second)
+	w.release(l)
+	w.wantEnd(l, Released, "released", 0)
+}
+
 func TestWhoWaitsMeanwhileGetsThePlaceOfARefusedArrival(t *testing.T) {
 	w := newWarmWorld(t, 1)
 	w.warmed()
