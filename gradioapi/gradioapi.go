@@ -7,10 +7,12 @@
 package gradioapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -63,7 +65,10 @@ type Handler struct {
 	guesses  *identity.Attempts // at Sessions
 	owners   owners
 
-	farewells chan struct{} // full: wait
+	visits    sync.WaitGroup  // heartbeats, and what follows them
+	farewells chan struct{}   // full: wait
+	life      context.Context // ends with Close
+	shut      context.CancelFunc
 }
 
 // New returns a Handler.
@@ -81,6 +86,7 @@ func New(config Config) *Handler {
 	if config.Queue != nil {
 		h.owners.present = config.Queue.IsPresent
 	}
+	h.life, h.shut = context.WithCancel(context.Background())
 	h.proxy = newProxy(h)
 	return h
 }
@@ -89,7 +95,11 @@ func New(config Config) *Handler {
 const closePatience = time.Second
 
 // Close ends all streams and returns when they have. It may be called twice.
-func (h *Handler) Close() { h.streams.close(closePatience) }
+func (h *Handler) Close() {
+	h.streams.close(closePatience)
+	h.shut()
+	h.visits.Wait()
+}
 
 // Register mounts the API at the root: which paths are Gradio's only the Space can tell, once it runs.
 func (h *Handler) Register(e *echo.Echo) {

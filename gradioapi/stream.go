@@ -363,10 +363,10 @@ func (h *Handler) heartbeat(c call) error {
 		return err
 	}
 	c.Context = c.Echo().NewContext(c.Request(), nil) // echo gives the handler's own to the next request
-	go func() {
+	h.visits.Go(func() {
 		defer leave()
 		h.beatOn(s, c)
-	}()
+	})
 	return nil
 }
 
@@ -385,18 +385,25 @@ func (h *Handler) beatOn(s *sse, c call) {
 	h.farewell(c)
 }
 
-// A Space is told of few visitors at once: a thousand may leave in the same second.
+// A Space is told of few visitors at once: a thousand may leave in the same second. One that hangs hears of few.
 const (
-	farewells    = 4
-	farewellTime = 10 * time.Second
+	farewells        = 4
+	farewellTime     = 10 * time.Second
+	farewellPatience = time.Minute
 )
 
 // farewell opens the visitor's heartbeat at the Space and ends it, which runs unload functions and ages gr.State
 // (gradio/routes.py, heartbeat). A Space that is down has nothing to unload.
 func (h *Handler) farewell(c call) {
-	h.farewells <- struct{}{}
-	defer func() { <-h.farewells }()
-	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
+	waiting, cancel := context.WithTimeout(h.life, farewellPatience)
+	defer cancel()
+	select {
+	case h.farewells <- struct{}{}:
+		defer func() { <-h.farewells }()
+	case <-waiting.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(h.life, farewellTime)
 	defer cancel()
 	answer, err := h.fetch(ctx, c, c.Request().URL.Path)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -88,7 +89,7 @@ func isGradios(referer string, r *http.Request, m queue.Manifest) bool {
 // tellLost tells the operator: each cause once on the screen, each call in the log.
 func (s *spaceRun) tellLost(r *http.Request, who identity.Identity, cause string) {
 	s.host.log.Info("identity did not travel", zap.String("space", s.space.Name), zap.String("identity", who.Key()), zap.String("reason", cause))
-	if _, told := s.told.LoadOrStore(cause, true); !told {
+	if s.told.first(cause) {
 		s.note(fmt.Sprintf("%s is signed in, and yet pays by address, as on the Hub: %s. See %s/__spacehost/.", who, cause, s.url()))
 	}
 }
@@ -99,4 +100,23 @@ func (s *spaceRun) fallen(r *http.Request, who identity.Identity) identity.Ident
 		who.Fallback = "your sign-in here has ended: open /__spacehost/login to sign in again"
 	}
 	return who
+}
+
+// onces remembers what has been said. Visitors choose the words, so it says a hundred things at most.
+type onces struct {
+	mu   sync.Mutex
+	said map[string]bool
+}
+
+func (o *onces) first(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.said[text] || len(o.said) == 100 {
+		return false
+	}
+	if o.said == nil {
+		o.said = map[string]bool{}
+	}
+	o.said[text] = true
+	return true
 }

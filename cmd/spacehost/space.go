@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -39,7 +38,7 @@ type spaceRun struct {
 	queue      *queue.Queue
 	env        *build.Environment
 	asked      lastAsked
-	told       sync.Map      // causes that the operator has been told
+	told       onces         // causes that the operator has been told
 	failed     chan struct{} // closed when it has not started for the first time, if the others go on
 }
 
