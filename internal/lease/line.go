@@ -340,9 +340,12 @@ func (l *line) onTime() (next time.Time) {
 	return l.next()
 }
 
+// lookAgain also looks for nobody: what is wrong with a Slot is shown until it is found right.
 func (l *line) lookAgain(s *slot) {
 	if s.holder == nil {
-		l.vacate(place{s})
+		p := place{s}
+		p.look()
+		l.do.check(p)
 		return
 	}
 	s.holder.place.set(reclaiming)

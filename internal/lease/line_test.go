@@ -70,6 +70,25 @@ func TestBusySlotIsLookedAtAgain(t *testing.T) {
 	}
 }
 
+// Nobody waits any more, and the Device is as lost as before: that is shown, and not that the Slot is free.
+func TestBusySlotStaysBusyForNobody(t *testing.T) {
+	w := newWorld(t, 1)
+	l := w.schedule()
+	w.checks = nil
+	w.onChecked(place{w.slots[0]}, errors.New("lost"))
+	w.onHangUp(l)
+	for range 3 {
+		w.pass(recheck)
+		w.wantPhase(0, checking)
+		w.checks = nil
+		w.onChecked(place{w.slots[0]}, errors.New("lost"))
+		w.wantPhase(0, busy)
+	}
+	w.pass(recheck)
+	w.clear()
+	w.wantPhase(0, free)
+}
+
 func TestBusySlotDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t, 2)
 	l := w.schedule()
