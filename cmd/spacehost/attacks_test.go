@@ -454,7 +454,11 @@ func newAttacker(t *testing.T, line string) *attacker {
 		a.prefix = "/gradio_api"
 	}
 	a.listen()
-	a.p = startProduct(t, state, a.dir, "--python", environmentOf(t, line))
+	temporary := filepath.Join(base, "temporary") // of the Space's own, should the cache lie below /tmp
+	if err := os.Mkdir(temporary, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a.p = startProduct(t, state, a.dir, "--python", environmentOf(t, line), "--variable", "TMPDIR="+temporary)
 	t.Cleanup(a.p.stop)
 	a.p.awaitReady()
 	if err := syscall.Mkfifo(a.uploads("fifo"), 0o644); err != nil {

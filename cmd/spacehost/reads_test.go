@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"spacehost/internal/identity"
 	"spacehost/migrations"
 )
@@ -33,6 +35,8 @@ func TestQuestionsDoNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
+	// The host made this process a subreaper; orphans of later tests are to go to init, who reaps them.
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
 	serving, stop := context.WithCancel(t.Context())
 	served := make(chan error, 3)
 	go func() { served <- h.server.Run(serving) }()

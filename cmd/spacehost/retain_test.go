@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,13 +17,14 @@ import (
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var ahead time.Duration
+		var ahead atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 		var rounds []time.Duration // since the start
 		began := time.Now()
 		r := retention{
-			keep: 48 * time.Hour, now: func() time.Time { return time.Now().Add(ahead) }, log: zap.NewNop(),
+			keep: 48 * time.Hour, now: now, log: zap.NewNop(),
 			history: func(_ context.Context, before time.Time) (lease.Forgotten, error) {
-				if got := time.Now().Add(ahead).Sub(before); got != 48*time.Hour {
+				if got := now().Sub(before); got != 48*time.Hour {
 					t.Errorf("what is older than %v is forgotten", got)
 				}
 				rounds = append(rounds, time.Since(began))
@@ -34,7 +36,7 @@ func TestRetention(t *testing.T) {
 		go func() { defer close(ended); r.run(ctx) }()
 		time.Sleep(90 * time.Minute)
 		synctest.Wait()
-		ahead = 100 * 24 * time.Hour
+		ahead.Store(int64(100 * 24 * time.Hour))
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if want := []time.Duration{time.Minute, 61 * time.Minute, 181 * time.Minute}; !slices.Equal(rounds, want) {
