@@ -165,8 +165,8 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 	}
 	want := settings{
 		file: "lab.yaml", state: "/var/lib/spacehost", gpus: setting{"auto", "lab.yaml:4: gpus.machine"}, hardware: setting{"auto", "lab.yaml:7: gpus.hardware"}, preset: setting{"2026-08", "lab.yaml:10: quota"},
-		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, endUninvited: true, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute,
-		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:20"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:21"},
+		localTier: setting{"unauthenticated", "lab.yaml: tiers"}, share: 1, endUninvited: true, perSpace: 2, queueTimeout: time.Minute, warmFor: 5 * time.Minute, keep: 90 * 24 * time.Hour,
+		address: setting{"127.0.0.1:7860", "`address` in lab.yaml:21"}, console: setting{"127.0.0.1:7870", "`console` in lab.yaml:22"},
 		mode: "direct", consoleURL: "https://console.lab.example", byName: true, hosts: []string{"gpu.lab.example"}, proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		metricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		ownTiers: []quota.Tier{
@@ -178,7 +178,7 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},
-			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:33"}, visibility: protected, concurrency: new(1),
+			{dir: filepath.Join(dir, "survey"), name: "survey-2026", addr: setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:34"}, visibility: protected, concurrency: new(1),
 				variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{dir: filepath.Join(dir, "drafts"), host: "drafts.lab.example", visibility: private, members: []string{"ada"}, python: filepath.Join(dir, "python"),
 				variables: map[string]string{}, secrets: map[string]string{}},

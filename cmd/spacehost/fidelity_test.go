@@ -35,7 +35,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(?:127\.0\.0\.1|localhost)(?::|%3A)\d+`), "<host>", "each side listens at an address of its own"},
 	{regexp.MustCompile(`[^"'\s=\\,(<>]*/home/gradio\b`), "<files>", "and keeps its files in a folder of its own"},
 	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:ours|stock)/(components|protocol|guarded|server)\b`), "<space>/$1", "so does the app"},
-	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{10,11}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "sessions and runs are drawn by lot"},
+	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{8,13}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "sessions and runs are drawn by lot"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b|\bS[0-9a-f]{10}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<id>", "so are events, our sessions and segments of a stream"},
 	{regexp.MustCompile(`\b(state|nonce|code_challenge)=[\w-]+`), "$1=<drawn>", "so is what a sign-in must bring back"},
 	{regexp.MustCompile(`(?m)^"[\w-]{11}"$`), `"<id>"`, "a deep link is a hash of all that differs"},

@@ -177,8 +177,11 @@ func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 	eventually(t, "as few descriptors are open as before", patience, func() bool {
 		more = nil
 		for kind, n := range p.descriptors() {
-			if kind == "socket" {
+			switch {
+			case kind == "socket":
 				n -= burningDevices
+			case strings.Contains(kind, "spacehost.db"): // those who read open theirs when they first do (migrations.OpenReads)
+				n -= 4
 			}
 			if n > before[kind] {
 				more = append(more, fmt.Sprint(n, " ", kind))
