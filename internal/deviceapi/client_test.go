@@ -59,23 +59,52 @@ func interpreter(t *testing.T) string {
 	return env.Python
 }
 
+// means are how the real client speaks HTTP: by httpx, and by what the runner puts in its place.
+var means = map[string]string{"httpx": "", "runner": filepath.Join("..", "..", "worker", "runner")}
+
+func python(t *testing.T, interpreter, means string, args ...string) *exec.Cmd {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), interpreter, append([]string{"-B"}, args...)...)
+	command.Env = append(os.Environ(), "NO_PROXY=127.0.0.1", "SPACEHOST_RUNNER="+means)
+	return command
+}
+
 // TestRealClient lets the client of the `spaces` package talk to us: it is the contract.
 func TestRealClient(t *testing.T) {
-	python := interpreter(t)
-	h := newHouse(t, func(c *lease.Config) { c.QueueTimeout = time.Second })
-	h.api.times = times{soon: 200 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: time.Second}
-	h.listen()
-	h.processes.Start("demo", 100)
-	h.processes.Start("other", 200)
-	h.events.end("event-ended")
-	command := exec.CommandContext(t.Context(), python, "testdata/client.py", h.token("ada", "free", "event-ada"),
-		h.token("ben", "pro", "event-ben"), h.token("cy", "unauthenticated", "event-cy"), h.token("ada", "free", "event-ended"))
-	command.Env = append(os.Environ(), "SPACES_ZERO_DEVICE_API_URL="+h.server.URL+h.path, "NO_PROXY=127.0.0.1")
-	said, err := command.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said)
+	interpreter := interpreter(t)
+	for name, means := range means {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, func(c *lease.Config) { c.QueueTimeout = time.Second })
+			h.api.times = times{soon: 200 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: time.Second}
+			h.listen()
+			h.processes.Start("demo", 100)
+			h.processes.Start("other", 200)
+			h.events.end("event-ended")
+			command := python(t, interpreter, means, "testdata/client.py", h.token("ada", "free", "event-ada"),
+				h.token("ben", "pro", "event-ben"), h.token("cy", "unauthenticated", "event-cy"), h.token("ada", "free", "event-ended"))
+			command.Env = append(command.Env, "SPACES_ZERO_DEVICE_API_URL="+h.server.URL+h.path)
+			said, err := command.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			if got, want := strings.TrimSpace(string(said)), strings.TrimSpace(whatTheClientMakesOfIt); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
 	}
-	if got, want := strings.TrimSpace(string(said)), strings.TrimSpace(whatTheClientMakesOfIt); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+}
+
+// TestRunnersClientTakesAnswersAsHTTPXDoes: whole, in pieces, cut off at each place, and from nobody.
+func TestRunnersClientTakesAnswersAsHTTPXDoes(t *testing.T) {
+	interpreter, said := interpreter(t), map[string]string{}
+	for name, means := range means {
+		out, err := python(t, interpreter, means, "testdata/manners.py").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		said[name] = string(out)
+	}
+	if said["runner"] != said["httpx"] || !strings.Contains(said["httpx"], "a stream cut between: ping RemoteProtocolError") {
+		t.Errorf("the runner's client says\n%s\nhttpx\n%s", said["runner"], said["httpx"])
 	}
 }

@@ -7,11 +7,12 @@ import sys
 import time
 
 import httpx
+from manners import means
 from spaces.zero.api import APIClient, QuotaInfos, QueueEvent, ScheduleMetadata, ScheduleResponse
 
 ada, ben, cy, ended = sys.argv[1:]
 # As spaces/zero/client.py makes it.
-client = APIClient(httpx.Client(base_url=os.environ["SPACES_ZERO_DEVICE_API_URL"], timeout=60, verify=False))
+client = APIClient(means(httpx.Client(base_url=os.environ["SPACES_ZERO_DEVICE_API_URL"], timeout=60, verify=False)))
 
 
 def schedule(token: str | None, seconds: int | None = None, size: str | None = None):

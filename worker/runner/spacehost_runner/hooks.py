@@ -14,6 +14,7 @@ from . import standin
 from .files import static_paths
 from .guard import Guard
 from .seam import Seam, Unknown, version
+from .wire import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,6 +267,8 @@ def _patch_client(state: State, module: Any) -> None:
     def api_client() -> Any:
         if getattr(kept, "pid", None) != os.getpid():
             kept.client, kept.pid = original(), os.getpid()
+            if isinstance(getattr(kept.client, "client", None), module.httpx.Client):
+                kept.client.client = Client(kept.client.client)
         return kept.client
 
     module.api_client = api_client

@@ -1,0 +1,111 @@
+"""What the client of the real `spaces` package makes of answers as the host should not give them, by the means named."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+
+import httpx
+from spaces.zero.api import APIClient
+
+GRANT = '{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-fake-0","allowToken":"t"}'
+STREAM = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(text: str) -> str:
+    return f"{len(text):x}\r\n{text}\r\n"
+
+
+def answers() -> dict[str, list[str]]:
+    """By what is tried: the pieces in which an answer comes."""
+    plain = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(GRANT)}\r\n\r\n"
+    ping, succeeded = chunk("event: ping\n\n"), chunk(f"event: succeeded\ndata: {GRANT}\n\n")
+    return {
+        "whole": [plain + GRANT],
+        "in pieces": [plain[:9], plain[9:40], plain[40:] + GRANT[:5], GRANT[5:]],
+        "then closed": [plain.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n") + GRANT],
+        "after that": [plain + GRANT],
+        "cut in its head": [plain[:30]],
+        "cut in its body": [plain + GRANT[:5]],
+        "nothing": [],
+        "two events at once": [STREAM + ping + succeeded + "0\r\n\r\n"],
+        "a stream in pieces": [STREAM[:50], STREAM[50:], ping, succeeded, "0\r\n\r\n"],
+        "a stream cut between": [STREAM + ping],
+        "an error": ["HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"],
+        "a refusal": ['HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"left":1,"wait":60}'],
+    }
+
+
+class Server:
+    """Answers each request with the next pieces, on whatever connection it comes, and closes what is not whole."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener, self.open = listener, []
+
+    def answer(self, pieces: list[str]) -> None:
+        connection = self.asked()
+        for piece in pieces:
+            connection.sendall(piece.encode())
+            time.sleep(0.02)  # a piece for each read of the other end
+        if "Connection: close" in "".join(pieces) or not pieces or not pieces[-1].endswith(("0\r\n\r\n", "}")):
+            self.open.remove(connection)
+            connection.close()
+
+    def asked(self) -> socket.socket:
+        while True:
+            for ready in select.select([self.listener, *self.open], [], [])[0]:
+                if ready is self.listener:
+                    self.open.append(ready.accept()[0])
+                elif ready.recv(65536):
+                    return ready
+                else:
+                    self.open.remove(ready)
+                    ready.close()
+
+
+def ask(client: APIClient) -> str:
+    try:
+        got, meta = client.schedule(cgroup_path="/x", token="t")
+        if isinstance(got, httpx.codes) or not hasattr(got, "send"):
+            return type(got).__name__ + f" {got.value if isinstance(got, httpx.codes) else got.model_dump(mode='json')}"
+        events = []
+        try:
+            for event in got:
+                events.append(event.event)
+        except Exception as error:
+            events.append(type(error).__name__)
+        return " ".join(events)
+    except Exception as error:
+        return type(error).__name__
+
+
+def main() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        whole = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/d/secret", timeout=60)
+        client, server = APIClient(means(whole)), Server(listener)
+        for what, pieces in answers().items():
+            answering = threading.Thread(target=server.answer, args=(pieces,))
+            answering.start()
+            print(f"{what}: {ask(client)}", flush=True)
+            answering.join()
+        for connection in server.open:
+            connection.close()
+    print("nobody there:", ask(client))
+
+
+def means(whole: httpx.Client) -> httpx.Client:
+    """The runner's stand-in for httpx.Client, if its folder is given."""
+    if not (folder := os.environ.get("SPACEHOST_RUNNER")):
+        return whole
+    sys.path.insert(0, folder)
+    from spacehost_runner.wire import Client
+
+    return Client(whole)
+
+
+if __name__ == "__main__":
+    main()
