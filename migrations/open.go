@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 
 	"github.com/mattn/go-sqlite3"
@@ -66,6 +67,25 @@ func OpenReads(path string) (*sql.DB, error) {
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	return db, nil
+}
+
+// Syncer returns what makes the disk keep all that was committed so far to the database at path, for whoever has
+// committed with synchronous=NORMAL. It may be called from any goroutine.
+func Syncer(path string) func() error {
+	return func() error {
+		wal, err := os.Open(path + "-wal") // SQLite's locks are on the other files: closing this one drops none
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // all of it is in the database, which SQLite syncs before it removes this
+		}
+		if err != nil {
+			return fmt.Errorf("sync %s: %w", path, err)
+		}
+		defer wal.Close()
+		if err := wal.Sync(); err != nil {
+			return fmt.Errorf("sync %s: %w", path, err)
+		}
+		return nil
+	}
 }
 
 // connect opens the pool, which holds one connection. SQLite has one writer at a time anyway, and a transaction here

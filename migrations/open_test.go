@@ -368,3 +368,29 @@ func TestLedgerIsAppendOnly(t *testing.T) {
 		t.Errorf("held after the refusals: got %d, want 5", got)
 	}
 }
+
+// TestSyncerFindsTheLog: while the database is open what was committed stands in the log beside it, and afterwards it
+// is gone.
+func TestSyncerFindsTheLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spacehost.db")
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sync := Syncer(path)
+	if _, err := os.Stat(path + "-wal"); err != nil {
+		t.Fatalf("there is no log: %v", err)
+	}
+	if err := sync(); err != nil {
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := sync(); err != nil {
+		t.Errorf("without a log: %v", err)
+	}
+	if err := Syncer(filepath.Join(path, "below a file"))(); err == nil {
+		t.Error("a log that cannot be opened was synced")
+	}
+}

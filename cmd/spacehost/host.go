@@ -277,7 +277,7 @@ func (h *Host) simulated() bool {
 func (h *Host) wire() (err error) {
 	h.metrics = console.NewMetrics()
 	h.broker, err = lease.New(lease.Config{
-		DB: h.db, Reads: h.reads, Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
+		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
 		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	DB    *sql.DB
 	Reads *sql.DB // as migrations.OpenReads makes it, for questions that nobody waits for with a Slot; nil: DB
+	// Sync makes the disk keep what was committed with synchronous=NORMAL, as migrations.Syncer does. Nil: each commit does.
+	Sync func() error
 	// Free is how many bytes the disk of DB has left, as FreeAt says; with too few nobody is admitted. Nil: it has enough.
 	Free         func() (uint64, error)
 	Ledger       *quota.Ledger
@@ -98,6 +100,7 @@ func New(config Config) (*Broker, error) {
 	if config.Reads != nil {
 		b.store.reads = config.Reads
 	}
+	b.store.writer.sync = config.Sync
 	b.store.room.free = config.Free
 	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
 	b.line.warmFor = config.WarmFor
@@ -163,6 +166,7 @@ func (b *Broker) shutdown() {
 	b.busy.Wait()
 	b.stop()
 	b.watching.Wait()
+	b.store.writer.close()
 	for watcher := range b.watchers {
 		b.forget(watcher)
 	}

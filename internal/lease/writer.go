@@ -3,7 +3,9 @@ package lease
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -14,22 +16,31 @@ import (
 // writer makes transactions one after the other. What is asked for while one is being committed goes together in the
 // next, so that one fsync serves all who wait for it (group commit); each has its own result, and nobody is told
 // before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
+//
+// Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
+// host leaves it, and it is made before long. A power cut until then takes it back, all of it.
 type writer struct {
 	db      *sql.DB
 	log     *zap.Logger
 	failing bool // as noteTrouble has said
+	// sync makes the disk keep what was committed without it; nil: each commit does.
+	sync func() error
 	// solo makes a transaction for each; for a comparison.
 	solo bool
 
 	mu      sync.Mutex
 	waiting []*write // the first of them leads, or is about to
 	leading bool
+	behind  bool // something was committed since sync began last
+	syncing bool
+	syncs   sync.WaitGroup
 }
 
 // write is one wish: all of it or nothing of it is written.
 type write struct {
 	what string
 	do   func(tx *sql.Tx) error
+	soon bool          // it need not be on the disk when it is done
 	lead chan struct{} // closed when it is its turn to lead
 	done chan struct{} // closed when err is final
 	err  error
@@ -52,10 +63,22 @@ func (e *busyError) Error() string {
 // write returns do's error as it is, or that of the transaction that it was in. When ctx ends before its turn, nothing
 // is written and the error is ctx's; once do has run, its result is awaited.
 func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	return w.enter(ctx, &write{what: what, do: do})
+}
+
+// soon is write without its fsync.
+func (w *writer) soon(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	return w.enter(ctx, &write{what: what, do: do, soon: w.sync != nil})
+}
+
+// close returns once the disk has all. Nobody may write any more.
+func (w *writer) close() { w.syncs.Wait() }
+
+func (w *writer) enter(ctx context.Context, one *write) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", one.what, err)
 	}
-	one := &write{what: what, do: do, lead: make(chan struct{}), done: make(chan struct{})}
+	one.lead, one.done = make(chan struct{}), make(chan struct{})
 	if w.join(one) {
 		w.together()
 	} else {
@@ -113,11 +136,7 @@ func (w *writer) withdraw(one *write, err error) {
 
 // together makes one transaction of what waits, then lets the next lead.
 func (w *writer) together() {
-	tx, err := w.db.BeginTx(context.Background(), nil)
-	all := w.take(err == nil) // only now: meanwhile more have come, or have lost patience
-	if err == nil {
-		err = commit(tx, all)
-	}
+	all, err := w.transact()
 	for _, one := range all {
 		if one.err == nil && err != nil {
 			one.err = fmt.Errorf("%s: %w", one.what, err)
@@ -135,8 +154,78 @@ func (w *writer) together() {
 	}
 }
 
-// take takes what goes into one transaction; all that wait, if there is none to be had.
-func (w *writer) take(begun bool) []*write {
+// transact returns what it has taken of those that wait. The error is everybody's.
+func (w *writer) transact() (all []*write, err error) {
+	ctx := context.Background()
+	conn, err := w.db.Conn(ctx) // the only one there is
+	if err != nil {
+		return w.take(false, false), err
+	}
+	defer conn.Close()
+	relaxed := w.mayRelax() && relax(ctx, conn)
+	if relaxed {
+		defer tighten(ctx, conn)
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	all = w.take(err == nil, relaxed) // only now: meanwhile more have come, or have lost patience
+	if err != nil {
+		return all, err
+	}
+	if err = commit(tx, all); err == nil && relaxed {
+		w.syncLater()
+	}
+	return all, err
+}
+
+// mayRelax reports whether nobody who waits needs the disk's word. Those that need it, and come now, go into the next.
+func (w *writer) mayRelax() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !slices.ContainsFunc(w.waiting, func(one *write) bool { return !one.soon })
+}
+
+// relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten.
+func relax(ctx context.Context, conn *sql.Conn) bool {
+	_, err := conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
+	return err == nil
+}
+
+// tighten gives up a connection that it cannot bring back to how migrations.Open has made it.
+func tighten(ctx context.Context, conn *sql.Conn) {
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous=FULL"); err != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // says just that
+	}
+}
+
+// syncLater makes the fsync that a commit has left out. What is committed while one is made, the next is for.
+func (w *writer) syncLater() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behind = true
+	if w.syncing {
+		return
+	}
+	w.syncing = true
+	w.syncs.Go(func() {
+		for w.isBehind() {
+			if err := w.sync(); err != nil {
+				w.log.Error("settlements may not outlive a power cut", zap.Error(err))
+			}
+		}
+	})
+}
+
+func (w *writer) isBehind() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	behind := w.behind
+	w.behind, w.syncing = false, behind
+	return behind
+}
+
+// take takes what goes into one transaction; all that wait, if there is none to be had. Into a relaxed one only those at
+// the head go that need no more.
+func (w *writer) take(begun, relaxed bool) []*write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(w.waiting)
@@ -145,6 +234,9 @@ func (w *writer) take(begun bool) []*write {
 	}
 	if begun && w.solo {
 		n = 1
+	}
+	if i := slices.IndexFunc(w.waiting[:n], func(one *write) bool { return !one.soon }); relaxed && i >= 0 && begun {
+		n = i
 	}
 	all := slices.Clone(w.waiting[:n])
 	w.waiting = slices.Delete(w.waiting, 0, n)
@@ -166,17 +258,27 @@ func commit(tx *sql.Tx, all []*write) error {
 // errors (a full disk, for one) make SQLite give up the whole transaction, and with it the savepoint.
 func apart(tx *sql.Tx, one *write, alone bool) error {
 	if alone {
-		one.err = one.do(tx)
+		one.err = one.attempt(tx)
 		return one.err
 	}
 	if _, err := tx.Exec("SAVEPOINT one"); err != nil {
 		return err
 	}
-	if one.err = one.do(tx); one.err != nil {
+	if one.err = one.attempt(tx); one.err != nil {
 		if _, err := tx.Exec("ROLLBACK TO one"); err != nil {
 			return one.err
 		}
 	}
 	_, err := tx.Exec("RELEASE one")
 	return err
+}
+
+// attempt makes a panic an error of its own: who leads has others to answer.
+func (one *write) attempt(tx *sql.Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: panic: %v\n%s", one.what, p, debug.Stack())
+		}
+	}()
+	return one.do(tx)
 }

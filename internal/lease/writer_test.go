@@ -6,6 +6,8 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,6 +158,113 @@ func TestNobodyWaitsForEver(t *testing.T) {
 		d.free()
 		if err := <-first; err != nil || !slices.Equal(d.written(), []int{1}) {
 			t.Errorf("got %v, written %v; want the one that had patience", err, d.written())
+		}
+	})
+}
+
+// durability is SQLite's word for how a transaction is committed: 1 is without its fsync, 2 with it.
+func durability(t *testing.T, tx *sql.Tx) (level int) {
+	t.Helper()
+	if err := tx.QueryRow("PRAGMA synchronous").Scan(&level); err != nil {
+		t.Error(err)
+	}
+	return level
+}
+
+// TestWhoNeedsTheDiskGetsIt: only what is written with soon, and nothing else beside it, is committed without its fsync,
+// which is then made before long.
+func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
+	const without, with = 1, 2
+	for name, c := range map[string]struct {
+		soon  []bool // in the order in which they come while the connection is somebody's
+		want  []int
+		syncs int32
+		never bool // there is no sync
+	}{
+		"a settlement":             {[]bool{true}, []int{without}, 1, false},
+		"two":                      {[]bool{true, true}, []int{without, without}, 1, false},
+		"an admission":             {[]bool{false}, []int{with}, 0, false},
+		"one after the other":      {[]bool{true, false}, []int{with, with}, 0, false},
+		"the other way round":      {[]bool{false, true}, []int{with, with}, 0, false},
+		"a settlement by itself":   {[]bool{true}, []int{with}, 0, true},
+		"many settlements and one": {[]bool{true, true, true, false}, []int{with, with, with, with}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t)
+				var syncs atomic.Int32
+				if !c.never {
+					d.sync = func() error { syncs.Add(1); return nil }
+				}
+				got := make([]int, len(c.soon))
+				for i, soon := range c.soon {
+					enter := d.write
+					if soon {
+						enter = d.writer.soon
+					}
+					go func() {
+						if err := enter(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
+							t.Error(err)
+						}
+					}()
+					synctest.Wait()
+				}
+				d.free()
+				synctest.Wait()
+				d.close()
+				if !slices.Equal(got, c.want) || syncs.Load() != c.syncs {
+					t.Errorf("committed with %v and then %d syncs, want %v and %d", got, syncs.Load(), c.want, c.syncs)
+				}
+				if err := d.write(context.Background(), "note", func(tx *sql.Tx) error {
+					if level := durability(t, tx); level != with {
+						t.Errorf("afterwards the connection commits with %d, want %d", level, with)
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestEachCommitIsSynced: what is committed while the disk works for an earlier one is not forgotten.
+func TestEachCommitIsSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.free()
+		began, turn := make(chan bool, 3), make(chan bool)
+		d.sync = func() error { began <- true; <-turn; return nil }
+		for range 3 {
+			if err := d.writer.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if len(began) != 1 {
+			t.Fatalf("%d syncs at a time, want one", len(began))
+		}
+		close(turn)
+		d.close()
+		if len(began) != 2 {
+			t.Errorf("%d syncs, want the one for the first and one for the two that came meanwhile", len(began))
+		}
+	})
+}
+
+// TestAPanicIsAnErrorOfItsOwn: who leads answers for others.
+func TestAPanicIsAnErrorOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		first := make(chan error, 1)
+		go func() { first <- d.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
+		synctest.Wait()
+		told, _ := d.notes(1, 2)
+		if err := <-first; err == nil || !strings.Contains(err.Error(), "note: panic: of mine") {
+			t.Errorf("got %v, want the panic as an error", err)
+		}
+		if err := errors.Join(told...); err != nil || !slices.Equal(d.written(), []int{1, 2}) {
+			t.Errorf("the others: %v, written %v", err, d.written())
 		}
 	})
 }
