@@ -1,6 +1,7 @@
 package gradioapi
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,10 +16,19 @@ import (
 const (
 	wrongLogins  = 20
 	loginsWithin = 5 * time.Minute
+	loginRhythm  = 100 * time.Millisecond // answers to wrong ones come at a multiple of it
 )
 
-// passLogin lets the app look at a password (gradio/routes.py, login), and counts the wrong ones: Gradio does not.
+// passLogin lets the app look at a password (gradio/routes.py, login), and counts the wrong ones: Gradio does not. How
+// long the app looks tells nobody whether there is such a person, nor how much of a password was right: Gradio hashes only
+// for people whom it knows, and an app's own function compares as it likes (CVE-2024-1729, CVE-2024-47869).
 func (h *Handler) passLogin(c call) error {
+	response, began := c.Response(), time.Now()
+	response.Before(func() {
+		if response.Status == http.StatusBadRequest {
+			awaitBeat(c.Request().Context(), began, loginRhythm)
+		}
+	})
 	if !h.logins.Allow(c.Request().RemoteAddr) {
 		return tooMany(c, "Too many wrong passwords have come from your address. Try again in five minutes.")
 	}
@@ -27,6 +37,16 @@ func (h *Handler) passLogin(c call) error {
 		h.logins.Wrong(c.Request().RemoteAddr)
 	}
 	return err
+}
+
+// awaitBeat returns a whole number of beats after began, at least one, or when ctx ends.
+func awaitBeat(ctx context.Context, began time.Time, beat time.Duration) {
+	timer := time.NewTimer(beat - time.Since(began)%beat)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 func tooMany(c call, text string) error {

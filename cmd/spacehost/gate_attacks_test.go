@@ -12,16 +12,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestGateAttacks: pages of other sites, names that point here, ways out of a login, and streams of other people. The
 // rows are Gradio's advisories, as in TestAttacks.
 func TestGateAttacks(t *testing.T) {
-	lines := []string{"v6"}
-	if os.Getenv("SPACEHOST_ATTACKS") == "all" { // make attacks
-		lines = append(lines, "v5", "v4")
-	}
-	for _, line := range lines {
+	for _, line := range attackedLines() {
 		t.Run(line, func(t *testing.T) {
 			a := newIntruder(t, line)
 			for _, row := range gateAttacks {
@@ -29,6 +26,40 @@ func TestGateAttacks(t *testing.T) {
 					a.on(t)
 					row.run(a)
 				})
+			}
+		})
+	}
+}
+
+// TestPasswordsAreNotGuessed is S31, CVE-2024-1729 and CVE-2024-47869: how long an app looks at a wrong password says
+// nothing, since the answer comes with the beat, and after twenty of them it says nothing at all.
+func TestPasswordsAreNotGuessed(t *testing.T) {
+	for _, line := range attackedLines() {
+		t.Run(line, func(t *testing.T) {
+			p := runOn(t, line, "testdata/fidelity/guarded")
+			login := func(name, password string) (status int, took time.Duration) {
+				began := time.Now()
+				status, _ = request(t, "POST", p.URL+"/login", "username="+name+"&password="+password, map[string]string{"Content-Type": "application/x-www-form-urlencoded"})
+				return status, time.Since(began)
+			}
+			if status, _ := login("ann", "open"); status != http.StatusOK {
+				t.Fatalf("the right password: %d", status)
+			}
+			for range 5 {
+				for name, password := range map[string]string{"ann": "xpen", "bob": "sesamx", "nobody": "open", "": ""} {
+					status, took := login(name, password)
+					if name != "" && status != http.StatusBadRequest || status == http.StatusBadRequest && took < 100*time.Millisecond {
+						t.Errorf("%q %q: %d after %v, want 400 with the beat", name, password, status, took)
+					}
+				}
+			}
+			for range 5 {
+				login("ann", "wrong")
+			}
+			for _, password := range []string{"wrong", "open"} {
+				if status, _ := login("ann", password); status != http.StatusTooManyRequests {
+					t.Errorf("%q after many wrong ones: %d", password, status)
+				}
 			}
 		})
 	}
