@@ -49,7 +49,7 @@ var fidelityCases = []fidelityCase{
 	{name: "examples", page: "components/files", covers: "Dataset, Examples",
 		args: `["eve"]`, do: []string{"click #in-examples tbody tr:nth-child(1) td, #in-examples button:nth-of-type(1)", "click #go-examples"}, want: "examples "},
 	{name: "buttons", page: "components/files", covers: "ClearButton, DuplicateButton, DeepLinkButton",
-		args: `["pressed"]`, do: []string{"click #go-buttons"}, want: "buttons "},
+		args: `["pressed"]`, do: []string{"click #in-clear", "until #in-kept textarea, #in-kept input = ", "click #go-buttons"}, want: "buttons "},
 
 	{name: "plots", page: "components/plots", covers: "Plot, LinePlot, ScatterPlot, BarPlot", lines: "v5 v6", args: `[3]`, want: "plots "},
 	{name: "plots", page: "components/plots", covers: "Plot, LinePlot, ScatterPlot, BarPlot", lines: "v4", noPage: true, args: `[3]`, want: "plots "},

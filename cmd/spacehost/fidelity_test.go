@@ -350,7 +350,8 @@ func (s *sides) tabs() [2]context.Context {
 	return [2]context.Context{first, second}
 }
 
-// act does the steps of a case: "click SELECTOR", "type SELECTOR = TEXT", "upload SELECTOR = FILE", "go PATH".
+// act does the steps of a case: "click SELECTOR", "type SELECTOR = TEXT", "upload SELECTOR = FILE", and "until SELECTOR = TEXT",
+// which waits for what a step does by and by.
 func (s *sides) act(tab context.Context, c fidelityCase) error {
 	steps := c.do
 	if steps == nil {
@@ -394,6 +395,10 @@ func do(tab context.Context, verb, selector, value string) error {
 			return err
 		}
 		return chromedp.Do(tab, chromedp.SetUploadFiles(chromedp.CSS(selector), []string{path}))
+	case "until":
+		_, err := chromedp.Run(tab, chromedp.PollFunction[bool](fmt.Sprintf(`() => document.querySelector(%q).value === %q`, selector, value),
+			chromedp.WithPollingTimeout(30*time.Second)))
+		return err
 	}
 	return fmt.Errorf("no step is called %q", verb)
 }
