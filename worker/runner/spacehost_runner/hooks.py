@@ -369,6 +369,55 @@ def _patch_worker(state: State, module: Any) -> None:
         return original(res_queue, allow_token, nvidia_uuid, fds)
 
     module.worker_init = worker_init
+    if hasattr(module, "Worker") and hasattr(module, "client"):
+        _expect_workers(module, CLAIM)
+
+
+CLAIM = 35  # seconds: the host takes a lease back that no worker has claimed in 30 (internal/lease/line.go, claimTime)
+
+
+def _expect_workers(module: Any, patience: float) -> None:
+    """Ends a worker that does not come to its /allow. Forked beside other threads it may wait for a lock that one of them
+    held, and its visitor, and whoever is next in line, for it.
+    """
+    import _thread
+    import select
+    import threading  # spaces has by now
+
+    init, allow, forking = module.Worker.__init__, module.client.allow, threading.local()
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        told, tell = forking.pipe = os.pipe()  # the child goes on in this thread
+        try:
+            init(self, *args, **kwargs)
+            _thread.start_new_thread(expect, (self.process, told))
+        except BaseException:
+            os.close(told)
+            raise
+        finally:
+            forking.pipe = None
+            os.close(tell)
+
+    def expect(process: Any, told: int) -> None:
+        heard = select.poll()
+        heard.register(told, select.POLLIN)
+        came = heard.poll(patience * 1000)
+        os.close(told)
+        if not came and process.is_alive():
+            print(f"A GPU worker did not begin within {patience:g} s and was ended. Did it wait for a lock that a thread of the app held?", file=sys.stderr, flush=True)
+            process.kill()
+
+    @functools.wraps(allow)
+    def allow_told(allow_token: str) -> None:
+        allow(allow_token)
+        if pipe := getattr(forking, "pipe", None):
+            forking.pipe = None
+            os.write(pipe[1], b"1")
+            os.close(pipe[0])
+            os.close(pipe[1])
+
+    module.Worker.__init__, module.client.allow = __init__, allow_told
 
 
 def _adopt_orphans() -> None:

@@ -1,16 +1,21 @@
 """The import hooks, with modules made here in place of Gradio's."""
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
+import multiprocessing
+import os
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from types import ModuleType
 
-from spacehost_runner.hooks import Finder, _wait_for_server
+from spacehost_runner.hooks import Finder, _expect_workers, _wait_for_server
 
 NAME = "spacehost_sample"
 
@@ -104,6 +109,48 @@ class SlowServer(unittest.TestCase):
 
     def test_that_ends_is_not(self) -> None:
         self.run_in_thread(comes_up=False)
+
+
+class Workers(unittest.TestCase):
+    """spaces.zero.wrappers, whose workers are forked and then ask whether they may begin."""
+
+    def end_of(self, patience: float, waits: float) -> tuple[int, str]:
+        module = ModuleType("wrappers")
+        module.client = ModuleType("client")
+        module.client.allow = lambda token: None
+        fork = multiprocessing.get_context("fork")
+
+        def begin() -> None:
+            time.sleep(waits)
+            module.client.allow("token")
+            time.sleep(1.5)  # longer than a worker may take to begin
+
+        class Worker:
+            def __init__(self) -> None:
+                self.process = fork.Process(target=begin)
+                self.process.start()
+
+        module.Worker = Worker
+        _expect_workers(module, patience)
+        before = set(os.listdir("/proc/self/fd"))
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            worker = module.Worker()
+            worker.process.join()
+        code = worker.process.exitcode
+        worker.process.close()
+        for _ in range(500):  # the thread that waited for it goes after it
+            if set(os.listdir("/proc/self/fd")) <= before:
+                return code, said.getvalue()
+            time.sleep(0.01)
+        self.fail("a descriptor stays open")
+
+    def test_that_begins_goes_on(self) -> None:
+        self.assertEqual(self.end_of(patience=1, waits=0), (0, ""))
+
+    def test_that_never_begins_is_ended(self) -> None:
+        code, said = self.end_of(patience=0.1, waits=60)
+        self.assertEqual(code, -9)
+        self.assertIn("did not begin within 0.1 s and was ended", said)
 
 
 if __name__ == "__main__":
