@@ -161,7 +161,7 @@ func scheduled(ctx context.Context, b *bench, s *side) (_ values, err error) {
 		}
 	}
 	syncs := make(chan []time.Duration, 1)
-	go func() { syncs <- fsyncs(b.scratch) }()
+	go func() { syncs <- fsyncs(b.scratch, 0) }()
 	var group sync.WaitGroup
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
@@ -215,7 +215,7 @@ func lent(ctx context.Context, b *bench, s *side, queue int) (_ values, err erro
 		}
 	}
 	slices.Sort(took)
-	return values{"p50_ms": percentile(took, 50), "worst_ms": ms(took[len(took)-1]), "fsync_ms": percentile(fsyncs(b.scratch), 99)}, nil
+	return values{"p50_ms": percentile(took, 50), "worst_ms": ms(took[len(took)-1]), "fsync_ms": percentile(fsyncs(b.scratch, 0), 99)}, nil
 }
 
 type grant struct {

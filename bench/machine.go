@@ -40,7 +40,7 @@ func thisMachine(dir string) machine {
 	m := machine{CPU: cpu(), Cores: runtime.NumCPU(), Kernel: kernel(), HasBrowser: chromium() != ""}
 	load, _ := os.ReadFile("/proc/loadavg") // empty where there is none
 	m.Load = strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " ")
-	took := fsyncs(dir)
+	took := fsyncs(dir, 0)
 	m.FsyncP50, m.FsyncP99 = percentile(took, 50), percentile(took, 99)
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
@@ -67,8 +67,9 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
 }
 
-// fsyncs is how long this disk takes to keep four kilobytes, ascending: a hold is committed once per GPU call.
-func fsyncs(dir string) (took []time.Duration) {
+// fsyncs is how long this disk takes to keep four kilobytes, ascending, with a pause before each: a hold is committed once
+// per GPU call, and a disk that has rested takes longer.
+func fsyncs(dir string, pause time.Duration) (took []time.Duration) {
 	f, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {
 		return nil
@@ -76,6 +77,7 @@ func fsyncs(dir string) (took []time.Duration) {
 	defer f.Close()
 	page := make([]byte, 4096)
 	for range 200 {
+		time.Sleep(pause)
 		if _, err := f.Write(page); err != nil {
 			return nil
 		}
