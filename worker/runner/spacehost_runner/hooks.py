@@ -267,8 +267,9 @@ def _patch_client(state: State, module: Any) -> None:
     def api_client() -> Any:
         if getattr(kept, "pid", None) != os.getpid():
             kept.client, kept.pid = original(), os.getpid()
-            if isinstance(getattr(kept.client, "client", None), module.httpx.Client):
-                kept.client.client = Client(kept.client.client)
+            whole = getattr(kept.client, "client", None)
+            if isinstance(whole, module.httpx.Client) and whole.base_url.scheme == "http":
+                kept.client.client = Client(whole)
         return kept.client
 
     module.api_client = api_client
