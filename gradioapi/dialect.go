@@ -19,6 +19,8 @@ type dialect interface {
 	notFound() string
 	// rests is how long a stream rests between two looks for Messages (gradio/routes.py, sse_stream, check_rate).
 	rests() time.Duration
+	// noUpload answers whoever asks how far an upload is that does not come.
+	noUpload(c call) error
 }
 
 // dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have

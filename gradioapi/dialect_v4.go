@@ -1,6 +1,10 @@
 package gradioapi
 
-import "spacehost/queue"
+import (
+	"net/http"
+
+	"spacehost/queue"
+)
 
 // dialectV4 is Gradio 4 (gradio/server_messages.py of 4.44; captures/v4): as 5, but that nothing has a title.
 type dialectV4 struct{ dialectV5 }
@@ -51,3 +55,8 @@ func (d dialectV4) encode(m queue.Message) []byte {
 }
 
 func (dialectV4) notFound() string { return "404: Session not found." }
+
+// noUpload is a stream without a message. Gradio 4 ends it at once; here an upload that is about to come is waited for.
+func (dialectV4) noUpload(c call) error {
+	return c.Blob(http.StatusOK, "text/event-stream; charset=utf-8", nil)
+}

@@ -2,6 +2,7 @@ package gradioapi
 
 import (
 	"encoding/json"
+	"net/http"
 	"time"
 
 	"spacehost/queue"
@@ -87,6 +88,8 @@ const notFoundV6 = "404: Not Found"
 func (dialectV6) notFound() string { return notFoundV6 }
 
 func (dialectV6) rests() time.Duration { return 0 }
+
+func (dialectV6) noUpload(c call) error { return plain(c, http.StatusNotFound, "Upload not found") }
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

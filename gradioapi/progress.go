@@ -1,7 +1,6 @@
 package gradioapi
 
 import (
-	"net/http"
 	"sync"
 	"time"
 )
@@ -119,7 +118,7 @@ func (h *Handler) uploadProgress(c call) error {
 	t := h.progress.await(c, id)
 	if t == nil {
 		allowOrigin(c)
-		return plain(c, http.StatusNotFound, "Upload not found")
+		return dialectOf(c.manifest).noUpload(c)
 	}
 	s, err := h.openSSE(c)
 	if err != nil {

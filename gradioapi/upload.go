@@ -37,7 +37,8 @@ const (
 // chunks are buffers of uploadChunk, of which an upload has four at most: read, waiting, written.
 var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
-// uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400.
+// uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400; and 408 if it
+// is too slow, which Gradio does not mind.
 type uploadError struct{ text string }
 
 func (e *uploadError) Error() string { return e.text }
@@ -76,6 +77,9 @@ func (h *Handler) upload(c call) error {
 		return answer(c, http.StatusBadRequest, name.Error())
 	case errors.As(err, &refused):
 		status := http.StatusBadRequest
+		if refused == errTooSlow {
+			status = http.StatusRequestTimeout
+		}
 		if strings.Contains(refused.text, "maximum allowed size") {
 			status = http.StatusRequestEntityTooLarge
 		}
@@ -125,6 +129,8 @@ type metered struct {
 	left   int
 }
 
+var errTooSlow = &uploadError{"The upload came too slowly."}
+
 var errHeaderSize = refuseUpload("Headers exceeded maximum allowed size.")
 
 func (m *metered) Read(p []byte) (int, error) {
@@ -169,6 +175,9 @@ func (in *intake) read(parts *multipart.Reader, body *metered) error {
 }
 
 func badMultipart(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the server's (server/body.go)
+		return errTooSlow
+	}
 	if errors.Is(err, errHeaderSize) || strings.Contains(err.Error(), "message too large") {
 		return errHeaderSize
 	}
