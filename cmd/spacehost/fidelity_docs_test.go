@@ -204,7 +204,7 @@ func writeFidelity(t *testing.T, report map[string]verdicts) {
 	}
 }
 
-var reportedRow = regexp.MustCompile(`(?m)^  (.+?) +((?:http|python|javascript|browser) .*)$`)
+var reportedRow = regexp.MustCompile(`(?m)^  (.{56,}?) ((?:http|python|javascript|browser) .*)$`)
 
 // reported is the part of one line of Gradio; ways in which a case was not called now stay from before.
 func reported(title string, found verdicts, before string) string {
@@ -221,7 +221,7 @@ func reported(title string, found verdicts, before string) string {
 	}
 	for _, row := range reportedRow.FindAllStringSubmatch(before, -1) {
 		for one := range strings.SplitSeq(row[2], ", ") {
-			note(row[1], one)
+			note(strings.TrimSpace(row[1]), one)
 		}
 	}
 	for name, all := range found {
