@@ -64,8 +64,8 @@ func (p *Processes) holder(socket string) (space string, other stranger) {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b stat) int { return cmp.Compare(b.start, a.start) })
-	for _, s := range all {
+	youngest := slices.SortedFunc(slices.Values(all), func(a, b stat) int { return cmp.Compare(b.start, a.start) })
+	for _, s := range youngest {
 		if known[s.pid] {
 			continue
 		}

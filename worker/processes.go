@@ -152,7 +152,7 @@ func (f *family) among(all []stat) []proc {
 }
 
 // stormTime bounds how long the worker's life is spared for the sake of those that leave their parents.
-const stormTime = time.Second
+const stormTime = 600 * time.Millisecond
 
 // kill ends the members, the worker last: stopped, it goes on being the subreaper to which its orphans come, so that
 // none gets away while the others die. Then its group at one stroke, against those that fork faster than we look.

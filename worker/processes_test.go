@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -325,4 +327,31 @@ func statusState(status string) (state string) {
 		}
 	}
 	return ""
+}
+
+// TestWhoAsksIsInTheLook: a look that had begun when somebody asked is not theirs, as it may have passed their process by.
+func TestWhoAsksIsInTheLook(t *testing.T) {
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			child := exec.Command("sleep", "60")
+			if err := child.Start(); err != nil {
+				t.Error(err)
+				return
+			}
+			sees := func() bool {
+				stats, err := allStats()
+				return err == nil && slices.ContainsFunc(stats, func(s stat) bool { return s.pid == child.Process.Pid })
+			}
+			if !sees() {
+				t.Errorf("%d lives, and was not seen", child.Process.Pid)
+			}
+			_ = child.Process.Kill() // it is ours
+			_ = child.Wait()         // by our signal
+			if sees() {
+				t.Errorf("%d has ended, and was seen", child.Process.Pid)
+			}
+		})
+	}
+	all.Wait()
 }

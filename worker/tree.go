@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -96,7 +97,56 @@ func (p proc) killGroup() {
 
 const pidfdSignalGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h
 
-func allStats() ([]stat, error) {
+// allStats lists the living processes. Nobody may change the list: who asks meanwhile gets the same.
+func allStats() ([]stat, error) { return everybody.look() }
+
+var everybody census
+
+// census lets those who look at all processes at the same time share a look, each one that has begun after they asked:
+// where many workers overstay at once and fork, there are many to look at, and many who do.
+type census struct {
+	mu    sync.Mutex
+	next  *round // has not begun; nil: nobody waits for it
+	under bool   // an earlier one is under way
+}
+
+type round struct {
+	over chan struct{}
+	all  []stat
+	err  error
+}
+
+func (c *census) look() ([]stat, error) {
+	c.mu.Lock()
+	if c.next == nil {
+		c.next = &round{over: make(chan struct{})}
+	}
+	mine := c.next
+	if !c.under {
+		c.under = true
+		go c.run()
+	}
+	c.mu.Unlock()
+	<-mine.over
+	return mine.all, mine.err
+}
+
+// run looks for as long as somebody waits.
+func (c *census) run() {
+	for {
+		c.mu.Lock()
+		r := c.next
+		c.next, c.under = nil, r != nil
+		c.mu.Unlock()
+		if r == nil {
+			return
+		}
+		r.all, r.err = readStats()
+		close(r.over)
+	}
+}
+
+func readStats() ([]stat, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
