@@ -19,7 +19,7 @@ run: ## run the sample Space on simulated GPUs
 check: vet lint test ## everything that CI runs
 
 test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
-	go test -race -shuffle=on -timeout 25m ./...
+	go test -race -shuffle=on -timeout 40m ./...
 
 fire: ## 100,000 charges, 1,000 workers with bad manners, 300 crashes of the host, a line's random million steps; figures at the end
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$|^TestRandomWalk$$' ./internal/lease ./quota
