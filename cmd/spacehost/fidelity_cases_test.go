@@ -47,7 +47,7 @@ var fidelityCases = []fidelityCase{
 	{name: "chosen", page: "components/files", covers: "Dataset",
 		args: `[0]`, do: []string{"click #in-dataset tbody tr:nth-child(2) td, #in-dataset button:nth-of-type(2)"}, want: "chosen "},
 	{name: "examples", page: "components/files", covers: "Dataset, Examples",
-		args: `["eve"]`, do: []string{"click #in-examples tbody tr:nth-child(1) td, #in-examples button:nth-of-type(1)", "click #go-examples"}, want: "examples "},
+		args: `["eve"]`, do: []string{"click #in-examples tbody tr:nth-child(1) td, #in-examples button:nth-of-type(1)", "until #in-picked textarea, #in-picked input = ann", "click #go-examples"}, want: "examples "},
 	{name: "buttons", page: "components/files", covers: "ClearButton, DuplicateButton, DeepLinkButton",
 		args: `["pressed"]`, do: []string{"click #in-clear", "until #in-kept textarea, #in-kept input = ", "click #go-buttons"}, want: "buttons "},
 

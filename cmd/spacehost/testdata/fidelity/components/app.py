@@ -104,7 +104,7 @@ with page("files") as files_page:
          [gr.File, gr.Files, lambda: gr.DownloadButton("nothing yet")])
     tree = gr.FileExplorer(glob="*.txt", root_dir=str(FILES), value=["note.txt"], label="tree", elem_id="in-tree")
     case("explorer", lambda t: ([base(p) for p in t], f"explorer {[base(p) for p in t]}"), tree, [gr.JSON])
-    picked = gr.Textbox("nobody", label="picked")
+    picked = gr.Textbox("nobody", label="picked", elem_id="in-picked")
     gr.Examples([["ann"], ["bob"]], picked, label="examples", elem_id="in-examples")
     data = gr.Dataset(components=[gr.Textbox(visible=False)], samples=[["first"], ["second"]], label="dataset", elem_id="in-dataset", type="values")
     chosen = gr.Textbox(elem_id="out-chosen")
