@@ -1,7 +1,6 @@
 package gradioapi
 
 import (
-	"bufio"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,13 +8,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -33,9 +31,6 @@ const (
 	maxName     = 255 // bytes, as file systems have it
 	uploadChunk = 256 << 10
 )
-
-// chunks are buffers of uploadChunk, of which an upload has four at most: read, waiting, written.
-var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
 // uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400; and 408 if it
 // is too slow, which Gradio does not mind.
@@ -115,32 +110,17 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	}
 	defer in.clear()
 	defer in.progress.end()
-	body := &metered{from: bufio.NewReaderSize(c.Request().Body, uploadChunk)}
-	if err := in.read(multipart.NewReader(body, boundary), body); err != nil {
+	body := newParts(c.Request().Body, boundary)
+	defer body.close()
+	if err := in.read(body); err != nil {
 		return nil, err
 	}
 	return in.place()
 }
 
-// metered bounds what is read while a part's header is looked for, which multipart.Reader takes into memory.
-type metered struct {
-	from   io.Reader
-	header bool
-	left   int
-}
-
 var errTooSlow = &uploadError{"The upload came too slowly."}
 
 var errHeaderSize = refuseUpload("Headers exceeded maximum allowed size.")
-
-func (m *metered) Read(p []byte) (int, error) {
-	if m.header && m.left <= 0 {
-		return 0, errHeaderSize
-	}
-	n, err := m.from.Read(p)
-	m.left -= n
-	return n, err
-}
 
 // intake is one upload under way.
 type intake struct {
@@ -157,18 +137,16 @@ type intake struct {
 // staged is a file that is whole, at a place where nobody looks for it.
 type staged struct{ draft, sum, name string }
 
-func (in *intake) read(parts *multipart.Reader, body *metered) error {
+func (in *intake) read(body *parts) error {
 	for {
-		body.header, body.left = true, maxHeaders*maxHeader
-		part, err := parts.NextRawPart()
+		header, err := body.next()
 		if err == io.EOF {
 			return nil
 		}
-		body.header = false
 		if err != nil {
 			return badMultipart(err)
 		}
-		if err := in.take(part); err != nil {
+		if err := in.take(header, body); err != nil {
 			return err
 		}
 	}
@@ -178,54 +156,60 @@ func badMultipart(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) { // the server's (server/body.go)
 		return errTooSlow
 	}
-	if errors.Is(err, errHeaderSize) || strings.Contains(err.Error(), "message too large") {
-		return errHeaderSize
+	if errors.Is(err, errHeaderSize) {
+		return err
 	}
-	return refuseUpload("Could not parse multipart request: %s", strings.TrimPrefix(err.Error(), "multipart: "))
+	return refuseUpload("Could not parse multipart request: %s", err)
 }
 
-func (in *intake) take(part *multipart.Part) error {
+func (in *intake) take(header textproto.MIMEHeader, body *parts) error {
 	count := 0
-	for name, values := range part.Header {
+	for name, values := range header {
 		for _, value := range values {
 			if count++; count > maxHeaders || len(name)+len(value) > maxHeader {
 				return errHeaderSize
 			}
 		}
 	}
-	_, params := parseOptions(part.Header.Get("Content-Disposition"))
+	_, params := parseOptions(header.Get("Content-Disposition"))
 	field, ok := params["name"]
 	if !ok {
 		return refuseUpload(`The Content-Disposition header field "name" must be provided.`)
 	}
 	filename, isFile := params["filename"]
 	if !isFile {
-		return in.skip(part, field)
+		return in.skip(body, field)
 	}
 	if in.named++; in.named > maxParts {
 		return refuseUpload("Too many files. Maximum number of files is %d.", maxParts)
 	}
-	return in.write(part, field, safeDecode(filename))
+	return in.write(body, field, safeDecode(filename))
 }
 
 // skip reads over a part that is no file.
-func (in *intake) skip(part *multipart.Part, field string) error {
+func (in *intake) skip(body *parts, field string) error {
 	if in.plain++; in.plain > maxParts {
 		return refuseUpload("Too many fields. Maximum number of fields is %d.", maxParts)
 	}
 	if field == "files" {
 		return refuseUpload("File is not an instance of GradioUploadFile")
 	}
-	if _, err := io.Copy(io.Discard, part); err != nil {
-		return badMultipart(err)
+	for {
+		piece, last, err := body.piece()
+		if err != nil {
+			return badMultipart(err)
+		}
+		piece.free()
+		if last {
+			return nil
+		}
 	}
-	return nil
 }
 
 // write takes a file, hashed as it comes. One of another field than "files" nobody asked for.
-func (in *intake) write(part *multipart.Part, field, filename string) error {
+func (in *intake) write(body *parts, field, filename string) error {
 	if field != "files" {
-		return in.copy(part, filename, io.Discard)
+		return in.copy(body, filename, nil)
 	}
 	name, err := in.nameOf(filename)
 	if err != nil {
@@ -238,18 +222,17 @@ func (in *intake) write(part *multipart.Part, field, filename string) error {
 	}
 	at := len(in.staged)
 	in.staged = append(in.staged, staged{draft: place, name: name})
-	sum := sha256.New()
-	sum.Write([]byte(in.files.Seed))
-	to := &draft{file: file, sum: sum}
-	err = in.copy(part, filename, to)
+	to := &draft{file: file, sum: sha256.New()}
+	to.sum.Write([]byte(in.files.Seed))
+	err = in.copy(body, filename, to)
 	if e := to.close(); err == nil && e != nil {
 		err = fmt.Errorf("take an upload: %w", e)
 	}
-	in.staged[at].sum = hex.EncodeToString(sum.Sum(nil))
+	in.staged[at].sum = hex.EncodeToString(to.sum.Sum(nil))
 	return err
 }
 
-// draft is a file that grows, hashed as it does.
+// draft is a file that grows; nil is one that nobody asked for.
 type draft struct {
 	file           *os.File
 	sum            hash.Hash
@@ -260,19 +243,22 @@ type draft struct {
 // grow cost it a fraction.
 const reserve = 8 << 20
 
-// Write hashes while it writes.
-func (d *draft) Write(p []byte) (int, error) {
-	hashed := make(chan struct{})
-	go func() {
-		d.sum.Write(p)
-		close(hashed)
-	}()
-	defer func() { <-hashed }()
-	if d.size += int64(len(p)); d.size > d.reserved && len(p) == uploadChunk { // no small file
+func (d *draft) write(p []byte) error {
+	if d == nil {
+		return nil
+	}
+	if d.size += int64(len(p)); d.size > d.reserved && len(p) > uploadChunk/2 { // no small file
 		_ = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, d.reserved, reserve) // not every file system can
 		d.reserved += reserve
 	}
-	return d.file.Write(p)
+	_, err := d.file.Write(p)
+	return err
+}
+
+func (d *draft) hash(p []byte) {
+	if d != nil {
+		d.sum.Write(p)
+	}
 }
 
 // close gives back what was reserved and not written.
@@ -283,65 +269,61 @@ func (d *draft) close() error {
 	return d.file.Close()
 }
 
-// copy writes one chunk while it reads the next: to hash takes about as long as to receive.
-func (in *intake) copy(part *multipart.Part, filename string, to io.Writer) error {
-	full, written, broken := make(chan filled, 2), make(chan error, 1), make(chan struct{})
+// copy takes a part's content in three steps, each a piece or two behind the one before: to receive, to write, to hash.
+func (in *intake) copy(body *parts, filename string, to *draft) error {
+	received, written := make(chan filled, 2), make(chan filled, 2)
+	broken, hashed := make(chan struct{}), make(chan struct{})
+	var failed error
 	go func() {
-		var err error
-		for f := range full {
-			if err == nil {
-				if _, err = to.Write(f.chunk[:f.n]); err != nil {
+		defer close(written)
+		for piece := range received {
+			if failed == nil {
+				if failed = to.write(piece.bytes()); failed != nil {
 					close(broken)
 				}
 			}
-			chunks.Put(f.chunk)
+			written <- piece
 		}
-		written <- err
 	}()
-	err := in.fill(part, filename, full, broken)
-	close(full)
-	if e := <-written; e != nil {
-		return fmt.Errorf("take an upload: %w", e)
+	go func() {
+		defer close(hashed)
+		for piece := range written {
+			to.hash(piece.bytes())
+			piece.free()
+		}
+	}()
+	err := in.fill(body, filename, received, broken)
+	close(received)
+	<-hashed
+	if failed != nil {
+		return fmt.Errorf("take an upload: %w", failed)
 	}
 	return err
 }
 
-// filled is a chunk with n bytes in it.
-type filled struct {
-	chunk *[uploadChunk]byte
-	n     int
-}
-
 // fill reads a part to its end; broken tells that nobody writes any more.
-func (in *intake) fill(part *multipart.Part, filename string, full chan<- filled, broken <-chan struct{}) error {
+func (in *intake) fill(body *parts, filename string, received chan<- filled, broken <-chan struct{}) error {
 	var size int64
 	for {
-		chunk := chunks.Get().(*[uploadChunk]byte)
-		n, err := io.ReadFull(part, chunk[:])
-		in.progress.add(filename, n)
-		if size += int64(n); in.files.MaxSize != nil && size > *in.files.MaxSize {
-			chunks.Put(chunk)
-			return refuseUpload("File size exceeded maximum allowed size of %d bytes.", *in.files.MaxSize)
-		}
-		full <- filled{chunk, n}
-		switch {
-		case err == io.EOF, err == io.ErrUnexpectedEOF && ended(part):
-			return nil
-		case err != nil:
+		piece, last, err := body.piece()
+		if err != nil {
 			return badMultipart(err)
 		}
+		in.progress.add(filename, piece.n)
+		if size += int64(piece.n); in.files.MaxSize != nil && size > *in.files.MaxSize {
+			piece.free()
+			return refuseUpload("File size exceeded maximum allowed size of %d bytes.", *in.files.MaxSize)
+		}
 		select {
+		case received <- piece:
 		case <-broken:
+			piece.free()
 			return nil
-		default:
+		}
+		if last {
+			return nil
 		}
 	}
-}
-
-// ended tells a part's end from the body's: ReadFull says ErrUnexpectedEOF for both.
-func ended(part *multipart.Part) bool {
-	n, err := part.Read(make([]byte, 1))
-	return n == 0 && err == io.EOF
 }
 
 // nameOf is the name that Gradio would give it (gradio/route_utils.py, upload_fn).
