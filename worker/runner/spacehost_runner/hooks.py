@@ -91,7 +91,7 @@ def _patch_queue(state: State, module: Any) -> None:
             state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason, "tasks": state.tasks})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
-        module.run_coro_in_background(queue.start_progress_updates)
+        module.run_coro_in_background(seam.look_for_progress)
         seam.attach()
 
     module.Queue.start = start

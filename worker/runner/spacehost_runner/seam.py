@@ -68,6 +68,7 @@ class Seam:
         self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
         self.events: dict[str, Any] = {}  # admitted or running, by id
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.busy = asyncio.Event()  # there were tasks a second ago
         self.lock = _thread.allocate_lock()  # over the two below
         self.speaking: set[str] = set()  # running, and not yet completed
         self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
@@ -196,6 +197,25 @@ class Seam:
             task = self.loop.create_task(self.run(events))
             self.tasks.update({event._id: task for event in events})
             task.add_done_callback(functools.partial(self.finish, events))
+            self.busy.set()
+
+    async def look_for_progress(self) -> None:
+        """Lets Gradio look a hundred times a second for the progress of Jobs, but only while there are any.
+
+        It goes on for a second after the last one: to begin anew for each of many quick ones would cost more.
+        """
+        import asyncio
+
+        while not self.queue.stopped:
+            await self.busy.wait()
+            looks = asyncio.ensure_future(self.queue.start_progress_updates())
+            try:
+                while self.busy.is_set():
+                    await asyncio.sleep(1)
+                    if not self.tasks:
+                        self.busy.clear()
+            finally:
+                looks.cancel()
 
     def make(self, order: dict[str, Any], body: bytes) -> Any:
         """Builds what Gradio's own join route and push would have built (gradio/routes.py queue_join, queueing.py push)."""
