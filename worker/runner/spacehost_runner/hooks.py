@@ -26,6 +26,7 @@ PUBLIC_PORT = 7860  # the port at which the Hub expects a Space (huggingface hub
 
 def install(state: State) -> None:
     patches = {
+        "gradio.component_meta": _patch_stubs,
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
         "gradio.routes": _patch_routes,
@@ -72,6 +73,24 @@ class Finder:
 
         loader.exec_module = exec_module
         return spec
+
+
+def _patch_stubs(state: State, module: Any) -> None:
+    """No stubs for editors of Gradio's own components: to compare them takes a third of `import gradio`, each time.
+
+    They came with the package, and Spaces that share an environment would write them at once. An app's own components
+    get theirs, as it may rely on what Gradio says of a class that it cannot find.
+    """
+    original = getattr(module, "create_or_modify_pyi", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def create_or_modify_pyi(component_class: type, *args: Any, **options: Any) -> None:
+        if component_class.__module__.partition(".")[0] != "gradio":
+            original(component_class, *args, **options)
+
+    module.create_or_modify_pyi = create_or_modify_pyi
 
 
 def _patch_queue(state: State, module: Any) -> None:

@@ -15,7 +15,7 @@ import unittest
 from pathlib import Path
 from types import ModuleType
 
-from spacehost_runner.hooks import Finder, _expect_workers, _wait_for_server
+from spacehost_runner.hooks import Finder, _expect_workers, _patch_stubs, _wait_for_server
 
 NAME = "spacehost_sample"
 
@@ -71,6 +71,23 @@ class Hooks(unittest.TestCase):
         importlib.invalidate_caches()
         with self.assertRaises(ModuleNotFoundError):
             importlib.import_module(NAME)
+
+
+class Stubs(unittest.TestCase):
+    """gradio.component_meta, which notes whose stubs it would write."""
+
+    def test_are_only_an_apps_own(self) -> None:
+        module, written = ModuleType("component_meta"), []
+        module.create_or_modify_pyi = lambda component, name, events: written.append((component.__module__, name, events))
+        _patch_stubs(None, module)
+        for name in ("gradio.components.textbox", "gradio", "gradio_pdf.pdf", "__main__"):
+            module.create_or_modify_pyi(type("C", (), {"__module__": name}), name, ["change"])
+        self.assertEqual(written, [(name, name, ["change"]) for name in ("gradio_pdf.pdf", "__main__")])
+
+    def test_a_gradio_without_them(self) -> None:
+        module = ModuleType("component_meta")
+        _patch_stubs(None, module)
+        self.assertFalse(hasattr(module, "create_or_modify_pyi"))
 
 
 class SlowServer(unittest.TestCase):
