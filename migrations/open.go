@@ -19,7 +19,7 @@ import (
 // pragmas stand in the DSN because a PRAGMA by Exec reaches one pooled connection only.
 //
 // Immediate: a transaction that begins as a reader and then writes is answered BUSY at once, whatever the timeout.
-// Full: a charge that was answered survives a power cut, which WAL with NORMAL does not promise.
+// Full: what was answered survives a power cut, which WAL with NORMAL does not promise; internal/lease knows what need not.
 // Statements are kept: making one takes as long as running it.
 const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=immediate&_synchronous=FULL&_stmt_cache_size=100"
 

@@ -84,3 +84,45 @@ func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
 		}
 	})
 }
+
+// TestACallMayEndOnceTheDiskHasItsHold: the fsync of a warm Lease's hold goes on beside the call, and its settlement waits
+// for one only if it has not ended by then.
+func TestACallMayEndOnceTheDiskHasItsHold(t *testing.T) {
+	for name, row := range map[string]struct {
+		slow bool
+		want int // how its settlement is committed
+	}{"as a rule": {false, 1}, "a slow disk": {true, 2}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newWarmHouse(t)
+				synctest.Wait()
+				disk := make(chan struct{})
+				h.store.writer.sync = func() error { <-disk; return nil }
+				if !row.slow {
+					close(disk)
+				}
+				g := h.grant(h.schedule())
+				synctest.Wait()
+				if level := h.settled(g); level != row.want {
+					t.Errorf("its settlement was committed with synchronous=%d, want %d", level, row.want)
+				}
+				if row.slow {
+					close(disk)
+				}
+				h.stop()
+			})
+		})
+	}
+}
+
+// settled releases, and returns SQLite's word for how that was committed.
+func (h *house) settled(g Grant) (level int) {
+	h.t.Helper()
+	h.exec(`CREATE TEMP TABLE seen (level); CREATE TEMP TRIGGER settling AFTER UPDATE OF ended_at ON leases
+		BEGIN INSERT INTO seen SELECT synchronous FROM pragma_synchronous; END`)
+	h.release(g)
+	if err := h.db.QueryRow(`SELECT level FROM seen`).Scan(&level); err != nil {
+		h.t.Fatal(err)
+	}
+	return level
+}

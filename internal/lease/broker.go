@@ -439,34 +439,41 @@ func (b *Broker) Past(ctx context.Context, limit int) ([]Past, error) {
 	return b.store.past(ctx, limit)
 }
 
-// The line's effects. Each runs beside the line and reports back through do.
+// The line's effects, called by it. Each runs beside the line and reports back through do.
 
 func (b *Broker) check(p place) {
+	beside := b.line.neighbours(p)
 	b.busy.Go(func() {
-		err := b.clear(p, Worker{})
+		err := b.clear(p, Worker{}, beside)
 		b.do(func(l *line) { l.onChecked(p, err) })
 	})
 }
 
-// clear looks whether nobody but self, if any, sits on a place; and once more if meanwhile somebody came to sit
-// beside it: that is no stranger.
-func (b *Broker) clear(p place, self Worker) error {
+// clear looks whether nobody but self, if any, sits on a place, and beside it nobody but those; and once more if meanwhile
+// somebody came to sit there: that is no stranger.
+func (b *Broker) clear(p place, self Worker, beside []Worker) error {
 	for {
-		beside := b.neighbours(p, self)
-		err := b.config.Pool.Clear(b.work, p[0].Device.UUID, gpu.Neighbours{Slots: len(beside), Own: func(pid int) bool {
-			return slices.ContainsFunc(beside, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
+		own := beside
+		if self.PID != 0 {
+			own = append(slices.Clone(beside), self)
+		}
+		err := b.config.Pool.Clear(b.work, p[0].Device.UUID, gpu.Neighbours{Slots: len(own), Own: func(pid int) bool {
+			return slices.ContainsFunc(own, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
 		}})
-		if err == nil || slices.Equal(beside, b.neighbours(p, self)) {
+		if err == nil {
+			return nil
+		}
+		now := b.neighbours(p)
+		if slices.Equal(beside, now) {
 			return err
 		}
+		beside = now
 	}
 }
 
-func (b *Broker) neighbours(p place, self Worker) (all []Worker) {
+// neighbours asks the line, which itself need not ask.
+func (b *Broker) neighbours(p place) (all []Worker) {
 	b.do(func(l *line) { all = l.neighbours(p) })
-	if self.PID != 0 {
-		all = append(all, self)
-	}
 	return all
 }
 
@@ -475,8 +482,9 @@ func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 // begin tells l.begun, once: nil, errUnfit, or why it is not written down.
 func (b *Broker) begin(l *Lease) {
 	worker, p, at := l.Worker, l.place, b.now()
+	beside := b.line.neighbours(p)
 	b.busy.Go(func() {
-		err := b.clear(p, worker)
+		err := b.clear(p, worker, beside)
 		if err != nil {
 			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
 			err = errUnfit
@@ -493,8 +501,9 @@ func (b *Broker) begin(l *Lease) {
 
 func (b *Broker) resume(l *Lease) {
 	worker, p := l.Worker, l.place
+	beside := b.line.neighbours(p)
 	b.busy.Go(func() {
-		if err := b.clear(p, worker); err != nil {
+		if err := b.clear(p, worker, beside); err != nil {
 			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
 			b.do(func(line *line) { line.onUnfit(l) })
 			return
@@ -590,7 +599,7 @@ func (b *Broker) empty(p place, worker Worker, grace time.Duration) error {
 		return errNotReclaimed
 	}
 	for deadline, wait := time.Now().Add(reclaimTime), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := b.clear(p, Worker{})
+		err := b.clear(p, Worker{}, b.neighbours(p))
 		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
 			return err
 		}

@@ -36,17 +36,20 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error { return s.insert(tx, l, queueTimeout) })
 }
 
-// begin admits and activates at once. Refusals are quota's errors, unwrapped.
+// begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk may get it while the call already
+// runs: a power cut until then takes the hold back, and the call with it. settle sees to it that no call ends before.
 func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
 	if err := s.room.check(); err != nil {
 		return err
 	}
-	return s.writer.write(ctx, "begin lease", func(tx *sql.Tx) error {
+	commit, err := s.writer.soon(ctx, "begin lease", func(tx *sql.Tx) error {
 		if err := s.insert(tx, l, queueTimeout); err != nil {
 			return err
 		}
 		return s.start(tx, l, w, at)
 	})
+	l.begunIn = commit
+	return err
 }
 
 // insert runs in a transaction that others share, which no single one's context may end.
@@ -141,11 +144,16 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 
 // settle writes the end of a Lease: its row and its line in the ledger. A second one changes nothing. The visitor waits for
 // it, and not for the disk: a power cut in the next moment leaves the Lease open, and its charge to its last beat
-// (settleLeftover), as if it had come a moment earlier.
+// (settleLeftover), as if it had come a moment earlier. Only if the disk has not even the Lease yet do they wait for both.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.writer.soon(ctx, "settle lease", func(tx *sql.Tx) error {
+	do := func(tx *sql.Tx) error {
 		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
-	})
+	}
+	if !s.writer.kept(l.begunIn) {
+		return s.writer.write(ctx, "settle lease", do)
+	}
+	_, err := s.writer.soon(ctx, "settle lease", do)
+	return err
 }
 
 func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {

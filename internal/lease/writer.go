@@ -18,7 +18,7 @@ import (
 // before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
 //
 // Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
-// host leaves it, and it is made before long. A power cut until then takes it back, all of it.
+// host leaves it, and it is made before long. A power cut until then takes it back, all of it; kept tells when none can any more.
 type writer struct {
 	db      *sql.DB
 	log     *zap.Logger
@@ -31,7 +31,8 @@ type writer struct {
 	mu      sync.Mutex
 	waiting []*write // the first of them leads, or is about to
 	leading bool
-	behind  bool // something was committed since sync began last
+	commits uint64 // how many there were
+	synced  uint64 // how many of them are on the disk
 	syncing bool
 	syncs   sync.WaitGroup
 }
@@ -42,8 +43,9 @@ type write struct {
 	do   func(tx *sql.Tx) error
 	soon bool          // it need not be on the disk when it is done
 	lead chan struct{} // closed when it is its turn to lead
-	done chan struct{} // closed when err is final
+	done chan struct{} // closed when the two below are final
 	err  error
+	in   uint64 // the commit that it went into
 }
 
 const (
@@ -66,9 +68,18 @@ func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) err
 	return w.enter(ctx, &write{what: what, do: do})
 }
 
-// soon is write without its fsync.
-func (w *writer) soon(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	return w.enter(ctx, &write{what: what, do: do, soon: w.sync != nil})
+// soon is write without its fsync. It returns which commit has it, for kept.
+func (w *writer) soon(ctx context.Context, what string, do func(tx *sql.Tx) error) (commit uint64, err error) {
+	one := &write{what: what, do: do, soon: w.sync != nil}
+	err = w.enter(ctx, one)
+	return one.in, err
+}
+
+// kept reports whether the disk has that commit; it has the one of number 0.
+func (w *writer) kept(commit uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return commit <= w.synced
 }
 
 // close returns once the disk has all. Nobody may write any more.
@@ -171,8 +182,8 @@ func (w *writer) transact() (all []*write, err error) {
 	if err != nil {
 		return all, err
 	}
-	if err = commit(tx, all); err == nil && relaxed {
-		w.syncLater()
+	if err = commit(tx, all); err == nil {
+		w.committed(all, relaxed)
 	}
 	return all, err
 }
@@ -197,30 +208,50 @@ func tighten(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// syncLater makes the fsync that a commit has left out. What is committed while one is made, the next is for.
-func (w *writer) syncLater() {
+// committed numbers the commit of all, and makes the fsync that it has left out. What is committed while one is made, the
+// next is for.
+func (w *writer) committed(all []*write, relaxed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.behind = true
-	if w.syncing {
-		return
+	w.commits++
+	for _, one := range all {
+		one.in = w.commits
 	}
-	w.syncing = true
-	w.syncs.Go(func() {
-		for w.isBehind() {
-			if err := w.sync(); err != nil {
-				w.log.Error("settlements may not outlive a power cut", zap.Error(err))
-			}
-		}
-	})
+	if !relaxed { // its fsync was for all before it, too
+		w.synced = w.commits
+	} else if !w.syncing {
+		w.syncing = true
+		w.syncs.Go(w.catchUp)
+	}
 }
 
-func (w *writer) isBehind() bool {
+// catchUp makes fsyncs until nothing is left to be had. One that fails is not made again for the same commits.
+func (w *writer) catchUp() {
+	for tried := uint64(0); ; {
+		upto, behind := w.behind(tried)
+		if !behind {
+			return
+		}
+		if err := w.sync(); err != nil {
+			w.log.Error("what was committed last may not outlive a power cut", zap.Error(err))
+		} else {
+			w.keep(upto)
+		}
+		tried = upto
+	}
+}
+
+func (w *writer) behind(tried uint64) (upto uint64, behind bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	behind := w.behind
-	w.behind, w.syncing = false, behind
-	return behind
+	w.syncing = w.commits > max(w.synced, tried)
+	return w.commits, w.syncing
+}
+
+func (w *writer) keep(upto uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.synced = max(w.synced, upto)
 }
 
 // take takes what goes into one transaction; all that wait, if there is none to be had. Into a relaxed one only those at

@@ -200,7 +200,7 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 				for i, soon := range c.soon {
 					enter := d.write
 					if soon {
-						enter = d.writer.soon
+						enter = d.soon
 					}
 					go func() {
 						if err := enter(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
@@ -228,6 +228,57 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 	}
 }
 
+func (d *desk) soon(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	_, err := d.writer.soon(ctx, what, do)
+	return err
+}
+
+// TestWhatTheDiskHas: a commit is kept from its own fsync on, or from a later one that succeeds, whoever has made it.
+func TestWhatTheDiskHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.free()
+		results := make(chan error)
+		d.sync = func() error { return <-results }
+		note := func() uint64 {
+			commit, err := d.writer.soon(context.Background(), "note", func(*sql.Tx) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return commit
+		}
+		expect := func(commit uint64, want bool) {
+			t.Helper()
+			synctest.Wait()
+			if got := d.kept(commit); got != want {
+				t.Errorf("commit %d is kept: %v, want %v", commit, got, want)
+			}
+		}
+		first := note()
+		expect(0, true)
+		expect(first, false)
+		second := note() // while the fsync of the first is made
+		results <- nil
+		expect(first, true)
+		expect(second, false)
+		results <- errors.New("the disk is gone")
+		expect(second, false)
+		third := note()
+		results <- nil
+		expect(second, true)
+		expect(third, true)
+		fourth := note()
+		expect(fourth, false)
+		if err := d.write(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		expect(fourth, true)
+		results <- errors.New("too late to matter")
+		d.close()
+		expect(fourth, true)
+	})
+}
+
 // TestEachCommitIsSynced: what is committed while the disk works for an earlier one is not forgotten.
 func TestEachCommitIsSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -236,7 +287,7 @@ func TestEachCommitIsSynced(t *testing.T) {
 		began, turn := make(chan bool, 3), make(chan bool)
 		d.sync = func() error { began <- true; <-turn; return nil }
 		for range 3 {
-			if err := d.writer.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+			if err := d.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
