@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import io
@@ -15,7 +16,7 @@ import unittest
 from pathlib import Path
 from types import ModuleType
 
-from spacehost_runner.hooks import Finder, _expect_workers, _patch_stubs, _wait_for_server
+from spacehost_runner.hooks import Finder, _expect_workers, _patch_docs, _patch_stubs, _wait_for_server, _without_collections
 
 NAME = "spacehost_sample"
 
@@ -43,6 +44,24 @@ class Hooks(unittest.TestCase):
         self.assertIs(importlib.import_module(NAME), module)
         self.assertEqual(self.patched, [(module, 1)])
         self.assertNotIn("exec_module", vars(module.__spec__.loader), "the loader is not as it was")
+
+    def test_no_garbage_is_collected_while_gradio_is_imported(self) -> None:
+        name = "spacehost_gradio"
+        finder = Finder({})
+        finder.around[name] = _without_collections
+        sys.meta_path.insert(0, finder)
+        self.addCleanup(sys.meta_path.remove, finder)
+        self.addCleanup(sys.modules.pop, name, None)
+        for failing in (True, False):
+            (self.folder / f"{name}.py").write_text("import gc\nseen = gc.isenabled()\n" + "assert seen, 'it is off'\n" * failing)
+            importlib.invalidate_caches()
+            with self.assertRaises(AssertionError) if failing else contextlib.nullcontext():
+                self.assertFalse(importlib.import_module(name).seen)
+            self.assertTrue(gc.isenabled(), "it was not switched on again")
+        gc.disable()  # by the app
+        self.addCleanup(gc.enable)
+        importlib.reload(sys.modules[name])
+        self.assertFalse(gc.isenabled(), "the app had switched it off")
 
     def test_an_import_that_failed_is_tried_again(self) -> None:
         self.write("raise ImportError('half an installation')")
@@ -84,7 +103,15 @@ class Stubs(unittest.TestCase):
             module.create_or_modify_pyi(type("C", (), {"__module__": name}), name, ["change"])
         self.assertEqual(written, [(name, name, ["change"]) for name in ("gradio_pdf.pdf", "__main__")])
 
+    def test_what_events_do_is_made_a_template_once(self) -> None:
+        module, made = ModuleType("events"), []
+        module.Template = lambda text: made.append(text) or text.upper()
+        _patch_docs(None, module)
+        self.assertEqual([module.Template(text) for text in ("a", "b", "a")], ["A", "B", "A"])
+        self.assertEqual(made, ["a", "b"])
+
     def test_a_gradio_without_them(self) -> None:
+        _patch_docs(None, ModuleType("events"))
         module = ModuleType("component_meta")
         _patch_stubs(None, module)
         self.assertFalse(hasattr(module, "create_or_modify_pyi"))
