@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// chunks are buffers of uploadChunk, of which an upload has four at most: read, waiting, written.
+// chunks are buffers of uploadChunk, of which an upload has seven at most: one for each of its three steps, and two that
+// wait before the second and the third.
 var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
 func newChunk() *[uploadChunk]byte { return chunks.Get().(*[uploadChunk]byte) }
