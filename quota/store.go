@@ -37,28 +37,36 @@ func New(db *sql.DB, c Config) *Ledger {
 	return &Ledger{db: db, reads: c.Reads, now: c.Now}
 }
 
-// Hold sets seconds aside and says how many, or refuses with *IllegalDurationError or *ExceededError and writes
-// nothing. The hold, and later its charge, belong to the Window that counts at r.Now.
-func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (time.Duration, error) {
+// Held is what Hold has set aside, and where that leaves the identity.
+type Held struct {
+	Time      time.Duration
+	Remaining float64 // what part of the quota is left beside charges and holds, this one included: between 0 and 1
+	IsOpen    bool    // its Window is open already: Open would change nothing
+}
+
+// Hold sets seconds aside, or refuses with *IllegalDurationError or *ExceededError and writes nothing. The hold, and later
+// its charge, belong to the Window that counts at r.Now.
+func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, error) {
 	requested, err := r.requested()
 	if err != nil {
-		return 0, err
+		return Held{}, err
 	}
 	w, err := currentWindow(ctx, tx, r.Identity, r.Now)
 	if err != nil {
-		return 0, err
+		return Held{}, err
 	}
 	if !r.fits(requested, w) {
-		return 0, refuse(ctx, tx, r, requested, w)
+		return Held{}, refuse(ctx, tx, r, requested, w)
 	}
 	err = add(ctx, tx, w, Entry{
 		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
 		Space: r.Space, Task: r.Task, Held: requested, Factor: r.Factor, Via: r.Via,
 	})
 	if err != nil {
-		return 0, err
+		return Held{}, err
 	}
-	return requested, nil
+	w.held += requested
+	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero()}, nil
 }
 
 // Ask is what Hold would say, and writes nothing.
@@ -116,13 +124,6 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 		return Balance{}, err
 	}
 	return w.balance(identity).For(t), nil
-}
-
-// Remaining is what part of the quota an identity has left beside charges and holds, between 0 and 1. It takes the
-// caller's transaction, as Hold does: after it, the new hold counts.
-func (l *Ledger) Remaining(ctx context.Context, tx *sql.Tx, identity string, t Tier, now time.Time) (float64, error) {
-	w, err := currentWindow(ctx, tx, identity, now)
-	return w.remaining(t), err
 }
 
 // List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are

@@ -52,8 +52,9 @@ func (b book) hold(lease string, declared time.Duration, now time.Time, alter ..
 	for _, a := range alter {
 		a(&r)
 	}
-	err = b.inTx(func(ctx context.Context, tx *sql.Tx) (err error) {
-		held, err = b.Ledger.Hold(ctx, tx, r)
+	err = b.inTx(func(ctx context.Context, tx *sql.Tx) error {
+		all, err := b.Ledger.Hold(ctx, tx, r)
+		held = all.Time
 		return err
 	})
 	return held, err
@@ -360,6 +361,35 @@ func TestWithoutAHoldThereIsNothingToOpenOrSettle(t *testing.T) {
 	err := b.inTx(func(ctx context.Context, tx *sql.Tx) error { return b.Open(ctx, tx, "a", noon) })
 	if !errors.As(err, &unknown) {
 		t.Errorf("open: got %v, want an UnknownHoldError", err)
+	}
+}
+
+// TestWhatAHoldLeaves: the line orders by it, and need not open what is open.
+func TestWhatAHoldLeaves(t *testing.T) {
+	b := newBook(t)
+	hold := func(lease string, tier Tier) (held Held) {
+		t.Helper()
+		err := b.inTx(func(ctx context.Context, tx *sql.Tx) (err error) {
+			held, err = b.Hold(ctx, tx, HoldRequest{Lease: lease, Identity: "user:ada", Tier: tier, Declared: 21 * s, Factor: 1, Now: noon})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return held
+	}
+	for _, want := range []Held{{21 * s, 0.9, false}, {21 * s, 0.8, false}} {
+		if got := hold(fmt.Sprint(want.Remaining), free); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	b.open("0.9", noon)
+	b.mustSettle("0.8", 0, noon)
+	if got, want := hold("open", free), (Held{21 * s, 0.8, true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, want := hold("unlimited", Tier{Unlimited: true}), (Held{21 * s, 1, true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

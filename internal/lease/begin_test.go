@@ -3,10 +3,13 @@ package lease
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"spacehost/gpu"
+	"spacehost/gpu/gputest"
 	"spacehost/quota"
 )
 
@@ -85,44 +88,73 @@ func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
 	})
 }
 
-// TestACallMayEndOnceTheDiskHasItsHold: the fsync of a warm Lease's hold goes on beside the call, and its settlement waits
-// for one only if it has not ended by then.
-func TestACallMayEndOnceTheDiskHasItsHold(t *testing.T) {
-	for name, row := range map[string]struct {
-		slow bool
-		want int // how its settlement is committed
-	}{"as a rule": {false, 1}, "a slow disk": {true, 2}} {
+// TestAWarmLeaseBesideAStranger is taken back whole before its client hears of it, for all that the quota has left, and waits
+// its turn; its worker goes.
+func TestAWarmLeaseBesideAStranger(t *testing.T) {
+	for name, full := range map[string]bool{"at once": false, "once the disk has room for that": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newWarmHouse(t)
-				synctest.Wait()
-				disk := make(chan struct{})
-				h.store.writer.sync = func() error { <-disk; return nil }
-				if !row.slow {
-					close(disk)
+				uuid := gputest.Devices(1)[0].UUID
+				h.inventory.SetProcesses(uuid, gpu.Process{PID: 99, Memory: 1 << 30})
+				if full {
+					h.exec(`CREATE TRIGGER full BEFORE UPDATE OF ended_at ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
+					time.AfterFunc(1500*time.Millisecond, func() { h.exec(`DROP TRIGGER full`) })
 				}
-				g := h.grant(h.schedule())
-				synctest.Wait()
-				if level := h.settled(g); level != row.want {
-					t.Errorf("its settlement was committed with synchronous=%d, want %d", level, row.want)
+				ticket := h.schedule(declared(200 * time.Second))
+				h.wantBalance(ada, 10*time.Second, 200*time.Second)
+				if _, waits := ticket.Forecast(); !waits || h.count(`SELECT count(*) FROM leases WHERE state = 'withdrawn' AND charged_ms = 0`) != 1 {
+					t.Error("want one that waits, and one that was taken back")
 				}
-				if row.slow {
-					close(disk)
+				time.Sleep(time.Second)
+				if ends := h.processes.Ends(7); len(ends) == 0 {
+					t.Error("the worker that cannot go on is still there")
 				}
+				h.inventory.SetProcesses(uuid)
+				if g := h.grant(ticket); g.Idle {
+					t.Errorf("got %+v, want a place for a new worker", g)
+				}
+				h.wantBalance(ada, 10*time.Second, 200*time.Second)
 				h.stop()
 			})
 		})
 	}
 }
 
-// settled releases, and returns SQLite's word for how that was committed.
-func (h *house) settled(g Grant) (level int) {
-	h.t.Helper()
-	h.exec(`CREATE TEMP TABLE seen (level); CREATE TEMP TRIGGER settling AFTER UPDATE OF ended_at ON leases
-		BEGIN INSERT INTO seen SELECT synchronous FROM pragma_synchronous; END`)
-	h.release(g)
-	if err := h.db.QueryRow(`SELECT level FROM seen`).Scan(&level); err != nil {
-		h.t.Fatal(err)
+// TestTheDiskGetsAWarmCall beside it: no call waits for it, a short one is one fsync, and a long one is on the disk before
+// there is anything to charge.
+func TestTheDiskGetsAWarmCall(t *testing.T) {
+	for name, row := range map[string]struct {
+		takes time.Duration
+		want  []time.Duration // after the grant
+	}{
+		"short": {5 * time.Millisecond, []time.Duration{5 * time.Millisecond}},
+		"long":  {time.Second, []time.Duration{begunWithin, time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newWarmHouse(t)
+				synctest.Wait()
+				began := make(chan time.Time, 10)
+				h.store.writer.sync = func() error { began <- time.Now(); time.Sleep(10 * time.Millisecond); return nil }
+				g := h.grant(h.schedule())
+				granted := time.Now()
+				time.Sleep(row.takes)
+				h.release(g)
+				if waited := time.Since(granted) - row.takes; waited != 0 {
+					t.Errorf("the release waited %v for the disk", waited)
+				}
+				time.Sleep(time.Second)
+				h.stop()
+				close(began)
+				var got []time.Duration
+				for at := range began {
+					got = append(got, at.Sub(granted))
+				}
+				if !slices.Equal(got, row.want) {
+					t.Errorf("fsyncs began %v after the grant, want %v", got, row.want)
+				}
+			})
+		})
 	}
-	return level
 }

@@ -479,17 +479,21 @@ func (b *Broker) neighbours(p place) (all []Worker) {
 
 func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 
-// begin tells l.begun, once: nil, errUnfit, or why it is not written down.
+// begin tells l.begun, once: nil, errUnfit, or why it is not written down. The place is looked at meanwhile: what is
+// written down on one that is not clear is taken back before anybody is told.
 func (b *Broker) begin(l *Lease) {
 	worker, p, at := l.Worker, l.place, b.now()
 	beside := b.line.neighbours(p)
 	b.busy.Go(func() {
-		err := b.clear(p, worker, beside)
-		if err != nil {
-			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
+		looked := make(chan error, 1)
+		go func() { looked <- b.clear(p, worker, beside) }()
+		err := b.store.begin(b.work, l, worker, at, b.config.QueueTimeout)
+		if busy := <-looked; busy != nil {
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(busy))
+			if err == nil {
+				b.settleUntilDone(&Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: b.now()})
+			}
 			err = errUnfit
-		} else {
-			err = b.store.begin(b.work, l, worker, at, b.config.QueueTimeout)
 		}
 		if !b.do(func(line *line) { line.onBegun(l, b.now(), err) }) && err == nil {
 			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
@@ -541,21 +545,25 @@ func (b *Broker) expired(l *Lease) {
 // settleAgain is the pause after a settlement that the database refused. The seconds stay held meanwhile.
 const settleAgain = time.Second
 
-// settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
 	b.busy.Go(func() {
 		defer close(l.settled)
-		for {
-			err := b.store.settle(b.work, l)
-			if err == nil {
-				return
-			}
-			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
-			if isFinal(err) || !pause(b.work.Done(), settleAgain) {
-				return
-			}
-		}
+		b.settleUntilDone(l)
 	})
+}
+
+// settleUntilDone goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
+func (b *Broker) settleUntilDone(l *Lease) {
+	for {
+		err := b.store.settle(b.work, l)
+		if err == nil {
+			return
+		}
+		b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
+		if isFinal(err) || !pause(b.work.Done(), settleAgain) {
+			return
+		}
+	}
 }
 
 // isFinal tells a refusal of the ledger, which stays one, from trouble of the database, which passes.

@@ -71,7 +71,6 @@ type Lease struct {
 	from      *idle         // whose worker it gets, until its client is told so
 	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
 	begun     chan error    // buffered: what became of an arrival
-	begunIn   uint64        // the commit that an arrival began in; 0 if there is none
 	doomed    string        // of an arrival: why it is to end as soon as it has begun
 	decided   chan decision // buffered: the one decision about a waiting Lease
 	settled   chan struct{} // closed once its end is in the database

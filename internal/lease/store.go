@@ -33,54 +33,60 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 	if err := s.room.check(); err != nil {
 		return err
 	}
-	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error { return s.insert(tx, l, queueTimeout) })
+	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error {
+		_, err := s.insert(tx, l, queueTimeout)
+		return err
+	})
 }
 
-// begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk may get it while the call already
-// runs: a power cut until then takes the hold back, and the call with it. settle sees to it that no call ends before.
+// begunWithin is when the disk gets a Lease that began on a warm worker, if it has not ended by then.
+const begunWithin = 20 * time.Millisecond
+
+// begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk gets it while the call already runs, or
+// together with its settlement if that comes first, for there is nothing to charge yet: a power cut until then takes the
+// hold back, and the call with it. (An fsync at once would be in the way of the call, where there are few processors.)
 func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
 	if err := s.room.check(); err != nil {
 		return err
 	}
-	commit, err := s.writer.soon(ctx, "begin lease", func(tx *sql.Tx) error {
-		if err := s.insert(tx, l, queueTimeout); err != nil {
+	return s.writer.soon(ctx, "begin lease", begunWithin, func(tx *sql.Tx) error {
+		isOpen, err := s.insert(tx, l, queueTimeout)
+		if err != nil {
 			return err
 		}
-		return s.start(tx, l, w, at)
+		return s.start(tx, l, w, at, isOpen)
 	})
-	l.begunIn = commit
-	return err
 }
 
-// insert runs in a transaction that others share, which no single one's context may end.
-func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (err error) {
+// insert also reports whether the payer's window is open. It runs in a transaction that others share, which no single one's
+// context may end.
+func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
 	ctx := context.Background()
-	if l.Held, err = s.hold(ctx, tx, l, queueTimeout); err != nil {
-		return err
+	held, err := s.hold(ctx, tx, l, queueTimeout)
+	if err != nil {
+		return false, err
 	}
-	if l.Remaining, err = s.ledger.Remaining(ctx, tx, l.Payer.Key(), l.Tier, l.Admitted); err != nil {
-		return err
-	}
+	l.Held, l.Remaining = held.Time, held.Remaining
 	_, err = tx.ExecContext(ctx, `INSERT INTO leases
 		(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
 		l.Declared.Milliseconds(), l.Held.Milliseconds(), string(Waiting), s.bootID, l.Admitted.UnixMilli())
 	if err != nil {
-		return fmt.Errorf("write lease: %w", err)
+		return false, fmt.Errorf("write lease: %w", err)
 	}
-	return nil
+	return held.IsOpen, nil
 }
 
 // hold asks for the open holds only if they are in the way.
-func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (time.Duration, error) {
+func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (quota.Held, error) {
 	request := l.request()
 	held, err := s.ledger.Hold(ctx, tx, request)
 	if exceeded, ok := errors.AsType[*quota.ExceededError](err); !ok || !exceeded.OnlyHolds {
 		return held, err
 	}
 	if request.Pending, err = s.pending(ctx, tx, l.Payer.Key(), queueTimeout); err != nil {
-		return 0, err
+		return quota.Held{}, err
 	}
 	return s.ledger.Hold(ctx, tx, request)
 }
@@ -108,10 +114,11 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 
 // activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, at time.Time) error {
-	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, at) })
+	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, at, false) })
 }
 
-func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time) error {
+// start opens the payer's window, unless that is known to be open.
+func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
 		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
@@ -122,6 +129,9 @@ func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time) error {
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(ErrUnknown, err)
+	}
+	if isOpen {
+		return nil
 	}
 	return s.ledger.Open(ctx, tx, l.ID, at)
 }
@@ -144,16 +154,11 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 
 // settle writes the end of a Lease: its row and its line in the ledger. A second one changes nothing. The visitor waits for
 // it, and not for the disk: a power cut in the next moment leaves the Lease open, and its charge to its last beat
-// (settleLeftover), as if it had come a moment earlier. Only if the disk has not even the Lease yet do they wait for both.
+// (settleLeftover), as if it had come a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	do := func(tx *sql.Tx) error {
+	return s.writer.soon(ctx, "settle lease", 0, func(tx *sql.Tx) error {
 		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
-	}
-	if !s.writer.kept(l.begunIn) {
-		return s.writer.write(ctx, "settle lease", do)
-	}
-	_, err := s.writer.soon(ctx, "settle lease", do)
-	return err
+	})
 }
 
 func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {

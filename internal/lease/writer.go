@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -18,7 +19,7 @@ import (
 // before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
 //
 // Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
-// host leaves it, and it is made before long. A power cut until then takes it back, all of it; kept tells when none can any more.
+// host leaves it, and it is made before long. A power cut until then takes it back, all of it.
 type writer struct {
 	db      *sql.DB
 	log     *zap.Logger
@@ -34,18 +35,19 @@ type writer struct {
 	commits uint64 // how many there were
 	synced  uint64 // how many of them are on the disk
 	syncing bool
+	closed  bool
 	syncs   sync.WaitGroup
 }
 
 // write is one wish: all of it or nothing of it is written.
 type write struct {
-	what string
-	do   func(tx *sql.Tx) error
-	soon bool          // it need not be on the disk when it is done
-	lead chan struct{} // closed when it is its turn to lead
-	done chan struct{} // closed when the two below are final
-	err  error
-	in   uint64 // the commit that it went into
+	what  string
+	do    func(tx *sql.Tx) error
+	soon  bool          // it need not be on the disk when it is done,
+	later time.Duration // nor is its fsync begun before then
+	lead  chan struct{} // closed when it is its turn to lead
+	done  chan struct{} // closed when err is final
+	err   error
 }
 
 const (
@@ -68,22 +70,19 @@ func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) err
 	return w.enter(ctx, &write{what: what, do: do})
 }
 
-// soon is write without its fsync. It returns which commit has it, for kept.
-func (w *writer) soon(ctx context.Context, what string, do func(tx *sql.Tx) error) (commit uint64, err error) {
-	one := &write{what: what, do: do, soon: w.sync != nil}
-	err = w.enter(ctx, one)
-	return one.in, err
-}
-
-// kept reports whether the disk has that commit; it has the one of number 0.
-func (w *writer) kept(commit uint64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return commit <= w.synced
+// soon is write without its fsync, which begins that much later; at once if another one is due meanwhile.
+func (w *writer) soon(ctx context.Context, what string, later time.Duration, do func(tx *sql.Tx) error) error {
+	return w.enter(ctx, &write{what: what, do: do, soon: w.sync != nil, later: later})
 }
 
 // close returns once the disk has all. Nobody may write any more.
-func (w *writer) close() { w.syncs.Wait() }
+func (w *writer) close() {
+	w.mu.Lock()
+	w.keepUp(w.commits)
+	w.closed = true
+	w.mu.Unlock()
+	w.syncs.Wait()
+}
 
 func (w *writer) enter(ctx context.Context, one *write) error {
 	if err := ctx.Err(); err != nil {
@@ -208,18 +207,32 @@ func tighten(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// committed numbers the commit of all, and makes the fsync that it has left out. What is committed while one is made, the
-// next is for.
+// committed counts the commit of all, and sees to the fsync that it has left out.
 func (w *writer) committed(all []*write, relaxed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits++
-	for _, one := range all {
-		one.in = w.commits
-	}
 	if !relaxed { // its fsync was for all before it, too
 		w.synced = w.commits
-	} else if !w.syncing {
+		return
+	}
+	first := slices.MinFunc(all, func(a, b *write) int { return cmp.Compare(a.later, b.later) })
+	if first.later == 0 {
+		w.keepUp(w.commits)
+		return
+	}
+	commit := w.commits
+	time.AfterFunc(first.later, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.keepUp(commit)
+	})
+}
+
+// keepUp sees to it that the disk gets that commit. What is committed while an fsync is made, the next is for. The caller
+// holds mu.
+func (w *writer) keepUp(commit uint64) {
+	if w.synced < commit && !w.syncing && !w.closed {
 		w.syncing = true
 		w.syncs.Go(w.catchUp)
 	}

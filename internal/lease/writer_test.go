@@ -229,54 +229,64 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 }
 
 func (d *desk) soon(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	_, err := d.writer.soon(ctx, what, do)
-	return err
+	return d.writer.soon(ctx, what, 0, do)
 }
 
-// TestWhatTheDiskHas: a commit is kept from its own fsync on, or from a later one that succeeds, whoever has made it.
-func TestWhatTheDiskHas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		d.free()
-		results := make(chan error)
-		d.sync = func() error { return <-results }
-		note := func() uint64 {
-			commit, err := d.writer.soon(context.Background(), "note", func(*sql.Tx) error { return nil })
-			if err != nil {
-				t.Fatal(err)
-			}
-			return commit
-		}
-		expect := func(commit uint64, want bool) {
-			t.Helper()
-			synctest.Wait()
-			if got := d.kept(commit); got != want {
-				t.Errorf("commit %d is kept: %v, want %v", commit, got, want)
-			}
-		}
-		first := note()
-		expect(0, true)
-		expect(first, false)
-		second := note() // while the fsync of the first is made
-		results <- nil
-		expect(first, true)
-		expect(second, false)
-		results <- errors.New("the disk is gone")
-		expect(second, false)
-		third := note()
-		results <- nil
-		expect(second, true)
-		expect(third, true)
-		fourth := note()
-		expect(fourth, false)
-		if err := d.write(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
-			t.Fatal(err)
-		}
-		expect(fourth, true)
-		results <- errors.New("too late to matter")
-		d.close()
-		expect(fourth, true)
-	})
+// TestWhenTheDiskGetsIt: at its time, or with what comes before that, or with the end of the host; an fsync that fails is made
+// again with the next commit.
+func TestWhenTheDiskGetsIt(t *testing.T) {
+	const lag = 20 * time.Millisecond
+	note := func(*sql.Tx) error { return nil }
+	for name, row := range map[string]struct {
+		also  func(t *testing.T, d *desk) error
+		fails int
+		want  []time.Duration
+	}{
+		"by itself": {nil, 0, []time.Duration{lag}},
+		"with its settlement": {func(_ *testing.T, d *desk) error {
+			return d.writer.soon(context.Background(), "note", 0, note)
+		}, 0, []time.Duration{5 * time.Millisecond}},
+		"with one that waits for it": {func(_ *testing.T, d *desk) error {
+			return d.write(context.Background(), "note", note)
+		}, 0, nil},
+		"with another that can wait": {func(_ *testing.T, d *desk) error {
+			return d.writer.soon(context.Background(), "note", lag, note)
+		}, 0, []time.Duration{lag}},
+		"again after a failure": {func(_ *testing.T, d *desk) error {
+			return d.writer.soon(context.Background(), "note", lag, note)
+		}, 1, []time.Duration{lag, lag + 5*time.Millisecond}},
+		"with the end": {func(_ *testing.T, d *desk) error { d.close(); return nil }, 0, []time.Duration{5 * time.Millisecond}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t)
+				d.free()
+				began := time.Now()
+				var syncs []time.Duration
+				d.sync = func() error {
+					if syncs = append(syncs, time.Since(began)); len(syncs) <= row.fails {
+						return errors.New("the disk is gone")
+					}
+					return nil
+				}
+				if err := d.writer.soon(context.Background(), "note", lag, note); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Millisecond)
+				if row.also != nil {
+					if err := row.also(t, d); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if !slices.Equal(syncs, row.want) {
+					t.Errorf("fsyncs after %v, want %v", syncs, row.want)
+				}
+				d.close()
+			})
+		})
+	}
 }
 
 // TestEachCommitIsSynced: what is committed while the disk works for an earlier one is not forgotten.
