@@ -94,8 +94,9 @@ func TestRealClient(t *testing.T) {
 	}
 }
 
-// TestRunnersClientTakesAnswersAsHTTPXDoes: whole, in pieces, cut off at each place, and from nobody.
-func TestRunnersClientTakesAnswersAsHTTPXDoes(t *testing.T) {
+// TestRunnersClientDoesAsHTTPXDoes: it asks in the same words, and takes answers that are whole, in pieces, cut off at each place,
+// to two threads, too late, and from nobody.
+func TestRunnersClientDoesAsHTTPXDoes(t *testing.T) {
 	interpreter, said := interpreter(t), map[string]string{}
 	for name, means := range means {
 		out, err := python(t, interpreter, means, "testdata/manners.py").CombinedOutput()
@@ -104,7 +105,7 @@ func TestRunnersClientTakesAnswersAsHTTPXDoes(t *testing.T) {
 		}
 		said[name] = string(out)
 	}
-	if said["runner"] != said["httpx"] || !strings.Contains(said["httpx"], "a stream cut between: ping RemoteProtocolError") {
+	if said["runner"] != said["httpx"] || !strings.Contains(said["httpx"], "a stream cut between: ping RemoteProtocolError") || !strings.Contains(said["httpx"], "never: ReadTimeout") {
 		t.Errorf("the runner's client says\n%s\nhttpx\n%s", said["runner"], said["httpx"])
 	}
 }

@@ -12,6 +12,7 @@ import time
 import httpx
 from spaces.zero.api import APIClient
 
+PATIENCE = 2  # seconds, for both
 GRANT = '{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-fake-0","allowToken":"t"}'
 STREAM = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -44,7 +45,7 @@ class Server:
     """Answers each request with the next pieces, on whatever connection it comes, and closes what is not whole."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self.listener, self.open = listener, []
+        self.listener, self.open, self.said = listener, [], ""
 
     def answer(self, pieces: list[str]) -> None:
         connection = self.asked()
@@ -60,16 +61,17 @@ class Server:
             for ready in select.select([self.listener, *self.open], [], [])[0]:
                 if ready is self.listener:
                     self.open.append(ready.accept()[0])
-                elif ready.recv(65536):
+                elif said := ready.recv(65536):
+                    self.said = said.decode().partition("\r\n")[0]
                     return ready
                 else:
                     self.open.remove(ready)
                     ready.close()
 
 
-def ask(client: APIClient) -> str:
+def ask(client: APIClient, token: str = "t") -> str:
     try:
-        got, meta = client.schedule(cgroup_path="/x", token="t")
+        got, meta = client.schedule(cgroup_path="/x", token=token)
         if isinstance(got, httpx.codes) or not hasattr(got, "send"):
             return type(got).__name__ + f" {got.value if isinstance(got, httpx.codes) else got.model_dump(mode='json')}"
         events = []
@@ -85,16 +87,43 @@ def ask(client: APIClient) -> str:
 
 def main() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        whole = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/d/secret", timeout=60)
+        whole = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/d/secret", timeout=PATIENCE)
         client, server = APIClient(means(whole)), Server(listener)
         for what, pieces in answers().items():
             answering = threading.Thread(target=server.answer, args=(pieces,))
             answering.start()
             print(f"{what}: {ask(client)}", flush=True)
             answering.join()
+        for token in "a.b-c_d~e/f", "&t=u v+w%41?#\"\u00e4\u2603", "":
+            answering = threading.Thread(target=server.answer, args=(answers()["whole"],))
+            answering.start()
+            print(ask(client, token))
+            answering.join()
+            print("was asked:", server.said, flush=True)
+        print("two at a time:", *two(client, server), flush=True)
+        print("never:", ask(client), flush=True)
         for connection in server.open:
             connection.close()
     print("nobody there:", ask(client))
+
+
+def two(client: APIClient, server: Server) -> list[str]:
+    """Two threads ask; the one that came last is answered first. Then one asks again, on either's connection."""
+    said: list[str] = []
+    threads, asked = [], []
+    for name in "first", "second":
+        threads.append(threading.Thread(target=lambda name=name: said.append(f"{name} {ask(client)};")))
+        threads[-1].start()
+        asked.append(server.asked())
+    for thread, connection in reversed(list(zip(threads, asked))):
+        connection.sendall(answers()["whole"][0].encode())
+        thread.join()
+    open_before = len(server.open)
+    again = threading.Thread(target=server.answer, args=(answers()["whole"],))
+    again.start()
+    said.append(f"again {ask(client)}; on a new connection: {len(server.open) > open_before}")
+    again.join()
+    return said
 
 
 def means(whole: httpx.Client) -> httpx.Client:
@@ -102,9 +131,10 @@ def means(whole: httpx.Client) -> httpx.Client:
     if not (folder := os.environ.get("SPACEHOST_RUNNER")):
         return whole
     sys.path.insert(0, folder)
-    from spacehost_runner.wire import Client
+    from spacehost_runner import wire
 
-    return Client(whole)
+    wire.PATIENCE = PATIENCE
+    return wire.Client(whole)
 
 
 if __name__ == "__main__":

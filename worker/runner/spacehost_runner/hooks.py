@@ -298,26 +298,31 @@ def _wait_for_server(module: Any) -> None:
 
 
 def _patch_client(state: State, module: Any) -> None:
-    """One HTTP client for each thread, and with it a connection: spaces makes one for each request, which takes it
-    longer than the request does. A thread asks for one thing at a time, so none waits for another's; a forked worker
-    makes its own.
-    """
-    import threading  # httpx has by now; the app may want to be first
+    """One HTTP client for the process: spaces makes one for each request, which takes it longer than the request does. A
+    forked worker makes its own.
 
-    original, kept = getattr(module, "api_client", None), threading.local()
+    So is it with what each call asks anew and does not change: spaces names its cgroup, of which the host makes nothing.
+    """
+    original, kept = getattr(module, "api_client", None), (0, None)
     if original is None:
         return
 
     @functools.wraps(original)
     def api_client() -> Any:
-        if getattr(kept, "pid", None) != os.getpid():
-            kept.client, kept.pid = original(), os.getpid()
-            whole = getattr(kept.client, "client", None)
-            if isinstance(whole, module.httpx.Client) and whole.base_url.scheme == "http":
-                kept.client.client = Client(whole)
-        return kept.client
+        nonlocal kept
+        pid, client = kept
+        if pid != os.getpid():
+            client = original()
+            whole = getattr(client, "client", None)
+            if not isinstance(whole, module.httpx.Client) or whole.base_url.scheme != "http":
+                return client  # another spaces: as it does
+            client.client = Client(whole)
+            kept = os.getpid(), client
+        return client
 
     module.api_client = api_client
+    if hasattr(module.utils, "self_cgroup_device_path"):
+        module.utils.self_cgroup_device_path = functools.cache(module.utils.self_cgroup_device_path)
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:

@@ -1,42 +1,44 @@
-"""What spaces' APIClient asks of an httpx.Client (spaces/zero/api.py), over one kept connection.
+"""What spaces' APIClient asks of an httpx.Client (spaces/zero/api.py), over kept connections.
 
 httpx takes a good part of what a GPU call costs over a plain one, for the two requests that a warm one makes; what they
 need of HTTP is little, and the host at the other end is ours. What is not here is asked of the httpx.Client that spaces
-has made. Modules are imported where they are used: the app may want to be first.
+has made. Modules are imported where they are used: the app may want to be first. A request that comes after some idle
+milliseconds pays for each line of code and each call of the kernel several times: there is little of both.
 """
 from __future__ import annotations
 
+import re  # typing has by now
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import httpx
 
 PATIENCE = 60  # seconds, as spaces gives its client
 MAX_HEAD = 65536
+needs_no_quotes = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch  # of a query: what urllib.parse.quote_plus leaves as it is
 
 
 class Client:
-    """Stands in for an httpx.Client. One thread at a time."""
+    """Stands in for an httpx.Client, for all threads of one process: each request has a connection to itself."""
 
     def __init__(self, whole: httpx.Client) -> None:
         self._whole = whole
         url = whole.base_url
         self._address, self._path = (url.host, url.port or 80), url.raw_path.decode().rstrip("/")
-        self._idle: socket.socket | None = None
+        self._rest = f" HTTP/1.1\r\nHost: {self._address[0]}:{self._address[1]}\r\nContent-Length: 0\r\n\r\n"
+        self._idle: list[socket.socket] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
 
     def build_request(self, method: str, url: str, params: Mapping[str, Any] | None = None, **more: Any) -> Any:
-        from urllib.parse import quote, urlencode
-
         if more:
             return self._whole.build_request(method, url, params=params, **more)
-        query = "?" + urlencode({k: _plain(v) for k, v in params.items()}, quote_via=quote) if params else ""
-        return f"{method} {self._path}{url}{query} HTTP/1.1\r\nHost: {self._address[0]}:{self._address[1]}\r\nContent-Length: 0\r\n\r\n"
+        query = "?" + "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in params.items()) if params else ""
+        return f"{method} {self._path}{url}{query}{self._rest}"
 
     def send(self, request: Any, *, stream: bool = False, **more: Any) -> Any:
         if not isinstance(request, str) or more:
@@ -54,40 +56,65 @@ class Client:
 
     def _ask(self, request: bytes) -> socket.socket:
         """Returns the connection on which the answer comes. It is the answer's until keep."""
-        import socket
-
-        import httpx
-
-        connection, self._idle = self._idle, None
-        if connection is None or _has_ended(connection):
-            try:
-                connection = socket.create_connection(self._address, PATIENCE)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                raise httpx.ConnectError(str(error)) from error
+        connection = self._kept() or _connect(self._address)
         try:
             connection.sendall(request)
         except OSError as error:
+            import httpx
+
             raise httpx.WriteError(str(error)) from error
         return connection
 
+    def _kept(self) -> socket.socket | None:
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if not _has_ended(connection):
+                return connection
+        return None
+
     def keep(self, connection: socket.socket) -> None:
         """Takes back a connection whose answer has been read."""
-        self._idle = connection
+        self._idle.append(connection)
 
 
-def _plain(value: Any) -> Any:
-    """As httpx writes it (httpx/_utils.py, primitive_value_to_str)."""
-    return {True: "true", False: "false", None: ""}[value] if value is None or isinstance(value, bool) else value
+def _quoted(value: Any) -> str:
+    """As httpx writes it (httpx/_utils.py, primitive_value_to_str; httpx/_urls.py, QueryParams)."""
+    text = {True: "true", False: "false", None: ""}[value] if value is None or isinstance(value, bool) else str(value)
+    if needs_no_quotes(text):
+        return text
+    from urllib.parse import quote_plus
+
+    return quote_plus(text)
+
+
+def _connect(address: tuple[str, int]) -> socket.socket:
+    """The kernel keeps the time: with a timeout of Python's each read and write is two calls."""
+    import socket
+    import struct
+
+    import httpx
+
+    try:
+        connection = socket.create_connection(address, PATIENCE)
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for limit in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
+            connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", PATIENCE, 0))
+    except OSError as error:
+        raise httpx.ConnectError(str(error)) from error
+    return connection
 
 
 def _has_ended(connection: socket.socket) -> bool:
     """Whether the host has closed a connection on which nothing is under way."""
-    connection.settimeout(0)
+    import socket
+
     try:
-        connection.recv(1)
+        connection.recv(1, socket.MSG_DONTWAIT)
     except BlockingIOError:
-        connection.settimeout(PATIENCE)
         return False
     except OSError:
         pass
@@ -95,17 +122,29 @@ def _has_ended(connection: socket.socket) -> bool:
     return True
 
 
+class Headers(dict[str, str]):
+    """By their names, in whatever case these are asked for."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
 class Response:
     """Stands in for an httpx.Response. Errors are httpx's."""
 
     def __init__(self, client: Client, connection: socket.socket) -> None:
-        import httpx
-
         self._client, self._connection, self._ahead = client, connection, b""
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         self.status_code = int(first.split(" ", 2)[1])
-        self.headers = httpx.Headers([tuple(line.split(": ", 1)) for line in lines])
+        self.headers = Headers(lines)
         self._body: bytes | None = None
+        self._is_read = False
 
     def read(self) -> bytes:
         if self._body is None:
@@ -124,7 +163,7 @@ class Response:
 
     def close(self) -> None:
         """Hangs up on an answer that has not been read to its end."""
-        if self._client._idle is not self._connection:
+        if not self._is_read:
             self._connection.close()
 
     def _pieces(self) -> Iterator[bytes]:
@@ -134,16 +173,17 @@ class Response:
             self._until(b"\r\n")
         else:
             yield self._exactly(int(self.headers.get("content-length", 0)))
+        self._is_read = True
         if self.headers.get("connection") == "close":
             self._connection.close()
         else:
             self._client.keep(self._connection)
 
     def _until(self, end: bytes) -> bytes:
-        import httpx
-
         while (at := self._ahead.find(end)) < 0:
             if len(self._ahead) > MAX_HEAD:
+                import httpx
+
                 raise httpx.RemoteProtocolError("the host's answer has no end")
             self._more()
         found, self._ahead = self._ahead[:at], self._ahead[at + len(end):]
@@ -156,14 +196,16 @@ class Response:
         return found
 
     def _more(self) -> None:
-        import httpx
-
         try:
             received = self._connection.recv(65536)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout("the host did not answer in time") from error
         except OSError as error:
+            import httpx
+
+            if isinstance(error, BlockingIOError):
+                raise httpx.ReadTimeout("the host did not answer in time") from error
             raise httpx.ReadError(str(error)) from error
         if not received:
+            import httpx
+
             raise httpx.RemoteProtocolError("the host ended the connection before its answer")
         self._ahead += received
