@@ -41,8 +41,8 @@ type side struct {
 // startPatience bounds how long a side takes to its first answer.
 const startPatience = 3 * time.Minute
 
-// start starts a side and returns once it has answered a call.
-func (b *bench) start(ctx context.Context, name string) (*side, error) {
+// start starts a side and returns once it has answered a call. Plain Gradio gets more variables.
+func (b *bench) start(ctx context.Context, name string, more ...string) (*side, error) {
 	home, err := os.MkdirTemp(b.scratch, name+"-")
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (b *bench) start(ctx context.Context, name string) (*side, error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	if name == stock {
-		err = b.startStock(ctx, s)
+		err = b.startStock(ctx, s, more)
 	} else {
 		err = b.startOurs(ctx, s)
 	}
@@ -64,7 +64,7 @@ func (b *bench) start(ctx context.Context, name string) (*side, error) {
 }
 
 // startStock is what its author does by hand: python app.py.
-func (b *bench) startStock(ctx context.Context, s *side) error {
+func (b *bench) startStock(ctx context.Context, s *side, more []string) error {
 	addr, err := freeAddr()
 	if err != nil {
 		return err
@@ -74,6 +74,7 @@ func (b *bench) startStock(ctx context.Context, s *side) error {
 	s.cmd = exec.Command(b.env.Python, "app.py")
 	s.cmd.Dir = b.app
 	s.cmd.Env = append(plainEnv(s.home), "GRADIO_SERVER_PORT="+port, "GRADIO_SERVER_NAME=127.0.0.1")
+	s.cmd.Env = append(s.cmd.Env, more...)
 	began, err := s.launch(nil)
 	if err != nil {
 		return err

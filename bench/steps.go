@@ -53,10 +53,10 @@ func allSteps(short bool) []step {
 		noop(16, "beside", "no-op side by side, 16 sessions", "", "", "16"),
 		noop(100, "beside", "no-op side by side, 100 sessions", "", "", "100"),
 		{name: "steps", about: "a generator's steps", measure: generator, lines: []line{{key: "per_s", text: "generator, steps/s", format: "%.0f"}}},
-		{name: "gpu", about: "a call of a @spaces.GPU function beside a plain one", measure: gpuCalls, lines: []line{
+		{name: "gpu", about: "a call of a @spaces.GPU function beside a plain one; Gradio's GPUs are given by who keeps no accounts", measure: gpuCalls, lines: []line{
 			{key: "plain_ms", text: "plain call, p50 ms", format: "%.2f"},
 			{key: "gpu_ms", text: "GPU call, p50 ms", format: "%.2f"},
-			{key: "over_ms", text: "GPU call over a plain one, ms", format: "%.2f", goal: "<= 3"},
+			{key: "over_ms", text: "GPU call over a plain one, ms", format: "%.2f", goal: "<= 3, or 1.5x"},
 			{key: "fsync_ms", text: "one fsync, as far apart, p50 ms", format: "%.2f", oursAlone: true}}},
 		{name: "config", about: "/config", measure: gets(configPath), lines: perSecond("/config per second", ">= 15x")},
 		{name: "static", about: "a file of Gradio's page", measure: gets(assetPath), lines: perSecond("static file per second", "")},
@@ -216,8 +216,19 @@ func generator(ctx context.Context, b *bench, s *side) (values, error) {
 }
 
 // gpuCalls compares a call that gets a GPU with one that needs none. They take turns, so that both find the same
-// machine; the first of each warm. Plain Gradio gives no GPU: there the decorator does nothing.
-func gpuCalls(ctx context.Context, b *bench, s *side) (values, error) {
+// machine; the first of each warm. Plain Gradio gives no GPU: it is started once more, with somebody who gives one.
+func gpuCalls(ctx context.Context, b *bench, s *side) (_ values, err error) {
+	if s.name == stock {
+		g, refused := newGiver()
+		if refused != nil {
+			return nil, refused
+		}
+		defer func() { err = errors.Join(err, g.close()) }()
+		if s, err = b.start(ctx, stock, "SPACES_ZERO_GPU=true", "SPACES_ZERO_DEVICE_API_URL="+g.url); err != nil {
+			return nil, err
+		}
+		defer s.stop()
+	}
 	took := map[string][]time.Duration{}
 	for n := range 2 * b.calls {
 		for _, api := range []string{"noop", "on_gpu"} {
