@@ -83,15 +83,16 @@ func (p proc) signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
-// killGroup kills at one stroke whoever is in the group that this process leads (Linux 6.9; earlier ones refuse).
-func (p proc) killGroup() {
+// signalGroup sends sig at one stroke to whoever is in the group that this process leads (Linux 6.9; earlier ones refuse). Of
+// those who fork just then parent and child get it.
+func (p proc) signalGroup(sig unix.Signal) {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
 	if s, ok := readStat(p.pid); ok && s.proc == p && s.group == p.pid {
-		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, pidfdSignalGroup)
+		_ = unix.PidfdSendSignal(fd, sig, nil, pidfdSignalGroup)
 	}
 }
 
