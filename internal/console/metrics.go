@@ -54,6 +54,7 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 // Changed counts one Change of a Lease. It does not block, and may be called from any goroutine.
 func (m *Metrics) Changed(c lease.Change) {
 	switch {
+	case c.Again: // counted when it was granted first
 	case c.State == lease.Granted:
 		m.waits.WithLabelValues(c.Tier).Observe(c.WaitedSeconds)
 		m.grants.WithLabelValues(c.Space, c.Size, yesNo(c.Warm)).Inc()

@@ -25,6 +25,7 @@ type Change struct {
 	Device          gpu.DeviceUUID `json:"device,omitempty"`
 	Worker          int            `json:"worker,omitempty"`
 	Warm            bool           `json:"warm,omitempty"`  // its worker was there already
+	Again           bool           `json:"again,omitempty"` // granted once more: its warm worker had died, or the place was not clear
 	WaitedSeconds   float64        `json:"waitedSeconds"`   // from admission to the grant, or to now
 	OccupiedSeconds float64        `json:"occupiedSeconds"` // from the grant to now: what the Slot was taken for
 	ChargedSeconds  float64        `json:"chargedSeconds"`  // once it has ended
@@ -46,7 +47,7 @@ func (l *Lease) change(now time.Time) Change {
 	c := Change{
 		At: now.UTC(), Lease: l.Short(), State: l.State, Space: l.Space, Identity: l.Payer.Key(), Via: l.Payer.Via, Tier: l.Tier.Name,
 		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.inherited,
-		ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
+		Again: l.State == Granted && l.again, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
 	}
 	if l.Slot != nil {
 		c.Slot, c.Device = &l.Slot.Index, l.Slot.Device.UUID

@@ -68,6 +68,7 @@ type Lease struct {
 	lost      bool          // its Device failed under it: it costs nothing
 	inherited bool          // its worker was warm, and makes no /allow
 	watched   bool          // its worker is, until it dies
+	again     bool          // it was granted before, and that came to nothing
 	from      *idle         // whose worker it gets, until its client is told so
 	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
 	begun     chan error    // buffered: what became of an arrival

@@ -141,6 +141,7 @@ func (l *line) tellOf(lease *Lease) {
 
 // unplace makes a Lease that was to have a warm worker one that waits.
 func (l *line) unplace(lease *Lease) {
+	lease.again = true
 	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
 	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
 }
@@ -185,7 +186,7 @@ func (l *line) onHolderExit(lease *Lease) {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
 		if lease.State == Active {
-			lease.State, lease.Active = Granted, time.Time{}
+			lease.State, lease.Active, lease.again = Granted, time.Time{}, true
 			l.do.changed(lease)
 		}
 	case lease.State == Active:

@@ -47,6 +47,7 @@ type world struct {
 	gone     []Worker         // dismissed
 	told     []*Lease         // that their limit was hit
 	states   map[*Lease]State // as the Changes say, of those that are not over
+	lent     map[*Lease]bool  // of these, who has been
 }
 
 type reclaim struct {
@@ -60,7 +61,7 @@ var _ effects = (*world)(nil)
 func newWorld(t *testing.T, devices int) *world { return newSharedWorld(t, devices, 1) }
 
 func newSharedWorld(t *testing.T, devices, share int) *world {
-	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}}
+	w := &world{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}, lent: map[*Lease]bool{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -105,7 +106,14 @@ func (w *world) changed(l *Lease) {
 		w.t.Errorf("lease %s went from %q to %q", c.Lease, w.states[l], c.State)
 	}
 	w.states[l] = c.State
+	if c.State == Granted {
+		if c.Again != w.lent[l] {
+			w.t.Errorf("lease %s is granted again: %v, want %v", c.Lease, c.Again, w.lent[l])
+		}
+		w.lent[l] = true
+	}
 	if c.IsFinal() {
+		delete(w.lent, l)
 		delete(w.states, l)
 	}
 }

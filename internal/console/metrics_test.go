@@ -1,0 +1,39 @@
+package console
+
+import (
+	"testing"
+
+	"spacehost/internal/lease"
+)
+
+// TestAGrantIsCountedOnce, also one whose warm worker turns out to be dead: its client forks another.
+func TestAGrantIsCountedOnce(t *testing.T) {
+	m := NewMetrics()
+	for _, c := range []lease.Change{
+		{State: lease.Waiting}, {State: lease.Granted, Warm: true}, {State: lease.Active, Warm: true},
+		{State: lease.Granted, Again: true}, {State: lease.Active}, {State: lease.Released},
+	} {
+		c.Space, c.Size, c.Tier = "demo", "large", "free"
+		m.Changed(c)
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var grants, waits, ends float64
+	for _, f := range families {
+		for _, one := range f.GetMetric() {
+			switch f.GetName() {
+			case "spacehost_lease_grants_total":
+				grants += one.GetCounter().GetValue()
+			case "spacehost_lease_wait_seconds":
+				waits += float64(one.GetHistogram().GetSampleCount())
+			case "spacehost_leases_ended_total":
+				ends += one.GetCounter().GetValue()
+			}
+		}
+	}
+	if grants != 1 || waits != 1 || ends != 1 {
+		t.Errorf("%v grants, %v waits and %v ends of one lease", grants, waits, ends)
+	}
+}
