@@ -39,12 +39,16 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 	})
 }
 
-// begunWithin is when the disk gets a Lease that began on a warm worker, if it has not ended by then.
-const begunWithin = 20 * time.Millisecond
+// When the disk gets what nobody waits for. An fsync at once would be in the way of the call, or of its answer, where there
+// are few processors.
+const (
+	begunWithin   = 20 * time.Millisecond // a Lease that began on a warm worker, if it has not ended by then
+	settledWithin = 5 * time.Millisecond
+)
 
 // begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk gets it while the call already runs, or
 // together with its settlement if that comes first, for there is nothing to charge yet: a power cut until then takes the
-// hold back, and the call with it. (An fsync at once would be in the way of the call, where there are few processors.)
+// hold back, and the call with it.
 func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
 	if err := s.room.check(); err != nil {
 		return err
@@ -156,7 +160,7 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 // it, and not for the disk: a power cut in the next moment leaves the Lease open, and its charge to its last beat
 // (settleLeftover), as if it had come a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.writer.soon(ctx, "settle lease", 0, func(tx *sql.Tx) error {
+	return s.writer.soon(ctx, "settle lease", settledWithin, func(tx *sql.Tx) error {
 		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
 	})
 }
