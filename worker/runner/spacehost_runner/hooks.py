@@ -42,21 +42,19 @@ def install(state: State) -> None:
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()})
     finder.around["gradio"] = _without_collections
     if state.simulated:
-        finder.before["spaces.zero.torch"] = standin.prepare
+        finder.around["spaces.zero.torch"] = standin.prepared
         finder.patches["spaces.zero.torch"] = functools.partial(standin.install, finder.patches)
     sys.meta_path.insert(0, finder)
 
 
 class Finder:
-    """Lets the ordinary finders find, and patches what they load; before is what a module needs at its import, around
-    the context that it is imported in.
+    """Lets the ordinary finders find, and patches what they load; around is the context that a module is imported in.
 
     It stays: an import that failed half-way, or an app that has upgraded Gradio with pip, imports a second time.
     """
 
     def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
         self.patches = patches
-        self.before: dict[str, Callable[[], None]] = {}
         self.around: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
@@ -70,8 +68,6 @@ class Finder:
 
         def exec_module(module: Any) -> None:
             loader.__dict__.pop("exec_module", None)  # set below: the loader is as it was
-            if name in self.before:
-                self.before[name]()
             with self.around.get(name, contextlib.nullcontext)():
                 execute(module)
             if patch is not None:

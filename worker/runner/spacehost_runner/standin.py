@@ -9,6 +9,7 @@ Nothing of torch is imported by us: the hook waits until spaces has imported it.
 """
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,23 @@ from . import standin_cuda, standin_tensors, standin_words
 from .standin_tensors import CUDA, MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # What we use of spaces.zero.torch.patching; it is there since spaces 0.40 with ZEROGPU_V2.
 NEEDED = ("cuda_aliases", "_total_unpacked_size", "_device", "_tensor_make_subclass", "_asarray")
 
 
-def prepare() -> None:
-    """Called before spaces.zero.torch is executed: it reads these two at its import, and a CPU build has neither."""
-    try:
+@contextlib.contextmanager
+def prepared() -> Iterator[None]:
+    """Around the import of spaces.zero.torch: it reads these two then, and a CPU build has neither."""
+    with contextlib.suppress(ImportError):  # a Space without torch: spaces does nothing either
         import torch
-    except ImportError:  # a Space without torch: spaces does nothing either
-        return
-    if torch.version.cuda is None:
-        torch.version.cuda = "12.8"
-    if not hasattr(torch._C, "_cuda_init"):
-        torch._C._cuda_init = _nothing
+
+        if torch.version.cuda is None:
+            torch.version.cuda = "12.8"
+        if not hasattr(torch._C, "_cuda_init"):
+            torch._C._cuda_init = _nothing
+    yield
 
 
 def install(patches: dict[str, Callable[[Any], None]], module: Any) -> None:
