@@ -155,17 +155,17 @@ func (f *family) among(all []stat) []proc {
 const stormTime = 600 * time.Millisecond
 
 // kill ends the members, the worker last: stopped, it goes on being the subreaper to which its orphans come, so that
-// none gets away while the others die. So is its group, against those that fork faster than we look; where that cannot be
-// done at one stroke it is killed so in the end, or with the rest.
+// none gets away while the others die. So is its group, at one stroke, against those that fork faster than we look; who is
+// left of it then goes at one stroke, too.
 func (f *family) kill() error {
 	_ = f.worker.signal(unix.SIGSTOP) // ESRCH: it is gone, and so is its group's name
-	f.worker.signalGroup(unix.SIGSTOP)
+	_ = f.worker.signalGroup(unix.SIGSTOP)
 	others := func() ([]proc, error) {
 		members, err := f.find()
 		return slices.DeleteFunc(members, func(p proc) bool { return p == f.worker }), err
 	}
 	_ = killAll(others, stormTime) // it is tried again below
-	f.worker.signalGroup(unix.SIGKILL)
+	_ = f.worker.signalGroup(unix.SIGKILL)
 	return killAll(f.find, killTime)
 }
 

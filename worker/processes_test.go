@@ -195,6 +195,33 @@ func TestEndOfAStoppedWorker(t *testing.T) {
 	f.lives(t, "runner")
 }
 
+// TestAGroupStandsStill, and who is not of it goes on.
+func TestAGroupStandsStill(t *testing.T) {
+	f := plant(t, node{Name: "runner", Children: []node{
+		{Name: "worker", Group: true, Children: []node{{Name: "child", Children: []node{{Name: "grandchild"}}}}}, {Name: "sibling"},
+	}})
+	if err := f.pids["child"].signalGroup(unix.SIGSTOP); err != unix.ESRCH {
+		t.Errorf("one that leads no group: %v, want ESRCH", err)
+	}
+	if err := f.pids["worker"].signalGroup(unix.SIGSTOP); err == unix.EINVAL {
+		t.Skip("SKIPPED: this kernel has no signal for the group of a pidfd (Linux 6.9 has)")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	state := func(name string) string {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.pids[name].pid))
+		return statusState(string(status))
+	}
+	eventually(t, "the group is stopped", func() bool {
+		return state("worker") == "T" && state("child") == "T" && state("grandchild") == "T"
+	})
+	if s := state("sibling"); s == "T" {
+		t.Error("its sibling is stopped, too")
+	}
+	f.end(t, "worker", 0)
+	f.lives(t, "runner", "sibling")
+}
+
 // A pid that comes back means another process: here the sibling's, with another's start time.
 func TestARecycledPidIsNotSignalled(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling", Group: true, Children: []node{{Name: "child"}}}}})

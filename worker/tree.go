@@ -85,15 +85,16 @@ func (p proc) signal(sig unix.Signal) error {
 
 // signalGroup sends sig at one stroke to whoever is in the group that this process leads (Linux 6.9; earlier ones refuse). Of
 // those who fork just then parent and child get it.
-func (p proc) signalGroup(sig unix.Signal) {
+func (p proc) signalGroup(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
-		return
+		return err
 	}
 	defer unix.Close(fd)
-	if s, ok := readStat(p.pid); ok && s.proc == p && s.group == p.pid {
-		_ = unix.PidfdSendSignal(fd, sig, nil, pidfdSignalGroup)
+	if s, ok := readStat(p.pid); !ok || s.proc != p || s.group != p.pid {
+		return unix.ESRCH
 	}
+	return unix.PidfdSendSignal(fd, sig, nil, pidfdSignalGroup)
 }
 
 const pidfdSignalGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h

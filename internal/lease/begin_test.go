@@ -88,25 +88,41 @@ func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
 	})
 }
 
-// TestAWarmLeaseBesideAStranger is taken back whole before its client hears of it, for all that the quota has left, and waits
-// its turn; its worker goes.
+// TestAWarmLeaseBesideAStranger is taken back before its client hears of it, and waits its turn; its worker goes.
 func TestAWarmLeaseBesideAStranger(t *testing.T) {
-	for name, full := range map[string]bool{"at once": false, "once the disk has room for that": true} {
+	bens := func(r *Request) { r.Payer = ben }
+	for name, row := range map[string]struct {
+		alter func(*Request)
+		full  bool          // the disk, for a second and a half
+		taken int           // back
+		held  time.Duration // as soon as it waits
+	}{
+		"for all that is left":        {declared(200 * time.Second), false, 1, 200 * time.Second},
+		"while the disk is full":      {declared(100 * time.Second), true, 0, 200 * time.Second},
+		"of one who has used nothing": {bens, false, 0, 0}, // and may not, so their day does not begin
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newWarmHouse(t)
 				uuid := gputest.Devices(1)[0].UUID
 				h.inventory.SetProcesses(uuid, gpu.Process{PID: 99, Memory: 1 << 30})
-				if full {
+				if row.full {
 					h.exec(`CREATE TRIGGER full BEFORE UPDATE OF ended_at ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
 					time.AfterFunc(1500*time.Millisecond, func() { h.exec(`DROP TRIGGER full`) })
 				}
-				ticket := h.schedule(declared(200 * time.Second))
-				h.wantBalance(ada, 10*time.Second, 200*time.Second)
-				if _, waits := ticket.Forecast(); !waits || h.count(`SELECT count(*) FROM leases WHERE state = 'withdrawn' AND charged_ms = 0`) != 1 {
-					t.Error("want one that waits, and one that was taken back")
+				began := time.Now()
+				ticket := h.schedule(row.alter)
+				if took := time.Since(began); took != 0 {
+					t.Errorf("it waited %v to wait", took)
 				}
-				time.Sleep(time.Second)
+				h.wantBalance(ada, 10*time.Second, row.held)
+				if _, waits := ticket.Forecast(); !waits || h.count(`SELECT count(*) FROM leases WHERE state = 'withdrawn' AND charged_ms = 0`) != row.taken {
+					t.Errorf("want one that waits, and %d taken back", row.taken)
+				}
+				if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); n != 1 {
+					t.Errorf("%d windows are open, want Ada's", n)
+				}
+				time.Sleep(3 * time.Second)
 				if ends := h.processes.Ends(7); len(ends) == 0 {
 					t.Error("the worker that cannot go on is still there")
 				}
@@ -114,11 +130,30 @@ func TestAWarmLeaseBesideAStranger(t *testing.T) {
 				if g := h.grant(ticket); g.Idle {
 					t.Errorf("got %+v, want a place for a new worker", g)
 				}
-				h.wantBalance(ada, 10*time.Second, 200*time.Second)
+				want := ticket.lease.Declared
+				if ticket.lease.Payer != ada {
+					want = 0
+				}
+				h.wantBalance(ada, 10*time.Second, want)
 				h.stop()
 			})
 		})
 	}
+}
+
+// TestAWarmLeaseOpensAWindow of one who has used nothing yet, on another's worker.
+func TestAWarmLeaseOpensAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newWarmHouse(t)
+		g := h.grant(h.schedule(func(r *Request) { r.Payer = ben }))
+		if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); !g.Idle || n != 2 {
+			t.Errorf("got %+v and %d open windows, want Ada's worker and both", g, n)
+		}
+		time.Sleep(3 * time.Second)
+		h.release(g)
+		h.wantBalance(ben, 3*time.Second, 0)
+		h.stop()
+	})
 }
 
 // TestTheDiskGetsAWarmCall beside it: no call waits for it, a short one is one fsync, and a long one is on the disk before

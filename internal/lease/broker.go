@@ -62,7 +62,7 @@ type Broker struct {
 	done     chan struct{}
 	work     context.Context // ends after Run has ended and its effects have: cancels what still waits
 	stop     context.CancelFunc
-	busy     sync.WaitGroup // effects under way; only Run's goroutine adds to it
+	busy     sync.WaitGroup // effects under way; only Run's goroutine and effects add to it
 	watching sync.WaitGroup // of workers; they end with work at the latest
 
 	watchers map[chan Change]bool // touched by the line's goroutine alone
@@ -480,20 +480,25 @@ func (b *Broker) neighbours(p place) (all []Worker) {
 func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 
 // begin tells l.begun, once: nil, errUnfit, or why it is not written down. The place is looked at meanwhile: what is
-// written down on one that is not clear is taken back before anybody is told.
+// written down on one that is not clear is taken back before anybody is told. A window that would open with the Lease cannot
+// be shut again, so then the look comes first.
 func (b *Broker) begin(l *Lease) {
 	worker, p, at := l.Worker, l.place, b.now()
 	beside := b.line.neighbours(p)
 	b.busy.Go(func() {
 		looked := make(chan error, 1)
 		go func() { looked <- b.clear(p, worker, beside) }()
-		err := b.store.begin(b.work, l, worker, at, b.config.QueueTimeout)
-		if busy := <-looked; busy != nil {
+		err := b.store.begin(b.work, l, worker, at, b.config.QueueTimeout, false)
+		busy := <-looked
+		switch {
+		case busy != nil:
 			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(busy))
 			if err == nil {
-				b.settleUntilDone(&Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: b.now()})
+				b.takeBack(l)
 			}
 			err = errUnfit
+		case errors.Is(err, errOpens):
+			err = b.store.begin(b.work, l, worker, at, b.config.QueueTimeout, true)
 		}
 		if !b.do(func(line *line) { line.onBegun(l, b.now(), err) }) && err == nil {
 			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
@@ -501,6 +506,16 @@ func (b *Broker) begin(l *Lease) {
 		}
 		l.begun <- err
 	})
+}
+
+// takeBack returns the hold of an arrival that nobody has heard of. It is tried again later, and not waited for, if the
+// database refuses now.
+func (b *Broker) takeBack(l *Lease) {
+	over := &Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: b.now(), settled: make(chan struct{})}
+	if err := b.store.settle(b.work, over); err != nil {
+		b.log.Error("settle lease", zap.Object("lease", over), zap.Error(err))
+		b.settle(over) // begin's own effect is under way, so that Run still waits for this one
+	}
 }
 
 func (b *Broker) resume(l *Lease) {
@@ -545,25 +560,21 @@ func (b *Broker) expired(l *Lease) {
 // settleAgain is the pause after a settlement that the database refused. The seconds stay held meanwhile.
 const settleAgain = time.Second
 
+// settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
 	b.busy.Go(func() {
 		defer close(l.settled)
-		b.settleUntilDone(l)
+		for {
+			err := b.store.settle(b.work, l)
+			if err == nil {
+				return
+			}
+			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
+			if isFinal(err) || !pause(b.work.Done(), settleAgain) {
+				return
+			}
+		}
 	})
-}
-
-// settleUntilDone goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
-func (b *Broker) settleUntilDone(l *Lease) {
-	for {
-		err := b.store.settle(b.work, l)
-		if err == nil {
-			return
-		}
-		b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
-		if isFinal(err) || !pause(b.work.Done(), settleAgain) {
-			return
-		}
-	}
 }
 
 // isFinal tells a refusal of the ledger, which stays one, from trouble of the database, which passes.

@@ -290,7 +290,7 @@ func TestThroughput(t *testing.T) {
 				for time.Now().Before(end) {
 					l := newLease(request(func(r *Request) { r.Payer.Name, r.Tier = fmt.Sprint("p", n), tier }), time.Now())
 					l.Slot, l.State, l.Reason, l.Ended = &gpu.Slot{}, Released, "released", time.Now()
-					if err := errors.Join(h.store.begin(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute), h.store.settle(t.Context(), l)); err != nil {
+					if err := errors.Join(h.store.begin(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute, true), h.store.settle(t.Context(), l)); err != nil {
 						t.Error(err)
 						return
 					}

@@ -39,6 +39,9 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 	})
 }
 
+// errOpens: it would open its payer's window.
+var errOpens = errors.New("the window is not open yet")
+
 // When the disk gets what nobody waits for. An fsync at once would be in the way of the call, or of its answer, where there
 // are few processors.
 const (
@@ -48,8 +51,8 @@ const (
 
 // begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk gets it while the call already runs, or
 // together with its settlement if that comes first, for there is nothing to charge yet: a power cut until then takes the
-// hold back, and the call with it.
-func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration) error {
+// hold back, and the call with it. If the payer's window would open with it and mayOpen is false, errOpens: nothing is written.
+func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration, mayOpen bool) error {
 	if err := s.room.check(); err != nil {
 		return err
 	}
@@ -57,6 +60,9 @@ func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, que
 		isOpen, err := s.insert(tx, l, queueTimeout)
 		if err != nil {
 			return err
+		}
+		if !isOpen && !mayOpen {
+			return errOpens
 		}
 		return s.start(tx, l, w, at, isOpen)
 	})

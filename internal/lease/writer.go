@@ -34,6 +34,7 @@ type writer struct {
 	leading bool
 	commits uint64 // how many there were
 	synced  uint64 // how many of them are on the disk
+	due     uint64 // up to which one they are to be there now
 	syncing bool
 	closed  bool
 	syncs   sync.WaitGroup
@@ -79,7 +80,7 @@ func (w *writer) soon(ctx context.Context, what string, later time.Duration, do 
 func (w *writer) close() {
 	w.mu.Lock()
 	w.keepUp(w.commits)
-	w.closed = true
+	w.closed = true // what comes due from here on has been
 	w.mu.Unlock()
 	w.syncs.Wait()
 }
@@ -229,10 +230,11 @@ func (w *writer) committed(all []*write, relaxed bool) {
 	})
 }
 
-// keepUp sees to it that the disk gets that commit. What is committed while an fsync is made, the next is for. The caller
+// keepUp sees to it that the disk gets that commit. For what comes due while an fsync is made there is another. The caller
 // holds mu.
 func (w *writer) keepUp(commit uint64) {
-	if w.synced < commit && !w.syncing && !w.closed {
+	w.due = max(w.due, commit)
+	if w.synced < w.due && !w.syncing && !w.closed {
 		w.syncing = true
 		w.syncs.Go(w.catchUp)
 	}
@@ -257,7 +259,7 @@ func (w *writer) catchUp() {
 func (w *writer) behind(tried uint64) (upto uint64, behind bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.syncing = w.commits > max(w.synced, tried)
+	w.syncing = w.due > max(w.synced, tried)
 	return w.commits, w.syncing
 }
 

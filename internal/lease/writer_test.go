@@ -243,6 +243,13 @@ func TestWhenTheDiskGetsIt(t *testing.T) {
 		want  []time.Duration
 	}{
 		"by itself": {nil, 0, []time.Duration{lag}},
+		"not with what comes while another fsync is made": {func(_ *testing.T, d *desk) error {
+			quick := d.sync
+			d.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 5 ms to 20 ms
+			err := d.writer.soon(context.Background(), "note", 0, note)
+			time.Sleep(lag / 4)
+			return errors.Join(err, d.writer.soon(context.Background(), "note", lag, note)) // at 10 ms
+		}, 0, []time.Duration{lag / 4, 3 * lag / 2}},
 		"with its settlement": {func(_ *testing.T, d *desk) error {
 			return d.writer.soon(context.Background(), "note", 0, note)
 		}, 0, []time.Duration{5 * time.Millisecond}},

@@ -296,8 +296,6 @@ def _wait_for_server(module: Any) -> None:
 def _patch_client(state: State, module: Any) -> None:
     """One HTTP client for the process: spaces makes one for each request, which takes it longer than the request does. A
     forked worker makes its own.
-
-    So is it with what each call asks anew and does not change: spaces names its cgroup, of which the host makes nothing.
     """
     original, kept = getattr(module, "api_client", None), (0, None)
     if original is None:
@@ -317,8 +315,6 @@ def _patch_client(state: State, module: Any) -> None:
         return client
 
     module.api_client = api_client
-    if hasattr(module.utils, "self_cgroup_device_path"):
-        module.utils.self_cgroup_device_path = functools.cache(module.utils.self_cgroup_device_path)
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:

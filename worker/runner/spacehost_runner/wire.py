@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60  # seconds, as spaces gives its client
 MAX_HEAD = 65536
+MAX_IDLE = 16  # connections kept; those that are over stay until they are asked for
 needs_no_quotes = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch  # of a query: what urllib.parse.quote_plus leaves as it is
 
 
@@ -77,7 +78,10 @@ class Client:
 
     def keep(self, connection: socket.socket) -> None:
         """Takes back a connection whose answer has been read."""
-        self._idle.append(connection)
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
 
 def _quoted(value: Any) -> str:
