@@ -37,7 +37,7 @@ Rows (--only):
 `
 
 const flagsHelp = `
-Plain Gradio gives no GPUs: for that row it asks a server which says yes to all, and keeps no accounts.
+Plain Gradio gives no GPUs: for the row gpu it asks a server which says yes to all, and keeps no accounts.
 A no-op has Gradio's default concurrency limit, one at a time; "side by side" it has none. Waiting visitors are
 measured in one round only. Exit codes: 0 measured, also when a side has dropped calls;
 1 something could not be measured; 2 wrong usage.
