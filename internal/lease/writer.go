@@ -44,8 +44,7 @@ type writer struct {
 type write struct {
 	what  string
 	do    func(tx *sql.Tx) error
-	soon  bool          // it need not be on the disk when it is done,
-	later time.Duration // nor is its fsync begun before then
+	later time.Duration // it need not be on the disk when it is done, and is that much later; 0: it must be
 	lead  chan struct{} // closed when it is its turn to lead
 	done  chan struct{} // closed when err is final
 	err   error
@@ -71,9 +70,12 @@ func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) err
 	return w.enter(ctx, &write{what: what, do: do})
 }
 
-// soon is write without its fsync, which begins that much later; at once if another one is due meanwhile.
+// soon is write without its fsync, which begins that much later, or with another that is due before.
 func (w *writer) soon(ctx context.Context, what string, later time.Duration, do func(tx *sql.Tx) error) error {
-	return w.enter(ctx, &write{what: what, do: do, soon: w.sync != nil, later: later})
+	if w.sync == nil {
+		later = 0
+	}
+	return w.enter(ctx, &write{what: what, do: do, later: later})
 }
 
 // close returns once the disk has all. Nobody may write any more.
@@ -192,7 +194,7 @@ func (w *writer) transact() (all []*write, err error) {
 func (w *writer) mayRelax() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !slices.ContainsFunc(w.waiting, func(one *write) bool { return !one.soon })
+	return !slices.ContainsFunc(w.waiting, func(one *write) bool { return one.later == 0 })
 }
 
 // relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten.
@@ -217,12 +219,7 @@ func (w *writer) committed(all []*write, relaxed bool) {
 		w.synced = w.commits
 		return
 	}
-	first := slices.MinFunc(all, func(a, b *write) int { return cmp.Compare(a.later, b.later) })
-	if first.later == 0 {
-		w.keepUp(w.commits)
-		return
-	}
-	commit := w.commits
+	first, commit := slices.MinFunc(all, func(a, b *write) int { return cmp.Compare(a.later, b.later) }), w.commits
 	time.AfterFunc(first.later, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -281,7 +278,7 @@ func (w *writer) take(begun, relaxed bool) []*write {
 	if begun && w.solo {
 		n = 1
 	}
-	if i := slices.IndexFunc(w.waiting[:n], func(one *write) bool { return !one.soon }); relaxed && i >= 0 && begun {
+	if i := slices.IndexFunc(w.waiting[:n], func(one *write) bool { return one.later == 0 }); relaxed && i >= 0 && begun {
 		n = i
 	}
 	all := slices.Clone(w.waiting[:n])

@@ -229,7 +229,7 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 }
 
 func (d *desk) soon(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	return d.writer.soon(ctx, what, 0, do)
+	return d.writer.soon(ctx, what, time.Millisecond, do)
 }
 
 // TestWhenTheDiskGetsIt: at its time, or with what comes before that, or with the end of the host; an fsync that fails is made
@@ -245,14 +245,14 @@ func TestWhenTheDiskGetsIt(t *testing.T) {
 		"by itself": {nil, 0, []time.Duration{lag}},
 		"not with what comes while another fsync is made": {func(_ *testing.T, d *desk) error {
 			quick := d.sync
-			d.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 5 ms to 20 ms
-			err := d.writer.soon(context.Background(), "note", 0, note)
-			time.Sleep(lag / 4)
-			return errors.Join(err, d.writer.soon(context.Background(), "note", lag, note)) // at 10 ms
-		}, 0, []time.Duration{lag / 4, 3 * lag / 2}},
+			d.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 10 ms to 25 ms
+			err := d.writer.soon(context.Background(), "note", lag/4, note)
+			time.Sleep(lag / 2)
+			return errors.Join(err, d.writer.soon(context.Background(), "note", lag, note)) // at 15 ms
+		}, 0, []time.Duration{lag / 2, 7 * lag / 4}},
 		"with its settlement": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", 0, note)
-		}, 0, []time.Duration{5 * time.Millisecond}},
+			return d.writer.soon(context.Background(), "note", lag/4, note)
+		}, 0, []time.Duration{10 * time.Millisecond}},
 		"with one that waits for it": {func(_ *testing.T, d *desk) error {
 			return d.write(context.Background(), "note", note)
 		}, 0, nil},
@@ -307,6 +307,7 @@ func TestEachCommitIsSynced(t *testing.T) {
 			if err := d.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
+			time.Sleep(2 * time.Millisecond) // it is due
 			synctest.Wait()
 		}
 		if len(began) != 1 {
