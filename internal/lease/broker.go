@@ -180,7 +180,9 @@ func (b *Broker) beat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := b.store.beat(ctx, b.now()); err != nil && ctx.Err() == nil {
+			var active []string
+			b.do(func(l *line) { active = l.active() })
+			if err := b.store.beat(ctx, active, b.now()); err != nil && ctx.Err() == nil {
 				b.log.Warn("beat failed", zap.Error(err))
 			}
 		}

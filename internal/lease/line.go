@@ -423,6 +423,17 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 	return found
 }
 
+// active are the IDs of the Leases whose clock runs, as their clients know. The database may call more so: an arrival whose
+// Device is still being looked at, one whose warm worker had died, one that is over and could not be settled yet.
+func (l *line) active() (ids []string) {
+	for id, lease := range l.leases {
+		if lease.State == Active {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 var errNotReclaimed = errors.New("its last worker could not be ended")
 
 // Snapshot is one open Lease as the operator sees it.

@@ -1,11 +1,13 @@
 package lease
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/internal/lease/leasetest"
 )
 
@@ -31,9 +33,22 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 
 func (h *house) beatNow() {
 	h.t.Helper()
-	if err := h.store.beat(h.t.Context(), time.Now()); err != nil {
+	if err := h.store.beat(h.t.Context(), h.open(), time.Now()); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// open are the Leases that a host has left behind, whose clocks ran.
+func (h *house) open() (ids []string) {
+	h.t.Helper()
+	all, err := h.store.leftovers(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, o := range all {
+		ids = append(ids, o.id)
+	}
+	return ids
 }
 
 // recoverNow is a new host on the same machine; it returns whose markers it has ended.
@@ -100,7 +115,7 @@ func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
 		h.leave("", h.workerOf(100))
-		if err := h.store.beat(t.Context(), time.Now().Add(-time.Hour)); err != nil {
+		if err := h.store.beat(t.Context(), h.open(), time.Now().Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		h.recoverNow()
@@ -220,4 +235,49 @@ func TestCrashInTheMiddleOfLife(t *testing.T) {
 			t.Errorf("after %v got %q, want %q", time.Since(start), after, before)
 		}
 	})
+}
+
+// TestACrashChargesNoTimeThatNobodyHad: beats are for those whose clients know that their clock runs. The database says so of
+// a Lease also while its Device is still looked at, after its warm worker has died, and when its settlement failed.
+func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
+	for name, row := range map[string]struct {
+		leave func(h *house)
+		want  time.Duration
+	}{
+		"its Device does not answer": {func(h *house) {
+			h.inventory.SetHook(func(ctx context.Context, uuid gpu.DeviceUUID) error {
+				time.Sleep(15 * time.Second)
+				return &gpu.HungError{UUID: uuid, After: 15 * time.Second}
+			})
+			go func() { _, _ = h.Schedule(h.t.Context(), request()) }()
+		}, 0},
+		"its worker had died": {func(h *house) {
+			h.grant(h.schedule())
+			h.processes.Die(7)
+		}, 0},
+		"it is over, and the disk full": {func(h *house) {
+			g := h.grant(h.schedule())
+			time.Sleep(3 * time.Second)
+			h.refuseToSettle()
+			go func() { _ = h.Release(h.t.Context(), "demo", g.Lease, false) }()
+		}, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newWarmHouse(t)
+				row.leave(h)
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				h.exec(`DROP TRIGGER IF EXISTS full`)
+				h.inventory.SetHook(nil)
+				if n := h.count(`SELECT count(*) FROM leases WHERE ended_at IS NULL AND active_at IS NOT NULL`); n != 1 {
+					t.Fatalf("%d leases are open and active, by the database; want the one of this test", n)
+				}
+				h.recoverNow(func(c *Config) { c.Processes = leasetest.NewProcesses() })
+				h.wantLast(Revoked, "host crashed", row.want)
+				h.wantBalance(ada, 10*time.Second+row.want, 0)
+				h.stop()
+			})
+		})
+	}
 }

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -146,10 +147,14 @@ func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time, isOpen bool)
 	return s.ledger.Open(ctx, tx, l.ID, at)
 }
 
-// beat proves that the host lives: after a crash no Lease is charged past its last beat.
-func (s *store) beat(ctx context.Context, now time.Time) error {
-	return s.exec(ctx, "beat",
-		`UPDATE leases SET beat_at = ? WHERE ended_at IS NULL AND active_at IS NOT NULL`, now.UnixMilli())
+// beat proves that the host lives and lends those to somebody: after a crash no Lease is charged past its last beat.
+func (s *store) beat(ctx context.Context, active []string, now time.Time) error {
+	ids, err := json.Marshal(active)
+	if err != nil {
+		return fmt.Errorf("beat: %w", err)
+	}
+	return s.exec(ctx, "beat", `UPDATE leases SET beat_at = ? WHERE ended_at IS NULL AND active_at IS NOT NULL
+		AND id IN (SELECT value FROM json_each(?))`, now.UnixMilli(), string(ids))
 }
 
 // exec writes with one statement.
