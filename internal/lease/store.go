@@ -280,7 +280,7 @@ func (s *store) runners(ctx context.Context) ([]Runner, error) {
 	return all, rows.Err()
 }
 
-// Past is a Lease that has ended, for `spacehost lease --ended`.
+// Past is a Lease that has ended, as `spacehost lease` lists it.
 type Past struct {
 	Lease           string    `json:"lease"`
 	State           State     `json:"state"`
