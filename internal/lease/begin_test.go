@@ -156,6 +156,45 @@ func TestAWarmLeaseOpensAWindow(t *testing.T) {
 	})
 }
 
+// TestASecondAllowIsNoNewClock: a Space that names one worker after the other pays for all of them, in a crash of the host too,
+// and comes to its deadline.
+func TestASecondAllowIsNoNewClock(t *testing.T) {
+	another := func(h *house) Grant {
+		g := h.grant(h.schedule())
+		time.Sleep(55 * time.Second)
+		h.processes.Start("demo", 8)
+		if err := h.Allow(h.t.Context(), "demo", g.Lease, 8); err != nil {
+			h.t.Fatal(err)
+		}
+		return g
+	}
+	for name, row := range map[string]struct {
+		end    func(h *house, g Grant)
+		state  State
+		reason string
+		used   time.Duration
+	}{
+		"released":          {func(h *house, g Grant) { h.release(g) }, Released, "released", 55 * time.Second},
+		"at its deadline":   {func(*house, Grant) { time.Sleep(5*time.Second + deadlineGrace) }, Expired, "deadline", time.Minute},
+		"in a crash, later": {func(h *house, _ Grant) { time.Sleep(2500 * time.Millisecond); h.recoverNow(aloneAgain) }, Revoked, "host crashed", 56 * time.Second},
+		"in a crash":        {func(h *house, _ Grant) { h.recoverNow(aloneAgain) }, Revoked, "host crashed", 55 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newWarmHouse(t)
+				row.end(h, another(h))
+				synctest.Wait()
+				h.wantLast(row.state, row.reason, row.used)
+				h.wantBalance(ada, 10*time.Second+row.used, 0)
+				h.stop()
+				if h.processes.Alive(7) || h.processes.Alive(8) {
+					t.Error("a worker lives")
+				}
+			})
+		})
+	}
+}
+
 // TestTheDiskGetsAWarmCall beside it: no call waits for it, a short one is one fsync, and a long one is on the disk before
 // there is anything to charge.
 func TestTheDiskGetsAWarmCall(t *testing.T) {

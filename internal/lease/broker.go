@@ -180,9 +180,9 @@ func (b *Broker) beat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			var active []string
+			var active map[string]time.Duration
 			b.do(func(l *line) { active = l.active() })
-			if err := b.store.beat(ctx, active, b.now()); err != nil && ctx.Err() == nil {
+			if err := b.store.beat(ctx, active); err != nil && ctx.Err() == nil {
 				b.log.Warn("beat failed", zap.Error(err))
 			}
 		}
@@ -288,14 +288,14 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	}
 	worker := Worker{PID: pid, Start: start}
 	var l *Lease
+	var since time.Time
 	err := ErrUnknown
-	b.do(func(line *line) { l, err = line.onClaim(space, id, worker) })
+	b.do(func(line *line) { l, since, err = line.onClaim(space, id, worker) })
 	if err != nil {
 		return err
 	}
 	b.config.Processes.Confine(space, pid, start)
-	at := b.now()
-	if err := b.store.activate(ctx, l, worker, at); err != nil {
+	if err := b.store.activate(ctx, l, worker, since, b.now()); err != nil {
 		return err
 	}
 	b.occupy(l, pid)
@@ -529,7 +529,8 @@ func (b *Broker) resume(l *Lease) {
 			b.do(func(line *line) { line.onUnfit(l) })
 			return
 		}
-		err := b.store.activate(b.work, l, worker, b.now())
+		at := b.now()
+		err := b.store.activate(b.work, l, worker, at, at)
 		if err != nil {
 			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}

@@ -107,7 +107,7 @@ func (l *line) onSchedule(lease *Lease) {
 func (l *line) fill() {
 	l.limit()
 	l.reserve()
-	coming := l.coming()
+	looked, leaving := l.coming()
 	for rank := 0; rank < len(l.waiting); {
 		lease := l.waiting[rank]
 		if lease.limit != "" {
@@ -118,11 +118,13 @@ func (l *line) fill() {
 			l.resume(w, lease)
 			continue // the next has come to this rank
 		}
-		if whole := l.isWhole(lease); coming[whole] > 0 {
-			coming[whole]--
+		if whole := l.isWhole(lease); looked[whole] > 0 {
+			looked[whole]--
 		} else if p := l.find(rank); p != nil {
 			p.look()
 			l.do.check(p)
+		} else if leaving[whole] > 0 {
+			leaving[whole]--
 		} else {
 			l.makeRoom(rank)
 		}
@@ -180,29 +182,35 @@ func (l *line) give(p place, lease *Lease) {
 
 // onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
 // meanwhile ends that worker too, and a second one is refused. (A warm worker makes no /allow. If one comes all
-// the same, the client has found the worker unfit and forked another.)
-func (l *line) onClaim(space, id string, worker Worker) (*Lease, error) {
-	lease := l.leases[id]
+// the same, the client has found the worker unfit and forked another: the clock runs since the grant, and goes on.)
+func (l *line) onClaim(space, id string, worker Worker) (lease *Lease, since time.Time, err error) {
+	lease = l.leases[id]
 	if lease == nil || lease.Space != space || !lease.claimable() {
-		return nil, ErrUnknown
+		return nil, time.Time{}, ErrUnknown
+	}
+	since = lease.Active
+	if lease.State != Active {
+		since = l.now()
 	}
 	if lease.inherited && lease.Worker != worker {
 		l.do.dismiss(lease.Worker)
 	}
 	lease.Worker, lease.inherited, lease.watched = worker, false, false
-	return lease, nil
+	return lease, since, nil
 }
 
 func (l *Lease) claimable() bool {
 	return l.State == Granted && l.Worker.PID == 0 || l.State == Active && l.inherited
 }
 
-// onAllow starts the clock. False: the Lease ended while its /allow was being committed.
+// onAllow starts the clock, if it does not run yet. False: the Lease ended while its /allow was being committed.
 func (l *line) onAllow(lease *Lease, at time.Time) bool {
 	if lease.State != Granted && lease.State != Active {
 		return false
 	}
-	lease.State, lease.Active = Active, at
+	if lease.State != Active {
+		lease.State, lease.Active = Active, at
+	}
 	lease.watched = true
 	l.do.changed(lease)
 	l.do.watch(lease.Worker)
@@ -423,15 +431,16 @@ func (l *line) of(match func(*Lease) bool) []*Lease {
 	return found
 }
 
-// active are the IDs of the Leases whose clock runs, as their clients know. The database may call more so: an arrival whose
-// Device is still being looked at, one whose warm worker had died, one that is over and could not be settled yet.
-func (l *line) active() (ids []string) {
+// active are the Leases whose clock runs, as their clients know, with what it shows. The database may call more so: an
+// arrival whose Device is still being looked at, one whose warm worker had died, one that is over and could not be settled yet.
+func (l *line) active() map[string]time.Duration {
+	used := map[string]time.Duration{}
 	for id, lease := range l.leases {
 		if lease.State == Active {
-			ids = append(ids, id)
+			used[id] = l.now().Sub(lease.Active)
 		}
 	}
-	return ids
+	return used
 }
 
 var errNotReclaimed = errors.New("its last worker could not be ended")

@@ -460,12 +460,12 @@ func TestClaim(t *testing.T) {
 		"another Space's":    {"other", l.ID},
 		"one that never was": {"demo", "nonsense"},
 	} {
-		if _, err := w.onClaim(row.space, row.id, Worker{PID: 1}); err != ErrUnknown {
+		if _, _, err := w.onClaim(row.space, row.id, Worker{PID: 1}); err != ErrUnknown {
 			t.Errorf("%s: got %v, want ErrUnknown", name, err)
 		}
 	}
 	w.allow(l)
-	if _, err := w.onClaim("demo", l.ID, Worker{PID: 2}); err != ErrUnknown {
+	if _, _, err := w.onClaim("demo", l.ID, Worker{PID: 2}); err != ErrUnknown {
 		t.Errorf("an active lease: got %v, want ErrUnknown", err)
 	}
 }
@@ -475,7 +475,7 @@ func TestSecondClaimIsRefused(t *testing.T) {
 	l := w.granted()
 	w.claim(l)
 	first := l.Worker
-	if _, err := w.onClaim("demo", l.ID, Worker{PID: 2}); err != ErrUnknown || l.Worker != first {
+	if _, _, err := w.onClaim("demo", l.ID, Worker{PID: 2}); err != ErrUnknown || l.Worker != first {
 		t.Errorf("got %v and worker %+v, want ErrUnknown and %+v", err, l.Worker, first)
 	}
 }

@@ -116,7 +116,7 @@ func (w *world) finish() {
 	w.reclaimed()
 	for _, l := range w.of(func(o *Lease) bool { return o.State == Granted }) {
 		w.allows++
-		if _, err := w.onClaim(l.Space, l.ID, workerOf(10_000+w.allows)); err != nil {
+		if _, _, err := w.onClaim(l.Space, l.ID, workerOf(10_000+w.allows)); err != nil {
 			w.t.Fatal(err)
 		}
 		w.onAllow(l, w.clock)

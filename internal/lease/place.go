@@ -39,19 +39,19 @@ func (l *line) isWhole(lease *Lease) bool {
 	return lease.Size == "xlarge" && len(l.slots) > len(l.devices)
 }
 
-// coming counts the places that are being looked at, and those whose idle worker is going, by whether they are
+// coming counts the places that are being looked at, and those whose idle worker is leaving, by whether they are
 // whole Devices of several Slots.
-func (l *line) coming() map[bool]int {
-	n := map[bool]int{}
+func (l *line) coming() (looked, leaving map[bool]int) {
+	looked, leaving = map[bool]int{}, map[bool]int{}
 	for _, s := range l.slots {
 		switch {
 		case s.phase == checking && s == s.place[0]:
-			n[len(s.place) > 1]++
+			looked[len(s.place) > 1]++
 		case s.phase == reclaiming && s.idle != nil && s == s.idle.lease.place[0]:
-			n[len(s.idle.lease.place) > 1]++
+			leaving[len(s.idle.lease.place) > 1]++
 		}
 	}
-	return n
+	return looked, leaving
 }
 
 // find returns a free place for who waits at rank, nil if there is none. Of several Devices the one with most

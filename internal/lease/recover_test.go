@@ -24,7 +24,7 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 	}
 	if worker != nil {
 		l.Slot, l.Granted = &h.line.slots[0].Slot, time.Now()
-		if err := s.activate(h.t.Context(), l, *worker, time.Now()); err != nil {
+		if err := s.activate(h.t.Context(), l, *worker, time.Now(), time.Now()); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -33,23 +33,28 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 
 func (h *house) beatNow() {
 	h.t.Helper()
-	if err := h.store.beat(h.t.Context(), h.open(), time.Now()); err != nil {
+	if err := h.store.beat(h.t.Context(), h.used()); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-// open are the Leases that a host has left behind, whose clocks ran.
-func (h *house) open() (ids []string) {
+// used is what the clocks show of Leases that a host has left behind.
+func (h *house) used() map[string]time.Duration {
 	h.t.Helper()
 	all, err := h.store.leftovers(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	used := map[string]time.Duration{}
 	for _, o := range all {
-		ids = append(ids, o.id)
+		used[o.id] = time.Since(time.UnixMilli(o.active.Int64))
 	}
-	return ids
+	return used
 }
+
+// aloneAgain keeps what a new host does from the first one, which stays as it is and, unlike one that is dead, would see its
+// worker die.
+func aloneAgain(c *Config) { c.Processes = leasetest.NewProcesses() }
 
 // recoverNow is a new host on the same machine; it returns whose markers it has ended.
 func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
@@ -110,12 +115,12 @@ func TestRecoverChargesToTheLastBeat(t *testing.T) {
 	}
 }
 
-// TestRecoverAfterTheClockWasSetBack: the beat may then be older than the /allow.
+// TestRecoverAfterTheClockWasSetBack: by a clock that can be, the beat may then be older than the /allow.
 func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		h.leave("", h.workerOf(100))
-		if err := h.store.beat(t.Context(), h.open(), time.Now().Add(-time.Hour)); err != nil {
+		l := h.leave("", h.workerOf(100))
+		if err := h.store.beat(t.Context(), map[string]time.Duration{l.ID: -time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		h.recoverNow()
@@ -225,8 +230,7 @@ func TestCrashInTheMiddleOfLife(t *testing.T) {
 		h.schedule()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		// The first host stays as it is and, unlike one that is dead, would see its worker die.
-		h.recoverNow(func(c *Config) { c.Processes = leasetest.NewProcesses() })
+		h.recoverNow(aloneAgain)
 		h.wantBalance(ada, 4*time.Second, 0)
 		before, start := h.rows(), time.Now()
 		h.stop() // settles them again, in vain and at once
@@ -273,7 +277,7 @@ func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 				if n := h.count(`SELECT count(*) FROM leases WHERE ended_at IS NULL AND active_at IS NOT NULL`); n != 1 {
 					t.Fatalf("%d leases are open and active, by the database; want the one of this test", n)
 				}
-				h.recoverNow(func(c *Config) { c.Processes = leasetest.NewProcesses() })
+				h.recoverNow(aloneAgain)
 				h.wantLast(Revoked, "host crashed", row.want)
 				h.wantBalance(ada, 10*time.Second+row.want, 0)
 				h.stop()

@@ -65,7 +65,7 @@ func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, que
 		if !isOpen && !mayOpen {
 			return errOpens
 		}
-		return s.start(tx, l, w, at, isOpen)
+		return s.start(tx, l, w, at, at, isOpen)
 	})
 }
 
@@ -124,17 +124,17 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 }
 
 // activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
-func (s *store) activate(ctx context.Context, l *Lease, w Worker, at time.Time) error {
-	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, at, false) })
+func (s *store) activate(ctx context.Context, l *Lease, w Worker, since, now time.Time) error {
+	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, since, now, false) })
 }
 
 // start opens the payer's window, unless that is known to be open.
-func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time, isOpen bool) error {
+func (s *store) start(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
 		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
 		string(Active), l.Slot.Index, string(l.Slot.Device.UUID), w.PID, int64(w.Start),
-		l.Granted.UnixMilli(), at.UnixMilli(), at.UnixMilli(), at.Add(l.Declared).UnixMilli(), l.ID)
+		l.Granted.UnixMilli(), since.UnixMilli(), now.UnixMilli(), since.Add(l.Declared).UnixMilli(), l.ID)
 	if err != nil {
 		return fmt.Errorf("activate lease: %w", err)
 	}
@@ -144,17 +144,25 @@ func (s *store) start(tx *sql.Tx, l *Lease, w Worker, at time.Time, isOpen bool)
 	if isOpen {
 		return nil
 	}
-	return s.ledger.Open(ctx, tx, l.ID, at)
+	return s.ledger.Open(ctx, tx, l.ID, since)
 }
 
-// beat proves that the host lives and lends those to somebody: after a crash no Lease is charged past its last beat.
-func (s *store) beat(ctx context.Context, active []string, now time.Time) error {
-	ids, err := json.Marshal(active)
+// beat writes down how far the clocks of Leases have come: after a crash no Lease is charged past its last beat. They are the
+// line's, which the machine's being set or put to sleep does not move.
+func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
+	if len(used) == 0 {
+		return nil
+	}
+	ms := make(map[string]int64, len(used))
+	for id, used := range used {
+		ms[id] = used.Milliseconds()
+	}
+	beats, err := json.Marshal(ms)
 	if err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
-	return s.exec(ctx, "beat", `UPDATE leases SET beat_at = ? WHERE ended_at IS NULL AND active_at IS NOT NULL
-		AND id IN (SELECT value FROM json_each(?))`, now.UnixMilli(), string(ids))
+	return s.exec(ctx, "beat", `UPDATE leases SET beat_at = active_at + beats.value FROM json_each(?) AS beats
+		WHERE leases.id = beats.key AND ended_at IS NULL AND active_at IS NOT NULL`, string(beats))
 }
 
 // exec writes with one statement.

@@ -256,7 +256,7 @@ func (k *walk) doClaim() {
 	k.onLease(func(l *Lease) {
 		before := l.Worker
 		k.pids++
-		_, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
+		_, _, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
 		if err == nil {
 			k.alive[l.Worker] = l.place
 		}

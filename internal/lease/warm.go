@@ -184,6 +184,7 @@ const missed = time.Second
 func (l *line) onHolderExit(lease *Lease) {
 	switch {
 	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
+		l.do.dismiss(lease.Worker) // and so what it has started
 		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
 		if lease.State == Active {
 			lease.State, lease.Active, lease.again = Granted, time.Time{}, true

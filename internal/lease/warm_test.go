@@ -139,6 +139,28 @@ func TestWarmIsNoReasonToOvertake(t *testing.T) {
 	w.want(other, Granted)
 }
 
+// TestAFreeSlotBeforeOneThatIsComing: an idle worker may take its time to go.
+func TestAFreeSlotBeforeOneThatIsComing(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	idle, b := w.warmed(), w.active(task("speak"))
+	first := w.schedule(task("paint"))
+	second := w.schedule(task("sing"))
+	slow := w.reclaims
+	if len(slow) != 1 || slow[0].lease != idle {
+		t.Fatalf("reclaims %+v, want the idle worker's place", slow)
+	}
+	w.reclaims = nil
+	if _, err := w.onRelease("demo", b.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	w.reclaimed()
+	w.want(first, Granted)
+	w.want(second, Waiting)
+	w.reclaims = slow
+	w.reclaimed()
+	w.want(second, Granted)
+}
+
 func TestIdleWorkersGoAfterAWhile(t *testing.T) {
 	w := newWarmWorld(t, 1)
 	l := w.warmed()
@@ -170,7 +192,8 @@ func TestIdleWorkersGoWithTheirSpace(t *testing.T) {
 	w.wantPhase(1, held)
 }
 
-// TestInheritedWorkerDiesBeforeItsWork: the client forks another, which is allowed as if there had been none.
+// TestInheritedWorkerDiesBeforeItsWork: the client forks another, which is allowed as if there had been none. What the dead one
+// has started is ended.
 func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
 	for name, when := range map[string]func(w *world) *Lease{
 		"before it is written down": func(w *world) *Lease {
@@ -188,9 +211,12 @@ func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWarmWorld(t, 1)
-			w.warmed()
+			dead := w.warmed().Worker
 			l := when(w)
 			w.want(l, Granted)
+			if !slices.Equal(w.gone, []Worker{dead}) {
+				t.Errorf("dismissed %v, want %v", w.gone, dead)
+			}
 			if got := w.answers[l]; len(got) != 1 || got[0].grant == nil {
 				t.Fatalf("answers %+v, want a grant", got)
 			}
@@ -205,11 +231,14 @@ func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
 
 func TestInheritedWorkerDiesAndNobodyComes(t *testing.T) {
 	w := newWarmWorld(t, 1)
-	w.warmed()
+	dead := w.warmed().Worker
 	l := w.resumed()
 	w.onExit(l.Worker)
 	w.pass(claimTime)
 	w.wantEnd(l, Unclaimed, "never allowed", 0)
+	if !slices.Equal(w.gone, []Worker{dead}) {
+		t.Errorf("dismissed %v, want %v", w.gone, dead)
+	}
 }
 
 func TestInheritedWorkerDiesAtWork(t *testing.T) {
@@ -221,7 +250,8 @@ func TestInheritedWorkerDiesAtWork(t *testing.T) {
 	w.wantEnd(l, Released, "worker died", missed)
 }
 
-// TestAnotherWorkerReplacesTheWarmOne: the client found it unfit. Its clock starts anew; a third is refused.
+// TestAnotherWorkerReplacesTheWarmOne: the client found it unfit. The clock goes on, or a Space that names one worker after
+// the other would never pay, nor come to its deadline; a third is refused.
 func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
 	w := newWarmWorld(t, 1)
 	old := w.warmed().Worker
@@ -231,13 +261,13 @@ func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
 	if !slices.Equal(w.gone, []Worker{old}) || l.Worker == old || w.watched[l.Worker] != 1 {
 		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one to go", w.gone, l.Worker, w.watched)
 	}
-	if _, err := w.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
+	if _, _, err := w.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
 		t.Errorf("a third worker: got %v, want ErrUnknown", err)
 	}
 	w.onExit(old)
 	w.pass(time.Second)
 	w.release(l)
-	w.wantEnd(l, Released, "released", time.Second)
+	w.wantEnd(l, Released, "released", 3*time.Second)
 }
 
 // TestResumeThatIsNotHeard and that cannot be written down cost nothing, and the worker goes.

@@ -200,7 +200,7 @@ func workerOf(count int) Worker { return Worker{PID: 100 + count, Start: 7} }
 
 func (w *world) claim(l *Lease) {
 	w.t.Helper()
-	if _, err := w.onClaim(l.Space, l.ID, workerOf(w.count)); err != nil {
+	if _, _, err := w.onClaim(l.Space, l.ID, workerOf(w.count)); err != nil {
 		w.t.Fatalf("claim of %s: %v", l.ID, err)
 	}
 }

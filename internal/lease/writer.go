@@ -32,7 +32,7 @@ type writer struct {
 	mu      sync.Mutex
 	waiting []*write // the first of them leads, or is about to
 	leading bool
-	commits uint64 // how many there were
+	commits uint64 // how many there were without fsync
 	synced  uint64 // how many of them are on the disk
 	due     uint64 // up to which one they are to be there now
 	syncing bool
@@ -184,8 +184,8 @@ func (w *writer) transact() (all []*write, err error) {
 	if err != nil {
 		return all, err
 	}
-	if err = commit(tx, all); err == nil {
-		w.committed(all, relaxed)
+	if err = commit(tx, all); err == nil && relaxed {
+		w.owe(all)
 	}
 	return all, err
 }
@@ -197,7 +197,8 @@ func (w *writer) mayRelax() bool {
 	return !slices.ContainsFunc(w.waiting, func(one *write) bool { return one.later == 0 })
 }
 
-// relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten.
+// relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten. The pragma
+// works when it is compiled: ctx must not be one that can end, or go-sqlite3 keeps it, compiled, for the next time.
 func relax(ctx context.Context, conn *sql.Conn) bool {
 	_, err := conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
 	return err == nil
@@ -210,15 +211,12 @@ func tighten(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// committed counts the commit of all, and sees to the fsync that it has left out.
-func (w *writer) committed(all []*write, relaxed bool) {
+// owe counts a commit of all without fsync, and sees to it that there will be one. (A commit with fsync pays for nothing: if
+// it has changed no page SQLite writes nothing, and so makes sure of nothing that came before.)
+func (w *writer) owe(all []*write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits++
-	if !relaxed { // its fsync was for all before it, too
-		w.synced = w.commits
-		return
-	}
 	first, commit := slices.MinFunc(all, func(a, b *write) int { return cmp.Compare(a.later, b.later) }), w.commits
 	time.AfterFunc(first.later, func() {
 		w.mu.Lock()
