@@ -47,7 +47,7 @@ type Config struct {
 	// must show a client the same.
 	BySpace   bool
 	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
-	Patience  time.Duration // that a stream has with a client which does not read; 0: 10 s
+	Patience  time.Duration // that a stream has with a client which does not read, or hardly; 0: 10 s
 	Storage   Storage
 	Logger    *zap.Logger
 }

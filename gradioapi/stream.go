@@ -8,13 +8,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sys/unix"
 
 	"spacehost/queue"
 )
@@ -28,7 +31,7 @@ type sse struct {
 	conn     net.Conn
 	chunked  bool          // else its end is that of the connection: HTTP/1.0
 	head     []byte        // of the answer; goes out with what is said first
-	patience time.Duration // what a client gets to take a frame
+	patience time.Duration // what a client gets to take leastTaken
 	rests    time.Duration
 	notFound string // what the stream of an unknown Session says, in the words of its Gradio
 
@@ -120,6 +123,7 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 	}
 	s.head = s.headOf(c.Response().Header())
 	s.ctx, s.leave = context.WithCancel(context.Background())
+	keepLittle(conn)
 	if !h.streams.add(conn) {
 		_ = conn.Close()
 		panic(http.ErrAbortHandler) // there is nobody left to answer
@@ -175,16 +179,41 @@ func (s *sse) chunk(frames []byte) [][]byte {
 
 var lineEnd = []byte("\r\n")
 
+// leastTaken is what a client that still reads takes of a long frame while the stream is patient, though its network be slow:
+// a result may be as large as any file.
+const leastTaken = 64 << 10
+
 func (s *sse) send(parts ...[]byte) error {
-	if err := s.conn.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
-		return err
-	}
 	if s.head != nil {
 		parts = append([][]byte{s.head}, parts...)
 		s.head = nil
 	}
-	_, err := (*net.Buffers)(&parts).WriteTo(s.conn)
-	return err
+	for rest := (net.Buffers)(parts); ; {
+		if err := s.conn.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+			return err
+		}
+		taken, err := rest.WriteTo(s.conn)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || taken < leastTaken {
+			return err
+		}
+	}
+}
+
+// unsentBytes is what the kernel keeps of a stream beyond what is on its way. It takes more only when a third of all that it
+// keeps has gone, which without this is megabytes, and so a minute of silence at a slow client.
+const unsentBytes = 128 << 10
+
+// keepLittle is for conn's next stream, too, and for nothing if conn is no TCP connection.
+func keepLittle(conn net.Conn) {
+	tcp, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { // an old kernel keeps more
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes)
+		})
+	}
 }
 
 // end writes the last frames and that they were it. A stream that is closed without it breaks off.

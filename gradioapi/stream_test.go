@@ -219,6 +219,39 @@ func TestASlowClientIsCut(t *testing.T) {
 	}
 }
 
+// A client that takes its time for a long frame gets all of it.
+func TestASlowClientGetsALargeResult(t *testing.T) {
+	const size = 24 << 20
+	h := newHost(t, func(s *setup) { s.config.Patience = 250 * time.Millisecond })
+	event := h.join(slow, "s", `["a"]`)
+	h.started()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.0\r\nHost: x\r\n\r\n", api)
+	reader := bufio.NewReader(conn)
+	if _, err := reader.ReadString('{'); err != nil { // the stream has begun
+		t.Fatal(err)
+	}
+	began := time.Now()
+	h.say(event, fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", size)))
+	pace := time.NewTicker(50 * time.Millisecond)
+	defer pace.Stop()
+	got, some := 0, make([]byte, 1<<20)
+	for got < size {
+		n, err := io.ReadFull(reader, some)
+		if got += n; err != nil {
+			t.Fatalf("after %s and %d bytes: %v", time.Since(began), got, err)
+		}
+		<-pace.C
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("it was all there after %s, so nothing was slow", took)
+	}
+}
+
 // returning is a listener whose connections can be given back. It keeps what they were given back with.
 type returning struct {
 	net.Listener
