@@ -18,17 +18,21 @@ func TestUninvitedUseIsShown(t *testing.T) {
 	}
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
 	for _, row := range []struct {
-		pid          int
-		said, listed string
+		pid                 int
+		space, said, listed string
 	}{
-		{stranger.Process.Pid, "which is no Space's, is on", "no Space's"},
-		{spacePID(t, p), "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
+		{stranger.Process.Pid, "", "which is no Space's, is on", "no Space's"},
+		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
 	} {
 		fault := fmt.Sprintf("process=%d", row.pid)
 		p.fault(fault, fault)
 		eventually(t, "it is shown", patience, func() bool {
 			_, out, _ := p.cli("gpu")
 			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
+		})
+		eventually(t, "it is counted, and the slot busy", patience, func() bool {
+			seen := p.metrics()
+			return seen[fmt.Sprintf(`spacehost_device_uninvited_processes{space=%q,uuid=%q}`, row.space, p.gpu().UUID)] == 1 && seen[`spacehost_slots{phase="busy"}`] == 1
 		})
 		if r := p.client().call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
 			t.Errorf("the visitor reads %q, value %s", r.Err, r.Value)
@@ -68,5 +72,8 @@ func TestUninvitedUseIsEnded(t *testing.T) {
 	})
 	if !strings.Contains(p.text(), "outside @spaces.GPU, and is ended") {
 		t.Errorf("the operator reads:\n%s", p.text())
+	}
+	if n := p.metrics()[`spacehost_worker_kills_total{cause="uninvited",space="leases"}`]; n != 1 {
+		t.Errorf("%v such ends were counted, want 1", n)
 	}
 }

@@ -38,7 +38,7 @@ func NewMetrics() *Metrics {
 		}, []string{"tier"}),
 		grants:   counter("spacehost_lease_grants_total", "GPU leases granted; warm: to a worker that was there already.", "space", "size", "warm"),
 		ends:     counter("spacehost_leases_ended_total", "GPU leases that ended, by their last state.", "space", "state"),
-		kills:    counter("spacehost_worker_kills_total", "Workers that the host ended because their lease was over.", "space", "cause"),
+		kills:    counter("spacehost_worker_kills_total", "Processes of Spaces that the host ended: workers because their lease was over, others because they used a GPU uninvited.", "space", "cause"),
 		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds for which a slot was taken, from the grant to the end of the lease.", "space", "size"),
 		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to those who paid, after the size factor.", "space", "tier"),
 	}
@@ -65,6 +65,13 @@ func (m *Metrics) Changed(c lease.Change) {
 		if c.Killed() {
 			m.kills.WithLabelValues(c.Space, c.Reason).Inc()
 		}
+	}
+}
+
+// Uninvited counts a process of a Space that was ended because it used a GPU outside any lease.
+func (m *Metrics) Uninvited(u lease.Uninvited) {
+	if u.Ended {
+		m.kills.WithLabelValues(u.Space, "uninvited").Inc()
 	}
 }
 
@@ -109,6 +116,7 @@ var (
 	deviceHealth  = describe("spacehost_device_healthy", "1 if the device could be read and nothing is wrong with it.", "uuid", "name", "simulated")
 	deviceMemory  = describe("spacehost_device_memory_bytes", "Memory of a device.", "uuid", "kind")
 	deviceSitters = describe("spacehost_device_processes", "Processes on a device.", "uuid")
+	uninvited     = describe("spacehost_device_uninvited_processes", "Processes that use a device outside any lease; space is empty for who is no Space's.", "uuid", "space")
 	slotPhase     = describe("spacehost_slots", "Slots by what they are doing.", "phase")
 	openLeases    = describe("spacehost_leases_open", "Leases that wait, are granted or active.", "tier", "state")
 	spaceStage    = describe("spacehost_space_stage", "1 for the stage that a Space is in.", "space", "stage")
@@ -117,7 +125,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (s *machine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceSitters, slotPhase, openLeases, spaceStage, spaceQueue} {
+	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceSitters, uninvited, slotPhase, openLeases, spaceStage, spaceQueue} {
 		to <- d
 	}
 }
@@ -134,6 +142,14 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 		gauge(buildInfo, 1, info.Main.Version, info.GoVersion)
 	}
 	s.devices(gauge)
+	type seat struct{ uuid, space string }
+	sitters := map[seat]float64{}
+	for _, u := range s.config.Broker.Uninvited() {
+		sitters[seat{string(u.Device), u.Space}]++
+	}
+	for at, n := range sitters {
+		gauge(uninvited, n, at.uuid, at.space)
+	}
 	counts := map[string]float64{}
 	for _, slot := range s.config.Broker.Slots() {
 		counts[slot.Phase]++

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -54,6 +55,7 @@ func (b *Broker) inspect(ctx context.Context) {
 		b.mu.Lock()
 		b.uninvited = stayed
 		b.mu.Unlock()
+		b.do(func(l *line) { l.onUninvited(stayed) })
 	}
 }
 
@@ -102,6 +104,20 @@ var driverSeesOurPIDs = sync.OnceValue(func() bool {
 	namespace, err := os.Readlink("/proc/self/ns/pid")
 	return err == nil && namespace == "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
 })
+
+// onUninvited shuts what is free of a Device that somebody uses outside any Lease, and looks whether one that was shut is clear
+// again: both are shown as they are also while nobody waits.
+func (l *line) onUninvited(all []Uninvited) {
+	for _, s := range l.slots {
+		at := slices.IndexFunc(all, func(u Uninvited) bool { return u.Device == s.Device.UUID })
+		switch {
+		case at >= 0 && s.phase == free:
+			l.shut(place{s}, fmt.Errorf("device %s is busy: pid %d uses it outside any lease", s.Device.UUID, all[at].PID))
+		case at < 0 && s.phase == busy && s.holder == nil && !s.look.After(l.now()):
+			l.lookAgain(s)
+		}
+	}
+}
 
 // guests are the workers that may sit on a Device: of its Leases, idle ones, and those that are being ended.
 func (l *line) guests(uuid gpu.DeviceUUID) (all []Worker) {

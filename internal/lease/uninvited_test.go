@@ -51,6 +51,9 @@ func TestWhoIsOnADeviceOutsideALease(t *testing.T) {
 				if got := h.Uninvited(); len(got) != 1 && row.lives || row.lives && !got[0].is(want) {
 					t.Errorf("shown %+v, want %+v", got, want)
 				}
+				if phase := h.Slots()[0].Phase; (phase == string(busy)) != row.lives {
+					t.Errorf("its slot is %s, and it lives: %v", phase, row.lives)
+				}
 				if h.processes.Alive(77) != row.lives {
 					t.Errorf("it lives: %v, want %v", h.processes.Alive(77), row.lives)
 				}
@@ -63,8 +66,8 @@ func TestWhoIsOnADeviceOutsideALease(t *testing.T) {
 				h.inventory.SetProcesses(device0)
 				time.Sleep(2 * inspectEvery)
 				synctest.Wait()
-				if got := h.Uninvited(); len(got) != 0 {
-					t.Errorf("after it has left: %+v", got)
+				if got, phase := h.Uninvited(), h.Slots()[0].Phase; len(got) != 0 || row.lives && phase != string(free) {
+					t.Errorf("after it has left: %+v, its slot is %s", got, phase)
 				}
 			})
 		})

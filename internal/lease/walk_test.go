@@ -98,6 +98,9 @@ var deeds = []deed{
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
+	{"uninvited", 1, func(k *walk) {
+		k.onUninvited([]Uninvited{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly nobody
+	}},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
 	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
