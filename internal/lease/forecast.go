@@ -27,7 +27,7 @@ type outlook struct {
 	names   int        // how many Spaces and payers there are
 }
 
-// seat is a Slot. One that a stranger has, or of a Device that is being drained, is shut.
+// seat is a Slot. One that a stranger has, that does not come back, or of a Device that is being drained, is shut.
 type seat struct {
 	free time.Time
 	shut bool
@@ -69,7 +69,7 @@ func (l *line) outlook() *outlook {
 	for _, device := range l.devices {
 		seats := make([]*seat, len(device))
 		for i, s := range device {
-			seats[i] = &seat{o.now, s.phase == busy || l.isDrained(device)}
+			seats[i] = &seat{o.now, s.isShut(o.now) || l.isDrained(device)}
 			if s.phase == held {
 				seats[i].free = l.endOf(s.holder)
 				if s == s.holder.place[0] {
@@ -87,6 +87,17 @@ func (l *line) outlook() *outlook {
 	}
 	o.names = len(numbers)
 	return o
+}
+
+// overdue is how long a look at a Slot or its return may take until nobody counts on it any more.
+const overdue = 2 * time.Second
+
+func (s *slot) isShut(now time.Time) bool {
+	switch s.phase {
+	case checking, reclaiming:
+		return s.reason != "" || now.Sub(s.since) >= overdue
+	}
+	return s.phase == busy
 }
 
 // endOf is when a Lease on its Slot ends by what it has declared.

@@ -50,6 +50,23 @@ func TestForecastKnowsGrantsAndStrangers(t *testing.T) {
 	w.wantForecasts("0 at never: node", "1 at never: node")
 }
 
+// TestForecastCountsOnNobodyWhoIsLate: a Slot that does not come back, or a Device that does not answer.
+func TestForecastCountsOnNobodyWhoIsLate(t *testing.T) {
+	w := newWarmWorld(t, 2)
+	w.warmed()
+	w.schedule(task("speak")) // its look at the free one takes long
+	w.schedule(task("paint")) // the idle worker goes for it, and its memory stays
+	w.wantForecasts("0 at 0: node", "1 at 0: node")
+	w.pass(overdue)
+	w.wantForecasts("0 at never: node", "1 at never: node")
+	w.onReclaimed(w.reclaims[0].place, errNotReclaimed)
+	w.pass(recheck) // it is tried again
+	w.wantPhase(0, reclaiming)
+	w.wantForecasts("0 at never: node", "1 at never: node")
+	w.clear()
+	w.wantForecasts("0 at 10: node")
+}
+
 func TestForecastKnowsDrains(t *testing.T) {
 	w := newWorld(t, 2)
 	w.active(lasting(5 * time.Second))

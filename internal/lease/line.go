@@ -76,8 +76,9 @@ type slot struct {
 	holder *Lease    // who holds it; while reclaiming, and busy after that failed, whose worker is in the way
 	idle   *idle     // while warm
 	place  place     // while checking: what is being looked at together
-	reason string    // why it is busy
+	reason string    // why it is busy, or was when it was looked at last
 	look   time.Time // when to look again
+	since  time.Time // while checking or reclaiming for the first time: since when
 }
 
 func newLine(do effects, slots []gpu.Slot, queueTimeout time.Duration) *line {
@@ -122,6 +123,7 @@ func (l *line) fill() {
 			looked[whole]--
 		} else if p := l.find(rank); p != nil {
 			p.look()
+			p.startedAt(l.now())
 			l.do.check(p)
 		} else if leaving[whole] > 0 {
 			leaving[whole]--
@@ -409,6 +411,7 @@ func (l *line) end(lease *Lease, state State, reason string, grace time.Duration
 	}
 	l.do.settle(lease)
 	lease.place.set(reclaiming)
+	lease.place.startedAt(l.now())
 	l.do.reclaim(lease.place, lease, grace)
 }
 

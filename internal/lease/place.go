@@ -21,6 +21,12 @@ func (p place) look() {
 	}
 }
 
+func (p place) startedAt(now time.Time) {
+	for _, s := range p {
+		s.since = now
+	}
+}
+
 func (p place) count(in phase) (n int) {
 	for _, s := range p {
 		if s.phase == in {

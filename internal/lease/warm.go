@@ -224,5 +224,6 @@ func (l *line) evict(w *idle, grace time.Duration) {
 	for _, s := range w.lease.place {
 		s.phase, s.holder, s.idle = reclaiming, w.lease, w
 	}
+	w.lease.place.startedAt(l.now())
 	l.do.reclaim(w.lease.place, w.lease, grace)
 }
