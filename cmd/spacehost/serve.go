@@ -33,7 +33,7 @@ func newServe() *cobra.Command {
 with their addresses, who may see them, people with their tiers and tokens, reverse proxies. docs/serve.md
 explains each key; examples/lab.yaml is one to begin with.
 
-Nobody is a local visitor here: who brings no token of a person's pays by address, as "unauthenticated".
+Who brings no token of a person's pays by address, as "unauthenticated", and so does this machine (as "local").
 What is wrong in the file is said all at once, as FILE:LINE: KEY: what, before anything is started. A change
 of the file holds from the next start on.
 
