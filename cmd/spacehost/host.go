@@ -474,8 +474,12 @@ func (h *Host) accountOf(ctx context.Context, payer identity.Identity) (quota.Ti
 
 // expired tells visitor and operator which limit was hit, and what to change.
 func (h *Host) expired(end lease.End) {
-	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. Raise @spaces.GPU(duration=...) if the function needs longer.",
-		end.Declared.Seconds(), end.Used.Seconds())
+	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. ", end.Declared.Seconds(), end.Used.Seconds())
+	if h.Alive(end.Space, end.Event) {
+		text += "Raise @spaces.GPU(duration=...) if the function needs longer."
+	} else {
+		text += "Its call had ended, and the Space has not given the GPU back: a thread still ran there, or what the function returned or raised could not be unpickled."
+	}
 	h.screen.note(end.Space + ": " + text)
 	h.tell(end.Space, end.Event, text)
 }
@@ -487,6 +491,7 @@ func (h *Host) tell(space, event, text string) {
 
 // uninvited says aloud what keeps a GPU from everybody.
 func (h *Host) uninvited(u lease.Uninvited) {
+	h.metrics.Uninvited(u)
 	switch {
 	case u.Space == "":
 		h.screen.note(fmt.Sprintf("WARNING: pid %d, which is no Space's, is on %s: nobody gets that GPU until it has left. It is not ended.", u.PID, u.Device))

@@ -54,6 +54,22 @@ func overstayingWorkerIsEnded(t *testing.T, line string) {
 	}
 }
 
+// TestACallThatDoesNotGiveItsGPUBack: `spaces` fails to read what its worker has raised, and sends no /release. The operator
+// is not told to declare more.
+func TestACallThatDoesNotGiveItsGPUBack(t *testing.T) {
+	p := runProduct(t, leasesDir)
+	if r := p.client().call("/unloadable"); !r.Failed {
+		t.Errorf("the visitor reads %s", r.Value)
+	}
+	eventually(t, "the lease has ended", patience, func() bool { return len(p.leases().Open) == 0 })
+	if b := p.balance(); b.ChargedSeconds != 3 || b.HeldSeconds != 0 {
+		t.Errorf("charged %v, held %v; want 3 and 0", b.ChargedSeconds, b.HeldSeconds)
+	}
+	if said := p.text(); !strings.Contains(said, "Its call had ended, and the Space has not given the GPU back") || strings.Contains(said, "Raise @spaces.GPU") {
+		t.Errorf("the operator reads:\n%s", said)
+	}
+}
+
 // spaceDir is the working directory of the Space's process.
 func spaceDir(t *testing.T, p *product) string {
 	t.Helper()

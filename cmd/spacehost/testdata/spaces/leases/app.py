@@ -51,6 +51,18 @@ def whole_45(seconds):
     return os.getpid()
 
 
+class Unloadable(gr.Error):
+    """Is pickled, and cannot be unpickled: its arguments are not those of its base."""
+
+    def __init__(self, what, why):
+        super().__init__(what + why)
+
+
+@spaces.GPU(duration=3)
+def unloadable():
+    raise Unloadable("never", "heard")
+
+
 def plain(text):
     return f"{text} {os.getpid()}"
 
@@ -72,6 +84,7 @@ with gr.Blocks() as demo:
     button.click(plain, text, out)
     button.click(slow, number, out)
     button.click(whole_45, number, out)
+    button.click(unloadable, None, out)
 
 # Under ZeroGPU Gradio's own default is 1 waiting event.
 demo.queue(max_size=100).launch()
