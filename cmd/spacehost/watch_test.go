@@ -92,6 +92,7 @@ func TestWatchAndMetrics(t *testing.T) {
 		`spacehost_leases_ended_total{space="` + name + `",state="released"}`:       1,
 		`spacehost_worker_kills_total{cause="deadline",space="` + name + `"}`:       1,
 		`spacehost_lease_wait_seconds_bucket{tier="free",le="+Inf"}`:                2,
+		`spacehost_database_writable`:                                               1,
 		`spacehost_space_stage{space="` + name + `",stage="RUNNING"}`:               1,
 	} {
 		if seen[series] != want {

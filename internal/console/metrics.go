@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"spacehost/gpu"
 	"spacehost/internal/lease"
 )
 
@@ -117,6 +116,7 @@ var (
 	deviceMemory  = describe("spacehost_device_memory_bytes", "Memory of a device.", "uuid", "kind")
 	deviceSitters = describe("spacehost_device_processes", "Processes on a device.", "uuid")
 	uninvited     = describe("spacehost_device_uninvited_processes", "Processes that use a device outside any lease; space is empty for who is no Space's.", "uuid", "space")
+	writable      = describe("spacehost_database_writable", "1 if GPU calls can be written down; 0: nobody gets a GPU until they can.")
 	slotPhase     = describe("spacehost_slots", "Slots by what they are doing.", "phase")
 	openLeases    = describe("spacehost_leases_open", "Leases that wait, are granted or active.", "tier", "state")
 	spaceStage    = describe("spacehost_space_stage", "1 for the stage that a Space is in.", "space", "stage")
@@ -125,7 +125,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (s *machine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceSitters, uninvited, slotPhase, openLeases, spaceStage, spaceQueue} {
+	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceSitters, uninvited, writable, slotPhase, openLeases, spaceStage, spaceQueue} {
 		to <- d
 	}
 }
@@ -141,6 +141,7 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		gauge(buildInfo, 1, info.Main.Version, info.GoVersion)
 	}
+	gauge(writable, oneIf(s.config.Broker.Trouble() == nil))
 	s.devices(gauge)
 	type seat struct{ uuid, space string }
 	sitters := map[seat]float64{}
@@ -179,7 +180,7 @@ func (s *machine) devices(gauge func(*prometheus.Desc, float64, ...string)) {
 			continue
 		}
 		uuid := string(d.UUID)
-		gauge(deviceHealth, healthy(d), uuid, d.Name, yesNo(d.Simulated))
+		gauge(deviceHealth, oneIf(d.Error == ""), uuid, d.Name, yesNo(d.Simulated))
 		if d.Error == "" {
 			gauge(deviceMemory, float64(d.MemoryTotal), uuid, "total")
 			gauge(deviceMemory, float64(d.MemoryUsed), uuid, "used")
@@ -188,9 +189,9 @@ func (s *machine) devices(gauge func(*prometheus.Desc, float64, ...string)) {
 	}
 }
 
-func healthy(d gpu.DeviceStatus) float64 {
-	if d.Error != "" {
-		return 0
+func oneIf(b bool) float64 {
+	if b {
+		return 1
 	}
-	return 1
+	return 0
 }

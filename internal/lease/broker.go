@@ -222,7 +222,7 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	return &Ticket{broker: b, lease: l}, nil
 }
 
-// Ask is what quota would say to that request now: nil, or Schedule's refusals. Nothing is held, and nobody waits.
+// Ask is what Schedule would say to that request now: nil, or its refusals. Nothing is held, and nobody waits.
 func (b *Broker) Ask(ctx context.Context, r Request) error {
 	r.Size = b.sizeOf(r)
 	return b.store.ask(ctx, newLease(r, b.now()), b.config.QueueTimeout)

@@ -45,17 +45,32 @@ func storageError(err error) error {
 	return trouble
 }
 
-// noteTrouble tells the operator once when writing begins to fail, and once when it goes on. Only who leads calls it.
+// noteTrouble tells the operator once when writing begins to fail, and once when it goes on.
 func (w *writer) noteTrouble(all []*write) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, one := range all {
 		trouble, ok := errors.AsType[*StorageError](one.err)
 		switch {
-		case ok && !w.failing:
-			w.failing = true
+		case ok && w.trouble == nil:
+			w.trouble = trouble
 			w.log.Error("database cannot be written: GPU calls are refused until it can", zap.Error(trouble), zap.String("do", trouble.Do))
-		case one.err == nil && w.failing:
-			w.failing = false
+		case one.err == nil && w.trouble != nil:
+			w.trouble = nil
 			w.log.Warn("database can be written again")
 		}
 	}
+}
+
+// Trouble is why nobody gets a GPU now, for the database or its disk; nil: neither is in the way. That writing fails is known
+// since the last try.
+func (b *Broker) Trouble() *StorageError { return b.store.trouble() }
+
+func (s *store) trouble() *StorageError {
+	if trouble, ok := errors.AsType[*StorageError](s.room.check()); ok {
+		return trouble
+	}
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	return s.writer.trouble
 }

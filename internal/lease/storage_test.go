@@ -17,6 +17,16 @@ func (h *house) wantRefused(cause string) {
 	if trouble, ok := errors.AsType[*StorageError](err); !ok || !strings.Contains(trouble.Cause, cause) || trouble.Do == "" {
 		h.t.Errorf("got %v, want it refused since %s", err, cause)
 	}
+	if asked := h.Ask(h.t.Context(), request()); asked == nil {
+		h.t.Error("who asks is told that a call would have a GPU")
+	}
+}
+
+func (h *house) wantNoTrouble() {
+	h.t.Helper()
+	if trouble, asked := h.Trouble(), h.Ask(h.t.Context(), request()); trouble != nil || asked != nil {
+		h.t.Errorf("trouble %v, and who asks is told %v, want neither", trouble, asked)
+	}
 }
 
 // await gives what runs beside the test a while to come about.
@@ -48,6 +58,7 @@ func TestFullDatabase(t *testing.T) {
 		return h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND lease_id = ?`, g.Lease) == 1
 	})
 	h.await("the operator reads that it is over", func() bool { return strings.Contains(h.journal.String(), "database can be written again") })
+	h.wantNoTrouble()
 	if said := h.journal.String(); strings.Count(said, "database cannot be written") != 1 || !strings.Contains(said, "make room") {
 		t.Errorf("the log must say once that the database cannot be written, and what to do:\n%s", said)
 	}
@@ -77,6 +88,7 @@ func TestNearlyFullDisk(t *testing.T) {
 		t.Errorf("%d leases are written, want the first alone", n)
 	}
 	free.Store(leastRoom)
+	h.wantNoTrouble()
 	h.grant(h.schedule())
 	said := h.journal.String()
 	if strings.Count(said, "the disk is nearly full: GPU") != 1 || strings.Count(said, "the disk has room again") != 1 || strings.Contains(said, "database cannot be written") {

@@ -366,6 +366,9 @@ func (l *Lease) request() quota.HoldRequest {
 
 // ask is admit without a trace.
 func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
+	if trouble := s.trouble(); trouble != nil {
+		return trouble
+	}
 	tx, err := s.reads.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("ask about a lease: %w", err)

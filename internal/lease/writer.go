@@ -21,16 +21,16 @@ import (
 // Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
 // host leaves it, and it is made before long. A power cut until then takes it back, all of it.
 type writer struct {
-	db      *sql.DB
-	log     *zap.Logger
-	failing bool // as noteTrouble has said
+	db  *sql.DB
+	log *zap.Logger
 	// sync makes the disk keep what was committed without it; nil: each commit does.
 	sync func() error
 	// solo makes a transaction for each; for a comparison.
 	solo bool
 
 	mu      sync.Mutex
-	waiting []*write // the first of them leads, or is about to
+	trouble *StorageError // as noteTrouble has said it; nil: none
+	waiting []*write      // the first of them leads, or is about to
 	leading bool
 	commits uint64 // how many there were without fsync
 	synced  uint64 // how many of them are on the disk
