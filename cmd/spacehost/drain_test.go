@@ -33,7 +33,9 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	p.fault("xid=79", "xid=79") // it condemns the hardware
 	eventually(t, "the GPU is drained", patience, func() bool {
 		_, out, _ := p.cli("gpu")
-		return strings.Contains(out, "drained: the driver has reported Xid 79")
+		return strings.Contains(out, "drained: the driver has reported Xid 79") &&
+			strings.Contains(p.text(), "WARNING: the driver reports Xid 79") &&
+			p.metrics()[`spacehost_device_xids_total{uuid="`+uuid+`",xid="79"}`] == 1
 	})
 	order("is lent again", "return", uuid)
 	c.ok("/five", 0)

@@ -74,7 +74,10 @@ func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited")
 	c := p.client()
 	p.fault("xid=31", "xid=31")
-	c.ok("/five", 0) // it is shown, and the GPU works on
+	eventually(t, "the operator reads of it", patience, func() bool {
+		return strings.Contains(p.text(), "the driver reports Xid 31, as applications cause it")
+	})
+	c.ok("/five", 0) // the GPU works on
 	p.fault("lost", "lost, xid=31")
 	k := c.submit("/five", 0)
 	eventually(t, "the call waits and the slot is shut", patience, func() bool {

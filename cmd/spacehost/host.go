@@ -279,7 +279,7 @@ func (h *Host) wire() (err error) {
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
-		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Reported: h.reported(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -487,6 +487,22 @@ func (h *Host) expired(end lease.End) {
 // tell warns the visitor of an Event.
 func (h *Host) tell(space, event, text string) {
 	h.find(space).queue.Warn(queue.EventID(event), "ZeroGPU", text)
+}
+
+// reported says aloud that a GPU is condemned; what an application has done wrong, once of each kind.
+func (h *Host) reported() func(gpu.DeviceUUID, gpu.Xid) {
+	said := map[string]bool{}
+	return func(uuid gpu.DeviceUUID, xid gpu.Xid) {
+		h.metrics.Reported(uuid, xid)
+		text := fmt.Sprintf("the driver reports %s, as applications cause it: %s works on.", xid, uuid)
+		if xid.Condemns() {
+			text = fmt.Sprintf("WARNING: the driver reports %s: nobody gets %s until `spacehost gpu return` (see `spacehost gpu`).", xid, uuid)
+		}
+		if !said[text] || xid.Condemns() {
+			said[text] = true
+			h.screen.note(text)
+		}
+	}
 }
 
 // uninvited says aloud what keeps a GPU from everybody.

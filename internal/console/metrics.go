@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"spacehost/gpu"
 	"spacehost/internal/lease"
 )
 
@@ -25,6 +27,7 @@ type Metrics struct {
 	kills    *prometheus.CounterVec
 	occupied *prometheus.CounterVec
 	charged  *prometheus.CounterVec
+	xids     *prometheus.CounterVec
 }
 
 // NewMetrics returns Metrics that have counted nothing: give its Changed to the Broker, then call Register.
@@ -40,8 +43,9 @@ func NewMetrics() *Metrics {
 		kills:    counter("spacehost_worker_kills_total", "Processes of Spaces that the host ended: workers because their lease was over, others because they used a GPU uninvited.", "space", "cause"),
 		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds for which a slot was taken, from the grant to the end of the lease.", "space", "size"),
 		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to those who paid, after the size factor.", "space", "tier"),
+		xids:     counter("spacehost_device_xids_total", "Errors of a device that the driver has reported, by number; those of applications drain nothing.", "uuid", "xid"),
 	}
-	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged,
+	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -72,6 +76,11 @@ func (m *Metrics) Uninvited(u lease.Uninvited) {
 	if u.Ended {
 		m.kills.WithLabelValues(u.Space, "uninvited").Inc()
 	}
+}
+
+// Reported counts an error that the driver has reported.
+func (m *Metrics) Reported(uuid gpu.DeviceUUID, xid gpu.Xid) {
+	m.xids.WithLabelValues(string(uuid), strconv.Itoa(int(xid))).Inc()
 }
 
 func yesNo(b bool) string {

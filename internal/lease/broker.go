@@ -39,6 +39,8 @@ type Config struct {
 	// those of a Space, foreign ones never.
 	Uninvited    func(Uninvited)
 	EndUninvited bool
+	// Reported is told of each error that the driver reports of a Device, by one goroutine. Nil: nobody is.
+	Reported func(gpu.DeviceUUID, gpu.Xid)
 	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
 	Changed func(Change)
 	Logger  *zap.Logger

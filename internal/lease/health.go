@@ -24,6 +24,9 @@ func (b *Broker) watchHealth(ctx context.Context) {
 	for {
 		err := watcher.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) {
 			b.log.Warn("driver reports an error", zap.String("device", string(uuid)), zap.Int("xid", int(xid)), zap.Bool("condemns", xid.Condemns()))
+			if b.config.Reported != nil {
+				b.config.Reported(uuid, xid)
+			}
 			if xid.Condemns() {
 				b.drain(uuid, Drain{Reason: fmt.Sprintf("the driver has reported %s, an error of the hardware: look into `dmesg`, then `spacehost gpu return %s`", xid, uuid)})
 			}

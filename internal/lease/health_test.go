@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,7 +33,10 @@ func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
 		driver := reporting{h.inventory, make(chan gpu.Xid)}
-		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(driver) })
+		var reported []gpu.Xid
+		h.Broker = h.newBroker(func(c *Config) {
+			c.Pool, c.Reported = h.pool(driver), func(_ gpu.DeviceUUID, xid gpu.Xid) { reported = append(reported, xid) }
+		})
 		h.run()
 		g := h.active(100)
 		driver.xids <- 31
@@ -45,6 +49,9 @@ func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
 		synctest.Wait()
 		if d := h.Drains()[device0]; d.Operator || !strings.Contains(d.Reason, "Xid 79") || !strings.Contains(d.Reason, "spacehost gpu return GPU-fake-0") {
 			t.Errorf("drained: %+v", d)
+		}
+		if !slices.Equal(reported, []gpu.Xid{31, 79}) {
+			t.Errorf("reported: %v, want both", reported)
 		}
 		h.release(g)
 		h.wantBalance(ada, 0, 0)
