@@ -27,10 +27,11 @@ const (
 type Inventory struct {
 	lib       nvml.Interface
 	simulated bool
-	devices   []*device         // in the order of their index
-	missing   *gpu.MissingError // nil: all could be read
-	events    *guard            // of the event set
-	guards    []*guard          // all that ever had a call inside: Close asks each
+	devices   []*device               // in the order of their index
+	missing   *gpu.MissingError       // nil: all could be read
+	events    *guard                  // of the event set
+	guards    []*guard                // all that ever had a call inside: Close asks each
+	lost      map[gpu.DeviceUUID]bool // whole GPUs that Watch has told of as lost; its alone
 	closed    atomic.Bool
 	close     func() error // does it once
 }
