@@ -141,7 +141,7 @@ func (f *family) among(all []stat) []proc {
 		}
 	}
 	for _, known := range slices.Clone(f.seen) {
-		if known.alive() {
+		if known.among(all) {
 			for _, p := range below(known.pid, all) {
 				f.see(p)
 			}
@@ -158,7 +158,7 @@ const stormTime = 600 * time.Millisecond
 // none gets away while the others die. So is its group, at one stroke, against those that fork faster than we look; who is
 // left of it then goes at one stroke, too.
 func (f *family) kill() error {
-	_ = f.worker.signal(unix.SIGSTOP) // ESRCH: it is gone, and so is its group's name
+	_ = f.worker.signal(unix.SIGSTOP) // ESRCH: it is gone, and so is its group's name; EAGAIN: it is killed as it runs
 	_ = f.worker.signalGroup(unix.SIGSTOP)
 	others := func() ([]proc, error) {
 		members, err := f.find()

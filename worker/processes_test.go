@@ -297,14 +297,7 @@ func TestWait(t *testing.T) {
 func TestWithoutDescriptors(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true}}})
 	worker := f.pids["worker"]
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	none := unix.Rlimit{Cur: 0, Max: old.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
+	restore := limitDescriptors(t, 0)
 	_, err := unix.PidfdOpen(worker.pid, 0)
 	awaited := worker.await(50 * time.Millisecond)
 	nobody := proc{1 << 22, 1}.alive()
@@ -316,15 +309,66 @@ func TestWithoutDescriptors(t *testing.T) {
 		early = true
 	case <-time.After(100 * time.Millisecond):
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	if err == nil || awaited || nobody || early {
 		t.Fatalf("pidfd: %v; taken for dead: %v; who never was, alive: %v; ended without looking: %v", err, awaited, nobody, early)
 	}
 	if !within(t, patient, "End goes on once there are descriptors", ended) {
 		t.Error("the worker is said to live")
 	}
+	f.lives(t, "runner")
+}
+
+// limitDescriptors lets nobody of this process have a descriptor of that number or above, until restore.
+func limitDescriptors(t *testing.T, limit uint64) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// With a single descriptor left there is a pidfd and no look at whom it means: whoever has the pid now is not signalled.
+func TestWithTheLastDescriptor(t *testing.T) {
+	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, Children: []node{{Name: "child"}}}}})
+	worker := f.pids["worker"]
+	recycled := proc{worker.pid, worker.start - 1}
+	last, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // the lowest free one
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(last)
+	restore := limitDescriptors(t, uint64(last)+1)
+	errs := map[string]error{
+		"signal of another of its pid": recycled.signal(unix.SIGKILL), "signal": worker.signal(unix.SIGKILL),
+	}
+	restore()
+	restore = limitDescriptors(t, uint64(last)) // none is left
+	members := newFamily(recycled, f.processes.bearMarker).among([]stat{{proc: f.pids["child"], parent: worker.pid}})
+	restore()
+	for what, err := range errs {
+		if err != unix.EAGAIN {
+			t.Errorf("%s: %v, want EAGAIN", what, err)
+		}
+	}
+	if slices.Contains(members, f.pids["child"]) {
+		t.Error("the child of another of its pid is of its family")
+	}
+	f.lives(t, "runner", "worker", "child")
+	if !f.processes.End(recycled.pid, recycled.start, 0) {
+		t.Error("who had the pid before is said to live")
+	}
+	f.lives(t, "runner", "worker", "child")
+	f.end(t, "worker", 0)
 	f.lives(t, "runner")
 }
 

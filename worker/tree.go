@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -43,14 +44,20 @@ type stat struct {
 // readStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie. A process whose
 // first thread has ended and whose others live is shown as a zombie too, but with its threads.
 func readStat(pid int) (stat, bool) {
+	s, ok, _ := lookAt(pid)
+	return s, ok
+}
+
+// lookAt is readStat, with the reason why nothing could be read.
+func lookAt(pid int) (stat, bool, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return stat{}, false
+		return stat{}, false, err
 	}
 	after := bytes.LastIndexByte(data, ')') // the name before it may hold anything
 	fields := strings.Fields(string(data[after+1:]))
 	if after < 0 || len(fields) < 20 {
-		return stat{}, false
+		return stat{}, false, nil
 	}
 	var s stat
 	s.pid = pid
@@ -58,26 +65,32 @@ func readStat(pid int) (stat, bool) {
 	s.group, _ = strconv.Atoi(fields[2])
 	threads, _ := strconv.Atoi(fields[17])
 	s.start, _ = strconv.ParseUint(fields[19], 10, 64)
-	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1)
+	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1), nil
 }
 
 // alive says true of a process that cannot be looked at, for want of descriptors: it must not be taken for dead.
 func (p proc) alive() bool {
 	s, ok := readStat(p.pid)
-	if s.pid == 0 && p.pid > 0 {
-		return unix.Kill(p.pid, 0) != unix.ESRCH // a question, no signal
-	}
-	return ok && s.start == p.start
+	return ok && s.start == p.start || s.pid == 0 && isThere(p.pid)
 }
 
-// signal sends sig to exactly this process, through a pidfd, so that a recycled pid is never hit.
+// isThere says whether anybody has that pid, if only as a zombie. It needs no descriptor.
+func isThere(pid int) bool {
+	return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH // a question, no signal
+}
+
+// signal sends sig to exactly this process, through a pidfd, so that a recycled pid is never hit: EAGAIN says that somebody has
+// that pid who cannot be looked at now, for want of descriptors.
 func (p proc) signal(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if !p.alive() { // checked after the open: from here on fd means one process
+	switch s, ok := readStat(p.pid); { // after the open: from here on fd means one process
+	case s.pid == 0 && isThere(p.pid):
+		return unix.EAGAIN
+	case !ok || s.proc != p:
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
@@ -155,13 +168,24 @@ func readStats() ([]stat, error) {
 	}
 	var found []stat
 	for _, entry := range entries {
-		if pid, err := strconv.Atoi(entry.Name()); err == nil {
-			if s, ok := readStat(pid); ok {
-				found = append(found, s)
-			}
+		pid, no := strconv.Atoi(entry.Name())
+		if no != nil {
+			continue
+		}
+		s, ok, unread := lookAt(pid)
+		if ok {
+			found = append(found, s)
+		}
+		if errors.Is(unread, unix.EMFILE) || errors.Is(unread, unix.ENFILE) { // else it has ended, or is hidden from us
+			err = fmt.Errorf("look at all processes: %w", unread)
 		}
 	}
-	return found, nil
+	return found, err
+}
+
+// among says whether all has this very process. One that could not be looked at is not: whose are those below its pid?
+func (p proc) among(all []stat) bool {
+	return slices.ContainsFunc(all, func(s stat) bool { return s.proc == p })
 }
 
 // below returns root's descendants among all, root itself not included.
@@ -182,7 +206,7 @@ func below(root int, all []stat) []proc {
 // members returns every living process of the tree but the runner: its descendants, and whoever bears its marker.
 func (t tree) members() (found []proc, err error) {
 	all, err := allStats()
-	if t.root.alive() { // else its pid may be somebody else's by now
+	if t.root.among(all) { // else its pid may be somebody else's by now
 		found = below(t.root.pid, all)
 	}
 	for _, s := range all {
@@ -244,7 +268,7 @@ func killAll(find func() ([]proc, error), limit time.Duration) error {
 			return fmt.Errorf("they outlive SIGKILL: %v", found)
 		}
 		for _, p := range found {
-			_ = p.signal(unix.SIGKILL) // ESRCH: it died meanwhile
+			_ = p.signal(unix.SIGKILL) // ESRCH: it died meanwhile; EAGAIN and the like: the next round tries again
 		}
 		if awaitEnd(found, 50*time.Millisecond) && err != nil {
 			time.Sleep(50 * time.Millisecond) // look again, in vain perhaps
