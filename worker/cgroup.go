@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,16 +28,36 @@ func openCgroups() (*cgroups, error) {
 		return nil, errors.New("this process stands in no cgroup of version 2")
 	}
 	c := &cgroups{base}
-	probe := c.of(fmt.Sprintf("probe-%d", os.Getpid()))
-	if err := os.Mkdir(probe, 0o755); err != nil {
+	if err := c.try(); err != nil {
 		return nil, err
-	}
-	defer os.Remove(probe)
-	if err := unix.Access(filepath.Join(probe, "cgroup.kill"), unix.W_OK); err != nil {
-		return nil, fmt.Errorf("cgroup.kill of %s: %w", base, err)
 	}
 	c.sweep()
 	return c, nil
+}
+
+// try does what begin does, with a process of no consequence: a move may be refused where a cgroup can be made.
+func (c *cgroups) try() (err error) {
+	dir := c.of(fmt.Sprintf("probe-%d", os.Getpid()))
+	app := filepath.Join(dir, "app")
+	defer func() { err = errors.Join(err, removeCgroup(dir)) }()
+	if err := os.MkdirAll(app, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Access(filepath.Join(dir, "cgroup.kill"), unix.W_OK); err != nil {
+		return fmt.Errorf("cgroup.kill of %s: %w", c.base, err)
+	}
+	child := exec.Command("/bin/sh", "-c", "read end") // it ends with us, too, since the pipe does
+	if _, err := child.StdinPipe(); err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return nil // no shell here: whether it may be moved is seen at the first start of a Space
+	}
+	defer func() {
+		_ = child.Process.Kill() // it is not reaped yet
+		_ = child.Wait()         // by our signal
+	}()
+	return enter(app, child.Process.Pid)
 }
 
 // sweep removes what a host has left that died before it wrote down what it had started. One that is a minute old and
@@ -58,7 +79,7 @@ func (c *cgroups) begin(instance string, pid int) (dir string, err error) {
 	dir = c.of(instance)
 	app := filepath.Join(dir, "app")
 	if err := os.MkdirAll(app, 0o755); err != nil {
-		return "", err
+		return "", errors.Join(err, removeCgroup(dir))
 	}
 	if err := enter(app, pid); err != nil {
 		return "", errors.Join(err, removeCgroup(dir))

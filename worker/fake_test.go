@@ -222,6 +222,7 @@ func fakeGood() {
 	for name, value := range c.config.Environment {
 		fmt.Println("given", name, value)
 	}
+	fmt.Println("subreaper", c.config.Subreaper)
 	c.say(manifestHeader(0), "")
 	apps := 1
 	for {

@@ -85,7 +85,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	if config.Secrets == nil {
 		config.Secrets = map[string]string{} // JSON's null is no object
 	}
-	if err := config.order().check(); err != nil {
+	if err := config.order(true).check(); err != nil {
 		return nil, fmt.Errorf("hand the Space its secrets: %w", err)
 	}
 	marker, err := writeMarker(config)
@@ -131,12 +131,12 @@ func (p *Process) beginCgroup() string {
 	return dir
 }
 
-// order is the host's answer to hello. Where there are cgroups, a worker need not be a subreaper: it would keep the
+// order is the host's answer to hello. Where this start has a cgroup, a worker need not be a subreaper: it would keep the
 // zombies of strangers.
-func (c ProcessConfig) order() Frame {
+func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
-		Subreaper: c.cgroups == nil,
+		Subreaper: subreaper,
 	}, nil)
 }
 
@@ -392,7 +392,7 @@ func (p *Process) hear(f Frame) error {
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
-	p.Send(p.config.order())
+	p.Send(p.config.order(p.tree.cgroup == ""))
 	return nil
 }
 

@@ -240,7 +240,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 
 func (h *rawHost) configure(t *testing.T, secrets map[string]string) {
 	t.Helper()
-	order := ProcessConfig{Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Secrets: secrets}.order()
+	order := ProcessConfig{Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Secrets: secrets}.order(true)
 	if _, err := order.WriteTo(h.ours); err != nil {
 		t.Fatal(err)
 	}
