@@ -21,6 +21,8 @@ type Forgotten struct {
 //  1. A Window that had ended then, with nothing held, counts for nobody: all of it goes.
 //  2. A Window that has not been opened yet counts for ever, and so do grants in it; leases that ended without
 //     having been active add up to nothing in it, and go.
+//  3. An identity's latest Window stays while an earlier one is not over, as after a clock that was far ahead: that one
+//     would be the latest then, and count again.
 //
 // It takes the caller's transaction, so that the rows of the leases go with their lines.
 func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most int) (gone Forgotten, err error) {
@@ -41,10 +43,14 @@ func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most 
 }
 
 func endedWindow(ctx context.Context, tx *sql.Tx, before time.Time) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT id FROM windows WHERE ends_at < ? AND held_ms = 0 ORDER BY ends_at LIMIT 1`,
+	err = tx.QueryRowContext(ctx, `SELECT id FROM windows AS w WHERE ends_at < ?1 AND held_ms = 0
+		AND (EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id > w.id) OR NOT `+revived+`) ORDER BY ends_at LIMIT 1`, // 3
 		before.UnixMilli()).Scan(&id)
 	return id, err
 }
+
+// revived says whether an earlier window than w was not over before ?1. (The index windows_identity finds those of one identity.)
+const revived = `EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id < w.id AND ends_at >= ?1)`
 
 // forgetWindow leaves the rest of a long one for the next time.
 func forgetWindow(ctx context.Context, tx *sql.Tx, id int64, most int, gone *Forgotten) error {
@@ -83,7 +89,8 @@ func forgetUnopened(ctx context.Context, tx *sql.Tx, before time.Time, most int,
 	if err := forgetting(ctx, tx, id, func() error { return forgetLines(ctx, tx, leases, gone) }); err != nil {
 		return fmt.Errorf("forget leases of window %d: %w", id, err)
 	}
-	result, err := tx.ExecContext(ctx, `DELETE FROM windows WHERE id = ? AND NOT EXISTS (SELECT 1 FROM ledger WHERE window_id = ?)`, id, id)
+	result, err := tx.ExecContext(ctx, `DELETE FROM windows AS w WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM ledger WHERE window_id = ?2)
+		AND NOT `+revived, before.UnixMilli(), id) // 3
 	if err != nil {
 		return fmt.Errorf("forget window %d: %w", id, err)
 	}

@@ -116,3 +116,52 @@ func TestForget(t *testing.T) {
 		t.Errorf("a line of today could be deleted: %v", err)
 	}
 }
+
+// TestForgetAfterAClockThatWasAhead: it was so over two windows, and Reanchor mends the latest alone. The first must not
+// count again because those after it are forgotten, until it is over itself.
+func TestForgetAfterAClockThatWasAhead(t *testing.T) {
+	const day = 24 * time.Hour
+	now := noon.Add(100 * day)
+	for name, row := range map[string]struct {
+		then    func(b book)
+		windows int // that are left beside the first
+	}{
+		"the next has ended, too": {func(book) {}, 1},
+		"more have ended": {func(b book) {
+			b.use("later", 5*time.Second, noon.Add(3*day))
+			b.use("last", 5*time.Second, noon.Add(5*day))
+		}, 1},
+		"the last was never opened": {func(b book) {
+			b.mustHold("never", time.Second, noon.Add(3*day))
+			b.mustSettle("never", 0, noon.Add(3*day))
+		}, 1},
+		"the last is of today": {func(b book) { b.use("today", 5*time.Second, now.Add(-time.Hour)) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			b.use("ahead", 100*time.Second, noon.Add(200*day))
+			b.use("further", 10*time.Second, noon.Add(202*day))
+			if n, err := b.Reanchor(t.Context(), noon); err != nil || n != 1 {
+				t.Fatalf("reanchored %d, %v", n, err)
+			}
+			row.then(b)
+			want := b.balance(now)
+			for more := true; more; {
+				more = b.forget(now.Add(-90*day), 1).More
+				b.check()
+				if got := b.balance(now); !reflect.DeepEqual(got, want) {
+					t.Fatalf("the balance has moved: got %+v, want %+v", got, want)
+				}
+			}
+			if n := b.count(`SELECT count(*) FROM windows`); n != 1+row.windows {
+				t.Errorf("%d windows are left, want %d", n, 1+row.windows)
+			}
+			for b.forget(noon.Add(400*day), 1).More {
+			}
+			b.check()
+			if n := b.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); n != 0 {
+				t.Errorf("%d windows are left after a year, want none", n)
+			}
+		})
+	}
+}
