@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"spacehost/queue"
 )
 
@@ -290,6 +292,7 @@ type node struct {
 	Name           string
 	Group, Session bool // leads a group, or a session, of its own
 	Deaf           bool // to SIGTERM
+	Adopts         bool // is the subreaper of what it starts
 	Leaves         bool // once its children have been started
 	Unreaped       bool // stays a zombie after its death
 	Children       []node
@@ -303,6 +306,9 @@ func fakeTree() {
 	}
 	if n.Deaf {
 		signal.Ignore(syscall.SIGTERM)
+	}
+	if n.Adopts {
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // Linux 3.4
 	}
 	for _, child := range n.Children {
 		text, _ := json.Marshal(child)

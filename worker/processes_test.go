@@ -176,6 +176,62 @@ func TestEndOfAWorker(t *testing.T) {
 	}
 }
 
+// TestEndOfAWorkerThatHasDied: what it started goes, and nothing is kept of it. (A warm worker that dies just after its grant.)
+func TestEndOfAWorkerThatHasDied(t *testing.T) {
+	started := []string{"child", "own-session", "deep", "daemon"}
+	for name, below := range map[string]func(*testing.T) *cgroups{
+		"in a cgroup": trueCgroups, "without": func(*testing.T) *cgroups { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := below(t)
+			f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling"}, {Name: "worker", Group: true, Adopts: true, Children: []node{
+				{Name: "child"}, {Name: "own-session", Session: true, Children: []node{{Name: "deep"}}},
+				{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
+			}}}})
+			worker := f.pids["worker"]
+			if c != nil {
+				f.inCgroup(t, c)
+			}
+			f.processes.Confine("test", worker.pid, worker.start)
+			own := f.processes.cgroups.ofWorker(worker)
+			if (own != "") != (c != nil) {
+				t.Fatalf("its cgroup is %q", own)
+			}
+			for _, name := range started {
+				if own != "" { // as if they had been started after Confine
+					if err := enter(own, f.pids[name].pid); err != nil {
+						t.Fatal(err)
+					}
+				}
+				eventually(t, name+" is seen, as by Run", func() bool { return f.processes.Within(f.pids[name].pid, worker.pid, worker.start) })
+			}
+			if err := worker.signal(unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the worker is reaped", func() bool { s, _ := readStat(worker.pid); return s.pid == 0 })
+			f.lives(t, append(started, "runner", "sibling")...)
+			for range 2 { // the second time there is nothing to do
+				f.end(t, "worker", time.Second)
+				f.lives(t, "runner", "sibling")
+				if left := f.processes.cgroups.ofWorker(worker); left != "" || len(f.processes.families) != 0 {
+					t.Errorf("of the dead worker are kept %q and %d families", left, len(f.processes.families))
+				}
+			}
+		})
+	}
+}
+
+// inCgroup puts the runner into one, as Start does.
+func (f *forest) inCgroup(t *testing.T, c *cgroups) {
+	t.Helper()
+	var err error
+	if f.tree.cgroup, err = c.begin(instanceOf(f.tree.marker), f.tree.root.pid); err != nil {
+		t.Fatal(err)
+	}
+	f.processes.cgroups = c
+	f.processes.set("test", f.tree)
+}
+
 func TestEndWithoutGraceIsAtOnce(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, Deaf: true}}})
 	f.end(t, "worker", 0)
