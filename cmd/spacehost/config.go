@@ -18,6 +18,7 @@ import (
 	"spacehost/gpu"
 	"spacehost/gpu/nvml"
 	"spacehost/internal/identity"
+	"spacehost/internal/space"
 	"spacehost/quota"
 )
 
@@ -43,7 +44,7 @@ type config struct {
 // spaceEntry is a Space with where it stands.
 type spaceEntry struct {
 	spaceSettings
-	at, addrAt, hostAt, membersAt value // where it and its keys stand; a value without reader: nowhere
+	at, nameAt, addrAt, hostAt, membersAt value // where it and its keys stand; a value without reader: nowhere
 	wanted                        []namedAt
 }
 
@@ -337,7 +338,7 @@ func (c *config) space(v value) {
 	folder := false
 	v.fields("a Space", map[string]func(value){
 		"folder":     func(at value) { folder = true; c.spaceFolder(at, &s.dir) },
-		"name":       func(at value) { c.spaceName(at, &s.name) },
+		"name":       func(at value) { s.nameAt = at; c.spaceName(at, &s.name) },
 		"address":    func(at value) { s.addrAt = at; c.address(at, &s.addr) },
 		"host":       func(at value) { s.hostAt = at; c.spaceHost(at, &s.host) },
 		"visibility": func(at value) { c.visibility(at, &s.visibility) },
@@ -624,12 +625,20 @@ func (c *config) checkSpace(s *spaceEntry, people []string, taken taken) {
 			s.hostAt.fail("%s is a name of %s as well", s.host, other)
 		}
 	}
-	if s.name != "" {
-		if other, twice := taken.take("space "+s.name, s.at.path); twice {
-			s.at.fail("its name %s is that of %s as well", s.name, other)
+	if name := s.effectiveName(); name != "" {
+		if other, twice := taken.take("space "+name, s.at.path); twice {
+			s.at.fail("its name %s is that of %s as well: give one of them another `name`", name, other)
 		}
 	}
 	c.checkMembers(s, people)
+}
+
+// effectiveName is its own, or its folder's; empty where what the file says is none.
+func (s *spaceEntry) effectiveName() string {
+	if s.nameAt.r != nil || s.dir == "" {
+		return s.name
+	}
+	return space.NameOf(s.dir)
 }
 
 // checkMembers makes the members of a private Space; where none are named, everybody whom the file names is one.

@@ -101,6 +101,10 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"two of an address and a name", "spaces:\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n", []string{
 			"lab.yaml:3: spaces[1]: its address 127.0.0.1:2 is that of spaces[0] as well", "lab.yaml:3: spaces[1]: its name a is that of spaces[0] as well"}},
 
+		{"two of a folder's name", "spaces:\n- {folder: demo, address: '127.0.0.1:2'}\n- {folder: demo, name: demo, address: '127.0.0.1:3'}\n- {folder: demo, name: other, address: '127.0.0.1:4'}\n- {folder: ./demo/, address: gone}\n", []string{
+			"lab.yaml:3: spaces[1]: its name demo is that of spaces[0] as well: give one of them another `name`", `lab.yaml:5: spaces[3].address: "gone" is not an address`,
+			"lab.yaml:5: spaces[3]: its name demo is that of spaces[0] as well"}},
+
 		{"people", demo + `people:
   - name: Ada
     tier: gold

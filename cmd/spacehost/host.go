@@ -99,18 +99,11 @@ func (h *Host) openSpaces() error {
 	return err
 }
 
-// nameError: two folders would be one Space to visitors, tokens and ledger.
-type nameError struct {
-	name, one, other string
-	file             string // in which a Space can be given a name; empty for `run`
-}
+// nameError: two folders of `run` would be one Space to visitors, tokens and ledger.
+type nameError struct{ name, one, other string }
 
 func (e *nameError) Error() string {
-	next := "rename one of the folders"
-	if e.file != "" {
-		next += ", or give one of them a `name` in " + e.file
-	}
-	return fmt.Sprintf("%s and %s are both the Space %q: %s", e.one, e.other, e.name, next)
+	return fmt.Sprintf("%s and %s are both the Space %q: rename one of the folders", e.one, e.other, e.name)
 }
 
 func (h *Host) openState() (err error) {

@@ -103,7 +103,7 @@ func (s settings) openSpaces() (opened []*space.Space, err error) {
 			return opened, err
 		}
 		if other, taken := dirs[found.Name]; taken {
-			return opened, &nameError{found.Name, other, found.Dir, s.file}
+			return opened, &nameError{found.Name, other, found.Dir}
 		}
 		dirs[found.Name] = found.Dir
 		opened = append(opened, found)

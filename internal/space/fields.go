@@ -12,7 +12,7 @@ import (
 // space makes the Space that m describes. Keys for show are read leniently; those that decide how the
 // Space is built and run are checked, and a wrong one is a *ConfigError.
 func (m *matter) space(dir string) (*Space, error) {
-	s := &Space{Dir: dir, Name: nameOf(dir)}
+	s := &Space{Dir: dir, Name: NameOf(dir)}
 	s.ID = "local/" + s.Name
 	m.fillShow(s)
 	if err := m.fillRun(s); err != nil {

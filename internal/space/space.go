@@ -177,9 +177,9 @@ func inside(dir, real string) bool {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9._-]+`)
 
-// nameOf turns a folder's name into one that is safe in URLs, file names and quota keys. A name of which
+// NameOf turns a folder's name into one that is safe in URLs, file names and quota keys. A name of which
 // nothing is left (a folder called "画像") becomes "space-" and a hash, so that two of them stay two.
-func nameOf(dir string) string {
+func NameOf(dir string) string {
 	base := filepath.Base(dir)
 	name := notInNames.ReplaceAllString(strings.ToLower(base), "-")
 	name = strings.Trim(name, ".-")

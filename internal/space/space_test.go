@@ -368,8 +368,8 @@ func TestNames(t *testing.T) {
 		"画像": "space-6fd5a7cc", "été": "t",
 	}
 	for folder, want := range rows {
-		if got := nameOf("/spaces/" + folder); got != want {
-			t.Errorf("nameOf(%q) = %q, want %q", folder, got, want)
+		if got := NameOf("/spaces/" + folder); got != want {
+			t.Errorf("NameOf(%q) = %q, want %q", folder, got, want)
 		}
 	}
 }
