@@ -45,7 +45,7 @@ type config struct {
 type spaceEntry struct {
 	spaceSettings
 	at, nameAt, addrAt, hostAt, membersAt value // where it and its keys stand; a value without reader: nowhere
-	wanted                        []namedAt
+	wanted                                []namedAt
 }
 
 type personEntry struct {

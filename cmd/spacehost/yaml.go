@@ -81,7 +81,7 @@ func (r *reader) parseYAML(data []byte) (root value, ok bool) {
 		if errors.Is(err, io.EOF) {
 			root.fail("the file is empty: it needs `spaces` at least")
 		} else {
-			root.failSyntax(err)
+			root.failSyntax(data, err)
 		}
 		return root, false
 	}
@@ -90,7 +90,7 @@ func (r *reader) parseYAML(data []byte) (root value, ok bool) {
 		root.fail("a second document begins here: one file is one configuration, remove the line of ---")
 		return root, false
 	} else if !errors.Is(err, io.EOF) {
-		root.failSyntax(err)
+		root.failSyntax(data, err)
 		return root, false
 	}
 	root.node = document.Content[0]
@@ -99,7 +99,7 @@ func (r *reader) parseYAML(data []byte) (root value, ok bool) {
 
 var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
-func (v value) failSyntax(err error) {
+func (v value) failSyntax(data []byte, err error) {
 	text := err.Error()
 	if found := yamlLine.FindStringSubmatch(text); found != nil {
 		text = found[2]
@@ -107,7 +107,38 @@ func (v value) failSyntax(err error) {
 			v.line = n
 		}
 	}
-	v.fail("this is not YAML (%s): look at this line and the one before it; a value with a colon, a # or a quote in it needs quotes around it", text)
+	look := "look at the block that begins here"
+	if line := firstWrong(data); line > 0 {
+		v.line, look = line, "all above this line is, so look at the line, or at what begins in it"
+	}
+	v.fail("this is not YAML (%s): %s; a value with a colon, a # or a quote in it needs quotes around it", text, look)
+}
+
+// mostTried bounds what firstWrong reads, in bytes: a second's work.
+const mostTried = 16 << 20
+
+// firstWrong is the line at which a file that is no YAML ceases to be some, 0 if that takes too long to find: what is
+// above it can be read. The parser itself tells where the block around a mistake begins, which may be far above it.
+func firstWrong(data []byte) (line int) {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	above, tried := len(data), 0
+	for n := len(lines) - 1; n >= 0 && tried < mostTried; n-- {
+		above -= len(lines[n])
+		tried += above
+		if isYAML(data[:above]) {
+			return n + 1
+		}
+	}
+	return 0
+}
+
+func isYAML(data []byte) bool {
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	var err error
+	for err == nil {
+		err = d.Decode(new(yaml.Node))
+	}
+	return errors.Is(err, io.EOF)
 }
 
 // below is what stands at a key of v, or in its list.
