@@ -3,20 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"spacehost/gpu"
-	"spacehost/gpu/nvml"
 	"spacehost/internal/identity"
 	"spacehost/internal/space"
 	"spacehost/quota"
@@ -196,9 +193,8 @@ func (c *config) address(v value, into *setting) {
 	if !ok {
 		return
 	}
-	_, port, err := net.SplitHostPort(text)
-	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 0 || n > 65535 {
-		v.fail("%.60q is not an address such as 127.0.0.1:7860", text)
+	if err := checkAddress(text); err != nil {
+		v.fail("%v", err)
 		return
 	}
 	*into = v.listener(loopback(text))
@@ -256,17 +252,8 @@ func (c *config) machine(v value) {
 	if !ok {
 		return
 	}
-	switch kind, machine, simulated := strings.Cut(text, ":"); {
-	case text == "auto", text == "none":
-	case kind == "mock" && simulated:
-		inventory, err := nvml.Simulated(machine)
-		if err != nil {
-			v.fail("%v", err)
-			return
-		}
-		_ = inventory.Close() // it was opened to be checked
-	default:
-		v.fail("%.40q is not known here: say auto, none, or mock:2xH200", text)
+	if err := checkGPUs(text); err != nil {
+		v.fail("%v", err)
 		return
 	}
 	c.settings.gpus = v.from(text)
@@ -412,11 +399,19 @@ func (c *config) interpreter(v value, into *string) {
 
 var variableRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// checkVariable refuses a name that cannot stand in an environment.
+func checkVariable(name string) error {
+	if !variableRule.MatchString(name) {
+		return errors.New("cannot be the name of a variable: letters, digits and '_', no digit first")
+	}
+	return nil
+}
+
 // named calls each for the names of a mapping that can stand in an environment.
 func named(v value, what string, each func(name string, at value)) {
 	v.table("a mapping of "+what, func(name string, at value) {
-		if !variableRule.MatchString(name) {
-			at.fail("cannot be the name of a variable: letters, digits and '_', no digit first")
+		if err := checkVariable(name); err != nil {
+			at.fail("%v", err)
 			return
 		}
 		each(name, at)
@@ -576,18 +571,21 @@ func (c *config) checkPeople() (names []string) {
 }
 
 // taken says by which key an address or a name is used already.
-type taken map[string]string
+type taken struct {
+	names     map[string]string
+	addresses []setting // source is the key
+}
 
 // takenByHost is what the host itself uses.
-func (c *config) takenByHost(root value) taken {
-	t := taken{}
+func (c *config) takenByHost(root value) *taken {
+	t := &taken{names: map[string]string{}}
 	for _, host := range c.settings.hosts {
 		t.take("host "+host, "hosts")
 	}
 	t.takeAddress(c.settings.console.value, "console")
 	if slices.ContainsFunc(c.spaces, spaceEntry.shares) {
-		if _, twice := t.takeAddress(c.settings.address.value, "address"); twice {
-			root.fail("`address` and `console` are both %s", c.settings.address.value)
+		if console, twice := t.takeAddress(c.settings.address.value, "address"); twice {
+			root.fail("`address` %s and `console` %s are one: give one of them another port", c.settings.address.value, console.value)
 		}
 	}
 	return t
@@ -596,28 +594,28 @@ func (c *config) takenByHost(root value) taken {
 // shares reports whether it answers at the common address.
 func (s spaceEntry) shares() bool { return s.addrAt.r == nil && s.hostAt.r != nil }
 
-func (t taken) take(name, key string) (other string, twice bool) {
-	if other, twice = t[name]; !twice {
-		t[name] = key
+func (t *taken) take(name, key string) (other string, twice bool) {
+	if other, twice = t.names[name]; !twice {
+		t.names[name] = key
 	}
 	return other, twice
 }
 
-// takeAddress knows that port 0 is another one each time.
-func (t taken) takeAddress(addr, key string) (other string, twice bool) {
-	if _, port, _ := net.SplitHostPort(addr); port == "0" {
-		return "", false
+func (t *taken) takeAddress(addr, key string) (other setting, twice bool) {
+	if i := slices.IndexFunc(t.addresses, func(s setting) bool { return collide(s.value, addr) }); i >= 0 {
+		return t.addresses[i], true
 	}
-	return t.take("address "+addr, key)
+	t.addresses = append(t.addresses, setting{addr, key})
+	return setting{}, false
 }
 
-func (c *config) checkSpace(s *spaceEntry, people []string, taken taken) {
+func (c *config) checkSpace(s *spaceEntry, people []string, taken *taken) {
 	if s.addrAt.r == nil && s.hostAt.r == nil {
 		s.at.fail("says neither `address` (its own, as 127.0.0.1:7861) nor `host` (its name at the common `address`)")
 	}
 	if s.addr.value != "" {
 		if other, twice := taken.takeAddress(s.addr.value, s.at.path); twice {
-			s.at.fail("its address %s is that of %s as well", s.addr.value, other)
+			s.at.fail("its address %s is that of %s as well, %s: give one of them another port", s.addr.value, other.source, other.value)
 		}
 	}
 	if s.host != "" {

@@ -74,6 +74,12 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
 		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
 		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: its address 127.0.0.1:1 is that of console as well"}},
+		{"one address in other words", "console: 127.0.0.1:7950\nspaces:\n- {folder: demo, name: a, address: '0.0.0.0:7950'}\n- {folder: demo, name: b, address: 'localhost:7950'}\n- {folder: demo, name: c, address: '[::]:7950'}\n- {folder: demo, name: d, address: ':07950'}\n- {folder: demo, name: e, address: '127.0.0.2:7950'}\n- {folder: demo, name: f, address: '[::1]:7950'}\n- {folder: demo, name: g, address: '[::ffff:127.0.0.2]:7950'}\n", []string{
+			"lab.yaml:3: spaces[0]: its address 0.0.0.0:7950 is that of console as well, 127.0.0.1:7950: give one of them another port",
+			"lab.yaml:4: spaces[1]: its address localhost:7950 is that of console", "lab.yaml:5: spaces[2]: its address [::]:7950 is that of console", "lab.yaml:6: spaces[3]: its address 127.0.0.1:07950 is that of console",
+			"lab.yaml:9: spaces[6]: its address [::ffff:127.0.0.2]:7950 is that of spaces[4] as well, 127.0.0.2:7950"}},
+		{"the common address and the console", "address: localhost:7950\nconsole: '[::]:7950'\nspaces: [{folder: demo, host: h}]\n", []string{"lab.yaml:1: `address` localhost:7950 and `console` [::]:7950 are one: give one of them another port"}},
+		{"port 0 is another one each time", "console: ':0'\nspaces: [{folder: demo, address: '0.0.0.0:0'}, {folder: demo, address: '127.0.0.1:0', name: b, zzz: 1}]\n", []string{"lab.yaml:2: spaces[1].zzz: unknown key"}},
 
 		{"tiers", demo + "tiers:\n  a: {}\n  b: {quota: 60, longest: 2m}\n  c: {unlimited: true, quota: 1}\n  d: {qota: 5}\n  unlimited: {quota: 5}\n  E: {quota: 5}\n  f: {quota: -1}\n  g: {unlimited: maybe}\n  h: {quota: 5, priority: 1.5}\n", []string{
 			"lab.yaml:3: tiers.a: says no `quota`", "lab.yaml:4: tiers.b.longest: 2m0s is longer than the whole quota of 1m0s",

@@ -1,18 +1,22 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/gpu"
+	"spacehost/gpu/nvml"
 )
 
 // options are the flags of `spacehost run`.
@@ -146,8 +150,12 @@ func (o *options) check() (err error) {
 		}
 	}
 	for _, pair := range o.variables {
-		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
+		name, _, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
 			return fmt.Errorf("--variable %q is not NAME=VALUE", pair)
+		}
+		if err := checkVariable(name); err != nil {
+			return fmt.Errorf("--variable %.70q %w", name, err)
 		}
 	}
 	for _, pair := range o.secrets {
@@ -155,9 +163,15 @@ func (o *options) check() (err error) {
 		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
 			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
 		}
+		if err := checkVariable(name); err != nil {
+			return fmt.Errorf("--secret: what stands before the = %w", err) // and is not shown: it may be the secret
+		}
 	}
-	if err := checkQuota(o.quota); err != nil {
+	if err := checkQuota(o.quota, o.tier); err != nil {
 		return err
+	}
+	if err := checkGPUs(o.gpus); err != nil {
+		return fmt.Errorf("--gpus: %w", err)
 	}
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)
@@ -167,9 +181,27 @@ func (o *options) check() (err error) {
 			return fmt.Errorf("--host: %w", err)
 		}
 	}
-	o.addr, o.consoleAddr = loopback(o.addr), loopback(o.consoleAddr)
+	if err := o.checkAddresses(); err != nil {
+		return err
+	}
 	o.state, err = stateFolder(o.state)
 	return err
+}
+
+func (o *options) checkAddresses() error {
+	o.addr, o.consoleAddr = loopback(o.addr), loopback(o.consoleAddr)
+	if err := checkAddress(o.addr); err != nil {
+		return fmt.Errorf("--addr: %w", err)
+	}
+	if err := checkAddress(o.consoleAddr); err != nil {
+		return fmt.Errorf("--console-addr: %w", err)
+	}
+	for i, dir := range o.dirs {
+		if addr := nextPort(o.addr, i); collide(addr, o.consoleAddr) {
+			return fmt.Errorf("the Space in %s would be at %s, and the console at %s: give one of them another port with --addr or --console-addr", dir, addr, o.consoleAddr)
+		}
+	}
+	return nil
 }
 
 // loopback makes :0 mean this machine alone; who wants to be reached from outside says 0.0.0.0:7860.
@@ -178,6 +210,58 @@ func loopback(addr string) string {
 		return "127.0.0.1" + addr
 	}
 	return addr
+}
+
+// checkAddress refuses what nobody can listen on.
+func checkAddress(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%.60q is not an address such as 127.0.0.1:7860", text)
+	}
+	return nil
+}
+
+// collide reports whether only one can listen on both. Port 0 is another one each time; who listens on all of this
+// machine's addresses, listens on each.
+func collide(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	numberA, badA := strconv.Atoi(portA)
+	numberB, badB := strconv.Atoi(portB)
+	if errors.Join(errA, errB, badA, badB) != nil || numberA != numberB || numberA == 0 {
+		return false
+	}
+	one, other := listened(hostA), listened(hostB)
+	return one == other || isEverywhere(one) || isEverywhere(other)
+}
+
+// listened is a host as addresses are compared: a name but localhost is not looked up.
+func listened(host string) string {
+	if host = strings.ToLower(host); host == "localhost" {
+		return "127.0.0.1"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return host
+}
+
+func isEverywhere(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+
+// checkGPUs refuses what openInventory would, but for GPUs that there are not.
+func checkGPUs(text string) error {
+	kind, machine, simulated := strings.Cut(text, ":")
+	switch {
+	case text == "auto", text == "none":
+		return nil
+	case kind == "mock" && simulated:
+		inventory, err := nvml.Simulated(machine)
+		if err == nil {
+			_ = inventory.Close() // it was opened to be checked
+		}
+		return err
+	}
+	return fmt.Errorf("%.40q is not known here: say auto, none, or mock:2xH200", text)
 }
 
 // settings are those that the flags ask for: the first Space gets --addr, the others the ports after it.

@@ -113,12 +113,18 @@ func (v value) tier(name string) (tier quota.Tier, ok bool) {
 // newest is the preset that has every name which upstream has used.
 var newest, _ = quota.Presets("2026-08")
 
-// checkQuota says in one line what is wrong with --quota.
-func checkQuota(text string) error {
-	_, err := readQuota(text)
+// checkQuota says in one line what is wrong with --quota, and with --tier, which is one of its.
+func checkQuota(text, tier string) error {
+	tiers, err := readQuota(text)
 	var wrong *configError
-	if err != nil && !errors.As(err, &wrong) {
+	switch {
+	case errors.As(err, &wrong):
+		return err
+	case err != nil:
 		return fmt.Errorf("--quota: %w", err)
 	}
-	return err
+	if _, err := tiers.Get(tier); err != nil {
+		return fmt.Errorf("--tier: %w", err)
+	}
+	return nil
 }
