@@ -80,7 +80,7 @@ func TestClockAdvanceThatIsRefused(t *testing.T) {
 		said string
 	}{
 		{"tomorrow", `"tomorrow" is no duration: say 24h, 90m or 30s`},
-		{"-24h", "spacehost clock advance --help"}, // a flag, to the command line
+		{"-24h", "-24h is below 0, and no number or time is that here"},
 		{"0s", "the clock only goes ahead"},
 		{"9000h", "is not between 1ns and 8784h0m0s"},
 		{"", `"" is no duration`},

@@ -25,7 +25,7 @@ and is lent again once it answers and is clear. One for which the driver reports
 drained, and comes back by ` + "`spacehost gpu return`" + ` or with the next start.`
 	c.Example = `  spacehost gpu drain GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd --reason "new fan on Monday"
   spacehost gpu --json | jq '.[] | select(.drained) | {uuid, drained}'`
-	c.Flags().StringVar(&reason, "reason", "", "why, for who reads `spacehost gpu` later")
+	c.Flags().StringVar(&reason, "reason", "", "why, for who reads \"spacehost gpu\" later")
 	return c
 }
 
@@ -55,7 +55,7 @@ func drainCommand(path string, reason *string, said string) *cobra.Command {
 		}
 		body, err := exchange(c.Context(), dir, http.MethodPost, path, bytes.NewReader(order))
 		if err != nil {
-			return err
+			return asUsage(c, err)
 		}
 		if asJSON {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", trimNewline(body))

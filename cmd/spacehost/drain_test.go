@@ -40,6 +40,11 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	order("is lent again", "return", uuid)
 	c.ok("/five", 0)
 
+	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {
+		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != exitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of text that can be printed") {
+			t.Errorf("drain for %q: exit code %d, %q", reason, code, said)
+		}
+	}
 	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != exitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
 		t.Errorf("drain of another machine's: exit code %d, %q", code, said)
 	}

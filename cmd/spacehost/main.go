@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"spacehost/internal/build"
 	"spacehost/internal/space"
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 var version = "dev"
 
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
+	root := family(&cobra.Command{
 		Use:   "spacehost",
 		Short: "Run a Hugging Face Gradio Space under ZeroGPU's rules, on this machine",
 		Long: `spacehost runs an unmodified Hugging Face Gradio Space under ZeroGPU's rules, on this machine:
@@ -60,8 +61,8 @@ recorded against the caller; without an NVIDIA GPU, GPUs are simulated.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
+	})
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, flagError(err)} })
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
 	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor())
@@ -89,6 +90,29 @@ func (e *usageError) Error() string {
 }
 
 func (e *usageError) Unwrap() error { return e.err }
+
+// flagError says in words what pflag says in those of Go's parsers.
+func flagError(err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if text := unknown.GetSpecifiedShortnames(); text != "" && strings.Contains("0123456789.", text[:1]) {
+			return fmt.Errorf("-%s is below 0, and no number or time is that here", text)
+		}
+	}
+	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	name, text := wrong.GetFlag().Name, wrong.GetValue()
+	switch wrong.GetFlag().Value.Type() {
+	case "int":
+		return fmt.Errorf("--%s %.40q is not a whole number", name, text)
+	case "duration":
+		return fmt.Errorf("--%s %.40q is no duration: say 90s, 5m or 1h", name, text)
+	case "bool":
+		return fmt.Errorf("--%s=%.40s: say --%s alone, or --%s=false", name, text, name, name)
+	}
+	return err
+}
 
 func exitCode(err error) int {
 	var usage *usageError

@@ -49,7 +49,7 @@ keeps its hash only. A token that is lost or known to others is revoked, and ano
 }
 
 // family is a command that only holds others: alone it explains itself, and what it does not hold is wrong usage.
-// (Below the root cobra would print the help and exit with 0.)
+// (Below the root cobra would print the help and exit with 0, and at the root with 1.)
 func family(c *cobra.Command) *cobra.Command {
 	c.Args = func(c *cobra.Command, args []string) error {
 		err := cobra.NoArgs(c, args)
@@ -328,18 +328,23 @@ func (d deed[T]) command() *cobra.Command {
 	return c
 }
 
-// send makes of a request that the host finds wrong a mistake in the command line, which it was made of.
+// send asks the host that runs on the state folder.
 func (d deed[T]) send(c *cobra.Command, state string, args []string) ([]byte, error) {
 	dir, err := stateFolder(state)
 	if err != nil {
 		return nil, err
 	}
 	body, err := tell(c.Context(), dir, d.order(args))
+	return body, asUsage(c, err)
+}
+
+// asUsage makes wrong usage of what a host has found wrong in a request, which the command line says.
+func asUsage(c *cobra.Command, err error) error {
 	var no *refusedError
 	if errors.As(err, &no) && no.status == http.StatusBadRequest {
-		return nil, &usageError{c, err}
+		return &usageError{c, err}
 	}
-	return body, err
+	return err
 }
 
 // tell sends an order to the host that runs on the state folder, and returns the JSON that it answers.

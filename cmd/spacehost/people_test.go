@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/labstack/echo/v4"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
 	"spacehost/internal/console"
@@ -299,10 +301,50 @@ func TestWhatTheyDoNotHaveIsWrongUsage(t *testing.T) {
 		"user ad ben":     "did you mean add?; see `spacehost user --help`",
 		"token revok abc": "did you mean revoke?; see `spacehost token --help`",
 		"token xyz":       "unknown command \"xyz\" for \"spacehost token\"; see `spacehost token --help`",
+		"bogus":           "spacehost: unknown command \"bogus\" for \"spacehost\"; see `spacehost --help`\n",
+		"quotta local":    "did you mean quota?; see `spacehost --help`",
+		"gpu bogus":       "unknown command \"bogus\" for \"spacehost gpu\"; see `spacehost gpu --help`",
 	} {
 		got := spacehostOn(t.Context(), "", strings.Fields(args)...)
 		if got.code != exitUsage || !strings.Contains(got.err, want) || got.out != "" {
 			t.Errorf("%s: got %+v, want %q", args, got, want)
 		}
 	}
+}
+
+// Flags and times that cannot be are refused in words, and not in those of Go's parsers.
+func TestWrongValuesAreWrongUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"quota grant ada -5s":      "-5s is below 0, and no number or time is that here; see `spacehost quota grant --help`",
+		"quota grant ada -- -5s":   `"-5s" cannot be granted (as 120s, 5m, or a number of seconds): it must be a second at least`,
+		"clock advance -1h":        "-1h is below 0, and",
+		"clock advance -x":         "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
+		"run --per-space x":        `--per-space "x" is not a whole number; see`,
+		"ledger ada --limit 1e3":   `--limit "1e3" is not a whole number; see`,
+		"run --warm soon":          `--warm "soon" is no duration: say 90s, 5m or 1h; see`,
+		"run --queue-timeout 60":   `--queue-timeout "60" is no duration`,
+		"run --rebuild=maybe":      "--rebuild=maybe: say --rebuild alone, or --rebuild=false; see",
+		"gpu drain GPU-a --reason": "flag needs an argument: --reason; see",
+	} {
+		got := spacehostOn(t.Context(), "", strings.Fields(args)...) // refused before a host is asked
+		if got.code != exitUsage || !strings.Contains(got.err, want) || got.out != "" {
+			t.Errorf("%s: got %+v, want %q", args, got, want)
+		}
+	}
+}
+
+// Of a usage with backticks pflag takes what is between them for the value's name.
+func TestFlagsHaveValuesOfOneWord(t *testing.T) {
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.ContainsAny(name, " .") || strings.Contains(f.Usage, "`") {
+				t.Errorf("%s --%s %s: %s", c.CommandPath(), f.Name, name, f.Usage)
+			}
+		})
+		for _, below := range c.Commands() {
+			visit(below)
+		}
+	}
+	visit(newRoot())
 }

@@ -325,7 +325,7 @@ type NewAdjustment struct {
 	Reason   string  `json:"reason,omitempty"`
 }
 
-// maxReason bounds what an operator says in the ledger.
+// maxReason bounds what an operator says in the ledger, or of a Device.
 const maxReason = 200
 
 // adjust makes a line of the ledger, and answers with the account as it is now.
@@ -365,10 +365,15 @@ func (a *Accounts) adjust(do func(context.Context, quota.Adjustment) error) echo
 }
 
 func (n NewAdjustment) check() error {
-	switch {
-	case math.IsNaN(n.Seconds) || math.Abs(n.Seconds) > quota.MostGrant.Seconds():
+	if math.IsNaN(n.Seconds) || math.Abs(n.Seconds) > quota.MostGrant.Seconds() {
 		return &requestError{fmt.Errorf("%g s cannot be granted: give from 1s to %v", n.Seconds, quota.MostGrant)}
-	case len(n.Reason) > maxReason || strings.ContainsFunc(n.Reason, func(r rune) bool { return !strconv.IsPrint(r) }):
+	}
+	return checkReason(n.Reason)
+}
+
+// checkReason refuses what would break a line of a table.
+func checkReason(text string) error {
+	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return &requestError{fmt.Errorf("the reason must be at most %d bytes of text that can be printed", maxReason)}
 	}
 	return nil

@@ -32,8 +32,6 @@ type DrainOrder struct {
 // usualReason is an operator's who gives none.
 const usualReason = "by an operator's command"
 
-const longestReason = 500
-
 func (d *Drains) drain(c echo.Context) error {
 	order, err := drainOrder(c)
 	if err != nil {
@@ -42,8 +40,8 @@ func (d *Drains) drain(c echo.Context) error {
 	if order.Reason = strings.TrimSpace(order.Reason); order.Reason == "" {
 		order.Reason = usualReason
 	}
-	if len(order.Reason) > longestReason {
-		return echo.NewHTTPError(http.StatusBadRequest, "the reason is too long: say it in 500 letters")
+	if err := checkReason(order.Reason); err != nil {
+		return refuse(c, err)
 	}
 	return drained(c, order, d.broker.Drain(c.Request().Context(), order.UUID, order.Reason))
 }
