@@ -60,11 +60,25 @@ func (s *spaceRun) function(r lease.Request) string {
 // functions are those of the Spaces that viewer may see, of all for nil, by Space and name.
 func (h *Host) functions(viewer *identity.Identity) (all []console.Function) {
 	for _, s := range h.spaces {
-		if viewer == nil || s.settings.visibility == public || s.settings.visibility == private && s.isMember(*viewer) {
+		if s.isVisible(viewer) {
 			all = append(all, s.functions()...)
 		}
 	}
 	return all
+}
+
+// visible are the names of the Spaces that viewer may see, of all for nil.
+func (h *Host) visible(viewer *identity.Identity) (names []string) {
+	for _, s := range h.spaces {
+		if s.isVisible(viewer) {
+			names = append(names, s.space.Name)
+		}
+	}
+	return names
+}
+
+func (s *spaceRun) isVisible(viewer *identity.Identity) bool {
+	return viewer == nil || s.settings.visibility == public || s.settings.visibility == private && s.isMember(*viewer)
 }
 
 func (s *spaceRun) functions() (all []console.Function) {

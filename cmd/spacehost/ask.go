@@ -111,6 +111,9 @@ func (q question[T]) command() *cobra.Command {
 		c.Flags().BoolVar(&watch, "watch", false, "go on printing each change, until Ctrl-C")
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if q.limit > 0 && limit < 1 {
+			return &usageError{c, fmt.Errorf("--limit %d is below 1", limit)}
+		}
 		dir, err := stateFolder(state)
 		if err != nil {
 			return err

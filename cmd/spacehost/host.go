@@ -324,7 +324,7 @@ func (h *Host) register() error {
 	view.RegisterHealth(h.console.Echo)
 	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
 	accounts := console.NewAccounts(console.AccountsConfig{
-		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions,
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions, Spaces: h.visible, CheckVia: h.stops.Check,
 		Reader: h.reader, By: operator, Now: h.clock.Now,
 	})
 	accounts.RegisterOwn(h.console.Echo)

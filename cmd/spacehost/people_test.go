@@ -320,6 +320,8 @@ func TestWrongValuesAreWrongUsage(t *testing.T) {
 		"clock advance -1h":        "-1h is below 0, and",
 		"clock advance -x":         "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
 		"run --per-space x":        `--per-space "x" is not a whole number; see`,
+		"ledger ada --limit 0":     "--limit 0 is below 1; see `spacehost ledger --help`",
+		"lease --limit -1":         "--limit -1 is below 1; see `spacehost lease --help`",
 		"ledger ada --limit 1e3":   `--limit "1e3" is not a whole number; see`,
 		"run --warm soon":          `--warm "soon" is no duration: say 90s, 5m or 1h; see`,
 		"run --queue-timeout 60":   `--queue-timeout "60" is no duration`,

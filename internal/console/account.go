@@ -27,6 +27,10 @@ type AccountsConfig struct {
 	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 	// Functions are those of the Spaces that viewer may see; of all, for the operator: nil.
 	Functions func(viewer *identity.Identity) []Function
+	// Spaces are the names of those that viewer may see; of all, for the operator: nil.
+	Spaces func(viewer *identity.Identity) []string
+	// CheckVia refuses a payer on whose behalf Payer.Via may not spend: *identity.StoppedError.
+	CheckVia func(payer identity.Identity) error
 	// Reader says who asks at the console address, and so whose account is shown there.
 	Reader func(*http.Request) (identity.Identity, error)
 	// By says who asks over the socket, for the ledger.
@@ -306,7 +310,11 @@ type Entry struct {
 }
 
 func (a *Accounts) ledger(c echo.Context, of subject) (any, error) {
-	entries, err := a.config.Ledger.Entries(c.Request().Context(), of.Key(), limitOf(c, 50))
+	limit, err := limitOf(c, 50)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := a.config.Ledger.Entries(c.Request().Context(), of.Key(), limit)
 	return each(entries, entryView), err
 }
 

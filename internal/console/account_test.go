@@ -70,13 +70,68 @@ func TestNoClockShowsNonsense(t *testing.T) {
 	}
 }
 
+// TestQuestionsAboutNothing: what there is not is no call that fits, and what the operator forbids is none either.
+func TestQuestionsAboutNothing(t *testing.T) {
+	ada := identity.Identity{Kind: identity.User, Name: "ada"}
+	e, _ := accountsAt(t, time.Now, func(c *AccountsConfig) {
+		c.Spaces = func(*identity.Identity) []string { return []string{"spa", "spb"} }
+		c.Functions = func(*identity.Identity) []Function {
+			return []Function{{Space: "spa", Name: "draw", Declared: time.Minute}, {Space: "spb", Name: "sing"}}
+		}
+		c.Reader = func(*http.Request) (identity.Identity, error) { return ada, nil }
+		c.CheckVia = func(payer identity.Identity) error {
+			switch {
+			case payer.Via == "spa":
+				return &identity.StoppedError{Space: "spa"}
+			case payer.Via == "spb" && payer.Kind == identity.Local:
+				return &identity.StoppedError{Space: "spb", Identity: "local"}
+			}
+			return nil
+		}
+	})
+	const mine = "/api/spacehost/"
+	for path, want := range map[string]string{
+		"/explain?identity=local&space=nope":                  `no Space here is called \"nope\"; there are: spa, spb`,
+		"/explain?identity=local&via=nope":                    `no Space here is called \"nope\"; there are: spa, spb`,
+		"/explain?identity=local&function=nope":               `there is no GPU function \"nope\"; there are: draw, sing`,
+		"/explain?identity=local&space=spb&function=draw":     `there is no GPU function \"draw\"; there are: sing`,
+		"/explain?identity=local&size=xlarge":                 "say with seconds how long it would be",
+		"/explain?identity=local&size=small&seconds=1":        "there are large and xlarge",
+		"/ledger?identity=local&limit=0":                      `limit=\"0\": say how many rows to list, from 1 to 10000`,
+		"/ledger?identity=local&limit=x":                      `limit=\"x\"`,
+		mine + "ledger?limit=-1":                              `limit=\"-1\"`,
+		mine + "explain?space=nope":                           "no Space here is called",
+		"/explain?identity=local&space=spa&function=draw":     "",
+		"/explain?identity=local&seconds=1&size=xlarge":       "",
+		"/ledger?identity=local&limit=99999":                  "",
+		mine + "explain?space=spb&function=sing&via=not-seen": "",
+	} {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if body := w.Body.String(); want == "" && w.Code != http.StatusOK || want != "" && (w.Code != http.StatusBadRequest || !strings.Contains(body, want)) {
+			t.Errorf("GET %s: %d %s, want %q", path, w.Code, body, want)
+		}
+	}
+	for path, want := range map[string]string{
+		"/explain?identity=local&via=spa": "forbidden by the operator: spa may not spend its visitors' seconds at other Spaces; `spacehost space via spa --on` allows it again",
+		"/explain?identity=local&via=spb": "forbidden by the operator: spb may not spend its visitors' seconds at other Spaces; `spacehost space via spb --on --identity local` allows it again",
+		mine + "explain?via=spa":          "The operator has forbidden the Space spa to use its visitors' ZeroGPU quota at other Spaces.",
+	} {
+		var said Explanation
+		get(t, e, path, &said)
+		if len(said.Calls) != 2 || said.Calls[0].Fits || said.Calls[0].At != nil || said.Calls[0].Why != want || said.Calls[1].Why != want {
+			t.Errorf("GET %s: %+v, want %q", path, said.Calls, want)
+		}
+	}
+}
+
 // book is a Ledger with its database.
 type book struct {
 	*quota.Ledger
 	db *sql.DB
 }
 
-func accountsAt(t *testing.T, now func() time.Time) (*echo.Echo, book) {
+func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfig)) (*echo.Echo, book) {
 	t.Helper()
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
@@ -97,13 +152,19 @@ func accountsAt(t *testing.T, now func() time.Time) (*echo.Echo, book) {
 	go func() { defer close(ended); _ = broker.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-ended })
 	e := echo.New()
-	NewAccounts(AccountsConfig{
+	config := AccountsConfig{
 		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: identity.NewPeople(db), Now: now,
 		TierOf: func(context.Context, identity.Identity) (quota.Tier, error) {
 			return quota.Tier{Name: "free", Quota: 210 * time.Second}, nil
 		},
-		Functions: func(*identity.Identity) []Function { return nil },
-	}).RegisterControl(e)
+		Functions: func(*identity.Identity) []Function { return nil }, Spaces: func(*identity.Identity) []string { return nil },
+		CheckVia: func(identity.Identity) error { return nil },
+	}
+	for _, f := range alter {
+		f(&config)
+	}
+	NewAccounts(config).RegisterControl(e)
+	NewAccounts(config).RegisterOwn(e)
 	return e, book{ledger, db}
 }
 

@@ -3,6 +3,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -111,7 +112,11 @@ type Leases struct {
 }
 
 func (s *Console) leases(c echo.Context) error {
-	past, err := s.config.Broker.Past(c.Request().Context(), limitOf(c, 20))
+	limit, err := limitOf(c, 20)
+	if err != nil {
+		return refuse(c, err)
+	}
+	past, err := s.config.Broker.Past(c.Request().Context(), limit)
 	if err != nil {
 		return err
 	}
@@ -121,11 +126,17 @@ func (s *Console) leases(c echo.Context) error {
 // maxRows bounds what one answer lists.
 const maxRows = 10_000
 
-func limitOf(c echo.Context, usual int) int {
-	if n, err := strconv.Atoi(c.QueryParam("limit")); err == nil && n >= 0 {
-		return min(n, maxRows)
+// limitOf is how many rows are asked for, the usual number where nothing is said. Errors: *requestError.
+func limitOf(c echo.Context, usual int) (int, error) {
+	text := c.QueryParam("limit")
+	if text == "" {
+		return usual, nil
 	}
-	return usual
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, &requestError{fmt.Errorf("limit=%.40q: say how many rows to list, from 1 to %d", text, maxRows)}
+	}
+	return min(n, maxRows), nil
 }
 
 // Balance is one account in seconds.

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/quota"
 )
@@ -41,7 +44,7 @@ type Verdict struct {
 	Size        string     `json:"size"`
 	CostSeconds float64    `json:"costSeconds"`
 	Fits        bool       `json:"fits"`
-	At          *time.Time `json:"at"`           // when it fits; null: never by this tier
+	At          *time.Time `json:"at"`           // when it fits; null: never by this tier, or until somebody allows it
 	In          string     `json:"in,omitempty"` // until then, as 0:03:12
 	Why         string     `json:"why,omitempty"`
 }
@@ -51,6 +54,9 @@ const maxVerdicts = 100
 
 // explain answers about the functions that the question names, or about a call of so many seconds.
 func (a *Accounts) explain(c echo.Context, of subject) (any, error) {
+	if err := a.checkQuestion(c, of); err != nil {
+		return nil, err
+	}
 	view, tier, err := a.view(c, of)
 	if err != nil {
 		return nil, err
@@ -66,9 +72,6 @@ func (a *Accounts) explain(c echo.Context, of subject) (any, error) {
 		}
 		functions = []Function{{Space: c.QueryParam("space"), Declared: time.Duration(seconds * float64(time.Second)), Size: c.QueryParam("size")}}
 	}
-	if size := c.QueryParam("size"); size != "" && quota.Factor(size) == 0 {
-		return nil, &requestError{fmt.Errorf("size=%.40q: there are large and xlarge", size)}
-	}
 	for _, f := range functions[:min(len(functions), maxVerdicts)] {
 		verdict, err := a.verdict(c, of, tier, f)
 		if err != nil {
@@ -77,6 +80,46 @@ func (a *Accounts) explain(c echo.Context, of subject) (any, error) {
 		e.Calls = append(e.Calls, verdict)
 	}
 	return e, nil
+}
+
+// checkQuestion refuses a question about what there is not: to say nothing of it would read as "fits". What a visitor may
+// not see is told by nobody, so which Space spends on their behalf is not looked at for them.
+func (a *Accounts) checkQuestion(c echo.Context, of subject) error {
+	space, name, via, size := c.QueryParam("space"), c.QueryParam("function"), c.QueryParam("via"), c.QueryParam("size")
+	spaces := a.config.Spaces(of.viewer)
+	if space != "" {
+		if err := known(space, spaces); err != nil {
+			return err
+		}
+	}
+	if via != "" && of.viewer == nil {
+		if err := known(via, spaces); err != nil {
+			return err
+		}
+	}
+	switch {
+	case size != "" && quota.Factor(size) == 0:
+		return &requestError{fmt.Errorf("size=%.40q: there are large and xlarge", size)}
+	case size != "" && c.QueryParam("seconds") == "":
+		return &requestError{fmt.Errorf("size=%s is of a call that no function makes yet: say with seconds how long it would be", size)}
+	case name != "" && len(a.functions(c, of)) == 0:
+		return a.unknownFunction(of, space, name)
+	}
+	return nil
+}
+
+func (a *Accounts) unknownFunction(of subject, space, name string) error {
+	var names []string
+	for _, f := range a.config.Functions(of.viewer) {
+		if space == "" || f.Space == space {
+			names = append(names, f.Name)
+		}
+	}
+	if len(names) == 0 {
+		return &requestError{fmt.Errorf("there is no GPU function %.70q, and none at all: a Space's are known once it has started", name)}
+	}
+	slices.Sort(names)
+	return &requestError{fmt.Errorf("there is no GPU function %.70q; there are: %s", name, strings.Join(slices.Compact(names), ", "))}
 }
 
 // terms are those of a refusal.
@@ -120,12 +163,16 @@ func refusalView(r quota.Refusal) Refusal {
 func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Function) (Verdict, error) {
 	f.Size = cmp.Or(f.Size, "large")
 	v := Verdict{Space: f.Space, Function: f.Name, Size: f.Size, CostSeconds: f.Declared.Seconds() * float64(quota.Factor(f.Size))}
+	payer := of.Identity
+	payer.Via = c.QueryParam("via")
+	if why, stopped := a.stopped(payer, of.viewer == nil); stopped {
+		v.Why = why
+		return v, nil
+	}
 	if f.Declared == 0 {
 		v.Why = "each call says its own duration, and none has yet"
 		return v, nil
 	}
-	payer := of.Identity
-	payer.Via = c.QueryParam("via")
 	err := a.config.Broker.Ask(c.Request().Context(), lease.Request{Space: f.Space, Payer: payer, Tier: tier, Declared: f.Declared, Size: f.Size})
 	now := a.config.Now()
 	t, refused := termsOf(err)
@@ -142,4 +189,20 @@ func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Functi
 		return v, err
 	}
 	return v, nil
+}
+
+// stopped says why the operator does not let a Space spend on payer's behalf, and to the operator how to allow it.
+func (a *Accounts) stopped(payer identity.Identity, operator bool) (why string, yes bool) {
+	var stop *identity.StoppedError
+	if payer.Via == "" || !errors.As(a.config.CheckVia(payer), &stop) {
+		return "", false
+	}
+	if !operator {
+		return stop.Error(), true
+	}
+	command := "spacehost space via " + stop.Space + " --on"
+	if stop.Identity != "" {
+		command += " --identity " + stop.Identity
+	}
+	return fmt.Sprintf("forbidden by the operator: %s may not spend its visitors' seconds at other Spaces; `%s` allows it again", stop.Space, command), true
 }

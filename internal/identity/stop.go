@@ -21,7 +21,10 @@ type Stop struct {
 }
 
 // StoppedError refuses what a Space would spend through another.
-type StoppedError struct{ Space string }
+type StoppedError struct {
+	Space    string
+	Identity string // as the Stop has it; "": everybody's
+}
 
 func (e *StoppedError) Error() string {
 	return fmt.Sprintf("The operator has forbidden the Space %s to use its visitors' ZeroGPU quota at other Spaces.", e.Space)
@@ -50,7 +53,7 @@ func (s *Stops) Check(payer Identity) error {
 	all := *s.all.Load()
 	for _, identity := range []string{"", payer.Key()} {
 		if _, stopped := all[stopKey{payer.Via, identity}]; stopped {
-			return &StoppedError{Space: payer.Via}
+			return &StoppedError{Space: payer.Via, Identity: identity}
 		}
 	}
 	return nil
