@@ -129,6 +129,8 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: says no `name`",
 			"lab.yaml:6: people[2].tokens[0]: this token stands twice", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
 			"lab.yaml:7: people[3].name: ben stands twice"}},
+		{"people by names that mean others", demo + "people:\n- {name: local}\n- {name: 203.0.113.7}\n- {name: locale}\n- {name: 1.2.3}\n", []string{
+			"lab.yaml:3: people[0].name: \"local\" cannot be a name: where accounts are named", "lab.yaml:4: people[1].name: \"203.0.113.7\" cannot be a name"}},
 		{"what a person has of their own", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
 			"lab.yaml:3: people[0].quota: must be from 1s", "lab.yaml:4: people[1].longest: must be from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
 			"lab.yaml:5: people[2].concurrency: must be a whole", `lab.yaml:5: people[2].qota: unknown key; did you mean "quota"?`}},

@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/identity"
+	"spacehost/quota"
 )
 
 // PeopleConfig is what People need.
@@ -149,6 +150,14 @@ func (p *People) set(c echo.Context) error {
 }
 
 func (n PersonChange) change() (identity.Change, error) {
+	for _, own := range []struct {
+		name    string
+		seconds *float64
+	}{{"quota", n.QuotaSeconds}, {"longest", n.LongestSeconds}} {
+		if s := own.seconds; s != nil && !(*s >= 1 && *s <= quota.MostGrant.Seconds()) {
+			return identity.Change{}, &requestError{fmt.Errorf("%s must be from 1s to %v, and not %g s", own.name, quota.MostGrant, *s)}
+		}
+	}
 	c := identity.Change{Tier: n.Tier, Quota: span(n.QuotaSeconds), Longest: span(n.LongestSeconds)}
 	if n.Priority != nil {
 		c.Priority = &n.Priority
@@ -176,12 +185,12 @@ func (n PersonChange) change() (identity.Change, error) {
 	return c, nil
 }
 
-// span is a duration of so many seconds; more than it can hold is for Check to refuse.
+// span is a duration of so many seconds.
 func span(seconds *float64) **time.Duration {
 	if seconds == nil {
 		return nil
 	}
-	d := time.Duration(min(max(*seconds, -1), 1e9) * float64(time.Second))
+	d := time.Duration(*seconds * float64(time.Second))
 	into := &d
 	return &into
 }

@@ -151,6 +151,11 @@ func TestMistakesAreExplained(t *testing.T) {
 	}{
 		{"POST", "/people", `{"name":"Ada","tier":"free"}`, 400, "beginning with a letter or a digit"},
 		{"POST", "/people", `{"name":"","tier":"free"}`, 400, "cannot be a name"},
+		{"POST", "/people", `{"name":"local","tier":"free"}`, 400, "\"local\" cannot be a name: where accounts are named, as in `spacehost quota local`, it means this machine's visitor; give another"},
+		{"POST", "/people", `{"name":"203.0.113.7","tier":"free"}`, 400, "it means who calls from that address"},
+		{"PATCH", "/people/ada", `{"quotaSeconds":-3}`, 400, "quota must be from 1s to 10000h0m0s, and not -3 s"},
+		{"PATCH", "/people/ada", `{"longestSeconds":1e300}`, 400, "longest must be from 1s to 10000h0m0s, and not 1e+300 s"},
+		{"PATCH", "/people/ada", `{"longestSeconds":0.5}`, 400, "and not 0.5 s"},
 		{"POST", "/people", ``, 400, `no tier "", there are: free, pro`},
 		{"POST", "/people", `{"name":"ben","tier":"gold"}`, 400, "there are: free, pro"},
 		{"POST", "/people", `{"name":"ben","teir":"free"}`, 400, "teir"},

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 )
@@ -45,6 +46,12 @@ func NewToken() (text, hash string) {
 func CheckName(name string) error {
 	if !nameRule.MatchString(name) {
 		return &BadNameError{Name: mask(name)}
+	}
+	if name == string(Local) {
+		return &BadNameError{Name: name, Means: "this machine's visitor"}
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return &BadNameError{Name: name, Means: "who calls from that address"}
 	}
 	return nil
 }

@@ -59,9 +59,15 @@ func (p Person) Identity() Identity {
 var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // BadNameError refuses the name of a new person.
-type BadNameError struct{ Name string }
+type BadNameError struct {
+	Name  string
+	Means string // what it means already, where accounts are named; "": it is not written as a name is
+}
 
 func (e *BadNameError) Error() string {
+	if e.Means != "" {
+		return fmt.Sprintf("%.70q cannot be a name: where accounts are named, as in `spacehost quota %s`, it means %s; give another", e.Name, e.Name, e.Means)
+	}
 	return fmt.Sprintf("%.70q cannot be a name: give 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", e.Name)
 }
 

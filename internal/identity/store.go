@@ -31,8 +31,8 @@ func NewPeople(db *sql.DB) *People { return &People{db: db} }
 // Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError, *ConfiguredPersonError.
 // Which tiers there are the caller knows. A former person becomes the operator's, with the account that they had.
 func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error) {
-	if !nameRule.MatchString(name) {
-		return Person{}, &BadNameError{Name: mask(name)}
+	if err := CheckName(name); err != nil {
+		return Person{}, err
 	}
 	defer p.owns.forget()
 	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by, Source: Operator}
