@@ -167,6 +167,10 @@ func operator(c echo.Context) string {
 	if !ok {
 		return "operator"
 	}
+	return userName(uid)
+}
+
+func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if known, err := user.LookupId(id); err == nil {
 		return known.Username

@@ -67,7 +67,19 @@ func unanswered(state string, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the state folder %s belongs to %s, and so does the host on it: run this as that user, or name a folder of your own with --state", state, ownerOf(state))
+	}
 	return fmt.Errorf("ask the host on %s: %w", state, err)
+}
+
+// ownerOf names whose a folder is, as far as that can be seen.
+func ownerOf(folder string) string {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return "another user"
+	}
+	return userName(info.Sys().(*syscall.Stat_t).Uid)
 }
 
 // refusedError is a host that answered, and not what was wanted.

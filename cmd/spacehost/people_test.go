@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/labstack/echo/v4"
@@ -225,6 +226,17 @@ func TestPeopleNeedARunningHost(t *testing.T) {
 			if want := "spacehost: no spacehost runs on the state folder " + state + ": start one with `spacehost run`, or name its folder with --state\n"; got.code != exitHost || got.err != want {
 				t.Errorf("%q: got %+v, want %s", args, got, want)
 			}
+		}
+	}
+}
+
+// The folder of another user is named as theirs.
+func TestTheHostOfAnotherUser(t *testing.T) {
+	denied := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+	for folder, whose := range map[string]string{t.TempDir(): userName(uint32(os.Getuid())), "/nowhere/at/all": "another user"} {
+		want := "the state folder " + folder + " belongs to " + whose + ", and so does the host on it: run this as that user, or name a folder of your own with --state"
+		if err := unanswered(folder, denied); err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
 }
