@@ -68,35 +68,35 @@ func Backup(ctx context.Context, path, to string) error {
 		return err
 	}
 	defer db.Close()
-	if err := copyTo(ctx, db, to); err != nil {
-		return fmt.Errorf("back up %s: %w", path, explain(path, err))
+	err = copyTo(ctx, db, to)
+	if err == nil || errors.As(err, new(*TargetError)) { // which is not about the database
+		return err
 	}
-	return nil
+	return fmt.Errorf("back up %s: %w", path, explain(path, err))
 }
 
-// copyTo makes a whole copy under another name first, and links it into place.
+// copyTo makes a whole copy under another name first, and links it into place. Errors: *TargetError, or of db.
 func copyTo(ctx context.Context, db *sql.DB, to string) error {
 	if _, err := os.Lstat(to); err == nil {
-		return fmt.Errorf("%s exists already: choose another name", to)
+		return &TargetError{to, fs.ErrExist}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return &TargetError{to, err}
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(to), ".backup-*") // 0700
 	if err != nil {
-		return err
+		return &TargetError{to, err}
 	}
 	defer os.RemoveAll(dir)
 	part := filepath.Join(dir, "part.db")
-	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); isOfTarget(err) {
+		return &TargetError{to, err}
+	} else if err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chmod(part, 0o600), syncFile(part)); err != nil {
-		return err
+	if err := errors.Join(os.Chmod(part, 0o600), syncFile(part), os.Link(part, to), syncDir(filepath.Dir(to))); err != nil {
+		return &TargetError{to, err}
 	}
-	if err := os.Link(part, to); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(to))
+	return nil
 }
 
 func syncFile(path string) error {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -24,15 +27,23 @@ damage it.`,
 	return c
 }
 
+// copied is what backup and restore print with --json.
+type copied struct {
+	Database string `json:"database"`
+	Backup   string `json:"backup"`
+	Kept     string `json:"kept,omitempty"` // as which restore has kept what was there
+}
+
 func newDBCheck() *cobra.Command {
 	var folder string
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "check [FILE]", Short: "Read the whole database, or a backup, and say whether it is whole",
 		Long: `Read every page and index of the state folder's database, or of FILE, and add up the ledger. A host may run
 meanwhile. Exit codes: 0 it is whole, 1 it is damaged or cannot be read, 2 wrong usage.`,
 		Args: usage(cobra.MaximumNArgs(1)),
 	}
-	addState(c, &folder)
+	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		path, err := database(folder)
 		if len(args) > 0 {
@@ -42,24 +53,36 @@ meanwhile. Exit codes: 0 it is whole, 1 it is damaged or cannot be read, 2 wrong
 			return err
 		}
 		began := time.Now()
-		if err := migrations.Check(c.Context(), path); err != nil {
+		err = migrations.Check(c.Context(), path)
+		if asJSON {
+			found := struct {
+				Database string `json:"database"`
+				OK       bool   `json:"ok"`
+				Error    string `json:"error,omitempty"`
+			}{Database: path, OK: err == nil}
+			if err != nil {
+				found.Error = err.Error()
+			}
+			return errors.Join(sayJSON(c, found), err)
+		}
+		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is whole (%.1f s)\n", path, time.Since(began).Seconds())
-		return err
+		return say(c, "%s is whole (%.1f s)", path, time.Since(began).Seconds())
 	}
 	return c
 }
 
 func newDBBackup() *cobra.Command {
 	var folder string
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "backup FILE", Short: "Write a copy of the database to FILE, also while the host runs",
 		Long: `Write a copy of the state folder's database, as it is at one moment, to FILE, which must not exist yet. The host
 may run, and goes on lending GPUs meanwhile. FILE holds names and token hashes: it is made readable by you alone.`,
 		Args: usage(cobra.ExactArgs(1)),
 	}
-	addState(c, &folder)
+	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		path, err := database(folder)
 		if err != nil {
@@ -68,14 +91,17 @@ may run, and goes on lending GPUs meanwhile. FILE holds names and token hashes: 
 		if err := migrations.Backup(c.Context(), path, args[0]); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is backed up in %s\n", path, args[0])
-		return err
+		if asJSON {
+			return sayJSON(c, copied{Database: path, Backup: args[0]})
+		}
+		return say(c, "%s is backed up in %s", path, args[0])
 	}
 	return c
 }
 
 func newDBRestore() *cobra.Command {
 	var folder string
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "restore FILE", Short: "Put a backup in the place of the database; the host must not run",
 		Long: `Check the backup FILE, and put a copy of it in the place of the state folder's database. What was there is kept
@@ -83,11 +109,14 @@ beside it under another name. What was charged since the backup is forgotten, to
 again. Stop the host first; its next start brings an older backup up to date.`,
 		Args: usage(cobra.ExactArgs(1)),
 	}
-	addState(c, &folder)
+	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		path, err := database(folder)
 		if err != nil {
 			return err
+		}
+		if _, err := os.Stat(args[0]); err != nil { // before a state folder is made
+			return fmt.Errorf("the backup %s cannot be read: %w; name a file that `spacehost db backup` has written", args[0], reasonOf(err))
 		}
 		held, err := openState(filepath.Dir(path)) // while we have it, no host starts
 		if err != nil {
@@ -98,13 +127,27 @@ again. Stop the host first; its next start brings an older backup up to date.`,
 		if err != nil {
 			return err
 		}
-		if kept != "" {
-			fmt.Fprintf(c.OutOrStdout(), "what was there is kept as %s\n", kept)
+		if asJSON {
+			return sayJSON(c, copied{path, args[0], kept})
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is what %s was; start the host\n", path, args[0])
-		return err
+		if kept != "" {
+			if err := say(c, "what was there is kept as %s", kept); err != nil {
+				return err
+			}
+		}
+		return say(c, "%s is what %s was; start the host", path, args[0])
 	}
 	return c
+}
+
+func addDBFlags(c *cobra.Command, folder *string, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "json", false, "print the answer as JSON")
+	addState(c, folder)
+}
+
+func sayJSON(c *cobra.Command, answer any) error {
+	text, _ := json.Marshal(answer) // plain strings
+	return say(c, "%s", text)
 }
 
 // database is the file of a state folder.
