@@ -213,7 +213,7 @@ and for each function whether a call would pass now, or when. Nothing is held or
 			c.Flags().StringVar(&space, "space", "", "of this Space alone")
 			c.Flags().StringVar(&function, "function", "", "of this function alone")
 			c.Flags().StringVar(&seconds, "seconds", "", "of a call that declares so many seconds")
-			c.Flags().StringVar(&size, "size", "", "its size: large or xlarge")
+			c.Flags().StringVar(&size, "size", "", "with --seconds, its size: large or xlarge")
 			c.Flags().StringVar(&via, "via", "", "as if this Space made the calls on their behalf")
 		},
 		order: func(args []string) order {
