@@ -71,7 +71,8 @@ func newUserAdd() *cobra.Command {
 	return deed[console.Person]{
 		use: "add NAME", short: "Make a person known to the host",
 		long: `Make a person known to the host. NAME is 1 to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or
-a digit, and no word that means another account (local, an address); theirs is user:NAME. To call by name they need a token: spacehost token create NAME.`,
+a digit, and neither local nor an address, which mean other accounts; their account is user:NAME. To call by name
+they need a token: spacehost token create NAME.`,
 		example: "  spacehost user add ada --tier pro",
 		args:    cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
