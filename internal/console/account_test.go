@@ -125,10 +125,28 @@ func TestQuestionsAboutNothing(t *testing.T) {
 	}
 }
 
-// book is a Ledger with its database.
+// TestAFullDiskIsExplained: what to do about it only to the operator.
+func TestAFullDiskIsExplained(t *testing.T) {
+	e, b := accountsAt(t, time.Now, func(c *AccountsConfig) {
+		c.Reader = func(*http.Request) (identity.Identity, error) {
+			return identity.Identity{Kind: identity.User, Name: "ada"}, nil
+		}
+	})
+	b.free.Store(1 << 20)
+	for path, advised := range map[string]bool{"/explain?identity=local&seconds=1": true, "/api/spacehost/explain?seconds=1": false} {
+		var said Explanation
+		get(t, e, path, &said)
+		if len(said.Calls) != 1 || said.Calls[0].Fits || !strings.Contains(said.Calls[0].Why, "its disk has 1 MB free") || strings.Contains(said.Calls[0].Why, "make room") != advised {
+			t.Errorf("GET %s: %+v", path, said.Calls)
+		}
+	}
+}
+
+// book is a Ledger with its database, on a disk that has as much room as the test says.
 type book struct {
 	*quota.Ledger
-	db *sql.DB
+	db   *sql.DB
+	free *atomic.Uint64
 }
 
 func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfig)) (*echo.Echo, book) {
@@ -143,7 +161,9 @@ func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfi
 		t.Fatal(err)
 	}
 	ledger := quota.New(db, quota.Config{Now: now})
-	broker, err := lease.New(lease.Config{DB: db, Ledger: ledger, Pool: pool, Now: now})
+	var free atomic.Uint64
+	free.Store(1 << 40)
+	broker, err := lease.New(lease.Config{DB: db, Ledger: ledger, Pool: pool, Now: now, Free: func() (uint64, error) { return free.Load(), nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +185,7 @@ func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfi
 	}
 	NewAccounts(config).RegisterControl(e)
 	NewAccounts(config).RegisterOwn(e)
-	return e, book{ledger, db}
+	return e, book{ledger, db, &free}
 }
 
 func get(t *testing.T, e *echo.Echo, path string, into any) string {

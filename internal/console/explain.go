@@ -176,7 +176,13 @@ func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Functi
 	err := a.config.Broker.Ask(c.Request().Context(), lease.Request{Space: f.Space, Payer: payer, Tier: tier, Declared: f.Declared, Size: f.Size})
 	now := a.config.Now()
 	t, refused := termsOf(err)
+	trouble, unwritten := errors.AsType[*lease.StorageError](err)
 	switch {
+	case unwritten:
+		v.Why = "nobody gets a GPU now, since the database cannot be written: " + trouble.Cause
+		if of.viewer == nil {
+			v.Why += "; " + trouble.Do
+		}
 	case err == nil:
 		now = now.UTC()
 		v.Fits, v.At = true, &now
