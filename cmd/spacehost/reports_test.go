@@ -104,7 +104,7 @@ func readsOwn(t *testing.T, p *product, pia string) {
 		t.Errorf("what local was charged: %+v", local.Charges)
 	}
 	hers := readAs[console.Account](t, p.Console+"/api/spacehost/quota", pia)
-	if hers.Identity != "user:pia" || hers.BaseSeconds != 1500 || hers.LongestSeconds != 1500 || len(hers.Charges) != 1 || hers.Charges[0].Function != "too_long" || len(hers.Functions) != 7 {
+	if hers.Identity != "user:pia" || hers.BaseSeconds != 1500 || hers.LongestSeconds != 1500 || len(hers.Charges) != 1 || hers.Charges[0].Function != "too_long" || len(hers.Functions) != 8 {
 		t.Errorf("what pia reads: %+v", hers)
 	}
 	for _, line := range readAs[[]console.Entry](t, p.Console+"/api/spacehost/ledger?identity=local", pia) {

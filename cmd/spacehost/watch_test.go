@@ -31,9 +31,10 @@ func (p *product) metrics() map[string]float64 {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		series, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			all[series+"}"] = n
+		line = strings.TrimSpace(line)
+		end := strings.LastIndexByte(line, ' ') + 1
+		if n, err := strconv.ParseFloat(line[end:], 64); err == nil && end > 0 {
+			all[line[:end-1]] = n
 		}
 	}
 	return all
