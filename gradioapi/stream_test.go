@@ -196,20 +196,28 @@ func TestStreamsAreToldThatTheHostEnds(t *testing.T) {
 	s.ends()
 }
 
+// readSlowly opens the stream of the Session "s" and reads until it has begun; the rest is the test's.
+func (h *host) readSlowly(version string) *bufio.Reader {
+	h.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/%s\r\nHost: x\r\n\r\n", api, version)
+	reader := bufio.NewReader(conn)
+	if _, err := reader.ReadString('{'); err != nil {
+		h.Fatal(err)
+	}
+	return reader
+}
+
 // A client that does not read is cut, and its running call is told that nobody listens.
 func TestASlowClientIsCut(t *testing.T) {
 	h := newHost(t, func(s *setup) { s.config.Patience = 100 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n\r\n", api)
-	if _, err := bufio.NewReader(conn).ReadString('{'); err != nil { // the stream has begun
-		t.Fatal(err)
-	}
+	h.readSlowly("1.1")
 	big := fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", 1<<20))
 	for range 32 { // more than the sockets keep
 		h.say(event, big)
@@ -225,16 +233,7 @@ func TestASlowClientGetsALargeResult(t *testing.T) {
 	h := newHost(t, func(s *setup) { s.config.Patience = 250 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.0\r\nHost: x\r\n\r\n", api)
-	reader := bufio.NewReader(conn)
-	if _, err := reader.ReadString('{'); err != nil { // the stream has begun
-		t.Fatal(err)
-	}
+	reader := h.readSlowly("1.0")
 	began := time.Now()
 	h.say(event, fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", size)))
 	pace := time.NewTicker(50 * time.Millisecond)
