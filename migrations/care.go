@@ -93,7 +93,14 @@ func copyTo(ctx context.Context, db *sql.DB, to string) error {
 	} else if err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chmod(part, 0o600), syncFile(part), os.Link(part, to), syncDir(filepath.Dir(to))); err != nil {
+	err = errors.Join(os.Chmod(part, 0o600), syncFile(part))
+	if err == nil { // only what the disk has gets its name
+		err = os.Link(part, to)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(to))
+	}
+	if err != nil {
 		return &TargetError{to, err}
 	}
 	return nil
