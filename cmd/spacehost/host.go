@@ -468,7 +468,7 @@ func (h *Host) accountOf(ctx context.Context, payer identity.Identity) (quota.Ti
 // expired tells visitor and operator which limit was hit, and what to change.
 func (h *Host) expired(end lease.End) {
 	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. ", end.Declared.Seconds(), end.Used.Seconds())
-	if h.Alive(end.Space, end.Event) {
+	if end.Event == "" || h.Alive(end.Space, end.Event) { // what a Space calls by itself is of no Event
 		text += "Raise @spaces.GPU(duration=...) if the function needs longer."
 	} else {
 		text += "Its call had ended, and the Space has not given the GPU back: a thread still ran there, or what the function returned or raised could not be unpickled."
