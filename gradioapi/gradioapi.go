@@ -19,6 +19,9 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
+	"spacehost/internal/web"
 	"spacehost/queue"
 )
 
@@ -61,8 +64,8 @@ type Handler struct {
 	assets   assets
 	streams  streams
 	tails    tails // of a Space whose Gradio queues by itself
-	logins   *identity.Attempts
-	guesses  *identity.Attempts // at Sessions
+	logins   *web.Attempts
+	guesses  *web.Attempts // at Sessions
 	owners   owners
 
 	visits    sync.WaitGroup  // heartbeats, and what follows them
@@ -82,7 +85,7 @@ func New(config Config) *Handler {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress(), farewells: make(chan struct{}, farewells), logins: identity.NewAttempts(wrongLogins, loginsWithin, nil), guesses: identity.NewAttempts(wrongHashes, hashesWithin, nil)}
+	h := &Handler{config: config, progress: newProgress(), farewells: make(chan struct{}, farewells), logins: web.NewAttempts(wrongLogins, loginsWithin, nil), guesses: web.NewAttempts(wrongHashes, hashesWithin, nil)}
 	if config.Queue != nil {
 		h.owners.present = config.Queue.IsPresent
 	}
@@ -147,9 +150,9 @@ const expiredToken = "Expired ZeroGPU proxy token"
 // whoIsThat words why nobody can pay for a request. gradio_client shows its caller the status alone: after 401 it
 // speaks of credentials, after 429 of too many requests, which it repeats. @gradio/client shows the words.
 func whoIsThat(err error) error {
-	var unknown *identity.UnknownTokenError
-	var token *identity.TokenError
-	var stopped *identity.StoppedError
+	var unknown *people.UnknownTokenError
+	var token *token.Error
+	var stopped *people.DelegationDeniedError
 	switch {
 	case errors.As(err, &unknown):
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())

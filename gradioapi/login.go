@@ -9,7 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/web"
 )
 
 // An app's own login: so many wrong passwords a visitor may send, and then has to wait.
@@ -66,7 +66,7 @@ func leadsAway(r *http.Request) bool {
 		if name, err := url.QueryUnescape(name); err == nil && name != "_target_url" {
 			continue
 		}
-		if value, err := url.QueryUnescape(value); err != nil || !identity.IsOwnPath(value) {
+		if value, err := url.QueryUnescape(value); err != nil || !web.IsOwnPath(value) {
 			return true
 		}
 	}

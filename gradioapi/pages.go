@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/web"
 )
 
 // pageLife is how old a kept answer may be. Gradio makes its config at the start, and its runner says when it makes
@@ -70,7 +70,7 @@ func (h *Handler) page(c call) error {
 		return h.pass(c) // which waits, or says why
 	}
 	r := c.Request()
-	key := pageKey{c.manifest.Mount, r.URL.Path, r.URL.RawQuery, r.Host, identity.Scheme(r), encoding(r)}
+	key := pageKey{c.manifest.Mount, r.URL.Path, r.URL.RawQuery, r.Host, web.Scheme(r), encoding(r)}
 	p, mine := h.pages.find(key, c.manifest.Revision, time.Now())
 	if mine {
 		h.ask(context.WithoutCancel(r.Context()), key, p) // whoever asked first may leave: others wait too

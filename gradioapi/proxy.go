@@ -17,7 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/web"
 	"spacehost/queue"
 )
 
@@ -48,12 +48,12 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 			delete(h, name)
 		}
 	}
-	identity.StripCookies(h)
+	web.StripCookies(h)
 	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
 		h.Del("Authorization")
 	}
 	h.Set("X-Forwarded-For", clientIP(r))
-	h.Set("X-Forwarded-Proto", identity.Scheme(r))
+	h.Set("X-Forwarded-Proto", web.Scheme(r))
 	forwardHost(h, r.Host, mount)
 	return h
 }
@@ -91,7 +91,7 @@ func (h *Handler) request(c call) queue.Request {
 			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
 		}
 	}
-	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: identity.Scheme(r), Client: clientIP(r)}
+	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: web.Scheme(r), Client: clientIP(r)}
 }
 
 func sortedNames(h http.Header) []string {
@@ -148,7 +148,7 @@ func newProxy(h *Handler) http.Handler {
 		FlushInterval: -1, // what the Space streams, the visitor gets at once
 		ModifyResponse: func(answer *http.Response) error {
 			d := answer.Request.Context().Value(passKey{}).(destination)
-			identity.StripSetCookies(answer.Header)
+			web.StripSetCookies(answer.Header)
 			if d.answered != nil && answer.StatusCode == http.StatusOK {
 				d.answered(answer)
 			}

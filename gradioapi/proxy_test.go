@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
 	"spacehost/queue"
 )
 
@@ -301,9 +303,9 @@ func TestWhoCannotBeMadeOut(t *testing.T) {
 		status int
 		says   string
 	}{
-		{&identity.UnknownTokenError{}, http.StatusUnauthorized, "spacehost token create"},
-		{&identity.TokenError{Reason: identity.Ended}, http.StatusUnauthorized, `"Expired ZeroGPU proxy token"`},
-		{&identity.StoppedError{Space: "front"}, http.StatusForbidden, "forbidden the Space front"},
+		{&people.UnknownTokenError{}, http.StatusUnauthorized, "spacehost token create"},
+		{&token.Error{Reason: token.Ended}, http.StatusUnauthorized, `"Expired ZeroGPU proxy token"`},
+		{&people.DelegationDeniedError{Space: "front"}, http.StatusForbidden, "forbidden the Space front"},
 		{errors.New("the database is locked"), http.StatusInternalServerError, ""},
 	}
 	for _, row := range rows {

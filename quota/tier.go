@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // Tier is a class of allowance.
@@ -23,7 +23,7 @@ type Tier struct {
 }
 
 // For is the tier as a person has it of whom something else was said than of the others in it.
-func (t Tier) For(own identity.Own) Tier {
+func (t Tier) For(own people.Overrides) Tier {
 	if own.Quota != nil {
 		t.Quota, t.Unlimited = *own.Quota, false
 	}

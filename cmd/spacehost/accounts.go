@@ -17,6 +17,7 @@ import (
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
 	"spacehost/queue"
 	"spacehost/quota"
 	"spacehost/server"
@@ -153,7 +154,7 @@ func (h *Host) byName(who identity.Identity, name string) (hubapi.Space, bool) {
 // reader says whose account is shown at the console address. A Space's process reads its own Space's: what its visitors
 // spent elsewhere is none of its business.
 func (h *Host) reader(r *http.Request) (identity.Identity, error) {
-	if _, bearer := identity.Bearer(r.Header); !bearer {
+	if _, bearer := people.Bearer(r.Header); !bearer {
 		if s := h.callingSpace(r); s != nil {
 			return s.account(), nil
 		}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
 	"spacehost/queue"
 	"spacehost/server"
 )
@@ -29,7 +31,7 @@ func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
 //  5. Everybody else: see identify. What a browser brings may not count as on the Hub (onHub); a token always does.
 func (h *Host) caller(r *http.Request, at *spaceRun) (identity.Identity, error) {
 	tokens, through := r.Header[headerToken]
-	_, bearer := identity.Bearer(r.Header)
+	_, bearer := people.Bearer(r.Header)
 	if bearer && through { // 2
 		if _, err := h.identify(r); err != nil {
 			return identity.Identity{}, err
@@ -60,7 +62,7 @@ func (h *Host) caller(r *http.Request, at *spaceRun) (identity.Identity, error) 
 	return who, nil
 }
 
-// throughSpace is the visitor whose token a Space brings. Errors: *identity.TokenError, *identity.StoppedError.
+// throughSpace is the visitor whose token a Space brings. Errors: *token.Error, *people.DelegationDeniedError.
 //
 //  1. The token is ours, of whichever Space; that it is not its own is what a Space needs it for.
 //  2. Its Session there is open, or its direct call under way, or was within ten minutes; 24 hours at most (Parse).
@@ -68,14 +70,14 @@ func (h *Host) caller(r *http.Request, at *spaceRun) (identity.Identity, error) 
 //  4. A Space that calls itself during the visitor's call, as Gradio's MCP server does, is still about that call.
 func (h *Host) throughSpace(r *http.Request, tokens []string, at string) (identity.Identity, error) {
 	if len(tokens) != 1 { // which of two is meant nobody knows
-		return identity.Identity{}, &identity.TokenError{Reason: identity.Malformed}
+		return identity.Identity{}, &token.Error{Reason: token.Malformed}
 	}
 	claims, err := h.signer.Parse(tokens[0]) // 1
 	if err != nil {
 		return identity.Identity{}, err
 	}
 	if !h.isPresent(claims) { // 2
-		return identity.Identity{}, &identity.TokenError{Reason: identity.Ended}
+		return identity.Identity{}, &token.Error{Reason: token.Ended}
 	}
 	payer, err := claims.Identity()
 	if err != nil {
@@ -99,7 +101,7 @@ func (h *Host) throughSpace(r *http.Request, tokens []string, at string) (identi
 }
 
 // isPresent reports whether the visitor is still there, at the Space that the token was made for.
-func (h *Host) isPresent(c identity.Claims) bool {
+func (h *Host) isPresent(c token.Claims) bool {
 	s := h.find(c.Aud)
 	switch {
 	case s == nil: // of an earlier start with other Spaces

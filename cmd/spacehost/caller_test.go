@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/internal/space"
+	"spacehost/internal/token"
 	"spacehost/migrations"
 	"spacehost/queue"
 	"spacehost/quota"
@@ -34,11 +36,11 @@ func (s *stage) Gone(int, []queue.EventID) {}
 var _ queue.Runner = (*stage)(nil)
 
 // newStage wires what caller asks, as newHost does; stops come from outside a bubble, where the database lives.
-func newStage(t *testing.T, stops *identity.Stops) *stage {
+func newStage(t *testing.T, stops *people.DelegationDenyList) *stage {
 	t.Helper()
 	s := &stage{Host: &Host{stops: stops, settings: settings{localTier: setting{value: "free"}}}, t: t, jobs: make(chan queue.Job, 1)}
 	var err error
-	if s.signer, err = identity.OpenSigner(t.TempDir()); err != nil {
+	if s.signer, err = token.OpenSigner(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if s.tiers, err = quota.Presets("2026-04"); err != nil {
@@ -67,9 +69,9 @@ func openDB(t *testing.T) *sql.DB {
 	return db
 }
 
-func openStops(t *testing.T) *identity.Stops {
+func openStops(t *testing.T) *people.DelegationDenyList {
 	t.Helper()
-	stops, err := identity.OpenStops(t.Context(), openDB(t))
+	stops, err := people.OpenDelegationDenyList(t.Context(), openDB(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,9 +100,9 @@ func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
 	return s.Host.caller(r, s.spaces[1])
 }
 
-func (s *stage) wantRefused(reason identity.Reason, when string, tokens ...string) {
+func (s *stage) wantRefused(reason token.Reason, when string, tokens ...string) {
 	s.t.Helper()
-	var refused *identity.TokenError
+	var refused *token.Error
 	if who, err := s.calledWith(tokens...); !errors.As(err, &refused) || refused.Reason != reason {
 		s.t.Errorf("%s: got %v (%v), want it refused: %s", when, who, err, reason)
 	}
@@ -120,22 +122,22 @@ func TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen(t *testing.T) {
 			}
 		}
 		closePage := s.queue.Visit("page")
-		token := s.token("page", visitor)
-		want("at once", token)
+		bearer := s.token("page", visitor)
+		want("at once", bearer)
 		time.Sleep(time.Hour)
-		want("after an hour", token)
+		want("after an hour", bearer)
 		closePage()
 		time.Sleep(10*time.Minute - time.Second)
-		want("just before ten minutes have passed", token)
+		want("just before ten minutes have passed", bearer)
 		time.Sleep(time.Second)
-		s.wantRefused(identity.Ended, "ten minutes after the page was closed", token)
+		s.wantRefused(token.Ended, "ten minutes after the page was closed", bearer)
 
 		defer s.queue.Visit("day")()
-		token = s.token("day", visitor)
+		bearer = s.token("day", visitor)
 		time.Sleep(24 * time.Hour)
-		want("after a day", token)
+		want("after a day", bearer)
 		time.Sleep(2 * time.Minute) // the leeway for clocks is one
-		s.wantRefused(identity.Expired, "more than a day after it was made", token)
+		s.wantRefused(token.Expired, "more than a day after it was made", bearer)
 	})
 }
 
@@ -145,14 +147,14 @@ func TestATokenOfADirectCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, stops)
 		call, end := s.queue.Direct(visitor)
-		token := s.spaces[0].sign(queue.Event{ID: call, Payer: visitor})
+		bearer := s.spaces[0].sign(queue.Event{ID: call, Payer: visitor})
 		time.Sleep(time.Hour)
-		if _, err := s.calledWith(token); err != nil {
+		if _, err := s.calledWith(bearer); err != nil {
 			t.Errorf("while it lives: %v", err)
 		}
 		end()
 		time.Sleep(10 * time.Minute)
-		s.wantRefused(identity.Ended, "ten minutes after its end", token)
+		s.wantRefused(token.Ended, "ten minutes after its end", bearer)
 	})
 }
 
@@ -160,18 +162,18 @@ func TestTokensThatSpeakForNobody(t *testing.T) {
 	s, other := newStage(t, openStops(t)), newStage(t, nil)
 	defer s.queue.Visit("page")()
 	defer other.queue.Visit("page")()
-	token, foreign := s.token("page", visitor), other.token("page", visitor)
-	head, _, _ := strings.Cut(token, ".")
-	gone, err := s.signer.Sign(identity.Claims{Aud: "gone", Sub: "local", Tier: "free", ID: "e"})
+	valid, foreign := s.token("page", visitor), other.token("page", visitor)
+	head, _, _ := strings.Cut(valid, ".")
+	gone, err := s.signer.Sign(token.Claims{Aud: "gone", Sub: "local", Tier: "free", ID: "e"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.wantRefused(identity.ForeignKey, "of another host", foreign)
-	s.wantRefused(identity.BadSignature, "altered", token[:len(token)-6]+"AAAAAA")
-	s.wantRefused(identity.Malformed, "half", head)
-	s.wantRefused(identity.Malformed, "empty", "")
-	s.wantRefused(identity.Malformed, "two", token, token)
-	s.wantRefused(identity.Ended, "of a Space that this start does not have", gone)
+	s.wantRefused(token.ForeignKey, "of another host", foreign)
+	s.wantRefused(token.BadSignature, "altered", valid[:len(valid)-6]+"AAAAAA")
+	s.wantRefused(token.Malformed, "half", head)
+	s.wantRefused(token.Malformed, "empty", "")
+	s.wantRefused(token.Malformed, "two", valid, valid)
+	s.wantRefused(token.Ended, "of a Space that this start does not have", gone)
 	if who, err := s.calledWith(); err != nil || who.Kind != identity.Address {
 		t.Errorf("without any: got %v (%v), want an address", who, err)
 	}
@@ -181,7 +183,7 @@ func TestTokensThatSpeakForNobody(t *testing.T) {
 // do not agree on is nobody's.
 func TestAttacksOnTheHeaders(t *testing.T) {
 	s := newStage(t, openStops(t))
-	s.people = identity.NewPeople(openDB(t))
+	s.people = people.NewStore(openDB(t))
 	if _, err := s.people.Add(t.Context(), "ada", "pro", "operator"); err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +281,7 @@ func TestAChainOfSpaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := s.calledWith(token)
-		var stopped *identity.StoppedError
+		var stopped *people.DelegationDeniedError
 		if want := row.identity != "user:ada"; errors.As(err, &stopped) != want || want && stopped.Space != row.space {
 			t.Errorf("with %+v forbidden: got %v", row, err)
 		}

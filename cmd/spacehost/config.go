@@ -14,8 +14,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"spacehost/gpu"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/internal/space"
+	"spacehost/internal/web"
 	"spacehost/quota"
 )
 
@@ -46,7 +47,7 @@ type spaceEntry struct {
 }
 
 type personEntry struct {
-	identity.Declared
+	people.Declared
 	at, tierAt value
 }
 
@@ -150,8 +151,8 @@ func (c *config) top(root value) {
 		"identity":        func(v value) { set(&s.mode)(v.one("direct", "hub")) },
 		"insecure_login":  func(v value) { set(&s.insecureLogin)(v.flag()) },
 		"hosts":           func(v value) { v.texts("host names", func(at value, text string) { c.host(at, text, &s.hosts) }) },
-		"trusted_proxies": func(v value) { c.networks(v, identity.ParseProxy, &s.proxies) },
-		"metrics_from":    func(v value) { c.networks(v, identity.ParseNetwork, &s.metricsFrom) },
+		"trusted_proxies": func(v value) { c.networks(v, web.ParseProxy, &s.proxies) },
+		"metrics_from":    func(v value) { c.networks(v, web.ParseNetwork, &s.metricsFrom) },
 		"spaces":          func(v value) { v.list("Spaces", c.space) },
 		"people":          func(v value) { v.list("people", c.person) },
 	})
@@ -503,10 +504,10 @@ func (c *config) person(v value) {
 	v.fields("a person: name, tier, tokens, quota, longest, priority, concurrency", map[string]func(value){
 		"name":        func(at value) { p.at = at; set(&p.Name)(at.text()) },
 		"tier":        func(at value) { p.tierAt = at; set(&p.Tier)(at.text()) },
-		"quota":       func(at value) { own(&p.Own.Quota)(at.span(time.Second, quota.MostGrant)) },
-		"longest":     func(at value) { own(&p.Own.Longest)(at.span(time.Second, quota.MostGrant)) },
-		"priority":    func(at value) { own(&p.Own.Priority)(at.number(0, maxRank)) },
-		"concurrency": func(at value) { own(&p.Own.Concurrency)(at.number(0, mostAtOnce)) },
+		"quota":       func(at value) { own(&p.Overrides.Quota)(at.span(time.Second, quota.MostGrant)) },
+		"longest":     func(at value) { own(&p.Overrides.Longest)(at.span(time.Second, quota.MostGrant)) },
+		"priority":    func(at value) { own(&p.Overrides.Priority)(at.number(0, maxRank)) },
+		"concurrency": func(at value) { own(&p.Overrides.Concurrency)(at.number(0, mostAtOnce)) },
 		"tokens": func(at value) {
 			at.texts("hashes of tokens", func(at value, text string) { c.token(at, text, &p) })
 		},
@@ -517,18 +518,18 @@ func (c *config) person(v value) {
 	switch {
 	case p.Name == "" && p.at == v:
 		v.fail("says no `name`")
-	case p.Name != "" && identity.CheckName(p.Name) != nil:
-		p.at.fail("%v", identity.CheckName(p.Name))
+	case p.Name != "" && people.CheckName(p.Name) != nil:
+		p.at.fail("%v", people.CheckName(p.Name))
 	}
-	if len(p.Tokens) > identity.MaxTokens {
-		v.fail("has %d tokens, and %d is the most", len(p.Tokens), identity.MaxTokens)
+	if len(p.Tokens) > people.MaxTokens {
+		v.fail("has %d tokens, and %d is the most", len(p.Tokens), people.MaxTokens)
 	}
 	c.people = append(c.people, p)
 }
 
 func (c *config) token(v value, text string, p *personEntry) {
 	text = strings.ToLower(text)
-	if err := identity.CheckHash(text); err != nil {
+	if err := people.CheckHash(text); err != nil {
 		v.fail("%v", err)
 		return
 	}

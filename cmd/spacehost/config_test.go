@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
@@ -192,8 +192,8 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 2, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
 		},
-		people: []identity.Declared{
-			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Own: identity.Own{Quota: new(20 * time.Minute)}},
+		people: []people.Declared{
+			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Overrides: people.Overrides{Quota: new(20 * time.Minute)}},
 		},
 		spaces: []spaceSettings{
 			{dir: filepath.Join(dir, "hello"), host: "hello.lab.example", visibility: public, variables: map[string]string{}, secrets: map[string]string{}},

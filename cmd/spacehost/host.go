@@ -26,6 +26,9 @@ import (
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
+	"spacehost/internal/web"
 	"spacehost/migrations"
 	"spacehost/queue"
 	"spacehost/quota"
@@ -47,12 +50,12 @@ type Host struct {
 	tiers     quota.Tiers
 	ledger    *quota.Ledger
 	refusals  quota.Refusals
-	signer    *identity.Signer
-	people    *identity.People
-	stops     *identity.Stops
+	signer    *token.Signer
+	people    *people.Store
+	stops     *people.DelegationDenyList
 	signIn    *console.SignIn
-	links     *identity.Codes // that the host has printed, to the console
-	bearers   *identity.Codes // of the console's page, for who came by one
+	links     *people.Codes // that the host has printed, to the console
+	bearers   *people.Codes // of the console's page, for who came by one
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
@@ -138,7 +141,7 @@ func (h *Host) listen() (err error) {
 	h.server = server.New(h.log.Named("server"))
 	h.onClose(h.server.Close)
 	if len(h.settings.proxies) > 0 {
-		h.server.Visitor = identity.Proxies(h.settings.proxies).Visitor
+		h.server.Visitor = web.Proxies(h.settings.proxies).Visitor
 	}
 	if err := h.listenForSpaces(); err != nil {
 		return err
@@ -198,14 +201,14 @@ func (h *Host) openDatabase() (err error) {
 	}
 	h.onClose(func() { _ = h.reads.Close() })
 	h.ledger = quota.New(h.db, quota.Config{Now: h.clock.Now, Reads: h.reads})
-	h.people = identity.NewPeople(h.db)
+	h.people = people.NewStore(h.db)
 	h.people.Now, h.people.Reads = h.clock.Now, h.reads
 	h.onClose(h.people.Close)
-	if h.stops, err = identity.OpenStops(context.Background(), h.db); err != nil {
+	if h.stops, err = people.OpenDelegationDenyList(context.Background(), h.db); err != nil {
 		return err
 	}
 	h.stops.Now = h.clock.Now
-	if h.signer, err = identity.OpenSigner(h.state.dir); err == nil {
+	if h.signer, err = token.OpenSigner(h.state.dir); err == nil {
 		h.signer.Now = h.clock.Now
 	}
 	return err
@@ -411,7 +414,7 @@ func (h *Host) checkTier(name string) error {
 // identify says who calls: the person of a token of ours, else whoever has this address. A token that was
 // revoked is an error and no silent fall to the address, whose account would pay.
 func (h *Host) identify(r *http.Request) (identity.Identity, error) {
-	token, ok := identity.Bearer(r.Header)
+	token, ok := people.Bearer(r.Header)
 	if !ok {
 		return identity.FromAddr(r.RemoteAddr, identity.AddrTiers{Local: h.settings.localTier.value})
 	}

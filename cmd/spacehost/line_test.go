@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
 )
 
 const lineDir = "testdata/spaces/line"
@@ -106,7 +106,7 @@ func proGoesBeforeFree(t *testing.T, line string) {
 
 // TestConcurrency: who waits for their Space's other call, or for their own, reads so and stops nobody.
 func TestConcurrency(t *testing.T) {
-	token, hash := identity.NewToken()
+	token, hash := people.NewToken()
 	p := serveFile(t, fmt.Sprintf(`
 gpus: {machine: mock:4xH200, per_space: 1}
 tiers: {student: {quota: 10m, concurrency: 1}, unauthenticated: {unlimited: true}}

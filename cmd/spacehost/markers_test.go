@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // TestNothingSecretIsKeptOrShown plants markers as a Hugging Face token, our token, a cookie, a Secret and a prompt, has
@@ -63,7 +63,7 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 func planted(t *testing.T) (*product, map[string]string) {
 	t.Helper()
 	state, elsewhere := t.TempDir(), t.TempDir()
-	adas, hash := identity.NewToken()
+	adas, hash := people.NewToken()
 	m := map[string]string{
 		"HF token": "hf_MARKERhuggingfaceMARKER", "our token": adas, "cookie": "MARKERcookieMARKER", "Secret": "MARKERsecretMARKER", "prompt": "MARKERpromptMARKER",
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/console"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 func newUser() *cobra.Command {
@@ -211,7 +211,7 @@ func newUserList() *cobra.Command {
 }
 
 func addedBy(p console.Person) string {
-	if p.Source == string(identity.Former) {
+	if p.Source == string(people.Former) {
 		return p.CreatedBy + ", which has them no more"
 	}
 	return p.CreatedBy

@@ -22,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"spacehost/internal/console"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/migrations"
 	"spacehost/quota"
 	"spacehost/server"
@@ -32,8 +32,8 @@ import (
 type desk struct {
 	t      *testing.T
 	state  string
-	people *identity.People
-	stops  *identity.Stops
+	people *people.Store
+	stops  *people.DelegationDenyList
 }
 
 func newDesk(t *testing.T) *desk {
@@ -50,8 +50,8 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	d := &desk{t: t, state: state, people: identity.NewPeople(db)}
-	if d.stops, err = identity.OpenStops(t.Context(), db); err != nil {
+	d := &desk{t: t, state: state, people: people.NewStore(db)}
+	if d.stops, err = people.OpenDelegationDenyList(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	d.serve()
@@ -144,7 +144,7 @@ func TestPeopleByCommandLine(t *testing.T) {
 	id := regexp.MustCompile(`ID ([a-z2-7]+)`).FindStringSubmatch(made.err)[1]
 	d.wantSaid(`^ID +PERSON +LABEL +CREATED +LAST USED +REVOKED\n`+id+` +ada +laptop +20..-..-.. ..:.. +never +no\n$`, "token", "list")
 	h := http.Header{"Authorization": {"Bearer " + token}}
-	brought, _ := identity.Bearer(h)
+	brought, _ := people.Bearer(h)
 	if who, err := d.people.ByToken(t.Context(), brought); err != nil || who.Key() != "user:ada" || who.Tier != "pro" {
 		t.Errorf("the token speaks for %s of tier %q (%v)", who, who.Tier, err)
 	}
@@ -152,7 +152,7 @@ func TestPeopleByCommandLine(t *testing.T) {
 	d.wantSaid(`^No tokens yet`, "token", "list", "ben")
 	d.wantSaid(`^The token `+id+` of ada is revoked\.\n$`, "token", "revoke", id)
 	d.wantSaid(`\n`+id+` +ada +laptop .* +20..-..-.. ..:..\n$`, "token", "list")
-	if _, err := d.people.ByToken(t.Context(), token); !errors.As(err, new(*identity.UnknownTokenError)) {
+	if _, err := d.people.ByToken(t.Context(), token); !errors.As(err, new(*people.UnknownTokenError)) {
 		t.Errorf("revoked: got %v", err)
 	}
 }

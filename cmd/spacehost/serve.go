@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // serveOptions are the flags of `spacehost serve`.
@@ -161,11 +161,11 @@ is read from stdin; --new makes one, and shows it this once on stderr, for the p
 			Hash  string `json:"hash"`
 		}
 		if makeNew {
-			answer.Token, answer.Hash = identity.NewToken()
+			answer.Token, answer.Hash = people.NewToken()
 		} else {
 			text, err := readToken(c.InOrStdin())
 			if err == nil {
-				answer.Hash, err = identity.HashToken(text)
+				answer.Hash, err = people.HashToken(text)
 			}
 			if err != nil {
 				return &usageError{c, err}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"spacehost/internal/console"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // lab is a `spacehost serve` with three Spaces: leases is public, captured is protected and goes by a name,
@@ -68,9 +68,9 @@ func bearer(token string) map[string]string {
 // TestServeKnowsWhoMaySeeWhat follows a lab through a change of its configuration.
 func TestServeKnowsWhoMaySeeWhat(t *testing.T) {
 	state := t.TempDir()
-	ada, adas := identity.NewToken()
-	ben, bens := identity.NewToken()
-	stranger, _ := identity.NewToken()
+	ada, adas := people.NewToken()
+	ben, bens := people.NewToken()
+	stranger, _ := people.NewToken()
 	people := fmt.Sprintf(`[{name: ada, tier: pro, tokens: [%s]}, {name: ben, tier: student, tokens: [%s]}]`, adas, bens)
 
 	l := serveLab(t, state, "[ada]", people)

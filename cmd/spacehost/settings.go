@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/internal/space"
 	"spacehost/quota"
 	"spacehost/server"
@@ -32,7 +32,7 @@ type settings struct {
 	hosts         []string      // by which visitors may ask for this host, beside the usual ones
 	proxies       []netip.Prefix
 	metricsFrom   []netip.Prefix // who may read /metrics, beside this machine
-	people        []identity.Declared
+	people        []people.Declared
 	mode          string // of identity: direct, or hub
 	consoleURL    string // where browsers find the console; empty: where it listens
 	insecureLogin bool   // people may sign in where others can listen

@@ -16,6 +16,8 @@ import (
 	"spacehost/gradioapi"
 	"spacehost/internal/console"
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/web"
 	"spacehost/server"
 )
 
@@ -24,8 +26,8 @@ const atConsole = "console"
 
 // openSignIn lets people sign in with a browser: at the console, and from there at each Space.
 func (h *Host) openSignIn() {
-	h.links = identity.NewCodes(identity.LocalLife, nil)
-	h.bearers = identity.NewCodes(identity.LocalLife, nil)
+	h.links = people.NewCodes(people.LocalLife, nil)
+	h.bearers = people.NewCodes(people.LocalLife, nil)
 	h.signIn = console.NewSignIn(console.SignInConfig{
 		People: h.people, Prove: h.prove, Enter: h.enter, Console: h.consoleFor, IsConsole: h.isConsole,
 		Find: func(name string) (console.SignInSpace, bool) {
@@ -42,7 +44,7 @@ func (h *Host) openSignIn() {
 
 // newLink is where the local visitor finds the console and is known there, once.
 func (h *Host) newLink() string {
-	return h.consoleURL() + "/#code=" + h.links.Give(atConsole, identity.LocalProof())
+	return h.consoleURL() + "/#code=" + h.links.Give(atConsole, people.LocalProof())
 }
 
 // enter turns a link's code into a bearer that is good at the console alone.
@@ -51,16 +53,16 @@ func (h *Host) enter(code string) (bearer string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	return identity.TokenPrefix + h.bearers.Give(atConsole, proof), true
+	return people.TokenPrefix + h.bearers.Give(atConsole, proof), true
 }
 
 // prove says who asks at the console.
-func (h *Host) prove(r *http.Request) (identity.Proof, error) {
-	token, ok := identity.Bearer(r.Header)
+func (h *Host) prove(r *http.Request) (people.Proof, error) {
+	token, ok := people.Bearer(r.Header)
 	if !ok {
-		return identity.Proof{}, &identity.UnknownTokenError{}
+		return people.Proof{}, &people.UnknownTokenError{}
 	}
-	if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, identity.TokenPrefix)); ok {
+	if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
 		return proof, nil
 	}
 	return h.people.ProofOf(r.Context(), token)
@@ -68,8 +70,8 @@ func (h *Host) prove(r *http.Request) (identity.Proof, error) {
 
 // identifyAtConsole is identify, and knows the bearers that the console's links give.
 func (h *Host) identifyAtConsole(r *http.Request) (identity.Identity, error) {
-	if token, ok := identity.Bearer(r.Header); ok {
-		if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, identity.TokenPrefix)); ok {
+	if token, ok := people.Bearer(r.Header); ok {
+		if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
 			return h.withTier(proof.Who), nil
 		}
 	}
@@ -105,7 +107,7 @@ func (h *Host) consoleFor(r *http.Request) (string, bool) {
 		return h.consoleURL(), true
 	}
 	conn := server.ConnOf(r.Context())
-	if !h.console.Addr.IP.IsUnspecified() || conn == nil || identity.Scheme(r) != "http" { // 3
+	if !h.console.Addr.IP.IsUnspecified() || conn == nil || web.Scheme(r) != "http" { // 3
 		return "", false
 	}
 	return "http://" + net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), strconv.Itoa(h.console.Addr.Port)), true
@@ -160,7 +162,7 @@ func (s *spaceRun) isOrigin(origin string) bool {
 }
 
 // cookies are the host's own in the browsers of this Space's visitors.
-func (s *spaceRun) cookies() identity.Cookies { return identity.Cookies{Space: s.space.Name} }
+func (s *spaceRun) cookies() web.Cookies { return web.Cookies{Space: s.space.Name} }
 
 // signedIn is who has signed in at this Space with the browser of a request. It counts only for the Space's own pages,
 // and for what no page has sent: else a page of another site could spend what is its visitor's.
@@ -175,7 +177,7 @@ func (s *spaceRun) signedIn(r *http.Request) (who identity.Identity, ok bool, er
 
 // present is who is there, whoever pays: the person of a bearer token, or of a sign-in. Else it has no Kind.
 func (s *spaceRun) present(r *http.Request) (identity.Identity, error) {
-	if token, ok := identity.Bearer(r.Header); ok {
+	if token, ok := people.Bearer(r.Header); ok {
 		return s.host.people.ByToken(r.Context(), token)
 	}
 	who, ok, err := s.signedIn(r)

@@ -16,7 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"spacehost/internal/console"
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 const gateDir = "testdata/spaces/gate"
@@ -242,8 +242,8 @@ func TestCodesLeadNowhereElse(t *testing.T) {
 // TestSignInOfMembers: a private Space opens to its members by the console, and is not there for others; through a proxy
 // that speaks plain http nobody signs in.
 func TestSignInOfMembers(t *testing.T) {
-	ada, adas := identity.NewToken()
-	ben, bens := identity.NewToken()
+	ada, adas := people.NewToken()
+	ben, bens := people.NewToken()
 	l := serveLab(t, t.TempDir(), "[ada]", fmt.Sprintf(`[{name: ada, tier: pro, tokens: [%s]}, {name: ben, tier: student, tokens: [%s]}]`, adas, bens))
 	const space = "hello-zerogpu"
 	v := newVisit(t)

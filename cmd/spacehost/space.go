@@ -23,6 +23,7 @@ import (
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/internal/space"
+	"spacehost/internal/token"
 	"spacehost/queue"
 	"spacehost/server"
 	"spacehost/worker"
@@ -165,7 +166,7 @@ var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 
 // sign makes the X-IP-Token of an Event or, without a Session, a direct call of this Space.
 func (s *spaceRun) sign(event queue.Event) string {
-	claims := identity.Claims{
+	claims := token.Claims{
 		Aud: s.space.Name, Sub: event.Payer.Key(), Tier: event.Payer.Tier, Act: event.Payer.Via, ID: string(event.ID),
 		Error: event.Payer.Fallback,
 	}

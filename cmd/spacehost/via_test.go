@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"spacehost/internal/console"
-	"spacehost/internal/identity"
+	"spacehost/internal/token"
 )
 
 const (
@@ -23,8 +23,8 @@ type callers struct {
 	t            *testing.T
 	b, c         string // addresses of space-b and callers
 	visitor      *client
-	signer       *identity.Signer // of this host
-	token        string           // of the visitor at callers
+	signer       *token.Signer // of this host
+	token        string        // of the visitor at callers
 	onBehalf     map[string]string
 	foreignToken string
 }
@@ -123,7 +123,7 @@ func (v *callers) takeTokens() {
 	v.token = v.clientAt(v.c).ok("/token")
 	v.onBehalf = map[string]string{"X-IP-Token": v.token}
 	var err error
-	if v.signer, err = identity.OpenSigner(v.State); err != nil {
+	if v.signer, err = token.OpenSigner(v.State); err != nil {
 		v.t.Fatal(err)
 	}
 	said := callAt(v.t, v.c, "token", "[]", v.onBehalf)
@@ -132,7 +132,7 @@ func (v *callers) takeTokens() {
 	if err != nil || atB == v.token || claims.Act != "callers" || claims.Sub != "local" {
 		v.t.Errorf("B's app reads %s: %+v (%v), want a token of its own for local by callers", said, claims, err)
 	}
-	stranger, err := identity.OpenSigner(v.t.TempDir())
+	stranger, err := token.OpenSigner(v.t.TempDir())
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func (v *callers) takeTokens() {
 func (v *callers) tokensOfOthersAreRefused() {
 	v.t.Helper()
 	const words = "Expired ZeroGPU proxy token" // spaces/zero/client.py
-	forB, err := v.signer.Sign(identity.Claims{Aud: "space-b", Sub: "local", Tier: "free", ID: "event"})
+	forB, err := v.signer.Sign(token.Claims{Aud: "space-b", Sub: "local", Tier: "free", ID: "event"})
 	if err != nil {
 		v.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
@@ -22,14 +23,14 @@ type AccountsConfig struct {
 	Ledger   *quota.Ledger
 	Refusals *quota.Refusals
 	Broker   *lease.Broker
-	People   *identity.People
+	People   *people.Store
 	// TierOf returns the tier that an account has now.
 	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 	// Functions are those of the Spaces that viewer may see; of all, for the operator: nil.
 	Functions func(viewer *identity.Identity) []Function
 	// Spaces are the names of those that viewer may see; of all, for the operator: nil.
 	Spaces func(viewer *identity.Identity) []string
-	// CheckVia refuses a payer on whose behalf Payer.Via may not spend: *identity.StoppedError.
+	// CheckVia refuses a payer on whose behalf Payer.Via may not spend: *people.DelegationDeniedError.
 	CheckVia func(payer identity.Identity) error
 	// Reader says who asks at the console address, and so whose account is shown there.
 	Reader func(*http.Request) (identity.Identity, error)
@@ -148,7 +149,7 @@ type answerer func(c echo.Context, of subject) (any, error)
 func (a *Accounts) own(answer answerer) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		who, err := a.config.Reader(c.Request())
-		var unknown *identity.UnknownTokenError
+		var unknown *people.UnknownTokenError
 		if errors.As(err, &unknown) {
 			return c.JSON(http.StatusUnauthorized, map[string]string{"detail": unknown.Error()})
 		}
@@ -180,7 +181,7 @@ func respond(c echo.Context, answer answerer, of subject) error {
 }
 
 // find is whom an operator means: local, ada, user:ada, 203.0.113.7, ip:203.0.113.7, space:demo. Errors: *requestError,
-// *identity.UnknownPersonError.
+// *people.UnknownPersonError.
 func (a *Accounts) find(ctx context.Context, text string) (identity.Identity, error) {
 	for _, kind := range []string{"", "ip:", "user:"} {
 		who, err := identity.ParseKey(kind + text)

@@ -18,6 +18,7 @@ import (
 	"spacehost/gpu"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
 	"spacehost/migrations"
 	"spacehost/quota"
 )
@@ -82,9 +83,9 @@ func TestQuestionsAboutNothing(t *testing.T) {
 		c.CheckVia = func(payer identity.Identity) error {
 			switch {
 			case payer.Via == "spa":
-				return &identity.StoppedError{Space: "spa"}
+				return &people.DelegationDeniedError{Space: "spa"}
 			case payer.Via == "spb" && payer.Kind == identity.Local:
-				return &identity.StoppedError{Space: "spb", Identity: "local"}
+				return &people.DelegationDeniedError{Space: "spb", Identity: "local"}
 			}
 			return nil
 		}
@@ -173,7 +174,7 @@ func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfi
 	t.Cleanup(func() { stop(); <-ended })
 	e := echo.New()
 	config := AccountsConfig{
-		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: identity.NewPeople(db), Now: now,
+		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Now: now,
 		TierOf: func(context.Context, identity.Identity) (quota.Tier, error) {
 			return quota.Tier{Name: "free", Quota: 210 * time.Second}, nil
 		},

@@ -13,6 +13,7 @@ import (
 
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
@@ -199,7 +200,7 @@ func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Functi
 
 // stopped says why the operator does not let a Space spend on payer's behalf, and to the operator how to allow it.
 func (a *Accounts) stopped(payer identity.Identity, operator bool) (why string, yes bool) {
-	var stop *identity.StoppedError
+	var stop *people.DelegationDeniedError
 	if payer.Via == "" || !errors.As(a.config.CheckVia(payer), &stop) {
 		return "", false
 	}

@@ -10,13 +10,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
 // PeopleConfig is what People need.
 type PeopleConfig struct {
-	People *identity.People
+	People *people.Store
 	// CheckTier refuses a tier that this host does not have, and says which it has.
 	CheckTier func(name string) error
 	// By says who asks, for the record; nil: "operator".
@@ -135,7 +135,7 @@ func (p *People) setTier(c echo.Context) error {
 
 func (p *People) set(c echo.Context) error {
 	asked, err := read[PersonChange](c)
-	var change identity.Change
+	var change people.Change
 	if err == nil {
 		change, err = asked.change()
 	}
@@ -149,16 +149,16 @@ func (p *People) set(c echo.Context) error {
 	return answer(c, http.StatusOK, personView(person), err)
 }
 
-func (n PersonChange) change() (identity.Change, error) {
+func (n PersonChange) change() (people.Change, error) {
 	for _, own := range []struct {
 		name    string
 		seconds *float64
 	}{{"quota", n.QuotaSeconds}, {"longest", n.LongestSeconds}} {
 		if s := own.seconds; s != nil && !(*s >= 1 && *s <= quota.MostGrant.Seconds()) {
-			return identity.Change{}, &requestError{fmt.Errorf("%s must be from 1s to %v, and not %g s", own.name, quota.MostGrant, *s)}
+			return people.Change{}, &requestError{fmt.Errorf("%s must be from 1s to %v, and not %g s", own.name, quota.MostGrant, *s)}
 		}
 	}
-	c := identity.Change{Tier: n.Tier, Quota: span(n.QuotaSeconds), Longest: span(n.LongestSeconds)}
+	c := people.Change{Tier: n.Tier, Quota: span(n.QuotaSeconds), Longest: span(n.LongestSeconds)}
 	if n.Priority != nil {
 		c.Priority = &n.Priority
 	}
@@ -260,13 +260,13 @@ func refuse(c echo.Context, err error) error {
 // mistake is the table from errors to statuses: 400 the request is wrong, 404 it speaks of nobody, 409 it cannot be.
 func mistake(err error) (status int, known error) {
 	var request *requestError
-	var name *identity.BadNameError
-	var label *identity.BadLabelError
-	var nobody *identity.UnknownPersonError
-	var nothing *identity.UnknownTokenIDError
-	var twice *identity.DuplicatePersonError
-	var many *identity.TooManyTokensError
-	var configured *identity.ConfiguredPersonError
+	var name *people.BadNameError
+	var label *people.BadLabelError
+	var nobody *people.UnknownPersonError
+	var nothing *people.UnknownTokenIDError
+	var twice *people.DuplicatePersonError
+	var many *people.TooManyTokensError
+	var configured *people.ConfiguredPersonError
 	switch {
 	case errors.As(err, &request):
 		return http.StatusBadRequest, request
@@ -288,10 +288,10 @@ func mistake(err error) (status int, known error) {
 	return 0, nil
 }
 
-func personView(p identity.Person) Person {
+func personView(p people.Person) Person {
 	return Person{
 		Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy, Source: string(p.Source),
-		QuotaSeconds: inSeconds(p.Own.Quota), LongestSeconds: inSeconds(p.Own.Longest), Priority: p.Own.Priority, Concurrency: p.Own.Concurrency,
+		QuotaSeconds: inSeconds(p.Overrides.Quota), LongestSeconds: inSeconds(p.Overrides.Longest), Priority: p.Overrides.Priority, Concurrency: p.Overrides.Concurrency,
 	}
 }
 
@@ -303,7 +303,7 @@ func inSeconds(d *time.Duration) *float64 {
 	return &seconds
 }
 
-func tokenView(t identity.Token) Token {
+func tokenView(t people.Token) Token {
 	return Token{
 		ID: t.ID, Person: t.Person, Label: t.Label, CreatedAt: t.CreatedAt,
 		LastUsedAt: unlessZero(t.LastUsedAt), RevokedAt: unlessZero(t.RevokedAt),

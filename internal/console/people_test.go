@@ -18,14 +18,14 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/goleak"
 
-	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/migrations"
 )
 
 // office is People behind a real listener, over a real database.
 type office struct {
 	t      *testing.T
-	people *identity.People
+	people *people.Store
 	db     *sql.DB
 	server *httptest.Server
 }
@@ -39,7 +39,7 @@ func newOffice(t *testing.T, alter ...func(*PeopleConfig)) *office {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	config := PeopleConfig{People: identity.NewPeople(db), CheckTier: checkTier}
+	config := PeopleConfig{People: people.NewStore(db), CheckTier: checkTier}
 	for _, f := range alter {
 		f(&config)
 	}

@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/web"
 )
 
 //go:embed pages/*
@@ -22,12 +24,12 @@ var spacePage = template.Must(template.ParseFS(pages, "pages/space.html"))
 
 // SignInConfig is what SignIn needs. Logger may be nil; all else is required.
 type SignInConfig struct {
-	People *identity.People
+	People *people.Store
 	// Find returns a Space by its name; Visible those that somebody may see.
 	Find    func(name string) (SignInSpace, bool)
 	Visible func(identity.Identity) []SignInSpace
-	// Prove says who asks at the console: *identity.UnknownTokenError if nobody.
-	Prove func(*http.Request) (identity.Proof, error)
+	// Prove says who asks at the console: *people.UnknownTokenError if nobody.
+	Prove func(*http.Request) (people.Proof, error)
 	// Enter turns the one-time code of the link that the host has printed into a bearer for the console's page.
 	Enter func(code string) (bearer string, ok bool)
 	// Console is where the browser that sent this request finds the console; false: it cannot.
@@ -61,8 +63,8 @@ const (
 // console itself sets no cookie: ports do not part cookies, and Spaces are hostile to it.
 type SignIn struct {
 	config SignInConfig
-	codes  *identity.Codes
-	wrong  *identity.Attempts
+	codes  *people.Codes
+	wrong  *web.Attempts
 }
 
 // NewSignIn returns the SignIn of a host.
@@ -70,7 +72,7 @@ func NewSignIn(config SignInConfig) *SignIn {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &SignIn{config, identity.NewCodes(codeLife, config.Now), identity.NewAttempts(wrongEach, wrongUntil, config.Now)}
+	return &SignIn{config, people.NewCodes(codeLife, config.Now), web.NewAttempts(wrongEach, wrongUntil, config.Now)}
 }
 
 // RegisterConsole mounts the console's page. A GET changes nothing.
@@ -130,15 +132,15 @@ func (s *SignIn) me(c echo.Context) error {
 }
 
 // prove counts who does not know a token.
-func (s *SignIn) prove(c echo.Context) (identity.Proof, error) {
+func (s *SignIn) prove(c echo.Context) (people.Proof, error) {
 	if err := s.check(c.Request()); err != nil {
-		return identity.Proof{}, err
+		return people.Proof{}, err
 	}
 	proof, err := s.config.Prove(c.Request())
-	var unknown *identity.UnknownTokenError
+	var unknown *people.UnknownTokenError
 	if errors.As(err, &unknown) {
 		s.wrong.Wrong(c.Request().RemoteAddr)
-		return identity.Proof{}, echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+		return people.Proof{}, echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
 	}
 	return proof, err
 }
@@ -160,7 +162,7 @@ const overheard = "Signing in is refused over plain http from another machine: w
 // isSafe reports whether nobody can listen between the browser and us.
 func (s *SignIn) isSafe(r *http.Request) bool {
 	who, err := identity.FromAddr(r.RemoteAddr, identity.AddrTiers{})
-	return s.config.Insecure || identity.Scheme(r) == "https" || err == nil && who.Kind == identity.Local
+	return s.config.Insecure || web.Scheme(r) == "https" || err == nil && who.Kind == identity.Local
 }
 
 func (s *SignIn) link(c echo.Context) error {
@@ -210,7 +212,7 @@ func (s *SignIn) code(c echo.Context) error {
 // RegisterSpace mounts what a Space's own address answers below /__spacehost. own refuses what pages of others send; the
 // code alone comes from another page, the console's.
 func (s *SignIn) RegisterSpace(g *echo.Group, own echo.MiddlewareFunc, space SignInSpace) {
-	d := door{s, space, identity.Cookies{Space: space.Name}}
+	d := door{s, space, web.Cookies{Space: space.Name}}
 	g.GET("", d.show, own)
 	g.GET("/", d.show, own)
 	g.GET("/page.css", page("page.css", spacePolicy), own)
@@ -225,7 +227,7 @@ func (s *SignIn) RegisterSpace(g *echo.Group, own echo.MiddlewareFunc, space Sig
 type door struct {
 	*SignIn
 	space   SignInSpace
-	cookies identity.Cookies
+	cookies web.Cookies
 }
 
 // shown is what the Space's page says.
@@ -291,7 +293,7 @@ func (d door) login(c echo.Context) error {
 	if !d.isSafe(r) {
 		return d.render(c, http.StatusForbidden, shown{Error: overheard})
 	}
-	origin := identity.Scheme(r) + "://" + r.Host
+	origin := web.Scheme(r) + "://" + r.Host
 	if !d.space.IsOrigin(origin) {
 		return d.render(c, http.StatusBadRequest, shown{Error: "Nobody can sign in at this address, " + origin + ": it is not where this Space listens, nor a name of its that whoever runs it has allowed (--host, or hosts in the configuration)."})
 	}
@@ -300,7 +302,7 @@ func (d door) login(c echo.Context) error {
 		return d.render(c, http.StatusServiceUnavailable, shown{Error: "People sign in at the console, which your browser cannot reach. Whoever runs this host can say where browsers find it: --console-url, or console_url in the configuration."})
 	}
 	to := c.QueryParam("to")
-	if !identity.IsOwnPath(to) {
+	if !web.IsOwnPath(to) {
 		to = "/"
 	}
 	query := template.URLQueryEscaper
@@ -323,7 +325,7 @@ func (d door) enter(c echo.Context) error {
 		}
 		return err
 	}
-	proof, ok := d.codes.Take(d.space.Name+" "+identity.Scheme(r)+"://"+r.Host, r.PostFormValue("code"))
+	proof, ok := d.codes.Take(d.space.Name+" "+web.Scheme(r)+"://"+r.Host, r.PostFormValue("code"))
 	if !ok {
 		d.wrong.Wrong(r.RemoteAddr)
 		return d.refuse(c, http.StatusForbidden, "This sign-in is over: it is good for half a minute, once, at one Space. Begin again.")
@@ -335,7 +337,7 @@ func (d door) enter(c echo.Context) error {
 	d.cookies.SetSignIn(c.Response().Header(), r, text, int(proof.Life().Seconds()))
 	d.config.Logger.Info("signed in", zap.String("space", d.space.Name), zap.String("identity", proof.Who.Key()))
 	to := r.PostFormValue("to")
-	if !identity.IsOwnPath(to) {
+	if !web.IsOwnPath(to) {
 		to = "/"
 	}
 	return d.render(c, http.StatusOK, shown{Refresh: to})
@@ -365,7 +367,7 @@ func (d door) leave(c echo.Context) error {
 // does the browser's sign-in count.
 func Reload(c echo.Context) error {
 	to := c.Request().URL.RequestURI()
-	if !identity.IsOwnPath(to) { // "//evil.example/" is a path here, and another site to a browser
+	if !web.IsOwnPath(to) { // "//evil.example/" is a path here, and another site to a browser
 		to = "/"
 	}
 	var text strings.Builder

@@ -10,17 +10,20 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // Stops lets an operator forbid a Space to spend its visitors' seconds through others. It is for the CLI's socket
 // alone, which no Space can reach.
 type Stops struct {
-	stops  *identity.Stops
+	stops  *people.DelegationDenyList
 	spaces func() []string
 }
 
 // NewStops returns the Stops of a host; spaces are the names of those that run there.
-func NewStops(stops *identity.Stops, spaces func() []string) *Stops { return &Stops{stops, spaces} }
+func NewStops(stops *people.DelegationDenyList, spaces func() []string) *Stops {
+	return &Stops{stops, spaces}
+}
 
 // Register mounts them. A GET changes nothing.
 func (s *Stops) Register(e *echo.Echo) {
@@ -79,10 +82,10 @@ func (s *Stops) check(o StopOrder) error {
 }
 
 // of are those of one Space, or all with "".
-func (s *Stops) of(space string) []identity.Stop {
-	return slices.DeleteFunc(s.stops.List(), func(stop identity.Stop) bool { return stop.Space != cmp.Or(space, stop.Space) })
+func (s *Stops) of(space string) []people.Denial {
+	return slices.DeleteFunc(s.stops.List(), func(stop people.Denial) bool { return stop.Space != cmp.Or(space, stop.Space) })
 }
 
-func stopView(s identity.Stop) Stop {
+func stopView(s people.Denial) Stop {
 	return Stop{Space: s.Space, Identity: s.Identity, At: s.At, By: s.By}
 }

@@ -22,6 +22,7 @@ import (
 	"spacehost/internal/failpoint"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/token"
 	"spacehost/quota"
 )
 
@@ -33,7 +34,7 @@ type Events interface {
 // Config is what the device API needs. Logger may be nil.
 type Config struct {
 	Broker *lease.Broker
-	Signer *identity.Signer
+	Signer *token.Signer
 	// TierOf returns what a payer has by the tier that their token names.
 	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
 	Events Events

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
 	"spacehost/quota"
 )
 
@@ -84,8 +86,8 @@ func TestScheduleAtOnce(t *testing.T) {
 // TestTokens: what is not a living token of this Space is refused, never taken for none.
 func TestTokens(t *testing.T) {
 	h := listening(t)
-	sign := func(alter func(*identity.Claims)) string {
-		c := identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"}
+	sign := func(alter func(*token.Claims)) string {
+		c := token.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"}
 		alter(&c)
 		token, err := h.signer.Sign(c)
 		if err != nil {
@@ -93,19 +95,19 @@ func TestTokens(t *testing.T) {
 		}
 		return token
 	}
-	good := sign(func(*identity.Claims) {})
-	stranger, err := identity.OpenSigner(t.TempDir())
+	good := sign(func(*token.Claims) {})
+	stranger, err := token.OpenSigner(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := stranger.Sign(identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"})
+	foreign, err := stranger.Sign(token.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.events.end("event-2")
 	h.api.config.CheckVia = func(payer identity.Identity) error {
 		if payer.Via == "front" {
-			return &identity.StoppedError{Space: payer.Via}
+			return &people.DelegationDeniedError{Space: payer.Via}
 		}
 		return nil
 	}
@@ -115,11 +117,11 @@ func TestTokens(t *testing.T) {
 		"unsigned":              "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
 		"garbage":               head,
 		"of another host":       foreign,
-		"for another Space":     sign(func(c *identity.Claims) { c.Aud = "other" }),
-		"of an ended event":     sign(func(c *identity.Claims) { c.ID = "event-2" }),
-		"of no event at all":    sign(func(c *identity.Claims) { c.ID = "" }),
-		"via a forbidden Space": sign(func(c *identity.Claims) { c.Act = "front" }),
-		"of two days ago":       sign(func(c *identity.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
+		"for another Space":     sign(func(c *token.Claims) { c.Aud = "other" }),
+		"of an ended event":     sign(func(c *token.Claims) { c.ID = "event-2" }),
+		"of no event at all":    sign(func(c *token.Claims) { c.ID = "" }),
+		"via a forbidden Space": sign(func(c *token.Claims) { c.Act = "front" }),
+		"of two days ago":       sign(func(c *token.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
 	} {
 		if a := h.post("/schedule", "token", token); a.status != http.StatusUnauthorized {
 			t.Errorf("a token %s: got %d %s, want 401", what, a.status, a.body)
@@ -136,7 +138,7 @@ func TestTokens(t *testing.T) {
 // TestTheCapInNumbers: via a Space a visitor is lent half of what is left, in the shape that the client has words for.
 func TestTheCapInNumbers(t *testing.T) {
 	h := listening(t)
-	token, err := h.signer.Sign(identity.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1", Act: "front"})
+	token, err := h.signer.Sign(token.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1", Act: "front"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
-	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/people"
+	"spacehost/internal/token"
 	"spacehost/quota"
 )
 
@@ -82,9 +83,9 @@ func (a *API) tell(r lease.Request, text string) {
 
 // statusOf is the table from errors to statuses. All else is "no GPU": the cause is in the log.
 func statusOf(err error) int {
-	var token *identity.TokenError
+	var token *token.Error
 	var ended *endedError
-	var stopped *identity.StoppedError
+	var stopped *people.DelegationDeniedError
 	var argument *argumentError
 	var notOwned *lease.NotOwnedError
 	switch {

@@ -27,6 +27,7 @@ import (
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/internal/lease/leasetest"
+	"spacehost/internal/token"
 	"spacehost/migrations"
 	"spacehost/quota"
 )
@@ -41,7 +42,7 @@ type house struct {
 	broker    *lease.Broker
 	db        *sql.DB
 	processes *leasetest.Processes
-	signer    *identity.Signer
+	signer    *token.Signer
 	events    *events
 	tiers     quota.Tiers
 	path      string // the door of demo
@@ -81,7 +82,7 @@ func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.db.Close() })
-	if h.signer, err = identity.OpenSigner(dir); err != nil {
+	if h.signer, err = token.OpenSigner(dir); err != nil {
 		t.Fatal(err)
 	}
 	if h.tiers, err = quota.Presets("2026-04"); err != nil {
@@ -187,7 +188,7 @@ func values(pairs ...string) url.Values {
 // token is one of demo for a visitor of that tier.
 func (h *house) token(name, tier, event string) string {
 	h.t.Helper()
-	token, err := h.signer.Sign(identity.Claims{Aud: "demo", Sub: "user:" + name, Tier: tier, ID: event})
+	token, err := h.signer.Sign(token.Claims{Aud: "demo", Sub: "user:" + name, Tier: tier, ID: event})
 	if err != nil {
 		h.t.Fatal(err)
 	}

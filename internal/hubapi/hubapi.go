@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
@@ -46,7 +47,7 @@ type Quota struct {
 
 func (a *API) quota(c echo.Context) error {
 	payer, err := a.config.Identify(c.Request())
-	var unknown *identity.UnknownTokenError
+	var unknown *people.UnknownTokenError
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
 )
 
 // Space is what Hub clients may know of a Space of this host. Its owner is whoever they ask for: names differ here.
@@ -73,7 +74,7 @@ func (a *API) registerSpaces(e *echo.Echo) {
 // whoami tells the person of a token. One of Hugging Face's own counts as none.
 func (a *API) whoami(c echo.Context) error {
 	who, err := a.config.Identify(c.Request())
-	var unknown *identity.UnknownTokenError
+	var unknown *people.UnknownTokenError
 	switch {
 	case errors.As(err, &unknown):
 		return refuse(c, http.StatusUnauthorized, "", unknown.Error())
@@ -96,7 +97,7 @@ func (a *API) whoami(c echo.Context) error {
 func (a *API) space(view func(s Space, owner string) any) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		who, err := a.config.Identify(c.Request())
-		var unknown *identity.UnknownTokenError
+		var unknown *people.UnknownTokenError
 		if errors.As(err, &unknown) {
 			return refuse(c, http.StatusUnauthorized, "", unknown.Error())
 		}

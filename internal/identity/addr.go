@@ -18,30 +18,30 @@ type AddrTiers struct {
 //  2. An IPv4 address is a visitor; one that is mapped into IPv6 is the same visitor.
 //  3. An IPv6 address counts by its /64, since a single household or machine can use all of that.
 func FromAddr(remoteAddr string, tiers AddrTiers) (Identity, error) {
-	addr, err := parseAddr(remoteAddr)
+	addr, err := ParseAddr(remoteAddr)
 	if err != nil {
 		return Identity{}, fmt.Errorf("read remote address %.60q: %w", remoteAddr, err)
 	}
 	if addr.IsLoopback() { // 1
 		return Identity{Kind: Local, Tier: cmp.Or(tiers.Local, "free")}, nil
 	}
-	return Identity{Kind: Address, Name: network(addr), Tier: cmp.Or(tiers.Address, "unauthenticated")}, nil
+	return Identity{Kind: Address, Name: Network(addr), Tier: cmp.Or(tiers.Address, "unauthenticated")}, nil
 }
 
-// parseAddr drops port and zone. netip's own errors quote their input, however long it is.
-func parseAddr(text string) (netip.Addr, error) {
+// ParseAddr drops port and zone. netip's own errors quote their input, however long it is.
+func ParseAddr(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr().Unmap().WithZone(""), nil
 	}
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return netip.Addr{}, errNoAddress
+		return netip.Addr{}, ErrNoAddress
 	}
 	return addr.Unmap().WithZone(""), nil
 }
 
 // network is the name that an address pays under.
-func network(addr netip.Addr) string {
+func Network(addr netip.Addr) string {
 	if addr.Is4() { // 2
 		return addr.String()
 	}

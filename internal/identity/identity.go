@@ -1,7 +1,8 @@
-// Package identity turns a request into who pays; signs and reads X-IP-Token.
+// Package identity defines Identity, the account that pays for a call, and the Key under which the ledger knows it.
 package identity
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -62,22 +63,28 @@ func (id Identity) valid() bool {
 	case Address:
 		return isNetwork(id.Name)
 	case User, Space:
-		return id.Name != "" && len(id.Name) <= maxName && strings.IndexFunc(id.Name, isUnfit) < 0
+		return id.Name != "" && len(id.Name) <= maxName && strings.IndexFunc(id.Name, IsUnprintable) < 0
 	}
 	return false
 }
 
-// isUnfit says whether a name with r in it could forge a line of a log; a broken byte reads as U+FFFD.
-func isUnfit(r rune) bool {
+// IsUnprintable says whether a name with r in it could forge a line of a log; a broken byte reads as U+FFFD.
+func IsUnprintable(r rune) bool {
 	return !unicode.IsPrint(r) || r == unicode.ReplacementChar
 }
+
+// IsInvisible reports whether r is outside printable ASCII.
+func IsInvisible(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
 
 // isNetwork says whether name is what network writes.
 func isNetwork(name string) bool {
 	text, is64 := strings.CutSuffix(name, "/64")
 	addr, err := netip.ParseAddr(text)
-	return err == nil && is64 == addr.Is6() && (!addr.IsLoopback() || name == loopback) && network(addr) == name
+	return err == nil && is64 == addr.Is6() && (!addr.IsLoopback() || name == loopback) && Network(addr) == name
 }
+
+// ErrNoAddress refuses text that is not an IP address.
+var ErrNoAddress = errors.New("not an IP address")
 
 // loopback is this machine as an address among others, of either family.
 const loopback = "127.0.0.1"

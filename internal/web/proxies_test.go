@@ -1,4 +1,4 @@
-package identity
+package web
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"spacehost/internal/identity"
 )
 
 func TestVisitor(t *testing.T) {
@@ -61,7 +63,7 @@ func TestVisitor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			who, err := FromAddr(got.RemoteAddr, AddrTiers{})
+			who, err := identity.FromAddr(got.RemoteAddr, identity.AddrTiers{})
 			if err != nil || who.Key() != row.who {
 				t.Errorf("who: got %s (%v), want %s", who, err, row.who)
 			}

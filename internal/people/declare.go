@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"context"
@@ -9,13 +9,15 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+
+	"spacehost/internal/identity"
 )
 
 // Declared is a person as the configuration of `spacehost serve` has them.
 type Declared struct {
 	Name, Tier string
 	Tokens     []string // what HashToken returns
-	Own        Own
+	Overrides  Overrides
 }
 
 // MaxTokens is how many tokens a person may have.
@@ -45,9 +47,9 @@ func NewToken() (text, hash string) {
 // CheckName refuses a name that no person can have: *BadNameError.
 func CheckName(name string) error {
 	if !nameRule.MatchString(name) {
-		return &BadNameError{Name: mask(name)}
+		return &BadNameError{Name: redact(name)}
 	}
-	if name == string(Local) {
+	if name == string(identity.Local) {
 		return &BadNameError{Name: name, Means: "this machine's visitor"}
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
@@ -91,7 +93,7 @@ func (e *ClashError) Error() string {
 // Declare makes the people of a configuration those whom the configuration has named, in one transaction: others
 // whom it named before lose their tokens, as do tokens that it names no more. People of the operator's are not
 // touched. Errors: *BadNameError, *ClashError, or a token that CheckHash refuses; then all is as before.
-func (p *People) Declare(ctx context.Context, people []Declared) error {
+func (p *Store) Declare(ctx context.Context, people []Declared) error {
 	return p.change(ctx, "take people from the configuration", func(tx *sql.Tx) error {
 		now := p.now().UnixMilli()
 		if _, err := tx.ExecContext(ctx, `UPDATE people SET source = 'former' WHERE source = 'config'`); err != nil {
@@ -123,7 +125,7 @@ func declare(ctx context.Context, tx *sql.Tx, one Declared, now int64) error {
 	if changed == 0 {
 		return &ClashError{Name: one.Name}
 	}
-	if err := write(ctx, tx, Person{Name: one.Name, Tier: one.Tier, Own: one.Own}); err != nil {
+	if err := write(ctx, tx, Person{Name: one.Name, Tier: one.Tier, Overrides: one.Overrides}); err != nil {
 		return err
 	}
 	for _, text := range one.Tokens {

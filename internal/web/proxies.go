@@ -1,4 +1,4 @@
-package identity
+package web
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+
+	"spacehost/internal/identity"
 )
 
 // Proxies are the networks of reverse proxies whose word counts: who asks, by which scheme and name.
@@ -78,7 +80,7 @@ func Scheme(r *http.Request) string {
 //  4. A loopback address that another machine names is that machine's, and not ours: so it is that machine who asks.
 //  5. Of several schemes and hosts, the last is the word of the proxy that we have heard. RFC 7239's Forwarded is not read.
 func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
-	peer, err := parseAddr(r.RemoteAddr)
+	peer, err := identity.ParseAddr(r.RemoteAddr)
 	if err != nil || !p.trust(peer) { // 1; a unix socket has no address
 		return r, nil
 	}
@@ -136,9 +138,9 @@ func parseHop(text string) (netip.Addr, error) {
 	if inside, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inside, "]") {
 		text = strings.TrimSuffix(inside, "]")
 	}
-	addr, err := parseAddr(text)
+	addr, err := identity.ParseAddr(text)
 	if err == nil && (addr.IsUnspecified() || addr.IsMulticast()) {
-		err = errNoAddress
+		err = identity.ErrNoAddress
 	}
 	return addr, err
 }

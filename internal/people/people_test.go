@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"bytes"
@@ -17,12 +17,15 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/internal/identity"
 	"spacehost/migrations"
 )
 
-// town is People in a real database, with a clock that the test moves.
+var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+// town is a Store in a real database, with a clock that the test moves.
 type town struct {
-	*People
+	*Store
 	t    *testing.T
 	path string
 	at   atomic.Int64 // unix seconds
@@ -44,7 +47,7 @@ func (w *town) open() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { db.Close() })
-	w.People = NewPeople(db)
+	w.Store = NewStore(db)
 	w.Now = func() time.Time { return time.Unix(w.at.Load(), 0) }
 }
 
@@ -79,7 +82,7 @@ func (w *town) wantPayer(token, key, tier string) {
 func (w *town) wantUnknown(what, token string) {
 	w.t.Helper()
 	who, err := w.ByToken(w.t.Context(), token)
-	if _, refused := errors.AsType[*UnknownTokenError](err); !refused || who != (Identity{}) {
+	if _, refused := errors.AsType[*UnknownTokenError](err); !refused || who != (identity.Identity{}) {
 		w.t.Errorf("%s: got %+v (%v), want an UnknownTokenError", what, who, err)
 	}
 }
@@ -87,7 +90,7 @@ func (w *town) wantUnknown(what, token string) {
 // count asks the database behind the back of People.
 func (w *town) count(query string) (n int) {
 	w.t.Helper()
-	w.marks.writing.Wait()
+	w.Store.lastUsed.writing.Wait()
 	if err := w.db.QueryRowContext(w.t.Context(), query).Scan(&n); err != nil {
 		w.t.Fatalf("%s: %v", query, err)
 	}
@@ -129,7 +132,7 @@ func TestNames(t *testing.T) {
 	w := newTown(t)
 	for _, name := range []string{"a", "0", "ada", "ada.l_o-velace9", strings.Repeat("a", 64)} {
 		person, err := w.Add(t.Context(), name, "free", "operator")
-		if back, parsed := ParseKey(person.Identity().Key()); err != nil || parsed != nil || back.Name != name {
+		if back, parsed := identity.ParseKey(person.Identity().Key()); err != nil || parsed != nil || back.Name != name {
 			t.Errorf("Add(%s): got %v, its key comes back as %+v (%v)", name, err, back, parsed)
 		}
 	}
@@ -361,7 +364,7 @@ func (w *town) watchMarks() {
 
 func (w *town) lastUsed() time.Time {
 	w.t.Helper()
-	w.marks.writing.Wait()
+	w.Store.lastUsed.writing.Wait()
 	list, err := w.Tokens(w.t.Context(), "")
 	if err != nil || len(list) != 1 {
 		w.t.Fatalf("Tokens: got %+v (%v), want one", list, err)
@@ -485,7 +488,7 @@ func TestARevokedTokenDoesNotComeBack(t *testing.T) {
 
 // A read that began before a change was committed may end after it.
 func TestWhatWasReadBeforeAChangeIsForgotten(t *testing.T) {
-	var b kept[map[digest]*bearer]
+	var b cache[map[digest]*bearer]
 	reading, goOn, forgotten := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -647,7 +650,7 @@ func BenchmarkByToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer db.Close()
-	people := NewPeople(db)
+	people := NewStore(db)
 	if _, err := people.Add(b.Context(), "ada", "free", "operator"); err != nil {
 		b.Fatal(err)
 	}

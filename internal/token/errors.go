@@ -1,4 +1,4 @@
-package identity
+package token
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 // Reason is why a token is refused.
 type Reason string
 
-// The reasons of a TokenError.
+// The reasons of a Error.
 const (
 	Malformed     Reason = "malformed"
 	TooLong       Reason = "too long"
@@ -23,13 +23,12 @@ const (
 	BadClaims     Reason = "bad claims" // signed by us, and yet without an audience, a time or a subject
 )
 
-// TokenError refuses a token. It does not show the token, which may still be good elsewhere.
-type TokenError struct{ Reason Reason }
+// Error refuses a token. It does not show the token, which may still be good elsewhere.
+type Error struct{ Reason Reason }
 
-func (e *TokenError) Error() string { return "token refused: " + string(e.Reason) }
+func (e *Error) Error() string { return "token refused: " + string(e.Reason) }
 
 var (
-	errNoAddress  = errors.New("not an IP address")
 	errForeignKey = errors.New("key is not in our table")
 	errHeader     = errors.New("header is none that we write")
 	errNoAudience = errors.New("no audience")
@@ -52,11 +51,11 @@ var reasons = []struct {
 	{jwt.ErrTokenUsedBeforeIssued, NotYet},
 }
 
-func newTokenError(err error) *TokenError {
+func newTokenError(err error) *Error {
 	for _, row := range reasons {
 		if errors.Is(err, row.err) {
-			return &TokenError{Reason: row.reason}
+			return &Error{Reason: row.reason}
 		}
 	}
-	return &TokenError{Reason: BadClaims}
+	return &Error{Reason: BadClaims}
 }

@@ -1,4 +1,5 @@
-package identity
+// Package people keeps the accounts of named users: tiers, overrides, bearer tokens, browser sign-ins and the delegation deny list.
+package people
 
 import (
 	"context"
@@ -7,30 +8,32 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
-// People are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
+// Store are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
 // tables people, tokens and sign_ins. It may be used by many goroutines.
 //
 // Its methods bring their own connection, and the pool has only one: never call them with a transaction open. Close it
 // before the database.
-type People struct {
+type Store struct {
 	Now   func() time.Time // wall clock, set before the first use; nil is the real one
 	Reads *sql.DB          // as migrations.OpenReads makes it, set before the first use; nil: the one that writes
 
-	db      *sql.DB
-	marks   marks
-	bearers kept[map[digest]*bearer]
-	owns    kept[map[string]Own]
-	signIns kept[map[digest]*signIn]
+	db       *sql.DB
+	lastUsed lastUsedWriter
+	bearers  cache[map[digest]*bearer]
+	owns     cache[map[string]Overrides]
+	signIns  cache[map[digest]*signIn]
 }
 
-// NewPeople returns the People in db, which migrations.Open has opened.
-func NewPeople(db *sql.DB) *People { return &People{db: db} }
+// NewStore returns the People in db, which migrations.Open has opened.
+func NewStore(db *sql.DB) *Store { return &Store{db: db} }
 
 // Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError, *ConfiguredPersonError.
 // Which tiers there are the caller knows. A former person becomes the operator's, with the account that they had.
-func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error) {
+func (p *Store) Add(ctx context.Context, name, tier, by string) (Person, error) {
 	if err := CheckName(name); err != nil {
 		return Person{}, err
 	}
@@ -54,7 +57,7 @@ func (p *People) Add(ctx context.Context, name, tier, by string) (Person, error)
 }
 
 // taken says why a name cannot be given to somebody new.
-func (p *People) taken(ctx context.Context, name string) error {
+func (p *Store) taken(ctx context.Context, name string) error {
 	person, err := p.Get(ctx, name)
 	if err == nil {
 		err = person.byOperator()
@@ -66,24 +69,24 @@ func (p *People) taken(ctx context.Context, name string) error {
 }
 
 // SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *People) SetTier(ctx context.Context, name, tier string) (Person, error) {
+func (p *Store) SetTier(ctx context.Context, name, tier string) (Person, error) {
 	return p.Set(ctx, name, Change{Tier: &tier})
 }
 
 // List is everybody, by name.
-func (p *People) List(ctx context.Context) ([]Person, error) {
+func (p *Store) List(ctx context.Context) ([]Person, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
 	return collect(rows, err, "list people", scanPerson)
 }
 
 // Get is one person. Errors: *UnknownPersonError.
-func (p *People) Get(ctx context.Context, name string) (Person, error) {
+func (p *Store) Get(ctx context.Context, name string) (Person, error) {
 	return personOf(ctx, p.questions(), name)
 }
 
 // CreateToken makes a token for a person. Its text is returned here and never again. Errors: *UnknownPersonError,
 // *ConfiguredPersonError, *BadLabelError, *TooManyTokensError.
-func (p *People) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
+func (p *Store) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
 	if err := checkLabel(label); err != nil {
 		return "", Token{}, err
 	}
@@ -122,7 +125,7 @@ func checkRoom(ctx context.Context, tx *sql.Tx, person string) error {
 
 // Revoke ends a token: once it has returned, ByToken refuses it. To revoke twice changes nothing. Errors:
 // *UnknownTokenIDError, *ConfiguredPersonError.
-func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
+func (p *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
 	err = p.change(ctx, "revoke token", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, p.now().UnixMilli(), id)
 		if err != nil {
@@ -130,7 +133,7 @@ func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
 		}
 		t, err = scanToken(tx.QueryRowContext(ctx, `SELECT `+tokenColumns+` FROM tokens WHERE id = ?`, id))
 		if errors.Is(err, sql.ErrNoRows) {
-			return &UnknownTokenIDError{ID: mask(id)}
+			return &UnknownTokenIDError{ID: redact(id)}
 		}
 		if err != nil {
 			return err
@@ -146,7 +149,7 @@ func (p *People) Revoke(ctx context.Context, id string) (t Token, err error) {
 
 // Tokens are those of a person, or of everybody with "": the newest first, with those that are revoked. Errors:
 // *UnknownPersonError.
-func (p *People) Tokens(ctx context.Context, person string) ([]Token, error) {
+func (p *Store) Tokens(ctx context.Context, person string) ([]Token, error) {
 	if person != "" {
 		if _, err := p.Get(ctx, person); err != nil {
 			return nil, err
@@ -158,7 +161,7 @@ func (p *People) Tokens(ctx context.Context, person string) ([]Token, error) {
 }
 
 // readBearers reads what ByToken keeps.
-func (p *People) readBearers(ctx context.Context) (map[digest]*bearer, error) {
+func (p *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
 		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
 	all, err := collect(rows, err, "read tokens", scanBearer)
@@ -171,7 +174,7 @@ func (p *People) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 
 // SignIn makes a browser one that proof's person has signed in at a Space, and returns what its cookie says, which is kept
 // nowhere. A token that has been revoked since is refused: *UnknownTokenError.
-func (p *People) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
+func (p *Store) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
 	text = newSecret()
 	err = p.change(ctx, "sign in", func(tx *sql.Tx) error {
 		now := p.now()
@@ -208,7 +211,7 @@ func dropSignIns(ctx context.Context, tx *sql.Tx, now time.Time) error {
 
 // Forget takes out sign-ins that are over and tokens that were revoked before a moment (the zero time: none), and says
 // how many tokens. Whoever brings one is refused as before.
-func (p *People) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
+func (p *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
 	err = p.change(ctx, "forget what is over", func(tx *sql.Tx) error {
 		if err := dropSignIns(ctx, tx, p.now()); err != nil || before.IsZero() {
 			return err
@@ -220,7 +223,7 @@ func (p *People) Forget(ctx context.Context, before time.Time) (tokens int64, er
 }
 
 // SignOut ends what SignIn returned; of what is unknown nothing is said.
-func (p *People) SignOut(ctx context.Context, space, text string) error {
+func (p *Store) SignOut(ctx context.Context, space, text string) error {
 	return p.change(ctx, "sign out", func(tx *sql.Tx) error {
 		hash := sha256.Sum256([]byte(text))
 		_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash = ? AND space = ?`, hash[:], space)
@@ -229,7 +232,7 @@ func (p *People) SignOut(ctx context.Context, space, text string) error {
 }
 
 // readSignIns reads what SignedIn keeps.
-func (p *People) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
+func (p *Store) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
 		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
 		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, p.now().UnixMilli())
@@ -248,15 +251,15 @@ func scanSignIn(row scanner) (*signIn, error) {
 		return nil, err
 	}
 	s.hash = digest(hash) // 32 bytes, by a CHECK
-	if s.who.Kind = User; s.who.Name == "" {
-		s.who.Kind = Local
+	if s.who.Kind = identity.User; s.who.Name == "" {
+		s.who.Kind = identity.Local
 	}
 	return s, nil
 }
 
 // mark writes down that a token was used, before it was revoked. It asks again whether a mark is due: what ByToken keeps
 // may have been forgotten and read again between a claim and its mark.
-func (p *People) mark(ctx context.Context, id string, now time.Time) error {
+func (p *Store) mark(ctx context.Context, id string, now time.Time) error {
 	at := now.UnixMilli()
 	_, err := p.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ?1 WHERE id = ?2 AND coalesce(revoked_at, ?1) >= ?1
 		AND (last_used_at IS NULL OR last_used_at > ?1 OR last_used_at <= ?3)`, at, id, at-markEvery.Milliseconds())
@@ -264,7 +267,7 @@ func (p *People) mark(ctx context.Context, id string, now time.Time) error {
 }
 
 // questions answers what needs no transaction.
-func (p *People) questions() *sql.DB {
+func (p *Store) questions() *sql.DB {
 	if p.Reads == nil {
 		return p.db
 	}
@@ -272,7 +275,7 @@ func (p *People) questions() *sql.DB {
 }
 
 // now is in whole milliseconds, as SQL keeps it.
-func (p *People) now() time.Time {
+func (p *Store) now() time.Time {
 	now := p.Now
 	if now == nil {
 		now = time.Now
@@ -281,7 +284,7 @@ func (p *People) now() time.Time {
 }
 
 // change is one transaction, after which ByToken and SignedIn read anew: only then, or they would keep what was before.
-func (p *People) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+func (p *Store) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	defer p.owns.forget()
 	defer p.bearers.forget()
 	defer p.signIns.forget()
@@ -318,7 +321,7 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 	if err != nil {
 		return Person{}, err
 	}
-	return Person{}, &UnknownPersonError{Name: mask(name), Near: near(name, names)}
+	return Person{}, &UnknownPersonError{Name: redact(name), Near: near(name, names)}
 }
 
 // scanner is a row or the rows.
@@ -328,7 +331,7 @@ const personColumns = `name, tier, created_at, created_by, source, quota_ms, lon
 
 func scanPerson(row scanner) (p Person, err error) {
 	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
-		span{&p.Own.Quota}, span{&p.Own.Longest}, &p.Own.Priority, &p.Own.Concurrency)
+		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency)
 	return p, err
 }
 
@@ -345,7 +348,7 @@ func scanToken(row scanner) (t Token, err error) {
 }
 
 func scanBearer(row scanner) (*bearer, error) {
-	b := &bearer{who: Identity{Kind: User}}
+	b := &bearer{who: identity.Identity{Kind: identity.User}}
 	var hash []byte
 	var marked int64
 	if err := row.Scan(&hash, &b.id, &marked, &b.who.Name, &b.who.Tier); err != nil {
@@ -393,7 +396,7 @@ func (i *instant) Scan(value any) error {
 }
 
 // change is one statement, after which Check knows what it did.
-func (s *Stops) change(ctx context.Context, statement string, values ...any) error {
+func (s *DelegationDenyList) change(ctx context.Context, statement string, values ...any) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if _, err := s.db.ExecContext(ctx, statement, values...); err != nil {
@@ -402,21 +405,21 @@ func (s *Stops) change(ctx context.Context, statement string, values ...any) err
 	return s.read(context.WithoutCancel(ctx)) // it is committed: whoever asked may be gone
 }
 
-func (s *Stops) read(ctx context.Context) error {
+func (s *DelegationDenyList) read(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT space, identity, stopped_at, stopped_by FROM via_stops`)
-	list, err := collect(rows, err, "read what Spaces may not spend through others", scanStop)
+	list, err := collect(rows, err, "read what Spaces may not spend through others", scanDenial)
 	if err != nil {
 		return err
 	}
-	all := make(map[stopKey]Stop, len(list))
+	all := make(map[denialKey]Denial, len(list))
 	for _, stop := range list {
-		all[stopKey{stop.Space, stop.Identity}] = stop
+		all[denialKey{stop.Space, stop.Identity}] = stop
 	}
 	s.all.Store(&all)
 	return nil
 }
 
-func scanStop(row scanner) (s Stop, err error) {
+func scanDenial(row scanner) (s Denial, err error) {
 	err = row.Scan(&s.Space, &s.Identity, (*instant)(&s.At), &s.By)
 	return s, err
 }

@@ -1,4 +1,4 @@
-package identity
+package token
 
 import (
 	"fmt"
@@ -73,14 +73,14 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	return token, nil
 }
 
-// Parse reads a token of ours, or refuses it with a *TokenError. Which Space it is for is in Aud: VerifyFor asks that.
+// Parse reads a token of ours, or refuses it with a *Error. Which Space it is for is in Aud: VerifyFor asks that.
 func (s *Signer) Parse(token string) (Claims, error) {
 	if len(token) > maxToken {
-		return Claims{}, &TokenError{Reason: TooLong}
+		return Claims{}, &Error{Reason: TooLong}
 	}
 	// Go's base64 skips line ends, so there would be many spellings of one token.
 	if strings.ContainsAny(token, "\r\n") {
-		return Claims{}, &TokenError{Reason: Malformed}
+		return Claims{}, &Error{Reason: Malformed}
 	}
 	var p payload
 	if _, err := s.parser.ParseWithClaims(token, &p, s.keyOf); err != nil {
@@ -96,7 +96,7 @@ func (s *Signer) VerifyFor(token, space string) (Claims, error) {
 		return Claims{}, err
 	}
 	if c.Aud != space {
-		return Claims{}, &TokenError{Reason: WrongAudience}
+		return Claims{}, &Error{Reason: WrongAudience}
 	}
 	return c, nil
 }

@@ -1,10 +1,13 @@
-package identity
+// Package token signs and verifies X-IP-Token, the header that names the account of a call.
+package token
 
 import (
 	"fmt"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"spacehost/internal/identity"
 )
 
 // Issuer is the iss of every token of ours.
@@ -28,10 +31,10 @@ type Claims struct {
 }
 
 // Identity is who pays, via Act.
-func (c Claims) Identity() (Identity, error) {
-	id, err := ParseKey(c.Sub)
+func (c Claims) Identity() (identity.Identity, error) {
+	id, err := identity.ParseKey(c.Sub)
 	if err != nil {
-		return Identity{}, fmt.Errorf("read subject of token: %w", err)
+		return identity.Identity{}, fmt.Errorf("read subject of token: %w", err)
 	}
 	id.Tier, id.Via = c.Tier, c.Act
 	return id, nil
@@ -76,7 +79,7 @@ func (p *payload) Validate() error {
 	if p.Iat == nil {
 		return errNoIssuedAt
 	}
-	if _, err := ParseKey(p.Sub); err != nil {
+	if _, err := identity.ParseKey(p.Sub); err != nil {
 		return errBadSubject
 	}
 	return nil

@@ -1,4 +1,5 @@
-package identity
+// Package web reads and writes the parts of an HTTP request that identify its client: cookies, trusted proxies, attempt limits.
+package web
 
 import (
 	"crypto/rand"
@@ -7,6 +8,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"spacehost/internal/identity"
 )
 
 // cookiePrefix begins the name of every cookie of the host's: no Space sees one, nor sets one.
@@ -147,7 +150,7 @@ func cookie(h http.Header, name string) (value string) {
 				continue
 			}
 			text = textproto.TrimString(text)
-			if value != "" || text == "" || len(text) > maxCookie || strings.IndexFunc(text, isInvisible) >= 0 {
+			if value != "" || text == "" || len(text) > maxCookie || strings.IndexFunc(text, identity.IsInvisible) >= 0 {
 				return ""
 			}
 			value = text

@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"context"
@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
-// Own is what a person has in place of their tier's; nil: as the tier. Package quota knows what it means.
-type Own struct {
+// Overrides is what a person has in place of their tier's; nil: as the tier. Package quota knows what it means.
+type Overrides struct {
 	Quota, Longest        *time.Duration
 	Priority, Concurrency *int
 }
@@ -22,7 +24,7 @@ type Change struct {
 }
 
 // Set changes a person, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *People) Set(ctx context.Context, name string, c Change) (person Person, err error) {
+func (p *Store) Set(ctx context.Context, name string, c Change) (person Person, err error) {
 	err = p.change(ctx, "change person", func(tx *sql.Tx) error {
 		if person, err = personOf(ctx, tx, name); err == nil {
 			err = person.byOperator()
@@ -38,10 +40,10 @@ func (p *People) Set(ctx context.Context, name string, c Change) (person Person,
 
 func (c Change) of(p Person) Person {
 	set(&p.Tier, c.Tier)
-	set(&p.Own.Quota, c.Quota)
-	set(&p.Own.Longest, c.Longest)
-	set(&p.Own.Priority, c.Priority)
-	set(&p.Own.Concurrency, c.Concurrency)
+	set(&p.Overrides.Quota, c.Quota)
+	set(&p.Overrides.Longest, c.Longest)
+	set(&p.Overrides.Priority, c.Priority)
+	set(&p.Overrides.Concurrency, c.Concurrency)
 	return p
 }
 
@@ -51,10 +53,10 @@ func set[T any](into *T, value *T) {
 	}
 }
 
-// write keeps tier and Own of a person who is there.
+// write keeps tier and Overrides of a person who is there.
 func write(ctx context.Context, tx *sql.Tx, p Person) error {
 	_, err := tx.ExecContext(ctx, `UPDATE people SET tier = ?, quota_ms = ?, longest_ms = ?, priority = ?, concurrency = ? WHERE name = ?`,
-		p.Tier, milliseconds(p.Own.Quota), milliseconds(p.Own.Longest), p.Own.Priority, p.Own.Concurrency, p.Name)
+		p.Tier, milliseconds(p.Overrides.Quota), milliseconds(p.Overrides.Longest), p.Overrides.Priority, p.Overrides.Concurrency, p.Name)
 	return err
 }
 
@@ -69,22 +71,22 @@ func milliseconds(d *time.Duration) *int64 {
 
 // OwnOf is what an identity has in place of its tier's. Only people can have something. It reads the database after a
 // change only.
-func (p *People) OwnOf(ctx context.Context, id Identity) (Own, error) {
-	if id.Kind != User {
-		return Own{}, nil
+func (p *Store) OwnOf(ctx context.Context, id identity.Identity) (Overrides, error) {
+	if id.Kind != identity.User {
+		return Overrides{}, nil
 	}
 	all, err := p.owns.get(ctx, p.readOwns)
 	return all[id.Name], err
 }
 
 // readOwns reads what OwnOf keeps.
-func (p *People) readOwns(ctx context.Context) (map[string]Own, error) {
+func (p *Store) readOwns(ctx context.Context) (map[string]Overrides, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people
 		WHERE coalesce(quota_ms, longest_ms, priority, concurrency) IS NOT NULL`)
 	people, err := collect(rows, err, "read allowances", scanPerson)
-	owns := make(map[string]Own, len(people))
+	owns := make(map[string]Overrides, len(people))
 	for _, person := range people {
-		owns[person.Name] = person.Own
+		owns[person.Name] = person.Overrides
 	}
 	return owns, err
 }

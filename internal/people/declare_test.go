@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"errors"
@@ -22,12 +22,12 @@ func TestAConfigurationIsTakenAtItsWord(t *testing.T) {
 	w.add("zoe")
 	theirs, _ := w.token("zoe")
 
-	w.declare(Declared{"ada", "pro", []string{laptopHash, phoneHash}, Own{}}, Declared{"ben", "free", nil, Own{}})
+	w.declare(Declared{"ada", "pro", []string{laptopHash, phoneHash}, Overrides{}}, Declared{"ben", "free", nil, Overrides{}})
 	w.wantPayer(laptop, "user:ada", "pro")
 	w.wantPayer(phone, "user:ada", "pro")
 
 	w.pass(time.Hour)
-	w.declare(Declared{"ada", "free", []string{phoneHash}, Own{}}) // the laptop is lost, ben has left
+	w.declare(Declared{"ada", "free", []string{phoneHash}, Overrides{}}) // the laptop is lost, ben has left
 	w.wantUnknown("a token that the file has dropped", laptop)
 	w.wantPayer(phone, "user:ada", "free")
 	w.wantPayer(theirs, "user:zoe", "free")
@@ -36,7 +36,7 @@ func TestAConfigurationIsTakenAtItsWord(t *testing.T) {
 	}
 
 	w.open() // another start
-	w.declare(Declared{"ben", "free", []string{laptopHash}, Own{}})
+	w.declare(Declared{"ben", "free", []string{laptopHash}, Overrides{}})
 	w.wantPayer(laptop, "user:ben", "free")
 	w.wantUnknown("a token of a person whom the file has dropped", phone)
 	w.declare()
@@ -57,15 +57,15 @@ func TestAConfigurationThatClashesChangesNothing(t *testing.T) {
 	}
 	revoked, _ := HashToken(text)
 	mine, mineHash := NewToken()
-	w.declare(Declared{"ada", "pro", []string{mineHash}, Own{}})
+	w.declare(Declared{"ada", "pro", []string{mineHash}, Overrides{}})
 	for _, row := range []struct {
 		people []Declared
 		want   string
 	}{
-		{[]Declared{{"ben", "free", nil, Own{}}, {"zoe", "free", nil, Own{}}}, "zoe is a person whom `spacehost user add` has added"},
-		{[]Declared{{"ben", "free", []string{revoked}, Own{}}}, "a token of ben is one that `spacehost token create` made for zoe"},
-		{[]Declared{{"ben", "free", []string{"sha256:12"}, Own{}}}, "not sha256: and 64"},
-		{[]Declared{{"Ben", "free", nil, Own{}}}, `"Ben" cannot be a name`},
+		{[]Declared{{"ben", "free", nil, Overrides{}}, {"zoe", "free", nil, Overrides{}}}, "zoe is a person whom `spacehost user add` has added"},
+		{[]Declared{{"ben", "free", []string{revoked}, Overrides{}}}, "a token of ben is one that `spacehost token create` made for zoe"},
+		{[]Declared{{"ben", "free", []string{"sha256:12"}, Overrides{}}}, "not sha256: and 64"},
+		{[]Declared{{"Ben", "free", nil, Overrides{}}}, `"Ben" cannot be a name`},
 	} {
 		err := w.Declare(t.Context(), row.people)
 		if err == nil || !strings.Contains(err.Error(), row.want) {
@@ -83,7 +83,7 @@ func TestAConfigurationThatClashesChangesNothing(t *testing.T) {
 func TestTheOperatorLeavesTheConfigurationsPeopleAlone(t *testing.T) {
 	w := newTown(t)
 	text, hash := NewToken()
-	w.declare(Declared{"ada", "pro", []string{hash}, Own{}})
+	w.declare(Declared{"ada", "pro", []string{hash}, Overrides{}})
 	tokens, err := w.Tokens(t.Context(), "ada")
 	if err != nil || len(tokens) != 1 {
 		t.Fatalf("Tokens: %v (%v)", tokens, err)

@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"context"
@@ -11,7 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
+
+	"spacehost/internal/identity"
 )
 
 // tokenPrefix begins every bearer token of ours, so that people and secret scanners know it when they see it.
@@ -73,8 +74,8 @@ func (e *BadLabelError) Error() string {
 
 // checkLabel also refuses a label with a token in it: lists show labels.
 func checkLabel(label string) error {
-	if len(label) > maxLabel || strings.IndexFunc(label, isUnfit) >= 0 || strings.Contains(strings.ToLower(label), tokenPrefix) {
-		return &BadLabelError{Label: mask(label)}
+	if len(label) > maxLabel || strings.IndexFunc(label, identity.IsUnprintable) >= 0 || strings.Contains(strings.ToLower(label), tokenPrefix) {
+		return &BadLabelError{Label: redact(label)}
 	}
 	return nil
 }
@@ -115,13 +116,11 @@ func bearerOf(line string) (token string, ours bool) {
 	if len(words) != 2 || !strings.EqualFold(words[0], "Bearer") || !strings.HasPrefix(words[1], tokenPrefix) { // 1
 		return "", false
 	}
-	if len(words[1]) > maxBearer || strings.IndexFunc(words[1], isInvisible) >= 0 { // 1
+	if len(words[1]) > maxBearer || strings.IndexFunc(words[1], identity.IsInvisible) >= 0 { // 1
 		return "", false
 	}
 	return words[1], true
 }
-
-func isInvisible(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
 
 // digest is the SHA-256 of a token. Only digests are compared, so it does not matter that a look-up takes longer the
 // more of one is right: who could choose a token by its digest could break SHA-256.
@@ -139,15 +138,15 @@ func newTokenID() string { return strings.ToLower(rand.Text()[:10]) }
 
 // ByToken is who a bearer token speaks for; anything but a good one is refused with *UnknownTokenError. It reads the
 // database after a change only, and has it written down at most once a minute for each token, which nobody waits for.
-func (p *People) ByToken(ctx context.Context, token string) (Identity, error) {
+func (p *Store) ByToken(ctx context.Context, token string) (identity.Identity, error) {
 	b, err := p.byToken(ctx, token)
 	if err != nil {
-		return Identity{}, err
+		return identity.Identity{}, err
 	}
 	return b.who, nil
 }
 
-func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
+func (p *Store) byToken(ctx context.Context, token string) (*bearer, error) {
 	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
 		return nil, &UnknownTokenError{}
 	}
@@ -160,7 +159,7 @@ func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
 		return nil, &UnknownTokenError{}
 	}
 	if now := p.now(); b.claimMark(now) {
-		p.marks.due(b.id, now, p.mark)
+		p.lastUsed.due(b.id, now, p.mark)
 	}
 	return b, nil
 }
@@ -169,7 +168,7 @@ func (p *People) byToken(ctx context.Context, token string) (*bearer, error) {
 type bearer struct {
 	hash   digest
 	id     string
-	who    Identity
+	who    identity.Identity
 	marked atomic.Int64 // unix milliseconds of the last mark; 0: never
 }
 
@@ -185,12 +184,12 @@ func (b *bearer) claimMark(now time.Time) bool {
 
 // kept is what was last read from the database. Of tokens that is all, and not those that were used last: made-up ones
 // then neither push others out nor reach the database, whose one connection everybody shares.
-type kept[T any] struct {
+type cache[T any] struct {
 	known   atomic.Pointer[T] // nil: to be read
 	reading sync.Mutex        // from before the read until known is set, and to forget
 }
 
-func (k *kept[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+func (k *cache[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	if known := k.known.Load(); known != nil {
 		return *known, nil
 	}
@@ -209,7 +208,7 @@ func (k *kept[T]) get(ctx context.Context, read func(context.Context) (T, error)
 
 // forget is called after a change is committed. Whoever read before the commit has kept what it read by the time that
 // forget has the lock, so a revoked token does not come back.
-func (k *kept[T]) forget() {
+func (k *cache[T]) forget() {
 	k.reading.Lock()
 	defer k.reading.Unlock()
 	k.known.Store(nil)

@@ -1,10 +1,12 @@
-package identity
+package people
 
 import (
 	"errors"
 	"reflect"
 	"testing"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 func ref[T any](v T) *T { return &v }
@@ -13,43 +15,43 @@ func ref[T any](v T) *T { return &v }
 func TestAPersonsOwnAllowance(t *testing.T) {
 	w := newTown(t)
 	w.add("zoe")
-	zoe := Identity{Kind: User, Name: "zoe"}
-	want := func(what string, id Identity, own Own) {
+	zoe := identity.Identity{Kind: identity.User, Name: "zoe"}
+	want := func(what string, id identity.Identity, own Overrides) {
 		t.Helper()
 		if got, err := w.OwnOf(t.Context(), id); err != nil || !reflect.DeepEqual(got, own) {
 			t.Errorf("%s: got %+v (%v), want %+v", what, got, err, own)
 		}
 	}
-	want("at first", zoe, Own{})
+	want("at first", zoe, Overrides{})
 	quota, cup := ref(10*time.Minute), ref(2)
 	if _, err := w.Set(t.Context(), "zoe", Change{Quota: &quota, Concurrency: &cup}); err != nil {
 		t.Fatal(err)
 	}
-	want("changed", zoe, Own{Quota: quota, Concurrency: cup})
+	want("changed", zoe, Overrides{Quota: quota, Concurrency: cup})
 	if _, err := w.Set(t.Context(), "zoe", Change{Tier: ref("pro"), Concurrency: ref[*int](nil)}); err != nil {
 		t.Fatal(err)
 	}
-	want("another tier, concurrency as the tier again", zoe, Own{Quota: quota})
-	want("an address", Identity{Kind: Address, Name: "zoe"}, Own{})
-	if got, err := w.Get(t.Context(), "zoe"); err != nil || got.Tier != "pro" || *got.Own.Quota != *quota {
+	want("another tier, concurrency as the tier again", zoe, Overrides{Quota: quota})
+	want("an address", identity.Identity{Kind: identity.Address, Name: "zoe"}, Overrides{})
+	if got, err := w.Get(t.Context(), "zoe"); err != nil || got.Tier != "pro" || *got.Overrides.Quota != *quota {
 		t.Errorf("zoe: %+v (%v)", got, err)
 	}
 
-	w.declare(Declared{"ada", "free", nil, Own{Longest: ref(time.Minute)}})
-	ada := Identity{Kind: User, Name: "ada"}
-	want("by the configuration", ada, Own{Longest: ref(time.Minute)})
+	w.declare(Declared{"ada", "free", nil, Overrides{Longest: ref(time.Minute)}})
+	ada := identity.Identity{Kind: identity.User, Name: "ada"}
+	want("by the configuration", ada, Overrides{Longest: ref(time.Minute)})
 	var configured *ConfiguredPersonError
 	if _, err := w.Set(t.Context(), "ada", Change{Quota: &quota}); !errors.As(err, &configured) {
 		t.Errorf("change of somebody whom the configuration has: %v", err)
 	}
-	w.declare(Declared{"ada", "free", nil, Own{}})
-	want("no longer by the configuration", ada, Own{})
-	w.declare(Declared{"ada", "free", nil, Own{Longest: ref(time.Minute)}})
+	w.declare(Declared{"ada", "free", nil, Overrides{}})
+	want("no longer by the configuration", ada, Overrides{})
+	w.declare(Declared{"ada", "free", nil, Overrides{Longest: ref(time.Minute)}})
 	w.declare()
 	if _, err := w.Add(t.Context(), "ada", "free", "operator"); err != nil {
 		t.Fatal(err)
 	}
-	want("as the operator's", ada, Own{})
+	want("as the operator's", ada, Overrides{})
 }
 
 func TestNonsenseIsNoAllowance(t *testing.T) {

@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// marks are uses of tokens that are to be written down. One is written at a time, so that however many there are they
+// lastUsedWriter holds uses of tokens that are to be written down. One is written at a time, so that however many there are they
 // never stand in the way of more than one who writes money.
-type marks struct {
+type lastUsedWriter struct {
 	mu      sync.Mutex
 	waiting map[string]time.Time // by the token's ID
 	busy    bool
@@ -18,7 +18,7 @@ type marks struct {
 }
 
 // due returns at once. A mark that cannot be written costs nobody their call: the next minute brings another.
-func (m *marks) due(id string, now time.Time, write func(ctx context.Context, id string, now time.Time) error) {
+func (m *lastUsedWriter) due(id string, now time.Time, write func(ctx context.Context, id string, now time.Time) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -43,7 +43,7 @@ func (m *marks) due(id string, now time.Time, write func(ctx context.Context, id
 }
 
 // next takes one; false: there is none, and whoever asked is to end.
-func (m *marks) next() (id string, now time.Time, ok bool) {
+func (m *lastUsedWriter) next() (id string, now time.Time, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, now := range m.waiting {
@@ -58,8 +58,8 @@ func (m *marks) next() (id string, now time.Time, ok bool) {
 const closeTime = time.Second
 
 // Close returns when nothing writes any more. It may be called twice; look-ups go on, and leave no mark.
-func (p *People) Close() {
-	m := &p.marks
+func (p *Store) Close() {
+	m := &p.lastUsed
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
@@ -67,7 +67,7 @@ func (p *People) Close() {
 	m.writing.Wait()
 }
 
-func (m *marks) giveUp() {
+func (m *lastUsedWriter) giveUp() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.waiting)

@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"sync"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // SignInLife is how long a browser stays signed in at a Space; the local visitor's, which no token stands behind, LocalLife.
@@ -20,12 +22,12 @@ const signInsEach = 200
 
 // Proof is who somebody has shown to be, and by what.
 type Proof struct {
-	Who   Identity
+	Who   identity.Identity
 	token string // the id of their bearer token; "": the host's own link
 }
 
 // LocalProof is of whoever came by a link that the host has printed.
-func LocalProof() Proof { return Proof{Who: Identity{Kind: Local}} }
+func LocalProof() Proof { return Proof{Who: identity.Identity{Kind: identity.Local}} }
 
 // Life is how long a sign-in by it lasts.
 func (p Proof) Life() time.Duration {
@@ -36,7 +38,7 @@ func (p Proof) Life() time.Duration {
 }
 
 // ProofOf is ByToken for somebody who is about to sign in with the token.
-func (p *People) ProofOf(ctx context.Context, token string) (Proof, error) {
+func (p *Store) ProofOf(ctx context.Context, token string) (Proof, error) {
 	b, err := p.byToken(ctx, token)
 	if err != nil {
 		return Proof{}, err
@@ -48,22 +50,22 @@ func (p *People) ProofOf(ctx context.Context, token string) (Proof, error) {
 type signIn struct {
 	hash  digest
 	space string
-	who   Identity
+	who   identity.Identity
 	until time.Time
 }
 
 // SignedIn is who has signed in at a Space with the browser that brings text; false: nobody, or not any more.
-func (p *People) SignedIn(ctx context.Context, space, text string) (Identity, bool, error) {
-	if text == "" || len(text) > maxCookie {
-		return Identity{}, false, nil
+func (p *Store) SignedIn(ctx context.Context, space, text string) (identity.Identity, bool, error) {
+	if text == "" || len(text) > maxSecretText {
+		return identity.Identity{}, false, nil
 	}
 	good, err := p.signIns.get(ctx, p.readSignIns)
 	if err != nil {
-		return Identity{}, false, err
+		return identity.Identity{}, false, err
 	}
 	one, known := good[digest(sha256.Sum256([]byte(text)))]
 	if !known || one.space != space || !p.now().Before(one.until) {
-		return Identity{}, false, nil
+		return identity.Identity{}, false, nil
 	}
 	return one.who, true, nil
 }
@@ -90,6 +92,9 @@ type given struct {
 	proof Proof
 	until time.Time
 }
+
+// maxSecretText is the longest cookie or code that is looked up, in bytes; ours have 64.
+const maxSecretText = 128
 
 // maxCodes bounds what waits to be used. Who may ask for codes has shown who they are.
 const maxCodes = 10_000
@@ -119,7 +124,7 @@ func (c *Codes) Give(place string, proof Proof) string {
 
 // Take uses a code up, be it for the right place or not.
 func (c *Codes) Take(place, text string) (Proof, bool) {
-	if len(text) > maxCookie {
+	if len(text) > maxSecretText {
 		return Proof{}, false
 	}
 	c.mu.Lock()
@@ -135,7 +140,7 @@ func (c *Codes) Take(place, text string) (Proof, bool) {
 
 // Keep is Take for a word that is used again and again until it is over.
 func (c *Codes) Keep(place, text string) (Proof, bool) {
-	if len(text) > maxCookie {
+	if len(text) > maxSecretText {
 		return Proof{}, false
 	}
 	c.mu.Lock()

@@ -1,8 +1,10 @@
-package identity
+package web
 
 import (
 	"sync"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // Attempts counts the wrong guesses of each visitor, and says when it is enough. The zero value is not ready: use
@@ -75,12 +77,12 @@ func (a *Attempts) sweep() {
 
 // guesser is whom a wrong guess is counted against.
 func guesser(remoteAddr string) string {
-	addr, err := parseAddr(remoteAddr)
+	addr, err := identity.ParseAddr(remoteAddr)
 	if err != nil {
 		return ""
 	}
 	if addr.IsLoopback() {
 		return "loopback"
 	}
-	return network(addr)
+	return identity.Network(addr)
 }

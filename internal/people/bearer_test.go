@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"net/http"

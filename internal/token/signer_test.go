@@ -1,4 +1,4 @@
-package identity
+package token
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 var (
@@ -45,7 +47,7 @@ var ada = Claims{Aud: "demo", Sub: "user:ada", Tier: "pro", ID: "event-1"}
 
 func wantReason(t *testing.T, err error, want Reason) {
 	t.Helper()
-	var refused *TokenError
+	var refused *Error
 	if !errors.As(err, &refused) || refused.Reason != want {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -61,7 +63,7 @@ func TestATokenGoesThereAndBack(t *testing.T) {
 		t.Errorf("got %+v (%v)\nwant %+v", got, err, full)
 	}
 	id, err := got.Identity()
-	if want := (Identity{Kind: Address, Name: "2001:db8:1:2::/64", Tier: "unauthenticated", Via: "eve/front"}); err != nil || id != want {
+	if want := (identity.Identity{Kind: identity.Address, Name: "2001:db8:1:2::/64", Tier: "unauthenticated", Via: "eve/front"}); err != nil || id != want {
 		t.Errorf("identity: got %+v (%v), want %+v", id, err, want)
 	}
 }
@@ -327,9 +329,9 @@ func FuzzParse(f *testing.F) {
 		if err == nil && token != good {
 			t.Errorf("Parse(%q): got %+v", token, c)
 		}
-		var refused *TokenError
+		var refused *Error
 		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("Parse(%q): got %T, want a TokenError", token, err)
+			t.Errorf("Parse(%q): got %T, want a Error", token, err)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package identity
+package people
 
 import (
 	"fmt"
@@ -6,13 +6,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/internal/identity"
 )
 
 // Person is somebody whom the operator knows by name. Name says who pays: the account is "user:" + Name.
 type Person struct {
 	Name      string
 	Tier      string
-	Own       Own
+	Overrides Overrides
 	CreatedAt time.Time
 	CreatedBy string // who added them
 	Source    Source
@@ -50,8 +52,8 @@ func (p Person) byOperator() error {
 }
 
 // Identity is the person as payer.
-func (p Person) Identity() Identity {
-	return Identity{Kind: User, Name: p.Name, Tier: p.Tier}
+func (p Person) Identity() identity.Identity {
+	return identity.Identity{Kind: identity.User, Name: p.Name, Tier: p.Tier}
 }
 
 // nameRule is in SQL too (migrations/0002_people.sql). The first letter keeps ".." out of paths and "-x" out of
@@ -93,7 +95,7 @@ func (e *UnknownPersonError) Error() string {
 }
 
 // mask is what an error may say of a name, a label or an ID: who mistakes a token for one must not find it in a log.
-func mask(text string) string {
+func redact(text string) string {
 	if strings.Contains(strings.ToLower(text), tokenPrefix) {
 		return tokenPrefix + "..."
 	}
