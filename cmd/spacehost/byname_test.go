@@ -43,8 +43,8 @@ func byName(t *testing.T, line string) {
 	if got := visitor.ok("/download"); !strings.Contains(got, "this is spacehost and not the Hub") {
 		t.Errorf("a download within a Space: %q", got)
 	}
-	cli(t, p, "user", "add", "pia", "--tier", "pro")
-	outside(t, p, strings.TrimSpace(cli(t, p, "token", "create", "pia")))
+	runCLI(t, p, "user", "add", "pia", "--tier", "pro")
+	outside(t, p, strings.TrimSpace(runCLI(t, p, "token", "create", "pia")))
 	if paid := v.settled("user:pia"); len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Via != "" {
 		t.Errorf("pia's ledger: %+v, want her call", paid)
 	}
@@ -92,7 +92,7 @@ func refusedThrough(t *testing.T, p *product, visitor *client) {
 		t.Fatalf("more than half of 30 s was spent through others: %s", r.Value)
 	}
 	var said console.Explanation
-	if err := json.Unmarshal([]byte(cli(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
+	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
 		t.Fatal(err)
 	}
 	if len(said.Refusals) != 1 || said.Refusals[0].Space != "space-b" || said.Refusals[0].Via != "by-name" || said.Refusals[0].Identity != "local" ||

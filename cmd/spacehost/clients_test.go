@@ -55,7 +55,7 @@ func sampleOn(t *testing.T, line string) *product {
 		t.Fatal("the sample did not start")
 	}
 	// Whoever fails from here on is this test.
-	return &product{readyLine: p.readyLine, t: t, line: line, cmd: p.cmd, ended: p.ended}
+	return &product{ReadyLine: p.ReadyLine, t: t, line: line, cmd: p.cmd, ended: p.ended}
 }
 
 // eachSample runs a test against the sample on every line of Gradio.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/lease"
 )
 
@@ -85,8 +86,8 @@ func TestClockAdvanceThatIsRefused(t *testing.T) {
 		{"9000h", "is not between 1ns and 8784h0m0s"},
 		{"", `"" is no duration`},
 	} {
-		if code, _, said := p.cli("clock", "advance", tt.by); code != exitUsage || !strings.Contains(said, tt.said) {
-			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, said, exitUsage, tt.said)
+		if code, _, said := p.cli("clock", "advance", tt.by); code != cli.ExitUsage || !strings.Contains(said, tt.said) {
+			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, said, cli.ExitUsage, tt.said)
 		}
 	}
 	if code, out, _ := p.cli("clock"); code != 0 || !strings.HasSuffix(out, "the true time\n") {

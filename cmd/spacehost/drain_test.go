@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"spacehost/internal/cli"
 )
 
 // TestDrainedGPUIsNotLent: who is on it finishes, the next visitor does not get it, the operator reads why.
@@ -41,14 +43,14 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	c.ok("/five", 0)
 
 	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {
-		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != exitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of text that can be printed") {
+		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != cli.ExitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of text that can be printed") {
 			t.Errorf("drain for %q: exit code %d, %q", reason, code, said)
 		}
 	}
-	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != exitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
+	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != cli.ExitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
 		t.Errorf("drain of another machine's: exit code %d, %q", code, said)
 	}
-	if code, _, said := p.cli("gpu", "return"); code != exitUsage {
+	if code, _, said := p.cli("gpu", "return"); code != cli.ExitUsage {
 		t.Errorf("return of nothing: exit code %d, %q", code, said)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/console"
 )
 
@@ -12,7 +13,7 @@ import (
 func (p *product) cli(args ...string) (code int, stdout, stderr string) {
 	p.t.Helper()
 	var out, said bytes.Buffer
-	code = run(p.t.Context(), append(args, "--state", p.State), &out, &said)
+	code = cli.Run(p.t.Context(), append(args, "--state", p.State), &out, &said)
 	return code, out.String(), said.String()
 }
 
@@ -44,7 +45,7 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 		"memory-stuck": "nobody is listed on it, but 1536 MiB are in use",
 	} {
 		t.Run(kind, func(t *testing.T) {
-			p := &product{readyLine: shared.readyLine, t: t}
+			p := &product{ReadyLine: shared.ReadyLine, t: t}
 			p.fault(kind, kind)
 			if kind == "memory-stuck" {
 				c.ok("/five", 0) // whose memory stays
@@ -96,9 +97,9 @@ func TestFaultThatIsRefused(t *testing.T) {
 		code int
 		said string
 	}{
-		{[]string{"GPU-elsewhere", "lost"}, exitHost, "no device GPU-elsewhere on this machine"},
-		{[]string{"GPU-elsewhere", "burn"}, exitUsage, `no fault "burn": say lost, hang, memory-stuck`},
-		{[]string{"lost"}, exitUsage, "accepts 2 arg(s), received 1"},
+		{[]string{"GPU-elsewhere", "lost"}, cli.ExitHost, "no device GPU-elsewhere on this machine"},
+		{[]string{"GPU-elsewhere", "burn"}, cli.ExitUsage, `no fault "burn": say lost, hang, memory-stuck`},
+		{[]string{"lost"}, cli.ExitUsage, "accepts 2 arg(s), received 1"},
 	}
 	for _, tt := range tests {
 		code, _, said := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 
 	"spacehost/internal/build"
 	"spacehost/internal/console"
+	"spacehost/internal/host"
 	"spacehost/internal/hubapi"
 )
 
@@ -156,7 +158,7 @@ const sampleDir = "../../examples/hello-zerogpu"
 
 // product is a spacehost that runs as a process of its own.
 type product struct {
-	readyLine
+	host.ReadyLine
 	t     testing.TB
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -201,7 +203,7 @@ func startCommandWith(t testing.TB, env []string, state string, args ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &product{t: t, line: "v6", ended: make(chan struct{}), readyLine: readyLine{State: state}} // the rest comes with the line
+	p := &product{t: t, line: "v6", ended: make(chan struct{}), ReadyLine: host.ReadyLine{State: state}} // the rest comes with the line
 	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
 	p.cmd.Env = append(productEnv(t), env...)
 	p.cmd.Stderr = p
@@ -217,7 +219,7 @@ func startCommandWith(t testing.TB, env []string, state string, args ...string) 
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
-		_ = json.NewDecoder(bufio.NewReader(stdout)).Decode(&p.readyLine) // checked by awaitReady
+		_ = json.NewDecoder(bufio.NewReader(stdout)).Decode(&p.ReadyLine) // checked by awaitReady
 	}()
 	go func() {
 		<-ready // Wait closes the pipe
@@ -333,10 +335,10 @@ func alive(pid int) bool {
 	return len(after) > 0 && after[0] != 'Z' && after[0] != 'X'
 }
 
-// asked is what the CLI asks the host over its socket.
+// asked returns the JSON that the host answers on its control socket.
 func asked[T any](t testing.TB, p *product, path string) (answer T) {
 	t.Helper()
-	body, err := ask(t.Context(), p.State, path)
+	body, err := overSocket(t, p.Socket, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,6 +346,28 @@ func asked[T any](t testing.TB, p *product, path string) (answer T) {
 		t.Fatalf("%s: %v in %s", path, err, body)
 	}
 	return answer
+}
+
+// overSocket is one GET over a unix socket.
+func overSocket(t testing.TB, socket, path string) ([]byte, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://spacehost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", answer.Status, body)
+	}
+	return body, err
 }
 
 // balance is the local visitor's account.

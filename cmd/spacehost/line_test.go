@@ -68,8 +68,8 @@ func TestProGoesBeforeFree(t *testing.T) { eachLine(t, proGoesBeforeFree) }
 
 func proGoesBeforeFree(t *testing.T, line string) {
 	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // beside it no wait of this test counts
-	cli(t, p, "user", "add", "ada", "--tier", "pro")
-	ada := p.clientAs(p.URL, strings.TrimSpace(cli(t, p, "token", "create", "ada")))
+	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
+	ada := p.clientAs(p.URL, strings.TrimSpace(runCLI(t, p, "token", "create", "ada")))
 	free, done := p.client(), newGate(t)
 	holder := free.submit("/hold", done)
 	active := awaitActive(t, p)
@@ -85,10 +85,10 @@ func proGoesBeforeFree(t *testing.T, line string) {
 			t.Errorf("number %d: %+v, want its start %g s after %s, and no limit", i+1, f, seconds, active)
 		}
 	}
-	if out := cli(t, p, "lease"); !strings.Contains(out, "number 1 in line; starts in ") || !strings.Contains(out, "number 2 in line; starts in ") {
+	if out := runCLI(t, p, "lease"); !strings.Contains(out, "number 1 in line; starts in ") || !strings.Contains(out, "number 2 in line; starts in ") {
 		t.Errorf("spacehost lease:\n%s", out)
 	}
-	if out := cli(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
+	if out := runCLI(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
 		t.Errorf("spacehost lease --json:\n%s", out)
 	}
 	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it take all their time it starts in ")

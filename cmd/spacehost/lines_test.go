@@ -250,8 +250,8 @@ func callTool(t *testing.T, p *product, line string) {
 	if line == "v4" {
 		t.Skip("Gradio 4 has no MCP")
 	}
-	cli(t, p, "user", "add", "ada", "--tier", "pro")
-	token := strings.TrimSpace(cli(t, p, "token", "create", "ada"))
+	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
+	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
 	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`, token)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	cmd.Stderr = os.Stderr

@@ -9,6 +9,9 @@ import (
 	"syscall"
 	"testing"
 
+	"spacehost/internal/cli"
+	"spacehost/internal/host"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -19,7 +22,7 @@ const beSpacehost = "SPACEHOST_TEST_BE_SPACEHOST"
 func TestMain(m *testing.M) {
 	if os.Getenv(beSpacehost) != "" {
 		armFailpoints()
-		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	code := m.Run()
 	if !closeSample() {
@@ -114,15 +117,10 @@ func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
 		beSpacehost: "1", "SPACEHOST_ENVIRONMENTS": environments(t), "HOME": home,
 		"PATH": bin + string(os.PathListSeparator) + os.Getenv("PATH"), "PYTHON": environment(t),
 	}
-	for _, name := range passed {
-		if value, ok := os.LookupEnv(name); ok && name != "PATH" {
-			vars[name] = value
-		}
-	}
 	for _, pair := range os.Environ() { // how this machine reaches its package index
 		for i := range pair {
 			if pair[i] == '=' {
-				if isPassed(pair[:i]) && pair[:i] != "PATH" {
+				if host.IsPassed(pair[:i]) && pair[:i] != "PATH" {
 					vars[pair[:i]] = pair[i+1:]
 				}
 				break

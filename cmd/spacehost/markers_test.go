@@ -46,7 +46,7 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"lease", "--json"}, {"quota", "--json"}, {"ledger", "ada", "--json"}, {"explain", "ada", "--json"}, {"token", "list", "--json"}, {"user", "list"}} {
-		shown["spacehost "+strings.Join(args, " ")] = cli(t, p, args...)
+		shown["spacehost "+strings.Join(args, " ")] = runCLI(t, p, args...)
 	}
 	addFiles(t, p.State, shown)
 	addProcesses(t, shown)

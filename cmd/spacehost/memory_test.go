@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"spacehost/internal/cli"
 )
 
 const memoryApp = `import os
@@ -36,9 +38,9 @@ func TestKilledForMemory(t *testing.T) {
 
 	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
 	<-p.ended
-	if code, said := p.cmd.ProcessState.ExitCode(), p.text(); code != exitRuntime ||
+	if code, said := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
 		!strings.Contains(said, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(said, "give the Space more memory") {
-		t.Errorf("exit code %d, want %d with the reason and the next step", code, exitRuntime)
+		t.Errorf("exit code %d, want %d with the reason and the next step", code, cli.ExitRuntime)
 	}
 
 	p = runProduct(t, dir, "--python", python)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/console"
 	"spacehost/internal/lease"
 )
@@ -77,8 +78,8 @@ func TestWhatCallsCostAndMayAskFor(t *testing.T) {
 	if want := "The requested GPU duration (300s) is larger than the maximum allowed"; !strings.HasPrefix(illegal.Err, want) || illegal.Title != "ZeroGPU illegal duration" {
 		t.Errorf("300 s as free: %q (%q), want %q...", illegal.Err, illegal.Title, want)
 	}
-	cli(t, p, "user", "add", "pia", "--tier", "pro")
-	pia := strings.TrimSpace(cli(t, p, "token", "create", "pia"))
+	runCLI(t, p, "user", "add", "pia", "--tier", "pro")
+	pia := strings.TrimSpace(runCLI(t, p, "token", "create", "pia"))
 	if got := p.clientAs(p.URL, pia).ok("/too_long"); got != "never" {
 		t.Errorf("300 s as pro: %q", got)
 	}
@@ -90,7 +91,7 @@ func TestWhatCallsCostAndMayAskFor(t *testing.T) {
 func readsOwn(t *testing.T, p *product, pia string) {
 	t.Helper()
 	var local console.Explanation
-	if err := json.Unmarshal([]byte(cli(t, p, "explain", "local", "--function", "whole_45", "--json")), &local); err != nil {
+	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--function", "whole_45", "--json")), &local); err != nil {
 		t.Fatal(err)
 	}
 	if len(local.Refusals) != 1 || local.Refusals[0].Identity != "local" || local.Refusals[0].Space != "leases" || local.Refusals[0].Function != "too_long" ||
@@ -140,23 +141,23 @@ func readAs[T any](t *testing.T, url, token string) T {
 // adjusts grants and resets, and is refused what makes no sense.
 func adjusts(t *testing.T, p *product) {
 	t.Helper()
-	cli(t, p, "quota", "grant", "local", "2m", "--reason", "demo day")
+	runCLI(t, p, "quota", "grant", "local", "2m", "--reason", "demo day")
 	if b := p.balance(); b.BaseSeconds != 330 || b.LeftSeconds != 240 {
 		t.Errorf("granted two minutes: %+v", b)
 	}
-	cli(t, p, "quota", "reset", "local")
+	runCLI(t, p, "quota", "reset", "local")
 	if b := p.balance(); b.ChargedSeconds != 0 || b.LeftSeconds != 330 {
 		t.Errorf("reset: %+v", b)
 	}
 	for _, nonsense := range [][]string{
 		{"quota", "reset", "local"}, {"quota", "grant", "local", "0s"}, {"quota", "grant", "local", "20000h"}, {"quota", "grant", "", "5s"},
 	} {
-		if code, out, said := p.cli(nonsense...); code != exitUsage {
+		if code, out, said := p.cli(nonsense...); code != cli.ExitUsage {
 			t.Errorf("%q: exit code %d %s%s", nonsense, code, out, said)
 		}
 	}
-	cli(t, p, "user", "set", "pia", "--quota", "100s")
-	shown := cli(t, p, "quota", "pia")
+	runCLI(t, p, "user", "set", "pia", "--quota", "100s")
+	shown := runCLI(t, p, "quota", "pia")
 	if !strings.Contains(shown, `left of 100 s in 24 hours`) || !strings.Contains(shown, "One call may ask for 100 s at most.") {
 		t.Errorf("pia, with a quota of her own:\n%s", shown)
 	}

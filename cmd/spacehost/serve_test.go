@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/console"
 	"spacehost/internal/people"
 )
@@ -203,7 +204,7 @@ func (l *lab) refusesChanges() {
 	t := l.t.(*testing.T)
 	for _, args := range [][]string{{"user", "tier", "ada", "free"}, {"user", "add", "ada"}, {"token", "create", "ben"}} {
 		var out, complaints bytes.Buffer
-		code := run(context.Background(), append(args, "--state", l.State), &out, &complaints)
+		code := cli.Run(context.Background(), append(args, "--state", l.State), &out, &complaints)
 		if code == 0 || !strings.Contains(complaints.String(), "comes from the configuration of `spacehost serve`") {
 			t.Errorf("%v: exit code %d: %s", args, code, complaints.String())
 		}

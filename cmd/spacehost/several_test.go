@@ -11,7 +11,7 @@ import (
 func TestTwoSpacesShareCallersAndGPUs(t *testing.T) {
 	p := runProduct(t, leasesDir, sampleDir)
 	if len(p.Spaces) != 2 || p.Spaces[0].Name != "leases" || p.Spaces[1].Name != "hello-zerogpu" || p.Spaces[0].URL != p.URL {
-		t.Fatalf("ready line: %+v", p.readyLine)
+		t.Fatalf("ready line: %+v", p.ReadyLine)
 	}
 	first, second := p.client(), p.clientAt(p.Spaces[1].URL)
 	k := first.submit("/five", 2)

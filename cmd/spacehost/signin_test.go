@@ -119,8 +119,8 @@ func (v cookieVisit) enter(action, code, origin, to string) (*http.Response, str
 // member is a person with a token.
 func member(t *testing.T, p *product, name, tier string) (token string) {
 	t.Helper()
-	cli(t, p, "user", "add", name, "--tier", tier)
-	return strings.TrimSpace(cli(t, p, "token", "create", name))
+	runCLI(t, p, "user", "add", name, "--tier", tier)
+	return strings.TrimSpace(runCLI(t, p, "token", "create", name))
 }
 
 // TestSignInAtOneSpace: a sign-in is for one Space, for its own pages, and for no code of it.
@@ -180,7 +180,7 @@ func TestSignInAtOneSpace(t *testing.T) {
 		t.Errorf("the old cookie after that: %s", got)
 	}
 	v.signIn(p, "gate", at, token)
-	cli(t, p, "token", "revoke", tokenID(t, p))
+	runCLI(t, p, "token", "revoke", tokenID(t, p))
 	if got := v.who(at); got != "local" {
 		t.Errorf("with the token revoked: %s", got)
 	}
@@ -359,7 +359,7 @@ func TestTheLinkOfRun(t *testing.T) {
 	if status, body := request(t, http.MethodPost, p.Console+"/login/link", fmt.Sprintf(`{"code":%q}`, code), nil); status != http.StatusForbidden || !strings.Contains(body, "spacehost login") {
 		t.Errorf("the link again: %d %s", status, body)
 	}
-	if link := cli(t, p, "login"); !strings.HasPrefix(link, p.Console+"/#code=") {
+	if link := runCLI(t, p, "login"); !strings.HasPrefix(link, p.Console+"/#code=") {
 		t.Errorf("spacehost login: %q", link)
 	}
 }

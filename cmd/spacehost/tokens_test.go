@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/console"
 	"spacehost/internal/hubapi"
 )
@@ -17,8 +18,8 @@ func TestTokensMakePeoplePay(t *testing.T) { eachLine(t, tokensMakePeoplePay) }
 
 func tokensMakePeoplePay(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
-	cli(t, p, "user", "add", "ada", "--tier", "pro")
-	token := strings.TrimSpace(cli(t, p, "token", "create", "ada"))
+	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
+	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
 	if !strings.HasPrefix(token, "sph_") {
 		t.Fatalf("token create prints %q", token)
 	}
@@ -38,7 +39,7 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
 		t.Errorf("the ledger knows %v", names)
 	}
-	cli(t, p, "token", "revoke", tokenID(t, p))
+	runCLI(t, p, "token", "revoke", tokenID(t, p))
 	if status, body := joinWith(t, p, ada); status != http.StatusUnauthorized || !strings.Contains(body, "token") {
 		t.Errorf("with a revoked token: %d %s", status, body)
 	}
@@ -48,10 +49,10 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 }
 
 // cli runs a subcommand against the product's host, in this process.
-func cli(t *testing.T, p *product, args ...string) string {
+func runCLI(t *testing.T, p *product, args ...string) string {
 	t.Helper()
 	var out, complaints bytes.Buffer
-	if code := run(context.Background(), append(args, "--state", p.State), &out, &complaints); code != 0 {
+	if code := cli.Run(context.Background(), append(args, "--state", p.State), &out, &complaints); code != 0 {
 		t.Fatalf("spacehost %v: exit code %d: %s", args, code, complaints.String())
 	}
 	return out.String()

@@ -94,7 +94,7 @@ func (v *callers) theVisitorPays() {
 	if names := identities(v.t, v.product); len(names) != 1 {
 		v.t.Errorf("accounts: %v, want the visitor's alone", names)
 	}
-	if shown := cli(v.t, v.product, "ledger", "local"); strings.Count(shown, "via space-a") != 2 {
+	if shown := runCLI(v.t, v.product, "ledger", "local"); strings.Count(shown, "via space-a") != 2 {
 		v.t.Errorf("spacehost ledger local shows\n%swant hold and settle via space-a", shown)
 	}
 }
@@ -170,8 +170,8 @@ func (v *callers) tokensOfOthersAreRefused() {
 // aBearerBesideDoesNotPay, but must be good.
 func (v *callers) aBearerBesideDoesNotPay() {
 	v.t.Helper()
-	cli(v.t, v.product, "user", "add", "ada")
-	bearer := strings.TrimSpace(cli(v.t, v.product, "token", "create", "ada"))
+	runCLI(v.t, v.product, "user", "add", "ada")
+	bearer := strings.TrimSpace(runCLI(v.t, v.product, "token", "create", "ada"))
 	both := map[string]string{"X-IP-Token": v.token, "Authorization": "Bearer " + bearer}
 	if got := callAt(v.t, v.b, "work", "[0.1]", both); !strings.HasPrefix(got, "complete") {
 		v.t.Errorf("with both: %s", got)
@@ -179,7 +179,7 @@ func (v *callers) aBearerBesideDoesNotPay() {
 	if paid := v.settled("local"); len(paid) != 3 || paid[0].Via != "callers" {
 		v.t.Errorf("the visitor's ledger: %+v, want a call via callers on top", paid)
 	}
-	cli(v.t, v.product, "token", "revoke", tokenID(v.t, v.product))
+	runCLI(v.t, v.product, "token", "revoke", tokenID(v.t, v.product))
 	if status, body := request(v.t, http.MethodGet, v.b+"/config", "", both); status != http.StatusUnauthorized || !strings.Contains(body, "revoked") {
 		v.t.Errorf("with a revoked bearer beside: %d %s", status, body)
 	}
@@ -218,48 +218,18 @@ func (v *callers) theOperatorForbidsIt() {
 		}
 	}
 	call("200 ")
-	cli(v.t, v.product, "space", "via", "callers", "--off")
+	runCLI(v.t, v.product, "space", "via", "callers", "--off")
 	call("403 " + `{"detail":"The operator has forbidden the Space callers`)
 	if got := v.visitor.ok("/work", 0); got != "Space B had a GPU for 0 s" {
 		v.t.Errorf("another Space: %q", got)
 	}
-	if shown := cli(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  everybody") {
+	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  everybody") {
 		v.t.Errorf("spacehost space via shows %q", shown)
 	}
-	cli(v.t, v.product, "space", "via", "callers", "--on")
+	runCLI(v.t, v.product, "space", "via", "callers", "--on")
 	call("200 ")
-	cli(v.t, v.product, "space", "via", "space-a", "--off", "--identity", "local")
+	runCLI(v.t, v.product, "space", "via", "space-a", "--off", "--identity", "local")
 	if r := v.visitor.call("/work", 0); !r.Failed {
 		v.t.Errorf("A with B closed to it: got %s", r.Value)
 	}
-}
-
-func TestViaByCommandLine(t *testing.T) {
-	d := newDesk(t)
-	const nothing = `^Nothing is forbidden: `
-	d.wantSaid(nothing, "space", "via")
-	d.wantSaid(`^SPACE +MAY NOT SPEND OF +SINCE +BY\ndemo +everybody +20..-..-.. ..:.. +operator\n$`, "space", "via", "demo", "--off")
-	d.wantSaid(`demo +everybody .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off", "--identity", "user:ada")
-	d.wantSaid(`demo +everybody .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off") // once more changes nothing
-	d.wantSaid(nothing, "space", "via", "other")
-	d.wantSaid(`^SPACE.*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--on")
-	d.wantSaid(`^\[{"space":"demo","identity":"user:ada","at":"20.*Z","by":"operator"}\]\n$`, "space", "via", "--json")
-	d.wantSaid(nothing, "space", "via", "demo", "--on", "--identity", "user:ada")
-	d.wantSaid(`^\[\]\n$`, "space", "via", "--json")
-	for _, row := range []struct {
-		args []string
-		says string
-	}{
-		{[]string{"demo", "--off", "--on"}, "say one"},
-		{[]string{"--off"}, "which Space"},
-		{[]string{"demo", "--identity", "local"}, "--off or --on"},
-		{[]string{"dmo", "--off"}, `no Space here is called "dmo"; there are: demo, other`},
-		{[]string{"demo", "--off", "--identity", "ada"}, "spacehost quota"},
-	} {
-		got := d.spacehost(append([]string{"space", "via"}, row.args...)...)
-		if got.code != exitUsage || !strings.Contains(got.err, row.says) {
-			t.Errorf("%q: got %+v, want a mistake: %s", row.args, got, row.says)
-		}
-	}
-	d.wantSaid(nothing, "space", "via")
 }

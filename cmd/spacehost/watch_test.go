@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"spacehost/internal/cli"
 	"spacehost/internal/lease"
 )
 
@@ -48,7 +49,7 @@ func TestWatchAndMetrics(t *testing.T) {
 	out, in := io.Pipe()
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		code := run(ctx, []string{"lease", "--watch", "--json", "--state", p.State}, in, p)
+		code := cli.Run(ctx, []string{"lease", "--watch", "--json", "--state", p.State}, in, p)
 		in.CloseWithError(fmt.Errorf("exit code %d", code))
 	})
 	c := p.client()

@@ -50,3 +50,8 @@ func (c *Clock) Advance(by time.Duration) error {
 	c.advance += by
 	return nil
 }
+
+// InSeconds formats a duration in whole seconds, rounded up: a start that is announced is never announced too early.
+func InSeconds(d time.Duration) string {
+	return (max(0, d) + time.Second - 1).Truncate(time.Second).String()
+}

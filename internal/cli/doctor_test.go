@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"spacehost/internal/check"
+)
+
+// doctor runs the command as Main would, and returns what it printed and its exit code.
+func doctor(t *testing.T, args ...string) (out string, code int, err error) {
+	t.Helper()
+	var stdout bytes.Buffer
+	c := newDoctor()
+	c.SilenceUsage, c.SilenceErrors = true, true // as the root says
+	c.SetArgs(args)
+	c.SetOut(&stdout)
+	c.SetErr(&stdout)
+	err = c.ExecuteContext(t.Context())
+	return stdout.String(), exitCode(err), err
+}
+
+var checks = []string{"gpu", "python", "cgroup", "isolation", "limits", "environment", "disk", "container", "ports", "init"}
+
+func TestDoctorInJSON(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	out, code, err := doctor(t, "--json", "--state", dir)
+	var found []check.Finding
+	if err := json.Unmarshal([]byte(out), &found); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	var order []string
+	for _, f := range found {
+		if len(order) == 0 || order[len(order)-1] != f.Check {
+			order = append(order, f.Check)
+		}
+		if f.Check == "disk" && !strings.Contains(f.Text, dir) {
+			t.Errorf("%+v is not about the folder of --state, %s", f, dir)
+		}
+	}
+	if got, want := strings.Join(order, " "), strings.Join(checks, " "); got != want {
+		t.Errorf("checks %s, want %s", got, want)
+	}
+	problems := count(found, check.Problem) // of the machine that runs the test: perhaps one without uv and venv
+	if want := min(problems, 1); code != want {
+		t.Errorf("exit code %d (%v) with %d problems, want %d", code, err, problems, want)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("stat state folder: %v, want that looking does not make it", err)
+	}
+}
+
+func TestDoctorFindsAProblem(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SPACEHOST_ENVIRONMENTS", t.TempDir())
+	out, code, err := doctor(t, "--state", file)
+	if code != 1 || err == nil || !strings.Contains(err.Error(), "on this machine") {
+		t.Errorf("exit code %d, error %v; want 1 and a sentence", code, err)
+	}
+	if !strings.Contains(out, "✗ problem  disk         State: "+file) || !strings.Contains(out, "\n"+strings.Repeat(" ", 24)+"→ Choose another by --state DIR\n") {
+		t.Errorf("the table does not name the problem and what to do:\n%s", out)
+	}
+}
+
+func TestDoctorTable(t *testing.T) {
+	var out bytes.Buffer
+	long := strings.Repeat("words and ", 12) + "an end"
+	if err := showFindings(&out, []check.Finding{
+		{Check: "python", Level: check.OK, Text: "Python is there"},
+		{Check: "ports", Level: check.Note, Text: "Taken", Do: "Choose"},
+		{Check: "environment", Level: check.Warning, Text: long, Do: long},
+		{Check: "gpu", Level: check.Problem, Text: "Lost", Do: "Reboot"},
+	}, false); err != nil {
+		t.Fatal(err)
+	}
+	want := `✓ ok       python       Python is there
+· note     ports        Taken
+                        → Choose
+! warning  environment  words and words and words and words and words and words and words and words and words and
+                        words and words and words and an end
+                        → words and words and words and words and words and words and words and words and words and
+                          words and words and words and an end
+✗ problem  gpu          Lost
+                        → Reboot
+
+1 ok, 1 to note, 1 to be warned of, 1 in the way
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(line); n > 120 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+}
+
+func TestDoctorVerdict(t *testing.T) {
+	problem, note := check.Finding{Check: "gpu", Level: check.Problem}, check.Finding{Level: check.Warning}
+	rows := []struct {
+		found []check.Finding
+		want  string
+	}{
+		{[]check.Finding{note}, ""},
+		{[]check.Finding{note, problem}, "a problem was found on this machine (gpu), see above"},
+		{[]check.Finding{problem, note, problem}, "2 problems were found on this machine, see above"},
+	}
+	for _, row := range rows {
+		got := ""
+		if err := verdict(row.found); err != nil {
+			got = err.Error()
+		}
+		if got != row.want {
+			t.Errorf("verdict(%+v) = %q, want %q", row.found, got, row.want)
+		}
+	}
+}
+
+func TestDoctorUsage(t *testing.T) {
+	if _, code, err := doctor(t, "gpu"); code != ExitUsage {
+		t.Errorf("with an argument: exit code %d (%v), want %d", code, err, ExitUsage)
+	}
+	if got := usualAddresses(); len(got) != 2 || got[0] != "127.0.0.1:7860" || got[1] != "127.0.0.1:7870" {
+		t.Errorf("addresses %v, want those of run", got)
+	}
+	help, code, err := doctor(t, "--help")
+	if err != nil || code != 0 {
+		t.Errorf("--help: %v", err)
+	}
+	for _, part := range []string{"Exit codes:", "--json", "--state", "✗ problem", "spacehost doctor --json | jq"} {
+		if !strings.Contains(help, part) {
+			t.Errorf("--help lacks %q:\n%s", part, help)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestViaByCommandLine(t *testing.T) {
+	d := newDesk(t)
+	const nothing = `^Nothing is forbidden: `
+	d.wantSaid(nothing, "space", "via")
+	d.wantSaid(`^SPACE +MAY NOT SPEND OF +SINCE +BY\ndemo +everybody +20..-..-.. ..:.. +operator\n$`, "space", "via", "demo", "--off")
+	d.wantSaid(`demo +everybody .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off", "--identity", "user:ada")
+	d.wantSaid(`demo +everybody .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off") // once more changes nothing
+	d.wantSaid(nothing, "space", "via", "other")
+	d.wantSaid(`^SPACE.*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--on")
+	d.wantSaid(`^\[{"space":"demo","identity":"user:ada","at":"20.*Z","by":"operator"}\]\n$`, "space", "via", "--json")
+	d.wantSaid(nothing, "space", "via", "demo", "--on", "--identity", "user:ada")
+	d.wantSaid(`^\[\]\n$`, "space", "via", "--json")
+	for _, row := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"demo", "--off", "--on"}, "say one"},
+		{[]string{"--off"}, "which Space"},
+		{[]string{"demo", "--identity", "local"}, "--off or --on"},
+		{[]string{"dmo", "--off"}, `no Space here is called "dmo"; there are: demo, other`},
+		{[]string{"demo", "--off", "--identity", "ada"}, "spacehost quota"},
+	} {
+		got := d.spacehost(append([]string{"space", "via"}, row.args...)...)
+		if got.code != ExitUsage || !strings.Contains(got.err, row.says) {
+			t.Errorf("%q: got %+v, want a mistake: %s", row.args, got, row.says)
+		}
+	}
+	d.wantSaid(nothing, "space", "via")
+}

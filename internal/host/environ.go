@@ -1,0 +1,118 @@
+package host
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"spacehost/internal/build"
+	"spacehost/internal/config"
+	"spacehost/internal/space"
+)
+
+// passed are the host's variables that a Space gets to see. Everything else stays here: tokens of the
+// person who runs the host have no business in a Space.
+var passed = []string{"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
+
+var passedPrefixes = []string{"LC_", "PIP_", "UV_"}
+
+var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
+
+// spaceEnv is what a Space on the Hub finds in its environment, plus what it needs on this machine.
+// Variables of the person who runs it win. seen is the GPU of ZeroGPU, nil without.
+func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, seen *config.Hardware) []string {
+	vars := map[string]string{}
+	for _, pair := range os.Environ() {
+		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) {
+			vars[name] = value
+		}
+	}
+	hubVars(vars, s, address)
+	machineVars(vars, env, home)
+	vars["CUDA_VISIBLE_DEVICES"] = "" // a GPU is seen in a worker alone
+	if seen != nil {
+		maps.Copy(vars, seen.Variables())
+		vars["SPACES_ZERO_GPU"] = "true"
+		vars["ZEROGPU_V2"] = "true"       // the default since spaces 0.41; the runner's stand-in for GPUs builds on it
+		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
+	}
+	maps.Copy(vars, variables)
+	list := make([]string, 0, len(vars))
+	for name, value := range vars {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+// IsPassed reports whether a Space receives a variable of the host's environment.
+func IsPassed(name string) bool {
+	for _, prefix := range passedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return contains(passed, name) || contains(proxies, name)
+}
+
+func contains(list []string, name string) bool {
+	for _, one := range list {
+		if one == name {
+			return true
+		}
+	}
+	return false
+}
+
+// hubVars are what the Hub sets (hub-docs, spaces-overview.md, "Helper environment variables").
+func hubVars(vars map[string]string, s *space.Space, address string) {
+	vars["SYSTEM"] = "spaces"
+	vars["SPACE_ID"] = s.ID
+	vars["SPACE_HOST"] = address
+	vars["SPACE_AUTHOR_NAME"] = "local"
+	vars["SPACE_REPO_NAME"] = s.Name
+	vars["SPACE_TITLE"] = s.Title
+	vars["SPACE_CREATOR_USER_ID"] = "local"
+	vars["ACCELERATOR"] = "none"
+	vars["CPU_CORES"] = fmt.Sprint(runtime.NumCPU())
+	vars["MEMORY"] = memory()
+}
+
+func memory() string {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%dGi", uint64(info.Totalram)*uint64(info.Unit)>>30)
+}
+
+// machineVars are what a Space needs here. Analytics stay off: a Space under test is nobody's statistics.
+func machineVars(vars map[string]string, env *build.Environment, home string) {
+	if _, own := vars["HF_HOME"]; !own {
+		if cache, err := os.UserCacheDir(); err == nil { // models are not loaded twice
+			vars["HF_HOME"] = filepath.Join(cache, "huggingface")
+		}
+	}
+	vars["HOME"] = home
+	// The cache of models is shared, the token that lies in it (hf auth login) is not: a Space has its own Secrets.
+	vars["HF_TOKEN_PATH"] = filepath.Join(home, "huggingface-token")
+	vars["PATH"] = filepath.Dir(env.Python) + string(os.PathListSeparator) + vars["PATH"]
+	if env.Dir != "" {
+		vars["VIRTUAL_ENV"] = env.Dir
+	}
+	vars["PYTHONUNBUFFERED"] = "1" // what it prints is shown when it prints it
+	vars["GRADIO_TEMP_DIR"] = filepath.Join(home, "gradio")
+	vars["GRADIO_ANALYTICS_ENABLED"] = "False"
+	direct := "127.0.0.1,localhost,::1" // a proxy would be handed the device API's secret path
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		if own := os.Getenv(name); own != "" {
+			direct = own + "," + direct
+			break
+		}
+	}
+	vars["NO_PROXY"], vars["no_proxy"] = direct, direct
+}

@@ -1,0 +1,122 @@
+package host
+
+import (
+	"context"
+	"database/sql"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"spacehost/internal/config"
+	"spacehost/internal/identity"
+	"spacehost/migrations"
+)
+
+// TestQuestionsDoNotWait: while another program keeps the database locked, and somebody has the host's connection that
+// writes, a bearer token is looked up, and the account can be read.
+func TestQuestionsDoNotWait(t *testing.T) {
+	state, err := os.MkdirTemp("", "reads") // t.TempDir() is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	settings := config.Settings{
+		State: state, Spaces: []config.SpaceSettings{{Dir: "../../examples/hello-zerogpu", Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: config.Public}},
+		Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: config.AutoHardware},
+		Preset: config.Setting{Value: "2026-04"}, LocalTier: config.Setting{Value: "free"}, Share: 1, QueueTimeout: time.Minute, IdentityMode: "direct",
+	}
+	h, err := New(settings, t.Output(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	// The host made this process a subreaper; orphans of later tests are to go to init, who reaps them.
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	serving, stop := context.WithCancel(t.Context())
+	served := make(chan error, 3)
+	go func() { served <- h.server.Run(serving) }()
+	go func() { served <- h.broker.Run(serving) }()
+	go func() { served <- h.spaces[0].queue.Run(serving) }()
+	defer func() { stop(); <-served; <-served; <-served }()
+
+	if _, err := h.people.Add(t.Context(), "ada", "pro", "test"); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := h.people.CreateToken(t.Context(), "ada", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string) (identity.Identity, error) {
+		r, _ := http.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		return h.payer.ConsoleIdentity(r)
+	}
+
+	unlock := lockDatabase(t, filepath.Join(state, "spacehost.db"))
+	writer, err := h.db.Conn(t.Context()) // who waits for that lock has the one connection that writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	defer unlock()
+	if who, err := ask(token); err != nil || who.Key() != "user:ada" {
+		t.Errorf("bearer: %s, %v", who, err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(state, "control.sock"))
+	}}}
+	defer client.CloseIdleConnections()
+	for _, path := range []string{"/account?identity=ada", "/quota", "/ledger?identity=ada&limit=20", "/explain?identity=ada", "/people", "/tokens", "/lease?limit=10"} {
+		answer, err := client.Get("http://spacehost" + path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if answer.Body.Close(); answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, answer.Status)
+		}
+	}
+}
+
+// lockDatabase is another program with BEGIN IMMEDIATE.
+func lockDatabase(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	other, err := sql.Open("sqlite3", "file:"+path+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = tx.Rollback(); _ = other.Close() }
+}
+
+func TestReadsRefuseToWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spacehost.db")
+	db, err := migrations.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	reads, err := migrations.OpenReads(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reads.Close()
+	if _, err := reads.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err == nil {
+		t.Error("the handle for reading writes")
+	}
+	if _, err := db.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reads.QueryRow(`SELECT count(*) FROM windows`).Scan(&n); err != nil || n != 1 {
+		t.Errorf("it reads %d windows (%v), want what was committed just now", n, err)
+	}
+}

@@ -1,0 +1,59 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// State is the host's folder: one host per folder, held by a lock that ends with the process.
+type State struct {
+	dir  string
+	lock *os.File
+}
+
+func (s State) path(parts ...string) string {
+	return filepath.Join(append([]string{s.dir}, parts...)...)
+}
+
+// OpenState creates the folder if it is missing, and locks it. Close releases the lock.
+func OpenState(dir string) (State, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return State{}, fmt.Errorf("make state folder: %w; choose another with --state", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return State{}, fmt.Errorf("open state folder: %w; choose another with --state", err)
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		owner, _ := os.ReadFile(lock.Name())
+		lock.Close()
+		return State{}, fmt.Errorf("another spacehost (pid %s) runs on the state folder %s: stop it, or give this one a folder of its own with --state",
+			strings.TrimSpace(string(owner)), dir)
+	}
+	if err != nil {
+		lock.Close()
+		return State{}, fmt.Errorf("lock state folder %s: %w; it must be on a file system that can lock", dir, err)
+	}
+	if err := lock.Truncate(0); err == nil {
+		_, _ = fmt.Fprintf(lock, "%d\n", os.Getpid()) // for the sentence above only
+	}
+	return State{dir, lock}, nil
+}
+
+func (s State) Close() { s.lock.Close() }
+
+func (s State) environments() string { return EnvironmentsIn(s.dir) }
+
+// EnvironmentsIn returns the folder of Python environments and tools that belongs to a state folder.
+// $SPACEHOST_ENVIRONMENTS lets several state folders share one.
+func EnvironmentsIn(state string) string {
+	if shared := os.Getenv("SPACEHOST_ENVIRONMENTS"); shared != "" {
+		return shared
+	}
+	return filepath.Join(state, "environments")
+}

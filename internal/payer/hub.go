@@ -1,0 +1,84 @@
+package payer
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"spacehost/internal/identity"
+	"spacehost/queue"
+)
+
+// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space learns of a signed-in user only if
+// the surrounding page of the Hub is asked for a token, which Gradio's own page and @gradio/client do. This mode loses
+// the identity wherever the Hub loses it.
+//
+//  1. With `run`, a browser on this machine counts as signed in, as the local visitor.
+//  2. A visitor without a sign-in pays by address and has nothing to lose.
+//  3. A lost sign-in is reported: to the visitor in the token, to the operator with its cause.
+func (r *Rule) onHub(req *http.Request, at Space, payer identity.Identity) (identity.Identity, error) {
+	anonymous, err := identity.Anonymous(req.RemoteAddr)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	local := payer.Kind == identity.Local && !r.config.Shared
+	if payer.Kind != identity.User && !local || local && !isBrowser(req) { // 1, 2
+		return anonymous, nil
+	}
+	cause := lossCause(req, at)
+	if cause == "" {
+		return payer, nil
+	}
+	anonymous.Fallback = "your sign-in did not come with this call: " + cause // 3
+	if req.Method == http.MethodPost {
+		at.SignInLost(payer, cause)
+	}
+	return anonymous, nil
+}
+
+// isBrowser reports whether a browser sent a request. A program without a token has no sign-in.
+func isBrowser(req *http.Request) bool {
+	return req.Header.Get("Sec-Fetch-Site") != "" || req.Header.Get("Origin") != "" || strings.HasPrefix(req.UserAgent(), "Mozilla/")
+}
+
+// lossCause explains why the sign-in of a request would not have reached the Space on the Hub; "" if it would have.
+func lossCause(req *http.Request, at Space) string {
+	m, attached := at.ManifestAt(req.URL.Path)
+	if !attached || req.Method != http.MethodPost || req.URL.Path != m.Mount+m.Prefix+"/queue/join" {
+		return "a browser called " + clip(req.URL.Path) + " by itself, and not the queue with @gradio/client"
+	}
+	if isGradioPage(req.Referer(), req, m) || req.Header.Get("X-Gradio-User") != "" && !isOld(m) {
+		return ""
+	}
+	if isOld(m) {
+		return "with Gradio " + m.Gradio + " it travels from Gradio's own page alone, and a custom page joined the queue"
+	}
+	return "a custom page joined the queue by itself, and not with @gradio/client"
+}
+
+func clip(path string) string { return fmt.Sprintf("%.60q", path) }
+
+// isOld reports whether the Gradio version predates the token request of @gradio/client (gradio#13210).
+func isOld(m queue.Manifest) bool {
+	return strings.HasPrefix(m.Gradio, "4.") || strings.HasPrefix(m.Gradio, "5.")
+}
+
+// isGradioPage reports whether the Referer is one of Gradio's own pages at the requested address. The runner reports
+// those pages in the manifest where it can: an app may replace them by its own.
+func isGradioPage(referer string, req *http.Request, m queue.Manifest) bool {
+	u, err := url.Parse(referer)
+	if err != nil || referer == "" || u.Host != req.Host {
+		return false
+	}
+	path, below := strings.CutPrefix(u.Path, m.Mount)
+	if path == "" {
+		path = "/"
+	}
+	if m.Frontend == nil || !below {
+		return below && path == "/"
+	}
+	isFile := strings.Contains(path, ".") || slices.Contains([]string{"config", "info", "app_id"}, path[strings.LastIndex(strings.TrimSuffix(path, "/"), "/")+1:])
+	return m.Frontend.Pages[path] && !isFile
+}
