@@ -184,8 +184,8 @@ const (
 	negativeSeconds = 86399
 )
 
-// request reads the query. Rules of design.md 6.2: nothing is clamped down; 0 becomes 1; 86399 and more
-// was probably -1 and is refused.
+// request reads the query. It clamps nothing: 0 counts as 1 second, and 86399 or more was probably -1 and is refused
+// (docs/design/0004-hold-charge-window.md).
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
 	if err := a.pay(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {

@@ -34,7 +34,7 @@ type effects interface {
 	changed(l *Lease)
 }
 
-// Times of the device API (design.md 5; spaces/zero/client.py).
+// Times of the device API (docs/design/0005-lease-clock.md; spaces/zero/client.py).
 const (
 	deadlineGrace = 2 * time.Second        // between the deadline and the kill; never charged
 	claimTime     = 30 * time.Second       // between the grant and /allow

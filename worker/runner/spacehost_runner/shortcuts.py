@@ -1,7 +1,7 @@
 """Where Gradio takes the long way for every event. Nothing that a client sees changes: a shortcut is taken only where
 its result is the same, and left out on a Gradio that lacks what it stands in for.
 
-What each is worth stands in `go run ./bench`; design.md 9 says why it is wanted.
+`go run ./bench` measures the effect of each; docs/design/0001-own-queue.md gives the reason.
 """
 from __future__ import annotations
 
