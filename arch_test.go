@@ -21,7 +21,7 @@ var rooms = map[string][]string{
 	"internal/deviceapi":       {"internal/lease", "internal/identity", "quota", "internal/failpoint"},
 	"internal/hubapi":          {"quota", "internal/identity"},
 	"internal/console":         {"internal/lease", "gpu", "quota", "internal/identity", "internal/clock"},
-	"worker":                   {"queue", "internal/space", "internal/identity"},
+	"worker":                   {"queue", "internal/space", "internal/identity", "internal/proctree"},
 	"internal/lease":           {"gpu", "quota", "internal/identity"},
 	"internal/lease/leasetest": {},
 	"queue":                    {"internal/identity"},
@@ -38,6 +38,9 @@ var rooms = map[string][]string{
 	"migrations":               {"internal/failpoint"},
 	"examples/gotest":          {},
 	"bench":                    {"internal/space", "internal/build"},
+
+	"internal/proctree":              {},
+	"internal/proctree/proctreetest": {},
 }
 
 // keepers says who alone may import what from outside.
@@ -47,7 +50,7 @@ var keepers = map[string][]string{
 	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease", "internal/identity"},
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":       {"internal/identity"},
-	"github.com/vishvananda/netlink":  {"worker"},
+	"github.com/vishvananda/netlink":  {"internal/proctree"},
 	"github.com/prometheus":           {"internal/console"},
 	"github.com/spf13/cobra":          {"cmd/spacehost"},
 	"github.com/pressly/goose":        {"migrations"},

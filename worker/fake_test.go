@@ -8,12 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"spacehost/queue"
 )
@@ -29,7 +26,7 @@ func beFake(mode string) {
 	fakes := map[string]func(){
 		"good": fakeGood, "says": fakeSays, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
 		"deaf": fakeDeaf, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
-		"tree": fakeTree, "stay": stay, "headless": fakeHeadless,
+		"stay": stay,
 	}
 	fakes[mode]()
 	os.Exit(0)
@@ -206,18 +203,6 @@ func fakeDaemon() {
 	stay()
 }
 
-// fakeHeadless ends its first thread and lives on.
-func fakeHeadless() {
-	fmt.Println("headless", os.Getpid())
-	_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
-}
-
-func init() {
-	if os.Getenv(fakeVariable) == "headless" {
-		runtime.LockOSThread() // main stays on the first thread
-	}
-}
-
 // fakeGood is a well-behaved runner. The first datum of an event says what the app's function does.
 func fakeGood() {
 	c := fakeHello()
@@ -285,42 +270,6 @@ func (c *fakeChannel) work(e eventOrder, body string, apps int) (launched int) {
 	}
 	finish(e.ID)
 	return 0
-}
-
-// node is one process of a fake tree.
-type node struct {
-	Name           string
-	Group, Session bool // leads a group, or a session, of its own
-	Deaf           bool // to SIGTERM
-	Adopts         bool // is the subreaper of what it starts
-	Leaves         bool // once its children have been started
-	Unreaped       bool // stays a zombie after its death
-	Children       []node
-}
-
-// fakeTree says "name pid", starts its children and stays.
-func fakeTree() {
-	var n node
-	if err := json.Unmarshal([]byte(os.Getenv(fakeText)), &n); err != nil {
-		panic(err)
-	}
-	if n.Deaf {
-		signal.Ignore(syscall.SIGTERM)
-	}
-	if n.Adopts {
-		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // Linux 3.4
-	}
-	for _, child := range n.Children {
-		text, _ := json.Marshal(child)
-		cmd := again("tree", string(text), &syscall.SysProcAttr{Setpgid: child.Group, Setsid: child.Session})
-		if !child.Unreaped {
-			go func() { _ = cmd.Wait() }()
-		}
-	}
-	fmt.Println(n.Name, os.Getpid())
-	if !n.Leaves {
-		stay()
-	}
 }
 
 // self is the path of this binary, the fake interpreter.

@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree/proctreetest"
 	"spacehost/queue"
 )
 
 // TestLimits runs a true app whose queue() names no numbers: they are those of ZeroGPU and of Gradio's variable.
 func TestLimits(t *testing.T) {
 	python := testPython(t)
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}

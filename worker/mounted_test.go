@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree/proctreetest"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
@@ -26,7 +27,7 @@ func testMountedApp(t *testing.T, line string) {
 	if line == "v4" {
 		prefix = ""
 	}
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}

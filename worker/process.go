@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/proctree"
 )
 
 // Process is one start of a Space: the runner, the channel to it and the tree of processes below it.
@@ -28,7 +30,7 @@ type Process struct {
 	cmd     *exec.Cmd
 	channel net.Conn
 	outbox  *outbox
-	tree    tree
+	tree    proctree.Tree
 	exited  chan struct{} // closed when the runner is reaped
 	done    chan struct{} // closed when its tree is gone too
 	err     error         // why it ended; valid once done is closed
@@ -38,8 +40,8 @@ type Process struct {
 	killing bool  // the host has sent SIGKILL
 	reason  error // why the host killed it, if it did
 
-	tail   tail
-	memory memory
+	tail tail
+	oom  proctree.OOMWatch
 }
 
 // ProcessConfig says what to start and whom to tell.
@@ -63,7 +65,7 @@ type ProcessConfig struct {
 	Reporter  reporter
 	Logger    *zap.Logger
 
-	cgroups *cgroups
+	cgroups *proctree.Cgroups
 }
 
 // reporter is told what the runner says, in order, from one goroutine. An error is a breach: it ends the Space.
@@ -112,9 +114,9 @@ func Start(config ProcessConfig) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", config.Python, err)
 	}
 	p.PID = p.cmd.Process.Pid
-	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
-	p.tree = tree{root: root.proc, marker: marker, cgroup: p.beginCgroup()}
-	p.memory.look(p.PID)
+	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
+	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
+	p.oom.Look(p.PID)
 	go p.run()
 	return p, nil
 }
@@ -124,7 +126,7 @@ func (p *Process) beginCgroup() string {
 	if p.config.cgroups == nil {
 		return ""
 	}
-	dir, err := p.config.cgroups.begin(p.Instance, p.PID)
+	dir, err := p.config.cgroups.Begin(p.Instance, p.PID)
 	if err != nil {
 		p.config.Logger.Warn("space gets no cgroup", zap.Error(err))
 	}
@@ -154,9 +156,6 @@ func writeMarker(config ProcessConfig) (string, error) {
 	return path, nil
 }
 
-// instanceOf is the start that a marker belongs to.
-func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
-
 func socketpair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -178,7 +177,7 @@ func (p *Process) command(theirs *os.File, marker string) *exec.Cmd {
 	cmd.Dir = p.config.Dir
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
 	cmd.Env = append(append([]string{}, p.config.Env...),
-		"SPACEHOST_FD=3", "PYTHONPATH="+pythonPath(p.config), markerVariable+"="+marker)
+		"SPACEHOST_FD=3", "PYTHONPATH="+pythonPath(p.config), proctree.MarkerVariable+"="+marker)
 	// A group of its own: Ctrl-C on the terminal is for the host, which ends Spaces in order.
 	// No PDEATHSIG: the runner leaves when the channel closes, and ends its workers first.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -286,10 +285,10 @@ func (p *Process) run() {
 	talk.Go(p.watchMemory)
 	err := p.cmd.Wait()
 	close(p.exited)
-	killed := p.memory.killed() // at once: the counters are those of a machine
+	killed := p.oom.Killed() // at once: the counters are those of a machine
 	p.outbox.close()
 	p.drain(&talk)
-	p.tree.kill(p.config.Logger)
+	p.tree.Kill(p.config.Logger)
 	p.drainOutput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -304,14 +303,14 @@ func (p *Process) run() {
 
 // watchMemory keeps the looks fresh. Where the Space is moved to another cgroup, that one counts.
 func (p *Process) watchMemory() {
-	again := time.NewTicker(lookEvery)
+	again := time.NewTicker(proctree.OOMInterval)
 	defer again.Stop()
 	for {
 		select {
 		case <-p.exited:
 			return
 		case <-again.C:
-			p.memory.look(p.PID)
+			p.oom.Look(p.PID)
 		}
 	}
 }
@@ -382,7 +381,7 @@ func (p *Process) hear(f Frame) error {
 	p.greeted = true
 	p.mu.Unlock()
 	if first {
-		p.memory.look(p.PID) // an interpreter may be a script that takes it to another cgroup
+		p.oom.Look(p.PID) // an interpreter may be a script that takes it to another cgroup
 	}
 	switch {
 	case first != (r.Op == "hello"):
@@ -392,7 +391,7 @@ func (p *Process) hear(f Frame) error {
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
-	p.Send(p.config.order(p.tree.cgroup == ""))
+	p.Send(p.config.order(p.tree.Cgroup == ""))
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"spacehost/internal/proctree"
 )
 
 // recorder keeps what a runner reports and prints.
@@ -112,7 +114,7 @@ func TestHowARunnerDies(t *testing.T) {
 			if tail := strings.Join(p.Tail(), "\n"); !strings.Contains(tail, row.tail) {
 				t.Errorf("its last words are %q, want %q among them", tail, row.tail)
 			}
-			if (proc{p.PID, p.tree.root.start}).alive() {
+			if (proctree.Process{PID: p.PID, Start: p.tree.Root.Start}).Alive() {
 				t.Error("it still lives")
 			}
 		})
@@ -183,7 +185,7 @@ func TestDeathIsSeenAlthoughAChildHoldsThePipes(t *testing.T) {
 		t.Error(p.Err())
 	}
 	eventually(t, "its child is gone", func() bool { // it was killed, which takes a moment
-		_, alive := readStat(child)
+		_, alive := proctree.ReadStat(child)
 		return child != 0 && !alive
 	})
 }
@@ -198,17 +200,17 @@ func TestADaemonIsFoundByItsMarker(t *testing.T) {
 		}
 		return daemon != 0
 	})
-	s, alive := readStat(daemon)
-	if !alive || s.parent == p.PID || s.group == p.PID {
+	s, alive := proctree.ReadStat(daemon)
+	if !alive || s.Parent == p.PID || s.Group == p.PID {
 		t.Fatalf("daemon %+v (alive: %v) has not left runner %d", s, alive, p.PID)
 	}
-	processes := &Processes{}
-	processes.set("test", p.tree)
-	if start, ok := processes.Owns("test", daemon); !ok || start != s.start {
-		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.start)
+	processes := &proctree.Processes{}
+	processes.Register("test", p.tree)
+	if start, ok := processes.Owns("test", daemon); !ok || start != s.Start {
+		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.Start)
 	}
 	p.End(context.Background(), time.Minute)
-	if s.proc.alive() {
+	if s.Alive() {
 		t.Error("the daemon outlives its Space")
 	}
 }
@@ -250,7 +252,7 @@ func TestSecretsAreNotInTheEnvironmentOfTheExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	environ := string(data)
-	for _, want := range []string{"OPEN=yes\x00", "PYTHONPATH=/nowhere:/own\x00", markerVariable + "=" + p.tree.marker + "\x00"} {
+	for _, want := range []string{"OPEN=yes\x00", "PYTHONPATH=/nowhere:/own\x00", proctree.MarkerVariable + "=" + p.tree.Marker + "\x00"} {
 		if !strings.Contains(environ, want) {
 			t.Errorf("%q is not in %q", want, environ)
 		}
@@ -266,7 +268,7 @@ func TestSecretsAreNotInTheEnvironmentOfTheExec(t *testing.T) {
 func TestRunFolder(t *testing.T) {
 	p, r := startFake(t, "good", "")
 	r.awaitOp(t, "manifest")
-	text, err := os.ReadFile(p.tree.marker)
+	text, err := os.ReadFile(p.tree.Marker)
 	if want := "0::/spacehost/test/instance\n"; err != nil || string(text) != want {
 		t.Errorf("got %q (%v), want %q", text, err, want)
 	}

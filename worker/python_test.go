@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"spacehost/internal/build"
+	"spacehost/internal/proctree/proctreetest"
 )
 
 // gradios are the lines of Gradio whose inside the runner knows.
@@ -56,13 +57,13 @@ func buildPython(gradio string) (string, error) {
 		}
 		cache = filepath.Join(user, "spacehost-test", "environments")
 	}
-	folder, err := os.MkdirTemp(testRoot, "bare-space-") // without requirements: only gradio and spaces
+	folder, err := os.MkdirTemp(proctreetest.Root, "bare-space-") // without requirements: only gradio and spaces
 	if err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(testRoot, "build.log")})
+	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(proctreetest.Root, "build.log")})
 	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder}, false)
 	if err != nil {
 		return "", err
@@ -114,7 +115,7 @@ func startApp(t testing.TB, name string, change ...func(*ProcessConfig)) (*Proce
 // startAppOn starts it on that interpreter.
 func startAppOn(t testing.TB, python, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
 	t.Helper()
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}

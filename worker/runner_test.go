@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/internal/proctree"
 	"spacehost/queue"
 )
 
@@ -211,12 +212,12 @@ func askPort(t *testing.T, port int, method, path, key string, body []byte, head
 type devices struct {
 	*httptest.Server
 	mu      sync.Mutex
-	allowed map[int]stat // pid -> what it was when it asked
+	allowed map[int]proctree.Stat // pid -> what it was when it asked
 	calls   []string
 }
 
 func newDevices(t *testing.T) *devices {
-	d := &devices{allowed: map[int]stat{}}
+	d := &devices{allowed: map[int]proctree.Stat{}}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -228,7 +229,7 @@ func newDevices(t *testing.T) *devices {
 			fmt.Fprint(w, `{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-0123","allowToken":"allow"}`)
 		case "allow":
 			pid, _ := strconv.Atoi(r.URL.Query().Get("pid"))
-			d.allowed[pid], _ = readStat(pid)
+			d.allowed[pid], _ = proctree.ReadStat(pid)
 		}
 	}))
 	t.Cleanup(d.Close)
@@ -767,7 +768,7 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 	allowed, asked := gpus.allowed[pid]
 	calls := fmt.Sprint(gpus.calls)
 	gpus.mu.Unlock()
-	if !asked || allowed.group != pid {
+	if !asked || allowed.Group != pid {
 		t.Errorf("worker %d asked (%v) as %+v: it did not lead a group by then", pid, asked, allowed)
 	}
 	if got["text"] != "hello" || int(got["group"].(float64)) != pid || int(got["parent's group"].(float64)) != a.p.PID || got["devices"] != "GPU-0123" {
@@ -776,8 +777,8 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 	if calls != "[startup-report schedule allow release]" {
 		t.Errorf("calls %s", calls)
 	}
-	processes := &Processes{}
-	processes.set("test", a.p.tree)
+	processes := &proctree.Processes{}
+	processes.Register("test", a.p.tree)
 	start, ok := processes.Owns("test", pid)
 	if !ok || !processes.End(pid, start, 0) {
 		t.Errorf("Owns: %v", ok)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
@@ -35,7 +36,7 @@ type Supervisor struct {
 	stage   space.Stage
 	reason  string
 	ready   chan struct{} // closed at the first RUNNING
-	heard   *heard        // of the current start
+	session *session      // of the current start
 
 	again   chan struct{} // the operator wants a new start
 	refused sync.WaitGroup
@@ -52,7 +53,7 @@ type SupervisorConfig struct {
 	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
 	Device         func(instance string) (url string, port int)
 	Simulated      bool // no GPU is behind it
-	Processes      *Processes
+	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
 	// Events of a start's life; Started is called as the app begins, and an error from it ends the start.
@@ -250,19 +251,19 @@ func (s *Supervisor) start() (*Process, error) {
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
-	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
+	p, err := s.launch(&session{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
-		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.cgroups,
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
 	})
 	if err != nil {
 		s.config.Ended(instance)
 		return nil, s.failed(err)
 	}
-	s.config.Processes.set(s.config.Space, p.tree)
+	s.config.Processes.Register(s.config.Space, p.tree)
 	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID))
-	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.marker, PID: p.PID, Start: p.tree.root.start})
+	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
 	if err != nil {
 		p.End(context.Background(), endGrace)
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
@@ -272,7 +273,7 @@ func (s *Supervisor) start() (*Process, error) {
 
 // launch makes a start the one that counts. Under the lock, so that the first Job that comes of its first
 // word finds it.
-func (s *Supervisor) launch(h *heard, config ProcessConfig) (*Process, error) {
+func (s *Supervisor) launch(h *session, config ProcessConfig) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	config.Reporter = h
@@ -280,7 +281,7 @@ func (s *Supervisor) launch(h *heard, config ProcessConfig) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.stage, s.reason, s.current, s.heard, s.key = space.AppStarting, "", p, h, config.Key
+	s.stage, s.reason, s.current, s.session, s.key = space.AppStarting, "", p, h, config.Key
 	return p, nil
 }
 
@@ -300,7 +301,7 @@ func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) e
 
 // nextStep is what an author can do about a Process that ended by itself.
 func nextStep(p *Process) string {
-	var killed *KilledError
+	var killed *proctree.KilledError
 	switch {
 	case errors.As(p.Err(), &killed) && killed.Memory:
 		return "Load less, or in smaller types, or give the Space more memory."
@@ -317,7 +318,7 @@ func nextStep(p *Process) string {
 func (s *Supervisor) down(stage space.Stage, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stage, s.reason, s.current, s.heard, s.port, s.key = stage, reason, nil, nil, 0, ""
+	s.stage, s.reason, s.current, s.session, s.port, s.key = stage, reason, nil, nil, 0, ""
 }
 
 func (s *Supervisor) running(m queue.Manifest) {
@@ -340,10 +341,10 @@ func (s *Supervisor) closed() {
 
 // The queue's orders
 
-func (s *Supervisor) process() (*Process, *heard) {
+func (s *Supervisor) process() (*Process, *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current, s.heard
+	return s.current, s.session
 }
 
 // Start implements queue.Runner. A Job for a process that has just died needs no answer: Queue.Lost follows.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
@@ -20,7 +21,7 @@ import (
 type world struct {
 	*Supervisor
 	queue     *queue.Queue
-	processes *Processes
+	processes *proctree.Processes
 	stop      context.CancelFunc
 	ended     chan error // what Run returned
 
@@ -45,7 +46,7 @@ func newWorld(t *testing.T, mode, text string, change ...func(*SupervisorConfig)
 
 func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 	t.Helper()
-	w := &world{processes: &Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
+	w := &world{processes: &proctree.Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
 	config := SupervisorConfig{
 		Space: "test", Dir: t.TempDir(), AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "run"), PublicURL: "http://127.0.0.1:7860/",
 		Secrets: map[string]string{"TOKEN": "secret"}, Processes: w.processes, StartupTimeout: time.Minute,
@@ -292,7 +293,7 @@ func TestAnErrorFromStartedEndsTheStart(t *testing.T) {
 	if err := within(t, patient, "Run returns", w.ended); err == nil || err.Error() != "the database is full" {
 		t.Errorf("got %v", err)
 	}
-	if (proc{begun.PID, begun.Start}).alive() {
+	if (proctree.Process{PID: begun.PID, Start: begun.Start}).Alive() {
 		t.Error("it lives on")
 	}
 }

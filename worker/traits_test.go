@@ -14,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"spacehost/internal/proctree"
+	"spacehost/internal/proctree/proctreetest"
 )
 
 // knownDifferences is all that an app can see of the runner, and why it must be so. Each function says whether
@@ -32,7 +35,7 @@ var knownDifferences = map[string]struct {
 		"where those modules are; not the runner's folder",
 		func(added, missing []string) bool {
 			return len(missing) == 0 && !slices.ContainsFunc(added, func(path string) bool {
-				return isNotNeeded(filepath.Base(path)) || strings.HasPrefix(path, testRoot)
+				return isNotNeeded(filepath.Base(path)) || strings.HasPrefix(path, proctreetest.Root)
 			})
 		},
 	},
@@ -147,7 +150,7 @@ func TestTheRunnerIsSeenInNothing(t *testing.T) {
 func runPlain(t *testing.T, marker string, env []string) (lines []string, code int) {
 	t.Helper()
 	cmd := exec.Command(testPython(t), "app.py")
-	cmd.Dir, cmd.Env = appDir(t, "traits"), append(slices.Clone(env), markerVariable+"="+marker, "TOKEN=secret")
+	cmd.Dir, cmd.Env = appDir(t, "traits"), append(slices.Clone(env), proctree.MarkerVariable+"="+marker, "TOKEN=secret")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err strings.Builder
 	cmd.Stderr = &err
@@ -191,7 +194,7 @@ type rawHost struct {
 
 func newRawHost(t *testing.T, app string) *rawHost {
 	t.Helper()
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +206,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 	h := &rawHost{ours: ours, marker: filepath.Join(tempDir(t), "cgroup"), lines: make(chan string, 1000), ended: make(chan struct{})}
 	h.cmd = exec.Command(testPython(t), "app.py")
 	h.cmd.Dir, h.cmd.ExtraFiles = appDir(t, app), []*os.File{theirs}
-	h.cmd.Env = append(pythonEnv(t, testPython(t)), "SPACEHOST_FD=3", "PYTHONPATH="+runnerDir, markerVariable+"="+h.marker)
+	h.cmd.Env = append(pythonEnv(t, testPython(t)), "SPACEHOST_FD=3", "PYTHONPATH="+runnerDir, proctree.MarkerVariable+"="+h.marker)
 	said, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +230,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 		ours.Close()
 		_ = h.cmd.Process.Kill()
 		<-h.ended
-		(&Processes{}).EndOrphans(h.marker)
+		(&proctree.Processes{}).EndOrphans(h.marker)
 		<-read
 		said.Close()
 	})
@@ -251,7 +254,7 @@ func TestTheRunnerLeavesWithItsHost(t *testing.T) {
 	h := newRawHost(t, "family")
 	h.configure(t, map[string]string{})
 	var seen []string
-	family := map[string]proc{}
+	family := map[string]proctree.Process{}
 	for len(family) < 7 {
 		var name string
 		var pid int
@@ -261,8 +264,8 @@ func TestTheRunnerLeavesWithItsHost(t *testing.T) {
 		}
 		seen = append(seen, line)
 		if _, err := fmt.Sscanf(line, "pid %s %d", &name, &pid); err == nil {
-			s, _ := readStat(pid)
-			family[name] = s.proc
+			s, _ := proctree.ReadStat(pid)
+			family[name] = s.Process
 		}
 	}
 	h.ours.Close()
@@ -271,8 +274,8 @@ func TestTheRunnerLeavesWithItsHost(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for name, p := range family {
-		if !p.await(time.Second) {
-			t.Errorf("%s (pid %d) lives on", name, p.pid)
+		if !p.Await(time.Second) {
+			t.Errorf("%s (pid %d) lives on", name, p.PID)
 		}
 	}
 }

@@ -26,11 +26,11 @@ import (
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/proctree"
 	"spacehost/migrations"
 	"spacehost/queue"
 	"spacehost/quota"
 	"spacehost/server"
-	"spacehost/worker"
 )
 
 // Host is one running `spacehost run` or `spacehost serve`: newHost takes what it needs and fails early, Run builds and serves,
@@ -56,7 +56,7 @@ type Host struct {
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	seen      *hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
-	processes *worker.Processes
+	processes *proctree.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
 	metrics   *console.Metrics
@@ -224,7 +224,7 @@ func (h *Host) declarePeople() error {
 
 // contain decides how the ends of Spaces and workers are found, before anybody is ended.
 func (h *Host) contain() error {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.processes = &proctree.Processes{Logger: h.log.Named("worker")}
 	h.log.Info("containment", zap.String("by", h.processes.Contain()))
 	return nil
 }
@@ -286,7 +286,7 @@ func (h *Host) wire() (err error) {
 	return h.register()
 }
 
-var _ lease.Processes = (*worker.Processes)(nil)
+var _ lease.Processes = (*proctree.Processes)(nil)
 
 // Alive implements deviceapi.Events.
 func (h *Host) Alive(space, event string) bool {

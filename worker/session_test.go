@@ -21,8 +21,8 @@ const (
 	eventB = queue.EventID("fedcba9876543210fedcba9876543210")
 )
 
-// newHeard returns one with a Queue that runs, and no process.
-func newHeard(t *testing.T) *heard {
+// newSession returns one with a Queue that runs, and no process.
+func newSession(t *testing.T) *session {
 	t.Helper()
 	s := NewSupervisor(SupervisorConfig{Account: func() identity.Identity { return identity.Identity{Kind: identity.Space, Name: "test"} }})
 	q := queue.New(queue.Config{Runner: s, Sign: func(queue.Event) string { return "" }})
@@ -31,7 +31,7 @@ func newHeard(t *testing.T) *heard {
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
-	return &heard{supervisor: s}
+	return &session{supervisor: s}
 }
 
 // with returns header with changes; a nil value takes a key away.
@@ -109,7 +109,7 @@ func TestBreaches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHeard(t)
+			h := newSession(t)
 			h.open(queue.Job{Events: []queue.Event{{ID: eventA}}})
 			p, _ := startFake(t, "says", saying(append([]said{helloFrame}, row.says...)...), func(c *ProcessConfig) { c.Reporter = h })
 			within(t, patient, "the Process is killed", p.Done())
@@ -122,7 +122,7 @@ func TestBreaches(t *testing.T) {
 }
 
 func TestAttachingForeverIsABreach(t *testing.T) {
-	h := newHeard(t)
+	h := newSession(t)
 	unknown := report{Op: "unknown", manifest: manifest{Port: 1}}
 	for n := range maxAttached {
 		if err := h.report(unknown, nil); err != nil {
@@ -136,7 +136,7 @@ func TestAttachingForeverIsABreach(t *testing.T) {
 }
 
 func TestManifestReachesTheQueue(t *testing.T) {
-	h := newHeard(t)
+	h := newSession(t)
 	one, limit, size := 1, 2.5, 30
 	err := h.report(report{Op: "manifest", manifest: manifest{
 		Gradio: "6.31.0", Prefix: "/gradio_api", Mount: "/app", Port: 40000, MaxSize: &size, UpdateSeconds: 1e-9, MaxThreads: 40, Native: true,
@@ -175,7 +175,7 @@ func TestManifestReachesTheQueue(t *testing.T) {
 }
 
 func TestUnknownGradioPassesThrough(t *testing.T) {
-	h := newHeard(t)
+	h := newSession(t)
 	if err := h.report(report{Op: "unknown", Reason: "it has no Queue.push", manifest: manifest{Gradio: "9.0", Port: 40000}}, nil); err != nil {
 		t.Fatal(err)
 	}

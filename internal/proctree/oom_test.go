@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"os"
@@ -55,12 +55,12 @@ func TestEvidenceOfLackOfMemory(t *testing.T) {
 		{"nothing can be read", nil, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := memory{root: t.TempDir()}
+			m := OOMWatch{root: t.TempDir()}
 			machineOf(t, m.root, row.machine)
-			m.look(7)
+			m.Look(7)
 			machineOf(t, m.root, row.then)
-			m.look(7) // between the kill and the news of it
-			if got := m.killed(); *got != row.want {
+			m.Look(7) // between the kill and the news of it
+			if got := m.Killed(); *got != row.want {
 				t.Errorf("got %+v, want %+v", *got, row.want)
 			}
 		})

@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"cmp"
@@ -33,12 +33,12 @@ func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 		return ""
 	}
 	socket := fmt.Sprintf("socket:[%d]", inode)
-	if inode == 0 || isForeign(uid) || p.strangers.hold(socket) {
+	if inode == 0 || isForeign(uid) || p.externalProcs.hold(socket) {
 		return ""
 	}
 	space, other := p.holder(socket)
-	if other != (stranger{}) {
-		p.strangers.add(other)
+	if other != (externalProc{}) {
+		p.externalProcs.add(other)
 	}
 	return space
 }
@@ -48,25 +48,25 @@ func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Get
 
 // holder looks at the trees first, and then at everybody, the youngest first: whoever has the socket has left a tree
 // and bears its marker still, or is a stranger.
-func (p *Processes) holder(socket string) (space string, other stranger) {
+func (p *Processes) holder(socket string) (space string, other externalProc) {
 	p.mu.Lock()
 	trees := maps.Clone(p.trees)
 	p.mu.Unlock()
 	all, _ := allStats() // whose process cannot be told is nobody's
 	known := map[int]bool{}
 	for space, t := range trees {
-		if !t.root.alive() {
+		if !t.Root.Alive() {
 			continue
 		}
-		for _, member := range append(below(t.root.pid, all), t.root) {
-			if known[member.pid] = true; member.holds(socket) {
-				return space, stranger{}
+		for _, member := range append(below(t.Root.PID, all), t.Root) {
+			if known[member.PID] = true; member.holds(socket) {
+				return space, externalProc{}
 			}
 		}
 	}
-	youngest := slices.SortedFunc(slices.Values(all), func(a, b stat) int { return cmp.Compare(b.start, a.start) })
+	youngest := slices.SortedFunc(slices.Values(all), func(a, b Stat) int { return cmp.Compare(b.Start, a.Start) })
 	for _, s := range youngest {
-		if known[s.pid] {
+		if known[s.PID] {
 			continue
 		}
 		fd, holds := s.find(socket)
@@ -74,19 +74,19 @@ func (p *Processes) holder(socket string) (space string, other stranger) {
 			continue
 		}
 		for space, t := range trees {
-			if hasMarker(s.pid, t.marker) {
-				return space, stranger{}
+			if hasMarker(s.PID, t.Marker) {
+				return space, externalProc{}
 			}
 		}
-		return "", stranger{s.proc, fd}
+		return "", externalProc{s.Process, fd}
 	}
-	return "", stranger{}
+	return "", externalProc{}
 }
 
 // find returns the descriptor with which a process has the file open that /proc calls by that name.
-func (p proc) find(name string) (fd int, ok bool) {
+func (p Process) find(name string) (fd int, ok bool) {
 	folder, err := os.Open(p.folder())
-	if err != nil || !p.alive() {
+	if err != nil || !p.Alive() {
 		return 0, false
 	}
 	defer folder.Close()
@@ -99,21 +99,21 @@ func (p proc) find(name string) (fd int, ok bool) {
 	return 0, false
 }
 
-func (p proc) holds(name string) bool {
+func (p Process) holds(name string) bool {
 	_, ok := p.find(name)
 	return ok
 }
 
-func (p proc) is(fd int, name string) bool {
+func (p Process) is(fd int, name string) bool {
 	link, err := os.Readlink(p.folder() + strconv.Itoa(fd))
 	return err == nil && link == name
 }
 
-func (p proc) folder() string { return fmt.Sprintf("/proc/%d/fd/", p.pid) }
+func (p Process) folder() string { return fmt.Sprintf("/proc/%d/fd/", p.PID) }
 
-// stranger is a process of no Space, and the descriptor at which it had a connection.
-type stranger struct {
-	proc
+// externalProc is a process of no Space, and the descriptor at which it had a connection.
+type externalProc struct {
+	Process
 	fd int
 }
 
@@ -121,8 +121,8 @@ type stranger struct {
 // mostly beside the last.
 const nearby = 32
 
-func (s stranger) near(socket string) (fd int, ok bool) {
-	if !s.alive() {
+func (s externalProc) near(socket string) (fd int, ok bool) {
+	if !s.Alive() {
 		return 0, false
 	}
 	for far := range nearby {
@@ -135,36 +135,36 @@ func (s stranger) near(socket string) (fd int, ok bool) {
 	return 0, false
 }
 
-// strangers are those that held connections lately, the last one first. gradio_client makes a connection for each
+// externalProcs are those that held connections lately, the last one first. gradio_client makes a connection for each
 // request: to look at its process first spares looking at all.
-type strangers struct {
+type externalProcs struct {
 	mu     sync.Mutex
-	recent []stranger
+	recent []externalProc
 }
 
-// mostStrangers bounds how many are looked at in vain.
-const mostStrangers = 8
+// maxExternalProcs bounds how many are looked at in vain.
+const maxExternalProcs = 8
 
-func (s *strangers) add(p stranger) {
+func (s *externalProcs) add(p externalProc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent = slices.DeleteFunc(s.recent, func(old stranger) bool { return old.proc == p.proc })
+	s.recent = slices.DeleteFunc(s.recent, func(old externalProc) bool { return old.Process == p.Process })
 	s.recent = slices.Insert(s.recent, 0, p)
-	s.recent = s.recent[:min(len(s.recent), mostStrangers)]
+	s.recent = s.recent[:min(len(s.recent), maxExternalProcs)]
 }
 
 // hold looks where each had its last connection, and then at all that they have.
-func (s *strangers) hold(socket string) bool {
+func (s *externalProcs) hold(socket string) bool {
 	s.mu.Lock()
 	recent := slices.Clone(s.recent)
 	s.mu.Unlock()
-	for _, look := range []func(stranger) (int, bool){
-		func(p stranger) (int, bool) { return p.near(socket) },
-		func(p stranger) (int, bool) { return p.find(socket) },
+	for _, look := range []func(externalProc) (int, bool){
+		func(p externalProc) (int, bool) { return p.near(socket) },
+		func(p externalProc) (int, bool) { return p.find(socket) },
 	} {
 		for _, p := range recent {
 			if fd, ok := look(p); ok {
-				s.add(stranger{p.proc, fd})
+				s.add(externalProc{p.Process, fd})
 				return true
 			}
 		}

@@ -1,9 +1,8 @@
-package worker
+package proctree
 
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,27 +15,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/proctree/proctreetest"
 )
 
 // forest is a tree of fake processes whose root stands for the runner of the Space "test".
 type forest struct {
 	processes *Processes
-	tree      tree
-	pids      map[string]proc
+	tree      Tree
+	pids      map[string]Process
 	reaped    chan struct{} // closed when the root is
 }
 
 // plant starts the processes and waits until each has said its name. They are all gone after the test.
 func plant(t *testing.T, root node) *forest {
 	t.Helper()
-	f := &forest{processes: &Processes{}, pids: map[string]proc{}, reaped: make(chan struct{})}
-	f.tree.marker = filepath.Join(tempDir(t), "cgroup")
-	text, err := json.Marshal(root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := &forest{processes: &Processes{}, pids: map[string]Process{}, reaped: make(chan struct{})}
+	f.tree.Marker = filepath.Join(tempDir(t), "cgroup")
 	cmd := exec.Command(self(t))
-	cmd.Env = append(fakeEnv("tree", string(text)), markerVariable+"="+f.tree.marker)
+	cmd.Env = append(root.env(), MarkerVariable+"="+f.tree.Marker)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	said, out, err := os.Pipe()
 	if err != nil {
@@ -52,7 +49,7 @@ func plant(t *testing.T, root node) *forest {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-f.reaped
-		f.processes.EndOrphans(f.tree.marker)
+		f.processes.EndOrphans(f.tree.Marker)
 	})
 	go func() { _ = cmd.Wait(); close(f.reaped) }()
 	_ = said.SetReadDeadline(time.Now().Add(patient))
@@ -63,23 +60,15 @@ func plant(t *testing.T, root node) *forest {
 		var name string
 		var pid int
 		_, _ = fmt.Sscan(lines.Text(), &name, &pid)
-		s, _ := readStat(pid)
-		if s.proc == (proc{}) { // it has left and was reaped: only its number is known
-			s.pid = pid
+		s, _ := ReadStat(pid)
+		if s.Process == (Process{}) { // it has left and was reaped: only its number is known
+			s.PID = pid
 		}
-		f.pids[name] = s.proc
+		f.pids[name] = s.Process
 	}
-	f.tree.root = f.pids[root.Name]
-	f.processes.set("test", f.tree)
+	f.tree.Root = f.pids[root.Name]
+	f.processes.Register("test", f.tree)
 	return f
-}
-
-func (n node) size() int {
-	size := 1
-	for _, child := range n.Children {
-		size += child.size()
-	}
-	return size
 }
 
 // lives checks who has survived.
@@ -90,8 +79,8 @@ func (f *forest) lives(t *testing.T, living ...string) {
 		want[name] = true
 	}
 	for name, p := range f.pids {
-		if p.alive() != want[name] {
-			t.Errorf("%s (pid %d) lives: %v, want %v", name, p.pid, p.alive(), want[name])
+		if p.Alive() != want[name] {
+			t.Errorf("%s (pid %d) lives: %v, want %v", name, p.PID, p.Alive(), want[name])
 		}
 	}
 }
@@ -99,7 +88,7 @@ func (f *forest) lives(t *testing.T, living ...string) {
 func (f *forest) end(t *testing.T, name string, grace time.Duration) (took time.Duration) {
 	t.Helper()
 	began := time.Now()
-	if p := f.pids[name]; !f.processes.End(p.pid, p.start, grace) {
+	if p := f.pids[name]; !f.processes.End(p.PID, p.Start, grace) {
 		t.Errorf("%s is not gone", name)
 	}
 	return time.Since(began)
@@ -111,29 +100,29 @@ func TestOwns(t *testing.T) {
 		{Name: "session", Session: true},
 		{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
 	}})
-	stranger := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
+	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
 	for _, name := range []string{"worker", "grandchild", "session", "daemon"} {
-		if start, ok := f.processes.Owns("test", f.pids[name].pid); !ok || start != f.pids[name].start {
-			t.Errorf("Owns(%s) = %d, %v; want %d", name, start, ok, f.pids[name].start)
+		if start, ok := f.processes.Owns("test", f.pids[name].PID); !ok || start != f.pids[name].Start {
+			t.Errorf("Owns(%s) = %d, %v; want %d", name, start, ok, f.pids[name].Start)
 		}
 	}
 	for what, pid := range map[string]int{
-		"the runner": f.tree.root.pid, "another Space's runner": stranger.tree.root.pid, "another Space's worker": stranger.pids["worker"].pid,
-		"the host": os.Getpid(), "who started the host": os.Getppid(), "init": 1, "0": 0, "-1": -1, "its negative": -f.pids["worker"].pid,
-		"no process": 1 << 22, "who has left": f.pids["middle"].pid,
+		"the runner": f.tree.Root.PID, "another Space's runner": other.tree.Root.PID, "another Space's worker": other.pids["worker"].PID,
+		"the host": os.Getpid(), "who started the host": os.Getppid(), "init": 1, "0": 0, "-1": -1, "its negative": -f.pids["worker"].PID,
+		"no process": 1 << 22, "who has left": f.pids["middle"].PID,
 	} {
 		if start, ok := f.processes.Owns("test", pid); ok {
 			t.Errorf("Owns(%s, %d) = %d", what, pid, start)
 		}
 	}
-	if _, ok := f.processes.Owns("another", f.pids["worker"].pid); ok {
+	if _, ok := f.processes.Owns("another", f.pids["worker"].PID); ok {
 		t.Error("a Space that never started owns the worker")
 	}
-	if err := f.tree.root.signal(unix.SIGKILL); err != nil {
+	if err := f.tree.Root.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	within(t, patient, "the runner is reaped", f.reaped)
-	if _, ok := f.processes.Owns("test", f.pids["worker"].pid); ok {
+	if _, ok := f.processes.Owns("test", f.pids["worker"].PID); ok {
 		t.Error("a dead runner owns its worker")
 	}
 }
@@ -144,7 +133,7 @@ func TestEndOfAWorker(t *testing.T) {
 		"leads a group":          {Group: true},
 		"leads a session":        {Session: true},
 		"in the runner's group":  {},
-		"ignores SIGTERM":        {Group: true, Deaf: true},
+		"ignores SIGTERM":        {Group: true, IgnoresTERM: true},
 		"a zombie, its group on": {Group: true, Leaves: true, Unreaped: true},
 		"reaped, its group on":   {Group: true, Leaves: true},
 	} {
@@ -158,15 +147,15 @@ func TestEndOfAWorker(t *testing.T) {
 				{Name: "sibling"}, worker, {Name: "other-worker", Group: true, Children: []node{{Name: "its-child"}}},
 			}})
 			if worker.Leaves {
-				eventually(t, "the leader has left", func() bool { return !f.pids["worker"].alive() })
-				s, _ := readStat(f.pids["worker"].pid)
-				if zombie := s.pid != 0; zombie != worker.Unreaped {
+				eventually(t, "the leader has left", func() bool { return !f.pids["worker"].Alive() })
+				s, _ := ReadStat(f.pids["worker"].PID)
+				if zombie := s.PID != 0; zombie != worker.Unreaped {
 					t.Fatalf("zombie: %v", zombie)
 				}
 			}
 			grace := 300 * time.Millisecond
 			took := f.end(t, "worker", grace)
-			if took > grace+time.Second || worker.Deaf && took < grace {
+			if took > grace+time.Second || worker.IgnoresTERM && took < grace {
 				t.Errorf("it took %s with a grace of %s", took, grace)
 			}
 			f.lives(t, "runner", "sibling", "other-worker", "its-child")
@@ -179,12 +168,12 @@ func TestEndOfAWorker(t *testing.T) {
 // TestEndOfAWorkerThatHasDied: what it started goes, and nothing is kept of it. (A warm worker that dies just after its grant.)
 func TestEndOfAWorkerThatHasDied(t *testing.T) {
 	started := []string{"child", "own-session", "deep", "daemon"}
-	for name, below := range map[string]func(*testing.T) *cgroups{
-		"in a cgroup": trueCgroups, "without": func(*testing.T) *cgroups { return nil },
+	for name, below := range map[string]func(*testing.T) *Cgroups{
+		"in a cgroup": trueCgroups, "without": func(*testing.T) *Cgroups { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := below(t)
-			f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling"}, {Name: "worker", Group: true, Adopts: true, Children: []node{
+			f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling"}, {Name: "worker", Group: true, Subreaper: true, Children: []node{
 				{Name: "child"}, {Name: "own-session", Session: true, Children: []node{{Name: "deep"}}},
 				{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
 			}}}})
@@ -192,29 +181,29 @@ func TestEndOfAWorkerThatHasDied(t *testing.T) {
 			if c != nil {
 				f.inCgroup(t, c)
 			}
-			f.processes.Confine("test", worker.pid, worker.start)
+			f.processes.Confine("test", worker.PID, worker.Start)
 			own := f.processes.cgroups.ofWorker(worker)
 			if (own != "") != (c != nil) {
 				t.Fatalf("its cgroup is %q", own)
 			}
 			for _, name := range started {
 				if own != "" { // as if they had been started after Confine
-					if err := enter(own, f.pids[name].pid); err != nil {
+					if err := enter(own, f.pids[name].PID); err != nil {
 						t.Fatal(err)
 					}
 				}
-				eventually(t, name+" is seen, as by Run", func() bool { return f.processes.Within(f.pids[name].pid, worker.pid, worker.start) })
+				eventually(t, name+" is seen, as by Run", func() bool { return f.processes.Within(f.pids[name].PID, worker.PID, worker.Start) })
 			}
 			if err := worker.signal(unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the worker is reaped", func() bool { s, _ := readStat(worker.pid); return s.pid == 0 })
+			eventually(t, "the worker is reaped", func() bool { s, _ := ReadStat(worker.PID); return s.PID == 0 })
 			f.lives(t, append(started, "runner", "sibling")...)
 			for range 2 { // the second time there is nothing to do
 				f.end(t, "worker", time.Second)
 				f.lives(t, "runner", "sibling")
-				if left := f.processes.cgroups.ofWorker(worker); left != "" || len(f.processes.families) != 0 {
-					t.Errorf("of the dead worker are kept %q and %d families", left, len(f.processes.families))
+				if left := f.processes.cgroups.ofWorker(worker); left != "" || len(f.processes.subtrees) != 0 {
+					t.Errorf("of the dead worker are kept %q and %d subtrees", left, len(f.processes.subtrees))
 				}
 			}
 		})
@@ -222,18 +211,18 @@ func TestEndOfAWorkerThatHasDied(t *testing.T) {
 }
 
 // inCgroup puts the runner into one, as Start does.
-func (f *forest) inCgroup(t *testing.T, c *cgroups) {
+func (f *forest) inCgroup(t *testing.T, c *Cgroups) {
 	t.Helper()
 	var err error
-	if f.tree.cgroup, err = c.begin(instanceOf(f.tree.marker), f.tree.root.pid); err != nil {
+	if f.tree.Cgroup, err = c.Begin(instanceOf(f.tree.Marker), f.tree.Root.PID); err != nil {
 		t.Fatal(err)
 	}
 	f.processes.cgroups = c
-	f.processes.set("test", f.tree)
+	f.processes.Register("test", f.tree)
 }
 
 func TestEndWithoutGraceIsAtOnce(t *testing.T) {
-	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, Deaf: true}}})
+	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, IgnoresTERM: true}}})
 	f.end(t, "worker", 0)
 	f.lives(t, "runner")
 }
@@ -265,7 +254,7 @@ func TestAGroupStandsStill(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := func(name string) string {
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.pids[name].pid))
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.pids[name].PID))
 		return statusState(string(status))
 	}
 	eventually(t, "the group is stopped", func() bool {
@@ -282,15 +271,15 @@ func TestAGroupStandsStill(t *testing.T) {
 func TestARecycledPidIsNotSignalled(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling", Group: true, Children: []node{{Name: "child"}}}}})
 	sibling := f.pids["sibling"]
-	for _, start := range []uint64{0, sibling.start - 1, sibling.start + 1} {
-		if !f.processes.End(sibling.pid, start, 50*time.Millisecond) {
+	for _, start := range []uint64{0, sibling.Start - 1, sibling.Start + 1} {
+		if !f.processes.End(sibling.PID, start, 50*time.Millisecond) {
 			t.Errorf("start %d: it is said to live", start)
 		}
-		recycled := proc{sibling.pid, start}
+		recycled := Process{sibling.PID, start}
 		if err := recycled.signal(unix.SIGKILL); err != unix.ESRCH {
 			t.Errorf("start %d: signal says %v", start, err)
 		}
-		if recycled.alive() || !recycled.await(time.Minute) {
+		if recycled.Alive() || !recycled.Await(time.Minute) {
 			t.Errorf("start %d: it lives", start)
 		}
 	}
@@ -300,24 +289,24 @@ func TestARecycledPidIsNotSignalled(t *testing.T) {
 // The group of a leader that is gone may be one that another process made, whose pid it had in between.
 func TestAForeignGroupIsNotEnded(t *testing.T) {
 	foreign := plant(t, node{Name: "runner", Children: []node{{Name: "leader", Group: true, Leaves: true, Children: []node{{Name: "member"}}}}})
-	eventually(t, "the leader is reaped", func() bool { s, _ := readStat(foreign.pids["leader"].pid); return s.pid == 0 })
+	eventually(t, "the leader is reaped", func() bool { s, _ := ReadStat(foreign.pids["leader"].PID); return s.PID == 0 })
 	ours := plant(t, node{Name: "runner"})
-	if !ours.processes.End(foreign.pids["leader"].pid, 1, 0) {
+	if !ours.processes.End(foreign.pids["leader"].PID, 1, 0) {
 		t.Error("the worker is said to live")
 	}
 	foreign.lives(t, "runner", "member")
 }
 
 func TestEndOrphans(t *testing.T) {
-	f := plant(t, node{Name: "runner", Deaf: true, Children: []node{
-		{Name: "worker", Group: true, Deaf: true},
+	f := plant(t, node{Name: "runner", IgnoresTERM: true, Children: []node{
+		{Name: "worker", Group: true, IgnoresTERM: true},
 		{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
 	}})
 	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
-	f.processes.EndOrphans(filepath.Join(testRoot, "never"))
+	f.processes.EndOrphans(filepath.Join(proctreetest.Root, "never"))
 	f.processes.EndOrphans("")
 	f.lives(t, "runner", "worker", "daemon")
-	f.processes.EndOrphans(f.tree.marker)
+	f.processes.EndOrphans(f.tree.Marker)
 	f.lives(t)
 	other.lives(t, "runner", "worker")
 }
@@ -326,7 +315,7 @@ func TestWait(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}, {Name: "zombie", Unreaped: true}}})
 	for _, name := range []string{"worker", "zombie"} {
 		p, waited := f.pids[name], make(chan struct{})
-		go func() { f.processes.Wait(context.Background(), p.pid, p.start); close(waited) }()
+		go func() { f.processes.Wait(context.Background(), p.PID, p.Start); close(waited) }()
 		select {
 		case <-waited:
 			t.Errorf("%s lives, and Wait has returned", name)
@@ -336,14 +325,14 @@ func TestWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		within(t, patient, "Wait returns", waited)
-		if p.alive() {
+		if p.Alive() {
 			t.Errorf("%s lives", name)
 		}
 	}
-	f.processes.Wait(context.Background(), f.tree.root.pid, f.tree.root.start+1) // another process: at once
+	f.processes.Wait(context.Background(), f.tree.Root.PID, f.tree.Root.Start+1) // another process: at once
 	ctx, cancel := context.WithCancel(context.Background())
 	waited := make(chan struct{})
-	go func() { f.processes.Wait(ctx, f.tree.root.pid, f.tree.root.start); close(waited) }()
+	go func() { f.processes.Wait(ctx, f.tree.Root.PID, f.tree.Root.Start); close(waited) }()
 	cancel()
 	within(t, patient, "Wait returns when its context ends", waited)
 	f.lives(t, "runner")
@@ -354,11 +343,11 @@ func TestWithoutDescriptors(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true}}})
 	worker := f.pids["worker"]
 	restore := limitDescriptors(t, 0)
-	_, err := unix.PidfdOpen(worker.pid, 0)
-	awaited := worker.await(50 * time.Millisecond)
-	nobody := proc{1 << 22, 1}.alive()
+	_, err := unix.PidfdOpen(worker.PID, 0)
+	awaited := worker.Await(50 * time.Millisecond)
+	nobody := Process{1 << 22, 1}.Alive()
 	ended := make(chan bool)
-	go func() { ended <- f.processes.End(worker.pid, worker.start, 10*time.Millisecond) }()
+	go func() { ended <- f.processes.End(worker.PID, worker.Start, 10*time.Millisecond) }()
 	var early bool
 	select {
 	case <-ended:
@@ -397,7 +386,7 @@ func limitDescriptors(t *testing.T, limit uint64) (restore func()) {
 func TestWithTheLastDescriptor(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, Children: []node{{Name: "child"}}}}})
 	worker := f.pids["worker"]
-	recycled := proc{worker.pid, worker.start - 1}
+	recycled := Process{worker.PID, worker.Start - 1}
 	last, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // the lowest free one
 	if err != nil {
 		t.Fatal(err)
@@ -409,7 +398,7 @@ func TestWithTheLastDescriptor(t *testing.T) {
 	}
 	restore()
 	restore = limitDescriptors(t, uint64(last)) // none is left
-	members := newFamily(recycled, f.processes.bearMarker).among([]stat{{proc: f.pids["child"], parent: worker.pid}})
+	members := newSubtree(recycled, f.processes.bearMarker).among([]Stat{{Process: f.pids["child"], Parent: worker.PID}})
 	restore()
 	for what, err := range errs {
 		if err != unix.EAGAIN {
@@ -420,7 +409,7 @@ func TestWithTheLastDescriptor(t *testing.T) {
 		t.Error("the child of another of its pid is of its family")
 	}
 	f.lives(t, "runner", "worker", "child")
-	if !f.processes.End(recycled.pid, recycled.start, 0) {
+	if !f.processes.End(recycled.PID, recycled.Start, 0) {
 		t.Error("who had the pid before is said to live")
 	}
 	f.lives(t, "runner", "worker", "child")
@@ -430,19 +419,22 @@ func TestWithTheLastDescriptor(t *testing.T) {
 
 // /proc shows a process whose first thread has ended as a zombie, while the others go on.
 func TestAHeadlessProcessLives(t *testing.T) {
-	p, r := startFake(t, "headless", "")
+	f := plant(t, node{Name: "runner", Headless: true})
 	eventually(t, "its first thread has ended", func() bool {
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
-		return len(r.printed()) > 0 && len(data) > 0 && statusState(string(data)) == "Z"
+		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.tree.Root.PID))
+		return len(data) > 0 && statusState(string(data)) == "Z"
 	})
-	if !p.tree.root.alive() {
+	if !f.tree.Root.Alive() {
 		t.Error("it is taken for dead")
 	}
-	if p.tree.root.await(50 * time.Millisecond) {
+	if f.tree.Root.Await(50 * time.Millisecond) {
 		t.Error("it is taken for dead after a while")
 	}
-	p.End(context.Background(), 0)
-	if p.tree.root.alive() {
+	if err := syscall.Kill(f.tree.Root.PID, syscall.SIGKILL); err != nil { // it is not reaped yet
+		t.Fatal(err)
+	}
+	within(t, patient, "it is reaped", f.reaped)
+	if f.tree.Root.Alive() {
 		t.Error("it lives")
 	}
 }
@@ -468,7 +460,7 @@ func TestWhoAsksIsInTheLook(t *testing.T) {
 			}
 			sees := func() bool {
 				stats, err := allStats()
-				return err == nil && slices.ContainsFunc(stats, func(s stat) bool { return s.pid == child.Process.Pid })
+				return err == nil && slices.ContainsFunc(stats, func(s Stat) bool { return s.PID == child.Process.Pid })
 			}
 			if !sees() {
 				t.Errorf("%d lives, and was not seen", child.Process.Pid)

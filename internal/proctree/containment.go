@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func (p *Processes) Contain() (words string) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		p.logger().Warn("orphans go to init", zap.Error(err))
 	}
-	made, err := openCgroups()
+	made, err := OpenCgroups()
 	if slices.Contains(strings.Split(os.Getenv(disable), ","), "cgroup") {
 		made, err = nil, fmt.Errorf("%s forbids it", disable)
 	}
@@ -37,14 +37,17 @@ func (p *Processes) Contain() (words string) {
 		return fmt.Sprintf("what a GPU worker starts is found by its process tree, with the worker as child subreaper (no cgroup: %v)", err)
 	}
 	p.cgroups = made
-	return fmt.Sprintf("what a Space and its GPU workers start is kept in cgroups below %s and ended by cgroup.kill", made.base)
+	return fmt.Sprintf("what a Space and its GPU workers start is kept in cgroups below %s and ended by cgroup.kill", made.Base)
 }
+
+// Cgroups returns where this host makes cgroups, as Contain has found; nil: this machine lets us make none.
+func (p *Processes) Cgroups() *Cgroups { return p.cgroups }
 
 // Confine says that a process of the Space is a GPU worker now: from here on End finds whatever it starts. It does not
 // block. Where it fails, End finds what stays in the worker's tree or group.
 func (p *Processes) Confine(space string, pid int, start uint64) {
-	worker := proc{pid, start}
-	if dir := p.get(space).cgroup; dir != "" {
+	worker := Process{pid, start}
+	if dir := p.get(space).Cgroup; dir != "" {
 		err := confine(dir, worker)
 		if err == nil {
 			return
@@ -53,41 +56,41 @@ func (p *Processes) Confine(space string, pid int, start uint64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.families == nil {
-		p.families = map[proc]*family{}
+	if p.subtrees == nil {
+		p.subtrees = map[Process]*subtree{}
 	}
-	if p.families[worker] == nil {
-		p.families[worker] = newFamily(worker, p.bearMarker)
+	if p.subtrees[worker] == nil {
+		p.subtrees[worker] = newSubtree(worker, p.bearMarker)
 	}
 }
 
-// familyOf is the one that is being watched, or a new one.
-func (p *Processes) familyOf(worker proc) *family {
+// subtreeOf is the one that is being watched, or a new one.
+func (p *Processes) subtreeOf(worker Process) *subtree {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if known := p.families[worker]; known != nil {
+	if known := p.subtrees[worker]; known != nil {
 		return known
 	}
-	return newFamily(worker, p.bearMarker)
+	return newSubtree(worker, p.bearMarker)
 }
 
-func (p *Processes) forget(worker proc) {
+func (p *Processes) forget(worker Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.families, worker)
+	delete(p.subtrees, worker)
 }
 
 // The pace of Run.
 const (
-	lookAtFamilies = time.Second
-	lookAtZombies  = 5 // times that
+	scanInterval = time.Second
+	scansPerReap = 5 // times that
 )
 
-// Run looks at the families of workers that have no cgroup, and reaps the zombies that have come to us, until ctx ends.
+// Run looks at the subtrees of workers that have no cgroup, and reaps the zombies that have come to us, until ctx ends.
 func (p *Processes) Run(ctx context.Context) error {
-	again := time.NewTicker(lookAtFamilies)
+	again := time.NewTicker(scanInterval)
 	defer again.Stop()
-	var before []proc
+	var before []Process
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -95,7 +98,7 @@ func (p *Processes) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		p.mu.Lock()
-		watched := slices.Collect(maps.Values(p.families))
+		watched := slices.Collect(maps.Values(p.subtrees))
 		p.mu.Unlock()
 		if len(watched) > 0 {
 			all, _ := allStats() // another time
@@ -103,7 +106,7 @@ func (p *Processes) Run(ctx context.Context) error {
 				f.among(all) // it remembers them
 			}
 		}
-		if n%lookAtZombies == 0 {
+		if n%scansPerReap == 0 {
 			before = reap(before)
 		}
 	}
@@ -111,20 +114,20 @@ func (p *Processes) Run(ctx context.Context) error {
 
 // reap takes away those of our zombies that were zombies before, too. Whoever starts a process of its own waits for
 // it and takes it at once; what is left has come to us from a parent that has died.
-func reap(before []proc) (zombies []proc) {
+func reap(before []Process) (zombies []Process) {
 	entries, _ := os.ReadDir("/proc") // another time
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
-		s, living := readStat(pid)
+		s, living := ReadStat(pid)
 		switch {
-		case living || s.pid == 0 || s.parent != os.Getpid():
-		case slices.Contains(before, s.proc):
+		case living || s.PID == 0 || s.Parent != os.Getpid():
+		case slices.Contains(before, s.Process):
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		default:
-			zombies = append(zombies, s.proc)
+			zombies = append(zombies, s.Process)
 		}
 	}
 	return zombies

@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"fmt"
@@ -31,17 +31,17 @@ func (e *KilledError) Error() string {
 // memory watches how often the kernel has killed for lack of memory, as far as anybody may read that: in the
 // cgroup of a process, and on the whole machine. Two looks are kept: the last one may come between the kill and
 // the news of it.
-type memory struct {
+type OOMWatch struct {
 	mu         sync.Mutex
 	root       string // "" is the real one
-	last, late memoryLook
+	last, late oomCounters
 }
 
-// lookEvery keeps somebody else's lack of memory, hours ago, from passing for this one.
-const lookEvery = 2 * time.Second
+// OOMInterval keeps somebody else's lack of memory, hours ago, from passing for this one.
+const OOMInterval = 2 * time.Second
 
-type memoryLook struct {
-	cgroup   string // its folder; "" if not known
+type oomCounters struct {
+	dir      string // its folder; "" if not known
 	file     string // in it
 	kills    int    // of its processes; -1 unknown
 	machine  int    // kills on this machine
@@ -50,8 +50,8 @@ type memoryLook struct {
 }
 
 // look notes the counters as they are now for pid, which lives.
-func (m *memory) look(pid int) {
-	now := memoryLook{happened: true, kills: -1, machine: m.count("/proc/vmstat")}
+func (m *OOMWatch) Look(pid int) {
+	now := oomCounters{happened: true, kills: -1, machine: m.count("/proc/vmstat")}
 	for _, version := range cgroupVersions {
 		dir, ok := m.cgroupOf(pid, version.controller)
 		if !ok {
@@ -59,7 +59,7 @@ func (m *memory) look(pid int) {
 		}
 		dir, kills := m.counting(dir, version.events)
 		if kills >= 0 {
-			now.cgroup, now.file, now.kills = dir, version.events, kills
+			now.dir, now.file, now.kills = dir, version.events, kills
 			now.limit = m.lowestLimit(dir, version.limit)
 			break
 		}
@@ -71,7 +71,7 @@ func (m *memory) look(pid int) {
 
 // counting is the cgroup that counts the kills: its own, or the first above those that we have made without the
 // controller. Version 2 counts what happens below, too.
-func (m *memory) counting(dir, file string) (string, int) {
+func (m *OOMWatch) counting(dir, file string) (string, int) {
 	for ; filepath.Base(dir) == "app" || strings.HasPrefix(filepath.Base(dir), "spacehost-"); dir = filepath.Dir(dir) {
 		if kills := m.count(filepath.Join(dir, file)); kills >= 0 {
 			return dir, kills
@@ -81,15 +81,15 @@ func (m *memory) counting(dir, file string) (string, int) {
 }
 
 // killed says what is known about a SIGKILL of which the host has just heard.
-func (m *memory) killed() *KilledError {
+func (m *OOMWatch) Killed() *KilledError {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	machine := m.count("/proc/vmstat")
-	for _, before := range []memoryLook{m.last, m.late} {
+	for _, before := range []oomCounters{m.last, m.late} {
 		if !before.happened {
 			continue
 		}
-		if before.kills >= 0 && m.count(filepath.Join(before.cgroup, before.file)) > before.kills {
+		if before.kills >= 0 && m.count(filepath.Join(before.dir, before.file)) > before.kills {
 			return &KilledError{Memory: true, Limit: before.limit}
 		}
 		if before.machine >= 0 && machine > before.machine {
@@ -107,7 +107,7 @@ var cgroupVersions = []struct{ controller, events, limit string }{
 }
 
 // count reads the line "oom_kill N"; -1 if there is none.
-func (m *memory) count(path string) int {
+func (m *OOMWatch) count(path string) int {
 	for line := range strings.Lines(m.read(path)) {
 		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "oom_kill" {
 			if n, err := strconv.Atoi(fields[1]); err == nil {
@@ -119,7 +119,7 @@ func (m *memory) count(path string) int {
 }
 
 // cgroupOf is the folder of pid's cgroup in the tree of that controller, "" being version 2's.
-func (m *memory) cgroupOf(pid int, controller string) (dir string, ok bool) {
+func (m *OOMWatch) cgroupOf(pid int, controller string) (dir string, ok bool) {
 	for line := range strings.Lines(m.read(fmt.Sprintf("/proc/%d/cgroup", pid))) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 || !slices.Contains(strings.Split(parts[1], ","), controller) {
@@ -131,7 +131,7 @@ func (m *memory) cgroupOf(pid int, controller string) (dir string, ok bool) {
 }
 
 // mounted is the folder at which a cgroup is seen.
-func (m *memory) mounted(controller, path string) (dir string, ok bool) {
+func (m *OOMWatch) mounted(controller, path string) (dir string, ok bool) {
 	for line := range strings.Lines(m.read("/proc/self/mountinfo")) {
 		left, right, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
 		before, after := strings.Fields(left), strings.Fields(right)
@@ -152,14 +152,14 @@ func isCgroup(after []string, controller string) bool {
 	return after[0] == "cgroup" && slices.Contains(strings.Split(after[2], ","), controller)
 }
 
-func (m *memory) read(path string) string {
+func (m *OOMWatch) read(path string) string {
 	text, _ := os.ReadFile(m.root + path) // what cannot be read is no evidence
 	return string(text)
 }
 
 // lowestLimit is the smallest limit of the cgroup and those above it. "max", and version 1's largest number of
 // whole pages, are none.
-func (m *memory) lowestLimit(dir, file string) (lowest uint64) {
+func (m *OOMWatch) lowestLimit(dir, file string) (lowest uint64) {
 	for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
 		n, err := strconv.ParseUint(strings.TrimSpace(m.read(filepath.Join(dir, file))), 10, 64)
 		if err == nil && n < math.MaxInt64>>1 && (lowest == 0 || n < lowest) {

@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"net"
@@ -36,7 +36,7 @@ func connect(t *testing.T, addr string) connected {
 }
 
 // giveAway starts a process that has the client's end, and then nobody else.
-func (c connected) giveAway(t *testing.T, env ...string) proc {
+func (c connected) giveAway(t *testing.T, env ...string) Process {
 	t.Helper()
 	file, err := c.client.File()
 	if err != nil {
@@ -50,8 +50,8 @@ func (c connected) giveAway(t *testing.T, env ...string) proc {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	file.Close()
 	c.client.Close()
-	s, _ := readStat(cmd.Process.Pid)
-	return s.proc
+	s, _ := ReadStat(cmd.Process.Pid)
+	return s.Process
 }
 
 // TestWhoseAConnectionIs: a Space's, if its runner holds it or whoever bears its marker; nobody's, if a process does
@@ -59,21 +59,21 @@ func (c connected) giveAway(t *testing.T, env ...string) proc {
 func TestWhoseAConnectionIs(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(addr, func(t *testing.T) {
-			ours, runner, strayed, stranger := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
+			ours, runner, strayed, outside := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
 			if _, _, err := socketAt(ours.clientAt, ours.host); err != nil {
 				t.Skipf("SKIPPED: %v; this was not tested", err)
 			}
 			marker := filepath.Join(tempDir(t), "cgroup")
 			p := &Processes{}
-			p.set("other", tree{root: proc{pid: 1 << 30}, marker: marker + "-of-another"})
-			p.set("test", tree{root: runner.giveAway(t), marker: marker})
-			strayed.giveAway(t, markerVariable+"="+marker)
-			stranger.giveAway(t, markerVariable+"="+marker+"-of-nobody")
+			p.Register("other", Tree{Root: Process{PID: 1 << 30}, Marker: marker + "-of-another"})
+			p.Register("test", Tree{Root: runner.giveAway(t), Marker: marker})
+			strayed.giveAway(t, MarkerVariable+"="+marker)
+			outside.giveAway(t, MarkerVariable+"="+marker+"-of-nobody")
 			for name, row := range map[string]struct {
 				connected
 				want string
 			}{
-				"this process": {ours, ""}, "the runner": {runner, "test"}, "one that has left the tree": {strayed, "test"}, "a stranger": {stranger, ""},
+				"this process": {ours, ""}, "the runner": {runner, "test"}, "one that has left the tree": {strayed, "test"}, "a stranger": {outside, ""},
 			} {
 				for range 2 { // the second time a stranger is known
 					if got := p.SpaceAt(row.clientAt, row.host); got != row.want {

@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"errors"
@@ -19,15 +19,15 @@ import (
 // group, its session and its environment, and cgroup.kill ends all of it at once (Linux 5.14, cgroup-v2.rst).
 //
 // nil: this machine lets us make none.
-type cgroups struct{ base string }
+type Cgroups struct{ Base string }
 
-// openCgroups tries it out, as root or where the cgroup was delegated to us.
-func openCgroups() (*cgroups, error) {
-	base, ok := (&memory{}).cgroupOf(os.Getpid(), "")
+// OpenCgroups tries it out, as root or where the cgroup was delegated to us.
+func OpenCgroups() (*Cgroups, error) {
+	base, ok := (&OOMWatch{}).cgroupOf(os.Getpid(), "")
 	if !ok {
 		return nil, errors.New("this process stands in no cgroup of version 2")
 	}
-	c := &cgroups{base}
+	c := &Cgroups{base}
 	if err := c.try(); err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func openCgroups() (*cgroups, error) {
 }
 
 // try does what begin does, with a process of no consequence: a move may be refused where a cgroup can be made.
-func (c *cgroups) try() (err error) {
+func (c *Cgroups) try() (err error) {
 	dir := c.of(fmt.Sprintf("probe-%d", os.Getpid()))
 	app := filepath.Join(dir, "app")
 	defer func() { err = errors.Join(err, removeCgroup(dir)) }()
@@ -44,7 +44,7 @@ func (c *cgroups) try() (err error) {
 		return err
 	}
 	if err := unix.Access(filepath.Join(dir, "cgroup.kill"), unix.W_OK); err != nil {
-		return fmt.Errorf("cgroup.kill of %s: %w", c.base, err)
+		return fmt.Errorf("cgroup.kill of %s: %w", c.Base, err)
 	}
 	child := exec.Command("/bin/sh", "-c", "read end") // it ends with us, too, since the pipe does
 	if _, err := child.StdinPipe(); err != nil {
@@ -62,7 +62,7 @@ func (c *cgroups) try() (err error) {
 
 // sweep removes what a host has left that died before it wrote down what it had started. One that is a minute old and
 // empty is of no start that is still being made.
-func (c *cgroups) sweep() {
+func (c *Cgroups) sweep() {
 	left, _ := filepath.Glob(c.of("*"))
 	for _, dir := range left {
 		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Minute && isEmpty(dir) {
@@ -72,10 +72,10 @@ func (c *cgroups) sweep() {
 }
 
 // of is the folder of a start of a Space. The name tells it after a crash of the host.
-func (c *cgroups) of(instance string) string { return filepath.Join(c.base, "spacehost-"+instance) }
+func (c *Cgroups) of(instance string) string { return filepath.Join(c.Base, "spacehost-"+instance) }
 
 // begin makes the cgroups of a start and puts its first process into that of the app. Its folder comes back.
-func (c *cgroups) begin(instance string, pid int) (dir string, err error) {
+func (c *Cgroups) Begin(instance string, pid int) (dir string, err error) {
 	dir = c.of(instance)
 	app := filepath.Join(dir, "app")
 	if err := os.MkdirAll(app, 0o755); err != nil {
@@ -88,26 +88,26 @@ func (c *cgroups) begin(instance string, pid int) (dir string, err error) {
 }
 
 // confine moves a worker into a cgroup of its own, below that of its Space. What it started before stays outside.
-func confine(dir string, worker proc) error {
+func confine(dir string, worker Process) error {
 	own := filepath.Join(dir, workerCgroup(worker))
 	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return enter(own, worker.pid)
+	return enter(own, worker.PID)
 }
 
 func enter(dir string, pid int) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
-func workerCgroup(worker proc) string { return fmt.Sprintf("gpu-%d-%d", worker.pid, worker.start) }
+func workerCgroup(worker Process) string { return fmt.Sprintf("gpu-%d-%d", worker.PID, worker.Start) }
 
 // ofWorker finds the cgroup of a worker, also of one that an earlier host has confined; "" if it has none.
-func (c *cgroups) ofWorker(worker proc) string {
+func (c *Cgroups) ofWorker(worker Process) string {
 	if c == nil {
 		return ""
 	}
-	found, _ := filepath.Glob(filepath.Join(c.base, "spacehost-*", workerCgroup(worker))) // the pattern is well formed
+	found, _ := filepath.Glob(filepath.Join(c.Base, "spacehost-*", workerCgroup(worker))) // the pattern is well formed
 	if len(found) == 0 {
 		return ""
 	}

@@ -1,10 +1,11 @@
-package worker
+package proctree
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,63 +16,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// markerVariable names a file whose path is unique to one start of a Space. It is in the environment that
+// MarkerVariable names a file whose path is unique to one start of a Space. It is in the environment that
 // the interpreter was exec'd with, so /proc shows it for every process of that start, forked or exec'd,
 // also when it has left its parent, its group and its session.
-const markerVariable = "ZEROGPU_PROC_SELF_CGROUP_PATH"
+const MarkerVariable = "ZEROGPU_PROC_SELF_CGROUP_PATH"
 
 // tree is the processes of one start of a Space.
-type tree struct {
-	root   proc
-	marker string
-	cgroup string // its folder; "" if it has none
+type Tree struct {
+	Root   Process
+	Marker string
+	Cgroup string // its folder; "" if it has none
 }
 
-// proc is a process that cannot be mistaken for another: a pid comes back, a pid with its start time does not
+// Process is a process that cannot be mistaken for another: a pid comes back, a pid with its start time does not
 // within one boot.
-type proc struct {
-	pid   int
-	start uint64 // clock ticks since boot, field 22 of /proc/<pid>/stat
+type Process struct {
+	PID   int
+	Start uint64 // clock ticks since boot, field 22 of /proc/<pid>/stat
 }
 
-func (p proc) String() string { return strconv.Itoa(p.pid) }
+// instanceOf is the start that a marker belongs to.
+func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
 
-type stat struct {
-	proc
-	parent, group int
+func (p Process) String() string { return strconv.Itoa(p.PID) }
+
+type Stat struct {
+	Process
+	Parent, Group int
 }
 
-// readStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie. A process whose
+// ReadStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie. A process whose
 // first thread has ended and whose others live is shown as a zombie too, but with its threads.
-func readStat(pid int) (stat, bool) {
-	s, ok, _ := lookAt(pid)
+func ReadStat(pid int) (Stat, bool) {
+	s, ok, _ := readStatErr(pid)
 	return s, ok
 }
 
-// lookAt is readStat, with the reason why nothing could be read.
-func lookAt(pid int) (stat, bool, error) {
+// readStatErr is ReadStat, with the reason why nothing could be read.
+func readStatErr(pid int) (Stat, bool, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return stat{}, false, err
+		return Stat{}, false, err
 	}
 	after := bytes.LastIndexByte(data, ')') // the name before it may hold anything
 	fields := strings.Fields(string(data[after+1:]))
 	if after < 0 || len(fields) < 20 {
-		return stat{}, false, nil
+		return Stat{}, false, nil
 	}
-	var s stat
-	s.pid = pid
-	s.parent, _ = strconv.Atoi(fields[1])
-	s.group, _ = strconv.Atoi(fields[2])
+	var s Stat
+	s.PID = pid
+	s.Parent, _ = strconv.Atoi(fields[1])
+	s.Group, _ = strconv.Atoi(fields[2])
 	threads, _ := strconv.Atoi(fields[17])
-	s.start, _ = strconv.ParseUint(fields[19], 10, 64)
+	s.Start, _ = strconv.ParseUint(fields[19], 10, 64)
 	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1), nil
 }
 
 // alive says true of a process that cannot be looked at, for want of descriptors: it must not be taken for dead.
-func (p proc) alive() bool {
-	s, ok := readStat(p.pid)
-	return ok && s.start == p.start || s.pid == 0 && isThere(p.pid)
+func (p Process) Alive() bool {
+	s, ok := ReadStat(p.PID)
+	return ok && s.Start == p.Start || s.PID == 0 && isThere(p.PID)
 }
 
 // isThere says whether anybody has that pid, if only as a zombie. It needs no descriptor.
@@ -81,16 +85,16 @@ func isThere(pid int) bool {
 
 // signal sends sig to exactly this process, through a pidfd, so that a recycled pid is never hit: EAGAIN says that somebody has
 // that pid who cannot be looked at now, for want of descriptors.
-func (p proc) signal(sig unix.Signal) error {
-	fd, err := unix.PidfdOpen(p.pid, 0)
+func (p Process) signal(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	switch s, ok := readStat(p.pid); { // after the open: from here on fd means one process
-	case s.pid == 0 && isThere(p.pid):
+	switch s, ok := ReadStat(p.PID); { // after the open: from here on fd means one process
+	case s.PID == 0 && isThere(p.PID):
 		return unix.EAGAIN
-	case !ok || s.proc != p:
+	case !ok || s.Process != p:
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
@@ -98,13 +102,13 @@ func (p proc) signal(sig unix.Signal) error {
 
 // signalGroup sends sig at one stroke to whoever is in the group that this process leads (Linux 6.9; earlier ones refuse). Of
 // those who fork just then parent and child get it.
-func (p proc) signalGroup(sig unix.Signal) error {
-	fd, err := unix.PidfdOpen(p.pid, 0)
+func (p Process) signalGroup(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if s, ok := readStat(p.pid); !ok || s.proc != p || s.group != p.pid {
+	if s, ok := ReadStat(p.PID); !ok || s.Process != p || s.Group != p.PID {
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, pidfdSignalGroup)
@@ -113,13 +117,13 @@ func (p proc) signalGroup(sig unix.Signal) error {
 const pidfdSignalGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h
 
 // allStats lists the living processes. Nobody may change the list: who asks meanwhile gets the same.
-func allStats() ([]stat, error) { return everybody.look() }
+func allStats() ([]Stat, error) { return snapshot.look() }
 
-var everybody census
+var snapshot procSnapshot
 
-// census lets those who look at all processes at the same time share a look, each one that has begun after they asked:
+// procSnapshot lets those who look at all processes at the same time share a look, each one that has begun after they asked:
 // where many workers overstay at once and fork, there are many to look at, and many who do.
-type census struct {
+type procSnapshot struct {
 	mu    sync.Mutex
 	next  *round // has not begun; nil: nobody waits for it
 	under bool   // an earlier one is under way
@@ -127,11 +131,11 @@ type census struct {
 
 type round struct {
 	over chan struct{}
-	all  []stat
+	all  []Stat
 	err  error
 }
 
-func (c *census) look() ([]stat, error) {
+func (c *procSnapshot) look() ([]Stat, error) {
 	c.mu.Lock()
 	if c.next == nil {
 		c.next = &round{over: make(chan struct{})}
@@ -147,7 +151,7 @@ func (c *census) look() ([]stat, error) {
 }
 
 // run looks for as long as somebody waits.
-func (c *census) run() {
+func (c *procSnapshot) run() {
 	for {
 		c.mu.Lock()
 		r := c.next
@@ -161,18 +165,18 @@ func (c *census) run() {
 	}
 }
 
-func readStats() ([]stat, error) {
+func readStats() ([]Stat, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	var found []stat
+	var found []Stat
 	for _, entry := range entries {
 		pid, no := strconv.Atoi(entry.Name())
 		if no != nil {
 			continue
 		}
-		s, ok, unread := lookAt(pid)
+		s, ok, unread := readStatErr(pid)
 		if ok {
 			found = append(found, s)
 		}
@@ -184,18 +188,18 @@ func readStats() ([]stat, error) {
 }
 
 // among says whether all has this very process. One that could not be looked at is not: whose are those below its pid?
-func (p proc) among(all []stat) bool {
-	return slices.ContainsFunc(all, func(s stat) bool { return s.proc == p })
+func (p Process) among(all []Stat) bool {
+	return slices.ContainsFunc(all, func(s Stat) bool { return s.Process == p })
 }
 
 // below returns root's descendants among all, root itself not included.
-func below(root int, all []stat) []proc {
-	var found []proc
+func below(root int, all []Stat) []Process {
+	var found []Process
 	for parents := []int{root}; len(parents) > 0; {
 		var next []int
 		for _, s := range all {
-			if slices.Contains(parents, s.parent) && s.pid != root {
-				found, next = append(found, s.proc), append(next, s.pid)
+			if slices.Contains(parents, s.Parent) && s.PID != root {
+				found, next = append(found, s.Process), append(next, s.PID)
 			}
 		}
 		parents = next
@@ -204,30 +208,30 @@ func below(root int, all []stat) []proc {
 }
 
 // members returns every living process of the tree but the runner: its descendants, and whoever bears its marker.
-func (t tree) members() (found []proc, err error) {
+func (t Tree) members() (found []Process, err error) {
 	all, err := allStats()
-	if t.root.among(all) { // else its pid may be somebody else's by now
-		found = below(t.root.pid, all)
+	if t.Root.among(all) { // else its pid may be somebody else's by now
+		found = below(t.Root.PID, all)
 	}
 	for _, s := range all {
-		if s.proc != t.root && s.pid != os.Getpid() && !slices.Contains(found, s.proc) && hasMarker(s.pid, t.marker) {
-			found = append(found, s.proc)
+		if s.Process != t.Root && s.PID != os.Getpid() && !slices.Contains(found, s.Process) && hasMarker(s.PID, t.Marker) {
+			found = append(found, s.Process)
 		}
 	}
 	return found, err
 }
 
 // has says whether pid is a living process of the tree, the runner excepted, while the runner lives.
-func (t tree) has(pid int) (proc, bool) {
-	s, ok := readStat(pid)
-	if !ok || s.proc == t.root || !t.root.alive() {
-		return proc{}, false
+func (t Tree) has(pid int) (Process, bool) {
+	s, ok := ReadStat(pid)
+	if !ok || s.Process == t.Root || !t.Root.Alive() {
+		return Process{}, false
 	}
-	if hasMarker(pid, t.marker) {
-		return s.proc, true
+	if hasMarker(pid, t.Marker) {
+		return s.Process, true
 	}
 	all, _ := allStats() // whose process cannot be told is nobody's
-	return s.proc, slices.Contains(below(t.root.pid, all), s.proc)
+	return s.Process, slices.Contains(below(t.Root.PID, all), s.Process)
 }
 
 func hasMarker(pid int, marker string) bool {
@@ -236,7 +240,7 @@ func hasMarker(pid int, marker string) bool {
 		return false
 	}
 	return slices.ContainsFunc(bytes.Split(environ, []byte{0}), func(pair []byte) bool {
-		return string(pair) == markerVariable+"="+marker
+		return string(pair) == MarkerVariable+"="+marker
 	})
 }
 
@@ -244,9 +248,9 @@ func hasMarker(pid int, marker string) bool {
 const killTime = 5 * time.Second
 
 // kill ends every process of the tree and returns when none is left, or says in the log why not.
-func (t tree) kill(log *zap.Logger) {
-	if t.cgroup != "" {
-		if err := endCgroup(t.cgroup, killTime); err != nil {
+func (t Tree) Kill(log *zap.Logger) {
+	if t.Cgroup != "" {
+		if err := endCgroup(t.Cgroup, killTime); err != nil {
 			log.Warn("cgroup of a space stays", zap.Error(err))
 		}
 	}
@@ -256,7 +260,7 @@ func (t tree) kill(log *zap.Logger) {
 }
 
 // killAll kills what find returns until that is nothing, for as long as limit.
-func killAll(find func() ([]proc, error), limit time.Duration) error {
+func killAll(find func() ([]Process, error), limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; {
 		found, err := find()
 		switch late := time.Now().After(deadline); {
@@ -277,10 +281,10 @@ func killAll(find func() ([]proc, error), limit time.Duration) error {
 }
 
 // awaitEnd waits until all procs have died, limit at most; it reports whether they have.
-func awaitEnd(procs []proc, limit time.Duration) bool {
+func awaitEnd(procs []Process, limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	for _, p := range procs {
-		if !p.await(time.Until(deadline)) {
+		if !p.Await(time.Until(deadline)) {
 			return false
 		}
 	}
@@ -288,14 +292,14 @@ func awaitEnd(procs []proc, limit time.Duration) bool {
 }
 
 // await waits until p has died, limit at most; it reports whether it has.
-func (p proc) await(limit time.Duration) bool {
+func (p Process) Await(limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	polled := []unix.PollFd{{Fd: -1, Events: unix.POLLIN}} // -1 waits for nothing: without a pidfd we look again and again
-	if fd, err := unix.PidfdOpen(p.pid, 0); err == nil {
+	if fd, err := unix.PidfdOpen(p.PID, 0); err == nil {
 		defer unix.Close(fd)
 		polled[0].Fd = int32(fd)
 	}
-	for p.alive() {
+	for p.Alive() {
 		left := time.Until(deadline)
 		if left <= 0 {
 			return false
