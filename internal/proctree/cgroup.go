@@ -14,18 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroups is where this host may make cgroups of version 2. Each start of a Space gets one, with one in it for the
-// app and one for each GPU worker. Whatever is started in a cgroup stays in it, even if it leaves its parent, its
-// group, its session and its environment, and cgroup.kill ends all of it at once (Linux 5.14, cgroup-v2.rst).
+// Cgroups creates cgroups of version 2 below Base. Each start of a Space gets one cgroup. It contains one cgroup for
+// the app and one for each GPU worker.
 //
-// nil: this machine lets us make none.
+// A process started in a cgroup stays in it, even if it leaves its parent, its process group, its session and its
+// environment. cgroup.kill ends all processes of a cgroup at once (Linux 5.14, cgroup-v2.rst).
+//
+// A nil *Cgroups means that this machine does not allow cgroups.
 type Cgroups struct{ Base string }
 
-// OpenCgroups tries it out, as root or where the cgroup was delegated to us.
+// OpenCgroups returns the Cgroups below the cgroup of this process. It fails if a trial fails. The trial succeeds
+// for root, and for a user to whom the cgroup was delegated.
 func OpenCgroups() (*Cgroups, error) {
 	base, ok := (&OOMWatch{}).cgroupOf(os.Getpid(), "")
 	if !ok {
-		return nil, errors.New("this process stands in no cgroup of version 2")
+		return nil, errors.New("this process is in no cgroup of version 2")
 	}
 	c := &Cgroups{base}
 	if err := c.try(); err != nil {
@@ -35,7 +38,8 @@ func OpenCgroups() (*Cgroups, error) {
 	return c, nil
 }
 
-// try does what begin does, with a process of no consequence: a move may be refused where a cgroup can be made.
+// try performs the steps of Begin with a dummy process. The kernel can refuse the move even where it allows the
+// creation of a cgroup.
 func (c *Cgroups) try() (err error) {
 	dir := c.of(fmt.Sprintf("probe-%d", os.Getpid()))
 	app := filepath.Join(dir, "app")
@@ -46,35 +50,35 @@ func (c *Cgroups) try() (err error) {
 	if err := unix.Access(filepath.Join(dir, "cgroup.kill"), unix.W_OK); err != nil {
 		return fmt.Errorf("cgroup.kill of %s: %w", c.Base, err)
 	}
-	child := exec.Command("/bin/sh", "-c", "read end") // it ends with us, too, since the pipe does
+	child := exec.Command("/bin/sh", "-c", "read end") // it exits with this process, which closes the pipe
 	if _, err := child.StdinPipe(); err != nil {
 		return err
 	}
 	if err := child.Start(); err != nil {
-		return nil // no shell here: whether it may be moved is seen at the first start of a Space
+		return nil // no shell on this machine: the first start of a Space shows whether a move is allowed
 	}
 	defer func() {
-		_ = child.Process.Kill() // it is not reaped yet
-		_ = child.Wait()         // by our signal
+		_ = child.Process.Kill() // not reaped yet
+		_ = child.Wait()         // its error reports our signal
 	}()
 	return enter(app, child.Process.Pid)
 }
 
-// sweep removes what a host has left that died before it wrote down what it had started. One that is a minute old and
-// empty is of no start that is still being made.
+// sweep removes cgroups left by a host that crashed before it recorded the start. A cgroup that is a minute old and
+// empty does not belong to a start in progress.
 func (c *Cgroups) sweep() {
 	left, _ := filepath.Glob(c.of("*"))
 	for _, dir := range left {
 		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Minute && isEmpty(dir) {
-			_ = removeCgroup(dir) // somebody else's stays
+			_ = removeCgroup(dir) // a cgroup of another user stays
 		}
 	}
 }
 
-// of is the folder of a start of a Space. The name tells it after a crash of the host.
+// of returns the folder of a start of a Space. The folder is found by this name after a crash of the host.
 func (c *Cgroups) of(instance string) string { return filepath.Join(c.Base, "spacehost-"+instance) }
 
-// begin makes the cgroups of a start and puts its first process into that of the app. Its folder comes back.
+// Begin creates the cgroups of a start, moves its first process into the cgroup of the app, and returns the folder.
 func (c *Cgroups) Begin(instance string, pid int) (dir string, err error) {
 	dir = c.of(instance)
 	app := filepath.Join(dir, "app")
@@ -87,7 +91,8 @@ func (c *Cgroups) Begin(instance string, pid int) (dir string, err error) {
 	return dir, nil
 }
 
-// confine moves a worker into a cgroup of its own, below that of its Space. What it started before stays outside.
+// confine moves a worker into its own cgroup, below the cgroup of its Space. Processes that the worker started
+// earlier stay outside.
 func confine(dir string, worker Process) error {
 	own := filepath.Join(dir, workerCgroup(worker))
 	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
@@ -96,13 +101,14 @@ func confine(dir string, worker Process) error {
 	return enter(own, worker.PID)
 }
 
+// enter moves a process into a cgroup.
 func enter(dir string, pid int) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func workerCgroup(worker Process) string { return fmt.Sprintf("gpu-%d-%d", worker.PID, worker.Start) }
 
-// ofWorker finds the cgroup of a worker, also of one that an earlier host has confined; "" if it has none.
+// ofWorker returns the cgroup of a worker, or "". It also finds a worker that an earlier host confined.
 func (c *Cgroups) ofWorker(worker Process) string {
 	if c == nil {
 		return ""
@@ -114,7 +120,7 @@ func (c *Cgroups) ofWorker(worker Process) string {
 	return found[0]
 }
 
-// endCgroup kills whoever is in a cgroup or below it, waits until that is nobody, and removes it.
+// endCgroup kills all processes of a cgroup and of the cgroups below it, waits until none is left, and removes it.
 func endCgroup(dir string, limit time.Duration) error {
 	kill := filepath.Join(dir, "cgroup.kill")
 	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
@@ -127,18 +133,18 @@ func endCgroup(dir string, limit time.Duration) error {
 			return removeCgroup(dir)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("they outlive SIGKILL in %s", dir)
+			return fmt.Errorf("processes in %s are still running after SIGKILL", dir)
 		}
 	}
 }
 
-// isEmpty: zombies do not count.
+// isEmpty reports whether a cgroup contains no process. Zombies do not count.
 func isEmpty(dir string) bool {
-	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.events")) // one that is gone is empty
+	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.events")) // a removed cgroup is empty
 	return !strings.Contains(string(text), "populated 1")
 }
 
-// removeCgroup takes those below with it.
+// removeCgroup removes a cgroup and the cgroups one level below it.
 func removeCgroup(dir string) error {
 	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
 	for _, file := range below {
@@ -152,8 +158,8 @@ func removeCgroup(dir string) error {
 	return nil
 }
 
-// cgroupHolds says whether a process stands in that very cgroup.
-func cgroupHolds(dir string, pid int) bool {
-	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs")) // one that is gone holds nobody
+// isMember reports whether a process is a direct member of the cgroup.
+func isMember(dir string, pid int) bool {
+	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs")) // a removed cgroup has no members
 	return slices.Contains(strings.Fields(string(text)), strconv.Itoa(pid))
 }

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// trueCgroups are below a cgroup of the test's own, which is gone after it.
+// trueCgroups returns Cgroups below a cgroup of this test, which is removed after it.
 func trueCgroups(t *testing.T) *Cgroups {
 	t.Helper()
 	here, err := OpenCgroups()
 	if err != nil {
-		t.Skipf("SKIPPED: no cgroup can be made here: %v", err)
+		t.Skipf("SKIPPED: cannot create a cgroup on this machine: %v", err)
 	}
 	base := here.of("test-" + filepath.Base(tempDir(t)))
 	if err := os.Mkdir(base, 0o755); err != nil {
@@ -34,14 +34,15 @@ func (c *Cgroups) set(t *testing.T, name, value string) {
 	}
 }
 
-// refusals let no cgroups be made below the base, or nobody be moved into them.
+// refusals configure the base so that the kernel refuses to create cgroups below it or to move processes into them.
 var refusals = map[string]func(*testing.T, *Cgroups){
-	"none below":        func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.max.descendants", "0") },
-	"one below":         func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.max.descendants", "1") },
-	"no move into them": func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.type", "threaded") }, // what is below is "domain invalid"
+	"none below":    func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.max.descendants", "0") },
+	"one below":     func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.max.descendants", "1") },
+	"no move below": func(t *testing.T, c *Cgroups) { c.set(t, "cgroup.type", "threaded") }, // children of the base become "domain invalid"
 }
 
-// TestCgroupsAreTried: what is refused to a start of a Space is found when the host starts, and the trial leaves nothing.
+// TestCgroupsAreTried checks that OpenCgroups detects at startup what the kernel would refuse at the start of a
+// Space, and that the trial leaves nothing behind.
 func TestCgroupsAreTried(t *testing.T) {
 	wants := map[string]bool{"as it is": true}
 	for name := range refusals {
@@ -53,19 +54,19 @@ func TestCgroupsAreTried(t *testing.T) {
 			if refuse := refusals[name]; refuse != nil {
 				refuse(t, c)
 			}
-			ours := func() []Process { all, _ := allStats(); return below(os.Getpid(), all) }
+			children := func() []Process { all, _ := allStats(); return below(os.Getpid(), all) }
 			before, _ := (&OOMWatch{}).cgroupOf(os.Getpid(), "")
-			processes := ours()
+			processes := children()
 			if err := c.try(); (err == nil) != want {
-				t.Errorf("it says %v, want success: %v", err, want)
+				t.Errorf("got error %v, want success: %v", err, want)
 			}
 			if after, _ := (&OOMWatch{}).cgroupOf(os.Getpid(), ""); after != before {
-				t.Errorf("we are in %s, and were in %s", after, before)
+				t.Errorf("this process moved to %s from %s", after, before)
 			}
 			if left, _ := filepath.Glob(c.of("*")); len(left) > 0 {
 				t.Errorf("left behind: %s", left)
 			}
-			if left := slices.DeleteFunc(ours(), func(p Process) bool { return slices.Contains(processes, p) }); len(left) > 0 {
+			if left := slices.DeleteFunc(children(), func(p Process) bool { return slices.Contains(processes, p) }); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})

@@ -14,37 +14,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disable names what is not to be used though this machine has it, to try the ways around it: cgroup.
+// disable is an environment variable that lists features to ignore although this machine has them. It lets a test
+// use the fallback. The only feature is "cgroup".
 const disable = "SPACEHOST_DISABLE"
 
-// Contain makes ready what keeps together whatever a Space starts. Call it once, before the first Space starts; Run
-// does the rest. It says in words what is in force:
+// Contain selects the containment of the processes that Spaces start. Call it once, before the first Space starts.
+// Run does the periodic part. The returned words describe the mode in force:
 //
-//  1. cgroups, where this machine lets us make them;
-//  2. else each GPU worker is the subreaper of what it starts: whoever leaves its parent comes to the worker, and is
-//     found below it. Run looks who is there, since those that outlive the worker come to us.
+//  1. Cgroups, if this machine allows them.
+//  2. Otherwise each GPU worker is the subreaper of its descendants. An orphan becomes a child of the worker and
+//     is found below it. Run scans the subtrees, because processes that outlive the worker become children of this
+//     process.
 //
-// In both cases we are the subreaper of all, so that nobody's zombies stay.
+// In both modes this process is a subreaper, so that no zombie remains.
 func (p *Processes) Contain() (words string) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		p.logger().Warn("orphans go to init", zap.Error(err))
+		p.logger().Warn("cannot become child subreaper, orphans go to init", zap.Error(err))
 	}
 	made, err := OpenCgroups()
 	if slices.Contains(strings.Split(os.Getenv(disable), ","), "cgroup") {
-		made, err = nil, fmt.Errorf("%s forbids it", disable)
+		made, err = nil, fmt.Errorf("disabled by %s", disable)
 	}
 	if err != nil {
-		return fmt.Sprintf("what a GPU worker starts is found by its process tree, with the worker as child subreaper (no cgroup: %v)", err)
+		return fmt.Sprintf("descendants of a GPU worker are found in its process tree, with the worker as child subreaper (no cgroup: %v)", err)
 	}
 	p.cgroups = made
-	return fmt.Sprintf("what a Space and its GPU workers start is kept in cgroups below %s and ended by cgroup.kill", made.Base)
+	return fmt.Sprintf("descendants of a Space and its GPU workers are contained in cgroups below %s and ended by cgroup.kill", made.Base)
 }
 
-// Cgroups returns where this host makes cgroups, as Contain has found; nil: this machine lets us make none.
+// Cgroups returns the cgroups that Contain has opened; nil if this machine does not allow them.
 func (p *Processes) Cgroups() *Cgroups { return p.cgroups }
 
-// Confine says that a process of the Space is a GPU worker now: from here on End finds whatever it starts. It does not
-// block. Where it fails, End finds what stays in the worker's tree or group.
+// Confine marks a process of the Space as a GPU worker. From then on End finds every process that the worker starts.
+// Confine does not block. If it fails, End finds the processes that stay in the worker's tree or process group.
 func (p *Processes) Confine(space string, pid int, start uint64) {
 	worker := Process{pid, start}
 	if dir := p.get(space).Cgroup; dir != "" {
@@ -52,7 +54,7 @@ func (p *Processes) Confine(space string, pid int, start uint64) {
 		if err == nil {
 			return
 		}
-		p.logger().Warn("worker gets no cgroup", zap.Int("worker", pid), zap.Error(err))
+		p.logger().Warn("cannot move worker to a cgroup", zap.Int("worker", pid), zap.Error(err))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,18 +62,18 @@ func (p *Processes) Confine(space string, pid int, start uint64) {
 		p.subtrees = map[Process]*subtree{}
 	}
 	if p.subtrees[worker] == nil {
-		p.subtrees[worker] = newSubtree(worker, p.bearMarker)
+		p.subtrees[worker] = newSubtree(worker, p.hasAnyMarker)
 	}
 }
 
-// subtreeOf is the one that is being watched, or a new one.
+// subtreeOf returns the watched subtree of a worker, or a new one.
 func (p *Processes) subtreeOf(worker Process) *subtree {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known := p.subtrees[worker]; known != nil {
 		return known
 	}
-	return newSubtree(worker, p.bearMarker)
+	return newSubtree(worker, p.hasAnyMarker)
 }
 
 func (p *Processes) forget(worker Process) {
@@ -80,13 +82,13 @@ func (p *Processes) forget(worker Process) {
 	delete(p.subtrees, worker)
 }
 
-// The pace of Run.
+// Intervals of Run.
 const (
 	scanInterval = time.Second
-	scansPerReap = 5 // times that
+	scansPerReap = 5 // in scans
 )
 
-// Run looks at the subtrees of workers that have no cgroup, and reaps the zombies that have come to us, until ctx ends.
+// Run scans the subtrees of workers without a cgroup, and reaps orphaned zombies, until ctx ends.
 func (p *Processes) Run(ctx context.Context) error {
 	again := time.NewTicker(scanInterval)
 	defer again.Stop()
@@ -101,9 +103,9 @@ func (p *Processes) Run(ctx context.Context) error {
 		watched := slices.Collect(maps.Values(p.subtrees))
 		p.mu.Unlock()
 		if len(watched) > 0 {
-			all, _ := allStats() // another time
+			all, _ := allStats() // after an error the next scan retries
 			for _, f := range watched {
-				f.among(all) // it remembers them
+				f.among(all) // records the members
 			}
 		}
 		if n%scansPerReap == 0 {
@@ -112,18 +114,19 @@ func (p *Processes) Run(ctx context.Context) error {
 	}
 }
 
-// reap takes away those of our zombies that were zombies before, too. Whoever starts a process of its own waits for
-// it and takes it at once; what is left has come to us from a parent that has died.
+// reap reaps the zombie children of this process that were zombies at the previous call too. A child that this
+// process started itself is reaped at once by the goroutine that waits for it. A zombie that remains is an orphan of
+// an exited parent.
 func reap(before []Process) (zombies []Process) {
-	entries, _ := os.ReadDir("/proc") // another time
+	entries, _ := os.ReadDir("/proc") // after an error the next scan retries
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
-		s, living := ReadStat(pid)
+		s, running := ReadStat(pid)
 		switch {
-		case living || s.PID == 0 || s.Parent != os.Getpid():
+		case running || s.PID == 0 || s.Parent != os.Getpid():
 		case slices.Contains(before, s.Process):
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		default:

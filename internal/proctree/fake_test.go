@@ -19,10 +19,10 @@ const fakeVariable = "SPACEHOST_FAKE_NODE"
 // node is one process of a fake tree.
 type node struct {
 	Name           string
-	Group, Session bool // leads a group, or a session, of its own
+	Group, Session bool // leads its own process group or session
 	IgnoresTERM    bool
 	Subreaper      bool // of its descendants
-	Leaves         bool // exits once its children have been started
+	Exits          bool // exits once its children have been started
 	Unreaped       bool // remains a zombie after its exit
 	Headless       bool // ends its first thread and keeps the others
 	Children       []node
@@ -36,7 +36,7 @@ func (n node) size() int {
 	return size
 }
 
-// env makes this binary the node.
+// env returns variables that make this binary the node.
 func (n node) env() []string {
 	text, err := json.Marshal(n)
 	if err != nil {
@@ -47,7 +47,7 @@ func (n node) env() []string {
 
 func init() {
 	if os.Getenv(fakeVariable) != "" {
-		runtime.LockOSThread() // main stays on the first thread, which a headless node ends
+		runtime.LockOSThread() // main runs on the first thread, which a headless node ends
 	}
 }
 
@@ -71,7 +71,7 @@ func beFake() {
 	}
 	fmt.Println(n.Name, os.Getpid())
 	switch {
-	case n.Leaves:
+	case n.Exits:
 		os.Exit(0)
 	case n.Headless:
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
@@ -90,7 +90,7 @@ func (n node) start() *exec.Cmd {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: n.Group, Setsid: n.Session}
 	if err := cmd.Start(); err != nil {
-		fmt.Println("fake cannot start another:", err)
+		fmt.Println("fake cannot start a child:", err)
 		os.Exit(70)
 	}
 	return cmd

@@ -12,44 +12,45 @@ import (
 	"time"
 )
 
-// KilledError says that somebody other than the host has ended the Space by SIGKILL.
+// KilledError reports that SIGKILL from outside the host ended the Space.
 type KilledError struct {
-	Memory bool   // the kernel counted a kill for lack of memory at that time
-	Limit  uint64 // of memory in its cgroup, in bytes; 0 where there is none, or none is known
+	Memory bool   // the kernel counted an out-of-memory kill at that time
+	Limit  uint64 // memory limit of its cgroup in bytes; 0 if there is none or it is unknown
 }
 
 func (e *KilledError) Error() string {
 	switch {
 	case e.Memory && e.Limit > 0:
-		return fmt.Sprintf("it was killed by the kernel for lack of memory: its cgroup may use %d MiB", e.Limit>>20)
+		return fmt.Sprintf("it was killed by the kernel's out-of-memory killer: the limit of its cgroup is %d MiB", e.Limit>>20)
 	case e.Memory:
-		return "it was killed by the kernel for lack of memory"
+		return "it was killed by the kernel's out-of-memory killer"
 	}
 	return "it was killed by SIGKILL by another program, most often for lack of memory"
 }
 
-// memory watches how often the kernel has killed for lack of memory, as far as anybody may read that: in the
-// cgroup of a process, and on the whole machine. Two looks are kept: the last one may come between the kill and
-// the news of it.
+// OOMWatch compares the kernel's counters of out-of-memory kills before and after an exit. It reads the counters of
+// the process's cgroup and of the whole machine, if they are readable. It keeps two readings, because the last
+// reading can fall between the kill and the exit report.
 type OOMWatch struct {
 	mu         sync.Mutex
-	root       string // "" is the real one
+	root       string // prefix of all paths, for tests; "" in production
 	last, late oomCounters
 }
 
-// OOMInterval keeps somebody else's lack of memory, hours ago, from passing for this one.
+// OOMInterval is the interval between two calls of Look. It is short, so that an unrelated out-of-memory kill hours
+// ago does not count.
 const OOMInterval = 2 * time.Second
 
 type oomCounters struct {
-	dir      string // its folder; "" if not known
-	file     string // in it
-	kills    int    // of its processes; -1 unknown
+	dir      string // folder of the cgroup; "" if unknown
+	file     string // the file in dir that contains the counter
+	kills    int    // kills in the cgroup; -1 if unknown
 	machine  int    // kills on this machine
 	limit    uint64
-	happened bool // false: the zero look
+	happened bool // false for the zero value
 }
 
-// look notes the counters as they are now for pid, which lives.
+// Look records the current counters for pid, a running process.
 func (m *OOMWatch) Look(pid int) {
 	now := oomCounters{happened: true, kills: -1, machine: m.count("/proc/vmstat")}
 	for _, version := range cgroupVersions {
@@ -69,8 +70,8 @@ func (m *OOMWatch) Look(pid int) {
 	m.last, m.late = m.late, now
 }
 
-// counting is the cgroup that counts the kills: its own, or the first above those that we have made without the
-// controller. Version 2 counts what happens below, too.
+// counting returns the cgroup that counts the kills. That is the process's own cgroup, or the first ancestor above
+// the cgroups that this program created without the memory controller. Version 2 includes the kills of descendants.
 func (m *OOMWatch) counting(dir, file string) (string, int) {
 	for ; filepath.Base(dir) == "app" || strings.HasPrefix(filepath.Base(dir), "spacehost-"); dir = filepath.Dir(dir) {
 		if kills := m.count(filepath.Join(dir, file)); kills >= 0 {
@@ -80,7 +81,7 @@ func (m *OOMWatch) counting(dir, file string) (string, int) {
 	return dir, m.count(filepath.Join(dir, file))
 }
 
-// killed says what is known about a SIGKILL of which the host has just heard.
+// Killed returns the evidence about a SIGKILL that was just reported.
 func (m *OOMWatch) Killed() *KilledError {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,14 +100,15 @@ func (m *OOMWatch) Killed() *KilledError {
 	return &KilledError{}
 }
 
-// cgroupVersions: where the controller lives, which file counts the kills, which holds the limit
-// (Documentation/admin-guide/cgroup-v2.rst, memory.events; cgroup-v1/memory.rst, memory.oom_control).
+// cgroupVersions lists, for each cgroup version, the memory controller, the file with the number of kills, and the
+// file with the limit (Documentation/admin-guide/cgroup-v2.rst, memory.events; cgroup-v1/memory.rst,
+// memory.oom_control).
 var cgroupVersions = []struct{ controller, events, limit string }{
-	{"memory", "memory.oom_control", "memory.limit_in_bytes"}, // version 1, also where version 2 is mounted beside it
+	{"memory", "memory.oom_control", "memory.limit_in_bytes"}, // version 1, also where version 2 is mounted in addition
 	{"", "memory.events", "memory.max"},
 }
 
-// count reads the line "oom_kill N"; -1 if there is none.
+// count returns N of the line "oom_kill N"; -1 if there is none.
 func (m *OOMWatch) count(path string) int {
 	for line := range strings.Lines(m.read(path)) {
 		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "oom_kill" {
@@ -118,7 +120,7 @@ func (m *OOMWatch) count(path string) int {
 	return -1
 }
 
-// cgroupOf is the folder of pid's cgroup in the tree of that controller, "" being version 2's.
+// cgroupOf returns the folder of pid's cgroup in the hierarchy of a controller. Version 2 has the controller "".
 func (m *OOMWatch) cgroupOf(pid int, controller string) (dir string, ok bool) {
 	for line := range strings.Lines(m.read(fmt.Sprintf("/proc/%d/cgroup", pid))) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -130,7 +132,7 @@ func (m *OOMWatch) cgroupOf(pid int, controller string) (dir string, ok bool) {
 	return "", false
 }
 
-// mounted is the folder at which a cgroup is seen.
+// mounted returns the folder at which a cgroup is mounted.
 func (m *OOMWatch) mounted(controller, path string) (dir string, ok bool) {
 	for line := range strings.Lines(m.read("/proc/self/mountinfo")) {
 		left, right, _ := strings.Cut(line, " - ") // proc_pid_mountinfo(5)
@@ -153,12 +155,12 @@ func isCgroup(after []string, controller string) bool {
 }
 
 func (m *OOMWatch) read(path string) string {
-	text, _ := os.ReadFile(m.root + path) // what cannot be read is no evidence
+	text, _ := os.ReadFile(m.root + path) // an unreadable file is no evidence
 	return string(text)
 }
 
-// lowestLimit is the smallest limit of the cgroup and those above it. "max", and version 1's largest number of
-// whole pages, are none.
+// lowestLimit returns the smallest limit of the cgroup and its ancestors; 0 if there is none. "max", and version 1's
+// largest number of whole pages, mean no limit.
 func (m *OOMWatch) lowestLimit(dir, file string) (lowest uint64) {
 	for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
 		n, err := strconv.ParseUint(strings.TrimSpace(m.read(filepath.Join(dir, file))), 10, 64)

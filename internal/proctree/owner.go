@@ -17,17 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SpaceAt returns the Space of which a process, its runner included, holds the client's end of a TCP connection on
-// this machine; "" if none does. It may take milliseconds: ask once per connection.
+// SpaceAt returns the Space whose process holds the client end of a TCP connection on this machine; "" if no Space
+// does. The runner counts as a process of its Space. A call can take milliseconds: call it once per connection.
 //
-// The kernel tells the client's socket by its two addresses; whose it is, only the descriptors of processes tell. One
-// that has left its tree and shed its marker is nobody's.
+// The kernel finds the client's socket by its two addresses. Only the file descriptors in /proc show which process
+// owns the socket. A process that has left its tree and removed its marker belongs to no Space.
 func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 	inode, uid, err := socketAt(client, server)
 	if err != nil {
-		p.blind.Do(func() {
+		p.warnOnce.Do(func() {
 			if p.Logger != nil {
-				p.Logger.Warn("whose a local connection is cannot be told: a Space's own calls count as the local visitor's", zap.Error(err))
+				p.Logger.Warn("owner of local connections unknown, calls by Spaces count as the local visitor's", zap.Error(err))
 			}
 		})
 		return ""
@@ -43,16 +43,17 @@ func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 	return space
 }
 
-// isForeign says whether a socket is another user's. A Space is of our user, unless we are root and it has shed that.
+// isForeign reports whether a socket belongs to another user. A Space runs as the user of this process. Only if this
+// process is root can a Space have another user.
 func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Geteuid() }
 
-// holder looks at the trees first, and then at everybody, the youngest first: whoever has the socket has left a tree
-// and bears its marker still, or is a stranger.
+// holder searches the trees first. Then it searches all other processes, the youngest first. A process outside the
+// trees that owns the socket either has the marker of a Space it left, or is external.
 func (p *Processes) holder(socket string) (space string, other externalProc) {
 	p.mu.Lock()
 	trees := maps.Clone(p.trees)
 	p.mu.Unlock()
-	all, _ := allStats() // whose process cannot be told is nobody's
+	all, _ := allStats() // an unreadable process belongs to no Space
 	known := map[int]bool{}
 	for space, t := range trees {
 		if !t.Root.Alive() {
@@ -83,14 +84,14 @@ func (p *Processes) holder(socket string) (space string, other externalProc) {
 	return "", externalProc{}
 }
 
-// find returns the descriptor with which a process has the file open that /proc calls by that name.
+// find returns the descriptor under which a process has opened the file with that name in /proc.
 func (p Process) find(name string) (fd int, ok bool) {
 	folder, err := os.Open(p.folder())
 	if err != nil || !p.Alive() {
 		return 0, false
 	}
 	defer folder.Close()
-	entries, _ := folder.Readdirnames(-1) // as many as it gives
+	entries, _ := folder.Readdirnames(-1) // a partial list is enough
 	for _, entry := range slices.Backward(entries) {
 		if fd, err := strconv.Atoi(entry); err == nil && p.is(fd, name) {
 			return fd, true
@@ -99,11 +100,13 @@ func (p Process) find(name string) (fd int, ok bool) {
 	return 0, false
 }
 
+// holds reports whether a process has opened the file with that name in /proc.
 func (p Process) holds(name string) bool {
 	_, ok := p.find(name)
 	return ok
 }
 
+// is reports whether a descriptor is the file with that name.
 func (p Process) is(fd int, name string) bool {
 	link, err := os.Readlink(p.folder() + strconv.Itoa(fd))
 	return err == nil && link == name
@@ -111,22 +114,23 @@ func (p Process) is(fd int, name string) bool {
 
 func (p Process) folder() string { return fmt.Sprintf("/proc/%d/fd/", p.PID) }
 
-// externalProc is a process of no Space, and the descriptor at which it had a connection.
+// externalProc is a process outside all Spaces, with the descriptor of its latest connection.
 type externalProc struct {
 	Process
 	fd int
 }
 
-// nearby is how far from there its next connection is looked for first: one that keeps thousands open has the next
-// mostly beside the last.
+// nearby is the distance from the latest descriptor that is searched first. A process with thousands of open
+// connections usually gets its next descriptor close to the latest.
 const nearby = 32
 
+// near searches the descriptors around the latest one.
 func (s externalProc) near(socket string) (fd int, ok bool) {
 	if !s.Alive() {
 		return 0, false
 	}
-	for far := range nearby {
-		for _, fd := range []int{s.fd + far, s.fd - far} {
+	for distance := range nearby {
+		for _, fd := range []int{s.fd + distance, s.fd - distance} {
 			if fd >= 0 && s.is(fd, socket) {
 				return fd, true
 			}
@@ -135,16 +139,17 @@ func (s externalProc) near(socket string) (fd int, ok bool) {
 	return 0, false
 }
 
-// externalProcs are those that held connections lately, the last one first. gradio_client makes a connection for each
-// request: to look at its process first spares looking at all.
+// externalProcs is a cache of external processes with recent connections, the latest first. gradio_client opens a
+// connection for each request. Searching its process first avoids a scan of all processes.
 type externalProcs struct {
 	mu     sync.Mutex
 	recent []externalProc
 }
 
-// maxExternalProcs bounds how many are looked at in vain.
+// maxExternalProcs bounds the number of processes that a cache miss searches.
 const maxExternalProcs = 8
 
+// add puts a process first.
 func (s *externalProcs) add(p externalProc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,17 +158,17 @@ func (s *externalProcs) add(p externalProc) {
 	s.recent = s.recent[:min(len(s.recent), maxExternalProcs)]
 }
 
-// hold looks where each had its last connection, and then at all that they have.
+// hold searches first near the latest descriptor of each process, then all its descriptors.
 func (s *externalProcs) hold(socket string) bool {
 	s.mu.Lock()
 	recent := slices.Clone(s.recent)
 	s.mu.Unlock()
-	for _, look := range []func(externalProc) (int, bool){
+	for _, search := range []func(externalProc) (int, bool){
 		func(p externalProc) (int, bool) { return p.near(socket) },
 		func(p externalProc) (int, bool) { return p.find(socket) },
 	} {
 		for _, p := range recent {
-			if fd, ok := look(p); ok {
+			if fd, ok := search(p); ok {
 				s.add(externalProc{p.Process, fd})
 				return true
 			}
@@ -172,47 +177,47 @@ func (s *externalProcs) hold(socket string) bool {
 	return false
 }
 
-// socketAt asks the kernel for the socket with these two ends (sock_diag(7), exactly one and no dump), and whose it is;
-// inode 0: there is none.
+// socketAt queries the kernel for the socket with these two ends and for its user (sock_diag(7), an exact request
+// without a dump). Inode 0 means that there is no such socket.
 func socketAt(local, remote netip.AddrPort) (inode, uid uint32, err error) {
 	r := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, 0)
-	r.AddData(socketQuestion{local, remote})
-	answers, err := r.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
+	r.AddData(socketRequest{local, remote})
+	replies, err := r.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
 	if errors.Is(err, unix.ENOENT) {
 		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask for a socket by its addresses: %w", err)
+		return 0, 0, fmt.Errorf("query socket by its addresses: %w", err)
 	}
-	if len(answers) != 1 || len(answers[0]) < inodeAt+4 {
-		return 0, 0, fmt.Errorf("ask for a socket by its addresses: %d answers that are not understood", len(answers))
+	if len(replies) != 1 || len(replies[0]) < inodeAt+4 {
+		return 0, 0, fmt.Errorf("query socket by its addresses: unexpected reply of %d messages", len(replies))
 	}
-	return binary.NativeEndian.Uint32(answers[0][inodeAt:]), binary.NativeEndian.Uint32(answers[0][uidAt:]), nil
+	return binary.NativeEndian.Uint32(replies[0][inodeAt:]), binary.NativeEndian.Uint32(replies[0][uidAt:]), nil
 }
 
-// Where idiag_uid and idiag_inode are in struct inet_diag_msg (linux/inet_diag.h): after 4 bytes, inet_diag_sockid and
-// 3 numbers.
+// Offsets of idiag_uid and idiag_inode in struct inet_diag_msg (linux/inet_diag.h): after 4 bytes, inet_diag_sockid
+// and 3 numbers.
 const (
 	uidAt   = 4 + 48 + 3*4
 	inodeAt = uidAt + 4
 )
 
-// socketQuestion is struct inet_diag_req_v2.
-type socketQuestion struct{ local, remote netip.AddrPort }
+// socketRequest is struct inet_diag_req_v2.
+type socketRequest struct{ local, remote netip.AddrPort }
 
-var _ nl.NetlinkRequestData = socketQuestion{}
+var _ nl.NetlinkRequestData = socketRequest{}
 
 // Len implements nl.NetlinkRequestData.
-func (q socketQuestion) Len() int { return 8 + 48 }
+func (q socketRequest) Len() int { return 8 + 48 }
 
 // Serialize implements nl.NetlinkRequestData.
-func (q socketQuestion) Serialize() []byte {
+func (q socketRequest) Serialize() []byte {
 	b := make([]byte, q.Len())
 	b[0], b[1] = unix.AF_INET6, unix.IPPROTO_TCP
 	if q.local.Addr().Is4() {
 		b[0] = unix.AF_INET
 	}
-	binary.NativeEndian.PutUint32(b[4:], ^uint32(0)) // in any state
+	binary.NativeEndian.PutUint32(b[4:], ^uint32(0)) // any state
 	id := b[8:]                                      // struct inet_diag_sockid
 	binary.BigEndian.PutUint16(id[0:], q.local.Port())
 	binary.BigEndian.PutUint16(id[2:], q.remote.Port())

@@ -19,15 +19,15 @@ import (
 	"spacehost/internal/proctree/proctreetest"
 )
 
-// forest is a tree of fake processes whose root stands for the runner of the Space "test".
+// forest is a tree of fake processes. Its root plays the runner of the Space "test".
 type forest struct {
 	processes *Processes
 	tree      Tree
 	pids      map[string]Process
-	reaped    chan struct{} // closed when the root is
+	reaped    chan struct{} // closed when the root is reaped
 }
 
-// plant starts the processes and waits until each has said its name. They are all gone after the test.
+// plant starts the processes and waits until each has printed its name. All have exited after the test.
 func plant(t *testing.T, root node) *forest {
 	t.Helper()
 	f := &forest{processes: &Processes{}, pids: map[string]Process{}, reaped: make(chan struct{})}
@@ -35,11 +35,11 @@ func plant(t *testing.T, root node) *forest {
 	cmd := exec.Command(self(t))
 	cmd.Env = append(root.env(), MarkerVariable+"="+f.tree.Marker)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	said, out, err := os.Pipe()
+	stdout, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer said.Close()
+	defer stdout.Close()
 	cmd.Stdout = out
 	err = cmd.Start()
 	out.Close()
@@ -52,8 +52,8 @@ func plant(t *testing.T, root node) *forest {
 		f.processes.EndOrphans(f.tree.Marker)
 	})
 	go func() { _ = cmd.Wait(); close(f.reaped) }()
-	_ = said.SetReadDeadline(time.Now().Add(patient))
-	for lines := bufio.NewScanner(said); len(f.pids) < root.size(); {
+	_ = stdout.SetReadDeadline(time.Now().Add(patient))
+	for lines := bufio.NewScanner(stdout); len(f.pids) < root.size(); {
 		if !lines.Scan() {
 			t.Fatalf("only %v of %d processes came up: %v", f.pids, root.size(), lines.Err())
 		}
@@ -61,7 +61,7 @@ func plant(t *testing.T, root node) *forest {
 		var pid int
 		_, _ = fmt.Sscan(lines.Text(), &name, &pid)
 		s, _ := ReadStat(pid)
-		if s.Process == (Process{}) { // it has left and was reaped: only its number is known
+		if s.Process == (Process{}) { // it has exited and was reaped: only its pid is known
 			s.PID = pid
 		}
 		f.pids[name] = s.Process
@@ -71,16 +71,16 @@ func plant(t *testing.T, root node) *forest {
 	return f
 }
 
-// lives checks who has survived.
-func (f *forest) lives(t *testing.T, living ...string) {
+// expectRunning checks that exactly the named processes are running.
+func (f *forest) expectRunning(t *testing.T, running ...string) {
 	t.Helper()
 	want := map[string]bool{}
-	for _, name := range living {
+	for _, name := range running {
 		want[name] = true
 	}
 	for name, p := range f.pids {
 		if p.Alive() != want[name] {
-			t.Errorf("%s (pid %d) lives: %v, want %v", name, p.PID, p.Alive(), want[name])
+			t.Errorf("%s (pid %d) is running: %v, want %v", name, p.PID, p.Alive(), want[name])
 		}
 	}
 }
@@ -89,7 +89,7 @@ func (f *forest) end(t *testing.T, name string, grace time.Duration) (took time.
 	t.Helper()
 	began := time.Now()
 	if p := f.pids[name]; !f.processes.End(p.PID, p.Start, grace) {
-		t.Errorf("%s is not gone", name)
+		t.Errorf("%s has not ended", name)
 	}
 	return time.Since(began)
 }
@@ -98,7 +98,7 @@ func TestOwns(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{
 		{Name: "worker", Group: true, Children: []node{{Name: "grandchild"}}},
 		{Name: "session", Session: true},
-		{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
+		{Name: "middle", Session: true, Exits: true, Children: []node{{Name: "daemon", Session: true}}},
 	}})
 	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
 	for _, name := range []string{"worker", "grandchild", "session", "daemon"} {
@@ -108,8 +108,8 @@ func TestOwns(t *testing.T) {
 	}
 	for what, pid := range map[string]int{
 		"the runner": f.tree.Root.PID, "another Space's runner": other.tree.Root.PID, "another Space's worker": other.pids["worker"].PID,
-		"the host": os.Getpid(), "who started the host": os.Getppid(), "init": 1, "0": 0, "-1": -1, "its negative": -f.pids["worker"].PID,
-		"no process": 1 << 22, "who has left": f.pids["middle"].PID,
+		"the host": os.Getpid(), "the parent of the host": os.Getppid(), "init": 1, "0": 0, "-1": -1, "its negative": -f.pids["worker"].PID,
+		"no process": 1 << 22, "an exited process": f.pids["middle"].PID,
 	} {
 		if start, ok := f.processes.Owns("test", pid); ok {
 			t.Errorf("Owns(%s, %d) = %d", what, pid, start)
@@ -123,31 +123,31 @@ func TestOwns(t *testing.T) {
 	}
 	within(t, patient, "the runner is reaped", f.reaped)
 	if _, ok := f.processes.Owns("test", f.pids["worker"].PID); ok {
-		t.Error("a dead runner owns its worker")
+		t.Error("an exited runner owns its worker")
 	}
 }
 
-// Every kind of descendant of the worker goes, nobody else.
+// All descendants of the worker are ended, and no other process.
 func TestEndOfAWorker(t *testing.T) {
 	for name, worker := range map[string]node{
 		"leads a group":          {Group: true},
 		"leads a session":        {Session: true},
 		"in the runner's group":  {},
 		"ignores SIGTERM":        {Group: true, IgnoresTERM: true},
-		"a zombie, its group on": {Group: true, Leaves: true, Unreaped: true},
-		"reaped, its group on":   {Group: true, Leaves: true},
+		"a zombie, its group on": {Group: true, Exits: true, Unreaped: true},
+		"reaped, its group on":   {Group: true, Exits: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			worker.Name = "worker"
 			worker.Children = []node{{Name: "child", Children: []node{{Name: "grandchild"}}}}
-			if !worker.Leaves { // else nothing but the group tells whose they are
+			if !worker.Exits { // otherwise only the group identifies the children
 				worker.Children = append(worker.Children, node{Name: "own-group", Group: true}, node{Name: "own-session", Session: true, Children: []node{{Name: "deep"}}})
 			}
 			f := plant(t, node{Name: "runner", Children: []node{
 				{Name: "sibling"}, worker, {Name: "other-worker", Group: true, Children: []node{{Name: "its-child"}}},
 			}})
-			if worker.Leaves {
-				eventually(t, "the leader has left", func() bool { return !f.pids["worker"].Alive() })
+			if worker.Exits {
+				eventually(t, "the leader has exited", func() bool { return !f.pids["worker"].Alive() })
 				s, _ := ReadStat(f.pids["worker"].PID)
 				if zombie := s.PID != 0; zombie != worker.Unreaped {
 					t.Fatalf("zombie: %v", zombie)
@@ -158,15 +158,16 @@ func TestEndOfAWorker(t *testing.T) {
 			if took > grace+time.Second || worker.IgnoresTERM && took < grace {
 				t.Errorf("it took %s with a grace of %s", took, grace)
 			}
-			f.lives(t, "runner", "sibling", "other-worker", "its-child")
-			f.end(t, "worker", grace) // of who is gone already is nothing
-			f.lives(t, "runner", "sibling", "other-worker", "its-child")
+			f.expectRunning(t, "runner", "sibling", "other-worker", "its-child")
+			f.end(t, "worker", grace) // ending an ended worker has no effect
+			f.expectRunning(t, "runner", "sibling", "other-worker", "its-child")
 		})
 	}
 }
 
-// TestEndOfAWorkerThatHasDied: what it started goes, and nothing is kept of it. (A warm worker that dies just after its grant.)
-func TestEndOfAWorkerThatHasDied(t *testing.T) {
+// TestEndOfAWorkerThatHasExited checks that its descendants are ended and that no record of it is kept. This happens
+// when a warm worker exits just after its grant.
+func TestEndOfAWorkerThatHasExited(t *testing.T) {
 	started := []string{"child", "own-session", "deep", "daemon"}
 	for name, below := range map[string]func(*testing.T) *Cgroups{
 		"in a cgroup": trueCgroups, "without": func(*testing.T) *Cgroups { return nil },
@@ -175,7 +176,7 @@ func TestEndOfAWorkerThatHasDied(t *testing.T) {
 			c := below(t)
 			f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling"}, {Name: "worker", Group: true, Subreaper: true, Children: []node{
 				{Name: "child"}, {Name: "own-session", Session: true, Children: []node{{Name: "deep"}}},
-				{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
+				{Name: "middle", Session: true, Exits: true, Children: []node{{Name: "daemon", Session: true}}},
 			}}}})
 			worker := f.pids["worker"]
 			if c != nil {
@@ -192,25 +193,25 @@ func TestEndOfAWorkerThatHasDied(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				eventually(t, name+" is seen, as by Run", func() bool { return f.processes.Within(f.pids[name].PID, worker.PID, worker.Start) })
+				eventually(t, name+" is recorded, as by Run", func() bool { return f.processes.Within(f.pids[name].PID, worker.PID, worker.Start) })
 			}
 			if err := worker.signal(unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "the worker is reaped", func() bool { s, _ := ReadStat(worker.PID); return s.PID == 0 })
-			f.lives(t, append(started, "runner", "sibling")...)
+			f.expectRunning(t, append(started, "runner", "sibling")...)
 			for range 2 { // the second time there is nothing to do
 				f.end(t, "worker", time.Second)
-				f.lives(t, "runner", "sibling")
+				f.expectRunning(t, "runner", "sibling")
 				if left := f.processes.cgroups.ofWorker(worker); left != "" || len(f.processes.subtrees) != 0 {
-					t.Errorf("of the dead worker are kept %q and %d subtrees", left, len(f.processes.subtrees))
+					t.Errorf("records of the exited worker: cgroup %q, %d subtrees", left, len(f.processes.subtrees))
 				}
 			}
 		})
 	}
 }
 
-// inCgroup puts the runner into one, as Start does.
+// inCgroup moves the runner to a cgroup, as worker.Start does.
 func (f *forest) inCgroup(t *testing.T, c *Cgroups) {
 	t.Helper()
 	var err error
@@ -224,7 +225,7 @@ func (f *forest) inCgroup(t *testing.T, c *Cgroups) {
 func TestEndWithoutGraceIsAtOnce(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, IgnoresTERM: true}}})
 	f.end(t, "worker", 0)
-	f.lives(t, "runner")
+	f.expectRunning(t, "runner")
 }
 
 func TestEndOfAStoppedWorker(t *testing.T) {
@@ -237,19 +238,19 @@ func TestEndOfAStoppedWorker(t *testing.T) {
 	if took := f.end(t, "worker", 200*time.Millisecond); took > 1200*time.Millisecond {
 		t.Errorf("it took %s", took)
 	}
-	f.lives(t, "runner")
+	f.expectRunning(t, "runner")
 }
 
-// TestAGroupStandsStill, and who is not of it goes on.
-func TestAGroupStandsStill(t *testing.T) {
+// TestAGroupIsStopped checks that one signal stops the group and no process outside it.
+func TestAGroupIsStopped(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{
 		{Name: "worker", Group: true, Children: []node{{Name: "child", Children: []node{{Name: "grandchild"}}}}}, {Name: "sibling"},
 	}})
 	if err := f.pids["child"].signalGroup(unix.SIGSTOP); err != unix.ESRCH {
-		t.Errorf("one that leads no group: %v, want ESRCH", err)
+		t.Errorf("process that leads no group: %v, want ESRCH", err)
 	}
 	if err := f.pids["worker"].signalGroup(unix.SIGSTOP); err == unix.EINVAL {
-		t.Skip("SKIPPED: this kernel has no signal for the group of a pidfd (Linux 6.9 has)")
+		t.Skip("SKIPPED: this kernel cannot signal the group of a pidfd (Linux 6.9 can)")
 	} else if err != nil {
 		t.Fatal(err)
 	}
@@ -261,54 +262,54 @@ func TestAGroupStandsStill(t *testing.T) {
 		return state("worker") == "T" && state("child") == "T" && state("grandchild") == "T"
 	})
 	if s := state("sibling"); s == "T" {
-		t.Error("its sibling is stopped, too")
+		t.Error("its sibling is stopped too")
 	}
 	f.end(t, "worker", 0)
-	f.lives(t, "runner", "sibling")
+	f.expectRunning(t, "runner", "sibling")
 }
 
-// A pid that comes back means another process: here the sibling's, with another's start time.
-func TestARecycledPidIsNotSignalled(t *testing.T) {
+// A reused pid identifies another process. Here the pid is the sibling's, with a wrong start time.
+func TestAReusedPidIsNotSignalled(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "sibling", Group: true, Children: []node{{Name: "child"}}}}})
 	sibling := f.pids["sibling"]
 	for _, start := range []uint64{0, sibling.Start - 1, sibling.Start + 1} {
 		if !f.processes.End(sibling.PID, start, 50*time.Millisecond) {
-			t.Errorf("start %d: it is said to live", start)
+			t.Errorf("start %d: End reports it as running", start)
 		}
-		recycled := Process{sibling.PID, start}
-		if err := recycled.signal(unix.SIGKILL); err != unix.ESRCH {
-			t.Errorf("start %d: signal says %v", start, err)
+		reused := Process{sibling.PID, start}
+		if err := reused.signal(unix.SIGKILL); err != unix.ESRCH {
+			t.Errorf("start %d: signal returned %v", start, err)
 		}
-		if recycled.Alive() || !recycled.Await(time.Minute) {
-			t.Errorf("start %d: it lives", start)
+		if reused.Alive() || !reused.Await(time.Minute) {
+			t.Errorf("start %d: it counts as running", start)
 		}
 	}
-	f.lives(t, "runner", "sibling", "child")
+	f.expectRunning(t, "runner", "sibling", "child")
 }
 
-// The group of a leader that is gone may be one that another process made, whose pid it had in between.
+// If a leader has exited, a group with its number can belong to another process that had the pid meanwhile.
 func TestAForeignGroupIsNotEnded(t *testing.T) {
-	foreign := plant(t, node{Name: "runner", Children: []node{{Name: "leader", Group: true, Leaves: true, Children: []node{{Name: "member"}}}}})
+	foreign := plant(t, node{Name: "runner", Children: []node{{Name: "leader", Group: true, Exits: true, Children: []node{{Name: "member"}}}}})
 	eventually(t, "the leader is reaped", func() bool { s, _ := ReadStat(foreign.pids["leader"].PID); return s.PID == 0 })
 	ours := plant(t, node{Name: "runner"})
 	if !ours.processes.End(foreign.pids["leader"].PID, 1, 0) {
-		t.Error("the worker is said to live")
+		t.Error("End reports the worker as running")
 	}
-	foreign.lives(t, "runner", "member")
+	foreign.expectRunning(t, "runner", "member")
 }
 
 func TestEndOrphans(t *testing.T) {
 	f := plant(t, node{Name: "runner", IgnoresTERM: true, Children: []node{
 		{Name: "worker", Group: true, IgnoresTERM: true},
-		{Name: "middle", Session: true, Leaves: true, Children: []node{{Name: "daemon", Session: true}}},
+		{Name: "middle", Session: true, Exits: true, Children: []node{{Name: "daemon", Session: true}}},
 	}})
 	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
 	f.processes.EndOrphans(filepath.Join(proctreetest.Root, "never"))
 	f.processes.EndOrphans("")
-	f.lives(t, "runner", "worker", "daemon")
+	f.expectRunning(t, "runner", "worker", "daemon")
 	f.processes.EndOrphans(f.tree.Marker)
-	f.lives(t)
-	other.lives(t, "runner", "worker")
+	f.expectRunning(t)
+	other.expectRunning(t, "runner", "worker")
 }
 
 func TestWait(t *testing.T) {
@@ -318,7 +319,7 @@ func TestWait(t *testing.T) {
 		go func() { f.processes.Wait(context.Background(), p.PID, p.Start); close(waited) }()
 		select {
 		case <-waited:
-			t.Errorf("%s lives, and Wait has returned", name)
+			t.Errorf("Wait returned while %s is running", name)
 		default:
 		}
 		if err := p.signal(unix.SIGKILL); err != nil {
@@ -326,26 +327,26 @@ func TestWait(t *testing.T) {
 		}
 		within(t, patient, "Wait returns", waited)
 		if p.Alive() {
-			t.Errorf("%s lives", name)
+			t.Errorf("%s is still running", name)
 		}
 	}
-	f.processes.Wait(context.Background(), f.tree.Root.PID, f.tree.Root.Start+1) // another process: at once
+	f.processes.Wait(context.Background(), f.tree.Root.PID, f.tree.Root.Start+1) // another process: returns at once
 	ctx, cancel := context.WithCancel(context.Background())
 	waited := make(chan struct{})
 	go func() { f.processes.Wait(ctx, f.tree.Root.PID, f.tree.Root.Start); close(waited) }()
 	cancel()
 	within(t, patient, "Wait returns when its context ends", waited)
-	f.lives(t, "runner")
+	f.expectRunning(t, "runner")
 }
 
-// Without descriptors nothing can be looked at, and a living process must not be taken for a dead one.
+// Without a free descriptor no process can be read, and a running process must not be mistaken for an exited one.
 func TestWithoutDescriptors(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true}}})
 	worker := f.pids["worker"]
 	restore := limitDescriptors(t, 0)
 	_, err := unix.PidfdOpen(worker.PID, 0)
 	awaited := worker.Await(50 * time.Millisecond)
-	nobody := Process{1 << 22, 1}.Alive()
+	nonexistent := Process{1 << 22, 1}.Alive()
 	ended := make(chan bool)
 	go func() { ended <- f.processes.End(worker.PID, worker.Start, 10*time.Millisecond) }()
 	var early bool
@@ -355,16 +356,16 @@ func TestWithoutDescriptors(t *testing.T) {
 	case <-time.After(100 * time.Millisecond):
 	}
 	restore()
-	if err == nil || awaited || nobody || early {
-		t.Fatalf("pidfd: %v; taken for dead: %v; who never was, alive: %v; ended without looking: %v", err, awaited, nobody, early)
+	if err == nil || awaited || nonexistent || early {
+		t.Fatalf("pidfd: %v; running process counts as exited: %v; nonexistent process counts as running: %v; End returned early: %v", err, awaited, nonexistent, early)
 	}
-	if !within(t, patient, "End goes on once there are descriptors", ended) {
-		t.Error("the worker is said to live")
+	if !within(t, patient, "End continues once there are descriptors", ended) {
+		t.Error("End reports the worker as running")
 	}
-	f.lives(t, "runner")
+	f.expectRunning(t, "runner")
 }
 
-// limitDescriptors lets nobody of this process have a descriptor of that number or above, until restore.
+// limitDescriptors prevents this process from opening descriptors with that number or above, until restore.
 func limitDescriptors(t *testing.T, limit uint64) (restore func()) {
 	t.Helper()
 	var old unix.Rlimit
@@ -382,23 +383,24 @@ func limitDescriptors(t *testing.T, limit uint64) (restore func()) {
 	}
 }
 
-// With a single descriptor left there is a pidfd and no look at whom it means: whoever has the pid now is not signalled.
+// With one free descriptor a pidfd can be opened, but its process cannot be identified. The process that has the pid
+// is not signalled.
 func TestWithTheLastDescriptor(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true, Children: []node{{Name: "child"}}}}})
 	worker := f.pids["worker"]
-	recycled := Process{worker.PID, worker.Start - 1}
-	last, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // the lowest free one
+	reused := Process{worker.PID, worker.Start - 1}
+	last, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // the lowest free number
 	if err != nil {
 		t.Fatal(err)
 	}
 	unix.Close(last)
 	restore := limitDescriptors(t, uint64(last)+1)
 	errs := map[string]error{
-		"signal of another of its pid": recycled.signal(unix.SIGKILL), "signal": worker.signal(unix.SIGKILL),
+		"signal of an earlier process with its pid": reused.signal(unix.SIGKILL), "signal": worker.signal(unix.SIGKILL),
 	}
 	restore()
-	restore = limitDescriptors(t, uint64(last)) // none is left
-	members := newSubtree(recycled, f.processes.bearMarker).among([]Stat{{Process: f.pids["child"], Parent: worker.PID}})
+	restore = limitDescriptors(t, uint64(last)) // none is free
+	members := newSubtree(reused, f.processes.hasAnyMarker).among([]Stat{{Process: f.pids["child"], Parent: worker.PID}})
 	restore()
 	for what, err := range errs {
 		if err != unix.EAGAIN {
@@ -406,36 +408,36 @@ func TestWithTheLastDescriptor(t *testing.T) {
 		}
 	}
 	if slices.Contains(members, f.pids["child"]) {
-		t.Error("the child of another of its pid is of its family")
+		t.Error("a child of another process with its pid is in its subtree")
 	}
-	f.lives(t, "runner", "worker", "child")
-	if !f.processes.End(recycled.PID, recycled.Start, 0) {
-		t.Error("who had the pid before is said to live")
+	f.expectRunning(t, "runner", "worker", "child")
+	if !f.processes.End(reused.PID, reused.Start, 0) {
+		t.Error("End reports the earlier process with the pid as running")
 	}
-	f.lives(t, "runner", "worker", "child")
+	f.expectRunning(t, "runner", "worker", "child")
 	f.end(t, "worker", 0)
-	f.lives(t, "runner")
+	f.expectRunning(t, "runner")
 }
 
-// /proc shows a process whose first thread has ended as a zombie, while the others go on.
-func TestAHeadlessProcessLives(t *testing.T) {
+// /proc shows a process whose first thread has ended as a zombie, while its other threads run.
+func TestAHeadlessProcessIsRunning(t *testing.T) {
 	f := plant(t, node{Name: "runner", Headless: true})
 	eventually(t, "its first thread has ended", func() bool {
 		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.tree.Root.PID))
 		return len(data) > 0 && statusState(string(data)) == "Z"
 	})
 	if !f.tree.Root.Alive() {
-		t.Error("it is taken for dead")
+		t.Error("it counts as exited")
 	}
 	if f.tree.Root.Await(50 * time.Millisecond) {
-		t.Error("it is taken for dead after a while")
+		t.Error("Await reports an exit")
 	}
-	if err := syscall.Kill(f.tree.Root.PID, syscall.SIGKILL); err != nil { // it is not reaped yet
+	if err := syscall.Kill(f.tree.Root.PID, syscall.SIGKILL); err != nil { // not reaped yet
 		t.Fatal(err)
 	}
 	within(t, patient, "it is reaped", f.reaped)
 	if f.tree.Root.Alive() {
-		t.Error("it lives")
+		t.Error("it is still running")
 	}
 }
 
@@ -448,8 +450,9 @@ func statusState(status string) (state string) {
 	return ""
 }
 
-// TestWhoAsksIsInTheLook: a look that had begun when somebody asked is not theirs, as it may have passed their process by.
-func TestWhoAsksIsInTheLook(t *testing.T) {
+// TestASnapshotBeginsAfterTheCall checks that a caller never gets a scan that began before its call, because that
+// scan may have missed a new process.
+func TestASnapshotBeginsAfterTheCall(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
@@ -463,10 +466,10 @@ func TestWhoAsksIsInTheLook(t *testing.T) {
 				return err == nil && slices.ContainsFunc(stats, func(s Stat) bool { return s.PID == child.Process.Pid })
 			}
 			if !sees() {
-				t.Errorf("%d lives, and was not seen", child.Process.Pid)
+				t.Errorf("%d is running and was not seen", child.Process.Pid)
 			}
-			_ = child.Process.Kill() // it is ours
-			_ = child.Wait()         // by our signal
+			_ = child.Process.Kill() // our own child
+			_ = child.Wait()         // its error reports our signal
 			if sees() {
 				t.Errorf("%d has ended, and was seen", child.Process.Pid)
 			}

@@ -16,49 +16,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MarkerVariable names a file whose path is unique to one start of a Space. It is in the environment that
-// the interpreter was exec'd with, so /proc shows it for every process of that start, forked or exec'd,
-// also when it has left its parent, its group and its session.
+// MarkerVariable is an environment variable with the path of a file that is unique to one start of a Space. The
+// interpreter is exec'd with it. Therefore /proc shows it for every process of that start, forked or exec'd, even
+// after the process has left its parent, its process group and its session.
 const MarkerVariable = "ZEROGPU_PROC_SELF_CGROUP_PATH"
 
-// tree is the processes of one start of a Space.
+// instanceOf returns the start that a marker belongs to.
+func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
+
+// Tree identifies the processes of one start of a Space.
 type Tree struct {
-	Root   Process
-	Marker string
-	Cgroup string // its folder; "" if it has none
+	Root   Process // the runner
+	Marker string  // value of MarkerVariable; "" if it has none
+	Cgroup string  // folder of its cgroup; "" if it has none
 }
 
-// Process is a process that cannot be mistaken for another: a pid comes back, a pid with its start time does not
-// within one boot.
+// Process identifies a process. A pid can be reused; a pid with a start time is unique within one boot.
 type Process struct {
 	PID   int
 	Start uint64 // clock ticks since boot, field 22 of /proc/<pid>/stat
 }
 
-// instanceOf is the start that a marker belongs to.
-func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
-
 func (p Process) String() string { return strconv.Itoa(p.PID) }
 
+// Stat is a Process with the pid of its parent and the number of its process group.
 type Stat struct {
 	Process
 	Parent, Group int
 }
 
-// ReadStat reads /proc/<pid>/stat; false if there is no such process, or only its zombie. A process whose
-// first thread has ended and whose others live is shown as a zombie too, but with its threads.
+// ReadStat reads /proc/<pid>/stat. It returns false if the process does not exist or is a zombie. A process that
+// ended its first thread but not its others is shown as a zombie with more than one thread; it counts as running.
 func ReadStat(pid int) (Stat, bool) {
 	s, ok, _ := readStatErr(pid)
 	return s, ok
 }
 
-// readStatErr is ReadStat, with the reason why nothing could be read.
+// readStatErr is ReadStat with the error of the read.
 func readStatErr(pid int) (Stat, bool, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return Stat{}, false, err
 	}
-	after := bytes.LastIndexByte(data, ')') // the name before it may hold anything
+	after := bytes.LastIndexByte(data, ')') // the command name before it can contain any character
 	fields := strings.Fields(string(data[after+1:]))
 	if after < 0 || len(fields) < 20 {
 		return Stat{}, false, nil
@@ -72,26 +72,27 @@ func readStatErr(pid int) (Stat, bool, error) {
 	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1), nil
 }
 
-// alive says true of a process that cannot be looked at, for want of descriptors: it must not be taken for dead.
+// Alive reports whether the process is running. It returns true for a process that cannot be read because no
+// descriptor is free: such a process must not be mistaken for an exited one.
 func (p Process) Alive() bool {
 	s, ok := ReadStat(p.PID)
 	return ok && s.Start == p.Start || s.PID == 0 && isThere(p.PID)
 }
 
-// isThere says whether anybody has that pid, if only as a zombie. It needs no descriptor.
+// isThere reports whether the pid is in use, at least by a zombie. It needs no descriptor.
 func isThere(pid int) bool {
-	return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH // a question, no signal
+	return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH // signal 0: a check only
 }
 
-// signal sends sig to exactly this process, through a pidfd, so that a recycled pid is never hit: EAGAIN says that somebody has
-// that pid who cannot be looked at now, for want of descriptors.
+// signal sends sig to exactly this process through a pidfd, never to another process with a reused pid. EAGAIN means
+// that the pid is in use, but its process cannot be identified because no descriptor is free.
 func (p Process) signal(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	switch s, ok := ReadStat(p.PID); { // after the open: from here on fd means one process
+	switch s, ok := ReadStat(p.PID); { // after PidfdOpen: from here on fd identifies one process
 	case s.PID == 0 && isThere(p.PID):
 		return unix.EAGAIN
 	case !ok || s.Process != p:
@@ -100,8 +101,8 @@ func (p Process) signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
-// signalGroup sends sig at one stroke to whoever is in the group that this process leads (Linux 6.9; earlier ones refuse). Of
-// those who fork just then parent and child get it.
+// signalGroup sends sig atomically to the process group that this process leads (Linux 6.9; older kernels refuse).
+// If a member forks at that moment, both parent and child receive it.
 func (p Process) signalGroup(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
@@ -116,47 +117,49 @@ func (p Process) signalGroup(sig unix.Signal) error {
 
 const pidfdSignalGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h
 
-// allStats lists the living processes. Nobody may change the list: who asks meanwhile gets the same.
-func allStats() ([]Stat, error) { return snapshot.look() }
+// allStats lists the running processes. The slice is shared by concurrent callers: do not modify it.
+func allStats() ([]Stat, error) { return snapshot.read() }
 
 var snapshot procSnapshot
 
-// procSnapshot lets those who look at all processes at the same time share a look, each one that has begun after they asked:
-// where many workers overstay at once and fork, there are many to look at, and many who do.
+// procSnapshot lets concurrent callers share one scan of all processes. A caller gets only a scan that began after
+// its call. This matters if many workers exceed their time at once and fork: then there are many processes to scan
+// and many callers.
 type procSnapshot struct {
-	mu    sync.Mutex
-	next  *round // has not begun; nil: nobody waits for it
-	under bool   // an earlier one is under way
+	mu      sync.Mutex
+	next    *scan // the scan that has not begun; nil if no caller waits for it
+	running bool  // a scan is running
 }
 
-type round struct {
+// scan is one pass over /proc.
+type scan struct {
 	over chan struct{}
 	all  []Stat
 	err  error
 }
 
-func (c *procSnapshot) look() ([]Stat, error) {
-	c.mu.Lock()
-	if c.next == nil {
-		c.next = &round{over: make(chan struct{})}
+func (p *procSnapshot) read() ([]Stat, error) {
+	p.mu.Lock()
+	if p.next == nil {
+		p.next = &scan{over: make(chan struct{})}
 	}
-	mine := c.next
-	if !c.under {
-		c.under = true
-		go c.run()
+	mine := p.next
+	if !p.running {
+		p.running = true
+		go p.run()
 	}
-	c.mu.Unlock()
+	p.mu.Unlock()
 	<-mine.over
 	return mine.all, mine.err
 }
 
-// run looks for as long as somebody waits.
-func (c *procSnapshot) run() {
+// run scans while callers wait.
+func (p *procSnapshot) run() {
 	for {
-		c.mu.Lock()
-		r := c.next
-		c.next, c.under = nil, r != nil
-		c.mu.Unlock()
+		p.mu.Lock()
+		r := p.next
+		p.next, p.running = nil, r != nil
+		p.mu.Unlock()
 		if r == nil {
 			return
 		}
@@ -172,27 +175,28 @@ func readStats() ([]Stat, error) {
 	}
 	var found []Stat
 	for _, entry := range entries {
-		pid, no := strconv.Atoi(entry.Name())
-		if no != nil {
+		pid, notNumber := strconv.Atoi(entry.Name())
+		if notNumber != nil {
 			continue
 		}
 		s, ok, unread := readStatErr(pid)
 		if ok {
 			found = append(found, s)
 		}
-		if errors.Is(unread, unix.EMFILE) || errors.Is(unread, unix.ENFILE) { // else it has ended, or is hidden from us
-			err = fmt.Errorf("look at all processes: %w", unread)
+		if errors.Is(unread, unix.EMFILE) || errors.Is(unread, unix.ENFILE) { // otherwise the process has exited, or is hidden from this user
+			err = fmt.Errorf("read processes: %w", unread)
 		}
 	}
 	return found, err
 }
 
-// among says whether all has this very process. One that could not be looked at is not: whose are those below its pid?
+// among reports whether the list contains this process. A process that could not be read is not in the list: the
+// children of its pid may belong to another process.
 func (p Process) among(all []Stat) bool {
 	return slices.ContainsFunc(all, func(s Stat) bool { return s.Process == p })
 }
 
-// below returns root's descendants among all, root itself not included.
+// below returns the descendants of root among all, without root.
 func below(root int, all []Stat) []Process {
 	var found []Process
 	for parents := []int{root}; len(parents) > 0; {
@@ -207,10 +211,11 @@ func below(root int, all []Stat) []Process {
 	return found
 }
 
-// members returns every living process of the tree but the runner: its descendants, and whoever bears its marker.
+// members returns every running process of the tree except the runner: its descendants and the processes with its
+// marker.
 func (t Tree) members() (found []Process, err error) {
 	all, err := allStats()
-	if t.Root.among(all) { // else its pid may be somebody else's by now
+	if t.Root.among(all) { // otherwise another process may have its pid
 		found = below(t.Root.PID, all)
 	}
 	for _, s := range all {
@@ -221,7 +226,8 @@ func (t Tree) members() (found []Process, err error) {
 	return found, err
 }
 
-// has says whether pid is a living process of the tree, the runner excepted, while the runner lives.
+// has reports whether pid is a running process of the tree other than the runner. It returns false if the runner has
+// exited.
 func (t Tree) has(pid int) (Process, bool) {
 	s, ok := ReadStat(pid)
 	if !ok || s.Process == t.Root || !t.Root.Alive() {
@@ -230,10 +236,11 @@ func (t Tree) has(pid int) (Process, bool) {
 	if hasMarker(pid, t.Marker) {
 		return s.Process, true
 	}
-	all, _ := allStats() // whose process cannot be told is nobody's
+	all, _ := allStats() // an unreadable process belongs to no Space
 	return s.Process, slices.Contains(below(t.Root.PID, all), s.Process)
 }
 
+// hasMarker reports whether a process was exec'd with that marker.
 func hasMarker(pid int, marker string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || marker == "" {
@@ -244,22 +251,22 @@ func hasMarker(pid int, marker string) bool {
 	})
 }
 
-// killTime bounds how long kill looks for processes that fork faster than they die.
+// killTime bounds how long kill searches for processes that fork faster than they are killed.
 const killTime = 5 * time.Second
 
-// kill ends every process of the tree and returns when none is left, or says in the log why not.
+// Kill ends every process of the tree. It returns when none is left, or logs the reason why some are.
 func (t Tree) Kill(log *zap.Logger) {
 	if t.Cgroup != "" {
 		if err := endCgroup(t.Cgroup, killTime); err != nil {
-			log.Warn("cgroup of a space stays", zap.Error(err))
+			log.Warn("cannot remove cgroup of space", zap.Error(err))
 		}
 	}
 	if err := killAll(t.members, killTime); err != nil {
-		log.Error("processes of a space stay", zap.Error(err))
+		log.Error("cannot end processes of space", zap.Error(err))
 	}
 }
 
-// killAll kills what find returns until that is nothing, for as long as limit.
+// killAll kills the processes that find returns until find returns none, at most for limit.
 func killAll(find func() ([]Process, error), limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; {
 		found, err := find()
@@ -269,18 +276,18 @@ func killAll(find func() ([]Process, error), limit time.Duration) error {
 		case late && err != nil:
 			return err
 		case late:
-			return fmt.Errorf("they outlive SIGKILL: %v", found)
+			return fmt.Errorf("processes are still running after SIGKILL: %v", found)
 		}
 		for _, p := range found {
-			_ = p.signal(unix.SIGKILL) // ESRCH: it died meanwhile; EAGAIN and the like: the next round tries again
+			_ = p.signal(unix.SIGKILL) // ESRCH: it has exited; other errors, such as EAGAIN: the next round retries
 		}
 		if awaitEnd(found, 50*time.Millisecond) && err != nil {
-			time.Sleep(50 * time.Millisecond) // look again, in vain perhaps
+			time.Sleep(50 * time.Millisecond) // retry the search
 		}
 	}
 }
 
-// awaitEnd waits until all procs have died, limit at most; it reports whether they have.
+// awaitEnd waits until all processes have exited, at most for limit, and reports whether they have.
 func awaitEnd(procs []Process, limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	for _, p := range procs {
@@ -291,10 +298,10 @@ func awaitEnd(procs []Process, limit time.Duration) bool {
 	return true
 }
 
-// await waits until p has died, limit at most; it reports whether it has.
+// Await waits until p has exited, at most for limit, and reports whether it has.
 func (p Process) Await(limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
-	polled := []unix.PollFd{{Fd: -1, Events: unix.POLLIN}} // -1 waits for nothing: without a pidfd we look again and again
+	polled := []unix.PollFd{{Fd: -1, Events: unix.POLLIN}} // -1 never becomes ready: without a pidfd the loop polls
 	if fd, err := unix.PidfdOpen(p.PID, 0); err == nil {
 		defer unix.Close(fd)
 		polled[0].Fd = int32(fd)
@@ -307,7 +314,7 @@ func (p Process) Await(limit time.Duration) bool {
 		if polled[0].Fd < 0 {
 			left = min(left, 20*time.Millisecond)
 		}
-		_, _ = unix.Poll(polled, int(left.Milliseconds())+1) // EINTR: the loop asks again
+		_, _ = unix.Poll(polled, int(left.Milliseconds())+1) // EINTR: the loop repeats
 	}
 	return true
 }
