@@ -12,31 +12,31 @@ import (
 	"spacehost/queue"
 )
 
-// heard turns what one start of a Space says into calls of its Queue. What a runner says is a claim by the
-// Space, whose code may be hostile: it counts only for Events that run there, each of which ends once.
+// session translates the reports of one start of a Space to calls of its Queue. A report is a claim by the Space,
+// whose code may be hostile. It counts only for Events that run in this start, and each Event ends once.
 type session struct {
 	supervisor *Supervisor
 
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	// Touched only by report.
+	// Used only by report.
 	attached int
-	app      int            // the number of the app that visitors reach
-	files    []*queue.Files // of the apps that are attached
-	mounts   []string       // of the apps that have said their manifest, by number
-	distinct int            // of them
+	app      int            // number of the app that visitors reach
+	files    []*queue.Files // of the attached apps
+	mounts   []string       // of the apps that have sent a manifest, by number
+	distinct int            // number of distinct mounts
 }
 
-// phase is how far an Event is that runs there. One that does not has none.
+// phase is the progress of an Event that runs in this start. Other Events have phase 0.
 type phase int
 
 const (
-	running   phase = iota + 1 // it may speak
-	completed                  // it has said process_completed: only done may follow
+	running   phase = iota + 1 // messages are accepted
+	completed                  // process_completed was received: only done may follow
 )
 
-// open says that the process is about to get job.
+// open registers the Events of a job that is about to be sent.
 func (s *session) open(job queue.Job) {
 	for _, e := range job.Events {
 		s.set(e.ID, running)
@@ -91,7 +91,7 @@ func (s *session) manifest(r report) error {
 	}
 	if !slices.Contains(s.mounts, m.Mount) {
 		if s.distinct++; s.distinct > maxMounts {
-			return &FrameError{fmt.Sprintf("apps at more than %d mounts", maxMounts)}
+			return &FrameError{fmt.Sprintf("more than %d mounts", maxMounts)}
 		}
 	}
 	s.mounts = append(s.mounts, m.Mount)
@@ -105,18 +105,18 @@ func (s *session) manifest(r report) error {
 	return s.attach(m)
 }
 
-// further leaves an app alone that was launched beside the first. On the Hub a Space has one port, which the
-// first has taken, and GRADIO_NUM_PORTS=1 makes the launch of another fail.
+// further ignores an app that was launched in addition to the first. On the Hub a Space has one port, which the
+// first app uses, and GRADIO_NUM_PORTS=1 makes the launch of another app fail.
 func (s *session) further() error {
 	if s.attached++; s.attached > maxAttached {
 		return errAttached
 	}
-	s.supervisor.config.Note("A further demo was launched: visitors reach the first one alone. On the Hub this launch fails " +
-		"(a Space has one port): make one demo of them, as with gr.TabbedInterface.")
+	s.supervisor.config.Note("A further demo was launched: visitors reach only the first one. On the Hub this launch fails, because " +
+		"a Space has one port. Combine the demos into one, for example with gr.TabbedInterface.")
 	return nil
 }
 
-// closed: the app has shut its server in a living process. Who waits, waits for its next launch.
+// closed handles an app that has shut down its server while the process runs. Queued calls wait for its next launch.
 func (s *session) closed(r report) error {
 	if r.App != s.app || len(s.mounts) == 0 {
 		return nil
@@ -128,7 +128,8 @@ func (s *session) closed(r report) error {
 
 const appClosed = "The app was closed."
 
-// static is said of the whole process, whatever number of apps it has (gradio/data_classes.py, _StaticFiles).
+// static handles the static paths of the whole process, regardless of its number of apps (gradio/data_classes.py,
+// _StaticFiles).
 func (s *session) static(r report) error {
 	for _, files := range s.files {
 		files.SetStatic(r.Paths)
@@ -138,23 +139,23 @@ func (s *session) static(r report) error {
 
 func (s *session) unknown(r report) error {
 	if !isPort(r.Port) {
-		return &FrameError{fmt.Sprintf("unknown gradio at port %d", r.Port)}
+		return &FrameError{fmt.Sprintf("unknown gradio: port %d is out of bounds", r.Port)}
 	}
 	if r.Further {
 		return s.further()
 	}
-	s.supervisor.config.Logger.Warn("this gradio is not known: its own queue is used",
+	s.supervisor.config.Logger.Warn("unknown gradio, its own queue is used",
 		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
-	if tell := s.supervisor.config.Unknown; tell != nil {
-		tell(r.Gradio, r.Reason)
+	if report := s.supervisor.config.Unknown; report != nil {
+		report(r.Gradio, r.Reason)
 	}
 	return s.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
 }
 
-// maxMounts bounds what is kept of one Space: a manifest for each.
+// maxMounts bounds the memory for one Space: each mount keeps a manifest.
 const maxMounts = 64
 
-// maxAttached bounds how often one process may attach; an app relaunches a few times, not forever.
+// maxAttached bounds how often one process may attach. A normal app relaunches a few times.
 const maxAttached = 1000
 
 var errAttached = &FrameError{fmt.Sprintf("attached more than %d times", maxAttached)}
@@ -180,13 +181,13 @@ func (s *session) admitted(r report) error {
 	if !ok { // not through the host's edge: the Space called itself
 		payer = s.supervisor.config.Account()
 	}
-	if r.Cached { // its answer follows, without a start
+	if r.Cached { // its result follows without a start frame
 		s.set(r.Event, running)
 	}
 	err = s.supervisor.queue.Join(&queue.Event{
 		ID: r.Event, Session: r.Session, Endpoint: endpoint, Payer: payer, Admitted: true, Finished: r.Cached,
 	})
-	if err != nil && !errors.Is(err, queue.ErrNoRunner) { // that one: the host is about to end
+	if err != nil && !errors.Is(err, queue.ErrNoRunner) { // ErrNoRunner: the host is shutting down
 		return &FrameError{"admitted: " + err.Error()}
 	}
 	return nil
@@ -194,9 +195,9 @@ func (s *session) admitted(r report) error {
 
 func (s *session) message(r report, payload []byte) error {
 	if s.phase(r.Event) != running {
-		return &FrameError{fmt.Sprintf("%.40q for an event that does not run there", r.Msg)}
+		return &FrameError{fmt.Sprintf("%.40q for an event that is not running", r.Msg)}
 	}
-	if bytes.ContainsAny(payload, "\r\n") { // either would end the line of the visitor's stream
+	if bytes.ContainsAny(payload, "\r\n") { // either character would end the line of the visitor's stream
 		return &FrameError{fmt.Sprintf("%.40q with a line break", r.Msg)}
 	}
 	if r.Msg == queue.Completed {
@@ -210,10 +211,10 @@ func (s *session) message(r report, payload []byte) error {
 
 func (s *session) done(r report) error {
 	if s.phase(r.Event) == 0 {
-		return &FrameError{"done for an event that does not run there"}
+		return &FrameError{"done for an event that is not running"}
 	}
 	if r.Average != nil && (*r.Average < 0 || *r.Average > maxSeconds) {
-		return &FrameError{fmt.Sprintf("a mean run time of %g s", *r.Average)}
+		return &FrameError{fmt.Sprintf("average duration of %g s is out of bounds", *r.Average)}
 	}
 	s.mu.Lock()
 	delete(s.events, r.Event)

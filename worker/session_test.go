@@ -21,7 +21,7 @@ const (
 	eventB = queue.EventID("fedcba9876543210fedcba9876543210")
 )
 
-// newSession returns one with a Queue that runs, and no process.
+// newSession returns a session with a running Queue and without a process.
 func newSession(t *testing.T) *session {
 	t.Helper()
 	s := NewSupervisor(SupervisorConfig{Account: func() identity.Identity { return identity.Identity{Kind: identity.Space, Name: "test"} }})
@@ -34,7 +34,7 @@ func newSession(t *testing.T) *session {
 	return &session{supervisor: s}
 }
 
-// with returns header with changes; a nil value takes a key away.
+// with returns header with changes; a nil value removes a key.
 func with(header map[string]any, changes map[string]any) map[string]any {
 	header = maps.Clone(header)
 	maps.Copy(header, changes)
@@ -42,80 +42,82 @@ func with(header map[string]any, changes map[string]any) map[string]any {
 	return header
 }
 
-func message(event queue.EventID, msg string) said {
-	return said{map[string]any{"op": "message", "event": event, "msg": msg}, `{}`}
+func message(event queue.EventID, msg string) sentFrame {
+	return sentFrame{map[string]any{"op": "message", "event": event, "msg": msg}, `{}`}
 }
 
-func done(event queue.EventID) said {
-	return said{Header: map[string]any{"op": "done", "event": event}}
+func done(event queue.EventID) sentFrame {
+	return sentFrame{Header: map[string]any{"op": "done", "event": event}}
 }
 
-// Each row is told by a real process, which is killed for it. eventA runs there, eventB does not.
+// A real process sends the reports of each row, and is killed for it. eventA runs in this start, eventB does not.
 func TestBreaches(t *testing.T) {
-	manifest := said{Header: manifestHeader(0)}
+	manifest := sentFrame{Header: manifestHeader(0)}
 	endpoint := map[string]any{"id": 0, "api_name": "do", "group": "g"}
 	admittedB := map[string]any{"op": "admitted", "event": eventB, "session": "s", "endpoint": endpoint}
-	completed := said{map[string]any{"op": "message", "event": eventA, "msg": "process_completed", "success": true}, `{}`}
-	outOfBounds := func(changes map[string]any) []said { return []said{{Header: with(manifestHeader(0), changes)}} }
-	badEndpoint := func(changes map[string]any) []said {
+	completed := sentFrame{map[string]any{"op": "message", "event": eventA, "msg": "process_completed", "success": true}, `{}`}
+	outOfBounds := func(changes map[string]any) []sentFrame {
+		return []sentFrame{{Header: with(manifestHeader(0), changes)}}
+	}
+	badEndpoint := func(changes map[string]any) []sentFrame {
 		return outOfBounds(map[string]any{"endpoints": []any{with(endpoint, changes)}})
 	}
 	for name, row := range map[string]struct {
 		reason string
-		says   []said
+		sends  []sentFrame
 	}{
-		"unknown op":                  {`unknown report "dance"`, []said{{Header: map[string]any{"op": "dance"}}}},
-		"no op":                       {`unknown report ""`, []said{{Header: map[string]any{}}}},
-		"message of a strange event":  {`"log" for an event that does not run there`, []said{message(eventB, "log")}},
-		"message of no event":         {`"log" for an event that does not run there`, []said{message("", "log")}},
-		"message after done":          {`"log" for an event that does not run there`, []said{done(eventA), message(eventA, "log")}},
-		"message after completed":     {`"log" for an event that does not run there`, []said{completed, message(eventA, "log")}},
-		"completed twice":             {`"process_completed" for an event that does not run there`, []said{completed, completed}},
-		"message of one that waits":   {`"log" for an event that does not run there`, []said{manifest, {Header: admittedB}, message(eventB, "log")}},
-		"line feed":                   {`"log" with a line break`, []said{{message(eventA, "log").Header, "{}\n\ndata: {}"}}},
-		"carriage return":             {`"log" with a line break`, []said{{message(eventA, "log").Header, "{}\r{}"}}},
-		"done twice":                  {"done for an event that does not run there", []said{done(eventA), done(eventA)}},
-		"done of a strange event":     {"done for an event that does not run there", []said{done(eventB)}},
-		"done of one that waits":      {"done for an event that does not run there", []said{manifest, {Header: admittedB}, done(eventB)}},
-		"negative mean":               {"a mean run time of -1 s", []said{{Header: map[string]any{"op": "done", "event": eventA, "average": -1}}}},
-		"huge mean":                   {"a mean run time of 1e+300 s", []said{{Header: map[string]any{"op": "done", "event": eventA, "average": 1e300}}}},
-		"wrong first app":             {"manifest number 1 names app 1", []said{{Header: manifestHeader(1)}}},
-		"app attached again":          {"manifest number 2 names app 0", []said{manifest, manifest}},
-		"too many mounts":             {"apps at more than 64 mounts", mounts(65)},
-		"admitted by no app":          {"admitted without manifest", []said{manifest, {Header: with(admittedB, map[string]any{"app": 1})}}},
-		"app left out":                {"manifest number 2 names app 2", []said{manifest, {Header: manifestHeader(2)}}},
-		"no threads":                  {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": 0})},
-		"many threads":                {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": maxThreads + 1})},
-		"no port":                     {"manifest out of bounds", outOfBounds(map[string]any{"port": 0})},
-		"port above":                  {"manifest out of bounds", outOfBounds(map[string]any{"port": 65536})},
-		"negative updates":            {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": -0.1})},
-		"updates in a thousand years": {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": 3e10})},
-		"negative size":               {"manifest out of bounds", outOfBounds(map[string]any{"max_size": -1})},
-		"a word for a number":         {"header: json: cannot unmarshal string", outOfBounds(map[string]any{"port": "80"})},
-		"negative limit":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"limit": -1})},
-		"negative batch":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"batch": -1})},
-		"negative inputs":             {"endpoint 0 out of bounds", badEndpoint(map[string]any{"inputs": -1})},
-		"negative time limit":         {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": -1})},
-		"time limit beyond numbers":   {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": 1e308})},
-		"unknown gradio, no port":     {"unknown gradio at port 0", []said{{Header: map[string]any{"op": "unknown", "gradio": "9"}}}},
-		"admitted before a manifest":  {"admitted without", []said{{Header: admittedB}}},
-		"admitted without endpoint":   {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"endpoint": nil})}}},
-		"admitted without session":    {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"session": ""})}}},
-		"admitted without event":      {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"event": nil})}}},
-		"admitted with a short event": {"admitted without", []said{manifest, {Header: with(admittedB, map[string]any{"event": eventB[:31]})}}},
-		"admitted, endpoint bad":      {"endpoint 0 out of bounds", []said{manifest, {Header: with(admittedB, map[string]any{"endpoint": with(endpoint, map[string]any{"limit": -1})})}}},
-		"admitted twice":              {"admitted: ", []said{manifest, {Header: admittedB}, {Header: admittedB}}},
-		"admitted a cached one twice": {"admitted: ", []said{manifest, {Header: with(admittedB, map[string]any{"cached": true})}, {Header: admittedB}}},
+		"unknown op":                   {`unknown report "dance"`, []sentFrame{{Header: map[string]any{"op": "dance"}}}},
+		"no op":                        {`unknown report ""`, []sentFrame{{Header: map[string]any{}}}},
+		"message of an unknown event":  {`"log" for an event that is not running`, []sentFrame{message(eventB, "log")}},
+		"message of no event":          {`"log" for an event that is not running`, []sentFrame{message("", "log")}},
+		"message after done":           {`"log" for an event that is not running`, []sentFrame{done(eventA), message(eventA, "log")}},
+		"message after completed":      {`"log" for an event that is not running`, []sentFrame{completed, message(eventA, "log")}},
+		"completed twice":              {`"process_completed" for an event that is not running`, []sentFrame{completed, completed}},
+		"message of a waiting event":   {`"log" for an event that is not running`, []sentFrame{manifest, {Header: admittedB}, message(eventB, "log")}},
+		"line feed":                    {`"log" with a line break`, []sentFrame{{message(eventA, "log").Header, "{}\n\ndata: {}"}}},
+		"carriage return":              {`"log" with a line break`, []sentFrame{{message(eventA, "log").Header, "{}\r{}"}}},
+		"done twice":                   {"done for an event that is not running", []sentFrame{done(eventA), done(eventA)}},
+		"done of an unknown event":     {"done for an event that is not running", []sentFrame{done(eventB)}},
+		"done of a waiting event":      {"done for an event that is not running", []sentFrame{manifest, {Header: admittedB}, done(eventB)}},
+		"negative average":             {"average duration of -1 s", []sentFrame{{Header: map[string]any{"op": "done", "event": eventA, "average": -1}}}},
+		"huge average":                 {"average duration of 1e+300 s", []sentFrame{{Header: map[string]any{"op": "done", "event": eventA, "average": 1e300}}}},
+		"wrong first app":              {"manifest number 1 names app 1", []sentFrame{{Header: manifestHeader(1)}}},
+		"app attached again":           {"manifest number 2 names app 0", []sentFrame{manifest, manifest}},
+		"too many mounts":              {"more than 64 mounts", mounts(65)},
+		"admitted by an unknown app":   {"admitted without manifest", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"app": 1})}}},
+		"app left out":                 {"manifest number 2 names app 2", []sentFrame{manifest, {Header: manifestHeader(2)}}},
+		"no threads":                   {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": 0})},
+		"many threads":                 {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": maxThreads + 1})},
+		"no port":                      {"manifest out of bounds", outOfBounds(map[string]any{"port": 0})},
+		"port above":                   {"manifest out of bounds", outOfBounds(map[string]any{"port": 65536})},
+		"negative updates":             {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": -0.1})},
+		"updates every thousand years": {"manifest out of bounds", outOfBounds(map[string]any{"update_seconds": 3e10})},
+		"negative size":                {"manifest out of bounds", outOfBounds(map[string]any{"max_size": -1})},
+		"a word for a number":          {"header: json: cannot unmarshal string", outOfBounds(map[string]any{"port": "80"})},
+		"negative limit":               {"endpoint 0 out of bounds", badEndpoint(map[string]any{"limit": -1})},
+		"negative batch":               {"endpoint 0 out of bounds", badEndpoint(map[string]any{"batch": -1})},
+		"negative inputs":              {"endpoint 0 out of bounds", badEndpoint(map[string]any{"inputs": -1})},
+		"negative time limit":          {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": -1})},
+		"time limit out of range":      {"endpoint 0 out of bounds", badEndpoint(map[string]any{"time_limit": 1e308})},
+		"unknown gradio, no port":      {"unknown gradio: port 0 is out of bounds", []sentFrame{{Header: map[string]any{"op": "unknown", "gradio": "9"}}}},
+		"admitted before a manifest":   {"admitted without", []sentFrame{{Header: admittedB}}},
+		"admitted without endpoint":    {"admitted without", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"endpoint": nil})}}},
+		"admitted without session":     {"admitted without", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"session": ""})}}},
+		"admitted without event":       {"admitted without", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"event": nil})}}},
+		"admitted with a short event":  {"admitted without", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"event": eventB[:31]})}}},
+		"admitted, endpoint bad":       {"endpoint 0 out of bounds", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"endpoint": with(endpoint, map[string]any{"limit": -1})})}}},
+		"admitted twice":               {"admitted: ", []sentFrame{manifest, {Header: admittedB}, {Header: admittedB}}},
+		"admitted twice, cached":       {"admitted: ", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"cached": true})}, {Header: admittedB}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newSession(t)
 			h.open(queue.Job{Events: []queue.Event{{ID: eventA}}})
-			p, _ := startFake(t, "says", saying(append([]said{helloFrame}, row.says...)...), func(c *ProcessConfig) { c.Reporter = h })
+			p, _ := startFake(t, "sends", framesText(append([]sentFrame{helloFrame}, row.sends...)...), func(c *ProcessConfig) { c.Reporter = h })
 			within(t, patient, "the Process is killed", p.Done())
 			var breach *FrameError
 			if !errors.As(p.Err(), &breach) || !strings.HasPrefix(breach.Reason, row.reason) {
-				t.Errorf("it ended because %v, want %s", p.Err(), row.reason)
+				t.Errorf("it ended with %v, want %s", p.Err(), row.reason)
 			}
 		})
 	}
@@ -153,7 +155,7 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	if !ok || m.Gradio != "6.31.0" || m.Prefix != "/gradio_api" || m.Mount != "/app" || m.Port != 40000 || *m.MaxSize != 30 || m.MaxThreads != 40 || !m.Native || m.PassThrough {
 		t.Errorf("got %+v", m)
 	}
-	if m.UpdateEvery != leastUpdate { // every nanosecond would keep the host busy
+	if m.UpdateEvery != leastUpdate { // an update every nanosecond would overload the host
 		t.Errorf("updates every %s, want %s", m.UpdateEvery, leastUpdate)
 	}
 	want := map[int]queue.Endpoint{
@@ -183,13 +185,13 @@ func TestUnknownGradioPassesThrough(t *testing.T) {
 	if !m.PassThrough || m.Reason != "it has no Queue.push" || m.Gradio != "9.0" || m.Port != 40000 || m.Native {
 		t.Errorf("got %+v", m)
 	}
-	var breach *FrameError // such an app admits by itself
+	var breach *FrameError // such an app admits events by itself
 	if err := h.report(report{Op: "admitted", Event: eventB, Session: "s", Endpoint: &endpoint{}}, nil); !errors.As(err, &breach) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// The host's own words for what it hands to a runner: nothing of an admitted event's request, the token last.
+// A start frame contains nothing of an admitted event's request, and the token is the last header.
 func TestStartFrame(t *testing.T) {
 	headers := make([][2]string, 1, 8)
 	headers[0] = [2]string{"host", "a"}
@@ -207,7 +209,7 @@ func TestStartFrame(t *testing.T) {
 		t.Errorf("got  %s %q\nwant %s", f.Header, f.Payload, want)
 	}
 	if len(headers) != 1 || headers[:2][1] != [2]string{} {
-		t.Errorf("the visitor's headers were written to: %v", headers[:2])
+		t.Errorf("the visitor's headers were modified: %v", headers[:2])
 	}
 }
 
@@ -217,16 +219,16 @@ func TestSeconds(t *testing.T) {
 	}
 }
 
-// mounts are the manifests of so many apps, each at a path of its own.
-func mounts(n int) (all []said) {
+// mounts returns the manifests of n apps, each with its own path.
+func mounts(n int) (all []sentFrame) {
 	for app := range n {
-		all = append(all, said{Header: with(manifestHeader(app), map[string]any{"mount": fmt.Sprint("/", app)})})
+		all = append(all, sentFrame{Header: with(manifestHeader(app), map[string]any{"mount": fmt.Sprint("/", app)})})
 	}
 	return all
 }
 
-// What a Space says of its GPU functions is shown to people: what cannot be is left out.
-func TestFunctionsThatAreShown(t *testing.T) {
+// The GPU functions of a Space are shown to users: invalid functions are left out.
+func TestShownFunctions(t *testing.T) {
 	ten, far := 10.0, 1e300
 	m := manifest{Tasks: map[string]task{
 		"1": {Name: "draw", Seconds: &ten, Size: "xlarge"}, "2": {Name: "varies"},

@@ -24,7 +24,7 @@ import (
 type Cgroups struct{ Base string }
 
 // OpenCgroups returns the Cgroups below the cgroup of this process. It fails if a trial fails. The trial succeeds
-// for root, and for a user to whom the cgroup was delegated.
+// for root, and for a user with a delegated cgroup.
 func OpenCgroups() (*Cgroups, error) {
 	base, ok := (&OOMWatch{}).cgroupOf(os.Getpid(), "")
 	if !ok {

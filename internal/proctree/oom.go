@@ -25,7 +25,7 @@ func (e *KilledError) Error() string {
 	case e.Memory:
 		return "it was killed by the kernel's out-of-memory killer"
 	}
-	return "it was killed by SIGKILL by another program, most often for lack of memory"
+	return "it was killed by SIGKILL from another program, most often for lack of memory"
 }
 
 // OOMWatch compares the kernel's counters of out-of-memory kills before and after an exit. It reads the counters of

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SpaceAt returns the Space whose process holds the client end of a TCP connection on this machine; "" if no Space
+// SpaceAt returns the Space that has a process with the client end of a TCP connection on this machine; "" if no Space
 // does. The runner counts as a process of its Space. A call can take milliseconds: call it once per connection.
 //
 // The kernel finds the client's socket by its two addresses. Only the file descriptors in /proc show which process

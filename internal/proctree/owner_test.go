@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// connected is a connection on this machine whose client end is passed to another process.
+// connected is a connection on this machine. Its client end is passed to another process.
 type connected struct {
 	client         *net.TCPConn
 	clientAt, host netip.AddrPort

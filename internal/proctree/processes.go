@@ -177,7 +177,7 @@ func (s *subtree) see(p Process) {
 	}
 }
 
-// grouped returns a filter for the processes whose group has the worker's pid as its number. A group keeps its
+// grouped returns a filter for the processes in the group with the worker's pid as its number. A group keeps its
 // number, and the kernel does not reuse that number as a pid, while the group has members. The cases:
 //  1. The worker exists, at least as a zombie: all are members.
 //  2. No process has the worker's pid. Another process may have had it meanwhile and have left such a group: only
