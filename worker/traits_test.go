@@ -281,7 +281,8 @@ func TestTheRunnerExitsWithItsHost(t *testing.T) {
 	}
 }
 
-// site.py ignores errors in sitecustomize: without this check the app would run without its host, and unguarded.
+// site.py ignores errors in sitecustomize. If the runner did not exit by itself, the app would run without its host and
+// unguarded.
 func TestTheAppDoesNotRunWithoutItsHost(t *testing.T) {
 	t.Run("the host exits before its configuration", func(t *testing.T) {
 		h := newRawHost(t, "family")
