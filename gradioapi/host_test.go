@@ -496,7 +496,7 @@ func (h *host) admits(session string, endpoint queue.Endpoint) http.HandlerFunc 
 	}
 }
 
-// report is what worker.heard does with "admitted". Without a session the Event has one of its own.
+// report is what the session of worker does with "admitted". Without a session the Event has one of its own.
 func (h *host) report(r *http.Request, id queue.EventID, session string, endpoint queue.Endpoint) error {
 	payer, ok := h.queue.Payer(queue.EventID(r.Header.Get("X-Spacehost-Call")))
 	if !ok {

@@ -8,34 +8,31 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"spacehost/queue"
 )
 
-// The fake runner is the test binary itself, with switches for bad manners.
+// The fake runner is the test binary itself, with a mode for each kind of misbehaviour.
 const (
-	fakeVariable = "SPACEHOST_FAKE"      // which one
-	fakeText     = "SPACEHOST_FAKE_TEXT" // what it needs to know
+	fakeVariable = "SPACEHOST_FAKE"      // the mode
+	fakeText     = "SPACEHOST_FAKE_TEXT" // parameters of the mode
 )
 
 // beFake never returns.
 func beFake(mode string) {
 	fakes := map[string]func(){
-		"good": fakeGood, "says": fakeSays, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
-		"deaf": fakeDeaf, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
-		"tree": fakeTree, "stay": stay, "headless": fakeHeadless,
+		"good": fakeGood, "sends": fakeSends, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
+		"ignores-term": fakeIgnoresTERM, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
+		"stay": stay,
 	}
 	fakes[mode]()
 	os.Exit(0)
 }
 
-// fakeEnv makes this binary a fake.
+// fakeEnv returns the environment that makes this binary a fake.
 func fakeEnv(mode, text string) []string {
 	return []string{fakeVariable + "=" + mode, fakeText + "=" + text, "GORACE=atexit_sleep_ms=0"}
 }
@@ -53,45 +50,45 @@ type fakeChannel struct {
 	config configOrder
 }
 
-func (c *fakeChannel) say(header any, payload string) {
+func (c *fakeChannel) send(header any, payload string) {
 	if _, err := newFrame(header, []byte(payload)).WriteTo(c.file); err != nil {
-		fmt.Println("fake cannot speak:", err)
+		fmt.Println("fake cannot send:", err)
 		os.Exit(70)
 	}
 }
 
-func (c *fakeChannel) hear(into any) Frame {
+func (c *fakeChannel) receive(into any) Frame {
 	f, err := readFrame(c.reader)
 	if err == io.EOF {
-		os.Exit(3) // as the real one does when the host has gone
+		os.Exit(3) // as the real runner does when the host has exited
 	}
 	if err == nil {
 		err = json.Unmarshal(f.Header, into)
 	}
 	if err != nil {
-		fmt.Println("fake cannot hear:", err)
+		fmt.Println("fake cannot receive:", err)
 		os.Exit(70)
 	}
 	return f
 }
 
-// fakeHello says hello and takes the configuration.
+// fakeHello sends hello and receives the configuration.
 func fakeHello() *fakeChannel {
 	file := os.NewFile(3, "channel")
 	c := &fakeChannel{file: file, reader: bufio.NewReader(file)}
-	c.say(map[string]any{"op": "hello", "protocol": protocol, "pid": os.Getpid()}, "")
-	c.hear(&c.config)
+	c.send(map[string]any{"op": "hello", "protocol": protocol, "pid": os.Getpid()}, "")
+	c.receive(&c.config)
 	return c
 }
 
-// said is one Frame of a fake.
-type said struct {
+// sentFrame is one Frame of a fake.
+type sentFrame struct {
 	Header  any
 	Payload string
 }
 
-// saying is the text for the fake "says".
-func saying(frames ...said) string {
+// framesText returns the parameters of the fake "sends".
+func framesText(frames ...sentFrame) string {
 	data, err := json.Marshal(frames)
 	if err != nil {
 		panic(err)
@@ -99,9 +96,9 @@ func saying(frames ...said) string {
 	return string(data)
 }
 
-// fakeSays says what it is told to, and stays. A header that is a string stands for the bytes of a whole frame.
-func fakeSays() {
-	var frames []said
+// fakeSends sends the frames of its parameters, and waits. A header that is a string is sent as raw bytes.
+func fakeSends() {
+	var frames []sentFrame
 	if err := json.Unmarshal([]byte(os.Getenv(fakeText)), &frames); err != nil {
 		panic(err)
 	}
@@ -116,7 +113,7 @@ func fakeSays() {
 	stay()
 }
 
-var helloFrame = said{Header: map[string]any{"op": "hello", "protocol": protocol}}
+var helloFrame = sentFrame{Header: map[string]any{"op": "hello", "protocol": protocol}}
 
 func manifestHeader(app int) map[string]any {
 	return map[string]any{
@@ -125,7 +122,7 @@ func manifestHeader(app int) map[string]any {
 	}
 }
 
-// fakeExits leaves before its manifest, in the way that its text says.
+// fakeExits exits before its manifest, in the way that its parameters give.
 func fakeExits() {
 	fmt.Println("Traceback (most recent call last):")
 	fmt.Fprintln(os.Stderr, "SyntaxError: invalid syntax")
@@ -145,10 +142,10 @@ func fakeMidFrame() {
 	os.Exit(7)
 }
 
-func fakeDeaf() {
+func fakeIgnoresTERM() {
 	signal.Ignore(syscall.SIGTERM)
 	c := fakeHello()
-	c.say(manifestHeader(0), "")
+	c.send(manifestHeader(0), "")
 	stay()
 }
 
@@ -170,7 +167,7 @@ func fakePrints() {
 	out.Flush()
 }
 
-// again starts this binary as another fake, with this one's stdout.
+// again starts this binary as another fake, with the stdout of this process.
 func again(mode, text string, attr *syscall.SysProcAttr, inherited ...*os.File) *exec.Cmd {
 	self, _ := os.Executable()
 	cmd := exec.Command(self)
@@ -178,21 +175,21 @@ func again(mode, text string, attr *syscall.SysProcAttr, inherited ...*os.File) 
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdout, os.Stderr, attr
 	cmd.ExtraFiles = inherited
 	if err := cmd.Start(); err != nil {
-		fmt.Println("fake cannot start another:", err)
+		fmt.Println("fake cannot start a child:", err)
 		os.Exit(70)
 	}
 	return cmd
 }
 
-// fakeHolder dies, and leaves a child that holds its stdout and its channel.
+// fakeHolder exits, and leaves a child that keeps its stdout and its channel open.
 func fakeHolder() {
 	c := fakeHello()
 	child := again("stay", "", &syscall.SysProcAttr{Setpgid: true}, c.file)
-	c.say(map[string]any{"op": "done", "error": fmt.Sprint(child.Process.Pid)}, "")
+	c.send(map[string]any{"op": "done", "error": fmt.Sprint(child.Process.Pid)}, "")
 	os.Exit(5)
 }
 
-// fakeDaemon leaves a daemon behind, forked twice and in a session of its own, and stays.
+// fakeDaemon starts a daemon, forked twice and in its own session, and waits.
 func fakeDaemon() {
 	if os.Getenv(fakeText) == "middle" {
 		daemon := again("stay", "", &syscall.SysProcAttr{Setsid: true})
@@ -202,30 +199,18 @@ func fakeDaemon() {
 	c := fakeHello()
 	middle := again("daemon", "middle", &syscall.SysProcAttr{Setsid: true})
 	_ = middle.Wait()
-	c.say(manifestHeader(0), "")
+	c.send(manifestHeader(0), "")
 	stay()
 }
 
-// fakeHeadless ends its first thread and lives on.
-func fakeHeadless() {
-	fmt.Println("headless", os.Getpid())
-	_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
-}
-
-func init() {
-	if os.Getenv(fakeVariable) == "headless" {
-		runtime.LockOSThread() // main stays on the first thread
-	}
-}
-
-// fakeGood is a well-behaved runner. The first datum of an event says what the app's function does.
+// fakeGood is a well-behaved runner. The first datum of an event determines what the app's function does.
 func fakeGood() {
 	c := fakeHello()
 	for name, value := range c.config.Environment {
 		fmt.Println("given", name, value)
 	}
 	fmt.Println("subreaper", c.config.Subreaper)
-	c.say(manifestHeader(0), "")
+	c.send(manifestHeader(0), "")
 	apps := 1
 	for {
 		var order struct {
@@ -233,7 +218,7 @@ func fakeGood() {
 			Event  queue.EventID
 			Events json.RawMessage
 		}
-		f := c.hear(&order)
+		f := c.receive(&order)
 		switch order.Op {
 		case "start":
 			var events []eventOrder
@@ -244,7 +229,7 @@ func fakeGood() {
 				apps += c.work(e, string(body), apps)
 			}
 		case "cancel":
-			c.say(map[string]any{"op": "done", "event": order.Event, "error": "cancelled"}, "")
+			c.send(map[string]any{"op": "done", "event": order.Event, "error": "cancelled"}, "")
 		case "gone":
 			fmt.Println("gone", string(order.Events))
 		}
@@ -252,78 +237,42 @@ func fakeGood() {
 }
 
 func (c *fakeChannel) work(e eventOrder, body string, apps int) (launched int) {
-	deed, rest, _ := strings.Cut(body, " ")
+	action, rest, _ := strings.Cut(body, " ")
 	message := func(event queue.EventID, msg, payload string) {
-		c.say(map[string]any{"op": "message", "event": event, "msg": msg, "success": true}, payload)
+		c.send(map[string]any{"op": "message", "event": event, "msg": msg, "success": true}, payload)
 	}
 	finish := func(event queue.EventID) {
 		message(event, "process_completed", `{"token":"`+e.Token+`"}`)
-		c.say(map[string]any{"op": "done", "event": event, "average": 0.5}, "")
+		c.send(map[string]any{"op": "done", "event": event, "average": 0.5}, "")
 	}
 	message(e.ID, "process_starts", `{"n":1}`)
 	admitted := map[string]any{
 		"op": "admitted", "event": strings.Repeat("a", 32), "session": "admitted",
 		"call": rest, "endpoint": map[string]any{"id": 0, "api_name": "do", "group": "g"},
 	}
-	switch deed {
+	switch action {
 	case "die":
 		os.Exit(9)
 	case "hang":
 		return 0
 	case "relaunch":
-		c.say(manifestHeader(apps), "")
+		c.send(manifestHeader(apps), "")
 		return 1
 	case "unknown":
-		c.say(map[string]any{"op": "unknown", "gradio": "9.0", "port": 41000, "reason": "it has no Queue.push"}, "")
+		c.send(map[string]any{"op": "unknown", "gradio": "9.0", "port": 41000, "reason": "it has no Queue.push"}, "")
 		return 0
 	case "admit":
-		c.say(admitted, "")
+		c.send(admitted, "")
 	case "cached":
 		admitted["cached"] = true
-		c.say(admitted, "")
+		c.send(admitted, "")
 		finish(queue.EventID(strings.Repeat("a", 32)))
 	}
 	finish(e.ID)
 	return 0
 }
 
-// node is one process of a fake tree.
-type node struct {
-	Name           string
-	Group, Session bool // leads a group, or a session, of its own
-	Deaf           bool // to SIGTERM
-	Adopts         bool // is the subreaper of what it starts
-	Leaves         bool // once its children have been started
-	Unreaped       bool // stays a zombie after its death
-	Children       []node
-}
-
-// fakeTree says "name pid", starts its children and stays.
-func fakeTree() {
-	var n node
-	if err := json.Unmarshal([]byte(os.Getenv(fakeText)), &n); err != nil {
-		panic(err)
-	}
-	if n.Deaf {
-		signal.Ignore(syscall.SIGTERM)
-	}
-	if n.Adopts {
-		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // Linux 3.4
-	}
-	for _, child := range n.Children {
-		text, _ := json.Marshal(child)
-		cmd := again("tree", string(text), &syscall.SysProcAttr{Setpgid: child.Group, Setsid: child.Session})
-		if !child.Unreaped {
-			go func() { _ = cmd.Wait() }()
-		}
-	}
-	fmt.Println(n.Name, os.Getpid())
-	if !n.Leaves {
-		stay()
-	}
-}
-
-// self is the path of this binary, the fake interpreter.
+// self returns the path of this binary, the fake interpreter.
 func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()

@@ -9,24 +9,24 @@ import (
 	"unicode/utf8"
 )
 
-// protocol is the version that both sides of the channel speak; worker/runner/spacehost_runner/frames.py.
+// protocol is the version of the channel's protocol; see also worker/runner/spacehost_runner/frames.py.
 const protocol = 1
 
-// Limits of one Frame, held by both sides.
+// Limits of one Frame. Both sides enforce them.
 const (
 	headerLimit  = 1 << 20
 	payloadLimit = 64 << 20
 )
 
-// Frame is one thing that host and runner say to each other: two big-endian uint32 (length of the header,
-// length of the payload), a small JSON object and raw bytes. worker/testdata/frames holds examples that this
-// file and the runner's tests both read.
+// Frame is one unit on the channel between host and runner: two big-endian uint32 (length of the header, length of
+// the payload), a small JSON object and raw bytes. worker/testdata/frames contains examples that the tests of this
+// package and of the runner read.
 type Frame struct {
 	Header  json.RawMessage
 	Payload []byte
 }
 
-// newFrame marshals header; it panics on a header that cannot be JSON, which is a mistake in this package.
+// newFrame marshals header. It panics if header is not valid JSON, which is a bug in this package.
 func newFrame(header any, payload []byte) Frame {
 	data, err := json.Marshal(header)
 	if err != nil {
@@ -51,7 +51,7 @@ func (f Frame) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// bytes is the Frame as it goes over the channel.
+// bytes returns the Frame as it goes over the channel.
 func (f Frame) bytes() []byte {
 	data := make([]byte, 8, 8+len(f.Header)+len(f.Payload))
 	binary.BigEndian.PutUint32(data, uint32(len(f.Header)))
@@ -59,8 +59,8 @@ func (f Frame) bytes() []byte {
 	return append(append(data, f.Header...), f.Payload...)
 }
 
-// readFrame blocks for one Frame. io.EOF: the other side closed between Frames. *FrameError: it broke the
-// rules. Memory is taken as bytes arrive, so a lying length costs nothing.
+// readFrame blocks for one Frame. It returns io.EOF if the other side closed the channel between Frames, and a
+// *FrameError after a protocol violation. Memory is allocated as bytes arrive, so a false length costs nothing.
 func readFrame(r io.Reader) (Frame, error) {
 	var lengths [8]byte
 	if _, err := io.ReadFull(r, lengths[:]); err != nil {
@@ -81,7 +81,7 @@ func readFrame(r io.Reader) (Frame, error) {
 	return f, nil
 }
 
-// smallFrame is what most Frames are within: memory for one is taken at once.
+// smallFrame is the size of most Frames. Memory for a small Frame is allocated at once.
 const smallFrame = 16 << 10
 
 func readExactly(r io.Reader, size int) ([]byte, error) {
@@ -99,12 +99,12 @@ func readExactly(r io.Reader, size int) ([]byte, error) {
 	return data, err
 }
 
-// isObject also wants valid UTF-8, which Python's side insists on and json.Valid does not.
+// isObject also requires valid UTF-8. Python's side requires it and json.Valid does not.
 func isObject(header []byte) bool {
 	return json.Valid(header) && utf8.Valid(header) && bytes.TrimLeft(header, " \t\r\n")[0] == '{'
 }
 
-// FrameError says how a runner broke the rules of the channel; its Space is ended for it.
+// FrameError describes a protocol violation by a runner. The Space is ended for it.
 type FrameError struct{ Reason string }
 
-func (e *FrameError) Error() string { return "the Space broke the frame protocol: " + e.Reason }
+func (e *FrameError) Error() string { return "the Space violated the frame protocol: " + e.Reason }

@@ -18,7 +18,7 @@ import (
 	"testing/iotest"
 )
 
-// frameIndex describes testdata/frames; worker/runner/tests/test_frames.py reads the same.
+// frameIndex describes testdata/frames; worker/runner/tests/test_frames.py reads the same files.
 type frameIndex struct {
 	Good []struct {
 		File    string
@@ -62,7 +62,7 @@ func TestGoodFrames(t *testing.T) {
 				t.Errorf("got %v %x, want %v %s", header, f.Payload, good.Header, good.Payload)
 			}
 			if rest, _ := io.ReadAll(reader); string(rest) != "next" {
-				t.Errorf("it left %q of what follows, want %q", rest, "next")
+				t.Errorf("it left %q unread, want %q", rest, "next")
 			}
 			var again bytes.Buffer
 			if n, err := f.WriteTo(&again); err != nil || n != int64(len(data)) || !bytes.Equal(again.Bytes(), data) {
@@ -104,7 +104,7 @@ func TestEveryFrameFileIsInTheIndex(t *testing.T) {
 	}
 	for _, entry := range entries {
 		if !known[entry.Name()] {
-			t.Errorf("%s is in no list", entry.Name())
+			t.Errorf("%s is not in index.json", entry.Name())
 		}
 	}
 	if len(entries) != len(known) {
@@ -112,7 +112,8 @@ func TestEveryFrameFileIsInTheIndex(t *testing.T) {
 	}
 }
 
-// Both sides take what is exactly at the limit, and neither sends more. The Python side: test_frames.py.
+// Both sides accept a frame that is exactly at the limit, and neither sends a larger one. The Python side is in
+// test_frames.py.
 func TestFrameLimits(t *testing.T) {
 	padded := func(size int) json.RawMessage {
 		return json.RawMessage(`{"a":"` + strings.Repeat("x", size-len(`{"a":""}`)) + `"}`)
@@ -137,8 +138,8 @@ func TestFrameLimits(t *testing.T) {
 	}
 }
 
-// A runner that claims 64 MiB and sends nothing must not cost 64 MiB.
-func TestLyingLengthTakesNoMemory(t *testing.T) {
+// A runner that announces 64 MiB and sends nothing must not cost 64 MiB.
+func TestFalseLengthTakesNoMemory(t *testing.T) {
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:], 2)
 	binary.BigEndian.PutUint32(head[4:], payloadLimit)
@@ -149,7 +150,7 @@ func TestLyingLengthTakesNoMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if taken := after.TotalAlloc - before.TotalAlloc; taken > 1<<20 {
-		t.Errorf("it took %d bytes", taken)
+		t.Errorf("it allocated %d bytes", taken)
 	}
 }
 
@@ -176,7 +177,7 @@ func FuzzReadFrame(f *testing.F) {
 		if _, err := frame.WriteTo(&wire); err != nil || !bytes.Equal(wire.Bytes(), data[:used]) {
 			t.Fatalf("%x was read as %x (%v)", data[:used], wire.Bytes(), err)
 		}
-		if r, err := parseReport(frame); err == nil { // what the Space says of itself must not hurt
+		if r, err := parseReport(frame); err == nil { // no manifest may cause a panic
 			_, _ = r.manifestOf()
 		} else if !errors.As(err, new(*FrameError)) {
 			t.Fatalf("%s: %v", frame.Header, err)
@@ -184,9 +185,9 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
-// TestTheOutboxKeepsOrderWhateverTheRunnerReads: what the channel takes goes at once, the rest when it is read, and
-// nothing overtakes.
-func TestTheOutboxKeepsOrderWhateverTheRunnerReads(t *testing.T) {
+// TestOutboxKeepsOrder checks that frames go at once while the channel accepts them, that the rest follows as it is
+// read, and that no frame overtakes another.
+func TestOutboxKeepsOrder(t *testing.T) {
 	ours, file, err := socketpair()
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +215,7 @@ func TestTheOutboxKeepsOrderWhateverTheRunnerReads(t *testing.T) {
 		defer close(ended)
 		o.run(ours)
 	}()
-	const count, size = 300, 20 << 10 // more than a socket keeps
+	const count, size = 300, 20 << 10 // more than a socket buffers
 	sent := make(chan int, 1)
 	go func() {
 		for n := range count {
@@ -222,7 +223,7 @@ func TestTheOutboxKeepsOrderWhateverTheRunnerReads(t *testing.T) {
 		}
 		sent <- at
 	}()
-	if atOnce := <-sent; atOnce == 0 || atOnce >= count*size { // nobody reads yet, and nobody was waited for
+	if atOnce := <-sent; atOnce == 0 || atOnce >= count*size { // nothing is read yet, and put has not blocked
 		t.Errorf("%d bytes went at once, of %d", atOnce, count*size)
 	}
 	for n := range count {
@@ -235,7 +236,7 @@ func TestTheOutboxKeepsOrderWhateverTheRunnerReads(t *testing.T) {
 		}
 	}
 	theirs.Close()
-	o.put(newFrame(map[string]int{}, nil)) // who writes it finds the channel closed
+	o.put(newFrame(map[string]int{}, nil)) // run finds the channel closed
 	<-ended
 	o.put(newFrame(map[string]int{}, nil))
 	o.close()

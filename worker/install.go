@@ -13,8 +13,8 @@ import (
 //go:embed runner/*.py runner/spacehost_runner/*.py
 var runner embed.FS
 
-// InstallRunner writes the runner below dir, once per version of it, and returns the folder that goes onto
-// PYTHONPATH. Two hosts may call it at the same time.
+// InstallRunner writes the runner below dir, once per version, and returns the folder for PYTHONPATH. Two hosts may
+// call it at the same time.
 func InstallRunner(dir string) (string, error) {
 	files, err := fs.Sub(runner, "runner")
 	if err != nil {
@@ -40,7 +40,7 @@ func InstallRunner(dir string) (string, error) {
 		return "", fmt.Errorf("install runner: %w", err)
 	}
 	if err := os.Rename(filepath.Join(draft, "runner"), final); err != nil {
-		if _, other := os.Stat(final); other != nil { // nobody else was faster
+		if _, other := os.Stat(final); other != nil { // no other host has installed it meanwhile
 			return "", fmt.Errorf("install runner: %w", err)
 		}
 	}

@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree/proctreetest"
 	"spacehost/queue"
 )
 
-// TestLimits runs a true app whose queue() names no numbers: they are those of ZeroGPU and of Gradio's variable.
+// TestLimits runs a real app that sets no limits in queue(). The limits are those of ZeroGPU and of Gradio's
+// variable.
 func TestLimits(t *testing.T) {
 	python := testPython(t)
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,14 +39,15 @@ func TestLimits(t *testing.T) {
 		t.Errorf("got %+v", named)
 	}
 	t.Run("what the Space admits", func(t *testing.T) { w.testFlood(t, named) })
-	t.Run("a config made anew", func(t *testing.T) {
+	t.Run("a rebuilt config", func(t *testing.T) {
 		before, _ := w.queue.Manifest()
 		w.call(t, "relabel", named)
-		eventually(t, "the host has heard of it", func() bool { m, _ := w.queue.Manifest(); return m.Revision > before.Revision })
+		eventually(t, "the host has received it", func() bool { m, _ := w.queue.Manifest(); return m.Revision > before.Revision })
 	})
 }
 
-// testFlood lets visitors through to the Space's own join route, as if all had been asked for before any came back.
+// testFlood passes visitors through to the Space's own join route, as if all had been admitted before the first was
+// reported.
 func (w *world) testFlood(t *testing.T, named map[string]queue.Endpoint) {
 	port, key, _ := w.Upstream()
 	for i := range 4 {
@@ -54,22 +57,22 @@ func (w *world) testFlood(t *testing.T, named map[string]queue.Endpoint) {
 		if status != 200 {
 			t.Fatalf("%d %s", status, text)
 		}
-		eventually(t, "the host has heard of it", func() bool { return w.queue.Session(queue.SessionHash(fmt.Sprint("s", i))) != nil })
+		eventually(t, "the host has received it", func() bool { return w.queue.Session(queue.SessionHash(fmt.Sprint("s", i))) != nil })
 		end()
 	}
 	for _, session := range []queue.SessionHash{"s2", "s3"} { // s0 runs, s1 waits
-		heard := w.hear(t, session, "")
-		if first := heard[0]; first.Failure == nil || first.Failure.Text != "Queue is full. Max size is 1 and size is 1." {
-			t.Errorf("%s heard %+v", session, heard)
+		messages := w.receive(t, session, "")
+		if first := messages[0]; first.Failure == nil || first.Failure.Text != "Queue is full. Max size is 1 and size is 1." {
+			t.Errorf("%s received %+v", session, messages)
 		}
 	}
-	if status, text := askPort(t, port, "POST", "/gradio_api/run/release", key, []byte(`{"data":[]}`)); status != 200 { // a full queue has no place for it
+	if status, text := askPort(t, port, "POST", "/gradio_api/run/release", key, []byte(`{"data":[]}`)); status != 200 { // the full queue would reject it
 		t.Fatalf("release: %d %s", status, text)
 	}
 	for _, session := range []queue.SessionHash{"s0", "s1"} {
-		heard := w.hear(t, session, "")
-		if last := heard[len(heard)-2]; last.Kind != queue.Completed || !last.Success {
-			t.Errorf("%s heard %s", session, kinds(heard))
+		messages := w.receive(t, session, "")
+		if last := messages[len(messages)-2]; last.Kind != queue.Completed || !last.Success {
+			t.Errorf("%s received %s", session, kinds(messages))
 		}
 	}
 }
@@ -84,7 +87,7 @@ func (w *world) call(t *testing.T, name string, named map[string]queue.Endpoint)
 	if err := w.queue.Join(event); err != nil {
 		t.Fatal(err)
 	}
-	if heard := w.hear(t, session, ""); !heard[len(heard)-2].Success {
-		t.Errorf("%s: heard %+v", name, heard)
+	if messages := w.receive(t, session, ""); !messages[len(messages)-2].Success {
+		t.Errorf("%s: received %+v", name, messages)
 	}
 }

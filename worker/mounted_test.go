@@ -10,11 +10,13 @@ import (
 	"testing"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree/proctreetest"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
 
-// A true app, under a Supervisor and its Queue: mounted below FastAPI, so that the Space admits each call.
+// TestMountedApp runs a real app under a Supervisor and its Queue. The app is mounted below FastAPI, so the Space
+// admits each call.
 func TestMountedApp(t *testing.T) {
 	for line := range gradios {
 		t.Run(line, func(t *testing.T) { testMountedApp(t, line) })
@@ -26,7 +28,7 @@ func testMountedApp(t *testing.T, line string) {
 	if line == "v4" {
 		prefix = ""
 	}
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +42,7 @@ func testMountedApp(t *testing.T, line string) {
 	}
 	port, key, _ := w.Upstream()
 	eventually(t, "it listens", func() bool { return len(listening(t, w.Status().PID)) > 0 })
-	if got := listening(t, w.Status().PID); !slices.Equal(got, []int{port}) { // not at the Hub's port, which is the host's
+	if got := listening(t, w.Status().PID); !slices.Equal(got, []int{port}) { // not at the Hub's port, which belongs to the host
 		t.Errorf("it listens at %v, want %d", got, port)
 	}
 	for _, path := range []string{"/hello", "/inner/config", "/inner" + prefix + "/startup-events"} {
@@ -52,7 +54,7 @@ func testMountedApp(t *testing.T, line string) {
 		t.Errorf("%d %s", status, text)
 	}
 	t.Run("a call", func(t *testing.T) { w.testMountedCall(t, port, key, "/inner"+prefix+"/queue/join") })
-	t.Run("its death", w.testDeath)
+	t.Run("its exit", w.testExit)
 }
 
 func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
@@ -65,8 +67,8 @@ func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
 	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != 200 {
 		t.Fatalf("%d %s", status, text)
 	}
-	heard := w.hear(t, "s", "")
-	var said struct {
+	messages := w.receive(t, "s", "")
+	var result struct {
 		Output struct {
 			Data []struct {
 				Text, Path string
@@ -74,11 +76,11 @@ func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
 			}
 		}
 	}
-	last := heard[len(heard)-2]
-	if err := json.Unmarshal(last.Raw, &said); err != nil || last.Kind != queue.Completed || len(said.Output.Data) != 1 {
-		t.Fatalf("got %s: %+v", last.Raw, heard)
+	last := messages[len(messages)-2]
+	if err := json.Unmarshal(last.Raw, &result); err != nil || last.Kind != queue.Completed || len(result.Output.Data) != 1 {
+		t.Fatalf("got %s: %+v", last.Raw, messages)
 	}
-	got := said.Output.Data[0]
+	got := result.Output.Data[0]
 	if got.Text != "hi" || got.Path != path || got.Headers["x-ip-token"] != "token-"+string(answer.Event) {
 		t.Errorf("got %+v", got)
 	}
@@ -92,8 +94,8 @@ func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
 	})
 }
 
-// testDeath: the Queue keeps the reason, nothing of the Space is left.
-func (w *world) testDeath(t *testing.T) {
+// testExit checks that Run returns without an error and that the Space is STOPPED.
+func (w *world) testExit(t *testing.T) {
 	w.stop()
 	if err := within(t, patient, "Run returns", w.ended); err != nil {
 		t.Error(err)

@@ -17,20 +17,22 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/proctree"
 )
 
 // Process is one start of a Space: the runner, the channel to it and the tree of processes below it.
 type Process struct {
-	Instance string // names this start
+	Instance string // name of this start
 	PID      int
 
 	config  ProcessConfig
 	cmd     *exec.Cmd
 	channel net.Conn
 	outbox  *outbox
-	tree    tree
+	tree    proctree.Tree
 	exited  chan struct{} // closed when the runner is reaped
-	done    chan struct{} // closed when its tree is gone too
+	done    chan struct{} // closed when its tree has ended too
 	err     error         // why it ended; valid once done is closed
 
 	mu      sync.Mutex
@@ -38,55 +40,56 @@ type Process struct {
 	killing bool  // the host has sent SIGKILL
 	reason  error // why the host killed it, if it did
 
-	tail   tail
-	memory memory
+	tail tail
+	oom  proctree.OOMWatch
 }
 
-// ProcessConfig says what to start and whom to tell.
+// ProcessConfig describes one start.
 type ProcessConfig struct {
-	Space   string // its name
-	Dir     string // its folder, the working directory
+	Space   string // name of the Space
+	Dir     string // folder of the Space, the working directory
 	AppFile string // relative to Dir
 	Python  string // the interpreter
-	Runner  string // folder holding sitecustomize.py (InstallRunner)
-	RunDir  string // the folder of this start, made by Start; its name marks the processes of this start
+	Runner  string // folder with sitecustomize.py (InstallRunner)
+	RunDir  string // folder of this start, created by Start; its path marks the processes of this start
 	Env     []string
 	Secrets map[string]string // put into os.environ by the runner; never in /proc/*/environ
-	Port    int               // of the Space's own server
-	Key     string            // that its requests must carry
+	Port    int               // port of the Space's own server
+	Key     string            // key that requests to Port must carry
 	Public  string            // URL at which visitors reach the Space
 	Device  int               // port of the device API
-	// Simulated says that no GPU is behind it: torch then computes on the CPU (runner, standin.py).
-	Simulated bool
-	Output    func(line string) // one line that the Space printed; called from two goroutines
-	Patience  time.Duration     // for its hello; 0 means a minute
-	Reporter  reporter
-	Logger    *zap.Logger
+	// Simulated means that there is no GPU: torch then computes on the CPU (runner, standin.py).
+	Simulated    bool
+	Output       func(line string) // receives each line that the Space printed; called from two goroutines
+	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
+	Reporter     reporter
+	Logger       *zap.Logger
 
-	cgroups *cgroups
+	cgroups *proctree.Cgroups
 }
 
-// reporter is told what the runner says, in order, from one goroutine. An error is a breach: it ends the Space.
+// reporter receives the reports of the runner in order, from one goroutine. A returned error is a breach, which ends
+// the Space.
 type reporter interface {
 	report(r report, payload []byte) error
 }
 
-// helloTime is ample for an interpreter to come up: hello is said before the app's first line.
-const helloTime = time.Minute
+// helloTimeout is ample for the start of an interpreter: hello is sent before the app's first line.
+const helloTimeout = time.Minute
 
-// Start starts the interpreter on the app. The returned Process has not said hello yet.
+// Start starts the interpreter on the app. The returned Process has not sent hello yet.
 func Start(config ProcessConfig) (*Process, error) {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	if config.Patience == 0 {
-		config.Patience = helloTime
+	if config.HelloTimeout == 0 {
+		config.HelloTimeout = helloTimeout
 	}
 	if config.Secrets == nil {
-		config.Secrets = map[string]string{} // JSON's null is no object
+		config.Secrets = map[string]string{} // JSON's null is not an object
 	}
 	if err := config.order(true).check(); err != nil {
-		return nil, fmt.Errorf("hand the Space its secrets: %w", err)
+		return nil, fmt.Errorf("send secrets to the Space: %w", err)
 	}
 	marker, err := writeMarker(config)
 	if err != nil {
@@ -100,7 +103,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	raw, err := ours.SyscallConn()
 	if err != nil {
 		ours.Close()
-		return nil, fmt.Errorf("make channel: %w", err)
+		return nil, fmt.Errorf("create channel: %w", err)
 	}
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
@@ -112,27 +115,28 @@ func Start(config ProcessConfig) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", config.Python, err)
 	}
 	p.PID = p.cmd.Process.Pid
-	root, _ := readStat(p.PID) // it cannot be reaped before run waits for it
-	p.tree = tree{root: root.proc, marker: marker, cgroup: p.beginCgroup()}
-	p.memory.look(p.PID)
+	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
+	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
+	p.oom.Look(p.PID)
 	go p.run()
 	return p, nil
 }
 
-// beginCgroup puts the interpreter into a cgroup before it gets its configuration, and so before the app's first line.
+// beginCgroup moves the interpreter to a cgroup before it gets its configuration, and thus before the app's first
+// line.
 func (p *Process) beginCgroup() string {
 	if p.config.cgroups == nil {
 		return ""
 	}
-	dir, err := p.config.cgroups.begin(p.Instance, p.PID)
+	dir, err := p.config.cgroups.Begin(p.Instance, p.PID)
 	if err != nil {
-		p.config.Logger.Warn("space gets no cgroup", zap.Error(err))
+		p.config.Logger.Warn("cannot create cgroup for space", zap.Error(err))
 	}
 	return dir
 }
 
-// order is the host's answer to hello. Where this start has a cgroup, a worker need not be a subreaper: it would keep the
-// zombies of strangers.
+// order returns the config frame, the host's answer to hello. If this start has a cgroup, its workers need not be
+// subreapers: a subreaper keeps the zombies of other processes.
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
@@ -140,11 +144,11 @@ func (c ProcessConfig) order(subreaper bool) Frame {
 	}, nil)
 }
 
-// writeMarker makes the file that `spaces` reads its cgroup path from. Its name stands in the environment of
-// every process of this start, also of those that daemonise: that is how they are found again.
+// writeMarker creates the file from which `spaces` reads its cgroup path. The file's path is in the environment of
+// every process of this start, including daemons. These processes are found by it.
 func writeMarker(config ProcessConfig) (string, error) {
 	if err := os.MkdirAll(config.RunDir, 0o700); err != nil {
-		return "", fmt.Errorf("make run folder: %w", err)
+		return "", fmt.Errorf("create run folder: %w", err)
 	}
 	path := filepath.Join(config.RunDir, "cgroup")
 	text := fmt.Sprintf("0::/spacehost/%s/%s\n", config.Space, filepath.Base(config.RunDir))
@@ -154,13 +158,10 @@ func writeMarker(config ProcessConfig) (string, error) {
 	return path, nil
 }
 
-// instanceOf is the start that a marker belongs to.
-func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker)) }
-
 func socketpair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make channel: %w", err)
+		return nil, nil, fmt.Errorf("create channel: %w", err)
 	}
 	file := os.NewFile(uintptr(fds[0]), "channel")
 	defer file.Close()
@@ -168,7 +169,7 @@ func socketpair() (ours *net.UnixConn, theirs *os.File, err error) {
 	conn, err := net.FileConn(file)
 	if err != nil {
 		theirs.Close()
-		return nil, nil, fmt.Errorf("make channel: %w", err)
+		return nil, nil, fmt.Errorf("create channel: %w", err)
 	}
 	return conn.(*net.UnixConn), theirs, nil
 }
@@ -178,9 +179,10 @@ func (p *Process) command(theirs *os.File, marker string) *exec.Cmd {
 	cmd.Dir = p.config.Dir
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
 	cmd.Env = append(append([]string{}, p.config.Env...),
-		"SPACEHOST_FD=3", "PYTHONPATH="+pythonPath(p.config), markerVariable+"="+marker)
-	// A group of its own: Ctrl-C on the terminal is for the host, which ends Spaces in order.
-	// No PDEATHSIG: the runner leaves when the channel closes, and ends its workers first.
+		"SPACEHOST_FD=3", "PYTHONPATH="+pythonPath(p.config), proctree.MarkerVariable+"="+marker)
+	// The runner has its own process group: Ctrl-C on the terminal reaches only the host, which ends Spaces in
+	// order.
+	// There is no PDEATHSIG: the runner exits when the channel closes, and ends its workers first.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }
@@ -194,7 +196,8 @@ func pythonPath(config ProcessConfig) string {
 	return config.Runner
 }
 
-// begin starts it with pipes of our own: exec's would make Wait wait for workers that inherited them.
+// begin starts the runner with explicit pipes. With the pipes of os/exec, Wait would also wait for workers that
+// inherited them.
 func (p *Process) begin() error {
 	var ends []*os.File
 	var readers []*os.File
@@ -225,7 +228,7 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// tail keeps the last lines that a Space printed, for the sentence about its death.
+// tail keeps the last lines that a Space printed, for the report about its exit.
 type tail struct {
 	wg    sync.WaitGroup
 	files []*os.File
@@ -235,7 +238,7 @@ type tail struct {
 
 const (
 	tailLines = 40
-	lineLimit = 64 << 10 // a longer one is cut in pieces
+	lineLimit = 64 << 10 // a longer line is split
 )
 
 func (t *tail) add(line string) {
@@ -268,28 +271,28 @@ func (p *Process) Tail() []string {
 	return append([]string{}, p.tail.lines...)
 }
 
-// Done is closed once the runner is reaped and its tree is gone.
+// Done is closed once the runner is reaped and its tree has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says why the Process ended, in words for people; valid after Done.
+// Err returns the reason of the exit as a sentence for the operator. It is valid after Done.
 func (p *Process) Err() error { return p.err }
 
-// run talks to the runner until its process has died; its death is seen by wait, never by the end of a pipe,
-// which a worker can hold open.
+// run serves the channel until the process has exited. Wait detects the exit, never the end of a pipe, because a
+// worker can keep a pipe open.
 func (p *Process) run() {
 	defer close(p.done)
-	unheard := time.AfterFunc(p.config.Patience, p.missHello)
-	defer unheard.Stop()
-	var talk sync.WaitGroup
-	talk.Go(func() { p.outbox.run(p.channel) })
-	talk.Go(p.listen)
-	talk.Go(p.watchMemory)
+	timer := time.AfterFunc(p.config.HelloTimeout, p.checkHello)
+	defer timer.Stop()
+	var channel sync.WaitGroup
+	channel.Go(func() { p.outbox.run(p.channel) })
+	channel.Go(p.listen)
+	channel.Go(p.watchMemory)
 	err := p.cmd.Wait()
 	close(p.exited)
-	killed := p.memory.killed() // at once: the counters are those of a machine
+	killed := p.oom.Killed() // immediately, because the counters belong to the whole machine
 	p.outbox.close()
-	p.drain(&talk)
-	p.tree.kill(p.config.Logger)
+	p.drain(&channel)
+	p.tree.Kill(p.config.Logger)
 	p.drainOutput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -298,20 +301,20 @@ func (p *Process) run() {
 	case !p.killing && wasKilled(err):
 		p.err = killed
 	default:
-		p.err = errors.New(deathWords(err))
+		p.err = errors.New(exitReason(err))
 	}
 }
 
-// watchMemory keeps the looks fresh. Where the Space is moved to another cgroup, that one counts.
+// watchMemory refreshes the readings. If the Space has been moved to another cgroup, the new cgroup counts.
 func (p *Process) watchMemory() {
-	again := time.NewTicker(lookEvery)
+	again := time.NewTicker(proctree.OOMInterval)
 	defer again.Stop()
 	for {
 		select {
 		case <-p.exited:
 			return
 		case <-again.C:
-			p.memory.look(p.PID)
+			p.oom.Look(p.PID)
 		}
 	}
 }
@@ -321,33 +324,34 @@ func wasKilled(err error) bool {
 	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 }
 
-func (p *Process) missHello() {
+func (p *Process) checkHello() {
 	p.mu.Lock()
 	greeted := p.greeted
 	p.mu.Unlock()
 	if !greeted {
-		p.fail(fmt.Errorf("its Python did not load the runner within %s: it has to take %s from PYTHONPATH", p.config.Patience, p.config.Runner))
+		p.fail(fmt.Errorf("its Python did not load the runner within %s: keep %s in its PYTHONPATH", p.config.HelloTimeout, p.config.Runner))
 	}
 }
 
-// lastWords is how long those of a dead Space may take: a worker that holds the pipe must not delay the news.
-const lastWords = 200 * time.Millisecond
+// drainTimeout limits the reading of the last output of an exited Space: a worker that keeps the pipe open must not
+// delay the report.
+const drainTimeout = 200 * time.Millisecond
 
-func (p *Process) drain(talk *sync.WaitGroup) {
-	_ = p.channel.SetDeadline(time.Now().Add(lastWords)) // only a closed one refuses, which is as good
-	talk.Wait()
+func (p *Process) drain(channel *sync.WaitGroup) {
+	_ = p.channel.SetDeadline(time.Now().Add(drainTimeout)) // fails only on a closed channel, which needs no deadline
+	channel.Wait()
 	p.channel.Close()
 }
 
 func (p *Process) drainOutput() {
 	for _, f := range p.tail.files {
-		_ = f.SetReadDeadline(time.Now().Add(lastWords)) // a pipe takes it
+		_ = f.SetReadDeadline(time.Now().Add(drainTimeout)) // pipes support deadlines
 	}
 	p.tail.wg.Wait()
 	closeAll(p.tail.files)
 }
 
-func deathWords(err error) string {
+func exitReason(err error) string {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		return "it exited with code 0"
@@ -363,7 +367,7 @@ func (p *Process) listen() {
 	for {
 		f, err := readFrame(reader)
 		if err == nil {
-			err = p.hear(f)
+			err = p.handle(f)
 		}
 		if err != nil {
 			p.stopListening(err)
@@ -372,7 +376,7 @@ func (p *Process) listen() {
 	}
 }
 
-func (p *Process) hear(f Frame) error {
+func (p *Process) handle(f Frame) error {
 	r, err := parseReport(f)
 	if err != nil {
 		return err
@@ -382,36 +386,36 @@ func (p *Process) hear(f Frame) error {
 	p.greeted = true
 	p.mu.Unlock()
 	if first {
-		p.memory.look(p.PID) // an interpreter may be a script that takes it to another cgroup
+		p.oom.Look(p.PID) // the interpreter may be a script that moves itself to another cgroup
 	}
 	switch {
 	case first != (r.Op == "hello"):
-		return &FrameError{fmt.Sprintf("%.40q where hello, once, comes first", r.Op)}
+		return &FrameError{fmt.Sprintf("unexpected %.40q: hello comes first and only once", r.Op)}
 	case !first:
 		return p.config.Reporter.report(r, f.Payload)
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
-	p.Send(p.config.order(p.tree.cgroup == ""))
+	p.Send(p.config.order(p.tree.Cgroup == ""))
 	return nil
 }
 
-// stopListening ends the Space, which is of no use without a channel. One that merely closed says nothing:
-// most often the process is about to die for a reason of its own, which is worth the wait.
+// stopListening ends the Space, which is useless without a channel. If the channel merely closed, it waits first:
+// usually the process is about to exit for its own reason, which is the better report.
 func (p *Process) stopListening(err error) {
 	if breach := (*FrameError)(nil); errors.As(err, &breach) {
-		p.config.Logger.Warn("space breached the frame protocol", zap.Error(err))
+		p.config.Logger.Warn("frame protocol violation", zap.Error(err))
 		p.fail(breach)
 		return
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(lastWords):
+	case <-time.After(drainTimeout):
 		p.fail(errors.New("it closed its channel to the host"))
 	}
 }
 
-// fail kills the Space for a reason of the host's, which Err gives then.
+// fail kills the Space for a reason of the host. Err then returns that reason.
 func (p *Process) fail(reason error) {
 	p.mu.Lock()
 	if p.reason == nil {
@@ -421,10 +425,10 @@ func (p *Process) fail(reason error) {
 	p.signal(syscall.SIGKILL)
 }
 
-// Send hands a Frame to the runner and returns at once.
+// Send queues a Frame for the runner and returns at once.
 func (p *Process) Send(f Frame) { p.outbox.put(f) }
 
-// End asks the Space to end, and kills its whole tree after grace; it returns when all is gone.
+// End sends SIGTERM to the Space, and kills its whole tree after grace. It returns when all processes have exited.
 func (p *Process) End(ctx context.Context, grace time.Duration) {
 	p.signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
@@ -439,7 +443,8 @@ func (p *Process) End(ctx context.Context, grace time.Duration) {
 	<-p.done
 }
 
-// signal never hits another process, since os.Process knows whether it has been reaped. Its error says just that.
+// signal never hits another process, because os.Process knows whether the process has been reaped. Its error reports
+// only that.
 func (p *Process) signal(sig syscall.Signal) {
 	if sig == syscall.SIGKILL {
 		p.mu.Lock()
@@ -449,16 +454,16 @@ func (p *Process) signal(sig syscall.Signal) {
 	_ = p.cmd.Process.Signal(sig)
 }
 
-// outbox keeps what a runner that reads slowly has not taken, so that Send never blocks the queue. What it holds is
-// bounded by the Jobs that run at a time.
+// outbox buffers frames for a runner that reads slowly, so that Send never blocks the queue. Its size is bounded by
+// the number of concurrent Jobs.
 type outbox struct {
-	// try writes what the channel takes at once: a Job that starts waits for no other goroutine.
+	// try writes what the channel accepts at once, so that the start of a Job waits for no other goroutine.
 	try func(data []byte) (written int)
 
 	mu      sync.Mutex
 	cond    *sync.Cond
 	unsent  [][]byte
-	writing bool // run writes what it has taken
+	writing bool // run is writing a frame that it has removed
 	closed  bool
 }
 
@@ -505,7 +510,8 @@ func (o *outbox) next() ([]byte, bool) {
 	return data, true
 }
 
-// run writes until the outbox is closed, or the channel: its reader sees the same end and acts upon it.
+// run writes until the outbox or the channel is closed. The reader of the channel sees the same error and handles
+// it.
 func (o *outbox) run(w io.Writer) {
 	for {
 		data, ok := o.next()
@@ -519,10 +525,10 @@ func (o *outbox) run(w io.Writer) {
 	}
 }
 
-// tryWrite returns a function that writes to a connection what it takes at once.
+// tryWrite returns a function that writes as much as the connection accepts without blocking.
 func tryWrite(conn syscall.RawConn) func([]byte) int {
 	return func(data []byte) (n int) {
-		_ = conn.Write(func(fd uintptr) bool { // whatever is wrong, who writes the rest finds out
+		_ = conn.Write(func(fd uintptr) bool { // the write of the rest returns any error again
 			n, _ = unix.SendmsgN(int(fd), data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 			return true
 		})

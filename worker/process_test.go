@@ -10,24 +10,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"spacehost/internal/proctree"
 )
 
-// recorder keeps what a runner reports and prints.
+// recorder records the reports and the output of a runner.
 type recorder struct {
 	mu      sync.Mutex
-	reports []heardReport
+	reports []recorded
 	lines   []string
 }
 
-type heardReport struct {
+type recorded struct {
 	report
 	Payload string
 }
 
-func (r *recorder) report(said report, payload []byte) error {
+func (r *recorder) report(header report, payload []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.reports = append(r.reports, heardReport{said, string(payload)})
+	r.reports = append(r.reports, recorded{header, string(payload)})
 	return nil
 }
 
@@ -44,7 +46,7 @@ func (r *recorder) printed() []string {
 }
 
 // await returns the first report that matches.
-func (r *recorder) await(t testing.TB, what string, match func(heardReport) bool) (found heardReport) {
+func (r *recorder) await(t testing.TB, what string, match func(recorded) bool) (found recorded) {
 	t.Helper()
 	eventually(t, what, func() bool {
 		r.mu.Lock()
@@ -60,12 +62,12 @@ func (r *recorder) await(t testing.TB, what string, match func(heardReport) bool
 	return found
 }
 
-func (r *recorder) awaitOp(t testing.TB, op string) heardReport {
+func (r *recorder) awaitOp(t testing.TB, op string) recorded {
 	t.Helper()
-	return r.await(t, "the Space reports "+op, func(h heardReport) bool { return h.Op == op })
+	return r.await(t, "the Space reports "+op, func(one recorded) bool { return one.Op == op })
 }
 
-// startFake starts a fake runner, and has it ended with the test.
+// startFake starts a fake runner that is ended with the test.
 func startFake(t testing.TB, mode, text string, change ...func(*ProcessConfig)) (*Process, *recorder) {
 	t.Helper()
 	r := &recorder{}
@@ -89,41 +91,41 @@ func startFake(t testing.TB, mode, text string, change ...func(*ProcessConfig)) 
 	return p, r
 }
 
-func TestHowARunnerDies(t *testing.T) {
+func TestExitReasons(t *testing.T) {
 	for _, row := range []struct{ mode, text, reason, tail string }{
 		{"exits", "0", "it exited with code 0", "SyntaxError: invalid syntax"},
 		{"exits", "3", "it exited with code 3", "SyntaxError: invalid syntax"},
-		{"exits", "signal", "it was killed by SIGKILL by another program, most often for lack of memory", "SyntaxError: invalid syntax"},
+		{"exits", "signal", "it was killed by SIGKILL from another program, most often for lack of memory", "SyntaxError: invalid syntax"},
 		{"mid-frame", "", "it exited with code 7", ""},
 		{"closes", "", "it closed its channel to the host", ""},
-		{"says", saying(said{Header: map[string]any{"op": "hello", "protocol": 99}}), "the Space broke the frame protocol: protocol 99, want 1", ""},
-		{"says", saying(said{Header: manifestHeader(0)}), `the Space broke the frame protocol: "manifest" where hello, once, comes first`, ""},
-		{"says", saying(helloFrame, helloFrame), `the Space broke the frame protocol: "hello" where hello, once, comes first`, ""},
-		{"says", saying(helloFrame, said{Header: "GET / HTTP/1.1\r\n\r\n"}), "above the limit", ""},
-		{"says", saying(said{Header: "\x00\x00\x00\x02\x00\x00\x00\x00[]"}), "the header is not a JSON object", ""},
-		{"says", saying(helloFrame, said{Header: map[string]any{"op": "done", "event": 7}}), "the Space broke the frame protocol: header: json: cannot unmarshal number", ""},
+		{"sends", framesText(sentFrame{Header: map[string]any{"op": "hello", "protocol": 99}}), "the Space violated the frame protocol: protocol 99, want 1", ""},
+		{"sends", framesText(sentFrame{Header: manifestHeader(0)}), `the Space violated the frame protocol: unexpected "manifest": hello comes first and only once`, ""},
+		{"sends", framesText(helloFrame, helloFrame), `the Space violated the frame protocol: unexpected "hello": hello comes first and only once`, ""},
+		{"sends", framesText(helloFrame, sentFrame{Header: "GET / HTTP/1.1\r\n\r\n"}), "above the limit", ""},
+		{"sends", framesText(sentFrame{Header: "\x00\x00\x00\x02\x00\x00\x00\x00[]"}), "the header is not a JSON object", ""},
+		{"sends", framesText(helloFrame, sentFrame{Header: map[string]any{"op": "done", "event": 7}}), "the Space violated the frame protocol: header: json: cannot unmarshal number", ""},
 	} {
 		t.Run(strings.Join(strings.Fields(row.mode+" "+row.reason), " "), func(t *testing.T) {
 			p, _ := startFake(t, row.mode, row.text)
 			within(t, patient, "the Process is done", p.Done())
 			if got := p.Err().Error(); !strings.Contains(got, row.reason) {
-				t.Errorf("it ended because %q, want %q", got, row.reason)
+				t.Errorf("it ended with %q, want %q", got, row.reason)
 			}
 			if tail := strings.Join(p.Tail(), "\n"); !strings.Contains(tail, row.tail) {
-				t.Errorf("its last words are %q, want %q among them", tail, row.tail)
+				t.Errorf("its last output is %q, want %q in it", tail, row.tail)
 			}
-			if (proc{p.PID, p.tree.root.start}).alive() {
-				t.Error("it still lives")
+			if (proctree.Process{PID: p.PID, Start: p.tree.Root.Start}).Alive() {
+				t.Error("it is still running")
 			}
 		})
 	}
 }
 
-func TestARunnerThatNeverSaysHello(t *testing.T) {
-	p, _ := startFake(t, "silent", "", func(c *ProcessConfig) { c.Patience = 50 * time.Millisecond })
+func TestARunnerThatNeverSendsHello(t *testing.T) {
+	p, _ := startFake(t, "silent", "", func(c *ProcessConfig) { c.HelloTimeout = 50 * time.Millisecond })
 	within(t, patient, "the Process is done", p.Done())
 	if got := p.Err().Error(); !strings.Contains(got, "did not load the runner within 50ms") || !strings.Contains(got, "PYTHONPATH") {
-		t.Errorf("it ended because %q", got)
+		t.Errorf("it ended with %q", got)
 	}
 }
 
@@ -139,10 +141,10 @@ func TestEnd(t *testing.T) {
 		if got := p.Err().Error(); got != "it was killed by signal 15 (terminated)" {
 			t.Error(got)
 		}
-		p.End(context.Background(), time.Minute) // a second time is nothing
+		p.End(context.Background(), time.Minute) // a second End has no effect
 	})
 	t.Run("after the grace if it ignores SIGTERM", func(t *testing.T) {
-		p, r := startFake(t, "deaf", "")
+		p, r := startFake(t, "ignores-term", "")
 		r.awaitOp(t, "manifest")
 		began := time.Now()
 		p.End(context.Background(), 300*time.Millisecond)
@@ -154,7 +156,7 @@ func TestEnd(t *testing.T) {
 		}
 	})
 	t.Run("before the grace if the context ends", func(t *testing.T) {
-		p, r := startFake(t, "deaf", "")
+		p, r := startFake(t, "ignores-term", "")
 		r.awaitOp(t, "manifest")
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
@@ -168,22 +170,23 @@ func TestEnd(t *testing.T) {
 		if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		p.Send(newFrame(struct{}{}, make([]byte, 8<<20))) // more than a socket takes: the writer is stuck
+		p.Send(newFrame(struct{}{}, make([]byte, 8<<20))) // more than a socket buffers: the writer blocks
 		p.End(context.Background(), 50*time.Millisecond)
 	})
 }
 
-// A dead runner's children may hold its stdout and its channel open; the news must not wait for them.
-func TestDeathIsSeenAlthoughAChildHoldsThePipes(t *testing.T) {
+// A child of an exited runner may keep its stdout and its channel open. The exit must be reported without waiting
+// for it.
+func TestExitIsSeenAlthoughAChildHoldsThePipes(t *testing.T) {
 	p, r := startFake(t, "holder", "")
 	var child int
-	_, _ = fmt.Sscan(r.awaitOp(t, "done").Error, &child) // its last word
+	_, _ = fmt.Sscan(r.awaitOp(t, "done").Error, &child) // its last report
 	within(t, time.Second, "the Process is done", p.Done())
 	if p.Err().Error() != "it exited with code 5" {
 		t.Error(p.Err())
 	}
-	eventually(t, "its child is gone", func() bool { // it was killed, which takes a moment
-		_, alive := readStat(child)
+	eventually(t, "its child has exited", func() bool { // it was killed, which takes a moment
+		_, alive := proctree.ReadStat(child)
 		return child != 0 && !alive
 	})
 }
@@ -192,24 +195,24 @@ func TestADaemonIsFoundByItsMarker(t *testing.T) {
 	p, r := startFake(t, "daemon", "")
 	r.awaitOp(t, "manifest")
 	var daemon int
-	eventually(t, "the daemon names itself", func() bool {
+	eventually(t, "the daemon prints its pid", func() bool {
 		for _, line := range r.printed() {
 			_, _ = fmt.Sscanf(line, "daemon %d", &daemon)
 		}
 		return daemon != 0
 	})
-	s, alive := readStat(daemon)
-	if !alive || s.parent == p.PID || s.group == p.PID {
+	s, alive := proctree.ReadStat(daemon)
+	if !alive || s.Parent == p.PID || s.Group == p.PID {
 		t.Fatalf("daemon %+v (alive: %v) has not left runner %d", s, alive, p.PID)
 	}
-	processes := &Processes{}
-	processes.set("test", p.tree)
-	if start, ok := processes.Owns("test", daemon); !ok || start != s.start {
-		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.start)
+	processes := &proctree.Processes{}
+	processes.Register("test", p.tree)
+	if start, ok := processes.Owns("test", daemon); !ok || start != s.Start {
+		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.Start)
 	}
 	p.End(context.Background(), time.Minute)
-	if s.proc.alive() {
-		t.Error("the daemon outlives its Space")
+	if s.Alive() {
+		t.Error("the daemon is still running after its Space has ended")
 	}
 }
 
@@ -250,7 +253,7 @@ func TestSecretsAreNotInTheEnvironmentOfTheExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	environ := string(data)
-	for _, want := range []string{"OPEN=yes\x00", "PYTHONPATH=/nowhere:/own\x00", markerVariable + "=" + p.tree.marker + "\x00"} {
+	for _, want := range []string{"OPEN=yes\x00", "PYTHONPATH=/nowhere:/own\x00", proctree.MarkerVariable + "=" + p.tree.Marker + "\x00"} {
 		if !strings.Contains(environ, want) {
 			t.Errorf("%q is not in %q", want, environ)
 		}
@@ -262,11 +265,11 @@ func TestSecretsAreNotInTheEnvironmentOfTheExec(t *testing.T) {
 	}
 }
 
-// `spaces` reads its cgroup path from the file that the marker names (spaces/zero/utils.py).
+// `spaces` reads its cgroup path from the file at the marker's path (spaces/zero/utils.py).
 func TestRunFolder(t *testing.T) {
 	p, r := startFake(t, "good", "")
 	r.awaitOp(t, "manifest")
-	text, err := os.ReadFile(p.tree.marker)
+	text, err := os.ReadFile(p.tree.Marker)
 	if want := "0::/spacehost/test/instance\n"; err != nil || string(text) != want {
 		t.Errorf("got %q (%v), want %q", text, err, want)
 	}

@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"spacehost/internal/build"
+	"spacehost/internal/proctree/proctreetest"
 )
 
-// gradios are the lines of Gradio whose inside the runner knows.
+// gradios are the supported releases of Gradio, by line.
 var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": testGradio}
 
 const testGradio = "6.31.0"
 
-// testPython returns an interpreter with gradio 6 and spaces: that of $SPACEHOST_TEST_PYTHON, else one that the
-// product's own builder makes, once for all runs, in $SPACEHOST_TEST_CACHE or the user's cache folder.
+// testPython returns an interpreter with gradio 6 and spaces. $SPACEHOST_TEST_PYTHON names it. Otherwise
+// internal/build builds it, once for all test runs, in $SPACEHOST_TEST_CACHE or the user's cache folder.
 func testPython(t testing.TB) string { return testPythonOf(t, "v6") }
 
-// testPythonOf returns one with the Gradio of that line.
+// testPythonOf returns an interpreter with the Gradio of that line.
 func testPythonOf(t testing.TB, line string) string {
 	t.Helper()
 	if given := os.Getenv("SPACEHOST_TEST_PYTHON"); given != "" && line == "v6" {
@@ -38,7 +39,7 @@ func testPythonOf(t testing.TB, line string) string {
 	return python
 }
 
-// builtPythons has one for each line, made when it is first asked for.
+// builtPythons contains an interpreter for each line, built on first use.
 var builtPythons = func() map[string]func() (string, error) {
 	all := map[string]func() (string, error){}
 	for line, gradio := range gradios {
@@ -56,13 +57,13 @@ func buildPython(gradio string) (string, error) {
 		}
 		cache = filepath.Join(user, "spacehost-test", "environments")
 	}
-	folder, err := os.MkdirTemp(testRoot, "bare-space-") // without requirements: only gradio and spaces
+	folder, err := os.MkdirTemp(proctreetest.Root, "bare-space-") // without requirements: only gradio and spaces
 	if err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(testRoot, "build.log")})
+	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(proctreetest.Root, "build.log")})
 	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder}, false)
 	if err != nil {
 		return "", err
@@ -70,7 +71,7 @@ func buildPython(gradio string) (string, error) {
 	return env.Python, nil
 }
 
-// The runner's own tests need nothing but a Python from 3.10 on.
+// The runner's own tests need only Python 3.10 or later.
 func TestRunnerInPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil || exec.Command(python, "-c", "import sys; sys.exit(sys.version_info < (3, 10))").Run() != nil {
@@ -84,7 +85,7 @@ func TestRunnerInPython(t *testing.T) {
 	}
 }
 
-// pythonEnv is what a test's app finds in its environment, all of it.
+// pythonEnv is the complete environment of a test app.
 func pythonEnv(t testing.TB, python string, more ...string) []string {
 	t.Helper()
 	home := tempDir(t)
@@ -95,7 +96,7 @@ func pythonEnv(t testing.TB, python string, more ...string) []string {
 	}, more...)
 }
 
-// appDir is the folder of one of the test apps.
+// appDir returns the folder of a test app.
 func appDir(t testing.TB, name string) string {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Join("testdata", "apps", name))
@@ -105,16 +106,16 @@ func appDir(t testing.TB, name string) string {
 	return dir
 }
 
-// startApp starts a test app with the true runner.
+// startApp starts a test app with the real runner.
 func startApp(t testing.TB, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
 	t.Helper()
 	return startAppOn(t, testPython(t), name, change...)
 }
 
-// startAppOn starts it on that interpreter.
+// startAppOn starts a test app on that interpreter.
 func startAppOn(t testing.TB, python, name string, change ...func(*ProcessConfig)) (*Process, *recorder) {
 	t.Helper()
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func startAppOn(t testing.TB, python, name string, change ...func(*ProcessConfig
 	return p, r
 }
 
-// awaitLine waits for a line that begins with prefix, and returns its rest.
+// awaitLine waits for a line that begins with prefix, and returns the rest of it.
 func (r *recorder) awaitLine(t testing.TB, p *Process, prefix string) (rest string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the app prints %q", prefix), func() bool {

@@ -10,7 +10,7 @@ import (
 	"spacehost/queue"
 )
 
-// report is the header of what a runner says; Op tells which of the fields count.
+// report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
 	Op string `json:"op"` // hello manifest unknown static changed closed admitted message done
 
@@ -19,14 +19,14 @@ type report struct {
 
 	App int `json:"app"` // manifest, changed, closed, admitted
 	manifest
-	Reason string `json:"reason"` // unknown, which has a port and a gradio too
+	Reason string `json:"reason"` // unknown, which also has a port and a gradio
 
 	Paths []string `json:"paths"` // static
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
 	Endpoint *endpoint         `json:"endpoint"`
-	Call     queue.EventID     `json:"call"` // the direct call whose request was admitted (gradioapi, headerCall)
+	Call     queue.EventID     `json:"call"` // the direct call of the admitted request (gradioapi, headerCall)
 	Cached   bool              `json:"cached"`
 
 	Msg     queue.Kind `json:"msg"` // message
@@ -41,7 +41,7 @@ type manifest struct {
 	Prefix        string     `json:"prefix"`
 	Mount         string     `json:"mount"`
 	Port          int        `json:"port"`
-	Further       bool       `json:"further"` // it stands beside an app that visitors reach
+	Further       bool       `json:"further"` // launched in addition to the app that visitors reach
 	MaxSize       *int       `json:"max_size"`
 	LiveUpdates   bool       `json:"live_updates"`
 	UpdateSeconds float64    `json:"update_seconds"`
@@ -57,12 +57,12 @@ type manifest struct {
 
 	Frontend *frontend `json:"frontend"`
 
-	Tasks map[string]task `json:"tasks"` // in unknown too
+	Tasks map[string]task `json:"tasks"` // also in unknown
 }
 
 type task struct {
 	Name    string   `json:"name"`
-	Seconds *float64 `json:"seconds"` // nil: each call says its own
+	Seconds *float64 `json:"seconds"` // nil: each call declares its own duration
 	Size    string   `json:"size"`
 }
 
@@ -105,11 +105,11 @@ type endpoint struct {
 	Native    bool     `json:"native"`
 }
 
-// Bounds of what a runner may claim of itself. The number of its Endpoints is bounded by headerLimit.
+// Bounds of the values in a report. headerLimit bounds the number of Endpoints.
 const (
 	maxThreads  = 4_096
 	maxSeconds  = 365 * 24 * 3600
-	leastUpdate = 100 * time.Millisecond // the host works for each: faster is made slower
+	leastUpdate = 100 * time.Millisecond // each update costs the host work: a shorter interval is raised to this
 )
 
 func isPort(port int) bool { return port >= 1 && port <= 65535 }
@@ -146,13 +146,13 @@ func (r report) manifestOf() (queue.Manifest, error) {
 	return out, nil
 }
 
-// Bounds of what is kept and shown of the functions that a Space says it has.
+// Bounds of the GPU functions that are kept and shown.
 const (
 	maxTasks    = 500
 	maxTaskName = 100
 )
 
-// tasks leaves out what cannot be: it is shown to people, and decides nothing.
+// tasks drops invalid GPU functions. They are only shown to users and influence no decision.
 func (m manifest) tasks() map[string]queue.Task {
 	tasks := map[string]queue.Task{}
 	for id, t := range m.Tasks {
@@ -163,7 +163,7 @@ func (m manifest) tasks() map[string]queue.Task {
 		}
 		known := queue.Task{Name: t.Name, Size: t.Size, Varies: t.Seconds == nil}
 		if t.Seconds != nil {
-			known.Declared = max(time.Second, seconds(*t.Seconds)) // 0 is a second, as in deviceapi
+			known.Declared = max(time.Second, seconds(*t.Seconds)) // 0 counts as a second, as in deviceapi
 		}
 		tasks[id] = known
 	}
@@ -185,7 +185,8 @@ func (f *files) files() *queue.Files {
 	return out
 }
 
-// known leaves the rest to gradioapi, which opens Root only if it is the folder of a Gradio.
+// known converts the frontend report. Package gradioapi validates Root: it opens Root only if it is the folder of a
+// Gradio.
 func (f *frontend) known() *queue.Frontend {
 	if f == nil {
 		return nil
@@ -197,7 +198,7 @@ func (f *frontend) known() *queue.Frontend {
 	return &queue.Frontend{Pages: pages, Root: f.Root, Folders: f.Folders, Types: f.Types}
 }
 
-// endpoint is that of the app at mount. Apps may have groups of one name, which are none the less two.
+// endpoint returns an Endpoint of the app at mount. Two apps may use the same group name for different groups.
 func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
 	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
@@ -216,7 +217,7 @@ func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// What the host says to a runner.
+// Frames from the host to the runner.
 
 type configOrder struct {
 	Op          string            `json:"op"` // config
@@ -226,7 +227,7 @@ type configOrder struct {
 	PublicURL   string            `json:"public_url"`
 	DevicePort  int               `json:"device_port"`
 	Simulated   bool              `json:"simulated"`
-	Subreaper   bool              `json:"subreaper,omitempty"` // each GPU worker of what it starts
+	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
 }
 
 type startOrder struct {
@@ -239,7 +240,7 @@ type eventOrder struct {
 	ID       queue.EventID `json:"id"`
 	Admitted bool          `json:"admitted"`
 	Token    string        `json:"token"`
-	Size     int           `json:"size"` // of its body in the payload
+	Size     int           `json:"size"` // of the event's body in the payload
 	Headers  [][2]string   `json:"headers"`
 	Path     string        `json:"path"`
 	Query    string        `json:"query"`
@@ -259,7 +260,7 @@ type goneOrder struct {
 	Events []queue.EventID `json:"events"`
 }
 
-// tokenHeader carries who pays into the Space (spaces/zero/client.py, TOKEN_HEADER).
+// tokenHeader carries the payer's identity into the Space (spaces/zero/client.py, TOKEN_HEADER).
 const tokenHeader = "x-ip-token"
 
 func startFrame(job queue.Job) Frame {

@@ -17,24 +17,25 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/internal/proctree"
 	"spacehost/queue"
 )
 
-// app is a Space in a true interpreter, with the test in the place of the queue.
+// app is a Space in a real interpreter. The test plays the queue.
 type app struct {
 	p        *Process
 	r        *recorder
 	gradio   string
-	number   int // of the attached app, as the frames count
+	number   int // number of the attached app in frames
 	manifest queue.Manifest
 }
 
 // attached waits for the manifest of that number.
 func (a *app) attached(t *testing.T, number int) {
 	t.Helper()
-	m := a.r.await(t, fmt.Sprintf("manifest %d", number), func(h heardReport) bool {
+	m := a.r.await(t, fmt.Sprintf("manifest %d", number), func(one recorded) bool {
 		a.stillRuns(t)
-		return h.Op == "manifest" && h.App == number
+		return one.Op == "manifest" && one.App == number
 	})
 	manifest, err := m.manifestOf()
 	if err != nil {
@@ -63,7 +64,7 @@ func (a *app) endpoint(t *testing.T, name string) queue.Endpoint {
 	return queue.Endpoint{}
 }
 
-// body is what a client posts to /queue/join.
+// body returns what a client posts to /queue/join.
 func (a *app) body(t *testing.T, name, session string, data ...any) []byte {
 	t.Helper()
 	if data == nil {
@@ -81,7 +82,7 @@ var visitorRequest = queue.Request{
 	Path:    "/queue/join", Query: "a=b&c=%20", Scheme: "https", Client: "203.0.113.9",
 }
 
-// start hands the app one Job, with an event for each body.
+// start sends the app one Job, with an event for each body.
 func (a *app) start(bodies ...[]byte) (ids []queue.EventID) {
 	job, request := queue.Job{App: a.number}, visitorRequest
 	request.Path = a.manifest.Prefix + request.Path
@@ -94,17 +95,17 @@ func (a *app) start(bodies ...[]byte) (ids []queue.EventID) {
 	return ids
 }
 
-// finish waits for the event's end, and returns its messages and how it ended.
-func (a *app) finish(t *testing.T, id queue.EventID) (messages []heardReport, end heardReport) {
+// finish waits for the event's end, and returns its messages and its done report.
+func (a *app) finish(t *testing.T, id queue.EventID) (messages []recorded, end recorded) {
 	t.Helper()
-	end = a.r.await(t, "the event is done", func(h heardReport) bool {
+	end = a.r.await(t, "the event is done", func(one recorded) bool {
 		a.stillRuns(t)
-		return h.Op == "done" && h.Event == id
+		return one.Op == "done" && one.Event == id
 	})
 	return a.messages(id), end
 }
 
-func (a *app) messages(id queue.EventID) (messages []heardReport) {
+func (a *app) messages(id queue.EventID) (messages []recorded) {
 	a.r.mu.Lock()
 	defer a.r.mu.Unlock()
 	for _, one := range a.r.reports {
@@ -116,41 +117,41 @@ func (a *app) messages(id queue.EventID) (messages []heardReport) {
 }
 
 // awaitMessage waits for the event's first message of a kind.
-func (a *app) awaitMessage(t *testing.T, id queue.EventID, kind queue.Kind) heardReport {
+func (a *app) awaitMessage(t *testing.T, id queue.EventID, kind queue.Kind) recorded {
 	t.Helper()
-	return a.r.await(t, string(kind), func(h heardReport) bool {
+	return a.r.await(t, string(kind), func(one recorded) bool {
 		a.stillRuns(t)
-		return h.Op == "message" && h.Event == id && h.Msg == kind
+		return one.Op == "message" && one.Event == id && one.Msg == kind
 	})
 }
 
 // call runs one event natively to its end.
-func (a *app) call(t *testing.T, name string, data ...any) ([]heardReport, heardReport) {
+func (a *app) call(t *testing.T, name string, data ...any) ([]recorded, recorded) {
 	t.Helper()
 	return a.finish(t, a.start(a.body(t, name, "session-"+name, data...))[0])
 }
 
-// result is the first datum that a call gives.
+// result returns the first datum of a call's output.
 func (a *app) result(t *testing.T, name string, data ...any) any {
 	t.Helper()
 	messages, end := a.call(t, name, data...)
 	return datum(t, messages, end)
 }
 
-func datum(t *testing.T, messages []heardReport, end heardReport) any {
+func datum(t *testing.T, messages []recorded, end recorded) any {
 	t.Helper()
-	var said struct{ Output struct{ Data []any } }
+	var result struct{ Output struct{ Data []any } }
 	if len(messages) == 0 || end.Error != "" {
-		t.Fatalf("it said %d messages and ended with %q", len(messages), end.Error)
+		t.Fatalf("got %d messages, done with %q", len(messages), end.Error)
 	}
 	last := messages[len(messages)-1]
-	if err := json.Unmarshal([]byte(last.Payload), &said); err != nil || last.Msg != queue.Completed || last.Success == nil || !*last.Success || len(said.Output.Data) == 0 {
+	if err := json.Unmarshal([]byte(last.Payload), &result); err != nil || last.Msg != queue.Completed || last.Success == nil || !*last.Success || len(result.Output.Data) == 0 {
 		t.Fatalf("it ended with %s: %s", last.Msg, last.Payload)
 	}
-	return said.Output.Data[0]
+	return result.Output.Data[0]
 }
 
-func spoken(messages []heardReport) string {
+func kindsOf(messages []recorded) string {
 	var words []string
 	for _, m := range messages {
 		words = append(words, string(m.Msg))
@@ -158,8 +159,8 @@ func spoken(messages []heardReport) string {
 	return strings.Join(words, " ")
 }
 
-// field looks into a message's JSON: field(m, "output", "error").
-func field(t *testing.T, m heardReport, path ...string) any {
+// field looks up a value in a message's JSON: field(m, "output", "error").
+func field(t *testing.T, m recorded, path ...string) any {
 	t.Helper()
 	var value any
 	if err := json.Unmarshal([]byte(m.Payload), &value); err != nil {
@@ -172,7 +173,7 @@ func field(t *testing.T, m heardReport, path ...string) any {
 	return value
 }
 
-// ask speaks HTTP to the Space's own port; a key of "" is left out.
+// ask sends an HTTP request to the Space's own port. A key of "" is left out.
 func (a *app) ask(t *testing.T, method, path, key string, body []byte, headers ...string) (int, string) {
 	t.Helper()
 	return askPort(t, a.manifest.Port, method, path, key, body, headers...)
@@ -207,16 +208,16 @@ func askPort(t *testing.T, port int, method, path, key string, body []byte, head
 	return answer.StatusCode, string(text)
 }
 
-// devices is a device API that grants everything at once.
+// devices is a device API that grants every request at once.
 type devices struct {
 	*httptest.Server
 	mu      sync.Mutex
-	allowed map[int]stat // pid -> what it was when it asked
+	allowed map[int]proctree.Stat // pid -> its state at the time of the request
 	calls   []string
 }
 
 func newDevices(t *testing.T) *devices {
-	d := &devices{allowed: map[int]stat{}}
+	d := &devices{allowed: map[int]proctree.Stat{}}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -228,7 +229,7 @@ func newDevices(t *testing.T) *devices {
 			fmt.Fprint(w, `{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-0123","allowToken":"allow"}`)
 		case "allow":
 			pid, _ := strconv.Atoi(r.URL.Query().Get("pid"))
-			d.allowed[pid], _ = readStat(pid)
+			d.allowed[pid], _ = proctree.ReadStat(pid)
 		}
 	}))
 	t.Cleanup(d.Close)
@@ -237,7 +238,7 @@ func newDevices(t *testing.T) *devices {
 
 func (d *devices) port() int { return d.Listener.Addr().(*net.TCPAddr).Port }
 
-// printedFacts reads the JSON behind a word that the app printed.
+// printedFacts parses the JSON after a word that the app printed.
 func (a *app) printedFacts(t *testing.T, what string) (facts map[string]any) {
 	t.Helper()
 	line := a.r.awaitLine(t, a.p, what+" {")
@@ -247,7 +248,7 @@ func (a *app) printedFacts(t *testing.T, what string) (facts map[string]any) {
 	return facts
 }
 
-// listening are the TCP ports at which a process listens.
+// listening returns the TCP ports at which a process listens.
 func listening(t *testing.T, pid int) (ports []int) {
 	t.Helper()
 	inodes := map[string]bool{}
@@ -274,14 +275,14 @@ func listening(t *testing.T, pid int) (ports []int) {
 	return ports
 }
 
-// TestEverything drives one app through all that a runner does, on each line of Gradio.
+// TestEverything drives one app through all functions of a runner, on each line of Gradio.
 func TestEverything(t *testing.T) {
 	for line := range gradios {
 		t.Run(line, func(t *testing.T) { testEverything(t, line) })
 	}
 }
 
-// testEverything has parts that follow one another.
+// testEverything has parts that depend on the previous parts.
 func testEverything(t *testing.T, line string) {
 	gpus := newDevices(t)
 	a := &app{gradio: gradios[line]}
@@ -310,7 +311,7 @@ func testEverything(t *testing.T, line string) {
 	t.Run("relaunch", a.testRelaunch)
 	t.Run("it listens nowhere else", a.testListening)
 	t.Run("end", func(t *testing.T) {
-		a.start(a.body(t, "deed", "session-end", "end")) // whether its "done" still comes is a race
+		a.start(a.body(t, "deed", "session-end", "end")) // whether its "done" still arrives is a race
 		within(t, patient, "it ends", a.p.Done())
 		if a.p.Err().Error() != "it exited with code 4" {
 			t.Error(a.p.Err())
@@ -318,8 +319,8 @@ func testEverything(t *testing.T, line string) {
 	})
 }
 
-// Before the manifest the port is guarded too, but for Gradio's checks of itself. They are over soon: whoever
-// is asked in time answers, and nobody else is refused with anything but 403.
+// Before the manifest the port is guarded too, except for Gradio's checks of itself. These checks end soon. A
+// request in that time is answered, or refused with 403.
 func (a *app) testLaunching(t *testing.T) {
 	eventually(t, "it listens", func() bool { a.stillRuns(t); return slices.Contains(listening(t, a.p.PID), a.p.config.Port) })
 	if status, body := askPort(t, a.p.config.Port, "GET", "/config", "", nil); status != 403 {
@@ -396,8 +397,8 @@ func (a *app) testGuard(t *testing.T) {
 func (a *app) testMessages(t *testing.T) {
 	t.Run("quick", func(t *testing.T) {
 		messages, end := a.call(t, "quick", "größe\r\n")
-		if got := spoken(messages); got != "process_starts process_completed" {
-			t.Errorf("it says %s", got)
+		if got := kindsOf(messages); got != "process_starts process_completed" {
+			t.Errorf("got %s", got)
 		}
 		if got := datum(t, messages, end); got != "you said größe\r\n" {
 			t.Errorf("got %q", got)
@@ -413,16 +414,16 @@ func (a *app) testMessages(t *testing.T) {
 	})
 	t.Run("generator", func(t *testing.T) {
 		messages, end := a.call(t, "gen", 3)
-		if got := spoken(messages); got != "process_starts process_generating process_generating process_generating process_completed" || end.Error != "" {
-			t.Errorf("it says %s and ends with %q", got, end.Error)
+		if got := kindsOf(messages); got != "process_starts process_generating process_generating process_generating process_completed" || end.Error != "" {
+			t.Errorf("got %s, done with %q", got, end.Error)
 		}
 	})
 	for name, row := range a.failures() {
 		t.Run(name, func(t *testing.T) {
 			messages, end := a.call(t, name, "it broke")
 			last := messages[len(messages)-1]
-			if got := spoken(messages); got != "process_starts process_completed" || *last.Success || end.Error != "" {
-				t.Errorf("it says %s and ends with %q", got, end.Error)
+			if got := kindsOf(messages); got != "process_starts process_completed" || *last.Success || end.Error != "" {
+				t.Errorf("got %s, done with %q", got, end.Error)
 			}
 			if field(t, last, "output", "error") != row.text || field(t, last, "title") != row.title {
 				t.Errorf("got %s", last.Payload)
@@ -431,9 +432,9 @@ func (a *app) testMessages(t *testing.T) {
 	}
 	t.Run("progress", func(t *testing.T) {
 		messages, end := a.call(t, "progress", "halfway")
-		got := spoken(messages)
+		got := kindsOf(messages)
 		if !strings.HasPrefix(got, "process_starts progress") || !strings.HasSuffix(got, "process_completed") || end.Error != "" {
-			t.Errorf("it says %s and ends with %q", got, end.Error)
+			t.Errorf("got %s, done with %q", got, end.Error)
 		}
 		if !strings.Contains(messages[1].Payload, "halfway") {
 			t.Errorf("got %s", messages[1].Payload)
@@ -441,8 +442,8 @@ func (a *app) testMessages(t *testing.T) {
 	})
 	t.Run("toasts", func(t *testing.T) {
 		messages, _ := a.call(t, "toasts", "careful")
-		if got := spoken(messages); got != "process_starts log log process_completed" {
-			t.Fatalf("it says %s", got)
+		if got := kindsOf(messages); got != "process_starts log log process_completed" {
+			t.Fatalf("got %s", got)
 		}
 		if field(t, messages[1], "level") != "info" || field(t, messages[2], "level") != "warning" || field(t, messages[2], "log") != "careful" {
 			t.Errorf("got %s and %s", messages[1].Payload, messages[2].Payload)
@@ -451,14 +452,14 @@ func (a *app) testMessages(t *testing.T) {
 	t.Run("state is kept in the session", func(t *testing.T) {
 		for want := 1.0; want < 3; want++ {
 			messages, end := a.call(t, "count", nil)
-			var said struct{ Output struct{ Data []any } }
-			_ = json.Unmarshal([]byte(messages[len(messages)-1].Payload), &said)
-			if len(said.Output.Data) != 2 || said.Output.Data[1] != want || end.Error != "" {
-				t.Errorf("got %v, want %g", said.Output.Data, want)
+			var result struct{ Output struct{ Data []any } }
+			_ = json.Unmarshal([]byte(messages[len(messages)-1].Payload), &result)
+			if len(result.Output.Data) != 2 || result.Output.Data[1] != want || end.Error != "" {
+				t.Errorf("got %v, want %g", result.Output.Data, want)
 			}
 		}
 	})
-	t.Run("bodies that cannot be", func(t *testing.T) {
+	t.Run("invalid bodies", func(t *testing.T) {
 		for name, row := range map[string]struct{ body, reason string }{
 			"not JSON":    {"{", "JSONDecodeError"},
 			"no data":     {`{"fn_index":0}`, "ValidationError"},
@@ -472,7 +473,7 @@ func (a *app) testMessages(t *testing.T) {
 	})
 }
 
-// The function sees the visitor's request, as if uvicorn had taken it.
+// The function receives the visitor's request as if uvicorn had received it.
 func (a *app) testRequest(t *testing.T) {
 	id := a.start(a.body(t, "whoami", "the-session"))[0]
 	messages, end := a.finish(t, id)
@@ -497,13 +498,13 @@ func (a *app) testBatch(t *testing.T) {
 	}
 	for n, id := range a.start(bodies...) {
 		messages, end := a.finish(t, id)
-		if got := datum(t, messages, end); got != fmt.Sprint("3 text", n) || spoken(messages) != "process_starts process_completed" {
-			t.Errorf("event %d: got %v of %s", n, got, spoken(messages))
+		if got := datum(t, messages, end); got != fmt.Sprint("3 text", n) || kindsOf(messages) != "process_starts process_completed" {
+			t.Errorf("event %d: got %v of %s", n, got, kindsOf(messages))
 		}
 	}
-	ids := a.start(bodies[0], []byte("{"), bodies[2]) // one that cannot be does not take the others with it
+	ids := a.start(bodies[0], []byte("{"), bodies[2]) // an invalid event does not fail the others
 	if _, end := a.finish(t, ids[1]); !strings.HasPrefix(end.Error, "JSONDecodeError") {
-		t.Errorf("it ends with %q", end.Error)
+		t.Errorf("done with %q", end.Error)
 	}
 	messages, end := a.finish(t, ids[2])
 	if got := datum(t, messages, end); got != "2 text2" {
@@ -523,14 +524,14 @@ func (a *app) testCancel(t *testing.T) {
 		a.awaitMessage(t, other, queue.Generating)
 		a.cancel(id)
 		messages, end := a.finish(t, id)
-		if end.Error != "cancelled" || strings.Contains(spoken(messages), "process_completed") {
-			t.Errorf("it says %s and ends with %q", spoken(messages), end.Error)
+		if end.Error != "cancelled" || strings.Contains(kindsOf(messages), "process_completed") {
+			t.Errorf("got %s, done with %q", kindsOf(messages), end.Error)
 		}
 		if facts := a.printedFacts(t, "closed"); facts["mark"] != "one" {
 			t.Errorf("closed %v", facts)
 		}
 		seen := len(a.messages(other))
-		eventually(t, "the other goes on", func() bool { return len(a.messages(other)) > seen })
+		eventually(t, "the other continues", func() bool { return len(a.messages(other)) > seen })
 		a.cancel(other)
 		a.finish(t, other)
 	})
@@ -539,7 +540,7 @@ func (a *app) testCancel(t *testing.T) {
 		a.awaitMessage(t, id, "process_starts")
 		a.cancel(id)
 		if _, end := a.finish(t, id); end.Error != "cancelled" {
-			t.Errorf("it ends with %q", end.Error)
+			t.Errorf("done with %q", end.Error)
 		}
 		if facts := a.printedFacts(t, "cancelled"); facts["mark"] != "three" {
 			t.Errorf("cancelled %v", facts)
@@ -549,17 +550,17 @@ func (a *app) testCancel(t *testing.T) {
 		id := a.start(a.body(t, "stuck", "s", "four"))[0]
 		a.awaitMessage(t, id, "process_starts")
 		a.cancel(id)
-		if messages, end := a.finish(t, id); end.Error != "cancelled" || spoken(messages) != "process_starts" {
-			t.Errorf("it says %s and ends with %q", spoken(messages), end.Error)
+		if messages, end := a.finish(t, id); end.Error != "cancelled" || kindsOf(messages) != "process_starts" {
+			t.Errorf("got %s, done with %q", kindsOf(messages), end.Error)
 		}
 		a.call(t, "release")
 	})
-	t.Run("at once", func(t *testing.T) { // before the task's first step: still one end, and nothing left
+	t.Run("at once", func(t *testing.T) { // before the task's first step: still one end, and nothing is left
 		for range 20 {
 			id := a.start(a.body(t, "hang", "s", "five"))[0]
 			a.cancel(id)
 			if _, end := a.finish(t, id); end.Error != "cancelled" {
-				t.Errorf("it ends with %q", end.Error)
+				t.Errorf("done with %q", end.Error)
 			}
 		}
 	})
@@ -585,15 +586,15 @@ func (a *app) testGone(t *testing.T) {
 	id := a.start(a.body(t, "endless", "leaver", "gone"))[0]
 	a.awaitMessage(t, id, queue.Generating)
 	a.gone(id)
-	if messages, end := a.finish(t, id); end.Error != "" || strings.Contains(spoken(messages), "process_completed") {
-		t.Errorf("it says %s and ends with %q", spoken(messages), end.Error)
+	if messages, end := a.finish(t, id); end.Error != "" || strings.Contains(kindsOf(messages), "process_completed") {
+		t.Errorf("got %s, done with %q", kindsOf(messages), end.Error)
 	}
 	eventually(t, "its generator is closed", func() bool {
 		return slices.Contains(a.r.printed(), `closed {"mark": "gone"}`)
 	})
 }
 
-// The host takes a message behind process_completed or done for a breach, which would end the Space.
+// A message after process_completed or done is a breach, which would end the Space.
 func (a *app) testNothingFollows(t *testing.T) {
 	for _, name := range []string{"late_progress", "late_toast"} {
 		for range 5 {
@@ -615,7 +616,7 @@ func (a *app) testNothingFollows(t *testing.T) {
 	}
 }
 
-// join posts to the Space's own route, as the host does for what only the Space can admit.
+// join posts to the Space's own route, as the host does for events that only the Space can admit.
 func (a *app) join(t *testing.T, name, session string, data ...any) (status int, answer map[string]any) {
 	t.Helper()
 	call := queue.NewEventID()
@@ -628,14 +629,14 @@ func (a *app) join(t *testing.T, name, session string, data ...any) (status int,
 	return status, answer
 }
 
-// admit joins, and returns what the Space reports.
-func (a *app) admit(t *testing.T, name, session string, data ...any) heardReport {
+// admit joins, and returns the report of the Space.
+func (a *app) admit(t *testing.T, name, session string, data ...any) recorded {
 	t.Helper()
 	status, answer := a.join(t, name, session, data...)
 	if status != 200 {
 		t.Fatalf("%d %v", status, answer)
 	}
-	admitted := a.r.await(t, "the event is admitted", func(h heardReport) bool { return h.Op == "admitted" && string(h.Event) == answer["event_id"] })
+	admitted := a.r.await(t, "the event is admitted", func(one recorded) bool { return one.Op == "admitted" && string(one.Event) == answer["event_id"] })
 	if want := a.endpoint(t, name); admitted.App != a.number || string(admitted.Session) != session || string(admitted.Call) != answer["call"] ||
 		admitted.Endpoint.ID != want.ID || admitted.Endpoint.Group != want.Group {
 		t.Errorf("%s: got %+v", name, admitted.report)
@@ -660,13 +661,13 @@ func (a *app) testAdmission(t *testing.T) {
 		if admitted.Cached || admitted.Endpoint.Limit == nil || *admitted.Endpoint.Limit != 5 || admitted.Endpoint.Native {
 			t.Errorf("got %+v of %+v", admitted.Endpoint, admitted.report)
 		}
-		if said := a.messages(admitted.Event); len(said) != 0 {
-			t.Errorf("it says %s before its start", spoken(said))
+		if early := a.messages(admitted.Event); len(early) != 0 {
+			t.Errorf("it sent %s before its start", kindsOf(early))
 		}
 		a.startAdmitted(admitted.Event)
 		messages, end := a.finish(t, admitted.Event)
-		if got := datum(t, messages, end); got != 42.0 || spoken(messages) != "process_starts process_completed" {
-			t.Errorf("got %v of %s", got, spoken(messages))
+		if got := datum(t, messages, end); got != 42.0 || kindsOf(messages) != "process_starts process_completed" {
+			t.Errorf("got %v of %s", got, kindsOf(messages))
 		}
 	})
 	t.Run("no header of the host", func(t *testing.T) {
@@ -711,8 +712,8 @@ func (a *app) testAdmission(t *testing.T) {
 			if !admitted.Cached {
 				a.startAdmitted(admitted.Event)
 			}
-			if messages, _ := a.finish(t, admitted.Event); spoken(messages) != want || admitted.Cached != (n == 1) {
-				t.Errorf("call %d: it says %s, cached %v", n, spoken(messages), admitted.Cached)
+			if messages, _ := a.finish(t, admitted.Event); kindsOf(messages) != want || admitted.Cached != (n == 1) {
+				t.Errorf("call %d: got %s, cached %v", n, kindsOf(messages), admitted.Cached)
 			}
 		}
 	})
@@ -720,15 +721,15 @@ func (a *app) testAdmission(t *testing.T) {
 		for n, end := range []func(queue.EventID){a.cancel, func(id queue.EventID) { a.gone(id) }} {
 			id := a.admit(t, "quick", "waiter", "x").Event
 			end(id)
-			a.startAdmitted(id) // too late: it is not known any more
+			a.startAdmitted(id) // too late: the event is unknown
 			if messages, end := a.finish(t, id); len(messages) != 0 || !strings.Contains(end.Error, "no longer has this call") {
-				t.Errorf("%d: it says %s and ends with %q", n, spoken(messages), end.Error)
+				t.Errorf("%d: got %s, done with %q", n, kindsOf(messages), end.Error)
 			}
 		}
 	})
 }
 
-// failures are what becomes of exceptions. Gradio 4 has no titles, and quotes a gr.Error.
+// failures are the messages of exceptions. Gradio 4 has no titles, and quotes a gr.Error.
 func (a *app) failures() map[string]failure {
 	if a.isV4() {
 		return map[string]failure{"boom": {"it broke", nil}, "refuse": {"'it broke'", nil}}
@@ -740,7 +741,7 @@ type failure struct{ text, title any }
 
 func (a *app) isV4() bool { return strings.HasPrefix(a.gradio, "4.") }
 
-// prefix stands before the API's paths from Gradio 5 on.
+// prefix is the path before the API's paths, from Gradio 5 on.
 func (a *app) prefix() string {
 	if a.isV4() {
 		return ""
@@ -748,10 +749,10 @@ func (a *app) prefix() string {
 	return "/gradio_api"
 }
 
-// Validators came with Gradio 5.
+// Validators exist from Gradio 5 on.
 func (a *app) hasValidators() bool { return !a.isV4() }
 
-// gr.cache came with Gradio 6.
+// gr.cache exists from Gradio 6 on.
 func (a *app) hasCache() bool { return strings.HasPrefix(a.gradio, "6.") }
 
 func (a *app) needsCache(t *testing.T) {
@@ -767,8 +768,8 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 	allowed, asked := gpus.allowed[pid]
 	calls := fmt.Sprint(gpus.calls)
 	gpus.mu.Unlock()
-	if !asked || allowed.group != pid {
-		t.Errorf("worker %d asked (%v) as %+v: it did not lead a group by then", pid, asked, allowed)
+	if !asked || allowed.Group != pid {
+		t.Errorf("worker %d called /allow (%v) as %+v: it did not lead a group yet", pid, asked, allowed)
 	}
 	if got["text"] != "hello" || int(got["group"].(float64)) != pid || int(got["parent's group"].(float64)) != a.p.PID || got["devices"] != "GPU-0123" {
 		t.Errorf("got %v, runner %d", got, a.p.PID)
@@ -776,14 +777,14 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 	if calls != "[startup-report schedule allow release]" {
 		t.Errorf("calls %s", calls)
 	}
-	processes := &Processes{}
-	processes.set("test", a.p.tree)
+	processes := &proctree.Processes{}
+	processes.Register("test", a.p.tree)
 	start, ok := processes.Owns("test", pid)
 	if !ok || !processes.End(pid, start, 0) {
 		t.Errorf("Owns: %v", ok)
 	}
-	if got := a.result(t, "gpu", "again").(map[string]any); int(got["pid"].(float64)) == pid { // the Space lives on
-		t.Errorf("worker %d lives on", pid)
+	if got := a.result(t, "gpu", "again").(map[string]any); int(got["pid"].(float64)) == pid { // the Space keeps running
+		t.Errorf("worker %d is still running", pid)
 	}
 }
 
@@ -803,11 +804,11 @@ func (a *app) testFork(t *testing.T) {
 
 func (a *app) testTables(t *testing.T) {
 	sizes := a.result(t, "tables").(map[string]any)
-	if n, _ := sizes["event_analytics"].(float64); n < 30 || n > 10_000 { // the history that /monitoring shows
+	if n, _ := sizes["event_analytics"].(float64); n < 30 || n > 10_000 { // the history for /monitoring
 		t.Errorf("a history of %v events", n)
 	}
 	delete(sizes, "event_analytics")
-	want := map[string]any{ // the call itself is in some
+	want := map[string]any{ // some tables contain the call itself
 		"event_ids_to_events": 1.0, "pending_event_ids_session": 1.0, "pending_messages_per_session": 0.0, "active_jobs": 1.0,
 		"waiting": 0.0, "current_concurrency": 1.0, "start_times": 1.0, "iterators": 0.0, "iterators_to_reset": 0.0,
 	}
@@ -827,39 +828,39 @@ func (a *app) testTables(t *testing.T) {
 	}
 }
 
-// do has the main thread do a deed, and waits until it has.
-func (a *app) do(t *testing.T, deed string) {
+// do runs an action on the main thread, and waits until it is done.
+func (a *app) do(t *testing.T, action string) {
 	t.Helper()
-	a.call(t, "deed", deed)
-	a.r.awaitLine(t, a.p, fmt.Sprintf(`did {"name": %q}`, deed))
+	a.call(t, "deed", action)
+	a.r.awaitLine(t, a.p, fmt.Sprintf(`did {"name": %q}`, action))
 }
 
 func (a *app) testDemos(t *testing.T) {
 	first := *a
-	for n, deed := range []string{"auth", "dependency", "middleware"} {
-		first.do(t, deed)
+	for n, demoAction := range []string{"auth", "dependency", "middleware"} {
+		first.do(t, demoAction)
 		demo := *a
 		demo.attached(t, n+1)
 		if m := demo.manifest; m.Native || m.Port == first.manifest.Port || len(m.Endpoints) != 1 {
-			t.Errorf("%s: got %+v", deed, m)
+			t.Errorf("%s: got %+v", demoAction, m)
 		}
 		if status, _ := demo.ask(t, "GET", "/config", "", nil); status != 403 {
-			t.Errorf("%s: its port is open", deed)
+			t.Errorf("%s: its port is open", demoAction)
 		}
-		if deed != "auth" {
+		if demoAction != "auth" {
 			if status, _ := demo.ask(t, "GET", "/config", "key", nil); status != 200 {
-				t.Errorf("%s: GET /config: %d", deed, status)
+				t.Errorf("%s: GET /config: %d", demoAction, status)
 			}
 			if got := demo.result(t, "echo", "hi"); got != "hi" {
-				t.Errorf("%s: got %v", deed, got)
+				t.Errorf("%s: got %v", demoAction, got)
 			}
 		}
 	}
-	for deed, reason := range map[string]string{"unknown": "it has no Queue.update_intervals", "strange": "TypeError: "} {
-		first.do(t, deed)
-		unknown := a.r.await(t, deed, func(h heardReport) bool { return h.Op == "unknown" && strings.HasPrefix(h.Reason, reason) })
+	for demoAction, reason := range map[string]string{"unknown": "it has no Queue.update_intervals", "strange": "TypeError: "} {
+		first.do(t, demoAction)
+		unknown := a.r.await(t, demoAction, func(one recorded) bool { return one.Op == "unknown" && strings.HasPrefix(one.Reason, reason) })
 		if unknown.Gradio != a.gradio || unknown.Port == first.manifest.Port || !isPort(unknown.Port) {
-			t.Errorf("%s: got %+v", deed, unknown.report)
+			t.Errorf("%s: got %+v", demoAction, unknown.report)
 		}
 		a.ownQueueWorks(t, unknown.Port)
 	}
@@ -869,7 +870,7 @@ func (a *app) testDemos(t *testing.T) {
 	}
 }
 
-// ownQueueWorks speaks to an app that its runner leaves alone, as the host's pass-through does.
+// ownQueueWorks calls an app that keeps Gradio's own queue, as the host's pass-through does.
 func (a *app) ownQueueWorks(t *testing.T, port int) {
 	t.Helper()
 	status, text := askPort(t, port, "POST", a.prefix()+"/queue/join", "key", []byte(`{"data":["hi"],"fn_index":0,"session_hash":"own"}`))
@@ -898,39 +899,39 @@ func (a *app) testRelaunch(t *testing.T) {
 	if got := a.result(t, "quick", "anew"); got != "you said anew" {
 		t.Errorf("got %v", got)
 	}
-	a.finish(t, id) // what ran on the old loop has ended with it
+	a.finish(t, id) // calls on the old loop have ended with it
 	if messages, end := old.call(t, "quick", "too late"); len(messages) != 0 || end.Error != "the app was closed" {
-		t.Errorf("the old app says %s and ends with %q", spoken(messages), end.Error)
+		t.Errorf("the old app sent %s, done with %q", kindsOf(messages), end.Error)
 	}
 	old.cancel(id)
 	old.gone(id)
 	if status, _ := a.ask(t, "GET", "/config", "", nil); status != 403 {
 		t.Error("its port is open")
 	}
-	if got := a.result(t, "quick", "once more"); got != "you said once more" { // it still hears
+	if got := a.result(t, "quick", "once more"); got != "you said once more" { // it still receives frames
 		t.Errorf("got %v", got)
 	}
 }
 
-// Each server stands at a port that the host was told. With SYSTEM=spaces Gradio would have started one more, at
-// 7887, which writes and runs code for whoever asks.
+// The host knows the port of each server from a report. With SYSTEM=spaces Gradio would have started another server,
+// at 7887, which writes and runs code for any client.
 func (a *app) testListening(t *testing.T) {
 	if got := a.result(t, "hot_reload"); got != false {
 		t.Errorf("the hot-reload server was started: %v", got)
 	}
-	var told []int
+	var reported []int
 	a.r.mu.Lock()
 	for _, one := range a.r.reports {
 		if one.Op == "manifest" || one.Op == "unknown" {
-			told = append(told, one.Port)
+			reported = append(reported, one.Port)
 		}
 	}
 	a.r.mu.Unlock()
-	slices.Sort(told)
-	told = slices.Compact(told) // the relaunch took its port again
+	slices.Sort(reported)
+	reported = slices.Compact(reported) // the relaunch reuses the port
 	got := listening(t, a.p.PID)
 	slices.Sort(got)
-	if !slices.Equal(got, told) || slices.Contains(got, 7887) || len(got) < 6 {
-		t.Errorf("it listens at %v, the host was told of %v", got, told)
+	if !slices.Equal(got, reported) || slices.Contains(got, 7887) || len(got) < 6 {
+		t.Errorf("it listens at %v, reported %v", got, reported)
 	}
 }

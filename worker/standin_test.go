@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// TestStandinIsInPlaceBeforeTorchIsAskedForAGPU: what spaces would ask a driver before the first worker. What a worker
-// computes then is tried with the real torch, by `make torch`.
+// TestStandinIsInPlaceBeforeTorchIsAskedForAGPU checks the answers that spaces would get from a driver before the
+// first worker. `make torch` checks the computations of a worker with the real torch.
 func TestStandinIsInPlaceBeforeTorchIsAskedForAGPU(t *testing.T) {
 	all := []any{"pack", "size", "init", "move", "is_in_bad_fork", "patch", "unpatch"}
 	for _, row := range []struct {
 		name, release string
 		simulated     bool
 		want          map[string]any
-		says          string
+		prints        string
 	}{
 		{"simulated", "new", true, map[string]any{
 			"before": nil, "seen": []any{"12.8", true}, "own": []any{"patch", "unpatch"}, "generator replaced": true,
@@ -38,12 +38,12 @@ func TestStandinIsInPlaceBeforeTorchIsAskedForAGPU(t *testing.T) {
 				t.Errorf("got  %v\nwant %v", got, row.want)
 			}
 			within(t, patient, "the app ends", p.Done())
-			said := strings.Contains(strings.Join(r.printed(), "\n"), "spacehost: ")
-			if row.says == "" && said {
-				t.Errorf("it is told of a trouble: %q", r.printed())
+			warned := strings.Contains(strings.Join(r.printed(), "\n"), "spacehost: ")
+			if row.prints == "" && warned {
+				t.Errorf("it prints a warning: %q", r.printed())
 			}
-			if row.says != "" {
-				r.awaitLine(t, p, row.says)
+			if row.prints != "" {
+				r.awaitLine(t, p, row.prints)
 			}
 		})
 	}

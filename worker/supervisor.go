@@ -15,11 +15,12 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
 
-// Supervisor keeps one Space running: it starts its process, hands it Jobs, and starts it again when it dies.
+// Supervisor keeps one Space running: it starts its process, sends it Jobs, and restarts it after an exit.
 type Supervisor struct {
 	config SupervisorConfig
 
@@ -35,60 +36,60 @@ type Supervisor struct {
 	stage   space.Stage
 	reason  string
 	ready   chan struct{} // closed at the first RUNNING
-	heard   *heard        // of the current start
+	session *session      // of the current start
 
-	again   chan struct{} // the operator wants a new start
+	again   chan struct{} // the operator requested a restart
 	refused sync.WaitGroup
 }
 
-// SupervisorConfig is what every start of the Space has in common.
+// SupervisorConfig is the configuration that all starts of the Space share.
 type SupervisorConfig struct {
 	Space     string
 	Dir       string
 	AppFile   string
-	RunDir    string // a folder below which each start gets one of its own
+	RunDir    string // parent of the run folders of all starts
 	Secrets   map[string]string
 	PublicURL string
-	// Device opens the door at which this start's `spaces` finds the device API; Ended shuts it.
+	// Device opens the path at which `spaces` of this start finds the device API. Ended closes it.
 	Device         func(instance string) (url string, port int)
-	Simulated      bool // no GPU is behind it
-	Processes      *Processes
+	Simulated      bool // there is no GPU
+	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
-	// Events of a start's life; Started is called as the app begins, and an error from it ends the start.
-	// Ended is called once per Device.
+	// Started is called when the process has been started; its error ends the start. Ended is called once per
+	// Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
-	// Note shows the operator a sentence: why visitors wait, or reach not all that they should.
+	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
-	// Unknown is told of a Gradio whose inside the runner does not know, each time that one attaches; nil: nobody.
+	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
 	Unknown func(gradio, reason string)
-	// Account pays for what the Space does on nobody's behalf.
+	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
 }
 
-// StartedProcess is what recovery must know to find a start's processes after a crash of the host.
+// StartedProcess contains what recovery needs to find the processes of a start after a crash of the host.
 type StartedProcess struct {
 	Instance, Marker string
 	PID              int
 	Start            uint64
 }
 
-// StartError says that a Space has never come up: it is for the author to mend.
+// StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
 type StartError struct {
 	Stage  space.Stage
 	Reason string
-	Next   string   // the next step, where Reason does not say it
-	Tail   []string // what it printed last
+	Next   string   // the next step, if Reason does not contain it
+	Tail   []string // the last lines that it printed
 }
 
 func (e *StartError) Error() string { return e.Reason }
 
 var _ queue.Runner = (*Supervisor)(nil)
 
-// NewSupervisor returns a Supervisor; the Space starts with Run. Give it its Queue by SetQueue first. Until
-// Prepare its environment is taken to be in the making.
+// NewSupervisor returns a Supervisor. Call SetQueue first; Run starts the Space. The stage is BUILDING until
+// Prepare.
 func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
@@ -96,11 +97,10 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1)}
 }
 
-// SetQueue closes the circle: the Queue starts Jobs here, and hears of them from here.
+// SetQueue connects the Queue, which starts Jobs here and receives their results.
 func (s *Supervisor) SetQueue(q *queue.Queue) { s.queue = q }
 
-// Prepare says what to run it with: the interpreter, the folder from InstallRunner, and the whole
-// environment. Call it before Run.
+// Prepare sets the interpreter, the folder from InstallRunner, and the whole environment. Call it before Run.
 func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.python, s.runnerDir, s.env = python, runnerDir, env
 	s.mu.Lock()
@@ -108,32 +108,32 @@ func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.stage = space.AppStarting
 }
 
-// NotRunning says where a Space stands of which there is no process: its environment is being made, or could not be.
+// NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
 func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
 
-// Restart has the Space started anew, at once. It returns before that is done. While Run does not run, whoever would
-// call it hears of the wish by Restarts.
+// Restart requests an immediate restart and returns at once. While Run is not running, Restarts delivers the request
+// to its caller.
 func (s *Supervisor) Restart() {
 	select {
 	case s.again <- struct{}{}:
-	default: // somebody else has asked, too
+	default: // a request is already pending
 	}
 }
 
-// Restarts tells of each Restart that no process has heeded.
+// Restarts delivers each Restart that no process has handled.
 func (s *Supervisor) Restarts() <-chan struct{} { return s.again }
 
-// Ready is closed when the Space answers for the first time.
+// Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
 
-// Status is where a Space stands.
+// Status is the stage of a Space, the reason and the pid of its runner.
 type Status struct {
 	Stage  space.Stage `json:"stage"`
 	Reason string      `json:"reason,omitempty"`
 	PID    int         `json:"pid,omitempty"`
 }
 
-// Status may be called from any goroutine.
+// Status is safe for concurrent use.
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,28 +144,28 @@ func (s *Supervisor) Status() Status {
 	return status
 }
 
-// Stage returns the Hub's name of where the Space stands, and why.
+// Stage returns the Hub's name of the stage, and the reason.
 func (s *Supervisor) Stage() (stage, reason string) {
 	status := s.Status()
 	return string(status.Stage), status.Reason
 }
 
-// Upstream is where the Space's own server listens and the key that opens it; false while it is down.
+// Upstream returns the port of the Space's own server and the key that it requires; false while the server is down.
 func (s *Supervisor) Upstream() (port int, key string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.port, s.key, s.stage == space.Running && s.port != 0
 }
 
-// Restarts: the first at once, then slower. A Space that ran for a minute starts afresh.
+// Pauses before restarts. The first restart is quick. A run of a minute resets the pause.
 const (
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 30 * time.Second
 	longRun      = time.Minute
 )
 
-// Run keeps the Space running until ctx ends, then ends it. A *StartError comes back if the Space dies
-// before it has ever answered; afterwards it is started again, with a growing pause.
+// Run keeps the Space running until ctx ends, then ends it. If the Space exits before it was ever RUNNING, Run
+// returns a *StartError. Later exits lead to a restart after a growing pause.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
 	for pause := firstBackoff; ctx.Err() == nil; pause = min(2*pause, lastBackoff) {
@@ -183,7 +183,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		default:
 			return err
 		}
-		s.config.Logger.Warn("space died", zap.Error(err), zap.Duration("took", time.Since(began)))
+		s.config.Logger.Warn("space exited", zap.Error(err), zap.Duration("took", time.Since(began)))
 		if start := (*StartError)(nil); errors.As(err, &start) {
 			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
 		}
@@ -199,16 +199,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
-// errRestart ends a start at the operator's wish.
+// errRestart ends a start at the operator's request.
 var errRestart = errors.New("restarted by the operator")
 
-// endGrace is what a Space gets between SIGTERM and SIGKILL.
+// endGrace is the time between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
 
-// once runs the Space until it dies or ctx ends, and says why it died.
+// once runs the Space until it exits or ctx ends, and returns the reason.
 func (s *Supervisor) once(ctx context.Context) error {
 	select {
-	case <-s.again: // this is the start that was asked for
+	case <-s.again: // this start fulfils the request
 	default:
 	}
 	p, err := s.start()
@@ -223,11 +223,11 @@ func (s *Supervisor) once(ctx context.Context) error {
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), nextStep(p))
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
-			return s.ended(p, space.Stopped, "The host has stopped the Space.", "")
+			return s.ended(p, space.Stopped, "The host stopped the Space.", "")
 		case <-s.again:
-			s.config.Note("The operator restarts it.")
+			s.config.Note("Restarting it at the operator's request.")
 			p.End(context.Background(), endGrace)
-			_ = s.ended(p, space.AppStarting, "The operator has restarted the Space.", "")
+			_ = s.ended(p, space.AppStarting, "The operator restarted the Space.", "")
 			return errRestart
 		case <-timeout.C:
 			if s.Status().Stage == space.Running {
@@ -250,19 +250,19 @@ func (s *Supervisor) start() (*Process, error) {
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
-	p, err := s.launch(&heard{supervisor: s}, ProcessConfig{
+	p, err := s.launch(&session{supervisor: s}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
-		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.cgroups,
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
 	})
 	if err != nil {
 		s.config.Ended(instance)
 		return nil, s.failed(err)
 	}
-	s.config.Processes.set(s.config.Space, p.tree)
+	s.config.Processes.Register(s.config.Space, p.tree)
 	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID))
-	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.marker, PID: p.PID, Start: p.tree.root.start})
+	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
 	if err != nil {
 		p.End(context.Background(), endGrace)
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
@@ -270,9 +270,9 @@ func (s *Supervisor) start() (*Process, error) {
 	return p, nil
 }
 
-// launch makes a start the one that counts. Under the lock, so that the first Job that comes of its first
-// word finds it.
-func (s *Supervisor) launch(h *heard, config ProcessConfig) (*Process, error) {
+// launch makes a start the current one. It holds the lock, so that the first Job, which the first report can
+// trigger, finds the start.
+func (s *Supervisor) launch(h *session, config ProcessConfig) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	config.Reporter = h
@@ -280,17 +280,17 @@ func (s *Supervisor) launch(h *heard, config ProcessConfig) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.stage, s.reason, s.current, s.heard, s.key = space.AppStarting, "", p, h, config.Key
+	s.stage, s.reason, s.current, s.session, s.key = space.AppStarting, "", p, h, config.Key
 	return p, nil
 }
 
-// failed says that there is no process.
+// failed records that there is no process.
 func (s *Supervisor) failed(err error) error {
 	s.down(space.RuntimeFailed, err.Error())
 	return &StartError{Stage: space.RuntimeFailed, Reason: err.Error()}
 }
 
-// ended settles what a dead process leaves behind.
+// ended cleans up after an exited process.
 func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
 	s.down(stage, reason)
 	s.queue.Lost(reason)
@@ -298,18 +298,18 @@ func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) e
 	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail()}
 }
 
-// nextStep is what an author can do about a Process that ended by itself.
+// nextStep returns the advice to the author for a Process that ended by itself.
 func nextStep(p *Process) string {
-	var killed *KilledError
+	var killed *proctree.KilledError
 	switch {
 	case errors.As(p.Err(), &killed) && killed.Memory:
-		return "Load less, or in smaller types, or give the Space more memory."
+		return "Load less, use smaller data types, or give the Space more memory."
 	case errors.As(p.Err(), &killed):
-		return "Look who did it, in the kernel's log (`dmesg`) first: it names what it kills for lack of memory."
+		return "Check the kernel log (`dmesg`): it names each process that the out-of-memory killer ended."
 	case p.cmd.ProcessState.Success():
-		return "End app.py with launch(): an app that ends by itself without an error never called it."
+		return "End app.py with launch(): an app that exits without an error never called it."
 	case p.cmd.ProcessState.Exited():
-		return "Mend what it printed last."
+		return "Fix the error shown above."
 	}
 	return ""
 }
@@ -317,7 +317,7 @@ func nextStep(p *Process) string {
 func (s *Supervisor) down(stage space.Stage, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stage, s.reason, s.current, s.heard, s.port, s.key = stage, reason, nil, nil, 0, ""
+	s.stage, s.reason, s.current, s.session, s.port, s.key = stage, reason, nil, nil, 0, ""
 }
 
 func (s *Supervisor) running(m queue.Manifest) {
@@ -331,26 +331,26 @@ func (s *Supervisor) running(m queue.Manifest) {
 	}
 }
 
-// closed says that the app answers no more, though its process runs.
+// closed records that the app has shut down its server while its process runs.
 func (s *Supervisor) closed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reason, s.port = "The app has closed its server and has not launched again.", 0
+	s.reason, s.port = "The app closed its server and has not launched again.", 0
 }
 
-// The queue's orders
+// Methods of queue.Runner
 
-func (s *Supervisor) process() (*Process, *heard) {
+func (s *Supervisor) process() (*Process, *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current, s.heard
+	return s.current, s.session
 }
 
-// Start implements queue.Runner. A Job for a process that has just died needs no answer: Queue.Lost follows.
+// Start implements queue.Runner. A Job for a process that has just exited needs no answer: Queue.Lost follows.
 func (s *Supervisor) Start(job queue.Job) {
 	f := startFrame(job)
 	if err := f.check(); err != nil {
-		s.refused.Go(func() { // not from the queue's own goroutine
+		s.refused.Go(func() { // the queue's own goroutine must not call Done
 			for _, e := range job.Events {
 				s.queue.Done(e.ID, "the call is too large", nil)
 			}
@@ -383,7 +383,7 @@ func random(size int) []byte {
 	return b
 }
 
-// freePort asks the kernel for a port that is free now; the app's server binds it a moment later.
+// freePort returns a port that is free now. The app's server binds it a moment later.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -12,21 +12,22 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/proctree"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
 
-// world is a Supervisor with its Queue, as cmd wires them.
+// world is a Supervisor with its Queue, connected as in cmd.
 type world struct {
 	*Supervisor
 	queue     *queue.Queue
-	processes *Processes
+	processes *proctree.Processes
 	stop      context.CancelFunc
-	ended     chan error // what Run returned
+	ended     chan error // result of Run
 
 	mu     sync.Mutex
 	starts []StartedProcess
-	over   []string // instances whose end was told
+	over   []string // instances reported as ended
 	doors  []string
 	payers map[queue.EventID]string
 	lines  []string
@@ -34,7 +35,7 @@ type world struct {
 
 var owner = identity.Identity{Kind: identity.Space, Name: "test"}
 
-// newWorld starts a Space and has it ended with the test.
+// newWorld starts a Space that is ended with the test.
 func newWorld(t *testing.T, mode, text string, change ...func(*SupervisorConfig)) *world {
 	t.Helper()
 	w := prepareWorld(t, change...)
@@ -45,7 +46,7 @@ func newWorld(t *testing.T, mode, text string, change ...func(*SupervisorConfig)
 
 func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 	t.Helper()
-	w := &world{processes: &Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
+	w := &world{processes: &proctree.Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
 	config := SupervisorConfig{
 		Space: "test", Dir: t.TempDir(), AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "run"), PublicURL: "http://127.0.0.1:7860/",
 		Secrets: map[string]string{"TOKEN": "secret"}, Processes: w.processes, StartupTimeout: time.Minute,
@@ -84,7 +85,7 @@ func (w *world) run(t *testing.T) {
 		stopQueue()
 		<-queueEnded
 		if len(w.over) != len(w.doors) {
-			t.Errorf("doors were opened for %v and shut for %v", w.doors, w.over)
+			t.Errorf("doors were opened for %v and closed for %v", w.doors, w.over)
 		}
 	})
 }
@@ -106,7 +107,7 @@ func (w *world) ready(t *testing.T) {
 	within(t, patient, "the Space is up", w.Ready())
 }
 
-// join submits an event whose body tells the fake what to do.
+// join submits an event. Its body determines what the fake does.
 func (w *world) join(t *testing.T, session queue.SessionHash, body string) queue.EventID {
 	t.Helper()
 	id := queue.NewEventID()
@@ -117,8 +118,8 @@ func (w *world) join(t *testing.T, session queue.SessionHash, body string) queue
 	return id
 }
 
-// hear reads the Session's stream up to its end, or to the first Message of that kind.
-func (w *world) hear(t *testing.T, session queue.SessionHash, until queue.Kind) (heard []queue.Message) {
+// receive reads the Session's stream to its end, or to the first Message of that kind.
+func (w *world) receive(t *testing.T, session queue.SessionHash, until queue.Kind) (messages []queue.Message) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patient)
 	defer cancel()
@@ -128,11 +129,11 @@ func (w *world) hear(t *testing.T, session queue.SessionHash, until queue.Kind) 
 	for {
 		m, err := s.Next(ctx, nil)
 		if err != nil && err != io.EOF {
-			t.Fatalf("session %s: %v after %v", session, err, heard)
+			t.Fatalf("session %s: %v after %v", session, err, messages)
 		}
-		heard = append(heard, m)
+		messages = append(messages, m)
 		if err == io.EOF || m.Kind == until {
-			return heard
+			return messages
 		}
 	}
 }
@@ -159,11 +160,11 @@ func TestAJobRuns(t *testing.T) {
 		t.Errorf("up: %+v, port %d, key %q", got, port, key)
 	}
 	id := w.join(t, "s", "echo")
-	heard := w.hear(t, "s", "")
-	if got := kinds(heard); got != "estimation estimation process_starts process_completed close_stream" && got != "estimation process_starts process_completed close_stream" {
+	messages := w.receive(t, "s", "")
+	if got := kinds(messages); got != "estimation estimation process_starts process_completed close_stream" && got != "estimation process_starts process_completed close_stream" {
 		t.Errorf("got %s", got)
 	}
-	last := heard[len(heard)-2]
+	last := messages[len(messages)-2]
 	if string(last.Raw) != `{"token":"token-`+string(id)+`"}` || !last.Success || last.Event != id {
 		t.Errorf("got %+v", last)
 	}
@@ -173,8 +174,8 @@ func TestAJobRuns(t *testing.T) {
 		t.Errorf("started %+v", start)
 	}
 	eventually(t, "it prints what it was given", func() bool {
-		said := w.printed()
-		return strings.Contains(said, "given TOKEN secret") && strings.Contains(said, "given SPACES_ZERO_DEVICE_API_URL http://127.0.0.1:1/d/secret")
+		output := w.printed()
+		return strings.Contains(output, "given TOKEN secret") && strings.Contains(output, "given SPACES_ZERO_DEVICE_API_URL http://127.0.0.1:1/d/secret")
 	})
 	w.stop()
 	if err := within(t, patient, "Run returns", w.ended); err != nil {
@@ -188,23 +189,23 @@ func TestAJobRuns(t *testing.T) {
 	}
 }
 
-func TestADeadSpaceIsStartedAgain(t *testing.T) {
+func TestASpaceIsRestartedAfterAnExit(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	first := w.Status().PID
-	w.join(t, "dies", "die")
-	heard := w.hear(t, "dies", queue.Completed)
-	last := heard[len(heard)-1]
+	w.join(t, "exits", "die")
+	messages := w.receive(t, "exits", queue.Completed)
+	last := messages[len(messages)-1]
 	if last.Failure == nil || !strings.Contains(last.Failure.Text, "it exited with code 9") {
 		t.Errorf("the visitor reads %+v", last)
 	}
 	if got := w.Status(); got.Stage == space.Running && got.PID == first {
-		t.Errorf("status %+v after its death", got)
+		t.Errorf("status %+v after its exit", got)
 	}
 	eventually(t, "it is up again", func() bool { return w.Status().Stage == space.Running && w.Status().PID != first })
 	w.join(t, "next", "echo")
-	if heard := w.hear(t, "next", queue.Completed); heard[len(heard)-1].Failure != nil {
-		t.Errorf("got %+v", heard)
+	if messages := w.receive(t, "next", queue.Completed); messages[len(messages)-1].Failure != nil {
+		t.Errorf("got %+v", messages)
 	}
 	w.note(func() {
 		if len(w.starts) != 2 || w.starts[0].Instance == w.starts[1].Instance || !slices.Equal(w.over, w.doors[:1]) {
@@ -220,10 +221,10 @@ func TestAPauseBeforeEachRestart(t *testing.T) {
 	for range 2 {
 		pid := w.Status().PID
 		w.join(t, queue.SessionHash(queue.NewEventID()), "die")
-		eventually(t, "it died", func() bool { return w.Status().PID != pid })
-		died := time.Now()
+		eventually(t, "it exited", func() bool { return w.Status().PID != pid })
+		exited := time.Now()
 		eventually(t, "it is up again", func() bool { return w.Status().Stage == space.Running })
-		pauses = append(pauses, time.Since(died))
+		pauses = append(pauses, time.Since(exited))
 	}
 	if pauses[0] < firstBackoff-20*time.Millisecond || pauses[1] < 2*firstBackoff-20*time.Millisecond {
 		t.Errorf("pauses %v, want at least %s and %s", pauses, firstBackoff, 2*firstBackoff)
@@ -244,7 +245,7 @@ func TestASpaceThatNeverComesUp(t *testing.T) {
 }
 
 func TestStartupTimeout(t *testing.T) {
-	w := newWorld(t, "says", saying(helloFrame), func(c *SupervisorConfig) { c.StartupTimeout = 300 * time.Millisecond })
+	w := newWorld(t, "sends", framesText(helloFrame), func(c *SupervisorConfig) { c.StartupTimeout = 300 * time.Millisecond })
 	err := within(t, patient, "Run returns", w.ended)
 	var start *StartError
 	if !errors.As(err, &start) || !strings.HasPrefix(start.Reason, "The Space did not launch within 300ms: raise startup_duration_timeout") {
@@ -292,12 +293,12 @@ func TestAnErrorFromStartedEndsTheStart(t *testing.T) {
 	if err := within(t, patient, "Run returns", w.ended); err == nil || err.Error() != "the database is full" {
 		t.Errorf("got %v", err)
 	}
-	if (proc{begun.PID, begun.Start}).alive() {
-		t.Error("it lives on")
+	if (proctree.Process{PID: begun.PID, Start: begun.Start}).Alive() {
+		t.Error("it is still running")
 	}
 }
 
-// A cancelled context before anything has begun starts nothing.
+// A context that is cancelled at the beginning starts nothing.
 func TestRunAfterTheEnd(t *testing.T) {
 	w := prepareWorld(t)
 	w.Prepare(self(t), "/nowhere", fakeEnv("good", ""))
@@ -312,20 +313,20 @@ func TestCancelAndGone(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	id := w.join(t, "s", "hang")
-	w.hear(t, "s", "process_starts")
+	w.receive(t, "s", "process_starts")
 	w.queue.Cancel("s", id)
-	if heard := w.hear(t, "s", queue.Completed); heard[len(heard)-1].Failure != nil {
-		t.Errorf("got %+v", heard)
+	if messages := w.receive(t, "s", queue.Completed); messages[len(messages)-1].Failure != nil {
+		t.Errorf("got %+v", messages)
 	}
 	eventually(t, "the runner has ended it", func() bool { _, h := w.process(); return h.phase(id) == 0 })
 
 	id = w.join(t, "leaver", "hang")
-	w.hear(t, "leaver", "process_starts")
+	w.receive(t, "leaver", "process_starts")
 	w.queue.Leave(w.queue.Session("leaver"))
-	eventually(t, "the runner hears of it", func() bool { return strings.Contains(w.printed(), `gone ["`+string(id)+`"]`) })
+	eventually(t, "the runner receives it", func() bool { return strings.Contains(w.printed(), `gone ["`+string(id)+`"]`) })
 }
 
-func TestAdmittedEventsArePaidByWhoCalled(t *testing.T) {
+func TestAdmittedEventsArePaidByTheCaller(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	visitor := identity.Identity{Kind: identity.User, Name: "ada"}
@@ -334,8 +335,8 @@ func TestAdmittedEventsArePaidByWhoCalled(t *testing.T) {
 	admitted := queue.EventID(strings.Repeat("a", 32))
 	for _, row := range []struct{ body, payer string }{{"admit " + string(call), visitor.Key()}, {"admit unknown", owner.Key()}} {
 		w.join(t, "caller", row.body)
-		heard := w.hear(t, "admitted", "")
-		if got := heard[len(heard)-2]; string(got.Raw) != `{"token":"token-`+string(admitted)+`"}` {
+		messages := w.receive(t, "admitted", "")
+		if got := messages[len(messages)-2]; string(got.Raw) != `{"token":"token-`+string(admitted)+`"}` {
 			t.Errorf("%s: got %+v", row.body, got)
 		}
 		eventually(t, "it has ended", func() bool { _, h := w.process(); return h.phase(admitted) == 0 })
@@ -351,9 +352,9 @@ func TestACachedAnswerNeedsNoStart(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	w.join(t, "caller", "cached")
-	heard := w.hear(t, "admitted", "")
-	if got := kinds(heard); got != "process_completed close_stream" || len(heard[0].Raw) == 0 || !heard[0].Success {
-		t.Errorf("got %s: %+v", got, heard)
+	messages := w.receive(t, "admitted", "")
+	if got := kinds(messages); got != "process_completed close_stream" || len(messages[0].Raw) == 0 || !messages[0].Success {
+		t.Errorf("got %s: %+v", got, messages)
 	}
 	w.note(func() {
 		if _, signed := w.payers[queue.EventID(strings.Repeat("a", 32))]; signed {
@@ -362,15 +363,15 @@ func TestACachedAnswerNeedsNoStart(t *testing.T) {
 	})
 }
 
-// An app may close and launch again: what ran on its old loop will never end by itself.
+// An app may call close() and launch() again: calls on its old loop never end by themselves.
 func TestRelaunch(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	w.join(t, "old", "hang")
-	w.hear(t, "old", "process_starts")
+	w.receive(t, "old", "process_starts")
 	w.join(t, "relauncher", "relaunch")
-	heard := w.hear(t, "old", queue.Completed)
-	if last := heard[len(heard)-1]; last.Failure == nil {
+	messages := w.receive(t, "old", queue.Completed)
+	if last := messages[len(messages)-1]; last.Failure == nil {
 		t.Errorf("the visitor of the old app reads %+v", last)
 	}
 	eventually(t, "the second app is attached", func() bool {
@@ -379,8 +380,8 @@ func TestRelaunch(t *testing.T) {
 		return m.App == 1 && up && port == 40001
 	})
 	w.join(t, "new", "echo")
-	if heard := w.hear(t, "new", queue.Completed); heard[len(heard)-1].Failure != nil {
-		t.Errorf("got %+v", heard)
+	if messages := w.receive(t, "new", queue.Completed); messages[len(messages)-1].Failure != nil {
+		t.Errorf("got %+v", messages)
 	}
 	if len(w.starts) != 1 {
 		t.Errorf("it was started %d times", len(w.starts))
@@ -391,8 +392,8 @@ func TestACallThatIsTooLarge(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	w.join(t, "s", strings.Repeat("x", payloadLimit+1))
-	heard := w.hear(t, "s", queue.Completed)
-	if last := heard[len(heard)-1]; last.Failure == nil || !strings.Contains(last.Failure.Text, "the call is too large") {
+	messages := w.receive(t, "s", queue.Completed)
+	if last := messages[len(messages)-1]; last.Failure == nil || !strings.Contains(last.Failure.Text, "the call is too large") {
 		t.Errorf("the visitor reads %+v", last)
 	}
 	if w.Status().Stage != space.Running {

@@ -14,10 +14,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"spacehost/internal/proctree"
+	"spacehost/internal/proctree/proctreetest"
 )
 
-// knownDifferences is all that an app can see of the runner, and why it must be so. Each function says whether
-// the difference is the known one and no other.
+// knownDifferences lists all that an app can observe of the runner, with the reason. Each function reports whether
+// the difference is exactly the known one.
 var knownDifferences = map[string]struct {
 	reason string
 	known  func(added, missing []string) bool
@@ -29,10 +32,10 @@ var knownDifferences = map[string]struct {
 		},
 	},
 	"sys.path_importer_cache": {
-		"where those modules are; not the runner's folder",
+		"the folders of those modules, without the runner's folder",
 		func(added, missing []string) bool {
 			return len(missing) == 0 && !slices.ContainsFunc(added, func(path string) bool {
-				return isNotNeeded(filepath.Base(path)) || strings.HasPrefix(path, testRoot)
+				return isNotNeeded(filepath.Base(path)) || strings.HasPrefix(path, proctreetest.Root)
 			})
 		},
 	},
@@ -49,19 +52,19 @@ var knownDifferences = map[string]struct {
 		},
 	},
 	"descriptors of a forked child": {
-		"the channel's number names /dev/null: it must not be given to another file while an object owns it",
+		"the channel's number is /dev/null: no other file may get it while an object owns it",
 		func(added, missing []string) bool {
 			return len(missing) == 0 && slices.Equal(added, []string{"/dev/null"})
 		},
 	},
 	"environment of the exec": {
-		"how the runner came in; the secrets are missing, which is the point of it",
+		"the variables that load the runner; the secrets are missing, as intended",
 		func(added, missing []string) bool {
 			return len(added) == 2 && strings.HasPrefix(added[0], "PYTHONPATH=") && added[1] == "SPACEHOST_FD=3" && slices.Contains(missing, "TOKEN=secret")
 		},
 	},
 	"threads of the process": {
-		"one waits for the host's frames; Python's threading module does not know it",
+		"one thread waits for the host's frames; Python's threading module does not list it",
 		func(added, missing []string) bool { return slices.Equal(added, []string{"waits"}) && len(missing) == 0 },
 	},
 	"printed": {
@@ -74,8 +77,9 @@ var knownDifferences = map[string]struct {
 	},
 }
 
-// runnerNeeds is what the runner imports of the standard library, with what that imports, on Python 3.10 to
-// 3.13. Not among it is what an app may want to patch before its first use (socket, ssl, threading, asyncio).
+// runnerNeeds lists the modules of the standard library that the runner imports, directly or indirectly, on Python
+// 3.10 to 3.13. It excludes modules that an app may want to patch before their first use (socket, ssl, threading,
+// asyncio).
 var runnerNeeds = strings.Fields("__future__ _collections _functools _json _locale _operator _socket _sre _struct _typing collections " +
 	"contextlib copyreg encodings enum functools itertools json keyword operator re reprlib sre_compile sre_constants sre_parse struct types typing warnings")
 
@@ -84,7 +88,7 @@ func isNotNeeded(module string) bool {
 	return !slices.Contains(runnerNeeds, top)
 }
 
-// difference compares two lists without regard to order.
+// difference compares two lists regardless of order.
 func difference(plain, ours any) (added, missing []string) {
 	left, _ := ours.([]any)
 	for _, one := range plain.([]any) {
@@ -100,8 +104,8 @@ func difference(plain, ours any) (added, missing []string) {
 	return added, missing
 }
 
-// An app cannot tell whether it runs under spacehost.
-func TestTheRunnerIsSeenInNothing(t *testing.T) {
+// An app cannot detect that it runs under spacehost.
+func TestTheRunnerIsInvisible(t *testing.T) {
 	for name, own := range map[string][]string{
 		"bare":                          nil,
 		"with a sitecustomize":          {"PYTHONPATH=" + appDir(t, "traits-own")},
@@ -111,7 +115,7 @@ func TestTheRunnerIsSeenInNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := pythonEnv(t, testPython(t), own...)
 			run := filepath.Join(tempDir(t), "run")
-			// Not at the same time: it bears the marker too, and would be ended with the other.
+			// The plain run comes first: it has the marker too, and would be ended with the other.
 			plainLines, plainCode := runPlain(t, filepath.Join(run, "cgroup"), env)
 			p, r := startApp(t, "traits", func(c *ProcessConfig) {
 				c.Env, c.Secrets, c.RunDir = env, map[string]string{"TOKEN": "secret"}, run
@@ -128,7 +132,7 @@ func TestTheRunnerIsSeenInNothing(t *testing.T) {
 				got := ours[trait]
 				if one, known := knownDifferences[trait]; known {
 					if added, missing := difference(want, got); !one.known(added, missing) {
-						t.Errorf("%s differs in more than that %s: added %q, missing %q", trait, one.reason, added, missing)
+						t.Errorf("%s differs more than known (%s): added %q, missing %q", trait, one.reason, added, missing)
 					}
 				} else if !reflect.DeepEqual(got, want) {
 					t.Errorf("%s\n got %v\nwant %v", trait, got, want)
@@ -147,7 +151,7 @@ func TestTheRunnerIsSeenInNothing(t *testing.T) {
 func runPlain(t *testing.T, marker string, env []string) (lines []string, code int) {
 	t.Helper()
 	cmd := exec.Command(testPython(t), "app.py")
-	cmd.Dir, cmd.Env = appDir(t, "traits"), append(slices.Clone(env), markerVariable+"="+marker, "TOKEN=secret")
+	cmd.Dir, cmd.Env = appDir(t, "traits"), append(slices.Clone(env), proctree.MarkerVariable+"="+marker, "TOKEN=secret")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err strings.Builder
 	cmd.Stderr = &err
@@ -158,7 +162,7 @@ func runPlain(t *testing.T, marker string, env []string) (lines []string, code i
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), cmd.ProcessState.ExitCode()
 }
 
-// splitTraits returns the traits that the app printed; what else it printed is one of them.
+// splitTraits returns the traits that the app printed. Its other output is one of them.
 func splitTraits(t *testing.T, lines []string) map[string]any {
 	t.Helper()
 	var traits map[string]any
@@ -180,7 +184,7 @@ func splitTraits(t *testing.T, lines []string) map[string]any {
 	return traits
 }
 
-// rawHost plays the host by hand, for what a Process would not do. It has heard hello.
+// rawHost plays the host for cases that a Process cannot produce. It has received hello.
 type rawHost struct {
 	cmd    *exec.Cmd
 	ours   net.Conn
@@ -191,7 +195,7 @@ type rawHost struct {
 
 func newRawHost(t *testing.T, app string) *rawHost {
 	t.Helper()
-	runnerDir, err := InstallRunner(filepath.Join(testRoot, "runner"))
+	runnerDir, err := InstallRunner(filepath.Join(proctreetest.Root, "runner"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +207,8 @@ func newRawHost(t *testing.T, app string) *rawHost {
 	h := &rawHost{ours: ours, marker: filepath.Join(tempDir(t), "cgroup"), lines: make(chan string, 1000), ended: make(chan struct{})}
 	h.cmd = exec.Command(testPython(t), "app.py")
 	h.cmd.Dir, h.cmd.ExtraFiles = appDir(t, app), []*os.File{theirs}
-	h.cmd.Env = append(pythonEnv(t, testPython(t)), "SPACEHOST_FD=3", "PYTHONPATH="+runnerDir, markerVariable+"="+h.marker)
-	said, out, err := os.Pipe()
+	h.cmd.Env = append(pythonEnv(t, testPython(t)), "SPACEHOST_FD=3", "PYTHONPATH="+runnerDir, proctree.MarkerVariable+"="+h.marker)
+	stdout, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +222,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 	go func() {
 		defer close(read)
 		defer close(h.lines)
-		for lines := bufio.NewScanner(said); lines.Scan(); {
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			h.lines <- lines.Text()
 		}
 	}()
@@ -227,9 +231,9 @@ func newRawHost(t *testing.T, app string) *rawHost {
 		ours.Close()
 		_ = h.cmd.Process.Kill()
 		<-h.ended
-		(&Processes{}).EndOrphans(h.marker)
+		(&proctree.Processes{}).EndOrphans(h.marker)
 		<-read
-		said.Close()
+		stdout.Close()
 	})
 	f, err := readFrame(ours)
 	if r, _ := parseReport(f); err != nil || r.Op != "hello" || r.Protocol != protocol {
@@ -246,45 +250,46 @@ func (h *rawHost) configure(t *testing.T, secrets map[string]string) {
 	}
 }
 
-// Nobody would ever end the processes of a Space whose host is gone.
-func TestTheRunnerLeavesWithItsHost(t *testing.T) {
+// After the exit of the host, no other program would end the processes of its Spaces.
+func TestTheRunnerExitsWithItsHost(t *testing.T) {
 	h := newRawHost(t, "family")
 	h.configure(t, map[string]string{})
 	var seen []string
-	family := map[string]proc{}
-	for len(family) < 7 {
+	processes := map[string]proctree.Process{}
+	for len(processes) < 7 {
 		var name string
 		var pid int
-		line := within(t, patient, fmt.Sprintf("all come up, of whom there are %v", family), h.lines)
+		line := within(t, patient, fmt.Sprintf("all processes are running; now %v", processes), h.lines)
 		if line == "" {
-			t.Fatalf("the app has ended: only %v came up, %q", family, seen)
+			t.Fatalf("the app has ended: only %v came up, %q", processes, seen)
 		}
 		seen = append(seen, line)
 		if _, err := fmt.Sscanf(line, "pid %s %d", &name, &pid); err == nil {
-			s, _ := readStat(pid)
-			family[name] = s.proc
+			s, _ := proctree.ReadStat(pid)
+			processes[name] = s.Process
 		}
 	}
 	h.ours.Close()
-	within(t, 2*time.Second, "the runner has left", h.ended)
+	within(t, 2*time.Second, "the runner has exited", h.ended)
 	if code := h.cmd.ProcessState.ExitCode(); code != 3 {
 		t.Errorf("exit code %d", code)
 	}
-	for name, p := range family {
-		if !p.await(time.Second) {
-			t.Errorf("%s (pid %d) lives on", name, p.pid)
+	for name, p := range processes {
+		if !p.Await(time.Second) {
+			t.Errorf("%s (pid %d) is still running", name, p.PID)
 		}
 	}
 }
 
-// site.py swallows what goes wrong in a sitecustomize: the app would run without its host, and unguarded.
+// site.py ignores errors in sitecustomize. If the runner did not exit by itself, the app would run without its host and
+// unguarded.
 func TestTheAppDoesNotRunWithoutItsHost(t *testing.T) {
-	t.Run("gone before its configuration", func(t *testing.T) {
+	t.Run("the host exits before its configuration", func(t *testing.T) {
 		h := newRawHost(t, "family")
 		h.ours.Close()
 		h.refused(t, "EOFError")
 	})
-	t.Run("a secret that cannot be", func(t *testing.T) {
+	t.Run("an invalid secret", func(t *testing.T) {
 		h := newRawHost(t, "family")
 		h.configure(t, map[string]string{"A=B": "c"})
 		h.refused(t, "ValueError: illegal environment variable name")
@@ -297,14 +302,14 @@ func (h *rawHost) refused(t *testing.T, why string) {
 	if code := h.cmd.ProcessState.ExitCode(); code != 3 {
 		t.Errorf("exit code %d", code)
 	}
-	var said bool
+	var printed bool
 	for line := range h.lines {
 		if strings.HasPrefix(line, "pid ") {
 			t.Errorf("the app ran: %s", line)
 		}
-		said = said || strings.HasPrefix(line, why)
+		printed = printed || strings.HasPrefix(line, why)
 	}
-	if !said {
-		t.Errorf("it did not say %q", why)
+	if !printed {
+		t.Errorf("it did not print %q", why)
 	}
 }

@@ -34,7 +34,7 @@ func TestKilledForMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const sentence = "it was killed by the kernel for lack of memory: its cgroup may use 512 MiB."
+	const sentence = "it was killed by the kernel's out-of-memory killer: the limit of its cgroup is 512 MiB."
 
 	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
 	<-p.ended

@@ -51,7 +51,7 @@ func (p *product) awaitRuns(endpoint string) {
 func TestFurtherDemo(t *testing.T) {
 	p := runProduct(t, "testdata/spaces/two-demos", "--gpus", "none")
 	eventually(t, "the operator is told", patience, func() bool {
-		return strings.Contains(p.text(), "two-demos: A further demo was launched: visitors reach the first one alone.")
+		return strings.Contains(p.text(), "two-demos: A further demo was launched: visitors reach only the first one.")
 	})
 	c := p.client()
 	if got := c.ok("/first", "hi"); got != "first hi" {

@@ -25,13 +25,13 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/payer"
 	"spacehost/internal/people"
+	"spacehost/internal/proctree"
 	"spacehost/internal/token"
 	"spacehost/internal/web"
 	"spacehost/migrations"
 	"spacehost/queue"
 	"spacehost/quota"
 	"spacehost/server"
-	"spacehost/worker"
 )
 
 // Host is one running `spacehost run` or `spacehost serve`: New takes what it needs and fails early, Run builds and serves,
@@ -56,7 +56,7 @@ type Host struct {
 	inventory gpu.Inventory
 	pool      *gpu.Pool
 	seen      *config.Hardware // by Spaces outside of their GPU functions; nil: no ZeroGPU
-	processes *worker.Processes
+	processes *proctree.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
 	metrics   *console.Metrics
@@ -207,7 +207,7 @@ func (h *Host) declarePeople() error {
 
 // contain decides how the ends of Spaces and workers are found, before anybody is ended.
 func (h *Host) contain() error {
-	h.processes = &worker.Processes{Logger: h.log.Named("worker")}
+	h.processes = &proctree.Processes{Logger: h.log.Named("worker")}
 	h.log.Info("containment", zap.String("by", h.processes.Contain()))
 	return nil
 }
@@ -273,7 +273,7 @@ func (h *Host) wire() (err error) {
 	return h.register()
 }
 
-var _ lease.Processes = (*worker.Processes)(nil)
+var _ lease.Processes = (*proctree.Processes)(nil)
 
 // find returns the Space of that name, nil if there is none.
 func (h *Host) find(name string) *spaceRun {

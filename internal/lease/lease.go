@@ -157,7 +157,7 @@ func (l *Lease) MarshalLogObject(to zapcore.ObjectEncoder) error {
 // Short is the part of the ID that may be shown.
 func (l *Lease) Short() string { return l.ID[:8] }
 
-// Processes is what the broker asks of the Spaces' processes; package worker implements it. Every method may
+// Processes is what the broker asks of the Spaces' processes; package proctree implements it. Every method may
 // be called from any goroutine.
 type Processes interface {
 	// Owns reports whether pid is a living process of that Space, its runner excepted. It does not block.

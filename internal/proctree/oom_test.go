@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// machineOf writes what a kernel would show below a folder.
+// machineOf writes the files of a simulated kernel below a folder.
 func machineOf(t *testing.T, root string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
@@ -20,7 +20,7 @@ func machineOf(t *testing.T, root string, files map[string]string) {
 	}
 }
 
-// unified is a machine with cgroup version 2 alone: the process in /a/b, seen in a container that shows /a.
+// unified is a machine with cgroup version 2 only. The process is in /a/b; its container shows /a.
 var unified = map[string]string{
 	"proc/7/cgroup":                 "0::/a/b\n",
 	"proc/self/mountinfo":           "31 23 0:28 /a /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
@@ -30,7 +30,7 @@ var unified = map[string]string{
 	"sys/fs/cgroup/memory.max":      "536870912\n",
 }
 
-// hybrid has the memory controller of version 1, and version 2 beside it without one.
+// hybrid has the memory controller in version 1, and version 2 without a memory controller.
 var hybrid = map[string]string{
 	"proc/7/cgroup":             "4:cpu,memory:/a\n0::/\n",
 	"proc/self/mountinfo":       "35 31 0:32 / /m rw - cgroup cgroup rw,cpu,memory\n41 31 0:38 / /u rw - cgroup2 cgroup2 rw\n",
@@ -40,7 +40,7 @@ var hybrid = map[string]string{
 	"m/memory.limit_in_bytes":   "9223372036854771712\n",
 }
 
-func TestEvidenceOfLackOfMemory(t *testing.T) {
+func TestEvidenceOfAnOutOfMemoryKill(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		machine map[string]string
@@ -50,17 +50,17 @@ func TestEvidenceOfLackOfMemory(t *testing.T) {
 		{"its cgroup, version 2", unified, map[string]string{"sys/fs/cgroup/b/memory.events": "oom_kill 4\n"}, KilledError{true, 512 << 20}},
 		{"its cgroup, version 1", hybrid, map[string]string{"m/a/memory.oom_control": "oom_kill 4\n"}, KilledError{true, 256 << 20}},
 		{"the machine", unified, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{true, 0}},
-		{"nothing of cgroups can be read", map[string]string{"proc/vmstat": "oom_kill 0\n"}, map[string]string{"proc/vmstat": "oom_kill 1\n"}, KilledError{true, 0}},
-		{"an older lack of memory", unified, nil, KilledError{}},
-		{"nothing can be read", nil, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{}},
+		{"cgroups are unreadable", map[string]string{"proc/vmstat": "oom_kill 0\n"}, map[string]string{"proc/vmstat": "oom_kill 1\n"}, KilledError{true, 0}},
+		{"an older kill", unified, nil, KilledError{}},
+		{"all is unreadable", nil, map[string]string{"proc/vmstat": "oom_kill 4\n"}, KilledError{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := memory{root: t.TempDir()}
+			m := OOMWatch{root: t.TempDir()}
 			machineOf(t, m.root, row.machine)
-			m.look(7)
+			m.Look(7)
 			machineOf(t, m.root, row.then)
-			m.look(7) // between the kill and the news of it
-			if got := m.killed(); *got != row.want {
+			m.Look(7) // a reading between the kill and the exit report
+			if got := m.Killed(); *got != row.want {
 				t.Errorf("got %+v, want %+v", *got, row.want)
 			}
 		})

@@ -1,4 +1,4 @@
-package worker
+package proctree
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// connected is a connection on this machine whose client's end is about to be another process's.
+// connected is a connection on this machine. Its client end is passed to another process.
 type connected struct {
 	client         *net.TCPConn
 	clientAt, host netip.AddrPort
@@ -35,8 +35,8 @@ func connect(t *testing.T, addr string) connected {
 	}
 }
 
-// giveAway starts a process that has the client's end, and then nobody else.
-func (c connected) giveAway(t *testing.T, env ...string) proc {
+// giveAway starts a process that inherits the client end, and closes the test's own copy.
+func (c connected) giveAway(t *testing.T, env ...string) Process {
 	t.Helper()
 	file, err := c.client.File()
 	if err != nil {
@@ -50,32 +50,32 @@ func (c connected) giveAway(t *testing.T, env ...string) proc {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	file.Close()
 	c.client.Close()
-	s, _ := readStat(cmd.Process.Pid)
-	return s.proc
+	s, _ := ReadStat(cmd.Process.Pid)
+	return s.Process
 }
 
-// TestWhoseAConnectionIs: a Space's, if its runner holds it or whoever bears its marker; nobody's, if a process does
-// that is no Space's, this one included.
-func TestWhoseAConnectionIs(t *testing.T) {
+// TestOwnerOfAConnection checks that a connection belongs to a Space if its runner, or a process with its marker,
+// holds the client end. A connection of another process, such as this one, belongs to no Space.
+func TestOwnerOfAConnection(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(addr, func(t *testing.T) {
-			ours, runner, strayed, stranger := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
+			ours, runner, strayed, outside := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
 			if _, _, err := socketAt(ours.clientAt, ours.host); err != nil {
 				t.Skipf("SKIPPED: %v; this was not tested", err)
 			}
 			marker := filepath.Join(tempDir(t), "cgroup")
 			p := &Processes{}
-			p.set("other", tree{root: proc{pid: 1 << 30}, marker: marker + "-of-another"})
-			p.set("test", tree{root: runner.giveAway(t), marker: marker})
-			strayed.giveAway(t, markerVariable+"="+marker)
-			stranger.giveAway(t, markerVariable+"="+marker+"-of-nobody")
+			p.Register("other", Tree{Root: Process{PID: 1 << 30}, Marker: marker + "-of-another"})
+			p.Register("test", Tree{Root: runner.giveAway(t), Marker: marker})
+			strayed.giveAway(t, MarkerVariable+"="+marker)
+			outside.giveAway(t, MarkerVariable+"="+marker+"-of-no-space")
 			for name, row := range map[string]struct {
 				connected
 				want string
 			}{
-				"this process": {ours, ""}, "the runner": {runner, "test"}, "one that has left the tree": {strayed, "test"}, "a stranger": {stranger, ""},
+				"this process": {ours, ""}, "the runner": {runner, "test"}, "a process that has left the tree": {strayed, "test"}, "an external process": {outside, ""},
 			} {
-				for range 2 { // the second time a stranger is known
+				for range 2 { // the second time the external process is cached
 					if got := p.SpaceAt(row.clientAt, row.host); got != row.want {
 						t.Errorf("%s: got %q, want %q", name, got, row.want)
 					}
