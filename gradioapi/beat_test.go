@@ -16,7 +16,7 @@ func TestWrongPasswordsTakeAsLong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			time.Sleep(looked)
-			awaitBeat(t.Context(), began, loginRhythm)
+			delayToMultiple(t.Context(), began, loginDelayStep)
 			if took := time.Since(began); took != want {
 				t.Errorf("looked at for %v: answered after %v, want %v", looked, took, want)
 			}
@@ -26,7 +26,7 @@ func TestWrongPasswordsTakeAsLong(t *testing.T) {
 		began := time.Now()
 		ctx, leave := context.WithTimeout(t.Context(), 7*ms)
 		defer leave()
-		if awaitBeat(ctx, began, loginRhythm); time.Since(began) != 7*ms {
+		if delayToMultiple(ctx, began, loginDelayStep); time.Since(began) != 7*ms {
 			t.Errorf("who has left was waited for until %v", time.Since(began))
 		}
 	})

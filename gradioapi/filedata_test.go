@@ -15,7 +15,7 @@ import (
 // found collects what a walk reports, in its order: path@field[index], with ! if it is marked.
 func found(t testing.TB, raw string) (all []string) {
 	t.Helper()
-	err := walkFiles([]byte(raw), func(f named) error {
+	err := walkFiles([]byte(raw), func(f fileRef) error {
 		if f.element {
 			return nil
 		}
@@ -76,7 +76,7 @@ func TestWalkFindsEveryFile(t *testing.T) {
 }
 
 func TestWalkIsBounded(t *testing.T) {
-	check := func(named) error { return nil }
+	check := func(fileRef) error { return nil }
 	if err := walkFiles([]byte(strings.Repeat(`[`, maxDepth+1)), check); err != errTooDeep {
 		t.Errorf("%d levels: %v", maxDepth+1, err)
 	}
@@ -132,7 +132,7 @@ func TestOnlyFilesOfTheSpaceMayBeNamed(t *testing.T) {
 func FuzzWalkFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var paths []string
-		err := walkFiles(raw, func(f named) error {
+		err := walkFiles(raw, func(f fileRef) error {
 			if !f.element {
 				paths = append(paths, f.path)
 			}

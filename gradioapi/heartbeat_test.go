@@ -155,7 +155,7 @@ func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
 		m := captured()
 		q.Attach(m)
 		e := echo.New()
-		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, Sign: sign}).Register(e)
+		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, SignToken: sign}).Register(e)
 		page, conn := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, page) }() // until the page is closed
 		e.ServeHTTP(sink{httptest.NewRecorder(), conn}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, heartbeatPath, nil))

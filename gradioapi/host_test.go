@@ -58,7 +58,7 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 	t.Helper()
 	h := &host{T: t, runner: newScript(), space: newFakeSpace(t)}
 	m := captured()
-	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, Sign: sign}}
+	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, SignToken: sign}}
 	for _, c := range change {
 		c(&s)
 	}

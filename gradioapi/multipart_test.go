@@ -32,7 +32,7 @@ func readParts(t *testing.T, body []byte, boundary string) (all []read, err erro
 }
 
 func readFrom(from io.Reader, boundary string) (all []read, err error) {
-	p := newParts(from, boundary)
+	p := newPartReader(from, boundary)
 	defer p.close()
 	for {
 		header, err := p.next()
@@ -44,12 +44,12 @@ func readFrom(from io.Reader, boundary string) (all []read, err error) {
 		}
 		part := read{disposition: header.Get("Content-Disposition")}
 		for last := false; !last; {
-			var piece filled
+			var piece chunkPiece
 			if piece, last, err = p.piece(); err != nil {
 				return all, err
 			}
 			part.content += string(piece.bytes())
-			piece.free()
+			piece.release()
 		}
 		all = append(all, part)
 	}
@@ -145,14 +145,14 @@ func slicesOf(data []byte, text string, at int) string {
 
 // Pieces but a part's last end where the file system's blocks do.
 func TestPiecesAreWholeBlocks(t *testing.T) {
-	p := newParts(strings.NewReader("--B\r\n\r\n"+strings.Repeat("x", 5*uploadChunk)+"\r\n--B--"), "B")
+	p := newPartReader(strings.NewReader("--B\r\n\r\n"+strings.Repeat("x", 5*uploadChunk)+"\r\n--B--"), "B")
 	defer p.close()
 	if _, err := p.next(); err != nil {
 		t.Fatal(err)
 	}
 	pieces, size := 0, 0
 	for last := false; !last; pieces++ {
-		var piece filled
+		var piece chunkPiece
 		var err error
 		if piece, last, err = p.piece(); err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func TestPiecesAreWholeBlocks(t *testing.T) {
 		if size += piece.n; !last && size%block != 0 {
 			t.Errorf("piece %d ends at %d", pieces, size)
 		}
-		piece.free()
+		piece.release()
 	}
 	if size != 5*uploadChunk || pieces > 7 {
 		t.Errorf("%d bytes in %d pieces", size, pieces)
@@ -173,7 +173,7 @@ func FuzzSample(f *testing.F) {
 		if len(text) < 2 {
 			t.Skip("shorter than any delimiter")
 		}
-		if got, want := newSample(text).index(data), bytes.Index(data, []byte(text)); got != want {
+		if got, want := newPairSearch(text).index(data), bytes.Index(data, []byte(text)); got != want {
 			t.Errorf("%q in %q: got %d, want %d", text, data, got, want)
 		}
 	})
@@ -188,7 +188,7 @@ func TestSampleFindsWhatIndexFinds(t *testing.T) {
 				b[i] = "ab"[r.IntN(2)]
 			}
 		}
-		if got, want := newSample(string(text)).index(data), bytes.Index(data, text); got != want {
+		if got, want := newPairSearch(string(text)).index(data), bytes.Index(data, text); got != want {
 			t.Fatalf("%q in %q: got %d, want %d", text, data, got, want)
 		}
 	}

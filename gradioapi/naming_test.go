@@ -59,7 +59,7 @@ func TestOptionsOfAHeader(t *testing.T) {
 func FuzzUploadName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, filename string) {
 		for _, rule := range []naming{nameV4, nameV5, nameV6} {
-			in := intake{name: rule}
+			in := intake{rename: rule}
 			name, err := in.nameOf(safeDecode(filename))
 			if err == nil && (name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > maxName || !utf8.ValidString(name)) {
 				t.Errorf("%q became %q", filename, name)

@@ -13,14 +13,14 @@ import (
 func TestOwnersOfMadeUpSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := queue.SessionHash("open")
-		o := owners{present: func(digest string) bool { return digest == open.Digest() }}
-		ada, ben := Holder{Person: "user:ada"}, Holder{Person: "user:ben"}
-		claim := func(hash queue.SessionHash, by Holder) bool {
+		o := owners{isPresent: func(digest string) bool { return digest == open.Digest() }}
+		ada, ben := SessionOwner{Person: "user:ada"}, SessionOwner{Person: "user:ben"}
+		claim := func(hash queue.SessionHash, by SessionOwner) bool {
 			ok, _ := o.claim(hash, by, func() string { return "" })
 			return ok
 		}
 		claim(open, ada)
-		for n := range mostOwners {
+		for n := range maxOwners {
 			claim(queue.SessionHash(fmt.Sprint("made up ", n)), ben)
 		}
 		if claim("made up 1", ada) {

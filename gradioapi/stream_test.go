@@ -214,7 +214,7 @@ func (h *host) readSlowly(version string) *bufio.Reader {
 
 // A client that does not read is cut, and its running call is told that nobody listens.
 func TestASlowClientIsCut(t *testing.T) {
-	h := newHost(t, func(s *setup) { s.config.Patience = 100 * time.Millisecond })
+	h := newHost(t, func(s *setup) { s.config.WriteTimeout = 100 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
 	h.readSlowly("1.1")
@@ -230,7 +230,7 @@ func TestASlowClientIsCut(t *testing.T) {
 // A client that takes its time for a long frame gets all of it.
 func TestASlowClientGetsALargeResult(t *testing.T) {
 	const size = 24 << 20
-	h := newHost(t, func(s *setup) { s.config.Patience = 250 * time.Millisecond })
+	h := newHost(t, func(s *setup) { s.config.WriteTimeout = 250 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
 	reader := h.readSlowly("1.0")

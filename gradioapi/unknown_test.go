@@ -9,7 +9,7 @@ import (
 // A call of a Gradio that queues by itself may pay while somebody reads its stream, and ten minutes around that.
 func TestTailsEndWithTheirReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var all tails
+		var all passThroughCalls
 		ended := map[string]int{}
 		keep := func(reader, call string) { all.keep(reader, func() { ended[call]++ }) }
 		expect := func(when string, want map[string]int) {
@@ -28,17 +28,17 @@ func TestTailsEndWithTheirReaders(t *testing.T) {
 		done := all.read("session")
 		again := all.read("session")
 		all.read("stranger")()
-		time.Sleep(tailLife + time.Second)
+		time.Sleep(unreadTimeout + time.Second)
 		expect("while it is read", map[string]int{"unread": 1})
 		done()
 		keep("session", "second")
 		again()
-		time.Sleep(tailLife - time.Second)
+		time.Sleep(unreadTimeout - time.Second)
 		expect("shortly after", map[string]int{"unread": 1})
 		back := all.read("session") // a stream that was opened again
 		time.Sleep(time.Hour)
 		back()
-		time.Sleep(tailLife + time.Second)
+		time.Sleep(unreadTimeout + time.Second)
 		expect("at last", map[string]int{"unread": 1, "first": 1, "second": 1})
 		if len(all.open) != 0 {
 			t.Errorf("left: %v", all.open)

@@ -188,12 +188,12 @@ func (s *spaceRun) present(r *http.Request) (identity.Identity, error) {
 }
 
 // holder is whom a Session of this request's browser belongs to.
-func (s *spaceRun) holder(r *http.Request) gradioapi.Holder {
+func (s *spaceRun) holder(r *http.Request) gradioapi.SessionOwner {
 	who, err := s.present(r)
 	if err != nil { // caller has refused the request already
 		who = identity.Identity{}
 	}
-	return gradioapi.Holder{Person: who.Key(), Visitor: s.cookies().Visitor(r)}
+	return gradioapi.SessionOwner{Person: who.Key(), Visitor: s.cookies().Visitor(r)}
 }
 
 // promise gives a browser that has opened no page here a cookie with the answer to its first call.
