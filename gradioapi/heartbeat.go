@@ -2,9 +2,10 @@ package gradioapi
 
 import (
 	"context"
-	"spacehost/queue"
 	"strings"
 	"time"
+
+	"spacehost/queue"
 )
 
 // heartbeat streams the sign of life of the Space to a visitor. The Space is notified once, after the visitor has

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"spacehost/queue"
 	"strings"
 	"time"
+
+	"spacehost/queue"
 )
 
 // data is the stream of a Session. It contains only `data:` frames, and a heartbeat after each quiet interval.

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// A call of a Gradio that queues by itself may pay while somebody reads its stream, and ten minutes around that.
-func TestTailsEndWithTheirReaders(t *testing.T) {
+// TestPassThroughCallsEndAfterTheirReaders: the token of a passed-through call stays valid while its stream is read,
+// and ten minutes before and after.
+func TestPassThroughCallsEndAfterTheirReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all passThroughCalls
 		ended := map[string]int{}
@@ -23,11 +24,11 @@ func TestTailsEndWithTheirReaders(t *testing.T) {
 				}
 			}
 		}
-		keep("nobody", "unread")
+		keep("unread session", "unread")
 		keep("session", "first")
 		done := all.read("session")
 		again := all.read("session")
-		all.read("stranger")()
+		all.read("unknown")()
 		time.Sleep(unreadTimeout + time.Second)
 		expect("while it is read", map[string]int{"unread": 1})
 		done()
@@ -35,11 +36,11 @@ func TestTailsEndWithTheirReaders(t *testing.T) {
 		again()
 		time.Sleep(unreadTimeout - time.Second)
 		expect("shortly after", map[string]int{"unread": 1})
-		back := all.read("session") // a stream that was opened again
+		back := all.read("session") // the stream is opened again
 		time.Sleep(time.Hour)
 		back()
 		time.Sleep(unreadTimeout + time.Second)
-		expect("at last", map[string]int{"unread": 1, "first": 1, "second": 1})
+		expect("in the end", map[string]int{"unread": 1, "first": 1, "second": 1})
 		if len(all.open) != 0 {
 			t.Errorf("left: %v", all.open)
 		}

@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// TestWrongPasswordsTakeAsLong: whatever the app has taken to look at one, its answer comes with the next beat.
-func TestWrongPasswordsTakeAsLong(t *testing.T) {
+// TestFailedLoginTimeIsQuantized: the response is sent at the next multiple of the step, whatever time the app has
+// taken.
+func TestFailedLoginTimeIsQuantized(t *testing.T) {
 	const ms = time.Millisecond
-	for looked, want := range map[time.Duration]time.Duration{
+	for checked, want := range map[time.Duration]time.Duration{
 		0: 100 * ms, 1: 100 * ms, 50 * ms: 100 * ms, 99 * ms: 100 * ms, 100 * ms: 200 * ms, 250 * ms: 300 * ms,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			time.Sleep(looked)
+			time.Sleep(checked)
 			delayToMultiple(t.Context(), began, loginDelayStep)
 			if took := time.Since(began); took != want {
-				t.Errorf("looked at for %v: answered after %v, want %v", looked, took, want)
+				t.Errorf("checked in %v: answered after %v, want %v", checked, took, want)
 			}
 		})
 	}
@@ -27,7 +28,7 @@ func TestWrongPasswordsTakeAsLong(t *testing.T) {
 		ctx, leave := context.WithTimeout(t.Context(), 7*ms)
 		defer leave()
 		if delayToMultiple(ctx, began, loginDelayStep); time.Since(began) != 7*ms {
-			t.Errorf("who has left was waited for until %v", time.Since(began))
+			t.Errorf("returned %v after the start, want 7ms", time.Since(began))
 		}
 	})
 }
