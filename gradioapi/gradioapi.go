@@ -49,7 +49,7 @@
 //	everything else               passed through (proxy.go)
 //
 // A native route passes the request through when a well-behaved client would not send it. Gradio then words the 4xx
-// response. The same holds for functions that only the Space can admit (validator, cache, login, gr.render), and for
+// response. Functions that only the Space can admit (validator, cache, login, gr.render) are passed through too. So is
 // every route of a Gradio version that the runner does not know (unknown.go).
 //
 // # Messages
