@@ -21,39 +21,40 @@ import (
 	"go.uber.org/zap"
 )
 
-// assets are the files of the frontend that the Space's Gradio has brought along. They are read below one folder,
-// out of which neither a name nor a link leads.
+// assets serves the frontend files of the Space's Gradio. They are read below one folder, and neither a name nor a
+// symbolic link leads out of it.
 type assets struct {
-	mu     sync.Mutex
-	opened string // the folder that root is of, as it was claimed
-	root   *os.Root
-	packed map[packedKey]*packed
-	size   int
+	mu         sync.Mutex
+	opened     string // the reported folder that root was opened from
+	root       *os.Root
+	compressed map[compressedKey]*compressedFile
+	size       int
 }
 
-// Bounds of what is kept packed of one Space, and of a file that is worth it.
+// Limits of the compressed copies kept for one Space, and of the size of a file worth compressing.
 const (
-	packedBytes = 32 << 20
-	packLeast   = 1 << 10
-	packMost    = 8 << 20
+	maxCompressedBytes = 32 << 20
+	minCompressSize    = 1 << 10
+	maxCompressSize    = 8 << 20
 )
 
-type packedKey struct {
+type compressedKey struct {
 	name  string
 	mtime time.Time
 	size  int64
 }
 
-// packed is a file's gzip, made once.
-type packed struct {
+// compressedFile is the gzip of a file, made once.
+type compressedFile struct {
 	once sync.Once
-	data []byte // nil: it could not be read
+	data []byte // nil: the file could not be read
 }
 
-// frontendFolder is where each Gradio keeps its frontend. Another claim is none: a Space names no host paths.
+// frontendFolder is the location of the frontend in every Gradio. Any other reported folder is refused: a Space must
+// not name host paths.
 const frontendFolder = "gradio/templates/frontend"
 
-// folder opens the frontend that the Space claims.
+// folder opens the frontend folder that the Space reports.
 func (a *assets) folder(claim string) (*os.Root, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -65,20 +66,20 @@ func (a *assets) folder(claim string) (*os.Root, error) {
 		return nil, err
 	}
 	if !filepath.IsAbs(real) || !strings.HasSuffix(filepath.ToSlash(real), "/"+frontendFolder) {
-		return nil, fmt.Errorf("%s is not the folder of a gradio", real)
+		return nil, fmt.Errorf("open frontend folder %s: its path does not end in gradio/templates/frontend", real)
 	}
 	root, err := os.OpenRoot(real)
 	if err != nil {
 		return nil, err
 	}
 	if a.root != nil {
-		_ = a.root.Close() // only read from; files that are open stay so
+		_ = a.root.Close() // read-only; files that are open stay open
 	}
-	a.opened, a.root, a.packed, a.size = claim, root, map[packedKey]*packed{}, 0
+	a.opened, a.root, a.compressed, a.size = claim, root, map[compressedKey]*compressedFile{}, 0
 	return root, nil
 }
 
-// assetOf returns the name below the frontend's folder that a path stands for.
+// assetOf returns the frontend folder and the file name that a path stands for.
 func assetOf(c call) (folder, name string, ok bool) {
 	r, frontend := c.Request(), c.manifest.Frontend
 	if frontend == nil || r.Method != http.MethodGet { // Gradio has no HEAD there
@@ -92,14 +93,14 @@ func assetOf(c call) (folder, name string, ok bool) {
 	return "", "", false
 }
 
-// asset answers with a file of the frontend, in status and headers as Gradio does (gradio/route_utils.py,
-// routes_safe_join; starlette, FileResponse). That an asset has not changed only the host says: 304.
+// asset serves a frontend file with the status and headers of Gradio (gradio/route_utils.py, routes_safe_join;
+// starlette, FileResponse). In addition the host answers 304 for an unchanged file.
 func (h *Handler) asset(c call, folder, name string) error {
 	name = path.Clean(name)
 	kind := c.manifest.Frontend.Types[path.Ext(name)]
 	root, err := h.assets.folder(c.manifest.Frontend.Root)
 	if err != nil {
-		h.config.Logger.Warn("frontend not opened: the Space answers itself", zap.String("space", h.config.Space), zap.Error(err))
+		h.config.Logger.Warn("frontend folder not opened, passing through", zap.String("space", h.config.Space), zap.Error(err))
 		return h.pass(c)
 	}
 	switch {
@@ -113,7 +114,7 @@ func (h *Handler) asset(c call, folder, name string) error {
 	return h.assetFile(c, root, path.Join(folder, name), contentType(kind))
 }
 
-// refuseAsset speaks FastAPI's words for a bare status.
+// refuseAsset answers with FastAPI's text for a bare status.
 func refuseAsset(c call, status int) error {
 	allowOrigin(c)
 	return c.JSONBlob(status, mustJSON(detail{http.StatusText(status)}))
@@ -131,7 +132,7 @@ func (h *Handler) assetFile(c call, root *os.Root, name, kind string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return refuseAsset(c, http.StatusNotFound)
 	}
-	if err != nil { // a link that leads out; what cannot be read
+	if err != nil { // a link that leads out, or an unreadable file
 		return refuseAsset(c, http.StatusForbidden)
 	}
 	defer file.Close()
@@ -145,7 +146,7 @@ func (h *Handler) assetFile(c call, root *os.Root, name, kind string) error {
 	head.Set("Accept-Ranges", "bytes")
 	head.Set("Etag", etag(info))
 	var content io.ReadSeeker = file
-	if data := h.packedFor(c, file, info); data != nil {
+	if data := h.compressedFor(c, file, info); data != nil {
 		head.Set(echo.HeaderContentEncoding, "gzip")
 		head.Add(echo.HeaderVary, echo.HeaderAcceptEncoding)
 		head.Set(echo.HeaderContentLength, strconv.Itoa(len(data)))
@@ -155,7 +156,8 @@ func (h *Handler) assetFile(c call, root *os.Root, name, kind string) error {
 	return nil
 }
 
-// etag is that of starlette's FileResponse: of the time as Python prints it.
+// etag is the ETag of Starlette (starlette/responses.py, set_stat_headers), so that a browser's cached copy stays
+// valid. It hashes the modification time as Python prints it.
 func etag(info fs.FileInfo) string {
 	at := info.ModTime()
 	seconds := float64(at.Unix()) + float64(1e-9*float64(at.Nanosecond()))
@@ -166,20 +168,21 @@ func etag(info fs.FileInfo) string {
 	return fmt.Sprintf(`"%x"`, md5.Sum([]byte(text+"-"+strconv.FormatInt(info.Size(), 10))))
 }
 
-// packedFor returns the file's gzip if the visitor takes one and Gradio would have packed it.
-func (h *Handler) packedFor(c call, file *os.File, info fs.FileInfo) []byte {
+// compressedFor returns the gzip of a file if the visitor accepts gzip and Gradio would have compressed the file.
+func (h *Handler) compressedFor(c call, file *os.File, info fs.FileInfo) []byte {
 	r := c.Request()
 	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") || r.Header.Get("Range") != "" {
 		return nil
 	}
-	if !isText(file.Name()) || info.Size() < packLeast || info.Size() > packMost {
+	if !isCompressible(file.Name()) || info.Size() < minCompressSize || info.Size() > maxCompressSize {
 		return nil
 	}
-	return h.assets.pack(packedKey{file.Name(), info.ModTime(), info.Size()}, file)
+	return h.assets.compress(compressedKey{file.Name(), info.ModTime(), info.Size()}, file)
 }
 
-// isText names what Gradio packs (gradio/brotli_middleware.py, _is_compressible_file_type).
-func isText(name string) bool {
+// isCompressible reports the file types that Gradio compresses (gradio/brotli_middleware.py,
+// _is_compressible_file_type).
+func isCompressible(name string) bool {
 	switch path.Ext(name) {
 	case ".html", ".js", ".css", ".json", ".txt", ".svg":
 		return true
@@ -187,12 +190,12 @@ func isText(name string) bool {
 	return false
 }
 
-func (a *assets) pack(key packedKey, file io.Reader) []byte {
+func (a *assets) compress(key compressedKey, file io.Reader) []byte {
 	a.mu.Lock()
-	p := a.packed[key]
-	if p == nil && a.size < packedBytes {
-		p = &packed{}
-		a.packed[key] = p
+	p := a.compressed[key]
+	if p == nil && a.size < maxCompressedBytes {
+		p = &compressedFile{}
+		a.compressed[key] = p
 	}
 	a.mu.Unlock()
 	if p == nil {
@@ -207,12 +210,12 @@ func (a *assets) pack(key packedKey, file io.Reader) []byte {
 	return p.data
 }
 
-// packLevel takes three quarters of the usual level's time, which the first visitor of all waits, and 3 % more room.
-const packLevel = 4
+// gzipLevel takes three quarters of the default level's time, which the first visitor waits for, and 3 % more space.
+const gzipLevel = 4
 
 func gzipped(from io.Reader) []byte {
 	var out bytes.Buffer
-	to, err := gzip.NewWriterLevel(&out, packLevel)
+	to, err := gzip.NewWriterLevel(&out, gzipLevel)
 	if err != nil {
 		return nil
 	}

@@ -7,14 +7,14 @@ import (
 	"spacehost/queue"
 )
 
-// callBody is what a /call may say (gradio/data_classes.py, SimplePredictBody).
+// callBody holds the fields of a /call that Gradio reads (gradio/data_classes.py, SimplePredictBody).
 type callBody struct {
 	Data        []json.RawMessage
 	SessionHash *string
 	OAuthToken  *string
 }
 
-// joinOfCall is the join request that Gradio makes of a /call (gradio/routes.py, simple_predict_post).
+// joinOfCall is the join request that Gradio derives from a /call (gradio/routes.py, simple_predict_post).
 type joinOfCall struct {
 	Data         []json.RawMessage `json:"data"`
 	SessionHash  string            `json:"session_hash"`
@@ -23,19 +23,19 @@ type joinOfCall struct {
 	OAuthToken   *string           `json:"oauth_token,omitempty"`
 }
 
-// joinByName admits an Event whose Endpoint has a name and whose stream is one of its own.
+// joinByName admits an Event whose Endpoint is given by its api_name. The Event has a stream of its own.
 //
-//  1. What a well-behaved caller would not send, and a function that only the Space can admit, are left to it, as
-//     in join; so is a name that it does not have.
-//  2. So is a call with another number of values than the function takes: Gradio 6 fills in what callers may
-//     leave out (gradio/routes.py, prepare_simple_api_data).
-//  3. Without a session_hash the Event is a Session by itself (gradio/queueing.py, push).
+//  1. As in join, the Space admits a request that a well-behaved client would not send, a function that only the
+//     Space can admit, and an unknown name.
+//  2. The Space also admits a call whose number of values differs from the function's inputs: Gradio 6 fills in
+//     values that callers may leave out (gradio/routes.py, prepare_simple_api_data).
+//  3. Without a session_hash the Event is its own Session (gradio/queueing.py, push).
 func (h *Handler) joinByName(c call, name string) error {
 	raw, err := h.readData(c, kindsByName(name))
 	if err != nil {
 		return err
 	}
-	if err := h.ownsNamed(c, raw); err != nil {
+	if err := h.requireBodyOwner(c, raw); err != nil {
 		return err
 	}
 	body, ok := parseCall(raw)
@@ -55,9 +55,9 @@ func (h *Handler) joinByName(c call, name string) error {
 	return h.admit(c, &queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Body: join})
 }
 
-// joinByFields is a /call/v2, whose values have names that only the Space can put in order.
+// joinByFields handles a /call/v2. Its values have names, and only the Space can put them in order.
 func (h *Handler) joinByFields(c call) error {
-	if _, err := h.readData(c, kindsByField(strings.TrimPrefix(strings.TrimSuffix(c.rest, "/"), "/call/v2/"))); err != nil {
+	if _, err := h.readData(c, kindsByField(strings.TrimPrefix(strings.TrimSuffix(c.apiPath, "/"), "/call/v2/"))); err != nil {
 		return err
 	}
 	return h.admitBySpace(c, nil)
@@ -68,7 +68,7 @@ func parseCall(raw []byte) (body callBody, ok bool) {
 	return body, ok && body.Data != nil && (body.SessionHash == nil || *body.SessionHash != "")
 }
 
-// endpointOf returns the Endpoint of that api_name: the first, as Gradio does (gradio/route_utils.py, get_fn).
+// endpointOf returns the first Endpoint with the given api_name, as Gradio does (gradio/route_utils.py, get_fn).
 func endpointOf(m queue.Manifest, name string) (found queue.Endpoint, ok bool) {
 	for _, e := range m.Endpoints {
 		if e.APIName == name && (!ok || e.ID < found.ID) {

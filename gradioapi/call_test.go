@@ -10,10 +10,10 @@ import (
 	"spacehost/queue"
 )
 
-// admittedCall is a /call under way, as the Space has admitted it: an input was left out.
+// admittedCall starts a /call that the Space admits, because an input is missing.
 func (h *host) admittedCall(session string) queue.EventID {
 	h.Helper()
-	h.space.route(api+"/call/quick", h.admits(session, captured().Endpoints[quick]))
+	h.space.route(api+"/call/quick", h.admitRoute(session, captured().Endpoints[quick]))
 	event := h.eventOf(h.post(api+"/call/quick", `{"data":[]}`))
 	if got := h.started(); got.ID != event {
 		h.Fatalf("got %s started, want %s", got.ID, event)
@@ -21,7 +21,7 @@ func (h *host) admittedCall(session string) queue.EventID {
 	return event
 }
 
-// nativeCall is a /call under way that the host has admitted by itself.
+// nativeCall starts a /call that the host admits itself.
 func (h *host) nativeCall(session string) queue.EventID {
 	h.Helper()
 	body := `{"data":["a"]}`
@@ -35,17 +35,17 @@ func (h *host) nativeCall(session string) queue.EventID {
 	return event
 }
 
-// bothWays are the two admissions of a /call.
+// bothWays are the two ways to admit a /call.
 var bothWays = map[string]func(h *host, session string) queue.EventID{"native": (*host).nativeCall, "by the Space": (*host).admittedCall}
 
-// What reaches the runner is what Gradio's own route would have handed to push.
-func TestCallIsMadeAJoin(t *testing.T) {
+// TestCallBecomesAJoin: the runner receives what Gradio's own route would have passed to push.
+func TestCallBecomesAJoin(t *testing.T) {
 	for _, row := range []struct{ body, session, want string }{
 		{`{"data":["a"]}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
 		{`{"data":["a"],"session_hash":null}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
 		{`{"session_hash":"s","data":[ {"x":1e-7,"y":"<é>"} ]}`, "s", `{"data":[{"x":1e-7,"y":"<é>"}],"session_hash":"s","fn_index":0,"simple_format":true}`},
 		{`{"data":["a"],"oauth_token":"t"}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true,"oauth_token":"t"}`},
-		// Not a word of these is read by Gradio either (gradio/data_classes.py, SimplePredictBody).
+		// Gradio ignores these fields too (gradio/data_classes.py, SimplePredictBody).
 		{`{"data":["a"],"fn_index":30,"trigger_id":1,"event_data":{},"simple_format":false,"batched":true}`, "$ID", `{"data":["a"],"session_hash":"$ID","fn_index":0,"simple_format":true}`},
 	} {
 		h := newHost(t)
@@ -58,11 +58,11 @@ func TestCallIsMadeAJoin(t *testing.T) {
 		if got.Admitted || got.Payer.Name != "ada" || got.Request.Path != api+"/call/quick" || got.Request.Query != "x=1" {
 			t.Errorf("%s: got %+v", row.body, got)
 		}
-		h.nothingArrived()
+		h.expectNoRequests()
 	}
 }
 
-func TestOnlyTheSpaceAdmitsSomeOfTheCalls(t *testing.T) {
+func TestCallsAdmittedOnlyByTheSpace(t *testing.T) {
 	const good = `{"data":["a"]}`
 	asIs := func(*setup) {}
 	for _, row := range []struct {
@@ -84,7 +84,7 @@ func TestOnlyTheSpaceAdmitsSomeOfTheCalls(t *testing.T) {
 		{"a login", "/call/quick", good, with(func(m *queue.Manifest) { m.Native = false })},
 	} {
 		h := newHost(t, row.set)
-		h.space.route(api+row.path, h.admits("", captured().Endpoints[quick]))
+		h.space.route(api+row.path, h.admitRoute("", captured().Endpoints[quick]))
 		event := h.eventOf(h.post(api+row.path, row.body))
 		if got := h.started(); got.ID != event || !got.Admitted {
 			t.Errorf("%s: the runner got %+v", row.name, got)
@@ -92,8 +92,9 @@ func TestOnlyTheSpaceAdmitsSomeOfTheCalls(t *testing.T) {
 	}
 }
 
-// A page of another site may send such a body without asking; FastAPI refuses it.
-func TestACallThatIsNotJSONIsTheSpaces(t *testing.T) {
+// TestNonJSONCallIsPassedThrough: a page of another site can send such a body without a preflight. FastAPI refuses
+// it.
+func TestNonJSONCallIsPassedThrough(t *testing.T) {
 	h := newHost(t)
 	r := h.request(h.Context(), http.MethodPost, api+"/call/quick", strings.NewReader(`{"data":["a"]}`))
 	r.Header.Set("Content-Type", "text/plain")
@@ -102,12 +103,12 @@ func TestACallThatIsNotJSONIsTheSpaces(t *testing.T) {
 	}
 }
 
-func TestCallFramesSpeakPythonsJSON(t *testing.T) {
+func TestCallFramesArePythonJSON(t *testing.T) {
 	h := newHost(t)
 	event := h.admittedCall("")
-	h.say(event, `{"msg":"process_generating","event_id":"$ID","output":{"data":["é",{"a":[1,2]},"tab\t, \"x\": 1e-7"],"is_generating":true},"success":true}`)
-	h.say(event, `{"msg":"process_streaming","event_id":"$ID","output":{"data":[0.5]},"success":true,"time_limit":2}`)
-	h.say(event, `{"msg":"process_completed","event_id":"$ID","output":{"data":["😀",null]},"success":true}`)
+	h.emit(event, `{"msg":"process_generating","event_id":"$ID","output":{"data":["é",{"a":[1,2]},"tab\t, \"x\": 1e-7"],"is_generating":true},"success":true}`)
+	h.emit(event, `{"msg":"process_streaming","event_id":"$ID","output":{"data":[0.5]},"success":true,"time_limit":2}`)
+	h.emit(event, `{"msg":"process_completed","event_id":"$ID","output":{"data":["😀",null]},"success":true}`)
 	s := h.open(api + "/call/quick/" + string(event))
 	if s.status != http.StatusOK || s.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
 		t.Errorf("got %d %s", s.status, s.header)
@@ -116,23 +117,23 @@ func TestCallFramesSpeakPythonsJSON(t *testing.T) {
 		"event: generating\ndata: [\"\\u00e9\", {\"a\": [1, 2]}, \"tab\\t, \\\"x\\\": 1e-7\"]\n\n",
 		"event: generating\ndata: [0.5]\n\n",
 		"event: complete\ndata: [\"\\ud83d\\ude00\", null]\n\n")
-	s.ends()
+	s.expectEnd()
 }
 
-func TestCallIsSilentOnTheRest(t *testing.T) {
+func TestCallOmitsOtherMessages(t *testing.T) {
 	h := newHost(t)
 	event := h.admittedCall("")
-	h.say(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
-	h.say(event, `{"msg":"progress","event_id":"$ID","progress_data":[]}`)
-	h.say(event, `{"msg":"log","event_id":"$ID","log":"x"}`)
+	h.emit(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
+	h.emit(event, `{"msg":"progress","event_id":"$ID","progress_data":[]}`)
+	h.emit(event, `{"msg":"log","event_id":"$ID","log":"x"}`)
 	h.queue.Warn(event, "title", "text")
 	h.finish(event)
 	s := h.open(api + "/call/quick/" + string(event))
 	s.expect(event, "event: complete\ndata: [\"hi\"]\n\n")
-	s.ends()
+	s.expectEnd()
 }
 
-func TestCallBeatsWhenNothingIsSaid(t *testing.T) {
+func TestCallSendsHeartbeats(t *testing.T) {
 	h := newHost(t, func(s *setup) { s.config.Heartbeat = 20 * time.Millisecond })
 	event := h.admittedCall("")
 	s := h.open(api + "/call/quick/" + string(event))
@@ -141,7 +142,7 @@ func TestCallBeatsWhenNothingIsSaid(t *testing.T) {
 }
 
 func TestCallFailures(t *testing.T) {
-	for _, row := range []struct{ said, want string }{
+	for _, row := range []struct{ message, want string }{
 		{`{"msg":"process_completed","output":{"error":null},"success":false}`, "event: error\ndata: {\"error\": null}\n\n"},
 		{`{"msg":"process_completed","success":false}`, "event: error\ndata: null\n\n"},
 		{`{"msg":"process_completed","output":{},"success":true}`, "event: complete\ndata: null\n\n"}, // cancelled
@@ -149,37 +150,38 @@ func TestCallFailures(t *testing.T) {
 	} {
 		h := newHost(t)
 		event := h.admittedCall("")
-		h.say(event, row.said)
+		h.emit(event, row.message)
 		s := h.open(api + "/call/quick/" + string(event))
 		s.expect(event, row.want)
-		s.ends()
+		s.expectEnd()
 	}
 }
 
-func TestCallTellsTheHostsOwnFailure(t *testing.T) {
+func TestCallReportsHostFailures(t *testing.T) {
 	for line, want := range map[string]string{
 		"v4": "event: error\ndata: null\n\n",
 		"v5": "event: error\ndata: null\n\n",
 		"v6": "event: error\ndata: {\"error\": \"killed\", \"duration\": 10, \"visible\": true, \"title\": \"Space stopped\"}\n\n",
 	} {
-		h := newHost(t, ofLine(line))
+		h := newHost(t, withGradio(line))
 		event := h.admittedCall("")
 		h.queue.Lost("killed")
 		s := h.open(api + "/call/quick/" + string(event))
 		s.expect(event, want)
-		s.ends()
+		s.expectEnd()
 	}
 }
 
-func TestCallOfAnUnknownEventBreaksOff(t *testing.T) {
+func TestCallOfUnknownEventBreaksOff(t *testing.T) {
 	h := newHost(t)
 	s := h.open(api + "/call/quick/nosuch")
 	s.expect("", "event: error\ndata: \"404: Not Found\"\n\n")
-	s.breaksOff()
+	s.expectBroken()
 }
 
-// The name in the path is not looked at, v2 is the same stream, and a caller may have a Session of their own.
-func TestCallFindsItsSessionByTheEvent(t *testing.T) {
+// TestCallFindsItsSessionByEvent: the name in the path is ignored, v2 is the same stream, and a caller may have its
+// own Session.
+func TestCallFindsItsSessionByEvent(t *testing.T) {
 	for way, admit := range bothWays {
 		for _, session := range []string{"", "my-session"} {
 			for _, path := range []string{"/call/quick/", "/call/other/", "/call/v2/quick/"} {
@@ -189,14 +191,14 @@ func TestCallFindsItsSessionByTheEvent(t *testing.T) {
 					h.finish(event)
 					s := h.open(api + path + string(event))
 					s.expect(event, "event: complete\ndata: [\"hi\"]\n\n")
-					s.ends()
+					s.expectEnd()
 				})
 			}
 		}
 	}
 }
 
-func TestWhatIsNoCallIsTheSpaces(t *testing.T) {
+func TestOtherCallPathsArePassedThrough(t *testing.T) {
 	h := newHost(t)
 	for _, path := range []string{"/call", "/call/", "/call/quick", "/call/v2/quick", "/call/a/b/c/d"} {
 		if got := h.get(api + path); got.body != "the Space answers "+api+path {

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// localAliases are the hosts at which Gradio takes itself to run locally (gradio/route_utils.py, CustomCORSMiddleware).
+// localAliases are the hosts that Gradio treats as local (gradio/route_utils.py, CustomCORSMiddleware).
 var localAliases = []string{"localhost", "127.0.0.1", "0.0.0.0"}
 
-// allowOrigin gives a native answer the CORS headers that Gradio's own would have; captures/v6/root_cors.txt.
-// An app on this machine may be read by pages of this machine, an app elsewhere by any page.
+// allowOrigin sets the CORS headers that Gradio's own response would have (captures/v6/root_cors.txt). A local app
+// may be read by local pages only, an app at any other host name by every page.
 func allowOrigin(c call) {
 	origin := c.Request().Header.Get("Origin")
 	if origin == "" {
@@ -26,13 +26,14 @@ func allowOrigin(c call) {
 	}
 }
 
-// isForeign reports whether a request would change something here for a page that Gradio would not let read the
-// answer: Gradio only withholds that, and such a page can send a form, or an upload, without asking first.
+// isCrossSite reports a state-changing request of a page that Gradio's CORS policy would not let read the response.
+// Gradio only withholds the response. Such a page can still send a form or an upload without a preflight.
 //
-//  1. What only asks is answered, without the header that lets a foreign page read it. A websocket asks nothing.
-//  2. An app that goes by another name than this machine's own talks to any page, as Gradio says: others build upon it.
-//  3. Without an Origin it is the browser's word that counts, if it is one.
-func isForeign(r *http.Request) bool {
+//  1. A read-only request is answered without the CORS header, so a page of another site cannot read the
+//     response. A WebSocket has no preflight and counts as state-changing.
+//  2. An app with a non-local host name accepts every page, as Gradio documents: other sites build on it.
+//  3. Without an Origin header, the browser's Sec-Fetch-Site header decides, if present.
+func isCrossSite(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions: // 1
 		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
@@ -59,7 +60,7 @@ func isLocal(host string) bool {
 	return slices.Contains(localAliases, host) || ip != nil && ip.IsLoopback()
 }
 
-// hostName is empty if there is none to be made out (gradio/route_utils.py, get_hostname).
+// hostName returns the host of an address, or "" if it has none (gradio/route_utils.py, get_hostname).
 func hostName(address string) string {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address

@@ -8,7 +8,7 @@ import (
 	"spacehost/queue"
 )
 
-// expectCORS compares what an answer grants: "" nothing, "-" credentials alone, else the origin too.
+// expectCORS compares the granted access: "" none, "-" credentials only, else the origin too.
 func expectCORS(t *testing.T, what string, h http.Header, want string) {
 	t.Helper()
 	credentials, origin, vary := h.Get("Access-Control-Allow-Credentials"), h.Get("Access-Control-Allow-Origin"), h.Get("Vary")
@@ -26,8 +26,9 @@ func expectCORS(t *testing.T, what string, h http.Header, want string) {
 	}
 }
 
-// The first rows are captures/v6/cors.txt; the others what gradio/route_utils.py, is_valid_origin, says.
-func TestWhichOriginsMayRead(t *testing.T) {
+// TestAllowedOrigins: the first rows are captures/v6/cors.txt, the others follow gradio/route_utils.py,
+// is_valid_origin.
+func TestAllowedOrigins(t *testing.T) {
 	h := newHost(t)
 	for _, row := range []struct{ host, origin, want string }{
 		{"127.0.0.1:7901", "http://evil.com", "-"},
@@ -52,30 +53,30 @@ func TestWhichOriginsMayRead(t *testing.T) {
 	}
 }
 
-func TestEveryNativeAnswerSaysWhoMayRead(t *testing.T) {
+func TestEveryNativeResponseHasCORSHeaders(t *testing.T) {
 	const origin = "http://localhost:3"
 	h := newHost(t, maxSize(1))
-	heard := func(what string, header http.Header) { expectCORS(t, what, header, origin) }
-	heard("join", h.post(joinPath, `{"data":[],"fn_index":1,"session_hash":"s"}`, "Origin: "+origin).header)
+	check := func(what string, header http.Header) { expectCORS(t, what, header, origin) }
+	check("join", h.post(joinPath, `{"data":[],"fn_index":1,"session_hash":"s"}`, "Origin: "+origin).header)
 	h.join(slow, "s", `[]`)
-	heard("a full queue", h.post(joinPath, `{"data":[],"fn_index":1,"session_hash":"s"}`, "Origin: "+origin).header)
-	heard("cancel", h.post(api+"/cancel", `{"session_hash":"s","fn_index":1,"event_id":"e"}`, "Origin: "+origin).header)
-	heard("reset", h.post(api+"/reset", `{"event_id":"e"}`, "Origin: "+origin).header)
+	check("a full queue", h.post(joinPath, `{"data":[],"fn_index":1,"session_hash":"s"}`, "Origin: "+origin).header)
+	check("cancel", h.post(api+"/cancel", `{"session_hash":"s","fn_index":1,"event_id":"e"}`, "Origin: "+origin).header)
+	check("reset", h.post(api+"/reset", `{"event_id":"e"}`, "Origin: "+origin).header)
 	for _, path := range []string{"/queue/data?session_hash=s", "/queue/data?session_hash=nosuch", "/call/slow/nosuch", "/heartbeat/s"} {
 		s := h.open(api+path, "Origin: "+origin)
-		heard(path, s.header)
+		check(path, s.header)
 		s.close()
 	}
 }
 
-func TestARefusalOfTheLoginMayBeReadToo(t *testing.T) {
+func TestLoginRefusalHasCORSHeaders(t *testing.T) {
 	h := newHost(t, with(func(m *queue.Manifest) { m.Native = false }))
 	h.space.route(api+"/login_check", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	expectCORS(t, "401", h.get(api+"/queue/status", "Origin: http://localhost:3").header, "http://localhost:3")
 }
 
-// Preflights are Gradio's to answer, and what it says is not said twice.
-func TestPreflightsGoToTheSpace(t *testing.T) {
+// TestPreflightsArePassedThrough: Gradio answers preflights, and its headers are not repeated.
+func TestPreflightsArePassedThrough(t *testing.T) {
 	h := newHost(t)
 	h.space.route(joinPath, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
@@ -86,7 +87,7 @@ func TestPreflightsGoToTheSpace(t *testing.T) {
 	if got.body != "OK" || len(got.header.Values("Access-Control-Allow-Credentials")) != 1 || got.header.Get("Access-Control-Allow-Methods") != "POST" {
 		t.Errorf("got %d %s with %v", got.status, got.body, got.header)
 	}
-	if a := h.only(); a.method != http.MethodOptions || a.header.Get("Access-Control-Request-Headers") != "content-type" || a.header.Get("Origin") != "http://localhost:3" {
+	if a := h.onlyRequest(); a.method != http.MethodOptions || a.header.Get("Access-Control-Request-Headers") != "content-type" || a.header.Get("Origin") != "http://localhost:3" {
 		t.Errorf("the Space got %+v", a)
 	}
 }

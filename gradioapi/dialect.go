@@ -9,22 +9,23 @@ import (
 	"spacehost/queue"
 )
 
-// dialect writes the Messages that the host makes itself, in the shape of one Gradio major version; what
-// Gradio made is spliced in as it came.
+// dialect encodes the host's own Messages in the shape of one Gradio major version. Messages made by Gradio are
+// spliced in unchanged.
 type dialect interface {
 	encode(m queue.Message) []byte
-	// callError is what the stream of a /call says of a failed output; nil: null.
+	// callError returns the data of a failed output on the stream of a /call. nil means null.
 	callError(output json.RawMessage) json.RawMessage
-	// notFound is what a stream says of a Session or an Event that there is not.
-	notFound() string
-	// rests is how long a stream rests between two looks for Messages (gradio/routes.py, sse_stream, check_rate).
-	rests() time.Duration
-	// noUpload answers whoever asks how far an upload is that does not come.
+	// notFoundText returns the error text for an unknown Session or Event.
+	notFoundText() string
+	// pollInterval returns the pause between two polls for Messages in Gradio's stream (gradio/routes.py, sse_stream,
+	// check_rate).
+	pollInterval() time.Duration
+	// noUpload answers a request for the progress of an upload that does not arrive.
 	noUpload(c call) error
 }
 
-// dialectOf chooses by the version that the Space reported. An unknown one speaks the newest: shapes have
-// only grown since 4.
+// dialectOf selects the dialect by the version that the Space reports. An unknown version gets the newest: shapes
+// have only gained fields since Gradio 4.
 func dialectOf(m queue.Manifest) dialect {
 	switch {
 	case strings.HasPrefix(m.Gradio, "4."):
@@ -35,16 +36,16 @@ func dialectOf(m queue.Manifest) dialect {
 	return dialectV6{}
 }
 
-// mustJSON writes as orjson does: compact, "<" as itself.
+// mustJSON encodes v as orjson does: compact, with "<" unescaped.
 func mustJSON(v any) []byte {
 	var out bytes.Buffer
 	to := json.NewEncoder(&out)
 	to.SetEscapeHTML(false)
 	if err := to.Encode(v); err != nil {
-		panic(err) // our own structs
+		panic(err) // the types are this package's own
 	}
 	return bytes.ReplaceAll(bytes.TrimSuffix(out.Bytes(), []byte("\n")), nextLine, []byte(`\u0085`))
 }
 
-// nextLine ends a line for the Python client of Gradio 4; the other such characters encoding/json has escaped.
+// nextLine is a line break for the Python client of Gradio 4. encoding/json escapes the other such characters.
 var nextLine = []byte("\u0085")

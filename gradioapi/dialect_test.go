@@ -6,8 +6,9 @@ import (
 	"spacehost/queue"
 )
 
-// The version that the Space reports decides; one that is not known speaks the newest.
-func TestTheHostsOwnEndIsInTheDialectOfTheSpace(t *testing.T) {
+// TestDialectFollowsTheReportedVersion: the version that the Space reports selects the dialect of the host's
+// messages. An unknown version gets the newest dialect.
+func TestDialectFollowsTheReportedVersion(t *testing.T) {
 	const (
 		v4 = `data: {"msg":"process_completed","event_id":"$ID","output":{"error":"killed","duration":10,"visible":true},"success":false}` + "\n\n"
 		v5 = `data: {"msg":"process_completed","event_id":"$ID","output":{"error":"killed","duration":10,"visible":true,"title":"Space stopped"},"success":false,"title":"Space stopped"}` + "\n\n"
@@ -19,6 +20,6 @@ func TestTheHostsOwnEndIsInTheDialectOfTheSpace(t *testing.T) {
 		h.started()
 		h.queue.Lost("killed")
 		s := h.data("s")
-		s.expect(event, firstInLine, want)
+		s.expect(event, firstEstimation, want)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"spacehost/queue"
 )
 
-// dialectV4 is Gradio 4 (gradio/server_messages.py of 4.44; captures/v4): as 5, but that nothing has a title.
+// dialectV4 is Gradio 4 (gradio/server_messages.py of 4.44; captures/v4). It differs from 5 in having no titles.
 type dialectV4 struct{ dialectV5 }
 
 type completedV4 struct {
@@ -54,9 +54,10 @@ func (d dialectV4) encode(m queue.Message) []byte {
 	return d.dialectV5.encode(m)
 }
 
-func (dialectV4) notFound() string { return "404: Session not found." }
+func (dialectV4) notFoundText() string { return "404: Session not found." }
 
-// noUpload is a stream without a message. Gradio 4 ends it at once; here an upload that is about to come is waited for.
+// noUpload returns a stream without a message. Gradio 4 ends it at once; the host first waits for an upload that is
+// about to arrive.
 func (dialectV4) noUpload(c call) error {
 	return c.Blob(http.StatusOK, "text/event-stream; charset=utf-8", nil)
 }

@@ -7,7 +7,8 @@ import (
 	"spacehost/queue"
 )
 
-// dialectV5 is Gradio 5 (gradio/server_messages.py of 5.49; captures/v5): as 6, but that an end says less.
+// dialectV5 is Gradio 5 (gradio/server_messages.py of 5.49; captures/v5). It differs from 6 in the fields of
+// process_completed.
 type dialectV5 struct{ dialectV6 }
 
 type completedV5 struct {
@@ -26,8 +27,8 @@ func (d dialectV5) encode(m queue.Message) []byte {
 	return mustJSON(completedV5{c.Msg, c.EventID, c.Output, c.Success, c.Title})
 }
 
-// callError is null, whatever went wrong: Gradio 5 looks for `data` in a failure too (gradio/routes.py,
+// callError is null for every failure: Gradio 5 also looks for `data` in a failed output (gradio/routes.py,
 // simple_predict_get).
 func (dialectV5) callError(json.RawMessage) json.RawMessage { return nil }
 
-func (dialectV5) rests() time.Duration { return 50 * time.Millisecond }
+func (dialectV5) pollInterval() time.Duration { return 50 * time.Millisecond }

@@ -8,8 +8,8 @@ import (
 	"spacehost/queue"
 )
 
-// dialectV6 is Gradio 6 (gradio/server_messages.py of 6.31; captures/v6). Fields stand in the order in which
-// Gradio sends them.
+// dialectV6 is Gradio 6 (gradio/server_messages.py of 6.31; captures/v6). Fields are in the order in which Gradio
+// sends them.
 type dialectV6 struct{}
 
 type estimationV6 struct {
@@ -31,7 +31,7 @@ type completedV6 struct {
 	AvgTime       *float64      `json:"avg_time"`
 }
 
-// failureV6 is what a gr.Error becomes (gradio/utils.py, error_payload).
+// failureV6 is the payload of a gr.Error (gradio/utils.py, error_payload).
 type failureV6 struct {
 	Error    string  `json:"error"`
 	Duration float64 `json:"duration"`
@@ -62,7 +62,7 @@ type bareV6 struct {
 	EventID *queue.EventID `json:"event_id"`
 }
 
-// toastSeconds is how long Gradio shows an error or a log (gradio/exceptions.py, Error).
+// toastSeconds is the time that Gradio shows an error or a log (gradio/exceptions.py, Error).
 const toastSeconds = 10
 
 func (dialectV6) encode(m queue.Message) []byte {
@@ -85,11 +85,13 @@ func (dialectV6) callError(output json.RawMessage) json.RawMessage { return outp
 
 const notFoundV6 = "404: Not Found"
 
-func (dialectV6) notFound() string { return notFoundV6 }
+func (dialectV6) notFoundText() string { return notFoundV6 }
 
-func (dialectV6) rests() time.Duration { return 0 }
+func (dialectV6) pollInterval() time.Duration { return 0 }
 
-func (dialectV6) noUpload(c call) error { return plain(c, http.StatusNotFound, "Upload not found") }
+func (dialectV6) noUpload(c call) error {
+	return refuseText(c, http.StatusNotFound, "Upload not found")
+}
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

@@ -10,7 +10,7 @@ import (
 	"spacehost/queue"
 )
 
-// takesData names the routes that take values for a function, and go past the queue.
+// takesData reports the routes that take values for a function and bypass the queue.
 func takesData(path string) bool {
 	for _, start := range []string{"/run/", "/api/", "/stream/", "/mcp/"} {
 		if strings.HasPrefix(path, start) {
@@ -20,42 +20,42 @@ func takesData(path string) bool {
 	return path == "/component_server"
 }
 
-// passData hands on values that name nothing which the visitor may not have, for something that there is:
-// Gradio breaks at the rest (KeyError, 500).
+// passData passes a direct call through after two checks: the files that its values name, and the existence of the
+// function. Gradio fails on an unknown function (KeyError, 500).
 func (h *Handler) passData(c call, path string) error {
 	name, direct := strings.CutPrefix(path, "/run/")
 	if !direct {
 		name, direct = strings.CutPrefix(path, "/api/")
 	}
-	what := kinds(func(queue.Manifest, []byte) func(named) kind { return allFree })
+	rule := kindRule(func(queue.Manifest, []byte) func(fileRef) kind { return allFreeKind })
 	switch {
 	case direct:
-		what = kindsByIndex(name)
+		rule = kindsByIndex(name)
 	case strings.HasPrefix(path, "/stream/"):
-		what = allEither // of the function that runs, whatever index the body gives
+		rule = allEitherKind // the running function decides, whatever index the body gives
 	case path == "/component_server" && isForm(c.Request()):
-		return h.pass(c) // a file, for a component of the app's own
+		return h.pass(c) // a file for a component of the app itself
 	case path == "/component_server":
-		what = kindsOfServer
+		rule = kindsOfServer
 	}
-	raw, err := h.readData(c, what)
+	raw, err := h.readData(c, rule)
 	if err != nil {
 		return err
 	}
-	if err := h.ownsNamed(c, raw); err != nil {
+	if err := h.requireBodyOwner(c, raw); err != nil {
 		return err
 	}
 	if event, ok := strings.CutPrefix(path, "/stream/"); ok {
-		if err := h.ownsEvent(c, queue.EventID(event)); err != nil {
+		if err := h.requireEventOwner(c, queue.EventID(event)); err != nil {
 			return err
 		}
 	}
 	switch {
 	case c.manifest.Renders:
 	case direct && !isEndpoint(c.manifest, name, raw):
-		return answer(c, http.StatusNotFound, "Could not infer function index for API name: "+name)
+		return refuseDetail(c, http.StatusNotFound, "Could not infer function index for API name: "+name)
 	case path == "/component_server" && !isServer(c.manifest, raw):
-		return answer(c, http.StatusNotFound, "Function not found.")
+		return refuseDetail(c, http.StatusNotFound, "Function not found.")
 	}
 	return h.pass(c)
 }
@@ -65,8 +65,8 @@ func isForm(r *http.Request) bool {
 	return kind == "multipart/form-data"
 }
 
-// isEndpoint reports whether there may be something to run: by its index if the body gives one, else by its name
-// (gradio/route_utils.py, get_fn). What cannot be read here, Gradio refuses.
+// isEndpoint reports whether the function may exist: by its index if the body gives one, else by its name
+// (gradio/route_utils.py, get_fn). A body that this code cannot read is left to Gradio, which refuses it.
 func isEndpoint(m queue.Manifest, name string, raw []byte) bool {
 	var index *int
 	if !parseFields(raw, map[string]any{"fn_index": &index}) {
@@ -80,7 +80,7 @@ func isEndpoint(m queue.Manifest, name string, raw []byte) bool {
 	return known
 }
 
-// isServer reports whether a component lets its frontend call that (gradio/routes.py, component_server).
+// isServer reports whether the component exports that function to its frontend (gradio/routes.py, component_server).
 func isServer(m queue.Manifest, raw []byte) bool {
 	id, name, ok := parseServer(raw)
 	return !ok || slices.Contains(m.Servers[id], name)

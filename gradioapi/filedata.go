@@ -18,36 +18,38 @@ import (
 	"spacehost/queue"
 )
 
-// FileError refuses a call that names a file which its visitor cannot have.
+// FileError refuses a call that names a file which the caller may not use.
 type FileError struct{ Path string }
 
-// Error speaks Gradio's words (gradio/processing_utils.py, _check_allowed).
+// Error is Gradio's own text (gradio/processing_utils.py, _check_allowed).
 func (e *FileError) Error() string {
 	return fmt.Sprintf("Cannot move %s to the gradio cache dir because it was not uploaded by a user.", e.Path)
 }
 
-// checkFiles looks at the files that a call's body names, before any code of the Space does: Gradio's own check
-// has been wrong more than once (CVE-2024-1728, -0964, -51751), and gr.Image of 5.49 and 6.31 opens whatever path
-// it is given without a mark. Files that are named have been uploaded here, are the author's own, or are public URLs.
+// checkFiles checks the files that a call's body names before any code of the Space reads them. Gradio's own check
+// has been wrong more than once (CVE-2024-1728, -0964, -51751). gr.Image of 5.49 and 6.31 opens any path that is
+// given without a mark. A named file must have been uploaded here, belong to the author, or be a public URL.
 //
-//  1. A body in another encoding than UTF-8 would be read here otherwise than by Python, which guesses.
-//  2. With no word of FileData in it, and no escape that could hide one, there is nothing to look at: the usual case.
-//  3. What is marked as a file is one anywhere. A bare {"path": ...} is one for a component that takes files, and
-//     may be anything in an app's own JSON.
-func (h *Handler) checkFiles(c call, raw []byte, kinds kinds) error {
+//  1. A body in another encoding than UTF-8 could be read differently here and by Python, which guesses the
+//     encoding.
+//  2. A body without a key of FileData, and without an escape that could hide one, needs no walk. This is the
+//     usual case.
+//  3. A marked file is one anywhere. A bare {"path": ...} is a file for a component that takes files, and may be
+//     anything in an app's own JSON.
+func (h *Handler) checkFiles(c call, raw []byte, rule kindRule) error {
 	if bytes.IndexByte(raw, 0) >= 0 { // 1
 		return echo.NewHTTPError(http.StatusBadRequest, "The body is not JSON in UTF-8.")
 	}
 	if !mayNameFiles(raw) && len(c.manifest.Explorers) == 0 { // 2
 		return nil
 	}
-	kindOf := kinds(c.manifest, raw)
-	err := walkFiles(raw, func(f named) error {
+	kindOf := rule(c.manifest, raw)
+	err := walkFiles(raw, func(f fileRef) error {
 		kind := kindOf(f)
 		switch {
-		case f.element && (kind == explored || kind == either):
+		case f.element && (kind == kindExplorer || kind == kindEither):
 			return checkSteps(f.path)
-		case f.element, !f.marked && kind != filed && kind != either: // 3
+		case f.element, !f.marked && kind != kindFile && kind != kindEither: // 3
 			return nil
 		}
 		return h.checkPath(c.manifest.Files, f.path)
@@ -65,37 +67,38 @@ func (h *Handler) checkFiles(c call, raw []byte, kinds kinds) error {
 type kind int
 
 const (
-	filed    kind = iota // files, marked or not
-	free                 // the app's own JSON: only what is marked is a file
-	explored             // steps below the root of a gr.FileExplorer
-	either               // of the last and the first: it cannot be told which
+	kindFile     kind = iota // files, marked or not
+	kindFree                 // the app's own JSON: only a marked object is a file
+	kindExplorer             // path elements below the root of a gr.FileExplorer
+	kindEither               // explorer elements or files: undecidable
 )
 
-// kinds says of the body of a route what the value is in which something stands.
-type kinds func(m queue.Manifest, raw []byte) func(named) kind
+// kindRule returns, for the body of a route, the kind of the value that contains a file reference.
+type kindRule func(m queue.Manifest, raw []byte) func(fileRef) kind
 
-func allFree(named) kind { return free }
+func allFreeKind(fileRef) kind { return kindFree }
 
-// allEither is for values of a function that only Gradio knows; it reads "7", 7.0 and NaN, which Go does not.
-func allEither(m queue.Manifest, _ []byte) func(named) kind {
-	return func(f named) kind {
+// allEitherKind is for values of a function that only Gradio can determine: it accepts "7", 7.0 and NaN as an index,
+// which Go does not.
+func allEitherKind(m queue.Manifest, _ []byte) func(fileRef) kind {
+	return func(f fileRef) kind {
 		switch {
 		case f.field != "data":
-			return free
+			return kindFree
 		case len(m.Explorers) > 0:
-			return either
+			return kindEither
 		}
-		return filed
+		return kindFile
 	}
 }
 
-// kindsByIndex is for bodies like that of a join, {"data": [...], "fn_index": 0}; where the index is missing, the
-// path may name the Endpoint (gradio/route_utils.py, get_fn). One that is made as the app goes is not known here.
-func kindsByIndex(name string) kinds {
-	return func(m queue.Manifest, raw []byte) func(named) kind {
+// kindsByIndex is for bodies like that of a join, {"data": [...], "fn_index": 0}. Without an index the path may name
+// the Endpoint (gradio/route_utils.py, get_fn). An Endpoint that gr.render creates later is unknown here.
+func kindsByIndex(name string) kindRule {
+	return func(m queue.Manifest, raw []byte) func(fileRef) kind {
 		var index *int
 		if !parseFields(raw, map[string]any{"fn_index": &index}) {
-			return allEither(m, raw)
+			return allEitherKind(m, raw)
 		}
 		if index == nil {
 			return kindsByName(name)(m, raw)
@@ -105,65 +108,66 @@ func kindsByIndex(name string) kinds {
 	}
 }
 
-// kindsByName is for a /call, in whose body an index means nothing (gradio/data_classes.py, SimplePredictBody).
-func kindsByName(name string) kinds {
-	return func(m queue.Manifest, raw []byte) func(named) kind {
+// kindsByName is for a /call, whose body has no index (gradio/data_classes.py, SimplePredictBody).
+func kindsByName(name string) kindRule {
+	return func(m queue.Manifest, raw []byte) func(fileRef) kind {
 		if name == "" {
-			return allEither(m, raw)
+			return allEitherKind(m, raw)
 		}
 		endpoint, known := endpointOf(m, name)
 		return kindsIn(m, endpoint, known)
 	}
 }
 
-func kindsIn(m queue.Manifest, e queue.Endpoint, known bool) func(named) kind {
+func kindsIn(m queue.Manifest, e queue.Endpoint, known bool) func(fileRef) kind {
 	if !known && m.Renders {
-		return allFree
+		return allFreeKind
 	}
-	return func(f named) kind {
+	return func(f fileRef) kind {
 		switch {
 		case f.field != "data" || slices.Contains(e.Free, f.index):
-			return free
+			return kindFree
 		case slices.Contains(e.Explores, f.index):
-			return explored
+			return kindExplorer
 		}
-		return filed
+		return kindFile
 	}
 }
 
-// kindsByField is for a /call/v2, whose values have names: one that may be free makes all so.
-func kindsByField(name string) kinds {
-	return func(m queue.Manifest, _ []byte) func(named) kind {
+// kindsByField is for a /call/v2, whose values have names. One value that may be free makes all of them free.
+func kindsByField(name string) kindRule {
+	return func(m queue.Manifest, _ []byte) func(fileRef) kind {
 		endpoint, _ := endpointOf(m, name)
-		return func(f named) kind {
+		return func(f fileRef) kind {
 			switch {
 			case f.element && len(endpoint.Explores) > 0:
-				return explored
+				return kindExplorer
 			case len(endpoint.Free) > 0:
-				return free
+				return kindFree
 			}
-			return filed
+			return kindFile
 		}
 	}
 }
 
-// kindsOfServer is for what a component's frontend calls: the explorer's own function takes steps, too.
-func kindsOfServer(m queue.Manifest, raw []byte) func(named) kind {
+// kindsOfServer is for functions that a component's frontend calls. The file explorer's own function takes path
+// elements too.
+func kindsOfServer(m queue.Manifest, raw []byte) func(fileRef) kind {
 	id, _, ok := parseServer(raw)
 	steps := len(m.Explorers) > 0 && (!ok || slices.Contains(m.Explorers, id))
-	return func(f named) kind {
+	return func(f fileRef) kind {
 		if steps && f.field == "data" {
-			return explored
+			return kindExplorer
 		}
-		return free
+		return kindFree
 	}
 }
 
-// StepError refuses a way out of a gr.FileExplorer's root, which 5.49 hands on to the app.
+// StepError refuses a path that leads out of a gr.FileExplorer's root. Gradio 5.49 passes such a path on to the app.
 type StepError struct{ Step string }
 
 func (e *StepError) Error() string {
-	return fmt.Sprintf("%q is no file or folder below the one that is explored.", e.Step)
+	return fmt.Sprintf("%q is no file or folder below the one that is kindExplorer.", e.Step)
 }
 
 func checkSteps(step string) error {
@@ -173,15 +177,15 @@ func checkSteps(step string) error {
 	return nil
 }
 
-// checkPath is Gradio's rule for inputs (gradio/processing_utils.py, async_move_files_to_cache), with the
-// author's own paths let through: Gradio refuses those that it does not want.
+// checkPath applies Gradio's rule for inputs (gradio/processing_utils.py, async_move_files_to_cache). It also accepts
+// the author's own paths: Gradio refuses those that it does not allow.
 func (h *Handler) checkPath(f *queue.Files, name string) error {
 	switch {
 	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
 		if isInternalURL(name) {
 			return &FileError{name}
 		}
-		return nil // Gradio fetches it from public addresses alone
+		return nil // Gradio fetches it, from public addresses only
 	case name == "", f == nil, f.Proxied:
 		return nil
 	}
@@ -192,7 +196,7 @@ func (h *Handler) checkPath(f *queue.Files, name string) error {
 	return nil
 }
 
-// fileWords are keys of FileData (gradio/data_classes.py) that data of an app's own hardly has.
+// fileWords are keys of FileData (gradio/data_classes.py) that an app's own data rarely contains.
 var fileWords = []string{"gradio.FileData", "orig_name", "mime_type", "is_stream", `path"`, `path\`}
 
 func mayNameFiles(raw []byte) bool {
@@ -207,42 +211,42 @@ func mayNameFiles(raw []byte) bool {
 	return false
 }
 
-// Bounds of a walk. Python's own parser gives up at about a thousand levels.
+// Limits of a walk. Python's own parser fails at about a thousand levels.
 const (
 	maxDepth  = 500
-	maxNested = 8 // times the body's size, read again as strings in strings in strings
+	maxNested = 8 // times the body's size: strings nested in strings are read again
 )
 
 var errTooDeep = errors.New("the body is nested too deeply")
 
-// named is a path in an object that Gradio could take for a file.
-type named struct {
+// fileRef is a path in an object that Gradio could take for a file.
+type fileRef struct {
 	path string
-	// marked: as FileData, or by keys that only FileData has; a path in a string that is JSON always is.
+	// marked is set for FileData, by its type or by keys that only FileData has. A path inside a JSON string is always
+	// marked.
 	marked bool
-	// field is the key at the top of the body under which it stands, and index its place in the array there; -1: none.
+	// field is the body's top-level key that contains the path. index is its position in that key's array; -1: none.
 	field string
 	index int
-	// element: not a path, but a string in an array.
+	// element is set for a string in an array, which is not a path.
 	element bool
 }
 
-// walkFiles calls check with each path of each object in raw. Strings that are JSON are walked too. It reads what
-// Python would, NaN included, and does not mind what Python would not: there is nothing that it could be talked
-// into overlooking.
-func walkFiles(raw []byte, check func(named) error) error {
+// walkFiles calls check for each path of each object in raw. Strings that contain JSON are walked too. The scanner
+// accepts everything that Python accepts, NaN included, and more. No input can make it overlook a path.
+func walkFiles(raw []byte, check func(fileRef) error) error {
 	budget := maxNested * len(raw)
 	return walkNested(raw, check, &budget, false)
 }
 
-func walkNested(raw []byte, check func(named) error, budget *int, inside bool) error {
+func walkNested(raw []byte, check func(fileRef) error, budget *int, inside bool) error {
 	w := walk{raw: raw, check: check, budget: budget, inside: inside}
 	for w.at < len(w.raw) {
 		if err := w.step(); err != nil {
 			return err
 		}
 	}
-	for len(w.open) > 0 { // cut short
+	for len(w.open) > 0 { // the body was cut short
 		if err := w.close(); err != nil {
 			return err
 		}
@@ -250,20 +254,20 @@ func walkNested(raw []byte, check func(named) error, budget *int, inside bool) e
 	return nil
 }
 
-// walk is a scanner over JSON that keeps of each open object only what makes it a file.
+// walk is a JSON scanner. It keeps only the file-related data of each open object.
 type walk struct {
 	raw    []byte
 	at     int
-	budget *int // of bytes in strings; shared by all that are nested
-	inside bool // a string
+	budget *int // bytes of strings left; shared by all nested walks
+	inside bool // set within a string
 	open   []object
-	check  func(named) error
+	check  func(fileRef) error
 }
 
-// object is what is open: an array has no keys.
+// object is an open object, or an array, which has no keys.
 type object struct {
 	key    string // the last one read
-	value  bool   // a key and its colon were read
+	value  bool   // a key and its colon have been read
 	commas int
 	array  bool
 	paths  []string
@@ -290,7 +294,7 @@ func (w *walk) step() error {
 			o.key, o.value, o.commas = "", false, o.commas+1
 		}
 	case '"':
-		return w.text()
+		return w.readString()
 	}
 	return nil
 }
@@ -311,7 +315,7 @@ func (w *walk) close() error {
 	if w.inside && !o.marked {
 		return nil
 	}
-	found := w.place()
+	found := w.position()
 	found.marked = o.marked
 	for _, found.path = range o.paths {
 		if err := w.check(found); err != nil {
@@ -321,9 +325,9 @@ func (w *walk) close() error {
 	return nil
 }
 
-// place is where the scanner is.
-func (w *walk) place() named {
-	found := named{index: -1}
+// position returns the scanner's position.
+func (w *walk) position() fileRef {
+	found := fileRef{index: -1}
 	if len(w.open) > 0 {
 		found.field = w.open[0].key
 	}
@@ -333,8 +337,8 @@ func (w *walk) place() named {
 	return found
 }
 
-// text reads the string that has just begun.
-func (w *walk) text() error {
+// readString reads the string that has just begun.
+func (w *walk) readString() error {
 	start, plain := w.at, true
 	for w.at < len(w.raw) && w.raw[w.at] != '"' {
 		if w.raw[w.at] == '\\' {
@@ -348,7 +352,7 @@ func (w *walk) text() error {
 	body := w.raw[start:end]
 	o := w.top()
 	if o != nil && !o.value {
-		return w.keyed(o, unquote(body, plain))
+		return w.noteKey(o, unquote(body, plain))
 	}
 	if o != nil && o.key == "path" {
 		o.paths = append(o.paths, unquote(body, plain))
@@ -356,13 +360,13 @@ func (w *walk) text() error {
 	if o != nil && o.key == "_type" && unquote(body, plain) == "gradio.FileData" {
 		w.mark()
 	}
-	return w.inner(body, plain)
+	return w.walkString(body, plain)
 }
 
-// keyed notes a key; in an array it is an element, which may be JSON.
-func (w *walk) keyed(o *object, key string) error {
+// noteKey records a key. In an array the string is an element, which may be JSON.
+func (w *walk) noteKey(o *object, key string) error {
 	if o.array && !w.inside {
-		found := w.place()
+		found := w.position()
 		found.path, found.element = key, true
 		if err := w.check(found); err != nil {
 			return err
@@ -373,18 +377,18 @@ func (w *walk) keyed(o *object, key string) error {
 	case "orig_name", "mime_type", "is_stream":
 		o.marked = true
 	}
-	return w.inner([]byte(key), true)
+	return w.walkString([]byte(key), true)
 }
 
-// mark marks the object whose "meta" is open, and the open one itself.
+// mark marks the open object, and the object that contains it as "meta".
 func (w *walk) mark() {
 	for i := max(0, len(w.open)-2); i < len(w.open); i++ {
 		w.open[i].marked = true
 	}
 }
 
-// inner walks a string that looks like JSON.
-func (w *walk) inner(body []byte, plain bool) error {
+// walkString walks a string that looks like JSON.
+func (w *walk) walkString(body []byte, plain bool) error {
 	if plain && bytes.IndexByte(body, '"') < 0 || !mayNameFiles(body) {
 		return nil
 	}
@@ -394,22 +398,22 @@ func (w *walk) inner(body []byte, plain bool) error {
 	return walkNested([]byte(unquote(body, plain)), w.check, w.budget, true)
 }
 
-// unquote is what Python would read; of a broken string, the bytes.
+// unquote returns the string that Python would read, or the raw bytes of an invalid one.
 func unquote(body []byte, plain bool) string {
 	var s string
-	if plain || json.Unmarshal(slicesConcat(`"`, body, `"`), &s) != nil {
+	if plain || json.Unmarshal(concat(`"`, body, `"`), &s) != nil {
 		return string(body)
 	}
 	return s
 }
 
-func slicesConcat(before string, body []byte, after string) []byte {
+func concat(before string, body []byte, after string) []byte {
 	out := make([]byte, 0, len(body)+len(before)+len(after))
 	return append(append(append(out, before...), body...), after...)
 }
 
-// isInternalURL reports whether an address, as it stands, is of this machine or its network. What a name resolves
-// to, Gradio looks at when it fetches (safehttpx).
+// isInternalURL reports whether an address is literally one of this machine or its network. Gradio checks resolved
+// addresses when it fetches (safehttpx).
 func isInternalURL(address string) bool {
 	host, ok := hostOf(address)
 	if !ok || host == "localhost" || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".internal") {
@@ -425,8 +429,8 @@ func isInternalURL(address string) bool {
 	return !ip.IsGlobalUnicast() || ip.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(ip)
 }
 
-// hostOf returns the host of a URL, in lower case and without a dot at its end; false if readers could disagree
-// about which it is.
+// hostOf returns the host of a URL in lower case, without a final dot. ok is false if parsers could disagree about
+// the host.
 func hostOf(address string) (string, bool) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(address, "\\\t\r\n ") {

@@ -12,10 +12,10 @@ import (
 	"spacehost/queue"
 )
 
-// found collects what a walk reports, in its order: path@field[index], with ! if it is marked.
+// found collects the paths that a walk reports, in order: path@field[index], with ! if marked.
 func found(t testing.TB, raw string) (all []string) {
 	t.Helper()
-	err := walkFiles([]byte(raw), func(f named) error {
+	err := walkFiles([]byte(raw), func(f fileRef) error {
 		if f.element {
 			return nil
 		}
@@ -27,7 +27,7 @@ func found(t testing.TB, raw string) (all []string) {
 		return nil
 	})
 	if err != nil {
-		t.Fatalf("%.100s: %v", raw, err)
+		t.Fatalf("walk %.100s: %v", raw, err)
 	}
 	return all
 }
@@ -51,7 +51,7 @@ func TestWalkFindsEveryFile(t *testing.T) {
 		`{"data":[{"path":["/p"]},{"path":null},{"x":"path"},"path","/p"]}`:         nil,
 		`{"event_data":{"path":"/p"},"data":[]}`:                                    {"/p@event_data[-1]"},
 		`{"image":{"path":"/p"}}`:                                                   {"/p@image[-1]"},
-		`{"data":["{\"path\":\"/p\"}"]}`:                                            nil, // a text, and stays one
+		`{"data":["{\"path\":\"/p\"}"]}`:                                            nil, // plain text is not walked
 		`{"data":["[{\"path\":\"/p\",\"meta\":{\"_type\":\"gradio.FileData\"}}]"]}`: {"/p!@[0]"},
 		`{"data":[` + nested + `]}`:                                                 {"/p!@[-1]"},
 		`]}]}{"data":[{"path":"/p"}]}`:                                              {"/p@data[0]"},
@@ -59,7 +59,7 @@ func TestWalkFindsEveryFile(t *testing.T) {
 	}
 	for raw, want := range rows {
 		got := found(t, raw)
-		for i := range got { // where a nested one stands is of no matter
+		for i := range got { // the position of a nested path does not matter
 			if _, inner, ok := strings.Cut(got[i], "!@"); ok && !strings.HasPrefix(inner, "data") && !strings.HasPrefix(inner, "event") {
 				got[i] = "/p!@"
 			}
@@ -76,9 +76,9 @@ func TestWalkFindsEveryFile(t *testing.T) {
 }
 
 func TestWalkIsBounded(t *testing.T) {
-	check := func(named) error { return nil }
+	check := func(fileRef) error { return nil }
 	if err := walkFiles([]byte(strings.Repeat(`[`, maxDepth+1)), check); err != errTooDeep {
-		t.Errorf("%d levels: %v", maxDepth+1, err)
+		t.Errorf("%d levels: got %v, want errTooDeep", maxDepth+1, err)
 	}
 	long := `{"path":"` + strings.Repeat("x", 1_000_000) + `"}`
 	for range 12 {
@@ -86,12 +86,12 @@ func TestWalkIsBounded(t *testing.T) {
 		long = `[` + string(text) + `]`
 	}
 	if err := walkFiles([]byte(long), check); err != errTooDeep {
-		t.Errorf("a long string in strings: %v", err)
+		t.Errorf("a long nested string: got %v, want errTooDeep", err)
 	}
 }
 
-// Only what is in the folders of uploads and caches, or the author's own, may be named.
-func TestOnlyFilesOfTheSpaceMayBeNamed(t *testing.T) {
+// TestCheckPath: a path must be in the folders of uploads and caches, or be the author's own.
+func TestCheckPath(t *testing.T) {
 	home := t.TempDir()
 	for _, path := range []string{"up/a/x", "upside/x", "cache/x", "own/x", "static/x", "secret/x"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(home, path)), 0o755); err != nil {
@@ -112,7 +112,7 @@ func TestOnlyFilesOfTheSpaceMayBeNamed(t *testing.T) {
 		"secret/x": false, "up/../secret/x": false, "up/link/x": false, "upside/x": false, "up/none": false, "up/a/x\x00": false, "": false,
 	} {
 		if err := h.checkPath(f, home+"/"+path); (err == nil) != ok {
-			t.Errorf("%q: %v", path, err)
+			t.Errorf("%q: got %v, want allowed: %v", path, err, ok)
 		}
 	}
 	for path, ok := range map[string]bool{
@@ -123,16 +123,16 @@ func TestOnlyFilesOfTheSpaceMayBeNamed(t *testing.T) {
 		"http://evil.com\\@127.0.0.1/": false, "http://u:p@example.com/": false, "http:///x": false, "http://[fe80::1%25eth0]/": false,
 	} {
 		if err := h.checkPath(f, path); (err == nil) != ok {
-			t.Errorf("%q: %v", path, err)
+			t.Errorf("%q: got %v, want allowed: %v", path, err, ok)
 		}
 	}
 }
 
-// Whatever encoding/json finds in a valid body, the walk finds too.
+// FuzzWalkFiles: the walk finds every path that encoding/json finds in a valid body.
 func FuzzWalkFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var paths []string
-		err := walkFiles(raw, func(f named) error {
+		err := walkFiles(raw, func(f fileRef) error {
 			if !f.element {
 				paths = append(paths, f.path)
 			}
@@ -144,7 +144,7 @@ func FuzzWalkFiles(f *testing.F) {
 		}
 		for _, want := range pathsIn(value) {
 			if !slices.Contains(paths, want) {
-				t.Errorf("%q is in %q and was not found: %q", want, raw, paths)
+				t.Errorf("path %q of body %q was not found; found %q", want, raw, paths)
 			}
 		}
 	})

@@ -1,8 +1,6 @@
 package gradioapi
 
 import (
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,32 +18,33 @@ import (
 	"spacehost/queue"
 )
 
-// served is a file that Gradio would serve, opened.
+// served is an open file that Gradio would serve.
 type served struct {
 	file *os.File
 	info os.FileInfo
-	// allowed: by the author (launch's allowed_paths, gr.set_static_paths); else Gradio has it from a visitor or made it.
+	// allowed is set for files that the author allows (launch's allowed_paths, gr.set_static_paths). Other files were
+	// uploaded by a visitor or created by Gradio.
 	allowed bool
 }
 
-// file serves what Gradio's own route would (gradio/route_utils.py, file_fetch), and adds what keeps a visitor's
-// file from acting as a page of the Space. What it is not sure of, the Space's own server decides.
+// file serves the files that Gradio's own route serves (gradio/route_utils.py, file_fetch). It adds headers that keep
+// a visitor's file from acting as a page of the Space. Undecided cases are passed through to the Space's own server.
 func (h *Handler) file(c call, name string) error {
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
 		if isInternalURL(name) {
 			return notAllowed(c, name)
 		}
-		return h.passBytes(c) // Gradio 6 fetches it for the visitor, from public addresses alone; a redirect of 5 is refused
+		return h.passContent(c) // Gradio 6 fetches it for the visitor, from public addresses only; a redirect of Gradio 5 is refused
 	}
 	f := h.files(c)
-	if f != nil && !filepath.IsAbs(name) && h.leadsOut(f, name) {
+	if f != nil && !filepath.IsAbs(name) && h.escapesFolder(f, name) {
 		return notAllowed(c, name)
 	}
-	if f != nil && !f.Ranges && isNoName(name) {
-		return notAllowed(c, name) // Gradio 4 fails over it
+	if f != nil && !f.Ranges && isImpossibleName(name) {
+		return notAllowed(c, name) // Gradio 4 fails on it
 	}
 	if f == nil || !filepath.IsAbs(name) || strings.HasPrefix(name, "//") || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
-		return h.passBytes(c)
+		return h.passContent(c)
 	}
 	clean := path.Clean(name)
 	found, err := h.open(f, clean)
@@ -53,15 +52,15 @@ func (h *Handler) file(c call, name string) error {
 	case errors.Is(err, errRefused):
 		return notAllowed(c, name)
 	case err != nil:
-		return h.passBytes(c)
+		return h.passContent(c)
 	}
 	defer found.file.Close()
 	if !f.Ranges {
-		return h.passBytes(c)
+		return h.passContent(c)
 	}
 	allowOrigin(c)
 	head := c.Response().Header()
-	head.Set("Etag", etagOf(found.info))
+	head.Set("Etag", etag(found.info))
 	head.Set("Accept-Ranges", "bytes")
 	kind := guessType(f, clean)
 	shown := "inline"
@@ -74,28 +73,29 @@ func (h *Handler) file(c call, name string) error {
 	head.Set(echo.HeaderContentType, withCharset(kind))
 	head.Set(echo.HeaderContentDisposition, disposition(shown, path.Base(clean)))
 	protect(head, found.allowed)
-	askProperly(c.Request().Header, found.info.Size())
+	fixSuffixRange(c.Request().Header, found.info.Size())
 	http.ServeContent(c.Response(), c.Request(), "", found.info.ModTime(), found.file)
 	return nil
 }
 
-// askProperly: the last 0 bytes are no part of a file (RFC 9110, 14.1.2); net/http would answer with a part that ends
-// before it begins.
-func askProperly(asked http.Header, size int64) {
-	specs := strings.Split(asked.Get("Range"), ",")
+// fixSuffixRange makes a suffix range of 0 bytes unsatisfiable: the last 0 bytes are no part of a file (RFC 9110,
+// 14.1.2). net/http would answer with a part that ends before it begins.
+func fixSuffixRange(request http.Header, size int64) {
+	specs := strings.Split(request.Get("Range"), ",")
 	for i, spec := range specs {
 		unit, last, _ := strings.Cut(spec, "-")
 		if strings.Trim(strings.TrimPrefix(unit, "bytes="), " \t") == "" && last != "" && strings.Trim(last, "0 \t") == "" {
-			specs[i] = strings.TrimRight(unit, " \t") + fmt.Sprintf("%d-", size) // nothing is there
+			specs[i] = strings.TrimRight(unit, " \t") + fmt.Sprintf("%d-", size) // starts after the last byte
 		}
 	}
-	if asked.Get("Range") != "" {
-		asked.Set("Range", strings.Join(specs, ","))
+	if request.Get("Range") != "" {
+		request.Set("Range", strings.Join(specs, ","))
 	}
 }
 
-// leadsOut reports whether a relative name, which Gradio takes from the folder where its app runs, is refused there.
-func (h *Handler) leadsOut(f *queue.Files, name string) bool {
+// escapesFolder reports whether a relative name is refused. Gradio resolves such a name in the folder where its app
+// runs.
+func (h *Handler) escapesFolder(f *queue.Files, name string) bool {
 	for _, folder := range h.config.Storage.Served {
 		found, err := h.open(f, path.Join(folder, name))
 		if errors.Is(err, errRefused) {
@@ -108,13 +108,13 @@ func (h *Handler) leadsOut(f *queue.Files, name string) bool {
 	return false
 }
 
-// notAllowed speaks Gradio's words.
+// notAllowed answers with Gradio's own text.
 func notAllowed(c call, name string) error {
-	return answer(c, http.StatusForbidden, fmt.Sprintf("File not allowed: %s.", name))
+	return refuseDetail(c, http.StatusForbidden, fmt.Sprintf("File not allowed: %s.", name))
 }
 
-// protect: bytes that are not the author's own may be looked at, and are never a page of this origin. What an
-// author has allowed may well be one: maps and reports stand in frames of many Spaces.
+// protect keeps a file that is not the author's own from acting as a page of this origin; it may still be displayed.
+// An allowed file of the author may be a page: many Spaces show maps and reports in frames.
 func protect(head http.Header, allowed bool) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	if !allowed {
@@ -127,18 +127,18 @@ var (
 	errNotServed = errors.New("not served by the host")
 )
 
-// open opens a file by Gradio's rules (gradio/utils.py, is_allowed_file), which look at where it really is, and
-// by one of the host's: only below the folders that it knows, so that a Space's claim opens nothing else.
+// open opens a file by Gradio's rules (gradio/utils.py, is_allowed_file), applied to the file's real path. One rule
+// is the host's: the file must be below a folder that the host knows, so that a Space's manifest opens nothing else.
 //
-//  1. What is blocked stays blocked, in any case of letters, and under any name: Gradio forgets the latter where
-//     the former matters.
-//  2. Allowed or static: the author wants it seen. Created: uploads and caches. A link that leads out of these
-//     Gradio 4 follows.
-//  3. What has been looked at is what is opened: below a folder, through no link, and not waiting for a FIFO's
-//     other end.
+//  1. A blocked file stays blocked, in any case of letters and under any name. Gradio neglects other names on
+//     file systems where the case matters.
+//  2. Allowed and static files are published by the author. Created files are uploads and caches. Gradio 4
+//     follows a link that leads out of these folders; the host refuses it.
+//  3. The file that was checked is the file that is opened: below a folder, through no link, and without waiting
+//     for the other end of a FIFO.
 func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 	real, ok := resolve(clean)
-	if isKernels(clean) || isKernels(real) || isBlocked(clean, f.Blocked) || real != "" && isBlocked(real, f.Blocked) { // 1
+	if isKernelPath(clean) || isKernelPath(real) || isBlocked(clean, f.Blocked) || real != "" && isBlocked(real, f.Blocked) { // 1
 		return served{}, errRefused
 	}
 	if !ok {
@@ -166,8 +166,8 @@ func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 	return served{}, errNotServed
 }
 
-// isNoName: no file can have it.
-func isNoName(name string) bool {
+// isImpossibleName reports a name that no file can have.
+func isImpossibleName(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if len(part) > maxName {
 			return true
@@ -176,8 +176,9 @@ func isNoName(name string) bool {
 	return !utf8.ValidString(name) || strings.ContainsRune(name, 0) || len(name) >= 4096
 }
 
-// isKernels names what is no file of anybody's, whatever an author has allowed; /dev/shm holds files.
-func isKernels(name string) bool {
+// isKernelPath reports a path of the kernel's file systems, which are never served, even if the author allows them.
+// /dev/shm holds ordinary files.
+func isKernelPath(name string) bool {
 	return isBelowAny(name, []string{"/proc", "/sys", "/dev"}) && !isBelowAny(name, []string{"/dev/shm"})
 }
 
@@ -195,7 +196,7 @@ func openBelow(folder, name string) (*os.File, os.FileInfo, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = errRefused
 		if info.IsDir() {
-			err = errNotServed // Gradio words it
+			err = errNotServed // Gradio words the refusal
 		}
 	}
 	if err != nil {
@@ -214,17 +215,6 @@ func isBlocked(name string, blocked []string) bool {
 		}
 	}
 	return false
-}
-
-// etagOf is Starlette's (starlette/responses.py, set_stat_headers), so that a browser's copy stays good.
-func etagOf(info os.FileInfo) string {
-	modified := info.ModTime()
-	seconds := strconv.FormatFloat(float64(modified.Unix())+1e-9*float64(modified.Nanosecond()), 'f', -1, 64)
-	if !strings.Contains(seconds, ".") {
-		seconds += ".0"
-	}
-	sum := md5.Sum(fmt.Appendf(nil, "%s-%d", seconds, info.Size()))
-	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
 func disposition(shown, name string) string {
@@ -249,44 +239,45 @@ func pythonQuote(s string) string {
 	return out.String()
 }
 
-// proxyTo lets gr.load's components have the files of their own Space, on the Hub. Nothing else is fetched for a
-// visitor: Gradio takes the allowed hosts from the configuration of the Space that it loaded
-// (gradio/routes.py, build_proxy_request).
+// proxyTo serves gr.load's components the files of their own Space on the Hub. No other URL is fetched for a visitor:
+// Gradio takes the allowed hosts from the configuration of the Space that it loaded (gradio/routes.py,
+// build_proxy_request).
 func (h *Handler) proxyTo(c call, address string) error {
 	if host, ok := hostOf(address); !ok || !strings.HasPrefix(address, "https://") || !strings.HasSuffix(host, ".hf.space") {
-		return answer(c, http.StatusForbidden, "This URL cannot be proxied.")
+		return refuseDetail(c, http.StatusForbidden, "This URL cannot be proxied.")
 	}
-	return h.passBytes(c)
+	return h.passContent(c)
 }
 
-// protectPassed gives an answer of the Space's own server that holds bytes of somebody's what a native one has.
+// protectPassed gives a passed-through response with content the protection of a native one.
 //
-//  1. Gradio 5 sends a visitor to whatever address stands behind file=.
-//  2. For some ranges Gradio answers with the headers of the request, the visitor's own and ours (captures/v6/files.txt).
-//  3. Inline and not a safe type: the author's own.
-func protectPassed(answer *http.Response, f *queue.Files) {
-	if answer.StatusCode == http.StatusSwitchingProtocols { // Gradio 5 takes the chunks of a stream over a WebSocket, too
+//  1. Gradio 5 redirects a visitor to any address after file=.
+//  2. For some ranges Gradio answers with the headers of the request, the visitor's own and the host's
+//     (captures/v6/files.txt).
+//  3. A file that is shown inline and has no safe type is the author's own.
+func protectPassed(response *http.Response, f *queue.Files) {
+	if response.StatusCode == http.StatusSwitchingProtocols { // Gradio 5 also takes the chunks of a stream over a WebSocket
 		return
 	}
-	if answer.StatusCode/100 == 3 && answer.Header.Get("Location") != "" { // 1
-		refuseRedirect(answer)
+	if response.StatusCode/100 == 3 && response.Header.Get("Location") != "" { // 1
+		refuseRedirect(response)
 		return
 	}
-	for name := range answer.Request.Header { // 2
+	for name := range response.Request.Header { // 2
 		if !strings.HasPrefix(name, "Content-") {
-			answer.Header.Del(name)
+			response.Header.Del(name)
 		}
 	}
-	answer.Header.Del("Host")
-	kind, _, _ := strings.Cut(answer.Header.Get("Content-Type"), ";")
-	shown, _, _ := strings.Cut(answer.Header.Get("Content-Disposition"), ";")
-	protect(answer.Header, shown == "inline" && (f == nil || !f.Safe[kind])) // 3
+	response.Header.Del("Host")
+	kind, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
+	shown, _, _ := strings.Cut(response.Header.Get("Content-Disposition"), ";")
+	protect(response.Header, shown == "inline" && (f == nil || !f.Safe[kind])) // 3
 }
 
-func refuseRedirect(answer *http.Response) {
+func refuseRedirect(response *http.Response) {
 	body := string(mustJSON(detail{"Files of other sites are not sent for here."}))
-	answer.Body.Close()
-	answer.StatusCode, answer.Status = http.StatusForbidden, ""
-	answer.Header = http.Header{"Content-Type": {echo.MIMEApplicationJSON}, "Content-Length": {strconv.Itoa(len(body))}}
-	answer.Body, answer.ContentLength = readCloser(body), int64(len(body))
+	response.Body.Close()
+	response.StatusCode, response.Status = http.StatusForbidden, ""
+	response.Header = http.Header{"Content-Type": {echo.MIMEApplicationJSON}, "Content-Length": {strconv.Itoa(len(body))}}
+	response.Body, response.ContentLength = readCloser(body), int64(len(body))
 }

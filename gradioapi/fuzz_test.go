@@ -13,8 +13,9 @@ import (
 	"spacehost/queue"
 )
 
-// Rows are what orjson writes; Python reads them and says what json.dumps makes of the same values.
-func TestPythonJSONIsPythons(t *testing.T) {
+// TestPythonJSONMatchesPython: the rows are orjson output; Python parses them and writes the same values with
+// json.dumps.
+func TestPythonJSONMatchesPython(t *testing.T) {
 	rows := []string{
 		`null`, `true`, `false`, `0`, `-1`, `1.0`, `0.1`, `-0.0`, `1e+16`, `1e+22`, `1.5e+300`, `5e-324`, `123456789012345678901234567890`,
 		`""`, `"hi a"`, `"a, b: c"`, `"\"quoted\", \\ and /"`, `"ends with \\"`, `"<>&'"`, `"\b\t\n\f\r"`, `"\u0000\u001f"`, "\"\x7f\"",
@@ -30,23 +31,23 @@ func TestPythonJSONIsPythons(t *testing.T) {
 	}
 }
 
-// dumps asks Python; values stay as they are but for the text of numbers.
+// dumps runs Python's json.dumps. Only the text of numbers changes.
 func dumps(t *testing.T, rows []string) []string {
 	t.Helper()
 	cmd := exec.Command("python3", "-c", "import json, sys\nfor line in sys.stdin.buffer.read().split(b'\\0'): print(json.dumps(json.loads(line)))")
 	cmd.Stdin = strings.NewReader(strings.Join(rows, "\x00"))
 	out, err := cmd.Output()
 	if err != nil {
-		t.Skipf("python3 cannot be asked: %v", err)
+		t.Skipf("python3 failed: %v", err)
 	}
 	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
 	if len(lines) != len(rows) {
-		t.Fatalf("python3 answered %d lines to %d rows", len(lines), len(rows))
+		t.Fatalf("python3 wrote %d lines for %d rows", len(lines), len(rows))
 	}
 	return lines
 }
 
-// Random values, written compactly by Go, which escapes more than orjson does.
+// TestPythonJSONOfRandomValues uses random values in compact form, written by Go, which escapes more than orjson.
 func TestPythonJSONOfRandomValues(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	rows := make([]string, 500)
@@ -106,7 +107,7 @@ func FuzzPythonJSON(f *testing.F) {
 	})
 }
 
-// decode keeps the text of numbers, and takes one value with nothing after it.
+// decode keeps the text of numbers. It accepts exactly one value.
 func decode(data []byte, to *any) error {
 	if !json.Valid(data) {
 		return &json.SyntaxError{}
@@ -116,7 +117,8 @@ func decode(data []byte, to *any) error {
 	return d.Decode(to)
 }
 
-// What parseJoin takes, Python has to read the same way: names to the letter, the last of two.
+// FuzzParseJoin: Python must read a body that parseJoin accepts in the same way: exact names, and the last of two
+// equal ones.
 func FuzzParseJoin(f *testing.F) {
 	f.Add([]byte(`{"data":["a"],"fn_index":0,"session_hash":"s"}`))
 	f.Add([]byte(`{"data":["a"],"fn_index":0,"FN_INDEX":1,"session_hash":"s","Session_Hash":"t"}`))
@@ -127,23 +129,23 @@ func FuzzParseJoin(f *testing.F) {
 		}
 		var fields map[string]json.RawMessage
 		if err := json.Unmarshal(raw, &fields); err != nil || !utf8.Valid(raw) {
-			t.Fatalf("%q was taken: %v", raw, err)
+			t.Fatalf("parseJoin accepted %q: %v", raw, err)
 		}
 		var fn int
 		var session string
 		var data []json.RawMessage
 		for name, to := range map[string]any{"fn_index": &fn, "session_hash": &session, "data": &data} {
 			if err := json.Unmarshal(fields[name], to); err != nil || string(fields[name]) == "null" {
-				t.Errorf("%q was taken with %s %s: %v", raw, name, fields[name], err)
+				t.Errorf("parseJoin accepted %q with %s %s: %v", raw, name, fields[name], err)
 			}
 		}
 		if *body.FnIndex != fn || *body.SessionHash != session || session == "" || data == nil {
-			t.Errorf("%q was read as function %d of %q", raw, *body.FnIndex, *body.SessionHash)
+			t.Errorf("parseJoin read %q as function %d of session %q", raw, *body.FnIndex, *body.SessionHash)
 		}
 	})
 }
 
-// Whatever a Space says, a frame stays one frame.
+// FuzzFrames: a frame stays one frame for any output of a Space.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte(`{"msg":"process_completed","output":{"data":["a"]},"success":true}`), "text", true)
 	f.Fuzz(func(t *testing.T, raw []byte, text string, completed bool) {
@@ -165,7 +167,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// The readers of a stream, as the clients have them. Each returns what it takes for the data of one message.
+// readers are the stream parsers of the clients. Each returns the data of every message.
 var readers = map[string]func(stream []byte) []string{
 	"gradio_client 1.13 and 2": func(stream []byte) (all []string) { // client.py, stream_messages
 		for frame := range bytes.SplitSeq(stream, []byte("\n\n")) {
@@ -207,9 +209,8 @@ var readers = map[string]func(stream []byte) []string{
 	},
 }
 
-// Whatever a Space says or the host has to tell, each client reads as many messages as were sent, and the host's own
-// words as they were. What a Space makes of JSON with a line separator of Unicode in it breaks the oldest client with
-// stock Gradio, too.
+// FuzzStream: each client reads as many messages as were sent, and the texts of the host unchanged. A line separator
+// of Unicode in a Space's JSON breaks the oldest client with stock Gradio too.
 func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, text string) {
 		if !utf8.Valid(raw) {
@@ -226,11 +227,11 @@ func FuzzStream(f *testing.F) {
 				stream = append(stream, dataFrame(d, m)...)
 			}
 			for name, read := range readers {
-				expectWords(t, name, read(stream), own, text)
+				expectTexts(t, name, read(stream), own, text)
 			}
-			spoken := append(dataFrame(d, queue.Message{Kind: queue.Generating, Event: "e", Raw: raw}), stream...)
+			all := append(dataFrame(d, queue.Message{Kind: queue.Generating, Event: "e", Raw: raw}), stream...)
 			for name, read := range readers {
-				got := read(spoken)
+				got := read(all)
 				if name == "gradio_client 1.3" && bytes.ContainsAny(raw, "\v\f\x1c\x1d\x1e\u0085\u2028\u2029") || len(raw) == 0 {
 					continue
 				}
@@ -243,8 +244,8 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-// expectWords: each message is JSON, and says text.
-func expectWords(t *testing.T, reader string, got []string, own []queue.Message, text string) {
+// expectTexts checks that each message is JSON and contains text.
+func expectTexts(t *testing.T, reader string, got []string, own []queue.Message, text string) {
 	t.Helper()
 	if len(got) != len(own) {
 		t.Errorf("%s reads %d messages of %d: %q", reader, len(got), len(own), got)
@@ -252,19 +253,19 @@ func expectWords(t *testing.T, reader string, got []string, own []queue.Message,
 	}
 	for i, data := range got {
 		var value any
-		if err := json.Unmarshal([]byte(data), &value); err != nil || !says(value, text) {
-			t.Errorf("%s reads %s as %q, which does not say %q: %v", reader, own[i].Kind, data, text, err)
+		if err := json.Unmarshal([]byte(data), &value); err != nil || !contains(value, text) {
+			t.Errorf("%s reads %s as %q, which does not contain %q: %v", reader, own[i].Kind, data, text, err)
 		}
 	}
 }
 
-func says(value any, text string) bool {
+func contains(value any, text string) bool {
 	switch v := value.(type) {
 	case string:
 		return v == text
 	case map[string]any:
 		for _, inner := range v {
-			if says(inner, text) {
+			if contains(inner, text) {
 				return true
 			}
 		}
@@ -272,7 +273,7 @@ func says(value any, text string) bool {
 	return false
 }
 
-// expectFrame checks that data is one frame; isJSON, that its data is JSON.
+// expectFrame checks that data is one frame. With isJSON, its data must be JSON.
 func expectFrame(t *testing.T, frame []byte, prefix string, isJSON bool) {
 	t.Helper()
 	body, ended := bytes.CutSuffix(frame, []byte("\n\n"))

@@ -1,9 +1,87 @@
-// Package gradioapi speaks Gradio: routes, messages, one dialect per major version.
+// Package gradioapi implements Gradio's HTTP API for one Space: routes, messages, files and one dialect per Gradio
+// major version.
 //
-// What is on the hot path is answered here: join, data, status, cancel, reset, heartbeat, the streams of /call,
-// uploads and files, the pages that are the same for all, and the frontend's files. Everything else is passed through
-// to the Space's own server, as is a request that is not what a well-behaved client sends: the real Gradio then answers
-// it in its own words.
+// # Terms
+//
+// A Space is one hosted Gradio app. An Endpoint is one callable of the app. An Event is one submitted call. A Session
+// is one client connection, named by the session_hash that the client chooses. A Message is one item of a Session's
+// stream. These types are package queue's.
+//
+//   - Native: the host answers the request itself, from the Space's manifest (queue.Manifest) and the Queue.
+//   - Passed through: the host forwards the request to the Space's own Gradio server.
+//   - Direct call: one request under way at the Space's own server. Its X-IP-Token is valid until the request
+//     ends.
+//   - Dialect: the Message shapes of one Gradio major version.
+//
+// # Types and callers
+//
+// Handler serves the API of one Space. cmd/spacehost creates one with New for each Space, mounts it with Register and
+// ends it with Close. Config holds its collaborators. Upstream locates the Space's own server and is implemented by
+// package worker. Storage names the folders for uploads and served files. SessionOwner is the identity that a Session
+// is bound to.
+//
+// # Routes
+//
+// A native route is answered on the hot path. Paths are relative to the mount and API prefix of the manifest
+// ("/gradio_api" since Gradio 5).
+//
+//	POST /queue/join              native: admits an Event (join.go)
+//	POST /call/{name}             native: admits an Event by api_name (call.go)
+//	POST /call/v2/{name}          passed through: only the Space can order named values
+//	GET  /queue/data              native: the Session's event stream (stream.go)
+//	GET  /call/.../{event_id}     native: the stream of one /call (stream.go, simple.go)
+//	GET  /queue/status            native: the number of waiting Events
+//	POST /cancel, POST /reset     native
+//	GET  /heartbeat/{session}     native; the Space is notified when the visitor leaves (heartbeat.go)
+//	POST /upload                  native, in the folder and under the names that Gradio uses (upload.go)
+//	GET  /upload_progress         native (progress.go)
+//	GET  /file=, /file/           native for files of the Space's folders, else passed through (files.go)
+//	GET  /proxy=                  passed through for https://*.hf.space, else refused
+//	GET  / and /config            native: a copy of the Space's answer, at most one second old (pages.go)
+//	GET  frontend files           native, from the frontend folder of the Space's Gradio (assets.go)
+//	POST /run/ /api/ /stream/ /mcp/, /component_server
+//	                              passed through as a direct call, after a check of the files named (direct.go)
+//	POST /login                   passed through; failed logins are counted (login.go)
+//	GET  /deep_link, /monitoring/summary
+//	                              passed through, after the ownership or login check
+//	/startup-events, /dev/reload, /vibe-edit, /vibe-code, ...
+//	                              404: for Gradio alone, or able to change the app's code
+//	everything else               passed through (proxy.go)
+//
+// A native route passes the request through when a well-behaved client would not send it. Gradio then words the 4xx
+// response. Functions that only the Space can admit (validator, cache, login, gr.render) are passed through too. So is
+// every route of a Gradio version that the runner does not know (unknown.go).
+//
+// # Messages
+//
+// From client to host: the JSON bodies of join, /call, cancel and reset, and multipart uploads. From host to client:
+//
+//	estimation, log, heartbeat, unexpected_error, close_stream
+//	                              made by the host, in the Space's dialect
+//	process_completed             made by Gradio; by the host for a cancelled Event or a failure outside Gradio
+//	process_starts, process_generating, process_streaming, progress, log
+//	                              made by Gradio and spliced into the stream unchanged
+//	generating, complete, error, heartbeat
+//	                              the same Messages on the stream of a /call
+//	update, done, heartbeat       on the stream of an upload's progress
+//
+// # Dialects
+//
+// dialectV6, dialectV5 and dialectV4 write the host's own Messages as Gradio 6, 5 and 4 do. The manifest's Gradio
+// version selects one. An unknown version gets dialectV6. testdata/captures holds recorded traffic of stock Gradio
+// for each dialect, and the tests replay it.
+//
+// # Failure handling
+//
+//   - An unknown, expired or denied token is answered with 401 or 403.
+//   - A cross-site request that would change state at a loopback address is answered with 403 (cors.go).
+//   - A full queue or a stopped one is answered with 503, too many Sessions of one user with 429.
+//   - While the Space restarts, a passed-through request waits up to 10 seconds, then gets 503 with the Space's
+//     stage.
+//   - A stream of an unknown Session sends unexpected_error and breaks off, as Gradio's does.
+//   - A client that stops reading is disconnected after Config.WriteTimeout and leaves its Session.
+//   - After the first byte of a stream, an error is a Message.
+//   - Internal errors are logged; the client gets 500 without details (package server).
 package gradioapi
 
 import (
@@ -25,53 +103,54 @@ import (
 	"spacehost/queue"
 )
 
-// Upstream is a Space's own server; package worker implements it. Both methods may be called from any goroutine.
+// Upstream locates a Space's own server. Package worker implements it. Both methods may be called from any goroutine.
 type Upstream interface {
-	// Upstream returns its port on loopback and the key that opens it; false while the Space is down.
+	// Upstream returns the server's loopback port and the key that it requires. ok is false while the Space is down.
 	Upstream() (port int, key string, ok bool)
-	// Stage returns the Hub's name of where the Space stands, and why, for people.
+	// Stage returns the Space's stage, by the Hub's name, and the reason in plain words.
 	Stage() (stage, reason string)
 }
 
-// Config is what a Handler needs. Logger may be nil.
+// Config holds the collaborators of a Handler. Logger may be nil.
 type Config struct {
 	Space    string
 	Queue    *queue.Queue
 	Upstream Upstream
-	// Identify says who calls.
+	// Identify returns the identity that pays for a request.
 	Identify func(*http.Request) (identity.Identity, error)
-	// Holder says whose Sessions a request may use; nil: whoever knows a hash uses its Session. Promise, which may be nil,
-	// gives the browser of a request a cookie with the answer's header, and returns what Holder will say of it.
-	Holder  func(*http.Request) Holder
-	Promise func(answer http.Header, r *http.Request) (visitor string)
-	// Sign makes the X-IP-Token that lets an Event pay, or a direct call, which has no Session.
-	Sign func(event queue.Event) string
-	// BySpace has every call admitted by the Space, also where its manifest lets the host do it: both ways
-	// must show a client the same.
-	BySpace   bool
-	Heartbeat time.Duration // of the streams; 0: 15 s, as Gradio's
-	Patience  time.Duration // that a stream has with a client which does not read, or hardly; 0: 10 s
-	Storage   Storage
-	Logger    *zap.Logger
+	// SessionOwner returns the owner whose Sessions a request may use. If nil, a session_hash alone grants access.
+	SessionOwner func(*http.Request) SessionOwner
+	// IssueVisitorCookie sets a visitor cookie on the response to a browser without one. It returns the Visitor that
+	// SessionOwner reports for that cookie. It may be nil.
+	IssueVisitorCookie func(response http.Header, r *http.Request) (visitor string)
+	// SignToken returns the X-IP-Token of an Event, or of a direct call, which has no Session.
+	SignToken func(event queue.Event) string
+	// AdmitBySpace sends every call to the Space for admission, even if the manifest allows native admission. Both
+	// ways must look the same to a client.
+	AdmitBySpace bool
+	Heartbeat    time.Duration // interval on the streams; 0: 15 s, as Gradio's
+	WriteTimeout time.Duration // limit for a client that reads too little of a stream; 0: 10 s
+	Storage      Storage
+	Logger       *zap.Logger
 }
 
-// Handler is Gradio's API of one Space.
+// Handler serves Gradio's API of one Space.
 type Handler struct {
-	config   Config
-	proxy    http.Handler
-	progress *progress
-	pages    pages
-	assets   assets
-	streams  streams
-	tails    tails // of a Space whose Gradio queues by itself
-	logins   *web.Attempts
-	guesses  *web.Attempts // at Sessions
-	owners   owners
+	config           Config
+	proxy            http.Handler
+	progress         *progress
+	pages            pages
+	assets           assets
+	streams          streams
+	passThroughCalls passThroughCalls // of a Gradio that the runner does not know
+	loginAttempts    *web.Attempts    // failed logins, by address
+	sessionGuesses   *web.Attempts    // unknown or foreign session hashes, by address
+	owners           owners
 
-	visits    sync.WaitGroup  // heartbeats, and what follows them
-	farewells chan struct{}   // full: wait
-	life      context.Context // ends with Close
-	shut      context.CancelFunc
+	background  sync.WaitGroup  // heartbeats and unload notifications
+	unloadSlots chan struct{}   // semaphore of notifyUnload
+	ctx         context.Context // ends with Close
+	cancelAll   context.CancelFunc
 }
 
 // New returns a Handler.
@@ -82,74 +161,78 @@ func New(config Config) *Handler {
 	if config.Heartbeat == 0 {
 		config.Heartbeat = 15 * time.Second
 	}
-	if config.Patience == 0 {
-		config.Patience = 10 * time.Second
+	if config.WriteTimeout == 0 {
+		config.WriteTimeout = 10 * time.Second
 	}
-	h := &Handler{config: config, progress: newProgress(), farewells: make(chan struct{}, farewells), logins: web.NewAttempts(wrongLogins, loginsWithin, nil), guesses: web.NewAttempts(wrongHashes, hashesWithin, nil)}
+	h := &Handler{
+		config: config, progress: newProgress(), unloadSlots: make(chan struct{}, maxUnloads),
+		loginAttempts:  web.NewAttempts(maxFailedLogins, failedLoginWindow, nil),
+		sessionGuesses: web.NewAttempts(maxWrongHashes, wrongHashWindow, nil),
+	}
 	if config.Queue != nil {
-		h.owners.present = config.Queue.IsPresent
+		h.owners.isPresent = config.Queue.IsPresent
 	}
-	h.life, h.shut = context.WithCancel(context.Background())
+	h.ctx, h.cancelAll = context.WithCancel(context.Background())
 	h.proxy = newProxy(h)
 	return h
 }
 
-// closePatience is what streams get to end by themselves, once the queue has told them that it stops.
-const closePatience = time.Second
+// closeGrace is the time for streams to end by themselves after the Queue has stopped.
+const closeGrace = time.Second
 
-// Close ends all streams and returns when they have. It may be called twice.
+// Close ends all streams and waits for them. It may be called twice.
 func (h *Handler) Close() {
-	h.streams.close(closePatience)
-	h.shut()
-	h.visits.Wait()
+	h.streams.close(closeGrace)
+	h.cancelAll()
+	h.background.Wait()
 }
 
-// Register mounts the API at the root: which paths are Gradio's only the Space can tell, once it runs.
+// Register mounts the API at the root. The paths of the API are known only from the manifest of the running Space.
 func (h *Handler) Register(e *echo.Echo) {
 	e.Any("/*", h.serve)
 	e.Any("/", h.serve)
 }
 
-// call is one request, with what the Space said of itself when it came.
+// call is one request, with the manifest that was current on its arrival.
 type call struct {
 	echo.Context
 	manifest queue.Manifest
 	payer    identity.Identity
-	rest     string // the path below mount and prefix
+	apiPath  string // the path below mount and prefix
 }
 
 func (h *Handler) serve(c echo.Context) error {
-	if isForeign(c.Request()) {
+	if isCrossSite(c.Request()) {
 		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Pages of other sites may not do this here."}))
 	}
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
-		return whoIsThat(err)
+		return identityError(err)
 	}
-	if leadsAway(c.Request()) {
+	if isOpenRedirect(c.Request()) {
 		return echo.NewHTTPError(http.StatusBadRequest, "_target_url must be a path of this Space.")
 	}
-	if isStartup(c.Request()) {
+	if isStartupRoute(c.Request()) {
 		return notFound(call{Context: c})
 	}
 	manifest, attached := h.config.Queue.ManifestAt(c.Request().URL.Path)
 	if !attached {
 		return h.pass(call{Context: c, payer: payer})
 	}
-	rest, ours := strings.CutPrefix(c.Request().URL.Path, manifest.Mount+manifest.Prefix)
+	apiPath, ours := strings.CutPrefix(c.Request().URL.Path, manifest.Mount+manifest.Prefix)
 	if !ours {
-		rest = ""
+		apiPath = ""
 	}
-	return h.route(call{Context: c, manifest: manifest, payer: payer, rest: rest})
+	return h.route(call{Context: c, manifest: manifest, payer: payer, apiPath: apiPath})
 }
 
-// expiredToken is what the spaces package says of a token that is not taken (spaces/zero/client.py, schedule).
+// expiredToken is the spaces package's text for a token that is not accepted (spaces/zero/client.py, schedule).
 const expiredToken = "Expired ZeroGPU proxy token"
 
-// whoIsThat words why nobody can pay for a request. gradio_client shows its caller the status alone: after 401 it
-// speaks of credentials, after 429 of too many requests, which it repeats. @gradio/client shows the words.
-func whoIsThat(err error) error {
+// identityError maps an error of Identify to a response. gradio_client shows its caller only the status: it reports
+// 401 as a credentials problem and 429 as too many requests, which it retries. @gradio/client shows the text.
+func identityError(err error) error {
 	var unknown *people.UnknownTokenError
 	var token *token.Error
 	var stopped *people.DelegationDeniedError
@@ -161,25 +244,25 @@ func whoIsThat(err error) error {
 	case errors.As(err, &stopped):
 		return echo.NewHTTPError(http.StatusForbidden, stopped.Error())
 	}
-	return fmt.Errorf("say who calls: %w", err)
+	return fmt.Errorf("identify caller: %w", err)
 }
 
-// route names the paths that are answered here; the rest is the Space's.
+// route dispatches the native paths; all others are passed through.
 //
-//  1. What shows and writes the app's own code is nobody's business: Gradio's hot reload and its editor.
-//  2. A Gradio that the runner does not know keeps its own queue.
-//  3. An app with a login decides itself who may read a stream.
+//  1. Routes that show or change the app's own code get 404: Gradio's hot reload and its editor.
+//  2. A Gradio version that the runner does not know keeps its own queue.
+//  3. An app with a login decides itself which visitors may read a stream.
 func (h *Handler) route(c call) error {
 	method := c.Request().Method
-	path := strings.TrimSuffix(c.rest, "/")
-	if isEditor(path) { // 1
+	path := strings.TrimSuffix(c.apiPath, "/")
+	if isEditorRoute(path) { // 1
 		return notFound(c)
 	}
 	if c.manifest.PassThrough { // 2
 		return h.passUnknown(c)
 	}
-	if get := method == http.MethodGet || method == http.MethodHead; get && isBytes(path) {
-		return h.bytes(c)
+	if get := method == http.MethodGet || method == http.MethodHead; get && isContentRoute(path) {
+		return h.content(c)
 	}
 	switch {
 	case method == http.MethodPost && path == "/queue/join":
@@ -204,19 +287,27 @@ func (h *Handler) route(c call) error {
 		return h.upload(c)
 	case method == http.MethodGet && path == "/upload_progress":
 		return h.uploadProgress(c)
+	}
+	return h.routeToSpace(c, path)
+}
+
+// routeToSpace serves the paths that are passed through after a check, and the pages and files that are native.
+func (h *Handler) routeToSpace(c call, path string) error {
+	method, full := c.Request().Method, strings.TrimSuffix(c.Request().URL.Path, "/")
+	switch {
 	case method == http.MethodPost && takesData(path):
 		return h.passData(c, path)
-	case method == http.MethodPost && strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/login":
+	case method == http.MethodPost && full == c.manifest.Mount+"/login":
 		return h.passLogin(c)
 	case method == http.MethodGet && path == "/deep_link":
-		if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+		if err := h.requireOwner(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
 			return err
 		}
 		return h.pass(c)
 	case isPage(c):
 		return h.page(c)
-	case strings.TrimSuffix(c.Request().URL.Path, "/") == c.manifest.Mount+"/monitoring/summary":
-		return h.behindLogin(c, h.pass) // Gradio 5 tells it to everybody
+	case full == c.manifest.Mount+"/monitoring/summary":
+		return h.behindLogin(c, h.pass) // Gradio 5 shows it to every visitor
 	}
 	if folder, name, ok := assetOf(c); ok {
 		return h.asset(c, folder, name)
@@ -224,9 +315,9 @@ func (h *Handler) route(c call) error {
 	return h.pass(c)
 }
 
-// isEditor names the routes that show and change the code of the app (gradio/routes.py), in a Gradio that the
-// runner does not know, too.
-func isEditor(path string) bool {
+// isEditorRoute reports the routes that show and change the code of the app (gradio/routes.py). It also covers a
+// Gradio version that the runner does not know.
+func isEditorRoute(path string) bool {
 	switch strings.TrimPrefix(path, "/gradio_api") {
 	case "/dev/reload", "/vibe-edit", "/vibe-code", "/undo-vibe-edit", "/vibe-starter-queries":
 		return true
@@ -234,8 +325,8 @@ func isEditor(path string) bool {
 	return false
 }
 
-// isBytes names the routes whose answers are somebody's bytes.
-func isBytes(path string) bool {
+// isContentRoute reports the routes that return bytes of users or of the app.
+func isContentRoute(path string) bool {
 	for _, start := range []string{"/file=", "/file/", "/proxy=", "/stream/"} {
 		if strings.HasPrefix(path, start) {
 			return true
@@ -244,21 +335,22 @@ func isBytes(path string) bool {
 	return false
 }
 
-func (h *Handler) bytes(c call) error {
+func (h *Handler) content(c call) error {
 	for _, start := range []string{"/file=", "/file/"} {
-		if name, ok := strings.CutPrefix(c.rest, start); ok {
+		if name, ok := strings.CutPrefix(c.apiPath, start); ok {
 			return h.file(c, name)
 		}
 	}
-	if address, ok := strings.CutPrefix(c.rest, "/proxy="); ok {
+	if address, ok := strings.CutPrefix(c.apiPath, "/proxy="); ok {
 		return h.proxyTo(c, address)
 	}
-	return h.passBytes(c)
+	return h.passContent(c)
 }
 
-// isStartup names what is for Gradio alone: from outside it would start the queue of a mounted app again, and
-// there may be more of those in a Space than the one that its manifest is of.
-func isStartup(r *http.Request) bool {
+// isStartupRoute reports the route that only Gradio itself may call: a request from outside would start the queue of
+// a mounted app again. A Space may contain more mounted apps than the one of its manifest, so the check ignores the
+// mount.
+func isStartupRoute(r *http.Request) bool {
 	return strings.HasSuffix(strings.TrimRight(r.URL.Path, "/"), "/startup-events")
 }
 
@@ -271,14 +363,14 @@ func notFound(c call) error {
 	return c.JSONBlob(http.StatusNotFound, mustJSON(detail{"Not Found"}))
 }
 
-// answer says why a request is refused, to the byte as FastAPI would.
-func answer(c call, status int, text string) error {
+// refuseDetail refuses a request, byte for byte as FastAPI does.
+func refuseDetail(c call, status int, text string) error {
 	allowOrigin(c)
 	return c.JSONBlob(status, mustJSON(detail{text}))
 }
 
-// plain is an answer in words, with Starlette's spelling of its type.
-func plain(c call, status int, text string) error {
+// refuseText refuses a request in plain text, with Starlette's spelling of the media type.
+func refuseText(c call, status int, text string) error {
 	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
 }
 

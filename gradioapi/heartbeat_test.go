@@ -20,7 +20,7 @@ import (
 
 const heartbeatPath = api + "/heartbeat/my-session"
 
-// beats makes the Space's heartbeat one that the test watches.
+// beats reports the start and the end of heartbeats at the Space.
 type beats struct {
 	opened chan arrival
 	closed chan struct{}
@@ -40,7 +40,7 @@ func (h *host) beats() beats {
 
 func fast(s *setup) { s.config.Heartbeat = 20 * time.Millisecond }
 
-func TestTheSpaceHearsOfAVisitorWhoHasLeft(t *testing.T) {
+func TestSpaceIsNotifiedOfUnload(t *testing.T) {
 	h := newHost(t, fast)
 	b := h.beats()
 	s := h.open(heartbeatPath+"?__sign=x&odd;q", "Cookie: a=b", "Authorization: Bearer hf_secret", "Host: foo.example:99")
@@ -50,7 +50,7 @@ func TestTheSpaceHearsOfAVisitorWhoHasLeft(t *testing.T) {
 	for range 3 {
 		s.expect("", "data: ALIVE\n\n")
 	}
-	h.nothingArrived()
+	h.expectNoRequests()
 	s.close()
 	up := receive(t, b.opened, "the Space's heartbeat")
 	if up.target != heartbeatPath+"?__sign=x&odd;q" || up.host != "foo.example:99" || up.header.Get("Cookie") != "a=b" {
@@ -61,14 +61,15 @@ func TestTheSpaceHearsOfAVisitorWhoHasLeft(t *testing.T) {
 	}
 	receive(t, b.closed, "its end")
 	call := up.call()
-	eventually(t, "the end of the call that paid", func() bool { return !h.queue.Alive(call) })
+	eventually(t, "the end of the direct call", func() bool { return !h.queue.Alive(call) })
 	if n := len(h.space.arrived()); n != 1 {
-		t.Errorf("the Space heard %d times", n)
+		t.Errorf("the Space received %d requests, want 1", n)
 	}
 }
 
-// A thousand may leave at once: the Space hears of all, and of few at a time.
-func TestManyLeaveAtOnce(t *testing.T) {
+// TestUnloadNotificationsAreLimited: a thousand visitors may leave at once. The Space is notified of all of them, but
+// of few at the same time.
+func TestUnloadNotificationsAreLimited(t *testing.T) {
 	h := newHost(t, fast)
 	const visitors = 20
 	var waiting, most, all atomic.Int32
@@ -91,15 +92,15 @@ func TestManyLeaveAtOnce(t *testing.T) {
 	for _, s := range streams {
 		s.close()
 	}
-	eventually(t, "some are heard of", func() bool { return waiting.Load() == 4 })
+	eventually(t, "four notifications", func() bool { return waiting.Load() == 4 })
 	close(goOn)
-	eventually(t, "all are heard of", func() bool { return all.Load() == visitors })
+	eventually(t, "all notifications", func() bool { return all.Load() == visitors })
 	if n := most.Load(); n > 4 {
-		t.Errorf("%d at once while the first were not answered", n)
+		t.Errorf("%d concurrent notifications, want at most 4", n)
 	}
 }
 
-func TestHeartbeatLivesWhileTheSpaceIsDown(t *testing.T) {
+func TestHeartbeatContinuesWhileTheSpaceIsDown(t *testing.T) {
 	h := newHost(t, fast)
 	b := h.beats()
 	h.space.down.Store(true)
@@ -121,7 +122,7 @@ func TestHeartbeatNeedsNoLogin(t *testing.T) {
 	receive(t, b.opened, "the Space's heartbeat")
 }
 
-func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
+func TestOtherHeartbeatPathsArePassedThrough(t *testing.T) {
 	h := newHost(t)
 	for _, path := range []string{"/heartbeat", "/heartbeat/", "/heartbeat/a/b"} {
 		if got := h.get(api + path); got.body != "the Space answers "+api+path {
@@ -130,7 +131,7 @@ func TestWhatIsNoHeartbeatIsTheSpaces(t *testing.T) {
 	}
 }
 
-// sink is an answer whose connection is a pipe, so that a bubble of testing/synctest can hold it.
+// sink is a response whose connection is a pipe, as testing/synctest requires.
 type sink struct {
 	*httptest.ResponseRecorder
 	conn net.Conn
@@ -140,22 +141,23 @@ func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return s.conn, bufio.NewReadWriter(bufio.NewReader(s.conn), bufio.NewWriter(s.conn)), nil
 }
 
-// downSpace has no server, so that a test needs no socket.
+// downSpace has no server, so that the test needs no socket.
 type downSpace struct{}
 
 func (downSpace) Upstream() (int, string, bool) { return 0, "", false }
 func (downSpace) Stage() (stage, reason string) { return "RUNTIME_ERROR", "" }
 
-// TestAHeartbeatKeepsItsSessionOpen for the tokens that name it, and its end closes it.
-func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
+// TestHeartbeatKeepsItsSessionOpen: the Session stays open for the tokens that name it, until ten minutes after the
+// heartbeat has ended.
+func TestHeartbeatKeepsItsSessionOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		runner := newScript()
+		runner := newFakeRunner()
 		q := queue.New(queue.Config{Runner: runner, Sign: sign})
 		stop := runQueue(t, q)
 		m := captured()
 		q.Attach(m)
 		e := echo.New()
-		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, Sign: sign}).Register(e)
+		gradioapi.New(gradioapi.Config{Space: "demo", Queue: q, Upstream: downSpace{}, Identify: ada, SignToken: sign}).Register(e)
 		page, conn := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, page) }() // until the page is closed
 		e.ServeHTTP(sink{httptest.NewRecorder(), conn}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, heartbeatPath, nil))
@@ -166,12 +168,12 @@ func TestAHeartbeatKeepsItsSessionOpen(t *testing.T) {
 		q.Done(event.ID, "", nil)
 		time.Sleep(time.Hour)
 		if !q.IsOpen(event.Session.Digest()) {
-			t.Error("closed, while its heartbeat is open")
+			t.Error("the Session is closed during its heartbeat")
 		}
 		page.Close()
 		time.Sleep(10 * time.Minute)
 		if q.IsOpen(event.Session.Digest()) {
-			t.Error("open ten minutes after its heartbeat has ended")
+			t.Error("the Session is open ten minutes after its heartbeat has ended")
 		}
 		stop()
 	})

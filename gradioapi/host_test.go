@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,21 +22,21 @@ import (
 	"spacehost/queue"
 )
 
-// patience bounds every wait of these tests.
-const patience = 10 * time.Second
+// waitLimit bounds every wait of these tests.
+const waitLimit = 10 * time.Second
 
 const (
 	api      = "/gradio_api"
 	spaceKey = "key-of-this-start"
 )
 
-// host is the API of one Space on a real address, with a real Queue. The Space's own server and its runner are
-// played by the test.
+// host is the API of one Space on a real address, with a real Queue. The test plays the Space's own server and its
+// runner.
 type host struct {
 	*testing.T
 	url     string
 	queue   *queue.Queue
-	runner  *script
+	runner  *fakeRunner
 	space   *fakeSpace
 	client  *http.Client
 	server  *httptest.Server
@@ -46,19 +45,19 @@ type host struct {
 	stopQueue func()
 }
 
-// setup is what a test may want otherwise; newHost's default is a Space that runs, without attach before Run.
+// setup is the configuration that a test may change. The default is a running Space, attached after Run.
 type setup struct {
 	config   gradioapi.Config
 	manifest *queue.Manifest // nil: the Space has never started
-	sessions int             // of one visitor; 0: the usual
+	sessions int             // limit per visitor; 0: the default
 	listener func(net.Listener) net.Listener
 }
 
 func newHost(t *testing.T, change ...func(*setup)) *host {
 	t.Helper()
-	h := &host{T: t, runner: newScript(), space: newFakeSpace(t)}
+	h := &host{T: t, runner: newFakeRunner(), space: newFakeSpace(t)}
 	m := captured()
-	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, Sign: sign}}
+	s := setup{manifest: &m, config: gradioapi.Config{Space: "demo", Upstream: h.space, Identify: ada, SignToken: sign}}
 	for _, c := range change {
 		c(&s)
 	}
@@ -77,7 +76,7 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 	}
 	h.server.Start()
 	h.handler = handler
-	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: patience}}
+	h.url, h.client = h.server.URL, &http.Client{Transport: &http.Transport{DisableCompression: true, ExpectContinueTimeout: waitLimit}}
 	t.Cleanup(func() {
 		h.client.CloseIdleConnections()
 		h.server.CloseClientConnections()
@@ -106,10 +105,10 @@ func ada(*http.Request) (identity.Identity, error) {
 
 func sign(event queue.Event) string { return "token-" + string(event.ID) }
 
-// Endpoints of the app that the captures were taken from; fn indices are those of captures/v6/config.json.
+// Endpoints of the app that was captured; the indices are those of captures/v6/config.json.
 const (
 	quick, slow, gen, boom, gerr, prog, logs, batch, forever = 0, 1, 2, 3, 4, 5, 7, 8, 9
-	validated                                                = 30 // and one that only the Space can admit
+	validated                                                = 30 // an Endpoint that only the Space can admit
 )
 
 var fnNames = map[string]int{
@@ -130,57 +129,57 @@ func captured() queue.Manifest {
 	return m
 }
 
-// with changes the manifest of a newHost.
+// with changes the manifest.
 func with(change func(*queue.Manifest)) func(*setup) {
 	return func(s *setup) { change(s.manifest) }
 }
 
 func neverStarted(s *setup) { s.manifest = nil }
 
-func few(sessions int) func(*setup) { return func(s *setup) { s.sessions = sessions } }
+func maxSessions(sessions int) func(*setup) { return func(s *setup) { s.sessions = sessions } }
 
 func maxSize(n int) func(*setup) { return with(func(m *queue.Manifest) { m.MaxSize = &n }) }
 
-// script is a Runner whose Jobs the test answers.
-type script struct {
+// fakeRunner is a Runner whose Jobs the test answers.
+type fakeRunner struct {
 	jobs      chan queue.Job
 	cancelled chan queue.EventID
 	gone      chan []queue.EventID
 }
 
-func newScript() *script {
-	return &script{make(chan queue.Job, 100), make(chan queue.EventID, 100), make(chan []queue.EventID, 100)}
+func newFakeRunner() *fakeRunner {
+	return &fakeRunner{make(chan queue.Job, 100), make(chan queue.EventID, 100), make(chan []queue.EventID, 100)}
 }
 
-func (s *script) Start(job queue.Job)                { s.jobs <- job }
-func (s *script) Cancel(_ int, event queue.EventID)  { s.cancelled <- event }
-func (s *script) Gone(_ int, events []queue.EventID) { s.gone <- events }
+func (s *fakeRunner) Start(job queue.Job)                { s.jobs <- job }
+func (s *fakeRunner) Cancel(_ int, event queue.EventID)  { s.cancelled <- event }
+func (s *fakeRunner) Gone(_ int, events []queue.EventID) { s.gone <- events }
 
-var _ queue.Runner = (*script)(nil)
+var _ queue.Runner = (*fakeRunner)(nil)
 
-// receive waits for what another goroutine is about to say.
+// receive waits for a value from another goroutine.
 func receive[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
 	select {
 	case value := <-from:
 		return value
-	case <-time.After(patience):
-		t.Fatalf("%s: nothing in %s", what, patience)
+	case <-time.After(waitLimit):
+		t.Fatalf("%s: nothing received in %s", what, waitLimit)
 		panic("unreachable")
 	}
 }
 
-// eventually waits for a state that is reached without a word.
+// eventually waits until a state without a notification is reached.
 func eventually(t *testing.T, what string, reached func() bool) {
 	t.Helper()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitLimit)
 	for !reached() {
 		select {
 		case <-look.C:
 		case <-deadline:
-			t.Fatalf("%s: not in %s", what, patience)
+			t.Fatalf("%s: not reached in %s", what, waitLimit)
 		}
 	}
 }
@@ -195,8 +194,8 @@ func (h *host) started() queue.Event {
 	return job.Events[0]
 }
 
-// say is what Gradio says of a running Event; $ID in it stands for the Event's id.
-func (h *host) say(event queue.EventID, raw string) {
+// emit sends a Message of Gradio for a running Event. $ID in it stands for the Event's id.
+func (h *host) emit(event queue.EventID, raw string) {
 	h.Helper()
 	var m struct{ Msg queue.Kind }
 	raw = strings.ReplaceAll(raw, "$ID", string(event))
@@ -206,14 +205,14 @@ func (h *host) say(event queue.EventID, raw string) {
 	h.queue.Message(event, queue.Message{Kind: m.Msg, Event: event, Raw: []byte(raw)})
 }
 
-const saidCompleted = `{"msg":"process_completed","event_id":"$ID","output":{"data":["hi"]},"success":true}`
+const completedMessage = `{"msg":"process_completed","event_id":"$ID","output":{"data":["hi"]},"success":true}`
 
 func (h *host) finish(event queue.EventID) {
-	h.say(event, saidCompleted)
+	h.emit(event, completedMessage)
 	h.queue.Done(event, "", nil)
 }
 
-// answer is a whole HTTP answer; err says how its body ended, nil if as HTTP wants it.
+// answer is a complete HTTP response. err is the error at the end of its body; nil: a clean end.
 type answer struct {
 	status int
 	header http.Header
@@ -223,7 +222,7 @@ type answer struct {
 
 func (h *host) do(method, path, body string, header ...string) answer {
 	h.Helper()
-	ctx, cancel := context.WithTimeout(h.Context(), patience)
+	ctx, cancel := context.WithTimeout(h.Context(), waitLimit)
 	defer cancel()
 	r := h.request(ctx, method, path, strings.NewReader(body), header...)
 	got, err := h.client.Do(r)
@@ -233,12 +232,12 @@ func (h *host) do(method, path, body string, header ...string) answer {
 	defer got.Body.Close()
 	read, err := io.ReadAll(got.Body)
 	if errors.Is(err, context.DeadlineExceeded) {
-		h.Fatalf("%s %s does not end; so far: %s", method, path, read)
+		h.Fatalf("%s %s does not end; read so far: %s", method, path, read)
 	}
 	return answer{got.StatusCode, got.Header, string(read), err}
 }
 
-// request takes headers as "Name: value"; Host among them is the request's own.
+// request takes headers as "Name: value". Host sets the request's own host.
 func (h *host) request(ctx context.Context, method, path string, body io.Reader, header ...string) *http.Request {
 	h.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, h.url+path, body)
@@ -269,7 +268,7 @@ func (h *host) post(path, body string, header ...string) answer {
 	return h.do(http.MethodPost, path, body, header...)
 }
 
-// join is a call as a browser sends it; data is JSON.
+// join sends a call as a browser does. data is JSON.
 func (h *host) join(fn int, session, data string) queue.EventID {
 	h.Helper()
 	got := h.post(api+"/queue/join", fmt.Sprintf(`{"data":%s,"event_data":null,"fn_index":%d,"trigger_id":5,"session_hash":%q}`, data, fn, session))
@@ -278,13 +277,13 @@ func (h *host) join(fn int, session, data string) queue.EventID {
 
 func (h *host) eventOf(got answer) queue.EventID {
 	h.Helper()
-	var said struct {
+	var body struct {
 		EventID queue.EventID `json:"event_id"`
 	}
-	if err := json.Unmarshal([]byte(got.body), &said); err != nil || got.status != http.StatusOK || len(said.EventID) != 32 {
+	if err := json.Unmarshal([]byte(got.body), &body); err != nil || got.status != http.StatusOK || len(body.EventID) != 32 {
 		h.Fatalf("got %d %s, want 200 and an event_id", got.status, got.body)
 	}
-	return said.EventID
+	return body.EventID
 }
 
 func (h *host) cancel(session string, fn int, event queue.EventID) {
@@ -295,7 +294,7 @@ func (h *host) cancel(session string, fn int, event queue.EventID) {
 	}
 }
 
-// stream is an answer that is read frame by frame.
+// stream is a response that is read frame by frame.
 type stream struct {
 	*testing.T
 	status int
@@ -306,7 +305,7 @@ type stream struct {
 
 func (h *host) open(path string, header ...string) *stream {
 	h.Helper()
-	ctx, cancel := context.WithTimeout(h.Context(), patience)
+	ctx, cancel := context.WithTimeout(h.Context(), waitLimit)
 	got, err := h.client.Do(h.request(ctx, http.MethodGet, path, nil, header...))
 	if err != nil {
 		cancel()
@@ -326,7 +325,7 @@ func (h *host) data(session string) *stream {
 	return h.open(api + "/queue/data?session_hash=" + session)
 }
 
-// frame is the next frame with the empty line that ends it.
+// frame returns the next frame, with the empty line that ends it.
 func (s *stream) frame() string {
 	s.Helper()
 	frame, err := s.next()
@@ -347,8 +346,8 @@ func (s *stream) next() (string, error) {
 	}
 }
 
-// rest is what comes until the stream ends.
-func (s *stream) rest() (frames []string, err error) {
+// remaining reads the frames until the stream ends.
+func (s *stream) remaining() (frames []string, err error) {
 	for {
 		frame, err := s.next()
 		if frame != "" {
@@ -360,7 +359,7 @@ func (s *stream) rest() (frames []string, err error) {
 	}
 }
 
-// expect compares the next frames; $ID stands for event.
+// expect compares the next frames. $ID stands for event.
 func (s *stream) expect(event queue.EventID, frames ...string) {
 	s.Helper()
 	for _, want := range frames {
@@ -372,143 +371,27 @@ func (s *stream) expect(event queue.EventID, frames ...string) {
 }
 
 const (
-	firstInLine = `data: {"msg":"estimation","event_id":"$ID","rank":0,"queue_size":1,"rank_eta":null}` + "\n\n"
-	closeStream = `data: {"msg":"close_stream","event_id":null}` + "\n\n"
-	completed   = "data: " + saidCompleted + "\n\n"
-	notFound    = `data: {"msg":"unexpected_error","event_id":null,"message":"404: Not Found","session_not_found":true,"success":false}` + "\n\n"
+	firstEstimation = `data: {"msg":"estimation","event_id":"$ID","rank":0,"queue_size":1,"rank_eta":null}` + "\n\n"
+	closeStream     = `data: {"msg":"close_stream","event_id":null}` + "\n\n"
+	completed       = "data: " + completedMessage + "\n\n"
+	notFound        = `data: {"msg":"unexpected_error","event_id":null,"message":"404: Not Found","session_not_found":true,"success":false}` + "\n\n"
 )
 
-func (s *stream) ends() {
+func (s *stream) expectEnd() {
 	s.Helper()
-	if frames, err := s.rest(); len(frames) > 0 || !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if frames, err := s.remaining(); len(frames) > 0 || !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		s.Errorf("got %q and %v, want a clean end", frames, err)
 	}
 }
 
-func (s *stream) breaksOff() {
+func (s *stream) expectBroken() {
 	s.Helper()
-	if frames, err := s.rest(); len(frames) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.Errorf("got %q and %v, want an answer that breaks off", frames, err)
+	if frames, err := s.remaining(); len(frames) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		s.Errorf("got %q and %v, want a broken response", frames, err)
 	}
 }
 
-// fakeSpace is the Space's own server. It keeps what arrives and answers by routes, else with the path.
-type fakeSpace struct {
-	*httptest.Server
-	down  atomic.Bool
-	stage [2]string
-
-	mu       sync.Mutex
-	routes   map[string]http.HandlerFunc
-	requests []arrival
-}
-
-// arrival is a request as the Space saw it.
-type arrival struct {
-	method, target, host, body string
-	header                     http.Header
-}
-
-func newFakeSpace(t *testing.T) *fakeSpace {
-	s := &fakeSpace{routes: map[string]http.HandlerFunc{}, stage: [2]string{"RUNNING", ""}}
-	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s
-}
-
-var _ gradioapi.Upstream = (*fakeSpace)(nil)
-
-func (s *fakeSpace) Upstream() (port int, key string, ok bool) {
-	return s.Listener.Addr().(*net.TCPAddr).Port, spaceKey, !s.down.Load()
-}
-
-func (s *fakeSpace) Stage() (stage, reason string) { return s.stage[0], s.stage[1] }
-
-// route lets a test answer a path, or with "*" every other; the handler reads the body itself.
-func (s *fakeSpace) route(path string, answer http.HandlerFunc) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.routes[path] = answer
-}
-
-func (s *fakeSpace) serve(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	answer := s.routes[r.URL.Path]
-	if answer == nil {
-		answer = s.routes["*"]
-	}
-	s.mu.Unlock()
-	if answer != nil {
-		s.keep(r, "")
-		answer(w, r)
-		return
-	}
-	body, _ := io.ReadAll(r.Body)
-	s.keep(r, string(body))
-	fmt.Fprintf(w, "the Space answers %s", r.URL.Path)
-}
-
-func (s *fakeSpace) keep(r *http.Request, body string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, arrival{r.Method, r.RequestURI, r.Host, body, r.Header.Clone()})
-}
-
-func (s *fakeSpace) arrived() []arrival {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]arrival{}, s.requests...)
-}
-
-// only returns the one request that arrived.
-func (h *host) only() arrival {
-	h.Helper()
-	got := h.space.arrived()
-	if len(got) != 1 {
-		h.Fatalf("%d requests arrived at the Space, want 1: %v", len(got), got)
-	}
-	return got[0]
-}
-
-func (h *host) nothingArrived() {
-	h.Helper()
-	if got := h.space.arrived(); len(got) > 0 {
-		h.Errorf("arrived at the Space: %v", got)
-	}
-}
-
-// call is the direct call that a request to the Space names, by its token.
-func (a arrival) call() queue.EventID {
-	return queue.EventID(strings.TrimPrefix(a.header.Get("X-Ip-Token"), "token-"))
-}
-
-// admits plays a join route of the Space: its runner reports the Event, then it answers.
-func (h *host) admits(session string, endpoint queue.Endpoint) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		id := queue.NewEventID()
-		if err := h.report(r, id, session, endpoint); err != nil {
-			h.Errorf("admit: %v", err)
-		}
-		fmt.Fprintf(w, `{"event_id":%q}`, id)
-	}
-}
-
-// report is what the session of worker does with "admitted". Without a session the Event has one of its own.
-func (h *host) report(r *http.Request, id queue.EventID, session string, endpoint queue.Endpoint) error {
-	payer, ok := h.queue.Payer(queue.EventID(r.Header.Get("X-Spacehost-Call")))
-	if !ok {
-		return errors.New("nobody pays for this call")
-	}
-	if session == "" {
-		session = string(id)
-	}
-	return h.queue.Join(&queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Payer: payer, Admitted: true})
-}
-
-// send does a request that do cannot make.
+// send sends a request that do cannot build.
 func (h *host) send(r *http.Request) answer {
 	h.Helper()
 	got, err := h.client.Do(r)

@@ -15,10 +15,11 @@ import (
 	"spacehost/queue"
 )
 
-// bodyLimit bounds a join request: with its headers it has to fit into one Frame to the runner.
+// bodyLimit bounds a join request. The request and its headers must fit into one Frame to the runner.
 const bodyLimit = 63 << 20
 
-// joinBody is what the host must know of a join request (gradio/data_classes.py, PredictBody). The Space gets the bytes.
+// joinBody holds the fields of a join request that the host needs (gradio/data_classes.py, PredictBody). The Space
+// receives the original bytes.
 type joinBody struct {
 	SessionHash, EventID, OAuthToken *string
 	FnIndex, TriggerID               *int
@@ -28,17 +29,17 @@ type joinBody struct {
 
 // join admits an Event.
 //
-//  1. What a well-behaved client would not send is left to Gradio, which words the 4xx, or takes it after all
-//     (it reads "0" as a number).
-//  2. So is a function that only the Space can admit: a validator, a cache, a login, gr.render.
-//  3. The rest joins the queue here.
+//  1. A request that a well-behaved client would not send is left to Gradio. Gradio words the 4xx response, or
+//     accepts the request (it reads "0" as a number).
+//  2. A function that only the Space can admit is left to Gradio too: a validator, a cache, a login, gr.render.
+//  3. Every other Event joins the queue here.
 func (h *Handler) join(c call) error {
 	raw, err := h.readData(c, kindsByIndex(""))
 	if err != nil {
 		return err
 	}
 	body, ok := parseJoin(raw)
-	if err := h.ownsNamed(c, raw); err != nil {
+	if err := h.requireBodyOwner(c, raw); err != nil {
 		return err
 	}
 	if !ok || !isJSON(c.Request()) { // 1
@@ -51,35 +52,36 @@ func (h *Handler) join(c call) error {
 	return h.admit(c, &queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(*body.SessionHash), Endpoint: endpoint, Body: raw}) // 3
 }
 
-// admitsHere reports whether a call needs nothing from Python to be admitted.
+// admitsHere reports whether a call can be admitted without Python.
 func (h *Handler) admitsHere(c call, e queue.Endpoint) bool {
-	return c.manifest.Native && e.Native && !h.config.BySpace
+	return c.manifest.Native && e.Native && !h.config.AdmitBySpace
 }
 
-// admit lets an Event join the queue that the Space need not see before it starts.
+// admit adds an Event to the queue. The Space first sees it when it starts.
 func (h *Handler) admit(c call, event *queue.Event) error {
 	event.Request, event.Payer = h.request(c), c.payer
 	if err := h.config.Queue.Join(event); err != nil {
-		return refuse(c, err)
+		return refuseJoin(c, err)
 	}
 	allowOrigin(c)
 	return c.JSONBlob(http.StatusOK, mustJSON(map[string]queue.EventID{"event_id": event.ID}))
 }
 
-// admitBySpace lets the Space's own route admit the call; its runner reports the Event back. A nil session is new.
+// admitBySpace passes the call to the Space's own route, and the runner then reports the Event. A nil session is a
+// new one.
 func (h *Handler) admitBySpace(c call, session *string) error {
 	hash := queue.SessionHash("")
 	if session != nil {
 		hash = queue.SessionHash(*session)
 	}
 	if err := h.config.Queue.Refuses(c.payer, hash, c.manifest.Mount); err != nil {
-		return refuse(c, err)
+		return refuseJoin(c, err)
 	}
 	return h.passAdmitted(c)
 }
 
-// readData reads the body of a call, and refuses one that names a file which its visitor cannot have.
-func (h *Handler) readData(c call, kinds kinds) ([]byte, error) {
+// readData reads the body of a call. It refuses a body that names a file which the caller may not use.
+func (h *Handler) readData(c call, rule kindRule) ([]byte, error) {
 	if isCompressed(c.Request()) {
 		return nil, errCompressed
 	}
@@ -87,7 +89,7 @@ func (h *Handler) readData(c call, kinds kinds) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.checkFiles(c, raw, kinds); err != nil {
+	if err := h.checkFiles(c, raw, rule); err != nil {
 		allowOrigin(c)
 		return nil, err
 	}
@@ -119,8 +121,8 @@ func parseJoin(raw []byte) (body joinBody, ok bool) {
 	return body, ok && body.SessionHash != nil && *body.SessionHash != "" && body.FnIndex != nil && len(body.Data) > 0 && body.Data[0] == '['
 }
 
-// parseFields reads names as Python does, to the letter: encoding/json takes FN_INDEX for fn_index, and the Space
-// would then run another function than the one that was looked at here.
+// parseFields matches names exactly, as Python does. encoding/json also takes FN_INDEX for fn_index: the Space would
+// then run another function than the one that was checked here.
 func parseFields(raw []byte, fields map[string]any) bool {
 	var given map[string]json.RawMessage
 	if !utf8.Valid(raw) || json.Unmarshal(raw, &given) != nil {
@@ -134,15 +136,15 @@ func parseFields(raw []byte, fields map[string]any) bool {
 	return true
 }
 
-// isJSON reports whether FastAPI would read the body as JSON. Else it is what a page of another site can send
-// without asking first, and FastAPI refuses it.
+// isJSON reports whether FastAPI would read the body as JSON. A page of another site can send any other media type
+// without a preflight, and FastAPI refuses it.
 func isJSON(r *http.Request) bool {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return err == nil && (kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
 }
 
-// refuse words what the Queue refuses.
-func refuse(c call, err error) error {
+// refuseJoin maps an error of the Queue to a response.
+func refuseJoin(c call, err error) error {
 	var full *queue.FullError
 	var crowded *queue.CrowdedError
 	allowOrigin(c)
@@ -157,7 +159,7 @@ func refuse(c call, err error) error {
 	return err
 }
 
-// cancelBody is gradio/data_classes.py, CancelBody.
+// cancelBody mirrors CancelBody of gradio/data_classes.py.
 type cancelBody struct {
 	SessionHash *string `json:"session_hash"`
 	FnIndex     *int    `json:"fn_index"`
@@ -173,14 +175,14 @@ func (h *Handler) cancel(c call) error {
 	if !isJSON(c.Request()) || json.Unmarshal(raw, &body) != nil || body.SessionHash == nil || body.FnIndex == nil || body.EventID == nil {
 		return h.pass(c)
 	}
-	if err := h.owns(c, queue.SessionHash(*body.SessionHash)); err != nil {
+	if err := h.requireOwner(c, queue.SessionHash(*body.SessionHash)); err != nil {
 		return err
 	}
 	h.config.Queue.Cancel(queue.SessionHash(*body.SessionHash), queue.EventID(*body.EventID))
 	return succeed(c)
 }
 
-// reset has nothing to do (gradio/routes.py, reset_iterator).
+// reset validates the request; there is nothing to reset (gradio/routes.py, reset_iterator).
 func (h *Handler) reset(c call) error {
 	raw, err := readBody(c)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 const joinPath = api + "/queue/join"
 
-func TestJoinHandsTheRequestOn(t *testing.T) {
+func TestJoinForwardsTheRequest(t *testing.T) {
 	h := newHost(t)
 	body := `{"data":["a", 1e-7, "é"], "fn_index":0, "session_hash":"s", "trigger_id":null}`
 	event := h.eventOf(h.post(joinPath+"?__theme=dark&x=%20", body, "X-Custom: caf\xe9", "X-Custom: two", "Cookie: a=b"))
@@ -31,7 +31,7 @@ func TestJoinHandsTheRequestOn(t *testing.T) {
 			t.Errorf("%s is not among the headers %s", want, headers)
 		}
 	}
-	h.nothingArrived()
+	h.expectNoRequests()
 }
 
 func TestJoinOfAFullQueue(t *testing.T) {
@@ -50,12 +50,12 @@ func TestJoinOfAFullQueue(t *testing.T) {
 			t.Errorf("%s %s: got %d %s", to.path, to.body, got.status, got.body)
 		}
 	}
-	h.nothingArrived()
+	h.expectNoRequests()
 }
 
-// What Gradio words itself goes to the Space as it came, and names a call: Gradio reads "0" as a number and
-// admits it, and somebody has to pay.
-func TestJoinLeavesToTheSpaceWhatItCannotRead(t *testing.T) {
+// TestUnreadableJoinIsPassedThrough: a request whose refusal Gradio words is passed through unchanged, and names a
+// direct call. Gradio reads "0" as a number and admits the request, so a payer is needed.
+func TestUnreadableJoinIsPassedThrough(t *testing.T) {
 	const good = `{"data":["a"],"fn_index":0,"session_hash":"s"}`
 	for _, row := range []struct{ name, body, kind string }{
 		{"no JSON", `{"data":["a"],`, ""},
@@ -81,7 +81,7 @@ func TestJoinLeavesToTheSpaceWhatItCannotRead(t *testing.T) {
 		h := newHost(t)
 		h.space.route(joinPath, func(w http.ResponseWriter, r *http.Request) {
 			if payer, ok := h.queue.Payer(queue.EventID(r.Header.Get("X-Spacehost-Call"))); !ok || payer.Name != "ada" {
-				t.Errorf("%s: the Space may admit it, and nobody pays", row.name)
+				t.Errorf("%s: the direct call has no payer, and the Space may admit it", row.name)
 			}
 			http.Error(w, fmt.Sprintf("%d bytes", r.ContentLength), http.StatusUnprocessableEntity)
 		})
@@ -90,7 +90,7 @@ func TestJoinLeavesToTheSpaceWhatItCannotRead(t *testing.T) {
 			t.Errorf("%s: got %d %q, want the Space's 422 %q", row.name, got.status, got.body, want)
 		}
 		if len(h.runner.jobs) > 0 {
-			t.Errorf("%s: was started", row.name)
+			t.Errorf("%s: the host started a job", row.name)
 		}
 	}
 }
@@ -110,15 +110,15 @@ func (h *host) joinAs(body, kind string) answer {
 	return h.send(r)
 }
 
-func TestJoinTakesEveryJSONContentType(t *testing.T) {
+func TestJoinAcceptsEveryJSONContentType(t *testing.T) {
 	h := newHost(t)
 	for _, kind := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"} {
 		h.eventOf(h.joinAs(`{"data":["a"],"fn_index":0,"session_hash":"s"}`, kind))
 	}
-	h.nothingArrived()
+	h.expectNoRequests()
 }
 
-func TestOnlyTheSpaceAdmitsSomeCalls(t *testing.T) {
+func TestJoinsAdmittedOnlyByTheSpace(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		fn   int
@@ -129,7 +129,7 @@ func TestOnlyTheSpaceAdmitsSomeCalls(t *testing.T) {
 		{"an app with a login", quick, with(func(m *queue.Manifest) { m.Native = false })},
 	} {
 		h := newHost(t, row.set)
-		h.space.route(joinPath, h.admits("s", queue.Endpoint{ID: row.fn, APIName: "x", Group: "x", Limit: 1}))
+		h.space.route(joinPath, h.admitRoute("s", queue.Endpoint{ID: row.fn, APIName: "x", Group: "x", Limit: 1}))
 		event := h.join(row.fn, "s", `["a"]`)
 		if got := h.started(); got.ID != event || !got.Admitted || got.Payer.Name != "ada" || got.Token != "token-"+string(event) {
 			t.Errorf("%s: the runner got %+v", row.name, got)
@@ -137,21 +137,22 @@ func TestOnlyTheSpaceAdmitsSomeCalls(t *testing.T) {
 	}
 }
 
-// Python runs function 30 of this body, whatever encoding/json makes of FN_INDEX.
-func TestNoValidatorIsEvadedByCapitals(t *testing.T) {
+// TestCapitalsDoNotBypassAValidator: Python runs function 30 of this body, while encoding/json would also accept
+// FN_INDEX.
+func TestCapitalsDoNotBypassAValidator(t *testing.T) {
 	h := newHost(t)
 	h.space.route(joinPath, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnprocessableEntity) })
 	h.post(joinPath, `{"data":[],"fn_index":30,"FN_INDEX":0,"session_hash":"s"}`)
-	if got := h.only(); got.target != joinPath || h.queue.Session("s") != nil {
+	if got := h.onlyRequest(); got.target != joinPath || h.queue.Session("s") != nil {
 		t.Errorf("the host admitted it; the Space got %+v", got)
 	}
 }
 
-// An input is left out: that is for Gradio to fill in.
-func TestCallsAreAdmittedByTheSpace(t *testing.T) {
+// TestIncompleteCallsAreAdmittedByTheSpace: Gradio fills in a missing input.
+func TestIncompleteCallsAreAdmittedByTheSpace(t *testing.T) {
 	h := newHost(t)
 	for _, path := range []string{"/call/quick", "/call/quick/", "/call/v2/quick"} {
-		h.space.route(api+path, h.admits("", captured().Endpoints[quick]))
+		h.space.route(api+path, h.admitRoute("", captured().Endpoints[quick]))
 		event := h.eventOf(h.post(api+path, `{"data":[]}`))
 		if got := h.started(); got.ID != event || got.Session != queue.SessionHash(event) {
 			t.Errorf("%s: the runner got %+v, want event %s", path, got, event)
@@ -160,8 +161,9 @@ func TestCallsAreAdmittedByTheSpace(t *testing.T) {
 	}
 }
 
-// The Space's answer and its runner's report travel on two roads. Whoever has the answer must find the stream.
-func TestAnAdmittedCallIsAnsweredOnceTheQueueKnowsIt(t *testing.T) {
+// TestAdmittedCallWaitsForTheReport: the Space's response and its runner's report arrive on different connections. A
+// client that has the response must find the stream.
+func TestAdmittedCallWaitsForTheReport(t *testing.T) {
 	h := newHost(t)
 	id := queue.NewEventID()
 	h.space.route(api+"/call/quick", func(w http.ResponseWriter, r *http.Request) {
@@ -178,43 +180,43 @@ func TestAnAdmittedCallIsAnsweredOnceTheQueueKnowsIt(t *testing.T) {
 	h.finish(id)
 	s := h.open(api + "/call/quick/" + string(id))
 	s.expect(id, "event: complete\ndata: [\"hi\"]\n\n")
-	s.ends()
+	s.expectEnd()
 }
 
-func TestACallWhoseReportNeverComesIsAnsweredAllTheSame(t *testing.T) {
+func TestCallWithoutReportIsAnswered(t *testing.T) {
 	h := newHost(t)
 	if got := h.post(api+"/call/quick", `{"data":[]}`); got.status != http.StatusOK || got.body != "the Space answers "+api+"/call/quick" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
-func TestAnUnknownFunctionIsTheSpacesError(t *testing.T) {
+func TestUnknownFunctionIsPassedThrough(t *testing.T) {
 	h := newHost(t)
 	h.space.route(joinPath, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Internal Server Error", 500) })
 	got := h.post(joinPath, `{"data":[],"fn_index":4711,"session_hash":"s"}`)
-	if got.status != 500 || got.body != "Internal Server Error\n" || h.only().header.Get("X-Spacehost-Call") == "" {
-		t.Errorf("got %d %q, and the Space %v", got.status, got.body, h.only())
+	if got.status != 500 || got.body != "Internal Server Error\n" || h.onlyRequest().header.Get("X-Spacehost-Call") == "" {
+		t.Errorf("got %d %q, and the Space %v", got.status, got.body, h.onlyRequest())
 	}
 }
 
-func TestATooLargeJoinIsRefusedUnread(t *testing.T) {
+func TestTooLargeJoinIsRefusedUnread(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
-	r := h.request(ctx, http.MethodPost, joinPath, http.NoBody, "Expect: 100-continue") // so that the answer never races with the body
+	r := h.request(ctx, http.MethodPost, joinPath, http.NoBody, "Expect: 100-continue") // so that the response never races with the body
 	r.ContentLength, r.Body = 64<<20, endless{}
 	if got := h.send(r); got.status != http.StatusRequestEntityTooLarge || !strings.Contains(got.body, "63 MiB") {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
-// endless is a body that never ends.
+// endless is a body without an end.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 func (endless) Close() error               { return nil }
 
-func TestWaitingCallsSurviveTheSpace(t *testing.T) {
+func TestWaitingCallsSurviveACrash(t *testing.T) {
 	h := newHost(t)
 	h.join(slow, "s1", `["a"]`)
 	h.join(slow, "s2", `["b"]`)
@@ -233,7 +235,7 @@ func TestWaitingCallsSurviveTheSpace(t *testing.T) {
 }
 
 func TestTooManySessionsOfOneVisitor(t *testing.T) {
-	h := newHost(t, few(2))
+	h := newHost(t, maxSessions(2))
 	h.join(quick, "a", `["x"]`)
 	h.join(quick, "b", `["x"]`)
 	body := `{"data":["x"],"fn_index":%d,"session_hash":%q}`
@@ -246,10 +248,10 @@ func TestTooManySessionsOfOneVisitor(t *testing.T) {
 			t.Errorf("%s: got %d %s", name, got.status, got.body)
 		}
 	}
-	h.join(quick, "a", `["y"]`) // one that is there
-	h.nothingArrived()
+	h.join(quick, "a", `["y"]`) // an existing session
+	h.expectNoRequests()
 	if got := h.post(api+"/queue/join", fmt.Sprintf(body, validated, "b")); got.status != http.StatusOK {
-		t.Errorf("a session that is there, by the Space: %d %s", got.status, got.body)
+		t.Errorf("an existing session, admitted by the Space: got %d %s", got.status, got.body)
 	}
-	h.only()
+	h.onlyRequest()
 }

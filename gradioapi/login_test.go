@@ -26,10 +26,10 @@ func withLogin(t *testing.T) *host {
 	return h
 }
 
-func TestWhoIsNotSignedInReadsNothing(t *testing.T) {
+func TestStreamsRequireALogin(t *testing.T) {
 	h := withLogin(t)
-	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
-	event := h.join(quick, "s", `["a"]`) // the Space let them in
+	h.space.route(joinPath, h.admitRoute("s", captured().Endpoints[quick]))
+	event := h.join(quick, "s", `["a"]`) // the Space admitted it
 	for _, path := range []string{"/queue/data?session_hash=s", "/queue/data?session_hash=nosuch", "/queue/status", "/call/quick/" + string(event), "/call/v2/quick/nosuch"} {
 		got := h.get(api+path, "Cookie: access-token=wrong")
 		if got.status != http.StatusUnauthorized || got.body != refusal || got.header.Get("Content-Type") != "application/json" {
@@ -37,44 +37,44 @@ func TestWhoIsNotSignedInReadsNothing(t *testing.T) {
 		}
 	}
 	if h.queue.Session("s") == nil {
-		t.Error("the session has gone with a stranger's request")
+		t.Error("a refused request ended the session")
 	}
 }
 
-func TestWhoIsSignedInReads(t *testing.T) {
+func TestSignedInVisitorReadsStreams(t *testing.T) {
 	h := withLogin(t)
-	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
+	h.space.route(joinPath, h.admitRoute("s", captured().Endpoints[quick]))
 	event := h.join(quick, "s", `["a"]`)
 	if got := h.get(api+"/queue/status?x=1", "Cookie: access-token=x"); got.status != http.StatusOK {
 		t.Errorf("status: got %d %s", got.status, got.body)
 	}
 	s := h.open(api+"/queue/data?session_hash=s", "Cookie: access-token=x")
-	s.expect(event, firstInLine)
+	s.expect(event, firstEstimation)
 	h.finish(event)
 	s.expect(event, completed, closeStream)
-	s.ends()
+	s.expectEnd()
 	asked := h.space.arrived()[1:]
 	if len(asked) != 2 || asked[0].target != api+"/login_check?x=1" || asked[1].target != api+"/login_check?session_hash=s" {
-		t.Errorf("the Space was asked %v", asked) // an auth_dependency sees the query
+		t.Errorf("the Space received %v", asked) // an auth_dependency receives the query
 	}
 	if asked[1].header.Get("X-Spacehost-Key") != spaceKey || asked[1].header.Get("Content-Type") != "" {
-		t.Errorf("the Space was asked with %v", asked[1].header)
+		t.Errorf("the Space received headers %v", asked[1].header)
 	}
 }
 
-// What allows a stream to begin does not last as long as the stream.
-func TestTheLoginIsAskedBeforeTheStreamNotDuringIt(t *testing.T) {
+// TestLoginCheckEndsBeforeTheStream: the direct call of the login check does not last as long as the stream.
+func TestLoginCheckEndsBeforeTheStream(t *testing.T) {
 	h := withLogin(t)
-	h.space.route(joinPath, h.admits("s", captured().Endpoints[quick]))
+	h.space.route(joinPath, h.admitRoute("s", captured().Endpoints[quick]))
 	event := h.join(quick, "s", `["a"]`)
 	s := h.open(api+"/queue/data?session_hash=s", "Cookie: access-token=x")
-	s.expect(event, firstInLine)
+	s.expect(event, firstEstimation)
 	if asked := h.space.arrived(); h.queue.Alive(asked[len(asked)-1].call()) {
-		t.Error("the call that asked is still under way")
+		t.Error("the direct call of the login check has not ended")
 	}
 }
 
-func TestALoginThatCannotBeAsked(t *testing.T) {
+func TestUnavailableLoginCheck(t *testing.T) {
 	h := withLogin(t)
 	h.space.down.Store(true)
 	if got := h.get(api+"/queue/status", "Cookie: access-token=x"); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
@@ -82,8 +82,8 @@ func TestALoginThatCannotBeAsked(t *testing.T) {
 	}
 }
 
-// TestWrongPasswordsAreCounted: Gradio takes any number of guesses.
-func TestWrongPasswordsAreCounted(t *testing.T) {
+// TestFailedLoginsAreLimited: Gradio accepts any number of guesses.
+func TestFailedLoginsAreLimited(t *testing.T) {
 	h := withLogin(t)
 	h.space.route("/login", func(w http.ResponseWriter, r *http.Request) {
 		if body, err := io.ReadAll(r.Body); err != nil || !strings.HasSuffix(string(body), "password=right") {
@@ -95,16 +95,16 @@ func TestWrongPasswordsAreCounted(t *testing.T) {
 	}
 	for range 19 {
 		if got := guess("wrong"); got != http.StatusBadRequest {
-			t.Fatalf("a wrong password: %d", got)
+			t.Fatalf("a wrong password: got %d, want 400", got)
 		}
 	}
 	if got := guess("right"); got != http.StatusOK {
-		t.Errorf("the right one after 19 wrong ones: %d", got)
+		t.Errorf("the right password after 19 wrong ones: got %d, want 200", got)
 	}
 	guess("wrong")
 	for _, password := range []string{"wrong", "right"} {
 		if got := guess(password); got != http.StatusTooManyRequests {
-			t.Errorf("%s after 20 wrong ones: %d", password, got)
+			t.Errorf("a %s password after 20 wrong ones: got %d, want 429", password, got)
 		}
 	}
 }

@@ -10,58 +10,59 @@ import (
 	"sync"
 )
 
-// chunks are buffers of uploadChunk, of which an upload has seven at most: one for each of its three steps, and two that
-// wait before the second and the third.
+// chunks pools buffers of uploadChunk bytes. An upload uses seven at most: one for each of its three steps, and two
+// that wait before the second and the third step.
 var chunks = sync.Pool{New: func() any { return new([uploadChunk]byte) }}
 
 func newChunk() *[uploadChunk]byte { return chunks.Get().(*[uploadChunk]byte) }
 
-// block is what file systems write at once: files grow by whole ones.
+// block is the usual block size of file systems. Files grow by whole blocks.
 const block = 4 << 10
 
-// parts reads a multipart body (RFC 2046, section 5.1) as strictly as python_multipart does: lines end with CRLF, and only
-// empty ones come before the first boundary. A part's content is given out in the buffers that it was received into;
-// mime/multipart would copy it twice, 4 kB at a time, which takes half as long as to hash it.
-type parts struct {
+// partReader reads a multipart body (RFC 2046, section 5.1) as strictly as python_multipart does: lines end with CRLF,
+// and only empty lines may precede the first boundary. A part's content is handed out in the buffers that received it.
+// mime/multipart would copy it twice, 4 kB at a time, which takes half as long as hashing it.
+type partReader struct {
 	from      io.Reader
-	delimiter *sample // CRLF, two hyphens, the boundary
+	delimiter *pairSearch // CRLF, two hyphens, the boundary
 	chunk     *[uploadChunk]byte
-	at, end   int   // of the chunk: what is read and not given out
-	failed    error // of from, which is not asked again
-	begun     bool  // the first boundary is behind
-	given     int   // of this part, so far
+	at, end   int   // range of the chunk that is read and not handed out
+	failed    error // sticky error of from
+	begun     bool  // the first boundary has been read
+	handedOut int   // bytes of this part so far
 }
 
-func newParts(from io.Reader, boundary string) *parts {
-	return &parts{from: from, delimiter: newSample("\r\n--" + boundary), chunk: newChunk()}
+func newPartReader(from io.Reader, boundary string) *partReader {
+	return &partReader{from: from, delimiter: newPairSearch("\r\n--" + boundary), chunk: newChunk()}
 }
 
-// close gives the last buffer back.
-func (p *parts) close() { chunks.Put(p.chunk) }
+// close returns the last buffer to the pool.
+func (p *partReader) close() { chunks.Put(p.chunk) }
 
-// filled is a piece of a part's content: n bytes of the chunk, which is its taker's from then on.
-type filled struct {
+// chunkPiece is n bytes of a part's content. The receiver owns the chunk.
+type chunkPiece struct {
 	chunk *[uploadChunk]byte
 	at, n int
 }
 
-func (f filled) bytes() []byte { return f.chunk[f.at : f.at+f.n] }
-func (f filled) free()         { chunks.Put(f.chunk) }
+func (f chunkPiece) bytes() []byte { return f.chunk[f.at : f.at+f.n] }
+func (f chunkPiece) release()      { chunks.Put(f.chunk) }
 
 var (
 	errNoBoundary = errors.New("it does not begin with its boundary")
-	errNoLine     = errors.New("no end of line after a boundary")
+	errNoLineEnd  = errors.New("no end of line after a boundary")
 	errHeaderLine = errors.New("a line of a header ends without CR")
 )
 
-// next reads the header of the next part, once all pieces of the one before are taken. io.EOF is the end of all parts.
-func (p *parts) next() (textproto.MIMEHeader, error) {
+// next reads the header of the next part. All pieces of the previous part must have been read. io.EOF is the end of
+// the body.
+func (p *partReader) next() (textproto.MIMEHeader, error) {
 	if !p.begun {
 		if err := p.begin(); err != nil {
 			return nil, err
 		}
 	}
-	p.begun, p.given = true, 0
+	p.begun, p.handedOut = true, 0
 	after, err := p.peek(2)
 	if err == nil && string(after) == "--" {
 		return nil, io.EOF
@@ -74,13 +75,13 @@ func (p *parts) next() (textproto.MIMEHeader, error) {
 	case err != nil:
 		return nil, err
 	case string(after) != "\r\n":
-		return nil, errNoLine
+		return nil, errNoLineEnd
 	}
 	return p.header()
 }
 
-// begin goes to the end of the first boundary.
-func (p *parts) begin() error {
+// begin skips to the end of the first boundary.
+func (p *partReader) begin() error {
 	for {
 		first, err := p.peek(1)
 		if err != nil {
@@ -103,8 +104,8 @@ func (p *parts) begin() error {
 	return nil
 }
 
-// header reads from the end of a boundary's line to where the content begins.
-func (p *parts) header() (textproto.MIMEHeader, error) {
+// header reads from the end of a boundary line to the start of the content.
+func (p *partReader) header() (textproto.MIMEHeader, error) {
 	const end = "\r\n\r\n"
 	for seen := 0; ; {
 		rest := p.chunk[p.at:p.end]
@@ -112,7 +113,7 @@ func (p *parts) header() (textproto.MIMEHeader, error) {
 		if i += seen; i >= seen {
 			p.at += i + len(end)
 			lines := rest[2 : i+len(end)]
-			if bytes.Count(lines, []byte("\n")) != bytes.Count(lines, []byte("\r\n")) { // which textproto would take
+			if bytes.Count(lines, []byte("\n")) != bytes.Count(lines, []byte("\r\n")) { // textproto would accept a bare LF
 				return nil, errHeaderLine
 			}
 			return textproto.NewReader(bufio.NewReader(bytes.NewReader(lines))).ReadMIMEHeader()
@@ -121,30 +122,31 @@ func (p *parts) header() (textproto.MIMEHeader, error) {
 			return nil, errHeaderSize
 		}
 		seen = max(0, len(rest)-len(end)+1)
-		if err := p.more(); err != nil {
+		if err := p.fill(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// piece gives out what comes next of a part's content; last says that the part ends with it.
-func (p *parts) piece() (piece filled, last bool, err error) {
+// piece returns the next piece of a part's content. last is set on the final one.
+func (p *partReader) piece() (piece chunkPiece, last bool, err error) {
 	for seen := 0; ; {
 		var ends bool
 		if seen, ends = p.find(seen); ends {
-			return p.give(seen, len(p.delimiter.text)), true, nil
+			return p.handOut(seen, len(p.delimiter.text)), true, nil
 		}
 		if p.end == len(p.chunk) && p.at < len(p.chunk)/2 {
-			return p.give(seen-(p.given+seen)%block, 0), false, nil
+			return p.handOut(seen-(p.handedOut+seen)%block, 0), false, nil
 		}
-		if err := p.more(); err != nil {
-			return filled{}, false, err
+		if err := p.fill(); err != nil {
+			return chunkPiece{}, false, err
 		}
 	}
 }
 
-// find looks from seen on for the delimiter: where it is, or else where it could begin in what is not read yet.
-func (p *parts) find(seen int) (at int, ends bool) {
+// find searches for the delimiter from seen on. It returns the delimiter's position, or else the first position where
+// it could start in data that is not read yet.
+func (p *partReader) find(seen int) (at int, ends bool) {
 	rest := p.chunk[p.at:p.end]
 	for {
 		i := p.delimiter.index(rest[seen:])
@@ -163,32 +165,33 @@ func (p *parts) find(seen int) (at int, ends bool) {
 	}
 }
 
-// give gives n bytes out, and leaves skip more behind. It copies what is shorter, they or the rest.
-func (p *parts) give(n, skip int) filled {
-	p.given += n
+// handOut returns n bytes and skips the next skip bytes. It copies the shorter of the two parts of the chunk: the
+// piece or the rest.
+func (p *partReader) handOut(n, skip int) chunkPiece {
+	p.handedOut += n
 	rest, other := p.chunk[p.at+n+skip:p.end], newChunk()
 	if n < len(rest) {
 		copy(other[:], p.chunk[p.at:p.at+n])
 		p.at += n + skip
-		return filled{other, 0, n}
+		return chunkPiece{other, 0, n}
 	}
-	piece := filled{p.chunk, p.at, n}
+	piece := chunkPiece{p.chunk, p.at, n}
 	p.chunk, p.at, p.end = other, 0, copy(other[:], rest)
 	return piece
 }
 
-// peek shows the next n bytes.
-func (p *parts) peek(n int) ([]byte, error) {
+// peek returns the next n bytes without consuming them.
+func (p *partReader) peek(n int) ([]byte, error) {
 	for p.end-p.at < n {
-		if err := p.more(); err != nil {
+		if err := p.fill(); err != nil {
 			return nil, err
 		}
 	}
 	return p.chunk[p.at : p.at+n], nil
 }
 
-// more reads what there is. The end of the body is always one too early.
-func (p *parts) more() error {
+// fill reads available data. The end of the body is always an error here: it comes before the last boundary.
+func (p *partReader) fill() error {
 	if p.failed != nil {
 		return p.failed
 	}
@@ -206,15 +209,15 @@ func (p *parts) more() error {
 	return err
 }
 
-// sample finds a text by its pairs of bytes: wherever it stands, one of them stands at each multiple of their number. So
-// most of a file need not be looked at, where bytes.Index stops at every CR of it.
-type sample struct {
+// pairSearch finds a text by its pairs of adjacent bytes. Wherever the text is, one of its pairs is at a multiple of
+// their number. Most bytes of a file need no comparison, while bytes.Index stops at every CR.
+type pairSearch struct {
 	text  []byte
-	pairs [1 << 16 / 64]uint64 // a bit for each that occurs
+	pairs [1 << 16 / 64]uint64 // one bit per pair; set if it occurs
 }
 
-func newSample(text string) *sample {
-	s := &sample{text: []byte(text)}
+func newPairSearch(text string) *pairSearch {
+	s := &pairSearch{text: []byte(text)}
 	for i := range len(text) - 1 {
 		pair := binary.LittleEndian.Uint16(s.text[i:])
 		s.pairs[pair/64] |= 1 << (pair % 64)
@@ -222,8 +225,8 @@ func newSample(text string) *sample {
 	return s
 }
 
-// index is where the text is first in data, or -1.
-func (s *sample) index(data []byte) int {
+// index returns the first position of the text in data, or -1.
+func (s *pairSearch) index(data []byte) int {
 	step := len(s.text) - 1
 	for i := step - 1; i+1 < len(data); i += step {
 		pair := binary.LittleEndian.Uint16(data[i:])

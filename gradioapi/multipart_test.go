@@ -13,10 +13,10 @@ import (
 	"testing/iotest"
 )
 
-// read is what a body says: each part's disposition and content.
+// read is one part's disposition and content.
 type read struct{ disposition, content string }
 
-// readParts reads a whole body in the three ways that a connection may bring it: in one, in halves, byte by byte.
+// readParts reads a whole body in three ways in which a connection may deliver it: at once, in halves, byte by byte.
 func readParts(t *testing.T, body []byte, boundary string) (all []read, err error) {
 	t.Helper()
 	for i, from := range []io.Reader{bytes.NewReader(body), iotest.HalfReader(bytes.NewReader(body)), iotest.OneByteReader(bytes.NewReader(body))} {
@@ -25,14 +25,14 @@ func readParts(t *testing.T, body []byte, boundary string) (all []read, err erro
 			all, err = got, failed
 		}
 		if !reflect.DeepEqual(got, all) || (failed == nil) != (err == nil) {
-			t.Fatalf("%.300q: %d parts, %v in one, %d parts, %v in the way %d", body, len(all), err, len(got), failed, i)
+			t.Fatalf("%.300q: at once %d parts (%v), but %d parts (%v) with reader %d", body, len(all), err, len(got), failed, i)
 		}
 	}
 	return all, err
 }
 
 func readFrom(from io.Reader, boundary string) (all []read, err error) {
-	p := newParts(from, boundary)
+	p := newPartReader(from, boundary)
 	defer p.close()
 	for {
 		header, err := p.next()
@@ -44,19 +44,20 @@ func readFrom(from io.Reader, boundary string) (all []read, err error) {
 		}
 		part := read{disposition: header.Get("Content-Disposition")}
 		for last := false; !last; {
-			var piece filled
+			var piece chunkPiece
 			if piece, last, err = p.piece(); err != nil {
 				return all, err
 			}
 			part.content += string(piece.bytes())
-			piece.free()
+			piece.release()
 		}
 		all = append(all, part)
 	}
 }
 
-// The rows say what python_multipart 0.0.34 does with these bodies (multipart.py, MultipartParser).
-func TestPartsArePythons(t *testing.T) {
+// TestPartsMatchPythonMultipart: the rows state the behavior of python_multipart 0.0.34 (multipart.py,
+// MultipartParser).
+func TestPartsMatchPythonMultipart(t *testing.T) {
 	head := "--B\r\nContent-Disposition: x\r\n\r\n"
 	for name, row := range map[string]struct {
 		body string
@@ -86,13 +87,14 @@ func TestPartsArePythons(t *testing.T) {
 	} {
 		got, err := readParts(t, []byte(row.body), "B")
 		if (err != nil) != row.bad || !row.bad && !reflect.DeepEqual(got, row.want) {
-			t.Errorf("%s: %q, %v, want %q", name, got, err, row.want)
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, row.want)
 		}
 	}
 }
 
-// A body that ends anywhere before its last boundary is refused, and no wait for more hides it.
-func TestPartsThatEndTooEarly(t *testing.T) {
+// TestTruncatedParts: a body that ends anywhere before its last boundary is refused, and an error of the connection
+// is returned.
+func TestTruncatedParts(t *testing.T) {
 	whole := []byte("--B\r\nContent-Disposition: x\r\n\r\nhello\r\n--B \r\n\r\nyou\r\n--B--")
 	for n := range len(whole) {
 		if got, err := readParts(t, whole[:n], "B"); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -101,11 +103,11 @@ func TestPartsThatEndTooEarly(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	if _, err := readFrom(io.MultiReader(bytes.NewReader(whole[:40]), iotest.ErrReader(broken)), "B"); !errors.Is(err, broken) {
-		t.Errorf("want what the connection said, got %v", err)
+		t.Errorf("got %v, want the error of the connection", err)
 	}
 }
 
-// Contents that end, or hold something like a boundary, wherever a buffer ends.
+// TestPartsAcrossBuffers: contents end, or contain almost a boundary, at any position of a buffer.
 func TestPartsAcrossBuffers(t *testing.T) {
 	const boundary = "----WebKitFormBoundary0123456789"
 	near := []string{"\r", "\r\n", "\r\n--", "\r\n--" + boundary[:len(boundary)-1], "\r\n--" + boundary + "\r", "\r\n--" + boundary + "-", strings.Repeat("-", 200)}
@@ -132,27 +134,27 @@ func TestPartsAcrossBuffers(t *testing.T) {
 		}
 		for i := range want {
 			if got[i].content != want[i] {
-				t.Fatalf("%d bytes: part %d is another: %d bytes, want %d", size, i, len(got[i].content), len(want[i]))
+				t.Fatalf("%d bytes: part %d differs: %d bytes, want %d", size, i, len(got[i].content), len(want[i]))
 			}
 		}
 	}
 }
 
-// slicesOf is the data with a text in it.
+// slicesOf returns data with text inserted.
 func slicesOf(data []byte, text string, at int) string {
 	return string(data[:at]) + text + string(data[at:])
 }
 
-// Pieces but a part's last end where the file system's blocks do.
-func TestPiecesAreWholeBlocks(t *testing.T) {
-	p := newParts(strings.NewReader("--B\r\n\r\n"+strings.Repeat("x", 5*uploadChunk)+"\r\n--B--"), "B")
+// TestPiecesEndAtBlocks: every piece but the last of a part ends at a block boundary of the file system.
+func TestPiecesEndAtBlocks(t *testing.T) {
+	p := newPartReader(strings.NewReader("--B\r\n\r\n"+strings.Repeat("x", 5*uploadChunk)+"\r\n--B--"), "B")
 	defer p.close()
 	if _, err := p.next(); err != nil {
 		t.Fatal(err)
 	}
 	pieces, size := 0, 0
 	for last := false; !last; pieces++ {
-		var piece filled
+		var piece chunkPiece
 		var err error
 		if piece, last, err = p.piece(); err != nil {
 			t.Fatal(err)
@@ -160,26 +162,26 @@ func TestPiecesAreWholeBlocks(t *testing.T) {
 		if size += piece.n; !last && size%block != 0 {
 			t.Errorf("piece %d ends at %d", pieces, size)
 		}
-		piece.free()
+		piece.release()
 	}
 	if size != 5*uploadChunk || pieces > 7 {
-		t.Errorf("%d bytes in %d pieces", size, pieces)
+		t.Errorf("got %d bytes in %d pieces, want %d in at most 7", size, pieces, 5*uploadChunk)
 	}
 }
 
-func FuzzSample(f *testing.F) {
+func FuzzPairSearch(f *testing.F) {
 	f.Add([]byte("abcabcabd--\r\n--B"), "\r\n--B")
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
 		if len(text) < 2 {
 			t.Skip("shorter than any delimiter")
 		}
-		if got, want := newSample(text).index(data), bytes.Index(data, []byte(text)); got != want {
+		if got, want := newPairSearch(text).index(data), bytes.Index(data, []byte(text)); got != want {
 			t.Errorf("%q in %q: got %d, want %d", text, data, got, want)
 		}
 	})
 }
 
-func TestSampleFindsWhatIndexFinds(t *testing.T) {
+func TestPairSearchMatchesIndex(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 20_000 {
 		data, text := make([]byte, r.IntN(60)), make([]byte, 2+r.IntN(9))
@@ -188,13 +190,13 @@ func TestSampleFindsWhatIndexFinds(t *testing.T) {
 				b[i] = "ab"[r.IntN(2)]
 			}
 		}
-		if got, want := newSample(string(text)).index(data), bytes.Index(data, text); got != want {
+		if got, want := newPairSearch(string(text)).index(data), bytes.Index(data, text); got != want {
 			t.Fatalf("%q in %q: got %d, want %d", text, data, got, want)
 		}
 	}
 }
 
-// However a body comes, it says the same; and that is what a look at all of it at once says.
+// FuzzParts: a body has the same parts however it is delivered. A split of the whole body yields the same parts.
 func FuzzParts(f *testing.F) {
 	f.Add([]byte("--B\r\nContent-Disposition: x\r\n\r\nhello\r\n--B--\r\n"))
 	f.Add([]byte("\r\n--B\r\n\r\n\r\n--B \r\nA: b\r\n\r\n--B\r\n--B--"))
@@ -217,7 +219,7 @@ func FuzzParts(f *testing.F) {
 
 var anyDelimiter = regexp.MustCompile("\r\n--B(--|[ \t]|\r\n)")
 
-// splitParts gives the contents of the parts of a whole body with the boundary B.
+// splitParts returns the contents of the parts of a whole body with the boundary B.
 func splitParts(body string) (contents []string, ok bool) {
 	_, rest, ok := strings.Cut("\r\n"+strings.TrimLeft(body, "\r\n"), "\r\n--B")
 	for ok && !strings.HasPrefix(rest, "--") {

@@ -8,11 +8,11 @@ import (
 	"spacehost/queue"
 )
 
-// naming is what a gradio_client makes of the name of an uploaded file (gradio_client/utils.py,
-// strip_invalid_filename_characters).
+// naming is the transformation that a gradio_client version applies to the name of an uploaded file
+// (gradio_client/utils.py, strip_invalid_filename_characters).
 type naming func(name string) string
 
-// namingOf returns the rule that explains the Space's samples, nil if there is none.
+// namingOf returns the rule that reproduces the Space's samples, or nil.
 func namingOf(f *queue.Files) naming {
 	for _, rule := range []naming{nameV6, nameV5, nameV4} {
 		if len(f.Names) > 0 && explains(rule, f.Names) {
@@ -33,7 +33,7 @@ func explains(rule naming, samples map[string]string) bool {
 
 const maxNameBytes = 200
 
-// nameV4 keeps letters, digits and ._- everywhere.
+// nameV4 keeps letters, digits and ._- in the whole name.
 func nameV4(filename string) string {
 	filename = strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsNumber(r) || strings.ContainsRune("._- ", r) {
@@ -47,7 +47,7 @@ func nameV4(filename string) string {
 	return filename
 }
 
-// nameV5 keeps letters, digits and ._-, in the stem, and the extension as it is.
+// nameV5 keeps letters, digits and ._-, in the stem, and keeps the extension unchanged.
 func nameV5(filename string) string {
 	stem, ext := splitExt(filename)
 	stem = strings.Map(func(r rune) rune {
@@ -56,15 +56,15 @@ func nameV5(filename string) string {
 		}
 		return -1
 	}, stem)
-	return shortened(stem, ext)
+	return truncate(stem, ext)
 }
 
-// nameV6 drops what file systems and shells mind.
+// nameV6 removes characters that are special to file systems or shells.
 func nameV6(filename string) string {
 	stem, ext := splitExt(filename)
-	stem = strings.Map(mindful, stem)
+	stem = strings.Map(dropUnsafe, stem)
 	if ext != "" {
-		ext = "." + strings.Map(mindful, ext[1:])
+		ext = "." + strings.Map(dropUnsafe, ext[1:])
 	}
 	if stem == "" && ext != "" {
 		stem = "file"
@@ -78,10 +78,10 @@ func nameV6(filename string) string {
 	}
 	stem, ext = splitExt(filename)
 	first, _, _ := strings.Cut(filename, ".")
-	if isDevice(strings.ToUpper(strings.TrimRight(first, " "))) {
+	if isDeviceName(strings.ToUpper(strings.TrimRight(first, " "))) {
 		stem = "_" + stem
 	}
-	if short := shortened(stem, ext); len(short) <= maxNameBytes {
+	if short := truncate(stem, ext); len(short) <= maxNameBytes {
 		return short
 	}
 	stem = "file"
@@ -91,15 +91,15 @@ func nameV6(filename string) string {
 	return stem + ext
 }
 
-func mindful(r rune) rune {
+func dropUnsafe(r rune) rune {
 	if r < 0x20 || r == 0x7f || strings.ContainsRune("<>:\"/\\|?*`$!{}", r) {
 		return -1
 	}
 	return r
 }
 
-// isDevice reports whether Windows takes a name for a device.
-func isDevice(name string) bool {
+// isDeviceName reports the device names of Windows.
+func isDeviceName(name string) bool {
 	switch name {
 	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
 		return true
@@ -111,7 +111,7 @@ func isDevice(name string) bool {
 	return ok && utf8.RuneCountInString(number) == 1 && strings.Contains("123456789¹²³", number)
 }
 
-func shortened(stem, ext string) string {
+func truncate(stem, ext string) string {
 	for stem != "" && len(stem)+len(ext) > maxNameBytes {
 		stem = withoutLast(stem)
 	}
@@ -134,7 +134,8 @@ func pythonBase(name string) string {
 	return ""
 }
 
-// safeDecode reads a name as Starlette does: UTF-8, else each byte is a letter (starlette/formparsers.py, _user_safe_decode).
+// safeDecode decodes a name as Starlette does: as UTF-8, else as Latin-1 (starlette/formparsers.py,
+// _user_safe_decode).
 func safeDecode(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -142,8 +143,8 @@ func safeDecode(s string) string {
 	return latin1(s)
 }
 
-// parseOptions reads a header of the form `kind; key=value; ...` as python_multipart does (multipart.py,
-// parse_options_header): mime.ParseMediaType refuses much of what clients send for a filename.
+// parseOptions parses a header of the form `kind; key=value; ...` as python_multipart does (multipart.py,
+// parse_options_header). mime.ParseMediaType refuses much of what clients send for a filename.
 func parseOptions(header string) (kind string, options map[string]string) {
 	options = map[string]string{}
 	parts := splitParams(header)
@@ -159,7 +160,7 @@ func parseOptions(header string) (kind string, options map[string]string) {
 		if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 			value = strings.ReplaceAll(strings.ReplaceAll(value[1:len(value)-1], `\\`, `\`), `\"`, `"`)
 		}
-		if key == "filename" && (len(value) > 2 && value[1:3] == `:\` || strings.HasPrefix(value, `\\`)) { // an old browser's whole path
+		if key == "filename" && (len(value) > 2 && value[1:3] == `:\` || strings.HasPrefix(value, `\\`)) { // an old browser sends the full path
 			value = value[strings.LastIndexByte(value, '\\')+1:]
 		}
 		options[key] = value

@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// What the real packages make of these names (gradio_client 2.7 with Gradio 6, 1.13 with 5, 1.3 with 4).
-func TestNamesAreGradios(t *testing.T) {
+// TestNamesMatchGradio: the rows are the results of the real packages (gradio_client 2.7 with Gradio 6, 1.13 with 5,
+// 1.3 with 4).
+func TestNamesMatchGradio(t *testing.T) {
 	for _, row := range []struct{ name, v4, v5, v6 string }{
 		{"plain.txt", "plain.txt", "plain.txt", "plain.txt"},
 		{"a b#c(d)[e].t+t", "a bcde.tt", "a bcde.t+t", "a b#c(d)[e].t+t"},
@@ -38,7 +39,7 @@ func TestNamesAreGradios(t *testing.T) {
 	}
 }
 
-func TestOptionsOfAHeader(t *testing.T) {
+func TestParseOptions(t *testing.T) {
 	for header, want := range map[string]string{
 		`form-data; name="files"; filename="a;b \"c\".txt"`:   `a;b "c".txt`,
 		`form-data; filename=plain.txt ; name=files`:          `plain.txt`,
@@ -50,16 +51,16 @@ func TestOptionsOfAHeader(t *testing.T) {
 		`form-data; name="files"; filename="a"; filename="b"`: `b`,
 	} {
 		if kind, options := parseOptions(header); kind != "form-data" || options["filename"] != want || options["name"] == "" {
-			t.Errorf("%s: %q %q, want %q", header, kind, options, want)
+			t.Errorf("%s: got %q %q, want %q", header, kind, options, want)
 		}
 	}
 }
 
-// No name leads out of a folder, or is longer than a file system has it, whatever was sent.
+// FuzzUploadName: no name leads out of a folder or exceeds the limit of file systems.
 func FuzzUploadName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, filename string) {
 		for _, rule := range []naming{nameV4, nameV5, nameV6} {
-			in := intake{name: rule}
+			in := intake{rename: rule}
 			name, err := in.nameOf(safeDecode(filename))
 			if err == nil && (name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > maxName || !utf8.ValidString(name)) {
 				t.Errorf("%q became %q", filename, name)

@@ -10,20 +10,21 @@ import (
 	"spacehost/queue"
 )
 
-// Holder is whom a request is by, as far as Sessions are concerned: never an address, which changes while a page is open.
-type Holder struct {
-	Person  string // who signed in, by their key; "": nobody
-	Visitor string // the browser, by the digest of its cookie; "": it brings none
+// SessionOwner identifies the user or the browser behind a request, for the ownership of Sessions. It never contains an
+// address: an address may change while a page is open.
+type SessionOwner struct {
+	Person  string // key of the signed-in user; "": not signed in
+	Visitor string // digest of the browser's cookie; "": no cookie
 }
 
-// owners knows whose a Session is, so that a hash alone, which stands in addresses and logs, opens nobody's stream.
+// owners maps each Session to its owner. A hash appears in URLs and logs, so it must not open another user's stream.
 //
-//  1. It is the person's whose request came with its hash first.
-//  2. Else the browser's that this request was from. One without a cookie gets it with the answer, and shows by
-//     bringing it later that it is the same.
-//  3. Else whoever's who knows it: a program has nothing more to show.
+//  1. A Session belongs to the signed-in user of the first request with its hash.
+//  2. If that request was not signed in, the Session belongs to its browser. A browser without a cookie receives one
+//     with the response, and proves its identity by sending it later.
+//  3. Otherwise the hash alone grants access: a program has no other proof.
 type owners struct {
-	present func(digest string) bool // whether a stream of it, a heartbeat or an Event is open
+	isPresent func(digest string) bool // whether the Session has an open stream, heartbeat or Event
 
 	mu    sync.Mutex
 	known map[string]*owner // by the Session's Digest: a hash may be as long as a body
@@ -31,43 +32,43 @@ type owners struct {
 }
 
 type owner struct {
-	Holder
-	promised string // what the browser was given with the answer to its first request
-	used     time.Time
+	SessionOwner
+	issuedVisitor string // visitor of the cookie that was set with the response to the first request
+	used          time.Time
 }
 
-// ownerLife is how long it is known whose a Session was that nothing is open of; ownerSweep is how often that is looked at.
-// From mostOwners on, which are made up, it is known as briefly as that, and looked at every second.
+// ownerLife is the time that the owner of a closed Session is kept; ownerSweep is the interval of the check. With
+// maxOwners or more entries, which only made-up hashes reach, an entry is kept for ownerSweep and checked each second.
 const (
 	ownerLife  = time.Hour
 	ownerSweep = time.Minute
-	mostOwners = 100_000
+	maxOwners  = 100_000
 )
 
-// claim reports whether a Session may be used. promise is what the answer will give a browser without a cookie, if it is
-// the first; proven, that it is certainly this holder's.
-func (o *owners) claim(hash queue.SessionHash, by Holder, promise func() string) (ok, proven bool) {
+// claim reports whether a Session may be used. issue sets a cookie on the response to a browser without one, on the
+// first request of a Session. proven reports that the Session certainly belongs to this caller.
+func (o *owners) claim(hash queue.SessionHash, by SessionOwner, issue func() string) (ok, proven bool) {
 	now, digest := time.Now(), hash.Digest()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sweep(now)
-	is := o.known[digest]
-	if is == nil {
-		is = &owner{Holder: by}
+	entry := o.known[digest]
+	if entry == nil {
+		entry = &owner{SessionOwner: by}
 		if by.Person == "" && by.Visitor == "" { // 2
-			is.promised = promise()
+			entry.issuedVisitor = issue()
 		}
-		o.known[digest] = is
+		o.known[digest] = entry
 	}
-	is.used = now
-	if is.Person == "" && is.Visitor == "" && is.promised != "" && by.Visitor == is.promised { // 2
-		is.Visitor = by.Visitor
+	entry.used = now
+	if entry.Person == "" && entry.Visitor == "" && entry.issuedVisitor != "" && by.Visitor == entry.issuedVisitor { // 2
+		entry.Visitor = by.Visitor
 	}
 	switch {
-	case is.Person != "": // 1
-		proven = by.Person == is.Person
-	case is.Visitor != "":
-		proven = by.Visitor == is.Visitor
+	case entry.Person != "": // 1
+		proven = by.Person == entry.Person
+	case entry.Visitor != "":
+		proven = by.Visitor == entry.Visitor
 	default: // 3
 		return true, false
 	}
@@ -79,67 +80,68 @@ func (o *owners) sweep(now time.Time) {
 		o.known = map[string]*owner{}
 	}
 	life, pause := ownerLife, ownerSweep
-	if len(o.known) >= mostOwners {
+	if len(o.known) >= maxOwners {
 		life, pause = ownerSweep, time.Second
 	}
 	if now.Sub(o.swept) < pause {
 		return
 	}
 	o.swept = now
-	for digest, is := range o.known {
-		if now.Sub(is.used) > life && !o.present(digest) {
+	for digest, entry := range o.known {
+		if now.Sub(entry.used) > life && !o.isPresent(digest) {
 			delete(o.known, digest)
 		}
 	}
 }
 
-// Whoever has asked for so many Sessions that are not theirs, or are nobody's, is guessing.
+// Limits of session guesses: maxWrongHashes requests per address within wrongHashWindow for Sessions that are unknown
+// or belong to another owner.
 const (
-	wrongHashes  = 100
-	hashesWithin = time.Minute
+	maxWrongHashes  = 100
+	wrongHashWindow = time.Minute
 )
 
-// owns refuses a Session that is somebody else's as if there were none.
-func (h *Handler) owns(c call, hash queue.SessionHash) error {
-	if h.config.Holder == nil || hash == "" {
+// requireOwner refuses a Session of another owner with the response for an unknown one.
+func (h *Handler) requireOwner(c call, hash queue.SessionHash) error {
+	if h.config.SessionOwner == nil || hash == "" {
 		return nil
 	}
 	r := c.Request()
-	ok, proven := h.owners.claim(hash, h.config.Holder(r), func() string {
-		if r.Header.Get("Sec-Fetch-Site") != "same-origin" || h.config.Promise == nil {
+	ok, proven := h.owners.claim(hash, h.config.SessionOwner(r), func() string {
+		if r.Header.Get("Sec-Fetch-Site") != "same-origin" || h.config.IssueVisitorCookie == nil {
 			return ""
 		}
-		return h.config.Promise(c.Response().Header(), r)
+		return h.config.IssueVisitorCookie(c.Response().Header(), r)
 	})
 	switch {
 	case proven:
 		return nil
-	case !h.guesses.Allow(r.RemoteAddr):
+	case !h.sessionGuesses.Allow(r.RemoteAddr):
 		allowOrigin(c)
 		return echo.NewHTTPError(http.StatusTooManyRequests, "Too many sessions have been asked for from your address that are not yours. Try again in a minute.")
 	case ok:
 		return nil
 	}
-	h.guesses.Wrong(r.RemoteAddr)
+	h.sessionGuesses.Wrong(r.RemoteAddr)
 	allowOrigin(c)
 	return echo.ErrNotFound
 }
 
-// ownsEvent is owns, for who names an Event of it. One that is a Session by itself nobody has chosen a name for, and so
-// nobody guesses.
-func (h *Handler) ownsEvent(c call, event queue.EventID) error {
+// requireEventOwner is requireOwner for the Session of an Event. An Event that is its own Session has a random name,
+// which cannot be guessed, and is not checked.
+func (h *Handler) requireEventOwner(c call, event queue.EventID) error {
 	session := h.config.Queue.SessionOf(event)
 	if session == nil || session.Hash == queue.SessionHash(event) {
 		return nil
 	}
-	return h.owns(c, session.Hash)
+	return h.requireOwner(c, session.Hash)
 }
 
-// ownsNamed is owns, for the session_hash in a body.
-func (h *Handler) ownsNamed(c call, raw []byte) error {
+// requireBodyOwner is requireOwner for the session_hash in a body.
+func (h *Handler) requireBodyOwner(c call, raw []byte) error {
 	var hash *string
-	if h.config.Holder == nil || !parseFields(raw, map[string]any{"session_hash": &hash}) || hash == nil {
+	if h.config.SessionOwner == nil || !parseFields(raw, map[string]any{"session_hash": &hash}) || hash == nil {
 		return nil
 	}
-	return h.owns(c, queue.SessionHash(*hash))
+	return h.requireOwner(c, queue.SessionHash(*hash))
 }

@@ -9,29 +9,29 @@ import (
 	"spacehost/queue"
 )
 
-// TestOwnersOfMadeUpSessions: whoever makes hashes up fills no memory, and nobody loses a Session by it that is open.
-func TestOwnersOfMadeUpSessions(t *testing.T) {
+// TestMadeUpSessionsDoNotFillOwners: made-up hashes are removed soon, and the owner of an open Session is kept.
+func TestMadeUpSessionsDoNotFillOwners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := queue.SessionHash("open")
-		o := owners{present: func(digest string) bool { return digest == open.Digest() }}
-		ada, ben := Holder{Person: "user:ada"}, Holder{Person: "user:ben"}
-		claim := func(hash queue.SessionHash, by Holder) bool {
+		o := owners{isPresent: func(digest string) bool { return digest == open.Digest() }}
+		ada, ben := SessionOwner{Person: "user:ada"}, SessionOwner{Person: "user:ben"}
+		claim := func(hash queue.SessionHash, by SessionOwner) bool {
 			ok, _ := o.claim(hash, by, func() string { return "" })
 			return ok
 		}
 		claim(open, ada)
-		for n := range mostOwners {
+		for n := range maxOwners {
 			claim(queue.SessionHash(fmt.Sprint("made up ", n)), ben)
 		}
 		if claim("made up 1", ada) {
-			t.Error("a Session of a moment ago is nobody's")
+			t.Error("a recent Session has lost its owner")
 		}
 		time.Sleep(ownerSweep + time.Second)
 		if claim(open, ben) || !claim(open, ada) {
-			t.Error("the open Session is no longer ada's")
+			t.Error("the open Session no longer belongs to ada")
 		}
 		if len(o.known) > 2 {
-			t.Errorf("%d Sessions are known whose they were, want the open one", len(o.known))
+			t.Errorf("%d Sessions have an owner, want at most 2", len(o.known))
 		}
 	})
 }

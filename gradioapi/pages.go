@@ -11,70 +11,69 @@ import (
 	"spacehost/internal/web"
 )
 
-// pageLife is how old a kept answer may be. Gradio makes its config at the start, and its runner says when it makes
-// it anew; what an app's own code writes into it nobody says.
-const pageLife = time.Second
+// pageMaxAge is the maximum age of a cached page. Gradio builds its config at the start, and the runner reports each
+// rebuild. Changes that the app's own code makes to the config are not reported.
+const pageMaxAge = time.Second
 
-// Bounds of what is kept of one Space. What is full starts anew: visitors ask for a handful of pages at one or two
-// addresses, and who asks for more would only fill it.
+// Limits of the cached pages of one Space. A full cache starts anew: visitors request a handful of pages at one or
+// two addresses, and only a visitor who requests many more would fill it.
 const (
-	pageBytes  = 8 << 20
-	pagesBytes = 32 << 20
-	pagesCount = 64
-	queryBytes = 200
+	maxPageBytes  = 8 << 20
+	maxPagesBytes = 32 << 20
+	maxPages      = 64
+	maxQueryBytes = 200
 )
 
-// pages keeps answers of the Space that are the same for all who ask alike. Nothing of whoever asks reaches the
-// Space with the question, so that nothing of them can be in the answer.
+// pages caches responses of the Space that are the same for all visitors with an equal request. The request to the
+// Space contains no data of a visitor, so the response cannot contain any.
 type pages struct {
 	mu       sync.Mutex
-	revision int // of the manifest under which they were asked for
+	revision int // of the manifest at the time of the request
 	kept     map[pageKey]*page
 	size     int
 }
 
-// pageKey is all that the answers depend on: Gradio writes its root into them, made of host and scheme
+// pageKey holds everything that a response depends on: Gradio writes its root, made of host and scheme, into the pages
 // (gradio/route_utils.py, get_root_url), and its BrotliMiddleware encodes them.
 type pageKey struct{ mount, path, query, host, scheme, encoding string }
 
-// page is one answer, asked for once however many wait for it.
+// page is one response. It is requested once for all visitors that wait for it.
 type page struct {
-	asked  time.Time
-	ready  chan struct{} // closed once the rest is set
-	ok     bool          // false: each visitor asks the Space themselves
-	header http.Header
-	body   []byte
+	requested time.Time
+	ready     chan struct{} // closed once the fields below are set
+	ok        bool          // false: the request of each visitor is passed through
+	header    http.Header
+	body      []byte
 }
 
-// isPage reports whether a kept answer will do.
+// isPage reports whether a cached response may answer the request. Below a mount, all other paths belong to the outer
+// app.
 //
-// Below a mount the rest of the paths is the app's own.
-//
-//  1. An encoded path or query may hide what it names, and deep links are files that come and go.
-//  2. What the request asks of the answer's bytes is left to the Space.
+//  1. An encoded path or query may hide its meaning, and deep links are files that come and go.
+//  2. A request for a part of the response, or for a protocol upgrade, is left to the Space.
 func isPage(c call) bool {
 	r, frontend := c.Request(), c.manifest.Frontend
 	if frontend == nil || c.manifest.Mount != "" || r.Method != http.MethodGet || !frontend.Pages[r.URL.Path] {
 		return false
 	}
 	query := r.URL.RawQuery
-	if r.URL.RawPath != "" || len(query) > queryBytes || strings.Contains(query, "%") || strings.Contains(query, "deep_link") { // 1
+	if r.URL.RawPath != "" || len(query) > maxQueryBytes || strings.Contains(query, "%") || strings.Contains(query, "deep_link") { // 1
 		return false
 	}
 	return r.Header.Get("Range") == "" && r.Header.Get("Upgrade") == "" // 2
 }
 
-// page answers as the Space does, and asks it once a second at most.
+// page answers as the Space does, and requests the page from the Space once per second at most.
 func (h *Handler) page(c call) error {
 	if _, _, up := h.config.Upstream.Upstream(); !up {
-		return h.pass(c) // which waits, or says why
+		return h.pass(c) // it waits for the Space or reports the stage
 	}
 	r := c.Request()
 	key := pageKey{c.manifest.Mount, r.URL.Path, r.URL.RawQuery, r.Host, web.Scheme(r), encoding(r)}
-	p, mine := h.pages.find(key, c.manifest.Revision, time.Now())
-	if mine {
-		h.ask(context.WithoutCancel(r.Context()), key, p) // whoever asked first may leave: others wait too
-		h.pages.count(key, p)
+	p, first := h.pages.find(key, c.manifest.Revision, time.Now())
+	if first {
+		h.fetchPage(context.WithoutCancel(r.Context()), key, p) // the first visitor may disconnect while others wait
+		h.pages.addSize(key, p)
 	}
 	select {
 	case <-p.ready:
@@ -89,11 +88,12 @@ func (h *Handler) page(c call) error {
 	}
 	allowOrigin(c)
 	c.Response().WriteHeader(http.StatusOK)
-	_, _ = c.Response().Write(p.body) // the visitor left
+	_, _ = c.Response().Write(p.body) // fails if the visitor has left
 	return nil
 }
 
-// encoding is what Gradio looks for in Accept-Encoding, in its order (gradio/brotli_middleware.py).
+// encoding returns the encoding that Gradio selects from Accept-Encoding, in its order of preference
+// (gradio/brotli_middleware.py).
 func encoding(r *http.Request) string {
 	accepted := r.Header.Get("Accept-Encoding")
 	for _, name := range []string{"br", "gzip"} {
@@ -104,20 +104,20 @@ func encoding(r *http.Request) string {
 	return ""
 }
 
-// find returns a page that is fresh or asked for; if mine, the caller asks.
-func (s *pages) find(key pageKey, revision int, now time.Time) (p *page, mine bool) {
+// find returns a page that is fresh or being requested. If first is set, the caller requests it.
+func (s *pages) find(key pageKey, revision int, now time.Time) (p *page, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if revision != s.revision || len(s.kept) >= pagesCount || s.size > pagesBytes {
+	if revision != s.revision || len(s.kept) >= maxPages || s.size > maxPagesBytes {
 		s.kept, s.size, s.revision = map[pageKey]*page{}, 0, revision
 	}
-	if p = s.kept[key]; p != nil && (now.Sub(p.asked) < pageLife || !p.isReady()) {
+	if p = s.kept[key]; p != nil && (now.Sub(p.requested) < pageMaxAge || !p.isReady()) {
 		return p, false
 	}
 	if p != nil {
 		s.size -= len(p.body)
 	}
-	p = &page{asked: now, ready: make(chan struct{})}
+	p = &page{requested: now, ready: make(chan struct{})}
 	s.kept[key] = p
 	return p, true
 }
@@ -131,7 +131,7 @@ func (p *page) isReady() bool {
 	}
 }
 
-func (s *pages) count(key pageKey, p *page) {
+func (s *pages) addSize(key pageKey, p *page) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept[key] == p {
@@ -139,12 +139,13 @@ func (s *pages) count(key pageKey, p *page) {
 	}
 }
 
-// askWait bounds a question to the Space; whoever waited for it then asks without a bound.
-const askWait = 30 * time.Second
+// fetchPageTimeout bounds the shared request to the Space. After a timeout each waiting visitor's own request is
+// passed through, without a bound.
+const fetchPageTimeout = 30 * time.Second
 
-func (h *Handler) ask(ctx context.Context, key pageKey, p *page) {
+func (h *Handler) fetchPage(ctx context.Context, key pageKey, p *page) {
 	defer close(p.ready)
-	ctx, cancel := context.WithTimeout(ctx, askWait)
+	ctx, cancel := context.WithTimeout(ctx, fetchPageTimeout)
 	defer cancel()
 	port, spaceKey, ok := h.config.Upstream.Upstream()
 	if !ok {
@@ -161,25 +162,25 @@ func (h *Handler) ask(ctx context.Context, key pageKey, p *page) {
 	if key.encoding != "" {
 		r.Header.Set("Accept-Encoding", key.encoding)
 	}
-	answer, err := upstreamTransport.RoundTrip(r)
+	response, err := upstreamTransport.RoundTrip(r)
 	if err != nil {
 		return
 	}
-	defer answer.Body.Close()
-	p.keep(answer)
+	defer response.Body.Close()
+	p.store(response)
 }
 
-// keep takes what everybody may have: no page that sets a cookie.
-func (p *page) keep(answer *http.Response) {
-	if answer.StatusCode != http.StatusOK || answer.Header.Get("Set-Cookie") != "" {
+// store keeps a response that every visitor may receive: it must not set a cookie.
+func (p *page) store(response *http.Response) {
+	if response.StatusCode != http.StatusOK || response.Header.Get("Set-Cookie") != "" {
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, pageBytes+1))
-	if err != nil || len(body) > pageBytes {
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxPageBytes+1))
+	if err != nil || len(body) > maxPageBytes {
 		return
 	}
-	p.header = answer.Header
-	for _, name := range []string{"Connection", "Date", "Server", "Transfer-Encoding"} { // of that answer alone
+	p.header = response.Header
+	for _, name := range []string{"Connection", "Date", "Server", "Transfer-Encoding"} { // specific to that response
 		p.header.Del(name)
 	}
 	p.body, p.ok = body, true

@@ -18,8 +18,8 @@ import (
 	"spacehost/queue"
 )
 
-// front is the manifest of a Space whose frontend lies below a folder of the test.
-func front(t *testing.T) (root string, set func(*setup)) {
+// withFrontend is a Space whose frontend is in a folder of the test.
+func withFrontend(t *testing.T) (root string, set func(*setup)) {
 	t.Helper()
 	root = filepath.Join(t.TempDir(), "gradio", "templates", "frontend")
 	return root, with(func(m *queue.Manifest) {
@@ -30,8 +30,8 @@ func front(t *testing.T) (root string, set func(*setup)) {
 	})
 }
 
-// counted lets the Space answer a path with how often it was asked.
-func (h *host) counted(path string) *atomic.Int64 {
+// countRequests makes the Space answer a path with its number of requests.
+func (h *host) countRequests(path string) *atomic.Int64 {
 	var n atomic.Int64
 	h.space.route(path, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -40,9 +40,10 @@ func (h *host) counted(path string) *atomic.Int64 {
 	return &n
 }
 
-// Visitors who ask alike share one question, which has nothing of theirs in it.
-func TestAPageIsAskedForOnce(t *testing.T) {
-	_, set := front(t)
+// TestPageIsRequestedOnce: visitors with an equal request share one request to the Space, which contains no data of
+// theirs.
+func TestPageIsRequestedOnce(t *testing.T) {
+	_, set := withFrontend(t)
 	h := newHost(t, set)
 	release := make(chan struct{})
 	h.space.route("/config", func(w http.ResponseWriter, _ *http.Request) {
@@ -57,7 +58,7 @@ func TestAPageIsAskedForOnce(t *testing.T) {
 			answers <- h.get("/config", "Cookie: session=secret", "Authorization: Bearer secret", "X-Private: secret", "Origin: http://localhost:1")
 		})
 	}
-	eventually(t, "the Space is asked", func() bool { return len(h.space.arrived()) > 0 })
+	eventually(t, "the request to the Space", func() bool { return len(h.space.arrived()) > 0 })
 	close(release)
 	visitors.Wait()
 	close(answers)
@@ -67,7 +68,7 @@ func TestAPageIsAskedForOnce(t *testing.T) {
 		}
 	}
 	if asked := len(h.space.arrived()); asked == 20 {
-		t.Errorf("asked %d times for 20 visitors", asked)
+		t.Errorf("got %d requests for 20 visitors", asked)
 	}
 	for _, asked := range h.space.arrived() {
 		if strings.Contains(fmt.Sprint(asked.header), "secret") || asked.header.Get("X-Ip-Token") != "" {
@@ -76,17 +77,17 @@ func TestAPageIsAskedForOnce(t *testing.T) {
 	}
 }
 
-func TestAKeptPageIsNoOther(t *testing.T) {
-	_, set := front(t)
+func TestCachedPagesAreNotMixedUp(t *testing.T) {
+	_, set := withFrontend(t)
 	h := newHost(t, set)
-	h.counted("/config")
+	h.countRequests("/config")
 	first := h.get("/config").body
 	for name, other := range map[string]answer{
 		"another host":  h.get("/config", "Host: space.example"),
 		"another query": h.get("/config?page=x"),
 	} {
 		if other.body == first {
-			t.Errorf("%s: got %s again", name, first)
+			t.Errorf("%s: got the cached %s", name, first)
 		}
 	}
 	if got := h.get("/config", "Host: space.example").body; !strings.Contains(got, "space.example") {
@@ -94,9 +95,9 @@ func TestAKeptPageIsNoOther(t *testing.T) {
 	}
 }
 
-// What may not be kept is asked for by each visitor, with all that they brought.
-func TestWhatIsNotKept(t *testing.T) {
-	_, set := front(t)
+// TestUncacheablePages: each visitor's own request is passed through completely.
+func TestUncacheablePages(t *testing.T) {
+	_, set := withFrontend(t)
 	for name, ask := range map[string]func(*host) answer{
 		"a deep link":     func(h *host) answer { return h.get("/config?deep_link=x") },
 		"a hidden link":   func(h *host) answer { return h.get("/config?deep%5Flink=x") },
@@ -121,27 +122,27 @@ func TestWhatIsNotKept(t *testing.T) {
 			}
 			passed := 0
 			for _, asked := range h.space.arrived() {
-				if asked.header.Get("X-Ip-Token") != "" { // that only a pass-through has
+				if asked.header.Get("X-Ip-Token") != "" { // only a passed-through request has one
 					passed++
 				}
 			}
 			if passed != 2 {
-				t.Errorf("%d of 2 were passed through: %v", passed, h.space.arrived())
+				t.Errorf("%d of 2 requests were passed through: %v", passed, h.space.arrived())
 			}
 		})
 	}
 }
 
-func TestAPageDoesNotOutliveItsManifest(t *testing.T) {
-	_, set := front(t)
+func TestCachedPageExpires(t *testing.T) {
+	_, set := withFrontend(t)
 	var m queue.Manifest
 	h := newHost(t, set, with(func(given *queue.Manifest) { m = *given }))
-	h.counted("/config")
+	h.countRequests("/config")
 	began := time.Now()
 	first := h.get("/config").body
-	h.queue.Changed(m.App + 1) // another app's
+	h.queue.Changed(m.App + 1) // another app
 	if got := h.get("/config").body; got != first && time.Since(began) < 500*time.Millisecond {
-		t.Errorf("got %s, want what was kept: %s", got, first)
+		t.Errorf("got %s, want the cached %s", got, first)
 	}
 	for name, change := range map[string]func(){
 		"attached again": func() { h.queue.Attach(m) }, "made anew": func() { h.queue.Changed(m.App) },
@@ -149,22 +150,22 @@ func TestAPageDoesNotOutliveItsManifest(t *testing.T) {
 		before := h.get("/config").body
 		change()
 		if got := h.get("/config").body; got == before {
-			t.Errorf("%s: got %s again", name, got)
+			t.Errorf("%s: got the cached %s", name, got)
 		}
 	}
-	last := h.get("/config").body // and what nobody tells is seen all the same
-	eventually(t, "the page is asked for again", func() bool { return h.get("/config").body != last })
+	last := h.get("/config").body // unreported changes become visible after pageMaxAge
+	eventually(t, "a new request for the page", func() bool { return h.get("/config").body != last })
 	h.space.down.Store(true)
 	soon, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if got, err := h.client.Do(h.request(soon, http.MethodGet, "/config", nil)); err == nil { // it waits for the Space
+	if got, err := h.client.Do(h.request(soon, http.MethodGet, "/config", nil)); err == nil { // the request waits for the Space
 		t.Errorf("the Space is down: got %d", got.StatusCode)
 		got.Body.Close()
 	}
 }
 
-func TestAssetsDoNotLeadOut(t *testing.T) {
-	root, set := front(t)
+func TestAssetPathsCannotEscape(t *testing.T) {
+	root, set := withFrontend(t)
 	h := newHost(t, set)
 	write := func(path, text string) {
 		t.Helper()
@@ -190,7 +191,7 @@ func TestAssetsDoNotLeadOut(t *testing.T) {
 	for path, want := range map[string]int{
 		"/static/a.js": 200, "/static//a.js": 403, "/static/x/../a.js": 200, "/static/none.js": 404, "/static/": 400, "/static/dir.js": 403,
 		"/static/link.js": 403, "/static/folder/secret.js": 403, "/static/../index.js": 403, "/static/%2e%2e/index.js": 403, "/static//etc/passwd": 403,
-		"/static/..%2findex.js": 403, "/static/a.js%00": 200, // its suffix is no known one: the Space's
+		"/static/..%2findex.js": 403, "/static/a.js%00": 200, // unknown suffix: passed through
 	} {
 		r := h.request(t.Context(), http.MethodGet, "/", nil)
 		r.URL.Opaque = path
@@ -206,8 +207,9 @@ func TestAssetsDoNotLeadOut(t *testing.T) {
 	}
 }
 
-// A Space names no host paths: what it claims to be its frontend has to be a Gradio's.
-func TestAClaimedFolderIsNotServed(t *testing.T) {
+// TestReportedFolderMustBeAFrontend: a Space must not name host paths, so the reported folder must be a Gradio's
+// frontend.
+func TestReportedFolderMustBeAFrontend(t *testing.T) {
 	secret := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(secret, "static"), 0o755); err != nil {
 		t.Fatal(err)
@@ -215,7 +217,7 @@ func TestAClaimedFolderIsNotServed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(secret, "static", "key.js"), []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	root, set := front(t)
+	root, set := withFrontend(t)
 	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -230,8 +232,8 @@ func TestAClaimedFolderIsNotServed(t *testing.T) {
 	}
 }
 
-func TestAssetsArePackedOnce(t *testing.T) {
-	root, set := front(t)
+func TestAssetsAreCompressed(t *testing.T) {
+	root, set := withFrontend(t)
 	h := newHost(t, set)
 	text := strings.Repeat("body { color: black } ", 500)
 	if err := os.MkdirAll(filepath.Join(root, "static"), 0o755); err != nil {
@@ -242,26 +244,26 @@ func TestAssetsArePackedOnce(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		plain, packed := h.get("/static/a.css"), h.get("/static/a.css", "Accept-Encoding: br, gzip")
+		plain, compressed := h.get("/static/a.css"), h.get("/static/a.css", "Accept-Encoding: br, gzip")
 		if plain.body != text || plain.header.Get("Content-Encoding") != "" || plain.header.Get("Content-Type") != "text/css; charset=utf-8" {
 			t.Errorf("got %d bytes, %v", len(plain.body), plain.header)
 		}
-		unpacked, err := gzip.NewReader(strings.NewReader(packed.body))
+		unpacked, err := gzip.NewReader(strings.NewReader(compressed.body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(unpacked); err != nil || string(got) != text || packed.header.Get("Vary") != "Accept-Encoding" {
-			t.Errorf("got %d bytes, %v, %v", len(got), err, packed.header)
+		if got, err := io.ReadAll(unpacked); err != nil || string(got) != text || compressed.header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("got %d bytes, %v, %v", len(got), err, compressed.header)
 		}
-		if got := h.get("/static/a.css", "If-None-Match: "+packed.header.Get("Etag"), "Accept-Encoding: gzip"); got.status != http.StatusNotModified || got.body != "" {
+		if got := h.get("/static/a.css", "If-None-Match: "+compressed.header.Get("Etag"), "Accept-Encoding: gzip"); got.status != http.StatusNotModified || got.body != "" {
 			t.Errorf("got %d %q", got.status, got.body)
 		}
 		if got := h.get("/static/a.css", "Range: bytes=0-3", "Accept-Encoding: gzip"); got.status != http.StatusPartialContent || got.body != "body" {
 			t.Errorf("got %d %q", got.status, got.body)
 		}
 	}
-	if got := h.do(http.MethodHead, "/static/a.css", ""); got.header.Get("Etag") != "" { // Gradio refuses it, in its own words
+	if got := h.do(http.MethodHead, "/static/a.css", ""); got.header.Get("Etag") != "" { // Gradio words the refusal
 		t.Errorf("got %v", got.header)
 	}
-	h.only()
+	h.onlyRequest()
 }

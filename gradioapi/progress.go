@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// progress tells how far uploads are, by the id that the client chose (gradio/route_utils.py, FileUploadProgress).
+// progress holds the progress of uploads, by the id that the client chose (gradio/route_utils.py,
+// FileUploadProgress).
 type progress struct {
 	mu       sync.Mutex
 	trackers map[string]*tracker
-	appeared chan struct{} // closed, and replaced, when one comes
+	appeared chan struct{} // closed and replaced when a tracker is added
 }
 
 func newProgress() *progress {
 	return &progress{trackers: map[string]*tracker{}, appeared: make(chan struct{})}
 }
 
-// tracker is one upload's; nil is that of an upload without an id.
+// tracker is the progress of one upload. nil stands for an upload without an id.
 type tracker struct {
-	of *progress
-	id string
+	set *progress
+	id  string
 
 	mu      sync.Mutex
 	name    string
@@ -34,7 +35,7 @@ func (p *progress) track(id string) *tracker {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := &tracker{of: p, id: id}
+	t := &tracker{set: p, id: id}
 	p.trackers[id] = t
 	close(p.appeared)
 	p.appeared = make(chan struct{})
@@ -48,14 +49,14 @@ func (p *progress) find(id string) (*tracker, <-chan struct{}) {
 }
 
 func (t *tracker) forget() {
-	t.of.mu.Lock()
-	defer t.of.mu.Unlock()
-	if t.of.trackers[t.id] == t {
-		delete(t.of.trackers, t.id)
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if t.set.trackers[t.id] == t {
+		delete(t.set.trackers, t.id)
 	}
 }
 
-// add counts n bytes; those of the file before, which nobody has asked for, are forgotten, as Gradio does.
+// add counts n bytes. Bytes of the previous file that no reader has fetched are dropped, as in Gradio.
 func (t *tracker) add(name string, n int) {
 	if t == nil || n == 0 {
 		return
@@ -68,10 +69,10 @@ func (t *tracker) add(name string, n int) {
 	t.name, t.size, t.pending = name, t.size+n, true
 }
 
-// stale is how long an upload's progress waits for somebody to read its end.
-const stale = time.Minute
+// progressRetention is the time that the progress of an ended upload is kept for a reader.
+const progressRetention = time.Minute
 
-// end keeps the tracker for a reader who is about to come.
+// end marks the upload as done. A reader may still arrive within progressRetention.
 func (t *tracker) end() {
 	if t == nil {
 		return
@@ -79,7 +80,7 @@ func (t *tracker) end() {
 	t.mu.Lock()
 	t.done = true
 	t.mu.Unlock()
-	time.AfterFunc(stale, t.forget)
+	time.AfterFunc(progressRetention, t.forget)
 }
 
 type progressUpdate struct {
@@ -88,7 +89,7 @@ type progressUpdate struct {
 	ChunkSize int    `json:"chunk_size"`
 }
 
-// next is the message that is due: nil if there is none. The last is "done".
+// next returns the message that is due, or nil. The last message is "done".
 func (t *tracker) next() (message any, done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,13 +103,13 @@ func (t *tracker) next() (message any, done bool) {
 	return nil, false
 }
 
-// Gradio's own times (gradio/routes.py, get_upload_progress).
+// Wait and poll interval of Gradio (gradio/routes.py, get_upload_progress).
 const (
 	progressWait = 3 * time.Second
 	progressTick = 50 * time.Millisecond
 )
 
-// uploadProgress is a stream about an upload whose POST is under way, or about to come.
+// uploadProgress streams the progress of an upload that is under way or about to begin.
 func (h *Handler) uploadProgress(c call) error {
 	id := c.QueryParam("upload_id")
 	f := h.files(c)
@@ -127,12 +128,12 @@ func (h *Handler) uploadProgress(c call) error {
 	go func() {
 		defer s.close()
 		defer t.forget()
-		h.pourProgress(s, t)
+		h.streamProgress(s, t)
 	}()
 	return nil
 }
 
-func (h *Handler) pourProgress(s *sse, t *tracker) {
+func (h *Handler) streamProgress(s *sse, t *tracker) {
 	_ = s.send() // the head
 	tick, beat := time.NewTicker(progressTick), time.NewTicker(h.config.Heartbeat)
 	defer tick.Stop()

@@ -23,25 +23,25 @@ import (
 
 // Headers between host and Space.
 const (
-	headerKey   = "X-Spacehost-Key"  // opens the Space's own port; worker/runner/spacehost_runner/guard.py
+	headerKey   = "X-Spacehost-Key"  // required by the Space's own port; worker/runner/spacehost_runner/guard.py
 	headerCall  = "X-Spacehost-Call" // names the direct call of a request that the Space admits itself
-	headerToken = "X-Ip-Token"       // who pays (spaces/zero/client.py, TOKEN_HEADER); what a caller brings, Identify has read
+	headerToken = "X-Ip-Token"       // the identity that pays (spaces/zero/client.py, TOKEN_HEADER); Identify has read the caller's own
 )
 
-// isOurs names the headers that only the host may write: a visitor's copies are dropped.
+// isOurs reports the headers that only the host may set. A visitor's copies are removed.
 func isOurs(name string) bool {
 	switch name {
 	case headerToken, "X-Authenticated", "X-Hf-Authorization", "Forwarded", "X-Real-Ip":
 		return true
-	case "X-Gradio-Server": // would decide the root of every URL (gradio/route_utils.py, get_request_origin)
+	case "X-Gradio-Server": // would set the root of every URL (gradio/route_utils.py, get_request_origin)
 		return true
 	}
 	return strings.HasPrefix(name, "X-Spacehost-") || strings.HasPrefix(name, "X-Forwarded-")
 }
 
-// outbound makes of h, a copy of the visitor's headers, what the Space may see, with the host's own beside it.
-// The same for what is passed through and for the requests that the runner rebuilds. mount is where the app
-// stands that will see them.
+// outbound turns h, a copy of the visitor's headers, into the headers that the Space may see, and adds the host's
+// own. It applies to passed-through requests and to the requests that the runner rebuilds. mount is the path of the
+// app that receives them.
 func outbound(h http.Header, r *http.Request, mount string) http.Header {
 	for name := range h {
 		if isOurs(name) {
@@ -49,7 +49,7 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 		}
 	}
 	web.StripCookies(h)
-	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token by itself
+	if slices.ContainsFunc(h.Values("Authorization"), isHubToken) { // gradio_client sends a saved Hugging Face token without being asked
 		h.Del("Authorization")
 	}
 	h.Set("X-Forwarded-For", clientIP(r))
@@ -58,8 +58,8 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 	return h
 }
 
-// forwardHost names the visitors' address, but not to an app below a path: Gradio would leave the path out of its
-// URLs (gradio/route_utils.py, get_request_origin). Host says the same.
+// forwardHost sets the host name that visitors use, except for an app below a path: Gradio would omit the path from
+// its URLs (gradio/route_utils.py, get_request_origin). The Host header has the same value.
 func forwardHost(h http.Header, host, mount string) {
 	if mount == "" {
 		h.Set("X-Forwarded-Host", host)
@@ -80,8 +80,8 @@ func clientIP(r *http.Request) string {
 	return host
 }
 
-// request is the visitor's request as the runner will rebuild it. ASGI headers are bytes and JSON is text,
-// so each byte travels as one code point.
+// request returns the visitor's request for the runner to rebuild. ASGI headers are bytes and JSON is text, so each
+// byte is encoded as one code point.
 func (h *Handler) request(c call) queue.Request {
 	r := c.Request()
 	pairs := [][2]string{{"host", latin1(r.Host)}}
@@ -97,7 +97,7 @@ func (h *Handler) request(c call) queue.Request {
 func sortedNames(h http.Header) []string {
 	names := make([]string, 0, len(h))
 	for name := range h {
-		if name != "Connection" && name != "Upgrade" { // between the visitor and us
+		if name != "Connection" && name != "Upgrade" { // hop-by-hop
 			names = append(names, name)
 		}
 	}
@@ -118,7 +118,7 @@ func latin1(s string) string {
 	return s
 }
 
-// passKey carries the destination of a pass-through in its request's context.
+// passKey is the context key of a passed-through request's destination.
 type passKey struct{}
 
 type destination struct {
@@ -127,12 +127,13 @@ type destination struct {
 	token string
 	mount string
 	call  queue.EventID // set if the Space is to admit the call
-	// bytes: the answer is somebody's; files says which are safe, nil if the Space does not.
-	bytes bool
-	files *queue.Files
-	old   bool // Gradio 4
+	// content is set if the response holds bytes of a user or of the app. files lists the safe media types; nil if the
+	// Space has not reported them.
+	content bool
+	files   *queue.Files
+	gradio4 bool
 
-	answered func(*http.Response) // nil, or told of the Space's answer 200 before the visitor is
+	onResponse func(*http.Response) // may be nil; runs on status 200, before the visitor receives the response
 }
 
 func newProxy(h *Handler) http.Handler {
@@ -140,23 +141,23 @@ func newProxy(h *Handler) http.Handler {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			d := p.In.Context().Value(passKey{}).(destination)
 			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", d.port)})
-			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has dropped what Go does not take for a query
-			p.Out.Host = p.In.Host                 // Gradio makes its URLs from it
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has removed query parts that Go cannot parse
+			p.Out.Host = p.In.Host                 // Gradio builds its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In, d.mount))
 		},
 		Transport:     upstream{},
-		FlushInterval: -1, // what the Space streams, the visitor gets at once
-		ModifyResponse: func(answer *http.Response) error {
-			d := answer.Request.Context().Value(passKey{}).(destination)
-			web.StripSetCookies(answer.Header)
-			if d.answered != nil && answer.StatusCode == http.StatusOK {
-				d.answered(answer)
+		FlushInterval: -1, // the visitor receives streamed data at once
+		ModifyResponse: func(response *http.Response) error {
+			d := response.Request.Context().Value(passKey{}).(destination)
+			web.StripSetCookies(response.Header)
+			if d.onResponse != nil && response.StatusCode == http.StatusOK {
+				d.onResponse(response)
 			}
-			if d.bytes {
-				protectPassed(answer, d.files)
+			if d.content {
+				protectPassed(response, d.files)
 			}
-			if d.old && answer.Header.Get("Access-Control-Allow-Origin") == "null" && isLocal(hostName(answer.Request.Host)) {
-				answer.Header.Del("Access-Control-Allow-Origin") // CVE-2024-47165: a sandboxed frame of any site is "null"
+			if d.gradio4 && response.Header.Get("Access-Control-Allow-Origin") == "null" && isLocal(hostName(response.Request.Host)) {
+				response.Header.Del("Access-Control-Allow-Origin") // CVE-2024-47165: a sandboxed frame of any site is "null"
 			}
 			return nil
 		},
@@ -183,8 +184,8 @@ func (d destination) stamp(h http.Header) {
 	}
 }
 
-// upstream keeps connections for requests that can be sent again if the Space has just closed one: it does after
-// each exception of its own (uvicorn), which would be the end of the next visitor's call.
+// upstream reuses connections only for requests that can be repeated. uvicorn closes the connection after each
+// exception of the Space; on a reused connection that would fail the next visitor's call.
 type upstream struct{}
 
 func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -200,16 +201,16 @@ var onceTransport = &http.Transport{
 	DisableCompression: true,
 }
 
-// upstreamTransport speaks to Spaces on this machine: no proxy, no compression of its own.
+// upstreamTransport connects to Spaces on this machine: without proxy and without compression of its own.
 var upstreamTransport = &http.Transport{
 	DialContext:         dialSpace,
 	MaxIdleConnsPerHost: 64,
-	IdleConnTimeout:     4 * time.Second, // uvicorn closes after 5: never reuse what it is about to close
+	IdleConnTimeout:     4 * time.Second, // uvicorn closes after 5 s: never reuse a connection that is about to close
 	DisableCompression:  true,
 }
 
-// listenWait is how long a Space may be attached before its server listens: that of an app below a FastAPI app
-// attaches while the server starts (gradio/routes.py, run_startup_events).
+// listenWait is the time that a Space may be attached before its server listens. An app below a FastAPI app attaches
+// while the server starts (gradio/routes.py, run_startup_events).
 const listenWait = 2 * time.Second
 
 func dialSpace(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -231,32 +232,34 @@ func dialSpace(ctx context.Context, network, addr string) (net.Conn, error) {
 	}
 }
 
-// pass hands the request to the Space's own server, as a direct call that may pay for itself.
-func (h *Handler) pass(c call) error { return h.direct(c, func(*destination, queue.EventID) {}) }
+// pass forwards the request to the Space's own server as a direct call, whose token is valid until the request ends.
+func (h *Handler) pass(c call) error {
+	return h.passAsDirectCall(c, func(*destination, queue.EventID) {})
+}
 
-// passAdmitted hands it over for the Space to admit.
+// passAdmitted forwards a call that the Space is to admit.
 func (h *Handler) passAdmitted(c call) error {
-	return h.direct(c, func(d *destination, id queue.EventID) { d.call, d.answered = id, h.awaitEvent })
+	return h.passAsDirectCall(c, func(d *destination, id queue.EventID) { d.call, d.onResponse = id, h.awaitEvent })
 }
 
-// passBytes hands over a request whose answer must not act as a page of the Space.
-func (h *Handler) passBytes(c call) error {
-	return h.direct(c, func(d *destination, _ queue.EventID) { d.bytes, d.files = true, c.manifest.Files })
+// passContent forwards a request whose response must not act as a page of the Space.
+func (h *Handler) passContent(c call) error {
+	return h.passAsDirectCall(c, func(d *destination, _ queue.EventID) { d.content, d.files = true, c.manifest.Files })
 }
 
-// direct is a direct call for as long as the request takes; mark says what else its destination has to know.
-func (h *Handler) direct(c call, mark func(*destination, queue.EventID)) error {
+// passAsDirectCall keeps a direct call open for the duration of the request. set completes the destination.
+func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer)
 	defer end()
-	d := destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
-	mark(&d, id)
+	d := destination{token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
+	set(&d, id)
 	return h.forward(c, d)
 }
 
-// forward completes d with where the Space is.
+// forward adds the Space's address to d and proxies the request.
 func (h *Handler) forward(c call, d destination) error {
 	var ok bool
-	d.old = strings.HasPrefix(c.manifest.Gradio, "4.")
+	d.gradio4 = strings.HasPrefix(c.manifest.Gradio, "4.")
 	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
 		return h.down(c)
 	}
@@ -264,7 +267,7 @@ func (h *Handler) forward(c call, d destination) error {
 	return nil
 }
 
-// upstreamWait is how long a request waits for a Space that is just being started again.
+// upstreamWait is the time that a request waits for a Space that is restarting.
 const upstreamWait = 10 * time.Second
 
 func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok bool) {
@@ -272,7 +275,7 @@ func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok b
 		return port, key, true
 	}
 	if _, started := h.config.Queue.Manifest(); !started {
-		return 0, "", false // its first start may take minutes: the page says so and asks again
+		return 0, "", false // the first start may take minutes: the response names the stage, and the page reloads
 	}
 	deadline := time.NewTimer(upstreamWait)
 	defer deadline.Stop()
@@ -292,23 +295,23 @@ func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok b
 	}
 }
 
-// admitWait is how long the Space's answer to an admitted call may be ahead of its runner's report.
+// admitWait is the maximum lead of the Space's response to an admitted call over the runner's report of the Event.
 const admitWait = time.Second
 
-// awaitEvent holds the answer to a call that the Space has admitted until the queue can find its Session.
-func (h *Handler) awaitEvent(answer *http.Response) {
-	d := answer.Request.Context().Value(passKey{}).(destination)
-	ctx, cancel := context.WithTimeout(answer.Request.Context(), admitWait)
+// awaitEvent delays the response to a call that the Space has admitted until the Queue knows its Session.
+func (h *Handler) awaitEvent(response *http.Response) {
+	d := response.Request.Context().Value(passKey{}).(destination)
+	ctx, cancel := context.WithTimeout(response.Request.Context(), admitWait)
 	defer cancel()
 	h.config.Queue.Admitted(ctx, d.call)
 }
 
-// fetch asks the Space's own server for path on the visitor's behalf, with the query of their request. The
-// caller closes the body, and ends ctx: so long lives the direct call that pays.
+// fetch sends a GET for path to the Space's own server for a visitor, with the query of the visitor's request. The
+// caller closes the body and cancels ctx. The direct call ends with ctx.
 func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Response, error) {
 	port, key, ok := h.config.Upstream.Upstream()
 	if !ok {
-		return nil, errors.New("the space is down")
+		return nil, errors.New("the Space is down")
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, upstreamURL(port, path, c.Request().URL.RawQuery), nil)
 	if err != nil {
@@ -320,7 +323,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {
 		r.Header.Del(name)
 	}
-	destination{key: key, token: h.config.Sign(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
+	destination{key: key, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
 	return upstreamTransport.RoundTrip(r)
 }
 
@@ -334,7 +337,7 @@ func (h *Handler) down(c call) error {
 	return nil
 }
 
-// downPage says that the Space cannot answer now: a page that asks again to a browser, JSON to a program.
+// downPage reports that the Space cannot answer now: a page that reloads for a browser, JSON for a program.
 func (h *Handler) downPage(w http.ResponseWriter, r *http.Request) {
 	stage, reason := h.config.Upstream.Stage()
 	if reason == "" {

@@ -19,7 +19,7 @@ import (
 	"spacehost/queue"
 )
 
-func TestPassThroughHandsOnTheRequest(t *testing.T) {
+func TestPassThroughForwardsTheRequest(t *testing.T) {
 	h := newHost(t)
 	for _, target := range []string{"/", "/config?__theme=dark", "/a%2Fb/c%20d?x=%2F&y", "/gradio_api/file=/tmp/a.png", "/gradio_api/file=https://example.org//x", "//double//slash", "/q?a=1;b=2&c=%zz"} {
 		h.get(target)
@@ -37,7 +37,7 @@ func TestPassThroughHandsOnTheRequest(t *testing.T) {
 	}
 }
 
-func TestPassThroughHandsOnTheAnswer(t *testing.T) {
+func TestPassThroughForwardsTheResponse(t *testing.T) {
 	h := newHost(t)
 	h.space.route("/logout", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "http://elsewhere/")
@@ -52,7 +52,7 @@ func TestPassThroughHandsOnTheAnswer(t *testing.T) {
 	}
 }
 
-// What a visitor may not say of themselves, and what the host says instead.
+// TestPassThroughHeaders: the host removes forged headers and sets its own.
 func TestPassThroughHeaders(t *testing.T) {
 	h := newHost(t)
 	forged := []string{
@@ -61,7 +61,7 @@ func TestPassThroughHeaders(t *testing.T) {
 		"Forwarded: for=6.6.6.6", "X-Real-Ip: 6.6.6.6", "X-Gradio-Server: http://evil",
 	}
 	h.get("/config", append(forged, "Host: foo.example:99", "Authorization: Bearer hf_saved", "X-Gradio-User: app", "Te: trailers", "X-Hop: 1", "Connection: X-Hop")...)
-	got := h.only()
+	got := h.onlyRequest()
 	for name, want := range map[string]string{
 		"X-Spacehost-Key": spaceKey, "X-Ip-Token": "token-" + string(got.call()), "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "foo.example:99",
 		"X-Gradio-User": "app", "Te": "trailers",
@@ -80,7 +80,7 @@ func TestPassThroughHeaders(t *testing.T) {
 	}
 }
 
-func TestWhichAuthorizationReachesTheSpace(t *testing.T) {
+func TestHubTokensDoNotReachTheSpace(t *testing.T) {
 	h := newHost(t)
 	for value, kept := range map[string]bool{
 		"Bearer hf_abc": false, "bearer hf_abc": false, "Bearer  hf_abc": false, "Bearer sph_abc": false, "Bearer\thf_abc": false,
@@ -95,11 +95,11 @@ func TestWhichAuthorizationReachesTheSpace(t *testing.T) {
 	h.get("/config", "Authorization: Basic x", "Authorization: Bearer hf_second")
 	got := h.space.arrived()
 	if reached := got[len(got)-1].header.Values("Authorization"); len(reached) > 0 {
-		t.Errorf("of two the Space got %q", reached)
+		t.Errorf("of two Authorization headers the Space got %q", reached)
 	}
 }
 
-func TestTheRunnerSeesTheSameHeadersAsTheSpace(t *testing.T) {
+func TestRunnerAndSpaceReceiveTheSameHeaders(t *testing.T) {
 	h := newHost(t)
 	h.post(joinPath, `{"data":[],"fn_index":0,"session_hash":"s"}`, "X-Ip-Token: forged", "X-Gradio-Server: http://evil", "Authorization: Bearer hf_saved", "X-Forwarded-For: 6.6.6.6", "X-Spacehost-Key: k", "Upgrade: h2c", "X-Kept: 1")
 	seen := map[string]string{}
@@ -116,8 +116,8 @@ func TestTheRunnerSeesTheSameHeadersAsTheSpace(t *testing.T) {
 	}
 }
 
-// A direct call may pay from its first to its last byte, and no longer.
-func TestADirectCallPaysWhileItLasts(t *testing.T) {
+// TestDirectCallPaysUntilItEnds: the token of a direct call is valid from the first to the last byte of the request.
+func TestDirectCallPaysUntilItEnds(t *testing.T) {
 	h := newHost(t)
 	h.space.route(api+"/run/quick", func(w http.ResponseWriter, r *http.Request) {
 		call := queue.EventID(strings.TrimPrefix(r.Header.Get("X-Ip-Token"), "token-"))
@@ -126,16 +126,16 @@ func TestADirectCallPaysWhileItLasts(t *testing.T) {
 	if got := h.post(api+"/run/quick", `{"data":["a"]}`); got.body != "true []" {
 		t.Errorf("during the call: got %s", got.body)
 	}
-	eventually(t, "the end of the call", func() bool { return !h.queue.Alive(h.only().call()) })
+	eventually(t, "the end of the call", func() bool { return !h.queue.Alive(h.onlyRequest().call()) })
 }
 
-func TestAnswersStream(t *testing.T) {
-	for _, length := range []string{"", "15"} { // chunked, and of a known length
-		answerStreams(t, length)
+func TestResponsesAreStreamed(t *testing.T) {
+	for _, length := range []string{"", "15"} { // chunked, and with a known length
+		responseIsStreamed(t, length)
 	}
 }
 
-func answerStreams(t *testing.T, length string) {
+func responseIsStreamed(t *testing.T, length string) {
 	h := newHost(t)
 	release := make(chan struct{})
 	h.space.route("/stream", func(w http.ResponseWriter, r *http.Request) {
@@ -154,10 +154,10 @@ func answerStreams(t *testing.T, length string) {
 	s.expect("", "first\n\n")
 	close(release)
 	s.expect("", "second\n\n")
-	s.ends()
+	s.expectEnd()
 }
 
-func TestRequestsStream(t *testing.T) {
+func TestRequestsAreStreamed(t *testing.T) {
 	h := newHost(t)
 	first := make(chan string, 1)
 	h.space.route(api+"/upload", func(w http.ResponseWriter, r *http.Request) {
@@ -170,18 +170,18 @@ func TestRequestsStream(t *testing.T) {
 	body, write := io.Pipe()
 	go func() {
 		fmt.Fprintln(write, "part one")
-		receive(t, first, "the first part at the Space") // before the second is sent
+		receive(t, first, "the first part at the Space") // the second part is sent after it
 		fmt.Fprint(write, "part two")
 		write.Close()
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if got := h.send(h.request(ctx, http.MethodPost, api+"/upload", body)); got.body != "part two, length -1" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
-func TestAnAnswerThatBreaksOffBreaksOff(t *testing.T) {
+func TestBrokenResponseStaysBroken(t *testing.T) {
 	h := newHost(t)
 	h.space.route("/broken", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "half an ans")
@@ -193,7 +193,7 @@ func TestAnAnswerThatBreaksOffBreaksOff(t *testing.T) {
 	}
 }
 
-func TestAVisitorWhoGoesEndsTheirRequest(t *testing.T) {
+func TestDisconnectCancelsTheRequest(t *testing.T) {
 	h := newHost(t)
 	ended := make(chan struct{})
 	h.space.route("/long", func(w http.ResponseWriter, r *http.Request) {
@@ -208,7 +208,7 @@ func TestAVisitorWhoGoesEndsTheirRequest(t *testing.T) {
 	receive(t, ended, "the end of the request at the Space")
 }
 
-func TestWebSocketsGoThrough(t *testing.T) {
+func TestWebSocketsArePassedThrough(t *testing.T) {
 	h := newHost(t)
 	h.space.route("/ws", func(w http.ResponseWriter, r *http.Request) {
 		conn, both, err := http.NewResponseController(w).Hijack()
@@ -228,7 +228,7 @@ func TestWebSocketsGoThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(waitLimit))
 	fmt.Fprint(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n")
 	reader := bufio.NewReader(conn)
 	answer, err := http.ReadResponse(reader, nil)
@@ -239,14 +239,14 @@ func TestWebSocketsGoThrough(t *testing.T) {
 	if line, err := reader.ReadString('\n'); line != "echo hello\n" {
 		t.Errorf("got %q (%v)", line, err)
 	}
-	if up := h.only(); up.header.Get("Connection") != "Upgrade" || up.header.Get("Sec-Websocket-Key") != "k" || up.header.Get("X-Spacehost-Key") != spaceKey {
+	if up := h.onlyRequest(); up.header.Get("Connection") != "Upgrade" || up.header.Get("Sec-Websocket-Key") != "k" || up.header.Get("X-Spacehost-Key") != spaceKey {
 		t.Errorf("the Space got %v", up.header)
 	}
 }
 
-func TestStartupEventsAreNotForVisitors(t *testing.T) {
+func TestStartupEventsAreHidden(t *testing.T) {
 	for name, set := range map[string]func(*setup){
-		"as usual": func(*setup) {}, "behind a login": with(func(m *queue.Manifest) { m.Native = false }),
+		"no login": func(*setup) {}, "a login": with(func(m *queue.Manifest) { m.Native = false }),
 	} {
 		h := newHost(t, set)
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
@@ -257,12 +257,13 @@ func TestStartupEventsAreNotForVisitors(t *testing.T) {
 		if got := h.get(api + "/startup-events"); got.body != `{"detail":"Not Found"}` {
 			t.Errorf("got %s", got.body)
 		}
-		h.nothingArrived()
+		h.expectNoRequests()
 	}
 }
 
-// A Gradio that the runner does not know keeps its own queue: all of it passes, and pays as a direct call.
-func TestAnUnknownGradioIsPassedThroughWhole(t *testing.T) {
+// TestUnknownGradioIsPassedThrough: a Gradio version that the runner does not know keeps its own queue. Every request
+// is passed through as a direct call.
+func TestUnknownGradioIsPassedThrough(t *testing.T) {
 	h := newHost(t, with(func(m *queue.Manifest) { *m = queue.Manifest{PassThrough: true, MaxThreads: 1} }))
 	for _, path := range []string{"/gradio_api/queue/data?session_hash=s", "/gradio_api/queue/status", "/queue/status", "/gradio_api/heartbeat/s", "/gradio_api/call/x/y"} {
 		if got := h.get(path); !strings.HasPrefix(got.body, "the Space answers ") {
@@ -278,7 +279,7 @@ func TestAnUnknownGradioIsPassedThroughWhole(t *testing.T) {
 	}
 }
 
-func TestWhereTheAPIIs(t *testing.T) {
+func TestMountAndPrefix(t *testing.T) {
 	const status = `{"msg":"estimation","event_id":null,"rank":null,"queue_size":0,"rank_eta":null}`
 	for _, row := range []struct{ mount, prefix, native, passed string }{
 		{"", "/gradio_api", "/gradio_api/queue/status", "/queue/status"},
@@ -290,18 +291,18 @@ func TestWhereTheAPIIs(t *testing.T) {
 		if got := h.get(row.native); got.body != status {
 			t.Errorf("%s: got %d %s", row.native, got.status, got.body)
 		}
-		h.nothingArrived()
+		h.expectNoRequests()
 		if got := h.get(row.passed); got.body != "the Space answers "+row.passed {
 			t.Errorf("%s: got %d %s", row.passed, got.status, got.body)
 		}
 	}
 }
 
-func TestWhoCannotBeMadeOut(t *testing.T) {
+func TestIdentityErrors(t *testing.T) {
 	rows := []struct {
 		err    error
 		status int
-		says   string
+		text   string
 	}{
 		{&people.UnknownTokenError{}, http.StatusUnauthorized, "spacehost token create"},
 		{&token.Error{Reason: token.Ended}, http.StatusUnauthorized, `"Expired ZeroGPU proxy token"`},
@@ -312,14 +313,14 @@ func TestWhoCannotBeMadeOut(t *testing.T) {
 		h := newHost(t, func(s *setup) {
 			s.config.Identify = func(*http.Request) (identity.Identity, error) { return identity.Identity{}, row.err }
 		})
-		if got := h.get("/config"); got.status != row.status || !strings.Contains(got.body, row.says) || strings.Contains(got.body, "database") {
+		if got := h.get("/config"); got.status != row.status || !strings.Contains(got.body, row.text) || strings.Contains(got.body, "database") {
 			t.Errorf("%v: got %d %s", row.err, got.status, got.body)
 		}
-		h.nothingArrived()
+		h.expectNoRequests()
 	}
 }
 
-func TestASpaceThatHasNotStartedSaysSo(t *testing.T) {
+func TestStartingSpaceReportsItsStage(t *testing.T) {
 	h := newHost(t, neverStarted)
 	h.space.down.Store(true)
 	h.space.stage = [2]string{"BUILDING", "pip <installs> torch"}
@@ -339,7 +340,7 @@ func TestASpaceThatHasNotStartedSaysSo(t *testing.T) {
 	}
 }
 
-func TestASpaceWithoutAReasonIsStarting(t *testing.T) {
+func TestStageWithoutAReason(t *testing.T) {
 	h := newHost(t, neverStarted)
 	h.space.down.Store(true)
 	h.space.stage = [2]string{"APP_STARTING", ""}
@@ -348,18 +349,18 @@ func TestASpaceWithoutAReasonIsStarting(t *testing.T) {
 	}
 }
 
-// A Space that has just died may still say that it is up.
-func TestASpaceThatDoesNotAnswer(t *testing.T) {
+// TestUnreachableSpace: a Space that has just crashed may still be reported as running.
+func TestUnreachableSpace(t *testing.T) {
 	h := newHost(t)
-	h.space.stage = [2]string{"RUNNING", "nothing is known of its death"}
+	h.space.stage = [2]string{"RUNNING", "the reason is unknown"}
 	h.space.Close()
 	got := h.get("/config")
-	if got.status != http.StatusServiceUnavailable || got.body != `{"detail":"RUNNING: nothing is known of its death"}` {
+	if got.status != http.StatusServiceUnavailable || got.body != `{"detail":"RUNNING: the reason is unknown"}` {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
-func TestARequestWaitsForASpaceThatStartsAgain(t *testing.T) {
+func TestRequestWaitsForARestart(t *testing.T) {
 	h := newHost(t)
 	h.space.down.Store(true)
 	time.AfterFunc(100*time.Millisecond, func() { h.space.down.Store(false) })
@@ -368,7 +369,7 @@ func TestARequestWaitsForASpaceThatStartsAgain(t *testing.T) {
 	}
 }
 
-func TestAVisitorWhoGoesWaitsForNoSpace(t *testing.T) {
+func TestDisconnectEndsTheWaitForARestart(t *testing.T) {
 	h := newHost(t)
 	h.space.down.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -376,12 +377,12 @@ func TestAVisitorWhoGoesWaitsForNoSpace(t *testing.T) {
 	var timeout *url.Error
 	got, err := h.client.Do(h.request(ctx, http.MethodGet, "/config", nil))
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Errorf("got %v and %v, want a client that gave up", got, err)
+		t.Errorf("got %v and %v, want a client timeout", got, err)
 	}
-	h.nothingArrived()
+	h.expectNoRequests()
 	began := time.Now()
 	h.server.Close() // waits for its handlers
-	if took := time.Since(began); took > patience/2 {
-		t.Errorf("the handler waited %s longer", took)
+	if took := time.Since(began); took > waitLimit/2 {
+		t.Errorf("the handler returned %s after the disconnect", took)
 	}
 }

@@ -15,10 +15,10 @@ import (
 	"spacehost/queue"
 )
 
-// lines are those of a capture, without its header and without the seconds in front.
-func lines(t *testing.T, line, name string) []string {
+// lines returns a capture's lines without its header and without the leading seconds.
+func lines(t *testing.T, major, name string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "captures", line, name+".txt"))
+	text, err := os.ReadFile(filepath.Join("testdata", "captures", major, name+".txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,30 +37,30 @@ var (
 	etaRE   = regexp.MustCompile(`"rank_eta":[0-9][0-9.e+-]*`)
 )
 
-// replay plays a capture: its joins and cancels are sent to the host, what the Space said is said by the runner,
-// and what the host has to say by itself is left to it.
+// replay plays a capture. It sends the captured joins and cancels to the host, and emits the Space's messages through
+// the runner. The host must produce its own messages by itself.
 type replay struct {
 	*host
 	lines   []string
-	joins   [][]string // name, data, captured id; those to come
+	joins   [][]string // name, data, captured id; those not sent yet
 	events  map[string]queue.EventID
 	fns     map[string]int
-	means   map[int]float64 // before the capture
+	means   map[int]float64 // mean durations before the capture
 	running map[queue.EventID]bool
-	holders []queue.EventID // what keeps Endpoints busy while the capture's Events join
-	held    bool            // there were any
+	holders []queue.EventID // Events that keep Endpoints busy while the captured Events join
+	held    bool            // whether there were any holders
 	stream  *stream
 }
 
-// gradios are the versions whose traffic was captured.
+// gradios are the captured versions.
 var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
-// ofLine is a host whose Space reports the Gradio of that line.
-func ofLine(line string) func(*setup) {
-	return with(func(m *queue.Manifest) { m.Gradio = gradios[line] })
+// withGradio is a Space that reports the Gradio version of the captures of a major version.
+func withGradio(major string) func(*setup) {
+	return with(func(m *queue.Manifest) { m.Gradio = gradios[major] })
 }
 
-// frame is what a captured frame says.
+// frame is the content of a captured frame.
 type frame struct {
 	Msg     queue.Kind
 	EventID string   `json:"event_id"`
@@ -79,10 +79,10 @@ func frameOf(t *testing.T, line string) frame {
 }
 
 func TestReplayOfCaptures(t *testing.T) {
-	for line := range gradios {
+	for major := range gradios {
 		for _, name := range []string{"quick", "gen", "boom", "gerr", "logs", "prog", "queue_rank_3slow", "two_same_session", "batch", "cancel_running"} {
-			t.Run(line+"/"+name, func(t *testing.T) {
-				p := &replay{host: newHost(t, ofLine(line)), lines: lines(t, line, name), events: map[string]queue.EventID{}, fns: map[string]int{}, means: map[int]float64{}, running: map[queue.EventID]bool{}}
+			t.Run(major+"/"+name, func(t *testing.T) {
+				p := &replay{host: newHost(t, withGradio(major)), lines: lines(t, major, name), events: map[string]queue.EventID{}, fns: map[string]int{}, means: map[int]float64{}, running: map[queue.EventID]bool{}}
 				p.prepare()
 				p.hold()
 				for _, line := range p.lines {
@@ -94,8 +94,8 @@ func TestReplayOfCaptures(t *testing.T) {
 	}
 }
 
-// hold keeps busy what the capture joins more than once before anything starts: Gradio 5 looks into its queue
-// every 50 ms, this host at once.
+// hold keeps an Endpoint busy that the capture joins more than once before the first start. Gradio 5 polls its queue
+// every 50 ms, while the host starts an Event at once.
 func (p *replay) hold() {
 	joined := map[int]int{}
 	for _, line := range p.lines {
@@ -117,13 +117,14 @@ func (p *replay) hold() {
 
 func (p *replay) release() {
 	for _, event := range p.holders {
-		p.say(event, saidCompleted)
+		p.emit(event, completedMessage)
 		p.queue.Done(event, "", nil)
 	}
 	p.holders = p.holders[:0:0]
 }
 
-// prepare finds the joins, and gives the queue the means that the captured one had from earlier calls.
+// prepare collects the joins. It also gives the Queue the mean durations that the captured queue had from earlier
+// calls.
 func (p *replay) prepare() {
 	for _, line := range p.lines {
 		if j := joinRE.FindStringSubmatch(line); j != nil {
@@ -150,7 +151,7 @@ func (p *replay) warm(fn int, mean float64) {
 	p.means[fn] = mean
 	event := p.join(fn, fmt.Sprint("warm", fn), `[null]`)
 	p.started()
-	p.say(event, saidCompleted)
+	p.emit(event, completedMessage)
 	p.queue.Done(event, "", &mean)
 }
 
@@ -172,10 +173,10 @@ func (p *replay) playFrame(line string, f frame) {
 	case f.Msg == queue.Estimation && len(p.joins) == 0:
 		p.release()
 	case f.Msg == queue.Estimation, f.Msg == queue.CloseStream, string(f.Output) == "{}":
-		// the host's own
+		// made by the host
 	default:
 		p.awaitStart(event)
-		p.say(event, strings.ReplaceAll(strings.TrimPrefix(line, "data: "), f.EventID, "$ID"))
+		p.emit(event, strings.ReplaceAll(strings.TrimPrefix(line, "data: "), f.EventID, "$ID"))
 		if f.Msg == queue.Completed {
 			p.queue.Done(event, "", f.AvgTime)
 		}
@@ -185,10 +186,10 @@ func (p *replay) playFrame(line string, f frame) {
 func (p *replay) joinNext(id string) {
 	p.Helper()
 	if len(p.joins) == 0 || p.joins[0][2] != id {
-		p.Fatalf("the capture estimates %s, to join are %v", id, p.joins)
+		p.Fatalf("the capture has an estimation of %s, but the remaining joins are %v", id, p.joins)
 	}
 	p.events[id] = p.join(p.fns[id], "my-session", p.joins[0][1])
-	if p.joins = p.joins[1:]; len(p.joins) == 0 { // the capture's stream was opened after its last join
+	if p.joins = p.joins[1:]; len(p.joins) == 0 { // the captured stream was opened after the last join
 		p.stream = p.data("my-session")
 	}
 }
@@ -207,17 +208,17 @@ func (p *replay) cancelTheOne() {
 	for id, event := range p.events {
 		p.cancel("my-session", p.fns[id], event)
 		if got := receive(p.T, p.runner.cancelled, "the cancel"); got != event {
-			p.Errorf("the runner cancels %s, want %s", got, event)
+			p.Errorf("the runner cancelled %s, want %s", got, event)
 		}
 		p.queue.Done(event, "cancelled", nil)
 	}
 }
 
-// compare holds what a client reads beside the capture, frame by frame and to the letter. Only an estimate that
-// depends on the clock may differ.
+// compare compares each frame that a client reads with the capture, byte for byte. Only an estimate that depends on
+// the clock may differ.
 func (p *replay) compare() {
 	p.Helper()
-	got, err := p.stream.rest()
+	got, err := p.stream.remaining()
 	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		p.Errorf("the stream ended with %v", err)
 	}
@@ -226,13 +227,13 @@ func (p *replay) compare() {
 			continue
 		}
 		if len(got) == 0 {
-			p.Fatalf("nothing more was read, want %s", line)
+			p.Fatalf("the stream ended, want %s", line)
 		}
 		p.compareFrame(got[0], line)
 		got = got[1:]
 	}
 	if len(got) > 0 {
-		p.Errorf("read beyond the capture: %q", got)
+		p.Errorf("read more frames than captured: %q", got)
 	}
 }
 
@@ -251,7 +252,7 @@ func (p *replay) compareFrame(got, line string) {
 	}
 }
 
-// Captured bodies stand there as Python prints a str.
+// pythonString parses a captured body, which is printed as a Python str.
 func pythonString(t *testing.T, printed string) string {
 	t.Helper()
 	text, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.Trim(printed, "'"), `"`, `\"`) + `"`)
@@ -264,24 +265,24 @@ func pythonString(t *testing.T, printed string) string {
 var callRE = regexp.MustCompile(`^GET call/(\w+)/<id> -> 200 (text/event-stream; charset=utf-8) ('.*') clean-EOF$`)
 
 func TestReplayOfCalls(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) { replayCalls(t, line) })
+	for major := range gradios {
+		t.Run(major, func(t *testing.T) { replayCalls(t, major) })
 	}
 }
 
-func replayCalls(t *testing.T, dialect string) {
+func replayCalls(t *testing.T, major string) {
 	replayed := 0
-	for _, line := range lines(t, dialect, "call") {
+	for _, line := range lines(t, major, "call") {
 		call := callRE.FindStringSubmatch(line)
 		if call == nil {
 			continue
 		}
 		replayed++
-		h, want := newHost(t, ofLine(dialect)), pythonString(t, call[3])
+		h, want := newHost(t, withGradio(major)), pythonString(t, call[3])
 		event := h.admittedCall("")
-		h.say(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
+		h.emit(event, `{"msg":"process_starts","event_id":"$ID","eta":null}`)
 		for frame := range strings.SplitSeq(strings.TrimSuffix(want, "\n\n"), "\n\n") {
-			h.sayWhatMakes(event, frame)
+			h.emitForFrame(event, frame)
 		}
 		got := h.get(api + "/call/" + call[1] + "/" + string(event))
 		if got.body != want || got.status != 200 || got.err != nil || got.header.Get("Content-Type") != call[2] {
@@ -289,44 +290,44 @@ func replayCalls(t *testing.T, dialect string) {
 		}
 	}
 	if replayed < 6 {
-		t.Errorf("%d calls were replayed, want at least 6", replayed)
+		t.Errorf("replayed %d calls, want at least 6", replayed)
 	}
 }
 
-// sayWhatMakes says what Gradio says, compact as orjson writes it, when its /call shows this frame.
-func (h *host) sayWhatMakes(event queue.EventID, frame string) {
+// emitForFrame emits the Message, compact as orjson writes it, that Gradio turns into this frame of a /call.
+func (h *host) emitForFrame(event queue.EventID, frame string) {
 	h.Helper()
 	name, data, _ := strings.Cut(strings.TrimPrefix(frame, "event: "), "\ndata: ")
 	data = strings.NewReplacer(`", "`, `","`, `": `, `":`, `, "`, `,"`, `, null`, `,null`).Replace(data)
 	switch name {
 	case "generating":
-		h.say(event, fmt.Sprintf(`{"msg":"process_generating","event_id":"$ID","output":{"data":%s,"is_generating":true},"success":true,"time_limit":null}`, data))
+		h.emit(event, fmt.Sprintf(`{"msg":"process_generating","event_id":"$ID","output":{"data":%s,"is_generating":true},"success":true,"time_limit":null}`, data))
 	case "complete":
-		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":{"data":%s,"is_generating":false},"success":true,"title":null}`, data))
+		h.emit(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":{"data":%s,"is_generating":false},"success":true,"title":null}`, data))
 	case "error":
-		if data == "null" { // Gradio 5 says no more of {"error": ...}
+		if data == "null" { // Gradio 5 omits the content of {"error": ...}
 			data = `{"error":null}`
 		}
-		h.say(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":%s,"success":false,"title":"Error"}`, data))
+		h.emit(event, fmt.Sprintf(`{"msg":"process_completed","event_id":"$ID","output":%s,"success":false,"title":"Error"}`, data))
 	default:
-		h.Fatalf("an unknown frame: %s", frame)
+		h.Fatalf("unknown frame: %s", frame)
 	}
 }
 
-func TestReplayOfWhatBreaksOff(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) { replayWhatBreaksOff(t, line) })
+func TestReplayOfBrokenStreams(t *testing.T) {
+	for major := range gradios {
+		t.Run(major, func(t *testing.T) { replayBrokenStreams(t, major) })
 	}
 }
 
-func replayWhatBreaksOff(t *testing.T, dialect string) {
-	h := newHost(t, ofLine(dialect))
+func replayBrokenStreams(t *testing.T, major string) {
+	h := newHost(t, withGradio(major))
 	for _, row := range []struct{ capture, line, path string }{
 		{"misc", "queue/data unknown session -> 200 ", "/queue/data?session_hash=nosuch"},
 		{"call", "GET call unknown event -> 200 ", "/call/quick/nosuch"},
 	} {
 		want := ""
-		for _, line := range lines(t, dialect, row.capture) {
+		for _, line := range lines(t, major, row.capture) {
 			if printed, ok := strings.CutPrefix(line, row.line); ok {
 				want = pythonString(t, strings.TrimSuffix(printed, " ABORT"))
 			}
@@ -338,24 +339,25 @@ func replayWhatBreaksOff(t *testing.T, dialect string) {
 }
 
 func TestReplayOfStatus(t *testing.T) {
-	for line := range gradios {
-		h, want := newHost(t, ofLine(line)), lines(t, line, "misc")[1]
+	for major := range gradios {
+		h, want := newHost(t, withGradio(major)), lines(t, major, "misc")[1]
 		if got := "queue/status -> 200 " + h.get(api+"/queue/status").body; got != want {
-			t.Errorf("%s: got  %s\nwant %s", line, got, want)
+			t.Errorf("%s: got  %s\nwant %s", major, got, want)
 		}
 	}
 }
 
 func TestReplayOfOrigins(t *testing.T) {
-	for line := range gradios {
-		t.Run(line, func(t *testing.T) { replayOrigins(t, line) })
+	for major := range gradios {
+		t.Run(major, func(t *testing.T) { replayOrigins(t, major) })
 	}
 }
 
-// replayOrigins: Gradio 4 lets every sandboxed frame in (origin null); the host does as 5 and 6, on all lines.
-func replayOrigins(t *testing.T, dialect string) {
-	h := newHost(t, ofLine(dialect))
-	for _, line := range lines(t, dialect, "cors") {
+// replayOrigins: Gradio 4 grants access to every sandboxed frame (origin null). The host behaves like 5 and 6 in all
+// dialects.
+func replayOrigins(t *testing.T, major string) {
+	h := newHost(t, withGradio(major))
+	for _, line := range lines(t, major, "cors") {
 		origin, granted, _ := strings.Cut(strings.TrimPrefix(line, "origin "), " -> ")
 		want := "-"
 		if strings.Contains(granted, "'access-control-allow-origin', '"+origin+"'") && origin != "null" {

@@ -8,8 +8,8 @@ import (
 	"spacehost/queue"
 )
 
-// simpleFrame is a Message in the words of /call (gradio/routes.py, simple_predict_get): generating,
-// complete, error and heartbeat; nil for the others, which stay silent.
+// simpleFrame encodes a Message as a frame of a /call stream: generating, complete, error or heartbeat
+// (gradio/routes.py, simple_predict_get). It returns nil for all other Messages, which the stream omits.
 func simpleFrame(d dialect, message queue.Message) []byte {
 	name, data := "", []byte("null")
 	switch message.Kind {
@@ -53,13 +53,13 @@ func simpleOutput(d dialect, kind queue.Kind, raw []byte) (name string, data []b
 }
 
 // pythonJSON writes valid JSON as Python's json.dumps does: a space after comma and colon, printable ASCII only.
-// Numbers keep the text that they came with (orjson's 1e-7 is 1e-07 there).
+// Numbers keep their original text (orjson's 1e-7 is 1e-07 in Python).
 func pythonJSON(valid []byte) []byte {
 	out := make([]byte, 0, len(valid)+len(valid)/8)
 	inString := false
 	for i := 0; i < len(valid); i++ {
 		switch b := valid[i]; {
-		case b >= 0x7f: // DEL and what is not ASCII
+		case b >= 0x7f: // DEL and non-ASCII bytes
 			r, size := utf8.DecodeRune(valid[i:])
 			out = appendEscaped(out, r)
 			i += size - 1
@@ -80,7 +80,7 @@ func pythonJSON(valid []byte) []byte {
 }
 
 func appendEscaped(out []byte, r rune) []byte {
-	if r >= 0x10000 { // as two surrogates
+	if r >= 0x10000 { // two surrogates
 		r -= 0x10000
 		return fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
 	}

@@ -12,18 +12,18 @@ import (
 	"spacehost/queue"
 )
 
-// Storage is where a Space's files lie. What a Space says of folders counts only below these, which the host
-// has chosen; the zero value leaves all files to the Space's own server.
+// Storage names the folders of a Space's files. The host has chosen them, and folders named by a Space count only
+// below them. The zero value leaves all files to the Space's own server.
 type Storage struct {
-	// Root holds what the host keeps for the Space. Uploads, which GRADIO_TEMP_DIR names, and Staging, where an
-	// upload grows until it is whole, are below it, so that one can be renamed into the other.
+	// Root holds all files that the host keeps for the Space. Below it are Uploads, which GRADIO_TEMP_DIR names, and
+	// Staging, where an upload grows until it is complete. A staged file can thus be renamed into Uploads.
 	Root, Uploads, Staging string
 	// Served are the folders from which the host itself serves files: the Space's home and its code.
 	Served []string
 }
 
-// files returns what the Space said of its files, nil if they are its own business: an app with a login or
-// middleware, an unknown Gradio, a folder that is not the one the host gave it.
+// files returns the manifest's data on files, or nil if the Space must handle its files itself: an app with a login
+// or middleware, an unknown Gradio, or an upload folder other than the host's.
 func (h *Handler) files(c call) *queue.Files {
 	f := c.manifest.Files
 	if f == nil || !c.manifest.Native || h.config.Storage.Uploads == "" || f.Uploads != h.config.Storage.Uploads {
@@ -32,8 +32,8 @@ func (h *Handler) files(c call) *queue.Files {
 	return f
 }
 
-// resolve returns where a clean, absolute path really is. What the host must not touch, /proc above all, whose
-// links differ for each process that looks, has no such place.
+// resolve returns the real path of a clean, absolute path. It fails for /proc, /dev and /sys, which the host must not
+// touch: the links of /proc differ for each process that reads them.
 func resolve(name string) (string, bool) {
 	if !filepath.IsAbs(name) || strings.ContainsRune(name, 0) || isBelowAny(name, []string{"/proc", "/dev", "/sys"}) {
 		return "", false
@@ -42,7 +42,7 @@ func resolve(name string) (string, bool) {
 	return real, err == nil && !isBelowAny(real, []string{"/proc", "/dev", "/sys"})
 }
 
-// isBelowAny reports whether name is one of folders or below one. All are clean.
+// isBelowAny reports whether name is one of folders or below one. All paths are clean.
 func isBelowAny(name string, folders []string) bool {
 	for _, folder := range folders {
 		if name == folder || strings.HasPrefix(name, strings.TrimSuffix(folder, "/")+"/") {
@@ -52,7 +52,7 @@ func isBelowAny(name string, folders []string) bool {
 	return false
 }
 
-// isInAny is isBelowAny for folders that may themselves be links (gradio/utils.py, is_in_or_equal).
+// isInAny is isBelowAny for folders that may be links (gradio/utils.py, is_in_or_equal).
 func isInAny(real string, folders []string) bool {
 	for _, folder := range folders {
 		if target, ok := resolve(filepath.Clean(folder)); ok && isBelowAny(real, []string{target}) {
@@ -62,7 +62,7 @@ func isInAny(real string, folders []string) bool {
 	return false
 }
 
-// isCompressed: a small body that unpacks to a large one is nothing that a client of Gradio sends.
+// isCompressed reports a compressed body. Gradio's clients never send one, and a small one may expand to a large one.
 func isCompressed(r *http.Request) bool {
 	coding := r.Header.Get("Content-Encoding")
 	return coding != "" && !strings.EqualFold(coding, "identity")
@@ -70,7 +70,8 @@ func isCompressed(r *http.Request) bool {
 
 var errCompressed = echo.NewHTTPError(http.StatusUnsupportedMediaType, "Compressed requests are not taken; send the body as it is.")
 
-// guessType is Python's mimetypes.guess_type of a path, with the Space's own tables; "" if it does not know.
+// guessType is Python's mimetypes.guess_type of a path, with the Space's own tables. It returns "" for an unknown
+// type.
 func guessType(f *queue.Files, name string) string {
 	base, ext := splitExt(name)
 	for range len(f.Suffixes) + 1 {
@@ -86,7 +87,7 @@ func guessType(f *queue.Files, name string) string {
 	return f.Types[strings.ToLower(ext)]
 }
 
-// splitExt is Python's os.path.splitext: dots at the start of a name begin no extension.
+// splitExt is Python's os.path.splitext: leading dots of a name do not begin an extension.
 func splitExt(name string) (root, ext string) {
 	folder, file := path.Split(name)
 	stem := strings.TrimLeft(file, ".")
@@ -98,7 +99,7 @@ func splitExt(name string) (root, ext string) {
 	return folder + file[:dot], file[dot:]
 }
 
-// withCharset is what Starlette makes of a media type (starlette/responses.py, init_headers).
+// withCharset adds the charset to a media type as Starlette does (starlette/responses.py, init_headers).
 func withCharset(kind string) string {
 	if strings.HasPrefix(kind, "text/") && !strings.Contains(strings.ToLower(kind), "charset=") {
 		return kind + "; charset=utf-8"
@@ -106,7 +107,7 @@ func withCharset(kind string) string {
 	return kind
 }
 
-// isUTF8Form reports whether the names in a multipart body are to be read as UTF-8.
+// isUTF8Form reports whether the names in a multipart body are encoded in UTF-8.
 func isUTF8Form(r *http.Request) bool {
 	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return err != nil || params["charset"] == "" || strings.EqualFold(params["charset"], "utf-8")

@@ -17,7 +17,7 @@ import (
 	"spacehost/queue"
 )
 
-func TestDataIsNothingButDataFrames(t *testing.T) {
+func TestDataContainsOnlyDataFrames(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	s := h.data("s")
@@ -25,16 +25,16 @@ func TestDataIsNothingButDataFrames(t *testing.T) {
 		t.Errorf("got %d %s", s.status, s.header)
 	}
 	h.started()
-	odd := `{"msg":"log","event_id":"$ID","log":"1e-7 \u0000 é <b> \\n","level":"info","x":1E400,"x":NaN}` // spliced as it comes, whatever it is
+	odd := `{"msg":"log","event_id":"$ID","log":"1e-7 \u0000 é <b> \\n","level":"info","x":1E400,"x":NaN}` // spliced in unchanged
 	h.queue.Message(event, queue.Message{Kind: queue.Log, Event: event, Raw: []byte(odd)})
 	h.finish(event)
-	s.expect(event, firstInLine)
+	s.expect(event, firstEstimation)
 	s.expect("$ID", "data: "+odd+"\n\n")
 	s.expect(event, completed, closeStream)
-	s.ends()
+	s.expectEnd()
 }
 
-func TestALineBreakDoesNotBreakTheFrame(t *testing.T) {
+func TestLineBreakBecomesASpace(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.started()
@@ -43,17 +43,17 @@ func TestALineBreakDoesNotBreakTheFrame(t *testing.T) {
 	}
 	h.finish(event)
 	s := h.data("s")
-	s.expect(event, firstInLine, "data: {\"a\": 1}\n\n", "data: {\"a\": 1}\n\n", completed, closeStream)
+	s.expect(event, firstEstimation, "data: {\"a\": 1}\n\n", "data: {\"a\": 1}\n\n", completed, closeStream)
 }
 
-func TestDataBeatsWhenNothingIsSaid(t *testing.T) {
+func TestDataSendsHeartbeats(t *testing.T) {
 	h := newHost(t, func(s *setup) { s.config.Heartbeat = 20 * time.Millisecond })
 	event := h.join(quick, "s", `["a"]`)
 	s := h.data("s")
 	beat := `data: {"msg":"heartbeat","event_id":null}` + "\n\n"
-	s.expect(event, firstInLine, beat, beat)
+	s.expect(event, firstEstimation, beat, beat)
 	h.finish(event)
-	frames, err := s.rest()
+	frames, err := s.remaining()
 	frames = slices.DeleteFunc(frames, func(f string) bool { return f == beat })
 	if want := []string{strings.ReplaceAll(completed, "$ID", string(event)), closeStream}; !slices.Equal(frames, want) || !errors.Is(err, io.EOF) {
 		t.Errorf("got %q (%v), want %q", frames, err, want)
@@ -67,39 +67,40 @@ func TestDataOfAnUnknownSessionBreaksOff(t *testing.T) {
 		t.Errorf("got %d %s", s.status, s.header)
 	}
 	s.expect("", notFound)
-	s.breaksOff()
-	h.nothingArrived()
+	s.expectBroken()
+	h.expectNoRequests()
 }
 
-func TestDataWithoutASessionIsTheSpaces422(t *testing.T) {
+func TestDataWithoutSessionIsPassedThrough(t *testing.T) {
 	h := newHost(t)
 	if got := h.get(api + "/queue/data?session=s"); got.body != "the Space answers "+api+"/queue/data" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
-// One session, two calls, a stream that was open all the time: it closes once, at the end of the last.
-func TestOneCloseStreamForAllCallsOfASession(t *testing.T) {
+// TestOneCloseStreamPerSession: a stream that is open during two calls of a Session closes once, after the last.
+func TestOneCloseStreamPerSession(t *testing.T) {
 	h := newHost(t)
 	first := h.join(quick, "s", `["a"]`)
 	s := h.data("s")
-	s.expect(first, firstInLine)
+	s.expect(first, firstEstimation)
 	second := h.join(slow, "s", `["b"]`)
-	s.expect(second, firstInLine)
+	s.expect(second, firstEstimation)
 	h.finish(first)
 	s.expect(first, completed)
 	h.finish(second)
 	s.expect(second, completed, closeStream)
-	s.ends()
+	s.expectEnd()
 	third := h.join(quick, "s", `["c"]`)
 	h.finish(third)
 	s = h.data("s")
-	s.expect(third, firstInLine, completed, closeStream)
-	s.ends()
+	s.expect(third, firstEstimation, completed, closeStream)
+	s.expectEnd()
 }
 
-// The first word about a call on a stream that is open already must not outrun the answer to its join.
-func TestAnOpenStreamOfOlderGradiosRests(t *testing.T) {
+// TestOpenStreamOfOlderGradiosIsDelayed: on an open stream the first Message of a call must not overtake the response
+// to its join.
+func TestOpenStreamOfOlderGradiosIsDelayed(t *testing.T) {
 	for _, gradio := range []string{"4.44.1", "5.49.1"} {
 		h := newHost(t, func(s *setup) { s.manifest.Gradio = gradio })
 		first := h.join(slow, "s", `["a"]`)
@@ -111,50 +112,51 @@ func TestAnOpenStreamOfOlderGradiosRests(t *testing.T) {
 		s.frame()
 		s.frame()
 		if took := time.Since(began); took < 50*time.Millisecond {
-			t.Errorf("gradio %s: the end came %s after the join", gradio, took)
+			t.Errorf("gradio %s: the last Message came %s after the join, want at least 50ms", gradio, took)
 		}
 		h.finish(first)
 	}
 }
 
-func TestAVisitorWhoGoesLeavesTheirSession(t *testing.T) {
+func TestDisconnectLeavesTheSession(t *testing.T) {
 	h := newHost(t)
 	event := h.join(slow, "s", `["a"]`)
-	waits := h.join(slow, "s", `["b"]`)
+	waiting := h.join(slow, "s", `["b"]`)
 	s := h.data("s")
-	s.expect(event, firstInLine)
+	s.expect(event, firstEstimation)
 	s.close()
-	if got := receive(t, h.runner.gone, "news of the visitor"); !slices.Equal(got, []queue.EventID{event}) {
+	if got := receive(t, h.runner.gone, "the report of the disconnect"); !slices.Equal(got, []queue.EventID{event}) {
 		t.Errorf("gone: got %v, want the running %s", got, event)
 	}
 	if h.queue.Session("s") != nil || h.queue.Size() != 0 {
-		t.Errorf("session %v and %d waiting events stay", h.queue.Session("s"), h.queue.Size())
+		t.Errorf("got session %v and %d waiting events, want none", h.queue.Session("s"), h.queue.Size())
 	}
 	again := h.data("s")
 	again.expect("", notFound)
-	again.breaksOff()
-	if h.queue.Alive(waits) || !h.queue.Alive(event) {
-		t.Error("the running event goes on, the waiting one is gone")
+	again.expectBroken()
+	if h.queue.Alive(waiting) || !h.queue.Alive(event) {
+		t.Error("want the running event alive and the waiting one gone")
 	}
 }
 
-func TestTheOtherStreamOfALeftSessionBreaksOff(t *testing.T) {
+func TestOtherStreamOfALeftSessionBreaksOff(t *testing.T) {
 	h := newHost(t)
 	event := h.join(slow, "s", `["a"]`)
 	one := h.data("s")
-	one.expect(event, firstInLine)
+	one.expect(event, firstEstimation)
 	other := h.data("s")
 	one.close()
 	other.expect("", notFound)
-	other.breaksOff()
+	other.expectBroken()
 }
 
-// Each frame comes on one of them; the one without close_stream stays open, as Gradio's does.
+// TestTwoStreamsShareTheFrames: each frame arrives on one of the streams. The stream without close_stream stays open,
+// as Gradio's does.
 func TestTwoStreamsShareTheFrames(t *testing.T) {
 	h := newHost(t)
 	event := h.join(slow, "s", `["a"]`)
 	one := h.data("s")
-	one.expect(event, firstInLine)
+	one.expect(event, firstEstimation)
 	other := h.data("s")
 	frames := make(chan string, 22)
 	for _, s := range []*stream{one, other} {
@@ -170,9 +172,9 @@ func TestTwoStreamsShareTheFrames(t *testing.T) {
 	}
 	want := []string{strings.ReplaceAll(completed, "$ID", string(event)), closeStream}
 	for n := range 20 {
-		said := fmt.Sprintf(`{"msg":"log","event_id":"%s","log":"%d"}`, event, n)
-		h.say(event, said)
-		want = append(want, "data: "+said+"\n\n")
+		message := fmt.Sprintf(`{"msg":"log","event_id":"%s","log":"%d"}`, event, n)
+		h.emit(event, message)
+		want = append(want, "data: "+message+"\n\n")
 	}
 	h.finish(event)
 	var all []string
@@ -186,17 +188,17 @@ func TestTwoStreamsShareTheFrames(t *testing.T) {
 	}
 }
 
-func TestStreamsAreToldThatTheHostEnds(t *testing.T) {
+func TestStreamsReportTheEndOfTheHost(t *testing.T) {
 	h := newHost(t)
 	event := h.join(slow, "s", `["a"]`)
 	s := h.data("s")
-	s.expect(event, firstInLine)
+	s.expect(event, firstEstimation)
 	h.stopQueue()
 	s.expect("", `data: {"msg":"unexpected_error","event_id":null,"message":"Server stopped unexpectedly.","session_not_found":false,"success":false}`+"\n\n")
-	s.ends()
+	s.expectEnd()
 }
 
-// readSlowly opens the stream of the Session "s" and reads until it has begun; the rest is the test's.
+// readSlowly opens the stream of Session "s" and reads its beginning. The test reads the rest.
 func (h *host) readSlowly(version string) *bufio.Reader {
 	h.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
@@ -212,30 +214,31 @@ func (h *host) readSlowly(version string) *bufio.Reader {
 	return reader
 }
 
-// A client that does not read is cut, and its running call is told that nobody listens.
-func TestASlowClientIsCut(t *testing.T) {
-	h := newHost(t, func(s *setup) { s.config.Patience = 100 * time.Millisecond })
+// TestSlowClientIsDisconnected: a client that does not read is disconnected, and its running call is reported as
+// gone.
+func TestSlowClientIsDisconnected(t *testing.T) {
+	h := newHost(t, func(s *setup) { s.config.WriteTimeout = 100 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
 	h.readSlowly("1.1")
 	big := fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", 1<<20))
-	for range 32 { // more than the sockets keep
-		h.say(event, big)
+	for range 32 { // more than the socket buffers hold
+		h.emit(event, big)
 	}
-	if got := receive(t, h.runner.gone, "news of the slow visitor"); !slices.Equal(got, []queue.EventID{event}) {
+	if got := receive(t, h.runner.gone, "the report of the disconnect"); !slices.Equal(got, []queue.EventID{event}) {
 		t.Errorf("gone: got %v, want %s", got, event)
 	}
 }
 
-// A client that takes its time for a long frame gets all of it.
-func TestASlowClientGetsALargeResult(t *testing.T) {
+// TestSlowClientReceivesALargeResult: a client that reads a long frame slowly receives all of it.
+func TestSlowClientReceivesALargeResult(t *testing.T) {
 	const size = 24 << 20
-	h := newHost(t, func(s *setup) { s.config.Patience = 250 * time.Millisecond })
+	h := newHost(t, func(s *setup) { s.config.WriteTimeout = 250 * time.Millisecond })
 	event := h.join(slow, "s", `["a"]`)
 	h.started()
 	reader := h.readSlowly("1.0")
 	began := time.Now()
-	h.say(event, fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", size)))
+	h.emit(event, fmt.Sprintf(`{"msg":"log","event_id":"$ID","log":"%s"}`, strings.Repeat("x", size)))
 	pace := time.NewTicker(50 * time.Millisecond)
 	defer pace.Stop()
 	got, some := 0, make([]byte, 1<<20)
@@ -247,108 +250,121 @@ func TestASlowClientGetsALargeResult(t *testing.T) {
 		<-pace.C
 	}
 	if took := time.Since(began); took < time.Second {
-		t.Errorf("it was all there after %s, so nothing was slow", took)
+		t.Errorf("all bytes were read after %s, so the client was not slow", took)
 	}
 }
 
-// returning is a listener whose connections can be given back. It keeps what they were given back with.
-type returning struct {
+// returningListener accepts connections that can be returned. It records the bytes that they are returned with.
+type returningListener struct {
 	net.Listener
-	said chan string
-	read *atomic.Int64 // bytes, by the host
+	early chan string
+	read  *atomic.Int64 // bytes read by the host
 }
 
-func (l returning) Accept() (net.Conn, error) {
+func (l returningListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return returned{c, l}, err
+	return returningConn{c, l}, err
 }
 
-type returned struct {
+type returningConn struct {
 	net.Conn
-	of returning
+	from returningListener
 }
 
-func (c returned) Read(p []byte) (int, error) {
+func (c returningConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.of.read.Add(int64(n))
+	c.from.read.Add(int64(n))
 	return n, err
 }
 
-func (c returned) Return(said []byte) bool {
-	c.of.said <- string(said)
-	return false // so that who gave it closes it
+func (c returningConn) Return(early []byte) bool {
+	c.from.early <- string(early)
+	return false // so that the host closes the connection
 }
 
-// A stream that has ended leaves its connection to the client's next request, if the client waits for its answer
-// before and wants the connection to stay; at the end of the host it is closed at once.
-func TestAStreamLeavesItsConnection(t *testing.T) {
-	for name, row := range map[string]struct {
-		header, early, next string
-		left                bool
-	}{
-		"to the next request":               {next: "GET /next HTTP/1.1", left: true},
-		"not to who has said close":         {header: "Connection: close\r\n"},
-		"not to who does not wait":          {early: "GET /early HTTP/1.1\r\n", next: "Host: x"},
-		"not to who hangs up":               {next: "hang up"},
-		"and the host's end closes it then": {next: "end"},
+// returnCase is a client that opens a stream with header, sends early during the stream and next after it.
+type returnCase struct {
+	header, early, next string
+	returned            bool
+}
+
+// TestStreamReturnsItsConnection: after its end a stream returns the connection for the client's next request. The
+// client must have waited for the end and must not have requested a close. At the end of the host the connection is
+// closed at once.
+func TestStreamReturnsItsConnection(t *testing.T) {
+	for name, row := range map[string]returnCase{
+		"the next request":               {next: "GET /next HTTP/1.1", returned: true},
+		"Connection: close":              {header: "Connection: close\r\n"},
+		"a request during the stream":    {early: "GET /early HTTP/1.1\r\n", next: "Host: x"},
+		"the client disconnects":         {next: "disconnect"},
+		"the host ends after the stream": {next: "end"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			said, read := make(chan string, 1), &atomic.Int64{}
-			h := newHost(t, func(s *setup) {
-				s.listener = func(l net.Listener) net.Listener { return returning{l, said, read} }
-			})
-			event := h.join(quick, "s", `["a"]`)
-			conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			_ = conn.SetReadDeadline(time.Now().Add(patience))
-			fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n%s\r\n", api, row.header)
-			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if wants := row.header != ""; answer.Close != wants {
-				t.Errorf("the answer closes the connection: %t, want %t", answer.Close, wants)
-			}
-			before := read.Load()
-			if _, err := io.WriteString(conn, row.early); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the early bytes read", func() bool { return read.Load() == before+int64(len(row.early)) })
-			h.finish(event)
-			if body, err := io.ReadAll(answer.Body); err != nil || !strings.Contains(string(body), "close_stream") {
-				t.Fatalf("got %q (%v)", body, err)
-			}
-			switch row.next {
-			case "hang up":
-				_ = conn.(*net.TCPConn).CloseWrite()
-			case "end":
-				h.handler.Close()
-			default:
-				_, _ = io.WriteString(conn, row.next) // it may be closed
-			}
-			if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the connection: %v, want its end", err)
-			}
-			select {
-			case got := <-said:
-				if !row.left || !strings.HasPrefix(row.next, got) || got == "" {
-					t.Errorf("given back with %q", got)
-				}
-			default:
-				if row.left {
-					t.Error("not given back")
-				}
-			}
-		})
+		t.Run(name, func(t *testing.T) { row.test(t) })
 	}
 }
 
-// Where the server takes no connection back, a stream takes it along, and says so before: a client that would send its
-// next request there would wait for nothing.
-func TestAStreamIsTheLastOnItsConnection(t *testing.T) {
+func (row returnCase) test(t *testing.T) {
+	early, read := make(chan string, 1), &atomic.Int64{}
+	h := newHost(t, func(s *setup) {
+		s.listener = func(l net.Listener) net.Listener { return returningListener{l, early, read} }
+	})
+	conn := row.readStream(h, read)
+	switch row.next {
+	case "disconnect":
+		_ = conn.(*net.TCPConn).CloseWrite()
+	case "end":
+		h.handler.Close()
+	default:
+		_, _ = io.WriteString(conn, row.next) // the connection may be closed
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read from the connection: got %v, want its end", err)
+	}
+	select {
+	case got := <-early:
+		if !row.returned || !strings.HasPrefix(row.next, got) || got == "" {
+			t.Errorf("the connection was returned with %q", got)
+		}
+	default:
+		if row.returned {
+			t.Error("the connection was not returned")
+		}
+	}
+}
+
+// readStream opens a stream, sends row.early during it and reads it to its end.
+func (row returnCase) readStream(h *host, read *atomic.Int64) net.Conn {
+	h.Helper()
+	event := h.join(quick, "s", `["a"]`)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(waitLimit))
+	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n%s\r\n", api, row.header)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	if want := row.header != ""; response.Close != want {
+		h.Errorf("the response closes the connection: %t, want %t", response.Close, want)
+	}
+	before := read.Load()
+	if _, err := io.WriteString(conn, row.early); err != nil {
+		h.Fatal(err)
+	}
+	eventually(h.T, "the early bytes read", func() bool { return read.Load() == before+int64(len(row.early)) })
+	h.finish(event)
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), "close_stream") {
+		h.Fatalf("got %q (%v)", body, err)
+	}
+	return conn
+}
+
+// TestStreamClosesItsConnection: if the server accepts no returned connection, the stream closes it and announces
+// that in the response head. Otherwise a client would send its next request there and wait in vain.
+func TestStreamClosesItsConnection(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.finish(event)
@@ -358,7 +374,7 @@ func TestAStreamIsTheLastOnItsConnection(t *testing.T) {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.1\r\nHost: x\r\n\r\n", api)
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(waitLimit))
 	all, err := io.ReadAll(conn) // to the end of the connection
 	head, body, _ := strings.Cut(string(all), "\r\n\r\n")
 	if err != nil || !strings.Contains(head, "\r\nConnection: close") || !strings.HasSuffix(body, "\r\n0\r\n\r\n") {
@@ -366,8 +382,8 @@ func TestAStreamIsTheLastOnItsConnection(t *testing.T) {
 	}
 }
 
-// A client of HTTP/1.0 knows no chunks.
-func TestAStreamOfHTTP10(t *testing.T) {
+// TestStreamOverHTTP10: HTTP/1.0 has no chunked encoding.
+func TestStreamOverHTTP10(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.finish(event)
@@ -377,16 +393,16 @@ func TestAStreamOfHTTP10(t *testing.T) {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET %s/queue/data?session_hash=s HTTP/1.0\r\nHost: x\r\n\r\n", api)
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(waitLimit))
 	all, err := io.ReadAll(conn)
 	_, body, _ := strings.Cut(string(all), "\r\n\r\n")
-	want := strings.ReplaceAll(firstInLine+completed+closeStream, "$ID", string(event))
+	want := strings.ReplaceAll(firstEstimation+completed+closeStream, "$ID", string(event))
 	if err != nil || body != want {
 		t.Errorf("got %q (%v), want %q", body, err, want)
 	}
 }
 
-func TestStatusTellsHowManyWait(t *testing.T) {
+func TestStatusCountsWaitingEvents(t *testing.T) {
 	h := newHost(t)
 	for n := range 3 {
 		got := h.get(api + "/queue/status")
@@ -398,28 +414,28 @@ func TestStatusTellsHowManyWait(t *testing.T) {
 	}
 }
 
-func TestCancelTakesExactlyOneEvent(t *testing.T) {
+func TestCancelEndsExactlyOneEvent(t *testing.T) {
 	h := newHost(t)
-	runs, waits, next := h.join(slow, "s", `["a"]`), h.join(slow, "s", `["b"]`), h.join(slow, "s", `["c"]`)
+	running, waiting, next := h.join(slow, "s", `["a"]`), h.join(slow, "s", `["b"]`), h.join(slow, "s", `["c"]`)
 	h.started()
-	h.cancel("s", slow, waits)
+	h.cancel("s", slow, waiting)
 	h.cancel("s", slow, "nosuch")
-	h.cancel("thief", slow, runs)
+	h.cancel("thief", slow, running)
 	if len(h.runner.cancelled) > 0 {
-		t.Error("the running event was cancelled with the waiting one") // as Gradio does: captures/v6/cancel_queued.txt
+		t.Error("the running event was cancelled with the waiting one") // as in Gradio: captures/v6/cancel_queued.txt
 	}
-	h.cancel("s", slow, runs)
-	if got := receive(t, h.runner.cancelled, "the cancel"); got != runs {
-		t.Errorf("got %s cancelled, want %s", got, runs)
+	h.cancel("s", slow, running)
+	if got := receive(t, h.runner.cancelled, "the cancel"); got != running {
+		t.Errorf("got %s cancelled, want %s", got, running)
 	}
-	h.queue.Done(runs, "cancelled", nil)
+	h.queue.Done(running, "cancelled", nil)
 	if got := h.started(); got.ID != next {
 		t.Errorf("got %s started, want %s", got.ID, next)
 	}
 	h.finish(next)
-	frames, err := h.data("s").rest()
+	frames, err := h.data("s").remaining()
 	end := `data: {"msg":"process_completed","event_id":"%s","output":{},"success":true,"title":null,"used_cache":null,"cache_duration":null,"avg_time":null}` + "\n\n"
-	want := []string{fmt.Sprintf(end, waits), fmt.Sprintf(end, runs), strings.ReplaceAll(completed, "$ID", string(next)), closeStream}
+	want := []string{fmt.Sprintf(end, waiting), fmt.Sprintf(end, running), strings.ReplaceAll(completed, "$ID", string(next)), closeStream}
 	if got := withoutEstimates(frames); !slices.Equal(got, want) || !errors.Is(err, io.EOF) {
 		t.Errorf("got %q (%v)\nwant %q", got, err, want)
 	}
@@ -429,8 +445,8 @@ func withoutEstimates(frames []string) []string {
 	return slices.DeleteFunc(frames, func(f string) bool { return strings.HasPrefix(f, `data: {"msg":"estimation"`) })
 }
 
-// What is not a cancel or a reset goes to the Space, which words the 422.
-func TestCancelAndReset(t *testing.T) {
+// TestCancelAndResetValidation: an invalid cancel or reset is passed through, and the Space words the 422.
+func TestCancelAndResetValidation(t *testing.T) {
 	for _, row := range []struct {
 		path, body, kind string
 		native           bool
@@ -457,20 +473,20 @@ func TestCancelAndReset(t *testing.T) {
 		if row.native && (got.body != `{"success":true}` || len(h.space.arrived()) > 0) {
 			t.Errorf("%s %s: got %d %s, and the Space %v", row.path, row.body, got.status, got.body, h.space.arrived())
 		}
-		if !row.native && (got.body != "the Space answers "+api+row.path || h.only().body != row.body) {
+		if !row.native && (got.body != "the Space answers "+api+row.path || h.onlyRequest().body != row.body) {
 			t.Errorf("%s %s as %q: got %d %s, and the Space %v", row.path, row.body, row.kind, got.status, got.body, h.space.arrived())
 		}
 	}
 }
 
-// The Messages that the host makes itself, to the letter.
-func TestTheHostsOwnMessages(t *testing.T) {
+// TestHostMessages compares the Messages that the host makes itself, byte for byte.
+func TestHostMessages(t *testing.T) {
 	h := newHost(t)
 	event := h.join(quick, "s", `["a"]`)
 	h.started()
 	h.queue.Warn(event, "ZeroGPU", `over: 2 < 3 & "x"`)
 	h.queue.Done(event, "ValueError: <b>", nil)
-	h.data("s").expect(event, firstInLine,
+	h.data("s").expect(event, firstEstimation,
 		`data: {"msg":"log","event_id":"$ID","log":"over: 2 < 3 & \"x\"","level":"warning","duration":10,"visible":true,"title":"ZeroGPU"}`+"\n\n",
 		`data: {"msg":"process_completed","event_id":"$ID","output":{"error":"The Space ended this call without an answer: ValueError: <b>","duration":10,"visible":true,"title":"Error"},"success":false,"title":"Error","used_cache":null,"cache_duration":null,"avg_time":null}`+"\n\n",
 		closeStream)

@@ -13,10 +13,11 @@ import (
 	"spacehost/queue"
 )
 
-// passUnknown serves a Space whose Gradio queues by itself: everything is passed through. A call runs long after
-// its join was answered, so the join's token goes on paying while somebody reads what comes of it.
+// passUnknown serves a Space whose Gradio version the runner does not know and which keeps its own queue. Every
+// request is passed through. A call runs long after the response to its join, so the join's token stays valid while
+// its stream is read.
 //
-// Where its API begins, the Space has not said: the paths are known by their ends.
+// Such a Space has not reported its API prefix, so the routes are recognized by the end of their paths.
 func (h *Handler) passUnknown(c call) error {
 	folder, last := path.Split(strings.TrimSuffix(c.Request().URL.Path, "/"))
 	inQueue, byName := strings.HasSuffix(folder, "/queue/"), strings.Contains(folder, "/call/")
@@ -27,28 +28,28 @@ func (h *Handler) passUnknown(c call) error {
 		}
 	case http.MethodGet:
 		if inQueue && last == "data" {
-			if err := h.owns(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
+			if err := h.requireOwner(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {
 				return err
 			}
-			defer h.tails.read(c.QueryParam("session_hash"))()
+			defer h.passThroughCalls.read(c.QueryParam("session_hash"))()
 		} else if byName {
-			defer h.tails.read(last)()
+			defer h.passThroughCalls.read(last)()
 		}
 	}
 	return h.pass(c)
 }
 
-// passJoin keeps the direct call that pays, once Gradio has taken the call in: a /call is read by its Event, a
-// call of the queue by its Session.
+// passJoin keeps the direct call of a join open after Gradio has accepted it. A /call is read by its Event, a call of
+// the queue by its Session.
 func (h *Handler) passJoin(c call, bySession bool) error {
 	raw, err := readBody(c)
 	if err != nil {
 		return err
 	}
-	if err := h.ownsNamed(c, raw); err != nil {
+	if err := h.requireBodyOwner(c, raw); err != nil {
 		return err
 	}
-	body, _ := parseJoin(raw) // what is wrong with it, Gradio says
+	body, _ := parseJoin(raw) // Gradio reports errors in it
 	id, end := h.config.Queue.Direct(c.payer)
 	kept := false
 	defer func() {
@@ -56,98 +57,99 @@ func (h *Handler) passJoin(c call, bySession bool) error {
 			end()
 		}
 	}()
-	return h.forward(c, destination{token: h.config.Sign(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount, answered: func(answer *http.Response) {
-		reader := eventIn(answer)
+	return h.forward(c, destination{token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount, onResponse: func(response *http.Response) {
+		reader := eventIn(response)
 		if bySession && body.SessionHash != nil {
 			reader = *body.SessionHash
 		}
 		if reader != "" {
 			kept = true
-			h.tails.keep(reader, end)
+			h.passThroughCalls.keep(reader, end)
 		}
 	}})
 }
 
-// eventIn reads the Event that the answer to a join names, and puts its body back; "" if it names none.
-func eventIn(answer *http.Response) string {
-	raw, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-	answer.Body = struct {
+// eventIn returns the Event named by the response to a join and restores the body. It returns "" if there is none.
+func eventIn(response *http.Response) string {
+	raw, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	response.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(raw), answer.Body), answer.Body}
-	var said struct {
+	}{io.MultiReader(bytes.NewReader(raw), response.Body), response.Body}
+	var body struct {
 		EventID string `json:"event_id"`
 	}
-	if err != nil || json.Unmarshal(raw, &said) != nil {
+	if err != nil || json.Unmarshal(raw, &body) != nil {
 		return ""
 	}
-	return said.EventID
+	return body.EventID
 }
 
-// tailLife is how long a call may still pay without anybody reading its stream: until the first reader comes,
-// and after the last one has gone.
-const tailLife = 10 * time.Minute
+// unreadTimeout is the time that a call's token stays valid without a reader: before the first reader and after the
+// last.
+const unreadTimeout = 10 * time.Minute
 
-// tails are direct calls that outlive their request, by who will read what comes of them. The zero value is ready.
-type tails struct {
+// passThroughCalls are direct calls that outlive their request, by the reader of their stream (an Event or a
+// Session). The zero value is ready to use.
+type passThroughCalls struct {
 	mu   sync.Mutex
-	open map[string]*tail
+	open map[string]*passThroughCall
 }
 
-type tail struct {
+type passThroughCall struct {
 	ends    []func()
 	readers int
 	timer   *time.Timer // runs while there are no readers
 }
 
-// keep ends a direct call only when its reader has been gone for tailLife.
-func (t *tails) keep(reader string, end func()) {
+// keep ends a direct call after its stream has had no reader for unreadTimeout.
+func (t *passThroughCalls) keep(reader string, end func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	one := t.open[reader]
-	if one == nil {
-		one = t.start(reader)
+	call := t.open[reader]
+	if call == nil {
+		call = t.start(reader)
 	}
-	one.ends = append(one.ends, end)
+	call.ends = append(call.ends, end)
 }
 
-// read says that somebody reads, until done.
-func (t *tails) read(reader string) (done func()) {
+// read registers a reader until done is called.
+func (t *passThroughCalls) read(reader string) (done func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	one := t.open[reader]
-	if one == nil {
-		return func() {} // of nothing that could pay
+	call := t.open[reader]
+	if call == nil {
+		return func() {} // no such call
 	}
-	one.readers++
-	one.timer.Stop()
+	call.readers++
+	call.timer.Stop()
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if one.readers--; one.readers == 0 {
-			one.timer.Reset(tailLife)
+		if call.readers--; call.readers == 0 {
+			call.timer.Reset(unreadTimeout)
 		}
 	}
 }
 
-func (t *tails) start(reader string) *tail {
+func (t *passThroughCalls) start(reader string) *passThroughCall {
 	if t.open == nil {
-		t.open = map[string]*tail{}
+		t.open = map[string]*passThroughCall{}
 	}
-	one := &tail{}
-	one.timer = time.AfterFunc(tailLife, func() { t.end(reader, one) })
-	t.open[reader] = one
-	return one
+	call := &passThroughCall{}
+	call.timer = time.AfterFunc(unreadTimeout, func() { t.end(reader, call) })
+	t.open[reader] = call
+	return call
 }
 
-func (t *tails) end(reader string, one *tail) {
+func (t *passThroughCalls) end(reader string, call *passThroughCall) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if one.readers > 0 { // came while the timer rang
+	if call.readers > 0 { // a reader arrived while the timer fired
 		return
 	}
 	delete(t.open, reader)
-	for _, end := range one.ends {
+	for _, end := range call.ends {
 		end()
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// A call of a Gradio that queues by itself may pay while somebody reads its stream, and ten minutes around that.
-func TestTailsEndWithTheirReaders(t *testing.T) {
+// TestPassThroughCallsEndAfterTheirReaders: the token of a passed-through call stays valid while its stream is read,
+// and ten minutes before and after.
+func TestPassThroughCallsEndAfterTheirReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var all tails
+		var all passThroughCalls
 		ended := map[string]int{}
 		keep := func(reader, call string) { all.keep(reader, func() { ended[call]++ }) }
 		expect := func(when string, want map[string]int) {
@@ -23,23 +24,23 @@ func TestTailsEndWithTheirReaders(t *testing.T) {
 				}
 			}
 		}
-		keep("nobody", "unread")
+		keep("unread session", "unread")
 		keep("session", "first")
 		done := all.read("session")
 		again := all.read("session")
-		all.read("stranger")()
-		time.Sleep(tailLife + time.Second)
+		all.read("unknown")()
+		time.Sleep(unreadTimeout + time.Second)
 		expect("while it is read", map[string]int{"unread": 1})
 		done()
 		keep("session", "second")
 		again()
-		time.Sleep(tailLife - time.Second)
+		time.Sleep(unreadTimeout - time.Second)
 		expect("shortly after", map[string]int{"unread": 1})
-		back := all.read("session") // a stream that was opened again
+		back := all.read("session") // the stream is opened again
 		time.Sleep(time.Hour)
 		back()
-		time.Sleep(tailLife + time.Second)
-		expect("at last", map[string]int{"unread": 1, "first": 1, "second": 1})
+		time.Sleep(unreadTimeout + time.Second)
+		expect("in the end", map[string]int{"unread": 1, "first": 1, "second": 1})
 		if len(all.open) != 0 {
 			t.Errorf("left: %v", all.open)
 		}

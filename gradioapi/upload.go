@@ -22,18 +22,18 @@ import (
 	"spacehost/queue"
 )
 
-// Bounds of an upload: Gradio's (gradio/route_utils.py, GradioMultiPartParser; python_multipart).
+// Limits of an upload: Gradio's (gradio/route_utils.py, GradioMultiPartParser; python_multipart).
 const (
 	maxParts    = 1000 // with a file, and as many without
-	maxHeaders  = 8    // of a part
+	maxHeaders  = 8    // per part
 	maxHeader   = 4096 + 128
 	maxBoundary = 256
-	maxName     = 255 // bytes, as file systems have it
+	maxName     = 255 // bytes, the limit of file systems
 	uploadChunk = 256 << 10
 )
 
-// uploadError refuses an upload in plain text, as Gradio does: 413 if the text speaks of a maximum, else 400; and 408 if it
-// is too slow, which Gradio does not mind.
+// uploadError refuses an upload in plain text, as Gradio does: 413 if the text names a maximum, else 400. A slow
+// upload gets 408; Gradio has no such limit.
 type uploadError struct{ text string }
 
 func (e *uploadError) Error() string { return e.text }
@@ -47,11 +47,12 @@ func refuseUpload(format string, args ...any) error {
 	return &uploadError{fmt.Sprintf(format, args...)}
 }
 
-// upload takes files into the folder where Gradio would put them, under the names that it would give them
-// (gradio/routes.py, upload_file). Nothing of a request that fails or breaks off is left.
+// upload stores files in the folder and under the names that Gradio would use (gradio/routes.py, upload_file). A
+// request that fails or breaks off leaves no file behind.
 //
-// Deliberate differences: a body that ends before its last boundary is refused, where Gradio takes the parts that
-// were whole; and so is a name that the file system cannot hold, where Gradio answers with a path to nothing.
+// Deliberate differences: the host refuses a body that ends before its last boundary, of which Gradio keeps the
+// complete parts. It also refuses a name that the file system cannot hold, for which Gradio returns a path to no
+// file.
 func (h *Handler) upload(c call) error {
 	if isCompressed(c.Request()) {
 		return errCompressed
@@ -62,14 +63,14 @@ func (h *Handler) upload(c call) error {
 	}
 	kind, params := parseOptions(c.Request().Header.Get(echo.HeaderContentType))
 	if kind != "multipart/form-data" {
-		return answer(c, http.StatusBadRequest, "Invalid content type.")
+		return refuseDetail(c, http.StatusBadRequest, "Invalid content type.")
 	}
 	paths, err := h.receive(c, f, params)
 	var refused *uploadError
 	var name *nameError
 	switch {
 	case errors.As(err, &name):
-		return answer(c, http.StatusBadRequest, name.Error())
+		return refuseDetail(c, http.StatusBadRequest, name.Error())
 	case errors.As(err, &refused):
 		status := http.StatusBadRequest
 		if refused == errTooSlow {
@@ -79,7 +80,7 @@ func (h *Handler) upload(c call) error {
 			status = http.StatusRequestEntityTooLarge
 		}
 		allowOrigin(c)
-		return plain(c, status, refused.text)
+		return refuseText(c, status, refused.text)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		h.config.Logger.Error("upload failed", zap.String("space", h.config.Space), zap.Error(err))
 		return echo.NewHTTPError(http.StatusInsufficientStorage, "The disk of this host is full.")
@@ -90,7 +91,7 @@ func (h *Handler) upload(c call) error {
 	return c.JSONBlob(http.StatusOK, mustJSON(paths))
 }
 
-// receive takes all parts, and only then gives the files their places.
+// receive reads all parts before it moves any file into place.
 func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (paths []string, err error) {
 	boundary, ok := params["boundary"]
 	if !ok || boundary == "" {
@@ -101,21 +102,21 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	}
 	root, err := os.OpenRoot(h.config.Storage.Root)
 	if err != nil {
-		return nil, fmt.Errorf("take an upload: %w", err)
+		return nil, fmt.Errorf("receive upload: %w", err)
 	}
 	defer root.Close()
 	in := &intake{
-		root: root, storage: h.config.Storage, files: f, name: namingOf(f),
+		root: root, storage: h.config.Storage, files: f, rename: namingOf(f),
 		progress: h.progress.track(c.QueryParam("upload_id")),
 	}
-	defer in.clear()
+	defer in.removeDrafts()
 	defer in.progress.end()
-	body := newParts(c.Request().Body, boundary)
+	body := newPartReader(c.Request().Body, boundary)
 	defer body.close()
 	if err := in.read(body); err != nil {
 		return nil, err
 	}
-	return in.place()
+	return in.publish()
 }
 
 var errTooSlow = &uploadError{"The upload came too slowly."}
@@ -127,17 +128,17 @@ type intake struct {
 	root     *os.Root
 	storage  Storage
 	files    *queue.Files
-	name     naming
+	rename   naming
 	progress *tracker
 
-	staged       []staged
-	named, plain int // parts with a file, and without
+	staged                []staged
+	fileParts, fieldParts int
 }
 
-// staged is a file that is whole, at a place where nobody looks for it.
+// staged is a complete file in the staging folder, which is never served.
 type staged struct{ draft, sum, name string }
 
-func (in *intake) read(body *parts) error {
+func (in *intake) read(body *partReader) error {
 	for {
 		header, err := body.next()
 		if err == io.EOF {
@@ -146,14 +147,14 @@ func (in *intake) read(body *parts) error {
 		if err != nil {
 			return badMultipart(err)
 		}
-		if err := in.take(header, body); err != nil {
+		if err := in.readPart(header, body); err != nil {
 			return err
 		}
 	}
 }
 
 func badMultipart(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) { // the server's (server/body.go)
+	if errors.Is(err, os.ErrDeadlineExceeded) { // set by the server (server/body.go)
 		return errTooSlow
 	}
 	if errors.Is(err, errHeaderSize) {
@@ -162,7 +163,7 @@ func badMultipart(err error) error {
 	return refuseUpload("Could not parse multipart request: %s", err)
 }
 
-func (in *intake) take(header textproto.MIMEHeader, body *parts) error {
+func (in *intake) readPart(header textproto.MIMEHeader, body *partReader) error {
 	count := 0
 	for name, values := range header {
 		for _, value := range values {
@@ -178,17 +179,17 @@ func (in *intake) take(header textproto.MIMEHeader, body *parts) error {
 	}
 	filename, isFile := params["filename"]
 	if !isFile {
-		return in.skip(body, field)
+		return in.skipField(body, field)
 	}
-	if in.named++; in.named > maxParts {
+	if in.fileParts++; in.fileParts > maxParts {
 		return refuseUpload("Too many files. Maximum number of files is %d.", maxParts)
 	}
-	return in.write(body, field, safeDecode(filename))
+	return in.writeFile(body, field, safeDecode(filename))
 }
 
-// skip reads over a part that is no file.
-func (in *intake) skip(body *parts, field string) error {
-	if in.plain++; in.plain > maxParts {
+// skipField discards a part without a file.
+func (in *intake) skipField(body *partReader, field string) error {
+	if in.fieldParts++; in.fieldParts > maxParts {
 		return refuseUpload("Too many fields. Maximum number of fields is %d.", maxParts)
 	}
 	if field == "files" {
@@ -199,56 +200,57 @@ func (in *intake) skip(body *parts, field string) error {
 		if err != nil {
 			return badMultipart(err)
 		}
-		piece.free()
+		piece.release()
 		if last {
 			return nil
 		}
 	}
 }
 
-// write takes a file, hashed as it comes. One of another field than "files" nobody asked for.
-func (in *intake) write(body *parts, field, filename string) error {
+// writeFile stores a file and hashes it while it arrives. A file of another field than "files" is not requested and
+// is discarded.
+func (in *intake) writeFile(body *partReader, field, filename string) error {
 	if field != "files" {
-		return in.copy(body, filename, nil)
+		return in.copyPart(body, filename, nil)
 	}
 	name, err := in.nameOf(filename)
 	if err != nil {
 		return err
 	}
-	place := path.Join(in.below(in.storage.Staging), randomHex(16))
-	file, err := in.root.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	draftPath := path.Join(in.relative(in.storage.Staging), randomHex(16))
+	file, err := in.root.OpenFile(draftPath, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("take an upload: %w", err)
+		return fmt.Errorf("receive upload: %w", err)
 	}
 	at := len(in.staged)
-	in.staged = append(in.staged, staged{draft: place, name: name})
+	in.staged = append(in.staged, staged{draft: draftPath, name: name})
 	to := &draft{file: file, sum: sha256.New()}
 	to.sum.Write([]byte(in.files.Seed))
-	err = in.copy(body, filename, to)
+	err = in.copyPart(body, filename, to)
 	if e := to.close(); err == nil && e != nil {
-		err = fmt.Errorf("take an upload: %w", e)
+		err = fmt.Errorf("receive upload: %w", e)
 	}
 	in.staged[at].sum = hex.EncodeToString(to.sum.Sum(nil))
 	return err
 }
 
-// draft is a file that grows; nil is one that nobody asked for.
+// draft is a file that grows. nil stands for a file that is discarded.
 type draft struct {
 	file           *os.File
 	sum            hash.Hash
 	size, reserved int64
 }
 
-// reserve is how far ahead of what is written the file system is told of it: pages of a file that is known to
-// grow cost it a fraction.
+// reserve is the size by which the file system preallocates a growing file: allocating pages of a file that is known
+// to grow costs a fraction.
 const reserve = 8 << 20
 
 func (d *draft) write(p []byte) error {
 	if d == nil {
 		return nil
 	}
-	if d.size += int64(len(p)); d.size > d.reserved && len(p) > uploadChunk/2 { // no small file
-		_ = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, d.reserved, reserve) // not every file system can
+	if d.size += int64(len(p)); d.size > d.reserved && len(p) > uploadChunk/2 { // not for a small file
+		_ = unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, d.reserved, reserve) // not supported by every file system
 		d.reserved += reserve
 	}
 	_, err := d.file.Write(p)
@@ -261,7 +263,7 @@ func (d *draft) hash(p []byte) {
 	}
 }
 
-// close gives back what was reserved and not written.
+// close releases space that was preallocated and not written.
 func (d *draft) close() error {
 	if d.reserved > d.size {
 		_ = d.file.Truncate(d.size)
@@ -269,9 +271,10 @@ func (d *draft) close() error {
 	return d.file.Close()
 }
 
-// copy takes a part's content in three steps, each a piece or two behind the one before: to receive, to write, to hash.
-func (in *intake) copy(body *parts, filename string, to *draft) error {
-	received, written := make(chan filled, 2), make(chan filled, 2)
+// copyPart processes a part's content in three concurrent steps: receive, write, hash. Each step is a piece or two
+// behind the previous one.
+func (in *intake) copyPart(body *partReader, filename string, to *draft) error {
+	received, written := make(chan chunkPiece, 2), make(chan chunkPiece, 2)
 	broken, hashed := make(chan struct{}), make(chan struct{})
 	var failed error
 	go func() {
@@ -289,20 +292,20 @@ func (in *intake) copy(body *parts, filename string, to *draft) error {
 		defer close(hashed)
 		for piece := range written {
 			to.hash(piece.bytes())
-			piece.free()
+			piece.release()
 		}
 	}()
-	err := in.fill(body, filename, received, broken)
+	err := in.receivePart(body, filename, received, broken)
 	close(received)
 	<-hashed
 	if failed != nil {
-		return fmt.Errorf("take an upload: %w", failed)
+		return fmt.Errorf("receive upload: %w", failed)
 	}
 	return err
 }
 
-// fill reads a part to its end; broken tells that nobody writes any more.
-func (in *intake) fill(body *parts, filename string, received chan<- filled, broken <-chan struct{}) error {
+// receivePart reads a part to its end. broken is closed when writing has failed.
+func (in *intake) receivePart(body *partReader, filename string, received chan<- chunkPiece, broken <-chan struct{}) error {
 	var size int64
 	for {
 		piece, last, err := body.piece()
@@ -311,13 +314,13 @@ func (in *intake) fill(body *parts, filename string, received chan<- filled, bro
 		}
 		in.progress.add(filename, piece.n)
 		if size += int64(piece.n); in.files.MaxSize != nil && size > *in.files.MaxSize {
-			piece.free()
+			piece.release()
 			return refuseUpload("File size exceeded maximum allowed size of %d bytes.", *in.files.MaxSize)
 		}
 		select {
 		case received <- piece:
 		case <-broken:
-			piece.free()
+			piece.release()
 			return nil
 		}
 		if last {
@@ -326,28 +329,29 @@ func (in *intake) fill(body *parts, filename string, received chan<- filled, bro
 	}
 }
 
-// nameOf is the name that Gradio would give it (gradio/route_utils.py, upload_fn).
+// nameOf returns the name that Gradio would give the file (gradio/route_utils.py, upload_fn).
 func (in *intake) nameOf(filename string) (string, error) {
 	if filename == "" {
 		return "tmp" + randomHex(5), nil
 	}
-	name := in.name(pythonBase(filename))
+	name := in.rename(pythonBase(filename))
 	if name == "" || name == "." || name == ".." || len(name) > maxName || strings.ContainsAny(name, "/\x00") {
 		return "", &nameError{name}
 	}
 	return name, nil
 }
 
-// place gives every file its place, in the order of the parts; a file that is there already has the same content.
-func (in *intake) place() ([]string, error) {
+// publish moves every file to its final path, in the order of the parts. An existing file at that path has the same
+// content.
+func (in *intake) publish() ([]string, error) {
 	paths := make([]string, 0, len(in.staged))
 	for i, s := range in.staged {
-		folder := path.Join(in.below(in.storage.Uploads), s.sum)
+		folder := path.Join(in.relative(in.storage.Uploads), s.sum)
 		if err := in.root.MkdirAll(folder, 0o755); err != nil {
-			return nil, fmt.Errorf("place an upload: %w", err)
+			return nil, fmt.Errorf("move upload into place: %w", err)
 		}
 		if err := in.root.Rename(s.draft, path.Join(folder, s.name)); err != nil {
-			return nil, fmt.Errorf("place an upload: %w", err)
+			return nil, fmt.Errorf("move upload into place: %w", err)
 		}
 		in.staged[i].draft = ""
 		paths = append(paths, path.Join(in.storage.Uploads, s.sum, s.name))
@@ -355,20 +359,20 @@ func (in *intake) place() ([]string, error) {
 	return paths, nil
 }
 
-// below is a folder's path as the root has it.
-func (in *intake) below(folder string) string {
+// relative returns a folder's path below the root.
+func (in *intake) relative(folder string) string {
 	relative, err := filepath.Rel(in.storage.Root, folder)
 	if err != nil {
-		return folder // the root refuses it
+		return folder // os.Root refuses it
 	}
 	return relative
 }
 
-// clear removes what has no place.
-func (in *intake) clear() {
+// removeDrafts removes the files that were not moved into place.
+func (in *intake) removeDrafts() {
 	for _, s := range in.staged {
 		if s.draft != "" {
-			_ = in.root.Remove(s.draft) // what cannot go now, goes at the next start
+			_ = in.root.Remove(s.draft) // a remaining file is removed at the next start
 		}
 	}
 }

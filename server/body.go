@@ -6,45 +6,45 @@ import (
 	"time"
 )
 
-// What a body has to come at: who says nothing in the middle of an upload, or a byte now and then, holds a connection and a
-// half file for nothing.
+// Limits of the time that a request body may take. A client that stops in the middle of an upload, or sends a byte now
+// and then, would hold a connection and a partial file for nothing.
 const (
-	bodyPatience = time.Minute // for the next bytes, and for all of it before the rate counts
-	slowestBody  = 1 << 10     // bytes a second, of the time that was waited for them
+	bodyGrace   = time.Minute // for the next bytes, and for the whole body before the rate counts
+	minBodyRate = 1 << 10     // bytes per second of waiting time
 )
 
-// hurried cuts requests whose body has stopped coming, or comes too slowly.
-func (s *Server) hurried(next http.Handler) http.Handler {
+// limitBodyTime fails requests whose body has stopped or arrives too slowly.
+func (s *Server) limitBodyTime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = &hurriedBody{ReadCloser: r.Body, until: http.NewResponseController(w).SetReadDeadline, patience: s.bodyPatience}
+			r.Body = &timedBody{ReadCloser: r.Body, setDeadline: http.NewResponseController(w).SetReadDeadline, grace: s.bodyGrace}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-type hurriedBody struct {
+type timedBody struct {
 	io.ReadCloser
-	until    func(time.Time) error // lets reads fail from that moment on
-	patience time.Duration
-	waited   time.Duration // in Read: whoever reads may take their time
-	got      int64
+	setDeadline func(time.Time) error // reads fail after the deadline
+	grace       time.Duration
+	waited      time.Duration // inside Read; the time between reads is the handler's own
+	got         int64
 }
 
-// Read has no deadline after the last byte: then net/http waits for the visitor to leave.
-func (b *hurriedBody) Read(p []byte) (int, error) {
+// Read clears the deadline after the last byte: from then on net/http reads to detect that the client disconnects.
+func (b *timedBody) Read(p []byte) (int, error) {
 	now := time.Now()
-	_ = b.until(now.Add(b.mayWait())) // not every connection of a test has one
+	_ = b.setDeadline(now.Add(b.allowance())) // a test connection may have no deadlines
 	n, err := b.ReadCloser.Read(p)
 	b.waited, b.got = b.waited+time.Since(now), b.got+int64(n)
 	if err == io.EOF {
-		_ = b.until(time.Time{})
+		_ = b.setDeadline(time.Time{})
 	}
 	return n, err
 }
 
-// mayWait is how long the next bytes may take.
-func (b *hurriedBody) mayWait() time.Duration {
-	earned := time.Duration(b.got/slowestBody) * time.Second
-	return min(b.patience, b.patience+earned-b.waited)
+// allowance returns the time that the next bytes may take.
+func (b *timedBody) allowance() time.Duration {
+	earned := time.Duration(b.got/minBodyRate) * time.Second
+	return min(b.grace, b.grace+earned-b.waited)
 }

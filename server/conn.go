@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// Conn is the TCP connection that a request came on: for what is asked once in its life, and of few only.
+// Conn is the TCP connection of a request. It caches a fact that is looked up once per connection, and only for few
+// connections.
 type Conn struct {
-	Client, Server netip.AddrPort // its two ends; an IPv4 address is never one that is mapped into IPv6
+	Client, Server netip.AddrPort // the two ends; IPv4 addresses are never mapped into IPv6
 
 	once  sync.Once
 	owner string
@@ -17,8 +18,8 @@ type Conn struct {
 
 type connKey struct{}
 
-// ConnOf returns the connection of the request that ctx is of; nil if it came on a socket of another kind, or through
-// no Server.
+// ConnOf returns the connection of the request that ctx belongs to. It returns nil for a socket of another kind, or a
+// request that came through no Server.
 func ConnOf(ctx context.Context) *Conn {
 	c, _ := ctx.Value(connKey{}).(*Conn)
 	return c
@@ -29,7 +30,7 @@ func (c *Conn) IsLocal() bool {
 	return c.Client.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
 }
 
-// Owner is what find says of the connection. It is asked once; others wait for its answer meanwhile.
+// Owner returns the result of find for the connection. find runs once; concurrent callers wait for its result.
 func (c *Conn) Owner(find func(client, server netip.AddrPort) string) string {
 	c.once.Do(func() { c.owner = find(c.Client, c.Server) })
 	return c.owner
@@ -37,7 +38,8 @@ func (c *Conn) Owner(find func(client, server netip.AddrPort) string) string {
 
 type peerKey struct{}
 
-// PeerOf returns the user whose process sits at the other end of a MountSocket; false for other connections.
+// PeerOf returns the user of the process at the other end of a MountSocket connection. ok is false for other
+// connections.
 func PeerOf(ctx context.Context) (uid uint32, ok bool) {
 	uid, ok = ctx.Value(peerKey{}).(uint32)
 	return uid, ok
@@ -52,11 +54,11 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	if c.facts == nil {
+	if c.info == nil {
 		client, server := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
-		c.facts = &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
+		c.info = &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
 	}
-	return context.WithValue(ctx, connKey{}, c.facts)
+	return context.WithValue(ctx, connKey{}, c.info)
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -14,15 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names are what a Site goes by beside loopback's names, IP literals and this machine's own name: lower case, no port.
+// Names are the host names of a Site, in lower case and without a port. Loopback names, IP literals and this
+// machine's own name are always included.
 type Names []string
 
-// Gate lets a request in only if it asks for the Site by a name that it goes by: DNS rebinding makes a foreign page's
-// own name point here, and the page may then read what it likes.
+// Gate rejects requests for a host name that is not the Site's. In a DNS rebinding attack the name of a foreign page
+// resolves to this machine, and the page could then read every response.
 func Gate(e *echo.Echo, names Names) {
 	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if name := hostName(c.Request().Host); !names.know(name) {
+			if name := hostName(c.Request().Host); !names.include(name) {
 				return echo.NewHTTPError(http.StatusMisdirectedRequest,
 					fmt.Sprintf("This address does not go by the name %.100q. Whoever runs it can allow that: --host, or hosts in the configuration.", name))
 			}
@@ -31,8 +32,9 @@ func Gate(e *echo.Echo, names Names) {
 	})
 }
 
-// SameOrigin refuses requests of foreign pages: a page may post to any address. A link may lead here, and so may a
-// redirect: then the person sees what the page says, and the page that sent them does not.
+// SameOrigin rejects requests of pages from another origin: such a page can post to any address. Top-level
+// navigations by a link or a redirect are accepted, because then only the user sees the page and the linking page
+// cannot read it.
 func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if !IsOwnPage(c.Request()) && !IsVisit(c.Request()) {
@@ -42,7 +44,7 @@ func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// IsOwnPage reports whether a request comes from a page of the address that it asks, or from no page at all.
+// IsOwnPage reports whether a request comes from a page of the same origin, or from no page at all.
 func IsOwnPage(r *http.Request) bool {
 	for _, origin := range r.Header.Values("Origin") {
 		if !sameOrigin(origin, r.Host) {
@@ -57,17 +59,17 @@ func IsOwnPage(r *http.Request) bool {
 	return true
 }
 
-// IsVisit reports whether a browser opens an address as a page of its own, in no frame.
+// IsVisit reports whether a browser opens the address as a top-level page, outside any frame.
 func IsVisit(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.Header.Get("Origin") == "" &&
 		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
-func (n Names) know(name string) bool {
+func (n Names) include(name string) bool {
 	return name == "localhost" || name == "" || net.ParseIP(name) != nil || slices.Contains(n, name) || slices.Contains(ownNames(), name)
 }
 
-// ownNames are this machine's: in full, and its first label, by which its neighbours know it.
+// ownNames are this machine's names: the full host name, and its first label, which the local network uses.
 var ownNames = sync.OnceValue(func() []string {
 	full, err := os.Hostname()
 	if err != nil || full == "" {
@@ -78,7 +80,7 @@ var ownNames = sync.OnceValue(func() []string {
 	return []string{full, first}
 })
 
-// hostName is the name in a Host header, as Names have it.
+// hostName returns the name in a Host header, in the form of Names.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -91,23 +93,23 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && u.Host == host
 }
 
-// ownListener drops connections of other users, and of processes that refuse names.
-type ownListener struct {
+// localUserListener drops connections of other users, and of processes that refuse reports.
+type localUserListener struct {
 	net.Listener
 	refuse func(pid int) bool
 }
 
-func (l *ownListener) Accept() (net.Conn, error) {
+func (l *localUserListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
-		if err != nil || l.isOwn(conn) {
+		if err != nil || l.isLocalUser(conn) {
 			return conn, err
 		}
 		conn.Close()
 	}
 }
 
-func (l *ownListener) isOwn(conn net.Conn) bool {
+func (l *localUserListener) isLocalUser(conn net.Conn) bool {
 	peer := peerOf(conn)
 	if peer == nil || (peer.Uid != 0 && int(peer.Uid) != unix.Geteuid()) {
 		return false
@@ -115,7 +117,7 @@ func (l *ownListener) isOwn(conn net.Conn) bool {
 	return l.refuse == nil || !l.refuse(int(peer.Pid))
 }
 
-// peerOf is who connected to a unix socket; nil for other connections.
+// peerOf returns the credentials of the process at the other end of a unix socket, or nil for other connections.
 func peerOf(conn net.Conn) (peer *unix.Ucred) {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -125,6 +127,6 @@ func peerOf(conn net.Conn) (peer *unix.Ucred) {
 	if err != nil {
 		return nil
 	}
-	_ = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) // nil: a closed one
+	_ = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) // nil if the socket is closed
 	return peer
 }

@@ -26,12 +26,12 @@ func TestGate(t *testing.T) {
 	}, own...)
 	for _, host := range good {
 		if got := statusOf(e, host); got != http.StatusNoContent {
-			t.Errorf("Host %q: %d", host, got)
+			t.Errorf("Host %q: got %d, want 204", host, got)
 		}
 	}
 	for _, host := range []string{"rebind.evil.test:7860", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "xdemo.lab.example", "lab.example", "2130706433x", "[::1].evil.test"} {
 		if got := statusOf(e, host); got != http.StatusMisdirectedRequest {
-			t.Errorf("Host %q: %d, want 421", host, got)
+			t.Errorf("Host %q: got %d, want 421", host, got)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func TestSameOrigin(t *testing.T) {
 		w := httptest.NewRecorder()
 		e.ServeHTTP(w, r)
 		if w.Code != row.want {
-			t.Errorf("%s %v: %d, want %d", row.method, row.header, w.Code, row.want)
+			t.Errorf("%s %v: got %d, want %d", row.method, row.header, w.Code, row.want)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func TestIsOrigin(t *testing.T) {
 		"http://evil.test@localhost:7860": false, "http://localhost:7860?x": false, "null": false, "": false, "http://:7860": false,
 	} {
 		if got := names.IsOrigin(origin, 7860); got != want {
-			t.Errorf("%q: %v, want %v", origin, got, want)
+			t.Errorf("%q: got %v, want %v", origin, got, want)
 		}
 	}
 }

@@ -6,9 +6,10 @@ import (
 	"strconv"
 )
 
-// IsOrigin reports whether origin, "http://name:port", is one at which browsers reach a listener at port: by a name of
-// these, a loopback name, this machine's own, or one of its addresses, and at that port or, through a proxy, at the
-// scheme's own. Else whoever could choose an origin could have sent to it what is meant for the listener.
+// IsOrigin reports whether origin, "http://name:port", is one at which browsers reach a listener at port. The name
+// must be one of n, a loopback name, this machine's name or one of its addresses. The port must be the listener's or,
+// for a proxy, the default of the scheme. Without the check an attacker could choose the origin that receives data
+// meant for the listener.
 func (n Names) IsOrigin(origin string, port int) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
@@ -21,10 +22,10 @@ func (n Names) IsOrigin(origin string, port int) bool {
 	if ip := net.ParseIP(name); ip != nil {
 		return ip.IsLoopback() || isOwnAddress(ip)
 	}
-	return name != "" && n.know(name)
+	return name != "" && n.include(name)
 }
 
-// isOwnAddress asks each time: a laptop's addresses change.
+// isOwnAddress reads the addresses each time: those of a laptop change.
 func isOwnAddress(ip net.IP) bool {
 	all, err := net.InterfaceAddrs()
 	if err != nil {

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// returns is the listener of connections that a handler had taken over and has given back: what one streams needs no
-// net/http meanwhile, and its visitor need not connect again for each.
-type returns struct {
+// returnListener accepts the connections that a handler took over and has returned. A streaming handler needs no
+// net/http while it streams, and its client need not connect again for each stream.
+type returnListener struct {
 	addr   net.Addr
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newReturns(addr net.Addr) *returns {
-	return &returns{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+func newReturnListener(addr net.Addr) *returnListener {
+	return &returnListener{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-func (r *returns) Accept() (net.Conn, error) {
+func (r *returnListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-r.conns:
 		return c, nil
@@ -28,20 +28,20 @@ func (r *returns) Accept() (net.Conn, error) {
 	}
 }
 
-func (r *returns) Close() error {
+func (r *returnListener) Close() error {
 	r.once.Do(func() { close(r.closed) })
 	return nil
 }
 
-func (r *returns) Addr() net.Addr { return r.addr }
+func (r *returnListener) Addr() net.Addr { return r.addr }
 
-// returnable makes the connections of a TCP listener such that can be given back.
-type returnable struct {
+// returnableListener wraps the connections of a TCP listener so that they can be returned.
+type returnableListener struct {
 	net.Listener
-	to *returns
+	to *returnListener
 }
 
-func (l returnable) Accept() (net.Conn, error) {
+func (l returnableListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok {
 		return &returnConn{TCPConn: tcp, to: l.to}, err
@@ -49,12 +49,12 @@ func (l returnable) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// returnConn is a TCP connection that outlives whoever takes it over.
+// returnConn is a TCP connection that remains open after a handler took it over.
 type returnConn struct {
 	*net.TCPConn
-	to    *returns
-	facts *Conn
-	early []byte // of its next request
+	to    *returnListener
+	info  *Conn
+	early []byte // beginning of the next request
 }
 
 func (c *returnConn) Read(p []byte) (int, error) {
@@ -66,8 +66,9 @@ func (c *returnConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Return lets the server read the next request, of which the caller, who had taken the connection over, has read early;
-// the caller touches it no more. False: the server has ended, and the connection is still the caller's.
+// Return hands the connection back to the server for its next request. early holds the bytes of that request that the
+// caller has read. On true the caller must not use the connection any more. On false the server has ended, and the
+// caller still owns the connection.
 func (c *returnConn) Return(early []byte) bool {
 	if c.SetDeadline(time.Time{}) != nil {
 		return false

@@ -1,4 +1,47 @@
-// Package server is the HTTP edge: listeners, gate, mounting, error answers, shutdown.
+// Package server is the HTTP edge of the host: listeners, host-name checks, mounting, error responses and shutdown.
+//
+// # Terms
+//
+// A Site is one address with the routes that it answers. Names are the host names that a Site accepts. A visitor is
+// the client of a request, possibly behind a reverse proxy.
+//
+// # Types and callers
+//
+// cmd/spacehost creates one Server with New, mounts every address and calls Run. Mount takes a TCP address,
+// MountShared one TCP address with a Site per host name, MountSocket a unix socket for processes of this user and
+// root. The address is taken at once, so a port conflict is reported before any long work. Packages gradioapi,
+// console, deviceapi and hubapi register their routes on a Site.
+//
+// # Request path
+//
+//  1. A listener accepts the connection. A unix socket drops other users and refused processes.
+//  2. limitBodyTime bounds the time that the body may take.
+//  3. behindProxies replaces the request with the visitor's, if Server.Visitor is set. A bad proxy header is
+//     answered with 400.
+//  4. Gate answers 421 for an unknown host name (DNS rebinding). SameOrigin answers 403 for cross-origin
+//     requests. Each Site chooses its checks.
+//  5. The Site's handler answers. ConnOf and PeerOf give it the connection and the peer.
+//
+// # Event streams
+//
+// A handler may take the connection over (http.Hijacker) and stream without net/http. Afterwards it calls Return on
+// the connection, and the Server reads the next request from it. Package gradioapi writes its server-sent events this
+// way.
+//
+// # Failure handling
+//
+// onError answers the errors of handlers with {"detail": ...}. An *echo.HTTPError keeps its status and text. Any
+// other error is logged and answered with 500 without details. Nothing is written after the first byte of a response;
+// a stream reports an error as a message of its own.
+//
+// A listener that cannot be opened returns *ListenError, which names the flag to change. If a listener fails later,
+// Run shuts down and returns the error.
+//
+// # Shutdown
+//
+// When ctx ends, Run closes the listeners and waits one second for requests to finish. Streams end earlier by
+// themselves: the queues notify them. Run then cancels the context of the remaining requests, closes their
+// connections and returns.
 package server
 
 import (
@@ -17,17 +60,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// Server is the listeners of one host. Mount what it should answer, then Run.
+// Server holds the listeners of one host. Mount the Sites first, then call Run.
 type Server struct {
-	// Visitor, if set before the first Mount, turns a request into what the visitor sent to a proxy in front of us.
-	// Its errors are for the visitor, with 400.
+	// Visitor, if set before the first Mount, restores the request that the visitor sent to a proxy in front of the
+	// host. Its errors are sent to the visitor with status 400.
 	Visitor func(*http.Request) (*http.Request, error)
 
 	log   *zap.Logger
-	base  context.Context // ends every request that outlives the shutdown's patience
+	base  context.Context // ends every request that is still running after the shutdown grace period
 	abort context.CancelFunc
 
-	bodyPatience time.Duration
+	bodyGrace time.Duration
 
 	mu     sync.Mutex
 	mounts []mount
@@ -35,23 +78,23 @@ type Server struct {
 
 type mount struct {
 	listener net.Listener
-	returns  *returns
+	returns  *returnListener
 	http     *http.Server
 }
 
-// New returns a Server without listeners; a nil logger is silent.
+// New returns a Server without listeners. A nil logger is silent.
 func New(log *zap.Logger) *Server {
 	if log == nil {
 		log = zap.NewNop()
 	}
 	base, abort := context.WithCancel(context.Background())
-	return &Server{log: log, base: base, abort: abort, bodyPatience: bodyPatience}
+	return &Server{log: log, base: base, abort: abort, bodyGrace: bodyGrace}
 }
 
-// ListenError says why an address could not be taken.
+// ListenError reports that an address could not be taken.
 type ListenError struct {
 	Addr string
-	Flag string // that chooses the address
+	Flag string // the flag that sets the address
 	Err  error
 }
 
@@ -67,14 +110,14 @@ func (e *ListenError) Error() string {
 
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// Site is one address: register there what it should answer before Run.
+// Site is one address. Register its routes before Run.
 type Site struct {
 	*echo.Echo
 	Addr *net.TCPAddr // nil for a socket
 }
 
-// Mount takes a TCP address at once, so that a port in use is known before any long work, and answers there
-// once Run runs. flag names the option that chose the address. Errors: *ListenError.
+// Mount takes a TCP address at once, so that a port in use is known before any long work. Run serves it. flag names
+// the option that set the address. Errors: *ListenError.
 func (s *Server) Mount(addr, flag string) (Site, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -83,8 +126,9 @@ func (s *Server) Mount(addr, flag string) (Site, error) {
 	return Site{s.add(l), l.Addr().(*net.TCPAddr)}, nil
 }
 
-// MountSocket takes a unix socket that only this user and root may open. A socket that nobody answers is
-// replaced: the caller holds the lock of its folder.
+// MountSocket takes a unix socket that only this user and root may open. An existing socket file belongs to no
+// running host and is replaced: the caller holds the lock of its folder. Connections of processes that refuse reports
+// are dropped; refuse may be nil.
 func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Site{}, fmt.Errorf("replace socket: %w", err)
@@ -95,14 +139,14 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 	if err != nil {
 		return Site{}, &ListenError{path, "--state", err}
 	}
-	return Site{Echo: s.add(&ownListener{l, refuse})}, nil
+	return Site{Echo: s.add(&localUserListener{l, refuse})}, nil
 }
 
 func (s *Server) add(l net.Listener) *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.onError
 	server := &http.Server{
-		Handler:           s.hurried(s.behindProxies(e)),
+		Handler:           s.limitBodyTime(s.behindProxies(e)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -112,38 +156,38 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	back := newReturns(l.Addr())
-	s.mounts = append(s.mounts, mount{returnable{l, back}, back, server})
+	returned := newReturnListener(l.Addr())
+	s.mounts = append(s.mounts, mount{returnableListener{l, returned}, returned, server})
 	return e
 }
 
-// behindProxies lets all that answers see the visitor's request.
+// behindProxies gives all handlers the visitor's request instead of the proxy's.
 func (s *Server) behindProxies(next http.Handler) http.Handler {
 	if s.Visitor == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		visitors, err := s.Visitor(r)
+		visitorRequest, err := s.Visitor(r)
 		if err != nil {
-			s.log.Warn("proxy is not understood", zap.Error(err))
+			s.log.Warn("proxy header refused", zap.Error(err))
 			w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 			w.WriteHeader(http.StatusBadRequest)
-			_ = json.NewEncoder(w).Encode(map[string]string{"detail": err.Error()}) // the client has gone
+			_ = json.NewEncoder(w).Encode(map[string]string{"detail": err.Error()}) // fails if the client has gone
 			return
 		}
-		next.ServeHTTP(w, visitors)
+		next.ServeHTTP(w, visitorRequest)
 	})
 }
 
-// Shared is one address with a Site for each of several names.
+// Shared is one address with a Site for each of several host names.
 type Shared struct {
 	server *Server
 	addr   *net.TCPAddr
 	named  map[string]*echo.Echo
 }
 
-// MountShared takes an address as Mount does. A request for a name without a Site is 404, in the words in which a Site
-// hides itself: a 421 would tell which names there are.
+// MountShared takes an address as Mount does. A request for a name without a Site gets the same 404 as a hidden Site:
+// a 421 would reveal which names exist.
 func (s *Server) MountShared(addr, flag string) (*Shared, error) {
 	front, err := s.Mount(addr, flag)
 	if err != nil {
@@ -163,7 +207,7 @@ func (s *Server) MountShared(addr, flag string) (*Shared, error) {
 	return shared, nil
 }
 
-// Site is what answers at the name. Call it before Run.
+// Site returns the Site of a host name. Call it before Run.
 func (s *Shared) Site(name string) Site {
 	e := echo.New()
 	e.HTTPErrorHandler = s.server.onError
@@ -171,10 +215,10 @@ func (s *Shared) Site(name string) Site {
 	return Site{e, s.addr}
 }
 
-// shutdownPatience is what streams get to end by themselves; their handlers are told before by the queues.
-const shutdownPatience = time.Second
+// shutdownGrace is the time for streams to end by themselves. The queues notify their handlers before.
+const shutdownGrace = time.Second
 
-// Run answers until ctx ends, then lets requests finish for a moment and cuts the rest.
+// Run serves until ctx ends. It then lets requests finish for shutdownGrace and cuts off the rest.
 func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 2*len(s.mounts))
 	var serving sync.WaitGroup
@@ -198,14 +242,14 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) shutdown() {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	var ending sync.WaitGroup
 	for _, m := range s.mounts {
 		ending.Go(func() {
 			if m.http.Shutdown(ctx) != nil {
 				s.abort()
-				_ = m.http.Close() // its listener is closed already; the connections go
+				_ = m.http.Close() // the listener is closed already; this closes the connections
 			}
 		})
 	}
@@ -213,7 +257,7 @@ func (s *Server) shutdown() {
 	s.abort()
 }
 
-// Close gives the addresses back if Run was never called. It may be called twice.
+// Close releases the addresses if Run was never called. It may be called twice.
 func (s *Server) Close() {
 	for _, m := range s.mounts {
 		_ = m.listener.Close()
@@ -221,7 +265,8 @@ func (s *Server) Close() {
 	s.abort()
 }
 
-// onError answers what a handler could not. After the first byte an error is a message of the stream's own.
+// onError answers the error of a handler. After the first byte it writes nothing: an error is then a message of the
+// stream.
 func (s *Server) onError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -233,5 +278,5 @@ func (s *Server) onError(err error, c echo.Context) {
 	} else if c.Request().Context().Err() == nil {
 		s.log.Error("request failed", zap.String("path", c.Path()), zap.Error(err))
 	}
-	_ = c.JSON(status, map[string]string{"detail": text}) // the client has gone
+	_ = c.JSON(status, map[string]string{"detail": text}) // fails if the client has gone
 }

@@ -63,12 +63,12 @@ func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
 }
 
 // sessionOwner returns the user and the browser to which a Session of this request belongs.
-func (s *spaceRun) sessionOwner(r *http.Request) gradioapi.Holder {
+func (s *spaceRun) sessionOwner(r *http.Request) gradioapi.SessionOwner {
 	user, err := s.host.payer.SignedInUser(r, s.space.Name)
 	if err != nil { // caller has refused the request already
 		user = identity.Identity{}
 	}
-	return gradioapi.Holder{Person: user.Key(), Visitor: s.cookies().Visitor(r)}
+	return gradioapi.SessionOwner{Person: user.Key(), Visitor: s.cookies().Visitor(r)}
 }
 
 // issueVisitorCookie gives a browser that has opened no page here its visitor cookie with the answer to its first call.

@@ -90,7 +90,7 @@ func (s *spaceRun) register() {
 	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, s.signInSpace())
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.caller, Holder: s.sessionOwner, Promise: s.issueVisitorCookie, Sign: s.sign, BySpace: s.host.settings.AdmitBySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+		Identify: s.caller, SessionOwner: s.sessionOwner, IssueVisitorCookie: s.issueVisitorCookie, SignToken: s.sign, AdmitBySpace: s.host.settings.AdmitBySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	})
 	api.Register(s.site.Echo)
 	s.host.onClose(api.Close)

@@ -1,10 +1,10 @@
 //go:build ignore
 
-// Take retakes the captures from stock Gradio: each line's own server, with the Space of the end-to-end tests
-// (cmd/spacehost/testdata/spaces/captured) and no spacehost anywhere.
+// Take records the captures anew from stock Gradio: one server per Gradio major version (v4, v5, v6), with the Space of
+// the end-to-end tests (cmd/spacehost/testdata/spaces/captured) and without spacehost.
 //
-//	go run take.go              every line, with the version that its captures name
-//	go run take.go v6=6.32.0    one line, with another version
+//	go run take.go              every major version, in the version that its captures name
+//	go run take.go v6=6.32.0    one major version, in another version
 package main
 
 import (
@@ -31,7 +31,7 @@ import (
 )
 
 const (
-	root = "../../.." // of the repository; make runs this in its own folder
+	root = "../../.." // of the repository; make runs this program in its own folder
 	app  = root + "/cmd/spacehost/testdata/spaces/captured"
 )
 
@@ -42,42 +42,42 @@ func main() {
 		given = []string{"v4", "v5", "v6"}
 	}
 	for _, one := range given {
-		line, version, ok := strings.Cut(one, "=")
+		major, version, ok := strings.Cut(one, "=")
 		if !ok {
-			version = versionOf(line)
+			version = versionOf(major)
 		}
-		if err := take(line, version); err != nil {
-			log.Fatalf("%s: %v", line, err)
+		if err := take(major, version); err != nil {
+			log.Fatalf("%s: %v", major, err)
 		}
 	}
 }
 
 var gradioVersion = regexp.MustCompile(`^# gradio (\S+)`)
 
-func versionOf(line string) string {
-	text, _ := os.ReadFile(filepath.Join(line, "quick.txt"))
+func versionOf(major string) string {
+	text, _ := os.ReadFile(filepath.Join(major, "quick.txt"))
 	found := gradioVersion.FindSubmatch(text)
 	if found == nil {
-		log.Fatalf("%s/quick.txt names no version: say %s=VERSION", line, line)
+		log.Fatalf("read version of %s/quick.txt: no Gradio version in its first line; pass %s=VERSION", major, major)
 	}
 	return string(found[1])
 }
 
-// stock is a Gradio that serves by itself.
+// stock is a running stock Gradio server.
 type stock struct {
-	line     string
+	major    string
 	versions string
-	url      string // with what stands before the API's paths
+	url      string // with the prefix of the API's paths
 	prefix   string
 	fns      map[string]int
 }
 
-func take(line, version string) error {
+func take(major, version string) error {
 	python, err := environment(version)
 	if err != nil {
 		return err
 	}
-	s := &stock{line: line}
+	s := &stock{major: major}
 	if s.versions, err = versions(python); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func take(line, version string) error {
 		return err
 	}
 	defer end()
-	if err := os.MkdirAll(line, 0o755); err != nil {
+	if err := os.MkdirAll(major, 0o755); err != nil {
 		return err
 	}
 	for _, c := range captures {
@@ -99,11 +99,11 @@ func take(line, version string) error {
 			return err
 		}
 	}
-	log.Printf("%s: taken from %s", line, s.versions)
+	log.Printf("%s: taken from %s", major, s.versions)
 	return nil
 }
 
-// environment is the one of the tests (cmd/spacehost/harness_test.go).
+// environment builds the environment of the tests (cmd/spacehost/harness_test.go).
 func environment(gradio string) (string, error) {
 	cache := os.Getenv("SPACEHOST_TEST_CACHE")
 	if cache == "" {
@@ -142,7 +142,7 @@ func (s *stock) start(python string) (end func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	end = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() } // all is on disk
+	end = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() } // a kill loses nothing: the captures are on disk
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if err = s.readConfig(fmt.Sprint("http://127.0.0.1:", port)); err == nil {
 			return end, nil
@@ -162,12 +162,12 @@ func (s *stock) readConfig(url string) error {
 			APIName string `json:"api_name"`
 		}
 	}
-	answer, err := http.Get(url + "/config")
+	response, err := http.Get(url + "/config")
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	if err := json.NewDecoder(answer.Body).Decode(&config); err != nil {
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(&config); err != nil {
 		return err
 	}
 	s.prefix, s.url, s.fns = config.APIPrefix, url+config.APIPrefix, map[string]int{}
@@ -177,11 +177,11 @@ func (s *stock) readConfig(url string) error {
 	return nil
 }
 
-// capture is a session's stream.
+// capture is the recording of one Session's stream.
 type capture struct {
 	name, here string
 	joins      []string // name and data
-	cancel     int      // after so many answers
+	cancel     int      // cancel after this number of outputs; 0: never
 }
 
 var captures = []capture{
@@ -197,11 +197,11 @@ var captures = []capture{
 	{"cancel_running", `forever ["a"], an endless generator, cancelled after its third answer`, []string{`forever ["a"]`}, 3},
 }
 
-// takeStream takes it again until it shows what is usual: Gradio 4 and 5 look into their queue every 50 ms and
-// find all joins there, 6 starts the first at once.
+// takeStream repeats a capture until its joins are in the usual order. Gradio 4 and 5 poll their queue every 50 ms
+// and find all joins there; Gradio 6 starts the first at once.
 func (s *stock) takeStream(c capture) error {
 	usual := len(c.joins)
-	if s.line == "v6" {
+	if s.major == "v6" {
 		usual = 1
 	}
 	for range 20 {
@@ -213,14 +213,14 @@ func (s *stock) takeStream(c capture) error {
 			return s.write(c.name, fmt.Sprintf("sent: POST %s/queue/join {data, fn_index, session_hash} as below, then GET %s/queue/data?session_hash=\nhere: %s\nvary: event ids; the seconds in front of each line; every duration, avg_time, eta and rank_eta", s.prefix, s.prefix, c.here), text)
 		}
 	}
-	return errors.New("the joins never came in the usual order: is this machine busy?")
+	return errors.New("joins not in the usual order in 20 attempts; retry on an idle machine")
 }
 
-// stream returns the lines of one take, and how many of its joins came before the first start.
+// stream returns the lines of one capture, and the number of joins before the first start.
 func (s *stock) stream(c capture) (text string, early int, err error) {
 	var out strings.Builder
 	began, session, event := time.Now(), fmt.Sprint("capture", time.Now().UnixNano()), ""
-	say := func(format string, args ...any) {
+	record := func(format string, args ...any) {
 		fmt.Fprintf(&out, "%.3f %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
 	for _, join := range c.joins {
@@ -230,40 +230,40 @@ func (s *stock) stream(c capture) (text string, early int, err error) {
 			return "", 0, err
 		}
 		event = eventOf(body)
-		say("POST queue/join %s -> %d %s", join, status, body)
+		record("POST queue/join %s -> %d %s", join, status, body)
 	}
-	answer, err := http.Get(s.url + "/queue/data?session_hash=" + session)
+	response, err := http.Get(s.url + "/queue/data?session_hash=" + session)
 	if err != nil {
 		return "", 0, err
 	}
-	defer answer.Body.Close()
-	say("GET queue/data -> %d %s", answer.StatusCode, answer.Header.Get("Content-Type"))
-	answers, started := 0, false
-	lines := bufio.NewScanner(answer.Body)
+	defer response.Body.Close()
+	record("GET queue/data -> %d %s", response.StatusCode, response.Header.Get("Content-Type"))
+	outputs, started := 0, false
+	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		if lines.Text() == "" {
 			continue
 		}
-		say("%s", lines.Text())
+		record("%s", lines.Text())
 		started = started || strings.Contains(lines.Text(), `"process_starts"`)
 		if !started {
 			early++
 		}
 		if strings.Contains(lines.Text(), `"process_generating"`) {
-			answers++
+			outputs++
 		}
-		if answers == c.cancel && c.cancel > 0 {
-			answers++ // once
+		if outputs == c.cancel && c.cancel > 0 {
+			outputs++ // cancel only once
 			name, _, _ := strings.Cut(c.joins[0], " ")
 			status, body, err := s.post("/cancel", fmt.Sprintf(`{"session_hash":%q,"fn_index":%d,"event_id":%q}`, session, s.fns[name], event))
 			if err != nil {
 				return "", 0, err
 			}
-			say("POST cancel -> %d %s", status, body)
+			record("POST cancel -> %d %s", status, body)
 		}
 	}
-	say("# EOF")
+	record("# EOF")
 	return out.String(), min(early, len(c.joins)), lines.Err()
 }
 
@@ -321,7 +321,7 @@ func (s *stock) takeOrigins() error {
 	return s.write("cors", fmt.Sprintf("sent: GET %s/queue/status to 127.0.0.1 with the Origin shown; here is what came of access-control-* and vary\nvary: nothing", s.prefix), out.String())
 }
 
-// write puts a header above a capture.
+// write writes a capture below its header.
 func (s *stock) write(name, header, text string) error {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# %s, its own server; taken %s\n", s.versions, time.Now().UTC().Format("2 January 2006"))
@@ -329,17 +329,17 @@ func (s *stock) write(name, header, text string) error {
 		fmt.Fprintf(&out, "# %s\n", strings.TrimSuffix(line, "\n"))
 	}
 	out.WriteString(text)
-	return os.WriteFile(filepath.Join(s.line, name+".txt"), out.Bytes(), 0o644)
+	return os.WriteFile(filepath.Join(s.major, name+".txt"), out.Bytes(), 0o644)
 }
 
 func (s *stock) post(path, body string) (int, string, error) {
-	answer, err := http.Post(s.url+path, "application/json", strings.NewReader(body))
+	response, err := http.Post(s.url+path, "application/json", strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, strings.TrimSpace(string(text)), err
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, strings.TrimSpace(string(text)), err
 }
 
 type got struct {
@@ -356,28 +356,28 @@ func (s *stock) get(path string, header ...string) (got, error) {
 	if len(header) == 2 {
 		r.Header.Set(header[0], header[1])
 	}
-	answer, err := http.DefaultClient.Do(r)
+	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return got{}, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
 	end := "clean-EOF"
 	if err != nil {
 		end = "ABORT"
 	}
-	return got{answer.StatusCode, answer.Header, string(text), end}, nil
+	return got{response.StatusCode, response.Header, string(text), end}, nil
 }
 
 func eventOf(body string) string {
-	var answer struct {
+	var response struct {
 		EventID string `json:"event_id"`
 	}
-	_ = json.Unmarshal([]byte(body), &answer) // "" is seen in what follows
-	return answer.EventID
+	_ = json.Unmarshal([]byte(body), &response) // an empty id shows in the capture
+	return response.EventID
 }
 
-// quote is how Python prints text without quotes in it.
+// quote prints text without quotes in it as Python does.
 func quote(text string) string {
 	inner := strconv.Quote(text)
 	return "'" + strings.ReplaceAll(inner[1:len(inner)-1], `\"`, `"`) + "'"
