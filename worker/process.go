@@ -56,7 +56,7 @@ type ProcessConfig struct {
 	Key     string            // that its requests must carry
 	Public  string            // URL at which visitors reach the Space
 	Device  int               // port of the device API
-	// Simulated says that no GPU is behind it: torch then computes on the CPU (runner, standin.py).
+	// Simulated says that no GPU is behind it: torch then computes on the CPU (runner, fake_cuda.py).
 	Simulated bool
 	Output    func(line string) // one line that the Space printed; called from two goroutines
 	Patience  time.Duration     // for its hello; 0 means a minute
