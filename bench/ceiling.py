@@ -140,7 +140,7 @@ async def main(host: Host, adapter: QueueAdapter) -> dict[str, Any]:
 
 
 host = Host()
-found: list[Seam] = []
+found: list[QueueAdapter] = []
 
 
 def start(queue: Any) -> None:

@@ -99,11 +99,11 @@ def make_mode(torch: Any, patching: Any) -> Any:
             if handler is not None:
                 return handler(func, args, kwargs or {})
             kwargs = kwargs or {}
-            asked = 0
+            requested = 0
             if (device := kwargs.get("device")) is not None:
                 device = marks.place(device)
-                asked = {"cuda": CUDA, "cpu": CPU}.get(device.type, -1)
-                kwargs = {**kwargs, "device": marks.cpu if asked == CUDA else device}
+                requested = {"cuda": CUDA, "cpu": CPU}.get(device.type, -1)
+                kwargs = {**kwargs, "device": marks.cpu if requested == CUDA else device}
             if kwargs.get("pin_memory"):
                 kwargs = {**kwargs, "pin_memory": False}
             # Among the arguments: a tensor on cuda, one on the CPU, and whether the latter has a dimension or is a number.
@@ -125,9 +125,9 @@ def make_mode(torch: Any, patching: Any) -> Any:
                 result = func(*args, **kwargs)
             except (RuntimeError, NotImplementedError) as error:
                 result = fallback(func, args, kwargs, error)
-            if asked == -1 or (args and result is args[0] and isinstance(result, Tensor) and of(result)):
+            if requested == -1 or (args and result is args[0] and isinstance(result, Tensor) and of(result)):
                 return result
-            mark = asked or (CUDA if on_cuda else CPU if on_cpu or number or not some else 0)
+            mark = requested or (CUDA if on_cuda else CPU if on_cpu or number or not some else 0)
             if func is index:
                 mark = of(args[0]) or mark
             if not mark:
@@ -155,6 +155,11 @@ def _checked(torch: Any) -> set[Any]:
 
 def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
     """Returns the handlers of functions that read or change the mark itself."""
+    return {**_move_handlers(torch, marks), **_device_handlers(torch, marks), **_export_handlers(torch, marks)}
+
+
+def _move_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of functions that move a tensor to a device, or parse the arguments of a move."""
     Tensor, parse = torch.Tensor, torch._C._nn._parse_to
 
     def to(func: Any, args: Any, kwargs: Any) -> Any:
@@ -181,6 +186,32 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
     def cpu(func: Any, args: Any, kwargs: Any) -> Any:
         return marks.move(args[0], marks.cpu, None, kwargs.get("memory_format"), False)
 
+    def parse_to(func: Any, args: Any, kwargs: Any) -> Any:
+        if args and isinstance(args[0], int) and not isinstance(args[0], bool):
+            args = (marks.place(args[0]), *args[1:])
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": marks.place(kwargs["device"])}
+        return func(*args, **kwargs)
+
+    def type_(func: Any, args: Any, kwargs: Any) -> Any:
+        tensor, dtype = args[0], args[1] if len(args) > 1 else kwargs.get("dtype")
+        if dtype is None:
+            name = func(tensor)
+            return name.replace("torch.", "torch.cuda.", 1) if marks.of(tensor) == CUDA and ".cuda." not in name else name
+        if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
+            return marks.move(func(tensor, "torch." + dtype.removeprefix("torch.cuda.")), marks.cuda, None, None, False)
+        result = func(*args, **kwargs)
+        if result is not tensor and (mark := marks.known(tensor)):
+            marks.put(result, mark)
+        return result
+
+    return {Tensor.to: to, Tensor.cuda: cuda, Tensor.cpu: cpu, Tensor.type: type_, parse: parse_to}
+
+
+def _device_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of properties that depend on the device, and of those that only a GPU gives a meaning."""
+    Tensor = torch.Tensor
+
     def device(func: Any, args: Any, kwargs: Any) -> Any:
         return marks.cuda if marks.of(args[0]) == CUDA else marks.real(args[0])
 
@@ -202,6 +233,23 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
         else:
             tensor.__dict__.pop(MARK, None)
 
+    def same(func: Any, args: Any, kwargs: Any) -> Any:
+        return args[0]
+
+    handlers = {
+        Tensor.device.__get__: device, Tensor.is_cuda.__get__: is_cuda, Tensor.is_cpu.__get__: is_cpu,
+        Tensor.get_device: get_device, Tensor.data.__set__: set_data,
+        Tensor.pin_memory: same, Tensor.is_pinned: lambda *_: False, Tensor.record_stream: lambda *_: None,
+    }
+    if hasattr(torch, "get_device"):
+        handlers[torch.get_device] = get_device
+    return handlers
+
+
+def _export_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of conversions to numpy arrays, text and pickles."""
+    Tensor = torch.Tensor
+
     def numpy(func: Any, args: Any, kwargs: Any) -> Any:
         if marks.of(args[0]) == CUDA and not kwargs.get("force"):
             raise TypeError(  # torch's own message
@@ -215,9 +263,6 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
             shown = shown[:-1] + ", device='cuda:0')"
         return shown
 
-    def same(func: Any, args: Any, kwargs: Any) -> Any:
-        return args[0]
-
     def reduce(func: Any, args: Any, kwargs: Any) -> Any:
         """Pickles without the mark, so that neither a saved file nor a result sent to the Space contains it."""
         tensor = args[0]
@@ -228,35 +273,7 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
             if mark:
                 setattr(tensor, MARK, mark)
 
-    def parse_to(func: Any, args: Any, kwargs: Any) -> Any:
-        if args and isinstance(args[0], int) and not isinstance(args[0], bool):
-            args = (marks.place(args[0]), *args[1:])
-        if "device" in kwargs:
-            kwargs = {**kwargs, "device": marks.place(kwargs["device"])}
-        return func(*args, **kwargs)
-
-    def type_(func: Any, args: Any, kwargs: Any) -> Any:
-        tensor, dtype = args[0], args[1] if len(args) > 1 else kwargs.get("dtype")
-        if dtype is None:
-            name = func(tensor)
-            return name.replace("torch.", "torch.cuda.", 1) if marks.of(tensor) == CUDA and ".cuda." not in name else name
-        if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
-            return marks.move(func(tensor, "torch." + dtype.removeprefix("torch.cuda.")), marks.cuda, None, None, False)
-        result = func(*args, **kwargs)
-        if result is not tensor and (mark := marks.known(tensor)):
-            marks.put(result, mark)
-        return result
-
-    handlers = {
-        Tensor.to: to, Tensor.cuda: cuda, Tensor.cpu: cpu, Tensor.type: type_, parse: parse_to,
-        Tensor.device.__get__: device, Tensor.is_cuda.__get__: is_cuda, Tensor.is_cpu.__get__: is_cpu,
-        Tensor.get_device: get_device, Tensor.data.__set__: set_data, Tensor.numpy: numpy, Tensor.__array__: numpy,
-        Tensor.__repr__: text, Tensor.pin_memory: same, Tensor.is_pinned: lambda *_: False,
-        Tensor.record_stream: lambda *_: None, Tensor.__reduce_ex__: reduce,
-    }
-    if hasattr(torch, "get_device"):
-        handlers[torch.get_device] = get_device
-    return handlers
+    return {Tensor.numpy: numpy, Tensor.__array__: numpy, Tensor.__repr__: text, Tensor.__reduce_ex__: reduce}
 
 
 def _fallback(torch: Any) -> Callable[[Any, Any, Any, Exception], Any]:
@@ -332,7 +349,7 @@ class Generators:
 
 
 def patch_other_constructors(torch: Any, patching: Any, mode: Any) -> None:
-    """Marks tensors and storages whose constructors bypass the mode."""
+    """Marks tensors and storages made by constructors that bypass the mode."""
     Tensor, marks = torch.Tensor, Marks(torch, patching)
     make_subclass, asarray = patching._tensor_make_subclass, patching._asarray
 
@@ -362,7 +379,7 @@ def _patch_storages(torch: Any, marks: Marks) -> None:
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         storage = Base.__new__(*args, **kwargs)
         if on_cuda:
-            storage._zerogpu = True  # the name used by spaces, whose patches read it
+            storage._zerogpu = True  # the name used by spaces; its patches read it
         return storage
 
     torch.UntypedStorage.__new__ = new

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Components whose preprocess and postprocess only inspect a value. Those of files and media may be slow, and keep the
-# thread that Gradio 6 gives them.
+# Components with quick preprocess and postprocess, which only inspect a value. Components of files and media may be slow,
+# and keep the thread that Gradio 6 gives them.
 QUICK = frozenset(
     "Button Checkbox CheckboxGroup ClearButton Code ColorPicker DateTime Dropdown HTML JSON Label Markdown Number "
     "Radio Slider State Textbox Timer".split()

@@ -64,7 +64,7 @@ def static_paths() -> list[str]:
     return [str(path) for path in _StaticFiles.all_paths]
 
 
-_launched: list[Any] = []  # the Blocks whose allowed_paths and blocked_paths apply
+_launched: list[Any] = []  # their allowed_paths and blocked_paths apply
 
 
 def guard_cache(blocks: Any) -> None:

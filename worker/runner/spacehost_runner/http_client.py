@@ -78,7 +78,7 @@ class Client:
         return None
 
     def keep(self, connection: socket.socket) -> None:
-        """Takes back a connection whose response has been read."""
+        """Takes back a connection after its response has been read."""
         if len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:

@@ -73,7 +73,7 @@ class QueueAdapter:
         self.busy = asyncio.Event()  # set while there are tasks, and up to a second longer
         self.lock = _thread.allocate_lock()  # guards running_ids and early_messages
         self.running_ids: set[str] = set()  # events that run and have not sent process_completed
-        self.early_messages: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # of events whose push has not returned
+        self.early_messages: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # of events during their push
         self.send_lock = _thread.allocate_lock()  # guards unsent, and is held while it is written
         self.unsent: list[bytes] = []
         self.report = self.manifest()

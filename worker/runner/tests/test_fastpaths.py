@@ -84,7 +84,7 @@ class Signatures(unittest.TestCase):
 
 
 class Summaries(unittest.TestCase):
-    """A fake gradio.queueing whose summary is the length of the history."""
+    """A fake gradio.queueing. Its summary is the length of the history."""
 
     def setUp(self) -> None:
         module = ModuleType("queueing")

@@ -155,7 +155,7 @@ class SlowServer(unittest.TestCase):
 
 
 class Workers(unittest.TestCase):
-    """A fake spaces.zero.wrappers whose workers are forked, then call allow."""
+    """A fake spaces.zero.wrappers. Its workers are forked, then call allow."""
 
     def run_worker(self, timeout: float, delay: float) -> tuple[int, str]:
         """Runs a worker that calls allow after delay. Returns its exit code and what was printed."""
