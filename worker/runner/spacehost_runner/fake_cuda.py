@@ -2,7 +2,7 @@
 
 In the Space's main process the CUDA emulation of spaces stays as it is on ZeroGPU. Only the parts that would query a
 driver or move weights to disk are replaced. In a GPU worker, tensors are CPU tensors with a mark of the device on which
-the program expects them (fake_cuda_tensors.py), and torch.cuda returns the values of that emulation
+the program expects them (fake_cuda_tensors.py). torch.cuda returns the values of that emulation
 (fake_cuda_driver.py). Operations that need a real GPU raise errors that name the call (fake_cuda_messages.py).
 
 The runner never imports torch: the hook waits until spaces has imported it.

@@ -21,7 +21,7 @@ def respond(**response):
 
 
 def work(client, request):
-    """Runs one call. `for step in job` would never end for a job whose join was refused (gradio_client 2.7.2)."""
+    """Runs one call. `for step in job` never ends for a job with a refused join (gradio_client 2.7.2)."""
     number, sent, seen = request["id"], 0, set()
     try:
         job = jobs[number] = client.submit(*request["args"], api_name=request["api"])
