@@ -1,7 +1,9 @@
 """Replaces slow steps that Gradio repeats for every event by faster ones with the same result.
 
 No change is visible to a client. A fast path is taken only where its result is the same. It is skipped on a Gradio
-that lacks what it replaces. `go run ./bench` measures the gain of each.
+that lacks what it replaces.
+
+`go run ./bench` measures the effect of each; docs/design/0001-own-queue.md gives the reason.
 """
 from __future__ import annotations
 

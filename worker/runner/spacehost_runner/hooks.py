@@ -421,7 +421,7 @@ def _patch_worker(state: State, module: Any) -> None:
         _kill_stuck_workers(module, CLAIM_TIMEOUT)
 
 
-CLAIM_TIMEOUT = 35  # seconds: the host revokes a lease that no worker has claimed within 30 (internal/lease, claimTime)
+CLAIM_TIMEOUT = 35  # seconds: the host revokes a lease that no worker has claimed within 30 (internal/lease, claimTimeout)
 
 
 def _kill_stuck_workers(module: Any, timeout: float) -> None:
