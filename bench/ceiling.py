@@ -22,20 +22,20 @@ sys.path[:0] = [folder, runner]
 
 from app import demo  # noqa: E402
 from gradio import queueing  # noqa: E402
-from spacehost_runner import shortcuts  # noqa: E402
+from spacehost_runner import fastpaths  # noqa: E402
 from spacehost_runner.frames import encode  # noqa: E402
-from spacehost_runner.seam import Seam  # noqa: E402
+from spacehost_runner.queue_adapter import QueueAdapter  # noqa: E402
 
 ENDPOINT = next(i for i, fn in demo.fns.items() if fn.api_name == "noop")
 
 
 class Host:
-    """What the seam wants of spacehost_runner.state.State; frames are encoded, and end here."""
+    """What the adapter wants of spacehost_runner.state.State; frames are encoded, and end here."""
 
     forked = False
 
     def __init__(self) -> None:
-        self.seams: list[Seam] = []
+        self.adapters: list[QueueAdapter] = []
         self.apps: dict[int, Any] = {}
         self.mounts: dict[int, str] = {}
         self.tasks: dict[str, Any] = {}
@@ -115,49 +115,49 @@ async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> dict[
     return {"per_s": rate, "us": cpu * 1e6}
 
 
-async def whole(host: Host, seam: Seam, in_flight: int) -> dict[str, float]:
+async def whole(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, float]:
     def begin(made: tuple[dict[str, Any], bytes]) -> None:
         frame = encode({"op": "start", "app": 0, "events": [made[0]]}, made[1])
         header = json.loads(frame[8 : len(frame) - len(made[1])])
-        seam.loop.call_soon(seam.start, header["events"], made[1])
+        adapter.loop.call_soon(adapter.start, header["events"], made[1])
 
     return await measure(host, in_flight, order, begin)
 
 
-async def alone(host: Host, seam: Seam, in_flight: int) -> dict[str, float]:
+async def alone(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, float]:
     def begin(event: Any) -> None:
-        task = seam.loop.create_task(seam.run([event]))
-        task.add_done_callback(lambda done: seam.finish([event], done))
+        task = adapter.loop.create_task(adapter.run([event]))
+        task.add_done_callback(lambda done: adapter.finish([event], done))
 
-    return await measure(host, in_flight, lambda number: seam.make(*order(number)), begin)
+    return await measure(host, in_flight, lambda number: adapter.make(*order(number)), begin)
 
 
-async def main(host: Host, seam: Seam) -> dict[str, Any]:
-    await whole(host, seam, 4)  # warm
+async def main(host: Host, adapter: QueueAdapter) -> dict[str, Any]:
+    await whole(host, adapter, 4)  # warm
     if plain:
-        return {str(n): {"plain": await alone(host, seam, n)} for n in counts}
-    return {str(n): {"alone": await alone(host, seam, n), "whole": await whole(host, seam, n)} for n in counts}
+        return {str(n): {"plain": await alone(host, adapter, n)} for n in counts}
+    return {str(n): {"alone": await alone(host, adapter, n), "whole": await whole(host, adapter, n)} for n in counts}
 
 
 host = Host()
-found: list[Seam] = []
+found: list[QueueAdapter] = []
 
 
 def start(queue: Any) -> None:
     """In place of Queue.start, as the runner does it (worker/runner/spacehost_runner/hooks.py)."""
     queue.active_jobs = [None] * queue.max_thread_count
     queueing.run_coro_in_background(queue.start_progress_updates)
-    seam = Seam(host, queueing, queue)
-    seam.attach()
-    found.append(seam)
+    adapter = QueueAdapter(host, queueing, queue)
+    adapter.attach()
+    found.append(adapter)
 
 
 if plain:
-    shortcuts.take = lambda module: None
+    fastpaths.install = lambda module: None
 queueing.Queue.start = start
 demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-seam = found[0]
-if seam.app is None and demo.app is not None:
-    seam.queue.set_server_app(demo.app)
-print(json.dumps(asyncio.run_coroutine_threadsafe(main(host, seam), seam.loop).result()), flush=True)
+adapter = found[0]
+if adapter.app is None and demo.app is not None:
+    adapter.queue.set_server_app(demo.app)
+print(json.dumps(asyncio.run_coroutine_threadsafe(main(host, adapter), adapter.loop).result()), flush=True)
 demo.close()

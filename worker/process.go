@@ -58,7 +58,7 @@ type ProcessConfig struct {
 	Key     string            // key that requests to Port must carry
 	Public  string            // URL at which visitors reach the Space
 	Device  int               // port of the device API
-	// Simulated means that there is no GPU: torch then computes on the CPU (runner, standin.py).
+	// Simulated means that there is no GPU: torch then computes on the CPU (runner, fake_cuda.py).
 	Simulated    bool
 	Output       func(line string) // receives each line that the Space printed; called from two goroutines
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute

@@ -26,12 +26,12 @@ func TestStandinIsInPlaceBeforeTorchIsAskedForAGPU(t *testing.T) {
 			"spacehost: this release of spaces lacks cuda_aliases, "},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			p, r := startApp(t, "standin", func(c *ProcessConfig) {
+			p, r := startApp(t, "fake_cuda", func(c *ProcessConfig) {
 				c.Simulated = row.simulated
 				c.Env = append(c.Env, "RELEASE="+row.release)
 			})
 			var got map[string]any
-			if err := json.Unmarshal([]byte(r.awaitLine(t, p, "standin ")), &got); err != nil {
+			if err := json.Unmarshal([]byte(r.awaitLine(t, p, "fake_cuda ")), &got); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(got, row.want) {

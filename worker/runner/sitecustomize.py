@@ -1,19 +1,19 @@
-"""Puts the runner into the Space's interpreter, and leaves no trace of having done so.
+"""Starts the runner inside the Space's interpreter before app.py, then removes every trace of itself.
 
-The host starts `python app.py` with this folder on PYTHONPATH, and site.py imports `sitecustomize` before
-the app's first line. (Not runpy: it takes `__main__` out of sys.modules when the app's top level ends,
-after which nothing of app.py can be pickled into a GPU worker.)
+The host starts `python app.py` with this folder on PYTHONPATH. site.py imports `sitecustomize` before the first
+line of the app. runpy is no alternative: it removes `__main__` from sys.modules when the top level of the app ends,
+and from then on nothing defined in app.py can be pickled into a GPU worker.
 """
 import os
 import sys
 
 
-def _forget(folder: str) -> None:
-    """Takes folder off sys.path and PYTHONPATH, so that the app and the programs it starts never see it."""
+def _remove_from_path(folder: str) -> None:
+    """Removes folder from sys.path and PYTHONPATH, so that neither the app nor the programs it starts see it."""
     sys.path[:] = [entry for entry in sys.path if entry != folder]
     for known in [path for path in sys.path_importer_cache if path.startswith(folder)]:
         del sys.path_importer_cache[known]
-    own = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[2]  # ours stands first
+    own = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[2]  # the runner's folder is the first entry
     if own:
         os.environ["PYTHONPATH"] = own
     else:
@@ -35,11 +35,11 @@ def _start() -> None:
             os._exit(3)
         for name in [n for n in sys.modules if n.partition(".")[0] == "spacehost_runner"]:
             del sys.modules[name]
-    _forget(folder)
+    _remove_from_path(folder)
 
 
 _start()
 del sys.modules["sitecustomize"]
-# The environment's own sitecustomize, if it has one, comes next. If it has none, this raises the very
-# ImportError (with this name) that site.py swallows in an interpreter without a sitecustomize.
+# The environment's own sitecustomize is imported next. If there is none, this line raises the same ImportError (with
+# this name) that site.py swallows in an interpreter without a sitecustomize.
 import sitecustomize  # noqa: E402, F401

@@ -131,10 +131,10 @@ def means(whole: httpx.Client) -> httpx.Client:
     if not (folder := os.environ.get("SPACEHOST_RUNNER")):
         return whole
     sys.path.insert(0, folder)
-    from spacehost_runner import wire
+    from spacehost_runner import http_client
 
-    wire.PATIENCE = PATIENCE
-    return wire.Client(whole)
+    http_client.TIMEOUT = PATIENCE
+    return http_client.Client(whole)
 
 
 if __name__ == "__main__":

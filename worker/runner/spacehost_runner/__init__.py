@@ -1,19 +1,19 @@
-"""The host's half inside the Space's Python process: hooks Gradio, executes events with Gradio's own code."""
+"""Connects the Space's Python process to the host: hooks Gradio and runs events with Gradio's own code."""
 from __future__ import annotations
 
 import os
 import sys
 
-from . import children, hooks
+from . import fork, hooks
 from .frames import PROTOCOL, Channel
 from .state import State
 
 
 def start(descriptor: int) -> None:
-    """Greets the host, takes its configuration and installs the import hooks; called once, before app.py.
+    """Sends the hello frame, reads the configuration and installs the hooks. sitecustomize.py calls it once, before app.py.
 
-    Secrets, the device API's address and the key of the Space's own port arrive over the channel, not in the
-    environment of the exec: so they never stand in /proc/<pid>/environ.
+    Secrets, the address of the device API and the key of the Space's own port arrive over the channel. They are not
+    part of the environment of the exec, so /proc/<pid>/environ never shows them.
     """
     channel = Channel(descriptor)
     channel.send({"op": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]})
@@ -28,6 +28,6 @@ def start(descriptor: int) -> None:
         simulated=config["simulated"],
         subreaper=config.get("subreaper", False),
     )
-    children.install(state)
+    fork.install(state)
     hooks.install(state)
     state.listen()

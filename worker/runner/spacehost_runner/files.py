@@ -1,17 +1,17 @@
-"""What the host must know to take uploads and serve files just as this Gradio would."""
+"""Reports what the host needs to accept uploads and serve files exactly as this Gradio does."""
 from __future__ import annotations
 
 import contextlib
 import os
 from typing import Any
 
-# Names that tell one rule of strip_invalid_filename_characters from another (gradio_client/utils.py): the host
-# knows two, and takes uploads only if one of them makes the same of all.
+# Names that distinguish the versions of strip_invalid_filename_characters (gradio_client/utils.py). The host implements
+# two versions, and accepts uploads only if one of them gives the same result for all names.
 SAMPLES = ["plain.txt", "a b#c(d)[e].t+t", "x!$`{}<>:|?*.y!z", "..", ".", "#.txt", "con.txt", "NUL", "ends. .", "é日本.png", "n" * 250 + ".txt"]
 
 
 def report(blocks: Any, app: Any, route_utils: Any) -> dict[str, Any] | None:
-    """None if this Gradio lacks something that is needed here: it then keeps its files to itself."""
+    """Returns the `files` of the manifest. None means that this Gradio lacks a needed part and serves its files itself."""
     with contextlib.suppress(AttributeError, ImportError, TypeError, ValueError, OSError):
         return _report(blocks, app, route_utils)
     return None
@@ -27,7 +27,7 @@ def _report(blocks: Any, app: Any, route_utils: Any) -> dict[str, Any]:
     safe = getattr(route_utils, "XSS_SAFE_MIMETYPES", None)
     if safe is None:  # Gradio 4 and 5
         from gradio.routes import XSS_SAFE_MIMETYPES as safe
-    mimetypes.guess_type("x.txt")  # reads the system's tables, if nobody has yet
+    mimetypes.guess_type("x.txt")  # the first call reads the system's tables
     limit = blocks.max_file_size
     return {
         "uploads": str(app.uploaded_file_dir),
@@ -44,12 +44,12 @@ def _report(blocks: Any, app: Any, route_utils: Any) -> dict[str, Any]:
         "suffixes": mimetypes.suffix_map,
         "proxied": any(getattr(block, "proxy_url", None) for block in blocks.blocks.values()),
         "expires": blocks.delete_cache is not None,
-        "ranges": hasattr(FileResponse, "_parse_range_header"),  # not that of 4.44's time
+        "ranges": hasattr(FileResponse, "_parse_range_header"),  # the Starlette of 4.44 lacks it
     }
 
 
 def is_free(block: Any) -> bool:
-    """Whether a component hands its input to the app as it came, so that a path in it need not be a file's."""
+    """Reports whether a component passes its input to the app unchanged, so that a path in it may name no file."""
     model = getattr(block, "data_model", None)
     return model is None or model.__name__ == "JsonData"
 
@@ -64,14 +64,17 @@ def static_paths() -> list[str]:
     return [str(path) for path in _StaticFiles.all_paths]
 
 
-_launched: list[Any] = []  # the apps whose visitors are told of files
+_launched: list[Any] = []  # their allowed_paths and blocked_paths apply
 
 
 def guard_cache(blocks: Any) -> None:
-    """Gradio 4 copies whatever file an app names to where visitors have it (CVE-2024-47868), so one that hands on what
-    a visitor wrote gives away this machine. Later ones ask first (gradio/processing_utils.py, _check_allowed); their
-    rule is put here, with what the Hub's client has fetched allowed beside it. What an app names before it is launched
-    is its author's own."""
+    """Backports Gradio's check of the paths that an app returns to Gradio 4 (CVE-2024-47868).
+
+    Gradio 4 copies any file that an app names to a folder that visitors can read. An app that returns text written by
+    a visitor would therefore disclose any file of this machine. Later versions check the path first
+    (gradio/processing_utils.py, _check_allowed). This function installs the same rule, and also allows the cache of the
+    Hub's client. Paths that an app names before its launch come from its author and are not checked.
+    """
     from gradio import processing_utils
 
     _launched.append(blocks)
@@ -91,7 +94,10 @@ def guard_cache(blocks: Any) -> None:
 
 
 def _guard_fetches(processing_utils: Any) -> None:
-    """The same for addresses (CVE-2024-4325): later ones fetch from public ones alone, at each step of a redirect, too."""
+    """Backports the check of fetched URLs (CVE-2024-4325). Later versions fetch only public addresses.
+
+    The check runs for each step of a redirect, too.
+    """
     import asyncio
 
     async def check(request: Any) -> None:
@@ -105,11 +111,11 @@ def _check_public(request: Any) -> None:
     import ipaddress
     import socket
 
-    with contextlib.suppress(socket.gaierror):  # then nothing can be reached there
+    with contextlib.suppress(socket.gaierror):  # an unknown name cannot be reached
         for *_, address in socket.getaddrinfo(request.url.host, None):
             ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
             if not (getattr(ip, "ipv4_mapped", None) or ip).is_global:
-                raise ValueError(f"Cannot fetch {request.url}: it is not a public address.")
+                raise ValueError(f"Cannot fetch {request.url}: {ip} is not a public address. Download the file in the app instead.")
 
 
 def _check_allowed(path: str) -> None:
@@ -131,6 +137,6 @@ def _check_allowed(path: str) -> None:
 
 
 def _is_in(path: str, folders: list[str]) -> bool:
-    """By where both really are."""
+    """Compares real paths: symbolic links are resolved."""
     real = os.path.realpath(path)
     return any(os.path.commonpath([real, folder]) == folder for folder in map(os.path.realpath, folders))

@@ -1,7 +1,7 @@
-"""Frames: what host and runner say to each other over one socketpair.
+"""Reads and writes frames, the messages between host and runner on one socketpair.
 
 A frame is two big-endian uint32 (length of the header, length of the payload), a small JSON object and raw
-payload bytes. testdata/frames holds examples that this file and worker/frame.go both read.
+payload bytes. testdata/frames holds examples that the tests of this file and of worker/frame.go both read.
 """
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 64 << 20
 _LENGTHS = struct.Struct(">II")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_AHEAD, _MOST = 16 << 10, 1 << 20  # what is read at a time: of many small frames, of a large one
+_MIN_READ, _MAX_READ = 16 << 10, 1 << 20  # bytes per read: enough for many small frames; at most, of a large one
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    """Returns the bytes of one frame; raises ValueError above the limits, which both sides hold."""
+    """Returns the bytes of one frame. Raises ValueError above the limits, which both sides enforce."""
     head = _ENCODER.encode(header).encode()
     if len(head) > HEADER_LIMIT or len(payload) > PAYLOAD_LIMIT:
         raise ValueError(f"frame of {len(head)}+{len(payload)} bytes is above the limit of {PAYLOAD_LIMIT}")
@@ -30,28 +30,28 @@ def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
 class Channel:
     """One end of the socketpair. send may be called from any thread, receive from one.
 
-    Plain descriptors, since nothing that an app may want to patch first (socket, ssl, threading; gevent does)
-    is imported before its first line.
+    It uses plain descriptors. No module that an app may want to patch first (socket, ssl, threading; gevent does) is
+    imported before the first line of the app.
     """
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self.descriptor = descriptor
         self._lock = _thread.allocate_lock()
-        self._read = b""  # and not yet asked for
+        self._buffer = b""  # bytes read ahead
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         self.write(encode(header, payload))
 
     def write(self, frames: bytes) -> None:
-        """Sends whole frames, as encode made them."""
+        """Writes whole frames, as returned by encode."""
         left = memoryview(frames)
         with self._lock:
             while left:
                 left = left[os.write(self.descriptor, left) :]
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
-        """Blocks for the next frame; raises EOFError when the host has gone, ValueError when it breaks the rules."""
+        """Blocks for the next frame. Raises EOFError when the host has exited, ValueError for an invalid frame."""
         head, body = _LENGTHS.unpack(self._exactly(_LENGTHS.size))
         if head > HEADER_LIMIT or body > PAYLOAD_LIMIT:
             raise ValueError(f"frame of {head}+{body} bytes is above the limit")
@@ -61,18 +61,18 @@ class Channel:
         return header, payload
 
     def _exactly(self, size: int) -> bytes:
-        """Reads ahead: each read lets go of the interpreter, and has to wait for it after."""
-        if len(self._read) < size:
+        """Returns the next size bytes. It reads ahead: each read releases the interpreter lock and must wait for it again."""
+        if len(self._buffer) < size:
             self._fill(size)
-        found, self._read = self._read[:size], self._read[size:]
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
         return found
 
     def _fill(self, size: int) -> None:
-        parts, have = [self._read], len(self._read)
+        parts, have = [self._buffer], len(self._buffer)
         while have < size:
-            part = os.read(self.descriptor, max(_AHEAD, min(size - have, _MOST)))
+            part = os.read(self.descriptor, max(_MIN_READ, min(size - have, _MAX_READ)))
             if not part:
                 raise EOFError("the host has closed the channel")
             parts.append(part)
             have += len(part)
-        self._read = b"".join(parts)
+        self._buffer = b"".join(parts)

@@ -1,4 +1,4 @@
-"""The guard of the Space's own port: only the host may speak to it."""
+"""Guards the Space's own port: only the host may send requests to it."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -7,16 +7,16 @@ if TYPE_CHECKING:
     from .state import State
 
 KEY = b"x-spacehost-key"
-CALL = b"x-spacehost-call"  # names the direct call that the host makes for a visitor
+CALL = b"x-spacehost-call"  # the id of the direct call that the host forwards for a visitor
 REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it printed."}'
 
 
 class Guard:
-    """An ASGI layer around the whole application; answers 403 to whoever does not bring this start's key.
+    """ASGI middleware around the whole application. It answers 403 to requests without the key of this start.
 
-    The host's own headers end here, so that no code of the app sees them.
+    It removes the host's own headers, so that no code of the app sees them.
 
-    While a launch is under way, Gradio's checks of itself are let through: GET startup-events and HEAD /
+    During a launch it lets Gradio's self-checks pass: GET startup-events and HEAD /
     (gradio/blocks.py, launch; gradio/networking.py, url_ok).
     """
 

@@ -1,6 +1,6 @@
-"""Import hooks: each patches one module of gradio, uvicorn or spaces right after the app has imported it.
+"""Patches modules of gradio, uvicorn and spaces right after the app has imported them.
 
-Nothing of those packages is imported by us first, so the app's own import order stays what it is.
+The runner never imports these packages first, so the app's own import order is preserved.
 """
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import standin
+from . import fake_cuda
 from .files import static_paths
 from .guard import Guard
-from .seam import Seam, Unknown, version
-from .wire import Client
+from .http_client import Client
+from .queue_adapter import QueueAdapter, UnsupportedGradio, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,26 +39,29 @@ def install(state: State) -> None:
         "spaces.zero.decorator": _patch_decorator,
         "spaces.zero.wrappers": _patch_worker,
     }
-    finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()})
-    finder.around["gradio"] = _without_collections
+    finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()}, {"gradio": _gc_paused})
     if state.simulated:
-        finder.around["spaces.zero.torch"] = standin.prepared
-        finder.patches["spaces.zero.torch"] = functools.partial(standin.install, finder.patches)
+        finder.contexts["spaces.zero.torch"] = fake_cuda.import_context
+        finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches)
     sys.meta_path.insert(0, finder)
 
 
 class Finder:
-    """Lets the ordinary finders find, and patches what they load; around is the context that a module is imported in.
+    """A meta path finder that patches what the other finders load.
 
-    It stays: an import that failed half-way, or an app that has upgraded Gradio with pip, imports a second time.
+    patches run after a module is imported; contexts are entered around its import. The finder is never removed: an
+    import that failed, or an app that has upgraded Gradio with pip, imports a module a second time.
     """
 
-    def __init__(self, patches: dict[str, Callable[[Any], None]]) -> None:
-        self.patches = patches
-        self.around: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {}
+    def __init__(
+        self,
+        patches: dict[str, Callable[[Any], None]],
+        contexts: dict[str, Callable[[], contextlib.AbstractContextManager[None]]],
+    ) -> None:
+        self.patches, self.contexts = patches, contexts
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in self.patches and name not in self.around:
+        if name not in self.patches and name not in self.contexts:
             return None
         others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
         spec = next((found for f in others if (found := f.find_spec(name, path, target)) is not None), None)
@@ -67,8 +70,8 @@ class Finder:
         loader, execute, patch = spec.loader, spec.loader.exec_module, self.patches.get(name)
 
         def exec_module(module: Any) -> None:
-            loader.__dict__.pop("exec_module", None)  # set below: the loader is as it was
-            with self.around.get(name, contextlib.nullcontext)():
+            loader.__dict__.pop("exec_module", None)  # undoes the assignment below
+            with self.contexts.get(name, contextlib.nullcontext)():
                 execute(module)
             if patch is not None:
                 patch(module)
@@ -78,8 +81,8 @@ class Finder:
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """An import makes a million objects that stay: to look among them for garbage takes a sixth of its time."""
+def _gc_paused() -> Iterator[None]:
+    """Pauses garbage collection. An import makes a million objects that stay; collection takes a sixth of its time."""
     import gc
 
     enabled = gc.isenabled()
@@ -92,10 +95,10 @@ def _without_collections() -> Iterator[None]:
 
 
 def _patch_stubs(state: State, module: Any) -> None:
-    """No stubs for editors of Gradio's own components: to compare them takes a third of `import gradio`, each time.
+    """Skips the editor stubs of Gradio's own components. Comparing them takes a third of each `import gradio`.
 
-    They came with the package, and Spaces that share an environment would write them at once. An app's own components
-    get theirs, as it may rely on what Gradio says of a class that it cannot find.
+    They are part of the package, and Spaces that share an environment would write them at the same time. An app's own
+    components still get stubs: the app may rely on the error that Gradio raises for a class that it cannot find.
     """
     original = getattr(module, "create_or_modify_pyi", None)
     if original is None:
@@ -110,30 +113,30 @@ def _patch_stubs(state: State, module: Any) -> None:
 
 
 def _patch_docs(state: State, module: Any) -> None:
-    """The same 36 texts say what the 216 events of Gradio's components do: each is made a template once."""
+    """Caches docstring templates. The 216 events of Gradio's components share the same 36 texts."""
     if hasattr(module, "Template"):
         module.Template = functools.cache(module.Template)
 
 
 def _patch_queue(state: State, module: Any) -> None:
-    """Queue.start runs on the server's own loop, for launches, mounts and relaunches alike: there we attach.
+    """Attaches a queue adapter in Queue.start, which runs on the server's own loop for launches, mounts and relaunches.
 
-    Patched on the class; spaces replaces only set_progress and log_message there, in its workers.
+    The patch is on the class. spaces replaces only set_progress and log_message there, in its workers.
     """
     original = module.Queue.start
 
     @functools.wraps(original)
     def start(queue: Any) -> None:
         try:
-            seam = Seam(state, module, queue)
-        except Exception as error:  # a Gradio that we do not know: its own queue does the work
-            reason = str(error) if isinstance(error, Unknown) else f"{type(error).__name__}: {error}"
+            adapter = QueueAdapter(state, module, queue)
+        except Exception as error:  # an unsupported Gradio keeps its own queue
+            reason = str(error) if isinstance(error, UnsupportedGradio) else f"{type(error).__name__}: {error}"
             port = state.port_of(getattr(queue, "blocks", None))
             state.send({"op": "unknown", "gradio": version(), "port": port, "further": state.is_further(port), "reason": reason, "tasks": state.tasks})
             return original(queue)
         queue.active_jobs = [None] * queue.max_thread_count
-        module.run_coro_in_background(seam.look_for_progress)
-        seam.attach()
+        module.run_coro_in_background(adapter.poll_progress)
+        adapter.attach()
 
     module.Queue.start = start
 
@@ -150,7 +153,7 @@ def _patch_blocks(state: State, module: Any) -> None:
         try:
             arguments = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
-            return original(self, *args, **kwargs)  # raises it in the app's own words
+            return original(self, *args, **kwargs)  # raises the error that the app would see without the runner
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
         arguments.update(_overrides(state, signature, arguments.get("server_port")))
@@ -162,7 +165,7 @@ def _patch_blocks(state: State, module: Any) -> None:
         return _with_public_url(result, state)
 
     def _launched(blocks: Any) -> None:
-        """The launch is over, or about to block the main thread for good: visitors' address from here on."""
+        """Sets the visitors' address: the launch has returned, or is about to block the main thread for good."""
         if id(blocks) in state.launching:
             state.launching.discard(id(blocks))
             _publish(blocks, state)
@@ -175,20 +178,20 @@ def _patch_blocks(state: State, module: Any) -> None:
     close = Blocks.close
 
     @functools.wraps(close)
-    def close_told(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Before its server ends: from here on the host starts nothing, and keeps who waits."""
-        attached = [seam for seam in state.seams if seam.blocks is self]
+    def close_and_report(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sends `closed` before the server ends: the host then starts no Events, and keeps those that wait."""
+        attached = [adapter for adapter in state.adapters if adapter.blocks is self]
         if attached and getattr(self, "is_running", False):
             attached[-1].flush()
             state.send({"op": "closed", "app": attached[-1].number})
         return close(self, *args, **kwargs)
 
-    Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_told
+    Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_and_report
     _watch_config(state, Blocks)
 
 
 def _watch_config(state: State, Blocks: Any) -> None:
-    """Tells the host when Gradio makes a config anew while the app runs (workflow_api.py, _refresh_app)."""
+    """Notifies the host when Gradio rebuilds a config while the app runs (workflow_api.py, _refresh_app)."""
     original = getattr(Blocks, "get_config_file", None)
     if original is None:
         return
@@ -196,24 +199,25 @@ def _watch_config(state: State, Blocks: Any) -> None:
     @functools.wraps(original)
     def get_config_file(self: Any, *args: Any, **kwargs: Any) -> Any:
         config = original(self, *args, **kwargs)
-        for seam in state.seams:
-            if seam.blocks is self:
-                seam.changed()
+        for adapter in state.adapters:
+            if adapter.blocks is self:
+                adapter.changed()
         return config
 
     Blocks.get_config_file = get_config_file
 
 
-def _overrides(state: State, signature: Any, asked: Any) -> dict[str, Any]:
-    port = state.take_port(public=asked in (None, PUBLIC_PORT))
+def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
+    """Returns the arguments of launch that the host determines. requested is the app's server_port."""
+    port = state.take_port(public=requested in (None, PUBLIC_PORT))
     forced = {"server_name": "127.0.0.1", "server_port": port, "share": False, "inbrowser": False, "quiet": True}
-    # ssr_mode puts Node in front of Python, num_workers adds servers beside it, TLS is the front's: the host is the front.
+    # ssr_mode puts Node in front of Python, num_workers adds servers beside it. The host is the front, and serves TLS.
     off = {"ssr_mode": False, "num_workers": 0, "ssl_keyfile": None, "ssl_certfile": None}
     return forced | {name: value for name, value in off.items() if name in signature.parameters}
 
 
 def _publish(blocks: Any, state: State) -> None:
-    """Gives the app the address at which visitors reach it; MCP tools call themselves there too."""
+    """Sets the visitors' address as the app's own. MCP tools call the app at this address, too."""
     if getattr(blocks, "local_url", None):
         blocks.local_url = state.public_url
     mcp = getattr(blocks, "mcp_server_obj", None)
@@ -249,22 +253,22 @@ def _patch_routes(state: State, module: Any) -> None:
 
 
 def _patch_utils(state: State, module: Any) -> None:
-    """What an app makes static while it runs, the host must hear of: it serves files and checks those that come in."""
+    """Reports static paths set while the app runs. The host serves files, and checks incoming paths, by this list."""
     original = module.set_static_paths
 
     @functools.wraps(original)
     def set_static_paths(paths: Any) -> None:
         original(paths)
-        if state.seams:  # else the manifest says it
+        if state.adapters:  # else the manifest contains them
             state.send({"op": "static", "paths": static_paths()})
 
     module.set_static_paths = set_static_paths
 
 
 def _patch_http_server(state: State, module: Any) -> None:
-    """No hot-reload server: with SYSTEM=spaces it listens on 0.0.0.0:7887 and writes and runs code for whoever asks.
+    """Disables the hot-reload server. With SYSTEM=spaces it listens on 0.0.0.0:7887 and runs code without authentication.
 
-    (gradio/utils.py watchfn_spaces, spaces/reloading/server.py.) On the Hub a firewall stands before it.
+    See gradio/utils.py watchfn_spaces and spaces/reloading/server.py. On the Hub a firewall protects it.
     """
     if hasattr(module, "watchfn_spaces"):
         module.watchfn_spaces = lambda reloader: None
@@ -272,9 +276,9 @@ def _patch_http_server(state: State, module: Any) -> None:
 
 
 def _wait_for_server(module: Any) -> None:
-    """Gradio gives its server five seconds to come up, then starts another at the next port while the first still does.
+    """Waits for a slow server. After five seconds Gradio would start another at the next port, beside the first.
 
-    On a machine with much else to do the visitors' server would be one that nobody has heard of. The host bounds the start.
+    On a busy machine the app would then run at a port unknown to the host. The host limits the duration of the start.
     """
     import time
 
@@ -294,31 +298,32 @@ def _wait_for_server(module: Any) -> None:
 
 
 def _patch_client(state: State, module: Any) -> None:
-    """One HTTP client for the process: spaces makes one for each request, which takes it longer than the request does. A
-    forked worker makes its own.
+    """Makes one HTTP client per process. spaces makes one per request, which takes longer than the request itself.
+
+    A forked worker makes its own.
     """
-    original, kept = getattr(module, "api_client", None), (0, None)
+    original, cached = getattr(module, "api_client", None), (0, None)
     if original is None:
         return
 
     @functools.wraps(original)
     def api_client() -> Any:
-        nonlocal kept
-        pid, client = kept
+        nonlocal cached
+        pid, client = cached
         if pid != os.getpid():
             client = original()
             whole = getattr(client, "client", None)
             if not isinstance(whole, module.httpx.Client) or whole.base_url.scheme != "http":
-                return client  # another spaces: as it does
+                return client  # an unknown release of spaces: no cache
             client.client = Client(whole)
-            kept = os.getpid(), client
+            cached = os.getpid(), client
         return client
 
     module.api_client = api_client
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:
-    """Guards the servers of this Space, and moves one that the app starts at the public port behind the host."""
+    """Guards the servers of this Space. A server that the app starts at the public port moves to a private one."""
     import inspect
 
     Config = module.Config
@@ -342,14 +347,14 @@ def _patch_uvicorn(state: State, module: Any) -> None:
 
 
 def _patch_hardware(state: State, module: Any) -> None:
-    """Lets spaces take the hardware that the host names for that of the machine.
+    """Replaces the hardware detection of spaces by the hardware that the host names.
 
-    It reads the first card below /proc/driver/nvidia, and of its own ZEROGPU_CUDA_* variables it makes nothing any more
-    (spaces 0.51.3, zero/config.py). What goes with a card that it knows, as the factor of durations, it still knows itself.
+    spaces reads the first card below /proc/driver/nvidia, and ignores its own ZEROGPU_CUDA_* variables (spaces 0.51.3,
+    zero/config.py). For a card that it knows it still determines the rest itself, such as the factor of durations.
     """
     name = os.environ.get("ZEROGPU_CUDA_DEVICE_NAME")
     if not (name and hasattr(module, "get_config") and hasattr(module, "_read_gpu_information")):
-        return  # another spaces: then the variables must do
+        return  # an unknown release of spaces: the variables must suffice
     module._read_gpu_information = lambda: f"Model: {name}"
     original, numbers = module.get_config, {
         "memory": "TOTAL_MEMORY", "sm_major": "CAPABILITY_MAJOR", "sm_minor": "CAPABILITY_MINOR", "sm_count": "MULTI_PROCESSOR_COUNT",
@@ -364,11 +369,11 @@ def _patch_hardware(state: State, module: Any) -> None:
     module.get_config = get_config
 
 
-MAX_TASKS = 500  # that the host is told of
+MAX_TASKS = 500  # reported to the host
 
 
 def _patch_decorator(state: State, module: Any) -> None:
-    """Notes which functions want a GPU, and for how long: /schedule tells the host a number alone (spaces/zero/wrappers.py)."""
+    """Records the name and duration of each GPU function: /schedule sends only a number (spaces/zero/wrappers.py)."""
     original = getattr(module, "_GPU", None)
     if original is None:
         return
@@ -376,7 +381,7 @@ def _patch_decorator(state: State, module: Any) -> None:
     @functools.wraps(original)
     def decorate(task: Any, duration: Any, size: Any) -> Any:
         decorated = original(task, duration, size)
-        with contextlib.suppress(Exception):  # whatever a Space may decorate
+        with contextlib.suppress(Exception):  # a Space may decorate any object
             if decorated is not task and len(state.tasks) < MAX_TASKS:
                 state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}
         return decorated
@@ -385,7 +390,7 @@ def _patch_decorator(state: State, module: Any) -> None:
 
 
 def _seconds(duration: Any) -> float | None:
-    """What get_duration_seconds makes of it (spaces/zero/client.py); None if each call says its own."""
+    """Returns the seconds of get_duration_seconds (spaces/zero/client.py); None if each call computes its own."""
     if duration is None:
         return 60
     if callable(duration):
@@ -394,11 +399,11 @@ def _seconds(duration: Any) -> float | None:
 
 
 def _patch_worker(state: State, module: Any) -> None:
-    """Gives a GPU worker a process group, before it tells the host its pid, and shows it its Device.
+    """Gives a GPU worker a process group, before it sends its pid to the host, and sets its CUDA_VISIBLE_DEVICES.
 
-    In the Space's group it could only be killed together with the Space. Where there are no cgroups it becomes the
-    subreaper of what it starts, too: daemons come to it when their parents leave, and go with it. spaces names the Device only where
-    torch is installed; onnxruntime or JAX need it too.
+    In the Space's process group it could only be killed together with the Space. Without cgroups it also becomes the
+    subreaper of its descendants: daemons are reparented to it and are killed with it. spaces sets the Device only
+    where torch is installed; onnxruntime and JAX need it, too.
     """
     original = module.worker_init
 
@@ -413,46 +418,52 @@ def _patch_worker(state: State, module: Any) -> None:
 
     module.worker_init = worker_init
     if hasattr(module, "Worker") and hasattr(module, "client"):
-        _expect_workers(module, CLAIM)
+        _kill_stuck_workers(module, CLAIM_TIMEOUT)
 
 
-CLAIM = 35  # seconds: the host takes a lease back that no worker has claimed in 30 (internal/lease/line.go, claimTime)
+CLAIM_TIMEOUT = 35  # seconds: the host revokes a lease that no worker has claimed within 30 (internal/lease, claimTimeout)
 
 
-def _expect_workers(module: Any, patience: float) -> None:
-    """Ends a worker that does not come to its /allow. Forked beside other threads it may wait for a lock that one of them
-    held, and its visitor, and whoever is next in line, for it.
+def _kill_stuck_workers(module: Any, timeout: float) -> None:
+    """Kills a worker that does not call /allow in time.
+
+    A worker forked while other threads run may wait for a lock that one of them held at the fork. Its visitor, and the
+    next calls of the queue, would wait with it.
     """
     import _thread
     import select
-    import threading  # spaces has by now
+    import threading  # spaces has imported it already
 
     init, allow, forking = module.Worker.__init__, module.client.allow, threading.local()
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        told, tell = forking.pipe = os.pipe()  # the child goes on in this thread
+        reading, writing = forking.pipe = os.pipe()  # the child continues in this thread
         try:
             init(self, *args, **kwargs)
-            _thread.start_new_thread(expect, (self.process, told))
+            _thread.start_new_thread(wait_for_allow, (self.process, reading))
         except BaseException:
-            os.close(told)
+            os.close(reading)
             raise
         finally:
             forking.pipe = None
-            os.close(tell)
+            os.close(writing)
 
-    def expect(process: Any, told: int) -> None:
-        heard = select.poll()
-        heard.register(told, select.POLLIN)
-        came = heard.poll(patience * 1000)
-        os.close(told)
-        if not came and process.is_alive():
-            print(f"A GPU worker did not begin within {patience:g} s and was ended. Did it wait for a lock that a thread of the app held?", file=sys.stderr, flush=True)
+    def wait_for_allow(process: Any, reading: int) -> None:
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        allowed = poll.poll(timeout * 1000)
+        os.close(reading)
+        if not allowed and process.is_alive():
+            print(
+                f"A GPU worker did not start within {timeout:g} s after its fork and was killed. It may wait for a lock that another "
+                "thread of the app held at the fork; check the threads that the app starts.",
+                file=sys.stderr, flush=True,
+            )
             process.kill()
 
     @functools.wraps(allow)
-    def allow_told(allow_token: str) -> None:
+    def allow_and_notify(allow_token: str) -> None:
         allow(allow_token)
         if pipe := getattr(forking, "pipe", None):
             forking.pipe = None
@@ -460,11 +471,11 @@ def _expect_workers(module: Any, patience: float) -> None:
             os.close(pipe[0])
             os.close(pipe[1])
 
-    module.Worker.__init__, module.client.allow = __init__, allow_told
+    module.Worker.__init__, module.client.allow = __init__, allow_and_notify
 
 
 def _adopt_orphans() -> None:
-    """prctl(PR_SET_CHILD_SUBREAPER, 1), for the process that calls it; its children do not inherit it."""
+    """Calls prctl(PR_SET_CHILD_SUBREAPER, 1) for this process. Children do not inherit the setting."""
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
 

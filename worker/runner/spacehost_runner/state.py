@@ -1,4 +1,4 @@
-"""What the hooks share: the channel, the Space's own port and its key, the apps that are attached."""
+"""Holds what the hooks share: the channel, the Space's own port and its key, the attached apps."""
 from __future__ import annotations
 
 import _thread
@@ -6,31 +6,31 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from .children import end_descendants
+from .fork import kill_descendants
 from .frames import Channel
 
 if TYPE_CHECKING:
-    from .seam import Seam
+    from .queue_adapter import QueueAdapter
 
 
 class State:
-    """Made once per process. (Not a dataclass: that would import inspect before the app's first line.)"""
+    """The state of the runner, created once per process. A dataclass would import inspect before the app's first line."""
 
     def __init__(
         self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
     ) -> None:
         self.channel = channel
-        self.preferred_port = port  # where the Space's own server shall listen
-        self.port = port  # where the one that was started last does
+        self.preferred_port = port  # the port of the Space's own server
+        self.port = port  # the port of the server that was started last
         self.ports: set[int] = set()  # every port that a server of this Space was given
-        self.key = key  # the header that its requests must carry
-        self.public_url = public_url  # where visitors reach the Space
-        self.device_port = device_port  # of the host's device API
-        self.simulated = simulated  # there is no GPU behind what it lends
-        self.subreaper = subreaper  # each GPU worker of what it starts
-        self.forked = False  # this is a child: what it says is nobody's business
-        self.launching: set[int] = set()  # id(Blocks) of launches under way: the guard lets their self-checks through
-        self.seams: list[Seam] = []  # index = the `app` of the frames
+        self.key = key  # the value of the header that requests to these ports must carry
+        self.public_url = public_url  # the visitors' address of the Space
+        self.device_port = device_port  # the port of the host's device API
+        self.simulated = simulated  # no physical GPU is behind a lease
+        self.subreaper = subreaper  # each GPU worker becomes the subreaper of its descendants
+        self.forked = False  # this process is a forked child: it sends no frames
+        self.launching: set[int] = set()  # id(Blocks) of launches in progress: the guard lets their self-checks pass
+        self.adapters: list[QueueAdapter] = []  # index = the `app` of the frames
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
@@ -38,20 +38,20 @@ class State:
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.
 
-        Not public: the app has asked for a port at which nobody reaches a Space.
+        public is false if the app has requested a port at which visitors never reach a Space.
         """
-        if not public or (port := _probe(self.preferred_port)) is None:
-            port = _probe(0)
+        if not public or (port := _free_port(self.preferred_port)) is None:
+            port = _free_port(0)
         self.port = port
         self.ports.add(self.port)
         return self.port
 
     def is_further(self, port: int) -> bool:
-        """Whether an app at port stands beside one that visitors reach."""
-        return port != self.preferred_port and _probe(self.preferred_port) is None
+        """Reports whether the app at port runs beside the one that visitors reach."""
+        return port != self.preferred_port and _free_port(self.preferred_port) is None
 
     def port_of(self, blocks: Any) -> int:
-        """Returns where blocks is served. A mount has 7860 for its port, whatever server it is mounted to."""
+        """Returns the port that serves blocks. Mounted Blocks report 7860, whatever server they are mounted to."""
         port = getattr(blocks, "server_port", None)
         return port if port in self.ports else self.port
 
@@ -60,7 +60,7 @@ class State:
             self.channel.send(header, payload)
 
     def listen(self) -> None:
-        """Starts the thread that takes the host's frames. Not threading.Thread: the app may well count those."""
+        """Starts the thread that reads the host's frames. It is no threading.Thread: the app may count those."""
         _thread.start_new_thread(self._listen, ())
 
     def _listen(self) -> None:
@@ -68,18 +68,18 @@ class State:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     header, payload = self.channel.receive()
-                    self.seams[header["app"]].post(header, payload)
+                    self.adapters[header["app"]].post(header, payload)
         except BaseException:
             import traceback
 
             traceback.print_exc()
-        # The host is gone: nobody will ever end these workers, and a lease without a host is over.
-        end_descendants()
+        # The host has exited: no other process ends these workers, and a lease ends with its host.
+        kill_descendants()
         os._exit(3)
 
 
-def _probe(port: int) -> int | None:
-    """Returns a port of loopback that is free, for 0 any; None if somebody listens there."""
+def _free_port(port: int) -> int | None:
+    """Returns port if it is free on loopback, or any free port for 0. Returns None if the port is in use."""
     import socket
 
     with socket.socket() as probe:

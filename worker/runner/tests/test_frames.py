@@ -1,4 +1,4 @@
-"""The frames of worker/testdata/frames, which worker/frame_test.go reads too."""
+"""Tests the frames of worker/testdata/frames, which worker/frame_test.go reads, too."""
 from __future__ import annotations
 
 import json
@@ -16,31 +16,31 @@ INDEX: dict[str, Any] = json.loads((FRAMES / "index.json").read_text(encoding="u
 WORDS = {"limit": "above the limit", "header": ""}
 
 
-def heard(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """What a Channel receives if the other side says data, and closes."""
+def received(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Returns what a Channel receives when the peer sends data and closes."""
     ours, theirs = socket.socketpair()
 
-    def say() -> None:
+    def send() -> None:
         with ours:
             ours.sendall(data)
 
-    speaker = threading.Thread(target=say)
-    speaker.start()
+    sender = threading.Thread(target=send)
+    sender.start()
     with theirs:
         try:
             return Channel(theirs.fileno()).receive()
         finally:
-            speaker.join()
+            sender.join()
 
 
 class Frames(unittest.TestCase):
     def test_good(self) -> None:
         for good in INDEX["good"]:
             with self.subTest(good["file"]):
-                header, payload = heard((FRAMES / good["file"]).read_bytes())
+                header, payload = received((FRAMES / good["file"]).read_bytes())
                 self.assertEqual(header, good["header"])
                 self.assertEqual(payload.hex(), good["payload_hex"])
-                self.assertEqual(heard(encode(header, payload)), (header, payload))
+                self.assertEqual(received(encode(header, payload)), (header, payload))
 
     def test_bad(self) -> None:
         for bad in INDEX["bad"]:
@@ -48,32 +48,32 @@ class Frames(unittest.TestCase):
                 data = (FRAMES / bad["file"]).read_bytes()
                 if bad["error"] in ("end", "truncated"):
                     with self.assertRaises(EOFError):
-                        heard(data)
+                        received(data)
                 else:
                     with self.assertRaisesRegex(ValueError, WORDS[bad["error"]]):
-                        heard(data)
+                        received(data)
 
     def test_broken(self) -> None:
-        """Good frames with bytes that are wrong, missing or too many: a frame comes of it, or an error that is awaited."""
-        dice = random.Random(5)
+        """Good frames with wrong, missing or extra bytes give either a frame or an EOFError or ValueError."""
+        rng = random.Random(5)
         good = [(FRAMES / good["file"]).read_bytes() for good in INDEX["good"]]
         for number in range(300):
-            data = bytearray(dice.choice([frame for frame in good if len(frame) < 5_000]))
-            for _ in range(dice.randint(1, 4)):
-                at = dice.randrange(len(data)) if data else 0
-                data[at : at + dice.randint(0, 2)] = dice.randbytes(dice.randint(0, 3))
+            data = bytearray(rng.choice([frame for frame in good if len(frame) < 5_000]))
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(len(data)) if data else 0
+                data[at : at + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 3))
             with self.subTest(number=number, data=bytes(data)):
                 try:
-                    header, payload = heard(bytes(data))
+                    header, payload = received(bytes(data))
                 except (EOFError, ValueError):
                     continue
                 self.assertIsInstance(header, dict)
                 self.assertLessEqual(8 + len(payload), len(data))
 
     def test_limits(self) -> None:
-        """What is exactly at the limit passes, and nothing above is sent."""
+        """A frame exactly at the limits passes, and larger ones are not sent."""
         name = "x" * (HEADER_LIMIT - len('{"a":""}'))
-        header, payload = heard(encode({"a": name}, bytes(PAYLOAD_LIMIT)))
+        header, payload = received(encode({"a": name}, bytes(PAYLOAD_LIMIT)))
         self.assertEqual((len(header["a"]), len(payload)), (len(name), PAYLOAD_LIMIT))
         for header, payload in (({"a": name + "x"}, b""), ({}, bytes(PAYLOAD_LIMIT + 1))):
             with self.assertRaisesRegex(ValueError, "above the limit"):
@@ -90,20 +90,20 @@ class Frames(unittest.TestCase):
         self.addCleanup(theirs.close)
         sender, receiver = Channel(ours.fileno()), Channel(theirs.fileno())
 
-        def say(letter: str) -> None:
+        def send(letter: str) -> None:
             for number in range(50):
                 sender.send({"op": letter, "n": number}, letter.encode() * 30_000)
 
-        speakers = [threading.Thread(target=say, args=(letter,)) for letter in "abcd"]
-        for speaker in speakers:
-            speaker.start()
+        senders = [threading.Thread(target=send, args=(letter,)) for letter in "abcd"]
+        for thread in senders:
+            thread.start()
         numbers: dict[str, list[int]] = {}
         for _ in range(200):
             header, payload = receiver.receive()
             self.assertEqual(payload, header["op"].encode() * 30_000)
             numbers.setdefault(header["op"], []).append(header["n"])
-        for speaker in speakers:
-            speaker.join()
+        for thread in senders:
+            thread.join()
         self.assertEqual(numbers, {letter: list(range(50)) for letter in "abcd"})
 
 

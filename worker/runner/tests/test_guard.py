@@ -1,4 +1,4 @@
-"""The guard of the Space's own port, called as a server would call it."""
+"""Tests the guard of the Space's own port with the calls of an ASGI server."""
 from __future__ import annotations
 
 import asyncio
@@ -12,8 +12,8 @@ KEY = b"0123456789abcdef"
 
 
 class Guarded(unittest.TestCase):
-    def ask(self, headers: list[tuple[bytes, bytes]], launching: bool = False, **scope: Any) -> Any:
-        """Returns the scope that the app was called with, or the status that refused."""
+    def call(self, headers: list[tuple[bytes, bytes]], launching: bool = False, **scope: Any) -> Any:
+        """Returns the scope that the app received, or the status of the refusal."""
         seen: list[Any] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -27,11 +27,11 @@ class Guarded(unittest.TestCase):
         asyncio.run(guard(scope, None, send))
         return seen[0]
 
-    def test_the_key_opens_and_ends_here(self) -> None:
-        scope = self.ask([(b"a", b"1"), (b"x-spacehost-key", KEY), (b"x-spacehost-call", b"42"), (b"a", b"2")])
+    def test_the_key_is_accepted_and_removed(self) -> None:
+        scope = self.call([(b"a", b"1"), (b"x-spacehost-key", KEY), (b"x-spacehost-call", b"42"), (b"a", b"2")])
         self.assertEqual(scope["headers"], [(b"a", b"1"), (b"a", b"2")])
         self.assertEqual(scope["spacehost.call"], "42")
-        self.assertEqual(self.ask([(b"x-spacehost-key", KEY)])["spacehost.call"], "")
+        self.assertEqual(self.call([(b"x-spacehost-key", KEY)])["spacehost.call"], "")
 
     def test_refused(self) -> None:
         key = b"x-spacehost-key"
@@ -46,8 +46,8 @@ class Guarded(unittest.TestCase):
             "only a call": [(b"x-spacehost-call", KEY)],
         }.items():
             with self.subTest(name):
-                self.assertEqual(self.ask(headers), 403)
-                self.assertEqual(self.ask(headers, type="websocket"), 1008)
+                self.assertEqual(self.call(headers), 403)
+                self.assertEqual(self.call(headers, type="websocket"), 1008)
 
     def test_self_checks_pass_only_during_a_launch(self) -> None:
         for method, path, passes in (
@@ -60,13 +60,13 @@ class Guarded(unittest.TestCase):
             ("GET", "/gradio_api/startup-events/x", False),
         ):
             with self.subTest(method=method, path=path):
-                during = self.ask([], launching=True, method=method, path=path)
+                during = self.call([], launching=True, method=method, path=path)
                 self.assertEqual(isinstance(during, dict), passes, during)
-                self.assertEqual(self.ask([], method=method, path=path), 403)
-        self.assertEqual(self.ask([], launching=True, type="websocket", path="/"), 1008)
+                self.assertEqual(self.call([], method=method, path=path), 403)
+        self.assertEqual(self.call([], launching=True, type="websocket", path="/"), 1008)
 
     def test_lifespan_comes_from_the_server_itself(self) -> None:
-        self.assertEqual(self.ask([], type="lifespan")["type"], "lifespan")
+        self.assertEqual(self.call([], type="lifespan")["type"], "lifespan")
 
 
 if __name__ == "__main__":

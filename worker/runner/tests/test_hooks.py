@@ -1,4 +1,4 @@
-"""The import hooks, with modules made here in place of Gradio's."""
+"""Tests the import hooks with sample modules in place of Gradio's."""
 from __future__ import annotations
 
 import contextlib
@@ -16,7 +16,7 @@ import unittest
 from pathlib import Path
 from types import ModuleType
 
-from spacehost_runner.hooks import Finder, _expect_workers, _patch_docs, _patch_stubs, _wait_for_server, _without_collections
+from spacehost_runner.hooks import Finder, _gc_paused, _kill_stuck_workers, _patch_docs, _patch_stubs, _wait_for_server
 
 NAME = "spacehost_sample"
 
@@ -29,39 +29,38 @@ class Hooks(unittest.TestCase):
         sys.path.insert(0, folder.name)
         self.addCleanup(sys.path.remove, folder.name)
         self.patched: list[tuple[ModuleType, int]] = []
-        finder = Finder({NAME: lambda module: self.patched.append((module, module.value))})
+        finder = Finder({NAME: lambda module: self.patched.append((module, module.value))}, {})
         sys.meta_path.insert(0, finder)
         self.addCleanup(sys.meta_path.remove, finder)
         self.addCleanup(sys.modules.pop, NAME, None)
         self.write("value = 1")
 
     def write(self, text: str) -> None:
-        (self.folder / f"{NAME}.py").write_text(text + "\n" + "#" * len(self.patched))  # another size: no stale .pyc
+        (self.folder / f"{NAME}.py").write_text(text + "\n" + "#" * len(self.patched))  # a different size invalidates the .pyc
         importlib.invalidate_caches()
 
     def test_patched_once_after_the_module_has_run(self) -> None:
         module = importlib.import_module(NAME)
         self.assertIs(importlib.import_module(NAME), module)
         self.assertEqual(self.patched, [(module, 1)])
-        self.assertNotIn("exec_module", vars(module.__spec__.loader), "the loader is not as it was")
+        self.assertNotIn("exec_module", vars(module.__spec__.loader), "the loader still has the replaced exec_module")
 
     def test_no_garbage_is_collected_while_gradio_is_imported(self) -> None:
         name = "spacehost_gradio"
-        finder = Finder({})
-        finder.around[name] = _without_collections
+        finder = Finder({}, {name: _gc_paused})
         sys.meta_path.insert(0, finder)
         self.addCleanup(sys.meta_path.remove, finder)
         self.addCleanup(sys.modules.pop, name, None)
         for failing in (True, False):
-            (self.folder / f"{name}.py").write_text("import gc\nseen = gc.isenabled()\n" + "assert seen, 'it is off'\n" * failing)
+            (self.folder / f"{name}.py").write_text("import gc\nseen = gc.isenabled()\n" + "assert seen, 'collection is disabled'\n" * failing)
             importlib.invalidate_caches()
             with self.assertRaises(AssertionError) if failing else contextlib.nullcontext():
                 self.assertFalse(importlib.import_module(name).seen)
-            self.assertTrue(gc.isenabled(), "it was not switched on again")
+            self.assertTrue(gc.isenabled(), "collection was not enabled again")
         gc.disable()  # by the app
         self.addCleanup(gc.enable)
         importlib.reload(sys.modules[name])
-        self.assertFalse(gc.isenabled(), "the app had switched it off")
+        self.assertFalse(gc.isenabled(), "collection was enabled, although the app had disabled it")
 
     def test_an_import_that_failed_is_tried_again(self) -> None:
         self.write("raise ImportError('half an installation')")
@@ -79,13 +78,13 @@ class Hooks(unittest.TestCase):
         self.assertIs(importlib.reload(second), second)
         self.assertEqual([module for module, _ in self.patched], [first, second, second])
 
-    def test_looking_is_not_importing(self) -> None:
+    def test_find_spec_does_not_patch(self) -> None:
         self.assertIsNotNone(importlib.util.find_spec(NAME))
         self.assertEqual(self.patched, [])
         module = importlib.import_module(NAME)
         self.assertEqual(self.patched, [(module, 1)])
 
-    def test_missing_modules_are_missing(self) -> None:
+    def test_a_missing_module_raises(self) -> None:
         (self.folder / f"{NAME}.py").unlink()
         importlib.invalidate_caches()
         with self.assertRaises(ModuleNotFoundError):
@@ -93,9 +92,9 @@ class Hooks(unittest.TestCase):
 
 
 class Stubs(unittest.TestCase):
-    """gradio.component_meta, which notes whose stubs it would write."""
+    """A fake gradio.component_meta that records the stubs it would write."""
 
-    def test_are_only_an_apps_own(self) -> None:
+    def test_are_written_only_for_an_apps_own_components(self) -> None:
         module, written = ModuleType("component_meta"), []
         module.create_or_modify_pyi = lambda component, name, events: written.append((component.__module__, name, events))
         _patch_stubs(None, module)
@@ -103,7 +102,7 @@ class Stubs(unittest.TestCase):
             module.create_or_modify_pyi(type("C", (), {"__module__": name}), name, ["change"])
         self.assertEqual(written, [(name, name, ["change"]) for name in ("gradio_pdf.pdf", "__main__")])
 
-    def test_what_events_do_is_made_a_template_once(self) -> None:
+    def test_docstring_templates_are_cached(self) -> None:
         module, made = ModuleType("events"), []
         module.Template = lambda text: made.append(text) or text.upper()
         _patch_docs(None, module)
@@ -118,11 +117,11 @@ class Stubs(unittest.TestCase):
 
 
 class SlowServer(unittest.TestCase):
-    """gradio.http_server, whose patience is over before its server is up."""
+    """A fake gradio.http_server that times out before its server is up."""
 
     def run_in_thread(self, comes_up: bool) -> None:
         module = ModuleType("http_server")
-        module.ServerFailedToStartError = gave_up = type("ServerFailedToStartError", (Exception,), {})
+        module.ServerFailedToStartError = timed_out = type("ServerFailedToStartError", (Exception,), {})
         slow = threading.Event()
 
         class Server:
@@ -136,7 +135,7 @@ class SlowServer(unittest.TestCase):
                 self.thread = threading.Thread(target=self.run)
                 self.thread.start()
                 slow.set()
-                raise gave_up
+                raise timed_out
 
         module.Server = Server
         _wait_for_server(module)
@@ -146,55 +145,56 @@ class SlowServer(unittest.TestCase):
             server.run_in_thread()
             self.assertTrue(server.started)
         else:
-            self.assertRaises(gave_up, server.run_in_thread)
+            self.assertRaises(timed_out, server.run_in_thread)
 
-    def test_is_waited_for(self) -> None:
+    def test_is_awaited(self) -> None:
         self.run_in_thread(comes_up=True)
 
-    def test_that_ends_is_not(self) -> None:
+    def test_that_exits_raises(self) -> None:
         self.run_in_thread(comes_up=False)
 
 
 class Workers(unittest.TestCase):
-    """spaces.zero.wrappers, whose workers are forked and then ask whether they may begin."""
+    """A fake spaces.zero.wrappers. Its workers are forked, then call allow."""
 
-    def end_of(self, patience: float, waits: float) -> tuple[int, str]:
+    def run_worker(self, timeout: float, delay: float) -> tuple[int, str]:
+        """Runs a worker that calls allow after delay. Returns its exit code and what was printed."""
         module = ModuleType("wrappers")
         module.client = ModuleType("client")
         module.client.allow = lambda token: None
         fork = multiprocessing.get_context("fork")
 
-        def begin() -> None:
-            time.sleep(waits)
+        def work() -> None:
+            time.sleep(delay)
             module.client.allow("token")
-            time.sleep(1.5)  # longer than a worker may take to begin
+            time.sleep(1.5)  # longer than the timeout
 
         class Worker:
             def __init__(self) -> None:
-                self.process = fork.Process(target=begin)
+                self.process = fork.Process(target=work)
                 self.process.start()
 
         module.Worker = Worker
-        _expect_workers(module, patience)
+        _kill_stuck_workers(module, timeout)
         before = set(os.listdir("/proc/self/fd"))
-        with contextlib.redirect_stderr(io.StringIO()) as said:
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
             worker = module.Worker()
             worker.process.join()
         code = worker.process.exitcode
         worker.process.close()
-        for _ in range(500):  # the thread that waited for it goes after it
+        for _ in range(500):  # the thread that waits for allow closes its descriptor later
             if set(os.listdir("/proc/self/fd")) <= before:
-                return code, said.getvalue()
+                return code, printed.getvalue()
             time.sleep(0.01)
-        self.fail("a descriptor stays open")
+        self.fail("a descriptor is still open 5 s after the exit of the worker")
 
-    def test_that_begins_goes_on(self) -> None:
-        self.assertEqual(self.end_of(patience=1, waits=0), (0, ""))
+    def test_that_starts_in_time_is_not_killed(self) -> None:
+        self.assertEqual(self.run_worker(timeout=1, delay=0), (0, ""))
 
-    def test_that_never_begins_is_ended(self) -> None:
-        code, said = self.end_of(patience=0.1, waits=60)
+    def test_that_never_starts_is_killed(self) -> None:
+        code, printed = self.run_worker(timeout=0.1, delay=60)
         self.assertEqual(code, -9)
-        self.assertIn("did not begin within 0.1 s and was ended", said)
+        self.assertIn("did not start within 0.1 s after its fork and was killed", printed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Connects by name, as from outside: HF_ENDPOINT is the host's console. Arguments: a token; prints one JSON line."""
+"""Connects by name, as an external client: HF_ENDPOINT is the host's console. Argument: a token. Prints one JSON line."""
 import inspect
 import json
 import sys

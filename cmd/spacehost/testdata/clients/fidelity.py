@@ -1,7 +1,7 @@
-"""Makes many calls with the real gradio_client: reads one JSON object, prints what each call gave as one JSON line.
+"""Makes many calls with the real gradio_client: reads one JSON object, prints the result of each call as one JSON line.
 
 {"url": "http://...", "files": "folder", "pages": [{"path": "/text", "calls": [{"name": "text", "args": [...]}]}]}
-An argument {"$file": "note.txt"} is a file of the folder. A file that comes back is told by its name and content.
+An argument {"$file": "note.txt"} is a file of the folder. A returned file is printed as its name and a hash of its content.
 """
 import hashlib
 import json
@@ -17,13 +17,13 @@ def given(value, folder):
     return [given(one, folder) for one in value] if isinstance(value, list) else value
 
 
-def told(value):
+def printable(value):
     if isinstance(value, dict):
-        return {key: told(one) for key, one in value.items()}
+        return {key: printable(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [told(one) for one in value]
+        return [printable(one) for one in value]
     if isinstance(value, str) and ".m3u8" in value:
-        return os.path.basename(value)  # it names segments, whose names are drawn by lot
+        return os.path.basename(value)  # its segments have random names
     if isinstance(value, str) and os.path.isfile(value):
         with open(value, "rb") as file:
             return {"file": os.path.basename(value), "sha256": hashlib.sha256(file.read()).hexdigest()}
@@ -34,20 +34,20 @@ def call(client, one, folder):
     try:
         job = client.submit(*given(one["args"], folder), api_name="/" + one["name"])
         value = job.result(timeout=60)
-        return {"steps": told(job.outputs()), "value": told(value)}
+        return {"steps": printable(job.outputs()), "value": printable(value)}
     except Exception as error:
         return {"error": str(error), "type": type(error).__name__, "title": getattr(error, "title", None)}
 
 
-order = json.load(sys.stdin)
-for page in order["pages"]:
+request = json.load(sys.stdin)
+for page in request["pages"]:
     login = {"auth": tuple(page["auth"])} if page.get("auth") else {}
     try:
-        client = Client(order["url"] + page["path"], verbose=False, **login)
+        client = Client(request["url"] + page["path"], verbose=False, **login)
     except Exception as error:
         print(json.dumps({"name": page["path"], "error": repr(error)}), flush=True)
         continue
     for one in page["calls"]:
-        print(json.dumps({"name": one["name"], **call(client, one, order["files"])}), flush=True)
+        print(json.dumps({"name": one["name"], **call(client, one, request["files"])}), flush=True)
     client.close() if hasattr(client, "close") else None
 os._exit(0)  # heartbeats of the clients' sessions are threads

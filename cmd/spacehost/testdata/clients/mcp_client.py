@@ -1,4 +1,4 @@
-"""Calls one MCP tool with the real client: URL NAME ARGUMENTS TOKEN (may be empty); prints the tools, then what the tool says."""
+"""Calls one MCP tool with the real client. Arguments: URL NAME ARGUMENTS TOKEN (may be empty). Prints the tools and the result."""
 import asyncio
 import json
 import sys

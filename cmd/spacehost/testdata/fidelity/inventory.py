@@ -1,4 +1,4 @@
-"""Prints what this Gradio has, as JSON: its routes, its messages, its components."""
+"""Prints the routes, messages and components of this Gradio as JSON."""
 import inspect
 import json
 import re

@@ -1,6 +1,6 @@
-"""One app with every kind of function, for runner_test.go. Each start of an interpreter with Gradio is dear.
+"""Has every kind of function in one app, for runner_test.go: each start of an interpreter with Gradio is slow.
 
-The main thread takes deeds from the functions, since some can only be done there, and prints what came of them.
+Functions put deeds into a queue of the main thread, since some work only there. It runs them and prints the results.
 """
 import inspect
 import json
@@ -24,12 +24,12 @@ RELEASE = threading.Event()
 
 
 def known(function, **kwargs):
-    """Those of kwargs that this line of Gradio has."""
+    """Returns the kwargs that this release of Gradio accepts."""
     return {name: value for name, value in kwargs.items() if name in inspect.signature(function).parameters}
 
 
-def say(what, **facts):
-    os.write(1, f"{what} {json.dumps(facts)}\n".encode())  # in one piece
+def log(what, **facts):
+    os.write(1, f"{what} {json.dumps(facts)}\n".encode())  # one write per line
 
 
 # Functions of the main app
@@ -50,7 +50,7 @@ def endless(mark):
             yield time.time()
             time.sleep(0.01)
     finally:
-        say("closed", mark=mark)
+        log("closed", mark=mark)
 
 
 async def hang(mark):
@@ -59,7 +59,7 @@ async def hang(mark):
     try:
         await asyncio.Event().wait()
     finally:
-        say("cancelled", mark=mark)
+        log("cancelled", mark=mark)
 
 
 def stuck(mark):
@@ -83,7 +83,7 @@ def progress(text, bar=gr.Progress()):
 
 
 def late_progress(text, bar=gr.Progress()):
-    """Fails right after it has made progress: Gradio reports that progress while the failure is being told."""
+    """Fails right after a progress update: Gradio sends that progress while it reports the failure."""
     bar(0.9, desc=text)
     raise ValueError(text)
 
@@ -95,15 +95,15 @@ def toasts(text):
 
 
 def late_toast(text):
-    """Leaves a thread that goes on toasting."""
+    """Leaves a thread that continues to call gr.Info."""
     from contextvars import copy_context
 
-    def go_on():
+    def keep_toasting():
         for _ in range(200):
             gr.Info("too late")
             time.sleep(0.001)
 
-    threading.Thread(target=copy_context().run, args=(go_on,)).start()
+    threading.Thread(target=copy_context().run, args=(keep_toasting,)).start()
     return text
 
 
@@ -159,7 +159,7 @@ def gpu(text):
 
 
 def tables():
-    """Sizes of what Gradio keeps per event; this call's own share is in them."""
+    """Returns the sizes of Gradio's tables of events. The entries of this call are included."""
     q, app = main._queue, main._queue.server_app
     return {
         "event_ids_to_events": len(q.event_ids_to_events),  # Gradio 4 has none of its own
@@ -176,7 +176,7 @@ def tables():
 
 
 def fork():
-    """What a forked child holds, of the sockets that its parent holds."""
+    """Returns which sockets of the parent a forked child has inherited."""
     device = urlparse(os.environ["SPACES_ZERO_DEVICE_API_URL"]).port
     other = socket.create_server(("127.0.0.1", 0))
     sockets = {
@@ -264,11 +264,11 @@ def do_unknown():
         gr.Textbox().submit(lambda text: f"my own queue says {text}", gr.Textbox(), gr.Textbox(), api_name="echo")
     del demo._queue.update_intervals
     demo.launch(prevent_thread_lock=True)
-    say("its own queue", push=type(demo._queue.push).__name__, own="push" not in vars(demo._queue))
+    log("its own queue", push=type(demo._queue.push).__name__, own="push" not in vars(demo._queue))
 
 
 def do_strange():
-    """Gradio has what the seam needs, but not in the shape that it needs."""
+    """Gradio has the attributes that the queue adapter needs, with values of the wrong types."""
     demo = echoing()
     demo._queue.update_intervals = object()
     demo._queue.live_updates = True
@@ -279,13 +279,13 @@ def do_bad_launch():
     try:
         main.launch(no_such_argument=1)
     except TypeError as error:
-        say("refused", error=str(error))
+        log("refused", error=str(error))
 
 
 def do_relaunch():
     main.close(verbose=False)
     result = main.launch(prevent_thread_lock=True, server_name="0.0.0.0", server_port=7860, share=True, ssl_keyfile="/no/key", ssl_certfile="/no/cert")
-    say("relaunched", url=result[1], local_url=main.local_url, port=main.server_port)
+    log("relaunched", url=result[1], local_url=main.local_url, port=main.server_port)
 
 
 def do_end():
@@ -325,8 +325,8 @@ main.queue(max_size=30, status_update_rate=2.5, default_concurrency_limit=5)
 
 if __name__ == "__main__":
     launched = main.launch(prevent_thread_lock=True, server_name="0.0.0.0", inbrowser=True, max_threads=17, show_error=True)
-    say("launched", url=launched[1], local_url=main.local_url, share=launched[2], port=main.server_port, name=main.server_name)
+    log("launched", url=launched[1], local_url=main.local_url, share=launched[2], port=main.server_port, name=main.server_name)
     while True:
         name = DEEDS.get()
         globals()["do_" + name]()
-        say("did", name=name)
+        log("did", name=name)

@@ -1,4 +1,4 @@
-"""Starts processes below itself in all ways, names them, and stays."""
+"""Starts descendants in all ways, prints their pids, and keeps running."""
 import multiprocessing
 import os
 import signal
@@ -13,7 +13,7 @@ def stay(name):
         os.setpgid(0, 0)
     if name.endswith("session"):
         os.setsid()
-    os.write(1, f"pid {name} {os.getpid()}\n".encode())  # in one piece
+    os.write(1, f"pid {name} {os.getpid()}\n".encode())  # one write per line
     time.sleep(600)
 
 

@@ -1,4 +1,4 @@
-"""What Gradio makes of queue() without numbers, and what may change while an app runs."""
+"""Shows the limits that queue() sets by default, and what may change while an app runs."""
 import threading
 
 import gradio as gr

@@ -1,4 +1,4 @@
-"""Gradio below a FastAPI app, served at the Hub's port by the app itself."""
+"""Mounts Gradio on a FastAPI app, which serves it itself at the Hub's port."""
 import fastapi
 import gradio as gr
 import uvicorn

@@ -1,4 +1,4 @@
-"""The environment's own, which runs although the runner comes first."""
+"""The environment's own sitecustomize, which runs although the runner's is first on the path."""
 import sys
 
 sys.own_sitecustomize = __file__

@@ -1,4 +1,4 @@
-"""What an app can see of its interpreter, printed as one line of JSON. Run with and without the runner."""
+"""Prints what an app can see of its interpreter as one line of JSON. The tests run it with and without the runner."""
 import sys
 
 first_globals, first_modules = sorted(globals()), sorted(sys.modules)  # before anything else is imported
@@ -37,7 +37,7 @@ def work(value):
 
 
 def forked(what):
-    """Returns what a forked child sees."""
+    """Returns the result of what() in a forked child."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -59,7 +59,7 @@ def descriptors():
     for name in os.listdir("/proc/self/fd"):
         try:
             found.append(os.readlink("/proc/self/fd/" + name).partition(":")[0])
-        except OSError:  # the one of listdir itself
+        except OSError:  # the descriptor of listdir itself
             pass
     return sorted(found)
 

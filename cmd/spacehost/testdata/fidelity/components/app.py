@@ -1,5 +1,5 @@
-# Every family of components, each in a case of its own: what a button's function makes of its inputs stands below
-# it. Several Blocks below one FastAPI app; nothing in it is of one line of Gradio alone.
+# Every family of components, each in a case of its own: the results of a button's function are shown below the button.
+# One FastAPI app mounts several Blocks. Features that a Gradio version lacks are left out.
 from __future__ import annotations
 
 import inspect
@@ -18,7 +18,7 @@ PIXEL, OTHER, TONE, CLIP, NOTE, SHAPE = (str(FILES / name) for name in ("pixel.p
 
 
 def known(make, /, *args, **options):
-    """Calls with those options alone that this Gradio has."""
+    """Calls make with only the options that this Gradio accepts."""
     return make(*args, **{name: value for name, value in options.items() if name in inspect.signature(make).parameters})
 
 
@@ -27,7 +27,7 @@ def has(name):
 
 
 def case(name, fn, inputs, outputs, **options):
-    """Inputs stand where they were made; press #go-NAME, read #out-NAME."""
+    """Adds a button #go-NAME and its outputs #out-NAME. The inputs are rendered where they were created."""
     go = gr.Button(f"go {name}", elem_id=f"go-{name}")
     with gr.Column(elem_id=f"out-{name}"):
         made = [output() for output in outputs]
@@ -121,7 +121,7 @@ with page("plots") as plots_page:
     import pandas as pd
 
     class Drawn:
-        """What altair makes, without altair."""
+        """Imitates an altair chart, without altair."""
 
         __module__ = "altair.stand_in"
 
@@ -216,7 +216,7 @@ def reply(message, history):
         yield f"{message} {len(history)} " + "." * i
 
 
-secrets.choice = random.Random(0).choice  # the key of a ChatInterface's BrowserState: drawn by lot, but the same here and there
+secrets.choice = random.Random(0).choice  # makes the random key of a ChatInterface's BrowserState the same on both sides
 talk_page = known(gr.ChatInterface, reply, type="messages", title="talk", examples=["an example"], api_name="chat", cache_examples=False)
 interface_page = known(gr.Interface, lambda name, loud: f"hello {name}" + "!" * loud, ["text", gr.Slider(0, 3, 1, step=1)], gr.Textbox(elem_id="interface-out"),
                        title="interface", examples=[["ann", 1], ["bob", 2]], cache_examples=True, cache_mode="eager", api_name="predict", flagging_mode="manual",

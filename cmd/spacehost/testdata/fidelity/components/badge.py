@@ -12,7 +12,7 @@ class Badge(Component):
 
     @classmethod
     def get_component_class_id(cls):
-        return hashlib.sha256(b"badge").hexdigest()  # Gradio's is made of the folder
+        return hashlib.sha256(b"badge").hexdigest()  # Gradio's own id depends on the folder
 
     def preprocess(self, payload):
         return payload

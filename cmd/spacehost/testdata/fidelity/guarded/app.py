@@ -1,4 +1,4 @@
-# An app behind a login, with a short line and errors that stay inside.
+# An app with a login, a short queue, and errors that are not shown to visitors.
 import threading
 
 import gradio as gr

@@ -1,5 +1,4 @@
-# The messages and routes of a launched app; each function is a case. Nothing in it is of one line of Gradio alone:
-# what a line lacks is left out.
+# The messages and routes of a launched app; each function is a case. Features that a Gradio version lacks are left out.
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def known(make, /, *args, **options):
-    """Calls with those options alone that this Gradio has."""
+    """Calls make with only the options that this Gradio accepts."""
     return make(*args, **{name: value for name, value in options.items() if name in inspect.signature(make).parameters})
 
 
@@ -22,7 +21,7 @@ def greet(name: str) -> str:
     """Greets.
 
     Args:
-        name: who is greeted
+        name: the name to greet
     """
     return f"hello {name}"
 
@@ -57,7 +56,7 @@ def toasts(text):
 
 def steps(text, progress=gr.Progress()):
     progress((1, 2), desc="half", unit="it")
-    released_steps.wait(1)  # Gradio looks for progress every 0.1 s at most
+    released_steps.wait(1)  # Gradio polls progress every 0.1 s at most
     return f"steps {text}"
 
 
@@ -109,7 +108,7 @@ def await_leaving():
 
 
 async def stand_in(value, output_id, first_chunk):
-    """What Gradio makes of a chunk, without ffmpeg."""
+    """Returns what Gradio makes of a chunk, without ffmpeg."""
     return {"data": value, "duration": 1.0, "extension": ".aac"}, {
         "path": output_id, "is_stream": True, "orig_name": "audio-stream.mp3", "meta": {"_type": "gradio.FileData"}}
 

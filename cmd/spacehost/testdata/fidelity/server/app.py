@@ -1,4 +1,4 @@
-# gr.Server: a FastAPI app of its own with Gradio's API beside its routes. Gradio 6 alone has it.
+# gr.Server: a FastAPI app with Gradio's API beside its own routes. Only Gradio 6 has it.
 from typing import Any
 
 import gradio as gr

@@ -1,4 +1,4 @@
-"""What attackers of Gradio have gone through: components that take, make and name files, and what echoes."""
+"""The targets of known attacks on Gradio: components that accept, create and name files, and functions that echo."""
 import os
 import tempfile
 
@@ -15,7 +15,7 @@ def same(value):
 
 
 def produce(name):
-    """A file of the app's own making, such as any Space gives back."""
+    """Returns a file created by the app, as any Space does."""
     path = os.path.join(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), os.path.basename(name))
     with open(path, "w") as file:
         file.write("<script>made by the app</script>")

@@ -4,12 +4,12 @@ from gradio_client import Client
 
 
 def work(seconds):
-    """gradio_client hands the visitor's X-IP-Token on by itself, since it connects by name."""
+    """Calls Space B. gradio_client forwards the visitor's X-IP-Token by itself, since it connects by name."""
     return Client("somebody/space-b", verbose=False).predict(seconds, api_name="/work")
 
 
 def download():
-    """Of a Hub there is only what it takes to connect."""
+    """Downloads from the host, which implements only the parts of the Hub needed to connect."""
     try:
         return huggingface_hub.hf_hub_download("somebody/model", "config.json", local_dir="/nowhere")
     except Exception as error:

@@ -17,7 +17,7 @@ def token(request: gr.Request):
 
 
 def schedule(brought):
-    """What the package says when a Space asks for a GPU with this token."""
+    """Returns the package's message for a GPU request with this token."""
     request = SimpleNamespace(headers=Headers({"x-ip-token": brought}))
     try:
         granted = zero.schedule(1, request, timedelta(seconds=1))

@@ -1,4 +1,4 @@
-# The functions whose traffic with stock Gradio is kept in gradioapi/testdata/captures; for Gradio 4, 5 and 6.
+# The functions whose traffic with stock Gradio 4, 5 and 6 is recorded in gradioapi/testdata/captures.
 import inspect
 import threading
 import time
@@ -35,7 +35,7 @@ def gerr(x):
 def prog(x, progress=gr.Progress()):
     for i in range(3):
         progress((i, 3), desc=f"step{i}", unit="it")
-        time.sleep(0.25)  # Gradio looks every 0.1 s
+        time.sleep(0.25)  # Gradio polls every 0.1 s
     return x
 
 

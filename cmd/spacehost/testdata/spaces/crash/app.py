@@ -1,6 +1,6 @@
-"""Does without Gradio what `spaces` does (spaces/zero/client.py and wrappers.py), in every way, until the host dies.
+"""Imitates `spaces` without Gradio (spaces/zero/client.py and wrappers.py) in every way, until the host is killed.
 
-It starts in a tenth of a second, and leaves workers behind that the end of their parent does not end.
+It starts in a tenth of a second, and leaves workers behind that survive the end of their parent.
 """
 import http.client
 import json
@@ -34,7 +34,7 @@ def schedule(task, seconds):
 
 
 def work(grant, task):
-    """Is the worker. Task 1 leaves a daemon, 2 stops itself, 3 dies; the others sleep."""
+    """Runs in the worker. Task 1 leaves a daemon, 2 stops itself, 3 exits; the others sleep."""
     os.setpgid(0, 0)
     if task == 1 and os.fork() == 0:
         os.setsid()
@@ -63,7 +63,7 @@ def lend(task, seconds):
                 os._exit(1)
         threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
     time.sleep(random.random() * 0.2)
-    if task != 5:  # else the deadline ends it
+    if task != 5:  # the deadline ends task 5
         post("release", allowToken=grant["allowToken"], fail=random.choice(["true", "false"])).read()
 
 
@@ -72,7 +72,7 @@ def forever(task, seconds):
         try:
             lend(task, seconds)
         except Exception:
-            time.sleep(0.05)  # the host is going down, and this process with it
+            time.sleep(0.05)  # the host is exiting, and this process with it
         time.sleep(0.5 if task == 5 else 0.02)
 
 

@@ -1,4 +1,4 @@
-"""GPU functions of one second that do not end in time, each in its own way."""
+"""GPU functions with a duration of one second that overrun it, each in a different way."""
 import ctypes
 import gc
 import os
@@ -9,7 +9,7 @@ import time
 import gradio as gr
 import spaces
 
-TAG = os.environ.get("FIRE_TAG", "1")  # in the command line of those that shed their environment
+TAG = os.environ.get("FIRE_TAG", "1")  # part of the command line of processes that clear their environment
 FOREVER = 600
 
 kinds = []
@@ -20,14 +20,14 @@ def bad(function):
     return kinds[-1]
 
 
-def daemon(deed):
+def daemon(action):
     """Forks twice and leaves the session, the group and the parent."""
     if os.fork():
         return
     os.setsid()
     if os.fork():
         os._exit(0)
-    deed()
+    action()
     os._exit(0)
 
 
@@ -38,14 +38,14 @@ def sleeps():
 
 @bad
 def ignores():
-    ctypes.CDLL(None).signal(signal.SIGTERM, 1)  # SIG_IGN; signal.signal is for the main thread
+    ctypes.CDLL(None).signal(signal.SIGTERM, 1)  # SIG_IGN; signal.signal works only in the main thread
     time.sleep(FOREVER)
 
 
 @bad
 def stops():
     os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(FOREVER)  # another thread may have taken the signal
+    time.sleep(FOREVER)  # another thread may receive the signal
 
 
 @bad
@@ -56,14 +56,14 @@ def daemonises():
 
 @bad
 def sheds():
-    """Its daemon has neither its parent, nor its group, nor the environment by which it was known."""
+    """Starts a daemon without its parent, its process group and the environment that identifies it."""
     daemon(lambda: os.execve("/bin/sleep", ["sleep", f"8640{TAG}"], {}))
     time.sleep(FOREVER)
 
 
 @spaces.GPU(duration=30)
 def flees():
-    """Dies by itself and leaves a daemon; not in the same breath, since without cgroups somebody has to look."""
+    """Exits by itself and leaves a daemon. It waits between the two: without cgroups the host finds daemons by polling."""
     daemon(lambda: os.execve("/bin/sleep", ["sleep", f"8640{TAG}"], {}))
     time.sleep(5)
     os._exit(0)
@@ -71,7 +71,7 @@ def flees():
 
 @bad
 def storms():
-    """40 processes at once, and one that forks itself on and on."""
+    """Starts 40 processes at once, and one that keeps forking itself."""
     for _ in range(3):
         if os.fork() == 0:
             for _ in range(3):
@@ -100,13 +100,13 @@ def raises():
 
 @bad
 def waits_at_exit():
-    """Its end was asked for and is put off."""
+    """Requests its exit, which a thread delays."""
     threading.Thread(target=time.sleep, args=(FOREVER,)).start()
     raise SystemExit
 
 
-doomed = threading.local()
-os.register_at_fork(after_in_child=lambda: getattr(doomed, "now", False) and os._exit(1))
+exiting = threading.local()
+os.register_at_fork(after_in_child=lambda: getattr(exiting, "now", False) and os._exit(1))
 
 
 @spaces.GPU(duration=1)
@@ -115,11 +115,11 @@ def never_allowed():
 
 
 def dies_before_allow():
-    doomed.now = True
+    exiting.now = True
     try:
         return never_allowed()
     finally:
-        doomed.now = False
+        exiting.now = False
 
 
 @spaces.GPU(duration=1)
@@ -128,7 +128,7 @@ def good():
 
 
 def collect():
-    """Shuts the connections of clients that `spaces` has let go of (spaces/zero/client.py, api_client)."""
+    """Closes the connections of clients that `spaces` no longer references (spaces/zero/client.py, api_client)."""
     gc.collect()
 
 

@@ -1,4 +1,4 @@
-# Gradio's page at /gradio, and a page of the app's own at / (of Gradio 4: at / and /own), which calls it in several ways.
+# Gradio's page at /gradio and a page of the app's own at /, which calls it in several ways (Gradio 4: at / and /own).
 import fastapi
 import gradio as gr
 import spaces
@@ -17,7 +17,7 @@ with gr.Blocks() as demo:
     gr.Button("Greet", elem_id="greet").click(greet, name, out, api_name="greet")
 
 client = fastapi.routing.APIRoute("/client.js", lambda: FileResponse("client.js", media_type="text/javascript"))
-if gr.__version__.startswith("4."):  # below a mount its page asks for the wrong addresses, behind whatever proxy
+if gr.__version__.startswith("4."):  # a mounted page of Gradio 4 requests wrong addresses behind any proxy
     app, _, _ = demo.launch(prevent_thread_lock=True)
     app.router.routes[:0] = [fastapi.routing.APIRoute("/own", lambda: FileResponse("page.html")), client]
     demo.block_thread()

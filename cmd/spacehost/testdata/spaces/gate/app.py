@@ -1,4 +1,4 @@
-# A login by the Hub, an upload, and a page in the same origin that is none of Gradio's.
+# A login by the Hub, an upload, and a page of the app's own in the same origin.
 import os
 
 import gradio as gr

@@ -26,7 +26,7 @@ def whole(seconds):
 
 @spaces.GPU(duration=5)
 def overstay(seconds):
-    """Starts a process of its own, then sleeps: both must be gone after the deadline."""
+    """Starts a process, then sleeps. Both must have exited after the deadline."""
     child = subprocess.Popen(["sleep", "300"])
     with open("overstay.pids", "w") as pids:
         pids.write(f"{os.getpid()} {child.pid}")
@@ -52,7 +52,7 @@ def whole_45(seconds):
 
 
 class Unloadable(gr.Error):
-    """Is pickled, and cannot be unpickled: its arguments are not those of its base."""
+    """An exception that can be pickled but not unpickled: its arguments differ from those of its base."""
 
     def __init__(self, what, why):
         super().__init__(what + why)

@@ -1,4 +1,4 @@
-"""GPU calls that hold their GPU until a file is there, and what `spaces` takes the GPU for."""
+"""GPU calls that hold their GPU until a file exists, and the hardware that `spaces` detects."""
 import os
 import time
 

@@ -1,4 +1,4 @@
-# What every line of Gradio must do under the host; nothing in it is of one line alone.
+# What every supported Gradio version must do under the host. It uses no feature of a single version.
 import inspect
 import os
 
@@ -25,7 +25,7 @@ def plain(text: str) -> str:
 
 
 def ask_myself(text: str) -> str:
-    """The app is its own visitor."""
+    """Calls the app's own endpoint as a visitor."""
     return Client(demo.local_url, verbose=False).predict(text, api_name="/plain")
 
 
@@ -56,7 +56,7 @@ with gr.Blocks() as demo:
         camera.stream(look, [camera, calls], [calls, out], time_limit=2, stream_every=0.1, api_name=False)
 
 tools = {"mcp_server": True} if "mcp_server" in inspect.signature(demo.launch).parameters else {}
-if "CHANGED_INSIDE" in os.environ:  # as a Gradio that does without what the runner needs
+if "CHANGED_INSIDE" in os.environ:  # imitates a Gradio that lacks what the runner needs
     demo._queue.live_updates = True
     del demo._queue.update_intervals
 demo.launch(**tools)

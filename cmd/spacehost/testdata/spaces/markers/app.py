@@ -7,7 +7,7 @@ import spaces
 
 @spaces.GPU(duration=10)
 def generate(prompt):
-    """Knows its Secret, and what it was asked for."""
+    """Reads its Secret and its prompt."""
     return f"{len(prompt)} {os.environ['API_KEY'][:6]}"
 
 
@@ -17,7 +17,7 @@ def fail(prompt):
 
 
 def child_sees(prompt):
-    """A process that the Space starts is the Space's."""
+    """A child process has the Space's Secrets."""
     seen = subprocess.run(["printenv", "API_KEY"], capture_output=True, text=True, check=True)
     return seen.stdout[:6]
 

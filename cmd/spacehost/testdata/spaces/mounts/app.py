@@ -1,4 +1,4 @@
-# Two Gradio apps below one FastAPI app; their functions have the same numbers, and a group of the same name.
+# Two Gradio apps mounted on one FastAPI app. Their functions have the same numbers, and a group of the same name.
 import os
 
 import fastapi

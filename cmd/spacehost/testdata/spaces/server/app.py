@@ -1,4 +1,4 @@
-# gr.Server: a page of the app's own, Gradio's API below it, and no page of Gradio's. The page is that of ../frontends.
+# gr.Server: serves a page of the app's own (that of ../frontends) and Gradio's API, but no page of Gradio's.
 import gradio as gr
 import spaces
 from fastapi.responses import FileResponse

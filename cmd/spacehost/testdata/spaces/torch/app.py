@@ -1,5 +1,7 @@
-"""Each case does what programs do with torch on a GPU, and asserts what a GPU would show. A case that a GPU refuses, or
-that only a GPU can do, raises."""
+"""Runs typical torch operations of GPU programs, one case each, and asserts the results of a GPU.
+
+A case that a GPU rejects, or that only a GPU can run, raises.
+"""
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +128,7 @@ def memory():
 def files():
     kept = io.BytesIO()
     torch.save(linear.state_dict(), kept)
-    assert b"_standin" not in kept.getvalue()
+    assert b"_fake_device" not in kept.getvalue()
     kept.seek(0)
     on_cuda(torch.load(kept, map_location="cuda")["weight"])
     kept.seek(0)

@@ -6,7 +6,7 @@ def first(text):
 
 
 def swap():
-    """The first demo makes room, and another takes its place."""
+    """Closes the first demo and launches another in its place."""
     import threading
 
     threading.Thread(target=change).start()

@@ -1,4 +1,4 @@
-"""python -m unittest discover -s tests -t ."""
+"""Tests the fast paths for signatures and for the summary of past events."""
 from __future__ import annotations
 
 import asyncio
@@ -10,11 +10,11 @@ import weakref
 from types import ModuleType
 from typing import Any
 
-from spacehost_runner.shortcuts import Inspect, summarize_when_asked
+from spacehost_runner.fastpaths import Inspect, defer_summary
 
 
 class Counting:
-    """inspect, which counts how often a signature is read."""
+    """A fake inspect that counts the signatures it computes."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -30,10 +30,10 @@ class Counting:
 class Signatures(unittest.TestCase):
     def setUp(self) -> None:
         self.counting = Counting()
-        self.seen = Inspect(self.counting)
+        self.cached = Inspect(self.counting)
 
     def check(self, function: Any, reads: int) -> None:
-        self.assertEqual(self.seen.signature(function), inspect.signature(function))
+        self.assertEqual(self.cached.signature(function), inspect.signature(function))
         self.assertEqual(self.counting.read, reads)
 
     def test_is_read_once(self) -> None:
@@ -41,9 +41,9 @@ class Signatures(unittest.TestCase):
 
         self.check(plain, 1)
         self.check(plain, 1)
-        self.assertIs(self.seen.isfunction, inspect.isfunction)
+        self.assertIs(self.cached.isfunction, inspect.isfunction)
 
-    def test_is_read_again_when_the_function_is_another_within(self) -> None:
+    def test_is_read_again_when_a_wrapped_function_changes(self) -> None:
         def inner(a: int, b: str = "x") -> None: ...
 
         @functools.wraps(inner)
@@ -62,16 +62,16 @@ class Signatures(unittest.TestCase):
         self.check(outer, 6)
         self.check(outer, 6)
 
-    def test_is_read_each_time_of_what_is_no_plain_function(self) -> None:
+    def test_is_read_each_time_unless_the_function_is_plain(self) -> None:
         def signed() -> None: ...
 
         signed.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
         for reads, odd in enumerate((signed, Counting, self.check, functools.partial(self.check, reads=1), Signatures().check), 1):
             self.check(odd, reads)
         with self.assertRaises(ValueError):
-            self.seen.signature(type)
+            self.cached.signature(type)
         with self.assertRaises(TypeError):
-            self.seen.signature(7)
+            self.cached.signature(7)
 
     def test_keeps_no_function_alive(self) -> None:
         def short_lived(a: int) -> None: ...
@@ -84,7 +84,7 @@ class Signatures(unittest.TestCase):
 
 
 class Summaries(unittest.TestCase):
-    """gradio.queueing, whose summary is the length of the history."""
+    """A fake gradio.queueing. Its summary is the length of the history."""
 
     def setUp(self) -> None:
         module = ModuleType("queueing")
@@ -105,10 +105,10 @@ class Summaries(unittest.TestCase):
 
         self.queue = Queue()  # made before the first attach
         module.Queue, module.run_sync = Queue, run_sync
-        summarize_when_asked(module)
-        self.of_gradio = lambda function, *args: asyncio.run(module.run_sync(function, *args))
+        defer_summary(module)
+        self.run_sync = lambda function, *args: asyncio.run(module.run_sync(function, *args))
 
-    def test_is_made_when_it_is_read(self) -> None:
+    def test_is_computed_when_it_is_read(self) -> None:
         for records in (["a"], ["a", "b"]):
             self.note(records)
         self.assertEqual(self.computed, 0)
@@ -118,10 +118,11 @@ class Summaries(unittest.TestCase):
         self.assertEqual((self.queue.cached_event_analytics_summary, self.computed), (3, 2))
 
     def note(self, records: list[str]) -> None:
-        self.assertNotIn("thread", str(self.of_gradio(self.queue.compute_analytics_summary, records)))
+        self.assertNotIn("thread", str(self.run_sync(self.queue.compute_analytics_summary, records)))
 
-    def test_other_work_keeps_its_thread(self) -> None:
-        self.assertEqual(self.of_gradio(len, "abc"), ("in a thread", 3))
+    def test_other_functions_keep_their_thread(self) -> None:
+        self.assertEqual(self.run_sync(len, "abc"), ("in a thread", 3))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,4 +1,4 @@
-"""Which answers of an app are Gradio's own, so that the host may give them itself."""
+"""Lists the responses of an app that are Gradio's own, so that the host may serve them itself."""
 from __future__ import annotations
 
 from typing import Any
@@ -7,8 +7,11 @@ FOLDERS = {"/static/": "static", "/assets/": "assets", "/svelte/": "assets/svelt
 SUFFIXES = ".css .html .ico .jpg .js .json .map .mp3 .png .svg .ttf .txt .wasm .wav .webp .woff .woff2".split()
 
 
-def frontend(app: Any, blocks: Any, prefix: str) -> dict[str, Any]:
-    """Raises whatever a router raises that is built otherwise than Starlette's: then the app answers all itself."""
+def report(app: Any, blocks: Any, prefix: str) -> dict[str, Any]:
+    """Returns the `frontend` of the manifest.
+
+    A router that is not built like Starlette's raises its own exceptions here. The app then serves all pages itself.
+    """
     from pathlib import Path
 
     import gradio
@@ -20,7 +23,7 @@ def frontend(app: Any, blocks: Any, prefix: str) -> dict[str, Any]:
     paths += ["/theme.css", f"{prefix}/theme.css", "/manifest.json", "/robots.txt", "/favicon.ico"]
     paths += ["/pwa_icon", "/pwa_icon/192", "/pwa_icon/512"]  # the sizes that manifest.json names
     types = {suffix: FileResponse("x" + suffix).media_type for suffix in SUFFIXES}
-    types[".js"] = "application/javascript"  # once "/" has been asked for (gradio/routes.py, main)
+    types[".js"] = "application/javascript"  # set by the first request for "/" (gradio/routes.py, main)
     return {
         "pages": [path for path in paths if _is_gradios(app.router.routes, path)],
         "root": str(Path(gradio.__file__).parent / "templates" / "frontend"),
@@ -30,13 +33,13 @@ def frontend(app: Any, blocks: Any, prefix: str) -> dict[str, Any]:
 
 
 def _is_gradios(routes: Any, path: str) -> bool:
-    """Whether a GET of path ends in a function of gradio/routes.py: an app may put a route of its own before it."""
+    """Reports whether a GET of path reaches a function of gradio/routes.py. An app may add its own route before it."""
     from starlette.routing import Match
 
     scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": [], "query_string": b""}
     for route in routes:
         if route.matches(dict(scope))[0] is Match.FULL:
-            included = getattr(route, "original_router", None)  # FastAPI of late does not flatten what it includes
+            included = getattr(route, "original_router", None)  # recent FastAPI does not flatten included routers
             if included is not None:
                 return _is_gradios(included.routes, path)
             return getattr(getattr(route, "endpoint", None), "__module__", "") == "gradio.routes"

@@ -1,5 +1,7 @@
-"""Where Gradio takes the long way for every event. Nothing that a client sees changes: a shortcut is taken only where
-its result is the same, and left out on a Gradio that lacks what it stands in for.
+"""Replaces slow steps that Gradio repeats for every event by faster ones with the same result.
+
+No change is visible to a client. A fast path is taken only where its result is the same. It is skipped on a Gradio
+that lacks what it replaces.
 
 `go run ./bench` measures the effect of each; docs/design/0001-own-queue.md gives the reason.
 """
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Components whose preprocess and postprocess only look at a value. Those of files and media may take their time,
+# Components with quick preprocess and postprocess, which only inspect a value. Components of files and media may be slow,
 # and keep the thread that Gradio 6 gives them.
 QUICK = frozenset(
     "Button Checkbox CheckboxGroup ClearButton Code ColorPicker DateTime Dropdown HTML JSON Label Markdown Number "
@@ -19,25 +21,25 @@ QUICK = frozenset(
 )
 
 
-def take(module: Any) -> None:
-    """Called with gradio.queueing at the first attach of a process."""
-    if getattr(module, "spacehost_shortcuts", False):
+def install(module: Any) -> None:
+    """Installs all fast paths. Called with gradio.queueing at the first attach of a process."""
+    if getattr(module, "spacehost_fastpaths", False):
         return
-    module.spacehost_shortcuts = True
-    for shortcut in (summarize_when_asked, stay_on_loop, look_once_for_matplotlib, remember_roots, remember_signatures):
+    module.spacehost_fastpaths = True
+    for patch in (defer_summary, stay_on_loop, find_matplotlib_once, cache_root_urls, cache_signatures):
         try:
-            shortcut(module)
-        except (AttributeError, KeyError):  # this Gradio goes another way, which is left alone
+            patch(module)
+        except (AttributeError, KeyError):  # this Gradio is built otherwise and stays as it is
             continue
 
 
 SUMMARY = "cached_event_analytics_summary"
 
 
-def summarize_when_asked(module: Any) -> None:
-    """After each event Gradio has pandas sum up the history of all, in a thread; /monitoring/summary alone shows it.
+def defer_summary(module: Any) -> None:
+    """Computes the summary of past events when it is read.
 
-    Here the history is noted, and summed up when somebody reads the summary.
+    Gradio has pandas summarize the history of all events after each one, in a thread. Only /monitoring/summary shows it.
     """
     Queue, original = module.Queue, module.run_sync
     compute = Queue.compute_analytics_summary
@@ -65,7 +67,7 @@ def summarize_when_asked(module: Any) -> None:
 
 
 class Anyio:
-    """The anyio that gradio.blocks sees: quick preprocess and postprocess stay on the loop, as on Gradio 5."""
+    """The anyio of gradio.blocks: quick preprocess and postprocess calls stay on the loop, as in Gradio 5."""
 
     def __init__(self, original: Any) -> None:
         self._original = original
@@ -81,7 +83,7 @@ class Anyio:
 
 
 def is_quick(function: Callable[..., Any]) -> bool:
-    """Gradio's own method of Gradio's own component: neither a subclass of the app's nor a patched one."""
+    """Reports whether function is Gradio's own method of a quick component. Subclasses and patched methods of an app are not."""
     code, owner = getattr(function, "__func__", None), type(getattr(function, "__self__", None))
     return (
         getattr(code, "__name__", "") in ("preprocess", "postprocess")
@@ -96,8 +98,8 @@ def stay_on_loop(module: Any) -> None:
     blocks.anyio = Anyio(blocks.anyio)
 
 
-def look_once_for_matplotlib(module: Any) -> None:
-    """Where it is not installed, each event looks through all of sys.path for it, twice (gradio/utils.py)."""
+def find_matplotlib_once(module: Any) -> None:
+    """Searches for matplotlib once. Where it is missing, Gradio searches all of sys.path twice per event (gradio/utils.py)."""
     import importlib.util
 
     utils = sys.modules["gradio.utils"]
@@ -115,8 +117,8 @@ def look_once_for_matplotlib(module: Any) -> None:
     utils.MatplotlibBackendMananger = Manager
 
 
-def remember_roots(module: Any) -> None:
-    """The root of an app's URLs is parsed anew for each event; behind a proxy, as here, three values decide it."""
+def cache_root_urls(module: Any) -> None:
+    """Caches the root of an app's URLs, which Gradio parses anew for each event. Behind the host three values determine it."""
     original, roots = module.route_utils.get_root_url, {}
 
     def get_root_url(request: Any, route_path: str, root_path: str | None) -> str:
@@ -126,7 +128,7 @@ def remember_roots(module: Any) -> None:
             return original(request=request, route_path=route_path, root_path=root_path)
         key = (host, headers.get("x-forwarded-proto"), root_path)
         if key not in roots:
-            if len(roots) > 1000:  # a visitor may name the host as they like
+            if len(roots) > 1000:  # visitors choose the host name
                 roots.clear()
             roots[key] = original(request=request, route_path=route_path, root_path=root_path)
         return roots[key]
@@ -134,15 +136,14 @@ def remember_roots(module: Any) -> None:
     module.route_utils.get_root_url = get_root_url
 
 
-def remember_signatures(module: Any) -> None:
-    """A new session reads the signature of every component's __init__, each event that of its function."""
+def cache_signatures(module: Any) -> None:
+    """Caches signatures. A new session reads those of every component's __init__, each event that of its function."""
     for name in ("gradio.blocks", "gradio.helpers"):
         sys.modules[name].inspect = Inspect(sys.modules[name].inspect)
 
 
 class Inspect:
-    """The inspect that two modules of Gradio see: a function's signature is read once, and again when what it is made
-    of is another."""
+    """The inspect of two Gradio modules. It computes a signature once, and again after a change of what it depends on."""
 
     def __init__(self, original: Any) -> None:
         import weakref
@@ -154,27 +155,27 @@ class Inspect:
         return getattr(self._original, name)
 
     def signature(self, function: Any, **options: Any) -> Any:
-        made_of = None if options else facts(function)
-        if made_of is None:
+        inputs = None if options else signature_inputs(function)
+        if inputs is None:
             return self._original.signature(function, **options)
         known = self._known.get(function)
-        if known is None or len(known[0]) != len(made_of) or any(a is not b for a, b in zip(known[0], made_of)):
-            known = self._known[function] = (made_of, self._original.signature(function))
+        if known is None or len(known[0]) != len(inputs) or any(a is not b for a, b in zip(known[0], inputs)):
+            known = self._known[function] = (inputs, self._original.signature(function))
         return known[1]
 
 
-def facts(function: Any) -> list[Any] | None:
-    """What the signature of a function depends on, and of those that it wraps; None if that is not plain."""
+def signature_inputs(function: Any) -> list[Any] | None:
+    """Returns what the signature of function and of the functions it wraps depends on; None unless all are plain."""
     found: list[Any] = []
     while type(function) is _Function and len(found) < 40:
-        said = function.__dict__
-        if "__signature__" in said:
+        attributes = function.__dict__
+        if "__signature__" in attributes:
             return None
         found += (function.__code__, function.__defaults__, function.__kwdefaults__, function.__annotations__)
-        if "__wrapped__" not in said:
+        if "__wrapped__" not in attributes:
             return found
-        function = said["__wrapped__"]
+        function = attributes["__wrapped__"]
     return None
 
 
-_Function = type(take)
+_Function = type(install)

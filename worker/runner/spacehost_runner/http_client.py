@@ -1,13 +1,14 @@
-"""What spaces' APIClient asks of an httpx.Client (spaces/zero/api.py), over kept connections.
+"""Sends the HTTP requests of spaces' APIClient (spaces/zero/api.py) over kept connections, in place of httpx.Client.
 
-httpx takes a good part of what a GPU call costs over a plain one, for the two requests that a warm one makes; what they
-need of HTTP is little, and the host at the other end is ours. What is not here is asked of the httpx.Client that spaces
-has made. Modules are imported where they are used: the app may want to be first. A request that comes after some idle
-milliseconds pays for each line of code and each call of the kernel several times: there is little of both.
+A warm GPU call makes two requests, and httpx accounts for a large part of its cost over a plain call. These requests
+need little of HTTP, and the server is the host. Everything else is delegated to the httpx.Client that spaces has made.
+
+Modules are imported where they are used, since the app may want to import them first. After some idle milliseconds a
+request pays several times for each line of code and each system call, so this file has few of both.
 """
 from __future__ import annotations
 
-import re  # typing has by now
+import re  # typing has imported it already
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
     import httpx
 
-PATIENCE = 60  # seconds, as spaces gives its client
+TIMEOUT = 60  # seconds, as spaces configures its client
 MAX_HEAD = 65536
-MAX_IDLE = 16  # connections kept; those that are over stay until they are asked for
+MAX_IDLE = 16  # connections kept; closed ones stay in the list until they are reused
 needs_no_quotes = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch  # of a query: what urllib.parse.quote_plus leaves as it is
 
 
 class Client:
-    """Stands in for an httpx.Client, for all threads of one process: each request has a connection to itself."""
+    """Replaces an httpx.Client for all threads of one process. Each request has a connection to itself."""
 
     def __init__(self, whole: httpx.Client) -> None:
         self._whole = whole
@@ -44,7 +45,7 @@ class Client:
     def send(self, request: Any, *, stream: bool = False, **more: Any) -> Any:
         if not isinstance(request, str) or more:
             return self._whole.send(request, stream=stream, **more)
-        response = Response(self, self._ask(request.encode("ascii")))
+        response = Response(self, self._write(request.encode("ascii")))
         if not stream:
             response.read()
         return response
@@ -55,9 +56,9 @@ class Client:
     def get(self, url: str, **more: Any) -> Any:
         return self.send(self.build_request("GET", url, **more))
 
-    def _ask(self, request: bytes) -> socket.socket:
-        """Returns the connection on which the answer comes. It is the answer's until keep."""
-        connection = self._kept() or _connect(self._address)
+    def _write(self, request: bytes) -> socket.socket:
+        """Sends request and returns its connection. The response owns the connection until it calls keep."""
+        connection = self._idle_connection() or _connect(self._address)
         try:
             connection.sendall(request)
         except OSError as error:
@@ -66,18 +67,18 @@ class Client:
             raise httpx.WriteError(str(error)) from error
         return connection
 
-    def _kept(self) -> socket.socket | None:
+    def _idle_connection(self) -> socket.socket | None:
         while self._idle:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one
                 return None
             if not _has_ended(connection):
                 return connection
         return None
 
     def keep(self, connection: socket.socket) -> None:
-        """Takes back a connection whose answer has been read."""
+        """Takes back a connection after its response has been read."""
         if len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
@@ -85,7 +86,7 @@ class Client:
 
 
 def _quoted(value: Any) -> str:
-    """As httpx writes it (httpx/_utils.py, primitive_value_to_str; httpx/_urls.py, QueryParams)."""
+    """Formats a query value as httpx does (httpx/_utils.py, primitive_value_to_str; httpx/_urls.py, QueryParams)."""
     text = {True: "true", False: "false", None: ""}[value] if value is None or isinstance(value, bool) else str(value)
     if needs_no_quotes(text):
         return text
@@ -95,25 +96,25 @@ def _quoted(value: Any) -> str:
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:
-    """The kernel keeps the time: with a timeout of Python's each read and write is two calls."""
+    """Connects, with timeouts in the kernel. With a timeout of Python's each read and write is two system calls."""
     import socket
     import struct
 
     import httpx
 
     try:
-        connection = socket.create_connection(address, PATIENCE)
+        connection = socket.create_connection(address, TIMEOUT)
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for limit in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
-            connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", PATIENCE, 0))
+            connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", TIMEOUT, 0))
     except OSError as error:
         raise httpx.ConnectError(str(error)) from error
     return connection
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """Whether the host has closed a connection on which nothing is under way."""
+    """Reports whether the host has closed an idle connection."""
     import socket
 
     try:
@@ -127,7 +128,7 @@ def _has_ended(connection: socket.socket) -> bool:
 
 
 class Headers(dict[str, str]):
-    """By their names, in whatever case these are asked for."""
+    """Header values by name. Names are case-insensitive."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         super().__init__((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
@@ -140,10 +141,10 @@ class Headers(dict[str, str]):
 
 
 class Response:
-    """Stands in for an httpx.Response. Errors are httpx's."""
+    """Replaces an httpx.Response. It raises the exceptions of httpx."""
 
     def __init__(self, client: Client, connection: socket.socket) -> None:
-        self._client, self._connection, self._ahead = client, connection, b""
+        self._client, self._connection, self._buffer = client, connection, b""
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         self.status_code = int(first.split(" ", 2)[1])
         self.headers = Headers(lines)
@@ -161,12 +162,12 @@ class Response:
         return json.loads(self.read())
 
     def iter_text(self) -> Iterator[str]:
-        """Each chunk is a text: the host sends one with each event."""
+        """Yields each chunk as text. The host sends one chunk per event."""
         for piece in self._pieces():
             yield piece.decode()
 
     def close(self) -> None:
-        """Hangs up on an answer that has not been read to its end."""
+        """Closes the connection of a response that has not been read to its end."""
         if not self._is_read:
             self._connection.close()
 
@@ -184,32 +185,32 @@ class Response:
             self._client.keep(self._connection)
 
     def _until(self, end: bytes) -> bytes:
-        while (at := self._ahead.find(end)) < 0:
-            if len(self._ahead) > MAX_HEAD:
+        while (at := self._buffer.find(end)) < 0:
+            if len(self._buffer) > MAX_HEAD:
                 import httpx
 
-                raise httpx.RemoteProtocolError("the host's answer has no end")
-            self._more()
-        found, self._ahead = self._ahead[:at], self._ahead[at + len(end):]
+                raise httpx.RemoteProtocolError(f"the host sent {len(self._buffer)} bytes without the end of a line or header; limit {MAX_HEAD}")
+            self._receive()
+        found, self._buffer = self._buffer[:at], self._buffer[at + len(end):]
         return found
 
     def _exactly(self, size: int) -> bytes:
-        while len(self._ahead) < size:
-            self._more()
-        found, self._ahead = self._ahead[:size], self._ahead[size:]
+        while len(self._buffer) < size:
+            self._receive()
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
         return found
 
-    def _more(self) -> None:
+    def _receive(self) -> None:
         try:
             received = self._connection.recv(65536)
         except OSError as error:
             import httpx
 
             if isinstance(error, BlockingIOError):
-                raise httpx.ReadTimeout("the host did not answer in time") from error
+                raise httpx.ReadTimeout(f"no response from the host within {TIMEOUT} s") from error
             raise httpx.ReadError(str(error)) from error
         if not received:
             import httpx
 
-            raise httpx.RemoteProtocolError("the host ended the connection before its answer")
-        self._ahead += received
+            raise httpx.RemoteProtocolError("the host closed the connection before the end of its response")
+        self._buffer += received

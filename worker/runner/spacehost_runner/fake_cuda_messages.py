@@ -1,4 +1,4 @@
-"""What a simulated GPU cannot do says so, and names the call."""
+"""Makes operations that a simulated GPU cannot run raise errors that name the call."""
 from __future__ import annotations
 
 import sys
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 TITLE = "Simulated GPU"
 NOTE = "simulated GPU (no NVIDIA GPU on this machine, computing on the CPU): "
 
-# Words of a library that has looked for a GPU; and of our own imitations of a GPU's errors, which need no note.
+# Words in the errors of libraries that found no GPU, and in this runner's imitations of a GPU's errors. The latter need no note.
 FOREIGN = ("cuda", "nvidia", "triton", "cublas", "cudnn", "nvcc", "active drivers")
 IMITATED = ("same device", "Use Tensor.cpu()")
 
@@ -20,7 +20,7 @@ def refusal(what: str) -> NotImplementedError:
 
 
 def install(patches: dict[str, Callable[[Any], None]]) -> None:
-    """Called in a new worker. patches are those of the import hook: triton may come later."""
+    """Runs in a new worker. patches are those of the import hook: triton may be imported later."""
     for name, patch in {"triton.runtime.jit": _refuse_kernels, "triton.runtime.autotuner": _refuse_tuners}.items():
         if name in sys.modules:
             patch(sys.modules[name])
@@ -28,7 +28,7 @@ def install(patches: dict[str, Callable[[Any], None]]) -> None:
             patches[name] = patch
     wrappers = sys.modules.get("spaces.zero.wrappers")
     if hasattr(wrappers, "exception_result") and hasattr(wrappers, "error"):
-        _tell_visitors(wrappers)
+        _show_refusals(wrappers)
 
 
 def _refuse_kernels(module: Any) -> None:
@@ -47,8 +47,8 @@ def _refuse(kernel: Any, *_: Any, **__: Any) -> None:
     raise refusal(f"the Triton kernel {getattr(kernel, '__name__', '?')!r} needs an NVIDIA GPU")
 
 
-def _tell_visitors(wrappers: Any) -> None:
-    """spaces shows a visitor the name of an exception's class alone; ours is for the Space's author, who is trying."""
+def _show_refusals(wrappers: Any) -> None:
+    """Shows refusals in full. spaces shows only the name of an exception's class; a refusal is for the Space's author."""
     original = wrappers.exception_result
 
     def exception_result(error: Exception) -> Any:

@@ -1,11 +1,11 @@
-"""torch.cuda in a worker: what spaces' emulation says of the Device, and no driver below it."""
+"""Replaces torch.cuda in a worker: it returns the Device of spaces' emulation, without a driver."""
 from __future__ import annotations
 
 import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .standin_words import NOTE, refusal
+from .fake_cuda_messages import NOTE, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ LEGACY = {
     "FloatTensor": "float32", "HalfTensor": "float16", "BFloat16Tensor": "bfloat16", "DoubleTensor": "float64",
     "LongTensor": "int64", "IntTensor": "int32", "ByteTensor": "uint8", "BoolTensor": "bool",
 }
-# Of compute capability 9.0 (CUDA C programming guide, technical specifications); programs read them, nothing uses them.
+# Limits of compute capability 9.0 (CUDA C programming guide, technical specifications). Programs only read them.
 LIMITS = {
     "L2_cache_size": 62914560, "warp_size": 32, "is_integrated": 0, "is_multi_gpu_board": 0, "gcnArchName": "",
     "regs_per_multiprocessor": 65536, "max_threads_per_multi_processor": 2048, "shared_memory_per_block": 49152,
@@ -23,13 +23,13 @@ LIMITS = {
 
 
 def install(torch: Any, patching: Any) -> None:
-    """Called in a new worker, whose torch.cuda nobody else uses."""
+    """Patches torch.cuda of a new worker. No other process shares it."""
     cuda, device = torch.cuda, patching._device("cuda", 0)
     weights = patching._total_unpacked_size()
-    answers = _answers(torch, device, weights)
-    for name, answer in answers.items():
+    values = _cuda_values(torch, device, weights)
+    for name, value in values.items():
         if hasattr(cuda, name):
-            setattr(cuda, name, _own(answer, name))
+            setattr(cuda, name, _named(value, name))
     cuda.memory.memory_stats_as_nested_dict = lambda *_, **__: _static().CUDA_MEMORY_STATS_AS_NESTED_DICT
     for name in MEMORY:
         if hasattr(cuda.memory, name) and hasattr(cuda, name):
@@ -39,13 +39,13 @@ def install(torch: Any, patching: Any) -> None:
         setattr(cuda, name, _legacy(torch, getattr(torch, name), getattr(torch, dtype)))
     for name in ("range_push", "range_pop", "mark", "range_start", "range_end"):
         if hasattr(getattr(cuda, "nvtx", None), name):
-            setattr(cuda.nvtx, name, _own(_nothing, name))
+            setattr(cuda.nvtx, name, _named(_nothing, name))
     if hasattr(cuda, "nvtx"):
         cuda.nvtx.range = _scope
     accelerator = getattr(torch, "accelerator", None)
-    for name, answer in _accelerator(answers, device, weights).items():
+    for name, value in _accelerator_values(values, device).items():
         if hasattr(accelerator, name):
-            setattr(accelerator, name, _own(answer, name))
+            setattr(accelerator, name, _named(value, name))
     torch.compile = _compile
     torch.nn.Module.compile = lambda self, *_, **__: None
 
@@ -69,19 +69,19 @@ def _scope(*_: Any, **__: Any) -> Iterator[None]:
 
 
 def _compile(model: Any = None, *_: Any, **__: Any) -> Any:
-    """Runs as it is: inductor would write for the CPU what the program wants on a GPU."""
+    """Returns model uncompiled: inductor would generate CPU code, where the program expects GPU code."""
     return (lambda function: function) if model is None else model
 
 
-def _own(answer: Any, name: str) -> Any:
-    """Each name gets a function of its own: torch.compile's tables refuse shared ones."""
-    if isinstance(answer, type):
-        return type(name, (answer,), {})
-    if not callable(answer):
-        return answer
+def _named(value: Any, name: str) -> Any:
+    """Returns value as a function or class of its own for each name: torch.compile's tables reject shared ones."""
+    if isinstance(value, type):
+        return type(name, (value,), {})
+    if not callable(value):
+        return value
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        return answer(*args, **kwargs)
+        return value(*args, **kwargs)
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = "torch.cuda"
@@ -111,7 +111,7 @@ class Event:
 
 
 class Stream:
-    """There is one, and what it is given is done."""
+    """The only stream. Its work is always complete."""
 
     cuda_stream = stream_id = device_index = 0
     device_type = 1
@@ -151,7 +151,7 @@ class Properties:
 
 
 class Current:
-    """torch.cuda.device and device_of."""
+    """Replaces torch.cuda.device and device_of."""
 
     def __init__(self, device: Any = None) -> None:
         self.idx = 0
@@ -168,8 +168,8 @@ class Graph:
         raise refusal("a CUDA graph needs an NVIDIA GPU")
 
 
-def _answers(torch: Any, device: Any, weights: int) -> dict[str, Any]:
-    """By the names of torch.cuda. weights is the memory of what the app put on cuda at its start."""
+def _cuda_values(torch: Any, device: Any, weights: int) -> dict[str, Any]:
+    """Returns replacements by their names in torch.cuda. weights is the size of the tensors put on cuda at the app's start."""
     static, generator, default = _static(), torch.default_generator, Stream(device)
     properties = Properties()
     total = static.CUDA_TOTAL_MEMORY
@@ -180,14 +180,14 @@ def _answers(torch: Any, device: Any, weights: int) -> dict[str, Any]:
     def reseed(seed: int) -> None:
         generator.manual_seed(int(seed))
 
-    answers = dict.fromkeys(
+    values = dict.fromkeys(
         "init _lazy_init set_device synchronize empty_cache ipc_collect reset_peak_memory_stats reset_max_memory_allocated "
         "reset_accumulated_memory_stats set_per_process_memory_fraction set_stream".split(), _nothing)
-    answers |= {name: always(weights) for name in MEMORY[:4]}
-    answers |= {name: always(True) for name in ("is_available", "is_initialized", "is_bf16_supported", "is_tf32_supported")}
-    answers |= {name: always(False) for name in ("can_device_access_peer", "is_current_stream_capturing", "_is_in_bad_fork")}
-    answers |= {name: always(0) for name in ("current_device", "utilization", "_exchange_device", "_maybe_exchange_device")}
-    return answers | {
+    values |= {name: always(weights) for name in MEMORY[:4]}
+    values |= {name: always(True) for name in ("is_available", "is_initialized", "is_bf16_supported", "is_tf32_supported")}
+    values |= {name: always(False) for name in ("can_device_access_peer", "is_current_stream_capturing", "_is_in_bad_fork")}
+    values |= {name: always(0) for name in ("current_device", "utilization", "_exchange_device", "_maybe_exchange_device")}
+    return values | {
         "device_count": always(1),
         "get_device_name": always(static.CUDA_DEVICE_NAME),
         "get_device_capability": always(static.CUDA_DEVICE_CAPABILITY),
@@ -208,15 +208,15 @@ def _answers(torch: Any, device: Any, weights: int) -> dict[str, Any]:
     }
 
 
-def _accelerator(answers: dict[str, Any], device: Any, weights: int) -> dict[str, Any]:
-    """By the names of torch.accelerator, which came with torch 2.6."""
+def _accelerator_values(cuda: dict[str, Any], device: Any) -> dict[str, Any]:
+    """Returns replacements by their names in torch.accelerator, which exists since torch 2.6."""
     same = {
         "is_available": "is_available", "device_count": "device_count", "current_device_index": "current_device",
         "current_device_idx": "current_device", "set_device_index": "set_device", "set_device_idx": "set_device",
         "synchronize": "synchronize", "empty_cache": "empty_cache", "current_stream": "current_stream", "set_stream": "set_stream",
         "get_memory_info": "mem_get_info",
     } | {name: name for name in (*MEMORY[:4], "reset_peak_memory_stats")}
-    return {name: answers[of] for name, of in same.items()} | {
+    return {name: cuda[of] for name, of in same.items()} | {
         "current_accelerator": lambda *_, **__: device.__class__("cuda"),
         "memory_stats": lambda *_, **__: {},
     }

@@ -1,11 +1,11 @@
-"""What happens in a forked child: it has no hold on sockets that are not its own.
+"""Closes the host's sockets in every forked child, so that a child never hides the end of a connection.
 
-It stays in its parent's process group, as it would without us: the leader of a group may not call setsid, and
-daemons and Popen(preexec_fn=os.setsid) do. A GPU worker gets its group later (hooks.py, _patch_worker).
+A child stays in the process group of its parent, as it would without the runner. A group leader may not call setsid,
+which daemons and Popen(preexec_fn=os.setsid) do. A GPU worker gets its own group later (hooks.py, _patch_worker).
 """
 from __future__ import annotations
 
-import _socket  # not socket: see Channel
+import _socket  # not socket: see frames.Channel
 import contextlib
 import os
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def install(state: State) -> None:
-    """Registers the at-fork hook. Programs started by subprocess do not pass here; they close descriptors themselves."""
+    """Registers the at-fork hook. subprocess does not run it: it closes inherited descriptors itself."""
     os.register_at_fork(after_in_child=lambda: _after_fork(state))
 
 
@@ -25,23 +25,26 @@ def _after_fork(state: State) -> None:
     try:
         # dup2 instead of close: the number must not be reused under an object that still owns it.
         os.dup2(null, state.channel.descriptor, inheritable=False)
-        for descriptor in _held_open(state):
+        for descriptor in _inherited_connections(state):
             os.dup2(null, descriptor, inheritable=False)
     finally:
         os.close(null)
 
 
-def _held_open(state: State) -> list[int]:
-    """TCP connections to the device API and of the Space's own server: inherited, they would hide a hang-up."""
-    held = []
+def _inherited_connections(state: State) -> list[int]:
+    """Returns the TCP sockets of the Space's own servers and to the device API.
+
+    While a child holds a copy, the peer does not see the parent close the connection.
+    """
+    found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:") and _is_ours(int(name), state):
-                held.append(int(name))
-    return held
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:") and _is_parents(int(name), state):
+                found.append(int(name))
+    return found
 
 
-def _is_ours(descriptor: int, state: State) -> bool:
+def _is_parents(descriptor: int, state: State) -> bool:
     copy = _socket.socket(fileno=os.dup(descriptor))
     try:
         if copy.family not in (_socket.AF_INET, _socket.AF_INET6) or copy.type != _socket.SOCK_STREAM:
@@ -56,8 +59,8 @@ def _is_ours(descriptor: int, state: State) -> bool:
         copy.close()
 
 
-def end_descendants() -> None:
-    """Kills every process below this one, for the moment when the host is gone. Again, since they may fork meanwhile."""
+def kill_descendants() -> None:
+    """Kills every descendant of this process after the host has exited. Three rounds: descendants may fork meanwhile."""
     for _ in range(3):
         for pid in _descendants(os.getpid()):
             with contextlib.suppress(OSError):
@@ -70,10 +73,10 @@ def _descendants(root: int) -> list[int]:
         with contextlib.suppress(OSError, ValueError, IndexError):
             with open(f"/proc/{int(name)}/stat") as stat:
                 parents[int(name)] = int(stat.read().rpartition(")")[2].split()[1])
-    found, below = [], [root]
-    while below:
-        parent = below.pop()
-        children = [pid for pid, of in parents.items() if of == parent]
+    found, unvisited = [], [root]
+    while unvisited:
+        parent = unvisited.pop()
+        children = [pid for pid, its_parent in parents.items() if its_parent == parent]
         found += children
-        below += children
+        unvisited += children
     return found

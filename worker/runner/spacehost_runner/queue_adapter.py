@@ -1,7 +1,7 @@
-"""The seam between the host's queue and Gradio's: admission reported, execution by Gradio's own process_events.
+"""Connects Gradio's queue to the host's: the host schedules events, Gradio's own process_events runs them.
 
-Every attribute of Gradio that is used here is probed first (missing): a Gradio that lacks one runs with its own
-queue, untouched. Tried with 4.44, 5.49 and 6.31; no version number is compared.
+Every attribute of Gradio used here is probed first (missing). A Gradio that lacks one keeps its own queue, unmodified.
+Tested with 4.44, 5.49 and 6.31; no version number is compared.
 """
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import files, shortcuts
+from . import fastpaths, files, frontend
 from .frames import encode
-from .pages import frontend
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,11 +28,12 @@ QUEUE_NEEDS = (
 ).split()
 
 
-class Unknown(Exception):
-    """This Gradio lacks what the seam needs."""
+class UnsupportedGradio(Exception):
+    """This Gradio lacks an attribute that the adapter needs."""
 
 
 def missing(module: Any, queue: Any) -> list[str]:
+    """Returns the names that the adapter needs and this Gradio lacks."""
     lacks = [f"Queue.{name}" for name in QUEUE_NEEDS if not hasattr(queue, name)]
     return lacks + [n for n in ("Event", "route_utils", "run_coro_in_background") if not hasattr(module, n)]
 
@@ -48,50 +48,52 @@ def _print(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
-class Seam:
-    """One attached app: the Queue of one Blocks on one event loop. Its methods run on that loop, but for
-    post and send_message."""
+class QueueAdapter:
+    """One attached app: the Queue of one Blocks on one event loop.
+
+    All methods run on that loop, except post, send_message, enqueue and flush, which any thread may call.
+    """
 
     def __init__(self, state: State, module: Any, queue: Any) -> None:
-        """Only reads: whatever raises here leaves the app as it is."""
+        """Only reads, so an exception raised here leaves the app unmodified."""
         import asyncio
         import inspect
 
         if lacks := missing(module, queue):
-            raise Unknown("it has no " + ", ".join(lacks))
+            raise UnsupportedGradio("it has no " + ", ".join(lacks))
         self.state, self.module, self.queue = state, module, queue
         self.blocks, self.loop, self.thread = queue.blocks, asyncio.get_running_loop(), _thread.get_ident()
-        self.number = len(state.seams)  # the `app` of the frames
-        before = next((seam for seam in state.seams if seam.queue is queue), None)  # it was launched before
-        self.max_size = before.max_size if before else queue.max_size
-        self.app = queue.server_app or state.apps.get(id(self.blocks))  # a mount does not set it, launch does
+        self.number = len(state.adapters)  # the `app` of the frames
+        earlier = next((adapter for adapter in state.adapters if adapter.queue is queue), None)  # of an earlier launch
+        self.max_size = earlier.max_size if earlier else queue.max_size
+        self.app = queue.server_app or state.apps.get(id(self.blocks))  # launch sets server_app, a mount does not
         self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
         self.events: dict[str, Any] = {}  # admitted or running, by id
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.busy = asyncio.Event()  # there were tasks a second ago
-        self.lock = _thread.allocate_lock()  # over the two below
-        self.speaking: set[str] = set()  # running, and not yet completed
-        self.held: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # messages of events whose push has not returned
-        self.mouth = _thread.allocate_lock()  # over unsent, and the writing of it
+        self.busy = asyncio.Event()  # set while there are tasks, and up to a second longer
+        self.lock = _thread.allocate_lock()  # guards running_ids and early_messages
+        self.running_ids: set[str] = set()  # events that run and have not sent process_completed
+        self.early_messages: dict[str, list[tuple[dict[str, Any], bytes]]] = {}  # of events during their push
+        self.send_lock = _thread.allocate_lock()  # guards unsent, and is held while it is written
         self.unsent: list[bytes] = []
         self.report = self.manifest()
         encode(self.report)  # raises if the host could not read it
 
     def attach(self) -> None:
-        """Takes the queue over and tells the host. A relaunch attaches the same queue again, on a new loop."""
+        """Redirects the queue to the host and sends the manifest. A relaunch attaches the same queue on a new loop."""
         queue = self.queue
         if queue.server_app is None and self.app is not None:
             queue.set_server_app(self.app)
-        queue.max_size = None  # the host refuses, before push is called
+        queue.max_size = None  # the host applies the limit before it calls push
         queue.send_message, queue.push = self.send_message, self.push
-        shortcuts.take(self.module)
+        fastpaths.install(self.module)
         files.guard_cache(self.blocks)
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
-        self.state.seams.append(self)
+        self.state.adapters.append(self)
         self.state.send(self.report)
 
-    # What the host is told at attach
+    # The manifest, sent at attach
 
     def manifest(self) -> dict[str, Any]:
         queue, blocks = self.queue, self.blocks
@@ -121,17 +123,17 @@ class Seam:
         if not self.is_native() or not hasattr(self.module.route_utils, "API_PREFIX"):  # 4.44 serves files without ranges
             return None
         try:
-            return frontend(self.app, self.blocks, self.module.route_utils.API_PREFIX)
+            return frontend.report(self.app, self.blocks, self.module.route_utils.API_PREFIX)
         except Exception as error:
             _print(error)
             return None
 
     def changed(self) -> None:
-        """Gradio has made the app's config anew: what the host has kept of it is old."""
+        """Reports that Gradio has rebuilt the app's config, so that the host drops its cached pages."""
         self.state.send({"op": "changed", "app": self.number})
 
     def is_native(self) -> bool:
-        """Whether the host may admit by itself: nobody signs in, no middleware of the app sees the request."""
+        """Reports whether the host may admit events itself: the app has neither a login nor middleware of its own."""
         app = self.app
         if app is None or id(self.blocks) in self.state.mounts or getattr(self.blocks, "expects_oauth", False):
             return False
@@ -143,7 +145,7 @@ class Seam:
         return all(getattr(cls, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi") for cls in layers)
 
     def servers(self) -> dict[str, list[str]]:
-        """What a component lets its frontend call, by the component's id (gradio/components/base.py, server)."""
+        """Returns the server functions that a frontend may call, by component id (gradio/components/base.py, server)."""
         found = {i: [fn.__name__ for fn in getattr(block, "server_fns", [])] for i, block in self.blocks.blocks.items()}
         return {str(i): names for i, names in found.items() if names}
 
@@ -163,15 +165,15 @@ class Seam:
             "native": getattr(fn, "validator", None) is None and not hasattr(fn.fn, "cache"),
         }
 
-    # The host's frames
+    # Frames from the host
 
     def post(self, header: dict[str, Any], payload: bytes) -> None:
-        """Called by the listening thread: hands the frame to the loop, or says that the app has been closed."""
+        """Passes a frame from the listening thread to the loop. If the loop is closed, the frame's events fail."""
         try:
             self.loop.call_soon_threadsafe(self.handle, header, payload)
         except RuntimeError:  # the loop of an app that was closed or launched again
-            for order in header["events"] if header["op"] == "start" else ():
-                self.done(order["id"], None, "the app was closed")
+            for entry in header["events"] if header["op"] == "start" else ():
+                self.done(entry["id"], None, "the app was closed")
 
     def handle(self, header: dict[str, Any], payload: bytes) -> None:
         match header["op"]:
@@ -183,51 +185,52 @@ class Seam:
                 for event in header["events"]:
                     self.leave(event)
 
-    def start(self, orders: list[dict[str, Any]], payload: bytes) -> None:
+    def start(self, entries: list[dict[str, Any]], payload: bytes) -> None:
+        """Starts one Job. Each entry describes one Event; payload holds their bodies one after the other."""
         events, offset = [], 0
-        for order in orders:
-            body = payload[offset : offset + order["size"]]
-            offset += order["size"]
+        for entry in entries:
+            body = payload[offset : offset + entry["size"]]
+            offset += entry["size"]
             try:
-                events.append(self.admitted(order) if order["admitted"] else self.make(order, body))
+                events.append(self.admitted(entry) if entry["admitted"] else self.make(entry, body))
             except Exception as error:
                 _print(error)
-                self.done(order["id"], None, f"{type(error).__name__}: {error}")
+                self.done(entry["id"], None, f"{type(error).__name__}: {error}")
         if events:
             task = self.loop.create_task(self.run(events))
             self.tasks.update({event._id: task for event in events})
             task.add_done_callback(functools.partial(self.finish, events))
             self.busy.set()
 
-    async def look_for_progress(self) -> None:
-        """Lets Gradio look a hundred times a second for the progress of Jobs, but only while there are any.
+    async def poll_progress(self) -> None:
+        """Runs Gradio's progress polling (100 times a second) only while there are Jobs, so that an idle Space sleeps.
 
-        It goes on for a second after the last one: to begin anew for each of many quick ones would cost more.
+        Polling continues for up to a second after the last Job. A restart for each of many quick Jobs would cost more.
         """
         import asyncio
 
         while not self.queue.stopped:
             await self.busy.wait()
-            looks = asyncio.ensure_future(self.queue.start_progress_updates())
+            polling = asyncio.ensure_future(self.queue.start_progress_updates())
             try:
                 while self.busy.is_set():
                     await asyncio.sleep(1)
                     if not self.tasks:
                         self.busy.clear()
             finally:
-                looks.cancel()
+                polling.cancel()
 
-    def make(self, order: dict[str, Any], body: bytes) -> Any:
-        """Builds what Gradio's own join route and push would have built (gradio/routes.py queue_join, queueing.py push)."""
+    def make(self, entry: dict[str, Any], body: bytes) -> Any:
+        """Builds an Event as Gradio's join route and push would (gradio/routes.py queue_join, queueing.py push)."""
         import fastapi
         from gradio.data_classes import PredictBody, PredictBodyInternal
 
-        queue, request = self.queue, fastapi.Request(self.scope(order))
+        queue, request = self.queue, fastapi.Request(self.scope(entry))
         given = json.loads(body)
         internal = PredictBodyInternal(**{n: given[n] for n in PredictBody.model_fields if n in given}, request=request)
         fn = self.module.route_utils.get_fn(self.blocks, None, internal)
         event = self.module.Event(internal.session_hash, fn, request, None)
-        event._id, event.data = order["id"], internal
+        event._id, event.data = entry["id"], internal
         queue.create_event_queue_for_fn(fn)
         queue.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
         queue.event_ids_to_events[event._id] = event
@@ -236,7 +239,7 @@ class Seam:
         return event
 
     def record(self, event: Any) -> None:
-        """Notes an Event for /monitoring, as push does. The history of Gradio 5 has no end; here it has that of Gradio 6."""
+        """Records an Event for /monitoring, as push does. Gradio 5 keeps all records; here the limit of Gradio 6 applies."""
         queue, name = self.queue, event.fn.api_name
         queue.event_analytics[event._id] = {
             "time": time.time(),
@@ -252,41 +255,41 @@ class Seam:
             oldest = next((known for known in queue.event_analytics if known not in self.events), None)
             queue.event_analytics.pop(oldest, None)
 
-    def scope(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The ASGI scope that uvicorn would have made of the visitor's request."""
+    def scope(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Returns the ASGI scope that uvicorn would have made of the visitor's request."""
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "POST",
-            "scheme": order["scheme"],
-            "path": order["path"],
-            "raw_path": order["path"].encode(),
-            "query_string": order["query"].encode(),
+            "scheme": entry["scheme"],
+            "path": entry["path"],
+            "raw_path": entry["path"].encode(),
+            "query_string": entry["query"].encode(),
             "root_path": self.report["mount"],
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in order["headers"]],
-            "client": (order["client"], 0),
+            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in entry["headers"]],
+            "client": (entry["client"], 0),
             "server": ("127.0.0.1", self.report["port"]),
             "state": {},
             "app": self.queue.server_app,
         }
 
-    def admitted(self, order: dict[str, Any]) -> Any:
-        """An event that came through push; its token is signed only now, when the Job starts."""
-        event = self.events.get(order["id"])
+    def admitted(self, entry: dict[str, Any]) -> Any:
+        """Returns an Event that came through push, with its token. The host signs the token when the Job starts."""
+        event = self.events.get(entry["id"])
         if event is None:
             raise LookupError("the app no longer has this call")
         request = event.request
         pairs = [pair for pair in request.scope["headers"] if pair[0] != b"x-ip-token"]
-        request.scope["headers"] = pairs + [(b"x-ip-token", order["token"].encode())]
-        request.__dict__.pop("_headers", None)  # starlette caches what it parsed
+        request.scope["headers"] = pairs + [(b"x-ip-token", entry["token"].encode())]
+        request.__dict__.pop("_headers", None)  # starlette caches the parsed headers
         return event
 
     def cancel(self, event_id: str) -> None:
-        """First not alive, then cancelled: a thread that waits for a GPU looks only at alive."""
+        """Cancels an Event. alive is cleared first: a thread that waits for a GPU checks only alive."""
         self.leave(event_id)
         task = self.tasks.get(event_id)
-        if task is not None and not self.events[event_id].fn.batch:  # the others of a batch go on
+        if task is not None and not self.events[event_id].fn.batch:  # other events of a batch continue
             task.cancel()
 
     def leave(self, event_id: str) -> None:
@@ -294,7 +297,7 @@ class Seam:
         if event is None:
             return
         event.alive = False
-        if event_id not in self.tasks:  # admitted, never started
+        if event_id not in self.tasks:  # admitted but not started
             self.forget(event)
 
     # Execution
@@ -302,14 +305,14 @@ class Seam:
     async def run(self, events: list[Any]) -> None:
         queue, fn, begin = self.queue, events[0].fn, time.time()
         group = queue.event_queue_per_concurrency_id[fn.concurrency_id]
-        group.current_concurrency += 1  # process_events counts it down
+        group.current_concurrency += 1  # process_events decrements it
         group.start_times_per_fn[fn].add(begin)
         self.occupy(events)
-        self.speaking.update(event._id for event in events)
+        self.running_ids.update(event._id for event in events)
         await queue.process_events(events, fn.batch, begin, *((fn,) if self.takes_fn else ()))
 
     def finish(self, events: list[Any], task: asyncio.Task[None]) -> None:
-        """Called when run has ended, and also when it was cancelled before its first step."""
+        """The done callback of run, also called if run was cancelled before its first step."""
         error = ""
         if task.cancelled():
             error = "cancelled"
@@ -322,7 +325,7 @@ class Seam:
             self.done(event._id, event.fn, error)
 
     def occupy(self, events: list[Any]) -> None:
-        """active_jobs is where spaces, Progress and gr.Info look an event up."""
+        """Enters a Job in active_jobs, where spaces, Progress and gr.Info look up the event of a call."""
         jobs = self.queue.active_jobs
         if None in jobs:
             jobs[jobs.index(None)] = events
@@ -338,13 +341,16 @@ class Seam:
     def done(self, event_id: str, fn: Any, error: str) -> None:
         times = self.queue.process_time_per_fn
         average = times[fn].avg_time if fn in times else None
-        self.say({"op": "done", "event": event_id, "error": error, "average": average})
+        self.enqueue({"op": "done", "event": event_id, "error": error, "average": average})
 
-    def say(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Sends a frame of this app after those before it. What is said on the loop goes out together when the loop
-        has gone around twice: each write wakes the host, and the end of an event follows its last message at once."""
+    def enqueue(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Sends a frame of this app, in order.
+
+        Frames from the loop are written together after two iterations of the loop. Each write wakes the host, and the
+        end of an event directly follows its last message.
+        """
         frame = encode(header, payload)
-        with self.mouth:
+        with self.send_lock:
             self.unsent.append(frame)
             first = len(self.unsent) == 1
         if _thread.get_ident() != self.thread:
@@ -353,7 +359,7 @@ class Seam:
             self.loop.call_soon(self.loop.call_soon, self.flush)
 
     def flush(self) -> None:
-        with self.mouth:
+        with self.send_lock:
             frames, self.unsent = b"".join(self.unsent), []
             if frames and not self.state.forked:
                 self.state.channel.write(frames)
@@ -361,8 +367,8 @@ class Seam:
     def forget(self, event: Any) -> None:
         queue, event_id, session = self.queue, event._id, event.session_hash
         with self.lock:
-            self.speaking.discard(event_id)
-            self.held.pop(event_id, None)
+            self.running_ids.discard(event_id)
+            self.early_messages.pop(event_id, None)
             self.events.pop(event_id, None)
             queue.event_ids_to_events.pop(event_id, None)
         self.tasks.pop(event_id, None)
@@ -375,16 +381,16 @@ class Seam:
                 if session in queue.pending_messages_per_session:
                     del queue.pending_messages_per_session[session]
 
-    # What Gradio calls
+    # Calls from Gradio
 
     def send_message(self, event: Any, message: Any) -> None:
-        """Replaces Queue.send_message; called on the loop and, by gr.Info and gr.Progress, from worker threads.
+        """Replaces Queue.send_message. Gradio calls it on the loop, gr.Info and gr.Progress from other threads.
 
-        Nothing follows process_completed, which the host would take for a breach: in an event that has failed
-        Gradio's progress updates go on for a moment, and threads that the app has started may call gr.Info.
+        Messages after process_completed are dropped: the host would treat them as a protocol violation. They occur
+        because progress updates of a failed event continue for a moment, and threads of the app may call gr.Info.
         """
         kind = getattr(message.msg, "value", message.msg)
-        if not event.alive or kind == "estimation" or self.state.forked:  # ranks are the host's
+        if not event.alive or kind == "estimation" or self.state.forked:  # the host sends the queue ranks
             return
         import orjson
 
@@ -392,16 +398,16 @@ class Seam:
         payload = orjson.dumps(message.model_dump(), default=str)
         header = {"op": "message", "event": event._id, "msg": kind, "success": getattr(message, "success", None)}
         with self.lock:
-            if event._id in self.speaking:
+            if event._id in self.running_ids:
                 if kind == "process_completed":
-                    self.speaking.discard(event._id)
-                self.say(header, payload)
+                    self.running_ids.discard(event._id)
+                self.enqueue(header, payload)
             elif event._id not in self.events and event._id in self.queue.event_ids_to_events:
-                # A cache hit speaks before push returns, and before the host knows the id.
-                self.held.setdefault(event._id, []).append((header, payload))
+                # A cache hit sends its messages before push returns, and before the host knows the id.
+                self.early_messages.setdefault(event._id, []).append((header, payload))
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """Wraps Queue.push: validators, cache and Event stay Gradio's; the event then waits in the host's queue."""
+        """Wraps Queue.push. Gradio validates, reads its cache and makes the Event, which then waits in the host's queue."""
         queue = self.queue
         result = await type(queue).push(queue, body, request, username)
         if not result[0]:
@@ -424,8 +430,8 @@ class Seam:
             waiting.queue.remove(event)
             self.events[event_id] = event
             return result
-        for header, payload in self.held.pop(event_id, []):
-            self.say(header, payload)
+        for header, payload in self.early_messages.pop(event_id, []):
+            self.enqueue(header, payload)
         await queue.reset_iterators(event_id)
         self.forget(queue.event_ids_to_events[event_id])
         self.done(event_id, None, "")

@@ -1,17 +1,17 @@
-"""CPU tensors that wear a mark: on which device the program believes them."""
+"""Marks CPU tensors with the device on which the program expects them, and checks operations by these marks."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .standin_words import refusal
+from .fake_cuda_messages import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MARK = "_standin"  # an attribute of a tensor; absent: nobody knows, which is never an error
+MARK = "_fake_device"  # an attribute of a tensor; absent: the device is unknown, which is never an error
 CPU, CUDA = 1, 2
 
-# Where a GPU would refuse tensors of two devices. Python functions that call these are judged by what they call.
+# Functions for which a GPU rejects tensors of two devices. Python functions that call them are checked by these calls.
 CHECKED_FUNCTIONS = (
     "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d embedding layer_norm batch_norm group_norm "
     "scaled_dot_product_attention cross_entropy mse_loss l1_loss bilinear rms_norm"
@@ -25,11 +25,11 @@ CHECKED = (
 
 
 class Marks:
-    """Reads and writes marks, and moves tensors between the devices that there are not."""
+    """Reads and writes marks, and moves tensors between the fake devices."""
 
     def __init__(self, torch: Any, patching: Any) -> None:
         self.torch, self.tensor, self.parameter = torch, torch.Tensor, torch.nn.Parameter
-        self.device = patching._device  # the class itself; torch.device may be spaces' stand-in for it
+        self.device = patching._device  # the class itself: spaces may have replaced torch.device
         self.cpu, self.cuda = self.device("cpu"), self.device("cuda", 0)
         self.real = torch.Tensor.device.__get__
 
@@ -37,13 +37,13 @@ class Marks:
         return tensor.__dict__.get(MARK, 0)
 
     def known(self, tensor: Any) -> int:
-        """A Parameter without a mark was made on the CPU: those on cuda were marked when they came there."""
+        """Returns the mark. A Parameter without one is on the CPU: those on cuda were marked when they were moved."""
         return self.of(tensor) or (CPU if type(tensor) is self.parameter else 0)
 
     def put(self, tensor: Any, mark: int) -> None:
         if self.real(tensor).type == "cpu":
             setattr(tensor, MARK, mark)
-        else:  # meta and the like are what they are
+        else:  # meta and similar devices are real
             tensor.__dict__.pop(MARK, None)
 
     def put_all(self, value: Any, mark: int) -> None:
@@ -57,13 +57,13 @@ class Marks:
                 self.put_all(one, mark)
 
     def place(self, device: Any) -> Any:
-        """Returns the torch.device that 0, "cuda:0" or a device means."""
+        """Converts 0, "cuda:0" or a device to a torch.device."""
         if isinstance(device, int) and not isinstance(device, bool):
             return self.device("cuda", device)
         return device if device is None or isinstance(device, self.device) else self.device(device)
 
     def move(self, tensor: Any, device: Any, dtype: Any, memory_format: Any, copy: bool) -> Any:
-        """Is Tensor.to: between the two devices it always copies, as between two memories."""
+        """Implements Tensor.to. Between the two devices it always copies, as between two memories."""
         to, layout = self.tensor.to, {} if memory_format is None else {"memory_format": memory_format}
         have = self.known(tensor)
         if device is None:
@@ -81,32 +81,32 @@ class Marks:
 
 
 def make_mode(torch: Any, patching: Any) -> Any:
-    """Returns the TorchFunctionMode that sees every call of torch with a tensor in it, and every factory."""
+    """Returns the TorchFunctionMode that intercepts every torch call with a tensor argument, and every factory."""
     from torch.overrides import TorchFunctionMode
 
     marks = Marks(torch, patching)
     special = _special(torch, marks)
     checked = _checked(torch)
-    rescue = _rescue(torch)
+    fallback = _fallback(torch)
     Tensor, of = torch.Tensor, marks.of
     index = Tensor.__getitem__
     data_only = {getattr(torch._VF, name, None) for name in ("_pack_padded_sequence", "_pad_packed_sequence")}
     Parameter = torch.nn.Parameter
 
-    class Standin(TorchFunctionMode):
+    class FakeCuda(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             handler = special.get(func)
             if handler is not None:
                 return handler(func, args, kwargs or {})
             kwargs = kwargs or {}
-            asked = 0
+            requested = 0
             if (device := kwargs.get("device")) is not None:
                 device = marks.place(device)
-                asked = {"cuda": CUDA, "cpu": CPU}.get(device.type, -1)
-                kwargs = {**kwargs, "device": marks.cpu if asked == CUDA else device}
+                requested = {"cuda": CUDA, "cpu": CPU}.get(device.type, -1)
+                kwargs = {**kwargs, "device": marks.cpu if requested == CUDA else device}
             if kwargs.get("pin_memory"):
                 kwargs = {**kwargs, "pin_memory": False}
-            # Of the tensors that come in: is one on cuda, one on the CPU, and is the latter more than a number?
+            # Among the arguments: a tensor on cuda, one on the CPU, and whether the latter has a dimension or is a number.
             some = on_cuda = on_cpu = number = False
             for value in (*args, *kwargs.values()):
                 for one in value if isinstance(value, (list, tuple)) else (value,):
@@ -124,10 +124,10 @@ def make_mode(torch: Any, patching: Any) -> Any:
             try:
                 result = func(*args, **kwargs)
             except (RuntimeError, NotImplementedError) as error:
-                result = rescue(func, args, kwargs, error)
-            if asked == -1 or (args and result is args[0] and isinstance(result, Tensor) and of(result)):
+                result = fallback(func, args, kwargs, error)
+            if requested == -1 or (args and result is args[0] and isinstance(result, Tensor) and of(result)):
                 return result
-            mark = asked or (CUDA if on_cuda else CPU if on_cpu or number or not some else 0)
+            mark = requested or (CUDA if on_cuda else CPU if on_cpu or number or not some else 0)
             if func is index:
                 mark = of(args[0]) or mark
             if not mark:
@@ -142,7 +142,7 @@ def make_mode(torch: Any, patching: Any) -> Any:
                 marks.put_all(result, mark)
             return result
 
-    return Standin()
+    return FakeCuda()
 
 
 def _checked(torch: Any) -> set[Any]:
@@ -154,7 +154,12 @@ def _checked(torch: Any) -> set[Any]:
 
 
 def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
-    """Where the mark itself is asked for, or changes."""
+    """Returns the handlers of functions that read or change the mark itself."""
+    return {**_move_handlers(torch, marks), **_device_handlers(torch, marks), **_export_handlers(torch, marks)}
+
+
+def _move_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of functions that move a tensor to a device, or parse the arguments of a move."""
     Tensor, parse = torch.Tensor, torch._C._nn._parse_to
 
     def to(func: Any, args: Any, kwargs: Any) -> Any:
@@ -169,7 +174,7 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
             rest[0] = marks.place(rest[0])
         if "device" in kwargs:
             kwargs["device"] = marks.place(kwargs["device"])
-        most = 2 if rest and isinstance(rest[0], torch.dtype) else 3  # then comes copy, which _parse_to does not know
+        most = 2 if rest and isinstance(rest[0], torch.dtype) else 3  # the next argument is copy, which _parse_to lacks
         if len(rest) > most:
             copy, rest = rest[most], rest[:most]
         device, dtype, _, memory_format = parse(*rest, **kwargs)
@@ -180,6 +185,32 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
 
     def cpu(func: Any, args: Any, kwargs: Any) -> Any:
         return marks.move(args[0], marks.cpu, None, kwargs.get("memory_format"), False)
+
+    def parse_to(func: Any, args: Any, kwargs: Any) -> Any:
+        if args and isinstance(args[0], int) and not isinstance(args[0], bool):
+            args = (marks.place(args[0]), *args[1:])
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": marks.place(kwargs["device"])}
+        return func(*args, **kwargs)
+
+    def type_(func: Any, args: Any, kwargs: Any) -> Any:
+        tensor, dtype = args[0], args[1] if len(args) > 1 else kwargs.get("dtype")
+        if dtype is None:
+            name = func(tensor)
+            return name.replace("torch.", "torch.cuda.", 1) if marks.of(tensor) == CUDA and ".cuda." not in name else name
+        if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
+            return marks.move(func(tensor, "torch." + dtype.removeprefix("torch.cuda.")), marks.cuda, None, None, False)
+        result = func(*args, **kwargs)
+        if result is not tensor and (mark := marks.known(tensor)):
+            marks.put(result, mark)
+        return result
+
+    return {Tensor.to: to, Tensor.cuda: cuda, Tensor.cpu: cpu, Tensor.type: type_, parse: parse_to}
+
+
+def _device_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of properties that depend on the device, and of those that only a GPU gives a meaning."""
+    Tensor = torch.Tensor
 
     def device(func: Any, args: Any, kwargs: Any) -> Any:
         return marks.cuda if marks.of(args[0]) == CUDA else marks.real(args[0])
@@ -202,9 +233,26 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
         else:
             tensor.__dict__.pop(MARK, None)
 
+    def same(func: Any, args: Any, kwargs: Any) -> Any:
+        return args[0]
+
+    handlers = {
+        Tensor.device.__get__: device, Tensor.is_cuda.__get__: is_cuda, Tensor.is_cpu.__get__: is_cpu,
+        Tensor.get_device: get_device, Tensor.data.__set__: set_data,
+        Tensor.pin_memory: same, Tensor.is_pinned: lambda *_: False, Tensor.record_stream: lambda *_: None,
+    }
+    if hasattr(torch, "get_device"):
+        handlers[torch.get_device] = get_device
+    return handlers
+
+
+def _export_handlers(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], Any]]:
+    """Returns the handlers of conversions to numpy arrays, text and pickles."""
+    Tensor = torch.Tensor
+
     def numpy(func: Any, args: Any, kwargs: Any) -> Any:
         if marks.of(args[0]) == CUDA and not kwargs.get("force"):
-            raise TypeError(  # torch's own words
+            raise TypeError(  # torch's own message
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
             )
         return func(*args, **kwargs)
@@ -215,11 +263,8 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
             shown = shown[:-1] + ", device='cuda:0')"
         return shown
 
-    def same(func: Any, args: Any, kwargs: Any) -> Any:
-        return args[0]
-
     def reduce(func: Any, args: Any, kwargs: Any) -> Any:
-        """A saved file, and what goes back to the Space, has no mark in it."""
+        """Pickles without the mark, so that neither a saved file nor a result sent to the Space contains it."""
         tensor = args[0]
         mark = tensor.__dict__.pop(MARK, 0)
         try:
@@ -228,39 +273,11 @@ def _special(torch: Any, marks: Marks) -> dict[Any, Callable[[Any, Any, Any], An
             if mark:
                 setattr(tensor, MARK, mark)
 
-    def parse_to(func: Any, args: Any, kwargs: Any) -> Any:
-        if args and isinstance(args[0], int) and not isinstance(args[0], bool):
-            args = (marks.place(args[0]), *args[1:])
-        if "device" in kwargs:
-            kwargs = {**kwargs, "device": marks.place(kwargs["device"])}
-        return func(*args, **kwargs)
-
-    def type_(func: Any, args: Any, kwargs: Any) -> Any:
-        tensor, dtype = args[0], args[1] if len(args) > 1 else kwargs.get("dtype")
-        if dtype is None:
-            name = func(tensor)
-            return name.replace("torch.", "torch.cuda.", 1) if marks.of(tensor) == CUDA and ".cuda." not in name else name
-        if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
-            return marks.move(func(tensor, "torch." + dtype.removeprefix("torch.cuda.")), marks.cuda, None, None, False)
-        result = func(*args, **kwargs)
-        if result is not tensor and (mark := marks.known(tensor)):
-            marks.put(result, mark)
-        return result
-
-    handlers = {
-        Tensor.to: to, Tensor.cuda: cuda, Tensor.cpu: cpu, Tensor.type: type_, parse: parse_to,
-        Tensor.device.__get__: device, Tensor.is_cuda.__get__: is_cuda, Tensor.is_cpu.__get__: is_cpu,
-        Tensor.get_device: get_device, Tensor.data.__set__: set_data, Tensor.numpy: numpy, Tensor.__array__: numpy,
-        Tensor.__repr__: text, Tensor.pin_memory: same, Tensor.is_pinned: lambda *_: False,
-        Tensor.record_stream: lambda *_: None, Tensor.__reduce_ex__: reduce,
-    }
-    if hasattr(torch, "get_device"):
-        handlers[torch.get_device] = get_device
-    return handlers
+    return {Tensor.numpy: numpy, Tensor.__array__: numpy, Tensor.__repr__: text, Tensor.__reduce_ex__: reduce}
 
 
-def _rescue(torch: Any) -> Callable[[Any, Any, Any, Exception], Any]:
-    """What a GPU computes in half precision and this CPU build does not is computed in single, and rounded."""
+def _fallback(torch: Any) -> Callable[[Any, Any, Any, Exception], Any]:
+    """Computes in single precision, then rounds, what this CPU build lacks in half precision and a GPU has."""
     halves = (torch.float16, torch.bfloat16)
 
     def is_missing(words: str) -> bool:
@@ -268,7 +285,7 @@ def _rescue(torch: Any) -> Callable[[Any, Any, Any, Exception], Any]:
             "not implemented for 'Float8" in words or "Unsupported dtype Half" in words or "Unsupported dtype BFloat16" in words
         )
 
-    def rescue(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
+    def fallback(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
         words = str(error)
         in_place = getattr(func, "__name__", "").endswith("_") or "out" in kwargs
         if is_missing(words) and not in_place:
@@ -293,14 +310,14 @@ def _rescue(torch: Any) -> Callable[[Any, Any, Any, Exception], Any]:
             raise refusal(f"the operator {words.split(chr(39))[1]} has a CUDA kernel only") from error
         raise error
 
-    return rescue
+    return fallback
 
 
 class Generators:
-    """torch.Generator, replaced before the app can keep a reference to it; it acts up in workers only."""
+    """Replaces torch.Generator before the app can keep a reference to it. It behaves differently in workers only."""
 
     def __init__(self, torch: Any, patching: Any) -> None:
-        self.inside = False
+        self.in_worker = False
         Base, device_class = torch._C.Generator, patching._device
 
         class Meta(type(Base)):  # type: ignore[misc]
@@ -312,9 +329,9 @@ class Generators:
         class Generator(Base, metaclass=Meta):  # type: ignore[misc, valid-type]
             def __new__(cls, device: Any = None) -> Any:
                 if device is None:
-                    return Base.__new__(cls if generators.inside else Base)
+                    return Base.__new__(cls if generators.in_worker else Base)
                 place = device_class("cuda", device) if isinstance(device, int) else device_class(device)
-                if not generators.inside:
+                if not generators.in_worker:
                     return Base.__new__(Base, place)
                 one = Base.__new__(cls, device_class("cpu") if place.type == "cuda" else place)
                 if place.type == "cuda":
@@ -327,16 +344,16 @@ class Generators:
 
         torch.Generator = Generator
 
-    def enter(self) -> None:
-        self.inside = True
+    def enter_worker(self) -> None:
+        self.in_worker = True
 
 
-def watch_other_births(torch: Any, patching: Any, mode: Any) -> None:
-    """Tensors and storages that are made where no mode looks."""
+def patch_other_constructors(torch: Any, patching: Any, mode: Any) -> None:
+    """Marks tensors and storages made by constructors that bypass the mode."""
     Tensor, marks = torch.Tensor, Marks(torch, patching)
     make_subclass, asarray = patching._tensor_make_subclass, patching._asarray
 
-    def make_marked(cls: Any, data: Any, requires_grad: bool = False, **kwargs: Any) -> Any:  # dynamo looks at the signature
+    def make_marked(cls: Any, data: Any, requires_grad: bool = False, **kwargs: Any) -> Any:  # dynamo checks the signature
         with torch._C.DisableTorchFunction():
             made = make_subclass(cls, data, requires_grad, **kwargs)
             if mark := getattr(data, "__dict__", {}).get(MARK, 0):
@@ -346,14 +363,14 @@ def watch_other_births(torch: Any, patching: Any, mode: Any) -> None:
     Tensor._make_subclass = staticmethod(make_marked)
     Tensor.record_stream = lambda self, stream: None
     torch.asarray = lambda *args, **kwargs: mode.__torch_function__(asarray, (), args, kwargs)
-    _mark_storages(torch, marks)
-    _mark_scripts(torch, marks)
-    _heed_device_contexts(mode, marks)
-    _autocast_the_cpu(torch)
+    _patch_storages(torch, marks)
+    _patch_torchscript(torch, marks)
+    _patch_device_contexts(mode)
+    _patch_autocast(torch)
 
 
-def _mark_storages(torch: Any, marks: Marks) -> None:
-    """torch.load(map_location="cuda") makes storages first."""
+def _patch_storages(torch: Any, marks: Marks) -> None:
+    """Makes storages on cuda: torch.load(map_location="cuda") creates them before the tensors."""
     Base, base_device = torch._C.StorageBase, torch._C.StorageBase.device
 
     def new(*args: Any, **kwargs: Any) -> Any:
@@ -362,15 +379,15 @@ def _mark_storages(torch: Any, marks: Marks) -> None:
             kwargs = {name: value for name, value in kwargs.items() if name != "device"}
         storage = Base.__new__(*args, **kwargs)
         if on_cuda:
-            storage._zerogpu = True  # spaces' own name for it, which its patches look at
+            storage._zerogpu = True  # the name used by spaces; its patches read it
         return storage
 
     torch.UntypedStorage.__new__ = new
     torch.UntypedStorage.device = property(lambda self: marks.cuda if hasattr(self, "_zerogpu") else base_device.__get__(self))
 
 
-def _mark_scripts(torch: Any, marks: Marks) -> None:
-    """TorchScript runs below the modes: what comes out is where what went in was."""
+def _patch_torchscript(torch: Any, marks: Marks) -> None:
+    """Marks the results of TorchScript, which bypasses the mode. They are on cuda if an input is."""
     from torch.utils._pytree import tree_leaves
 
     def wrap(cls: Any) -> None:
@@ -390,8 +407,8 @@ def _mark_scripts(torch: Any, marks: Marks) -> None:
             wrap(getattr(torch._C, name))
 
 
-def _heed_device_contexts(mode: Any, marks: Marks) -> None:
-    """`with torch.device("cuda")` and torch.set_default_device sit below our mode."""
+def _patch_device_contexts(mode: Any) -> None:
+    """Makes `with torch.device("cuda")` and torch.set_default_device effective: they are applied below the mode."""
     from torch.utils import _device as contexts
 
     original, factories = contexts.DeviceContext.__torch_function__, contexts._device_constructors()
@@ -407,21 +424,22 @@ def _heed_device_contexts(mode: Any, marks: Marks) -> None:
     contexts.DeviceContext.__torch_function__ = __torch_function__
 
 
-def _autocast_the_cpu(torch: Any) -> None:
+def _patch_autocast(torch: Any) -> None:
+    """Applies autocast for cuda to the CPU."""
     autocast = torch.amp.autocast_mode.autocast
     enter, leave = autocast.__enter__, autocast.__exit__
 
     def __enter__(self: Any) -> Any:
         entered = enter(self)
         if self.device == "cuda":
-            self._standin_before = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+            self._fake_cuda_before = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
             torch.set_autocast_enabled("cpu", self._enabled)
             torch.set_autocast_dtype("cpu", self.fast_dtype)
         return entered
 
     def __exit__(self: Any, *raised: Any) -> Any:
         if self.device == "cuda":
-            enabled, dtype = self._standin_before
+            enabled, dtype = self._fake_cuda_before
             torch.set_autocast_enabled("cpu", enabled)
             torch.set_autocast_dtype("cpu", dtype)
         return leave(self, *raised)

@@ -1,4 +1,4 @@
-"""As much of a CPU build of torch as is looked at before the first worker."""
+"""The attributes of a CPU build of torch that are read before the first worker."""
 import types
 
 
