@@ -275,7 +275,7 @@ func (h *Host) wire() (err error) {
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
-		Uninvited: h.uninvited, EndUninvited: h.settings.endUninvited, Reported: h.reported(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		Unleased: h.uninvited, EndUnleased: h.settings.endUninvited, Reported: h.reported(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -502,7 +502,7 @@ func (h *Host) reported() func(gpu.DeviceUUID, gpu.Xid) {
 }
 
 // uninvited says aloud what keeps a GPU from everybody.
-func (h *Host) uninvited(u lease.Uninvited) {
+func (h *Host) uninvited(u lease.Unleased) {
 	h.metrics.Uninvited(u)
 	switch {
 	case u.Space == "":

@@ -14,8 +14,8 @@ import (
 )
 
 // newWarmHouse has an idle worker, whose Lease took ten seconds.
-func newWarmHouse(t *testing.T) *house {
-	h := newHouse(t, func(c *Config) { c.WarmFor = 5 * time.Minute }).run()
+func newWarmBrokerHarness(t *testing.T) *brokerHarness {
+	h := newBrokerHarness(t, func(c *Config) { c.WarmFor = 5 * time.Minute }).run()
 	g := h.active(7)
 	time.Sleep(10 * time.Second)
 	h.release(g)
@@ -24,7 +24,7 @@ func newWarmHouse(t *testing.T) *house {
 
 func TestAWarmLeaseIsHeldAndActiveAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newWarmHouse(t)
+		h := newWarmBrokerHarness(t)
 		g := h.grant(h.schedule())
 		if !g.Idle || h.count(`SELECT count(*) FROM leases WHERE state = 'active' AND worker_pid = 7`) != 1 {
 			t.Errorf("got %+v, want its own worker, written down as active", g)
@@ -42,7 +42,7 @@ func TestAWarmLeaseIsHeldAndActiveAtOnce(t *testing.T) {
 // transaction; its worker idles on.
 func TestAWarmLeaseThatIsRefusedHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newWarmHouse(t)
+		h := newWarmBrokerHarness(t)
 		_, err := h.Schedule(t.Context(), request(declared(201*time.Second)))
 		if exceeded, ok := errors.AsType[*quota.ExceededError](err); !ok || exceeded.LeftSeconds() != 200 {
 			t.Errorf("got %v, want 200 s left", err)
@@ -63,7 +63,7 @@ func TestAWarmLeaseThatIsRefusedHoldsNothing(t *testing.T) {
 // TestStopWhileAWarmLeaseIsBeingWritten: it is returned whole, and its worker ended.
 func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newWarmHouse(t)
+		h := newWarmBrokerHarness(t)
 		tx, err := h.db.BeginTx(t.Context(), &sql.TxOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
 		if err := <-told; !errors.Is(err, ErrGone) {
 			t.Errorf("got %v, want the host gone", err)
 		}
-		<-h.ran
+		<-h.runResult
 		h.wantBalance(ada, 10*time.Second, 0)
 		h.wantLast(Withdrawn, "host stopped", 0)
 		if h.processes.Alive(7) {
@@ -103,7 +103,7 @@ func TestAWarmLeaseBesideAStranger(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newWarmHouse(t)
+				h := newWarmBrokerHarness(t)
 				uuid := gputest.Devices(1)[0].UUID
 				h.inventory.SetProcesses(uuid, gpu.Process{PID: 99, Memory: 1 << 30})
 				if row.full {
@@ -144,7 +144,7 @@ func TestAWarmLeaseBesideAStranger(t *testing.T) {
 // TestAWarmLeaseOpensAWindow of one who has used nothing yet, on another's worker.
 func TestAWarmLeaseOpensAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newWarmHouse(t)
+		h := newWarmBrokerHarness(t)
 		g := h.grant(h.schedule(func(r *Request) { r.Payer = ben }))
 		if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); !g.Idle || n != 2 {
 			t.Errorf("got %+v and %d open windows, want Ada's worker and both", g, n)
@@ -159,7 +159,7 @@ func TestAWarmLeaseOpensAWindow(t *testing.T) {
 // TestASecondAllowIsNoNewClock: a Space that names one worker after the other pays for all of them, in a crash of the host too,
 // and comes to its deadline.
 func TestASecondAllowIsNoNewClock(t *testing.T) {
-	another := func(h *house) Grant {
+	another := func(h *brokerHarness) Grant {
 		g := h.grant(h.schedule())
 		time.Sleep(55 * time.Second)
 		h.processes.Start("demo", 8)
@@ -169,19 +169,19 @@ func TestASecondAllowIsNoNewClock(t *testing.T) {
 		return g
 	}
 	for name, row := range map[string]struct {
-		end    func(h *house, g Grant)
+		end    func(h *brokerHarness, g Grant)
 		state  State
 		reason string
 		used   time.Duration
 	}{
-		"released":          {func(h *house, g Grant) { h.release(g) }, Released, "released", 55 * time.Second},
-		"at its deadline":   {func(*house, Grant) { time.Sleep(5*time.Second + deadlineGrace) }, Expired, "deadline", time.Minute},
-		"in a crash, later": {func(h *house, _ Grant) { time.Sleep(2500 * time.Millisecond); h.recoverNow(aloneAgain) }, Revoked, "host crashed", 56 * time.Second},
-		"in a crash":        {func(h *house, _ Grant) { h.recoverNow(aloneAgain) }, Revoked, "host crashed", 55 * time.Second},
+		"released":          {func(h *brokerHarness, g Grant) { h.release(g) }, Released, "released", 55 * time.Second},
+		"at its deadline":   {func(*brokerHarness, Grant) { time.Sleep(5*time.Second + deadlineGrace) }, Expired, "deadline", time.Minute},
+		"in a crash, later": {func(h *brokerHarness, _ Grant) { time.Sleep(2500 * time.Millisecond); h.recoverNow(isolatedProcesses) }, Revoked, "host crashed", 56 * time.Second},
+		"in a crash":        {func(h *brokerHarness, _ Grant) { h.recoverNow(isolatedProcesses) }, Revoked, "host crashed", 55 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newWarmHouse(t)
+				h := newWarmBrokerHarness(t)
 				row.end(h, another(h))
 				synctest.Wait()
 				h.wantLast(row.state, row.reason, row.used)
@@ -202,12 +202,12 @@ func TestTheDiskGetsAWarmCall(t *testing.T) {
 		takes time.Duration
 		want  []time.Duration // after the grant
 	}{
-		"short": {5 * time.Millisecond, []time.Duration{5*time.Millisecond + settledWithin}},
-		"long":  {time.Second, []time.Duration{begunWithin, time.Second + settledWithin}},
+		"short": {5 * time.Millisecond, []time.Duration{5*time.Millisecond + settleSyncDelay}},
+		"long":  {time.Second, []time.Duration{warmStartSyncDelay, time.Second + settleSyncDelay}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newWarmHouse(t)
+				h := newWarmBrokerHarness(t)
 				synctest.Wait()
 				began := make(chan time.Time, 10)
 				h.store.writer.sync = func() error { began <- time.Now(); time.Sleep(10 * time.Millisecond); return nil }

@@ -35,10 +35,10 @@ type Config struct {
 	Now func() time.Time
 	// Expired is told when a worker is about to be killed at its deadline.
 	Expired func(End)
-	// Uninvited is told once of each process that uses a Device outside any Lease; nil: nobody is. EndUninvited ends
+	// Unleased is told once of each process that uses a Device outside any Lease; nil: nobody is. EndUnleased ends
 	// those of a Space, foreign ones never.
-	Uninvited    func(Uninvited)
-	EndUninvited bool
+	Unleased    func(Unleased)
+	EndUnleased bool
 	// Reported is told of each error that the driver reports of a Device, by one goroutine. Nil: nobody is.
 	Reported func(gpu.DeviceUUID, gpu.Xid)
 	// Changed is told of every Change, in their order, and must not block. Nil: nobody is.
@@ -54,27 +54,27 @@ type End struct {
 
 // Broker lends Slots. All methods may be called from any goroutine while Run runs.
 type Broker struct {
-	config   Config
-	store    *store
-	now      func() time.Time
-	line     *line
-	log      *zap.Logger
-	calls    chan func(*line)
-	noted    chan struct{} // notes has something
-	done     chan struct{}
-	work     context.Context // ends after Run has ended and its effects have: cancels what still waits
-	stop     context.CancelFunc
-	busy     sync.WaitGroup // effects under way; only Run's goroutine and effects add to it
-	watching sync.WaitGroup // of workers; they end with work at the latest
+	config         Config
+	store          *store
+	now            func() time.Time
+	scheduler      *scheduler
+	log            *zap.Logger
+	calls          chan func(*scheduler)
+	postSignal     chan struct{} // notes has something
+	done           chan struct{}
+	work           context.Context // ends after Run has ended and its effects have: cancels what still waits
+	stop           context.CancelFunc
+	effectsRunning sync.WaitGroup // effects under way; only Run's goroutine and effects add to it
+	watching       sync.WaitGroup // of workers; they end with work at the latest
 
-	watchers map[chan Change]bool // touched by the line's goroutine alone
-	ahead    foresight
+	watchers  map[chan Change]bool // touched by the line's goroutine alone
+	forecasts forecastCache
 
-	mu     sync.Mutex
-	notes  []func(*line) // left for the line by those who do not wait
-	broken map[string]brokenStream
+	mu            sync.Mutex
+	posted        []func(*scheduler) // left for the line by those who do not wait
+	brokenStreams map[string]brokenStreamRetry
 
-	uninvited []Uninvited // as they were seen last
+	unleased []Unleased // as they were seen last
 }
 
 // New returns a Broker. Call Recover, then Run.
@@ -95,25 +95,25 @@ func New(config Config) (*Broker, error) {
 	work, stop := context.WithCancel(context.Background())
 	b := &Broker{
 		config: config, now: config.Now, log: config.Logger,
-		calls: make(chan func(*line)), noted: make(chan struct{}, 1), done: make(chan struct{}),
+		calls: make(chan func(*scheduler)), postSignal: make(chan struct{}, 1), done: make(chan struct{}),
 		store: newStore(config.DB, config.Ledger, boot, config.Logger),
-		work:  work, stop: stop, watchers: map[chan Change]bool{}, broken: map[string]brokenStream{},
+		work:  work, stop: stop, watchers: map[chan Change]bool{}, brokenStreams: map[string]brokenStreamRetry{},
 	}
 	if config.Reads != nil {
 		b.store.reads = config.Reads
 	}
 	b.store.writer.sync = config.Sync
-	b.store.room.free = config.Free
-	b.line = newLine(b, config.Pool.Slots(), config.QueueTimeout)
-	b.line.warmFor = config.WarmFor
-	b.line.order = newOrder(config.QueueTimeout, config.Priorities)
-	b.line.perSpace = config.PerSpace
-	b.line.now = config.Now
+	b.store.diskGuard.free = config.Free
+	b.scheduler = newScheduler(b, config.Pool.Slots(), config.QueueTimeout)
+	b.scheduler.warmFor = config.WarmFor
+	b.scheduler.priority = newPriority(config.QueueTimeout, config.Priorities)
+	b.scheduler.perSpace = config.PerSpace
+	b.scheduler.now = config.Now
 	return b, nil
 }
 
 // beatEvery is how often the host proves that it lives; what a crash can cost a payer is charged to its last beat.
-const beatEvery = 2 * time.Second
+const beatInterval = 2 * time.Second
 
 // Run owns the line until ctx ends: everything that happens comes as a call or as time. It returns when
 // every open Lease is settled and every worker of theirs is gone.
@@ -122,8 +122,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	defer timer.Stop()
 	beats, endBeats := context.WithCancel(ctx)
 	var beating sync.WaitGroup
-	beating.Go(func() { b.beat(beats) })
-	beating.Go(func() { b.inspect(beats) })
+	beating.Go(func() { b.heartbeats(beats) })
+	beating.Go(func() { b.inspectDevices(beats) })
 	beating.Go(func() { b.watchHealth(beats) })
 	defer beating.Wait()
 	defer endBeats()
@@ -131,13 +131,13 @@ func (b *Broker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case call := <-b.calls:
-			b.readNotes() // they were there before
-			call(b.line)
-		case <-b.noted:
-			b.readNotes()
+			b.runPosted() // they were there before
+			call(b.scheduler)
+		case <-b.postSignal:
+			b.runPosted()
 		case <-timer.C:
 		}
-		if next := b.line.onTime(); next.IsZero() {
+		if next := b.scheduler.onTime(); next.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(next.Sub(b.now()))
@@ -149,33 +149,33 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // stopTime bounds the end of Run if the database refuses the last settlements; recovery at the next start
 // then makes them.
-const stopTime = 15 * time.Second
+const shutdownTimeout = 15 * time.Second
 
 func (b *Broker) shutdown() {
 	close(b.done) // late callers are turned away; effects that report find nobody
-	defer time.AfterFunc(stopTime, b.stop).Stop()
-	b.readNotes()
-	for _, w := range append(b.line.idles(), b.line.beginning()...) {
-		b.line.evict(w, 0)
+	defer time.AfterFunc(shutdownTimeout, b.stop).Stop()
+	b.runPosted()
+	for _, w := range append(b.scheduler.idleWorkers(), b.scheduler.committingWorkers()...) {
+		b.scheduler.evict(w, 0)
 	}
-	for _, lease := range b.line.of(func(*Lease) bool { return true }) {
+	for _, lease := range b.scheduler.openLeases(func(*Lease) bool { return true }) {
 		if lease.State == Waiting {
-			b.line.withdraw(lease, Withdrawn, "host stopped", ErrGone)
+			b.scheduler.withdraw(lease, Withdrawn, "host stopped", ErrGone)
 		} else {
-			b.line.end(lease, Revoked, "host stopped", 0)
+			b.scheduler.end(lease, Revoked, "host stopped", 0)
 		}
 	}
-	b.busy.Wait()
+	b.effectsRunning.Wait()
 	b.stop()
 	b.watching.Wait()
 	b.store.writer.close()
 	for watcher := range b.watchers {
-		b.forget(watcher)
+		b.removeWatcher(watcher)
 	}
 }
 
-func (b *Broker) beat(ctx context.Context) {
-	ticker := time.NewTicker(beatEvery)
+func (b *Broker) heartbeats(ctx context.Context) {
+	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -183,7 +183,7 @@ func (b *Broker) beat(ctx context.Context) {
 			return
 		case <-ticker.C:
 			var active map[string]time.Duration
-			b.do(func(l *line) { active = l.active() })
+			b.do(func(sc *scheduler) { active = sc.active() })
 			if err := b.store.beat(ctx, active); err != nil && ctx.Err() == nil {
 				b.log.Warn("beat failed", zap.Error(err))
 			}
@@ -192,10 +192,10 @@ func (b *Broker) beat(ctx context.Context) {
 }
 
 // do runs call on the line; false: the Broker has stopped.
-func (b *Broker) do(call func(*line)) bool {
+func (b *Broker) do(call func(*scheduler)) bool {
 	ran := make(chan struct{})
 	select {
-	case b.calls <- func(l *line) { defer close(ran); call(l) }:
+	case b.calls <- func(sc *scheduler) { defer close(ran); call(sc) }:
 		<-ran
 		return true
 	case <-b.done:
@@ -207,7 +207,7 @@ func (b *Broker) do(call func(*line)) bool {
 // *quota.IllegalDurationError, or the database's; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
-	l, err := b.arrive(r)
+	l, err := b.tryWarmStart(r)
 	if err != nil {
 		return nil, err
 	} else if l != nil {
@@ -217,7 +217,7 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
-	if !b.do(func(line *line) { line.onSchedule(l) }) {
+	if !b.do(func(sc *scheduler) { sc.onSchedule(l) }) {
 		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
 	}
@@ -231,13 +231,13 @@ func (b *Broker) Ask(ctx context.Context, r Request) error {
 }
 
 // arrive returns the Lease if it has begun on its warm worker already; nil: it has to be admitted and wait its turn.
-func (b *Broker) arrive(r Request) (*Lease, error) {
+func (b *Broker) tryWarmStart(r Request) (*Lease, error) {
 	l, warm := newLease(r, b.now()), false
-	b.do(func(line *line) { warm = line.onArrival(l) })
+	b.do(func(sc *scheduler) { warm = sc.tryWarmStart(l) })
 	if !warm {
 		return nil, nil
 	}
-	err := <-l.begun
+	err := <-l.warmStarted
 	if errors.Is(err, errUnfit) {
 		return nil, nil
 	}
@@ -270,7 +270,7 @@ func (t *Ticket) Forecast() (Forecast, bool) { return t.broker.forecast(t.lease)
 // Reason says why the Lease waits now. Of one that waits no more it is the last.
 func (t *Ticket) Reason() (reason Reason) {
 	reason = Node
-	t.broker.do(func(*line) { reason = t.lease.limit.reason() })
+	t.broker.do(func(*scheduler) { reason = t.lease.limit.reason() })
 	return reason
 }
 
@@ -278,7 +278,7 @@ func (t *Ticket) Reason() (reason Reason) {
 // client asks once more after a broken stream, and then without a size (spaces/zero/client.py, schedule).
 func (t *Ticket) Leave() {
 	t.broker.rememberBroken(t.lease.Request)
-	t.broker.do(func(l *line) { l.onHangUp(t.lease) })
+	t.broker.do(func(sc *scheduler) { sc.onHangUp(t.lease) })
 }
 
 // Allow says that pid is the worker of a granted Lease: its clock starts. Errors: ErrUnknown, *NotOwnedError,
@@ -292,7 +292,7 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	var l *Lease
 	var since time.Time
 	err := ErrUnknown
-	b.do(func(line *line) { l, since, err = line.onClaim(space, id, worker) })
+	b.do(func(sc *scheduler) { l, since, err = sc.onClaim(space, id, worker) })
 	if err != nil {
 		return err
 	}
@@ -302,9 +302,9 @@ func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	}
 	b.occupy(l, pid)
 	allowed := false
-	b.do(func(line *line) {
+	b.do(func(sc *scheduler) {
 		// From here, not from before the commit: what the database takes is not the payer's.
-		allowed = line.onAllow(l, b.now())
+		allowed = sc.onAllow(l, b.now())
 	})
 	if !allowed {
 		return ErrUnknown
@@ -327,7 +327,7 @@ func (b *Broker) occupy(l *Lease, pid int) {
 func (b *Broker) Release(ctx context.Context, space, id string, failed bool) error {
 	var l *Lease
 	err := ErrUnknown
-	b.do(func(line *line) { l, err = line.onRelease(space, id, failed) })
+	b.do(func(sc *scheduler) { l, err = sc.onRelease(space, id, failed) })
 	if err != nil {
 		return err
 	}
@@ -340,33 +340,33 @@ func (b *Broker) Release(ctx context.Context, space, id string, failed bool) err
 }
 
 // Left says that the visitor of an Event has gone. It does not block.
-func (b *Broker) Left(event string) { b.later(func(l *line) { l.onLeft(event) }) }
+func (b *Broker) Left(event string) { b.post(func(sc *scheduler) { sc.onLeft(event) }) }
 
 // Cancelled says that the visitor of an Event wants its end. It does not block.
-func (b *Broker) Cancelled(event string) { b.later(func(l *line) { l.onCancelled(event) }) }
+func (b *Broker) Cancelled(event string) { b.post(func(sc *scheduler) { sc.onCancelled(event) }) }
 
 // LookAgain does at once what is due by a clock that has leapt. It does not block.
-func (b *Broker) LookAgain() { b.later(func(*line) {}) } // Run looks at the time after each note
+func (b *Broker) LookAgain() { b.post(func(*scheduler) {}) } // Run looks at the time after each note
 
 // later leaves call for the line. Notes are read in the order of their making, and before any call that is
 // made after them: a Cancelled must not be overtaken.
-func (b *Broker) later(call func(*line)) {
+func (b *Broker) post(call func(*scheduler)) {
 	b.mu.Lock()
-	b.notes = append(b.notes, call)
+	b.posted = append(b.posted, call)
 	b.mu.Unlock()
 	select {
-	case b.noted <- struct{}{}:
+	case b.postSignal <- struct{}{}:
 	default: // Run knows already
 	}
 }
 
-func (b *Broker) readNotes() {
+func (b *Broker) runPosted() {
 	b.mu.Lock()
-	notes := b.notes
-	b.notes = nil
+	notes := b.posted
+	b.posted = nil
 	b.mu.Unlock()
 	for _, call := range notes {
-		call(b.line)
+		call(b.scheduler)
 	}
 }
 
@@ -377,7 +377,7 @@ func (b *Broker) Started(r Runner) error {
 
 // Gone says that a start of a Space and all its processes have ended.
 func (b *Broker) Gone(instance string) {
-	b.do(func(l *line) { l.onInstanceGone(instance) })
+	b.do(func(sc *scheduler) { sc.onInstanceGone(instance) })
 	if err := b.store.removeRunner(context.Background(), instance); err != nil {
 		b.log.Warn("runner stays in the database", zap.Error(err))
 	}
@@ -385,21 +385,21 @@ func (b *Broker) Gone(instance string) {
 
 // Waiting returns how many Leases wait.
 func (b *Broker) Waiting() (n int) {
-	b.do(func(l *line) { n = len(l.waiting) })
+	b.do(func(sc *scheduler) { n = len(sc.waiting) })
 	return n
 }
 
 // List returns the open Leases, oldest first.
 func (b *Broker) List() (all []Snapshot) {
-	var ahead *outlook
-	if b.do(func(l *line) { all, ahead = l.snapshot(), l.outlook() }) {
-		expect(all, ahead.forecasts())
+	var sim *simulation
+	if b.do(func(sc *scheduler) { all, sim = sc.snapshot(), sc.simulation() }) {
+		addForecasts(all, sim.forecasts())
 	}
 	return all
 }
 
 // expect says of each that waits what is forecast.
-func expect(all []Snapshot, forecasts map[*Lease]Forecast) {
+func addForecasts(all []Snapshot, forecasts map[*Lease]Forecast) {
 	for i, s := range all {
 		if f, waits := forecasts[s.lease]; waits {
 			all[i].Forecast = &f
@@ -408,33 +408,33 @@ func expect(all []Snapshot, forecasts map[*Lease]Forecast) {
 }
 
 // foresight is the last look ahead. All who wait ask every few seconds.
-type foresight struct {
-	mu   sync.Mutex
-	at   time.Time
-	seen map[*Lease]Forecast
+type forecastCache struct {
+	mu        sync.Mutex
+	at        time.Time
+	forecasts map[*Lease]Forecast
 }
 
 // foresees is how old a forecast may be.
-const foresees = time.Second
+const forecastMaxAge = time.Second
 
 func (b *Broker) forecast(lease *Lease) (f Forecast, waits bool) {
-	b.ahead.mu.Lock()
-	defer b.ahead.mu.Unlock()
-	f, waits = b.ahead.seen[lease]
-	if !waits || time.Since(b.ahead.at) >= foresees {
-		var ahead *outlook
-		if !b.do(func(l *line) { ahead = l.outlook() }) {
+	b.forecasts.mu.Lock()
+	defer b.forecasts.mu.Unlock()
+	f, waits = b.forecasts.forecasts[lease]
+	if !waits || time.Since(b.forecasts.at) >= forecastMaxAge {
+		var sim *simulation
+		if !b.do(func(sc *scheduler) { sim = sc.simulation() }) {
 			return Forecast{}, false
 		}
-		b.ahead.seen, b.ahead.at = ahead.forecasts(), time.Now()
-		f, waits = b.ahead.seen[lease]
+		b.forecasts.forecasts, b.forecasts.at = sim.forecasts(), time.Now()
+		f, waits = b.forecasts.forecasts[lease]
 	}
 	return f, waits
 }
 
 // Slots returns every Slot and what it is doing.
 func (b *Broker) Slots() (all []SlotView) {
-	b.do(func(l *line) { all = l.slotViews() })
+	b.do(func(sc *scheduler) { all = sc.slotViews() })
 	return all
 }
 
@@ -445,29 +445,29 @@ func (b *Broker) Past(ctx context.Context, limit int) ([]Past, error) {
 
 // The line's effects, called by it. Each runs beside the line and reports back through do.
 
-func (b *Broker) check(p place) {
-	beside := b.line.neighbours(p)
-	b.busy.Go(func() {
-		err := b.clear(p, Worker{}, beside)
-		b.do(func(l *line) { l.onChecked(p, err) })
+func (b *Broker) check(a allocation) {
+	beside := b.scheduler.neighbours(a)
+	b.effectsRunning.Go(func() {
+		err := b.checkClear(a, Worker{}, beside)
+		b.do(func(sc *scheduler) { sc.onChecked(a, err) })
 	})
 }
 
 // clear looks whether nobody but self, if any, sits on a place, and beside it nobody but those; and once more if meanwhile
 // somebody came to sit there: that is no stranger.
-func (b *Broker) clear(p place, self Worker, beside []Worker) error {
+func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
 	for {
 		own := beside
 		if self.PID != 0 {
 			own = append(slices.Clone(beside), self)
 		}
-		err := b.config.Pool.Clear(b.work, p[0].Device.UUID, gpu.Neighbours{Slots: len(own), Own: func(pid int) bool {
+		err := b.config.Pool.Clear(b.work, a[0].Device.UUID, gpu.Neighbours{Slots: len(own), Own: func(pid int) bool {
 			return slices.ContainsFunc(own, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
 		}})
 		if err == nil {
 			return nil
 		}
-		now := b.neighbours(p)
+		now := b.currentNeighbours(a)
 		if slices.Equal(beside, now) {
 			return err
 		}
@@ -476,8 +476,8 @@ func (b *Broker) clear(p place, self Worker, beside []Worker) error {
 }
 
 // neighbours asks the line, which itself need not ask.
-func (b *Broker) neighbours(p place) (all []Worker) {
-	b.do(func(l *line) { all = l.neighbours(p) })
+func (b *Broker) currentNeighbours(a allocation) (all []Worker) {
+	b.do(func(sc *scheduler) { all = sc.neighbours(a) })
 	return all
 }
 
@@ -486,35 +486,35 @@ func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 // begin tells l.begun, once: nil, errUnfit, or why it is not written down. The place is looked at meanwhile: what is
 // written down on one that is not clear is taken back before anybody is told. A window that would open with the Lease cannot
 // be shut again, so then the look comes first.
-func (b *Broker) begin(l *Lease) {
-	worker, p, at := l.Worker, l.place, b.now()
-	beside := b.line.neighbours(p)
-	b.busy.Go(func() {
+func (b *Broker) warmStart(l *Lease) {
+	worker, a, at := l.Worker, l.allocation, b.now()
+	beside := b.scheduler.neighbours(a)
+	b.effectsRunning.Go(func() {
 		looked := make(chan error, 1)
-		go func() { looked <- b.clear(p, worker, beside) }()
-		err := b.store.begin(b.work, l, worker, at, b.config.QueueTimeout, false)
+		go func() { looked <- b.checkClear(a, worker, beside) }()
+		err := b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, false)
 		busy := <-looked
 		switch {
 		case busy != nil:
-			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(busy))
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", a[0].Index), zap.Error(busy))
 			if err == nil {
-				b.takeBack(l)
+				b.withdrawWarmStart(l)
 			}
 			err = errUnfit
-		case errors.Is(err, errOpens):
-			err = b.store.begin(b.work, l, worker, at, b.config.QueueTimeout, true)
+		case errors.Is(err, errWindowClosed):
+			err = b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, true)
 		}
-		if !b.do(func(line *line) { line.onBegun(l, b.now(), err) }) && err == nil {
+		if !b.do(func(sc *scheduler) { sc.onWarmStarted(l, b.now(), err) }) && err == nil {
 			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
 			err = errors.Join(ErrGone, b.store.settle(b.work, l))
 		}
-		l.begun <- err
+		l.warmStarted <- err
 	})
 }
 
 // takeBack returns the hold of an arrival that nobody has heard of. It is tried again later, and not waited for, if the
 // database refuses now.
-func (b *Broker) takeBack(l *Lease) {
+func (b *Broker) withdrawWarmStart(l *Lease) {
 	over := &Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: b.now(), settled: make(chan struct{})}
 	if err := b.store.settle(b.work, over); err != nil {
 		b.log.Error("settle lease", zap.Object("lease", over), zap.Error(err))
@@ -523,12 +523,12 @@ func (b *Broker) takeBack(l *Lease) {
 }
 
 func (b *Broker) resume(l *Lease) {
-	worker, p := l.Worker, l.place
-	beside := b.line.neighbours(p)
-	b.busy.Go(func() {
-		if err := b.clear(p, worker, beside); err != nil {
-			b.log.Warn("warm worker cannot go on", zap.Int("slot", p[0].Index), zap.Error(err))
-			b.do(func(line *line) { line.onUnfit(l) })
+	worker, a := l.Worker, l.allocation
+	beside := b.scheduler.neighbours(a)
+	b.effectsRunning.Go(func() {
+		if err := b.checkClear(a, worker, beside); err != nil {
+			b.log.Warn("warm worker cannot go on", zap.Int("slot", a[0].Index), zap.Error(err))
+			b.do(func(sc *scheduler) { sc.onUnfit(l) })
 			return
 		}
 		at := b.now()
@@ -536,19 +536,19 @@ func (b *Broker) resume(l *Lease) {
 		if err != nil {
 			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		b.do(func(line *line) { line.onResumed(l, b.now(), err) })
+		b.do(func(sc *scheduler) { sc.onResumed(l, b.now(), err) })
 	})
 }
 
 func (b *Broker) watch(w Worker) {
 	b.watching.Go(func() {
 		b.config.Processes.Wait(b.work, w.PID, w.Start)
-		b.do(func(line *line) { line.onExit(w) })
+		b.do(func(sc *scheduler) { sc.onExit(w) })
 	})
 }
 
 func (b *Broker) dismiss(w Worker) {
-	b.busy.Go(func() {
+	b.effectsRunning.Go(func() {
 		if !b.config.Processes.End(w.PID, w.Start, 0) {
 			b.log.Warn("dismissed worker stays", zap.Int("worker", w.PID))
 		}
@@ -558,16 +558,16 @@ func (b *Broker) dismiss(w Worker) {
 func (b *Broker) expired(l *Lease) {
 	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: b.now().Sub(l.Active)}
 	if b.config.Expired != nil {
-		b.busy.Go(func() { b.config.Expired(end) })
+		b.effectsRunning.Go(func() { b.config.Expired(end) })
 	}
 }
 
 // settleAgain is the pause after a settlement that the database refused. The seconds stay held meanwhile.
-const settleAgain = time.Second
+const settleRetryDelay = time.Second
 
 // settle goes on for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back.
 func (b *Broker) settle(l *Lease) {
-	b.busy.Go(func() {
+	b.effectsRunning.Go(func() {
 		defer close(l.settled)
 		for {
 			err := b.store.settle(b.work, l)
@@ -575,7 +575,7 @@ func (b *Broker) settle(l *Lease) {
 				return
 			}
 			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
-			if isFinal(err) || !pause(b.work.Done(), settleAgain) {
+			if isFinal(err) || !pause(b.work.Done(), settleRetryDelay) {
 				return
 			}
 		}
@@ -600,30 +600,30 @@ func pause(end <-chan struct{}, d time.Duration) bool {
 }
 
 // reclaimTime bounds the wait for memory to come back after the worker has gone.
-const reclaimTime = 10 * time.Second
+const reclaimTimeout = 10 * time.Second
 
-func (b *Broker) reclaim(p place, l *Lease, grace time.Duration) {
+func (b *Broker) reclaim(a allocation, l *Lease, grace time.Duration) {
 	worker := l.Worker
-	b.busy.Go(func() {
-		err := b.empty(p, worker, grace)
+	b.effectsRunning.Go(func() {
+		err := b.endAndClear(a, worker, grace)
 		if err != nil {
-			b.log.Warn("slot stays shut", zap.Int("slot", p[0].Index), zap.Error(err))
+			b.log.Warn("slot stays shut", zap.Int("slot", a[0].Index), zap.Error(err))
 		}
 		<-l.settled
 		if err == nil {
 			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
 		}
-		b.do(func(line *line) { line.onReclaimed(p, err) })
+		b.do(func(sc *scheduler) { sc.onReclaimed(a, err) })
 	})
 }
 
 // empty ends the worker and waits until the Device is clear; once the host stops, nobody needs to know that.
-func (b *Broker) empty(p place, worker Worker, grace time.Duration) error {
+func (b *Broker) endAndClear(a allocation, worker Worker, grace time.Duration) error {
 	if worker.PID != 0 && !b.config.Processes.End(worker.PID, worker.Start, grace) {
 		return errNotReclaimed
 	}
-	for deadline, wait := time.Now().Add(reclaimTime), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := b.clear(p, Worker{}, b.neighbours(p))
+	for deadline, wait := time.Now().Add(reclaimTimeout), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		err := b.checkClear(a, Worker{}, b.currentNeighbours(a))
 		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
 			return err
 		}
@@ -631,9 +631,9 @@ func (b *Broker) empty(p place, worker Worker, grace time.Duration) error {
 }
 
 // inheritTime is how long a retry after a broken stream takes over the size that the client leaves out.
-const inheritTime = 10 * time.Second
+const retrySizeTime = 10 * time.Second
 
-type brokenStream struct {
+type brokenStreamRetry struct {
 	size string
 	at   time.Time
 }
@@ -643,12 +643,12 @@ func retryKey(r Request) string { return r.Space + "\x00" + r.Task + "\x00" + r.
 func (b *Broker) rememberBroken(r Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, old := range b.broken {
-		if time.Since(old.at) > inheritTime {
-			delete(b.broken, key)
+	for key, old := range b.brokenStreams {
+		if time.Since(old.at) > retrySizeTime {
+			delete(b.brokenStreams, key)
 		}
 	}
-	b.broken[retryKey(r)] = brokenStream{r.Size, time.Now()}
+	b.brokenStreams[retryKey(r)] = brokenStreamRetry{r.Size, time.Now()}
 }
 
 // sizeOf leaves what it finds: when a network breaks, several streams of one payer come back.
@@ -658,7 +658,7 @@ func (b *Broker) sizeOf(r Request) string {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if old, ok := b.broken[retryKey(r)]; ok && time.Since(old.at) <= inheritTime {
+	if old, ok := b.brokenStreams[retryKey(r)]; ok && time.Since(old.at) <= retrySizeTime {
 		return old.size
 	}
 	return "large"

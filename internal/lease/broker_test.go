@@ -20,7 +20,7 @@ import (
 
 func TestFromHoldToSettlement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		ticket := h.schedule()
 		h.wantBalance(ada, 0, time.Minute)
 		g := h.grant(ticket)
@@ -38,14 +38,14 @@ func TestFromHoldToSettlement(t *testing.T) {
 		h.wantLast(Released, "released", 3001*time.Millisecond)
 		h.wantLedger(g.Lease, 3001*time.Millisecond)
 		synctest.Wait()
-		if ends := h.processes.Ends(100); !slices.Equal(ends, []time.Duration{farewell}) {
-			t.Errorf("got worker ended with %v, want once with %v", ends, farewell)
+		if ends := h.processes.Ends(100); !slices.Equal(ends, []time.Duration{idleTermGrace}) {
+			t.Errorf("got worker ended with %v, want once with %v", ends, idleTermGrace)
 		}
 	})
 }
 
 // wantLedger asks for the two lines of Ada's only Lease, which was for a minute.
-func (h *house) wantLedger(lease string, charged time.Duration) {
+func (h *brokerHarness) wantLedger(lease string, charged time.Duration) {
 	h.t.Helper()
 	entries, err := h.ledger.Entries(h.t.Context(), ada.Key(), 0)
 	if err != nil || len(entries) != 2 {
@@ -62,7 +62,7 @@ func (h *house) wantLedger(lease string, charged time.Duration) {
 
 func TestWindowOpensAtAllow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.grant(h.schedule())
 		if b, err := h.Account(t.Context(), ada, freeTier); err != nil || b.Opened != nil {
 			t.Errorf("after the grant: window opened at %v (%v), want not yet", b.Opened, err)
@@ -77,7 +77,7 @@ func TestWindowOpensAtAllow(t *testing.T) {
 
 func TestXLargeCostsDouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100, xlarge)
 		h.wantBalance(ada, 0, 2*time.Minute)
 		time.Sleep(7 * time.Second)
@@ -89,7 +89,7 @@ func TestXLargeCostsDouble(t *testing.T) {
 func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ends []End
-		h := newHouse(t, func(c *Config) { c.Expired = func(e End) { ends = append(ends, e) } }).run()
+		h := newBrokerHarness(t, func(c *Config) { c.Expired = func(e End) { ends = append(ends, e) } }).run()
 		g := h.active(100)
 		time.Sleep(62*time.Second - 1)
 		synctest.Wait()
@@ -112,9 +112,9 @@ func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 
 func TestUnclaimedIsReturnedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.grant(h.schedule())
-		time.Sleep(claimTime)
+		time.Sleep(claimTimeout)
 		synctest.Wait()
 		h.wantBalance(ada, 0, 0)
 		h.wantLast(Unclaimed, "never allowed", 0)
@@ -123,7 +123,7 @@ func TestUnclaimedIsReturnedWhole(t *testing.T) {
 
 func TestQueueTimeoutIsReturnedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, declared(100*time.Second))
 		start := time.Now()
 		_, err := h.schedule().Wait(t.Context())
@@ -137,7 +137,7 @@ func TestQueueTimeoutIsReturnedWhole(t *testing.T) {
 
 func TestWorkerDeathEndsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		time.Sleep(4 * time.Second)
 		h.processes.Die(100)
@@ -150,7 +150,7 @@ func TestWorkerDeathEndsTheLease(t *testing.T) {
 
 func TestRefusalsLeaveNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		_, err := h.Schedule(t.Context(), request(declared(106*time.Second), xlarge))
 		var illegal *quota.IllegalDurationError
 		if !errors.As(err, &illegal) || illegal.Longest != 210*time.Second {
@@ -179,7 +179,7 @@ func TestRefusalsLeaveNothingBehind(t *testing.T) {
 // granted at the end of its wait.
 func TestRefusalSaysWhenHoldsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, declared(120*time.Second))
 		time.Sleep(10 * time.Second)
 		h.wantWait(120*time.Second, 110*time.Second)
@@ -191,7 +191,7 @@ func TestRefusalSaysWhenHoldsEnd(t *testing.T) {
 	})
 }
 
-func (h *house) wantWait(asked, want time.Duration) {
+func (h *brokerHarness) wantWait(asked, want time.Duration) {
 	h.t.Helper()
 	_, err := h.Schedule(h.t.Context(), request(declared(asked)))
 	var exceeded *quota.ExceededError
@@ -202,7 +202,7 @@ func (h *house) wantWait(asked, want time.Duration) {
 
 func TestWaitOfAHoldThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, func(c *Config) { c.QueueTimeout = 30 * time.Second }).run()
+		h := newBrokerHarness(t, func(c *Config) { c.QueueTimeout = 30 * time.Second }).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
 		h.schedule(declared(120 * time.Second))
 		time.Sleep(10 * time.Second)
@@ -212,7 +212,7 @@ func TestWaitOfAHoldThatWaits(t *testing.T) {
 
 func TestFiftyAtOnceNeverHoldMoreThanTheQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		var admitted, refused atomic.Int32
 		var asking sync.WaitGroup
 		for i := range 50 {
@@ -239,11 +239,11 @@ func TestFiftyAtOnceNeverHoldMoreThanTheQuota(t *testing.T) {
 
 func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
 		short := declared(10 * time.Second)
 		h.schedule(short, xlarge).Leave()
-		time.Sleep(inheritTime)
+		time.Sleep(retrySizeTime)
 		h.wantSize("xlarge", short)
 		h.wantSize("xlarge", short) // two streams broke, two come back
 		h.wantSize("large", short, func(r *Request) { r.Task = "another" })
@@ -255,7 +255,7 @@ func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
 	})
 }
 
-func (h *house) wantSize(size string, alter ...func(*Request)) {
+func (h *brokerHarness) wantSize(size string, alter ...func(*Request)) {
 	h.t.Helper()
 	ticket := h.schedule(alter...)
 	held := 10 * time.Second * time.Duration(quota.Factor(size))
@@ -266,7 +266,7 @@ func (h *house) wantSize(size string, alter ...func(*Request)) {
 
 func TestLeaveReturnsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
 		ticket := h.schedule()
 		h.wantBalance(ada, 0, time.Minute)
@@ -282,7 +282,7 @@ func TestLeaveReturnsTheHold(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		first := h.active(100)
 		ticket := h.schedule()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -297,7 +297,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestWordsOfTheQueueReachTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		left := h.schedule(func(r *Request) { r.Event = "left" }, declared(time.Second))
 		cancelled := h.schedule(func(r *Request) { r.Event = "cancelled" }, declared(time.Second))
@@ -328,15 +328,15 @@ func TestWordsOfTheQueueReachTheLease(t *testing.T) {
 // line has done what it is at.
 func TestWordsAreReadInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		var calling sync.WaitGroup
 		for range 50 {
 			heard := 0
-			h.do(func(*line) {
-				h.later(func(*line) { heard = 1 })
-				h.later(func(*line) { heard *= 2 })
+			h.do(func(*scheduler) {
+				h.post(func(*scheduler) { heard = 1 })
+				h.post(func(*scheduler) { heard *= 2 })
 				calling.Go(func() {
-					h.do(func(*line) {
+					h.do(func(*scheduler) {
 						if heard != 2 {
 							t.Errorf("got %d words read, in whatever order, want 2", heard)
 						}
@@ -351,7 +351,7 @@ func TestWordsAreReadInOrder(t *testing.T) {
 
 func TestAllowIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.grant(h.schedule())
 		h.processes.Start("demo", 100)
 		h.processes.Start("other", 200)
@@ -382,7 +382,7 @@ func TestAllowIsRefused(t *testing.T) {
 
 func TestAllowThatTheDatabaseRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.grant(h.schedule())
 		h.processes.Start("demo", 100)
 		h.exec(`CREATE TRIGGER full BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
@@ -390,7 +390,7 @@ func TestAllowThatTheDatabaseRefuses(t *testing.T) {
 			t.Errorf("got %v, want the database's error", err)
 		}
 		h.exec(`DROP TRIGGER full`)
-		time.Sleep(claimTime)
+		time.Sleep(claimTimeout)
 		synctest.Wait()
 		h.wantLast(Unclaimed, "never allowed", 0)
 		if h.processes.Alive(100) {
@@ -409,7 +409,7 @@ func (s *simulator) Occupy(uuid gpu.DeviceUUID, pid int) error { return s.occupy
 
 func TestCancelledWhileAllowIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		machine := &simulator{FakeInventory: h.inventory}
 		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
 		machine.occupy = func(gpu.DeviceUUID, int) error {
@@ -437,7 +437,7 @@ func TestCancelledWhileAllowIsCommitted(t *testing.T) {
 
 func TestSimulatedMachineIsToldWhoSitsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		var told []int
 		machine := &simulator{FakeInventory: h.inventory, occupy: func(uuid gpu.DeviceUUID, pid int) error {
 			told = append(told, pid)
@@ -453,7 +453,7 @@ func TestSimulatedMachineIsToldWhoSitsThere(t *testing.T) {
 
 func TestSlotComesBackWithItsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.inventory.SetHeld("GPU-fake-0", 40<<30)
 		h.release(g)
@@ -470,11 +470,11 @@ func TestSlotComesBackWithItsMemory(t *testing.T) {
 
 func TestSlotWhoseMemoryStaysIsShutAndSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.inventory.SetHeld("GPU-fake-0", 40<<30)
 		h.release(g)
-		time.Sleep(reclaimTime + time.Second)
+		time.Sleep(reclaimTimeout + time.Second)
 		synctest.Wait()
 		if s := h.Slots()[0]; s.Phase != "busy" || s.Reason == "" {
 			t.Errorf("got %+v, want it busy for a reason", s)
@@ -483,15 +483,15 @@ func TestSlotWhoseMemoryStaysIsShutAndSaysWhy(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		h.inventory.SetHeld("GPU-fake-0", gputest.IdleMemory)
 		start := time.Now()
-		if h.grant(next); time.Since(start) > recheck {
-			t.Errorf("got the grant %v after the memory came back, want at most %v", time.Since(start), recheck)
+		if h.grant(next); time.Since(start) > recheckInterval {
+			t.Errorf("got the grant %v after the memory came back, want at most %v", time.Since(start), recheckInterval)
 		}
 	})
 }
 
 func TestForeignProcessKeepsTheSlotShut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.inventory.SetProcesses("GPU-fake-0", gpu.Process{PID: 4711})
 		ticket := h.schedule()
 		time.Sleep(30 * time.Second)
@@ -506,7 +506,7 @@ func TestForeignProcessKeepsTheSlotShut(t *testing.T) {
 
 func TestStubbornWorkerKeepsItsSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.processes.SetStubborn(100, true)
 		h.release(g) // answered all the same
@@ -527,14 +527,14 @@ func TestStubbornWorkerKeepsItsSlot(t *testing.T) {
 
 func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		h.schedule()
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
 		late := h.count(`SELECT ? - beat_at FROM leases WHERE active_at IS NOT NULL`, time.Now().UnixMilli())
-		if late < 0 || late > int(beatEvery.Milliseconds()) {
-			t.Errorf("the last beat is %d ms old, want at most %v", late, beatEvery)
+		if late < 0 || late > int(beatInterval.Milliseconds()) {
+			t.Errorf("the last beat is %d ms old, want at most %v", late, beatInterval)
 		}
 		if n := h.count(`SELECT count(beat_at) FROM leases`); n != 1 {
 			t.Errorf("got %d leases with a beat, want the active one", n)
@@ -546,7 +546,7 @@ func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
 // held, and the Slot is not lent, since nothing could be written about that either.
 func TestSettlementIsDoneLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		accept := h.refuseToSettle()
 		time.Sleep(3 * time.Second)
@@ -560,7 +560,7 @@ func TestSettlementIsDoneLater(t *testing.T) {
 			t.Errorf("got %+v, want it not lent yet", s)
 		}
 		accept()
-		time.Sleep(settleAgain)
+		time.Sleep(settleRetryDelay)
 		synctest.Wait()
 		h.wantBalance(ada, 3*time.Second, 0)
 		h.wantLast(Released, "released", 3*time.Second)
@@ -571,7 +571,7 @@ func TestSettlementIsDoneLater(t *testing.T) {
 // TestSettlementThatCannotBe: without its hold a Lease can never be settled, which must not cost the Slot.
 func TestSettlementThatCannotBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.exec(`DROP TRIGGER ledger_no_delete`)
 		h.exec(`DELETE FROM ledger`)
@@ -582,7 +582,7 @@ func TestSettlementThatCannotBe(t *testing.T) {
 
 func TestShutdownSettlesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		h.inventory = gputest.NewFakeInventory(gputest.Devices(2)...)
 		h.Broker = h.newBroker()
 		h.run().active(100)
@@ -608,7 +608,7 @@ func TestShutdownSettlesEverything(t *testing.T) {
 
 func TestAfterShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.stop()
 		h.Left("event-1")
@@ -630,7 +630,7 @@ func TestAfterShutdown(t *testing.T) {
 // TestShutdownUnderLoad is for the race detector: all may be called at any time.
 func TestShutdownUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		var calling sync.WaitGroup
 		some := make(chan struct{}, 8*6)
 		for i := range 8 {
@@ -667,15 +667,15 @@ func TestShutdownUnderLoad(t *testing.T) {
 // TestShutdownWithoutDatabase ends in time; what could not be written is left to the next start.
 func TestShutdownWithoutDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		time.Sleep(5 * time.Second) // the last beat is at 4 s
 		synctest.Wait()
 		accept := h.refuseToSettle()
 		start := time.Now()
 		h.stop()
-		if took := time.Since(start); took > stopTime {
-			t.Errorf("took %v, want at most %v", took, stopTime)
+		if took := time.Since(start); took > shutdownTimeout {
+			t.Errorf("took %v, want at most %v", took, shutdownTimeout)
 		}
 		accept()
 		h.wantBalance(ada, 0, time.Minute)
@@ -688,7 +688,7 @@ func TestShutdownWithoutDatabase(t *testing.T) {
 
 func TestStartedAndGoneKeepTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1", PID: 50, Start: 7}); err != nil {
 			t.Fatal(err)
 		}
@@ -704,7 +704,7 @@ func TestStartedAndGoneKeepTheRunner(t *testing.T) {
 
 func TestPastIsNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		for i := range 3 {
 			g := h.active(100 + i)
 			time.Sleep(time.Duration(i+1) * time.Second)
@@ -723,7 +723,7 @@ func TestPastIsNewestFirst(t *testing.T) {
 // TestLogTellsEveryStateAndNoCredential: a Lease's ID is its allowToken.
 func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.release(g)
 		synctest.Wait()

@@ -46,8 +46,8 @@ func (c Change) Killed() bool {
 func (l *Lease) change(now time.Time) Change {
 	c := Change{
 		At: now.UTC(), Lease: l.Short(), State: l.State, Space: l.Space, Identity: l.Payer.Key(), Via: l.Payer.Via, Tier: l.Tier.Name,
-		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.inherited,
-		Again: l.State == Granted && l.again, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
+		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.warmWorker,
+		Again: l.State == Granted && l.regranted, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
 	}
 	if l.Slot != nil {
 		c.Slot, c.Device = &l.Slot.Index, l.Slot.Device.UUID
@@ -57,14 +57,14 @@ func (l *Lease) change(now time.Time) Change {
 }
 
 // changesKept is how far a reader of Changes may lag behind before it is cut.
-const changesKept = 4096
+const watchBuffer = 4096
 
 // Watch tells every Change from here on, after one for each open Lease as it is now. The channel is closed once
 // ctx ends or the Broker stops, and for a reader that lags more than 4096 Changes behind: the line waits for nobody.
 func (b *Broker) Watch(ctx context.Context) <-chan Change {
-	changes := make(chan Change, changesKept)
-	known := b.do(func(l *line) {
-		for _, lease := range l.of(func(*Lease) bool { return true })[:min(changesKept, len(l.leases))] {
+	changes := make(chan Change, watchBuffer)
+	known := b.do(func(sc *scheduler) {
+		for _, lease := range sc.openLeases(func(*Lease) bool { return true })[:min(watchBuffer, len(sc.leases))] {
 			changes <- lease.change(b.now())
 		}
 		b.watchers[changes] = true
@@ -73,12 +73,12 @@ func (b *Broker) Watch(ctx context.Context) <-chan Change {
 		close(changes)
 		return changes
 	}
-	context.AfterFunc(ctx, func() { b.do(func(*line) { b.forget(changes) }) })
+	context.AfterFunc(ctx, func() { b.do(func(*scheduler) { b.removeWatcher(changes) }) })
 	return changes
 }
 
 // forget may be called twice, on the line's goroutine.
-func (b *Broker) forget(changes chan Change) {
+func (b *Broker) removeWatcher(changes chan Change) {
 	if b.watchers[changes] {
 		delete(b.watchers, changes)
 		close(changes)
@@ -107,7 +107,7 @@ func (b *Broker) changed(l *Lease) {
 		select {
 		case watcher <- c:
 		default:
-			b.forget(watcher)
+			b.removeWatcher(watcher)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // read takes what has been told so far.
-func read(changes <-chan Change) (all []Change, open bool) {
+func readAll(changes <-chan Change) (all []Change, open bool) {
 	synctest.Wait()
 	for {
 		select {
@@ -27,14 +27,14 @@ func read(changes <-chan Change) (all []Change, open bool) {
 func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []State
-		h := newHouse(t, func(c *Config) { c.Changed = func(c Change) { told = append(told, c.State) } }).run()
+		h := newBrokerHarness(t, func(c *Config) { c.Changed = func(c Change) { told = append(told, c.State) } }).run()
 		first := h.active(100)
 		time.Sleep(time.Second)
 		h.schedule()
 		changes := h.Watch(t.Context())
 		time.Sleep(3 * time.Second)
 		h.release(first)
-		all, _ := read(changes)
+		all, _ := readAll(changes)
 		var states []State
 		for _, c := range all {
 			states = append(states, c.State)
@@ -57,21 +57,21 @@ func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		ctx, leave := context.WithCancel(t.Context())
 		left, stays := h.Watch(ctx), h.Watch(t.Context())
 		leave()
-		if _, open := read(left); open {
+		if _, open := readAll(left); open {
 			t.Error("who left is told more")
 		}
-		if _, open := read(stays); !open {
+		if _, open := readAll(stays); !open {
 			t.Error("who stays is told no more")
 		}
 		h.cancel()
-		if _, open := read(stays); open {
+		if _, open := readAll(stays); open {
 			t.Error("the host has ended, and the stream of changes has not")
 		}
-		if _, open := read(h.Watch(t.Context())); open {
+		if _, open := readAll(h.Watch(t.Context())); open {
 			t.Error("a host that has ended can be watched")
 		}
 	})
@@ -79,16 +79,16 @@ func TestWatchEnds(t *testing.T) {
 
 func TestSlowWatcherIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		slow := h.Watch(t.Context())
 		l := newLease(Request{Space: "demo", Payer: ada}, time.Now())
-		h.do(func(*line) {
-			for range changesKept + 1 {
+		h.do(func(*scheduler) {
+			for range watchBuffer + 1 {
 				h.changed(l)
 			}
 		})
-		if all, open := read(slow); open || len(all) != changesKept {
-			t.Errorf("got %d changes, still open: %v; want %d and the end", len(all), open, changesKept)
+		if all, open := readAll(slow); open || len(all) != watchBuffer {
+			t.Errorf("got %d changes, still open: %v; want %d and the end", len(all), open, watchBuffer)
 		}
 	})
 }

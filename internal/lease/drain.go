@@ -18,44 +18,44 @@ type Drain struct {
 
 // onDrain takes the Device out of the line: its idle workers go, and Slots that come free stay so. What a failed Device has
 // done so far is worth nothing, and so costs nothing.
-func (l *line) onDrain(uuid gpu.DeviceUUID, d Drain) {
-	if l.drains == nil {
-		l.drains = map[gpu.DeviceUUID]Drain{}
+func (sc *scheduler) onDrain(uuid gpu.DeviceUUID, d Drain) {
+	if sc.drains == nil {
+		sc.drains = map[gpu.DeviceUUID]Drain{}
 	}
-	if known, ok := l.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
-		l.drains[uuid] = d
+	if known, ok := sc.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
+		sc.drains[uuid] = d
 	}
-	for _, lease := range append(l.of(func(*Lease) bool { return true }), l.arrivals()...) {
+	for _, lease := range append(sc.openLeases(func(*Lease) bool { return true }), sc.committing()...) {
 		if lease.Slot != nil && lease.Slot.Device.UUID == uuid && !d.Operator {
-			lease.lost = true
+			lease.deviceFailed = true
 		}
 	}
-	for _, w := range l.idles() {
-		if w.lease.place[0].Device.UUID == uuid {
-			l.evict(w, farewell)
+	for _, w := range sc.idleWorkers() {
+		if w.lease.allocation[0].Device.UUID == uuid {
+			sc.evict(w, idleTermGrace)
 		}
 	}
-	for _, s := range l.slots {
+	for _, s := range sc.slots {
 		if s.Device.UUID == uuid && s.phase == free {
-			l.vacate(place{s})
+			sc.vacate(allocation{s})
 		}
 	}
-	l.fill()
+	sc.fill()
 }
 
 // onReturn puts it back.
-func (l *line) onReturn(uuid gpu.DeviceUUID) {
-	delete(l.drains, uuid)
-	for _, s := range l.slots {
+func (sc *scheduler) onUndrain(uuid gpu.DeviceUUID) {
+	delete(sc.drains, uuid)
+	for _, s := range sc.slots {
 		if s.Device.UUID == uuid && s.phase == drained {
-			l.vacate(place{s})
+			sc.vacate(allocation{s})
 		}
 	}
-	l.fill()
+	sc.fill()
 }
 
-func (l *line) isDrained(p place) bool {
-	_, ok := l.drains[p[0].Device.UUID]
+func (sc *scheduler) isDrained(a allocation) bool {
+	_, ok := sc.drains[a[0].Device.UUID]
 	return ok
 }
 
@@ -68,14 +68,14 @@ func (b *Broker) Drain(ctx context.Context, uuid gpu.DeviceUUID, reason string) 
 	if err := b.store.drain(ctx, uuid, reason, b.now()); err != nil {
 		return err
 	}
-	b.drain(uuid, Drain{Reason: reason, Operator: true})
+	b.drainDevice(uuid, Drain{Reason: reason, Operator: true})
 	return nil
 }
 
 // drain may also be called for what the host has found of itself.
-func (b *Broker) drain(uuid gpu.DeviceUUID, d Drain) {
+func (b *Broker) drainDevice(uuid gpu.DeviceUUID, d Drain) {
 	b.log.Warn("device drained", zap.String("device", string(uuid)), zap.String("reason", d.Reason), zap.Bool("operator", d.Operator))
-	b.later(func(l *line) { l.onDrain(uuid, d) })
+	b.post(func(sc *scheduler) { sc.onDrain(uuid, d) })
 }
 
 // Return lends the Device again, whoever has drained it. *gpu.UnknownDeviceError: nothing was done.
@@ -87,15 +87,15 @@ func (b *Broker) Return(ctx context.Context, uuid gpu.DeviceUUID) error {
 		return err
 	}
 	b.log.Info("device returned", zap.String("device", string(uuid)))
-	b.later(func(l *line) { l.onReturn(uuid) })
+	b.post(func(sc *scheduler) { sc.onUndrain(uuid) })
 	return nil
 }
 
 // Drains says which Devices are drained, and why.
 func (b *Broker) Drains() map[gpu.DeviceUUID]Drain {
 	all := map[gpu.DeviceUUID]Drain{}
-	b.do(func(l *line) {
-		for uuid, d := range l.drains {
+	b.do(func(sc *scheduler) {
+		for uuid, d := range sc.drains {
 			all[uuid] = d
 		}
 	})
@@ -119,7 +119,7 @@ func (b *Broker) recoverDrains(ctx context.Context) error {
 		return fmt.Errorf("read drained devices: %w", err)
 	}
 	for uuid, reason := range drains {
-		b.line.onDrain(uuid, Drain{Reason: reason, Operator: true})
+		b.scheduler.onDrain(uuid, Drain{Reason: reason, Operator: true})
 	}
 	return nil
 }

@@ -26,19 +26,19 @@ import (
 )
 
 // large reports whether tests with a large form take it: `make fire`.
-func large() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
+func isLargeRun() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
 
 // burning, in the environment, makes the test binary a host for TestFire: its state folder.
-const burning = "SPACEHOST_TEST_BURNING"
+const crashHostEnv = "SPACEHOST_TEST_BURNING"
 
 // TestFire lets 16 clients lease GPUs of a host that is killed again and again. What a client was told is in the
 // ledger, once and to the millisecond; what it was not told is settled once at the next start.
 func TestFire(t *testing.T) {
 	charges := 5_000
-	if large() {
+	if isLargeRun() {
 		charges = 100_000
 	}
-	f := &fire{t: t, dir: t.TempDir(), want: int64(charges)}
+	f := &crashTest{t: t, dir: t.TempDir(), target: int64(charges)}
 	began := time.Now()
 	over := make(chan struct{})
 	var clients sync.WaitGroup
@@ -46,19 +46,19 @@ func TestFire(t *testing.T) {
 		clients.Go(func() { f.client(n) })
 	}
 	go func() { clients.Wait(); close(over) }()
-	kills := f.arson(over)
-	t.Logf("%d charges in %.1f s, %d kills, %d charges that nobody was told", f.told.Load(), time.Since(began).Seconds(), kills, f.check())
+	kills := f.killHosts(over)
+	t.Logf("%d charges in %.1f s, %d kills, %d charges that nobody was told", f.settledCount.Load(), time.Since(began).Seconds(), kills, f.check())
 	if least := charges / 1000; kills < least {
 		t.Errorf("the host was killed %d times, want %d at least", kills, least)
 	}
 }
 
 // fire is the clients' own memory of what they were told.
-type fire struct {
-	t    *testing.T
-	dir  string
-	want int64
-	told atomic.Int64 // settlements
+type crashTest struct {
+	t            *testing.T
+	dir          string
+	target       int64
+	settledCount atomic.Int64 // settlements
 
 	mu       sync.Mutex
 	admitted []string
@@ -67,11 +67,11 @@ type fire struct {
 
 // arson starts the host and kills it, until over: after up to a thousand settlements, so as often on any machine, and then
 // somewhere between two of them.
-func (f *fire) arson(over <-chan struct{}) (kills int) {
+func (f *crashTest) killHosts(over <-chan struct{}) (kills int) {
 	for {
-		enough := f.told.Load() + 1 + rand.N(int64(1000))
+		enough := f.settledCount.Load() + 1 + rand.N(int64(1000))
 		host := exec.Command(os.Args[0])
-		host.Env = append(os.Environ(), burning+"="+f.dir)
+		host.Env = append(os.Environ(), crashHostEnv+"="+f.dir)
 		host.Stderr = os.Stderr
 		if _, err := host.StdinPipe(); err != nil { // its end tells the host that the test has gone
 			f.t.Fatal(err)
@@ -80,7 +80,7 @@ func (f *fire) arson(over <-chan struct{}) (kills int) {
 			f.t.Fatal(err)
 		}
 		isOver := false
-		for f.told.Load() < enough && !isOver {
+		for f.settledCount.Load() < enough && !isOver {
 			select {
 			case <-over:
 				isOver = true
@@ -97,16 +97,16 @@ func (f *fire) arson(over <-chan struct{}) (kills int) {
 }
 
 // client asks for one Lease after the other, and remembers what it was told.
-func (f *fire) client(n int) {
-	for f.told.Load() < f.want {
+func (f *crashTest) client(n int) {
+	for f.settledCount.Load() < f.target {
 		conn, err := net.Dial("unix", filepath.Join(f.dir, "sock"))
 		if err != nil {
 			time.Sleep(5 * time.Millisecond) // the host is down
 			continue
 		}
 		lines := bufio.NewScanner(conn)
-		for f.told.Load() < f.want {
-			if _, err := fmt.Fprintf(conn, "%d\n", n); err != nil || !f.listen(lines) {
+		for f.settledCount.Load() < f.target {
+			if _, err := fmt.Fprintf(conn, "%d\n", n); err != nil || !f.readLease(lines) {
 				break
 			}
 		}
@@ -115,7 +115,7 @@ func (f *fire) client(n int) {
 }
 
 // listen hears of one Lease to its end; false: the host has died.
-func (f *fire) listen(lines *bufio.Scanner) bool {
+func (f *crashTest) readLease(lines *bufio.Scanner) bool {
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		f.mu.Lock()
@@ -128,7 +128,7 @@ func (f *fire) listen(lines *bufio.Scanner) bool {
 				f.charged = map[string]string{}
 			}
 			f.charged[id] = charged
-			f.told.Add(1)
+			f.settledCount.Add(1)
 		default:
 			f.t.Errorf("the host says %q", lines.Text())
 		}
@@ -141,14 +141,14 @@ func (f *fire) listen(lines *bufio.Scanner) bool {
 }
 
 // check compares the ledger with the clients' memory, after a last recovery; untold are charges nobody heard of.
-func (f *fire) check() (untold int) {
+func (f *crashTest) check() (untold int) {
 	path := filepath.Join(f.dir, "spacehost.db")
 	db, err := migrations.Open(f.t.Context(), path)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer db.Close()
-	host := newBurningHost(f.t.Context(), path, db, leasetest.NewProcesses())
+	host := newCrashHost(f.t.Context(), path, db, leasetest.NewProcesses())
 	if err := host.Recover(f.t.Context()); err != nil {
 		f.t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func (f *fire) check() (untold int) {
 	return len(kinds["settle"]) - len(f.charged)
 }
 
-func newBurningHost(ctx context.Context, path string, db *sql.DB, processes Processes) *Broker {
+func newCrashHost(ctx context.Context, path string, db *sql.DB, processes Processes) *Broker {
 	pool, err := gpu.NewPool(ctx, gputest.NewFakeInventory(gputest.Devices(16)...), 1)
 	if err != nil {
 		panic(err)
@@ -204,7 +204,7 @@ func newBurningHost(ctx context.Context, path string, db *sql.DB, processes Proc
 }
 
 // burn is the host: everything that `spacehost run` has between the device API and the disk. It never returns.
-func burn(dir string) {
+func runCrashHost(dir string) {
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(1)
@@ -216,7 +216,7 @@ func burn(dir string) {
 		panic(err)
 	}
 	processes := leasetest.NewProcesses()
-	b := newBurningHost(ctx, path, db, processes)
+	b := newCrashHost(ctx, path, db, processes)
 	if err := b.Recover(ctx); err != nil {
 		panic(err)
 	}
@@ -234,7 +234,7 @@ func burn(dir string) {
 		}
 		go func() {
 			for lines := bufio.NewScanner(conn); lines.Scan(); {
-				if err := lendOnce(b, processes, pids, lines.Text(), conn); err != nil {
+				if err := leaseOnce(b, processes, pids, lines.Text(), conn); err != nil {
 					fmt.Fprintf(conn, "failed: %v\n", err)
 				}
 			}
@@ -243,7 +243,7 @@ func burn(dir string) {
 }
 
 // lendOnce is one call of a Space: with a worker of its own, or its warm one.
-func lendOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
+func leaseOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
 	ctx := context.Background()
 	ticket, err := b.Schedule(ctx, Request{
 		Space: "demo", Instance: "run-1", Task: client, Declared: 10 * time.Second,
@@ -273,12 +273,12 @@ func lendOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, cli
 
 // TestThroughput prints what it is worth that writes go together. In its large form alone: it measures.
 func TestThroughput(t *testing.T) {
-	if !large() {
+	if !isLargeRun() {
 		t.Skip("SKIPPED: a measurement; SPACEHOST_FIRE=1 (make fire) takes it")
 	}
 	rate := func(solo bool) float64 {
-		h := newHouse(t)
-		h.store.writer.solo = solo
+		h := newBrokerHarness(t)
+		h.store.writer.noBatching = solo
 		tier := quota.Tier{Name: "unlimited", Unlimited: true}
 		var done atomic.Int64
 		var all sync.WaitGroup
@@ -288,7 +288,7 @@ func TestThroughput(t *testing.T) {
 				for time.Now().Before(end) {
 					l := newLease(request(func(r *Request) { r.Payer.Name, r.Tier = fmt.Sprint("p", n), tier }), time.Now())
 					l.Slot, l.State, l.Reason, l.Ended = &gpu.Slot{}, Released, "released", time.Now()
-					if err := errors.Join(h.store.begin(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute, true), h.store.settle(t.Context(), l)); err != nil {
+					if err := errors.Join(h.store.warmStart(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute, true), h.store.settle(t.Context(), l)); err != nil {
 						t.Error(err)
 						return
 					}

@@ -12,7 +12,7 @@ type Forgotten struct{ Leases, Windows int }
 
 const (
 	// forgetTogether bounds what a grant may have to wait for.
-	forgetTogether = 100
+	forgetBatch = 100
 	// forgetPause leaves the database to others.
 	forgetPause = 100 * time.Millisecond
 )
@@ -38,7 +38,7 @@ func (s *store) forget(ctx context.Context, before time.Time, all *Forgotten) (m
 	var leases, windows int
 	err = s.writer.write(ctx, "forget what is over", func(tx *sql.Tx) error {
 		// Others share the transaction: no single one's context may end it.
-		gone, err := s.ledger.Forget(context.Background(), tx, before, forgetTogether)
+		gone, err := s.ledger.Forget(context.Background(), tx, before, forgetBatch)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 // TestForget: what ended long ago goes with its lines while others are lent Slots, and what is recent or runs stays.
 func TestForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		for range 3 {
 			g := h.active(7)
 			if err := h.Release(t.Context(), "demo", g.Lease, true); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // watchAgain is the pause after a driver has stopped to report.
-const watchAgain = 30 * time.Second
+const watchRetryDelay = 30 * time.Second
 
 // watchHealth drains a Device when the driver reports an error of its hardware, until ctx ends. What an application has
 // done wrong condemns nothing.
@@ -28,14 +28,14 @@ func (b *Broker) watchHealth(ctx context.Context) {
 				b.config.Reported(uuid, xid)
 			}
 			if xid.Condemns() {
-				b.drain(uuid, Drain{Reason: fmt.Sprintf("the driver has reported %s, an error of the hardware: look into `dmesg`, then `spacehost gpu return %s`", xid, uuid)})
+				b.drainDevice(uuid, Drain{Reason: fmt.Sprintf("the driver has reported %s, an error of the hardware: look into `dmesg`, then `spacehost gpu return %s`", xid, uuid)})
 			}
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		b.log.Warn("errors of the driver are not heard", zap.Error(err))
-		if none := (*gpu.NotSupportedError)(nil); errors.As(err, &none) || !pause(ctx.Done(), watchAgain) {
+		if none := (*gpu.NotSupportedError)(nil); errors.As(err, &none) || !pause(ctx.Done(), watchRetryDelay) {
 			return
 		}
 	}

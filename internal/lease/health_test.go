@@ -31,7 +31,7 @@ func (r reporting) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)
 
 func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		driver := reporting{h.inventory, make(chan gpu.Xid)}
 		var reported []gpu.Xid
 		h.Broker = h.newBroker(func(c *Config) {

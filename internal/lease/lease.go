@@ -61,20 +61,20 @@ type Lease struct {
 	Charged   time.Duration
 	Reason    string
 
-	payer     string        // Payer.Key, which is asked for often
-	turn      time.Time     // its place in the line, see order
-	limit     Limit         // while it waits: why it may have no place yet
-	place     place         // what it holds; Slot is the first of it
-	lost      bool          // its Device failed under it: it costs nothing
-	inherited bool          // its worker was warm, and makes no /allow
-	watched   bool          // its worker is, until it dies
-	again     bool          // it was granted before, and that came to nothing
-	from      *idle         // whose worker it gets, until its client is told so
-	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
-	begun     chan error    // buffered: what became of an arrival
-	doomed    string        // of an arrival: why it is to end as soon as it has begun
-	decided   chan decision // buffered: the one decision about a waiting Lease
-	settled   chan struct{} // closed once its end is in the database
+	payer          string        // Payer.Key, which is asked for often
+	effectiveTime  time.Time     // its place in the line, see order
+	limit          Limit         // while it waits: why it may have no place yet
+	allocation     allocation    // what it holds; Slot is the first of it
+	deviceFailed   bool          // its Device failed under it: it costs nothing
+	warmWorker     bool          // its worker was warm, and makes no /allow
+	watched        bool          // its worker is, until it dies
+	regranted      bool          // it was granted before, and that came to nothing
+	pendingWorker  *idleWorker   // whose worker it gets, until its client is told so
+	committing     bool          // its warm worker was idle when it came: hold and start are being committed
+	warmStarted    chan error    // buffered: what became of an arrival
+	endAfterCommit string        // of an arrival: why it is to end as soon as it has begun
+	decided        chan decision // buffered: the one decision about a waiting Lease
+	settled        chan struct{} // closed once its end is in the database
 }
 
 // Worker is the process that holds the Slot; the start time makes its pid unmistakable.
@@ -118,7 +118,7 @@ func newLease(r Request, now time.Time) *Lease {
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
 		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
-		decided: make(chan decision, 1), begun: make(chan error, 1), settled: make(chan struct{}),
+		decided: make(chan decision, 1), warmStarted: make(chan error, 1), settled: make(chan struct{}),
 	}
 }
 
@@ -128,7 +128,7 @@ func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 
 // charge is what the Lease costs if it ends at end: from /allow on, never past its deadline, never above its hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() || l.lost {
+	if l.Active.IsZero() || l.deviceFailed {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)

@@ -12,7 +12,7 @@ import (
 )
 
 // leave writes a row as a host leaves it that crashes now. boot "" is this one.
-func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lease {
+func (h *brokerHarness) insertOpenLease(boot string, worker *Worker, alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	s := *h.store
 	if boot != "" {
@@ -23,7 +23,7 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 		h.t.Fatal(err)
 	}
 	if worker != nil {
-		l.Slot, l.Granted = &h.line.slots[0].Slot, time.Now()
+		l.Slot, l.Granted = &h.scheduler.slots[0].Slot, time.Now()
 		if err := s.activate(h.t.Context(), l, *worker, time.Now(), time.Now()); err != nil {
 			h.t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 	return l
 }
 
-func (h *house) beatNow() {
+func (h *brokerHarness) heartbeatNow() {
 	h.t.Helper()
 	if err := h.store.beat(h.t.Context(), h.used()); err != nil {
 		h.t.Fatal(err)
@@ -39,7 +39,7 @@ func (h *house) beatNow() {
 }
 
 // used is what the clocks show of Leases that a host has left behind.
-func (h *house) used() map[string]time.Duration {
+func (h *brokerHarness) used() map[string]time.Duration {
 	h.t.Helper()
 	all, err := h.store.leftovers(h.t.Context())
 	if err != nil {
@@ -54,10 +54,10 @@ func (h *house) used() map[string]time.Duration {
 
 // aloneAgain keeps what a new host does from the first one, which stays as it is and, unlike one that is dead, would see its
 // worker die.
-func aloneAgain(c *Config) { c.Processes = leasetest.NewProcesses() }
+func isolatedProcesses(c *Config) { c.Processes = leasetest.NewProcesses() }
 
 // recoverNow is a new host on the same machine; it returns whose markers it has ended.
-func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
+func (h *brokerHarness) recoverNow(alter ...func(*Config)) (markers []string) {
 	h.t.Helper()
 	markers, err := Orphans(h.t.Context(), h.store.db)
 	if err != nil {
@@ -69,15 +69,15 @@ func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
 	return markers
 }
 
-func (h *house) workerOf(pid int) *Worker {
+func (h *brokerHarness) workerOf(pid int) *Worker {
 	return &Worker{PID: pid, Start: h.processes.Start("demo", pid)}
 }
 
 func TestRecoverReturnsWhatWasNeverActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", nil) // waited, or was granted: that is not written down
-		h.leave("another boot", nil)
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", nil) // waited, or was granted: that is not written down
+		h.insertOpenLease("another boot", nil)
 		time.Sleep(time.Minute)
 		h.recoverNow()
 		h.wantBalance(ada, 0, 0)
@@ -101,10 +101,10 @@ func TestRecoverChargesToTheLastBeat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHouse(t)
-				h.leave(row.boot, h.workerOf(100), row.alter)
+				h := newBrokerHarness(t)
+				h.insertOpenLease(row.boot, h.workerOf(100), row.alter)
 				if time.Sleep(row.beat); row.beat > 0 {
-					h.beatNow()
+					h.heartbeatNow()
 				}
 				time.Sleep(time.Hour)
 				h.recoverNow()
@@ -118,8 +118,8 @@ func TestRecoverChargesToTheLastBeat(t *testing.T) {
 // TestRecoverAfterTheClockWasSetBack: by a clock that can be, the beat may then be older than the /allow.
 func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		l := h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		l := h.insertOpenLease("", h.workerOf(100))
 		if err := h.store.beat(t.Context(), map[string]time.Duration{l.ID: -time.Hour}); err != nil {
 			t.Fatal(err)
 		}
@@ -130,13 +130,13 @@ func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 
 func TestRecoverEndsWorkersOfThisBootAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		ours, foreign := h.workerOf(100), h.workerOf(101)
 		recycled := h.workerOf(102)
 		h.processes.Start("innocent", 102) // the pid has come round again
-		h.leave("", ours)
-		h.leave("another boot", foreign)
-		h.leave("", recycled)
+		h.insertOpenLease("", ours)
+		h.insertOpenLease("another boot", foreign)
+		h.insertOpenLease("", recycled)
 		h.recoverNow()
 		if ends := h.processes.Ends(100); h.processes.Alive(100) || !slices.Equal(ends, []time.Duration{0}) {
 			t.Errorf("our worker lives: %v, ended with %v; want it killed once", h.processes.Alive(100), ends)
@@ -152,8 +152,8 @@ func TestRecoverEndsWorkersOfThisBootAlone(t *testing.T) {
 
 func TestRecoverGoesOnWithAStubbornWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", h.workerOf(100))
 		h.processes.SetStubborn(100, true)
 		h.recoverNow()
 		h.wantBalance(ada, 0, 0)
@@ -162,7 +162,7 @@ func TestRecoverGoesOnWithAStubbornWorker(t *testing.T) {
 
 func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		earlier := *h.store
 		earlier.bootID = "another boot"
 		for _, row := range []struct {
@@ -184,21 +184,21 @@ func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
 
 func TestSecondRecoverChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", nil)
-		h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", nil)
+		h.insertOpenLease("", h.workerOf(100))
 		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1"}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		h.beatNow()
+		h.heartbeatNow()
 		h.recoverNow()
-		before, lines := h.rows(), h.count(`SELECT count(*) FROM ledger`)
+		before, lines := h.leaseRows(), h.count(`SELECT count(*) FROM ledger`)
 		time.Sleep(time.Hour)
 		if markers := h.recoverNow(); len(markers) != 0 {
 			t.Errorf("got %q ended again", markers)
 		}
-		if after := h.rows(); !slices.Equal(before, after) || h.count(`SELECT count(*) FROM ledger`) != lines {
+		if after := h.leaseRows(); !slices.Equal(before, after) || h.count(`SELECT count(*) FROM ledger`) != lines {
 			t.Errorf("got %q, want %q and %d lines", after, before, lines)
 		}
 		h.wantBalance(ada, 2*time.Second, 0)
@@ -206,7 +206,7 @@ func TestSecondRecoverChangesNothing(t *testing.T) {
 }
 
 // rows is what is written about Leases.
-func (h *house) rows() (all []string) {
+func (h *brokerHarness) leaseRows() (all []string) {
 	h.t.Helper()
 	rows, err := h.db.QueryContext(h.t.Context(), `SELECT id || state || reason || charged_ms || ' ' || ended_at FROM leases ORDER BY id`)
 	if err != nil {
@@ -225,17 +225,17 @@ func (h *house) rows() (all []string) {
 
 func TestCrashInTheMiddleOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		h.schedule()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		h.recoverNow(aloneAgain)
+		h.recoverNow(isolatedProcesses)
 		h.wantBalance(ada, 4*time.Second, 0)
-		before, start := h.rows(), time.Now()
+		before, start := h.leaseRows(), time.Now()
 		h.stop() // settles them again, in vain and at once
 		h.wantBalance(ada, 4*time.Second, 0)
-		if after := h.rows(); !slices.Equal(before, after) || time.Since(start) > 0 {
+		if after := h.leaseRows(); !slices.Equal(before, after) || time.Since(start) > 0 {
 			t.Errorf("after %v got %q, want %q", time.Since(start), after, before)
 		}
 	})
@@ -245,21 +245,21 @@ func TestCrashInTheMiddleOfLife(t *testing.T) {
 // a Lease also while its Device is still looked at, after its warm worker has died, and when its settlement failed.
 func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 	for name, row := range map[string]struct {
-		leave func(h *house)
+		leave func(h *brokerHarness)
 		want  time.Duration
 	}{
-		"its Device does not answer": {func(h *house) {
+		"its Device does not answer": {func(h *brokerHarness) {
 			h.inventory.SetHook(func(ctx context.Context, uuid gpu.DeviceUUID) error {
 				time.Sleep(15 * time.Second)
 				return &gpu.HungError{UUID: uuid, After: 15 * time.Second}
 			})
 			go func() { _, _ = h.Schedule(h.t.Context(), request()) }()
 		}, 0},
-		"its worker had died": {func(h *house) {
+		"its worker had died": {func(h *brokerHarness) {
 			h.grant(h.schedule())
 			h.processes.Die(7)
 		}, 0},
-		"it is over, and the disk full": {func(h *house) {
+		"it is over, and the disk full": {func(h *brokerHarness) {
 			g := h.grant(h.schedule())
 			time.Sleep(3 * time.Second)
 			h.refuseToSettle()
@@ -268,7 +268,7 @@ func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newWarmHouse(t)
+				h := newWarmBrokerHarness(t)
 				row.leave(h)
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
@@ -277,7 +277,7 @@ func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 				if n := h.count(`SELECT count(*) FROM leases WHERE ended_at IS NULL AND active_at IS NOT NULL`); n != 1 {
 					t.Fatalf("%d leases are open and active, by the database; want the one of this test", n)
 				}
-				h.recoverNow(aloneAgain)
+				h.recoverNow(isolatedProcesses)
 				h.wantLast(Revoked, "host crashed", row.want)
 				h.wantBalance(ada, 10*time.Second+row.want, 0)
 				h.stop()

@@ -17,61 +17,61 @@ import (
 
 // store is the leases and runners tables. Every method that writes is one transaction.
 type store struct {
-	db     *sql.DB
-	reads  *sql.DB // answers also while db waits for its turn to write
-	writer *writer
-	ledger *quota.Ledger
-	bootID string
-	room   *room
+	db        *sql.DB
+	reads     *sql.DB // answers also while db waits for its turn to write
+	writer    *writer
+	ledger    *quota.Ledger
+	bootID    string
+	diskGuard *diskGuard
 }
 
 func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
-	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, room: &room{log: log}}
+	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, diskGuard: &diskGuard{log: log}}
 }
 
 // admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
 func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
-	if err := s.room.check(); err != nil {
+	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
 	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error {
-		_, err := s.insert(tx, l, queueTimeout)
+		_, err := s.admitTx(tx, l, queueTimeout)
 		return err
 	})
 }
 
 // errOpens: it would open its payer's window.
-var errOpens = errors.New("the window is not open yet")
+var errWindowClosed = errors.New("the window is not open yet")
 
 // When the disk gets what nobody waits for. An fsync at once would be in the way of the call, or of its answer, where there
 // are few processors.
 const (
-	begunWithin   = 20 * time.Millisecond // a Lease that began on a warm worker, if it has not ended by then
-	settledWithin = 5 * time.Millisecond
+	warmStartSyncDelay = 20 * time.Millisecond // a Lease that began on a warm worker, if it has not ended by then
+	settleSyncDelay    = 5 * time.Millisecond
 )
 
 // begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk gets it while the call already runs, or
 // together with its settlement if that comes first, for there is nothing to charge yet: a power cut until then takes the
 // hold back, and the call with it. If the payer's window would open with it and mayOpen is false, errOpens: nothing is written.
-func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration, mayOpen bool) error {
-	if err := s.room.check(); err != nil {
+func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration, mayOpen bool) error {
+	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
-	return s.writer.soon(ctx, "begin lease", begunWithin, func(tx *sql.Tx) error {
-		isOpen, err := s.insert(tx, l, queueTimeout)
+	return s.writer.writeDeferred(ctx, "begin lease", warmStartSyncDelay, func(tx *sql.Tx) error {
+		isOpen, err := s.admitTx(tx, l, queueTimeout)
 		if err != nil {
 			return err
 		}
 		if !isOpen && !mayOpen {
-			return errOpens
+			return errWindowClosed
 		}
-		return s.start(tx, l, w, at, at, isOpen)
+		return s.activateTx(tx, l, w, at, at, isOpen)
 	})
 }
 
 // insert also reports whether the payer's window is open. It runs in a transaction that others share, which no single one's
 // context may end.
-func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
+func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
 	ctx := context.Background()
 	held, err := s.hold(ctx, tx, l, queueTimeout)
 	if err != nil {
@@ -125,11 +125,11 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 
 // activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, since, now time.Time) error {
-	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, since, now, false) })
+	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.activateTx(tx, l, w, since, now, false) })
 }
 
 // start opens the payer's window, unless that is known to be open.
-func (s *store) start(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
+func (s *store) activateTx(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
 		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
@@ -179,12 +179,12 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 // it, and not for the disk: a power cut in the next moment leaves the Lease open, and its charge to its last beat
 // (settleLeftover), as if it had come a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.writer.soon(ctx, "settle lease", settledWithin, func(tx *sql.Tx) error {
-		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
+	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx *sql.Tx) error {
+		return s.finishTx(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
 	})
 }
 
-func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+func (s *store) finishTx(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
 	ctx := context.Background()
 	err := s.ledger.Settle(ctx, tx, quota.Settlement{Lease: id, Charged: charged, Reason: reason, Now: at})
 	var settled *quota.SettledError
@@ -248,7 +248,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
 	return s.writer.write(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
-		return s.finish(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
+		return s.finishTx(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
 	})
 }
 

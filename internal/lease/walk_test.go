@@ -35,23 +35,23 @@ func TestRandomWalk(t *testing.T) {
 		warmFor        time.Duration
 	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
 		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
-		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
-		k.warmFor, k.alive = machine.warmFor, map[Worker]place{}
-		k.order = newOrder(k.queueTimeout, []int{0, 1, 2})
+		k := &walk{schedulerHarness: newSharedSchedulerHarness(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
+		k.warmFor, k.liveWorkers = machine.warmFor, map[Worker]allocation{}
+		k.priority = newPriority(k.queueTimeout, []int{0, 1, 2})
 		k.perSpace = func(space string) int { return map[string]int{"other": 2}[space] }
 		for range steps {
 			k.step()
 			k.check()
 			if t.Failed() {
-				t.Fatalf("after %q, %+v, -walk.seed=%d", k.did, machine, seed)
+				t.Fatalf("after %q, %+v, -walk.seed=%d", k.lastAction, machine, seed)
 			}
 		}
 		k.checkVariety()
 		if t.Failed() {
 			return
 		}
-		resumed += k.resumed
-		begun += k.begun
+		resumed += k.resumeCount
+		begun += k.warmStartCount
 	}
 	if begun < steps/10_000 {
 		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
@@ -63,28 +63,28 @@ func TestRandomWalk(t *testing.T) {
 
 // walk is a world that lives at random. all is every Lease that is not both over and seen to be so.
 type walk struct {
-	*world
-	rand  *rand.Rand
-	share int              // Slots of each Device
-	pids  int              // made so far
-	alive map[Worker]place // the workers that live, and where they sit
+	*schedulerHarness
+	rand        *rand.Rand
+	share       int                   // Slots of each Device
+	pids        int                   // made so far
+	liveWorkers map[Worker]allocation // the workers that live, and where they sit
 
-	resumed int
-	begun   int
-	all     []*Lease
-	did     string
-	seen    map[State]int // how many ended so
+	resumeCount    int
+	warmStartCount int
+	all            []*Lease
+	lastAction     string
+	endCounts      map[State]int // how many ended so
 }
 
-var spacesOfTheWalk = []string{"demo", "other"}
+var walkSpaces = []string{"demo", "other"}
 
-type deed struct {
+type action struct {
 	name   string
 	weight int
 	do     func(*walk)
 }
 
-var deeds = []deed{
+var actions = []action{
 	{"schedule", 24, (*walk).doSchedule},
 	{"checked", 24, (*walk).doChecked},
 	{"claim", 24, (*walk).doClaim},
@@ -99,10 +99,10 @@ var deeds = []deed{
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
 	{"uninvited", 1, func(k *walk) {
-		k.onUninvited([]Uninvited{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly nobody
+		k.onUnleased([]Unleased{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly nobody
 	}},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
-	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
+	{"returned", 12, func(k *walk) { k.onUndrain(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
@@ -110,18 +110,18 @@ var deeds = []deed{
 func (k *walk) step() {
 	total := 0
 	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // else few leases end well
-		k.did = "finish"
-		k.onLease(k.finish)
+		k.lastAction = "finish"
+		k.onLease(k.releaseActive)
 		k.onTime()
 		return
 	}
-	for _, d := range deeds {
+	for _, d := range actions {
 		total += d.weight
 	}
 	n := k.rand.IntN(total)
-	for _, d := range deeds {
+	for _, d := range actions {
 		if n -= d.weight; n < 0 {
-			k.did = d.name
+			k.lastAction = d.name
 			d.do(k)
 			k.onTime()
 			return
@@ -133,8 +133,8 @@ func (k *walk) doSchedule() {
 	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker idles while many wait
 		return
 	}
-	l := k.lease(func(r *Request) {
-		if r.Space = spacesOfTheWalk[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
+	l := k.newLease(func(r *Request) {
+		if r.Space = walkSpaces[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
 			r.Space = "demo"
 		}
 		r.Instance = r.Space + "-1"
@@ -144,11 +144,11 @@ func (k *walk) doSchedule() {
 		r.Payer.Name = []string{"ada", "ben", "cem"}[k.rand.IntN(3)]
 		r.Tier = quota.Tier{Priority: k.rand.IntN(3), Concurrency: map[string]int{"ben": 1}[r.Payer.Name]}
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
-			r.Event = k.any().Event // an Event may ask for more than one
+			r.Event = k.anyLease().Event // an Event may ask for more than one
 		}
 	})
 	l.Remaining = k.rand.Float64()
-	if k.rand.IntN(2) > 0 && k.onArrival(l) {
+	if k.rand.IntN(2) > 0 && k.tryWarmStart(l) {
 		return // see doBegun
 	}
 	k.all = append(k.all, l)
@@ -157,21 +157,21 @@ func (k *walk) doSchedule() {
 
 // doBegun: one that has come to a warm worker is admitted together with its start, or not at all.
 func (k *walk) doBegun() {
-	if len(k.begins) == 0 {
+	if len(k.warmStarts) == 0 {
 		return
 	}
-	i := k.rand.IntN(len(k.begins))
-	l := k.begins[i]
-	k.begins = slices.Delete(k.begins, i, i+1)
+	i := k.rand.IntN(len(k.warmStarts))
+	l := k.warmStarts[i]
+	k.warmStarts = slices.Delete(k.warmStarts, i, i+1)
 	switch k.rand.IntN(6) {
 	case 0:
-		k.onBegun(l, k.clock, errors.New("quota exceeded"))
+		k.onWarmStarted(l, k.clock, errors.New("quota exceeded"))
 	case 1:
-		k.onBegun(l, k.clock, errUnfit)
+		k.onWarmStarted(l, k.clock, errUnfit)
 	default:
-		k.onBegun(l, k.clock, nil)
+		k.onWarmStarted(l, k.clock, nil)
 		k.all = append(k.all, l)
-		k.begun++
+		k.warmStartCount++
 	}
 }
 
@@ -179,18 +179,18 @@ func (k *walk) doChecked() {
 	if len(k.checks) == 0 {
 		return
 	}
-	p := k.checks[0]
+	a := k.checks[0]
 	k.checks = k.checks[1:]
 	var err error
 	if k.rand.IntN(5) == 0 {
 		err = errors.New("busy")
 	}
-	for _, s := range p {
+	for _, s := range a {
 		if err == nil && len(k.reclaimsOf(s)) > 0 {
 			k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
 		}
 	}
-	k.onChecked(p, err)
+	k.onChecked(a, err)
 }
 
 func (k *walk) doReclaimed() {
@@ -202,12 +202,12 @@ func (k *walk) doReclaimed() {
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
 	err := []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)]
 	if err != errNotReclaimed {
-		delete(k.alive, r.lease.Worker)
+		delete(k.liveWorkers, r.lease.Worker)
 	}
 	k.onReclaimed(r.place, err)
 }
 
-func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
+func (k *walk) reclaimsOf(s *slot) (found []reclaimCall) {
 	for _, r := range k.reclaims {
 		if slices.Contains(r.place, s) {
 			found = append(found, r)
@@ -230,25 +230,25 @@ func (k *walk) doResumed() {
 		k.onResumed(l, k.clock, errors.New("disk full"))
 	default:
 		k.onResumed(l, k.clock, nil)
-		k.resumed++
+		k.resumeCount++
 	}
 }
 
 // doExit lets a worker die that is watched: of a Lease, or an idle one.
 func (k *walk) doExit() {
-	if len(k.begins) > 0 && k.begins[0].inherited {
-		delete(k.alive, k.begins[0].Worker)
-		k.onExit(k.begins[0].Worker)
+	if len(k.warmStarts) > 0 && k.warmStarts[0].warmWorker {
+		delete(k.liveWorkers, k.warmStarts[0].Worker)
+		k.onExit(k.warmStarts[0].Worker)
 		return
 	}
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
-		delete(k.alive, s.idle.lease.Worker)
+		delete(k.liveWorkers, s.idle.lease.Worker)
 		k.onExit(s.idle.lease.Worker)
 		return
 	}
 	k.onLease(func(l *Lease) {
 		if l.State == Active {
-			delete(k.alive, l.Worker)
+			delete(k.liveWorkers, l.Worker)
 			k.onExit(l.Worker)
 		}
 	})
@@ -259,14 +259,14 @@ func (k *walk) doClaim() {
 	k.onLease(func(l *Lease) {
 		before := l.Worker
 		k.pids++
-		_, _, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
+		_, _, err := k.onClaim(walkSpaces[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
 		if err == nil {
-			k.alive[l.Worker] = l.place
+			k.liveWorkers[l.Worker] = l.allocation
 		}
-		for _, w := range k.gone {
-			delete(k.alive, w)
+		for _, w := range k.dismissed {
+			delete(k.liveWorkers, w)
 		}
-		k.gone = nil
+		k.dismissed = nil
 		if err != nil && l.Worker != before {
 			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
 		}
@@ -275,13 +275,13 @@ func (k *walk) doClaim() {
 
 func (k *walk) doAllow() {
 	k.onLease(func(l *Lease) {
-		if l.Worker.PID != 0 && !l.inherited && k.watched[l.Worker] == 0 {
+		if l.Worker.PID != 0 && !l.warmWorker && k.watched[l.Worker] == 0 {
 			k.onAllow(l, k.clock)
 		}
 	})
 }
 
-func (k *walk) finish(l *Lease) {
+func (k *walk) releaseActive(l *Lease) {
 	if l.State == Active {
 		k.onRelease(l.Space, l.ID, false)
 	}
@@ -289,7 +289,7 @@ func (k *walk) finish(l *Lease) {
 
 func (k *walk) doRelease() {
 	k.onLease(func(l *Lease) {
-		space, before := spacesOfTheWalk[k.rand.IntN(2)], *l
+		space, before := walkSpaces[k.rand.IntN(2)], *l
 		_, err := k.onRelease(space, l.ID, k.rand.IntN(4) == 0)
 		if may := k.isOnSlot(&before) && space == l.Space; (err == nil) != may {
 			k.t.Errorf("lease %s of %s, %s: release by %s got %v", l.ID, l.Space, before.State, space, err)
@@ -300,15 +300,15 @@ func (k *walk) doRelease() {
 // doTime goes to the next moment that the line has asked for, or some way on: never past such a moment.
 func (k *walk) doTime() {
 	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10 * time.Second))))
-	if next := k.next(); !next.IsZero() && next.Before(to) {
+	if next := k.nextWake(); !next.IsZero() && next.Before(to) {
 		to = next
 	}
 	k.clock = to
 }
 
 // any is rather one that has a Slot: there most can happen.
-func (k *walk) any() *Lease {
-	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.begins, s.holder) && k.rand.IntN(2) == 0 {
+func (k *walk) anyLease() *Lease {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.warmStarts, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
 	}
 	return k.all[k.rand.IntN(len(k.all))]
@@ -316,7 +316,7 @@ func (k *walk) any() *Lease {
 
 func (k *walk) onLease(do func(*Lease)) {
 	if len(k.all) > 0 {
-		do(k.any())
+		do(k.anyLease())
 	}
 }
 
@@ -337,15 +337,15 @@ func (k *walk) check() {
 			k.checkEnded(l)
 		}
 	}
-	k.forget()
+	k.dropEnded()
 }
 
 // checkWorkers: on a Slot lives the worker of its Lease alone, or an idle one, or one that is being ended. Where nobody
 // may be, nobody is.
 func (k *walk) checkWorkers() {
 	sitters := map[*slot]int{}
-	for w, p := range k.alive {
-		for _, s := range p {
+	for w, a := range k.liveWorkers {
+		for _, s := range a {
 			sitters[s]++
 			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
 				k.t.Errorf("worker %d lives on slot %d, which is %s", w.PID, s.Index, s.phase)
@@ -365,10 +365,10 @@ func (k *walk) checkSlots() {
 		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
 			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
 		}
-		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
+		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.allocation, s) || k.leases[s.idle.lease.ID] != nil) {
 			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
 		}
-		if s.phase == held && (!k.isOnSlot(s.holder) || !slices.Contains(s.holder.place, s)) {
+		if s.phase == held && (!k.isOnSlot(s.holder) || !slices.Contains(s.holder.allocation, s)) {
 			k.t.Errorf("slot %d is held by %s, which is %s", s.Index, s.holder.ID, s.holder.State)
 		}
 		if n := len(k.reclaimsOf(s)); (s.phase == reclaiming) != (n == 1) || n > 1 {
@@ -379,7 +379,7 @@ func (k *walk) checkSlots() {
 
 // checkTime: after onTime nothing is due, and the line will be woken when something is.
 func (k *walk) checkTime() {
-	next := k.next()
+	next := k.nextWake()
 	for _, l := range k.leases {
 		if due := k.due(l); !due.After(k.clock) || next.IsZero() || next.After(due) {
 			k.t.Errorf("lease %s, %s: due at %s, it is %s and the line sleeps until %s", l.ID, l.State, due, k.clock, next)
@@ -390,7 +390,7 @@ func (k *walk) checkTime() {
 // checkOrder: they wait in the order of their turns; where Devices are not shared, nobody who may have a Slot waits while
 // one idles, nor while one is given to somebody who came the bound later.
 func (k *walk) checkOrder() {
-	if !slices.IsSortedFunc(k.waiting, (*Lease).before) {
+	if !slices.IsSortedFunc(k.waiting, (*Lease).compare) {
 		k.t.Errorf("they wait out of their order")
 	}
 	granted := k.grants
@@ -405,7 +405,7 @@ func (k *walk) checkOrder() {
 		}
 		waiting++
 		for _, other := range granted {
-			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.order.bound {
+			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.priority.bound {
 				k.t.Errorf("%s, which came at %s, waits behind %s, which came at %s", l.ID, l.Admitted, other.ID, other.Admitted)
 			}
 		}
@@ -426,8 +426,8 @@ func (k *walk) checkOrder() {
 
 // checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
 func (k *walk) checkLimits() {
-	has, claimed := claims{map[string]int{}, map[string]int{}}, claims{map[string]int{}, map[string]int{}}
-	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.begins) {
+	has, claimed := slotCounts{map[string]int{}, map[string]int{}}, slotCounts{map[string]int{}, map[string]int{}}
+	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.warmStarts) {
 		if k.isOnSlot(l) {
 			has.add(l)
 		}
@@ -459,18 +459,18 @@ func (k *walk) checkOpen(l *Lease) {
 			holds++
 		}
 	}
-	if holds > 0 && (holds == k.share) == (k.share == 1 || l.Size == "xlarge") && holds == len(l.place) {
+	if holds > 0 && (holds == k.share) == (k.share == 1 || l.Size == "xlarge") && holds == len(l.allocation) {
 		holds = 1 // place
 	}
 	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
 		k.t.Errorf("lease %s is %s: waits %d times, holds %d places", l.ID, l.State, waits, holds)
 	}
-	told := holds == 1 && l.from == nil
+	told := holds == 1 && l.pendingWorker == nil
 	if answers := k.answers[l]; (len(answers) == 1) != told || len(answers) > 1 || told && answers[0].grant == nil || k.settled[l] != 0 {
 		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
 	}
 	// (An active one whose place is being allowed to another worker has one that is not watched yet.)
-	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.inherited && k.watched[l.Worker] != 1 {
+	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.warmWorker && k.watched[l.Worker] != 1 {
 		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l.Worker], l.Active)
 	}
 }
@@ -493,7 +493,7 @@ func (k *walk) checkEnded(l *Lease) {
 }
 
 // forget keeps some of the ended Leases, so that they go on being asked for and released in vain.
-func (k *walk) forget() {
+func (k *walk) dropEnded() {
 	const memory = 20
 	for len(k.all) > memory {
 		i := k.rand.IntN(len(k.all))
@@ -501,10 +501,10 @@ func (k *walk) forget() {
 		if k.leases[l.ID] == l {
 			return // another time
 		}
-		if k.seen == nil {
-			k.seen = map[State]int{}
+		if k.endCounts == nil {
+			k.endCounts = map[State]int{}
 		}
-		k.seen[l.State]++
+		k.endCounts[l.State]++
 		delete(k.answers, l)
 		delete(k.settled, l)
 		k.all = append(k.all[:i:i], k.all[i+1:]...)
@@ -514,8 +514,8 @@ func (k *walk) forget() {
 // checkVariety: a walk that never comes to some end proves nothing about it.
 func (k *walk) checkVariety() {
 	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
-		if few := k.warmFor > 0 && state == TimedOut; !few && k.seen[state] < *walkSteps/10_000 { // two at most wait there
-			k.t.Errorf("of all ends only %d were %q: %v", k.seen[state], state, k.seen)
+		if few := k.warmFor > 0 && state == TimedOut; !few && k.endCounts[state] < *walkSteps/10_000 { // two at most wait there
+			k.t.Errorf("of all ends only %d were %q: %v", k.endCounts[state], state, k.endCounts)
 		}
 	}
 }

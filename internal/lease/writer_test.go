@@ -18,19 +18,19 @@ import (
 )
 
 // desk is a writer with a table of its own, whose connection somebody else has until free is called.
-type desk struct {
+type writerHarness struct {
 	*writer
-	t    *testing.T
-	free func()
+	t       *testing.T
+	release func()
 }
 
-func newDesk(t *testing.T) *desk {
+func newWriterHarness(t *testing.T) *writerHarness {
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	d := &desk{writer: &writer{db: db, log: zap.NewNop()}, t: t}
+	h := &writerHarness{writer: &writer{db: db, log: zap.NewNop()}, t: t}
 	if _, err := db.Exec(`CREATE TABLE notes (n INTEGER PRIMARY KEY);
 		CREATE TRIGGER full BEFORE INSERT ON notes WHEN NEW.n = 99 BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END`); err != nil {
 		t.Fatal(err)
@@ -39,19 +39,19 @@ func newDesk(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.free = func() { _ = tx.Rollback() }
-	return d
+	h.release = func() { _ = tx.Rollback() }
+	return h
 }
 
 // notes writes all at once, frees the connection once they wait, and returns what each was told and how many
 // transactions there were.
-func (d *desk) notes(all ...int) (told []error, transactions int) {
+func (h *writerHarness) insertAll(all ...int) (told []error, transactions int) {
 	used := make(chan *sql.Tx, len(all))
 	told = make([]error, len(all))
 	done := make(chan struct{})
 	for i, n := range all {
 		go func() {
-			told[i] = d.write(context.Background(), "note", func(tx *sql.Tx) error {
+			told[i] = h.write(context.Background(), "note", func(tx *sql.Tx) error {
 				used <- tx
 				_, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n)
 				return err
@@ -60,7 +60,7 @@ func (d *desk) notes(all ...int) (told []error, transactions int) {
 		}()
 		synctest.Wait()
 	}
-	d.free()
+	h.release()
 	for range all {
 		<-done
 	}
@@ -72,17 +72,17 @@ func (d *desk) notes(all ...int) (told []error, transactions int) {
 	return told, len(seen)
 }
 
-func (d *desk) written() (all []int) {
-	d.t.Helper()
-	rows, err := d.db.Query(`SELECT n FROM notes ORDER BY n`)
+func (h *writerHarness) inserted() (all []int) {
+	h.t.Helper()
+	rows, err := h.db.Query(`SELECT n FROM notes ORDER BY n`)
 	if err != nil {
-		d.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var n int
 		if err := rows.Scan(&n); err != nil {
-			d.t.Fatal(err)
+			h.t.Fatal(err)
 		}
 		all = append(all, n)
 	}
@@ -91,12 +91,12 @@ func (d *desk) written() (all []int) {
 
 func TestWritesThatWaitGoTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, transactions := d.notes(1, 2, 3, 4, 5, 6, 7, 8)
+		h := newWriterHarness(t)
+		told, transactions := h.insertAll(1, 2, 3, 4, 5, 6, 7, 8)
 		if err := errors.Join(told...); err != nil || transactions != 1 {
 			t.Errorf("%d transactions, %v; want all in one", transactions, err)
 		}
-		if got := d.written(); len(got) != 8 {
+		if got := h.inserted(); len(got) != 8 {
 			t.Errorf("written %v, want all", got)
 		}
 	})
@@ -105,12 +105,12 @@ func TestWritesThatWaitGoTogether(t *testing.T) {
 // TestAWriteThatFailsTakesNobodyWithIt: the second 1 breaks the key.
 func TestAWriteThatFailsTakesNobodyWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, transactions := d.notes(1, 1, 2)
+		h := newWriterHarness(t)
+		told, transactions := h.insertAll(1, 1, 2)
 		if told[0] != nil || told[1] == nil || told[2] != nil || transactions != 1 {
 			t.Errorf("told %v in %d transactions, want the second refused alone", told, transactions)
 		}
-		if got := d.written(); !slices.Equal(got, []int{1, 2}) {
+		if got := h.inserted(); !slices.Equal(got, []int{1, 2}) {
 			t.Errorf("written %v, want 1 and 2", got)
 		}
 	})
@@ -119,18 +119,18 @@ func TestAWriteThatFailsTakesNobodyWithIt(t *testing.T) {
 // TestALostTransactionIsEverybodys: SQLite gives up all of it, as it does at a full disk; then it goes on.
 func TestALostTransactionIsEverybodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, _ := d.notes(1, 99, 2)
+		h := newWriterHarness(t)
+		told, _ := h.insertAll(1, 99, 2)
 		for i, err := range told {
 			if err == nil {
 				t.Errorf("write %d was told that it is written", i)
 			}
 		}
-		if got := d.written(); len(got) != 0 {
+		if got := h.inserted(); len(got) != 0 {
 			t.Errorf("written %v, want nothing", got)
 		}
-		if told, _ := d.notes(3); told[0] != nil || !slices.Equal(d.written(), []int{3}) {
-			t.Errorf("afterwards: %v, written %v", told, d.written())
+		if told, _ := h.insertAll(3); told[0] != nil || !slices.Equal(h.inserted(), []int{3}) {
+			t.Errorf("afterwards: %v, written %v", told, h.inserted())
 		}
 	})
 }
@@ -138,26 +138,26 @@ func TestALostTransactionIsEverybodys(t *testing.T) {
 // TestNobodyWaitsForEver: a write whose turn does not come is told so in five seconds, and is not made later.
 func TestNobodyWaitsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
+		h := newWriterHarness(t)
 		first := make(chan error, 1)
 		note := func(n int) func(*sql.Tx) error {
 			return func(tx *sql.Tx) error { _, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n); return err }
 		}
-		go func() { first <- d.write(context.Background(), "note", note(1)) }()
+		go func() { first <- h.write(context.Background(), "note", note(1)) }()
 		synctest.Wait()
 		began := time.Now()
-		err := d.write(context.Background(), "note", note(2))
-		if busy := (*busyError)(nil); !errors.As(err, &busy) || time.Since(began) != patience {
-			t.Errorf("after %v: %v, want busy after %v", time.Since(began), err, patience)
+		err := h.write(context.Background(), "note", note(2))
+		if busy := (*busyError)(nil); !errors.As(err, &busy) || time.Since(began) != writeTimeout {
+			t.Errorf("after %v: %v, want busy after %v", time.Since(began), err, writeTimeout)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if err := d.write(ctx, "note", note(3)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.write(ctx, "note", note(3)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the caller's own deadline", err)
 		}
-		d.free()
-		if err := <-first; err != nil || !slices.Equal(d.written(), []int{1}) {
-			t.Errorf("got %v, written %v; want the one that had patience", err, d.written())
+		h.release()
+		if err := <-first; err != nil || !slices.Equal(h.inserted(), []int{1}) {
+			t.Errorf("got %v, written %v; want the one that had patience", err, h.inserted())
 		}
 	})
 }
@@ -191,16 +191,16 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t)
+				h := newWriterHarness(t)
 				var syncs atomic.Int32
 				if !c.never {
-					d.sync = func() error { syncs.Add(1); return nil }
+					h.sync = func() error { syncs.Add(1); return nil }
 				}
 				got := make([]int, len(c.soon))
 				for i, soon := range c.soon {
-					enter := d.write
+					enter := h.write
 					if soon {
-						enter = d.soon
+						enter = h.writeDeferred
 					}
 					go func() {
 						if err := enter(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
@@ -209,13 +209,13 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 					}()
 					synctest.Wait()
 				}
-				d.free()
+				h.release()
 				synctest.Wait()
-				d.close()
+				h.close()
 				if !slices.Equal(got, c.want) || syncs.Load() != c.syncs {
 					t.Errorf("committed with %v and then %d syncs, want %v and %d", got, syncs.Load(), c.want, c.syncs)
 				}
-				if err := d.write(context.Background(), "note", func(tx *sql.Tx) error {
+				if err := h.write(context.Background(), "note", func(tx *sql.Tx) error {
 					if level := durability(t, tx); level != with {
 						t.Errorf("afterwards the connection commits with %d, want %d", level, with)
 					}
@@ -228,8 +228,8 @@ func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
 	}
 }
 
-func (d *desk) soon(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	return d.writer.soon(ctx, what, time.Millisecond, do)
+func (h *writerHarness) writeDeferred(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	return h.writer.writeDeferred(ctx, what, time.Millisecond, do)
 }
 
 // TestWhenTheDiskGetsIt: at its time, or with what comes before that, or with the end of the host; an fsync that fails is made
@@ -238,50 +238,50 @@ func TestWhenTheDiskGetsIt(t *testing.T) {
 	const lag = 20 * time.Millisecond
 	note := func(*sql.Tx) error { return nil }
 	for name, row := range map[string]struct {
-		also  func(t *testing.T, d *desk) error
+		also  func(t *testing.T, h *writerHarness) error
 		fails int
 		want  []time.Duration
 	}{
 		"by itself": {nil, 0, []time.Duration{lag}},
-		"not with what comes while another fsync is made": {func(_ *testing.T, d *desk) error {
-			quick := d.sync
-			d.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 10 ms to 25 ms
-			err := d.writer.soon(context.Background(), "note", lag/4, note)
+		"not with what comes while another fsync is made": {func(_ *testing.T, h *writerHarness) error {
+			quick := h.sync
+			h.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 10 ms to 25 ms
+			err := h.writer.writeDeferred(context.Background(), "note", lag/4, note)
 			time.Sleep(lag / 2)
-			return errors.Join(err, d.writer.soon(context.Background(), "note", lag, note)) // at 15 ms
+			return errors.Join(err, h.writer.writeDeferred(context.Background(), "note", lag, note)) // at 15 ms
 		}, 0, []time.Duration{lag / 2, 7 * lag / 4}},
-		"with its settlement": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag/4, note)
+		"with its settlement": {func(_ *testing.T, h *writerHarness) error {
+			return h.writer.writeDeferred(context.Background(), "note", lag/4, note)
 		}, 0, []time.Duration{10 * time.Millisecond}},
-		"by itself, though one waits for the disk that changes nothing there": {func(_ *testing.T, d *desk) error {
-			return d.write(context.Background(), "note", note)
+		"by itself, though one waits for the disk that changes nothing there": {func(_ *testing.T, h *writerHarness) error {
+			return h.write(context.Background(), "note", note)
 		}, 0, []time.Duration{lag}},
-		"with another that can wait": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag, note)
+		"with another that can wait": {func(_ *testing.T, h *writerHarness) error {
+			return h.writer.writeDeferred(context.Background(), "note", lag, note)
 		}, 0, []time.Duration{lag}},
-		"again after a failure": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag, note)
+		"again after a failure": {func(_ *testing.T, h *writerHarness) error {
+			return h.writer.writeDeferred(context.Background(), "note", lag, note)
 		}, 1, []time.Duration{lag, lag + 5*time.Millisecond}},
-		"with the end": {func(_ *testing.T, d *desk) error { d.close(); return nil }, 0, []time.Duration{5 * time.Millisecond}},
+		"with the end": {func(_ *testing.T, h *writerHarness) error { h.close(); return nil }, 0, []time.Duration{5 * time.Millisecond}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t)
-				d.free()
+				h := newWriterHarness(t)
+				h.release()
 				began := time.Now()
 				var syncs []time.Duration
-				d.sync = func() error {
+				h.sync = func() error {
 					if syncs = append(syncs, time.Since(began)); len(syncs) <= row.fails {
 						return errors.New("the disk is gone")
 					}
 					return nil
 				}
-				if err := d.writer.soon(context.Background(), "note", lag, note); err != nil {
+				if err := h.writer.writeDeferred(context.Background(), "note", lag, note); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(5 * time.Millisecond)
 				if row.also != nil {
-					if err := row.also(t, d); err != nil {
+					if err := row.also(t, h); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -290,7 +290,7 @@ func TestWhenTheDiskGetsIt(t *testing.T) {
 				if !slices.Equal(syncs, row.want) {
 					t.Errorf("fsyncs after %v, want %v", syncs, row.want)
 				}
-				d.close()
+				h.close()
 			})
 		})
 	}
@@ -299,12 +299,12 @@ func TestWhenTheDiskGetsIt(t *testing.T) {
 // TestEachCommitIsSynced: what is committed while the disk works for an earlier one is not forgotten.
 func TestEachCommitIsSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		d.free()
+		h := newWriterHarness(t)
+		h.release()
 		began, turn := make(chan bool, 3), make(chan bool)
-		d.sync = func() error { began <- true; <-turn; return nil }
+		h.sync = func() error { began <- true; <-turn; return nil }
 		for range 3 {
-			if err := d.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+			if err := h.writeDeferred(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2 * time.Millisecond) // it is due
@@ -314,7 +314,7 @@ func TestEachCommitIsSynced(t *testing.T) {
 			t.Fatalf("%d syncs at a time, want one", len(began))
 		}
 		close(turn)
-		d.close()
+		h.close()
 		if len(began) != 2 {
 			t.Errorf("%d syncs, want the one for the first and one for the two that came meanwhile", len(began))
 		}
@@ -324,16 +324,16 @@ func TestEachCommitIsSynced(t *testing.T) {
 // TestAPanicIsAnErrorOfItsOwn: who leads answers for others.
 func TestAPanicIsAnErrorOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
+		h := newWriterHarness(t)
 		first := make(chan error, 1)
-		go func() { first <- d.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
+		go func() { first <- h.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
 		synctest.Wait()
-		told, _ := d.notes(1, 2)
+		told, _ := h.insertAll(1, 2)
 		if err := <-first; err == nil || !strings.Contains(err.Error(), "note: panic: of mine") {
 			t.Errorf("got %v, want the panic as an error", err)
 		}
-		if err := errors.Join(told...); err != nil || !slices.Equal(d.written(), []int{1, 2}) {
-			t.Errorf("the others: %v, written %v", err, d.written())
+		if err := errors.Join(told...); err != nil || !slices.Equal(h.inserted(), []int{1, 2}) {
+			t.Errorf("the others: %v, written %v", err, h.inserted())
 		}
 	})
 }

@@ -416,7 +416,7 @@ def _patch_worker(state: State, module: Any) -> None:
         _expect_workers(module, CLAIM)
 
 
-CLAIM = 35  # seconds: the host takes a lease back that no worker has claimed in 30 (internal/lease/line.go, claimTime)
+CLAIM = 35  # seconds: the host takes a lease back that no worker has claimed in 30 (internal/lease/scheduler.go, claimTimeout)
 
 
 def _expect_workers(module: Any, patience: float) -> None:

@@ -46,16 +46,16 @@ func storageError(err error) error {
 }
 
 // noteTrouble tells the operator once when writing begins to fail, and once when it goes on.
-func (w *writer) noteTrouble(all []*write) {
+func (w *writer) logTrouble(batch []*writeRequest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, one := range all {
-		trouble, ok := errors.AsType[*StorageError](one.err)
+	for _, req := range batch {
+		trouble, ok := errors.AsType[*StorageError](req.err)
 		switch {
 		case ok && w.trouble == nil:
 			w.trouble = trouble
 			w.log.Error("database cannot be written: GPU calls are refused until it can", zap.Error(trouble), zap.String("do", trouble.Do))
-		case one.err == nil && w.trouble != nil:
+		case req.err == nil && w.trouble != nil:
 			w.trouble = nil
 			w.log.Warn("database can be written again")
 		}
@@ -67,7 +67,7 @@ func (w *writer) noteTrouble(all []*write) {
 func (b *Broker) Trouble() *StorageError { return b.store.trouble() }
 
 func (s *store) trouble() *StorageError {
-	if trouble, ok := errors.AsType[*StorageError](s.room.check()); ok {
+	if trouble, ok := errors.AsType[*StorageError](s.diskGuard.check()); ok {
 		return trouble
 	}
 	s.writer.mu.Lock()

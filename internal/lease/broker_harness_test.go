@@ -19,7 +19,7 @@ import (
 
 // house is a Broker with a real database, on a machine that does what the test says. Its tests run in a bubble
 // of testing/synctest: time passes when all sleep. SQLite does not sleep there; while it works, the clock stands.
-type house struct {
+type brokerHarness struct {
 	*Broker
 	t         *testing.T
 	db        *sql.DB
@@ -29,7 +29,7 @@ type house struct {
 	processes *leasetest.Processes
 	journal   leasetest.Journal
 	cancel    context.CancelFunc
-	ran       chan error // Run's last word
+	runResult chan error // Run's last word
 }
 
 var (
@@ -39,16 +39,16 @@ var (
 )
 
 // newHouse has one Slot and is not running yet.
-func newHouse(t *testing.T, alter ...func(*Config)) *house {
+func newBrokerHarness(t *testing.T, alter ...func(*Config)) *brokerHarness {
 	t.Helper()
-	h := &house{t: t, path: filepath.Join(t.TempDir(), "spacehost.db"), processes: leasetest.NewProcesses()}
+	h := &brokerHarness{t: t, path: filepath.Join(t.TempDir(), "spacehost.db"), processes: leasetest.NewProcesses()}
 	h.openDatabase()
 	h.inventory = gputest.NewFakeInventory(gputest.Devices(1)...)
 	h.Broker = h.newBroker(alter...)
 	return h
 }
 
-func (h *house) openDatabase() {
+func (h *brokerHarness) openDatabase() {
 	h.t.Helper()
 	db, err := migrations.Open(h.t.Context(), h.path)
 	if err != nil {
@@ -59,7 +59,7 @@ func (h *house) openDatabase() {
 }
 
 // newBroker is another one for the same house, as after a crash.
-func (h *house) newBroker(alter ...func(*Config)) *Broker {
+func (h *brokerHarness) newBroker(alter ...func(*Config)) *Broker {
 	h.t.Helper()
 	config := Config{DB: h.db, Ledger: h.ledger, Processes: h.processes, Pool: h.pool(h.inventory), Logger: h.journal.Logger()}
 	for _, a := range alter {
@@ -72,7 +72,7 @@ func (h *house) newBroker(alter ...func(*Config)) *Broker {
 	return b
 }
 
-func (h *house) pool(inventory gpu.Inventory) *gpu.Pool {
+func (h *brokerHarness) pool(inventory gpu.Inventory) *gpu.Pool {
 	h.t.Helper()
 	pool, err := gpu.NewPool(h.t.Context(), inventory, 1)
 	if err != nil {
@@ -82,20 +82,20 @@ func (h *house) pool(inventory gpu.Inventory) *gpu.Pool {
 }
 
 // run starts the Broker; the test's end stops it if the test does not.
-func (h *house) run() *house {
+func (h *brokerHarness) run() *brokerHarness {
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.ran = cancel, make(chan error, 1)
+	h.cancel, h.runResult = cancel, make(chan error, 1)
 	var running sync.WaitGroup
-	running.Go(func() { h.ran <- h.Run(ctx) })
+	running.Go(func() { h.runResult <- h.Run(ctx) })
 	h.t.Cleanup(func() { cancel(); running.Wait() })
 	return h
 }
 
 // stop ends the Broker as the host does, and returns once it has ended.
-func (h *house) stop() {
+func (h *brokerHarness) stop() {
 	h.t.Helper()
 	h.cancel()
-	if err := <-h.ran; !errors.Is(err, context.Canceled) {
+	if err := <-h.runResult; !errors.Is(err, context.Canceled) {
 		h.t.Errorf("Run returned %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func request(alter ...func(*Request)) Request {
 
 func declared(d time.Duration) func(*Request) { return func(r *Request) { r.Declared = d } }
 
-func (h *house) schedule(alter ...func(*Request)) *Ticket {
+func (h *brokerHarness) schedule(alter ...func(*Request)) *Ticket {
 	h.t.Helper()
 	ticket, err := h.Schedule(h.t.Context(), request(alter...))
 	if err != nil {
@@ -120,7 +120,7 @@ func (h *house) schedule(alter ...func(*Request)) *Ticket {
 	return ticket
 }
 
-func (h *house) grant(ticket *Ticket) Grant {
+func (h *brokerHarness) grant(ticket *Ticket) Grant {
 	h.t.Helper()
 	g, err := ticket.Wait(h.t.Context())
 	if err != nil {
@@ -130,7 +130,7 @@ func (h *house) grant(ticket *Ticket) Grant {
 }
 
 // active has a worker with that pid, which began just now.
-func (h *house) active(pid int, alter ...func(*Request)) Grant {
+func (h *brokerHarness) active(pid int, alter ...func(*Request)) Grant {
 	h.t.Helper()
 	g := h.grant(h.schedule(alter...))
 	h.processes.Start("demo", pid)
@@ -140,7 +140,7 @@ func (h *house) active(pid int, alter ...func(*Request)) Grant {
 	return g
 }
 
-func (h *house) release(g Grant) {
+func (h *brokerHarness) release(g Grant) {
 	h.t.Helper()
 	if err := h.Release(h.t.Context(), "demo", g.Lease, false); err != nil {
 		h.t.Fatalf("release: %v", err)
@@ -148,7 +148,7 @@ func (h *house) release(g Grant) {
 }
 
 // wantBalance asks the ledger what is charged and held.
-func (h *house) wantBalance(payer identity.Identity, charged, held time.Duration) {
+func (h *brokerHarness) wantBalance(payer identity.Identity, charged, held time.Duration) {
 	h.t.Helper()
 	b, err := h.Account(h.t.Context(), payer, freeTier)
 	if err != nil {
@@ -160,7 +160,7 @@ func (h *house) wantBalance(payer identity.Identity, charged, held time.Duration
 }
 
 // wantLast asks for the Lease that ended last, or did at the same moment but was admitted later.
-func (h *house) wantLast(state State, reason string, charged time.Duration) {
+func (h *brokerHarness) wantLast(state State, reason string, charged time.Duration) {
 	h.t.Helper()
 	all, err := h.Past(h.t.Context(), 1)
 	if err != nil || len(all) != 1 {
@@ -171,7 +171,7 @@ func (h *house) wantLast(state State, reason string, charged time.Duration) {
 	}
 }
 
-func (h *house) count(query string, args ...any) (n int) {
+func (h *brokerHarness) count(query string, args ...any) (n int) {
 	h.t.Helper()
 	if err := h.db.QueryRowContext(h.t.Context(), query, args...).Scan(&n); err != nil {
 		h.t.Fatalf("%s: %v", query, err)
@@ -179,7 +179,7 @@ func (h *house) count(query string, args ...any) (n int) {
 	return n
 }
 
-func (h *house) exec(query string, args ...any) {
+func (h *brokerHarness) exec(query string, args ...any) {
 	h.t.Helper()
 	if _, err := h.db.ExecContext(h.t.Context(), query, args...); err != nil {
 		h.t.Fatalf("%s: %v", query, err)
@@ -187,7 +187,7 @@ func (h *house) exec(query string, args ...any) {
 }
 
 // refuseToSettle lets the database fail as a full disk does, until accept is called.
-func (h *house) refuseToSettle() (accept func()) {
+func (h *brokerHarness) refuseToSettle() (accept func()) {
 	h.t.Helper()
 	h.exec(`CREATE TRIGGER full BEFORE INSERT ON ledger WHEN NEW.kind = 'settle' BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
 	return func() { h.exec(`DROP TRIGGER full`) }

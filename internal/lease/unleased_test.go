@@ -11,14 +11,14 @@ import (
 )
 
 // uninvitedHouse has a simulated Device: of a true one, a container sees other pids.
-func uninvitedHouse(t *testing.T, end bool) (h *house, told *[]Uninvited) {
-	told = new([]Uninvited)
-	h = newHouse(t)
+func newUnleasedHarness(t *testing.T, end bool) (h *brokerHarness, told *[]Unleased) {
+	told = new([]Unleased)
+	h = newBrokerHarness(t)
 	devices := gputest.Devices(1)
 	devices[0].Simulated = true
 	h.inventory = gputest.NewFakeInventory(devices...)
 	h.Broker = h.newBroker(func(c *Config) {
-		c.EndUninvited, c.Uninvited = end, func(u Uninvited) {
+		c.EndUnleased, c.Unleased = end, func(u Unleased) {
 			if *told = append(*told, u); u.Ended {
 				h.inventory.SetProcesses(device0)
 			}
@@ -39,16 +39,16 @@ func TestWhoIsOnADeviceOutsideALease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, told := uninvitedHouse(t, row.end)
+				h, told := newUnleasedHarness(t, row.end)
 				h.processes.Start(row.space, 77)
 				h.inventory.SetProcesses(device0, gpu.Process{PID: 77, Memory: 1 << 30})
-				time.Sleep(3 * inspectEvery)
+				time.Sleep(3 * inspectInterval)
 				synctest.Wait()
-				want := Uninvited{Device: device0, PID: 77, Space: row.space, Ended: row.end && row.space != ""}
-				if len(*told) != 1 || !(*told)[0].is(want) {
+				want := Unleased{Device: device0, PID: 77, Space: row.space, Ended: row.end && row.space != ""}
+				if len(*told) != 1 || !(*told)[0].equals(want) {
 					t.Fatalf("told %+v, want once %+v", *told, want)
 				}
-				if got := h.Uninvited(); len(got) != 1 && row.lives || row.lives && !got[0].is(want) {
+				if got := h.Unleased(); len(got) != 1 && row.lives || row.lives && !got[0].equals(want) {
 					t.Errorf("shown %+v, want %+v", got, want)
 				}
 				if phase := h.Slots()[0].Phase; (phase == string(busy)) != row.lives {
@@ -64,9 +64,9 @@ func TestWhoIsOnADeviceOutsideALease(t *testing.T) {
 					t.Errorf("the wait for the device ended with %v", err)
 				}
 				h.inventory.SetProcesses(device0)
-				time.Sleep(2 * inspectEvery)
+				time.Sleep(2 * inspectInterval)
 				synctest.Wait()
-				if got, phase := h.Uninvited(), h.Slots()[0].Phase; len(got) != 0 || row.lives && phase != string(free) {
+				if got, phase := h.Unleased(), h.Slots()[0].Phase; len(got) != 0 || row.lives && phase != string(free) {
 					t.Errorf("after it has left: %+v, its slot is %s", got, phase)
 				}
 			})
@@ -74,19 +74,19 @@ func TestWhoIsOnADeviceOutsideALease(t *testing.T) {
 	}
 }
 
-func (u Uninvited) is(o Uninvited) bool {
+func (u Unleased) equals(o Unleased) bool {
 	return u.Device == o.Device && u.PID == o.PID && u.Space == o.Space && u.Ended == o.Ended
 }
 
 // TestGuestsAreInvited: a worker with a Lease, and one that comes and goes between two looks.
 func TestGuestsAreInvited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, told := uninvitedHouse(t, true)
+		h, told := newUnleasedHarness(t, true)
 		h.active(100)
 		h.inventory.SetProcesses(device0, gpu.Process{PID: 100, Memory: 1 << 30}, gpu.Process{PID: 88, Memory: 1 << 30})
-		time.Sleep(inspectEvery + inspectEvery/2)
+		time.Sleep(inspectInterval + inspectInterval/2)
 		h.inventory.SetProcesses(device0, gpu.Process{PID: 100, Memory: 1 << 30})
-		time.Sleep(3 * inspectEvery)
+		time.Sleep(3 * inspectInterval)
 		synctest.Wait()
 		if len(*told) != 0 || !h.processes.Alive(100) {
 			t.Errorf("told %+v, the worker lives: %v", *told, h.processes.Alive(100))

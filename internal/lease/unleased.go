@@ -13,9 +13,9 @@ import (
 	"spacehost/gpu"
 )
 
-// Uninvited is a process that uses a Device outside any Lease: of a Space, or of somebody whom this host does not know.
+// Unleased is a process that uses a Device outside any Lease: of a Space, or of somebody whom this host does not know.
 // The Device counts as busy.
-type Uninvited struct {
+type Unleased struct {
 	Device gpu.DeviceUUID `json:"device"`
 	PID    int            `json:"pid"`
 	Space  string         `json:"space,omitempty"` // whose it is; "" for a foreign one, which is never ended
@@ -26,65 +26,65 @@ type Uninvited struct {
 }
 
 // inspectEvery is the pace at which the Devices are looked at. Who is there twice is no worker that has just come or gone.
-const inspectEvery = 2 * time.Second
+const inspectInterval = 2 * time.Second
 
 // inspect looks until ctx ends.
-func (b *Broker) inspect(ctx context.Context) {
-	again := time.NewTicker(inspectEvery)
+func (b *Broker) inspectDevices(ctx context.Context) {
+	again := time.NewTicker(inspectInterval)
 	defer again.Stop()
-	var before []Uninvited
+	var previous []Unleased
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
 		}
-		now := b.lookForUninvited(ctx)
-		var stayed []Uninvited
-		for i, u := range now {
-			at := slices.IndexFunc(before, u.isSame)
+		current := b.findUnleased(ctx)
+		var confirmed []Unleased
+		for i, u := range current {
+			at := slices.IndexFunc(previous, u.isSame)
 			if at < 0 {
 				continue
 			}
-			if now[i] = before[at]; !b.isShown(now[i]) {
-				b.report(&now[i])
+			if current[i] = previous[at]; !b.isKnown(current[i]) {
+				b.reportUnleased(&current[i])
 			}
-			stayed = append(stayed, now[i])
+			confirmed = append(confirmed, current[i])
 		}
-		before = now
+		previous = current
 		b.mu.Lock()
-		b.uninvited = stayed
+		b.unleased = confirmed
 		b.mu.Unlock()
-		b.do(func(l *line) { l.onUninvited(stayed) })
+		b.do(func(sc *scheduler) { sc.onUnleased(confirmed) })
 	}
 }
 
-func (u Uninvited) isSame(o Uninvited) bool {
+func (u Unleased) isSame(o Unleased) bool {
 	return u.Device == o.Device && u.PID == o.PID && u.start == o.start && u.Space == o.Space
 }
 
-func (b *Broker) isShown(u Uninvited) bool {
+func (b *Broker) isKnown(u Unleased) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.uninvited, u.isSame)
+	return slices.ContainsFunc(b.unleased, u.isSame)
 }
 
-// Uninvited lists who uses a Device outside any Lease.
-func (b *Broker) Uninvited() []Uninvited {
+// Unleased lists who uses a Device outside any Lease.
+func (b *Broker) Unleased() []Unleased {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.uninvited)
+	return slices.Clone(b.unleased)
 }
 
 // lookForUninvited asks who is there first, and then who may be: a worker is allowed before it comes.
-func (b *Broker) lookForUninvited(ctx context.Context) (all []Uninvited) {
+func (b *Broker) findUnleased(ctx context.Context) (all []Unleased) {
 	for _, d := range b.config.Pool.Status(ctx) {
-		var guests []Worker
+		var workers []Worker
 		if len(d.Processes) > 0 {
-			b.do(func(l *line) { guests = l.guests(d.UUID) })
+			b.do(func(sc *scheduler) { workers = sc.deviceWorkers(d.UUID) })
 		}
 		for _, p := range d.Processes {
-			if slices.ContainsFunc(guests, func(w Worker) bool { return b.config.Processes.Within(p.PID, w.PID, w.Start) }) {
+			if slices.ContainsFunc(workers, func(w Worker) bool { return b.config.Processes.Within(p.PID, w.PID, w.Start) }) {
 				continue
 			}
 			var space string
@@ -92,7 +92,7 @@ func (b *Broker) lookForUninvited(ctx context.Context) (all []Uninvited) {
 			if d.Simulated || driverSeesOurPIDs() {
 				space, start = b.config.Processes.SpaceOf(p.PID)
 			}
-			all = append(all, Uninvited{Device: d.UUID, PID: p.PID, Space: space, Since: b.now().UTC(), start: start})
+			all = append(all, Unleased{Device: d.UUID, PID: p.PID, Space: space, Since: b.now().UTC(), start: start})
 		}
 	}
 	return all
@@ -105,23 +105,23 @@ var driverSeesOurPIDs = sync.OnceValue(func() bool {
 	return err == nil && namespace == "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
 })
 
-// onUninvited shuts what is free of a Device that somebody uses outside any Lease, and looks whether one that was shut is clear
+// onUnleased shuts what is free of a Device that somebody uses outside any Lease, and looks whether one that was shut is clear
 // again: both are shown as they are also while nobody waits.
-func (l *line) onUninvited(all []Uninvited) {
-	for _, s := range l.slots {
-		at := slices.IndexFunc(all, func(u Uninvited) bool { return u.Device == s.Device.UUID })
+func (sc *scheduler) onUnleased(all []Unleased) {
+	for _, s := range sc.slots {
+		at := slices.IndexFunc(all, func(u Unleased) bool { return u.Device == s.Device.UUID })
 		switch {
 		case at >= 0 && s.phase == free:
-			l.shut(place{s}, fmt.Errorf("device %s is busy: pid %d uses it outside any lease", s.Device.UUID, all[at].PID))
-		case at < 0 && s.phase == busy && s.holder == nil && !s.look.After(l.now()):
-			l.lookAgain(s)
+			sc.markBusy(allocation{s}, fmt.Errorf("device %s is busy: pid %d uses it outside any lease", s.Device.UUID, all[at].PID))
+		case at < 0 && s.phase == busy && s.holder == nil && !s.recheckAt.After(sc.now()):
+			sc.recheckSlot(s)
 		}
 	}
 }
 
 // guests are the workers that may sit on a Device: of its Leases, idle ones, and those that are being ended.
-func (l *line) guests(uuid gpu.DeviceUUID) (all []Worker) {
-	for _, s := range l.slots {
+func (sc *scheduler) deviceWorkers(uuid gpu.DeviceUUID) (all []Worker) {
+	for _, s := range sc.slots {
 		if s.Device.UUID != uuid {
 			continue
 		}
@@ -133,13 +133,13 @@ func (l *line) guests(uuid gpu.DeviceUUID) (all []Worker) {
 }
 
 // report says it once, and ends a Space's process where that is the policy.
-func (b *Broker) report(u *Uninvited) {
-	u.Ended = b.config.EndUninvited && u.Space != ""
+func (b *Broker) reportUnleased(u *Unleased) {
+	u.Ended = b.config.EndUnleased && u.Space != ""
 	b.log.Warn("gpu used outside any lease", zap.String("device", string(u.Device)), zap.Int("pid", u.PID), zap.String("space", u.Space), zap.Bool("ended", u.Ended))
-	if b.config.Uninvited != nil {
-		b.config.Uninvited(*u)
+	if b.config.Unleased != nil {
+		b.config.Unleased(*u)
 	}
 	if u.Ended {
-		b.config.Processes.End(u.PID, u.start, farewell)
+		b.config.Processes.End(u.PID, u.start, idleTermGrace)
 	}
 }

@@ -11,22 +11,22 @@ import (
 
 // leastRoom is what stays free for those who run: settlements, beats and SQLite's log of writes still fit in it when
 // nobody new is admitted.
-const leastRoom = 64 << 20
+const minDiskFree = 64 << 20
 
-var errNoRoom = errors.New("admit lease: the disk is nearly full")
+var errDiskNearlyFull = errors.New("admit lease: the disk is nearly full")
 
 // room admits nobody while the disk of the database is nearly full.
-type room struct {
+type diskGuard struct {
 	free func() (bytes uint64, err error) // nil: there is always room
 	log  *zap.Logger
 
-	mu    sync.Mutex
-	short bool // as the log has it
+	mu         sync.Mutex
+	nearlyFull bool // as the log has it
 }
 
 // check refuses with *StorageError. It is asked before each admission, so it ends by itself when there is room again. A
 // disk that does not say how full it is refuses nobody: whether it can be written shows when it is.
-func (r *room) check() error {
+func (r *diskGuard) check() error {
 	if r.free == nil {
 		return nil
 	}
@@ -36,19 +36,19 @@ func (r *room) check() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if free >= leastRoom {
-		if r.short {
-			r.short = false
+	if free >= minDiskFree {
+		if r.nearlyFull {
+			r.nearlyFull = false
 			r.log.Warn("the disk has room again: GPU calls are admitted", zap.Uint64("free_mb", free>>20))
 		}
 		return nil
 	}
 	trouble := &StorageError{
-		Cause: fmt.Sprintf("its disk has %d MB free, less than the %d MB that running calls may need", free>>20, leastRoom>>20),
-		Do:    "make room on the disk of the state folder", err: errNoRoom,
+		Cause: fmt.Sprintf("its disk has %d MB free, less than the %d MB that running calls may need", free>>20, minDiskFree>>20),
+		Do:    "make room on the disk of the state folder", err: errDiskNearlyFull,
 	}
-	if !r.short {
-		r.short = true
+	if !r.nearlyFull {
+		r.nearlyFull = true
 		r.log.Error("the disk is nearly full: GPU calls are refused until there is room", zap.Error(trouble), zap.String("do", trouble.Do))
 	}
 	return trouble

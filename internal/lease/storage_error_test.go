@@ -11,7 +11,7 @@ import (
 
 // These tests run in real time: SQLite itself waits.
 
-func (h *house) wantRefused(cause string) {
+func (h *brokerHarness) wantRefused(cause string) {
 	h.t.Helper()
 	_, err := h.Schedule(h.t.Context(), request())
 	if trouble, ok := errors.AsType[*StorageError](err); !ok || !strings.Contains(trouble.Cause, cause) || trouble.Do == "" {
@@ -22,7 +22,7 @@ func (h *house) wantRefused(cause string) {
 	}
 }
 
-func (h *house) wantNoTrouble() {
+func (h *brokerHarness) wantNoTrouble() {
 	h.t.Helper()
 	if trouble, asked := h.Trouble(), h.Ask(h.t.Context(), request()); trouble != nil || asked != nil {
 		h.t.Errorf("trouble %v, and who asks is told %v, want neither", trouble, asked)
@@ -30,7 +30,7 @@ func (h *house) wantNoTrouble() {
 }
 
 // await gives what runs beside the test a while to come about.
-func (h *house) await(what string, holds func() bool) {
+func (h *brokerHarness) waitFor(what string, holds func() bool) {
 	h.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -41,7 +41,7 @@ func (h *house) await(what string, holds func() bool) {
 
 // TestFullDatabase: nobody is admitted, what runs ends and is settled once there is room, and the operator reads both.
 func TestFullDatabase(t *testing.T) {
-	h := newHouse(t).run()
+	h := newBrokerHarness(t).run()
 	g := h.active(7)
 	h.exec(`PRAGMA max_page_count = 1`)  // which it cannot go below: not one page more
 	for err := error(nil); err == nil; { // and not one line more in the pages that there are
@@ -49,15 +49,15 @@ func TestFullDatabase(t *testing.T) {
 	}
 	h.wantRefused("disk is full")
 	h.processes.Die(7)
-	h.await("the lease is over", func() bool { return strings.Contains(h.journal.String(), "worker died") })
+	h.waitFor("the lease is over", func() bool { return strings.Contains(h.journal.String(), "worker died") })
 	if n := h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND lease_id = ?`, g.Lease); n != 0 {
 		t.Fatal("the database was not full: the lease is settled")
 	}
 	h.exec(`PRAGMA max_page_count = 1000000`)
-	h.await("the lease is settled", func() bool {
+	h.waitFor("the lease is settled", func() bool {
 		return h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND lease_id = ?`, g.Lease) == 1
 	})
-	h.await("the operator reads that it is over", func() bool { return strings.Contains(h.journal.String(), "database can be written again") })
+	h.waitFor("the operator reads that it is over", func() bool { return strings.Contains(h.journal.String(), "database can be written again") })
 	h.wantNoTrouble()
 	if said := h.journal.String(); strings.Count(said, "database cannot be written") != 1 || !strings.Contains(said, "make room") {
 		t.Errorf("the log must say once that the database cannot be written, and what to do:\n%s", said)
@@ -69,13 +69,13 @@ func TestFullDatabase(t *testing.T) {
 // once there is room.
 func TestNearlyFullDisk(t *testing.T) {
 	var free atomic.Uint64
-	free.Store(leastRoom)
-	h := newHouse(t, func(c *Config) {
+	free.Store(minDiskFree)
+	h := newBrokerHarness(t, func(c *Config) {
 		c.WarmFor = time.Hour
 		c.Free = func() (uint64, error) { return free.Load(), nil }
 	}).run()
 	g := h.active(7)
-	free.Store(leastRoom - 1)
+	free.Store(minDiskFree - 1)
 	h.wantRefused("63 MB free")
 	if err := h.Release(t.Context(), "demo", g.Lease, false); err != nil { // its worker stays warm
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestNearlyFullDisk(t *testing.T) {
 	if n := h.count(`SELECT count(*) FROM leases`); n != 1 {
 		t.Errorf("%d leases are written, want the first alone", n)
 	}
-	free.Store(leastRoom)
+	free.Store(minDiskFree)
 	h.wantNoTrouble()
 	h.grant(h.schedule())
 	said := h.journal.String()
@@ -99,7 +99,7 @@ func TestNearlyFullDisk(t *testing.T) {
 
 // TestLockedDatabase: another program holds the write lock. A call is refused in five seconds, and a release waits.
 func TestLockedDatabase(t *testing.T) {
-	h := newHouse(t).run()
+	h := newBrokerHarness(t).run()
 	g := h.active(7)
 	other, err := sql.Open("sqlite3", "file:"+h.path+"?_txlock=immediate")
 	if err != nil {
@@ -117,7 +117,7 @@ func TestLockedDatabase(t *testing.T) {
 	}
 	released := make(chan error, 1)
 	go func() { released <- h.Release(t.Context(), "demo", g.Lease, false) }()
-	h.await("the lease is over", func() bool { return strings.Contains(h.journal.String(), "lease ended") })
+	h.waitFor("the lease is over", func() bool { return strings.Contains(h.journal.String(), "lease ended") })
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
