@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// place is the Slots that one Lease gets: one for large, all of a Device for xlarge.
+// allocation is the Slots of one Lease: one for large, all Slots of a Device for xlarge.
 type allocation []*slot
 
 func (a allocation) set(to phase) {
@@ -17,7 +17,7 @@ func (a allocation) set(to phase) {
 func (a allocation) startCheck() {
 	a.set(checking)
 	for _, s := range a {
-		s.checking = a
+		s.checkGroup = a
 	}
 }
 
@@ -40,19 +40,20 @@ func (a allocation) sharesDevice(other allocation) bool {
 	return other != nil && a[0].Device.UUID == other[0].Device.UUID
 }
 
-// isWhole reports whether the Lease takes more than one Slot. Where Devices are not shared none does.
+// needsWholeDevice reports whether the Lease takes more than one Slot. It is false for all Leases where Devices
+// are not shared.
 func (sc *scheduler) needsWholeDevice(lease *Lease) bool {
 	return lease.Size == "xlarge" && len(sc.slots) > len(sc.devices)
 }
 
-// coming counts the places that are being looked at, and those whose idle worker is leaving, by whether they are
-// whole Devices of several Slots.
+// pendingAllocations counts the allocations that are being checked, and those whose idle worker is being evicted.
+// The key is whether they are whole Devices of several Slots.
 func (sc *scheduler) pendingAllocations() (beingChecked, leaving map[bool]int) {
 	beingChecked, leaving = map[bool]int{}, map[bool]int{}
 	for _, s := range sc.slots {
 		switch {
-		case s.phase == checking && s == s.checking[0]:
-			beingChecked[len(s.checking) > 1]++
+		case s.phase == checking && s == s.checkGroup[0]:
+			beingChecked[len(s.checkGroup) > 1]++
 		case s.phase == reclaiming && s.idle != nil && s == s.idle.lease.allocation[0]:
 			leaving[len(s.idle.lease.allocation) > 1]++
 		}
@@ -60,8 +61,8 @@ func (sc *scheduler) pendingAllocations() (beingChecked, leaving map[bool]int) {
 	return beingChecked, leaving
 }
 
-// find returns a free place for who waits at rank, nil if there is none. Of several Devices the one with most
-// room: who shares a Device shares its speed too.
+// findFree returns free Slots for the waiting Lease at rank, or nil. It prefers the Device with the most free
+// Slots, because Leases on one Device share its speed.
 func (sc *scheduler) findFree(rank int) (found allocation) {
 	lease, most := sc.waiting[rank], 0
 	for _, device := range sc.devices {
@@ -77,9 +78,9 @@ func (sc *scheduler) findFree(rank int) (found allocation) {
 	return found
 }
 
-// taker is the rank of the first that waits for a place and may have this one, below 0 if nobody does.
+// firstEligible is the rank of the first waiting Lease that may take this allocation, or below 0 if there is none.
 func (sc *scheduler) firstEligible(a allocation) int {
-	if sc.isDrained(a) { // meanwhile
+	if sc.isDrained(a) { // drained during the check
 		return -1
 	}
 	for rank, lease := range sc.waiting {
@@ -90,18 +91,18 @@ func (sc *scheduler) firstEligible(a allocation) int {
 	return -1
 }
 
-// reservation keeps a Device for the first xlarge that waits where Devices are shared: without it two halves
-// would hardly ever be free at the same time. Until by, when all who sit there now must have left, one behind it
-// in the line may still use a Slot there if it is due to have left by then too (as batch schedulers backfill). As
-// by does not move but for those who go before it, nobody is overtaken for ever.
+// reservation keeps a Device for the first waiting xlarge Lease where Devices are shared. Without it, all Slots of
+// a Device would rarely be free at the same time. All present Leases on the Device must have ended at the time by.
+// A later Lease may still use the Device if it must end by then too (backfill, as in batch schedulers). Only
+// Leases that go before the xlarge Lease move by, so it is not overtaken forever.
 type reservation struct {
 	lease  *Lease
-	device allocation // nil: each Device is busy with strangers, or drained
+	device allocation // nil: every Device is busy with foreign processes, or drained
 	by     time.Time
 }
 
-// reserve makes the reservation anew for another Lease, once that one has its place or has gone, and for another
-// Device if a stranger came to sit on this one.
+// reserve renews the reservation once its Lease has been granted or has ended. It picks another Device if a
+// foreign process appears on the reserved one.
 func (sc *scheduler) reserve() {
 	first := sc.firstWholeDevice()
 	if first < 0 {
@@ -124,23 +125,23 @@ func (sc *scheduler) firstWholeDevice() int {
 	return slices.IndexFunc(sc.waiting, func(o *Lease) bool { return sc.needsWholeDevice(o) && o.limit == "" })
 }
 
-// isSound: all of the Device will come free.
+// isReservable reports whether all Slots of the Device will come free.
 func (sc *scheduler) isReservable(device allocation) bool {
 	return device.count(busy) == 0 && !sc.isDrained(device)
 }
 
-// mayUse reports whether who waits at rank may have a place on p's Device:
+// mayUse reports whether the waiting Lease at rank may take Slots on a's Device:
 //
-//  1. it is not reserved;
-//  2. it is reserved for them, or for somebody behind them;
-//  3. they are due to have left in time.
+//  1. the Device is not reserved;
+//  2. the Device is reserved for this Lease, or for one behind it;
+//  3. the Lease must end before the reservation starts.
 func (sc *scheduler) mayUse(rank int, a allocation) bool {
 	return !a.sharesDevice(sc.reserved.device) || // 1
 		sc.waiting[rank].compare(sc.reserved.lease) <= 0 || // 2
 		!sc.now().Add(sc.waiting[rank].Declared+deadlineGrace).After(sc.reserved.by) // 3
 }
 
-// emptyBy is when all who hold a Slot of the Device must have left.
+// emptyBy is the time at which all Leases on the Device must have ended.
 func (sc *scheduler) emptyBy(device allocation) time.Time {
 	by := sc.now()
 	for _, s := range device {
@@ -153,15 +154,15 @@ func (sc *scheduler) emptyBy(device allocation) time.Time {
 	return by
 }
 
-// leaves is when a Lease on its Slot must have left.
+// latestEnd is the time at which a Lease on a Slot must have ended.
 func (sc *scheduler) latestEnd(lease *Lease) time.Time {
 	if lease.State == Active {
 		return sc.due(lease)
 	}
-	return sc.due(lease).Add(lease.Declared + deadlineGrace) // it may be allowed in the last moment
+	return sc.due(lease).Add(lease.Declared + deadlineGrace) // its /allow may come at the last moment
 }
 
-// neighbours are the workers on the other Slots of a place's Device, those included that are being ended.
+// neighbours are the workers on the other Slots of an allocation's Device, including those that are being ended.
 func (sc *scheduler) neighbours(a allocation) (all []Worker) {
 	for _, s := range sc.slots {
 		if s.Device.UUID != a[0].Device.UUID || slices.Contains(a, s) {
@@ -174,7 +175,7 @@ func (sc *scheduler) neighbours(a allocation) (all []Worker) {
 	return all
 }
 
-// occupant is whose worker sits on the Slot, or may: the holder's, or one that is idle.
+// occupant is the Lease whose worker may be on the Slot: its holder, or the last Lease of an idle worker.
 func (s *slot) occupant() *Lease {
 	if s.idle != nil {
 		return s.idle.lease

@@ -9,23 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leastRoom is what stays free for those who run: settlements, beats and SQLite's log of writes still fit in it when
-// nobody new is admitted.
+// minDiskFree is kept free for running calls. Settlements, heartbeats and SQLite's write-ahead log still fit when
+// no lease is admitted any more.
 const minDiskFree = 64 << 20
 
 var errDiskNearlyFull = errors.New("admit lease: the disk is nearly full")
 
-// room admits nobody while the disk of the database is nearly full.
+// diskGuard stops admissions while the disk of the database is nearly full.
 type diskGuard struct {
-	free func() (bytes uint64, err error) // nil: there is always room
+	free func() (bytes uint64, err error) // nil: no check
 	log  *zap.Logger
 
 	mu         sync.Mutex
-	nearlyFull bool // as the log has it
+	nearlyFull bool // as logged last
 }
 
-// check refuses with *StorageError. It is asked before each admission, so it ends by itself when there is room again. A
-// disk that does not say how full it is refuses nobody: whether it can be written shows when it is.
+// check refuses with *StorageError. It runs before each admission, so refusals stop by themselves once there is
+// enough free space. A disk that does not report its free space refuses nothing: whether it can be written shows
+// at the next write.
 func (r *diskGuard) check() error {
 	if r.free == nil {
 		return nil
@@ -39,7 +40,7 @@ func (r *diskGuard) check() error {
 	if free >= minDiskFree {
 		if r.nearlyFull {
 			r.nearlyFull = false
-			r.log.Warn("the disk has room again: GPU calls are admitted", zap.Uint64("free_mb", free>>20))
+			r.log.Warn("disk space recovered: GPU calls are admitted again", zap.Uint64("free_mb", free>>20))
 		}
 		return nil
 	}
@@ -49,18 +50,18 @@ func (r *diskGuard) check() error {
 	}
 	if !r.nearlyFull {
 		r.nearlyFull = true
-		r.log.Error("the disk is nearly full: GPU calls are refused until there is room", zap.Error(trouble), zap.String("do", trouble.Do))
+		r.log.Error("disk nearly full: GPU calls are refused until space is free", zap.Error(trouble), zap.String("do", trouble.Do))
 	}
 	return trouble
 }
 
-// FreeAt says how many bytes this user may still write on the disk of a folder.
+// FreeAt returns a function that reads how many bytes this user may still write on the disk of a folder.
 func FreeAt(folder string) func() (uint64, error) {
 	return func() (uint64, error) {
 		var disk unix.Statfs_t
 		err := unix.Statfs(folder, &disk)
-		if err == nil && disk.Blocks == 0 { // as some of FUSE
-			err = errors.New("the file system does not say how large it is")
+		if err == nil && disk.Blocks == 0 { // as some FUSE file systems do
+			err = errors.New("the file system does not report its size")
 		}
 		return disk.Bavail * uint64(disk.Bsize), err
 	}

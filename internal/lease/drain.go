@@ -9,20 +9,21 @@ import (
 	"spacehost/gpu"
 )
 
-// Drain is why a Device is lent to nobody any more. Who is on it finishes.
+// Drain is why a Device is no longer lent. Leases on it finish.
 type Drain struct {
 	Reason string `json:"reason"`
-	// Operator: somebody wished it, so it outlives the host. What the host has found of itself it finds again.
+	// Operator is true if an operator asked for the drain; it then survives a restart of the host. A fault that
+	// the host found is found again.
 	Operator bool `json:"operator"`
 }
 
-// onDrain takes the Device out of the line: its idle workers go, and Slots that come free stay so. What a failed Device has
-// done so far is worth nothing, and so costs nothing.
+// onDrain stops lending the Device: its idle workers are evicted, and its Slots become drained as they come free.
+// Leases on a failed Device are charged nothing, because what they have computed may be worthless.
 func (sc *scheduler) onDrain(uuid gpu.DeviceUUID, d Drain) {
 	if sc.drains == nil {
 		sc.drains = map[gpu.DeviceUUID]Drain{}
 	}
-	if known, ok := sc.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
+	if known, ok := sc.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's drain is not replaced
 		sc.drains[uuid] = d
 	}
 	for _, lease := range append(sc.openLeases(func(*Lease) bool { return true }), sc.committing()...) {
@@ -43,7 +44,7 @@ func (sc *scheduler) onDrain(uuid gpu.DeviceUUID, d Drain) {
 	sc.fill()
 }
 
-// onReturn puts it back.
+// onUndrain lends the Device again.
 func (sc *scheduler) onUndrain(uuid gpu.DeviceUUID) {
 	delete(sc.drains, uuid)
 	for _, s := range sc.slots {
@@ -59,8 +60,8 @@ func (sc *scheduler) isDrained(a allocation) bool {
 	return ok
 }
 
-// Drain lends nobody the Device from here on; Leases on it go on to their end. It is written down, and holds for the
-// next start of the host too. *gpu.UnknownDeviceError: nothing was done.
+// Drain stops lending the Device; Leases on it run to their end. The drain is stored, and survives a restart of
+// the host. If it returns *gpu.UnknownDeviceError, nothing was done.
 func (b *Broker) Drain(ctx context.Context, uuid gpu.DeviceUUID, reason string) error {
 	if err := b.checkDevice(uuid); err != nil {
 		return err
@@ -72,13 +73,14 @@ func (b *Broker) Drain(ctx context.Context, uuid gpu.DeviceUUID, reason string) 
 	return nil
 }
 
-// drain may also be called for what the host has found of itself.
+// drainDevice also serves for faults that the host has found.
 func (b *Broker) drainDevice(uuid gpu.DeviceUUID, d Drain) {
 	b.log.Warn("device drained", zap.String("device", string(uuid)), zap.String("reason", d.Reason), zap.Bool("operator", d.Operator))
 	b.post(func(sc *scheduler) { sc.onDrain(uuid, d) })
 }
 
-// Return lends the Device again, whoever has drained it. *gpu.UnknownDeviceError: nothing was done.
+// Return lends the Device again, whatever caused the drain. If it returns *gpu.UnknownDeviceError, nothing was
+// done.
 func (b *Broker) Return(ctx context.Context, uuid gpu.DeviceUUID) error {
 	if err := b.checkDevice(uuid); err != nil {
 		return err
@@ -91,7 +93,7 @@ func (b *Broker) Return(ctx context.Context, uuid gpu.DeviceUUID) error {
 	return nil
 }
 
-// Drains says which Devices are drained, and why.
+// Drains returns the drained Devices and the reasons.
 func (b *Broker) Drains() map[gpu.DeviceUUID]Drain {
 	all := map[gpu.DeviceUUID]Drain{}
 	b.do(func(sc *scheduler) {
@@ -111,8 +113,8 @@ func (b *Broker) checkDevice(uuid gpu.DeviceUUID) error {
 	return &gpu.UnknownDeviceError{UUID: uuid}
 }
 
-// recoverDrains is part of Recover, before Run: what an operator has drained stays so. A Device that is not here
-// now may come back.
+// recoverDrains restores the drains of operators before Run, as part of Recover. A Device that is missing now may
+// come back.
 func (b *Broker) recoverDrains(ctx context.Context) error {
 	drains, err := b.store.drains(ctx)
 	if err != nil {

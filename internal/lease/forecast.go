@@ -5,29 +5,30 @@ import (
 	"time"
 )
 
-// Forecast is what a Lease that waits may expect, if nobody comes who goes before it.
+// Forecast is the prospect of a waiting Lease, if no Lease that goes before it arrives.
 type Forecast struct {
 	Rank   int    `json:"rank"` // from 0
 	Reason Reason `json:"reason"`
-	Limit  Limit  `json:"limit,omitempty"` // whose, if the reason is concurrency
-	// Start is when it gets its place if everybody until then takes all the seconds that they declared: earlier if they
-	// take less. nil: nobody can tell, since strangers sit on the GPUs, or they are drained.
+	Limit  Limit  `json:"limit,omitempty"` // the limit that is reached, if the reason is concurrency
+	// Start is the time of its grant if all Leases before it use their declared seconds in full; it is earlier if
+	// they use less. Nil means unknown, because foreign processes use the GPUs or the GPUs are drained.
 	Start *time.Time `json:"earliestStart,omitempty"`
-	// GivesUp is when its wait is over, whatever comes.
+	// GivesUp is the time at which its wait ends in any case.
 	GivesUp time.Time `json:"givesUp"`
 }
 
-// outlook is a copy of what a line knows, for a look at what will come of it. It is made by the line's goroutine; what
-// it tells is worked out on any other, so that many who wait do not keep the line from deciding.
+// simulation is a copy of the scheduler's state, to predict the coming grants. The scheduler's goroutine makes the
+// copy. The prediction runs on any other goroutine, so that many waiting clients do not delay scheduling.
 type simulation struct {
 	now     time.Time
 	devices [][]*simSlot
-	running []running // who has a place now
+	running []running // Leases that hold Slots now
 	waiting []*waiter // by rank
-	parties int       // how many Spaces and payers there are
+	parties int       // number of Spaces and payers
 }
 
-// seat is a Slot. One that a stranger has, that does not come back, or of a Device that is being drained, is shut.
+// simSlot is a Slot. It is unavailable if a foreign process uses it, its return is overdue, or its Device is
+// drained.
 type simSlot struct {
 	freeAt      time.Time
 	unavailable bool
@@ -36,16 +37,16 @@ type simSlot struct {
 // party is a Space and a payer, by number.
 type party struct{ space, payer int }
 
-// tenancy is a place and its end, by declaration.
+// running is a Lease on Slots, and its declared end.
 type running struct {
 	party
 	ends time.Time
 }
 
-// hopeful is one that waits.
+// waiter is a waiting Lease.
 type waiter struct {
 	party
-	lease    *Lease // whose fields are the line's: a name here
+	lease    *Lease // used only as a key: its fields belong to the scheduler
 	limits   limits
 	declared time.Duration
 	whole    bool
@@ -89,7 +90,7 @@ func (sc *scheduler) simulation() *simulation {
 	return sim
 }
 
-// overdue is how long a look at a Slot or its return may take until nobody counts on it any more.
+// overdue is how long the check or the return of a Slot may take. After that, forecasts do not count on the Slot.
 const overdue = 2 * time.Second
 
 func (s *slot) isUnavailable(now time.Time) bool {
@@ -100,7 +101,7 @@ func (s *slot) isUnavailable(now time.Time) bool {
 	return s.phase == busy
 }
 
-// endOf is when a Lease on its Slot ends by what it has declared.
+// declaredEnd is the time at which a Lease on a Slot ends by its declaration.
 func (sc *scheduler) declaredEnd(lease *Lease) time.Time {
 	end := sc.now()
 	if lease.State == Active {
@@ -112,8 +113,8 @@ func (sc *scheduler) declaredEnd(lease *Lease) time.Time {
 	return end.Add(lease.Declared)
 }
 
-// forecasts plays on from now by the line's rules: whenever a place comes free, those who wait are asked in their order.
-// It uses the outlook up.
+// forecasts simulates the future by the scheduler's rules: whenever a Slot comes free, it is offered to the
+// waiting leases in order. It consumes the simulation.
 func (sim *simulation) forecasts() map[*Lease]Forecast {
 	left := slices.Clone(sim.waiting)
 	for at, more := sim.now, true; more && len(left) > 0; at, more = sim.next(at) {
@@ -126,7 +127,8 @@ func (sim *simulation) forecasts() map[*Lease]Forecast {
 	return all
 }
 
-// seat gives the places that are free at a moment, and returns who still waits, in the same array.
+// assignFree assigns the Slots that are free at a moment. It returns the leases that still wait, in the same
+// array.
 func (sim *simulation) assignFree(waiting []*waiter, at time.Time) (left []*waiter) {
 	taken, free := sim.taken(at), sim.countFree(at)
 	left = waiting[:0]
@@ -154,7 +156,7 @@ func (sim *simulation) assignFree(waiting []*waiter, at time.Time) (left []*wait
 	return left
 }
 
-// taken counts the places of each party at a moment, by number.
+// taken counts the running Leases of each party at a moment, by number.
 func (sim *simulation) taken(at time.Time) []int {
 	sim.running = slices.DeleteFunc(sim.running, func(t running) bool { return !t.ends.After(at) })
 	taken := make([]int, sim.parties)
@@ -187,7 +189,8 @@ func (sim *simulation) countFree(at time.Time) (n int) {
 	return n
 }
 
-// find is line.find with other words: the Device with most room, unless it is kept for a whole one.
+// findFree does what scheduler.findFree does: it prefers the Device with the most free Slots, unless that Device
+// is reserved.
 func (sim *simulation) findFree(w *waiter, at time.Time, reserved simReservation) (found []*simSlot) {
 	most := 0
 	for i, slots := range sim.devices {
@@ -207,7 +210,7 @@ func (sim *simulation) findFree(w *waiter, at time.Time, reserved simReservation
 	return found
 }
 
-// reserved is line's reservation.
+// simReservation is the scheduler's reservation.
 type simReservation struct {
 	device int // below 0: none
 	by     time.Time
@@ -230,7 +233,7 @@ func (sim *simulation) reserve() simReservation {
 	return r
 }
 
-// next is the next moment at which a place comes free; false: none does.
+// next is the next time at which a Slot comes free. It returns false if none does.
 func (sim *simulation) next(at time.Time) (next time.Time, more bool) {
 	for _, slots := range sim.devices {
 		for _, s := range slots {

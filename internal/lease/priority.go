@@ -8,27 +8,29 @@ import (
 	"spacehost/quota"
 )
 
-// order says who goes first. Each that waits has a turn: when it came, less a head start. Of two the earlier turn goes
-// first, so all gain the same by waiting, and who comes the head start's bound later never goes before.
+// priority orders the waiting leases. The effective time of a Lease is its admission minus a head start. The Lease
+// with the earlier effective time goes first. All leases gain the same by waiting, and no Lease overtakes another
+// that was admitted a whole bound earlier.
 //
 //  1. The head start is below bound.
-//  2. Tier first: each priority of the host's tiers is a step ahead of the one below.
-//  3. Inside a tier up to half a step, so that nothing makes up for a tier within the other half: as much for the part of
-//     the quota that is left as for a short declaration.
+//  2. Tier first: each priority of the host's tiers is one step above the next lower one.
+//  3. Inside a tier, the score is worth up to half a step, so it never outweighs a tier. Remaining quota and a short
+//     declaration count equally.
 type priority struct {
 	bound          time.Duration
-	tierPriorities []int // that there are, lowest first, each once
+	tierPriorities []int // in use, lowest first, each once
 }
 
-// newOrder takes the priorities of the host's tiers as they come. The bound is half of what a call waits at
-// most: who came first has the other half to get a GPU in.
+// newPriority takes the priorities of the host's tiers in any order. The bound is half of the queue timeout: the
+// Lease admitted first has the other half to get a GPU.
 func newPriority(queueTimeout time.Duration, priorities []int) priority {
 	priorities = slices.Clone(priorities)
 	slices.Sort(priorities)
 	return priority{queueTimeout / 2, slices.Compact(priorities)}
 }
 
-// learn takes in a priority that no tier of the host has, as one person may have. False: it was known.
+// addTierPriority adds a priority that no tier of the host has; the entry of one person may have one. It returns
+// false if the priority is known.
 func (o *priority) addTierPriority(priority int) bool {
 	at, known := slices.BinarySearch(o.tierPriorities, priority)
 	if !known {
@@ -44,16 +46,17 @@ func (o priority) headStart(l *Lease) time.Duration {
 	return time.Duration(float64(o.bound) / steps * (float64(o.level(l.Tier)) + score(l)/2))
 }
 
-// level is how many priorities are below the tier's.
+// level is the number of priorities below the tier's.
 func (o priority) level(t quota.Tier) int {
 	below, _ := slices.BinarySearch(o.tierPriorities, t.Priority)
 	return below
 }
 
-// usualDeclaration is what a function asks for that does not say (spaces/zero/client.py, DEFAULT_SCHEDULE_DURATION).
+// defaultDeclaration is the duration of a function that declares none (spaces/zero/client.py,
+// DEFAULT_SCHEDULE_DURATION).
 const defaultDeclaration = time.Minute
 
-// merit is between 0 and 1, without it.
+// score is between 0 and 1, 1 excluded.
 func score(l *Lease) float64 {
 	left := min(1, max(0, l.Remaining))
 	if l.Tier.Unlimited {
@@ -63,17 +66,18 @@ func score(l *Lease) float64 {
 	return (left + shortness) / 2
 }
 
-// before is negative if l goes before o.
+// compare is negative if l goes before o.
 func (l *Lease) compare(o *Lease) int {
 	return cmp.Or(l.effectiveTime.Compare(o.effectiveTime), l.compareAdmitted(o))
 }
 
-// cameBefore is negative if l came before o.
+// compareAdmitted is negative if l was admitted before o.
 func (l *Lease) compareAdmitted(o *Lease) int {
 	return cmp.Or(l.Admitted.Compare(o.Admitted), cmp.Compare(l.ID, o.ID))
 }
 
-// enqueue puts a Lease at its place in the line. With a new priority the steps are smaller, for all.
+// enqueue inserts a Lease into the waiting queue. A new priority makes the steps smaller for all leases, so they
+// are sorted again.
 func (sc *scheduler) enqueue(lease *Lease) {
 	if sc.priority.addTierPriority(lease.Tier.Priority) {
 		for _, o := range sc.waiting {
@@ -86,16 +90,16 @@ func (sc *scheduler) enqueue(lease *Lease) {
 	sc.waiting = slices.Insert(sc.waiting, rank, lease)
 }
 
-// Reason is why a Lease waits, in the words of X-Queuing-Reason (spaces/zero/api.py, QueuingReason).
+// Reason is why a Lease waits, as X-Queuing-Reason spells it (spaces/zero/api.py, QueuingReason).
 type Reason string
 
 // The Reasons.
 const (
-	Node        Reason = "node"        // every place is taken
-	Concurrency Reason = "concurrency" // its Space, or who pays, has as many as they may have at once
+	Node        Reason = "node"        // every Slot is taken
+	Concurrency Reason = "concurrency" // its Space or its payer is at its concurrency limit
 )
 
-// Limit is whose concurrency a Lease waits for.
+// Limit is the concurrency limit that blocks a Lease.
 type Limit string
 
 // The Limits. The zero value: none.
@@ -111,7 +115,7 @@ func (l Limit) reason() Reason {
 	return Concurrency
 }
 
-// limits are how many places a Space and a payer may have at once; 0: as many as there are.
+// limits are the maximum numbers of Leases of a Space and a payer on Slots at once; 0: unlimited.
 type limits struct{ space, payer int }
 
 func (sc *scheduler) limitsOf(lease *Lease) limits {
@@ -122,7 +126,7 @@ func (sc *scheduler) limitsOf(lease *Lease) limits {
 	return limits
 }
 
-// claims counts places by who has them, or comes before in the line.
+// slotCounts counts Leases that hold or will take Slots, by Space and payer.
 type slotCounts struct{ spaces, payers map[string]int }
 
 func (c slotCounts) add(lease *Lease) {
@@ -130,7 +134,7 @@ func (c slotCounts) add(lease *Lease) {
 	c.payers[lease.payer]++
 }
 
-// reached is the limit that stands in the way of another place.
+// reachedLimit is the limit that blocks another Lease.
 func (c slotCounts) reachedLimit(lease *Lease, limits limits) Limit {
 	switch {
 	case limits.space > 0 && c.spaces[lease.Space] >= limits.space:
@@ -141,9 +145,10 @@ func (c slotCounts) reachedLimit(lease *Lease, limits limits) Limit {
 	return ""
 }
 
-// limit finds out who waits for others of their Space, or of their own, to end: nobody looks for a place for them, and
-// those behind pass. Who waits for a place has a claim already, or one that needs a whole Device would never get it
-// among halves of its own Space.
+// applyLimits marks waiting leases that are blocked by a concurrency limit (per Space or per user). Blocked leases
+// are skipped: no Slot is searched for them, and later leases may overtake. A waiting Lease that is not blocked
+// counts against the limit already. Otherwise a Lease that needs a whole Device would never get it among large
+// Leases of its own Space.
 func (sc *scheduler) applyLimits() {
 	counts := slotCounts{map[string]int{}, map[string]int{}}
 	for _, s := range sc.slots {

@@ -257,7 +257,7 @@ func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 		}, 0},
 		"its worker had died": {func(h *brokerHarness) {
 			h.grant(h.schedule())
-			h.processes.Die(7)
+			h.processes.Exit(7)
 		}, 0},
 		"it is over, and the disk full": {func(h *brokerHarness) {
 			g := h.grant(h.schedule())

@@ -9,50 +9,25 @@ import (
 	"spacehost/gpu"
 )
 
-// effects is what the line asks of the world. No method blocks; what comes of it comes back as a call of the line.
-type effects interface {
-	// check looks whether the place is clear: onChecked.
-	check(a allocation)
-	// decide answers a waiting Lease, once.
-	decide(l *Lease, d decision)
-	// resume looks whether the place has nobody but its warm worker (else: onUnfit), and writes down that the Lease is
-	// active with it: onResumed.
-	resume(l *Lease)
-	// begin does the same for a Lease that has no hold yet, which it takes in the same transaction: onBegun.
-	warmStart(l *Lease)
-	// watch tells when a worker has died: onExit.
-	watch(w Worker)
-	// dismiss ends a worker in whose place another has come.
-	dismiss(w Worker)
-	// settle writes the end of a Lease to the database, then closes l.settled.
-	settle(l *Lease)
-	// reclaim ends the worker of a Lease that is over, waits for its settlement and for its place to be clear: onReclaimed.
-	reclaim(a allocation, l *Lease, grace time.Duration)
-	// expired tells the visitor which limit was hit.
-	expired(l *Lease)
-	// changed says that a Lease has come into another State, before anything comes of that.
-	changed(l *Lease)
-}
-
 // Times of the device API (design.md 5; spaces/zero/client.py).
 const (
 	deadlineGrace   = 2 * time.Second        // between the deadline and the kill; never charged
 	claimTimeout    = 30 * time.Second       // between the grant and /allow
-	idleTermGrace   = 500 * time.Millisecond // for an idle worker between SIGTERM and SIGKILL
-	recheckInterval = time.Second            // between two looks at a Device that is not clear
+	idleTermGrace   = 500 * time.Millisecond // between SIGTERM and SIGKILL, for a worker whose call is over
+	recheckInterval = time.Second            // between two checks of a Device that is not clear
 )
 
-// line decides. It is touched by one goroutine, or by a test.
+// scheduler assigns Slots to waiting leases. It is used by one goroutine, or by a test.
 type scheduler struct {
 	do           effects
 	now          func() time.Time
 	queueTimeout time.Duration
 	priority     priority
-	perSpace     func(space string) int // how many places a Space may have at once, 0: any number; nil: all may
+	perSpace     func(space string) int // maximum number of Leases of a Space on Slots, 0: any number; nil: no limit
 	warmFor      time.Duration          // how long an idle worker stays; 0: not at all
 	slots        []*slot
 	devices      []allocation      // all Slots of each Device
-	waiting      []*Lease          // by turn
+	waiting      []*Lease          // by effective time
 	leases       map[string]*Lease // the open ones
 	reserved     reservation
 	drains       map[gpu.DeviceUUID]Drain
@@ -62,23 +37,23 @@ type phase string
 
 const (
 	free       phase = "free"
-	checking   phase = "checking"   // for the first that waits
+	checking   phase = "checking"   // for the first waiting Lease
 	held       phase = "held"       // by a granted or active Lease
-	warm       phase = "warm"       // by nobody; an idle worker sits there
-	reclaiming phase = "reclaiming" // from a Lease that is over
-	drained    phase = "drained"    // nobody gets it until it is returned
-	busy       phase = "busy"       // somebody else sits there, or nobody can tell
+	warm       phase = "warm"       // held by no Lease; an idle worker is on it
+	reclaiming phase = "reclaiming" // from a Lease that has ended
+	drained    phase = "drained"    // not lent until the Device is returned
+	busy       phase = "busy"       // a foreign process uses it, or it cannot be read
 )
 
 type slot struct {
 	gpu.Slot
-	phase     phase
-	holder    *Lease      // who holds it; while reclaiming, and busy after that failed, whose worker is in the way
-	idle      *idleWorker // while warm
-	checking  allocation  // while checking: what is being looked at together
-	reason    string      // why it is busy, or was when it was looked at last
-	recheckAt time.Time   // when to look again
-	since     time.Time   // while checking or reclaiming for the first time: since when
+	phase      phase
+	holder     *Lease      // the Lease that holds it; while reclaiming, and while busy after that failed, the Lease whose worker is still there
+	idle       *idleWorker // while warm
+	checkGroup allocation  // while checking: the Slots that are checked together
+	reason     string      // why it is busy, or was at the last check
+	recheckAt  time.Time   // time of the next check
+	since      time.Time   // while checking or reclaiming for the first time: since when
 }
 
 func newScheduler(do effects, slots []gpu.Slot, queueTimeout time.Duration) *scheduler {
@@ -95,7 +70,7 @@ func newScheduler(do effects, slots []gpu.Slot, queueTimeout time.Duration) *sch
 	return sc
 }
 
-// onSchedule takes a Lease whose hold is committed.
+// onSchedule queues a Lease whose hold is committed.
 func (sc *scheduler) onSchedule(lease *Lease) {
 	sc.leases[lease.ID] = lease
 	sc.enqueue(lease)
@@ -103,8 +78,8 @@ func (sc *scheduler) onSchedule(lease *Lease) {
 	sc.fill()
 }
 
-// fill finds a place for each that waits: the warm one of its own worker, else a free one, which is looked at
-// (the answer decides), else one whose idle worker goes.
+// fill finds Slots for the waiting leases, in order: first the idle worker of the same Task, then free Slots, then
+// the Slots of another idle worker, which is evicted. Free Slots are checked before they are granted.
 func (sc *scheduler) fill() {
 	sc.applyLimits()
 	sc.reserve()
@@ -117,7 +92,7 @@ func (sc *scheduler) fill() {
 		}
 		if w := sc.idleWorkerFor(rank); w != nil {
 			sc.resume(w, lease)
-			continue // the next has come to this rank
+			continue // the next Lease has moved to this rank
 		}
 		if whole := sc.needsWholeDevice(lease); beingChecked[whole] > 0 {
 			beingChecked[whole]--
@@ -149,7 +124,7 @@ func (sc *scheduler) onChecked(a allocation, err error) {
 	sc.fill()
 }
 
-// shut keeps a place from being lent until a later look finds it clear.
+// markBusy keeps an allocation from being lent until a later check finds it clear.
 func (sc *scheduler) markBusy(a allocation, err error) {
 	for _, s := range a {
 		s.phase, s.idle, s.reason, s.recheckAt = busy, nil, err.Error(), sc.now().Add(recheckInterval)
@@ -170,7 +145,7 @@ func (sc *scheduler) grant(a allocation, lease *Lease) {
 	sc.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: a[0].Index, Device: a[0].Device.UUID}})
 }
 
-// give takes a Lease out of the line and onto its place.
+// attach moves a Lease from the waiting queue to its allocation.
 func (sc *scheduler) attach(a allocation, lease *Lease) {
 	sc.waiting = slices.DeleteFunc(sc.waiting, func(o *Lease) bool { return o == lease })
 	for _, s := range a {
@@ -182,9 +157,11 @@ func (sc *scheduler) attach(a allocation, lease *Lease) {
 	}
 }
 
-// onClaim checks an /allow before it is committed, and takes note of the worker: whatever ends the Lease
-// meanwhile ends that worker too, and a second one is refused. (A warm worker makes no /allow. If one comes all
-// the same, the client has found the worker unfit and forked another: the clock runs since the grant, and goes on.)
+// onClaim validates an /allow before it is committed, and records the worker. If the Lease ends meanwhile, that
+// worker ends with it. A second claim is refused.
+//
+// A warm worker makes no /allow. If one arrives anyway, the client has found the worker unfit and forked another.
+// The clock has run since the grant, and is not reset.
 func (sc *scheduler) onClaim(space, id string, worker Worker) (lease *Lease, since time.Time, err error) {
 	lease = sc.leases[id]
 	if lease == nil || lease.Space != space || !lease.claimable() {
@@ -205,7 +182,8 @@ func (l *Lease) claimable() bool {
 	return l.State == Granted && l.Worker.PID == 0 || l.State == Active && l.warmWorker
 }
 
-// onAllow starts the clock, if it does not run yet. False: the Lease ended while its /allow was being committed.
+// onAllow starts the clock, if it does not run yet. It returns false if the Lease ended while its /allow was being
+// committed.
 func (sc *scheduler) onAllow(lease *Lease, at time.Time) bool {
 	if lease.State != Granted && lease.State != Active {
 		return false
@@ -235,7 +213,7 @@ func (sc *scheduler) onRelease(space, id string, failed bool) (*Lease, error) {
 	return lease, nil
 }
 
-// onExit: a worker has died, of an active Lease or while it was idle.
+// onExit handles the exit of a worker, of an active Lease or an idle one.
 func (sc *scheduler) onExit(worker Worker) {
 	for _, s := range sc.slots {
 		switch {
@@ -249,7 +227,7 @@ func (sc *scheduler) onExit(worker Worker) {
 	}
 }
 
-// onLeft: a running function finishes, as on ZeroGPU; only a wait is given up.
+// onLeft withdraws waiting leases only: a running function finishes, as on ZeroGPU.
 func (sc *scheduler) onLeft(event string) {
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return o.Event == event && o.State == Waiting }) {
 		sc.withdraw(lease, Withdrawn, "visitor left", ErrLeft)
@@ -291,7 +269,7 @@ func (sc *scheduler) onInstanceGone(instance string) {
 	}
 }
 
-// onHangUp: whoever waited has gone without a word. A grant that nobody heard is taken back.
+// onHangUp handles a client that disconnected without a word. A grant that was not delivered is taken back.
 func (sc *scheduler) onHangUp(lease *Lease) {
 	switch lease.State {
 	case Waiting:
@@ -299,15 +277,15 @@ func (sc *scheduler) onHangUp(lease *Lease) {
 	case Granted:
 		sc.end(lease, Unclaimed, "connection lost", 0)
 	case Active:
-		if lease.warmWorker { // nobody was told, so its worker got no work
+		if lease.warmWorker { // the grant was not delivered, so its worker got no work
 			lease.Active = time.Time{}
 			sc.end(lease, Unclaimed, "connection lost", 0)
 		}
 	}
 }
 
-// onReclaimed lends the place again. A worker that outlived SIGKILL is ended anew after a while: a Device may
-// look clear with it still there, if it had not come to use it.
+// onReclaimed makes the allocation available again. A worker that survived SIGKILL is signalled again later: the
+// Device may look clear while it runs, if it has not used the Device yet.
 func (sc *scheduler) onReclaimed(a allocation, err error) {
 	if err == nil {
 		sc.vacate(a)
@@ -322,7 +300,7 @@ func (sc *scheduler) onReclaimed(a allocation, err error) {
 	sc.fill()
 }
 
-// onTime does what is due, and says when to come again (zero: nothing is under way).
+// onTime handles everything that is due. It returns when to be called again; zero means never.
 func (sc *scheduler) onTime() (next time.Time) {
 	now := sc.now()
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return !sc.due(o).After(now) }) {
@@ -350,7 +328,7 @@ func (sc *scheduler) onTime() (next time.Time) {
 	return sc.nextWake()
 }
 
-// lookAgain also looks for nobody: what is wrong with a Slot is shown until it is found right.
+// recheckSlot also runs while no Lease waits: a fault of a Slot is shown until a check finds it clear.
 func (sc *scheduler) recheckSlot(s *slot) {
 	if s.holder == nil {
 		a := allocation{s}
@@ -362,7 +340,7 @@ func (sc *scheduler) recheckSlot(s *slot) {
 	sc.do.reclaim(s.holder.allocation, s.holder, 0)
 }
 
-// due is when a Lease must be looked at next.
+// due is when a Lease must be handled next.
 func (sc *scheduler) due(lease *Lease) time.Time {
 	switch lease.State {
 	case Waiting:
@@ -394,7 +372,7 @@ func (sc *scheduler) nextWake() (next time.Time) {
 	return next
 }
 
-// withdraw ends a Lease that waits; its hold is returned whole.
+// withdraw ends a waiting Lease; its hold is returned whole.
 func (sc *scheduler) withdraw(lease *Lease, state State, reason string, err error) {
 	sc.waiting = slices.DeleteFunc(sc.waiting, func(o *Lease) bool { return o == lease })
 	sc.finish(lease, state, reason)
@@ -402,7 +380,7 @@ func (sc *scheduler) withdraw(lease *Lease, state State, reason string, err erro
 	sc.do.settle(lease)
 }
 
-// end ends a Lease that holds a Slot, and takes the Slot back.
+// end ends a Lease that holds Slots, and reclaims them.
 func (sc *scheduler) end(lease *Lease, state State, reason string, grace time.Duration) {
 	sc.finish(lease, state, reason)
 	if lease.pendingWorker != nil {
@@ -422,7 +400,7 @@ func (sc *scheduler) finish(lease *Lease, state State, reason string) {
 	sc.do.changed(lease)
 }
 
-// of returns the open Leases that match, oldest first.
+// openLeases returns the open Leases that match, oldest first.
 func (sc *scheduler) openLeases(match func(*Lease) bool) []*Lease {
 	var found []*Lease
 	for _, lease := range sc.leases {
@@ -434,8 +412,9 @@ func (sc *scheduler) openLeases(match func(*Lease) bool) []*Lease {
 	return found
 }
 
-// active are the Leases whose clock runs, as their clients know, with what it shows. The database may call more so: an
-// arrival whose Device is still being looked at, one whose warm worker had died, one that is over and could not be settled yet.
+// active returns the elapsed time of each Lease whose client knows that its clock runs. The database may list more
+// Leases as active: a warm start whose Device is still being checked, a Lease whose warm worker exited, and an
+// ended Lease that is not settled yet.
 func (sc *scheduler) active() map[string]time.Duration {
 	used := map[string]time.Duration{}
 	for id, lease := range sc.leases {
@@ -447,75 +426,3 @@ func (sc *scheduler) active() map[string]time.Duration {
 }
 
 var errNotReclaimed = errors.New("its last worker could not be ended")
-
-// Snapshot is one open Lease as the operator sees it.
-type Snapshot struct {
-	Lease           string         `json:"lease"` // its first digits; the whole is a credential
-	State           State          `json:"state"`
-	Space           string         `json:"space"`
-	Identity        string         `json:"identity"`
-	Tier            string         `json:"tier"`
-	Event           string         `json:"event,omitempty"`
-	Function        string         `json:"function,omitempty"`
-	Via             string         `json:"via,omitempty"` // the Space that spends it through Space
-	Size            string         `json:"size"`
-	DeclaredSeconds float64        `json:"declaredSeconds"`
-	UsedSeconds     float64        `json:"usedSeconds"`
-	*Forecast                      // while it waits
-	Slot            *int           `json:"slot,omitempty"`
-	Device          gpu.DeviceUUID `json:"device,omitempty"`
-	Worker          int            `json:"worker,omitempty"`
-	Admitted        time.Time      `json:"admitted"`
-	Deadline        *time.Time     `json:"deadline,omitempty"`
-
-	lease *Lease
-}
-
-func (sc *scheduler) snapshot() []Snapshot {
-	all := make([]Snapshot, 0, len(sc.leases))
-	for _, lease := range sc.openLeases(func(*Lease) bool { return true }) {
-		all = append(all, sc.leaseView(lease))
-	}
-	return all
-}
-
-func (sc *scheduler) leaseView(o *Lease) Snapshot {
-	s := Snapshot{
-		Lease: o.Short(), State: o.State, Space: o.Space, Identity: o.Payer.Key(), Tier: o.Tier.Name, Event: o.Event, Function: o.Function, Via: o.Payer.Via,
-		Size: o.Size, DeclaredSeconds: o.Declared.Seconds(), Worker: o.Worker.PID, Admitted: o.Admitted.UTC(), lease: o,
-	}
-	if o.Slot != nil {
-		s.Slot, s.Device = &o.Slot.Index, o.Slot.Device.UUID
-	}
-	if !o.Active.IsZero() {
-		deadline := o.deadline().UTC()
-		s.Deadline, s.UsedSeconds = &deadline, sc.now().Sub(o.Active).Seconds()
-	}
-	return s
-}
-
-// SlotView is one Slot as the operator sees it.
-type SlotView struct {
-	Slot   int            `json:"slot"`
-	Device gpu.DeviceUUID `json:"device"`
-	Phase  string         `json:"phase"`
-	Reason string         `json:"reason,omitempty"`
-	Space  string         `json:"space,omitempty"`
-	Lease  string         `json:"lease,omitempty"`
-	Worker int            `json:"worker,omitempty"` // while warm
-}
-
-func (sc *scheduler) slotViews() []SlotView {
-	views := make([]SlotView, 0, len(sc.slots))
-	for _, s := range sc.slots {
-		v := SlotView{Slot: s.Index, Device: s.Device.UUID, Phase: string(s.phase), Reason: s.reason}
-		if s.holder != nil && s.phase == held {
-			v.Space, v.Lease = s.holder.Space, s.holder.Short()
-		}
-		if s.phase == warm {
-			v.Space, v.Worker = s.idle.lease.Space, s.idle.lease.Worker.PID
-		}
-		views = append(views, v)
-	}
-	return views
-}

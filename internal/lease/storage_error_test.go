@@ -48,7 +48,7 @@ func TestFullDatabase(t *testing.T) {
 		_, err = h.db.Exec(`INSERT INTO ledger (at, identity, window_id, kind) VALUES (0, 'user:ada', 1, 'grant')`)
 	}
 	h.wantRefused("disk is full")
-	h.processes.Die(7)
+	h.processes.Exit(7)
 	h.waitFor("the lease is over", func() bool { return strings.Contains(h.journal.String(), "worker died") })
 	if n := h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND lease_id = ?`, g.Lease); n != 0 {
 		t.Fatal("the database was not full: the lease is settled")
@@ -91,7 +91,7 @@ func TestNearlyFullDisk(t *testing.T) {
 	h.wantNoTrouble()
 	h.grant(h.schedule())
 	said := h.journal.String()
-	if strings.Count(said, "the disk is nearly full: GPU") != 1 || strings.Count(said, "the disk has room again") != 1 || strings.Contains(said, "database cannot be written") {
+	if strings.Count(said, "disk nearly full: GPU") != 1 || strings.Count(said, "disk space recovered") != 1 || strings.Contains(said, "database cannot be written") {
 		t.Errorf("the log must say once each when it begins and when it is over:\n%s", said)
 	}
 	h.stop()

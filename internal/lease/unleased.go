@@ -13,22 +13,23 @@ import (
 	"spacehost/gpu"
 )
 
-// Unleased is a process that uses a Device outside any Lease: of a Space, or of somebody whom this host does not know.
+// Unleased is a process that uses a Device outside any Lease. It belongs to a Space, or is foreign to this host.
 // The Device counts as busy.
 type Unleased struct {
 	Device gpu.DeviceUUID `json:"device"`
 	PID    int            `json:"pid"`
-	Space  string         `json:"space,omitempty"` // whose it is; "" for a foreign one, which is never ended
+	Space  string         `json:"space,omitempty"` // the Space of the process; "" for a foreign process, which is never ended
 	Since  time.Time      `json:"since"`
 	Ended  bool           `json:"ended,omitempty"` // the host is ending it
 
 	start uint64
 }
 
-// inspectEvery is the pace at which the Devices are looked at. Who is there twice is no worker that has just come or gone.
+// inspectInterval is the interval of inspections. A process that two inspections in a row see is not a worker that
+// is just starting or exiting.
 const inspectInterval = 2 * time.Second
 
-// inspect looks until ctx ends.
+// inspectDevices runs until ctx ends.
 func (b *Broker) inspectDevices(ctx context.Context) {
 	again := time.NewTicker(inspectInterval)
 	defer again.Stop()
@@ -69,14 +70,15 @@ func (b *Broker) isKnown(u Unleased) bool {
 	return slices.ContainsFunc(b.unleased, u.isSame)
 }
 
-// Unleased lists who uses a Device outside any Lease.
+// Unleased lists the processes that use a Device outside any Lease.
 func (b *Broker) Unleased() []Unleased {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.unleased)
 }
 
-// lookForUninvited asks who is there first, and then who may be: a worker is allowed before it comes.
+// findUnleased lists the processes first, and reads the permitted workers afterwards: a worker is allowed before
+// it uses the Device.
 func (b *Broker) findUnleased(ctx context.Context) (all []Unleased) {
 	for _, d := range b.config.Pool.Status(ctx) {
 		var workers []Worker
@@ -98,15 +100,15 @@ func (b *Broker) findUnleased(ctx context.Context) (all []Unleased) {
 	return all
 }
 
-// driverSeesOurPIDs: in a container the driver lists the pids of the machine outside, where the same number is another
-// process.
+// driverSeesOurPIDs is false in a container. There the driver lists the pids of the machine outside, where the
+// same number is another process.
 var driverSeesOurPIDs = sync.OnceValue(func() bool {
 	namespace, err := os.Readlink("/proc/self/ns/pid")
 	return err == nil && namespace == "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
 })
 
-// onUnleased shuts what is free of a Device that somebody uses outside any Lease, and looks whether one that was shut is clear
-// again: both are shown as they are also while nobody waits.
+// onUnleased marks the free Slots of a Device busy if a process uses it outside any Lease, and rechecks the busy
+// Slots of the others. The phases are therefore correct even while no Lease waits.
 func (sc *scheduler) onUnleased(all []Unleased) {
 	for _, s := range sc.slots {
 		at := slices.IndexFunc(all, func(u Unleased) bool { return u.Device == s.Device.UUID })
@@ -119,7 +121,8 @@ func (sc *scheduler) onUnleased(all []Unleased) {
 	}
 }
 
-// guests are the workers that may sit on a Device: of its Leases, idle ones, and those that are being ended.
+// deviceWorkers are the workers that may use a Device: those of its Leases, idle ones, and those that are being
+// ended.
 func (sc *scheduler) deviceWorkers(uuid gpu.DeviceUUID) (all []Worker) {
 	for _, s := range sc.slots {
 		if s.Device.UUID != uuid {
@@ -132,7 +135,7 @@ func (sc *scheduler) deviceWorkers(uuid gpu.DeviceUUID) (all []Worker) {
 	return all
 }
 
-// report says it once, and ends a Space's process where that is the policy.
+// reportUnleased reports the process once, and ends a Space's process where that is the policy.
 func (b *Broker) reportUnleased(u *Unleased) {
 	u.Ended = b.config.EndUnleased && u.Space != ""
 	b.log.Warn("gpu used outside any lease", zap.String("device", string(u.Device)), zap.Int("pid", u.PID), zap.String("space", u.Space), zap.Bool("ended", u.Ended))

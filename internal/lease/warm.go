@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
-// It costs nobody anything, and goes as soon as somebody else needs the place.
+// idleWorker is a worker whose last Lease was successful. It waits on its Slots for the next Lease of the same
+// Task. It is not charged, and is evicted as soon as another Lease needs its Slots.
 type idleWorker struct {
-	lease *Lease // its last; over
+	lease *Lease // its last Lease, which has ended
 	since time.Time
 }
 
-// keepWarm ends a Lease and lets its worker stay. Only after a good end: after an exception the client forgets
+// keepWarm ends a Lease and keeps its worker. It applies only after a success: after an exception the client drops
 // its worker without ending it (spaces/zero/wrappers.py).
 func (sc *scheduler) keepWarm(lease *Lease) {
 	sc.finish(lease, Released, "released")
@@ -25,7 +25,7 @@ func (sc *scheduler) keepWarm(lease *Lease) {
 	sc.fill()
 }
 
-// idles are the warm workers, each once.
+// idleWorkers are the workers on warm Slots, each once.
 func (sc *scheduler) idleWorkers() (all []*idleWorker) {
 	for _, s := range sc.slots {
 		if s.phase == warm && s == s.idle.lease.allocation[0] {
@@ -35,7 +35,8 @@ func (sc *scheduler) idleWorkers() (all []*idleWorker) {
 	return all
 }
 
-// arrivals are those that are not committed yet: whatever happens to open Leases meanwhile has to look for them here.
+// committing lists the warm starts that are not committed yet. They are not among the open Leases, so every event
+// that applies to open Leases must be applied to them too.
 func (sc *scheduler) committing() (all []*Lease) {
 	for _, s := range sc.slots {
 		if s.phase == held && s.holder.committing && s == s.holder.allocation[0] {
@@ -45,7 +46,7 @@ func (sc *scheduler) committing() (all []*Lease) {
 	return all
 }
 
-// beginning are the warm workers of arrivals.
+// committingWorkers are the workers of the warm starts.
 func (sc *scheduler) committingWorkers() (all []*idleWorker) {
 	for _, lease := range sc.committing() {
 		all = append(all, lease.pendingWorker)
@@ -53,8 +54,8 @@ func (sc *scheduler) committingWorkers() (all []*idleWorker) {
 	return all
 }
 
-// warmPlace is the idle worker that can do what waits at rank: the client keeps one for each Task and Slot of
-// one start of its Space.
+// idleWorkerFor returns the idle worker that fits the waiting Lease at rank. The client keeps one for each Task
+// and Slot of one start of its Space.
 func (sc *scheduler) idleWorkerFor(rank int) *idleWorker {
 	lease := sc.waiting[rank]
 	for _, w := range sc.idleWorkers() {
@@ -70,8 +71,8 @@ func (sc *scheduler) canReuse(w *idleWorker, lease *Lease) bool {
 	return last.Instance == lease.Instance && last.Task == lease.Task && sc.needsWholeDevice(last) == sc.needsWholeDevice(lease)
 }
 
-// resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
-// active from here: once that is committed, its client is told.
+// resume gives a Lease the Slots and the worker of an earlier one. That worker makes no /allow, so the Lease
+// becomes active here. Its client is answered once that is committed.
 func (sc *scheduler) resume(w *idleWorker, lease *Lease) {
 	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = w.lease.Worker, true, true, w
 	sc.attach(w.lease.allocation, lease)
@@ -82,12 +83,13 @@ func (sc *scheduler) resume(w *idleWorker, lease *Lease) {
 	}
 }
 
-// errUnfit: its Device was lost meanwhile, or a stranger came.
-var errUnfit = errors.New("the warm worker cannot go on")
+// errUnfit means that the Device was lost meanwhile, or a foreign process appeared on it.
+var errUnfit = errors.New("the warm worker cannot be reused")
 
-// onArrival looks whether a Lease that nobody has admitted yet would get its warm worker at once: then its hold and the
-// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: it is as it was. The
-// line's own rules decide that, so it stands in the line for as long as they do.
+// tryWarmStart checks whether a Lease that is not admitted yet would get an idle worker at once. If so, its hold
+// and the start of its clock are one commit (warmStart), and it becomes an open Lease afterwards (onWarmStarted).
+// If it returns false, nothing has changed. The scheduler's own rules make that decision, so the Lease is in the
+// waiting queue while they run.
 func (sc *scheduler) tryWarmStart(lease *Lease) bool {
 	if len(sc.waiting) > 0 || !sc.hasIdleWorkerFor(lease) {
 		return false
@@ -105,8 +107,8 @@ func (sc *scheduler) hasIdleWorkerFor(lease *Lease) bool {
 	return slices.ContainsFunc(sc.idleWorkers(), func(w *idleWorker) bool { return sc.canReuse(w, lease) })
 }
 
-// onBegun is told that an arrival is admitted and active, or why it is neither: then its worker idles on, if it lives
-// and nothing is wrong with its place.
+// onWarmStarted handles the result of a warm start: the Lease is admitted and active, or it is neither. If it is
+// neither, the worker stays idle, provided that it is running and its Slots are usable.
 func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 	if err == nil {
 		sc.leases[lease.ID] = lease
@@ -130,7 +132,8 @@ func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 	sc.fill()
 }
 
-// tellOf tells what nobody could be told while the database could still refuse it.
+// publishWarmStart publishes the states that could not be published while the database might still refuse the
+// Lease.
 func (sc *scheduler) publishWarmStart(lease *Lease) {
 	state, slot := lease.State, lease.Slot
 	lease.committing, lease.State, lease.Slot = false, Waiting, nil
@@ -139,15 +142,15 @@ func (sc *scheduler) publishWarmStart(lease *Lease) {
 	sc.do.changed(lease)
 }
 
-// unplace makes a Lease that was to have a warm worker one that waits.
+// detachWarmWorker turns a Lease that was to reuse an idle worker back into a waiting one.
 func (sc *scheduler) detachWarmWorker(lease *Lease) {
 	lease.regranted = true
 	lease.State, lease.Granted, lease.allocation, lease.Slot = Waiting, time.Time{}, nil, nil
 	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = Worker{}, false, false, nil
 }
 
-// onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
-// sees that too, and forks another, which makes an /allow.
+// onResumed starts the clock and answers the client, if the Lease has not ended meanwhile. If the worker has
+// exited, the client notices that too, and forks another worker, which makes an /allow.
 func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
 	if lease.pendingWorker == nil {
 		return
@@ -164,7 +167,7 @@ func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
 	sc.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
 
-// onUnfit puts the Lease back into the line, at its old rank: its Device was lost meanwhile, or a stranger came.
+// onUnfit requeues the Lease at its old rank: its Device was lost meanwhile, or a foreign process appeared on it.
 func (sc *scheduler) onUnfit(lease *Lease) {
 	if lease.pendingWorker == nil {
 		return
@@ -177,14 +180,16 @@ func (sc *scheduler) onUnfit(lease *Lease) {
 	sc.fill()
 }
 
-// missed is how long after a grant the client may not know yet that its idle worker has died, and fork another.
+// workerLossGrace is the time after a grant in which the client may not have noticed the exit of its idle worker.
+// It then forks another.
 const workerLossGrace = time.Second
 
-// onHolderExit: a worker that dies with its Lease ends it. An inherited one may have died before it got the work.
+// onHolderExit ends a Lease whose worker exits. A warm worker may have exited before it got the call; then the
+// Lease goes on.
 func (sc *scheduler) onHolderExit(lease *Lease) {
 	switch {
 	case lease.warmWorker && sc.now().Before(lease.Granted.Add(workerLossGrace)):
-		sc.do.dismiss(lease.Worker) // and so what it has started
+		sc.do.dismiss(lease.Worker) // together with its descendants
 		lease.Worker, lease.warmWorker, lease.watched = Worker{}, false, false
 		if lease.State == Active {
 			lease.State, lease.Active, lease.regranted = Granted, time.Time{}, true
@@ -195,8 +200,9 @@ func (sc *scheduler) onHolderExit(lease *Lease) {
 	}
 }
 
-// makeRoom lets an idle worker go for who waits at rank: the one that has been idle longest. For a whole Device
-// those on the reserved one go, if nobody holds a Slot there.
+// evictFor evicts an idle worker for the waiting Lease at rank: the one that has been idle longest. For a Lease
+// that needs a whole Device, all idle workers of the reserved Device are evicted, once no Lease holds a Slot
+// there.
 func (sc *scheduler) evictFor(rank int) {
 	if lease := sc.waiting[rank]; sc.needsWholeDevice(lease) {
 		if device := sc.reserved.device; lease == sc.reserved.lease && device != nil && device.count(held) == 0 {
@@ -219,7 +225,7 @@ func (sc *scheduler) evictFor(rank int) {
 	}
 }
 
-// evict ends an idle worker and takes its place back.
+// evict ends an idle worker and reclaims its Slots.
 func (sc *scheduler) evict(w *idleWorker, grace time.Duration) {
 	for _, s := range w.lease.allocation {
 		s.phase, s.holder, s.idle = reclaiming, w.lease, w

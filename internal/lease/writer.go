@@ -14,63 +14,64 @@ import (
 	"go.uber.org/zap"
 )
 
-// writer makes transactions one after the other. What is asked for while one is being committed goes together in the
-// next, so that one fsync serves all who wait for it (group commit); each has its own result, and nobody is told
-// before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
+// writer runs transactions one after the other. Requests that arrive during a commit share the next transaction,
+// so that one fsync serves all of them (group commit). Each request has its own result, and is answered only after
+// the commit. The writer has no goroutine: a request that finds no leader becomes the leader, and hands over to
+// the first waiting request.
 //
-// Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
-// host leaves it, and it is made before long. A power cut until then takes it back, all of it.
+// Writes of writeDeferred do not wait for the fsync. They are committed, so that every reader sees them and a
+// crash of the host keeps them. The fsync follows shortly after. A power cut before it takes all of them back.
 type writer struct {
 	db  *sql.DB
 	log *zap.Logger
-	// sync makes the disk keep what was committed without it; nil: each commit does.
+	// sync flushes to disk what was committed without fsync; nil: each commit has its own fsync.
 	sync func() error
-	// solo makes a transaction for each; for a comparison.
+	// noBatching makes one transaction for each request; for a comparison.
 	noBatching bool
 
 	mu        sync.Mutex
-	trouble   *StorageError   // as noteTrouble has said it; nil: none
-	waiting   []*writeRequest // the first of them leads, or is about to
+	trouble   *StorageError   // as logged last; nil: none
+	waiting   []*writeRequest // the first of them is the leader, or is about to be
 	leading   bool
-	commits   uint64 // how many there were without fsync
-	synced    uint64 // how many of them are on the disk
-	syncDue   uint64 // up to which one they are to be there now
+	commits   uint64 // number of commits without fsync
+	synced    uint64 // number of those that are flushed
+	syncDue   uint64 // the number up to which they have to be flushed now
 	syncing   bool
 	closed    bool
 	syncGroup sync.WaitGroup
 }
 
-// write is one wish: all of it or nothing of it is written.
+// writeRequest is written as a whole or not at all.
 type writeRequest struct {
 	label     string
 	do        func(tx *sql.Tx) error
-	syncDelay time.Duration // it need not be on the disk when it is done, and is that much later; 0: it must be
-	lead      chan struct{} // closed when it is its turn to lead
+	syncDelay time.Duration // how long after the commit its fsync may start; 0: the commit includes it
+	lead      chan struct{} // closed when the request becomes the leader
 	done      chan struct{} // closed when err is final
 	err       error
 }
 
 const (
-	// patience is how long a write waits for its turn: as long as SQLite for a lock that another process holds.
+	// writeTimeout is how long a request waits: as long as SQLite waits for a lock of another process.
 	writeTimeout = 5 * time.Second
-	// mostTogether bounds what the first of a transaction waits for the last of it.
+	// maxBatch bounds how long the first request of a transaction waits for the last.
 	maxBatch = 64
 )
 
-// busyError says that the database did not come to a write in time; nothing of it was written.
+// busyError reports that a request was not written in time; nothing of it was written.
 type busyError struct{ label string }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("%s: the database was busy for %s (does another program hold it open?)", e.label, writeTimeout)
+	return fmt.Sprintf("%s: not written within %s because the database is busy; close other programs that have it open", e.label, writeTimeout)
 }
 
-// write returns do's error as it is, or that of the transaction that it was in. When ctx ends before its turn, nothing
-// is written and the error is ctx's; once do has run, its result is awaited.
+// write returns do's own error, or the error of the transaction. If ctx ends before the request is taken, nothing
+// is written and the error is ctx's. Once do has run, write waits for the result.
 func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	return w.submit(ctx, &writeRequest{label: what, do: do})
 }
 
-// soon is write without its fsync, which begins that much later, or with another that is due before.
+// writeDeferred is write without its fsync. The fsync starts after syncDelay, or with an earlier one.
 func (w *writer) writeDeferred(ctx context.Context, what string, syncDelay time.Duration, do func(tx *sql.Tx) error) error {
 	if w.sync == nil {
 		syncDelay = 0
@@ -78,11 +79,11 @@ func (w *writer) writeDeferred(ctx context.Context, what string, syncDelay time.
 	return w.submit(ctx, &writeRequest{label: what, do: do, syncDelay: syncDelay})
 }
 
-// close returns once the disk has all. Nobody may write any more.
+// close returns once everything is on disk. No write may follow.
 func (w *writer) close() {
 	w.mu.Lock()
 	w.requestSync(w.commits)
-	w.closed = true // what comes due from here on has been
+	w.closed = true // everything that becomes due from now on is flushed already
 	w.mu.Unlock()
 	w.syncGroup.Wait()
 }
@@ -101,7 +102,7 @@ func (w *writer) submit(ctx context.Context, req *writeRequest) error {
 	return req.err
 }
 
-// join reports whether one is to lead.
+// enqueue reports whether the request becomes the leader.
 func (w *writer) enqueue(req *writeRequest) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -111,7 +112,7 @@ func (w *writer) enqueue(req *writeRequest) bool {
 	return lead
 }
 
-// await returns when one is done, has been withdrawn, or has led.
+// await returns when the request is done, was withdrawn, or has led.
 func (w *writer) await(ctx context.Context, req *writeRequest) {
 	timer := time.NewTimer(writeTimeout)
 	defer timer.Stop()
@@ -126,7 +127,8 @@ func (w *writer) await(ctx context.Context, req *writeRequest) {
 	}
 }
 
-// withdraw does nothing for a write that is under way. One that has just been made to lead must do so: others wait.
+// withdraw has no effect on a request that is being written. A request that was just made the leader must lead,
+// because others wait.
 func (w *writer) withdraw(req *writeRequest, err error) {
 	w.mu.Lock()
 	i := slices.Index(w.waiting, req)
@@ -147,7 +149,7 @@ func (w *writer) withdraw(req *writeRequest, err error) {
 	}
 }
 
-// together makes one transaction of what waits, then lets the next lead.
+// runBatch writes the waiting requests in one transaction, then hands over to the next leader.
 func (w *writer) runBatch() {
 	batch, err := w.commitBatch()
 	for _, req := range batch {
@@ -167,7 +169,7 @@ func (w *writer) runBatch() {
 	}
 }
 
-// transact returns what it has taken of those that wait. The error is everybody's.
+// commitBatch returns the requests that it has taken. Its error applies to all of them.
 func (w *writer) commitBatch() (batch []*writeRequest, err error) {
 	ctx := context.Background()
 	conn, err := w.db.Conn(ctx) // the only one there is
@@ -180,7 +182,7 @@ func (w *writer) commitBatch() (batch []*writeRequest, err error) {
 		defer setSyncFull(ctx, conn)
 	}
 	tx, err := conn.BeginTx(ctx, nil)
-	batch = w.takeBatch(err == nil, deferSync) // only now: meanwhile more have come, or have lost patience
+	batch = w.takeBatch(err == nil, deferSync) // only now: meanwhile more requests have arrived, or have timed out
 	if err != nil {
 		return batch, err
 	}
@@ -190,29 +192,31 @@ func (w *writer) commitBatch() (batch []*writeRequest, err error) {
 	return batch, err
 }
 
-// mayRelax reports whether nobody who waits needs the disk's word. Those that need it, and come now, go into the next.
+// allDeferrable reports whether no waiting request needs an fsync. A request that needs one and arrives later goes
+// into the next transaction.
 func (w *writer) allDeferrable() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !slices.ContainsFunc(w.waiting, func(req *writeRequest) bool { return req.syncDelay == 0 })
 }
 
-// relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten. The pragma
-// works when it is compiled: ctx must not be one that can end, or go-sqlite3 keeps it, compiled, for the next time.
+// setSyncNormal lets commits on conn omit their fsync (sqlite.org/pragma.html#pragma_synchronous), until
+// setSyncFull. The pragma takes effect when it is compiled. Therefore ctx must not be one that can end, or
+// go-sqlite3 caches the compiled statement for the next time.
 func setSyncNormal(ctx context.Context, conn *sql.Conn) bool {
 	_, err := conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
 	return err == nil
 }
 
-// tighten gives up a connection that it cannot bring back to how migrations.Open has made it.
+// setSyncFull drops a connection that it cannot restore to the settings of migrations.Open.
 func setSyncFull(ctx context.Context, conn *sql.Conn) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous=FULL"); err != nil {
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // says just that
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // marks the connection as bad
 	}
 }
 
-// owe counts a commit of all without fsync, and sees to it that there will be one. (A commit with fsync pays for nothing: if
-// it has changed no page SQLite writes nothing, and so makes sure of nothing that came before.)
+// noteUnsynced counts a commit without fsync, and schedules its fsync. (A later commit with fsync does not replace
+// it: if that commit has changed no page, SQLite writes nothing, and so flushes nothing.)
 func (w *writer) noteUnsynced(batch []*writeRequest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -225,8 +229,8 @@ func (w *writer) noteUnsynced(batch []*writeRequest) {
 	})
 }
 
-// keepUp sees to it that the disk gets that commit. For what comes due while an fsync is made there is another. The caller
-// holds mu.
+// requestSync makes sure that the given commit is flushed. Commits that become due during an fsync get another
+// one. The caller holds mu.
 func (w *writer) requestSync(commit uint64) {
 	w.syncDue = max(w.syncDue, commit)
 	if w.synced < w.syncDue && !w.syncing && !w.closed {
@@ -235,7 +239,7 @@ func (w *writer) requestSync(commit uint64) {
 	}
 }
 
-// catchUp makes fsyncs until nothing is left to be had. One that fails is not made again for the same commits.
+// syncLoop runs fsyncs until nothing is due. A failed fsync is not repeated for the same commits.
 func (w *writer) syncLoop() {
 	for tried := uint64(0); ; {
 		upto, more := w.unsynced(tried)
@@ -243,7 +247,7 @@ func (w *writer) syncLoop() {
 			return
 		}
 		if err := w.sync(); err != nil {
-			w.log.Error("what was committed last may not outlive a power cut", zap.Error(err))
+			w.log.Error("fsync failed: the last commits may not survive a power cut", zap.Error(err))
 		} else {
 			w.markSynced(upto)
 		}
@@ -264,8 +268,8 @@ func (w *writer) markSynced(upto uint64) {
 	w.synced = max(w.synced, upto)
 }
 
-// take takes what goes into one transaction; all that wait, if there is none to be had. Into a deferSync one only those at
-// the head go that need no more.
+// takeBatch takes the requests of one transaction, or all waiting ones if there is no transaction. A transaction
+// without fsync takes only the requests at the head of the queue that need none.
 func (w *writer) takeBatch(inTx, deferSync bool) []*writeRequest {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -284,7 +288,8 @@ func (w *writer) takeBatch(inTx, deferSync bool) []*writeRequest {
 	return batch
 }
 
-// commit writes all into tx, each whole or not at all. Its error is everybody's: then nothing is written.
+// commit writes the batch into tx, each request as a whole or not at all. Its error applies to all of them: then
+// nothing is written.
 func commit(tx *sql.Tx, batch []*writeRequest) error {
 	defer tx.Rollback()
 	for _, req := range batch {
@@ -295,8 +300,9 @@ func commit(tx *sql.Tx, batch []*writeRequest) error {
 	return tx.Commit()
 }
 
-// apart keeps what one has written, or takes it back and leaves the others'. An error of its own is that of tx: some
-// errors (a full disk, for one) make SQLite give up the whole transaction, and with it the savepoint.
+// runInSavepoint keeps what one request has written, or rolls back that request alone. If the rollback fails, the
+// request's error is that of tx. Some errors (a full disk, for one) make SQLite roll back the whole transaction,
+// and with it the savepoint.
 func runInSavepoint(tx *sql.Tx, req *writeRequest, alone bool) error {
 	if alone {
 		req.err = req.attempt(tx)
@@ -314,7 +320,7 @@ func runInSavepoint(tx *sql.Tx, req *writeRequest, alone bool) error {
 	return err
 }
 
-// attempt makes a panic an error of its own: who leads has others to answer.
+// attempt turns a panic into the request's own error, because the leader has other requests to answer.
 func (req *writeRequest) attempt(tx *sql.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
