@@ -16,7 +16,7 @@ func (h *schedulerHarness) wantSlots(l *Lease, want ...int) {
 		got[i] = s.Index
 	}
 	if len(got) != len(want) || l.Slot.Index != want[0] || h.answers[l][0].grant.Slot != want[0] {
-		h.t.Fatalf("lease %s got slots %v, told %+v; want %v", l.ID, got, *h.answers[l][0].grant, want)
+		h.t.Fatalf("lease %s got slots %v, grant %+v; want %v", l.ID, got, *h.answers[l][0].grant, want)
 	}
 	for i := range want {
 		if got[i] != want[i] {
@@ -25,7 +25,7 @@ func (h *schedulerHarness) wantSlots(l *Lease, want ...int) {
 	}
 }
 
-func TestHalvesSpreadOverDevices(t *testing.T) {
+func TestLargeLeasesSpreadOverDevices(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 2, 2)
 	h.wantSlots(h.granted(), 0)
 	h.wantSlots(h.granted(), 2)
@@ -52,20 +52,20 @@ func TestXlargeTakesAllSlotsOfADevice(t *testing.T) {
 	h.wantSlots(h.granted(), 3)
 }
 
-func TestXlargeOnUnsharedDevicesIsLikeAnyOther(t *testing.T) {
+func TestXlargeOnUnsharedDevices(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
 	h.wantSlots(h.granted(xlarge), 0)
 	h.wantSlots(h.granted(), 1)
 }
 
-// TestXlargeIsNotOvertakenForEver: halves come and go without end, each long before the other has left.
-func TestXlargeIsNotOvertakenForEver(t *testing.T) {
+// TestXlargeIsNotOvertakenForever runs large Leases without a pause, each started before the other has ended.
+func TestXlargeIsNotOvertakenForever(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 1, 2)
 	h.queueTimeout = time.Hour
 	long := h.active(lasting(30 * time.Second))
 	whole := h.schedule(xlarge)
 	h.passChecks()
-	for range 29 { // they leave in time, so they pass it
+	for range 29 { // they end in time, so they overtake
 		small := h.active(lasting(time.Second - time.Nanosecond))
 		h.wantSlotsOf(small, 1)
 		if _, err := h.onRelease("demo", small.ID, false); err != nil {
@@ -74,7 +74,7 @@ func TestXlargeIsNotOvertakenForEver(t *testing.T) {
 		h.finishReclaims()
 		h.advance(time.Second)
 	}
-	late := h.schedule(lasting(2 * time.Second)) // it would still sit there when long has left
+	late := h.schedule(lasting(2 * time.Second)) // it would still hold its Slot when long has ended
 	h.passChecks()
 	h.want(late, Waiting)
 	h.advance(3 * time.Second)
@@ -91,13 +91,13 @@ func (h *schedulerHarness) wantSlotsOf(l *Lease, slot int) {
 	}
 }
 
-// TestXlargeStopsNobodyElsewhere: only one Device is kept for it.
-func TestXlargeStopsNobodyElsewhere(t *testing.T) {
+// TestXlargeReservesOneDevice: the other Devices are lent as usual.
+func TestXlargeReservesOneDevice(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 2, 2)
 	first, second := h.active(lasting(20*time.Second)), h.active(lasting(time.Minute))
 	whole := h.schedule(xlarge)
 	other := h.granted(lasting(time.Minute))
-	h.wantSlots(other, 3) // beside the one that stays longest
+	h.wantSlots(other, 3) // beside the Lease that stays longest
 	h.want(whole, Waiting)
 	if _, err := h.onRelease("demo", first.ID, false); err != nil {
 		t.Fatal(err)
@@ -107,13 +107,13 @@ func TestXlargeStopsNobodyElsewhere(t *testing.T) {
 	h.want(second, Active)
 }
 
-func TestReservationMovesWhenAStrangerComes(t *testing.T) {
+func TestReservationMovesAwayFromForeignProcess(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 2, 2)
 	soon, later := h.active(lasting(10*time.Second)), h.active(lasting(20*time.Second))
 	whole := h.schedule(xlarge)
 	h.passChecks()
 	if h.reserved.device[0].Index != 0 {
-		t.Fatalf("reserved slot %d, want that which is free sooner", h.reserved.device[0].Index)
+		t.Fatalf("reserved slot %d, want the one that is free sooner", h.reserved.device[0].Index)
 	}
 	if _, err := h.onRelease("demo", soon.ID, false); err != nil {
 		t.Fatal(err)
@@ -133,12 +133,12 @@ func TestReservationMovesWhenAStrangerComes(t *testing.T) {
 	h.wantSlots(whole, 2, 3)
 }
 
-func TestNeighboursAreWhoSitsBeside(t *testing.T) {
+func TestNeighbours(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 2, 2)
 	a, b := h.active(), h.active()
 	c := h.active()
 	if got := h.neighbours(c.allocation); len(got) != 1 || got[0] != a.Worker {
-		t.Errorf("got %+v, want the worker of %s alone", got, a.ID)
+		t.Errorf("got %+v, want only the worker of %s", got, a.ID)
 	}
 	if got := h.neighbours(allocation{h.slots[3]}); len(got) != 1 || got[0] != b.Worker {
 		t.Errorf("beside a free slot: got %+v, want the worker of %s", got, b.ID)
@@ -151,6 +151,6 @@ func TestNeighboursAreWhoSitsBeside(t *testing.T) {
 	}
 	h.finishReclaims()
 	if got := h.neighbours(c.allocation); len(got) != 0 {
-		t.Errorf("got %+v, want nobody", got)
+		t.Errorf("got %+v, want none", got)
 	}
 }

@@ -22,10 +22,10 @@ func TestAllowIsRefused(t *testing.T) {
 			pid          int
 			foreign      bool
 		}{
-			"a foreign pid":              {"demo", g.Lease, 200, true},
-			"a pid of nobody":            {"demo", g.Lease, 300, true},
-			"another Space":              {"other", g.Lease, 200, false},
-			"a lease that does not live": {"demo", "nonsense", 100, false},
+			"a foreign pid":    {"demo", g.Lease, 200, true},
+			"an unknown pid":   {"demo", g.Lease, 300, true},
+			"another Space":    {"other", g.Lease, 200, false},
+			"an unknown lease": {"demo", "nonsense", 100, false},
 		} {
 			err := h.Allow(t.Context(), row.space, row.lease, row.pid)
 			var notOwned *NotOwnedError
@@ -34,7 +34,7 @@ func TestAllowIsRefused(t *testing.T) {
 			}
 		}
 		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err != nil {
-			t.Errorf("its own worker afterwards: %v", err)
+			t.Errorf("its own worker afterwards: got %v", err)
 		}
 		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err != ErrUnknown {
 			t.Errorf("a second allow: got %v, want ErrUnknown", err)
@@ -42,7 +42,7 @@ func TestAllowIsRefused(t *testing.T) {
 	})
 }
 
-func TestAllowThatTheDatabaseRefuses(t *testing.T) {
+func TestAllowRefusedByDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.grant(h.schedule())
@@ -56,12 +56,12 @@ func TestAllowThatTheDatabaseRefuses(t *testing.T) {
 		synctest.Wait()
 		h.wantLast(Unclaimed, "never allowed", 0)
 		if h.processes.Alive(100) {
-			t.Error("the worker that was not allowed stays behind")
+			t.Error("the worker that was not allowed is still running")
 		}
 	})
 }
 
-// simulator does something between the commit of an /allow and its taking effect.
+// simulator runs code between the commit of an /allow and its effect.
 type simulator struct {
 	*gputest.FakeInventory
 	occupy func(uuid gpu.DeviceUUID, pid int) error
@@ -92,23 +92,23 @@ func TestCancelledWhileAllowIsCommitted(t *testing.T) {
 		h.wantLast(Revoked, "cancelled", 0)
 		h.wantBalance(ada, 0, 0)
 		if h.processes.Alive(100) {
-			t.Error("the worker stays behind, without a lease")
+			t.Error("the worker is still running, without a lease")
 		}
 	})
 }
 
-func TestSimulatedMachineIsToldWhoSitsThere(t *testing.T) {
+func TestSimulatedMachineLearnsWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t)
-		var told []int
+		var occupied []int
 		machine := &simulator{FakeInventory: h.inventory, occupy: func(uuid gpu.DeviceUUID, pid int) error {
-			told = append(told, pid)
+			occupied = append(occupied, pid)
 			return &gpu.UnknownDeviceError{UUID: uuid} // only logged
 		}}
 		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
 		h.run().active(100)
-		if !slices.Equal(told, []int{100}) {
-			t.Errorf("got %v, want pid 100 once", told)
+		if !slices.Equal(occupied, []int{100}) {
+			t.Errorf("got %v, want pid 100 once", occupied)
 		}
 	})
 }
@@ -120,7 +120,7 @@ func TestClaim(t *testing.T) {
 	for name, row := range map[string]struct{ space, id string }{
 		"a lease that waits": {"demo", waiting.ID},
 		"another Space's":    {"other", l.ID},
-		"one that never was": {"demo", "nonsense"},
+		"an unknown lease":   {"demo", "nonsense"},
 	} {
 		if _, _, err := h.onClaim(row.space, row.id, Worker{PID: 1}); err != ErrUnknown {
 			t.Errorf("%s: got %v, want ErrUnknown", name, err)
@@ -142,9 +142,9 @@ func TestSecondClaimIsRefused(t *testing.T) {
 	}
 }
 
-// TestEndWhileAllowIsCommitted: the worker is not watched yet, and must not stay behind.
+// TestEndWhileAllowIsCommitted: the worker is not watched yet, and must not be left behind.
 func TestEndWhileAllowIsCommitted(t *testing.T) {
-	for name, deed := range map[string]func(*schedulerHarness, *Lease){
+	for name, event := range map[string]func(*schedulerHarness, *Lease){
 		"cancelled":     func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event) },
 		"never allowed": func(h *schedulerHarness, _ *Lease) { h.advance(claimTimeout) },
 		"released":      func(h *schedulerHarness, l *Lease) { _, _ = h.onRelease("demo", l.ID, true) },
@@ -153,12 +153,12 @@ func TestEndWhileAllowIsCommitted(t *testing.T) {
 			h := newSchedulerHarness(t, 1)
 			l := h.granted()
 			h.claim(l)
-			deed(h, l)
+			event(h, l)
 			if h.onAllow(l, h.clock) || len(h.watched) != 0 || l.Charged != 0 {
 				t.Errorf("got allowed in state %s, charged %v", l.State, l.Charged)
 			}
 			if len(h.reclaims) != 1 || h.reclaims[0].lease.Worker.PID == 0 {
-				t.Errorf("got %+v, want the claimant ended", h.reclaims)
+				t.Errorf("got %+v, want the claiming worker ended", h.reclaims)
 			}
 		})
 	}

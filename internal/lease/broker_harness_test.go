@@ -17,8 +17,9 @@ import (
 	"spacehost/quota"
 )
 
-// house is a Broker with a real database, on a machine that does what the test says. Its tests run in a bubble
-// of testing/synctest: time passes when all sleep. SQLite does not sleep there; while it works, the clock stands.
+// brokerHarness is a Broker with a real database, on a machine controlled by the test. Its tests run in a bubble
+// of testing/synctest: time advances when all goroutines block. SQLite does not block there, so the clock stops
+// while it works.
 type brokerHarness struct {
 	*Broker
 	t         *testing.T
@@ -29,7 +30,7 @@ type brokerHarness struct {
 	processes *leasetest.Processes
 	journal   leasetest.Journal
 	cancel    context.CancelFunc
-	runResult chan error // Run's last word
+	runResult chan error // the result of Run
 }
 
 var (
@@ -38,7 +39,7 @@ var (
 	freeTier = quota.Tier{Name: "free", Quota: 210 * time.Second, Authenticated: "regular"}
 )
 
-// newHouse has one Slot and is not running yet.
+// newBrokerHarness has one Slot, and is not running yet.
 func newBrokerHarness(t *testing.T, alter ...func(*Config)) *brokerHarness {
 	t.Helper()
 	h := &brokerHarness{t: t, path: filepath.Join(t.TempDir(), "spacehost.db"), processes: leasetest.NewProcesses()}
@@ -58,7 +59,7 @@ func (h *brokerHarness) openDatabase() {
 	h.db, h.ledger = db, quota.New(db, quota.Config{})
 }
 
-// newBroker is another one for the same house, as after a crash.
+// newBroker makes another Broker on the same machine, as after a crash.
 func (h *brokerHarness) newBroker(alter ...func(*Config)) *Broker {
 	h.t.Helper()
 	config := Config{DB: h.db, Ledger: h.ledger, Processes: h.processes, Pool: h.pool(h.inventory), Logger: h.journal.Logger()}
@@ -81,7 +82,7 @@ func (h *brokerHarness) pool(inventory gpu.Inventory) *gpu.Pool {
 	return pool
 }
 
-// run starts the Broker; the test's end stops it if the test does not.
+// run starts the Broker. The end of the test stops it if the test does not.
 func (h *brokerHarness) run() *brokerHarness {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel, h.runResult = cancel, make(chan error, 1)
@@ -91,7 +92,7 @@ func (h *brokerHarness) run() *brokerHarness {
 	return h
 }
 
-// stop ends the Broker as the host does, and returns once it has ended.
+// stop ends the Broker as the host does, and waits for it.
 func (h *brokerHarness) stop() {
 	h.t.Helper()
 	h.cancel()
@@ -100,7 +101,7 @@ func (h *brokerHarness) stop() {
 	}
 }
 
-// request is Ada's for 60 s.
+// request is a call of ada for 60 s.
 func request(alter ...func(*Request)) Request {
 	r := Request{Space: "demo", Instance: "run-1", Event: "event-1", Payer: ada, Tier: freeTier, Task: "draw", Function: "draw", Declared: time.Minute}
 	for _, a := range alter {
@@ -129,7 +130,7 @@ func (h *brokerHarness) grant(ticket *Ticket) Grant {
 	return g
 }
 
-// active has a worker with that pid, which began just now.
+// active starts a worker with that pid, whose clock starts now.
 func (h *brokerHarness) active(pid int, alter ...func(*Request)) Grant {
 	h.t.Helper()
 	g := h.grant(h.schedule(alter...))
@@ -147,7 +148,7 @@ func (h *brokerHarness) release(g Grant) {
 	}
 }
 
-// wantBalance asks the ledger what is charged and held.
+// wantBalance checks the charged and held time in the ledger.
 func (h *brokerHarness) wantBalance(payer identity.Identity, charged, held time.Duration) {
 	h.t.Helper()
 	b, err := h.Account(h.t.Context(), payer, freeTier)
@@ -159,7 +160,7 @@ func (h *brokerHarness) wantBalance(payer identity.Identity, charged, held time.
 	}
 }
 
-// wantLast asks for the Lease that ended last, or did at the same moment but was admitted later.
+// wantLast checks the Lease that ended last. Of several that ended at the same moment it is the one admitted last.
 func (h *brokerHarness) wantLast(state State, reason string, charged time.Duration) {
 	h.t.Helper()
 	all, err := h.Past(h.t.Context(), 1)
@@ -186,7 +187,7 @@ func (h *brokerHarness) exec(query string, args ...any) {
 	}
 }
 
-// refuseToSettle lets the database fail as a full disk does, until accept is called.
+// refuseToSettle makes the database fail as a full disk does, until accept is called.
 func (h *brokerHarness) refuseToSettle() (accept func()) {
 	h.t.Helper()
 	h.exec(`CREATE TRIGGER full BEFORE INSERT ON ledger WHEN NEW.kind = 'settle' BEGIN SELECT RAISE(ABORT, 'disk full'); END`)

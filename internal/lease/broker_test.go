@@ -12,7 +12,7 @@ import (
 	"spacehost/quota"
 )
 
-func TestFromHoldToSettlement(t *testing.T) {
+func TestHoldToSettlement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		ticket := h.schedule()
@@ -38,12 +38,12 @@ func TestFromHoldToSettlement(t *testing.T) {
 	})
 }
 
-// wantLedger asks for the two lines of Ada's only Lease, which was for a minute.
+// wantLedger checks the two ledger entries of ada's only Lease, which was for a minute.
 func (h *brokerHarness) wantLedger(lease string, charged time.Duration) {
 	h.t.Helper()
 	entries, err := h.ledger.Entries(h.t.Context(), ada.Key(), 0)
 	if err != nil || len(entries) != 2 {
-		h.t.Fatalf("got %d lines (%v), want 2", len(entries), err)
+		h.t.Fatalf("got %d ledger entries (%v), want 2", len(entries), err)
 	}
 	settle, hold := entries[0], entries[1]
 	if hold.Kind != quota.KindHold || hold.Held != time.Minute || hold.Lease != lease || hold.Space != "demo" || hold.Task != "draw" {
@@ -54,7 +54,7 @@ func (h *brokerHarness) wantLedger(lease string, charged time.Duration) {
 	}
 }
 
-func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
+func TestExpiryIsChargedToDeadlineAndReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ends []End
 		h := newBrokerHarness(t, func(c *Config) { c.Expired = func(e End) { ends = append(ends, e) } }).run()
@@ -70,7 +70,7 @@ func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 		h.wantLast(Expired, "deadline", time.Minute)
 		want := []End{{Space: "demo", Event: "event-1", Declared: time.Minute, Used: 62 * time.Second}}
 		if h.processes.Alive(100) || !slices.Equal(ends, want) {
-			t.Errorf("worker lives: %v; told %+v, want %+v", h.processes.Alive(100), ends, want)
+			t.Errorf("worker runs: %v; reported %+v, want %+v", h.processes.Alive(100), ends, want)
 		}
 		if err := h.Release(t.Context(), "demo", g.Lease, true); err != ErrUnknown {
 			t.Errorf("release after the kill: got %v, want ErrUnknown", err)
@@ -103,7 +103,7 @@ func TestQueueTimeoutIsReturnedWhole(t *testing.T) {
 	})
 }
 
-func TestWorkerDeathEndsTheLease(t *testing.T) {
+func TestWorkerExitEndsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
@@ -116,7 +116,7 @@ func TestWorkerDeathEndsTheLease(t *testing.T) {
 	})
 }
 
-func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
+func TestRetryAfterBrokenStreamInheritsSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
@@ -124,7 +124,7 @@ func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
 		h.schedule(short, xlarge).Leave()
 		time.Sleep(retrySizeTime)
 		h.wantSize("xlarge", short)
-		h.wantSize("xlarge", short) // two streams broke, two come back
+		h.wantSize("xlarge", short) // two streams broke, two retry
 		h.wantSize("large", short, func(r *Request) { r.Task = "another" })
 		h.wantSize("large", short, func(r *Request) { r.Space = "another" })
 		h.wantSize("large", short, func(r *Request) { r.Payer = ben })
@@ -167,14 +167,14 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := ticket.Wait(ctx); err != context.DeadlineExceeded || h.Waiting() != 1 {
-			t.Errorf("got %v and %d waiting, want it to wait on", err, h.Waiting())
+			t.Errorf("got %v and %d waiting, want it to keep waiting", err, h.Waiting())
 		}
 		h.release(first)
 		h.grant(ticket)
 	})
 }
 
-func TestWordsOfTheQueueReachTheLease(t *testing.T) {
+func TestQueueReportsReachLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
@@ -203,9 +203,9 @@ func TestWordsOfTheQueueReachTheLease(t *testing.T) {
 	})
 }
 
-// TestWordsAreReadInOrder: what was said before a call is known when it is answered. Both are ready when the
-// line has done what it is at.
-func TestWordsAreReadInOrder(t *testing.T) {
+// TestPostedCallsRunInOrder: a call sees the effects of everything that was posted before it. Both are ready when
+// the scheduler finishes its current call.
+func TestPostedCallsRunInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		var calling sync.WaitGroup
@@ -217,7 +217,7 @@ func TestWordsAreReadInOrder(t *testing.T) {
 				calling.Go(func() {
 					h.do(func(*scheduler) {
 						if heard != 2 {
-							t.Errorf("got %d words read, in whatever order, want 2", heard)
+							t.Errorf("got %d, want both posted calls run in order (2)", heard)
 						}
 					})
 				})
@@ -228,7 +228,7 @@ func TestWordsAreReadInOrder(t *testing.T) {
 	})
 }
 
-func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
+func TestHeartbeatsWhileLeaseIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
@@ -237,17 +237,17 @@ func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
 		synctest.Wait()
 		late := h.count(`SELECT ? - beat_at FROM leases WHERE active_at IS NOT NULL`, time.Now().UnixMilli())
 		if late < 0 || late > int(beatInterval.Milliseconds()) {
-			t.Errorf("the last beat is %d ms old, want at most %v", late, beatInterval)
+			t.Errorf("the last heartbeat is %d ms old, want at most %v", late, beatInterval)
 		}
 		if n := h.count(`SELECT count(beat_at) FROM leases`); n != 1 {
-			t.Errorf("got %d leases with a beat, want the active one", n)
+			t.Errorf("got %d leases with a heartbeat, want the active one", n)
 		}
 	})
 }
 
-// TestSettlementIsDoneLater: a disk may be full for long. The charge is that of the release, the seconds stay
-// held, and the Slot is not lent, since nothing could be written about that either.
-func TestSettlementIsDoneLater(t *testing.T) {
+// TestSettlementIsRetried: a disk may be full for a long time. The charge is that of the release, the seconds stay
+// held, and the Slot is not lent, because the database could not record that either.
+func TestSettlementIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
@@ -256,7 +256,7 @@ func TestSettlementIsDoneLater(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := h.Release(ctx, "demo", g.Lease, false); err != context.DeadlineExceeded {
-			t.Errorf("release: got %v, want its context's end", err)
+			t.Errorf("release: got %v, want the error of its context", err)
 		}
 		h.wantBalance(ada, 0, time.Minute)
 		if s := h.Slots()[0]; s.Phase != "reclaiming" {
@@ -271,8 +271,8 @@ func TestSettlementIsDoneLater(t *testing.T) {
 	})
 }
 
-// TestSettlementThatCannotBe: without its hold a Lease can never be settled, which must not cost the Slot.
-func TestSettlementThatCannotBe(t *testing.T) {
+// TestSettlementWithoutHold: a Lease without its hold can never be settled. That must not cost the Slot.
+func TestSettlementWithoutHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
@@ -283,7 +283,7 @@ func TestSettlementThatCannotBe(t *testing.T) {
 	})
 }
 
-func TestStartedAndGoneKeepTheRunner(t *testing.T) {
+func TestStartedAndGoneRecordTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1", PID: 50, Start: 7}); err != nil {
@@ -317,8 +317,8 @@ func TestPastIsNewestFirst(t *testing.T) {
 	})
 }
 
-// TestLogTellsEveryStateAndNoCredential: a Lease's ID is its allowToken.
-func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
+// TestLogHasEveryStateAndNoCredential: the ID of a Lease is its allowToken.
+func TestLogHasEveryStateAndNoCredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
@@ -337,7 +337,7 @@ func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 		}
 		if strings.Contains(h.journal.String(), g.Lease) {
-			t.Error("the log has the whole ID")
+			t.Error("the log contains the whole ID")
 		}
 	})
 }

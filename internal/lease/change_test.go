@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// read takes what has been told so far.
+// readAll returns the Changes sent so far.
 func readAll(changes <-chan Change) (all []Change, open bool) {
 	synctest.Wait()
 	for {
@@ -24,10 +24,10 @@ func readAll(changes <-chan Change) (all []Change, open bool) {
 	}
 }
 
-func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
+func TestWatchSendsOpenLeasesThenChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []State
-		h := newBrokerHarness(t, func(c *Config) { c.Changed = func(c Change) { told = append(told, c.State) } }).run()
+		var published []State
+		h := newBrokerHarness(t, func(c *Config) { c.Changed = func(c Change) { published = append(published, c.State) } }).run()
 		first := h.active(100)
 		time.Sleep(time.Second)
 		h.schedule()
@@ -42,8 +42,8 @@ func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
 		if want := []State{Active, Waiting, Released, Granted}; !slices.Equal(states, want) {
 			t.Fatalf("watched %v, want %v", states, want)
 		}
-		if want := []State{Waiting, Granted, Active, Waiting, Released, Granted}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := []State{Waiting, Granted, Active, Waiting, Released, Granted}; !slices.Equal(published, want) {
+			t.Errorf("published %v, want %v", published, want)
 		}
 		end, next := all[2], all[3]
 		if end.ChargedSeconds != 4 || end.OccupiedSeconds != 4 || end.Worker != 100 || end.Reason != "released" || end.Lease != first.Lease[:8] {
@@ -62,22 +62,22 @@ func TestWatchEnds(t *testing.T) {
 		left, stays := h.Watch(ctx), h.Watch(t.Context())
 		leave()
 		if _, open := readAll(left); open {
-			t.Error("who left is told more")
+			t.Error("a watcher whose context ended still receives changes")
 		}
 		if _, open := readAll(stays); !open {
-			t.Error("who stays is told no more")
+			t.Error("the other watcher receives no more changes")
 		}
 		h.cancel()
 		if _, open := readAll(stays); open {
-			t.Error("the host has ended, and the stream of changes has not")
+			t.Error("the host has stopped, but the stream of changes is open")
 		}
 		if _, open := readAll(h.Watch(t.Context())); open {
-			t.Error("a host that has ended can be watched")
+			t.Error("a stopped host can be watched")
 		}
 	})
 }
 
-func TestSlowWatcherIsCut(t *testing.T) {
+func TestSlowWatcherIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		slow := h.Watch(t.Context())

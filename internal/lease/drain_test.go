@@ -13,7 +13,7 @@ const device0, device1 gpu.DeviceUUID = "GPU-fake-0", "GPU-fake-1"
 
 var byOperator = Drain{Reason: "new fan", Operator: true}
 
-func TestADrainedDeviceFinishesAndGetsNothingNew(t *testing.T) {
+func TestDrainedDeviceFinishesItsLeases(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
 	first := h.active()
 	h.onDrain(device0, byOperator)
@@ -27,14 +27,14 @@ func TestADrainedDeviceFinishesAndGetsNothingNew(t *testing.T) {
 	h.wantPhase(0, drained)
 	h.want(third, Waiting)
 	if second.Slot.Index != 1 || h.slots[0].reason != "new fan" {
-		t.Errorf("the second has slot %d, and slot 0 says %q", second.Slot.Index, h.slots[0].reason)
+		t.Errorf("the second lease has slot %d, and the reason of slot 0 is %q", second.Slot.Index, h.slots[0].reason)
 	}
 	h.onUndrain(device0)
 	h.passChecks()
 	h.want(third, Granted)
 }
 
-func TestDrainSendsIdleWorkersAway(t *testing.T) {
+func TestDrainEvictsIdleWorkers(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	h.warmFor = time.Minute
 	l := h.active()
@@ -53,11 +53,11 @@ func TestDrainSendsIdleWorkersAway(t *testing.T) {
 	if _, err := h.onRelease(l.Space, l.ID, false); err != nil {
 		t.Fatal(err)
 	}
-	h.wantPhase(0, reclaiming) // it does not stay
+	h.wantPhase(0, reclaiming) // it is not kept
 }
 
-// TestDrainWhileTheDeviceIsLookedAt: what is found then is of no use.
-func TestDrainWhileTheDeviceIsLookedAt(t *testing.T) {
+// TestDrainDuringCheck: the result of the check does not matter.
+func TestDrainDuringCheck(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	l := h.schedule()
 	h.wantPhase(0, checking)
@@ -67,13 +67,13 @@ func TestDrainWhileTheDeviceIsLookedAt(t *testing.T) {
 	h.wantPhase(0, drained)
 }
 
-func TestADrainedDeviceIsReservedForNobody(t *testing.T) {
+func TestDrainedDeviceIsNotReserved(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 2, 2)
 	h.onDrain(device0, byOperator)
 	half := h.active()
 	whole := h.schedule(xlarge)
 	if half.Slot.Device.UUID != device1 || h.reserved.device[0].Device.UUID != device1 {
-		t.Errorf("half on %s, reserved %s; want both on the other device", half.Slot.Device.UUID, h.reserved.device[0].Device.UUID)
+		t.Errorf("large lease on %s, reserved %s; want both on the other device", half.Slot.Device.UUID, h.reserved.device[0].Device.UUID)
 	}
 	h.onDrain(device1, Drain{Reason: "Xid 79"})
 	h.onTime()
@@ -85,7 +85,7 @@ func TestADrainedDeviceIsReservedForNobody(t *testing.T) {
 	h.want(whole, Granted)
 }
 
-func TestAnOperatorsDrainStandsAndOutlivesTheHost(t *testing.T) {
+func TestOperatorDrainSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		if err := h.Drain(t.Context(), device0, "new fan"); err != nil {
@@ -97,7 +97,7 @@ func TestAnOperatorsDrainStandsAndOutlivesTheHost(t *testing.T) {
 		}
 		var unknown *gpu.UnknownDeviceError
 		if err := h.Drain(t.Context(), "GPU-elsewhere", ""); !errors.As(err, &unknown) {
-			t.Errorf("drain of a device that is not here: %v", err)
+			t.Errorf("drain of an unknown device: %v", err)
 		}
 		h.stop()
 		h.Broker = h.newBroker()
@@ -106,7 +106,7 @@ func TestAnOperatorsDrainStandsAndOutlivesTheHost(t *testing.T) {
 		}
 		h.run()
 		if got := h.Drains(); got[device0] != byOperator || h.Slots()[0].Phase != "drained" {
-			t.Errorf("after the next start: %+v, %+v", got, h.Slots())
+			t.Errorf("after a restart: %+v, %+v", got, h.Slots())
 		}
 		if err := h.Return(t.Context(), device0); err != nil {
 			t.Fatal(err)

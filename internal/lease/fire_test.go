@@ -25,14 +25,14 @@ import (
 	"spacehost/quota"
 )
 
-// large reports whether tests with a large form take it: `make fire`.
+// isLargeRun reports whether tests run in their large form: `make fire`.
 func isLargeRun() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
 
-// burning, in the environment, makes the test binary a host for TestFire: its state folder.
+// crashHostEnv makes the test binary a host for TestFire; its value is the state folder.
 const crashHostEnv = "SPACEHOST_TEST_BURNING"
 
-// TestFire lets 16 clients lease GPUs of a host that is killed again and again. What a client was told is in the
-// ledger, once and to the millisecond; what it was not told is settled once at the next start.
+// TestFire runs 16 clients that lease GPUs of a host that is killed again and again. Each settlement that a client
+// received is in the ledger, once and to the millisecond. All others are settled once at the next start.
 func TestFire(t *testing.T) {
 	charges := 5_000
 	if isLargeRun() {
@@ -47,33 +47,33 @@ func TestFire(t *testing.T) {
 	}
 	go func() { clients.Wait(); close(over) }()
 	kills := f.killHosts(over)
-	t.Logf("%d charges in %.1f s, %d kills, %d charges that nobody was told", f.settledCount.Load(), time.Since(began).Seconds(), kills, f.check())
+	t.Logf("%d charges in %.1f s, %d kills, %d charges that no client received", f.settledCount.Load(), time.Since(began).Seconds(), kills, f.check())
 	if least := charges / 1000; kills < least {
-		t.Errorf("the host was killed %d times, want %d at least", kills, least)
+		t.Errorf("the host was killed %d times, want at least %d", kills, least)
 	}
 }
 
-// fire is the clients' own memory of what they were told.
+// crashTest records what the clients received.
 type crashTest struct {
 	t            *testing.T
 	dir          string
 	target       int64
-	settledCount atomic.Int64 // settlements
+	settledCount atomic.Int64 // settlements received
 
 	mu       sync.Mutex
 	admitted []string
 	charged  map[string]string // milliseconds, by lease
 }
 
-// arson starts the host and kills it, until over: after up to a thousand settlements, so as often on any machine, and then
-// somewhere between two of them.
+// killHosts starts the host and kills it, until over. It waits for up to a thousand settlements, so the number of
+// kills does not depend on the machine, and then kills the host somewhere between two settlements.
 func (f *crashTest) killHosts(over <-chan struct{}) (kills int) {
 	for {
 		enough := f.settledCount.Load() + 1 + rand.N(int64(1000))
 		host := exec.Command(os.Args[0])
 		host.Env = append(os.Environ(), crashHostEnv+"="+f.dir)
 		host.Stderr = os.Stderr
-		if _, err := host.StdinPipe(); err != nil { // its end tells the host that the test has gone
+		if _, err := host.StdinPipe(); err != nil { // its end ends the host when the test has exited
 			f.t.Fatal(err)
 		}
 		if err := host.Start(); err != nil {
@@ -96,7 +96,7 @@ func (f *crashTest) killHosts(over <-chan struct{}) (kills int) {
 	}
 }
 
-// client asks for one Lease after the other, and remembers what it was told.
+// client requests one Lease after the other, and records the answers.
 func (f *crashTest) client(n int) {
 	for f.settledCount.Load() < f.target {
 		conn, err := net.Dial("unix", filepath.Join(f.dir, "sock"))
@@ -114,7 +114,7 @@ func (f *crashTest) client(n int) {
 	}
 }
 
-// listen hears of one Lease to its end; false: the host has died.
+// readLease reads the messages of one Lease to its end. It returns false if the host has exited.
 func (f *crashTest) readLease(lines *bufio.Scanner) bool {
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
@@ -130,7 +130,7 @@ func (f *crashTest) readLease(lines *bufio.Scanner) bool {
 			f.charged[id] = charged
 			f.settledCount.Add(1)
 		default:
-			f.t.Errorf("the host says %q", lines.Text())
+			f.t.Errorf("unexpected message of the host: %q", lines.Text())
 		}
 		f.mu.Unlock()
 		if word != "admitted" {
@@ -140,8 +140,9 @@ func (f *crashTest) readLease(lines *bufio.Scanner) bool {
 	return false
 }
 
-// check compares the ledger with the clients' memory, after a last recovery; untold are charges nobody heard of.
-func (f *crashTest) check() (untold int) {
+// check compares the ledger with the clients' records, after a last recovery. It returns the number of charges
+// that no client received.
+func (f *crashTest) check() (undelivered int) {
 	path := filepath.Join(f.dir, "spacehost.db")
 	db, err := migrations.Open(f.t.Context(), path)
 	if err != nil {
@@ -165,7 +166,7 @@ func (f *crashTest) check() (untold int) {
 			f.t.Fatal(err)
 		}
 		if _, twice := kinds[kind][id]; twice || held != 10_000 {
-			f.t.Errorf("lease %s: a second %s, or not of what was held: %d", id, kind, held)
+			f.t.Errorf("lease %s: a second %s, or an amount other than the hold: %d", id, kind, held)
 		}
 		kinds[kind][id] = charged
 	}
@@ -174,12 +175,12 @@ func (f *crashTest) check() (untold int) {
 	}
 	for _, id := range f.admitted {
 		if _, there := kinds["hold"][id]; !there {
-			f.t.Errorf("lease %s was admitted and is lost", id)
+			f.t.Errorf("lease %s was admitted, but is not in the ledger", id)
 		}
 	}
 	for id, charged := range f.charged {
 		if got := kinds["settle"][id]; got != charged {
-			f.t.Errorf("lease %s: its client was told %s ms, the ledger says %q", id, charged, got)
+			f.t.Errorf("lease %s: its client received %s ms, the ledger has %q", id, charged, got)
 		}
 	}
 	if err := rows.Close(); err != nil {
@@ -203,7 +204,8 @@ func newCrashHost(ctx context.Context, path string, db *sql.DB, processes Proces
 	return b
 }
 
-// burn is the host: everything that `spacehost run` has between the device API and the disk. It never returns.
+// runCrashHost is the host: everything that `spacehost run` has between the device API and the disk. It never
+// returns.
 func runCrashHost(dir string) {
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
@@ -242,7 +244,7 @@ func runCrashHost(dir string) {
 	}
 }
 
-// lendOnce is one call of a Space: with a worker of its own, or its warm one.
+// leaseOnce is one call of a Space, with a new worker or an idle one.
 func leaseOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
 	ctx := context.Background()
 	ticket, err := b.Schedule(ctx, Request{
@@ -271,10 +273,10 @@ func leaseOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, cl
 	return nil
 }
 
-// TestThroughput prints what it is worth that writes go together. In its large form alone: it measures.
+// TestThroughput logs the gain of group commit. It is a measurement, so it runs only in the large form.
 func TestThroughput(t *testing.T) {
 	if !isLargeRun() {
-		t.Skip("SKIPPED: a measurement; SPACEHOST_FIRE=1 (make fire) takes it")
+		t.Skip("SKIPPED: a measurement; set SPACEHOST_FIRE=1 (make fire) to run it")
 	}
 	rate := func(solo bool) float64 {
 		h := newBrokerHarness(t)
@@ -300,5 +302,5 @@ func TestThroughput(t *testing.T) {
 		return float64(done.Load()) / 3
 	}
 	alone, together := rate(true), rate(false)
-	t.Logf("64 at once: %.0f leases/s with a commit for each write, %.0f together: %.1fx", alone, together, together/alone)
+	t.Logf("64 at once: %.0f leases/s with a commit for each write, %.0f batched: %.1fx", alone, together, together/alone)
 }

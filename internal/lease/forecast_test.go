@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// wantForecasts checks who waits at which rank, from when in seconds (below 0: nobody can tell), and why.
+// wantForecasts checks the rank, the start in seconds ("never": unknown) and the reason of each waiting Lease.
 func (h *schedulerHarness) wantForecasts(want ...string) {
 	h.t.Helper()
 	all := h.simulation().forecasts()
@@ -25,7 +25,7 @@ func (h *schedulerHarness) wantForecasts(want ...string) {
 	}
 }
 
-func TestForecastOfAPlainLine(t *testing.T) {
+func TestForecastOfWaitingLeases(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
 	h.active(lasting(20 * time.Second))
 	h.advance(5 * time.Second)
@@ -38,9 +38,9 @@ func TestForecastOfAPlainLine(t *testing.T) {
 	h.wantForecasts("0 at 0: node", "1 at 8: node", "2 at 14: node")
 }
 
-func TestForecastKnowsGrantsAndStrangers(t *testing.T) {
+func TestForecastWithGrantsAndForeignProcesses(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
-	h.granted(lasting(20 * time.Second)) // may begin now at the earliest
+	h.granted(lasting(20 * time.Second)) // its clock starts now at the earliest
 	holder := h.active()
 	h.releaseAndReclaim(holder, errNotReclaimed)
 	h.schedule()
@@ -50,24 +50,24 @@ func TestForecastKnowsGrantsAndStrangers(t *testing.T) {
 	h.wantForecasts("0 at never: node", "1 at never: node")
 }
 
-// TestForecastCountsOnNobodyWhoIsLate: a Slot that does not come back, or a Device that does not answer.
-func TestForecastCountsOnNobodyWhoIsLate(t *testing.T) {
+// TestForecastSkipsOverdueSlots: a Slot is not returned, or a Device does not answer.
+func TestForecastSkipsOverdueSlots(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	h.leaveIdleWorker()
-	h.schedule(task("speak")) // its look at the free one takes long
-	h.schedule(task("paint")) // the idle worker goes for it, and its memory stays
+	h.schedule(task("speak")) // the check of the free Slot takes long
+	h.schedule(task("paint")) // the idle worker is evicted for it, and its memory is not freed
 	h.wantForecasts("0 at 0: node", "1 at 0: node")
 	h.advance(overdue)
 	h.wantForecasts("0 at never: node", "1 at never: node")
 	h.onReclaimed(h.reclaims[0].place, errNotReclaimed)
-	h.advance(recheckInterval) // it is tried again
+	h.advance(recheckInterval) // it is ended again
 	h.wantPhase(0, reclaiming)
 	h.wantForecasts("0 at never: node", "1 at never: node")
 	h.passChecks()
 	h.wantForecasts("0 at 10: node")
 }
 
-func TestForecastKnowsDrains(t *testing.T) {
+func TestForecastWithDrains(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
 	h.active(lasting(5 * time.Second))
 	h.active(lasting(20 * time.Second))
@@ -95,12 +95,13 @@ func TestForecastOfXlarge(t *testing.T) {
 	h.active(lasting(20 * time.Second))
 	h.active(lasting(5 * time.Second))
 	h.schedule(xlarge)
-	h.schedule(lasting(14 * time.Second)) // leaves in time, so it passes
+	h.schedule(lasting(14 * time.Second)) // ends in time, so it overtakes
 	h.schedule(lasting(16 * time.Second))
 	h.wantForecasts("0 at 20: node", "1 at 5: node", "2 at 30: node")
 }
 
-// TestForecastComesTrue plays the line itself on: each that waits starts when it was said, if all take what they declared.
+// TestForecastComesTrue runs the scheduler: each waiting Lease starts as forecast, if all use their declared
+// seconds in full.
 func TestForecastComesTrue(t *testing.T) {
 	for _, devices := range []int{1, 2, 3} {
 		h := newSchedulerHarness(t, devices)
@@ -123,13 +124,14 @@ func TestForecastComesTrue(t *testing.T) {
 		}
 		for l, f := range said {
 			if f.Start == nil || !l.Granted.Equal(*f.Start) {
-				t.Errorf("%d devices: %s of %s was granted at %s, said was %v", devices, l.ID, l.Space, l.Granted, f.Start)
+				t.Errorf("%d devices: %s of %s was granted at %s, forecast was %v", devices, l.ID, l.Space, l.Granted, f.Start)
 			}
 		}
 	}
 }
 
-// A thousand that wait are foreseen in no time that anybody would notice; this only keeps it from being quadratic in secret.
+// BenchmarkForecast makes a quadratic algorithm visible: a forecast of a thousand waiting leases takes no
+// noticeable time.
 func BenchmarkForecast(b *testing.B) {
 	h := newSchedulerHarness(&testing.T{}, 4)
 	h.queueTimeout = time.Hour

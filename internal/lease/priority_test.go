@@ -17,27 +17,28 @@ func unlimited(r *Request)                                   { r.Tier.Unlimited 
 func (h *schedulerHarness) useThreeTiers()                   { h.priority = newPriority(h.queueTimeout, []int{0, 1, 2}) }
 func (h *schedulerHarness) setRemaining(l *Lease, f float64) { l.Remaining = f }
 
-// TestWhoGoesFirst: of two that wait for the one Slot, by what differs and by how much later the second came.
-func TestWhoGoesFirst(t *testing.T) {
+// TestPriority compares two leases that wait for the only Slot, by their difference and by how much later the
+// second was admitted.
+func TestPriority(t *testing.T) {
 	for name, row := range map[string]struct {
 		first, second       func(*Request)
 		leftFirst, leftThen float64
 		later               time.Duration
 		want                int
 	}{
-		"who came first":                       {tierPriority(1), tierPriority(1), 1, 1, time.Nanosecond, 0},
-		"a tier above":                         {tierPriority(0), tierPriority(1), 1, 0, 0, 1},
-		"a tier above, however long":           {tierPriority(0), both(tierPriority(1), lasting(time.Hour)), 1, 0, 4 * time.Second, 1},
-		"a tier above, but much later":         {tierPriority(0), tierPriority(1), 1, 1, 13 * time.Second, 0},
-		"two tiers above":                      {tierPriority(0), tierPriority(2), 1, 1, 23 * time.Second, 1},
-		"two tiers above, but much later":      {tierPriority(0), tierPriority(2), 1, 1, 25 * time.Second, 0},
-		"all that speaks for one, and bound":   {both(tierPriority(0), lasting(24*time.Hour)), both(tierPriority(2), lasting(time.Second)), 0, 1, 30 * time.Second, 0},
-		"more of the quota left":               {tierPriority(1), tierPriority(1), 0.2, 0.8, time.Second, 1},
-		"shorter":                              {both(tierPriority(1), lasting(time.Minute)), both(tierPriority(1), lasting(5*time.Second)), 0.5, 0.5, time.Second, 1},
-		"shorter, but much later":              {both(tierPriority(1), lasting(time.Minute)), both(tierPriority(1), lasting(5*time.Second)), 0.5, 0.5, 5 * time.Second, 0},
-		"unlimited counts as all of the quota": {tierPriority(1), both(tierPriority(1), unlimited), 0.5, 0, time.Second, 1},
-		"one's own, above all tiers":           {tierPriority(2), tierPriority(7), 1, 0.9, 5 * time.Second, 1},
-		"one's own, below all tiers":           {tierPriority(0), both(tierPriority(-5), lasting(time.Second)), 0, 1, 0, 0},
+		"admitted first":                             {tierPriority(1), tierPriority(1), 1, 1, time.Nanosecond, 0},
+		"a tier above":                               {tierPriority(0), tierPriority(1), 1, 0, 0, 1},
+		"a tier above, long declaration":             {tierPriority(0), both(tierPriority(1), lasting(time.Hour)), 1, 0, 4 * time.Second, 1},
+		"a tier above, but much later":               {tierPriority(0), tierPriority(1), 1, 1, 13 * time.Second, 0},
+		"two tiers above":                            {tierPriority(0), tierPriority(2), 1, 1, 23 * time.Second, 1},
+		"two tiers above, but much later":            {tierPriority(0), tierPriority(2), 1, 1, 25 * time.Second, 0},
+		"best in every respect, but the bound later": {both(tierPriority(0), lasting(24*time.Hour)), both(tierPriority(2), lasting(time.Second)), 0, 1, 30 * time.Second, 0},
+		"more of the quota left":                     {tierPriority(1), tierPriority(1), 0.2, 0.8, time.Second, 1},
+		"shorter":                                    {both(tierPriority(1), lasting(time.Minute)), both(tierPriority(1), lasting(5*time.Second)), 0.5, 0.5, time.Second, 1},
+		"shorter, but much later":                    {both(tierPriority(1), lasting(time.Minute)), both(tierPriority(1), lasting(5*time.Second)), 0.5, 0.5, 5 * time.Second, 0},
+		"unlimited counts as all of the quota":       {tierPriority(1), both(tierPriority(1), unlimited), 0.5, 0, time.Second, 1},
+		"own priority, above all tiers":              {tierPriority(2), tierPriority(7), 1, 0.9, 5 * time.Second, 1},
+		"own priority, below all tiers":              {tierPriority(0), both(tierPriority(-5), lasting(time.Second)), 0, 1, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newSchedulerHarness(t, 1)
@@ -62,19 +63,19 @@ func both(one, other func(*Request)) func(*Request) {
 	return func(r *Request) { one(r); other(r) }
 }
 
-// TestNobodyIsOvertakenBeyondTheBound: whatever comes, nobody gets a Slot before one who came half the queue timeout
-// earlier, and an early one of the lowest tier is served beside a flood of the highest.
-func TestNobodyIsOvertakenBeyondTheBound(t *testing.T) {
+// TestOvertakingIsBounded: no Lease gets a Slot before another that was admitted half the queue timeout earlier.
+// An early Lease of the lowest tier is served during a flood of the highest.
+func TestOvertakingIsBounded(t *testing.T) {
 	seed := *walkSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	random := rand.New(rand.NewPCG(seed, 1))
 	for stream, next := range map[string]func() (wait time.Duration, alter func(*Request), left float64){
-		"a flood from above": func() (time.Duration, func(*Request), float64) {
+		"a flood of the highest tier": func() (time.Duration, func(*Request), float64) {
 			return 1500 * time.Millisecond, both(tierPriority(2), lasting(2*time.Second)), 1
 		},
-		"anybody": func() (time.Duration, func(*Request), float64) {
+		"random leases": func() (time.Duration, func(*Request), float64) {
 			lasts := time.Duration(1+random.IntN(6)) * time.Second
 			return time.Duration(random.Int64N(int64(2 * time.Second))), both(tierPriority(random.IntN(3)), lasting(lasts)), random.Float64()
 		},
@@ -100,14 +101,14 @@ func TestNobodyIsOvertakenBeyondTheBound(t *testing.T) {
 				h.wantBound(seed)
 			}
 			t.Logf("the first of the lowest tier: %s, granted after %s", poor.State, waited)
-			if stream != "anybody" && (waited == 0 || waited > h.queueTimeout) {
+			if stream != "random leases" && (waited == 0 || waited > h.queueTimeout) {
 				t.Errorf("the first of the lowest tier ended %s, after %s; -walk.seed=%d", poor.State, waited, seed)
 			}
 		})
 	}
 }
 
-// finish lets those who were granted run for what they declared.
+// runToDeclaredEnd lets granted leases run for their declared time.
 func (h *schedulerHarness) runToDeclaredEnd() {
 	h.t.Helper()
 	for _, l := range h.openLeases(func(o *Lease) bool { return o.State == Active && !o.deadline().After(h.clock) }) {
@@ -128,15 +129,16 @@ func (h *schedulerHarness) wantBound(seed uint64) {
 	for _, granted := range h.grants {
 		for _, l := range h.waiting {
 			if granted.Granted.After(l.Admitted) && granted.Admitted.Sub(l.Admitted) >= h.queueTimeout/2 {
-				h.t.Fatalf("%s came %s after %s and went first; -walk.seed=%d", granted.ID, granted.Admitted.Sub(l.Admitted), l.ID, seed)
+				h.t.Fatalf("%s was admitted %s after %s and was granted first; -walk.seed=%d", granted.ID, granted.Admitted.Sub(l.Admitted), l.ID, seed)
 			}
 		}
 	}
 	h.grants = nil
 }
 
-// TestXlargeIsServedBesideAnyStream: who goes before it has come within the bound, and from then on nobody keeps its Device.
-func TestXlargeIsServedBesideAnyStream(t *testing.T) {
+// TestXlargeIsServedBesideAnyLoad: Leases that go before it are admitted within the bound. After that no Lease
+// keeps its Device.
+func TestXlargeIsServedBesideAnyLoad(t *testing.T) {
 	seed := *walkSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -150,20 +152,20 @@ func TestXlargeIsServedBesideAnyStream(t *testing.T) {
 		h.active(lasting(longest))
 		whole := h.schedule(xlarge, tierPriority(random.IntN(3)), lasting(time.Minute))
 		for whole.State == Waiting {
-			h.advance(time.Duration(random.Int64N(int64(8 * time.Second)))) // about half of what the Device can take
+			h.advance(time.Duration(random.Int64N(int64(8 * time.Second)))) // about half of the Device's capacity
 			h.finishReclaims()
 			h.runToDeclaredEnd()
 			h.schedule(tierPriority(random.IntN(3)), lasting(time.Duration(1+random.IntN(8))*time.Second))
 			h.passChecks()
 			if waited := h.clock.Sub(whole.Admitted); waited > h.priority.bound+4*(longest+deadlineGrace) {
-				t.Fatalf("it waits for %s; -walk.seed=%d", waited, seed)
+				t.Fatalf("the xlarge lease waits for %s; -walk.seed=%d", waited, seed)
 			}
 		}
 	}
 }
 
-// TestLimitsOfConcurrency: who may have no more passes nobody on, and stops nobody.
-func TestLimitsOfConcurrency(t *testing.T) {
+// TestConcurrencyLimits: a blocked Lease neither overtakes nor delays others.
+func TestConcurrencyLimits(t *testing.T) {
 	for name, row := range map[string]struct {
 		mine, others func(*Request)
 		limit        Limit
@@ -179,7 +181,7 @@ func TestLimitsOfConcurrency(t *testing.T) {
 			first := h.active(row.mine)
 			second, third := h.schedule(row.mine), h.schedule(row.mine)
 			if len(h.checks) != 0 || second.limit != row.limit || third.limit != row.limit {
-				t.Fatalf("%d looks, limits %q and %q; want nobody looking for a place, and %q", len(h.checks), second.limit, third.limit, row.limit)
+				t.Fatalf("%d checks, limits %q and %q; want no check, and limit %q", len(h.checks), second.limit, third.limit, row.limit)
 			}
 			h.granted(row.others)
 			h.want(second, Waiting)
@@ -187,11 +189,11 @@ func TestLimitsOfConcurrency(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.onTime()
-			h.passChecks() // the third Slot: nobody waits for the first to be taken back
+			h.passChecks() // the third Slot: the Lease does not wait for the first to be reclaimed
 			h.want(second, Granted)
 			h.want(third, Waiting)
 			if third.limit != row.limit {
-				t.Errorf("the third waits for %q", third.limit)
+				t.Errorf("the third lease is blocked by %q", third.limit)
 			}
 			h.onCancelled(second.Event)
 			h.onTime()
@@ -201,8 +203,9 @@ func TestLimitsOfConcurrency(t *testing.T) {
 	}
 }
 
-// TestAWholeDeviceIsNotLostToHalvesOfItsOwnSpace: it waits for a Device, and keeps its Space's one place.
-func TestAWholeDeviceIsNotLostToHalvesOfItsOwnSpace(t *testing.T) {
+// TestXlargeKeepsItsSpacesConcurrency: while it waits for a Device, it uses the only concurrent Lease of its
+// Space.
+func TestXlargeKeepsItsSpacesConcurrency(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 1, 2)
 	h.perSpace = func(space string) int { return map[string]int{"demo": 1}[space] }
 	other := h.active(inSpace("other"))
@@ -210,7 +213,7 @@ func TestAWholeDeviceIsNotLostToHalvesOfItsOwnSpace(t *testing.T) {
 	half := h.schedule()
 	h.passChecks()
 	if whole.limit != "" || half.limit != OfSpace {
-		t.Fatalf("limits %q and %q, want the half to wait for the whole", whole.limit, half.limit)
+		t.Fatalf("limits %q and %q, want the large lease blocked by the xlarge one", whole.limit, half.limit)
 	}
 	h.releaseAndReclaim(other, nil)
 	h.passChecks()
@@ -218,8 +221,8 @@ func TestAWholeDeviceIsNotLostToHalvesOfItsOwnSpace(t *testing.T) {
 	h.want(half, Waiting)
 }
 
-// TestALimitedXlargeKeepsNoDevice: nothing is reserved for one that may not have it.
-func TestALimitedXlargeKeepsNoDevice(t *testing.T) {
+// TestBlockedXlargeReservesNoDevice: a Lease at its concurrency limit gets no reservation.
+func TestBlockedXlargeReservesNoDevice(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 1, 2)
 	h.perSpace = func(space string) int { return map[string]int{"demo": 1}[space] }
 	h.active(lasting(10 * time.Second))
@@ -230,7 +233,7 @@ func TestALimitedXlargeKeepsNoDevice(t *testing.T) {
 	h.want(long, Granted)
 }
 
-func TestPrioritiesAreSortedOut(t *testing.T) {
+func TestTierPriorities(t *testing.T) {
 	o := newPriority(time.Minute, []int{50, 0, 50, 2})
 	if !slices.Equal(o.tierPriorities, []int{0, 2, 50}) || o.bound != 30*time.Second {
 		t.Errorf("got %+v", o)

@@ -54,10 +54,10 @@ func TestRefusalsLeaveNothingBehind(t *testing.T) {
 		}
 		_, err = h.Schedule(t.Context(), request(func(r *Request) { r.Size = "huge" }))
 		if err == nil {
-			t.Error("a size that nobody knows was admitted")
+			t.Error("an unknown size was admitted")
 		}
 		if leases, lines := h.count(`SELECT count(*) FROM leases`), h.count(`SELECT count(*) FROM ledger`); leases != 1 || lines != 1 {
-			t.Errorf("got %d leases and %d lines, want the one that was admitted", leases, lines)
+			t.Errorf("got %d leases and %d ledger entries, want those of the admitted lease", leases, lines)
 		}
 		if n := len(h.List()); n != 1 {
 			t.Errorf("got %d open leases, want 1", n)
@@ -65,9 +65,9 @@ func TestRefusalsLeaveNothingBehind(t *testing.T) {
 	})
 }
 
-// TestRefusalSaysWhenHoldsEnd: an active Lease ends at its deadline, a waiting one at the latest when it was
-// granted at the end of its wait.
-func TestRefusalSaysWhenHoldsEnd(t *testing.T) {
+// TestRefusalReportsWhenHoldsEnd: an active Lease ends at its deadline. A waiting one ends at the latest as if it
+// were granted at the end of its wait.
+func TestRefusalReportsWhenHoldsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100, declared(120*time.Second))
@@ -86,11 +86,11 @@ func (h *brokerHarness) wantWait(asked, want time.Duration) {
 	_, err := h.Schedule(h.t.Context(), request(declared(asked)))
 	var exceeded *quota.ExceededError
 	if !errors.As(err, &exceeded) || exceeded.Wait != want || !exceeded.OnlyHolds {
-		h.t.Errorf("asked for %v: got %v, want a wait of %v for holds alone", asked, err, want)
+		h.t.Errorf("asked for %v: got %v, want a wait of %v for holds only", asked, err, want)
 	}
 }
 
-func TestWaitOfAHoldThatWaits(t *testing.T) {
+func TestRefusalReportsWaitingHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t, func(c *Config) { c.QueueTimeout = 30 * time.Second }).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
@@ -100,7 +100,7 @@ func TestWaitOfAHoldThatWaits(t *testing.T) {
 	})
 }
 
-func TestFiftyAtOnceNeverHoldMoreThanTheQuota(t *testing.T) {
+func TestConcurrentHoldsNeverExceedQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		var admitted, refused atomic.Int32

@@ -9,7 +9,7 @@ import (
 	"spacehost/gpu/gputest"
 )
 
-func TestSlotComesBackWithItsMemory(t *testing.T) {
+func TestSlotReturnsOnceMemoryIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
@@ -26,7 +26,7 @@ func TestSlotComesBackWithItsMemory(t *testing.T) {
 	})
 }
 
-func TestSlotWhoseMemoryStaysIsShutAndSaysWhy(t *testing.T) {
+func TestSlotWithUsedMemoryIsBusyWithReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
@@ -35,19 +35,19 @@ func TestSlotWhoseMemoryStaysIsShutAndSaysWhy(t *testing.T) {
 		time.Sleep(reclaimTimeout + time.Second)
 		synctest.Wait()
 		if s := h.Slots()[0]; s.Phase != "busy" || s.Reason == "" {
-			t.Errorf("got %+v, want it busy for a reason", s)
+			t.Errorf("got %+v, want it busy with a reason", s)
 		}
 		next := h.schedule()
 		time.Sleep(10 * time.Second)
 		h.inventory.SetHeld("GPU-fake-0", gputest.IdleMemory)
 		start := time.Now()
 		if h.grant(next); time.Since(start) > recheckInterval {
-			t.Errorf("got the grant %v after the memory came back, want at most %v", time.Since(start), recheckInterval)
+			t.Errorf("got the grant %v after the memory was freed, want at most %v", time.Since(start), recheckInterval)
 		}
 	})
 }
 
-func TestForeignProcessKeepsTheSlotShut(t *testing.T) {
+func TestForeignProcessKeepsSlotBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.inventory.SetProcesses("GPU-fake-0", gpu.Process{PID: 4711})
@@ -67,18 +67,18 @@ func TestStubbornWorkerKeepsItsSlot(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.processes.SetStubborn(100, true)
-		h.release(g) // answered all the same
+		h.release(g) // answered nevertheless
 		h.wantBalance(ada, 0, 0)
 		next := h.schedule()
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		if s := h.Slots()[0]; h.Waiting() != 1 || s.Reason == "" {
-			t.Errorf("got %d waiting and %+v, want the slot shut for a reason", h.Waiting(), s)
+			t.Errorf("got %d waiting and %+v, want the slot busy with a reason", h.Waiting(), s)
 		}
 		h.processes.SetStubborn(100, false)
 		h.grant(next)
 		if h.processes.Alive(100) {
-			t.Error("the slot is lent with the last worker alive")
+			t.Error("the slot is lent while the last worker runs")
 		}
 	})
 }
@@ -104,14 +104,14 @@ func TestStubbornWorkerIsEndedAgain(t *testing.T) {
 	next := h.schedule()
 	h.advance(recheckInterval)
 	if len(h.checks) != 0 || len(h.reclaims) != 1 || h.reclaims[0].lease != l {
-		t.Fatalf("got looks %v and reclaims %+v, want its worker ended before anybody looks", h.checks, h.reclaims)
+		t.Fatalf("got checks %v and reclaims %+v, want its worker ended before any check", h.checks, h.reclaims)
 	}
 	h.want(next, Waiting)
 	h.finishReclaims()
 	h.want(next, Granted)
 }
 
-func TestStubbornWorkerIsEndedAgainWithNobodyWaiting(t *testing.T) {
+func TestStubbornWorkerIsEndedAgainWithoutWaitingLease(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	h.releaseAndReclaim(h.active(), errNotReclaimed)
 	if next := h.onTime(); !next.Equal(h.clock.Add(recheckInterval)) {

@@ -24,30 +24,30 @@ func TestMain(m *testing.M) {
 
 var _ Processes = (*leasetest.Processes)(nil)
 
-// noon is where every line's clock starts.
+// noon is where every scheduler's clock starts.
 var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
-// world is what surrounds a line: it writes down what the line asks for, and answers when the test says so.
-// Nothing blocks, and no time passes by itself.
+// schedulerHarness implements the scheduler's effects. It records the requested effects, and answers them when the
+// test calls for it. Nothing blocks, and time advances only by advance.
 type schedulerHarness struct {
 	*scheduler
 	t           *testing.T
 	clock       time.Time
 	leaseCount  int // Leases made so far
-	finishCount int // by finish
+	finishCount int // by runToDeclaredEnd
 
 	checks        []allocation
 	reclaims      []reclaimCall
 	answers       map[*Lease][]decision
-	grants        []*Lease // as they came
+	grants        []*Lease // in order
 	resumes       []*Lease
 	warmStarts    []*Lease
 	settled       map[*Lease]int
 	watched       map[Worker]int
-	dismissed     []Worker         // dismissed
-	expiredLeases []*Lease         // that their limit was hit
-	states        map[*Lease]State // as the Changes say, of those that are not over
-	everGranted   map[*Lease]bool  // of these, who has been
+	dismissed     []Worker         // by dismiss
+	expiredLeases []*Lease         // those that reached their deadline
+	states        map[*Lease]State // by the Changes, of open Leases
+	everGranted   map[*Lease]bool  // of these, the Leases that were granted before
 }
 
 type reclaimCall struct {
@@ -92,8 +92,7 @@ func (h *schedulerHarness) reclaim(a allocation, l *Lease, grace time.Duration) 
 	h.reclaims = append(h.reclaims, reclaimCall{a, l, grace})
 }
 
-// steps are those that doc.go draws, and the ways of a Lease with a warm worker: back into the line (its Device was
-// lost), back to granted (the worker had died), and from active to active (the client found it unfit).
+// legalSteps are the edges of the package comment between states that a Change publishes.
 var legalSteps = map[State][]State{
 	"":      {Waiting},
 	Waiting: {Granted, TimedOut, Withdrawn},
@@ -101,7 +100,7 @@ var legalSteps = map[State][]State{
 	Active:  {Released, Expired, Revoked, Unclaimed, Granted, Active},
 }
 
-// changed asks that whoever reads the Changes can replay the states.
+// changed checks that a reader of the Changes can replay the states.
 func (h *schedulerHarness) changed(l *Lease) {
 	c := l.change(h.clock)
 	if !slices.Contains(legalSteps[h.states[l]], c.State) {
@@ -120,7 +119,7 @@ func (h *schedulerHarness) changed(l *Lease) {
 	}
 }
 
-// lease makes one of 10 s that nobody has heard of yet.
+// newLease makes a Lease of 10 s, which is not scheduled yet.
 func (h *schedulerHarness) newLease(alter ...func(*Request)) *Lease {
 	h.leaseCount++
 	r := Request{
@@ -136,7 +135,7 @@ func (h *schedulerHarness) newLease(alter ...func(*Request)) *Lease {
 	return l
 }
 
-// schedule puts a Lease in line; clear answers what the line asks for it.
+// schedule queues a Lease; passChecks answers the checks that the scheduler makes for it.
 func (h *schedulerHarness) schedule(alter ...func(*Request)) *Lease {
 	l := h.newLease(alter...)
 	h.onSchedule(l)
@@ -144,7 +143,7 @@ func (h *schedulerHarness) schedule(alter ...func(*Request)) *Lease {
 	return l
 }
 
-// clear lets every look at a Device find it clear.
+// passChecks lets every check of a Device succeed.
 func (h *schedulerHarness) passChecks() {
 	for len(h.checks) > 0 {
 		a := h.checks[0]
@@ -154,7 +153,7 @@ func (h *schedulerHarness) passChecks() {
 	}
 }
 
-// reclaimed gives every Slot back that is being reclaimed.
+// finishReclaims completes all running reclaims.
 func (h *schedulerHarness) finishReclaims() {
 	for len(h.reclaims) > 0 {
 		r := h.reclaims[0]
@@ -165,7 +164,7 @@ func (h *schedulerHarness) finishReclaims() {
 	h.passChecks()
 }
 
-// list is what Broker.List tells.
+// list returns what Broker.List returns.
 func (h *schedulerHarness) list() []Snapshot {
 	all := h.snapshot()
 	addForecasts(all, h.simulation().forecasts())
@@ -180,7 +179,7 @@ func (h *schedulerHarness) granted(alter ...func(*Request)) *Lease {
 	return l
 }
 
-// active also passes its pid, which is 100 and the number of the Lease.
+// active also allows its worker; the pid is 100 plus the number of the Lease.
 func (h *schedulerHarness) active(alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	l := h.granted(alter...)
@@ -207,12 +206,12 @@ func (h *schedulerHarness) claim(l *Lease) {
 	}
 }
 
-// pass lets time go by as Run does: it wakes the line when the line has asked for it, and at the end.
+// advance moves the clock as Run does: it wakes the scheduler at the requested times, and at the end.
 func (h *schedulerHarness) advance(d time.Duration) {
 	end := h.clock.Add(d)
 	for next := h.onTime(); !next.IsZero() && !next.After(end); next = h.onTime() {
 		if !next.After(h.clock) {
-			h.t.Fatalf("at %s all that is due was done, and yet the line wants to be woken at %s", h.clock, next)
+			h.t.Fatalf("at %s nothing is due any more, but the scheduler asks to be woken at %s", h.clock, next)
 		}
 		h.clock = next
 	}
@@ -227,7 +226,7 @@ func (h *schedulerHarness) want(l *Lease, state State) {
 	}
 }
 
-// wantEnd checks how a Lease has ended: state, reason and charge, settled once.
+// wantEnd checks state, reason and charge of an ended Lease, and that it was settled once.
 func (h *schedulerHarness) wantEnd(l *Lease, state State, reason string, charged time.Duration) {
 	h.t.Helper()
 	h.want(l, state)
@@ -235,11 +234,11 @@ func (h *schedulerHarness) wantEnd(l *Lease, state State, reason string, charged
 		h.t.Errorf("lease %s: ended with %q and %v, want %q and %v", l.ID, l.Reason, l.Charged, reason, charged)
 	}
 	if h.settled[l] != 1 || h.leases[l.ID] != nil || slices.Contains(h.waiting, l) {
-		h.t.Errorf("lease %s: settled %d times, open %v; want it settled once and forgotten", l.ID, h.settled[l], h.leases[l.ID] != nil)
+		h.t.Errorf("lease %s: settled %d times, open %v; want it settled once and removed", l.ID, h.settled[l], h.leases[l.ID] != nil)
 	}
 }
 
-// wantAnswer checks the one decision about a wait that has failed.
+// wantAnswer checks the one decision about a failed wait.
 func (h *schedulerHarness) wantAnswer(l *Lease, err error) {
 	h.t.Helper()
 	if got := h.answers[l]; len(got) != 1 || got[0].grant != nil || got[0].err != err {

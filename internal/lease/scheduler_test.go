@@ -23,7 +23,7 @@ func TestGrantsInOrder(t *testing.T) {
 			if _, err := h.onRelease("demo", first.ID, false); err != nil {
 				t.Fatalf("%d slots: release: %v", slots, err)
 			}
-			h.want(all[next], Waiting) // the Slot is still being taken back
+			h.want(all[next], Waiting) // the Slot is still being reclaimed
 			h.finishReclaims()
 			h.want(all[next], Granted)
 			if all[next].Slot != first.Slot {
@@ -43,16 +43,16 @@ func TestGrantNamesSlotAndDevice(t *testing.T) {
 	}
 }
 
-func TestLooksAtNoMoreSlotsThanWait(t *testing.T) {
+func TestChecksNoMoreSlotsThanWait(t *testing.T) {
 	h := newSchedulerHarness(t, 4)
 	h.schedule()
 	h.schedule()
 	if len(h.checks) != 2 {
-		t.Errorf("got %d looks for two that wait, want 2", len(h.checks))
+		t.Errorf("got %d checks for two waiting leases, want 2", len(h.checks))
 	}
 }
 
-func TestBusySlotIsLookedAtAgain(t *testing.T) {
+func TestBusySlotIsRechecked(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	l := h.schedule()
 	h.checks = nil
@@ -60,7 +60,7 @@ func TestBusySlotIsLookedAtAgain(t *testing.T) {
 	h.wantPhase(0, busy)
 	h.advance(recheckInterval - 1)
 	if len(h.checks) != 0 || h.slotViews()[0].Reason != "pid 4711 is on it" {
-		t.Errorf("got %d looks and %+v, want none yet and the reason", len(h.checks), h.slotViews()[0])
+		t.Errorf("got %d checks and %+v, want none yet and the reason", len(h.checks), h.slotViews()[0])
 	}
 	h.advance(1)
 	h.passChecks()
@@ -70,8 +70,9 @@ func TestBusySlotIsLookedAtAgain(t *testing.T) {
 	}
 }
 
-// Nobody waits any more, and the Device is as lost as before: that is shown, and not that the Slot is free.
-func TestBusySlotStaysBusyForNobody(t *testing.T) {
+// TestBusySlotStaysBusyWithoutWaitingLease: the Device is still lost although no Lease waits any more. The Slot
+// must not be shown as free.
+func TestBusySlotStaysBusyWithoutWaitingLease(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	l := h.schedule()
 	h.checks = nil
@@ -101,11 +102,11 @@ func TestBusySlotDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-func TestNobodyIsWokenForABusySlotThatNobodyWants(t *testing.T) {
+func TestNoWakeForBusySlotWithoutWaitingLease(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	h.releaseAndReclaim(h.active(), errors.New("memory has not come back"))
 	if next := h.onTime(); !next.IsZero() {
-		t.Errorf("got woken at %s with nobody waiting", next)
+		t.Errorf("woken at %s without a waiting lease", next)
 	}
 	l := h.schedule()
 	h.advance(recheckInterval)
@@ -113,7 +114,7 @@ func TestNobodyIsWokenForABusySlotThatNobodyWants(t *testing.T) {
 	h.want(l, Granted)
 }
 
-// onReclaimedOf releases l, and says how taking its Slot back went.
+// releaseAndReclaim releases l, and completes the reclaim with err.
 func (h *schedulerHarness) releaseAndReclaim(l *Lease, err error) {
 	h.t.Helper()
 	if _, e := h.onRelease(l.Space, l.ID, false); e != nil {
@@ -135,7 +136,7 @@ func TestQueueTimeout(t *testing.T) {
 	h.want(holder, Active)
 }
 
-func TestQueueTimeoutWhileASlotIsLookedAt(t *testing.T) {
+func TestQueueTimeoutDuringCheck(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	l := h.schedule()
 	h.advance(time.Minute)
@@ -154,7 +155,7 @@ func TestUnclaimed(t *testing.T) {
 	h.advance(1)
 	h.wantEnd(l, Unclaimed, "never allowed", 0)
 	if len(h.reclaims) != 1 || len(h.watched) != 0 {
-		t.Errorf("got %d reclaims and %d watchers, want the slot taken back from nobody", len(h.reclaims), len(h.watched))
+		t.Errorf("got %d reclaims and %d watchers, want the slot reclaimed without a worker", len(h.reclaims), len(h.watched))
 	}
 }
 
@@ -177,7 +178,7 @@ func TestExpiry(t *testing.T) {
 			h.advance(1)
 			h.wantEnd(l, Expired, "deadline", row.want)
 			if !slices.Equal(h.expiredLeases, []*Lease{l}) || len(h.reclaims) != 1 || h.reclaims[0].grace != 0 {
-				t.Errorf("got told %v and reclaims %+v, want one of each and no more grace", h.expiredLeases, h.reclaims)
+				t.Errorf("got expired leases %v and reclaims %+v, want one of each and no more grace", h.expiredLeases, h.reclaims)
 			}
 		})
 	}
@@ -186,7 +187,7 @@ func TestExpiry(t *testing.T) {
 func TestExpiryNoticedLateChargesNoMore(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	l := h.active()
-	h.clock = h.clock.Add(time.Hour) // a host that was stopped for a while
+	h.clock = h.clock.Add(time.Hour) // a host that was suspended for a while
 	h.onTime()
 	h.wantEnd(l, Expired, "deadline", 10*time.Second)
 }
@@ -221,14 +222,14 @@ func TestRelease(t *testing.T) {
 			}
 			h.wantEnd(l, Released, row.reason, row.want)
 			if len(h.reclaims) != 1 || h.reclaims[0].lease != l || h.reclaims[0].grace != idleTermGrace {
-				t.Errorf("got %+v, want its worker given %s to leave", h.reclaims, idleTermGrace)
+				t.Errorf("got %+v, want its worker given %s to exit", h.reclaims, idleTermGrace)
 			}
 		})
 	}
 }
 
-// TestChargeIsBoundTwice: by what was declared and by what is held, whatever the other says.
-func TestChargeIsBoundTwice(t *testing.T) {
+// TestChargeIsBoundedTwice: the declaration and the hold bound the charge independently.
+func TestChargeIsBoundedTwice(t *testing.T) {
 	for _, row := range []struct{ held, declared, used, want time.Duration }{
 		{10 * time.Second, 10 * time.Second, time.Minute, 10 * time.Second},
 		{30 * time.Second, 10 * time.Second, time.Minute, 10 * time.Second},
@@ -252,14 +253,14 @@ func TestReleaseWhileGranted(t *testing.T) {
 	h.wantEnd(l, Released, "failed", 0)
 }
 
-func TestReleaseOfWhatIsNotTheirs(t *testing.T) {
+func TestReleaseOfForeignLease(t *testing.T) {
 	h := newSchedulerHarness(t, 1)
 	active := h.active()
 	waiting := h.schedule()
 	for name, row := range map[string]struct{ space, id string }{
 		"a lease that waits":   {"demo", waiting.ID},
 		"another Space's":      {"other", active.ID},
-		"one that never was":   {"demo", "nonsense"},
+		"an unknown lease":     {"demo", "nonsense"},
 		"the empty allowToken": {"demo", ""},
 	} {
 		if _, err := h.onRelease(row.space, row.id, false); err != ErrUnknown {
@@ -300,7 +301,7 @@ func TestWorkerExit(t *testing.T) {
 	h.advance(4 * time.Second)
 	h.onExit(l.Worker)
 	h.wantEnd(l, Released, "worker died", 4*time.Second)
-	h.onExit(l.Worker) // a second word about it
+	h.onExit(l.Worker) // reported a second time
 	h.wantEnd(l, Released, "worker died", 4*time.Second)
 }
 
@@ -315,18 +316,18 @@ func TestWorkerExitAfterTheEnd(t *testing.T) {
 	h.want(next, Active)
 }
 
-// TestEarlyEnds walks through whatever may end a Lease before its time, and the three states that it may find.
+// TestEarlyEnds applies every event that may end a Lease early to all three open states.
 func TestEarlyEnds(t *testing.T) {
-	deeds := map[string]func(*schedulerHarness, *Lease){
+	events := map[string]func(*schedulerHarness, *Lease){
 		"left":      func(h *schedulerHarness, l *Lease) { h.onLeft(l.Event) },
 		"cancelled": func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event) },
 		"gone":      func(h *schedulerHarness, l *Lease) { h.onInstanceGone(l.Instance) },
 		"hung up":   func(h *schedulerHarness, l *Lease) { h.onHangUp(l) },
 	}
 	for _, row := range []struct {
-		deed   string
+		event  string
 		at     State
-		want   State // the same: it goes on
+		want   State // equal to at: the Lease goes on
 		reason string
 		answer error
 	}{
@@ -343,11 +344,11 @@ func TestEarlyEnds(t *testing.T) {
 		{"hung up", Granted, Unclaimed, "connection lost", nil},
 		{"hung up", Active, Active, "", nil},
 	} {
-		t.Run(row.deed+" while "+string(row.at), func(t *testing.T) {
+		t.Run(row.event+" while "+string(row.at), func(t *testing.T) {
 			h := newSchedulerHarness(t, 1)
 			l := h.leaseIn(row.at)
 			h.advance(2 * time.Second)
-			deeds[row.deed](h, l)
+			events[row.event](h, l)
 			h.wantEarlyEnd(l, row.at, row.want, row.reason, row.answer)
 		})
 	}
@@ -360,7 +361,7 @@ func (h *schedulerHarness) leaseIn(state State) *Lease {
 	case Active:
 		return h.active()
 	}
-	return h.schedule() // its Slot is being looked at, and stays so
+	return h.schedule() // the check of its Slot stays pending
 }
 
 func (h *schedulerHarness) wantEarlyEnd(l *Lease, at, want State, reason string, answer error) {
@@ -377,11 +378,11 @@ func (h *schedulerHarness) wantEarlyEnd(l *Lease, at, want State, reason string,
 	if at == Waiting {
 		h.wantAnswer(l, answer)
 	} else if len(h.answers[l]) != 1 || len(h.reclaims) != 1 || h.reclaims[0].grace != 0 {
-		h.t.Errorf("got answers %+v and reclaims %+v, want the grant alone and the slot taken back at once", h.answers[l], h.reclaims)
+		h.t.Errorf("got answers %+v and reclaims %+v, want only the grant, and the slot reclaimed at once", h.answers[l], h.reclaims)
 	}
 }
 
-func TestAnEndTouchesNobodyElse(t *testing.T) {
+func TestEndLeavesOtherLeasesAlone(t *testing.T) {
 	other := func(r *Request) { r.Event, r.Instance = "other", "run-2" }
 	h := newSchedulerHarness(t, 1)
 	holder := h.active(other)

@@ -20,7 +20,7 @@ func TestShutdownSettlesEverything(t *testing.T) {
 		h.run().active(100)
 		h.grant(h.schedule())
 		waiting := h.schedule()
-		h.inventory.SetHeld("GPU-fake-0", 40<<30) // its memory takes longer than a host that stops may
+		h.inventory.SetHeld("GPU-fake-0", 40<<30) // its memory is freed later than a stopping host may wait
 		time.Sleep(3 * time.Second)
 		start := time.Now()
 		h.stop()
@@ -28,12 +28,12 @@ func TestShutdownSettlesEverything(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		if _, err := waiting.Wait(t.Context()); err != ErrGone {
-			t.Errorf("who waited got %v, want ErrGone", err)
+			t.Errorf("the waiting lease got %v, want ErrGone", err)
 		}
 		h.wantBalance(ada, 3*time.Second, 0)
 		n := h.count(`SELECT count(*) FROM leases WHERE reason = 'host stopped' AND ended_at IS NOT NULL`)
 		if n != 3 || h.processes.Alive(100) {
-			t.Errorf("got %d of 3 leases ended as %q, worker lives: %v", n, "host stopped", h.processes.Alive(100))
+			t.Errorf("got %d of 3 leases ended as %q, worker runs: %v", n, "host stopped", h.processes.Alive(100))
 		}
 	})
 }
@@ -59,7 +59,7 @@ func TestAfterShutdown(t *testing.T) {
 	})
 }
 
-// TestShutdownUnderLoad is for the race detector: all may be called at any time.
+// TestShutdownUnderLoad is for the race detector: every method may be called at any time.
 func TestShutdownUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
@@ -96,12 +96,12 @@ func TestShutdownUnderLoad(t *testing.T) {
 	})
 }
 
-// TestShutdownWithoutDatabase ends in time; what could not be written is left to the next start.
+// TestShutdownWithoutDatabase ends in time. The next start writes what could not be written.
 func TestShutdownWithoutDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
-		time.Sleep(5 * time.Second) // the last beat is at 4 s
+		time.Sleep(5 * time.Second) // the last heartbeat is at 4 s
 		synctest.Wait()
 		accept := h.refuseToSettle()
 		start := time.Now()

@@ -15,7 +15,7 @@ func TestSnapshot(t *testing.T) {
 	h.advance(2500 * time.Millisecond)
 	all := h.list()
 	if len(all) != 3 || all[0].State != Active || all[1].Forecast == nil || all[1].Rank != 0 || all[2].Rank != 1 {
-		t.Fatalf("got %+v, want one active, then two that wait with their ranks", all)
+		t.Fatalf("got %+v, want one active, then two waiting ones with their ranks", all)
 	}
 	got := all[0]
 	if got.Forecast != nil || got.UsedSeconds != 3.5 || got.DeclaredSeconds != 10 || *got.Slot != 0 || got.Worker != l.Worker.PID ||
@@ -37,6 +37,6 @@ func TestSlotViews(t *testing.T) {
 	}
 	h.onCancelled(l.Event)
 	if got := h.slotViews()[0]; got.Phase != "reclaiming" || got.Lease != "" {
-		t.Errorf("got %+v, want it reclaiming and nobody's", got)
+		t.Errorf("got %+v, want it reclaiming, without a lease", got)
 	}
 }

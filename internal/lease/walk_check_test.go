@@ -22,26 +22,26 @@ func (k *walk) check() {
 	k.dropEnded()
 }
 
-// checkWorkers: on a Slot lives the worker of its Lease alone, or an idle one, or one that is being ended. Where nobody
-// may be, nobody is.
+// checkWorkers: the only worker on a Slot is that of its Lease, an idle one, or one that is being ended. Slots in
+// other phases have none.
 func (k *walk) checkWorkers() {
 	sitters := map[*slot]int{}
 	for w, a := range k.liveWorkers {
 		for _, s := range a {
 			sitters[s]++
 			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
-				k.t.Errorf("worker %d lives on slot %d, which is %s", w.PID, s.Index, s.phase)
+				k.t.Errorf("worker %d runs on slot %d, which is %s", w.PID, s.Index, s.phase)
 			}
 		}
 	}
 	for s, n := range sitters {
 		if n > 1 {
-			k.t.Errorf("%d workers live on slot %d", n, s.Index)
+			k.t.Errorf("%d workers run on slot %d", n, s.Index)
 		}
 	}
 }
 
-// checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
+// checkSlots: at most one holder each, which refers to the Slot, and at most one reclaim at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
 		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
@@ -59,26 +59,26 @@ func (k *walk) checkSlots() {
 	}
 }
 
-// checkTime: after onTime nothing is due, and the line will be woken when something is.
+// checkTime: after onTime nothing is due, and the scheduler will be woken for the next due time.
 func (k *walk) checkTime() {
 	next := k.nextWake()
 	for _, l := range k.leases {
 		if due := k.due(l); !due.After(k.clock) || next.IsZero() || next.After(due) {
-			k.t.Errorf("lease %s, %s: due at %s, it is %s and the line sleeps until %s", l.ID, l.State, due, k.clock, next)
+			k.t.Errorf("lease %s, %s: due at %s, it is %s and the scheduler sleeps until %s", l.ID, l.State, due, k.clock, next)
 		}
 	}
 }
 
-// checkOrder: they wait in the order of their turns; where Devices are not shared, nobody who may have a Slot waits while
-// one idles, nor while one is given to somebody who came the bound later.
+// checkOrder: leases wait in the order of their effective times. Where Devices are not shared, no eligible Lease
+// waits while a Slot is free, or while a Slot goes to a Lease that was admitted the bound later.
 func (k *walk) checkOrder() {
 	if !slices.IsSortedFunc(k.waiting, (*Lease).compare) {
-		k.t.Errorf("they wait out of their order")
+		k.t.Errorf("the waiting leases are out of order")
 	}
 	granted := k.grants
 	k.grants = nil
 	if k.share > 1 {
-		return // a Slot may be kept for an xlarge
+		return // a Slot may be reserved for an xlarge
 	}
 	waiting := 0
 	for _, l := range k.waiting {
@@ -88,25 +88,26 @@ func (k *walk) checkOrder() {
 		waiting++
 		for _, other := range granted {
 			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.priority.bound {
-				k.t.Errorf("%s, which came at %s, waits behind %s, which came at %s", l.ID, l.Admitted, other.ID, other.Admitted)
+				k.t.Errorf("%s, admitted at %s, waits behind %s, admitted at %s", l.ID, l.Admitted, other.ID, other.Admitted)
 			}
 		}
 	}
 	looking, idle := 0, 0
 	for _, s := range k.slots {
 		switch s.phase {
-		case checking, reclaiming: // those that are being taken back may be meant for who waits
+		case checking, reclaiming: // a Slot that is being reclaimed may be meant for a waiting Lease
 			looking++
 		case free, warm:
 			idle++
 		}
 	}
 	if waiting > looking && idle > 0 {
-		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", waiting, looking, idle)
+		k.t.Errorf("%d leases wait, %d slots are being checked or reclaimed, and %d are idle", waiting, looking, idle)
 	}
 }
 
-// checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
+// checkLimits: no Space and no payer exceeds its concurrency limit, and no Lease is blocked without others that
+// count against its limit.
 func (k *walk) checkLimits() {
 	has, claimed := slotCounts{map[string]int{}, map[string]int{}}, slotCounts{map[string]int{}, map[string]int{}}
 	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.warmStarts) {
@@ -120,15 +121,16 @@ func (k *walk) checkLimits() {
 	for _, l := range k.leases {
 		limits := k.limitsOf(l)
 		if limits.space > 0 && has.spaces[l.Space] > limits.space || limits.payer > 0 && has.payers[l.Payer.Key()] > limits.payer {
-			k.t.Errorf("%s has %d places, %s has %d; want at most %+v", l.Space, has.spaces[l.Space], l.Payer.Key(), has.payers[l.Payer.Key()], limits)
+			k.t.Errorf("%s has %d leases on slots, %s has %d; want at most %+v", l.Space, has.spaces[l.Space], l.Payer.Key(), has.payers[l.Payer.Key()], limits)
 		}
 		if l.State == Waiting && (l.limit == OfSpace && claimed.spaces[l.Space] < limits.space || l.limit == OfIdentity && claimed.payers[l.Payer.Key()] < limits.payer) {
-			k.t.Errorf("%s waits for others of its %s, and there are only %+v", l.ID, l.limit, claimed)
+			k.t.Errorf("%s is blocked by its %s limit, and there are only %+v", l.ID, l.limit, claimed)
 		}
 	}
 }
 
-// checkOpen: a Lease either waits, once, or is on all of its Slots; it is decided if and only if it no longer waits.
+// checkOpen: a Lease either waits, once, or holds all of its Slots. It is decided if and only if it no longer
+// waits.
 func (k *walk) checkOpen(l *Lease) {
 	waits, holds := 0, 0
 	for _, o := range k.waiting {
@@ -142,22 +144,22 @@ func (k *walk) checkOpen(l *Lease) {
 		}
 	}
 	if holds > 0 && (holds == k.share) == (k.share == 1 || l.Size == "xlarge") && holds == len(l.allocation) {
-		holds = 1 // place
+		holds = 1 // one allocation
 	}
 	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
-		k.t.Errorf("lease %s is %s: waits %d times, holds %d places", l.ID, l.State, waits, holds)
+		k.t.Errorf("lease %s is %s: waits %d times, holds %d allocations", l.ID, l.State, waits, holds)
 	}
-	told := holds == 1 && l.pendingWorker == nil
-	if answers := k.answers[l]; (len(answers) == 1) != told || len(answers) > 1 || told && answers[0].grant == nil || k.settled[l] != 0 {
+	decided := holds == 1 && l.pendingWorker == nil
+	if answers := k.answers[l]; (len(answers) == 1) != decided || len(answers) > 1 || decided && answers[0].grant == nil || k.settled[l] != 0 {
 		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
 	}
-	// (An active one whose place is being allowed to another worker has one that is not watched yet.)
+	// (If another worker is being allowed for an active Lease, that worker is not watched yet.)
 	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.warmWorker && k.watched[l.Worker] != 1 {
 		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l.Worker], l.Active)
 	}
 }
 
-// checkEnded: one decision, one settlement, and no more charged than was used, declared and held.
+// checkEnded: one decision, one settlement, and the charge is at most the used, the declared and the held time.
 func (k *walk) checkEnded(l *Lease) {
 	if len(k.answers[l]) != 1 || k.settled[l] != 1 || k.watched[l.Worker] > 1 {
 		k.t.Errorf("lease %s has ended %s: answered %+v, settled %d times", l.ID, l.State, k.answers[l], k.settled[l])
@@ -174,11 +176,11 @@ func (k *walk) checkEnded(l *Lease) {
 	}
 }
 
-// checkVariety: a walk that never comes to some end proves nothing about it.
+// checkVariety: a walk that never reaches some end proves nothing about it.
 func (k *walk) checkVariety() {
 	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
-		if few := k.warmFor > 0 && state == TimedOut; !few && k.endCounts[state] < *walkSteps/10_000 { // two at most wait there
-			k.t.Errorf("of all ends only %d were %q: %v", k.endCounts[state], state, k.endCounts)
+		if few := k.warmFor > 0 && state == TimedOut; !few && k.endCounts[state] < *walkSteps/10_000 { // at most two wait there
+			k.t.Errorf("only %d leases ended %q: %v", k.endCounts[state], state, k.endCounts)
 		}
 	}
 }

@@ -14,11 +14,11 @@ import (
 )
 
 var (
-	walkSeed  = flag.Uint64("walk.seed", 0, "of the random walk; 0 takes a new one")
-	walkSteps = flag.Int("walk.steps", 34_000, "of the random walk, for each machine")
+	walkSeed  = flag.Uint64("walk.seed", 0, "seed of the random walk (default: a new one)")
+	walkSteps = flag.Int("walk.steps", 34_000, "steps of the random walk on each machine")
 )
 
-// TestRandomWalk does at random whatever can happen to a line, and asks after each step for what must always hold.
+// TestRandomWalk sends random events to a scheduler, and checks all invariants after each step.
 func TestRandomWalk(t *testing.T) {
 	seed := *walkSeed
 	if seed == 0 {
@@ -33,7 +33,7 @@ func TestRandomWalk(t *testing.T) {
 		devices, share int
 		warmFor        time.Duration
 	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
-		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
+		t.Logf("%+v; repeat with -walk.seed=%d", machine, seed)
 		k := &walk{schedulerHarness: newSharedSchedulerHarness(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
 		k.warmFor, k.liveWorkers = machine.warmFor, map[Worker]allocation{}
 		k.priority = newPriority(k.queueTimeout, []int{0, 1, 2})
@@ -53,26 +53,26 @@ func TestRandomWalk(t *testing.T) {
 		begun += k.warmStartCount
 	}
 	if begun < steps/10_000 {
-		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
+		t.Errorf("only %d warm starts, %d resumed leases", begun, resumed)
 	}
 	if resumed < steps/1000 {
-		t.Errorf("only %d leases went to a warm worker", resumed)
+		t.Errorf("only %d leases reused an idle worker after waiting", resumed)
 	}
 }
 
-// walk is a world that lives at random. all is every Lease that is not both over and seen to be so.
+// walk is a schedulerHarness with random events. all has every Lease that is open, or that ended recently.
 type walk struct {
 	*schedulerHarness
 	rand        *rand.Rand
 	share       int                   // Slots of each Device
 	pids        int                   // made so far
-	liveWorkers map[Worker]allocation // the workers that live, and where they sit
+	liveWorkers map[Worker]allocation // the running workers, and their Slots
 
 	resumeCount    int
 	warmStartCount int
 	all            []*Lease
 	lastAction     string
-	endCounts      map[State]int // how many ended so
+	endCounts      map[State]int // ends by state
 }
 
 var walkSpaces = []string{"demo", "other"}
@@ -90,25 +90,25 @@ var actions = []action{
 	{"allow", 24, (*walk).doAllow},
 	{"release", 6, (*walk).doRelease},
 	{"resumed", 24, (*walk).doResumed},
-	{"begun", 24, (*walk).doBegun},
+	{"warm started", 24, (*walk).doBegun},
 	{"exit", 3, (*walk).doExit},
 	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
 	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
-	{"uninvited", 1, func(k *walk) {
-		k.onUnleased([]Unleased{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly nobody
+	{"unleased", 1, func(k *walk) {
+		k.onUnleased([]Unleased{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly none
 	}},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
 	{"returned", 12, func(k *walk) { k.onUndrain(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
-// step does one deed and then, as Run does, what is due.
+// step does one action, then onTime, as Run does.
 func (k *walk) step() {
 	total := 0
-	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // else few leases end well
+	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // otherwise few leases end successfully
 		k.lastAction = "finish"
 		k.onLease(k.releaseActive)
 		k.onTime()
@@ -129,7 +129,7 @@ func (k *walk) step() {
 }
 
 func (k *walk) doSchedule() {
-	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker idles while many wait
+	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker stays idle while many leases wait
 		return
 	}
 	l := k.newLease(func(r *Request) {
@@ -143,7 +143,7 @@ func (k *walk) doSchedule() {
 		r.Payer.Name = []string{"ada", "ben", "cem"}[k.rand.IntN(3)]
 		r.Tier = quota.Tier{Priority: k.rand.IntN(3), Concurrency: map[string]int{"ben": 1}[r.Payer.Name]}
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
-			r.Event = k.anyLease().Event // an Event may ask for more than one
+			r.Event = k.anyLease().Event // an Event may request several leases
 		}
 	})
 	l.Remaining = k.rand.Float64()
@@ -154,7 +154,7 @@ func (k *walk) doSchedule() {
 	k.onSchedule(l)
 }
 
-// doBegun: one that has come to a warm worker is admitted together with its start, or not at all.
+// doBegun answers a warm start: the Lease is admitted and activated, or neither.
 func (k *walk) doBegun() {
 	if len(k.warmStarts) == 0 {
 		return
@@ -233,7 +233,7 @@ func (k *walk) doResumed() {
 	}
 }
 
-// doExit lets a worker die that is watched: of a Lease, or an idle one.
+// doExit makes a watched worker exit, one of a Lease or an idle one.
 func (k *walk) doExit() {
 	if len(k.warmStarts) > 0 && k.warmStarts[0].warmWorker {
 		delete(k.liveWorkers, k.warmStarts[0].Worker)
@@ -253,7 +253,7 @@ func (k *walk) doExit() {
 	})
 }
 
-// doClaim and doAllow are apart, since the database lies between the two.
+// doClaim and doAllow are separate, because the database commit is between them.
 func (k *walk) doClaim() {
 	k.onLease(func(l *Lease) {
 		before := l.Worker
@@ -296,7 +296,7 @@ func (k *walk) doRelease() {
 	})
 }
 
-// doTime goes to the next moment that the line has asked for, or some way on: never past such a moment.
+// doTime goes to the next wake time of the scheduler, or a random step: never past that time.
 func (k *walk) doTime() {
 	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10 * time.Second))))
 	if next := k.nextWake(); !next.IsZero() && next.Before(to) {
@@ -305,7 +305,7 @@ func (k *walk) doTime() {
 	k.clock = to
 }
 
-// any is rather one that has a Slot: there most can happen.
+// anyLease prefers Leases that hold a Slot: most events apply to them.
 func (k *walk) anyLease() *Lease {
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.warmStarts, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
@@ -323,14 +323,14 @@ func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slo
 
 func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
 
-// forget keeps some of the ended Leases, so that they go on being asked for and released in vain.
+// dropEnded keeps some of the ended Leases, so that late claims and releases are tested.
 func (k *walk) dropEnded() {
 	const memory = 20
 	for len(k.all) > memory {
 		i := k.rand.IntN(len(k.all))
 		l := k.all[i]
 		if k.leases[l.ID] == l {
-			return // another time
+			return // at a later step
 		}
 		if k.endCounts == nil {
 			k.endCounts = map[State]int{}

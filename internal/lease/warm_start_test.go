@@ -13,7 +13,7 @@ import (
 	"spacehost/quota"
 )
 
-// newWarmHouse has an idle worker, whose Lease took ten seconds.
+// newWarmBrokerHarness has an idle worker, whose last Lease took ten seconds.
 func newWarmBrokerHarness(t *testing.T) *brokerHarness {
 	h := newBrokerHarness(t, func(c *Config) { c.WarmFor = 5 * time.Minute }).run()
 	g := h.active(7)
@@ -22,12 +22,12 @@ func newWarmBrokerHarness(t *testing.T) *brokerHarness {
 	return h
 }
 
-func TestAWarmLeaseIsHeldAndActiveAtOnce(t *testing.T) {
+func TestWarmStartHoldsAndActivatesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWarmBrokerHarness(t)
 		g := h.grant(h.schedule())
 		if !g.Idle || h.count(`SELECT count(*) FROM leases WHERE state = 'active' AND worker_pid = 7`) != 1 {
-			t.Errorf("got %+v, want its own worker, written down as active", g)
+			t.Errorf("got %+v, want its own worker, and an active row", g)
 		}
 		h.wantBalance(ada, 10*time.Second, time.Minute)
 		time.Sleep(3 * time.Second)
@@ -38,9 +38,9 @@ func TestAWarmLeaseIsHeldAndActiveAtOnce(t *testing.T) {
 	})
 }
 
-// TestAWarmLeaseThatIsRefusedHoldsNothing: by the quota, or by the disk between hold and start, which are one
-// transaction; its worker idles on.
-func TestAWarmLeaseThatIsRefusedHoldsNothing(t *testing.T) {
+// TestRefusedWarmStartHoldsNothing: the quota refuses it, or the disk fails between hold and activation, which are
+// one transaction. Its worker stays idle.
+func TestRefusedWarmStartHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWarmBrokerHarness(t)
 		_, err := h.Schedule(t.Context(), request(declared(201*time.Second)))
@@ -49,105 +49,110 @@ func TestAWarmLeaseThatIsRefusedHoldsNothing(t *testing.T) {
 		}
 		h.exec(`CREATE TRIGGER full BEFORE UPDATE ON leases WHEN NEW.state = 'active' BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
 		if _, err := h.Schedule(t.Context(), request()); err == nil {
-			t.Error("a Lease whose start could not be written was admitted")
+			t.Error("a Lease was admitted although its activation could not be written")
 		}
 		h.exec(`DROP TRIGGER full`)
 		h.wantBalance(ada, 10*time.Second, 0)
 		if g := h.grant(h.schedule()); !g.Idle {
-			t.Errorf("got %+v, want the worker that idles", g)
+			t.Errorf("got %+v, want the idle worker", g)
 		}
 		h.stop()
 	})
 }
 
-// TestStopWhileAWarmLeaseIsBeingWritten: it is returned whole, and its worker ended.
-func TestStopWhileAWarmLeaseIsBeingWritten(t *testing.T) {
+// TestShutdownDuringWarmStartCommit: the hold is returned whole, and the worker is ended.
+func TestShutdownDuringWarmStartCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWarmBrokerHarness(t)
 		tx, err := h.db.BeginTx(t.Context(), &sql.TxOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		told := make(chan error, 1)
-		go func() { _, err := h.Schedule(t.Context(), request()); told <- err }()
+		result := make(chan error, 1)
+		go func() { _, err := h.Schedule(t.Context(), request()); result <- err }()
 		synctest.Wait()
 		h.cancel()
 		synctest.Wait()
 		if err := tx.Rollback(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-told; !errors.Is(err, ErrGone) {
-			t.Errorf("got %v, want the host gone", err)
+		if err := <-result; !errors.Is(err, ErrGone) {
+			t.Errorf("got %v, want ErrGone", err)
 		}
 		<-h.runResult
 		h.wantBalance(ada, 10*time.Second, 0)
 		h.wantLast(Withdrawn, "host stopped", 0)
 		if h.processes.Alive(7) {
-			t.Error("its worker lives")
+			t.Error("its worker is still running")
 		}
 	})
 }
 
-// TestAWarmLeaseBesideAStranger is taken back before its client hears of it, and waits its turn; its worker goes.
-func TestAWarmLeaseBesideAStranger(t *testing.T) {
+// besideForeignProcess is a case of TestWarmStartBesideForeignProcess.
+type besideForeignProcess struct {
+	alter    func(*Request)
+	diskFull bool          // for 1.5 s
+	taken    int           // taken back
+	held     time.Duration // as soon as the Lease waits
+}
+
+// TestWarmStartBesideForeignProcess: the warm start is taken back before its client has an answer. The Lease then
+// waits, and its worker is ended.
+func TestWarmStartBesideForeignProcess(t *testing.T) {
 	bens := func(r *Request) { r.Payer = ben }
-	for name, row := range map[string]struct {
-		alter func(*Request)
-		full  bool          // the disk, for a second and a half
-		taken int           // back
-		held  time.Duration // as soon as it waits
-	}{
-		"for all that is left":        {declared(200 * time.Second), false, 1, 200 * time.Second},
-		"while the disk is full":      {declared(100 * time.Second), true, 0, 200 * time.Second},
-		"of one who has used nothing": {bens, false, 0, 0}, // and may not, so their day does not begin
+	for name, row := range map[string]besideForeignProcess{
+		"for the whole remaining quota": {declared(200 * time.Second), false, 1, 200 * time.Second},
+		"while the disk is full":        {declared(100 * time.Second), true, 0, 200 * time.Second},
+		"of a payer without usage":      {bens, false, 0, 0}, // and may not, so their day does not begin
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := newWarmBrokerHarness(t)
-				uuid := gputest.Devices(1)[0].UUID
-				h.inventory.SetProcesses(uuid, gpu.Process{PID: 99, Memory: 1 << 30})
-				if row.full {
-					h.exec(`CREATE TRIGGER full BEFORE UPDATE OF ended_at ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
-					time.AfterFunc(1500*time.Millisecond, func() { h.exec(`DROP TRIGGER full`) })
-				}
-				began := time.Now()
-				ticket := h.schedule(row.alter)
-				if took := time.Since(began); took != 0 {
-					t.Errorf("it waited %v to wait", took)
-				}
-				h.wantBalance(ada, 10*time.Second, row.held)
-				if _, waits := ticket.Forecast(); !waits || h.count(`SELECT count(*) FROM leases WHERE state = 'withdrawn' AND charged_ms = 0`) != row.taken {
-					t.Errorf("want one that waits, and %d taken back", row.taken)
-				}
-				if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); n != 1 {
-					t.Errorf("%d windows are open, want Ada's", n)
-				}
-				time.Sleep(3 * time.Second)
-				if ends := h.processes.Ends(7); len(ends) == 0 {
-					t.Error("the worker that cannot go on is still there")
-				}
-				h.inventory.SetProcesses(uuid)
-				if g := h.grant(ticket); g.Idle {
-					t.Errorf("got %+v, want a place for a new worker", g)
-				}
-				want := ticket.lease.Declared
-				if ticket.lease.Payer != ada {
-					want = 0
-				}
-				h.wantBalance(ada, 10*time.Second, want)
-				h.stop()
-			})
+			synctest.Test(t, func(t *testing.T) { row.run(newWarmBrokerHarness(t)) })
 		})
 	}
 }
 
-// TestAWarmLeaseOpensAWindow of one who has used nothing yet, on another's worker.
-func TestAWarmLeaseOpensAWindow(t *testing.T) {
+func (row besideForeignProcess) run(h *brokerHarness) {
+	uuid := gputest.Devices(1)[0].UUID
+	h.inventory.SetProcesses(uuid, gpu.Process{PID: 99, Memory: 1 << 30})
+	if row.diskFull {
+		h.exec(`CREATE TRIGGER full BEFORE UPDATE OF ended_at ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
+		time.AfterFunc(1500*time.Millisecond, func() { h.exec(`DROP TRIGGER full`) })
+	}
+	began := time.Now()
+	ticket := h.schedule(row.alter)
+	if took := time.Since(began); took != 0 {
+		h.t.Errorf("Schedule took %v, want no delay", took)
+	}
+	h.wantBalance(ada, 10*time.Second, row.held)
+	if _, waits := ticket.Forecast(); !waits || h.count(`SELECT count(*) FROM leases WHERE state = 'withdrawn' AND charged_ms = 0`) != row.taken {
+		h.t.Errorf("want one waiting lease, and %d taken back", row.taken)
+	}
+	if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); n != 1 {
+		h.t.Errorf("%d windows are open, want only that of ada", n)
+	}
+	time.Sleep(3 * time.Second)
+	if ends := h.processes.Ends(7); len(ends) == 0 {
+		h.t.Error("the worker that cannot be reused is still running")
+	}
+	h.inventory.SetProcesses(uuid)
+	if g := h.grant(ticket); g.Idle {
+		h.t.Errorf("got %+v, want a slot for a new worker", g)
+	}
+	want := ticket.lease.Declared
+	if ticket.lease.Payer != ada {
+		want = 0
+	}
+	h.wantBalance(ada, 10*time.Second, want)
+	h.stop()
+}
+
+// TestWarmStartOpensWindow: the payer has used nothing yet, and reuses another payer's worker.
+func TestWarmStartOpensWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newWarmBrokerHarness(t)
 		g := h.grant(h.schedule(func(r *Request) { r.Payer = ben }))
 		if n := h.count(`SELECT count(*) FROM windows WHERE opened_at IS NOT NULL`); !g.Idle || n != 2 {
-			t.Errorf("got %+v and %d open windows, want Ada's worker and both", g, n)
+			t.Errorf("got %+v and %d open windows, want ada's worker and two windows", g, n)
 		}
 		time.Sleep(3 * time.Second)
 		h.release(g)
@@ -156,9 +161,9 @@ func TestAWarmLeaseOpensAWindow(t *testing.T) {
 	})
 }
 
-// TestASecondAllowIsNoNewClock: a Space that names one worker after the other pays for all of them, in a crash of the host too,
-// and comes to its deadline.
-func TestASecondAllowIsNoNewClock(t *testing.T) {
+// TestSecondAllowKeepsClock: a Space that names one worker after the other is charged for all of them, also in a
+// crash of the host, and reaches its deadline.
+func TestSecondAllowKeepsClock(t *testing.T) {
 	another := func(h *brokerHarness) Grant {
 		g := h.grant(h.schedule())
 		time.Sleep(55 * time.Second)
@@ -188,16 +193,16 @@ func TestASecondAllowIsNoNewClock(t *testing.T) {
 				h.wantBalance(ada, 10*time.Second+row.used, 0)
 				h.stop()
 				if h.processes.Alive(7) || h.processes.Alive(8) {
-					t.Error("a worker lives")
+					t.Error("a worker is still running")
 				}
 			})
 		})
 	}
 }
 
-// TestTheDiskGetsAWarmCall beside it: no call waits for it, a short one is one fsync, and a long one is on the disk before
+// TestFsyncsOfWarmCall: no call waits for the disk. A short call needs one fsync. A long one is on disk before
 // there is anything to charge.
-func TestTheDiskGetsAWarmCall(t *testing.T) {
+func TestFsyncsOfWarmCall(t *testing.T) {
 	for name, row := range map[string]struct {
 		takes time.Duration
 		want  []time.Duration // after the grant

@@ -21,7 +21,7 @@ func (h *schedulerHarness) release(l *Lease) {
 	h.onTime()
 }
 
-// warmed has run a Lease to a good end.
+// leaveIdleWorker runs a Lease to a successful end.
 func (h *schedulerHarness) leaveIdleWorker(alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	l := h.active(alter...)
@@ -31,13 +31,13 @@ func (h *schedulerHarness) leaveIdleWorker(alter ...func(*Request)) *Lease {
 	return l
 }
 
-// resumed schedules one that goes to a warm worker, and commits that.
+// resumed schedules a Lease that reuses an idle worker, and commits its activation.
 func (h *schedulerHarness) resumed(alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	l := h.schedule(alter...)
 	h.want(l, Granted)
 	if !slices.Equal(h.resumes, []*Lease{l}) || len(h.answers[l]) != 0 {
-		h.t.Fatalf("resumes %v, answers %+v; want %s being written down and nobody told yet", h.resumes, h.answers[l], l.ID)
+		h.t.Fatalf("resumes %v, answers %+v; want the activation of %s being committed and no answer yet", h.resumes, h.answers[l], l.ID)
 	}
 	h.resumes = nil
 	h.onResumed(l, h.clock, nil)
@@ -48,16 +48,16 @@ func (h *schedulerHarness) resumed(alter ...func(*Request)) *Lease {
 func task(name string) func(*Request)     { return func(r *Request) { r.Task = name } }
 func instance(name string) func(*Request) { return func(r *Request) { r.Instance = name } }
 
-func TestWarmWorkerIsUsedAgain(t *testing.T) {
+func TestWarmWorkerIsReused(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	first := h.leaveIdleWorker()
-	h.advance(time.Minute) // idling costs nobody anything
+	h.advance(time.Minute) // idle time is not charged
 	second := h.resumed()
 	if got := h.answers[second]; len(got) != 1 || *got[0].grant != (Grant{Lease: second.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) {
 		t.Errorf("got %+v, want slot 0 with its idle worker", got)
 	}
 	if second.Worker != first.Worker || h.watched[first.Worker] != 1 || len(h.reclaims) != 0 {
-		t.Errorf("worker %+v, watched %v, reclaims %v; want the first one's, watched once, and nothing ended", second.Worker, h.watched, h.reclaims)
+		t.Errorf("worker %+v, watched %v, reclaims %v; want the worker of the first, watched once, and none ended", second.Worker, h.watched, h.reclaims)
 	}
 	h.advance(3 * time.Second)
 	h.release(second)
@@ -66,7 +66,7 @@ func TestWarmWorkerIsUsedAgain(t *testing.T) {
 	h.wantPhase(0, warm)
 }
 
-func TestDeadlineOfAWarmLease(t *testing.T) {
+func TestDeadlineOfWarmLease(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	h.leaveIdleWorker()
 	l := h.resumed()
@@ -77,7 +77,7 @@ func TestDeadlineOfAWarmLease(t *testing.T) {
 	}
 }
 
-func TestAWorkerThatFailedDoesNotStay(t *testing.T) {
+func TestFailedWorkerIsNotKept(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	l := h.active()
 	if _, err := h.onRelease("demo", l.ID, true); err != nil {
@@ -86,8 +86,8 @@ func TestAWorkerThatFailedDoesNotStay(t *testing.T) {
 	h.wantPhase(0, reclaiming)
 }
 
-// TestWhoElseComesFindsAnEmptySlot: another task, another start of the Space.
-func TestWhoElseComesFindsAnEmptySlot(t *testing.T) {
+// TestOtherTaskEvictsIdleWorker: another Task, or another start of the Space.
+func TestOtherTaskEvictsIdleWorker(t *testing.T) {
 	for name, alter := range map[string]func(*Request){"another task": task("speak"), "another start": instance("run-2")} {
 		t.Run(name, func(t *testing.T) {
 			h := newWarmSchedulerHarness(t, 1)
@@ -95,7 +95,7 @@ func TestWhoElseComesFindsAnEmptySlot(t *testing.T) {
 			l := h.schedule(alter)
 			h.want(l, Waiting)
 			if len(h.reclaims) != 1 || h.reclaims[0].lease != first || h.reclaims[0].grace != idleTermGrace || len(h.checks) != 0 {
-				t.Fatalf("reclaims %+v, checks %v; want the idle worker ended before anybody looks", h.reclaims, h.checks)
+				t.Fatalf("reclaims %+v, checks %v; want the idle worker ended before any check", h.reclaims, h.checks)
 			}
 			h.finishReclaims()
 			h.want(l, Granted)
@@ -115,7 +115,7 @@ func TestFreeSlotsBeforeIdleWorkers(t *testing.T) {
 	}
 }
 
-func TestTheLongestIdleGoesFirst(t *testing.T) {
+func TestLongestIdleIsEvictedFirst(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	a, b := h.active(), h.active(task("speak"))
 	h.release(b)
@@ -123,12 +123,13 @@ func TestTheLongestIdleGoesFirst(t *testing.T) {
 	h.release(a)
 	h.schedule(task("paint"))
 	if len(h.reclaims) != 1 || h.reclaims[0].lease != b {
-		t.Errorf("got %+v, want %s to go alone", h.reclaims, b.ID)
+		t.Errorf("got %+v, want only the worker of %s ended", h.reclaims, b.ID)
 	}
 }
 
-// TestWarmIsNoReasonToOvertake: who came first gets the only Slot, though its worker is another's.
-func TestWarmIsNoReasonToOvertake(t *testing.T) {
+// TestWarmLeaseDoesNotOvertake: the Lease admitted first gets the only Slot, although the idle worker fits another
+// one.
+func TestWarmLeaseDoesNotOvertake(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	holder := h.active()
 	other := h.schedule(task("speak"))
@@ -139,15 +140,15 @@ func TestWarmIsNoReasonToOvertake(t *testing.T) {
 	h.want(other, Granted)
 }
 
-// TestAFreeSlotBeforeOneThatIsComing: an idle worker may take its time to go.
-func TestAFreeSlotBeforeOneThatIsComing(t *testing.T) {
+// TestFreeSlotBeforeReclaimingSlot: an evicted worker may take long to exit.
+func TestFreeSlotBeforeReclaimingSlot(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	idle, b := h.leaveIdleWorker(), h.active(task("speak"))
 	first := h.schedule(task("paint"))
 	second := h.schedule(task("sing"))
 	slow := h.reclaims
 	if len(slow) != 1 || slow[0].lease != idle {
-		t.Fatalf("reclaims %+v, want the idle worker's place", slow)
+		t.Fatalf("reclaims %+v, want the slot of the idle worker", slow)
 	}
 	h.reclaims = nil
 	if _, err := h.onRelease("demo", b.ID, true); err != nil {
@@ -161,7 +162,7 @@ func TestAFreeSlotBeforeOneThatIsComing(t *testing.T) {
 	h.want(second, Granted)
 }
 
-func TestIdleWorkersGoAfterAWhile(t *testing.T) {
+func TestIdleWorkerExpires(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	l := h.leaveIdleWorker()
 	h.advance(5*time.Minute - 1)
@@ -174,16 +175,16 @@ func TestIdleWorkersGoAfterAWhile(t *testing.T) {
 	h.wantPhase(0, free)
 }
 
-func TestIdleWorkerThatDies(t *testing.T) {
+func TestIdleWorkerExits(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	l := h.leaveIdleWorker()
 	h.onExit(l.Worker)
-	h.wantPhase(0, reclaiming) // what it started may live, its memory may not be back
+	h.wantPhase(0, reclaiming) // its descendants may still run, and its memory may not be free
 	h.finishReclaims()
 	h.granted()
 }
 
-func TestIdleWorkersGoWithTheirSpace(t *testing.T) {
+func TestIdleWorkersEndWithTheirSpace(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	a, _ := h.active(), h.active(instance("run-2"))
 	h.release(a)
@@ -192,17 +193,17 @@ func TestIdleWorkersGoWithTheirSpace(t *testing.T) {
 	h.wantPhase(1, held)
 }
 
-// TestInheritedWorkerDiesBeforeItsWork: the client forks another, which is allowed as if there had been none. What the dead one
-// has started is ended.
-func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
+// TestWarmWorkerExitsBeforeItsCall: the client forks another worker, which is allowed as on a cold start. The
+// descendants of the first are ended.
+func TestWarmWorkerExitsBeforeItsCall(t *testing.T) {
 	for name, when := range map[string]func(h *schedulerHarness) *Lease{
-		"before it is written down": func(h *schedulerHarness) *Lease {
+		"before the commit": func(h *schedulerHarness) *Lease {
 			l := h.schedule()
 			h.onExit(l.Worker)
 			h.onResumed(l, h.clock, nil)
 			return l
 		},
-		"just after": func(h *schedulerHarness) *Lease {
+		"just after the commit": func(h *schedulerHarness) *Lease {
 			l := h.resumed()
 			h.advance(workerLossGrace - 1)
 			h.onExit(l.Worker)
@@ -229,7 +230,7 @@ func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
 	}
 }
 
-func TestInheritedWorkerDiesAndNobodyComes(t *testing.T) {
+func TestWarmWorkerExitsWithoutReplacement(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	dead := h.leaveIdleWorker().Worker
 	l := h.resumed()
@@ -241,7 +242,7 @@ func TestInheritedWorkerDiesAndNobodyComes(t *testing.T) {
 	}
 }
 
-func TestInheritedWorkerDiesAtWork(t *testing.T) {
+func TestWarmWorkerExitsDuringItsCall(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	h.leaveIdleWorker()
 	l := h.resumed()
@@ -250,16 +251,16 @@ func TestInheritedWorkerDiesAtWork(t *testing.T) {
 	h.wantEnd(l, Released, "worker died", workerLossGrace)
 }
 
-// TestAnotherWorkerReplacesTheWarmOne: the client found it unfit. The clock goes on, or a Space that names one worker after
-// the other would never pay, nor come to its deadline; a third is refused.
-func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
+// TestWorkerReplacesWarmWorker: the client found the warm worker unfit. The clock goes on; otherwise a Space that
+// names one worker after the other would never be charged, nor reach its deadline. A third worker is refused.
+func TestWorkerReplacesWarmWorker(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	old := h.leaveIdleWorker().Worker
 	l := h.resumed()
 	h.advance(2 * time.Second)
 	h.allow(l)
 	if !slices.Equal(h.dismissed, []Worker{old}) || l.Worker == old || h.watched[l.Worker] != 1 {
-		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one to go", h.dismissed, l.Worker, h.watched)
+		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one ended", h.dismissed, l.Worker, h.watched)
 	}
 	if _, _, err := h.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
 		t.Errorf("a third worker: got %v, want ErrUnknown", err)
@@ -270,33 +271,34 @@ func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
 	h.wantEnd(l, Released, "released", 3*time.Second)
 }
 
-// TestResumeThatIsNotHeard and that cannot be written down cost nothing, and the worker goes.
-func TestResumeThatIsNotHeard(t *testing.T) {
+// TestUndeliveredResume: a grant that is not delivered or cannot be written is not charged, and its worker is
+// ended.
+func TestUndeliveredResume(t *testing.T) {
 	for name, row := range map[string]struct {
-		deed   func(h *schedulerHarness, l *Lease)
+		event  func(h *schedulerHarness, l *Lease)
 		state  State
 		reason string
-		told   error
+		answer error
 	}{
 		"hung up after the grant": {func(h *schedulerHarness, l *Lease) {
 			h.onResumed(l, h.clock, nil)
 			h.advance(time.Second)
 			h.onHangUp(l)
 		}, Unclaimed, "connection lost", nil},
-		"hung up before":       {func(h *schedulerHarness, l *Lease) { h.onHangUp(l); h.onResumed(l, h.clock, nil) }, Unclaimed, "connection lost", ErrGone},
-		"cancelled before":     {func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event); h.onResumed(l, h.clock, nil) }, Revoked, "cancelled", ErrGone},
-		"refused by the disk":  {func(h *schedulerHarness, l *Lease) { h.onResumed(l, h.clock, errors.New("disk full")) }, Unclaimed, "not written down", ErrGone},
-		"its Space has died":   {func(h *schedulerHarness, l *Lease) { h.onInstanceGone(l.Instance); h.onUnfit(l) }, Revoked, "space died", ErrGone},
-		"nobody wrote it down": {func(h *schedulerHarness, l *Lease) { h.advance(claimTimeout) }, Unclaimed, "never allowed", ErrGone},
+		"hung up before the grant":   {func(h *schedulerHarness, l *Lease) { h.onHangUp(l); h.onResumed(l, h.clock, nil) }, Unclaimed, "connection lost", ErrGone},
+		"cancelled before the grant": {func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event); h.onResumed(l, h.clock, nil) }, Revoked, "cancelled", ErrGone},
+		"refused by the disk":        {func(h *schedulerHarness, l *Lease) { h.onResumed(l, h.clock, errors.New("disk full")) }, Unclaimed, "not written down", ErrGone},
+		"its Space has ended":        {func(h *schedulerHarness, l *Lease) { h.onInstanceGone(l.Instance); h.onUnfit(l) }, Revoked, "space died", ErrGone},
+		"the commit never returns":   {func(h *schedulerHarness, l *Lease) { h.advance(claimTimeout) }, Unclaimed, "never allowed", ErrGone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newWarmSchedulerHarness(t, 1)
 			h.leaveIdleWorker()
 			l := h.schedule()
-			row.deed(h, l)
+			row.event(h, l)
 			h.wantEnd(l, row.state, row.reason, 0)
-			if got := h.answers[l]; len(got) != 1 || got[0].err != row.told {
-				t.Errorf("answered %+v, want %v once", got, row.told)
+			if got := h.answers[l]; len(got) != 1 || got[0].err != row.answer {
+				t.Errorf("answered %+v, want %v once", got, row.answer)
 			}
 			if len(h.reclaims) != 1 || h.reclaims[0].lease.Worker.PID == 0 {
 				t.Errorf("reclaims %+v, want the worker ended", h.reclaims)
@@ -305,8 +307,8 @@ func TestResumeThatIsNotHeard(t *testing.T) {
 	}
 }
 
-// TestUnfitWarmPlace: its Device was lost meanwhile. The Lease goes back to its rank and takes another.
-func TestUnfitWarmPlace(t *testing.T) {
+// TestUnfitWarmSlot: its Device was lost meanwhile. The Lease returns to its rank and takes another Slot.
+func TestUnfitWarmSlot(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 2)
 	first := h.leaveIdleWorker()
 	other := h.active(task("speak"))
@@ -314,7 +316,7 @@ func TestUnfitWarmPlace(t *testing.T) {
 	h.onUnfit(l)
 	h.want(l, Waiting)
 	if !slices.Equal(h.waiting, []*Lease{l, behind}) || len(h.reclaims) != 1 || h.reclaims[0].lease != first {
-		t.Fatalf("waiting %v, reclaims %+v; want %s first again and the old worker ended", h.waiting, h.reclaims, l.ID)
+		t.Fatalf("waiting %v, reclaims %+v; want %s first and the old worker ended", h.waiting, h.reclaims, l.ID)
 	}
 	r := h.reclaims[0]
 	h.reclaims = nil
@@ -326,43 +328,43 @@ func TestUnfitWarmPlace(t *testing.T) {
 	h.want(behind, Waiting)
 }
 
-func TestXlargeSendsIdleHalvesAway(t *testing.T) {
+func TestXlargeEvictsIdleWorkers(t *testing.T) {
 	h := newSharedSchedulerHarness(t, 1, 2)
 	h.warmFor = time.Minute
 	a, b := h.active(), h.active(task("speak"))
 	h.release(a)
 	whole := h.schedule(xlarge)
 	if len(h.reclaims) != 0 {
-		t.Errorf("got %+v while the other half is held, want none: there is nothing to be had by it", h.reclaims)
+		t.Errorf("got %+v while the other slot is held, want no eviction without use", h.reclaims)
 	}
 	h.release(b)
 	if len(h.reclaims) != 2 {
-		t.Fatalf("got %+v, want both halves emptied", h.reclaims)
+		t.Fatalf("got %+v, want both slots reclaimed", h.reclaims)
 	}
 	h.finishReclaims()
 	h.wantSlots(whole, 0, 1)
 }
 
-// arrived lets one come that goes to a warm worker before it is admitted.
+// warmStarting begins a warm start, which is not committed yet.
 func (h *schedulerHarness) warmStarting(alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	l := h.newLease(alter...)
 	if !h.tryWarmStart(l) || !slices.Equal(h.warmStarts, []*Lease{l}) || h.leases[l.ID] != nil || len(h.waiting) != 0 {
-		h.t.Fatalf("begins %v, waiting %v; want %s on its way, and none of the open ones yet", h.warmStarts, h.waiting, l.ID)
+		h.t.Fatalf("begins %v, waiting %v; want the warm start of %s under way, and the lease not open yet", h.warmStarts, h.waiting, l.ID)
 	}
 	h.warmStarts = nil
 	h.onTime()
 	return l
 }
 
-func TestAnArrivalBeginsOnItsWarmWorker(t *testing.T) {
+func TestWarmStart(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	first := h.leaveIdleWorker()
 	l := h.warmStarting()
 	other := h.schedule(task("speak"))
 	h.want(other, Waiting)
 	if len(h.checks)+len(h.reclaims) != 0 {
-		t.Errorf("checks %v, reclaims %+v of a place that is taken", h.checks, h.reclaims)
+		t.Errorf("checks %v, reclaims %+v of a slot that is taken", h.checks, h.reclaims)
 	}
 	h.onWarmStarted(l, h.clock, nil)
 	h.want(l, Active)
@@ -374,16 +376,16 @@ func TestAnArrivalBeginsOnItsWarmWorker(t *testing.T) {
 	h.wantEnd(l, Released, "released", 3*time.Second)
 }
 
-// TestAnArrivalThatIsRefused leaves its worker to the next, unless that has died or its place is unfit.
-func TestAnArrivalThatIsRefused(t *testing.T) {
+// TestRefusedWarmStart keeps its worker for the next Lease, unless the worker has exited or its Slot is unfit.
+func TestRefusedWarmStart(t *testing.T) {
 	for name, row := range map[string]struct {
 		meanwhile func(h *schedulerHarness)
 		err       error
 		want      phase
 	}{
-		"by the quota": {func(*schedulerHarness) {}, errors.New("quota exceeded"), warm},
-		"unfit":        {func(*schedulerHarness) {}, errUnfit, reclaiming},
-		"worker died":  {func(h *schedulerHarness) { h.onExit(h.slots[0].holder.Worker) }, errors.New("quota exceeded"), reclaiming},
+		"by the quota":  {func(*schedulerHarness) {}, errors.New("quota exceeded"), warm},
+		"unfit":         {func(*schedulerHarness) {}, errUnfit, reclaiming},
+		"worker exited": {func(h *schedulerHarness) { h.onExit(h.slots[0].holder.Worker) }, errors.New("quota exceeded"), reclaiming},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newWarmSchedulerHarness(t, 1)
@@ -393,7 +395,7 @@ func TestAnArrivalThatIsRefused(t *testing.T) {
 			h.onWarmStarted(l, h.clock, row.err)
 			h.wantPhase(0, row.want)
 			if h.want(l, Waiting); len(h.answers[l]) != 0 || h.settled[l] != 0 || len(h.leases) != 0 {
-				t.Errorf("answered %+v, settled %d times, open %v; it never was", h.answers[l], h.settled[l], h.leases)
+				t.Errorf("answered %+v, settled %d times, open %v; want no trace of it", h.answers[l], h.settled[l], h.leases)
 			}
 			if row.want == warm {
 				h.resumed()
@@ -405,14 +407,14 @@ func TestAnArrivalThatIsRefused(t *testing.T) {
 	}
 }
 
-// TestAnArrivalThatEndsMeanwhile ends as soon as it has begun: what has happened to it while it was being committed, when
-// it was none of the open ones, is not forgotten.
-func TestAnArrivalThatEndsMeanwhile(t *testing.T) {
+// TestWarmStartEndsDuringCommit: an event during the commit, when the Lease is not open yet, ends it as soon as it
+// is committed.
+func TestWarmStartEndsDuringCommit(t *testing.T) {
 	for reason, meanwhile := range map[string]func(*schedulerHarness, *Lease){
 		"cancelled":  func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event) },
 		"space died": func(h *schedulerHarness, l *Lease) { h.onExit(l.Worker); h.onInstanceGone(l.Instance) },
 	} {
-		for name, err := range map[string]error{"begun": nil, "refused": errors.New("quota exceeded")} {
+		for name, err := range map[string]error{"committed": nil, "refused": errors.New("quota exceeded")} {
 			t.Run(reason+", "+name, func(t *testing.T) {
 				h := newWarmSchedulerHarness(t, 1)
 				h.leaveIdleWorker()
@@ -423,7 +425,7 @@ func TestAnArrivalThatEndsMeanwhile(t *testing.T) {
 					h.wantEnd(l, Revoked, reason, 0)
 					h.wantAnswer(l, ErrGone)
 				} else if h.want(l, Waiting); len(h.answers[l]) != 0 {
-					t.Errorf("answered %+v; it never was", h.answers[l])
+					t.Errorf("answered %+v, want no answer", h.answers[l])
 				}
 				h.finishReclaims()
 				h.wantPhase(0, free)
@@ -432,8 +434,8 @@ func TestAnArrivalThatEndsMeanwhile(t *testing.T) {
 	}
 }
 
-// TestAnArrivalOnADeviceThatFails costs nothing, as whoever was there before it.
-func TestAnArrivalOnADeviceThatFails(t *testing.T) {
+// TestWarmStartOnFailedDevice is not charged, like any other Lease on that Device.
+func TestWarmStartOnFailedDevice(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	h.leaveIdleWorker()
 	l := h.warmStarting()
@@ -444,7 +446,7 @@ func TestAnArrivalOnADeviceThatFails(t *testing.T) {
 	h.wantEnd(l, Released, "released", 0)
 }
 
-func TestWhoWaitsMeanwhileGetsThePlaceOfARefusedArrival(t *testing.T) {
+func TestWaitingLeaseGetsSlotOfRefusedWarmStart(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	h.leaveIdleWorker()
 	l, other := h.warmStarting(), h.schedule(task("speak"))
@@ -453,25 +455,25 @@ func TestWhoWaitsMeanwhileGetsThePlaceOfARefusedArrival(t *testing.T) {
 	h.want(other, Granted)
 }
 
-func TestArrivalsThatHaveToWait(t *testing.T) {
+func TestRequestsWithoutWarmStart(t *testing.T) {
 	for name, row := range map[string]struct {
 		before func(h *schedulerHarness)
 		alter  func(*Request)
 	}{
-		"no worker":         {func(h *schedulerHarness) { h.active() }, task("draw")},
-		"of another task":   {func(h *schedulerHarness) { h.leaveIdleWorker() }, task("speak")},
-		"of another start":  {func(h *schedulerHarness) { h.leaveIdleWorker() }, instance("run-2")},
-		"somebody is first": {func(h *schedulerHarness) { h.leaveIdleWorker(); h.schedule(task("speak")) }, task("draw")},
+		"no worker":           {func(h *schedulerHarness) { h.active() }, task("draw")},
+		"of another task":     {func(h *schedulerHarness) { h.leaveIdleWorker() }, task("speak")},
+		"of another start":    {func(h *schedulerHarness) { h.leaveIdleWorker() }, instance("run-2")},
+		"another lease waits": {func(h *schedulerHarness) { h.leaveIdleWorker(); h.schedule(task("speak")) }, task("draw")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newWarmSchedulerHarness(t, 1)
 			row.before(h)
 			waited, checks, reclaims := len(h.waiting), len(h.checks), len(h.reclaims)
 			if l := h.newLease(row.alter); h.tryWarmStart(l) || len(h.waiting) != waited || len(h.warmStarts) != 0 {
-				t.Errorf("waiting %v, begins %v; want it to be admitted first", h.waiting, h.warmStarts)
+				t.Errorf("waiting %v, warm starts %v; want it to be admitted first", h.waiting, h.warmStarts)
 			}
 			if len(h.checks) != checks || len(h.reclaims) != reclaims {
-				t.Errorf("checks %v, reclaims %+v for one that nobody has admitted", h.checks, h.reclaims)
+				t.Errorf("checks %v, reclaims %+v for a lease that is not admitted", h.checks, h.reclaims)
 			}
 		})
 	}
