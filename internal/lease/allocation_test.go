@@ -120,9 +120,9 @@ func TestReservationMovesAwayFromForeignProcess(t *testing.T) {
 	}
 	r := h.reclaims[0]
 	h.reclaims = nil
-	h.onReclaimed(r.place, nil)
+	h.onReclaimed(r.allocation, nil)
 	h.checks = nil
-	h.onChecked(h.devices[0], errors.New("somebody sits there"))
+	h.onChecked(h.devices[0], errors.New("foreign process"))
 	if h.reserved.device[0].Index != 2 {
 		t.Fatalf("reserved slot %d, want the other device's", h.reserved.device[0].Index)
 	}

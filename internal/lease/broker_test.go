@@ -210,14 +210,14 @@ func TestPostedCallsRunInOrder(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		var calling sync.WaitGroup
 		for range 50 {
-			heard := 0
+			value := 0
 			h.do(func(*scheduler) {
-				h.post(func(*scheduler) { heard = 1 })
-				h.post(func(*scheduler) { heard *= 2 })
+				h.post(func(*scheduler) { value = 1 })
+				h.post(func(*scheduler) { value *= 2 })
 				calling.Go(func() {
 					h.do(func(*scheduler) {
-						if heard != 2 {
-							t.Errorf("got %d, want both posted calls run in order (2)", heard)
+						if value != 2 {
+							t.Errorf("got %d, want both posted calls run in order (2)", value)
 						}
 					})
 				})

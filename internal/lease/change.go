@@ -112,7 +112,7 @@ func (b *Broker) changed(l *Lease) {
 	}
 }
 
-// verb is the log's word for that State.
+// verb is the log's verb for that State.
 func verb(s State) string {
 	switch s {
 	case Waiting:

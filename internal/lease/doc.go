@@ -57,6 +57,8 @@
 //	                    "host stopped"
 //	granted  active     /allow is committed; the clock starts                             -
 //	granted  active     warm Lease: its activation is committed; the clock starts         -
+//	granted  granted    warm Lease: its worker exited during that commit; its client      -
+//	                    forks another, which makes an /allow
 //	granted  waiting    warm Lease: its Slot is not clear; it keeps its rank              -
 //	granted  released   /release before /allow ("released", "failed")                     0
 //	granted  revoked    "cancelled", "space died", "host stopped"                         0

@@ -12,7 +12,7 @@ import (
 // Drain is why a Device is no longer lent. Leases on it finish.
 type Drain struct {
 	Reason string `json:"reason"`
-	// Operator is true if an operator asked for the drain; it then survives a restart of the host. A fault that
+	// Operator is true if an operator requested the drain; it then survives a restart of the host. A fault that
 	// the host found is found again.
 	Operator bool `json:"operator"`
 }

@@ -61,15 +61,15 @@ func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
 		if err == nil {
 			return nil
 		}
-		now := b.currentNeighbours(a)
-		if slices.Equal(beside, now) {
+		current := b.currentNeighbours(a)
+		if slices.Equal(beside, current) {
 			return err
 		}
-		beside = now
+		beside = current
 	}
 }
 
-// currentNeighbours asks the scheduler; the scheduler's own goroutine calls neighbours directly.
+// currentNeighbours queries the scheduler; the scheduler's own goroutine calls neighbours directly.
 func (b *Broker) currentNeighbours(a allocation) (all []Worker) {
 	b.do(func(sc *scheduler) { all = sc.neighbours(a) })
 	return all
@@ -85,10 +85,10 @@ func (b *Broker) warmStart(l *Lease) {
 	worker, a, at := l.Worker, l.allocation, b.now()
 	beside := b.scheduler.neighbours(a)
 	b.effectsRunning.Go(func() {
-		looked := make(chan error, 1)
-		go func() { looked <- b.checkClear(a, worker, beside) }()
+		checked := make(chan error, 1)
+		go func() { checked <- b.checkClear(a, worker, beside) }()
 		err := b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, false)
-		busy := <-looked
+		busy := <-checked
 		switch {
 		case busy != nil:
 			b.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(busy))

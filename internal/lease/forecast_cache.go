@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// forecastCache holds the last forecasts, because every waiting client asks every few seconds.
+// forecastCache holds the last forecasts, because every waiting client queries every few seconds.
 type forecastCache struct {
 	mu        sync.Mutex
 	at        time.Time

@@ -59,7 +59,7 @@ func TestForecastSkipsOverdueSlots(t *testing.T) {
 	h.wantForecasts("0 at 0: node", "1 at 0: node")
 	h.advance(overdue)
 	h.wantForecasts("0 at never: node", "1 at never: node")
-	h.onReclaimed(h.reclaims[0].place, errNotReclaimed)
+	h.onReclaimed(h.reclaims[0].allocation, errNotReclaimed)
 	h.advance(recheckInterval) // it is ended again
 	h.wantPhase(0, reclaiming)
 	h.wantForecasts("0 at never: node", "1 at never: node")
@@ -114,15 +114,15 @@ func TestForecastComesTrue(t *testing.T) {
 			h.schedule(inSpace([]string{"demo", "other", "third"}[i%3]), payer([]string{"ada", "ben"}[i%2]), atMostAtOnce(2),
 				lasting(time.Duration(1+7*i%11)*time.Second))
 		}
-		said := h.simulation().forecasts()
-		if len(said) != 12 {
-			t.Fatalf("%d forecasts", len(said))
+		forecast := h.simulation().forecasts()
+		if len(forecast) != 12 {
+			t.Fatalf("%d forecasts", len(forecast))
 		}
 		for len(h.waiting) > 0 {
 			h.advance(time.Second)
 			h.runToDeclaredEnd()
 		}
-		for l, f := range said {
+		for l, f := range forecast {
 			if f.Start == nil || !l.Granted.Equal(*f.Start) {
 				t.Errorf("%d devices: %s of %s was granted at %s, forecast was %v", devices, l.ID, l.Space, l.Granted, f.Start)
 			}

@@ -19,7 +19,7 @@ const (
 
 // scheduler assigns Slots to waiting leases. It is used by one goroutine, or by a test.
 type scheduler struct {
-	do           effects
+	effects      effects
 	now          func() time.Time
 	queueTimeout time.Duration
 	priority     priority
@@ -47,8 +47,10 @@ const (
 
 type slot struct {
 	gpu.Slot
-	phase      phase
-	holder     *Lease      // the Lease that holds it; while reclaiming, and while busy after that failed, the Lease whose worker is still there
+	phase phase
+	// holder is the Lease that holds it. While reclaiming, and while busy after that failed, it is the Lease whose
+	// worker is still there.
+	holder     *Lease
 	idle       *idleWorker // while warm
 	checkGroup allocation  // while checking: the Slots that are checked together
 	reason     string      // why it is busy, or was at the last check
@@ -56,8 +58,8 @@ type slot struct {
 	since      time.Time   // while checking or reclaiming for the first time: since when
 }
 
-func newScheduler(do effects, slots []gpu.Slot, queueTimeout time.Duration) *scheduler {
-	sc := &scheduler{do: do, now: time.Now, queueTimeout: queueTimeout, priority: newPriority(queueTimeout, nil), leases: map[string]*Lease{}}
+func newScheduler(fx effects, slots []gpu.Slot, queueTimeout time.Duration) *scheduler {
+	sc := &scheduler{effects: fx, now: time.Now, queueTimeout: queueTimeout, priority: newPriority(queueTimeout, nil), leases: map[string]*Lease{}}
 	for _, s := range slots {
 		one := &slot{Slot: s, phase: free}
 		sc.slots = append(sc.slots, one)
@@ -74,7 +76,7 @@ func newScheduler(do effects, slots []gpu.Slot, queueTimeout time.Duration) *sch
 func (sc *scheduler) onSchedule(lease *Lease) {
 	sc.leases[lease.ID] = lease
 	sc.enqueue(lease)
-	sc.do.changed(lease)
+	sc.effects.changed(lease)
 	sc.fill()
 }
 
@@ -99,7 +101,7 @@ func (sc *scheduler) fill() {
 		} else if a := sc.findFree(rank); a != nil {
 			a.startCheck()
 			a.setSince(sc.now())
-			sc.do.check(a)
+			sc.effects.check(a)
 		} else if leaving[whole] > 0 {
 			leaving[whole]--
 		} else {
@@ -142,7 +144,7 @@ func (sc *scheduler) vacate(a allocation) {
 
 func (sc *scheduler) grant(a allocation, lease *Lease) {
 	sc.attach(a, lease)
-	sc.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: a[0].Index, Device: a[0].Device.UUID}})
+	sc.effects.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: a[0].Index, Device: a[0].Device.UUID}})
 }
 
 // attach moves a Lease from the waiting queue to its allocation.
@@ -153,7 +155,7 @@ func (sc *scheduler) attach(a allocation, lease *Lease) {
 	}
 	lease.State, lease.allocation, lease.Slot, lease.Granted = Granted, a, &a[0].Slot, sc.now()
 	if !lease.committing {
-		sc.do.changed(lease)
+		sc.effects.changed(lease)
 	}
 }
 
@@ -172,7 +174,7 @@ func (sc *scheduler) onClaim(space, id string, worker Worker) (lease *Lease, sin
 		since = sc.now()
 	}
 	if lease.warmWorker && lease.Worker != worker {
-		sc.do.dismiss(lease.Worker)
+		sc.effects.dismiss(lease.Worker)
 	}
 	lease.Worker, lease.warmWorker, lease.watched = worker, false, false
 	return lease, since, nil
@@ -192,8 +194,8 @@ func (sc *scheduler) onAllow(lease *Lease, at time.Time) bool {
 		lease.State, lease.Active = Active, at
 	}
 	lease.watched = true
-	sc.do.changed(lease)
-	sc.do.watch(lease.Worker)
+	sc.effects.changed(lease)
+	sc.effects.watch(lease.Worker)
 	return true
 }
 
@@ -269,7 +271,7 @@ func (sc *scheduler) onInstanceGone(instance string) {
 	}
 }
 
-// onHangUp handles a client that disconnected without a word. A grant that was not delivered is taken back.
+// onHangUp handles a client that disconnected without notice. A grant that was not delivered is taken back.
 func (sc *scheduler) onHangUp(lease *Lease) {
 	switch lease.State {
 	case Waiting:
@@ -310,7 +312,7 @@ func (sc *scheduler) onTime() (next time.Time) {
 		case Granted:
 			sc.end(lease, Unclaimed, "never allowed", 0)
 		case Active:
-			sc.do.expired(lease)
+			sc.effects.expired(lease)
 			sc.end(lease, Expired, "deadline", 0)
 		}
 	}
@@ -333,11 +335,11 @@ func (sc *scheduler) recheckSlot(s *slot) {
 	if s.holder == nil {
 		a := allocation{s}
 		a.startCheck()
-		sc.do.check(a)
+		sc.effects.check(a)
 		return
 	}
 	s.holder.allocation.set(reclaiming)
-	sc.do.reclaim(s.holder.allocation, s.holder, 0)
+	sc.effects.reclaim(s.holder.allocation, s.holder, 0)
 }
 
 // due is when a Lease must be handled next.
@@ -376,8 +378,8 @@ func (sc *scheduler) nextWake() (next time.Time) {
 func (sc *scheduler) withdraw(lease *Lease, state State, reason string, err error) {
 	sc.waiting = slices.DeleteFunc(sc.waiting, func(o *Lease) bool { return o == lease })
 	sc.finish(lease, state, reason)
-	sc.do.decide(lease, decision{err: err})
-	sc.do.settle(lease)
+	sc.effects.decide(lease, decision{err: err})
+	sc.effects.settle(lease)
 }
 
 // end ends a Lease that holds Slots, and reclaims them.
@@ -385,19 +387,19 @@ func (sc *scheduler) end(lease *Lease, state State, reason string, grace time.Du
 	sc.finish(lease, state, reason)
 	if lease.pendingWorker != nil {
 		lease.pendingWorker = nil
-		sc.do.decide(lease, decision{err: ErrGone})
+		sc.effects.decide(lease, decision{err: ErrGone})
 	}
-	sc.do.settle(lease)
+	sc.effects.settle(lease)
 	lease.allocation.set(reclaiming)
 	lease.allocation.setSince(sc.now())
-	sc.do.reclaim(lease.allocation, lease, grace)
+	sc.effects.reclaim(lease.allocation, lease, grace)
 }
 
 func (sc *scheduler) finish(lease *Lease, state State, reason string) {
 	delete(sc.leases, lease.ID)
 	lease.State, lease.Reason, lease.Ended = state, reason, sc.now()
 	lease.Charged = lease.charge(lease.Ended)
-	sc.do.changed(lease)
+	sc.effects.changed(lease)
 }
 
 // openLeases returns the open Leases that match, oldest first.

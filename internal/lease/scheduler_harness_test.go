@@ -51,9 +51,9 @@ type schedulerHarness struct {
 }
 
 type reclaimCall struct {
-	place allocation
-	lease *Lease
-	grace time.Duration
+	allocation allocation
+	lease      *Lease
+	grace      time.Duration
 }
 
 var _ effects = (*schedulerHarness)(nil)
@@ -158,7 +158,7 @@ func (h *schedulerHarness) finishReclaims() {
 	for len(h.reclaims) > 0 {
 		r := h.reclaims[0]
 		h.reclaims = h.reclaims[1:]
-		h.onReclaimed(r.place, nil)
+		h.onReclaimed(r.allocation, nil)
 		h.onTime()
 	}
 	h.passChecks()

@@ -388,7 +388,7 @@ func TestEndLeavesOtherLeasesAlone(t *testing.T) {
 	holder := h.active(other)
 	first, second := h.schedule(other), h.schedule()
 	h.onLeft(second.Event)
-	h.onCancelled("nobody's")
+	h.onCancelled("unknown")
 	h.onInstanceGone("run-1")
 	h.want(second, Withdrawn)
 	h.want(holder, Active)

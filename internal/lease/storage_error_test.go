@@ -60,8 +60,8 @@ func TestFullDatabase(t *testing.T) {
 	})
 	h.waitFor("the log reports that the database can be written", func() bool { return strings.Contains(h.journal.String(), "database can be written again") })
 	h.wantNoTrouble()
-	if said := h.journal.String(); strings.Count(said, "database cannot be written") != 1 || !strings.Contains(said, "make room") {
-		t.Errorf("the log must report once that the database cannot be written, with the next step:\n%s", said)
+	if log := h.journal.String(); strings.Count(log, "database cannot be written") != 1 || !strings.Contains(log, "make room") {
+		t.Errorf("the log must report once that the database cannot be written, with the next step:\n%s", log)
 	}
 	h.stop()
 }
@@ -91,9 +91,9 @@ func TestNearlyFullDisk(t *testing.T) {
 	free.Store(minDiskFree)
 	h.wantNoTrouble()
 	h.grant(h.schedule())
-	said := h.journal.String()
-	if strings.Count(said, "disk nearly full: GPU") != 1 || strings.Count(said, "disk space recovered") != 1 || strings.Contains(said, "database cannot be written") {
-		t.Errorf("the log must report once when the shortage begins and once when it ends:\n%s", said)
+	log := h.journal.String()
+	if strings.Count(log, "disk nearly full: GPU") != 1 || strings.Count(log, "disk space recovered") != 1 || strings.Contains(log, "database cannot be written") {
+		t.Errorf("the log must report once when the shortage begins and once when it ends:\n%s", log)
 	}
 	h.stop()
 }

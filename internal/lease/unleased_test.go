@@ -29,9 +29,9 @@ func newUnleasedHarness(t *testing.T, end bool) (h *brokerHarness, reported *[]U
 
 func TestUnleasedProcesses(t *testing.T) {
 	for name, row := range map[string]struct {
-		space string // of the process on the Device; "": of no Space
-		end   bool
-		lives bool
+		space    string // of the process on the Device; "": of no Space
+		end      bool
+		survives bool
 	}{
 		"of a Space, shown":              {"demo", false, true},
 		"of a Space, ended":              {"demo", true, false},
@@ -48,25 +48,25 @@ func TestUnleasedProcesses(t *testing.T) {
 				if len(*reported) != 1 || !(*reported)[0].equals(want) {
 					t.Fatalf("reported %+v, want once %+v", *reported, want)
 				}
-				if got := h.Unleased(); len(got) != 1 && row.lives || row.lives && !got[0].equals(want) {
+				if got := h.Unleased(); len(got) != 1 && row.survives || row.survives && !got[0].equals(want) {
 					t.Errorf("Unleased returned %+v, want %+v", got, want)
 				}
-				if phase := h.Slots()[0].Phase; (phase == string(busy)) != row.lives {
-					t.Errorf("its slot is %s, want the process to survive: %v", phase, row.lives)
+				if phase := h.Slots()[0].Phase; (phase == string(busy)) != row.survives {
+					t.Errorf("its slot is %s, want the process to survive: %v", phase, row.survives)
 				}
-				if h.processes.Alive(77) != row.lives {
-					t.Errorf("the process runs: %v, want %v", h.processes.Alive(77), row.lives)
+				if h.processes.Alive(77) != row.survives {
+					t.Errorf("the process runs: %v, want %v", h.processes.Alive(77), row.survives)
 				}
 				if n := strings.Count(h.journal.String(), "gpu used outside any lease"); n != 1 {
 					t.Errorf("logged %d times:\n%s", n, h.journal.String())
 				}
-				if _, err := h.schedule(declared(time.Second)).Wait(t.Context()); (err == ErrTimedOut) != row.lives {
+				if _, err := h.schedule(declared(time.Second)).Wait(t.Context()); (err == ErrTimedOut) != row.survives {
 					t.Errorf("the wait for the device ended with %v", err)
 				}
 				h.inventory.SetProcesses(device0)
 				time.Sleep(2 * inspectInterval)
 				synctest.Wait()
-				if got, phase := h.Unleased(), h.Slots()[0].Phase; len(got) != 0 || row.lives && phase != string(free) {
+				if got, phase := h.Unleased(), h.Slots()[0].Phase; len(got) != 0 || row.survives && phase != string(free) {
 					t.Errorf("after its exit: %+v, its slot is %s", got, phase)
 				}
 			})

@@ -25,16 +25,16 @@ func (k *walk) check() {
 // checkWorkers: the only worker on a Slot is that of its Lease, an idle one, or one that is being ended. Slots in
 // other phases have none.
 func (k *walk) checkWorkers() {
-	sitters := map[*slot]int{}
+	workersOn := map[*slot]int{}
 	for w, a := range k.liveWorkers {
 		for _, s := range a {
-			sitters[s]++
+			workersOn[s]++
 			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
 				k.t.Errorf("worker %d runs on slot %d, which is %s", w.PID, s.Index, s.phase)
 			}
 		}
 	}
-	for s, n := range sitters {
+	for s, n := range workersOn {
 		if n > 1 {
 			k.t.Errorf("%d workers run on slot %d", n, s.Index)
 		}

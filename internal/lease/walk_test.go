@@ -28,7 +28,7 @@ func TestRandomWalk(t *testing.T) {
 	if os.Getenv("SPACEHOST_FIRE") != "" { // a million over all machines
 		steps = max(steps, 100_000)
 	}
-	resumed, begun := 0, 0
+	resumed, warmStarts := 0, 0
 	for _, machine := range []struct {
 		devices, share int
 		warmFor        time.Duration
@@ -50,10 +50,10 @@ func TestRandomWalk(t *testing.T) {
 			return
 		}
 		resumed += k.resumeCount
-		begun += k.warmStartCount
+		warmStarts += k.warmStartCount
 	}
-	if begun < steps/10_000 {
-		t.Errorf("only %d warm starts, %d resumed leases", begun, resumed)
+	if warmStarts < steps/10_000 {
+		t.Errorf("only %d warm starts, %d resumed leases", warmStarts, resumed)
 	}
 	if resumed < steps/1000 {
 		t.Errorf("only %d leases reused an idle worker after waiting", resumed)
@@ -203,12 +203,12 @@ func (k *walk) doReclaimed() {
 	if err != errNotReclaimed {
 		delete(k.liveWorkers, r.lease.Worker)
 	}
-	k.onReclaimed(r.place, err)
+	k.onReclaimed(r.allocation, err)
 }
 
 func (k *walk) reclaimsOf(s *slot) (found []reclaimCall) {
 	for _, r := range k.reclaims {
-		if slices.Contains(r.place, s) {
+		if slices.Contains(r.allocation, s) {
 			found = append(found, r)
 		}
 	}

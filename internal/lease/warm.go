@@ -17,7 +17,7 @@ type idleWorker struct {
 // its worker without ending it (spaces/zero/wrappers.py).
 func (sc *scheduler) keepWarm(lease *Lease) {
 	sc.finish(lease, Released, "released")
-	sc.do.settle(lease)
+	sc.effects.settle(lease)
 	w := &idleWorker{lease, sc.now()}
 	for _, s := range lease.allocation {
 		s.phase, s.holder, s.idle = warm, nil, w
@@ -77,9 +77,9 @@ func (sc *scheduler) resume(w *idleWorker, lease *Lease) {
 	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = w.lease.Worker, true, true, w
 	sc.attach(w.lease.allocation, lease)
 	if lease.committing {
-		sc.do.warmStart(lease)
+		sc.effects.warmStart(lease)
 	} else {
-		sc.do.resume(lease)
+		sc.effects.resume(lease)
 	}
 }
 
@@ -137,9 +137,9 @@ func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 func (sc *scheduler) publishWarmStart(lease *Lease) {
 	state, slot := lease.State, lease.Slot
 	lease.committing, lease.State, lease.Slot = false, Waiting, nil
-	sc.do.changed(lease)
+	sc.effects.changed(lease)
 	lease.State, lease.Slot = state, slot
-	sc.do.changed(lease)
+	sc.effects.changed(lease)
 }
 
 // detachWarmWorker turns a Lease that was to reuse an idle worker back into a waiting one.
@@ -162,9 +162,9 @@ func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
 	lease.pendingWorker = nil
 	if lease.warmWorker {
 		lease.State, lease.Active = Active, at
-		sc.do.changed(lease)
+		sc.effects.changed(lease)
 	}
-	sc.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
+	sc.effects.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
 
 // onUnfit requeues the Lease at its old rank: its Device was lost meanwhile, or a foreign process appeared on it.
@@ -175,7 +175,7 @@ func (sc *scheduler) onUnfit(lease *Lease) {
 	pending := lease.pendingWorker
 	sc.detachWarmWorker(lease)
 	sc.enqueue(lease)
-	sc.do.changed(lease)
+	sc.effects.changed(lease)
 	sc.evict(pending, 0)
 	sc.fill()
 }
@@ -189,11 +189,11 @@ const workerLossGrace = time.Second
 func (sc *scheduler) onHolderExit(lease *Lease) {
 	switch {
 	case lease.warmWorker && sc.now().Before(lease.Granted.Add(workerLossGrace)):
-		sc.do.dismiss(lease.Worker) // together with its descendants
+		sc.effects.dismiss(lease.Worker) // together with its descendants
 		lease.Worker, lease.warmWorker, lease.watched = Worker{}, false, false
 		if lease.State == Active {
 			lease.State, lease.Active, lease.regranted = Granted, time.Time{}, true
-			sc.do.changed(lease)
+			sc.effects.changed(lease)
 		}
 	case lease.State == Active:
 		sc.end(lease, Released, "worker died", 0)
@@ -231,5 +231,5 @@ func (sc *scheduler) evict(w *idleWorker, grace time.Duration) {
 		s.phase, s.holder, s.idle = reclaiming, w.lease, w
 	}
 	w.lease.allocation.setSince(sc.now())
-	sc.do.reclaim(w.lease.allocation, w.lease, grace)
+	sc.effects.reclaim(w.lease.allocation, w.lease, grace)
 }

@@ -320,7 +320,7 @@ func TestUnfitWarmSlot(t *testing.T) {
 	}
 	r := h.reclaims[0]
 	h.reclaims = nil
-	h.onReclaimed(r.place, errors.New("lost"))
+	h.onReclaimed(r.allocation, errors.New("lost"))
 	h.wantPhase(0, busy)
 	h.release(other)
 	h.finishReclaims()
