@@ -46,7 +46,7 @@ func (sc *scheduler) needsWholeDevice(lease *Lease) bool {
 	return lease.Size == "xlarge" && len(sc.slots) > len(sc.devices)
 }
 
-// pendingAllocations counts the allocations that are being checked, and those whose idle worker is being evicted.
+// pendingAllocations counts the allocations that are being checked, and those with an idle worker under eviction.
 // The key is whether they are whole Devices of several Slots.
 func (sc *scheduler) pendingAllocations() (beingChecked, leaving map[bool]int) {
 	beingChecked, leaving = map[bool]int{}, map[bool]int{}
@@ -175,7 +175,7 @@ func (sc *scheduler) neighbours(a allocation) (all []Worker) {
 	return all
 }
 
-// occupant is the Lease whose worker may be on the Slot: its holder, or the last Lease of an idle worker.
+// occupant is the Lease of the worker that may be on the Slot: its holder, or the last Lease of an idle worker.
 func (s *slot) occupant() *Lease {
 	if s.idle != nil {
 		return s.idle.lease

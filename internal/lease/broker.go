@@ -72,7 +72,7 @@ type Broker struct {
 	forecasts forecastCache
 
 	mu            sync.Mutex
-	posted        []func(*scheduler) // calls for the scheduler whose senders do not wait
+	posted        []func(*scheduler) // calls for the scheduler that no sender waits for
 	brokenStreams map[string]brokenStreamRetry
 
 	unleased []Unleased // the result of the last inspection
@@ -113,8 +113,8 @@ func New(config Config) (*Broker, error) {
 	return b, nil
 }
 
-// beatInterval is the interval of heartbeats. After a crash of the host, a payer is charged up to the last
-// heartbeat.
+// beatInterval is the interval of beats. After a crash of the host, a payer is charged up to the
+// last beat.
 const beatInterval = 2 * time.Second
 
 // Run owns the scheduler until ctx ends; every event arrives as a call or as a timer. It returns when every open
@@ -124,7 +124,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	defer timer.Stop()
 	beats, endBeats := context.WithCancel(ctx)
 	var beating sync.WaitGroup
-	beating.Go(func() { b.heartbeats(beats) })
+	beating.Go(func() { b.beats(beats) })
 	beating.Go(func() { b.inspectDevices(beats) })
 	beating.Go(func() { b.watchHealth(beats) })
 	defer beating.Wait()
@@ -176,7 +176,7 @@ func (b *Broker) shutdown() {
 	}
 }
 
-func (b *Broker) heartbeats(ctx context.Context) {
+func (b *Broker) beats(ctx context.Context) {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
 	for {
@@ -187,7 +187,7 @@ func (b *Broker) heartbeats(ctx context.Context) {
 			var active map[string]time.Duration
 			b.do(func(sc *scheduler) { active = sc.active() })
 			if err := b.store.beat(ctx, active); err != nil && ctx.Err() == nil {
-				b.log.Warn("heartbeat not written", zap.Error(err))
+				b.log.Warn("beat not written", zap.Error(err))
 			}
 		}
 	}

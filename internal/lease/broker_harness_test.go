@@ -130,7 +130,7 @@ func (h *brokerHarness) grant(ticket *Ticket) Grant {
 	return g
 }
 
-// active starts a worker with that pid, whose clock starts now.
+// active starts a worker with that pid, and the clock.
 func (h *brokerHarness) active(pid int, alter ...func(*Request)) Grant {
 	h.t.Helper()
 	g := h.grant(h.schedule(alter...))

@@ -228,7 +228,7 @@ func TestPostedCallsRunInOrder(t *testing.T) {
 	})
 }
 
-func TestHeartbeatsWhileLeaseIsActive(t *testing.T) {
+func TestBeatsWhileLeaseIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
@@ -237,10 +237,10 @@ func TestHeartbeatsWhileLeaseIsActive(t *testing.T) {
 		synctest.Wait()
 		late := h.count(`SELECT ? - beat_at FROM leases WHERE active_at IS NOT NULL`, time.Now().UnixMilli())
 		if late < 0 || late > int(beatInterval.Milliseconds()) {
-			t.Errorf("the last heartbeat is %d ms old, want at most %v", late, beatInterval)
+			t.Errorf("the last beat is %d ms old, want at most %v", late, beatInterval)
 		}
 		if n := h.count(`SELECT count(beat_at) FROM leases`); n != 1 {
-			t.Errorf("got %d leases with a heartbeat, want the active one", n)
+			t.Errorf("got %d leases with a beat, want the active one", n)
 		}
 	})
 }

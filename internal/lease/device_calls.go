@@ -89,7 +89,7 @@ func (t *Ticket) Leave() {
 	t.broker.do(func(sc *scheduler) { sc.onHangUp(t.lease) })
 }
 
-// Allow starts the clock of a granted Lease whose worker is pid. Errors: ErrUnknown, *NotOwnedError or a database
+// Allow starts the clock of a granted Lease with pid as its worker. Errors: ErrUnknown, *NotOwnedError or a database
 // error. Then the clock has not started, and the worker ends with the Lease.
 func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
 	start, ok := b.config.Processes.Owns(space, pid)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minDiskFree is kept free for running calls. Settlements, heartbeats and SQLite's write-ahead log still fit when
+// minDiskFree is kept free for running calls. Settlements, beats and SQLite's write-ahead log still fit when
 // no lease is admitted any more.
 const minDiskFree = 64 << 20
 

@@ -8,6 +8,7 @@
 //   - The hold is the declared seconds, times the size factor. The ledger (package quota) keeps it until the Lease is settled.
 //   - A worker is the process that uses the Slot. An idle worker stays on its Slot after a successful call; the next Lease
 //     of the same Task and the same start of the Space reuses it (a warm Lease).
+//   - A beat is the stored progress of a Lease's clock, written every 2 s. It limits the charge after a crash of the host.
 //   - A warm start commits admission and activation in one transaction, because the worker is idle when the request arrives.
 //
 // # Types
@@ -46,7 +47,7 @@
 //	-        refused    quota, illegal duration, full disk, database cannot be written    nothing
 //	-        waiting    Schedule: hold and row are committed                              hold taken
 //	-        active     warm start; published as waiting, granted, active                 hold taken
-//	-        granted    warm start whose worker exited during the commit                  hold taken
+//	-        granted    warm start; its worker exited during the commit                   hold taken
 //	-        revoked    warm start; "cancelled" or "space died" during the commit         0
 //	-        withdrawn  the host stopped during Schedule ("host stopped")                 0
 //	-        withdrawn  warm start taken back, the Slot was not clear ("warm worker       0
@@ -77,7 +78,7 @@
 // Device reported a hardware error is charged 0 (health.go).
 //
 // After a crash of the host, Recover settles every open row once. An active Lease becomes revoked ("host crashed"), charged from
-// /allow to its last heartbeat or its deadline, whichever is earlier. Any other becomes withdrawn ("host crashed"), charged 0: the
+// /allow to its last beat or its deadline, whichever is earlier. Any other becomes withdrawn ("host crashed"), charged 0: the
 // database does not distinguish waiting from granted.
 //
 // # Slot phases

@@ -17,8 +17,8 @@ type Forecast struct {
 	GivesUp time.Time `json:"givesUp"`
 }
 
-// simulation is a copy of the scheduler's state, to predict the coming grants. The scheduler's goroutine makes the
-// copy. The prediction runs on any other goroutine, so that many waiting clients do not delay scheduling.
+// simulation is a copy of the scheduler's state, to forecast the coming grants. The scheduler's goroutine makes the
+// copy. The forecast runs on any other goroutine, so that many waiting clients do not delay scheduling.
 type simulation struct {
 	now     time.Time
 	devices [][]*simSlot

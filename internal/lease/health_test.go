@@ -12,7 +12,7 @@ import (
 	"spacehost/gpu/gputest"
 )
 
-// reporting is an Inventory whose driver errors come from the test.
+// reporting is an Inventory with driver errors from the test.
 type reporting struct {
 	*gputest.FakeInventory
 	xids chan gpu.Xid

@@ -31,7 +31,7 @@ func (h *brokerHarness) insertOpenLease(boot string, worker *Worker, alter ...fu
 	return l
 }
 
-func (h *brokerHarness) heartbeatNow() {
+func (h *brokerHarness) beatNow() {
 	h.t.Helper()
 	if err := h.store.beat(h.t.Context(), h.used()); err != nil {
 		h.t.Fatal(err)
@@ -85,26 +85,26 @@ func TestRecoverReturnsInactiveHolds(t *testing.T) {
 	})
 }
 
-func TestRecoverChargesToLastHeartbeat(t *testing.T) {
+func TestRecoverChargesToLastBeat(t *testing.T) {
 	for name, row := range map[string]struct {
 		boot  string
 		beat  time.Duration // after /allow; 0: only the first one
 		alter func(*Request)
 		want  time.Duration
 	}{
-		"no heartbeat yet":            {"", 0, xlarge, 0},
-		"heartbeat":                   {"", 6 * time.Second, func(*Request) {}, 6 * time.Second},
-		"heartbeat, xlarge":           {"", 6 * time.Second, xlarge, 12 * time.Second},
-		"heartbeat, on another boot":  {"another boot", 6 * time.Second, func(*Request) {}, 6 * time.Second},
-		"heartbeat past the deadline": {"", 61 * time.Second, func(*Request) {}, time.Minute},
-		"past the deadline, xlarge":   {"", 61 * time.Second, xlarge, 2 * time.Minute},
+		"no beat yet":               {"", 0, xlarge, 0},
+		"beat":                      {"", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beat, xlarge":              {"", 6 * time.Second, xlarge, 12 * time.Second},
+		"beat, on another boot":     {"another boot", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beat past the deadline":    {"", 61 * time.Second, func(*Request) {}, time.Minute},
+		"past the deadline, xlarge": {"", 61 * time.Second, xlarge, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newBrokerHarness(t)
 				h.insertOpenLease(row.boot, h.workerOf(100), row.alter)
 				if time.Sleep(row.beat); row.beat > 0 {
-					h.heartbeatNow()
+					h.beatNow()
 				}
 				time.Sleep(time.Hour)
 				h.recoverNow()
@@ -115,7 +115,7 @@ func TestRecoverChargesToLastHeartbeat(t *testing.T) {
 	}
 }
 
-// TestRecoverAfterTheClockWasSetBack: the heartbeat may then be older than the /allow.
+// TestRecoverAfterTheClockWasSetBack: the beat may then be older than the /allow.
 func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t)
@@ -191,7 +191,7 @@ func TestSecondRecoverChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		h.heartbeatNow()
+		h.beatNow()
 		h.recoverNow()
 		before, lines := h.leaseRows(), h.count(`SELECT count(*) FROM ledger`)
 		time.Sleep(time.Hour)
@@ -241,7 +241,7 @@ func TestCrashOfRunningHost(t *testing.T) {
 	})
 }
 
-// TestCrashChargesOnlyDeliveredTime: heartbeats count only Leases whose clients know that their clock runs. The
+// TestCrashChargesOnlyDeliveredTime: beats count a Lease only once its client knows that the clock runs. The
 // database lists a Lease as active also while its Device is still being checked, after its warm worker has exited,
 // and when its settlement failed.
 func TestCrashChargesOnlyDeliveredTime(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 const (
 	deadlineGrace   = 2 * time.Second        // between the deadline and the kill; never charged
 	claimTimeout    = 30 * time.Second       // between the grant and /allow
-	idleTermGrace   = 500 * time.Millisecond // between SIGTERM and SIGKILL, for a worker whose call is over
+	idleTermGrace   = 500 * time.Millisecond // between SIGTERM and SIGKILL, for a worker after its call
 	recheckInterval = time.Second            // between two checks of a Device that is not clear
 )
 
@@ -72,7 +72,7 @@ func newScheduler(fx effects, slots []gpu.Slot, queueTimeout time.Duration) *sch
 	return sc
 }
 
-// onSchedule queues a Lease whose hold is committed.
+// onSchedule queues a Lease after its hold is committed.
 func (sc *scheduler) onSchedule(lease *Lease) {
 	sc.leases[lease.ID] = lease
 	sc.enqueue(lease)
@@ -414,8 +414,8 @@ func (sc *scheduler) openLeases(match func(*Lease) bool) []*Lease {
 	return found
 }
 
-// active returns the elapsed time of each Lease whose client knows that its clock runs. The database may list more
-// Leases as active: a warm start whose Device is still being checked, a Lease whose warm worker exited, and an
+// active returns the elapsed time of each Lease with a client that knows that the clock runs. The database may list more
+// Leases as active: a warm start while its Device is being checked, a Lease after the exit of its warm worker, and an
 // ended Lease that is not settled yet.
 func (sc *scheduler) active() map[string]time.Duration {
 	used := map[string]time.Duration{}

@@ -101,7 +101,7 @@ func TestShutdownWithoutDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		h.active(100)
-		time.Sleep(5 * time.Second) // the last heartbeat is at 4 s
+		time.Sleep(5 * time.Second) // the last beat is at 4 s
 		synctest.Wait()
 		accept := h.refuseToSettle()
 		start := time.Now()

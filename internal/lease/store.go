@@ -150,7 +150,7 @@ func (s *store) activateTx(tx *sql.Tx, l *Lease, w Worker, since, now time.Time,
 	return s.ledger.Open(ctx, tx, l.ID, since)
 }
 
-// beat writes the elapsed time of Leases: after a crash no Lease is charged past its last heartbeat. The values
+// beat writes the elapsed time of Leases: after a crash no Lease is charged past its last beat. The values
 // come from the scheduler's clock, which setting or suspending the machine does not move.
 func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
 	if len(used) == 0 {
@@ -162,9 +162,9 @@ func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
 	}
 	beats, err := json.Marshal(ms)
 	if err != nil {
-		return fmt.Errorf("encode heartbeat: %w", err)
+		return fmt.Errorf("encode beat: %w", err)
 	}
-	return s.exec(ctx, "write heartbeat", `UPDATE leases SET beat_at = active_at + beats.value FROM json_each(?) AS beats
+	return s.exec(ctx, "write beat", `UPDATE leases SET beat_at = active_at + beats.value FROM json_each(?) AS beats
 		WHERE leases.id = beats.key AND ended_at IS NULL AND active_at IS NOT NULL`, string(beats))
 }
 
@@ -180,7 +180,7 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 
 // settle writes the end of a Lease: its row and its ledger entry. A second call changes nothing. The visitor waits
 // for the commit, but not for the fsync. A power cut in between leaves the Lease open and charged to its last
-// heartbeat (settleLeftover), as if it had happened a moment earlier.
+// beat (settleLeftover), as if it had happened a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
 	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx *sql.Tx) error {
 		return s.finishTx(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
@@ -211,7 +211,7 @@ type leftover struct {
 	size              string
 }
 
-// charge is the time that can be proved: from /allow to the last heartbeat, never past the deadline, never above
+// charge is the time that can be proved: from /allow to the last beat, never past the deadline, never above
 // the hold.
 func (o leftover) charge() time.Duration {
 	if !o.active.Valid {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// idleWorker is a worker whose last Lease was successful. It waits on its Slots for the next Lease of the same
+// idleWorker is a worker after a successful Lease. It waits on its Slots for the next Lease of the same
 // Task. It is not charged, and is evicted as soon as another Lease needs its Slots.
 type idleWorker struct {
 	lease *Lease // its last Lease, which has ended
@@ -184,7 +184,7 @@ func (sc *scheduler) onUnfit(lease *Lease) {
 // It then forks another.
 const workerLossGrace = time.Second
 
-// onHolderExit ends a Lease whose worker exits. A warm worker may have exited before it got the call; then the
+// onHolderExit ends a Lease when its worker exits. A warm worker may have exited before it got the call; then the
 // Lease goes on.
 func (sc *scheduler) onHolderExit(lease *Lease) {
 	switch {

@@ -13,7 +13,7 @@ import (
 	"spacehost/quota"
 )
 
-// newWarmBrokerHarness has an idle worker, whose last Lease took ten seconds.
+// newWarmBrokerHarness has an idle worker with a last Lease of ten seconds.
 func newWarmBrokerHarness(t *testing.T) *brokerHarness {
 	h := newBrokerHarness(t, func(c *Config) { c.WarmFor = 5 * time.Minute }).run()
 	g := h.active(7)

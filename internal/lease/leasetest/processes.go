@@ -1,4 +1,4 @@
-// Package leasetest provides test doubles for package lease: Processes, whose processes start and exit on request
+// Package leasetest provides test doubles for package lease: Processes, with processes that start and exit on request
 // of the test, and Journal, which records log output.
 package leasetest
 
