@@ -229,7 +229,7 @@ func troubles(g console.GPU, state string) string {
 	return state
 }
 
-func whose(u lease.Uninvited) string {
+func whose(u lease.Unleased) string {
 	if u.Space == "" {
 		return "no Space's"
 	}

@@ -78,7 +78,7 @@ func (s *Console) health(spaces func() []SpaceView) echo.HandlerFunc {
 type GPU struct {
 	gpu.DeviceStatus
 	// Uninvited are those on it outside any Lease.
-	Uninvited []lease.Uninvited `json:"uninvited,omitempty"`
+	Uninvited []lease.Unleased `json:"uninvited,omitempty"`
 	Drained   *lease.Drain      `json:"drained,omitempty"` // who is on it finishes, nobody new gets it
 	Slots     []lease.SlotView  `json:"slots"`             // none on one that could not be listed
 }
@@ -94,7 +94,7 @@ func (s *Console) gpus(c echo.Context) error {
 		if d, ok := drains[status.UUID]; ok {
 			g.Drained = &d
 		}
-		for _, u := range s.config.Broker.Uninvited() {
+		for _, u := range s.config.Broker.Unleased() {
 			if u.Device == status.UUID {
 				g.Uninvited = append(g.Uninvited, u)
 			}

@@ -72,7 +72,7 @@ func (m *Metrics) Changed(c lease.Change) {
 }
 
 // Uninvited counts a process of a Space that was ended because it used a GPU outside any lease.
-func (m *Metrics) Uninvited(u lease.Uninvited) {
+func (m *Metrics) Uninvited(u lease.Unleased) {
 	if u.Ended {
 		m.kills.WithLabelValues(u.Space, "uninvited").Inc()
 	}
@@ -154,7 +154,7 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	s.devices(gauge)
 	type seat struct{ uuid, space string }
 	sitters := map[seat]float64{}
-	for _, u := range s.config.Broker.Uninvited() {
+	for _, u := range s.config.Broker.Unleased() {
 		sitters[seat{string(u.Device), u.Space}]++
 	}
 	for at, n := range sitters {

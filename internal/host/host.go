@@ -259,7 +259,7 @@ func (h *Host) wire() (err error) {
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.QueueTimeout, WarmFor: h.settings.WarmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
-		Uninvited: h.uninvited, EndUninvited: h.settings.EndUnleased, Reported: h.reported(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		Unleased: h.unleased, EndUnleased: h.settings.EndUnleased, Reported: h.reported(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
@@ -422,8 +422,8 @@ func (h *Host) reported() func(gpu.DeviceUUID, gpu.Xid) {
 	}
 }
 
-// uninvited says aloud what keeps a GPU from everybody.
-func (h *Host) uninvited(u lease.Uninvited) {
+// unleased says aloud what keeps a GPU from everybody.
+func (h *Host) unleased(u lease.Unleased) {
 	h.metrics.Uninvited(u)
 	switch {
 	case u.Space == "":

@@ -2,25 +2,19 @@ package lease
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"spacehost/gpu"
-	"spacehost/gpu/gputest"
-	"spacehost/internal/identity"
 	"spacehost/quota"
 )
 
-func TestFromHoldToSettlement(t *testing.T) {
+func TestHoldToSettlement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		ticket := h.schedule()
 		h.wantBalance(ada, 0, time.Minute)
 		g := h.grant(ticket)
@@ -38,18 +32,18 @@ func TestFromHoldToSettlement(t *testing.T) {
 		h.wantLast(Released, "released", 3001*time.Millisecond)
 		h.wantLedger(g.Lease, 3001*time.Millisecond)
 		synctest.Wait()
-		if ends := h.processes.Ends(100); !slices.Equal(ends, []time.Duration{farewell}) {
-			t.Errorf("got worker ended with %v, want once with %v", ends, farewell)
+		if ends := h.processes.Ends(100); !slices.Equal(ends, []time.Duration{idleTermGrace}) {
+			t.Errorf("got worker ended with %v, want once with %v", ends, idleTermGrace)
 		}
 	})
 }
 
-// wantLedger asks for the two lines of Ada's only Lease, which was for a minute.
-func (h *house) wantLedger(lease string, charged time.Duration) {
+// wantLedger checks the two ledger entries of ada's only Lease, which was for a minute.
+func (h *brokerHarness) wantLedger(lease string, charged time.Duration) {
 	h.t.Helper()
 	entries, err := h.ledger.Entries(h.t.Context(), ada.Key(), 0)
 	if err != nil || len(entries) != 2 {
-		h.t.Fatalf("got %d lines (%v), want 2", len(entries), err)
+		h.t.Fatalf("got %d ledger entries (%v), want 2", len(entries), err)
 	}
 	settle, hold := entries[0], entries[1]
 	if hold.Kind != quota.KindHold || hold.Held != time.Minute || hold.Lease != lease || hold.Space != "demo" || hold.Task != "draw" {
@@ -60,36 +54,10 @@ func (h *house) wantLedger(lease string, charged time.Duration) {
 	}
 }
 
-func TestWindowOpensAtAllow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.grant(h.schedule())
-		if b, err := h.Account(t.Context(), ada, freeTier); err != nil || b.Opened != nil {
-			t.Errorf("after the grant: window opened at %v (%v), want not yet", b.Opened, err)
-		}
-		h.release(g)
-		h.active(100)
-		if b, err := h.Account(t.Context(), ada, freeTier); err != nil || b.Opened == nil || !b.Opened.Equal(time.Now()) {
-			t.Errorf("after /allow: window opened at %v (%v), want now", b.Opened, err)
-		}
-	})
-}
-
-func TestXLargeCostsDouble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.active(100, xlarge)
-		h.wantBalance(ada, 0, 2*time.Minute)
-		time.Sleep(7 * time.Second)
-		h.release(g)
-		h.wantBalance(ada, 14*time.Second, 0)
-	})
-}
-
-func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
+func TestExpiryIsChargedToDeadlineAndReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ends []End
-		h := newHouse(t, func(c *Config) { c.Expired = func(e End) { ends = append(ends, e) } }).run()
+		h := newBrokerHarness(t, func(c *Config) { c.Expired = func(e End) { ends = append(ends, e) } }).run()
 		g := h.active(100)
 		time.Sleep(62*time.Second - 1)
 		synctest.Wait()
@@ -102,7 +70,7 @@ func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 		h.wantLast(Expired, "deadline", time.Minute)
 		want := []End{{Space: "demo", Event: "event-1", Declared: time.Minute, Used: 62 * time.Second}}
 		if h.processes.Alive(100) || !slices.Equal(ends, want) {
-			t.Errorf("worker lives: %v; told %+v, want %+v", h.processes.Alive(100), ends, want)
+			t.Errorf("worker runs: %v; reported %+v, want %+v", h.processes.Alive(100), ends, want)
 		}
 		if err := h.Release(t.Context(), "demo", g.Lease, true); err != ErrUnknown {
 			t.Errorf("release after the kill: got %v, want ErrUnknown", err)
@@ -112,9 +80,9 @@ func TestExpiryIsChargedToTheDeadlineAndTold(t *testing.T) {
 
 func TestUnclaimedIsReturnedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.grant(h.schedule())
-		time.Sleep(claimTime)
+		time.Sleep(claimTimeout)
 		synctest.Wait()
 		h.wantBalance(ada, 0, 0)
 		h.wantLast(Unclaimed, "never allowed", 0)
@@ -123,7 +91,7 @@ func TestUnclaimedIsReturnedWhole(t *testing.T) {
 
 func TestQueueTimeoutIsReturnedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, declared(100*time.Second))
 		start := time.Now()
 		_, err := h.schedule().Wait(t.Context())
@@ -135,12 +103,12 @@ func TestQueueTimeoutIsReturnedWhole(t *testing.T) {
 	})
 }
 
-func TestWorkerDeathEndsTheLease(t *testing.T) {
+func TestWorkerExitEndsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		time.Sleep(4 * time.Second)
-		h.processes.Die(100)
+		h.processes.Exit(100)
 		synctest.Wait()
 		h.wantBalance(ada, 4*time.Second, 0)
 		h.wantLast(Released, "worker died", 4*time.Second)
@@ -148,104 +116,15 @@ func TestWorkerDeathEndsTheLease(t *testing.T) {
 	})
 }
 
-func TestRefusalsLeaveNothingBehind(t *testing.T) {
+func TestRetryAfterBrokenStreamInheritsSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		_, err := h.Schedule(t.Context(), request(declared(106*time.Second), xlarge))
-		var illegal *quota.IllegalDurationError
-		if !errors.As(err, &illegal) || illegal.Longest != 210*time.Second {
-			t.Errorf("above the quota: got %v, want IllegalDurationError with 210 s", err)
-		}
-		h.schedule(declared(200 * time.Second))
-		_, err = h.Schedule(t.Context(), request(declared(11*time.Second)))
-		var exceeded *quota.ExceededError
-		if !errors.As(err, &exceeded) || exceeded.Left != 10*time.Second {
-			t.Errorf("above what is left: got %v, want ExceededError with 10 s", err)
-		}
-		_, err = h.Schedule(t.Context(), request(func(r *Request) { r.Size = "huge" }))
-		if err == nil {
-			t.Error("a size that nobody knows was admitted")
-		}
-		if leases, lines := h.count(`SELECT count(*) FROM leases`), h.count(`SELECT count(*) FROM ledger`); leases != 1 || lines != 1 {
-			t.Errorf("got %d leases and %d lines, want the one that was admitted", leases, lines)
-		}
-		if n := len(h.List()); n != 1 {
-			t.Errorf("got %d open leases, want 1", n)
-		}
-	})
-}
-
-// TestRefusalSaysWhenHoldsEnd: an active Lease ends at its deadline, a waiting one at the latest when it was
-// granted at the end of its wait.
-func TestRefusalSaysWhenHoldsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		h.active(100, declared(120*time.Second))
-		time.Sleep(10 * time.Second)
-		h.wantWait(120*time.Second, 110*time.Second)
-		h.schedule(declared(50 * time.Second)) // waits for the only Slot
-		h.wantWait(120*time.Second, 110*time.Second)
-		h.wantWait(50*time.Second, 110*time.Second)
-		time.Sleep(time.Second)
-		h.wantWait(200*time.Second, 109*time.Second)
-	})
-}
-
-func (h *house) wantWait(asked, want time.Duration) {
-	h.t.Helper()
-	_, err := h.Schedule(h.t.Context(), request(declared(asked)))
-	var exceeded *quota.ExceededError
-	if !errors.As(err, &exceeded) || exceeded.Wait != want || !exceeded.OnlyHolds {
-		h.t.Errorf("asked for %v: got %v, want a wait of %v for holds alone", asked, err, want)
-	}
-}
-
-func TestWaitOfAHoldThatWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, func(c *Config) { c.QueueTimeout = 30 * time.Second }).run()
-		h.active(100, func(r *Request) { r.Payer = ben })
-		h.schedule(declared(120 * time.Second))
-		time.Sleep(10 * time.Second)
-		h.wantWait(120*time.Second, 140*time.Second)
-	})
-}
-
-func TestFiftyAtOnceNeverHoldMoreThanTheQuota(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		var admitted, refused atomic.Int32
-		var asking sync.WaitGroup
-		for i := range 50 {
-			asking.Go(func() {
-				_, err := h.Schedule(t.Context(), request(declared(25*time.Second), func(r *Request) { r.Event = fmt.Sprint(i) }))
-				var exceeded *quota.ExceededError
-				switch {
-				case err == nil:
-					admitted.Add(1)
-				case errors.As(err, &exceeded) && exceeded.Left == 10*time.Second:
-					refused.Add(1)
-				default:
-					t.Errorf("got %v", err)
-				}
-			})
-		}
-		asking.Wait()
-		if admitted.Load() != 8 || refused.Load() != 42 {
-			t.Errorf("got %d admitted and %d refused, want 8 and 42", admitted.Load(), refused.Load())
-		}
-		h.wantBalance(ada, 0, 200*time.Second)
-	})
-}
-
-func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
 		short := declared(10 * time.Second)
 		h.schedule(short, xlarge).Leave()
-		time.Sleep(inheritTime)
+		time.Sleep(retrySizeTime)
 		h.wantSize("xlarge", short)
-		h.wantSize("xlarge", short) // two streams broke, two come back
+		h.wantSize("xlarge", short) // two streams broke, two retry
 		h.wantSize("large", short, func(r *Request) { r.Task = "another" })
 		h.wantSize("large", short, func(r *Request) { r.Space = "another" })
 		h.wantSize("large", short, func(r *Request) { r.Payer = ben })
@@ -255,7 +134,7 @@ func TestRetryAfterABrokenStreamInheritsTheSize(t *testing.T) {
 	})
 }
 
-func (h *house) wantSize(size string, alter ...func(*Request)) {
+func (h *brokerHarness) wantSize(size string, alter ...func(*Request)) {
 	h.t.Helper()
 	ticket := h.schedule(alter...)
 	held := 10 * time.Second * time.Duration(quota.Factor(size))
@@ -266,7 +145,7 @@ func (h *house) wantSize(size string, alter ...func(*Request)) {
 
 func TestLeaveReturnsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100, func(r *Request) { r.Payer = ben })
 		ticket := h.schedule()
 		h.wantBalance(ada, 0, time.Minute)
@@ -282,22 +161,22 @@ func TestLeaveReturnsTheHold(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		first := h.active(100)
 		ticket := h.schedule()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := ticket.Wait(ctx); err != context.DeadlineExceeded || h.Waiting() != 1 {
-			t.Errorf("got %v and %d waiting, want it to wait on", err, h.Waiting())
+			t.Errorf("got %v and %d waiting, want it to keep waiting", err, h.Waiting())
 		}
 		h.release(first)
 		h.grant(ticket)
 	})
 }
 
-func TestWordsOfTheQueueReachTheLease(t *testing.T) {
+func TestQueueReportsReachLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		left := h.schedule(func(r *Request) { r.Event = "left" }, declared(time.Second))
 		cancelled := h.schedule(func(r *Request) { r.Event = "cancelled" }, declared(time.Second))
@@ -324,21 +203,21 @@ func TestWordsOfTheQueueReachTheLease(t *testing.T) {
 	})
 }
 
-// TestWordsAreReadInOrder: what was said before a call is known when it is answered. Both are ready when the
-// line has done what it is at.
-func TestWordsAreReadInOrder(t *testing.T) {
+// TestPostedCallsRunInOrder: a call sees the effects of everything that was posted before it. Both are ready when
+// the scheduler finishes its current call.
+func TestPostedCallsRunInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		var calling sync.WaitGroup
 		for range 50 {
-			heard := 0
-			h.do(func(*line) {
-				h.later(func(*line) { heard = 1 })
-				h.later(func(*line) { heard *= 2 })
+			value := 0
+			h.do(func(*scheduler) {
+				h.post(func(*scheduler) { value = 1 })
+				h.post(func(*scheduler) { value *= 2 })
 				calling.Go(func() {
-					h.do(func(*line) {
-						if heard != 2 {
-							t.Errorf("got %d words read, in whatever order, want 2", heard)
+					h.do(func(*scheduler) {
+						if value != 2 {
+							t.Errorf("got %d, want both posted calls run in order (2)", value)
 						}
 					})
 				})
@@ -349,192 +228,16 @@ func TestWordsAreReadInOrder(t *testing.T) {
 	})
 }
 
-func TestAllowIsRefused(t *testing.T) {
+func TestBeatsWhileLeaseIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.grant(h.schedule())
-		h.processes.Start("demo", 100)
-		h.processes.Start("other", 200)
-		for name, row := range map[string]struct {
-			space, lease string
-			pid          int
-			foreign      bool
-		}{
-			"a foreign pid":              {"demo", g.Lease, 200, true},
-			"a pid of nobody":            {"demo", g.Lease, 300, true},
-			"another Space":              {"other", g.Lease, 200, false},
-			"a lease that does not live": {"demo", "nonsense", 100, false},
-		} {
-			err := h.Allow(t.Context(), row.space, row.lease, row.pid)
-			var notOwned *NotOwnedError
-			if errors.As(err, &notOwned) != row.foreign || !row.foreign && err != ErrUnknown {
-				t.Errorf("%s: got %v", name, err)
-			}
-		}
-		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err != nil {
-			t.Errorf("its own worker afterwards: %v", err)
-		}
-		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err != ErrUnknown {
-			t.Errorf("a second allow: got %v, want ErrUnknown", err)
-		}
-	})
-}
-
-func TestAllowThatTheDatabaseRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.grant(h.schedule())
-		h.processes.Start("demo", 100)
-		h.exec(`CREATE TRIGGER full BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
-		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err == nil || errors.Is(err, ErrUnknown) {
-			t.Errorf("got %v, want the database's error", err)
-		}
-		h.exec(`DROP TRIGGER full`)
-		time.Sleep(claimTime)
-		synctest.Wait()
-		h.wantLast(Unclaimed, "never allowed", 0)
-		if h.processes.Alive(100) {
-			t.Error("the worker that was not allowed stays behind")
-		}
-	})
-}
-
-// simulator does something between the commit of an /allow and its taking effect.
-type simulator struct {
-	*gputest.FakeInventory
-	occupy func(uuid gpu.DeviceUUID, pid int) error
-}
-
-func (s *simulator) Occupy(uuid gpu.DeviceUUID, pid int) error { return s.occupy(uuid, pid) }
-
-func TestCancelledWhileAllowIsCommitted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		machine := &simulator{FakeInventory: h.inventory}
-		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
-		machine.occupy = func(gpu.DeviceUUID, int) error {
-			h.Cancelled("event-1")
-			if open := h.List(); len(open) != 0 {
-				t.Errorf("got %+v, want it revoked", open)
-			}
-			return nil
-		}
-		h.run()
-		g := h.grant(h.schedule())
-		h.processes.Start("demo", 100)
-		time.Sleep(time.Second)
-		if err := h.Allow(t.Context(), "demo", g.Lease, 100); err != ErrUnknown {
-			t.Errorf("got %v, want ErrUnknown", err)
-		}
-		synctest.Wait()
-		h.wantLast(Revoked, "cancelled", 0)
-		h.wantBalance(ada, 0, 0)
-		if h.processes.Alive(100) {
-			t.Error("the worker stays behind, without a lease")
-		}
-	})
-}
-
-func TestSimulatedMachineIsToldWhoSitsThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		var told []int
-		machine := &simulator{FakeInventory: h.inventory, occupy: func(uuid gpu.DeviceUUID, pid int) error {
-			told = append(told, pid)
-			return &gpu.UnknownDeviceError{UUID: uuid} // only logged
-		}}
-		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
-		h.run().active(100)
-		if !slices.Equal(told, []int{100}) {
-			t.Errorf("got %v, want pid 100 once", told)
-		}
-	})
-}
-
-func TestSlotComesBackWithItsMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.active(100)
-		h.inventory.SetHeld("GPU-fake-0", 40<<30)
-		h.release(g)
-		next := h.schedule()
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
-		if s := h.Slots()[0]; s.Phase != "reclaiming" || h.Waiting() != 1 {
-			t.Errorf("with its memory in use: got %+v and %d waiting", s, h.Waiting())
-		}
-		h.inventory.SetHeld("GPU-fake-0", gputest.IdleMemory)
-		h.grant(next)
-	})
-}
-
-func TestSlotWhoseMemoryStaysIsShutAndSaysWhy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.active(100)
-		h.inventory.SetHeld("GPU-fake-0", 40<<30)
-		h.release(g)
-		time.Sleep(reclaimTime + time.Second)
-		synctest.Wait()
-		if s := h.Slots()[0]; s.Phase != "busy" || s.Reason == "" {
-			t.Errorf("got %+v, want it busy for a reason", s)
-		}
-		next := h.schedule()
-		time.Sleep(10 * time.Second)
-		h.inventory.SetHeld("GPU-fake-0", gputest.IdleMemory)
-		start := time.Now()
-		if h.grant(next); time.Since(start) > recheck {
-			t.Errorf("got the grant %v after the memory came back, want at most %v", time.Since(start), recheck)
-		}
-	})
-}
-
-func TestForeignProcessKeepsTheSlotShut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		h.inventory.SetProcesses("GPU-fake-0", gpu.Process{PID: 4711})
-		ticket := h.schedule()
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		if h.Waiting() != 1 || len(h.processes.Ends(4711)) != 0 {
-			t.Errorf("got %d waiting, pid 4711 ended %v", h.Waiting(), h.processes.Ends(4711))
-		}
-		h.inventory.SetProcesses("GPU-fake-0")
-		h.grant(ticket)
-	})
-}
-
-func TestStubbornWorkerKeepsItsSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.active(100)
-		h.processes.SetStubborn(100, true)
-		h.release(g) // answered all the same
-		h.wantBalance(ada, 0, 0)
-		next := h.schedule()
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
-		if s := h.Slots()[0]; h.Waiting() != 1 || s.Reason == "" {
-			t.Errorf("got %d waiting and %+v, want the slot shut for a reason", h.Waiting(), s)
-		}
-		h.processes.SetStubborn(100, false)
-		h.grant(next)
-		if h.processes.Alive(100) {
-			t.Error("the slot is lent with the last worker alive")
-		}
-	})
-}
-
-func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		h.schedule()
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
 		late := h.count(`SELECT ? - beat_at FROM leases WHERE active_at IS NOT NULL`, time.Now().UnixMilli())
-		if late < 0 || late > int(beatEvery.Milliseconds()) {
-			t.Errorf("the last beat is %d ms old, want at most %v", late, beatEvery)
+		if late < 0 || late > int(beatInterval.Milliseconds()) {
+			t.Errorf("the last beat is %d ms old, want at most %v", late, beatInterval)
 		}
 		if n := h.count(`SELECT count(beat_at) FROM leases`); n != 1 {
 			t.Errorf("got %d leases with a beat, want the active one", n)
@@ -542,25 +245,25 @@ func TestBeatGoesOnWhileALeaseIsActive(t *testing.T) {
 	})
 }
 
-// TestSettlementIsDoneLater: a disk may be full for long. The charge is that of the release, the seconds stay
-// held, and the Slot is not lent, since nothing could be written about that either.
-func TestSettlementIsDoneLater(t *testing.T) {
+// TestSettlementIsRetried: a disk may be full for a long time. The charge is that of the release, the seconds stay
+// held, and the Slot is not lent, because the database could not record that either.
+func TestSettlementIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		accept := h.refuseToSettle()
 		time.Sleep(3 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := h.Release(ctx, "demo", g.Lease, false); err != context.DeadlineExceeded {
-			t.Errorf("release: got %v, want its context's end", err)
+			t.Errorf("release: got %v, want the error of its context", err)
 		}
 		h.wantBalance(ada, 0, time.Minute)
 		if s := h.Slots()[0]; s.Phase != "reclaiming" {
 			t.Errorf("got %+v, want it not lent yet", s)
 		}
 		accept()
-		time.Sleep(settleAgain)
+		time.Sleep(settleRetryDelay)
 		synctest.Wait()
 		h.wantBalance(ada, 3*time.Second, 0)
 		h.wantLast(Released, "released", 3*time.Second)
@@ -568,10 +271,10 @@ func TestSettlementIsDoneLater(t *testing.T) {
 	})
 }
 
-// TestSettlementThatCannotBe: without its hold a Lease can never be settled, which must not cost the Slot.
-func TestSettlementThatCannotBe(t *testing.T) {
+// TestSettlementWithoutHold: a Lease without its hold can never be settled. That must not cost the Slot.
+func TestSettlementWithoutHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.exec(`DROP TRIGGER ledger_no_delete`)
 		h.exec(`DELETE FROM ledger`)
@@ -580,115 +283,9 @@ func TestSettlementThatCannotBe(t *testing.T) {
 	})
 }
 
-func TestShutdownSettlesEverything(t *testing.T) {
+func TestStartedAndGoneRecordTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.inventory = gputest.NewFakeInventory(gputest.Devices(2)...)
-		h.Broker = h.newBroker()
-		h.run().active(100)
-		h.grant(h.schedule())
-		waiting := h.schedule()
-		h.inventory.SetHeld("GPU-fake-0", 40<<30) // its memory takes longer than a host that stops may
-		time.Sleep(3 * time.Second)
-		start := time.Now()
-		h.stop()
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("took %v", took)
-		}
-		if _, err := waiting.Wait(t.Context()); err != ErrGone {
-			t.Errorf("who waited got %v, want ErrGone", err)
-		}
-		h.wantBalance(ada, 3*time.Second, 0)
-		n := h.count(`SELECT count(*) FROM leases WHERE reason = 'host stopped' AND ended_at IS NOT NULL`)
-		if n != 3 || h.processes.Alive(100) {
-			t.Errorf("got %d of 3 leases ended as %q, worker lives: %v", n, "host stopped", h.processes.Alive(100))
-		}
-	})
-}
-
-func TestAfterShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		g := h.active(100)
-		h.stop()
-		h.Left("event-1")
-		h.Cancelled("event-1")
-		h.Gone("run-1")
-		if _, err := h.Schedule(t.Context(), request()); !errors.Is(err, ErrGone) {
-			t.Errorf("schedule: got %v, want ErrGone", err)
-		}
-		if err := h.Release(t.Context(), "demo", g.Lease, false); err != ErrUnknown {
-			t.Errorf("release: got %v, want ErrUnknown", err)
-		}
-		h.wantBalance(ada, 0, 0)
-		if h.List() != nil || h.Slots() != nil || h.Waiting() != 0 {
-			t.Errorf("got %v, %v and %d waiting, want nothing", h.List(), h.Slots(), h.Waiting())
-		}
-	})
-}
-
-// TestShutdownUnderLoad is for the race detector: all may be called at any time.
-func TestShutdownUnderLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		var calling sync.WaitGroup
-		some := make(chan struct{}, 8*6)
-		for i := range 8 {
-			payer := identity.Identity{Kind: identity.User, Name: fmt.Sprint("user-", i)}
-			calling.Go(func() {
-				for n := range 6 {
-					event := fmt.Sprint(i, "-", n)
-					ticket, err := h.Schedule(t.Context(), request(declared(time.Second), func(r *Request) { r.Payer, r.Event = payer, event }))
-					if err != nil {
-						if !errors.Is(err, ErrGone) {
-							t.Errorf("schedule: %v", err)
-						}
-						return
-					}
-					some <- struct{}{}
-					h.Left(event)
-					h.Cancelled(event)
-					h.List()
-					ticket.Leave()
-				}
-			})
-		}
-		for range 10 {
-			<-some
-		}
-		h.stop()
-		calling.Wait()
-		if n := h.count(`SELECT count(*) FROM leases WHERE ended_at IS NULL`) + h.count(`SELECT coalesce(sum(held_ms), 0) FROM windows`); n != 0 {
-			t.Errorf("got %d leases and milliseconds left open", n)
-		}
-	})
-}
-
-// TestShutdownWithoutDatabase ends in time; what could not be written is left to the next start.
-func TestShutdownWithoutDatabase(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
-		h.active(100)
-		time.Sleep(5 * time.Second) // the last beat is at 4 s
-		synctest.Wait()
-		accept := h.refuseToSettle()
-		start := time.Now()
-		h.stop()
-		if took := time.Since(start); took > stopTime {
-			t.Errorf("took %v, want at most %v", took, stopTime)
-		}
-		accept()
-		h.wantBalance(ada, 0, time.Minute)
-		if err := h.newBroker().Recover(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		h.wantBalance(ada, 4*time.Second, 0)
-	})
-}
-
-func TestStartedAndGoneKeepTheRunner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1", PID: 50, Start: 7}); err != nil {
 			t.Fatal(err)
 		}
@@ -704,7 +301,7 @@ func TestStartedAndGoneKeepTheRunner(t *testing.T) {
 
 func TestPastIsNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		for i := range 3 {
 			g := h.active(100 + i)
 			time.Sleep(time.Duration(i+1) * time.Second)
@@ -720,10 +317,10 @@ func TestPastIsNewestFirst(t *testing.T) {
 	})
 }
 
-// TestLogTellsEveryStateAndNoCredential: a Lease's ID is its allowToken.
-func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
+// TestLogHasEveryStateAndNoCredential: the ID of a Lease is its allowToken.
+func TestLogHasEveryStateAndNoCredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		g := h.active(100)
 		h.release(g)
 		synctest.Wait()
@@ -740,7 +337,7 @@ func TestLogTellsEveryStateAndNoCredential(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 		}
 		if strings.Contains(h.journal.String(), g.Lease) {
-			t.Error("the log has the whole ID")
+			t.Error("the log contains the whole ID")
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"spacehost/gpu"
 )
 
-// Change is one step of a Lease through its states, as doc.go draws them.
+// Change is one transition of a Lease; the package comment lists all of them.
 type Change struct {
 	At              time.Time      `json:"at"`
 	Lease           string         `json:"lease"` // its first digits; the whole is a credential
@@ -24,30 +24,30 @@ type Change struct {
 	Slot            *int           `json:"slot,omitempty"`
 	Device          gpu.DeviceUUID `json:"device,omitempty"`
 	Worker          int            `json:"worker,omitempty"`
-	Warm            bool           `json:"warm,omitempty"`  // its worker was there already
-	Again           bool           `json:"again,omitempty"` // granted once more: its warm worker had died, or the place was not clear
+	Warm            bool           `json:"warm,omitempty"`  // its worker was idle before the grant
+	Again           bool           `json:"again,omitempty"` // granted once more: its warm worker had exited, or the Slot was not clear
 	WaitedSeconds   float64        `json:"waitedSeconds"`   // from admission to the grant, or to now
-	OccupiedSeconds float64        `json:"occupiedSeconds"` // from the grant to now: what the Slot was taken for
+	OccupiedSeconds float64        `json:"occupiedSeconds"` // from the grant to now: how long the Slot was taken
 	ChargedSeconds  float64        `json:"chargedSeconds"`  // once it has ended
 	Reason          string         `json:"reason,omitempty"`
 }
 
-// IsFinal reports whether no further Change of that Lease comes.
+// IsFinal reports whether this is the last Change of that Lease.
 func (c Change) IsFinal() bool {
 	return c.State != Waiting && c.State != Granted && c.State != Active
 }
 
-// Killed reports whether the host ended the worker because the Lease was over, at no word of the worker's.
+// Killed reports whether the host ended the worker because the Lease was over, without a request of the worker.
 func (c Change) Killed() bool {
 	return c.Worker != 0 && (c.State == Expired || c.State == Revoked || c.State == Unclaimed)
 }
 
-// change is what has become of a Lease by now.
+// change describes the Lease as it is now.
 func (l *Lease) change(now time.Time) Change {
 	c := Change{
 		At: now.UTC(), Lease: l.Short(), State: l.State, Space: l.Space, Identity: l.Payer.Key(), Via: l.Payer.Via, Tier: l.Tier.Name,
-		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.inherited,
-		Again: l.State == Granted && l.again, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
+		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.warmWorker,
+		Again: l.State == Granted && l.regranted, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
 	}
 	if l.Slot != nil {
 		c.Slot, c.Device = &l.Slot.Index, l.Slot.Device.UUID
@@ -56,15 +56,15 @@ func (l *Lease) change(now time.Time) Change {
 	return c
 }
 
-// changesKept is how far a reader of Changes may lag behind before it is cut.
-const changesKept = 4096
+// watchBuffer is how many Changes a reader may lag behind before its channel is closed.
+const watchBuffer = 4096
 
-// Watch tells every Change from here on, after one for each open Lease as it is now. The channel is closed once
-// ctx ends or the Broker stops, and for a reader that lags more than 4096 Changes behind: the line waits for nobody.
+// Watch sends one Change for each open Lease as it is now, then every later Change. The channel is closed once ctx
+// ends, once the Broker stops, or when its reader lags more than 4096 Changes behind: the scheduler never waits.
 func (b *Broker) Watch(ctx context.Context) <-chan Change {
-	changes := make(chan Change, changesKept)
-	known := b.do(func(l *line) {
-		for _, lease := range l.of(func(*Lease) bool { return true })[:min(changesKept, len(l.leases))] {
+	changes := make(chan Change, watchBuffer)
+	known := b.do(func(sc *scheduler) {
+		for _, lease := range sc.openLeases(func(*Lease) bool { return true })[:min(watchBuffer, len(sc.leases))] {
 			changes <- lease.change(b.now())
 		}
 		b.watchers[changes] = true
@@ -73,19 +73,19 @@ func (b *Broker) Watch(ctx context.Context) <-chan Change {
 		close(changes)
 		return changes
 	}
-	context.AfterFunc(ctx, func() { b.do(func(*line) { b.forget(changes) }) })
+	context.AfterFunc(ctx, func() { b.do(func(*scheduler) { b.removeWatcher(changes) }) })
 	return changes
 }
 
-// forget may be called twice, on the line's goroutine.
-func (b *Broker) forget(changes chan Change) {
+// removeWatcher may be called twice, on the scheduler's goroutine.
+func (b *Broker) removeWatcher(changes chan Change) {
 	if b.watchers[changes] {
 		delete(b.watchers, changes)
 		close(changes)
 	}
 }
 
-// changed implements effects: the log and those who watch can replay the states.
+// changed implements effects. The log and the watchers can replay the states.
 func (b *Broker) changed(l *Lease) {
 	c := l.change(b.now())
 	fields := []zap.Field{zap.Object("lease", l)}
@@ -107,12 +107,12 @@ func (b *Broker) changed(l *Lease) {
 		select {
 		case watcher <- c:
 		default:
-			b.forget(watcher)
+			b.removeWatcher(watcher)
 		}
 	}
 }
 
-// verb is what the log says of a Lease in that State.
+// verb is the log's verb for that State.
 func verb(s State) string {
 	switch s {
 	case Waiting:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// read takes what has been told so far.
-func read(changes <-chan Change) (all []Change, open bool) {
+// readAll returns the Changes sent so far.
+func readAll(changes <-chan Change) (all []Change, open bool) {
 	synctest.Wait()
 	for {
 		select {
@@ -24,17 +24,17 @@ func read(changes <-chan Change) (all []Change, open bool) {
 	}
 }
 
-func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
+func TestWatchSendsOpenLeasesThenChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []State
-		h := newHouse(t, func(c *Config) { c.Changed = func(c Change) { told = append(told, c.State) } }).run()
+		var published []State
+		h := newBrokerHarness(t, func(c *Config) { c.Changed = func(c Change) { published = append(published, c.State) } }).run()
 		first := h.active(100)
 		time.Sleep(time.Second)
 		h.schedule()
 		changes := h.Watch(t.Context())
 		time.Sleep(3 * time.Second)
 		h.release(first)
-		all, _ := read(changes)
+		all, _ := readAll(changes)
 		var states []State
 		for _, c := range all {
 			states = append(states, c.State)
@@ -42,8 +42,8 @@ func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
 		if want := []State{Active, Waiting, Released, Granted}; !slices.Equal(states, want) {
 			t.Fatalf("watched %v, want %v", states, want)
 		}
-		if want := []State{Waiting, Granted, Active, Waiting, Released, Granted}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := []State{Waiting, Granted, Active, Waiting, Released, Granted}; !slices.Equal(published, want) {
+			t.Errorf("published %v, want %v", published, want)
 		}
 		end, next := all[2], all[3]
 		if end.ChargedSeconds != 4 || end.OccupiedSeconds != 4 || end.Worker != 100 || end.Reason != "released" || end.Lease != first.Lease[:8] {
@@ -57,38 +57,38 @@ func TestWatchTellsWhatIsThereThenEachChange(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		ctx, leave := context.WithCancel(t.Context())
 		left, stays := h.Watch(ctx), h.Watch(t.Context())
 		leave()
-		if _, open := read(left); open {
-			t.Error("who left is told more")
+		if _, open := readAll(left); open {
+			t.Error("a watcher whose context ended still receives changes")
 		}
-		if _, open := read(stays); !open {
-			t.Error("who stays is told no more")
+		if _, open := readAll(stays); !open {
+			t.Error("the other watcher receives no more changes")
 		}
 		h.cancel()
-		if _, open := read(stays); open {
-			t.Error("the host has ended, and the stream of changes has not")
+		if _, open := readAll(stays); open {
+			t.Error("the host has stopped, but the stream of changes is open")
 		}
-		if _, open := read(h.Watch(t.Context())); open {
-			t.Error("a host that has ended can be watched")
+		if _, open := readAll(h.Watch(t.Context())); open {
+			t.Error("a stopped host can be watched")
 		}
 	})
 }
 
-func TestSlowWatcherIsCut(t *testing.T) {
+func TestSlowWatcherIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		slow := h.Watch(t.Context())
 		l := newLease(Request{Space: "demo", Payer: ada}, time.Now())
-		h.do(func(*line) {
-			for range changesKept + 1 {
+		h.do(func(*scheduler) {
+			for range watchBuffer + 1 {
 				h.changed(l)
 			}
 		})
-		if all, open := read(slow); open || len(all) != changesKept {
-			t.Errorf("got %d changes, still open: %v; want %d and the end", len(all), open, changesKept)
+		if all, open := readAll(slow); open || len(all) != watchBuffer {
+			t.Errorf("got %d changes, still open: %v; want %d and the end", len(all), open, watchBuffer)
 		}
 	})
 }

@@ -1,31 +1,113 @@
-// Package lease joins seconds to devices: hold, wait, grant, watch the deadline, settle.
+// Package lease lends GPU slots for a declared time: it takes the hold, orders the waiting calls, grants a Slot, enforces the
+// deadline and settles the charge.
 //
-// A Lease is the right to a Slot until a deadline. Its states:
+// # Terms
 //
-//	Schedule -> waiting --- visitor left, cancelled, Space died, waited too long -> returned whole
-//	               |
-//	            granted --- not allowed within 30 s (unclaimed), cancelled, Space died -> returned whole
-//	               |
-//	  /allow -> active ---- /release, worker died ----------------> released
-//	               |------- cancelled, Space died -----------------> revoked
-//	               '------- deadline + grace: the worker is killed -> expired
+//   - A Lease is the right to a Slot until a deadline. It belongs to one Space and one payer.
+//   - A Slot is a share of a Device (package gpu). A large Lease takes one Slot, an xlarge Lease all Slots of a Device.
+//   - The hold is the declared seconds, times the size factor. The ledger (package quota) keeps it until the Lease is settled.
+//   - A worker is the process that uses the Slot. An idle worker stays on its Slot after a successful call; the next Lease
+//     of the same Task and the same start of the Space reuses it (a warm Lease).
+//   - A beat is the stored progress of a Lease's clock, written every 2 s. It limits the charge after a crash of the host.
+//   - A warm start commits admission and activation in one transaction, because the worker is idle when the request arrives.
 //
-// Who waits goes by turn: the higher tier first, inside a tier who has more quota left and declares less, and all gain the
-// same by waiting (order.go). The bound: nobody goes before one who came half the queue timeout earlier (30 s of 60), if
-// both may have the same place. A Lease for a whole Device of several Slots gets one reserved; others pass it only where
-// they leave in time (place.go). One who waits for others of their Space, or of their own, to end stops nobody, and is
-// passed until then. What each may expect is forecast from what all have declared (forecast.go).
+// # Types
 //
-// A worker whose Lease was released well stays on its Slot for a while, and is lent with it to the next Lease of
-// the same Task of the same start of the Space (warm.go). It makes no second /allow: that Lease goes from granted
-// to active by itself. One that comes while its worker idles is admitted and active in one transaction.
+// Broker is the entry point. Package deviceapi calls Schedule, Ticket.Wait, Allow and Release for a Space; queue reports
+// visitors with Left and Cancelled; internal/host reports starts of Spaces with Started and Gone; control and views read List, Slots, Past and Watch.
+// The scheduler decides. It is single-threaded code without I/O; Broker runs it on one goroutine and implements its effects.
+// The store writes the tables leases, runners and drains. The writer below it batches transactions (group commit).
 //
-// From admission to its end a Lease holds its declared seconds in the ledger; at its end it is settled once:
-// charged from /allow to its end or deadline, whichever came first, the rest returned. The clock starts at
-// /allow, so neither the wait nor fork and imports are paid, nor the idling of a worker, nor what ran on a Device whose
-// hardware failed meanwhile (health.go).
+// # Order of waiting leases
 //
-// The database is authoritative for money: a Lease is in it before it waits, its /allow before the worker goes
-// on, its end before /release is answered. The line in memory is authoritative for Slots. A Slot returns when
-// the worker and what it started are gone and the Device's memory is free, or as it is to that worker's next Lease.
+// Waiting leases are ordered by tier, then by remaining quota and declared duration. Priority rises with waiting time
+// (priority.go). No lease overtakes another that was admitted half the queue timeout earlier (30 s of 60 s), if both may use the
+// same Slots. An xlarge Lease on shared Devices gets a reservation; others use its Device only if they end in time
+// (backfill, allocation.go). A lease that is blocked by a concurrency limit is skipped until the limit allows it. Forecasts
+// are computed from the declared durations (forecast.go).
+//
+// # Lease states
+//
+//	       Schedule ---> refused (no row, no hold)
+//	          |
+//	          v
+//	       waiting ---> timed out | withdrawn
+//	       |     ^
+//	       v     | the warm Slot was not clear
+//	       granted ---> unclaimed | released | revoked
+//	       |     ^
+//	       v     | the warm worker exited in its first second
+//	+----> active ----> released | expired | revoked | unclaimed
+//	|         |
+//	+---------+ /allow of another worker in place of the warm one
+//
+// Every edge, its trigger (with the recorded reason) and the charge. The rest of the hold is returned.
+//
+//	from     to         trigger                                                           charged
+//	-        refused    quota, illegal duration, full disk, database cannot be written    nothing
+//	-        waiting    Schedule: hold and row are committed                              hold taken
+//	-        active     warm start; published as waiting, granted, active                 hold taken
+//	-        granted    warm start; its worker exited during the commit                   hold taken
+//	-        revoked    warm start; "cancelled" or "space died" during the commit         0
+//	-        withdrawn  the host stopped during Schedule ("host stopped")                 0
+//	-        withdrawn  warm start taken back, the Slot was not clear ("warm worker       0
+//	                    cannot go on"); a new Lease is admitted in its place
+//	waiting  granted    the Slot was checked and is clear, or an idle worker fits         -
+//	waiting  timed out  queue timeout ("no GPU within 1m0s")                              0
+//	waiting  withdrawn  "visitor left", "cancelled", "space died", "connection lost",     0
+//	                    "host stopped"
+//	granted  active     /allow is committed; the clock starts                             -
+//	granted  active     warm Lease: its activation is committed; the clock starts         -
+//	granted  granted    warm Lease: its worker exited during that commit; its client      -
+//	                    forks another, which makes an /allow
+//	granted  waiting    warm Lease: its Slot is not clear; it keeps its rank              -
+//	granted  released   /release before /allow ("released", "failed")                     0
+//	granted  revoked    "cancelled", "space died", "host stopped"                         0
+//	granted  unclaimed  no /allow within 30 s ("never allowed"), "connection lost",       0
+//	                    activation of a warm Lease not written ("not written down")
+//	active   active     /allow of another worker: the client found the warm one unfit     clock goes on
+//	active   granted    the warm worker exited within 1 s of the grant                    clock is reset
+//	active   released   /release ("released", "failed"), the worker exited                used
+//	                    ("worker died")
+//	active   expired    deadline + 2 s: the worker is killed ("deadline")                 declared
+//	active   revoked    "cancelled", "space died", "host stopped"                         used
+//	active   unclaimed  warm Lease: "connection lost" before the worker got the call      0
+//
+// "Used" is the time from /allow to the end or the deadline, whichever is earlier, times the size factor, rounded up to the
+// millisecond and never above the hold. The wait, fork, imports and the idle time of a worker are never charged. A Lease whose
+// Device reported a hardware error is charged 0 (health.go).
+//
+// After a crash of the host, Recover settles every open row once. An active Lease becomes revoked ("host crashed"), charged from
+// /allow to its last beat or its deadline, whichever is earlier. Any other becomes withdrawn ("host crashed"), charged 0: the
+// database does not distinguish waiting from granted.
+//
+// # Slot phases
+//
+//	from        to          trigger
+//	free        checking    a waiting Lease may use it; gpu.Pool checks the Device
+//	free        busy        a process without a Lease was seen on the Device
+//	free        drained     the Device is drained
+//	checking    held        the Device is clear: granted to the first eligible Lease
+//	checking    free        the Device is clear, but no waiting Lease may use the Slot
+//	checking    drained     the Device was drained during the check
+//	checking    busy        the Device is not clear, or cannot be read
+//	held        warm        /release of a successful call, where idle workers are kept
+//	held        warm        a warm start was refused; its worker stays idle
+//	held        reclaiming  any other end of its Lease; a warm worker that cannot be reused
+//	warm        held        a Lease of the same Task and start of the Space
+//	warm        reclaiming  eviction: idle for too long, Slot needed, Space ended, Device drained, worker exited, host stops
+//	reclaiming  free        the worker is gone, its Lease is settled, the Device is clear
+//	reclaiming  drained     the same, on a drained Device
+//	reclaiming  busy        the worker survived SIGKILL, or memory is still in use after 10 s
+//	busy        checking    recheck after 1 s
+//	busy        reclaiming  the same, if the last worker could not be ended: it is signalled again
+//	drained     free        the Device is returned
+//
+// # Failure handling
+//
+// The database is authoritative for money. A Lease is committed before it waits, its /allow before the worker continues, its end
+// before /release is answered. The scheduler's memory is authoritative for Slots. If the database refuses an admission, the
+// caller gets a *StorageError and nothing is held. If it refuses a settlement, the settlement is retried every second, the hold
+// stays, and the Slot is not lent. A Slot is lent again only after the worker and its descendants are gone and the Device's
+// memory is free, or together with its idle worker.
 package lease

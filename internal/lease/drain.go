@@ -9,58 +9,59 @@ import (
 	"spacehost/gpu"
 )
 
-// Drain is why a Device is lent to nobody any more. Who is on it finishes.
+// Drain is why a Device is no longer lent. Leases on it finish.
 type Drain struct {
 	Reason string `json:"reason"`
-	// Operator: somebody wished it, so it outlives the host. What the host has found of itself it finds again.
+	// Operator is true if an operator requested the drain; it then survives a restart of the host. A fault that
+	// the host found is found again.
 	Operator bool `json:"operator"`
 }
 
-// onDrain takes the Device out of the line: its idle workers go, and Slots that come free stay so. What a failed Device has
-// done so far is worth nothing, and so costs nothing.
-func (l *line) onDrain(uuid gpu.DeviceUUID, d Drain) {
-	if l.drains == nil {
-		l.drains = map[gpu.DeviceUUID]Drain{}
+// onDrain stops lending the Device: its idle workers are evicted, and its Slots become drained as they come free.
+// Leases on a failed Device are charged nothing, because what they have computed may be worthless.
+func (sc *scheduler) onDrain(uuid gpu.DeviceUUID, d Drain) {
+	if sc.drains == nil {
+		sc.drains = map[gpu.DeviceUUID]Drain{}
 	}
-	if known, ok := l.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's word stands
-		l.drains[uuid] = d
+	if known, ok := sc.drains[uuid]; !ok || !known.Operator || d.Operator { // an operator's drain is not replaced
+		sc.drains[uuid] = d
 	}
-	for _, lease := range append(l.of(func(*Lease) bool { return true }), l.arrivals()...) {
+	for _, lease := range append(sc.openLeases(func(*Lease) bool { return true }), sc.committing()...) {
 		if lease.Slot != nil && lease.Slot.Device.UUID == uuid && !d.Operator {
-			lease.lost = true
+			lease.deviceFailed = true
 		}
 	}
-	for _, w := range l.idles() {
-		if w.lease.place[0].Device.UUID == uuid {
-			l.evict(w, farewell)
+	for _, w := range sc.idleWorkers() {
+		if w.lease.allocation[0].Device.UUID == uuid {
+			sc.evict(w, idleTermGrace)
 		}
 	}
-	for _, s := range l.slots {
+	for _, s := range sc.slots {
 		if s.Device.UUID == uuid && s.phase == free {
-			l.vacate(place{s})
+			sc.vacate(allocation{s})
 		}
 	}
-	l.fill()
+	sc.fill()
 }
 
-// onReturn puts it back.
-func (l *line) onReturn(uuid gpu.DeviceUUID) {
-	delete(l.drains, uuid)
-	for _, s := range l.slots {
+// onUndrain lends the Device again.
+func (sc *scheduler) onUndrain(uuid gpu.DeviceUUID) {
+	delete(sc.drains, uuid)
+	for _, s := range sc.slots {
 		if s.Device.UUID == uuid && s.phase == drained {
-			l.vacate(place{s})
+			sc.vacate(allocation{s})
 		}
 	}
-	l.fill()
+	sc.fill()
 }
 
-func (l *line) isDrained(p place) bool {
-	_, ok := l.drains[p[0].Device.UUID]
+func (sc *scheduler) isDrained(a allocation) bool {
+	_, ok := sc.drains[a[0].Device.UUID]
 	return ok
 }
 
-// Drain lends nobody the Device from here on; Leases on it go on to their end. It is written down, and holds for the
-// next start of the host too. *gpu.UnknownDeviceError: nothing was done.
+// Drain stops lending the Device; Leases on it run to their end. The drain is stored, and survives a restart of
+// the host. If it returns *gpu.UnknownDeviceError, nothing was done.
 func (b *Broker) Drain(ctx context.Context, uuid gpu.DeviceUUID, reason string) error {
 	if err := b.checkDevice(uuid); err != nil {
 		return err
@@ -68,17 +69,18 @@ func (b *Broker) Drain(ctx context.Context, uuid gpu.DeviceUUID, reason string) 
 	if err := b.store.drain(ctx, uuid, reason, b.now()); err != nil {
 		return err
 	}
-	b.drain(uuid, Drain{Reason: reason, Operator: true})
+	b.drainDevice(uuid, Drain{Reason: reason, Operator: true})
 	return nil
 }
 
-// drain may also be called for what the host has found of itself.
-func (b *Broker) drain(uuid gpu.DeviceUUID, d Drain) {
+// drainDevice also serves for faults that the host has found.
+func (b *Broker) drainDevice(uuid gpu.DeviceUUID, d Drain) {
 	b.log.Warn("device drained", zap.String("device", string(uuid)), zap.String("reason", d.Reason), zap.Bool("operator", d.Operator))
-	b.later(func(l *line) { l.onDrain(uuid, d) })
+	b.post(func(sc *scheduler) { sc.onDrain(uuid, d) })
 }
 
-// Return lends the Device again, whoever has drained it. *gpu.UnknownDeviceError: nothing was done.
+// Return lends the Device again, whatever caused the drain. If it returns *gpu.UnknownDeviceError, nothing was
+// done.
 func (b *Broker) Return(ctx context.Context, uuid gpu.DeviceUUID) error {
 	if err := b.checkDevice(uuid); err != nil {
 		return err
@@ -87,15 +89,15 @@ func (b *Broker) Return(ctx context.Context, uuid gpu.DeviceUUID) error {
 		return err
 	}
 	b.log.Info("device returned", zap.String("device", string(uuid)))
-	b.later(func(l *line) { l.onReturn(uuid) })
+	b.post(func(sc *scheduler) { sc.onUndrain(uuid) })
 	return nil
 }
 
-// Drains says which Devices are drained, and why.
+// Drains returns the drained Devices and the reasons.
 func (b *Broker) Drains() map[gpu.DeviceUUID]Drain {
 	all := map[gpu.DeviceUUID]Drain{}
-	b.do(func(l *line) {
-		for uuid, d := range l.drains {
+	b.do(func(sc *scheduler) {
+		for uuid, d := range sc.drains {
 			all[uuid] = d
 		}
 	})
@@ -111,15 +113,15 @@ func (b *Broker) checkDevice(uuid gpu.DeviceUUID) error {
 	return &gpu.UnknownDeviceError{UUID: uuid}
 }
 
-// recoverDrains is part of Recover, before Run: what an operator has drained stays so. A Device that is not here
-// now may come back.
+// recoverDrains restores the drains of operators before Run, as part of Recover. A Device that is missing now may
+// come back.
 func (b *Broker) recoverDrains(ctx context.Context) error {
 	drains, err := b.store.drains(ctx)
 	if err != nil {
 		return fmt.Errorf("read drained devices: %w", err)
 	}
 	for uuid, reason := range drains {
-		b.line.onDrain(uuid, Drain{Reason: reason, Operator: true})
+		b.scheduler.onDrain(uuid, Drain{Reason: reason, Operator: true})
 	}
 	return nil
 }

@@ -25,20 +25,20 @@ import (
 	"spacehost/quota"
 )
 
-// large reports whether tests with a large form take it: `make fire`.
-func large() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
+// isLargeRun reports whether tests run in their large form: `make fire`.
+func isLargeRun() bool { return os.Getenv("SPACEHOST_FIRE") != "" }
 
-// burning, in the environment, makes the test binary a host for TestFire: its state folder.
-const burning = "SPACEHOST_TEST_BURNING"
+// crashHostEnv makes the test binary a host for TestFire; its value is the state folder.
+const crashHostEnv = "SPACEHOST_TEST_BURNING"
 
-// TestFire lets 16 clients lease GPUs of a host that is killed again and again. What a client was told is in the
-// ledger, once and to the millisecond; what it was not told is settled once at the next start.
+// TestFire runs 16 clients that lease GPUs of a host that is killed again and again. Each settlement that a client
+// received is in the ledger, once and to the millisecond. All others are settled once at the next start.
 func TestFire(t *testing.T) {
 	charges := 5_000
-	if large() {
+	if isLargeRun() {
 		charges = 100_000
 	}
-	f := &fire{t: t, dir: t.TempDir(), want: int64(charges)}
+	f := &crashTest{t: t, dir: t.TempDir(), target: int64(charges)}
 	began := time.Now()
 	over := make(chan struct{})
 	var clients sync.WaitGroup
@@ -46,41 +46,41 @@ func TestFire(t *testing.T) {
 		clients.Go(func() { f.client(n) })
 	}
 	go func() { clients.Wait(); close(over) }()
-	kills := f.arson(over)
-	t.Logf("%d charges in %.1f s, %d kills, %d charges that nobody was told", f.told.Load(), time.Since(began).Seconds(), kills, f.check())
+	kills := f.killHosts(over)
+	t.Logf("%d charges in %.1f s, %d kills, %d charges that no client received", f.settledCount.Load(), time.Since(began).Seconds(), kills, f.check())
 	if least := charges / 1000; kills < least {
-		t.Errorf("the host was killed %d times, want %d at least", kills, least)
+		t.Errorf("the host was killed %d times, want at least %d", kills, least)
 	}
 }
 
-// fire is the clients' own memory of what they were told.
-type fire struct {
-	t    *testing.T
-	dir  string
-	want int64
-	told atomic.Int64 // settlements
+// crashTest records what the clients received.
+type crashTest struct {
+	t            *testing.T
+	dir          string
+	target       int64
+	settledCount atomic.Int64 // settlements received
 
 	mu       sync.Mutex
 	admitted []string
 	charged  map[string]string // milliseconds, by lease
 }
 
-// arson starts the host and kills it, until over: after up to a thousand settlements, so as often on any machine, and then
-// somewhere between two of them.
-func (f *fire) arson(over <-chan struct{}) (kills int) {
+// killHosts starts the host and kills it, until over. It waits for up to a thousand settlements, so the number of
+// kills does not depend on the machine, and then kills the host somewhere between two settlements.
+func (f *crashTest) killHosts(over <-chan struct{}) (kills int) {
 	for {
-		enough := f.told.Load() + 1 + rand.N(int64(1000))
+		enough := f.settledCount.Load() + 1 + rand.N(int64(1000))
 		host := exec.Command(os.Args[0])
-		host.Env = append(os.Environ(), burning+"="+f.dir)
+		host.Env = append(os.Environ(), crashHostEnv+"="+f.dir)
 		host.Stderr = os.Stderr
-		if _, err := host.StdinPipe(); err != nil { // its end tells the host that the test has gone
+		if _, err := host.StdinPipe(); err != nil { // its end ends the host when the test has exited
 			f.t.Fatal(err)
 		}
 		if err := host.Start(); err != nil {
 			f.t.Fatal(err)
 		}
 		isOver := false
-		for f.told.Load() < enough && !isOver {
+		for f.settledCount.Load() < enough && !isOver {
 			select {
 			case <-over:
 				isOver = true
@@ -96,17 +96,17 @@ func (f *fire) arson(over <-chan struct{}) (kills int) {
 	}
 }
 
-// client asks for one Lease after the other, and remembers what it was told.
-func (f *fire) client(n int) {
-	for f.told.Load() < f.want {
+// client requests one Lease after the other, and records the answers.
+func (f *crashTest) client(n int) {
+	for f.settledCount.Load() < f.target {
 		conn, err := net.Dial("unix", filepath.Join(f.dir, "sock"))
 		if err != nil {
 			time.Sleep(5 * time.Millisecond) // the host is down
 			continue
 		}
 		lines := bufio.NewScanner(conn)
-		for f.told.Load() < f.want {
-			if _, err := fmt.Fprintf(conn, "%d\n", n); err != nil || !f.listen(lines) {
+		for f.settledCount.Load() < f.target {
+			if _, err := fmt.Fprintf(conn, "%d\n", n); err != nil || !f.readLease(lines) {
 				break
 			}
 		}
@@ -114,8 +114,8 @@ func (f *fire) client(n int) {
 	}
 }
 
-// listen hears of one Lease to its end; false: the host has died.
-func (f *fire) listen(lines *bufio.Scanner) bool {
+// readLease reads the messages of one Lease to its end. It returns false if the host has exited.
+func (f *crashTest) readLease(lines *bufio.Scanner) bool {
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		f.mu.Lock()
@@ -128,9 +128,9 @@ func (f *fire) listen(lines *bufio.Scanner) bool {
 				f.charged = map[string]string{}
 			}
 			f.charged[id] = charged
-			f.told.Add(1)
+			f.settledCount.Add(1)
 		default:
-			f.t.Errorf("the host says %q", lines.Text())
+			f.t.Errorf("unexpected message of the host: %q", lines.Text())
 		}
 		f.mu.Unlock()
 		if word != "admitted" {
@@ -140,15 +140,16 @@ func (f *fire) listen(lines *bufio.Scanner) bool {
 	return false
 }
 
-// check compares the ledger with the clients' memory, after a last recovery; untold are charges nobody heard of.
-func (f *fire) check() (untold int) {
+// check compares the ledger with the clients' records, after a last recovery. It returns the number of charges
+// that no client received.
+func (f *crashTest) check() (undelivered int) {
 	path := filepath.Join(f.dir, "spacehost.db")
 	db, err := migrations.Open(f.t.Context(), path)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer db.Close()
-	host := newBurningHost(f.t.Context(), path, db, leasetest.NewProcesses())
+	host := newCrashHost(f.t.Context(), path, db, leasetest.NewProcesses())
 	if err := host.Recover(f.t.Context()); err != nil {
 		f.t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func (f *fire) check() (untold int) {
 			f.t.Fatal(err)
 		}
 		if _, twice := kinds[kind][id]; twice || held != 10_000 {
-			f.t.Errorf("lease %s: a second %s, or not of what was held: %d", id, kind, held)
+			f.t.Errorf("lease %s: a second %s, or an amount other than the hold: %d", id, kind, held)
 		}
 		kinds[kind][id] = charged
 	}
@@ -174,12 +175,12 @@ func (f *fire) check() (untold int) {
 	}
 	for _, id := range f.admitted {
 		if _, there := kinds["hold"][id]; !there {
-			f.t.Errorf("lease %s was admitted and is lost", id)
+			f.t.Errorf("lease %s was admitted, but is not in the ledger", id)
 		}
 	}
 	for id, charged := range f.charged {
 		if got := kinds["settle"][id]; got != charged {
-			f.t.Errorf("lease %s: its client was told %s ms, the ledger says %q", id, charged, got)
+			f.t.Errorf("lease %s: its client received %s ms, the ledger has %q", id, charged, got)
 		}
 	}
 	if err := rows.Close(); err != nil {
@@ -191,7 +192,7 @@ func (f *fire) check() (untold int) {
 	return len(kinds["settle"]) - len(f.charged)
 }
 
-func newBurningHost(ctx context.Context, path string, db *sql.DB, processes Processes) *Broker {
+func newCrashHost(ctx context.Context, path string, db *sql.DB, processes Processes) *Broker {
 	pool, err := gpu.NewPool(ctx, gputest.NewFakeInventory(gputest.Devices(16)...), 1)
 	if err != nil {
 		panic(err)
@@ -203,8 +204,9 @@ func newBurningHost(ctx context.Context, path string, db *sql.DB, processes Proc
 	return b
 }
 
-// burn is the host: everything that `spacehost run` has between the device API and the disk. It never returns.
-func burn(dir string) {
+// runCrashHost is the host: everything that `spacehost run` has between the device API and the disk. It never
+// returns.
+func runCrashHost(dir string) {
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(1)
@@ -216,7 +218,7 @@ func burn(dir string) {
 		panic(err)
 	}
 	processes := leasetest.NewProcesses()
-	b := newBurningHost(ctx, path, db, processes)
+	b := newCrashHost(ctx, path, db, processes)
 	if err := b.Recover(ctx); err != nil {
 		panic(err)
 	}
@@ -234,7 +236,7 @@ func burn(dir string) {
 		}
 		go func() {
 			for lines := bufio.NewScanner(conn); lines.Scan(); {
-				if err := lendOnce(b, processes, pids, lines.Text(), conn); err != nil {
+				if err := leaseOnce(b, processes, pids, lines.Text(), conn); err != nil {
 					fmt.Fprintf(conn, "failed: %v\n", err)
 				}
 			}
@@ -242,8 +244,8 @@ func burn(dir string) {
 	}
 }
 
-// lendOnce is one call of a Space: with a worker of its own, or its warm one.
-func lendOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
+// leaseOnce is one call of a Space, with a new worker or an idle one.
+func leaseOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, client string, conn net.Conn) error {
 	ctx := context.Background()
 	ticket, err := b.Schedule(ctx, Request{
 		Space: "demo", Instance: "run-1", Task: client, Declared: 10 * time.Second,
@@ -271,14 +273,14 @@ func lendOnce(b *Broker, processes *leasetest.Processes, pids *atomic.Int32, cli
 	return nil
 }
 
-// TestThroughput prints what it is worth that writes go together. In its large form alone: it measures.
+// TestThroughput logs the gain of group commit. It is a measurement, so it runs only in the large form.
 func TestThroughput(t *testing.T) {
-	if !large() {
-		t.Skip("SKIPPED: a measurement; SPACEHOST_FIRE=1 (make fire) takes it")
+	if !isLargeRun() {
+		t.Skip("SKIPPED: a measurement; set SPACEHOST_FIRE=1 (make fire) to run it")
 	}
 	rate := func(solo bool) float64 {
-		h := newHouse(t)
-		h.store.writer.solo = solo
+		h := newBrokerHarness(t)
+		h.store.writer.noBatching = solo
 		tier := quota.Tier{Name: "unlimited", Unlimited: true}
 		var done atomic.Int64
 		var all sync.WaitGroup
@@ -288,7 +290,7 @@ func TestThroughput(t *testing.T) {
 				for time.Now().Before(end) {
 					l := newLease(request(func(r *Request) { r.Payer.Name, r.Tier = fmt.Sprint("p", n), tier }), time.Now())
 					l.Slot, l.State, l.Reason, l.Ended = &gpu.Slot{}, Released, "released", time.Now()
-					if err := errors.Join(h.store.begin(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute, true), h.store.settle(t.Context(), l)); err != nil {
+					if err := errors.Join(h.store.warmStart(t.Context(), l, Worker{PID: 1}, time.Now(), time.Minute, true), h.store.settle(t.Context(), l)); err != nil {
 						t.Error(err)
 						return
 					}
@@ -300,5 +302,5 @@ func TestThroughput(t *testing.T) {
 		return float64(done.Load()) / 3
 	}
 	alone, together := rate(true), rate(false)
-	t.Logf("64 at once: %.0f leases/s with a commit for each write, %.0f together: %.1fx", alone, together, together/alone)
+	t.Logf("64 at once: %.0f leases/s with a commit for each write, %.0f batched: %.1fx", alone, together, together/alone)
 }

@@ -5,55 +5,56 @@ import (
 	"time"
 )
 
-// Forecast is what a Lease that waits may expect, if nobody comes who goes before it.
+// Forecast is the prospect of a waiting Lease, if no Lease that goes before it arrives.
 type Forecast struct {
 	Rank   int    `json:"rank"` // from 0
 	Reason Reason `json:"reason"`
-	Limit  Limit  `json:"limit,omitempty"` // whose, if the reason is concurrency
-	// Start is when it gets its place if everybody until then takes all the seconds that they declared: earlier if they
-	// take less. nil: nobody can tell, since strangers sit on the GPUs, or they are drained.
+	Limit  Limit  `json:"limit,omitempty"` // the limit that is reached, if the reason is concurrency
+	// Start is the time of its grant if all Leases before it use their declared seconds in full; it is earlier if
+	// they use less. Nil means unknown, because foreign processes use the GPUs or the GPUs are drained.
 	Start *time.Time `json:"earliestStart,omitempty"`
-	// GivesUp is when its wait is over, whatever comes.
+	// GivesUp is the time at which its wait ends in any case.
 	GivesUp time.Time `json:"givesUp"`
 }
 
-// outlook is a copy of what a line knows, for a look at what will come of it. It is made by the line's goroutine; what
-// it tells is worked out on any other, so that many who wait do not keep the line from deciding.
-type outlook struct {
+// simulation is a copy of the scheduler's state, to forecast the coming grants. The scheduler's goroutine makes the
+// copy. The forecast runs on any other goroutine, so that many waiting clients do not delay scheduling.
+type simulation struct {
 	now     time.Time
-	devices [][]*seat
-	running []tenancy  // who has a place now
-	waiting []*hopeful // by rank
-	names   int        // how many Spaces and payers there are
+	devices [][]*simSlot
+	running []running // Leases that hold Slots now
+	waiting []*waiter // by rank
+	parties int       // number of Spaces and payers
 }
 
-// seat is a Slot. One that a stranger has, that does not come back, or of a Device that is being drained, is shut.
-type seat struct {
-	free time.Time
-	shut bool
+// simSlot is a Slot. It is unavailable if a foreign process uses it, its return is overdue, or its Device is
+// drained.
+type simSlot struct {
+	freeAt      time.Time
+	unavailable bool
 }
 
 // party is a Space and a payer, by number.
 type party struct{ space, payer int }
 
-// tenancy is a place and its end, by declaration.
-type tenancy struct {
+// running is a Lease on Slots, and its declared end.
+type running struct {
 	party
 	ends time.Time
 }
 
-// hopeful is one that waits.
-type hopeful struct {
+// waiter is a waiting Lease.
+type waiter struct {
 	party
-	lease    *Lease // whose fields are the line's: a name here
+	lease    *Lease // used only as a key: its fields belong to the scheduler
 	limits   limits
 	declared time.Duration
 	whole    bool
 	forecast Forecast
 }
 
-func (l *line) outlook() *outlook {
-	o := &outlook{now: l.now()}
+func (sc *scheduler) simulation() *simulation {
+	sim := &simulation{now: sc.now()}
 	numbers := map[string]int{}
 	number := func(kind, name string) int {
 		n, known := numbers[kind+name]
@@ -66,33 +67,33 @@ func (l *line) outlook() *outlook {
 	partyOf := func(lease *Lease) party {
 		return party{number("space ", lease.Space), number("payer ", lease.payer)}
 	}
-	for _, device := range l.devices {
-		seats := make([]*seat, len(device))
+	for _, device := range sc.devices {
+		slots := make([]*simSlot, len(device))
 		for i, s := range device {
-			seats[i] = &seat{o.now, s.isShut(o.now) || l.isDrained(device)}
+			slots[i] = &simSlot{sim.now, s.isUnavailable(sim.now) || sc.isDrained(device)}
 			if s.phase == held {
-				seats[i].free = l.endOf(s.holder)
-				if s == s.holder.place[0] {
-					o.running = append(o.running, tenancy{partyOf(s.holder), seats[i].free})
+				slots[i].freeAt = sc.declaredEnd(s.holder)
+				if s == s.holder.allocation[0] {
+					sim.running = append(sim.running, running{partyOf(s.holder), slots[i].freeAt})
 				}
 			}
 		}
-		o.devices = append(o.devices, seats)
+		sim.devices = append(sim.devices, slots)
 	}
-	for rank, lease := range l.waiting {
-		o.waiting = append(o.waiting, &hopeful{
-			party: partyOf(lease), lease: lease, limits: l.limitsOf(lease), declared: lease.Declared, whole: l.isWhole(lease),
-			forecast: Forecast{Rank: rank, Reason: lease.limit.reason(), Limit: lease.limit, GivesUp: l.due(lease).UTC()},
+	for rank, lease := range sc.waiting {
+		sim.waiting = append(sim.waiting, &waiter{
+			party: partyOf(lease), lease: lease, limits: sc.limitsOf(lease), declared: lease.Declared, whole: sc.needsWholeDevice(lease),
+			forecast: Forecast{Rank: rank, Reason: lease.limit.reason(), Limit: lease.limit, GivesUp: sc.due(lease).UTC()},
 		})
 	}
-	o.names = len(numbers)
-	return o
+	sim.parties = len(numbers)
+	return sim
 }
 
-// overdue is how long a look at a Slot or its return may take until nobody counts on it any more.
+// overdue is how long the check or the return of a Slot may take. After that, forecasts do not count on the Slot.
 const overdue = 2 * time.Second
 
-func (s *slot) isShut(now time.Time) bool {
+func (s *slot) isUnavailable(now time.Time) bool {
 	switch s.phase {
 	case checking, reclaiming:
 		return s.reason != "" || now.Sub(s.since) >= overdue
@@ -100,9 +101,9 @@ func (s *slot) isShut(now time.Time) bool {
 	return s.phase == busy
 }
 
-// endOf is when a Lease on its Slot ends by what it has declared.
-func (l *line) endOf(lease *Lease) time.Time {
-	end := l.now()
+// declaredEnd is the time at which a Lease on a Slot ends by its declaration.
+func (sc *scheduler) declaredEnd(lease *Lease) time.Time {
+	end := sc.now()
 	if lease.State == Active {
 		if lease.deadline().After(end) {
 			end = lease.deadline()
@@ -112,25 +113,26 @@ func (l *line) endOf(lease *Lease) time.Time {
 	return end.Add(lease.Declared)
 }
 
-// forecasts plays on from now by the line's rules: whenever a place comes free, those who wait are asked in their order.
-// It uses the outlook up.
-func (o *outlook) forecasts() map[*Lease]Forecast {
-	left := slices.Clone(o.waiting)
-	for at, more := o.now, true; more && len(left) > 0; at, more = o.next(at) {
-		left = o.seat(left, at)
+// forecasts simulates the future by the scheduler's rules: whenever a Slot comes free, it is offered to the
+// waiting leases in order. It consumes the simulation.
+func (sim *simulation) forecasts() map[*Lease]Forecast {
+	left := slices.Clone(sim.waiting)
+	for at, more := sim.now, true; more && len(left) > 0; at, more = sim.next(at) {
+		left = sim.assignFree(left, at)
 	}
-	all := make(map[*Lease]Forecast, len(o.waiting))
-	for _, w := range o.waiting {
+	all := make(map[*Lease]Forecast, len(sim.waiting))
+	for _, w := range sim.waiting {
 		all[w.lease] = w.forecast
 	}
 	return all
 }
 
-// seat gives the places that are free at a moment, and returns who still waits, in the same array.
-func (o *outlook) seat(waiting []*hopeful, at time.Time) (left []*hopeful) {
-	taken, free := o.taken(at), o.countFree(at)
+// assignFree assigns the Slots that are free at a moment. It returns the leases that still wait, in the same
+// array.
+func (sim *simulation) assignFree(waiting []*waiter, at time.Time) (left []*waiter) {
+	taken, free := sim.taken(at), sim.countFree(at)
 	left = waiting[:0]
-	kept := reserved{device: -1}
+	reserved := simReservation{device: -1}
 	for i, w := range waiting {
 		if free == 0 {
 			return append(left, waiting[i:]...)
@@ -141,44 +143,44 @@ func (o *outlook) seat(waiting []*hopeful, at time.Time) (left []*hopeful) {
 		}
 		taken[w.space]++
 		taken[w.payer]++
-		if seats := o.find(w, at, kept); seats != nil {
-			o.sit(w, seats, at)
-			free -= len(seats)
+		if slots := sim.findFree(w, at, reserved); slots != nil {
+			sim.assign(w, slots, at)
+			free -= len(slots)
 			continue
 		}
-		if w.whole && kept.device < 0 {
-			kept = o.reserve()
+		if w.whole && reserved.device < 0 {
+			reserved = sim.reserve()
 		}
 		left = append(left, w)
 	}
 	return left
 }
 
-// taken counts the places of each party at a moment, by number.
-func (o *outlook) taken(at time.Time) []int {
-	o.running = slices.DeleteFunc(o.running, func(t tenancy) bool { return !t.ends.After(at) })
-	taken := make([]int, o.names)
-	for _, t := range o.running {
+// taken counts the running Leases of each party at a moment, by number.
+func (sim *simulation) taken(at time.Time) []int {
+	sim.running = slices.DeleteFunc(sim.running, func(t running) bool { return !t.ends.After(at) })
+	taken := make([]int, sim.parties)
+	for _, t := range sim.running {
 		taken[t.space]++
 		taken[t.payer]++
 	}
 	return taken
 }
 
-func (o *outlook) sit(w *hopeful, seats []*seat, at time.Time) {
+func (sim *simulation) assign(w *waiter, slots []*simSlot, at time.Time) {
 	ends, start := at.Add(w.declared), at.UTC()
-	for _, s := range seats {
-		s.free = ends
+	for _, s := range slots {
+		s.freeAt = ends
 	}
-	o.running = append(o.running, tenancy{w.party, ends})
+	sim.running = append(sim.running, running{w.party, ends})
 	w.forecast.Start = &start
 }
 
-func (s *seat) isFree(at time.Time) bool { return !s.shut && !s.free.After(at) }
+func (s *simSlot) isFree(at time.Time) bool { return !s.unavailable && !s.freeAt.After(at) }
 
-func (o *outlook) countFree(at time.Time) (n int) {
-	for _, seats := range o.devices {
-		for _, s := range seats {
+func (sim *simulation) countFree(at time.Time) (n int) {
+	for _, slots := range sim.devices {
+		for _, s := range slots {
 			if s.isFree(at) {
 				n++
 			}
@@ -187,55 +189,56 @@ func (o *outlook) countFree(at time.Time) (n int) {
 	return n
 }
 
-// find is line.find with other words: the Device with most room, unless it is kept for a whole one.
-func (o *outlook) find(w *hopeful, at time.Time, kept reserved) (found []*seat) {
+// findFree does what scheduler.findFree does: it prefers the Device with the most free Slots, unless that Device
+// is reserved.
+func (sim *simulation) findFree(w *waiter, at time.Time, reserved simReservation) (found []*simSlot) {
 	most := 0
-	for i, seats := range o.devices {
-		var room []*seat
-		for _, s := range seats {
+	for i, slots := range sim.devices {
+		var freeSlots []*simSlot
+		for _, s := range slots {
 			if s.isFree(at) {
-				room = append(room, s)
+				freeSlots = append(freeSlots, s)
 			}
 		}
-		if len(room) <= most || w.whole && len(room) < len(seats) || i == kept.device && at.Add(w.declared).After(kept.by) {
+		if len(freeSlots) <= most || w.whole && len(freeSlots) < len(slots) || i == reserved.device && at.Add(w.declared).After(reserved.by) {
 			continue
 		}
-		if found, most = room, len(room); !w.whole {
-			found = room[:1]
+		if found, most = freeSlots, len(freeSlots); !w.whole {
+			found = freeSlots[:1]
 		}
 	}
 	return found
 }
 
-// reserved is line's reservation.
-type reserved struct {
+// simReservation is the scheduler's reservation.
+type simReservation struct {
 	device int // below 0: none
 	by     time.Time
 }
 
-func (o *outlook) reserve() reserved {
-	r := reserved{device: -1}
-	for i, seats := range o.devices {
-		by, shut := o.now, false
-		for _, s := range seats {
-			shut = shut || s.shut
-			if s.free.After(by) {
-				by = s.free
+func (sim *simulation) reserve() simReservation {
+	r := simReservation{device: -1}
+	for i, slots := range sim.devices {
+		by, shut := sim.now, false
+		for _, s := range slots {
+			shut = shut || s.unavailable
+			if s.freeAt.After(by) {
+				by = s.freeAt
 			}
 		}
 		if !shut && (r.device < 0 || by.Before(r.by)) {
-			r = reserved{i, by}
+			r = simReservation{i, by}
 		}
 	}
 	return r
 }
 
-// next is the next moment at which a place comes free; false: none does.
-func (o *outlook) next(at time.Time) (next time.Time, more bool) {
-	for _, seats := range o.devices {
-		for _, s := range seats {
-			if !s.shut && s.free.After(at) && (!more || s.free.Before(next)) {
-				next, more = s.free, true
+// next is the next time at which a Slot comes free. It returns false if none does.
+func (sim *simulation) next(at time.Time) (next time.Time, more bool) {
+	for _, slots := range sim.devices {
+		for _, s := range slots {
+			if !s.unavailable && s.freeAt.After(at) && (!more || s.freeAt.Before(next)) {
+				next, more = s.freeAt, true
 			}
 		}
 	}

@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// Forgotten is what Forget took out of the database.
+// Forgotten counts what Forget has deleted from the database.
 type Forgotten struct{ Leases, Windows int }
 
 const (
-	// forgetTogether bounds what a grant may have to wait for.
-	forgetTogether = 100
-	// forgetPause leaves the database to others.
+	// forgetBatch bounds how long a grant may have to wait.
+	forgetBatch = 100
+	// forgetPause leaves the database to other writers.
 	forgetPause = 100 * time.Millisecond
 )
 
-// Forget takes out what was over before a moment: ended Leases with their lines in the ledger, and quota windows. It
-// writes a little at a time, and what it has written when ctx ends or an error comes is whole. No balance changes.
+// Forget deletes what ended before a given time: ended Leases with their ledger entries, and quota windows. It
+// writes in small transactions. If ctx ends or an error occurs, the deletions so far are consistent. No balance
+// changes.
 func (b *Broker) Forget(ctx context.Context, before time.Time) (all Forgotten, err error) {
 	for {
 		more, err := b.store.forget(ctx, before, &all)
@@ -33,18 +34,18 @@ func (b *Broker) Forget(ctx context.Context, before time.Time) (all Forgotten, e
 	}
 }
 
-// forget adds to all what one transaction took out.
+// forget adds the deletions of one transaction to all.
 func (s *store) forget(ctx context.Context, before time.Time, all *Forgotten) (more bool, err error) {
 	var leases, windows int
-	err = s.writer.write(ctx, "forget what is over", func(tx *sql.Tx) error {
-		// Others share the transaction: no single one's context may end it.
-		gone, err := s.ledger.Forget(context.Background(), tx, before, forgetTogether)
+	err = s.writer.write(ctx, "delete ended leases", func(tx *sql.Tx) error {
+		// Other writers share the transaction, so the context of one caller must not end it.
+		gone, err := s.ledger.Forget(context.Background(), tx, before, forgetBatch)
 		if err != nil {
 			return err
 		}
 		for _, id := range gone.Leases {
 			if _, err := tx.Exec(`DELETE FROM leases WHERE id = ? AND ended_at IS NOT NULL`, id); err != nil {
-				return fmt.Errorf("forget lease: %w", err)
+				return fmt.Errorf("delete lease: %w", err)
 			}
 		}
 		leases, windows, more = len(gone.Leases), gone.Windows, gone.More

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// TestForget: what ended long ago goes with its lines while others are lent Slots, and what is recent or runs stays.
+// TestForget deletes old Leases and their ledger entries while others are active. Recent and open ones stay.
 func TestForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		for range 3 {
 			g := h.active(7)
 			if err := h.Release(t.Context(), "demo", g.Lease, true); err != nil {
@@ -24,13 +24,13 @@ func TestForget(t *testing.T) {
 			t.Errorf("got %+v (%v), want three days and their leases", gone, err)
 		}
 		if leases, lines := h.count(`SELECT count(*) FROM leases`), h.count(`SELECT count(*) FROM ledger`); leases != 1 || lines != 1 {
-			t.Errorf("%d leases and %d lines are left, want what is active", leases, lines)
+			t.Errorf("%d leases and %d ledger entries are left, want those of the active lease", leases, lines)
 		}
 		if err := h.Release(t.Context(), "demo", g.Lease, false); err != nil {
 			t.Errorf("release: %v", err)
 		}
 		if again, err := h.Forget(t.Context(), cut); err != nil || again != (Forgotten{}) {
-			t.Errorf("a second time: %+v, %v", again, err)
+			t.Errorf("second Forget: %+v, %v", again, err)
 		}
 		h.stop()
 	})

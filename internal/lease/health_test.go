@@ -12,7 +12,7 @@ import (
 	"spacehost/gpu/gputest"
 )
 
-// reporting is an Inventory whose driver reports what the test says.
+// reporting is an Inventory with driver errors from the test.
 type reporting struct {
 	*gputest.FakeInventory
 	xids chan gpu.Xid
@@ -29,9 +29,9 @@ func (r reporting) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)
 	}
 }
 
-func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
+func TestHardwareErrorDrainsAndIsNotCharged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		driver := reporting{h.inventory, make(chan gpu.Xid)}
 		var reported []gpu.Xid
 		h.Broker = h.newBroker(func(c *Config) {
@@ -42,7 +42,7 @@ func TestAnErrorOfTheHardwareDrainsAndCostsNothing(t *testing.T) {
 		driver.xids <- 31
 		synctest.Wait()
 		if got := h.Drains(); len(got) != 0 {
-			t.Errorf("an application's error has drained %+v", got)
+			t.Errorf("an application error has drained %+v", got)
 		}
 		time.Sleep(3 * time.Second)
 		driver.xids <- 79

@@ -15,7 +15,7 @@ import (
 	"spacehost/quota"
 )
 
-// State of a Lease; doc.go draws them.
+// State is the state of a Lease; the package comment lists all edges between states.
 type State string
 
 // The States. The last six are final.
@@ -28,29 +28,29 @@ const (
 	Revoked   State = "revoked"
 	Unclaimed State = "unclaimed"
 	TimedOut  State = "timed out"
-	Withdrawn State = "withdrawn" // its visitor left, or its Space died, while it waited
+	Withdrawn State = "withdrawn" // the wait ended before a grant: visitor left, cancelled, Space ended or host stopped
 )
 
 // Request asks for a Slot.
 type Request struct {
 	Space    string
-	Instance string // the start of the Space that asks
-	Event    string // whose work it is, "" outside of any
+	Instance string // the start of the Space that sends the request
+	Event    string // the Event that the call belongs to, "" outside of any
 	Payer    identity.Identity
 	Tier     quota.Tier
 	Task     string
-	Function string // the Task's name, "" if it is not known
+	Function string // the Task's name, "" if unknown
 	Declared time.Duration
 	Size     string // large or xlarge; "" lets the broker choose
 }
 
-// Lease is one Request and what became of it. Its fields belong to the line; outside, see Snapshot.
+// Lease is one Request and its outcome. Its fields belong to the scheduler; other code reads a Snapshot.
 type Lease struct {
 	Request
-	ID    string // the allowToken on the wire: 128 bits, known to its Space alone
+	ID    string // the allowToken on the wire: 128 bits, known only to its Space
 	State State
 	Held  time.Duration
-	// Remaining is what part of the quota is left beside all holds, this one included: between 0 and 1.
+	// Remaining is the fraction of the quota that is left beside all holds, this one included: between 0 and 1.
 	Remaining float64
 	Slot      *gpu.Slot
 	Worker    Worker
@@ -61,23 +61,24 @@ type Lease struct {
 	Charged   time.Duration
 	Reason    string
 
-	payer     string        // Payer.Key, which is asked for often
-	turn      time.Time     // its place in the line, see order
-	limit     Limit         // while it waits: why it may have no place yet
-	place     place         // what it holds; Slot is the first of it
-	lost      bool          // its Device failed under it: it costs nothing
-	inherited bool          // its worker was warm, and makes no /allow
-	watched   bool          // its worker is, until it dies
-	again     bool          // it was granted before, and that came to nothing
-	from      *idle         // whose worker it gets, until its client is told so
-	arriving  bool          // its warm worker was idle when it came: hold and start are being committed
-	begun     chan error    // buffered: what became of an arrival
-	doomed    string        // of an arrival: why it is to end as soon as it has begun
-	decided   chan decision // buffered: the one decision about a waiting Lease
-	settled   chan struct{} // closed once its end is in the database
+	payer          string        // Payer.Key, cached because it is read often
+	effectiveTime  time.Time     // its sort key among the waiting leases, see priority
+	limit          Limit         // while it waits: the concurrency limit that blocks it
+	allocation     allocation    // the Slots it holds; Slot is the first of them
+	deviceFailed   bool          // its Device had a hardware error: it is charged 0
+	warmWorker     bool          // it reuses an idle worker, which makes no /allow
+	watched        bool          // the exit of its worker is watched
+	regranted      bool          // it was granted before, and that grant was undone
+	pendingWorker  *idleWorker   // the idle worker it reuses, until its client has its answer
+	committing     bool          // a warm start: hold and activation are being committed
+	warmStarted    chan error    // buffered: the result of a warm start
+	endAfterCommit string        // of a warm start: the reason to end it as soon as it is committed
+	decided        chan decision // buffered: the one decision about a waiting Lease
+	settled        chan struct{} // closed once its end is in the database
 }
 
-// Worker is the process that holds the Slot; the start time makes its pid unmistakable.
+// Worker is the process that holds the Slot. The start time distinguishes it from a later process with the same
+// pid.
 type Worker struct {
 	PID   int
 	Start uint64
@@ -93,24 +94,24 @@ type Grant struct {
 	Lease  string
 	Slot   int
 	Device gpu.DeviceUUID
-	Idle   bool // the worker that the client keeps for this Task and Slot is still there
+	Idle   bool // the worker that the client keeps for this Task and Slot is still running
 }
 
 // Errors that a waiting Lease may end with.
 var (
 	ErrTimedOut = errors.New("no GPU was available in time")
 	ErrLeft     = errors.New("the visitor has left")
-	ErrGone     = errors.New("the Space has gone")
+	ErrGone     = errors.New("the Space has ended")
 )
 
-// ErrUnknown answers an /allow or /release of a Lease that is not open, or not this Space's.
+// ErrUnknown answers an /allow or /release of a Lease that is not open, or belongs to another Space.
 var ErrUnknown = errors.New("no such lease")
 
-// NotOwnedError refuses a pid that is not a living process of the Space that named it.
+// NotOwnedError refuses a pid that is not a running process of the Space that sent it.
 type NotOwnedError struct{ PID int }
 
 func (e *NotOwnedError) Error() string {
-	return fmt.Sprintf("pid %d is no process of this Space", e.PID)
+	return fmt.Sprintf("pid %d is not a running process of this Space", e.PID)
 }
 
 func newLease(r Request, now time.Time) *Lease {
@@ -118,7 +119,7 @@ func newLease(r Request, now time.Time) *Lease {
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, Go 1.24)
 	return &Lease{
 		Request: r, ID: hex.EncodeToString(id[:]), State: Waiting, Admitted: now, payer: r.Payer.Key(),
-		decided: make(chan decision, 1), begun: make(chan error, 1), settled: make(chan struct{}),
+		decided: make(chan decision, 1), warmStarted: make(chan error, 1), settled: make(chan struct{}),
 	}
 }
 
@@ -126,9 +127,10 @@ func (l *Lease) factor() int { return quota.Factor(l.Size) }
 
 func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 
-// charge is what the Lease costs if it ends at end: from /allow on, never past its deadline, never above its hold.
+// charge is the cost of the Lease if it ends at end: from /allow on, never past its deadline, never above its
+// hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() || l.lost {
+	if l.Active.IsZero() || l.deviceFailed {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
@@ -139,7 +141,7 @@ func roundUp(d time.Duration) time.Duration {
 	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
 }
 
-// MarshalLogObject logs a Lease by the first digits of its ID: the whole is a credential.
+// MarshalLogObject logs a Lease by the first digits of its ID, because the whole ID is a credential.
 func (l *Lease) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("id", l.Short())
 	to.AddString("space", l.Space)
@@ -157,20 +159,22 @@ func (l *Lease) MarshalLogObject(to zapcore.ObjectEncoder) error {
 // Short is the part of the ID that may be shown.
 func (l *Lease) Short() string { return l.ID[:8] }
 
-// Processes is what the broker asks of the Spaces' processes; package proctree implements it. Every method may
+// Processes gives the broker access to the processes of the Spaces; package proctree implements it. Every method may
 // be called from any goroutine.
 type Processes interface {
-	// Owns reports whether pid is a living process of that Space, its runner excepted. It does not block.
+	// Owns reports whether pid is a running process of that Space, other than its runner. It does not block.
 	Owns(space string, pid int) (start uint64, ok bool)
-	// Confine is called once a process is a worker, before it goes on: End must find whatever it starts. It does not block.
+	// Confine is called once a process is a worker, before it continues. From then on, End must find every process
+	// that it starts. It does not block.
 	Confine(space string, pid int, start uint64)
-	// Wait blocks until that process has died or ctx ends.
+	// Wait blocks until that process has exited or ctx ends.
 	Wait(ctx context.Context, pid int, start uint64)
-	// End ends a worker and what it started, and nothing else; SIGTERM first if grace is above 0. It blocks
-	// and reports whether all are gone. It may be called twice.
+	// End ends a worker and its descendants, and nothing else. It sends SIGTERM first if grace is above 0. It
+	// blocks and reports whether all of them are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
-	// SpaceOf returns whose a process is, its runner included, and when it began; "" if it is no Space's. It does not block.
+	// SpaceOf returns the Space of a process and the process's start time. The Space's runner counts. It returns
+	// "" for a process of no Space. It does not block.
 	SpaceOf(pid int) (space string, start uint64)
-	// Within reports whether pid is that worker or one that it started. It does not block.
+	// Within reports whether pid is that worker or a descendant of it. It does not block.
 	Within(pid, worker int, start uint64) bool
 }

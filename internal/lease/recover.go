@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Recover settles what a crashed host has left behind, before the first new grant: every worker that it wrote
-// down is ended, every open hold settled once, and what an operator has drained is so still. The Orphans have been ended before. Nothing of an earlier boot
-// is signalled: its processes cannot live.
+// Recover cleans up after a crashed host, before the first new grant. It ends every recorded worker, settles every
+// open hold once, and restores the drains of operators. The caller has ended the Orphans before. Processes of an
+// earlier boot are not signalled, because they cannot exist any more.
 func (b *Broker) Recover(ctx context.Context) error {
 	runners, err := b.store.runners(ctx)
 	if err != nil {
@@ -22,7 +22,7 @@ func (b *Broker) Recover(ctx context.Context) error {
 		return err
 	}
 	for _, r := range runners {
-		b.log.Warn("ended a space that an earlier host left behind", zap.String("space", r.Space), zap.Int("pid", r.PID))
+		b.log.Warn("leftover space ended", zap.String("space", r.Space), zap.Int("pid", r.PID))
 		if err := b.store.removeRunner(ctx, r.Instance); err != nil {
 			return err
 		}
@@ -30,8 +30,8 @@ func (b *Broker) Recover(ctx context.Context) error {
 	return b.recoverDrains(ctx)
 }
 
-// Orphans lists the markers of what an earlier host of this boot left running. End them before a Pool is made:
-// where the driver lists no processes, their memory would pass for that of an idle Device.
+// Orphans lists the markers of processes that an earlier host of this boot left running. End them before a Pool is
+// made: where the driver lists no processes, their memory would be taken for that of an idle Device.
 func Orphans(ctx context.Context, db *sql.DB) (markers []string, err error) {
 	boot, err := bootID()
 	if err != nil {
@@ -61,13 +61,14 @@ func (b *Broker) settleLeftovers(ctx context.Context) error {
 	}
 	for _, o := range leftovers {
 		if o.worker.PID != 0 && o.boot == b.store.bootID && !b.config.Processes.End(o.worker.PID, o.worker.Start, 0) {
-			// A worker in the driver's hands may outlive SIGKILL for hours. Its Device is not clear meanwhile.
-			b.log.Error("worker of an earlier host cannot be ended", zap.Int("worker", o.worker.PID))
+			// A worker that is blocked in the driver may survive SIGKILL for hours. Its Device is not clear
+			// meanwhile.
+			b.log.Error("leftover worker could not be ended", zap.Int("worker", o.worker.PID))
 		}
 		if err := b.store.settleLeftover(ctx, o, b.now()); err != nil {
 			return err
 		}
-		b.log.Warn("settled a lease of an earlier host", zap.String("lease", o.id[:8]), zap.Duration("charged", o.charge()))
+		b.log.Warn("leftover lease settled", zap.String("lease", o.id[:8]), zap.Duration("charged", o.charge()))
 	}
 	return nil
 }

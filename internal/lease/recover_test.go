@@ -11,8 +11,8 @@ import (
 	"spacehost/internal/lease/leasetest"
 )
 
-// leave writes a row as a host leaves it that crashes now. boot "" is this one.
-func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lease {
+// insertOpenLease writes a row as a crashed host leaves it. An empty boot means this one.
+func (h *brokerHarness) insertOpenLease(boot string, worker *Worker, alter ...func(*Request)) *Lease {
 	h.t.Helper()
 	s := *h.store
 	if boot != "" {
@@ -23,7 +23,7 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 		h.t.Fatal(err)
 	}
 	if worker != nil {
-		l.Slot, l.Granted = &h.line.slots[0].Slot, time.Now()
+		l.Slot, l.Granted = &h.scheduler.slots[0].Slot, time.Now()
 		if err := s.activate(h.t.Context(), l, *worker, time.Now(), time.Now()); err != nil {
 			h.t.Fatal(err)
 		}
@@ -31,15 +31,15 @@ func (h *house) leave(boot string, worker *Worker, alter ...func(*Request)) *Lea
 	return l
 }
 
-func (h *house) beatNow() {
+func (h *brokerHarness) beatNow() {
 	h.t.Helper()
 	if err := h.store.beat(h.t.Context(), h.used()); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-// used is what the clocks show of Leases that a host has left behind.
-func (h *house) used() map[string]time.Duration {
+// used returns the elapsed time of the Leases that a host has left open.
+func (h *brokerHarness) used() map[string]time.Duration {
 	h.t.Helper()
 	all, err := h.store.leftovers(h.t.Context())
 	if err != nil {
@@ -52,12 +52,12 @@ func (h *house) used() map[string]time.Duration {
 	return used
 }
 
-// aloneAgain keeps what a new host does from the first one, which stays as it is and, unlike one that is dead, would see its
-// worker die.
-func aloneAgain(c *Config) { c.Processes = leasetest.NewProcesses() }
+// isolatedProcesses hides the actions of a new host from the first one, which stays as it is. Unlike a crashed
+// host, the first one would notice the exit of its worker.
+func isolatedProcesses(c *Config) { c.Processes = leasetest.NewProcesses() }
 
-// recoverNow is a new host on the same machine; it returns whose markers it has ended.
-func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
+// recoverNow runs Recover of a new host on the same machine. It returns the markers of the processes to end.
+func (h *brokerHarness) recoverNow(alter ...func(*Config)) (markers []string) {
 	h.t.Helper()
 	markers, err := Orphans(h.t.Context(), h.store.db)
 	if err != nil {
@@ -69,15 +69,15 @@ func (h *house) recoverNow(alter ...func(*Config)) (markers []string) {
 	return markers
 }
 
-func (h *house) workerOf(pid int) *Worker {
+func (h *brokerHarness) workerOf(pid int) *Worker {
 	return &Worker{PID: pid, Start: h.processes.Start("demo", pid)}
 }
 
-func TestRecoverReturnsWhatWasNeverActive(t *testing.T) {
+func TestRecoverReturnsInactiveHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", nil) // waited, or was granted: that is not written down
-		h.leave("another boot", nil)
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", nil) // it waited or was granted: the database does not distinguish them
+		h.insertOpenLease("another boot", nil)
 		time.Sleep(time.Minute)
 		h.recoverNow()
 		h.wantBalance(ada, 0, 0)
@@ -85,24 +85,24 @@ func TestRecoverReturnsWhatWasNeverActive(t *testing.T) {
 	})
 }
 
-func TestRecoverChargesToTheLastBeat(t *testing.T) {
+func TestRecoverChargesToLastBeat(t *testing.T) {
 	for name, row := range map[string]struct {
 		boot  string
-		beat  time.Duration // after /allow; 0: none but the first
+		beat  time.Duration // after /allow; 0: only the first one
 		alter func(*Request)
 		want  time.Duration
 	}{
 		"no beat yet":               {"", 0, xlarge, 0},
-		"beaten":                    {"", 6 * time.Second, func(*Request) {}, 6 * time.Second},
-		"beaten, xlarge":            {"", 6 * time.Second, xlarge, 12 * time.Second},
-		"beaten, on another boot":   {"another boot", 6 * time.Second, func(*Request) {}, 6 * time.Second},
-		"beaten past the deadline":  {"", 61 * time.Second, func(*Request) {}, time.Minute},
+		"beat":                      {"", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beat, xlarge":              {"", 6 * time.Second, xlarge, 12 * time.Second},
+		"beat, on another boot":     {"another boot", 6 * time.Second, func(*Request) {}, 6 * time.Second},
+		"beat past the deadline":    {"", 61 * time.Second, func(*Request) {}, time.Minute},
 		"past the deadline, xlarge": {"", 61 * time.Second, xlarge, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHouse(t)
-				h.leave(row.boot, h.workerOf(100), row.alter)
+				h := newBrokerHarness(t)
+				h.insertOpenLease(row.boot, h.workerOf(100), row.alter)
 				if time.Sleep(row.beat); row.beat > 0 {
 					h.beatNow()
 				}
@@ -115,11 +115,11 @@ func TestRecoverChargesToTheLastBeat(t *testing.T) {
 	}
 }
 
-// TestRecoverAfterTheClockWasSetBack: by a clock that can be, the beat may then be older than the /allow.
+// TestRecoverAfterTheClockWasSetBack: the beat may then be older than the /allow.
 func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		l := h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		l := h.insertOpenLease("", h.workerOf(100))
 		if err := h.store.beat(t.Context(), map[string]time.Duration{l.ID: -time.Hour}); err != nil {
 			t.Fatal(err)
 		}
@@ -128,41 +128,41 @@ func TestRecoverAfterTheClockWasSetBack(t *testing.T) {
 	})
 }
 
-func TestRecoverEndsWorkersOfThisBootAlone(t *testing.T) {
+func TestRecoverEndsOnlyWorkersOfThisBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		ours, foreign := h.workerOf(100), h.workerOf(101)
 		recycled := h.workerOf(102)
-		h.processes.Start("innocent", 102) // the pid has come round again
-		h.leave("", ours)
-		h.leave("another boot", foreign)
-		h.leave("", recycled)
+		h.processes.Start("innocent", 102) // the pid was reused
+		h.insertOpenLease("", ours)
+		h.insertOpenLease("another boot", foreign)
+		h.insertOpenLease("", recycled)
 		h.recoverNow()
 		if ends := h.processes.Ends(100); h.processes.Alive(100) || !slices.Equal(ends, []time.Duration{0}) {
-			t.Errorf("our worker lives: %v, ended with %v; want it killed once", h.processes.Alive(100), ends)
+			t.Errorf("our worker runs: %v, ended with %v; want it killed once", h.processes.Alive(100), ends)
 		}
-		for pid, who := range map[int]string{101: "a process of this boot with the pid of another boot's worker", 102: "an innocent process on a recycled pid"} {
+		for pid, what := range map[int]string{101: "a process of this boot with the pid of another boot's worker", 102: "an innocent process on a recycled pid"} {
 			if !h.processes.Alive(pid) || len(h.processes.Ends(pid)) != 0 {
-				t.Errorf("%s was signalled", who)
+				t.Errorf("%s was signalled", what)
 			}
 		}
 		h.wantBalance(ada, 0, 0)
 	})
 }
 
-func TestRecoverGoesOnWithAStubbornWorker(t *testing.T) {
+func TestRecoverContinuesWithStubbornWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", h.workerOf(100))
 		h.processes.SetStubborn(100, true)
 		h.recoverNow()
 		h.wantBalance(ada, 0, 0)
 	})
 }
 
-func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
+func TestRecoverEndsOnlySpacesOfThisBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newBrokerHarness(t)
 		earlier := *h.store
 		earlier.bootID = "another boot"
 		for _, row := range []struct {
@@ -177,36 +177,36 @@ func TestRecoverEndsSpacesOfThisBootAlone(t *testing.T) {
 		markers := h.recoverNow()
 		slices.Sort(markers)
 		if !slices.Equal(markers, []string{"/run/1", "/run/3"}) || h.count(`SELECT count(*) FROM runners`) != 0 {
-			t.Errorf("got %q ended and %d runners left, want those of this boot and none", markers, h.count(`SELECT count(*) FROM runners`))
+			t.Errorf("got %q ended and %d runners left, want those of this boot ended and none left", markers, h.count(`SELECT count(*) FROM runners`))
 		}
 	})
 }
 
 func TestSecondRecoverChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
-		h.leave("", nil)
-		h.leave("", h.workerOf(100))
+		h := newBrokerHarness(t)
+		h.insertOpenLease("", nil)
+		h.insertOpenLease("", h.workerOf(100))
 		if err := h.Started(Runner{Instance: "run-1", Space: "demo", Marker: "/run/1"}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
 		h.beatNow()
 		h.recoverNow()
-		before, lines := h.rows(), h.count(`SELECT count(*) FROM ledger`)
+		before, lines := h.leaseRows(), h.count(`SELECT count(*) FROM ledger`)
 		time.Sleep(time.Hour)
 		if markers := h.recoverNow(); len(markers) != 0 {
 			t.Errorf("got %q ended again", markers)
 		}
-		if after := h.rows(); !slices.Equal(before, after) || h.count(`SELECT count(*) FROM ledger`) != lines {
-			t.Errorf("got %q, want %q and %d lines", after, before, lines)
+		if after := h.leaseRows(); !slices.Equal(before, after) || h.count(`SELECT count(*) FROM ledger`) != lines {
+			t.Errorf("got %q, want %q and %d ledger entries", after, before, lines)
 		}
 		h.wantBalance(ada, 2*time.Second, 0)
 	})
 }
 
-// rows is what is written about Leases.
-func (h *house) rows() (all []string) {
+// leaseRows returns the rows of the table leases.
+func (h *brokerHarness) leaseRows() (all []string) {
 	h.t.Helper()
 	rows, err := h.db.QueryContext(h.t.Context(), `SELECT id || state || reason || charged_ms || ' ' || ended_at FROM leases ORDER BY id`)
 	if err != nil {
@@ -223,43 +223,44 @@ func (h *house) rows() (all []string) {
 	return all
 }
 
-func TestCrashInTheMiddleOfLife(t *testing.T) {
+func TestCrashOfRunningHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t).run()
+		h := newBrokerHarness(t).run()
 		h.active(100)
 		h.schedule()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		h.recoverNow(aloneAgain)
+		h.recoverNow(isolatedProcesses)
 		h.wantBalance(ada, 4*time.Second, 0)
-		before, start := h.rows(), time.Now()
-		h.stop() // settles them again, in vain and at once
+		before, start := h.leaseRows(), time.Now()
+		h.stop() // settles them again, without effect and without delay
 		h.wantBalance(ada, 4*time.Second, 0)
-		if after := h.rows(); !slices.Equal(before, after) || time.Since(start) > 0 {
+		if after := h.leaseRows(); !slices.Equal(before, after) || time.Since(start) > 0 {
 			t.Errorf("after %v got %q, want %q", time.Since(start), after, before)
 		}
 	})
 }
 
-// TestACrashChargesNoTimeThatNobodyHad: beats are for those whose clients know that their clock runs. The database says so of
-// a Lease also while its Device is still looked at, after its warm worker has died, and when its settlement failed.
-func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
+// TestCrashChargesOnlyDeliveredTime: beats count a Lease only once its client knows that the clock runs. The
+// database lists a Lease as active also while its Device is still being checked, after its warm worker has exited,
+// and when its settlement failed.
+func TestCrashChargesOnlyDeliveredTime(t *testing.T) {
 	for name, row := range map[string]struct {
-		leave func(h *house)
+		leave func(h *brokerHarness)
 		want  time.Duration
 	}{
-		"its Device does not answer": {func(h *house) {
+		"its Device does not answer": {func(h *brokerHarness) {
 			h.inventory.SetHook(func(ctx context.Context, uuid gpu.DeviceUUID) error {
 				time.Sleep(15 * time.Second)
 				return &gpu.HungError{UUID: uuid, After: 15 * time.Second}
 			})
 			go func() { _, _ = h.Schedule(h.t.Context(), request()) }()
 		}, 0},
-		"its worker had died": {func(h *house) {
+		"its worker had exited": {func(h *brokerHarness) {
 			h.grant(h.schedule())
-			h.processes.Die(7)
+			h.processes.Exit(7)
 		}, 0},
-		"it is over, and the disk full": {func(h *house) {
+		"it has ended, and the disk is full": {func(h *brokerHarness) {
 			g := h.grant(h.schedule())
 			time.Sleep(3 * time.Second)
 			h.refuseToSettle()
@@ -268,16 +269,16 @@ func TestACrashChargesNoTimeThatNobodyHad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newWarmHouse(t)
+				h := newWarmBrokerHarness(t)
 				row.leave(h)
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
 				h.exec(`DROP TRIGGER IF EXISTS full`)
 				h.inventory.SetHook(nil)
 				if n := h.count(`SELECT count(*) FROM leases WHERE ended_at IS NULL AND active_at IS NOT NULL`); n != 1 {
-					t.Fatalf("%d leases are open and active, by the database; want the one of this test", n)
+					t.Fatalf("the database has %d open and active leases, want the one of this test", n)
 				}
-				h.recoverNow(aloneAgain)
+				h.recoverNow(isolatedProcesses)
 				h.wantLast(Revoked, "host crashed", row.want)
 				h.wantBalance(ada, 10*time.Second+row.want, 0)
 				h.stop()

@@ -15,63 +15,65 @@ import (
 	"spacehost/quota"
 )
 
-// store is the leases and runners tables. Every method that writes is one transaction.
+// store accesses the tables leases, runners and drains. Every method that writes is one transaction.
 type store struct {
-	db     *sql.DB
-	reads  *sql.DB // answers also while db waits for its turn to write
-	writer *writer
-	ledger *quota.Ledger
-	bootID string
-	room   *room
+	db        *sql.DB
+	reads     *sql.DB // answers also while a transaction of db waits to write
+	writer    *writer
+	ledger    *quota.Ledger
+	bootID    string
+	diskGuard *diskGuard
 }
 
 func newStore(db *sql.DB, ledger *quota.Ledger, bootID string, log *zap.Logger) *store {
-	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, room: &room{log: log}}
+	return &store{db: db, reads: db, writer: &writer{db: db, log: log}, ledger: ledger, bootID: bootID, diskGuard: &diskGuard{log: log}}
 }
 
-// admit takes the hold and writes the Lease's row. Refusals are quota's errors, unwrapped.
+// admit takes the hold and inserts the Lease's row. Refusals are quota's errors, unwrapped.
 func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
-	if err := s.room.check(); err != nil {
+	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
 	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error {
-		_, err := s.insert(tx, l, queueTimeout)
+		_, err := s.admitTx(tx, l, queueTimeout)
 		return err
 	})
 }
 
-// errOpens: it would open its payer's window.
-var errOpens = errors.New("the window is not open yet")
+// errWindowClosed means that the Lease would open its payer's window.
+var errWindowClosed = errors.New("the window is not open yet")
 
-// When the disk gets what nobody waits for. An fsync at once would be in the way of the call, or of its answer, where there
-// are few processors.
+// Delays of the fsync for writes that no caller waits for. On a machine with few processors, an fsync at once
+// would slow down the call or its answer.
 const (
-	begunWithin   = 20 * time.Millisecond // a Lease that began on a warm worker, if it has not ended by then
-	settledWithin = 5 * time.Millisecond
+	warmStartSyncDelay = 20 * time.Millisecond // a warm start, if it has not ended by then
+	settleSyncDelay    = 5 * time.Millisecond
 )
 
-// begin admits and activates at once. Refusals are quota's errors, unwrapped. The disk gets it while the call already runs, or
-// together with its settlement if that comes first, for there is nothing to charge yet: a power cut until then takes the
-// hold back, and the call with it. If the payer's window would open with it and mayOpen is false, errOpens: nothing is written.
-func (s *store) begin(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration, mayOpen bool) error {
-	if err := s.room.check(); err != nil {
+// warmStart admits and activates a Lease in one transaction. Refusals are quota's errors, unwrapped.
+//
+// The fsync happens while the call already runs, or together with the settlement if that comes first: before that
+// there is nothing to charge. A power cut before the fsync takes back the hold, and the call with it. If the
+// payer's window would open and mayOpen is false, it writes nothing and returns errWindowClosed.
+func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time, queueTimeout time.Duration, mayOpen bool) error {
+	if err := s.diskGuard.check(); err != nil {
 		return err
 	}
-	return s.writer.soon(ctx, "begin lease", begunWithin, func(tx *sql.Tx) error {
-		isOpen, err := s.insert(tx, l, queueTimeout)
+	return s.writer.writeDeferred(ctx, "start warm lease", warmStartSyncDelay, func(tx *sql.Tx) error {
+		isOpen, err := s.admitTx(tx, l, queueTimeout)
 		if err != nil {
 			return err
 		}
 		if !isOpen && !mayOpen {
-			return errOpens
+			return errWindowClosed
 		}
-		return s.start(tx, l, w, at, at, isOpen)
+		return s.activateTx(tx, l, w, at, at, isOpen)
 	})
 }
 
-// insert also reports whether the payer's window is open. It runs in a transaction that others share, which no single one's
-// context may end.
-func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
+// admitTx also reports whether the payer's window is open. It runs in a shared transaction, which the context of
+// one caller must not end.
+func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
 	ctx := context.Background()
 	held, err := s.hold(ctx, tx, l, queueTimeout)
 	if err != nil {
@@ -89,7 +91,7 @@ func (s *store) insert(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen
 	return held.IsOpen, nil
 }
 
-// hold asks for the open holds only if they are in the way.
+// hold reads the open holds only if they are the obstacle.
 func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (quota.Held, error) {
 	request := l.request()
 	held, err := s.ledger.Hold(ctx, tx, request)
@@ -102,7 +104,7 @@ func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout tim
 	return s.ledger.Hold(ctx, tx, request)
 }
 
-// pending lists this identity's open holds with the moment at which each is over at the latest.
+// pending lists this identity's open holds, each with the latest time of its end.
 func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueTimeout time.Duration) ([]quota.Pending, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, held_ms, coalesce(deadline_at, admitted_at + declared_ms + ?)
 		FROM leases WHERE identity = ? AND ended_at IS NULL`, queueTimeout.Milliseconds(), identity)
@@ -123,13 +125,14 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 	return all, rows.Err()
 }
 
-// activate writes who holds the Slot and since when, and opens the payer's window; ErrUnknown if the Lease has ended.
+// activate writes the worker and the start of the clock, and opens the payer's window. It returns ErrUnknown if
+// the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, since, now time.Time) error {
-	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.start(tx, l, w, since, now, false) })
+	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.activateTx(tx, l, w, since, now, false) })
 }
 
-// start opens the payer's window, unless that is known to be open.
-func (s *store) start(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
+// activateTx opens the payer's window, unless it is known to be open.
+func (s *store) activateTx(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
 		granted_at = ?, active_at = ?, beat_at = ?, deadline_at = ? WHERE id = ? AND ended_at IS NULL`,
@@ -147,8 +150,8 @@ func (s *store) start(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOp
 	return s.ledger.Open(ctx, tx, l.ID, since)
 }
 
-// beat writes down how far the clocks of Leases have come: after a crash no Lease is charged past its last beat. They are the
-// line's, which the machine's being set or put to sleep does not move.
+// beat writes the elapsed time of Leases: after a crash no Lease is charged past its last beat. The values
+// come from the scheduler's clock, which setting or suspending the machine does not move.
 func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
 	if len(used) == 0 {
 		return nil
@@ -159,13 +162,13 @@ func (s *store) beat(ctx context.Context, used map[string]time.Duration) error {
 	}
 	beats, err := json.Marshal(ms)
 	if err != nil {
-		return fmt.Errorf("beat: %w", err)
+		return fmt.Errorf("encode beat: %w", err)
 	}
-	return s.exec(ctx, "beat", `UPDATE leases SET beat_at = active_at + beats.value FROM json_each(?) AS beats
+	return s.exec(ctx, "write beat", `UPDATE leases SET beat_at = active_at + beats.value FROM json_each(?) AS beats
 		WHERE leases.id = beats.key AND ended_at IS NULL AND active_at IS NOT NULL`, string(beats))
 }
 
-// exec writes with one statement.
+// exec runs one statement in a write transaction.
 func (s *store) exec(ctx context.Context, what, statement string, args ...any) error {
 	return s.writer.write(ctx, what, func(tx *sql.Tx) error {
 		if _, err := tx.Exec(statement, args...); err != nil {
@@ -175,16 +178,16 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 	})
 }
 
-// settle writes the end of a Lease: its row and its line in the ledger. A second one changes nothing. The visitor waits for
-// it, and not for the disk: a power cut in the next moment leaves the Lease open, and its charge to its last beat
-// (settleLeftover), as if it had come a moment earlier.
+// settle writes the end of a Lease: its row and its ledger entry. A second call changes nothing. The visitor waits
+// for the commit, but not for the fsync. A power cut in between leaves the Lease open and charged to its last
+// beat (settleLeftover), as if it had happened a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
-	return s.writer.soon(ctx, "settle lease", settledWithin, func(tx *sql.Tx) error {
-		return s.finish(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
+	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx *sql.Tx) error {
+		return s.finishTx(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
 	})
 }
 
-func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+func (s *store) finishTx(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
 	ctx := context.Background()
 	err := s.ledger.Settle(ctx, tx, quota.Settlement{Lease: id, Charged: charged, Reason: reason, Now: at})
 	var settled *quota.SettledError
@@ -199,7 +202,7 @@ func (s *store) finish(tx *sql.Tx, id, state, reason string, charged time.Durati
 	return nil
 }
 
-// leftover is an open Lease that a crashed host has left behind.
+// leftover is an open Lease of a crashed host.
 type leftover struct {
 	id, boot          string
 	worker            Worker
@@ -208,7 +211,8 @@ type leftover struct {
 	size              string
 }
 
-// charge is what can be proved: from /allow to the last beat, never past the deadline, never above the hold.
+// charge is the time that can be proved: from /allow to the last beat, never past the deadline, never above
+// the hold.
 func (o leftover) charge() time.Duration {
 	if !o.active.Valid {
 		return 0
@@ -217,7 +221,7 @@ func (o leftover) charge() time.Duration {
 	return min(o.held, max(0, used)*time.Duration(quota.Factor(o.size)))
 }
 
-// state: a wait ends as if the Space had died; whether it was granted already is not written down.
+// state ends a wait as if the Space had exited. The database does not record whether it was granted already.
 func (o leftover) state() State {
 	if o.active.Valid {
 		return Revoked
@@ -248,11 +252,11 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
 	return s.writer.write(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
-		return s.finish(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
+		return s.finishTx(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
 	})
 }
 
-// Runner is a start of a Space, written down so that a crash of the host leaves nothing behind.
+// Runner is a start of a Space, recorded so that its processes can be ended after a crash of the host.
 type Runner struct {
 	Instance, Space, Marker string
 	PID                     int
@@ -288,7 +292,7 @@ func (s *store) runners(ctx context.Context) ([]Runner, error) {
 	return all, rows.Err()
 }
 
-// Past is a Lease that has ended, as `spacehost lease` lists it.
+// Past is an ended Lease, as `spacehost lease` lists it.
 type Past struct {
 	Lease           string    `json:"lease"`
 	State           State     `json:"state"`
@@ -325,7 +329,7 @@ func (s *store) past(ctx context.Context, limit int) ([]Past, error) {
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// Account is the balance of one identity, kept by quota; here so that callers need one door.
+// Account is the balance of one identity in package quota. It is here so that callers need only the Broker.
 func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quota.Tier) (quota.Balance, error) {
 	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
 }
@@ -339,7 +343,7 @@ func (s *store) undrain(ctx context.Context, uuid gpu.DeviceUUID) error {
 	return s.exec(ctx, "return device", `DELETE FROM drains WHERE device = ?`, string(uuid))
 }
 
-// drains are the reasons by Device.
+// drains maps Devices to reasons.
 func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT device, reason FROM drains`)
 	if err != nil {
@@ -364,7 +368,7 @@ func (l *Lease) request() quota.HoldRequest {
 	}
 }
 
-// ask is admit without a trace.
+// ask makes the checks of admit, and writes nothing.
 func (s *store) ask(ctx context.Context, l *Lease, queueTimeout time.Duration) error {
 	if trouble := s.trouble(); trouble != nil {
 		return trouble

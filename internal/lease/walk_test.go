@@ -3,7 +3,6 @@ package lease
 import (
 	"errors"
 	"flag"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -15,11 +14,11 @@ import (
 )
 
 var (
-	walkSeed  = flag.Uint64("walk.seed", 0, "of the random walk; 0 takes a new one")
-	walkSteps = flag.Int("walk.steps", 34_000, "of the random walk, for each machine")
+	walkSeed  = flag.Uint64("walk.seed", 0, "seed of the random walk (default: a new one)")
+	walkSteps = flag.Int("walk.steps", 34_000, "steps of the random walk on each machine")
 )
 
-// TestRandomWalk does at random whatever can happen to a line, and asks after each step for what must always hold.
+// TestRandomWalk sends random events to a scheduler, and checks all invariants after each step.
 func TestRandomWalk(t *testing.T) {
 	seed := *walkSeed
 	if seed == 0 {
@@ -29,99 +28,99 @@ func TestRandomWalk(t *testing.T) {
 	if os.Getenv("SPACEHOST_FIRE") != "" { // a million over all machines
 		steps = max(steps, 100_000)
 	}
-	resumed, begun := 0, 0
+	resumed, warmStarts := 0, 0
 	for _, machine := range []struct {
 		devices, share int
 		warmFor        time.Duration
 	}{{1, 1, 0}, {2, 1, 0}, {4, 1, 0}, {1, 2, 0}, {2, 2, 0}, {3, 4, 0}, {1, 1, 10 * time.Minute}, {3, 1, 3 * time.Minute}, {1, 2, 10 * time.Minute}, {2, 3, 3 * time.Minute}} {
-		t.Logf("%+v; again with -walk.seed=%d", machine, seed)
-		k := &walk{world: newSharedWorld(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
-		k.warmFor, k.alive = machine.warmFor, map[Worker]place{}
-		k.order = newOrder(k.queueTimeout, []int{0, 1, 2})
+		t.Logf("%+v; repeat with -walk.seed=%d", machine, seed)
+		k := &walk{schedulerHarness: newSharedSchedulerHarness(t, machine.devices, machine.share), share: machine.share, rand: rand.New(rand.NewPCG(seed, uint64(machine.devices)))}
+		k.warmFor, k.liveWorkers = machine.warmFor, map[Worker]allocation{}
+		k.priority = newPriority(k.queueTimeout, []int{0, 1, 2})
 		k.perSpace = func(space string) int { return map[string]int{"other": 2}[space] }
 		for range steps {
 			k.step()
 			k.check()
 			if t.Failed() {
-				t.Fatalf("after %q, %+v, -walk.seed=%d", k.did, machine, seed)
+				t.Fatalf("after %q, %+v, -walk.seed=%d", k.lastAction, machine, seed)
 			}
 		}
 		k.checkVariety()
 		if t.Failed() {
 			return
 		}
-		resumed += k.resumed
-		begun += k.begun
+		resumed += k.resumeCount
+		warmStarts += k.warmStartCount
 	}
-	if begun < steps/10_000 {
-		t.Errorf("only %d leases began on a warm worker, %d resumed", begun, resumed)
+	if warmStarts < steps/10_000 {
+		t.Errorf("only %d warm starts, %d resumed leases", warmStarts, resumed)
 	}
 	if resumed < steps/1000 {
-		t.Errorf("only %d leases went to a warm worker", resumed)
+		t.Errorf("only %d leases reused an idle worker after waiting", resumed)
 	}
 }
 
-// walk is a world that lives at random. all is every Lease that is not both over and seen to be so.
+// walk is a schedulerHarness with random events. all has every Lease that is open, or that ended recently.
 type walk struct {
-	*world
-	rand  *rand.Rand
-	share int              // Slots of each Device
-	pids  int              // made so far
-	alive map[Worker]place // the workers that live, and where they sit
+	*schedulerHarness
+	rand        *rand.Rand
+	share       int                   // Slots of each Device
+	pids        int                   // made so far
+	liveWorkers map[Worker]allocation // the running workers, and their Slots
 
-	resumed int
-	begun   int
-	all     []*Lease
-	did     string
-	seen    map[State]int // how many ended so
+	resumeCount    int
+	warmStartCount int
+	all            []*Lease
+	lastAction     string
+	endCounts      map[State]int // ends by state
 }
 
-var spacesOfTheWalk = []string{"demo", "other"}
+var walkSpaces = []string{"demo", "other"}
 
-type deed struct {
+type action struct {
 	name   string
 	weight int
 	do     func(*walk)
 }
 
-var deeds = []deed{
+var actions = []action{
 	{"schedule", 24, (*walk).doSchedule},
 	{"checked", 24, (*walk).doChecked},
 	{"claim", 24, (*walk).doClaim},
 	{"allow", 24, (*walk).doAllow},
 	{"release", 6, (*walk).doRelease},
 	{"resumed", 24, (*walk).doResumed},
-	{"begun", 24, (*walk).doBegun},
+	{"warm started", 24, (*walk).doBegun},
 	{"exit", 3, (*walk).doExit},
 	{"left", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onLeft(l.Event) }) }},
 	{"cancelled", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onCancelled(l.Event) }) }},
 	{"gone", 1, func(k *walk) { k.onLease(func(l *Lease) { k.onInstanceGone(l.Instance) }) }},
 	{"hung up", 2, func(k *walk) { k.onLease(func(l *Lease) { k.onHangUp(l) }) }},
 	{"reclaimed", 24, (*walk).doReclaimed},
-	{"uninvited", 1, func(k *walk) {
-		k.onUninvited([]Uninvited{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly nobody
+	{"unleased", 1, func(k *walk) {
+		k.onUnleased([]Unleased{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly none
 	}},
 	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
-	{"returned", 12, func(k *walk) { k.onReturn(k.anyDevice()) }},
+	{"returned", 12, func(k *walk) { k.onUndrain(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
 
-// step does one deed and then, as Run does, what is due.
+// step does one action, then onTime, as Run does.
 func (k *walk) step() {
 	total := 0
-	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // else few leases end well
-		k.did = "finish"
-		k.onLease(k.finish)
+	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // otherwise few leases end successfully
+		k.lastAction = "finish"
+		k.onLease(k.releaseActive)
 		k.onTime()
 		return
 	}
-	for _, d := range deeds {
+	for _, d := range actions {
 		total += d.weight
 	}
 	n := k.rand.IntN(total)
-	for _, d := range deeds {
+	for _, d := range actions {
 		if n -= d.weight; n < 0 {
-			k.did = d.name
+			k.lastAction = d.name
 			d.do(k)
 			k.onTime()
 			return
@@ -130,11 +129,11 @@ func (k *walk) step() {
 }
 
 func (k *walk) doSchedule() {
-	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker idles while many wait
+	if len(k.waiting) > 12 || k.warmFor > 0 && len(k.waiting) > k.rand.IntN(8)/7 { // no worker stays idle while many leases wait
 		return
 	}
-	l := k.lease(func(r *Request) {
-		if r.Space = spacesOfTheWalk[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
+	l := k.newLease(func(r *Request) {
+		if r.Space = walkSpaces[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
 			r.Space = "demo"
 		}
 		r.Instance = r.Space + "-1"
@@ -144,34 +143,34 @@ func (k *walk) doSchedule() {
 		r.Payer.Name = []string{"ada", "ben", "cem"}[k.rand.IntN(3)]
 		r.Tier = quota.Tier{Priority: k.rand.IntN(3), Concurrency: map[string]int{"ben": 1}[r.Payer.Name]}
 		if len(k.all) > 0 && k.rand.IntN(4) == 0 {
-			r.Event = k.any().Event // an Event may ask for more than one
+			r.Event = k.anyLease().Event // an Event may request several leases
 		}
 	})
 	l.Remaining = k.rand.Float64()
-	if k.rand.IntN(2) > 0 && k.onArrival(l) {
+	if k.rand.IntN(2) > 0 && k.tryWarmStart(l) {
 		return // see doBegun
 	}
 	k.all = append(k.all, l)
 	k.onSchedule(l)
 }
 
-// doBegun: one that has come to a warm worker is admitted together with its start, or not at all.
+// doBegun answers a warm start: the Lease is admitted and activated, or neither.
 func (k *walk) doBegun() {
-	if len(k.begins) == 0 {
+	if len(k.warmStarts) == 0 {
 		return
 	}
-	i := k.rand.IntN(len(k.begins))
-	l := k.begins[i]
-	k.begins = slices.Delete(k.begins, i, i+1)
+	i := k.rand.IntN(len(k.warmStarts))
+	l := k.warmStarts[i]
+	k.warmStarts = slices.Delete(k.warmStarts, i, i+1)
 	switch k.rand.IntN(6) {
 	case 0:
-		k.onBegun(l, k.clock, errors.New("quota exceeded"))
+		k.onWarmStarted(l, k.clock, errors.New("quota exceeded"))
 	case 1:
-		k.onBegun(l, k.clock, errUnfit)
+		k.onWarmStarted(l, k.clock, errUnfit)
 	default:
-		k.onBegun(l, k.clock, nil)
+		k.onWarmStarted(l, k.clock, nil)
 		k.all = append(k.all, l)
-		k.begun++
+		k.warmStartCount++
 	}
 }
 
@@ -179,18 +178,18 @@ func (k *walk) doChecked() {
 	if len(k.checks) == 0 {
 		return
 	}
-	p := k.checks[0]
+	a := k.checks[0]
 	k.checks = k.checks[1:]
 	var err error
 	if k.rand.IntN(5) == 0 {
 		err = errors.New("busy")
 	}
-	for _, s := range p {
+	for _, s := range a {
 		if err == nil && len(k.reclaimsOf(s)) > 0 {
 			k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
 		}
 	}
-	k.onChecked(p, err)
+	k.onChecked(a, err)
 }
 
 func (k *walk) doReclaimed() {
@@ -202,14 +201,14 @@ func (k *walk) doReclaimed() {
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
 	err := []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)]
 	if err != errNotReclaimed {
-		delete(k.alive, r.lease.Worker)
+		delete(k.liveWorkers, r.lease.Worker)
 	}
-	k.onReclaimed(r.place, err)
+	k.onReclaimed(r.allocation, err)
 }
 
-func (k *walk) reclaimsOf(s *slot) (found []reclaim) {
+func (k *walk) reclaimsOf(s *slot) (found []reclaimCall) {
 	for _, r := range k.reclaims {
-		if slices.Contains(r.place, s) {
+		if slices.Contains(r.allocation, s) {
 			found = append(found, r)
 		}
 	}
@@ -230,43 +229,43 @@ func (k *walk) doResumed() {
 		k.onResumed(l, k.clock, errors.New("disk full"))
 	default:
 		k.onResumed(l, k.clock, nil)
-		k.resumed++
+		k.resumeCount++
 	}
 }
 
-// doExit lets a worker die that is watched: of a Lease, or an idle one.
+// doExit makes a watched worker exit, one of a Lease or an idle one.
 func (k *walk) doExit() {
-	if len(k.begins) > 0 && k.begins[0].inherited {
-		delete(k.alive, k.begins[0].Worker)
-		k.onExit(k.begins[0].Worker)
+	if len(k.warmStarts) > 0 && k.warmStarts[0].warmWorker {
+		delete(k.liveWorkers, k.warmStarts[0].Worker)
+		k.onExit(k.warmStarts[0].Worker)
 		return
 	}
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.phase == warm {
-		delete(k.alive, s.idle.lease.Worker)
+		delete(k.liveWorkers, s.idle.lease.Worker)
 		k.onExit(s.idle.lease.Worker)
 		return
 	}
 	k.onLease(func(l *Lease) {
 		if l.State == Active {
-			delete(k.alive, l.Worker)
+			delete(k.liveWorkers, l.Worker)
 			k.onExit(l.Worker)
 		}
 	})
 }
 
-// doClaim and doAllow are apart, since the database lies between the two.
+// doClaim and doAllow are separate, because the database commit is between them.
 func (k *walk) doClaim() {
 	k.onLease(func(l *Lease) {
 		before := l.Worker
 		k.pids++
-		_, _, err := k.onClaim(spacesOfTheWalk[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
+		_, _, err := k.onClaim(walkSpaces[k.rand.IntN(2)], l.ID, Worker{PID: k.pids})
 		if err == nil {
-			k.alive[l.Worker] = l.place
+			k.liveWorkers[l.Worker] = l.allocation
 		}
-		for _, w := range k.gone {
-			delete(k.alive, w)
+		for _, w := range k.dismissed {
+			delete(k.liveWorkers, w)
 		}
-		k.gone = nil
+		k.dismissed = nil
 		if err != nil && l.Worker != before {
 			k.t.Errorf("lease %s: a refused claim replaced %+v by %+v", l.ID, before, l.Worker)
 		}
@@ -275,13 +274,13 @@ func (k *walk) doClaim() {
 
 func (k *walk) doAllow() {
 	k.onLease(func(l *Lease) {
-		if l.Worker.PID != 0 && !l.inherited && k.watched[l.Worker] == 0 {
+		if l.Worker.PID != 0 && !l.warmWorker && k.watched[l.Worker] == 0 {
 			k.onAllow(l, k.clock)
 		}
 	})
 }
 
-func (k *walk) finish(l *Lease) {
+func (k *walk) releaseActive(l *Lease) {
 	if l.State == Active {
 		k.onRelease(l.Space, l.ID, false)
 	}
@@ -289,7 +288,7 @@ func (k *walk) finish(l *Lease) {
 
 func (k *walk) doRelease() {
 	k.onLease(func(l *Lease) {
-		space, before := spacesOfTheWalk[k.rand.IntN(2)], *l
+		space, before := walkSpaces[k.rand.IntN(2)], *l
 		_, err := k.onRelease(space, l.ID, k.rand.IntN(4) == 0)
 		if may := k.isOnSlot(&before) && space == l.Space; (err == nil) != may {
 			k.t.Errorf("lease %s of %s, %s: release by %s got %v", l.ID, l.Space, before.State, space, err)
@@ -297,18 +296,18 @@ func (k *walk) doRelease() {
 	})
 }
 
-// doTime goes to the next moment that the line has asked for, or some way on: never past such a moment.
+// doTime goes to the next wake time of the scheduler, or a random step: never past that time.
 func (k *walk) doTime() {
 	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10 * time.Second))))
-	if next := k.next(); !next.IsZero() && next.Before(to) {
+	if next := k.nextWake(); !next.IsZero() && next.Before(to) {
 		to = next
 	}
 	k.clock = to
 }
 
-// any is rather one that has a Slot: there most can happen.
-func (k *walk) any() *Lease {
-	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.begins, s.holder) && k.rand.IntN(2) == 0 {
+// anyLease prefers Leases that hold a Slot: most events apply to them.
+func (k *walk) anyLease() *Lease {
+	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.warmStarts, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
 	}
 	return k.all[k.rand.IntN(len(k.all))]
@@ -316,7 +315,7 @@ func (k *walk) any() *Lease {
 
 func (k *walk) onLease(do func(*Lease)) {
 	if len(k.all) > 0 {
-		do(k.any())
+		do(k.anyLease())
 	}
 }
 
@@ -324,198 +323,21 @@ func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slo
 
 func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
 
-func (k *walk) check() {
-	k.checkSlots()
-	k.checkWorkers()
-	k.checkTime()
-	k.checkOrder()
-	k.checkLimits()
-	for _, l := range k.all {
-		if k.leases[l.ID] == l {
-			k.checkOpen(l)
-		} else {
-			k.checkEnded(l)
-		}
-	}
-	k.forget()
-}
-
-// checkWorkers: on a Slot lives the worker of its Lease alone, or an idle one, or one that is being ended. Where nobody
-// may be, nobody is.
-func (k *walk) checkWorkers() {
-	sitters := map[*slot]int{}
-	for w, p := range k.alive {
-		for _, s := range p {
-			sitters[s]++
-			if o := s.occupant(); s.phase == free || s.phase == checking || s.phase == drained || o == nil || o.Worker != w {
-				k.t.Errorf("worker %d lives on slot %d, which is %s", w.PID, s.Index, s.phase)
-			}
-		}
-	}
-	for s, n := range sitters {
-		if n > 1 {
-			k.t.Errorf("%d workers live on slot %d", n, s.Index)
-		}
-	}
-}
-
-// checkSlots: at most one holder each, who knows of it, and none reclaimed twice at a time.
-func (k *walk) checkSlots() {
-	for _, s := range k.slots {
-		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
-			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
-		}
-		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.place, s) || k.leases[s.idle.lease.ID] != nil) {
-			k.t.Errorf("slot %d is warm from %s, which is %s", s.Index, s.idle.lease.ID, s.idle.lease.State)
-		}
-		if s.phase == held && (!k.isOnSlot(s.holder) || !slices.Contains(s.holder.place, s)) {
-			k.t.Errorf("slot %d is held by %s, which is %s", s.Index, s.holder.ID, s.holder.State)
-		}
-		if n := len(k.reclaimsOf(s)); (s.phase == reclaiming) != (n == 1) || n > 1 {
-			k.t.Errorf("slot %d is %s with %d reclaims under way", s.Index, s.phase, n)
-		}
-	}
-}
-
-// checkTime: after onTime nothing is due, and the line will be woken when something is.
-func (k *walk) checkTime() {
-	next := k.next()
-	for _, l := range k.leases {
-		if due := k.due(l); !due.After(k.clock) || next.IsZero() || next.After(due) {
-			k.t.Errorf("lease %s, %s: due at %s, it is %s and the line sleeps until %s", l.ID, l.State, due, k.clock, next)
-		}
-	}
-}
-
-// checkOrder: they wait in the order of their turns; where Devices are not shared, nobody who may have a Slot waits while
-// one idles, nor while one is given to somebody who came the bound later.
-func (k *walk) checkOrder() {
-	if !slices.IsSortedFunc(k.waiting, (*Lease).before) {
-		k.t.Errorf("they wait out of their order")
-	}
-	granted := k.grants
-	k.grants = nil
-	if k.share > 1 {
-		return // a Slot may be kept for an xlarge
-	}
-	waiting := 0
-	for _, l := range k.waiting {
-		if l.limit != "" {
-			continue
-		}
-		waiting++
-		for _, other := range granted {
-			if k.warmFor == 0 && other.Admitted.Sub(l.Admitted) >= k.order.bound {
-				k.t.Errorf("%s, which came at %s, waits behind %s, which came at %s", l.ID, l.Admitted, other.ID, other.Admitted)
-			}
-		}
-	}
-	looking, idle := 0, 0
-	for _, s := range k.slots {
-		switch s.phase {
-		case checking, reclaiming: // those that are being taken back may be meant for who waits
-			looking++
-		case free, warm:
-			idle++
-		}
-	}
-	if waiting > looking && idle > 0 {
-		k.t.Errorf("%d wait, %d slots are being looked at, and %d idle", waiting, looking, idle)
-	}
-}
-
-// checkLimits: no Space and no payer has more places than they may, and nobody waits for a place that nobody has claimed.
-func (k *walk) checkLimits() {
-	has, claimed := claims{map[string]int{}, map[string]int{}}, claims{map[string]int{}, map[string]int{}}
-	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.begins) {
-		if k.isOnSlot(l) {
-			has.add(l)
-		}
-		if k.isOnSlot(l) || l.limit == "" {
-			claimed.add(l)
-		}
-	}
-	for _, l := range k.leases {
-		limits := k.limitsOf(l)
-		if limits.space > 0 && has.spaces[l.Space] > limits.space || limits.payer > 0 && has.payers[l.Payer.Key()] > limits.payer {
-			k.t.Errorf("%s has %d places, %s has %d; want at most %+v", l.Space, has.spaces[l.Space], l.Payer.Key(), has.payers[l.Payer.Key()], limits)
-		}
-		if l.State == Waiting && (l.limit == OfSpace && claimed.spaces[l.Space] < limits.space || l.limit == OfIdentity && claimed.payers[l.Payer.Key()] < limits.payer) {
-			k.t.Errorf("%s waits for others of its %s, and there are only %+v", l.ID, l.limit, claimed)
-		}
-	}
-}
-
-// checkOpen: a Lease either waits, once, or is on all of its Slots; it is decided if and only if it no longer waits.
-func (k *walk) checkOpen(l *Lease) {
-	waits, holds := 0, 0
-	for _, o := range k.waiting {
-		if o == l {
-			waits++
-		}
-	}
-	for _, s := range k.slots {
-		if s.holder == l && s.phase == held {
-			holds++
-		}
-	}
-	if holds > 0 && (holds == k.share) == (k.share == 1 || l.Size == "xlarge") && holds == len(l.place) {
-		holds = 1 // place
-	}
-	if waits+holds != 1 || (waits == 1) != (l.State == Waiting) || (waits == 1) != (l.Slot == nil) {
-		k.t.Errorf("lease %s is %s: waits %d times, holds %d places", l.ID, l.State, waits, holds)
-	}
-	told := holds == 1 && l.from == nil
-	if answers := k.answers[l]; (len(answers) == 1) != told || len(answers) > 1 || told && answers[0].grant == nil || k.settled[l] != 0 {
-		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
-	}
-	// (An active one whose place is being allowed to another worker has one that is not watched yet.)
-	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.inherited && k.watched[l.Worker] != 1 {
-		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l.Worker], l.Active)
-	}
-}
-
-// checkEnded: one decision, one settlement, and no more charged than was used, declared and held.
-func (k *walk) checkEnded(l *Lease) {
-	if len(k.answers[l]) != 1 || k.settled[l] != 1 || k.watched[l.Worker] > 1 {
-		k.t.Errorf("lease %s has ended %s: answered %+v, settled %d times", l.ID, l.State, k.answers[l], k.settled[l])
-	}
-	used := time.Duration(0)
-	if !l.Active.IsZero() {
-		used = min(l.Ended.Sub(l.Active), l.Declared) * time.Duration(l.factor())
-	}
-	if l.Charged < used || l.Charged >= used+time.Millisecond || l.Charged > l.Held {
-		k.t.Errorf("lease %s has ended %s: charged %v of %v held, used %v", l.ID, l.State, l.Charged, l.Held, used)
-	}
-	if l.State == Expired && l.Charged != l.Held || l.State == Unclaimed && l.Charged != 0 {
-		k.t.Errorf("lease %s has ended %s: charged %v of %v", l.ID, l.State, l.Charged, l.Held)
-	}
-}
-
-// forget keeps some of the ended Leases, so that they go on being asked for and released in vain.
-func (k *walk) forget() {
+// dropEnded keeps some of the ended Leases, so that late claims and releases are tested.
+func (k *walk) dropEnded() {
 	const memory = 20
 	for len(k.all) > memory {
 		i := k.rand.IntN(len(k.all))
 		l := k.all[i]
 		if k.leases[l.ID] == l {
-			return // another time
+			return // at a later step
 		}
-		if k.seen == nil {
-			k.seen = map[State]int{}
+		if k.endCounts == nil {
+			k.endCounts = map[State]int{}
 		}
-		k.seen[l.State]++
+		k.endCounts[l.State]++
 		delete(k.answers, l)
 		delete(k.settled, l)
 		k.all = append(k.all[:i:i], k.all[i+1:]...)
-	}
-}
-
-// checkVariety: a walk that never comes to some end proves nothing about it.
-func (k *walk) checkVariety() {
-	for _, state := range []State{Released, Expired, Revoked, Unclaimed, TimedOut, Withdrawn} {
-		if few := k.warmFor > 0 && state == TimedOut; !few && k.seen[state] < *walkSteps/10_000 { // two at most wait there
-			k.t.Errorf("of all ends only %d were %q: %v", k.seen[state], state, k.seen)
-		}
 	}
 }

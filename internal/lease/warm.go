@@ -6,224 +6,230 @@ import (
 	"time"
 )
 
-// idle is a worker that has done its last Lease well and waits on its place for the next one of the same Task.
-// It costs nobody anything, and goes as soon as somebody else needs the place.
-type idle struct {
-	lease *Lease // its last; over
+// idleWorker is a worker after a successful Lease. It waits on its Slots for the next Lease of the same
+// Task. It is not charged, and is evicted as soon as another Lease needs its Slots.
+type idleWorker struct {
+	lease *Lease // its last Lease, which has ended
 	since time.Time
 }
 
-// keepWarm ends a Lease and lets its worker stay. Only after a good end: after an exception the client forgets
+// keepWarm ends a Lease and keeps its worker. It applies only after a success: after an exception the client drops
 // its worker without ending it (spaces/zero/wrappers.py).
-func (l *line) keepWarm(lease *Lease) {
-	l.close(lease, Released, "released")
-	l.do.settle(lease)
-	w := &idle{lease, l.now()}
-	for _, s := range lease.place {
+func (sc *scheduler) keepWarm(lease *Lease) {
+	sc.finish(lease, Released, "released")
+	sc.effects.settle(lease)
+	w := &idleWorker{lease, sc.now()}
+	for _, s := range lease.allocation {
 		s.phase, s.holder, s.idle = warm, nil, w
 	}
-	l.fill()
+	sc.fill()
 }
 
-// idles are the warm workers, each once.
-func (l *line) idles() (all []*idle) {
-	for _, s := range l.slots {
-		if s.phase == warm && s == s.idle.lease.place[0] {
+// idleWorkers are the workers on warm Slots, each once.
+func (sc *scheduler) idleWorkers() (all []*idleWorker) {
+	for _, s := range sc.slots {
+		if s.phase == warm && s == s.idle.lease.allocation[0] {
 			all = append(all, s.idle)
 		}
 	}
 	return all
 }
 
-// arrivals are those that are not committed yet: whatever happens to open Leases meanwhile has to look for them here.
-func (l *line) arrivals() (all []*Lease) {
-	for _, s := range l.slots {
-		if s.phase == held && s.holder.arriving && s == s.holder.place[0] {
+// committing lists the warm starts that are not committed yet. They are not among the open Leases, so every event
+// that applies to open Leases must be applied to them too.
+func (sc *scheduler) committing() (all []*Lease) {
+	for _, s := range sc.slots {
+		if s.phase == held && s.holder.committing && s == s.holder.allocation[0] {
 			all = append(all, s.holder)
 		}
 	}
 	return all
 }
 
-// beginning are the warm workers of arrivals.
-func (l *line) beginning() (all []*idle) {
-	for _, lease := range l.arrivals() {
-		all = append(all, lease.from)
+// committingWorkers are the workers of the warm starts.
+func (sc *scheduler) committingWorkers() (all []*idleWorker) {
+	for _, lease := range sc.committing() {
+		all = append(all, lease.pendingWorker)
 	}
 	return all
 }
 
-// warmPlace is the idle worker that can do what waits at rank: the client keeps one for each Task and Slot of
-// one start of its Space.
-func (l *line) warmPlace(rank int) *idle {
-	lease := l.waiting[rank]
-	for _, w := range l.idles() {
-		if l.isWorkerFor(w, lease) && l.mayUse(rank, w.lease.place) {
+// idleWorkerFor returns the idle worker that fits the waiting Lease at rank. The client keeps one for each Task
+// and Slot of one start of its Space.
+func (sc *scheduler) idleWorkerFor(rank int) *idleWorker {
+	lease := sc.waiting[rank]
+	for _, w := range sc.idleWorkers() {
+		if sc.canReuse(w, lease) && sc.mayUse(rank, w.lease.allocation) {
 			return w
 		}
 	}
 	return nil
 }
 
-func (l *line) isWorkerFor(w *idle, lease *Lease) bool {
+func (sc *scheduler) canReuse(w *idleWorker, lease *Lease) bool {
 	last := w.lease
-	return last.Instance == lease.Instance && last.Task == lease.Task && l.isWhole(last) == l.isWhole(lease)
+	return last.Instance == lease.Instance && last.Task == lease.Task && sc.needsWholeDevice(last) == sc.needsWholeDevice(lease)
 }
 
-// resume gives a Lease the place and the worker of an earlier one. As that worker makes no /allow, the Lease is
-// active from here: once that is committed, its client is told.
-func (l *line) resume(w *idle, lease *Lease) {
-	lease.Worker, lease.inherited, lease.watched, lease.from = w.lease.Worker, true, true, w
-	l.give(w.lease.place, lease)
-	if lease.arriving {
-		l.do.begin(lease)
+// resume gives a Lease the Slots and the worker of an earlier one. That worker makes no /allow, so the Lease
+// becomes active here. Its client is answered once that is committed.
+func (sc *scheduler) resume(w *idleWorker, lease *Lease) {
+	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = w.lease.Worker, true, true, w
+	sc.attach(w.lease.allocation, lease)
+	if lease.committing {
+		sc.effects.warmStart(lease)
 	} else {
-		l.do.resume(lease)
+		sc.effects.resume(lease)
 	}
 }
 
-// errUnfit: its Device was lost meanwhile, or a stranger came.
-var errUnfit = errors.New("the warm worker cannot go on")
+// errUnfit means that the Device was lost meanwhile, or a foreign process appeared on it.
+var errUnfit = errors.New("the warm worker cannot be reused")
 
-// onArrival looks whether a Lease that nobody has admitted yet would get its warm worker at once: then its hold and the
-// start of its clock are one commit (begin), and it is none of the open ones until then (onBegun). False: it is as it was. The
-// line's own rules decide that, so it stands in the line for as long as they do.
-func (l *line) onArrival(lease *Lease) bool {
-	if len(l.waiting) > 0 || !l.hasWorker(lease) {
+// tryWarmStart checks whether a Lease that is not admitted yet would get an idle worker at once. If so, its hold
+// and the start of its clock are one commit (warmStart), and it becomes an open Lease afterwards (onWarmStarted).
+// If it returns false, nothing has changed. The scheduler's own rules make that decision, so the Lease is in the
+// waiting queue while they run.
+func (sc *scheduler) tryWarmStart(lease *Lease) bool {
+	if len(sc.waiting) > 0 || !sc.hasIdleWorkerFor(lease) {
 		return false
 	}
-	lease.arriving = true
-	lease.turn = l.order.turn(lease)
-	l.enqueue(lease)
-	l.fill()
-	l.waiting = slices.DeleteFunc(l.waiting, func(o *Lease) bool { return o == lease })
-	lease.arriving = lease.from != nil
-	return lease.arriving
+	lease.committing = true
+	lease.effectiveTime = sc.priority.effectiveTime(lease)
+	sc.enqueue(lease)
+	sc.fill()
+	sc.waiting = slices.DeleteFunc(sc.waiting, func(o *Lease) bool { return o == lease })
+	lease.committing = lease.pendingWorker != nil
+	return lease.committing
 }
 
-func (l *line) hasWorker(lease *Lease) bool {
-	return slices.ContainsFunc(l.idles(), func(w *idle) bool { return l.isWorkerFor(w, lease) })
+func (sc *scheduler) hasIdleWorkerFor(lease *Lease) bool {
+	return slices.ContainsFunc(sc.idleWorkers(), func(w *idleWorker) bool { return sc.canReuse(w, lease) })
 }
 
-// onBegun is told that an arrival is admitted and active, or why it is neither: then its worker idles on, if it lives
-// and nothing is wrong with its place.
-func (l *line) onBegun(lease *Lease, at time.Time, err error) {
+// onWarmStarted handles the result of a warm start: the Lease is admitted and active, or it is neither. If it is
+// neither, the worker stays idle, provided that it is running and its Slots are usable.
+func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 	if err == nil {
-		l.leases[lease.ID] = lease
-		l.tellOf(lease)
-		if lease.doomed == "" {
-			l.onResumed(lease, at, nil)
+		sc.leases[lease.ID] = lease
+		sc.publishWarmStart(lease)
+		if lease.endAfterCommit == "" {
+			sc.onResumed(lease, at, nil)
 		} else {
-			l.end(lease, Revoked, lease.doomed, 0)
+			sc.end(lease, Revoked, lease.endAfterCommit, 0)
 		}
 		return
 	}
-	from, lives := lease.from, lease.inherited
-	l.unplace(lease)
-	if errors.Is(err, errUnfit) || !lives || lease.doomed != "" || l.isDrained(from.lease.place) {
-		l.evict(from, 0)
+	pending, alive := lease.pendingWorker, lease.warmWorker
+	sc.detachWarmWorker(lease)
+	if errors.Is(err, errUnfit) || !alive || lease.endAfterCommit != "" || sc.isDrained(pending.lease.allocation) {
+		sc.evict(pending, 0)
 	} else {
-		for _, s := range from.lease.place {
-			s.phase, s.holder, s.idle = warm, nil, from
+		for _, s := range pending.lease.allocation {
+			s.phase, s.holder, s.idle = warm, nil, pending
 		}
 	}
-	l.fill()
+	sc.fill()
 }
 
-// tellOf tells what nobody could be told while the database could still refuse it.
-func (l *line) tellOf(lease *Lease) {
+// publishWarmStart publishes the states that could not be published while the database might still refuse the
+// Lease.
+func (sc *scheduler) publishWarmStart(lease *Lease) {
 	state, slot := lease.State, lease.Slot
-	lease.arriving, lease.State, lease.Slot = false, Waiting, nil
-	l.do.changed(lease)
+	lease.committing, lease.State, lease.Slot = false, Waiting, nil
+	sc.effects.changed(lease)
 	lease.State, lease.Slot = state, slot
-	l.do.changed(lease)
+	sc.effects.changed(lease)
 }
 
-// unplace makes a Lease that was to have a warm worker one that waits.
-func (l *line) unplace(lease *Lease) {
-	lease.again = true
-	lease.State, lease.Granted, lease.place, lease.Slot = Waiting, time.Time{}, nil, nil
-	lease.Worker, lease.inherited, lease.watched, lease.from = Worker{}, false, false, nil
+// detachWarmWorker turns a Lease that was to reuse an idle worker back into a waiting one.
+func (sc *scheduler) detachWarmWorker(lease *Lease) {
+	lease.regranted = true
+	lease.State, lease.Granted, lease.allocation, lease.Slot = Waiting, time.Time{}, nil, nil
+	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = Worker{}, false, false, nil
 }
 
-// onResumed starts the clock and answers, if the Lease has not ended meanwhile. If the worker has died the client
-// sees that too, and forks another, which makes an /allow.
-func (l *line) onResumed(lease *Lease, at time.Time, err error) {
-	if lease.from == nil {
+// onResumed starts the clock and answers the client, if the Lease has not ended meanwhile. If the worker has
+// exited, the client notices that too, and forks another worker, which makes an /allow.
+func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
+	if lease.pendingWorker == nil {
 		return
 	}
 	if err != nil {
-		l.end(lease, Unclaimed, "not written down", farewell)
+		sc.end(lease, Unclaimed, "not written down", idleTermGrace)
 		return
 	}
-	lease.from = nil
-	if lease.inherited {
+	lease.pendingWorker = nil
+	if lease.warmWorker {
 		lease.State, lease.Active = Active, at
-		l.do.changed(lease)
+		sc.effects.changed(lease)
 	}
-	l.do.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
+	sc.effects.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
 
-// onUnfit puts the Lease back into the line, at its old rank: its Device was lost meanwhile, or a stranger came.
-func (l *line) onUnfit(lease *Lease) {
-	if lease.from == nil {
+// onUnfit requeues the Lease at its old rank: its Device was lost meanwhile, or a foreign process appeared on it.
+func (sc *scheduler) onUnfit(lease *Lease) {
+	if lease.pendingWorker == nil {
 		return
 	}
-	from := lease.from
-	l.unplace(lease)
-	l.enqueue(lease)
-	l.do.changed(lease)
-	l.evict(from, 0)
-	l.fill()
+	pending := lease.pendingWorker
+	sc.detachWarmWorker(lease)
+	sc.enqueue(lease)
+	sc.effects.changed(lease)
+	sc.evict(pending, 0)
+	sc.fill()
 }
 
-// missed is how long after a grant the client may not know yet that its idle worker has died, and fork another.
-const missed = time.Second
+// workerLossGrace is the time after a grant in which the client may not have noticed the exit of its idle worker.
+// It then forks another.
+const workerLossGrace = time.Second
 
-// onHolderExit: a worker that dies with its Lease ends it. An inherited one may have died before it got the work.
-func (l *line) onHolderExit(lease *Lease) {
+// onHolderExit ends a Lease when its worker exits. A warm worker may have exited before it got the call; then the
+// Lease goes on.
+func (sc *scheduler) onHolderExit(lease *Lease) {
 	switch {
-	case lease.inherited && l.now().Before(lease.Granted.Add(missed)):
-		l.do.dismiss(lease.Worker) // and so what it has started
-		lease.Worker, lease.inherited, lease.watched = Worker{}, false, false
+	case lease.warmWorker && sc.now().Before(lease.Granted.Add(workerLossGrace)):
+		sc.effects.dismiss(lease.Worker) // together with its descendants
+		lease.Worker, lease.warmWorker, lease.watched = Worker{}, false, false
 		if lease.State == Active {
-			lease.State, lease.Active, lease.again = Granted, time.Time{}, true
-			l.do.changed(lease)
+			lease.State, lease.Active, lease.regranted = Granted, time.Time{}, true
+			sc.effects.changed(lease)
 		}
 	case lease.State == Active:
-		l.end(lease, Released, "worker died", 0)
+		sc.end(lease, Released, "worker died", 0)
 	}
 }
 
-// makeRoom lets an idle worker go for who waits at rank: the one that has been idle longest. For a whole Device
-// those on the reserved one go, if nobody holds a Slot there.
-func (l *line) makeRoom(rank int) {
-	if lease := l.waiting[rank]; l.isWhole(lease) {
-		if device := l.reserved.device; lease == l.reserved.lease && device != nil && device.count(held) == 0 {
-			for _, w := range l.idles() {
-				if w.lease.place.on(device) {
-					l.evict(w, farewell)
+// evictFor evicts an idle worker for the waiting Lease at rank: the one that has been idle longest. For a Lease
+// that needs a whole Device, all idle workers of the reserved Device are evicted, once no Lease holds a Slot
+// there.
+func (sc *scheduler) evictFor(rank int) {
+	if lease := sc.waiting[rank]; sc.needsWholeDevice(lease) {
+		if device := sc.reserved.device; lease == sc.reserved.lease && device != nil && device.count(held) == 0 {
+			for _, w := range sc.idleWorkers() {
+				if w.lease.allocation.sharesDevice(device) {
+					sc.evict(w, idleTermGrace)
 				}
 			}
 		}
 		return
 	}
-	var oldest *idle
-	for _, w := range l.idles() {
-		if l.mayUse(rank, w.lease.place) && (oldest == nil || w.since.Before(oldest.since)) {
+	var oldest *idleWorker
+	for _, w := range sc.idleWorkers() {
+		if sc.mayUse(rank, w.lease.allocation) && (oldest == nil || w.since.Before(oldest.since)) {
 			oldest = w
 		}
 	}
 	if oldest != nil {
-		l.evict(oldest, farewell)
+		sc.evict(oldest, idleTermGrace)
 	}
 }
 
-// evict ends an idle worker and takes its place back.
-func (l *line) evict(w *idle, grace time.Duration) {
-	for _, s := range w.lease.place {
+// evict ends an idle worker and reclaims its Slots.
+func (sc *scheduler) evict(w *idleWorker, grace time.Duration) {
+	for _, s := range w.lease.allocation {
 		s.phase, s.holder, s.idle = reclaiming, w.lease, w
 	}
-	w.lease.place.startedAt(l.now())
-	l.do.reclaim(w.lease.place, w.lease, grace)
+	w.lease.allocation.setSince(sc.now())
+	sc.effects.reclaim(w.lease.allocation, w.lease, grace)
 }

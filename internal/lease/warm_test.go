@@ -7,99 +7,99 @@ import (
 	"time"
 )
 
-func newWarmWorld(t *testing.T, devices int) *world {
-	w := newWorld(t, devices)
-	w.warmFor = 5 * time.Minute
-	return w
+func newWarmSchedulerHarness(t *testing.T, devices int) *schedulerHarness {
+	h := newSchedulerHarness(t, devices)
+	h.warmFor = 5 * time.Minute
+	return h
 }
 
-func (w *world) release(l *Lease) {
-	w.t.Helper()
-	if _, err := w.onRelease(l.Space, l.ID, false); err != nil {
-		w.t.Fatalf("release of %s: %v", l.ID, err)
+func (h *schedulerHarness) release(l *Lease) {
+	h.t.Helper()
+	if _, err := h.onRelease(l.Space, l.ID, false); err != nil {
+		h.t.Fatalf("release of %s: %v", l.ID, err)
 	}
-	w.onTime()
+	h.onTime()
 }
 
-// warmed has run a Lease to a good end.
-func (w *world) warmed(alter ...func(*Request)) *Lease {
-	w.t.Helper()
-	l := w.active(alter...)
-	w.release(l)
-	w.want(l, Released)
-	w.wantPhase(l.Slot.Index, warm)
+// leaveIdleWorker runs a Lease to a successful end.
+func (h *schedulerHarness) leaveIdleWorker(alter ...func(*Request)) *Lease {
+	h.t.Helper()
+	l := h.active(alter...)
+	h.release(l)
+	h.want(l, Released)
+	h.wantPhase(l.Slot.Index, warm)
 	return l
 }
 
-// resumed schedules one that goes to a warm worker, and commits that.
-func (w *world) resumed(alter ...func(*Request)) *Lease {
-	w.t.Helper()
-	l := w.schedule(alter...)
-	w.want(l, Granted)
-	if !slices.Equal(w.resumes, []*Lease{l}) || len(w.answers[l]) != 0 {
-		w.t.Fatalf("resumes %v, answers %+v; want %s being written down and nobody told yet", w.resumes, w.answers[l], l.ID)
+// resumed schedules a Lease that reuses an idle worker, and commits its activation.
+func (h *schedulerHarness) resumed(alter ...func(*Request)) *Lease {
+	h.t.Helper()
+	l := h.schedule(alter...)
+	h.want(l, Granted)
+	if !slices.Equal(h.resumes, []*Lease{l}) || len(h.answers[l]) != 0 {
+		h.t.Fatalf("resumes %v, answers %+v; want the activation of %s being committed and no answer yet", h.resumes, h.answers[l], l.ID)
 	}
-	w.resumes = nil
-	w.onResumed(l, w.clock, nil)
-	w.want(l, Active)
+	h.resumes = nil
+	h.onResumed(l, h.clock, nil)
+	h.want(l, Active)
 	return l
 }
 
 func task(name string) func(*Request)     { return func(r *Request) { r.Task = name } }
 func instance(name string) func(*Request) { return func(r *Request) { r.Instance = name } }
 
-func TestWarmWorkerIsUsedAgain(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	first := w.warmed()
-	w.pass(time.Minute) // idling costs nobody anything
-	second := w.resumed()
-	if got := w.answers[second]; len(got) != 1 || *got[0].grant != (Grant{Lease: second.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) {
+func TestWarmWorkerIsReused(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 2)
+	first := h.leaveIdleWorker()
+	h.advance(time.Minute) // idle time is not charged
+	second := h.resumed()
+	if got := h.answers[second]; len(got) != 1 || *got[0].grant != (Grant{Lease: second.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) {
 		t.Errorf("got %+v, want slot 0 with its idle worker", got)
 	}
-	if second.Worker != first.Worker || w.watched[first.Worker] != 1 || len(w.reclaims) != 0 {
-		t.Errorf("worker %+v, watched %v, reclaims %v; want the first one's, watched once, and nothing ended", second.Worker, w.watched, w.reclaims)
+	if second.Worker != first.Worker || h.watched[first.Worker] != 1 || len(h.reclaims) != 0 {
+		t.Errorf("worker %+v, watched %v, reclaims %v; want the worker of the first, watched once, and none ended", second.Worker, h.watched, h.reclaims)
 	}
-	w.pass(3 * time.Second)
-	w.release(second)
-	w.wantEnd(first, Released, "released", 0)
-	w.wantEnd(second, Released, "released", 3*time.Second)
-	w.wantPhase(0, warm)
+	h.advance(3 * time.Second)
+	h.release(second)
+	h.wantEnd(first, Released, "released", 0)
+	h.wantEnd(second, Released, "released", 3*time.Second)
+	h.wantPhase(0, warm)
 }
 
-func TestDeadlineOfAWarmLease(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	w.warmed()
-	l := w.resumed()
-	w.pass(12 * time.Second)
-	w.wantEnd(l, Expired, "deadline", 10*time.Second)
-	if len(w.reclaims) != 1 || w.reclaims[0].lease != l {
-		t.Errorf("got %+v, want its worker ended", w.reclaims)
+func TestDeadlineOfWarmLease(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	h.leaveIdleWorker()
+	l := h.resumed()
+	h.advance(12 * time.Second)
+	h.wantEnd(l, Expired, "deadline", 10*time.Second)
+	if len(h.reclaims) != 1 || h.reclaims[0].lease != l {
+		t.Errorf("got %+v, want its worker ended", h.reclaims)
 	}
 }
 
-func TestAWorkerThatFailedDoesNotStay(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	l := w.active()
-	if _, err := w.onRelease("demo", l.ID, true); err != nil {
+func TestFailedWorkerIsNotKept(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	l := h.active()
+	if _, err := h.onRelease("demo", l.ID, true); err != nil {
 		t.Fatal(err)
 	}
-	w.wantPhase(0, reclaiming)
+	h.wantPhase(0, reclaiming)
 }
 
-// TestWhoElseComesFindsAnEmptySlot: another task, another start of the Space.
-func TestWhoElseComesFindsAnEmptySlot(t *testing.T) {
+// TestOtherTaskEvictsIdleWorker: another Task, or another start of the Space.
+func TestOtherTaskEvictsIdleWorker(t *testing.T) {
 	for name, alter := range map[string]func(*Request){"another task": task("speak"), "another start": instance("run-2")} {
 		t.Run(name, func(t *testing.T) {
-			w := newWarmWorld(t, 1)
-			first := w.warmed()
-			l := w.schedule(alter)
-			w.want(l, Waiting)
-			if len(w.reclaims) != 1 || w.reclaims[0].lease != first || w.reclaims[0].grace != farewell || len(w.checks) != 0 {
-				t.Fatalf("reclaims %+v, checks %v; want the idle worker ended before anybody looks", w.reclaims, w.checks)
+			h := newWarmSchedulerHarness(t, 1)
+			first := h.leaveIdleWorker()
+			l := h.schedule(alter)
+			h.want(l, Waiting)
+			if len(h.reclaims) != 1 || h.reclaims[0].lease != first || h.reclaims[0].grace != idleTermGrace || len(h.checks) != 0 {
+				t.Fatalf("reclaims %+v, checks %v; want the idle worker ended before any check", h.reclaims, h.checks)
 			}
-			w.reclaimed()
-			w.want(l, Granted)
-			if got := w.answers[l]; len(got) != 1 || got[0].grant.Idle {
+			h.finishReclaims()
+			h.want(l, Granted)
+			if got := h.answers[l]; len(got) != 1 || got[0].grant.Idle {
 				t.Errorf("got %+v, want a grant without a worker", got)
 			}
 		})
@@ -107,371 +107,373 @@ func TestWhoElseComesFindsAnEmptySlot(t *testing.T) {
 }
 
 func TestFreeSlotsBeforeIdleWorkers(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	w.warmed()
-	l := w.granted(task("speak"))
-	if l.Slot.Index != 1 || len(w.reclaims) != 0 {
-		t.Errorf("got slot %d and reclaims %v, want the free one", l.Slot.Index, w.reclaims)
+	h := newWarmSchedulerHarness(t, 2)
+	h.leaveIdleWorker()
+	l := h.granted(task("speak"))
+	if l.Slot.Index != 1 || len(h.reclaims) != 0 {
+		t.Errorf("got slot %d and reclaims %v, want the free one", l.Slot.Index, h.reclaims)
 	}
 }
 
-func TestTheLongestIdleGoesFirst(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	a, b := w.active(), w.active(task("speak"))
-	w.release(b)
-	w.pass(time.Second)
-	w.release(a)
-	w.schedule(task("paint"))
-	if len(w.reclaims) != 1 || w.reclaims[0].lease != b {
-		t.Errorf("got %+v, want %s to go alone", w.reclaims, b.ID)
+func TestLongestIdleIsEvictedFirst(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 2)
+	a, b := h.active(), h.active(task("speak"))
+	h.release(b)
+	h.advance(time.Second)
+	h.release(a)
+	h.schedule(task("paint"))
+	if len(h.reclaims) != 1 || h.reclaims[0].lease != b {
+		t.Errorf("got %+v, want only the worker of %s ended", h.reclaims, b.ID)
 	}
 }
 
-// TestWarmIsNoReasonToOvertake: who came first gets the only Slot, though its worker is another's.
-func TestWarmIsNoReasonToOvertake(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	holder := w.active()
-	other := w.schedule(task("speak"))
-	same := w.schedule()
-	w.release(holder)
-	w.want(same, Waiting)
-	w.reclaimed()
-	w.want(other, Granted)
+// TestWarmLeaseDoesNotOvertake: the Lease admitted first gets the only Slot, although the idle worker fits another
+// one.
+func TestWarmLeaseDoesNotOvertake(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	holder := h.active()
+	other := h.schedule(task("speak"))
+	same := h.schedule()
+	h.release(holder)
+	h.want(same, Waiting)
+	h.finishReclaims()
+	h.want(other, Granted)
 }
 
-// TestAFreeSlotBeforeOneThatIsComing: an idle worker may take its time to go.
-func TestAFreeSlotBeforeOneThatIsComing(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	idle, b := w.warmed(), w.active(task("speak"))
-	first := w.schedule(task("paint"))
-	second := w.schedule(task("sing"))
-	slow := w.reclaims
+// TestFreeSlotBeforeReclaimingSlot: an evicted worker may take long to exit.
+func TestFreeSlotBeforeReclaimingSlot(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 2)
+	idle, b := h.leaveIdleWorker(), h.active(task("speak"))
+	first := h.schedule(task("paint"))
+	second := h.schedule(task("sing"))
+	slow := h.reclaims
 	if len(slow) != 1 || slow[0].lease != idle {
-		t.Fatalf("reclaims %+v, want the idle worker's place", slow)
+		t.Fatalf("reclaims %+v, want the slot of the idle worker", slow)
 	}
-	w.reclaims = nil
-	if _, err := w.onRelease("demo", b.ID, true); err != nil {
+	h.reclaims = nil
+	if _, err := h.onRelease("demo", b.ID, true); err != nil {
 		t.Fatal(err)
 	}
-	w.reclaimed()
-	w.want(first, Granted)
-	w.want(second, Waiting)
-	w.reclaims = slow
-	w.reclaimed()
-	w.want(second, Granted)
+	h.finishReclaims()
+	h.want(first, Granted)
+	h.want(second, Waiting)
+	h.reclaims = slow
+	h.finishReclaims()
+	h.want(second, Granted)
 }
 
-func TestIdleWorkersGoAfterAWhile(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	l := w.warmed()
-	w.pass(5*time.Minute - 1)
-	w.wantPhase(0, warm)
-	w.pass(1)
-	if len(w.reclaims) != 1 || w.reclaims[0].lease != l || w.reclaims[0].grace != farewell {
-		t.Errorf("got %+v, want it ended", w.reclaims)
+func TestIdleWorkerExpires(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	l := h.leaveIdleWorker()
+	h.advance(5*time.Minute - 1)
+	h.wantPhase(0, warm)
+	h.advance(1)
+	if len(h.reclaims) != 1 || h.reclaims[0].lease != l || h.reclaims[0].grace != idleTermGrace {
+		t.Errorf("got %+v, want it ended", h.reclaims)
 	}
-	w.reclaimed()
-	w.wantPhase(0, free)
+	h.finishReclaims()
+	h.wantPhase(0, free)
 }
 
-func TestIdleWorkerThatDies(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	l := w.warmed()
-	w.onExit(l.Worker)
-	w.wantPhase(0, reclaiming) // what it started may live, its memory may not be back
-	w.reclaimed()
-	w.granted()
+func TestIdleWorkerExits(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	l := h.leaveIdleWorker()
+	h.onExit(l.Worker)
+	h.wantPhase(0, reclaiming) // its descendants may still run, and its memory may not be free
+	h.finishReclaims()
+	h.granted()
 }
 
-func TestIdleWorkersGoWithTheirSpace(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	a, _ := w.active(), w.active(instance("run-2"))
-	w.release(a)
-	w.onInstanceGone("run-1")
-	w.wantPhase(0, reclaiming)
-	w.wantPhase(1, held)
+func TestIdleWorkersEndWithTheirSpace(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 2)
+	a, _ := h.active(), h.active(instance("run-2"))
+	h.release(a)
+	h.onInstanceGone("run-1")
+	h.wantPhase(0, reclaiming)
+	h.wantPhase(1, held)
 }
 
-// TestInheritedWorkerDiesBeforeItsWork: the client forks another, which is allowed as if there had been none. What the dead one
-// has started is ended.
-func TestInheritedWorkerDiesBeforeItsWork(t *testing.T) {
-	for name, when := range map[string]func(w *world) *Lease{
-		"before it is written down": func(w *world) *Lease {
-			l := w.schedule()
-			w.onExit(l.Worker)
-			w.onResumed(l, w.clock, nil)
+// TestWarmWorkerExitsBeforeItsCall: the client forks another worker, which is allowed as on a cold start. The
+// descendants of the first are ended.
+func TestWarmWorkerExitsBeforeItsCall(t *testing.T) {
+	for name, when := range map[string]func(h *schedulerHarness) *Lease{
+		"before the commit": func(h *schedulerHarness) *Lease {
+			l := h.schedule()
+			h.onExit(l.Worker)
+			h.onResumed(l, h.clock, nil)
 			return l
 		},
-		"just after": func(w *world) *Lease {
-			l := w.resumed()
-			w.pass(missed - 1)
-			w.onExit(l.Worker)
+		"just after the commit": func(h *schedulerHarness) *Lease {
+			l := h.resumed()
+			h.advance(workerLossGrace - 1)
+			h.onExit(l.Worker)
 			return l
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWarmWorld(t, 1)
-			dead := w.warmed().Worker
-			l := when(w)
-			w.want(l, Granted)
-			if !slices.Equal(w.gone, []Worker{dead}) {
-				t.Errorf("dismissed %v, want %v", w.gone, dead)
+			h := newWarmSchedulerHarness(t, 1)
+			dead := h.leaveIdleWorker().Worker
+			l := when(h)
+			h.want(l, Granted)
+			if !slices.Equal(h.dismissed, []Worker{dead}) {
+				t.Errorf("dismissed %v, want %v", h.dismissed, dead)
 			}
-			if got := w.answers[l]; len(got) != 1 || got[0].grant == nil {
+			if got := h.answers[l]; len(got) != 1 || got[0].grant == nil {
 				t.Fatalf("answers %+v, want a grant", got)
 			}
-			w.pass(4 * time.Second)
-			w.allow(l)
-			w.pass(2 * time.Second)
-			w.release(l)
-			w.wantEnd(l, Released, "released", 2*time.Second)
+			h.advance(4 * time.Second)
+			h.allow(l)
+			h.advance(2 * time.Second)
+			h.release(l)
+			h.wantEnd(l, Released, "released", 2*time.Second)
 		})
 	}
 }
 
-func TestInheritedWorkerDiesAndNobodyComes(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	dead := w.warmed().Worker
-	l := w.resumed()
-	w.onExit(l.Worker)
-	w.pass(claimTime)
-	w.wantEnd(l, Unclaimed, "never allowed", 0)
-	if !slices.Equal(w.gone, []Worker{dead}) {
-		t.Errorf("dismissed %v, want %v", w.gone, dead)
+func TestWarmWorkerExitsWithoutReplacement(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	dead := h.leaveIdleWorker().Worker
+	l := h.resumed()
+	h.onExit(l.Worker)
+	h.advance(claimTimeout)
+	h.wantEnd(l, Unclaimed, "never allowed", 0)
+	if !slices.Equal(h.dismissed, []Worker{dead}) {
+		t.Errorf("dismissed %v, want %v", h.dismissed, dead)
 	}
 }
 
-func TestInheritedWorkerDiesAtWork(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	w.warmed()
-	l := w.resumed()
-	w.pass(missed)
-	w.onExit(l.Worker)
-	w.wantEnd(l, Released, "worker died", missed)
+func TestWarmWorkerExitsDuringItsCall(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	h.leaveIdleWorker()
+	l := h.resumed()
+	h.advance(workerLossGrace)
+	h.onExit(l.Worker)
+	h.wantEnd(l, Released, "worker died", workerLossGrace)
 }
 
-// TestAnotherWorkerReplacesTheWarmOne: the client found it unfit. The clock goes on, or a Space that names one worker after
-// the other would never pay, nor come to its deadline; a third is refused.
-func TestAnotherWorkerReplacesTheWarmOne(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	old := w.warmed().Worker
-	l := w.resumed()
-	w.pass(2 * time.Second)
-	w.allow(l)
-	if !slices.Equal(w.gone, []Worker{old}) || l.Worker == old || w.watched[l.Worker] != 1 {
-		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one to go", w.gone, l.Worker, w.watched)
+// TestWorkerReplacesWarmWorker: the client found the warm worker unfit. The clock goes on; otherwise a Space that
+// names one worker after the other would never be charged, nor reach its deadline. A third worker is refused.
+func TestWorkerReplacesWarmWorker(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	old := h.leaveIdleWorker().Worker
+	l := h.resumed()
+	h.advance(2 * time.Second)
+	h.allow(l)
+	if !slices.Equal(h.dismissed, []Worker{old}) || l.Worker == old || h.watched[l.Worker] != 1 {
+		t.Errorf("dismissed %v, worker %+v, watched %v; want the old one ended", h.dismissed, l.Worker, h.watched)
 	}
-	if _, _, err := w.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
+	if _, _, err := h.onClaim("demo", l.ID, Worker{PID: 999}); err != ErrUnknown {
 		t.Errorf("a third worker: got %v, want ErrUnknown", err)
 	}
-	w.onExit(old)
-	w.pass(time.Second)
-	w.release(l)
-	w.wantEnd(l, Released, "released", 3*time.Second)
+	h.onExit(old)
+	h.advance(time.Second)
+	h.release(l)
+	h.wantEnd(l, Released, "released", 3*time.Second)
 }
 
-// TestResumeThatIsNotHeard and that cannot be written down cost nothing, and the worker goes.
-func TestResumeThatIsNotHeard(t *testing.T) {
+// TestUndeliveredResume: a grant that is not delivered or cannot be written is not charged, and its worker is
+// ended.
+func TestUndeliveredResume(t *testing.T) {
 	for name, row := range map[string]struct {
-		deed   func(w *world, l *Lease)
+		event  func(h *schedulerHarness, l *Lease)
 		state  State
 		reason string
-		told   error
+		answer error
 	}{
-		"hung up after the grant": {func(w *world, l *Lease) {
-			w.onResumed(l, w.clock, nil)
-			w.pass(time.Second)
-			w.onHangUp(l)
+		"hung up after the grant": {func(h *schedulerHarness, l *Lease) {
+			h.onResumed(l, h.clock, nil)
+			h.advance(time.Second)
+			h.onHangUp(l)
 		}, Unclaimed, "connection lost", nil},
-		"hung up before":       {func(w *world, l *Lease) { w.onHangUp(l); w.onResumed(l, w.clock, nil) }, Unclaimed, "connection lost", ErrGone},
-		"cancelled before":     {func(w *world, l *Lease) { w.onCancelled(l.Event); w.onResumed(l, w.clock, nil) }, Revoked, "cancelled", ErrGone},
-		"refused by the disk":  {func(w *world, l *Lease) { w.onResumed(l, w.clock, errors.New("disk full")) }, Unclaimed, "not written down", ErrGone},
-		"its Space has died":   {func(w *world, l *Lease) { w.onInstanceGone(l.Instance); w.onUnfit(l) }, Revoked, "space died", ErrGone},
-		"nobody wrote it down": {func(w *world, l *Lease) { w.pass(claimTime) }, Unclaimed, "never allowed", ErrGone},
+		"hung up before the grant":   {func(h *schedulerHarness, l *Lease) { h.onHangUp(l); h.onResumed(l, h.clock, nil) }, Unclaimed, "connection lost", ErrGone},
+		"cancelled before the grant": {func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event); h.onResumed(l, h.clock, nil) }, Revoked, "cancelled", ErrGone},
+		"refused by the disk":        {func(h *schedulerHarness, l *Lease) { h.onResumed(l, h.clock, errors.New("disk full")) }, Unclaimed, "not written down", ErrGone},
+		"its Space has ended":        {func(h *schedulerHarness, l *Lease) { h.onInstanceGone(l.Instance); h.onUnfit(l) }, Revoked, "space died", ErrGone},
+		"the commit never returns":   {func(h *schedulerHarness, l *Lease) { h.advance(claimTimeout) }, Unclaimed, "never allowed", ErrGone},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWarmWorld(t, 1)
-			w.warmed()
-			l := w.schedule()
-			row.deed(w, l)
-			w.wantEnd(l, row.state, row.reason, 0)
-			if got := w.answers[l]; len(got) != 1 || got[0].err != row.told {
-				t.Errorf("answered %+v, want %v once", got, row.told)
+			h := newWarmSchedulerHarness(t, 1)
+			h.leaveIdleWorker()
+			l := h.schedule()
+			row.event(h, l)
+			h.wantEnd(l, row.state, row.reason, 0)
+			if got := h.answers[l]; len(got) != 1 || got[0].err != row.answer {
+				t.Errorf("answered %+v, want %v once", got, row.answer)
 			}
-			if len(w.reclaims) != 1 || w.reclaims[0].lease.Worker.PID == 0 {
-				t.Errorf("reclaims %+v, want the worker ended", w.reclaims)
+			if len(h.reclaims) != 1 || h.reclaims[0].lease.Worker.PID == 0 {
+				t.Errorf("reclaims %+v, want the worker ended", h.reclaims)
 			}
 		})
 	}
 }
 
-// TestUnfitWarmPlace: its Device was lost meanwhile. The Lease goes back to its rank and takes another.
-func TestUnfitWarmPlace(t *testing.T) {
-	w := newWarmWorld(t, 2)
-	first := w.warmed()
-	other := w.active(task("speak"))
-	l, behind := w.schedule(), w.schedule(task("paint"))
-	w.onUnfit(l)
-	w.want(l, Waiting)
-	if !slices.Equal(w.waiting, []*Lease{l, behind}) || len(w.reclaims) != 1 || w.reclaims[0].lease != first {
-		t.Fatalf("waiting %v, reclaims %+v; want %s first again and the old worker ended", w.waiting, w.reclaims, l.ID)
+// TestUnfitWarmSlot: its Device was lost meanwhile. The Lease returns to its rank and takes another Slot.
+func TestUnfitWarmSlot(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 2)
+	first := h.leaveIdleWorker()
+	other := h.active(task("speak"))
+	l, behind := h.schedule(), h.schedule(task("paint"))
+	h.onUnfit(l)
+	h.want(l, Waiting)
+	if !slices.Equal(h.waiting, []*Lease{l, behind}) || len(h.reclaims) != 1 || h.reclaims[0].lease != first {
+		t.Fatalf("waiting %v, reclaims %+v; want %s first and the old worker ended", h.waiting, h.reclaims, l.ID)
 	}
-	r := w.reclaims[0]
-	w.reclaims = nil
-	w.onReclaimed(r.place, errors.New("lost"))
-	w.wantPhase(0, busy)
-	w.release(other)
-	w.reclaimed()
-	w.want(l, Granted)
-	w.want(behind, Waiting)
+	r := h.reclaims[0]
+	h.reclaims = nil
+	h.onReclaimed(r.allocation, errors.New("lost"))
+	h.wantPhase(0, busy)
+	h.release(other)
+	h.finishReclaims()
+	h.want(l, Granted)
+	h.want(behind, Waiting)
 }
 
-func TestXlargeSendsIdleHalvesAway(t *testing.T) {
-	w := newSharedWorld(t, 1, 2)
-	w.warmFor = time.Minute
-	a, b := w.active(), w.active(task("speak"))
-	w.release(a)
-	whole := w.schedule(xlarge)
-	if len(w.reclaims) != 0 {
-		t.Errorf("got %+v while the other half is held, want none: there is nothing to be had by it", w.reclaims)
+func TestXlargeEvictsIdleWorkers(t *testing.T) {
+	h := newSharedSchedulerHarness(t, 1, 2)
+	h.warmFor = time.Minute
+	a, b := h.active(), h.active(task("speak"))
+	h.release(a)
+	whole := h.schedule(xlarge)
+	if len(h.reclaims) != 0 {
+		t.Errorf("got %+v while the other slot is held, want no eviction without use", h.reclaims)
 	}
-	w.release(b)
-	if len(w.reclaims) != 2 {
-		t.Fatalf("got %+v, want both halves emptied", w.reclaims)
+	h.release(b)
+	if len(h.reclaims) != 2 {
+		t.Fatalf("got %+v, want both slots reclaimed", h.reclaims)
 	}
-	w.reclaimed()
-	w.wantSlots(whole, 0, 1)
+	h.finishReclaims()
+	h.wantSlots(whole, 0, 1)
 }
 
-// arrived lets one come that goes to a warm worker before it is admitted.
-func (w *world) arrived(alter ...func(*Request)) *Lease {
-	w.t.Helper()
-	l := w.lease(alter...)
-	if !w.onArrival(l) || !slices.Equal(w.begins, []*Lease{l}) || w.leases[l.ID] != nil || len(w.waiting) != 0 {
-		w.t.Fatalf("begins %v, waiting %v; want %s on its way, and none of the open ones yet", w.begins, w.waiting, l.ID)
+// warmStarting begins a warm start, which is not committed yet.
+func (h *schedulerHarness) warmStarting(alter ...func(*Request)) *Lease {
+	h.t.Helper()
+	l := h.newLease(alter...)
+	if !h.tryWarmStart(l) || !slices.Equal(h.warmStarts, []*Lease{l}) || h.leases[l.ID] != nil || len(h.waiting) != 0 {
+		h.t.Fatalf("begins %v, waiting %v; want the warm start of %s under way, and the lease not open yet", h.warmStarts, h.waiting, l.ID)
 	}
-	w.begins = nil
-	w.onTime()
+	h.warmStarts = nil
+	h.onTime()
 	return l
 }
 
-func TestAnArrivalBeginsOnItsWarmWorker(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	first := w.warmed()
-	l := w.arrived()
-	other := w.schedule(task("speak"))
-	w.want(other, Waiting)
-	if len(w.checks)+len(w.reclaims) != 0 {
-		t.Errorf("checks %v, reclaims %+v of a place that is taken", w.checks, w.reclaims)
+func TestWarmStart(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	first := h.leaveIdleWorker()
+	l := h.warmStarting()
+	other := h.schedule(task("speak"))
+	h.want(other, Waiting)
+	if len(h.checks)+len(h.reclaims) != 0 {
+		t.Errorf("checks %v, reclaims %+v of a slot that is taken", h.checks, h.reclaims)
 	}
-	w.onBegun(l, w.clock, nil)
-	w.want(l, Active)
-	if got := w.answers[l]; len(got) != 1 || *got[0].grant != (Grant{Lease: l.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) || l.Worker != first.Worker {
+	h.onWarmStarted(l, h.clock, nil)
+	h.want(l, Active)
+	if got := h.answers[l]; len(got) != 1 || *got[0].grant != (Grant{Lease: l.ID, Slot: 0, Device: "GPU-fake-0", Idle: true}) || l.Worker != first.Worker {
 		t.Errorf("got %+v for %+v, want slot 0 with its idle worker", got, l.Worker)
 	}
-	w.pass(3 * time.Second)
-	w.release(l)
-	w.wantEnd(l, Released, "released", 3*time.Second)
+	h.advance(3 * time.Second)
+	h.release(l)
+	h.wantEnd(l, Released, "released", 3*time.Second)
 }
 
-// TestAnArrivalThatIsRefused leaves its worker to the next, unless that has died or its place is unfit.
-func TestAnArrivalThatIsRefused(t *testing.T) {
+// TestRefusedWarmStart keeps its worker for the next Lease, unless the worker has exited or its Slot is unfit.
+func TestRefusedWarmStart(t *testing.T) {
 	for name, row := range map[string]struct {
-		meanwhile func(w *world)
+		meanwhile func(h *schedulerHarness)
 		err       error
 		want      phase
 	}{
-		"by the quota": {func(*world) {}, errors.New("quota exceeded"), warm},
-		"unfit":        {func(*world) {}, errUnfit, reclaiming},
-		"worker died":  {func(w *world) { w.onExit(w.slots[0].holder.Worker) }, errors.New("quota exceeded"), reclaiming},
+		"by the quota":  {func(*schedulerHarness) {}, errors.New("quota exceeded"), warm},
+		"unfit":         {func(*schedulerHarness) {}, errUnfit, reclaiming},
+		"worker exited": {func(h *schedulerHarness) { h.onExit(h.slots[0].holder.Worker) }, errors.New("quota exceeded"), reclaiming},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWarmWorld(t, 1)
-			w.warmed()
-			l := w.arrived()
-			row.meanwhile(w)
-			w.onBegun(l, w.clock, row.err)
-			w.wantPhase(0, row.want)
-			if w.want(l, Waiting); len(w.answers[l]) != 0 || w.settled[l] != 0 || len(w.leases) != 0 {
-				t.Errorf("answered %+v, settled %d times, open %v; it never was", w.answers[l], w.settled[l], w.leases)
+			h := newWarmSchedulerHarness(t, 1)
+			h.leaveIdleWorker()
+			l := h.warmStarting()
+			row.meanwhile(h)
+			h.onWarmStarted(l, h.clock, row.err)
+			h.wantPhase(0, row.want)
+			if h.want(l, Waiting); len(h.answers[l]) != 0 || h.settled[l] != 0 || len(h.leases) != 0 {
+				t.Errorf("answered %+v, settled %d times, open %v; want no trace of it", h.answers[l], h.settled[l], h.leases)
 			}
 			if row.want == warm {
-				w.resumed()
+				h.resumed()
 			} else {
-				w.reclaimed()
-				w.wantPhase(0, free)
+				h.finishReclaims()
+				h.wantPhase(0, free)
 			}
 		})
 	}
 }
 
-// TestAnArrivalThatEndsMeanwhile ends as soon as it has begun: what has happened to it while it was being committed, when
-// it was none of the open ones, is not forgotten.
-func TestAnArrivalThatEndsMeanwhile(t *testing.T) {
-	for reason, meanwhile := range map[string]func(*world, *Lease){
-		"cancelled":  func(w *world, l *Lease) { w.onCancelled(l.Event) },
-		"space died": func(w *world, l *Lease) { w.onExit(l.Worker); w.onInstanceGone(l.Instance) },
+// TestWarmStartEndsDuringCommit: an event during the commit, when the Lease is not open yet, ends it as soon as it
+// is committed.
+func TestWarmStartEndsDuringCommit(t *testing.T) {
+	for reason, meanwhile := range map[string]func(*schedulerHarness, *Lease){
+		"cancelled":  func(h *schedulerHarness, l *Lease) { h.onCancelled(l.Event) },
+		"space died": func(h *schedulerHarness, l *Lease) { h.onExit(l.Worker); h.onInstanceGone(l.Instance) },
 	} {
-		for name, err := range map[string]error{"begun": nil, "refused": errors.New("quota exceeded")} {
+		for name, err := range map[string]error{"committed": nil, "refused": errors.New("quota exceeded")} {
 			t.Run(reason+", "+name, func(t *testing.T) {
-				w := newWarmWorld(t, 1)
-				w.warmed()
-				l := w.arrived()
-				meanwhile(w, l)
-				w.onBegun(l, w.clock, err)
+				h := newWarmSchedulerHarness(t, 1)
+				h.leaveIdleWorker()
+				l := h.warmStarting()
+				meanwhile(h, l)
+				h.onWarmStarted(l, h.clock, err)
 				if err == nil {
-					w.wantEnd(l, Revoked, reason, 0)
-					w.wantAnswer(l, ErrGone)
-				} else if w.want(l, Waiting); len(w.answers[l]) != 0 {
-					t.Errorf("answered %+v; it never was", w.answers[l])
+					h.wantEnd(l, Revoked, reason, 0)
+					h.wantAnswer(l, ErrGone)
+				} else if h.want(l, Waiting); len(h.answers[l]) != 0 {
+					t.Errorf("answered %+v, want no answer", h.answers[l])
 				}
-				w.reclaimed()
-				w.wantPhase(0, free)
+				h.finishReclaims()
+				h.wantPhase(0, free)
 			})
 		}
 	}
 }
 
-// TestAnArrivalOnADeviceThatFails costs nothing, as whoever was there before it.
-func TestAnArrivalOnADeviceThatFails(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	w.warmed()
-	l := w.arrived()
-	w.onDrain(l.Slot.Device.UUID, Drain{Reason: "xid 79"})
-	w.onBegun(l, w.clock, nil)
-	w.pass(3 * time.Second)
-	w.release(l)
-	w.wantEnd(l, Released, "released", 0)
+// TestWarmStartOnFailedDevice is not charged, like any other Lease on that Device.
+func TestWarmStartOnFailedDevice(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	h.leaveIdleWorker()
+	l := h.warmStarting()
+	h.onDrain(l.Slot.Device.UUID, Drain{Reason: "xid 79"})
+	h.onWarmStarted(l, h.clock, nil)
+	h.advance(3 * time.Second)
+	h.release(l)
+	h.wantEnd(l, Released, "released", 0)
 }
 
-func TestWhoWaitsMeanwhileGetsThePlaceOfARefusedArrival(t *testing.T) {
-	w := newWarmWorld(t, 1)
-	w.warmed()
-	l, other := w.arrived(), w.schedule(task("speak"))
-	w.onBegun(l, w.clock, errors.New("quota exceeded"))
-	w.reclaimed()
-	w.want(other, Granted)
+func TestWaitingLeaseGetsSlotOfRefusedWarmStart(t *testing.T) {
+	h := newWarmSchedulerHarness(t, 1)
+	h.leaveIdleWorker()
+	l, other := h.warmStarting(), h.schedule(task("speak"))
+	h.onWarmStarted(l, h.clock, errors.New("quota exceeded"))
+	h.finishReclaims()
+	h.want(other, Granted)
 }
 
-func TestArrivalsThatHaveToWait(t *testing.T) {
+func TestRequestsWithoutWarmStart(t *testing.T) {
 	for name, row := range map[string]struct {
-		before func(w *world)
+		before func(h *schedulerHarness)
 		alter  func(*Request)
 	}{
-		"no worker":         {func(w *world) { w.active() }, task("draw")},
-		"of another task":   {func(w *world) { w.warmed() }, task("speak")},
-		"of another start":  {func(w *world) { w.warmed() }, instance("run-2")},
-		"somebody is first": {func(w *world) { w.warmed(); w.schedule(task("speak")) }, task("draw")},
+		"no worker":           {func(h *schedulerHarness) { h.active() }, task("draw")},
+		"of another task":     {func(h *schedulerHarness) { h.leaveIdleWorker() }, task("speak")},
+		"of another start":    {func(h *schedulerHarness) { h.leaveIdleWorker() }, instance("run-2")},
+		"another lease waits": {func(h *schedulerHarness) { h.leaveIdleWorker(); h.schedule(task("speak")) }, task("draw")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWarmWorld(t, 1)
-			row.before(w)
-			waited, checks, reclaims := len(w.waiting), len(w.checks), len(w.reclaims)
-			if l := w.lease(row.alter); w.onArrival(l) || len(w.waiting) != waited || len(w.begins) != 0 {
-				t.Errorf("waiting %v, begins %v; want it to be admitted first", w.waiting, w.begins)
+			h := newWarmSchedulerHarness(t, 1)
+			row.before(h)
+			waited, checks, reclaims := len(h.waiting), len(h.checks), len(h.reclaims)
+			if l := h.newLease(row.alter); h.tryWarmStart(l) || len(h.waiting) != waited || len(h.warmStarts) != 0 {
+				t.Errorf("waiting %v, warm starts %v; want it to be admitted first", h.waiting, h.warmStarts)
 			}
-			if len(w.checks) != checks || len(w.reclaims) != reclaims {
-				t.Errorf("checks %v, reclaims %+v for one that nobody has admitted", w.checks, w.reclaims)
+			if len(h.checks) != checks || len(h.reclaims) != reclaims {
+				t.Errorf("checks %v, reclaims %+v for a lease that is not admitted", h.checks, h.reclaims)
 			}
 		})
 	}

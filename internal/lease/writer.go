@@ -14,151 +14,153 @@ import (
 	"go.uber.org/zap"
 )
 
-// writer makes transactions one after the other. What is asked for while one is being committed goes together in the
-// next, so that one fsync serves all who wait for it (group commit); each has its own result, and nobody is told
-// before the commit. It has no goroutine: who finds nobody at work leads, and hands over to the first that waits.
+// writer runs transactions one after the other. Requests that arrive during a commit share the next transaction,
+// so that one fsync serves all of them (group commit). Each request has its own result, and is answered only after
+// the commit. The writer has no goroutine: a request that finds no leader becomes the leader, and hands over to
+// the first waiting request.
 //
-// Of what is written with soon nobody waits for the fsync: it is committed, so that every reader sees it and a crash of the
-// host leaves it, and it is made before long. A power cut until then takes it back, all of it.
+// Writes of writeDeferred do not wait for the fsync. They are committed, so that every reader sees them and a
+// crash of the host keeps them. The fsync follows shortly after. A power cut before it takes all of them back.
 type writer struct {
 	db  *sql.DB
 	log *zap.Logger
-	// sync makes the disk keep what was committed without it; nil: each commit does.
+	// sync flushes to disk what was committed without fsync; nil: each commit has its own fsync.
 	sync func() error
-	// solo makes a transaction for each; for a comparison.
-	solo bool
+	// noBatching makes one transaction for each request; for a comparison.
+	noBatching bool
 
-	mu      sync.Mutex
-	trouble *StorageError // as noteTrouble has said it; nil: none
-	waiting []*write      // the first of them leads, or is about to
-	leading bool
-	commits uint64 // how many there were without fsync
-	synced  uint64 // how many of them are on the disk
-	due     uint64 // up to which one they are to be there now
-	syncing bool
-	closed  bool
-	syncs   sync.WaitGroup
+	mu        sync.Mutex
+	trouble   *StorageError   // as logged last; nil: none
+	waiting   []*writeRequest // the first of them is the leader, or is about to be
+	leading   bool
+	commits   uint64 // number of commits without fsync
+	synced    uint64 // number of those that are flushed
+	syncDue   uint64 // the number up to which they have to be flushed now
+	syncing   bool
+	closed    bool
+	syncGroup sync.WaitGroup
 }
 
-// write is one wish: all of it or nothing of it is written.
-type write struct {
-	what  string
-	do    func(tx *sql.Tx) error
-	later time.Duration // it need not be on the disk when it is done, and is that much later; 0: it must be
-	lead  chan struct{} // closed when it is its turn to lead
-	done  chan struct{} // closed when err is final
-	err   error
+// writeRequest is written as a whole or not at all.
+type writeRequest struct {
+	label     string
+	do        func(tx *sql.Tx) error
+	syncDelay time.Duration // how long after the commit its fsync may start; 0: the commit includes it
+	lead      chan struct{} // closed when the request becomes the leader
+	done      chan struct{} // closed when err is final
+	err       error
 }
 
 const (
-	// patience is how long a write waits for its turn: as long as SQLite for a lock that another process holds.
-	patience = 5 * time.Second
-	// mostTogether bounds what the first of a transaction waits for the last of it.
-	mostTogether = 64
+	// writeTimeout is how long a request waits: as long as SQLite waits for a lock of another process.
+	writeTimeout = 5 * time.Second
+	// maxBatch bounds how long the first request of a transaction waits for the last.
+	maxBatch = 64
 )
 
-// busyError says that the database did not come to a write in time; nothing of it was written.
-type busyError struct{ what string }
+// busyError reports that a request was not written in time; nothing of it was written.
+type busyError struct{ label string }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("%s: the database was busy for %s (does another program hold it open?)", e.what, patience)
+	return fmt.Sprintf("%s: not written within %s because the database is busy; close other programs that have it open", e.label, writeTimeout)
 }
 
-// write returns do's error as it is, or that of the transaction that it was in. When ctx ends before its turn, nothing
-// is written and the error is ctx's; once do has run, its result is awaited.
+// write returns do's own error, or the error of the transaction. If ctx ends before the request is taken, nothing
+// is written and the error is ctx's. Once do has run, write waits for the result.
 func (w *writer) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	return w.enter(ctx, &write{what: what, do: do})
+	return w.submit(ctx, &writeRequest{label: what, do: do})
 }
 
-// soon is write without its fsync, which begins that much later, or with another that is due before.
-func (w *writer) soon(ctx context.Context, what string, later time.Duration, do func(tx *sql.Tx) error) error {
+// writeDeferred is write without its fsync. The fsync starts after syncDelay, or with an earlier one.
+func (w *writer) writeDeferred(ctx context.Context, what string, syncDelay time.Duration, do func(tx *sql.Tx) error) error {
 	if w.sync == nil {
-		later = 0
+		syncDelay = 0
 	}
-	return w.enter(ctx, &write{what: what, do: do, later: later})
+	return w.submit(ctx, &writeRequest{label: what, do: do, syncDelay: syncDelay})
 }
 
-// close returns once the disk has all. Nobody may write any more.
+// close returns once everything is on disk. No write may follow.
 func (w *writer) close() {
 	w.mu.Lock()
-	w.keepUp(w.commits)
-	w.closed = true // what comes due from here on has been
+	w.requestSync(w.commits)
+	w.closed = true // everything that becomes due from now on is flushed already
 	w.mu.Unlock()
-	w.syncs.Wait()
+	w.syncGroup.Wait()
 }
 
-func (w *writer) enter(ctx context.Context, one *write) error {
+func (w *writer) submit(ctx context.Context, req *writeRequest) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", one.what, err)
+		return fmt.Errorf("%s: %w", req.label, err)
 	}
-	one.lead, one.done = make(chan struct{}), make(chan struct{})
-	if w.join(one) {
-		w.together()
+	req.lead, req.done = make(chan struct{}), make(chan struct{})
+	if w.enqueue(req) {
+		w.runBatch()
 	} else {
-		w.await(ctx, one)
+		w.await(ctx, req)
 	}
-	<-one.done
-	return one.err
+	<-req.done
+	return req.err
 }
 
-// join reports whether one is to lead.
-func (w *writer) join(one *write) bool {
+// enqueue reports whether the request becomes the leader.
+func (w *writer) enqueue(req *writeRequest) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, one)
+	w.waiting = append(w.waiting, req)
 	lead := !w.leading
 	w.leading = true
 	return lead
 }
 
-// await returns when one is done, has been withdrawn, or has led.
-func (w *writer) await(ctx context.Context, one *write) {
-	timer := time.NewTimer(patience)
+// await returns when the request is done, was withdrawn, or has led.
+func (w *writer) await(ctx context.Context, req *writeRequest) {
+	timer := time.NewTimer(writeTimeout)
 	defer timer.Stop()
 	select {
-	case <-one.done:
-	case <-one.lead:
-		w.together()
+	case <-req.done:
+	case <-req.lead:
+		w.runBatch()
 	case <-ctx.Done():
-		w.withdraw(one, fmt.Errorf("%s: %w", one.what, ctx.Err()))
+		w.withdraw(req, fmt.Errorf("%s: %w", req.label, ctx.Err()))
 	case <-timer.C:
-		w.withdraw(one, storageError(&busyError{one.what}))
+		w.withdraw(req, storageError(&busyError{req.label}))
 	}
 }
 
-// withdraw does nothing for a write that is under way. One that has just been made to lead must do so: others wait.
-func (w *writer) withdraw(one *write, err error) {
+// withdraw has no effect on a request that is being written. A request that was just made the leader must lead,
+// because others wait.
+func (w *writer) withdraw(req *writeRequest, err error) {
 	w.mu.Lock()
-	i := slices.Index(w.waiting, one)
+	i := slices.Index(w.waiting, req)
 	leads := false
 	select {
-	case <-one.lead:
+	case <-req.lead:
 		leads = true
 	default:
 		if i >= 0 {
 			w.waiting = slices.Delete(w.waiting, i, i+1)
-			one.err = err
-			close(one.done)
+			req.err = err
+			close(req.done)
 		}
 	}
 	w.mu.Unlock()
 	if leads {
-		w.together()
+		w.runBatch()
 	}
 }
 
-// together makes one transaction of what waits, then lets the next lead.
-func (w *writer) together() {
-	all, err := w.transact()
-	for _, one := range all {
-		if one.err == nil && err != nil {
-			one.err = fmt.Errorf("%s: %w", one.what, err)
+// runBatch writes the waiting requests in one transaction, then hands over to the next leader.
+func (w *writer) runBatch() {
+	batch, err := w.commitBatch()
+	for _, req := range batch {
+		if req.err == nil && err != nil {
+			req.err = fmt.Errorf("%s: %w", req.label, err)
 		}
-		one.err = storageError(one.err)
+		req.err = storageError(req.err)
 	}
-	w.noteTrouble(all)
-	for _, one := range all {
-		close(one.done)
+	w.logTrouble(batch)
+	for _, req := range batch {
+		close(req.done)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -167,159 +169,163 @@ func (w *writer) together() {
 	}
 }
 
-// transact returns what it has taken of those that wait. The error is everybody's.
-func (w *writer) transact() (all []*write, err error) {
+// commitBatch returns the requests that it has taken. Its error applies to all of them.
+func (w *writer) commitBatch() (batch []*writeRequest, err error) {
 	ctx := context.Background()
 	conn, err := w.db.Conn(ctx) // the only one there is
 	if err != nil {
-		return w.take(false, false), err
+		return w.takeBatch(false, false), err
 	}
 	defer conn.Close()
-	relaxed := w.mayRelax() && relax(ctx, conn)
-	if relaxed {
-		defer tighten(ctx, conn)
+	deferSync := w.allDeferrable() && setSyncNormal(ctx, conn)
+	if deferSync {
+		defer setSyncFull(ctx, conn)
 	}
 	tx, err := conn.BeginTx(ctx, nil)
-	all = w.take(err == nil, relaxed) // only now: meanwhile more have come, or have lost patience
+	batch = w.takeBatch(err == nil, deferSync) // only now: meanwhile more requests have arrived, or have timed out
 	if err != nil {
-		return all, err
+		return batch, err
 	}
-	if err = commit(tx, all); err == nil && relaxed {
-		w.owe(all)
+	if err = commit(tx, batch); err == nil && deferSync {
+		w.noteUnsynced(batch)
 	}
-	return all, err
+	return batch, err
 }
 
-// mayRelax reports whether nobody who waits needs the disk's word. Those that need it, and come now, go into the next.
-func (w *writer) mayRelax() bool {
+// allDeferrable reports whether no waiting request needs an fsync. A request that needs one and arrives later goes
+// into the next transaction.
+func (w *writer) allDeferrable() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !slices.ContainsFunc(w.waiting, func(one *write) bool { return one.later == 0 })
+	return !slices.ContainsFunc(w.waiting, func(req *writeRequest) bool { return req.syncDelay == 0 })
 }
 
-// relax lets commits on conn leave out their fsync (sqlite.org/pragma.html#pragma_synchronous), until tighten. The pragma
-// works when it is compiled: ctx must not be one that can end, or go-sqlite3 keeps it, compiled, for the next time.
-func relax(ctx context.Context, conn *sql.Conn) bool {
+// setSyncNormal lets commits on conn omit their fsync (sqlite.org/pragma.html#pragma_synchronous), until
+// setSyncFull. The pragma takes effect when it is compiled. Therefore ctx must not be one that can end, or
+// go-sqlite3 caches the compiled statement for the next time.
+func setSyncNormal(ctx context.Context, conn *sql.Conn) bool {
 	_, err := conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
 	return err == nil
 }
 
-// tighten gives up a connection that it cannot bring back to how migrations.Open has made it.
-func tighten(ctx context.Context, conn *sql.Conn) {
+// setSyncFull drops a connection that it cannot restore to the settings of migrations.Open.
+func setSyncFull(ctx context.Context, conn *sql.Conn) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous=FULL"); err != nil {
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // says just that
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // marks the connection as bad
 	}
 }
 
-// owe counts a commit of all without fsync, and sees to it that there will be one. (A commit with fsync pays for nothing: if
-// it has changed no page SQLite writes nothing, and so makes sure of nothing that came before.)
-func (w *writer) owe(all []*write) {
+// noteUnsynced counts a commit without fsync, and schedules its fsync. (A later commit with fsync does not replace
+// it: if that commit has changed no page, SQLite writes nothing, and so flushes nothing.)
+func (w *writer) noteUnsynced(batch []*writeRequest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits++
-	first, commit := slices.MinFunc(all, func(a, b *write) int { return cmp.Compare(a.later, b.later) }), w.commits
-	time.AfterFunc(first.later, func() {
+	first, commit := slices.MinFunc(batch, func(a, b *writeRequest) int { return cmp.Compare(a.syncDelay, b.syncDelay) }), w.commits
+	time.AfterFunc(first.syncDelay, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.keepUp(commit)
+		w.requestSync(commit)
 	})
 }
 
-// keepUp sees to it that the disk gets that commit. For what comes due while an fsync is made there is another. The caller
-// holds mu.
-func (w *writer) keepUp(commit uint64) {
-	w.due = max(w.due, commit)
-	if w.synced < w.due && !w.syncing && !w.closed {
+// requestSync makes sure that the given commit is flushed. Commits that become due during an fsync get another
+// one. The caller holds mu.
+func (w *writer) requestSync(commit uint64) {
+	w.syncDue = max(w.syncDue, commit)
+	if w.synced < w.syncDue && !w.syncing && !w.closed {
 		w.syncing = true
-		w.syncs.Go(w.catchUp)
+		w.syncGroup.Go(w.syncLoop)
 	}
 }
 
-// catchUp makes fsyncs until nothing is left to be had. One that fails is not made again for the same commits.
-func (w *writer) catchUp() {
+// syncLoop runs fsyncs until nothing is due. A failed fsync is not repeated for the same commits.
+func (w *writer) syncLoop() {
 	for tried := uint64(0); ; {
-		upto, behind := w.behind(tried)
-		if !behind {
+		upto, more := w.unsynced(tried)
+		if !more {
 			return
 		}
 		if err := w.sync(); err != nil {
-			w.log.Error("what was committed last may not outlive a power cut", zap.Error(err))
+			w.log.Error("fsync failed: the last commits may not survive a power cut", zap.Error(err))
 		} else {
-			w.keep(upto)
+			w.markSynced(upto)
 		}
 		tried = upto
 	}
 }
 
-func (w *writer) behind(tried uint64) (upto uint64, behind bool) {
+func (w *writer) unsynced(tried uint64) (upto uint64, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.syncing = w.due > max(w.synced, tried)
+	w.syncing = w.syncDue > max(w.synced, tried)
 	return w.commits, w.syncing
 }
 
-func (w *writer) keep(upto uint64) {
+func (w *writer) markSynced(upto uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.synced = max(w.synced, upto)
 }
 
-// take takes what goes into one transaction; all that wait, if there is none to be had. Into a relaxed one only those at
-// the head go that need no more.
-func (w *writer) take(begun, relaxed bool) []*write {
+// takeBatch takes the requests of one transaction, or all waiting ones if there is no transaction. A transaction
+// without fsync takes only the requests at the head of the queue that need none.
+func (w *writer) takeBatch(inTx, deferSync bool) []*writeRequest {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(w.waiting)
-	if begun {
-		n = min(n, mostTogether)
+	if inTx {
+		n = min(n, maxBatch)
 	}
-	if begun && w.solo {
+	if inTx && w.noBatching {
 		n = 1
 	}
-	if i := slices.IndexFunc(w.waiting[:n], func(one *write) bool { return one.later == 0 }); relaxed && i >= 0 && begun {
+	if i := slices.IndexFunc(w.waiting[:n], func(req *writeRequest) bool { return req.syncDelay == 0 }); deferSync && i >= 0 && inTx {
 		n = i
 	}
-	all := slices.Clone(w.waiting[:n])
+	batch := slices.Clone(w.waiting[:n])
 	w.waiting = slices.Delete(w.waiting, 0, n)
-	return all
+	return batch
 }
 
-// commit writes all into tx, each whole or not at all. Its error is everybody's: then nothing is written.
-func commit(tx *sql.Tx, all []*write) error {
+// commit writes the batch into tx, each request as a whole or not at all. Its error applies to all of them: then
+// nothing is written.
+func commit(tx *sql.Tx, batch []*writeRequest) error {
 	defer tx.Rollback()
-	for _, one := range all {
-		if err := apart(tx, one, len(all) == 1); err != nil {
+	for _, req := range batch {
+		if err := runInSavepoint(tx, req, len(batch) == 1); err != nil {
 			return err
 		}
 	}
 	return tx.Commit()
 }
 
-// apart keeps what one has written, or takes it back and leaves the others'. An error of its own is that of tx: some
-// errors (a full disk, for one) make SQLite give up the whole transaction, and with it the savepoint.
-func apart(tx *sql.Tx, one *write, alone bool) error {
+// runInSavepoint keeps what one request has written, or rolls back that request alone. If the rollback fails, the
+// request's error is that of tx. Some errors (a full disk, for one) make SQLite roll back the whole transaction,
+// and with it the savepoint.
+func runInSavepoint(tx *sql.Tx, req *writeRequest, alone bool) error {
 	if alone {
-		one.err = one.attempt(tx)
-		return one.err
+		req.err = req.attempt(tx)
+		return req.err
 	}
 	if _, err := tx.Exec("SAVEPOINT one"); err != nil {
 		return err
 	}
-	if one.err = one.attempt(tx); one.err != nil {
+	if req.err = req.attempt(tx); req.err != nil {
 		if _, err := tx.Exec("ROLLBACK TO one"); err != nil {
-			return one.err
+			return req.err
 		}
 	}
 	_, err := tx.Exec("RELEASE one")
 	return err
 }
 
-// attempt makes a panic an error of its own: who leads has others to answer.
-func (one *write) attempt(tx *sql.Tx) (err error) {
+// attempt turns a panic into the request's own error, because the leader has other requests to answer.
+func (req *writeRequest) attempt(tx *sql.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: panic: %v\n%s", one.what, p, debug.Stack())
+			err = fmt.Errorf("%s: panic: %v\n%s", req.label, p, debug.Stack())
 		}
 	}()
-	return one.do(tx)
+	return req.do(tx)
 }

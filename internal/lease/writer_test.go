@@ -17,20 +17,20 @@ import (
 	"spacehost/migrations"
 )
 
-// desk is a writer with a table of its own, whose connection somebody else has until free is called.
-type desk struct {
+// writerHarness is a writer with a table of its own. Its connection is taken until release is called.
+type writerHarness struct {
 	*writer
-	t    *testing.T
-	free func()
+	t       *testing.T
+	release func()
 }
 
-func newDesk(t *testing.T) *desk {
+func newWriterHarness(t *testing.T) *writerHarness {
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	d := &desk{writer: &writer{db: db, log: zap.NewNop()}, t: t}
+	h := &writerHarness{writer: &writer{db: db, log: zap.NewNop()}, t: t}
 	if _, err := db.Exec(`CREATE TABLE notes (n INTEGER PRIMARY KEY);
 		CREATE TRIGGER full BEFORE INSERT ON notes WHEN NEW.n = 99 BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END`); err != nil {
 		t.Fatal(err)
@@ -39,19 +39,19 @@ func newDesk(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.free = func() { _ = tx.Rollback() }
-	return d
+	h.release = func() { _ = tx.Rollback() }
+	return h
 }
 
-// notes writes all at once, frees the connection once they wait, and returns what each was told and how many
-// transactions there were.
-func (d *desk) notes(all ...int) (told []error, transactions int) {
+// insertAll writes all at once, and frees the connection once they wait. It returns the result of each, and the
+// number of transactions.
+func (h *writerHarness) insertAll(all ...int) (errs []error, transactions int) {
 	used := make(chan *sql.Tx, len(all))
-	told = make([]error, len(all))
+	errs = make([]error, len(all))
 	done := make(chan struct{})
 	for i, n := range all {
 		go func() {
-			told[i] = d.write(context.Background(), "note", func(tx *sql.Tx) error {
+			errs[i] = h.write(context.Background(), "note", func(tx *sql.Tx) error {
 				used <- tx
 				_, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n)
 				return err
@@ -60,7 +60,7 @@ func (d *desk) notes(all ...int) (told []error, transactions int) {
 		}()
 		synctest.Wait()
 	}
-	d.free()
+	h.release()
 	for range all {
 		<-done
 	}
@@ -69,100 +69,101 @@ func (d *desk) notes(all ...int) (told []error, transactions int) {
 	for tx := range used {
 		seen[tx] = true
 	}
-	return told, len(seen)
+	return errs, len(seen)
 }
 
-func (d *desk) written() (all []int) {
-	d.t.Helper()
-	rows, err := d.db.Query(`SELECT n FROM notes ORDER BY n`)
+func (h *writerHarness) inserted() (all []int) {
+	h.t.Helper()
+	rows, err := h.db.Query(`SELECT n FROM notes ORDER BY n`)
 	if err != nil {
-		d.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var n int
 		if err := rows.Scan(&n); err != nil {
-			d.t.Fatal(err)
+			h.t.Fatal(err)
 		}
 		all = append(all, n)
 	}
 	return all
 }
 
-func TestWritesThatWaitGoTogether(t *testing.T) {
+func TestWaitingWritesAreBatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, transactions := d.notes(1, 2, 3, 4, 5, 6, 7, 8)
-		if err := errors.Join(told...); err != nil || transactions != 1 {
+		h := newWriterHarness(t)
+		errs, transactions := h.insertAll(1, 2, 3, 4, 5, 6, 7, 8)
+		if err := errors.Join(errs...); err != nil || transactions != 1 {
 			t.Errorf("%d transactions, %v; want all in one", transactions, err)
 		}
-		if got := d.written(); len(got) != 8 {
-			t.Errorf("written %v, want all", got)
+		if got := h.inserted(); len(got) != 8 {
+			t.Errorf("inserted %v, want all", got)
 		}
 	})
 }
 
-// TestAWriteThatFailsTakesNobodyWithIt: the second 1 breaks the key.
-func TestAWriteThatFailsTakesNobodyWithIt(t *testing.T) {
+// TestFailedWriteLeavesOthers: the second 1 violates the primary key.
+func TestFailedWriteLeavesOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, transactions := d.notes(1, 1, 2)
-		if told[0] != nil || told[1] == nil || told[2] != nil || transactions != 1 {
-			t.Errorf("told %v in %d transactions, want the second refused alone", told, transactions)
+		h := newWriterHarness(t)
+		errs, transactions := h.insertAll(1, 1, 2)
+		if errs[0] != nil || errs[1] == nil || errs[2] != nil || transactions != 1 {
+			t.Errorf("got %v in %d transactions, want only the second refused", errs, transactions)
 		}
-		if got := d.written(); !slices.Equal(got, []int{1, 2}) {
-			t.Errorf("written %v, want 1 and 2", got)
+		if got := h.inserted(); !slices.Equal(got, []int{1, 2}) {
+			t.Errorf("inserted %v, want 1 and 2", got)
 		}
 	})
 }
 
-// TestALostTransactionIsEverybodys: SQLite gives up all of it, as it does at a full disk; then it goes on.
-func TestALostTransactionIsEverybodys(t *testing.T) {
+// TestLostTransactionFailsAllWrites: SQLite rolls back the whole transaction, as it does when the disk is full.
+// Later writes work.
+func TestLostTransactionFailsAllWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		told, _ := d.notes(1, 99, 2)
-		for i, err := range told {
+		h := newWriterHarness(t)
+		errs, _ := h.insertAll(1, 99, 2)
+		for i, err := range errs {
 			if err == nil {
-				t.Errorf("write %d was told that it is written", i)
+				t.Errorf("write %d returned no error", i)
 			}
 		}
-		if got := d.written(); len(got) != 0 {
-			t.Errorf("written %v, want nothing", got)
+		if got := h.inserted(); len(got) != 0 {
+			t.Errorf("inserted %v, want nothing", got)
 		}
-		if told, _ := d.notes(3); told[0] != nil || !slices.Equal(d.written(), []int{3}) {
-			t.Errorf("afterwards: %v, written %v", told, d.written())
+		if errs, _ := h.insertAll(3); errs[0] != nil || !slices.Equal(h.inserted(), []int{3}) {
+			t.Errorf("afterwards: %v, inserted %v", errs, h.inserted())
 		}
 	})
 }
 
-// TestNobodyWaitsForEver: a write whose turn does not come is told so in five seconds, and is not made later.
-func TestNobodyWaitsForEver(t *testing.T) {
+// TestWriteTimeout: a write that does not get its turn fails after five seconds, and is not made later.
+func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
+		h := newWriterHarness(t)
 		first := make(chan error, 1)
 		note := func(n int) func(*sql.Tx) error {
 			return func(tx *sql.Tx) error { _, err := tx.Exec(`INSERT INTO notes VALUES (?)`, n); return err }
 		}
-		go func() { first <- d.write(context.Background(), "note", note(1)) }()
+		go func() { first <- h.write(context.Background(), "note", note(1)) }()
 		synctest.Wait()
 		began := time.Now()
-		err := d.write(context.Background(), "note", note(2))
-		if busy := (*busyError)(nil); !errors.As(err, &busy) || time.Since(began) != patience {
-			t.Errorf("after %v: %v, want busy after %v", time.Since(began), err, patience)
+		err := h.write(context.Background(), "note", note(2))
+		if busy := (*busyError)(nil); !errors.As(err, &busy) || time.Since(began) != writeTimeout {
+			t.Errorf("after %v: %v, want busy after %v", time.Since(began), err, writeTimeout)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if err := d.write(ctx, "note", note(3)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.write(ctx, "note", note(3)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the caller's own deadline", err)
 		}
-		d.free()
-		if err := <-first; err != nil || !slices.Equal(d.written(), []int{1}) {
-			t.Errorf("got %v, written %v; want the one that had patience", err, d.written())
+		h.release()
+		if err := <-first; err != nil || !slices.Equal(h.inserted(), []int{1}) {
+			t.Errorf("got %v, inserted %v; want the first write", err, h.inserted())
 		}
 	})
 }
 
-// durability is SQLite's word for how a transaction is committed: 1 is without its fsync, 2 with it.
+// durability is SQLite's synchronous level of a transaction: 1 commits without fsync, 2 with it.
 func durability(t *testing.T, tx *sql.Tx) (level int) {
 	t.Helper()
 	if err := tx.QueryRow("PRAGMA synchronous").Scan(&level); err != nil {
@@ -171,140 +172,148 @@ func durability(t *testing.T, tx *sql.Tx) (level int) {
 	return level
 }
 
-// TestWhoNeedsTheDiskGetsIt: only what is written with soon, and nothing else beside it, is committed without its fsync,
-// which is then made before long.
-func TestWhoNeedsTheDiskGetsIt(t *testing.T) {
-	const without, with = 1, 2
-	for name, c := range map[string]struct {
-		soon  []bool // in the order in which they come while the connection is somebody's
-		want  []int
-		syncs int32
-		never bool // there is no sync
-	}{
-		"a settlement":             {[]bool{true}, []int{without}, 1, false},
-		"two":                      {[]bool{true, true}, []int{without, without}, 1, false},
-		"an admission":             {[]bool{false}, []int{with}, 0, false},
-		"one after the other":      {[]bool{true, false}, []int{with, with}, 0, false},
-		"the other way round":      {[]bool{false, true}, []int{with, with}, 0, false},
-		"a settlement by itself":   {[]bool{true}, []int{with}, 0, true},
-		"many settlements and one": {[]bool{true, true, true, false}, []int{with, with, with, with}, 0, false},
+// Values of durability.
+const withoutFsync, withFsync = 1, 2
+
+// fsyncOfCommits is a case of TestFsyncOfCommits.
+type fsyncOfCommits struct {
+	deferred []bool // in order of arrival, while the connection is taken
+	want     []int
+	syncs    int32
+	noSync   bool // there is no sync function
+}
+
+// TestFsyncOfCommits: only transactions that consist of deferred writes are committed without fsync. The fsync
+// follows shortly after.
+func TestFsyncOfCommits(t *testing.T) {
+	for name, row := range map[string]fsyncOfCommits{
+		"a settlement":                       {[]bool{true}, []int{withoutFsync}, 1, false},
+		"two settlements":                    {[]bool{true, true}, []int{withoutFsync, withoutFsync}, 1, false},
+		"an admission":                       {[]bool{false}, []int{withFsync}, 0, false},
+		"a settlement, then an admission":    {[]bool{true, false}, []int{withFsync, withFsync}, 0, false},
+		"an admission, then a settlement":    {[]bool{false, true}, []int{withFsync, withFsync}, 0, false},
+		"a settlement without sync function": {[]bool{true}, []int{withFsync}, 0, true},
+		"three settlements and an admission": {[]bool{true, true, true, false}, []int{withFsync, withFsync, withFsync, withFsync}, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t)
-				var syncs atomic.Int32
-				if !c.never {
-					d.sync = func() error { syncs.Add(1); return nil }
-				}
-				got := make([]int, len(c.soon))
-				for i, soon := range c.soon {
-					enter := d.write
-					if soon {
-						enter = d.soon
-					}
-					go func() {
-						if err := enter(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
-							t.Error(err)
-						}
-					}()
-					synctest.Wait()
-				}
-				d.free()
-				synctest.Wait()
-				d.close()
-				if !slices.Equal(got, c.want) || syncs.Load() != c.syncs {
-					t.Errorf("committed with %v and then %d syncs, want %v and %d", got, syncs.Load(), c.want, c.syncs)
-				}
-				if err := d.write(context.Background(), "note", func(tx *sql.Tx) error {
-					if level := durability(t, tx); level != with {
-						t.Errorf("afterwards the connection commits with %d, want %d", level, with)
-					}
-					return nil
-				}); err != nil {
-					t.Error(err)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { row.run(newWriterHarness(t)) })
 		})
 	}
 }
 
-func (d *desk) soon(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	return d.writer.soon(ctx, what, time.Millisecond, do)
+func (row fsyncOfCommits) run(h *writerHarness) {
+	t := h.t
+	var syncs atomic.Int32
+	if !row.noSync {
+		h.sync = func() error { syncs.Add(1); return nil }
+	}
+	got := make([]int, len(row.deferred))
+	for i, deferred := range row.deferred {
+		write := h.write
+		if deferred {
+			write = h.writeDeferred
+		}
+		go func() {
+			if err := write(context.Background(), "note", func(tx *sql.Tx) error { got[i] = durability(t, tx); return nil }); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+	}
+	h.release()
+	synctest.Wait()
+	h.close()
+	if !slices.Equal(got, row.want) || syncs.Load() != row.syncs {
+		t.Errorf("committed with %v and then %d syncs, want %v and %d", got, syncs.Load(), row.want, row.syncs)
+	}
+	if err := h.write(context.Background(), "note", func(tx *sql.Tx) error {
+		if level := durability(t, tx); level != withFsync {
+			t.Errorf("afterwards the connection commits with %d, want %d", level, withFsync)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
-// TestWhenTheDiskGetsIt: at its time, or with what comes before that, or with the end of the host; an fsync that fails is made
-// again with the next commit.
-func TestWhenTheDiskGetsIt(t *testing.T) {
+func (h *writerHarness) writeDeferred(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	return h.writer.writeDeferred(ctx, what, time.Millisecond, do)
+}
+
+// fsyncTimes is a case of TestFsyncTimes.
+type fsyncTimes struct {
+	also  func(h *writerHarness) error // 5 ms after the first write
+	fails int                          // number of fsyncs that fail
+	want  []time.Duration
+}
+
+// TestFsyncTimes: an fsync happens at its own time, with an earlier one, or at the end of the host. A failed one
+// is repeated with the next commit.
+func TestFsyncTimes(t *testing.T) {
 	const lag = 20 * time.Millisecond
 	note := func(*sql.Tx) error { return nil }
-	for name, row := range map[string]struct {
-		also  func(t *testing.T, d *desk) error
-		fails int
-		want  []time.Duration
-	}{
+	deferred := func(delay time.Duration) func(*writerHarness) error {
+		return func(h *writerHarness) error { return h.writer.writeDeferred(context.Background(), "note", delay, note) }
+	}
+	for name, row := range map[string]fsyncTimes{
 		"by itself": {nil, 0, []time.Duration{lag}},
-		"not with what comes while another fsync is made": {func(_ *testing.T, d *desk) error {
-			quick := d.sync
-			d.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 10 ms to 25 ms
-			err := d.writer.soon(context.Background(), "note", lag/4, note)
+		"a commit during another fsync": {func(h *writerHarness) error {
+			quick := h.sync
+			h.sync = func() error { err := quick(); time.Sleep(3 * lag / 4); return err } // 10 ms to 25 ms
+			err := deferred(lag / 4)(h)
 			time.Sleep(lag / 2)
-			return errors.Join(err, d.writer.soon(context.Background(), "note", lag, note)) // at 15 ms
+			return errors.Join(err, deferred(lag)(h)) // at 15 ms
 		}, 0, []time.Duration{lag / 2, 7 * lag / 4}},
-		"with its settlement": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag/4, note)
-		}, 0, []time.Duration{10 * time.Millisecond}},
-		"by itself, though one waits for the disk that changes nothing there": {func(_ *testing.T, d *desk) error {
-			return d.write(context.Background(), "note", note)
+		"with its settlement": {deferred(lag / 4), 0, []time.Duration{10 * time.Millisecond}},
+		"by itself, although a write with fsync changes nothing": {func(h *writerHarness) error {
+			return h.write(context.Background(), "note", note)
 		}, 0, []time.Duration{lag}},
-		"with another that can wait": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag, note)
-		}, 0, []time.Duration{lag}},
-		"again after a failure": {func(_ *testing.T, d *desk) error {
-			return d.writer.soon(context.Background(), "note", lag, note)
-		}, 1, []time.Duration{lag, lag + 5*time.Millisecond}},
-		"with the end": {func(_ *testing.T, d *desk) error { d.close(); return nil }, 0, []time.Duration{5 * time.Millisecond}},
+		"with another deferred write": {deferred(lag), 0, []time.Duration{lag}},
+		"again after a failure":       {deferred(lag), 1, []time.Duration{lag, lag + 5*time.Millisecond}},
+		"at the end of the host":      {func(h *writerHarness) error { h.close(); return nil }, 0, []time.Duration{5 * time.Millisecond}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t)
-				d.free()
-				began := time.Now()
-				var syncs []time.Duration
-				d.sync = func() error {
-					if syncs = append(syncs, time.Since(began)); len(syncs) <= row.fails {
-						return errors.New("the disk is gone")
-					}
-					return nil
-				}
-				if err := d.writer.soon(context.Background(), "note", lag, note); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(5 * time.Millisecond)
-				if row.also != nil {
-					if err := row.also(t, d); err != nil {
-						t.Fatal(err)
-					}
-				}
-				time.Sleep(time.Second)
-				synctest.Wait()
-				if !slices.Equal(syncs, row.want) {
-					t.Errorf("fsyncs after %v, want %v", syncs, row.want)
-				}
-				d.close()
-			})
+			synctest.Test(t, func(t *testing.T) { row.run(newWriterHarness(t), deferred(lag)) })
 		})
 	}
 }
 
-// TestEachCommitIsSynced: what is committed while the disk works for an earlier one is not forgotten.
+func (row fsyncTimes) run(h *writerHarness, first func(*writerHarness) error) {
+	h.release()
+	began := time.Now()
+	var syncs []time.Duration
+	h.sync = func() error {
+		if syncs = append(syncs, time.Since(began)); len(syncs) <= row.fails {
+			return errors.New("the disk is gone")
+		}
+		return nil
+	}
+	if err := first(h); err != nil {
+		h.t.Fatal(err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	if row.also != nil {
+		if err := row.also(h); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second)
+	synctest.Wait()
+	if !slices.Equal(syncs, row.want) {
+		h.t.Errorf("fsyncs after %v, want %v", syncs, row.want)
+	}
+	h.close()
+}
+
+// TestEachCommitIsSynced: a commit during the fsync of an earlier one gets its own fsync.
 func TestEachCommitIsSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
-		d.free()
+		h := newWriterHarness(t)
+		h.release()
 		began, turn := make(chan bool, 3), make(chan bool)
-		d.sync = func() error { began <- true; <-turn; return nil }
+		h.sync = func() error { began <- true; <-turn; return nil }
 		for range 3 {
-			if err := d.soon(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
+			if err := h.writeDeferred(context.Background(), "note", func(*sql.Tx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2 * time.Millisecond) // it is due
@@ -314,26 +323,26 @@ func TestEachCommitIsSynced(t *testing.T) {
 			t.Fatalf("%d syncs at a time, want one", len(began))
 		}
 		close(turn)
-		d.close()
+		h.close()
 		if len(began) != 2 {
-			t.Errorf("%d syncs, want the one for the first and one for the two that came meanwhile", len(began))
+			t.Errorf("%d syncs, want one for the first commit and one for the two that followed", len(began))
 		}
 	})
 }
 
-// TestAPanicIsAnErrorOfItsOwn: who leads answers for others.
-func TestAPanicIsAnErrorOfItsOwn(t *testing.T) {
+// TestPanicFailsOnlyItsWrite: the leader answers other requests too.
+func TestPanicFailsOnlyItsWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t)
+		h := newWriterHarness(t)
 		first := make(chan error, 1)
-		go func() { first <- d.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
+		go func() { first <- h.write(context.Background(), "note", func(*sql.Tx) error { panic("of mine") }) }()
 		synctest.Wait()
-		told, _ := d.notes(1, 2)
+		errs, _ := h.insertAll(1, 2)
 		if err := <-first; err == nil || !strings.Contains(err.Error(), "note: panic: of mine") {
 			t.Errorf("got %v, want the panic as an error", err)
 		}
-		if err := errors.Join(told...); err != nil || !slices.Equal(d.written(), []int{1, 2}) {
-			t.Errorf("the others: %v, written %v", err, d.written())
+		if err := errors.Join(errs...); err != nil || !slices.Equal(h.inserted(), []int{1, 2}) {
+			t.Errorf("the others: %v, inserted %v", err, h.inserted())
 		}
 	})
 }

@@ -1,4 +1,5 @@
-// Package leasetest has what tests of other rooms need of lease: Processes that live and die as the test says, and a Journal.
+// Package leasetest provides test doubles for package lease: Processes, with processes that start and exit on request
+// of the test, and Journal, which records log output.
 package leasetest
 
 import (
@@ -8,104 +9,105 @@ import (
 	"time"
 )
 
-// Processes is a lease.Processes without processes. Safe for concurrent use.
+// Processes implements lease.Processes without real processes. It is safe for concurrent use.
 type Processes struct {
-	mu     sync.Mutex
-	starts uint64
-	living map[int]*process
-	ends   map[int][]time.Duration
+	mu      sync.Mutex
+	starts  uint64
+	running map[int]*process
+	ends    map[int][]time.Duration
 }
 
 type process struct {
 	space    string
 	start    uint64
 	stubborn bool
-	died     chan struct{}
+	exited   chan struct{}
 }
 
-// NewProcesses is a machine on which nothing runs.
+// NewProcesses returns Processes without any process.
 func NewProcesses() *Processes {
-	return &Processes{living: map[int]*process{}, ends: map[int][]time.Duration{}}
+	return &Processes{running: map[int]*process{}, ends: map[int][]time.Duration{}}
 }
 
-// Start lets a process of that Space live under pid, in the place of any other. No two have the same start time.
+// Start starts a process of that Space under pid and replaces any other. Each process has its own start time.
 func (p *Processes) Start(space string, pid int) (start uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bury(pid)
+	p.remove(pid)
 	p.starts++
-	p.living[pid] = &process{space: space, start: p.starts, died: make(chan struct{})}
+	p.running[pid] = &process{space: space, start: p.starts, exited: make(chan struct{})}
 	return p.starts
 }
 
-// Die ends a process by itself.
-func (p *Processes) Die(pid int) {
+// Exit makes a process exit by itself.
+func (p *Processes) Exit(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bury(pid)
+	p.remove(pid)
 }
 
-// SetStubborn says whether a living process outlives SIGKILL, as one does in the hands of a wedged driver.
+// SetStubborn sets whether a running process survives SIGKILL, as a process does that is blocked in a faulty
+// driver.
 func (p *Processes) SetStubborn(pid int, stubborn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.living[pid].stubborn = stubborn
+	p.running[pid].stubborn = stubborn
 }
 
-// Alive reports whether a process lives under pid.
+// Alive reports whether a process runs under pid.
 func (p *Processes) Alive(pid int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.living[pid] != nil
+	return p.running[pid] != nil
 }
 
-// Ends returns the grace of every End that met the very process which it named under pid.
+// Ends returns the grace of every End that named exactly the process under pid.
 func (p *Processes) Ends(pid int) []time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.ends[pid])
 }
 
-func (p *Processes) bury(pid int) {
-	if old := p.living[pid]; old != nil {
-		close(old.died)
-		delete(p.living, pid)
+func (p *Processes) remove(pid int) {
+	if old := p.running[pid]; old != nil {
+		close(old.exited)
+		delete(p.running, pid)
 	}
 }
 
-// Owns is part of lease.Processes.
+// Owns implements lease.Processes.
 func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := p.living[pid]
+	found := p.running[pid]
 	if found == nil || found.space != space {
 		return 0, false
 	}
 	return found.start, true
 }
 
-// Confine is part of lease.Processes: nobody here starts another.
+// Confine implements lease.Processes: no process here starts another.
 func (p *Processes) Confine(string, int, uint64) {}
 
-// Wait is part of lease.Processes.
+// Wait implements lease.Processes.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
 	p.mu.Lock()
-	found := p.living[pid]
+	found := p.running[pid]
 	p.mu.Unlock()
 	if found == nil || found.start != start {
 		return
 	}
 	select {
-	case <-found.died:
+	case <-found.exited:
 	case <-ctx.Done():
 	}
 }
 
-// End is part of lease.Processes. Like the real one it touches no process that has another start time.
+// End implements lease.Processes. Like the real one, it does not touch a process with another start time.
 func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := p.living[pid]
+	found := p.running[pid]
 	if found == nil || found.start != start {
 		return true
 	}
@@ -113,24 +115,24 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	if found.stubborn {
 		return false
 	}
-	p.bury(pid)
+	p.remove(pid)
 	return true
 }
 
-// SpaceOf is part of lease.Processes.
+// SpaceOf implements lease.Processes.
 func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if found := p.living[pid]; found != nil {
+	if found := p.running[pid]; found != nil {
 		return found.space, found.start
 	}
 	return "", 0
 }
 
-// Within is part of lease.Processes: nobody here starts another.
+// Within implements lease.Processes: no process here starts another.
 func (p *Processes) Within(pid, worker int, start uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := p.living[pid]
+	found := p.running[pid]
 	return pid == worker && found != nil && found.start == start
 }

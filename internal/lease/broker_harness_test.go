@@ -17,9 +17,10 @@ import (
 	"spacehost/quota"
 )
 
-// house is a Broker with a real database, on a machine that does what the test says. Its tests run in a bubble
-// of testing/synctest: time passes when all sleep. SQLite does not sleep there; while it works, the clock stands.
-type house struct {
+// brokerHarness is a Broker with a real database, on a machine controlled by the test. Its tests run in a bubble
+// of testing/synctest: time advances when all goroutines block. SQLite does not block there, so the clock stops
+// while it works.
+type brokerHarness struct {
 	*Broker
 	t         *testing.T
 	db        *sql.DB
@@ -29,7 +30,7 @@ type house struct {
 	processes *leasetest.Processes
 	journal   leasetest.Journal
 	cancel    context.CancelFunc
-	ran       chan error // Run's last word
+	runResult chan error // the result of Run
 }
 
 var (
@@ -38,17 +39,17 @@ var (
 	freeTier = quota.Tier{Name: "free", Quota: 210 * time.Second, Authenticated: "regular"}
 )
 
-// newHouse has one Slot and is not running yet.
-func newHouse(t *testing.T, alter ...func(*Config)) *house {
+// newBrokerHarness has one Slot, and is not running yet.
+func newBrokerHarness(t *testing.T, alter ...func(*Config)) *brokerHarness {
 	t.Helper()
-	h := &house{t: t, path: filepath.Join(t.TempDir(), "spacehost.db"), processes: leasetest.NewProcesses()}
+	h := &brokerHarness{t: t, path: filepath.Join(t.TempDir(), "spacehost.db"), processes: leasetest.NewProcesses()}
 	h.openDatabase()
 	h.inventory = gputest.NewFakeInventory(gputest.Devices(1)...)
 	h.Broker = h.newBroker(alter...)
 	return h
 }
 
-func (h *house) openDatabase() {
+func (h *brokerHarness) openDatabase() {
 	h.t.Helper()
 	db, err := migrations.Open(h.t.Context(), h.path)
 	if err != nil {
@@ -58,8 +59,8 @@ func (h *house) openDatabase() {
 	h.db, h.ledger = db, quota.New(db, quota.Config{})
 }
 
-// newBroker is another one for the same house, as after a crash.
-func (h *house) newBroker(alter ...func(*Config)) *Broker {
+// newBroker makes another Broker on the same machine, as after a crash.
+func (h *brokerHarness) newBroker(alter ...func(*Config)) *Broker {
 	h.t.Helper()
 	config := Config{DB: h.db, Ledger: h.ledger, Processes: h.processes, Pool: h.pool(h.inventory), Logger: h.journal.Logger()}
 	for _, a := range alter {
@@ -72,7 +73,7 @@ func (h *house) newBroker(alter ...func(*Config)) *Broker {
 	return b
 }
 
-func (h *house) pool(inventory gpu.Inventory) *gpu.Pool {
+func (h *brokerHarness) pool(inventory gpu.Inventory) *gpu.Pool {
 	h.t.Helper()
 	pool, err := gpu.NewPool(h.t.Context(), inventory, 1)
 	if err != nil {
@@ -81,26 +82,26 @@ func (h *house) pool(inventory gpu.Inventory) *gpu.Pool {
 	return pool
 }
 
-// run starts the Broker; the test's end stops it if the test does not.
-func (h *house) run() *house {
+// run starts the Broker. The end of the test stops it if the test does not.
+func (h *brokerHarness) run() *brokerHarness {
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.ran = cancel, make(chan error, 1)
+	h.cancel, h.runResult = cancel, make(chan error, 1)
 	var running sync.WaitGroup
-	running.Go(func() { h.ran <- h.Run(ctx) })
+	running.Go(func() { h.runResult <- h.Run(ctx) })
 	h.t.Cleanup(func() { cancel(); running.Wait() })
 	return h
 }
 
-// stop ends the Broker as the host does, and returns once it has ended.
-func (h *house) stop() {
+// stop ends the Broker as the host does, and waits for it.
+func (h *brokerHarness) stop() {
 	h.t.Helper()
 	h.cancel()
-	if err := <-h.ran; !errors.Is(err, context.Canceled) {
+	if err := <-h.runResult; !errors.Is(err, context.Canceled) {
 		h.t.Errorf("Run returned %v", err)
 	}
 }
 
-// request is Ada's for 60 s.
+// request is a call of ada for 60 s.
 func request(alter ...func(*Request)) Request {
 	r := Request{Space: "demo", Instance: "run-1", Event: "event-1", Payer: ada, Tier: freeTier, Task: "draw", Function: "draw", Declared: time.Minute}
 	for _, a := range alter {
@@ -111,7 +112,7 @@ func request(alter ...func(*Request)) Request {
 
 func declared(d time.Duration) func(*Request) { return func(r *Request) { r.Declared = d } }
 
-func (h *house) schedule(alter ...func(*Request)) *Ticket {
+func (h *brokerHarness) schedule(alter ...func(*Request)) *Ticket {
 	h.t.Helper()
 	ticket, err := h.Schedule(h.t.Context(), request(alter...))
 	if err != nil {
@@ -120,7 +121,7 @@ func (h *house) schedule(alter ...func(*Request)) *Ticket {
 	return ticket
 }
 
-func (h *house) grant(ticket *Ticket) Grant {
+func (h *brokerHarness) grant(ticket *Ticket) Grant {
 	h.t.Helper()
 	g, err := ticket.Wait(h.t.Context())
 	if err != nil {
@@ -129,8 +130,8 @@ func (h *house) grant(ticket *Ticket) Grant {
 	return g
 }
 
-// active has a worker with that pid, which began just now.
-func (h *house) active(pid int, alter ...func(*Request)) Grant {
+// active starts a worker with that pid, and the clock.
+func (h *brokerHarness) active(pid int, alter ...func(*Request)) Grant {
 	h.t.Helper()
 	g := h.grant(h.schedule(alter...))
 	h.processes.Start("demo", pid)
@@ -140,15 +141,15 @@ func (h *house) active(pid int, alter ...func(*Request)) Grant {
 	return g
 }
 
-func (h *house) release(g Grant) {
+func (h *brokerHarness) release(g Grant) {
 	h.t.Helper()
 	if err := h.Release(h.t.Context(), "demo", g.Lease, false); err != nil {
 		h.t.Fatalf("release: %v", err)
 	}
 }
 
-// wantBalance asks the ledger what is charged and held.
-func (h *house) wantBalance(payer identity.Identity, charged, held time.Duration) {
+// wantBalance checks the charged and held time in the ledger.
+func (h *brokerHarness) wantBalance(payer identity.Identity, charged, held time.Duration) {
 	h.t.Helper()
 	b, err := h.Account(h.t.Context(), payer, freeTier)
 	if err != nil {
@@ -159,8 +160,8 @@ func (h *house) wantBalance(payer identity.Identity, charged, held time.Duration
 	}
 }
 
-// wantLast asks for the Lease that ended last, or did at the same moment but was admitted later.
-func (h *house) wantLast(state State, reason string, charged time.Duration) {
+// wantLast checks the Lease that ended last. Of several that ended at the same moment it is the one admitted last.
+func (h *brokerHarness) wantLast(state State, reason string, charged time.Duration) {
 	h.t.Helper()
 	all, err := h.Past(h.t.Context(), 1)
 	if err != nil || len(all) != 1 {
@@ -171,7 +172,7 @@ func (h *house) wantLast(state State, reason string, charged time.Duration) {
 	}
 }
 
-func (h *house) count(query string, args ...any) (n int) {
+func (h *brokerHarness) count(query string, args ...any) (n int) {
 	h.t.Helper()
 	if err := h.db.QueryRowContext(h.t.Context(), query, args...).Scan(&n); err != nil {
 		h.t.Fatalf("%s: %v", query, err)
@@ -179,15 +180,15 @@ func (h *house) count(query string, args ...any) (n int) {
 	return n
 }
 
-func (h *house) exec(query string, args ...any) {
+func (h *brokerHarness) exec(query string, args ...any) {
 	h.t.Helper()
 	if _, err := h.db.ExecContext(h.t.Context(), query, args...); err != nil {
 		h.t.Fatalf("%s: %v", query, err)
 	}
 }
 
-// refuseToSettle lets the database fail as a full disk does, until accept is called.
-func (h *house) refuseToSettle() (accept func()) {
+// refuseToSettle makes the database fail as a full disk does, until accept is called.
+func (h *brokerHarness) refuseToSettle() (accept func()) {
 	h.t.Helper()
 	h.exec(`CREATE TRIGGER full BEFORE INSERT ON ledger WHEN NEW.kind = 'settle' BEGIN SELECT RAISE(ABORT, 'disk full'); END`)
 	return func() { h.exec(`DROP TRIGGER full`) }
