@@ -309,7 +309,7 @@ func nextStep(p *Process) string {
 	case p.cmd.ProcessState.Success():
 		return "End app.py with launch(): an app that ends by itself without an error never called it."
 	case p.cmd.ProcessState.Exited():
-		return "Mend what it printed last."
+		return "Fix the error shown above."
 	}
 	return ""
 }
