@@ -1,4 +1,3 @@
-// Package gpu knows the devices: inventory, health, memory, who sits on them.
 package gpu
 
 import (
@@ -7,22 +6,22 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// DeviceUUID is the key of a Device everywhere: GPU-… for a whole one, MIG-… for an instance of one.
+// DeviceUUID is the key of a Device everywhere: GPU-… for a whole GPU, MIG-… for a MIG instance.
 type DeviceUUID string
 
-// IsInstance tells a MIG instance from a whole GPU.
+// IsInstance reports whether the Device is a MIG instance, not a whole GPU.
 func (u DeviceUUID) IsInstance() bool { return strings.HasPrefix(string(u), "MIG-") }
 
 // Device is a GPU or a MIG instance.
 type Device struct {
 	UUID        DeviceUUID `json:"uuid"`
-	Index       int        `json:"index"` // for display only: the driver may number anew at each boot. That of its GPU for a MIG instance
+	Index       int        `json:"index"` // for display only: the driver may renumber at each boot. A MIG instance has the index of its GPU
 	Name        string     `json:"name"`
 	MemoryTotal uint64     `json:"memory_total"` // bytes
 	Simulated   bool       `json:"simulated"`
 }
 
-// MarshalLogObject makes zap.Object("device", d) the way to log a Device.
+// MarshalLogObject lets callers log a Device as zap.Object("device", d).
 func (d Device) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("uuid", string(d.UUID))
 	enc.AddInt("index", d.Index)
@@ -33,13 +32,14 @@ func (d Device) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// Memory is what a Device has, in bytes. Used counts what the driver itself keeps, so an idle Device shows some too.
+// Memory is the memory of a Device, in bytes. Used includes what the driver itself reserves, so it is above 0 on an
+// idle Device.
 type Memory struct {
 	Total, Used, Free uint64
 }
 
-// Process is one that has a compute context on a Device.
+// Process is a process that has a compute context on a Device.
 type Process struct {
-	PID    int    `json:"pid"`    // as the driver sees it: in a container it may be nobody's here
-	Memory uint64 `json:"memory"` // bytes; 0 where the driver does not tell
+	PID    int    `json:"pid"`    // in the driver's pid namespace: in a container there may be no process with this pid
+	Memory uint64 `json:"memory"` // bytes; 0 where the driver does not report it
 }

@@ -10,62 +10,64 @@ import (
 	"time"
 )
 
-// ErrClosed answers every question put to an Inventory after its Close.
+// ErrClosed is returned by every method of an Inventory after Close.
 var ErrClosed = errors.New("gpu inventory is closed")
 
-// UnknownDeviceError says that the machine has no such Device.
+// UnknownDeviceError reports that the machine has no such Device.
 type UnknownDeviceError struct{ UUID DeviceUUID }
 
 func (e *UnknownDeviceError) Error() string {
-	return fmt.Sprintf("no device %s on this machine: `spacehost gpu` lists those there are", e.UUID)
+	return fmt.Sprintf("no device %s on this machine; run `spacehost gpu` to list its devices", e.UUID)
 }
 
-// GoneError says that no process lives under a pid.
+// GoneError reports that no running process has the pid.
 type GoneError struct{ PID int }
 
 func (e *GoneError) Error() string {
-	return fmt.Sprintf("no process lives under pid %d: name one that does, such as `sleep 600 & echo $!`", e.PID)
+	return fmt.Sprintf("no running process has pid %d; pass the pid of a running process, such as `sleep 600 & echo $!`", e.PID)
 }
 
-// NoLibraryError says that the machine has no NVML, so most likely no NVIDIA GPU.
+// NoLibraryError reports that the machine has no NVML library, so most likely no NVIDIA GPU.
 type NoLibraryError struct{}
 
 func (e *NoLibraryError) Error() string {
 	return "libnvidia-ml.so.1 not found: install the NVIDIA driver (in a container, start it with --gpus all), or simulate with --gpus mock:1xH200"
 }
 
-// NoDriverError says that the library is there and the kernel's driver is not loaded.
+// NoDriverError reports that the library is installed but the kernel driver is not loaded.
 type NoDriverError struct{}
 
 func (e *NoDriverError) Error() string {
-	return "the NVIDIA driver is not loaded: try `nvidia-smi`, then `sudo modprobe nvidia`; look into `dmesg` if that fails"
+	return "the NVIDIA driver is not loaded: try `nvidia-smi`, then `sudo modprobe nvidia`; check `dmesg` if that fails"
 }
 
-// NoPermissionError says that this user may not talk to the driver.
+// NoPermissionError reports that this user may not access the driver.
 type NoPermissionError struct{}
 
 func (e *NoPermissionError) Error() string {
-	return "no permission to talk to the NVIDIA driver: check `ls -l /dev/nvidia*` and add this user to the group that owns them (often video)"
+	return "no permission to access the NVIDIA driver: check `ls -l /dev/nvidia*` and add this user to the group that owns these files (often video)"
 }
 
-// VersionMismatchError says that library and kernel module are of different releases, as after an update without a reboot.
+// VersionMismatchError reports that the library and the kernel module have different versions, as after an update
+// without a reboot.
 type VersionMismatchError struct{}
 
 func (e *VersionMismatchError) Error() string {
-	return "the NVIDIA library and the loaded driver are of different versions: reboot, or reload the nvidia kernel modules"
+	return "the NVIDIA library and the loaded driver have different versions: reboot, or reload the nvidia kernel modules"
 }
 
-// LostError says that the Device fell off the bus or waits for a reset. It needs a person; until then nothing runs there.
+// LostError reports that the Device fell off the bus or needs a reset. An operator must act; until then nothing runs
+// on the Device.
 type LostError struct{ UUID DeviceUUID }
 
 func (e *LostError) Error() string {
 	if e.UUID.IsInstance() {
-		return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then reset its GPU (`nvidia-smi -L` says which) or reboot", e.UUID)
+		return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then reset its GPU (`nvidia-smi -L` shows which) or reboot", e.UUID)
 	}
 	return fmt.Sprintf("device %s is lost to the driver: look for Xid in `dmesg`, then `sudo nvidia-smi -r -i %s` or reboot", e.UUID, e.UUID)
 }
 
-// NoInstanceError says that a GPU is in MIG mode and was not cut yet, so that there is nothing of it to lend.
+// NoInstanceError reports that a GPU is in MIG mode without any MIG instance, so nothing on it can be leased.
 type NoInstanceError struct {
 	UUID  DeviceUUID // of the whole GPU
 	Index int
@@ -73,10 +75,10 @@ type NoInstanceError struct {
 
 func (e *NoInstanceError) Error() string {
 	return fmt.Sprintf("%s is in MIG mode and has no instance: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` "+
-		"makes one, `sudo nvidia-smi -i %d -mig 0` leaves the mode", e.UUID, e.Index, e.Index, e.Index)
+		"creates one, `sudo nvidia-smi -i %d -mig 0` turns MIG mode off", e.UUID, e.Index, e.Index, e.Index)
 }
 
-// NotSupportedError says that this Device or this driver cannot do what was tried.
+// NotSupportedError reports that this Device or this driver does not support an operation.
 type NotSupportedError struct {
 	UUID  DeviceUUID // empty: the library as a whole
 	Tried string
@@ -89,7 +91,8 @@ func (e *NotSupportedError) Error() string {
 	return fmt.Sprintf("%s: device %s does not support it", e.Tried, e.UUID)
 }
 
-// HungError says that the driver did not answer in time. The question stays open, and until it returns no other is asked about that Device.
+// HungError reports that the driver did not answer in time. The call stays open; until it returns, no other call
+// about that Device is made.
 type HungError struct {
 	UUID  DeviceUUID // empty: the library as a whole
 	After time.Duration
@@ -103,7 +106,8 @@ func (e *HungError) Error() string {
 	return fmt.Sprintf("%s did not answer within %s: look for Xid in `dmesg`; a reboot may be needed", subject, e.After)
 }
 
-// MissingError says which Devices did not tell who they are, so that they cannot be used. The others are not touched by it.
+// MissingError lists the Devices that could not be identified, so they cannot be used. Other Devices are not
+// affected.
 type MissingError struct{ Reasons map[int]error } // by index
 
 func (e *MissingError) Error() string {
@@ -114,14 +118,14 @@ func (e *MissingError) Error() string {
 	return "cannot read every device: " + strings.Join(words, "; ")
 }
 
-// DriverError is any other refusal of the driver, in its own words.
+// DriverError is any other error of the driver, with the driver's text.
 type DriverError struct{ Tried, Reason string }
 
 func (e *DriverError) Error() string {
-	return fmt.Sprintf("%s: the NVIDIA driver says %s", e.Tried, e.Reason)
+	return fmt.Sprintf("%s: the NVIDIA driver returned %s", e.Tried, e.Reason)
 }
 
-// BusyError says why a Device is not Clear: somebody sits on it, or its memory has not come back.
+// BusyError explains why a Device is not clear: processes are listed on it, or its memory has not been freed.
 type BusyError struct {
 	UUID  DeviceUUID
 	PIDs  []int
@@ -131,7 +135,7 @@ type BusyError struct {
 
 func (e *BusyError) Error() string {
 	if len(e.PIDs) == 0 {
-		return fmt.Sprintf("device %s is busy: nobody is listed on it, but %s are in use (idle is up to %s)", e.UUID, mebibytes(e.Used), mebibytes(e.Limit))
+		return fmt.Sprintf("device %s is busy: no process is listed on it, but %s are in use (idle: at most %s)", e.UUID, mebibytes(e.Used), mebibytes(e.Limit))
 	}
 	pids := make([]string, len(e.PIDs))
 	for i, pid := range e.PIDs {
@@ -140,5 +144,5 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("device %s is busy: pid %s on it, %s in use", e.UUID, strings.Join(pids, ", "), mebibytes(e.Used))
 }
 
-// mebibytes speaks the unit of nvidia-smi, so that the two can be compared.
+// mebibytes formats n in the unit of nvidia-smi, so that the two outputs can be compared.
 func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }

@@ -6,32 +6,34 @@ import (
 	"strings"
 )
 
-// FaultKind is what can go wrong with a Device.
+// FaultKind is a kind of Device failure.
 type FaultKind string
 
-// The kinds of trouble that a simulated Device can be given.
+// The kinds of fault that can be injected into a simulated Device.
 const (
-	FaultLost        FaultKind = "lost"         // it fell off the bus: every question to it fails
-	FaultHang        FaultKind = "hang"         // the driver does not answer about it
-	FaultMemoryStuck FaultKind = "memory-stuck" // the memory of a process that has gone stays in use
-	FaultXid         FaultKind = "xid"          // the driver has reported an error by this number
-	FaultProcess     FaultKind = "process"      // a process sits on it that no worker is
-	FaultClear       FaultKind = "clear"        // no trouble: as after a repair
+	FaultLost        FaultKind = "lost"         // the Device fell off the bus: every query fails
+	FaultHang        FaultKind = "hang"         // the driver does not answer queries about the Device
+	FaultMemoryStuck FaultKind = "memory-stuck" // the memory of an exited process stays in use
+	FaultXid         FaultKind = "xid"          // the driver reported an error with this number
+	FaultProcess     FaultKind = "process"      // a process that is not a worker uses the Device
+	FaultClear       FaultKind = "clear"        // no fault, as after a repair
 )
 
-// Fault is a trouble, or its end.
+// Fault is a failure of a Device, or the end of one.
 type Fault struct {
 	Kind FaultKind
 	Xid  int // the driver's number; FaultXid only
-	PID  int // who sits there; FaultProcess only
+	PID  int // the process on the Device; FaultProcess only
 }
 
-// Faulter is implemented by simulated inventories only: nobody gives a true Device a trouble, or takes one away, by a word.
+// Faulter is implemented by simulated inventories only: faults of a real Device cannot be injected or removed by a
+// command.
 type Faulter interface {
-	// Fault gives the Device a trouble from now on, also in the middle of a Lease. It does not block. Of lost, hang and memory-stuck a
-	// Device has one, the last given; Xids and processes add up; clear ends all. *UnknownDeviceError, *GoneError: nothing was done.
+	// Fault injects a fault into the Device, also during a Lease. It does not block. Of lost, hang and memory-stuck
+	// only the latest applies; Xids and processes accumulate; clear removes all. After *UnknownDeviceError or
+	// *GoneError nothing has changed.
 	Fault(uuid DeviceUUID, f Fault) error
-	// Faults lists what the Device has, nil for none or an unknown one. It does not block.
+	// Faults lists the faults of the Device; nil for none or for an unknown Device. It does not block.
 	Faults(uuid DeviceUUID) []Fault
 }
 
@@ -51,7 +53,7 @@ func ParseFault(text string) (Fault, error) {
 			return Fault{Kind: FaultProcess, PID: n}, nil
 		}
 	}
-	return Fault{}, fmt.Errorf("no fault %q: say lost, hang, memory-stuck, xid=79 (any number above 0), process=PID, or clear", text)
+	return Fault{}, fmt.Errorf("unknown fault %q; use lost, hang, memory-stuck, xid=79 (any number above 0), process=PID, or clear", text)
 }
 
 func (f Fault) String() string {
@@ -64,10 +66,10 @@ func (f Fault) String() string {
 	return string(f.Kind)
 }
 
-// MarshalText writes a Fault as ParseFault reads it, so that it is a string in JSON.
+// MarshalText writes a Fault in the form that ParseFault reads, so that it is a string in JSON.
 func (f Fault) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
-// UnmarshalText is MarshalText's way back.
+// UnmarshalText is the inverse of MarshalText.
 func (f *Fault) UnmarshalText(text []byte) (err error) {
 	*f, err = ParseFault(string(text))
 	return err

@@ -8,7 +8,7 @@ import (
 	"spacehost/gpu"
 )
 
-func TestFaultsReadAndWriteTheSame(t *testing.T) {
+func TestFaultRoundTrip(t *testing.T) {
 	for text, want := range map[string]gpu.Fault{
 		"lost":         {Kind: gpu.FaultLost},
 		"hang":         {Kind: gpu.FaultHang},
@@ -23,15 +23,15 @@ func TestFaultsReadAndWriteTheSame(t *testing.T) {
 		data, err := json.Marshal(want)
 		var back gpu.Fault
 		if err != nil || json.Unmarshal(data, &back) != nil || back != want {
-			t.Errorf("%+v is %s in JSON (%v) and comes back as %+v", want, data, err, back)
+			t.Errorf("%+v is %s in JSON (%v) and is read back as %+v", want, data, err, back)
 		}
 	}
 }
 
-func TestWhatIsNoFaultIsRefused(t *testing.T) {
+func TestParseFaultRejectsUnknown(t *testing.T) {
 	for _, text := range []string{"", "Lost", "xid", "xid=", "xid=0", "xid=-1", "xid=x", "xid=99999999999999999999", "clear "} {
 		if got, err := gpu.ParseFault(text); err == nil || !strings.Contains(err.Error(), "memory-stuck") {
-			t.Errorf("ParseFault(%q) = %+v, %v; want an error that says what there is", text, got, err)
+			t.Errorf("ParseFault(%q) = %+v, %v; want an error that lists the kinds", text, got, err)
 		}
 	}
 }

@@ -2,23 +2,23 @@ package gpu
 
 import "context"
 
-// None is the Inventory of a machine that lends no GPUs.
+// None is the Inventory of a machine without GPUs to lease.
 type None struct{}
 
 var _ Inventory = None{}
 
-// Devices lists none.
+// Devices returns an empty list.
 func (None) Devices(context.Context) ([]Device, error) { return nil, nil }
 
-// Memory knows no Device.
+// Memory always fails with *UnknownDeviceError.
 func (None) Memory(_ context.Context, uuid DeviceUUID) (Memory, error) {
 	return Memory{}, &UnknownDeviceError{UUID: uuid}
 }
 
-// Processes knows no Device.
+// Processes always fails with *UnknownDeviceError.
 func (None) Processes(_ context.Context, uuid DeviceUUID) ([]Process, error) {
 	return nil, &UnknownDeviceError{UUID: uuid}
 }
 
-// Close has nothing to close.
+// Close does nothing.
 func (None) Close() error { return nil }

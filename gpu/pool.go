@@ -7,44 +7,46 @@ import (
 	"slices"
 )
 
-// clearSlack is how much more than when idle a Device may use and still be clear: contexts of the display and the driver's own tables
-// come and go. (A worker's CUDA context alone takes more.)
+// clearSlack is how far the memory in use may exceed the idle baseline on a clear Device. Contexts of the display and
+// the driver's own tables come and go. (The CUDA context of a worker alone takes more.)
 const clearSlack = 256 << 20
 
 // Slot is the share of a Device that a Lease of size large occupies.
 type Slot struct {
-	Index  int // nvidiaIndex on the wire: the number of the Slot on the whole host, never the driver's index
+	Index  int // nvidiaIndex on the wire: the Slot's number on the whole host, not the driver's index
 	Device Device
 }
 
-// Pool has the Slots of a machine, and answers whether a Device is clear. It does not change after NewPool, so it needs no lock.
+// Pool holds the Slots of a machine and reports whether a Device is clear. It does not change after NewPool, so it
+// needs no lock.
 type Pool struct {
 	inventory Inventory
 	devices   []Device
 	share     Share
 	missing   *MissingError         // nil: every Device was listed
-	floors    map[DeviceUUID]uint64 // bytes in use when nobody sits there
+	baselines map[DeviceUUID]uint64 // bytes in use on the idle Device
 }
 
-// NewPool asks for the Devices and how much of each is in use when idle, so it may block. A sick Device does not stop it: Clear and Status
-// tell about that one. It fails when not one Device can be listed. The caller goes on owning inv.
+// NewPool lists the Devices and measures the memory that each uses when idle, so it may block. A faulty Device is not
+// an error: Clear and Status report it. NewPool fails if no Device can be listed. The caller remains the owner of
+// inv.
 func NewPool(ctx context.Context, inv Inventory, share Share) (*Pool, error) {
 	devices, err := inv.Devices(ctx)
 	missing, _ := errors.AsType[*MissingError](err)
 	if err != nil && (missing == nil || len(devices) == 0) {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
-	p := &Pool{inventory: inv, devices: devices, share: max(1, share), missing: missing, floors: make(map[DeviceUUID]uint64)}
-	for i, u := range p.useOfAll(ctx) {
-		p.floors[devices[i].UUID] = u.idle()
+	p := &Pool{inventory: inv, devices: devices, share: max(1, share), missing: missing, baselines: make(map[DeviceUUID]uint64)}
+	for i, u := range p.usageOfAll(ctx) {
+		p.baselines[devices[i].UUID] = u.idle()
 	}
-	if err := context.Cause(ctx); err != nil { // the floors may be wrong
+	if err := context.Cause(ctx); err != nil { // the baselines may be wrong
 		return nil, fmt.Errorf("read idle devices: %w", err)
 	}
 	return p, nil
 }
 
-// Slots lists the Slots in the order of their index, those of one Device side by side, in a slice of the caller's own.
+// Slots lists the Slots ordered by index. The Slots of one Device are adjacent. The slice belongs to the caller.
 func (p *Pool) Slots() []Slot {
 	slots := make([]Slot, 0, len(p.devices)*int(p.share))
 	for _, d := range p.devices {
@@ -55,65 +57,69 @@ func (p *Pool) Slots() []Slot {
 	return slots
 }
 
-// Inventory is the one that NewPool was given.
+// Inventory returns the Inventory that was passed to NewPool.
 func (p *Pool) Inventory() Inventory { return p.inventory }
 
-// Neighbours are the Leases on the other Slots of a Device. The zero value: there are none.
+// Neighbours describes the Leases on the other Slots of a Device. The zero value means that there are none.
 type Neighbours struct {
 	Slots int
-	Own   func(pid int) bool // whether a process is one of theirs; may be nil without Slots
+	Own   func(pid int) bool // reports whether a process belongs to one of these Leases; may be nil if Slots is 0
 }
 
-// Clear reports whether a Lease can start on the Device beside its neighbours; it may block as Inventory does. *BusyError: not yet; any
-// other error: nobody knows, so no either. Both rules must hold:
+// Clear reports whether a Lease can start on the Device next to its neighbours. It may block as Inventory does.
+// *BusyError means not yet; any other error means that the state is unknown, so the Lease cannot start either. Both
+// rules must hold:
 //
-//  1. no process is listed there but the neighbours';
-//  2. no more memory is in use than when NewPool looked, what the neighbours' processes have, and a slack. Memory comes back later than a
-//     process goes, in some containers the list is always empty, and a difference of before and after the Lease deceives (Ollama's trap):
-//     hence the fixed floor. (Where the list is empty, neighbours that use memory keep the other Slots shut.)
-func (p *Pool) Clear(ctx context.Context, uuid DeviceUUID, beside Neighbours) error {
-	u := p.use(ctx, uuid)
+// 1. Only processes of the neighbours are listed on the Device. 2. The memory in use is at most the idle baseline
+// that NewPool measured, plus the memory of the neighbours' processes, plus a slack.
+//
+// Rule 2 exists because memory is freed later than its process exits, and because in some containers the process list
+// is always empty. The baseline is fixed because the difference between before and after the Lease is unreliable (as
+// in Ollama). Where the list is empty, neighbours that use memory block the other Slots.
+func (p *Pool) Clear(ctx context.Context, uuid DeviceUUID, neighbours Neighbours) error {
+	u := p.usageOf(ctx, uuid)
 	if u.err != nil {
 		return u.err
 	}
-	theirs := p.take(&u, beside)
-	limit := p.floors[uuid] + theirs + clearSlack
+	neighbourMemory := p.excludeNeighbours(&u, neighbours)
+	limit := p.baselines[uuid] + neighbourMemory + clearSlack
 	if len(u.processes) == 0 && u.memory.Used <= limit { // 1, 2
 		return nil
 	}
 	return &BusyError{UUID: uuid, PIDs: u.pids(), Used: u.memory.Used, Limit: limit}
 }
 
-// take takes the neighbours' processes off the list, and returns how much memory is theirs: what the driver says, or their whole
-// share where it does not say.
-func (p *Pool) take(u *use, beside Neighbours) (theirs uint64) {
-	if beside.Slots == 0 {
+// excludeNeighbours removes the neighbours' processes from the list and returns their memory: the driver's figure, or
+// their whole share where the driver reports none.
+func (p *Pool) excludeNeighbours(u *usage, neighbours Neighbours) (memory uint64) {
+	if neighbours.Slots == 0 {
 		return 0
 	}
-	told := true
+	known := true
 	u.processes = slices.DeleteFunc(slices.Clone(u.processes), func(o Process) bool {
-		if !beside.Own(o.PID) {
+		if !neighbours.Own(o.PID) {
 			return false
 		}
-		theirs += o.Memory + clearSlack // contexts have tables of their own
-		told = told && o.Memory > 0
+		memory += o.Memory + clearSlack // each context has its own tables
+		known = known && o.Memory > 0
 		return true
 	})
-	if !told {
-		return u.memory.Total / uint64(p.share) * uint64(beside.Slots)
+	if !known {
+		return u.memory.Total / uint64(p.share) * uint64(neighbours.Slots)
 	}
-	return theirs
+	return memory
 }
 
-// use is a Device at one moment.
-type use struct {
+// usage is the state of a Device at one moment.
+type usage struct {
 	processes []Process
 	memory    Memory
 	err       error
 }
 
-// use asks for the list first: who leaves between the two questions is then still counted, never overlooked.
-func (p *Pool) use(ctx context.Context, uuid DeviceUUID) (u use) {
+// usageOf reads the process list before the memory: a process that exits between the two reads is still counted,
+// never missed.
+func (p *Pool) usageOf(ctx context.Context, uuid DeviceUUID) (u usage) {
 	if u.processes, u.err = p.inventory.Processes(ctx, uuid); u.err != nil {
 		return u
 	}
@@ -121,7 +127,7 @@ func (p *Pool) use(ctx context.Context, uuid DeviceUUID) (u use) {
 	return u
 }
 
-func (u use) pids() []int {
+func (u usage) pids() []int {
 	pids := make([]int, len(u.processes))
 	for i, p := range u.processes {
 		pids[i] = p.PID
@@ -129,9 +135,10 @@ func (u use) pids() []int {
 	return pids
 }
 
-// idle is what would be in use without the listed processes: a worker of a host that crashed may still sit there when the next one starts.
-// For a Device that could not be read it is 0, so that one stays shut until it is nearly empty.
-func (u use) idle() uint64 {
+// idle returns the memory in use without the listed processes: a worker of a host that crashed may still be running
+// when the next host starts. It returns 0 for a Device that could not be read, so that Device stays blocked until it
+// is nearly empty.
+func (u usage) idle() uint64 {
 	left := u.memory.Used
 	for _, p := range u.processes {
 		left -= min(left, p.Memory)

@@ -47,7 +47,7 @@ func mustBeBusy(t *testing.T, pool *gpu.Pool, want gpu.BusyError) {
 
 const limit = gputest.IdleMemory + 256<<20
 
-func TestWhoIsListedMakesItBusy(t *testing.T) {
+func TestListedProcessMakesDeviceBusy(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(2)...)
 	pool := newPool(t, fake)
 	fake.SetProcesses(first, gpu.Process{PID: 7, Memory: 1 << 20}, gpu.Process{PID: 5})
@@ -57,7 +57,7 @@ func TestWhoIsListedMakesItBusy(t *testing.T) {
 	mustBeClear(t, pool, first)
 }
 
-func TestMemoryThatHasNotComeBackMakesItBusy(t *testing.T) {
+func TestUnfreedMemoryMakesDeviceBusy(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(1)...)
 	pool := newPool(t, fake)
 	fake.SetHeld(first, limit+1)
@@ -66,18 +66,18 @@ func TestMemoryThatHasNotComeBackMakesItBusy(t *testing.T) {
 	mustBeClear(t, pool, first)
 }
 
-func TestWorkerOfACrashedHostDoesNotRaiseTheFloor(t *testing.T) {
+func TestWorkerOfCrashedHostDoesNotRaiseBaseline(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(1)...)
 	fake.SetProcesses(first, gpu.Process{PID: 5, Memory: 40 << 30})
 	pool := newPool(t, fake)
-	fake.SetProcesses(first) // it is gone, its memory comes back in two steps
+	fake.SetProcesses(first) // it exited; its memory is freed in two steps
 	fake.SetHeld(first, 20<<30)
 	mustBeBusy(t, pool, gpu.BusyError{UUID: first, PIDs: []int{}, Used: 20 << 30, Limit: limit})
 	fake.SetHeld(first, gputest.IdleMemory)
 	mustBeClear(t, pool, first)
 }
 
-func TestSickDeviceDoesNotStopThePool(t *testing.T) {
+func TestFaultyDeviceDoesNotStopThePool(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(2)...)
 	lost := &gpu.LostError{UUID: first}
 	fake.SetHook(func(_ context.Context, uuid gpu.DeviceUUID) error {
@@ -92,7 +92,7 @@ func TestSickDeviceDoesNotStopThePool(t *testing.T) {
 	}
 	mustBeClear(t, pool, second)
 
-	fake.SetHook(nil) // it is back, but nobody knows how much is in use there when idle
+	fake.SetHook(nil) // it is back, but its idle baseline is unknown
 	mustBeBusy(t, pool, gpu.BusyError{UUID: first, PIDs: []int{}, Used: gputest.IdleMemory, Limit: 256 << 20})
 	fake.SetHeld(first, 10<<20)
 	mustBeClear(t, pool, first)
@@ -106,7 +106,7 @@ func TestUnknownDeviceIsNotClear(t *testing.T) {
 	}
 }
 
-func TestNewPoolNeedsTheList(t *testing.T) {
+func TestNewPoolFailsWithoutDeviceList(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(1)...)
 	why := &gpu.HungError{After: time.Second}
 	fake.SetHook(func(context.Context, gpu.DeviceUUID) error { return why })
@@ -115,7 +115,7 @@ func TestNewPoolNeedsTheList(t *testing.T) {
 	}
 }
 
-func TestNewPoolWithoutFloorsFails(t *testing.T) {
+func TestNewPoolFailsIfContextEnds(t *testing.T) {
 	fake := gputest.NewFakeInventory(gputest.Devices(1)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	fake.SetHook(func(_ context.Context, uuid gpu.DeviceUUID) error {
@@ -125,11 +125,11 @@ func TestNewPoolWithoutFloorsFails(t *testing.T) {
 		return context.Cause(ctx)
 	})
 	if pool, err := gpu.NewPool(ctx, fake, 1); pool != nil || !errors.Is(err, context.Canceled) {
-		t.Errorf("NewPool whose context ends while it looks = %v, %v; want context.Canceled", pool, err)
+		t.Errorf("NewPool whose context ends during the reads = %v, %v; want context.Canceled", pool, err)
 	}
 }
 
-// halfRead lists its Devices, and says that there is one more.
+// halfRead lists its Devices and reports that one more is missing.
 type halfRead struct {
 	*gputest.FakeInventory
 	missing *gpu.MissingError
@@ -140,7 +140,7 @@ func (h halfRead) Devices(ctx context.Context) ([]gpu.Device, error) {
 	return devices, h.missing
 }
 
-func TestStatusHasARowForTheMissing(t *testing.T) {
+func TestStatusHasRowForMissingDevice(t *testing.T) {
 	missing := &gpu.MissingError{Reasons: map[int]error{0: &gpu.NoPermissionError{}}}
 	devices := gputest.Devices(2)[1:] // the one with index 1
 	fake := halfRead{gputest.NewFakeInventory(devices...), missing}
@@ -172,7 +172,7 @@ func TestMachineWithoutDevicesHasAnEmptyPool(t *testing.T) {
 	}
 }
 
-func TestSharesAreSlotsOfTheirOwn(t *testing.T) {
+func TestEachShareIsASlot(t *testing.T) {
 	pool, err := gpu.NewPool(t.Context(), gputest.NewFakeInventory(gputest.Devices(2)...), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -189,27 +189,27 @@ func TestSharesAreSlotsOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestClearBesideNeighbours: one other Slot is held by a Lease whose processes are 5 and 6.
+// TestClearBesideNeighbours: another Slot is held by a Lease with the processes 5 and 6.
 func TestClearBesideNeighbours(t *testing.T) {
 	const slack = 256 << 20
 	for name, row := range map[string]struct {
 		listed []gpu.Process
-		held   uint64 // beside theirs
+		held   uint64 // without the neighbours' processes
 		busy   *gpu.BusyError
 	}{
-		"they have not come to use it": {nil, gputest.IdleMemory, nil},
-		"they use it":                  {[]gpu.Process{{PID: 5, Memory: 30 << 30}, {PID: 6, Memory: 1 << 30}}, gputest.IdleMemory, nil},
-		"their contexts have tables":   {[]gpu.Process{{PID: 5, Memory: 30 << 30}}, limit + slack, nil},
-		"a stranger beside them": {
+		"neighbours not yet on the device":   {nil, gputest.IdleMemory, nil},
+		"neighbours on the device":           {[]gpu.Process{{PID: 5, Memory: 30 << 30}, {PID: 6, Memory: 1 << 30}}, gputest.IdleMemory, nil},
+		"tables of the neighbours' contexts": {[]gpu.Process{{PID: 5, Memory: 30 << 30}}, limit + slack, nil},
+		"an external process beside the neighbours": {
 			[]gpu.Process{{PID: 5, Memory: 30 << 30}, {PID: 7, Memory: 1 << 30}}, gputest.IdleMemory,
 			&gpu.BusyError{UUID: first, PIDs: []int{7}, Used: 31<<30 + gputest.IdleMemory, Limit: limit + 30<<30 + slack},
 		},
-		"memory that has not come back": {
+		"unfreed memory": {
 			[]gpu.Process{{PID: 5, Memory: 30 << 30}}, limit + slack + 1,
 			&gpu.BusyError{UUID: first, PIDs: []int{}, Used: 30<<30 + limit + slack + 1, Limit: limit + 30<<30 + slack},
 		},
-		"the driver does not say how much is theirs": {[]gpu.Process{{PID: 5}}, limit + 40<<30, nil},
-		"more than their share": {
+		"the driver reports no memory per process": {[]gpu.Process{{PID: 5}}, limit + 40<<30, nil},
+		"more than the neighbours' share": {
 			[]gpu.Process{{PID: 5}}, limit + 40<<30 + 1,
 			&gpu.BusyError{UUID: first, PIDs: []int{}, Used: limit + 40<<30 + 1, Limit: limit + 40<<30},
 		},
@@ -248,7 +248,7 @@ func TestSlotsBelongToTheCaller(t *testing.T) {
 	}
 }
 
-func TestEightThatHangTakeNoLongerThanOne(t *testing.T) {
+func TestHangingDevicesAreReadConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := gputest.NewFakeInventory(gputest.Devices(8)...)
 		pool := newPool(t, fake)
@@ -263,7 +263,7 @@ func TestEightThatHangTakeNoLongerThanOne(t *testing.T) {
 		}
 		for _, row := range rows {
 			if !strings.Contains(row.Error, string(row.UUID)+" did not answer within 2s") {
-				t.Errorf("row of %s says %q; want that it did not answer", row.UUID, row.Error)
+				t.Errorf("row of %s has the error %q; want that it did not answer", row.UUID, row.Error)
 			}
 		}
 	})
@@ -279,22 +279,22 @@ func TestStatusInJSON(t *testing.T) {
 	}
 }
 
-func TestBusyErrorSaysWho(t *testing.T) {
+func TestBusyErrorText(t *testing.T) {
 	tests := []struct {
 		err  gpu.BusyError
 		want string
 	}{
 		{gpu.BusyError{UUID: first, PIDs: []int{5, 7}, Used: 3 << 30, Limit: limit}, "device GPU-fake-0 is busy: pid 5, 7 on it, 3072 MiB in use"},
-		{gpu.BusyError{UUID: first, Used: 3 << 30, Limit: limit}, "device GPU-fake-0 is busy: nobody is listed on it, but 3072 MiB are in use (idle is up to 768 MiB)"},
+		{gpu.BusyError{UUID: first, Used: 3 << 30, Limit: limit}, "device GPU-fake-0 is busy: no process is listed on it, but 3072 MiB are in use (idle: at most 768 MiB)"},
 	}
 	for _, tt := range tests {
 		if got := tt.err.Error(); got != tt.want {
-			t.Errorf("%#v says %q; want %q", tt.err, got, tt.want)
+			t.Errorf("%#v has the text %q; want %q", tt.err, got, tt.want)
 		}
 	}
 }
 
-func TestDeviceLogsItself(t *testing.T) {
+func TestDeviceMarshalLogObject(t *testing.T) {
 	enc := zapcore.NewMapObjectEncoder()
 	if err := (gpu.Device{UUID: first, Index: 3, Name: "Fake", Simulated: true}).MarshalLogObject(enc); err != nil {
 		t.Fatal(err)

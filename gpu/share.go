@@ -2,24 +2,25 @@ package gpu
 
 import "fmt"
 
-// Share is how many Slots a Device has, so how many Leases of size large it takes at a time: 1 is the whole Device, 2 are half ones.
-// Nothing but good manners keeps a worker to its share of the memory; who needs a wall takes MIG instances, which are Devices here.
+// Share is the number of Slots per Device, which is the number of concurrent Leases of size large: 1 is the whole
+// Device, 2 are halves. Nothing enforces that a worker uses only its share of the memory. For enforced limits use MIG
+// instances, which are Devices here.
 type Share int
 
-// mostShares is what the smallest part of a big card still makes sense for.
-const mostShares = 8
+// maxShares is the smallest share that is still useful on a large GPU.
+const maxShares = 8
 
 // ParseShare reads "1", "1/2" ... "1/8".
 func ParseShare(text string) (Share, error) {
-	for s := Share(1); s <= mostShares; s++ {
+	for s := Share(1); s <= maxShares; s++ {
 		if s.String() == text {
 			return s, nil
 		}
 	}
-	return 0, fmt.Errorf("%.20q is no share of a GPU: say 1 for a whole one, or 1/2 up to 1/%d", text, mostShares)
+	return 0, fmt.Errorf("%.20q is not a share of a GPU; use 1 for a whole GPU, or 1/2 up to 1/%d", text, maxShares)
 }
 
-// String is what ParseShare reads.
+// String returns the form that ParseShare reads.
 func (s Share) String() string {
 	if s <= 1 {
 		return "1"

@@ -13,16 +13,17 @@ type DeviceStatus struct {
 	MemoryUsed uint64    `json:"memory_used"` // bytes
 	MemoryFree uint64    `json:"memory_free"` // bytes
 	Processes  []Process `json:"processes"`
-	Error      string    `json:"error,omitempty"`  // why it could not be read; then the figures are 0
-	Cause      error     `json:"-"`                // of Error: nil where that came from another process
-	Faults     []Fault   `json:"faults,omitempty"` // what a simulated Device was given
+	Error      string    `json:"error,omitempty"`  // why the Device could not be read; then the figures are 0
+	Cause      error     `json:"-"`                // the error behind Error; nil if Error came from another process
+	Faults     []Fault   `json:"faults,omitempty"` // faults injected into a simulated Device
 }
 
-// Status reads every Device, and adds a row without UUID for each that could not be listed. It may block as Inventory does.
+// Status reads every Device, and adds a row without UUID for each Device that could not be listed. It may block as
+// Inventory does.
 func (p *Pool) Status(ctx context.Context) []DeviceStatus {
 	rows := make([]DeviceStatus, 0, len(p.devices))
 	faulter, simulated := p.inventory.(Faulter)
-	for i, u := range p.useOfAll(ctx) {
+	for i, u := range p.usageOfAll(ctx) {
 		row := p.devices[i].status(u)
 		if simulated {
 			row.Faults = faulter.Faults(row.UUID)
@@ -33,13 +34,13 @@ func (p *Pool) Status(ctx context.Context) []DeviceStatus {
 		return rows
 	}
 	for index, err := range p.missing.Reasons {
-		rows = append(rows, Device{Index: index}.status(use{err: err}))
+		rows = append(rows, Device{Index: index}.status(usage{err: err}))
 	}
 	slices.SortFunc(rows, func(a, b DeviceStatus) int { return cmp.Compare(a.Index, b.Index) })
 	return rows
 }
 
-func (d Device) status(u use) DeviceStatus {
+func (d Device) status(u usage) DeviceStatus {
 	s := DeviceStatus{Device: d, Processes: []Process{}} // [] in JSON, never null
 	if u.err != nil {
 		s.Error, s.Cause = u.err.Error(), u.err
@@ -50,13 +51,13 @@ func (d Device) status(u use) DeviceStatus {
 	return s
 }
 
-// useOfAll asks all Devices at the same time, so that eight that hang take no longer than one.
-func (p *Pool) useOfAll(ctx context.Context) []use {
-	uses := make([]use, len(p.devices))
+// usageOfAll reads all Devices concurrently, so that eight hanging Devices take no longer than one.
+func (p *Pool) usageOfAll(ctx context.Context) []usage {
+	usages := make([]usage, len(p.devices))
 	var all sync.WaitGroup
 	for i, d := range p.devices {
-		all.Go(func() { uses[i] = p.use(ctx, d.UUID) })
+		all.Go(func() { usages[i] = p.usageOf(ctx, d.UUID) })
 	}
 	all.Wait()
-	return uses
+	return usages
 }

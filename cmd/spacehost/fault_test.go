@@ -42,7 +42,7 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 	for kind, reason := range map[string]string{
 		"lost":         "is lost to the driver",
 		"hang":         "did not answer within",
-		"memory-stuck": "nobody is listed on it, but 1536 MiB are in use",
+		"memory-stuck": "no process is listed on it, but 1536 MiB are in use",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			p := &product{ReadyLine: shared.ReadyLine, t: t}
@@ -98,7 +98,7 @@ func TestFaultThatIsRefused(t *testing.T) {
 		said string
 	}{
 		{[]string{"GPU-elsewhere", "lost"}, cli.ExitHost, "no device GPU-elsewhere on this machine"},
-		{[]string{"GPU-elsewhere", "burn"}, cli.ExitUsage, `no fault "burn": say lost, hang, memory-stuck`},
+		{[]string{"GPU-elsewhere", "burn"}, cli.ExitUsage, `unknown fault "burn"; use lost, hang, memory-stuck`},
 		{[]string{"lost"}, cli.ExitUsage, "accepts 2 arg(s), received 1"},
 	}
 	for _, tt := range tests {

@@ -1,4 +1,8 @@
-// Package gputest has what tests of other rooms need of gpu: a fake Inventory, and the suite that every Inventory passes.
+// Package gputest provides a fake gpu.Inventory, and the test suite that every Inventory must pass.
+//
+// FakeInventory returns what a test sets: processes, memory in use, and errors or delays by a hook. Tests of the
+// packages that use gpu call NewFakeInventory. TestInventory runs the suite; the tests of this package and of
+// gpu/nvml call it.
 package gputest
 
 import (
@@ -10,10 +14,10 @@ import (
 	"spacehost/gpu"
 )
 
-// IdleMemory is in use on a Device of a new FakeInventory, where nobody sits.
+// IdleMemory is the memory in use on an idle Device of a new FakeInventory.
 const IdleMemory = 512 << 20
 
-// FakeInventory does what the test says. Safe for concurrent use.
+// FakeInventory is an Inventory whose state a test sets. It is safe for concurrent use.
 type FakeInventory struct {
 	mu        sync.Mutex
 	devices   []gpu.Device
@@ -25,7 +29,7 @@ type FakeInventory struct {
 
 var _ gpu.Inventory = (*FakeInventory)(nil)
 
-// Devices makes n Devices of 80 GiB: GPU-fake-0, GPU-fake-1 and so on.
+// Devices returns n Devices of 80 GiB: GPU-fake-0, GPU-fake-1 and so on.
 func Devices(n int) []gpu.Device {
 	devices := make([]gpu.Device, n)
 	for i := range devices {
@@ -34,7 +38,7 @@ func Devices(n int) []gpu.Device {
 	return devices
 }
 
-// NewFakeInventory has the given Devices, all idle.
+// NewFakeInventory returns an inventory of the given Devices, all idle.
 func NewFakeInventory(devices ...gpu.Device) *FakeInventory {
 	f := &FakeInventory{devices: devices, held: make(map[gpu.DeviceUUID]uint64), processes: make(map[gpu.DeviceUUID][]gpu.Process)}
 	for _, d := range devices {
@@ -43,22 +47,23 @@ func NewFakeInventory(devices ...gpu.Device) *FakeInventory {
 	return f
 }
 
-// SetProcesses says who is listed on the Device from now on. Their memory is in use with them.
+// SetProcesses sets the processes listed on the Device. Their memory counts as used.
 func (f *FakeInventory) SetProcesses(uuid gpu.DeviceUUID, processes ...gpu.Process) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.processes[uuid] = processes
 }
 
-// SetHeld says how much is in use beside the memory of who is listed: more than IdleMemory is memory that has not come back.
+// SetHeld sets the memory in use beyond that of the listed processes. More than IdleMemory simulates memory that has
+// not been freed.
 func (f *FakeInventory) SetHeld(uuid gpu.DeviceUUID, bytes uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.held[uuid] = bytes
 }
 
-// SetHook sets what runs before every answer (uuid is empty for Devices), outside the lock: it may lag by waiting for ctx or a channel, and
-// its error is the answer. nil takes it away.
+// SetHook sets a function that runs before every answer, outside the lock (uuid is empty for Devices). It may delay
+// the answer by waiting for ctx or a channel, and its error is returned. nil removes it.
 func (f *FakeInventory) SetHook(hook func(ctx context.Context, uuid gpu.DeviceUUID) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,7 +72,7 @@ func (f *FakeInventory) SetHook(hook func(ctx context.Context, uuid gpu.DeviceUU
 
 // Devices is part of gpu.Inventory.
 func (f *FakeInventory) Devices(ctx context.Context) ([]gpu.Device, error) {
-	if err := f.before(ctx, ""); err != nil {
+	if err := f.beforeAnswer(ctx, ""); err != nil {
 		return nil, err
 	}
 	return slices.Clone(f.devices), nil
@@ -107,8 +112,8 @@ func (f *FakeInventory) Close() error {
 	return nil
 }
 
-// before fails as every Inventory does, then as the hook says.
-func (f *FakeInventory) before(ctx context.Context, uuid gpu.DeviceUUID) error {
+// beforeAnswer returns the errors that every Inventory returns, then the hook's.
+func (f *FakeInventory) beforeAnswer(ctx context.Context, uuid gpu.DeviceUUID) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -129,5 +134,5 @@ func (f *FakeInventory) device(ctx context.Context, uuid gpu.DeviceUUID) (gpu.De
 	if i < 0 {
 		return gpu.Device{}, &gpu.UnknownDeviceError{UUID: uuid}
 	}
-	return f.devices[i], f.before(ctx, uuid)
+	return f.devices[i], f.beforeAnswer(ctx, uuid)
 }

@@ -12,21 +12,22 @@ import (
 	"spacehost/gpu"
 )
 
-// TestInventory asks an Inventory for what gpu promises of each. open makes a new one, on a machine with at least one Device.
+// TestInventory checks the contract of gpu.Inventory. open returns a new Inventory on a machine with at least one
+// Device.
 func TestInventory(t *testing.T, open func(t *testing.T) gpu.Inventory) {
-	stories := map[string]func(*testing.T, gpu.Inventory, []gpu.Device){
-		"devices are told apart":          devicesAreToldApart,
-		"devices stay the same":           devicesStayTheSame,
-		"memory adds up":                  memoryAddsUp,
-		"processes are in order":          processesAreInOrder,
-		"unknown device":                  unknownDevice,
-		"ended context":                   endedContext,
-		"many ask at the same time":       manyAskAtTheSameTime,
-		"close twice":                     closeTwice,
-		"a pool has a slot for each":      poolHasASlotForEach,
-		"a simulator lists who is put on": simulatorListsWhoIsPutOn,
+	tests := map[string]func(*testing.T, gpu.Inventory, []gpu.Device){
+		"devices are distinct":         devicesAreDistinct,
+		"devices stay the same":        devicesStayTheSame,
+		"memory adds up":               memoryAddsUp,
+		"processes are sorted":         processesAreSorted,
+		"unknown device":               unknownDevice,
+		"ended context":                endedContext,
+		"concurrent calls":             concurrentCalls,
+		"close twice":                  closeTwice,
+		"pool has a slot per device":   poolHasSlotPerDevice,
+		"simulator lists the occupant": simulatorListsOccupant,
 	}
-	for name, story := range stories {
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			inv := open(t)
 			t.Cleanup(func() {
@@ -38,16 +39,16 @@ func TestInventory(t *testing.T, open func(t *testing.T) gpu.Inventory) {
 			if err != nil || len(devices) == 0 {
 				t.Fatalf("Devices = %v, %v; want at least one", devices, err)
 			}
-			story(t, inv, devices)
+			test(t, inv, devices)
 		})
 	}
 }
 
-func devicesAreToldApart(t *testing.T, _ gpu.Inventory, devices []gpu.Device) {
+func devicesAreDistinct(t *testing.T, _ gpu.Inventory, devices []gpu.Device) {
 	seen := make(map[gpu.DeviceUUID]bool)
 	for i, d := range devices {
 		if d.UUID == "" || seen[d.UUID] || d.Name == "" || d.MemoryTotal == 0 {
-			t.Errorf("device %d of %d is %+v; want a UUID of its own, a name and memory", i, len(devices), d)
+			t.Errorf("device %d of %d is %+v; want a unique UUID, a name and memory", i, len(devices), d)
 		}
 		seen[d.UUID] = true
 	}
@@ -58,10 +59,10 @@ func devicesAreToldApart(t *testing.T, _ gpu.Inventory, devices []gpu.Device) {
 
 func devicesStayTheSame(t *testing.T, inv gpu.Inventory, first []gpu.Device) {
 	want := slices.Clone(first)
-	first[0].Name = "scribbled over by the caller"
+	first[0].Name = "overwritten by the caller"
 	again, err := inv.Devices(t.Context())
 	if err != nil || !slices.Equal(again, want) {
-		t.Errorf("Devices = %+v, %v the second time; want %+v", again, err, want)
+		t.Errorf("Devices = %+v, %v in the second call; want %+v", again, err, want)
 	}
 }
 
@@ -74,7 +75,7 @@ func memoryAddsUp(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	}
 }
 
-func processesAreInOrder(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+func processesAreSorted(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	for _, d := range devices {
 		got, err := inv.Processes(t.Context(), d.UUID)
 		if err != nil {
@@ -83,7 +84,7 @@ func processesAreInOrder(t *testing.T, inv gpu.Inventory, devices []gpu.Device) 
 		last := 0
 		for _, p := range got {
 			if p.PID <= last || p.Memory > d.MemoryTotal {
-				t.Errorf("Processes(%s) = %+v; want positive pids that rise, and no more memory than %d", d.UUID, got, d.MemoryTotal)
+				t.Errorf("Processes(%s) = %+v; want ascending positive pids, and at most %d bytes each", d.UUID, got, d.MemoryTotal)
 			}
 			last = p.PID
 		}
@@ -109,24 +110,24 @@ func unknownDevice(t *testing.T, inv gpu.Inventory, _ []gpu.Device) {
 }
 
 func endedContext(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
-	why := errors.New("nobody wants to know any more")
+	why := errors.New("result no longer needed")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	for method, err := range askAll(ctx, inv, devices[0].UUID) {
+	for method, err := range callAll(ctx, inv, devices[0].UUID) {
 		if !errors.Is(err, why) {
 			t.Errorf("%s with an ended context fails with %v; want its cause", method, err)
 		}
 	}
 }
 
-func manyAskAtTheSameTime(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+func concurrentCalls(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	var all sync.WaitGroup
 	for range 20 {
 		for _, d := range devices {
 			all.Go(func() {
-				for method, err := range askAll(t.Context(), inv, d.UUID) {
+				for method, err := range callAll(t.Context(), inv, d.UUID) {
 					if err != nil {
-						t.Errorf("%s(%s) among others: %v", method, d.UUID, err)
+						t.Errorf("%s(%s) during concurrent calls: %v", method, d.UUID, err)
 					}
 				}
 			})
@@ -141,14 +142,14 @@ func closeTwice(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 			t.Fatalf("Close: %v", err)
 		}
 	}
-	for method, err := range askAll(t.Context(), inv, devices[0].UUID) {
+	for method, err := range callAll(t.Context(), inv, devices[0].UUID) {
 		if !errors.Is(err, gpu.ErrClosed) {
 			t.Errorf("%s after Close fails with %v; want ErrClosed", method, err)
 		}
 	}
 }
 
-func poolHasASlotForEach(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+func poolHasSlotPerDevice(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	pool, err := gpu.NewPool(t.Context(), inv, 1)
 	if err != nil {
 		t.Fatalf("NewPool: %v", err)
@@ -162,16 +163,16 @@ func poolHasASlotForEach(t *testing.T, inv gpu.Inventory, devices []gpu.Device) 
 	}
 	for i, row := range pool.Status(t.Context()) {
 		if row.Device != devices[i] || row.Error != "" || row.MemoryUsed+row.MemoryFree != row.MemoryTotal {
-			t.Errorf("status %d = %+v; want %+v, readable, with memory that adds up", i, row, devices[i])
+			t.Errorf("status %d = %+v; want %+v without error, with used + free = total", i, row, devices[i])
 		}
 	}
 }
 
-// simulatorListsWhoIsPutOn puts the test itself on the Device: it is a process that surely lives.
-func simulatorListsWhoIsPutOn(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
+// simulatorListsOccupant puts the test process on the Device, because that process is certainly running.
+func simulatorListsOccupant(t *testing.T, inv gpu.Inventory, devices []gpu.Device) {
 	simulator, ok := inv.(gpu.Simulator)
 	if !ok {
-		t.Skip("not a simulator: its driver sees for itself who opens a context")
+		t.Skip("not a simulator: its driver observes which process opens a context")
 	}
 	for range 2 {
 		if err := simulator.Occupy(devices[0].UUID, os.Getpid()); err != nil {
@@ -184,8 +185,8 @@ func simulatorListsWhoIsPutOn(t *testing.T, inv gpu.Inventory, devices []gpu.Dev
 	}
 }
 
-// askAll puts every question that has a context, and gives the errors by method.
-func askAll(ctx context.Context, inv gpu.Inventory, uuid gpu.DeviceUUID) map[string]error {
+// callAll calls every method that has a context, and returns the errors by method.
+func callAll(ctx context.Context, inv gpu.Inventory, uuid gpu.DeviceUUID) map[string]error {
 	_, devicesErr := inv.Devices(ctx)
 	_, memoryErr := inv.Memory(ctx, uuid)
 	_, processesErr := inv.Processes(ctx, uuid)

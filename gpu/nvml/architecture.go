@@ -8,14 +8,14 @@ import (
 	"spacehost/gpu"
 )
 
-// Architecture asks the driver, so it may block; errors as for Memory. Of simulated Devices MIG instances alone have one to
-// tell of: of whole ones ask only what Open has returned.
+// Architecture queries the driver, so it may block; errors as for Memory. Among simulated Devices only MIG instances
+// implement the call: for whole GPUs use it only with an Inventory that Open returned.
 func (i *Inventory) Architecture(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Architecture, error) {
 	d, err := i.device(uuid)
 	if err != nil {
 		return gpu.Architecture{}, err
 	}
-	return ask(ctx, d.guard, func() (a gpu.Architecture, err error) {
+	return do(ctx, d.guard, func() (a gpu.Architecture, err error) {
 		if d.instance != nil {
 			return d.architecture()
 		}
@@ -28,16 +28,17 @@ func (i *Inventory) Architecture(ctx context.Context, uuid gpu.DeviceUUID) (gpu.
 			return a, nil
 		}
 		cores, ret := d.handle.GetNumGpuCores()
-		if ret != nvml.SUCCESS { // vGPUs have none: no reason to do without the rest
+		if ret != nvml.SUCCESS { // vGPUs have none; the other values are still valid
 			return a, nil
 		}
-		a.Multiprocessors = cores / coresEach(a.Major, a.Minor)
+		a.Multiprocessors = cores / coresPerMultiprocessor(a.Major, a.Minor)
 		return a, nil
 	})
 }
 
-// coresEach is how many cores a multiprocessor has. NVML counts cores only (CUDA C Programming Guide, "Compute Capabilities").
-func coresEach(major, minor int) int {
+// coresPerMultiprocessor returns the cores of one multiprocessor. NVML counts only cores (CUDA C Programming Guide,
+// "Compute Capabilities").
+func coresPerMultiprocessor(major, minor int) int {
 	if major == 7 || minor == 0 && (major == 6 || major == 8) {
 		return 64
 	}

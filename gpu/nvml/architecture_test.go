@@ -36,7 +36,7 @@ func TestArchitecture(t *testing.T) {
 					return nil
 				}}
 			}
-			if !row.old { // else the mock ends the program, as a driver would
+			if !row.old { // on an old driver the mock ends the program, as a driver would
 				m.devices[0].GetNumGpuCoresFunc = func() (int, nvml.Return) { return row.cores, row.ret }
 			}
 			got, err := m.open(t).Architecture(t.Context(), t4[0])
@@ -47,7 +47,7 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
-func TestArchitectureOfALostDevice(t *testing.T) {
+func TestArchitectureOfLostDevice(t *testing.T) {
 	m := newMachine(1)
 	m.devices[0].GetCudaComputeCapabilityFunc = func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_GPU_IS_LOST }
 	_, err := m.open(t).Architecture(t.Context(), t4[0])

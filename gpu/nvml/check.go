@@ -6,8 +6,8 @@ import (
 	"spacehost/gpu"
 )
 
-// check turns what a call returned into gpu's errors: those that a person or the host can act upon have a type of their own.
-// Call it behind the guard: the words of the rest are asked of the library.
+// check maps an NVML return code to the errors of package gpu. Errors that an operator or the host can act on have
+// their own type. Call it behind the guard: the text of other errors is read from the library.
 func check(uuid gpu.DeviceUUID, tried string, ret nvml.Return) error {
 	switch ret {
 	case nvml.SUCCESS:

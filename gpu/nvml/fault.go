@@ -11,63 +11,65 @@ import (
 
 var _ gpu.Faulter = (*Simulation)(nil)
 
-// Fault is told by the operator. What comes of it shows where it would show with a true driver: in the answers of NVML.
+// Fault is called by the operator's command. The effect appears where a real driver would show it: in the return
+// values of NVML.
 func (s *Simulation) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
-	there, ok := s.occupants[uuid]
+	o, ok := s.occupants[uuid]
 	if !ok {
 		return &gpu.UnknownDeviceError{UUID: uuid}
 	}
 	switch f.Kind {
 	case gpu.FaultProcess:
-		return there.stage(f.PID)
+		return o.stage(f.PID)
 	case gpu.FaultXid:
-		there.trouble.record(f)
+		o.faults.record(f)
 		d, err := s.device(uuid)
-		if err != nil { // it could not be read at Open: nobody listens to it
+		if err != nil { // it could not be read at Open: its events are not watched
 			return nil
 		}
-		reporter, gi, ci := d.about(f.Xid)
-		s.events.happen(reporter, f.Xid, gi, ci)
+		reporter, gi, ci := d.eventSource(f.Xid)
+		s.events.emit(reporter, f.Xid, gi, ci)
 		return nil
 	case gpu.FaultClear:
-		there.free()
+		o.reset()
 	default:
-		there.keep(f.Kind == gpu.FaultMemoryStuck)
+		o.setStuck(f.Kind == gpu.FaultMemoryStuck)
 	}
-	there.trouble.set(f.Kind)
+	o.faults.set(f.Kind)
 	return nil
 }
 
-// offTheBus is the Xid of a GPU that has gone as a whole (NVIDIA, "Xid Errors").
+// offTheBus is the Xid of a GPU that is lost as a whole (NVIDIA, "Xid Errors").
 const offTheBus = 79
 
-// about is what a driver would say of where the error was. One of a whole GPU names none of its instances.
-func (d *device) about(xid int) (reporter nvml.Device, gi, ci uint32) {
+// eventSource returns the location that a driver would report for the error. An error of a whole GPU names no
+// instance.
+func (d *device) eventSource(xid int) (reporter nvml.Device, gi, ci uint32) {
 	if reporter, _ = d.reporter(); d.instance == nil || xid == offTheBus {
 		return reporter, anyInstance, anyInstance
 	}
 	return reporter, d.instance.gi, d.instance.ci
 }
 
-// Faults lists what Fault has done and clear has not undone.
+// Faults lists the injected faults that have not been cleared.
 func (s *Simulation) Faults(uuid gpu.DeviceUUID) []gpu.Fault {
-	there, ok := s.occupants[uuid]
+	o, ok := s.occupants[uuid]
 	if !ok {
 		return nil
 	}
-	return append(there.trouble.list(), there.stagedOnes()...)
+	return append(o.faults.list(), o.stagedFaults()...)
 }
 
-// trouble is what one simulated Device has. The zero value is none.
-type trouble struct {
+// faultState holds the faults of one simulated Device. The zero value means none.
+type faultState struct {
 	mu   sync.Mutex
 	kind gpu.FaultKind // "", or FaultLost, FaultHang, FaultMemoryStuck
 	over chan struct{} // closed when the hang ends; nil: none
 	xids []gpu.Fault
 }
 
-// set replaces the trouble that was; whoever hangs in it comes out.
-func (t *trouble) set(kind gpu.FaultKind) {
+// set replaces the previous fault; calls that hang in it continue.
+func (t *faultState) set(kind gpu.FaultKind) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over != nil {
@@ -82,7 +84,7 @@ func (t *trouble) set(kind gpu.FaultKind) {
 	}
 }
 
-func (t *trouble) record(xid gpu.Fault) {
+func (t *faultState) record(xid gpu.Fault) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !slices.Contains(t.xids, xid) {
@@ -90,7 +92,7 @@ func (t *trouble) record(xid gpu.Fault) {
 	}
 }
 
-func (t *trouble) list() []gpu.Fault {
+func (t *faultState) list() []gpu.Fault {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []gpu.Fault
@@ -100,10 +102,10 @@ func (t *trouble) list() []gpu.Fault {
 	return append(all, t.xids...)
 }
 
-// meet is what a call about the Device runs into. It blocks for as long as the Device hangs, as a wedged driver does.
-func (t *trouble) meet() nvml.Return {
+// wait returns the result of a call about the Device. It blocks as long as the Device hangs, like a wedged driver.
+func (t *faultState) wait() nvml.Return {
 	for {
-		kind, over := t.now()
+		kind, over := t.current()
 		if over == nil {
 			if kind == gpu.FaultLost {
 				return nvml.ERROR_GPU_IS_LOST
@@ -114,7 +116,7 @@ func (t *trouble) meet() nvml.Return {
 	}
 }
 
-func (t *trouble) now() (gpu.FaultKind, chan struct{}) {
+func (t *faultState) current() (gpu.FaultKind, chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.kind, t.over

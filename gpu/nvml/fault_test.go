@@ -12,7 +12,7 @@ import (
 	"spacehost/gpu"
 )
 
-func give(t *testing.T, s *Simulation, uuid gpu.DeviceUUID, fault string) {
+func inject(t *testing.T, s *Simulation, uuid gpu.DeviceUUID, fault string) {
 	t.Helper()
 	f, err := gpu.ParseFault(fault)
 	if err == nil {
@@ -42,7 +42,7 @@ func mustBeClear(t *testing.T, pool *gpu.Pool, uuid gpu.DeviceUUID) {
 func TestLostDeviceIsLostUntilCleared(t *testing.T) {
 	s := simulated(t, "2xT4")
 	pool := poolOf(t, s)
-	give(t, s, t4[0], "lost")
+	inject(t, s, t4[0], "lost")
 	err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 	if lost, ok := errors.AsType[*gpu.LostError](err); !ok || lost.UUID != t4[0] {
 		t.Errorf("Clear = %v; want LostError of %s", err, t4[0])
@@ -55,7 +55,7 @@ func TestLostDeviceIsLostUntilCleared(t *testing.T) {
 	if want := []gpu.Fault{{Kind: gpu.FaultLost}}; !strings.Contains(rows[0].Error, "is lost") || !reflect.DeepEqual(rows[0].Faults, want) || rows[1].Faults != nil {
 		t.Errorf("status: %+v", rows)
 	}
-	give(t, s, t4[0], "clear")
+	inject(t, s, t4[0], "clear")
 	mustBeClear(t, pool, t4[0])
 }
 
@@ -63,29 +63,29 @@ func TestHangingDeviceHangsUntilCleared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := simulated(t, "2xT4")
 		pool := poolOf(t, s)
-		give(t, s, t4[0], "hang")
+		inject(t, s, t4[0], "hang")
 		began := time.Now()
 		err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 		if hung, ok := errors.AsType[*gpu.HungError](err); !ok || hung.UUID != t4[0] || time.Since(began) != callLimit {
 			t.Errorf("Clear = %v after %s; want HungError after %s", err, time.Since(began), callLimit)
 		}
 		mustBeClear(t, pool, t4[1])
-		give(t, s, t4[0], "clear")
-		synctest.Wait() // the call that hung comes back
+		inject(t, s, t4[0], "clear")
+		synctest.Wait() // the hung call returns
 		mustBeClear(t, pool, t4[0])
 	})
 }
 
-func TestHangThatBecomesALossAnswers(t *testing.T) {
+func TestHangingCallReturnsWhenDeviceIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := simulated(t, "1xT4")
-		give(t, s, t4[0], "hang")
+		inject(t, s, t4[0], "hang")
 		answered := make(chan error, 1)
 		go func() { _, err := s.Memory(t.Context(), t4[0]); answered <- err }()
 		synctest.Wait()
-		give(t, s, t4[0], "lost")
+		inject(t, s, t4[0], "lost")
 		if _, ok := errors.AsType[*gpu.LostError](<-answered); !ok {
-			t.Error("whoever hung was not told that the device is lost")
+			t.Error("the hanging call did not fail with LostError")
 		}
 	})
 }
@@ -109,38 +109,38 @@ func TestStuckMemoryStaysUntilCleared(t *testing.T) {
 		}
 	}
 	delete(alive, 6) // before the fault: its memory comes back
-	give(t, s, t4[0], "memory-stuck")
+	inject(t, s, t4[0], "memory-stuck")
 	delete(alive, 7)
-	for range 2 { // it is not counted anew at each look
-		mustList(t, s, t4[0], "after they have gone")
+	for range 2 { // it is not counted again at each read
+		mustList(t, s, t4[0], "after they exited")
 		err := pool.Clear(t.Context(), t4[0], gpu.Neighbours{})
 		if busy, ok := errors.AsType[*gpu.BusyError](err); !ok || len(busy.PIDs) > 0 || busy.Used != idleMemory+occupantMemory {
-			t.Errorf("Clear = %v; want nobody there, and the memory of one in use", err)
+			t.Errorf("Clear = %v; want no process, and the memory of one in use", err)
 		}
 	}
-	give(t, s, t4[0], "clear")
+	inject(t, s, t4[0], "clear")
 	mustBeClear(t, pool, t4[0])
 }
 
-func TestXidsAreShownAndChangeNothing(t *testing.T) {
+func TestXidsAreListedAndDeviceStaysClear(t *testing.T) {
 	s := simulated(t, "1xT4")
 	pool := poolOf(t, s)
 	for _, fault := range []string{"xid=79", "xid=31", "xid=79"} {
-		give(t, s, t4[0], fault)
+		inject(t, s, t4[0], fault)
 	}
 	mustBeClear(t, pool, t4[0])
 	want := []gpu.Fault{{Kind: gpu.FaultXid, Xid: 79}, {Kind: gpu.FaultXid, Xid: 31}}
 	if got := s.Faults(t4[0]); !reflect.DeepEqual(got, want) {
 		t.Errorf("faults are %v; want %v", got, want)
 	}
-	give(t, s, t4[0], "clear")
+	inject(t, s, t4[0], "clear")
 	if got := s.Faults(t4[0]); got != nil {
 		t.Errorf("faults after clear: %v", got)
 	}
 }
 
-func TestOnlyTheSimulatedIsAFaulter(t *testing.T) {
+func TestOnlySimulationIsFaulter(t *testing.T) {
 	if _, ok := any(&Inventory{}).(gpu.Faulter); ok {
-		t.Error("a true Inventory is a gpu.Faulter: nobody breaks a true GPU by a word")
+		t.Error("a real Inventory is a gpu.Faulter: faults must not be injected into real GPUs")
 	}
 }

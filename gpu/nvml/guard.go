@@ -8,15 +8,16 @@ import (
 	"spacehost/gpu"
 )
 
-// guard lets one call at a time into the library for one Device, and stops waiting for it at its limit.
+// guard admits one call at a time into the library for one Device, and stops waiting for the call at its limit.
 //
-// A call cannot be taken back from a wedged driver (open-gpu-kernel-modules#1333: NVML hangs in state D), so its goroutine stays until the
-// driver answers, perhaps for ever: the one goroutine here that no Close waits for. It keeps the turn meanwhile, so there is never a second.
+// A call into a wedged driver cannot be cancelled (open-gpu-kernel-modules#1333: NVML hangs in state D). Its
+// goroutine stays until the driver answers, perhaps forever; it is the only goroutine here that no Close waits for.
+// It keeps the turn meanwhile, so there is never a second one.
 type guard struct {
 	uuid   gpu.DeviceUUID
 	limit  time.Duration
-	turn   chan struct{}             // full while a call is inside
-	since  atomic.Pointer[time.Time] // when the call inside began; nil: none
+	turn   chan struct{}             // full while a call runs
+	since  atomic.Pointer[time.Time] // start of the running call; nil: none
 	closed atomic.Bool
 }
 
@@ -29,8 +30,8 @@ type answer[T any] struct {
 	err   error
 }
 
-// ask makes the call when the turn comes. Waiting for it and for the answer ends with ctx or at the limit.
-func ask[T any](ctx context.Context, g *guard, call func() (T, error)) (T, error) {
+// do runs the call when its turn comes. Waiting for the turn and for the answer ends with ctx or at the limit.
+func do[T any](ctx context.Context, g *guard, call func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, g.hung())
 	defer cancel()
 	var none T
@@ -55,10 +56,10 @@ func (g *guard) enter(ctx context.Context) error {
 	if g.closed.Load() {
 		return gpu.ErrClosed
 	}
-	if err := g.take(ctx); err != nil {
+	if err := g.waitTurn(ctx); err != nil {
 		return err
 	}
-	if g.closed.Load() { // while we waited
+	if g.closed.Load() { // during the wait
 		g.leave()
 		return gpu.ErrClosed
 	}
@@ -67,8 +68,9 @@ func (g *guard) enter(ctx context.Context) error {
 	return nil
 }
 
-// take does not wait behind a call that is past the limit already: whoever reads eight Devices need not wait for each that hangs.
-func (g *guard) take(ctx context.Context) error {
+// waitTurn fails at once behind a call that has exceeded the limit, so that reading eight Devices does not wait for
+// each that hangs.
+func (g *guard) waitTurn(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -88,12 +90,12 @@ func (g *guard) leave() {
 	<-g.turn
 }
 
-// close lets nobody in any more; it returns nil once nobody is inside.
+// close rejects new calls, and returns nil once no call runs.
 func (g *guard) close() error {
 	g.closed.Store(true)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), g.limit, g.hung())
 	defer cancel()
-	if err := g.take(ctx); err != nil {
+	if err := g.waitTurn(ctx); err != nil {
 		return err
 	}
 	g.leave()

@@ -1,4 +1,21 @@
-// Package nvml is gpu's Inventory over NVIDIA's management library, real or simulated. It is the only package that imports go-nvml.
+// Package nvml implements gpu.Inventory with NVIDIA's management library (NVML), real or simulated. It is the only
+// package that imports go-nvml.
+//
+// # Types
+//
+// Inventory is the real machine, opened by Open. Simulation is an Inventory over a simulated library: only NVML is
+// simulated, the code above it is the same. Both are opened by the command line of spacehost and used through
+// gpu.Pool.
+//
+// A device is a whole GPU or a MIG instance with its NVML handle. A parent is a GPU in MIG mode: its instances are
+// leased, the GPU itself is not. Every call into the library passes a guard, which admits one call at a time and has
+// a time limit.
+//
+// # Failures
+//
+// A call that hangs ends with *gpu.HungError after its limit; its goroutine stays until the driver answers. A GPU
+// that cannot be read at Open is reported by *gpu.MissingError and does not hide the others. check maps the return
+// codes of NVML to the error types of package gpu.
 package nvml
 
 import (
@@ -19,24 +36,25 @@ import (
 
 const (
 	callLimit = 2 * time.Second
-	// openLimit is longer: without the persistence daemon, the driver starts every GPU of the machine when the library is opened.
+	// openLimit is longer: without the persistence daemon, the driver initializes every GPU of the machine when the
+	// library is opened.
 	openLimit = 30 * time.Second
 )
 
-// Inventory has the library open from Open to Close, and the Devices found at Open.
+// Inventory holds the library open from Open to Close, and the Devices found at Open.
 type Inventory struct {
 	lib       nvml.Interface
 	simulated bool
-	devices   []*device               // in the order of their index
+	devices   []*device               // ordered by index
 	missing   *gpu.MissingError       // nil: all could be read
-	events    *guard                  // of the event set
-	guards    []*guard                // all that ever had a call inside: Close asks each
-	lost      map[gpu.DeviceUUID]bool // whole GPUs that Watch has told of as lost; its alone
+	events    *guard                  // for the event set
+	guards    []*guard                // every guard that ever admitted a call; Close waits for each
+	lost      map[gpu.DeviceUUID]bool // whole GPUs that Watch has reported as lost; used by Watch only
 	closed    atomic.Bool
-	close     func() error // does it once
+	close     func() error // runs shutdown once
 }
 
-// device is a Device with its handle, which stays valid until Shutdown. Its guard has the only way to the handle.
+// device is a Device with its handle, which stays valid until Shutdown. The handle is used only behind the guard.
 type device struct {
 	gpu.Device
 	handle   nvml.Device
@@ -46,14 +64,14 @@ type device struct {
 
 var _ gpu.Inventory = (*Inventory)(nil)
 
-// Open loads the machine's library and reads its Devices; it may take openLimit and more on a machine that is not well.
-// *gpu.NoLibraryError, *gpu.NoDriverError, *gpu.NoPermissionError and *gpu.VersionMismatchError say what is missing.
+// Open loads the machine's library and reads its Devices. It may take openLimit or longer on a faulty machine.
+// *gpu.NoLibraryError, *gpu.NoDriverError, *gpu.NoPermissionError and *gpu.VersionMismatchError name what is missing.
 func Open() (*Inventory, error) { return open(nvml.New(), false) }
 
 func open(lib nvml.Interface, simulated bool) (*Inventory, error) {
 	i := &Inventory{lib: lib, simulated: simulated}
 	i.close = sync.OnceValue(i.shutdown)
-	count, err := ask(context.Background(), newGuard("", openLimit), i.start)
+	count, err := do(context.Background(), newGuard("", openLimit), i.start)
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +95,11 @@ func (i *Inventory) start() (int, error) {
 	return count, err
 }
 
-// add reads one GPU behind a guard of its own, so that one which hangs does not hide the others.
+// add reads one GPU behind its own guard, so that a GPU that hangs does not hide the others.
 func (i *Inventory) add(index int) {
 	opening := newGuard("", openLimit)
 	i.guards = append(i.guards, opening)
-	found, err := ask(context.Background(), opening, func() (either, error) { return i.read(index) })
+	found, err := do(context.Background(), opening, func() (readResult, error) { return i.read(index) })
 	switch {
 	case err != nil:
 		i.miss(index, err)
@@ -102,27 +120,27 @@ func (i *Inventory) miss(index int, why error) {
 	i.missing.Reasons[index] = why
 }
 
-// either is a GPU that is lent whole, or one of which the instances are.
-type either struct {
+// readResult is a GPU that is leased as a whole, or the parent of MIG instances.
+type readResult struct {
 	*device
 	parent *parent
 }
 
-func (i *Inventory) read(index int) (either, error) {
+func (i *Inventory) read(index int) (readResult, error) {
 	handle, ret := i.lib.DeviceGetHandleByIndex(index)
 	if err := check("", "open device", ret); err != nil {
-		return either{}, err
+		return readResult{}, err
 	}
-	cut, err := i.migMode(handle)
+	mig, err := i.migMode(handle)
 	if err != nil {
-		return either{}, err
+		return readResult{}, err
 	}
-	if cut {
+	if mig {
 		p, err := openParent(handle, index)
-		return either{parent: p}, err
+		return readResult{parent: p}, err
 	}
 	d, err := i.describe(handle, index)
-	return either{device: d}, err
+	return readResult{device: d}, err
 }
 
 func (i *Inventory) describe(handle nvml.Device, index int) (*device, error) {
@@ -143,7 +161,7 @@ func (i *Inventory) describe(handle nvml.Device, index int) (*device, error) {
 	return &device{Device: d, handle: handle, guard: newGuard(uuid, callLimit)}, nil
 }
 
-// Devices does not block: the list is that of Open.
+// Devices does not block: it returns the list made at Open.
 func (i *Inventory) Devices(ctx context.Context) ([]gpu.Device, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -161,28 +179,28 @@ func (i *Inventory) Devices(ctx context.Context) ([]gpu.Device, error) {
 	return devices, nil
 }
 
-// Memory asks by the first version of the call: every driver has it (an absent symbol ends the program), and it counts what the driver
-// itself keeps as used, so that used and free make the total.
+// Memory uses the first version of the NVML call. Every driver has it (an absent symbol ends the program), and it
+// counts the driver's own memory as used, so that used + free = total.
 func (i *Inventory) Memory(ctx context.Context, uuid gpu.DeviceUUID) (gpu.Memory, error) {
 	d, err := i.device(uuid)
 	if err != nil {
 		return gpu.Memory{}, err
 	}
-	return ask(ctx, d.guard, func() (gpu.Memory, error) {
+	return do(ctx, d.guard, func() (gpu.Memory, error) {
 		m, ret := d.handle.GetMemoryInfo()
 		return gpu.Memory{Total: m.Total, Used: m.Used, Free: m.Free}, check(uuid, "read memory", ret)
 	})
 }
 
-// Processes lists compute contexts only: the screen of a desktop is no reason to keep its Device from everybody.
+// Processes lists compute contexts only: the display of a desktop does not block its Device.
 func (i *Inventory) Processes(ctx context.Context, uuid gpu.DeviceUUID) ([]gpu.Process, error) {
 	d, err := i.device(uuid)
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, d.guard, func() ([]gpu.Process, error) {
+	return do(ctx, d.guard, func() ([]gpu.Process, error) {
 		infos, ret := d.processes()
-		if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, the memory alone must tell
+		if ret == nvml.ERROR_NOT_SUPPORTED { // WSL2 and some vGPUs: as in a container, only the memory shows use
 			return nil, nil
 		}
 		return merge(infos), check(uuid, "list processes", ret)
@@ -198,7 +216,7 @@ func (i *Inventory) device(uuid gpu.DeviceUUID) (*device, error) {
 	return nil, &gpu.UnknownDeviceError{UUID: uuid}
 }
 
-// merge makes one Process of all entries with the same pid (drivers list one for each context), sorted by pid.
+// merge combines all entries with the same pid into one Process (drivers list one per context), sorted by pid.
 func merge(infos []nvml.ProcessInfo) []gpu.Process {
 	byPID := make(map[int]gpu.Process)
 	for _, info := range infos {
@@ -211,11 +229,11 @@ func merge(infos []nvml.ProcessInfo) []gpu.Process {
 	return slices.SortedFunc(maps.Values(byPID), func(a, b gpu.Process) int { return cmp.Compare(a.PID, b.PID) })
 }
 
-// notAvailable is NVML_VALUE_NOT_AVAILABLE, (ull)-1 in nvml.h: MIG without the rights, and Windows.
+// notAvailable is NVML_VALUE_NOT_AVAILABLE, (ull)-1 in nvml.h: returned for MIG without permission, and on Windows.
 const notAvailable = ^uint64(0)
 
-// Close ends the library once no call is inside any more: unloading it under a call would end the program.
-// If one hangs, the library stays loaded and Close says so with *gpu.HungError.
+// Close closes the library after the running calls have returned: unloading it during a call would end the program.
+// If a call hangs, the library stays loaded and Close returns *gpu.HungError.
 func (i *Inventory) Close() error { return i.close() }
 
 func (i *Inventory) shutdown() error {
@@ -227,7 +245,7 @@ func (i *Inventory) shutdown() error {
 	if err := errors.Join(hung...); err != nil {
 		return err
 	}
-	_, err := ask(context.Background(), newGuard("", callLimit), func() (struct{}, error) {
+	_, err := do(context.Background(), newGuard("", callLimit), func() (struct{}, error) {
 		return struct{}{}, check("", "close NVML", i.lib.Shutdown())
 	})
 	return err

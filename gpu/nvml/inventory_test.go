@@ -19,13 +19,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestTrueInventory(t *testing.T) {
+func TestRealInventory(t *testing.T) {
 	inv, err := Open()
 	if err != nil {
-		t.Skipf("no true GPU was tested, because Open says: %v", err)
+		t.Skipf("no real GPU was tested, because Open failed: %v", err)
 	}
 	if devices, _ := inv.Devices(t.Context()); len(devices) == 0 {
-		t.Skipf("no true GPU was tested: NVML is here and lists none, closing it says: %v", inv.Close())
+		t.Skipf("no real GPU was tested: NVML is installed and lists none; Close: %v", inv.Close())
 	}
 	if err := inv.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
@@ -39,7 +39,7 @@ func TestTrueInventory(t *testing.T) {
 	})
 }
 
-// machine is a simulated library of n T4, in which a test can replace what it likes.
+// machine is a simulated library of n T4 whose functions a test can replace.
 type machine struct {
 	*mock.Interface
 	devices []*mock.Device
@@ -65,7 +65,7 @@ func (m *machine) open(t *testing.T) *Inventory {
 	return inv
 }
 
-// hang makes the Device's memory call wait for the returned function; the counter tells how many were inside, ever.
+// hang makes the Device's memory call block until release is called; calls counts the calls made.
 func (m *machine) hang(index int) (calls *atomic.Int32, release func()) {
 	calls = new(atomic.Int32)
 	gate := make(chan struct{})
@@ -106,7 +106,7 @@ func TestEachErrorAtEachCall(t *testing.T) {
 	}
 }
 
-// failEverywhere lets one call fail at a time, and gives what came of it.
+// failEverywhere makes one call fail at a time, and returns the resulting errors.
 func failEverywhere(t *testing.T, ret nvml.Return) map[string]error {
 	errs := make(map[string]error)
 	m := newMachine(1)
@@ -160,10 +160,10 @@ func mustClose(t *testing.T, inv *Inventory) {
 	}
 }
 
-func TestDriverErrorSaysWhatWasTried(t *testing.T) {
+func TestDriverErrorText(t *testing.T) {
 	got := check("GPU-1", "read memory", nvml.ERROR_UNKNOWN).Error()
-	if want := "read memory of GPU-1: the NVIDIA driver says ERROR_UNKNOWN"; got != want {
-		t.Errorf("error says %q; want %q", got, want)
+	if want := "read memory of GPU-1: the NVIDIA driver returned ERROR_UNKNOWN"; got != want {
+		t.Errorf("error = %q; want %q", got, want)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestProcessesAreMerged(t *testing.T) {
 	}
 }
 
-func TestListThatTheDriverDoesNotSupportIsEmpty(t *testing.T) {
+func TestUnsupportedProcessListIsEmpty(t *testing.T) {
 	m := newMachine(1)
 	m.devices[0].GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED }
 	inv := m.open(t)
@@ -216,7 +216,7 @@ func TestHangEndsAtTheLimit(t *testing.T) {
 			mustBeHung(t, err, t4[0])
 		}
 		if took := time.Since(began); took != callLimit {
-			t.Errorf("500 questions took %s; want %s, for the first alone", took, callLimit)
+			t.Errorf("500 calls took %s; want %s, for the first only", took, callLimit)
 		}
 		if n := calls.Load(); n != 1 {
 			t.Errorf("%d calls went into the hung library; want 1", n)
@@ -234,7 +234,7 @@ func TestHangEndsAtTheLimit(t *testing.T) {
 	})
 }
 
-func TestQuestionEndsWithItsContext(t *testing.T) {
+func TestCallEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(1)
 		inv := m.open(t)
@@ -249,7 +249,7 @@ func TestQuestionEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestQuestionWaitsForItsTurn(t *testing.T) {
+func TestCallWaitsForItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(1)
 		inv := m.open(t)
@@ -281,7 +281,7 @@ func TestDeviceThatHangsAtOpenIsMissing(t *testing.T) {
 		mustBeHung(t, missing.Reasons[0], "")
 		mustBeHung(t, inv.Close(), "")
 		if n := len(m.ShutdownCalls()); n != 0 {
-			t.Errorf("library shut down %d times under a call; want 0", n)
+			t.Errorf("library shut down %d times during a call; want 0", n)
 		}
 		release()
 	})
@@ -298,7 +298,7 @@ func TestLibraryThatHangsAtOpen(t *testing.T) {
 	})
 }
 
-func TestCloseWaitsForWhoIsInside(t *testing.T) {
+func TestCloseWaitsForRunningCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(1)
 		inv := m.open(t)
@@ -306,20 +306,20 @@ func TestCloseWaitsForWhoIsInside(t *testing.T) {
 		m.ShutdownFunc = func() nvml.Return {
 			select {
 			case <-inv.guards[1].turn:
-				t.Error("shut down while a call is inside")
+				t.Error("shut down during a call")
 			default:
 			}
 			return nvml.SUCCESS
 		}
 		go func() {
 			if _, err := inv.Memory(t.Context(), t4[0]); err != nil {
-				t.Errorf("the one inside: %v", err)
+				t.Errorf("the running call: %v", err)
 			}
 		}()
 		synctest.Wait()
 		go func() {
 			if _, err := inv.Memory(t.Context(), t4[0]); !errors.Is(err, gpu.ErrClosed) {
-				t.Errorf("the one who waits behind: %v; want ErrClosed", err)
+				t.Errorf("the waiting call: %v; want ErrClosed", err)
 			}
 		}()
 		synctest.Wait()
@@ -332,7 +332,7 @@ func TestCloseWaitsForWhoIsInside(t *testing.T) {
 	})
 }
 
-func TestCloseDoesNotWaitForEver(t *testing.T) {
+func TestCloseDoesNotWaitForHungCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(2)
 		inv := m.open(t)
@@ -342,7 +342,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 		mustBeHung(t, inv.Close(), t4[0])
 		mustBeHung(t, inv.Close(), t4[0])
 		if n := len(m.ShutdownCalls()); n != 0 {
-			t.Errorf("library shut down %d times under a call; want 0", n)
+			t.Errorf("library shut down %d times during a call; want 0", n)
 		}
 		release()
 		synctest.Wait()

@@ -9,40 +9,42 @@ import (
 	"spacehost/gpu"
 )
 
-// instance is where a MIG device stands on its GPU. Several compute instances of one GPU instance share its memory.
+// instance is the position of a MIG device on its GPU. Several compute instances of one GPU instance share its
+// memory.
 type instance struct {
 	parent nvml.Device
 	gpu    gpu.DeviceUUID // the parent's
-	gi, ci uint32         // of the GPU instance, and of the compute instance in it
+	gi, ci uint32         // ids of the GPU instance and of the compute instance in it
 }
 
-// anyInstance stands for no instance in particular: nvml.h, nvmlProcessInfo_t and nvmlEventData_t.
+// anyInstance means no particular instance: nvml.h, nvmlProcessInfo_t and nvmlEventData_t.
 const anyInstance = ^uint32(0)
 
-// covers reports whether what the driver says of gi and ci is about this instance, or may be.
+// covers reports whether the driver's gi and ci refer to this instance, or may refer to it.
 func (i *instance) covers(gi, ci uint32) bool {
 	return (gi == anyInstance || gi == i.gi) && (ci == anyInstance || ci == i.ci)
 }
 
-// parent is a GPU in MIG mode: not lent itself, its instances are.
+// parent is a GPU in MIG mode. Its instances are leased; the GPU itself is not.
 type parent struct {
 	handle nvml.Device
 	uuid   gpu.DeviceUUID
 	index  int
-	most   int // instances that it may have
+	max    int // maximum number of instances
 }
 
-// openParent does not ask for the memory: that of all takes rights.
+// openParent does not read the memory: reading the whole GPU's memory needs root permission.
 func openParent(handle nvml.Device, index int) (*parent, error) {
 	id, ret := handle.GetUUID()
 	if err := check("", "read UUID", ret); err != nil {
 		return nil, err
 	}
-	most, ret := handle.GetMaxMigDeviceCount()
-	return &parent{handle: handle, uuid: gpu.DeviceUUID(id), index: index, most: most}, check(gpu.DeviceUUID(id), "count MIG instances", ret)
+	maxInstances, ret := handle.GetMaxMigDeviceCount()
+	return &parent{handle: handle, uuid: gpu.DeviceUUID(id), index: index, max: maxInstances}, check(gpu.DeviceUUID(id), "count MIG instances", ret)
 }
 
-// migMode reports whether the GPU is cut. Drivers before R450 lack the symbol, and calling it would end the program.
+// migMode reports whether the GPU is in MIG mode. Drivers before R450 lack the symbol, and calling it would end the
+// program.
 func (i *Inventory) migMode(handle nvml.Device) (bool, error) {
 	if i.lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
 		return false, nil
@@ -54,13 +56,14 @@ func (i *Inventory) migMode(handle nvml.Device) (bool, error) {
 	return mode == nvml.DEVICE_MIG_ENABLE, check("", "read MIG mode", ret)
 }
 
-// addInstances reads each behind a guard of its own. One that cannot be read goes to missing with the others of its GPU.
+// addInstances reads each instance behind its own guard. An instance that cannot be read is added to missing under
+// the index of its GPU.
 func (i *Inventory) addInstances(p *parent) {
 	found := false
-	for n := range p.most {
+	for n := range p.max {
 		opening := newGuard(p.uuid, openLimit)
 		i.guards = append(i.guards, opening)
-		d, err := ask(context.Background(), opening, func() (*device, error) { return i.readInstance(p, n) })
+		d, err := do(context.Background(), opening, func() (*device, error) { return i.readInstance(p, n) })
 		switch {
 		case err != nil:
 			i.miss(p.index, err)
@@ -75,7 +78,7 @@ func (i *Inventory) addInstances(p *parent) {
 	}
 }
 
-// readInstance returns nil where the n-th place is empty: the places of instances that are gone stay as gaps.
+// readInstance returns nil where position n is empty: removed instances leave gaps.
 func (i *Inventory) readInstance(p *parent, n int) (*device, error) {
 	handle, ret := p.handle.GetMigDeviceHandleByIndex(n)
 	if ret == nvml.ERROR_NOT_FOUND || ret == nvml.ERROR_INVALID_ARGUMENT { // as go-nvlib, pkg/nvlib/device/device.go, VisitMigDevices
@@ -99,8 +102,8 @@ func (i *Inventory) readInstance(p *parent, n int) (*device, error) {
 	return d, err
 }
 
-// processes asks the instance; where the driver lists by the GPU alone (vGPU hosts) the GPU. That takes rights which we may not have:
-// then, as in a container, the memory alone must tell.
+// processes lists the processes of the instance. Where the driver lists only by GPU (vGPU hosts) it uses the GPU's
+// list. That may need a permission that the host lacks; then, as in a container, only the memory shows use.
 func (d *device) processes() ([]nvml.ProcessInfo, nvml.Return) {
 	infos, ret := d.handle.GetComputeRunningProcesses()
 	if d.instance == nil {
@@ -114,7 +117,8 @@ func (d *device) processes() ([]nvml.ProcessInfo, nvml.Return) {
 	return slices.DeleteFunc(infos, func(p nvml.ProcessInfo) bool { return !d.instance.covers(p.GpuInstanceId, p.ComputeInstanceId) }), ret
 }
 
-// reporter is the handle and the UUID of the GPU on which errors are reported: NVML reports none by instance handle.
+// reporter returns the handle and the UUID of the GPU on which errors are reported: NVML reports none by instance
+// handle.
 func (d *device) reporter() (nvml.Device, gpu.DeviceUUID) {
 	if d.instance != nil {
 		return d.instance.parent, d.instance.gpu
@@ -122,8 +126,8 @@ func (d *device) reporter() (nvml.Device, gpu.DeviceUUID) {
 	return d.handle, d.UUID
 }
 
-// hit lists the Devices that the event is about: all instances of a GPU, unless it names one.
-func (i *Inventory) hit(event happened) (uuids []gpu.DeviceUUID) {
+// affected lists the Devices concerned by the event: all instances of a GPU, unless the event names one.
+func (i *Inventory) affected(event deviceEvent) (uuids []gpu.DeviceUUID) {
 	for _, d := range i.devices {
 		if _, uuid := d.reporter(); uuid == event.uuid && (d.instance == nil || d.instance.covers(event.gi, event.ci)) {
 			uuids = append(uuids, d.UUID)
@@ -132,7 +136,8 @@ func (i *Inventory) hit(event happened) (uuids []gpu.DeviceUUID) {
 	return uuids
 }
 
-// architecture has the multiprocessors that the instance got of its GPU. NVML does not count the cores of one, but these.
+// architecture returns the multiprocessors assigned to the instance. NVML does not count the cores of an instance,
+// but its multiprocessors.
 func (d *device) architecture() (a gpu.Architecture, err error) {
 	var ret nvml.Return
 	a.Major, a.Minor, ret = d.instance.parent.GetCudaComputeCapability()

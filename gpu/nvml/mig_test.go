@@ -47,9 +47,9 @@ func uuidsOf(devices []gpu.Device) (uuids []gpu.DeviceUUID) {
 	return uuids
 }
 
-func TestInstancesAreLentAndTheirGPUIsNot(t *testing.T) {
+func TestInstancesAreDevicesAndTheirGPUIsNot(t *testing.T) {
 	m := newMixedMachine(2)
-	m.parent.GetMemoryInfoFunc = noMemory(nvml.ERROR_NO_PERMISSION) // of all instances together: for root alone
+	m.parent.GetMemoryInfoFunc = noMemory(nvml.ERROR_NO_PERMISSION) // of all instances together: only for root
 	inv := m.open(t)
 	defer mustClose(t, inv)
 	half := gpu.Device{UUID: halves[0], Index: 1, Name: "NVIDIA H200 MIG 3g.71gb", MemoryTotal: 74625056768}
@@ -64,7 +64,7 @@ func TestInstancesAreLentAndTheirGPUIsNot(t *testing.T) {
 	}
 	form := regexp.MustCompile(`^MIG-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	if !form.MatchString(string(halves[0])) || !halves[0].IsInstance() || t4[0].IsInstance() {
-		t.Errorf("%s is not told from %s", halves[0], t4[0])
+		t.Errorf("IsInstance does not distinguish %s from %s", halves[0], t4[0])
 	}
 	want := gpu.Architecture{Major: 9, Multiprocessors: 60}
 	if a, err := inv.Architecture(t.Context(), halves[1]); err != nil || a != want {
@@ -72,25 +72,25 @@ func TestInstancesAreLentAndTheirGPUIsNot(t *testing.T) {
 	}
 }
 
-func TestWhatIsMissingOfAGPUInMIGMode(t *testing.T) {
-	uncut := &gpu.NoInstanceError{UUID: stableUUID(h200Half, 0), Index: 1}
+func TestMissingDevicesOfGPUInMIGMode(t *testing.T) {
+	noInstance := &gpu.NoInstanceError{UUID: stableUUID(h200Half, 0), Index: 1}
 	for name, row := range map[string]struct {
 		instances int
 		spoil     func(*mixedMachine)
 		want      error
 		left      []gpu.DeviceUUID
 	}{
-		"no instance": {0, func(*mixedMachine) {}, uncut, t4[:1]},
+		"no instance": {0, func(*mixedMachine) {}, noInstance, t4[:1]},
 		"mode unknown": {1, func(m *mixedMachine) {
 			m.parent.GetMigModeFunc = func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_GPU_IS_LOST }
 		}, &gpu.LostError{}, t4[:1]},
-		"places unknown": {1, func(m *mixedMachine) {
+		"instance count unknown": {1, func(m *mixedMachine) {
 			m.parent.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
 		}, &gpu.DriverError{}, t4[:1]},
-		"an instance may not be read": {2, func(m *mixedMachine) {
+		"no permission to read an instance": {2, func(m *mixedMachine) {
 			m.instances[0].GetMemoryInfoFunc = noMemory(nvml.ERROR_NO_PERMISSION)
 		}, &gpu.NoPermissionError{}, []gpu.DeviceUUID{t4[0], halves[1]}},
-		"an instance has no number": {2, func(m *mixedMachine) {
+		"instance id unavailable": {2, func(m *mixedMachine) {
 			m.instances[1].GetGpuInstanceIdFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
 		}, &gpu.NotSupportedError{}, []gpu.DeviceUUID{t4[0], halves[0]}},
 		"a gap": {3, func(m *mixedMachine) {
@@ -103,7 +103,7 @@ func TestWhatIsMissingOfAGPUInMIGMode(t *testing.T) {
 			}
 		}, nil, []gpu.DeviceUUID{t4[0], halves[0], halves[2]}},
 		"a driver before MIG": {0, func(m *mixedMachine) {
-			m.parent.GetMigModeFunc = nil // it would end the program
+			m.parent.GetMigModeFunc = nil // calling it would end the program
 			m.ExtensionsFunc = func() nvml.ExtendedInterface {
 				return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return errors.New("no such symbol") }}
 			}
@@ -130,8 +130,8 @@ func TestWhatIsMissingOfAGPUInMIGMode(t *testing.T) {
 			}
 		})
 	}
-	if want := "`sudo nvidia-smi mig -i 1 -cgi SIZE -C`"; !strings.Contains(uncut.Error(), want) {
-		t.Errorf("%q does not say %s", uncut, want)
+	if want := "`sudo nvidia-smi mig -i 1 -cgi SIZE -C`"; !strings.Contains(noInstance.Error(), want) {
+		t.Errorf("%q does not contain %s", noInstance, want)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestInstanceThatHangsAtOpenDoesNotHideTheOthers(t *testing.T) {
 	})
 }
 
-// TestProcessesOfAnInstance: some drivers list by the instance, some by the whole GPU, and some not at all.
+// TestProcessesOfAnInstance: some drivers list by instance, some by GPU, and some not at all.
 func TestProcessesOfAnInstance(t *testing.T) {
 	all := []nvml.ProcessInfo{
 		{Pid: 1, UsedGpuMemory: 5, GpuInstanceId: 1}, {Pid: 2, UsedGpuMemory: notAvailable, GpuInstanceId: 2},
@@ -162,7 +162,7 @@ func TestProcessesOfAnInstance(t *testing.T) {
 	give := func(infos []nvml.ProcessInfo, ret nvml.Return) func() ([]nvml.ProcessInfo, nvml.Return) {
 		return func() ([]nvml.ProcessInfo, nvml.Return) { return append([]nvml.ProcessInfo(nil), infos...), ret }
 	}
-	second := []gpu.Process{{PID: 2}, {PID: 4}} // that of GPU instance 2; 4 may be there
+	second := []gpu.Process{{PID: 2}, {PID: 4}} // the processes of GPU instance 2; 4 may be one of them
 	for name, row := range map[string]struct {
 		own, parents func() ([]nvml.ProcessInfo, nvml.Return)
 		want         []gpu.Process
@@ -185,37 +185,37 @@ func TestProcessesOfAnInstance(t *testing.T) {
 	}
 }
 
-// TestErrorsOfAGPUAreThoseOfItsInstances: all of them, unless the driver names one.
-func TestErrorsOfAGPUAreThoseOfItsInstances(t *testing.T) {
-	type told struct {
+// TestErrorsOfGPUAffectItsInstances: all of them, unless the driver names one.
+func TestErrorsOfGPUAffectItsInstances(t *testing.T) {
+	type report struct {
 		uuid gpu.DeviceUUID
 		xid  gpu.Xid
 	}
 	m := newMixedMachine(2)
 	inv := m.open(t)
 	defer mustClose(t, inv)
-	m.events.happen(m.parent, 94, 2, 0)
-	m.events.happen(m.parent, 79, anyInstance, anyInstance)
-	m.events.happen(m.parent, 95, 1, anyInstance)
-	m.events.happen(m.parent, 48, 5, 0) // of one that was made after Open
-	m.events.happen(m.devices[0], 62, anyInstance, anyInstance)
+	m.events.emit(m.parent, 94, 2, 0)
+	m.events.emit(m.parent, 79, anyInstance, anyInstance)
+	m.events.emit(m.parent, 95, 1, anyInstance)
+	m.events.emit(m.parent, 48, 5, 0) // of an instance created after Open
+	m.events.emit(m.devices[0], 62, anyInstance, anyInstance)
 	ctx, cancel := context.WithCancel(t.Context())
-	var got []told
+	var got []report
 	err := inv.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) {
-		if got = append(got, told{uuid, xid}); xid == 62 {
+		if got = append(got, report{uuid, xid}); xid == 62 {
 			cancel()
 		}
 	})
-	want := []told{{halves[1], 94}, {halves[0], 79}, {halves[1], 79}, {halves[0], 95}, {t4[0], 62}}
+	want := []report{{halves[1], 94}, {halves[0], 79}, {halves[1], 79}, {halves[0], 95}, {t4[0], 62}}
 	if !errors.Is(err, context.Canceled) || !reflect.DeepEqual(got, want) {
-		t.Errorf("told %v (%v); want %v", got, err, want)
+		t.Errorf("reported %v (%v); want %v", got, err, want)
 	}
 	if n := len(m.parent.RegisterEventsCalls()); n != 1 {
-		t.Errorf("asked the GPU %d times to report; want once for all its instances", n)
+		t.Errorf("registered the GPU %d times for events; want once for all its instances", n)
 	}
 }
 
-func TestSimulatedInstancesSickenAsTrueOnes(t *testing.T) {
+func TestFaultsOfSimulatedInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := simulated(t, "3x"+h200Half) // two on the first GPU, one on the second
 		ctx, cancel := context.WithCancel(t.Context())
@@ -223,17 +223,17 @@ func TestSimulatedInstancesSickenAsTrueOnes(t *testing.T) {
 		go func() {
 			ended <- s.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { hit[xid] = append(hit[xid], uuid) })
 		}()
-		give(t, s, halves[0], "xid=94")
-		give(t, s, halves[1], "xid=79")
+		inject(t, s, halves[0], "xid=94")
+		inject(t, s, halves[1], "xid=79")
 		synctest.Wait()
 		cancel()
 		<-ended
 		if want := map[gpu.Xid][]gpu.DeviceUUID{94: halves[:1], 79: halves[:2]}; !reflect.DeepEqual(hit, want) {
 			t.Errorf("hit %v; want %v", hit, want)
 		}
-		give(t, s, halves[0], "lost")
+		inject(t, s, halves[0], "lost")
 		if _, err := s.Memory(t.Context(), halves[0]); err == nil || !strings.Contains(err.Error(), "nvidia-smi -L") {
-			t.Errorf("Memory of a lost instance fails with %v; want how to find its GPU", err)
+			t.Errorf("Memory of a lost instance fails with %v; want the command that finds its GPU", err)
 		}
 		mustBeClear(t, poolOf(t, s), halves[1])
 	})

@@ -7,18 +7,19 @@ import (
 	"strings"
 )
 
-// statReader gives the text of /proc/<pid>/stat.
+// statReader returns the text of /proc/<pid>/stat.
 type statReader func(pid int) ([]byte, error)
 
 func procStat(pid int) ([]byte, error) { return os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) }
 
-// startTime tells when the process began, in ticks since boot. One that has ended and was not yet reaped is gone: it has no memory left.
+// startTime returns when the process started, in ticks since boot. A zombie counts as gone: it has no memory left.
 func startTime(stat statReader, pid int) (uint64, error) {
 	text, err := stat(pid)
 	if err != nil {
 		return 0, fmt.Errorf("process %d is gone: %w", pid, err)
 	}
-	// The name stands in parentheses and may contain anything, so count from the last one: state is field 3, start time field 22.
+	// The name is in parentheses and may contain any character, so count from the last one: state is field 3, start
+	// time field 22.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("read start time of process %d: short line %q", pid, text)

@@ -16,13 +16,13 @@ import (
 	"spacehost/gpu"
 )
 
-// model is what a simulated Device says of itself.
+// model holds the properties of a simulated Device.
 type model struct {
 	name string
-	mib  uint64 // in all, as nvidia-smi shows it
+	mib  uint64 // total memory, as nvidia-smi shows it
 }
 
-// models of whole GPUs by the word that stands after "mock:2x". MIG instances are in profiles.
+// models lists whole GPUs by the key that follows "mock:2x". MIG instances are in profiles.
 var models = map[string]model{
 	"A10G":         {"NVIDIA A10G", 23028},
 	"A100":         {"NVIDIA A100-SXM4-80GB", 81920},
@@ -38,12 +38,12 @@ var models = map[string]model{
 }
 
 const (
-	mostDevices    = 64
+	maxDevices     = 64
 	idleMemory     = 512 << 20
 	occupantMemory = 1 << 30 // above gpu.Pool's slack, so that an occupant counts by its memory too
 )
 
-// Simulation is an Inventory of GPUs that are not there: NVML alone is simulated, the code above it is the true one.
+// Simulation is an Inventory of simulated GPUs. Only NVML is simulated; the code above it is the real one.
 type Simulation struct {
 	*Inventory
 	occupants map[gpu.DeviceUUID]*occupants
@@ -55,68 +55,68 @@ var (
 	_ gpu.Simulator = (*Simulation)(nil)
 )
 
-// Simulated makes the machine that spec describes: "2xH200", or "H200" for one; "3xH200-MIG-3g.71gb" for three MIG instances, on as few
-// GPUs as have room for them. Its UUIDs are the same at each start.
+// Simulated creates the machine that spec describes: "2xH200"; "H200" for one; "3xH200-MIG-3g.71gb" for three MIG
+// instances on as few GPUs as fit them. The UUIDs are the same at each start.
 func Simulated(spec string) (*Simulation, error) {
-	count, word, err := parse(spec)
+	count, key, err := parse(spec)
 	if err != nil {
 		return nil, err
 	}
-	return simulate(count, word, procStat)
+	return simulate(count, key, procStat)
 }
 
-// spelling is the count, if any, and the word. (RTX has an x of its own, so this is no case for strings.Cut.)
-var spelling = regexp.MustCompile(`^(?:(\d+)X)?(\D.*)$`)
+// specPattern matches the optional count and the key. (strings.Cut does not work: RTX contains an x.)
+var specPattern = regexp.MustCompile(`^(?:(\d+)X)?(\D.*)$`)
 
-func parse(spec string) (count int, word string, err error) {
-	parts := spelling.FindStringSubmatch(strings.ToUpper(spec))
+func parse(spec string) (count int, key string, err error) {
+	parts := specPattern.FindStringSubmatch(strings.ToUpper(spec))
 	if parts == nil {
 		return 0, "", unknownModel(spec)
 	}
-	_, cut := profiles[parts[2]]
-	if _, whole := models[parts[2]]; !whole && !cut {
+	_, mig := profiles[parts[2]]
+	if _, whole := models[parts[2]]; !whole && !mig {
 		return 0, "", unknownModel(spec)
 	}
-	count, word = 1, parts[2]
+	count, key = 1, parts[2]
 	if parts[1] != "" {
 		count, err = strconv.Atoi(parts[1])
 	}
-	if err != nil || count < 1 || count > mostDevices {
-		return 0, "", fmt.Errorf("simulate %q: want 1 to %d devices", spec, mostDevices)
+	if err != nil || count < 1 || count > maxDevices {
+		return 0, "", fmt.Errorf("simulate %q: the count must be 1 to %d devices", spec, maxDevices)
 	}
-	return count, word, nil
+	return count, key, nil
 }
 
-// unknownModel lists the instances of the model only, if the spec names one: all of them are many.
+// unknownModel lists only the instance sizes of the model that the spec names, if any: the full list is long.
 func unknownModel(spec string) error {
-	if before, _, isMIG := strings.Cut(strings.ToUpper(spec), migWord); isMIG {
+	if before, _, isMIG := strings.Cut(strings.ToUpper(spec), migInfix); isMIG {
 		if sizes := profilesOf(before); len(sizes) > 0 {
-			return fmt.Errorf("simulate %q: that model is cut into %s", spec, strings.Join(sizes, ", "))
+			return fmt.Errorf("simulate %q: the instance sizes of that model are %s", spec, strings.Join(sizes, ", "))
 		}
-		return fmt.Errorf("simulate %q: MIG instances are simulated of %s, as in 2xH200-MIG-3g.71gb", spec, strings.Join(cutModels(), ", "))
+		return fmt.Errorf("simulate %q: MIG instances can be simulated for %s; example: 2xH200-MIG-3g.71gb", spec, strings.Join(migModels(), ", "))
 	}
-	return fmt.Errorf("simulate %q: want a count and a model as in 2xH200, or a MIG instance of one as in 2xH200-MIG-3g.71gb; the models are %s",
+	return fmt.Errorf("simulate %q: use a count and a model (2xH200) or a MIG instance (2xH200-MIG-3g.71gb); the models are %s",
 		spec, strings.Join(slices.Sorted(maps.Keys(models)), ", "))
 }
 
-func simulate(count int, word string, stat statReader) (*Simulation, error) {
+func simulate(count int, key string, stat statReader) (*Simulation, error) {
 	all := make(map[gpu.DeviceUUID]*occupants)
-	profile, cut := profiles[word]
+	profile, mig := profiles[key]
 	handles := make([]nvml.Device, count)
 	for index := range handles {
-		uuid := stableUUID(word, index)
-		if cut {
-			uuid = stableInstanceUUID(word, index)
+		uuid := stableUUID(key, index)
+		if mig {
+			uuid = stableInstanceUUID(key, index)
 		}
 		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
-		if cut {
+		if mig {
 			handles[index] = simulatedInstance(uuid, profile, index, all[uuid])
 		} else {
-			handles[index] = simulatedDevice(uuid, models[word], all[uuid])
+			handles[index] = simulatedDevice(uuid, models[key], all[uuid])
 		}
 	}
-	if cut {
-		handles = simulatedParents(word, profile, handles)
+	if mig {
+		handles = simulatedParents(key, profile, handles)
 	}
 	library, events := simulatedLibrary(handles), make(simulatedEvents, 64)
 	library.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
@@ -127,27 +127,27 @@ func simulate(count int, word string, stat statReader) (*Simulation, error) {
 	return &Simulation{Inventory: inventory, occupants: all, events: events}, nil
 }
 
-// Occupy is told by the host once a worker has been allowed onto the Device.
+// Occupy is called by the host when a worker has been admitted to the Device.
 func (s *Simulation) Occupy(uuid gpu.DeviceUUID, pid int) error {
-	there, ok := s.occupants[uuid]
+	o, ok := s.occupants[uuid]
 	if !ok {
 		return &gpu.UnknownDeviceError{UUID: uuid}
 	}
-	return there.add(pid)
+	return o.add(pid)
 }
 
-// stableUUID looks like a driver's: 8-4-4-4-12 hex digits.
-func stableUUID(word string, index int) gpu.DeviceUUID { return stable("GPU", word, index) }
+// stableUUID returns a UUID in the form of the driver: 8-4-4-4-12 hex digits.
+func stableUUID(key string, index int) gpu.DeviceUUID { return stable("GPU", key, index) }
 
-func stableInstanceUUID(word string, index int) gpu.DeviceUUID { return stable("MIG", word, index) }
+func stableInstanceUUID(key string, index int) gpu.DeviceUUID { return stable("MIG", key, index) }
 
-func stable(kind, word string, index int) gpu.DeviceUUID {
-	h := sha1.Sum(fmt.Appendf(nil, "spacehost/%s/%d", word, index))
+func stable(kind, key string, index int) gpu.DeviceUUID {
+	h := sha1.Sum(fmt.Appendf(nil, "spacehost/%s/%d", key, index))
 	return gpu.DeviceUUID(fmt.Sprintf("%s-%x-%x-%x-%x-%x", kind, h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]))
 }
 
-// simulatedLibrary sets all that Inventory calls: go-nvml's moq types panic at the rest, and keep the arguments of each call for ever
-// (so calls after Open have none).
+// simulatedLibrary sets every function that Inventory calls. The moq types of go-nvml panic at the others, and keep
+// the arguments of each call forever (so calls after Open have none).
 func simulatedLibrary(handles []nvml.Device) *mock.Interface {
 	return &mock.Interface{
 		InitFunc:           func() nvml.Return { return nvml.SUCCESS },
@@ -162,26 +162,26 @@ func simulatedLibrary(handles []nvml.Device) *mock.Interface {
 	}
 }
 
-func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Device {
+func simulatedDevice(uuid gpu.DeviceUUID, m model, o *occupants) *mock.Device {
 	return &mock.Device{
 		GetUUIDFunc:        func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
 		RegisterEventsFunc: func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS },
 		GetNameFunc:        func() (string, nvml.Return) { return m.name, nvml.SUCCESS },
 		GetMigModeFunc:     func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_NOT_SUPPORTED },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
-			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
+			if ret := o.faults.wait(); ret != nvml.SUCCESS {
 				return nvml.Memory{}, ret
 			}
 			total := m.mib << 20
-			used := min(total, idleMemory+there.memory())
+			used := min(total, idleMemory+o.memory())
 			return nvml.Memory{Total: total, Used: used, Free: total - used}, nvml.SUCCESS
 		},
 		GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
-			if ret := there.trouble.meet(); ret != nvml.SUCCESS {
+			if ret := o.faults.wait(); ret != nvml.SUCCESS {
 				return nil, ret
 			}
 			var infos []nvml.ProcessInfo
-			for _, pid := range there.alive() {
+			for _, pid := range o.alive() {
 				infos = append(infos, nvml.ProcessInfo{Pid: uint32(pid), UsedGpuMemory: occupantMemory})
 			}
 			return infos, nvml.SUCCESS
@@ -189,15 +189,15 @@ func simulatedDevice(uuid gpu.DeviceUUID, m model, there *occupants) *mock.Devic
 	}
 }
 
-// occupants are the processes on one simulated Device, and the trouble it has.
+// occupants are the processes on one simulated Device, and its faults.
 type occupants struct {
 	stat    statReader
-	trouble trouble
+	faults  faultState
 	mu      sync.Mutex
-	started map[int]uint64 // by pid: the start time that tells it from a later process of the same pid
-	staged  map[int]bool   // of these, who was put there by Fault
-	keeps   bool           // the memory of those that go
-	kept    uint64         // bytes of those that have gone
+	started map[int]uint64 // by pid: the start time, which distinguishes the process from a later one with the same pid
+	staged  map[int]bool   // the pids added by Fault
+	stuck   bool           // the memory of processes that exit is not freed
+	leaked  uint64         // bytes that were not freed
 }
 
 func (o *occupants) add(pid int) error {
@@ -211,7 +211,7 @@ func (o *occupants) add(pid int) error {
 	return nil
 }
 
-// stage puts one there that is no worker, until free.
+// stage adds a process that is not a worker, until reset.
 func (o *occupants) stage(pid int) error {
 	if err := o.add(pid); err != nil {
 		return &gpu.GoneError{PID: pid}
@@ -225,7 +225,7 @@ func (o *occupants) stage(pid int) error {
 	return nil
 }
 
-func (o *occupants) stagedOnes() (all []gpu.Fault) {
+func (o *occupants) stagedFaults() (all []gpu.Fault) {
 	for _, pid := range o.alive() {
 		o.mu.Lock()
 		if o.staged[pid] {
@@ -247,19 +247,19 @@ func (o *occupants) memory() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.drop()
-	return occupantMemory*uint64(len(o.started)) + o.kept
+	return occupantMemory*uint64(len(o.started)) + o.leaked
 }
 
-// keep decides what becomes of the memory of those that go from now on.
-func (o *occupants) keep(stuck bool) {
+// setStuck decides whether the memory of processes that exit from now on is freed.
+func (o *occupants) setStuck(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.drop() // by the rule until now
-	o.keeps = stuck
+	o.drop() // by the previous rule
+	o.stuck = stuck
 }
 
-// free gives back what was kept, and takes away who was staged.
-func (o *occupants) free() {
+// reset frees the leaked memory and removes the staged processes.
+func (o *occupants) reset() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.drop()
@@ -267,17 +267,17 @@ func (o *occupants) free() {
 		delete(o.started, pid)
 	}
 	clear(o.staged)
-	o.keeps, o.kept = false, 0
+	o.stuck, o.leaked = false, 0
 }
 
-// drop forgets those that are gone, as a driver does when a process ends. The caller holds mu.
+// drop removes the processes that have exited, as a driver does when a process ends. The caller holds mu.
 func (o *occupants) drop() {
 	before := len(o.started)
 	maps.DeleteFunc(o.started, func(pid int, start uint64) bool {
 		now, err := startTime(o.stat, pid)
 		return err != nil || now != start
 	})
-	if o.keeps {
-		o.kept += occupantMemory * uint64(before-len(o.started))
+	if o.stuck {
+		o.leaked += occupantMemory * uint64(before-len(o.started))
 	}
 }

@@ -11,20 +11,21 @@ import (
 	"spacehost/gpu"
 )
 
-// profile is a size into which a GPU in MIG mode is cut.
+// profile is an instance size of a GPU in MIG mode.
 type profile struct {
-	of              string // a key of models
+	gpu             string // a key of models
 	size            string // as `nvidia-smi mig -lgip` writes it
 	mib             uint64
 	multiprocessors int
-	each            int // how many of them a GPU has room for
+	each            int // how many fit on one GPU
 	major, minor    int
 }
 
-const migWord = "-MIG-"
+const migInfix = "-MIG-"
 
-// profiles by the word that stands after "mock:2x". A 3g.71gb of an H200 is what the `spaces` package takes its GPU for (spaces/config.py).
-var profiles = byWord(
+// profiles lists instance sizes by the key that follows "mock:2x". The `spaces` package assumes that its GPU is a
+// 3g.71gb of an H200 (spaces/config.py).
+var profiles = byKey(
 	profile{"A100", "1g.10gb", 9728, 14, 7, 8, 0},
 	profile{"A100", "2g.20gb", 19968, 28, 3, 8, 0},
 	profile{"A100", "3g.40gb", 40192, 42, 2, 8, 0},
@@ -40,19 +41,19 @@ var profiles = byWord(
 	profile{"H200", "4g.71gb", 71168, 64, 1, 9, 0},
 )
 
-func byWord(all ...profile) map[string]profile {
-	words := make(map[string]profile)
+func byKey(all ...profile) map[string]profile {
+	byKey := make(map[string]profile)
 	for _, p := range all {
-		words[strings.ToUpper(p.of+migWord+p.size)] = p
+		byKey[strings.ToUpper(p.gpu+migInfix+p.size)] = p
 	}
-	return words
+	return byKey
 }
 
-// profilesOf lists the sizes of the model that a spec names before its "-MIG-".
+// profilesOf lists the instance sizes of the model that a spec names before its "-MIG-".
 func profilesOf(spec string) (sizes []string) {
-	parts := spelling.FindStringSubmatch(spec)
+	parts := specPattern.FindStringSubmatch(spec)
 	for _, p := range profiles {
-		if parts != nil && p.of == parts[2] {
+		if parts != nil && p.gpu == parts[2] {
 			sizes = append(sizes, p.size)
 		}
 	}
@@ -60,23 +61,24 @@ func profilesOf(spec string) (sizes []string) {
 	return sizes
 }
 
-func cutModels() []string {
+func migModels() []string {
 	models := make(map[string]bool)
 	for _, p := range profiles {
-		models[p.of] = true
+		models[p.gpu] = true
 	}
 	return slices.Sorted(maps.Keys(models))
 }
 
-// simulatedParents puts the instances onto as few GPUs as have room for them.
-func simulatedParents(word string, p profile, instances []nvml.Device) (handles []nvml.Device) {
-	for some := range slices.Chunk(instances, p.each) {
-		handles = append(handles, simulatedParent(stableUUID(word, len(handles)), p, some))
+// simulatedParents puts the instances on as few GPUs as fit them.
+func simulatedParents(key string, p profile, instances []nvml.Device) (handles []nvml.Device) {
+	for chunk := range slices.Chunk(instances, p.each) {
+		handles = append(handles, simulatedParent(stableUUID(key, len(handles)), p, chunk))
 	}
 	return handles
 }
 
-// simulatedParent answers what may be asked of a GPU in MIG mode without the rights of root: its memory and its processes are not in it.
+// simulatedParent implements the queries that a GPU in MIG mode answers without root permission: memory and processes
+// are not among them.
 func simulatedParent(uuid gpu.DeviceUUID, p profile, instances []nvml.Device) *mock.Device {
 	return &mock.Device{
 		GetUUIDFunc:                  func() (string, nvml.Return) { return string(uuid), nvml.SUCCESS },
@@ -93,10 +95,10 @@ func simulatedParent(uuid gpu.DeviceUUID, p profile, instances []nvml.Device) *m
 	}
 }
 
-func simulatedInstance(uuid gpu.DeviceUUID, p profile, index int, there *occupants) *mock.Device {
-	name := models[p.of].name + " MIG " + p.size
-	d := simulatedDevice(uuid, model{name, p.mib}, there)
-	gi := 1 + index%p.each // 0 is that of an instance as large as the GPU
+func simulatedInstance(uuid gpu.DeviceUUID, p profile, index int, o *occupants) *mock.Device {
+	name := models[p.gpu].name + " MIG " + p.size
+	d := simulatedDevice(uuid, model{name, p.mib}, o)
+	gi := 1 + index%p.each // 0 is the id of an instance as large as the GPU
 	d.GetGpuInstanceIdFunc = func() (int, nvml.Return) { return gi, nvml.SUCCESS }
 	d.GetComputeInstanceIdFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
 	d.GetAttributesFunc = func() (nvml.DeviceAttributes, nvml.Return) {

@@ -42,9 +42,9 @@ func TestSimulatedInventory(t *testing.T) {
 	}
 }
 
-func TestOnlyTheSimulatedIsASimulator(t *testing.T) {
+func TestOnlySimulationIsSimulator(t *testing.T) {
 	if _, ok := any(&Inventory{}).(gpu.Simulator); ok {
-		t.Error("a true Inventory is a gpu.Simulator: the host would occupy true GPUs by hand")
+		t.Error("a real Inventory is a gpu.Simulator: the host must not call Occupy for real GPUs")
 	}
 }
 
@@ -81,13 +81,13 @@ func TestBadSpec(t *testing.T) {
 		{"2 x H200", known},
 		{"-1xH200", known},
 		{"2xx", known},
-		{"2xH200-MIG-9g.1gb", "that model is cut into 1g.18gb, 2g.35gb, 3g.71gb, 4g.71gb"},
-		{"H200-MIG-", "that model is cut into"},
-		{"T4-MIG-1g.5gb", "MIG instances are simulated of A100, H100, H200, as in"},
-		{"0xH200-MIG-3g.71gb", "want 1 to 64 devices"},
-		{"0xH200", "want 1 to 64 devices"},
-		{"65xH200", "want 1 to 64 devices"},
-		{"99999999999999999999xH200", "want 1 to 64 devices"},
+		{"2xH200-MIG-9g.1gb", "the instance sizes of that model are 1g.18gb, 2g.35gb, 3g.71gb, 4g.71gb"},
+		{"H200-MIG-", "the instance sizes of that model are"},
+		{"T4-MIG-1g.5gb", "MIG instances can be simulated for A100, H100, H200; example"},
+		{"0xH200-MIG-3g.71gb", "the count must be 1 to 64 devices"},
+		{"0xH200", "the count must be 1 to 64 devices"},
+		{"65xH200", "the count must be 1 to 64 devices"},
+		{"99999999999999999999xH200", "the count must be 1 to 64 devices"},
 	}
 	for _, tt := range tests {
 		_, err := Simulated(tt.spec)
@@ -101,7 +101,7 @@ func TestUUIDsAreStable(t *testing.T) {
 	form := regexp.MustCompile(`^GPU-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	one, two := devicesOf(t, simulated(t, "1xH200")), devicesOf(t, simulated(t, "2xH200"))
 	if one[0] != two[0] || !form.MatchString(string(two[1].UUID)) {
-		t.Errorf("first devices are %+v and %+v, the second %+v; want the same twice, and the form of a UUID", one[0], two[0], two[1])
+		t.Errorf("first devices are %+v and %+v, the second %+v; want the same value twice, and the form of a UUID", one[0], two[0], two[1])
 	}
 	// State on disk names Devices by UUID, so this one must stay what it is in releases to come.
 	if want := gpu.DeviceUUID("GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd"); one[0].UUID != want {
@@ -112,8 +112,9 @@ func TestUUIDsAreStable(t *testing.T) {
 	}
 }
 
-// TestOccupantLeavesWhenItDies follows a true process: listed while it lives, not as a zombie, nor once reaped.
-func TestOccupantLeavesWhenItDies(t *testing.T) {
+// TestOccupantEndsWithItsProcess follows a real process: listed while it runs, but not as a zombie nor after it is
+// reaped.
+func TestOccupantEndsWithItsProcess(t *testing.T) {
 	s := simulated(t, "1xH200")
 	uuid := devicesOf(t, s)[0].UUID
 	pool, err := gpu.NewPool(t.Context(), s, 1)
@@ -129,24 +130,24 @@ func TestOccupantLeavesWhenItDies(t *testing.T) {
 	if err := s.Occupy(uuid, pid); err != nil {
 		t.Fatalf("Occupy: %v", err)
 	}
-	mustList(t, s, uuid, "while it lives", pid)
+	mustList(t, s, uuid, "while it runs", pid)
 	want := fmt.Sprintf("pid %d on it, 1536 MiB in use", pid)
 	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Clear = %v; want %q", err, want)
 	}
 
 	child.Process.Kill()
-	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil { // dead, and left a zombie
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil { // exited, but not reaped: a zombie
 		t.Fatal(err)
 	}
-	mustList(t, s, uuid, "as a zombie")
+	mustList(t, s, uuid, "of a zombie")
 	if err := s.Occupy(uuid, pid); err == nil {
-		t.Error("Occupy takes a zombie")
+		t.Error("Occupy accepts a zombie")
 	}
 	child.Wait()
-	mustList(t, s, uuid, "once reaped")
+	mustList(t, s, uuid, "after it was reaped")
 	if err := s.Occupy(uuid, pid); err == nil {
-		t.Error("Occupy takes a process that is gone")
+		t.Error("Occupy accepts an exited process")
 	}
 	if err := pool.Clear(t.Context(), uuid, gpu.Neighbours{}); err != nil {
 		t.Errorf("Clear = %v; want nil", err)
@@ -165,7 +166,7 @@ func mustList(t *testing.T, inv gpu.Inventory, uuid gpu.DeviceUUID, when string,
 	}
 }
 
-func TestRecycledPidIsNotTheOccupant(t *testing.T) {
+func TestReusedPidIsNotTheOccupant(t *testing.T) {
 	stats := map[int]string{7: statLine("python", "S", 1000), 8: statLine("python", "S", 1000)}
 	s, err := simulate(2, "T4", func(pid int) ([]byte, error) {
 		if line, ok := stats[pid]; ok {
@@ -185,10 +186,10 @@ func TestRecycledPidIsNotTheOccupant(t *testing.T) {
 	mustList(t, s, t4[0], "at first", 7, 8)
 	mustList(t, s, t4[1], "on the other device")
 
-	stats[7] = statLine("innocent", "R", 1001)
+	stats[7] = statLine("other", "R", 1001)
 	mustList(t, s, t4[0], "after pid 7 became another process", 8)
 	stats[7] = statLine("python", "S", 1000)
-	mustList(t, s, t4[0], "even if the clock seems to go back", 8)
+	mustList(t, s, t4[0], "even if the start time goes back", 8)
 }
 
 func TestMemoryNeverExceedsTheDevice(t *testing.T) {
@@ -235,10 +236,10 @@ func TestStartTime(t *testing.T) {
 	}
 }
 
-func TestStartTimeOfTrueProcess(t *testing.T) {
+func TestStartTimeOfRealProcess(t *testing.T) {
 	one, err := startTime(procStat, os.Getpid())
 	two, _ := startTime(procStat, os.Getpid())
 	if err != nil || one == 0 || one != two {
-		t.Errorf("start time of this test = %d then %d, %v; want the same twice", one, two, err)
+		t.Errorf("start time of this test = %d then %d, %v; want the same value twice", one, two, err)
 	}
 }

@@ -15,83 +15,85 @@ import (
 
 var _ gpu.Watcher = (*Inventory)(nil)
 
-// eventWait is how long one call waits for an event: Close waits for the call.
+// eventWait is the duration of one wait for an event: Close waits for that call.
 const eventWait = 250 * time.Millisecond
 
-// lostAgain is how often those are asked that were lost: a reset may bring one back.
-const lostAgain = 30 * time.Second
+// lostRecheck is the interval at which lost GPUs are checked again: a reset may have recovered one.
+const lostRecheck = 30 * time.Second
 
-// happened is an event, or none.
-type happened struct {
-	uuid   gpu.DeviceUUID // of the whole GPU; "" if nobody can tell
+// deviceEvent is an error reported by the driver. The zero value means no event.
+type deviceEvent struct {
+	uuid   gpu.DeviceUUID // of the whole GPU; "" if unknown
 	xid    gpu.Xid
-	gi, ci uint32 // the MIG instance that it is about, or anyInstance
+	gi, ci uint32 // the MIG instance concerned, or anyInstance
 }
 
-// Watch is part of gpu.Watcher. A Device that hangs, is lost or cannot report is left out; the others are not touched by it.
-func (i *Inventory) Watch(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)) error {
+// Watch implements gpu.Watcher. A Device that hangs, is lost or cannot report is left out; the others are still
+// watched.
+func (i *Inventory) Watch(ctx context.Context, report func(gpu.DeviceUUID, gpu.Xid)) error {
 	if len(i.lost) > 0 { // in an earlier Watch
-		i.look(ctx, tell)
+		i.checkLost(ctx, report)
 	}
 	for {
-		if err := i.hear(ctx, tell); err != nil {
+		if err := i.watchSet(ctx, report); err != nil {
 			return err
 		}
 	}
 }
 
-// hear watches with one event set all GPUs that are not lost. It returns nil when others are: then a new set is due.
-func (i *Inventory) hear(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)) error {
-	set, err := ask(ctx, i.events, func() (nvml.EventSet, error) {
+// watchSet watches all GPUs that are not lost with one event set. It returns nil when the set of lost GPUs has
+// changed, which needs a new event set.
+func (i *Inventory) watchSet(ctx context.Context, report func(gpu.DeviceUUID, gpu.Xid)) error {
+	set, err := do(ctx, i.events, func() (nvml.EventSet, error) {
 		set, ret := i.lib.EventSetCreate()
-		return set, check("", "make an event set", ret)
+		return set, check("", "create an event set", ret)
 	})
 	if err != nil {
 		return err
 	}
 	defer func() {
-		_, _ = ask(context.Background(), i.events, func() (nvml.Return, error) { return set.Free(), nil }) // a set that hangs stays
+		_, _ = do(context.Background(), i.events, func() (nvml.Return, error) { return set.Free(), nil }) // a set that hangs is not freed
 	}()
 	reporting, err := i.register(ctx, set)
 	if err != nil {
 		return err
 	}
-	for looked := time.Now(); ; {
-		event, err := ask(ctx, i.events, func() (happened, error) { return next(set, reporting) })
+	for checked := time.Now(); ; {
+		event, err := do(ctx, i.events, func() (deviceEvent, error) { return nextEvent(set, reporting) })
 		if _, lost := errors.AsType[*gpu.LostError](err); lost {
-			return i.leaveOut(ctx, reporting, tell, err)
+			return i.excludeLost(ctx, reporting, report, err)
 		} else if err != nil {
 			return err
 		}
-		i.pass(event, reporting, tell)
-		if len(i.lost) > 0 && time.Since(looked) >= lostAgain {
-			if i.look(ctx, tell) {
+		i.dispatch(event, reporting, report)
+		if len(i.lost) > 0 && time.Since(checked) >= lostRecheck {
+			if i.checkLost(ctx, report) {
 				return nil
 			}
-			looked = time.Now()
+			checked = time.Now()
 		}
 	}
 }
 
-// reporters are the handles that are in an event set, by the UUID of the whole GPU.
+// reporters are the handles in an event set, by the UUID of the whole GPU.
 type reporters map[gpu.DeviceUUID]nvml.Device
 
-// register fails only if not one Device can report.
+// register fails only if no Device can report.
 func (i *Inventory) register(ctx context.Context, set nvml.EventSet) (reporters, error) {
 	var failed []error
 	reporting := make(reporters)
-	asked := make(map[gpu.DeviceUUID]bool) // once for all instances of a GPU
+	seen := make(map[gpu.DeviceUUID]bool) // registered once for all instances of a GPU
 	for _, d := range i.devices {
 		reporter, uuid := d.reporter()
-		if asked[uuid] {
+		if seen[uuid] {
 			continue
 		}
-		asked[uuid] = true
+		seen[uuid] = true
 		if i.lost[uuid] {
 			failed = append(failed, &gpu.LostError{UUID: uuid})
 			continue
 		}
-		_, err := ask(ctx, d.guard, func() (struct{}, error) {
+		_, err := do(ctx, d.guard, func() (struct{}, error) {
 			return struct{}{}, check(uuid, "watch for errors", reporter.RegisterEvents(nvml.EventTypeXidCriticalError, set))
 		})
 		if err != nil {
@@ -100,33 +102,33 @@ func (i *Inventory) register(ctx context.Context, set nvml.EventSet) (reporters,
 		}
 		reporting[uuid] = reporter
 	}
-	if len(failed) == len(asked) {
+	if len(failed) == len(seen) {
 		return reporting, errors.Join(failed...)
 	}
 	return reporting, nil
 }
 
-// next waits for an event. A GPU that is lost does not answer to its UUID any more, so its handle tells who it is.
-func next(set nvml.EventSet, reporting reporters) (happened, error) {
+// nextEvent waits for an event. A lost GPU no longer returns its UUID, so its handle identifies it.
+func nextEvent(set nvml.EventSet, reporting reporters) (deviceEvent, error) {
 	event, ret := set.Wait(uint32(eventWait.Milliseconds()))
 	if ret == nvml.ERROR_TIMEOUT {
-		return happened{}, nil
+		return deviceEvent{}, nil
 	}
 	if err := check("", "wait for errors", ret); err != nil {
-		return happened{}, err
+		return deviceEvent{}, err
 	}
 	if event.EventType != nvml.EventTypeXidCriticalError {
-		return happened{}, nil
+		return deviceEvent{}, nil
 	}
-	return happened{reporting.of(event.Device), gpu.Xid(event.EventData), event.GpuInstanceId, event.ComputeInstanceId}, nil
+	return deviceEvent{reporting.uuidOf(event.Device), gpu.Xid(event.EventData), event.GpuInstanceId, event.ComputeInstanceId}, nil
 }
 
-// of returns "" for a handle that is none of ours and does not answer.
-func (r reporters) of(handle nvml.Device) gpu.DeviceUUID {
+// uuidOf returns "" for an unknown handle that does not return its UUID.
+func (r reporters) uuidOf(handle nvml.Device) gpu.DeviceUUID {
 	if handle == nil {
 		return ""
 	}
-	if reflect.ValueOf(handle).Comparable() { // go-nvml's and the simulated ones are; others would panic
+	if reflect.ValueOf(handle).Comparable() { // handles of go-nvml and the simulation are; others would panic
 		for uuid, reporter := range r {
 			if reporter == handle {
 				return uuid
@@ -140,29 +142,31 @@ func (r reporters) of(handle nvml.Device) gpu.DeviceUUID {
 	return gpu.DeviceUUID(uuid)
 }
 
-// pass tells of an event. One of which nobody can say where it was is told of all that report: a Device is better returned by an
-// operator than lent with an error of its hardware (as NVIDIA/k8s-device-plugin, internal/rm/health.go, runEventMonitor).
-func (i *Inventory) pass(event happened, reporting reporters, tell func(gpu.DeviceUUID, gpu.Xid)) {
+// dispatch reports an event. An event of unknown origin is reported for every GPU that reports errors: an operator
+// can return a Device to service, but a Device with a hardware error must not be leased (as in
+// NVIDIA/k8s-device-plugin, internal/rm/health.go, runEventMonitor).
+func (i *Inventory) dispatch(event deviceEvent, reporting reporters, report func(gpu.DeviceUUID, gpu.Xid)) {
 	switch {
 	case event.xid == 0:
 		return
 	case event.uuid == "":
 		for event.uuid = range reporting {
-			i.pass(event, nil, tell)
+			i.dispatch(event, nil, report)
 		}
 		return
 	case event.xid == offTheBus:
-		i.lose(event.uuid)
+		i.markLost(event.uuid)
 	}
-	for _, uuid := range i.hit(event) {
-		tell(uuid, event.xid)
+	for _, uuid := range i.affected(event) {
+		report(uuid, event.xid)
 	}
 }
 
-// leaveOut finds out who is lost when the event set says that one is. It says so at once from then on, and nothing of the
-// others, so these need a set without it. If nobody admits to it the error stays: after a pause all are watched again.
-func (i *Inventory) leaveOut(ctx context.Context, reporting reporters, tell func(gpu.DeviceUUID, gpu.Xid), err error) error {
-	i.look(ctx, tell)
+// excludeLost finds the lost GPU when the event set reports one. From then on the event set returns that error at
+// once and no event of the others, so the others need a new set without the lost GPU. If no GPU reports itself lost,
+// the error is returned: after a pause all are watched again.
+func (i *Inventory) excludeLost(ctx context.Context, reporting reporters, report func(gpu.DeviceUUID, gpu.Xid), err error) error {
+	i.checkLost(ctx, report)
 	for uuid := range reporting {
 		if i.lost[uuid] {
 			return nil
@@ -174,9 +178,10 @@ func (i *Inventory) leaveOut(ctx context.Context, reporting reporters, tell func
 	return err
 }
 
-// look asks every Device whether it is lost, all at the same time, since one may hang: who does not answer is what it was. A
-// GPU that has become it is told of once, with the Xid that the driver has for this. It reports whether others are lost now.
-func (i *Inventory) look(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)) bool {
+// checkLost checks every Device concurrently, since one may hang; a Device that does not answer keeps its state. A
+// GPU that is newly lost is reported once, with the driver's Xid for it. checkLost returns whether the set of lost
+// GPUs has changed.
+func (i *Inventory) checkLost(ctx context.Context, report func(gpu.DeviceUUID, gpu.Xid)) bool {
 	errs := make([]error, len(i.devices))
 	var all sync.WaitGroup
 	for n, d := range i.devices {
@@ -188,25 +193,25 @@ func (i *Inventory) look(ctx context.Context, tell func(gpu.DeviceUUID, gpu.Xid)
 	for n, d := range i.devices {
 		_, uuid := d.reporter()
 		if _, lost := errors.AsType[*gpu.LostError](errs[n]); lost || errs[n] != nil && before[uuid] {
-			i.lose(uuid)
+			i.markLost(uuid)
 		}
 	}
 	for uuid := range i.lost {
 		if !before[uuid] {
-			i.pass(happened{uuid, offTheBus, anyInstance, anyInstance}, nil, tell)
+			i.dispatch(deviceEvent{uuid, offTheBus, anyInstance, anyInstance}, nil, report)
 		}
 	}
 	return !maps.Equal(before, i.lost)
 }
 
-func (i *Inventory) lose(uuid gpu.DeviceUUID) {
+func (i *Inventory) markLost(uuid gpu.DeviceUUID) {
 	if i.lost == nil {
 		i.lost = make(map[gpu.DeviceUUID]bool)
 	}
 	i.lost[uuid] = true
 }
 
-// simulatedEvents is the set of a simulated library.
+// simulatedEvents is the event set of a simulated library.
 type simulatedEvents chan nvml.EventData
 
 var _ nvml.EventSet = simulatedEvents(nil)
@@ -216,18 +221,19 @@ func (e simulatedEvents) Free() nvml.Return { return nvml.SUCCESS }
 
 // Wait implements nvml.EventSet.
 func (e simulatedEvents) Wait(milliseconds uint32) (nvml.EventData, nvml.Return) {
-	late := time.NewTimer(time.Duration(milliseconds) * time.Millisecond)
-	defer late.Stop()
+	timeout := time.NewTimer(time.Duration(milliseconds) * time.Millisecond)
+	defer timeout.Stop()
 	select {
 	case event := <-e:
 		return event, nvml.SUCCESS
-	case <-late.C:
+	case <-timeout.C:
 		return nvml.EventData{}, nvml.ERROR_TIMEOUT
 	}
 }
 
-// happen reports an error of the GPU or of one instance; a driver keeps some events for who does not listen, and drops others.
-func (e simulatedEvents) happen(device nvml.Device, xid int, gi, ci uint32) {
+// emit reports an error of the GPU or of one instance. Without a reader, some events are kept and others dropped, as
+// a driver does.
+func (e simulatedEvents) emit(device nvml.Device, xid int, gi, ci uint32) {
 	select {
 	case e <- nvml.EventData{Device: device, EventType: nvml.EventTypeXidCriticalError, EventData: uint64(xid), GpuInstanceId: gi, ComputeInstanceId: ci}:
 	default:

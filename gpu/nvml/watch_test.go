@@ -16,19 +16,19 @@ import (
 	"spacehost/gpu"
 )
 
-func TestWatchTellsWhichDeviceHasWhichError(t *testing.T) {
+func TestWatchReportsDeviceAndXid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := simulated(t, "2xT4")
 		ctx, cancel := context.WithCancel(t.Context())
-		told, ended := make(chan happened), make(chan error)
+		reported, ended := make(chan deviceEvent), make(chan error)
 		go func() {
-			ended <- s.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { told <- happened{uuid: uuid, xid: xid} })
+			ended <- s.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { reported <- deviceEvent{uuid: uuid, xid: xid} })
 		}()
 		time.Sleep(time.Minute) // in which nothing happens
-		for _, want := range []happened{{uuid: t4[1], xid: 79}, {uuid: t4[0], xid: 31}} {
-			give(t, s, want.uuid, gpu.Fault{Kind: gpu.FaultXid, Xid: int(want.xid)}.String())
-			if got := <-told; got != want {
-				t.Errorf("told %+v, want %+v", got, want)
+		for _, want := range []deviceEvent{{uuid: t4[1], xid: 79}, {uuid: t4[0], xid: 31}} {
+			inject(t, s, want.uuid, gpu.Fault{Kind: gpu.FaultXid, Xid: int(want.xid)}.String())
+			if got := <-reported; got != want {
+				t.Errorf("reported %+v, want %+v", got, want)
 			}
 		}
 		cancel()
@@ -38,7 +38,7 @@ func TestWatchTellsWhichDeviceHasWhichError(t *testing.T) {
 	})
 }
 
-func TestWatchWhereTheDriverReportsNothing(t *testing.T) {
+func TestWatchWithoutEventSupport(t *testing.T) {
 	m := newMachine(2)
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED }
 	inv := m.open(t)
@@ -50,16 +50,16 @@ func TestWatchWhereTheDriverReportsNothing(t *testing.T) {
 	events := make(simulatedEvents, 1)
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
 	m.devices[0].RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_NOT_SUPPORTED }
-	events.happen(m.devices[1], 48, anyInstance, anyInstance)
+	events.emit(m.devices[1], 48, anyInstance, anyInstance)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := inv.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) {
 		if uuid != t4[1] || xid != 48 {
-			t.Errorf("told %s of %s, want Xid 48 of the device that can report", xid, uuid)
+			t.Errorf("reported %s of %s, want Xid 48 of the device that can report", xid, uuid)
 		}
 		cancel()
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("one device that cannot report ended it with %v", err)
+		t.Errorf("one device that cannot report ended Watch with %v", err)
 	}
 
 	m.devices[1].RegisterEventsFunc = m.devices[0].RegisterEventsFunc
@@ -70,36 +70,36 @@ func TestWatchWhereTheDriverReportsNothing(t *testing.T) {
 
 // watched is an Inventory under Watch.
 type watched struct {
-	told  chan happened
-	ended chan error
-	stop  context.CancelFunc
+	reported chan deviceEvent
+	ended    chan error
+	stop     context.CancelFunc
 }
 
 func watch(t *testing.T, inv *Inventory) *watched {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := &watched{make(chan happened, 64), make(chan error, 1), cancel}
+	w := &watched{make(chan deviceEvent, 64), make(chan error, 1), cancel}
 	go func() {
-		w.ended <- inv.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { w.told <- happened{uuid: uuid, xid: xid} })
+		w.ended <- inv.Watch(ctx, func(uuid gpu.DeviceUUID, xid gpu.Xid) { w.reported <- deviceEvent{uuid: uuid, xid: xid} })
 	}()
 	return w
 }
 
-// wants waits for a second, and wants just that to be told in it.
-func (w *watched) wants(t *testing.T, what string, want ...happened) {
+// wants waits for a second, and checks that exactly these events are reported in it.
+func (w *watched) wants(t *testing.T, what string, want ...deviceEvent) {
 	t.Helper()
 	time.Sleep(time.Second)
 	synctest.Wait()
-	var got []happened
-	for len(w.told) > 0 {
-		got = append(got, <-w.told)
+	var got []deviceEvent
+	for len(w.reported) > 0 {
+		got = append(got, <-w.reported)
 	}
-	slices.SortFunc(got, func(a, b happened) int { return slices.Index(t4, a.uuid) - slices.Index(t4, b.uuid) })
+	slices.SortFunc(got, func(a, b deviceEvent) int { return slices.Index(t4, a.uuid) - slices.Index(t4, b.uuid) })
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: told %+v, want %+v", what, got, want)
+		t.Errorf("%s: reported %+v, want %+v", what, got, want)
 	}
 }
 
-// end wants Watch to have gone on until now.
+// end stops Watch and checks that it was still running.
 func (w *watched) end(t *testing.T) {
 	t.Helper()
 	w.stop()
@@ -108,7 +108,7 @@ func (w *watched) end(t *testing.T) {
 	}
 }
 
-func listening(n int) (*machine, simulatedEvents) {
+func watchable(n int) (*machine, simulatedEvents) {
 	m, events := newMachine(n), make(simulatedEvents, 4)
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }
 	return m, events
@@ -116,56 +116,56 @@ func listening(n int) (*machine, simulatedEvents) {
 
 func noUUID() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
 
-// stranger is a handle at which == panics.
-type stranger struct {
+// uncomparable is a handle on which == panics.
+type uncomparable struct {
 	*mock.Device
 	_ []int
 }
 
-// TestAnEventIsToldByItsHandle, since a GPU that falls off the bus answers no question any more. The others are watched on.
-func TestAnEventIsToldByItsHandle(t *testing.T) {
+// TestEventIsIdentifiedByHandle: a GPU that falls off the bus answers no query any more. The others stay watched.
+func TestEventIsIdentifiedByHandle(t *testing.T) {
 	for name, row := range map[string]struct {
 		of   func(*machine) nvml.Device
-		want []happened
+		want []deviceEvent
 	}{
-		"a handle of ours, lost": {
+		"known handle of a lost GPU": {
 			func(m *machine) nvml.Device { m.devices[1].GetUUIDFunc = noUUID; return m.devices[1] },
-			[]happened{{uuid: t4[1], xid: 79}},
+			[]deviceEvent{{uuid: t4[1], xid: 79}},
 		},
-		"a handle that cannot be compared": {
-			func(m *machine) nvml.Device { return stranger{Device: m.devices[1]} },
-			[]happened{{uuid: t4[1], xid: 79}},
+		"uncomparable handle": {
+			func(m *machine) nvml.Device { return uncomparable{Device: m.devices[1]} },
+			[]deviceEvent{{uuid: t4[1], xid: 79}},
 		},
-		"of a GPU that is not ours": {
+		"unknown GPU": {
 			func(*machine) nvml.Device { return simulatedDevice("GPU-other", models["T4"], &occupants{}) }, nil,
 		},
-		"nobody can tell": {
-			func(*machine) nvml.Device { return stranger{Device: &mock.Device{GetUUIDFunc: noUUID}} },
-			[]happened{{uuid: t4[0], xid: 79}, {uuid: t4[1], xid: 79}}, // the third cannot report
+		"unknown handle without UUID": {
+			func(*machine) nvml.Device { return uncomparable{Device: &mock.Device{GetUUIDFunc: noUUID}} },
+			[]deviceEvent{{uuid: t4[0], xid: 79}, {uuid: t4[1], xid: 79}}, // the third cannot report
 		},
 		"no handle": {
 			func(*machine) nvml.Device { return nil },
-			[]happened{{uuid: t4[0], xid: 79}, {uuid: t4[1], xid: 79}},
+			[]deviceEvent{{uuid: t4[0], xid: 79}, {uuid: t4[1], xid: 79}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, events := listening(3)
+				m, events := watchable(3)
 				m.devices[2].RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_NOT_SUPPORTED }
 				inv := m.open(t)
 				defer mustClose(t, inv)
 				w := watch(t, inv)
-				events.happen(row.of(m), 79, anyInstance, anyInstance)
-				w.wants(t, "of the first", row.want...)
-				events.happen(m.devices[0], 48, anyInstance, anyInstance)
-				w.wants(t, "of the next", happened{uuid: t4[0], xid: 48})
+				events.emit(row.of(m), 79, anyInstance, anyInstance)
+				w.wants(t, "first event", row.want...)
+				events.emit(m.devices[0], 48, anyInstance, anyInstance)
+				w.wants(t, "next event", deviceEvent{uuid: t4[0], xid: 48})
 				w.end(t)
 			})
 		})
 	}
 }
 
-// lossyEvents say that a GPU is lost, at each Wait, for as long as one that is lost is in the set.
+// lossyEvents fails each Wait with ERROR_GPU_IS_LOST as long as a lost GPU is in the set.
 type lossyEvents struct {
 	simulatedEvents
 	waits *atomic.Int32
@@ -180,9 +180,9 @@ func (e lossyEvents) Wait(milliseconds uint32) (nvml.EventData, nvml.Return) {
 	return e.simulatedEvents.Wait(milliseconds)
 }
 
-// lossy makes a set of its own for each watch, so that who has registered for the last one is known. lost is by index.
+// lossy creates a new set for each Watch, so that the GPUs registered for the latest set are known. lost is by index.
 func lossy(n int) (m *machine, events simulatedEvents, lost []atomic.Bool, waits *atomic.Int32) {
-	m, events = listening(n)
+	m, events = watchable(n)
 	lost, waits = make([]atomic.Bool, n), new(atomic.Int32)
 	var registered map[int]bool
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
@@ -205,55 +205,56 @@ func lossy(n int) (m *machine, events simulatedEvents, lost []atomic.Bool, waits
 	return m, events, lost, waits
 }
 
-// TestALostDeviceIsToldOnce when the event set says that there is one, and not who; the others are watched all the while.
-func TestALostDeviceIsToldOnce(t *testing.T) {
+// TestLostDeviceIsReportedOnce: the event set reports that a GPU is lost, but not which. The others are watched all
+// the time.
+func TestLostDeviceIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, events, lost, waits := lossy(3)
 		inv := m.open(t)
 		defer mustClose(t, inv)
 		w := watch(t, inv)
-		w.wants(t, "of a machine that is well")
+		w.wants(t, "healthy machine")
 		lost[1].Store(true)
-		w.wants(t, "of the lost one", happened{uuid: t4[1], xid: 79})
-		events.happen(m.devices[0], 48, anyInstance, anyInstance)
-		w.wants(t, "of another", happened{uuid: t4[0], xid: 48})
+		w.wants(t, "lost device", deviceEvent{uuid: t4[1], xid: 79})
+		events.emit(m.devices[0], 48, anyInstance, anyInstance)
+		w.wants(t, "other device", deviceEvent{uuid: t4[0], xid: 48})
 		before := waits.Load()
-		time.Sleep(2 * lostAgain)
-		if n := waits.Load() - before; n > int32(2*lostAgain/eventWait)+2 {
-			t.Errorf("%d calls in %s", n, 2*lostAgain)
+		time.Sleep(2 * lostRecheck)
+		if n := waits.Load() - before; n > int32(2*lostRecheck/eventWait)+2 {
+			t.Errorf("%d calls in %s", n, 2*lostRecheck)
 		}
-		w.wants(t, "of it later")
+		w.wants(t, "lost device later")
 		lost[1].Store(false) // reset by an operator
-		time.Sleep(lostAgain)
-		events.happen(m.devices[1], 62, anyInstance, anyInstance)
-		w.wants(t, "of one that has come back", happened{uuid: t4[1], xid: 62})
+		time.Sleep(lostRecheck)
+		events.emit(m.devices[1], 62, anyInstance, anyInstance)
+		w.wants(t, "recovered device", deviceEvent{uuid: t4[1], xid: 62})
 		lost[1].Store(true)
-		w.wants(t, "of one that is lost again", happened{uuid: t4[1], xid: 79})
+		w.wants(t, "device lost again", deviceEvent{uuid: t4[1], xid: 79})
 		w.end(t)
 	})
 }
 
-func TestAllDevicesAreLost(t *testing.T) {
+func TestAllDevicesLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, events, lost, waits := lossy(2)
 		inv := m.open(t)
 		defer mustClose(t, inv)
 		w := watch(t, inv)
-		events.happen(m.devices[1], 79, anyInstance, anyInstance)
-		w.wants(t, "of the first", happened{uuid: t4[1], xid: 79})
+		events.emit(m.devices[1], 79, anyInstance, anyInstance)
+		w.wants(t, "first device", deviceEvent{uuid: t4[1], xid: 79})
 		lost[0].Store(true)
 		lost[1].Store(true)
-		w.wants(t, "of the other", happened{uuid: t4[0], xid: 79})
+		w.wants(t, "second device", deviceEvent{uuid: t4[0], xid: 79})
 		if err := <-w.ended; !errors.As(err, new(*gpu.LostError)) {
-			t.Errorf("Watch of none ends with %v", err)
+			t.Errorf("Watch without devices ends with %v", err)
 		}
 		w = watch(t, inv) // after the caller's pause
-		w.wants(t, "of both")
+		w.wants(t, "both devices")
 		<-w.ended
 		lost[0].Store(false)
 		w = watch(t, inv)
-		events.happen(m.devices[0], 48, anyInstance, anyInstance)
-		w.wants(t, "of who has come back", happened{uuid: t4[0], xid: 48})
+		events.emit(m.devices[0], 48, anyInstance, anyInstance)
+		w.wants(t, "recovered device", deviceEvent{uuid: t4[0], xid: 48})
 		if n := waits.Load(); n > 20 {
 			t.Errorf("%d calls in 4s", n)
 		}
@@ -261,21 +262,21 @@ func TestAllDevicesAreLost(t *testing.T) {
 	})
 }
 
-// TestNobodyAdmitsToBeLost: then Watch ends, for its caller to pause.
-func TestNobodyAdmitsToBeLost(t *testing.T) {
-	m, events := listening(2)
+// TestLostDeviceNotFound: no GPU reports itself lost. Then Watch ends, for its caller to pause.
+func TestLostDeviceNotFound(t *testing.T) {
+	m, events := watchable(2)
 	m.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
 		return lossyEvents{events, new(atomic.Int32), func() bool { return true }}, nvml.SUCCESS
 	}
 	inv := m.open(t)
 	defer mustClose(t, inv)
-	err := inv.Watch(t.Context(), func(uuid gpu.DeviceUUID, xid gpu.Xid) { t.Errorf("told %s of %s", xid, uuid) })
+	err := inv.Watch(t.Context(), func(uuid gpu.DeviceUUID, xid gpu.Xid) { t.Errorf("reported %s of %s", xid, uuid) })
 	if _, ok := errors.AsType[*gpu.LostError](err); !ok {
 		t.Errorf("Watch ended with %v", err)
 	}
 }
 
-// hangingEvents are a driver's that is wedged.
+// hangingEvents is the event set of a wedged driver.
 type hangingEvents struct{ over chan struct{} }
 
 func (e hangingEvents) Free() nvml.Return { return nvml.SUCCESS }
@@ -284,7 +285,7 @@ func (e hangingEvents) Wait(uint32) (nvml.EventData, nvml.Return) {
 	return nvml.EventData{}, nvml.ERROR_TIMEOUT
 }
 
-func TestWatchThatHangsHoldsUpNobody(t *testing.T) {
+func TestHangingWatchDoesNotBlockOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := hangingEvents{make(chan struct{})}
 		m := newMachine(1)
@@ -294,7 +295,7 @@ func TestWatchThatHangsHoldsUpNobody(t *testing.T) {
 		began := time.Now()
 		mustBeHung(t, inv.Watch(t.Context(), nil), "")
 		if took := time.Since(began); took > 3*(callLimit+eventWait) {
-			t.Errorf("it took %s to find out", took)
+			t.Errorf("the hang was detected after %s", took)
 		}
 		if _, err := inv.Memory(t.Context(), t4[0]); err != nil {
 			t.Errorf("Memory meanwhile: %v", err)
@@ -304,7 +305,7 @@ func TestWatchThatHangsHoldsUpNobody(t *testing.T) {
 	})
 }
 
-func TestXidsOfApplicationsCondemnNothing(t *testing.T) {
+func TestApplicationXidsDoNotCondemn(t *testing.T) {
 	for xid, want := range map[gpu.Xid]bool{13: false, 31: false, 43: false, 45: false, 68: false, 109: false, 48: true, 62: true, 79: true, 95: true} {
 		if xid.Condemns() != want {
 			t.Errorf("%s condemns: %v, want %v", xid, xid.Condemns(), want)

@@ -1,4 +1,23 @@
-// Package build makes the environment that the front matter asks for.
+// Package build creates the Python environment that a Space's front matter and requirements ask for.
+//
+// # Terms
+//
+//   - Environment: a Python interpreter with gradio, spaces and the Space's requirements.
+//   - Inputs: everything that decides what an environment contains. Their hash is the environment's key, and thus its folder.
+//   - Stamp: the file that marks an environment as complete. It is written last.
+//   - Constraints: upper bounds that older Gradio releases need to be installable today.
+//
+// # Types
+//
+// Builder creates environments in one folder, which several hosts may share. The commands `spacehost run` and
+// `spacehost build` call Builder.Build for a Spec. A job is one call of Build; it runs steps, each of which runs
+// tools: uv, or pip where uv cannot be installed.
+//
+// # Failures
+//
+// A failed build removes what it has created; an environment without a stamp is removed by the next build. A file
+// lock per environment serializes builds, and outlives a killed host as long as one of its tools runs. Every failure
+// of the Space or the machine is an *Error: explain turns the output of the tool into one sentence with a next step.
 package build
 
 import (
@@ -11,38 +30,38 @@ import (
 	"go.uber.org/zap"
 )
 
-// Spec is what a Space asks of its environment.
+// Spec describes the environment of a Space.
 type Spec struct {
-	Gradio string // sdk_version; empty: what requirements.txt pins, else the newest
+	Gradio string // sdk_version; empty: the version that requirements.txt pins, else the newest
 	Python string // python_version, such as 3.10 or 3.10.13; empty: any from 3.10 on
 	Dir    string // the Space's folder, for pre-requirements.txt, requirements.txt and packages.txt
 }
 
-// Environment is a Python with gradio and spaces in it. Its bin folder should come first on the PATH of a
-// Space, which may well call pip.
+// Environment is a Python with gradio and spaces. Its bin folder should come first on the PATH of a Space, which may
+// call pip.
 type Environment struct {
 	Python        string `json:"python"`        // path of the interpreter
-	PythonVersion string `json:"pythonVersion"` // such as 3.11.7, read back, like the two below
+	PythonVersion string `json:"pythonVersion"` // such as 3.11.7; read from the interpreter, like the next two
 	Gradio        string `json:"gradio"`
 	Spaces        string `json:"spaces"`
-	Dir           string `json:"dir"` // what belongs to it: sys.prefix
+	Dir           string `json:"dir"` // the environment's folder: sys.prefix
 
-	Cached   bool     `json:"-"` // it was there already
+	Cached   bool     `json:"-"` // it existed before this call
 	LogPath  string   `json:"-"` // the Space's build log; empty for Config.Interpreter
 	Warnings []string `json:"-"` // sentences for the author of the Space
 }
 
-// Config is what a Builder needs. Only Dir is required.
+// Config configures a Builder. Only Dir is required.
 type Config struct {
-	Dir      string      // where environments, logs and tools live
+	Dir      string      // folder of environments, logs and tools
 	Logger   *zap.Logger // nil is silent
-	Progress func(Step)  // told when a step starts and ends, from the goroutine that called Build
+	Progress func(Step)  // called when a step starts and ends, from the goroutine of Build
 
-	// Interpreter is used as it is, instead of making an environment: it must have gradio and spaces.
+	// Interpreter is used unchanged, instead of creating an environment. It must have gradio and spaces.
 	Interpreter string
 
-	// LogPath gets the full output of every tool, appended. Empty: one file per Space under Dir/logs,
-	// which holds the latest build.
+	// LogPath is the file to which the full output of every tool is appended. Empty: one file per Space under
+	// Dir/logs, which holds the latest build.
 	LogPath string
 }
 
@@ -51,10 +70,10 @@ type Step struct {
 	Index, Total int // Index counts from 1
 	Text         string
 	State        StepState
-	Took         time.Duration // once it is not Started
+	Took         time.Duration // set unless State is Started
 }
 
-// StepState is how far a Step is.
+// StepState is the state of a Step.
 type StepState string
 
 // The states of a Step.
@@ -64,13 +83,13 @@ const (
 	Failed   StepState = "failed"
 )
 
-// Builder makes Environments in one folder, which other hosts may share at the same time.
+// Builder creates Environments in one folder, which other hosts may use at the same time.
 type Builder struct {
 	config Config
 	log    *zap.Logger
 }
 
-// New returns a Builder. Nothing is touched before Build.
+// New returns a Builder. It does not access the disk before Build.
 func New(c Config) *Builder {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -81,10 +100,10 @@ func New(c Config) *Builder {
 	return &Builder{config: c, log: c.Logger.Named("build")}
 }
 
-// Build returns the Environment for spec: one that was made before from the same inputs, or a new one.
-// With rebuild an earlier one is removed first (the Hub's "factory rebuild"), so nothing may run from it.
-// When ctx ends, every tool is killed with its children, and nothing half made stays.
-// What goes wrong with the Space or this machine is an *Error.
+// Build returns the Environment for spec: an existing one with the same inputs, or a new one. With rebuild, an
+// existing one is removed first (the Hub's "factory rebuild"), so no process may be running from it. When ctx ends,
+// every tool is killed with its children, and no partial environment remains. A problem of the Space or of this
+// machine is an *Error.
 func (b *Builder) Build(ctx context.Context, spec Spec, rebuild bool) (*Environment, error) {
 	began := time.Now()
 	j, err := b.newJob(spec)
@@ -115,7 +134,7 @@ type job struct {
 	inputs   inputs
 	python   interpreter
 	home     string  // the environment's folder
-	held     []*lock // handed down to the tools, see lock.go
+	locks    []*lock // inherited by the tools, see lock.go
 	tool     installer
 	warnings []string
 }
@@ -123,11 +142,11 @@ type job struct {
 func (b *Builder) newJob(spec Spec) (*job, error) {
 	dir, err := filepath.Abs(b.config.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("find the folder for environments: %w", err)
+		return nil, fmt.Errorf("resolve the folder of environments: %w", err)
 	}
 	if spec.Dir != "" {
 		if spec.Dir, err = filepath.Abs(spec.Dir); err != nil {
-			return nil, fmt.Errorf("find the Space's folder: %w", err)
+			return nil, fmt.Errorf("resolve the Space's folder: %w", err)
 		}
 	}
 	out, err := openOutput(b.config.LogPath, dir, spec.Dir)
@@ -139,31 +158,31 @@ func (b *Builder) newJob(spec Spec) (*job, error) {
 
 func (j *job) do(ctx context.Context, rebuild bool) (*Environment, error) {
 	if j.config.Interpreter != "" {
-		return j.adopt(ctx)
+		return j.useInterpreter(ctx)
 	}
 	if err := j.prepare(ctx); err != nil {
 		return nil, err
 	}
-	release, err := j.hold(ctx, j.home+".lock")
+	release, err := j.acquireLock(ctx, j.home+".lock")
 	if err != nil {
-		return nil, j.wrong("waiting for the environment", err)
+		return nil, j.machineError("waiting for the environment", err)
 	}
 	defer release()
 	if env, ok := readStamp(j.home); ok && !rebuild {
 		env.Cached, env.LogPath = true, j.output.path
 		return env, nil
 	}
-	return j.make(ctx)
+	return j.create(ctx)
 }
 
-// prepare finds out what is to be made, and so where.
+// prepare determines the inputs of the environment, and so its folder.
 func (j *job) prepare(ctx context.Context) (err error) {
 	if j.inputs, err = readInputs(j.spec); err != nil {
-		return &Error{Step: "reading the requirements", Problem: err.Error(), Hint: "make it a text file that can be read", LogPath: j.output.path, Err: err}
+		return &Error{Step: "reading the requirements", Problem: err.Error(), Hint: "replace it with a readable text file", LogPath: j.output.path, Err: err}
 	}
 	var newest release
 	j.inputs.Constraints, newest = constraintsFor(j.inputs.Gradio)
-	j.warnings = append(j.warnings, j.inputs.heldBack()...)
+	j.warnings = append(j.warnings, j.inputs.constraintWarnings()...)
 	if j.python, err = j.findPython(ctx, newest); err != nil {
 		return err
 	}
@@ -171,29 +190,29 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	environments := filepath.Join(j.dir, "environments")
 	j.home = filepath.Join(environments, j.inputs.key())
 	if err := os.MkdirAll(environments, 0o755); err != nil {
-		return j.wrong("making the folder for environments", err)
+		return j.machineError("creating the folder of environments", err)
 	}
 	return nil
 }
 
-// make builds in the final place, since an environment cannot be moved: scripts and pyvenv.cfg hold its
-// path. The stamp is written last, so that whatever has none is unfinished, and removed by the next.
-func (j *job) make(ctx context.Context) (env *Environment, err error) {
+// create builds in the final place, since an environment cannot be moved: scripts and pyvenv.cfg contain its path.
+// The stamp is written last. An environment without a stamp is unfinished, and the next build removes it.
+func (j *job) create(ctx context.Context) (env *Environment, err error) {
 	if err := os.RemoveAll(j.home); err != nil {
-		return nil, j.wrong("removing the earlier environment", err)
+		return nil, j.machineError("removing the earlier environment", err)
 	}
 	defer func() {
 		if err != nil {
-			os.RemoveAll(j.home) // what is left of it is removed by the next build
+			os.RemoveAll(j.home) // the next build removes what remains
 		}
 	}()
 	j.output.restart()
-	if err := j.takeSteps(ctx, j.steps(ctx, &env)); err != nil {
+	if err := j.runSteps(ctx, j.steps(ctx, &env)); err != nil {
 		return nil, err
 	}
 	env.LogPath = j.output.path
 	if err := writeStamp(j.home, env); err != nil {
-		return nil, j.wrong("finishing the environment", err)
+		return nil, j.machineError("finishing the environment", err)
 	}
 	return env, nil
 }

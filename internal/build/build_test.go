@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestAnEnvironmentIsMadeOnceAndKept(t *testing.T) {
+func TestEnvironmentIsCached(t *testing.T) {
 	t.Parallel()
 	seen := &steps{}
 	b := New(Config{Dir: stateDir(t), Progress: seen.add})
@@ -35,7 +35,7 @@ func TestAnEnvironmentIsMadeOnceAndKept(t *testing.T) {
 	if first.Gradio != "99.1.0" || first.Spaces != "99.0.0" || first.Cached || !strings.HasPrefix(first.PythonVersion, "3.") {
 		t.Errorf("first build = %+v, want gradio 99.1.0 and spaces 99.0.0, not cached", first)
 	}
-	want := []string{"packages.txt names Debian packages, which are not installed here: ffmpeg, libsm6; install those that this machine lacks with apt"}
+	want := []string{"packages.txt lists Debian packages, which spacehost does not install: ffmpeg, libsm6; install the missing ones with apt"}
 	if !reflect.DeepEqual(first.Warnings, want) {
 		t.Errorf("Warnings = %q, want %q", first.Warnings, want)
 	}
@@ -60,7 +60,7 @@ func python(t *testing.T, env *Environment, code string) {
 
 func checkSteps(t *testing.T, seen *steps, version string) {
 	t.Helper()
-	texts := []string{"making an environment with Python " + version, "installing pre-requirements.txt",
+	texts := []string{"creating an environment with Python " + version, "installing pre-requirements.txt",
 		"installing gradio 99.1.0 and spaces", "installing requirements.txt", "checking the environment"}
 	started := seen.texts(Started)
 	if len(started) == 6 { // the first run on a machine without uv
@@ -75,7 +75,7 @@ func checkSteps(t *testing.T, seen *steps, version string) {
 	}
 	for _, s := range seen.all {
 		if (s.Took > 0) != (s.State == Finished) {
-			t.Errorf("step %+v: want a duration when it is finished, and only then", s)
+			t.Errorf("step %+v: want a duration only when it is finished", s)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func checkLog(t *testing.T, path string) {
 	}
 }
 
-func TestWhatChangesAnEnvironment(t *testing.T) {
+func TestEnvironmentIsRebuilt(t *testing.T) {
 	t.Parallel()
 	b := New(Config{Dir: stateDir(t)})
 	dir := spaceDir(t, map[string]string{"requirements.txt": "iniconfig"})
@@ -98,7 +98,7 @@ func TestWhatChangesAnEnvironment(t *testing.T) {
 	mark := filepath.Join(first.Dir, "mark")
 	writeFiles(t, first.Dir, map[string]string{"mark": ""})
 	if again := build(t, b, spec, true); again.Cached || again.Dir != first.Dir || exists(mark) {
-		t.Errorf("rebuild = %+v, mark there %t; want a new one in the same place", again, exists(mark))
+		t.Errorf("rebuild = %+v, mark exists: %t; want a new environment in the same folder", again, exists(mark))
 	}
 
 	writeFiles(t, first.Dir, map[string]string{"mark": ""})
@@ -106,7 +106,7 @@ func TestWhatChangesAnEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again := build(t, b, spec, false); again.Cached || exists(mark) {
-		t.Errorf("after an unfinished build: %+v, mark there %t; want it made anew", again, exists(mark))
+		t.Errorf("after an unfinished build: %+v, mark exists: %t; want a new environment", again, exists(mark))
 	}
 
 	writeFiles(t, dir, map[string]string{"requirements.txt": "iniconfig\npluggy"})
@@ -115,7 +115,7 @@ func TestWhatChangesAnEnvironment(t *testing.T) {
 	}
 }
 
-func TestRequirementsDecideWhereREADMEIsSilent(t *testing.T) {
+func TestRequirementsPinGradioWithoutSDKVersion(t *testing.T) {
 	t.Parallel()
 	b := New(Config{Dir: stateDir(t)})
 	if env := build(t, b, Spec{Dir: spaceDir(t, map[string]string{"requirements.txt": "gradio==99.1.0"})}, false); env.Gradio != "99.1.0" {
@@ -126,10 +126,10 @@ func TestRequirementsDecideWhereREADMEIsSilent(t *testing.T) {
 	}
 }
 
-func TestPipDoesWhatUVDoes(t *testing.T) {
+func TestPipIsUsedWithoutUV(t *testing.T) {
 	t.Parallel()
 	if uv, err := exec.LookPath("uv"); err == nil {
-		t.Skipf("uv is on PATH (%s), so pip is never fallen back to", uv)
+		t.Skipf("uv is on PATH (%s), so there is no fallback to pip", uv)
 	}
 	core, logs := observer.New(zap.WarnLevel)
 	b := New(Config{Dir: pipDir(t), Logger: zap.New(core)})
@@ -138,17 +138,17 @@ func TestPipDoesWhatUVDoes(t *testing.T) {
 		t.Errorf("env = %+v, want gradio 99.1.0 and spaces 99.0.0", env)
 	}
 	python(t, env, "import iniconfig, uvicorn, pip")
-	if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "going on with pip") {
-		t.Errorf("warnings %v, want one that says that pip is used", logs.All())
+	if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "continuing with pip") {
+		t.Errorf("warnings %v, want one about the use of pip", logs.All())
 	}
 	text, _ := os.ReadFile(env.LogPath)
 	if !strings.Contains(string(text), "uv could not be installed") {
-		t.Errorf("the log does not say why uv is missing:\n%s", text)
+		t.Errorf("the log does not explain why uv is missing:\n%s", text)
 	}
 	checkPipFailure(t, env)
 }
 
-// checkPipFailure goes on in an environment that is there: making another by pip would take long.
+// checkPipFailure reuses an existing environment: creating another with pip would take long.
 func checkPipFailure(t *testing.T, env *Environment) {
 	t.Helper()
 	j, err := New(Config{Dir: t.TempDir()}).newJob(Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": "nosuchpackage-xyz"})})
@@ -160,7 +160,7 @@ func checkPipFailure(t *testing.T, env *Environment) {
 		t.Fatal(err)
 	}
 	j.tool, j.home = pipInstaller(), env.Dir
-	err = j.takeSteps(t.Context(), []step{{"installing requirements.txt", requirements, j.installRequirements}})
+	err = j.runSteps(t.Context(), []step{{"installing requirements.txt", requirements, j.installRequirements}})
 	if err == nil || !strings.HasPrefix(err.Error(), noPackage) {
 		t.Errorf("got  %v\nwant %s", err, noPackage)
 	}
@@ -168,16 +168,16 @@ func checkPipFailure(t *testing.T, env *Environment) {
 
 const noPackage = `requirements.txt: no package "nosuchpackage-xyz" was found in the index; correct its name or version (log: `
 
-func TestUVIsFetchedWhereItIsMissing(t *testing.T) {
+func TestMissingUVIsInstalled(t *testing.T) {
 	t.Parallel()
 	if uv, err := exec.LookPath("uv"); err == nil {
-		t.Skipf("uv is on PATH (%s), so none is fetched", uv)
+		t.Skipf("uv is on PATH (%s), so none is installed", uv)
 	}
 	j := testJob(t, t.TempDir())
 	if err := j.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	writeFiles(t, j.uvHome(), map[string]string{"bin/uv": "#!/bin/sh\nexit 1\n"}) // cut off earlier
+	writeFiles(t, j.uvHome(), map[string]string{"bin/uv": "#!/bin/sh\nexit 1\n"}) // an interrupted installation
 	if err := j.installUV(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -191,11 +191,11 @@ func TestUVIsFetchedWhereItIsMissing(t *testing.T) {
 	}
 }
 
-func TestFailuresNameTheirCause(t *testing.T) {
+func TestFailuresAreExplained(t *testing.T) {
 	t.Parallel()
 	rows := []struct{ name, requirements, want string }{
 		{"package", "nosuchpackage-xyz", noPackage},
-		{"gradio", "gradio==99.2.0", `requirements.txt asks for "gradio==99.2.0", and sdk_version in README.md is 99.1.0; remove that line, or change sdk_version (log: `},
+		{"gradio", "gradio==99.2.0", `requirements.txt requires "gradio==99.2.0", but sdk_version in README.md is 99.1.0; remove that line, or change sdk_version (log: `},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -207,7 +207,7 @@ func TestFailuresNameTheirCause(t *testing.T) {
 			}
 			checkNothingLeft(t, dir)
 			if failed := seen.texts(Failed); len(failed) != 1 || !strings.HasSuffix(failed[0], "installing requirements.txt") {
-				t.Errorf("failed steps %q, want that of requirements.txt", failed)
+				t.Errorf("failed steps %q, want the step of requirements.txt", failed)
 			}
 		})
 	}
@@ -226,13 +226,13 @@ func checkNothingLeft(t *testing.T, dir string) {
 func TestGradioThatDoesNotImport(t *testing.T) {
 	t.Parallel()
 	_, err := New(Config{Dir: stateDir(t)}).Build(t.Context(), Spec{Gradio: "99.3.0"}, false)
-	want := "gradio and spaces are installed and cannot be imported: ModuleNotFoundError: No module named 'huggingface_hub_of_old'; pin"
+	want := "gradio and spaces are installed but cannot be imported: ModuleNotFoundError: No module named 'huggingface_hub_of_old'; pin"
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 
-func TestWithoutANetwork(t *testing.T) {
+func TestWithoutNetwork(t *testing.T) {
 	t.Setenv("UV_INDEX_URL", "http://127.0.0.1:1/simple")
 	t.Setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
 	t.Setenv("UV_HTTP_RETRIES", "0")
@@ -244,24 +244,24 @@ func TestWithoutANetwork(t *testing.T) {
 	checkNothingLeft(t, dir)
 }
 
-func TestOnAFullDisk(t *testing.T) {
+func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=5m"); err != nil {
-		t.Skipf("a small disk needs the right to mount one: %v", err)
+		t.Skipf("mounting a small disk is not permitted: %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	if err := os.Symlink(filepath.Join(cache(t), "tools"), filepath.Join(dir, "tools")); err != nil {
 		t.Fatal(err)
 	}
 	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"}, false)
-	if err == nil || !strings.HasPrefix(err.Error(), "a disk is full; free space where environments ("+dir+")") {
+	if err == nil || !strings.HasPrefix(err.Error(), "a disk is full; free disk space where environments ("+dir+")") {
 		t.Errorf("got %v, want an error about the disk", err)
 	}
 	checkNothingLeft(t, dir)
 }
 
-// slowPackage is a Space whose requirement takes for ever to build, in a child of setup.py, whose pids it
-// leaves in the file pids.
+// slowPackage is a Space whose requirement never finishes building. It blocks in a child of setup.py, and writes both
+// pids to the file pids.
 func slowPackage(t *testing.T) string {
 	return spaceDir(t, map[string]string{"requirements.txt": "./slow", "slow/setup.py": `
 import os, pathlib, subprocess, sys
@@ -273,12 +273,12 @@ child.wait()
 `})
 }
 
-func TestCancellingEndsTheWholeGroup(t *testing.T) {
+func TestCancelKillsProcessGroup(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	pids, dir, space := filepath.Join(temporary, "pids"), stateDir(t), slowPackage(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	reason := errors.New("the person pressed Ctrl-C")
+	reason := errors.New("the user pressed Ctrl-C")
 	done := make(chan error, 1)
 	go func() {
 		_, err := New(Config{Dir: dir}).Build(ctx, Spec{Gradio: "99.1.0", Dir: space}, false)
@@ -301,7 +301,7 @@ func TestCancellingEndsTheWholeGroup(t *testing.T) {
 	checkNothingLeft(t, dir)
 }
 
-// alive counts a process that only waits to be reaped as gone.
+// alive treats a zombie as exited.
 func alive(pid string) bool {
 	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
@@ -311,7 +311,7 @@ func alive(pid string) bool {
 	return !strings.HasPrefix(state, "Z")
 }
 
-func TestTwoHostsShareAFolder(t *testing.T) {
+func TestHostsShareFolder(t *testing.T) {
 	t.Parallel()
 	dir, spec := stateDir(t), Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": "iniconfig"})}
 	made := make([]*Environment, 4)
@@ -339,7 +339,7 @@ func TestTwoHostsShareAFolder(t *testing.T) {
 	}
 }
 
-func TestALockOutlivesAKilledHostWhileItsToolRuns(t *testing.T) {
+func TestLockOutlivesKilledHostWhileItsToolRuns(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	host := exec.Command(os.Args[0])
@@ -355,42 +355,42 @@ func TestALockOutlivesAKilledHostWhileItsToolRuns(t *testing.T) {
 	defer cancel()
 	path, waited := filepath.Join(dir, "x.lock"), 0
 	if _, err := lockFile(impatient, path, func() { waited++ }); !errors.Is(err, context.DeadlineExceeded) || waited != 1 {
-		t.Errorf("lockFile = %v, told of %d waits, while the orphan runs; want one wait", err, waited)
+		t.Errorf("lockFile = %v, busy called %d times, while the orphan runs; want once", err, waited)
 	}
 	writeFiles(t, dir, map[string]string{"gate": ""})
 	again, err := lockFile(t.Context(), path, func() {})
 	if err != nil {
-		t.Fatalf("lockFile after the orphan's end: %v", err)
+		t.Fatalf("lockFile after the orphan exited: %v", err)
 	}
 	again.release()
 }
 
-// hostIn names the folder in which this test binary is a host that holds a lock and runs a tool.
+// hostIn names the folder in which this test binary acts as a host that holds a lock and runs a tool.
 const hostIn = "SPACEHOST_TEST_HOST_IN"
 
-func beHost(dir string) error {
+func runAsHost(dir string) error {
 	j, err := New(Config{Dir: dir}).newJob(Spec{})
 	if err != nil {
 		return err
 	}
-	if _, err := j.hold(context.Background(), filepath.Join(dir, "x.lock")); err != nil {
+	if _, err := j.acquireLock(context.Background(), filepath.Join(dir, "x.lock")); err != nil {
 		return err
 	}
 	return j.run(context.Background(), "sh", "-c", "touch running; while [ ! -e gate ]; do sleep 0.02; done")
 }
 
-func TestAFolderThatCannotBeMade(t *testing.T) {
+func TestFolderCannotBeCreated(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	writeFiles(t, dir, map[string]string{"environments": "in the way"})
+	writeFiles(t, dir, map[string]string{"environments": "a file"})
 	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{}, false)
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Hint != "make "+dir+" a folder that can be written" {
+	if !ok || e.Hint != "make "+dir+" a writable folder" {
 		t.Errorf("got %v, want an *Error about %s", err, dir)
 	}
 }
 
-func TestLogPathIsAppendedTo(t *testing.T) {
+func TestLogIsAppended(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "logs", "all.log")
 	writeFiles(t, filepath.Dir(path), map[string]string{"all.log": "earlier\n"})
@@ -401,7 +401,7 @@ func TestLogPathIsAppendedTo(t *testing.T) {
 	}
 }
 
-func TestAnEnvironmentWithoutItsPythonIsMadeAnew(t *testing.T) {
+func TestStampNeedsExistingPython(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	for _, there := range []bool{true, false} {

@@ -11,17 +11,17 @@ import (
 //go:embed constraints/*.txt
 var constraintFiles embed.FS
 
-// release is a version as far as it matters here: major and minor.
+// release is a version reduced to major and minor.
 type release struct{ major, minor int }
 
 func (r release) before(other release) bool {
 	return r.major < other.major || r.major == other.major && r.minor < other.minor
 }
 
-// lines are the Gradio lines that need help to be installed today, oldest first: those before `until` get
-// the constraints and, where the author leaves the choice, no newer Python than they were made for
-// (Gradio 4 needs audioop, which Python 3.13 dropped).
-var lines = []struct {
+// constrained lists the Gradio releases that need constraints to be installable today, oldest first. Releases before
+// `until` get the constraints. Unless the author chooses a Python, they get none newer than newestPython (Gradio 4
+// needs audioop, which Python 3.13 removed).
+var constrained = []struct {
 	until        release
 	constraints  string
 	newestPython release
@@ -31,18 +31,18 @@ var lines = []struct {
 	{release{5, 24}, "gradio-5.7.txt", release{3, 13}},
 }
 
-// constraintsFor returns what must hold beside this version of Gradio, and the newest Python it likes.
-// A version that is not known ("": the newest) needs nothing.
+// constraintsFor returns the constraints for this version of Gradio, and the newest Python that it supports. An
+// unknown version ("": the newest) has none.
 func constraintsFor(gradio string) (constraints []byte, newestPython release) {
 	version, ok := parseRelease(gradio)
 	if !ok {
 		return nil, release{}
 	}
-	for _, l := range lines {
+	for _, l := range constrained {
 		if version.before(l.until) {
 			text, err := constraintFiles.ReadFile("constraints/" + l.constraints)
 			if err != nil {
-				panic(err) // the file is embedded: a wrong name here is found by the first test
+				panic(err) // the file is embedded: the first test finds a wrong name
 			}
 			return text, l.newestPython
 		}
@@ -50,8 +50,9 @@ func constraintsFor(gradio string) (constraints []byte, newestPython release) {
 	return nil, release{}
 }
 
-// heldBack names what this Gradio's constraints keep older than today's, unless the author has named it all.
-func (in inputs) heldBack() []string {
+// constraintWarnings warns about the packages that this Gradio's constraints keep at an older version, unless the
+// author names all of them.
+func (in inputs) constraintWarnings() []string {
 	held, named := []string{}, map[string]bool{}
 	for _, r := range parseRequirements(in.Files[requirements]) {
 		named[r.name] = true
@@ -64,7 +65,7 @@ func (in inputs) heldBack() []string {
 	if len(held) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("gradio %s breaks with the newest of what it is made of, so it gets %s; write that into requirements.txt too, for wherever else the Space is built", in.Gradio, strings.Join(held, ", "))}
+	return []string{fmt.Sprintf("gradio %s does not work with the newest versions of its dependencies, so %s is installed; add that to requirements.txt too, so that the Space also builds elsewhere", in.Gradio, strings.Join(held, ", "))}
 }
 
 var releasePattern = regexp.MustCompile(`^(\d+)\.(\d+)`)

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Error says why there is no environment, to the person who wrote the Space or owns the machine.
+// Error explains why there is no environment, for the author of the Space or the owner of the machine.
 type Error struct {
-	Step    string   // what was being done, as in Step.Text
+	Step    string   // the step that failed, as in Step.Text
 	Problem string   // what is wrong, naming the file or program
 	Hint    string   // the next step
-	LogPath string   // everything that the tools said
-	Tail    []string // the last lines of the tool that failed, none where no tool did
-	Err     error    // nil where nothing lies beneath
+	LogPath string   // file with the full output of the tools
+	Tail    []string // the last lines of the failed tool; empty if no tool failed
+	Err     error    // the cause; may be nil
 }
 
 func (e *Error) Error() string {
@@ -23,34 +23,34 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// wrong is an Error about this machine and not about a tool: a folder, a file, a lock.
-func (j *job) wrong(step string, err error) error {
-	e := &Error{Step: step, Problem: fmt.Sprintf("%s failed: %v", step, err), Hint: "make " + j.dir + " a folder that can be written", LogPath: j.output.path, Err: err}
+// machineError returns an Error about this machine, not about a tool: a folder, a file, a lock.
+func (j *job) machineError(step string, err error) error {
+	e := &Error{Step: step, Problem: fmt.Sprintf("%s failed: %v", step, err), Hint: "make " + j.dir + " a writable folder", LogPath: j.output.path, Err: err}
 	if isFull(err.Error(), j.dir) {
-		e.Problem, e.Hint = full(j.dir)
+		e.Problem, e.Hint = diskFull(j.dir)
 	}
 	return e
 }
 
-// scarce is less than any step needs. Some tools do not say why they failed (python -m venv), so the disk
-// itself is asked too.
-const scarce = 4 << 20
+// minFree is less than any step needs. Some tools do not report the cause (python -m venv), so the free disk space is
+// checked too.
+const minFree = 4 << 20
 
-func isFull(said, dir string) bool {
-	if strings.Contains(said, "No space left on device") || strings.Contains(said, "no space left on device") {
+func isFull(output, dir string) bool {
+	if strings.Contains(output, "No space left on device") || strings.Contains(output, "no space left on device") {
 		return true
 	}
 	var disk unix.Statfs_t
-	return unix.Statfs(dir, &disk) == nil && disk.Bavail*uint64(disk.Bsize) < scarce
+	return unix.Statfs(dir, &disk) == nil && disk.Bavail*uint64(disk.Bsize) < minFree
 }
 
-func full(dir string) (problem, hint string) {
-	return "a disk is full", "free space where environments (" + dir + "), caches (HOME) and temporary files (TMPDIR) are kept"
+func diskFull(dir string) (problem, hint string) {
+	return "a disk is full", "free disk space where environments (" + dir + "), caches (HOME) and temporary files (TMPDIR) are kept"
 }
 
 const tailLines = 20
 
-// lastLines returns the end of what a tool said, without the empty lines.
+// lastLines returns the end of a tool's output, without empty lines.
 func lastLines(output string) []string {
 	var all []string
 	for line := range strings.Lines(output) {

@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// failure is a step that failed, with all that helps to say why.
+// failure is a failed step, with the facts that explain it.
 type failure struct {
 	step
 	raw    string // the end of the tool's output
-	said   string // the same in one line, without the boxes that uv and pip draw
+	flat   string // the same in one line, without the box characters of uv and pip
 	dir    string // Config.Dir
 	python string // its version
 	gradio string // the version asked for; empty: the newest
 	pins   bool   // README.md pins that version
 	text   string // of step.file
 	lines  []requirement
-	held   []requirement // by our constraints for that version
+	bounds []requirement // our constraints for that version
 	err    error
 }
 
@@ -29,17 +29,17 @@ type failure struct {
 func (j *job) explain(s step, err error) error {
 	f := failure{step: s, dir: j.dir, python: j.python.Version, gradio: j.inputs.Gradio, pins: j.spec.Gradio != "",
 		text: j.inputs.Files[s.file], err: err}
-	f.lines, f.held = parseRequirements(f.text), parseRequirements(string(j.inputs.Constraints))
+	f.lines, f.bounds = parseRequirements(f.text), parseRequirements(string(j.inputs.Constraints))
 	if tool, ok := errors.AsType[*toolError](err); ok {
 		f.raw = tool.output
-		f.said = flatten(tool.output)
+		f.flat = flatten(tool.output)
 	}
 	problem, hint := f.reason()
 	return &Error{Step: s.text, Problem: problem, Hint: hint, LogPath: j.output.path, Tail: lastLines(f.raw), Err: err}
 }
 
-// reason asks each rule, the ones about the machine first: without a network every package is "not found".
-// The patterns were taken from uv 0.5.0 and 0.13.8 and from pip 23.0 and 26.3; testdata/said has what they said.
+// reason tries each rule, starting with the rules about the machine: without a network every package is "not found".
+// The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/said.
 func (f failure) reason() (problem, hint string) {
 	rules := []func(failure) (string, string, bool){
 		failure.diskFull, failure.untrusted, failure.refused, failure.unreachable,
@@ -53,11 +53,12 @@ func (f failure) reason() (problem, hint string) {
 			return problem, hint
 		}
 	}
-	return fmt.Sprintf("%s failed: %s", f.step.text, f.lastWord()), "read the log for the reason"
+	return fmt.Sprintf("%s failed: %s", f.step.text, f.errorText()), "read the log for the reason"
 }
 
-// lastWord is the line that most likely says why: the last one that claims to be an error, else the last.
-func (f failure) lastWord() string {
+// errorText returns the line that most likely names the cause: the last line that looks like an error, else the last
+// line.
+func (f failure) errorText() string {
 	lines := lastLines(f.raw)
 	if len(lines) == 0 {
 		return f.err.Error()
@@ -80,34 +81,36 @@ func flatten(output string) string {
 	return strings.Join(strings.Fields(boxes.Replace(output)), " ")
 }
 
-// match returns the groups of the first pattern that fits what was said.
+// match returns the groups of the first pattern that matches the output.
 func (f failure) match(patterns ...*regexp.Regexp) ([]string, bool) {
 	for _, p := range patterns {
-		if found := p.FindStringSubmatch(f.said); found != nil {
+		if found := p.FindStringSubmatch(f.flat); found != nil {
 			return found, true
 		}
 	}
 	return nil, false
 }
 
-// in names the file at fault, for the start of a sentence.
-func (f failure) in() string { return orElse(f.file, f.step.text) }
+// subject names the file at fault, for the start of a sentence.
+func (f failure) subject() string { return orElse(f.file, f.step.text) }
 
-// ours reports whether the name is of the SDK's step, where README.md is to blame and not a requirement.
-func (f failure) ours(name string) bool { return f.file == "README.md" && normal(name) == "gradio" }
+// isSDK reports whether name is a package of the SDK step. Then README.md is at fault, not a requirement.
+func (f failure) isSDK(name string) bool {
+	return f.file == "README.md" && normalizeName(name) == "gradio"
+}
 
-// written returns the requirement as the author wrote it, where the tool gives a normalized one.
-func (f failure) written(said string) string {
+// asWritten returns the requirement as the author wrote it, where the tool prints a normalized name.
+func (f failure) asWritten(printed string) string {
 	for _, r := range f.lines {
-		if r.name == normal(requirementName.FindString(said)) {
+		if r.name == normalizeName(requirementName.FindString(printed)) {
 			return r.text
 		}
 	}
-	return said
+	return printed
 }
 
 func (f failure) diskFull() (string, string, bool) {
-	problem, hint := full(f.dir)
+	problem, hint := diskFull(f.dir)
 	return problem, hint, isFull(f.raw+f.err.Error(), f.dir)
 }
 
@@ -115,7 +118,7 @@ var badCertificate = regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|invalid peer 
 
 func (f failure) untrusted() (string, string, bool) {
 	_, ok := f.match(badCertificate)
-	return "the certificate of the package index is not trusted here",
+	return "the certificate of the package index is not trusted on this machine",
 		"set SSL_CERT_FILE to a file with your organisation's certificates", ok
 }
 
@@ -130,7 +133,7 @@ func (f failure) refused() (string, string, bool) {
 	if !ok {
 		return "", "", false
 	}
-	return fmt.Sprintf("%s: %s answered %q", f.in(), hostOf(m[2]), m[1]), "correct that address, or what signs you in there", true
+	return fmt.Sprintf("%s: %s answered %q", f.subject(), hostOf(m[2]), m[1]), "correct that address or its credentials", true
 }
 
 var (
@@ -139,7 +142,7 @@ var (
 		regexp.MustCompile(`connection broken by .*?host='([^']+)'`),
 		regexp.MustCompile(`Could not install packages due to an OSError: HTTPS?ConnectionPool\(host='([^']+)'`),
 	}
-	// What pip says when its last attempt begins (an attempt that then fails in silence), and uv's reasons.
+	// What pip prints when its last attempt begins (that attempt then fails without output), and the reasons of uv.
 	gaveUp = regexp.MustCompile(`Retry\(total=0|Max retries exceeded|error sending request|client error \(Connect\)|dns error|operation timed out|could not connect`)
 )
 
@@ -151,7 +154,7 @@ func (f failure) unreachable() (string, string, bool) {
 	if m, ok := f.match(unreachableHost...); ok {
 		what = hostOf(m[1])
 	}
-	return fmt.Sprintf("%s: %s cannot be reached", f.in(), what),
+	return fmt.Sprintf("%s: %s cannot be reached", f.subject(), what),
 		"check the network, and HTTPS_PROXY, UV_DEFAULT_INDEX and PIP_INDEX_URL where they are set", true
 }
 
@@ -166,27 +169,27 @@ var venvMissing = regexp.MustCompile(`ensurepip is not available|No module named
 
 func (f failure) noVenv() (string, string, bool) {
 	_, ok := f.match(venvMissing)
-	return "this machine's Python has no venv or no pip", "install them (on Debian: apt install python3-venv), or install uv", ok
+	return "this machine's Python has no venv or no pip", "install both (on Debian: apt install python3-venv), or install uv", ok
 }
 
 var gitMissing = regexp.MustCompile(`Git executable not found|cannot find binary path|Cannot find command 'git'`)
 
 func (f failure) noGit() (string, string, bool) {
 	_, ok := f.match(gitMissing)
-	return f.in() + ": a package comes from git, which is not installed", "install git", ok
+	return f.subject() + ": a package is installed from git, which this machine does not have", "install git", ok
 }
 
-var gitSaid = regexp.MustCompile(`(?:Git operation failed|git (?:clone|fetch|checkout)).*?(fatal: .*?)(?: error: subprocess| × |$)`)
+var gitOutput = regexp.MustCompile(`(?:Git operation failed|git (?:clone|fetch|checkout)).*?(fatal: .*?)(?: error: subprocess| × |$)`)
 
 func (f failure) gitFailed() (string, string, bool) {
-	if !strings.Contains(f.said, "Git operation failed") && !strings.Contains(f.said, "git clone") {
+	if !strings.Contains(f.flat, "Git operation failed") && !strings.Contains(f.flat, "git clone") {
 		return "", "", false
 	}
-	m, ok := f.match(gitSaid)
+	m, ok := f.match(gitOutput)
 	if !ok {
 		return "", "", false
 	}
-	return fmt.Sprintf("%s: git failed (%s)", f.in(), m[1]), "correct the repository's address, or your access to it", true
+	return fmt.Sprintf("%s: git failed (%s)", f.subject(), m[1]), "correct the repository's address, or your access to it", true
 }
 
 var (
@@ -197,15 +200,15 @@ var (
 func (f failure) syntax() (string, string, bool) {
 	const hint = "correct that line"
 	if m, ok := f.match(uvSyntax); ok {
-		return fmt.Sprintf("%s: %q is not a requirement", filepath.Base(m[1]), f.lineAt(m[2])), hint, true
+		return fmt.Sprintf("%s: %q is not a valid requirement", filepath.Base(m[1]), f.lineAt(m[2])), hint, true
 	}
-	if m, ok := f.match(pipSyntax); ok && !strings.Contains(f.said, "looks like a path") {
-		return fmt.Sprintf("%s: %q is not a requirement", filepath.Base(m[3]), m[1]+m[2]), hint, true
+	if m, ok := f.match(pipSyntax); ok && !strings.Contains(f.flat, "looks like a path") {
+		return fmt.Sprintf("%s: %q is not a valid requirement", filepath.Base(m[3]), m[1]+m[2]), hint, true
 	}
 	return "", "", false
 }
 
-// lineAt returns the line of the file at uv's position, which counts bytes.
+// lineAt returns the line at uv's position, which counts bytes.
 func (f failure) lineAt(position string) string {
 	n, err := strconv.Atoi(position)
 	if err != nil || n > len(f.text) {
@@ -229,14 +232,14 @@ func (f failure) noFile() (string, string, bool) {
 	if !ok {
 		return "", "", false
 	}
-	return fmt.Sprintf("%s names the file %q, which is not in the Space", f.in(), filepath.Base(m[1])), "add it, or correct that line", true
+	return fmt.Sprintf("%s names the file %q, which is not in the Space", f.subject(), filepath.Base(m[1])), "add it, or correct that line", true
 }
 
 var notUTF8 = regexp.MustCompile(`stream did not contain valid UTF-8|UnicodeDecodeError`)
 
 func (f failure) notText() (string, string, bool) {
 	_, ok := f.match(notUTF8)
-	return f.in() + " is not UTF-8 text", "save it as UTF-8", ok && f.file != ""
+	return f.subject() + " is not UTF-8 text", "save it as UTF-8", ok && f.file != ""
 }
 
 var needsPython = regexp.MustCompile(`does not satisfy Python(\S+) and (\S+) depends on Python`)
@@ -249,12 +252,12 @@ func (f failure) otherPython() (string, string, bool) {
 		return "", "", false
 	}
 	hint := "change its version, or python_version in README.md"
-	return fmt.Sprintf("%s: %q needs Python %s, and the Space has %s", f.in(), f.written(what), needs, f.python), hint, true
+	return fmt.Sprintf("%s: %q needs Python %s, but the Space has %s", f.subject(), f.asWritten(what), needs, f.python), hint, true
 }
 
 var pipNoVersion = regexp.MustCompile(`Could not find a version that satisfies the requirement (.+?) (?:\(from (?:[^v)][^)]*)\) )?\(from versions: ([^)]*)\)`)
 
-// pipNeedsPython looks the pinned version up in pip's list of those for other Pythons.
+// pipNeedsPython finds the pinned version in pip's list of versions for other Pythons.
 func (f failure) pipNeedsPython() (what, needs string, ok bool) {
 	m, ok := f.match(pipNoVersion)
 	if !ok {
@@ -265,7 +268,7 @@ func (f failure) pipNeedsPython() (what, needs string, ok bool) {
 		return "", "", false
 	}
 	ignored := regexp.MustCompile(`[ ;]` + regexp.QuoteMeta(version) + ` Requires-Python ([^;\s]+)`)
-	needed := ignored.FindStringSubmatch(f.said)
+	needed := ignored.FindStringSubmatch(f.flat)
 	if needed == nil {
 		return "", "", false
 	}
@@ -279,7 +282,7 @@ func (f failure) noWheel() (string, string, bool) {
 	if !ok {
 		return "", "", false
 	}
-	return fmt.Sprintf("%s: %q has no build for Python %s on this machine", f.in(), f.written(m[1]+m[2]), f.python),
+	return fmt.Sprintf("%s: %q has no build for Python %s on this machine", f.subject(), f.asWritten(m[1]+m[2]), f.python),
 		"change its version, or python_version in README.md", true
 }
 
@@ -293,11 +296,11 @@ func (f failure) noPackage() (string, string, bool) {
 	if !ok {
 		return "", "", false
 	}
-	name := requirementName.FindString(f.written(m[1]))
-	if m[2] != "" && f.written(m[1]) == m[1] {
-		return fmt.Sprintf("%s: no package %q, which %q needs, was found in the index", f.in(), name, m[2]), "change the version of " + requirementName.FindString(m[2]), true
+	name := requirementName.FindString(f.asWritten(m[1]))
+	if m[2] != "" && f.asWritten(m[1]) == m[1] {
+		return fmt.Sprintf("%s: no package %q, which %q needs, was found in the index", f.subject(), name, m[2]), "change the version of " + requirementName.FindString(m[2]), true
 	}
-	return fmt.Sprintf("%s: no package %q was found in the index", f.in(), name), "correct its name or version", true
+	return fmt.Sprintf("%s: no package %q was found in the index", f.subject(), name), "correct its name or version", true
 }
 
 var noSuchVersion = []*regexp.Regexp{
@@ -312,10 +315,10 @@ func (f failure) noVersion() (string, string, bool) {
 	if !ok {
 		return "", "", false
 	}
-	if name := requirementName.FindString(m[1]); f.ours(name) {
-		return fmt.Sprintf("README.md: there is no gradio %s in the index", f.gradio), "correct sdk_version", true
+	if name := requirementName.FindString(m[1]); f.isSDK(name) {
+		return fmt.Sprintf("README.md: gradio %s was not found in the index", f.gradio), "correct sdk_version", true
 	}
-	return fmt.Sprintf("%s: no version of %q was found in the index", f.in(), f.written(m[1])), "correct its version", true
+	return fmt.Sprintf("%s: no version of %q was found in the index", f.subject(), f.asWritten(m[1])), "correct its version", true
 }
 
 var contradiction = []*regexp.Regexp{
@@ -323,35 +326,34 @@ var contradiction = []*regexp.Regexp{
 	regexp.MustCompile(`Cannot install (.* conflicting dependencies\..*?)(?:To fix this|ResolutionImpossible|$)`),
 }
 
-// conflict names the author's lines that the tool's reasoning is about.
-//  1. Another Gradio than sdk_version's: that pin, and sdk_version, which counts on the Hub too.
-//  2. Lines that exclude each other.
-//  3. One line, which Gradio (or our constraints for it) excludes.
+// conflict names the author's lines that the tool's explanation mentions: 1. Another Gradio than sdk_version: the
+// pin, and sdk_version, which has precedence on the Hub too. 2. Lines that exclude each other. 3. One line, which
+// Gradio (or our constraints for it) excludes.
 func (f failure) conflict() (string, string, bool) {
 	m, ok := f.match(contradiction...)
 	if !ok {
 		return "", "", false
 	}
-	mine := f.named(m[1])
-	for _, r := range mine {
+	mentioned := f.mentioned(m[1])
+	for _, r := range mentioned {
 		if r.name == "gradio" && f.pins { // 1
-			return fmt.Sprintf("%s asks for %q, and sdk_version in README.md is %s", f.file, r.text, f.gradio), "remove that line, or change sdk_version", true
+			return fmt.Sprintf("%s requires %q, but sdk_version in README.md is %s", f.file, r.text, f.gradio), "remove that line, or change sdk_version", true
 		}
 	}
-	switch len(mine) {
+	switch len(mentioned) {
 	case 0:
-		return fmt.Sprintf("%s: the requirements contradict each other", f.in()), "read the log to see which", true
+		return fmt.Sprintf("%s: the requirements contradict each other", f.subject()), "read the log for details", true
 	case 1: // 3
-		return fmt.Sprintf("%s: %q cannot be installed together with gradio %s", f.in(), mine[0].text, orElse(f.gradio, "(the newest)")), "loosen or remove it" + f.heldTo(mine[0].name), true
+		return fmt.Sprintf("%s: %q cannot be installed together with gradio %s", f.subject(), mentioned[0].text, orElse(f.gradio, "(the newest)")), "loosen or remove it" + f.boundOf(mentioned[0].name), true
 	}
-	return fmt.Sprintf("%s: %s cannot be installed together", f.in(), quoted(mine)), "loosen or remove one of them", true // 2
+	return fmt.Sprintf("%s: %s cannot be installed together", f.subject(), quoted(mentioned)), "loosen or remove one of them", true // 2
 }
 
-// heldTo says what this Gradio can do with, if we know it.
-func (f failure) heldTo(name string) string {
-	for _, r := range f.held {
+// boundOf names the versions that this Gradio works with, if known.
+func (f failure) boundOf(name string) string {
+	for _, r := range f.bounds {
 		if r.name == name {
-			return ": that Gradio works only with " + r.text
+			return ": this Gradio works only with " + r.text
 		}
 	}
 	return ""
@@ -359,11 +361,11 @@ func (f failure) heldTo(name string) string {
 
 var word = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9._-]*`)
 
-// named returns the requirements that occur in the tool's reasoning.
-func (f failure) named(reasoning string) []requirement {
+// mentioned returns the requirements that the tool's explanation contains.
+func (f failure) mentioned(explanation string) []requirement {
 	words := map[string]bool{}
-	for _, w := range word.FindAllString(reasoning, -1) {
-		words[normal(strings.TrimRight(w, "._-"))] = true
+	for _, w := range word.FindAllString(explanation, -1) {
+		words[normalizeName(strings.TrimRight(w, "._-"))] = true
 	}
 	var all []requirement
 	for _, r := range f.lines {
@@ -400,18 +402,18 @@ func (f failure) notBuilt() (string, string, bool) {
 		return "", "", false
 	}
 	if named {
-		what = strconv.Quote(f.written(m[1]))
+		what = strconv.Quote(f.asWritten(m[1]))
 	}
-	return fmt.Sprintf("%s: %s could not be built from its source", f.in(), what),
-		fmt.Sprintf("choose a version with a wheel for Python %s, or install what the log says is missing", f.python), true
+	return fmt.Sprintf("%s: %s could not be built from its source", f.subject(), what),
+		fmt.Sprintf("choose a version with a wheel for Python %s, or install what the log reports as missing", f.python), true
 }
 
 var imports = regexp.MustCompile(`Traceback \(most recent call last\).*importlib`)
 
-// notImported is the last step: all is installed, and does not fit together.
+// notImported handles the last step: everything is installed, but the versions are incompatible.
 func (f failure) notImported() (string, string, bool) {
 	if _, ok := f.match(imports); !ok || f.file != "" {
 		return "", "", false
 	}
-	return "gradio and spaces are installed and cannot be imported: " + f.lastWord(), "pin in requirements.txt the package that is named there", true
+	return "gradio and spaces are installed but cannot be imported: " + f.errorText(), "pin the named package in requirements.txt", true
 }

@@ -8,33 +8,32 @@ import (
 	"testing"
 )
 
-// said is one case of testdata/said, which retake.sh takes down: the requirements that were asked for, and
-// what the tool answered.
-type said struct{ requirements, output string }
+// recording is one case of testdata/said, which retake.sh records: the requirements, and the output of the tool.
+type recording struct{ requirements, output string }
 
-func readSaid(t *testing.T, tool string) map[string]said {
+func readRecordings(t *testing.T, tool string) map[string]recording {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "said", tool+".txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]said{}
+	all := map[string]recording{}
 	for _, part := range strings.Split("\n"+string(text), "\n== ")[1:] {
 		name, body, _ := strings.Cut(part, " ==\n")
-		var s said
+		var r recording
 		for line := range strings.Lines(body) {
-			if asked, ok := strings.CutPrefix(line, "> "); ok {
-				s.requirements += asked
+			if requirement, ok := strings.CutPrefix(line, "> "); ok {
+				r.requirements += requirement
 			} else {
-				s.output += line
+				r.output += line
 			}
 		}
-		all[name] = s
+		all[name] = r
 	}
 	return all
 }
 
-func TestWhatToolsSayIsExplained(t *testing.T) {
+func TestRecordedFailuresAreExplained(t *testing.T) {
 	const (
 		network = "; check the network, and HTTPS_PROXY, UV_DEFAULT_INDEX and PIP_INDEX_URL where they are set"
 		python  = "; change its version, or python_version in README.md"
@@ -47,33 +46,33 @@ func TestWhatToolsSayIsExplained(t *testing.T) {
 		"needs pip":      `requirements.txt: no package "nosuchpackage-xyz", which "needy" needs, was found in the index; change the version of needy`,
 		"contradiction":  `requirements.txt: "six==1.16.0" and "six==1.15.0" cannot be installed together; loosen or remove one of them`,
 		"indirect":       `requirements.txt: "python-dateutil==2.9.0" and "six<1.5" cannot be installed together; loosen or remove one of them`,
-		"python":         `requirements.txt: "numpy==2.4.0" needs Python >=3.11, and the Space has 3.10.13` + python,
+		"python":         `requirements.txt: "numpy==2.4.0" needs Python >=3.11, but the Space has 3.10.13` + python,
 		"wheel":          `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + python,
 		"wheel pip":      `requirements.txt: no version of "tensorflow==2.5.0" was found in the index; correct its version`,
 		"windows":        `requirements.txt: "pywin32==306" has no build for Python 3.10.13 on this machine` + python,
 		"windows pip":    `requirements.txt: no package "pywin32" was found in the index; correct its name or version`,
-		"syntax":         `requirements.txt: "foo bar == 1" is not a requirement; correct that line`,
+		"syntax":         `requirements.txt: "foo bar == 1" is not a valid requirement; correct that line`,
 		"include":        `requirements.txt names the file "more.txt", which is not in the Space; add it, or correct that line`,
 		"folder":         `requirements.txt names the file "localpkg", which is not in the Space; add it, or correct that line`,
-		"broken":         `requirements.txt: a package could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log says is missing`,
-		"broken pip-26":  `requirements.txt: "broken" could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log says is missing`,
+		"broken":         `requirements.txt: a package could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
+		"broken pip-26":  `requirements.txt: "broken" could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
 		"address":        `requirements.txt: 127.0.0.1:1 cannot be reached` + network,
 		"address pip":    `requirements.txt: 127.0.0.1 cannot be reached` + network,
 		"git":            `requirements.txt: git failed (fatal: unable to access 'https://127.0.0.1:1/x.git/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server); correct the repository's address, or your access to it`,
-		"nogit":          `requirements.txt: a package comes from git, which is not installed; install git`,
+		"nogit":          `requirements.txt: a package is installed from git, which this machine does not have; install git`,
 		"proxy":          `requirements.txt: index.invalid cannot be reached` + network,
 		"proxy pip":      `requirements.txt: the package index cannot be reached` + network,
 		"proxy pip-26":   `requirements.txt: 127.0.0.1 cannot be reached` + network,
 		"nohost":         `requirements.txt: index.invalid cannot be reached` + network,
 		"nohost pip-23":  `requirements.txt: the package index cannot be reached` + network,
-		"certificate":    `the certificate of the package index is not trusted here; set SSL_CERT_FILE to a file with your organisation's certificates`,
-		"gradio":         `requirements.txt asks for "gradio==5.49.1", and sdk_version in README.md is 6.31.0; remove that line, or change sdk_version`,
+		"certificate":    `the certificate of the package index is not trusted on this machine; set SSL_CERT_FILE to a file with your organisation's certificates`,
+		"gradio":         `requirements.txt requires "gradio==5.49.1", but sdk_version in README.md is 6.31.0; remove that line, or change sdk_version`,
 		"hub":            `requirements.txt: "huggingface_hub==0.20.0" cannot be installed together with gradio 6.31.0; loosen or remove it`,
-		"sdk":            `README.md: there is no gradio 6.999.0 in the index; correct sdk_version`,
+		"sdk":            `README.md: gradio 6.999.0 was not found in the index; correct sdk_version`,
 		"wheel uv-0.5.0": `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + python,
 	}
 	for _, tool := range []string{"uv-0.13.8", "uv-0.5.0", "pip-26.3", "pip-23.0.1"} {
-		for name, s := range readSaid(t, tool) {
+		for name, r := range readRecordings(t, tool) {
 			t.Run(tool+" "+name, func(t *testing.T) {
 				kind, version, _ := strings.Cut(tool, "-")
 				major, _, _ := strings.Cut(version, ".")
@@ -81,17 +80,17 @@ func TestWhatToolsSayIsExplained(t *testing.T) {
 				for _, special := range []string{name + " " + kind, name + " " + kind + "-" + major} {
 					expected = orElse(want[special], expected)
 				}
-				got := explained(t, name, s)
+				got := explained(t, name, r)
 				if got != expected || got == "" {
-					t.Errorf("got  %s\nwant %s\nfrom\n%s", got, expected, s.output)
+					t.Errorf("got  %s\nwant %s\nfrom\n%s", got, expected, r.output)
 				}
 			})
 		}
 	}
 }
 
-// explained is the sentence for a case, without the log's path.
-func explained(t *testing.T, name string, s said) string {
+// explained returns the explanation of a case, without the log's path.
+func explained(t *testing.T, name string, r recording) string {
 	t.Helper()
 	j := testJob(t, t.TempDir())
 	j.python.Version = "3.10.13"
@@ -101,8 +100,8 @@ func explained(t *testing.T, name string, s said) string {
 		failed = step{text: "installing gradio 6.999.0 and spaces", file: "README.md"}
 		j.spec.Gradio = "6.999.0"
 	}
-	j.inputs = inputs{Gradio: j.spec.Gradio, Files: map[string]string{requirements: s.requirements}}
-	err := j.explain(failed, &toolError{tool: "tool", output: s.output, err: errors.New("exit status 1")})
+	j.inputs = inputs{Gradio: j.spec.Gradio, Files: map[string]string{requirements: r.requirements}}
+	err := j.explain(failed, &toolError{tool: "tool", output: r.output, err: errors.New("exit status 1")})
 	e, ok := errors.AsType[*Error](err)
 	if !ok || len(e.Tail) == 0 || e.Step != failed.text || e.LogPath == "" {
 		t.Errorf("explain = %+v, want an *Error with Step, LogPath and Tail", err)
@@ -110,7 +109,7 @@ func explained(t *testing.T, name string, s said) string {
 	return e.Problem + "; " + e.Hint
 }
 
-// testJob is a job whose tools have not run yet.
+// testJob returns a job whose tools have not run yet.
 func testJob(t *testing.T, dir string) *job {
 	t.Helper()
 	j, err := New(Config{Dir: dir}).newJob(Spec{})
@@ -121,27 +120,27 @@ func testJob(t *testing.T, dir string) *job {
 	return j
 }
 
-func TestWhatIsNotKnownIsQuoted(t *testing.T) {
+func TestUnknownFailureIsQuoted(t *testing.T) {
 	rows := []struct{ name, output, want string }{
-		{"an error line", "Resolved 3 packages\nerror: the moon is full\n  hint: wait\n", "error: the moon is full"},
+		{"an error line", "Resolved 3 packages\nerror: unknown reason\n  hint: wait\n", "error: unknown reason"},
 		{"only a last line", "one\ntwo\n\n", "two"},
 		{"nothing", "", "run tool: exit status 9"},
 	}
 	for _, row := range rows {
-		err := testJob(t, t.TempDir()).explain(step{text: "making tea"}, &toolError{tool: "tool", output: row.output, err: errors.New("exit status 9")})
+		err := testJob(t, t.TempDir()).explain(step{text: "running a step"}, &toolError{tool: "tool", output: row.output, err: errors.New("exit status 9")})
 		e, _ := errors.AsType[*Error](err)
-		if want := "making tea failed: " + row.want; e.Problem != want || e.Hint != "read the log for the reason" {
+		if want := "running a step failed: " + row.want; e.Problem != want || e.Hint != "read the log for the reason" {
 			t.Errorf("%s: got %q; %q, want %q", row.name, e.Problem, e.Hint, want)
 		}
 	}
 }
 
-func TestExplainedByAFewWords(t *testing.T) {
+func TestShortOutputIsExplained(t *testing.T) {
 	rows := []struct{ name, file, output, want string }{
-		{"uv, full", requirements, "error: Failed to install: x\n  cause: failed to copy: No space left on device (os error 28)", "a disk is full; free space"},
-		{"pip, full", requirements, "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "a disk is full; free space"},
-		{"Debian's python3 alone", "", "The virtual environment was not created successfully because ensurepip is not available.", "has no venv or no pip; install them"},
-		{"no pip", requirements, "/usr/bin/python3: No module named pip", "has no venv or no pip; install them"},
+		{"uv, full", requirements, "error: Failed to install: x\n  cause: failed to copy: No space left on device (os error 28)", "a disk is full; free disk space"},
+		{"pip, full", requirements, "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "a disk is full; free disk space"},
+		{"Debian's python3 alone", "", "The virtual environment was not created successfully because ensurepip is not available.", "has no venv or no pip; install both"},
+		{"no pip", requirements, "/usr/bin/python3: No module named pip", "has no venv or no pip; install both"},
 		{"uv, 403", requirements, "error: Failed to fetch: `https://h.invalid/simple/x/`\n  Caused by: HTTP status client error (403 Forbidden) for url (https://h.invalid/simple/x/)", `requirements.txt: h.invalid answered "403 Forbidden"; correct that address`},
 		{"pip, 404", requirements, "ERROR: HTTP error 404 while getting https://h.invalid/x.whl", `requirements.txt: h.invalid answered "404"; correct that address`},
 		{"UTF-16", requirements, "error: failed to read from file\n  Caused by: stream did not contain valid UTF-8", "requirements.txt is not UTF-8 text; save it as UTF-8"},
@@ -149,7 +148,7 @@ func TestExplainedByAFewWords(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			err := testJob(t, t.TempDir()).explain(step{text: "making tea", file: row.file}, &toolError{output: row.output, err: errors.New("exit status 1")})
+			err := testJob(t, t.TempDir()).explain(step{text: "running a step", file: row.file}, &toolError{output: row.output, err: errors.New("exit status 1")})
 			if !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %v\nwant ... %s", err, row.want)
 			}

@@ -20,18 +20,18 @@ const (
 	packages        = "packages.txt"
 )
 
-// layout changes when environments are made in another way, so that older ones are not taken for them.
+// layout is incremented when environments are created in another way, so that older ones are not reused.
 const layout = 1
 
-// maxFile bounds what is read of a file of the Space.
+// maxFile limits how much is read of a file of the Space.
 const maxFile = 1 << 20
 
-// inputs is all that decides what an environment contains. Its JSON is hashed into the environment's key,
-// so every field that is exported counts.
+// inputs is everything that decides what an environment contains. The hash of its JSON is the environment's key, so
+// every exported field counts.
 type inputs struct {
 	Layout      int
-	Gradio      string            // what will be pinned
-	Files       map[string]string // the requirement files and those that they include, by path
+	Gradio      string            // the version to pin
+	Files       map[string]string // the requirement files and their includes, by path
 	Constraints []byte
 	Interpreter interpreter
 }
@@ -53,8 +53,8 @@ func readInputs(spec Spec) (inputs, error) {
 
 var includes = regexp.MustCompile(`(?m)^\s*(?:-r|-c|--requirement|--constraint)[ =]*(\S+)`)
 
-// read takes in the file and what it includes. A file that is missing is left to the installer to report:
-// it may be behind a marker or a URL.
+// read adds the file and its includes. A missing file is left to the installer to report: it may be behind a marker
+// or a URL.
 func (in inputs) read(dir, name string) error {
 	if _, known := in.Files[name]; known {
 		return nil
@@ -70,7 +70,7 @@ func (in inputs) read(dir, name string) error {
 	for _, found := range includes.FindAllStringSubmatch(text, -1) {
 		included := filepath.Join(filepath.Dir(name), found[1])
 		if !filepath.IsLocal(included) {
-			continue // outside of the Space, or a URL: not ours to watch
+			continue // outside of the Space, or a URL: not part of the key
 		}
 		if err := in.read(dir, included); err != nil {
 			return err
@@ -84,8 +84,8 @@ func readText(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !info.Mode().IsRegular() { // reading a pipe would wait for ever
-		return "", errors.New("it is not a file")
+	if !info.Mode().IsRegular() { // reading a pipe would block forever
+		return "", errors.New("not a regular file")
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -96,7 +96,7 @@ func readText(path string) (string, error) {
 	return string(text), err
 }
 
-// has reports whether there is something to install in the file.
+// has reports whether the file contains anything to install.
 func (in inputs) has(name string) bool {
 	return strings.TrimSpace(comments.ReplaceAllString(in.Files[name], "")) != ""
 }
@@ -114,8 +114,8 @@ var comments = regexp.MustCompile(`(?m)(^|[ \t])#.*$`)
 
 // requirement is one line of a requirements file.
 type requirement struct {
-	name string // normalized, so that Foo_Bar is foo-bar
-	text string // as it was written, without its comment and marker
+	name string // normalized: Foo_Bar is foo-bar
+	text string // as written, without comment and marker
 }
 
 var requirementName = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?`)
@@ -126,7 +126,7 @@ func parseRequirements(text string) []requirement {
 		line, _, _ = strings.Cut(line, ";")
 		line = strings.TrimSpace(line)
 		if name := requirementName.FindString(line); name != "" {
-			all = append(all, requirement{normal(name), line})
+			all = append(all, requirement{normalizeName(name), line})
 		}
 	}
 	return all
@@ -134,15 +134,15 @@ func parseRequirements(text string) []requirement {
 
 var separators = regexp.MustCompile(`[-_.]+`)
 
-// normal is PEP 503's normalized name.
-func normal(name string) string {
+// normalizeName returns PEP 503's normalized name.
+func normalizeName(name string) string {
 	return separators.ReplaceAllString(strings.ToLower(name), "-")
 }
 
 var exactly = regexp.MustCompile(`^[^=<>!~]*==\s*([0-9][^\s,*]*)$`)
 
-// pinned returns the version that a requirements file pins name to, empty if it leaves a choice. Without
-// sdk_version that is the Gradio that the author tried.
+// pinned returns the version that a requirements file pins name to, or "" if it pins none. Without sdk_version this
+// is the Gradio that the author tested.
 func pinned(text, name string) string {
 	for _, r := range parseRequirements(text) {
 		if found := exactly.FindStringSubmatch(r.text); found != nil && r.name == name {
@@ -152,8 +152,8 @@ func pinned(text, name string) string {
 	return ""
 }
 
-// packagesWarning names the Debian packages that the Hub would install (spaces-dependencies.md). The host
-// runs as a person's own account, so it installs none.
+// packagesWarning lists the Debian packages that the Hub would install (spaces-dependencies.md). The host runs under
+// a normal user account, so it installs none.
 func packagesWarning(dir string) []string {
 	if dir == "" {
 		return nil
@@ -166,5 +166,5 @@ func packagesWarning(dir string) []string {
 	if len(names) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("packages.txt names Debian packages, which are not installed here: %s; install those that this machine lacks with apt", strings.Join(names, ", "))}
+	return []string{fmt.Sprintf("packages.txt lists Debian packages, which spacehost does not install: %s; install the missing ones with apt", strings.Join(names, ", "))}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestEveryInputCounts(t *testing.T) {
+func TestEveryInputChangesKey(t *testing.T) {
 	files := map[string]string{"requirements.txt": "six\n-r sub/more.txt", "sub/more.txt": "-c ../limits.txt", "limits.txt": "six<2"}
 	keyWith := func(change func(in *inputs), edits map[string]string) string {
 		dir := spaceDir(t, files)
@@ -34,25 +34,25 @@ func TestEveryInputCounts(t *testing.T) {
 		keyWith(nothing, map[string]string{"limits.txt": "six<1"}),
 	}
 	if again := keyWith(nothing, map[string]string{"app.py": "x", "packages.txt": "ffmpeg"}); again != keys[0] {
-		t.Errorf("key %s changed to %s by files that are not installed from", keys[0], again)
+		t.Errorf("key %s changed to %s after a change of unrelated files", keys[0], again)
 	}
 	if unique := slices.Compact(slices.Sorted(slices.Values(keys))); len(unique) != len(keys) {
-		t.Errorf("keys %q: two inputs share one", keys)
+		t.Errorf("keys %q: two inputs have the same key", keys)
 	}
 }
 
-func TestIncludesThatLeadNowhereAreLeftToTheInstaller(t *testing.T) {
+func TestUnresolvedIncludesAreLeftToInstaller(t *testing.T) {
 	dir := spaceDir(t, map[string]string{"requirements.txt": "-r requirements.txt\n-r ../other.txt\n-r /etc/hostname\n-r gone.txt\n-r https://example.com/r.txt\n"})
 	in, err := readInputs(Spec{Dir: dir})
 	if err != nil || len(in.Files) != 1 {
-		t.Errorf("readInputs = %v, %v; want the one file", in.Files, err)
+		t.Errorf("readInputs = %v, %v; want only requirements.txt", in.Files, err)
 	}
 }
 
-func TestRequirementsThatAreAFolder(t *testing.T) {
+func TestRequirementsIsFolder(t *testing.T) {
 	_, err := readInputs(Spec{Dir: spaceDir(t, map[string]string{"requirements.txt/x": ""})})
-	if err == nil || !strings.Contains(err.Error(), "requirements.txt: it is not a file") {
-		t.Errorf("got %v, want an error that says so", err)
+	if err == nil || !strings.Contains(err.Error(), "requirements.txt: not a regular file") {
+		t.Errorf("got %v, want an error about the folder", err)
 	}
 }
 
@@ -99,11 +99,11 @@ func TestConstraintsByGradio(t *testing.T) {
 	for _, row := range rows {
 		text, newest := constraintsFor(row.gradio)
 		in := inputs{Gradio: row.gradio, Constraints: text}
-		if said := strings.Join(in.heldBack(), ""); !strings.Contains(said, row.has) || (said == "") != (text == nil) {
-			t.Errorf("held back for %q: %q, want %q in it", row.gradio, said, row.has)
+		if warning := strings.Join(in.constraintWarnings(), ""); !strings.Contains(warning, row.has) || (warning == "") != (text == nil) {
+			t.Errorf("warning for %q: %q, want %q in it", row.gradio, warning, row.has)
 		}
-		if in.Files = map[string]string{requirements: string(text)}; len(in.heldBack()) != 0 {
-			t.Errorf("%q: the author has written all of it: %q", row.gradio, in.heldBack())
+		if in.Files = map[string]string{requirements: string(text)}; len(in.constraintWarnings()) != 0 {
+			t.Errorf("%q: the author names all constraints, but the warning is %q", row.gradio, in.constraintWarnings())
 		}
 		if !strings.Contains(string(text), row.has) || (row.has == "") != (text == nil) || newest != row.newest {
 			t.Errorf("constraintsFor(%q) = %q, %v; want %q in it, %v", row.gradio, text, newest, row.has, row.newest)
@@ -111,14 +111,14 @@ func TestConstraintsByGradio(t *testing.T) {
 	}
 }
 
-func TestToolsSeeNoSecrets(t *testing.T) {
+func TestToolEnvContainsNoSecrets(t *testing.T) {
 	got := toolEnv([]string{
 		"PATH=/bin", "HOME=/h", "LC_ALL=C", "https_proxy=p", "SSL_CERT_FILE=c", "PIP_INDEX_URL=i", "UV_CACHE_DIR=u", "XDG_CACHE_HOME=x",
 		"HF_TOKEN=secret", "PYTHONPATH=/evil", "AWS_SECRET_ACCESS_KEY=secret", "VIRTUAL_ENV=/v", "CONDA_PREFIX=/c",
 		"PIP_TARGET=/elsewhere", "UV_PYTHON=3.8", "PATHOLOGICAL=1",
 	})
 	want := []string{"PATH=/bin", "HOME=/h", "LC_ALL=C", "https_proxy=p", "SSL_CERT_FILE=c", "PIP_INDEX_URL=i", "UV_CACHE_DIR=u", "XDG_CACHE_HOME=x"}
-	if !reflect.DeepEqual(got[:len(got)-len(settled)], want) {
-		t.Errorf("toolEnv = %q, want %q and the settled ones", got, want)
+	if !reflect.DeepEqual(got[:len(got)-len(fixedVariables)], want) {
+		t.Errorf("toolEnv = %q, want %q and the fixedVariables ones", got, want)
 	}
 }

@@ -11,30 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock keeps an environment to one builder, among threads and among hosts. Tools inherit its descriptor:
-// should the host be killed, the lock stays taken until its uv or pip has ended too, and nobody builds in
-// a folder into which an orphan still writes.
+// lock gives one builder exclusive access to an environment, among goroutines and hosts. Tools inherit its
+// descriptor: if the host is killed, the lock stays until its uv or pip has exited. Otherwise another host could
+// build in a folder that an orphaned tool still writes to.
 type lock struct{ file *os.File }
 
-// hold locks path for this job and its tools until release is called; the last one taken is released first.
-func (j *job) hold(ctx context.Context, path string) (release func(), err error) {
+// acquireLock locks path for this job and its tools until release is called. Locks are released in reverse order.
+func (j *job) acquireLock(ctx context.Context, path string) (release func(), err error) {
 	l, err := lockFile(ctx, path, func() {
 		j.log.Info("waiting for another build", zap.String("space", j.space), zap.String("lock", path))
 	})
 	if err != nil {
 		return nil, err
 	}
-	j.held = append(j.held, l)
+	j.locks = append(j.locks, l)
 	return func() {
-		j.held = j.held[:len(j.held)-1]
+		j.locks = j.locks[:len(j.locks)-1]
 		l.release()
 	}, nil
 }
 
-// lockRetry is how often a taken lock is tried again: flock cannot wait for a context too.
+// lockRetry is the interval between attempts to take a lock: flock cannot be cancelled by a context.
 const lockRetry = 100 * time.Millisecond
 
-// lockFile waits for the lock on path. busy is called once if it is taken.
+// lockFile waits for the lock on path. It calls busy once if the lock is taken.
 func lockFile(ctx context.Context, path string, busy func()) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -62,8 +62,8 @@ func lockFile(ctx context.Context, path string, busy func()) (*lock, error) {
 	}
 }
 
-// release unlocks for all who share the descriptor: a daemon that some setup.py left behind must not keep
-// the environment to itself.
+// release unlocks for all processes that share the descriptor: a daemon left behind by a setup.py must not keep the
+// environment locked.
 func (l *lock) release() {
 	unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.file.Close()

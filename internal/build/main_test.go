@@ -15,13 +15,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain puts wheels named gradio and spaces beside the package index, empty but for their versions, so
-// that most tests install real things by real tools without a hundred megabytes of Gradio.
+// TestMain adds local wheels named gradio and spaces to the package index, empty except for their versions. Most
+// tests thus run the real installers without a hundred megabytes of Gradio.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(hostIn); dir != "" {
-		log.Fatal(beHost(dir))
+		log.Fatal(runAsHost(dir))
 	}
-	house, err := os.MkdirTemp("", "wheels")
+	wheels, err := os.MkdirTemp("", "wheels")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -29,20 +29,20 @@ func TestMain(m *testing.M) {
 		{"gradio", "99.1.0", ""}, {"gradio", "99.2.0", ""}, {"spaces", "99.0.0", ""},
 		{"gradio", "99.3.0", "from huggingface_hub_of_old import HfFolder"},
 	} {
-		if err := writeWheel(house, w.name, w.version, w.code); err != nil {
+		if err := writeWheel(wheels, w.name, w.version, w.code); err != nil {
 			log.Fatal(err)
 		}
 	}
-	os.Setenv("UV_FIND_LINKS", house)
-	os.Setenv("PIP_FIND_LINKS", house)
+	os.Setenv("UV_FIND_LINKS", wheels)
+	os.Setenv("PIP_FIND_LINKS", wheels)
 	os.Setenv("PIP_NO_COMPILE", "1") // half of pip's time
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(house)
+		os.RemoveAll(wheels)
 		os.Exit(code)
 	}))
 }
 
-// writeWheel makes a package of one module, which has the extras that the Hub asks of gradio.
+// writeWheel creates a package of one module, with the extras that the Hub requires of gradio.
 func writeWheel(dir, name, version, code string) error {
 	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s-py3-none-any.whl", name, version)))
 	if err != nil {
@@ -81,7 +81,7 @@ func cache(t *testing.T) string {
 	return filepath.Join(dir, "spacehost-test")
 }
 
-// stateDir is a fresh Config.Dir with the shared tools in it.
+// stateDir returns a new Config.Dir with the shared tools in it.
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir, tools := t.TempDir(), filepath.Join(cache(t), "tools")
@@ -94,15 +94,15 @@ func stateDir(t *testing.T) string {
 	return dir
 }
 
-// pipDir is one in which uv cannot be installed.
+// pipDir returns a Config.Dir in which uv cannot be installed.
 func pipDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	writeFiles(t, dir, map[string]string{"tools": "in the way"})
+	writeFiles(t, dir, map[string]string{"tools": "a file"})
 	return dir
 }
 
-// spaceDir is a Space's folder.
+// spaceDir returns a Space's folder.
 func spaceDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "demo")
@@ -164,17 +164,17 @@ func (s *steps) texts(state StepState) []string {
 	return all
 }
 
-// eventually waits for something that another process does.
-func eventually(t *testing.T, what string, happened func() bool) {
+// eventually waits for an action of another process.
+func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !happened() {
+	for !done() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waited in vain for: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		case <-tick.C:
 		}
 	}

@@ -9,46 +9,46 @@ import (
 	"sync"
 )
 
-// output is the log file that every tool of a build writes to.
+// output is the log file to which every tool of a build writes.
 type output struct {
 	*os.File
 	path string
-	ours bool // nobody else's lines are in it
+	own  bool // only this Space's builds write to it
 }
 
 // openOutput opens path, or the log of the Space in spaceDir when path is empty.
 func openOutput(path, dir, spaceDir string) (*output, error) {
-	ours := path == ""
-	if ours {
+	own := path == ""
+	if own {
 		sum := sha256.Sum256([]byte(spaceDir))
 		path = filepath.Join(dir, "logs", fmt.Sprintf("build-%s-%s.log", filepath.Base(spaceDir), hex.EncodeToString(sum[:3])))
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("find the build log: %w", err)
+		return nil, fmt.Errorf("resolve the path of the build log: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder of the build log: %w", err)
+		return nil, fmt.Errorf("create the folder of the build log: %w", err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the build log: %w", err)
 	}
-	return &output{f, path, ours}, nil
+	return &output{f, path, own}, nil
 }
 
-// restart forgets earlier builds, and is called once there is something new to tell: the log of the build
-// that made a cached environment stays.
+// restart removes the output of earlier builds. It is called when a new build has output, so the log of the build
+// that created a cached environment stays.
 func (o *output) restart() {
-	if o.ours {
+	if o.own {
 		o.Truncate(0)
 	}
 }
 
 func (o *output) heading(text string) { fmt.Fprintf(o, "# %s\n", text) }
 
-// tail copies what a tool says to the log, and keeps the end of it: enough for its last error with the
-// reasons, without holding the hundred thousand lines of a compiler. Both pipes of a tool write here.
+// tail copies the output of a tool to the log, and keeps the end of it: enough for its last error with the reasons,
+// without the hundred thousand lines of a compiler. Both pipes of a tool write to it.
 type tail struct {
 	log  *output
 	mu   sync.Mutex
@@ -64,6 +64,6 @@ func (t *tail) Write(p []byte) (int, error) {
 	if excess := len(t.kept) - tailSize; excess > 0 {
 		t.kept = append(t.kept[:0], t.kept[excess:]...)
 	}
-	t.log.Write(p) // a log on a full disk must not stop the tool, which will say so itself
+	t.log.Write(p) // a full disk must not stop the tool, which reports the error itself
 	return len(p), nil
 }

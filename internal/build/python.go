@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// oldestPython is what Gradio 6, the spaces package and the host's runner need.
+// oldestPython is the minimum for Gradio 6, the spaces package and the host's runner.
 var oldestPython = release{3, 10}
 
-// interpreter is a Python on this machine, by its real path: a shim, or a python3 in somebody's activated
-// environment, would make environments that end with it.
+// interpreter is a Python on this machine, by its real path. An environment made from a shim, or from python3 of an
+// activated environment, would stop working together with it.
 type interpreter struct {
 	Path    string
 	Version string // three parts
@@ -28,11 +28,10 @@ func (i interpreter) release() release {
 	return r
 }
 
-// findPython chooses the interpreter to make an environment with.
-//  1. python_version with three parts: that one, else one that differs in the last (with a warning).
-//  2. With two parts: the first of them.
-//  3. None: python3 as the person has it, if it is from 3.10 to newest; else the first that is; else any
-//     from 3.10 on.
+// findPython chooses the interpreter for the environment: 1. python_version with three parts: that version, else one
+// with another patch release (with a warning). 2. python_version with two parts: the first match. 3. No
+// python_version: the user's python3 if it is between 3.10 and newest; else the first such interpreter; else any from
+// 3.10 on.
 func (j *job) findPython(ctx context.Context, newest release) (interpreter, error) {
 	if j.spec.Python == "" {
 		return j.anyPython(ctx, newest)
@@ -40,7 +39,7 @@ func (j *job) findPython(ctx context.Context, newest release) (interpreter, erro
 	asked, ok := parseRelease(j.spec.Python)
 	if !ok || asked.before(oldestPython) {
 		return interpreter{}, &Error{Step: "finding Python", LogPath: j.output.path,
-			Problem: fmt.Sprintf("python_version %q is not a Python from 3.10 on", j.spec.Python), Hint: "correct it in README.md"}
+			Problem: fmt.Sprintf("python_version %q is not supported: a Space needs Python 3.10 or newer", j.spec.Python), Hint: "correct it in README.md"}
 	}
 	var near, seen []interpreter
 	for _, path := range candidates(asked) {
@@ -59,13 +58,13 @@ func (j *job) findPython(ctx context.Context, newest release) (interpreter, erro
 	if len(near) == 0 {
 		return interpreter{}, j.noPython(seen)
 	}
-	j.warnings = append(j.warnings, fmt.Sprintf("python_version asks for Python %s; this machine has %s, which is used instead", j.spec.Python, near[0].Version))
+	j.warnings = append(j.warnings, fmt.Sprintf("python_version requires Python %s; using %s of this machine instead", j.spec.Python, near[0].Version))
 	return near[0], nil
 }
 
 func hasPatch(version string) bool { return strings.Count(version, ".") == 2 }
 
-// anyPython is rule 3.
+// anyPython implements rule 3.
 func (j *job) anyPython(ctx context.Context, newest release) (interpreter, error) {
 	var seen []interpreter
 	for _, path := range candidates(release{}) {
@@ -91,13 +90,13 @@ func (j *job) anyPython(ctx context.Context, newest release) (interpreter, error
 
 var (
 	pythonCommand = regexp.MustCompile(`^python3\.\d+$`)
-	// Where the usual managers keep interpreters that are not on PATH.
+	// The folders in which common version managers keep interpreters that are not on PATH.
 	managed = []string{"$PYENV_ROOT/versions/*/bin/python3", "$HOME/.pyenv/versions/*/bin/python3",
 		"$UV_PYTHON_INSTALL_DIR/*/bin/python3", "$XDG_DATA_HOME/uv/python/*/bin/python3", "$HOME/.local/share/uv/python/*/bin/python3"}
 )
 
-// candidates are the paths that may be a Python, the likeliest first: for a release its own command, else
-// the person's python3.
+// candidates lists the paths that may be a Python, the most likely first: for a release its own command, else the
+// user's python3.
 func candidates(asked release) []string {
 	dirs := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(d string) bool { return !filepath.IsAbs(d) })
 	var all []string
@@ -114,7 +113,7 @@ func candidates(asked release) []string {
 // versionedIn returns the commands like python3.12 in dir.
 func versionedIn(dir string) []string {
 	var all []string
-	entries, _ := os.ReadDir(dir) // PATH may well name folders that are not there
+	entries, _ := os.ReadDir(dir) // PATH may name missing folders
 	for _, e := range entries {
 		if pythonCommand.MatchString(e.Name()) {
 			all = append(all, filepath.Join(dir, e.Name()))
@@ -147,46 +146,46 @@ func inDirs(dirs []string, names ...string) []string {
 	return all
 }
 
-// probeScript uses -I throughout: the Space's folder must not be on sys.path, where its queue.py or
-// types.py would stand before the real ones.
+// probeScript always runs with -I: the Space's folder must not be on sys.path, where its queue.py or types.py would
+// shadow the standard modules.
 const probeScript = `import os, sys
 if sys.implementation.name == "cpython":
     print(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))
     print("%d.%d.%d" % sys.version_info[:3])`
 
-// probe asks the command at path what it really is. pyenv has shims for versions that are switched off, so
-// that a file of that name says nothing.
+// probe runs the command at path to find its real path and version. pyenv has shims for versions that are disabled,
+// so the file name proves nothing.
 func probe(ctx context.Context, path string) (interpreter, bool) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var said bytes.Buffer
+	var stdout bytes.Buffer
 	cmd := command(ctx, path, "-I", "-c", probeScript)
-	cmd.Stdout = &said
+	cmd.Stdout = &stdout
 	if cmd.Run() != nil {
 		return interpreter{}, false
 	}
-	lines := strings.Fields(said.String())
+	lines := strings.Fields(stdout.String())
 	if len(lines) != 2 {
 		return interpreter{}, false
 	}
 	return interpreter{Path: lines[0], Version: lines[1]}, true
 }
 
-// noPython says what is there instead.
+// noPython lists the interpreters that were found instead.
 func (j *job) noPython(seen []interpreter) error {
 	e := &Error{Step: "finding Python", LogPath: j.output.path}
 	if j.spec.Python == "" {
-		e.Problem = "a Space needs Python 3.10 or newer, and this machine has " + listed(seen)
-		e.Hint = "install one (on Debian: apt install python3 python3-venv), or give one by --python"
+		e.Problem = "a Space needs Python 3.10 or newer, but this machine has " + formatInterpreters(seen)
+		e.Hint = "install one (on Debian: apt install python3 python3-venv), or pass one with --python"
 		return e
 	}
 	seen = slices.DeleteFunc(seen, func(i interpreter) bool { return i.release().before(oldestPython) })
-	e.Problem = fmt.Sprintf("python_version asks for Python %s, and this machine has %s", j.spec.Python, listed(seen))
-	e.Hint = fmt.Sprintf(`install it (with uv: "uv python install %s"), change python_version in README.md, or give an interpreter by --python`, j.spec.Python)
+	e.Problem = fmt.Sprintf("python_version requires Python %s, but this machine has %s", j.spec.Python, formatInterpreters(seen))
+	e.Hint = fmt.Sprintf(`install it (with uv: "uv python install %s"), change python_version in README.md, or pass an interpreter with --python`, j.spec.Python)
 	return e
 }
 
-func listed(all []interpreter) string {
+func formatInterpreters(all []interpreter) string {
 	var texts []string
 	for _, i := range all {
 		texts = append(texts, i.Version+" ("+i.Path+")")
@@ -194,8 +193,8 @@ func listed(all []interpreter) string {
 	return orElse(strings.Join(texts, ", "), "none")
 }
 
-// findInterpreter resolves Config.Interpreter, a path or a command, and leaves links as they are: in
-// a virtual environment the link is what makes it one.
+// findInterpreter resolves Config.Interpreter, a path or a command, without following links: a virtual environment is
+// identified by its link.
 func findInterpreter(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {

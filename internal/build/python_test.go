@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// machine makes PATH and HOME those of a machine that has these Pythons: command names and what they say
-// they are. A version of "off" is a shim of pyenv that does not run.
+// machine sets PATH and HOME to those of a machine with these Pythons: command names and their versions. The version
+// "off" is a shim of pyenv that does not run.
 func machine(t *testing.T, pythons map[string]string) {
 	t.Helper()
 	bin, home := t.TempDir(), t.TempDir()
@@ -32,7 +32,7 @@ func machine(t *testing.T, pythons map[string]string) {
 	}
 }
 
-func TestWhichPythonIsTaken(t *testing.T) {
+func TestFindPython(t *testing.T) {
 	usual := map[string]string{"python3": "3.11.7", "python3.11": "3.11.7", "python3.13": "3.13.0", "python3.12": "off",
 		".pyenv/versions/3.10.13/bin/python3": "3.10.13", ".local/share/uv/python/cpython-3.12/bin/python3": "3.12.1"}
 	rows := []struct {
@@ -48,7 +48,7 @@ func TestWhichPythonIsTaken(t *testing.T) {
 		{"of pyenv", usual, "3.10", release{}, "3.10.13", ""},
 		{"of uv, behind a shim", usual, "3.12", release{}, "3.12.1", ""},
 		{"exact", usual, "3.10.13", release{}, "3.10.13", ""},
-		{"other patch", usual, "3.12.12", release{}, "3.12.1", "python_version asks for Python 3.12.12; this machine has 3.12.1, which is used instead"},
+		{"other patch", usual, "3.12.12", release{}, "3.12.1", "python_version requires Python 3.12.12; using 3.12.1 of this machine instead"},
 		{"exact behind another patch", map[string]string{"python3.10": "3.10.1", "python3": "3.10.13"}, "3.10.13", release{}, "3.10.13", ""},
 		{"too old by default", map[string]string{"python3": "3.9.2", "python3.12": "3.12.4"}, "", release{}, "3.12.4", ""},
 		{"too new for Gradio 4", map[string]string{"python3": "3.13.0", "python3.12": "3.12.4"}, "", release{3, 12}, "3.12.4", ""},
@@ -65,8 +65,8 @@ func TestWhichPythonIsTaken(t *testing.T) {
 			if err != nil || got.Version != row.want || got.Path != "/real/python"+row.want {
 				t.Errorf("findPython(%q) = %+v, %v; want %s", row.asked, got, err, row.want)
 			}
-			if said := strings.Join(j.warnings, "|"); said != row.warning {
-				t.Errorf("warnings %q, want %q", said, row.warning)
+			if warnings := strings.Join(j.warnings, "|"); warnings != row.warning {
+				t.Errorf("warnings %q, want %q", warnings, row.warning)
 			}
 		})
 	}
@@ -79,12 +79,12 @@ func TestNoPython(t *testing.T) {
 		asked   string
 		want    string
 	}{
-		{"none at all", nil, "", "a Space needs Python 3.10 or newer, and this machine has none; install one (on Debian: apt install python3 python3-venv), or give one by --python"},
-		{"old ones", map[string]string{"python3": "3.8.18", "python3.9": "3.9.2"}, "", "a Space needs Python 3.10 or newer, and this machine has 3.8.18 (/real/python3.8.18), 3.9.2 (/real/python3.9.2); install one"},
+		{"none at all", nil, "", "a Space needs Python 3.10 or newer, but this machine has none; install one (on Debian: apt install python3 python3-venv), or pass one with --python"},
+		{"old ones", map[string]string{"python3": "3.8.18", "python3.9": "3.9.2"}, "", "a Space needs Python 3.10 or newer, but this machine has 3.8.18 (/real/python3.8.18), 3.9.2 (/real/python3.9.2); install one"},
 		{"another", map[string]string{"python3": "3.11.7", "python3.11": "3.11.7", "python3.12": "off"}, "3.12",
-			`python_version asks for Python 3.12, and this machine has 3.11.7 (/real/python3.11.7); install it (with uv: "uv python install 3.12"), change python_version in README.md, or give an interpreter by --python`},
-		{"older ones are no help", map[string]string{"python3": "3.8.18"}, "3.12", "python_version asks for Python 3.12, and this machine has none; install it"},
-		{"older than any may be", map[string]string{"python3.8": "3.8.18"}, "3.8", `python_version "3.8" is not a Python from 3.10 on; correct it in README.md`},
+			`python_version requires Python 3.12, but this machine has 3.11.7 (/real/python3.11.7); install it (with uv: "uv python install 3.12"), change python_version in README.md, or pass an interpreter with --python`},
+		{"only older ones", map[string]string{"python3": "3.8.18"}, "3.12", "python_version requires Python 3.12, but this machine has none; install it"},
+		{"unsupported version", map[string]string{"python3.8": "3.8.18"}, "3.8", `python_version "3.8" is not supported: a Space needs Python 3.10 or newer; correct it in README.md`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestNoPython(t *testing.T) {
 	}
 }
 
-func TestARealPythonIsFound(t *testing.T) {
+func TestFindRealPython(t *testing.T) {
 	j := testJob(t, t.TempDir())
 	got, err := j.findPython(t.Context(), release{})
 	if err != nil {
@@ -112,7 +112,7 @@ func TestARealPythonIsFound(t *testing.T) {
 	}
 }
 
-func TestAGivenInterpreterIsUsedAsItIs(t *testing.T) {
+func TestGivenInterpreterIsUsedUnchanged(t *testing.T) {
 	t.Parallel()
 	made := build(t, New(Config{Dir: stateDir(t)}), Spec{Gradio: "99.1.0"}, false)
 	dir := t.TempDir()
@@ -128,15 +128,15 @@ func TestAGivenInterpreterIsUsedAsItIs(t *testing.T) {
 
 	env = build(t, b, Spec{Gradio: "6.31.0", Python: "3.99"}, true)
 	want := []string{
-		fmt.Sprintf("README.md asks for gradio 6.31.0, and %s has 99.1.0", made.Python),
-		fmt.Sprintf("README.md asks for Python 3.99, and %s is %s", made.Python, made.PythonVersion),
+		fmt.Sprintf("README.md requires gradio 6.31.0, but %s has 99.1.0", made.Python),
+		fmt.Sprintf("README.md requires Python 3.99, but %s is %s", made.Python, made.PythonVersion),
 	}
 	if strings.Join(env.Warnings, "\n") != strings.Join(want, "\n") {
 		t.Errorf("Warnings = %q, want %q", env.Warnings, want)
 	}
 }
 
-func TestAGivenInterpreterThatCannotBeUsed(t *testing.T) {
+func TestUnusableInterpreter(t *testing.T) {
 	bare := filepath.Join(t.TempDir(), "bare")
 	j := testJob(t, t.TempDir())
 	base, err := j.findPython(t.Context(), release{})
@@ -147,14 +147,14 @@ func TestAGivenInterpreterThatCannotBeUsed(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	bare = filepath.Join(bare, "bin", "python")
-	notPython := filepath.Join(t.TempDir(), "tea")
+	notPython := filepath.Join(t.TempDir(), "tool")
 	if err := os.WriteFile(notPython, []byte("#!/bin/sh\necho no >&2; exit 3\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]string{
-		"/nowhere/python": "there is no program /nowhere/python; give the path of a Python by --python",
-		notPython:         notPython + " is not a Python that runs; give another by --python",
-		bare:              bare + ` has no gradio and no spaces; install them with "` + bare + ` -m pip install gradio[oauth,mcp] spaces", or leave --python out`,
+		"/nowhere/python": "program /nowhere/python not found; pass the path of a Python with --python",
+		notPython:         notPython + " is not a working Python; pass another interpreter with --python",
+		bare:              bare + ` has no gradio and no spaces; install them with "` + bare + ` -m pip install gradio[oauth,mcp] spaces", or omit --python`,
 	}
 	for path, want := range rows {
 		_, err := New(Config{Dir: t.TempDir(), Interpreter: path}).Build(t.Context(), Spec{}, false)
@@ -164,7 +164,7 @@ func TestAGivenInterpreterThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestVersionsThatAreTheSame(t *testing.T) {
+func TestSameVersion(t *testing.T) {
 	rows := []struct {
 		asked, has string
 		same       bool

@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// toolError is a tool that ran and failed.
+// toolError reports a tool that ran and failed.
 type toolError struct {
 	tool   string
-	output string // the end of it
+	output string // the end of the output
 	err    error
 }
 
 func (e *toolError) Error() string { return fmt.Sprintf("run %s: %v", e.tool, e.err) }
 func (e *toolError) Unwrap() error { return e.err }
 
-// run runs a tool in the Space's folder, to which requirement files are relative, with its output in the log.
+// run runs a tool in the Space's folder, which is the base of relative requirement files, with its output in the log.
 func (j *job) run(ctx context.Context, argv ...string) error {
 	return j.runTo(ctx, io.Discard, argv...)
 }
@@ -31,26 +31,26 @@ func (j *job) run(ctx context.Context, argv ...string) error {
 // runTo also copies the tool's standard output to stdout.
 func (j *job) runTo(ctx context.Context, stdout io.Writer, argv ...string) error {
 	fmt.Fprintf(j.output, "$ %s\n", strings.Join(argv, " "))
-	said := &tail{log: j.output}
+	output := &tail{log: j.output}
 	cmd := command(ctx, argv...)
 	cmd.Dir = orElse(j.spec.Dir, j.dir)
-	cmd.Stderr = said
-	cmd.Stdout = io.MultiWriter(said, stdout)
-	for _, l := range j.held {
+	cmd.Stderr = output
+	cmd.Stdout = io.MultiWriter(output, stdout)
+	for _, l := range j.locks {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, l.file)
 	}
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		awaitGroup(cmd)
 	}
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // it is done, and a daemon of its holds the pipe
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // the tool has exited, but its daemon holds the pipe
 		return nil
 	}
-	return &toolError{tool: argv[0], output: string(said.kept), err: err}
+	return &toolError{tool: argv[0], output: string(output.kept), err: err}
 }
 
-// command is a tool in a process group of its own, which dies as a whole with ctx: killing uv or pip alone
-// leaves the compilers that they started.
+// command returns a tool in its own process group, which is killed as a whole when ctx ends: killing only uv or pip
+// leaves their compilers running.
 func command(ctx context.Context, argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = toolEnv(os.Environ())
@@ -58,64 +58,64 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 	cmd.WaitDelay = 2 * time.Second
 	cmd.Cancel = func() error {
 		if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
-			return err // reaped: the group's number may be somebody else's by now
+			return err // reaped: the group id may belong to another process by now
 		}
 		return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	return cmd
 }
 
-// awaitGroup waits until nobody of a killed group is left who could still write into the environment that
-// is about to be removed. Bounded, since a zombie that nobody reaps counts as alive.
+// awaitGroup waits until no process of a killed group can still write into the environment, which is then removed.
+// The wait is bounded, since a zombie that is never reaped counts as running.
 func awaitGroup(cmd *exec.Cmd) {
 	if cmd.Process == nil {
 		return
 	}
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
+	retry := time.NewTicker(10 * time.Millisecond)
+	defer retry.Stop()
 	for range 100 {
 		if errors.Is(syscall.Kill(-cmd.Process.Pid, 0), syscall.ESRCH) {
 			return
 		}
-		<-again.C
+		<-retry.C
 	}
 }
 
-// passed are the variables of the host that tools may see; of those that end in * all that begin so.
-// The rest stays out: a setup.py is a stranger's code, and the host's environment has tokens in it.
-var passed = []string{
+// allowedVariables are the host's variables that tools may see; a name that ends in * is a prefix. All others are
+// removed: a setup.py is untrusted code, and the host's environment contains tokens.
+var allowedVariables = []string{
 	"PATH", "HOME", "LANG", "LC_*", "TMPDIR", "LD_LIBRARY_PATH",
 	"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
 	"PIP_*", "UV_*", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "PYENV_ROOT", "PYENV_VERSION",
-	"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDA_HOME", "MAX_JOBS", // what packages are compiled with
+	"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDA_HOME", "MAX_JOBS", // for packages that are compiled
 }
 
-// settled are the variables that would send packages elsewhere, ask a person who is not there, or make
-// the output unreadable.
-var settled = []string{
+// fixedVariables override variables that would install packages elsewhere, prompt for input, or make the output
+// unreadable.
+var fixedVariables = []string{
 	"PIP_USER=0", "PIP_NO_INPUT=1", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_REQUIRE_VIRTUALENV=0", "PIP_PROGRESS_BAR=off",
 	"UV_PYTHON_DOWNLOADS=never", "UV_NO_PROGRESS=1", "NO_COLOR=1",
 	"GIT_TERMINAL_PROMPT=0", "GRADIO_ANALYTICS_ENABLED=False",
 }
 
-var dropped = []string{"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX"}
+var deniedVariables = []string{"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX"}
 
 func toolEnv(host []string) []string {
 	var env []string
 	for _, variable := range host {
 		name, _, _ := strings.Cut(variable, "=")
-		if isPassed(name) && !slices.Contains(dropped, name) {
+		if isAllowed(name) && !slices.Contains(deniedVariables, name) {
 			env = append(env, variable)
 		}
 	}
-	return append(env, settled...) // the last of two equal names counts
+	return append(env, fixedVariables...) // of two equal names the last has effect
 }
 
-func isPassed(name string) bool {
-	return slices.ContainsFunc(passed, func(p string) bool {
-		begin, open := strings.CutSuffix(p, "*")
-		return name == p || open && strings.HasPrefix(name, begin)
+func isAllowed(name string) bool {
+	return slices.ContainsFunc(allowedVariables, func(p string) bool {
+		prefix, isPrefix := strings.CutSuffix(p, "*")
+		return name == p || isPrefix && strings.HasPrefix(name, prefix)
 	})
 }
 

@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 )
 
-// stampName is the file that says that an environment is complete, and what is in it.
+// stampName is the file that marks an environment as complete, and lists its contents.
 const stampName = "environment.json"
 
-// readStamp returns the environment in home if it is complete, and the Python under it is still there.
+// readStamp returns the environment in home if it is complete and its base Python still exists.
 func readStamp(home string) (*Environment, bool) {
 	data, err := os.ReadFile(filepath.Join(home, stampName))
 	if err != nil {
@@ -23,7 +23,7 @@ func readStamp(home string) (*Environment, bool) {
 	return env, err == nil
 }
 
-// writeStamp puts the stamp there whole or not at all.
+// writeStamp writes the stamp atomically.
 func writeStamp(home string, env *Environment) error {
 	data, err := json.MarshalIndent(env, "", "  ")
 	if err != nil {

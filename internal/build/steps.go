@@ -9,15 +9,15 @@ import (
 	"go.uber.org/zap"
 )
 
-// step is something to do, with its line for the person who waits.
+// step is one action of a build, with its line of progress.
 type step struct {
 	text string
-	file string // whose contents are at fault if it fails
+	file string // the file at fault if the step fails
 	do   func(ctx context.Context) error
 }
 
-// steps lists what making the environment takes. The order of installation is the Hub's
-// (spaces-dependencies.md): pre-requirements.txt, the SDK, requirements.txt.
+// steps lists the steps that create the environment. The order of installation is the Hub's (spaces-dependencies.md):
+// pre-requirements.txt, the SDK, requirements.txt.
 func (j *job) steps(ctx context.Context, env **Environment) []step {
 	var all []step
 	if uv, ok := j.findUV(ctx); ok {
@@ -25,7 +25,7 @@ func (j *job) steps(ctx context.Context, env **Environment) []step {
 	} else {
 		all = append(all, step{"installing uv " + uvVersion, "", j.installUV})
 	}
-	all = append(all, step{"making an environment with Python " + j.python.Version, "", j.venv})
+	all = append(all, step{"creating an environment with Python " + j.python.Version, "", j.venv})
 	if j.inputs.has(preRequirements) {
 		all = append(all, step{"installing " + preRequirements, preRequirements, j.installPre})
 	}
@@ -34,13 +34,14 @@ func (j *job) steps(ctx context.Context, env **Environment) []step {
 		all = append(all, step{"installing " + requirements, requirements, j.installRequirements})
 	}
 	return append(all, step{"checking the environment", "", func(ctx context.Context) (err error) {
-		*env, err = j.readBack(ctx)
+		*env, err = j.verify(ctx)
 		return err
 	}})
 }
 
-// takeSteps does them in turn and tells Progress of each. The first error ends it, in words for the author.
-func (j *job) takeSteps(ctx context.Context, all []step) error {
+// runSteps runs the steps in order and reports each to Progress. The first error ends the build, explained for the
+// author.
+func (j *job) runSteps(ctx context.Context, all []step) error {
 	for i, s := range all {
 		began := time.Now()
 		report := Step{Index: i + 1, Total: len(all), Text: s.text, State: Started}
@@ -76,7 +77,7 @@ func (j *job) gradioText() string {
 	return "gradio " + j.inputs.Gradio
 }
 
-// sdk is what the Hub's image installs for `sdk: gradio`, in its build logs' own words.
+// sdk is what the Hub's image installs for `sdk: gradio`, according to its build logs.
 func (j *job) sdk() []string {
 	gradio := "gradio[oauth,mcp]"
 	if j.inputs.Gradio != "" {
@@ -93,8 +94,8 @@ func (j *job) installSDK(ctx context.Context) error {
 	return j.install(ctx, j.sdk()...)
 }
 
-// installRequirements names the SDK once more, as the Hub does: left alone, an installer would let
-// requirements.txt replace what gradio depends on, and leave an app that dies at import.
+// installRequirements repeats the SDK, as the Hub does. Otherwise the installer would let requirements.txt replace
+// dependencies of gradio, and the app would fail at import.
 func (j *job) installRequirements(ctx context.Context) error {
 	return j.install(ctx, append([]string{"-r", requirements}, j.sdk()...)...)
 }

@@ -11,19 +11,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// uvVersion is what is installed where there is no uv: the newest on PyPI in November 2026.
+// uvVersion is installed where uv is missing: the newest on PyPI in November 2026.
 const uvVersion = "0.13.8"
 
-// installer is uv or pip, as the command lines that make an environment and install into it.
+// installer is uv or pip: the command lines that create an environment and install packages into it.
 type installer struct {
 	venv    func(python, home string) []string
 	install func(home string) []string
 }
 
-// uvInstaller makes uv behave as the pip of the Hub.
-//   - --index-strategy: of all indexes the best version is taken, which requirement files with an
-//     --extra-index-url for torch count upon.
-//   - --seed: pip itself is in the environment, since many a Space calls it when it starts.
+// uvInstaller makes uv behave like the Hub's pip.
+//   - --index-strategy: the best version of all indexes is used, as requirement files with an --extra-index-url for torch expect.
+//   - --seed: installs pip in the environment, since many Spaces call it when they start.
 //   - --project: not the Space's folder, where uv would obey pyproject.toml and uv.toml.
 func uvInstaller(uv string) installer {
 	return installer{
@@ -37,7 +36,7 @@ func uvInstaller(uv string) installer {
 	}
 }
 
-// pipInstaller is the way without uv. -I keeps the Space's own modules away from pip (see probeScript).
+// pipInstaller is used without uv. -I keeps the Space's own modules out of pip's sys.path (see probeScript).
 func pipInstaller() installer {
 	return installer{
 		venv: func(python, home string) []string {
@@ -51,19 +50,19 @@ func pipInstaller() installer {
 
 func pythonIn(home string) string { return filepath.Join(home, "bin", "python") }
 
-// findUV returns the uv on PATH, or the one that was installed earlier.
+// findUV returns the uv on PATH, or the one installed by an earlier build.
 func (j *job) findUV(ctx context.Context) (string, bool) {
 	for _, name := range []string{"uv", filepath.Join(j.uvHome(), "bin", "uv")} {
 		path, err := exec.LookPath(name)
-		if err == nil && works(ctx, path) {
+		if err == nil && runs(ctx, path) {
 			return path, true
 		}
 	}
 	return "", false
 }
 
-// works reports whether uv answers: a shim of pyenv may not, nor one whose installation was cut off.
-func works(ctx context.Context, uv string) bool {
+// runs reports whether uv runs: a pyenv shim may not, nor an interrupted installation.
+func runs(ctx context.Context, uv string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return command(ctx, uv, "--version").Run() == nil
@@ -71,7 +70,7 @@ func works(ctx context.Context, uv string) bool {
 
 func (j *job) uvHome() string { return filepath.Join(j.dir, "tools", "uv-"+uvVersion) }
 
-// installUV chooses the installer. Without uv all goes on by pip, only slower.
+// installUV chooses the installer. Without uv everything is installed by pip, only slower.
 func (j *job) installUV(ctx context.Context) error {
 	err := j.fetchUV(ctx)
 	if err == nil {
@@ -81,8 +80,8 @@ func (j *job) installUV(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	fmt.Fprintf(j.output, "uv could not be installed, going on with pip: %v\n", err)
-	j.log.Warn("uv could not be installed, going on with pip", zap.String("space", j.space), zap.Error(err))
+	fmt.Fprintf(j.output, "uv could not be installed, continuing with pip: %v\n", err)
+	j.log.Warn("uv could not be installed, continuing with pip", zap.String("space", j.space), zap.Error(err))
 	j.tool = pipInstaller()
 	return nil
 }
@@ -91,12 +90,12 @@ func (j *job) fetchUV(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(j.uvHome()), 0o755); err != nil {
 		return err
 	}
-	release, err := j.hold(ctx, j.uvHome()+".lock")
+	release, err := j.acquireLock(ctx, j.uvHome()+".lock")
 	if err != nil {
 		return err
 	}
 	defer release()
-	if works(ctx, filepath.Join(j.uvHome(), "bin", "uv")) { // another host was faster
+	if runs(ctx, filepath.Join(j.uvHome(), "bin", "uv")) { // another host was faster
 		return nil
 	}
 	if err := os.RemoveAll(j.uvHome()); err != nil {

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hierarchy is where this process stands in one tree of cgroups.
+// hierarchy is the position of this process in one tree of cgroups.
 type hierarchy struct {
 	mount string // path of its file system
 	dir   string // path of our cgroup in it
 }
 
-// hierarchy finds version 2's with an empty controller, else that controller's of version 1.
+// hierarchy returns the cgroup v2 hierarchy for an empty controller, else the v1 hierarchy of that controller.
 func (m machine) hierarchy(controller string) (hierarchy, bool) {
 	own, found := m.ownCgroup(controller)
 	if !found {
@@ -60,7 +60,7 @@ func (m machine) ownCgroup(controller string) (string, bool) {
 	return "", false
 }
 
-// lowest is the smallest number that file holds in our cgroup and those above it, and where.
+// lowest returns the smallest number that file contains in our cgroup and its ancestors, and the path.
 func (m machine) lowest(controller, file string) (value uint64, where string) {
 	value = unlimited
 	h, found := m.hierarchy(controller)
@@ -81,30 +81,30 @@ func (c Config) cgroup(context.Context) []Finding {
 	h, found := c.machine.hierarchy("")
 	if !found {
 		return []Finding{{
-			Level: Note, Text: "This process stands in no cgroup of version 2: " + byTree,
-			Do: "Nothing for code of your own; else " + unified,
+			Level: Note, Text: "This process is in no cgroup of version 2: " + byTree,
+			Do: "Nothing for your own code; else " + unified,
 		}}
 	}
 	child := filepath.Join(h.dir, fmt.Sprintf("spacehost-doctor-%d", c.machine.pid))
 	if err := os.Mkdir(child, 0o755); err != nil {
 		return []Finding{c.machine.notDelegated(h, err)}
 	}
-	defer os.Remove(child) // an empty cgroup goes by rmdir
-	if m := c.machine; m.mayKill(child) != nil {
+	defer os.Remove(child) // an empty cgroup is removed by rmdir
+	if m := c.machine; m.canKill(child) != nil {
 		return []Finding{{
-			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, but not ended at one stroke, which Linux 5.14 brought: %s", m.shown(h.dir), byTree),
-			Do: "Nothing for code of your own; else a newer kernel",
+			Level: Note, Text: fmt.Sprintf("Cgroups can be created in %s, but not killed as a whole (cgroup.kill needs Linux 5.14): %s", m.shown(h.dir), byTree),
+			Do: "Nothing for your own code; else use a newer kernel",
 		}}
 	}
 	missing := c.machine.missingControllers(h)
 	if len(missing) > 0 {
-		way := "start spacehost by " + scope
+		way := "start spacehost with " + scope
 		if _, old := c.machine.hierarchy(missing[0]); old { // a controller is in one hierarchy only
 			way = unified
 		}
 		return []Finding{{
-			Level: Note, Text: fmt.Sprintf("Cgroups can be made in %s, and %s; but without control of %s, which a Space could have no limit of", c.machine.shown(h.dir), byCgroup, strings.Join(missing, " and ")),
-			Do: "Nothing for code of your own; else " + way,
+			Level: Note, Text: fmt.Sprintf("Cgroups can be created in %s, and %s; but %s cannot be limited per Space", c.machine.shown(h.dir), byCgroup, strings.Join(missing, " and ")),
+			Do: "Nothing for your own code; else " + way,
 		}}
 	}
 	return []Finding{ok("Cgroup v2 is delegated in %s, with memory and pids, and %s", c.machine.shown(h.dir), byCgroup)}
@@ -112,39 +112,39 @@ func (c Config) cgroup(context.Context) []Finding {
 
 const (
 	scope   = "`systemd-run --user --scope -p Delegate=yes spacehost run ...`"
-	unified = "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)"
+	unified = "boot with only cgroup v2 (systemd.unified_cgroup_hierarchy=1)"
 
-	// byCgroup and byTree say how the ends of Spaces and GPU workers are found: which of the two is in force.
-	byCgroup = "what a Space or a GPU worker starts is ended with it by cgroup.kill"
-	byTree   = "what a GPU worker starts is found by its process tree, with the worker as child subreaper; a process that means to get away can"
+	// byCgroup and byTree describe the two ways to find and kill the descendants of Spaces and GPU workers.
+	byCgroup = "cgroup.kill ends the descendants of a Space or a GPU worker"
+	byTree   = "descendants of a GPU worker are found by the process tree, with the worker as child subreaper; a malicious process can escape"
 
-	// unused keeps a good finding from promising more than there is.
+	// unused marks a feature that this machine has and spacehost does not use yet.
 	unused = "this version does not use it"
 )
 
 func (m machine) notDelegated(h hierarchy, err error) Finding {
-	f := Finding{Level: Note, Do: "Nothing for code of your own; else start spacehost by " + scope + ", or as a service with Delegate=yes"}
+	f := Finding{Level: Note, Do: "Nothing for code of your own; else start spacehost with " + scope + ", or as a service with Delegate=yes"}
 	why := err
 	var path *os.PathError
 	if errors.As(err, &path) {
 		why = path.Err
 	}
 	if errors.Is(err, unix.EROFS) {
-		f.Do = "Nothing: that is usual in a container. Limit memory and processes of the container as a whole"
+		f.Do = "Nothing: this is usual in a container. Limit memory and processes of the whole container"
 	}
-	f.Text = fmt.Sprintf("No cgroup can be made in %s (%v): %s", m.shown(h.dir), why, byTree)
+	f.Text = fmt.Sprintf("No cgroup can be created in %s (%v): %s", m.shown(h.dir), why, byTree)
 	return f
 }
 
-// missingControllers are those that a child of ours could not be given.
+// missingControllers lists the controllers that our child cgroups could not get.
 func (m machine) missingControllers(h hierarchy) (missing []string) {
 	text, _ := os.ReadFile(filepath.Join(h.dir, "cgroup.controllers"))
-	given := strings.Fields(string(text))
+	available := strings.Fields(string(text))
 	if m.access(filepath.Join(h.dir, "cgroup.subtree_control"), unix.W_OK) != nil {
-		given = nil
+		available = nil
 	}
 	for _, name := range []string{"memory", "pids"} {
-		if !slices.Contains(given, name) {
+		if !slices.Contains(available, name) {
 			missing = append(missing, name)
 		}
 	}

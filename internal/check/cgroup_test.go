@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// mountsV2 and the two below are lines of /proc/self/mountinfo.
+	// mountsV2, mountsHybrid and mountsDocker are lines of /proc/self/mountinfo.
 	mountsV2     = "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 	mountsHybrid = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
 	mountsDocker = "30 22 0:26 /docker/abc /sys/fs/cgroup ro,nosuid master:9 - cgroup2 cgroup rw\n"
@@ -30,15 +30,15 @@ func TestCgroup(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope, with memory and pids, and what a Space or a GPU worker starts is ended with it by cgroup.kill"},
-		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | without control of memory, | Delegate=yes"},
-		{"not to be handed on", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"), "note | without control of memory and pids | Delegate=yes"},
-		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | by cgroup.kill; but without control of memory and pids | systemd.unified_cgroup_hierarchy=1"},
+		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope, with memory and pids, and cgroup.kill ends the descendants of a Space or a GPU worker"},
+		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | but memory cannot be limited per Space | Delegate=yes"},
+		{"controllers not delegated", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"), "note | but memory and pids cannot be limited per Space | Delegate=yes"},
+		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | cgroup.kill ends the descendants of a Space or a GPU worker; but memory and pids cannot be limited | systemd.unified_cgroup_hierarchy=1"},
 		{"bind mount of a container", group("0::/docker/abc\n", mountsDocker, "sys/fs/cgroup/cgroup.controllers", "memory pids", "sys/fs/cgroup/cgroup.subtree_control", ""),
 			"ok | delegated in /sys/fs/cgroup, with"},
-		{"somebody else's mount", group("0::/elsewhere\n", mountsDocker), "note | in no cgroup of version 2"},
-		{"version 1 alone", group("8:memory:/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "note | in no cgroup of version 2 | systemd.unified_cgroup_hierarchy=1"},
-		{"may not be made", group(own, mountsV2), "note | No cgroup can be made in /sys/fs/cgroup/user.slice/run-1.scope (no such file or directory): | systemd-run --user --scope"},
+		{"foreign mount", group("0::/elsewhere\n", mountsDocker), "note | in no cgroup of version 2"},
+		{"only version 1", group("8:memory:/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "note | in no cgroup of version 2 | systemd.unified_cgroup_hierarchy=1"},
+		{"cannot be created", group(own, mountsV2), "note | No cgroup can be created in /sys/fs/cgroup/user.slice/run-1.scope (no such file or directory): | systemd-run --user --scope"},
 		{"no proc", nil, "note | in no cgroup of version 2"},
 	}
 	for _, row := range rows {
@@ -52,30 +52,30 @@ func TestCgroup(t *testing.T) {
 	}
 }
 
-func TestCgroupsOfAnOldKernelEndNothing(t *testing.T) {
+func TestCgroupWithoutKill(t *testing.T) {
 	m := fake(t, group("0::/user.slice/run-1.scope\n", mountsV2, slice+"cgroup.controllers", "memory pids\n", slice+"cgroup.subtree_control", ""))
-	m.mayKill = func(string) error { return os.ErrNotExist }
-	expect(t, Config{machine: m}.cgroup(t.Context()), "note | not ended at one stroke, which Linux 5.14 brought: what a GPU worker starts is found by its process tree, with the worker as child subreaper | newer kernel")
+	m.canKill = func(string) error { return os.ErrNotExist }
+	expect(t, Config{machine: m}.cgroup(t.Context()), "note | not killed as a whole (cgroup.kill needs Linux 5.14): descendants of a GPU worker are found by the process tree, with the worker as child subreaper | newer kernel")
 }
 
-func TestCgroupsOfAContainerAreReadOnly(t *testing.T) {
+func TestReadOnlyCgroupOfContainer(t *testing.T) {
 	m := fake(t, nil)
 	err := &os.PathError{Op: "mkdir", Path: "x", Err: os.NewSyscallError("mkdir", errReadOnly)}
 	expect(t, []Finding{m.notDelegated(hierarchy{m.root, m.path("sys/fs/cgroup")}, err)},
 		"note | read-only file system | usual in a container")
 }
 
-func TestTheLowestLimitOfAllAboveCounts(t *testing.T) {
+func TestLowestLimitOfAncestors(t *testing.T) {
 	m := fake(t, group("4:memory:/job/1\n8:cpu,pids:/\n0::/user.slice/run-1.scope\n", mountsV2+"36 31 0:32 / /sys/fs/cgroup1 rw - cgroup cgroup rw,memory\n",
 		slice+"pids.max", "max\n", "sys/fs/cgroup/user.slice/pids.max", "500\n", "sys/fs/cgroup/pids.max", "900\n",
 		"sys/fs/cgroup1/job/memory.limit_in_bytes", "1073741824\n"))
 	if n, where := m.lowest("", "pids.max"); n != 500 || where != "/sys/fs/cgroup/user.slice/pids.max" {
-		t.Errorf("got %d in %s, want 500 in that of user.slice", n, where)
+		t.Errorf("got %d in %s, want 500 in user.slice", n, where)
 	}
 	if n, where := m.lowest("memory", "memory.limit_in_bytes"); n != 1<<30 || where != "/sys/fs/cgroup1/job/memory.limit_in_bytes" {
 		t.Errorf("got %d in %s, want 1 GiB of version 1", n, where)
 	}
 	if n, where := m.lowest("pids", "pids.max"); n != unlimited || where != "" {
-		t.Errorf("got %d in %s, want no limit, since that hierarchy is not mounted", n, where)
+		t.Errorf("got %d in %s, want no limit: that hierarchy is not mounted", n, where)
 	}
 }

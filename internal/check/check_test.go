@@ -14,33 +14,33 @@ import (
 	"spacehost/gpu"
 )
 
-func says(text string) func(context.Context) []Finding {
+func returns(text string) func(context.Context) []Finding {
 	return func(context.Context) []Finding { return []Finding{ok("%s", text)} }
 }
 
-func TestFindingsStandInTheOrderOfTheChecks(t *testing.T) {
+func TestFindingsKeepOrderOfChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(ctx context.Context) []Finding {
 			time.Sleep(2 * time.Second)
 			return []Finding{ok("first"), ok("second")}
 		}
 		began := time.Now()
-		got := Run(t.Context(), []Check{{Name: "slow", Probe: slow}, {Name: "quick", Probe: says("third")}, {Name: "slower", Probe: slow}})
+		got := Run(t.Context(), []Check{{Name: "slow", Probe: slow}, {Name: "quick", Probe: returns("third")}, {Name: "slower", Probe: slow}})
 		want := []Finding{{"slow", OK, "first", ""}, {"slow", OK, "second", ""}, {"quick", OK, "third", ""}, {"slower", OK, "first", ""}, {"slower", OK, "second", ""}}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %+v\nwant %+v", got, want)
 		}
 		if took := time.Since(began); took != 2*time.Second {
-			t.Errorf("took %s, want 2s: all at the same time", took)
+			t.Errorf("took %s, want 2s: all checks concurrently", took)
 		}
 	})
 }
 
-func TestACheckThatHangsIsLeftBehind(t *testing.T) {
+func TestHangingCheckIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		driver := make(chan struct{})
 		var ended atomic.Int32
-		hang := func(context.Context) []Finding { // like a call into a wedged driver: it does not know ctx
+		hang := func(context.Context) []Finding { // like a call into a wedged driver: it ignores ctx
 			<-driver
 			ended.Add(1)
 			return []Finding{ok("too late")}
@@ -48,24 +48,24 @@ func TestACheckThatHangsIsLeftBehind(t *testing.T) {
 		late := Finding{Level: Problem, Text: "It hangs", Do: "Look"}
 		began := time.Now()
 		got := Run(t.Context(), []Check{
-			{Name: "driver", Limit: 7 * time.Second, Late: late, Probe: hang}, {Name: "other", Probe: hang}, {Name: "good", Probe: says("fine")},
+			{Name: "driver", Limit: 7 * time.Second, Late: late, Probe: hang}, {Name: "other", Probe: hang}, {Name: "good", Probe: returns("fine")},
 		})
 		if took := time.Since(began); took != 7*time.Second || ended.Load() != 0 {
 			t.Errorf("took %s with %d probes ended, want 7s, the longest limit, and none", took, ended.Load())
 		}
 		want := []Finding{
 			{"driver", Problem, "It hangs", "Look"},
-			{"other", Warning, "Not known: this check did not end within 5s", "Try again when this machine has less to do"},
+			{"other", Warning, "Unknown: this check did not end within 5s", "Try again when this machine is less busy"},
 			{"good", OK, "fine", ""},
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %+v\nwant %+v", got, want)
 		}
-		close(driver) // when it answers at last, the goroutines end: synctest would fail else
+		close(driver) // then the goroutines end; otherwise synctest would fail
 	})
 }
 
-func TestTheContextReachesTheProbes(t *testing.T) {
+func TestContextReachesProbes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	got := Run(ctx, []Check{{Name: "one", Probe: func(ctx context.Context) []Finding {
@@ -84,7 +84,7 @@ func TestFindingInJSON(t *testing.T) {
 	}
 }
 
-// TestThisMachine makes every check as the doctor does, NVML excepted.
+// TestThisMachine makes every check as `spacehost doctor` does, except NVML.
 func TestThisMachine(t *testing.T) {
 	dir := t.TempDir()
 	began := time.Now()
@@ -100,7 +100,7 @@ func TestThisMachine(t *testing.T) {
 	for _, f := range found {
 		t.Logf("%s: %s: %s | %s", f.Check, f.Level, f.Text, f.Do)
 		byCheck[f.Check]++
-		if f.Text == "" || (f.Do == "") != (f.Level == OK) || signless(f.Level) {
+		if f.Text == "" || (f.Do == "") != (f.Level == OK) || unknown(f.Level) {
 			t.Errorf("%+v: want a level, a text, and what to do if it is not ok", f)
 		}
 	}
@@ -114,4 +114,4 @@ func TestThisMachine(t *testing.T) {
 	}
 }
 
-func signless(l Level) bool { return l != OK && l != Note && l != Warning && l != Problem }
+func unknown(l Level) bool { return l != OK && l != Note && l != Warning && l != Problem }

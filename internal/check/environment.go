@@ -13,7 +13,7 @@ var (
 	loopback   = []string{"127.0.0.1", "localhost", "::1"}
 )
 
-// environment tells names of variables and never a value: proxies have passwords in them.
+// environment reports names of variables and never a value: proxies contain passwords.
 func (c Config) environment(context.Context) []Finding {
 	return []Finding{c.machine.proxies(), c.machine.tokens()}
 }
@@ -33,9 +33,9 @@ func (m machine) proxies() Finding {
 	}
 	return Finding{
 		Level: Warning,
-		Text: fmt.Sprintf("A proxy is set (%s), and NO_PROXY lacks 127.0.0.1 or localhost. Spaces and builds use the proxy, and spacehost itself keeps loopback "+
-			"from it for them; your own clients (curl, gradio_client) ask the proxy for http://127.0.0.1:7860", strings.Join(proxies, ", ")),
-		Do: "export NO_PROXY=" + strings.Join(loopback, ",") + ", where you start clients",
+		Text: fmt.Sprintf("A proxy is set (%s), and NO_PROXY lacks 127.0.0.1 or localhost. For Spaces and builds, which use the proxy, spacehost exempts loopback; "+
+			"your own clients (curl, gradio_client) send requests for http://127.0.0.1:7860 to the proxy", strings.Join(proxies, ", ")),
+		Do: "export NO_PROXY=" + strings.Join(loopback, ",") + " where you start clients",
 	}
 }
 
@@ -46,10 +46,10 @@ func splitList(text string) []string {
 func (m machine) tokens() Finding {
 	tokens := m.set(tokenNames)
 	if len(tokens) == 0 {
-		return ok("No token of the Hub is set here; a Space gets one by --secret HF_TOKEN=...")
+		return ok("No Hub token is set here; to pass one to a Space, use --secret HF_TOKEN=...")
 	}
 	return Finding{
-		Level: Note, Text: fmt.Sprintf("A token of the Hub is set here (%s); it is not handed to Spaces", strings.Join(tokens, ", ")),
-		Do: "Nothing; a Space that needs it gets it by `spacehost run --secret HF_TOKEN`",
+		Level: Note, Text: fmt.Sprintf("A Hub token is set here (%s); it is not passed to Spaces", strings.Join(tokens, ", ")),
+		Do: "Nothing; to pass it to a Space that needs it, use `spacehost run --secret HF_TOKEN`",
 	}
 }

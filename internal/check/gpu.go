@@ -17,9 +17,9 @@ import (
 )
 
 var lateGPU = Finding{
-	Level: Problem, Text: "The NVIDIA driver did not answer within 35s: `spacehost run` would not start on it",
-	Do: "Look for Xid in `dmesg`; a reboot may be needed. If the driver is only slow to start its GPUs, switch on the persistence daemon " +
-		"(`sudo nvidia-smi -pm 1`). Until then `spacehost run --gpus mock:1xH200` simulates",
+	Level: Problem, Text: "The NVIDIA driver did not answer within 35s: `spacehost run` would not start with its GPUs",
+	Do: "Look for Xid in `dmesg`; a reboot may be needed. If the driver only initializes its GPUs slowly, enable the persistence daemon " +
+		"(`sudo nvidia-smi -pm 1`). Until then, `spacehost run --gpus mock:1xH200` simulates a GPU",
 }
 
 func (c Config) devices(ctx context.Context) []Finding {
@@ -29,8 +29,8 @@ func (c Config) devices(ctx context.Context) []Finding {
 	}
 	if len(rows) == 0 {
 		return []Finding{{
-			Level: Problem, Text: "The NVIDIA driver answers and lists no GPU: `spacehost run` would have none to lend",
-			Do: "In a container, start it with --gpus all; else look into `nvidia-smi -L` and `dmesg`. `--gpus mock:1xH200` simulates",
+			Level: Problem, Text: "The NVIDIA driver answers but lists no GPU: `spacehost run` would have no GPU",
+			Do: "In a container, start it with --gpus all; else check `nvidia-smi -L` and `dmesg`. `--gpus mock:1xH200` simulates a GPU",
 		}}
 	}
 	var found []Finding
@@ -40,7 +40,8 @@ func (c Config) devices(ctx context.Context) []Finding {
 	return append(found, c.machine.deviceFiles()...)
 }
 
-// withoutGPUs says why there are none. What makes `spacehost run` simulate is no problem; what stops it is.
+// withoutGPUs explains why there are no GPUs. A cause for which `spacehost run` simulates GPUs is not a problem; a
+// cause that stops it is.
 func (m machine) withoutGPUs(err error) []Finding {
 	var noLibrary *gpu.NoLibraryError
 	var noDriver *gpu.NoDriverError
@@ -50,15 +51,15 @@ func (m machine) withoutGPUs(err error) []Finding {
 	case errors.As(err, &noLibrary):
 		return []Finding{m.withoutLibrary()}
 	case errors.As(err, &noDriver):
-		return []Finding{m.withoutDriver("The NVIDIA library is here")}
+		return []Finding{m.withoutDriver("The NVIDIA library is installed")}
 	case errors.As(err, &noPermission):
 		return append([]Finding{{
-			Level: Problem, Text: "This user may not talk to the NVIDIA driver: `spacehost run` does not start with its GPUs",
-			Do: "Look at `ls -l /dev/nvidia*`, and add this user to the group that owns them (`sudo usermod -aG video $USER`, then log in anew)",
+			Level: Problem, Text: "This user may not access the NVIDIA driver: `spacehost run` does not start with its GPUs",
+			Do: "Check `ls -l /dev/nvidia*`, and add this user to the group that owns these files (`sudo usermod -aG video $USER`, then log in again)",
 		}}, m.deviceFiles()...)
 	case errors.As(err, &mismatch):
 		return []Finding{{
-			Level: Problem, Text: "NVIDIA's library and the loaded driver are of different versions, as after an update: `spacehost run` does not start with its GPUs",
+			Level: Problem, Text: "NVIDIA's library and the loaded driver have different versions, as after an update: `spacehost run` does not start with its GPUs",
 			Do: "Reboot, or unload and load the nvidia kernel modules",
 		}}
 	}
@@ -67,11 +68,11 @@ func (m machine) withoutGPUs(err error) []Finding {
 	}
 	return []Finding{{
 		Level: Problem, Text: fmt.Sprintf("The GPUs cannot be read, so `spacehost run` does not start with them: %v", err),
-		Do: "See what `nvidia-smi` and `dmesg` say; a reboot may be needed. `--gpus mock:1xH200` simulates",
+		Do: "Check `nvidia-smi` and `dmesg`; a reboot may be needed. `--gpus mock:1xH200` simulates a GPU",
 	}}
 }
 
-// allMissing has a line for each GPU: nothing is to be repaired of one in MIG mode that was not cut.
+// allMissing returns one Finding per GPU: a GPU in MIG mode without instances needs setup, not repair.
 func allMissing(missing *gpu.MissingError) (found []Finding) {
 	for _, index := range slices.Sorted(maps.Keys(missing.Reasons)) {
 		why := missing.Reasons[index]
@@ -80,7 +81,7 @@ func allMissing(missing *gpu.MissingError) (found []Finding) {
 	return found
 }
 
-const simulated = "GPUs are simulated: GPU functions run, on the CPU"
+const simulated = "GPUs are simulated: GPU functions run on the CPU"
 
 func (m machine) withoutLibrary() Finding {
 	if version := m.read("proc/driver/nvidia/version"); version != "" {
@@ -89,21 +90,21 @@ func (m machine) withoutLibrary() Finding {
 			Do: "Install the driver's libraries (Debian: libnvidia-ml1); in a container, start it with --gpus all (NVIDIA Container Toolkit)",
 		}
 	}
-	return m.withoutDriver("NVIDIA's library is not here")
+	return m.withoutDriver("NVIDIA's library is not installed")
 }
 
-// withoutDriver is a warning only if the machine has a GPU that could be used.
+// withoutDriver returns a warning only if the machine has a GPU that could be used.
 func (m machine) withoutDriver(library string) Finding {
 	where := m.nvidiaOnPCI()
 	if where == "" {
 		return Finding{
 			Level: Note, Text: "No NVIDIA GPU was found; " + simulated,
-			Do: "Nothing, to try Spaces out; `--gpus mock:2xH200` names other simulated GPUs",
+			Do: "Nothing, to try out Spaces; `--gpus mock:2xH200` selects other simulated GPUs",
 		}
 	}
 	return Finding{
-		Level: Warning, Text: fmt.Sprintf("An NVIDIA GPU is in this machine (PCI %s), but cannot be used. %s, and the driver does not answer; %s", where, library, simulated),
-		Do: "Install the NVIDIA driver, or `sudo modprobe nvidia` if it is installed (`dmesg` says why that fails); in a container, start it with --gpus all",
+		Level: Warning, Text: fmt.Sprintf("This machine has an NVIDIA GPU (PCI %s) that cannot be used. %s, and the driver does not answer; %s", where, library, simulated),
+		Do: "Install the NVIDIA driver, or `sudo modprobe nvidia` if it is installed (if that fails, check `dmesg`); in a container, start it with --gpus all",
 	}
 }
 
@@ -120,61 +121,62 @@ func (m machine) nvidiaOnPCI() string {
 }
 
 func device(d gpu.DeviceStatus) Finding {
-	if uncut, ok := errors.AsType[*gpu.NoInstanceError](d.Cause); ok {
+	if noInstance, ok := errors.AsType[*gpu.NoInstanceError](d.Cause); ok {
 		return Finding{
-			Level: Problem, Text: fmt.Sprintf("GPU %d is in MIG mode and has no instance: it lends nothing", d.Index),
-			Do: fmt.Sprintf("Cut it: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` makes one; or `sudo nvidia-smi -i %d -mig 0` to lend it whole",
-				uncut.Index, uncut.Index, uncut.Index),
+			Level: Problem, Text: fmt.Sprintf("GPU %d is in MIG mode without an instance: it cannot be used", d.Index),
+			Do: fmt.Sprintf("Create an instance: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` creates one; or turn MIG mode off with `sudo nvidia-smi -i %d -mig 0`",
+				noInstance.Index, noInstance.Index, noInstance.Index),
 		}
 	}
 	if d.Error != "" {
 		return Finding{
-			Level: Problem, Text: strings.TrimSpace(fmt.Sprintf("GPU %d %s", d.Index, d.Name)) + " lends nothing: " + d.Error,
-			Do: "Look for Xid in `dmesg`; reset it (`sudo nvidia-smi -r -i " + strconv.Itoa(d.Index) + "`) or reboot. The other GPUs are lent without it",
+			Level: Problem, Text: strings.TrimSpace(fmt.Sprintf("GPU %d %s", d.Index, d.Name)) + " cannot be used: " + d.Error,
+			Do: "Look for Xid in `dmesg`; reset it (`sudo nvidia-smi -r -i " + strconv.Itoa(d.Index) + "`) or reboot. The other GPUs remain usable",
 		}
 	}
 	name := fmt.Sprintf("GPU %d %s, %s", d.Index, d.Name, size(d.MemoryTotal))
 	if len(d.Processes) == 0 {
-		return ok("%s: nobody is on it (%s)", name, d.UUID)
+		return ok("%s: no process is on it (%s)", name, d.UUID)
 	}
 	pids := make([]string, len(d.Processes))
 	for i, p := range d.Processes {
 		pids[i] = strconv.Itoa(p.PID)
 	}
 	return Finding{
-		Level: Note, Text: fmt.Sprintf("%s: pid %s on it, %s in use. It is lent again when they have left", name, strings.Join(pids, ", "), size(d.MemoryUsed)),
-		Do: "Nothing if they are workers of a spacehost (`spacehost gpu` says so); end the others yourself, spacehost never does",
+		Level: Note, Text: fmt.Sprintf("%s: pid %s on it, %s in use. It can be leased when these processes have exited", name, strings.Join(pids, ", "), size(d.MemoryUsed)),
+		Do: "Nothing if they are workers of a spacehost (`spacehost gpu` shows this); end other processes yourself, spacehost never does",
 	}
 }
 
-// deviceFiles says which of the driver's files a Space could not open. WSL has none: there all goes through /dev/dxg.
+// deviceFiles lists the driver's files that a Space could not open. WSL has none: there all access goes through
+// /dev/dxg.
 func (m machine) deviceFiles() []Finding {
 	if m.has("dev/dxg") {
 		return nil
 	}
-	var shut []string
+	var denied []string
 	for _, path := range append(m.glob("dev/nvidia[0-9]*"), m.path("dev/nvidiactl"), m.path("dev/nvidia-uvm")) {
 		if err := m.access(path, unix.R_OK|unix.W_OK); err != nil && !os.IsNotExist(err) {
-			shut = append(shut, m.shown(path))
+			denied = append(denied, m.shown(path))
 		}
 	}
 	var found []Finding
-	if len(shut) > 0 {
+	if len(denied) > 0 {
 		found = append(found, Finding{
-			Level: Problem, Text: fmt.Sprintf("This user may not open %s: CUDA fails in every Space", strings.Join(shut, ", ")),
-			Do: "Add this user to the group that owns them (`ls -l /dev/nvidia*`; `sudo usermod -aG video $USER`, then log in anew)",
+			Level: Problem, Text: fmt.Sprintf("This user may not open %s: CUDA fails in every Space", strings.Join(denied, ", ")),
+			Do: "Add this user to the group that owns these files (`ls -l /dev/nvidia*`; `sudo usermod -aG video $USER`, then log in again)",
 		})
 	}
 	if !m.has("dev/nvidia-uvm") {
 		found = append(found, Finding{
-			Level: Note, Text: "/dev/nvidia-uvm is not there: CUDA makes it at its first use if nvidia-modprobe is installed, and else fails with \"unknown error\"",
-			Do: "If it fails: `sudo nvidia-modprobe -u -c=0`; in a container, on the machine outside",
+			Level: Note, Text: "/dev/nvidia-uvm does not exist: CUDA creates it at its first use if nvidia-modprobe is installed, and otherwise fails with \"unknown error\"",
+			Do: "If CUDA fails: `sudo nvidia-modprobe -u -c=0`; for a container, run this on the machine outside",
 		})
 	}
 	return found
 }
 
-// size is for people: GiB from one on, else MiB.
+// size formats bytes for display: GiB from 1 GiB on, else MiB.
 func size(bytes uint64) string {
 	if bytes < 1<<30 {
 		return fmt.Sprintf("%d MiB", bytes>>20)

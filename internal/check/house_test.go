@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// tree writes files below a folder of the test's own.
+// tree writes files below a temporary folder.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -29,7 +29,7 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-// fake is a machine with nothing but these files, on which all that is not in files works.
+// fake returns a machine with only these files, on which everything else works.
 func fake(t *testing.T, files map[string]string, environ ...string) machine {
 	t.Helper()
 	return machine{
@@ -40,11 +40,11 @@ func fake(t *testing.T, files map[string]string, environ ...string) machine {
 		},
 		userNamespace: func(context.Context) error { return nil },
 		landlock:      func() (int, error) { return 7, nil },
-		mayKill:       func(string) error { return nil },
+		canKill:       func(string) error { return nil },
 	}
 }
 
-// expect compares with rows of "level | part of the text | part of what to do". Whatever is not ok must say what to do, and what is has nothing.
+// expect compares with rows of "level | part of Text | part of Do". Do must be empty exactly if the level is ok.
 func expect(t *testing.T, got []Finding, want ...string) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -60,7 +60,7 @@ func expect(t *testing.T, got []Finding, want ...string) {
 			t.Errorf("got  %s | %s | %s\nwant %s", f.Level, f.Text, f.Do, want[i])
 		}
 		if f.Text == "" || (f.Do == "") != (f.Level == OK) {
-			t.Errorf("%s | %q | %q: a finding says what it means, and, if it is not ok, what to do", f.Level, f.Text, f.Do)
+			t.Errorf("%s | %q | %q: a finding needs a text, and a next step unless it is ok", f.Level, f.Text, f.Do)
 		}
 	}
 }

@@ -15,24 +15,24 @@ func (c Config) isolation(ctx context.Context) []Finding {
 	return []Finding{c.machine.userNamespaces(ctx), c.machine.landlocks(), c.machine.seccomp()}
 }
 
-const trustOnly = "Run only Spaces whose code you would run by hand"
+const trustOnly = "Run only Spaces whose code you trust"
 
 func (m machine) userNamespaces(ctx context.Context) Finding {
 	err := m.userNamespace(ctx)
 	var none *exec.Error
 	switch {
 	case err == nil:
-		return ok("User namespaces work: a Space could have a view of its own of files and processes (%s)", unused)
+		return ok("User namespaces work: a Space could get its own view of files and processes (%s)", unused)
 	case errors.As(err, &none):
-		return Finding{Level: Note, Text: "Not known whether user namespaces work: there is no program `true` to try it with", Do: trustOnly}
+		return Finding{Level: Note, Text: "Unknown whether user namespaces work: the program `true`, needed for the test, was not found", Do: trustOnly}
 	}
 	return Finding{
-		Level: Note, Text: fmt.Sprintf("No user namespaces (%v): a Space cannot have a view of its own of files and processes", err),
+		Level: Note, Text: fmt.Sprintf("No user namespaces (%v): a Space cannot get its own view of files and processes", err),
 		Do: trustOnly + m.howToAllow(),
 	}
 }
 
-// howToAllow names the switch that is off, if one is.
+// howToAllow names the setting that forbids user namespaces, if one does.
 func (m machine) howToAllow() string {
 	switch {
 	case m.read("proc/sys/user/max_user_namespaces") == "0":
@@ -47,8 +47,9 @@ func (m machine) howToAllow() string {
 	return ""
 }
 
-// tryUserNamespace does what a sandbox needs, since each kernel refuses in its own place (Ubuntu lets the namespace be made and then takes
-// the rights in it away): a user namespace, a mount namespace in it, and a mount. os/exec makes the mount for CLONE_NEWNS.
+// tryUserNamespace makes what a sandbox needs, since kernels refuse at different steps (Ubuntu allows the namespace
+// and then removes the rights in it): a user namespace, a mount namespace in it, and a mount. os/exec makes the mount
+// for CLONE_NEWNS.
 func tryUserNamespace(ctx context.Context) error {
 	path, err := exec.LookPath("true")
 	if err != nil {
@@ -72,16 +73,16 @@ func (m machine) landlocks() Finding {
 	abi, err := m.landlock()
 	switch {
 	case err == nil:
-		return ok("Landlock is there, version %d of its ABI: a Space could be kept to files of its own (%s)", abi, unused)
+		return ok("Landlock is available, version %d of its ABI: a Space could be restricted to its own files (%s)", abi, unused)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return Finding{Level: Note, Text: "Landlock is in this kernel and switched off: a Space cannot be kept to files of its own by it",
-			Do: trustOnly + "; booting with lsm=landlock,... switches it on"}
+		return Finding{Level: Note, Text: "Landlock is in this kernel but disabled: it cannot restrict a Space to its own files",
+			Do: trustOnly + "; booting with lsm=landlock,... enables it"}
 	}
-	return Finding{Level: Note, Text: fmt.Sprintf("No Landlock (%v): a Space cannot be kept to files of its own by it", err),
+	return Finding{Level: Note, Text: fmt.Sprintf("No Landlock (%v): it cannot restrict a Space to its own files", err),
 		Do: trustOnly + "; kernels from 5.13 on have it"}
 }
 
-// landlockABI asks as landlock(7) says.
+// landlockABI reads the ABI version as described in landlock(7).
 func landlockABI() (int, error) {
 	const version = 1 // LANDLOCK_CREATE_RULESET_VERSION
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
@@ -96,8 +97,8 @@ func (m machine) seccomp() Finding {
 	case "0":
 		return ok("No seccomp filter confines spacehost")
 	case "1", "2":
-		return Finding{Level: Note, Text: "A seccomp filter confines spacehost and its Spaces, as containers do: a system call that it refuses fails in the Space with \"Operation not permitted\"",
-			Do: "Nothing, unless a Space fails so; then give the container a wider filter (Docker: --security-opt seccomp=FILE)"}
+		return Finding{Level: Note, Text: "A seccomp filter confines spacehost and its Spaces, as in containers: a system call that it refuses fails in the Space with \"Operation not permitted\"",
+			Do: "Nothing, unless a Space fails with that error; then give the container a wider filter (Docker: --security-opt seccomp=FILE)"}
 	}
 	return ok("This kernel has no seccomp filters")
 }

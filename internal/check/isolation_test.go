@@ -31,13 +31,13 @@ func TestIsolation(t *testing.T) {
 		{"good", free, nil, []string{userns, landlock, seccomp}},
 		{"Ubuntu", with("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n"), refused(unix.EACCES),
 			[]string{"note | No user namespaces (permission denied) | AppArmor profile", landlock, seccomp}},
-		{"Debian of old", with("proc/sys/kernel/unprivileged_userns_clone", "0\n"), refused(unix.EPERM), []string{"note | No user | unprivileged_userns_clone=1", landlock, seccomp}},
+		{"old Debian", with("proc/sys/kernel/unprivileged_userns_clone", "0\n"), refused(unix.EPERM), []string{"note | No user | unprivileged_userns_clone=1", landlock, seccomp}},
 		{"number is 0", with("proc/sys/user/max_user_namespaces", "0\n"), refused(unix.ENOSPC), []string{"note | No user | max_user_namespaces=10000", landlock, seccomp}},
 		{"Docker", with(".dockerenv", ""), refused(unix.EPERM), []string{"note | No user | --security-opt seccomp=FILE", landlock, seccomp}},
 		{"unknown reason", free, refused(unix.EPERM), []string{"note | (operation not permitted) | Run only Spaces", landlock, seccomp}},
-		{"nothing to try with", free, refused(&exec.Error{Name: "true", Err: exec.ErrNotFound}), []string{"note | Not known", landlock, seccomp}},
+		{"no program for the test", free, refused(&exec.Error{Name: "true", Err: exec.ErrNotFound}), []string{"note | Unknown", landlock, seccomp}},
 		{"old kernel", free, noLandlock(unix.ENOSYS), []string{userns, "note | No Landlock (function not implemented) | 5.13", seccomp}},
-		{"Landlock is off", free, noLandlock(unix.EOPNOTSUPP), []string{userns, "note | switched off | lsm=landlock", seccomp}},
+		{"Landlock is off", free, noLandlock(unix.EOPNOTSUPP), []string{userns, "note | disabled | lsm=landlock", seccomp}},
 		{"confined", map[string]string{"proc/self/status": "Seccomp:\t2\n"}, nil, []string{userns, landlock, "note | A seccomp filter confines | wider filter"}},
 		{"no seccomp", nil, nil, []string{userns, landlock, "ok | has no seccomp"}},
 	}
@@ -52,8 +52,8 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// TestTryingLeavesNoTrace: the namespaces are those of the child alone.
-func TestTryingLeavesNoTrace(t *testing.T) {
+// TestIsolationChecksChangeNothing: only the child process gets new namespaces.
+func TestIsolationChecksChangeNothing(t *testing.T) {
 	m := machine{}.orThis()
 	before := m.read("proc/self/uid_map") + m.read("proc/self/mountinfo")
 	t.Logf("user namespace: %v", tryUserNamespace(t.Context()))

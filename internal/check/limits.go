@@ -13,11 +13,11 @@ func (c Config) limits(context.Context) []Finding {
 }
 
 const (
-	manyFiles = 20_000 // for 10,000 waiting visitors: a stream each, and as many for their calls
-	fewFiles  = 1_000  // the host, its database, and a Space or two
+	manyFiles = 20_000 // for 10,000 waiting visitors: one stream and one call each
+	fewFiles  = 1_000  // the host, its database, and one or two Spaces
 )
 
-// openFiles looks at the hard limit: Go programs raise the soft one to it.
+// openFiles checks the hard limit: Go programs raise the soft limit to it.
 func (m machine) openFiles() Finding {
 	limit := m.processLimit("Max open files")
 	f := Finding{
@@ -34,7 +34,7 @@ func (m machine) openFiles() Finding {
 	return f
 }
 
-// processLimit is a hard limit of proc/self/limits; unlimited also if the file does not tell.
+// processLimit returns a hard limit of proc/self/limits; unlimited if the file does not contain it.
 func (m machine) processLimit(name string) uint64 {
 	for line := range strings.Lines(m.read("proc/self/limits")) {
 		if rest, found := strings.CutPrefix(line, name); found {
@@ -56,14 +56,14 @@ func number(fields []string, index int) uint64 {
 }
 
 func orNoLimit(n uint64) string {
-	if n >= math.MaxInt64>>12 { // what version 1 of cgroups writes for none, in pages
+	if n >= math.MaxInt64>>12 { // cgroup v1 writes this for "no limit", in pages
 		return "No limit on"
 	}
 	return "Up to " + strconv.FormatUint(n, 10)
 }
 
 const (
-	manyProcesses = 1024 // Gradio's 40 threads, those of torch for each core, workers
+	manyProcesses = 1024 // Gradio's 40 threads, torch's threads per core, workers
 	fewProcesses  = 128
 )
 
@@ -90,7 +90,7 @@ func (m machine) processes() Finding {
 
 const (
 	muchMemory   = 2 << 30   // gradio, torch, and a small model
-	littleMemory = 512 << 20 // below, gradio alone may be killed
+	littleMemory = 512 << 20 // below this, gradio alone may be killed
 )
 
 func (m machine) memory() Finding {
@@ -104,12 +104,12 @@ func (m machine) memory() Finding {
 		}
 	}
 	f := Finding{
-		Level: Warning, Text: fmt.Sprintf("%s of memory (%s): a Space with torch needs more, and is killed by the kernel when there is none", size(total), where),
-		Do: "Give the machine or the container 2 GiB or more (Docker: --memory); models come on top of it",
+		Level: Warning, Text: fmt.Sprintf("%s of memory (%s): a Space with torch needs more, and the kernel kills it when memory runs out", size(total), where),
+		Do: "Give the machine or the container 2 GiB or more (Docker: --memory), plus the memory of the models",
 	}
 	switch {
 	case total == unlimited:
-		return Finding{Level: Note, Text: "How much memory there is cannot be read from /proc/meminfo", Do: "Mount /proc: spacehost needs it"}
+		return Finding{Level: Note, Text: "The size of the memory cannot be read from /proc/meminfo", Do: "Mount /proc: spacehost needs it"}
 	case total >= muchMemory:
 		return ok("%s of memory (%s)", size(total), where)
 	case total < littleMemory:

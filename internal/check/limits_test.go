@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// limitsOf is a /proc/self/limits in which soft limits are low, since hard ones count.
+// limitsOf returns the text of a /proc/self/limits with low soft limits: only hard limits matter.
 func limitsOf(files, processes string) string {
 	return fmt.Sprintf("Limit                     Soft Limit           Hard Limit           Units     \n"+
 		"Max processes             100                  %-20s processes \nMax open files            1024                 %-20s files     \n", processes, files)

@@ -12,23 +12,24 @@ import (
 	"spacehost/gpu"
 )
 
-// Config says what spacehost will use on this machine.
+// Config describes what spacehost will use on this machine.
 type Config struct {
-	State        string   // the host's folder; it need not be there yet
-	Environments string   // the folder for Python environments; neither need this
-	Addresses    []string // where spacehost listens
+	State        string   // the host's folder; it need not exist yet
+	Environments string   // the folder of Python environments; it need not exist yet
+	Addresses    []string // addresses on which spacehost listens
 
-	// GPUs opens NVML and reads every Device, or says with gpu's errors why it cannot. It may block, and for ever.
+	// GPUs opens NVML and reads every Device, or returns one of gpu's errors. It may block, even forever.
 	GPUs func(ctx context.Context) ([]gpu.DeviceStatus, error)
 
 	machine machine
 }
 
-// Checks lists all checks, in the order in which their Findings are shown.
+// Checks lists all checks, in the display order of their Findings.
 func Checks(c Config) []Check {
 	c.machine = c.machine.orThis()
 	return []Check{
-		// NVML gives up after 30 s of its own, which a healthy machine of many GPUs without persistence daemon may nearly need.
+		// NVML has its own limit of 30 s, which a healthy machine with many GPUs and no persistence daemon may nearly
+		// need.
 		{Name: "gpu", Limit: 35 * time.Second, Late: lateGPU, Probe: c.devices},
 		{Name: "python", Limit: 15 * time.Second, Probe: c.python},
 		{Name: "cgroup", Probe: c.cgroup},
@@ -42,16 +43,16 @@ func Checks(c Config) []Check {
 	}
 }
 
-// machine is what is looked at. The zero value is this machine; tests put a tree of their own in its place.
+// machine is the examined machine. The zero value is this machine; tests replace it with their own file tree.
 type machine struct {
 	root          string   // holds proc, sys, dev and run; empty: /
-	environ       []string // NAME=VALUE; nil: ours
-	pid           int      // 0: ours
+	environ       []string // NAME=VALUE; nil: this process's
+	pid           int      // 0: this process's
 	access        func(path string, mode uint32) error
 	statfs        func(path string) (unix.Statfs_t, error)
 	userNamespace func(ctx context.Context) error
 	landlock      func() (abi int, err error)
-	mayKill       func(cgroup string) error // at one stroke
+	canKill       func(cgroup string) error // whether cgroup.kill can be used
 }
 
 func (m machine) orThis() machine {
@@ -75,8 +76,8 @@ func (m machine) orThis() machine {
 	if m.userNamespace == nil {
 		m.userNamespace = tryUserNamespace
 	}
-	if m.mayKill == nil {
-		m.mayKill = func(cgroup string) error { return unix.Access(filepath.Join(cgroup, "cgroup.kill"), unix.W_OK) }
+	if m.canKill == nil {
+		m.canKill = func(cgroup string) error { return unix.Access(filepath.Join(cgroup, "cgroup.kill"), unix.W_OK) }
 	}
 	if m.landlock == nil {
 		m.landlock = landlockABI
@@ -103,12 +104,12 @@ func (m machine) glob(pattern string) []string {
 	return found
 }
 
-// shown is a path below the root as people know it.
+// shown returns a path below the root as a user knows it.
 func (m machine) shown(path string) string {
 	return "/" + strings.TrimPrefix(strings.TrimPrefix(path, m.root), "/")
 }
 
-// variable is the last of that name, as for a process that is started with this environment.
+// variable returns the last value of that name, which is what a process started with this environment gets.
 func (m machine) variable(name string) string {
 	value := ""
 	for _, pair := range m.environ {
@@ -119,7 +120,7 @@ func (m machine) variable(name string) string {
 	return value
 }
 
-// field is a line "name: value" of a file in proc.
+// field returns the value of a line "name: value" in a file of proc.
 func (m machine) field(file, name string) string {
 	for line := range strings.Lines(m.read(file)) {
 		if value, found := strings.CutPrefix(line, name+":"); found {

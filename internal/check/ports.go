@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ports takes each address for a moment. Who has one that is taken cannot be told: it may be another user's.
+// ports binds each address for a moment. The owner of an address in use is not named: it may belong to another user.
 func (c Config) ports(ctx context.Context) (found []Finding) {
 	for _, address := range c.Addresses {
 		found = append(found, port(ctx, address))
@@ -22,10 +22,10 @@ func port(ctx context.Context, address string) Finding {
 		listener.Close()
 		return ok("%s is free", address)
 	}
-	f := Finding{Level: Note, Do: "Choose others by --addr and --console-addr (127.0.0.1:0: any that is free)"}
+	f := Finding{Level: Note, Do: "Choose other addresses with --addr and --console-addr (127.0.0.1:0: any free port)"}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		f.Text = address + " is taken, perhaps by a spacehost or a Gradio that runs: `spacehost run` needs another"
-		f.Do = "Stop that one (`ss -ltnp` shows your own), or choose others by --addr and --console-addr (127.0.0.1:0: any that is free)"
+		f.Text = address + " is already in use, perhaps by a running spacehost or Gradio: `spacehost run` needs another"
+		f.Do = "Stop that process (`ss -ltnp` shows your own), or choose other addresses with --addr and --console-addr (127.0.0.1:0: any free port)"
 		return f
 	}
 	f.Text = fmt.Sprintf("%s cannot be used: %v", address, err)

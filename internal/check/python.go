@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// interpreter is what a Python says of itself.
+// interpreter is a Python on this machine.
 type interpreter struct {
 	path, version string
-	venv          bool // modules venv and ensurepip, which Debian has in a package of their own
+	venv          bool // has the modules venv and ensurepip, which Debian packages separately
 }
 
-// suits reports whether Gradio, spaces and the runner work with it: 3.10 and newer.
-func (i interpreter) suits() bool {
+// suitable reports whether Gradio, spaces and the runner work with the interpreter: 3.10 and newer.
+func (i interpreter) suitable() bool {
 	parts := strings.Split(i.version, ".")
 	major, _ := strconv.Atoi(parts[0])
 	minor, _ := strconv.Atoi(parts[min(1, len(parts)-1)])
@@ -32,7 +32,7 @@ func (i interpreter) String() string { return fmt.Sprintf("%s (%s)", i.version, 
 func (c Config) python(ctx context.Context) []Finding {
 	uv := c.uv(ctx)
 	all := c.machine.pythons(ctx)
-	chosen := slices.IndexFunc(all, interpreter.suits)
+	chosen := slices.IndexFunc(all, interpreter.suitable)
 	switch {
 	case chosen < 0:
 		return []Finding{withoutPython(all), uvFinding(uv)}
@@ -48,26 +48,26 @@ func withoutPython(all []interpreter) Finding {
 		seen = "only " + listed(all)
 	}
 	return Finding{
-		Level: Problem, Text: "A Space needs Python 3.10 or newer, and this machine has " + seen,
-		Do: "Install one (Debian and Ubuntu: `apt install python3 python3-venv`; with uv: `uv python install 3.12`), or give one by `spacehost run --python PATH`",
+		Level: Problem, Text: "A Space needs Python 3.10 or newer, but this machine has " + seen,
+		Do: "Install one (Debian and Ubuntu: `apt install python3 python3-venv`; with uv: `uv python install 3.12`), or pass one with `spacehost run --python PATH`",
 	}
 }
 
 func withoutVenv(i interpreter) Finding {
 	name := "python" + strings.Join(strings.Split(i.version, ".")[:2], ".") + "-venv"
 	return Finding{
-		Level: Problem, Text: fmt.Sprintf("Python %s has no venv or no ensurepip, and there is no uv: no environment can be made", i),
+		Level: Problem, Text: fmt.Sprintf("Python %s has no venv or no ensurepip, and uv was not found: no environment can be created", i),
 		Do: fmt.Sprintf("Debian and Ubuntu: `apt install %s`; or install uv (https://docs.astral.sh/uv)", name),
 	}
 }
 
-// pythonFinding: build takes the first that suits, unless python_version asks for another.
+// pythonFinding: package build uses the first suitable interpreter, unless python_version requires another.
 func pythonFinding(all []interpreter, chosen int) Finding {
 	others := slices.Delete(slices.Clone(all), chosen, chosen+1)
-	others = slices.DeleteFunc(others, func(i interpreter) bool { return !i.suits() })
-	text := fmt.Sprintf("Environments are made with Python %s", all[chosen])
+	others = slices.DeleteFunc(others, func(i interpreter) bool { return !i.suitable() })
+	text := fmt.Sprintf("Environments use Python %s", all[chosen])
 	if len(others) > 0 {
-		text += "; for a Space whose python_version asks for it: " + listed(others)
+		text += "; for a Space whose python_version requires it: " + listed(others)
 	}
 	return ok("%s", text)
 }
@@ -85,12 +85,12 @@ func uvFinding(uv string) Finding {
 		return ok("uv installs packages (%s)", uv)
 	}
 	return Finding{
-		Level: Note, Text: "uv is not here: the first build fetches it from the package index; where that fails pip is used, which is slower",
+		Level: Note, Text: "uv was not found: the first build installs it from the package index; if that fails, the slower pip is used",
 		Do: "Nothing",
 	}
 }
 
-// uv returns a uv that answers: the first on PATH, or one that package build fetched earlier (tools.go there).
+// uv returns a working uv: the first on PATH, or one that package build installed earlier (tools.go there).
 func (c Config) uv(ctx context.Context) string {
 	paths, _ := filepath.Glob(filepath.Join(c.Environments, "tools", "uv-*", "bin", "uv"))
 	for _, dir := range c.machine.searchPath() {
@@ -108,15 +108,15 @@ func (c Config) uv(ctx context.Context) string {
 	return ""
 }
 
-// pythons asks every Python for what it is, those first that package build would take first.
+// pythons probes every Python, in the order in which package build prefers them.
 func (m machine) pythons(ctx context.Context) (all []interpreter) {
-	var asked []string
+	var probed []string
 	for _, path := range m.pythonPaths() {
 		real, err := filepath.EvalSymlinks(path)
-		if err != nil || slices.Contains(asked, real) {
+		if err != nil || slices.Contains(probed, real) {
 			continue
 		}
-		asked = append(asked, real)
+		probed = append(probed, real)
 		i, ok := m.probePython(ctx, path)
 		if ok && !slices.ContainsFunc(all, func(known interpreter) bool { return known.path == i.path }) {
 			all = append(all, i)
@@ -125,7 +125,7 @@ func (m machine) pythons(ctx context.Context) (all []interpreter) {
 	return all
 }
 
-// pythonPaths looks where package build does: on PATH, and where pyenv and uv keep theirs.
+// pythonPaths searches the places that package build searches: PATH, and the folders of pyenv and uv.
 func (m machine) pythonPaths() (all []string) {
 	for _, name := range []string{"python3", "python", "python3.*"} {
 		for _, dir := range m.searchPath() {
@@ -142,7 +142,7 @@ func (m machine) pythonPaths() (all []string) {
 	}
 	return slices.DeleteFunc(all, func(path string) bool {
 		name := filepath.Base(path)
-		shim := filepath.Base(filepath.Dir(path)) == "shims"                                        // of pyenv: slow, and what they lead to is asked below "versions"
+		shim := filepath.Base(filepath.Dir(path)) == "shims"                                        // of pyenv: slow, and their targets are found below "versions"
 		return strings.Trim(name, "python.0123456789") != "" || shim && strings.Contains(name, ".") // python3.12-config, python3.12t
 	})
 }
@@ -151,7 +151,7 @@ func (m machine) searchPath() []string {
 	return slices.DeleteFunc(filepath.SplitList(m.variable("PATH")), func(dir string) bool { return !filepath.IsAbs(dir) })
 }
 
-// describeScript names the interpreter behind shims and virtual environments, which package build takes too.
+// describeScript prints the interpreter behind shims and virtual environments, which package build uses too.
 const describeScript = `import importlib.util, os, sys
 if sys.implementation.name == "cpython":
     print(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))
@@ -159,23 +159,23 @@ if sys.implementation.name == "cpython":
     print("venv" if all(map(importlib.util.find_spec, ("venv", "ensurepip"))) else "bare")`
 
 func (m machine) probePython(ctx context.Context, path string) (interpreter, bool) {
-	said, err := m.output(ctx, path, "-I", "-c", describeScript)
-	lines := strings.Split(strings.TrimSpace(said), "\n")
+	stdout, err := m.output(ctx, path, "-I", "-c", describeScript)
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	if err != nil || len(lines) != 3 {
 		return interpreter{}, false
 	}
 	return interpreter{path: lines[0], version: lines[1], venv: lines[2] == "venv"}, true
 }
 
-// output runs a command in a group of its own, so that a shim that hangs goes with what it started.
+// output runs a command in its own process group, so that a hanging shim is killed with its children.
 func (m machine) output(ctx context.Context, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	var said bytes.Buffer
+	var stdout bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.Stdout, cmd.WaitDelay = m.environ, &said, time.Second
+	cmd.Env, cmd.Stdout, cmd.WaitDelay = m.environ, &stdout, time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err := cmd.Run()
-	return said.String(), err
+	return stdout.String(), err
 }

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// python is a command that answers describeScript as a Python at /real would.
+// python returns a command that answers describeScript like a Python at /real.
 func python(version, modules string) string {
 	return fmt.Sprintf("#!/bin/sh\nprintf '/real/python%s\\n%s\\n%s\\n'\n", version, version, modules)
 }
 
 const (
-	shimThatIsOff = "#!/bin/sh\nexit 127\n"
-	goodUV        = "#!/bin/sh\necho uv 0.13.8\n"
+	disabledShim = "#!/bin/sh\nexit 127\n"
+	goodUV       = "#!/bin/sh\necho uv 0.13.8\n"
 )
 
 func TestPython(t *testing.T) {
@@ -25,21 +25,21 @@ func TestPython(t *testing.T) {
 		want  []string
 	}{
 		{"good", map[string]string{"bin/python3": python("3.12.4", "venv"), "bin/uv": goodUV},
-			[]string{"ok | made with Python 3.12.4 (/real/python3.12.4)", "ok | /bin/uv)"}},
+			[]string{"ok | use Python 3.12.4 (/real/python3.12.4)", "ok | /bin/uv)"}},
 		{"uv of an earlier build", map[string]string{"bin/python3": python("3.10.0", "venv"), uvFetched: goodUV},
 			[]string{"ok | Python 3.10.0", "ok | /" + uvFetched}},
-		{"uv that does not run", map[string]string{"bin/python3": python("3.10.0", "venv"), "bin/uv": shimThatIsOff},
-			[]string{"ok | Python 3.10.0", "note | uv is not here | Nothing"}},
-		{"first that suits", map[string]string{"bin/python3": python("3.9.2", "venv"), "bin/python3.12": shimThatIsOff, "bin/python3.13": python("3.13.0", "venv"),
+		{"uv that does not run", map[string]string{"bin/python3": python("3.10.0", "venv"), "bin/uv": disabledShim},
+			[]string{"ok | Python 3.10.0", "note | uv was not found | Nothing"}},
+		{"first suitable", map[string]string{"bin/python3": python("3.9.2", "venv"), "bin/python3.12": disabledShim, "bin/python3.13": python("3.13.0", "venv"),
 			"home/.pyenv/versions/3.11/bin/python3": python("3.11.7", "venv"), "bin/python3.13-config": python("3.14.0", "venv")},
-			[]string{"ok | made with Python 3.13.0 (/real/python3.13.0); for a Space whose python_version asks for it: 3.11.7 (/real/python3.11.7)", "note | uv is not here"}},
+			[]string{"ok | use Python 3.13.0 (/real/python3.13.0); for a Space whose python_version requires it: 3.11.7 (/real/python3.11.7)", "note | uv was not found"}},
 		{"the same twice", map[string]string{"bin/python3": python("3.12.4", "venv"), "bin/python3.12": python("3.12.4", "venv")},
-			[]string{"ok | made with Python 3.12.4 (/real/python3.12.4)", "note | uv"}},
+			[]string{"ok | use Python 3.12.4 (/real/python3.12.4)", "note | uv"}},
 		{"Debian without python3-venv", map[string]string{"bin/python3": python("3.11.2", "bare")},
-			[]string{"problem | Python 3.11.2 (/real/python3.11.2) has no venv or no ensurepip, and there is no uv | apt install python3.11-venv`; or install uv"}},
+			[]string{"problem | Python 3.11.2 (/real/python3.11.2) has no venv or no ensurepip, and uv was not found | apt install python3.11-venv`; or install uv"}},
 		{"uv needs no ensurepip", map[string]string{"bin/python3": python("3.11.2", "bare"), "bin/uv": goodUV}, []string{"ok | 3.11.2", "ok | uv"}},
 		{"too old", map[string]string{"bin/python3": python("3.9.2", "venv"), "bin/uv": goodUV},
-			[]string{"problem | needs Python 3.10 or newer, and this machine has only 3.9.2 (/real/python3.9.2) | apt install python3 python3-venv", "ok | uv"}},
+			[]string{"problem | needs Python 3.10 or newer, but this machine has only 3.9.2 (/real/python3.9.2) | apt install python3 python3-venv", "ok | uv"}},
 		{"Python 2", map[string]string{"bin/python": python("2.7.18", "venv")}, []string{"problem | only 2.7.18", "note | uv"}},
 		{"none", nil, []string{"problem | none at all | --python PATH", "note | uv"}},
 		{"not CPython", map[string]string{"bin/python3": "#!/bin/sh\n"}, []string{"problem | none at all", "note | uv"}},
@@ -53,7 +53,7 @@ func TestPython(t *testing.T) {
 	}
 }
 
-func TestVersionsOfPyenvAreAskedPastItsShims(t *testing.T) {
+func TestPyenvVersionsBypassShims(t *testing.T) {
 	root := tree(t, map[string]string{
 		"shims/python3":                   "#!/bin/sh\nexec " + "$HOME/versions/3.12.1/bin/python3 \"$@\"\n",
 		"shims/python3.12":                python("3.99.0", "venv"),
@@ -63,12 +63,12 @@ func TestVersionsOfPyenvAreAskedPastItsShims(t *testing.T) {
 	m := fake(t, nil, "PATH="+filepath.Join(root, "shims"), "HOME="+home, "PYENV_ROOT="+home)
 	all := m.pythons(t.Context())
 	if len(all) != 1 || all[0] != (interpreter{"/real/python3.12.1", "3.12.1", true}) {
-		t.Errorf("got %v, want 3.12.1 alone", all)
+		t.Errorf("got %v, want only 3.12.1", all)
 	}
 }
 
-func TestALinkIsAskedOnce(t *testing.T) {
-	root := tree(t, map[string]string{"bin/python3.12": "#!/bin/sh\necho asked >> \"$LOG\"\n"})
+func TestLinkedPythonIsProbedOnce(t *testing.T) {
+	root := tree(t, map[string]string{"bin/python3.12": "#!/bin/sh\necho probed >> \"$LOG\"\n"})
 	for _, name := range []string{"python3", "python"} {
 		if err := os.Symlink("python3.12", filepath.Join(root, "bin", name)); err != nil {
 			t.Fatal(err)
@@ -77,12 +77,12 @@ func TestALinkIsAskedOnce(t *testing.T) {
 	log := filepath.Join(root, "log")
 	m := fake(t, nil, "PATH="+filepath.Join(root, "bin"), "LOG="+log)
 	m.pythons(t.Context())
-	if text, err := os.ReadFile(log); string(text) != "asked\n" {
+	if text, err := os.ReadFile(log); string(text) != "probed\n" {
 		t.Errorf("log %q, %v; want one line", text, err)
 	}
 }
 
-func TestARealPython(t *testing.T) {
+func TestRealPython(t *testing.T) {
 	m := machine{}.orThis()
 	all := m.pythons(t.Context())
 	if len(all) == 0 {

@@ -91,7 +91,7 @@ func showFindings(out io.Writer, found []check.Finding, asJSON bool) error {
 	for _, f := range found {
 		showFinding(out, f)
 	}
-	_, err := fmt.Fprintf(out, "\n%d ok, %d to note, %d to be warned of, %d in the way\n",
+	_, err := fmt.Fprintf(out, "\n%d ok, %d notes, %d warnings, %d problems\n",
 		count(found, check.OK), count(found, check.Note), count(found, check.Warning), count(found, check.Problem))
 	return err
 }

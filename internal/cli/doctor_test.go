@@ -65,7 +65,7 @@ func TestDoctorFindsAProblem(t *testing.T) {
 	if code != 1 || err == nil || !strings.Contains(err.Error(), "on this machine") {
 		t.Errorf("exit code %d, error %v; want 1 and a sentence", code, err)
 	}
-	if !strings.Contains(out, "✗ problem  disk         State: "+file) || !strings.Contains(out, "\n"+strings.Repeat(" ", 24)+"→ Choose another by --state DIR\n") {
+	if !strings.Contains(out, "✗ problem  disk         State: "+file) || !strings.Contains(out, "\n"+strings.Repeat(" ", 24)+"→ Choose another with --state DIR\n") {
 		t.Errorf("the table does not name the problem and what to do:\n%s", out)
 	}
 }
@@ -91,7 +91,7 @@ func TestDoctorTable(t *testing.T) {
 ✗ problem  gpu          Lost
                         → Reboot
 
-1 ok, 1 to note, 1 to be warned of, 1 in the way
+1 ok, 1 notes, 1 warnings, 1 problems
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)

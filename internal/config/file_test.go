@@ -60,7 +60,7 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 		{"merge keys", "x: &x {state: a}\n<<: *x\n" + demo, []string{"lab.yaml:1: x: unknown key", "lab.yaml:2: <<: unknown key"}},
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
-		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is no share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
+		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is not a share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
 		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
 			`lab.yaml:1: gpus.hardware: a100 is not known here: say auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
 			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// space makes the Space that m describes. Keys for show are read leniently; those that decide how the
-// Space is built and run are checked, and a wrong one is a *ConfigError.
-func (m *matter) space(dir string) (*Space, error) {
+// space returns the Space that m describes. Display keys are read leniently. A wrong value of a key that decides how
+// the Space is built and run is a *ConfigError.
+func (m *frontMatter) space(dir string) (*Space, error) {
 	s := &Space{Dir: dir, Name: NameOf(dir)}
 	s.ID = "local/" + s.Name
-	m.fillShow(s)
+	m.fillDisplay(s)
 	if err := m.fillRun(s); err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func (m *matter) space(dir string) (*Space, error) {
 	return s, nil
 }
 
-func (m *matter) fillShow(s *Space) {
+func (m *frontMatter) fillDisplay(s *Space) {
 	s.Title = orElse(m.text("title"), filepath.Base(s.Dir))
 	s.Emoji = m.text("emoji")
 	s.ColorFrom, s.ColorTo = m.text("colorFrom"), m.text("colorTo")
@@ -45,7 +45,7 @@ func (m *matter) fillShow(s *Space) {
 	s.HFOAuthAuthorizedOrg = m.list("hf_oauth_authorized_org")
 }
 
-func (m *matter) fillRun(s *Space) (err error) {
+func (m *frontMatter) fillRun(s *Space) (err error) {
 	if s.SDK, err = m.sdk(); err != nil {
 		return err
 	}
@@ -63,84 +63,84 @@ func (m *matter) fillRun(s *Space) (err error) {
 	return err
 }
 
-// exact is text for the keys that decide how the Space runs: another kind of value is an error.
-func (m *matter) exact(key, next string) (string, error) {
+// exact returns the text of a key that decides how the Space runs. Another kind of value is an error.
+func (m *frontMatter) exact(key, next string) (string, error) {
 	before := len(m.warnings)
 	text := m.text(key)
 	if len(m.warnings) > before {
-		return "", m.wrong(key, key+" is not one text", next)
+		return "", m.configError(key, key+" is not a single text", next)
 	}
 	return text, nil
 }
 
-func (m *matter) wrong(key, problem, next string) error {
+func (m *frontMatter) configError(key, problem, next string) error {
 	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next}
 }
 
-func (m *matter) sdk() (string, error) {
+func (m *frontMatter) sdk() (string, error) {
 	const next = "write sdk: gradio, or run this Space on the Hub"
 	sdk, err := m.exact("sdk", next)
 	if err != nil {
 		return "", err
 	}
 	if sdk == "" && len(m.fields) > 0 {
-		m.warn(0, "README.md does not say sdk: taking gradio; the Hub refuses such a Space")
+		m.warn(0, "README.md has no sdk: using gradio; write sdk: gradio, which the Hub requires")
 	}
 	if sdk = orElse(sdk, defaultSDK); sdk != defaultSDK {
-		return "", m.wrong("sdk", fmt.Sprintf("sdk is %q, and only Gradio Spaces run here", sdk), next)
+		return "", m.configError("sdk", fmt.Sprintf("sdk is %q, but spacehost runs only Gradio Spaces", sdk), next)
 	}
 	return sdk, nil
 }
 
 var (
-	// PEP 440 as far as Gradio's releases use it: 5.49.1, 6.0, 5.0.0b3, 5.0.0-beta.2, 6.0.0.dev4.
+	// The part of PEP 440 that Gradio's releases use: 5.49.1, 6.0, 5.0.0b3, 5.0.0-beta.2, 6.0.0.dev4.
 	gradioVersion = regexp.MustCompile(`^\d+\.\d+(\.\d+)?([-.]?(a|b|rc|alpha|beta|dev)[-.]?\d+)?$`)
 	pythonVersion = regexp.MustCompile(`^3\.(\d+)(\.\d+)?$`)
 )
 
-func (m *matter) sdkVersion() (string, error) {
+func (m *frontMatter) sdkVersion() (string, error) {
 	const next = "write a version of Gradio, such as sdk_version: 6.31.0"
 	version, err := m.exact("sdk_version", next)
 	if err != nil || version == "" {
 		return "", err
 	}
 	if !gradioVersion.MatchString(version) {
-		return "", m.wrong("sdk_version", fmt.Sprintf("sdk_version %q is not a version of Gradio", version), next)
+		return "", m.configError("sdk_version", fmt.Sprintf("sdk_version %q is not a version of Gradio", version), next)
 	}
 	m.warnVersion(version)
 	return version, nil
 }
 
-// warnVersion names two things that run here and may not on the Hub.
-func (m *matter) warnVersion(version string) {
+// warnVersion warns about two values that work here but may fail on the Hub.
+func (m *frontMatter) warnVersion(version string) {
 	parts := strings.Split(version, ".")
 	if len(parts) == 2 { // huggingface_hub#3244: "configuration error" for 3.27
-		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s has two parts only, which the Hub has refused; write all three", version))
+		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s has only two parts, which the Hub has rejected; write all three", version))
 	}
 	if major, _ := strconv.Atoi(parts[0]); major < 4 { // spaces-zerogpu.md, "Supported Versions"
-		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU runs", version))
+		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU supports; choose 4 or newer", version))
 	}
 }
 
-// pythonVersion checks python_version: `3.x` or `3.x.x` by the Hub's reference; from 3.10, since the host's
-// runner and the spaces package need that (ZeroGPU itself has 3.10.13 and 3.12.12).
-func (m *matter) pythonVersion() (string, error) {
-	const next = `write python_version: "3.10", or a later one`
+// pythonVersion checks python_version: `3.x` or `3.x.x` according to the Hub's reference, and 3.10 or newer, which
+// the host's runner and the spaces package need (ZeroGPU itself has 3.10.13 and 3.12.12).
+func (m *frontMatter) pythonVersion() (string, error) {
+	const next = `write python_version: "3.10", or newer`
 	version, err := m.exact("python_version", next)
 	if err != nil || version == "" {
 		return "", err
 	}
 	found := pythonVersion.FindStringSubmatch(version)
 	if found == nil {
-		return "", m.wrong("python_version", fmt.Sprintf("python_version %q is not a version like 3.10 or 3.10.13", version), next)
+		return "", m.configError("python_version", fmt.Sprintf("python_version %q is not a version like 3.10 or 3.10.13", version), next)
 	}
 	if minor, err := strconv.Atoi(found[1]); err != nil || minor < 10 {
-		return "", m.wrong("python_version", fmt.Sprintf("python_version %s is older than 3.10, which Spaces need here", version), next)
+		return "", m.configError("python_version", fmt.Sprintf("python_version %s is older than 3.10, which spacehost needs", version), next)
 	}
 	return version, nil
 }
 
-// "any valid duration (like `1h`, `30m`) is acceptable", says the reference, and no more.
+// The reference says only "any valid duration (like `1h`, `30m`) is acceptable".
 var (
 	durations    = regexp.MustCompile(`^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$`)
 	durationPart = regexp.MustCompile(`(\d+(?:\.\d+)?)\s*([a-z]+)`)
@@ -152,10 +152,10 @@ var (
 	}
 )
 
-// longestStartup keeps 20000000000000m, which a real Space has, from becoming a negative time.
-const longestStartup = 30 * 24 * time.Hour
+// maxStartup prevents 20000000000000m, the value of a real Space, from becoming a negative duration.
+const maxStartup = 30 * 24 * time.Hour
 
-func (m *matter) startupTimeout() (time.Duration, error) {
+func (m *frontMatter) startupTimeout() (time.Duration, error) {
 	const next = "write a duration, such as startup_duration_timeout: 1h"
 	text, err := m.exact("startup_duration_timeout", next)
 	if err != nil || text == "" {
@@ -163,12 +163,12 @@ func (m *matter) startupTimeout() (time.Duration, error) {
 	}
 	d, ok := duration(strings.ToLower(text))
 	if !ok {
-		return 0, m.wrong("startup_duration_timeout", fmt.Sprintf("startup_duration_timeout %q is not a duration between 1s and 30 days", text), next)
+		return 0, m.configError("startup_duration_timeout", fmt.Sprintf("startup_duration_timeout %q is not a duration between 1s and 30 days", text), next)
 	}
 	return d, nil
 }
 
-// duration reads 30m, 1h, 1h30m, 1.5h, 2 hours, 1d.
+// duration parses 30m, 1h, 1h30m, 1.5h, 2 hours, 1d.
 func duration(text string) (time.Duration, bool) {
 	if !durations.MatchString(text) {
 		return 0, false
@@ -182,7 +182,7 @@ func duration(text string) (time.Duration, bool) {
 		}
 		sum += n * float64(unit)
 	}
-	if sum < float64(time.Second) || sum > float64(longestStartup) {
+	if sum < float64(time.Second) || sum > float64(maxStartup) {
 		return 0, false
 	}
 	return time.Duration(sum), true

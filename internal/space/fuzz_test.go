@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzReadme holds that any README.md gives either a Space whose fields can be used as they are, or one of
-// this package's errors with a next step in it.
+// FuzzReadme checks that any README.md yields either a Space with usable fields, or one of this package's errors with
+// a next step.
 func FuzzReadme(f *testing.F) {
 	for _, seed := range []string{
 		"", "---", "---\n---", "---\nsdk: gradio\nsdk_version: 6.31.0\n---\n# x", "\ufeff---\r\nsdk: gradio\r\n---\r\n",
@@ -33,7 +33,7 @@ func FuzzReadme(f *testing.F) {
 				err = checkAppFile(dir, s.AppFile, m.line("app_file"))
 			}
 		}
-		checkSays(t, err)
+		checkError(t, err)
 	})
 }
 
@@ -43,11 +43,11 @@ func checkUsable(t *testing.T, s *Space) {
 		t.Errorf("unusable Space %+v", s)
 	}
 	if strings.ContainsAny(s.SDKVersion+s.PythonVersion, " \t\n;=<>@/") {
-		t.Errorf("versions %q and %q are not safe to hand to an installer", s.SDKVersion, s.PythonVersion)
+		t.Errorf("versions %q and %q are not safe to pass to an installer", s.SDKVersion, s.PythonVersion)
 	}
 }
 
-func checkSays(t *testing.T, err error) {
+func checkError(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
 		return
@@ -57,7 +57,7 @@ func checkSays(t *testing.T, err error) {
 	if !config && !appFile {
 		t.Errorf("unknown kind of error %T: %v", err, err)
 	}
-	if said := err.Error(); !strings.Contains(said, "; ") {
-		t.Errorf("no next step in %q", said)
+	if text := err.Error(); !strings.Contains(text, "; ") {
+		t.Errorf("no next step in %q", text)
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// knownKeys are those of the Hub's spaces-config-reference.md (August 2026), and those that the Hub reads
-// from any repository's card (huggingface_hub's repocard_data.py), so that no Space that is right on the
-// Hub gets a warning here. `sdk` and the like are read in fields.go.
+// knownKeys are the keys of the Hub's spaces-config-reference.md (August 2026), and the keys that the Hub reads from
+// any repository's card (huggingface_hub's repocard_data.py). A Space that is valid on the Hub thus gets no warning
+// here. `sdk` and other keys are read in fields.go.
 var knownKeys = []string{
 	"title", "emoji", "colorFrom", "colorTo", "sdk", "python_version", "sdk_version",
 	"suggested_hardware", "suggested_storage", "app_file", "app_build_command", "app_port", "base_path",
@@ -18,7 +18,7 @@ var knownKeys = []string{
 	"license", "license_name", "license_link", "language", "library_name", "duplicated_from", "arxiv",
 }
 
-// unknown is the warning for a key that the Hub does not know either.
+// unknown returns the warning for a key that the Hub does not know either.
 func unknown(key string) string {
 	if near := Nearest(key, knownKeys); near != "" {
 		return fmt.Sprintf("unknown key %q; did you mean %q?", key, near)

@@ -1,4 +1,21 @@
-// Package space knows what a Space is on disk, and its stage.
+// Package space reads a Space from disk: its folder, its front matter, and its stage.
+//
+// # Terms
+//
+//   - Space: an app folder with a README.md and an app file.
+//   - Front matter: the YAML between two lines of --- at the top of README.md. Its keys are those of the Hub.
+//   - Stage: the state of a Space in the Hub's words, such as BUILDING or RUNNING.
+//
+// # Types
+//
+// The command line and the host call Open, which returns a Space with Warnings for its author. The host sets the
+// Stage, and StageOf maps an error of Open to a Stage.
+//
+// # Failures
+//
+// A wrong value of a key that decides how the Space is built or run is a *ConfigError. A wrong value of any other key
+// is a warning. A missing app file is an *AppFileError, and a folder that cannot be read is a *FolderError. Every
+// error names the next step.
 package space
 
 import (
@@ -14,27 +31,26 @@ import (
 	"time"
 )
 
-// What the Hub takes when the front matter is silent (spaces-config-reference.md); sdk and app_file are
-// what it writes into every new Gradio Space.
+// The Hub's defaults for missing keys (spaces-config-reference.md); sdk and app_file are what it writes into every
+// new Gradio Space.
 const (
 	defaultSDK            = "gradio"
 	defaultAppFile        = "app.py"
 	defaultStartupTimeout = 30 * time.Minute
 )
 
-// maxReadme bounds what Open reads of a README.md, which may belong to a stranger. The Hub's own cards are
-// a few kilobytes; front matter further down than this is not found.
+// maxReadme limits how much Open reads of a README.md, which may be untrusted. The Hub's own cards are a few
+// kilobytes; front matter beyond the limit is not found.
 const maxReadme = 1 << 20
 
-// Space is an app folder that the host serves, as its README.md describes it.
-// Fields named for a key of the front matter hold its text as written, and are empty where it is silent;
-// the exceptions say so.
+// Space is an app folder that the host serves, as its README.md describes it. Fields named after a key of the front
+// matter hold its text as written, and are empty if the key is missing, unless their comment states another default.
 type Space struct {
 	Dir  string // absolute
 	Name string // the folder's name in [a-z0-9._-]: for URLs, file names and quota keys
 	ID   string // "local/" + Name, where the Hub has "owner/name"
 
-	Title             string // never empty: the folder's name where there is none
+	Title             string // never empty: default is the folder's name
 	Emoji             string
 	ColorFrom         string
 	ColorTo           string
@@ -42,8 +58,8 @@ type Space struct {
 	ShortDescription  string
 	License           string
 	Header            string // mini or default
-	BasePath          string // first page to show
-	FullWidth         bool   // true where nothing is said
+	BasePath          string // page shown first
+	FullWidth         bool   // default: true
 	Pinned            bool
 	DisableEmbedding  bool
 	SuggestedHardware string
@@ -55,24 +71,23 @@ type Space struct {
 
 	SDK            string        // always "gradio"
 	SDKVersion     string        // empty: the newest
-	PythonVersion  string        // empty: any that the host can use
-	AppFile        string        // clean and relative to Dir; it exists, inside Dir
-	StartupTimeout time.Duration // 30 minutes where nothing is said
+	PythonVersion  string        // empty: any version that the host supports
+	AppFile        string        // clean, relative to Dir; the file exists inside Dir
+	StartupTimeout time.Duration // default: 30 minutes
 	PreloadFromHub []string      // "repository [file,file [commit]]"
 
 	HFOAuth                  bool
 	HFOAuthScopes            []string
-	HFOAuthExpirationMinutes int // 480 where nothing is said
+	HFOAuthExpirationMinutes int // default: 480
 	HFOAuthAuthorizedOrg     []string
 
-	// Warnings are sentences for the author, in the order of their lines: what is unknown, ignored here, or
-	// would be refused by the Hub.
+	// Warnings are sentences for the author, ordered by line: what is unknown, ignored here, or rejected by the Hub.
 	Warnings []string
 }
 
-// Open reads the Space in dir. A README.md that is missing or has no front matter is a warning, so that a
-// bare app.py can be tried; what is written there must be right. Errors are *FolderError, *ConfigError
-// and *AppFileError.
+// Open reads the Space in dir. A missing README.md or missing front matter is a warning, so that a bare app.py can be
+// tried; the contents of existing front matter must be valid. Errors are *FolderError, *ConfigError and
+// *AppFileError.
 func Open(dir string) (*Space, error) {
 	dir, err := folder(dir)
 	if err != nil {
@@ -82,21 +97,21 @@ func Open(dir string) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	matter, err := parse(readme)
+	front, err := parse(readme)
 	if err != nil {
 		return nil, err
 	}
-	s, err := matter.space(dir)
+	s, err := front.space(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAppFile(s.Dir, s.AppFile, matter.line("app_file")); err != nil {
+	if err := checkAppFile(s.Dir, s.AppFile, front.line("app_file")); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// folder makes dir absolute, and says so if it is not a folder that can be read.
+// folder returns dir as an absolute path, or an error if it is not a readable folder.
 func folder(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -112,7 +127,7 @@ func folder(dir string) (string, error) {
 	return abs, nil
 }
 
-// readReadme returns nil when there is no README.md.
+// readReadme returns nil if there is no README.md.
 func readReadme(dir string) ([]byte, error) {
 	path := filepath.Join(dir, "README.md")
 	info, err := os.Stat(path)
@@ -122,8 +137,8 @@ func readReadme(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, &FolderError{Dir: dir, Err: err}
 	}
-	if !info.Mode().IsRegular() { // reading a pipe would wait for ever
-		return nil, &ConfigError{Problem: "README.md is not a file", Next: "replace it by one"}
+	if !info.Mode().IsRegular() { // reading a pipe would block forever
+		return nil, &ConfigError{Problem: "README.md is not a regular file", Next: "replace it with a text file"}
 	}
 	head, err := readHead(path)
 	if err != nil {
@@ -132,7 +147,7 @@ func readReadme(dir string) ([]byte, error) {
 	return head, nil
 }
 
-// readHead never returns nil without an error: nil stands for a missing file.
+// readHead never returns nil without an error: nil means a missing file.
 func readHead(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -142,8 +157,8 @@ func readHead(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxReadme))
 }
 
-// checkAppFile says whether appFile is a file inside dir once all links are followed: what stands there is
-// run, and shown by the console.
+// checkAppFile checks that appFile is a file inside dir after all links are followed: the file is executed, and shown
+// by the console.
 func checkAppFile(dir, appFile string, line int) error {
 	path := filepath.Join(dir, appFile)
 	fail := &AppFileError{Dir: dir, AppFile: appFile, Line: line}
@@ -165,7 +180,7 @@ func checkAppFile(dir, appFile string, line int) error {
 	return nil
 }
 
-// inside reports whether real, which has no links left, lies in dir.
+// inside reports whether real, a path without links, is in dir.
 func inside(dir, real string) bool {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -177,8 +192,8 @@ func inside(dir, real string) bool {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9._-]+`)
 
-// NameOf turns a folder's name into one that is safe in URLs, file names and quota keys. A name of which
-// nothing is left (a folder called "画像") becomes "space-" and a hash, so that two of them stay two.
+// NameOf turns a folder's name into one that is safe in URLs, file names and quota keys. A name without any allowed
+// character (a folder called "画像") becomes "space-" and a hash, so that two such names stay distinct.
 func NameOf(dir string) string {
 	base := filepath.Base(dir)
 	name := notInNames.ReplaceAllString(strings.ToLower(base), "-")

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// write makes a Space's folder, called name, from file names and contents.
+// write creates a Space's folder with this name and these files.
 func write(t *testing.T, name string, files map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
@@ -26,7 +26,7 @@ func write(t *testing.T, name string, files map[string]string) string {
 	return dir
 }
 
-// app is a Space with a working app.py and this front matter.
+// app creates a Space with a working app.py and this front matter.
 func app(t *testing.T, frontMatter string) string {
 	t.Helper()
 	return write(t, "demo", map[string]string{"app.py": "", "README.md": "---\n" + frontMatter + "\n---\n# Demo\n"})
@@ -98,7 +98,7 @@ text
 	}
 }
 
-func TestDefaultsHoldWithoutFrontMatter(t *testing.T) {
+func TestDefaultsWithoutFrontMatter(t *testing.T) {
 	rows := []struct {
 		name    string
 		files   map[string]string
@@ -126,7 +126,7 @@ func TestDefaultsHoldWithoutFrontMatter(t *testing.T) {
 	}
 }
 
-func TestFrontMatterIsFoundAsEditorsLeaveIt(t *testing.T) {
+func TestFrontMatterFormats(t *testing.T) {
 	const plain = "---\ntitle: Demo\nsdk: gradio\nsdk_version: 6.0\npython_version: 3.10\n---\ntext\n"
 	rows := map[string]string{
 		"unix":            plain,
@@ -159,33 +159,33 @@ func TestEmptyValuesAreDefaults(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	rows := []struct{ name, matter, want string }{
+	rows := []struct{ name, frontMatter, want string }{
 		{"dash", "sdk: gradio\nsdk-version: 5.0.0", `README.md line 3: unknown key "sdk-version"; did you mean "sdk_version"?`},
 		{"camel", "sdk: gradio\nsdkVersion: 5.0.0", `README.md line 3: unknown key "sdkVersion"; did you mean "sdk_version"?`},
 		{"slip", "sdk: gradio\npyton_version: 3.10", `README.md line 3: unknown key "pyton_version"; did you mean "python_version"?`},
 		{"short", "sdk: gradio\ntag: [x]", `README.md line 3: unknown key "tag"; did you mean "tags"?`},
 		{"far", "sdk: gradio\n\n# more\ncolour: red", `README.md line 5: unknown key "colour"; ignored, as on the Hub`},
-		{"no sdk", "title: x", "README.md does not say sdk: taking gradio; the Hub refuses such a Space"},
-		{"two parts", "sdk: gradio\nsdk_version: 6.0", "README.md line 3: sdk_version 6.0 has two parts only, which the Hub has refused; write all three"},
-		{"old gradio", "sdk: gradio\nsdk_version: 3.50.2", "README.md line 3: sdk_version 3.50.2 is older than 4, the first Gradio that ZeroGPU runs"},
-		{"flag", "sdk: gradio\npinned: maybe", "README.md line 3: pinned should be true or false; taken as false"},
-		{"number", "sdk: gradio\nhf_oauth_expiration_minutes: long", "README.md line 3: hf_oauth_expiration_minutes should be a whole number above 0; taken as 480"},
-		{"list", "sdk: gradio\nmodels: {a: b}", "README.md line 3: models should be a list of texts; ignored"},
-		{"nested list", "sdk: gradio\nmodels: [[a]]", "README.md line 3: models should be a list of texts; ignored"},
-		{"text", "sdk: gradio\ntitle: [a]", "README.md line 3: title should be one text; ignored"},
-		{"table", "sdk: gradio\ncustom_headers: x", "README.md line 3: custom_headers should be a list of `name: value` lines; ignored"},
+		{"no sdk", "title: x", "README.md has no sdk: using gradio; write sdk: gradio, which the Hub requires"},
+		{"two parts", "sdk: gradio\nsdk_version: 6.0", "README.md line 3: sdk_version 6.0 has only two parts, which the Hub has rejected; write all three"},
+		{"old gradio", "sdk: gradio\nsdk_version: 3.50.2", "README.md line 3: sdk_version 3.50.2 is older than 4, the first Gradio that ZeroGPU supports; choose 4 or newer"},
+		{"flag", "sdk: gradio\npinned: maybe", "README.md line 3: pinned must be true or false; using false"},
+		{"number", "sdk: gradio\nhf_oauth_expiration_minutes: long", "README.md line 3: hf_oauth_expiration_minutes must be a whole number above 0; using 480"},
+		{"list", "sdk: gradio\nmodels: {a: b}", "README.md line 3: models must be a list of texts; ignored"},
+		{"nested list", "sdk: gradio\nmodels: [[a]]", "README.md line 3: models must be a list of texts; ignored"},
+		{"text", "sdk: gradio\ntitle: [a]", "README.md line 3: title must be a single text; ignored"},
+		{"table", "sdk: gradio\ncustom_headers: x", "README.md line 3: custom_headers must be a list of `name: value` lines; ignored"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			got := open(t, app(t, row.matter)).Warnings
+			got := open(t, app(t, row.frontMatter)).Warnings
 			if len(got) != 1 || got[0] != row.want {
-				t.Errorf("front matter %q\ngot  %q\nwant %q", row.matter, got, row.want)
+				t.Errorf("front matter %q\ngot  %q\nwant %q", row.frontMatter, got, row.want)
 			}
 		})
 	}
 }
 
-func TestWarningsStandInTheOrderOfTheirLines(t *testing.T) {
+func TestWarningsAreOrderedByLine(t *testing.T) {
 	got := open(t, app(t, "sdk: gradio\npinned: maybe\ncolour: red")).Warnings
 	if len(got) != 2 || !strings.Contains(got[0], "line 3") || !strings.Contains(got[1], "line 4") {
 		t.Errorf("Warnings = %q, want line 3, then line 4", got)
@@ -194,13 +194,13 @@ func TestWarningsStandInTheOrderOfTheirLines(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	rows := []struct {
-		name, matter string
-		line         int
-		key, says    string
+		name, frontMatter string
+		line              int
+		key, want         string
 	}{
-		{"streamlit", "sdk: streamlit", 2, "sdk", `sdk is "streamlit", and only Gradio Spaces run here; write sdk: gradio`},
-		{"docker", "title: x\nsdk: docker", 3, "sdk", "only Gradio Spaces run here"},
-		{"sdk list", "sdk: [gradio]", 2, "sdk", "sdk is not one text"},
+		{"streamlit", "sdk: streamlit", 2, "sdk", `sdk is "streamlit", but spacehost runs only Gradio Spaces; write sdk: gradio`},
+		{"docker", "title: x\nsdk: docker", 3, "sdk", "spacehost runs only Gradio Spaces"},
+		{"sdk list", "sdk: [gradio]", 2, "sdk", "sdk is not a single text"},
 		{"latest", "sdk: gradio\nsdk_version: latest", 3, "sdk_version", `sdk_version "latest" is not a version of Gradio; write a version`},
 		{"range", "sdk: gradio\nsdk_version: '>=5'", 3, "sdk_version", "is not a version of Gradio"},
 		{"one part", "sdk: gradio\nsdk_version: 5", 3, "sdk_version", "is not a version of Gradio"},
@@ -208,11 +208,11 @@ func TestConfigErrors(t *testing.T) {
 		{"python name", "sdk: gradio\npython_version: python3.10", 3, "python_version", "is not a version like 3.10 or 3.10.13"},
 		{"python 2", "sdk: gradio\npython_version: 2.7", 3, "python_version", "is not a version like 3.10"},
 		{"python 3.1", "sdk: gradio\npython_version: 3.1", 3, "python_version", "is older than 3.10"},
-		{"python 3.8.9", "sdk: gradio\npython_version: 3.8.9", 3, "python_version", `is older than 3.10, which Spaces need here; write python_version: "3.10"`},
+		{"python 3.8.9", "sdk: gradio\npython_version: 3.8.9", 3, "python_version", `is older than 3.10, which spacehost needs; write python_version: "3.10"`},
 		{"timeout", "sdk: gradio\nstartup_duration_timeout: soon", 3, "startup_duration_timeout", `"soon" is not a duration`},
 		{"endless", "sdk: gradio\nstartup_duration_timeout: 20000000000000m", 3, "startup_duration_timeout", "is not a duration between 1s and 30 days"},
-		{"app files", "sdk: gradio\napp_file: [a.py, b.py]", 3, "app_file", "app_file is not one text"},
-		{"twice", "sdk: gradio\ntitle: a\nsdk: static", 4, "sdk", `"sdk" stands here and in line 2; remove one`},
+		{"app files", "sdk: gradio\napp_file: [a.py, b.py]", 3, "app_file", "app_file is not a single text"},
+		{"twice", "sdk: gradio\ntitle: a\nsdk: static", 4, "sdk", `"sdk" is set here and in line 2; remove one`},
 		{"colon", "sdk: gradio\ntitle: Demo: the best\npinned: true", 3, "", "not YAML (mapping values are not allowed in this context)"},
 		{"tab", "sdk: gradio\nmodels:\n\t- a", 4, "", "not YAML"},
 		{"a list", "- sdk\n- gradio", 2, "", "not a list of `key: value` lines"},
@@ -220,13 +220,13 @@ func TestConfigErrors(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := Open(app(t, row.matter))
+			_, err := Open(app(t, row.frontMatter))
 			wrong, ok := errors.AsType[*ConfigError](err)
 			if !ok {
-				t.Fatalf("front matter %q: error %v, want a *ConfigError", row.matter, err)
+				t.Fatalf("front matter %q: error %v, want a *ConfigError", row.frontMatter, err)
 			}
-			if wrong.Line != row.line || wrong.Key != row.key || !strings.Contains(err.Error(), row.says) {
-				t.Errorf("front matter %q\ngot  line %d key %q: %v\nwant line %d key %q: ... %s", row.matter, wrong.Line, wrong.Key, err, row.line, row.key, row.says)
+			if wrong.Line != row.line || wrong.Key != row.key || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("front matter %q\ngot  line %d key %q: %v\nwant line %d key %q: ... %s", row.frontMatter, wrong.Line, wrong.Key, err, row.line, row.key, row.want)
 			}
 			if StageOf(err) != ConfigFailed {
 				t.Errorf("StageOf = %s, want %s", StageOf(err), ConfigFailed)
@@ -235,9 +235,9 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-func TestFrontMatterThatNeverEnds(t *testing.T) {
+func TestUnclosedFrontMatter(t *testing.T) {
 	_, err := Open(write(t, "demo", map[string]string{"app.py": "", "README.md": "\n---\nsdk: gradio\n"}))
-	want := "README.md line 2: front matter begins here and never ends; close it with a line of ---"
+	want := "README.md line 2: front matter starts here and is not closed; close it with a line of ---"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -270,10 +270,10 @@ func TestSDKVersionsAreKeptAsWritten(t *testing.T) {
 	}
 }
 
-func TestAppFileMustBeThere(t *testing.T) {
+func TestAppFileMustExist(t *testing.T) {
 	dir := app(t, "sdk: gradio\napp_file: main.py")
 	_, err := Open(dir)
-	want := `app_file "main.py" does not exist in ` + dir + `; create it or correct app_file in README.md (line 3)`
+	want := `app_file "main.py" does not exist in ` + dir + `; create it, or correct app_file in README.md (line 3)`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -282,10 +282,10 @@ func TestAppFileMustBeThere(t *testing.T) {
 	}
 }
 
-func TestAppFileByDefaultMustBeThere(t *testing.T) {
+func TestDefaultAppFileMustExist(t *testing.T) {
 	dir := write(t, "demo", map[string]string{"requirements.txt": ""})
 	_, err := Open(dir)
-	want := "there is no file app.py in " + dir + "; create it, or name the file to run by app_file in README.md"
+	want := "file app.py does not exist in " + dir + "; create it, or set app_file in README.md to the file to run"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -332,7 +332,7 @@ func link(t *testing.T, target, path string) {
 	}
 }
 
-func TestASpaceMayItselfBeALink(t *testing.T) {
+func TestSpaceFolderMayBeLink(t *testing.T) {
 	dir := app(t, "sdk: gradio")
 	alias := filepath.Join(t.TempDir(), "alias")
 	link(t, dir, alias)
@@ -344,8 +344,8 @@ func TestASpaceMayItselfBeALink(t *testing.T) {
 func TestFolderErrors(t *testing.T) {
 	dir := write(t, "demo", map[string]string{"app.py": ""})
 	rows := map[string]string{
-		filepath.Join(dir, "nothing"): "the folder " + dir + "/nothing does not exist; give the folder that holds the Space's app.py",
-		filepath.Join(dir, "app.py"):  dir + "/app.py is not a folder; give the folder that holds the Space's app.py",
+		filepath.Join(dir, "nothing"): "folder " + dir + "/nothing does not exist; pass the folder that contains the Space's app.py",
+		filepath.Join(dir, "app.py"):  dir + "/app.py is not a folder; pass the folder that contains the Space's app.py",
 	}
 	for path, want := range rows {
 		_, err := Open(path)
@@ -355,7 +355,7 @@ func TestFolderErrors(t *testing.T) {
 	}
 }
 
-func TestReadmeThatIsAFolder(t *testing.T) {
+func TestReadmeIsFolder(t *testing.T) {
 	_, err := Open(write(t, "demo", map[string]string{"app.py": "", "README.md/x": ""}))
 	if _, ok := errors.AsType[*ConfigError](err); !ok {
 		t.Errorf("got %v, want a *ConfigError", err)
