@@ -18,7 +18,7 @@ type Device struct {
 	UUID        DeviceUUID `json:"uuid"`
 	Index       int        `json:"index"` // for display only: the driver may number anew at each boot. That of its GPU for a MIG instance
 	Name        string     `json:"name"`
-	MemoryTotal uint64     `json:"memory_total"` // bytes
+	MemoryTotal uint64     `json:"memoryTotal"` // bytes
 	Simulated   bool       `json:"simulated"`
 }
 
