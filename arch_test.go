@@ -20,7 +20,10 @@ var rooms = map[string][]string{
 	"gradioapi":                {"queue", "internal/identity", "internal/people", "internal/token", "internal/web"},
 	"internal/deviceapi":       {"internal/lease", "internal/identity", "internal/people", "internal/token", "quota", "internal/failpoint"},
 	"internal/hubapi":          {"quota", "internal/identity", "internal/people"},
-	"internal/console":         {"internal/lease", "gpu", "quota", "internal/identity", "internal/people", "internal/token", "internal/web", "internal/clock"},
+	"internal/views":           {"internal/lease", "quota", "internal/identity", "internal/people"},
+	"internal/console":         {"internal/views", "internal/identity", "internal/people", "internal/web"},
+	"internal/control":         {"internal/views", "internal/lease", "gpu", "quota", "internal/identity", "internal/people", "internal/clock"},
+	"internal/metrics":         {"internal/views", "internal/lease", "gpu"},
 	"worker":                   {"queue", "internal/space", "internal/identity"},
 	"internal/lease":           {"gpu", "quota", "internal/identity"},
 	"internal/lease/leasetest": {},
@@ -45,13 +48,13 @@ var rooms = map[string][]string{
 
 // keepers says who alone may import what from outside.
 var keepers = map[string][]string{
-	"github.com/labstack/echo/v4":     {"cmd/spacehost", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console"},
+	"github.com/labstack/echo/v4":     {"cmd/spacehost", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/views", "internal/console", "internal/control", "internal/metrics"},
 	"github.com/NVIDIA/go-nvml":       {"gpu/nvml"},
 	"database/sql":                    {"cmd/spacehost", "migrations", "quota", "internal/lease", "internal/people"},
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":       {"internal/token"},
 	"github.com/vishvananda/netlink":  {"worker"},
-	"github.com/prometheus":           {"internal/console"},
+	"github.com/prometheus":           {"internal/metrics"},
 	"github.com/spf13/cobra":          {"cmd/spacehost"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},

@@ -18,7 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/lease"
 )
 
@@ -174,12 +174,12 @@ func (q question[T]) show(out io.Writer, body []byte, args []string) error {
 }
 
 func newGPU() *cobra.Command {
-	return question[[]console.GPU]{
+	return question[[]control.GPU]{
 		use: "gpu", short: "List the GPUs of a running host, and who is on them",
 		long:    "List the GPUs of the host that runs on the state folder: memory, processes, and what each Slot is doing.",
 		example: "  spacehost gpu\n  spacehost gpu --json | jq '.[].processes'",
-		path:    func([]string, int) string { return "/gpu" }, args: cobra.NoArgs,
-		table: func(w io.Writer, gpus []console.GPU, _ []string) {
+		path:    func([]string, int) string { return control.ListGPUs.Path }, args: cobra.NoArgs,
+		table: func(w io.Writer, gpus []control.GPU, _ []string) {
 			fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
 			for _, g := range gpus {
 				row := fmt.Sprintf("%s\t%s\t%d/%d MiB\t%d", label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes))
@@ -194,7 +194,7 @@ func newGPU() *cobra.Command {
 	}.command()
 }
 
-func label(g console.GPU) string {
+func label(g control.GPU) string {
 	if g.Simulated {
 		return g.Name + " (simulated)"
 	}
@@ -202,7 +202,7 @@ func label(g console.GPU) string {
 }
 
 // gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
-func gpuState(g console.GPU, slot lease.SlotView) string {
+func gpuState(g control.GPU, slot lease.SlotView) string {
 	state := slotState(slot)
 	if g.Drained != nil && slot.Phase != "drained" {
 		state += ", then drained: " + g.Drained.Reason
@@ -213,7 +213,7 @@ func gpuState(g console.GPU, slot lease.SlotView) string {
 	return troubles(g, state)
 }
 
-func troubles(g console.GPU, state string) string {
+func troubles(g control.GPU, state string) string {
 	for _, u := range g.Uninvited {
 		state += fmt.Sprintf(" [uninvited: pid %d, %s]", u.PID, whose(u))
 	}
@@ -247,15 +247,15 @@ func slotState(s lease.SlotView) string {
 }
 
 func newLease() *cobra.Command {
-	return question[console.Leases]{
+	return question[control.Leases]{
 		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
 		long: `List the open leases of the running host, then those that ended last with what they were charged. Of each that
 waits: its number in line, when it starts if all before it take the seconds that they declared and nobody comes who
 goes first, and whether it waits for a GPU or for other calls of its Space or of its visitor (see --per-space).
 With --watch, print a line for each open lease, then one for each change of a lease (with --json: an object).`,
 		example: "  spacehost lease\n  spacehost lease --limit 100 --json\n  spacehost lease --watch --json | jq -c 'select(.state == \"expired\")'", limit: 10, watch: watchLeases,
-		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
-		table: func(w io.Writer, leases console.Leases, _ []string) {
+		path: func(_ []string, limit int) string { return control.ListLeases.Path + "?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
+		table: func(w io.Writer, leases control.Leases, _ []string) {
 			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")
 			for _, l := range leases.Open {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s\t%s\n",

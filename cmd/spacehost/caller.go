@@ -120,11 +120,3 @@ func (h *Host) callingSpace(r *http.Request) *spaceRun {
 	}
 	return h.find(conn.Owner(h.processes.SpaceAt))
 }
-
-// names are those of the Spaces of this host.
-func (h *Host) names() (names []string) {
-	for _, s := range h.spaces {
-		names = append(names, s.space.Name)
-	}
-	return names
-}

@@ -1,32 +1,30 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/clock"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 func newClock() *cobra.Command {
-	c := question[console.Time]{
+	c := question[control.Time]{
 		use: "clock", short: "Show the clock of a running host, or move it ahead",
 		long:    "Show the clock by which the running host counts quota windows, deadlines and ages.",
 		example: "  spacehost clock\n  spacehost clock advance 24h",
-		path:    func([]string, int) string { return "/clock" }, args: cobra.NoArgs,
-		table: func(w io.Writer, now console.Time, _ []string) { fmt.Fprintln(w, clockWords(now)) },
+		path:    func([]string, int) string { return control.ShowClock.Path }, args: cobra.NoArgs,
+		table: func(w io.Writer, now control.Time, _ []string) { fmt.Fprintln(w, clockWords(now)) },
 	}.command()
 	c.AddCommand(newClockAdvance())
 	return c
 }
 
-func clockWords(now console.Time) string {
+func clockWords(now control.Time) string {
 	text := now.Now.Local().Format("2006-01-02 15:04:05")
 	if now.AdvancedSeconds == 0 {
 		return text + ", the true time"
@@ -66,17 +64,13 @@ Hosts with true GPUs refuse.`,
 		if err != nil {
 			return err
 		}
-		order, err := json.Marshal(console.AdvanceOrder{By: by.String()})
-		if err != nil {
-			return err
-		}
-		body, err := exchange(c.Context(), dir, http.MethodPost, "/clock/advance", bytes.NewReader(order))
+		body, err := tell(c.Context(), dir, control.AdvanceClock.Request(control.AdvanceRequest{By: by.String()}))
 		if err != nil {
 			return err
 		}
 		text := string(trimNewline(body))
 		if !asJSON {
-			var now console.Time
+			var now control.Time
 			if err := json.Unmarshal(body, &now); err != nil {
 				return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
 			}

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/gpu"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 func newDrain() *cobra.Command {
 	var reason string
-	c := drainCommand("/gpu/drain", &reason, "UUID is drained: it is lent to nobody until `spacehost gpu return UUID`\n")
+	c := drainCommand(control.DrainGPU, &reason, "UUID is drained: it is lent to nobody until `spacehost gpu return UUID`\n")
 	c.Use, c.Short = "drain UUID", "Lend a GPU of a running host to nobody any more; who is on it finishes"
 	c.Long = `Take a GPU out of the line: calls that run on it go on to their end, idle workers leave it, nobody new gets it.
 ` + "`spacehost gpu`" + ` shows the reason. It holds until ` + "`spacehost gpu return`" + `, also for the next start of the host.
@@ -30,7 +27,7 @@ drained, and comes back by ` + "`spacehost gpu return`" + ` or with the next sta
 }
 
 func newReturn() *cobra.Command {
-	c := drainCommand("/gpu/return", new(string), "UUID is lent again\n")
+	c := drainCommand(control.ReturnGPU, new(string), "UUID is lent again\n")
 	c.Use, c.Short = "return UUID", "Lend a drained GPU of a running host again"
 	c.Long = "Put a GPU back into the line that was drained, by command or because the driver reported an error of the hardware."
 	c.Example = "  spacehost gpu return GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd"
@@ -38,7 +35,7 @@ func newReturn() *cobra.Command {
 }
 
 // drainCommand sends an order about one Device; said is what it prints, with the UUID.
-func drainCommand(path string, reason *string, said string) *cobra.Command {
+func drainCommand(at control.Endpoint[control.DrainRequest, control.DrainRequest], reason *string, said string) *cobra.Command {
 	var state string
 	var asJSON bool
 	c := &cobra.Command{Args: usage(cobra.ExactArgs(1))}
@@ -49,11 +46,7 @@ func drainCommand(path string, reason *string, said string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		order, err := json.Marshal(console.DrainOrder{UUID: gpu.DeviceUUID(args[0]), Reason: *reason})
-		if err != nil {
-			return err
-		}
-		body, err := exchange(c.Context(), dir, http.MethodPost, path, bytes.NewReader(order))
+		body, err := tell(c.Context(), dir, at.Request(control.DrainRequest{UUID: gpu.DeviceUUID(args[0]), Reason: *reason}))
 		if err != nil {
 			return asUsage(c, err)
 		}

@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/gpu"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 func newFault() *cobra.Command {
@@ -48,11 +46,7 @@ True GPUs are refused.`,
 		if err != nil {
 			return err
 		}
-		order, err := json.Marshal(console.FaultOrder{UUID: gpu.DeviceUUID(args[0]), Fault: fault})
-		if err != nil {
-			return err
-		}
-		body, err := exchange(c.Context(), dir, http.MethodPost, "/gpu/fault", bytes.NewReader(order))
+		body, err := tell(c.Context(), dir, control.FaultGPU.Request(control.FaultRequest{UUID: gpu.DeviceUUID(args[0]), Fault: fault}))
 		if err != nil {
 			return err
 		}
@@ -68,7 +62,7 @@ True GPUs are refused.`,
 
 // faulted says in words what the Device has now.
 func faulted(body []byte) (string, error) {
-	var now console.Faulted
+	var now control.DeviceFaults
 	if err := json.Unmarshal(body, &now); err != nil {
 		return "", fmt.Errorf("the host's answer is not understood (another version?): %w", err)
 	}

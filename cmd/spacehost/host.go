@@ -22,12 +22,15 @@ import (
 	"spacehost/gpu/nvml"
 	"spacehost/internal/clock"
 	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/metrics"
 	"spacehost/internal/people"
 	"spacehost/internal/token"
+	"spacehost/internal/views"
 	"spacehost/internal/web"
 	"spacehost/migrations"
 	"spacehost/queue"
@@ -62,7 +65,7 @@ type Host struct {
 	processes *worker.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
-	metrics   *console.Metrics
+	metrics   *metrics.Metrics
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
@@ -271,7 +274,7 @@ func (h *Host) simulated() bool {
 
 // wire joins the rooms. Whoever reads how they hang together, reads this.
 func (h *Host) wire() (err error) {
-	h.metrics = console.NewMetrics()
+	h.metrics = metrics.New()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.queueTimeout, WarmFor: h.settings.warmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
@@ -284,20 +287,35 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, TierOf: h.tierFor, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Payers: h, Notifier: h, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
 
 var _ lease.Processes = (*worker.Processes)(nil)
 
-// Alive implements deviceapi.Events.
+// Alive reports whether a token of this Event still pays at the Space.
 func (h *Host) Alive(space, event string) bool {
 	s := h.find(space)
 	return s != nil && s.queue.Alive(queue.EventID(event))
 }
 
-var _ deviceapi.Events = (*Host)(nil)
+// CheckDelegation refuses a payer on whose behalf the Space payer.Via may not spend.
+func (h *Host) CheckDelegation(payer identity.Identity) error { return h.stops.Check(payer) }
+
+var (
+	_ deviceapi.Payers   = (*Host)(nil)
+	_ deviceapi.Notifier = (*Host)(nil)
+	_ hubapi.Payers      = (*Host)(nil)
+	_ hubapi.Spaces      = (*Host)(nil)
+	_ views.Payers       = (*Host)(nil)
+	_ views.Spaces       = (*Host)(nil)
+	_ console.Host       = (*Host)(nil)
+	_ console.SignInHost = (*Host)(nil)
+	_ control.Host       = (*Host)(nil)
+	_ control.Payers     = (*Host)(nil)
+	_ metrics.Spaces     = (*Host)(nil)
+)
 
 // find returns the Space of that name, nil if there is none.
 func (h *Host) find(name string) *spaceRun {
@@ -317,56 +335,49 @@ func (h *Host) register() error {
 	}
 	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
-	shown := console.Config{
-		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.accountOf, Now: h.clock.Now,
-	}
-	view := console.New(shown)
+	accounts := views.NewAccounts(views.AccountsConfig{
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h, Spaces: h, Now: h.clock.Now,
+	})
 	server.Gate(h.console.Echo, h.consoleNames())
 	h.console.Pre(server.SameOrigin)
 	h.signIn.RegisterConsole(h.console.Echo)
-	view.RegisterHealth(h.console.Echo)
-	h.metrics.Register(h.console.Echo, shown, h.settings.metricsFrom)
-	accounts := console.NewAccounts(console.AccountsConfig{
-		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.accountOf, Functions: h.functions, Spaces: h.visible, CheckVia: h.stops.Check,
-		Reader: h.reader, By: operator, Now: h.clock.Now,
-	})
-	accounts.RegisterOwn(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.tierFor, Identify: h.reader, Find: h.byName, Now: h.clock.Now}).Register(h.console.Echo)
-	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
+	console.New(h, accounts).Register(h.console.Echo)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker}, h.settings.metricsFrom)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
+	socket, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
-	view.RegisterControl(control.Echo)
-	accounts.RegisterControl(control.Echo)
-	control.POST("/login-link", h.giveLink)
-	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.checkTier}).Register(control.Echo)
-	console.NewFaults(h.inventory).Register(control.Echo)
-	console.NewDrains(h.broker).Register(control.Echo)
-	console.NewStops(h.stops, h.names).Register(control.Echo)
-	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
-	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
+	control.New(control.Config{
+		Host: h, Payers: h, Accounts: accounts, People: h.people, Delegations: h.stops, Ledger: h.ledger, Broker: h.broker, Pool: h.pool,
+		Inventory: h.inventory, Clock: &h.clock, Now: h.clock.Now,
+	}).Register(socket.Echo)
 	return nil
 }
 
-func (h *Host) views() (views []console.SpaceView) {
+// RestartSpace begins a restart of a Space and returns at once.
+func (h *Host) RestartSpace(name string) { h.find(name).supervisor.Restart() }
+
+// SpaceViews are of all Spaces.
+func (h *Host) SpaceViews() (all []views.Space) {
 	for _, s := range h.spaces {
-		views = append(views, s.view())
+		all = append(all, s.view())
 	}
-	return views
+	return all
 }
 
-// publicViews are of the Spaces that anybody may know of.
-func (h *Host) publicViews() (views []console.SpaceView) {
+// PublicSpaceViews are of the Spaces that are visible to everyone.
+func (h *Host) PublicSpaceViews() (all []views.Space) {
 	for _, s := range h.spaces {
 		if s.settings.visibility == public {
-			views = append(views, s.view())
+			all = append(all, s.view())
 		}
 	}
-	return views
+	return all
 }
 
-// clockMoved has everything done that is due by now.
-func (h *Host) clockMoved() {
+// ClockMoved has everything done that is due by now.
+func (h *Host) ClockMoved() {
 	ahead := h.clock.Advanced()
 	h.log.Warn("clock advanced", zap.Duration("ahead", ahead))
 	h.screen.note(fmt.Sprintf("The host's clock is %s ahead of the true time.", ahead))
@@ -405,8 +416,8 @@ func (h *Host) isSpaceProcess(pid int) bool {
 	return false
 }
 
-// checkTier says which tiers there are, if there is none of that name.
-func (h *Host) checkTier(name string) error {
+// CheckTier says which tiers there are, if there is none of that name.
+func (h *Host) CheckTier(name string) error {
 	_, err := h.tiers.Get(name)
 	return err
 }
@@ -448,8 +459,8 @@ func (h *Host) tierOf(ctx context.Context, payer identity.Identity) (quota.Tier,
 	return h.tiers.Get("free")
 }
 
-// tierFor is what a payer has by the tier that they came with: for a person that may be their own.
-func (h *Host) tierFor(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+// Allowance is what a payer has by the tier that they came with: for a person that may be their own.
+func (h *Host) Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	tier, err := h.tiers.Get(payer.Tier)
 	if err != nil {
 		return tier, err
@@ -458,14 +469,14 @@ func (h *Host) tierFor(ctx context.Context, payer identity.Identity) (quota.Tier
 	return tier.For(own), err
 }
 
-// accountOf is what an account has now, whichever tier it had when it was written down.
-func (h *Host) accountOf(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
+// CurrentAllowance is what an account has now, whichever tier it had when it was written down.
+func (h *Host) CurrentAllowance(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	tier, err := h.tierOf(ctx, payer)
 	if err != nil {
 		return tier, err
 	}
 	payer.Tier = tier.Name
-	return h.tierFor(ctx, payer)
+	return h.Allowance(ctx, payer)
 }
 
 // expired tells visitor and operator which limit was hit, and what to change.
@@ -477,11 +488,11 @@ func (h *Host) expired(end lease.End) {
 		text += "Its call had ended, and the Space has not given the GPU back: a thread still ran there, or what the function returned or raised could not be unpickled."
 	}
 	h.screen.note(end.Space + ": " + text)
-	h.tell(end.Space, end.Event, text)
+	h.WarnVisitor(end.Space, end.Event, text)
 }
 
-// tell warns the visitor of an Event.
-func (h *Host) tell(space, event, text string) {
+// WarnVisitor shows a warning to the visitor of an Event.
+func (h *Host) WarnVisitor(space, event, text string) {
 	h.find(space).queue.Warn(queue.EventID(event), "ZeroGPU", text)
 }
 
@@ -515,8 +526,8 @@ func (h *Host) uninvited(u lease.Uninvited) {
 	}
 }
 
-// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
-func (h *Host) waits(r lease.Request, f lease.Forecast) {
+// LeaseWaits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) LeaseWaits(r lease.Request, f lease.Forecast) {
 	if r.Event == "" { // nobody sees it
 		return
 	}

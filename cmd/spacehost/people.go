@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/people"
 )
 
@@ -68,7 +67,7 @@ func family(c *cobra.Command) *cobra.Command {
 
 func newUserAdd() *cobra.Command {
 	var tier string
-	return deed[console.Person]{
+	return deed[control.Person]{
 		use: "add NAME", short: "Make a person known to the host",
 		long: `Make a person known to the host. NAME is 1 to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or
 a digit, and neither local nor an address, which mean other accounts; their account is user:NAME. To call by name
@@ -78,25 +77,25 @@ they need a token: spacehost token create NAME.`,
 		flags: func(c *cobra.Command) {
 			c.Flags().StringVar(&tier, "tier", "free", "their tier, of the host's quota preset: free, pro ... or unlimited")
 		},
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people", console.NewPerson{Name: args[0], Tier: tier}}
+		order: func(args []string) control.Request {
+			return control.AddPerson.Request(control.AddPersonRequest{Name: args[0], Tier: tier})
 		},
-		show: func(c *cobra.Command, p console.Person) error {
+		show: func(c *cobra.Command, p control.Person) error {
 			return say(c, "%s is known now, as %q. Next: spacehost token create %s", p.Name, p.Tier, p.Name)
 		},
 	}.command()
 }
 
 func newUserTier() *cobra.Command {
-	return deed[console.Person]{
+	return deed[control.Person]{
 		use: "tier NAME TIER", short: "Give a person another tier",
 		long:    "Give a person another tier. It holds from their next call on; what they have used in this window stays used.",
 		example: "  spacehost user tier ada pro",
 		args:    cobra.ExactArgs(2),
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tier", console.NewTier{Tier: args[1]}}
+		order: func(args []string) control.Request {
+			return control.SetTier.Request(control.SetTierRequest{Tier: args[1]}, args[0])
 		},
-		show: func(c *cobra.Command, p console.Person) error {
+		show: func(c *cobra.Command, p control.Person) error {
 			return say(c, "%s is %q from the next call on.", p.Name, p.Tier)
 		},
 	}.command()
@@ -107,8 +106,8 @@ const asTier = "tier"
 
 func newUserSet() *cobra.Command {
 	var tier, quota, longest, priority, concurrency string
-	var change console.PersonChange
-	c := deed[console.Person]{
+	var change control.ChangePersonRequest
+	c := deed[control.Person]{
 		use: "set NAME", short: "Give a person a quota, longest call, priority or concurrency of their own",
 		long: `Give a person a quota, longest call, priority or concurrency of their own, in place of their tier's. It holds from
 their next call on, and until it is "tier" again; what they have used in this window stays used. For seconds that last
@@ -124,10 +123,10 @@ until the reset only, see "spacehost quota grant".`,
 			c.Flags().StringVar(&priority, "priority", "", "in the line for a GPU, 0 to 100, higher first; or tier")
 			c.Flags().StringVar(&concurrency, "concurrency", "", "how many of their calls may hold a GPU at a time, 0 for any number; or tier")
 		},
-		order: func(args []string) order {
-			return order{http.MethodPatch, "/people/" + url.PathEscape(args[0]), change}
+		order: func(args []string) control.Request {
+			return control.ChangePerson.Request(change, args[0])
 		},
-		show: func(c *cobra.Command, p console.Person) error {
+		show: func(c *cobra.Command, p control.Person) error {
 			if own := ownOf(p); own != "" {
 				return say(c, "%s is %q, with %s of their own, from the next call on.", p.Name, p.Tier, own)
 			}
@@ -149,7 +148,7 @@ until the reset only, see "spacehost quota grant".`,
 }
 
 // wanted reads a flag: not given, "tier", or a value.
-func wanted[T any](change *console.PersonChange, name, text string, into **T, read func(string) (T, error)) error {
+func wanted[T any](change *control.ChangePersonRequest, name, text string, into **T, read func(string) (T, error)) error {
 	switch text {
 	case "":
 		return nil
@@ -175,7 +174,7 @@ func secondsOf(text string) (float64, error) {
 }
 
 // ownOf is what a person has in place of their tier's.
-func ownOf(p console.Person) string {
+func ownOf(p control.Person) string {
 	var own []string
 	if p.QuotaSeconds != nil {
 		own = append(own, "quota "+spoken(*p.QuotaSeconds))
@@ -193,24 +192,24 @@ func ownOf(p console.Person) string {
 }
 
 func newUserList() *cobra.Command {
-	return deed[[]console.Person]{
+	return deed[[]control.Person]{
 		use: "list", short: "List the people whom the host knows",
 		long:    "List the people whom the host knows by name, with their tier. What they have left is in `spacehost quota`.",
 		example: "  spacehost user list\n  spacehost user list --json | jq -r '.[].name'",
 		args:    cobra.NoArgs,
-		order:   func([]string) order { return order{http.MethodGet, "/people", nil} },
-		show: func(c *cobra.Command, people []console.Person) error {
+		order:   func([]string) control.Request { return control.ListPeople.Request(control.NoBody{}) },
+		show: func(c *cobra.Command, people []control.Person) error {
 			if len(people) == 0 {
 				return say(c, "Nobody is known by name yet. Next: spacehost user add NAME")
 			}
-			return table(c, "NAME\tTIER\tSINCE\tADDED BY\tINSTEAD OF THE TIER'S", people, func(p console.Person) string {
+			return table(c, "NAME\tTIER\tSINCE\tADDED BY\tINSTEAD OF THE TIER'S", people, func(p control.Person) string {
 				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), addedBy(p), cmp.Or(ownOf(p), "-"))
 			})
 		},
 	}.command()
 }
 
-func addedBy(p console.Person) string {
+func addedBy(p control.Person) string {
 	if p.Source == string(people.Former) {
 		return p.CreatedBy + ", which has them no more"
 	}
@@ -219,7 +218,7 @@ func addedBy(p console.Person) string {
 
 func newTokenCreate() *cobra.Command {
 	var label string
-	return deed[console.CreatedToken]{
+	return deed[control.CreatedToken]{
 		use: "create NAME", short: "Make a token for a person, and show it this once",
 		long: `Make a token for a person, and show it this once. The token alone goes to stdout.
 
@@ -236,15 +235,15 @@ of huggingface.co then carries the token too, and is refused there.`,
 		flags: func(c *cobra.Command) {
 			c.Flags().StringVar(&label, "label", "", "what it is for, to know it by in lists, as laptop")
 		},
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tokens", console.NewToken{Label: label}}
+		order: func(args []string) control.Request {
+			return control.CreateToken.Request(control.CreateTokenRequest{Label: label}, args[0])
 		},
 		show: showCreated,
 	}.command()
 }
 
 // showCreated keeps stdout to the token, for scripts; what a person should know goes to stderr.
-func showCreated(c *cobra.Command, t console.CreatedToken) error {
+func showCreated(c *cobra.Command, t control.CreatedToken) error {
 	if err := say(c, "%s", t.Text); err != nil {
 		return err
 	}
@@ -253,22 +252,22 @@ func showCreated(c *cobra.Command, t console.CreatedToken) error {
 }
 
 func newTokenList() *cobra.Command {
-	return deed[[]console.Token]{
+	return deed[[]control.Token]{
 		use: "list [NAME]", short: "List the tokens of a person, or of everybody",
 		long:    "List the tokens of a person, or of everybody, the newest first: when they were used last, and which are revoked.",
 		example: "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
 		args:    cobra.MaximumNArgs(1),
-		order: func(args []string) order {
+		order: func(args []string) control.Request {
 			if len(args) == 0 {
-				return order{http.MethodGet, "/tokens", nil}
+				return control.ListTokens.Request(control.NoBody{})
 			}
-			return order{http.MethodGet, "/people/" + url.PathEscape(args[0]) + "/tokens", nil}
+			return control.ListTokensOf.Request(control.NoBody{}, args[0])
 		},
-		show: func(c *cobra.Command, tokens []console.Token) error {
+		show: func(c *cobra.Command, tokens []control.Token) error {
 			if len(tokens) == 0 {
 				return say(c, "No tokens yet. Next: spacehost token create NAME")
 			}
-			return table(c, "ID\tPERSON\tLABEL\tCREATED\tLAST USED\tREVOKED", tokens, func(t console.Token) string {
+			return table(c, "ID\tPERSON\tLABEL\tCREATED\tLAST USED\tREVOKED", tokens, func(t control.Token) string {
 				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", t.ID, t.Person, t.Label, minute(&t.CreatedAt, ""), minute(t.LastUsedAt, "never"), minute(t.RevokedAt, "no"))
 			})
 		},
@@ -276,22 +275,16 @@ func newTokenList() *cobra.Command {
 }
 
 func newTokenRevoke() *cobra.Command {
-	return deed[console.Token]{
+	return deed[control.Token]{
 		use: "revoke ID", short: "End a token, at once and for good",
 		long:    "End a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
 		example: "  spacehost token revoke k3v7q2m4xa",
 		args:    cobra.ExactArgs(1),
-		order:   func(args []string) order { return order{http.MethodDelete, "/tokens/" + url.PathEscape(args[0]), nil} },
-		show: func(c *cobra.Command, t console.Token) error {
+		order:   func(args []string) control.Request { return control.RevokeToken.Request(control.NoBody{}, args[0]) },
+		show: func(c *cobra.Command, t control.Token) error {
 			return say(c, "The token %s of %s is revoked.", t.ID, t.Person)
 		},
 	}.command()
-}
-
-// order is what a deed asks of the host; a nil body is none.
-type order struct {
-	method, path string
-	body         any
 }
 
 // deed is a subcommand that has the running host do something, and shows its answer.
@@ -299,7 +292,7 @@ type deed[T any] struct {
 	use, short, long, example string
 	args                      cobra.PositionalArgs
 	flags                     func(*cobra.Command) // may be nil
-	order                     func(args []string) order
+	order                     func(args []string) control.Request
 	show                      func(c *cobra.Command, answer T) error
 }
 
@@ -349,15 +342,15 @@ func asUsage(c *cobra.Command, err error) error {
 }
 
 // tell sends an order to the host that runs on the state folder, and returns the JSON that it answers.
-func tell(ctx context.Context, state string, o order) ([]byte, error) {
-	if o.body == nil {
-		return exchange(ctx, state, o.method, o.path, nil)
+func tell(ctx context.Context, state string, o control.Request) ([]byte, error) {
+	if o.Body == nil {
+		return exchange(ctx, state, o.Method, o.Path, nil)
 	}
-	body, err := json.Marshal(o.body)
+	body, err := json.Marshal(o.Body)
 	if err != nil {
 		return nil, err
 	}
-	return exchange(ctx, state, o.method, o.path, bytes.NewReader(body))
+	return exchange(ctx, state, o.Method, o.Path, bytes.NewReader(body))
 }
 
 func say(c *cobra.Command, format string, args ...any) error {

@@ -21,7 +21,8 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
+	"spacehost/internal/identity"
 	"spacehost/internal/people"
 	"spacehost/migrations"
 	"spacehost/quota"
@@ -58,6 +59,16 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
+// deskHost is what People and delegations ask of a host.
+type deskHost struct {
+	control.Host
+	tiers quota.Tiers
+}
+
+func (h deskHost) CheckTier(name string) error { _, err := h.tiers.Get(name); return err }
+
+func (deskHost) SpaceNames(*identity.Identity) []string { return []string{"demo", "other"} }
+
 func (d *desk) serve() {
 	d.t.Helper()
 	tiers, err := quota.Presets("2026-04")
@@ -69,11 +80,7 @@ func (d *desk) serve() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	console.NewPeople(console.PeopleConfig{
-		People:    d.people,
-		CheckTier: func(name string) error { _, err := tiers.Get(name); return err },
-	}).Register(site.Echo)
-	console.NewStops(d.stops, func() []string { return []string{"demo", "other"} }).Register(site.Echo)
+	control.New(control.Config{Host: deskHost{tiers: tiers}, People: d.people, Delegations: d.stops}).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
+	"spacehost/internal/views"
 )
 
 // whoHelp says how an account is named on the command line.
@@ -32,9 +31,9 @@ last call asked for, before that by what its decorator says), what holds seconds
   spacehost quota grant ada 2m --reason "demo day"`,
 		path: func(args []string, _ int) string {
 			if len(args) == 0 {
-				return "/quota"
+				return control.ListBalances.Path
 			}
-			return "/account?" + url.Values{"identity": args}.Encode()
+			return control.ShowAccount.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{})).Path
 		},
 		args: cobra.MaximumNArgs(1),
 		table: func(w io.Writer, answer json.RawMessage, args []string) {
@@ -42,7 +41,7 @@ last call asked for, before that by what its decorator says), what holds seconds
 				showBalances(w, answer)
 				return
 			}
-			var account console.Account
+			var account views.Account
 			_ = json.Unmarshal(answer, &account) // ours: it was valid JSON a moment ago
 			showAccount(w, account)
 		},
@@ -52,7 +51,7 @@ last call asked for, before that by what its decorator says), what holds seconds
 }
 
 func showBalances(w io.Writer, answer json.RawMessage) {
-	var balances []console.Balance
+	var balances []control.Balance
 	_ = json.Unmarshal(answer, &balances) // ours: it was valid JSON a moment ago
 	fmt.Fprintln(w, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS")
 	for _, b := range balances {
@@ -69,7 +68,7 @@ func showBalances(w io.Writer, answer json.RawMessage) {
 
 func stamp(t time.Time) string { return t.Local().Format("Jan 2 15:04:05") }
 
-func showAccount(w io.Writer, a console.Account) {
+func showAccount(w io.Writer, a views.Account) {
 	showStanding(w, a)
 	if len(a.Functions) > 0 {
 		fmt.Fprintln(w, "\nSPACE\tFUNCTION\tDECLARED\tSIZE\tCOSTS\tCALLS LEFT")
@@ -88,7 +87,7 @@ func showAccount(w io.Writer, a console.Account) {
 }
 
 // showStanding says in words what is left, and until when.
-func showStanding(w io.Writer, a console.Account) {
+func showStanding(w io.Writer, a views.Account) {
 	if a.Unlimited {
 		fmt.Fprintf(w, "%s is %q: no limit; %s used in this window.\n", a.Identity, a.Tier, spoken(a.ChargedSeconds))
 		return
@@ -110,11 +109,11 @@ func showStanding(w io.Writer, a console.Account) {
 	fmt.Fprintf(w, "All of it is back at %s, in %s.\n", a.ResetsAt.Local().Format("Jan 2 15:04:05.000"), a.ResetsIn)
 }
 
-func declared(f console.Fit) string {
+func declared(f views.Fit) string {
 	if f.DeclaredSeconds == 0 {
 		return "by the call"
 	}
-	if f.From == console.FromCall {
+	if f.From == views.FromCall {
 		return fmt.Sprintf("%g s (last call)", f.DeclaredSeconds)
 	}
 	return fmt.Sprintf("%g s", f.DeclaredSeconds)
@@ -127,7 +126,7 @@ func cost(seconds float64) string {
 	return fmt.Sprintf("%g s", seconds)
 }
 
-func callsOf(f console.Fit, unlimited bool) string {
+func callsOf(f views.Fit, unlimited bool) string {
 	switch {
 	case unlimited:
 		return "no limit"
@@ -144,7 +143,7 @@ func orDash(text string) string {
 	return text
 }
 
-func showOpen(w io.Writer, open []console.Open) {
+func showOpen(w io.Writer, open []views.Open) {
 	if len(open) > 0 {
 		fmt.Fprintln(w, "\nLEASE\tSTATE\tSPACE\tFUNCTION\tHOLDS\tUNTIL")
 	}
@@ -175,7 +174,7 @@ func because(reason, via, by string) string {
 }
 
 func newLedger() *cobra.Command {
-	return question[[]console.Entry]{
+	return question[[]views.Entry]{
 		use: "ledger WHO", short: "List every line of one account: what was held, charged, returned, granted, reset",
 		long: `List the lines of one account's ledger, newest first: each lease has a hold (set aside before it waits for a
 GPU) and a settle (charged for the time on the GPU, the rest returned); grants and resets name the operator.
@@ -183,10 +182,10 @@ GPU) and a settle (charged for the time on the GPU, the rest returned); grants a
 People read their own lines over HTTP, with their token: docs/quota.md.`,
 		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json", limit: 20,
 		path: func(args []string, limit int) string {
-			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()
+			return control.ShowLedger.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{Limit: strconv.Itoa(limit)})).Path
 		},
 		args: cobra.ExactArgs(1),
-		table: func(w io.Writer, entries []console.Entry, _ []string) {
+		table: func(w io.Writer, entries []views.Entry, _ []string) {
 			fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tREASON")
 			for _, e := range entries {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s\n", stamp(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),
@@ -197,9 +196,8 @@ People read their own lines over HTTP, with their token: docs/quota.md.`,
 }
 
 func newExplain() *cobra.Command {
-	ask := url.Values{}
-	var space, function, seconds, size, via string
-	return deed[console.Explanation]{
+	var q views.Query
+	return deed[views.Explanation]{
 		use: "explain WHO", short: "Say why somebody's calls are refused, what is in the way, and when they would fit",
 		long: `Say why somebody's calls were refused last (since the host was started), which of their open calls hold seconds,
 and for each function whether a call would pass now, or when. Nothing is held or charged by asking.
@@ -210,21 +208,16 @@ and for each function whether a call would pass now, or when. Nothing is held or
   spacehost explain ada --via space-a                 of what Spaces may spend through others`,
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&space, "space", "", "of this Space alone")
-			c.Flags().StringVar(&function, "function", "", "of this function alone")
-			c.Flags().StringVar(&seconds, "seconds", "", "of a call that declares so many seconds")
-			c.Flags().StringVar(&size, "size", "", "with --seconds, its size: large or xlarge")
-			c.Flags().StringVar(&via, "via", "", "as if this Space made the calls on their behalf")
+			c.Flags().StringVar(&q.Space, "space", "", "of this Space alone")
+			c.Flags().StringVar(&q.Function, "function", "", "of this function alone")
+			c.Flags().StringVar(&q.Seconds, "seconds", "", "of a call that declares so many seconds")
+			c.Flags().StringVar(&q.Size, "size", "", "with --seconds, its size: large or xlarge")
+			c.Flags().StringVar(&q.Via, "via", "", "as if this Space made the calls on their behalf")
 		},
-		order: func(args []string) order {
-			for name, value := range map[string]string{"identity": args[0], "space": space, "function": function, "seconds": seconds, "size": size, "via": via} {
-				if value != "" {
-					ask.Set(name, value)
-				}
-			}
-			return order{http.MethodGet, "/explain?" + ask.Encode(), nil}
+		order: func(args []string) control.Request {
+			return control.ExplainAccount.Request(control.NoBody{}).With(control.AccountQuery(args[0], q))
 		},
-		show: func(c *cobra.Command, e console.Explanation) error {
+		show: func(c *cobra.Command, e views.Explanation) error {
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 			showExplanation(w, e)
 			return w.Flush()
@@ -232,7 +225,7 @@ and for each function whether a call would pass now, or when. Nothing is held or
 	}.command()
 }
 
-func showExplanation(w io.Writer, e console.Explanation) {
+func showExplanation(w io.Writer, e views.Explanation) {
 	showStanding(w, e.Account)
 	showOpen(w, e.Open)
 	if len(e.Refusals) > 0 {
@@ -257,7 +250,7 @@ func showExplanation(w io.Writer, e console.Explanation) {
 }
 
 // outlook is when a call fits.
-func outlook(v console.Verdict) string {
+func outlook(v views.Verdict) string {
 	switch {
 	case v.Fits:
 		return "fits"
@@ -268,9 +261,9 @@ func outlook(v console.Verdict) string {
 }
 
 func newGrant() *cobra.Command {
-	asked := console.NewAdjustment{}
+	asked := control.AdjustmentRequest{}
 	var by time.Duration
-	c := deed[console.Account]{
+	c := deed[views.Account]{
 		use: "grant WHO TIME", short: "Give somebody more seconds, until their reset",
 		long: `Give somebody more seconds than their quota, until the window that counts now is over. Before their first use that
 is the window which this use opens. It is a line of their ledger, with your name and the reason.
@@ -278,11 +271,11 @@ is the window which this use opens. It is a line of their ledger, with your name
 		example: "  spacehost quota grant ada 120s --reason \"demo day\"\n  spacehost quota grant local 5m",
 		args:    cobra.ExactArgs(2),
 		flags:   func(c *cobra.Command) { c.Flags().StringVar(&asked.Reason, "reason", "", "why, for the ledger") },
-		order: func(args []string) order {
+		order: func(args []string) control.Request {
 			asked.Identity, asked.Seconds = args[0], by.Seconds()
-			return order{http.MethodPost, "/grant", asked}
+			return control.GrantSeconds.Request(asked)
 		},
-		show: func(c *cobra.Command, a console.Account) error {
+		show: func(c *cobra.Command, a views.Account) error {
 			return say(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, spoken(a.LeftSeconds))
 		},
 	}.command()
@@ -301,8 +294,8 @@ is the window which this use opens. It is a line of their ledger, with your name
 }
 
 func newReset() *cobra.Command {
-	asked := console.NewAdjustment{}
-	return deed[console.Account]{
+	asked := control.AdjustmentRequest{}
+	return deed[views.Account]{
 		use: "reset WHO", short: "Give back all that somebody was charged in this window",
 		long: `Give back all that somebody was charged in the window that counts now. The window ends when it would have; what open
 calls hold stays held, and is charged when they end. It is a line of their ledger, with your name and the reason.
@@ -310,11 +303,11 @@ calls hold stays held, and is charged when they end. It is a line of their ledge
 		example: "  spacehost quota reset ada --reason \"the GPU was lost\"",
 		args:    cobra.ExactArgs(1),
 		flags:   func(c *cobra.Command) { c.Flags().StringVar(&asked.Reason, "reason", "", "why, for the ledger") },
-		order: func(args []string) order {
+		order: func(args []string) control.Request {
 			asked.Identity = args[0]
-			return order{http.MethodPost, "/reset", asked}
+			return control.ResetAccount.Request(asked)
 		},
-		show: func(c *cobra.Command, a console.Account) error {
+		show: func(c *cobra.Command, a views.Account) error {
 			return say(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, spoken(a.LeftSeconds))
 		},
 	}.command()

@@ -15,6 +15,7 @@ import (
 
 	"spacehost/gradioapi"
 	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/identity"
 	"spacehost/internal/people"
 	"spacehost/internal/web"
@@ -29,16 +30,7 @@ func (h *Host) openSignIn() {
 	h.links = people.NewCodes(people.LocalLife, nil)
 	h.bearers = people.NewCodes(people.LocalLife, nil)
 	h.signIn = console.NewSignIn(console.SignInConfig{
-		People: h.people, Prove: h.prove, Enter: h.enter, Console: h.consoleFor, IsConsole: h.isConsole,
-		Find: func(name string) (console.SignInSpace, bool) {
-			s := h.find(name)
-			if s == nil {
-				return console.SignInSpace{}, false
-			}
-			return s.signInSpace(), true
-		},
-		Visible:  h.visibleTo,
-		Insecure: h.settings.insecureLogin, Hub: h.settings.isHub(), Logger: h.log.Named("console"),
+		Host: h, People: h.people, Insecure: h.settings.insecureLogin, Hub: h.settings.isHub(), Logger: h.log.Named("console"),
 	})
 }
 
@@ -47,8 +39,8 @@ func (h *Host) newLink() string {
 	return h.consoleURL() + "/#code=" + h.links.Give(atConsole, people.LocalProof())
 }
 
-// enter turns a link's code into a bearer that is good at the console alone.
-func (h *Host) enter(code string) (bearer string, ok bool) {
+// RedeemLink turns a link's code into a bearer that is good at the console alone.
+func (h *Host) RedeemLink(code string) (bearer string, ok bool) {
 	proof, ok := h.links.Take(atConsole, code)
 	if !ok {
 		return "", false
@@ -56,8 +48,8 @@ func (h *Host) enter(code string) (bearer string, ok bool) {
 	return people.TokenPrefix + h.bearers.Give(atConsole, proof), true
 }
 
-// prove says who asks at the console.
-func (h *Host) prove(r *http.Request) (people.Proof, error) {
+// Authenticate says who asks at the console.
+func (h *Host) Authenticate(r *http.Request) (people.Proof, error) {
 	token, ok := people.Bearer(r.Header)
 	if !ok {
 		return people.Proof{}, &people.UnknownTokenError{}
@@ -93,13 +85,13 @@ func (h *Host) consoleURL() string {
 	return cmp.Or(h.settings.consoleURL, "http://"+visitable(h.console))
 }
 
-// consoleFor is where the browser of a request to a Space finds it.
+// ConsoleURL is where the browser of a request to a Space finds it.
 //
 //  1. Where the operator says.
 //  2. A browser on this machine reaches whatever listens here.
 //  3. Others reach a console that listens on every interface, by the name by which they have reached the Space; through a
 //     proxy it may be anywhere.
-func (h *Host) consoleFor(r *http.Request) (string, bool) {
+func (h *Host) ConsoleURL(r *http.Request) (string, bool) {
 	if h.settings.consoleURL != "" { // 1
 		return h.settings.consoleURL, true
 	}
@@ -113,7 +105,8 @@ func (h *Host) consoleFor(r *http.Request) (string, bool) {
 	return "http://" + net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), strconv.Itoa(h.console.Addr.Port)), true
 }
 
-func (h *Host) isConsole(origin string) bool {
+// IsConsole reports whether an Origin names the console.
+func (h *Host) IsConsole(origin string) bool {
 	return h.settings.consoleURL != "" && origin == h.settings.consoleURL || server.Names(h.settings.hosts).IsOrigin(origin, h.console.Addr.Port)
 }
 
@@ -126,30 +119,43 @@ func (h *Host) consoleNames() server.Names {
 	return names
 }
 
-// visibleTo are the Spaces that somebody may see and know of.
-func (h *Host) visibleTo(who identity.Identity) (visible []console.SignInSpace) {
+// SignInSpace is the Space of that name.
+func (h *Host) SignInSpace(name string) (console.SignInSpace, bool) {
+	s := h.find(name)
+	return signInSpace{s}, s != nil
+}
+
+// VisibleSpaces are the Spaces that somebody may see and know of.
+func (h *Host) VisibleSpaces(who identity.Identity) (visible []console.SignInSpace) {
 	for _, s := range h.spaces {
 		if s.settings.visibility == public || s.settings.visibility == private && s.isMember(who) {
-			visible = append(visible, s.signInSpace())
+			visible = append(visible, signInSpace{s})
 		}
 	}
 	return visible
 }
 
 // signInSpace is the Space as the sign-in has to know it.
-func (s *spaceRun) signInSpace() console.SignInSpace {
-	return console.SignInSpace{
-		Name: s.space.Name, URL: s.url(), Hidden: s.settings.visibility == private, IsOrigin: s.isOrigin,
-		Sees: func(who identity.Identity) bool { return s.settings.visibility != private || s.isMember(who) },
-		Who: func(r *http.Request) (identity.Identity, bool, error) {
-			if _, signedIn, err := s.signedIn(r); err != nil || !signedIn {
-				who, err := s.caller(r)
-				return who, false, err
-			}
-			who, err := s.present(r)
-			return who, err == nil, err
-		},
+type signInSpace struct{ run *spaceRun }
+
+var _ console.SignInSpace = signInSpace{}
+
+func (s signInSpace) Name() string                { return s.run.space.Name }
+func (s signInSpace) URL() string                 { return s.run.url() }
+func (s signInSpace) Hidden() bool                { return s.run.settings.visibility == private }
+func (s signInSpace) IsOrigin(origin string) bool { return s.run.isOrigin(origin) }
+func (s signInSpace) IsVisibleTo(who identity.Identity) bool {
+	return s.run.settings.visibility != private || s.run.isMember(who)
+}
+
+// Visitor is who the browser of a request is taken for, and whether they have signed in.
+func (s signInSpace) Visitor(r *http.Request) (identity.Identity, bool, error) {
+	if _, signedIn, err := s.run.signedIn(r); err != nil || !signedIn {
+		who, err := s.run.caller(r)
+		return who, false, err
 	}
+	who, err := s.run.present(r)
+	return who, err == nil, err
 }
 
 // isOrigin reports whether browsers reach the Space there. At a shared address it has one name.
@@ -228,11 +234,11 @@ sign in to Spaces from there. It is good once, for twelve hours. People with a t
 		if err != nil {
 			return err
 		}
-		body, err := tell(c.Context(), dir, order{http.MethodPost, "/login-link", nil})
+		body, err := tell(c.Context(), dir, control.CreateLoginLink.Request(control.NoBody{}))
 		if err != nil {
 			return err
 		}
-		var said struct{ URL string }
+		var said control.LoginLink
 		if err := json.Unmarshal(body, &said); err != nil {
 			return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
 		}
@@ -241,10 +247,10 @@ sign in to Spaces from there. It is good once, for twelve hours. People with a t
 	return c
 }
 
-// giveLink answers it. In `serve` there is no local visitor.
-func (h *Host) giveLink(c echo.Context) error {
+// LoginLink is a new link. In `serve` there is no local visitor.
+func (h *Host) LoginLink() (url string, ok bool) {
 	if h.settings.isServe() {
-		return echo.NewHTTPError(http.StatusConflict, "Nobody is a local visitor of `spacehost serve`: people sign in at the console with a token of theirs (spacehost token create NAME).")
+		return "", false
 	}
-	return c.JSON(http.StatusOK, map[string]string{"url": h.newLink()})
+	return h.newLink(), true
 }

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
+	"spacehost/internal/views"
 )
 
 func newSpace() *cobra.Command {
@@ -26,14 +26,14 @@ may spend through each other.`,
 }
 
 func newSpaceList() *cobra.Command {
-	return question[console.Health]{
+	return question[views.Health]{
 		use: "list", short: "List the Spaces of a running host, where each stands, and why",
 		long: `List the Spaces of the running host with their stage in the Hub's words: BUILDING, APP_STARTING, RUNNING, BUILD_ERROR,
 RUNTIME_ERROR ..., and why. With "spacehost serve" one that does not start is tried again by and by while the others
 run; its address says so.`,
 		example: "  spacehost space list\n  spacehost space list --json | jq '.spaces[] | select(.stage != \"RUNNING\")'",
-		path:    func([]string, int) string { return "/healthz" }, args: cobra.NoArgs,
-		table: func(w io.Writer, health console.Health, _ []string) {
+		path:    func([]string, int) string { return control.ShowHealth.Path }, args: cobra.NoArgs,
+		table: func(w io.Writer, health views.Health, _ []string) {
 			fmt.Fprintln(w, "SPACE\tSTAGE\tURL\tGRADIO\tPID\tWAITING\tWHY")
 			for _, s := range health.Spaces {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), pidOf(s.PID), s.Queued,
@@ -44,17 +44,17 @@ run; its address says so.`,
 }
 
 func newSpaceRestart() *cobra.Command {
-	return deed[console.RestartOrder]{
+	return deed[control.RestartRequest]{
 		use: "restart NAME", short: "Start a Space anew, at once",
 		long: `Start a Space anew, at once: one that runs, with its running calls ended and its waiting ones kept, or one that did not
 start and waits for its next try. A change of its code holds from then on. Its environment is looked at anew only for one
 that did not start; a change of its README.md, or of the requirements of one that runs, needs a new start of the host.`,
 		example: "  spacehost space restart demo",
 		args:    cobra.ExactArgs(1),
-		order: func(args []string) order {
-			return order{http.MethodPost, "/restart", console.RestartOrder{Space: args[0]}}
+		order: func(args []string) control.Request {
+			return control.RestartSpace.Request(control.RestartRequest{Space: args[0]})
 		},
-		show: func(c *cobra.Command, o console.RestartOrder) error {
+		show: func(c *cobra.Command, o control.RestartRequest) error {
 			return say(c, "%s is started anew. `spacehost space list` says where it stands.", o.Space)
 		},
 	}.command()

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/hubapi"
 )
 
@@ -59,7 +59,7 @@ func cli(t *testing.T, p *product, args ...string) string {
 
 func tokenID(t *testing.T, p *product) string {
 	t.Helper()
-	tokens := asked[[]console.Token](t, p, "/tokens")
+	tokens := asked[[]control.Token](t, p, "/tokens")
 	if len(tokens) != 1 {
 		t.Fatalf("tokens: %+v", tokens)
 	}
@@ -68,7 +68,7 @@ func tokenID(t *testing.T, p *product) string {
 
 func identities(t *testing.T, p *product) (names []string) {
 	t.Helper()
-	for _, b := range asked[[]console.Balance](t, p, "/quota") {
+	for _, b := range asked[[]control.Balance](t, p, "/quota") {
 		names = append(names, b.Identity)
 	}
 	return names

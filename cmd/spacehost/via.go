@@ -4,18 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 func newVia() *cobra.Command {
 	var off, on bool
 	var who string
-	c := deed[[]console.Stop]{
+	c := deed[[]control.Denial]{
 		use: "via [NAME]", short: "Forbid a Space to spend its visitors' seconds through others, or allow it again",
 		long: `Forbid the Space NAME to spend its visitors' GPU seconds at other Spaces (--off), or allow it again (--on):
 for everybody, or with --identity for one account. It holds at once, also for tokens that the Space has kept and for
@@ -31,11 +30,11 @@ flag, list what is forbidden. What a Space has spent so stands in the ledger (sp
 			c.Flags().BoolVar(&on, "on", false, "end what --off with the same --identity forbade")
 			c.Flags().StringVar(&who, "identity", "", "of this account alone: local, user:ada, ip:203.0.113.7 ...")
 		},
-		order: func(args []string) order {
+		order: func(args []string) control.Request {
 			if len(args) == 0 || !off && !on {
-				return order{http.MethodGet, "/via?" + url.Values{"space": args}.Encode(), nil}
+				return control.ListDenials.Request(control.NoBody{}).With(url.Values{"space": args})
 			}
-			return order{http.MethodPost, "/via", console.StopOrder{Space: args[0], Identity: who, Allow: on}}
+			return control.ChangeDelegation.Request(control.DelegationRequest{Space: args[0], Identity: who, Allow: on})
 		},
 		show: showStops,
 	}.command()
@@ -54,11 +53,11 @@ flag, list what is forbidden. What a Space has spent so stands in the ledger (sp
 	return c
 }
 
-func showStops(c *cobra.Command, stops []console.Stop) error {
+func showStops(c *cobra.Command, stops []control.Denial) error {
 	if len(stops) == 0 {
 		return say(c, "Nothing is forbidden: up to half of what a visitor has left may be spent through other Spaces.")
 	}
-	return table(c, "SPACE\tMAY NOT SPEND OF\tSINCE\tBY", stops, func(s console.Stop) string {
+	return table(c, "SPACE\tMAY NOT SPEND OF\tSINCE\tBY", stops, func(s control.Denial) string {
 		return fmt.Sprintf("%s\t%s\t%s\t%s", s.Space, cmp.Or(s.Identity, "everybody"), minute(&s.At, ""), s.By)
 	})
 }

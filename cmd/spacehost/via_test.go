@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/console"
 	"spacehost/internal/token"
+	"spacehost/internal/views"
 )
 
 const (
@@ -68,9 +68,9 @@ func twoPorts(t *testing.T) int {
 }
 
 // settled are the leases that an account was charged for, by what the ledger says, the last one first.
-func (v *callers) settled(key string) (lines []console.Entry) {
+func (v *callers) settled(key string) (lines []views.Entry) {
 	v.t.Helper()
-	for _, e := range asked[[]console.Entry](v.t, v.product, "/ledger?identity="+key) {
+	for _, e := range asked[[]views.Entry](v.t, v.product, "/ledger?identity="+key) {
 		if e.Kind == "settle" && e.ChargedSeconds > 0 {
 			lines = append(lines, e)
 		}
@@ -253,7 +253,7 @@ func TestViaByCommandLine(t *testing.T) {
 		{[]string{"demo", "--off", "--on"}, "say one"},
 		{[]string{"--off"}, "which Space"},
 		{[]string{"demo", "--identity", "local"}, "--off or --on"},
-		{[]string{"dmo", "--off"}, `no Space here is called "dmo"; there are: demo, other`},
+		{[]string{"dmo", "--off"}, `unknown Space "dmo"; Spaces of this host: demo, other`},
 		{[]string{"demo", "--off", "--identity", "ada"}, "spacehost quota"},
 	} {
 		got := d.spacehost(append([]string{"space", "via"}, row.args...)...)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"spacehost/internal/control"
 	"spacehost/internal/lease"
 )
 
@@ -18,7 +19,7 @@ import (
 func watchLeases(ctx context.Context, state string, asJSON bool, out io.Writer) error {
 	client := controlClient(state)
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://spacehost/lease/changes", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://spacehost"+control.WatchLeases.Path, nil)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"errors"
@@ -11,64 +11,52 @@ import (
 	"spacehost/internal/clock"
 )
 
-// Clock shows the host's clock, and moves it where GPUs are simulated. It is apart from Console, which changes nothing.
-type Clock struct{ config ClockConfig }
+// The clock of the host. It can be advanced if the GPUs are simulated.
+var (
+	ShowClock    = Endpoint[NoBody, Time]{http.MethodGet, "/clock"}
+	AdvanceClock = Endpoint[AdvanceRequest, Time]{http.MethodPost, "/clock/advance"}
+)
 
-// ClockConfig is what Clock needs. All fields are required.
-type ClockConfig struct {
-	Clock     *clock.Clock
-	Inventory gpu.Inventory
-	// Moved is called after each advance: whoever waits for a moment looks again.
-	Moved func()
-}
-
-// NewClock returns the Clock.
-func NewClock(config ClockConfig) *Clock { return &Clock{config} }
-
-// Register mounts the routes for the CLI's socket, which no Space can reach.
-func (k *Clock) Register(e *echo.Echo) {
-	e.GET("/clock", k.show)
-	e.POST("/clock/advance", k.advance)
-}
-
-// Time is what the clock says, and by how many seconds it is ahead of this machine's.
+// Time is the time of the host's clock, and its lead over this machine's clock.
 type Time struct {
 	Now             time.Time `json:"now"`
 	AdvancedSeconds float64   `json:"advancedSeconds"`
 }
 
-func (k *Clock) now() Time {
-	return Time{Now: k.config.Clock.Now().UTC(), AdvancedSeconds: k.config.Clock.Advanced().Seconds()}
-}
-
-func (k *Clock) show(c echo.Context) error { return c.JSON(http.StatusOK, k.now()) }
-
-// AdvanceOrder says by how much, as Go writes durations: "24h".
-type AdvanceOrder struct {
+// AdvanceRequest moves the clock ahead by a Go duration, such as "24h".
+type AdvanceRequest struct {
 	By string `json:"by"`
 }
 
-// onlySimulatedClock is for people: nothing was moved.
-const onlySimulatedClock = "the clock can be advanced with simulated GPUs only, and this host has none: the seconds of true ones are charged by it; " +
-	"start one with `spacehost run --gpus mock:1xH200`"
+const advanceJSON = `{"by": "24h"}`
 
-func (k *Clock) advance(c echo.Context) error {
-	var order AdvanceOrder
-	if err := c.Bind(&order); err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, `the order is not understood: want {"by": "24h"}`)
-	}
-	by, err := time.ParseDuration(order.By)
+// onlySimulatedClock refuses an advance on a host with real GPUs.
+const onlySimulatedClock = "the clock can be advanced with simulated GPUs only: this host charges the seconds of real ones by it; " +
+	"start a host with `spacehost run --gpus mock:1xH200`"
+
+func (a *API) now() Time {
+	return Time{Now: a.config.Clock.Now().UTC(), AdvancedSeconds: a.config.Clock.Advanced().Seconds()}
+}
+
+func (a *API) showClock(echo.Context, NoBody) (Time, error) { return a.now(), nil }
+
+func (a *API) advanceClock(c echo.Context) error {
+	r, err := bind[AdvanceRequest](c, advanceJSON)
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, `the order is not understood: want {"by": "24h"}`)
+		return err
 	}
-	if _, ok := k.config.Inventory.(gpu.Simulator); !ok {
+	by, err := time.ParseDuration(r.By)
+	if err != nil {
+		return notUnderstood(advanceJSON)
+	}
+	if _, ok := a.config.Inventory.(gpu.Simulator); !ok {
 		return echo.NewHTTPError(http.StatusConflict, onlySimulatedClock)
 	}
-	err = k.config.Clock.Advance(by)
+	err = a.config.Clock.Advance(by)
 	var refused *clock.AdvanceError
 	if errors.As(err, &refused) {
 		return echo.NewHTTPError(http.StatusBadRequest, refused.Error())
 	}
-	k.config.Moved()
-	return c.JSON(http.StatusOK, k.now())
+	a.config.Host.ClockMoved()
+	return c.JSON(http.StatusOK, a.now())
 }

@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"cmp"
@@ -11,81 +11,67 @@ import (
 
 	"spacehost/internal/identity"
 	"spacehost/internal/people"
+	"spacehost/internal/views"
 )
 
-// Stops lets an operator forbid a Space to spend its visitors' seconds through others. It is for the CLI's socket
-// alone, which no Space can reach.
-type Stops struct {
-	stops  *people.DelegationDenyList
-	spaces func() []string
-}
+// The denials of delegation: a denied Space may not spend its visitors' seconds at other Spaces. Both answer with the denials of
+// one Space; ListDenials takes it as the query `space`, and lists all without it.
+var (
+	ListDenials      = Endpoint[NoBody, []Denial]{http.MethodGet, "/via"}
+	ChangeDelegation = Endpoint[DelegationRequest, []Denial]{http.MethodPost, "/via"}
+)
 
-// NewStops returns the Stops of a host; spaces are the names of those that run there.
-func NewStops(stops *people.DelegationDenyList, spaces func() []string) *Stops {
-	return &Stops{stops, spaces}
-}
-
-// Register mounts them. A GET changes nothing.
-func (s *Stops) Register(e *echo.Echo) {
-	e.GET("/via", s.list)
-	e.POST("/via", s.change)
-}
-
-// Stop is what one Space must not spend through others.
-type Stop struct {
+// Denial forbids one Space to spend its visitors' seconds at other Spaces.
+type Denial struct {
 	Space    string    `json:"space"`
-	Identity string    `json:"identity"` // whose seconds; "": everybody's
+	Identity string    `json:"identity"` // the payer; "": all payers
 	At       time.Time `json:"at"`
 	By       string    `json:"by"`
 }
 
-// StopOrder forbids, or with Allow ends what was forbidden.
-type StopOrder struct {
+// DelegationRequest adds a Denial or, with Allow, removes it.
+type DelegationRequest struct {
 	Space    string `json:"space"`
 	Identity string `json:"identity"`
 	Allow    bool   `json:"allow"`
 }
 
-func (s *Stops) list(c echo.Context) error {
-	return c.JSON(http.StatusOK, each(s.of(c.QueryParam("space")), stopView))
+func (a *API) listDenials(c echo.Context, _ NoBody) ([]Denial, error) {
+	return views.Each(a.denials(c.QueryParam("space")), denialView), nil
 }
 
-// change answers with what is forbidden to that Space from now on.
-func (s *Stops) change(c echo.Context) error {
-	order, err := read[StopOrder](c)
-	if err == nil {
-		err = s.check(order)
-	}
-	if err != nil {
-		return refuse(c, err)
+func (a *API) changeDelegation(c echo.Context, r DelegationRequest) ([]Denial, error) {
+	if err := a.checkDelegation(r); err != nil {
+		return nil, err
 	}
 	ctx := c.Request().Context()
-	if order.Allow {
-		err = s.stops.Allow(ctx, order.Space, order.Identity)
+	var err error
+	if r.Allow {
+		err = a.config.Delegations.Allow(ctx, r.Space, r.Identity)
 	} else {
-		err = s.stops.Forbid(ctx, order.Space, order.Identity, "operator")
+		err = a.config.Delegations.Forbid(ctx, r.Space, r.Identity, "operator")
 	}
-	return answer(c, http.StatusOK, each(s.of(order.Space), stopView), err)
+	return views.Each(a.denials(r.Space), denialView), err
 }
 
-// check finds what would forbid nothing: a name that was mistyped.
-func (s *Stops) check(o StopOrder) error {
-	if o.Identity != "" {
-		if _, err := identity.ParseKey(o.Identity); err != nil {
-			return &requestError{fmt.Errorf("%w: say local, user:ada, ip:203.0.113.7 ... as `spacehost quota` lists them", err)}
+// checkDelegation refuses a mistyped name, which would forbid nothing.
+func (a *API) checkDelegation(r DelegationRequest) error {
+	if r.Identity != "" {
+		if _, err := identity.ParseKey(r.Identity); err != nil {
+			return &views.RequestError{Err: fmt.Errorf("%w; give local, user:ada, ip:203.0.113.7 ... as `spacehost quota` lists them", err)}
 		}
 	}
-	if len(s.of(o.Space)) > 0 {
+	if len(a.denials(r.Space)) > 0 { // also of a Space that this start of the host does not have
 		return nil
 	}
-	return known(o.Space, s.spaces())
+	return views.CheckSpace(r.Space, a.config.Host.SpaceNames(nil))
 }
 
-// of are those of one Space, or all with "".
-func (s *Stops) of(space string) []people.Denial {
-	return slices.DeleteFunc(s.stops.List(), func(stop people.Denial) bool { return stop.Space != cmp.Or(space, stop.Space) })
+// denials returns those of one Space, or all for "".
+func (a *API) denials(space string) []people.Denial {
+	return slices.DeleteFunc(a.config.Delegations.List(), func(d people.Denial) bool { return d.Space != cmp.Or(space, d.Space) })
 }
 
-func stopView(s people.Denial) Stop {
-	return Stop{Space: s.Space, Identity: s.Identity, At: s.At, By: s.By}
+func denialView(d people.Denial) Denial {
+	return Denial{Space: d.Space, Identity: d.Identity, At: d.At, By: d.By}
 }

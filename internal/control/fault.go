@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"errors"
@@ -9,40 +9,34 @@ import (
 	"spacehost/gpu"
 )
 
-// Faults gives simulated Devices a trouble. It is apart from Console, which changes nothing.
-type Faults struct{ inventory gpu.Inventory }
+// FaultGPU injects a fault into a simulated Device, or clears its faults.
+var FaultGPU = Endpoint[FaultRequest, DeviceFaults]{http.MethodPost, "/gpu/fault"}
 
-// NewFaults returns Faults of the host's GPUs; with true ones, every order is refused.
-func NewFaults(inventory gpu.Inventory) *Faults { return &Faults{inventory} }
-
-// Register mounts the route for the CLI's socket, which no Space can reach.
-func (f *Faults) Register(e *echo.Echo) { e.POST("/gpu/fault", f.fault) }
-
-// FaultOrder says what to do to which Device.
-type FaultOrder struct {
+// FaultRequest names a Device and the fault.
+type FaultRequest struct {
 	UUID  gpu.DeviceUUID `json:"uuid"`
 	Fault gpu.Fault      `json:"fault"`
 }
 
-// Faulted is what the Device has now.
-type Faulted struct {
+// DeviceFaults are the faults that a Device has now.
+type DeviceFaults struct {
 	UUID   gpu.DeviceUUID `json:"uuid"`
 	Faults []gpu.Fault    `json:"faults"`
 }
 
-// onlySimulated is for people: nothing was tried.
-const onlySimulated = "faults are for simulated GPUs only, and this host has none: start one with `spacehost run --gpus mock:1xH200`"
+// onlySimulated refuses a fault on a host with real GPUs. Nothing was tried.
+const onlySimulated = "faults are for simulated GPUs only, and this host has none; start one with `spacehost run --gpus mock:1xH200`"
 
-func (f *Faults) fault(c echo.Context) error {
-	var order FaultOrder
-	if err := c.Bind(&order); err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, `the order is not understood: want {"uuid": ..., "fault": "lost"}`)
+func (a *API) faultGPU(c echo.Context) error {
+	r, err := bind[FaultRequest](c, `{"uuid": ..., "fault": "lost"}`)
+	if err != nil {
+		return err
 	}
-	faulter, ok := f.inventory.(gpu.Faulter)
+	faulter, ok := a.config.Inventory.(gpu.Faulter)
 	if !ok {
 		return echo.NewHTTPError(http.StatusConflict, onlySimulated)
 	}
-	err := faulter.Fault(order.UUID, order.Fault)
+	err = faulter.Fault(r.UUID, r.Fault)
 	var unknown *gpu.UnknownDeviceError
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusNotFound, err.Error())
@@ -54,6 +48,6 @@ func (f *Faults) fault(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	now := append([]gpu.Fault{}, faulter.Faults(order.UUID)...) // [] in JSON, never null
-	return c.JSON(http.StatusOK, Faulted{order.UUID, now})
+	now := append([]gpu.Fault{}, faulter.Faults(r.UUID)...) // [] in JSON, never null
+	return c.JSON(http.StatusOK, DeviceFaults{r.UUID, now})
 }

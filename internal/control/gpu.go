@@ -1,69 +1,97 @@
-package console
+package control
 
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"spacehost/gpu"
 	"spacehost/internal/lease"
+	"spacehost/internal/views"
 )
 
-// Drains takes Devices out of the line and puts them back. It is apart from Console, which changes nothing.
-type Drains struct{ broker *lease.Broker }
+// The Devices of the host. A drained Device finishes its running calls and gets no new ones.
+var (
+	ListGPUs  = Endpoint[NoBody, []GPU]{http.MethodGet, "/gpu"}
+	DrainGPU  = Endpoint[DrainRequest, DrainRequest]{http.MethodPost, "/gpu/drain"}
+	ReturnGPU = Endpoint[DrainRequest, DrainRequest]{http.MethodPost, "/gpu/return"}
+)
 
-// NewDrains returns Drains of the host's Devices.
-func NewDrains(broker *lease.Broker) *Drains { return &Drains{broker} }
-
-// Register mounts the routes for the CLI's socket, which no Space can reach.
-func (d *Drains) Register(e *echo.Echo) {
-	e.POST("/gpu/drain", d.drain)
-	e.POST("/gpu/return", d.giveBack)
+// GPU is one Device with its Slots.
+type GPU struct {
+	gpu.DeviceStatus
+	// Uninvited are the processes that use the Device outside any Lease.
+	Uninvited []lease.Uninvited `json:"uninvited,omitempty"`
+	Drained   *lease.Drain      `json:"drained,omitempty"`
+	Slots     []lease.SlotView  `json:"slots"` // empty for a Device that could not be listed
 }
 
-// DrainOrder says which Device, and to who reads it later why.
-type DrainOrder struct {
+// DrainRequest names a Device, and the reason that `spacehost gpu` shows. The answer repeats it as it was carried out.
+type DrainRequest struct {
 	UUID   gpu.DeviceUUID `json:"uuid"`
 	Reason string         `json:"reason,omitempty"`
 }
 
-// usualReason is an operator's who gives none.
-const usualReason = "by an operator's command"
+// drainReason is the reason of a drain without one.
+const drainReason = "by an operator's command"
 
-func (d *Drains) drain(c echo.Context) error {
-	order, err := drainOrder(c)
+func (a *API) listGPUs(c echo.Context, _ NoBody) ([]GPU, error) {
+	slots := map[gpu.DeviceUUID][]lease.SlotView{}
+	for _, slot := range a.config.Broker.Slots() {
+		slots[slot.Device] = append(slots[slot.Device], slot)
+	}
+	all, drains := []GPU{}, a.config.Broker.Drains()
+	for _, status := range a.config.Pool.Status(c.Request().Context()) {
+		g := GPU{DeviceStatus: status, Slots: append([]lease.SlotView{}, slots[status.UUID]...)}
+		if d, ok := drains[status.UUID]; ok {
+			g.Drained = &d
+		}
+		for _, u := range a.config.Broker.Uninvited() {
+			if u.Device == status.UUID {
+				g.Uninvited = append(g.Uninvited, u)
+			}
+		}
+		all = append(all, g)
+	}
+	return all, nil
+}
+
+func (a *API) drainGPU(c echo.Context) error {
+	r, err := readDrain(c)
 	if err != nil {
 		return err
 	}
-	if order.Reason = strings.TrimSpace(order.Reason); order.Reason == "" {
-		order.Reason = usualReason
+	if r.Reason = strings.TrimSpace(r.Reason); r.Reason == "" {
+		r.Reason = drainReason
 	}
-	if err := checkReason(order.Reason); err != nil {
-		return refuse(c, err)
+	if err := checkReason(r.Reason); err != nil {
+		return views.Refuse(c, err)
 	}
-	return drained(c, order, d.broker.Drain(c.Request().Context(), order.UUID, order.Reason))
+	return answerDrain(c, r, a.config.Broker.Drain(c.Request().Context(), r.UUID, r.Reason))
 }
 
-func (d *Drains) giveBack(c echo.Context) error {
-	order, err := drainOrder(c)
+func (a *API) returnGPU(c echo.Context) error {
+	r, err := readDrain(c)
 	if err != nil {
 		return err
 	}
-	order.Reason = ""
-	return drained(c, order, d.broker.Return(c.Request().Context(), order.UUID))
+	r.Reason = ""
+	return answerDrain(c, r, a.config.Broker.Return(c.Request().Context(), r.UUID))
 }
 
-func drainOrder(c echo.Context) (order DrainOrder, err error) {
-	if err := c.Bind(&order); err != nil || order.UUID == "" {
-		return order, echo.NewHTTPError(http.StatusBadRequest, `the order is not understood: want {"uuid": ...}`)
+func readDrain(c echo.Context) (DrainRequest, error) {
+	const expected = `{"uuid": ...}`
+	r, err := bind[DrainRequest](c, expected)
+	if err == nil && r.UUID == "" {
+		err = notUnderstood(expected)
 	}
-	return order, nil
+	return r, err
 }
 
-// drained answers with the order as it was carried out.
-func drained(c echo.Context, order DrainOrder, err error) error {
+func answerDrain(c echo.Context, r DrainRequest, err error) error {
 	var unknown *gpu.UnknownDeviceError
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusNotFound, err.Error())
@@ -71,5 +99,16 @@ func drained(c echo.Context, order DrainOrder, err error) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, order)
+	return c.JSON(http.StatusOK, r)
+}
+
+// maxReason bounds the text that an operator gives for the ledger or for a Device.
+const maxReason = 200
+
+// checkReason refuses a text that would break a line of a table.
+func checkReason(text string) error {
+	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return views.BadRequest("the reason must be at most %d bytes of printable text", maxReason)
+	}
+	return nil
 }

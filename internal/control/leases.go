@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"encoding/json"
@@ -9,28 +9,55 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/lease"
+	"spacehost/internal/views"
 )
 
-// quiet is how long a stream of changes may say nothing before it says that it lives.
-const quiet = 15 * time.Second
+// The Leases of the host. ListLeases takes the query `limit`, the number of ended ones. WatchLeases answers with a stream of
+// Server-Sent Events, each a lease.Change.
+var (
+	ListLeases  = Endpoint[NoBody, Leases]{http.MethodGet, "/lease"}
+	WatchLeases = Endpoint[NoBody, lease.Change]{http.MethodGet, "/lease/changes"}
+)
 
-// changes answers GET /lease/changes: a Server-Sent Event for each open Lease as it is, then for each Change, its
-// state as the event's type. It ends with the host, or when its reader lags too far behind.
-func (s *Console) changes(c echo.Context) error {
+// Leases are the open Leases and the latest ended ones, by the host's clock.
+type Leases struct {
+	Now   time.Time        `json:"now"`
+	Open  []lease.Snapshot `json:"open"`
+	Ended []lease.Past     `json:"ended"`
+}
+
+func (a *API) listLeases(c echo.Context, _ NoBody) (Leases, error) {
+	limit, err := views.Limit(c.QueryParam("limit"), 20)
+	if err != nil {
+		return Leases{}, err
+	}
+	past, err := a.config.Broker.Past(c.Request().Context(), limit)
+	if err != nil {
+		return Leases{}, err
+	}
+	return Leases{Now: a.config.Now().UTC(), Open: a.config.Broker.List(), Ended: past}, nil
+}
+
+// keepAlive is the longest silence of a stream of changes. A comment line then shows that the connection works.
+const keepAlive = 15 * time.Second
+
+// watchLeases sends one event for each open Lease, then one for each Change. The type of an event is the Lease's state. The
+// stream ends with the host, or when its reader lags too far behind.
+func (a *API) watchLeases(c echo.Context) error {
 	w := c.Response()
 	w.Header().Set(echo.HeaderContentType, "text/event-stream")
 	w.Header().Set(echo.HeaderCacheControl, "no-store")
 	w.WriteHeader(http.StatusOK)
 	w.Flush()
 	ctx := c.Request().Context()
-	all := s.config.Broker.Watch(ctx)
-	alive := time.NewTicker(quiet)
+	changes := a.config.Broker.Watch(ctx)
+	alive := time.NewTicker(keepAlive)
 	defer alive.Stop()
 	for {
 		select {
-		case change, more := <-all:
+		case change, more := <-changes:
 			if !more || writeChange(w, change) != nil {
-				return nil // after the first byte there is nobody to tell
+				return nil // the status was sent: an error has no receiver
 			}
 		case <-alive.C:
 			if _, err := w.Write([]byte(": alive\n\n")); err != nil {

@@ -1,4 +1,10 @@
-package console
+// Package metrics counts Leases and shows Devices, Slots and Spaces for Prometheus, at GET /metrics of the console address.
+//
+// The host creates [Metrics] first, passes its Changed to the Broker, which reports each change of a Lease, and then registers
+// it. Counters are kept in memory and start at zero with the host. Gauges are read at each scrape. No label names a person.
+//
+// A Device that does not answer within a scrape is shown as unhealthy; the other series stay.
+package metrics
 
 import (
 	"context"
@@ -16,9 +22,10 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/internal/lease"
+	"spacehost/internal/views"
 )
 
-// Metrics counts what becomes of Leases, and shows Devices, Slots and Spaces, for Prometheus. No label names a person.
+// Metrics holds the registry and the counters.
 type Metrics struct {
 	registry *prometheus.Registry
 	waits    *prometheus.HistogramVec
@@ -30,20 +37,20 @@ type Metrics struct {
 	xids     *prometheus.CounterVec
 }
 
-// NewMetrics returns Metrics that have counted nothing: give its Changed to the Broker, then call Register.
-func NewMetrics() *Metrics {
+// New returns Metrics with all counters at zero. Pass its Changed to the Broker, then call Register.
+func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "spacehost_lease_wait_seconds", Help: "From a GPU function's request to its grant.",
+			Name: "spacehost_lease_wait_seconds", Help: "Seconds from the request of a GPU function to its grant.",
 			Buckets: []float64{.005, .01, .05, .1, .5, 1, 2, 5, 10, 20, 30, 60, 120},
 		}, []string{"tier"}),
-		grants:   counter("spacehost_lease_grants_total", "GPU leases granted; warm: to a worker that was there already.", "space", "size", "warm"),
-		ends:     counter("spacehost_leases_ended_total", "GPU leases that ended, by their last state.", "space", "state"),
-		kills:    counter("spacehost_worker_kills_total", "Processes of Spaces that the host ended: workers because their lease was over, others because they used a GPU uninvited.", "space", "cause"),
-		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds for which a slot was taken, from the grant to the end of the lease.", "space", "size"),
-		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to those who paid, after the size factor.", "space", "tier"),
-		xids:     counter("spacehost_device_xids_total", "Errors of a device that the driver has reported, by number; those of applications drain nothing.", "uuid", "xid"),
+		grants:   counter("spacehost_lease_grants_total", "GPU leases granted; warm: the worker process was already running.", "space", "size", "warm"),
+		ends:     counter("spacehost_leases_ended_total", "GPU leases ended, by final state.", "space", "state"),
+		kills:    counter("spacehost_worker_kills_total", "Processes of Spaces killed by the host: workers whose lease ended, and processes that used a GPU without a lease.", "space", "cause"),
+		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds of occupied slots, from the grant to the end of the lease.", "space", "size"),
+		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to payers, after the size factor.", "space", "tier"),
+		xids:     counter("spacehost_device_xids_total", "Device errors reported by the driver (Xid), by number; errors caused by applications do not drain the device.", "uuid", "xid"),
 	}
 	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -54,10 +61,10 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
-// Changed counts one Change of a Lease. It does not block, and may be called from any goroutine.
+// Changed counts one Change of a Lease. It does not block, and may be called concurrently.
 func (m *Metrics) Changed(c lease.Change) {
 	switch {
-	case c.Again: // counted when it was granted first
+	case c.Again: // already counted at the first grant
 	case c.State == lease.Granted:
 		m.waits.WithLabelValues(c.Tier).Observe(c.WaitedSeconds)
 		m.grants.WithLabelValues(c.Space, c.Size, yesNo(c.Warm)).Inc()
@@ -71,14 +78,14 @@ func (m *Metrics) Changed(c lease.Change) {
 	}
 }
 
-// Uninvited counts a process of a Space that was ended because it used a GPU outside any lease.
+// Uninvited counts a process of a Space that was ended because it used a GPU outside any Lease.
 func (m *Metrics) Uninvited(u lease.Uninvited) {
 	if u.Ended {
 		m.kills.WithLabelValues(u.Space, "uninvited").Inc()
 	}
 }
 
-// Reported counts an error that the driver has reported.
+// Reported counts a Device error that the driver has reported.
 func (m *Metrics) Reported(uuid gpu.DeviceUUID, xid gpu.Xid) {
 	m.xids.WithLabelValues(string(uuid), strconv.Itoa(int(xid))).Inc()
 }
@@ -90,29 +97,41 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// Register mounts GET /metrics, for this machine and the networks of others: it names all Spaces, also private ones.
-// config is what the Devices, Slots and Spaces are read from, at each scrape. Call it once.
-func (m *Metrics) Register(e *echo.Echo, config Config, others []netip.Prefix) {
+// Spaces is what the gauges read about the Spaces of the host. It does not block, and is called concurrently.
+type Spaces interface {
+	SpaceViews() []views.Space
+}
+
+// Config is what the gauges are read from at each scrape. All fields are required.
+type Config struct {
+	Spaces Spaces
+	Pool   *gpu.Pool
+	Broker *lease.Broker
+}
+
+// Register mounts GET /metrics for this machine and the allowed networks. Others are refused, because the series name all
+// Spaces, private ones included. Call it once.
+func (m *Metrics) Register(e *echo.Echo, config Config, allowed []netip.Prefix) {
 	m.registry.MustRegister(&machine{config})
 	answer := echo.WrapHandler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	e.GET("/metrics", func(c echo.Context) error {
-		if !mayScrape(c.Request().RemoteAddr, others) {
-			return echo.NewHTTPError(http.StatusForbidden, "metrics are for this machine and the networks under `metrics_from`")
+		if !mayScrape(c.Request().RemoteAddr, allowed) {
+			return echo.NewHTTPError(http.StatusForbidden, "metrics are readable from this machine and from the networks under `metrics_from`; add yours there")
 		}
 		return answer(c)
 	})
 }
 
-func mayScrape(remote string, others []netip.Prefix) bool {
+func mayScrape(remote string, allowed []netip.Prefix) bool {
 	peer, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
 	addr := peer.Addr().Unmap().WithZone("")
-	return addr.IsLoopback() || slices.ContainsFunc(others, func(n netip.Prefix) bool { return n.Contains(addr) })
+	return addr.IsLoopback() || slices.ContainsFunc(allowed, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// machine shows what is there now.
+// machine collects the gauges.
 type machine struct{ config Config }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -120,27 +139,27 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	buildInfo     = describe("spacehost_build_info", "Always 1.", "version", "go")
-	deviceHealth  = describe("spacehost_device_healthy", "1 if the device could be read and nothing is wrong with it.", "uuid", "name", "simulated")
-	deviceMemory  = describe("spacehost_device_memory_bytes", "Memory of a device.", "uuid", "kind")
-	deviceSitters = describe("spacehost_device_processes", "Processes on a device.", "uuid")
-	uninvited     = describe("spacehost_device_uninvited_processes", "Processes that use a device outside any lease; space is empty for who is no Space's.", "uuid", "space")
-	writable      = describe("spacehost_database_writable", "1 if GPU calls can be written down; 0: nobody gets a GPU until they can.")
-	slotPhase     = describe("spacehost_slots", "Slots by what they are doing.", "phase")
-	openLeases    = describe("spacehost_leases_open", "Leases that wait, are granted or active.", "tier", "state")
-	spaceStage    = describe("spacehost_space_stage", "1 for the stage that a Space is in.", "space", "stage")
-	spaceQueue    = describe("spacehost_space_events_waiting", "Events of a Space that wait for their function.", "space")
+	buildInfo       = describe("spacehost_build_info", "Always 1.", "version", "go")
+	deviceHealth    = describe("spacehost_device_healthy", "1 if the device can be read and reports no error.", "uuid", "name", "simulated")
+	deviceMemory    = describe("spacehost_device_memory_bytes", "Memory of a device, total and used.", "uuid", "kind")
+	deviceProcesses = describe("spacehost_device_processes", "Processes on a device.", "uuid")
+	uninvited       = describe("spacehost_device_uninvited_processes", "Processes that use a device outside any lease; space is empty for a process of no Space.", "uuid", "space")
+	writable        = describe("spacehost_database_writable", "1 if the ledger can be written; at 0 no GPU is granted.")
+	slotPhase       = describe("spacehost_slots", "Slots by phase.", "phase")
+	openLeases      = describe("spacehost_leases_open", "Open leases, by state: waiting, granted or active.", "tier", "state")
+	spaceStage      = describe("spacehost_space_stage", "1 for the current stage of a Space.", "space", "stage")
+	spaceQueue      = describe("spacehost_space_events_waiting", "Events of a Space that wait in its queue.", "space")
 )
 
 // Describe implements prometheus.Collector.
 func (s *machine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceSitters, uninvited, writable, slotPhase, openLeases, spaceStage, spaceQueue} {
+	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceProcesses, uninvited, writable, slotPhase, openLeases, spaceStage, spaceQueue} {
 		to <- d
 	}
 }
 
-// scrapeTime bounds what one look at the machine may take; a Device that hangs is shown as unhealthy before.
-const scrapeTime = 8 * time.Second
+// scrapeTimeout bounds one read of all Devices. A Device that hangs is shown as unhealthy before that.
+const scrapeTimeout = 8 * time.Second
 
 // Collect implements prometheus.Collector.
 func (s *machine) Collect(to chan<- prometheus.Metric) {
@@ -152,12 +171,12 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(writable, oneIf(s.config.Broker.Trouble() == nil))
 	s.devices(gauge)
-	type seat struct{ uuid, space string }
-	sitters := map[seat]float64{}
+	type use struct{ uuid, space string }
+	outside := map[use]float64{}
 	for _, u := range s.config.Broker.Uninvited() {
-		sitters[seat{string(u.Device), u.Space}]++
+		outside[use{string(u.Device), u.Space}]++
 	}
-	for at, n := range sitters {
+	for at, n := range outside {
 		gauge(uninvited, n, at.uuid, at.space)
 	}
 	counts := map[string]float64{}
@@ -175,14 +194,14 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	for k, n := range open {
 		gauge(openLeases, n, k.tier, k.state)
 	}
-	for _, space := range s.config.Spaces() {
+	for _, space := range s.config.Spaces.SpaceViews() {
 		gauge(spaceStage, 1, space.Name, space.Stage)
 		gauge(spaceQueue, float64(space.Queued), space.Name)
 	}
 }
 
 func (s *machine) devices(gauge func(*prometheus.Desc, float64, ...string)) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	for _, d := range s.config.Pool.Status(ctx) {
 		if d.UUID == "" { // could not be listed
@@ -193,7 +212,7 @@ func (s *machine) devices(gauge func(*prometheus.Desc, float64, ...string)) {
 		if d.Error == "" {
 			gauge(deviceMemory, float64(d.MemoryTotal), uuid, "total")
 			gauge(deviceMemory, float64(d.MemoryUsed), uuid, "used")
-			gauge(deviceSitters, float64(len(d.Processes)), uuid)
+			gauge(deviceProcesses, float64(len(d.Processes)), uuid)
 		}
 	}
 }

@@ -1,7 +1,8 @@
-package console
+package views
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,129 +10,135 @@ import (
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/internal/people"
 	"spacehost/quota"
 )
 
-// Explanation says why somebody was refused, what is in the way, and when it will not be.
+// Explanation shows why calls of an account were refused, what reserves its quota, and when a call would be accepted.
 type Explanation struct {
 	Account
-	Refusals []Refusal `json:"refusals"` // of this start of the host, newest first
+	Refusals []Refusal `json:"refusals"` // since the start of the host, newest first
 	Calls    []Verdict `json:"calls"`
-	Waiting  int       `json:"waiting"` // calls of everybody that wait for a GPU
+	Waiting  int       `json:"waiting"` // calls of all accounts that wait for a GPU
 }
 
-// Refusal is a call that the quota did not allow.
+// Refusal is a call that the quota refused.
 type Refusal struct {
 	At               time.Time  `json:"at"`
-	Identity         string     `json:"identity"` // whose quota it was
-	Space            string     `json:"space"`    // where
+	Identity         string     `json:"identity"` // the payer
+	Space            string     `json:"space"`    // where the call was made
 	Function         string     `json:"function,omitempty"`
 	Via              string     `json:"via,omitempty"`
 	RequestedSeconds float64    `json:"requestedSeconds"`
 	LeftSeconds      float64    `json:"leftSeconds"`
-	Again            *time.Time `json:"again"` // when it would have been allowed; null: never by this tier
+	Again            *time.Time `json:"again"` // when it would have been accepted; null: never at this tier
 	Text             string     `json:"text"`
 }
 
-// Verdict is what a call would be told now.
+// Verdict predicts the outcome of a call made now.
 type Verdict struct {
 	Space       string     `json:"space,omitempty"`
 	Function    string     `json:"function,omitempty"`
 	Size        string     `json:"size"`
 	CostSeconds float64    `json:"costSeconds"`
 	Fits        bool       `json:"fits"`
-	At          *time.Time `json:"at"`           // when it fits; null: never by this tier, or until somebody allows it
-	In          string     `json:"in,omitempty"` // until then, as 0:03:12
+	At          *time.Time `json:"at"`           // when the call fits; null: never at this tier, or only after the operator allows it
+	In          string     `json:"in,omitempty"` // time until then, such as 0:03:12
 	Why         string     `json:"why,omitempty"`
 }
 
-// maxVerdicts bounds the work of one question: each asks the database.
+// maxVerdicts bounds the work of one request: each Verdict reads the database.
 const maxVerdicts = 100
 
-// explain answers about the functions that the question names, or about a call of so many seconds.
-func (a *Accounts) explain(c echo.Context, of subject) (any, error) {
-	if err := a.checkQuestion(c, of); err != nil {
-		return nil, err
+// Explain predicts the functions that match the query or, with Seconds, one call of that duration. Errors: *RequestError,
+// *people.UnknownPersonError, or of the database.
+func (a *Accounts) Explain(ctx context.Context, of Subject, q Query) (Explanation, error) {
+	if err := a.checkQuery(of, q); err != nil {
+		return Explanation{}, err
 	}
-	view, tier, err := a.view(c, of)
+	view, tier, err := a.withTier(ctx, of, q)
 	if err != nil {
-		return nil, err
+		return Explanation{}, err
 	}
 	e := Explanation{
-		Account: view, Refusals: each(a.config.Refusals.Of(of.Key()), refusalView), Calls: []Verdict{}, Waiting: a.config.Broker.Waiting(),
+		Account: view, Refusals: Each(a.config.Refusals.Of(of.Key()), refusalView), Calls: []Verdict{}, Waiting: a.config.Broker.Waiting(),
 	}
-	functions := a.functions(c, of)
-	if text := c.QueryParam("seconds"); text != "" {
-		seconds, err := strconv.ParseFloat(text, 64)
+	functions := a.functions(of, q)
+	if q.Seconds != "" {
+		seconds, err := strconv.ParseFloat(q.Seconds, 64)
 		if err != nil || !(seconds > 0) || seconds > quota.MostGrant.Seconds() {
-			return nil, &requestError{fmt.Errorf("seconds=%.40q: say how long the call would be, as 60", text)}
+			return Explanation{}, BadRequest("seconds=%.40q is not a duration; give the seconds that the call would declare, such as 60", q.Seconds)
 		}
-		functions = []Function{{Space: c.QueryParam("space"), Declared: time.Duration(seconds * float64(time.Second)), Size: c.QueryParam("size")}}
+		functions = []Function{{Space: q.Space, Declared: time.Duration(seconds * float64(time.Second)), Size: q.Size}}
 	}
 	for _, f := range functions[:min(len(functions), maxVerdicts)] {
-		verdict, err := a.verdict(c, of, tier, f)
+		verdict, err := a.verdict(ctx, of, q.Via, tier, f)
 		if err != nil {
-			return nil, err
+			return Explanation{}, err
 		}
 		e.Calls = append(e.Calls, verdict)
 	}
 	return e, nil
 }
 
-// checkQuestion refuses a question about what there is not: to say nothing of it would read as "fits". What a visitor may
-// not see is told by nobody, so which Space spends on their behalf is not looked at for them.
-func (a *Accounts) checkQuestion(c echo.Context, of subject) error {
-	space, name, via, size := c.QueryParam("space"), c.QueryParam("function"), c.QueryParam("via"), c.QueryParam("size")
-	spaces := a.config.Spaces(of.viewer)
-	if space != "" {
-		if err := known(space, spaces); err != nil {
+// checkQuery refuses unknown Spaces, functions and sizes: an empty answer about them would read as "fits". The Space in Via is
+// checked for the operator only. A visitor must not learn which Spaces exist.
+func (a *Accounts) checkQuery(of Subject, q Query) error {
+	spaces := a.config.Spaces.SpaceNames(of.Viewer)
+	if q.Space != "" {
+		if err := CheckSpace(q.Space, spaces); err != nil {
 			return err
 		}
 	}
-	if via != "" && of.viewer == nil {
-		if err := known(via, spaces); err != nil {
+	if q.Via != "" && of.Viewer == nil {
+		if err := CheckSpace(q.Via, spaces); err != nil {
 			return err
 		}
 	}
 	switch {
-	case size != "" && quota.Factor(size) == 0:
-		return &requestError{fmt.Errorf("size=%.40q: there are large and xlarge", size)}
-	case size != "" && c.QueryParam("seconds") == "":
-		return &requestError{fmt.Errorf("size=%s is of a call that no function makes yet: say with seconds how long it would be", size)}
-	case name != "" && len(a.functions(c, of)) == 0:
-		return a.unknownFunction(of, space, name)
+	case q.Size != "" && quota.Factor(q.Size) == 0:
+		return BadRequest("unknown size %.40q; give large or xlarge", q.Size)
+	case q.Size != "" && q.Seconds == "":
+		return BadRequest("size=%s requires seconds; add the duration that the call would declare", q.Size)
+	case q.Function != "" && len(a.functions(of, q)) == 0:
+		return a.unknownFunction(of, q)
 	}
 	return nil
 }
 
-func (a *Accounts) unknownFunction(of subject, space, name string) error {
+// CheckSpace refuses a name that is not among spaces, usually a typo. Errors: *RequestError.
+func CheckSpace(name string, spaces []string) error {
+	if slices.Contains(spaces, name) {
+		return nil
+	}
+	return BadRequest("unknown Space %.70q; Spaces of this host: %s", name, strings.Join(spaces, ", "))
+}
+
+func (a *Accounts) unknownFunction(of Subject, q Query) error {
 	var names []string
-	for _, f := range a.config.Functions(of.viewer) {
-		if space == "" || f.Space == space {
+	for _, f := range a.config.Spaces.Functions(of.Viewer) {
+		if q.Space == "" || f.Space == q.Space {
 			names = append(names, f.Name)
 		}
 	}
 	if len(names) == 0 {
-		return &requestError{fmt.Errorf("there is no GPU function %.70q, and none at all: a Space's are known once it has started", name)}
+		return BadRequest("unknown GPU function %.70q: no function is known yet; wait until the Space has started", q.Function)
 	}
 	slices.Sort(names)
-	return &requestError{fmt.Errorf("there is no GPU function %.70q; there are: %s", name, strings.Join(slices.Compact(names), ", "))}
+	return BadRequest("unknown GPU function %.70q; known functions: %s", q.Function, strings.Join(slices.Compact(names), ", "))
 }
 
-// terms are those of a refusal.
+// terms are the figures of a refusal.
 type terms struct {
 	requested, left, wait time.Duration
-	never                 bool // by this tier
+	never                 bool // no wait would help: the tier does not allow it
 	why, via              string
 }
 
-// termsOf reads quota's refusals.
-func termsOf(err error) (terms, bool) {
+// termsOf reads the figures of an error of package quota. ok is false for every other error.
+func termsOf(err error) (t terms, ok bool) {
 	var exceeded *quota.ExceededError
 	var illegal *quota.IllegalDurationError
 	switch {
@@ -143,7 +150,7 @@ func termsOf(err error) (terms, bool) {
 	return terms{}, false
 }
 
-// at is when it fits, asked at now.
+// at returns when the call fits, nil for never.
 func (t terms) at(now time.Time) *time.Time {
 	if t.never {
 		return nil
@@ -160,29 +167,29 @@ func refusalView(r quota.Refusal) Refusal {
 	}
 }
 
-// verdict asks what a call would be told, and holds nothing.
-func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Function) (Verdict, error) {
+// verdict predicts a call without reserving quota.
+func (a *Accounts) verdict(ctx context.Context, of Subject, via string, tier quota.Tier, f Function) (Verdict, error) {
 	f.Size = cmp.Or(f.Size, "large")
 	v := Verdict{Space: f.Space, Function: f.Name, Size: f.Size, CostSeconds: f.Declared.Seconds() * float64(quota.Factor(f.Size))}
 	payer := of.Identity
-	payer.Via = c.QueryParam("via")
-	if why, stopped := a.stopped(payer, of.viewer == nil); stopped {
+	payer.Via = via
+	if why, denied := a.denied(payer, of.Viewer == nil); denied {
 		v.Why = why
 		return v, nil
 	}
 	if f.Declared == 0 {
-		v.Why = "each call says its own duration, and none has yet"
+		v.Why = "each call declares its own duration, and no call was made yet"
 		return v, nil
 	}
-	err := a.config.Broker.Ask(c.Request().Context(), lease.Request{Space: f.Space, Payer: payer, Tier: tier, Declared: f.Declared, Size: f.Size})
+	err := a.config.Broker.Ask(ctx, lease.Request{Space: f.Space, Payer: payer, Tier: tier, Declared: f.Declared, Size: f.Size})
 	now := a.config.Now()
 	t, refused := termsOf(err)
-	trouble, unwritten := errors.AsType[*lease.StorageError](err)
+	storage, unwritable := errors.AsType[*lease.StorageError](err)
 	switch {
-	case unwritten:
-		v.Why = "nobody gets a GPU now, since the database cannot be written: " + trouble.Cause
-		if of.viewer == nil {
-			v.Why += "; " + trouble.Do
+	case unwritable:
+		v.Why = "no GPU is granted now, because the database cannot be written: " + storage.Cause
+		if of.Viewer == nil {
+			v.Why += "; " + storage.Do
 		}
 	case err == nil:
 		now = now.UTC()
@@ -198,18 +205,19 @@ func (a *Accounts) verdict(c echo.Context, of subject, tier quota.Tier, f Functi
 	return v, nil
 }
 
-// stopped says why the operator does not let a Space spend on payer's behalf, and to the operator how to allow it.
-func (a *Accounts) stopped(payer identity.Identity, operator bool) (why string, yes bool) {
-	var stop *people.DelegationDeniedError
-	if payer.Via == "" || !errors.As(a.config.CheckVia(payer), &stop) {
+// denied returns why the Space payer.Via may not spend on behalf of the payer. The text for the operator names the command that
+// allows it again.
+func (a *Accounts) denied(payer identity.Identity, operator bool) (why string, denied bool) {
+	var denial *people.DelegationDeniedError
+	if payer.Via == "" || !errors.As(a.config.Payers.CheckDelegation(payer), &denial) {
 		return "", false
 	}
 	if !operator {
-		return stop.Error(), true
+		return denial.Error(), true
 	}
-	command := "spacehost space via " + stop.Space + " --on"
-	if stop.Identity != "" {
-		command += " --identity " + stop.Identity
+	command := "spacehost space via " + denial.Space + " --on"
+	if denial.Identity != "" {
+		command += " --identity " + denial.Identity
 	}
-	return fmt.Sprintf("forbidden by the operator: %s may not spend its visitors' seconds at other Spaces; `%s` allows it again", stop.Space, command), true
+	return fmt.Sprintf("forbidden by the operator: %s may not spend its visitors' seconds at other Spaces; `%s` allows it again", denial.Space, command), true
 }
