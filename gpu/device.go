@@ -17,7 +17,7 @@ type Device struct {
 	UUID        DeviceUUID `json:"uuid"`
 	Index       int        `json:"index"` // for display only: the driver may renumber at each boot. A MIG instance has the index of its GPU
 	Name        string     `json:"name"`
-	MemoryTotal uint64     `json:"memory_total"` // bytes
+	MemoryTotal uint64     `json:"memoryTotal"` // bytes
 	Simulated   bool       `json:"simulated"`
 }
 

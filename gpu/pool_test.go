@@ -272,8 +272,8 @@ func TestHangingDevicesAreReadConcurrently(t *testing.T) {
 func TestStatusInJSON(t *testing.T) {
 	row := newPool(t, gputest.NewFakeInventory(gputest.Devices(1)...)).Status(t.Context())
 	got, err := json.Marshal(row)
-	want := `[{"uuid":"GPU-fake-0","index":0,"name":"Fake 80GB","memory_total":85899345920,"simulated":false,` +
-		`"memory_used":536870912,"memory_free":85362475008,"processes":[]}]`
+	want := `[{"uuid":"GPU-fake-0","index":0,"name":"Fake 80GB","memoryTotal":85899345920,"simulated":false,` +
+		`"memoryUsed":536870912,"memoryFree":85362475008,"processes":[]}]`
 	if err != nil || string(got) != want {
 		t.Errorf("json = %s, %v; want %s", got, err, want)
 	}

@@ -10,8 +10,8 @@ import (
 // DeviceStatus is one row of `spacehost gpu`.
 type DeviceStatus struct {
 	Device
-	MemoryUsed uint64    `json:"memory_used"` // bytes
-	MemoryFree uint64    `json:"memory_free"` // bytes
+	MemoryUsed uint64    `json:"memoryUsed"` // bytes
+	MemoryFree uint64    `json:"memoryFree"` // bytes
 	Processes  []Process `json:"processes"`
 	Error      string    `json:"error,omitempty"`  // why the Device could not be read; then the figures are 0
 	Cause      error     `json:"-"`                // the error behind Error; nil if Error came from another process

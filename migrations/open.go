@@ -146,3 +146,9 @@ func checkLibrary(version string, number int) error {
 	}
 	return nil
 }
+
+// SQLiteVersion returns the version of the SQLite library in this binary.
+func SQLiteVersion() string {
+	version, _, _ := sqlite3.Version()
+	return version
+}

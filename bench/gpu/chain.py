@@ -98,11 +98,11 @@ def calls(one) -> None:
 
 
 def overstay(host: Host, one) -> None:
-    before = host.device()["memory_used"]
+    before = host.device()["memoryUsed"]
     job = one.submit(60, api_name="/overstay")
-    until("the worker holds its gigabyte", lambda: host.device()["memory_used"] >= before + 1024 * MIB or host.device()["simulated"])
+    until("the worker holds its gigabyte", lambda: host.device()["memoryUsed"] >= before + 1024 * MIB or host.device()["simulated"])
     until("the lease has ended", lambda: not host.ask("lease")["open"])
-    took = until("the memory is free again", lambda: host.device()["memory_used"] <= before)
+    took = until("the memory is free again", lambda: host.device()["memoryUsed"] <= before)
     ended = host.ask("lease")["ended"][0]
     check(ended["state"] == "expired", f"the lease that overstayed is {ended['state']}: {ended['reason']}")
     show("a call of 2 s that takes 60: charged", ended["chargedSeconds"], "s")
@@ -169,7 +169,7 @@ def main() -> None:
         host = Host(options.spacehost, options.gpus, pathlib.Path(folder))
         try:
             device = host.device()
-            show("device", f"{device['name']}, {device['memory_total'] // MIB} MiB" + (", simulated" if device["simulated"] else ""))
+            show("device", f"{device['name']}, {device['memoryTotal'] // MIB} MiB" + (", simulated" if device["simulated"] else ""))
             one, two = (Client(space["url"], verbose=False) for space in host.ready["spaces"])
             calls(one)
             overstay(host, one)

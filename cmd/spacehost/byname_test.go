@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/console"
+	"spacehost/internal/views"
 )
 
 // TestByName: the real gradio_client connects by name, from outside and from within a Space, where it hands on its visitor's
@@ -91,7 +91,7 @@ func refusedThrough(t *testing.T, p *product, visitor *client) {
 	if r := visitor.call("/work", 1); !r.Failed {
 		t.Fatalf("more than half of 30 s was spent through others: %s", r.Value)
 	}
-	var said console.Explanation
+	var said views.Explanation
 	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	c.ok("/five", 0)
 
 	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {
-		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != cli.ExitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of text that can be printed") {
+		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != cli.ExitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of printable text") {
 			t.Errorf("drain for %q: exit code %d, %q", reason, code, said)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"spacehost/internal/cli"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 // cli runs one command line in this process, on p's state folder.
@@ -17,9 +17,9 @@ func (p *product) cli(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), said.String()
 }
 
-func (p *product) gpu() console.GPU {
+func (p *product) gpu() control.GPU {
 	p.t.Helper()
-	gpus := asked[[]console.GPU](p.t, p, "/gpu")
+	gpus := asked[[]control.GPU](p.t, p, "/gpu")
 	if len(gpus) != 1 || len(gpus[0].Slots) != 1 {
 		p.t.Fatalf("gpus: %+v", gpus)
 	}

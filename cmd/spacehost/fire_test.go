@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/migrations"
 )
 
@@ -84,7 +84,7 @@ func burn(t *testing.T, calls int, disable string) {
 	stuck()
 
 	eventually(t, "every device is back", patience, func() bool {
-		return !slices.ContainsFunc(asked[[]console.GPU](t, p, "/gpu"), func(g console.GPU) bool {
+		return !slices.ContainsFunc(asked[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
 			return len(g.Processes) > 0 && g.Slots[0].Phase != "warm" || g.Slots[0].Phase != "free" && g.Slots[0].Phase != "warm"
 		})
 	})
@@ -131,7 +131,7 @@ func (p *product) burnOne(kind string) {
 
 // stickMemory lets the memory of whoever ends on the last Device stay in use, until the returned function repairs it.
 func (p *product) stickMemory(t *testing.T) (repair func()) {
-	uuid := asked[[]console.GPU](t, p, "/gpu")[burningDevices-1].UUID
+	uuid := asked[[]control.GPU](t, p, "/gpu")[burningDevices-1].UUID
 	order := func(kind gpu.FaultKind) {
 		if code, _, said := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
 			t.Fatalf("gpu fault %s: %s", kind, said)
@@ -197,7 +197,7 @@ func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 func (p *product) wantOnlyWarm(t *testing.T, tag string) {
 	t.Helper()
 	may := map[int]bool{spacePID(t, p): true}
-	for _, g := range asked[[]console.GPU](t, p, "/gpu") {
+	for _, g := range asked[[]control.GPU](t, p, "/gpu") {
 		may[g.Slots[0].Worker] = true
 	}
 	var left []string

@@ -22,9 +22,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"spacehost/internal/build"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/host"
 	"spacehost/internal/hubapi"
+	"spacehost/internal/views"
 )
 
 // patience bounds every wait: what takes longer on a loaded two-core machine is broken.
@@ -371,25 +372,25 @@ func overSocket(t testing.TB, socket, path string) ([]byte, error) {
 }
 
 // balance is the local visitor's account.
-func (p *product) balance() console.Balance {
+func (p *product) balance() control.Balance {
 	p.t.Helper()
-	for _, b := range asked[[]console.Balance](p.t, p, "/quota") {
+	for _, b := range asked[[]control.Balance](p.t, p, "/quota") {
 		if b.Identity == "local" {
 			return b
 		}
 	}
 	p.t.Fatal("the ledger has no account of the local visitor")
-	return console.Balance{}
+	return control.Balance{}
 }
 
-func (p *product) leases() console.Leases {
+func (p *product) leases() control.Leases {
 	p.t.Helper()
-	return asked[console.Leases](p.t, p, "/lease?limit=1000")
+	return asked[control.Leases](p.t, p, "/lease?limit=1000")
 }
 
-func (p *product) health() console.Health {
+func (p *product) health() views.Health {
 	p.t.Helper()
-	return getJSON[console.Health](p.t, p.Console+"/healthz")
+	return getJSON[views.Health](p.t, p.Console+"/healthz")
 }
 
 func (p *product) hubQuota() hubapi.Quota {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/lease"
 )
 
@@ -153,7 +153,7 @@ func quotaHoldsWhileACallWaits(t *testing.T, line string) {
 	}
 }
 
-func states(leases console.Leases) map[lease.State]int {
+func states(leases control.Leases) map[lease.State]int {
 	n := map[lease.State]int{}
 	for _, l := range leases.Open {
 		n[l.State]++

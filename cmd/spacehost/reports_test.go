@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"spacehost/internal/cli"
-	"spacehost/internal/console"
 	"spacehost/internal/lease"
+	"spacehost/internal/views"
 )
 
 // The cases that users of ZeroGPU report about their quota, with the real packages and the very words. The clock is
@@ -90,7 +90,7 @@ func TestWhatCallsCostAndMayAskFor(t *testing.T) {
 // readsOwn looks at what everybody can read of themselves, and of nobody else.
 func readsOwn(t *testing.T, p *product, pia string) {
 	t.Helper()
-	var local console.Explanation
+	var local views.Explanation
 	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--function", "whole_45", "--json")), &local); err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +104,11 @@ func readsOwn(t *testing.T, p *product, pia string) {
 	if len(local.Charges) != 1 || local.Charges[0].Function != "whole_45" || local.Charges[0].DeclaredSeconds != 45 || local.Charges[0].UsedSeconds != 45 || local.Charges[0].ChargedSeconds != 90 {
 		t.Errorf("what local was charged: %+v", local.Charges)
 	}
-	hers := readAs[console.Account](t, p.Console+"/api/spacehost/quota", pia)
+	hers := readAs[views.Account](t, p.Console+"/api/spacehost/quota", pia)
 	if hers.Identity != "user:pia" || hers.BaseSeconds != 1500 || hers.LongestSeconds != 1500 || len(hers.Charges) != 1 || hers.Charges[0].Function != "too_long" || len(hers.Functions) != 8 {
 		t.Errorf("what pia reads: %+v", hers)
 	}
-	for _, line := range readAs[[]console.Entry](t, p.Console+"/api/spacehost/ledger?identity=local", pia) {
+	for _, line := range readAs[[]views.Entry](t, p.Console+"/api/spacehost/ledger?identity=local", pia) {
 		if line.Identity != "user:pia" {
 			t.Errorf("pia reads a line of %s", line.Identity)
 		}
@@ -161,7 +161,7 @@ func adjusts(t *testing.T, p *product) {
 	if !strings.Contains(shown, `left of 100 s in 24 hours`) || !strings.Contains(shown, "One call may ask for 100 s at most.") {
 		t.Errorf("pia, with a quota of her own:\n%s", shown)
 	}
-	lines := asked[[]console.Entry](t, p, "/ledger?identity=local")
+	lines := asked[[]views.Entry](t, p, "/ledger?identity=local")
 	if len(lines) != 4 || lines[0].Kind != "reset" || lines[0].ReturnedSeconds != 90 || lines[1].Kind != "grant" || lines[1].Reason != "demo day" || lines[1].By == "" {
 		t.Errorf("local's lines: %+v", lines)
 	}

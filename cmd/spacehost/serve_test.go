@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"spacehost/internal/cli"
-	"spacehost/internal/console"
 	"spacehost/internal/people"
+	"spacehost/internal/views"
 )
 
 // lab is a `spacehost serve` with three Spaces: leases is public, captured is protected and goes by a name,
@@ -179,7 +179,7 @@ func (l *lab) wantProtected() {
 	if status, _ := request(t, http.MethodGet, l.shared+"/config", "", map[string]string{"Host": protectedName}); status != http.StatusOK {
 		t.Errorf("the protected Space: %d", status)
 	}
-	names := func(h console.Health) (names []string) {
+	names := func(h views.Health) (names []string) {
 		for _, s := range h.Spaces {
 			names = append(names, s.Name)
 		}
@@ -188,7 +188,7 @@ func (l *lab) wantProtected() {
 	if got := names(l.health()); !slices.Equal(got, []string{"leases"}) {
 		t.Errorf("everybody is told of %v", got)
 	}
-	if got := names(asked[console.Health](t, l.product, "/healthz")); len(got) != 3 {
+	if got := names(asked[views.Health](t, l.product, "/healthz")); len(got) != 3 {
 		t.Errorf("the operator is told of %v", got)
 	}
 	for _, url := range []string{l.open, l.Console} {

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"spacehost/internal/cli"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/hubapi"
 )
 
@@ -60,7 +60,7 @@ func runCLI(t *testing.T, p *product, args ...string) string {
 
 func tokenID(t *testing.T, p *product) string {
 	t.Helper()
-	tokens := asked[[]console.Token](t, p, "/tokens")
+	tokens := asked[[]control.Token](t, p, "/tokens")
 	if len(tokens) != 1 {
 		t.Fatalf("tokens: %+v", tokens)
 	}
@@ -69,7 +69,7 @@ func tokenID(t *testing.T, p *product) string {
 
 func identities(t *testing.T, p *product) (names []string) {
 	t.Helper()
-	for _, b := range asked[[]console.Balance](t, p, "/quota") {
+	for _, b := range asked[[]control.Balance](t, p, "/quota") {
 		names = append(names, b.Identity)
 	}
 	return names

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"spacehost/internal/console"
 	"spacehost/internal/token"
+	"spacehost/internal/views"
 )
 
 const (
@@ -68,9 +68,9 @@ func twoPorts(t *testing.T) int {
 }
 
 // settled are the leases that an account was charged for, by what the ledger says, the last one first.
-func (v *callers) settled(key string) (lines []console.Entry) {
+func (v *callers) settled(key string) (lines []views.Entry) {
 	v.t.Helper()
-	for _, e := range asked[[]console.Entry](v.t, v.product, "/ledger?identity="+key) {
+	for _, e := range asked[[]views.Entry](v.t, v.product, "/ledger?identity="+key) {
 		if e.Kind == "settle" && e.ChargedSeconds > 0 {
 			lines = append(lines, e)
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -19,42 +18,126 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/config"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/host"
-	"spacehost/internal/lease"
 )
 
-// ask gets the JSON of path from the host that runs on the state folder.
-func ask(ctx context.Context, state, path string) ([]byte, error) {
-	return exchange(ctx, state, http.MethodGet, path, nil)
+// clientCommand is a subcommand that sends one request to a running host and prints the answer.
+type clientCommand[T any] struct {
+	use, short, long, example string
+	args                      cobra.PositionalArgs
+	limit                     int                  // default of --limit; 0: the command has no such flag
+	flags                     func(*cobra.Command) // adds flags of this command; may be nil
+	// request builds the request from the arguments and flags. Its errors are wrong usage.
+	request func(args []string, limit int) (control.Request, error)
+	// show prints the answer for a person; --json prints it as it came.
+	show  func(c *cobra.Command, answer T, args []string) error
+	watch func(ctx context.Context, state string, asJSON bool, out io.Writer) error // nil: no --watch
 }
 
-// exchange is one request to the host that runs on the state folder. Errors: *refusedError, or no answer.
-func exchange(ctx context.Context, state, method, path string, order io.Reader) ([]byte, error) {
+func (d clientCommand[T]) command() *cobra.Command {
+	var state string
+	var asJSON, watch bool
+	limit := d.limit
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args)}
+	if d.flags != nil {
+		d.flags(c)
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
+	addState(c, &state)
+	if d.limit > 0 {
+		c.Flags().IntVar(&limit, "limit", d.limit, "maximum number of past rows")
+	}
+	if d.watch != nil {
+		c.Flags().BoolVar(&watch, "watch", false, "print each change as it happens, until Ctrl-C")
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if d.limit > 0 && limit < 1 {
+			return &usageError{c, fmt.Errorf("--limit %d is below 1", limit)}
+		}
+		request, err := d.request(args, limit)
+		if err != nil {
+			return &usageError{c, err}
+		}
+		dir, err := config.StateFolder(state)
+		if err != nil {
+			return err
+		}
+		if watch {
+			return d.watch(c.Context(), dir, asJSON, c.OutOrStdout())
+		}
+		body, err := send(c.Context(), dir, request)
+		if err != nil {
+			return asUsage(c, err)
+		}
+		if asJSON {
+			return printf(c, "%s", bytes.TrimRight(body, "\n"))
+		}
+		var answer T
+		if err := decode(body, &answer); err != nil {
+			return err
+		}
+		return d.show(c, answer, args)
+	}
+	return c
+}
+
+// fixed is the request of a command without arguments and flags.
+func fixed(r control.Request) func([]string, int) (control.Request, error) {
+	return func([]string, int) (control.Request, error) { return r, nil }
+}
+
+// asUsage turns a request that the host calls wrong (status 400) into wrong usage: the command line has said it.
+func asUsage(c *cobra.Command, err error) error {
+	var refused *refusedError
+	if errors.As(err, &refused) && refused.status == http.StatusBadRequest {
+		return &usageError{c, err}
+	}
+	return err
+}
+
+func decode(body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("the host's answer is not understood (another version of spacehost?): %w", err)
+	}
+	return nil
+}
+
+// send sends one request to the host that runs on a state folder, and returns the body of its answer. Errors:
+// *refusedError, or an error that the host cannot be reached.
+func send(ctx context.Context, state string, request control.Request) ([]byte, error) {
+	var body io.Reader
+	if request.Body != nil {
+		text, err := json.Marshal(request.Body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
 	client := controlClient(state)
 	client.Timeout = 30 * time.Second
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, method, "http://spacehost"+path, order)
+	r, err := http.NewRequestWithContext(ctx, request.Method, "http://spacehost"+request.Path, body)
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(r)
 	if err != nil {
-		return nil, unanswered(state, err)
+		return nil, unreachable(state, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the host on %s: %w", state, err)
+		return nil, fmt.Errorf("read the answer of the host on %s: %w", state, err)
 	}
 	if answer.StatusCode >= http.StatusBadRequest {
-		return nil, &refusedError{state, answer.StatusCode, body}
+		return nil, &refusedError{state, answer.StatusCode, text}
 	}
-	return body, nil
+	return text, nil
 }
 
-// controlClient speaks to the socket of the host that runs on the state folder.
+// controlClient connects to the control socket of the host that runs on a state folder.
 func controlClient(state string) *http.Client {
 	socket := filepath.Join(state, "control.sock")
 	return &http.Client{Transport: &http.Transport{
@@ -64,18 +147,18 @@ func controlClient(state string) *http.Client {
 	}}
 }
 
-// unanswered says what to do where no host answers.
-func unanswered(state string, err error) error {
+// unreachable explains why no host answers on a state folder, with the next step.
+func unreachable(state string, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("no spacehost runs on the state folder %s: start one with `spacehost run`, or name its folder with --state", state)
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("the state folder %s belongs to %s, and so does the host on it: run this as that user, or name a folder of your own with --state", state, ownerOf(state))
+		return fmt.Errorf("the state folder %s and its host belong to %s: run this command as that user, or name a folder of your own with --state", state, ownerOf(state))
 	}
-	return fmt.Errorf("ask the host on %s: %w", state, err)
+	return fmt.Errorf("connect to the host on %s: %w", state, err)
 }
 
-// ownerOf names whose a folder is, as far as that can be seen.
+// ownerOf returns the login name of a folder's owner.
 func ownerOf(folder string) string {
 	info, err := os.Stat(folder)
 	if err != nil {
@@ -84,196 +167,35 @@ func ownerOf(folder string) string {
 	return host.UserName(info.Sys().(*syscall.Stat_t).Uid)
 }
 
-// refusedError is a host that answered, and not what was wanted.
+// refusedError is a host's refusal of a request.
 type refusedError struct {
 	state  string
 	status int
 	body   []byte
 }
 
-// Error is the host's own sentence where it has one for people. A host that fails has told its log.
+// Error is the host's own sentence, if it has one for the operator. The details of an internal error are in its log.
 func (e *refusedError) Error() string {
-	var said struct{ Detail string }
-	if json.Unmarshal(e.body, &said) != nil || said.Detail == "" || e.status >= http.StatusInternalServerError {
+	var answer struct{ Detail string }
+	if json.Unmarshal(e.body, &answer) != nil || answer.Detail == "" || e.status >= http.StatusInternalServerError {
 		return fmt.Sprintf("the host on %s answered %d %s: see %s", e.state, e.status, http.StatusText(e.status), filepath.Join(e.state, "logs", "spacehost.log"))
 	}
-	return said.Detail
+	return answer.Detail
 }
 
-// question is a subcommand that shows what a running host answers.
-type question[T any] struct {
-	use, short, long, example string
-	path                      func(args []string, limit int) string
-	limit                     int // usual number of rows; 0: the command has no --limit
-	args                      cobra.PositionalArgs
-	table                     func(w io.Writer, answer T, args []string)
-	watch                     func(ctx context.Context, state string, asJSON bool, out io.Writer) error // nil: the command has no --watch
+// printTable prints a header and one row for each value, aligned at the tabs.
+func printTable[T any](c *cobra.Command, header string, all []T, row func(T) string) error {
+	return aligned(c, func(w io.Writer) {
+		fmt.Fprintln(w, header)
+		for _, v := range all {
+			fmt.Fprintln(w, row(v))
+		}
+	})
 }
 
-func (q question[T]) command() *cobra.Command {
-	var state string
-	var asJSON bool
-	limit := q.limit
-	c := &cobra.Command{Use: q.use, Short: q.short, Long: q.long, Example: q.example, Args: usage(q.args)}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
-	addState(c, &state)
-	if q.limit > 0 {
-		c.Flags().IntVar(&limit, "limit", q.limit, "how many past rows to show")
-	}
-	watch := false
-	if q.watch != nil {
-		c.Flags().BoolVar(&watch, "watch", false, "go on printing each change, until Ctrl-C")
-	}
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if q.limit > 0 && limit < 1 {
-			return &usageError{c, fmt.Errorf("--limit %d is below 1", limit)}
-		}
-		dir, err := config.StateFolder(state)
-		if err != nil {
-			return err
-		}
-		if watch {
-			return q.watch(c.Context(), dir, asJSON, c.OutOrStdout())
-		}
-		body, err := ask(c.Context(), dir, q.path(args, limit))
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", trimNewline(body))
-			return err
-		}
-		return q.show(c.OutOrStdout(), body, args)
-	}
-	return c
-}
-
-// usage makes a wrong number of arguments a usage error, with its exit code.
-func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(c *cobra.Command, given []string) error {
-		if err := args(c, given); err != nil {
-			return &usageError{c, err}
-		}
-		return nil
-	}
-}
-
-func trimNewline(b []byte) []byte {
-	for len(b) > 0 && b[len(b)-1] == '\n' {
-		b = b[:len(b)-1]
-	}
-	return b
-}
-
-func (q question[T]) show(out io.Writer, body []byte, args []string) error {
-	var answer T
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	q.table(w, answer, args)
+// aligned prints what write writes, aligned at the tabs.
+func aligned(c *cobra.Command, write func(io.Writer)) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	write(w)
 	return w.Flush()
-}
-
-func newGPU() *cobra.Command {
-	return question[[]console.GPU]{
-		use: "gpu", short: "List the GPUs of a running host, and who is on them",
-		long:    "List the GPUs of the host that runs on the state folder: memory, processes, and what each Slot is doing.",
-		example: "  spacehost gpu\n  spacehost gpu --json | jq '.[].processes'",
-		path:    func([]string, int) string { return "/gpu" }, args: cobra.NoArgs,
-		table: func(w io.Writer, gpus []console.GPU, _ []string) {
-			fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
-			for _, g := range gpus {
-				row := fmt.Sprintf("%s\t%s\t%d/%d MiB\t%d", label(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes))
-				if len(g.Slots) == 0 {
-					fmt.Fprintf(w, "-\t%s\t%s\n", row, troubles(g, g.Error))
-				}
-				for _, slot := range g.Slots {
-					fmt.Fprintf(w, "%d\t%s\t%s\n", slot.Slot, row, gpuState(g, slot))
-				}
-			}
-		},
-	}.command()
-}
-
-func label(g console.GPU) string {
-	if g.Simulated {
-		return g.Name + " (simulated)"
-	}
-	return g.Name
-}
-
-// gpuState is what the Slot does, what is wrong with the Device, and whether somebody wished it so.
-func gpuState(g console.GPU, slot lease.SlotView) string {
-	state := slotState(slot)
-	if g.Drained != nil && slot.Phase != "drained" {
-		state += ", then drained: " + g.Drained.Reason
-	}
-	if g.Error != "" && slot.Reason != g.Error {
-		state += ", and " + g.Error
-	}
-	return troubles(g, state)
-}
-
-func troubles(g console.GPU, state string) string {
-	for _, u := range g.Uninvited {
-		state += fmt.Sprintf(" [uninvited: pid %d, %s]", u.PID, whose(u))
-	}
-	var given []string
-	for _, f := range g.Faults {
-		given = append(given, f.String())
-	}
-	if len(given) > 0 {
-		state += fmt.Sprintf(" [simulated fault: %s]", strings.Join(given, ", "))
-	}
-	return state
-}
-
-func whose(u lease.Unleased) string {
-	if u.Space == "" {
-		return "no Space's"
-	}
-	return "Space " + u.Space
-}
-
-func slotState(s lease.SlotView) string {
-	switch {
-	case s.Worker != 0:
-		return fmt.Sprintf("%s for %s (worker %d)", s.Phase, s.Space, s.Worker)
-	case s.Lease != "":
-		return fmt.Sprintf("%s by %s (lease %s)", s.Phase, s.Space, s.Lease)
-	case s.Reason != "":
-		return s.Phase + ": " + s.Reason
-	}
-	return s.Phase
-}
-
-func newLease() *cobra.Command {
-	return question[console.Leases]{
-		use: "lease", short: "List who waits for a GPU, who holds one until when, and what ended last",
-		long: `List the open leases of the running host, then those that ended last with what they were charged. Of each that
-waits: its number in line, when it starts if all before it take the seconds that they declared and nobody comes who
-goes first, and whether it waits for a GPU or for other calls of its Space or of its visitor (see --per-space).
-With --watch, print a line for each open lease, then one for each change of a lease (with --json: an object).`,
-		example: "  spacehost lease\n  spacehost lease --limit 100 --json\n  spacehost lease --watch --json | jq -c 'select(.state == \"expired\")'", limit: 10, watch: watchLeases,
-		path: func(_ []string, limit int) string { return "/lease?limit=" + strconv.Itoa(limit) }, args: cobra.NoArgs,
-		table: func(w io.Writer, leases console.Leases, _ []string) {
-			fmt.Fprintln(w, "LEASE\tSTATE\tSPACE\tIDENTITY\tDECLARED\tUSED\tCHARGED\tWORKER\tSINCE\tWHY")
-			for _, l := range leases.Open {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%.1f s\t\t%s\t%s\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.UsedSeconds, pidOf(l.Worker), ago(l.Admitted, leases.Now), expects(l.Forecast, leases.Now))
-			}
-			for _, l := range leases.Ended {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t\t%.3f s\t\t%s\t%s\n",
-					l.Lease, l.State, l.Space, l.Identity, l.DeclaredSeconds, l.ChargedSeconds, ago(l.Ended, leases.Now), l.Reason)
-			}
-		},
-	}.command()
-}
-
-func pidOf(pid int) string {
-	if pid == 0 {
-		return "-"
-	}
-	return strconv.Itoa(pid)
 }

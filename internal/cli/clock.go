@@ -1,90 +1,59 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/clock"
-	"spacehost/internal/config"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 )
 
 func newClock() *cobra.Command {
-	c := question[console.Time]{
-		use: "clock", short: "Show the clock of a running host, or move it ahead",
-		long:    "Show the clock by which the running host counts quota windows, deadlines and ages.",
+	c := clientCommand[control.Time]{
+		use: "clock", short: "Show the clock of a running host, or advance it",
+		long:    "Show the clock by which the running host measures quota windows, deadlines and ages.",
 		example: "  spacehost clock\n  spacehost clock advance 24h",
-		path:    func([]string, int) string { return "/clock" }, args: cobra.NoArgs,
-		table: func(w io.Writer, now console.Time, _ []string) { fmt.Fprintln(w, clockWords(now)) },
+		args:    cobra.NoArgs, request: fixed(control.ShowClock.Request(control.NoBody{})),
+		show: showClock,
 	}.command()
 	c.AddCommand(newClockAdvance())
 	return c
 }
 
-func clockWords(now console.Time) string {
+func showClock(c *cobra.Command, now control.Time, _ []string) error {
 	text := now.Now.Local().Format("2006-01-02 15:04:05")
 	if now.AdvancedSeconds == 0 {
-		return text + ", the true time"
+		return printf(c, "%s, the true time", text)
 	}
-	return fmt.Sprintf("%s, %s ahead of the true time", text, time.Duration(now.AdvancedSeconds*float64(time.Second)))
+	return printf(c, "%s, %s ahead of the true time", text, time.Duration(now.AdvancedSeconds*float64(time.Second)))
 }
 
 func newClockAdvance() *cobra.Command {
-	var state string
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "advance DURATION",
-		Short: "Move the clock of a running host with simulated GPUs ahead",
-		Long: `Move the clock by which the running host counts ahead, for tests of what comes with time: after 24h every quota
-window that was open is over. What waits for a moment looks at once: a GPU function whose deadline has passed is
-ended and charged whole, a call that waits longer than --queue-timeout is told so, tokens of running calls (24 h)
-expire. The clocks of this machine and of the Space's own code do not move.
+	return clientCommand[control.Time]{
+		use: "advance DURATION", short: "Advance the clock of a running host with simulated GPUs",
+		long: `Advance the clock by which the running host measures time, to test what depends on it: after 24h every open quota
+window is over. Everything that waits for a time checks it at once: a GPU function past its deadline is ended and
+charged in full, a call that has waited longer than --queue-timeout fails, tokens of running calls (24 h) expire. The
+clocks of this machine and of the Space's own code do not move.
 
-The host forgets the advance when it ends. Its ledger does not: lines and ended leases of that time lie in the
-future of the next start, which says so; quota windows that would begin there begin at that start instead.
-Hosts with true GPUs refuse.`,
-		Example: `  spacehost clock advance 24h              everybody's quota is whole again
+The host forgets the advance when it stops. Its ledger does not: lines and ended leases of that time lie in the future of
+the next start, which says so. Quota windows that would begin there begin at that start instead. Hosts with real GPUs
+refuse.`,
+		example: `  spacehost clock advance 24h              every account has its full quota again
   spacehost clock advance 90m --json`,
-		Args: usage(cobra.ExactArgs(1)),
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
-	addState(c, &state)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		by, err := time.ParseDuration(args[0])
-		if err != nil {
-			return &usageError{c, fmt.Errorf("%q is no duration: say 24h, 90m or 30s", args[0])}
-		}
-		if by <= 0 || by > clock.Farthest {
-			return &usageError{c, fmt.Errorf("%s is not between 1ns and %s: the clock only goes ahead", args[0], clock.Farthest)}
-		}
-		dir, err := config.StateFolder(state)
-		if err != nil {
-			return err
-		}
-		order, err := json.Marshal(console.AdvanceOrder{By: by.String()})
-		if err != nil {
-			return err
-		}
-		body, err := exchange(c.Context(), dir, http.MethodPost, "/clock/advance", bytes.NewReader(order))
-		if err != nil {
-			return err
-		}
-		text := string(trimNewline(body))
-		if !asJSON {
-			var now console.Time
-			if err := json.Unmarshal(body, &now); err != nil {
-				return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
+		args: cobra.ExactArgs(1),
+		request: func(args []string, _ int) (control.Request, error) {
+			by, err := time.ParseDuration(args[0])
+			if err != nil {
+				return control.Request{}, fmt.Errorf("%q is not a duration; use a value such as 24h, 90m or 30s", args[0])
 			}
-			text = clockWords(now)
-		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), text)
-		return err
-	}
-	return c
+			if by <= 0 || by > clock.Farthest {
+				return control.Request{}, fmt.Errorf("%s is not between 1ns and %s; the clock only moves ahead", args[0], clock.Farthest)
+			}
+			return control.AdvanceClock.Request(control.AdvanceRequest{By: by.String()}), nil
+		},
+		show: showClock,
+	}.command()
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,12 +15,11 @@ import (
 )
 
 func newDB() *cobra.Command {
-	c := family(&cobra.Command{
-		Use: "db", Short: "The database of a state folder: check it, back it up, restore it",
-		Long: `The database (spacehost.db) holds people, tokens, leases and the ledger of GPU seconds. Open it with these
-commands and no other program: a copy of the file alone lacks what is still in its log, and an older SQLite can
-damage it.`,
-		Example: `  spacehost db backup /backup/monday.db      also while the host runs
+	c := commandGroup(&cobra.Command{
+		Use: "db", Short: "Check, back up or restore the database of a state folder",
+		Long: `The database (spacehost.db) holds people, tokens, leases and the ledger of GPU seconds. Use only these commands on it:
+a copy of the file alone lacks the write-ahead log, and an older SQLite can damage it.`,
+		Example: `  spacehost db backup /backup/monday.db      while the host runs or not
   spacehost db check /backup/monday.db
   spacehost db restore /backup/monday.db     with the host stopped`,
 	})
@@ -29,20 +27,20 @@ damage it.`,
 	return c
 }
 
-// copied is what backup and restore print with --json.
+// copied is the answer of backup and restore with --json.
 type copied struct {
 	Database string `json:"database"`
 	Backup   string `json:"backup"`
-	Kept     string `json:"kept,omitempty"` // as which restore has kept what was there
+	Kept     string `json:"kept,omitempty"` // the name under which restore kept the previous database
 }
 
 func newDBCheck() *cobra.Command {
 	var folder string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "check [FILE]", Short: "Read the whole database, or a backup, and say whether it is whole",
-		Long: `Read every page and index of the state folder's database, or of FILE, and add up the ledger. A host may run
-meanwhile. Exit codes: 0 it is whole, 1 it is damaged or cannot be read, 2 wrong usage.`,
+		Use: "check [FILE]", Short: "Verify the whole database, or a backup",
+		Long: `Read every page and index of the state folder's database, or of FILE, and add up the ledger. The host may run
+meanwhile. Exit codes: 0 the database is intact, 1 it is damaged or cannot be read, 2 wrong usage.`,
 		Args: usage(cobra.MaximumNArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
@@ -65,12 +63,12 @@ meanwhile. Exit codes: 0 it is whole, 1 it is damaged or cannot be read, 2 wrong
 			if err != nil {
 				found.Error = err.Error()
 			}
-			return errors.Join(sayJSON(c, found), err)
+			return errors.Join(printJSON(c, found), err)
 		}
 		if err != nil {
 			return err
 		}
-		return say(c, "%s is whole (%.1f s)", path, time.Since(began).Seconds())
+		return printf(c, "%s is intact (%.1f s)", path, time.Since(began).Seconds())
 	}
 	return c
 }
@@ -79,9 +77,9 @@ func newDBBackup() *cobra.Command {
 	var folder string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "backup FILE", Short: "Write a copy of the database to FILE, also while the host runs",
-		Long: `Write a copy of the state folder's database, as it is at one moment, to FILE, which must not exist yet. The host
-may run, and goes on lending GPUs meanwhile. FILE holds names and token hashes: it is made readable by you alone.`,
+		Use: "backup FILE", Short: "Copy the database to FILE; the host may run",
+		Long: `Copy a consistent snapshot of the state folder's database to FILE, which must not exist yet. The host may run and keeps
+lending GPUs meanwhile. FILE holds names and token hashes, so only its owner can read it.`,
 		Args: usage(cobra.ExactArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
@@ -94,9 +92,9 @@ may run, and goes on lending GPUs meanwhile. FILE holds names and token hashes: 
 			return err
 		}
 		if asJSON {
-			return sayJSON(c, copied{Database: path, Backup: args[0]})
+			return printJSON(c, copied{Database: path, Backup: args[0]})
 		}
-		return say(c, "%s is backed up in %s", path, args[0])
+		return printf(c, "%s is backed up in %s", path, args[0])
 	}
 	return c
 }
@@ -105,10 +103,10 @@ func newDBRestore() *cobra.Command {
 	var folder string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "restore FILE", Short: "Put a backup in the place of the database; the host must not run",
-		Long: `Check the backup FILE, and put a copy of it in the place of the state folder's database. What was there is kept
-beside it under another name. What was charged since the backup is forgotten, tokens that were revoked since are good
-again. Stop the host first; its next start brings an older backup up to date.`,
+		Use: "restore FILE", Short: "Replace the database by a backup; the host must not run",
+		Long: `Verify the backup FILE, and replace the state folder's database by a copy of it. The previous database is kept beside it
+under another name. Charges since the backup are lost, and tokens revoked since are valid again. Stop the host first;
+its next start migrates an older backup.`,
 		Args: usage(cobra.ExactArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
@@ -117,10 +115,10 @@ again. Stop the host first; its next start brings an older backup up to date.`,
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(args[0]); err != nil { // before a state folder is made
-			return fmt.Errorf("the backup %s cannot be read: %w; name a file that `spacehost db backup` has written", args[0], config.WithoutPath(err))
+		if _, err := os.Stat(args[0]); err != nil { // checked before a state folder is created
+			return fmt.Errorf("read the backup %s: %w; name a file that `spacehost db backup` has written", args[0], config.WithoutPath(err))
 		}
-		held, err := host.OpenState(filepath.Dir(path)) // while we have it, no host starts
+		held, err := host.OpenState(filepath.Dir(path)) // no host can start while it is held
 		if err != nil {
 			return err
 		}
@@ -130,14 +128,14 @@ again. Stop the host first; its next start brings an older backup up to date.`,
 			return err
 		}
 		if asJSON {
-			return sayJSON(c, copied{path, args[0], kept})
+			return printJSON(c, copied{path, args[0], kept})
 		}
 		if kept != "" {
-			if err := say(c, "what was there is kept as %s", kept); err != nil {
+			if err := printf(c, "The previous database is kept as %s", kept); err != nil {
 				return err
 			}
 		}
-		return say(c, "%s is what %s was; start the host", path, args[0])
+		return printf(c, "%s is restored from %s; start the host", path, args[0])
 	}
 	return c
 }
@@ -147,12 +145,7 @@ func addDBFlags(c *cobra.Command, folder *string, asJSON *bool) {
 	addState(c, folder)
 }
 
-func sayJSON(c *cobra.Command, answer any) error {
-	text, _ := json.Marshal(answer) // plain strings
-	return say(c, "%s", text)
-}
-
-// database is the file of a state folder.
+// database returns the path of the database of a state folder.
 func database(folder string) (string, error) {
 	dir, err := config.StateFolder(folder)
 	return filepath.Join(dir, "spacehost.db"), err

@@ -21,23 +21,23 @@ func newDoctor() *cobra.Command {
 	var folder string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "doctor", Short: "Say what is missing on this machine, what that means, and what to do",
-		Long: `Look at this machine as spacehost will use it: NVIDIA driver, devices and their permissions, Python and uv,
-cgroups and what a Space can be kept to, limits on files, processes and memory, proxies and tokens in the
-environment, disks, containers, ports. No host needs to run. Nothing is installed, changed or left behind.
+		Use: "doctor", Short: "Check this machine: what is missing, what that means, and what to do",
+		Long: `Check this machine for what spacehost uses: NVIDIA driver, devices and their permissions, Python and uv, cgroups and
+the limits that they can enforce on a Space, limits on files, processes and memory, proxies and tokens in the
+environment, disks, containers, ports. No host needs to run. The command installs and changes nothing.
 
-Each line has one of four levels, and what to do stands below it after an arrow:
+Each line has one of four levels; the next step follows below it, after an arrow:
 
   ✓ ok        as it should be
   · note      worth knowing; everything works
-  ! warning   works, and something will be worse than you expect
-  ✗ problem   something does not work until it is mended
+  ! warning   works, but something will be worse than expected
+  ✗ problem   something does not work until it is fixed
 
-It takes some seconds; a driver that does not answer is given up after 35 of them.
+The check takes a few seconds; a driver that does not answer times out after 35 s.
 
-Exit codes: 0 no problem was found, 1 there is one at least, 2 wrong usage.`,
+Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.`,
 		Example: `  spacehost doctor
-  spacehost doctor --state /srv/spacehost       with the folder that "run" will get
+  spacehost doctor --state /srv/spacehost       with the state folder that "run" will use
   spacehost doctor --json | jq -r '.[] | select(.level == "problem") | .do'`,
 		Args: usage(cobra.NoArgs),
 	}
@@ -49,10 +49,10 @@ Exit codes: 0 no problem was found, 1 there is one at least, 2 wrong usage.`,
 			return err
 		}
 		found := check.Run(c.Context(), check.Checks(check.Config{
-			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: usualAddresses(), GPUs: readGPUs,
+			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: defaultAddresses(), GPUs: readGPUs,
 		}))
-		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: what is missing was not looked at
-			return fmt.Errorf("look at this machine: %w", err)
+		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: the remaining checks did not run
+			return fmt.Errorf("check this machine: %w", err)
 		}
 		if err := showFindings(c.OutOrStdout(), found, asJSON); err != nil {
 			return err
@@ -62,8 +62,8 @@ Exit codes: 0 no problem was found, 1 there is one at least, 2 wrong usage.`,
 	return c
 }
 
-// usualAddresses are those that `spacehost run` takes without flags.
-func usualAddresses() []string {
+// defaultAddresses are the addresses of `spacehost run` without flags.
+func defaultAddresses() []string {
 	flags := newRun().Flags()
 	return []string{flags.Lookup("addr").DefValue, flags.Lookup("console-addr").DefValue}
 }
@@ -73,7 +73,7 @@ func readGPUs(ctx context.Context) ([]gpu.DeviceStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = inventory.Close() }() // it fails only where a Device hangs, which its row says
+	defer func() { _ = inventory.Close() }() // fails only if a Device hangs, which its row shows
 	pool, err := gpu.NewPool(ctx, inventory, 1)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func showFindings(out io.Writer, found []check.Finding, asJSON bool) error {
 
 var signs = map[check.Level]string{check.OK: "✓", check.Note: "·", check.Warning: "!", check.Problem: "✗"}
 
-// showFinding is a row of the table, whose last column is wrapped, since its sentences are long.
+// showFinding prints one row. Its last column is wrapped, because the sentences are long.
 func showFinding(out io.Writer, f check.Finding) {
 	head := fmt.Sprintf("%s %-7s  %-11s  ", signs[f.Level], f.Level, f.Check)
 	margin := strings.Repeat(" ", len([]rune(head)))
@@ -115,7 +115,7 @@ func showFinding(out io.Writer, f check.Finding) {
 
 const textWidth = 90
 
-// wrap breaks text at spaces; a word that is too long, such as a path, stays whole.
+// wrap breaks text at spaces. A word longer than a line, such as a path, stays whole.
 func wrap(text string) (lines []string) {
 	for _, word := range strings.Fields(text) {
 		last := len(lines) - 1
@@ -137,7 +137,7 @@ func count(found []check.Finding, level check.Level) (n int) {
 	return n
 }
 
-// verdict makes the exit code.
+// verdict returns an error if there is a problem, for the exit code.
 func verdict(found []check.Finding) error {
 	at := slices.IndexFunc(found, func(f check.Finding) bool { return f.Level == check.Problem })
 	if at < 0 {

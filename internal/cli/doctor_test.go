@@ -128,7 +128,7 @@ func TestDoctorUsage(t *testing.T) {
 	if _, code, err := doctor(t, "gpu"); code != ExitUsage {
 		t.Errorf("with an argument: exit code %d (%v), want %d", code, err, ExitUsage)
 	}
-	if got := usualAddresses(); len(got) != 2 || got[0] != "127.0.0.1:7860" || got[1] != "127.0.0.1:7870" {
+	if got := defaultAddresses(); len(got) != 2 || got[0] != "127.0.0.1:7860" || got[1] != "127.0.0.1:7870" {
 		t.Errorf("addresses %v, want those of run", got)
 	}
 	help, code, err := doctor(t, "--help")

@@ -1,40 +1,18 @@
 package cli
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http"
-
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/config"
+	"spacehost/internal/control"
 )
 
-// newLogin is the command for whoever has lost the link that `run` has printed.
 func newLogin() *cobra.Command {
-	var state string
-	c := &cobra.Command{
-		Use:   "login",
-		Short: "Print a link that signs this machine's user in at the console of a running host",
-		Long: `Print a link to the console of the running host: whoever opens it is signed in there as the local visitor, and can
-sign in to Spaces from there. It is good once, for twelve hours. People with a token of theirs need none.`,
-		Args: usage(cobra.NoArgs),
-	}
-	addState(c, &state)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		dir, err := config.StateFolder(state)
-		if err != nil {
-			return err
-		}
-		body, err := tell(c.Context(), dir, order{http.MethodPost, "/login-link", nil})
-		if err != nil {
-			return err
-		}
-		var said struct{ URL string }
-		if err := json.Unmarshal(body, &said); err != nil {
-			return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
-		}
-		return say(c, "%s\n", said.URL)
-	}
-	return c
+	return clientCommand[control.LoginLink]{
+		use: "login", short: "Print a link that signs the local user in at the console of a running host",
+		long: `Print a one-time link to the console of the running host. Its first visitor is signed in there as the local visitor for
+twelve hours, and can sign in to Spaces from there. People with a token do not need a link.`,
+		example: "  spacehost login\n  xdg-open $(spacehost login --json | jq -r .url)",
+		args:    cobra.NoArgs, request: fixed(control.CreateLoginLink.Request(control.NoBody{})),
+		show: func(c *cobra.Command, link control.LoginLink, _ []string) error { return printf(c, "%s\n", link.URL) },
+	}.command()
 }

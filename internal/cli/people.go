@@ -1,367 +1,175 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/config"
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/people"
 )
 
 func newUser() *cobra.Command {
-	c := family(&cobra.Command{
-		Use: "user", Short: "People whom a running host knows by name: add, list, change their tier",
-		Long: `People whom the running host knows by name. Whoever calls with a token of theirs (spacehost token) pays
-from their account, by their tier, from whichever address; everybody else is known by address alone.`,
+	c := commandGroup(&cobra.Command{
+		Use: "user", Short: "Named accounts of a running host: add, list, change their tier",
+		Long: `Named accounts of the running host. A call with a token of a person (spacehost token) is charged to that person's
+account, at their tier, from any address. Every other call is charged to its address.`,
 		Example: `  spacehost user add ada --tier pro
   spacehost token create ada --label laptop
   spacehost user tier ada free
   spacehost user set ada --quota 20m --concurrency 1
-  spacehost ledger ada                     every charge of ada's`,
+  spacehost ledger ada                     every charge of ada's account`,
 	})
 	c.AddCommand(newUserAdd(), newUserList(), newUserTier(), newUserSet())
 	return c
 }
 
-func newToken() *cobra.Command {
-	c := family(&cobra.Command{
-		Use: "token", Short: "Bearer tokens with which people call: create, list, revoke, hash",
-		Long: `Bearer tokens (sph_...) with which people call. A token is shown once, when it is created: the host
-keeps its hash only. A token that is lost or known to others is revoked, and another created.`,
-		Example: `  spacehost token create ada --label laptop
-  spacehost token list ada
-  spacehost token revoke k3v7q2m4xa`,
-	})
-	c.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke(), newTokenHash())
-	return c
-}
-
-// family is a command that only holds others: alone it explains itself, and what it does not hold is wrong usage.
-// (Below the root cobra would print the help and exit with 0, and at the root with 1.)
-func family(c *cobra.Command) *cobra.Command {
-	c.Args = func(c *cobra.Command, args []string) error {
-		err := cobra.NoArgs(c, args)
-		if err == nil {
-			return nil
-		}
-		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
-		}
-		return &usageError{c, err}
-	}
-	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-	c.SuggestionsMinimumDistance = 2
-	return c
-}
-
 func newUserAdd() *cobra.Command {
 	var tier string
-	return deed[console.Person]{
-		use: "add NAME", short: "Make a person known to the host",
-		long: `Make a person known to the host. NAME is 1 to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or
-a digit, and neither local nor an address, which mean other accounts; their account is user:NAME. To call by name
-they need a token: spacehost token create NAME.`,
+	return clientCommand[control.Person]{
+		use: "add NAME", short: "Add a person to the host",
+		long: `Add a person to the host. NAME is 1 to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or a digit. It
+cannot be local or an address, which name other accounts. The account is user:NAME. To call under this name, a person
+needs a token: spacehost token create NAME.`,
 		example: "  spacehost user add ada --tier pro",
 		args:    cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&tier, "tier", "free", "their tier, of the host's quota preset: free, pro ... or unlimited")
+			c.Flags().StringVar(&tier, "tier", "free", "tier of the host's quota preset: free, pro ... or unlimited")
 		},
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people", console.NewPerson{Name: args[0], Tier: tier}}
+		request: func(args []string, _ int) (control.Request, error) {
+			return control.AddPerson.Request(control.AddPersonRequest{Name: args[0], Tier: tier}), nil
 		},
-		show: func(c *cobra.Command, p console.Person) error {
-			return say(c, "%s is known now, as %q. Next: spacehost token create %s", p.Name, p.Tier, p.Name)
+		show: func(c *cobra.Command, p control.Person, _ []string) error {
+			return printf(c, "%s is added, as %q. Next: spacehost token create %s", p.Name, p.Tier, p.Name)
 		},
 	}.command()
 }
 
 func newUserTier() *cobra.Command {
-	return deed[console.Person]{
-		use: "tier NAME TIER", short: "Give a person another tier",
-		long:    "Give a person another tier. It holds from their next call on; what they have used in this window stays used.",
+	return clientCommand[control.Person]{
+		use: "tier NAME TIER", short: "Change the tier of a person",
+		long:    "Change the tier of a person, from the next call on. Seconds used in this window stay used.",
 		example: "  spacehost user tier ada pro",
 		args:    cobra.ExactArgs(2),
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tier", console.NewTier{Tier: args[1]}}
+		request: func(args []string, _ int) (control.Request, error) {
+			return control.SetTier.Request(control.SetTierRequest{Tier: args[1]}, args[0]), nil
 		},
-		show: func(c *cobra.Command, p console.Person) error {
-			return say(c, "%s is %q from the next call on.", p.Name, p.Tier)
+		show: func(c *cobra.Command, p control.Person, _ []string) error {
+			return printf(c, "%s is %q from the next call on.", p.Name, p.Tier)
 		},
 	}.command()
 }
 
-// asTier takes back what a person has in place of their tier's.
-const asTier = "tier"
+// useTier is the value of a flag that removes an override.
+const useTier = "tier"
 
-func newUserSet() *cobra.Command {
-	var tier, quota, longest, priority, concurrency string
-	var change console.PersonChange
-	c := deed[console.Person]{
-		use: "set NAME", short: "Give a person a quota, longest call, priority or concurrency of their own",
-		long: `Give a person a quota, longest call, priority or concurrency of their own, in place of their tier's. It holds from
-their next call on, and until it is "tier" again; what they have used in this window stays used. For seconds that last
-until the reset only, see "spacehost quota grant".`,
-		example: `  spacehost user set ada --quota 20m --longest 5m
-  spacehost user set ada --concurrency 1 --priority 3
-  spacehost user set ada --quota tier                  what the tier says again`,
-		args: cobra.ExactArgs(1),
-		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&tier, "tier", "", "another tier")
-			c.Flags().StringVar(&quota, "quota", "", "GPU time in 24 hours, as 20m, 90s or a number of seconds; or tier")
-			c.Flags().StringVar(&longest, "longest", "", "of one call; or tier")
-			c.Flags().StringVar(&priority, "priority", "", "in the line for a GPU, 0 to 100, higher first; or tier")
-			c.Flags().StringVar(&concurrency, "concurrency", "", "how many of their calls may hold a GPU at a time, 0 for any number; or tier")
-		},
-		order: func(args []string) order {
-			return order{http.MethodPatch, "/people/" + url.PathEscape(args[0]), change}
-		},
-		show: func(c *cobra.Command, p console.Person) error {
-			if own := ownOf(p); own != "" {
-				return say(c, "%s is %q, with %s of their own, from the next call on.", p.Name, p.Tier, own)
-			}
-			return say(c, "%s is %q, with nothing of their own, from the next call on.", p.Name, p.Tier)
-		},
-	}.command()
-	c.PreRunE = func(c *cobra.Command, _ []string) (err error) {
-		if tier != "" {
-			change.Tier = &tier
-		}
-		err = errors.Join(wanted(&change, "quota", quota, &change.QuotaSeconds, secondsOf), wanted(&change, "longest", longest, &change.LongestSeconds, secondsOf),
-			wanted(&change, "priority", priority, &change.Priority, strconv.Atoi), wanted(&change, "concurrency", concurrency, &change.Concurrency, strconv.Atoi))
-		if err != nil {
-			return &usageError{c, err}
-		}
-		return nil
+// overrideFlags are the flags of `user set`, as text.
+type overrideFlags struct{ tier, quota, longest, priority, concurrency string }
+
+func (f *overrideFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.tier, "tier", "", "another tier")
+	c.Flags().StringVar(&f.quota, "quota", "", "GPU time in 24 hours, such as 20m, 90s or a number of seconds, or \"tier\" to use the tier's value")
+	c.Flags().StringVar(&f.longest, "longest", "", "maximum seconds per call, or \"tier\" to use the tier's value")
+	c.Flags().StringVar(&f.priority, "priority", "", "priority among waiting calls, 0 to 100, higher first, or \"tier\" to use the tier's value")
+	c.Flags().StringVar(&f.concurrency, "concurrency", "", "maximum calls that hold a GPU at a time, 0 for any number, or \"tier\" to use the tier's value")
+}
+
+func (f *overrideFlags) change() (change control.ChangePersonRequest, err error) {
+	if f.tier != "" {
+		change.Tier = &f.tier
 	}
-	return c
+	err = errors.Join(
+		override(&change, "quota", f.quota, &change.QuotaSeconds, parseSeconds),
+		override(&change, "longest", f.longest, &change.LongestSeconds, parseSeconds),
+		override(&change, "priority", f.priority, &change.Priority, strconv.Atoi),
+		override(&change, "concurrency", f.concurrency, &change.Concurrency, strconv.Atoi))
+	return change, err
 }
 
-// wanted reads a flag: not given, "tier", or a value.
-func wanted[T any](change *console.PersonChange, name, text string, into **T, read func(string) (T, error)) error {
+// override parses one flag: not given, "tier", or a value.
+func override[T any](change *control.ChangePersonRequest, name, text string, into **T, parse func(string) (T, error)) error {
 	switch text {
 	case "":
 		return nil
-	case asTier:
+	case useTier:
 		change.Back = append(change.Back, name)
 		return nil
 	}
-	v, err := read(text)
+	v, err := parse(text)
 	if err != nil {
-		return fmt.Errorf("--%s %q is neither a value nor %q", name, text, asTier)
+		return fmt.Errorf("--%s %q is neither a value nor %q", name, text, useTier)
 	}
 	*into = &v
 	return nil
 }
 
-// ownOf is what a person has in place of their tier's.
-func ownOf(p console.Person) string {
-	var own []string
+func newUserSet() *cobra.Command {
+	var flags overrideFlags
+	return clientCommand[control.Person]{
+		use: "set NAME", short: "Override a tier's quota, longest call, priority or concurrency for one person",
+		long: `Give a person a quota, longest call, priority or concurrency that overrides their tier's, from the next call on until
+it is set to "tier" again. Seconds used in this window stay used. For seconds that last only until the reset, see
+"spacehost quota grant".`,
+		example: `  spacehost user set ada --quota 20m --longest 5m
+  spacehost user set ada --concurrency 1 --priority 3
+  spacehost user set ada --quota tier                  back to the tier's quota`,
+		args:  cobra.ExactArgs(1),
+		flags: flags.add,
+		request: func(args []string, _ int) (control.Request, error) {
+			change, err := flags.change()
+			return control.ChangePerson.Request(change, args[0]), err
+		},
+		show: func(c *cobra.Command, p control.Person, _ []string) error {
+			if overrides := formatOverrides(p); overrides != "" {
+				return printf(c, "%s is %q with overrides (%s) from the next call on.", p.Name, p.Tier, overrides)
+			}
+			return printf(c, "%s is %q without overrides from the next call on.", p.Name, p.Tier)
+		},
+	}.command()
+}
+
+// formatOverrides lists a person's overrides of their tier.
+func formatOverrides(p control.Person) string {
+	var all []string
 	if p.QuotaSeconds != nil {
-		own = append(own, "quota "+spoken(*p.QuotaSeconds))
+		all = append(all, "quota "+formatDuration(*p.QuotaSeconds))
 	}
 	if p.LongestSeconds != nil {
-		own = append(own, "longest call "+spoken(*p.LongestSeconds))
+		all = append(all, "longest call "+formatDuration(*p.LongestSeconds))
 	}
 	if p.Priority != nil {
-		own = append(own, fmt.Sprintf("priority %d", *p.Priority))
+		all = append(all, fmt.Sprintf("priority %d", *p.Priority))
 	}
 	if p.Concurrency != nil {
-		own = append(own, fmt.Sprintf("concurrency %d", *p.Concurrency))
+		all = append(all, fmt.Sprintf("concurrency %d", *p.Concurrency))
 	}
-	return strings.Join(own, ", ")
+	return strings.Join(all, ", ")
 }
 
 func newUserList() *cobra.Command {
-	return deed[[]console.Person]{
-		use: "list", short: "List the people whom the host knows",
-		long:    "List the people whom the host knows by name, with their tier. What they have left is in `spacehost quota`.",
+	return clientCommand[[]control.Person]{
+		use: "list", short: "List the people of the host",
+		long:    "List the people of the host with their tiers and overrides. `spacehost quota` lists the seconds they have left.",
 		example: "  spacehost user list\n  spacehost user list --json | jq -r '.[].name'",
-		args:    cobra.NoArgs,
-		order:   func([]string) order { return order{http.MethodGet, "/people", nil} },
-		show: func(c *cobra.Command, people []console.Person) error {
-			if len(people) == 0 {
-				return say(c, "Nobody is known by name yet. Next: spacehost user add NAME")
+		args:    cobra.NoArgs, request: fixed(control.ListPeople.Request(control.NoBody{})),
+		show: func(c *cobra.Command, all []control.Person, _ []string) error {
+			if len(all) == 0 {
+				return printf(c, "No people yet. Next: spacehost user add NAME")
 			}
-			return table(c, "NAME\tTIER\tSINCE\tADDED BY\tINSTEAD OF THE TIER'S", people, func(p console.Person) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.Name, p.Tier, minute(&p.CreatedAt, ""), addedBy(p), cmp.Or(ownOf(p), "-"))
+			return printTable(c, "NAME\tTIER\tSINCE\tADDED BY\tOVERRIDES", all, func(p control.Person) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.Name, p.Tier, formatMinute(&p.CreatedAt, ""), addedBy(p), cmp.Or(formatOverrides(p), "-"))
 			})
 		},
 	}.command()
 }
 
-func addedBy(p console.Person) string {
+func addedBy(p control.Person) string {
 	if p.Source == string(people.Former) {
-		return p.CreatedBy + ", which has them no more"
+		return p.CreatedBy + " (removed)"
 	}
 	return p.CreatedBy
-}
-
-func newTokenCreate() *cobra.Command {
-	var label string
-	return deed[console.CreatedToken]{
-		use: "create NAME", short: "Make a token for a person, and show it this once",
-		long: `Make a token for a person, and show it this once. The token alone goes to stdout.
-
-With gradio_client:  Client(url, headers={"Authorization": "Bearer sph_..."})
-With @gradio/client: Client.connect(url, {headers: {Authorization: "Bearer sph_..."}})
-With curl:           curl -H "Authorization: Bearer sph_..." ...
-
-For an app with a login of its own, which needs Authorization, write x-hf-authorization. A program that cannot
-be changed takes the token from HF_TOKEN in its environment, as gradio_client does by itself; but what it asks
-of huggingface.co then carries the token too, and is refused there.`,
-		example: `  spacehost token create ada --label laptop
-  TOKEN=$(spacehost token create ci)`,
-		args: cobra.ExactArgs(1),
-		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&label, "label", "", "what it is for, to know it by in lists, as laptop")
-		},
-		order: func(args []string) order {
-			return order{http.MethodPost, "/people/" + url.PathEscape(args[0]) + "/tokens", console.NewToken{Label: label}}
-		},
-		show: showCreated,
-	}.command()
-}
-
-// showCreated keeps stdout to the token, for scripts; what a person should know goes to stderr.
-func showCreated(c *cobra.Command, t console.CreatedToken) error {
-	if err := say(c, "%s", t.Text); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(c.ErrOrStderr(), "Shown this once (ID %s). Use it: Client(url, headers={\"Authorization\": \"Bearer sph_...\"}), or HF_TOKEN=sph_... where the client runs.\n", t.ID)
-	return err
-}
-
-func newTokenList() *cobra.Command {
-	return deed[[]console.Token]{
-		use: "list [NAME]", short: "List the tokens of a person, or of everybody",
-		long:    "List the tokens of a person, or of everybody, the newest first: when they were used last, and which are revoked.",
-		example: "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
-		args:    cobra.MaximumNArgs(1),
-		order: func(args []string) order {
-			if len(args) == 0 {
-				return order{http.MethodGet, "/tokens", nil}
-			}
-			return order{http.MethodGet, "/people/" + url.PathEscape(args[0]) + "/tokens", nil}
-		},
-		show: func(c *cobra.Command, tokens []console.Token) error {
-			if len(tokens) == 0 {
-				return say(c, "No tokens yet. Next: spacehost token create NAME")
-			}
-			return table(c, "ID\tPERSON\tLABEL\tCREATED\tLAST USED\tREVOKED", tokens, func(t console.Token) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", t.ID, t.Person, t.Label, minute(&t.CreatedAt, ""), minute(t.LastUsedAt, "never"), minute(t.RevokedAt, "no"))
-			})
-		},
-	}.command()
-}
-
-func newTokenRevoke() *cobra.Command {
-	return deed[console.Token]{
-		use: "revoke ID", short: "End a token, at once and for good",
-		long:    "End a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
-		example: "  spacehost token revoke k3v7q2m4xa",
-		args:    cobra.ExactArgs(1),
-		order:   func(args []string) order { return order{http.MethodDelete, "/tokens/" + url.PathEscape(args[0]), nil} },
-		show: func(c *cobra.Command, t console.Token) error {
-			return say(c, "The token %s of %s is revoked.", t.ID, t.Person)
-		},
-	}.command()
-}
-
-// order is what a deed asks of the host; a nil body is none.
-type order struct {
-	method, path string
-	body         any
-}
-
-// deed is a subcommand that has the running host do something, and shows its answer.
-type deed[T any] struct {
-	use, short, long, example string
-	args                      cobra.PositionalArgs
-	flags                     func(*cobra.Command) // may be nil
-	order                     func(args []string) order
-	show                      func(c *cobra.Command, answer T) error
-}
-
-func (d deed[T]) command() *cobra.Command {
-	var state string
-	var asJSON bool
-	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args)}
-	if d.flags != nil {
-		d.flags(c)
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
-	addState(c, &state)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		body, err := d.send(c, state, args)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return say(c, "%s", trimNewline(body))
-		}
-		var answer T
-		if err := json.Unmarshal(body, &answer); err != nil {
-			return fmt.Errorf("the host's answer is not understood (another version?): %w", err)
-		}
-		return d.show(c, answer)
-	}
-	return c
-}
-
-// send asks the host that runs on the state folder.
-func (d deed[T]) send(c *cobra.Command, state string, args []string) ([]byte, error) {
-	dir, err := config.StateFolder(state)
-	if err != nil {
-		return nil, err
-	}
-	body, err := tell(c.Context(), dir, d.order(args))
-	return body, asUsage(c, err)
-}
-
-// asUsage makes wrong usage of what a host has found wrong in a request, which the command line says.
-func asUsage(c *cobra.Command, err error) error {
-	var no *refusedError
-	if errors.As(err, &no) && no.status == http.StatusBadRequest {
-		return &usageError{c, err}
-	}
-	return err
-}
-
-// tell sends an order to the host that runs on the state folder, and returns the JSON that it answers.
-func tell(ctx context.Context, state string, o order) ([]byte, error) {
-	if o.body == nil {
-		return exchange(ctx, state, o.method, o.path, nil)
-	}
-	body, err := json.Marshal(o.body)
-	if err != nil {
-		return nil, err
-	}
-	return exchange(ctx, state, o.method, o.path, bytes.NewReader(body))
-}
-
-func say(c *cobra.Command, format string, args ...any) error {
-	_, err := fmt.Fprintf(c.OutOrStdout(), format+"\n", args...)
-	return err
-}
-
-// table prints a row for each.
-func table[T any](c *cobra.Command, header string, all []T, row func(T) string) error {
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, header)
-	for _, v := range all {
-		fmt.Fprintln(w, row(v))
-	}
-	return w.Flush()
 }

@@ -21,8 +21,9 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/host"
+	"spacehost/internal/identity"
 	"spacehost/internal/people"
 	"spacehost/migrations"
 	"spacehost/quota"
@@ -59,6 +60,16 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
+// deskHost is what People and delegations ask of a host.
+type deskHost struct {
+	control.Host
+	tiers quota.Tiers
+}
+
+func (h deskHost) CheckTier(name string) error { _, err := h.tiers.Get(name); return err }
+
+func (deskHost) SpaceNames(*identity.Identity) []string { return []string{"demo", "other"} }
+
 func (d *desk) serve() {
 	d.t.Helper()
 	tiers, err := quota.Presets("2026-04")
@@ -70,11 +81,7 @@ func (d *desk) serve() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	console.NewPeople(console.PeopleConfig{
-		People:    d.people,
-		CheckTier: func(name string) error { _, err := tiers.Get(name); return err },
-	}).Register(site.Echo)
-	console.NewStops(d.stops, func() []string { return []string{"demo", "other"} }).Register(site.Echo)
+	control.New(control.Config{Host: deskHost{tiers: tiers}, People: d.people, Delegations: d.stops}).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -129,12 +136,12 @@ func (d *desk) wantSaid(pattern string, args ...string) said {
 
 func TestPeopleByCommandLine(t *testing.T) {
 	d := newDesk(t)
-	d.wantSaid(`^Nobody is known by name yet\. Next: spacehost user add NAME\n$`, "user", "list")
+	d.wantSaid(`^No people yet\. Next: spacehost user add NAME\n$`, "user", "list")
 	d.wantSaid(`^No tokens yet\. Next: spacehost token create NAME\n$`, "token", "list")
-	d.wantSaid(`^ada is known now, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
-	d.wantSaid(`^ben is known now, as "free"\.`, "user", "add", "ben")
+	d.wantSaid(`^ada is added, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
+	d.wantSaid(`^ben is added, as "free"\.`, "user", "add", "ben")
 	d.wantSaid(`^ben is "pro" from the next call on\.\n$`, "user", "tier", "ben", "pro")
-	d.wantSaid(`^NAME +TIER +SINCE +ADDED BY +INSTEAD OF THE TIER'S\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
+	d.wantSaid(`^NAME +TIER +SINCE +ADDED BY +OVERRIDES\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
 
 	made := d.wantSaid(`^sph_[0-9a-f]{64}\n$`, "token", "create", "ada", "--label", "laptop")
 	token := strings.TrimSpace(made.out)
@@ -184,7 +191,7 @@ func TestPeopleAsJSON(t *testing.T) {
 
 func TestMistakesInPeoplesCommands(t *testing.T) {
 	d := newDesk(t)
-	d.wantSaid(`known`, "user", "add", "ada")
+	d.wantSaid(`added`, "user", "add", "ada")
 	token := strings.TrimSpace(d.wantSaid(`^sph_`, "token", "create", "ada").out)
 	for _, row := range []struct {
 		args string
@@ -234,9 +241,9 @@ func TestPeopleNeedARunningHost(t *testing.T) {
 // The folder of another user is named as theirs.
 func TestTheHostOfAnotherUser(t *testing.T) {
 	denied := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
-	for folder, whose := range map[string]string{t.TempDir(): host.UserName(uint32(os.Getuid())), "/nowhere/at/all": "another user"} {
-		want := "the state folder " + folder + " belongs to " + whose + ", and so does the host on it: run this as that user, or name a folder of your own with --state"
-		if err := unanswered(folder, denied); err.Error() != want {
+	for folder, owner := range map[string]string{t.TempDir(): host.UserName(uint32(os.Getuid())), "/nowhere/at/all": "another user"} {
+		want := "the state folder " + folder + " and its host belong to " + owner + ": run this command as that user, or name a folder of your own with --state"
+		if err := unreachable(folder, denied); err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
@@ -269,7 +276,7 @@ func TestAnAnswerThatIsNoAnswer(t *testing.T) {
 	}{
 		{500, `{"detail":"Internal Server Error"}`, ExitHost, "answered 500 Internal Server Error: see "},
 		{404, `Not Found`, ExitHost, "answered 404 Not Found: see "},
-		{200, `<html>`, ExitHost, "is not understood (another version?)"},
+		{200, `<html>`, ExitHost, "is not understood (another version of spacehost?)"},
 		{418, `{"detail":"I am a teapot."}`, ExitHost, "I am a teapot."},
 	} {
 		state := newDeadSocket(t)
@@ -328,18 +335,19 @@ func TestWhatTheyDoNotHaveIsWrongUsage(t *testing.T) {
 // Flags and times that cannot be are refused in words, and not in those of Go's parsers.
 func TestWrongValuesAreWrongUsage(t *testing.T) {
 	for args, want := range map[string]string{
-		"quota grant ada -5s":      "-5s is below 0, and no number or time is that here; see `spacehost quota grant --help`",
-		"quota grant ada -- -5s":   `"-5s" cannot be granted (as 120s, 5m, or a number of seconds): it must be a second at least`,
-		"clock advance -1h":        "-1h is below 0, and",
-		"clock advance -x":         "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
-		"run --per-space x":        `--per-space "x" is not a whole number; see`,
-		"ledger ada --limit 0":     "--limit 0 is below 1; see `spacehost ledger --help`",
-		"lease --limit -1":         "--limit -1 is below 1; see `spacehost lease --help`",
-		"ledger ada --limit 1e3":   `--limit "1e3" is not a whole number; see`,
-		"run --warm soon":          `--warm "soon" is no duration: say 90s, 5m or 1h; see`,
-		"run --queue-timeout 60":   `--queue-timeout "60" is no duration`,
-		"run --rebuild=maybe":      "--rebuild=maybe: say --rebuild alone, or --rebuild=false; see",
-		"gpu drain GPU-a --reason": "flag needs an argument: --reason; see",
+		"quota grant ada -5s":       "-5s: negative values are not allowed; see `spacehost quota grant --help`",
+		"quota grant ada -- -5s":    `"-5s" cannot be granted; give a time such as 120s, 5m, or a number of seconds: it must be one second at least`,
+		"clock advance -1h":         "-1h: negative values are not allowed",
+		"clock advance -x":          "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
+		"run --per-space x":         `--per-space "x" is not a whole number; see`,
+		"ledger ada --limit 0":      "--limit 0 is below 1; see `spacehost ledger --help`",
+		"lease --limit -1":          "--limit -1 is below 1; see `spacehost lease --help`",
+		"ledger ada --limit 1e3":    `--limit "1e3" is not a whole number; see`,
+		"run --warm soon":           `--warm "soon" is not a duration; use a value such as 90s, 5m or 1h; see`,
+		"run --queue-timeout 60":    `--queue-timeout "60" is not a duration`,
+		"run --rebuild=maybe":       "--rebuild=maybe: use --rebuild alone, or --rebuild=false; see",
+		"gpu drain GPU-a --reason":  "flag needs an argument: --reason; see",
+		"explain ada --size xlarge": "--size requires --seconds; see `spacehost explain --help`",
 	} {
 		got := spacehostOn(t.Context(), "", strings.Fields(args)...) // refused before a host is asked
 		if got.code != ExitUsage || !strings.Contains(got.err, want) || got.out != "" {

@@ -5,98 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strconv"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
+	"spacehost/internal/views"
 )
 
-// whoHelp says how an account is named on the command line.
-const whoHelp = `WHO is local (this machine's user), a person's name, an address (203.0.113.7), or space:NAME.`
+// accountHelp explains how an account is named on the command line.
+const accountHelp = `ACCOUNT is local (the user of this machine), a person's name, an address (203.0.113.7), or space:NAME.`
 
 func newQuota() *cobra.Command {
-	c := question[json.RawMessage]{
-		use: "quota [WHO]", short: "List who has how many GPU seconds left, or show one account",
-		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and when the
-24-hour window ends. With WHO, show that account: how many calls of each function still fit (by what the function's
-last call asked for, before that by what its decorator says), what holds seconds now, and the last charges.
-` + whoHelp,
+	c := clientCommand[json.RawMessage]{
+		use: "quota [ACCOUNT]", short: "List the GPU seconds left in every account, or show one account",
+		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and the end of the 24-hour
+window. With ACCOUNT, show that account: how many calls of each function still fit (by the duration of the function's
+last call, or else of its decorator), which calls hold seconds now, and the last charges.
+` + accountHelp,
 		example: `  spacehost quota
   spacehost quota ada
-  spacehost quota --json | jq '.[] | select(.leftSeconds < 30)'
+  spacehost quota --json | jq '.[] | select((.unlimited | not) and .leftSeconds < 30)'
   spacehost quota grant ada 2m --reason "demo day"`,
-		path: func(args []string, _ int) string {
-			if len(args) == 0 {
-				return "/quota"
-			}
-			return "/account?" + url.Values{"identity": args}.Encode()
-		},
 		args: cobra.MaximumNArgs(1),
-		table: func(w io.Writer, answer json.RawMessage, args []string) {
+		request: func(args []string, _ int) (control.Request, error) {
 			if len(args) == 0 {
-				showBalances(w, answer)
-				return
+				return control.ListBalances.Request(control.NoBody{}), nil
 			}
-			var account console.Account
-			_ = json.Unmarshal(answer, &account) // ours: it was valid JSON a moment ago
-			showAccount(w, account)
+			return control.ShowAccount.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{})), nil
+		},
+		show: func(c *cobra.Command, answer json.RawMessage, args []string) error {
+			if len(args) == 0 {
+				return showBalances(c, answer)
+			}
+			var account views.Account
+			if err := decode(answer, &account); err != nil {
+				return err
+			}
+			return aligned(c, func(w io.Writer) { showAccount(w, account) })
 		},
 	}.command()
 	c.AddCommand(newGrant(), newReset())
 	return c
 }
 
-func showBalances(w io.Writer, answer json.RawMessage) {
-	var balances []console.Balance
-	_ = json.Unmarshal(answer, &balances) // ours: it was valid JSON a moment ago
-	fmt.Fprintln(w, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS")
-	for _, b := range balances {
+func showBalances(c *cobra.Command, answer json.RawMessage) error {
+	var balances []control.Balance
+	if err := decode(answer, &balances); err != nil {
+		return err
+	}
+	return printTable(c, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS", balances, func(b control.Balance) string {
 		left, all, resets := fmt.Sprintf("%.1f s", b.LeftSeconds), fmt.Sprintf("%g s", b.BaseSeconds), "after the first use"
 		if b.Unlimited {
 			left, all = "no limit", "no limit"
 		}
 		if b.ResetsAt != nil {
-			resets = stamp(*b.ResetsAt)
+			resets = formatTime(*b.ResetsAt)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s\n", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
-	}
+		return fmt.Sprintf("%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
+	})
 }
 
-func showAccount(w io.Writer, a console.Account) {
+func showAccount(w io.Writer, a views.Account) {
 	showStanding(w, a)
 	if len(a.Functions) > 0 {
 		fmt.Fprintln(w, "\nSPACE\tFUNCTION\tDECLARED\tSIZE\tCOSTS\tCALLS LEFT")
 	}
 	for _, f := range a.Functions {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Space, f.Function, declared(f), orDash(f.Size), cost(f.CostSeconds), callsOf(f, a.Unlimited))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Space, f.Function, declared(f), orDash(f.Size), cost(f.CostSeconds), callsLeft(f, a.Unlimited))
 	}
 	showOpen(w, a.Open)
 	if len(a.Charges) > 0 {
 		fmt.Fprintln(w, "\nENDED\tSPACE\tFUNCTION\tDECLARED\tUSED\tCHARGED\tREASON")
 	}
 	for _, e := range a.Charges {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", stamp(e.At), e.Space, orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds,
-			e.ChargedSeconds, because(e.Reason, e.Via, ""))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%g s\t%.3f s\t%.3f s\t%s\n", formatTime(e.At), e.Space, orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds,
+			e.ChargedSeconds, withParties(e.Reason, e.Via, ""))
 	}
 }
 
-// showStanding says in words what is left, and until when.
-func showStanding(w io.Writer, a console.Account) {
+// showStanding prints what is left in an account, and until when.
+func showStanding(w io.Writer, a views.Account) {
 	if a.Unlimited {
-		fmt.Fprintf(w, "%s is %q: no limit; %s used in this window.\n", a.Identity, a.Tier, spoken(a.ChargedSeconds))
+		fmt.Fprintf(w, "%s is %q: no limit; %s used in this window.\n", a.Identity, a.Tier, formatDuration(a.ChargedSeconds))
 		return
 	}
 	fmt.Fprintf(w, "%s is %q: %.1f s (%s) left of %g s in 24 hours; %.3f s charged, %g s held by open calls.\n",
-		a.Identity, a.Tier, a.LeftSeconds, spoken(a.LeftSeconds), a.BaseSeconds, a.ChargedSeconds, a.HeldSeconds)
+		a.Identity, a.Tier, a.LeftSeconds, formatDuration(a.LeftSeconds), a.BaseSeconds, a.ChargedSeconds, a.HeldSeconds)
 	if a.GrantedSeconds > 0 {
 		fmt.Fprintf(w, "%g s of them were granted by the operator, until the reset.\n", a.GrantedSeconds)
 	}
-	limits := fmt.Sprintf("One call may ask for %g s at most", a.LongestSeconds)
+	limits := fmt.Sprintf("One call may declare %g s at most", a.LongestSeconds)
 	if a.Concurrency > 0 {
 		limits += fmt.Sprintf(", and %d may hold a GPU at a time", a.Concurrency)
 	}
@@ -105,14 +104,14 @@ func showStanding(w io.Writer, a console.Account) {
 		fmt.Fprintln(w, "The 24 hours begin with the next use of a GPU.")
 		return
 	}
-	fmt.Fprintf(w, "All of it is back at %s, in %s.\n", a.ResetsAt.Local().Format("Jan 2 15:04:05.000"), a.ResetsIn)
+	fmt.Fprintf(w, "The full quota is back at %s, in %s.\n", a.ResetsAt.Local().Format("Jan 2 15:04:05.000"), a.ResetsIn)
 }
 
-func declared(f console.Fit) string {
+func declared(f views.Fit) string {
 	if f.DeclaredSeconds == 0 {
 		return "by the call"
 	}
-	if f.From == console.FromCall {
+	if f.From == views.FromCall {
 		return fmt.Sprintf("%g s (last call)", f.DeclaredSeconds)
 	}
 	return fmt.Sprintf("%g s", f.DeclaredSeconds)
@@ -125,7 +124,7 @@ func cost(seconds float64) string {
 	return fmt.Sprintf("%g s", seconds)
 }
 
-func callsOf(f console.Fit, unlimited bool) string {
+func callsLeft(f views.Fit, unlimited bool) string {
 	switch {
 	case unlimited:
 		return "no limit"
@@ -142,7 +141,7 @@ func orDash(text string) string {
 	return text
 }
 
-func showOpen(w io.Writer, open []console.Open) {
+func showOpen(w io.Writer, open []views.Open) {
 	if len(open) > 0 {
 		fmt.Fprintln(w, "\nLEASE\tSTATE\tSPACE\tFUNCTION\tHOLDS\tUNTIL")
 	}
@@ -150,87 +149,81 @@ func showOpen(w io.Writer, open []console.Open) {
 		until := "it had a GPU"
 		switch {
 		case o.Deadline != nil:
-			until = stamp(*o.Deadline) + " at the latest"
+			until = formatTime(*o.Deadline) + " at the latest"
 		case o.Forecast != nil:
-			until = fmt.Sprintf("its turn (number %d in line), %s at the latest", o.Rank+1, stamp(o.GivesUp))
+			until = fmt.Sprintf("its turn (number %d in line), %s at the latest", o.Rank+1, formatTime(o.GivesUp))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%s\n", o.Lease, o.State, o.Space, orDash(o.Function), o.HeldSeconds, because(until, o.Via, ""))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%s\n", o.Lease, o.State, o.Space, orDash(o.Function), o.HeldSeconds, withParties(until, o.Via, ""))
 	}
 }
 
-// because is a reason, with the Space that spent the seconds through another, and the operator whose deed it was.
-func because(reason, via, by string) string {
-	for _, more := range []struct{ word, name string }{{"via", via}, {"by", by}} {
-		if more.name == "" {
+// withParties adds to a reason the Space that made a delegated call, and the operator behind a line of the ledger.
+func withParties(reason, via, by string) string {
+	for _, party := range []struct{ word, name string }{{"via", via}, {"by", by}} {
+		if party.name == "" {
 			continue
 		}
 		if reason != "" {
 			reason += ", "
 		}
-		reason += more.word + " " + more.name
+		reason += party.word + " " + party.name
 	}
 	return reason
 }
 
 func newLedger() *cobra.Command {
-	return question[[]console.Entry]{
-		use: "ledger WHO", short: "List every line of one account: what was held, charged, returned, granted, reset",
-		long: `List the lines of one account's ledger, newest first: each lease has a hold (set aside before it waits for a
-GPU) and a settle (charged for the time on the GPU, the rest returned); grants and resets name the operator.
-` + whoHelp + `
-People read their own lines over HTTP, with their token: docs/quota.md.`,
-		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json", limit: 20,
-		path: func(args []string, limit int) string {
-			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()
+	return clientCommand[[]views.Entry]{
+		use: "ledger ACCOUNT", short: "List every line of an account's ledger: holds, charges, refunds, grants, resets",
+		long: `List the lines of one account's ledger, newest first. Each lease has a hold (seconds set aside before it waits for a
+GPU) and a settle line (charged for the time on the GPU, the rest returned). Grants and resets name the operator.
+` + accountHelp + `
+People read their own lines over HTTP, with their token: docs/operator-guide.md.`,
+		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json",
+		args:    cobra.ExactArgs(1), limit: 20,
+		request: func(args []string, limit int) (control.Request, error) {
+			return control.ShowLedger.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{Limit: strconv.Itoa(limit)})), nil
 		},
-		args: cobra.ExactArgs(1),
-		table: func(w io.Writer, entries []console.Entry, _ []string) {
-			fmt.Fprintln(w, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tREASON")
-			for _, e := range entries {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s\n", stamp(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),
-					orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds, e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, because(e.Reason, e.Via, e.By))
-			}
+		show: func(c *cobra.Command, entries []views.Entry, _ []string) error {
+			return printTable(c, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tREASON", entries, func(e views.Entry) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s", formatTime(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),
+					orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds, e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, withParties(e.Reason, e.Via, e.By))
+			})
 		},
 	}.command()
 }
 
 func newExplain() *cobra.Command {
-	ask := url.Values{}
-	var space, function, seconds, size, via string
-	return deed[console.Explanation]{
-		use: "explain WHO", short: "Say why somebody's calls are refused, what is in the way, and when they would fit",
-		long: `Say why somebody's calls were refused last (since the host was started), which of their open calls hold seconds,
-and for each function whether a call would pass now, or when. Nothing is held or charged by asking.
-` + whoHelp,
+	var q views.Query
+	return clientCommand[views.Explanation]{
+		use: "explain ACCOUNT", short: "Explain why calls of an account are refused, and when they will fit",
+		long: `Explain the last refused calls of an account (since the start of the host), list its open calls that hold seconds, and
+say for each function whether a call would pass now, or when. The command holds and charges nothing.
+` + accountHelp,
 		example: `  spacehost explain local
   spacehost explain ada --space demo --function generate
   spacehost explain ada --seconds 45 --size xlarge    a call that no function makes yet
-  spacehost explain ada --via space-a                 of what Spaces may spend through others`,
+  spacehost explain ada --via space-a                 what Spaces may spend through others`,
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&space, "space", "", "of this Space alone")
-			c.Flags().StringVar(&function, "function", "", "of this function alone")
-			c.Flags().StringVar(&seconds, "seconds", "", "of a call that declares so many seconds")
-			c.Flags().StringVar(&size, "size", "", "with --seconds, its size: large or xlarge")
-			c.Flags().StringVar(&via, "via", "", "as if this Space made the calls on their behalf")
+			c.Flags().StringVar(&q.Space, "space", "", "only this Space")
+			c.Flags().StringVar(&q.Function, "function", "", "only this function")
+			c.Flags().StringVar(&q.Seconds, "seconds", "", "a call with this declared duration, in seconds")
+			c.Flags().StringVar(&q.Size, "size", "", "with --seconds: the size of that call, large or xlarge")
+			c.Flags().StringVar(&q.Via, "via", "", "calls made by this Space on the account's behalf")
 		},
-		order: func(args []string) order {
-			for name, value := range map[string]string{"identity": args[0], "space": space, "function": function, "seconds": seconds, "size": size, "via": via} {
-				if value != "" {
-					ask.Set(name, value)
-				}
+		request: func(args []string, _ int) (control.Request, error) {
+			if q.Size != "" && q.Seconds == "" {
+				return control.Request{}, errors.New("--size requires --seconds")
 			}
-			return order{http.MethodGet, "/explain?" + ask.Encode(), nil}
+			return control.ExplainAccount.Request(control.NoBody{}).With(control.AccountQuery(args[0], q)), nil
 		},
-		show: func(c *cobra.Command, e console.Explanation) error {
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			showExplanation(w, e)
-			return w.Flush()
+		show: func(c *cobra.Command, e views.Explanation, _ []string) error {
+			return aligned(c, func(w io.Writer) { showExplanation(w, e) })
 		},
 	}.command()
 }
 
-func showExplanation(w io.Writer, e console.Explanation) {
+func showExplanation(w io.Writer, e views.Explanation) {
 	showStanding(w, e.Account)
 	showOpen(w, e.Open)
 	if len(e.Refusals) > 0 {
@@ -239,81 +232,76 @@ func showExplanation(w io.Writer, e console.Explanation) {
 	for _, r := range e.Refusals {
 		again := "never, as this tier"
 		if r.Again != nil {
-			again = stamp(*r.Again)
+			again = formatTime(*r.Again)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", stamp(r.At), r.Identity, r.Space, orDash(r.Function), because(r.Text, r.Via, ""), again)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", formatTime(r.At), r.Identity, r.Space, orDash(r.Function), withParties(r.Text, r.Via, ""), again)
 	}
 	if len(e.Calls) > 0 {
 		fmt.Fprintln(w, "\nSPACE\tFUNCTION\tSIZE\tCOSTS\tA CALL NOW")
 	}
 	for _, v := range e.Calls {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", orDash(v.Space), orDash(v.Function), v.Size, cost(v.CostSeconds), outlook(v))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", orDash(v.Space), orDash(v.Function), v.Size, cost(v.CostSeconds), whenItFits(v))
 	}
 	if e.Waiting > 0 {
-		fmt.Fprintf(w, "\n%d calls of everybody wait for a GPU; `spacehost lease` shows them.\n", e.Waiting)
+		fmt.Fprintf(w, "\n%d calls of all accounts wait for a GPU; `spacehost lease` lists them.\n", e.Waiting)
 	}
 }
 
-// outlook is when a call fits.
-func outlook(v console.Verdict) string {
+func whenItFits(v views.Verdict) string {
 	switch {
 	case v.Fits:
 		return "fits"
 	case v.At == nil:
 		return v.Why
 	}
-	return fmt.Sprintf("%s; fits at %s, in %s", v.Why, stamp(*v.At), v.In)
+	return fmt.Sprintf("%s; fits at %s, in %s", v.Why, formatTime(*v.At), v.In)
 }
 
 func newGrant() *cobra.Command {
-	asked := console.NewAdjustment{}
-	var by time.Duration
-	c := deed[console.Account]{
-		use: "grant WHO TIME", short: "Give somebody more seconds, until their reset",
-		long: `Give somebody more seconds than their quota, until the window that counts now is over. Before their first use that
-is the window which this use opens. It is a line of their ledger, with your name and the reason.
-` + whoHelp,
+	var adjustment control.AdjustmentRequest
+	return clientCommand[views.Account]{
+		use: "grant ACCOUNT TIME", short: "Add seconds to an account, until its reset",
+		long: `Add seconds to an account on top of its quota, until the end of its present 24-hour window. Without an open window,
+they belong to the window that the next use opens. The grant is a line of the account's ledger, with your name and the
+reason.
+` + accountHelp,
 		example: "  spacehost quota grant ada 120s --reason \"demo day\"\n  spacehost quota grant local 5m",
 		args:    cobra.ExactArgs(2),
-		flags:   func(c *cobra.Command) { c.Flags().StringVar(&asked.Reason, "reason", "", "why, for the ledger") },
-		order: func(args []string) order {
-			asked.Identity, asked.Seconds = args[0], by.Seconds()
-			return order{http.MethodPost, "/grant", asked}
+		flags:   func(c *cobra.Command) { c.Flags().StringVar(&adjustment.Reason, "reason", "", "reason for the ledger") },
+		request: func(args []string, _ int) (control.Request, error) {
+			seconds, err := parseSeconds(args[1])
+			if err == nil && !(seconds >= 1 && seconds < 1e9) {
+				err = errors.New("it must be one second at least")
+			}
+			if err != nil {
+				return control.Request{}, fmt.Errorf("%q cannot be granted; give a time such as 120s, 5m, or a number of seconds: %w", args[1], err)
+			}
+			adjustment.Identity, adjustment.Seconds = args[0], seconds
+			return control.GrantSeconds.Request(adjustment), nil
 		},
-		show: func(c *cobra.Command, a console.Account) error {
-			return say(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, spoken(a.LeftSeconds))
-		},
+		show: showLeft,
 	}.command()
-	c.PreRunE = func(c *cobra.Command, args []string) error {
-		seconds, err := secondsOf(args[1])
-		if err == nil && !(seconds >= 1 && seconds < 1e9) {
-			err = errors.New("it must be a second at least")
-		}
-		if err != nil {
-			return &usageError{c, fmt.Errorf("%q cannot be granted (as 120s, 5m, or a number of seconds): %w", args[1], err)}
-		}
-		by = time.Duration(seconds * float64(time.Second))
-		return nil
-	}
-	return c
 }
 
 func newReset() *cobra.Command {
-	asked := console.NewAdjustment{}
-	return deed[console.Account]{
-		use: "reset WHO", short: "Give back all that somebody was charged in this window",
-		long: `Give back all that somebody was charged in the window that counts now. The window ends when it would have; what open
-calls hold stays held, and is charged when they end. It is a line of their ledger, with your name and the reason.
-` + whoHelp,
+	var adjustment control.AdjustmentRequest
+	return clientCommand[views.Account]{
+		use: "reset ACCOUNT", short: "Return all seconds charged to an account in this window",
+		long: `Return all seconds that an account was charged in its present window. The end of the window does not move. What open
+calls hold stays held, and is charged when they end. The reset is a line of the account's ledger, with your name and the
+reason.
+` + accountHelp,
 		example: "  spacehost quota reset ada --reason \"the GPU was lost\"",
 		args:    cobra.ExactArgs(1),
-		flags:   func(c *cobra.Command) { c.Flags().StringVar(&asked.Reason, "reason", "", "why, for the ledger") },
-		order: func(args []string) order {
-			asked.Identity = args[0]
-			return order{http.MethodPost, "/reset", asked}
+		flags:   func(c *cobra.Command) { c.Flags().StringVar(&adjustment.Reason, "reason", "", "reason for the ledger") },
+		request: func(args []string, _ int) (control.Request, error) {
+			adjustment.Identity = args[0]
+			return control.ResetAccount.Request(adjustment), nil
 		},
-		show: func(c *cobra.Command, a console.Account) error {
-			return say(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, spoken(a.LeftSeconds))
-		},
+		show: showLeft,
 	}.command()
+}
+
+func showLeft(c *cobra.Command, a views.Account, _ []string) error {
+	return printf(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, formatDuration(a.LeftSeconds))
 }

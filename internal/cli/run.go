@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,7 +23,7 @@ type options struct {
 	gpus         string
 	hardware     string
 	large        string
-	share        gpu.Share // what large says
+	share        gpu.Share // parsed from large
 	perSpace     int
 	python       string
 	state        string
@@ -46,21 +47,20 @@ func newRun() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [DIR...]",
 		Short: "Start the Space in DIR (default: the current folder) and serve it until Ctrl-C",
-		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at
-the ports after the first one's; callers, quota and GPUs are common to all.
+		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at the next
+ports; callers, quota and GPUs are common to all.
 
-The README.md's front matter says what to install; the environment is made once and kept. GPU functions
-(@spaces.GPU) get a GPU for at most the seconds that they declare, and the seconds are recorded against
-the caller: you, on this machine, are a "free" user unless --tier says otherwise.
+The front matter of README.md says what to install; the environment is built once and kept. Each call of a GPU function
+(@spaces.GPU) gets a GPU for at most its declared duration, and the seconds are charged to the caller's account. A caller
+on this machine is a "free" user unless --tier says otherwise.
 
-Exit codes, with the stage that the Hub would show: 1 the host could not run (state folder, address,
-database, GPUs), 2 wrong usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR,
-NO_APP_FILE), 4 its environment could not be built (BUILD_ERROR), 5 its app ended before it
-answered (RUNTIME_ERROR).`,
+Exit codes, with the stage that the Hub would show: 1 the host failed (state folder, address, database, GPUs), 2 wrong
+usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE), 4 its environment could not be built
+(BUILD_ERROR), 5 its app ended before it answered (RUNTIME_ERROR).`,
 		Example: `  spacehost run                                     the Space in this folder
   spacehost run --gpus mock:2xH200 examples/hello-zerogpu
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
-  spacehost run --tier pro --quota 2026-08 .        as a PRO user, by the numbers of August 2026
+  spacehost run --tier pro --quota 2026-08 .        as a PRO user, with the numbers of August 2026
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -77,7 +77,7 @@ answered (RUNTIME_ERROR).`,
 	return c
 }
 
-// runHost is one Host from its start to its end.
+// runHost runs one Host from its start to its end.
 func runHost(c *cobra.Command, s config.Settings) error {
 	h, err := host.New(s, c.OutOrStdout(), c.ErrOrStderr())
 	if err != nil {
@@ -92,57 +92,60 @@ func (o *options) flags(c *cobra.Command) {
 	f.SortFlags = false
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7860", "address of the (first) Space; :0 takes any free port of this machine")
 	f.StringVar(&o.consoleAddr, "console-addr", "127.0.0.1:7870", "address of the console and the quota API")
-	f.StringArrayVar(&o.hosts, "host", nil, "a name by which visitors reach this host, beside localhost, addresses and its own; may be repeated")
-	f.StringVar(&o.identity, "identity", "direct", "whom a browser's call counts for: direct, always whoever signed in; hub, only as on the Hub, to find what a custom frontend loses")
-	f.StringVar(&o.consoleURL, "console-url", "", "where browsers find the console, if not where it listens (https://console.example)")
-	f.BoolVar(&o.insecure, "insecure-login", false, "let people sign in over plain http from other machines, where others may listen")
-	f.StringVar(&o.gpus, "gpus", "auto", "auto: NVIDIA GPUs, simulated ones if there are none; none; mock:2xH200; mock:2xH200-MIG-3g.71gb for MIG instances")
-	f.StringVar(&o.hardware, "hardware", config.AutoHardware, "the GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (it asks for 1.5 x the seconds), auto: this machine's")
-	f.StringVar(&o.large, "large", "1", "share of a GPU that a call of size large gets: 1, 1/2 ... 1/8; xlarge gets a whole one")
-	f.IntVar(&o.perSpace, "per-space", 0, "how many calls of one Space may have a GPU at once; 0: as many as there are GPUs")
-	f.StringVar(&o.python, "python", "", "use this interpreter as it is (with gradio and spaces in it), build nothing")
+	f.StringArrayVar(&o.hosts, "host", nil, "further name by which visitors reach this host, beside localhost, IP addresses and its own name; may be repeated")
+	f.StringVar(&o.identity, "identity", "direct", "whether a browser's sign-in counts: direct, always; hub, only where it would reach the Space on the Hub, to find what a custom frontend loses")
+	f.StringVar(&o.consoleURL, "console-url", "", "address of the console for browsers, such as https://console.example (default: where it listens)")
+	f.BoolVar(&o.insecure, "insecure-login", false, "allow sign-in over plain http from other machines, where the connection can be intercepted")
+	f.StringVar(&o.gpus, "gpus", "auto", "GPUs to lend: auto (NVIDIA GPUs, else simulated ones), none, mock:2xH200, or mock:2xH200-MIG-3g.71gb for MIG instances")
+	f.StringVar(&o.hardware, "hardware", config.AutoHardware, "GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (charges 1.5 x the seconds), or auto for this machine's")
+	f.StringVar(&o.large, "large", "1", "share of a GPU for a call of size large: 1, 1/2 ... 1/8; xlarge gets a whole GPU")
+	f.IntVar(&o.perSpace, "per-space", 0, "maximum calls of one Space that hold a GPU at a time (default 0: as many as there are GPUs)")
+	f.StringVar(&o.python, "python", "", "Python interpreter with gradio and spaces, used as it is; builds no environment")
 	addState(c, &o.state)
-	f.StringArrayVar(&o.variables, "variable", nil, "a Space Variable, NAME=VALUE; may be repeated")
-	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
-	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
-	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/quota.md)")
-	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
-	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
-	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
-	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/by-name.md)")
-	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
+	f.StringArrayVar(&o.variables, "variable", nil, "Space Variable, NAME=VALUE; may be repeated")
+	f.StringArrayVar(&o.secrets, "secret", nil, "Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
+	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environment from scratch (factory rebuild)")
+	f.StringVar(&o.tier, "tier", "free", "tier of the local visitor: unauthenticated, free, pro ... or unlimited")
+	f.StringVar(&o.quota, "quota", "2026-04", "preset of tiers: 2026-04 or 2026-08, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
+	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "maximum wait of a call for a GPU")
+	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "time that an idle worker keeps its GPU for the next call of its function; 0 ends it at once")
+	f.StringVar(&o.admission, "admission", "native", "component that admits calls to the queue: native, the host where it can; space, always the Space's own Gradio (for comparison)")
+	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
+	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 
 func addState(c *cobra.Command, state *string) {
-	c.Flags().StringVar(state, "state", "", "folder for database, environments, logs (default $XDG_STATE_HOME/spacehost)")
+	c.Flags().StringVar(state, "state", "", "folder for database, environments and logs (default $XDG_STATE_HOME/spacehost)")
 }
 
-// check finds mistakes before anything is started, and fills in defaults.
-func (o *options) check() (err error) {
-	if o.queueTimeout < time.Second {
-		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
-	}
-	if err := config.CheckHardware(o.hardware); err != nil {
-		return fmt.Errorf("--hardware: %w", err)
-	}
-	if o.perSpace < 0 {
-		return fmt.Errorf("--per-space %d is below 0", o.perSpace)
-	}
-	if o.warmFor < 0 {
-		return fmt.Errorf("--warm %s is below 0", o.warmFor)
-	}
-	if o.admission != "native" && o.admission != "space" {
-		return fmt.Errorf("--admission %q: say native or space", o.admission)
-	}
-	if o.identity != "direct" && o.identity != "hub" {
-		return fmt.Errorf("--identity %q: say direct or hub", o.identity)
-	}
-	if o.consoleURL != "" {
-		if o.consoleURL, err = config.ParseOrigin(o.consoleURL); err != nil {
-			return fmt.Errorf("--console-url: %w", err)
+// check finds mistakes before anything starts, and fills in parsed values.
+func (o *options) check() error {
+	for _, step := range []func() error{o.checkWords, o.checkVariables, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState} {
+		if err := step(); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// checkWords checks the flags that take a word or a bounded number.
+func (o *options) checkWords() error {
+	switch {
+	case o.queueTimeout < time.Second:
+		return fmt.Errorf("--queue-timeout %s is below 1s", o.queueTimeout)
+	case o.perSpace < 0:
+		return fmt.Errorf("--per-space %d is below 0", o.perSpace)
+	case o.warmFor < 0:
+		return fmt.Errorf("--warm %s is below 0", o.warmFor)
+	case o.admission != "native" && o.admission != "space":
+		return fmt.Errorf("--admission %q is unknown; use native or space", o.admission)
+	case o.identity != "direct" && o.identity != "hub":
+		return fmt.Errorf("--identity %q is unknown; use direct or hub", o.identity)
+	}
+	return nil
+}
+
+func (o *options) checkVariables() error {
 	for _, pair := range o.variables {
 		name, _, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
@@ -155,14 +158,20 @@ func (o *options) check() (err error) {
 	for _, pair := range o.secrets {
 		name, _, ok := strings.Cut(pair, "=")
 		if _, set := os.LookupEnv(name); name == "" || !ok && !set {
-			return fmt.Errorf("--secret: give NAME=VALUE, or the name of a variable that is set here")
+			return errors.New("--secret requires NAME=VALUE, or the name of a variable that is set here")
 		}
 		if err := config.CheckVariable(name); err != nil {
-			return fmt.Errorf("--secret: what stands before the = %w", err) // and is not shown: it may be the secret
+			return fmt.Errorf("--secret: the text before the = %w", err) // not shown: it may be the secret
 		}
 	}
-	if err := config.CheckTiers(o.quota, o.tier); err != nil {
-		return err
+	return nil
+}
+
+func (o *options) checkQuota() error { return config.CheckTiers(o.quota, o.tier) }
+
+func (o *options) checkGPUs() (err error) {
+	if err := config.CheckHardware(o.hardware); err != nil {
+		return fmt.Errorf("--hardware: %w", err)
 	}
 	if err := config.CheckGPUs(o.gpus); err != nil {
 		return fmt.Errorf("--gpus: %w", err)
@@ -170,16 +179,21 @@ func (o *options) check() (err error) {
 	if o.share, err = gpu.ParseShare(o.large); err != nil {
 		return fmt.Errorf("--large: %w", err)
 	}
-	for i, host := range o.hosts {
-		if o.hosts[i], err = config.ParseHostName(host); err != nil {
+	return nil
+}
+
+func (o *options) checkHosts() (err error) {
+	for i, name := range o.hosts {
+		if o.hosts[i], err = config.ParseHostName(name); err != nil {
 			return fmt.Errorf("--host: %w", err)
 		}
 	}
-	if err := o.checkAddresses(); err != nil {
-		return err
+	if o.consoleURL != "" {
+		if o.consoleURL, err = config.ParseOrigin(o.consoleURL); err != nil {
+			return fmt.Errorf("--console-url: %w", err)
+		}
 	}
-	o.state, err = config.StateFolder(o.state)
-	return err
+	return nil
 }
 
 func (o *options) checkAddresses() error {
@@ -192,18 +206,25 @@ func (o *options) checkAddresses() error {
 	}
 	for i, dir := range o.dirs {
 		if addr := config.NextPort(o.addr, i); config.Collide(addr, o.consoleAddr) {
-			return fmt.Errorf("the Space in %s would be at %s, and the console at %s: give one of them another port with --addr or --console-addr", dir, addr, o.consoleAddr)
+			return fmt.Errorf("the Space in %s would listen on %s, and the console on %s; choose another port with --addr or --console-addr", dir, addr, o.consoleAddr)
 		}
 	}
 	return nil
 }
 
-// settings are those that the flags ask for: the first Space gets --addr, the others the ports after it.
+func (o *options) findState() (err error) {
+	o.state, err = config.StateFolder(o.state)
+	return err
+}
+
+// settings returns what the flags ask for. The first Space gets --addr, the others get the next ports.
 func (o *options) settings() config.Settings {
 	s := config.Settings{
-		State: o.state, Console: config.Setting{Value: o.consoleAddr, Source: "--console-addr"}, GPUs: config.Setting{Value: o.gpus, Source: "--gpus"}, Hardware: config.Setting{Value: o.hardware, Source: "--hardware"},
-		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"}, QueueTimeout: o.queueTimeout,
-		Share: o.share, PerSpace: o.perSpace, AdmitBySpace: o.admission == "space", ByName: o.byName, WarmFor: o.warmFor, Keep: config.DefaultKeep, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON,
+		State: o.state, Console: config.Setting{Value: o.consoleAddr, Source: "--console-addr"},
+		GPUs: config.Setting{Value: o.gpus, Source: "--gpus"}, Hardware: config.Setting{Value: o.hardware, Source: "--hardware"},
+		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"},
+		Share: o.share, PerSpace: o.perSpace, QueueTimeout: o.queueTimeout, WarmFor: o.warmFor, Keep: config.DefaultKeep,
+		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON,
 		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)
@@ -216,7 +237,7 @@ func (o *options) settings() config.Settings {
 	return s
 }
 
-// pairs are NAME=VALUE; a NAME alone is taken from the environment.
+// pairs parses NAME=VALUE. A NAME alone takes its value from the environment.
 func pairs(all []string) map[string]string {
 	m := map[string]string{}
 	for _, pair := range all {

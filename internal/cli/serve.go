@@ -1,18 +1,14 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/config"
-	"spacehost/internal/people"
 )
 
 // serveOptions are the flags of `spacehost serve`.
@@ -29,43 +25,43 @@ func newServe() *cobra.Command {
 	var o serveOptions
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
-		Short: "Serve the Spaces of a configuration file to the people that it names, until Ctrl-C",
-		Long: `Serve the Spaces of a configuration file to the people that it names, until Ctrl-C. The file is YAML: Spaces
-with their addresses, who may see them, people with their tiers and tokens, reverse proxies. docs/serve.md
-explains each key; examples/lab.yaml is one to begin with.
+		Short: "Serve the Spaces of a configuration file to several people, until Ctrl-C",
+		Long: `Serve the Spaces of a configuration file to several people, until Ctrl-C. The YAML file lists the Spaces with their
+addresses and visibility, the people with their tiers and tokens, and the trusted reverse proxies.
+docs/operator-guide.md explains each key; start from examples/lab.yaml.
 
-Who brings no token of a person's pays by address, as "unauthenticated", and so does this machine (as "local").
-What is wrong in the file is said all at once, as FILE:LINE: KEY: what, before anything is started. A change
-of the file holds from the next start on.
+A call without a person's token is charged to its address, at tier "unauthenticated"; a call from this machine is
+charged to the account "local", at the same tier. All mistakes of the file are printed at once, as
+FILE:LINE: KEY: MISTAKE, before anything starts. A change of the file applies from the next start on.
 
-A Space whose environment cannot be made or whose app does not start leaves the others alone: its address answers
-503 and says why, "spacehost space list" too, and it is tried again, at once by "spacehost space restart NAME".
+A Space that cannot be built or started does not affect the others. Its address answers 503 with the reason, which
+"spacehost space list" shows too. The host retries it; "spacehost space restart NAME" retries it at once.
 
 Exit codes: 1 the host could not run (state folder, address, database, GPUs, people), 2 wrong usage,
 3 a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
 		Example: `  spacehost serve --config lab.yaml
-  spacehost serve --config lab.yaml --check         only say whether the file is right
-  spacehost token hash --new                        a token for a person, and its line for the file`,
+  spacehost serve --config lab.yaml --check         only check the file
+  spacehost token hash --new                        create a token and its line for the file`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.config, "config", "", "the configuration file")
-	f.BoolVar(&o.check, "check", false, "say whether the file and the Spaces' README.md are right, start nothing")
+	f.StringVar(&o.config, "config", "", "path of the configuration file")
+	f.BoolVar(&o.check, "check", false, "check the file and the README.md of its Spaces, start nothing")
 	f.BoolVar(&o.asJSON, "json", false, "with --check: print the findings as JSON")
-	f.StringVar(&o.state, "state", "", "folder for database, environments, logs; in place of the file's")
-	f.BoolVar(&o.rebuild, "rebuild", false, "make the environments anew (factory rebuild)")
-	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once all Spaces answer or have failed to; all else goes to stderr")
+	f.StringVar(&o.state, "state", "", "folder for database, environments and logs; overrides the file's")
+	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environments from scratch (factory rebuild)")
+	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once every Space answers or has failed; everything else goes to stderr")
 	return c
 }
 
 func (o *serveOptions) run(c *cobra.Command) error {
 	switch {
 	case o.config == "":
-		return &usageError{c, errors.New("--config FILE is missing")}
+		return &usageError{c, errors.New("--config FILE is required")}
 	case o.asJSON && !o.check:
-		return &usageError{c, errors.New("--json goes with --check")}
+		return &usageError{c, errors.New("--json requires --check")}
 	case o.check:
 		return o.onlyCheck(c)
 	}
@@ -89,7 +85,7 @@ func (o *serveOptions) warn(c *cobra.Command, warnings []string) {
 	}
 }
 
-// checked is what --check --json prints.
+// checked is the answer of --check --json.
 type checked struct {
 	OK       bool             `json:"ok"`
 	File     string           `json:"file"`
@@ -97,10 +93,10 @@ type checked struct {
 	People   []string         `json:"people"`
 	Warnings []string         `json:"warnings"`
 	Problems []config.Problem `json:"problems"`
-	Error    string           `json:"error,omitempty"` // of a Space's own README.md
+	Error    string           `json:"error,omitempty"` // in the README.md of a Space
 }
 
-// onlyCheck says what a start would refuse, short of what only a start can find out.
+// onlyCheck reports what a start would refuse, as far as it can be found without one.
 func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 	s, warnings, err := config.Load(o.config)
 	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, warnings...), Problems: []config.Problem{}}
@@ -125,10 +121,10 @@ func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return say(c, "%s is right: %d Spaces (%s), %d people.", o.config, len(found.Spaces), strings.Join(found.Spaces, ", "), len(found.People))
+	return printf(c, "%s is valid: %d Spaces (%s), %d people.", o.config, len(found.Spaces), strings.Join(found.Spaces, ", "), len(found.People))
 }
 
-// print leaves the sentences on stderr to the usual place.
+// print prints the findings as JSON. Run prints the error itself on stderr.
 func (o *serveOptions) print(c *cobra.Command, found checked, err error) error {
 	var wrong *config.FileError
 	if errors.As(err, &wrong) {
@@ -137,63 +133,8 @@ func (o *serveOptions) print(c *cobra.Command, found checked, err error) error {
 		found.Error = err.Error()
 	}
 	text, _ := json.MarshalIndent(found, "", "  ") // plain strings
-	if sayErr := say(c, "%s", text); sayErr != nil {
-		return sayErr
+	if printErr := printf(c, "%s", text); printErr != nil {
+		return printErr
 	}
 	return err
-}
-
-func newTokenHash() *cobra.Command {
-	var makeNew, asJSON bool
-	c := &cobra.Command{
-		Use:   "hash",
-		Short: "Print what the configuration of `spacehost serve` says of a token",
-		Long: `Print the sha256: line with which a person's token stands in the configuration of "spacehost serve". The token
-is read from stdin; --new makes one, and shows it this once on stderr, for the person. No host needs to run.`,
-		Example: `  spacehost token hash --new
-  spacehost token hash < token.txt`,
-		Args: usage(cobra.NoArgs),
-	}
-	c.Flags().BoolVar(&makeNew, "new", false, "make a token")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON; with the token, if it is new")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		var answer struct {
-			Token string `json:"token,omitempty"`
-			Hash  string `json:"hash"`
-		}
-		if makeNew {
-			answer.Token, answer.Hash = people.NewToken()
-		} else {
-			text, err := readToken(c.InOrStdin())
-			if err == nil {
-				answer.Hash, err = people.HashToken(text)
-			}
-			if err != nil {
-				return &usageError{c, err}
-			}
-		}
-		if asJSON {
-			text, _ := json.Marshal(answer) // plain strings
-			return say(c, "%s", text)
-		}
-		if makeNew {
-			fmt.Fprintf(c.ErrOrStderr(), "%s\nThe token, shown this once: for the person. On stdout, its line for `tokens` in the configuration:\n", answer.Token)
-		}
-		return say(c, "%s", answer.Hash)
-	}
-	return c
-}
-
-// readToken reads one line.
-func readToken(from io.Reader) (string, error) {
-	if file, ok := from.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			fmt.Fprintln(os.Stderr, "The token, then Enter:")
-		}
-	}
-	line, err := bufio.NewReader(io.LimitReader(from, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read the token from stdin: %w", err)
-	}
-	return strings.TrimSpace(line), nil
 }

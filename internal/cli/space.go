@@ -2,23 +2,24 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
-	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/host"
+	"spacehost/internal/views"
 )
 
 func newSpace() *cobra.Command {
-	c := family(&cobra.Command{
-		Use: "space", Short: "The Spaces of a running host: where they stand, a new start, what they may spend through each other",
-		Long: `The Spaces of the running host: where each stands, in the Hub's words, and why; a new start of one; and what they
-may spend through each other.`,
-		Example: `  spacehost space list                     where each stands
-  spacehost space restart demo             start demo anew, now
+	c := commandGroup(&cobra.Command{
+		Use: "space", Short: "Spaces of a running host: list their stages, restart one, limit delegation",
+		Long: `Spaces of the running host: list their stages in the Hub's words, restart one, and limit what Spaces may spend of their
+visitors' quota at other Spaces.`,
+		Example: `  spacehost space list                     every Space with its stage
+  spacehost space restart demo             restart demo now
   spacehost space via demo --off           demo may not spend its visitors' seconds at other Spaces`,
 	})
 	c.AddCommand(newSpaceList(), newSpaceRestart(), newVia())
@@ -26,36 +27,80 @@ may spend through each other.`,
 }
 
 func newSpaceList() *cobra.Command {
-	return question[console.Health]{
-		use: "list", short: "List the Spaces of a running host, where each stands, and why",
+	return clientCommand[views.Health]{
+		use: "list", short: "List the Spaces of a running host with their stages and the reasons",
 		long: `List the Spaces of the running host with their stage in the Hub's words: BUILDING, APP_STARTING, RUNNING, BUILD_ERROR,
-RUNTIME_ERROR ..., and why. With "spacehost serve" one that does not start is tried again by and by while the others
-run; its address says so.`,
+RUNTIME_ERROR ..., and the reason. Under "spacehost serve" a Space that fails to start is retried while the others run;
+its address shows the reason too.`,
 		example: "  spacehost space list\n  spacehost space list --json | jq '.spaces[] | select(.stage != \"RUNNING\")'",
-		path:    func([]string, int) string { return "/healthz" }, args: cobra.NoArgs,
-		table: func(w io.Writer, health console.Health, _ []string) {
-			fmt.Fprintln(w, "SPACE\tSTAGE\tURL\tGRADIO\tPID\tWAITING\tWHY")
-			for _, s := range health.Spaces {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), pidOf(s.PID), s.Queued,
+		args:    cobra.NoArgs, request: fixed(control.ShowHealth.Request(control.NoBody{})),
+		show: func(c *cobra.Command, health views.Health, _ []string) error {
+			return printTable(c, "SPACE\tSTAGE\tURL\tGRADIO\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%s", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), pidOrDash(s.PID), s.Queued,
 					host.Printable(cmp.Or(s.Reason, s.Why)))
-			}
+			})
 		},
 	}.command()
 }
 
 func newSpaceRestart() *cobra.Command {
-	return deed[console.RestartOrder]{
-		use: "restart NAME", short: "Start a Space anew, at once",
-		long: `Start a Space anew, at once: one that runs, with its running calls ended and its waiting ones kept, or one that did not
-start and waits for its next try. A change of its code holds from then on. Its environment is looked at anew only for one
-that did not start; a change of its README.md, or of the requirements of one that runs, needs a new start of the host.`,
+	return clientCommand[control.RestartRequest]{
+		use: "restart NAME", short: "Restart a Space at once",
+		long: `Restart a Space at once. Running calls end, waiting calls are kept. A Space that waits for its next retry starts now. The
+restart applies changes of the Space's code. It rebuilds the environment only of a Space that failed to start; a change
+of README.md, or of the requirements of a running Space, needs a restart of the host.`,
 		example: "  spacehost space restart demo",
 		args:    cobra.ExactArgs(1),
-		order: func(args []string) order {
-			return order{http.MethodPost, "/restart", console.RestartOrder{Space: args[0]}}
+		request: func(args []string, _ int) (control.Request, error) {
+			return control.RestartSpace.Request(control.RestartRequest{Space: args[0]}), nil
 		},
-		show: func(c *cobra.Command, o console.RestartOrder) error {
-			return say(c, "%s is started anew. `spacehost space list` says where it stands.", o.Space)
+		show: func(c *cobra.Command, r control.RestartRequest, _ []string) error {
+			return printf(c, "%s restarts. `spacehost space list` shows its stage.", r.Space)
 		},
 	}.command()
+}
+
+func newVia() *cobra.Command {
+	var off, on bool
+	var account string
+	return clientCommand[[]control.Denial]{
+		use: "via [NAME]", short: "Forbid or allow a Space to spend its visitors' seconds at other Spaces",
+		long: `Forbid the Space NAME to spend its visitors' GPU seconds at other Spaces (--off), or allow it again (--on): for all
+accounts, or with --identity for one. The change applies at once, also to tokens that the Space has stored and to calls
+it has started elsewhere; a call that waits for or holds a GPU continues. Without either flag, list what is forbidden.
+The ledger (spacehost quota IDENTITY) marks seconds that a Space has spent this way as "via NAME".`,
+		example: `  spacehost space via
+  spacehost space via demo --off
+  spacehost space via demo --off --identity user:ada
+  spacehost space via demo --on`,
+		args: cobra.MaximumNArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&off, "off", false, "forbid it")
+			c.Flags().BoolVar(&on, "on", false, "allow what --off with the same --identity forbade")
+			c.Flags().StringVar(&account, "identity", "", "only this account: local, user:ada, ip:203.0.113.7 ...")
+		},
+		request: func(args []string, _ int) (control.Request, error) {
+			switch {
+			case off && on:
+				return control.Request{}, errors.New("--off and --on exclude each other; give one")
+			case (off || on) && len(args) == 0:
+				return control.Request{}, errors.New("no Space given; name the one to change")
+			case account != "" && !off && !on:
+				return control.Request{}, errors.New("--identity requires --off or --on")
+			case !off && !on:
+				return control.ListDenials.Request(control.NoBody{}).With(url.Values{"space": args}), nil
+			}
+			return control.ChangeDelegation.Request(control.DelegationRequest{Space: args[0], Identity: account, Allow: on}), nil
+		},
+		show: showDenials,
+	}.command()
+}
+
+func showDenials(c *cobra.Command, denials []control.Denial, _ []string) error {
+	if len(denials) == 0 {
+		return printf(c, "Nothing is forbidden: Spaces may spend up to half of what a visitor has left at other Spaces.")
+	}
+	return printTable(c, "SPACE\tMAY NOT SPEND OF\tSINCE\tBY", denials, func(d control.Denial) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%s", d.Space, cmp.Or(d.Identity, "all accounts"), formatMinute(&d.At, ""), d.By)
+	})
 }

@@ -1,7 +1,29 @@
-// Package deviceapi speaks to the `spaces` package: /startup-report /schedule /allow /release /queue-size.
+// Package deviceapi is the server of the device API of the `spaces` package, by which a Space requests GPUs: /startup-report,
+// /schedule, /allow, /release and /queue-size.
 //
-// The contract is what spaces/zero/api.py and client.py do (read in 0.51.3). All arguments are query
-// parameters, and the path holds a secret that only one start of one Space knows: never log a URL of here.
+// # Contract
+//
+// spaces/zero/api.py and client.py of version 0.51.3 define the API. All arguments are query parameters.
+//
+// # Terms
+//
+// A [Door] is the secret path at which one start of one Space reaches the API. Never log a URL of this package: it contains
+// the secret, the token or the allowToken. A grant gives a Space a Slot until its Lease ends.
+//
+// # Types
+//
+// The host creates one [API] and opens a Door for each start of a Space. It implements [Payers] and [Notifier]. Package
+// lease decides about each request:
+//
+//	/schedule --> refused (401, 429, 503)
+//	/schedule --> granted at once (JSON)
+//	/schedule --> waits (SSE: ping ...) --> granted (succeeded) | timed out or Space stopped (failed)
+//	granted   --> /allow (the worker process) --> /release
+//
+// # Failures
+//
+// A refusal has the status and headers that make the client show Hugging Face's own message. For every error without such
+// a message the client reports that no GPU was available, and the cause is in the log.
 package deviceapi
 
 import (
@@ -26,57 +48,66 @@ import (
 	"spacehost/quota"
 )
 
-// Events knows which Events a token may still pay for; a Space's Queue implements it. It does not block long.
-type Events interface {
+// Payers is what the API asks about the payer of a request. Its methods are called concurrently.
+type Payers interface {
+	// Allowance returns the tier named by payer.Tier, with the person's own overrides. It may read the database.
+	Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error)
+	// CheckDelegation refuses a payer on whose behalf the Space payer.Via may not spend: *people.DelegationDeniedError. It does
+	// not block.
+	CheckDelegation(payer identity.Identity) error
+	// Alive reports whether a token of this Event still pays at the Space. It does not block.
 	Alive(space, event string) bool
 }
 
-// Config is what the device API needs. Logger may be nil.
-type Config struct {
-	Broker *lease.Broker
-	Signer *token.Signer
-	// TierOf returns what a payer has by the tier that their token names.
-	TierOf func(context.Context, identity.Identity) (quota.Tier, error)
-	Events Events
-	// CheckVia refuses a payer on whose behalf Payer.Via may not spend; nil: all may.
-	CheckVia func(payer identity.Identity) error
-	// Refused is told of each request that quota refuses; nil: nobody is.
-	Refused func(lease.Request, error)
-	// Tell warns the visitor of an Event. It does not block long; nil: nobody is told.
-	Tell func(space, event, text string)
-	// Waits is told what one who waits may expect, at first and when it changes. It must not block long; nil: nobody is.
-	Waits  func(lease.Request, lease.Forecast)
-	Logger *zap.Logger
+// Notifier receives what the visitor or the operator should know about a request. Its methods must not block, and are called
+// concurrently. A request has no Event if the Space made it without a visitor's token.
+type Notifier interface {
+	// LeaseRefused is called for each request that the quota refuses.
+	LeaseRefused(r lease.Request, err error)
+	// LeaseWaits is called with the first forecast of a waiting request, and with each changed one.
+	LeaseWaits(r lease.Request, f lease.Forecast)
+	// WarnVisitor shows a warning to the visitor of an Event.
+	WarnVisitor(space, event, text string)
 }
 
-// API answers the `spaces` package of every Space of this host. Register it on a loopback listener of its own.
+// Config is what the device API needs. Logger may be nil; all else is required.
+type Config struct {
+	Broker   *lease.Broker
+	Signer   *token.Signer
+	Payers   Payers
+	Notifier Notifier
+	Logger   *zap.Logger
+}
+
+// API answers the `spaces` package of every Space of the host. Register it on its own loopback listener. It may be used
+// concurrently.
 type API struct {
 	config Config
-	times  times
+	times  timings
 
 	mu    sync.Mutex
 	doors map[string]Door // by secret
 }
 
-// Door is where one start of one Space comes in.
+// Door is the access of one start of one Space. Its functions do not block, and are called concurrently.
 type Door struct {
 	Space    string
 	Instance string
-	// Account says who pays for work that no visitor asked for.
+	// Account returns the payer of a request without a visitor's token: the Space's own account.
 	Account func() identity.Identity
-	// Function returns the name of the function that asks, "" if it is not known; nil: none is.
+	// Function returns the name of the requesting function, "" if it is unknown; nil: no function is known.
 	Function func(lease.Request) string
 }
 
-// New returns the API without doors.
+// New returns the API without Doors.
 func New(config Config) *API {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &API{config: config, times: usualTimes, doors: map[string]Door{}}
+	return &API{config: config, times: defaultTimings, doors: map[string]Door{}}
 }
 
-// Open makes a door and returns its path, for SPACES_ZERO_DEVICE_API_URL. Close shuts it.
+// Open adds a Door and returns its path, for SPACES_ZERO_DEVICE_API_URL. Close removes it.
 func (a *API) Open(d Door) (path string) {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
@@ -87,7 +118,7 @@ func (a *API) Open(d Door) (path string) {
 	return "/d/" + secret
 }
 
-// Close shuts the door of one start.
+// Close removes the Door of one start.
 func (a *API) Close(instance string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -98,6 +129,7 @@ func (a *API) Close(instance string) {
 	}
 }
 
+// door finds a Door in constant time per comparison, so that response times do not reveal a secret.
 func (a *API) door(secret string) (found Door, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,14 +145,14 @@ func (a *API) door(secret string) (found Door, ok bool) {
 func (a *API) Register(e *echo.Echo) {
 	e.Pre(noBrowsers)
 	g := e.Group("/d/:secret")
-	g.POST("/startup-report", a.through(a.startupReport))
-	g.POST("/schedule", a.through(a.schedule))
-	g.POST("/allow", a.through(a.allow))
-	g.POST("/release", a.through(a.release))
-	g.GET("/queue-size", a.through(a.queueSize))
+	g.POST("/startup-report", a.withDoor(a.startupReport))
+	g.POST("/schedule", a.withDoor(a.schedule))
+	g.POST("/allow", a.withDoor(a.allow))
+	g.POST("/release", a.withDoor(a.release))
+	g.GET("/queue-size", a.withDoor(a.queueSize))
 }
 
-// noBrowsers refuses what a page could send: these answers are for a Space's process alone.
+// noBrowsers refuses the requests of web pages. Only the process of a Space may use this API.
 func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		for name := range c.Request().Header {
@@ -132,7 +164,8 @@ func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
+// withDoor finds the Door of a request; 404 without one. The failpoints let a test kill the host before or after an answer.
+func (a *API) withDoor(handle func(echo.Context, Door) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		d, ok := a.door(c.Param("secret"))
 		if !ok {
@@ -149,7 +182,7 @@ func (a *API) through(handle func(echo.Context, Door) error) echo.HandlerFunc {
 }
 
 func (a *API) startupReport(c echo.Context, d Door) error {
-	a.config.Logger.Info("space reports its GPU functions", zap.String("space", d.Space))
+	a.config.Logger.Info("GPU functions reported", zap.String("space", d.Space))
 	return c.NoContent(http.StatusOK)
 }
 
@@ -157,7 +190,7 @@ func (a *API) queueSize(c echo.Context, _ Door) error {
 	return c.JSON(http.StatusOK, a.config.Broker.Waiting())
 }
 
-// schedule answers at once if a Slot is free, else over SSE.
+// schedule answers at once if a Slot is free, and else with a stream of Server-Sent Events.
 func (a *API) schedule(c echo.Context, d Door) error {
 	request, err := a.request(c, d)
 	if err != nil {
@@ -167,8 +200,8 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	if err != nil {
 		return a.refuse(c, request, err)
 	}
-	if request.Event != "" && !a.config.Events.Alive(d.Space, request.Event) {
-		ticket.Leave() // whoever ended the Event meanwhile did not know of this Lease yet
+	if request.Event != "" && !a.config.Payers.Alive(d.Space, request.Event) {
+		ticket.Leave() // the Event ended while the Lease was created, and its end did not cancel this Lease
 		return a.refuse(c, request, &endedError{request.Event})
 	}
 	setAuthenticated(c, request)
@@ -176,19 +209,19 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	return a.answer(c, ticket, request)
 }
 
-// Declared durations, as they arrive (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
+// Declared durations as the client sends them (spaces/zero/client.py, get_duration_seconds: timedelta.seconds).
 const (
-	usualSeconds = 60
-	// negativeSeconds is what timedelta(seconds=-1).seconds makes of -1. On a GPU with a duration_factor above 1
-	// (spaces/zero/configs.json: 1.5) -1 arrives as more, and no function honestly takes a day.
+	defaultSeconds = 60
+	// negativeSeconds is timedelta(seconds=-1).seconds. On a GPU with a duration_factor above 1 (spaces/zero/configs.json: 1.5),
+	// -1 arrives as an even larger number. No real function declares a day.
 	negativeSeconds = 86399
 )
 
-// request reads the query. It clamps nothing: 0 counts as 1 second, and 86399 or more was probably -1 and is refused
-// (docs/design/0004-hold-charge-window.md).
+// request parses the query. A duration is never reduced to a limit; 0 becomes 1; 86399 and more is refused, because it was
+// probably -1 (docs/design/0004-hold-charge-window.md). Errors: see statusOf.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
-	if err := a.pay(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
+	if err := a.findPayer(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
 		return r, err
 	}
 	if r.Size != "" && r.Size != "large" && r.Size != "xlarge" {
@@ -197,7 +230,7 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	if len(r.Task) > 64 {
 		return r, &argumentError{"taskId"}
 	}
-	seconds := usualSeconds
+	seconds := defaultSeconds
 	if text := c.QueryParam("durationSeconds"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
@@ -215,14 +248,14 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 	return r, nil
 }
 
-// pay finds out who pays: the token's subject while its Event lives, whatever the clock says; without a
-// token the Space's own account.
-func (a *API) pay(ctx context.Context, r *lease.Request, d Door, token string) (err error) {
+// findPayer sets the payer and the tier. The subject of the token pays as long as its Event is open, at any age of the token.
+// Without a token the Space's own account pays.
+func (a *API) findPayer(ctx context.Context, r *lease.Request, d Door, token string) (err error) {
 	if token == "" {
 		r.Payer = d.Account()
-		r.Tier, err = a.config.TierOf(ctx, r.Payer)
-		if !r.Tier.Unlimited { // else it is starting, and all of its visitors wait
-			r.Tier.Priority = 0 // as whoever does not say who they are
+		r.Tier, err = a.config.Payers.Allowance(ctx, r.Payer)
+		if !r.Tier.Unlimited { // unlimited: the Space is starting, and all of its visitors wait for it
+			r.Tier.Priority = 0 // as an anonymous visitor
 		}
 		return err
 	}
@@ -230,26 +263,20 @@ func (a *API) pay(ctx context.Context, r *lease.Request, d Door, token string) (
 	if err != nil {
 		return err
 	}
-	if !a.config.Events.Alive(d.Space, claims.ID) {
+	if !a.config.Payers.Alive(d.Space, claims.ID) {
 		return &endedError{claims.ID}
 	}
 	r.Event = claims.ID
 	if r.Payer, err = claims.Identity(); err != nil {
 		return err
 	}
-	if err := a.checkVia(r.Payer); err != nil {
-		return err
+	if r.Payer.Via != "" { // again, because the operator may have denied it after the Event was submitted
+		if err := a.config.Payers.CheckDelegation(r.Payer); err != nil {
+			return err
+		}
 	}
-	r.Tier, err = a.config.TierOf(ctx, r.Payer)
+	r.Tier, err = a.config.Payers.Allowance(ctx, r.Payer)
 	return err
-}
-
-// checkVia asks again here: what was forbidden since the Event came must not spend.
-func (a *API) checkVia(payer identity.Identity) error {
-	if a.config.CheckVia == nil || payer.Via == "" {
-		return nil
-	}
-	return a.config.CheckVia(payer)
 }
 
 func (a *API) allow(c echo.Context, d Door) error {
@@ -258,10 +285,10 @@ func (a *API) allow(c echo.Context, d Door) error {
 		return c.NoContent(http.StatusBadRequest)
 	}
 	err = a.config.Broker.Allow(c.Request().Context(), d.Space, c.QueryParam("allowToken"), pid)
-	return a.plain(c, d, err)
+	return a.answerStatus(c, d, err)
 }
 
-// release never answers 5xx, nor later than the client waits: it raises on both, and the visitor loses a
+// release never answers 5xx, and always before the client's timeout. The client raises on both, and the visitor would lose a
 // finished result.
 func (a *API) release(c echo.Context, d Door) error {
 	failed, _ := strconv.ParseBool(c.QueryParam("fail"))
@@ -269,19 +296,20 @@ func (a *API) release(c echo.Context, d Door) error {
 	defer cancel()
 	err := a.config.Broker.Release(ctx, d.Space, c.QueryParam("allowToken"), failed)
 	if err != nil && !errors.Is(err, lease.ErrUnknown) {
-		err = nil // the lease is over all the same; its settlement goes on
+		err = nil // the lease has ended anyway; its settlement continues
 	}
-	return a.plain(c, d, err)
+	return a.answerStatus(c, d, err)
 }
 
-func (a *API) plain(c echo.Context, d Door, err error) error {
+// answerStatus answers with a status alone.
+func (a *API) answerStatus(c echo.Context, d Door, err error) error {
 	if err == nil {
 		return c.NoContent(http.StatusOK)
 	}
 	level := zap.WarnLevel
-	if errors.Is(err, lease.ErrUnknown) { // usual after a kill: the client releases what has ended
+	if errors.Is(err, lease.ErrUnknown) { // normal after a kill: the client releases a lease that has ended
 		level = zap.InfoLevel
 	}
-	a.config.Logger.Log(level, "device api refused", zap.String("space", d.Space), zap.String("call", c.Path()), zap.Error(err))
+	a.config.Logger.Log(level, "device api request refused", zap.String("space", d.Space), zap.String("call", c.Path()), zap.Error(err))
 	return c.NoContent(statusOf(err))
 }

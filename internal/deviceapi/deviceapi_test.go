@@ -20,14 +20,14 @@ var routes = []struct{ method, call string }{
 	{http.MethodPost, "/release"}, {http.MethodGet, "/queue-size"},
 }
 
-func TestOnlyTheSecretOpens(t *testing.T) {
+func TestDoorNeedsItsSecret(t *testing.T) {
 	h := listening(t)
 	closed := h.open("demo", "run-2")
 	h.api.Close("run-2")
 	for _, r := range routes {
 		for what, path := range map[string]string{
 			"a wrong secret": "/d/0123456789abcdef0123456789abcdef", "a part of it": h.path[:len(h.path)-1],
-			"none": "/d/", "no door at all": "", "a closed door": closed,
+			"no secret": "/d/", "no Door at all": "", "a closed Door": closed,
 		} {
 			if a := h.call(r.method, path+r.call, nil); a.status != http.StatusNotFound {
 				t.Errorf("%s with %s: got %d, want 404", r.call, what, a.status)
@@ -38,7 +38,7 @@ func TestOnlyTheSecretOpens(t *testing.T) {
 		t.Errorf("/startup-report: got %d, want 200", a.status)
 	}
 	if n := h.broker.Waiting() + len(h.broker.List()); n != 0 {
-		t.Errorf("got %d leases by refused calls", n)
+		t.Errorf("got %d leases from refused calls", n)
 	}
 }
 
@@ -56,14 +56,14 @@ func TestBrowsersAreRefused(t *testing.T) {
 		}
 	}
 	if n := len(h.broker.List()); n != 0 {
-		t.Errorf("got %d leases by refused calls", n)
+		t.Errorf("got %d leases from refused calls", n)
 	}
 }
 
 var grantedAnswer = regexp.MustCompile(`^\{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-fake-0","allowToken":"[0-9a-f]{32}"\}\n?$`)
 
 func TestScheduleAtOnce(t *testing.T) {
-	h := newHouse(t)
+	h := newHarness(t)
 	h.api.times.soon = 10 * time.Second
 	h.listen()
 	a := h.post("/schedule", "token", h.token("ada", "free", "event-1"), "cgroupPath", "/spacehost/demo/1",
@@ -83,7 +83,7 @@ func TestScheduleAtOnce(t *testing.T) {
 	}
 }
 
-// TestTokens: what is not a living token of this Space is refused, never taken for none.
+// TestTokens: a token that is not valid for this Space is refused. It is never treated as a request without a token.
 func TestTokens(t *testing.T) {
 	h := listening(t)
 	sign := func(alter func(*token.Claims)) string {
@@ -104,8 +104,8 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.events.end("event-2")
-	h.api.config.CheckVia = func(payer identity.Identity) error {
+	h.host.end("event-2")
+	h.host.denied = func(payer identity.Identity) error {
 		if payer.Via == "front" {
 			return &people.DelegationDeniedError{Space: payer.Via}
 		}
@@ -113,30 +113,31 @@ func TestTokens(t *testing.T) {
 	}
 	head, rest, _ := strings.Cut(good, ".")
 	for what, token := range map[string]string{
-		"altered":               good[:len(good)-4] + "AAAA",
-		"unsigned":              "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
-		"garbage":               head,
-		"of another host":       foreign,
-		"for another Space":     sign(func(c *token.Claims) { c.Aud = "other" }),
-		"of an ended event":     sign(func(c *token.Claims) { c.ID = "event-2" }),
-		"of no event at all":    sign(func(c *token.Claims) { c.ID = "" }),
-		"via a forbidden Space": sign(func(c *token.Claims) { c.Act = "front" }),
-		"of two days ago":       sign(func(c *token.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
+		"altered":            good[:len(good)-4] + "AAAA",
+		"unsigned":           "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + strings.SplitN(rest, ".", 2)[0] + ".",
+		"garbage":            head,
+		"of another host":    foreign,
+		"for another Space":  sign(func(c *token.Claims) { c.Aud = "other" }),
+		"of an ended event":  sign(func(c *token.Claims) { c.ID = "event-2" }),
+		"of no event at all": sign(func(c *token.Claims) { c.ID = "" }),
+		"via a denied Space": sign(func(c *token.Claims) { c.Act = "front" }),
+		"of two days ago":    sign(func(c *token.Claims) { c.IssuedAt = time.Now().Add(-48 * time.Hour) }),
 	} {
 		if a := h.post("/schedule", "token", token); a.status != http.StatusUnauthorized {
 			t.Errorf("a token %s: got %d %s, want 401", what, a.status, a.body)
 		}
 	}
 	if n := len(h.broker.List()); n != 0 {
-		t.Errorf("got %d leases by refused tokens", n)
+		t.Errorf("got %d leases from refused tokens", n)
 	}
 	if a := h.post("/schedule", "token", good); a.status != http.StatusOK {
-		t.Errorf("the good one: got %d, want 200", a.status)
+		t.Errorf("the valid token: got %d, want 200", a.status)
 	}
 }
 
-// TestTheCapInNumbers: via a Space a visitor is lent half of what is left, in the shape that the client has words for.
-func TestTheCapInNumbers(t *testing.T) {
+// TestDelegatedQuotaIsHalf: a Space may spend half of the remaining quota on the payer's behalf. The refusal is one that the client
+// has a message for.
+func TestDelegatedQuotaIsHalf(t *testing.T) {
 	h := listening(t)
 	token, err := h.signer.Sign(token.Claims{Aud: "demo", Sub: "user:ada", Tier: "free", ID: "event-1", Act: "front"})
 	if err != nil {
@@ -161,13 +162,13 @@ func TestWithoutATokenTheSpacePays(t *testing.T) {
 	}
 }
 
-// TestEventThatEndsMeanwhile: whoever cancelled it did not know of the Lease, so nobody else takes it back.
-func TestEventThatEndsMeanwhile(t *testing.T) {
-	h := newHouse(t)
-	asked := 0
-	h.events.asked = func(event string) {
-		if asked++; asked == 2 {
-			h.events.end(event)
+// TestEventEndsDuringSchedule: the end of the Event did not cancel the new Lease, so the API must.
+func TestEventEndsDuringSchedule(t *testing.T) {
+	h := newHarness(t)
+	checks := 0
+	h.host.beforeAlive = func(event string) {
+		if checks++; checks == 2 {
+			h.host.end(event)
 		}
 	}
 	h.listen()
@@ -208,9 +209,9 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// TestNegativeDurationOfTheUnlimited: -1 arrives as 86399, or times the duration_factor of its GPU (129598), which no
-// quota would refuse.
-func TestNegativeDurationOfTheUnlimited(t *testing.T) {
+// TestNegativeDurationAtUnlimitedTier: -1 arrives as 86399, or as that times the duration_factor of the GPU (129598). No quota
+// would refuse it.
+func TestNegativeDurationAtUnlimitedTier(t *testing.T) {
 	h := listening(t)
 	token := h.token("ada", "unlimited", "event-1")
 	for text, want := range map[string]int{"86399": 429, "129598": 429, "1000000000000": 429, "86398": 200} {
@@ -220,7 +221,7 @@ func TestNegativeDurationOfTheUnlimited(t *testing.T) {
 	}
 }
 
-func TestArgumentsOutOfBounds(t *testing.T) {
+func TestInvalidArguments(t *testing.T) {
 	h := listening(t)
 	for _, pairs := range [][]string{{"gpuSize", "huge"}, {"gpuSize", "Large"}, {"taskId", strings.Repeat("1", 65)}} {
 		if a := h.post("/schedule", pairs...); a.status != http.StatusBadRequest {
@@ -228,11 +229,11 @@ func TestArgumentsOutOfBounds(t *testing.T) {
 		}
 	}
 	if a := h.post("/schedule", "token", h.token("ada", "no such tier", "event-1")); a.status != http.StatusServiceUnavailable {
-		t.Errorf("a tier that is no more: got %d, want 503", a.status)
+		t.Errorf("a tier that was removed: got %d, want 503", a.status)
 	}
 }
 
-// TestRefusalsOfEveryTier: Authenticated chooses the client's words, the sign of wait their meaning.
+// TestRefusalsOfEveryTier: Authenticated selects the client's message, the sign of wait its meaning.
 func TestRefusalsOfEveryTier(t *testing.T) {
 	for _, preset := range []string{"2026-04", "2026-08"} {
 		tiers, err := quota.Presets(preset)
@@ -244,8 +245,8 @@ func TestRefusalsOfEveryTier(t *testing.T) {
 				continue
 			}
 			t.Run(preset+"/"+tier.Name, func(t *testing.T) {
-				h := newHouse(t)
-				h.tiers = tiers
+				h := newHarness(t)
+				h.host.tiers = tiers
 				h.listen()
 				h.wantRefusals(tier)
 			})
@@ -253,7 +254,7 @@ func TestRefusalsOfEveryTier(t *testing.T) {
 	}
 }
 
-func (h *house) wantRefusals(tier quota.Tier) {
+func (h *harness) wantRefusals(tier quota.Tier) {
 	h.t.Helper()
 	token, all := h.token("ada", tier.Name, "event-1"), int(tier.Quota.Seconds())
 	seconds := func(n int) []string { return []string{"token", token, "durationSeconds", fmt.Sprint(n)} }
@@ -264,12 +265,12 @@ func (h *house) wantRefusals(tier quota.Tier) {
 	if a.status != http.StatusOK || a.header.Get(headerAuthenticated) != tier.Authenticated || a.header.Get(headerApproveResult) != "approved" {
 		h.t.Errorf("all but 10 s: got %d %v", a.status, a.header)
 	}
-	// It was granted and not yet allowed: over at the latest after the whole of its wait and its time.
+	// The lease is granted and not yet allowed. It ends at the latest after its whole wait and its whole duration.
 	wait := all - 10 + 60
 	h.wantRefusal(h.post("/schedule", seconds(11)...), tier, "quota-exceeded", fmt.Sprintf(`{"left":10,"wait":%d}`, wait))
 }
 
-func (h *house) wantRefusal(a answer, tier quota.Tier, result, body string) {
+func (h *harness) wantRefusal(a answer, tier quota.Tier, result, body string) {
 	h.t.Helper()
 	if a.status != http.StatusTooManyRequests || strings.TrimSpace(a.body) != body {
 		h.t.Errorf("got %d %s, want 429 %s", a.status, a.body, body)
@@ -295,7 +296,7 @@ func TestAllow(t *testing.T) {
 		want             int
 	}{
 		"a foreign pid":         {h.path, token, "200", http.StatusForbidden},
-		"a pid of nobody":       {h.path, token, "300", http.StatusForbidden},
+		"an unknown pid":        {h.path, token, "300", http.StatusForbidden},
 		"a negative pid":        {h.path, token, "-100", http.StatusForbidden},
 		"no number":             {h.path, token, "self", http.StatusBadRequest},
 		"no pid":                {h.path, token, "", http.StatusBadRequest},
@@ -333,14 +334,14 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-func TestReleaseOfAWaitingLease(t *testing.T) {
+func TestReleaseOfWaitingLease(t *testing.T) {
 	h := listening(t)
 	h.grant()
 	w := h.wait()
 	open := h.broker.List()
-	for _, o := range open { // its token is known to nobody, and yet
+	for _, o := range open { // List shows only the start of an ID, which is no credential
 		if a := h.post("/release", "allowToken", o.Lease); a.status != http.StatusNotFound {
-			t.Errorf("release by the first digits: got %d, want 404", a.status)
+			t.Errorf("release by the short ID: got %d, want 404", a.status)
 		}
 	}
 	w.want(ping)
@@ -362,7 +363,7 @@ func TestQueueSize(t *testing.T) {
 	size("1")
 }
 
-// TestLogHasNoCredentials: secret, tokens and allowTokens all stand in the URLs of here.
+// TestLogHasNoCredentials: the URLs of this API contain the secret, tokens and allowTokens.
 func TestLogHasNoCredentials(t *testing.T) {
 	h := listening(t)
 	token := h.token("ada", "free", "event-1")
@@ -384,11 +385,11 @@ func TestLogHasNoCredentials(t *testing.T) {
 	}
 }
 
-// TestFullDatabaseIsSaidToTheVisitor: the client itself only says that no GPU was available.
-func TestFullDatabaseIsSaidToTheVisitor(t *testing.T) {
+// TestFullDatabaseWarnsTheVisitor: the client itself reports only that no GPU was available.
+func TestFullDatabaseWarnsTheVisitor(t *testing.T) {
 	h := listening(t)
-	told := ""
-	h.api.config.Tell = func(space, event, text string) { told = space + " " + event + ": " + text }
+	warned := ""
+	h.host.warned = func(space, event, text string) { warned = space + " " + event + ": " + text }
 	for _, statement := range []string{`PRAGMA max_page_count = 1`, `CREATE TABLE ballast (x BLOB)`} {
 		_, _ = h.db.Exec(statement) // the second fails if there is no page for it
 	}
@@ -401,10 +402,10 @@ func TestFullDatabaseIsSaidToTheVisitor(t *testing.T) {
 		a = h.post("/schedule", "token", h.token("ada", "free", "event-1"), "durationSeconds", "1")
 	}
 	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("got %d with %v, want 503 and when to try again", a.status, a.header)
+		t.Errorf("got %d with %v, want 503 and Retry-After", a.status, a.header)
 	}
-	if want := "demo event-1: This host cannot write its ledger now, since its disk is full. Nothing was charged; try again in a minute."; told != want {
-		t.Errorf("told %q, want %q", told, want)
+	if want := "demo event-1: This host cannot write its ledger now, because its disk is full. Nothing was charged; try again in a minute."; warned != want {
+		t.Errorf("warned %q, want %q", warned, want)
 	}
 }
 

@@ -22,33 +22,34 @@ const (
 	resultQuota         = "quota-exceeded"
 	resultIllegal       = "illegal-duration"
 	contentEventStream  = "text/event-stream"
-	retryAfter          = "10" // seconds; the client says "No GPU was available" and does not try again by itself
+	retryAfter          = "10" // seconds; the client reports "No GPU was available" and does not retry by itself
 )
 
-// setAuthenticated chooses the client's words about signing up or subscribing.
+// setAuthenticated selects the client's message about signing up or subscribing.
 func setAuthenticated(c echo.Context, r lease.Request) {
 	if r.Tier.Authenticated != "" {
 		c.Response().Header().Set(headerAuthenticated, r.Tier.Authenticated)
 	}
 }
 
+// argumentError reports an invalid query parameter.
 type argumentError struct{ name string }
 
-func (e *argumentError) Error() string { return "bad argument " + e.name }
+func (e *argumentError) Error() string { return "invalid argument " + e.name }
 
-// endedError: the token is ours, but the Event that it was made for is over.
+// endedError reports a valid token whose Event has ended.
 type endedError struct{ event string }
 
 func (e *endedError) Error() string { return "the event of this token has ended" }
 
-// refusal is the body of a 429. The sign of Wait is the meaning: below 0 the duration is illegal, above it
-// the quota is exceeded (0 would mean that runs are).
+// refusal is the body of a 429. The sign of Wait is its meaning: negative for an illegal duration, positive for an exceeded quota.
+// (0 would mean that the number of runs is exceeded.)
 type refusal struct {
 	Left int `json:"left"`
 	Wait int `json:"wait"`
 }
 
-// refuse turns errors into what makes the client show Hugging Face's words.
+// refuse answers with the status, headers and body for which the client shows Hugging Face's message.
 func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 	h := c.Response().Header()
 	setAuthenticated(c, r)
@@ -56,8 +57,8 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
 	var exceeded *quota.ExceededError
 	var illegal *quota.IllegalDurationError
-	if a.config.Refused != nil && (errors.As(err, &exceeded) || errors.As(err, &illegal)) {
-		a.config.Refused(r, err)
+	if errors.As(err, &exceeded) || errors.As(err, &illegal) {
+		a.config.Notifier.LeaseRefused(r, err)
 	}
 	switch {
 	case errors.As(err, &exceeded):
@@ -67,29 +68,24 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		h.Set(headerApproveResult, resultIllegal)
 		return c.JSON(http.StatusTooManyRequests, refusal{int(illegal.Longest.Seconds()), -1})
 	}
-	if trouble, ok := errors.AsType[*lease.StorageError](err); ok {
+	if storage, ok := errors.AsType[*lease.StorageError](err); ok {
 		h.Set(echo.HeaderRetryAfter, retryAfter)
-		a.tell(r, "This host cannot write its ledger now, since "+trouble.Cause+". Nothing was charged; try again in a minute.")
+		if r.Event != "" { // the client has no message for it
+			a.config.Notifier.WarnVisitor(r.Space, r.Event, "This host cannot write its ledger now, because "+storage.Cause+". Nothing was charged; try again in a minute.")
+		}
 	}
 	return c.NoContent(statusOf(err))
 }
 
-// tell gives the visitor the words that the client has none for.
-func (a *API) tell(r lease.Request, text string) {
-	if a.config.Tell != nil && r.Event != "" {
-		a.config.Tell(r.Space, r.Event, text)
-	}
-}
-
-// statusOf is the table from errors to statuses. All else is "no GPU": the cause is in the log.
+// statusOf maps errors to statuses. Every other error is 503, which the client reports as "no GPU"; the cause is in the log.
 func statusOf(err error) int {
 	var token *token.Error
 	var ended *endedError
-	var stopped *people.DelegationDeniedError
+	var denied *people.DelegationDeniedError
 	var argument *argumentError
 	var notOwned *lease.NotOwnedError
 	switch {
-	case errors.As(err, &token), errors.As(err, &ended), errors.As(err, &stopped): // of 4xx the client has words for this one alone
+	case errors.As(err, &token), errors.As(err, &ended), errors.As(err, &denied): // the only 4xx for which the client has a message
 		return http.StatusUnauthorized
 	case errors.As(err, &argument):
 		return http.StatusBadRequest

@@ -30,7 +30,7 @@ func TestWaitIsOneChunkPerEvent(t *testing.T) {
 		w.want(ping)
 	}
 	h.post("/release", "allowToken", token)
-	event := w.past()
+	event := w.afterPings()
 	data, ok := strings.CutPrefix(event, "event: succeeded\ndata: ")
 	data, ends := strings.CutSuffix(data, "\n\n")
 	if !ok || !ends || !grantedAnswer.MatchString(data) {
@@ -39,12 +39,12 @@ func TestWaitIsOneChunkPerEvent(t *testing.T) {
 	w.want("")
 }
 
-func TestQueueTimeoutIsTold(t *testing.T) {
+func TestQueueTimeoutFails(t *testing.T) {
 	h := listening(t, func(c *lease.Config) { c.QueueTimeout = 150 * time.Millisecond })
 	h.grant()
 	w := h.wait()
 	w.want(ping)
-	if got := w.past(); got != "event: failed\n\n" {
+	if got := w.afterPings(); got != "event: failed\n\n" {
 		t.Errorf("got %q, want failed", got)
 	}
 	w.want("")
@@ -54,67 +54,67 @@ func TestQueueTimeoutIsTold(t *testing.T) {
 	}
 }
 
-func TestSpaceThatDiesIsTold(t *testing.T) {
+func TestStoppedSpaceFailsItsWaits(t *testing.T) {
 	h := listening(t)
 	h.grant()
 	w := h.wait()
 	h.broker.Gone("run-1")
-	if got := w.past(); got != "event: failed\n\n" {
+	if got := w.afterPings(); got != "event: failed\n\n" {
 		t.Errorf("got %q, want failed", got)
 	}
 	w.want("")
 }
 
-// TestVisitorWhoLeftIsToldByAPingAtOnce: only at a ping does the client look, so there is one out of turn.
-func TestVisitorWhoLeftIsToldByAPingAtOnce(t *testing.T) {
-	h := newHouse(t)
-	h.api.times = times{soon: shortTimes.soon, ping: time.Hour, hangUp: time.Hour}
+// TestDisconnectedVisitorCausesAPing: the client checks for its visitor at pings only, so one is sent at once.
+func TestDisconnectedVisitorCausesAPing(t *testing.T) {
+	h := newHarness(t)
+	h.api.times = timings{soon: shortTimings.soon, ping: time.Hour, hangUp: time.Hour}
 	h.listen()
 	h.grant()
 	w := h.wait()
 	w.want(ping)
 	h.broker.Left("event-ben")
 	w.want(ping)
-	until(t, "the wait is given up", func() bool { return h.last().Reason == "visitor left" })
+	until(t, "the lease has stopped waiting", func() bool { return h.last().Reason == "visitor left" })
 }
 
-// TestSendOffEnds: a client that does not hang up is not waited for, nor pinged once only.
-func TestSendOffEnds(t *testing.T) {
-	h := newHouse(t)
-	h.api.times = times{soon: shortTimes.soon, ping: 20 * time.Millisecond, hangUp: 100 * time.Millisecond}
+// TestPingsEndIfTheClientStays: a client that keeps its connection gets several pings, until a timeout.
+func TestPingsEndIfTheClientStays(t *testing.T) {
+	h := newHarness(t)
+	h.api.times = timings{soon: shortTimings.soon, ping: 20 * time.Millisecond, hangUp: 100 * time.Millisecond}
 	h.listen()
 	h.grant()
 	w := h.wait()
 	h.broker.Cancelled("event-ben")
-	until(t, "the wait is given up", func() bool { return h.broker.Waiting() == 0 })
+	until(t, "the lease has stopped waiting", func() bool { return h.broker.Waiting() == 0 })
 	w.want(ping)
 	w.want(ping)
-	if got := w.past(); got != "" {
+	if got := w.afterPings(); got != "" {
 		t.Errorf("got %q, want the end", got)
 	}
 }
 
-func TestHangUpWithdrawsTheLease(t *testing.T) {
-	for name, times := range map[string]times{
+func TestDisconnectWithdrawsTheLease(t *testing.T) {
+	for name, times := range map[string]timings{
 		"before the stream": {soon: time.Hour, ping: time.Hour, settle: time.Minute},
 		"between two pings": {soon: time.Millisecond, ping: time.Hour, settle: time.Minute},
 		"while pings come":  {soon: time.Millisecond, ping: time.Millisecond, settle: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
+			h := newHarness(t)
 			h.api.times = times
 			h.listen()
 			token := h.grant()
-			h.hangUpOnceWaiting()
+			h.disconnectOnceWaiting()
 			until(t, "the lease is withdrawn", func() bool { return h.last().Reason == "connection lost" })
 			h.post("/release", "allowToken", token)
-			h.grant() // nobody else has the Slot
+			h.grant() // the Slot is free
 		})
 	}
 }
 
-// hangUpOnceWaiting is a client that goes without a word.
-func (h *house) hangUpOnceWaiting() {
+// disconnectOnceWaiting is a client that closes its connection while it waits.
+func (h *harness) disconnectOnceWaiting() {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	query := values("token", h.token("ben", "pro", "event-ben"))
@@ -122,9 +122,9 @@ func (h *house) hangUpOnceWaiting() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	asked := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(asked)
+		defer close(done)
 		if response, err := http.DefaultClient.Do(request); err == nil {
 			<-ctx.Done()
 			response.Body.Close()
@@ -132,11 +132,11 @@ func (h *house) hangUpOnceWaiting() {
 	}()
 	until(h.t, "the lease waits", func() bool { return h.broker.Waiting() == 1 })
 	cancel()
-	<-asked
+	<-done
 }
 
-// TestRetryAfterHangUpInheritsTheSize: the client asks once more, without gpuSize (spaces/zero/client.py).
-func TestRetryAfterHangUpInheritsTheSize(t *testing.T) {
+// TestRetryAfterDisconnectInheritsTheSize: the client retries once, without gpuSize (spaces/zero/client.py).
+func TestRetryAfterDisconnectInheritsTheSize(t *testing.T) {
 	h := listening(t)
 	h.grant()
 	h.wait("gpuSize", "xlarge", "taskId", "7").conn.Close()
@@ -147,28 +147,27 @@ func TestRetryAfterHangUpInheritsTheSize(t *testing.T) {
 	}
 }
 
-// tape is an answer whose writes and flushes are written down with their time: for tests in a bubble, where
-// no socket may be.
-type tape struct {
+// recorder records writes and flushes with their time. Tests with synctest use it, because they cannot use sockets.
+type recorder struct {
 	start  time.Time
 	header http.Header
 	events []string
 	parts  int    // Writes since the last Flush
-	torn   string // the event that does not go out
+	torn   string // the event whose flush fails
 }
 
-func newTape() *tape { return &tape{start: time.Now(), header: http.Header{}} }
+func newRecorder() *recorder { return &recorder{start: time.Now(), header: http.Header{}} }
 
-func (p *tape) Header() http.Header { return p.header }
-func (p *tape) WriteHeader(int)     {}
-func (p *tape) Write(b []byte) (int, error) {
+func (p *recorder) Header() http.Header { return p.header }
+func (p *recorder) WriteHeader(int)     {}
+func (p *recorder) Write(b []byte) (int, error) {
 	p.events = append(p.events, fmt.Sprintf("%v %s", time.Since(p.start), strings.TrimSpace(string(b))))
 	p.parts++
 	return len(b), nil
 }
 
-// FlushError is where a net/http server first meets a dead connection: small writes go to a buffer.
-func (p *tape) FlushError() error {
+// FlushError is where a net/http server detects a broken connection: small writes go to a buffer.
+func (p *recorder) FlushError() error {
 	if p.parts != 1 {
 		p.events = append(p.events, fmt.Sprintf("flush of %d writes", p.parts))
 	}
@@ -179,62 +178,62 @@ func (p *tape) FlushError() error {
 	return nil
 }
 
-// ask is a call without a socket.
-func (h *house) ask(to http.ResponseWriter, call string, pairs ...string) {
+// serve makes a call without a socket.
+func (h *harness) serve(to http.ResponseWriter, call string, pairs ...string) {
 	h.t.Helper()
 	request := httptest.NewRequestWithContext(h.t.Context(), http.MethodPost, h.path+call+"?"+values(pairs...).Encode(), nil)
 	h.echo.ServeHTTP(to, request)
 }
 
-// TestUsualTimes: first after what is soon, then every 2 s, and after a minute it is over.
-func TestUsualTimes(t *testing.T) {
+// TestDefaultTimings: the first ping after `soon`, then one every 2 s, and after a minute the timeout.
+func TestDefaultTimings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newHarness(t)
 		first := httptest.NewRecorder()
-		h.ask(first, "/schedule", "durationSeconds", "200")
+		h.serve(first, "/schedule", "durationSeconds", "200")
 		h.processes.Start("demo", 100)
-		h.ask(httptest.NewRecorder(), "/allow", "pid", "100", "allowToken", h.allowToken(first))
-		p := newTape()
-		h.ask(p, "/schedule", "token", h.token("ben", "pro", "event-ben"))
+		h.serve(httptest.NewRecorder(), "/allow", "pid", "100", "allowToken", h.allowToken(first))
+		p := newRecorder()
+		h.serve(p, "/schedule", "token", h.token("ben", "pro", "event-ben"))
 		var want []string
-		for at := usualTimes.soon; at < time.Minute; at += 2 * time.Second {
+		for at := defaultTimings.soon; at < time.Minute; at += 2 * time.Second {
 			want = append(want, at.String()+" event: ping")
 		}
 		want = append(want, "1m0s event: failed")
-		if got, want := strings.Join(p.events, "\n"), strings.Join(want, "\n"); got != want || usualTimes.soon > time.Second {
+		if got, want := strings.Join(p.events, "\n"), strings.Join(want, "\n"); got != want || defaultTimings.soon > time.Second {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	})
 }
 
-// TestEventThatDoesNotGoOut: the connection may have broken without the server having seen its end.
-func TestEventThatDoesNotGoOut(t *testing.T) {
+// TestUndeliveredEvent: a connection may break before the server notices it.
+func TestUndeliveredEvent(t *testing.T) {
 	for torn, state := range map[string]lease.State{"event: ping": lease.Withdrawn, "event: succeeded": lease.Unclaimed} {
 		t.Run(torn, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHouse(t)
+				h := newHarness(t)
 				first := httptest.NewRecorder()
-				h.ask(first, "/schedule")
+				h.serve(first, "/schedule")
 				time.AfterFunc(5*time.Second, func() {
-					h.ask(httptest.NewRecorder(), "/release", "allowToken", h.allowToken(first))
+					h.serve(httptest.NewRecorder(), "/release", "allowToken", h.allowToken(first))
 				})
-				p := newTape()
+				p := newRecorder()
 				p.torn = torn
-				h.ask(p, "/schedule", "token", h.token("ben", "pro", "event-ben"))
+				h.serve(p, "/schedule", "token", h.token("ben", "pro", "event-ben"))
 				if !strings.Contains(p.events[len(p.events)-1], torn) {
-					t.Errorf("got %q, want nothing after what was lost", p.events)
+					t.Errorf("got %q, want nothing after the lost event", p.events)
 				}
 				synctest.Wait()
 				if l := h.last(); l.State != state || l.Reason != "connection lost" {
 					t.Errorf("got %+v, want it %s", l, state)
 				}
-				time.Sleep(10 * time.Second) // lets the release be, where it is still to come
+				time.Sleep(10 * time.Second) // until a pending release has run
 			})
 		})
 	}
 }
 
-func (h *house) allowToken(r *httptest.ResponseRecorder) string {
+func (h *harness) allowToken(r *httptest.ResponseRecorder) string {
 	h.t.Helper()
 	_, rest, ok := strings.Cut(r.Body.String(), `"allowToken":"`)
 	if !ok {
@@ -243,30 +242,30 @@ func (h *house) allowToken(r *httptest.ResponseRecorder) string {
 	return rest[:32]
 }
 
-// TestSlotThatIsBeingClearedMakesNoStream: the visitor would read "Waiting for a GPU" for nothing.
-func TestSlotThatIsBeingClearedMakesNoStream(t *testing.T) {
+// TestSlotBeingClearedNeedsNoStream: with a stream the visitor would see "Waiting for a GPU" without need.
+func TestSlotBeingClearedNeedsNoStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newHarness(t)
 		first := httptest.NewRecorder()
-		h.ask(first, "/schedule")
-		time.AfterFunc(usualTimes.soon-time.Millisecond, func() {
-			h.ask(httptest.NewRecorder(), "/release", "allowToken", h.allowToken(first))
+		h.serve(first, "/schedule")
+		time.AfterFunc(defaultTimings.soon-time.Millisecond, func() {
+			h.serve(httptest.NewRecorder(), "/release", "allowToken", h.allowToken(first))
 		})
 		second := httptest.NewRecorder()
-		h.ask(second, "/schedule", "token", h.token("ben", "pro", "event-ben"))
+		h.serve(second, "/schedule", "token", h.token("ben", "pro", "event-ben"))
 		if !grantedAnswer.MatchString(second.Body.String()) {
 			t.Errorf("got %s, want a plain grant", second.Body)
 		}
 	})
 }
 
-// TestClosedDatabase: a release is never answered 5xx, since the client then raises and a finished result is
-// lost; nor later than the client waits. What cannot be promised without a database, is not.
+// TestClosedDatabase: a release is never answered 5xx, because the client then raises and a finished result is lost. It is answered
+// before the client's timeout. Calls that need the database are refused.
 func TestClosedDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t)
+		h := newHarness(t)
 		first := httptest.NewRecorder()
-		h.ask(first, "/schedule")
+		h.serve(first, "/schedule")
 		token := h.allowToken(first)
 		h.processes.Start("demo", 100)
 		if err := h.db.Close(); err != nil {
@@ -284,7 +283,7 @@ func TestClosedDatabase(t *testing.T) {
 			{"/startup-report", nil, http.StatusOK},
 		} {
 			start, r := time.Now(), httptest.NewRecorder()
-			h.ask(r, row.call, row.pairs...)
+			h.serve(r, row.call, row.pairs...)
 			if took := time.Since(start); r.Code != row.want || took > 10*time.Second {
 				t.Errorf("%s: got %d after %v, want %d within 10 s", row.call, r.Code, took, row.want)
 			}
@@ -292,26 +291,26 @@ func TestClosedDatabase(t *testing.T) {
 	})
 }
 
-// TestWhoWaitsIsTold: not at the first ping, then on changes, and every five seconds at most.
-func TestWhoWaitsIsTold(t *testing.T) {
+// TestForecastsWhileWaiting: none at the first ping, then one per change, at most every five seconds.
+func TestForecastsWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
+		h := newHarness(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
 		start := time.Now()
-		var told []string
-		h.api.config.Waits = func(r lease.Request, f lease.Forecast) {
+		var sent []string
+		h.host.waits = func(r lease.Request, f lease.Forecast) {
 			if r.Event == "event-ben" {
-				told = append(told, fmt.Sprintf("%v number %d at %v, %s", time.Since(start), f.Rank+1, f.Start.Sub(start), f.Reason))
+				sent = append(sent, fmt.Sprintf("%v number %d at %v, %s", time.Since(start), f.Rank+1, f.Start.Sub(start), f.Reason))
 			}
 		}
 		first := httptest.NewRecorder()
-		h.ask(first, "/schedule", "durationSeconds", "20")
+		h.serve(first, "/schedule", "durationSeconds", "20")
 		h.processes.Start("demo", 100)
-		h.ask(httptest.NewRecorder(), "/allow", "pid", "100", "allowToken", h.allowToken(first))
+		h.serve(httptest.NewRecorder(), "/allow", "pid", "100", "allowToken", h.allowToken(first))
 		var waits sync.WaitGroup
-		waits.Go(func() { h.ask(newTape(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
+		waits.Go(func() { h.serve(newRecorder(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
 		time.Sleep(10 * time.Second)
 		waits.Go(func() {
-			h.ask(newTape(), "/schedule", "durationSeconds", "10", "token", h.token("cem", "pro", "event-cem"))
+			h.serve(newRecorder(), "/schedule", "durationSeconds", "10", "token", h.token("cem", "pro", "event-cem"))
 		})
 		time.Sleep(2 * time.Second)
 		h.broker.Left("event-cem")
@@ -319,21 +318,21 @@ func TestWhoWaitsIsTold(t *testing.T) {
 		h.broker.Left("event-ben")
 		waits.Wait()
 		want := "2.4s number 1 at 20s, node\n10.4s number 2 at 30s, node\n16.4s number 1 at 20s, node"
-		if got := strings.Join(told, "\n"); got != want {
+		if got := strings.Join(sent, "\n"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	})
 }
 
-// TestWorkOnNobodysBehalfGoesLast: it pays by the Space's own account, and comes before no visitor.
-func TestWorkOnNobodysBehalfGoesLast(t *testing.T) {
+// TestRequestWithoutTokenGoesLast: the Space's own account pays for it, and every visitor goes first.
+func TestRequestWithoutTokenGoesLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
-		h.ask(httptest.NewRecorder(), "/schedule")
+		h := newHarness(t, func(c *lease.Config) { c.Priorities = []int{0, 1, 2} })
+		h.serve(httptest.NewRecorder(), "/schedule")
 		var waits sync.WaitGroup
-		waits.Go(func() { h.ask(newTape(), "/schedule") })
+		waits.Go(func() { h.serve(newRecorder(), "/schedule") })
 		time.Sleep(5 * time.Second)
-		waits.Go(func() { h.ask(newTape(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
+		waits.Go(func() { h.serve(newRecorder(), "/schedule", "token", h.token("ben", "free", "event-ben")) })
 		synctest.Wait()
 		var order []string
 		for _, l := range h.broker.List() { // oldest first
@@ -342,16 +341,16 @@ func TestWorkOnNobodysBehalfGoesLast(t *testing.T) {
 			}
 		}
 		if got := strings.Join(order, ", "); got != "space:demo 1, user:ben 0" {
-			t.Errorf("they wait as %s", got)
+			t.Errorf("waiting in the order %s", got)
 		}
-		waits.Wait() // unclaimed, then in vain
+		waits.Wait() // the first grant expires unclaimed, then the waits time out
 	})
 }
 
-// TestConcurrencyIsTheReason: a Slot may be free, and the Space has its own already.
+// TestConcurrencyIsTheReason: a Space at its limit waits even if a Slot is free.
 func TestConcurrencyIsTheReason(t *testing.T) {
-	h := newHouse(t, func(c *lease.Config) { c.PerSpace = func(string) int { return 1 } })
-	h.api.times = shortTimes
+	h := newHarness(t, func(c *lease.Config) { c.PerSpace = func(string) int { return 1 } })
+	h.api.times = shortTimings
 	h.listen()
 	h.grant()
 	if got := h.wait().header.Get(headerQueuingReason); got != "concurrency" {
@@ -359,33 +358,33 @@ func TestConcurrencyIsTheReason(t *testing.T) {
 	}
 }
 
-func TestNews(t *testing.T) {
+func TestForecastDebounce(t *testing.T) {
 	at := func(s int) *time.Time { when := time.Unix(int64(s), 0); return &when }
 	first := lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60)}
 	for name, row := range map[string]struct {
 		now  lease.Forecast
 		want bool
 	}{
-		"the same":               {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60)}, false},
-		"a start a bit sooner":   {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(56)}, false},
-		"a start much sooner":    {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(55)}, true},
-		"a start much later":     {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(65)}, true},
-		"no start":               {lease.Forecast{Rank: 3, Reason: lease.Node}, true},
-		"another rank":           {lease.Forecast{Rank: 2, Reason: lease.Node, Start: at(60)}, true},
-		"another reason":         {lease.Forecast{Rank: 3, Reason: lease.Concurrency, Limit: lease.OfSpace, Start: at(60)}, true},
-		"giving up is no news":   {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60), GivesUp: *at(90)}, false},
-		"all of it, but at once": {lease.Forecast{}, false},
+		"the same":                {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60)}, false},
+		"a start a bit sooner":    {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(56)}, false},
+		"a start much sooner":     {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(55)}, true},
+		"a start much later":      {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(65)}, true},
+		"no start":                {lease.Forecast{Rank: 3, Reason: lease.Node}, true},
+		"another rank":            {lease.Forecast{Rank: 2, Reason: lease.Node, Start: at(60)}, true},
+		"another reason":          {lease.Forecast{Rank: 3, Reason: lease.Concurrency, Limit: lease.OfSpace, Start: at(60)}, true},
+		"only the timeout":        {lease.Forecast{Rank: 3, Reason: lease.Node, Start: at(60), GivesUp: *at(90)}, false},
+		"all fields, but at once": {lease.Forecast{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := news{every: 5 * time.Second}
-			if !n.isNews(first, *at(0)) {
-				t.Fatal("what was never told is no news")
+			n := forecastDebounce{every: 5 * time.Second}
+			if !n.isDue(first, *at(0)) {
+				t.Fatal("the first forecast is not due")
 			}
 			later := 5
 			if strings.HasSuffix(name, "at once") {
 				later = 4
 			}
-			if got := n.isNews(row.now, *at(later)); got != row.want {
+			if got := n.isDue(row.now, *at(later)); got != row.want {
 				t.Errorf("got %v", got)
 			}
 		})

@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os/user"
@@ -9,13 +10,11 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/labstack/echo/v4"
-
 	"spacehost/internal/config"
-	"spacehost/internal/console"
 	"spacehost/internal/hubapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/views"
 	"spacehost/queue"
 	"spacehost/quota"
 	"spacehost/server"
@@ -56,8 +55,8 @@ func (s *spaceRun) function(r lease.Request) string {
 	return manifest.Tasks[r.Task].Name
 }
 
-// functions are those of the Spaces that viewer may see, of all for nil, by Space and name.
-func (h *Host) functions(viewer *identity.Identity) (all []console.Function) {
+// Functions are those of the Spaces that viewer may see, of all for nil, by Space and name.
+func (h *Host) Functions(viewer *identity.Identity) (all []views.Function) {
 	for _, s := range h.spaces {
 		if s.isVisible(viewer) {
 			all = append(all, s.functions()...)
@@ -66,8 +65,8 @@ func (h *Host) functions(viewer *identity.Identity) (all []console.Function) {
 	return all
 }
 
-// visible are the names of the Spaces that viewer may see, of all for nil.
-func (h *Host) visible(viewer *identity.Identity) (names []string) {
+// SpaceNames are the names of the Spaces that viewer may see, of all for nil.
+func (h *Host) SpaceNames(viewer *identity.Identity) (names []string) {
 	for _, s := range h.spaces {
 		if s.isVisible(viewer) {
 			names = append(names, s.space.Name)
@@ -80,31 +79,31 @@ func (s *spaceRun) isVisible(viewer *identity.Identity) bool {
 	return viewer == nil || s.settings.Visibility == config.Public || s.settings.Visibility == config.Private && s.isMember(*viewer)
 }
 
-func (s *spaceRun) functions() (all []console.Function) {
+func (s *spaceRun) functions() (all []views.Function) {
 	manifest, _ := s.queue.Manifest()
 	for id, task := range manifest.Tasks {
 		all = append(all, s.known(id, task))
 	}
-	slices.SortFunc(all, func(a, b console.Function) int {
+	slices.SortFunc(all, func(a, b views.Function) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Declared, b.Declared))
 	})
 	return all
 }
 
-func (s *spaceRun) known(id string, task queue.Task) console.Function {
-	f := console.Function{Space: s.space.Name, Name: task.Name, Size: cmp.Or(task.Size, "large"), Declared: task.Declared, From: console.FromDecorator}
+func (s *spaceRun) known(id string, task queue.Task) views.Function {
+	f := views.Function{Space: s.space.Name, Name: task.Name, Size: cmp.Or(task.Size, "large"), Declared: task.Declared, From: views.FromDecorator}
 	if task.Varies {
 		f.Declared, f.From = 0, ""
 	}
 	if last, called := s.asked.of(id); called && last.Declared != f.Declared {
-		f.Declared, f.From, f.Size = last.Declared, console.FromCall, cmp.Or(last.Size, f.Size)
+		f.Declared, f.From, f.Size = last.Declared, views.FromCall, cmp.Or(last.Size, f.Size)
 	}
 	return f
 }
 
-// refused remembers why, and tells a visitor who did not ask themselves: the words of the `spaces` package speak of
+// LeaseRefused remembers why, and tells a visitor who did not ask themselves: the words of the `spaces` package speak of
 // "your quota", whoever reads them.
-func (h *Host) refused(r lease.Request, err error) {
+func (h *Host) LeaseRefused(r lease.Request, err error) {
 	h.refusals.Add(quota.Refusal{At: h.clock.Now(), Identity: r.Payer.Key(), Space: r.Space, Task: r.Function, Err: err})
 	if r.Event == "" || r.Payer.Via == "" && r.Payer.Kind != identity.Space {
 		return
@@ -125,16 +124,16 @@ func reasonText(err error) string {
 	var illegal *quota.IllegalDurationError
 	switch {
 	case errors.As(err, &exceeded):
-		return fmt.Sprintf("%s; again in %s", exceeded.Reason(), console.Countdown(exceeded.Again()))
+		return fmt.Sprintf("%s; again in %s", exceeded.Reason(), views.Countdown(exceeded.Again()))
 	case errors.As(err, &illegal):
 		return illegal.Reason()
 	}
 	return ""
 }
 
-// byName is the Space of that name, for whoever may know of it. A protected one is known to who is known here, and to
+// HubSpace is the Space of that name, for whoever may know of it. A protected one is known to who is known here, and to
 // the host's other Spaces.
-func (h *Host) byName(who identity.Identity, name string) (hubapi.Space, bool) {
+func (h *Host) HubSpace(who identity.Identity, name string) (hubapi.Space, bool) {
 	s := h.find(name)
 	if s == nil || s.settings.Visibility == config.Private && !s.isMember(who) || s.settings.Visibility == config.Protected && who.Kind == identity.Address {
 		return hubapi.Space{}, false
@@ -149,9 +148,9 @@ func (h *Host) byName(who identity.Identity, name string) (hubapi.Space, bool) {
 	}, true
 }
 
-// operator names who asks over the socket, for the ledger.
-func operator(c echo.Context) string {
-	uid, ok := server.PeerOf(c.Request().Context())
+// Operator names who asks over the socket, for the ledger.
+func (h *Host) Operator(ctx context.Context) string {
+	uid, ok := server.PeerOf(ctx)
 	if !ok {
 		return "operator"
 	}

@@ -20,13 +20,16 @@ import (
 	"spacehost/internal/clock"
 	"spacehost/internal/config"
 	"spacehost/internal/console"
+	"spacehost/internal/control"
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/hubapi"
 	"spacehost/internal/lease"
+	"spacehost/internal/metrics"
 	"spacehost/internal/payer"
 	"spacehost/internal/people"
 	"spacehost/internal/proctree"
 	"spacehost/internal/token"
+	"spacehost/internal/views"
 	"spacehost/internal/web"
 	"spacehost/migrations"
 	"spacehost/queue"
@@ -59,10 +62,10 @@ type Host struct {
 	processes *proctree.Processes
 	broker    *lease.Broker
 	device    *deviceapi.API
-	metrics   *console.Metrics
+	metrics   *metrics.Metrics
 	server    *server.Server
 	console   server.Site
-	devices   server.Site // config.Loopback only, behind secret paths
+	devices   server.Site // loopback only, behind secret paths
 	closers   []func()
 }
 
@@ -255,7 +258,7 @@ func (h *Host) wire() (err error) {
 		Spaces: h, People: h.people, Signer: h.signer, Denied: h.stops, Tiers: h.tiers, Processes: h.processes,
 		LocalTier: h.settings.LocalTier.Value, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
 	})
-	h.metrics = console.NewMetrics()
+	h.metrics = metrics.New()
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.reads, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
 		QueueTimeout: h.settings.QueueTimeout, WarmFor: h.settings.WarmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.expired,
@@ -268,12 +271,26 @@ func (h *Host) wire() (err error) {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
-		Broker: h.broker, Signer: h.signer, TierOf: h.payer.Allowance, Events: h, CheckVia: h.stops.Check, Refused: h.refused, Waits: h.waits, Tell: h.tell, Logger: h.log.Named("deviceapi"),
+		Broker: h.broker, Signer: h.signer, Payers: h.payer, Notifier: h, Logger: h.log.Named("deviceapi"),
 	})
 	return h.register()
 }
 
 var _ lease.Processes = (*proctree.Processes)(nil)
+
+var (
+	_ deviceapi.Payers   = (*payer.Rule)(nil)
+	_ deviceapi.Notifier = (*Host)(nil)
+	_ hubapi.Payers      = (*payer.Rule)(nil)
+	_ hubapi.Spaces      = (*Host)(nil)
+	_ views.Payers       = (*payer.Rule)(nil)
+	_ views.Spaces       = (*Host)(nil)
+	_ console.Host       = (*Host)(nil)
+	_ console.SignInHost = (*Host)(nil)
+	_ control.Host       = (*Host)(nil)
+	_ control.Payers     = (*payer.Rule)(nil)
+	_ metrics.Spaces     = (*Host)(nil)
+)
 
 // find returns the Space of that name, nil if there is none.
 func (h *Host) find(name string) *spaceRun {
@@ -285,14 +302,6 @@ func (h *Host) find(name string) *spaceRun {
 	return nil
 }
 
-// names returns the names of this host's Spaces.
-func (h *Host) names() (names []string) {
-	for _, s := range h.spaces {
-		names = append(names, s.space.Name)
-	}
-	return names
-}
-
 // register says what is answered where.
 func (h *Host) register() error {
 	h.openSignIn()
@@ -301,56 +310,49 @@ func (h *Host) register() error {
 	}
 	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
-	shown := console.Config{
-		Spaces: h.views, Public: h.publicViews, Pool: h.pool, Broker: h.broker, Ledger: h.ledger, TierOf: h.payer.CurrentAllowance, Now: h.clock.Now,
-	}
-	view := console.New(shown)
+	accounts := views.NewAccounts(views.AccountsConfig{
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Now: h.clock.Now,
+	})
 	server.Gate(h.console.Echo, h.consoleNames())
 	h.console.Pre(server.SameOrigin)
 	h.signIn.RegisterConsole(h.console.Echo)
-	view.RegisterHealth(h.console.Echo)
-	h.metrics.Register(h.console.Echo, shown, h.settings.MetricsFrom)
-	accounts := console.NewAccounts(console.AccountsConfig{
-		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, TierOf: h.payer.CurrentAllowance, Functions: h.functions, Spaces: h.visible, CheckVia: h.stops.Check,
-		Reader: h.payer.ConsoleIdentity, By: operator, Now: h.clock.Now,
-	})
-	accounts.RegisterOwn(h.console.Echo)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, TierOf: h.payer.Allowance, Identify: h.payer.ConsoleIdentity, Find: h.byName, Now: h.clock.Now}).Register(h.console.Echo)
-	control, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
+	console.New(h, accounts).Register(h.console.Echo)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker}, h.settings.MetricsFrom)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
+	socket, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
 	if err != nil {
 		return err
 	}
-	view.RegisterControl(control.Echo)
-	accounts.RegisterControl(control.Echo)
-	control.POST("/login-link", h.giveLink)
-	console.NewPeople(console.PeopleConfig{People: h.people, CheckTier: h.payer.CheckTier}).Register(control.Echo)
-	console.NewFaults(h.inventory).Register(control.Echo)
-	console.NewDrains(h.broker).Register(control.Echo)
-	console.NewStops(h.stops, h.names).Register(control.Echo)
-	console.NewRestarts(h.names, func(name string) { h.find(name).supervisor.Restart() }).Register(control.Echo)
-	console.NewClock(console.ClockConfig{Clock: &h.clock, Inventory: h.inventory, Moved: h.clockMoved}).Register(control.Echo)
+	control.New(control.Config{
+		Host: h, Payers: h.payer, Accounts: accounts, People: h.people, Delegations: h.stops, Ledger: h.ledger, Broker: h.broker, Pool: h.pool,
+		Inventory: h.inventory, Clock: &h.clock, Now: h.clock.Now,
+	}).Register(socket.Echo)
 	return nil
 }
 
-func (h *Host) views() (views []console.SpaceView) {
+// RestartSpace begins a restart of a Space and returns at once.
+func (h *Host) RestartSpace(name string) { h.find(name).supervisor.Restart() }
+
+// SpaceViews are of all Spaces.
+func (h *Host) SpaceViews() (all []views.Space) {
 	for _, s := range h.spaces {
-		views = append(views, s.view())
+		all = append(all, s.view())
 	}
-	return views
+	return all
 }
 
-// publicViews are of the Spaces that anybody may know of.
-func (h *Host) publicViews() (views []console.SpaceView) {
+// PublicSpaceViews are of the Spaces that are visible to everyone.
+func (h *Host) PublicSpaceViews() (all []views.Space) {
 	for _, s := range h.spaces {
 		if s.settings.Visibility == config.Public {
-			views = append(views, s.view())
+			all = append(all, s.view())
 		}
 	}
-	return views
+	return all
 }
 
-// clockMoved has everything done that is due by now.
-func (h *Host) clockMoved() {
+// ClockMoved has everything done that is due by now.
+func (h *Host) ClockMoved() {
 	ahead := h.clock.Advanced()
 	h.log.Warn("clock advanced", zap.Duration("ahead", ahead))
 	h.screen.note(fmt.Sprintf("The host's clock is %s ahead of the true time.", ahead))
@@ -398,11 +400,11 @@ func (h *Host) expired(end lease.End) {
 		text += "Its call had ended, and the Space has not given the GPU back: a thread still ran there, or what the function returned or raised could not be unpickled."
 	}
 	h.screen.note(end.Space + ": " + text)
-	h.tell(end.Space, end.Event, text)
+	h.WarnVisitor(end.Space, end.Event, text)
 }
 
-// tell warns the visitor of an Event.
-func (h *Host) tell(space, event, text string) {
+// WarnVisitor shows a warning to the visitor of an Event.
+func (h *Host) WarnVisitor(space, event, text string) {
 	h.find(space).queue.Warn(queue.EventID(event), "ZeroGPU", text)
 }
 
@@ -436,8 +438,8 @@ func (h *Host) unleased(u lease.Unleased) {
 	}
 }
 
-// waits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
-func (h *Host) waits(r lease.Request, f lease.Forecast) {
+// LeaseWaits tells a visitor what to expect of the line for a GPU. (That they wait the client has said.)
+func (h *Host) LeaseWaits(r lease.Request, f lease.Forecast) {
 	if r.Event == "" { // nobody sees it
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"spacehost/gradioapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/payer"
+	"spacehost/internal/people"
 	"spacehost/internal/token"
 	"spacehost/internal/web"
 	"spacehost/queue"
@@ -25,7 +26,7 @@ func (h *Host) Find(name string) (payer.Space, bool) {
 	return s, s != nil
 }
 
-// Alive implements payer.Spaces and deviceapi.Events.
+// Alive implements payer.Spaces.
 func (h *Host) Alive(space, event string) bool {
 	s := h.find(space)
 	return s != nil && s.queue.Alive(queue.EventID(event))
@@ -42,6 +43,20 @@ func (h *Host) IsOpen(c token.Claims) bool {
 	}
 	return s.queue.IsRecent(queue.EventID(c.ID), c.IssuedAt)
 }
+
+// CheckTier implements control.Host.
+func (h *Host) CheckTier(name string) error { return h.payer.CheckTier(name) }
+
+// ConsoleIdentity implements console.Host.
+func (h *Host) ConsoleIdentity(r *http.Request) (identity.Identity, error) {
+	return h.payer.ConsoleIdentity(r)
+}
+
+// Authenticate implements console.SignInHost.
+func (h *Host) Authenticate(r *http.Request) (people.Proof, error) { return h.payer.Authenticate(r) }
+
+// RedeemLink implements console.SignInHost.
+func (h *Host) RedeemLink(code string) (bearer string, ok bool) { return h.payer.RedeemLink(code) }
 
 // Name implements payer.Space.
 func (s *spaceRun) Name() string { return s.space.Name }

@@ -20,16 +20,7 @@ import (
 // openSignIn lets people sign in with a browser: at the console, and from there at each Space.
 func (h *Host) openSignIn() {
 	h.signIn = console.NewSignIn(console.SignInConfig{
-		People: h.people, Prove: h.payer.Authenticate, Enter: h.payer.RedeemLink, Console: h.consoleFor, IsConsole: h.isConsole,
-		Find: func(name string) (console.SignInSpace, bool) {
-			s := h.find(name)
-			if s == nil {
-				return console.SignInSpace{}, false
-			}
-			return s.signInSpace(), true
-		},
-		Visible:  h.visibleTo,
-		Insecure: h.settings.InsecureLogin, Hub: h.settings.IsHub(), Logger: h.log.Named("console"),
+		Host: h, People: h.people, Insecure: h.settings.InsecureLogin, Hub: h.settings.IsHub(), Logger: h.log.Named("console"),
 	})
 }
 
@@ -43,13 +34,13 @@ func (h *Host) consoleURL() string {
 	return cmp.Or(h.settings.ConsoleURL, "http://"+visitable(h.console))
 }
 
-// consoleFor is where the browser of a request to a Space finds it.
+// ConsoleURL is where the browser of a request to a Space finds it.
 //
 //  1. Where the operator says.
 //  2. A browser on this machine reaches whatever listens here.
 //  3. Others reach a console that listens on every interface, by the name by which they have reached the Space; through a
 //     proxy it may be anywhere.
-func (h *Host) consoleFor(r *http.Request) (string, bool) {
+func (h *Host) ConsoleURL(r *http.Request) (string, bool) {
 	if h.settings.ConsoleURL != "" { // 1
 		return h.settings.ConsoleURL, true
 	}
@@ -63,7 +54,8 @@ func (h *Host) consoleFor(r *http.Request) (string, bool) {
 	return "http://" + net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), strconv.Itoa(h.console.Addr.Port)), true
 }
 
-func (h *Host) isConsole(origin string) bool {
+// IsConsole reports whether an Origin names the console.
+func (h *Host) IsConsole(origin string) bool {
 	return h.settings.ConsoleURL != "" && origin == h.settings.ConsoleURL || server.Names(h.settings.Hosts).IsOrigin(origin, h.console.Addr.Port)
 }
 
@@ -76,30 +68,44 @@ func (h *Host) consoleNames() server.Names {
 	return names
 }
 
-// visibleTo are the Spaces that somebody may see and know of.
-func (h *Host) visibleTo(who identity.Identity) (visible []console.SignInSpace) {
+// SignInSpace implements console.SignInHost.
+func (h *Host) SignInSpace(name string) (console.SignInSpace, bool) {
+	s := h.find(name)
+	return signInSpace{s}, s != nil
+}
+
+// VisibleSpaces implements console.SignInHost.
+func (h *Host) VisibleSpaces(person identity.Identity) (visible []console.SignInSpace) {
 	for _, s := range h.spaces {
-		if s.settings.Visibility == config.Public || s.settings.Visibility == config.Private && s.isMember(who) {
-			visible = append(visible, s.signInSpace())
+		if s.isVisible(&person) {
+			visible = append(visible, signInSpace{s})
 		}
 	}
 	return visible
 }
 
-// signInSpace is the Space as the sign-in has to know it.
-func (s *spaceRun) signInSpace() console.SignInSpace {
-	return console.SignInSpace{
-		Name: s.space.Name, URL: s.url(), Hidden: s.settings.Visibility == config.Private, IsOrigin: s.isOrigin,
-		Sees: func(who identity.Identity) bool { return s.settings.Visibility != config.Private || s.isMember(who) },
-		Who: func(r *http.Request) (identity.Identity, bool, error) {
-			if _, signedIn, err := s.host.payer.BrowserUser(r, s.space.Name); err != nil || !signedIn {
-				who, err := s.caller(r)
-				return who, false, err
-			}
-			who, err := s.host.payer.SignedInUser(r, s.space.Name)
-			return who, err == nil, err
-		},
+// signInSpace is a Space at which people sign in.
+type signInSpace struct{ run *spaceRun }
+
+var _ console.SignInSpace = signInSpace{}
+
+func (s signInSpace) Name() string                { return s.run.space.Name }
+func (s signInSpace) URL() string                 { return s.run.url() }
+func (s signInSpace) Hidden() bool                { return s.run.settings.Visibility == config.Private }
+func (s signInSpace) IsOrigin(origin string) bool { return s.run.isOrigin(origin) }
+func (s signInSpace) IsVisibleTo(person identity.Identity) bool {
+	return s.run.settings.Visibility != config.Private || s.run.isMember(person)
+}
+
+// Visitor returns the identity of a browser's request, and whether it comes from a sign-in.
+func (s signInSpace) Visitor(r *http.Request) (identity.Identity, bool, error) {
+	rule := s.run.host.payer
+	if _, signedIn, err := rule.BrowserUser(r, s.run.space.Name); err != nil || !signedIn {
+		visitor, err := s.run.caller(r)
+		return visitor, false, err
 	}
+	visitor, err := rule.SignedInUser(r, s.run.space.Name)
+	return visitor, err == nil, err
 }
 
 // isOrigin reports whether browsers reach the Space there. At a shared address it has one name.
@@ -122,10 +128,10 @@ func (s *spaceRun) knowVisitors(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// giveLink answers it. In `serve` there is no local visitor.
-func (h *Host) giveLink(c echo.Context) error {
+// LoginLink implements control.Host. `serve` has no local visitor.
+func (h *Host) LoginLink() (url string, ok bool) {
 	if h.settings.IsServe() {
-		return echo.NewHTTPError(http.StatusConflict, "Nobody is a local visitor of `spacehost serve`: people sign in at the console with a token of theirs (spacehost token create NAME).")
+		return "", false
 	}
-	return c.JSON(http.StatusOK, map[string]string{"url": h.newLink()})
+	return h.newLink(), true
 }

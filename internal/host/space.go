@@ -24,6 +24,7 @@ import (
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/internal/space"
+	"spacehost/internal/views"
 	"spacehost/queue"
 	"spacehost/server"
 	"spacehost/worker"
@@ -87,7 +88,7 @@ func (s *spaceRun) register() {
 		s.site.Pre(s.membersOnly)
 	}
 	s.site.Pre(s.knowVisitors)
-	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, s.signInSpace())
+	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
 		Identify: s.caller, SessionOwner: s.sessionOwner, IssueVisitorCookie: s.issueVisitorCookie, SignToken: s.sign, AdmitBySpace: s.host.settings.AdmitBySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
@@ -322,10 +323,10 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	return env, nil
 }
 
-func (s *spaceRun) view() console.SpaceView {
+func (s *spaceRun) view() views.Space {
 	status := s.supervisor.Status()
 	manifest, attached := s.queue.Manifest()
-	return console.SpaceView{
+	return views.Space{
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
 		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,

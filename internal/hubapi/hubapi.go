@@ -1,4 +1,11 @@
-// Package hubapi speaks to Hub clients: what they ask about quota, and to connect to a Space by its name.
+// Package hubapi answers the clients of the Hugging Face Hub with the part of its HTTP API that a host can serve: the GPU quota
+// of the caller, and the lookup of a Space by name.
+//
+// With HF_ENDPOINT set to the console address, gradio_client connects to Client("owner/name"). The owner is ignored and
+// repeated in the answer, because a host's Spaces have no owner.
+//
+// [API] is mounted on the console address by the host, which implements [Payers] and [Spaces]. Every other route of the Hub
+// is answered with an error that names spacehost, in the header that huggingface_hub shows.
 package hubapi
 
 import (
@@ -15,17 +22,29 @@ import (
 	"spacehost/quota"
 )
 
-// Config is what the API needs.
-type Config struct {
-	Ledger   *quota.Ledger
-	TierOf   func(context.Context, identity.Identity) (quota.Tier, error)
-	Identify func(*http.Request) (identity.Identity, error)
-	// Find returns the Space of that name, if who may see it.
-	Find func(who identity.Identity, name string) (Space, bool)
-	Now  func() time.Time // wall clock
+// Payers is what the API asks about callers. Its methods may read the database, and are called concurrently.
+type Payers interface {
+	// ConsoleIdentity returns the caller at the console address: *people.UnknownTokenError for an unknown bearer.
+	ConsoleIdentity(*http.Request) (identity.Identity, error)
+	// Allowance returns the tier named by payer.Tier, with the person's own overrides.
+	Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error)
 }
 
-// API answers Hub clients.
+// Spaces is what the API asks about the Spaces of the host. It does not block, and is called concurrently.
+type Spaces interface {
+	// HubSpace returns the Space of that name. ok is false if there is none, or if it is not visible to the caller.
+	HubSpace(caller identity.Identity, name string) (space Space, ok bool)
+}
+
+// Config is what the API needs. All fields are required.
+type Config struct {
+	Ledger *quota.Ledger
+	Payers Payers
+	Spaces Spaces
+	Now    func() time.Time // wall clock
+}
+
+// API answers Hub clients. It may be used concurrently.
 type API struct{ config Config }
 
 // New returns the API.
@@ -37,16 +56,16 @@ func (a *API) Register(e *echo.Echo) {
 	a.registerSpaces(e)
 }
 
-// Quota is the Hub's shape (huggingface_hub#2842). Seconds; ResetsAt is null before the first use.
+// Quota has the fields of the Hub's answer (huggingface_hub#2842). Times are in seconds; ResetsAt is null before the first use.
 type Quota struct {
 	Base          int        `json:"base"`
 	Current       int        `json:"current"`
 	ResetsAt      *time.Time `json:"resetsAt"`
-	OverquotaUsed float64    `json:"overquotaUsed"` // paid credits: there are none here
+	OverquotaUsed float64    `json:"overquotaUsed"` // paid credits, which a host does not have: 0
 }
 
 func (a *API) quota(c echo.Context) error {
-	payer, err := a.config.Identify(c.Request())
+	payer, err := a.config.Payers.ConsoleIdentity(c.Request())
 	var unknown *people.UnknownTokenError
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
@@ -54,15 +73,15 @@ func (a *API) quota(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := a.of(c.Request().Context(), payer)
+	q, err := a.quotaOf(c.Request().Context(), payer)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, q)
 }
 
-func (a *API) of(ctx context.Context, payer identity.Identity) (Quota, error) {
-	tier, err := a.config.TierOf(ctx, payer)
+func (a *API) quotaOf(ctx context.Context, payer identity.Identity) (Quota, error) {
+	tier, err := a.config.Payers.Allowance(ctx, payer)
 	if err != nil {
 		return Quota{}, err
 	}
@@ -70,7 +89,7 @@ func (a *API) of(ctx context.Context, payer identity.Identity) (Quota, error) {
 	if err != nil {
 		return Quota{}, err
 	}
-	if b.Unlimited { // the Hub has no such thing: as much as its numbers hold
+	if b.Unlimited { // the Hub has no unlimited quota: the largest number that its clients accept
 		return Quota{Base: math.MaxInt32, Current: math.MaxInt32}, nil
 	}
 	q := Quota{Base: int(b.Base / time.Second), Current: int(b.Left / time.Second)}

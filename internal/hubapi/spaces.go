@@ -11,16 +11,16 @@ import (
 	"spacehost/internal/people"
 )
 
-// Space is what Hub clients may know of a Space of this host. Its owner is whoever they ask for: names differ here.
+// Space is what Hub clients may know about a Space of this host. It has no owner: any owner in a path matches.
 type Space struct {
 	Name, Title, SDKVersion string
 	URL                     string // where visitors reach it
-	Stage                   string // the Hub's word
-	Hardware                string // the Hub's word
+	Stage                   string // in the Hub's terms
+	Hardware                string // in the Hub's terms
 	Private                 bool
 }
 
-// info is the Hub's GET /api/spaces/{owner}/{name}, as far as huggingface_hub's SpaceInfo has it.
+// info is the answer of the Hub's GET /api/spaces/{owner}/{name}, with the fields of huggingface_hub's SpaceInfo.
 type info struct {
 	ID        string         `json:"id"`
 	Author    string         `json:"author"`
@@ -48,8 +48,8 @@ func (s Space) runtime() runtime {
 	return runtime{Stage: s.Stage, Hardware: map[string]any{"current": s.Hardware, "requested": s.Hardware}}
 }
 
-// registerSpaces mounts what gradio_client and huggingface_hub read to connect by name (gradio_client/client.py,
-// _space_name_to_src and _get_space_state; huggingface_hub/hf_api.py, whoami), and refuses what else a Hub has.
+// registerSpaces mounts the routes by which gradio_client and huggingface_hub connect by name (gradio_client/client.py,
+// _space_name_to_src and _get_space_state; huggingface_hub/hf_api.py, whoami). Other routes of the Hub are refused.
 func (a *API) registerSpaces(e *echo.Echo) {
 	e.GET("/api/whoami-v2", a.whoami)
 	e.GET("/api/spaces/:owner/:name", a.space(func(s Space, owner string) any {
@@ -71,32 +71,32 @@ func (a *API) registerSpaces(e *echo.Echo) {
 	}
 }
 
-// whoami tells the person of a token. One of Hugging Face's own counts as none.
+// whoami shows the person of a token. A token of Hugging Face counts as no token.
 func (a *API) whoami(c echo.Context) error {
-	who, err := a.config.Identify(c.Request())
+	caller, err := a.config.Payers.ConsoleIdentity(c.Request())
 	var unknown *people.UnknownTokenError
 	switch {
 	case errors.As(err, &unknown):
 		return refuse(c, http.StatusUnauthorized, "", unknown.Error())
 	case err != nil:
 		return err
-	case who.Kind != identity.User:
-		return refuse(c, http.StatusUnauthorized, "", "this host knows people by tokens of its own (spacehost token create NAME), and this request brings none")
+	case caller.Kind != identity.User:
+		return refuse(c, http.StatusUnauthorized, "", "this request has no token of this host; create one with `spacehost token create NAME`")
 	}
-	tier, err := a.config.TierOf(c.Request().Context(), who)
+	tier, err := a.config.Payers.Allowance(c.Request().Context(), caller)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, map[string]any{
-		"type": "user", "id": who.Key(), "name": who.Name, "fullname": who.Name, "isPro": tier.Authenticated == "pro", "orgs": []any{},
+		"type": "user", "id": caller.Key(), "name": caller.Name, "fullname": caller.Name, "isPro": tier.Authenticated == "pro", "orgs": []any{},
 		"auth": map[string]any{"type": "access_token", "accessToken": map[string]string{"displayName": "spacehost", "role": "read"}},
 	})
 }
 
-// space answers about a Space that the caller may see; of others there is nothing, as on the Hub.
+// space answers with a view of a Space that is visible to the caller. Any other Space is not found, as on the Hub.
 func (a *API) space(view func(s Space, owner string) any) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		who, err := a.config.Identify(c.Request())
+		caller, err := a.config.Payers.ConsoleIdentity(c.Request())
 		var unknown *people.UnknownTokenError
 		if errors.As(err, &unknown) {
 			return refuse(c, http.StatusUnauthorized, "", unknown.Error())
@@ -104,26 +104,26 @@ func (a *API) space(view func(s Space, owner string) any) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		s, ok := a.config.Find(who, strings.ToLower(c.Param("name")))
+		s, ok := a.config.Spaces.HubSpace(caller, strings.ToLower(c.Param("name")))
 		if !ok {
-			return refuse(c, http.StatusNotFound, "RepoNotFound", "no Space of this host has that name (spacehost answers here, not the Hub)")
+			return refuse(c, http.StatusNotFound, "RepoNotFound", "this host has no Space of that name (this is spacehost and not the Hub)")
 		}
 		return c.JSON(http.StatusOK, view(s, c.Param("owner")))
 	}
 }
 
-// onlySpaces is what whoever asks for more reads.
-const onlySpaces = "this is spacehost and not the Hub: it knows the Spaces that run here and no models, data sets or files; " +
-	"unset HF_ENDPOINT, or leave --by-name out, for what needs the Hub"
+// onlySpaces explains the refusal of every other route.
+const onlySpaces = "this is spacehost and not the Hub: it serves the Spaces that run here, and no models, data sets or files; " +
+	"to use the Hub, unset HF_ENDPOINT, or leave --by-name out"
 
-// notTheHub is 501, which no client tries again or takes for something that does not exist.
+// notTheHub answers 501: clients do not retry it, and do not read it as "not found".
 func notTheHub(c echo.Context) error { return refuse(c, http.StatusNotImplemented, "", onlySpaces) }
 
-// noFiles says that there is no such repository: of all else huggingface_hub makes "check your connection"
+// noFiles answers that the repository does not exist. For any other error huggingface_hub reports "check your connection"
 // (file_download.py, _raise_on_head_call_error).
 func noFiles(c echo.Context) error { return refuse(c, http.StatusNotFound, "RepoNotFound", onlySpaces) }
 
-// refuse says it in the header that huggingface_hub shows (utils/_http.py, hf_raise_for_status) and in the body.
+// refuse writes the text to the header that huggingface_hub shows (utils/_http.py, hf_raise_for_status), and to the body.
 func refuse(c echo.Context, status int, code, text string) error {
 	h := c.Response().Header()
 	h.Set("X-Error-Message", text)

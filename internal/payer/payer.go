@@ -73,6 +73,12 @@ func New(c Config) *Rule {
 	return &Rule{config: c, links: people.NewCodes(people.LocalLife, nil), bearers: people.NewCodes(people.LocalLife, nil)}
 }
 
+// Alive reports whether the token of an Event at a Space still pays: the Event runs.
+func (r *Rule) Alive(space, event string) bool { return r.config.Spaces.Alive(space, event) }
+
+// CheckDelegation refuses with *people.DelegationDeniedError a payer whose Via may not spend that payer's seconds.
+func (r *Rule) CheckDelegation(payer identity.Identity) error { return r.config.Denied.Check(payer) }
+
 // Sign returns the X-IP-Token of an Event at a Space, or of a direct call, which has no Session. It returns "" if
 // signing fails; the Space's own account pays then.
 func (r *Rule) Sign(space string, event queue.Event) string {

@@ -1,28 +1,28 @@
-// The console's page: it keeps a bearer for as long as its tab is open, and takes a sign-in to a Space.
+// The console's page. It keeps a bearer as long as its tab is open, and signs its user in at a Space.
 const at = (id) => document.getElementById(id);
 const wanted = new URLSearchParams(location.search);
 
-async function ask(path, body) {
+async function request(path, body) {
 	const headers = {};
 	const bearer = sessionStorage.getItem("bearer");
 	if (bearer) headers["X-Hf-Authorization"] = "Bearer " + bearer;
 	if (body) headers["Content-Type"] = "application/json";
 	const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials: "omit" });
-	const said = await answer.json();
-	if (!answer.ok) throw Object.assign(new Error(said.detail ?? answer.statusText), { status: answer.status });
-	return said;
+	const json = await answer.json();
+	if (!answer.ok) throw Object.assign(new Error(json.detail ?? answer.statusText), { status: answer.status });
+	return json;
 }
 
-function complain(error) {
+function showError(error) {
 	at("trouble").textContent = error.message;
 }
 
-// The link that the host prints: its code is good once, and does not stay in the address.
-async function enterByLink() {
+// Redeems the one-time code of the link that the host prints, and removes it from the address bar.
+async function redeemLink() {
 	const code = new URLSearchParams(location.hash.slice(1)).get("code");
 	if (!code) return;
 	history.replaceState(null, "", location.pathname + location.search);
-	const { bearer } = await ask("/login/link", { code });
+	const { bearer } = await request("/login/link", { code });
 	sessionStorage.setItem("bearer", bearer);
 }
 
@@ -30,10 +30,10 @@ async function show() {
 	if (!sessionStorage.getItem("bearer")) return showForm();
 	let me;
 	try {
-		me = await ask("/login/me");
+		me = await request("/login/me");
 	} catch (error) {
 		if (error.status === 401) sessionStorage.removeItem("bearer");
-		complain(error);
+		showError(error);
 		return showForm();
 	}
 	at("enter").hidden = true;
@@ -41,12 +41,12 @@ async function show() {
 	at("who").textContent = me.identity === "local" ? "the local visitor" : me.identity.replace(/^user:/, "");
 	at("spaces").replaceChildren(...choices(me).map(entry));
 	at("spaces").querySelector("button")?.focus();
-	const quota = await ask("/api/spaces/zero-gpu/quota");
-	const unlimited = quota.base === 2 ** 31 - 1; // the Hub's shape has no word for it
+	const quota = await request("/api/spaces/zero-gpu/quota");
+	const unlimited = quota.base === 2 ** 31 - 1; // the Hub's JSON has no value for it
 	at("quota").textContent = unlimited ? "Your GPU time has no limit." : `${quota.current} of ${quota.base} seconds of GPU time are left.`;
 }
 
-// Somebody who came from a Space goes back there; somebody else chooses.
+// A visit from a Space offers that Space alone. Any other visit offers all visible Spaces.
 function choices(me) {
 	const space = wanted.get("space");
 	if (!space) return me.spaces.map((s) => ({ space: s.name, origin: s.url, to: "/" }));
@@ -59,14 +59,14 @@ function entry(choice) {
 	const go = document.createElement("button");
 	name.textContent = `${choice.space}, at ${choice.origin}`;
 	go.textContent = "Sign in to " + choice.space;
-	go.addEventListener("click", () => open(choice).catch(complain));
+	go.addEventListener("click", () => open(choice).catch(showError));
 	line.append(name, go);
 	return line;
 }
 
-// In a form, so that the code stands in no address.
+// Sends the code in a form, because a URL is kept in the history.
 async function open({ space, origin, to }) {
-	const { action, code } = await ask("/login/code", { space, origin });
+	const { action, code } = await request("/login/code", { space, origin });
 	const form = document.createElement("form");
 	form.method = "post";
 	form.action = action;
@@ -91,11 +91,11 @@ at("enter").addEventListener("submit", (event) => {
 	at("trouble").textContent = "";
 	sessionStorage.setItem("bearer", at("token").value.trim());
 	at("token").value = "";
-	show().catch(complain);
+	show().catch(showError);
 });
 at("forget").addEventListener("click", () => {
 	sessionStorage.removeItem("bearer");
 	showForm();
 });
 
-enterByLink().catch(complain).finally(() => show().catch(complain));
+redeemLink().catch(showError).finally(() => show().catch(showError));

@@ -1,4 +1,4 @@
-"""Calls the device API by the client of the real `spaces` package, and prints what that makes of each answer."""
+"""Calls the device API with the client of the real `spaces` package, and prints its result for each answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 import time
 
 import httpx
-from manners import means
+from transports import transport
 from spaces.zero.api import APIClient, QuotaInfos, QueueEvent, ScheduleMetadata, ScheduleResponse
 
 ada, ben, cy, ended = sys.argv[1:]
-# As spaces/zero/client.py makes it.
-client = APIClient(means(httpx.Client(base_url=os.environ["SPACES_ZERO_DEVICE_API_URL"], timeout=60, verify=False)))
+# With the arguments of spaces/zero/client.py.
+client = APIClient(transport(httpx.Client(base_url=os.environ["SPACES_ZERO_DEVICE_API_URL"], timeout=60, verify=False)))
 
 
 def schedule(token: str | None, seconds: int | None = None, size: str | None = None):
@@ -22,25 +22,25 @@ def schedule(token: str | None, seconds: int | None = None, size: str | None = N
     )
 
 
-def say(what: str, got: object, meta: ScheduleMetadata | None = None) -> None:
+def show(what: str, got: object, meta: ScheduleMetadata | None = None) -> None:
     match got:
         case httpx.codes():
-            words = str(got.value)
+            text = str(got.value)
         case ScheduleResponse():
-            words = f"granted idle={got.idle} index={got.nvidiaIndex} uuid={got.nvidiaUUID} token={len(got.allowToken)}"
+            text = f"granted idle={got.idle} index={got.nvidiaIndex} uuid={got.nvidiaUUID} token={len(got.allowToken)}"
         case QuotaInfos():
-            words = f"left={got.left} wait={got.wait.total_seconds():g}"
+            text = f"left={got.left} wait={got.wait.total_seconds():g}"
         case QueueEvent():
-            words = got.event
+            text = got.event
         case _:
-            words = str(got)
+            text = str(got)
     if meta is not None:
-        words += f" [{meta.auth} {meta.queuing_reason} {meta.approve_result}]"
-    print(f"{what}: {words}", flush=True)
+        text += f" [{meta.auth} {meta.queuing_reason} {meta.approve_result}]"
+    print(f"{what}: {text}", flush=True)
 
 
-def rest(stream) -> tuple[int, QueueEvent]:
-    """Counts pings up to the event that decides."""
+def final_event(stream) -> tuple[int, QueueEvent]:
+    """Returns the number of pings and the first other event."""
     pings = 0
     for event in stream:
         if event.event != "ping":
@@ -49,38 +49,38 @@ def rest(stream) -> tuple[int, QueueEvent]:
     raise RuntimeError("Unexpected end of stream")
 
 
-say("startup", client.startup_report())
+show("startup", client.startup_report())
 
 first, meta = schedule(ada, 60, "large")
-say("at once", first, meta)
-say("waiting", client.get_queue_size())
+show("at once", first, meta)
+show("waiting", client.get_queue_size())
 
 stream, meta = schedule(ben)
-say("queued", next(stream), meta)
-say("waiting", client.get_queue_size())
-say("release", client.release(first.allowToken))
-pings, event = rest(stream)
-say("then", event)
+show("queued", next(stream), meta)
+show("waiting", client.get_queue_size())
+show("release", client.release(first.allowToken))
+pings, event = final_event(stream)
+show("then", event)
 second = event.data
-say("which is", second)
-say("allow", client.allow(second.allowToken, 100))
-say("allow a stranger", client.allow(second.allowToken, 200))
+show("which is", second)
+show("allow", client.allow(second.allowToken, 100))
+show("allow a process of another Space", client.allow(second.allowToken, 200))
 
 stream, meta = schedule(ada, 1)
-pings, event = rest(stream)
-say("too long", event, meta)
-say("pings meanwhile", pings > 1)
+pings, event = final_event(stream)
+show("too long", event, meta)
+show("pings meanwhile", pings > 1)
 
-say("illegal", *schedule(ada, 211))
-say("negative", *schedule(ada, 86399))
+show("illegal", *schedule(ada, 211))
+show("negative", *schedule(ada, 86399))
 stream, meta = schedule(cy, 100)
-say("hold", next(stream), meta)
-say("exceeded", *schedule(cy, 60))
-stream.close()  # as it does once its visitor has left
+show("hold", next(stream), meta)
+show("exceeded", *schedule(cy, 60))
+stream.close()  # as the client does after its visitor has left
 while client.get_queue_size() > 0:
     time.sleep(0.01)
-say("hung up", client.get_queue_size())
-say("ended", *schedule(ended))
+show("disconnected", client.get_queue_size())
+show("ended", *schedule(ended))
 
-say("release", client.release(second.allowToken, fail=True))
-say("release again", client.release(second.allowToken, fail=True))
+show("release", client.release(second.allowToken, fail=True))
+show("release again", client.release(second.allowToken, fail=True))

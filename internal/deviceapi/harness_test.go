@@ -34,8 +34,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// house is the device API over a real Broker, with one Slot and the Space "demo".
-type house struct {
+// harness is the device API with a real Broker, one Slot and the Space "demo".
+type harness struct {
 	t         *testing.T
 	api       *API
 	echo      *echo.Echo
@@ -43,40 +43,70 @@ type house struct {
 	db        *sql.DB
 	processes *leasetest.Processes
 	signer    *token.Signer
-	events    *events
-	tiers     quota.Tiers
-	path      string // the door of demo
+	host      *fakeHost
+	path      string // of the Door of demo
 	journal   leasetest.Journal
 	server    *httptest.Server
 }
 
-// events are those that live: all, unless the test says otherwise.
-type events struct {
+// fakeHost implements Payers and Notifier. Every Event of demo is open until the test ends it. The functions may be nil.
+type fakeHost struct {
+	tiers quota.Tiers
+
 	mu    sync.Mutex
 	ended map[string]bool
-	asked func(event string) // before the answer
+
+	beforeAlive func(event string)
+	denied      func(payer identity.Identity) error
+	waits       func(lease.Request, lease.Forecast)
+	warned      func(space, event, text string)
 }
 
-func (e *events) Alive(space, event string) bool {
-	if e.asked != nil {
-		e.asked(event)
+func (f *fakeHost) Alive(space, event string) bool {
+	if f.beforeAlive != nil {
+		f.beforeAlive(event)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return space == "demo" && event != "" && !e.ended[event]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return space == "demo" && event != "" && !f.ended[event]
 }
 
-func (e *events) end(event string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ended[event] = true
+func (f *fakeHost) end(event string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended[event] = true
 }
 
-// newHouse does not listen yet.
-func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
+func (f *fakeHost) Allowance(_ context.Context, payer identity.Identity) (quota.Tier, error) {
+	return f.tiers.Get(payer.Tier)
+}
+
+func (f *fakeHost) CheckDelegation(payer identity.Identity) error {
+	if f.denied == nil {
+		return nil
+	}
+	return f.denied(payer)
+}
+
+func (f *fakeHost) LeaseRefused(lease.Request, error) {}
+
+func (f *fakeHost) LeaseWaits(r lease.Request, forecast lease.Forecast) {
+	if f.waits != nil {
+		f.waits(r, forecast)
+	}
+}
+
+func (f *fakeHost) WarnVisitor(space, event, text string) {
+	if f.warned != nil {
+		f.warned(space, event, text)
+	}
+}
+
+// newHarness does not listen yet.
+func newHarness(t *testing.T, alter ...func(*lease.Config)) *harness {
 	t.Helper()
 	dir := t.TempDir()
-	h := &house{t: t, processes: leasetest.NewProcesses(), events: &events{ended: map[string]bool{}}}
+	h := &harness{t: t, processes: leasetest.NewProcesses(), host: &fakeHost{ended: map[string]bool{}}}
 	var err error
 	if h.db, err = migrations.Open(t.Context(), filepath.Join(dir, "spacehost.db")); err != nil {
 		t.Fatal(err)
@@ -85,18 +115,18 @@ func newHouse(t *testing.T, alter ...func(*lease.Config)) *house {
 	if h.signer, err = token.OpenSigner(dir); err != nil {
 		t.Fatal(err)
 	}
-	if h.tiers, err = quota.Presets("2026-04"); err != nil {
+	if h.host.tiers, err = quota.Presets("2026-04"); err != nil {
 		t.Fatal(err)
 	}
 	h.startBroker(alter...)
-	h.api = New(Config{Broker: h.broker, Signer: h.signer, TierOf: h.tierOf, Events: h.events, Logger: h.journal.Logger()})
+	h.api = New(Config{Broker: h.broker, Signer: h.signer, Payers: h.host, Notifier: h.host, Logger: h.journal.Logger()})
 	h.path = h.open("demo", "run-1")
 	h.echo = echo.New()
 	h.api.Register(h.echo)
 	return h
 }
 
-func (h *house) startBroker(alter ...func(*lease.Config)) {
+func (h *harness) startBroker(alter ...func(*lease.Config)) {
 	h.t.Helper()
 	pool, err := gpu.NewPool(h.t.Context(), gputest.NewFakeInventory(gputest.Devices(1)...), 1)
 	if err != nil {
@@ -111,30 +141,29 @@ func (h *house) startBroker(alter ...func(*lease.Config)) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { _ = h.broker.Run(ctx) }) // its error is the end of ctx
+	running.Go(func() { _ = h.broker.Run(ctx) }) // its error is that ctx has ended
 	h.t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-func (h *house) open(space, instance string) (path string) {
+func (h *harness) open(space, instance string) (path string) {
 	account := identity.Identity{Kind: identity.Space, Name: space, Tier: "free"}
 	return h.api.Open(Door{Space: space, Instance: instance, Account: func() identity.Identity { return account }})
 }
 
-// shortTimes are for tests over a real listener, in which time is real too.
-var shortTimes = times{soon: 20 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: 200 * time.Millisecond}
+// shortTimings are for tests with a real listener, and so with real time.
+var shortTimings = timings{soon: 20 * time.Millisecond, ping: 20 * time.Millisecond, hangUp: 10 * time.Second, settle: 200 * time.Millisecond}
 
-// listening answers on a real port, with short times.
-func listening(t *testing.T, alter ...func(*lease.Config)) *house {
+// listening returns a harness that listens on a real port, with short timings.
+func listening(t *testing.T, alter ...func(*lease.Config)) *harness {
 	t.Helper()
-	h := newHouse(t, alter...)
-	h.api.times = shortTimes
+	h := newHarness(t, alter...)
+	h.api.times = shortTimings
 	h.listen()
 	return h
 }
 
-// listen comes after all that a test changes in the API. At the end it cuts whoever still streams, before the
-// Broker goes.
-func (h *house) listen() {
+// listen is called after all changes of the API. At the end of the test it closes open streams before the Broker stops.
+func (h *harness) listen() {
 	h.server = httptest.NewServer(h.echo)
 	h.t.Cleanup(func() {
 		h.server.CloseClientConnections()
@@ -142,15 +171,15 @@ func (h *house) listen() {
 	})
 }
 
-// answer is a whole one.
+// answer is a complete HTTP response.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// call sends arguments as the client does: all in the query.
-func (h *house) call(method, path string, query url.Values, header ...string) answer {
+// call sends all arguments in the query, as the client does.
+func (h *harness) call(method, path string, query url.Values, header ...string) answer {
 	h.t.Helper()
 	request, err := http.NewRequestWithContext(h.t.Context(), method, h.server.URL+path+"?"+query.Encode(), nil)
 	if err != nil {
@@ -159,7 +188,7 @@ func (h *house) call(method, path string, query url.Values, header ...string) an
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	request.Close = true // no connection stays behind
+	request.Close = true // goleak fails on an idle connection
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		h.t.Fatalf("%s %s: %v", method, path, err)
@@ -172,7 +201,7 @@ func (h *house) call(method, path string, query url.Values, header ...string) an
 	return answer{response.StatusCode, response.Header, string(body)}
 }
 
-func (h *house) post(call string, pairs ...string) answer {
+func (h *harness) post(call string, pairs ...string) answer {
 	h.t.Helper()
 	return h.call(http.MethodPost, h.path+call, values(pairs...))
 }
@@ -185,8 +214,8 @@ func values(pairs ...string) url.Values {
 	return v
 }
 
-// token is one of demo for a visitor of that tier.
-func (h *house) token(name, tier, event string) string {
+// token returns a token of demo for a visitor of that tier.
+func (h *harness) token(name, tier, event string) string {
 	h.t.Helper()
 	token, err := h.signer.Sign(token.Claims{Aud: "demo", Sub: "user:" + name, Tier: tier, ID: event})
 	if err != nil {
@@ -197,8 +226,8 @@ func (h *house) token(name, tier, event string) string {
 
 var allowToken = regexp.MustCompile(`"allowToken":"([0-9a-f]{32})"`)
 
-// grant takes the Slot for Ada, and returns the allowToken. On a busy machine it may come by a stream.
-func (h *house) grant() string {
+// grant takes the Slot for Ada and returns the allowToken. On a busy machine the grant may come in a stream.
+func (h *harness) grant() string {
 	h.t.Helper()
 	a := h.post("/schedule", "token", h.token("ada", "free", "event-ada"))
 	found := allowToken.FindStringSubmatch(a.body)
@@ -208,8 +237,8 @@ func (h *house) grant() string {
 	return found[1]
 }
 
-// wire is an answer of which a test sees the chunks themselves.
-type wire struct {
+// chunkedAnswer is a response whose chunks a test reads one by one.
+type chunkedAnswer struct {
 	t      *testing.T
 	conn   net.Conn
 	reader *bufio.Reader
@@ -217,8 +246,8 @@ type wire struct {
 	header textproto.MIMEHeader
 }
 
-// stream asks for a GPU, and reads the head of the answer.
-func (h *house) stream(pairs ...string) *wire {
+// stream requests a GPU and reads the headers of the answer.
+func (h *harness) stream(pairs ...string) *chunkedAnswer {
 	h.t.Helper()
 	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
 	if err != nil {
@@ -229,7 +258,7 @@ func (h *house) stream(pairs ...string) *wire {
 		h.t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "POST %s/schedule?%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", h.path, values(pairs...).Encode())
-	w := &wire{t: h.t, conn: conn, reader: bufio.NewReader(conn)}
+	w := &chunkedAnswer{t: h.t, conn: conn, reader: bufio.NewReader(conn)}
 	head := textproto.NewReader(w.reader)
 	if w.status, err = head.ReadLine(); err != nil {
 		h.t.Fatal(err)
@@ -240,8 +269,8 @@ func (h *house) stream(pairs ...string) *wire {
 	return w
 }
 
-// wait is a stream of Ben's, who waits while Ada has the Slot.
-func (h *house) wait(pairs ...string) *wire {
+// wait returns the stream of Ben's request, which waits while Ada has the Slot.
+func (h *harness) wait(pairs ...string) *chunkedAnswer {
 	h.t.Helper()
 	w := h.stream(append([]string{"token", h.token("ben", "pro", "event-ben")}, pairs...)...)
 	if w.status != "HTTP/1.1 200 OK" || w.header.Get("Content-Type") != "text/event-stream" {
@@ -250,8 +279,8 @@ func (h *house) wait(pairs ...string) *wire {
 	return w
 }
 
-// chunk is the next one; "" is the end of the answer.
-func (w *wire) chunk() string {
+// chunk returns the next chunk; "" at the end of the answer.
+func (w *chunkedAnswer) chunk() string {
 	w.t.Helper()
 	line, err := w.reader.ReadString('\n')
 	if err != nil {
@@ -270,15 +299,15 @@ func (w *wire) chunk() string {
 
 const ping = "event: ping\n\n"
 
-func (w *wire) want(chunk string) {
+func (w *chunkedAnswer) want(chunk string) {
 	w.t.Helper()
 	if got := w.chunk(); got != chunk {
 		w.t.Fatalf("got chunk %q, want %q", got, chunk)
 	}
 }
 
-// past skips pings.
-func (w *wire) past() string {
+// afterPings returns the first chunk that is not a ping.
+func (w *chunkedAnswer) afterPings() string {
 	w.t.Helper()
 	for {
 		if c := w.chunk(); c != ping {
@@ -287,18 +316,18 @@ func (w *wire) past() string {
 	}
 }
 
-// until waits for a state that comes by itself.
+// until polls for a state.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("timed out: %s", what)
 		}
 	}
 }
 
-// last is the Lease that ended last.
-func (h *house) last() lease.Past {
+// last returns the Lease that ended last.
+func (h *harness) last() lease.Past {
 	h.t.Helper()
 	all, err := h.broker.Past(h.t.Context(), 1)
 	if err != nil {
@@ -308,8 +337,4 @@ func (h *house) last() lease.Past {
 		return lease.Past{}
 	}
 	return all[0]
-}
-
-func (h *house) tierOf(_ context.Context, payer identity.Identity) (quota.Tier, error) {
-	return h.tiers.Get(payer.Tier)
 }

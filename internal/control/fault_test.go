@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"net/http"
@@ -12,7 +12,7 @@ import (
 	"spacehost/gpu/gputest"
 )
 
-// breakable is a simulated inventory with one Device that can be broken.
+// breakable is a simulated inventory with one Device that takes faults.
 type breakable struct {
 	gpu.Inventory
 	given []gpu.Fault
@@ -28,9 +28,9 @@ func (b *breakable) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 
 func (b *breakable) Faults(gpu.DeviceUUID) []gpu.Fault { return b.given }
 
-func order(inventory gpu.Inventory, body string) (status int, answer string) {
+func postFault(inventory gpu.Inventory, body string) (status int, answer string) {
 	e := echo.New()
-	NewFaults(inventory).Register(e)
+	New(Config{Inventory: inventory}).Register(e)
 	r := httptest.NewRequest(http.MethodPost, "/gpu/fault", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
@@ -38,25 +38,25 @@ func order(inventory gpu.Inventory, body string) (status int, answer string) {
 	return w.Code, w.Body.String()
 }
 
-func TestFaultOrders(t *testing.T) {
+func TestFaultGPU(t *testing.T) {
 	const lost = `{"uuid": "GPU-fake-0", "fault": "lost"}`
-	fake := gputest.NewFakeInventory(gputest.Devices(1)...) // as a true one: no Faulter
+	fake := gputest.NewFakeInventory(gputest.Devices(1)...) // real GPUs: no Faulter
 	tests := []struct {
 		inventory gpu.Inventory
-		order     string
+		request   string
 		status    int
 		answer    string
 	}{
 		{&breakable{Inventory: fake}, lost, 200, `{"uuid":"GPU-fake-0","faults":["lost"]}`},
 		{&breakable{Inventory: fake}, `{"uuid": "GPU-elsewhere", "fault": "lost"}`, 404, "no device GPU-elsewhere on this machine"},
-		{&breakable{Inventory: fake}, `{"uuid": "GPU-fake-0", "fault": "burn"}`, 400, "the order is not understood"},
-		{&breakable{Inventory: fake}, `{`, 400, "the order is not understood"},
+		{&breakable{Inventory: fake}, `{"uuid": "GPU-fake-0", "fault": "burn"}`, 400, "the request is not understood"},
+		{&breakable{Inventory: fake}, `{`, 400, "the request is not understood"},
 		{fake, lost, 409, "faults are for simulated GPUs only"},
 		{gpu.None{}, lost, 409, "faults are for simulated GPUs only"},
 	}
 	for _, tt := range tests {
-		if status, answer := order(tt.inventory, tt.order); status != tt.status || !strings.Contains(answer, tt.answer) {
-			t.Errorf("%s on %T: %d %s; want %d %s", tt.order, tt.inventory, status, answer, tt.status, tt.answer)
+		if status, answer := postFault(tt.inventory, tt.request); status != tt.status || !strings.Contains(answer, tt.answer) {
+			t.Errorf("%s on %T: %d %s; want %d %s", tt.request, tt.inventory, status, answer, tt.status, tt.answer)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"context"
@@ -16,18 +16,20 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"spacehost/gpu"
+	"spacehost/internal/console"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
 	"spacehost/internal/people"
+	"spacehost/internal/views"
 	"spacehost/migrations"
 	"spacehost/quota"
 )
 
-// TestNoClockShowsNonsense: whatever the clock says, a wait is from a second to 24 hours, in each of our views.
-func TestNoClockShowsNonsense(t *testing.T) {
+// TestCountdownAtAnyClock: at any time of the clock, a countdown is from a second to 24 hours, in each view.
+func TestCountdownAtAnyClock(t *testing.T) {
 	opened := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	var now atomic.Int64 // from the opening
-	e, ledger := accountsAt(t, func() time.Time { return opened.Add(time.Duration(now.Load())) })
+	var now atomic.Int64 // since the opening
+	e, ledger := newAccounts(t, &fakeHost{}, func() time.Time { return opened.Add(time.Duration(now.Load())) })
 	tx, err := ledger.db.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +49,8 @@ func TestNoClockShowsNonsense(t *testing.T) {
 	}
 	good := regexp.MustCompile(`^([0-9]|1[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$|^24:00:00$`)
 	for what, row := range map[string]struct {
-		at time.Duration // from the opening
-		in string        // "": the window is over
+		at time.Duration // since the opening
+		in string        // "": the window has ended
 	}{
 		"as it opens":               {0, "24:00:00"},
 		"set back by a week":        {-7 * 24 * time.Hour, "24:00:00"},
@@ -60,48 +62,47 @@ func TestNoClockShowsNonsense(t *testing.T) {
 		"advanced by a year":        {365 * 24 * time.Hour, ""},
 	} {
 		now.Store(int64(row.at))
-		var said Explanation
-		body := get(t, e, "/explain?identity=local&seconds=60", &said)
-		if said.ResetsIn != row.in || len(said.Calls) != 1 || said.Calls[0].In != row.in || said.Calls[0].Fits != (row.in == "") {
-			t.Errorf("%s: resets in %q, a call %+v; want %q\n%s", what, said.ResetsIn, said.Calls, row.in, body)
+		var got views.Explanation
+		body := get(t, e, "/explain?identity=local&seconds=60", &got)
+		if got.ResetsIn != row.in || len(got.Calls) != 1 || got.Calls[0].In != row.in || got.Calls[0].Fits != (row.in == "") {
+			t.Errorf("%s: resets in %q, a call %+v; want %q\n%s", what, got.ResetsIn, got.Calls, row.in, body)
 		}
-		if row.in != "" && !good.MatchString(said.ResetsIn) || strings.Contains(body, "0:00:00") || strings.Contains(body, "-1 day") {
+		if row.in != "" && !good.MatchString(got.ResetsIn) || strings.Contains(body, "0:00:00") || strings.Contains(body, "-1 day") {
 			t.Errorf("%s: %s", what, body)
 		}
 	}
 }
 
-// TestQuestionsAboutNothing: what there is not is no call that fits, and what the operator forbids is none either.
-func TestQuestionsAboutNothing(t *testing.T) {
+// TestExplainRefusesUnknownNames: an unknown Space, function or size is an error, and a call denied by the operator does not fit.
+func TestExplainRefusesUnknownNames(t *testing.T) {
 	ada := identity.Identity{Kind: identity.User, Name: "ada"}
-	e, _ := accountsAt(t, time.Now, func(c *AccountsConfig) {
-		c.Spaces = func(*identity.Identity) []string { return []string{"spa", "spb"} }
-		c.Functions = func(*identity.Identity) []Function {
-			return []Function{{Space: "spa", Name: "draw", Declared: time.Minute}, {Space: "spb", Name: "sing"}}
+	host := &fakeHost{
+		spaces:    []string{"spa", "spb"},
+		functions: []views.Function{{Space: "spa", Name: "draw", Declared: time.Minute}, {Space: "spb", Name: "sing"}},
+		caller:    ada,
+	}
+	host.denied = func(payer identity.Identity) error {
+		switch {
+		case payer.Via == "spa":
+			return &people.DelegationDeniedError{Space: "spa"}
+		case payer.Via == "spb" && payer.Kind == identity.Local:
+			return &people.DelegationDeniedError{Space: "spb", Identity: "local"}
 		}
-		c.Reader = func(*http.Request) (identity.Identity, error) { return ada, nil }
-		c.CheckVia = func(payer identity.Identity) error {
-			switch {
-			case payer.Via == "spa":
-				return &people.DelegationDeniedError{Space: "spa"}
-			case payer.Via == "spb" && payer.Kind == identity.Local:
-				return &people.DelegationDeniedError{Space: "spb", Identity: "local"}
-			}
-			return nil
-		}
-	})
+		return nil
+	}
+	e, _ := newAccounts(t, host, time.Now)
 	const mine = "/api/spacehost/"
 	for path, want := range map[string]string{
-		"/explain?identity=local&space=nope":                  `no Space here is called \"nope\"; there are: spa, spb`,
-		"/explain?identity=local&via=nope":                    `no Space here is called \"nope\"; there are: spa, spb`,
-		"/explain?identity=local&function=nope":               `there is no GPU function \"nope\"; there are: draw, sing`,
-		"/explain?identity=local&space=spb&function=draw":     `there is no GPU function \"draw\"; there are: sing`,
-		"/explain?identity=local&size=xlarge":                 "say with seconds how long it would be",
-		"/explain?identity=local&size=small&seconds=1":        "there are large and xlarge",
-		"/ledger?identity=local&limit=0":                      `limit=\"0\": say how many rows to list, from 1 to 10000`,
+		"/explain?identity=local&space=nope":                  `unknown Space \"nope\"; Spaces of this host: spa, spb`,
+		"/explain?identity=local&via=nope":                    `unknown Space \"nope\"; Spaces of this host: spa, spb`,
+		"/explain?identity=local&function=nope":               `unknown GPU function \"nope\"; known functions: draw, sing`,
+		"/explain?identity=local&space=spb&function=draw":     `unknown GPU function \"draw\"; known functions: sing`,
+		"/explain?identity=local&size=xlarge":                 "size=xlarge requires seconds; add the duration that the call would declare",
+		"/explain?identity=local&size=small&seconds=1":        "give large or xlarge",
+		"/ledger?identity=local&limit=0":                      `limit=\"0\" is not a number of rows; give one from 1 to 10000`,
 		"/ledger?identity=local&limit=x":                      `limit=\"x\"`,
 		mine + "ledger?limit=-1":                              `limit=\"-1\"`,
-		mine + "explain?space=nope":                           "no Space here is called",
+		mine + "explain?space=nope":                           `unknown Space \"nope\"`,
 		"/explain?identity=local&space=spa&function=draw":     "",
 		"/explain?identity=local&seconds=1&size=xlarge":       "",
 		"/ledger?identity=local&limit=99999":                  "",
@@ -118,39 +119,48 @@ func TestQuestionsAboutNothing(t *testing.T) {
 		"/explain?identity=local&via=spb": "forbidden by the operator: spb may not spend its visitors' seconds at other Spaces; `spacehost space via spb --on --identity local` allows it again",
 		mine + "explain?via=spa":          "The operator has forbidden the Space spa to use its visitors' ZeroGPU quota at other Spaces.",
 	} {
-		var said Explanation
-		get(t, e, path, &said)
-		if len(said.Calls) != 2 || said.Calls[0].Fits || said.Calls[0].At != nil || said.Calls[0].Why != want || said.Calls[1].Why != want {
-			t.Errorf("GET %s: %+v, want %q", path, said.Calls, want)
+		var got views.Explanation
+		get(t, e, path, &got)
+		if len(got.Calls) != 2 || got.Calls[0].Fits || got.Calls[0].At != nil || got.Calls[0].Why != want || got.Calls[1].Why != want {
+			t.Errorf("GET %s: %+v, want %q", path, got.Calls, want)
 		}
 	}
 }
 
-// TestAFullDiskIsExplained: what to do about it only to the operator.
-func TestAFullDiskIsExplained(t *testing.T) {
-	e, b := accountsAt(t, time.Now, func(c *AccountsConfig) {
-		c.Reader = func(*http.Request) (identity.Identity, error) {
-			return identity.Identity{Kind: identity.User, Name: "ada"}, nil
-		}
-	})
+// TestExplainOnAFullDisk: only the operator reads what to do about it.
+func TestExplainOnAFullDisk(t *testing.T) {
+	e, b := newAccounts(t, &fakeHost{caller: identity.Identity{Kind: identity.User, Name: "ada"}}, time.Now)
 	b.free.Store(1 << 20)
 	for path, advised := range map[string]bool{"/explain?identity=local&seconds=1": true, "/api/spacehost/explain?seconds=1": false} {
-		var said Explanation
-		get(t, e, path, &said)
-		if len(said.Calls) != 1 || said.Calls[0].Fits || !strings.Contains(said.Calls[0].Why, "its disk has 1 MB free") || strings.Contains(said.Calls[0].Why, "make room") != advised {
-			t.Errorf("GET %s: %+v", path, said.Calls)
+		var got views.Explanation
+		get(t, e, path, &got)
+		if len(got.Calls) != 1 || got.Calls[0].Fits || !strings.Contains(got.Calls[0].Why, "its disk has 1 MB free") || strings.Contains(got.Calls[0].Why, "make room") != advised {
+			t.Errorf("GET %s: %+v", path, got.Calls)
 		}
 	}
 }
 
-// book is a Ledger with its database, on a disk that has as much room as the test says.
+// TestGrantNamesTheOperator: the ledger has the user at the other end of the socket.
+func TestGrantNamesTheOperator(t *testing.T) {
+	e, _ := newAccounts(t, &fakeHost{}, time.Now)
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/grant", strings.NewReader(`{"identity":"local","seconds":10,"reason":"demo day"}`)))
+	var lines []views.Entry
+	body := get(t, e, "/ledger?identity=local", &lines)
+	if w.Code != http.StatusOK || len(lines) != 1 || lines[0].By != "uid 1000" || lines[0].Reason != "demo day" {
+		t.Errorf("grant: %d %s, and a ledger of %s", w.Code, w.Body, body)
+	}
+}
+
+// book is a Ledger with its database, on a disk whose free space the test sets.
 type book struct {
 	*quota.Ledger
 	db   *sql.DB
 	free *atomic.Uint64
 }
 
-func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfig)) (*echo.Echo, book) {
+// newAccounts registers the accounts of a host at the control socket and at the console address.
+func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo, book) {
 	t.Helper()
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
@@ -173,19 +183,11 @@ func accountsAt(t *testing.T, now func() time.Time, alter ...func(*AccountsConfi
 	go func() { defer close(ended); _ = broker.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-ended })
 	e := echo.New()
-	config := AccountsConfig{
-		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Now: now,
-		TierOf: func(context.Context, identity.Identity) (quota.Tier, error) {
-			return quota.Tier{Name: "free", Quota: 210 * time.Second}, nil
-		},
-		Functions: func(*identity.Identity) []Function { return nil }, Spaces: func(*identity.Identity) []string { return nil },
-		CheckVia: func(identity.Identity) error { return nil },
-	}
-	for _, f := range alter {
-		f(&config)
-	}
-	NewAccounts(config).RegisterControl(e)
-	NewAccounts(config).RegisterOwn(e)
+	accounts := views.NewAccounts(views.AccountsConfig{
+		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Payers: host, Spaces: host, Now: now,
+	})
+	console.New(host, accounts).Register(e) // first: both have /healthz
+	New(Config{Host: host, Payers: host, Accounts: accounts, Ledger: ledger, Broker: broker, Now: now}).Register(e)
 	return e, book{ledger, db, &free}
 }
 

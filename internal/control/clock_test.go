@@ -1,4 +1,4 @@
-package console
+package control
 
 import (
 	"net/http"
@@ -13,16 +13,16 @@ import (
 	"spacehost/internal/clock"
 )
 
-// simulator is an inventory that nobody else occupies.
+// simulator is an inventory of simulated GPUs.
 type simulator struct{ gpu.Inventory }
 
 func (simulator) Occupy(gpu.DeviceUUID, int) error { return nil }
 
-func TestClockOrders(t *testing.T) {
-	fake := gputest.NewFakeInventory(gputest.Devices(1)...) // as a true one: no Simulator
+func TestAdvanceClock(t *testing.T) {
+	fake := gputest.NewFakeInventory(gputest.Devices(1)...) // real GPUs: no Simulator
 	for _, tt := range []struct {
 		inventory gpu.Inventory
-		order     string
+		request   string
 		status    int
 		answer    string
 		moved     int
@@ -31,20 +31,19 @@ func TestClockOrders(t *testing.T) {
 		{simulator{fake}, `{"by": "-1h"}`, 400, "it only goes ahead", 0},
 		{simulator{fake}, `{"by": "0s"}`, 400, "it only goes ahead", 0},
 		{simulator{fake}, `{"by": "9000h"}`, 400, "is the farthest in all", 0},
-		{simulator{fake}, `{"by": "tomorrow"}`, 400, "the order is not understood", 0},
-		{simulator{fake}, `{`, 400, "the order is not understood", 0},
+		{simulator{fake}, `{"by": "tomorrow"}`, 400, "the request is not understood", 0},
+		{simulator{fake}, `{`, 400, "the request is not understood", 0},
 		{fake, `{"by": "24h"}`, 409, "with simulated GPUs only", 0},
 		{gpu.None{}, `{"by": "24h"}`, 409, "with simulated GPUs only", 0},
 	} {
-		moved := 0
-		e := echo.New()
-		NewClock(ClockConfig{Clock: &clock.Clock{}, Inventory: tt.inventory, Moved: func() { moved++ }}).Register(e)
-		r := httptest.NewRequest(http.MethodPost, "/clock/advance", strings.NewReader(tt.order))
+		host, e := &fakeHost{}, echo.New()
+		New(Config{Host: host, Clock: &clock.Clock{}, Inventory: tt.inventory}).Register(e)
+		r := httptest.NewRequest(http.MethodPost, "/clock/advance", strings.NewReader(tt.request))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		e.ServeHTTP(w, r)
-		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.answer) || moved != tt.moved {
-			t.Errorf("%s on %T: %d %s, moved %d times; want %d %s, %d", tt.order, tt.inventory, w.Code, w.Body, moved, tt.status, tt.answer, tt.moved)
+		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.answer) || host.moves != tt.moved {
+			t.Errorf("%s on %T: %d %s, moved %d times; want %d %s, %d", tt.request, tt.inventory, w.Code, w.Body, host.moves, tt.status, tt.answer, tt.moved)
 		}
 	}
 }

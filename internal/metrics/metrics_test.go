@@ -1,4 +1,4 @@
-package console
+package metrics
 
 import (
 	"testing"
@@ -6,9 +6,9 @@ import (
 	"spacehost/internal/lease"
 )
 
-// TestAGrantIsCountedOnce, also one whose warm worker turns out to be dead: its client forks another.
-func TestAGrantIsCountedOnce(t *testing.T) {
-	m := NewMetrics()
+// A grant whose warm worker has exited is granted again, because its client forks another. It still counts once.
+func TestGrantIsCountedOnce(t *testing.T) {
+	m := New()
 	for _, c := range []lease.Change{
 		{State: lease.Waiting}, {State: lease.Granted, Warm: true}, {State: lease.Active, Warm: true},
 		{State: lease.Granted, Again: true}, {State: lease.Active}, {State: lease.Released},

@@ -1,15 +1,13 @@
-package console
+package control
 
 import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +20,7 @@ import (
 	"spacehost/migrations"
 )
 
-// office is People behind a real listener, over a real database.
+// office is the API of people and tokens on a real listener, with a real database.
 type office struct {
 	t      *testing.T
 	people *people.Store
@@ -30,7 +28,7 @@ type office struct {
 	server *httptest.Server
 }
 
-func newOffice(t *testing.T, alter ...func(*PeopleConfig)) *office {
+func newOffice(t *testing.T) *office {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
@@ -39,25 +37,14 @@ func newOffice(t *testing.T, alter ...func(*PeopleConfig)) *office {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	config := PeopleConfig{People: people.NewStore(db), CheckTier: checkTier}
-	for _, f := range alter {
-		f(&config)
-	}
-	e := echo.New()
-	NewPeople(config).Register(e)
-	o := &office{t: t, people: config.People, db: db, server: httptest.NewServer(e)}
+	e, store := echo.New(), people.NewStore(db)
+	New(Config{Host: &fakeHost{}, People: store}).Register(e)
+	o := &office{t: t, people: store, db: db, server: httptest.NewServer(e)}
 	t.Cleanup(o.server.Close)
 	return o
 }
 
-func checkTier(name string) error {
-	if slices.Contains([]string{"free", "pro"}, name) {
-		return nil
-	}
-	return fmt.Errorf("no tier %q, there are: free, pro", name)
-}
-
-// reply is what came back.
+// reply is the answer to a request.
 type reply struct {
 	status int
 	header http.Header
@@ -82,7 +69,7 @@ func (o *office) ask(method, path, body string) reply {
 	return reply{got.StatusCode, got.Header, string(text)}
 }
 
-// want asks and reads the answer into a value.
+// want sends a request and decodes the answer.
 func want[T any](o *office, status int, method, path, body string) (v T) {
 	o.t.Helper()
 	got := o.ask(method, path, body)
@@ -94,10 +81,10 @@ func want[T any](o *office, status int, method, path, body string) (v T) {
 	return v
 }
 
-func TestPeopleFromTheFirstToTheLast(t *testing.T) {
+func TestPeopleAndTokens(t *testing.T) {
 	o := newOffice(t)
 	if got := o.ask("GET", "/people", ""); got.status != 200 || strings.TrimSpace(got.body) != "[]" {
-		t.Errorf("nobody yet: got %d %s, want an empty list", got.status, got.body)
+		t.Errorf("no people: got %d %s, want an empty list", got.status, got.body)
 	}
 	ada := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"pro"}`)
 	if ada.Name != "ada" || ada.Tier != "pro" || ada.CreatedBy != "operator" || ada.CreatedAt.IsZero() {
@@ -110,12 +97,12 @@ func TestPeopleFromTheFirstToTheLast(t *testing.T) {
 		t.Errorf("people: got %+v", got)
 	}
 	if got := o.ask("GET", "/people/ada/tokens", ""); strings.TrimSpace(got.body) != "[]" {
-		t.Errorf("no tokens yet: got %s, want an empty list", got.body)
+		t.Errorf("no tokens: got %s, want an empty list", got.body)
 	}
 	made := want[CreatedToken](o, 201, "POST", "/people/ada/tokens", `{"label":"laptop"}`)
 	who, err := o.people.ByToken(t.Context(), made.Text)
 	if err != nil || who.Key() != "user:ada" || made.Person != "ada" || made.Label != "laptop" {
-		t.Errorf("made %+v, which speaks for %s (%v)", made.Token, who, err)
+		t.Errorf("created %+v, which authenticates %s (%v)", made.Token, who, err)
 	}
 	for _, path := range []string{"/tokens", "/people/ada/tokens"} {
 		got := want[[]Token](o, 200, "GET", path, "")
@@ -127,16 +114,7 @@ func TestPeopleFromTheFirstToTheLast(t *testing.T) {
 		t.Errorf("revoked: got %+v", got)
 	}
 	if _, err := o.people.ByToken(t.Context(), made.Text); err == nil {
-		t.Error("the revoked token is still good")
-	}
-}
-
-func TestThePeerIsWrittenDown(t *testing.T) {
-	o := newOffice(t, func(c *PeopleConfig) {
-		c.By = func(c echo.Context) string { return "uid 1000 at " + c.Path() }
-	})
-	if got := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`); got.CreatedBy != "uid 1000 at /people" {
-		t.Errorf("got %+v", got)
+		t.Error("the revoked token is still valid")
 	}
 }
 
@@ -147,22 +125,22 @@ func TestMistakesAreExplained(t *testing.T) {
 	for _, row := range []struct {
 		method, path, body string
 		status             int
-		detail             string // what the sentence has in it
+		detail             string // part of the text
 	}{
 		{"POST", "/people", `{"name":"Ada","tier":"free"}`, 400, "beginning with a letter or a digit"},
 		{"POST", "/people", `{"name":"","tier":"free"}`, 400, "cannot be a name"},
 		{"POST", "/people", `{"name":"local","tier":"free"}`, 400, "\"local\" cannot be a name: where accounts are named, as in `spacehost quota local`, it means this machine's visitor; give another"},
 		{"POST", "/people", `{"name":"203.0.113.7","tier":"free"}`, 400, "it means who calls from that address"},
-		{"PATCH", "/people/ada", `{"quotaSeconds":-3}`, 400, "quota must be from 1s to 10000h0m0s, and not -3 s"},
-		{"PATCH", "/people/ada", `{"longestSeconds":1e300}`, 400, "longest must be from 1s to 10000h0m0s, and not 1e+300 s"},
-		{"PATCH", "/people/ada", `{"longestSeconds":0.5}`, 400, "and not 0.5 s"},
+		{"PATCH", "/people/ada", `{"quotaSeconds":-3}`, 400, "quota must be from 1s to 10000h0m0s, not -3 s"},
+		{"PATCH", "/people/ada", `{"longestSeconds":1e300}`, 400, "longest must be from 1s to 10000h0m0s, not 1e+300 s"},
+		{"PATCH", "/people/ada", `{"longestSeconds":0.5}`, 400, "not 0.5 s"},
 		{"POST", "/people", ``, 400, `no tier "", there are: free, pro`},
 		{"POST", "/people", `{"name":"ben","tier":"gold"}`, 400, "there are: free, pro"},
 		{"POST", "/people", `{"name":"ben","teir":"free"}`, 400, "teir"},
-		{"POST", "/people", `{"name":["ben"],"tier":"free"}`, 400, "not the JSON"},
-		{"POST", "/people", `{"name":`, 400, "not the JSON"},
-		{"POST", "/people", `name=ben&tier=free`, 400, "not the JSON"},
-		{"POST", "/people", `{"name":"` + strings.Repeat("a", maxAsked) + `"}`, 400, "too large"},
+		{"POST", "/people", `{"name":["ben"],"tier":"free"}`, 400, "not the expected JSON"},
+		{"POST", "/people", `{"name":`, 400, "not the expected JSON"},
+		{"POST", "/people", `name=ben&tier=free`, 400, "not the expected JSON"},
+		{"POST", "/people", `{"name":"` + strings.Repeat("a", 64<<10) + `"}`, 400, "too large"},
 		{"POST", "/people", `{"name":"ada","tier":"pro"}`, 409, "`spacehost user tier ada TIER`"},
 		{"POST", "/people/adda/tier", `{"tier":"pro"}`, 404, "did you mean ada?"},
 		{"POST", "/people/ada/tier", `{"tier":"gold"}`, 400, "there are: free, pro"},
@@ -176,19 +154,19 @@ func TestMistakesAreExplained(t *testing.T) {
 		{"POST", "/people/" + made.Text + "/tier", `{"tier":"pro"}`, 404, `nobody called "sph_..."`},
 	} {
 		got := o.ask(row.method, row.path, row.body)
-		var said struct{ Detail string }
-		err := json.Unmarshal([]byte(got.body), &said)
-		if err != nil || got.status != row.status || !strings.Contains(said.Detail, row.detail) {
+		var refusal struct{ Detail string }
+		err := json.Unmarshal([]byte(got.body), &refusal)
+		if err != nil || got.status != row.status || !strings.Contains(refusal.Detail, row.detail) {
 			t.Errorf("%s %s %.60s: got %d %s (%v), want %d with %q", row.method, row.path, row.body, got.status, got.body, err, row.status, row.detail)
 		}
 		if strings.Contains(got.body, made.Text[4:]) {
-			t.Errorf("%s: the token stands in %s", row.path, got.body)
+			t.Errorf("%s: the token is in %s", row.path, got.body)
 		}
 	}
 }
 
-// The text of a token stands in one answer, which nobody keeps.
-func TestATokenIsShownOnce(t *testing.T) {
+// TestTokenIsShownOnce: one answer contains the text of a token, and is not cached.
+func TestTokenIsShownOnce(t *testing.T) {
 	o := newOffice(t)
 	want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`)
 	got := o.ask("POST", "/people/ada/tokens", `{}`)
@@ -206,8 +184,8 @@ func TestATokenIsShownOnce(t *testing.T) {
 	}
 }
 
-// What the host itself got wrong is told to its log, not to whoever asks.
-func TestAFaultOfTheHostIsNotExplained(t *testing.T) {
+// TestHostErrorsAreNotExplained: an error of the host goes to its log, and not to the client.
+func TestHostErrorsAreNotExplained(t *testing.T) {
 	o := newOffice(t)
 	o.db.Close()
 	for _, r := range [][3]string{
@@ -220,7 +198,7 @@ func TestAFaultOfTheHostIsNotExplained(t *testing.T) {
 	}
 }
 
-func TestManyOperatorsAtOnce(t *testing.T) {
+func TestConcurrentAdds(t *testing.T) {
 	o := newOffice(t)
 	var added atomic.Int32
 	var all sync.WaitGroup

@@ -1,4 +1,4 @@
-"""What the client of the real `spaces` package makes of answers as the host should not give them, by the means named."""
+"""Prints the results of the real `spaces` client for unusual and broken answers, with the transport that the environment selects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import httpx
 from spaces.zero.api import APIClient
 
-PATIENCE = 2  # seconds, for both
+TIMEOUT = 2  # seconds, for both transports
 GRANT = '{"idle":false,"nvidiaIndex":0,"nvidiaUUID":"GPU-fake-0","allowToken":"t"}'
 STREAM = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -22,7 +22,7 @@ def chunk(text: str) -> str:
 
 
 def answers() -> dict[str, list[str]]:
-    """By what is tried: the pieces in which an answer comes."""
+    """Returns the pieces of each answer, by a name for the case."""
     plain = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(GRANT)}\r\n\r\n"
     ping, succeeded = chunk("event: ping\n\n"), chunk(f"event: succeeded\ndata: {GRANT}\n\n")
     return {
@@ -42,34 +42,34 @@ def answers() -> dict[str, list[str]]:
 
 
 class Server:
-    """Answers each request with the next pieces, on whatever connection it comes, and closes what is not whole."""
+    """Answers each request with the next pieces, on the same connection, and closes it after an incomplete answer."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self.listener, self.open, self.said = listener, [], ""
+        self.listener, self.open, self.request_line = listener, [], ""
 
     def answer(self, pieces: list[str]) -> None:
-        connection = self.asked()
+        connection = self.next_request()
         for piece in pieces:
             connection.sendall(piece.encode())
-            time.sleep(0.02)  # a piece for each read of the other end
+            time.sleep(0.02)  # the client reads each piece separately
         if "Connection: close" in "".join(pieces) or not pieces or not pieces[-1].endswith(("0\r\n\r\n", "}")):
             self.open.remove(connection)
             connection.close()
 
-    def asked(self) -> socket.socket:
+    def next_request(self) -> socket.socket:
         while True:
             for ready in select.select([self.listener, *self.open], [], [])[0]:
                 if ready is self.listener:
                     self.open.append(ready.accept()[0])
-                elif said := ready.recv(65536):
-                    self.said = said.decode().partition("\r\n")[0]
+                elif received := ready.recv(65536):
+                    self.request_line = received.decode().partition("\r\n")[0]
                     return ready
                 else:
                     self.open.remove(ready)
                     ready.close()
 
 
-def ask(client: APIClient, token: str = "t") -> str:
+def schedule(client: APIClient, token: str = "t") -> str:
     try:
         got, meta = client.schedule(cgroup_path="/x", token=token)
         if isinstance(got, httpx.codes) or not hasattr(got, "send"):
@@ -87,53 +87,53 @@ def ask(client: APIClient, token: str = "t") -> str:
 
 def main() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        whole = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/d/secret", timeout=PATIENCE)
-        client, server = APIClient(means(whole)), Server(listener)
+        whole = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/d/secret", timeout=TIMEOUT)
+        client, server = APIClient(transport(whole)), Server(listener)
         for what, pieces in answers().items():
             answering = threading.Thread(target=server.answer, args=(pieces,))
             answering.start()
-            print(f"{what}: {ask(client)}", flush=True)
+            print(f"{what}: {schedule(client)}", flush=True)
             answering.join()
         for token in "a.b-c_d~e/f", "&t=u v+w%41?#\"\u00e4\u2603", "":
             answering = threading.Thread(target=server.answer, args=(answers()["whole"],))
             answering.start()
-            print(ask(client, token))
+            print(schedule(client, token))
             answering.join()
-            print("was asked:", server.said, flush=True)
-        print("two at a time:", *two(client, server), flush=True)
-        print("never:", ask(client), flush=True)
+            print("request:", server.request_line, flush=True)
+        print("two at a time:", *two_threads(client, server), flush=True)
+        print("no answer:", schedule(client), flush=True)
         for connection in server.open:
             connection.close()
-    print("nobody there:", ask(client))
+    print("no server:", schedule(client))
 
 
-def two(client: APIClient, server: Server) -> list[str]:
-    """Two threads ask; the one that came last is answered first. Then one asks again, on either's connection."""
-    said: list[str] = []
-    threads, asked = [], []
+def two_threads(client: APIClient, server: Server) -> list[str]:
+    """Two threads send a request; the later one is answered first. A third request then reuses one of the connections."""
+    results: list[str] = []
+    threads, connections = [], []
     for name in "first", "second":
-        threads.append(threading.Thread(target=lambda name=name: said.append(f"{name} {ask(client)};")))
+        threads.append(threading.Thread(target=lambda name=name: results.append(f"{name} {schedule(client)};")))
         threads[-1].start()
-        asked.append(server.asked())
-    for thread, connection in reversed(list(zip(threads, asked))):
+        connections.append(server.next_request())
+    for thread, connection in reversed(list(zip(threads, connections))):
         connection.sendall(answers()["whole"][0].encode())
         thread.join()
     open_before = len(server.open)
     again = threading.Thread(target=server.answer, args=(answers()["whole"],))
     again.start()
-    said.append(f"again {ask(client)}; on a new connection: {len(server.open) > open_before}")
+    results.append(f"again {schedule(client)}; on a new connection: {len(server.open) > open_before}")
     again.join()
-    return said
+    return results
 
 
-def means(whole: httpx.Client) -> httpx.Client:
-    """The runner's stand-in for httpx.Client, if its folder is given."""
+def transport(whole: httpx.Client) -> httpx.Client:
+    """Returns the runner's replacement for httpx.Client if SPACEHOST_RUNNER names its folder, else httpx.Client itself."""
     if not (folder := os.environ.get("SPACEHOST_RUNNER")):
         return whole
     sys.path.insert(0, folder)
     from spacehost_runner import http_client
 
-    http_client.TIMEOUT = PATIENCE
+    http_client.TIMEOUT = TIMEOUT
     return http_client.Client(whole)
 
 

@@ -1,0 +1,311 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/url"
+	"time"
+
+	"spacehost/internal/identity"
+	"spacehost/internal/lease"
+	"spacehost/internal/people"
+	"spacehost/quota"
+)
+
+// Payers is what Accounts asks about payers. Its methods may read the database, and are called concurrently.
+type Payers interface {
+	// CurrentAllowance returns the tier that an account has now, with the person's own overrides.
+	CurrentAllowance(ctx context.Context, account identity.Identity) (quota.Tier, error)
+	// CheckDelegation refuses a payer on whose behalf the Space payer.Via may not spend: *people.DelegationDeniedError.
+	CheckDelegation(payer identity.Identity) error
+}
+
+// Spaces is what Accounts asks about the Spaces of the host. Its methods do not block, and are called concurrently. A nil
+// viewer is the operator, who sees all Spaces.
+type Spaces interface {
+	// SpaceNames returns the names of the Spaces that viewer may see.
+	SpaceNames(viewer *identity.Identity) []string
+	// Functions returns the GPU functions of these Spaces.
+	Functions(viewer *identity.Identity) []Function
+}
+
+// AccountsConfig is what Accounts needs. All fields are required.
+type AccountsConfig struct {
+	Ledger   *quota.Ledger
+	Refusals *quota.Refusals
+	Broker   *lease.Broker
+	People   *people.Store
+	Payers   Payers
+	Spaces   Spaces
+	Now      func() time.Time // wall clock
+}
+
+// Accounts reads the views of one account. It changes nothing, and may be used concurrently.
+type Accounts struct{ config AccountsConfig }
+
+// NewAccounts returns the Accounts of a host.
+func NewAccounts(config AccountsConfig) *Accounts { return &Accounts{config} }
+
+// Subject is the account that a request is about.
+type Subject struct {
+	identity.Identity
+	Viewer *identity.Identity // nil: the operator
+}
+
+// Query narrows a request about an account. Each field is a query parameter; "" is one that was not given.
+type Query struct {
+	Space, Function    string
+	Seconds, Size, Via string // of an Explanation: a call that declares this duration and size, made on the payer's behalf by Via
+	Limit              string // of a ledger: rows
+}
+
+// fields are the query parameters by name.
+func (q *Query) fields() map[string]*string {
+	return map[string]*string{
+		"space": &q.Space, "function": &q.Function, "seconds": &q.Seconds, "size": &q.Size, "via": &q.Via, "limit": &q.Limit,
+	}
+}
+
+// ParseQuery reads the Query of a request.
+func ParseQuery(values url.Values) (q Query) {
+	for name, field := range q.fields() {
+		*field = values.Get(name)
+	}
+	return q
+}
+
+// Values returns the query parameters that ParseQuery reads.
+func (q Query) Values() url.Values {
+	values := url.Values{}
+	for name, field := range q.fields() {
+		if *field != "" {
+			values.Set(name, *field)
+		}
+	}
+	return values
+}
+
+// Function is a @spaces.GPU function of a Space.
+type Function struct {
+	Space, Name, Size string
+	Declared          time.Duration // 0: each call declares its own duration, and no call was made yet
+	From              string        // source of Declared: FromDecorator or FromCall
+}
+
+// Sources of a function's duration.
+const (
+	FromDecorator = "decorator"
+	FromCall      = "last call" // a duration that each call declares, or that `spaces` has multiplied
+)
+
+// Account shows what a payer has used and has left. Remaining times are exact to the millisecond.
+type Account struct {
+	Identity       string  `json:"identity"`
+	Tier           string  `json:"tier"`
+	Unlimited      bool    `json:"unlimited"`
+	BaseSeconds    float64 `json:"baseSeconds"`    // total of the window, grants included
+	GrantedSeconds float64 `json:"grantedSeconds"` // granted by the operator, until the reset
+	ChargedSeconds float64 `json:"chargedSeconds"`
+	HeldSeconds    float64 `json:"heldSeconds"` // reserved by waiting and running calls
+	LeftSeconds    float64 `json:"leftSeconds"`
+	LeftMinutes    float64 `json:"leftMinutes"`
+	LongestSeconds float64 `json:"longestSeconds"` // maximum of one call
+	Priority       int     `json:"priority"`
+	Concurrency    int     `json:"concurrency"` // 0: no limit
+
+	Now       time.Time  `json:"now"`
+	OpenedAt  *time.Time `json:"openedAt"` // null before the first use
+	ResetsAt  *time.Time `json:"resetsAt"`
+	ResetsIn  string     `json:"resetsIn,omitempty"` // such as 23:59:59
+	Functions []Fit      `json:"functions"`
+	Open      []Open     `json:"open"`    // the calls that reserve HeldSeconds
+	Charges   []Charge   `json:"charges"` // the latest, newest first
+}
+
+// Fit shows how many calls of a function still fit into the quota.
+type Fit struct {
+	Space           string  `json:"space"`
+	Function        string  `json:"function"`
+	Size            string  `json:"size"`
+	DeclaredSeconds float64 `json:"declaredSeconds"` // 0: each call declares its own duration, and no call was made yet
+	From            string  `json:"from,omitempty"`
+	CostSeconds     float64 `json:"costSeconds"` // quota seconds of a call that uses its whole declared duration
+	Calls           *int    `json:"calls"`       // null: unknown, or no limit
+}
+
+// Open is a waiting or running call.
+type Open struct {
+	Lease       string     `json:"lease"`
+	State       string     `json:"state"`
+	Space       string     `json:"space"`
+	Function    string     `json:"function,omitempty"`
+	Via         string     `json:"via,omitempty"`
+	HeldSeconds float64    `json:"heldSeconds"`
+	Deadline    *time.Time `json:"deadline,omitempty"` // unused seconds are returned by then
+
+	*lease.Forecast // while it waits
+}
+
+// Charge is a call that has ended.
+type Charge struct {
+	At              time.Time `json:"at"`
+	Lease           string    `json:"lease"`
+	Space           string    `json:"space"`
+	Function        string    `json:"function,omitempty"`
+	Via             string    `json:"via,omitempty"`
+	Factor          int       `json:"factor"` // quota seconds per second: 2 for xlarge
+	DeclaredSeconds float64   `json:"declaredSeconds"`
+	UsedSeconds     float64   `json:"usedSeconds"`
+	ChargedSeconds  float64   `json:"chargedSeconds"`
+	Reason          string    `json:"reason"`
+}
+
+// Find parses the name of an account as an operator writes it: local, ada, user:ada, 203.0.113.7, ip:203.0.113.7,
+// space:demo. Errors: *RequestError, *people.UnknownPersonError.
+func (a *Accounts) Find(ctx context.Context, text string) (identity.Identity, error) {
+	for _, prefix := range []string{"", "ip:", "user:"} {
+		found, err := identity.ParseKey(prefix + text)
+		if err != nil {
+			continue
+		}
+		if found.Kind == identity.User {
+			_, err = a.config.People.Get(ctx, found.Name)
+		}
+		return found, err
+	}
+	return identity.Identity{}, BadRequest("%.70q is not an account; give local, a person's name, an address, or space:NAME", text)
+}
+
+// Account returns the account of a subject. Errors: *people.UnknownPersonError, or of the database.
+func (a *Accounts) Account(ctx context.Context, of Subject, q Query) (Account, error) {
+	view, _, err := a.withTier(ctx, of, q)
+	return view, err
+}
+
+func (a *Accounts) withTier(ctx context.Context, of Subject, q Query) (Account, quota.Tier, error) {
+	now := a.config.Now()
+	tier, err := a.config.Payers.CurrentAllowance(ctx, of.Identity)
+	if err != nil {
+		return Account{}, tier, err
+	}
+	b, err := a.config.Ledger.Balance(ctx, of.Key(), tier, now)
+	if err != nil {
+		return Account{}, tier, err
+	}
+	entries, err := a.config.Ledger.Entries(ctx, of.Key(), 4*shownCharges)
+	if err != nil {
+		return Account{}, tier, err
+	}
+	view := Account{
+		Identity: of.Key(), Tier: tier.Name, Unlimited: b.Unlimited, BaseSeconds: b.Base.Seconds(), GrantedSeconds: b.Granted.Seconds(),
+		ChargedSeconds: b.Charged.Seconds(), HeldSeconds: b.Held.Seconds(), LeftSeconds: b.Left.Seconds(), LeftMinutes: b.Left.Minutes(),
+		LongestSeconds: tier.LongestCall().Seconds(), Priority: tier.Priority, Concurrency: tier.Concurrency,
+		Now: now.UTC(), Functions: Each(a.functions(of, q), func(f Function) Fit { return fit(f, b, tier) }),
+		Open: a.open(of.Key()), Charges: charges(entries),
+	}
+	if b.ResetsAt != nil {
+		opened, at := b.Opened.UTC(), b.ResetsAt.UTC()
+		view.OpenedAt, view.ResetsAt, view.ResetsIn = &opened, &at, Countdown(at.Sub(now))
+	}
+	return view, tier, nil
+}
+
+// Countdown formats a remaining time as 23:59:59. It stays between a second and the length of a window, also after the clock
+// was set.
+func Countdown(left time.Duration) string {
+	seconds := int(math.Ceil(min(max(left, time.Second), quota.Span).Seconds()))
+	return fmt.Sprintf("%d:%02d:%02d", seconds/3600, seconds/60%60, seconds%60)
+}
+
+// functions returns the functions that match the query's Space and Function.
+func (a *Accounts) functions(of Subject, q Query) (found []Function) {
+	for _, f := range a.config.Spaces.Functions(of.Viewer) {
+		if (q.Space == "" || f.Space == q.Space) && (q.Function == "" || f.Name == q.Function) {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+func fit(f Function, b quota.Balance, tier quota.Tier) Fit {
+	cost := f.Declared * time.Duration(quota.Factor(f.Size))
+	view := Fit{
+		Space: f.Space, Function: f.Name, Size: f.Size, DeclaredSeconds: f.Declared.Seconds(), From: f.From, CostSeconds: cost.Seconds(),
+	}
+	if cost > 0 && !b.Unlimited {
+		calls := int(b.Left / cost)
+		if cost > tier.LongestCall() {
+			calls = 0
+		}
+		view.Calls = &calls
+	}
+	return view
+}
+
+func (a *Accounts) open(key string) []Open {
+	found := []Open{}
+	for _, l := range a.config.Broker.List() {
+		if l.Identity == key {
+			found = append(found, Open{
+				Lease: l.Lease, State: string(l.State), Space: l.Space, Function: l.Function, Via: l.Via, Forecast: l.Forecast, Deadline: l.Deadline,
+				HeldSeconds: l.DeclaredSeconds * float64(quota.Factor(l.Size)),
+			})
+		}
+	}
+	return found
+}
+
+// shownCharges bounds the charges in an Account. The ledger lists all.
+const shownCharges = 10
+
+func charges(entries []quota.Entry) []Charge {
+	shown := []Charge{}
+	for _, e := range entries {
+		if e.Kind == quota.KindSettle && len(shown) < shownCharges {
+			shown = append(shown, Charge{
+				At: e.At.UTC(), Lease: Short(e.Lease), Space: e.Space, Function: e.Task, Via: e.Via, Factor: e.Factor,
+				DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(), ChargedSeconds: e.Charged.Seconds(), Reason: e.Reason,
+			})
+		}
+	}
+	return shown
+}
+
+// Entry is one line of the ledger.
+type Entry struct {
+	ID              int64     `json:"id"`
+	At              time.Time `json:"at"`
+	Identity        string    `json:"identity"`
+	Lease           string    `json:"lease,omitempty"`
+	Kind            string    `json:"kind"`
+	Space           string    `json:"space,omitempty"`
+	Function        string    `json:"function,omitempty"`
+	Via             string    `json:"via,omitempty"` // the Space that called Space on the payer's behalf
+	Factor          int       `json:"factor"`        // quota seconds per second of the lease
+	DeclaredSeconds float64   `json:"declaredSeconds"`
+	UsedSeconds     float64   `json:"usedSeconds"`
+	HeldSeconds     float64   `json:"heldSeconds"`
+	ChargedSeconds  float64   `json:"chargedSeconds"`
+	ReturnedSeconds float64   `json:"returnedSeconds"`
+	Reason          string    `json:"reason,omitempty"`
+	By              string    `json:"by,omitempty"`
+}
+
+// Ledger returns the lines of an account, newest first. Errors: *RequestError, or of the database.
+func (a *Accounts) Ledger(ctx context.Context, of Subject, q Query) ([]Entry, error) {
+	limit, err := Limit(q.Limit, 50)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := a.config.Ledger.Entries(ctx, of.Key(), limit)
+	return Each(entries, entryView), err
+}
+
+func entryView(e quota.Entry) Entry {
+	return Entry{
+		ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: Short(e.Lease), Kind: string(e.Kind), Space: e.Space, Function: e.Task, Via: e.Via,
+		Factor: e.Factor, DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(),
+		HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(), Reason: e.Reason, By: e.By,
+	}
+}

@@ -1,0 +1,57 @@
+// Package views defines the JSON that both the console address and the control socket of a host answer with.
+//
+// # Terms
+//
+// A view is a JSON type that shows state of the host. An account is what one payer (identity.Identity) has used and
+// has left. A viewer is the identity that a view is shown to; the operator sees all.
+//
+// # Types
+//
+// [Health] and [Space] show the Spaces. [Accounts] reads the views of one account: [Account], its ledger ([Entry]) and
+// an [Explanation] of refused calls. Package console serves them to their owner, package control to the operator.
+// [Read], [Answer] and [Refuse] are how a handler of either package reads a request and answers it.
+//
+// # Failures
+//
+// A mistake in a request is a [RequestError], or one of the errors of package people; Refuse answers these with their
+// text. Every other error goes to the server's error handler, which logs it and answers a bare 500.
+package views
+
+// Space is one Space of the host.
+type Space struct {
+	Name   string `json:"name"`
+	URL    string `json:"url"`
+	Stage  string `json:"stage"`
+	Reason string `json:"reason,omitempty"`
+	PID    int    `json:"pid,omitempty"`
+	// Gradio is the running version, empty before the Space has started.
+	Gradio string `json:"gradio,omitempty"`
+	// Native is false, and Why gives the reason, if the app's own queue does the work: the host does not see into it.
+	Native bool   `json:"native"`
+	Why    string `json:"why,omitempty"`
+	// Queued counts the waiting Events.
+	Queued int `json:"queued"`
+}
+
+// Health is the answer of GET /healthz.
+type Health struct {
+	Status string  `json:"status"`
+	Spaces []Space `json:"spaces"`
+}
+
+// NewHealth returns the Health of a host with these Spaces.
+func NewHealth(spaces []Space) Health {
+	return Health{Status: "ok", Spaces: append([]Space{}, spaces...)} // [] in JSON, never null
+}
+
+// Short returns the part of a Lease's ID that may be shown. The whole ID is a credential.
+func Short(lease string) string { return lease[:min(8, len(lease))] }
+
+// Each returns the views of all. An empty list stays a list: [] in JSON, never null.
+func Each[A, B any](all []A, view func(A) B) []B {
+	views := make([]B, 0, len(all))
+	for _, v := range all {
+		views = append(views, view(v))
+	}
+	return views
+}
