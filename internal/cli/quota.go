@@ -178,7 +178,7 @@ func newLedger() *cobra.Command {
 		long: `List the lines of one account's ledger, newest first: each lease has a hold (set aside before it waits for a
 GPU) and a settle (charged for the time on the GPU, the rest returned); grants and resets name the operator.
 ` + whoHelp + `
-People read their own lines over HTTP, with their token: docs/quota.md.`,
+People read their own lines over HTTP, with their token: docs/operator-guide.md.`,
 		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json", limit: 20,
 		path: func(args []string, limit int) string {
 			return "/ledger?" + url.Values{"identity": args, "limit": {strconv.Itoa(limit)}}.Encode()

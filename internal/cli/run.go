@@ -106,11 +106,11 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "a Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "make the environment anew (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "the local visitor's tier: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/quota.md)")
+	f.StringVar(&o.quota, "quota", "2026-04", "the tiers: 2026-04 or 2026-08, as Hugging Face had them then, or a file with your own (docs/operator-guide.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "how long a call waits for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "how long an idle worker stays on its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "who admits a call to the queue: native, the host where it can; space, always the Space's own Gradio (to compare)")
-	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/by-name.md)")
+	f.BoolVar(&o.byName, "by-name", false, "Spaces reach each other as Client(\"owner/space\"): HF_ENDPOINT in them is this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; all else goes to stderr")
 }
 

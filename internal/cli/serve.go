@@ -31,7 +31,7 @@ func newServe() *cobra.Command {
 		Use:   "serve --config FILE",
 		Short: "Serve the Spaces of a configuration file to the people that it names, until Ctrl-C",
 		Long: `Serve the Spaces of a configuration file to the people that it names, until Ctrl-C. The file is YAML: Spaces
-with their addresses, who may see them, people with their tiers and tokens, reverse proxies. docs/serve.md
+with their addresses, who may see them, people with their tiers and tokens, reverse proxies. docs/operator-guide.md
 explains each key; examples/lab.yaml is one to begin with.
 
 Who brings no token of a person's pays by address, as "unauthenticated", and so does this machine (as "local").
