@@ -139,12 +139,14 @@ func TestGradioTable(t *testing.T) {
 	}
 }
 
-const gradioTableHead = `# What of Gradio is tried, and by which case
+const gradioTableHead = `# Gradio compatibility: cases by route, message and component
 
-Each case is an app of cmd/spacehost/testdata/fidelity called through spacehost and through stock Gradio, by the
-Python client, the JavaScript client, a browser or plain requests; what comes back is equal, but for what the list
-of masks in cmd/spacehost/fidelity_test.go names. fidelity.txt has the last run. ` + "`A`" + ` is /gradio_api in Gradio 5
-and 6, and nothing in 4. Made by ` + "`make fidelity-table`" + `; a test compares it with what the real Gradios have.
+Each case is an app of cmd/spacehost/testdata/fidelity, called through spacehost and through stock Gradio by the
+Python client, the JavaScript client, a browser or plain requests. Both answers are equal, except for what the masks
+in cmd/spacehost/fidelity_test.go name. [fidelity.txt](fidelity.txt) has the last run, and
+[concepts.md](concepts.md#differences-from-stock-gradio) lists intended differences. ` + "`A`" + ` is /gradio_api in Gradio 5
+and 6, and empty in Gradio 4. ` + "`make fidelity-table`" + ` generates this page; a test compares it with the installed Gradio
+releases.
 `
 
 func add(has map[string]map[string]bool, item, line string) {

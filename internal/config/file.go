@@ -27,7 +27,7 @@ const (
 	mostAtOnce = 1000
 )
 
-// config reads the file of `spacehost serve`; docs/serve.md describes it. Every mistake is said with its line, all of
+// config reads the file of `spacehost serve`; docs/operator-guide.md describes it. Every mistake is said with its line, all of
 // them at once; what one key needs of another is checked when all are read.
 type config struct {
 	*reader

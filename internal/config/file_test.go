@@ -156,9 +156,9 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 	}
 }
 
-// TestTheGuidesExampleIsRight reads docs/serve.md, which uses every key.
+// TestTheGuidesExampleIsRight reads docs/operator-guide.md, which uses every key.
 func TestTheGuidesExampleIsRight(t *testing.T) {
-	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "serve.md"))
+	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "operator-guide.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
