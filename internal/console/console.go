@@ -15,7 +15,8 @@
 //
 //	Space /__spacehost/login --> console /login --> POST /login/code --> POST Space /__spacehost/session --> cookie
 //
-// The console knows the person by a bearer in the sessionStorage of its page. It issues a code for one Space at one origin. The Space takes the code once, within 30 seconds, and sets its cookie.
+// The console knows the person by a bearer in the sessionStorage of its page. It issues a code for one Space at one
+// origin. The Space takes the code once, within 30 seconds, and sets its cookie.
 //
 // # Failures
 //
