@@ -15,7 +15,7 @@
 //
 //	Space /__spacehost/login --> console /login --> POST /login/code --> POST Space /__spacehost/session --> cookie
 //
-// The console knows the person by a bearer in the sessionStorage of its page, and gives a code for one Space at one
+// The console knows the person by a bearer in the sessionStorage of its page. It issues a code for one Space at one
 // origin. The Space takes the code once, within 30 seconds, and sets its cookie.
 //
 // # Failures
@@ -35,7 +35,7 @@ import (
 	"spacehost/internal/views"
 )
 
-// Host is what the console asks of the host. Its methods are called concurrently.
+// Host is the part of the host that the console uses. Its methods are called concurrently.
 type Host interface {
 	// PublicSpaceViews returns the Spaces that are visible to everyone. It does not block.
 	PublicSpaceViews() []views.Space

@@ -19,8 +19,8 @@ import (
 //go:embed pages/*
 var pages embed.FS
 
-// SignInHost is what the sign-in asks of the host. Its methods are called concurrently; Authenticate may read the database, the
-// others do not block.
+// SignInHost is the part of the host that the sign-in uses. Its methods are called concurrently; Authenticate may read the
+// database, the others do not block.
 type SignInHost interface {
 	// SignInSpace returns a Space by its name.
 	SignInSpace(name string) (space SignInSpace, ok bool)
@@ -42,7 +42,7 @@ type SignInSpace interface {
 	Name() string
 	// URL returns where visitors reach the Space.
 	URL() string
-	// Hidden reports whether the existence of the Space is kept from people who may not see it.
+	// Hidden reports whether the existence of the Space is secret: only people with access may learn of it.
 	Hidden() bool
 	// IsOrigin reports whether browsers reach the Space at this origin.
 	IsOrigin(origin string) bool

@@ -73,13 +73,17 @@ func TestCountdownAtAnyClock(t *testing.T) {
 	}
 }
 
-// TestExplainRefusesUnknownNames: an unknown Space, function or size is an error, and a call denied by the operator does not fit.
-func TestExplainRefusesUnknownNames(t *testing.T) {
-	ada := identity.Identity{Kind: identity.User, Name: "ada"}
+// mine is the console's path of the caller's own account.
+const mine = "/api/spacehost/"
+
+// newTwoSpaces registers the accounts of a host with two Spaces. The delegation of spa is denied for all payers, and that of spb
+// for local.
+func newTwoSpaces(t *testing.T) *echo.Echo {
+	t.Helper()
 	host := &fakeHost{
 		spaces:    []string{"spa", "spb"},
 		functions: []views.Function{{Space: "spa", Name: "draw", Declared: time.Minute}, {Space: "spb", Name: "sing"}},
-		caller:    ada,
+		caller:    identity.Identity{Kind: identity.User, Name: "ada"},
 	}
 	host.denied = func(payer identity.Identity) error {
 		switch {
@@ -91,7 +95,12 @@ func TestExplainRefusesUnknownNames(t *testing.T) {
 		return nil
 	}
 	e, _ := newAccounts(t, host, time.Now)
-	const mine = "/api/spacehost/"
+	return e
+}
+
+// TestExplainRefusesUnknownNames: an unknown Space, function or size is an error.
+func TestExplainRefusesUnknownNames(t *testing.T) {
+	e := newTwoSpaces(t)
 	for path, want := range map[string]string{
 		"/explain?identity=local&space=nope":                  `unknown Space \"nope\"; Spaces of this host: spa, spb`,
 		"/explain?identity=local&via=nope":                    `unknown Space \"nope\"; Spaces of this host: spa, spb`,
@@ -114,6 +123,11 @@ func TestExplainRefusesUnknownNames(t *testing.T) {
 			t.Errorf("GET %s: %d %s, want %q", path, w.Code, body, want)
 		}
 	}
+}
+
+// TestExplainDeniedDelegation: a call denied by the operator does not fit. Only the operator reads the command that allows it.
+func TestExplainDeniedDelegation(t *testing.T) {
+	e := newTwoSpaces(t)
 	for path, want := range map[string]string{
 		"/explain?identity=local&via=spa": "forbidden by the operator: spa may not spend its visitors' seconds at other Spaces; `spacehost space via spa --on` allows it again",
 		"/explain?identity=local&via=spb": "forbidden by the operator: spb may not spend its visitors' seconds at other Spaces; `spacehost space via spb --on --identity local` allows it again",
@@ -152,15 +166,15 @@ func TestGrantNamesTheOperator(t *testing.T) {
 	}
 }
 
-// book is a Ledger with its database, on a disk whose free space the test sets.
-type book struct {
+// testLedger is a Ledger with its database, on a disk whose free space the test sets.
+type testLedger struct {
 	*quota.Ledger
 	db   *sql.DB
 	free *atomic.Uint64
 }
 
 // newAccounts registers the accounts of a host at the control socket and at the console address.
-func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo, book) {
+func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo, testLedger) {
 	t.Helper()
 	db, err := migrations.Open(t.Context(), filepath.Join(t.TempDir(), "spacehost.db"))
 	if err != nil {
@@ -188,7 +202,7 @@ func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo
 	})
 	console.New(host, accounts).Register(e) // first: both have /healthz
 	New(Config{Host: host, Payers: host, Accounts: accounts, Ledger: ledger, Broker: broker, Now: now}).Register(e)
-	return e, book{ledger, db, &free}
+	return e, testLedger{ledger, db, &free}
 }
 
 func get(t *testing.T, e *echo.Echo, path string, into any) string {

@@ -33,7 +33,8 @@ import (
 	"spacehost/quota"
 )
 
-// Host is what the control API asks of the host. Its methods do not block, and are called concurrently.
+// Host is the part of the host that the control API uses. Its methods are called concurrently. They do not block, except that
+// Operator may read the user database of the machine.
 type Host interface {
 	// SpaceViews returns all Spaces.
 	SpaceViews() []views.Space
@@ -51,7 +52,7 @@ type Host interface {
 	Operator(ctx context.Context) string
 }
 
-// Payers is what the control API asks about payers. CurrentAllowance may read the database, and is called concurrently.
+// Payers is the part of the host that knows payers. CurrentAllowance may read the database, and is called concurrently.
 type Payers interface {
 	// CurrentAllowance returns the tier that an account has now, with the person's own overrides.
 	CurrentAllowance(ctx context.Context, account identity.Identity) (quota.Tier, error)

@@ -12,13 +12,13 @@ import (
 	"spacehost/gpu/gputest"
 )
 
-// breakable is a simulated inventory with one Device that takes faults.
-type breakable struct {
+// faultInventory is a simulated inventory with one Device that takes faults.
+type faultInventory struct {
 	gpu.Inventory
 	given []gpu.Fault
 }
 
-func (b *breakable) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
+func (b *faultInventory) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 	if uuid != "GPU-fake-0" {
 		return &gpu.UnknownDeviceError{UUID: uuid}
 	}
@@ -26,7 +26,7 @@ func (b *breakable) Fault(uuid gpu.DeviceUUID, f gpu.Fault) error {
 	return nil
 }
 
-func (b *breakable) Faults(gpu.DeviceUUID) []gpu.Fault { return b.given }
+func (b *faultInventory) Faults(gpu.DeviceUUID) []gpu.Fault { return b.given }
 
 func postFault(inventory gpu.Inventory, body string) (status int, answer string) {
 	e := echo.New()
@@ -47,10 +47,10 @@ func TestFaultGPU(t *testing.T) {
 		status    int
 		answer    string
 	}{
-		{&breakable{Inventory: fake}, lost, 200, `{"uuid":"GPU-fake-0","faults":["lost"]}`},
-		{&breakable{Inventory: fake}, `{"uuid": "GPU-elsewhere", "fault": "lost"}`, 404, "no device GPU-elsewhere on this machine"},
-		{&breakable{Inventory: fake}, `{"uuid": "GPU-fake-0", "fault": "burn"}`, 400, "the request is not understood"},
-		{&breakable{Inventory: fake}, `{`, 400, "the request is not understood"},
+		{&faultInventory{Inventory: fake}, lost, 200, `{"uuid":"GPU-fake-0","faults":["lost"]}`},
+		{&faultInventory{Inventory: fake}, `{"uuid": "GPU-elsewhere", "fault": "lost"}`, 404, "no device GPU-elsewhere on this machine"},
+		{&faultInventory{Inventory: fake}, `{"uuid": "GPU-fake-0", "fault": "burn"}`, 400, "the request is not understood"},
+		{&faultInventory{Inventory: fake}, `{`, 400, "the request is not understood"},
 		{fake, lost, 409, "faults are for simulated GPUs only"},
 		{gpu.None{}, lost, 409, "faults are for simulated GPUs only"},
 	}

@@ -20,15 +20,15 @@ import (
 	"spacehost/migrations"
 )
 
-// office is the API of people and tokens on a real listener, with a real database.
-type office struct {
+// peopleServer is the API of people and tokens on a real listener, with a real database.
+type peopleServer struct {
 	t      *testing.T
 	people *people.Store
 	db     *sql.DB
 	server *httptest.Server
 }
 
-func newOffice(t *testing.T) *office {
+func newPeopleServer(t *testing.T) *peopleServer {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
@@ -39,7 +39,7 @@ func newOffice(t *testing.T) *office {
 	t.Cleanup(func() { db.Close() })
 	e, store := echo.New(), people.NewStore(db)
 	New(Config{Host: &fakeHost{}, People: store}).Register(e)
-	o := &office{t: t, people: store, db: db, server: httptest.NewServer(e)}
+	o := &peopleServer{t: t, people: store, db: db, server: httptest.NewServer(e)}
 	t.Cleanup(o.server.Close)
 	return o
 }
@@ -51,7 +51,7 @@ type reply struct {
 	body   string
 }
 
-func (o *office) ask(method, path, body string) reply {
+func (o *peopleServer) request(method, path, body string) reply {
 	o.t.Helper()
 	r, err := http.NewRequestWithContext(o.t.Context(), method, o.server.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -70,9 +70,9 @@ func (o *office) ask(method, path, body string) reply {
 }
 
 // want sends a request and decodes the answer.
-func want[T any](o *office, status int, method, path, body string) (v T) {
+func want[T any](o *peopleServer, status int, method, path, body string) (v T) {
 	o.t.Helper()
-	got := o.ask(method, path, body)
+	got := o.request(method, path, body)
 	d := json.NewDecoder(strings.NewReader(got.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&v); err != nil || got.status != status {
@@ -82,8 +82,8 @@ func want[T any](o *office, status int, method, path, body string) (v T) {
 }
 
 func TestPeopleAndTokens(t *testing.T) {
-	o := newOffice(t)
-	if got := o.ask("GET", "/people", ""); got.status != 200 || strings.TrimSpace(got.body) != "[]" {
+	o := newPeopleServer(t)
+	if got := o.request("GET", "/people", ""); got.status != 200 || strings.TrimSpace(got.body) != "[]" {
 		t.Errorf("no people: got %d %s, want an empty list", got.status, got.body)
 	}
 	ada := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"pro"}`)
@@ -96,13 +96,13 @@ func TestPeopleAndTokens(t *testing.T) {
 	if got := want[[]Person](o, 200, "GET", "/people", ""); len(got) != 1 || got[0].Tier != "free" {
 		t.Errorf("people: got %+v", got)
 	}
-	if got := o.ask("GET", "/people/ada/tokens", ""); strings.TrimSpace(got.body) != "[]" {
+	if got := o.request("GET", "/people/ada/tokens", ""); strings.TrimSpace(got.body) != "[]" {
 		t.Errorf("no tokens: got %s, want an empty list", got.body)
 	}
 	made := want[CreatedToken](o, 201, "POST", "/people/ada/tokens", `{"label":"laptop"}`)
-	who, err := o.people.ByToken(t.Context(), made.Text)
-	if err != nil || who.Key() != "user:ada" || made.Person != "ada" || made.Label != "laptop" {
-		t.Errorf("created %+v, which authenticates %s (%v)", made.Token, who, err)
+	payer, err := o.people.ByToken(t.Context(), made.Text)
+	if err != nil || payer.Key() != "user:ada" || made.Person != "ada" || made.Label != "laptop" {
+		t.Errorf("created %+v, which authenticates %s (%v)", made.Token, payer, err)
 	}
 	for _, path := range []string{"/tokens", "/people/ada/tokens"} {
 		got := want[[]Token](o, 200, "GET", path, "")
@@ -119,7 +119,7 @@ func TestPeopleAndTokens(t *testing.T) {
 }
 
 func TestMistakesAreExplained(t *testing.T) {
-	o := newOffice(t)
+	o := newPeopleServer(t)
 	want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`)
 	made := want[CreatedToken](o, 201, "POST", "/people/ada/tokens", "")
 	for _, row := range []struct {
@@ -153,7 +153,7 @@ func TestMistakesAreExplained(t *testing.T) {
 		{"DELETE", "/tokens/" + made.Text, ``, 404, `no token has the ID "sph_..."`},
 		{"POST", "/people/" + made.Text + "/tier", `{"tier":"pro"}`, 404, `nobody called "sph_..."`},
 	} {
-		got := o.ask(row.method, row.path, row.body)
+		got := o.request(row.method, row.path, row.body)
 		var refusal struct{ Detail string }
 		err := json.Unmarshal([]byte(got.body), &refusal)
 		if err != nil || got.status != row.status || !strings.Contains(refusal.Detail, row.detail) {
@@ -167,9 +167,9 @@ func TestMistakesAreExplained(t *testing.T) {
 
 // TestTokenIsShownOnce: one answer contains the text of a token, and is not cached.
 func TestTokenIsShownOnce(t *testing.T) {
-	o := newOffice(t)
+	o := newPeopleServer(t)
 	want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"free"}`)
-	got := o.ask("POST", "/people/ada/tokens", `{}`)
+	got := o.request("POST", "/people/ada/tokens", `{}`)
 	var made CreatedToken
 	if err := json.Unmarshal([]byte(got.body), &made); err != nil || got.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("got %v (%v)", got.header, err)
@@ -178,7 +178,7 @@ func TestTokenIsShownOnce(t *testing.T) {
 		t.Errorf("got %d bytes with ID %s", len(got.body), made.ID)
 	}
 	for _, r := range [][2]string{{"GET", "/people"}, {"GET", "/tokens"}, {"GET", "/people/ada/tokens"}, {"DELETE", "/tokens/" + made.ID}, {"GET", "/tokens"}} {
-		if got := o.ask(r[0], r[1], ""); got.status != 200 || strings.Contains(got.body, made.Text[4:24]) || strings.Contains(got.body, "hash") {
+		if got := o.request(r[0], r[1], ""); got.status != 200 || strings.Contains(got.body, made.Text[4:24]) || strings.Contains(got.body, "hash") {
 			t.Errorf("%s %s: got %d %s", r[0], r[1], got.status, got.body)
 		}
 	}
@@ -186,20 +186,20 @@ func TestTokenIsShownOnce(t *testing.T) {
 
 // TestHostErrorsAreNotExplained: an error of the host goes to its log, and not to the client.
 func TestHostErrorsAreNotExplained(t *testing.T) {
-	o := newOffice(t)
+	o := newPeopleServer(t)
 	o.db.Close()
 	for _, r := range [][3]string{
 		{"GET", "/people"}, {"POST", "/people", `{"name":"ada","tier":"free"}`}, {"POST", "/people/ada/tier", `{"tier":"pro"}`},
 		{"GET", "/tokens"}, {"POST", "/people/ada/tokens"}, {"DELETE", "/tokens/abc"},
 	} {
-		if got := o.ask(r[0], r[1], r[2]); got.status != 500 || strings.Contains(got.body, "sql") || strings.Contains(got.body, "sph_") {
+		if got := o.request(r[0], r[1], r[2]); got.status != 500 || strings.Contains(got.body, "sql") || strings.Contains(got.body, "sph_") {
 			t.Errorf("%s %s: got %d %s, want a bare 500", r[0], r[1], got.status, got.body)
 		}
 	}
 }
 
 func TestConcurrentAdds(t *testing.T) {
-	o := newOffice(t)
+	o := newPeopleServer(t)
 	var added atomic.Int32
 	var all sync.WaitGroup
 	for range 50 {

@@ -48,19 +48,19 @@ import (
 	"spacehost/quota"
 )
 
-// Payers is what the API asks about the payer of a request. Its methods are called concurrently.
+// Payers is the part of the host that knows payers. Its methods are called concurrently.
 type Payers interface {
 	// Allowance returns the tier named by payer.Tier, with the person's own overrides. It may read the database.
 	Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error)
 	// CheckDelegation refuses a payer on whose behalf the Space payer.Via may not spend: *people.DelegationDeniedError. It does
 	// not block.
 	CheckDelegation(payer identity.Identity) error
-	// Alive reports whether a token of this Event still pays at the Space. It does not block.
+	// Alive reports whether a token of this Event still pays at the Space. It does not block for long.
 	Alive(space, event string) bool
 }
 
-// Notifier receives what the visitor or the operator should know about a request. Its methods must not block, and are called
-// concurrently. A request has no Event if the Space made it without a visitor's token.
+// Notifier receives what the visitor or the operator should know about a request. Its methods must not block for long, and are
+// called concurrently. A request has no Event if the Space made it without a visitor's token.
 type Notifier interface {
 	// LeaseRefused is called for each request that the quota refuses.
 	LeaseRefused(r lease.Request, err error)

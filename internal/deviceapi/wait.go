@@ -116,21 +116,21 @@ type forecastDebounce struct {
 //  1. The first forecast is always sent.
 //  2. The interval between two is at least every.
 //  3. A later one is sent if the rank, the reason or the limit differs, or the start has moved by at least every.
-func (n *forecastDebounce) isDue(f lease.Forecast, now time.Time) bool {
-	sent := !n.at.IsZero()
-	if sent && (now.Sub(n.at) < n.every || n.matches(f)) { // 2, 3
+func (d *forecastDebounce) isDue(f lease.Forecast, now time.Time) bool {
+	sent := !d.at.IsZero()
+	if sent && (now.Sub(d.at) < d.every || d.matches(f)) { // 2, 3
 		return false
 	}
-	n.last, n.at = f, now // 1
+	d.last, d.at = f, now // 1
 	return true
 }
 
 // matches reports whether the last forecast still holds.
-func (n *forecastDebounce) matches(f lease.Forecast) bool {
-	if f.Rank != n.last.Rank || f.Reason != n.last.Reason || f.Limit != n.last.Limit || (f.Start == nil) != (n.last.Start == nil) {
+func (d *forecastDebounce) matches(f lease.Forecast) bool {
+	if f.Rank != d.last.Rank || f.Reason != d.last.Reason || f.Limit != d.last.Limit || (f.Start == nil) != (d.last.Start == nil) {
 		return false
 	}
-	return f.Start == nil || f.Start.Sub(*n.last.Start).Abs() < n.every
+	return f.Start == nil || f.Start.Sub(*d.last.Start).Abs() < d.every
 }
 
 // succeed sends the grant. A Lease whose grant cannot be delivered is given up.

@@ -98,7 +98,7 @@ func TestDisconnectWithdrawsTheLease(t *testing.T) {
 	for name, times := range map[string]timings{
 		"before the stream": {soon: time.Hour, ping: time.Hour, settle: time.Minute},
 		"between two pings": {soon: time.Millisecond, ping: time.Hour, settle: time.Minute},
-		"while pings come":  {soon: time.Millisecond, ping: time.Millisecond, settle: time.Minute},
+		"during the pings":  {soon: time.Millisecond, ping: time.Millisecond, settle: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)

@@ -22,7 +22,7 @@ import (
 	"spacehost/quota"
 )
 
-// Payers is what the API asks about callers. Its methods may read the database, and are called concurrently.
+// Payers is the part of the host that knows callers. Its methods may read the database, and are called concurrently.
 type Payers interface {
 	// ConsoleIdentity returns the caller at the console address: *people.UnknownTokenError for an unknown bearer.
 	ConsoleIdentity(*http.Request) (identity.Identity, error)
@@ -30,7 +30,7 @@ type Payers interface {
 	Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error)
 }
 
-// Spaces is what the API asks about the Spaces of the host. It does not block, and is called concurrently.
+// Spaces is the part of the host that knows its Spaces. It does not block, and is called concurrently.
 type Spaces interface {
 	// HubSpace returns the Space of that name. ok is false if there is none, or if it is not visible to the caller.
 	HubSpace(caller identity.Identity, name string) (space Space, ok bool)

@@ -6,7 +6,7 @@ import (
 	"spacehost/internal/lease"
 )
 
-// A grant whose warm worker has exited is granted again, because its client forks another. It still counts once.
+// TestGrantIsCountedOnce: a Lease whose warm worker has exited is granted again, because its client forks another worker.
 func TestGrantIsCountedOnce(t *testing.T) {
 	m := New()
 	for _, c := range []lease.Change{

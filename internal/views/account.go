@@ -13,7 +13,7 @@ import (
 	"spacehost/quota"
 )
 
-// Payers is what Accounts asks about payers. Its methods may read the database, and are called concurrently.
+// Payers is the part of the host that knows payers. Its methods may read the database, and are called concurrently.
 type Payers interface {
 	// CurrentAllowance returns the tier that an account has now, with the person's own overrides.
 	CurrentAllowance(ctx context.Context, account identity.Identity) (quota.Tier, error)
@@ -21,7 +21,7 @@ type Payers interface {
 	CheckDelegation(payer identity.Identity) error
 }
 
-// Spaces is what Accounts asks about the Spaces of the host. Its methods do not block, and are called concurrently. A nil
+// Spaces is the part of the host that knows its Spaces. Its methods do not block, and are called concurrently. A nil
 // viewer is the operator, who sees all Spaces.
 type Spaces interface {
 	// SpaceNames returns the names of the Spaces that viewer may see.
