@@ -5,13 +5,16 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test fire attacks torch gpu fidelity fidelity-table captures vet lint fuzz bench clean
+.PHONY: help build run check test fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
 
-build: ## build ./spacehost
-	go build -o spacehost ./cmd/spacehost
+# VERSION=1.2.3 names a release; without it `spacehost version` prints what the Go toolchain has recorded.
+LDFLAGS := $(if $(VERSION),-X spacehost/internal/cli.version=$(VERSION))
+
+build: ## build ./spacehost (VERSION=1.2.3 names a release)
+	go build -ldflags '$(LDFLAGS)' -o spacehost ./cmd/spacehost
 
 run: ## run the sample Space on simulated GPUs
 	go run ./cmd/spacehost run examples/hello-zerogpu
@@ -57,6 +60,9 @@ fidelity: ## compare with stock Gradio on every line, by both admissions (docs/f
 
 fidelity-table: ## write docs/gradio.md: which case tries what of Gradio
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
+
+docs: ## write docs/cli.md, the reference of the command line
+	go run ./internal/cli/clidoc/gen docs/cli.md
 
 captures: ## retake what the tests replay from stock Gradio, of every line
 	cd gradioapi/testdata/captures && go run take.go

@@ -52,6 +52,8 @@ var rooms = map[string][]string{
 	"internal/control":               {"gpu", "internal/clock", "internal/identity", "internal/lease", "internal/people", "internal/views", "quota"},
 	"internal/metrics":               {"gpu", "internal/lease", "internal/views"},
 	"internal/views":                 {"internal/identity", "internal/lease", "internal/people", "quota"},
+	"internal/cli/clidoc":            {"internal/cli"},
+	"internal/cli/clidoc/gen":        {"internal/cli/clidoc"},
 }
 
 // keepers says who alone may import what from outside.
@@ -63,7 +65,7 @@ var keepers = map[string][]string{
 	"github.com/golang-jwt/jwt":       {"internal/token"},
 	"github.com/vishvananda/netlink":  {"internal/proctree"},
 	"github.com/prometheus":           {"internal/metrics"},
-	"github.com/spf13/cobra":          {"internal/cli"},
+	"github.com/spf13/cobra":          {"internal/cli", "internal/cli/clidoc"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/chromedp/chromedp":    {"bench"},

@@ -11,7 +11,7 @@
 // Main and Run execute one command line; cmd/spacehost calls Main. clientCommand builds every client command from its
 // texts, its request and its table, so that --state, --json and the exit codes are the same everywhere. To add a client
 // command: declare its control.Endpoint with its request and answer types in internal/control, write a clientCommand
-// here, list it in newRoot, and run `make docs`.
+// here, list it in NewRoot, and run `make docs`.
 //
 // # Failure handling
 //
@@ -42,7 +42,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // Run runs one command line until it is done or ctx ends, and returns its exit code.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root := NewRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -53,7 +53,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-func newRoot() *cobra.Command {
+// NewRoot returns the root command with every subcommand, ready for ExecuteContext. The generator of docs/cli.md reads it too.
+func NewRoot() *cobra.Command {
 	root := commandGroup(&cobra.Command{
 		Use:   "spacehost",
 		Short: "Run a Hugging Face Gradio Space under ZeroGPU's rules, on this machine",

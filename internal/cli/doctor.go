@@ -91,9 +91,16 @@ func showFindings(out io.Writer, found []check.Finding, asJSON bool) error {
 	for _, f := range found {
 		showFinding(out, f)
 	}
-	_, err := fmt.Fprintf(out, "\n%d ok, %d notes, %d warnings, %d problems\n",
-		count(found, check.OK), count(found, check.Note), count(found, check.Warning), count(found, check.Problem))
+	_, err := fmt.Fprintf(out, "\n%d ok, %s, %s, %s\n", count(found, check.OK),
+		plural(count(found, check.Note), "note"), plural(count(found, check.Warning), "warning"), plural(count(found, check.Problem), "problem"))
 	return err
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 var signs = map[check.Level]string{check.OK: "✓", check.Note: "·", check.Warning: "!", check.Problem: "✗"}

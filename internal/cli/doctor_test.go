@@ -91,7 +91,7 @@ func TestDoctorTable(t *testing.T) {
 ✗ problem  gpu          Lost
                         → Reboot
 
-1 ok, 1 notes, 1 warnings, 1 problems
+1 ok, 1 note, 1 warning, 1 problem
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)

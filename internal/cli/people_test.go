@@ -109,7 +109,7 @@ func spacehostOn(ctx context.Context, state string, args ...string) said {
 	if state != "" {
 		args = append(args, "--state", state)
 	}
-	root := newRoot()
+	root := NewRoot()
 	if found, _, _ := root.Find([]string{"user"}); found == root { // until main.go has them
 		root.AddCommand(newUser(), newToken())
 	}
@@ -369,5 +369,5 @@ func TestFlagsHaveValuesOfOneWord(t *testing.T) {
 			visit(below)
 		}
 	}
-	visit(newRoot())
+	visit(NewRoot())
 }
