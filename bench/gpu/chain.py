@@ -176,7 +176,7 @@ def main() -> None:
             turns(host, one, two)
             unleased(host, one)
         except Exception as error:  # with the output of the host
-            raise SystemExit(f"chain: {type(error).__name__}: {error}\n{host.said()}") from error
+            raise SystemExit(f"chain: {type(error).__name__}: {error}\n{host.last_output()}") from error
         finally:
             host.stop()
     print(json.dumps(figures))
