@@ -216,7 +216,7 @@ func generator(ctx context.Context, b *bench, s *target) (values, error) {
 }
 
 // gpuCalls compares a call that gets a GPU with one that needs none. They alternate, so that both run under the same
-// conditions; the first calls are warm-up. Plain Gradio provides no GPU: it is started later with a stub that grants
+// conditions; the first calls are warm-up. Plain Gradio provides no GPU: it is started again with a stub that grants
 // one.
 func gpuCalls(ctx context.Context, b *bench, s *target) (_ values, err error) {
 	if s.name == stock {

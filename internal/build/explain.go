@@ -326,9 +326,10 @@ var contradiction = []*regexp.Regexp{
 	regexp.MustCompile(`Cannot install (.* conflicting dependencies\..*?)(?:To fix this|ResolutionImpossible|$)`),
 }
 
-// conflict names the author's lines that the tool's explanation mentions: 1. Another Gradio than sdk_version: the
-// pin, and sdk_version, which has precedence on the Hub too. 2. Lines that exclude each other. 3. One line, which
-// Gradio (or our constraints for it) excludes.
+// conflict names the author's lines that the tool's explanation mentions:
+//  1. Another Gradio than sdk_version: the pin, and sdk_version, which has precedence on the Hub too.
+//  2. Lines that exclude each other.
+//  3. One line, which Gradio (or our constraints for it) excludes.
 func (f failure) conflict() (string, string, bool) {
 	m, ok := f.match(contradiction...)
 	if !ok {

@@ -28,10 +28,11 @@ func (i interpreter) release() release {
 	return r
 }
 
-// findPython chooses the interpreter for the environment: 1. python_version with three parts: that version, else one
-// with another patch release (with a warning). 2. python_version with two parts: the first match. 3. No
-// python_version: the user's python3 if it is between 3.10 and newest; else the first such interpreter; else any from
-// 3.10 on.
+// findPython chooses the interpreter for the environment:
+//  1. python_version with three parts: that version, else one with another patch release (with a warning).
+//  2. python_version with two parts: the first match.
+//  3. No python_version: the user's python3 if it is between 3.10 and newest; else the first such interpreter; else
+//     any from 3.10 on.
 func (j *job) findPython(ctx context.Context, newest release) (interpreter, error) {
 	if j.spec.Python == "" {
 		return j.anyPython(ctx, newest)
