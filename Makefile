@@ -1,4 +1,4 @@
-# make help lists what there is. CI runs `make check`, which ends with the README's test command.
+# `make help` lists the targets. CI runs `make check`, which ends with the README's test command.
 
 .DEFAULT_GOAL := help
 
@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 .PHONY: help build run check test fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 # VERSION=1.2.3 names a release; without it `spacehost version` prints what the Go toolchain has recorded.
 LDFLAGS := $(if $(VERSION),-X spacehost/internal/cli.version=$(VERSION))
@@ -19,26 +19,26 @@ build: ## build ./spacehost (VERSION=1.2.3 names a release)
 run: ## run the sample Space on simulated GPUs
 	go run ./cmd/spacehost run examples/hello-zerogpu
 
-check: vet lint test ## everything that CI runs
+check: vet lint test ## all checks that CI runs
 
-test: ## all tests: real gradio, spaces, clients and workers; only NVML is simulated
+test: ## run all tests with real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 40m ./...
 
-fire: ## 100,000 charges, 1,000 workers with bad manners, 300 crashes of the host, a line's random million steps; figures at the end
+fire: ## stress tests: 100,000 charges, 1,000 misbehaving workers, 300 host crashes, 1,000,000 random scheduler steps; prints figures
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$|^TestRandomWalk$$' ./internal/lease ./quota
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestEveryWorkerIsEnded$$|^TestHostIsKilledAnywhere$$' ./cmd/spacehost
 
-attacks: ## what Gradio's advisories describe, against all lines of Gradio
+attacks: ## attacks from Gradio's security advisories, against all Gradio release lines
 	SPACEHOST_ATTACKS=all go test -count=1 -timeout 20m -run '^(TestAttacks|TestGateAttacks|TestPasswordsAreNotGuessed)$$' ./cmd/spacehost
 
-vet: ## gofmt and go vet
+vet: ## run gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 
-lint: ## staticcheck, by the rules in staticcheck.conf
+lint: ## run staticcheck with the rules in staticcheck.conf
 	go run $(STATICCHECK) ./...
 
-fuzz: ## each fuzz target for ten seconds
+fuzz: ## run each fuzz target for ten seconds
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
@@ -46,26 +46,26 @@ fuzz: ## each fuzz target for ten seconds
 		done; \
 	done
 
-bench: ## spacehost and plain Gradio side by side, in a table (half an hour; go run ./bench --help)
+bench: ## compare spacehost and plain Gradio in a table (half an hour; go run ./bench --help)
 	go run ./bench
 
-torch: ## a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses what is there)
+torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
 	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorchOnSimulatedGPUs|TestChainScript)$$' ./cmd/spacehost
 
-gpu: build ## figures of the whole chain on a true GPU; PYTHON has torch, gradio and spaces
+gpu: build ## measure the whole chain on a real GPU; PYTHON must have torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
-fidelity: ## compare with stock Gradio on every line, by both admissions (docs/fidelity.txt); start 5.12 and 6.0; who pays in each mode
+fidelity: ## compare with stock Gradio on every release line, in both admission modes (docs/fidelity.txt); start 5.12 and 6.0; payer in each mode
 	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestWhoPaysInEachMode)$$' ./cmd/spacehost
 
-fidelity-table: ## write docs/gradio.md: which case tries what of Gradio
+fidelity-table: ## write docs/gradio.md: the Gradio features and the cases that test them
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
 
 docs: ## write docs/cli.md, the reference of the command line
 	go run ./internal/cli/clidoc/gen docs/cli.md
 
-captures: ## retake what the tests replay from stock Gradio, of every line
+captures: ## record again the stock Gradio traffic that tests replay, for every release line
 	cd gradioapi/testdata/captures && go run take.go
 
-clean: ## remove what build made; environments and state stay
+clean: ## remove the binary that build creates; environments and state are kept
 	rm -f spacehost

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// TestShortFormHasEveryNumber runs the program as CI can: it asks for answers, never for speed.
-func TestShortFormHasEveryNumber(t *testing.T) {
+// TestShortRunHasEveryNumber runs the program as CI does: it checks answers, never speed.
+func TestShortRunHasEveryNumber(t *testing.T) {
 	lookAtSources(t)
 	o, err := parse([]string{"--short"}, io.Discard)
 	if err != nil {
@@ -30,8 +30,8 @@ func TestShortFormHasEveryNumber(t *testing.T) {
 	}
 	t.Logf("\n%s", table.String())
 	for _, record := range r.Rounds {
-		if record.Error != "" && record.Side != stock { // what plain Gradio drops is its own
-			t.Errorf("%s, %s: %s", record.Side, record.Step, record.Error)
+		if record.Error != "" && record.Target != stock { // calls that plain Gradio drops are not an error of spacehost
+			t.Errorf("%s, %s: %s", record.Target, record.Step, record.Error)
 		}
 	}
 	for _, s := range allSteps(true) {
@@ -43,14 +43,14 @@ func TestShortFormHasEveryNumber(t *testing.T) {
 			continue
 		}
 		for _, l := range s.lines {
-			for _, side := range []string{stock, ours} {
-				if _, ok := r.median(side, s.name, l.key); !ok && !(l.oursAlone && side == stock) {
-					t.Errorf("no number for %s of %s", l.text, side)
+			for _, target := range []string{stock, ours} {
+				if _, ok := r.median(target, s.name, l.key); !ok && !(l.oursOnly && target == stock) {
+					t.Errorf("no number for %s of %s", l.text, target)
 				}
 			}
 			for _, prefix := range []string{"plain-", "", "whole-"} {
-				if _, ok := r.median(engine, "ceiling", prefix+l.share); !ok && l.share != "" {
-					t.Errorf("no ceiling %s for %s", prefix, l.text)
+				if _, ok := r.median(engine, boundStep, prefix+l.share); !ok && l.share != "" {
+					t.Errorf("no upper bound %s for %s", prefix, l.text)
 				}
 			}
 		}
@@ -65,15 +65,15 @@ func TestShortFormHasEveryNumber(t *testing.T) {
 	}
 }
 
-// lookAtSources makes `go test` run this anew when any folder of the module has changed: it does not see what
-// `go build` and the Space look at.
+// lookAtSources makes `go test` run this again when any folder of the module has changed: it does not track the files
+// that `go build` and the Space read.
 func lookAtSources(t *testing.T) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(_ string, entry fs.DirEntry, err error) error {
 		if entry != nil && entry.IsDir() && entry.Name() == ".git" {
 			return fs.SkipDir
 		}
-		if errors.Is(err, fs.ErrNotExist) { // gone meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // removed in the meantime
 			return nil
 		}
 		return err
@@ -83,7 +83,7 @@ func lookAtSources(t *testing.T) {
 	}
 }
 
-// TestWrongAnswersAreCounted: a Space that lies in every way must not look fast.
+// TestWrongAnswersAreCounted: a Space that returns wrong answers must not look fast.
 func TestWrongAnswersAreCounted(t *testing.T) {
 	for _, c := range []struct{ name, join, stream, want string }{
 		{"right", "200", completed(`["%s"]`, true) + closeStream, ""},
@@ -116,7 +116,7 @@ func TestWrongAnswersAreCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.close()
-			r := events(t.Context(), &side{client: client}, "noop", 1, time.Millisecond)
+			r := events(t.Context(), &target{client: client}, "noop", 1, time.Millisecond)
 			if c.want == "" {
 				if r.err != nil || len(r.took) == 0 {
 					t.Errorf("%d answers, %v", len(r.took), r.err)
@@ -137,33 +137,33 @@ func completed(data string, success bool) string {
 	return fmt.Sprintf("data: {\"msg\":\"process_completed\",\"output\":{\"data\":%s},\"success\":%v}\n\n", data, success)
 }
 
-// TestVisitorsAreToldApart: dropped, answered in order, overtaken.
-func TestVisitorsAreToldApart(t *testing.T) {
+// TestCountVisitors: dropped, answered in order, overtaken.
+func TestCountVisitors(t *testing.T) {
 	c := &crowd{visitors: []*visitor{{number: 0, place: 0}, {number: 1, place: 2}, {number: 2, place: 1}, {number: 3, err: errors.New("gone")}}}
 	if dropped, disorder, first := c.count(5); dropped != 2 || disorder != 1 || first == nil {
 		t.Errorf("dropped %d, out of order %d, %v; want 2, 1 and a reason", dropped, disorder, first)
 	}
 }
 
-func TestMistakesOnTheCommandLine(t *testing.T) {
-	for _, c := range []struct{ args, says string }{
-		{"--only nonsense", "there are start, noop-1"},
+func TestUsageErrors(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--only nonsense", "choose from start, noop-1"},
 		{"--rounds 101", "between 1 and 100"},
 		{"--hold -1s", "--hold"},
-		{"fast", `"fast" is not a flag`},
+		{"fast", `unexpected argument "fast"`},
 		{"--speed", "-speed"},
 		{"--spacehost /no/such/program", "make build"},
-		{"--json /no/such/folder/rounds.json", "name a file"},
+		{"--json /no/such/folder/rounds.json", "name a writable file"},
 	} {
 		var stderr bytes.Buffer
-		if code := Main(strings.Fields(c.args), io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), c.says) {
-			t.Errorf("%s: exit code %d, said %q", c.args, code, stderr.String())
+		if code := Main(strings.Fields(c.args), io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), c.want) {
+			t.Errorf("%s: exit code %d, stderr %q", c.args, code, stderr.String())
 		}
 	}
 }
 
-// TestCtrlCEndsWhatWasStarted: in the middle of spacehost's turn.
-func TestCtrlCEndsWhatWasStarted(t *testing.T) {
+// TestCtrlCStopsProcesses interrupts the run while spacehost is measured.
+func TestCtrlCStopsProcesses(t *testing.T) {
 	scratch, err := os.MkdirTemp("", "b") // t.TempDir's path is too long for the host's socket
 	if err != nil {
 		t.Fatal(err)
@@ -181,38 +181,38 @@ func TestCtrlCEndsWhatWasStarted(t *testing.T) {
 	progress := &tripwire{at: "spacehost      start", act: cancel}
 	r, err := run(ctx, o, &table, progress)
 	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("run: %v\n%s", err, progress.said.String())
+		t.Fatalf("run: %v\n%s", err, progress.output.String())
 	}
 	if _, ok := r.median(stock, "noop-1", "per_s"); !ok || !strings.Contains(table.String(), "no-op, 1 session") {
-		t.Errorf("what was measured before Ctrl-C is not shown:\n%s", table.String())
+		t.Errorf("the values measured before Ctrl-C are not shown:\n%s", table.String())
 	}
 	if left := mentioning(scratch); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
+		t.Errorf("processes left behind: %v", left)
 	}
 	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
-		t.Errorf("files are left: %v %v", left, err)
+		t.Errorf("files left behind: %v %v", left, err)
 	}
 }
 
-// tripwire acts once a text has been written.
+// tripwire calls act once a text has been written.
 type tripwire struct {
-	said bytes.Buffer
-	at   string
-	act  func()
+	output bytes.Buffer
+	at     string
+	act    func()
 }
 
 func (w *tripwire) Write(p []byte) (int, error) {
 	if strings.Contains(string(p), w.at) {
 		w.act()
 	}
-	return w.said.Write(p)
+	return w.output.Write(p)
 }
 
-// mentioning lists the processes whose environment names a folder; our own was made before.
+// mentioning lists the processes whose environment contains a folder. The environment of this process was set before.
 func mentioning(folder string) (found []string) {
 	paths, _ := filepath.Glob("/proc/[0-9]*/environ") // a constant pattern
 	for _, path := range paths {
-		if environ, _ := os.ReadFile(path); bytes.Contains(environ, []byte(folder)) { // gone or foreign: ""
+		if environ, _ := os.ReadFile(path); bytes.Contains(environ, []byte(folder)) { // exited or not readable: ""
 			found = append(found, path)
 		}
 	}

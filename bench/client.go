@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// client speaks to a Space as @gradio/client does: it joins, then opens the stream of its session, which ends
+// client sends requests to a Space as @gradio/client does: it joins, then opens the stream of its session, which ends
 // with the last event. Connections are kept alive. One client serves all sessions of a measurement.
 type client struct {
 	http *http.Client
@@ -23,11 +23,11 @@ type client struct {
 	fns  map[string]int
 }
 
-// patience bounds every single request but the streams of visitors who wait.
-const patience = 60 * time.Second
+// requestTimeout limits every request except the streams of waiting visitors.
+const requestTimeout = 60 * time.Second
 
-// newClient asks the Space what its functions are called. sources spreads connections over that many loopback
-// addresses: one has 28,000 ports.
+// newClient reads the names of the Space's functions. sources spreads connections over that many loopback addresses,
+// because one address has 28,000 ports.
 func newClient(ctx context.Context, url string, sources int) (*client, error) {
 	c := &client{url: url, http: &http.Client{Transport: transport(sources)}}
 	body, err := c.get(ctx, "/config")
@@ -55,21 +55,21 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 func transport(sources int) *http.Transport {
 	var next atomic.Uint32
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := net.Dialer{Timeout: patience}
+		d := net.Dialer{Timeout: requestTimeout}
 		if sources > 1 {
 			d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+next.Add(1)%uint32(sources)))}
 		}
 		return d.DialContext(ctx, network, addr)
 	}
 	return &http.Transport{
-		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 1000, ResponseHeaderTimeout: patience,
-		IdleConnTimeout: 4 * time.Second, // uvicorn closes after 5: never reuse what it is about to close
+		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 1000, ResponseHeaderTimeout: requestTimeout,
+		IdleConnTimeout: 4 * time.Second, // uvicorn closes after 5: never reuse a connection that is about to close
 	}
 }
 
-// get returns the body of an answer 200.
+// get returns the body of an answer with status 200.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
 	if err != nil {
@@ -110,19 +110,19 @@ func (c *client) join(ctx context.Context, session, api, args string) error {
 	return err
 }
 
-// heard is what a stream said before it ended.
-type heard struct {
+// streamResult summarizes the messages of a stream.
+type streamResult struct {
 	completed  []byte    // the last message of the event
-	at         time.Time // when it came
+	at         time.Time // when it arrived
 	estimates  int
 	generating int
 }
 
-// told is called with each message of a stream. It may be nil.
-type told func(message []byte)
+// onMessage is called with each message of a stream. It may be nil.
+type onMessage func(message []byte)
 
 // listen reads a session's stream to its end, so that its connection can be used again.
-func (c *client) listen(ctx context.Context, session string, tell told) (h heard, err error) {
+func (c *client) listen(ctx context.Context, session string, notify onMessage) (h streamResult, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/gradio_api/queue/data?session_hash="+session, nil)
 	if err != nil {
 		return h, err
@@ -147,10 +147,10 @@ func (c *client) listen(ctx context.Context, session string, tell told) (h heard
 		}
 		data, ok := bytes.CutPrefix(line, []byte(`data: {"msg":"`))
 		if !ok {
-			continue // the empty line after each
+			continue // the empty line after each message
 		}
-		if tell != nil {
-			tell(data)
+		if notify != nil {
+			notify(data)
 		}
 		kind, _, _ := bytes.Cut(data, []byte(`"`))
 		switch string(kind) {
@@ -163,14 +163,14 @@ func (c *client) listen(ctx context.Context, session string, tell told) (h heard
 		case "close_stream":
 			closed = true
 		case "unexpected_error":
-			return h, fmt.Errorf(`the stream says: {"msg":"%.200s`, bytes.TrimSpace(data))
+			return h, fmt.Errorf(`the stream contains {"msg":"%.200s`, bytes.TrimSpace(data))
 		}
 	}
 }
 
-// call is one event from beginning to end. The answer must be want, as JSON text.
-func (c *client) call(ctx context.Context, session, api, args, want string) (took time.Duration, h heard, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// call runs one event from join to completion. The output must be want, as JSON text.
+func (c *client) call(ctx context.Context, session, api, args, want string) (took time.Duration, h streamResult, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	began := time.Now()
 	if err := c.join(ctx, session, api, args); err != nil {
@@ -182,8 +182,8 @@ func (c *client) call(ctx context.Context, session, api, args, want string) (too
 	return h.at.Sub(began), h, h.check(want)
 }
 
-// check wants a success with exactly this output.
-func (h heard) check(want string) error {
+// check requires a success with exactly this output.
+func (h streamResult) check(want string) error {
 	if bytes.Contains(h.completed, []byte(`"data":[`+want+`]`)) && bytes.Contains(h.completed, []byte(`"success":true`)) {
 		return nil
 	}

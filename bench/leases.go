@@ -16,44 +16,44 @@ import (
 	"time"
 )
 
-// leaseSteps ask for GPUs as the `spaces` package does, without a Space's Python in the way. Each lease is committed
-// to the disk before it is answered, so the disk's own time stands beside.
+// leaseSteps request GPUs as the `spaces` package does, without the overhead of a Space's Python. Each lease is
+// committed to disk before the answer, so the table also shows the time of an fsync.
 func leaseSteps(short bool) []step {
 	queue := 1000
 	if short {
 		queue = 20
 	}
-	text := fmt.Sprintf("GPU lent to the next of %d, ", queue)
+	text := fmt.Sprintf("GPU granted to the next of %d, ", queue)
 	return []step{
 		{name: "schedule", about: "/schedule with a free GPU, 200 a second", measure: scheduled, lines: []line{
-			{key: "p50_ms", text: "/schedule at 200/s, p50 ms", format: "%.2f", oursAlone: true},
-			{key: "p99_ms", text: "/schedule at 200/s, p99 ms", format: "%.2f", goal: "<= 5, or 3 fsyncs", oursAlone: true},
-			{key: "fsync_ms", text: "one fsync meanwhile, p99 ms", format: "%.2f", oursAlone: true}}},
-		{name: "lend", about: fmt.Sprintf("a GPU that is released with %d waiting for one", queue), once: true, lines: []line{
-			{key: "p50_ms", text: text + "p50 ms", format: "%.2f", oursAlone: true},
-			{key: "worst_ms", text: text + "worst ms", format: "%.2f", goal: "<= 5", oursAlone: true},
-			{key: "fsync_ms", text: "one fsync then, p99 ms", format: "%.2f", oursAlone: true}},
-			measure: func(ctx context.Context, b *bench, s *side) (values, error) { return lent(ctx, b, s, queue) }},
+			{key: "p50_ms", text: "/schedule at 200/s, p50 ms", format: "%.2f", oursOnly: true},
+			{key: "p99_ms", text: "/schedule at 200/s, p99 ms", format: "%.2f", goal: "<= 5, or 3 fsyncs", oursOnly: true},
+			{key: "fsync_ms", text: "one fsync at the same time, p99 ms", format: "%.2f", oursOnly: true}}},
+		{name: "lend", about: fmt.Sprintf("release of a GPU while %d requests wait", queue), once: true, lines: []line{
+			{key: "p50_ms", text: text + "p50 ms", format: "%.2f", oursOnly: true},
+			{key: "worst_ms", text: text + "worst ms", format: "%.2f", goal: "<= 5", oursOnly: true},
+			{key: "fsync_ms", text: "one fsync afterwards, p99 ms", format: "%.2f", oursOnly: true}},
+			measure: func(ctx context.Context, b *bench, s *target) (values, error) { return regrant(ctx, b, s, queue) }},
 	}
 }
 
-// door is where a Space asks for GPUs, on account of an Event that lasts until close.
-type door struct {
+// leaseClient requests GPUs from the device API of a target, on account of an Event that lasts until close.
+type leaseClient struct {
 	client *http.Client
 	url    string
 	token  string
 	close  func() error
 }
 
-// open lets an Event run that says where the door is. Nil: this side has none.
-func open(ctx context.Context, s *side) (*door, error) {
+// openLeaseClient starts an Event that returns the address of the device API. It returns nil if the target has none.
+func openLeaseClient(ctx context.Context, s *target) (*leaseClient, error) {
 	if s.name == stock {
 		return nil, nil
 	}
 	if _, _, err := s.client.call(ctx, newHash(), "close_gate", "[]", `"closed"`); err != nil {
 		return nil, err
 	}
-	session, said := newHash(), make(chan []byte, 1)
+	session, first := newHash(), make(chan []byte, 1)
 	if err := s.client.join(ctx, session, "lend", "[]"); err != nil {
 		return nil, err
 	}
@@ -62,42 +62,42 @@ func open(ctx context.Context, s *side) (*door, error) {
 		_, err := s.client.listen(ctx, session, func(message []byte) {
 			if bytes.HasPrefix(message, []byte(`process_generating"`)) {
 				select {
-				case said <- bytes.Clone(message):
+				case first <- bytes.Clone(message):
 				default:
 				}
 			}
 		})
 		ended <- err
 	}()
-	d := &door{client: &http.Client{Transport: transport(1)}}
+	d := &leaseClient{client: &http.Client{Transport: transport(1)}}
 	d.close = func() error {
 		d.client.CloseIdleConnections()
 		_, _, err := s.client.call(ctx, newHash(), "open_gate", "[]", `"open"`)
 		return errors.Join(err, <-ended)
 	}
 	select {
-	case message := <-said:
+	case message := <-first:
 		return d, d.read(message)
 	case err := <-ended:
-		return nil, fmt.Errorf("the Space does not say where it asks for GPUs: %w", err)
+		return nil, fmt.Errorf("the Space did not return the address of the device API: %w", err)
 	}
 }
 
-func (d *door) read(message []byte) error {
+func (d *leaseClient) read(message []byte) error {
 	var m struct{ Output struct{ Data []string } }
 	if err := json.Unmarshal(append([]byte(`{"msg":"`), message...), &m); err != nil || len(m.Output.Data) != 1 {
-		return fmt.Errorf("read the Space's first step: %w in %.200s", err, message)
+		return fmt.Errorf("read the first step of the Space: %w in %.200s", err, message)
 	}
-	var there []string
-	if err := json.Unmarshal([]byte(m.Output.Data[0]), &there); err != nil {
-		return fmt.Errorf("read where it asks for GPUs: %w", err)
+	var apiAndToken []string
+	if err := json.Unmarshal([]byte(m.Output.Data[0]), &apiAndToken); err != nil {
+		return fmt.Errorf("read the address of the device API: %w", err)
 	}
-	d.url, d.token = there[0], there[1]
+	d.url, d.token = apiAndToken[0], apiAndToken[1]
 	return nil
 }
 
-// post asks as spaces/zero/api.py does. The caller closes the body.
-func (d *door) post(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+// post sends a request as spaces/zero/api.py does. The caller closes the body.
+func (d *leaseClient) post(ctx context.Context, path string, query url.Values) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
@@ -110,8 +110,8 @@ func (d *door) post(ctx context.Context, path string, query url.Values) (*http.R
 	return answer, err
 }
 
-// schedule returns the lease, or the stream on which it will come.
-func (d *door) schedule(ctx context.Context) (lease string, waiting io.ReadCloser, err error) {
+// schedule returns the lease, or the stream on which it will be granted.
+func (d *leaseClient) schedule(ctx context.Context) (lease string, waiting io.ReadCloser, err error) {
 	answer, err := d.post(ctx, "/schedule", url.Values{"taskId": {"1"}, "durationSeconds": {"1"}, "token": {d.token}})
 	if err != nil {
 		return "", nil, err
@@ -125,7 +125,7 @@ func (d *door) schedule(ctx context.Context) (lease string, waiting io.ReadClose
 	return granted.AllowToken, nil, err
 }
 
-func (d *door) release(ctx context.Context, lease string) error {
+func (d *leaseClient) release(ctx context.Context, lease string) error {
 	answer, err := d.post(ctx, "/release", url.Values{"allowToken": {lease}, "fail": {"true"}})
 	if err == nil {
 		answer.Body.Close()
@@ -133,9 +133,9 @@ func (d *door) release(ctx context.Context, lease string) error {
 	return err
 }
 
-// scheduled asks 200 times a second, whether or not the last is answered, and gives each back at once.
-func scheduled(ctx context.Context, b *bench, s *side) (_ values, err error) {
-	d, err := open(ctx, s)
+// scheduled sends 200 requests per second, without waiting for answers, and releases each lease at once.
+func scheduled(ctx context.Context, b *bench, s *target) (_ values, err error) {
+	d, err := openLeaseClient(ctx, s)
 	if d == nil || err != nil {
 		return nil, err
 	}
@@ -176,21 +176,21 @@ func scheduled(ctx context.Context, b *bench, s *side) (_ values, err error) {
 	return values{"p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99), "fsync_ms": percentile(<-syncs, 99)}, err
 }
 
-// lent measures from the end of a release, which is answered when it is committed, to the next one's grant.
-func lent(ctx context.Context, b *bench, s *side, queue int) (_ values, err error) {
-	d, err := open(ctx, s)
+// regrant measures the time from the end of a release, which is answered when it is committed, to the next grant.
+func regrant(ctx context.Context, b *bench, s *target, queue int) (_ values, err error) {
+	d, err := openLeaseClient(ctx, s)
 	if d == nil || err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	ctx, cancel := context.WithCancel(ctx) // who still waits at the end leaves
+	ctx, cancel := context.WithCancel(ctx) // cancels the requests that still wait at the end
 	defer cancel()
 	grants, waits := make(chan grant, queue), make(chan error, queue)
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
 	for range queue {
-		group.Go(func() { d.takeTurn(ctx, grants, waits) })
+		group.Go(func() { d.queueForGPU(ctx, grants, waits) })
 	}
 	for range queue {
 		if err := <-waits; err != nil {
@@ -198,20 +198,20 @@ func lent(ctx context.Context, b *bench, s *side, queue int) (_ values, err erro
 		}
 	}
 	var took []time.Duration
-	holds := <-grants
+	held := <-grants
 	for range min(100, queue/2) {
-		for len(grants) > 0 { // those that were free
+		for len(grants) > 0 { // the GPUs that were free at first
 			<-grants
 		}
-		if err := d.release(ctx, holds.lease); err != nil {
+		if err := d.release(ctx, held.lease); err != nil {
 			return nil, err
 		}
 		released := time.Now()
 		select {
-		case holds = <-grants:
-			took = append(took, max(0, holds.at.Sub(released)))
-		case <-time.After(patience):
-			return nil, errors.New("a GPU was released, and nobody got it")
+		case held = <-grants:
+			took = append(took, max(0, held.at.Sub(released)))
+		case <-time.After(requestTimeout):
+			return nil, errors.New("a GPU was released, but no waiting request got it")
 		}
 	}
 	slices.Sort(took)
@@ -223,8 +223,8 @@ type grant struct {
 	at    time.Time
 }
 
-// takeTurn asks, says on waits that it has a GPU or is in the line, and hands its grant on when it comes.
-func (d *door) takeTurn(ctx context.Context, grants chan<- grant, waits chan<- error) {
+// queueForGPU requests a GPU, reports on waits that it is granted or queued, and sends the grant when it arrives.
+func (d *leaseClient) queueForGPU(ctx context.Context, grants chan<- grant, waits chan<- error) {
 	lease, stream, err := d.schedule(ctx)
 	if lease != "" {
 		grants <- grant{lease, time.Now()}

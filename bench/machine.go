@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the numbers were taken on.
+// machine describes the machine of the measurement.
 type machine struct {
 	CPU        string  `json:"cpu"`
 	Cores      int     `json:"cores"`
 	Kernel     string  `json:"kernel"`
-	Load       string  `json:"load"` // before the first round: others on the machine
+	Load       string  `json:"load"` // before the first round: load of other processes
 	FsyncP50   float64 `json:"fsync_p50_ms"`
 	FsyncP99   float64 `json:"fsync_p99_ms"`
 	OpenFiles  uint64  `json:"open_files"`
 	HasBrowser bool    `json:"chromium"`
 }
 
-// versions is what was measured.
+// versions are the versions that were measured.
 type versions struct {
 	Gradio    string `json:"gradio"`
 	Spaces    string `json:"spaces"`
@@ -38,7 +38,7 @@ type versions struct {
 
 func thisMachine(dir string) machine {
 	m := machine{CPU: cpu(), Cores: runtime.NumCPU(), Kernel: kernel(), HasBrowser: chromium() != ""}
-	load, _ := os.ReadFile("/proc/loadavg") // empty where there is none
+	load, _ := os.ReadFile("/proc/loadavg") // empty if the file does not exist
 	m.Load = strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " ")
 	took := fsyncs(dir, 0)
 	m.FsyncP50, m.FsyncP99 = percentile(took, 50), percentile(took, 99)
@@ -50,7 +50,7 @@ func thisMachine(dir string) machine {
 }
 
 func cpu() string {
-	data, _ := os.ReadFile("/proc/cpuinfo") // unknown where there is none
+	data, _ := os.ReadFile("/proc/cpuinfo") // unknown if the file does not exist
 	for line := range strings.Lines(string(data)) {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
 			return strings.TrimSpace(value)
@@ -67,8 +67,8 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
 }
 
-// fsyncs is how long this disk takes to keep four kilobytes, ascending, with a pause before each: a hold is committed once
-// per GPU call, and a disk that has rested takes longer.
+// fsyncs returns the times in which this disk stores four kilobytes, ascending, with a pause before each write. A
+// hold is committed once per GPU call, and an idle disk takes longer.
 func fsyncs(dir string, pause time.Duration) (took []time.Duration) {
 	f, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {
@@ -91,12 +91,12 @@ func fsyncs(dir string, pause time.Duration) (took []time.Duration) {
 	return took
 }
 
-// raiseOpenFiles takes as many as we may; the processes that we start inherit it.
+// raiseOpenFiles raises the limit of open files to the maximum; started processes inherit it.
 func raiseOpenFiles() {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		limit.Cur = limit.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // what is too little shows as dropped visitors
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // a limit that is too low shows as dropped visitors
 	}
 }
 

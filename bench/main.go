@@ -1,4 +1,21 @@
-// Command bench measures spacehost and plain Gradio side by side, on the same Space, on this machine.
+// Command bench measures spacehost and plain Gradio side by side, with the same Space on this machine.
+//
+// # Terms
+//
+//   - Target: plain Gradio or spacehost, started with the Space bench/app.
+//   - Step: one measurement on a running target. It yields one or more lines of the table. A row name (--only) selects a step.
+//   - Round: one start, measurement and stop of each target.
+//   - Upper bound: a rate that no target can exceed, measured without a host.
+//
+// # Structure
+//
+// run starts the targets in alternating order and records the steps of each round. table.go prints the median of the
+// rounds and the goals for spacehost.
+//
+// # Failures
+//
+// A call that is dropped or answered incorrectly is counted and printed, and is not part of a rate. Ctrl-C stops
+// every started process and prints what was measured before.
 package main
 
 import (
@@ -19,16 +36,16 @@ import (
 const help = `usage: go run ./bench [flags]
 
 Measures spacehost and plain Gradio (python app.py) side by side: the same Space (bench/app), the same
-environment, the same client, this machine. Per round each side is started anew, warmed, measured and ended;
-the sides take turns (A B, B A, ...), so that a machine which others use slows both. The table has the median of
-the rounds, and what spacehost is meant to reach. A call that is dropped, or answered wrongly, is counted and shown.
+environment, the same client, this machine. Each round starts each target, warms it up, measures it and stops it.
+The targets alternate (A B, B A, ...), so that other load on the machine slows both. The table shows the median of
+the rounds, and the goals for spacehost. Calls that are dropped or answered incorrectly are counted and shown.
 
 All five rounds take about half an hour, most of it waiting for plain Gradio. Each waiting visitor needs an open file:
-ulimit -n 12000. How much the no-ops reach of Gradio's own process_events, in a process by itself, is shown twice: of
-it as Gradio wrote it, and of it with the shortcuts that the runner takes.
+ulimit -n 12000. The table compares the no-ops with two upper bounds: Gradio's own process_events in a separate
+process, unmodified and with the runner's fast paths.
 
   go run ./bench                              everything
-  go run ./bench --short                      a minute: tries that all works, its numbers mean little
+  go run ./bench --short                      about a minute: checks that everything works; the numbers mean little
   go run ./bench --only noop-16,config        two of the rows
   go run ./bench --only waiting-10000 --hold 5m
   go run ./bench --json rounds.json           keep the raw rounds
@@ -37,15 +54,15 @@ Rows (--only):
 `
 
 const flagsHelp = `
-Plain Gradio gives no GPUs: for the row gpu it asks a server which says yes to all, and keeps no accounts.
-A no-op has Gradio's default concurrency limit, one at a time; "side by side" it has none. Waiting visitors are
-measured in one round only. Exit codes: 0 measured, also when a side has dropped calls;
-1 something could not be measured; 2 wrong usage.
+Plain Gradio provides no GPUs: for the row gpu it uses a stub server that grants every request without accounting.
+A no-op has Gradio's default concurrency limit of one; "side by side" has no limit. Waiting visitors are
+measured only in the first round. Exit codes: 0 measured, even if a target dropped calls;
+1 a measurement failed; 2 wrong usage.
 
 Flags:
 `
 
-// options are the flags, and what follows from them.
+// options holds the flags and the values derived from them.
 type options struct {
 	spacehost    string
 	environments string
@@ -57,27 +74,27 @@ type options struct {
 	size
 }
 
-// size says how much is measured: enough to mean something, and a sliver of it for --short.
+// size is the amount of measurement: enough for a meaningful result, or a fraction of it for --short.
 type size struct {
-	span    time.Duration // of one rate
-	tired   int           // events after which a process counts as used
-	steps   int           // of the generator
-	upload  int64         // bytes
-	calls   int           // one after another, for a latency
-	ceiling time.Duration // of one rate of ceiling.py and of the stub
+	span       time.Duration // of one rate
+	usedEvents int           // events after which a process counts as used
+	steps      int           // of the generator
+	upload     int64         // bytes
+	calls      int           // sequential calls for a latency
+	boundSpan  time.Duration // of one rate of upper_bound.py and of the stub
 }
 
 var (
-	full  = size{span: 2 * time.Second, tired: 5000, steps: 300, upload: 256 << 20, calls: 40, ceiling: time.Second}
-	short = size{span: 200 * time.Millisecond, tired: 150, steps: 20, upload: 8 << 20, calls: 3, ceiling: 200 * time.Millisecond}
+	full  = size{span: 2 * time.Second, usedEvents: 5000, steps: 300, upload: 256 << 20, calls: 40, boundSpan: time.Second}
+	short = size{span: 200 * time.Millisecond, usedEvents: 150, steps: 20, upload: 8 << 20, calls: 3, boundSpan: 200 * time.Millisecond}
 )
 
-// usageError is a mistake in the command line.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
 func main() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// Main runs one command line and returns its exit code. SIGINT and SIGTERM end what was started.
+// Main runs one command line and returns its exit code. SIGINT and SIGTERM stop all started processes.
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -93,7 +110,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(stderr, "bench: interrupted; every process has been ended")
+		fmt.Fprintln(stderr, "bench: interrupted; all started processes have been stopped")
 		return 1
 	}
 	fmt.Fprintln(stderr, "bench:", err)
@@ -104,13 +121,13 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	var only string
-	f.StringVar(&o.spacehost, "spacehost", "", "measure this binary; default: build ./cmd/spacehost")
-	f.StringVar(&o.environments, "environments", environments(), "folder where the Python environment is made, and kept")
-	f.StringVar(&o.json, "json", "", "write the raw rounds to this file")
-	f.StringVar(&only, "only", "", "measure these rows alone, by name, with commas")
-	f.IntVar(&o.rounds, "rounds", 0, "how often both sides are measured (default 5, with --short 1)")
-	f.DurationVar(&o.hold, "hold", 0, "how long visitors are kept waiting once all are there (default 5s)")
-	f.BoolVar(&o.short, "short", false, "a little of everything, for CI")
+	f.StringVar(&o.spacehost, "spacehost", "", "binary to measure (default: build ./cmd/spacehost)")
+	f.StringVar(&o.environments, "environments", environments(), "folder in which the Python environment is created and kept")
+	f.StringVar(&o.json, "json", "", "file for the raw rounds")
+	f.StringVar(&only, "only", "", "comma-separated names of the rows to measure (default: all)")
+	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --short 1)")
+	f.DurationVar(&o.hold, "hold", 0, "time for which visitors wait after all have joined (default 5s)")
+	f.BoolVar(&o.short, "short", false, "measure a little of everything, for CI")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		usage(f, stderr)
 		return o, err
@@ -118,7 +135,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, usageError{err}
 	}
 	if f.NArg() > 0 {
-		return o, usageError{fmt.Errorf("%q is not a flag", f.Arg(0))}
+		return o, usageError{fmt.Errorf("unexpected argument %q; remove it", f.Arg(0))}
 	}
 	return o.complete(only)
 }
@@ -133,18 +150,18 @@ func usage(f *flag.FlagSet, to io.Writer) {
 	f.PrintDefaults()
 }
 
-// complete fills in what depends on --short, and checks the rest.
+// complete sets the values that depend on --short, and validates the others.
 func (o options) complete(only string) (options, error) {
 	o.size = full
-	usualRounds, usualHold := 5, 5*time.Second
+	defaultRounds, defaultHold := 5, 5*time.Second
 	if o.short {
-		o.size, usualRounds, usualHold = short, 1, short.span
+		o.size, defaultRounds, defaultHold = short, 1, short.span
 	}
 	if o.rounds == 0 {
-		o.rounds = usualRounds
+		o.rounds = defaultRounds
 	}
 	if o.hold == 0 {
-		o.hold = usualHold
+		o.hold = defaultHold
 	}
 	if o.rounds < 1 || o.rounds > 100 {
 		return o, usageError{fmt.Errorf("--rounds %d is not between 1 and 100", o.rounds)}
@@ -164,18 +181,18 @@ func (o options) complete(only string) (options, error) {
 	}
 	for name := range strings.SplitSeq(only, ",") {
 		if !slices.Contains(names, name) {
-			return o, usageError{fmt.Errorf("--only: there is no row %q; there are %s", name, strings.Join(names, ", "))}
+			return o, usageError{fmt.Errorf("--only: unknown row %q; choose from %s", name, strings.Join(names, ", "))}
 		}
 		o.only = append(o.only, name)
 	}
 	return o, nil
 }
 
-// checkFiles finds out before a quarter of an hour is spent.
+// checkFiles checks the files before a quarter of an hour has been spent.
 func (o options) checkFiles() error {
 	if o.spacehost != "" {
 		if _, err := exec.LookPath(o.spacehost); err != nil {
-			return fmt.Errorf("--spacehost: %w; build one with `make build`, or leave the flag out", err)
+			return fmt.Errorf("--spacehost: %w; build it with `make build`, or omit the flag", err)
 		}
 	}
 	if o.json == "" {
@@ -183,10 +200,10 @@ func (o options) checkFiles() error {
 	}
 	f, err := os.OpenFile(o.json, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("--json: %w; name a file that can be written", err)
+		return fmt.Errorf("--json: %w; name a writable file", err)
 	}
 	return f.Close()
 }
 
-// wants reports whether --only lets a step through.
+// wants reports whether --only selects the step.
 func (o options) wants(s step) bool { return len(o.only) == 0 || slices.Contains(o.only, s.name) }

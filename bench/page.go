@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// chromium is the browser's path, "" if there is none.
+// chromium returns the browser's path, "" if there is none.
 func chromium() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -20,10 +20,11 @@ func chromium() string {
 	return ""
 }
 
-// page measures from the first request until the app's button can be seen, in a browser that was never there.
-func page(ctx context.Context, b *bench, s *side) (values, error) {
+// page measures the time from the first request until the app's button is visible, in a browser with an empty
+// profile.
+func page(ctx context.Context, b *bench, s *target) (values, error) {
 	if b.chromium == "" {
-		return values{}, nil // said once, at the start
+		return values{}, nil // reported once, at the start
 	}
 	profile, err := os.MkdirTemp(b.scratch, "chromium-")
 	if err != nil {
@@ -35,13 +36,13 @@ func page(ctx context.Context, b *bench, s *side) (values, error) {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.UserDataDir(profile), chromedp.WindowSize(1200, 900))
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	allocator, end := chromedp.NewExecAllocator(ctx, options...)
 	defer end()
 	tab, closeTab := chromedp.NewContext(allocator)
 	defer closeTab()
-	if err := chromedp.Do(tab, chromedp.Navigate("about:blank")); err != nil { // the browser's own start
+	if err := chromedp.Do(tab, chromedp.Navigate("about:blank")); err != nil { // excludes the start of the browser
 		return nil, fmt.Errorf("start %s: %w", b.chromium, err)
 	}
 	began := time.Now()

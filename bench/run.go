@@ -38,17 +38,17 @@ type report struct {
 	Rounds   []record `json:"rounds"`
 }
 
-// record is what one step measured on one side in one round.
+// record is the result of one step on one target in one round.
 type record struct {
 	Round  int     `json:"round"` // from 1
-	Side   string  `json:"side"`
+	Target string  `json:"side"`
 	Step   string  `json:"step"`
 	Values values  `json:"values"`
-	Error  string  `json:"error,omitempty"` // what was dropped, wrong, or could not be measured
+	Error  string  `json:"error,omitempty"` // dropped or wrong answers, or a failed measurement
 	Took   float64 `json:"took"`            // seconds
 }
 
-// environments is the folder that the tests keep theirs in.
+// environments returns the environment folder that the tests use.
 func environments() string {
 	if dir := os.Getenv("SPACEHOST_ENVIRONMENTS"); dir != "" {
 		return dir
@@ -64,7 +64,7 @@ func environments() string {
 	return filepath.Join(cache, "environments")
 }
 
-// run measures and prints the table. The report is as far as it came.
+// run measures and prints the table. After an error the report contains what was measured before.
 func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, error) {
 	b := &bench{options: o, stderr: stderr, chromium: chromium()}
 	err := b.prepare(ctx)
@@ -74,16 +74,16 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, erro
 	if b.scratch != "" {
 		os.RemoveAll(b.scratch)
 	}
-	if len(b.report.Rounds) > 0 { // also at Ctrl-C, as far as it came
+	if len(b.report.Rounds) > 0 { // also after Ctrl-C
 		b.print(stdout)
-		err = errors.Join(err, b.keep())
+		err = errors.Join(err, b.writeJSON())
 	}
 	return b.report, err
 }
 
-func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
+func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
 
-// prepare makes everything that both sides need.
+// prepare creates everything that both targets need.
 func (b *bench) prepare(ctx context.Context) (err error) {
 	raiseOpenFiles()
 	if b.scratch, err = os.MkdirTemp("", "spacehost-bench-"); err != nil {
@@ -102,7 +102,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if b.chromium == "" {
-		b.say("SKIPPED: Chromium is not installed; the first page load is not measured")
+		b.printf("SKIPPED: Chromium is not installed; the first page load is not measured")
 	}
 	b.report.Short = b.short
 	b.report.Machine = thisMachine(b.scratch)
@@ -110,7 +110,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// buildEnvironment uses the product's own builder; both sides run in what it makes.
+// buildEnvironment uses the product's own builder. Both targets run in this environment.
 func (b *bench) buildEnvironment(ctx context.Context) error {
 	s, err := space.Open(b.app)
 	if err != nil {
@@ -118,7 +118,7 @@ func (b *bench) buildEnvironment(ctx context.Context) error {
 	}
 	builder := build.New(build.Config{Dir: b.environments, Progress: func(step build.Step) {
 		if step.State == build.Started {
-			b.say("environment: %s ...", step.Text)
+			b.printf("environment: %s ...", step.Text)
 		}
 	}})
 	b.env, err = builder.Build(ctx, build.Spec{Gradio: s.SDKVersion, Python: s.PythonVersion, Dir: s.Dir}, false)
@@ -130,7 +130,7 @@ func (b *bench) buildSpacehost(ctx context.Context) (err error) {
 		b.spacehost, err = filepath.Abs(b.spacehost)
 		return err
 	}
-	b.say("building spacehost ...")
+	b.printf("building spacehost ...")
 	b.spacehost = filepath.Join(b.scratch, "spacehost")
 	c := exec.CommandContext(ctx, "go", "build", "-o", b.spacehost, "./cmd/spacehost")
 	c.Dir = b.root
@@ -140,20 +140,20 @@ func (b *bench) buildSpacehost(ctx context.Context) (err error) {
 	return nil
 }
 
-// interleave takes the sides in turns; who begins alternates.
+// interleave measures the targets in turn; the first target alternates.
 func (b *bench) interleave(ctx context.Context) error {
 	for round := 1; round <= b.options.rounds; round++ {
-		sides := []string{stock, ours}
+		targets := []string{stock, ours}
 		if round%2 == 0 {
-			slices.Reverse(sides)
+			slices.Reverse(targets)
 		}
-		for _, name := range sides {
-			if err := b.visit(ctx, round, name); err != nil {
+		for _, name := range targets {
+			if err := b.measureShared(ctx, round, name); err != nil {
 				return err
 			}
 		}
-		b.ceilings(ctx, round)
-		if err := b.crowds(ctx, round, sides); err != nil {
+		b.measureBounds(ctx, round)
+		if err := b.measureAlone(ctx, round, targets); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -163,8 +163,8 @@ func (b *bench) interleave(ctx context.Context) error {
 	return nil
 }
 
-// visit takes all steps that share a process.
-func (b *bench) visit(ctx context.Context, round int, name string) error {
+// measureShared measures all steps that share one process.
+func (b *bench) measureShared(ctx context.Context, round int, name string) error {
 	var steps []step
 	for _, s := range allSteps(b.short) {
 		if !s.alone && b.wants(s) && (!s.once || round == 1) {
@@ -174,17 +174,17 @@ func (b *bench) visit(ctx context.Context, round int, name string) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	return b.take(ctx, round, name, steps)
+	return b.measure(ctx, round, name, steps)
 }
 
-// crowds takes the steps that get a process of their own.
-func (b *bench) crowds(ctx context.Context, round int, sides []string) error {
+// measureAlone measures the steps that need their own process.
+func (b *bench) measureAlone(ctx context.Context, round int, targets []string) error {
 	for _, s := range allSteps(b.short) {
-		for _, name := range sides {
+		for _, name := range targets {
 			if !s.alone || !b.wants(s) || round > 1 {
 				continue
 			}
-			if err := b.take(ctx, round, name, []step{s}); err != nil {
+			if err := b.measure(ctx, round, name, []step{s}); err != nil {
 				return err
 			}
 		}
@@ -192,8 +192,8 @@ func (b *bench) crowds(ctx context.Context, round int, sides []string) error {
 	return nil
 }
 
-// take starts a side, warms it, measures steps, and ends it.
-func (b *bench) take(ctx context.Context, round int, name string, steps []step) error {
+// measure starts a target, warms it up, measures the steps, and stops the target.
+func (b *bench) measure(ctx context.Context, round int, name string, steps []step) error {
 	s, err := b.start(ctx, name)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (b *bench) take(ctx context.Context, round int, name string, steps []step) 
 	defer s.stop()
 	for range 20 {
 		if _, _, err := s.client.call(ctx, newHash(), "noop", `["warm"]`, `"warm"`); err != nil {
-			return fmt.Errorf("warm %s: %w\n%s", name, err, s.said())
+			return fmt.Errorf("warm up %s: %w\n%s", name, err, s.lastOutput())
 		}
 		s.events++
 	}
@@ -211,28 +211,28 @@ func (b *bench) take(ctx context.Context, round int, name string, steps []step) 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		b.note(round, name, step.name, v, err, began)
+		b.record(round, name, step.name, v, err, began)
 	}
 	return nil
 }
 
-// note keeps what was measured, and shows it.
-func (b *bench) note(round int, side, step string, v values, err error, began time.Time) {
-	r := record{Round: round, Side: side, Step: step, Values: v, Took: time.Since(began).Seconds()}
-	var said []string
+// record stores and prints one result.
+func (b *bench) record(round int, target, step string, v values, err error, began time.Time) {
+	r := record{Round: round, Target: target, Step: step, Values: v, Took: time.Since(began).Seconds()}
+	var texts []string
 	for _, key := range slices.Sorted(maps.Keys(v)) {
-		said = append(said, fmt.Sprintf("%s %.4g", key, v[key]))
+		texts = append(texts, fmt.Sprintf("%s %.4g", key, v[key]))
 	}
 	if err != nil {
 		r.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
-		said = append(said, "WRONG: "+r.Error)
+		texts = append(texts, "WRONG: "+r.Error)
 	}
 	b.report.Rounds = append(b.report.Rounds, r)
-	b.say("[%d/%d] %-14s %-14s %s", round, b.options.rounds, side, step, strings.Join(said, ", "))
+	b.printf("[%d/%d] %-14s %-14s %s", round, b.options.rounds, target, step, strings.Join(texts, ", "))
 }
 
-// keep writes --json.
-func (b *bench) keep() error {
+// writeJSON writes the file of --json.
+func (b *bench) writeJSON() error {
 	if b.json == "" {
 		return nil
 	}
@@ -241,7 +241,7 @@ func (b *bench) keep() error {
 		err = os.WriteFile(b.json, append(data, '\n'), 0o644)
 	}
 	if err != nil {
-		return errors.Join(errors.New("--json: the rounds were measured and not kept"), err)
+		return errors.Join(errors.New("--json: the rounds were measured but not written"), err)
 	}
 	return nil
 }

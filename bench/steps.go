@@ -20,54 +20,54 @@ import (
 	"time"
 )
 
-// step is one thing that is measured on a running side. It gives one or more lines of the table.
+// step is one measurement on a running target. It yields one or more lines of the table.
 type step struct {
 	name, about string
 	lines       []line
-	once        bool // in the first round only
-	alone       bool // in a process of its own, started for it
-	measure     func(context.Context, *bench, *side) (values, error)
+	once        bool // only in the first round
+	alone       bool // in its own process
+	measure     func(context.Context, *bench, *target) (values, error)
 }
 
 // line is one row of the table.
 type line struct {
 	key, text string
 	format    string // of a number; default %.1f
-	goal      string // what spacehost is meant to reach; ratios are spacehost divided by gradio
-	oursAlone bool   // plain Gradio has no such thing
-	share     string // the number of the ceiling (ceiling.go) that this one is part of
+	goal      string // goal for spacehost; a ratio is spacehost divided by gradio
+	oursOnly  bool   // plain Gradio has no such value
+	share     string // key of the upper bound (upper_bound.go) to compare with
 }
 
-// values is what a step measured in one round on one side, by the keys of its lines.
+// values are the results of a step in one round on one target, by the keys of its lines.
 type values map[string]float64
 
-// steps in the order in which they are taken. What has to be fresh comes first.
+// allSteps lists the steps in execution order. Steps that need a new process come first.
 func allSteps(short bool) []step {
 	all := []step{
-		{name: "start", about: "start of the host, and of the Space to its first answer", measure: started, lines: []line{
-			{key: "host_ms", text: "start of the host itself, ms", format: "%.0f", goal: "<= 150", oursAlone: true},
-			{key: "first_s", text: "start to the first answer, s", format: "%.2f", goal: "<= 4"}}},
+		{name: "start", about: "start of the host, and of the Space until its first answer", measure: startTimes, lines: []line{
+			{key: "host_ms", text: "start of the host itself, ms", format: "%.0f", goal: "<= 150", oursOnly: true},
+			{key: "first_s", text: "start until the first answer, s", format: "%.2f", goal: "<= 4"}}},
 		noop(1, "noop", "no-op, 1 session", "", "<= 0.33x", "1"),
 		noop(16, "noop", "no-op, 16 sessions", ">= 4x", "", "1"),
 		noop(100, "noop", "no-op, 100 sessions", ">= 5x", "", "1"),
 		noop(16, "beside", "no-op side by side, 16 sessions", "", "", "16"),
 		noop(100, "beside", "no-op side by side, 100 sessions", "", "", "100"),
-		{name: "steps", about: "a generator's steps", measure: generator, lines: []line{{key: "per_s", text: "generator, steps/s", format: "%.0f"}}},
-		{name: "gpu", about: "a call of a @spaces.GPU function beside a plain one; Gradio's GPUs are given by who keeps no accounts", measure: gpuCalls, lines: []line{
+		{name: "steps", about: "steps of a generator", measure: generator, lines: []line{{key: "per_s", text: "generator, steps/s", format: "%.0f"}}},
+		{name: "gpu", about: "a call of a @spaces.GPU function compared with a plain one; Gradio uses a GPU stub without accounting", measure: gpuCalls, lines: []line{
 			{key: "plain_ms", text: "plain call, p50 ms", format: "%.2f"},
 			{key: "gpu_ms", text: "GPU call, p50 ms", format: "%.2f"},
 			{key: "over_ms", text: "GPU call over a plain one, ms", format: "%.2f", goal: "<= 3"},
-			{key: "fsync_ms", text: "one fsync, as far apart, p50 ms", format: "%.2f", oursAlone: true}}},
+			{key: "fsync_ms", text: "one fsync at the same interval, p50 ms", format: "%.2f", oursOnly: true}}},
 		{name: "config", about: "/config", measure: gets(configPath), lines: perSecond("/config per second", ">= 15x")},
 		{name: "static", about: "a file of Gradio's page", measure: gets(assetPath), lines: perSecond("static file per second", "")},
-		{name: "file", about: "an uploaded file, read", measure: gets(filePath), lines: perSecond("/file= per second", "")},
-		{name: "upload", about: "an upload, and the memory that it takes", measure: upload, lines: []line{
-			{key: "MB_s", text: "upload, the first, MB/s", format: "%.0f", goal: ">= 4x"},
-			{key: "again_MB_s", text: "upload, again, MB/s", format: "%.0f", goal: ">= 4x"},
-			{key: "growth_MB", text: "memory during an upload, + MB", goal: "< 16"}}},
+		{name: "file", about: "reading an uploaded file", measure: gets(filePath), lines: perSecond("/file= per second", "")},
+		{name: "upload", about: "an upload, and its memory use", measure: upload, lines: []line{
+			{key: "MB_s", text: "first upload, MB/s", format: "%.0f", goal: ">= 4x"},
+			{key: "again_MB_s", text: "later uploads, MB/s", format: "%.0f", goal: ">= 4x"},
+			{key: "growth_MB", text: "memory growth during an upload, MB", goal: "< 16"}}},
 		{name: "page", about: "first load of the page in Chromium, cold cache", measure: page, lines: []line{
 			{key: "ms", text: "first page load, ms", format: "%.0f", goal: "<= 1x"}}},
-		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: tired, lines: []line{
+		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: usedProcess, lines: []line{
 			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
 	}
 	all = append(all, leaseSteps(short)...)
@@ -77,7 +77,7 @@ func allSteps(short bool) []step {
 	return append(all, waiting(1000, true), waiting(3000, true), waiting(10000, true))
 }
 
-func started(_ context.Context, _ *bench, s *side) (values, error) {
+func startTimes(_ context.Context, _ *bench, s *target) (values, error) {
 	v := values{"first_s": s.first.Seconds()}
 	if s.name == ours {
 		v["host_ms"] = ms(s.host)
@@ -89,8 +89,8 @@ func perSecond(text, goal string) []line {
 	return []line{{key: "per_s", text: text, format: "%.0f", goal: goal}}
 }
 
-// noop measures a function that returns its input. As "noop" it has Gradio's default concurrency limit of
-// one; as "beside" it has none.
+// noop measures a function that returns its input. The API name "noop" has Gradio's default concurrency limit of one;
+// "beside" has no limit.
 func noop(sessions int, api, text, goal, goalP50, share string) step {
 	return step{
 		name: fmt.Sprintf("%s-%d", api, sessions), about: text,
@@ -98,10 +98,10 @@ func noop(sessions int, api, text, goal, goalP50, share string) step {
 			{key: "per_s", text: text + ", events/s", format: "%.0f", goal: goal, share: share},
 			{key: "p50_ms", text: text + ", p50 ms", format: "%.2f", goal: goalP50},
 			{key: "p99_ms", text: text + ", p99 ms", format: "%.2f"},
-			{key: "space_us", text: text + ", CPU of the Space for each, us", format: "%.0f"},
-			{key: "host_us", text: text + ", CPU of the host for each, us", format: "%.0f", oursAlone: true},
+			{key: "space_us", text: text + ", CPU of the Space per event, us", format: "%.0f"},
+			{key: "host_us", text: text + ", CPU of the host per event, us", format: "%.0f", oursOnly: true},
 		},
-		measure: func(ctx context.Context, b *bench, s *side) (values, error) {
+		measure: func(ctx context.Context, b *bench, s *target) (values, error) {
 			host, space := s.cpu()
 			r := events(ctx, s, api, sessions, b.span)
 			hostAfter, spaceAfter := s.cpu()
@@ -116,8 +116,8 @@ func noop(sessions int, api, text, goal, goalP50, share string) step {
 	}
 }
 
-// events lets sessions call api, each its next call as soon as the last is answered.
-func events(ctx context.Context, s *side, api string, sessions int, span time.Duration) rate {
+// events runs concurrent sessions; each starts its next call when the previous one is answered.
+func events(ctx context.Context, s *target, api string, sessions int, span time.Duration) rate {
 	hashes := make([]string, sessions)
 	for i := range hashes {
 		hashes[i] = newHash()
@@ -131,7 +131,7 @@ func events(ctx context.Context, s *side, api string, sessions int, span time.Du
 	return r
 }
 
-// rate is how often something was done. err tells of what went wrong, and how often.
+// rate is the result of repeat. err reports the failures and their number.
 type rate struct {
 	perSecond float64
 	took      []time.Duration // ascending
@@ -140,7 +140,7 @@ type rate struct {
 
 func (r rate) ms(percent int) float64 { return percentile(r.took, percent) }
 
-// percentile of ascending times, in milliseconds; 0 of none.
+// percentile returns a percentile of ascending times in milliseconds; 0 if there are none.
 func percentile(took []time.Duration, percent int) float64 {
 	if len(took) == 0 {
 		return 0
@@ -150,7 +150,7 @@ func percentile(took []time.Duration, percent int) float64 {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// wrongError says how many calls were dropped or answered wrongly.
+// wrongError reports how many calls were dropped or answered incorrectly.
 type wrongError struct {
 	count, of int
 	first     error
@@ -158,8 +158,8 @@ type wrongError struct {
 
 func (e *wrongError) Error() string { return fmt.Sprintf("%d of %d: %v", e.count, e.of, e.first) }
 
-// repeat does something again and again on several goroutines for span, at least once on each. A worker that
-// fails ten times stops: a side that is down is not asked a million times.
+// repeat calls do on several goroutines for span, at least once on each. A worker stops after ten failures, so that a
+// target that is down does not receive a million requests.
 func repeat(ctx context.Context, workers int, span time.Duration, do func(ctx context.Context, worker, n int) (time.Duration, error)) (r rate) {
 	var mu sync.Mutex
 	wrong := &wrongError{}
@@ -192,9 +192,9 @@ func repeat(ctx context.Context, workers int, span time.Duration, do func(ctx co
 	return r
 }
 
-// tired brings the side to that many events, then measures one session.
-func tired(ctx context.Context, b *bench, s *side) (values, error) {
-	for s.events < b.tired && ctx.Err() == nil {
+// usedProcess runs that many events on the target, then measures one session.
+func usedProcess(ctx context.Context, b *bench, s *target) (values, error) {
+	for s.events < b.usedEvents && ctx.Err() == nil {
 		if r := events(ctx, s, "noop", 4, min(b.span, time.Second)); r.err != nil {
 			return nil, r.err
 		}
@@ -203,11 +203,11 @@ func tired(ctx context.Context, b *bench, s *side) (values, error) {
 	return values{"p50_ms": r.ms(50)}, r.err
 }
 
-func generator(ctx context.Context, b *bench, s *side) (values, error) {
+func generator(ctx context.Context, b *bench, s *target) (values, error) {
 	r := repeat(ctx, 1, b.span, func(ctx context.Context, _, _ int) (time.Duration, error) {
 		took, h, err := s.client.call(ctx, newHash(), "steps", fmt.Sprintf("[%d]", b.steps), fmt.Sprintf(`"%d"`, b.steps-1))
 		if err == nil && h.generating != b.steps {
-			err = fmt.Errorf("%d steps were told, of %d", h.generating, b.steps)
+			err = fmt.Errorf("%d steps received, want %d", h.generating, b.steps)
 		}
 		return took, err
 	})
@@ -215,13 +215,14 @@ func generator(ctx context.Context, b *bench, s *side) (values, error) {
 	return values{"per_s": r.perSecond * float64(b.steps)}, r.err
 }
 
-// gpuCalls compares a call that gets a GPU with one that needs none. They take turns, so that both find the same
-// machine; the first of each warm. Plain Gradio gives no GPU: it is started once more, with somebody who gives one.
-func gpuCalls(ctx context.Context, b *bench, s *side) (_ values, err error) {
+// gpuCalls compares a call that gets a GPU with one that needs none. They alternate, so that both run under the same
+// conditions; the first calls are warm-up. Plain Gradio provides no GPU: it is started again with a stub that grants
+// one.
+func gpuCalls(ctx context.Context, b *bench, s *target) (_ values, err error) {
 	if s.name == stock {
-		g, refused := newGiver()
-		if refused != nil {
-			return nil, refused
+		g, stubErr := newGPUStub()
+		if stubErr != nil {
+			return nil, stubErr
 		}
 		defer func() { err = errors.Join(err, g.close()) }()
 		if s, err = b.start(ctx, stock, "SPACES_ZERO_GPU=true", "SPACES_ZERO_DEVICE_API_URL="+g.url); err != nil {
@@ -248,12 +249,12 @@ func gpuCalls(ctx context.Context, b *bench, s *side) (_ values, err error) {
 	return values{"plain_ms": plain, "gpu_ms": gpu, "over_ms": gpu - plain, "fsync_ms": percentile(fsyncs(b.scratch, 10*time.Millisecond), 50)}, nil
 }
 
-// readers ask for the same file at a time.
+// readers is the number of concurrent reads of the same file.
 const readers = 16
 
-// gets measures how often a path can be read; each answer must be that which came first.
-func gets(path func(context.Context, *side) (string, error)) func(context.Context, *bench, *side) (values, error) {
-	return func(ctx context.Context, b *bench, s *side) (values, error) {
+// gets measures how often a path can be read per second; each answer must equal the first.
+func gets(path func(context.Context, *target) (string, error)) func(context.Context, *bench, *target) (values, error) {
+	return func(ctx context.Context, b *bench, s *target) (values, error) {
 		p, err := path(ctx, s)
 		if err != nil {
 			return nil, err
@@ -273,51 +274,51 @@ func gets(path func(context.Context, *side) (string, error)) func(context.Contex
 	}
 }
 
-func configPath(context.Context, *side) (string, error) { return "/config", nil }
+func configPath(context.Context, *target) (string, error) { return "/config", nil }
 
 var asset = regexp.MustCompile(`assets/[\w.-]+\.js`)
 
-// assetPath is a script that Gradio's page loads.
-func assetPath(ctx context.Context, s *side) (string, error) {
+// assetPath returns a script that Gradio's page loads.
+func assetPath(ctx context.Context, s *target) (string, error) {
 	body, err := s.client.get(ctx, "/")
 	if err != nil {
 		return "", err
 	}
 	found := asset.Find(body)
 	if found == nil {
-		return "", fmt.Errorf("the page names no script")
+		return "", fmt.Errorf("the page of Gradio contains no script")
 	}
 	return "/" + string(found), nil
 }
 
-func filePath(ctx context.Context, s *side) (string, error) {
+func filePath(ctx context.Context, s *target) (string, error) {
 	path, err := s.client.upload(ctx, 4096)
 	return "/gradio_api/file=" + path, err
 }
 
-// uploadsAgain follow the first, which writes to memory that nobody has used for a while: a virtual machine may have
-// to fetch that from its own host first, and then measures it and no program.
-const uploadsAgain = 3
+// laterUploads follow the first upload, which writes to memory that was unused for a while. A virtual machine may
+// have to fetch such memory from its own host first, which would dominate the measurement.
+const laterUploads = 3
 
-// upload also lets the Space say how large each file is that it got.
-func upload(ctx context.Context, b *bench, s *side) (values, error) {
+// upload also checks the size of each file that the Space received.
+func upload(ctx context.Context, b *bench, s *target) (values, error) {
 	first, growth, err := b.uploadOnce(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	var again []float64
-	for range uploadsAgain {
+	var later []float64
+	for range laterUploads {
 		rate, grown, err := b.uploadOnce(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		again, growth = append(again, rate), max(growth, grown)
+		later, growth = append(later, rate), max(growth, grown)
 	}
-	slices.Sort(again)
-	return values{"MB_s": first, "again_MB_s": again[len(again)/2], "growth_MB": growth}, nil
+	slices.Sort(later)
+	return values{"MB_s": first, "again_MB_s": later[len(later)/2], "growth_MB": growth}, nil
 }
 
-func (b *bench) uploadOnce(ctx context.Context, s *side) (rate, growth float64, err error) {
+func (b *bench) uploadOnce(ctx context.Context, s *target) (rate, growth float64, err error) {
 	tree := descendants(s.cmd.Process.Pid)
 	before := s.resident(tree)
 	peak := watchPeak(func() float64 { return s.resident(tree) })
@@ -331,18 +332,18 @@ func (b *bench) uploadOnce(ctx context.Context, s *side) (rate, growth float64, 
 	file, _ := json.Marshal(map[string]any{"path": path, "meta": map[string]string{"_type": "gradio.FileData"}}) // plain strings
 	_, _, err = s.client.call(ctx, newHash(), "size", "["+string(file)+"]", fmt.Sprintf(`"%d"`, b.size.upload))
 	if below, bad := filepath.Rel(s.home, path); bad == nil && filepath.IsLocal(below) {
-		_ = os.Remove(path) // the folder goes at the end; twenty of these are much
+		_ = os.Remove(path) // the folder is removed at the end, but twenty such files are large
 	}
 	return float64(b.size.upload) / 1e6 / took.Seconds(), max(0, highest-before) / 1e6, err
 }
 
-// watchPeak looks every ten milliseconds until the returned function is called, which gives the highest value.
-func watchPeak(look func() float64) (stop func() float64) {
+// watchPeak samples every ten milliseconds until the returned function is called, which returns the highest value.
+func watchPeak(sample func() float64) (stop func() float64) {
 	ended, highest := make(chan struct{}), make(chan float64)
 	go func() {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
-		for most := look(); ; most = max(most, look()) {
+		for most := sample(); ; most = max(most, sample()) {
 			select {
 			case <-tick.C:
 			case <-ended:
@@ -354,10 +355,10 @@ func watchPeak(look func() float64) (stop func() float64) {
 	return func() float64 { close(ended); return <-highest }
 }
 
-// upload sends a file of that size and returns its path, as the Space calls it. It writes to its connection itself:
-// what the client costs, it takes from the processors of the side.
+// upload sends a file of that size and returns its path as seen by the Space. It writes directly to its connection:
+// CPU time of the client is taken from the target.
 func (c *client) upload(ctx context.Context, size int64) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	addr := strings.TrimPrefix(c.url, "http://")
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -400,7 +401,7 @@ func (c *client) upload(ctx context.Context, size int64) (string, error) {
 	return paths[0], <-sent
 }
 
-// noise is what uploads are made of, again and again: cheap, and nothing that a disk would compress.
+// noise is the content of uploads, repeated: cheap to produce, and not compressible by a disk.
 var noise = func() []byte {
 	block := make([]byte, 1<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(block) // never fails

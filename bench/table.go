@@ -8,11 +8,11 @@ import (
 	"text/tabwriter"
 )
 
-// median of what one side's rounds measured of a line; false if none did.
-func (r report) median(side, step, key string) (float64, bool) {
+// median returns the median of a line over the rounds of one target; false if there is no value.
+func (r report) median(target, step, key string) (float64, bool) {
 	var all []float64
 	for _, record := range r.Rounds {
-		if value, ok := record.Values[key]; ok && record.Side == side && record.Step == step {
+		if value, ok := record.Values[key]; ok && record.Target == target && record.Step == step {
 			all = append(all, value)
 		}
 	}
@@ -27,14 +27,14 @@ func (r report) median(side, step, key string) (float64, bool) {
 	return (all[middle-1] + all[middle]) / 2, true
 }
 
-// print writes the table of both sides, what bounds them, and what went wrong.
+// print writes the table of both targets, the upper bounds, and the wrong answers.
 func (b *bench) print(to io.Writer) {
 	r := b.report
 	m := r.Machine
 	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
 	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.Rounds[len(r.Rounds)-1].Round)
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tto reach\tof process_events (>= 90 %)\tof it with shortcuts")
+	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tgoal\tof process_events (>= 90 %)\tof it with fast paths")
 	for _, s := range allSteps(b.short) {
 		for _, l := range s.lines {
 			if b.wants(s) {
@@ -43,7 +43,7 @@ func (b *bench) print(to io.Writer) {
 		}
 	}
 	t.Flush()
-	r.printCeilings(to)
+	r.printBounds(to)
 	r.printWrong(to)
 }
 
@@ -72,42 +72,42 @@ func (r report) printLine(to io.Writer, s step, l line) {
 		r.shareOf(b, "plain-", l.share), r.shareOf(b, "", l.share))
 }
 
-// shareOf is how much of a ceiling a rate is.
+// shareOf returns a rate as a percentage of an upper bound.
 func (r report) shareOf(rate float64, prefix, share string) string {
-	ceiling, ok := r.median(engine, "ceiling", prefix+share)
+	bound, ok := r.median(engine, boundStep, prefix+share)
 	if !ok || share == "" {
 		return ""
 	}
-	return fmt.Sprintf("%.0f %%", 100*rate/ceiling)
+	return fmt.Sprintf("%.0f %%", 100*rate/bound)
 }
 
-// printCeilings says what no host, and no client, can be faster than.
-func (r report) printCeilings(to io.Writer) {
-	if _, ok := r.median(bare, "ceiling", "hash"); ok {
-		fmt.Fprint(to, "\nwhat an upload takes of this machine, each by itself, MB/s:")
+// printBounds prints the rates that no host, and no client, can exceed.
+func (r report) printBounds(to io.Writer) {
+	if _, ok := r.median(bare, boundStep, "hash"); ok {
+		fmt.Fprint(to, "\nparts of an upload on this machine, each measured separately, MB/s:")
 		for i, key := range []string{"receive", "hash", "write", "write-again"} {
-			rate, _ := r.median(bare, "ceiling", key)
+			rate, _ := r.median(bare, boundStep, key)
 			fmt.Fprintf(to, "%s %s %.0f", map[bool]string{true: ","}[i > 0], strings.ReplaceAll(key, "-", " "), rate)
 		}
 		fmt.Fprintln(to)
 	}
-	if _, ok := r.median(engine, "ceiling", "1"); !ok {
+	if _, ok := r.median(engine, boundStep, "1"); !ok {
 		return
 	}
-	fmt.Fprintf(to, "\nno-op events/s, by how many are under way (and CPU for each):\n")
+	fmt.Fprintf(to, "\nno-op events/s, by number in flight (and CPU time per event):\n")
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\t1\t16\t100")
-	for _, row := range []struct{ text, side, prefix string }{
+	for _, row := range []struct{ text, target, prefix string }{
 		{"Gradio's own process_events alone, in the Space's process", engine, "plain-"},
-		{"the same with the runner's shortcuts", engine, ""},
-		{"with the runner around it, without a host", engine, "whole-"},
+		{"the same with the runner's fast paths", engine, ""},
+		{"the same inside the runner, without a host", engine, "whole-"},
 		{"this client, against a server that does nothing, in one process", stub, ""},
 	} {
 		fmt.Fprint(t, row.text)
 		for _, n := range inFlight {
-			rate, _ := r.median(row.side, "ceiling", fmt.Sprint(row.prefix, n))
+			rate, _ := r.median(row.target, boundStep, fmt.Sprint(row.prefix, n))
 			fmt.Fprintf(t, "\t%.0f", rate)
-			if us, ok := r.median(row.side, "ceiling", fmt.Sprint(row.prefix, n, "-us")); ok {
+			if us, ok := r.median(row.target, boundStep, fmt.Sprint(row.prefix, n, "-us")); ok {
 				fmt.Fprintf(t, " (%.0f us)", us)
 			}
 		}
@@ -116,17 +116,17 @@ func (r report) printCeilings(to io.Writer) {
 	t.Flush()
 }
 
-// printWrong lists every call that was dropped or answered wrongly.
+// printWrong lists every call that was dropped or answered incorrectly.
 func (r report) printWrong(to io.Writer) {
 	fmt.Fprintln(to)
 	clean := true
 	for _, record := range r.Rounds {
 		if record.Error != "" {
 			clean = false
-			fmt.Fprintf(to, "WRONG: %s, %s, round %d: %s\n", record.Side, record.Step, record.Round, record.Error)
+			fmt.Fprintf(to, "WRONG: %s, %s, round %d: %s\n", record.Target, record.Step, record.Round, record.Error)
 		}
 	}
 	if clean {
-		fmt.Fprintln(to, "Every answer was right.")
+		fmt.Fprintln(to, "All answers were correct.")
 	}
 }

@@ -12,42 +12,42 @@ import (
 	"time"
 )
 
-// Limits on the visitors who wait: a side that takes longer has dropped whom it has not served.
+// Limits for waiting visitors: a visitor who is not served within them counts as dropped.
 const (
-	fillTime  = 60 * time.Second // until all have joined, and fillEach for each
-	drainTime = 60 * time.Second // until all are answered, once the function is free, and fillEach for each
+	fillTime  = 60 * time.Second // until all have joined, plus fillEach per visitor
+	drainTime = 60 * time.Second // until all are answered after the function is free, plus fillEach per visitor
 	fillEach  = 15 * time.Millisecond
-	streamsAt = 64 // that are opened at a time
-	addresses = 8  // of loopback, from which they come
+	streamsAt = 64 // number of streams opened at the same time
+	addresses = 8  // number of loopback addresses of the visitors
 
-	spareFiles = 500 // that host and client have open besides
+	spareFiles = 500 // other open files of host and client
 )
 
 func longFor(base time.Duration, count int) time.Duration {
 	return base + time.Duration(count)*fillEach
 }
 
-// visitor is one who waits. Its fields are written before listened is closed.
+// visitor is a waiting visitor. Its fields are written before listened is closed.
 type visitor struct {
 	number   int
 	listened chan struct{}
-	place    int   // in which the function was called for them
-	err      error // why there was no right answer
+	place    int   // position in the order of calls
+	err      error // why there was no correct answer
 }
 
-// crowd is all who wait for one function.
+// crowd is all visitors who wait for one function.
 type crowd struct {
 	client   *client
 	visitors []*visitor
 	refused  int
-	first    error // why the first of the refused was
-	there    atomic.Int64
+	first    error // reason of the first refusal
+	arrived  atomic.Int64
 	group    sync.WaitGroup
-	gate     chan struct{} // bounds how many streams are opened at a time
+	gate     chan struct{} // limits the number of streams opened at the same time
 }
 
-// waiting measures count visitors before a function that is not free, each with an open stream, and quick calls
-// of another function beside them. Then the function is freed, and has to answer all in the order of their coming.
+// waiting measures count visitors who wait for a blocked function, each with an open stream, and concurrent quick
+// calls of another function. Then the function is unblocked, and must answer all visitors in the order of arrival.
 func waiting(count int, alone bool) step {
 	text := fmt.Sprintf("%d waiting: ", count)
 	return step{
@@ -56,22 +56,22 @@ func waiting(count int, alone bool) step {
 		lines: []line{
 			{key: "dropped", text: text + "dropped", format: "%.0f", goal: "0"},
 			{key: "disorder", text: text + "answered out of order", format: "%.0f", goal: "0"},
-			{key: "kB", text: text + "memory of each, kB", goal: "<= 30"},
-			{key: "p50_ms", text: text + "quick event beside them, p50 ms", format: "%.2f"},
-			{key: "p99_ms", text: text + "quick event beside them, p99 ms", format: "%.2f", goal: "<= 25"},
-			{key: "joins_s", text: text + "joins/s, one after another", format: "%.0f"},
+			{key: "kB", text: text + "memory per visitor, kB", goal: "<= 30"},
+			{key: "p50_ms", text: text + "concurrent quick event, p50 ms", format: "%.2f"},
+			{key: "p99_ms", text: text + "concurrent quick event, p99 ms", format: "%.2f", goal: "<= 25"},
+			{key: "joins_s", text: text + "sequential joins/s", format: "%.0f"},
 			{key: "drain_s", text: text + "until all are answered, s", format: "%.2f"},
 		},
-		measure: func(ctx context.Context, b *bench, s *side) (values, error) { return wait(ctx, b, s, count) },
+		measure: func(ctx context.Context, b *bench, s *target) (values, error) { return wait(ctx, b, s, count) },
 	}
 }
 
-func wait(ctx context.Context, b *bench, s *side, count int) (values, error) {
+func wait(ctx context.Context, b *bench, s *target, count int) (values, error) {
 	if files := b.report.Machine.OpenFiles; files < uint64(count)+spareFiles {
-		return nil, fmt.Errorf("not measured: only %d files may be open at a time; say `ulimit -n %d` first", files, count+spareFiles)
+		return nil, fmt.Errorf("not measured: the limit of open files is %d; run `ulimit -n %d` first", files, count+spareFiles)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // streams that are still open end here
+	defer cancel() // closes the streams that are still open
 	if _, _, err := s.client.call(ctx, newHash(), "close_gate", "[]", `"closed"`); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func wait(ctx context.Context, b *bench, s *side, count int) (values, error) {
 	return v, errors.Join(err, quick.err)
 }
 
-// fill lets them come one after another, so that their order is known. It returns how many came a second.
+// fill lets the visitors join one after another, so that their order is known. It returns the joins per second.
 func (c *crowd) fill(ctx context.Context, count int) float64 {
 	began := time.Now()
 	for number := 0; number < count && time.Since(began) < longFor(fillTime, count); number++ {
@@ -119,7 +119,7 @@ func (c *crowd) fill(ctx context.Context, count int) float64 {
 }
 
 func (c *crowd) join(ctx context.Context, session string, number int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	return c.client.join(ctx, session, "slow", fmt.Sprintf(`["%d"]`, number))
 }
@@ -127,9 +127,9 @@ func (c *crowd) join(ctx context.Context, session string, number int) error {
 func (c *crowd) listen(ctx context.Context, session string, v *visitor) {
 	defer close(v.listened)
 	var once sync.Once
-	arrived := func() { once.Do(func() { c.there.Add(1); <-c.gate }) }
+	arrived := func() { once.Do(func() { c.arrived.Add(1); <-c.gate }) }
 	c.gate <- struct{}{}
-	defer arrived() // if it was told nothing
+	defer arrived() // if no message arrived
 	h, err := c.client.listen(ctx, session, func([]byte) { arrived() })
 	if err != nil {
 		v.err = err
@@ -138,8 +138,8 @@ func (c *crowd) listen(ctx context.Context, session string, v *visitor) {
 	v.place, v.err = placeOf(h, v.number)
 }
 
-// placeOf reads "number place" in an answer.
-func placeOf(h heard, number int) (int, error) {
+// placeOf parses "number place" from an answer.
+func placeOf(h streamResult, number int) (int, error) {
 	_, after, _ := bytes.Cut(h.completed, []byte(`"data":["`))
 	text, _, _ := strings.Cut(string(after), `"`)
 	name, place, _ := strings.Cut(text, " ")
@@ -150,11 +150,11 @@ func placeOf(h heard, number int) (int, error) {
 	return n, nil
 }
 
-// awaitStreams waits until each has been told something, or has been dropped.
+// awaitStreams waits until each visitor has received a message, or has been dropped.
 func (c *crowd) awaitStreams(ctx context.Context) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for began := time.Now(); int(c.there.Load()) < len(c.visitors) && time.Since(began) < fillTime/2; {
+	for began := time.Now(); int(c.arrived.Load()) < len(c.visitors) && time.Since(began) < fillTime/2; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -163,16 +163,16 @@ func (c *crowd) awaitStreams(ctx context.Context) {
 	}
 }
 
-// drain waits until every stream has ended, and cuts those that do not.
-func (c *crowd) drain(cut func()) (seconds float64) {
+// drain waits until every stream has ended, and cancels the others after the limit.
+func (c *crowd) drain(cancel func()) (seconds float64) {
 	began := time.Now()
-	over := time.AfterFunc(longFor(drainTime, len(c.visitors)), cut)
+	over := time.AfterFunc(longFor(drainTime, len(c.visitors)), cancel)
 	defer over.Stop()
 	c.group.Wait()
 	return time.Since(began).Seconds()
 }
 
-// count says how many of all were not answered, and how many were answered before somebody who had come earlier.
+// count returns how many visitors were not answered, and how many were answered after a visitor who joined later.
 func (c *crowd) count(all int) (dropped, disorder int, first error) {
 	answered, last := 0, -1
 	first = c.first

@@ -14,8 +14,8 @@
 // Inventory reads the Devices. Its implementations are nvml.Inventory (real or simulated), gputest.FakeInventory and
 // None. Optional interfaces extend it: Watcher reports driver errors, and Simulator and Faulter control a simulation.
 //
-// Pool divides the Devices into Slots. Package lease calls Pool.Clear before each Lease. The commands
-// `spacehost gpu` and `spacehost doctor` call Pool.Status.
+// Pool divides the Devices into Slots. Package lease calls Pool.Clear before each Lease. Package lease, the console's
+// metrics and `spacehost doctor` call Pool.Status.
 //
 // # Failures
 //

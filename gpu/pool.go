@@ -70,8 +70,9 @@ type Neighbours struct {
 // *BusyError means not yet; any other error means that the state is unknown, so the Lease cannot start either. Both
 // rules must hold:
 //
-// 1. Only processes of the neighbours are listed on the Device. 2. The memory in use is at most the idle baseline
-// that NewPool measured, plus the memory of the neighbours' processes, plus a slack.
+//  1. Only processes of the neighbours are listed on the Device.
+//  2. The memory in use is at most the idle baseline that NewPool measured, plus the memory of the neighbours'
+//     processes, plus a slack.
 //
 // Rule 2 exists because memory is freed later than its process exits, and because in some containers the process list
 // is always empty. The baseline is fixed because the difference between before and after the Lease is unreliable (as

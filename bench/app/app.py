@@ -1,4 +1,4 @@
-"""What spacehost and plain Gradio are measured with: functions that do next to nothing, so that the way there counts."""
+"""The Space of the benchmark: functions that do almost nothing, so that the overhead dominates."""
 import itertools
 import json
 import os
@@ -37,13 +37,13 @@ def open_gate():
 
 
 def slow(texts):
-    """Waits for the gate; says in which order it was called. Batched, since each start tells all who wait their rank."""
+    """Waits for the gate, and returns the order of the calls. Batched, since each start sends every waiting visitor its rank."""
     gate.wait(timeout=1800)
     return [[f"{text} {next(places)}" for text in texts]]
 
 
 def lend(request: gr.Request):
-    """Says where this Space asks for GPUs, and on whose account, for as long as the gate is closed."""
+    """Yields the device API's address and the token of the account, and runs as long as the gate is closed."""
     yield json.dumps([os.environ["SPACES_ZERO_DEVICE_API_URL"], request.headers["x-ip-token"]])
     gate.wait(timeout=1800)
 
@@ -69,7 +69,7 @@ with gr.Blocks(title="Bench") as demo:
     gr.Button("Lend").click(lend, None, out, api_name="lend")
     gr.Button("GPU").click(on_gpu, text, out, api_name="on_gpu")
 
-demo.queue(max_size=50_000)  # on ZeroGPU a queue without a size holds one
+demo.queue(max_size=50_000)  # on ZeroGPU a queue without a size has room for one event
 
 if __name__ == "__main__":
     demo.launch()

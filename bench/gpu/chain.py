@@ -1,12 +1,12 @@
-"""The whole chain on a true GPU, in figures: cold and warm calls, the end of a call that overstays, two Spaces that take
-turns on one card, and a process that nobody has invited.
+"""Measures the whole chain on a real GPU: cold and warm calls, the end of a call that exceeds its duration, two Spaces
+that alternate on one GPU, and a process without a lease.
 
     make gpu PYTHON=...                            builds spacehost and runs this
     PYTHON bench/gpu/chain.py --spacehost BIN      PYTHON has torch, gradio 6, spaces and gradio_client
-        [--gpus mock:1xH200]                       tries the script itself, on simulated GPUs
+        [--gpus mock:1xH200]                       tests the script itself, on simulated GPUs
 
-It prints a line for each figure as it comes, and a JSON object with all of them last. Exit code 1: something did not
-go as it should, and the line says what.
+It prints each figure when it is measured, and finally a JSON object with all figures. Exit code 1: a check failed,
+and the last line names it.
 """
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def show(name: str, value: object, unit: str = "") -> None:
     print(f"{name:<58} {value if not isinstance(value, float) else format(value, '.1f')} {unit}", flush=True)
 
 
-def check(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise SystemExit(f"chain: {otherwise}")
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        raise SystemExit(f"chain: {message}")
 
 
-def until(what: str, holds, within: float = 60.0) -> float:
-    """Returns how long it took, in seconds."""
+def until(what: str, condition, within: float = 60.0) -> float:
+    """Waits for the condition and returns the seconds it took."""
     began = time.monotonic()
-    while not holds():
-        check(time.monotonic() - began < within, f"not within {within:.0f} s: {what}")
+    while not condition():
+        check(time.monotonic() - began < within, f"timed out after {within:.0f} s: {what}")
         time.sleep(0.01)
     return time.monotonic() - began
 
@@ -58,18 +58,18 @@ class Host:
              "--state", str(self.state), "--addr", ":0", "--console-addr", ":0", "--ready-json"],
             stdout=subprocess.PIPE, stderr=self.output, text=True)
         self.ready = json.loads(self.process.stdout.readline() or "{}")
-        check("spaces" in self.ready, f"the host did not start:\n{self.said()}")
+        check("spaces" in self.ready, f"the host did not start:\n{self.last_output()}")
 
-    def said(self) -> str:
+    def last_output(self) -> str:
         self.output.flush()
         return pathlib.Path(self.output.name).read_text()[-3000:]
 
-    def ask(self, *command: str):
+    def query(self, *command: str):
         run = subprocess.run([self.binary, *command, "--json", "--state", str(self.state)], capture_output=True, text=True, check=True)
         return json.loads(run.stdout)
 
     def device(self) -> dict:
-        return self.ask("gpu")[0]
+        return self.query("gpu")[0]
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -100,21 +100,21 @@ def calls(one) -> None:
 def overstay(host: Host, one) -> None:
     before = host.device()["memoryUsed"]
     job = one.submit(60, api_name="/overstay")
-    until("the worker holds its gigabyte", lambda: host.device()["memoryUsed"] >= before + 1024 * MIB or host.device()["simulated"])
-    until("the lease has ended", lambda: not host.ask("lease")["open"])
+    until("the worker allocates its gigabyte", lambda: host.device()["memoryUsed"] >= before + 1024 * MIB or host.device()["simulated"])
+    until("the lease has ended", lambda: not host.query("lease")["open"])
     took = until("the memory is free again", lambda: host.device()["memoryUsed"] <= before)
-    ended = host.ask("lease")["ended"][0]
-    check(ended["state"] == "expired", f"the lease that overstayed is {ended['state']}: {ended['reason']}")
-    show("a call of 2 s that takes 60: charged", ended["chargedSeconds"], "s")
-    show("from the kill to the memory seen free", took * 1000, "ms")
+    ended = host.query("lease")["ended"][0]
+    check(ended["state"] == "expired", f"the lease that exceeded its duration is {ended['state']}: {ended['reason']}")
+    show("call declared with 2 s that takes 60: charged", ended["chargedSeconds"], "s")
+    show("from the kill until the memory is free", took * 1000, "ms")
     try:
-        check(False, f"the call that overstayed answered {job.result()}")
+        check(False, f"the call that exceeded its duration answered {job.result()}")
     except Exception as error:
-        show("the visitor reads", str(error))
+        show("error shown to the visitor", str(error))
 
 
 def turns(host: Host, one, two) -> None:
-    """Two Spaces at once on one Slot: each has a worker of its own, so each turn evicts the other's."""
+    """Two Spaces concurrently on one Slot: each has its own worker, so each call evicts the other Space's worker."""
     seen: list[str] = []
 
     def take(name: str, client) -> None:
@@ -128,42 +128,42 @@ def turns(host: Host, one, two) -> None:
         thread.start()
     for thread in both:
         thread.join()
-    check(len(seen) == 10, f"of ten calls of two Spaces {len(seen)} came back")
-    show("two Spaces on one card: a call", (time.monotonic() - began) * 100, "ms")
-    show("who had it", " ".join(seen))
+    check(len(seen) == 10, f"of ten calls of two Spaces {len(seen)} were answered")
+    show("two Spaces on one GPU: time per call", (time.monotonic() - began) * 100, "ms")
+    show("order of the calls", " ".join(seen))
 
 
-def uninvited(host: Host, one) -> None:
+def unleased(host: Host, one) -> None:
     if host.device()["simulated"]:
-        print("SKIPPED: a process that nobody has invited needs a true GPU", flush=True)
+        print("SKIPPED: a process without a lease needs a real GPU", flush=True)
         return
-    stranger = subprocess.Popen([sys.executable, "-c", "import torch, time; x = torch.ones(2**28, device='cuda'); print('there', flush=True); time.sleep(600)"],
+    external = subprocess.Popen([sys.executable, "-c", "import torch, time; x = torch.ones(2**28, device='cuda'); print('there', flush=True); time.sleep(600)"],
                                 stdout=subprocess.PIPE, text=True)
     try:
-        check(stranger.stdout.readline() == "there\n", "the stranger did not get onto the card")
+        check(external.stdout.readline() == "there\n", "the external process did not get onto the GPU")
         pids = [process["pid"] for process in host.device()["processes"]]
-        show("processes on the card, the stranger's pid among them", stranger.pid in pids)
+        show("the external process is listed on the GPU", external.pid in pids)
         job = one.submit("", api_name="/multiply")
-        until("the call waits for the stranger", lambda: any(lease["state"] == "waiting" for lease in host.ask("lease")["open"]))
-        show("the slot says", host.device()["slots"][0].get("reason", ""))
-        check(stranger.poll() is None, "the stranger was killed")
+        until("the call waits for the external process", lambda: any(lease["state"] == "waiting" for lease in host.query("lease")["open"]))
+        show("reason of the slot", host.device()["slots"][0].get("reason", ""))
+        check(external.poll() is None, "the external process was killed")
     finally:
-        stranger.kill()
-        stranger.wait()
-    show("after the stranger has left the call answers", job.result(timeout=60) != "")
+        external.kill()
+        external.wait()
+    show("the call is answered after the external process has exited", job.result(timeout=60) != "")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spacehost", required=True, help="the binary")
-    parser.add_argument("--gpus", default="auto", help="as of `spacehost run`")
+    parser.add_argument("--spacehost", required=True, help="spacehost binary")
+    parser.add_argument("--gpus", default="auto", help="GPUs, as for `spacehost run` (default: auto)")
     options = parser.parse_args()
     try:
         import spaces  # noqa: F401
         import torch  # noqa: F401
         from gradio_client import Client
     except ImportError as missing:
-        raise SystemExit(f"chain: {missing}: {sys.executable} -m pip install torch gradio spaces, or name another Python") from missing
+        raise SystemExit(f"chain: {missing}: {sys.executable} -m pip install torch gradio spaces, or choose another Python") from missing
 
     with tempfile.TemporaryDirectory() as folder:
         host = Host(options.spacehost, options.gpus, pathlib.Path(folder))
@@ -174,9 +174,9 @@ def main() -> None:
             calls(one)
             overstay(host, one)
             turns(host, one, two)
-            uninvited(host, one)
-        except Exception as error:  # with what the host said
-            raise SystemExit(f"chain: {type(error).__name__}: {error}\n{host.said()}") from error
+            unleased(host, one)
+        except Exception as error:  # with the output of the host
+            raise SystemExit(f"chain: {type(error).__name__}: {error}\n{host.last_output()}") from error
         finally:
             host.stop()
     print(json.dumps(figures))

@@ -86,7 +86,7 @@ func TestChainScript(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"GPU task aborted", "who had it", "a warm GPU call over a plain one"} {
+	for _, want := range []string{"GPU task aborted", "order of the calls", "a warm GPU call over a plain one"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it does not print %q:\n%s", want, out)
 		}

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-var visitor = http.Client{Timeout: time.Minute} // for a call as a whole, its stream included
+var visitor = http.Client{Timeout: time.Minute} // for a whole call, including its stream
 
-// event is one of a call's stream.
+// event is one event of a call's stream.
 type event struct{ name, data string }
 
-// call is what curl would do (https://www.gradio.app/guides/querying-gradio-apps-with-curl): POST the arguments, GET the stream. It
-// returns the last event: complete with the values, or error with the reason.
+// call makes a call as with curl (https://www.gradio.app/guides/querying-gradio-apps-with-curl): POST the arguments,
+// GET the stream. It returns the last event: complete with the values, or error with the reason.
 func (s *Space) call(t *testing.T, name string, args ...any) event {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"data": args})
@@ -50,7 +50,7 @@ func (s *Space) call(t *testing.T, name string, args ...any) event {
 	return last
 }
 
-// end reads Server-Sent Events up to the one that is the last.
+// end reads Server-Sent Events up to the last one.
 func end(stream io.Reader) (e event, err error) {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, 16<<20) // one line holds all values
@@ -68,7 +68,7 @@ func end(stream io.Reader) (e event, err error) {
 	return e, fmt.Errorf("the stream ends after %+v: %w", e, cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 }
 
-// values is what a call that went well returned.
+// values returns the values of a successful call.
 func (e event) values(t *testing.T) (values []any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(e.data), &values); e.name != "complete" || err != nil {
@@ -89,14 +89,14 @@ func TestSpaceAnswersOverHTTP(t *testing.T) {
 	t.Run("a generator's last step", func(t *testing.T) {
 		got := space.call(t, "count", 3).values(t)
 		if len(got) != 1 || got[0] != "1 2 3 " {
-			t.Errorf("count returned %q; want all it counted", got)
+			t.Errorf("count returned %q; want all numbers", got)
 		}
 	})
-	t.Run("a function that overstays is ended", func(t *testing.T) {
+	t.Run("a function that exceeds its duration is killed", func(t *testing.T) {
 		got := space.call(t, "overstay", 60)
 		if got.name != "error" || !strings.Contains(got.data, "GPU task aborted") {
 			t.Errorf("overstay ended with %+v; want ZeroGPU's error", got)
 		}
-		space.call(t, "greet", "again").values(t) // the Space lives on
+		space.call(t, "greet", "again").values(t) // the Space keeps running
 	})
 }

@@ -14,29 +14,30 @@ import (
 )
 
 const (
-	startup = 8 * time.Minute  // the first start may install gradio
-	farWell = 30 * time.Second // from SIGINT to the end of the last process
+	startTimeout = 8 * time.Minute  // the first start may install gradio
+	stopTimeout  = 30 * time.Second // from SIGINT to the exit of the last process
 )
 
-// Space is one that answers.
+// Space is a running Space.
 type Space struct {
 	URL     string
 	Console string // health and the Hub's quota API
-	State   string // for `spacehost gpu --state ...` and its log
+	State   string // state folder for `spacehost gpu --state ...`; it contains the log
 }
 
-// StartSpace runs the Space in dir until the end of the test, and returns once it answers. args are further flags of `spacehost run`.
+// StartSpace runs the Space in dir until the end of the test, and returns once it answers. args are additional flags
+// of `spacehost run`.
 func StartSpace(t testing.TB, dir string, args ...string) *Space {
 	t.Helper()
-	space := &Space{State: t.TempDir()} // the rest comes with the ready line
-	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--gpus", "mock:1xH200", "--tier", "unlimited", "--ready-json", "--state", space.State}
+	space := &Space{State: t.TempDir()} // the ready line contains the other fields
+	flags := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--gpus", "mock:1xH200", "--tier", "unlimited", "--ready-json", "--state", space.State}
 	if python := os.Getenv("SPACEHOST_TEST_PYTHON"); python != "" {
-		usual = append(usual, "--python", python)
+		flags = append(flags, "--python", python)
 	}
-	host := exec.Command(binary(t), append(usual, args...)...)
+	host := exec.Command(binary(t), append(flags, args...)...)
 	host.Env = append(os.Environ(), "SPACEHOST_ENVIRONMENTS="+environments(t))
-	var said bytes.Buffer // read only once the host has ended
-	host.Stderr = &said
+	var stderr bytes.Buffer // read only after the host has exited
+	host.Stderr = &stderr
 	stdout, err := host.StdoutPipe()
 	if err == nil {
 		err = host.Start()
@@ -48,39 +49,39 @@ func StartSpace(t testing.TB, dir string, args ...string) *Space {
 	go func() {
 		defer close(ended)
 		ready <- json.NewDecoder(stdout).Decode(space)
-		_ = host.Wait() // it ends by our signal, or has said why
+		_ = host.Wait() // it exits by our signal, or its stderr contains the reason
 	}()
 	t.Cleanup(func() {
 		stop(t, host, ended)
 		if t.Failed() {
-			t.Logf("spacehost said:\n%s", said.String())
+			t.Logf("output of spacehost:\n%s", stderr.String())
 		}
 	})
 	select {
 	case err := <-ready:
 		if err != nil {
-			t.Fatalf("spacehost ended before %s answered: %v", dir, err)
+			t.Fatalf("spacehost exited before %s answered: %v", dir, err)
 		}
-	case <-time.After(startup):
-		t.Fatalf("%s does not answer within %s", dir, startup)
+	case <-time.After(startTimeout):
+		t.Fatalf("%s does not answer within %s", dir, startTimeout)
 	}
 	return space
 }
 
-// stop ends the Space and its workers, then spacehost.
+// stop stops the Space and its workers, then spacehost.
 func stop(t testing.TB, host *exec.Cmd, ended chan struct{}) {
 	t.Helper()
-	_ = host.Process.Signal(syscall.SIGINT) // it may have ended
+	_ = host.Process.Signal(syscall.SIGINT) // it may have exited
 	select {
 	case <-ended:
-	case <-time.After(farWell):
-		t.Errorf("spacehost does not end within %s of SIGINT", farWell)
+	case <-time.After(stopTimeout):
+		t.Errorf("spacehost does not exit within %s of SIGINT", stopTimeout)
 		_ = host.Process.Kill()
 		<-ended
 	}
 }
 
-// binary is $SPACEHOST, or built from this module.
+// binary returns $SPACEHOST, or builds it from this module.
 func binary(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv("SPACEHOST"); path != "" {
@@ -94,15 +95,15 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// lookAtSources lists every folder of the module. `go test` repeats an old result ("cached") until something changes that the test looked
-// at, and it does not see what `go build` looks at.
+// lookAtSources reads every folder of the module. `go test` repeats an old result ("cached") until a file or folder
+// changes that the test has read, and it does not track the files that `go build` reads.
 func lookAtSources(t testing.TB) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() && entry.Name() == ".git" { // in a worktree it is a file
+		if entry != nil && entry.IsDir() && entry.Name() == ".git" { // in a worktree .git is a file
 			return fs.SkipDir
 		}
-		if errors.Is(err, fs.ErrNotExist) { // gone meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // removed in the meantime
 			return nil
 		}
 		return err
@@ -112,7 +113,7 @@ func lookAtSources(t testing.TB) {
 	}
 }
 
-// environments is the folder where spacehost makes environments; they are kept between runs.
+// environments returns the folder in which spacehost creates environments; they are kept between runs.
 func environments(t testing.TB) string {
 	t.Helper()
 	cache := os.Getenv("SPACEHOST_TEST_CACHE")

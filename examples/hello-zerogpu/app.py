@@ -9,13 +9,13 @@ from PIL import Image
 
 @spaces.GPU
 def greet(name):
-    """60 seconds, the default, though it takes none: what is not used is returned."""
+    """Declares the default of 60 seconds and uses almost none: unused seconds are returned."""
     return f"Hello {name}, from {os.environ['CUDA_VISIBLE_DEVICES']}"
 
 
 @spaces.GPU(duration=10)
 def picture(hue, size=256):
-    """An image, made with numpy in the GPU worker and sent back to the Space."""
+    """Returns an image, made with numpy in the GPU worker and sent back to the Space."""
     rows, columns = np.mgrid[0:size, 0:size] / size
     rings = (np.sin(40 * np.hypot(rows - 0.5, columns - 0.5)) + 1) / 2
     channels = [rings, rows, np.full_like(rings, hue)]
@@ -24,7 +24,7 @@ def picture(hue, size=256):
 
 @spaces.GPU(duration=15)
 def count(limit):
-    """A generator: each step reaches the visitor as it is made."""
+    """A generator: each step reaches the visitor when it is yielded."""
     text = ""
     for number in range(1, int(limit) + 1):
         text += f"{number} "
@@ -34,7 +34,7 @@ def count(limit):
 
 @spaces.GPU(duration=15)
 def steps(total, progress=gr.Progress()):
-    """Progress that a worker reports is shown as if the Space itself had reported it."""
+    """Progress reported by a worker is shown as if the Space itself had reported it."""
     for step in progress.tqdm(range(int(total)), desc="Working"):
         time.sleep(0.2)
     return f"{int(total)} steps"
@@ -42,7 +42,7 @@ def steps(total, progress=gr.Progress()):
 
 @spaces.GPU(duration=5)
 def overstay(seconds):
-    """Declares 5 seconds: what takes longer is ended by the host."""
+    """Declares 5 seconds: the host kills a call that takes longer."""
     time.sleep(seconds)
     return f"slept {seconds} s"
 
@@ -53,7 +53,7 @@ def needed(seconds):
 
 @spaces.GPU(duration=needed)
 def sleep(seconds):
-    """A dynamic duration: the quota is asked for what this input needs."""
+    """A dynamic duration: the call reserves the seconds that this input needs."""
     time.sleep(seconds)
     return f"slept {seconds} s, asked for {needed(seconds)} s"
 

@@ -1,4 +1,4 @@
-"""One fixture: the Space in space/ under spacehost, and a client of it."""
+"""One fixture: a client of the Space in space/, which runs under spacehost."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from gradio_client import Client
 SPACE = Path(__file__).parent / "space"
 STARTUP = 600  # seconds: the first start may install gradio
 
-# With gradio and spaces beside pytest, the Space runs on the same packages; else spacehost makes it an environment.
+# With gradio and spaces installed beside pytest, the Space uses these packages; otherwise spacehost creates an environment.
 PYTHON = ["--python", sys.executable] if all(map(importlib.util.find_spec, ("gradio", "spaces"))) else []
 
 
@@ -24,20 +24,20 @@ PYTHON = ["--python", sys.executable] if all(map(importlib.util.find_spec, ("gra
 def client(tmp_path_factory):
     spacehost = os.environ.get("SPACEHOST") or shutil.which("spacehost")
     if not spacehost:
-        pytest.fail("no spacehost: put it on PATH, or its path into the environment variable SPACEHOST")
+        pytest.fail("spacehost not found: add it to PATH, or set the environment variable SPACEHOST to its path")
     state = tmp_path_factory.mktemp("state")
     command = [spacehost, "run", SPACE, "--addr", ":0", "--console-addr", ":0", "--gpus", "mock:1xH200"]
     command += ["--tier", "unlimited", "--ready-json", "--state", state, *PYTHON]
-    said = state / "said.txt"
-    with said.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as host:
+    log = state / "stderr.txt"
+    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as host:
         try:
             readable, _, _ = select.select([host.stdout], [], [], STARTUP)
-            line = host.stdout.readline() if readable else ""  # empty, too, when it has ended
+            line = host.stdout.readline() if readable else ""  # also empty if the host has exited
             if not line:
-                pytest.fail(f"the Space does not answer:\n{said.read_text()}", pytrace=False)
+                pytest.fail(f"the Space does not answer:\n{log.read_text()}", pytrace=False)
             yield Client(json.loads(line)["url"], verbose=False)
         finally:
-            host.send_signal(signal.SIGINT)  # ends the Space and its workers, then itself
+            host.send_signal(signal.SIGINT)  # stops the Space and its workers, then the host
             try:
                 host.wait(timeout=30)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What the Space does with a GPU, without and at its end. SIMULATED GPUs: the functions run on the CPU."""
+"""The Space with and without a GPU, and at the end of a lease. The GPUs are SIMULATED: functions run on the CPU."""
 
 import os
 import time
@@ -6,18 +6,18 @@ import time
 import pytest
 from gradio_client.exceptions import AppError
 
-PATIENCE = 60  # seconds: what takes longer is broken
+TIMEOUT = 60  # seconds per call
 
 
 def predict(client, name, *args):
-    return client.submit(*args, api_name=name).result(timeout=PATIENCE)
+    return client.submit(*args, api_name=name).result(timeout=TIMEOUT)
 
 
 def test_a_gpu_function_returns_its_value(client):
     assert predict(client, "/double", 21) == 42
 
 
-def test_a_gpu_is_seen_inside_a_gpu_function_alone(client):
+def test_only_a_gpu_function_sees_the_gpu(client):
     inside, outside = predict(client, "/devices")
     assert inside.startswith("GPU-")
     assert outside == ""
@@ -28,18 +28,18 @@ def test_the_error_of_a_gpu_function_reaches_the_visitor(client):
         predict(client, "/double", -1)
 
 
-def test_a_worker_that_overstays_is_ended(client):
+def test_a_worker_that_exceeds_its_duration_is_killed(client):
     job = client.submit(api_name="/overstay")  # declares 2 seconds, takes 60
     with pytest.raises(AppError, match="GPU task aborted"):
-        job.result(timeout=PATIENCE)
+        job.result(timeout=TIMEOUT)
     (pid,) = job.outputs()
     assert gone(int(pid))
-    assert predict(client, "/double", 1) == 2, "the Space lives on"
+    assert predict(client, "/double", 1) == 2, "the Space keeps running"
 
 
 def gone(pid):
-    """Waits for the end of a process."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits until the process has exited."""
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)

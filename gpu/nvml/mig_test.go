@@ -72,14 +72,18 @@ func TestInstancesAreDevicesAndTheirGPUIsNot(t *testing.T) {
 	}
 }
 
-func TestMissingDevicesOfGPUInMIGMode(t *testing.T) {
-	noInstance := &gpu.NoInstanceError{UUID: stableUUID(h200Half, 0), Index: 1}
-	for name, row := range map[string]struct {
-		instances int
-		spoil     func(*mixedMachine)
-		want      error
-		left      []gpu.DeviceUUID
-	}{
+var noInstance = &gpu.NoInstanceError{UUID: stableUUID(h200Half, 0), Index: 1}
+
+// missingRow is a fault of the GPU in MIG mode, the expected error, and the Devices that are still listed.
+type missingRow struct {
+	instances int
+	spoil     func(*mixedMachine)
+	want      error
+	left      []gpu.DeviceUUID
+}
+
+func missingRows() map[string]missingRow {
+	return map[string]missingRow{
 		"no instance": {0, func(*mixedMachine) {}, noInstance, t4[:1]},
 		"mode unknown": {1, func(m *mixedMachine) {
 			m.parent.GetMigModeFunc = func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_GPU_IS_LOST }
@@ -110,7 +114,11 @@ func TestMissingDevicesOfGPUInMIGMode(t *testing.T) {
 			m.parent.GetNameFunc = m.devices[0].GetNameFunc
 			m.parent.GetMemoryInfoFunc = m.devices[0].GetMemoryInfoFunc
 		}, nil, []gpu.DeviceUUID{t4[0], stableUUID(h200Half, 0)}},
-	} {
+	}
+}
+
+func TestMissingDevicesOfGPUInMIGMode(t *testing.T) {
+	for name, row := range missingRows() {
 		t.Run(name, func(t *testing.T) {
 			m := newMixedMachine(row.instances)
 			row.spoil(m)

@@ -3,14 +3,15 @@
 // # Terms
 //
 //   - Environment: a Python interpreter with gradio, spaces and the Space's requirements.
-//   - Inputs: everything that decides what an environment contains. Their hash is the environment's key, and thus its folder.
+//   - Inputs: everything that decides what an environment contains. Their hash is the environment's key, which names
+//     its folder.
 //   - Stamp: the file that marks an environment as complete. It is written last.
 //   - Constraints: upper bounds that older Gradio releases need to be installable today.
 //
 // # Types
 //
 // Builder creates environments in one folder, which several hosts may share. The commands `spacehost run` and
-// `spacehost build` call Builder.Build for a Spec. A job is one call of Build; it runs steps, each of which runs
+// `spacehost serve` call Builder.Build for a Spec. A job is one call of Build; it runs steps, each of which runs
 // tools: uv, or pip where uv cannot be installed.
 //
 // # Failures

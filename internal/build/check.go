@@ -99,16 +99,16 @@ func missing(env *Environment) string {
 // differences lists what README.md requires and Config.Interpreter does not have.
 func (j *job) differences(env *Environment) []string {
 	var all []string
-	if asked := j.spec.Gradio; asked != "" && !sameVersion(asked, env.Gradio) {
-		all = append(all, fmt.Sprintf("README.md requires gradio %s, but %s has %s", asked, env.Python, env.Gradio))
+	if requested := j.spec.Gradio; requested != "" && !sameVersion(requested, env.Gradio) {
+		all = append(all, fmt.Sprintf("README.md requires gradio %s, but %s has %s", requested, env.Python, env.Gradio))
 	}
-	if asked := j.spec.Python; asked != "" && asked != env.PythonVersion && !strings.HasPrefix(env.PythonVersion, asked+".") {
-		all = append(all, fmt.Sprintf("README.md requires Python %s, but %s is %s", asked, env.Python, env.PythonVersion))
+	if requested := j.spec.Python; requested != "" && requested != env.PythonVersion && !strings.HasPrefix(env.PythonVersion, requested+".") {
+		all = append(all, fmt.Sprintf("README.md requires Python %s, but %s is %s", requested, env.Python, env.PythonVersion))
 	}
 	return all
 }
 
 // sameVersion treats 6.0 and 6.0.0 as equal, as PEP 440 does.
-func sameVersion(asked, has string) bool {
-	return asked == has || strings.TrimSuffix(has, ".0") == asked || strings.TrimSuffix(asked, ".0") == has
+func sameVersion(requested, has string) bool {
+	return requested == has || strings.TrimSuffix(has, ".0") == requested || strings.TrimSuffix(requested, ".0") == has
 }

@@ -17,7 +17,7 @@ type failure struct {
 	flat   string // the same in one line, without the box characters of uv and pip
 	dir    string // Config.Dir
 	python string // its version
-	gradio string // the version asked for; empty: the newest
+	gradio string // the requested version; empty: the newest
 	pins   bool   // README.md pins that version
 	text   string // of step.file
 	lines  []requirement
@@ -39,7 +39,7 @@ func (j *job) explain(s step, err error) error {
 }
 
 // reason tries each rule, starting with the rules about the machine: without a network every package is "not found".
-// The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/said.
+// The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/recorded.
 func (f failure) reason() (problem, hint string) {
 	rules := []func(failure) (string, string, bool){
 		failure.diskFull, failure.untrusted, failure.refused, failure.unreachable,
@@ -326,9 +326,10 @@ var contradiction = []*regexp.Regexp{
 	regexp.MustCompile(`Cannot install (.* conflicting dependencies\..*?)(?:To fix this|ResolutionImpossible|$)`),
 }
 
-// conflict names the author's lines that the tool's explanation mentions: 1. Another Gradio than sdk_version: the
-// pin, and sdk_version, which has precedence on the Hub too. 2. Lines that exclude each other. 3. One line, which
-// Gradio (or our constraints for it) excludes.
+// conflict names the author's lines that the tool's explanation mentions:
+//  1. Another Gradio than sdk_version: the pin, and sdk_version, which has precedence on the Hub too.
+//  2. Lines that exclude each other.
+//  3. One line, which Gradio (or our constraints for it) excludes.
 func (f failure) conflict() (string, string, bool) {
 	m, ok := f.match(contradiction...)
 	if !ok {

@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// recording is one case of testdata/said, which retake.sh records: the requirements, and the output of the tool.
+// recording is one case of testdata/recorded, which retake.sh records: the requirements, and the output of the tool.
 type recording struct{ requirements, output string }
 
 func readRecordings(t *testing.T, tool string) map[string]recording {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "said", tool+".txt"))
+	text, err := os.ReadFile(filepath.Join("testdata", "recorded", tool+".txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,52 +33,56 @@ func readRecordings(t *testing.T, tool string) map[string]recording {
 	return all
 }
 
+const (
+	networkHint = "; check the network, and HTTPS_PROXY, UV_DEFAULT_INDEX and PIP_INDEX_URL where they are set"
+	pythonHint  = "; change its version, or python_version in README.md"
+)
+
+// explanations are the expected explanations by case. A case with the suffix of a tool, or of a tool and its major
+// version, replaces the general one.
+var explanations = map[string]string{
+	"package":        `requirements.txt: no package "Nosuchpackage_XYZ" was found in the index; correct its name or version`,
+	"version":        `requirements.txt: no version of "six==99.0" was found in the index; correct its version`,
+	"minimum":        `requirements.txt: no version of "six>=99" was found in the index; correct its version`,
+	"needs":          `requirements.txt: no package "nosuchpackage-xyz", which "needy==1.0" needs, was found in the index; change the version of needy`,
+	"needs pip":      `requirements.txt: no package "nosuchpackage-xyz", which "needy" needs, was found in the index; change the version of needy`,
+	"contradiction":  `requirements.txt: "six==1.16.0" and "six==1.15.0" cannot be installed together; loosen or remove one of them`,
+	"indirect":       `requirements.txt: "python-dateutil==2.9.0" and "six<1.5" cannot be installed together; loosen or remove one of them`,
+	"python":         `requirements.txt: "numpy==2.4.0" needs Python >=3.11, but the Space has 3.10.13` + pythonHint,
+	"wheel":          `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + pythonHint,
+	"wheel pip":      `requirements.txt: no version of "tensorflow==2.5.0" was found in the index; correct its version`,
+	"windows":        `requirements.txt: "pywin32==306" has no build for Python 3.10.13 on this machine` + pythonHint,
+	"windows pip":    `requirements.txt: no package "pywin32" was found in the index; correct its name or version`,
+	"syntax":         `requirements.txt: "foo bar == 1" is not a valid requirement; correct that line`,
+	"include":        `requirements.txt names the file "more.txt", which is not in the Space; add it, or correct that line`,
+	"folder":         `requirements.txt names the file "localpkg", which is not in the Space; add it, or correct that line`,
+	"broken":         `requirements.txt: a package could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
+	"broken pip-26":  `requirements.txt: "broken" could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
+	"address":        `requirements.txt: 127.0.0.1:1 cannot be reached` + networkHint,
+	"address pip":    `requirements.txt: 127.0.0.1 cannot be reached` + networkHint,
+	"git":            `requirements.txt: git failed (fatal: unable to access 'https://127.0.0.1:1/x.git/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server); correct the repository's address, or your access to it`,
+	"nogit":          `requirements.txt: a package is installed from git, which this machine does not have; install git`,
+	"proxy":          `requirements.txt: index.invalid cannot be reached` + networkHint,
+	"proxy pip":      `requirements.txt: the package index cannot be reached` + networkHint,
+	"proxy pip-26":   `requirements.txt: 127.0.0.1 cannot be reached` + networkHint,
+	"nohost":         `requirements.txt: index.invalid cannot be reached` + networkHint,
+	"nohost pip-23":  `requirements.txt: the package index cannot be reached` + networkHint,
+	"certificate":    `the certificate of the package index is not trusted on this machine; set SSL_CERT_FILE to a file with your organisation's certificates`,
+	"gradio":         `requirements.txt requires "gradio==5.49.1", but sdk_version in README.md is 6.31.0; remove that line, or change sdk_version`,
+	"hub":            `requirements.txt: "huggingface_hub==0.20.0" cannot be installed together with gradio 6.31.0; loosen or remove it`,
+	"sdk":            `README.md: gradio 6.999.0 was not found in the index; correct sdk_version`,
+	"wheel uv-0.5.0": `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + pythonHint,
+}
+
 func TestRecordedFailuresAreExplained(t *testing.T) {
-	const (
-		network = "; check the network, and HTTPS_PROXY, UV_DEFAULT_INDEX and PIP_INDEX_URL where they are set"
-		python  = "; change its version, or python_version in README.md"
-	)
-	want := map[string]string{
-		"package":        `requirements.txt: no package "Nosuchpackage_XYZ" was found in the index; correct its name or version`,
-		"version":        `requirements.txt: no version of "six==99.0" was found in the index; correct its version`,
-		"minimum":        `requirements.txt: no version of "six>=99" was found in the index; correct its version`,
-		"needs":          `requirements.txt: no package "nosuchpackage-xyz", which "needy==1.0" needs, was found in the index; change the version of needy`,
-		"needs pip":      `requirements.txt: no package "nosuchpackage-xyz", which "needy" needs, was found in the index; change the version of needy`,
-		"contradiction":  `requirements.txt: "six==1.16.0" and "six==1.15.0" cannot be installed together; loosen or remove one of them`,
-		"indirect":       `requirements.txt: "python-dateutil==2.9.0" and "six<1.5" cannot be installed together; loosen or remove one of them`,
-		"python":         `requirements.txt: "numpy==2.4.0" needs Python >=3.11, but the Space has 3.10.13` + python,
-		"wheel":          `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + python,
-		"wheel pip":      `requirements.txt: no version of "tensorflow==2.5.0" was found in the index; correct its version`,
-		"windows":        `requirements.txt: "pywin32==306" has no build for Python 3.10.13 on this machine` + python,
-		"windows pip":    `requirements.txt: no package "pywin32" was found in the index; correct its name or version`,
-		"syntax":         `requirements.txt: "foo bar == 1" is not a valid requirement; correct that line`,
-		"include":        `requirements.txt names the file "more.txt", which is not in the Space; add it, or correct that line`,
-		"folder":         `requirements.txt names the file "localpkg", which is not in the Space; add it, or correct that line`,
-		"broken":         `requirements.txt: a package could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
-		"broken pip-26":  `requirements.txt: "broken" could not be built from its source; choose a version with a wheel for Python 3.10.13, or install what the log reports as missing`,
-		"address":        `requirements.txt: 127.0.0.1:1 cannot be reached` + network,
-		"address pip":    `requirements.txt: 127.0.0.1 cannot be reached` + network,
-		"git":            `requirements.txt: git failed (fatal: unable to access 'https://127.0.0.1:1/x.git/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server); correct the repository's address, or your access to it`,
-		"nogit":          `requirements.txt: a package is installed from git, which this machine does not have; install git`,
-		"proxy":          `requirements.txt: index.invalid cannot be reached` + network,
-		"proxy pip":      `requirements.txt: the package index cannot be reached` + network,
-		"proxy pip-26":   `requirements.txt: 127.0.0.1 cannot be reached` + network,
-		"nohost":         `requirements.txt: index.invalid cannot be reached` + network,
-		"nohost pip-23":  `requirements.txt: the package index cannot be reached` + network,
-		"certificate":    `the certificate of the package index is not trusted on this machine; set SSL_CERT_FILE to a file with your organisation's certificates`,
-		"gradio":         `requirements.txt requires "gradio==5.49.1", but sdk_version in README.md is 6.31.0; remove that line, or change sdk_version`,
-		"hub":            `requirements.txt: "huggingface_hub==0.20.0" cannot be installed together with gradio 6.31.0; loosen or remove it`,
-		"sdk":            `README.md: gradio 6.999.0 was not found in the index; correct sdk_version`,
-		"wheel uv-0.5.0": `requirements.txt: "tensorflow==2.5.0" has no build for Python 3.10.13 on this machine` + python,
-	}
 	for _, tool := range []string{"uv-0.13.8", "uv-0.5.0", "pip-26.3", "pip-23.0.1"} {
 		for name, r := range readRecordings(t, tool) {
 			t.Run(tool+" "+name, func(t *testing.T) {
 				kind, version, _ := strings.Cut(tool, "-")
 				major, _, _ := strings.Cut(version, ".")
-				expected := want[name]
+				expected := explanations[name]
 				for _, special := range []string{name + " " + kind, name + " " + kind + "-" + major} {
-					expected = orElse(want[special], expected)
+					expected = orElse(explanations[special], expected)
 				}
 				got := explained(t, name, r)
 				if got != expected || got == "" {

@@ -28,30 +28,31 @@ func (i interpreter) release() release {
 	return r
 }
 
-// findPython chooses the interpreter for the environment: 1. python_version with three parts: that version, else one
-// with another patch release (with a warning). 2. python_version with two parts: the first match. 3. No
-// python_version: the user's python3 if it is between 3.10 and newest; else the first such interpreter; else any from
-// 3.10 on.
+// findPython chooses the interpreter for the environment:
+//  1. python_version with three parts: that version, else one with another patch release (with a warning).
+//  2. python_version with two parts: the first match.
+//  3. No python_version: the user's python3 if it is between 3.10 and newest; else the first such interpreter; else
+//     any from 3.10 on.
 func (j *job) findPython(ctx context.Context, newest release) (interpreter, error) {
 	if j.spec.Python == "" {
 		return j.anyPython(ctx, newest)
 	}
-	asked, ok := parseRelease(j.spec.Python)
-	if !ok || asked.before(oldestPython) {
+	requested, ok := parseRelease(j.spec.Python)
+	if !ok || requested.before(oldestPython) {
 		return interpreter{}, &Error{Step: "finding Python", LogPath: j.output.path,
 			Problem: fmt.Sprintf("python_version %q is not supported: a Space needs Python 3.10 or newer", j.spec.Python), Hint: "correct it in README.md"}
 	}
 	var near, seen []interpreter
-	for _, path := range candidates(asked) {
+	for _, path := range candidates(requested) {
 		found, ok := probe(ctx, path)
 		if !ok || slices.Contains(seen, found) {
 			continue
 		}
 		seen = append(seen, found)
-		if found.Version == j.spec.Python || found.release() == asked && !hasPatch(j.spec.Python) { // 1, 2
+		if found.Version == j.spec.Python || found.release() == requested && !hasPatch(j.spec.Python) { // 1, 2
 			return found, nil
 		}
-		if found.release() == asked {
+		if found.release() == requested {
 			near = append(near, found)
 		}
 	}
@@ -97,11 +98,11 @@ var (
 
 // candidates lists the paths that may be a Python, the most likely first: for a release its own command, else the
 // user's python3.
-func candidates(asked release) []string {
+func candidates(requested release) []string {
 	dirs := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(d string) bool { return !filepath.IsAbs(d) })
 	var all []string
-	if asked != (release{}) {
-		all = inDirs(dirs, fmt.Sprintf("python%d.%d", asked.major, asked.minor))
+	if requested != (release{}) {
+		all = inDirs(dirs, fmt.Sprintf("python%d.%d", requested.major, requested.minor))
 	}
 	all = append(all, inDirs(dirs, "python3", "python")...)
 	for _, dir := range dirs {

@@ -36,12 +36,12 @@ func TestFindPython(t *testing.T) {
 	usual := map[string]string{"python3": "3.11.7", "python3.11": "3.11.7", "python3.13": "3.13.0", "python3.12": "off",
 		".pyenv/versions/3.10.13/bin/python3": "3.10.13", ".local/share/uv/python/cpython-3.12/bin/python3": "3.12.1"}
 	rows := []struct {
-		name    string
-		pythons map[string]string
-		asked   string
-		newest  release
-		want    string
-		warning string
+		name      string
+		pythons   map[string]string
+		requested string
+		newest    release
+		want      string
+		warning   string
 	}{
 		{"any", usual, "", release{}, "3.11.7", ""},
 		{"minor", usual, "3.13", release{}, "3.13.0", ""},
@@ -53,17 +53,17 @@ func TestFindPython(t *testing.T) {
 		{"too old by default", map[string]string{"python3": "3.9.2", "python3.12": "3.12.4"}, "", release{}, "3.12.4", ""},
 		{"too new for Gradio 4", map[string]string{"python3": "3.13.0", "python3.12": "3.12.4"}, "", release{3, 12}, "3.12.4", ""},
 		{"only one that is too new", map[string]string{"python3": "3.13.0"}, "", release{3, 12}, "3.13.0", ""},
-		{"asked for though too new", map[string]string{"python3": "3.12.1", "python3.13": "3.13.0"}, "3.13", release{3, 12}, "3.13.0", ""},
+		{"requested but too new", map[string]string{"python3": "3.12.1", "python3.13": "3.13.0"}, "3.13", release{3, 12}, "3.13.0", ""},
 		{"just python", map[string]string{"python": "3.12.4"}, "", release{}, "3.12.4", ""},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			machine(t, row.pythons)
 			j := testJob(t, t.TempDir())
-			j.spec.Python = row.asked
+			j.spec.Python = row.requested
 			got, err := j.findPython(t.Context(), row.newest)
 			if err != nil || got.Version != row.want || got.Path != "/real/python"+row.want {
-				t.Errorf("findPython(%q) = %+v, %v; want %s", row.asked, got, err, row.want)
+				t.Errorf("findPython(%q) = %+v, %v; want %s", row.requested, got, err, row.want)
 			}
 			if warnings := strings.Join(j.warnings, "|"); warnings != row.warning {
 				t.Errorf("warnings %q, want %q", warnings, row.warning)
@@ -74,10 +74,10 @@ func TestFindPython(t *testing.T) {
 
 func TestNoPython(t *testing.T) {
 	rows := []struct {
-		name    string
-		pythons map[string]string
-		asked   string
-		want    string
+		name      string
+		pythons   map[string]string
+		requested string
+		want      string
 	}{
 		{"none at all", nil, "", "a Space needs Python 3.10 or newer, but this machine has none; install one (on Debian: apt install python3 python3-venv), or pass one with --python"},
 		{"old ones", map[string]string{"python3": "3.8.18", "python3.9": "3.9.2"}, "", "a Space needs Python 3.10 or newer, but this machine has 3.8.18 (/real/python3.8.18), 3.9.2 (/real/python3.9.2); install one"},
@@ -89,7 +89,7 @@ func TestNoPython(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			machine(t, row.pythons)
-			_, err := New(Config{Dir: t.TempDir()}).Build(t.Context(), Spec{Python: row.asked}, false)
+			_, err := New(Config{Dir: t.TempDir()}).Build(t.Context(), Spec{Python: row.requested}, false)
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
@@ -166,12 +166,12 @@ func TestUnusableInterpreter(t *testing.T) {
 
 func TestSameVersion(t *testing.T) {
 	rows := []struct {
-		asked, has string
-		same       bool
+		requested, has string
+		same           bool
 	}{{"6.0", "6.0.0", true}, {"6.0.0", "6.0", true}, {"5.49.1", "5.49.1", true}, {"5.49.1", "5.49.2", false}, {"6.1", "6.10", false}}
 	for _, row := range rows {
-		if got := sameVersion(row.asked, row.has); got != row.same {
-			t.Errorf("sameVersion(%s, %s) = %t", row.asked, row.has, got)
+		if got := sameVersion(row.requested, row.has); got != row.same {
+			t.Errorf("sameVersion(%s, %s) = %t", row.requested, row.has, got)
 		}
 	}
 }

@@ -123,7 +123,7 @@ const (
 )
 
 func (m machine) notDelegated(h hierarchy, err error) Finding {
-	f := Finding{Level: Note, Do: "Nothing for code of your own; else start spacehost with " + scope + ", or as a service with Delegate=yes"}
+	f := Finding{Level: Note, Do: "Nothing for your own code; else start spacehost with " + scope + ", or as a service with Delegate=yes"}
 	why := err
 	var path *os.PathError
 	if errors.As(err, &path) {

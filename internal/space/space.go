@@ -8,8 +8,8 @@
 //
 // # Types
 //
-// The command line and the host call Open, which returns a Space with Warnings for its author. The host sets the
-// Stage, and StageOf maps an error of Open to a Stage.
+// The command line calls Open, which returns a Space with Warnings for its author, and StageOf, which maps an error of
+// Open to a Stage. The Supervisor of package worker keeps the Stage of a Space.
 //
 // # Failures
 //

@@ -41,8 +41,8 @@ func open(t *testing.T, dir string) *Space {
 	return s
 }
 
-func TestOpenReadsEveryKeyOfTheReference(t *testing.T) {
-	dir := write(t, "My Demo_2", map[string]string{"src/main.py": "", "README.md": `---
+// fullReadme sets every key of the Hub's reference.
+const fullReadme = `---
 title: My Demo
 emoji: 🚀
 colorFrom: red
@@ -77,7 +77,10 @@ preload_from_hub:
   - openai-community/gpt2 config.json 11c5a3d5811f50298f278a704980280950aedb10
 ---
 text
-`})
+`
+
+func TestOpenReadsEveryKey(t *testing.T) {
+	dir := write(t, "My Demo_2", map[string]string{"src/main.py": "", "README.md": fullReadme})
 	want := &Space{
 		Dir: dir, Name: "my-demo_2", ID: "local/my-demo_2",
 		Title: "My Demo", Emoji: "🚀", ColorFrom: "red", ColorTo: "indigo",

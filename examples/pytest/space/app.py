@@ -18,13 +18,13 @@ def inside():
 
 
 def devices():
-    """The GPUs that a GPU function sees, and those that the Space itself sees."""
+    """Returns the GPUs visible inside and outside a GPU function."""
     return inside(), os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 @spaces.GPU(duration=2)
 def overstay():
-    """Says which process it is, then takes longer than it has declared."""
+    """Yields its pid, then exceeds its declared duration."""
     yield str(os.getpid())
     time.sleep(60)
 

@@ -12,12 +12,12 @@ def set_client_for_session(request: gr.Request):
 
 
 def work(client, seconds):
-    """The visitor pays, also an hour after they have opened the page."""
+    """The visitor pays, even an hour after opening the page."""
     return client.predict(seconds, api_name="/work")
 
 
 def work_on_own_account(seconds):
-    """Without the header nobody is named, and Space A pays from its own allowance."""
+    """Without the header no visitor is named, and Space A pays from its own quota."""
     return Client(B).predict(seconds, api_name="/work")
 
 

@@ -8,23 +8,23 @@ import (
 	"sync"
 )
 
-// giver is the least that the `spaces` package can ask for a GPU: it gives one to whoever asks, looks at nothing, writes
-// nothing down and takes nothing back. Beside it stands what spacehost's care costs.
-type giver struct {
+// gpuStub is the minimal server for the GPU requests of the `spaces` package. It grants every request, checks
+// nothing, stores nothing and revokes nothing. The difference to it is the cost of spacehost's accounting.
+type gpuStub struct {
 	url    string
 	server *http.Server
 	ended  chan error
 
 	mu   sync.Mutex
-	warm map[string]bool // by Task: its last call ended well, so its worker waits for another
+	warm map[string]bool // by Task: its last call succeeded, so its worker waits for another
 }
 
-func newGiver() (*giver, error) {
+func newGPUStub() (*gpuStub, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	g := &giver{url: "http://" + listener.Addr().String(), ended: make(chan error, 1), warm: map[string]bool{}}
+	g := &gpuStub{url: "http://" + listener.Addr().String(), ended: make(chan error, 1), warm: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /startup-report", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /schedule", g.schedule)
@@ -35,22 +35,22 @@ func newGiver() (*giver, error) {
 	return g, nil
 }
 
-// schedule gives the Task as the credential of its lease (spaces/zero/api.py, ScheduleResponse).
-func (g *giver) schedule(w http.ResponseWriter, r *http.Request) {
+// schedule returns the Task as the credential of its lease (spaces/zero/api.py, ScheduleResponse).
+func (g *gpuStub) schedule(w http.ResponseWriter, r *http.Request) {
 	task := r.FormValue("taskId")
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"idle": g.warm[task], "nvidiaIndex": 0, "nvidiaUUID": "GPU-given", "allowToken": task}) // a client that has gone
+	_ = json.NewEncoder(w).Encode(map[string]any{"idle": g.warm[task], "nvidiaIndex": 0, "nvidiaUUID": "GPU-given", "allowToken": task}) // the client may have disconnected
 }
 
-func (g *giver) release(_ http.ResponseWriter, r *http.Request) {
+func (g *gpuStub) release(_ http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.warm[r.FormValue("allowToken")] = r.FormValue("fail") == "false"
 }
 
-func (g *giver) close() error {
+func (g *gpuStub) close() error {
 	err := g.server.Close()
 	if ended := <-g.ended; !errors.Is(ended, http.ErrServerClosed) {
 		err = errors.Join(err, ended)

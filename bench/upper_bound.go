@@ -18,18 +18,21 @@ import (
 	"time"
 )
 
-// Three that are measured beside the sides, since neither can be faster.
+// Three upper bounds, measured besides the targets: no target can be faster.
 const (
-	engine = "process_events" // Gradio's own, in the Space's process, without a host
-	stub   = "client"         // this program's client against a server of a few lines, in one process
-	bare   = "machine"        // what of an upload is the machine's: to receive, to hash, to write
+	engine = "process_events" // Gradio's own function in the Space's process, without a host
+	stub   = "client"         // this program's client against a minimal server, in one process
+	bare   = "machine"        // the machine's share of an upload: receive, hash, write
 )
 
-// inFlight is how many events are under way at a time, here as in the no-op steps.
+// boundStep is the step name of the upper bounds in the report.
+const boundStep = "upper_bound"
+
+// inFlight lists the numbers of concurrent events, as in the no-op steps.
 var inFlight = []int{1, 16, 100}
 
-// ceilings measures them, unless --only wants no step that they bound.
-func (b *bench) ceilings(ctx context.Context, round int) {
+// measureBounds measures the upper bounds, unless --only selects no step that they bound.
+func (b *bench) measureBounds(ctx context.Context, round int) {
 	wanted, uploads := false, false
 	for _, s := range allSteps(b.short) {
 		wanted = wanted || b.wants(s) && s.lines[0].share != ""
@@ -37,31 +40,32 @@ func (b *bench) ceilings(ctx context.Context, round int) {
 	}
 	if uploads && ctx.Err() == nil {
 		began := time.Now()
-		v, err := b.uploadCeiling(ctx)
-		b.note(round, bare, "ceiling", v, err, began)
+		v, err := b.uploadBound(ctx)
+		b.record(round, bare, boundStep, v, err, began)
 	}
 	if !wanted || ctx.Err() != nil {
 		return
 	}
 	began := time.Now()
-	v, err := b.engineCeiling(ctx)
-	b.note(round, engine, "ceiling", v, err, began)
+	v, err := b.engineBound(ctx)
+	b.record(round, engine, boundStep, v, err, began)
 	began = time.Now()
-	v, err = b.clientCeiling(ctx)
-	b.note(round, stub, "ceiling", v, err, began)
+	v, err = b.clientBound(ctx)
+	b.record(round, stub, boundStep, v, err, began)
 }
 
-// engineCeiling runs ceiling.py: by number in flight, events/s of process_events alone as Gradio wrote it ("plain-"),
-// of the same with the runner's shortcuts, and of the runner around it as well ("whole-"); with "-us" what each costs.
-func (b *bench) engineCeiling(ctx context.Context) (values, error) {
+// engineBound runs upper_bound.py. Keys are the number of events in flight; values are events/s of process_events
+// alone, unmodified ("plain-") or with the runner's fast paths, and of the runner around it ("whole-"). The suffix
+// "-us" is the CPU time per event.
+func (b *bench) engineBound(ctx context.Context) (values, error) {
 	v := values{}
 	for _, how := range []string{"plain", "short"} {
-		rates, err := b.runCeiling(ctx, how)
+		rates, err := b.runBound(ctx, how)
 		if err != nil {
 			return v, err
 		}
 		for n, r := range rates {
-			for prefix, rate := range map[string]*ceilingRate{"plain-": r.Plain, "": r.Alone, "whole-": r.Whole} {
+			for prefix, rate := range map[string]*boundRate{"plain-": r.Plain, "": r.Alone, "whole-": r.Whole} {
 				if rate != nil {
 					v[prefix+n], v[prefix+n+"-us"] = rate.PerS, rate.US
 				}
@@ -71,52 +75,52 @@ func (b *bench) engineCeiling(ctx context.Context) (values, error) {
 	return v, nil
 }
 
-// rates is what ceiling.py says of one number in flight.
-type rates struct{ Plain, Alone, Whole *ceilingRate }
+// rates are the results of upper_bound.py for one number in flight.
+type rates struct{ Plain, Alone, Whole *boundRate }
 
-type ceilingRate struct {
+type boundRate struct {
 	PerS float64 `json:"per_s"`
-	US   float64 `json:"us"` // of the processors, for each event
+	US   float64 `json:"us"` // CPU time per event
 }
 
-func (b *bench) runCeiling(ctx context.Context, how string) (map[string]rates, error) {
+func (b *bench) runBound(ctx context.Context, how string) (map[string]rates, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	args := []string{filepath.Join(b.root, "bench", "ceiling.py"), b.app, filepath.Join(b.root, "worker", "runner"), how, fmt.Sprint(b.ceiling.Seconds())}
+	args := []string{filepath.Join(b.root, "bench", "upper_bound.py"), b.app, filepath.Join(b.root, "worker", "runner"), how, fmt.Sprint(b.boundSpan.Seconds())}
 	for _, n := range inFlight {
 		args = append(args, strconv.Itoa(n))
 	}
 	c := exec.CommandContext(ctx, b.env.Python, args...)
 	c.Env = append(plainEnv(b.scratch), "GRADIO_SERVER_PORT="+port)
 	c.WaitDelay = time.Second
-	var said bytes.Buffer
-	c.Stderr = &said
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
-		return nil, fmt.Errorf("ceiling.py: %w: %s", err, said.String())
+		return nil, fmt.Errorf("upper_bound.py: %w: %s", err, stderr.String())
 	}
 	var found map[string]rates
-	line, _, _ := bytes.Cut(out, []byte("\n")) // Gradio says goodbye after it
+	line, _, _ := bytes.Cut(out, []byte("\n")) // Gradio prints a message after it
 	if err := json.Unmarshal(line, &found); err != nil {
-		return nil, fmt.Errorf("ceiling.py: %w in %.200s", err, out)
+		return nil, fmt.Errorf("upper_bound.py: %w in %.200s", err, out)
 	}
 	return found, nil
 }
 
-// clientCeiling is how many events a second the client can do when the server does nothing.
-func (b *bench) clientCeiling(ctx context.Context) (values, error) {
+// clientBound measures how many events per second the client achieves against a server that does nothing.
+func (b *bench) clientBound(ctx context.Context) (values, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	server := &http.Server{Handler: &stubSpace{}}
 	var group sync.WaitGroup
-	group.Go(func() { _ = server.Serve(l) }) // ends by Close
+	group.Go(func() { _ = server.Serve(l) }) // returns after Close
 	defer group.Wait()
 	defer server.Close()
 	c, err := newClient(ctx, "http://"+l.Addr().String(), 1)
@@ -126,7 +130,7 @@ func (b *bench) clientCeiling(ctx context.Context) (values, error) {
 	defer c.close()
 	v := values{}
 	for _, n := range inFlight {
-		r := events(ctx, &side{name: stub, client: c}, "noop", n, b.ceiling)
+		r := events(ctx, &target{name: stub, client: c}, "noop", n, b.boundSpan)
 		if v[strconv.Itoa(n)] = r.perSecond; r.err != nil {
 			return v, r.err
 		}
@@ -134,7 +138,7 @@ func (b *bench) clientCeiling(ctx context.Context) (values, error) {
 	return v, nil
 }
 
-// stubSpace answers a no-op with the messages of Gradio 6 and no queue at all.
+// stubSpace answers a no-op with the messages of Gradio 6, without a queue.
 type stubSpace struct{ inputs sync.Map }
 
 func (s *stubSpace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -146,8 +150,8 @@ func (s *stubSpace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Data json.RawMessage `json:"data"`
 			Hash string          `json:"session_hash"`
 		}
-		body, _ := io.ReadAll(r.Body)           // our own client sends it
-		if json.Unmarshal(body, &join) != nil { // as is this
+		body, _ := io.ReadAll(r.Body)           // sent by our own client
+		if json.Unmarshal(body, &join) != nil { // sent by our own client
 			w.WriteHeader(http.StatusBadRequest)
 		}
 		s.inputs.Store(join.Hash, string(join.Data))
@@ -162,13 +166,13 @@ func (s *stubSpace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			`{"msg":"close_stream","event_id":null}`,
 		} {
 			fmt.Fprintf(w, "data: %s\n\n", message)
-			_ = http.NewResponseController(w).Flush() // the client may be gone at Ctrl-C
+			_ = http.NewResponseController(w).Flush() // the client may have disconnected at Ctrl-C
 		}
 	}
 }
 
-// uploadCeiling is how many megabytes a second this machine does of each thing that an upload takes, one at a time.
-func (b *bench) uploadCeiling(ctx context.Context) (values, error) {
+// uploadBound measures, in MB/s, each part of an upload on this machine, one at a time.
+func (b *bench) uploadBound(ctx context.Context) (values, error) {
 	v := values{}
 	for _, of := range []struct {
 		key string

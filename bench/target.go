@@ -18,37 +18,37 @@ import (
 	"time"
 )
 
-// The two sides.
+// The two targets.
 const (
 	stock = "gradio"
 	ours  = "spacehost"
 )
 
-// side is one of the two, running.
-type side struct {
+// target is plain Gradio or spacehost, running.
+type target struct {
 	name   string
 	url    string
 	client *client
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	output string // file with what it printed
-	home   string // its files
-	events int    // calls that it has answered
+	output string // file with its output
+	home   string // folder of its files
+	events int    // number of answered calls
 	host   time.Duration
-	first  time.Duration // from its start to the first answer
+	first  time.Duration // from start until the first answer
 }
 
-// startPatience bounds how long a side takes to its first answer.
-const startPatience = 3 * time.Minute
+// startTimeout limits the time until the first answer.
+const startTimeout = 3 * time.Minute
 
-// start starts a side and returns once it has answered a call. Plain Gradio gets more variables.
-func (b *bench) start(ctx context.Context, name string, more ...string) (*side, error) {
+// start starts a target and returns once it has answered a call. Plain Gradio gets more variables.
+func (b *bench) start(ctx context.Context, name string, more ...string) (*target, error) {
 	home, err := os.MkdirTemp(b.scratch, name+"-")
 	if err != nil {
 		return nil, err
 	}
-	s := &side{name: name, home: home, output: filepath.Join(home, "output.txt"), ended: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	s := &target{name: name, home: home, output: filepath.Join(home, "output.txt"), ended: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if name == stock {
 		err = b.startStock(ctx, s, more)
@@ -56,15 +56,15 @@ func (b *bench) start(ctx context.Context, name string, more ...string) (*side, 
 		err = b.startOurs(ctx, s)
 	}
 	if err != nil {
-		said := s.said()
+		output := s.lastOutput()
 		s.stop()
-		return nil, fmt.Errorf("start %s: %w\n%s", name, err, said)
+		return nil, fmt.Errorf("start %s: %w\n%s", name, err, output)
 	}
 	return s, nil
 }
 
-// startStock is what its author does by hand: python app.py.
-func (b *bench) startStock(ctx context.Context, s *side, more []string) error {
+// startStock starts the app as its author does: python app.py.
+func (b *bench) startStock(ctx context.Context, s *target, more []string) error {
 	addr, err := freeAddr()
 	if err != nil {
 		return err
@@ -82,8 +82,8 @@ func (b *bench) startStock(ctx context.Context, s *side, more []string) error {
 	return s.awaitFirst(ctx, began)
 }
 
-// startOurs is the same Space under spacehost. Its console answers as soon as the host itself runs.
-func (b *bench) startOurs(ctx context.Context, s *side) error {
+// startOurs starts the same Space under spacehost. The console answers as soon as the host itself runs.
+func (b *bench) startOurs(ctx context.Context, s *target) error {
 	console, err := freeAddr()
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (b *bench) startOurs(ctx context.Context, s *side) error {
 	case line := <-lines:
 		var ready struct{ URL string }
 		if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.URL == "" {
-			return errors.New("it ended, or its first line is not that of --ready-json")
+			return errors.New("the process exited, or its first line is not that of --ready-json")
 		}
 		s.url = ready.URL
 	case <-ctx.Done():
@@ -113,15 +113,15 @@ func (b *bench) startOurs(ctx context.Context, s *side) error {
 	return s.awaitFirst(ctx, began)
 }
 
-// launch starts the process; the first line of its stdout goes to first, unless that is nil.
-func (s *side) launch(first chan<- string) (began time.Time, err error) {
+// launch starts the process. The first line of its stdout is sent to first, unless first is nil.
+func (s *target) launch(first chan<- string) (began time.Time, err error) {
 	out, err := os.Create(s.output)
 	if err != nil {
 		return began, err
 	}
 	defer out.Close()
 	s.cmd.Stderr = out
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who end it in order
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches only this program, which stops the targets in order
 	began = time.Now()
 	if first == nil {
 		s.cmd.Stdout = out
@@ -141,20 +141,20 @@ func (s *side) launch(first chan<- string) (began time.Time, err error) {
 		return began, err
 	}
 	go func() {
-		line, _ := bufio.NewReader(pipe).ReadString('\n') // "" if it ends; nothing else comes
+		line, _ := bufio.NewReader(pipe).ReadString('\n') // "" if the process exits; there is no further output
 		first <- line
 		s.reap()
 	}()
 	return began, nil
 }
 
-func (s *side) reap() {
-	_ = s.cmd.Wait() // it ends by our signal; what it said is in output
+func (s *target) reap() {
+	_ = s.cmd.Wait() // it exits by our signal; its output is in a file
 	close(s.ended)
 }
 
-// await looks every few milliseconds, and gives up when the side has ended.
-func (s *side) await(ctx context.Context, holds func() bool) error {
+// await polls every few milliseconds, and fails when the target has exited.
+func (s *target) await(ctx context.Context, holds func() bool) error {
 	for tick := time.NewTicker(3 * time.Millisecond); ; {
 		if holds() {
 			tick.Stop()
@@ -163,7 +163,7 @@ func (s *side) await(ctx context.Context, holds func() bool) error {
 		select {
 		case <-tick.C:
 		case <-s.ended:
-			return errors.New("it ended before it answered")
+			return errors.New("the process exited before it answered")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -183,8 +183,8 @@ func answers(ctx context.Context, url string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// awaitFirst waits for the first right answer to a call.
-func (s *side) awaitFirst(ctx context.Context, began time.Time) (err error) {
+// awaitFirst waits for the first correct answer to a call.
+func (s *target) awaitFirst(ctx context.Context, began time.Time) (err error) {
 	if err := s.await(ctx, func() bool { return answers(ctx, s.url+"/config") }); err != nil {
 		return err
 	}
@@ -199,8 +199,8 @@ func (s *side) awaitFirst(ctx context.Context, began time.Time) (err error) {
 	return nil
 }
 
-// stop ends the side and all that it has started.
-func (s *side) stop() {
+// stop stops the target and all its descendants.
+func (s *target) stop() {
 	if s.client != nil {
 		s.client.close()
 	}
@@ -208,7 +208,7 @@ func (s *side) stop() {
 		return
 	}
 	tree := descendants(s.cmd.Process.Pid)
-	_ = s.cmd.Process.Signal(syscall.SIGINT) // it may have ended
+	_ = s.cmd.Process.Signal(syscall.SIGINT) // it may have exited
 	select {
 	case <-s.ended:
 	case <-time.After(10 * time.Second):
@@ -221,13 +221,13 @@ func (s *side) stop() {
 	_ = os.RemoveAll(s.home) // a temporary folder
 }
 
-// said is the end of what the side printed.
-func (s *side) said() string {
-	data, _ := os.ReadFile(s.output) // gone with its folder
+// lastOutput returns the end of the target's output.
+func (s *target) lastOutput() string {
+	data, _ := os.ReadFile(s.output) // removed with its folder
 	return string(data[max(0, len(data)-3000):])
 }
 
-// plainEnv is the environment of both sides: no analytics, no proxy, files below home.
+// plainEnv returns the environment of both targets: no analytics, no proxy, files below home.
 func plainEnv(home string) []string {
 	env := []string{"HOME=" + home, "GRADIO_TEMP_DIR=" + filepath.Join(home, "gradio"), "GRADIO_ANALYTICS_ENABLED=False",
 		"NO_PROXY=127.0.0.1,localhost,::1", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"}
@@ -239,7 +239,7 @@ func plainEnv(home string) []string {
 	return env
 }
 
-// freeAddr is a loopback address that nobody had a moment ago.
+// freeAddr returns a loopback address that was free a moment ago.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -249,7 +249,7 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// process is one of a side's, known by pid and start time.
+// process is a process of a target, identified by pid and start time.
 type process struct {
 	pid   int
 	start string
@@ -257,13 +257,13 @@ type process struct {
 
 func (p process) kill() {
 	if at, _ := stat(p.pid); at == p.start {
-		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may just have ended
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may just have exited
 	}
 }
 
-// fields are those of /proc/PID/stat from the third on, which is the state; nil if there is no such process.
+// fields returns the fields of /proc/PID/stat from the third (the state) on; nil if there is no such process.
 func fields(pid int) []string {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // gone
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // the process may have exited
 	_, after, _ := bytes.Cut(data, []byte(") "))
 	if all := strings.Fields(string(after)); len(all) > 19 {
 		return all
@@ -271,7 +271,7 @@ func fields(pid int) []string {
 	return nil
 }
 
-// stat returns when a process was started, in ticks, and its parent; "" if there is none.
+// stat returns the start time in ticks and the parent of a process; "" if there is none.
 func stat(pid int) (start string, parent int) {
 	all := fields(pid)
 	if all == nil {
@@ -281,7 +281,7 @@ func stat(pid int) (start string, parent int) {
 	return all[19], parent
 }
 
-// ticks is the processor time of a process, in user and kernel mode: hundredths of a second on Linux.
+// ticks returns the CPU time of a process, in user and kernel mode: hundredths of a second on Linux.
 func ticks(pid int) (sum time.Duration) {
 	if all := fields(pid); all != nil {
 		user, _ := strconv.Atoi(all[11])
@@ -291,7 +291,7 @@ func ticks(pid int) (sum time.Duration) {
 	return sum
 }
 
-// descendants lists pid and what it has started.
+// descendants lists pid and all its descendants.
 func descendants(pid int) []process {
 	children := map[int][]process{}
 	entries, _ := os.ReadDir("/proc") // as of now
@@ -309,9 +309,9 @@ func descendants(pid int) []process {
 	return all
 }
 
-// cpu is the processor time that the side has taken: the host's, and that of the Space's processes. A machine
-// that others use changes it less than it changes the clock on the wall. Read in ticks of ten milliseconds.
-func (s *side) cpu() (host, space time.Duration) {
+// cpu returns the CPU time used by the target: the host's, and that of the Space's processes. Other load on the
+// machine affects it less than wall-clock time. The resolution is ten milliseconds.
+func (s *target) cpu() (host, space time.Duration) {
 	for i, p := range descendants(s.cmd.Process.Pid) {
 		if used := ticks(p.pid) * 10 * time.Millisecond; i == 0 && s.name == ours {
 			host = used
@@ -322,8 +322,9 @@ func (s *side) cpu() (host, space time.Duration) {
 	return host, space
 }
 
-// memory is what the side's processes hold, in bytes: each page once, or resident memory where the kernel does not say.
-func (s *side) memory() (bytes float64) {
+// memory returns the memory of the target's processes, in bytes: each page once, or resident memory where the kernel
+// does not report shares.
+func (s *target) memory() (bytes float64) {
 	for _, p := range descendants(s.cmd.Process.Pid) {
 		if kB := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid), "Pss:"); kB > 0 {
 			bytes += kB * 1024
@@ -334,8 +335,8 @@ func (s *side) memory() (bytes float64) {
 	return bytes
 }
 
-// resident is cheaper to ask for than memory, often.
-func (s *side) resident(tree []process) (bytes float64) {
+// resident returns the resident memory, which can be read more often than memory because it is cheaper.
+func (s *target) resident(tree []process) (bytes float64) {
 	for _, p := range tree {
 		bytes += kilobytes(fmt.Sprintf("/proc/%d/status", p.pid), "VmRSS:") * 1024
 	}
@@ -343,7 +344,7 @@ func (s *side) resident(tree []process) (bytes float64) {
 }
 
 func kilobytes(path, key string) float64 {
-	data, _ := os.ReadFile(path) // 0 for a process that has ended
+	data, _ := os.ReadFile(path) // 0 for a process that has exited
 	for line := range strings.Lines(string(data)) {
 		if rest, ok := strings.CutPrefix(line, key); ok {
 			n, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)

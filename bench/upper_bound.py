@@ -1,11 +1,12 @@
-"""How many no-op events a second Gradio's own process_events does in the Space's process, without a host: the ceiling.
+"""Upper bound: no-op events per second of Gradio's own process_events in the Space's process, without a host.
 
-usage: python ceiling.py APP_FOLDER RUNNER_FOLDER plain|short SECONDS IN_FLIGHT...
+usage: python upper_bound.py APP_FOLDER RUNNER_FOLDER plain|short SECONDS IN_FLIGHT...
 
-Prints one JSON line: for each number of events in flight, events a second, and processor time for each in
-microseconds, by process_events alone (its Events made beforehand) and by the whole runner (frame in, Event, process_events, frames out, but for the socket). "plain" leaves
-the runner's shortcuts out, and measures process_events alone. There Gradio's summary of past events is short, since
-none is remembered: in a process of its own it costs more with each.
+Prints one JSON line. For each number of events in flight it contains events per second, and CPU time per event in
+microseconds. Both are measured for process_events alone (its Events are created beforehand), and for the whole runner
+(frame in, Event, process_events, frames out; without the socket). "plain" disables the runner's fast paths, and
+measures only process_events. Gradio's summary of past events is short here, since no event is remembered: in plain
+Gradio it costs more with each event.
 """
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ ENDPOINT = next(i for i, fn in demo.fns.items() if fn.api_name == "noop")
 
 
 class Host:
-    """What the adapter wants of spacehost_runner.state.State; frames are encoded, and end here."""
+    """Replaces spacehost_runner.state.State; frames are encoded, and not sent."""
 
     forked = False
 
@@ -71,8 +72,8 @@ HEADERS = [
 ]
 
 
-def order(number: int) -> tuple[dict[str, Any], bytes]:
-    session = f"s{number % max(counts)}"  # as many as the table's
+def join_request(number: int) -> tuple[dict[str, Any], bytes]:
+    session = f"s{number % max(counts)}"  # as many sessions as in the table
     data = {"data": ["x"], "event_data": None, "fn_index": ENDPOINT, "session_hash": session, "trigger_id": None}
     body = json.dumps(data).encode()
     request = {"scheme": "http", "path": "/gradio_api/queue/join", "query": "", "headers": HEADERS, "client": "127.0.0.1"}
@@ -80,38 +81,38 @@ def order(number: int) -> tuple[dict[str, Any], bytes]:
 
 
 async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> dict[str, float]:
-    """Keeps that many events going; the time that prepare takes is not counted, on the clock or on the processors."""
-    began, used, lost, spent, ended, host.right = time.perf_counter(), time.process_time(), 0.0, 0.0, 0, 0
-    made: list[Any] = []
+    """Keeps that many events in flight. Wall-clock and CPU time of prepare are not counted."""
+    began, cpu_began, prepare_wall, prepare_cpu, ended, host.right = time.perf_counter(), time.process_time(), 0.0, 0.0, 0, 0
+    prepared: list[Any] = []
     number = 0
 
-    def another() -> None:
-        nonlocal lost, spent, number
-        if not made:
-            before, busy = time.perf_counter(), time.process_time()
+    def start_next() -> None:
+        nonlocal prepare_wall, prepare_cpu, number
+        if not prepared:
+            before, cpu_before = time.perf_counter(), time.process_time()
             for _ in range(200):
-                made.append(prepare(number))
+                prepared.append(prepare(number))
                 number += 1
-            lost += time.perf_counter() - before
-            spent += time.process_time() - busy
-        begin(made.pop())
+            prepare_wall += time.perf_counter() - before
+            prepare_cpu += time.process_time() - cpu_before
+        begin(prepared.pop())
 
     for _ in range(in_flight):
-        another()
-    while time.perf_counter() - began - lost < seconds:
+        start_next()
+    while time.perf_counter() - began - prepare_wall < seconds:
         await host.ended.get()
         ended += 1
-        another()
-    rate = ended / (time.perf_counter() - began - lost)
-    cpu = (time.process_time() - used - spent) / ended
+        start_next()
+    rate = ended / (time.perf_counter() - began - prepare_wall)
+    cpu = (time.process_time() - cpu_began - prepare_cpu) / ended
     for _ in range(in_flight):
         await host.ended.get()
         ended += 1
     if host.right != ended:
-        raise SystemExit(f"{ended} events, {host.right} right answers")
-    for rest in made:
+        raise SystemExit(f"{ended} events, but {host.right} correct answers")
+    for rest in prepared:
         if isinstance(rest, queueing.Event):
-            host.seams[0].forget(rest)
+            host.adapters[0].forget(rest)
     return {"per_s": rate, "us": cpu * 1e6}
 
 
@@ -121,7 +122,7 @@ async def whole(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, 
         header = json.loads(frame[8 : len(frame) - len(made[1])])
         adapter.loop.call_soon(adapter.start, header["events"], made[1])
 
-    return await measure(host, in_flight, order, begin)
+    return await measure(host, in_flight, join_request, begin)
 
 
 async def alone(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, float]:
@@ -129,7 +130,7 @@ async def alone(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, 
         task = adapter.loop.create_task(adapter.run([event]))
         task.add_done_callback(lambda done: adapter.finish([event], done))
 
-    return await measure(host, in_flight, lambda number: adapter.make(*order(number)), begin)
+    return await measure(host, in_flight, lambda number: adapter.make(*join_request(number)), begin)
 
 
 async def main(host: Host, adapter: QueueAdapter) -> dict[str, Any]:
@@ -144,7 +145,7 @@ found: list[QueueAdapter] = []
 
 
 def start(queue: Any) -> None:
-    """In place of Queue.start, as the runner does it (worker/runner/spacehost_runner/hooks.py)."""
+    """Replaces Queue.start, as the runner does (worker/runner/spacehost_runner/hooks.py)."""
     queue.active_jobs = [None] * queue.max_thread_count
     queueing.run_coro_in_background(queue.start_progress_updates)
     adapter = QueueAdapter(host, queueing, queue)
