@@ -167,7 +167,7 @@ func kindsOfServer(m queue.Manifest, raw []byte) func(fileRef) kind {
 type StepError struct{ Step string }
 
 func (e *StepError) Error() string {
-	return fmt.Sprintf("%q is no file or folder below the one that is kindExplorer.", e.Step)
+	return fmt.Sprintf("%q is not a file or folder below the root of the file explorer.", e.Step)
 }
 
 func checkSteps(step string) error {

@@ -275,7 +275,7 @@ func protectPassed(response *http.Response, f *queue.Files) {
 }
 
 func refuseRedirect(response *http.Response) {
-	body := string(mustJSON(detail{"Files of other sites are not sent for here."}))
+	body := string(mustJSON(detail{"Files of other sites are not fetched here."}))
 	response.Body.Close()
 	response.StatusCode, response.Status = http.StatusForbidden, ""
 	response.Header = http.Header{"Content-Type": {echo.MIMEApplicationJSON}, "Content-Length": {strconv.Itoa(len(body))}}

@@ -203,7 +203,7 @@ type call struct {
 
 func (h *Handler) serve(c echo.Context) error {
 	if isCrossSite(c.Request()) {
-		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Pages of other sites may not do this here."}))
+		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Requests from other sites may not change anything here."}))
 	}
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {

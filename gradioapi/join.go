@@ -107,7 +107,7 @@ func readBody(c call) ([]byte, error) {
 		return nil, tooLarge
 	}
 	if err != nil {
-		return nil, echo.NewHTTPError(http.StatusBadRequest, "The request broke off.")
+		return nil, echo.NewHTTPError(http.StatusBadRequest, "The request ended before its body was complete.")
 	}
 	c.Request().Body = io.NopCloser(bytes.NewReader(raw)) // for a pass-through
 	return raw, nil

@@ -118,7 +118,7 @@ func (h *Handler) requireOwner(c call, hash queue.SessionHash) error {
 		return nil
 	case !h.sessionGuesses.Allow(r.RemoteAddr):
 		allowOrigin(c)
-		return echo.NewHTTPError(http.StatusTooManyRequests, "Too many sessions have been asked for from your address that are not yours. Try again in a minute.")
+		return echo.NewHTTPError(http.StatusTooManyRequests, "Your address has requested too many sessions that belong to others. Try again in a minute.")
 	case ok:
 		return nil
 	}

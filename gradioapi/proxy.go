@@ -358,5 +358,5 @@ func (h *Handler) downPage(w http.ResponseWriter, r *http.Request) {
 
 const downHTML = `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>%s</title>
 <body style="font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem">
-<h1 style="font-size:1.3rem">%s</h1><p><strong>%s</strong></p><p>%s</p><p>This page asks again every two seconds.</p>
+<h1 style="font-size:1.3rem">%s</h1><p><strong>%s</strong></p><p>%s</p><p>This page reloads every two seconds.</p>
 `

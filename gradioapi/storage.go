@@ -68,7 +68,7 @@ func isCompressed(r *http.Request) bool {
 	return coding != "" && !strings.EqualFold(coding, "identity")
 }
 
-var errCompressed = echo.NewHTTPError(http.StatusUnsupportedMediaType, "Compressed requests are not taken; send the body as it is.")
+var errCompressed = echo.NewHTTPError(http.StatusUnsupportedMediaType, "Compressed request bodies are not supported; send the body uncompressed.")
 
 // guessType is Python's mimetypes.guess_type of a path, with the Space's own tables. It returns "" for an unknown
 // type.

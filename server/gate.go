@@ -25,7 +25,7 @@ func Gate(e *echo.Echo, names Names) {
 		return func(c echo.Context) error {
 			if name := hostName(c.Request().Host); !names.include(name) {
 				return echo.NewHTTPError(http.StatusMisdirectedRequest,
-					fmt.Sprintf("This address does not go by the name %.100q. Whoever runs it can allow that: --host, or hosts in the configuration.", name))
+					fmt.Sprintf("%.100q is not a name of this host. The operator can add it with --host, or under hosts in the configuration.", name))
 			}
 			return next(c)
 		}
@@ -38,7 +38,7 @@ func Gate(e *echo.Echo, names Names) {
 func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if !IsOwnPage(c.Request()) && !IsVisit(c.Request()) {
-			return echo.NewHTTPError(http.StatusForbidden, "Requests of other pages are not answered here.")
+			return echo.NewHTTPError(http.StatusForbidden, "Requests from other sites are refused.")
 		}
 		return next(c)
 	}
