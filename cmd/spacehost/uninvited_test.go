@@ -28,7 +28,7 @@ func TestUninvitedUseIsShown(t *testing.T) {
 		p.fault(fault, fault)
 		eventually(t, "it is shown", patience, func() bool {
 			_, out, _ := p.cli("gpu")
-			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
+			return strings.Contains(out, fmt.Sprintf("[without a lease: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
 		})
 		eventually(t, "it is counted, and the slot busy", patience, func() bool {
 			seen := p.metrics()

@@ -15,7 +15,8 @@ import (
 	"spacehost/gpu/nvml"
 )
 
-// Loopback makes :0 mean this machine alone; who wants to be reached from outside says 0.0.0.0:7860.
+// Loopback adds 127.0.0.1 to an address without a host, such as :0. To listen for other machines, an address must name
+// the host, such as 0.0.0.0:7860.
 func Loopback(addr string) string {
 	if strings.HasPrefix(addr, ":") {
 		return "127.0.0.1" + addr
@@ -23,17 +24,17 @@ func Loopback(addr string) string {
 	return addr
 }
 
-// CheckAddress refuses what nobody can listen on.
+// CheckAddress refuses text that is not an address to listen on.
 func CheckAddress(text string) error {
 	_, port, err := net.SplitHostPort(text)
 	if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%.60q is not an address such as 127.0.0.1:7860", text)
+		return fmt.Errorf("%.60q is not a valid address; give host:port, such as 127.0.0.1:7860", text)
 	}
 	return nil
 }
 
-// Collide reports whether only one can listen on both. Port 0 is another one each time; who listens on all of this
-// machine's addresses, listens on each.
+// Collide reports whether two listeners on a and b would conflict. Port 0 never collides, because it selects another
+// port each time. A wildcard address collides with every address of the same port.
 func Collide(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -42,12 +43,12 @@ func Collide(a, b string) bool {
 	if errors.Join(errA, errB, badA, badB) != nil || numberA != numberB || numberA == 0 {
 		return false
 	}
-	one, other := listened(hostA), listened(hostB)
-	return one == other || isEverywhere(one) || isEverywhere(other)
+	hostA, hostB = normalizeHost(hostA), normalizeHost(hostB)
+	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
 }
 
-// listened is a host as addresses are compared: a name but localhost is not looked up.
-func listened(host string) string {
+// normalizeHost returns a host in the form that Collide compares. Names are not resolved, except localhost.
+func normalizeHost(host string) string {
 	if host = strings.ToLower(host); host == "localhost" {
 		return "127.0.0.1"
 	}
@@ -57,9 +58,9 @@ func listened(host string) string {
 	return host
 }
 
-func isEverywhere(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+func isWildcard(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 
-// CheckGPUs refuses what openInventory would, but for GPUs that there are not.
+// CheckGPUs refuses what the host refuses when it opens the GPUs, except GPUs that the machine does not have.
 func CheckGPUs(text string) error {
 	kind, machine, simulated := strings.Cut(text, ":")
 	switch {
@@ -68,34 +69,36 @@ func CheckGPUs(text string) error {
 	case kind == "mock" && simulated:
 		inventory, err := nvml.Simulated(machine)
 		if err == nil {
-			_ = inventory.Close() // it was opened to be checked
+			_ = inventory.Close() // opened only to check it
 		}
 		return err
 	}
-	return fmt.Errorf("%.40q is not known here: say auto, none, or mock:2xH200", text)
+	return fmt.Errorf("unknown GPUs %.40q; use auto, none, or simulated ones such as mock:2xH200", text)
 }
 
 var hostRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
-// ParseHostName is a host name as it is compared. An address needs no permission, and a port is none of a name's.
+// ParseHostName returns a host name in lower case, without a final dot. It refuses an IP address, because addresses are
+// allowed without configuration, and a port, because host names are compared without it.
 func ParseHostName(text string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
 	if len(name) > 253 || !hostRule.MatchString(name) || net.ParseIP(name) != nil {
-		return "", fmt.Errorf("%.100q is not a host name such as demo.lab.example (no scheme, no port, no address)", text)
+		return "", fmt.Errorf("%.100q is not a host name; give one such as demo.lab.example, without scheme, port or IP address", text)
 	}
 	return name, nil
 }
 
-// ParseOrigin is where a browser finds something: scheme, name and port.
+// ParseOrigin returns an origin as browsers write it: scheme, host name and port.
 func ParseOrigin(text string) (string, error) {
 	u, err := url.Parse(strings.TrimSuffix(text, "/"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
-		return "", fmt.Errorf("%.100q is not an address such as https://console.lab.example (no path)", text)
+		return "", fmt.Errorf("%.100q is not an origin; give one such as https://console.lab.example, without a path", text)
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
-// StateFolder is the given folder, or the user's (XDG Base Directory Specification).
+// StateFolder returns the absolute path of the given folder. Its default is the user's state folder (XDG Base Directory
+// Specification).
 func StateFolder(given string) (string, error) {
 	if given != "" {
 		return filepath.Abs(given)
@@ -104,19 +107,19 @@ func StateFolder(given string) (string, error) {
 	if !filepath.IsAbs(base) {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", fmt.Errorf("no home folder for the state: give --state DIR: %w", err)
+			return "", fmt.Errorf("cannot find a home folder for the state folder: %w; give a folder with --state DIR", err)
 		}
 		base = filepath.Join(home, ".local", "state")
 	}
 	return filepath.Join(base, "spacehost"), nil
 }
 
-// NextPort is addr with its port raised by n; port 0 stays, and takes any free one each time.
+// NextPort returns addr with its port raised by n. Port 0 stays 0, which selects any free port each time.
 func NextPort(addr string, n int) string {
 	host, port, err := net.SplitHostPort(addr)
 	number, bad := strconv.Atoi(port)
 	if err != nil || bad != nil || number == 0 {
-		return addr // Mount words what is wrong with it
+		return addr // server.Mount reports the invalid address
 	}
 	return net.JoinHostPort(host, strconv.Itoa(number+n))
 }

@@ -17,11 +17,11 @@ import (
 	"spacehost/internal/space"
 )
 
-// Problem is one mistake of a configuration file.
+// Problem is one mistake in a configuration file.
 type Problem struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
-	Key  string `json:"key"` // as spaces[0].visibility; empty if it is about no key
+	Key  string `json:"key"` // such as spaces[0].visibility; empty if the mistake belongs to no key
 	Text string `json:"text"`
 }
 
@@ -32,7 +32,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Key, p.Text)
 }
 
-// FileError is all that is wrong with a configuration file, by line.
+// FileError holds every Problem of a configuration file, sorted by line.
 type FileError struct{ Problems []Problem }
 
 func (e *FileError) Error() string {
@@ -46,85 +46,92 @@ func (e *FileError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// reader collects what is wrong with a file, so that its author reads all of it at once.
-type reader struct {
+// document is a YAML file. It collects the Problems found in its nodes, so that one run reports all of them.
+type document struct {
 	file     string
 	problems []Problem
 }
 
-func (r *reader) err() error {
-	if len(r.problems) == 0 {
+func (d *document) err() error {
+	if len(d.problems) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-	return &FileError{r.problems}
+	slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	return &FileError{d.problems}
 }
 
-// value is what stands at a key, or the file's whole content with an empty path.
-type value struct {
-	r    *reader
+// node is one value of a document. The root node has an empty path. The zero node stands for a key that the file does
+// not have.
+type node struct {
+	doc  *document
 	path string
 	line int
-	node *yaml.Node
+	yaml *yaml.Node
 }
 
-func (v value) fail(format string, args ...any) {
-	v.r.problems = append(v.r.problems, Problem{v.r.file, v.line, v.path, fmt.Sprintf(format, args...)})
+// isPresent reports whether the file has the node's key.
+func (n node) isPresent() bool { return n.doc != nil }
+
+// fail adds a Problem at the node's line and path.
+func (n node) fail(format string, args ...any) {
+	n.doc.problems = append(n.doc.problems, Problem{n.doc.file, n.line, n.path, fmt.Sprintf(format, args...)})
 }
 
-// parseYAML returns the file's one document; what is no YAML ends the reading.
-func (r *reader) parseYAML(data []byte) (root value, ok bool) {
-	root = value{r: r, line: 1}
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	var document, more yaml.Node
-	if err := d.Decode(&document); err != nil {
+// parseYAML returns the root of the file's single YAML document. It returns ok false, with a Problem, if the file is not
+// valid YAML.
+func (d *document) parseYAML(data []byte) (root node, ok bool) {
+	root = node{doc: d, line: 1}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var first, second yaml.Node
+	if err := decoder.Decode(&first); err != nil {
 		if errors.Is(err, io.EOF) {
-			root.fail("the file is empty: it needs `spaces` at least")
+			root.fail("the file is empty; add at least one Space under `spaces`")
 		} else {
 			root.failSyntax(data, err)
 		}
 		return root, false
 	}
-	if err := d.Decode(&more); err == nil {
-		root.line = more.Line
-		root.fail("a second document begins here: one file is one configuration, remove the line of ---")
+	if err := decoder.Decode(&second); err == nil {
+		root.line = second.Line
+		root.fail("a second YAML document begins here, but a file holds one configuration; remove the `---` line")
 		return root, false
 	} else if !errors.Is(err, io.EOF) {
 		root.failSyntax(data, err)
 		return root, false
 	}
-	root.node = document.Content[0]
+	root.yaml = first.Content[0]
 	return root, true
 }
 
 var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
-func (v value) failSyntax(data []byte, err error) {
+func (n node) failSyntax(data []byte, err error) {
 	text := err.Error()
 	if found := yamlLine.FindStringSubmatch(text); found != nil {
 		text = found[2]
-		if n, err := strconv.Atoi(found[1]); err == nil {
-			v.line = n
+		if line, err := strconv.Atoi(found[1]); err == nil {
+			n.line = line
 		}
 	}
-	look := "look at the block that begins here"
-	if line := firstWrong(data); line > 0 {
-		v.line, look = line, "all above this line is, so look at the line, or at what begins in it"
+	where := "check the block that begins here"
+	if line := firstBadLine(data); line > 0 {
+		n.line, where = line, "every line above is valid, so check this line and the block that begins in it"
 	}
-	v.fail("this is not YAML (%s): %s; a value with a colon, a # or a quote in it needs quotes around it", text, look)
+	n.fail("invalid YAML (%s): %s; put quotes around a value that contains a colon, a # or a quote", text, where)
 }
 
-// mostTried bounds what firstWrong reads, in bytes: a second's work.
-const mostTried = 16 << 20
+// maxSyntaxSearch bounds the bytes that firstBadLine parses: about one second of work.
+const maxSyntaxSearch = 16 << 20
 
-// firstWrong is the line at which a file that is no YAML ceases to be some, 0 if that takes too long to find: what is
-// above it can be read. The parser itself tells where the block around a mistake begins, which may be far above it.
-func firstWrong(data []byte) (line int) {
+// firstBadLine returns the line of the first syntax error: all lines above it parse as YAML. It returns 0 if the search
+// exceeds maxSyntaxSearch. The parser itself reports only the line where the enclosing block begins, which may be far
+// above the mistake.
+func firstBadLine(data []byte) (line int) {
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	above, tried := len(data), 0
-	for n := len(lines) - 1; n >= 0 && tried < mostTried; n-- {
+	above, parsed := len(data), 0
+	for n := len(lines) - 1; n >= 0 && parsed < maxSyntaxSearch; n-- {
 		above -= len(lines[n])
-		tried += above
+		parsed += above
 		if isYAML(data[:above]) {
 			return n + 1
 		}
@@ -141,39 +148,40 @@ func isYAML(data []byte) bool {
 	return errors.Is(err, io.EOF)
 }
 
-// below is what stands at a key of v, or in its list.
-func (v value) below(path string, line int, node *yaml.Node) value {
-	if node.Kind == yaml.AliasNode { // one step: what the anchor holds has aliases of its own, which are followed where they are read
-		node = node.Alias
+// child returns the node of a key or a list item of n.
+func (n node) child(path string, line int, inner *yaml.Node) node {
+	if inner.Kind == yaml.AliasNode { // one step: aliases inside the anchor's value are resolved when they are read
+		inner = inner.Alias
 	}
-	return value{v.r, path, line, node}
+	return node{n.doc, path, line, inner}
 }
 
-func (v value) join(key string) string {
-	if v.path == "" {
+func (n node) childPath(key string) string {
+	if n.path == "" {
 		return key
 	}
-	return v.path + "." + key
+	return n.path + "." + key
 }
 
-// table calls each for the keys of a mapping, in the file's order. A key that stands twice, or without a value, is a mistake.
-func (v value) table(what string, each func(key string, at value)) {
-	if v.node.Kind != yaml.MappingNode {
-		v.fail("must be %s, one `key: value` in each line", what)
+// mapping calls each for the keys of a mapping, in the file's order. A duplicate key and a key without a value are
+// mistakes.
+func (n node) mapping(what string, each func(key string, at node)) {
+	if n.yaml.Kind != yaml.MappingNode {
+		n.fail("must be %s; write one `key: value` per line", what)
 		return
 	}
 	seen := map[string]int{}
-	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		key := v.node.Content[i]
-		at := v.below(v.join(key.Value), key.Line, v.node.Content[i+1])
-		switch earlier, twice := seen[key.Value]; {
+	for i := 0; i+1 < len(n.yaml.Content); i += 2 {
+		key := n.yaml.Content[i]
+		at := n.child(n.childPath(key.Value), key.Line, n.yaml.Content[i+1])
+		switch earlier, duplicate := seen[key.Value]; {
 		case key.Kind != yaml.ScalarNode:
-			at.path = v.path
-			at.fail("a key must be one word")
-		case twice:
-			at.fail("stands here and in line %d: remove one of them", earlier)
+			at.path = n.path
+			at.fail("a key must be a single word, not a list or a mapping")
+		case duplicate:
+			at.fail("duplicate key, first set in line %d; remove one of them", earlier)
 		case at.isNull():
-			at.fail("has no value: give it one, or remove the key")
+			at.fail("has no value; set one, or remove the key")
 		default:
 			each(key.Value, at)
 		}
@@ -183,11 +191,11 @@ func (v value) table(what string, each func(key string, at value)) {
 	}
 }
 
-func (v value) isNull() bool { return v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!null" }
+func (n node) isNull() bool { return n.yaml.Kind == yaml.ScalarNode && n.yaml.ShortTag() == "!!null" }
 
-// fields calls the one of each key; a key that is not known is a mistake.
-func (v value) fields(what string, known map[string]func(value)) {
-	v.table(what, func(key string, at value) {
+// fields calls the function of each key in known. Any other key is a mistake.
+func (n node) fields(what string, known map[string]func(node)) {
+	n.mapping(what, func(key string, at node) {
 		if read, ok := known[key]; ok {
 			read(at)
 			return
@@ -197,93 +205,93 @@ func (v value) fields(what string, known map[string]func(value)) {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		at.fail("unknown key; %s", meant(key, names))
+		at.fail("unknown key; %s", suggest(key, names, "known keys: "))
 	})
 }
 
-// meant is what to write instead of a word that is none of the known.
-func meant(word string, known []string) string {
+// suggest returns the next step after an unknown word: the nearest known word, or else the label and all known words.
+func suggest(word string, known []string, label string) string {
 	if near := space.Nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {
-		return "there are none"
+		return label + "none"
 	}
-	return "there are " + strings.Join(known, ", ")
+	return label + strings.Join(known, ", ")
 }
 
 // list calls each for the items of a sequence.
-func (v value) list(what string, each func(value)) {
-	if v.node.Kind != yaml.SequenceNode {
-		v.fail("must be a list of %s, as [one, two] or one after each dash", what)
+func (n node) list(what string, each func(node)) {
+	if n.yaml.Kind != yaml.SequenceNode {
+		n.fail("must be a list of %s; write [one, two], or one item per line after a dash", what)
 		return
 	}
-	for i, node := range v.node.Content {
-		at := v.below(fmt.Sprintf("%s[%d]", v.path, i), node.Line, node)
+	for i, item := range n.yaml.Content {
+		at := n.child(fmt.Sprintf("%s[%d]", n.path, i), item.Line, item)
 		if at.isNull() {
-			at.fail("has no value")
+			at.fail("has no value; set one, or remove the item")
 			continue
 		}
 		each(at)
 	}
 }
 
-// texts are the items of a list that say keeps; one that it refuses is a mistake.
-func (v value) texts(what string, keep func(value, string)) {
-	v.list(what, func(at value) {
+// texts calls each for the items of a list of texts. An item that is not text is a mistake.
+func (n node) texts(what string, each func(node, string)) {
+	n.list(what, func(at node) {
 		if text, ok := at.text(); ok {
-			keep(at, text)
+			each(at, text)
 		}
 	})
 }
 
-// text is a value that YAML takes for text as well.
-func (v value) text() (string, bool) {
-	text, ok := v.plain()
-	if ok && v.node.ShortTag() != "!!str" {
-		v.fail("%s is not text to YAML: put quotes around it", v.node.Value)
+// text returns a scalar that YAML reads as text and that is not blank.
+func (n node) text() (string, bool) {
+	text, ok := n.scalar()
+	if ok && n.yaml.ShortTag() != "!!str" {
+		n.fail("YAML does not read %s as text; put quotes around it", n.yaml.Value)
 		return "", false
 	}
 	if ok && strings.TrimSpace(text) == "" {
-		v.fail("is empty: give it a value, or remove the key")
+		n.fail("is empty; set a value, or remove the key")
 		return "", false
 	}
 	return text, ok
 }
 
-// plain is one value as it is written: 1.10 stays 1.10.
-func (v value) plain() (string, bool) {
-	if v.node.Kind != yaml.ScalarNode {
-		v.fail("must be one value, and not a list or a mapping")
+// scalar returns one value as the file spells it: 1.10 stays 1.10.
+func (n node) scalar() (string, bool) {
+	if n.yaml.Kind != yaml.ScalarNode {
+		n.fail("must be a single value, not a list or a mapping")
 		return "", false
 	}
-	return v.node.Value, true
+	return n.yaml.Value, true
 }
 
-func (v value) flag() (yes, ok bool) {
-	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!bool" || v.node.Decode(&yes) != nil {
-		v.fail("must be true or false")
+func (n node) boolean() (yes, ok bool) {
+	if n.yaml.Kind != yaml.ScalarNode || n.yaml.ShortTag() != "!!bool" || n.yaml.Decode(&yes) != nil {
+		n.fail("must be true or false")
 		return false, false
 	}
 	return yes, true
 }
 
-func (v value) number(least, most int) (int, bool) {
-	text, ok := v.plain()
+func (n node) number(least, most int) (int, bool) {
+	text, ok := n.scalar()
 	if !ok {
 		return 0, false
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < least || n > most {
-		v.fail("must be a whole number from %d to %d, and not %.40q", least, most, text)
+	number, err := strconv.Atoi(text)
+	if err != nil || number < least || number > most {
+		n.fail("must be a whole number from %d to %d, not %.40q", least, most, text)
 		return 0, false
 	}
-	return n, true
+	return number, true
 }
 
-// span is a duration, as 90s or 10m; a number alone is seconds.
-func (v value) span(least, most time.Duration) (time.Duration, bool) {
-	text, ok := v.plain()
+// duration reads a duration such as 90s or 10m. A number without a unit is in seconds.
+func (n node) duration(least, most time.Duration) (time.Duration, bool) {
+	text, ok := n.scalar()
 	if !ok {
 		return 0, false
 	}
@@ -292,17 +300,17 @@ func (v value) span(least, most time.Duration) (time.Duration, bool) {
 		d, err = time.Duration(seconds*float64(time.Second)), nil
 	}
 	if err != nil || d < least || d > most {
-		v.fail("must be from %s to %s, as 90s, 10m or a number of seconds, and not %.40q", least, most, text)
+		n.fail("must be a duration from %s to %s, such as 90s, 10m or a number of seconds, not %.40q", least, most, text)
 		return 0, false
 	}
 	return d, true
 }
 
-// one is one of a few words.
-func (v value) one(words ...string) (string, bool) {
-	text, ok := v.plain()
+// oneOf returns a scalar that is one of words.
+func (n node) oneOf(words ...string) (string, bool) {
+	text, ok := n.scalar()
 	if ok && !slices.Contains(words, text) {
-		v.fail("%.40q is not known here; %s", text, meant(text, words))
+		n.fail("unknown value %.40q; %s", text, suggest(text, words, "use one of "))
 		return "", false
 	}
 	return text, ok

@@ -14,7 +14,7 @@ import (
 	"spacehost/quota"
 )
 
-// configIn writes a configuration beside a folder "demo", and loads it.
+// configIn writes a configuration next to a folder "demo" and loads it.
 func configIn(t *testing.T, text string) (Settings, []string, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -30,66 +30,68 @@ func configIn(t *testing.T, text string) (Settings, []string, error) {
 
 const demo = "spaces: [{folder: demo, address: 127.0.0.1:1}]\n"
 
-// Each mistake with its line, key and sentence; all that a file has, and nothing that only follows from another.
-func TestMistakesOfAConfiguration(t *testing.T) {
+// TestLoadReportsMistakes checks line, key and text of each mistake. Load must report all mistakes of a file, and none
+// that only follows from another.
+func TestLoadReportsMistakes(t *testing.T) {
 	hash := "sha256:" + strings.Repeat("ab", 32)
 	rows := []struct {
 		name, text string
 		want       []string
 	}{
-		{"empty", "", []string{"lab.yaml:1: the file is empty: it needs `spaces` at least"}},
+		{"empty", "", []string{"lab.yaml:1: the file is empty; add at least one Space under `spaces`"}},
 		{"comments only", "# nothing\n", []string{"lab.yaml:1: the file is empty"}},
-		{"a list", "- a\n", []string{"lab.yaml:1: must be the configuration, one `key: value` in each line"}},
-		{"no YAML", demo + "state: a: b\n", []string{"lab.yaml:2: this is not YAML (mapping values"}},
-		{"no YAML below, in a block that begins above", "spaces:\n  - folder: demo\n    address: 127.0.0.1:1\n    visibility private\n    members: [a]\nconsole: 127.0.0.1:2\n", []string{"lab.yaml:4: this is not YAML"}},
-		{"an indentation", demo + "tiers:\n  a: {quota: 5}\n  b: {quota: 6}\n c: {quota: 7}\n  d: {quota: 8}\n", []string{"lab.yaml:5: this is not YAML"}},
-		{"a tab", demo + "gpus:\n\tlarge: 1\nquota: 2026-04\n", []string{"lab.yaml:3: this is not YAML"}},
-		{"a quote, a bracket", "state: 'a\n" + demo, []string{"lab.yaml:1: this is not YAML"}},
-		{"no end of a list", "hosts: [a,\n  b\n" + demo, []string{"lab.yaml:1: this is not YAML"}},
-		{"an anchor that is none", demo + "hosts:\n- &a b\n- *c\n- *a\n", []string{"lab.yaml:4: this is not YAML (unknown anchor 'c' referenced)"}},
-		{"a second document", demo + "---\na: b\nc: d: e\n", []string{"lab.yaml:4: this is not YAML"}},
-		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second document begins here"}},
-		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: there are no Spaces"}},
+		{"a list", "- a\n", []string{"lab.yaml:1: must be a mapping of settings; write one `key: value` per line"}},
+		{"invalid YAML", demo + "state: a: b\n", []string{"lab.yaml:2: invalid YAML (mapping values"}},
+		{"a mistake below the start of its block", "spaces:\n  - folder: demo\n    address: 127.0.0.1:1\n    visibility private\n    members: [a]\nconsole: 127.0.0.1:2\n", []string{"lab.yaml:4: invalid YAML"}},
+		{"an indentation", demo + "tiers:\n  a: {quota: 5}\n  b: {quota: 6}\n c: {quota: 7}\n  d: {quota: 8}\n", []string{"lab.yaml:5: invalid YAML"}},
+		{"a tab", demo + "gpus:\n\tlarge: 1\nquota: 2026-04\n", []string{"lab.yaml:3: invalid YAML"}},
+		{"a quote, a bracket", "state: 'a\n" + demo, []string{"lab.yaml:1: invalid YAML"}},
+		{"an unclosed list", "hosts: [a,\n  b\n" + demo, []string{"lab.yaml:1: invalid YAML"}},
+		{"an unknown anchor", demo + "hosts:\n- &a b\n- *c\n- *a\n", []string{"lab.yaml:4: invalid YAML (unknown anchor 'c' referenced)"}},
+		{"a second document", demo + "---\na: b\nc: d: e\n", []string{"lab.yaml:4: invalid YAML"}},
+		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
+		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; there are address, by_name, console, console_url, gpus, hosts,`}},
-		{"twice", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: stands here and in line 1: remove one of them"}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, gpus, hosts,`}},
+		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
-		{"no text", demo + "state: 12\n", []string{"lab.yaml:2: state: 12 is not text to YAML: put quotes around it"}},
-		{"a list for a word", demo + "quota: [a]\n", []string{"lab.yaml:2: quota: must be one value"}},
+		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},
+		{"a list for a word", demo + "quota: [a]\n", []string{"lab.yaml:2: quota: must be a single value"}},
 		{"a word for a list", demo + "hosts: a\n", []string{"lab.yaml:2: hosts: must be a list of host names"}},
 		{"merge keys", "x: &x {state: a}\n<<: *x\n" + demo, []string{"lab.yaml:1: x: unknown key", "lab.yaml:2: <<: unknown key"}},
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
-		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is not a share of a GPU", `lab.yaml:2: gpus.uninvited: "kill" is not known`}},
+		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is not a share of a GPU", `lab.yaml:2: gpus.uninvited: unknown value "kill"; use end or show`}},
 		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
-			`lab.yaml:1: gpus.hardware: a100 is not known here: say auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
+			`lab.yaml:1: gpus.hardware: unknown hardware "a100"; use auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
 			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
-		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: "many" is not known here: say auto, none, or mock:2xH200`}},
-		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be from 1s to 24h0m0s, as 90s, 10m or a number of seconds, and not "soon"`}},
-		{"keep", demo + "keep: 12h\n", []string{`lab.yaml:2: keep: must be from 1d to 36500d, as 90d, or forever, and not "12h"`}},
-		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be from 1s"}},
+		{"the key of the same setting", demo + "gpus: {unleased: kill}\n", []string{`lab.yaml:2: gpus.unleased: unknown value "kill"; use end or show`}},
+		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: unknown GPUs "many"; use auto, none, or simulated ones such as mock:2xH200`}},
+		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be a duration from 1s to 24h0m0s, such as 90s, 10m or a number of seconds, not "soon"`}},
+		{"keep", demo + "keep: 12h\n", []string{`lab.yaml:2: keep: must be from 1d to 36500d, such as 90d, or forever, not "12h"`}},
+		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be a duration from 1s"}},
 		{"hosts", demo + "hosts: [good, 'http://bad', 10.0.0.1, 'a:80']\n", []string{
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
 		{"proxies", demo + "trusted_proxies:\n- 10.0.0.0/8\n- proxy\n- 0.0.0.0/0\n", []string{
 			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
 		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
-		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: its address 127.0.0.1:1 is that of console as well"}},
-		{"one address in other words", "console: 127.0.0.1:7950\nspaces:\n- {folder: demo, name: a, address: '0.0.0.0:7950'}\n- {folder: demo, name: b, address: 'localhost:7950'}\n- {folder: demo, name: c, address: '[::]:7950'}\n- {folder: demo, name: d, address: ':07950'}\n- {folder: demo, name: e, address: '127.0.0.2:7950'}\n- {folder: demo, name: f, address: '[::1]:7950'}\n- {folder: demo, name: g, address: '[::ffff:127.0.0.2]:7950'}\n", []string{
-			"lab.yaml:3: spaces[0]: its address 0.0.0.0:7950 is that of console as well, 127.0.0.1:7950: give one of them another port",
-			"lab.yaml:4: spaces[1]: its address localhost:7950 is that of console", "lab.yaml:5: spaces[2]: its address [::]:7950 is that of console", "lab.yaml:6: spaces[3]: its address 127.0.0.1:07950 is that of console",
-			"lab.yaml:9: spaces[6]: its address [::ffff:127.0.0.2]:7950 is that of spaces[4] as well, 127.0.0.2:7950"}},
-		{"the common address and the console", "address: localhost:7950\nconsole: '[::]:7950'\nspaces: [{folder: demo, host: h}]\n", []string{"lab.yaml:1: `address` localhost:7950 and `console` [::]:7950 are one: give one of them another port"}},
-		{"port 0 is another one each time", "console: ':0'\nspaces: [{folder: demo, address: '0.0.0.0:0'}, {folder: demo, address: '127.0.0.1:0', name: b, zzz: 1}]\n", []string{"lab.yaml:2: spaces[1].zzz: unknown key"}},
+		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: address 127.0.0.1:1 is already used by console"}},
+		{"equal addresses in different notations", "console: 127.0.0.1:7950\nspaces:\n- {folder: demo, name: a, address: '0.0.0.0:7950'}\n- {folder: demo, name: b, address: 'localhost:7950'}\n- {folder: demo, name: c, address: '[::]:7950'}\n- {folder: demo, name: d, address: ':07950'}\n- {folder: demo, name: e, address: '127.0.0.2:7950'}\n- {folder: demo, name: f, address: '[::1]:7950'}\n- {folder: demo, name: g, address: '[::ffff:127.0.0.2]:7950'}\n", []string{
+			"lab.yaml:3: spaces[0]: address 0.0.0.0:7950 is already used by console (127.0.0.1:7950); choose another port",
+			"lab.yaml:4: spaces[1]: address localhost:7950 is already used by console", "lab.yaml:5: spaces[2]: address [::]:7950 is already used by console", "lab.yaml:6: spaces[3]: address 127.0.0.1:07950 is already used by console",
+			"lab.yaml:9: spaces[6]: address [::ffff:127.0.0.2]:7950 is already used by spaces[4] (127.0.0.2:7950); choose another port"}},
+		{"the common address and the console", "address: localhost:7950\nconsole: '[::]:7950'\nspaces: [{folder: demo, host: h}]\n", []string{"lab.yaml:1: `address` localhost:7950 collides with `console` [::]:7950; choose another port for one of them"}},
+		{"port 0 never collides", "console: ':0'\nspaces: [{folder: demo, address: '0.0.0.0:0'}, {folder: demo, address: '127.0.0.1:0', name: b, zzz: 1}]\n", []string{"lab.yaml:2: spaces[1].zzz: unknown key"}},
 
 		{"tiers", demo + "tiers:\n  a: {}\n  b: {quota: 60, longest: 2m}\n  c: {unlimited: true, quota: 1}\n  d: {qota: 5}\n  unlimited: {quota: 5}\n  E: {quota: 5}\n  f: {quota: -1}\n  g: {unlimited: maybe}\n  h: {quota: 5, priority: 1.5}\n", []string{
-			"lab.yaml:3: tiers.a: says no `quota`", "lab.yaml:4: tiers.b.longest: 2m0s is longer than the whole quota of 1m0s",
+			"lab.yaml:3: tiers.a: has no `quota`; set the seconds of GPU time", "lab.yaml:4: tiers.b.longest: 2m0s exceeds the tier's quota of 1m0s; lower `longest` or raise `quota`",
 			"lab.yaml:5: tiers.c: an unlimited tier has neither", `lab.yaml:6: tiers.d.qota: unknown key; did you mean "quota"?`,
-			`lab.yaml:7: tiers.unlimited: the tier "unlimited" is always there`, "lab.yaml:8: tiers.E: a tier's name is",
-			"lab.yaml:9: tiers.f.quota: must be from 1s", "lab.yaml:10: tiers.g.unlimited: must be true or false",
+			`lab.yaml:7: tiers.unlimited: the tier "unlimited" is predefined; choose another name`, "lab.yaml:8: tiers.E: invalid tier name; use 1 to 32 of",
+			"lab.yaml:9: tiers.f.quota: must be a duration from 1s", "lab.yaml:10: tiers.g.unlimited: must be true or false",
 			"lab.yaml:11: tiers.h.priority: must be a whole number from 0 to 100"}},
 
-		{"a Space with nothing", "spaces: [{}]\n", []string{"lab.yaml:1: spaces[0]: says no `folder`", "lab.yaml:1: spaces[0]: says neither `address`"}},
-		{"a Space that is a word", "spaces: [demo]\n", []string{"lab.yaml:1: spaces[0]: must be a Space, one"}},
+		{"an empty Space", "spaces: [{}]\n", []string{"lab.yaml:1: spaces[0]: has no `folder`; add the path", "lab.yaml:1: spaces[0]: has neither `address` nor `host`; add"}},
+		{"a Space that is a word", "spaces: [demo]\n", []string{"lab.yaml:1: spaces[0]: must be a mapping that describes a Space; write one"}},
 		{"Spaces", `spaces:
   - folder: nowhere
     address: 7860
@@ -104,19 +106,19 @@ func TestMistakesOfAConfiguration(t *testing.T) {
     variables: {A-B: 1, GOOD: [1]}
     secrets: {NO: {env: SPACEHOST_TEST_UNSET}, NIL: {file: gone}, TWO: {env: A, file: b}, ODD: {enviro: A}}
 `, []string{
-			"lab.yaml:2: spaces[0].folder: ", `lab.yaml:3: spaces[0].address: "7860" is not an address such as 127.0.0.1:7860`,
-			`lab.yaml:4: spaces[0].visibility: "hidden" is not known here; there are public, protected, private`,
-			`lab.yaml:6: spaces[1].name: "Demo Space" cannot be`, "lab.yaml:8: spaces[1].members: only a private Space has members",
-			"lab.yaml:10: spaces[2].host: h is a name of spaces[1] as well", "lab.yaml:11: spaces[2].python: ",
-			"lab.yaml:12: spaces[2].variables.A-B: cannot be the name of a variable", "lab.yaml:12: spaces[2].variables.GOOD: must be one value",
-			"lab.yaml:13: spaces[2].secrets.NO.env: the variable SPACEHOST_TEST_UNSET is not set", "lab.yaml:13: spaces[2].secrets.NIL.file: ",
-			"lab.yaml:13: spaces[2].secrets.TWO: has more than one source", `lab.yaml:13: spaces[2].secrets.ODD.enviro: unknown key; there are env, file`}},
-		{"two of an address and a name", "spaces:\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n", []string{
-			"lab.yaml:3: spaces[1]: its address 127.0.0.1:2 is that of spaces[0] as well", "lab.yaml:3: spaces[1]: its name a is that of spaces[0] as well"}},
+			"lab.yaml:2: spaces[0].folder: ", `lab.yaml:3: spaces[0].address: "7860" is not a valid address; give host:port, such as 127.0.0.1:7860`,
+			`lab.yaml:4: spaces[0].visibility: unknown value "hidden"; use one of public, protected, private`,
+			`lab.yaml:6: spaces[1].name: invalid Space name "Demo Space"; use`, "lab.yaml:8: spaces[1].members: only a private Space has members; set `visibility: private`, or remove `members`",
+			"lab.yaml:10: spaces[2].host: host name h is already used by spaces[1]; choose another name", "lab.yaml:11: spaces[2].python: ",
+			"lab.yaml:12: spaces[2].variables.A-B: is not a valid variable name; use letters", "lab.yaml:12: spaces[2].variables.GOOD: must be a single value",
+			"lab.yaml:13: spaces[2].secrets.NO.env: environment variable SPACEHOST_TEST_UNSET is not set; set it", "lab.yaml:13: spaces[2].secrets.NIL.file: ",
+			"lab.yaml:13: spaces[2].secrets.TWO: has more than one source; keep either", `lab.yaml:13: spaces[2].secrets.ODD.enviro: unknown key; known keys: env, file`}},
+		{"duplicate address and name", "spaces:\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n", []string{
+			"lab.yaml:3: spaces[1]: address 127.0.0.1:2 is already used by spaces[0] (127.0.0.1:2); choose another port", "lab.yaml:3: spaces[1]: Space name a is already used by spaces[0]; choose another `name`"}},
 
-		{"two of a folder's name", "spaces:\n- {folder: demo, address: '127.0.0.1:2'}\n- {folder: demo, name: demo, address: '127.0.0.1:3'}\n- {folder: demo, name: other, address: '127.0.0.1:4'}\n- {folder: ./demo/, address: gone}\n", []string{
-			"lab.yaml:3: spaces[1]: its name demo is that of spaces[0] as well: give one of them another `name`", `lab.yaml:5: spaces[3].address: "gone" is not an address`,
-			"lab.yaml:5: spaces[3]: its name demo is that of spaces[0] as well"}},
+		{"duplicate folder name", "spaces:\n- {folder: demo, address: '127.0.0.1:2'}\n- {folder: demo, name: demo, address: '127.0.0.1:3'}\n- {folder: demo, name: other, address: '127.0.0.1:4'}\n- {folder: ./demo/, address: gone}\n", []string{
+			"lab.yaml:3: spaces[1]: Space name demo is already used by spaces[0]; choose another `name`", `lab.yaml:5: spaces[3].address: "gone" is not a valid address`,
+			"lab.yaml:5: spaces[3]: Space name demo is already used by spaces[0]"}},
 
 		{"people", demo + `people:
   - name: Ada
@@ -126,16 +128,16 @@ func TestMistakesOfAConfiguration(t *testing.T) {
   - {name: ben, tiers: free}
 `, []string{
 			`lab.yaml:3: people[0].name: "Ada" cannot be a name`, `lab.yaml:4: people[0].tier: no tier "gold" in quota 2026-04`,
-			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: says no `name`",
-			"lab.yaml:6: people[2].tokens[0]: this token stands twice", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
-			"lab.yaml:7: people[3].name: ben stands twice"}},
-		{"people by names that mean others", demo + "people:\n- {name: local}\n- {name: 203.0.113.7}\n- {name: locale}\n- {name: 1.2.3}\n", []string{
+			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: has no `name`; add one",
+			"lab.yaml:6: people[2].tokens[0]: duplicate token; list each token once", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
+			"lab.yaml:7: people[3].name: duplicate person ben; keep one entry"}},
+		{"reserved names of people", demo + "people:\n- {name: local}\n- {name: 203.0.113.7}\n- {name: locale}\n- {name: 1.2.3}\n", []string{
 			"lab.yaml:3: people[0].name: \"local\" cannot be a name: where accounts are named", "lab.yaml:4: people[1].name: \"203.0.113.7\" cannot be a name"}},
-		{"what a person has of their own", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
-			"lab.yaml:3: people[0].quota: must be from 1s", "lab.yaml:4: people[1].longest: must be from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
+		{"overrides of a person", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
+			"lab.yaml:3: people[0].quota: must be a duration from 1s", "lab.yaml:4: people[1].longest: must be a duration from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
 			"lab.yaml:5: people[2].concurrency: must be a whole", `lab.yaml:5: people[2].qota: unknown key; did you mean "quota"?`}},
 		{"members", "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [ameliaa, zoe]\n", []string{
-			`lab.yaml:6: spaces[0].members[0]: "ameliaa" is nobody under ` + "`people`" + `; did you mean "amelia"?`, "lab.yaml:6: spaces[0].members[1]: \"zoe\" is nobody under `people`; there are amelia"}},
+			`lab.yaml:6: spaces[0].members[0]: unknown member "ameliaa"; did you mean "amelia"?`, `lab.yaml:6: spaces[0].members[1]: unknown member "zoe"; people defined in this file: amelia`}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -150,14 +152,14 @@ func TestMistakesOfAConfiguration(t *testing.T) {
 				}
 			}
 			if strings.Contains(err.Error(), "sph_secret") {
-				t.Error("a token is shown")
+				t.Error("the error contains a token")
 			}
 		})
 	}
 }
 
-// TestTheGuidesExampleIsRight reads docs/operator-guide.md, which uses every key.
-func TestTheGuidesExampleIsRight(t *testing.T) {
+// TestServeGuideExample loads the example of docs/operator-guide.md, which uses every key.
+func TestServeGuideExample(t *testing.T) {
 	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "operator-guide.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -208,8 +210,8 @@ func TestTheGuidesExampleIsRight(t *testing.T) {
 	}
 }
 
-// TestTheSampleIsRight: examples/lab.yaml and the Spaces that it names, as --check looks at them.
-func TestTheSampleIsRight(t *testing.T) {
+// TestSampleConfiguration loads examples/lab.yaml and opens its Spaces, as --check does.
+func TestSampleConfiguration(t *testing.T) {
 	s, warnings, err := Load(filepath.Join("..", "..", "examples", "lab.yaml"))
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
@@ -220,8 +222,9 @@ func TestTheSampleIsRight(t *testing.T) {
 	}
 }
 
-// A Secret that everybody may read is worth a word; a private Space's members are all people where none are named.
-func TestWarningsOfAConfiguration(t *testing.T) {
+// TestLoadWarnings checks the warnings about world-readable Secrets. Members of a private Space that lists none are all
+// people of the file.
+func TestLoadWarnings(t *testing.T) {
 	text := "people: [{name: ada}, {name: ben}]\nspaces: [{folder: demo, address: ':0', visibility: private, secrets: {A: open, B: {file: b}}}]\n"
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"lab.yaml": 0o644, "b": 0o604} {
@@ -242,7 +245,7 @@ func TestWarningsOfAConfiguration(t *testing.T) {
 	}
 	t.Chdir(dir)
 	s, warnings, err := Load("lab.yaml")
-	if err != nil || len(warnings) != 2 || !strings.HasPrefix(warnings[0], "lab.yaml:2: spaces[0].secrets.A: this Secret stands in a file") ||
+	if err != nil || len(warnings) != 2 || !strings.HasPrefix(warnings[0], "lab.yaml:2: spaces[0].secrets.A: every user of this machine may read this Secret in lab.yaml; run chmod o-r lab.yaml, or use") ||
 		!strings.Contains(warnings[1], "chmod o-r "+filepath.Join(dir, "b")) {
 		t.Fatalf("got %q (%v)", warnings, err)
 	}

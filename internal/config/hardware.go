@@ -10,38 +10,41 @@ import (
 	"spacehost/gpu"
 )
 
-// Hardware is the GPU that a Space's code sees outside of its GPU functions: the emulation of torch shows it.
+// Hardware is the GPU that the emulation of torch shows to a Space's code outside of its GPU functions.
 type Hardware struct {
 	Name   string
 	Memory uint64 // bytes
 	gpu.Architecture
 }
 
-// KnownHardware are ZeroGPU's (spaces/zero/configs.json, 0.51.3), by what one chooses.
+// KnownHardware holds ZeroGPU's hardware (spaces/zero/configs.json, 0.51.3) by the word that selects it.
 var KnownHardware = map[string]Hardware{
-	"h200":         {"NVIDIA H200", 74625056768, gpu.Architecture{Major: 9, Multiprocessors: 60}}, // half of one, as `large` gets on the Hub
+	"h200":         {"NVIDIA H200", 74625056768, gpu.Architecture{Major: 9, Multiprocessors: 60}}, // half of an H200, which a call of size large gets on the Hub
 	"rtx-pro-6000": {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, gpu.Architecture{Major: 12, Multiprocessors: 188}},
 }
 
+// AutoHardware selects the hardware by the machine's GPUs.
 const AutoHardware = "auto"
 
+// CheckHardware checks the word for --hardware or `gpus.hardware`.
 func CheckHardware(word string) error {
 	if _, known := KnownHardware[word]; known || word == AutoHardware {
 		return nil
 	}
-	return fmt.Errorf("%.40s is not known here: say auto, %s", word, strings.Join(slices.Sorted(maps.Keys(KnownHardware)), " or "))
+	return fmt.Errorf("unknown hardware %.40q; use auto, %s", word, strings.Join(slices.Sorted(maps.Keys(KnownHardware)), " or "))
 }
 
-// Variables are what `spaces` reads at its import (spaces/config.py). What nobody knows is left to its own default.
-func (w Hardware) Variables() map[string]string {
+// Variables returns the environment variables that the spaces package reads at import (spaces/config.py). An unknown
+// property has no variable, so that spaces uses its own default.
+func (h Hardware) Variables() map[string]string {
 	vars := map[string]string{
-		"ZEROGPU_CUDA_DEVICE_NAME":      w.Name,
-		"ZEROGPU_CUDA_TOTAL_MEMORY":     strconv.FormatUint(w.Memory, 10),
-		"ZEROGPU_CUDA_CAPABILITY_MAJOR": strconv.Itoa(w.Major),
-		"ZEROGPU_CUDA_CAPABILITY_MINOR": strconv.Itoa(w.Minor),
+		"ZEROGPU_CUDA_DEVICE_NAME":      h.Name,
+		"ZEROGPU_CUDA_TOTAL_MEMORY":     strconv.FormatUint(h.Memory, 10),
+		"ZEROGPU_CUDA_CAPABILITY_MAJOR": strconv.Itoa(h.Major),
+		"ZEROGPU_CUDA_CAPABILITY_MINOR": strconv.Itoa(h.Minor),
 	}
-	if w.Multiprocessors > 0 {
-		vars["ZEROGPU_CUDA_MULTI_PROCESSOR_COUNT"] = strconv.Itoa(w.Multiprocessors)
+	if h.Multiprocessors > 0 {
+		vars["ZEROGPU_CUDA_MULTI_PROCESSOR_COUNT"] = strconv.Itoa(h.Multiprocessors)
 	}
 	return vars
 }

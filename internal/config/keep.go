@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// DefaultKeep is longer than anybody disputes a charge.
+	// DefaultKeep is longer than users dispute a charge.
 	DefaultKeep = 90 * 24 * time.Hour
-	// leastKeep is the day that a quota window lasts.
-	leastKeep = 24 * time.Hour
-	mostKeep  = 100 * 365 * 24 * time.Hour
+	// minKeep is one day, the length of a quota window.
+	minKeep = 24 * time.Hour
+	maxKeep = 100 * 365 * 24 * time.Hour
 )
 
-// parseKeep reads how long what is over is kept: 90d, 720h, or forever.
+// parseKeep parses a retention time: 90d, 720h or forever. It returns 0 for forever.
 func parseKeep(text string) (time.Duration, error) {
 	if text == "forever" || text == "0" {
 		return 0, nil
@@ -26,20 +26,20 @@ func parseKeep(text string) (time.Duration, error) {
 		days, err = strconv.Atoi(number)
 		d = time.Duration(min(max(days, 0), 1e6)) * 24 * time.Hour
 	}
-	if err != nil || d < leastKeep || d > mostKeep {
-		return 0, fmt.Errorf("must be from 1d to %dd, as 90d, or forever, and not %.40q", mostKeep/leastKeep, text)
+	if err != nil || d < minKeep || d > maxKeep {
+		return 0, fmt.Errorf("must be from 1d to %dd, such as 90d, or forever, not %.40q", maxKeep/minKeep, text)
 	}
 	return d, nil
 }
 
-func (v value) keep() (time.Duration, bool) {
-	text, ok := v.plain()
+func (n node) keep() (time.Duration, bool) {
+	text, ok := n.scalar()
 	if !ok {
 		return 0, false
 	}
 	d, err := parseKeep(text)
 	if err != nil {
-		v.fail("%v", err)
+		n.fail("%v", err)
 	}
 	return d, err == nil
 }

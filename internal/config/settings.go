@@ -12,79 +12,79 @@ import (
 	"spacehost/quota"
 )
 
-// Settings are what a Host is made of, whether flags (`run`) or a file (`serve`) say so.
+// Settings describe one Host. They come from flags (`run`) or from a file (`serve`).
 type Settings struct {
-	File          string // the configuration; empty for `run`
+	File          string // path of the configuration; empty for `run`
 	State         string
 	Spaces        []SpaceSettings
-	Address       Setting // of the Spaces that share one
+	Address       Setting // shared by the Spaces that have a host name and no address
 	Console       Setting
 	GPUs          Setting // auto, none or mock:...
 	Hardware      Setting // auto, or one of KnownHardware
 	Preset        Setting
 	OwnTiers      []quota.Tier
-	LocalTier     Setting   // of loopback callers
-	Share         gpu.Share // of a Device, that a call of size large gets
-	PerSpace      int       // calls of a Space that may have a GPU at once; 0: as many as there are places
+	LocalTier     Setting   // tier of loopback callers
+	Share         gpu.Share // share of a Device that a call of size large gets
+	PerSpace      int       // maximum concurrent GPU calls of one Space; 0: limited only by free GPUs
 	QueueTimeout  time.Duration
 	WarmFor       time.Duration
-	Keep          time.Duration // how long what is over stays in the database; 0: for ever
-	Hosts         []string      // by which visitors may ask for this host, beside the usual ones
+	Keep          time.Duration // how long ended leases and ledger lines stay in the database; 0: forever
+	Hosts         []string      // host names that requests may use, in addition to the default ones
 	Proxies       []netip.Prefix
-	MetricsFrom   []netip.Prefix // who may read /metrics, beside this machine
+	MetricsFrom   []netip.Prefix // networks that may read /metrics, in addition to this machine
 	People        []people.Declared
-	IdentityMode  string // of identity: direct, or hub
-	ConsoleURL    string // where browsers find the console; empty: where it listens
-	InsecureLogin bool   // people may sign in where others can listen
-	AdmitBySpace  bool   // every call is admitted by its Space
-	ByName        bool   // Spaces get HF_ENDPOINT
+	IdentityMode  string // direct or hub
+	ConsoleURL    string // the console's origin in browsers; empty: the address that it listens on
+	InsecureLogin bool   // allow sign-in over plain HTTP from other machines
+	AdmitBySpace  bool   // the Space admits every call itself
+	ByName        bool   // set HF_ENDPOINT for Spaces, so that they find each other by name
 	Rebuild       bool
 	ReadyJSON     bool
-	EndUnleased   bool // processes of Spaces that use a GPU outside any Lease
+	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
 }
 
-// Setting is a value, and what its user calls it: a flag, or a key in a line of the file.
+// Setting is a value and its source in the user's terms: a flag, or a key with its line in the file.
 type Setting struct{ Value, Source string }
 
-// SpaceSettings are those of one Space.
+// SpaceSettings are the settings of one Space.
 type SpaceSettings struct {
 	Dir         string
-	Name        string  // empty: by its folder
-	Addr        Setting // its own; empty: it shares Settings.Address, and has a host
+	Name        string  // empty: the folder's name
+	Addr        Setting // the Space's own address; empty: Settings.Address, under Host
 	Host        string
 	Visibility  Visibility
-	Members     []string // who may come in, if it is private
+	Members     []string // people that may open the Space if it is private
 	Python      string
-	Concurrency *int // of its calls with a GPU; nil: the host's perSpace
+	Concurrency *int // maximum concurrent GPU calls; nil: Settings.PerSpace
 	Variables   map[string]string
 	Secrets     map[string]string
 }
 
-// Visibility is who may see a Space, in the Hub's words.
+// Visibility controls access to a Space, in the Hub's terms.
 type Visibility string
 
 const (
 	Public    Visibility = "public"
-	Protected Visibility = "protected" // answers everybody, and is listed to the operator alone
-	Private   Visibility = "private"   // is not there, but for its members
+	Protected Visibility = "protected" // open to every visitor, but listed only for the operator
+	Private   Visibility = "private"   // open and visible to its members only
 )
 
-// IsServe reports whether people share this host, and not its one user's machine.
+// IsServe reports whether the host serves several people (`serve`), not one user on one machine (`run`).
 func (s Settings) IsServe() bool { return s.File != "" }
 
-// IsHub reports whether a browser's identity travels only as it does on the Hub.
+// IsHub reports whether a browser's identity is passed to Spaces only in the ways that the Hub uses.
 func (s Settings) IsHub() bool { return s.IdentityMode == "hub" }
 
-// HostNames are those by which visitors may ask for an address of its own.
-func (s Settings) HostNames(own SpaceSettings) []string {
+// HostNames returns the host names that requests may use at the address of a Space that has its own.
+func (s Settings) HostNames(forSpace SpaceSettings) []string {
 	names := slices.Clone(s.Hosts)
-	if own.Host != "" {
-		names = append(names, own.Host)
+	if forSpace.Host != "" {
+		names = append(names, forSpace.Host)
 	}
 	return names
 }
 
-// Open reads the Space's folder.
+// Open reads the Space's folder and applies the configured name.
 func (s SpaceSettings) Open() (*space.Space, error) {
 	opened, err := space.Open(s.Dir)
 	if err == nil && s.Name != "" {
@@ -93,16 +93,16 @@ func (s SpaceSettings) Open() (*space.Space, error) {
 	return opened, err
 }
 
-// OpenSpaces reads every folder, up to the first that is wrong. Names must differ: they are in URLs of the device
-// API, tokens and the ledger.
+// OpenSpaces reads every folder and stops at the first error. Names must be unique, because URLs of the device API,
+// tokens and the ledger contain them. Errors: *NameError, and the errors of space.Open.
 func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	dirs := map[string]string{}
-	for _, one := range s.Spaces {
-		found, err := one.Open()
+	for _, settings := range s.Spaces {
+		found, err := settings.Open()
 		if err != nil {
 			return opened, err
 		}
-		if other, taken := dirs[found.Name]; taken {
+		if other, used := dirs[found.Name]; used {
 			return opened, &NameError{found.Name, other, found.Dir}
 		}
 		dirs[found.Name] = found.Dir
@@ -111,9 +111,10 @@ func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	return opened, nil
 }
 
-// NameError: two folders of `run` would be one Space to visitors, tokens and ledger.
-type NameError struct{ name, one, other string }
+// NameError reports two folders of `run` with the same Space name. Visitors, tokens and the ledger could not
+// distinguish the two Spaces.
+type NameError struct{ name, dir, otherDir string }
 
 func (e *NameError) Error() string {
-	return fmt.Sprintf("%s and %s are both the Space %q: rename one of the folders", e.one, e.other, e.name)
+	return fmt.Sprintf("folders %s and %s both have the Space name %q; rename one of the folders", e.dir, e.otherDir, e.name)
 }

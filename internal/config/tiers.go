@@ -11,47 +11,47 @@ import (
 	"spacehost/quota"
 )
 
-// isTierFile tells a file of tiers from the name of a preset.
+// isTierFile reports whether text is the path of a file of tiers, not the name of a preset.
 func isTierFile(text string) bool {
 	return strings.ContainsRune(text, filepath.Separator) || strings.HasSuffix(text, ".yaml") || strings.HasSuffix(text, ".yml")
 }
 
-// ReadTiers returns the tiers of a preset or of a file. Errors: *FileError for what is wrong in the file.
+// ReadTiers returns the tiers of a preset or of a file. Errors: *FileError for mistakes in the file.
 func ReadTiers(text string) (quota.Tiers, error) {
 	if !isTierFile(text) {
 		tiers, err := quota.Presets(text)
 		if err != nil {
-			err = fmt.Errorf("%w; a file of tiers has a name with a / or .yaml in it", err)
+			err = fmt.Errorf("%w; for a file of tiers, give a path that contains / or ends in .yaml or .yml", err)
 		}
 		return tiers, err
 	}
-	r := &reader{file: text}
-	at := value{r: r, line: 1}
+	d := &document{file: text}
+	at := node{doc: d, line: 1}
 	data, err := readSmall(text, maxConfig)
 	if err != nil {
-		at.fail("cannot be read: %v", WithoutPath(err))
-		return quota.Tiers{}, r.err()
+		at.fail("cannot read the file: %v; correct the path or the file", WithoutPath(err))
+		return quota.Tiers{}, d.err()
 	}
-	root, ok := r.parseYAML(data)
+	root, ok := d.parseYAML(data)
 	if !ok {
-		return quota.Tiers{}, r.err()
+		return quota.Tiers{}, d.err()
 	}
 	base, own := "2026-04", []quota.Tier{}
-	root.fields("a file of tiers: base, tiers", map[string]func(value){
-		"base": func(v value) {
-			if text, ok := v.plain(); ok {
+	root.fields("a mapping with the keys base and tiers", map[string]func(node){
+		"base": func(n node) {
+			if text, ok := n.scalar(); ok {
 				base = text
 				if _, err := quota.Presets(text); err != nil {
-					v.fail("%v", err)
+					n.fail("%v", err)
 				}
 			}
 		},
-		"tiers": func(v value) { own = v.tiers() },
+		"tiers": func(n node) { own = n.tiers() },
 	})
-	if len(own) == 0 && len(r.problems) == 0 {
-		root.fail("there are no tiers: `tiers` needs one at least")
+	if len(own) == 0 && len(d.problems) == 0 {
+		root.fail("no tiers are defined; add at least one under `tiers`")
 	}
-	if err := r.err(); err != nil {
+	if err := d.err(); err != nil {
 		return quota.Tiers{}, err
 	}
 	tiers, err := quota.Presets(base)
@@ -60,19 +60,19 @@ func ReadTiers(text string) (quota.Tiers, error) {
 	return tiers, err
 }
 
-// maxRank bounds a priority.
-const maxRank = 100
+// maxPriority bounds a tier's priority.
+const maxPriority = 100
 
 var tierRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 
-// tiers are those of a mapping, by name.
-func (v value) tiers() (all []quota.Tier) {
-	v.table("a mapping of tiers", func(name string, at value) {
+// tiers reads a mapping of tiers by name.
+func (n node) tiers() (all []quota.Tier) {
+	n.mapping("a mapping of tiers", func(name string, at node) {
 		switch {
 		case name == "unlimited":
-			at.fail("the tier \"unlimited\" is always there: give yours another name")
+			at.fail("the tier \"unlimited\" is predefined; choose another name")
 		case !tierRule.MatchString(name):
-			at.fail("a tier's name is 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit")
+			at.fail("invalid tier name; use 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit")
 		default:
 			if tier, ok := at.tier(name); ok {
 				all = append(all, tier)
@@ -82,38 +82,38 @@ func (v value) tiers() (all []quota.Tier) {
 	return all
 }
 
-// tier begins with the rank and the words of the preset's of that name: whom "unauthenticated" means is not signed in, and
-// a "pro" is not told to subscribe.
-func (v value) tier(name string) (tier quota.Tier, ok bool) {
+// tier reads one tier. If the newest preset has a tier of that name, its priority and its Authenticated value are the
+// defaults: callers of "unauthenticated" count as not signed in, and messages suggest no subscription to "pro" users.
+func (n node) tier(name string) (tier quota.Tier, ok bool) {
 	tier = quota.Tier{Name: name, Authenticated: "regular", Priority: 1}
 	if known, err := newest.Get(name); err == nil {
 		tier.Authenticated, tier.Priority = known.Authenticated, known.Priority
 	}
-	var longest, quotaAt *value
-	mistakes := len(v.r.problems)
-	v.fields("a tier: quota, longest, unlimited, priority, concurrency", map[string]func(value){
-		"quota":       func(at value) { quotaAt = &at; set(&tier.Quota)(at.span(time.Second, quota.MostGrant)) },
-		"longest":     func(at value) { longest = &at; set(&tier.Longest)(at.span(time.Second, quota.MostGrant)) },
-		"unlimited":   func(at value) { set(&tier.Unlimited)(at.flag()) },
-		"priority":    func(at value) { set(&tier.Priority)(at.number(0, maxRank)) },
-		"concurrency": func(at value) { set(&tier.Concurrency)(at.number(0, mostAtOnce)) },
+	var longest, quotaAt *node
+	mistakes := len(n.doc.problems)
+	n.fields("a mapping that describes a tier (quota, longest, unlimited, priority, concurrency)", map[string]func(node){
+		"quota":       func(at node) { quotaAt = &at; set(&tier.Quota)(at.duration(time.Second, quota.MostGrant)) },
+		"longest":     func(at node) { longest = &at; set(&tier.Longest)(at.duration(time.Second, quota.MostGrant)) },
+		"unlimited":   func(at node) { set(&tier.Unlimited)(at.boolean()) },
+		"priority":    func(at node) { set(&tier.Priority)(at.number(0, maxPriority)) },
+		"concurrency": func(at node) { set(&tier.Concurrency)(at.number(0, maxConcurrency)) },
 	})
 	switch {
-	case len(v.r.problems) > mistakes: // more would only follow from them
+	case len(n.doc.problems) > mistakes: // the checks below would only report their consequences
 	case tier.Unlimited && (quotaAt != nil || longest != nil):
-		v.fail("an unlimited tier has neither quota nor longest: remove them, or `unlimited`")
+		n.fail("an unlimited tier has neither quota nor longest; remove them, or remove `unlimited`")
 	case !tier.Unlimited && quotaAt == nil:
-		v.fail("says no `quota`: the seconds of GPU time in 24 hours, or `unlimited: true`")
+		n.fail("has no `quota`; set the seconds of GPU time per 24 hours, or `unlimited: true`")
 	case longest != nil && tier.Longest > tier.Quota:
-		longest.fail("%s is longer than the whole quota of %s", tier.Longest, tier.Quota)
+		longest.fail("%s exceeds the tier's quota of %s; lower `longest` or raise `quota`", tier.Longest, tier.Quota)
 	}
-	return tier, len(v.r.problems) == mistakes
+	return tier, len(n.doc.problems) == mistakes
 }
 
-// newest is the preset that has every name which upstream has used.
+// newest is the preset that has every tier name that upstream has used.
 var newest, _ = quota.Presets("2026-08")
 
-// CheckTiers says in one line what is wrong with --quota, and with --tier, which is one of its.
+// CheckTiers checks --quota, and --tier against its tiers. Mistakes in a file of tiers are returned as *FileError.
 func CheckTiers(text, tier string) error {
 	tiers, err := ReadTiers(text)
 	var wrong *FileError

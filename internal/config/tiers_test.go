@@ -12,7 +12,7 @@ import (
 	"spacehost/quota"
 )
 
-func TestAFileOfTiers(t *testing.T) {
+func TestReadTiersFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		t.Helper()
@@ -39,8 +39,8 @@ func TestAFileOfTiers(t *testing.T) {
 	bad := write("bad.yml", "base: 2025\ntiers:\n  unlimited: {quota: 1}\n  b: {qota: 5}\n")
 	for path, mistakes := range map[string][]string{
 		bad:                                    {bad + ":1: base: no quota preset", bad + `:3: tiers.unlimited: the tier`, bad + `:4: tiers.b.qota: unknown key; did you mean "quota"?`},
-		write("empty.yaml", "base: 2026-04\n"): {":1: there are no tiers"},
-		filepath.Join(dir, "gone.yaml"):        {"gone.yaml:1: cannot be read: no such file"},
+		write("empty.yaml", "base: 2026-04\n"): {":1: no tiers are defined; add at least one under `tiers`"},
+		filepath.Join(dir, "gone.yaml"):        {"gone.yaml:1: cannot read the file: no such file or directory; correct the path"},
 	} {
 		_, err := ReadTiers(path)
 		wrong, ok := errors.AsType[*FileError](err)
@@ -54,8 +54,8 @@ func TestAFileOfTiers(t *testing.T) {
 			}
 		}
 	}
-	if _, err := ReadTiers("2025-01"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08; a file of tiers has") {
-		t.Errorf("a preset that is none: %v", err)
+	if _, err := ReadTiers("2025-01"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08; for a file of tiers, give a path") {
+		t.Errorf("unknown preset: %v", err)
 	}
 	if err := CheckTiers(bad, "free"); err == nil || !strings.Contains(err.Error(), bad+":4: tiers.b.qota") {
 		t.Errorf("--quota: %v", err)

@@ -1,0 +1,67 @@
+package config
+
+import "spacehost/gpu"
+
+// gpus reads either one word for the machine's GPUs, or a mapping with further settings.
+func (l *loader) gpus(n node) {
+	if len(n.yaml.Content) == 0 {
+		l.machine(n)
+		return
+	}
+	n.fields("auto, none, mock:2xH200, or a mapping of settings", map[string]func(node){
+		"machine": l.machine, "large": l.share,
+		"unleased":  l.unleased,
+		"uninvited": l.unleased, // alias of earlier versions
+		"hardware":  l.hardware,
+		"per_space": func(at node) { set(&l.settings.PerSpace)(at.number(0, maxConcurrency)) },
+	})
+}
+
+func (l *loader) machine(n node) {
+	text, ok := n.scalar()
+	if !ok {
+		return
+	}
+	if err := CheckGPUs(text); err != nil {
+		n.fail("%v", err)
+		return
+	}
+	l.settings.GPUs = n.setting(text)
+}
+
+// unleased reads the action for a Space's process that uses a GPU outside any Lease.
+func (l *loader) unleased(n node) {
+	switch text, ok := n.scalar(); {
+	case !ok:
+	case text == "end", text == "show":
+		l.settings.EndUnleased = text == "end"
+	default:
+		n.fail("unknown value %.40q; use end or show", text)
+	}
+}
+
+func (l *loader) hardware(n node) {
+	text, ok := n.text()
+	if !ok {
+		return
+	}
+	if err := CheckHardware(text); err != nil {
+		n.fail("%v", err)
+		return
+	}
+	l.settings.Hardware = n.setting(text)
+}
+
+// share reads the share of a Device that a call of size large gets.
+func (l *loader) share(n node) {
+	text, ok := n.scalar()
+	if !ok {
+		return
+	}
+	share, err := gpu.ParseShare(text)
+	if err != nil {
+		n.fail("%v", err)
+		return
+	}
+	l.settings.Share = share
+}
