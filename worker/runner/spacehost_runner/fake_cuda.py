@@ -13,7 +13,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import fake_cuda_driver, fake_cuda_messages, fake_cuda_tensors
+from . import cuda_child, fake_cuda_driver, fake_cuda_messages, fake_cuda_results, fake_cuda_tensors
 from .fake_cuda_tensors import CUDA, MARK
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def _enter_worker(torch: Any, patching: Any, generators: Any, patches: dict[str,
     fake_cuda_tensors.patch_other_constructors(torch, patching, mode)
     fake_cuda_driver.install(torch, patching)
     fake_cuda_messages.install(patches)
+    fake_cuda_results.refuse_cuda_tensors(torch)
+    cuda_child.announce()
 
 
 def _enter_in_threads(enter: Callable[[], Any]) -> None:
