@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"spacehost/internal/sqlrows"
 )
 
 // Forgotten is what one step of Forget took out of the ledger.
@@ -124,8 +126,8 @@ func forgetLines(ctx context.Context, tx *sql.Tx, leases []string, gone *Forgott
 
 func leasesOf(ctx context.Context, tx *sql.Tx, question string, values ...any) ([]string, error) {
 	rows, err := tx.QueryContext(ctx, question, values...)
-	return collect(rows, err, "list leases that are over", func() (lease string, err error) {
-		err = rows.Scan(&lease)
+	return sqlrows.Collect(rows, err, "list leases that are over", func(row sqlrows.Scanner) (lease string, err error) {
+		err = row.Scan(&lease)
 		return lease, err
 	})
 }

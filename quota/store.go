@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"spacehost/internal/sqlrows"
+
 	"github.com/mattn/go-sqlite3"
 )
 
@@ -131,9 +133,9 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
 	rows, err := l.reads.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
 		WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY identity`)
-	return collect(rows, err, "list balances", func() (Balance, error) {
+	return sqlrows.Collect(rows, err, "list balances", func(row sqlrows.Scanner) (Balance, error) {
 		var identity string
-		w, err := scanWindow(rows, &identity)
+		w, err := scanWindow(row, &identity)
 		return w.at(now).balance(identity), err
 	})
 }
@@ -145,7 +147,7 @@ func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Ent
 	}
 	rows, err := l.reads.QueryContext(ctx,
 		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
-	return collect(rows, err, "list entries of "+identity, func() (Entry, error) { return scanEntry(rows) })
+	return sqlrows.Collect(rows, err, "list entries of "+identity, scanEntry)
 }
 
 // Grant gives an identity more than its quota, until the Window that counts now is over. The error is an
@@ -296,13 +298,10 @@ func isDuplicate(err error) bool {
 	return errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintUnique
 }
 
-// scanner is a row or the rows.
-type scanner interface{ Scan(into ...any) error }
-
 const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms, via_held_ms, via_charged_ms`
 
 // scanWindow reads windowColumns, after whatever stands before them in the row.
-func scanWindow(row scanner, before ...any) (window, error) {
+func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 	var w window
 	var opened, ends sql.NullInt64
 	err := row.Scan(append(before, &w.id, &opened, &ends,
@@ -316,33 +315,13 @@ func scanWindow(row scanner, before ...any) (window, error) {
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
 	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor`
 
-func scanEntry(row scanner) (Entry, error) {
+func scanEntry(row sqlrows.Scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
 		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor)
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
-}
-
-// collect reads all rows, each with one.
-func collect[T any](rows *sql.Rows, err error, what string, one func() (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		v, err := one()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
 }
 
 // millis is a time.Duration as SQL keeps it.

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"spacehost/internal/nearest"
 
-	"spacehost/internal/space"
+	"go.yaml.in/yaml/v3"
 )
 
 // problem is one mistake of a configuration file.
@@ -203,7 +203,7 @@ func (v value) fields(what string, known map[string]func(value)) {
 
 // meant is what to write instead of a word that is none of the known.
 func meant(word string, known []string) string {
-	if near := space.Nearest(word, known); near != "" {
+	if near := nearest.Key(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/sqlrows"
 )
 
 // Overrides is what a person has in place of their tier's; nil: as the tier. Package quota knows what it means.
@@ -83,7 +84,7 @@ func (p *Store) OwnOf(ctx context.Context, id identity.Identity) (Overrides, err
 func (p *Store) readOwns(ctx context.Context) (map[string]Overrides, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people
 		WHERE coalesce(quota_ms, longest_ms, priority, concurrency) IS NOT NULL`)
-	people, err := collect(rows, err, "read allowances", scanPerson)
+	people, err := sqlrows.Collect(rows, err, "read allowances", scanPerson)
 	owns := make(map[string]Overrides, len(people))
 	for _, person := range people {
 		owns[person.Name] = person.Overrides

@@ -183,29 +183,6 @@ func TestWhatIsNotThereIsExplained(t *testing.T) {
 	}
 }
 
-func TestNearNames(t *testing.T) {
-	all := []string{"ada", "ada.lovelace", "adam", "ben", "bo", "grace", "zoe"}
-	for name, want := range map[string]string{
-		"adda": "ada adam", "ADA": "ada adam ada.lovelace", "ad": "ada ada.lovelace adam", "grcae": "grace", "gr": "grace",
-		"b": "ben bo", "xy": "", "": "", "nobody": "", strings.Repeat("a", 1<<16): "",
-	} {
-		if got := strings.Join(near(name, all), " "); got != want {
-			t.Errorf("near(%.40q): got %q, want %q", name, got, want)
-		}
-	}
-}
-
-func TestDistance(t *testing.T) {
-	for _, row := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"ada", "ada", 0}, {"kitten", "sitting", 3}, {"ab", "ba", 2}, {"flaw", "lawn", 2}} {
-		if got := distance(row.a, row.b); got != row.want {
-			t.Errorf("distance(%s, %s): got %d, want %d", row.a, row.b, got, row.want)
-		}
-	}
-}
-
 func TestATokenSpeaksForItsPerson(t *testing.T) {
 	w := newTown(t)
 	w.add("ada", "ben")

@@ -3,7 +3,6 @@ package people
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -100,55 +99,4 @@ func redact(text string) string {
 		return tokenPrefix + "..."
 	}
 	return text
-}
-
-const (
-	maxNear  = 3 // names that are offered
-	maxTypos = 2 // letters by which they may differ
-)
-
-// near are the names of all that name may have been meant for, the likeliest first.
-func near(name string, all []string) []string {
-	name = strings.ToLower(name)
-	byTypos := make([][]string, maxTypos+2)
-	for _, other := range all {
-		if i, like := likeness(name, other); like {
-			byTypos[i] = append(byTypos[i], other)
-		}
-	}
-	found := slices.Concat(byTypos...)
-	return found[:min(len(found), maxNear)]
-}
-
-// likeness is in how many letters name and other differ; maxTypos+1 says that name is the beginning of other.
-func likeness(name, other string) (typos int, like bool) {
-	if len(name) == 0 || len(name) > len(other)+maxTypos {
-		return 0, false
-	}
-	typos = distance(name, other)
-	if typos <= maxTypos && typos < len(name) { // else two letters would be like any other two
-		return typos, true
-	}
-	return maxTypos + 1, strings.HasPrefix(other, name)
-}
-
-// distance counts the letters to insert, delete or replace on the way from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // from the first i letters of a to each beginning of b
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

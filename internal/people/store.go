@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/nearest"
+	"spacehost/internal/sqlrows"
 )
 
 // Store are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
@@ -76,7 +78,7 @@ func (p *Store) SetTier(ctx context.Context, name, tier string) (Person, error) 
 // List is everybody, by name.
 func (p *Store) List(ctx context.Context) ([]Person, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
-	return collect(rows, err, "list people", scanPerson)
+	return sqlrows.Collect(rows, err, "list people", scanPerson)
 }
 
 // Get is one person. Errors: *UnknownPersonError.
@@ -157,14 +159,14 @@ func (p *Store) Tokens(ctx context.Context, person string) ([]Token, error) {
 	}
 	rows, err := p.questions().QueryContext(ctx,
 		`SELECT `+tokenColumns+` FROM tokens WHERE ? IN ('', person) ORDER BY created_at DESC, rowid DESC`, person)
-	return collect(rows, err, "list tokens", scanToken)
+	return sqlrows.Collect(rows, err, "list tokens", scanToken)
 }
 
 // readBearers reads what ByToken keeps.
 func (p *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
 		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
-	all, err := collect(rows, err, "read tokens", scanBearer)
+	all, err := sqlrows.Collect(rows, err, "read tokens", scanBearer)
 	good := make(map[digest]*bearer, len(all))
 	for _, b := range all {
 		good[b.hash] = b
@@ -236,7 +238,7 @@ func (p *Store) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
 	rows, err := p.questions().QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
 		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
 		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, p.now().UnixMilli())
-	all, err := collect(rows, err, "read sign-ins", scanSignIn)
+	all, err := sqlrows.Collect(rows, err, "read sign-ins", scanSignIn)
 	good := make(map[digest]*signIn, len(all))
 	for _, s := range all {
 		good[s.hash] = s
@@ -244,7 +246,7 @@ func (p *Store) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
 	return good, err
 }
 
-func scanSignIn(row scanner) (*signIn, error) {
+func scanSignIn(row sqlrows.Scanner) (*signIn, error) {
 	s := &signIn{}
 	var hash []byte
 	if err := row.Scan(&hash, &s.space, (*instant)(&s.until), &s.who.Name, &s.who.Tier); err != nil {
@@ -317,37 +319,34 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 		return Person{}, fmt.Errorf("read person: %w", err)
 	}
 	rows, err := q.QueryContext(ctx, `SELECT name FROM people ORDER BY name`)
-	names, err := collect(rows, err, "list names", scanName)
+	names, err := sqlrows.Collect(rows, err, "list names", scanName)
 	if err != nil {
 		return Person{}, err
 	}
-	return Person{}, &UnknownPersonError{Name: redact(name), Near: near(name, names)}
+	return Person{}, &UnknownPersonError{Name: redact(name), Near: nearest.Names(name, names)}
 }
-
-// scanner is a row or the rows.
-type scanner interface{ Scan(into ...any) error }
 
 const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
 
-func scanPerson(row scanner) (p Person, err error) {
+func scanPerson(row sqlrows.Scanner) (p Person, err error) {
 	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
 		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency)
 	return p, err
 }
 
-func scanName(row scanner) (name string, err error) {
+func scanName(row sqlrows.Scanner) (name string, err error) {
 	err = row.Scan(&name)
 	return name, err
 }
 
 const tokenColumns = `id, person, label, created_at, last_used_at, revoked_at`
 
-func scanToken(row scanner) (t Token, err error) {
+func scanToken(row sqlrows.Scanner) (t Token, err error) {
 	err = row.Scan(&t.ID, &t.Person, &t.Label, (*instant)(&t.CreatedAt), (*instant)(&t.LastUsedAt), (*instant)(&t.RevokedAt))
 	return t, err
 }
 
-func scanBearer(row scanner) (*bearer, error) {
+func scanBearer(row sqlrows.Scanner) (*bearer, error) {
 	b := &bearer{who: identity.Identity{Kind: identity.User}}
 	var hash []byte
 	var marked int64
@@ -357,26 +356,6 @@ func scanBearer(row scanner) (*bearer, error) {
 	b.hash = digest(hash) // 32 bytes, by a CHECK
 	b.marked.Store(marked)
 	return b, nil
-}
-
-// collect reads all rows, each with one.
-func collect[T any](rows *sql.Rows, err error, what string, one func(scanner) (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		v, err := one(rows)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
 }
 
 // instant is a time.Time as SQL keeps it; NULL is the zero time.
@@ -407,7 +386,7 @@ func (s *DelegationDenyList) change(ctx context.Context, statement string, value
 
 func (s *DelegationDenyList) read(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT space, identity, stopped_at, stopped_by FROM via_stops`)
-	list, err := collect(rows, err, "read what Spaces may not spend through others", scanDenial)
+	list, err := sqlrows.Collect(rows, err, "read what Spaces may not spend through others", scanDenial)
 	if err != nil {
 		return err
 	}
@@ -419,7 +398,7 @@ func (s *DelegationDenyList) read(ctx context.Context) error {
 	return nil
 }
 
-func scanDenial(row scanner) (s Denial, err error) {
+func scanDenial(row sqlrows.Scanner) (s Denial, err error) {
 	err = row.Scan(&s.Space, &s.Identity, (*instant)(&s.At), &s.By)
 	return s, err
 }
