@@ -454,7 +454,7 @@ func (h *Host) tierFor(ctx context.Context, payer identity.Identity) (quota.Tier
 	if err != nil {
 		return tier, err
 	}
-	own, err := h.people.OwnOf(ctx, payer)
+	own, err := h.people.OverridesOf(ctx, payer)
 	return tier.For(own), err
 }
 

@@ -62,7 +62,7 @@ func (h *Host) prove(r *http.Request) (people.Proof, error) {
 	if !ok {
 		return people.Proof{}, &people.UnknownTokenError{}
 	}
-	if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
+	if proof, ok := h.bearers.Verify(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
 		return proof, nil
 	}
 	return h.people.ProofOf(r.Context(), token)
@@ -71,7 +71,7 @@ func (h *Host) prove(r *http.Request) (people.Proof, error) {
 // identifyAtConsole is identify, and knows the bearers that the console's links give.
 func (h *Host) identifyAtConsole(r *http.Request) (identity.Identity, error) {
 	if token, ok := people.Bearer(r.Header); ok {
-		if proof, ok := h.bearers.Keep(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
+		if proof, ok := h.bearers.Verify(atConsole, strings.TrimPrefix(token, people.TokenPrefix)); ok {
 			return h.withTier(proof.Who), nil
 		}
 	}

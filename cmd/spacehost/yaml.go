@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"spacehost/internal/nearest"
-
 	"go.yaml.in/yaml/v3"
+
+	"spacehost/internal/nearest"
 )
 
 // problem is one mistake of a configuration file.

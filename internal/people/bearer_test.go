@@ -84,7 +84,7 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// Whatever is sent, a token is taken only from a line that brings it and that is cleanly one of ours.
+// For any input, a token is accepted only from a header line that contains it in the exact form of a spacehost token.
 func FuzzBearer(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"Bearer sph_a", "", "", ""}, {"bearer  sph_a", "Bearer sph_a", "", ""}, {"Bearer sph_a", "Bearer sph_b", "Bearer hf_a", ""},
@@ -102,10 +102,10 @@ func FuzzBearer(f *testing.F) {
 			return
 		}
 		if !strings.HasPrefix(token, tokenPrefix) || len(token) > maxBearer || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			t.Errorf("took %q", token)
+			t.Errorf("accepted %q", token)
 		}
 		if !(strings.Contains(a, token) && strings.Contains(b, token)) && !(strings.Contains(c, token) && strings.Contains(d, token)) {
-			t.Errorf("took %q, on which no header agrees: %q", token, h)
+			t.Errorf("accepted %q, which not all lines of a header contain: %q", token, h)
 		}
 		again, ok := Bearer(http.Header{"Authorization": {"Bearer " + token}})
 		if !ok || again != token {
