@@ -9,44 +9,53 @@ import (
 	"time"
 )
 
+// fillForForget writes entries from around two times: the leases old-0 to old-4, later, held, never and gone with an
+// operator's adjustments, and the leases new and newer.
+func (f ledgerFixture) fillForForget(old, now time.Time) {
+	f.t.Helper()
+	of := func(who string) func(*HoldRequest) { return func(r *HoldRequest) { r.Identity = who } }
+	for i := range 5 { // a window with several leases and an operator's adjustments
+		f.use(fmt.Sprintf("old-%d", i), 10*time.Second, old.Add(time.Duration(i)*time.Minute))
+	}
+	for _, adjust := range []func(context.Context, Adjustment) error{f.Grant, f.Reset} { // at noon, by New's clock
+		if err := adjust(f.t.Context(), Adjustment{Identity: "user:ada", Amount: time.Minute, By: "operator"}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.use("later", 10*time.Second, old.Add(48*time.Hour))
+	f.mustHold("held", time.Minute, old, of("user:eve")) // of a crashed host, never settled
+	f.open("held", old)
+	f.mustHold("never", time.Minute, old, of("user:ben"))
+	f.mustSettle("never", 0, old.Add(time.Minute))
+	if err := f.Grant(f.t.Context(), Adjustment{Identity: "user:ben", Amount: time.Hour, By: "operator"}); err != nil {
+		f.t.Fatal(err)
+	}
+	f.mustHold("gone", time.Minute, old, of("user:cy"))
+	f.mustSettle("gone", 0, old.Add(time.Minute))
+	f.use("new", 20*time.Second, now.Add(-time.Hour))
+	f.mustHold("newer", 30*time.Second, now)
+}
+
+// balances returns the balances of all identities of fillForForget.
+func (f ledgerFixture) balances(now time.Time) (all []Balance) {
+	f.t.Helper()
+	for _, key := range []string{"user:ada", "user:ben", "user:cy", "user:eve"} {
+		balance, err := f.Balance(f.t.Context(), key, free, now)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		all = append(all, balance)
+	}
+	return all
+}
+
 // TestForget: after each small step every sum equals its entries and no balance has changed. In the end there remains
 // what is recent, what is held, and what an operator has granted in an unopened window.
 func TestForget(t *testing.T) {
 	f := newFixture(t)
-	of := func(who string) func(*HoldRequest) { return func(r *HoldRequest) { r.Identity = who } }
-	long, now := noon, noon.Add(100*24*time.Hour)
-	for i := range 5 { // a window with several leases and an operator's adjustments
-		f.use(fmt.Sprintf("old-%d", i), 10*time.Second, long.Add(time.Duration(i)*time.Minute))
-	}
-	for _, adjust := range []func(context.Context, Adjustment) error{f.Grant, f.Reset} { // at noon, by New's clock
-		if err := adjust(t.Context(), Adjustment{Identity: "user:ada", Amount: time.Minute, By: "operator"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.use("later", 10*time.Second, long.Add(48*time.Hour))
-	f.mustHold("held", time.Minute, long, of("user:eve")) // of a crashed host, never settled
-	f.open("held", long)
-	f.mustHold("never", time.Minute, long, of("user:ben"))
-	f.mustSettle("never", 0, long.Add(time.Minute))
-	if err := f.Grant(t.Context(), Adjustment{Identity: "user:ben", Amount: time.Hour, By: "operator"}); err != nil {
-		t.Fatal(err)
-	}
-	f.mustHold("gone", time.Minute, long, of("user:cy"))
-	f.mustSettle("gone", 0, long.Add(time.Minute))
-	f.use("new", 20*time.Second, now.Add(-time.Hour))
-	f.mustHold("newer", 30*time.Second, now)
-
-	balances := func() (all []Balance) {
-		for _, who := range []string{"user:ada", "user:ben", "user:cy", "user:eve"} {
-			balance, err := f.Balance(t.Context(), who, free, now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, balance)
-		}
-		return all
-	}
-	want, leases := balances(), 0
+	now := noon.Add(100 * 24 * time.Hour)
+	f.fillForForget(noon, now)
+	want, leases := f.balances(now), 0
 	f.check()
 	for step, more := 0, true; more; step++ {
 		if step > 50 {
@@ -58,7 +67,7 @@ func TestForget(t *testing.T) {
 		}
 		leases, more = leases+len(gone.Leases), gone.More
 		f.check()
-		if got := balances(); !reflect.DeepEqual(got, want) {
+		if got := f.balances(now); !reflect.DeepEqual(got, want) {
 			t.Fatalf("balances have changed: got %+v, want %+v", got, want)
 		}
 	}

@@ -21,56 +21,80 @@ func (f *storeFixture) signedIn(space, text string) string {
 	return who.Key() + " " + who.Tier
 }
 
-// TestSignInDependsOnItsToken: a sign-in is valid at one Space for thirty days, until its token is revoked or the browser is signed out.
-func TestSignInDependsOnItsToken(t *testing.T) {
+// signInFixture is a storeFixture with the user ada, who has one token.
+type signInFixture struct {
+	*storeFixture
+	token string
+	row   Token
+}
+
+func newSignInFixture(t *testing.T) signInFixture {
+	t.Helper()
 	f := newFixture(t)
 	f.add("ada")
 	token, row := f.token("ada")
-	signIn := func() string {
-		proof, err := f.ProofOf(t.Context(), token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := f.SignIn(t.Context(), "demo", proof)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
+	return signInFixture{f, token, row}
+}
+
+// signIn signs a browser in at the Space demo with the token.
+func (f signInFixture) signIn() string {
+	f.t.Helper()
+	proof, err := f.ProofOf(f.t.Context(), f.token)
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	want := func(when, space, text, who string) {
-		t.Helper()
-		if got := f.signedIn(space, text); got != who {
-			t.Errorf("%s: got %q, want %q", when, got, who)
-		}
+	text, err := f.SignIn(f.t.Context(), "demo", proof)
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	first, second := signIn(), signIn()
-	want("at once", "demo", first, "user:ada free")
-	want("at another Space", "other", first, "")
-	for _, made := range []string{"", "x", first + "0", strings.ToUpper(first), token, row.ID, strings.Repeat("0", 64)} {
-		want("made up", "demo", made, "")
+	return text
+}
+
+func (f signInFixture) want(when, space, text, key string) {
+	f.t.Helper()
+	if got := f.signedIn(space, text); got != key {
+		f.t.Errorf("%s: got %q, want %q", when, got, key)
+	}
+}
+
+// TestSignIn: a sign-in is valid at one Space for thirty days, or until the browser is signed out.
+func TestSignIn(t *testing.T) {
+	f := newSignInFixture(t)
+	first, second := f.signIn(), f.signIn()
+	f.want("at once", "demo", first, "user:ada free")
+	f.want("at another Space", "other", first, "")
+	for _, made := range []string{"", "x", first + "0", strings.ToUpper(first), f.token, f.row.ID, strings.Repeat("0", 64)} {
+		f.want("made up", "demo", made, "")
 	}
 	if err := f.SignOut(t.Context(), "other", first); err != nil {
 		t.Fatal(err)
 	}
-	want("signed out of another Space", "demo", first, "user:ada free")
+	f.want("signed out of another Space", "demo", first, "user:ada free")
 	if err := f.SignOut(t.Context(), "demo", first); err != nil {
 		t.Fatal(err)
 	}
-	want("signed out", "demo", first, "")
-	want("the other browser", "demo", second, "user:ada free")
+	f.want("signed out", "demo", first, "")
+	f.want("the other browser", "demo", second, "user:ada free")
 	f.pass(SignInLife - time.Second)
-	want("just before thirty days", "demo", second, "user:ada free")
+	f.want("just before thirty days", "demo", second, "user:ada free")
 	f.pass(time.Second)
-	want("after thirty days", "demo", second, "")
-	third := signIn()
-	proof, err := f.ProofOf(t.Context(), token)
+	f.want("after thirty days", "demo", second, "")
+	f.want("signed in again", "demo", f.signIn(), "user:ada free")
+}
+
+// TestSignInDependsOnItsToken: a revoked token ends its sign-ins. The local visitor's sign-in has no token.
+func TestSignInDependsOnItsToken(t *testing.T) {
+	f := newSignInFixture(t)
+	text := f.signIn()
+	proof, err := f.ProofOf(t.Context(), f.token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Revoke(t.Context(), row.ID); err != nil {
+	f.want("before the revocation", "demo", text, "user:ada free")
+	if _, err := f.Revoke(t.Context(), f.row.ID); err != nil {
 		t.Fatal(err)
 	}
-	want("with the token revoked", "demo", third, "")
+	f.want("with the token revoked", "demo", text, "")
 	var unknown *UnknownTokenError
 	if _, err := f.SignIn(t.Context(), "demo", proof); !errors.As(err, &unknown) {
 		t.Errorf("a sign-in with a token that was revoked meanwhile: %v", err)
@@ -79,9 +103,9 @@ func TestSignInDependsOnItsToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want("the local visitor", "demo", local, "local ")
+	f.want("the local visitor", "demo", local, "local ")
 	f.pass(LocalLife)
-	want("the local visitor after twelve hours", "demo", local, "")
+	f.want("the local visitor after twelve hours", "demo", local, "")
 }
 
 func TestSignInsPerTokenAreBounded(t *testing.T) {
