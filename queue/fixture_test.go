@@ -44,7 +44,7 @@ func idsOf(job Job) []EventID {
 	return ids
 }
 
-// bench is a line under test with its recorder and a clock that stands still.
+// fixture is a scheduler under test with its recorder and a stopped clock.
 type fixture struct {
 	*testing.T
 	*scheduler

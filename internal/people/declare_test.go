@@ -79,7 +79,8 @@ func TestClashingConfigurationChangesNothing(t *testing.T) {
 	}
 }
 
-// TestOperatorCannotChangeConfiguredPersons: only after the configuration has dropped a person is the name, with its account, free.
+// TestOperatorCannotChangeConfiguredPersons: the operator may use the name, with its account, only after the configuration
+// has dropped the person.
 func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 	f := newFixture(t)
 	text, hash := NewToken()
