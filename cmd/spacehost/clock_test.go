@@ -61,7 +61,7 @@ func checkTrueTimeAgain(t *testing.T, state string) {
 	p := startProduct(t, state, leasesDir, "--tier", "unauthenticated")
 	defer p.stop()
 	p.awaitReady()
-	if !strings.Contains(p.text(), "warning: 1 quota windows begin in the future of this clock") {
+	if !strings.Contains(p.text(), "warning: 1 quota windows started in the future of this clock") {
 		t.Error("the start says nothing of windows in the future")
 	}
 	q := p.hubQuota()

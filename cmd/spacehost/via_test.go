@@ -199,7 +199,7 @@ func (v *callers) halfIsTheMost() {
 		v.t.Fatalf("join: %d %s", status, body)
 	}
 	_, told := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
-	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s asked for, 10"; !strings.Contains(told, want) {
+	if want := "the Space callers refused this call because of the ZeroGPU quota of local, which the Space callers spends by delegation: 120 s asked for, 10"; !strings.Contains(told, want) {
 		v.t.Errorf("the message does not name whose quota it was:\n%s", told)
 	}
 	if log := v.log(); !strings.Contains(log, "cap of what Spaces may spend through others exceeded: 2m0s requested via callers") {
