@@ -151,7 +151,7 @@ func showOpen(w io.Writer, open []views.Open) {
 		case o.Deadline != nil:
 			until = formatTime(*o.Deadline) + " at the latest"
 		case o.Forecast != nil:
-			until = fmt.Sprintf("its turn (number %d in line), %s at the latest", o.Rank+1, formatTime(o.GivesUp))
+			until = fmt.Sprintf("its start (number %d in line), %s at the latest", o.Rank+1, formatTime(o.GivesUp))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%s\n", o.Lease, o.State, o.Space, orDash(o.Function), o.HeldSeconds, withParties(until, o.Via, ""))
 	}
