@@ -223,7 +223,7 @@ func (v *callers) theOperatorForbidsIt() {
 	if got := v.visitor.ok("/work", 0); got != "Space B had a GPU for 0 s" {
 		v.t.Errorf("another Space: %q", got)
 	}
-	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  everybody") {
+	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  all accounts") {
 		v.t.Errorf("spacehost space via shows %q", shown)
 	}
 	runCLI(v.t, v.product, "space", "via", "callers", "--on")

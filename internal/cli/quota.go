@@ -197,7 +197,7 @@ func newExplain() *cobra.Command {
 	return clientCommand[views.Explanation]{
 		use: "explain ACCOUNT", short: "Explain why calls of an account are refused, and when they will fit",
 		long: `Explain the last refused calls of an account (since the start of the host), list its open calls that hold seconds, and
-say for each function whether a call would pass now, or when. The command holds and charges nothing.
+show for each function whether a call would pass now, or when. The command holds and charges nothing.
 ` + accountHelp,
 		example: `  spacehost explain local
   spacehost explain ada --space demo --function generate

@@ -2,8 +2,8 @@ package host
 
 import "sync"
 
-// onceSet tells the first occurrence of a text from later ones. Visitors choose the texts, so it holds maxOnce of them and
-// then reports no further first one.
+// onceSet detects the first occurrence of a text. Visitors choose the texts, so it records at most maxOnce of them; after
+// that no text counts as first.
 type onceSet struct {
 	mu   sync.Mutex
 	seen map[string]bool

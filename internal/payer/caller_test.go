@@ -240,9 +240,39 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 	}
 	defer s.queue.Visit("page")()
 	live := s.token("page", visitor)
-	const address, ada, local, refused = "ip:192.0.2.1", "user:ada", "local", "refused"
+	for _, row := range headerAttacks(good, row.ID, other, live) {
+		text := "POST /gradio_api/queue/join HTTP/1.1\r\nHost: b\r\n" + row.headers + "\r\n"
+		if row.headers != "" {
+			text += "\r\n"
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		if err != nil {
+			t.Fatalf("%s: %v", row.what, err)
+		}
+		r.RemoteAddr = "192.0.2.1:1"
+		payer, err := s.Caller(r.WithContext(t.Context()), s.spaces["b"])
+		got := payer.Key()
+		if err != nil {
+			got = headersRefused
+		}
+		if got != row.want {
+			t.Errorf("%s: got %s (%v), want %s", row.what, got, err, row.want)
+		}
+	}
+}
+
+// headerCase is a request with these headers, and the key of the account that pays.
+type headerCase struct{ what, headers, want string }
+
+// headersRefused is the want of a headerCase that is refused.
+const headersRefused = "refused"
+
+// headerAttacks returns requests with a valid bearer token of ada (its ID is public), another one of hers, and a live
+// X-IP-Token of the local visitor.
+func headerAttacks(good, id, other, live string) []headerCase {
+	const address, ada, local, refused = "ip:192.0.2.1", "user:ada", "local", headersRefused
 	long := strings.Repeat("x", 9<<10)
-	for _, row := range []struct{ what, headers, want string }{
+	return []headerCase{
 		{"none", "", address},
 		{"a bearer", "Authorization: Bearer " + good, ada},
 		{"odd case", "aUTHORIZATION: bEARER " + good, ada},
@@ -262,7 +292,7 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 		{"cut", "Authorization: Bearer " + good[:len(good)-1], refused},
 		{"longer", "Authorization: Bearer " + good + "0", refused},
 		{"its prefix alone", "Authorization: Bearer sph_", refused},
-		{"its public ID", "Authorization: Bearer sph_" + row.ID, refused},
+		{"its public ID", "Authorization: Bearer sph_" + id, refused},
 		{"oversized", "Authorization: Bearer sph_" + long, address},
 		{"a wild card", "Authorization: Bearer sph_%", refused},
 		{"SQL", "Authorization: Bearer sph_'OR'1'='1", refused},
@@ -283,24 +313,6 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 		{"bad, beside a good bearer", "X-IP-Token: x\r\nAuthorization: Bearer " + good, refused},
 		{"claimed user headers", "X-Spacehost-User: ada\r\nX-Authenticated: pro\r\nRemote-User: ada\r\nX-Forwarded-User: ada", address},
 		{"claimed address headers", "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nTrue-Client-IP: 127.0.0.1", address},
-	} {
-		text := "POST /gradio_api/queue/join HTTP/1.1\r\nHost: b\r\n" + row.headers + "\r\n"
-		if row.headers != "" {
-			text += "\r\n"
-		}
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
-		if err != nil {
-			t.Fatalf("%s: %v", row.what, err)
-		}
-		r.RemoteAddr = "192.0.2.1:1"
-		payer, err := s.Caller(r.WithContext(t.Context()), s.spaces["b"])
-		got := payer.Key()
-		if err != nil {
-			got = refused
-		}
-		if got != row.want {
-			t.Errorf("%s: got %s (%v), want %s", row.what, got, err, row.want)
-		}
 	}
 }
 

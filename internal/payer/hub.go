@@ -11,9 +11,9 @@ import (
 	"spacehost/queue"
 )
 
-// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space learns of a signed-in user only if
-// the surrounding page of the Hub is asked for a token, which Gradio's own page and @gradio/client do. This mode loses
-// the identity wherever the Hub loses it.
+// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space receives the identity of a signed-in user
+// only if its page requests a token from the surrounding page of the Hub. Gradio's own page and @gradio/client do so. This
+// mode loses the identity wherever the Hub loses it.
 //
 //  1. With `run`, a browser on this machine counts as signed in, as the local visitor.
 //  2. A visitor without a sign-in pays by address and has nothing to lose.
