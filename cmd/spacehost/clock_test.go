@@ -61,7 +61,7 @@ func checkTrueTimeAgain(t *testing.T, state string) {
 	p := startProduct(t, state, leasesDir, "--tier", "unauthenticated")
 	defer p.stop()
 	p.awaitReady()
-	if !strings.Contains(p.text(), "warning: 1 quota windows begin in the future of this clock") {
+	if !strings.Contains(p.text(), "warning: 1 quota windows started in the future of this clock") {
 		t.Error("the start says nothing of windows in the future")
 	}
 	q := p.hubQuota()
@@ -80,11 +80,11 @@ func TestClockAdvanceThatIsRefused(t *testing.T) {
 		by   string
 		said string
 	}{
-		{"tomorrow", `"tomorrow" is no duration: say 24h, 90m or 30s`},
-		{"-24h", "-24h is below 0, and no number or time is that here"},
-		{"0s", "the clock only goes ahead"},
+		{"tomorrow", `"tomorrow" is not a duration; use a value such as 24h, 90m or 30s`},
+		{"-24h", "-24h: negative values are not allowed"},
+		{"0s", "the clock only moves ahead"},
 		{"9000h", "is not between 1ns and 8784h0m0s"},
-		{"", `"" is no duration`},
+		{"", `"" is not a duration`},
 	} {
 		if code, _, said := p.cli("clock", "advance", tt.by); code != cli.ExitUsage || !strings.Contains(said, tt.said) {
 			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, said, cli.ExitUsage, tt.said)

@@ -19,7 +19,7 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	}
 	running := c.submit("/five", 2)
 	awaitActive(t, p)
-	order("is drained: it is lent to nobody until", "drain", uuid, "--reason", "new fan on Monday")
+	order("is drained: no new call gets it until", "drain", uuid, "--reason", "new fan on Monday")
 	order(", then drained: new fan on Monday")
 	if r := running.wait(); r.Failed {
 		t.Errorf("who was on it reads %s", r.Err)
@@ -29,7 +29,7 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	}
 	order("drained: new fan on Monday")
 	order(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
-	order("is lent again", "return", uuid)
+	order("is back in service", "return", uuid)
 	c.ok("/five", 0)
 
 	p.fault("xid=79", "xid=79") // it condemns the hardware
@@ -39,7 +39,7 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 			strings.Contains(p.text(), "WARNING: the driver reports Xid 79") &&
 			p.metrics()[`spacehost_device_xids_total{uuid="`+uuid+`",xid="79"}`] == 1
 	})
-	order("is lent again", "return", uuid)
+	order("is back in service", "return", uuid)
 	c.ok("/five", 0)
 
 	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {

@@ -76,7 +76,7 @@ func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	c := p.client()
 	p.fault("xid=31", "xid=31")
 	eventually(t, "the operator reads of it", patience, func() bool {
-		return strings.Contains(p.text(), "the driver reports Xid 31, as applications cause it")
+		return strings.Contains(p.text(), "The driver reports Xid 31 on GPU-")
 	})
 	c.ok("/five", 0) // the GPU works on
 	p.fault("lost", "lost, xid=31")

@@ -40,7 +40,7 @@ func TestWhoPaysInEachMode(t *testing.T) {
 			f.by("curl with a token", ada, f.curl(f.token))
 			f.by("gradio_client", row.program, f.python(""))
 			f.by("gradio_client with a token", ada, f.python(f.token))
-			if told := strings.Contains(f.text(), "user:ada is signed in, and yet pays by address"); told != (row.mode == "hub") {
+			if told := strings.Contains(f.text(), "user:ada is signed in, but the call is charged by address"); told != (row.mode == "hub") {
 				t.Errorf("the operator was told: %v", told)
 			}
 		})
@@ -117,7 +117,7 @@ func (f *frontend) by(what, want string, call func() string) {
 	if got := f.leases().Ended[0].Identity; got != want {
 		f.t.Errorf("%s: %s pays, want %s", what, got, want)
 	}
-	if strings.Contains(what, "queue/join") && strings.Contains(said, "Falling back to IP-based quotas (your sign-in did not come with this call: ") != f.hub {
+	if strings.Contains(what, "queue/join") && strings.Contains(said, "Falling back to IP-based quotas (your sign-in did not reach the Space with this call: ") != f.hub {
 		f.t.Errorf("%s says %q", what, said)
 	}
 }

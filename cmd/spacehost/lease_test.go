@@ -65,7 +65,7 @@ func TestACallThatDoesNotGiveItsGPUBack(t *testing.T) {
 	if b := p.balance(); b.ChargedSeconds != 3 || b.HeldSeconds != 0 {
 		t.Errorf("charged %v, held %v; want 3 and 0", b.ChargedSeconds, b.HeldSeconds)
 	}
-	if said := p.text(); !strings.Contains(said, "Its call had ended, and the Space has not given the GPU back") || strings.Contains(said, "Raise @spaces.GPU") {
+	if said := p.text(); !strings.Contains(said, "The call had already ended, but the Space did not release the GPU") || strings.Contains(said, "Raise @spaces.GPU") {
 		t.Errorf("the operator reads:\n%s", said)
 	}
 }

@@ -91,7 +91,7 @@ func proGoesBeforeFree(t *testing.T, line string) {
 	if out := runCLI(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
 		t.Errorf("spacehost lease --json:\n%s", out)
 	}
-	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it take all their time it starts in ")
+	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it use all their declared time, it starts in ")
 	first.awaitLogs("Your call is number 1 in line for a GPU.")
 	done.open(t)
 	for name, k := range map[string]call{"the holder": holder, "the first": first, "the second": second} {

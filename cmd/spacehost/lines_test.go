@@ -215,7 +215,7 @@ func TestUnknownGradioIsPassedThrough(t *testing.T) {
 			if health := p.health().Spaces[0]; health.Native || health.Gradio != version || health.Why != reason {
 				t.Errorf("health: %+v, want gradio %s, not native: %s", health, version, reason)
 			}
-			if said := "WARNING: the inside of gradio " + version + " is not known to spacehost (" + reason + ")"; !strings.Contains(p.text(), said) {
+			if said := "WARNING: spacehost does not know the internals of gradio " + version + " (" + reason + ")"; !strings.Contains(p.text(), said) {
 				t.Errorf("the screen lacks %q", said)
 			}
 			if !strings.Contains(p.log(), "its own queue is used") {

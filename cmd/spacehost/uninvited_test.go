@@ -21,8 +21,8 @@ func TestUninvitedUseIsShown(t *testing.T) {
 		pid                 int
 		space, said, listed string
 	}{
-		{stranger.Process.Pid, "", "which is no Space's, is on", "no Space's"},
-		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
+		{stranger.Process.Pid, "", "which belongs to no Space, uses", "not of a Space"},
+		{spacePID(t, p), "leases", "outside @spaces.GPU. The GPU is not lent until the process frees it", "Space leases"},
 	} {
 		fault := fmt.Sprintf("process=%d", row.pid)
 		p.fault(fault, fault)
@@ -70,7 +70,7 @@ func TestUninvitedUseIsEnded(t *testing.T) {
 		s := p.health().Spaces[0]
 		return s.Stage == "RUNNING" && s.PID != space
 	})
-	if !strings.Contains(p.text(), "outside @spaces.GPU, and is ended") {
+	if !strings.Contains(p.text(), "outside @spaces.GPU; the host ends it") {
 		t.Errorf("the operator reads:\n%s", p.text())
 	}
 	if n := p.metrics()[`spacehost_worker_kills_total{cause="uninvited",space="leases"}`]; n != 1 {

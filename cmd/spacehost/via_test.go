@@ -199,7 +199,7 @@ func (v *callers) halfIsTheMost() {
 		v.t.Fatalf("join: %d %s", status, body)
 	}
 	_, told := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
-	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s requested, 10"; !strings.Contains(told, want) {
+	if want := "the Space callers refused this call because of the ZeroGPU quota of local, which the Space callers spends by delegation: 120 s requested, 10"; !strings.Contains(told, want) {
 		v.t.Errorf("the message does not name whose quota it was:\n%s", told)
 	}
 	if log := v.log(); !strings.Contains(log, "delegation limit exceeded: 2m0s requested via callers") {
@@ -223,7 +223,7 @@ func (v *callers) theOperatorForbidsIt() {
 	if got := v.visitor.ok("/work", 0); got != "Space B had a GPU for 0 s" {
 		v.t.Errorf("another Space: %q", got)
 	}
-	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  everybody") {
+	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  all accounts") {
 		v.t.Errorf("spacehost space via shows %q", shown)
 	}
 	runCLI(v.t, v.product, "space", "via", "callers", "--on")
