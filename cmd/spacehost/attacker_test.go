@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// prefixes are those under which Gradio's routes are, or have been.
+var prefixes = []string{"", "/gradio_api"}
+
+// attacker is a Space of ours with canaries planted around it, and addresses that nobody may ask.
+type attacker struct {
+	t        *testing.T
+	p        *product
+	dir      string
+	host     string
+	listener string
+	port     int
+	hits     *atomic.Int64
+	fns      map[string]int
+	config   string
+	before   []string
+	prefix   string // of this Gradio's API
+	thorough bool   // make attacks
+	memory   int    // of the host, before the row
+}
+
+// canary stands in every file that no visitor may have.
+const canary = "CANARY-7f3a91"
+
+func newAttacker(t *testing.T, line string) *attacker {
+	t.Helper()
+	base, err := os.MkdirTemp(cacheDir(t), "attacks") // not below /tmp, from which Gradio lets an app hand out anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	a := &attacker{t: t, dir: filepath.Join(base, "attacks"), hits: &atomic.Int64{}}
+	if err := os.CopyFS(a.dir, os.DirFS(filepath.Join("testdata", "spaces", "attacks"))); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(base, "state")
+	for _, path := range []string{
+		a.dir + "/.env", a.dir + "/secret/canary.txt", a.dir + "/allowed2/canary.txt", a.dir + "/allowed/blocked/canary.txt", state + "/canary.txt",
+		state + "/spaces/attacks/home/canary.txt", state + "/spaces/other/home/gradio/canary.txt", base + "/other/canary.txt",
+	} {
+		plant(t, path, canary)
+	}
+	plant(t, filepath.Join(state, "canary.png"), pictureOf(t))
+	plant(t, a.dir+"/allowed/a.txt", "allowed")
+	plant(t, a.dir+"/static/s.svg", "<svg/>")
+	for link, target := range map[string]string{"link": "secret", "tolink": "allowed/blocked"} {
+		if err := errors.Join(os.Symlink(filepath.Join(a.dir, target), filepath.Join(a.dir, "allowed", link))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Symlink(filepath.Join(a.dir, "secret", "canary.txt"), filepath.Join(a.dir, "allowed", "link.txt")), syscall.Mkfifo(filepath.Join(a.dir, "allowed", "fifo"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if line != "v4" {
+		a.prefix = "/gradio_api"
+	}
+	a.listen()
+	temporary := filepath.Join(base, "temporary") // of the Space's own, should the cache lie below /tmp
+	if err := os.Mkdir(temporary, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a.p = startProduct(t, state, a.dir, "--python", environmentOf(t, line), "--variable", "TMPDIR="+temporary)
+	t.Cleanup(a.p.stop)
+	a.p.awaitReady()
+	if err := syscall.Mkfifo(a.uploads("fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a.host = strings.TrimPrefix(a.p.URL, "http://")
+	a.readConfig()
+	a.before = a.files()
+	return a
+}
+
+func plant(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pictureOf is a canary that gr.Image can open.
+func pictureOf(t *testing.T) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := png.Encode(&out, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// listen counts who asks for what is inside.
+func (a *attacker) listen() {
+	listener, err := net.Listen("tcp", ":0") // every address of this machine, of both kinds
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.port = listener.Addr().(*net.TCPAddr).Port
+	a.listener = fmt.Sprintf("http://127.0.0.1:%d", a.port)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.hits.Add(1)
+		fmt.Fprint(w, canary)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	a.t.Cleanup(func() { server.Close() })
+}
+
+// inside are the names that the listener goes by.
+func (a *attacker) inside() []string {
+	var hosts []string
+	for _, name := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "localhost", "localhost.", "x.localhost", "0177.0.0.1"} {
+		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
+	}
+	if name, err := os.Hostname(); err == nil { // which mostly means an address of the machine's own
+		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
+	}
+	addresses, _ := net.InterfaceAddrs() // none: there are the others
+	for _, address := range addresses {
+		if own, ok := address.(*net.IPNet); ok && own.IP.To4() != nil && (own.IP.IsPrivate() || own.IP.IsLinkLocalUnicast()) {
+			hosts = append(hosts, fmt.Sprintf("%s:%d", own.IP, a.port))
+		}
+	}
+	return append(hosts, "169.254.169.254")
+}
+
+// on is the row that asks now.
+func (a *attacker) on(t *testing.T) { a.t, a.p.t, a.memory = t, t, a.residentMiB() }
+
+// residentMiB is what the host takes of the machine's memory. It is the test binary, with its race detector.
+func (a *attacker) residentMiB() int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.p.cmd.Process.Pid))
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 {
+		a.t.Fatalf("the host's memory: %q %v", text, err)
+	}
+	pages, _ := strconv.Atoi(fields[1]) // of the kernel
+	return pages * os.Getpagesize() >> 20
+}
+
+// moreMiB is what a row may take: a body of S37, many times over.
+const moreMiB = 128
+
+// unharmed: nobody was asked, nothing was written but uploads, no memory is lost, and the Space still answers.
+func (a *attacker) unharmed() {
+	a.t.Helper()
+	if now := a.residentMiB(); now > a.memory+moreMiB {
+		a.t.Errorf("the host takes %d MiB, before it were %d", now, a.memory)
+	}
+	if hits := a.hits.Swap(0); hits != 0 {
+		a.t.Errorf("%d requests reached what is inside", hits)
+	}
+	if now := a.files(); !slices.Equal(now, a.before) {
+		a.t.Errorf("files outside the upload folder:\ngot  %q\nwant %q", now, a.before)
+	}
+	a.api("GET", "/config").below(500)
+	a.raw("GET /config HTTP/1.1\r\nHost: " + a.host + "\r\nConnection: close\r\n\r\n").is(200)
+}
+
+// files lists what lies in the Space's folder, its home and the state, but for what they are for.
+func (a *attacker) files() (found []string) {
+	for _, root := range []string{a.dir, a.p.State} {
+		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // gone meanwhile
+			}
+			relative := strings.TrimPrefix(path, root)
+			for _, known := range []string{"/spaces/attacks/home/gradio", "/logs", "/run", "/spacehost.db", "/__pycache__", "/spaces/attacks/home/.cache", "/spaces/attacks/home/.config"} {
+				if strings.HasPrefix(relative, known) {
+					return nil
+				}
+			}
+			found = append(found, path)
+			return nil
+		})
+	}
+	return found
+}
+
+func (a *attacker) space(path string) string { return a.dir + "/" + path }
+
+func (a *attacker) uploads(path string) string {
+	return a.p.State + "/spaces/attacks/home/gradio/" + path
+}
+
+// isUpload: a place that the host has chosen, one folder below that of uploads.
+func (a *attacker) isUpload(path string) bool {
+	folder, name, ok := strings.Cut(strings.TrimPrefix(path, a.uploads("")), "/")
+	return ok && strings.HasPrefix(path, a.uploads("")) && !strings.ContainsAny(name, "/\x00") && folder != ".." && name != ".."
+}
+
+func (a *attacker) secrets() []string {
+	return []string{a.p.State + "/canary.txt", a.space(".env"), a.p.State + "/spaces/other/home/gradio/canary.txt", filepath.Dir(a.dir) + "/other/canary.txt"}
+}
+
+func (a *attacker) readConfig() {
+	a.t.Helper()
+	got := a.raw("GET /config HTTP/1.1\r\nHost: " + a.host + "\r\nConnection: close\r\n\r\n").is(200)
+	var config struct {
+		Dependencies []struct {
+			ID      int `json:"id"`
+			APIName any `json:"api_name"`
+		} `json:"dependencies"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &config); err != nil {
+		a.t.Fatal(err)
+	}
+	a.config, a.fns = got.body, map[string]int{}
+	for _, d := range config.Dependencies {
+		name, ok := d.APIName.(string)
+		if !ok {
+			name = fmt.Sprint(d.ID)
+		}
+		a.fns[name] = d.ID
+	}
+}
+
+// unflag leaves the folder of what was flagged as it was: Gradio 4 makes it at its start.
+func (a *attacker) unflag() {
+	files, _ := filepath.Glob(a.space("flagged/*"))
+	for _, file := range files {
+		os.Remove(file)
+	}
+	if !slices.Contains(a.before, a.space("flagged")) {
+		os.Remove(a.space("flagged"))
+	}
+}
+
+// isFlag: the Interface's own function, whose button says Flag.
+func isFlag(api string) bool { return strings.Contains(strings.ToLower(api), "flag") }
+
+func (a *attacker) apis() []string { return slices.Sorted(maps.Keys(a.fns)) }
+
+// component is the id of the first of a type.
+func (a *attacker) component(kind string) int {
+	var config struct {
+		Components []struct {
+			ID   int    `json:"id"`
+			Type string `json:"type"`
+		} `json:"components"`
+	}
+	_ = json.Unmarshal([]byte(a.config), &config) // readConfig has
+	for _, c := range config.Components {
+		if c.Type == kind {
+			return c.ID
+		}
+	}
+	a.t.Fatalf("the app has no %s", kind)
+	return 0
+}
+
+func (a *attacker) descriptors() int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.p.cmd.Process.Pid))
+	return len(entries)
+}

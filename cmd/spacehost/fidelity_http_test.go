@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// httpAsk is one request and its answer. {name} in path and body is what one before has kept, {fn:NAME} the number of a function.
+type httpAsk struct {
+	method, path, body string
+	header             http.Header
+	keep               string // NAME=REGEXP: what its group finds in the answer, or in Location; "cookies" are the answer's
+	frames             int    // ends the request after so many
+	open               bool   // leaves it open instead, for
+	resume             bool   // the one that goes on reading it
+}
+
+// requests makes the plain requests of a case.
+func (s *sides) requests(v verdicts) {
+	for _, c := range s.cases(func(c fidelityCase) bool { return c.asks != nil }) {
+		s.t.Run(c.name, func(t *testing.T) { s.in(t).exchange(v, c) })
+	}
+}
+
+func (s *sides) exchange(v verdicts, c fidelityCase) {
+	var got [2]string
+	s.both(c, func(side int) (err error) { got[side], err = s.askAll(side, c); return err })
+	v.judge(s.t, c, "http", got)
+}
+
+// told are the headers of an answer that say something of it.
+var told = []string{"Content-Type", "Cache-Control", "Location", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Content-Disposition",
+	"Accept-Ranges", "Content-Range", "Www-Authenticate", "Allow"}
+
+func (s *sides) askAll(side int, c fidelityCase) (string, error) {
+	v := &visit{s, side, c.page, map[string]string{"session": fmt.Sprintf("S%010x", time.Now().UnixNano()&0xffffffffff)}, nil}
+	var out strings.Builder
+	for _, one := range c.asks {
+		said, err := v.ask(one)
+		if err != nil {
+			return "", fmt.Errorf("%s %s: %w", one.method, one.path, err)
+		}
+		fmt.Fprintf(&out, "%s %s -> %s\n", one.method, one.path, said)
+	}
+	return out.String(), nil
+}
+
+// visit is what a case does at one side.
+type visit struct {
+	*sides
+	side int
+	page string
+	kept map[string]string
+	open *bufio.Reader // of an answer that goes on
+}
+
+// api is what `A` stands for in paths.
+func (s *sides) api() string {
+	if s.line == "v4" {
+		return ""
+	}
+	return "/gradio_api"
+}
+
+func (v *visit) ask(one httpAsk) (string, error) {
+	if one.resume {
+		text, err := read(v.open, one.frames)
+		return heard(nil, text, err), nil
+	}
+	r, cancel, err := v.request(one)
+	if err != nil {
+		return "", err
+	}
+	answer, err := transportFor(r).RoundTrip(r)
+	if err != nil {
+		cancel()
+		return "", err
+	}
+	if answer.StatusCode == http.StatusSwitchingProtocols {
+		defer cancel()
+		answer.Body.Close()
+		return "101", nil
+	}
+	if one.open {
+		v.t.Cleanup(func() { cancel(); answer.Body.Close() })
+	} else {
+		defer cancel()
+		defer answer.Body.Close()
+	}
+	v.open = bufio.NewReader(answer.Body)
+	text, err := read(v.open, one.frames)
+	v.keep(answer, text, one.keep)
+	return heard(answer, text, err), nil
+}
+
+// aloneTransport opens a connection for each request: uvicorn closes one after an error of its own, which the next
+// would run into.
+var aloneTransport = &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+
+// transportFor says nothing of closing a connection that is to be upgraded.
+func transportFor(r *http.Request) http.RoundTripper {
+	if r.Header.Get("Upgrade") != "" {
+		return &http.Transport{}
+	}
+	return aloneTransport
+}
+
+// heard is what is compared of an answer.
+func heard(answer *http.Response, text string, err error) string {
+	var out strings.Builder
+	if answer != nil {
+		fmt.Fprintf(&out, "%d", answer.StatusCode)
+		for _, name := range told {
+			for _, value := range answer.Header.Values(name) {
+				fmt.Fprintf(&out, " %s: %s;", name, masked(value))
+			}
+		}
+	}
+	fmt.Fprintf(&out, "\n%s", masked(text))
+	if err != nil {
+		fmt.Fprint(&out, " (cut off)")
+	}
+	return out.String()
+}
+
+// request is bounded, and fills in what was kept.
+func (v *visit) request(one httpAsk) (*http.Request, context.CancelFunc, error) {
+	path, body := v.filled(one.path, one.header), v.filled(one.body, one.header)
+	if rest, ok := strings.CutPrefix(path, "A/"); ok {
+		path = v.api() + "/" + rest
+	}
+	ctx, cancel := context.WithTimeout(v.t.Context(), time.Minute)
+	r, err := http.NewRequestWithContext(ctx, one.method, v.at(v.side, v.page)+path, strings.NewReader(body))
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for name, values := range one.header {
+		r.Header.Del(name)
+		for _, value := range values {
+			r.Header.Add(name, v.filled(value, nil))
+		}
+	}
+	return r, cancel, nil
+}
+
+var placeholder = regexp.MustCompile(`\{(fn:)?(\w+)\}`)
+
+// filled puts in what was kept, and the numbers of functions.
+func (v *visit) filled(text string, header http.Header) string {
+	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
+		m := placeholder.FindStringSubmatch(found)
+		if m[1] != "" {
+			return v.functionOf(m[2], header)
+		}
+		if value, ok := v.kept[m[2]]; ok {
+			return value
+		}
+		return found
+	})
+}
+
+// keep remembers what keep names; see httpAsk.
+func (v *visit) keep(answer *http.Response, text, keep string) {
+	name, pattern, _ := strings.Cut(keep, "=")
+	switch {
+	case keep == "":
+	case keep == "cookies":
+		var all []string
+		for _, cookie := range answer.Cookies() {
+			all = append(all, cookie.Name+"="+cookie.Value)
+		}
+		v.kept[keep] = strings.Join(all, "; ")
+	default:
+		if m := regexp.MustCompile(pattern).FindStringSubmatch(text + answer.Header.Get("Location")); m != nil {
+			v.kept[name] = m[1]
+		}
+	}
+}
+
+// functionOf is the number of a function, as the JavaScript client finds it, or -1.
+func (v *visit) functionOf(name string, header http.Header) string {
+	var config struct {
+		Dependencies []struct {
+			ID      int `json:"id"`
+			APIName any `json:"api_name"`
+		} `json:"dependencies"`
+	}
+	r, cancel, err := v.request(httpAsk{method: "GET", path: "/config", header: header})
+	if err != nil {
+		return "-1"
+	}
+	defer cancel()
+	answer, err := aloneTransport.RoundTrip(r)
+	if err != nil {
+		return "-1"
+	}
+	defer answer.Body.Close()
+	_ = json.NewDecoder(answer.Body).Decode(&config) // else nothing is found
+	for _, one := range config.Dependencies {
+		if one.APIName == name {
+			return fmt.Sprint(one.ID)
+		}
+	}
+	return "-1"
+}
+
+// read takes all, or so many frames.
+func read(body *bufio.Reader, frames int) (string, error) {
+	if frames == 0 {
+		text, err := io.ReadAll(body)
+		return string(text), err
+	}
+	var out strings.Builder
+	for frames > 0 {
+		line, err := body.ReadString('\n')
+		out.WriteString(line)
+		if err != nil {
+			return out.String(), err
+		}
+		if line == "\n" {
+			frames--
+		}
+	}
+	return out.String(), nil
+}
