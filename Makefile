@@ -53,7 +53,7 @@ gpu: build ## figures of the whole chain on a true GPU; PYTHON has torch, gradio
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
 fidelity: ## compare with stock Gradio on every line, by both admissions (docs/fidelity.txt); start 5.12 and 6.0; who pays in each mode
-	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestWhoPaysInEachMode)$$' ./cmd/spacehost
+	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestPayerInEachMode)$$' ./cmd/spacehost
 
 fidelity-table: ## write docs/gradio.md: which case tries what of Gradio
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost

@@ -89,7 +89,7 @@ func (all answers) below(status int) answers {
 }
 
 // everyway sends a path on both prefixes, as it is and in the writings that filters have overlooked.
-func (a *attacker) everyway(method, path string) (all answers) {
+func (a *attacker) sendVariants(method, path string) (all answers) {
 	a.t.Helper()
 	head, tail := path, ""
 	if at := strings.IndexAny(path[1:], "=/"); at >= 0 {
@@ -113,7 +113,7 @@ func (a *attacker) api(method, path string) answer {
 	return a.sent(method, a.prefix+path, "", "")
 }
 
-func (a *attacker) posted(path, body string) answer {
+func (a *attacker) post(path, body string) answer {
 	a.t.Helper()
 	for _, prefix := range prefixes {
 		if prefix != a.prefix {
@@ -274,7 +274,7 @@ func (a *attacker) tools() map[string]string {
 }
 
 // harmless: bytes that are no page of the Space, whatever they say.
-func (a *attacker) harmless(g answer, attachment bool) {
+func (a *attacker) wantInert(g answer, attachment bool) {
 	a.t.Helper()
 	g.is(200)
 	shown := g.header.Get("Content-Disposition")

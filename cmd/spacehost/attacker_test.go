@@ -127,7 +127,7 @@ func (a *attacker) listen() {
 }
 
 // inside are the names that the listener goes by.
-func (a *attacker) inside() []string {
+func (a *attacker) internalHosts() []string {
 	var hosts []string
 	for _, name := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "localhost", "localhost.", "x.localhost", "0177.0.0.1"} {
 		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
@@ -159,12 +159,12 @@ func (a *attacker) residentMiB() int {
 }
 
 // moreMiB is what a row may take: a body of S37, many times over.
-const moreMiB = 128
+const allowedMiB = 128
 
 // unharmed: nobody was asked, nothing was written but uploads, no memory is lost, and the Space still answers.
-func (a *attacker) unharmed() {
+func (a *attacker) wantUnharmed() {
 	a.t.Helper()
-	if now := a.residentMiB(); now > a.memory+moreMiB {
+	if now := a.residentMiB(); now > a.memory+allowedMiB {
 		a.t.Errorf("the host takes %d MiB, before it were %d", now, a.memory)
 	}
 	if hits := a.hits.Swap(0); hits != 0 {
@@ -236,7 +236,7 @@ func (a *attacker) readConfig() {
 }
 
 // unflag leaves the folder of what was flagged as it was: Gradio 4 makes it at its start.
-func (a *attacker) unflag() {
+func (a *attacker) restoreFlagged() {
 	files, _ := filepath.Glob(a.space("flagged/*"))
 	for _, file := range files {
 		os.Remove(file)

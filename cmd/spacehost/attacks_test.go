@@ -24,7 +24,7 @@ func TestAttacks(t *testing.T) {
 				t.Run(row.name, func(t *testing.T) {
 					a.on(t)
 					row.run(a)
-					a.unharmed()
+					a.wantUnharmed()
 				})
 			}
 		})
@@ -47,18 +47,18 @@ var attacks = []struct {
 }{
 	{"S01 CVE-2021-43831 files by a path", func(a *attacker) {
 		for _, path := range []string{"/file/../../../../etc/passwd", "/file/.env", "/file=app.py", "/file=.env", "/file/app.py", "/file=" + a.space(".env")} {
-			a.everyway("GET", path).below(500).not(200, "root:")
+			a.sendVariants("GET", path).below(500).not(200, "root:")
 		}
 	}},
 	{"S02 CVE-2023-34239 any file, any address", func(a *attacker) {
 		a.api("GET", "/file=/etc/passwd").is(403)
-		a.everyway("GET", "/proxy="+a.listener+"/").not(200, "canary")
+		a.sendVariants("GET", "/proxy="+a.listener+"/").not(200, "canary")
 		a.api("GET", "/proxy="+a.listener+"/").is(403)
 	}},
 	{"S03 CVE-2023-51449 out of the upload's folder", func(a *attacker) {
 		up := a.upload("okm", "text")
 		for _, climb := range []string{"/../../../../../../../../../../etc/passwd", "/../../../../canary.txt", "/..%2f..%2f..%2f..%2fcanary.txt"} {
-			a.everyway("GET", "/file="+filepath.Dir(up)+climb).not(200, "")
+			a.sendVariants("GET", "/file="+filepath.Dir(up)+climb).not(200, "")
 		}
 	}},
 	{"S04 CVE-2024-47164 neighbours, links, devices", func(a *attacker) {
@@ -67,7 +67,7 @@ var attacks = []struct {
 			"allowed/link/canary.txt", "allowed/../secret/canary.txt", // from the app's own folder
 			"/proc/self/root/etc/passwd", "/proc/self/environ", "/proc/self/cwd/.env", a.space("allowed/fifo"), "/dev/zero", "/dev/stdin", a.uploads("fifo"),
 		} {
-			a.everyway("GET", "/file="+path).not(200, "")
+			a.sendVariants("GET", "/file="+path).not(200, "")
 			a.api("GET", "/file="+path).is(403)
 			a.api("HEAD", "/file="+path).is(403)
 		}
@@ -81,27 +81,27 @@ var attacks = []struct {
 	{"S07 CVE-2026-28414 static files by an absolute path", func(a *attacker) {
 		for _, start := range []string{"/static/", "/assets/", "/svelte/", "/favicon.ico/.."} {
 			for _, path := range []string{"/etc/passwd", "/windows/win.ini", a.space(".env"), "../../../../../../../../etc/passwd"} {
-				a.everyway("GET", start+path).below(500).not(200, "root:")
+				a.sendVariants("GET", start+path).below(500).not(200, "root:")
 			}
 		}
 	}},
 	{"S08 CVE-2024-47166 out of a component's folder", func(a *attacker) {
 		for _, path := range []string{"../__init__.py", "%2e%2e%2f__init__.py", "..%2f..%2f__init__.py"} {
 			for _, id := range []string{"1", "textbox", "0af32a1f"} {
-				a.everyway("GET", "/custom_component/"+id+"/client/component/"+path).not(200, "import")
+				a.sendVariants("GET", "/custom_component/"+id+"/client/component/"+path).not(200, "import")
 			}
 		}
 	}},
 	{"S09 CVE-2024-1561 CVE-2024-34511 methods of a component", func(a *attacker) {
 		for _, name := range []string{"move_resource_to_block_cache", "__init__", "postprocess", "__class__", "preprocess"} {
 			for id := range 12 {
-				a.posted("/component_server", fmt.Sprintf(`{"component_id":"%d","data":"/etc/passwd","fn_name":%q,"session_hash":"a"}`, id, name)).below(500).not(200, "")
+				a.post("/component_server", fmt.Sprintf(`{"component_id":"%d","data":"/etc/passwd","fn_name":%q,"session_hash":"a"}`, id, name)).below(500).not(200, "")
 			}
 		}
 	}},
 	{"S10 a component as a way to other addresses", func(a *attacker) {
 		for id := range 60 {
-			a.posted("/component_server", fmt.Sprintf(`{"component_id":"%d","data":"%s/","fn_name":"download_temp_copy_if_needed","session_hash":"a"}`, id, a.listener)).not(200, "")
+			a.post("/component_server", fmt.Sprintf(`{"component_id":"%d","data":"%s/","fn_name":"download_temp_copy_if_needed","session_hash":"a"}`, id, a.listener)).not(200, "")
 		}
 	}},
 	{"S11 CVE-2024-1728 a file by its path, in the queue", func(a *attacker) {
@@ -122,9 +122,9 @@ var attacks = []struct {
 		for _, api := range []string{"file", "binary", "image", "json"} {
 			for _, value := range fileData(a.secrets()[0]) {
 				for _, path := range []string{"/run/" + api, "/api/" + api, "/call/" + api, "/run/predict", "/api/predict"} {
-					a.posted(path, fmt.Sprintf(`{"data":[%s],"session_hash":"s12"}`, value)).below(500)
+					a.post(path, fmt.Sprintf(`{"data":[%s],"session_hash":"s12"}`, value)).below(500)
 				}
-				a.posted("/call/v2/"+api, fmt.Sprintf(`{"value":%s}`, value)).below(500)
+				a.post("/call/v2/"+api, fmt.Sprintf(`{"value":%s}`, value)).below(500)
 			}
 		}
 	}},
@@ -156,7 +156,7 @@ var attacks = []struct {
 	}},
 	{"S13 CVE-2024-51751 a file as bytes", func(a *attacker) {
 		marked, plain := `{"path":"/etc/passwd","meta":{"_type":"gradio.FileData"}}`, `{"path":"/etc/passwd"}`
-		a.posted("/run/binary", `{"data":[`+marked+`]}`).is(403)
+		a.post("/run/binary", `{"data":[`+marked+`]}`).is(403)
 		for _, value := range []string{marked, plain, `{"path":"/etc/passwd","meta":{"_type":"gradio.\u0046ileData"}}`} {
 			a.event("binary", value)
 		}
@@ -164,7 +164,7 @@ var attacks = []struct {
 		for _, b := range []byte(`{"data":[` + marked + `]}`) {
 			utf16 = append(utf16, b, 0)
 		}
-		a.posted("/run/binary", string(utf16)).is(400)
+		a.post("/run/binary", string(utf16)).is(400)
 	}},
 	{"S14 CVE-2024-4941 a file in a string", func(a *attacker) {
 		for _, secret := range a.secrets() {
@@ -213,10 +213,10 @@ var attacks = []struct {
 				a.t.Errorf("%s was taken: %s", value, out)
 			}
 			if !strings.Contains(value, "link") {
-				a.posted("/component_server", fmt.Sprintf(`{"component_id":%d,"data":%s,"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"), value[1:len(value)-1])).is(403)
+				a.post("/component_server", fmt.Sprintf(`{"component_id":%d,"data":%s,"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"), value[1:len(value)-1])).is(403)
 			}
 		}
-		a.posted("/component_server", fmt.Sprintf(`{"component_id":%d,"data":[],"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"))).is(200).has("a.txt")
+		a.post("/component_server", fmt.Sprintf(`{"component_id":%d,"data":[],"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"))).is(200).has("a.txt")
 		if out := a.event("explorer", `[["a.txt"]]`); !strings.Contains(out, "allowed/a.txt") {
 			a.t.Errorf("a file below the root: %s", out)
 		}
@@ -224,14 +224,14 @@ var attacks = []struct {
 	{"S19 CVE-2024-1183 CVE-2024-4940 CVE-2024-8021 sent elsewhere", func(a *attacker) {
 		for _, to := range []string{"http://evil.test", "http%3A%2F%2Fevil.test", "//evil.test", "/%5Cevil.test", "https:/%5Cevil.test", "https://evil.test/x", "HTTP://evil.test", "%68ttp://evil.test"} {
 			for _, start := range []string{"/file=", "/file/", "/proxy="} {
-				a.everyway("GET", start+to).not(200, "").not(301, "").not(302, "").not(307, "").not(308, "")
+				a.sendVariants("GET", start+to).not(200, "").not(301, "").not(302, "").not(307, "").not(308, "")
 			}
 		}
 	}},
 	{"S20 gradio#13593 a file fetched from inside", func(a *attacker) {
-		for _, host := range a.inside() {
+		for _, host := range a.internalHosts() {
 			for _, start := range []string{"/file=", "/proxy="} {
-				a.everyway("GET", start+"http://"+host+"/canary").not(200, "").not(302, "")
+				a.sendVariants("GET", start+"http://"+host+"/canary").not(200, "").not(302, "")
 			}
 		}
 		for _, other := range []string{"file:///etc/passwd", "gopher://127.0.0.1:1/", "ftp://127.0.0.1/x"} {
@@ -248,7 +248,7 @@ var attacks = []struct {
 		}
 	}},
 	{"S24 CVE-2024-4325 CVE-2024-47167 CVE-2024-48052 inputs fetched from inside", func(a *attacker) {
-		for _, host := range a.inside() {
+		for _, host := range a.internalHosts() {
 			for _, api := range []string{"video", "file", "image"} {
 				address := "http://" + host + "/a.mp4"
 				a.event(api, fmt.Sprintf(`{"path":%q,"meta":{"_type":"gradio.FileData"}}`, address))
@@ -261,13 +261,13 @@ var attacks = []struct {
 	}},
 	{"S34 CVE-2024-47872 files that are pages", func(a *attacker) {
 		for _, name := range []string{"a.html", "a.svg", "a.js", "a.xhtml", "a.xml", "a.pdf", "a.htm", "a", "a.svgz", "a.HTML"} {
-			a.harmless(a.api("GET", "/file="+escaped(a.upload(name, "<script>1</script>"))), true)
+			a.wantInert(a.api("GET", "/file="+escaped(a.upload(name, "<script>1</script>"))), true)
 		}
 		for _, name := range []string{"a.png", "a.txt", "a.json", "a.mp4"} {
-			a.harmless(a.api("GET", "/file="+escaped(a.upload(name, "<script>1</script>"))), false)
+			a.wantInert(a.api("GET", "/file="+escaped(a.upload(name, "<script>1</script>"))), false)
 		}
 		up := a.uploadRaw(`a.html%0d%0aX:1`, "x")
-		a.harmless(a.api("GET", "/file="+escaped(up)), true)
+		a.wantInert(a.api("GET", "/file="+escaped(up)), true)
 	}},
 	{"S35 gradio#13750 pages that the app made", func(a *attacker) {
 		out := a.event("produce", `"made.html"`)
@@ -276,7 +276,7 @@ var attacks = []struct {
 			a.t.Fatalf("nothing was made: %s", out)
 		}
 		for _, path := range paths {
-			a.harmless(a.api("GET", "/file="+escaped(path)), true)
+			a.wantInert(a.api("GET", "/file="+escaped(path)), true)
 		}
 		for _, path := range []string{"/stream/a/b/1/playlist.m3u8", "/proxy=https://x.hf.space/a"} {
 			if got := a.api("GET", path); got.header.Get("X-Content-Type-Options") != "nosniff" && got.status != 403 {
@@ -328,7 +328,7 @@ var attacks = []struct {
 		a.event("moment", string(text))
 	}},
 	{"S42 CVE-2022-24770 a formula in what is flagged", func(a *attacker) {
-		defer a.unflag()
+		defer a.restoreFlagged()
 		formulas := []string{`=cmd|'/c calc'!A0`, "+1+1", "-1+1", "@SUM(A1)", "\t=1"}
 		for _, api := range a.apis() {
 			for _, formula := range formulas {

@@ -44,7 +44,7 @@ func byName(t *testing.T, line string) {
 		t.Errorf("a download within a Space: %q", got)
 	}
 	runCLI(t, p, "user", "add", "pia", "--tier", "pro")
-	outside(t, p, strings.TrimSpace(runCLI(t, p, "token", "create", "pia")))
+	checkOutsideProgram(t, p, strings.TrimSpace(runCLI(t, p, "token", "create", "pia")))
 	if paid := v.settled("user:pia"); len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Via != "" {
 		t.Errorf("pia's ledger: %+v, want her call", paid)
 	}
@@ -52,12 +52,12 @@ func byName(t *testing.T, line string) {
 		t.Errorf("the local visitor's ledger: %+v, want the call without a token on top", paid)
 	}
 	if line != "v5" {
-		refusedThrough(t, p, visitor)
+		checkDelegatedRefusal(t, p, visitor)
 	}
 }
 
 // outside is a program of pia's on this machine.
-func outside(t *testing.T, p *product, token string) {
+func checkOutsideProgram(t *testing.T, p *product, token string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), environmentOf(t, p.line), filepath.Join("testdata", "clients", "by_name.py"), token)
 	command.Env = append(os.Environ(), "HF_ENDPOINT="+p.Console, "HOME="+t.TempDir(), "HF_HOME="+t.TempDir(), "NO_PROXY=127.0.0.1", "GRADIO_ANALYTICS_ENABLED=False")
@@ -72,8 +72,8 @@ func outside(t *testing.T, p *product, token string) {
 		"nowhere": "RepositoryNotFoundError: ", "stage": "RUNNING", "model": "this is spacehost and not the Hub", "file": "this is spacehost and not the Hub",
 		"write": "this is spacehost and not the Hub",
 	} {
-		if said, _ := got[what].(string); !strings.Contains(said, want) {
-			t.Errorf("%s: %q, want %q", what, said, want)
+		if value, _ := got[what].(string); !strings.Contains(value, want) {
+			t.Errorf("%s: %q, want %q", what, value, want)
 		}
 	}
 	if got["quota"] != 1500.0 {
@@ -82,7 +82,7 @@ func outside(t *testing.T, p *product, token string) {
 }
 
 // refusedThrough: B's refusal says whose quota it was, and in which Space.
-func refusedThrough(t *testing.T, p *product, visitor *client) {
+func checkDelegatedRefusal(t *testing.T, p *product, visitor *client) {
 	t.Helper()
 	k := visitor.submit("/work", 300) // B's 10 s
 	awaitActive(t, p)
@@ -91,12 +91,12 @@ func refusedThrough(t *testing.T, p *product, visitor *client) {
 	if r := visitor.call("/work", 1); !r.Failed {
 		t.Fatalf("more than half of 30 s was spent through others: %s", r.Value)
 	}
-	var said views.Explanation
-	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
+	var explanation views.Explanation
+	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &explanation); err != nil {
 		t.Fatal(err)
 	}
-	if len(said.Refusals) != 1 || said.Refusals[0].Space != "space-b" || said.Refusals[0].Via != "by-name" || said.Refusals[0].Identity != "local" ||
-		len(said.Calls) != 1 || said.Calls[0].Fits || said.Calls[0].Why != said.Refusals[0].Text {
-		t.Errorf("explained: %+v %+v", said.Refusals, said.Calls)
+	if len(explanation.Refusals) != 1 || explanation.Refusals[0].Space != "space-b" || explanation.Refusals[0].Via != "by-name" || explanation.Refusals[0].Identity != "local" ||
+		len(explanation.Calls) != 1 || explanation.Calls[0].Fits || explanation.Calls[0].Why != explanation.Refusals[0].Text {
+		t.Errorf("explained: %+v %+v", explanation.Refusals, explanation.Calls)
 	}
 }

@@ -69,7 +69,7 @@ func mask(frames []string, joins []join) []string {
 
 // TestTrafficIsThatOfStockGradio sends to the host, with real Gradio behind it, what was sent to stock Gradio,
 // and compares what comes back frame by frame.
-func TestTrafficIsThatOfStockGradio(t *testing.T) {
+func TestTrafficMatchesStockGradio(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) { compareWithStock(t, line) })
 	t.Run("v6, admitted by the Space", func(t *testing.T) { compareWithStock(t, "v6", "--admission", "space") })
 }

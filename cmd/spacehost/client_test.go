@@ -125,15 +125,15 @@ type result struct {
 	Progress [][]any
 }
 
-func (c *client) order(order map[string]any) call {
+func (c *client) send(command map[string]any) call {
 	c.t.Helper()
 	c.mu.Lock()
 	c.next++
 	k := call{c, c.next, make(chan reply, 4096)}
 	c.calls[k.id] = k.ch
 	c.mu.Unlock()
-	order["id"] = k.id
-	data, err := json.Marshal(order)
+	command["id"] = k.id
+	data, err := json.Marshal(command)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func (c *client) order(order map[string]any) call {
 // submit starts a call and returns once it has joined the queue.
 func (c *client) submit(api string, args ...any) call {
 	c.t.Helper()
-	k := c.order(map[string]any{"api": api, "args": list(args)})
+	k := c.send(map[string]any{"api": api, "args": list(args)})
 	c.reply(k.ch, patience)
 	return k
 }

@@ -15,8 +15,8 @@ import (
 
 // The sample is started once per line of Gradio for the tests that only call it.
 var (
-	sampleHosts = map[string]*product{}
-	sampleGone  []func()
+	sampleHosts    = map[string]*product{}
+	sampleCleanups []func()
 )
 
 // sampleT outlives the test that happens to come first; what goes wrong at its end fails the whole run.
@@ -24,7 +24,7 @@ type sampleT struct{ testing.TB }
 
 var sampleFailed bool
 
-func (s sampleT) Cleanup(f func())                { sampleGone = append(sampleGone, f) }
+func (s sampleT) Cleanup(f func())                { sampleCleanups = append(sampleCleanups, f) }
 func (s sampleT) Helper()                         {}
 func (s sampleT) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 func (s sampleT) Failed() bool                    { return sampleFailed }
@@ -46,10 +46,10 @@ func sampleOn(t *testing.T, line string) *product {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sampleGone = append(sampleGone, func() { os.RemoveAll(state) })
+		sampleCleanups = append(sampleCleanups, func() { os.RemoveAll(state) })
 		p = startOn(sampleT{t}, line, state, onGradio(t, filepath.Join(state, "folder"), line, sampleDir), "--tier", "unlimited")
 		sampleHosts[line] = p
-		sampleGone = append(sampleGone, p.stop)
+		sampleCleanups = append(sampleCleanups, p.stop)
 	}
 	if p == nil || p.URL == "" {
 		t.Fatal("the sample did not start")
@@ -60,15 +60,15 @@ func sampleOn(t *testing.T, line string) *product {
 
 // eachSample runs a test against the sample on every line of Gradio.
 func eachSample(t *testing.T, test func(t *testing.T, p *product)) {
-	for _, line := range promised {
+	for _, line := range testedLines {
 		t.Run(line, func(t *testing.T) { test(t, sampleOn(t, line)) })
 	}
 }
 
 // closeSample ends the sample, and reports whether it kept its promises.
 func closeSample() bool {
-	slices.Reverse(sampleGone)
-	for _, f := range sampleGone {
+	slices.Reverse(sampleCleanups)
+	for _, f := range sampleCleanups {
 		f()
 	}
 	return !sampleFailed
@@ -117,7 +117,7 @@ func checkImage(t *testing.T, path string) {
 }
 
 // needs skips aloud, or fails where everything has to run.
-func needs(t *testing.T, what string, names ...string) string {
+func requireProgram(t *testing.T, what string, names ...string) string {
 	t.Helper()
 	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
@@ -144,7 +144,7 @@ func TestJavaScriptClientCallsEveryFunction(t *testing.T) {
 }
 
 func javaScriptClientCallsEveryFunction(t *testing.T, p *product) {
-	node := needs(t, "Node", "node", "nodejs")
+	node := requireProgram(t, "Node", "node", "nodejs")
 	dir := nodePackages(t, "client.mjs")
 	cmd := exec.Command(node, filepath.Join(dir, "client.mjs"), p.URL)
 	cmd.Stderr = os.Stderr
@@ -193,7 +193,7 @@ func checkJS(t *testing.T, calls map[string]jsCall) {
 // nodePackages returns a folder with @gradio/client and these scripts of ours beside it, kept between runs.
 func nodePackages(t *testing.T, names ...string) string {
 	t.Helper()
-	npm := needs(t, "npm", "npm")
+	npm := requireProgram(t, "npm", "npm")
 	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@gradio", "client", "package.json")); err != nil {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -11,8 +11,8 @@ import (
 
 func (p *product) advance(by, want string) {
 	p.t.Helper()
-	if code, out, said := p.cli("clock", "advance", by); code != 0 || !strings.HasSuffix(out, ", "+want+" ahead of the true time\n") {
-		p.t.Fatalf("clock advance %s: exit code %d, %q, %q; want %s ahead", by, code, out, said, want)
+	if code, out, stderr := p.cli("clock", "advance", by); code != 0 || !strings.HasSuffix(out, ", "+want+" ahead of the true time\n") {
+		p.t.Fatalf("clock advance %s: exit code %d, %q, %q; want %s ahead", by, code, out, stderr, want)
 	}
 }
 
@@ -74,11 +74,11 @@ func checkTrueTimeAgain(t *testing.T, state string) {
 	p.client().ok("/minute", 0)
 }
 
-func TestClockAdvanceThatIsRefused(t *testing.T) {
+func TestClockAdvanceRefusals(t *testing.T) {
 	p := sample(t)
 	for _, tt := range []struct {
-		by   string
-		said string
+		by     string
+		stderr string
 	}{
 		{"tomorrow", `"tomorrow" is no duration: say 24h, 90m or 30s`},
 		{"-24h", "-24h is below 0, and no number or time is that here"},
@@ -86,8 +86,8 @@ func TestClockAdvanceThatIsRefused(t *testing.T) {
 		{"9000h", "is not between 1ns and 8784h0m0s"},
 		{"", `"" is no duration`},
 	} {
-		if code, _, said := p.cli("clock", "advance", tt.by); code != cli.ExitUsage || !strings.Contains(said, tt.said) {
-			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, said, cli.ExitUsage, tt.said)
+		if code, _, stderr := p.cli("clock", "advance", tt.by); code != cli.ExitUsage || !strings.Contains(stderr, tt.stderr) {
+			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, stderr, cli.ExitUsage, tt.stderr)
 		}
 	}
 	if code, out, _ := p.cli("clock"); code != 0 || !strings.HasSuffix(out, "the true time\n") {

@@ -9,7 +9,7 @@ import (
 
 // TestSpaceIsKilled: SIGKILL in the middle of an event. The visitor learns of it, the worker dies, the lease is
 // settled, the Space comes back at the same address and answers who waited.
-func TestSpaceIsKilled(t *testing.T) { eachLineAlone(t, spaceIsKilled) }
+func TestSpaceIsKilled(t *testing.T) { eachLineInTurn(t, spaceIsKilled) }
 
 func spaceIsKilled(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)

@@ -8,13 +8,13 @@ import (
 )
 
 // TestDrainedGPUIsNotLent: who is on it finishes, the next visitor does not get it, the operator reads why.
-func TestDrainedGPUIsNotLent(t *testing.T) {
+func TestDrainedGPUIsNotGranted(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
 	c, uuid := p.client(), string(p.gpu().UUID)
 	order := func(want string, args ...string) {
 		t.Helper()
-		if code, out, said := p.cli(append([]string{"gpu"}, args...)...); code != 0 || !strings.Contains(out, want) {
-			t.Fatalf("gpu %v: exit code %d, %q, %q; want %q", args, code, out, said, want)
+		if code, out, stderr := p.cli(append([]string{"gpu"}, args...)...); code != 0 || !strings.Contains(out, want) {
+			t.Fatalf("gpu %v: exit code %d, %q, %q; want %q", args, code, out, stderr, want)
 		}
 	}
 	running := c.submit("/five", 2)
@@ -43,14 +43,14 @@ func TestDrainedGPUIsNotLent(t *testing.T) {
 	c.ok("/five", 0)
 
 	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {
-		if code, _, said := p.cli("gpu", "drain", uuid, "--reason", reason); code != cli.ExitUsage || !strings.Contains(said, "the reason must be at most 200 bytes of printable text") {
-			t.Errorf("drain for %q: exit code %d, %q", reason, code, said)
+		if code, _, stderr := p.cli("gpu", "drain", uuid, "--reason", reason); code != cli.ExitUsage || !strings.Contains(stderr, "the reason must be at most 200 bytes of printable text") {
+			t.Errorf("drain for %q: exit code %d, %q", reason, code, stderr)
 		}
 	}
-	if code, _, said := p.cli("gpu", "drain", "GPU-elsewhere"); code != cli.ExitHost || !strings.Contains(said, "no device GPU-elsewhere on this machine") {
-		t.Errorf("drain of another machine's: exit code %d, %q", code, said)
+	if code, _, stderr := p.cli("gpu", "drain", "GPU-elsewhere"); code != cli.ExitHost || !strings.Contains(stderr, "no device GPU-elsewhere on this machine") {
+		t.Errorf("drain of another machine's: exit code %d, %q", code, stderr)
 	}
-	if code, _, said := p.cli("gpu", "return"); code != cli.ExitUsage {
-		t.Errorf("return of nothing: exit code %d, %q", code, said)
+	if code, _, stderr := p.cli("gpu", "return"); code != cli.ExitUsage {
+		t.Errorf("return of nothing: exit code %d, %q", code, stderr)
 	}
 }

@@ -22,11 +22,11 @@ import (
 )
 
 // dieAt counts the failpoints until the host that a test starts kills itself.
-const dieAt = "SPACEHOST_TEST_DIE_AT"
+const killAt = "SPACEHOST_TEST_DIE_AT"
 
 // armFailpoints is for the test binary as the product alone.
 func armFailpoints() {
-	last, err := strconv.ParseInt(os.Getenv(dieAt), 10, 64)
+	last, err := strconv.ParseInt(os.Getenv(killAt), 10, 64)
 	if err != nil {
 		return
 	}
@@ -51,42 +51,42 @@ func TestHostIsKilledAnywhere(t *testing.T) {
 		crashes = 200
 	}
 	c := &crashing{t: t, state: t.TempDir(), points: map[string]int{}}
-	c.startInnocent()
+	c.startBystander()
 	for n := range crashes {
 		c.restart(1 + rand.IntN(80))
 		if t.Failed() {
 			t.Fatalf("after %d crashes", n)
 		}
-		c.accuse(n%3 == 2)
+		c.plantPID(n%3 == 2)
 	}
 	c.recover()
 	t.Logf("FIRE %d crashes of the host %v, %d orphans gone, at the latest %s after the next start; %d times a pid in the database was an innocent's",
-		crashes, c.points, c.ended, c.slowest.Round(time.Millisecond), c.accused)
-	if c.ended == 0 || c.accused == 0 {
-		t.Errorf("%d orphans were left by crashes, and %d pids of others: nothing was tried", c.ended, c.accused)
+		crashes, c.points, c.ended, c.slowest.Round(time.Millisecond), c.planted)
+	if c.ended == 0 || c.planted == 0 {
+		t.Errorf("%d orphans were left by crashes, and %d pids of others: nothing was tried", c.ended, c.planted)
 	}
 }
 
 // crashing is one state folder and what becomes of it.
 type crashing struct {
-	t        *testing.T
-	state    string
-	innocent *exec.Cmd
-	start    string         // the innocent's, in ticks since boot
-	orphans  map[int]string // of the hosts that have died
-	points   map[string]int
+	t         *testing.T
+	state     string
+	bystander *exec.Cmd
+	start     string         // the innocent's, in ticks since boot
+	orphans   map[int]string // of the hosts that have died
+	points    map[string]int
 
-	ended, accused int
+	ended, planted int
 	slowest        time.Duration
 }
 
-func (c *crashing) startInnocent() {
-	c.innocent = exec.Command("sleep", "3600")
-	if err := c.innocent.Start(); err != nil {
+func (c *crashing) startBystander() {
+	c.bystander = exec.Command("sleep", "3600")
+	if err := c.bystander.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { _ = c.innocent.Process.Kill(); _ = c.innocent.Wait() })
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.innocent.Process.Pid))
+	c.t.Cleanup(func() { _ = c.bystander.Process.Kill(); _ = c.bystander.Wait() })
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.bystander.Process.Pid))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -101,12 +101,12 @@ func (c *crashing) host(ctx context.Context, env ...string) (*exec.Cmd, *bytes.B
 	}
 	cmd := exec.CommandContext(ctx, self, "run", "testdata/spaces/crash", "--addr", ":0", "--console-addr", ":0", "--state", c.state,
 		"--python", environment(c.t), "--gpus", "mock:4xH200", "--ready-json")
-	said := &bytes.Buffer{}
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(productEnv(c.t), env...), said, said, 100*time.Millisecond
+	output := &bytes.Buffer{}
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = append(productEnv(c.t), env...), output, output, 100*time.Millisecond
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	return cmd, said
+	return cmd, output
 }
 
 // restart runs a host until it dies at its n-th failpoint.
@@ -114,14 +114,14 @@ func (c *crashing) restart(n int) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	began := time.Now()
-	cmd, said := c.host(ctx, fmt.Sprintf("%s=%d", dieAt, n))
+	cmd, output := c.host(ctx, fmt.Sprintf("%s=%d", killAt, n))
 	died := make(chan struct{})
 	go func() { defer close(died); _ = cmd.Wait() }()
 	c.watchOrphans(began, died)
 	<-died
-	_, point, found := strings.Cut(said.String(), "died ")
+	_, point, found := strings.Cut(output.String(), "died ")
 	if !found || ctx.Err() != nil {
-		c.t.Fatalf("the host did not die at point %d (%v):\n%s", n, ctx.Err(), said)
+		c.t.Fatalf("the host did not die at point %d (%v):\n%s", n, ctx.Err(), output)
 	}
 	point, _, _ = strings.Cut(point, "\n")
 	c.points[point]++
@@ -164,7 +164,7 @@ func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
 
 // accuse writes the innocent's pid where a worker's stood: with another start time, as if the pid had come round, or
 // after a reboot, when the start time may be the very same.
-func (c *crashing) accuse(rebooted bool) {
+func (c *crashing) plantPID(rebooted bool) {
 	db, err := migrations.Open(c.t.Context(), filepath.Join(c.state, "spacehost.db"))
 	if err != nil {
 		c.t.Fatal(err)
@@ -174,12 +174,12 @@ func (c *crashing) accuse(rebooted bool) {
 	if rebooted {
 		query = `UPDATE leases SET worker_pid = ?, worker_start = ?, boot_id = 'another boot' WHERE ended_at IS NULL AND active_at IS NOT NULL`
 	}
-	done, err := db.ExecContext(c.t.Context(), query, c.innocent.Process.Pid, start)
+	done, err := db.ExecContext(c.t.Context(), query, c.bystander.Process.Pid, start)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	n, _ := done.RowsAffected() // SQLite tells
-	c.accused += int(n)
+	c.planted += int(n)
 }
 
 // recover is the last start, which ends in order.
@@ -187,7 +187,7 @@ func (c *crashing) recover() {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	began := time.Now()
-	cmd, said := c.host(ctx)
+	cmd, output := c.host(ctx)
 	died := make(chan struct{})
 	go func() { defer close(died); _ = cmd.Wait() }()
 	c.watchOrphans(began, died)
@@ -195,9 +195,9 @@ func (c *crashing) recover() {
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	<-died
 	if left := processesOf(c.state); len(left) > 0 || ctx.Err() != nil {
-		c.t.Errorf("left after the last end: %v (%v)\n%s", left, ctx.Err(), said)
+		c.t.Errorf("left after the last end: %v (%v)\n%s", left, ctx.Err(), output)
 	}
-	if !alive(c.innocent.Process.Pid) {
+	if !alive(c.bystander.Process.Pid) {
 		c.t.Error("an innocent process was ended")
 	}
 	if left := slices.Collect(maps.Values(c.orphans)); len(left) > 0 {

@@ -12,14 +12,14 @@ import (
 // cli runs one command line in this process, on p's state folder.
 func (p *product) cli(args ...string) (code int, stdout, stderr string) {
 	p.t.Helper()
-	var out, said bytes.Buffer
-	code = cli.Run(p.t.Context(), append(args, "--state", p.State), &out, &said)
-	return code, out.String(), said.String()
+	var out, errOut bytes.Buffer
+	code = cli.Run(p.t.Context(), append(args, "--state", p.State), &out, &errOut)
+	return code, out.String(), errOut.String()
 }
 
 func (p *product) gpu() control.GPU {
 	p.t.Helper()
-	gpus := asked[[]control.GPU](p.t, p, "/gpu")
+	gpus := controlJSON[[]control.GPU](p.t, p, "/gpu")
 	if len(gpus) != 1 || len(gpus[0].Slots) != 1 {
 		p.t.Fatalf("gpus: %+v", gpus)
 	}
@@ -29,14 +29,14 @@ func (p *product) gpu() control.GPU {
 // fault gives the only GPU a trouble and checks the answer.
 func (p *product) fault(kind, want string) {
 	p.t.Helper()
-	code, out, said := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
+	code, out, stderr := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
 	if code != 0 || !strings.HasSuffix(out, ": "+want+"\n") {
-		p.t.Fatalf("gpu fault %s: exit code %d, %q, %q; want %q", kind, code, out, said, want)
+		p.t.Fatalf("gpu fault %s: exit code %d, %q, %q; want %q", kind, code, out, stderr, want)
 	}
 }
 
 // TestBrokenGPUIsNotLentUntilRepaired: each trouble is seen by the next visitor, shown with its reason, and over after `clear`.
-func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
+func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s", "--warm", "0")
 	c := shared.client()
 	for kind, reason := range map[string]string{
@@ -90,21 +90,21 @@ func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	}
 }
 
-func TestFaultThatIsRefused(t *testing.T) {
+func TestFaultRefusals(t *testing.T) {
 	p := sample(t)
 	tests := []struct {
-		args []string
-		code int
-		said string
+		args   []string
+		code   int
+		stderr string
 	}{
 		{[]string{"GPU-elsewhere", "lost"}, cli.ExitHost, "no device GPU-elsewhere on this machine"},
 		{[]string{"GPU-elsewhere", "burn"}, cli.ExitUsage, `unknown fault "burn"; use lost, hang, memory-stuck`},
 		{[]string{"lost"}, cli.ExitUsage, "accepts 2 arg(s), received 1"},
 	}
 	for _, tt := range tests {
-		code, _, said := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)
-		if code != tt.code || !strings.Contains(said, tt.said) {
-			t.Errorf("gpu fault %v: exit code %d, %q; want %d, %q", tt.args, code, said, tt.code, tt.said)
+		code, _, stderr := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(stderr, tt.stderr) {
+			t.Errorf("gpu fault %v: exit code %d, %q; want %d, %q", tt.args, code, stderr, tt.code, tt.stderr)
 		}
 	}
 }

@@ -31,7 +31,7 @@ const snapshot = `(selector => {
 
 // browse does in real pages what a visitor does, and compares what they see.
 func (s *sides) browse(v verdicts) {
-	cases := s.cases(func(c fidelityCase) bool { return !c.noPage && c.asks == nil })
+	cases := s.cases(func(c fidelityCase) bool { return !c.noPage && c.requests == nil })
 	tabs := s.tabs()
 	page := ""
 	for _, c := range cases {

@@ -13,7 +13,7 @@ import (
 )
 
 // call has a client make all calls, at both sides at the same time.
-func (s *sides) call(v verdicts, way string, command func(order []byte) *exec.Cmd) {
+func (s *sides) call(v verdicts, way string, command func(plan []byte) *exec.Cmd) {
 	t := s.t
 	cases := s.cases(func(c fidelityCase) bool { return c.args != "" })
 	var got [2]map[string]string
@@ -28,7 +28,7 @@ func (s *sides) call(v verdicts, way string, command func(order []byte) *exec.Cm
 }
 
 // callOrder is what testdata/clients/fidelity.py and .mjs read.
-type callOrder struct {
+type callPlan struct {
 	URL   string     `json:"url"`
 	Files string     `json:"files"`
 	Pages []callPage `json:"pages"`
@@ -50,27 +50,27 @@ func (s *sides) callSide(side int, cases []fidelityCase, way string, command fun
 	if err != nil {
 		s.t.Error(err)
 	}
-	order := callOrder{Files: files}
+	plan := callPlan{Files: files}
 	for _, c := range cases {
 		url := s.at(side, c.page)
-		if len(order.Pages) == 0 || order.Pages[len(order.Pages)-1].Path != url {
-			order.Pages = append(order.Pages, callPage{Path: url, Auth: c.auth})
+		if len(plan.Pages) == 0 || plan.Pages[len(plan.Pages)-1].Path != url {
+			plan.Pages = append(plan.Pages, callPage{Path: url, Auth: c.auth})
 		}
-		last := &order.Pages[len(order.Pages)-1]
+		last := &plan.Pages[len(plan.Pages)-1]
 		last.Calls = append(last.Calls, callCase{c.name, json.RawMessage(c.args)})
 	}
-	text, err := json.Marshal(order)
+	text, err := json.Marshal(plan)
 	if err != nil {
 		s.t.Errorf("arguments: %v", err)
 		return nil
 	}
 	cmd := command(text)
 	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(text), time.Second
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		s.t.Errorf("%s at %s: %v: %s", way, sideNames[side], err, complaints.String())
+		s.t.Errorf("%s at %s: %v: %s", way, sideNames[side], err, stderr.String())
 	}
 	got := map[string]string{}
 	for line := range strings.Lines(string(out)) {
@@ -95,7 +95,7 @@ func (s *sides) python() func([]byte) *exec.Cmd {
 }
 
 func (s *sides) javaScript() func([]byte) *exec.Cmd {
-	node := needs(s.t, "Node", "node", "nodejs")
+	node := requireProgram(s.t, "Node", "node", "nodejs")
 	dir := nodePackages(s.t, "fidelity.mjs")
 	return func([]byte) *exec.Cmd { return exec.Command(node, filepath.Join(dir, "fidelity.mjs")) }
 }

@@ -60,7 +60,7 @@ func covered() map[string]map[string][]string {
 			if all[item] == nil {
 				all[item] = map[string][]string{}
 			}
-			for line := range gradios {
+			for line := range gradioVersions {
 				if c.in(line) {
 					all[item][line] = append(all[item][line], c.name)
 				}
@@ -74,7 +74,7 @@ func covered() map[string]map[string][]string {
 // case of fidelityCases that tries it on that line, and docs/gradio.md must say which. `make fidelity` writes it.
 func TestGradioTable(t *testing.T) {
 	cases := covered()
-	lines := slices.Sorted(maps.Keys(gradios))
+	lines := slices.Sorted(maps.Keys(gradioVersions))
 	sections := []struct {
 		title string
 		of    func(inventory) []string
@@ -106,7 +106,7 @@ func TestGradioTable(t *testing.T) {
 	for _, section := range sections {
 		fmt.Fprintf(&out, "\n## %s\n\n| |", section.title)
 		for _, line := range lines {
-			fmt.Fprintf(&out, " %s |", gradios[line])
+			fmt.Fprintf(&out, " %s |", gradioVersions[line])
 		}
 		fmt.Fprintf(&out, "\n|---|%s\n", strings.Repeat("---|", len(lines)))
 		for _, item := range slices.Sorted(maps.Keys(section.has)) {
@@ -165,9 +165,9 @@ func prefixed(item string, cases map[string]map[string][]string) string {
 func cell(t *testing.T, item, line string, has bool, names []string) string {
 	switch {
 	case !has:
-		return gradios[line] + " has none"
+		return gradioVersions[line] + " has none"
 	case len(names) == 0:
-		t.Errorf("no case tries %s of gradio %s", item, gradios[line])
+		t.Errorf("no case tries %s of gradio %s", item, gradioVersions[line])
 		return ""
 	case len(names) > 4:
 		return strings.Join(names[:4], ", ") + fmt.Sprintf(" and %d more", len(names)-4)
@@ -230,7 +230,7 @@ func reported(title string, found verdicts, before string) string {
 		}
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradios[title[:2]])
+	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradioVersions[title[:2]])
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		row := "not in this line"
 		if len(results[name]) > 0 {

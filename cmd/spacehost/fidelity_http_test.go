@@ -14,7 +14,7 @@ import (
 )
 
 // httpAsk is one request and its answer. {name} in path and body is what one before has kept, {fn:NAME} the number of a function.
-type httpAsk struct {
+type httpRequest struct {
 	method, path, body string
 	header             http.Header
 	keep               string // NAME=REGEXP: what its group finds in the answer, or in Location; "cookies" are the answer's
@@ -25,30 +25,30 @@ type httpAsk struct {
 
 // requests makes the plain requests of a case.
 func (s *sides) requests(v verdicts) {
-	for _, c := range s.cases(func(c fidelityCase) bool { return c.asks != nil }) {
+	for _, c := range s.cases(func(c fidelityCase) bool { return c.requests != nil }) {
 		s.t.Run(c.name, func(t *testing.T) { s.in(t).exchange(v, c) })
 	}
 }
 
 func (s *sides) exchange(v verdicts, c fidelityCase) {
 	var got [2]string
-	s.both(c, func(side int) (err error) { got[side], err = s.askAll(side, c); return err })
+	s.both(c, func(side int) (err error) { got[side], err = s.sendAll(side, c); return err })
 	v.judge(s.t, c, "http", got)
 }
 
 // told are the headers of an answer that say something of it.
-var told = []string{"Content-Type", "Cache-Control", "Location", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Content-Disposition",
+var comparedHeaders = []string{"Content-Type", "Cache-Control", "Location", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Content-Disposition",
 	"Accept-Ranges", "Content-Range", "Www-Authenticate", "Allow"}
 
-func (s *sides) askAll(side int, c fidelityCase) (string, error) {
+func (s *sides) sendAll(side int, c fidelityCase) (string, error) {
 	v := &visit{s, side, c.page, map[string]string{"session": fmt.Sprintf("S%010x", time.Now().UnixNano()&0xffffffffff)}, nil}
 	var out strings.Builder
-	for _, one := range c.asks {
-		said, err := v.ask(one)
+	for _, one := range c.requests {
+		text, err := v.send(one)
 		if err != nil {
 			return "", fmt.Errorf("%s %s: %w", one.method, one.path, err)
 		}
-		fmt.Fprintf(&out, "%s %s -> %s\n", one.method, one.path, said)
+		fmt.Fprintf(&out, "%s %s -> %s\n", one.method, one.path, text)
 	}
 	return out.String(), nil
 }
@@ -70,10 +70,10 @@ func (s *sides) api() string {
 	return "/gradio_api"
 }
 
-func (v *visit) ask(one httpAsk) (string, error) {
+func (v *visit) send(one httpRequest) (string, error) {
 	if one.resume {
 		text, err := read(v.open, one.frames)
-		return heard(nil, text, err), nil
+		return comparedText(nil, text, err), nil
 	}
 	r, cancel, err := v.request(one)
 	if err != nil {
@@ -98,7 +98,7 @@ func (v *visit) ask(one httpAsk) (string, error) {
 	v.open = bufio.NewReader(answer.Body)
 	text, err := read(v.open, one.frames)
 	v.keep(answer, text, one.keep)
-	return heard(answer, text, err), nil
+	return comparedText(answer, text, err), nil
 }
 
 // aloneTransport opens a connection for each request: uvicorn closes one after an error of its own, which the next
@@ -114,11 +114,11 @@ func transportFor(r *http.Request) http.RoundTripper {
 }
 
 // heard is what is compared of an answer.
-func heard(answer *http.Response, text string, err error) string {
+func comparedText(answer *http.Response, text string, err error) string {
 	var out strings.Builder
 	if answer != nil {
 		fmt.Fprintf(&out, "%d", answer.StatusCode)
-		for _, name := range told {
+		for _, name := range comparedHeaders {
 			for _, value := range answer.Header.Values(name) {
 				fmt.Fprintf(&out, " %s: %s;", name, masked(value))
 			}
@@ -132,8 +132,8 @@ func heard(answer *http.Response, text string, err error) string {
 }
 
 // request is bounded, and fills in what was kept.
-func (v *visit) request(one httpAsk) (*http.Request, context.CancelFunc, error) {
-	path, body := v.filled(one.path, one.header), v.filled(one.body, one.header)
+func (v *visit) request(one httpRequest) (*http.Request, context.CancelFunc, error) {
+	path, body := v.expand(one.path, one.header), v.expand(one.body, one.header)
 	if rest, ok := strings.CutPrefix(path, "A/"); ok {
 		path = v.api() + "/" + rest
 	}
@@ -149,7 +149,7 @@ func (v *visit) request(one httpAsk) (*http.Request, context.CancelFunc, error) 
 	for name, values := range one.header {
 		r.Header.Del(name)
 		for _, value := range values {
-			r.Header.Add(name, v.filled(value, nil))
+			r.Header.Add(name, v.expand(value, nil))
 		}
 	}
 	return r, cancel, nil
@@ -158,7 +158,7 @@ func (v *visit) request(one httpAsk) (*http.Request, context.CancelFunc, error) 
 var placeholder = regexp.MustCompile(`\{(fn:)?(\w+)\}`)
 
 // filled puts in what was kept, and the numbers of functions.
-func (v *visit) filled(text string, header http.Header) string {
+func (v *visit) expand(text string, header http.Header) string {
 	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
 		m := placeholder.FindStringSubmatch(found)
 		if m[1] != "" {
@@ -197,7 +197,7 @@ func (v *visit) functionOf(name string, header http.Header) string {
 			APIName any `json:"api_name"`
 		} `json:"dependencies"`
 	}
-	r, cancel, err := v.request(httpAsk{method: "GET", path: "/config", header: header})
+	r, cancel, err := v.request(httpRequest{method: "GET", path: "/config", header: header})
 	if err != nil {
 		return "-1"
 	}

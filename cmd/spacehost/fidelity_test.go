@@ -54,19 +54,19 @@ func fidelitySpaces(line string) []string {
 
 // fidelityCase is one comparison. It is called by its name, without the slash; how, says what is set.
 type fidelityCase struct {
-	name   string
-	page   string    // Space and mount: "components/text"
-	covers string    // words of docs/gradio.md: components, routes, messages, behaviours
-	lines  string    // of Gradio; "" is all
-	args   string    // given by the clients; "" is not called by them
-	auth   []string  // name and password
-	do     []string  // in the browser, before #out-NAME is read; nil is a click on #go-NAME, empty is nothing
-	out    string    // where the browser reads, if not there
-	noPage bool      // the browser does not
-	want   string    // stands in every answer, so that two sides which fail do not pass for equal
-	asks   []httpAsk // plain requests
-	slow   bool      // takes so long that only make fidelity does it
-	unlike string    // why the host answers otherwise, on purpose: then want is what the host says
+	name     string
+	page     string        // Space and mount: "components/text"
+	covers   string        // words of docs/gradio.md: components, routes, messages, behaviours
+	lines    string        // of Gradio; "" is all
+	args     string        // given by the clients; "" is not called by them
+	auth     []string      // name and password
+	do       []string      // in the browser, before #out-NAME is read; nil is a click on #go-NAME, empty is nothing
+	out      string        // where the browser reads, if not there
+	noPage   bool          // the browser does not
+	want     string        // stands in every answer, so that two sides which fail do not pass for equal
+	requests []httpRequest // plain requests
+	slow     bool          // takes so long that only make fidelity does it
+	unlike   string        // why the host answers otherwise, on purpose: then want is what the host says
 }
 
 func (c fidelityCase) in(line string) bool { return c.lines == "" || strings.Contains(c.lines, line) }
@@ -233,7 +233,7 @@ func (s *sides) comparePages(v verdicts) {
 	}
 	for _, page := range slices.Sorted(maps.Keys(pages)) {
 		for _, path := range []string{"/config", "A/info", "A/info?all_endpoints=true"} {
-			s.exchange(v, fidelityCase{name: path, page: page, asks: []httpAsk{{method: "GET", path: path}}})
+			s.exchange(v, fidelityCase{name: path, page: page, requests: []httpRequest{{method: "GET", path: path}}})
 		}
 	}
 }

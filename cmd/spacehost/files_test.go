@@ -17,8 +17,8 @@ import (
 
 // The same requests go to stock Gradio and to spacehost; what comes back differs only in the host's own headers,
 // and where its files lie.
-func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
-	for line := range gradios {
+func TestFilesMatchStockGradio(t *testing.T) {
+	for line := range gradioVersions {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

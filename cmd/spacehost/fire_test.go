@@ -25,7 +25,7 @@ import (
 var fire = os.Getenv("SPACEHOST_FIRE") != ""
 
 // badManners are the functions of testdata/spaces/fire. Those that are ended by the host overstay their second.
-var badManners = []string{
+var fireFunctions = []string{
 	"sleeps", "ignores", "stops", "daemonises", "sheds", "flees", "storms", "crashes", "raises", "waits_at_exit", "dies_before_allow", "good",
 }
 
@@ -68,7 +68,7 @@ func burn(t *testing.T, calls int, disable string) {
 
 	todo := make(chan string, calls)
 	for n := range calls {
-		todo <- badManners[n%len(badManners)]
+		todo <- fireFunctions[n%len(fireFunctions)]
 	}
 	close(todo)
 	stuck := p.stickMemory(t)
@@ -84,7 +84,7 @@ func burn(t *testing.T, calls int, disable string) {
 	stuck()
 
 	eventually(t, "every device is back", patience, func() bool {
-		return !slices.ContainsFunc(asked[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
+		return !slices.ContainsFunc(controlJSON[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
 			return len(g.Processes) > 0 && g.Slots[0].Phase != "warm" || g.Slots[0].Phase != "free" && g.Slots[0].Phase != "warm"
 		})
 	})
@@ -123,22 +123,22 @@ func (p *product) burnOne(kind string) {
 		return
 	}
 	defer stream.Body.Close()
-	said, err := io.ReadAll(stream.Body)
-	if want := map[bool]string{true: "event: complete", false: "event: error"}[kind == "good" || kind == "collect"]; err != nil || !bytes.Contains(said, []byte(want)) {
-		p.t.Errorf("%s: the visitor reads %q (%v), want %s", kind, said, err, want)
+	body, err := io.ReadAll(stream.Body)
+	if want := map[bool]string{true: "event: complete", false: "event: error"}[kind == "good" || kind == "collect"]; err != nil || !bytes.Contains(body, []byte(want)) {
+		p.t.Errorf("%s: the visitor reads %q (%v), want %s", kind, body, err, want)
 	}
 }
 
 // stickMemory lets the memory of whoever ends on the last Device stay in use, until the returned function repairs it.
 func (p *product) stickMemory(t *testing.T) (repair func()) {
-	uuid := asked[[]control.GPU](t, p, "/gpu")[burningDevices-1].UUID
-	order := func(kind gpu.FaultKind) {
-		if code, _, said := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
-			t.Fatalf("gpu fault %s: %s", kind, said)
+	uuid := controlJSON[[]control.GPU](t, p, "/gpu")[burningDevices-1].UUID
+	setFault := func(kind gpu.FaultKind) {
+		if code, _, stderr := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
+			t.Fatalf("gpu fault %s: %s", kind, stderr)
 		}
 	}
-	order(gpu.FaultMemoryStuck)
-	return func() { order(gpu.FaultClear) }
+	setFault(gpu.FaultMemoryStuck)
+	return func() { setFault(gpu.FaultClear) }
 }
 
 func (p *product) containment() string {
@@ -197,7 +197,7 @@ func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 func (p *product) wantOnlyWarm(t *testing.T, tag string) {
 	t.Helper()
 	may := map[int]bool{spacePID(t, p): true}
-	for _, g := range asked[[]control.GPU](t, p, "/gpu") {
+	for _, g := range controlJSON[[]control.GPU](t, p, "/gpu") {
 		may[g.Slots[0].Worker] = true
 	}
 	var left []string

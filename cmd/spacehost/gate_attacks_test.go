@@ -75,8 +75,8 @@ var gateAttacks = []struct {
 	name string
 	run  func(*intruder)
 }{
-	{"S26 CVE-2024-47084 a page of another site", func(a *intruder) { a.isKeptOut(evil) }},
-	{"S27 CVE-2024-47165 a page without an origin", func(a *intruder) { a.isKeptOut(sandbox) }},
+	{"S26 CVE-2024-47084 a page of another site", func(a *intruder) { a.wantRefused(evil) }},
+	{"S27 CVE-2024-47165 a page without an origin", func(a *intruder) { a.wantRefused(sandbox) }},
 	{"S29 CVE-2024-1727 an upload by another site", func(a *intruder) {
 		before := a.uploaded()
 		for _, from := range []string{evil, sandbox, silent} {
@@ -92,13 +92,13 @@ var gateAttacks = []struct {
 	}},
 	{"S26 a form and a websocket of another site", func(a *intruder) {
 		for _, from := range []string{evil, sandbox, silent} {
-			a.asked("POST", "/gradio_api/call/greet", a.local(), from+"Content-Type: text/plain\r\n", `{"data":["x"]}`).is(403)
-			a.asked("POST", "/gradio_api/run/greet", a.local(), from+"Content-Type: application/json\r\n", `{"data":["x"]}`).is(403)
-			a.asked("POST", "/gradio_api/cancel", a.local(), from+"Content-Type: application/json\r\n", `{"session_hash":"s","fn_index":0,"event_id":"e"}`).is(403)
-			a.asked("DELETE", "/anything", a.local(), from, "").is(403)
+			a.request("POST", "/gradio_api/call/greet", a.local(), from+"Content-Type: text/plain\r\n", `{"data":["x"]}`).is(403)
+			a.request("POST", "/gradio_api/run/greet", a.local(), from+"Content-Type: application/json\r\n", `{"data":["x"]}`).is(403)
+			a.request("POST", "/gradio_api/cancel", a.local(), from+"Content-Type: application/json\r\n", `{"session_hash":"s","fn_index":0,"event_id":"e"}`).is(403)
+			a.request("DELETE", "/anything", a.local(), from, "").is(403)
 		}
-		a.asked("GET", "/queue/join", a.local(), evil+"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "").is(403)
-		a.asked("POST", "/gradio_api/call/greet", a.local(), "Origin: http://localhost:3\r\nOrigin: https://evil.test\r\nContent-Type: application/json\r\n", `{"data":["x"]}`).is(403)
+		a.request("GET", "/queue/join", a.local(), evil+"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "").is(403)
+		a.request("POST", "/gradio_api/call/greet", a.local(), "Origin: http://localhost:3\r\nOrigin: https://evil.test\r\nContent-Type: application/json\r\n", `{"data":["x"]}`).is(403)
 	}},
 	{"S30 DNS rebinding", func(a *intruder) {
 		for _, name := range []string{"rebind.evil.test", "localhost.evil.test", "127.0.0.1.evil.test"} {
@@ -143,26 +143,26 @@ var gateAttacks = []struct {
 		}
 		for _, path := range paths {
 			for _, prefix := range []string{"", "/gradio_api"} {
-				a.asked("GET", prefix+path, a.host, "", "").not(200, "")
+				a.request("GET", prefix+path, a.host, "", "").not(200, "")
 			}
 		}
 	}},
 	{"S43 CVE-2026-28415 sent away by a login", func(a *intruder) {
 		for _, path := range []string{"/logout", "/login/callback", "/login/huggingface", "/logout/"} {
 			for _, to := range []string{"https://evil.test", "////evil.test/f", "//evil.test", "/%5Cevil.test", "/%09/evil.test", "/%0d%0aX:1", "%68ttps://evil.test", "//evil.test;x", "javascript:alert(1)", "%zz"} {
-				got := a.asked("GET", path+"?a=b&_target%5Furl="+to, a.host, "", "")
+				got := a.request("GET", path+"?a=b&_target%5Furl="+to, a.host, "", "")
 				if where := got.header.Get("Location"); got.status < 400 || where != "" {
 					a.t.Errorf("%s: %d to %q", got.what, got.status, where)
 				}
 			}
 		}
-		got := a.asked("GET", "/logout?_target_url=/a%3Fb=c", a.host, "", "")
+		got := a.request("GET", "/logout?_target_url=/a%3Fb=c", a.host, "", "")
 		if where := got.header.Get("Location"); got.status/100 != 3 || strings.HasPrefix(where, "//") || !strings.Contains(where, "/a?b=c") {
 			a.t.Errorf("an own path: %d to %q", got.status, where)
 		}
 	}},
 	{"S44 CVE-2026-27167 the host's own token in a session", func(a *intruder) {
-		got := a.asked("GET", "/login/huggingface", a.host, "", "")
+		got := a.request("GET", "/login/huggingface", a.host, "", "")
 		if !strings.HasPrefix(got.header.Get("Location"), a.provider) || len(got.header.Values("Set-Cookie")) == 0 {
 			a.t.Fatalf("the login begins with %d %v", got.status, got.header)
 		}
@@ -177,18 +177,18 @@ var gateAttacks = []struct {
 }
 
 // TestSessionsOfOthers is S45: Gradio's streams belong to whoever knows a session hash, which stands in addresses and logs.
-func TestSessionsOfOthers(t *testing.T) {
+func TestForeignSessions(t *testing.T) {
 	p := runProduct(t, gateDir, "--addr", "[::]:0")
 	a := &intruder{attacker: &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}}
 	token := member(t, p, "ada", "pro")
 	cookie := func() string {
-		set := a.asked("GET", "/", a.host, "Accept: text/html\r\n", "").is(200).header.Get("Set-Cookie")
+		set := a.request("GET", "/", a.host, "Accept: text/html\r\n", "").is(200).header.Get("Set-Cookie")
 		name, _, _ := strings.Cut(set, ";")
 		return "Cookie: " + name + "\r\n"
 	}
 	mine, theirs, adas := cookie(), cookie(), "Authorization: Bearer "+token+"\r\n"
 	join := func(hash, from string) answer {
-		return a.asked("POST", "/gradio_api/queue/join", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":%q}`, a.fn(), hash))
+		return a.request("POST", "/gradio_api/queue/join", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":%q}`, a.fn(), hash))
 	}
 	for name, from := range map[string]string{"browser": mine, "person": adas} {
 		hash := "s-" + name
@@ -198,23 +198,23 @@ func TestSessionsOfOthers(t *testing.T) {
 		if err := json.Unmarshal([]byte(join(hash, from).is(200).body), &event); err != nil {
 			t.Fatal(err)
 		}
-		for who, header := range map[string]string{"nobody": "", "another browser": theirs} {
-			t.Run(who+" with the hash of a "+name, func(t *testing.T) {
+		for visitor, header := range map[string]string{"nobody": "", "another browser": theirs} {
+			t.Run(visitor+" with the hash of a "+name, func(t *testing.T) {
 				a.on(t)
-				for _, asked := range []string{
+				for _, requestLine := range []string{
 					"GET /gradio_api/queue/data?session_hash=" + hash, "GET /gradio_api/heartbeat/" + hash, "GET /gradio_api/call/greet/" + event.EventID,
 					"GET /gradio_api/call/v2/greet/" + event.EventID, "GET /gradio_api/deep_link?session_hash=" + hash,
 					"POST /gradio_api/queue/join", "POST /gradio_api/call/greet", "POST /gradio_api/run/greet", "POST /gradio_api/api/greet",
 					"POST /gradio_api/cancel", "POST /gradio_api/component_server", "POST /gradio_api/stream/" + event.EventID,
 				} {
-					method, path, _ := strings.Cut(asked, " ")
+					method, path, _ := strings.Cut(requestLine, " ")
 					body := fmt.Sprintf(`{"data":["y"],"fn_index":%d,"session_hash":%q,"event_id":%q,"component_id":1,"fn_name":"x"}`, a.fn(), hash, event.EventID)
-					a.asked(method, path, a.host, header+"Content-Type: application/json\r\n", body).is(404)
+					a.request(method, path, a.host, header+"Content-Type: application/json\r\n", body).is(404)
 				}
 			})
 		}
 		a.on(t)
-		a.asked("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x").has("close_stream")
+		a.request("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x").has("close_stream")
 	}
 	// A program shows nothing, and goes on wherever it comes from; so does a browser, by its cookie.
 	for name, from := range map[string]string{"program": "", "browser": mine} {
@@ -222,14 +222,14 @@ func TestSessionsOfOthers(t *testing.T) {
 		a.host = "[::1]:" + port(p.URL)
 		join(hash, from).is(200)
 		a.host = "127.0.0.1:" + port(p.URL)
-		a.asked("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x")
+		a.request("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x")
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
 		t.Errorf("the ledger knows %v", names)
 	}
 	// One that got its cookie with the answer to its first call. (Further ones might find the queue full.)
 	cancel := func(from string) answer {
-		return a.asked("POST", "/gradio_api/cancel", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"session_hash":"late","fn_index":%d,"event_id":"e"}`, a.fn()))
+		return a.request("POST", "/gradio_api/cancel", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"session_hash":"late","fn_index":%d,"event_id":"e"}`, a.fn()))
 	}
 	first := join("late", "Origin: http://"+a.host+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
 	given, _, _ := strings.Cut(first.header.Get("Set-Cookie"), ";")
@@ -237,9 +237,9 @@ func TestSessionsOfOthers(t *testing.T) {
 	cancel("").is(404)
 	cancel(theirs).is(404)
 	for i := range 200 {
-		a.asked("GET", fmt.Sprintf("/gradio_api/queue/data?session_hash=guess%d", i), a.host, "", "")
+		a.request("GET", fmt.Sprintf("/gradio_api/queue/data?session_hash=guess%d", i), a.host, "", "")
 	}
-	a.asked("GET", "/gradio_api/queue/data?session_hash=guess", a.host, "", "").is(429)
+	a.request("GET", "/gradio_api/queue/data?session_hash=guess", a.host, "", "").is(429)
 	cancel("Cookie: " + given + "\r\n").is(200)
 }
 
@@ -272,7 +272,7 @@ func newIntruder(t *testing.T, line string) *intruder {
 }
 
 // asked sends a request as the line's Gradio has it: 4 knows no prefix.
-func (a *intruder) asked(method, path, host, headers, body string) answer {
+func (a *intruder) request(method, path, host, headers, body string) answer {
 	a.t.Helper()
 	if a.p.line == "v4" {
 		path = strings.TrimPrefix(path, "/gradio_api")
@@ -290,14 +290,14 @@ func (a *intruder) local() string { return "localhost:" + port(a.p.URL) }
 func port(address string) string { return address[strings.LastIndex(address, ":")+1:] }
 
 // isKeptOut: the page may not read what is there, and changes nothing.
-func (a *intruder) isKeptOut(from string) {
+func (a *intruder) wantRefused(from string) {
 	a.t.Helper()
 	join := `{"data":["x"],"fn_index":0,"session_hash":"s"}`
 	for _, got := range []answer{
-		a.asked("GET", "/config", a.local(), from, "").is(200),
-		a.asked("OPTIONS", "/gradio_api/queue/join", a.local(), from+"Access-Control-Request-Method: POST\r\n", ""),
-		a.asked("POST", "/gradio_api/queue/join", a.local(), from+"Content-Type: application/json\r\n", join).is(403),
-		a.asked("POST", "/gradio_api/queue/join", "127.0.0.1:"+port(a.p.URL), from+"Content-Type: text/plain\r\n", join).is(403),
+		a.request("GET", "/config", a.local(), from, "").is(200),
+		a.request("OPTIONS", "/gradio_api/queue/join", a.local(), from+"Access-Control-Request-Method: POST\r\n", ""),
+		a.request("POST", "/gradio_api/queue/join", a.local(), from+"Content-Type: application/json\r\n", join).is(403),
+		a.request("POST", "/gradio_api/queue/join", "127.0.0.1:"+port(a.p.URL), from+"Content-Type: text/plain\r\n", join).is(403),
 	} {
 		if origin := got.header.Get("Access-Control-Allow-Origin"); origin != "" {
 			a.t.Errorf("%s lets %s read", got.what, origin)
@@ -308,7 +308,7 @@ func (a *intruder) isKeptOut(from string) {
 func (a *intruder) uploadFrom(host, from string) answer {
 	a.t.Helper()
 	body := "--B\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.txt\"\r\n\r\nx\r\n--B--\r\n"
-	return a.asked("POST", "/gradio_api/upload", host, from+"Content-Type: multipart/form-data; boundary=B\r\n", body)
+	return a.request("POST", "/gradio_api/upload", host, from+"Content-Type: multipart/form-data; boundary=B\r\n", body)
 }
 
 // uploaded counts what visitors have sent.

@@ -33,15 +33,15 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 }
 
 // gradios are the lines of Gradio that the tests run, by the versions that were captured.
-var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
+var gradioVersions = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
 // promised are those on which every story is told; of v4 lines_test.go, the captures, pages and clients tell some.
-var promised = []string{"v5", "v6"}
+var testedLines = []string{"v5", "v6"}
 
 // builtEnvironments has one for each line, made when it is first asked for.
 var builtEnvironments = func() map[string]func() (string, error) {
 	all := map[string]func() (string, error){}
-	for line, gradio := range gradios {
+	for line, gradio := range gradioVersions {
 		all[line] = sync.OnceValues(func() (string, error) { return buildEnvironment(gradio) })
 	}
 	return all
@@ -81,7 +81,7 @@ func buildEnvironment(gradio string) (string, error) {
 
 // eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
-	for _, line := range promised {
+	for _, line := range testedLines {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			test(t, line)
@@ -90,8 +90,8 @@ func eachLine(t *testing.T, test func(t *testing.T, line string)) {
 }
 
 // eachLineAlone is for tests that hold times: one line after the other.
-func eachLineAlone(t *testing.T, test func(t *testing.T, line string)) {
-	for _, line := range promised {
+func eachLineInTurn(t *testing.T, test func(t *testing.T, line string)) {
+	for _, line := range testedLines {
 		t.Run(line, func(t *testing.T) { test(t, line) })
 	}
 }
@@ -111,8 +111,8 @@ func startOn(t testing.TB, line, state, dir string, args ...string) *product {
 	t.Helper()
 	p := startProduct(t, state, dir, append(args, "--python", environmentOf(t, line))...)
 	p.line = line
-	if p.URL != "" && p.Spaces[0].Gradio != gradios[line] {
-		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
+	if p.URL != "" && p.Spaces[0].Gradio != gradioVersions[line] {
+		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradioVersions[line])
 	}
 	return p
 }
@@ -130,11 +130,11 @@ func onGradio(t testing.TB, to, line, space string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := bytes.Replace(text, []byte("sdk_version: "+gradios["v6"]), []byte("sdk_version: "+gradios[line]), 1)
-	if line != "v6" && bytes.Equal(asked, text) {
-		t.Fatalf("%s does not ask for gradio %s", readme, gradios["v6"])
+	rewritten := bytes.Replace(text, []byte("sdk_version: "+gradioVersions["v6"]), []byte("sdk_version: "+gradioVersions[line]), 1)
+	if line != "v6" && bytes.Equal(rewritten, text) {
+		t.Fatalf("%s does not ask for gradio %s", readme, gradioVersions["v6"])
 	}
-	if err := os.WriteFile(readme, asked, 0o644); err != nil {
+	if err := os.WriteFile(readme, rewritten, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir

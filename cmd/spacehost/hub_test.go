@@ -12,15 +12,15 @@ import (
 )
 
 // TestWhoPaysInEachMode: the same calls, by Gradio's page, by pages of the app's own and by programs, with ada signed in.
-func TestWhoPaysInEachMode(t *testing.T) {
+func TestPayerInEachMode(t *testing.T) {
 	const ada, local, anonymous = "user:ada", "local", "ip:127.0.0.1"
-	type who struct{ page, client, join, call, program string }
-	direct, hub := who{ada, ada, ada, ada, local}, who{ada, ada, anonymous, anonymous, anonymous}
+	type payers struct{ page, client, join, call, program string }
+	direct, hub := payers{ada, ada, ada, ada, local}, payers{ada, ada, anonymous, anonymous, anonymous}
 	old := hub
 	old.client = anonymous // it was Gradio's page that asked, and not the client
 	for _, row := range []struct {
 		line, mode, space string
-		who
+		payers
 	}{
 		{"v6", "hub", "frontends", hub}, {"v6", "hub", "server", hub}, {"v6", "direct", "frontends", direct},
 		{"v5", "hub", "frontends", old}, {"v5", "direct", "frontends", direct}, {"v4", "hub", "frontends", old}, {"v4", "direct", "frontends", direct},
@@ -40,8 +40,8 @@ func TestWhoPaysInEachMode(t *testing.T) {
 			f.by("curl with a token", ada, f.curl(f.token))
 			f.by("gradio_client", row.program, f.python(""))
 			f.by("gradio_client with a token", ada, f.python(f.token))
-			if told := strings.Contains(f.text(), "user:ada is signed in, and yet pays by address"); told != (row.mode == "hub") {
-				t.Errorf("the operator was told: %v", told)
+			if warned := strings.Contains(f.text(), "user:ada is signed in, and yet pays by address"); warned != (row.mode == "hub") {
+				t.Errorf("the operator was told: %v", warned)
 			}
 		})
 	}
@@ -49,7 +49,7 @@ func TestWhoPaysInEachMode(t *testing.T) {
 
 // TestToolsOnTheHub: an MCP client without a token is nobody in the mode hub, and a token always counts. (An app that is
 // mounted below a path finds itself at no other, so this is another Space than above.)
-func TestToolsOnTheHub(t *testing.T) {
+func TestMCPInHubMode(t *testing.T) {
 	p := runProduct(t, "testdata/spaces/lines", "--identity", "hub")
 	f := &frontend{product: p, t: t, base: p.URL, token: member(t, p, "ada", "pro"), hub: true}
 	f.by("MCP", "ip:127.0.0.1", f.mcp(""))
@@ -108,17 +108,17 @@ func newFrontend(t *testing.T, line, space, mode string) *frontend {
 func (f *frontend) by(what, want string, call func() string) {
 	f.t.Helper()
 	before := len(f.leases().Ended)
-	said := call()
-	if !strings.Contains(said, "Hello") {
-		f.t.Errorf("%s: %q", what, said)
+	text := call()
+	if !strings.Contains(text, "Hello") {
+		f.t.Errorf("%s: %q", what, text)
 		return
 	}
 	eventually(f.t, what+" is paid for", patience, func() bool { return len(f.leases().Ended) > before })
 	if got := f.leases().Ended[0].Identity; got != want {
 		f.t.Errorf("%s: %s pays, want %s", what, got, want)
 	}
-	if strings.Contains(what, "queue/join") && strings.Contains(said, "Falling back to IP-based quotas (your sign-in did not come with this call: ") != f.hub {
-		f.t.Errorf("%s says %q", what, said)
+	if strings.Contains(what, "queue/join") && strings.Contains(text, "Falling back to IP-based quotas (your sign-in did not come with this call: ") != f.hub {
+		f.t.Errorf("%s says %q", what, text)
 	}
 }
 
@@ -144,11 +144,11 @@ func (f *frontend) inPage(way string) func() string {
 		if err != nil {
 			f.t.Fatalf("%s: %v", way, err)
 		}
-		said, err := chromedp.Run(f.ctx, chromedp.Evaluate[string]("window.said"))
+		text, err := chromedp.Run(f.ctx, chromedp.Evaluate[string]("window.said"))
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		return said
+		return text
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 const leasesDir = "testdata/spaces/leases"
 
 // TestOverstayingWorkerIsEnded: declared 5 s, sleeps 30 s.
-func TestOverstayingWorkerIsEnded(t *testing.T) { eachLineAlone(t, overstayingWorkerIsEnded) }
+func TestOverstayingWorkerIsEnded(t *testing.T) { eachLineInTurn(t, overstayingWorkerIsEnded) }
 
 func overstayingWorkerIsEnded(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
@@ -56,7 +56,7 @@ func overstayingWorkerIsEnded(t *testing.T, line string) {
 
 // TestACallThatDoesNotGiveItsGPUBack: `spaces` fails to read what its worker has raised, and sends no /release. The operator
 // is not told to declare more.
-func TestACallThatDoesNotGiveItsGPUBack(t *testing.T) {
+func TestLeaseWithoutRelease(t *testing.T) {
 	p := runProduct(t, leasesDir)
 	if r := p.client().call("/unloadable"); !r.Failed {
 		t.Errorf("the visitor reads %s", r.Value)
@@ -65,8 +65,8 @@ func TestACallThatDoesNotGiveItsGPUBack(t *testing.T) {
 	if b := p.balance(); b.ChargedSeconds != 3 || b.HeldSeconds != 0 {
 		t.Errorf("charged %v, held %v; want 3 and 0", b.ChargedSeconds, b.HeldSeconds)
 	}
-	if said := p.text(); !strings.Contains(said, "Its call had ended, and the Space has not given the GPU back") || strings.Contains(said, "Raise @spaces.GPU") {
-		t.Errorf("the operator reads:\n%s", said)
+	if output := p.text(); !strings.Contains(output, "Its call had ended, and the Space has not given the GPU back") || strings.Contains(output, "Raise @spaces.GPU") {
+		t.Errorf("the operator reads:\n%s", output)
 	}
 }
 

@@ -64,9 +64,9 @@ func (k call) awaitLogs(words ...string) {
 }
 
 // TestProGoesBeforeFree: one GPU is taken; who pays more comes last and goes first, and everybody knows what to expect.
-func TestProGoesBeforeFree(t *testing.T) { eachLine(t, proGoesBeforeFree) }
+func TestProIsGrantedBeforeFree(t *testing.T) { eachLine(t, proIsGrantedBeforeFree) }
 
-func proGoesBeforeFree(t *testing.T, line string) {
+func proIsGrantedBeforeFree(t *testing.T, line string) {
 	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // beside it no wait of this test counts
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	ada := p.clientAs(p.URL, strings.TrimSpace(runCLI(t, p, "token", "create", "ada")))

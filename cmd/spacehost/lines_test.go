@@ -16,8 +16,8 @@ import (
 
 // TestEveryLineServes runs one Space on each line of Gradio: GPU calls by the gradio_client of that time and by
 // the newest, an app that calls itself, and MCP tools, which do so too.
-func TestEveryLineServes(t *testing.T) {
-	for line, version := range gradios {
+func TestEveryGradioLine(t *testing.T) {
+	for line, version := range gradioVersions {
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--tier", "unlimited", "--python", environmentOf(t, line))
 			if health := p.health().Spaces[0]; !health.Native || health.Gradio != version || health.Why != "" {
@@ -71,10 +71,10 @@ func leaveLine(t *testing.T, p *product, line string) {
 		}
 		defer open.Body.Close()
 		for calls := 1; calls <= 2; calls++ {
-			status, said := request(t, http.MethodPost, p.URL+prefix+"/queue/join", fmt.Sprintf(`{"data":[null],"fn_index":4,"session_hash":%q}`, name), nil)
+			status, body := request(t, http.MethodPost, p.URL+prefix+"/queue/join", fmt.Sprintf(`{"data":[null],"fn_index":4,"session_hash":%q}`, name), nil)
 			_, stream := request(t, http.MethodGet, p.URL+prefix+"/queue/data?session_hash="+name, "", nil)
 			if status != http.StatusOK || !strings.Contains(stream, `"success":true`) {
-				t.Fatalf("%d %s: %s", status, said, stream)
+				t.Fatalf("%d %s: %s", status, body, stream)
 			}
 		}
 		hangUp()
@@ -120,28 +120,28 @@ func streamLine(t *testing.T, p *product, line string) {
 			t.Fatal(err)
 		}
 		defer answer.Body.Close()
-		heard := bufio.NewScanner(answer.Body)
+		lines := bufio.NewScanner(answer.Body)
 		await := func(word string) string {
-			for heard.Scan() {
-				if strings.Contains(heard.Text(), word) {
-					return heard.Text()
+			for lines.Scan() {
+				if strings.Contains(lines.Text(), word) {
+					return lines.Text()
 				}
 			}
-			t.Fatalf("%s: the stream ended without %s: %v", end, word, heard.Err())
+			t.Fatalf("%s: the stream ended without %s: %v", end, word, lines.Err())
 			return ""
 		}
 		for number := range 3 {
 			await(fmt.Sprintf(`"picture %d"`, number))
-			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, mine, nil); status != http.StatusOK {
-				t.Fatalf("picture %d: %d %s", number, status, said)
+			if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, mine, nil); status != http.StatusOK {
+				t.Fatalf("picture %d: %d %s", number, status, body)
 			}
 		}
-		if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, picture("/etc/passwd"), nil); status != http.StatusForbidden {
-			t.Errorf("another file: %d %s", status, said)
+		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, picture("/etc/passwd"), nil); status != http.StatusForbidden {
+			t.Errorf("another file: %d %s", status, body)
 		}
 		if end == "closed" {
-			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
-				t.Errorf("close: %d %s", status, said)
+			if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
+				t.Errorf("close: %d %s", status, body)
 			}
 		}
 		if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
@@ -208,15 +208,15 @@ func TestOlderReleasesStart(t *testing.T) {
 // A Gradio whose inside has changed: its own queue does the work, and whoever calls pays as always.
 func TestUnknownGradioIsPassedThrough(t *testing.T) {
 	for _, line := range []string{"v4", "v6"} { // without and with a prefix of the API
-		version := gradios[line]
+		version := gradioVersions[line]
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
 			const reason = "it has no Queue.update_intervals"
 			if health := p.health().Spaces[0]; health.Native || health.Gradio != version || health.Why != reason {
 				t.Errorf("health: %+v, want gradio %s, not native: %s", health, version, reason)
 			}
-			if said := "WARNING: the inside of gradio " + version + " is not known to spacehost (" + reason + ")"; !strings.Contains(p.text(), said) {
-				t.Errorf("the screen lacks %q", said)
+			if warning := "WARNING: the inside of gradio " + version + " is not known to spacehost (" + reason + ")"; !strings.Contains(p.text(), warning) {
+				t.Errorf("the screen lacks %q", warning)
 			}
 			if !strings.Contains(p.log(), "its own queue is used") {
 				t.Error("the log lacks it")
@@ -225,7 +225,7 @@ func TestUnknownGradioIsPassedThrough(t *testing.T) {
 			if left := p.hubQuota(); left.Current >= left.Base {
 				t.Errorf("the visitor's quota is untouched: %+v", left)
 			}
-			payNobodyElse(t, p)
+			wantLocalPayer(t, p)
 			c := p.client()
 			if r := c.call("/too_long"); !strings.Contains(r.Err, "(4000s) is larger than the maximum allowed") {
 				t.Errorf("/too_long: %+v", r)
@@ -235,7 +235,7 @@ func TestUnknownGradioIsPassedThrough(t *testing.T) {
 }
 
 // payNobodyElse: every Lease is the visitor's, none the Space's own.
-func payNobodyElse(t *testing.T, p *product) {
+func wantLocalPayer(t *testing.T, p *product) {
 	t.Helper()
 	for _, one := range p.leases().Ended {
 		if one.Identity != "local" {
@@ -256,16 +256,16 @@ func callTool(t *testing.T, p *product, line string) {
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	var said struct {
+	var outcome struct {
 		Tools  []string
 		Failed bool
 		Text   string
 	}
-	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
+	if bad := json.Unmarshal(out, &outcome); err != nil || bad != nil {
 		t.Fatalf("%v, %v: %s", err, bad, out)
 	}
-	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 5 {
-		t.Errorf("got %+v", said)
+	if outcome.Failed || !strings.HasPrefix(outcome.Text, "Hello tool, from GPU-") || len(outcome.Tools) != 5 {
+		t.Errorf("got %+v", outcome)
 	}
 	eventually(t, "ada pays", patience, func() bool {
 		last := p.leases().Ended
@@ -285,7 +285,7 @@ func TestTwoMountedApps(t *testing.T) {
 				}
 				p.awaitCharge(before)
 			}
-			payNobodyElse(t, p)
+			wantLocalPayer(t, p)
 		})
 	}
 }

@@ -18,8 +18,8 @@ import (
 
 // TestNothingSecretIsKeptOrShown plants markers as a Hugging Face token, our token, a cookie, a Secret and a prompt, has
 // them used in every way, and looks for them in all that is written down or can be read by others.
-func TestNothingSecretIsKeptOrShown(t *testing.T) {
-	p, m := planted(t)
+func TestSecretsAreNotStoredOrShown(t *testing.T) {
+	p, m := startWithMarkers(t)
 	headers := map[string]string{
 		"Authorization": "Bearer " + m["our token"], "Cookie": "session=" + m["cookie"], "X-Hf-Authorization": "Bearer " + m["HF token"],
 	}
@@ -34,7 +34,7 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 	} else {
 		t.Errorf("token: %s", token)
 	}
-	mistakes(t, p, m, headers)
+	sendMalformed(t, p, m, headers)
 	if lines := readAs[[]any](t, p.Console+"/api/spacehost/ledger", m["our token"]); len(lines) < 4 {
 		t.Errorf("the ledger has %d lines, want those of two calls", len(lines))
 	}
@@ -60,7 +60,7 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 }
 
 // planted is a host with a Space that has a Secret, and a person ada who calls it.
-func planted(t *testing.T) (*product, map[string]string) {
+func startWithMarkers(t *testing.T) (*product, map[string]string) {
 	t.Helper()
 	state, elsewhere := t.TempDir(), t.TempDir()
 	adas, hash := people.NewToken()
@@ -85,7 +85,7 @@ func planted(t *testing.T) (*product, map[string]string) {
 }
 
 // mistakes are requests that a host might write down because something is wrong with them.
-func mistakes(t *testing.T, p *product, m, headers map[string]string) {
+func sendMalformed(t *testing.T, p *product, m, headers map[string]string) {
 	t.Helper()
 	prompt := url.QueryEscape(m["prompt"])
 	for _, row := range []struct{ method, url, body string }{

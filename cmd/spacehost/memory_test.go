@@ -38,8 +38,8 @@ func TestKilledForMemory(t *testing.T) {
 
 	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
 	<-p.ended
-	if code, said := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
-		!strings.Contains(said, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(said, "give the Space more memory") {
+	if code, output := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
+		!strings.Contains(output, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(output, "give the Space more memory") {
 		t.Errorf("exit code %d, want %d with the reason and the next step", code, cli.ExitRuntime)
 	}
 
@@ -52,7 +52,7 @@ func TestKilledForMemory(t *testing.T) {
 		s := p.health().Spaces[0]
 		return s.Stage == "RUNNING" && s.PID != pid
 	})
-	if said := p.text(); !strings.Contains(said, "hungry: RUNTIME_ERROR: The Space's process ended: "+sentence+" It is started again.") {
+	if output := p.text(); !strings.Contains(output, "hungry: RUNTIME_ERROR: The Space's process ended: "+sentence+" It is started again.") {
 		t.Errorf("the operator was not told")
 	}
 }

@@ -16,8 +16,8 @@ import (
 // TestPagesAreThoseOfStockGradio asks the host and stock Gradio for the same: pages byte for byte but for three
 // things: app_id, which each start draws anew; a function of Gradio 5 in components[].props.delete_callback, printed
 // with its place in memory; and the address, which Gradio writes into root and code_snippets.
-func TestPagesAreThoseOfStockGradio(t *testing.T) {
-	for _, line := range promised { // 4 answers its pages itself
+func TestPagesMatchStockGradio(t *testing.T) {
+	for _, line := range testedLines { // 4 answers its pages itself
 		t.Run(line, func(t *testing.T) {
 			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)
 			p := runProduct(t, dir, "--gpus", "none", "--python", python, "--host", "space.example")
@@ -110,7 +110,7 @@ func frontendOf(t *testing.T, python string) string {
 // for this visitor.
 func (s side) same(path string, header http.Header, natively bool) {
 	s.Helper()
-	got, want := s.ask(s.ours, path, header), s.ask(s.stock, path, header)
+	got, want := s.fetch(s.ours, path, header), s.fetch(s.stock, path, header)
 	if got.body != want.body { // else masking would take most of this test's time
 		got.body, want.body = drawn.ReplaceAllString(got.body, "$1$2<drawn>"), drawn.ReplaceAllString(want.body, "$1$2<drawn>")
 	}
@@ -139,7 +139,7 @@ type answered struct {
 }
 
 // ask sends path as it stands. Go's transport asks for gzip, and unpacks it, unless the header says otherwise.
-func (s side) ask(base, path string, header http.Header) answered {
+func (s side) fetch(base, path string, header http.Header) answered {
 	s.Helper()
 	r, err := http.NewRequestWithContext(s.Context(), http.MethodGet, base, nil)
 	if err != nil {

@@ -207,7 +207,7 @@ func alive(pid int) bool {
 }
 
 // asked returns the JSON that the host answers on its control socket.
-func asked[T any](t testing.TB, p *product, path string) (answer T) {
+func controlJSON[T any](t testing.TB, p *product, path string) (answer T) {
 	t.Helper()
 	body, err := overSocket(t, p.Socket, path)
 	if err != nil {
@@ -244,7 +244,7 @@ func overSocket(t testing.TB, socket, path string) ([]byte, error) {
 // balance is the local visitor's account.
 func (p *product) balance() control.Balance {
 	p.t.Helper()
-	for _, b := range asked[[]control.Balance](p.t, p, "/quota") {
+	for _, b := range controlJSON[[]control.Balance](p.t, p, "/quota") {
 		if b.Identity == "local" {
 			return b
 		}
@@ -255,7 +255,7 @@ func (p *product) balance() control.Balance {
 
 func (p *product) leases() control.Leases {
 	p.t.Helper()
-	return asked[control.Leases](p.t, p, "/lease?limit=1000")
+	return controlJSON[control.Leases](p.t, p, "/lease?limit=1000")
 }
 
 func (p *product) health() views.Health {

@@ -20,7 +20,7 @@ func TestAppLaunchesAgain(t *testing.T) {
 		p := runOn(t, line, relaunchesDir, "--gpus", "none")
 		c, pid := p.client(), spacePID(t, p)
 		running := c.submit("/slow", 120)
-		p.awaitRuns("slow")
+		p.awaitRunning("slow")
 		waiting := c.submit("/next", "waited")
 		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
 		c.submit("/relaunch") // whether its own answer still comes is a race
@@ -39,7 +39,7 @@ func TestAppLaunchesAgain(t *testing.T) {
 }
 
 // awaitRuns waits for an event of that endpoint to run.
-func (p *product) awaitRuns(endpoint string) {
+func (p *product) awaitRunning(endpoint string) {
 	p.t.Helper()
 	eventually(p.t, "an event of "+endpoint+" runs", patience, func() bool {
 		return strings.Contains(p.log(), fmt.Sprintf(`"endpoint":%q`, endpoint))
@@ -48,7 +48,7 @@ func (p *product) awaitRuns(endpoint string) {
 
 // TestFurtherDemo: of two demos in one process visitors reach the first, as at the Hub's one port; when it makes
 // room, the next that launches.
-func TestFurtherDemo(t *testing.T) {
+func TestSecondDemo(t *testing.T) {
 	p := runProduct(t, "testdata/spaces/two-demos", "--gpus", "none")
 	eventually(t, "the operator is told", patience, func() bool {
 		return strings.Contains(p.text(), "two-demos: A further demo was launched: visitors reach only the first one.")
@@ -72,7 +72,7 @@ func TestFurtherDemo(t *testing.T) {
 
 // TestOpenPageOutlivesItsApp: a page that is open while the app launches again, and while the Space's process is killed,
 // shows what became of its events and works on without being loaded anew.
-func TestOpenPageOutlivesItsApp(t *testing.T) {
+func TestOpenPageSurvivesRelaunch(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) {
 		tab := openPage(t)
 		p := runOn(t, line, relaunchesDir, "--gpus", "none")
@@ -91,13 +91,13 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 		tab.shows("#out", fmt.Sprintf("page %d 2", first))
 
 		tab.click("#slow")
-		p.awaitRuns("slow")
+		p.awaitRunning("slow")
 		tab.click("#next")
 		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
 		if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		tab.says("it was killed by SIGKILL")
+		tab.showsText("it was killed by SIGKILL")
 		var second int
 		eventually(t, "the Space is back", patience, func() bool {
 			s := p.health().Spaces[0]
@@ -107,9 +107,9 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 		tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // who waited
 		tab.click("#echo")
 		tab.shows("#out", fmt.Sprintf("page %d 1", second))
-		shoot(t, tab.ctx, "outlived-"+line+".png")
-		if said := tab.complaints(); len(said) > 0 {
-			t.Errorf("the page threw: %q", said)
+		screenshot(t, tab.ctx, "outlived-"+line+".png")
+		if thrown := tab.exceptions(); len(thrown) > 0 {
+			t.Errorf("the page threw: %q", thrown)
 		}
 	})
 }
@@ -118,13 +118,13 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 type page struct {
 	t          *testing.T
 	ctx        context.Context
-	complaints func() []string
+	exceptions func() []string
 }
 
 func openPage(t *testing.T) page {
 	t.Helper()
-	ctx, complaints := browser(t)
-	return page{t, ctx, complaints}
+	ctx, exceptions := browser(t)
+	return page{t, ctx, exceptions}
 }
 
 // waitFor polls the page for longer than its own patience would be on a loaded machine.
@@ -147,7 +147,7 @@ func (p page) shows(field, want string) {
 }
 
 // says waits for words anywhere on the page, as in a toast.
-func (p page) says(words string) {
+func (p page) showsText(words string) {
 	p.t.Helper()
 	p.poll("it says "+words, fmt.Sprintf(`() => document.body.innerText.includes(%q)`, words))
 }
@@ -161,8 +161,8 @@ func (p page) poll(what, script string) {
 func (p page) do(what string, err error) {
 	p.t.Helper()
 	if err != nil {
-		shoot(p.t, p.ctx, "failed.png")
-		said, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
-		p.t.Fatalf("%s: %v; the browser says %q; the page %q", what, err, p.complaints(), said)
+		screenshot(p.t, p.ctx, "failed.png")
+		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
+		p.t.Fatalf("%s: %v; the browser says %q; the page %q", what, err, p.exceptions(), text)
 	}
 }

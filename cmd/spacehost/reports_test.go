@@ -35,8 +35,8 @@ func TestThreeCallsOfAMinuteLeaveThirtySeconds(t *testing.T) {
 				eventually(t, "all Devices that are wanted are at work", patience, func() bool {
 					return states(p.leases())[lease.Active] == min(left, devices)
 				})
-				if code, _, said := p.cli("clock", "advance", "63s"); code != 0 {
-					t.Fatal(said)
+				if code, _, stderr := p.cli("clock", "advance", "63s"); code != 0 {
+					t.Fatal(stderr)
 				}
 				eventually(t, "their minutes are over", patience, func() bool { return len(p.leases().Ended) == len(calls)-left+min(left, devices) })
 			}
@@ -58,7 +58,7 @@ func TestThreeCallsOfAMinuteLeaveThirtySeconds(t *testing.T) {
 
 // TestWhatCallsCostAndMayAskFor: 45 s of xlarge cost 90; 300 s are more than a free user may ask for, and fine for a pro.
 // Whoever was refused can read why, with their own token.
-func TestWhatCallsCostAndMayAskFor(t *testing.T) {
+func TestCostAndMaximumDuration(t *testing.T) {
 	p := runProduct(t, leasesDir)
 	c := p.client()
 	k := c.submit("/whole_45", 300)
@@ -83,12 +83,12 @@ func TestWhatCallsCostAndMayAskFor(t *testing.T) {
 	if got := p.clientAs(p.URL, pia).ok("/too_long"); got != "never" {
 		t.Errorf("300 s as pro: %q", got)
 	}
-	readsOwn(t, p, pia)
-	adjusts(t, p)
+	checkOwnData(t, p, pia)
+	checkAdjustments(t, p)
 }
 
 // readsOwn looks at what everybody can read of themselves, and of nobody else.
-func readsOwn(t *testing.T, p *product, pia string) {
+func checkOwnData(t *testing.T, p *product, pia string) {
 	t.Helper()
 	var local views.Explanation
 	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--function", "whole_45", "--json")), &local); err != nil {
@@ -139,7 +139,7 @@ func readAs[T any](t *testing.T, url, token string) T {
 }
 
 // adjusts grants and resets, and is refused what makes no sense.
-func adjusts(t *testing.T, p *product) {
+func checkAdjustments(t *testing.T, p *product) {
 	t.Helper()
 	runCLI(t, p, "quota", "grant", "local", "2m", "--reason", "demo day")
 	if b := p.balance(); b.BaseSeconds != 330 || b.LeftSeconds != 240 {
@@ -152,8 +152,8 @@ func adjusts(t *testing.T, p *product) {
 	for _, nonsense := range [][]string{
 		{"quota", "reset", "local"}, {"quota", "grant", "local", "0s"}, {"quota", "grant", "local", "20000h"}, {"quota", "grant", "", "5s"},
 	} {
-		if code, out, said := p.cli(nonsense...); code != cli.ExitUsage {
-			t.Errorf("%q: exit code %d %s%s", nonsense, code, out, said)
+		if code, out, stderr := p.cli(nonsense...); code != cli.ExitUsage {
+			t.Errorf("%q: exit code %d %s%s", nonsense, code, out, stderr)
 		}
 	}
 	runCLI(t, p, "user", "set", "pia", "--quota", "100s")
@@ -161,7 +161,7 @@ func adjusts(t *testing.T, p *product) {
 	if !strings.Contains(shown, `left of 100 s in 24 hours`) || !strings.Contains(shown, "One call may ask for 100 s at most.") {
 		t.Errorf("pia, with a quota of her own:\n%s", shown)
 	}
-	lines := asked[[]views.Entry](t, p, "/ledger?identity=local")
+	lines := controlJSON[[]views.Entry](t, p, "/ledger?identity=local")
 	if len(lines) != 4 || lines[0].Kind != "reset" || lines[0].ReturnedSeconds != 90 || lines[1].Kind != "grant" || lines[1].Reason != "demo day" || lines[1].By == "" {
 		t.Errorf("local's lines: %+v", lines)
 	}

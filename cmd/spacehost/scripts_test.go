@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "nobody": nobody,
+			"exits": exits, "await": await, "noprocesses": noProcesses,
 		},
 	})
 }
@@ -121,9 +121,9 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // nobody checks that no process of a Space on this state folder lives: `nobody STATE`.
-func nobody(ts *testscript.TestScript, neg bool, args []string) {
+func noProcesses(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: nobody STATE")
+		ts.Fatalf("usage: noprocesses STATE")
 	}
 	if left := processesOf(ts.MkAbs(args[0])); len(left) > 0 {
 		ts.Fatalf("processes are left: %v", left)

@@ -67,7 +67,7 @@ func bearer(token string) map[string]string {
 }
 
 // TestServeKnowsWhoMaySeeWhat follows a lab through a change of its configuration.
-func TestServeKnowsWhoMaySeeWhat(t *testing.T) {
+func TestServeAccessControl(t *testing.T) {
 	state := t.TempDir()
 	ada, adas := people.NewToken()
 	ben, bens := people.NewToken()
@@ -75,19 +75,19 @@ func TestServeKnowsWhoMaySeeWhat(t *testing.T) {
 	people := fmt.Sprintf(`[{name: ada, tier: pro, tokens: [%s]}, {name: ben, tier: student, tokens: [%s]}]`, adas, bens)
 
 	l := serveLab(t, state, "[ada]", people)
-	l.isHiddenFrom(map[string]map[string]string{
+	l.wantHiddenFrom(map[string]map[string]string{
 		"nobody": nil, "ben": bearer(ben), "an unknown token": bearer(stranger), "a saved token": bearer("hf_saved_by_the_client"),
 		"a forged address": {"X-Forwarded-For": "127.0.0.1"},
 	})
 	l.wantOwnQuotas(ada, ben)
 	l.wantVisitorsOfProxies()
 	l.wantProtected()
-	l.refusesChanges()
+	l.wantChangesRefused()
 	l.stop()
 
 	// ada is no member any more, and ben's token has leaked.
 	l = serveLab(t, state, "[ben]", fmt.Sprintf(`[{name: ada, tokens: [%s]}, {name: ben, tier: student}]`, adas))
-	l.isHiddenFrom(map[string]map[string]string{"a former member": bearer(ada), "a revoked token": bearer(ben)})
+	l.wantHiddenFrom(map[string]map[string]string{"a former member": bearer(ada), "a revoked token": bearer(ben)})
 	if status, body := request(t, http.MethodGet, l.open+"/config", "", bearer(ben)); status != http.StatusUnauthorized {
 		t.Errorf("a revoked token at a public Space: %d %s", status, body)
 	}
@@ -97,24 +97,24 @@ func TestServeKnowsWhoMaySeeWhat(t *testing.T) {
 }
 
 // isHiddenFrom asks for everything that a Space answers: the words are those of a name that no Space has.
-func (l *lab) isHiddenFrom(strangers map[string]map[string]string) {
+func (l *lab) wantHiddenFrom(strangers map[string]map[string]string) {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	none, words := request(t, http.MethodGet, l.shared+"/config", "", map[string]string{"Host": "nobody.lab.example"})
 	if none != http.StatusNotFound {
 		t.Fatalf("a name that no Space has: %d %s", none, words)
 	}
-	for who, headers := range strangers {
-		for _, asked := range []string{
+	for visitor, headers := range strangers {
+		for _, requestLine := range []string{
 			"GET /", "HEAD /", "OPTIONS /config", "GET /config", "GET /nothing", "GET /theme.css", "GET /gradio_api/info", "GET /gradio_api/startup-events",
 			"POST /gradio_api/queue/join", "GET /gradio_api/queue/data?session_hash=s", "GET /gradio_api/queue/status", "GET /queue/join",
 			"POST /gradio_api/call/greet", "GET /gradio_api/call/greet/e", "POST /gradio_api/run/greet", "GET /gradio_api/heartbeat/s",
 			"POST /gradio_api/upload", "GET /gradio_api/file=app.py", "GET /file=app.py", "POST /gradio_api/cancel", "POST /gradio_api/reset",
 		} {
-			method, path, _ := strings.Cut(asked, " ")
+			method, path, _ := strings.Cut(requestLine, " ")
 			status, body := request(t, method, l.hidden+path, `{"data":["x"],"session_hash":"s"}`, headers)
 			if status != none || body != words && method != http.MethodHead {
-				t.Errorf("%s as %s: %d %s", asked, who, status, body)
+				t.Errorf("%s as %s: %d %s", requestLine, visitor, status, body)
 			}
 		}
 		socket := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -122,7 +122,7 @@ func (l *lab) isHiddenFrom(strangers map[string]map[string]string) {
 			socket[name] = value
 		}
 		if status, body := request(t, http.MethodGet, l.hidden+"/queue/join", "", socket); status != none || body != words {
-			t.Errorf("a websocket as %s: %d %s", who, status, body)
+			t.Errorf("a websocket as %s: %d %s", visitor, status, body)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (l *lab) wantVisitorsOfProxies() {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	through := map[string]string{"X-Forwarded-For": "192.0.2.66, 203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": protectedName}
-	if got := callSimply(t, l.product, "five", "[0]", map[string]string{"X-Forwarded-For": through["X-Forwarded-For"]}); !strings.HasPrefix(got, "complete") {
+	if got := callFirstSpace(t, l.product, "five", "[0]", map[string]string{"X-Forwarded-For": through["X-Forwarded-For"]}); !strings.HasPrefix(got, "complete") {
 		t.Errorf("through the proxy: %s", got)
 	}
 	if names := identities(t, l.product); !slices.Equal(names, []string{"ip:203.0.113.9", "user:ada", "user:ben"}) {
@@ -188,7 +188,7 @@ func (l *lab) wantProtected() {
 	if got := names(l.health()); !slices.Equal(got, []string{"leases"}) {
 		t.Errorf("everybody is told of %v", got)
 	}
-	if got := names(asked[views.Health](t, l.product, "/healthz")); len(got) != 3 {
+	if got := names(controlJSON[views.Health](t, l.product, "/healthz")); len(got) != 3 {
 		t.Errorf("the operator is told of %v", got)
 	}
 	for _, url := range []string{l.open, l.Console} {
@@ -199,14 +199,14 @@ func (l *lab) wantProtected() {
 }
 
 // refusesChanges: what the file says, commands do not change.
-func (l *lab) refusesChanges() {
+func (l *lab) wantChangesRefused() {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	for _, args := range [][]string{{"user", "tier", "ada", "free"}, {"user", "add", "ada"}, {"token", "create", "ben"}} {
-		var out, complaints bytes.Buffer
-		code := cli.Run(context.Background(), append(args, "--state", l.State), &out, &complaints)
-		if code == 0 || !strings.Contains(complaints.String(), "comes from the configuration of `spacehost serve`") {
-			t.Errorf("%v: exit code %d: %s", args, code, complaints.String())
+		var out, stderr bytes.Buffer
+		code := cli.Run(context.Background(), append(args, "--state", l.State), &out, &stderr)
+		if code == 0 || !strings.Contains(stderr.String(), "comes from the configuration of `spacehost serve`") {
+			t.Errorf("%v: exit code %d: %s", args, code, stderr.String())
 		}
 	}
 }

@@ -56,14 +56,14 @@ func (v cookieVisit) do(method, address, body string, headers ...string) (*http.
 	return answer, string(text)
 }
 
-func (v cookieVisit) who(address string, headers ...string) string {
+func (v cookieVisit) identity(address string, headers ...string) string {
 	v.t.Helper()
 	answer, body := v.do("GET", address+"/__spacehost/whoami", "", headers...)
-	var who console.WhoAmI
-	if json.Unmarshal([]byte(body), &who) != nil {
+	var identity console.WhoAmI
+	if json.Unmarshal([]byte(body), &identity) != nil {
 		return fmt.Sprintf("%d %s", answer.StatusCode, body)
 	}
-	return who.Identity
+	return identity.Identity
 }
 
 // call is a /call with its stream.
@@ -75,14 +75,14 @@ func (v cookieVisit) call(at, api, data string, headers ...string) string {
 func (v cookieVisit) callBelow(at, api, data string, headers ...string) string {
 	v.t.Helper()
 	answer, body := v.do("POST", at+"/call/"+api, `{"data":`+data+`}`, append(headers, "Content-Type", "application/json")...)
-	var said struct {
+	var reply struct {
 		EventID string `json:"event_id"`
 	}
-	if err := json.Unmarshal([]byte(body), &said); err != nil || answer.StatusCode != http.StatusOK {
+	if err := json.Unmarshal([]byte(body), &reply); err != nil || answer.StatusCode != http.StatusOK {
 		v.t.Fatalf("a call: %d %s", answer.StatusCode, body)
 	}
-	_, told := v.do("GET", at+"/call/"+api+"/"+said.EventID, "", headers...)
-	return told
+	_, stream := v.do("GET", at+"/call/"+api+"/"+reply.EventID, "", headers...)
+	return stream
 }
 
 // signIn goes the way of the pages: the Space, the console, back with a form.
@@ -94,7 +94,7 @@ func (v cookieVisit) signIn(p *product, space, address, token string) {
 		v.t.Fatalf("sent to the console with %d %q", answer.StatusCode, answer.Header.Get("Location"))
 	}
 	action, code := v.code(p, space, address, token)
-	answer, body := v.enter(action, code, p.Console, at.Query().Get("to"))
+	answer, body := v.redeem(action, code, p.Console, at.Query().Get("to"))
 	if answer.StatusCode != http.StatusOK || !strings.Contains(body, `content="0;url=/x?y=z"`) {
 		v.t.Fatalf("the code: %d %s", answer.StatusCode, body)
 	}
@@ -104,14 +104,14 @@ func (v cookieVisit) code(p *product, space, address, token string) (action, cod
 	v.t.Helper()
 	answer, body := v.do("POST", p.Console+"/login/code", fmt.Sprintf(`{"space":%q,"origin":%q}`, space, address),
 		"Content-Type", "application/json", "X-Hf-Authorization", "Bearer "+token, "Origin", p.Console)
-	var said struct{ Action, Code string }
-	if err := json.Unmarshal([]byte(body), &said); err != nil || answer.StatusCode != http.StatusOK {
+	var reply struct{ Action, Code string }
+	if err := json.Unmarshal([]byte(body), &reply); err != nil || answer.StatusCode != http.StatusOK {
 		v.t.Fatalf("the console: %d %s", answer.StatusCode, body)
 	}
-	return said.Action, said.Code
+	return reply.Action, reply.Code
 }
 
-func (v cookieVisit) enter(action, code, origin, to string) (*http.Response, string) {
+func (v cookieVisit) redeem(action, code, origin, to string) (*http.Response, string) {
 	v.t.Helper()
 	return v.do("POST", action, url.Values{"code": {code}, "to": {to}}.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Origin", origin, "Sec-Fetch-Site", "same-site")
 }
@@ -136,10 +136,10 @@ func TestSignInAtOneSpace(t *testing.T) {
 	token := member(t, p, "ada", "pro")
 	v := newVisit(t)
 	v.signIn(p, "gate", at, token)
-	if got := v.who(at); got != "user:ada" {
+	if got := v.identity(at); got != "user:ada" {
 		t.Errorf("signed in as %s", got)
 	}
-	if got := v.who(elsewhere); got != "local" { // ports do not part cookies: it was sent there
+	if got := v.identity(elsewhere); got != "local" { // ports do not part cookies: it was sent there
 		t.Errorf("at the other Space: %s", got)
 	}
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", elsewhere}} {
@@ -162,26 +162,26 @@ func TestSignInAtOneSpace(t *testing.T) {
 	jar, _ := v.Jar.(*cookiejar.Jar)
 	u, _ := url.Parse(at)
 	jar.SetCookies(u, []*http.Cookie{{Name: "theirs", Value: "x"}})
-	if told := v.call(at, "whoami", `[]`); !strings.Contains(told, `["theirs=x"]`) {
-		t.Errorf("the Space's code sees %s", told)
+	if stream := v.call(at, "whoami", `[]`); !strings.Contains(stream, `["theirs=x"]`) {
+		t.Errorf("the Space's code sees %s", stream)
 	}
 	if answer, _ := v.do("POST", at+"/__spacehost/logout", "", "Origin", elsewhere); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("another Space's page signs out: %d", answer.StatusCode)
 	}
-	if answer, _ := v.do("GET", at+"/__spacehost/logout", ""); answer.StatusCode != http.StatusOK || v.who(at) != "user:ada" {
-		t.Errorf("a GET: %d, and then %s", answer.StatusCode, v.who(at))
+	if answer, _ := v.do("GET", at+"/__spacehost/logout", ""); answer.StatusCode != http.StatusOK || v.identity(at) != "user:ada" {
+		t.Errorf("a GET: %d, and then %s", answer.StatusCode, v.identity(at))
 	}
 	kept := slices.Clone(jar.Cookies(u))
-	if answer, _ := v.do("POST", at+"/__spacehost/logout", "", "Origin", at); answer.StatusCode != http.StatusSeeOther || v.who(at) != "local" {
-		t.Errorf("signed out: %d, and then %s", answer.StatusCode, v.who(at))
+	if answer, _ := v.do("POST", at+"/__spacehost/logout", "", "Origin", at); answer.StatusCode != http.StatusSeeOther || v.identity(at) != "local" {
+		t.Errorf("signed out: %d, and then %s", answer.StatusCode, v.identity(at))
 	}
 	jar.SetCookies(u, kept)
-	if got := v.who(at); got != "local" {
+	if got := v.identity(at); got != "local" {
 		t.Errorf("the old cookie after that: %s", got)
 	}
 	v.signIn(p, "gate", at, token)
 	runCLI(t, p, "token", "revoke", tokenID(t, p))
-	if got := v.who(at); got != "local" {
+	if got := v.identity(at); got != "local" {
 		t.Errorf("with the token revoked: %s", got)
 	}
 	if strings.Contains(p.log()+p.text(), token) {
@@ -190,7 +190,7 @@ func TestSignInAtOneSpace(t *testing.T) {
 }
 
 // TestCodesLeadNowhereElse: a code is good once, at the Space and the address that it was made for, from the console.
-func TestCodesLeadNowhereElse(t *testing.T) {
+func TestSignInCodesAreBound(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other")
 	if err := os.CopyFS(other, os.DirFS(gateDir)); err != nil {
 		t.Fatal(err)
@@ -216,23 +216,23 @@ func TestCodesLeadNowhereElse(t *testing.T) {
 		}
 	}
 	action, code := v.code(p, "gate", at, token)
-	answer, body := v.enter(strings.Replace(action, at, elsewhere, 1), code, p.Console, "/")
+	answer, body := v.redeem(strings.Replace(action, at, elsewhere, 1), code, p.Console, "/")
 	refused("at another Space", answer, body)
-	answer, body = v.enter(action, code, p.Console, "/")
+	answer, body = v.redeem(action, code, p.Console, "/")
 	refused("after that", answer, body)
 	for _, origin := range []string{"http://evil.test", "null", at, elsewhere, "http://127.0.0.1:9", ""} {
 		action, code = v.code(p, "gate", at, token)
-		answer, body = v.enter(action, code, origin, "/")
+		answer, body = v.redeem(action, code, origin, "/")
 		refused("from "+origin, answer, body)
 	}
 	action, code = v.code(p, "gate", at, token)
-	if answer, body := v.enter(action, code, p.Console, "//evil.test"); answer.StatusCode != http.StatusOK || strings.Contains(body, "evil") {
+	if answer, body := v.redeem(action, code, p.Console, "//evil.test"); answer.StatusCode != http.StatusOK || strings.Contains(body, "evil") {
 		t.Errorf("on to another site: %d %s", answer.StatusCode, body)
 	}
-	answer, body = v.enter(action, code, p.Console, "/")
+	answer, body = v.redeem(action, code, p.Console, "/")
 	refused("twice", answer, body)
 	for range 25 {
-		answer, body = v.enter(action, strings.Repeat("0", 64), p.Console, "/")
+		answer, body = v.redeem(action, strings.Repeat("0", 64), p.Console, "/")
 	}
 	if answer.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "Too many wrong") {
 		t.Errorf("after 25 made-up codes: %d %s", answer.StatusCode, body)
@@ -250,18 +250,18 @@ func TestSignInOfMembers(t *testing.T) {
 	if answer, body := v.do("GET", l.hidden+"/__spacehost/login", ""); answer.StatusCode != http.StatusNotFound {
 		t.Errorf("a stranger's sign-in at the private Space: %d %s", answer.StatusCode, body)
 	}
-	ask := func(token, space, origin string) int {
+	codeStatus := func(token, space, origin string) int {
 		answer, _ := v.do("POST", l.Console+"/login/code", fmt.Sprintf(`{"space":%q,"origin":%q}`, space, origin), "Content-Type", "application/json", "X-Hf-Authorization", "Bearer "+token)
 		return answer.StatusCode
 	}
-	if bens, nobodys := ask(ben, space, l.hidden), ask(ben, "nosuch", l.hidden); bens != http.StatusNotFound || nobodys != bens {
-		t.Errorf("a code for ben: %d, and %d where there is no Space", bens, nobodys)
+	if bens, unknown := codeStatus(ben, space, l.hidden), codeStatus(ben, "nosuch", l.hidden); bens != http.StatusNotFound || unknown != bens {
+		t.Errorf("a code for ben: %d, and %d where there is no Space", bens, unknown)
 	}
-	if answer, body := v.enter(l.hidden+"/__spacehost/session", "made up", l.Console, "/"); answer.StatusCode != http.StatusNotFound || body != `{"detail":"Not Found"}`+"\n" {
+	if answer, body := v.redeem(l.hidden+"/__spacehost/session", "made up", l.Console, "/"); answer.StatusCode != http.StatusNotFound || body != `{"detail":"Not Found"}`+"\n" {
 		t.Errorf("a made-up code: %d %s", answer.StatusCode, body)
 	}
 	action, code := v.code(l.product, space, l.hidden, ada)
-	if answer, body := v.enter(action, code, l.Console, "/"); answer.StatusCode != http.StatusOK {
+	if answer, body := v.redeem(action, code, l.Console, "/"); answer.StatusCode != http.StatusOK {
 		t.Fatalf("ada's code: %d %s", answer.StatusCode, body)
 	}
 	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
@@ -300,22 +300,22 @@ func TestSignInOfMembers(t *testing.T) {
 }
 
 // TestTwoPeopleInTwoBrowsers, with the pages as they are: each pays, and neither sees what is the other's.
-func TestTwoPeopleInTwoBrowsers(t *testing.T) {
+func TestTwoUsersInTwoBrowsers(t *testing.T) {
 	p := runProduct(t, gateDir)
 	tokens := map[string]string{"ada": member(t, p, "ada", "pro"), "ben": member(t, p, "ben", "free")}
 	for name, token := range tokens {
-		ctx, complaints := browser(t)
+		ctx, exceptions := browser(t)
 		err := chromedp.Do(ctx, chromedp.Navigate(p.URL+"/__spacehost/login"), chromedp.WaitVisible(chromedp.CSS("#token")))
-		shoot(t, ctx, "sign-in-"+name+"-1-form.png")
+		screenshot(t, ctx, "sign-in-"+name+"-1-form.png")
 		if err == nil {
 			err = chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("#token"), token+"\r"), chromedp.WaitVisible(chromedp.CSS("#spaces button")))
 		}
-		shoot(t, ctx, "sign-in-"+name+"-2-choice.png")
+		screenshot(t, ctx, "sign-in-"+name+"-2-choice.png")
 		if err == nil {
 			err = chromedp.Do(ctx, chromedp.Click(chromedp.CSS("#spaces button")), chromedp.WaitVisible(greetButton))
 		}
 		if err != nil {
-			t.Fatalf("%s signs in: %v; the browser says %q", name, err, complaints())
+			t.Fatalf("%s signs in: %v; the browser says %q", name, err, exceptions())
 		}
 		if greeting, err := greet(ctx, p.URL, name); err != nil || greeting != "Hello "+name {
 			t.Fatalf("%s greets: %q, %v", name, greeting, err)
@@ -323,15 +323,15 @@ func TestTwoPeopleInTwoBrowsers(t *testing.T) {
 		if err := chromedp.Do(ctx, chromedp.Navigate(p.URL+"/__spacehost/"), chromedp.WaitVisible(chromedp.CSS("main form button"))); err != nil {
 			t.Fatal(err)
 		}
-		shoot(t, ctx, "sign-in-"+name+"-3-known.png")
+		screenshot(t, ctx, "sign-in-"+name+"-3-known.png")
 		if cookies, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.cookie")); err != nil || strings.Contains(cookies, "spacehost") {
 			t.Errorf("the page's code reads %q (%v)", cookies, err)
 		}
 		if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS("main form button")), chromedp.WaitVisible(chromedp.CSS(`a[href="/__spacehost/login"]`))); err != nil {
 			t.Errorf("%s signs out: %v", name, err)
 		}
-		if said := complaints(); len(said) > 0 {
-			t.Errorf("the pages threw: %q", said)
+		if thrown := exceptions(); len(thrown) > 0 {
+			t.Errorf("the pages threw: %q", thrown)
 		}
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"user:ada", "user:ben"}) {
@@ -340,13 +340,13 @@ func TestTwoPeopleInTwoBrowsers(t *testing.T) {
 }
 
 // TestTheLinkOfRun signs in whoever opens it first, as the local visitor, and stays in no address.
-func TestTheLinkOfRun(t *testing.T) {
+func TestLinkPrintedByRun(t *testing.T) {
 	p := runProduct(t, gateDir)
-	ctx, complaints := browser(t)
+	ctx, exceptions := browser(t)
 	err := chromedp.Do(ctx, chromedp.Navigate(p.Link), chromedp.WaitVisible(chromedp.CSS("#spaces button")))
-	shoot(t, ctx, "sign-in-link.png")
+	screenshot(t, ctx, "sign-in-link.png")
 	if err != nil {
-		t.Fatalf("%v; the browser says %q", err, complaints())
+		t.Fatalf("%v; the browser says %q", err, exceptions())
 	}
 	shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + " " + document.querySelector("#known p").textContent`))
 	if err != nil || shown != p.Console+"/ You are the local visitor. " && !strings.HasPrefix(shown, p.Console+"/ You are the local visitor. 210 of 210 seconds") {

@@ -30,7 +30,7 @@ type stockGradio struct {
 // variables Gradio builds another config.
 func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	t.Helper()
-	addr := farAddress(t)
+	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	home := filepath.Join(t.TempDir(), "home")
 	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o755); err != nil {
@@ -41,8 +41,8 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	cmd.Env = append(os.Environ(), "GRADIO_SERVER_NAME=127.0.0.1", "GRADIO_SERVER_PORT="+port, "GRADIO_TEMP_DIR="+filepath.Join(home, "gradio"),
 		"GRADIO_ANALYTICS_ENABLED=False", "HOME="+home, "SPACE_HOST="+addr, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost")
 	cmd.Env = append(cmd.Env, vars...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 		_ = cmd.Process.Kill()
 		<-ended
 		if t.Failed() {
-			t.Logf("output of stock Gradio in %s:\n%s", dir, said.String()[max(0, said.Len()-4000):])
+			t.Logf("output of stock Gradio in %s:\n%s", dir, output.String()[max(0, output.Len()-4000):])
 		}
 	})
 	return stockGradio{t, "http://" + addr, ended}
@@ -80,7 +80,7 @@ func (s stockGradio) ready() string {
 
 // farAddress is free, and not of the range from which the kernel gives ports to whoever asks for any: it takes
 // seconds until the app listens.
-func farAddress(t *testing.T) string {
+func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))

@@ -14,9 +14,9 @@ import (
 )
 
 // TestTokensMakePeoplePay: a bearer token of ours names who pays, a revoked one is refused, a stranger's is absent.
-func TestTokensMakePeoplePay(t *testing.T) { eachLine(t, tokensMakePeoplePay) }
+func TestTokenOwnerPays(t *testing.T) { eachLine(t, tokenOwnerPays) }
 
-func tokensMakePeoplePay(t *testing.T, line string) {
+func tokenOwnerPays(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
@@ -24,7 +24,7 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 		t.Fatalf("token create prints %q", token)
 	}
 	ada := map[string]string{"Authorization": "Bearer " + token}
-	if got := callSimply(t, p, "five", "[0]", ada); !strings.HasPrefix(got, "complete") {
+	if got := callFirstSpace(t, p, "five", "[0]", ada); !strings.HasPrefix(got, "complete") {
 		t.Errorf("with a token: %s", got)
 	}
 	if got := quotaOf(t, p, ada); got.Base != 1500 || got.ResetsAt == nil {
@@ -33,7 +33,7 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 	if got := p.hubQuota(); got.Base != 210 || got.ResetsAt != nil {
 		t.Errorf("the local visitor's quota: %+v, want it untouched", got)
 	}
-	if got := callSimply(t, p, "five", "[0]", map[string]string{"Authorization": "Bearer hf_saved_by_the_client"}); !strings.HasPrefix(got, "complete") {
+	if got := callFirstSpace(t, p, "five", "[0]", map[string]string{"Authorization": "Bearer hf_saved_by_the_client"}); !strings.HasPrefix(got, "complete") {
 		t.Errorf("with somebody else's token: %s", got)
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
@@ -51,16 +51,16 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 // cli runs a subcommand against the product's host, in this process.
 func runCLI(t *testing.T, p *product, args ...string) string {
 	t.Helper()
-	var out, complaints bytes.Buffer
-	if code := cli.Run(context.Background(), append(args, "--state", p.State), &out, &complaints); code != 0 {
-		t.Fatalf("spacehost %v: exit code %d: %s", args, code, complaints.String())
+	var out, stderr bytes.Buffer
+	if code := cli.Run(context.Background(), append(args, "--state", p.State), &out, &stderr); code != 0 {
+		t.Fatalf("spacehost %v: exit code %d: %s", args, code, stderr.String())
 	}
 	return out.String()
 }
 
 func tokenID(t *testing.T, p *product) string {
 	t.Helper()
-	tokens := asked[[]control.Token](t, p, "/tokens")
+	tokens := controlJSON[[]control.Token](t, p, "/tokens")
 	if len(tokens) != 1 {
 		t.Fatalf("tokens: %+v", tokens)
 	}
@@ -69,7 +69,7 @@ func tokenID(t *testing.T, p *product) string {
 
 func identities(t *testing.T, p *product) (names []string) {
 	t.Helper()
-	for _, b := range asked[[]control.Balance](t, p, "/quota") {
+	for _, b := range controlJSON[[]control.Balance](t, p, "/quota") {
 		names = append(names, b.Identity)
 	}
 	return names
@@ -115,7 +115,7 @@ func quotaOf(t *testing.T, p *product, headers map[string]string) hubapi.Quota {
 	return fetchJSON[hubapi.Quota](t, r)
 }
 
-func callSimply(t *testing.T, p *product, api, data string, headers map[string]string) string {
+func callFirstSpace(t *testing.T, p *product, api, data string, headers map[string]string) string {
 	t.Helper()
 	return callAt(t, p.URL, api, data, headers)
 }

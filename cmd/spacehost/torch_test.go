@@ -26,7 +26,7 @@ func torchPython(t *testing.T) string {
 			t.Fatal(err)
 		}
 		b := build.New(build.Config{Dir: filepath.Join(dir, "environments")})
-		env, err := b.Build(context.Background(), build.Spec{Gradio: gradios["v6"], Dir: torchDir}, false)
+		env, err := b.Build(context.Background(), build.Spec{Gradio: gradioVersions["v6"], Dir: torchDir}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,18 +30,18 @@ type callers struct {
 }
 
 // TestASpaceCallsAnother: one host for all, and each step begins with what the one before it has left.
-func TestASpaceCallsAnother(t *testing.T) {
+func TestSpaceCallsAnotherSpace(t *testing.T) {
 	first := twoPorts(t)
 	p := runProduct(t, viaDir+"/space-a", viaDir+"/space-b", callersDir, "--addr", fmt.Sprint("127.0.0.1:", first),
 		"--variable", fmt.Sprint("SPACE_B=http://127.0.0.1:", first+1))
 	v := &callers{product: p, t: t, b: p.Spaces[1].URL, c: p.Spaces[2].URL, visitor: p.client()}
-	v.theVisitorPays()
-	v.theSpacePaysItself()
-	v.takeTokens()
-	v.tokensOfOthersAreRefused()
-	v.aBearerBesideDoesNotPay()
-	v.halfIsTheMost()
-	v.theOperatorForbidsIt()
+	v.visitorPays()
+	v.spacePaysItself()
+	v.collectTokens()
+	v.foreignTokensAreRefused()
+	v.bearerBesideDoesNotPay()
+	v.delegationIsLimited()
+	v.operatorForbidsDelegation()
 	if strings.Contains(p.log()+p.text(), v.token) {
 		t.Error("a token stands in a log")
 	}
@@ -70,7 +70,7 @@ func twoPorts(t *testing.T) int {
 // settled are the leases that an account was charged for, by what the ledger says, the last one first.
 func (v *callers) settled(key string) (lines []views.Entry) {
 	v.t.Helper()
-	for _, e := range asked[[]views.Entry](v.t, v.product, "/ledger?identity="+key) {
+	for _, e := range controlJSON[[]views.Entry](v.t, v.product, "/ledger?identity="+key) {
 		if e.Kind == "settle" && e.ChargedSeconds > 0 {
 			lines = append(lines, e)
 		}
@@ -79,7 +79,7 @@ func (v *callers) settled(key string) (lines []views.Entry) {
 }
 
 // theVisitorPays for B's work, by the token that A took when they opened its page.
-func (v *callers) theVisitorPays() {
+func (v *callers) visitorPays() {
 	v.t.Helper()
 	if r := v.visitor.call("/set_client_for_session"); r.Failed {
 		v.t.Fatalf("page load: %s", r.Err)
@@ -100,7 +100,7 @@ func (v *callers) theVisitorPays() {
 }
 
 // theSpacePaysItself for the same call without the header, from the same address as the visitor's.
-func (v *callers) theSpacePaysItself() {
+func (v *callers) spacePaysItself() {
 	v.t.Helper()
 	v.visitor.ok("/work_on_own_account", 1)
 	if paid := v.settled("space:space-a"); len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Via != "" || paid[0].ChargedSeconds < 1 {
@@ -118,7 +118,7 @@ func (v *callers) theSpacePaysItself() {
 }
 
 // takeTokens gets the visitor's at callers, and looks what B is given instead of it.
-func (v *callers) takeTokens() {
+func (v *callers) collectTokens() {
 	v.t.Helper()
 	v.token = v.clientAt(v.c).ok("/token")
 	v.onBehalf = map[string]string{"X-IP-Token": v.token}
@@ -126,11 +126,11 @@ func (v *callers) takeTokens() {
 	if v.signer, err = token.OpenSigner(v.State); err != nil {
 		v.t.Fatal(err)
 	}
-	said := callAt(v.t, v.c, "token", "[]", v.onBehalf)
-	atB, _, _ := strings.Cut(strings.TrimPrefix(said, `complete ["`), `"`)
+	stream := callAt(v.t, v.c, "token", "[]", v.onBehalf)
+	atB, _, _ := strings.Cut(strings.TrimPrefix(stream, `complete ["`), `"`)
 	claims, err := v.signer.VerifyFor(atB, "callers")
 	if err != nil || atB == v.token || claims.Act != "callers" || claims.Sub != "local" {
-		v.t.Errorf("B's app reads %s: %+v (%v), want a token of its own for local by callers", said, claims, err)
+		v.t.Errorf("B's app reads %s: %+v (%v), want a token of its own for local by callers", stream, claims, err)
 	}
 	stranger, err := token.OpenSigner(v.t.TempDir())
 	if err != nil {
@@ -145,7 +145,7 @@ func (v *callers) takeTokens() {
 	}
 }
 
-func (v *callers) tokensOfOthersAreRefused() {
+func (v *callers) foreignTokensAreRefused() {
 	v.t.Helper()
 	const words = "Expired ZeroGPU proxy token" // spaces/zero/client.py
 	forB, err := v.signer.Sign(token.Claims{Aud: "space-b", Sub: "local", Tier: "free", ID: "event"})
@@ -168,7 +168,7 @@ func (v *callers) tokensOfOthersAreRefused() {
 }
 
 // aBearerBesideDoesNotPay, but must be good.
-func (v *callers) aBearerBesideDoesNotPay() {
+func (v *callers) bearerBesideDoesNotPay() {
 	v.t.Helper()
 	runCLI(v.t, v.product, "user", "add", "ada")
 	bearer := strings.TrimSpace(runCLI(v.t, v.product, "token", "create", "ada"))
@@ -186,7 +186,7 @@ func (v *callers) aBearerBesideDoesNotPay() {
 }
 
 // halfIsTheMost: 120 s are more than half of 210 s, and the visitor themselves may have them.
-func (v *callers) halfIsTheMost() {
+func (v *callers) delegationIsLimited() {
 	v.t.Helper()
 	if got := v.clientAt(v.c).ok("/long"); got != "had a GPU" {
 		v.t.Errorf("the visitor themselves: %q", got)
@@ -198,9 +198,9 @@ func (v *callers) halfIsTheMost() {
 	if status, body := request(v.t, http.MethodPost, v.c+"/gradio_api/queue/join", join, v.onBehalf); status != http.StatusOK {
 		v.t.Fatalf("join: %d %s", status, body)
 	}
-	_, told := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
-	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s asked for, 10"; !strings.Contains(told, want) {
-		v.t.Errorf("the message does not name whose quota it was:\n%s", told)
+	_, stream := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
+	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s asked for, 10"; !strings.Contains(stream, want) {
+		v.t.Errorf("the message does not name whose quota it was:\n%s", stream)
 	}
 	if log := v.log(); !strings.Contains(log, "cap of what Spaces may spend through others exceeded: 2m0s requested via callers") {
 		v.t.Error("the log does not name the cap")
@@ -208,7 +208,7 @@ func (v *callers) halfIsTheMost() {
 }
 
 // theOperatorForbidsIt to one Space, at once, and allows it again.
-func (v *callers) theOperatorForbidsIt() {
+func (v *callers) operatorForbidsDelegation() {
 	v.t.Helper()
 	call := func(want string) {
 		v.t.Helper()

@@ -10,7 +10,7 @@ import (
 )
 
 // TestUninvitedUseIsShown: a stranger on the only GPU, then the Space's own process.
-func TestUninvitedUseIsShown(t *testing.T) {
+func TestUnleasedUseIsReported(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "3s")
 	stranger := exec.Command("sleep", "600")
 	if err := stranger.Start(); err != nil {
@@ -18,8 +18,8 @@ func TestUninvitedUseIsShown(t *testing.T) {
 	}
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
 	for _, row := range []struct {
-		pid                 int
-		space, said, listed string
+		pid                    int
+		space, message, listed string
 	}{
 		{stranger.Process.Pid, "", "which is no Space's, is on", "no Space's"},
 		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
@@ -28,7 +28,7 @@ func TestUninvitedUseIsShown(t *testing.T) {
 		p.fault(fault, fault)
 		eventually(t, "it is shown", patience, func() bool {
 			_, out, _ := p.cli("gpu")
-			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
+			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.message)
 		})
 		eventually(t, "it is counted, and the slot busy", patience, func() bool {
 			seen := p.metrics()
@@ -46,7 +46,7 @@ func TestUninvitedUseIsShown(t *testing.T) {
 }
 
 // TestUninvitedUseIsEnded: what a Space has started, under `serve`, and no more than that.
-func TestUninvitedUseIsEnded(t *testing.T) {
+func TestUnleasedUseIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	folder, err := filepath.Abs(leasesDir)
 	if err != nil {
