@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// fileData are the shapes in which a path comes in.
+// fileData returns the JSON shapes in which a client can send a file path.
 func fileData(path string) []string {
 	p, _ := json.Marshal(path)
 	return []string{
@@ -27,7 +27,7 @@ func fileData(path string) []string {
 	}
 }
 
-// answer is what came back, in full.
+// answer is a complete response.
 type answer struct {
 	a      *attacker
 	what   string
@@ -52,7 +52,7 @@ func (g answer) below(status int) answer {
 	return g
 }
 
-// not fails for an answer of that status which says so; the page of the app itself, which stands at many paths, is none.
+// not fails for a response with this status and text. The app's own page does not count: Gradio serves it at many paths.
 func (g answer) not(status int, text string) answer {
 	g.a.t.Helper()
 	if g.status == status && strings.Contains(g.body, text) && !strings.Contains(g.body, "window.gradio_config") {
@@ -69,7 +69,7 @@ func (g answer) has(text string) answer {
 	return g
 }
 
-// answers are those to one request, sent in several ways.
+// answers are the responses to the variants of one request.
 type answers []answer
 
 func (all answers) not(status int, text string) answers {
@@ -88,7 +88,7 @@ func (all answers) below(status int) answers {
 	return all
 }
 
-// everyway sends a path on both prefixes, as it is and in the writings that filters have overlooked.
+// sendVariants sends a path on both prefixes, literally and in the encodings that path filters are known to miss.
 func (a *attacker) sendVariants(method, path string) (all answers) {
 	a.t.Helper()
 	head, tail := path, ""
@@ -141,20 +141,20 @@ func (a *attacker) dial() net.Conn {
 	return conn
 }
 
-// raw sends bytes, and holds the oracle against what comes back: an answer, not of a broken server, without a
-// canary, that sends nobody elsewhere.
+// raw sends bytes and applies the oracle to the response: its status is below 500, it contains no canary, and it redirects to no
+// other host.
 func (a *attacker) raw(request string) answer {
 	a.t.Helper()
 	return a.rawTo(request, "")
 }
 
-// rawTo may be sent to one other place.
+// rawTo is raw, except that a redirect to the origin also is allowed.
 func (a *attacker) rawTo(request, also string) answer {
 	a.t.Helper()
 	conn := a.dial()
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience / 2))   // a hang, on a machine however loaded
-	go func() { _, _ = io.WriteString(conn, request) }() // it may be refused half-way
+	_ = conn.SetDeadline(time.Now().Add(patience / 2))   // reached only by a hang, even on a loaded machine
+	go func() { _, _ = io.WriteString(conn, request) }() // the server may refuse it half-way
 	line, _, _ := strings.Cut(request, " HTTP/1.1")
 	method, _, _ := strings.Cut(request, " ")
 	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
@@ -162,32 +162,32 @@ func (a *attacker) rawTo(request, also string) answer {
 		a.t.Fatalf("%.200s: %v", line, err)
 	}
 	defer response.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 16<<20)) // a body may break off
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 16<<20)) // the body may be truncated
 	g := answer{a, fmt.Sprintf("%.300s", line), response.StatusCode, response.Header, string(body)}
 	a.check(g.what, fmt.Sprint(g.header)+g.body)
 	if g.status >= 500 {
 		a.t.Errorf("%s: %d %.200s", g.what, g.status, g.body)
 	}
 	if to, err := url.Parse(g.header.Get("Location")); err != nil || to.Host != "" && to.Host != a.host && "http://"+to.Host != also {
-		a.t.Errorf("%s: sent to %s", g.what, g.header.Get("Location"))
+		a.t.Errorf("%s: redirected to %s", g.what, g.header.Get("Location"))
 	}
 	return g
 }
 
-// check is the oracle for anything that a visitor gets to read.
+// check fails if text, which a visitor can read, contains the canary.
 func (a *attacker) check(what, text string) {
 	a.t.Helper()
 	if strings.Contains(text, canary) {
-		a.t.Errorf("%s: the canary is in %.300s", what, text)
+		a.t.Errorf("%s: the response contains the canary: %.300s", what, text)
 	}
 }
 
-// event sends values through the queue and returns its stream; whatever that names is fetched, too.
+// event calls a function through the queue and returns its stream. It also fetches each file that the stream names.
 func (a *attacker) event(api string, values ...string) string {
 	a.t.Helper()
 	fn, ok := a.fns[api]
 	if !ok {
-		a.t.Fatalf("the app has no %s: %v", api, a.apis())
+		a.t.Fatalf("the app has no function %s, only %v", api, a.apis())
 	}
 	session := fmt.Sprintf("s%d", time.Now().UnixNano())
 	got := a.sent("POST", a.prefix+"/queue/join", "application/json",
@@ -217,7 +217,7 @@ func filePaths(text string) (paths []string) {
 
 func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
-// upload sends a file as clients do, and returns the path that it got.
+// upload uploads a file as clients do and returns the path from the response.
 func (a *attacker) upload(name, content string) string {
 	a.t.Helper()
 	return a.uploadRaw(strings.NewReplacer("\\", "\\\\", `"`, "\\\"").Replace(name), content)
@@ -239,7 +239,7 @@ func (a *attacker) form(path, disposition, content string) answer {
 	return a.sent("POST", a.prefix+path, "multipart/form-data; boundary=B", body)
 }
 
-// rpc asks the Space's MCP server, and returns what it says.
+// rpc sends a JSON-RPC request to the Space's MCP server and returns the response body.
 func (a *attacker) rpc(method, params string) string {
 	a.t.Helper()
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)
@@ -247,7 +247,7 @@ func (a *attacker) rpc(method, params string) string {
 		"Accept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", a.prefix, a.host, len(body), body)).is(200).body
 }
 
-// tools are the app's, with the name of their first argument.
+// tools returns the app's MCP tools, each with the name of an argument.
 func (a *attacker) tools() map[string]string {
 	a.t.Helper()
 	listed, tools := a.rpc("tools/list", "{}"), map[string]string{}
@@ -273,7 +273,7 @@ func (a *attacker) tools() map[string]string {
 	return tools
 }
 
-// harmless: bytes that are no page of the Space, whatever they say.
+// wantInert checks that a browser does not run the response as a page of the Space, whatever its content.
 func (a *attacker) wantInert(g answer, attachment bool) {
 	a.t.Helper()
 	g.is(200)

@@ -21,10 +21,10 @@ import (
 	"testing"
 )
 
-// prefixes are those under which Gradio's routes are, or have been.
+// prefixes are the URL prefixes of Gradio's routes: none in Gradio 4, /gradio_api later.
 var prefixes = []string{"", "/gradio_api"}
 
-// attacker is a Space of ours with canaries planted around it, and addresses that nobody may ask.
+// attacker is a host under attack: its Space is surrounded by canary files, and a listener counts requests to internal addresses.
 type attacker struct {
 	t        *testing.T
 	p        *product
@@ -36,17 +36,17 @@ type attacker struct {
 	fns      map[string]int
 	config   string
 	before   []string
-	prefix   string // of this Gradio's API
-	thorough bool   // make attacks
-	memory   int    // of the host, before the row
+	prefix   string // of this Gradio line's API
+	thorough bool   // set by `make attacks`
+	memory   int    // of the host before the row, in MiB
 }
 
-// canary stands in every file that no visitor may have.
+// canary is the content of every file that no visitor may read.
 const canary = "CANARY-7f3a91"
 
 func newAttacker(t *testing.T, line string) *attacker {
 	t.Helper()
-	base, err := os.MkdirTemp(cacheDir(t), "attacks") // not below /tmp, from which Gradio lets an app hand out anything
+	base, err := os.MkdirTemp(cacheDir(t), "attacks") // not below /tmp: Gradio allows an app to return any file from there
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func newAttacker(t *testing.T, line string) *attacker {
 		a.prefix = "/gradio_api"
 	}
 	a.listen()
-	temporary := filepath.Join(base, "temporary") // of the Space's own, should the cache lie below /tmp
+	temporary := filepath.Join(base, "temporary") // a TMPDIR for this Space, in case the cache is below /tmp
 	if err := os.Mkdir(temporary, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func plant(t *testing.T, path, text string) {
 	}
 }
 
-// pictureOf is a canary that gr.Image can open.
+// pictureOf returns a PNG that gr.Image can open.
 func pictureOf(t *testing.T) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -110,9 +110,9 @@ func pictureOf(t *testing.T) string {
 	return out.String()
 }
 
-// listen counts who asks for what is inside.
+// listen starts a server that counts the requests to internal addresses.
 func (a *attacker) listen() {
-	listener, err := net.Listen("tcp", ":0") // every address of this machine, of both kinds
+	listener, err := net.Listen("tcp", ":0") // all addresses of this machine, IPv4 and IPv6
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -126,16 +126,16 @@ func (a *attacker) listen() {
 	a.t.Cleanup(func() { server.Close() })
 }
 
-// inside are the names that the listener goes by.
+// internalHosts returns the host names and address notations that reach the listener, and the cloud metadata address.
 func (a *attacker) internalHosts() []string {
 	var hosts []string
 	for _, name := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "localhost", "localhost.", "x.localhost", "0177.0.0.1"} {
 		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
 	}
-	if name, err := os.Hostname(); err == nil { // which mostly means an address of the machine's own
+	if name, err := os.Hostname(); err == nil { // usually resolves to an address of this machine
 		hosts = append(hosts, fmt.Sprintf("%s:%d", name, a.port))
 	}
-	addresses, _ := net.InterfaceAddrs() // none: there are the others
+	addresses, _ := net.InterfaceAddrs() // on an error the other names remain
 	for _, address := range addresses {
 		if own, ok := address.(*net.IPNet); ok && own.IP.To4() != nil && (own.IP.IsPrivate() || own.IP.IsLinkLocalUnicast()) {
 			hosts = append(hosts, fmt.Sprintf("%s:%d", own.IP, a.port))
@@ -144,31 +144,32 @@ func (a *attacker) internalHosts() []string {
 	return append(hosts, "169.254.169.254")
 }
 
-// on is the row that asks now.
+// on switches to the test of the current row.
 func (a *attacker) on(t *testing.T) { a.t, a.p.t, a.memory = t, t, a.residentMiB() }
 
-// residentMiB is what the host takes of the machine's memory. It is the test binary, with its race detector.
+// residentMiB returns the host's resident memory. The host is the test binary, including the race detector when enabled.
 func (a *attacker) residentMiB() int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.p.cmd.Process.Pid))
 	fields := strings.Fields(string(text))
 	if err != nil || len(fields) < 2 {
-		a.t.Fatalf("the host's memory: %q %v", text, err)
+		a.t.Fatalf("read the host's resident memory: %q %v", text, err)
 	}
-	pages, _ := strconv.Atoi(fields[1]) // of the kernel
+	pages, _ := strconv.Atoi(fields[1]) // digits written by the kernel
 	return pages * os.Getpagesize() >> 20
 }
 
-// moreMiB is what a row may take: a body of S37, many times over.
+// allowedMiB is the memory growth that a row may cause: many times the request body of S37.
 const allowedMiB = 128
 
-// unharmed: nobody was asked, nothing was written but uploads, no memory is lost, and the Space still answers.
+// wantUnharmed checks that no request reached the listener, that only upload files were written, that the host's memory has not
+// grown, and that the Space still answers.
 func (a *attacker) wantUnharmed() {
 	a.t.Helper()
 	if now := a.residentMiB(); now > a.memory+allowedMiB {
-		a.t.Errorf("the host takes %d MiB, before it were %d", now, a.memory)
+		a.t.Errorf("the host's memory grew from %[2]d to %[1]d MiB, want at most %[3]d MiB more", now, a.memory, allowedMiB)
 	}
 	if hits := a.hits.Swap(0); hits != 0 {
-		a.t.Errorf("%d requests reached what is inside", hits)
+		a.t.Errorf("%d requests reached internal addresses, want 0", hits)
 	}
 	if now := a.files(); !slices.Equal(now, a.before) {
 		a.t.Errorf("files outside the upload folder:\ngot  %q\nwant %q", now, a.before)
@@ -177,12 +178,12 @@ func (a *attacker) wantUnharmed() {
 	a.raw("GET /config HTTP/1.1\r\nHost: " + a.host + "\r\nConnection: close\r\n\r\n").is(200)
 }
 
-// files lists what lies in the Space's folder, its home and the state, but for what they are for.
+// files lists the files in the Space's folder and in the state folder, except those that a host and its Space write themselves.
 func (a *attacker) files() (found []string) {
 	for _, root := range []string{a.dir, a.p.State} {
 		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
-				return nil // gone meanwhile
+				return nil // removed in the meantime
 			}
 			relative := strings.TrimPrefix(path, root)
 			for _, known := range []string{"/spaces/attacks/home/gradio", "/logs", "/run", "/spacehost.db", "/__pycache__", "/spaces/attacks/home/.cache", "/spaces/attacks/home/.config"} {
@@ -203,7 +204,7 @@ func (a *attacker) uploads(path string) string {
 	return a.p.State + "/spaces/attacks/home/gradio/" + path
 }
 
-// isUpload: a place that the host has chosen, one folder below that of uploads.
+// isUpload reports whether path was chosen by the host: one folder below the upload folder.
 func (a *attacker) isUpload(path string) bool {
 	folder, name, ok := strings.Cut(strings.TrimPrefix(path, a.uploads("")), "/")
 	return ok && strings.HasPrefix(path, a.uploads("")) && !strings.ContainsAny(name, "/\x00") && folder != ".." && name != ".."
@@ -235,7 +236,7 @@ func (a *attacker) readConfig() {
 	}
 }
 
-// unflag leaves the folder of what was flagged as it was: Gradio 4 makes it at its start.
+// restoreFlagged removes the flagged files, and the folder unless it existed before: Gradio 4 creates it at its start.
 func (a *attacker) restoreFlagged() {
 	files, _ := filepath.Glob(a.space("flagged/*"))
 	for _, file := range files {
@@ -246,12 +247,12 @@ func (a *attacker) restoreFlagged() {
 	}
 }
 
-// isFlag: the Interface's own function, whose button says Flag.
+// isFlag reports whether api is the function of the Interface's Flag button.
 func isFlag(api string) bool { return strings.Contains(strings.ToLower(api), "flag") }
 
 func (a *attacker) apis() []string { return slices.Sorted(maps.Keys(a.fns)) }
 
-// component is the id of the first of a type.
+// component returns the id of the first component of a type.
 func (a *attacker) component(kind string) int {
 	var config struct {
 		Components []struct {
@@ -259,7 +260,7 @@ func (a *attacker) component(kind string) int {
 			Type string `json:"type"`
 		} `json:"components"`
 	}
-	_ = json.Unmarshal([]byte(a.config), &config) // readConfig has
+	_ = json.Unmarshal([]byte(a.config), &config) // readConfig has checked it
 	for _, c := range config.Components {
 		if c.Type == kind {
 			return c.ID

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// The rows are Gradio's advisories, as black-box cases: what was sent, and that nothing of it works here. After
-// each, and for every byte that comes back, one oracle holds; see attacker.check.
+// TestAttacks replays Gradio's security advisories as black-box cases. Each row sends the published attack and checks that
+// it fails on the host. One oracle applies to every response byte (attacker.check) and after each row (attacker.wantUnharmed).
 func TestAttacks(t *testing.T) {
 	for _, line := range attackedLines() {
 		t.Run(line, func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// allAttacks: make attacks.
+// allAttacks reports whether `make attacks` runs the test: it covers every Gradio line and repeats the slow rows.
 func allAttacks() bool { return os.Getenv("SPACEHOST_ATTACKS") == "all" }
 
 func attackedLines() []string {
@@ -45,7 +45,7 @@ var attacks = []struct {
 	name string
 	run  func(*attacker)
 }{
-	{"S01 CVE-2021-43831 files by a path", func(a *attacker) {
+	{"S01 CVE-2021-43831 files by path", func(a *attacker) {
 		for _, path := range []string{"/file/../../../../etc/passwd", "/file/.env", "/file=app.py", "/file=.env", "/file/app.py", "/file=" + a.space(".env")} {
 			a.sendVariants("GET", path).below(500).not(200, "root:")
 		}
@@ -55,7 +55,7 @@ var attacks = []struct {
 		a.sendVariants("GET", "/proxy="+a.listener+"/").not(200, "canary")
 		a.api("GET", "/proxy="+a.listener+"/").is(403)
 	}},
-	{"S03 CVE-2023-51449 out of the upload's folder", func(a *attacker) {
+	{"S03 CVE-2023-51449 path traversal out of the upload folder", func(a *attacker) {
 		up := a.upload("okm", "text")
 		for _, climb := range []string{"/../../../../../../../../../../etc/passwd", "/../../../../canary.txt", "/..%2f..%2f..%2f..%2fcanary.txt"} {
 			a.sendVariants("GET", "/file="+filepath.Dir(up)+climb).not(200, "")
@@ -73,19 +73,19 @@ var attacks = []struct {
 		}
 		a.api("GET", "/file="+a.space("allowed/a.txt")).is(200)
 	}},
-	{"S05 CVE-2025-23042 blocked in other letters", func(a *attacker) {
+	{"S05 CVE-2025-23042 blocked paths in other letter case", func(a *attacker) {
 		for _, path := range []string{"allowed/blocked/canary.txt", "allowed/BLOCKED/canary.txt", "allowed/Blocked/Canary.txt", "allowed/./blocked//canary.txt", "allowed/tolink/canary.txt"} {
 			a.api("GET", "/file="+a.space(path)).is(403)
 		}
 	}},
-	{"S07 CVE-2026-28414 static files by an absolute path", func(a *attacker) {
+	{"S07 CVE-2026-28414 absolute paths of static files", func(a *attacker) {
 		for _, start := range []string{"/static/", "/assets/", "/svelte/", "/favicon.ico/.."} {
 			for _, path := range []string{"/etc/passwd", "/windows/win.ini", a.space(".env"), "../../../../../../../../etc/passwd"} {
 				a.sendVariants("GET", start+path).below(500).not(200, "root:")
 			}
 		}
 	}},
-	{"S08 CVE-2024-47166 out of a component's folder", func(a *attacker) {
+	{"S08 CVE-2024-47166 path traversal out of a component's folder", func(a *attacker) {
 		for _, path := range []string{"../__init__.py", "%2e%2e%2f__init__.py", "..%2f..%2f__init__.py"} {
 			for _, id := range []string{"1", "textbox", "0af32a1f"} {
 				a.sendVariants("GET", "/custom_component/"+id+"/client/component/"+path).not(200, "import")
@@ -99,26 +99,26 @@ var attacks = []struct {
 			}
 		}
 	}},
-	{"S10 a component as a way to other addresses", func(a *attacker) {
+	{"S10 server-side request forgery through a component", func(a *attacker) {
 		for id := range 60 {
 			a.post("/component_server", fmt.Sprintf(`{"component_id":"%d","data":"%s/","fn_name":"download_temp_copy_if_needed","session_hash":"a"}`, id, a.listener)).not(200, "")
 		}
 	}},
-	{"S11 CVE-2024-1728 a file by its path, in the queue", func(a *attacker) {
+	{"S11 CVE-2024-1728 a file path as a queue input", func(a *attacker) {
 		for _, secret := range append(a.secrets(), a.p.State+"/canary.png") {
 			for _, api := range []string{"file", "binary", "image", "video", "gallery", "download", "chat", "multimodal", "json"} {
 				for _, value := range fileData(secret) {
 					if out := a.event(api, value); strings.Contains(out, "<class") || strings.Contains(out, "canary.png") && strings.Contains(out, `"success":true`) && api == "image" {
-						a.t.Errorf("%s took %s: %s", api, value, out)
+						a.t.Errorf("%s accepted %s: %s", api, value, out)
 					}
 				}
 			}
 		}
-		if out := a.event("json", `{"path":"/users/7","meta":{"page":1}}`); a.prefix != "" /* 4 refuses it */ && !strings.Contains(out, `"/users/7"`) { // an app's own JSON
-			a.t.Errorf("an app's own path: %s", out)
+		if out := a.event("json", `{"path":"/users/7","meta":{"page":1}}`); a.prefix != "" /* Gradio 4 refuses it */ && !strings.Contains(out, `"/users/7"`) { // a path in the app's own JSON is no file
+			a.t.Errorf("a path in the app's own JSON is refused: %s", out)
 		}
 	}},
-	{"S12 CVE-2024-0964 a file by its path, past the queue", func(a *attacker) {
+	{"S12 CVE-2024-0964 a file path as an input past the queue", func(a *attacker) {
 		for _, api := range []string{"file", "binary", "image", "json"} {
 			for _, value := range fileData(a.secrets()[0]) {
 				for _, path := range []string{"/run/" + api, "/api/" + api, "/call/" + api, "/run/predict", "/api/predict"} {
@@ -148,7 +148,7 @@ var attacks = []struct {
 			a.t.Errorf("tools: %v", tools)
 		}
 		secret := a.secrets()[0]
-		for name, argument := range tools { // of which each is a function above
+		for name, argument := range tools { // each tool is one of the functions above
 			for _, value := range append(fileData(secret)[:3], fmt.Sprintf("%q", secret), fmt.Sprintf("%q", a.listener+"/a.png")) {
 				a.rpc("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{%q:%s}}`, name, argument, value))
 			}
@@ -180,7 +180,7 @@ var attacks = []struct {
 			}
 		}
 	}},
-	{"S15 CVE-2024-47868 a path that the app hands on", func(a *attacker) {
+	{"S15 CVE-2024-47868 a path that the app returns", func(a *attacker) {
 		for _, secret := range append(a.secrets(), "/etc/passwd", "/proc/self/environ") {
 			for _, kind := range []string{"download", "audio", "editor", "video", "model", "file", "upload", "code", "gallery", "multimodal", "chat"} {
 				text, _ := json.Marshal(secret)
@@ -198,19 +198,19 @@ var attacks = []struct {
 			for _, path := range append(a.secrets(), "/dev/urandom") {
 				for _, value := range fileData(path)[:3] {
 					if out := a.event(api, value, `"x"`, `"y"`); strings.Contains(out, `"success":true`) {
-						a.t.Errorf("%s took %s: %s", api, value, out)
+						a.t.Errorf("%s accepted %s: %s", api, value, out)
 					}
 				}
 			}
 		}
-		if flagged < 2 { // the function, and its button's
-			a.t.Errorf("of %v %d were tried", a.apis(), flagged)
+		if flagged < 2 { // the function and the one of its button
+			a.t.Errorf("found %[2]d flag functions in %[1]v, want at least 2", a.apis(), flagged)
 		}
 	}},
-	{"S18 GHSA-qqr5-x4m8-g4gq an explorer that leaves its root", func(a *attacker) {
+	{"S18 GHSA-qqr5-x4m8-g4gq a file explorer that leaves its root", func(a *attacker) {
 		for _, value := range []string{`[["/etc/passwd"]]`, `[["..","..","etc","passwd"]]`, `[["..","secret","canary.txt"]]`, `[["link","canary.txt"]]`} {
 			if out := a.event("explorer", value); strings.Contains(out, `"success":true`) && !strings.Contains(value, "link") {
-				a.t.Errorf("%s was taken: %s", value, out)
+				a.t.Errorf("path %s was accepted: %s", value, out)
 			}
 			if !strings.Contains(value, "link") {
 				a.post("/component_server", fmt.Sprintf(`{"component_id":%d,"data":%s,"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"), value[1:len(value)-1])).is(403)
@@ -218,17 +218,17 @@ var attacks = []struct {
 		}
 		a.post("/component_server", fmt.Sprintf(`{"component_id":%d,"data":[],"fn_name":"ls","session_hash":"a"}`, a.component("fileexplorer"))).is(200).has("a.txt")
 		if out := a.event("explorer", `[["a.txt"]]`); !strings.Contains(out, "allowed/a.txt") {
-			a.t.Errorf("a file below the root: %s", out)
+			a.t.Errorf("a file below the root: got %s, want allowed/a.txt", out)
 		}
 	}},
-	{"S19 CVE-2024-1183 CVE-2024-4940 CVE-2024-8021 sent elsewhere", func(a *attacker) {
+	{"S19 CVE-2024-1183 CVE-2024-4940 CVE-2024-8021 open redirects", func(a *attacker) {
 		for _, to := range []string{"http://evil.test", "http%3A%2F%2Fevil.test", "//evil.test", "/%5Cevil.test", "https:/%5Cevil.test", "https://evil.test/x", "HTTP://evil.test", "%68ttp://evil.test"} {
 			for _, start := range []string{"/file=", "/file/", "/proxy="} {
 				a.sendVariants("GET", start+to).not(200, "").not(301, "").not(302, "").not(307, "").not(308, "")
 			}
 		}
 	}},
-	{"S20 gradio#13593 a file fetched from inside", func(a *attacker) {
+	{"S20 gradio#13593 a file fetched from an internal address", func(a *attacker) {
 		for _, host := range a.internalHosts() {
 			for _, start := range []string{"/file=", "/proxy="} {
 				a.sendVariants("GET", start+"http://"+host+"/canary").not(200, "").not(302, "")
@@ -242,12 +242,12 @@ var attacks = []struct {
 		a.raw("GET /config HTTP/1.1\r\nHost: " + a.host + "\r\nX-Direct-Url: " + a.listener + "\r\nConnection: close\r\n\r\n").is(200)
 		a.api("GET", "/proxy="+a.listener+"/").is(403)
 	}},
-	{"S22 CVE-2026-28416 proxied addresses of others", func(a *attacker) {
+	{"S22 CVE-2026-28416 proxied foreign addresses", func(a *attacker) {
 		for _, to := range []string{"http://169.254.169.254/", "https://x.hf.space.evil.com/", "https://evil.com/.hf.space", "https://evil.com#.hf.space", "https://a@evil.com%5C.hf.space/", "http://x.hf.space/", a.listener + "/.hf.space"} {
 			a.api("GET", "/proxy="+to).is(403)
 		}
 	}},
-	{"S24 CVE-2024-4325 CVE-2024-47167 CVE-2024-48052 inputs fetched from inside", func(a *attacker) {
+	{"S24 CVE-2024-4325 CVE-2024-47167 CVE-2024-48052 inputs fetched from an internal address", func(a *attacker) {
 		for _, host := range a.internalHosts() {
 			for _, api := range []string{"video", "file", "image"} {
 				address := "http://" + host + "/a.mp4"
@@ -259,7 +259,7 @@ var attacks = []struct {
 		a.event("text_to_video", fmt.Sprintf("%q", a.listener+"/a.mp4"))
 		a.event("text_to_file", fmt.Sprintf("%q", a.listener+"/a.mp4"))
 	}},
-	{"S34 CVE-2024-47872 files that are pages", func(a *attacker) {
+	{"S34 CVE-2024-47872 uploaded files that are pages", func(a *attacker) {
 		for _, name := range []string{"a.html", "a.svg", "a.js", "a.xhtml", "a.xml", "a.pdf", "a.htm", "a", "a.svgz", "a.HTML"} {
 			a.wantInert(a.api("GET", "/file="+escaped(a.upload(name, "<script>1</script>"))), true)
 		}
@@ -269,11 +269,11 @@ var attacks = []struct {
 		up := a.uploadRaw(`a.html%0d%0aX:1`, "x")
 		a.wantInert(a.api("GET", "/file="+escaped(up)), true)
 	}},
-	{"S35 gradio#13750 pages that the app made", func(a *attacker) {
+	{"S35 gradio#13750 pages that the app generates", func(a *attacker) {
 		out := a.event("produce", `"made.html"`)
 		paths := filePaths(out)
 		if len(paths) == 0 {
-			a.t.Fatalf("nothing was made: %s", out)
+			a.t.Fatalf("the app returned no file: %s", out)
 		}
 		for _, path := range paths {
 			a.wantInert(a.api("GET", "/file="+escaped(path)), true)
@@ -284,13 +284,13 @@ var attacks = []struct {
 			}
 		}
 	}},
-	{"S37 CVE-2025-0187 a name without end", func(a *attacker) {
+	{"S37 CVE-2025-0187 a file name of 10 MB", func(a *attacker) {
 		got := a.form("/upload", `form-data; name="files"; filename="`+strings.Repeat("a", 10<<20)+`"`, "x")
 		if got.status != 400 && got.status != 413 {
-			a.t.Errorf("a name of 10 MB: %d %.100s", got.status, got.body)
+			a.t.Errorf("a file name of 10 MB: got %d %.100s, want 400 or 413", got.status, got.body)
 		}
 	}},
-	{"S38 names that lead elsewhere", func(a *attacker) {
+	{"S38 file names with path traversal", func(a *attacker) {
 		for _, name := range []string{
 			"../../x", "/etc/cron.d/x", ".", "..", "CON", "a/b\\\\c", "..\\\\..\\\\x", strings.Repeat("n", 3900), "a\u202etxt.exe", "x\x00y", ".env", "a.\x00", "....//x", "%2e%2e%2fx",
 		} {
@@ -300,7 +300,7 @@ var attacks = []struct {
 			}
 			var paths []string
 			if got.status == 200 && (json.Unmarshal([]byte(got.body), &paths) != nil || len(paths) != 1 || !a.isUpload(paths[0])) {
-				a.t.Errorf("%q lies at %s", name, got.body)
+				a.t.Errorf("%q was stored outside the upload folder: %s", name, got.body)
 			}
 		}
 		many := func(parts int) answer {
@@ -316,18 +316,18 @@ var attacks = []struct {
 		many(1000).is(200)
 		many(5000).is(400).has("Too many files")
 	}},
-	{"S39 CVE-2024-10569 small bodies that become large", func(a *attacker) {
+	{"S39 CVE-2024-10569 decompression bombs", func(a *attacker) {
 		a.raw("POST " + a.prefix + "/queue/join HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
 		a.raw("POST " + a.prefix + "/upload HTTP/1.1\r\nHost: " + a.host + "\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Encoding: br\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd").is(415)
 		a.event("table", fileData(a.upload("b.csv.gz", "no gzip"))[0])
 		bomb := "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\xfd\xe8\x00\x00\xfd\xe8\x08\x02\x00\x00\x00"
 		a.event("image", fileData(a.upload("big.png", bomb))[0])
 	}},
-	{"S40 CVE-2024-10624 a text that is slow to read", func(a *attacker) {
+	{"S40 CVE-2024-10624 a text with slow regular expression matching", func(a *attacker) {
 		text, _ := json.Marshal("now" + strings.Repeat(" ", 20_000) + "x")
 		a.event("moment", string(text))
 	}},
-	{"S42 CVE-2022-24770 a formula in what is flagged", func(a *attacker) {
+	{"S42 CVE-2022-24770 a formula in flagged data", func(a *attacker) {
 		defer a.restoreFlagged()
 		formulas := []string{`=cmd|'/c calc'!A0`, "+1+1", "-1+1", "@SUM(A1)", "\t=1"}
 		for _, api := range a.apis() {
@@ -340,7 +340,7 @@ var attacks = []struct {
 		}
 		files, _ := filepath.Glob(a.space("flagged/*.csv"))
 		if len(files) == 0 {
-			a.t.Fatal("nothing was flagged")
+			a.t.Fatal("no flagged CSV file was written")
 		}
 		for _, file := range files {
 			text, err := os.Open(file)
@@ -354,12 +354,12 @@ var attacks = []struct {
 			}
 			for _, cell := range slices.Concat(rows...) {
 				if strings.IndexAny(cell, "=+-@\t") == 0 {
-					a.t.Errorf("%s: the cell %q", file, cell)
+					a.t.Errorf("%s: cell %q starts with a formula character", file, cell)
 				}
 			}
 		}
 	}},
-	{"S46 streams that are left", func(a *attacker) {
+	{"S46 abandoned streams", func(a *attacker) {
 		before, rounds := a.descriptors(), 1
 		if a.thorough {
 			rounds = 20
@@ -371,7 +371,7 @@ var attacks = []struct {
 				conn.Close()
 			}
 			if i%300 == 299 {
-				eventually(a.t, fmt.Sprintf("the host has its %d descriptors again", before), patience, func() bool { return a.descriptors() <= before+5 })
+				eventually(a.t, fmt.Sprintf("the number of open descriptors returns to %d", before), patience, func() bool { return a.descriptors() <= before+5 })
 			}
 		}
 	}},

@@ -14,13 +14,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser opens a headless Chromium and collects what its console complains about.
+// browser opens a headless Chromium and collects the uncaught exceptions of its pages.
 func browser(t *testing.T) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
 	return browserWithin(t, patience)
 }
 
-// browserWithin is one for a long visit.
+// browserWithin is browser with another time limit.
 func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
 	path := requireProgram(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
@@ -54,7 +54,7 @@ func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, exc
 	}
 }
 
-// TestBrowserShowsThePageAndAClickReturns: Gradio's own frontend, from the host's address.
+// TestBrowserShowsPageAndCallReturns opens Gradio's own frontend at the host's address and makes a call from it.
 func TestBrowserShowsPageAndCallReturns(t *testing.T) {
 	eachSample(t, browserShowsPageAndCallReturns)
 }
@@ -64,7 +64,7 @@ func browserShowsPageAndCallReturns(t *testing.T, p *product) {
 	greeting, err := greet(ctx, p.URL, "browser")
 	screenshot(t, ctx, "page-"+p.line+".png")
 	if err != nil {
-		t.Fatalf("%v; the browser says %q", err, exceptions())
+		t.Fatalf("%v; uncaught exceptions: %q", err, exceptions())
 	}
 	title, err := chromedp.Run(ctx, chromedp.Title())
 	if err != nil {
@@ -74,7 +74,7 @@ func browserShowsPageAndCallReturns(t *testing.T, p *product) {
 		t.Errorf("title %q, greeting %q", title, greeting)
 	}
 	if messages := exceptions(); len(messages) > 0 {
-		t.Errorf("the page threw: %q", messages)
+		t.Errorf("uncaught exceptions of the page: %q", messages)
 	}
 }
 
@@ -88,7 +88,7 @@ func greet(ctx context.Context, url, name string) (string, error) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(greetButton)); err != nil {
 		return "", err
 	}
-	// Typed over what stands there: Gradio renders the field anew, so a node found earlier may be gone.
+	// The name replaces the present text. Gradio re-renders the field, so a node found earlier may be gone.
 	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
 		`(() => { const field = document.querySelector("#name textarea, #name input"); field.focus(); field.select(); return true })()`))
 	if err != nil {
@@ -106,7 +106,7 @@ func greet(ctx context.Context, url, name string) (string, error) {
 	return chromedp.Run(ctx, chromedp.Value(greetingField))
 }
 
-// shoot keeps a picture where $SPACEHOST_TEST_SCREENSHOTS names a folder, for a person to look at.
+// screenshot writes a picture into the folder $SPACEHOST_TEST_SCREENSHOTS, if set, for a manual check.
 func screenshot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	dir := os.Getenv("SPACEHOST_TEST_SCREENSHOTS")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// client is the real gradio_client in a Python process; testdata/clients/client.py says how it is spoken to.
+// client is the real gradio_client in a Python process. testdata/clients/client.py documents its protocol.
 type client struct {
 	t     testing.TB
 	in    io.WriteCloser
@@ -21,7 +21,7 @@ type client struct {
 	calls map[int]chan reply
 }
 
-// reply is one line of it.
+// reply is one line of the process's output.
 type reply struct {
 	ID        int             `json:"id"`
 	Ready     bool            `json:"ready"`
@@ -40,16 +40,16 @@ func (p *product) client() *client {
 	return p.clientAt(p.URL)
 }
 
-// clientAt is a client of another Space of the host than the first.
+// clientAt connects to another Space than the host's first.
 func (p *product) clientAt(url string) *client { return p.clientAs(url, "") }
 
-// clientAs is one of somebody with a token.
+// clientAs connects with a user's token.
 func (p *product) clientAs(url, token string) *client {
 	p.t.Helper()
 	return p.clientIn(environmentOf(p.t, p.line), url, token)
 }
 
-// clientIn is the gradio_client that this interpreter has.
+// clientIn connects with the gradio_client of this interpreter.
 func (p *product) clientIn(python, url, token string) *client {
 	p.t.Helper()
 	cmd := exec.Command(python, filepath.Join("testdata", "clients", "client.py"), url, token)
@@ -73,7 +73,7 @@ func (p *product) clientIn(python, url, token string) *client {
 		in.Close()
 		_ = cmd.Process.Kill()
 		<-read
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // killed above
 	})
 	if r := c.reply(c.calls[0], patience); !r.Ready {
 		p.t.Fatalf("gradio_client did not connect: %+v", r)
@@ -87,7 +87,7 @@ func (c *client) read(out io.Reader) {
 	for lines.Scan() {
 		var r reply
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			continue // something else printed
+			continue // other output
 		}
 		c.mu.Lock()
 		to := c.calls[r.ID]
@@ -102,19 +102,19 @@ func (c *client) reply(from chan reply, within time.Duration) reply {
 	case r := <-from:
 		return r
 	case <-time.After(within):
-		c.t.Fatalf("no answer from gradio_client within %s", within)
+		c.t.Fatalf("no reply from gradio_client within %s", within)
 		return reply{}
 	}
 }
 
-// call is one call under way.
+// call is a call in progress.
 type call struct {
 	c  *client
 	id int
 	ch chan reply
 }
 
-// result is what became of it.
+// result is the outcome of a call.
 type result struct {
 	Value    json.RawMessage
 	Err      string
@@ -163,7 +163,7 @@ func (c *client) call(api string, args ...any) result {
 	return c.submit(api, args...).wait()
 }
 
-// ok is a call that must succeed; it returns the value as text.
+// ok makes a call that must succeed and returns the value as text.
 func (c *client) ok(api string, args ...any) string {
 	c.t.Helper()
 	r := c.call(api, args...)
@@ -173,7 +173,7 @@ func (c *client) ok(api string, args ...any) string {
 	return text(r.Value)
 }
 
-// text is a JSON value as people write it: strings without quotes.
+// text returns a JSON value as text: strings without quotes.
 func text(value json.RawMessage) string {
 	var s string
 	if json.Unmarshal(value, &s) == nil {

@@ -7,7 +7,8 @@ import (
 	"spacehost/internal/cli"
 )
 
-// TestDrainedGPUIsNotLent: who is on it finishes, the next visitor does not get it, the operator reads why.
+// TestDrainedGPUIsNotGranted drains a GPU: the running call finishes, the next call gets no GPU, and the operator reads the
+// reason.
 func TestDrainedGPUIsNotGranted(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
 	c, uuid := p.client(), string(p.gpu().UUID)
@@ -22,17 +23,17 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 	order("is drained: it is lent to nobody until", "drain", uuid, "--reason", "new fan on Monday")
 	order(", then drained: new fan on Monday")
 	if r := running.wait(); r.Failed {
-		t.Errorf("who was on it reads %s", r.Err)
+		t.Errorf("the running call failed: %s", r.Err)
 	}
 	if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
-		t.Errorf("the next reads %q, value %s", r.Err, r.Value)
+		t.Errorf("the next call: error %q, value %s; want no GPU available", r.Err, r.Value)
 	}
 	order("drained: new fan on Monday")
 	order(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
 	order("is lent again", "return", uuid)
 	c.ok("/five", 0)
 
-	p.fault("xid=79", "xid=79") // it condemns the hardware
+	p.fault("xid=79", "xid=79") // Xid 79 means broken hardware
 	eventually(t, "the GPU is drained", patience, func() bool {
 		_, out, _ := p.cli("gpu")
 		return strings.Contains(out, "drained: the driver has reported Xid 79") &&
@@ -48,9 +49,9 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 		}
 	}
 	if code, _, stderr := p.cli("gpu", "drain", "GPU-elsewhere"); code != cli.ExitHost || !strings.Contains(stderr, "no device GPU-elsewhere on this machine") {
-		t.Errorf("drain of another machine's: exit code %d, %q", code, stderr)
+		t.Errorf("drain of an unknown device: exit code %d, %q", code, stderr)
 	}
 	if code, _, stderr := p.cli("gpu", "return"); code != cli.ExitUsage {
-		t.Errorf("return of nothing: exit code %d, %q", code, stderr)
+		t.Errorf("return without a device: exit code %d, %q", code, stderr)
 	}
 }

@@ -21,10 +21,10 @@ import (
 	"spacehost/migrations"
 )
 
-// dieAt counts the failpoints until the host that a test starts kills itself.
+// killAt names the variable with the number of the failpoint at which a host kills itself.
 const killAt = "SPACEHOST_TEST_DIE_AT"
 
-// armFailpoints is for the test binary as the product alone.
+// armFailpoints runs only in the test binary that acts as the product.
 func armFailpoints() {
 	last, err := strconv.ParseInt(os.Getenv(killAt), 10, 64)
 	if err != nil {
@@ -35,15 +35,15 @@ func armFailpoints() {
 		if passed.Add(1) != last {
 			return
 		}
-		fmt.Fprintf(os.Stderr, "died %s\n", point)
+		fmt.Fprintf(os.Stderr, "killed at %s\n", point)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // the signal is on its way
+		select {} // until the signal arrives
 	}
 }
 
-// TestHostIsKilledAnywhere lets the host die at random before and after its writes and answers, also of its recovery,
-// and starts it again on what is left: by then no orphan lives, each hold is settled once, and an innocent process
-// whose pid stands in the database goes on.
+// TestHostIsKilledAnywhere kills the host at random points before and after its writes and responses, including those of its
+// recovery, and restarts it on the same state. In the end no orphan is left, each hold is settled once, and a bystander process
+// whose pid is in the database is still running.
 func TestHostIsKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	crashes := 20
@@ -60,20 +60,20 @@ func TestHostIsKilledAnywhere(t *testing.T) {
 		c.plantPID(n%3 == 2)
 	}
 	c.recover()
-	t.Logf("FIRE %d crashes of the host %v, %d orphans gone, at the latest %s after the next start; %d times a pid in the database was an innocent's",
+	t.Logf("FIRE %d crashes of the host %v, %d orphans gone, at the latest %s after the next start; %d times a pid in the database was a bystander's",
 		crashes, c.points, c.ended, c.slowest.Round(time.Millisecond), c.planted)
 	if c.ended == 0 || c.planted == 0 {
-		t.Errorf("%d orphans were left by crashes, and %d pids of others: nothing was tried", c.ended, c.planted)
+		t.Errorf("the crashes left %d orphans, and %d bystander pids were planted; want some of both", c.ended, c.planted)
 	}
 }
 
-// crashing is one state folder and what becomes of it.
+// crashing runs hosts on one state folder and tracks the processes that they leave.
 type crashing struct {
 	t         *testing.T
 	state     string
 	bystander *exec.Cmd
-	start     string         // the innocent's, in ticks since boot
-	orphans   map[int]string // of the hosts that have died
+	start     string         // of the bystander, in ticks since boot
+	orphans   map[int]string // of the killed hosts
 	points    map[string]int
 
 	ended, planted int
@@ -93,7 +93,7 @@ func (c *crashing) startBystander() {
 	c.start = strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))[19]
 }
 
-// host starts one; the Space never says that it is ready.
+// host starts a host. Its Space never becomes ready.
 func (c *crashing) host(ctx context.Context, env ...string) (*exec.Cmd, *bytes.Buffer) {
 	self, err := os.Executable()
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *crashing) host(ctx context.Context, env ...string) (*exec.Cmd, *bytes.B
 	return cmd, output
 }
 
-// restart runs a host until it dies at its n-th failpoint.
+// restart runs a host until its n-th failpoint kills it.
 func (c *crashing) restart(n int) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
@@ -119,9 +119,9 @@ func (c *crashing) restart(n int) {
 	go func() { defer close(died); _ = cmd.Wait() }()
 	c.watchOrphans(began, died)
 	<-died
-	_, point, found := strings.Cut(output.String(), "died ")
+	_, point, found := strings.Cut(output.String(), "killed at ")
 	if !found || ctx.Err() != nil {
-		c.t.Fatalf("the host did not die at point %d (%v):\n%s", n, ctx.Err(), output)
+		c.t.Fatalf("the host was not killed at failpoint %d (%v):\n%s", n, ctx.Err(), output)
 	}
 	point, _, _ = strings.Cut(point, "\n")
 	c.points[point]++
@@ -130,7 +130,7 @@ func (c *crashing) restart(n int) {
 	c.orphans = left
 }
 
-// orphansGone is the promise; a machine with other tests on it may be late.
+// orphansGone is the time limit for ending orphans after a restart. It is longer on a machine that runs other tests, too.
 func orphansGone() time.Duration {
 	if fire {
 		return 5 * time.Second
@@ -138,7 +138,7 @@ func orphansGone() time.Duration {
 	return patience
 }
 
-// watchOrphans holds the promise for those that an earlier host has left, as long as this one lives.
+// watchOrphans checks the limit for the orphans of earlier hosts while the present host is running.
 func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
 	for look := time.NewTicker(5 * time.Millisecond); ; {
 		for pid := range c.orphans {
@@ -151,7 +151,7 @@ func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
 			return
 		}
 		if time.Since(began) > orphansGone() {
-			c.t.Errorf("%s after the restart live %v", orphansGone(), c.orphans)
+			c.t.Errorf("%s after the restart, orphans are still running: %v", orphansGone(), c.orphans)
 			return
 		}
 		select {
@@ -162,8 +162,8 @@ func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
 	}
 }
 
-// accuse writes the innocent's pid where a worker's stood: with another start time, as if the pid had come round, or
-// after a reboot, when the start time may be the very same.
+// plantPID replaces a worker's pid in the database by the bystander's: with another start time, as if the pid had been reused,
+// or with another boot id, because after a reboot the start time may be identical.
 func (c *crashing) plantPID(rebooted bool) {
 	db, err := migrations.Open(c.t.Context(), filepath.Join(c.state, "spacehost.db"))
 	if err != nil {
@@ -178,11 +178,11 @@ func (c *crashing) plantPID(rebooted bool) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	n, _ := done.RowsAffected() // SQLite tells
+	n, _ := done.RowsAffected() // SQLite supports it
 	c.planted += int(n)
 }
 
-// recover is the last start, which ends in order.
+// recover starts the last host and shuts it down gracefully.
 func (c *crashing) recover() {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
@@ -191,17 +191,17 @@ func (c *crashing) recover() {
 	died := make(chan struct{})
 	go func() { defer close(died); _ = cmd.Wait() }()
 	c.watchOrphans(began, died)
-	eventually(c.t, "the Space runs again", patience, func() bool { return len(processesOf(c.state)) > 0 })
+	eventually(c.t, "the Space is running again", patience, func() bool { return len(processesOf(c.state)) > 0 })
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	<-died
 	if left := processesOf(c.state); len(left) > 0 || ctx.Err() != nil {
-		c.t.Errorf("left after the last end: %v (%v)\n%s", left, ctx.Err(), output)
+		c.t.Errorf("processes left after the last shutdown: %v (%v)\n%s", left, ctx.Err(), output)
 	}
 	if !alive(c.bystander.Process.Pid) {
-		c.t.Error("an innocent process was ended")
+		c.t.Error("the bystander process was killed")
 	}
 	if left := slices.Collect(maps.Values(c.orphans)); len(left) > 0 {
-		c.t.Errorf("left of earlier hosts: %v", left)
+		c.t.Errorf("orphans of earlier hosts are still running: %v", left)
 	}
 	wantExactLedger(c.t, filepath.Join(c.state, "spacehost.db"), 0)
 }

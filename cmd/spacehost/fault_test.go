@@ -26,7 +26,7 @@ func (p *product) gpu() control.GPU {
 	return gpus[0]
 }
 
-// fault gives the only GPU a trouble and checks the answer.
+// fault injects a fault into the only GPU and checks the command's output.
 func (p *product) fault(kind, want string) {
 	p.t.Helper()
 	code, out, stderr := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
@@ -35,7 +35,7 @@ func (p *product) fault(kind, want string) {
 	}
 }
 
-// TestBrokenGPUIsNotLentUntilRepaired: each trouble is seen by the next visitor, shown with its reason, and over after `clear`.
+// TestFaultyGPUIsNotGrantedUntilCleared injects each fault: the next call gets no GPU, the reason is shown, and `clear` ends it.
 func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s", "--warm", "0")
 	c := shared.client()
@@ -48,10 +48,10 @@ func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 			p := &product{ReadyLine: shared.ReadyLine, t: t}
 			p.fault(kind, kind)
 			if kind == "memory-stuck" {
-				c.ok("/five", 0) // whose memory stays
+				c.ok("/five", 0) // its memory stays in use
 			}
 			if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
-				t.Errorf("the visitor reads %q (%q), value %s", r.Err, r.Title, r.Value)
+				t.Errorf("the visitor reads %q (%q), value %s; want no GPU available", r.Err, r.Title, r.Value)
 			}
 			eventually(t, "the reason is shown: "+reason, patience, func() bool {
 				g := p.gpu()
@@ -65,28 +65,28 @@ func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 			}
 			p.fault("clear", "no fault")
 			c.ok("/five", 0)
-			eventually(t, "it is free again", patience, func() bool { g := p.gpu(); return g.Slots[0].Phase == "free" && g.Error == "" })
+			eventually(t, "the slot is free again", patience, func() bool { g := p.gpu(); return g.Slots[0].Phase == "free" && g.Error == "" })
 		})
 	}
 }
 
-// TestWaitingCallGetsTheRepairedGPU: a visitor who waits for a lost GPU need not come again.
+// TestWaitingCallGetsTheRepairedGPU checks that a call which waits for a lost GPU is granted once the fault is cleared.
 func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited")
 	c := p.client()
 	p.fault("xid=31", "xid=31")
-	eventually(t, "the operator reads of it", patience, func() bool {
+	eventually(t, "the operator reads the Xid warning", patience, func() bool {
 		return strings.Contains(p.text(), "the driver reports Xid 31, as applications cause it")
 	})
-	c.ok("/five", 0) // the GPU works on
+	c.ok("/five", 0) // the GPU keeps working
 	p.fault("lost", "lost, xid=31")
 	k := c.submit("/five", 0)
-	eventually(t, "the call waits and the slot is shut", patience, func() bool {
+	eventually(t, "the call waits and the slot is busy", patience, func() bool {
 		return len(p.leases().Open) == 1 && p.gpu().Slots[0].Phase == "busy"
 	})
 	p.fault("clear", "no fault")
 	if r := k.wait(); r.Failed {
-		t.Errorf("after clear: %s", r.Err)
+		t.Errorf("the waiting call after clear: %s", r.Err)
 	}
 }
 

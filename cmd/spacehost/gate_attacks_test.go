@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestGateAttacks: pages of other sites, names that point here, ways out of a login, and streams of other people. The
-// rows are Gradio's advisories, as in TestAttacks.
+// TestGateAttacks covers requests by pages of other sites, DNS rebinding, redirects after a login, and foreign streams. The
+// rows are Gradio's security advisories, as in TestAttacks.
 func TestGateAttacks(t *testing.T) {
 	for _, line := range attackedLines() {
 		t.Run(line, func(t *testing.T) {
@@ -31,8 +31,8 @@ func TestGateAttacks(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreNotGuessed is S31, CVE-2024-1729 and CVE-2024-47869: how long an app looks at a wrong password says
-// nothing, since the answer comes with the beat, and after twenty of them it says nothing at all.
+// TestPasswordsAreNotGuessed is S31, CVE-2024-1729 and CVE-2024-47869. The time that an app takes to compare a wrong password
+// leaks nothing, because the host answers at fixed intervals. After twenty wrong passwords the rate limit refuses all attempts.
 func TestPasswordsAreNotGuessed(t *testing.T) {
 	for _, line := range attackedLines() {
 		t.Run(line, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestPasswordsAreNotGuessed(t *testing.T) {
 				for name, password := range map[string]string{"ann": "xpen", "bob": "sesamx", "nobody": "open", "": ""} {
 					status, took := login(name, password)
 					if name != "" && status != http.StatusBadRequest || status == http.StatusBadRequest && took < 100*time.Millisecond {
-						t.Errorf("%q %q: %d after %v, want 400 with the beat", name, password, status, took)
+						t.Errorf("%q %q: got %d after %v, want 400 after at least 100ms", name, password, status, took)
 					}
 				}
 			}
@@ -58,7 +58,7 @@ func TestPasswordsAreNotGuessed(t *testing.T) {
 			}
 			for _, password := range []string{"wrong", "open"} {
 				if status, _ := login("ann", password); status != http.StatusTooManyRequests {
-					t.Errorf("%q after many wrong ones: %d", password, status)
+					t.Errorf("%q after many wrong passwords: got %d, want 429", password, status)
 				}
 			}
 		})
@@ -68,7 +68,7 @@ func TestPasswordsAreNotGuessed(t *testing.T) {
 const (
 	evil    = "Origin: https://evil.test\r\nSec-Fetch-Site: cross-site\r\nCookie: x=1\r\n"
 	sandbox = "Origin: null\r\nCookie: x=1\r\n"
-	silent  = "Sec-Fetch-Site: cross-site\r\n" // a form of another site, where the browser names no Origin
+	silent  = "Sec-Fetch-Site: cross-site\r\n" // a form of another site; the browser sends no Origin
 )
 
 var gateAttacks = []struct {
@@ -85,9 +85,9 @@ var gateAttacks = []struct {
 			}
 		}
 		if after := a.uploaded(); after != before {
-			a.t.Errorf("%d files lie there, %d before", after, before)
+			a.t.Errorf("%d files are stored, want %d as before", after, before)
 		}
-		a.uploadFrom(a.local(), "Origin: http://localhost:3000\r\nSec-Fetch-Site: same-site\r\n").is(200) // Gradio lets it in, too
+		a.uploadFrom(a.local(), "Origin: http://localhost:3000\r\nSec-Fetch-Site: same-site\r\n").is(200) // Gradio accepts it, too
 		a.uploadFrom(a.local(), "Origin: http://"+a.local()+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
 	}},
 	{"S26 a form and a websocket of another site", func(a *intruder) {
@@ -115,31 +115,31 @@ var gateAttacks = []struct {
 			}
 		}
 	}},
-	{"S30 the console and the device API for pages of others", func(a *intruder) {
+	{"S30 the console and the device API requested by pages of other sites", func(a *intruder) {
 		for _, header := range []map[string]string{
 			{"Origin": "https://evil.test"}, {"Origin": "null"}, {"Origin": a.p.URL}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
 			{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
 		} {
 			for _, path := range []string{"/healthz", "/api/spaces/zero-gpu/quota", "/nothing"} {
 				if got := statusOfRequest(a.t, "GET", a.p.Console+path, header); got != http.StatusForbidden {
-					a.t.Errorf("the console's %s with %v: %d", path, header, got)
+					a.t.Errorf("the console's %s with %v: got %d, want 403", path, header, got)
 				}
 			}
 			if got := statusOfRequest(a.t, "GET", a.device()+"/d/x/queue-size", header); got != http.StatusForbidden {
-				a.t.Errorf("the device API with %v: %d", header, got)
+				a.t.Errorf("the device API with %v: got %d, want 403", header, got)
 			}
 		}
 		if got := statusOfRequest(a.t, "GET", a.device()+"/d/x/queue-size", map[string]string{"Sec-Fetch-Dest": "empty"}); got != http.StatusForbidden {
-			a.t.Errorf("the device API for a browser: %d", got)
+			a.t.Errorf("the device API for a browser: got %d, want 403", got)
 		}
 		if got := statusOfRequest(a.t, "GET", a.p.Console+"/healthz", map[string]string{"Origin": a.p.Console, "Sec-Fetch-Site": "same-origin"}); got != http.StatusOK {
-			a.t.Errorf("the console for its own page: %d", got)
+			a.t.Errorf("the console for its own page: got %d, want 200", got)
 		}
 	}},
 	{"S32 CVE-2024-47168 monitoring that is off", func(a *intruder) {
 		paths := []string{"/monitoring", "/monitoring/0af32a1f", "/monitoring/x/dashboard", "/runs"}
 		if a.p.line == "v6" {
-			paths = append(paths, "/monitoring/summary") // 5 tells it though it is off, but then there is nothing in it
+			paths = append(paths, "/monitoring/summary") // Gradio 5 answers although monitoring is off; the summary is then empty
 		}
 		for _, path := range paths {
 			for _, prefix := range []string{"", "/gradio_api"} {
@@ -147,7 +147,7 @@ var gateAttacks = []struct {
 			}
 		}
 	}},
-	{"S43 CVE-2026-28415 sent away by a login", func(a *intruder) {
+	{"S43 CVE-2026-28415 open redirects of a login", func(a *intruder) {
 		for _, path := range []string{"/logout", "/login/callback", "/login/huggingface", "/logout/"} {
 			for _, to := range []string{"https://evil.test", "////evil.test/f", "//evil.test", "/%5Cevil.test", "/%09/evil.test", "/%0d%0aX:1", "%68ttps://evil.test", "//evil.test;x", "javascript:alert(1)", "%zz"} {
 				got := a.request("GET", path+"?a=b&_target%5Furl="+to, a.host, "", "")
