@@ -12,7 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// snapshot is what a person or a test finds below an element: texts, values, addresses.
+// snapshot collects the visible content below an element: texts, values, addresses.
 const snapshot = `(selector => {
 	const root = document.querySelector(selector), out = [];
 	const walk = node => {
@@ -29,7 +29,7 @@ const snapshot = `(selector => {
 	return out.join("\n");
 })(%q)`
 
-// browse does in real pages what a visitor does, and compares what they see.
+// browse performs each case in real pages, as a visitor does, and compares the content that both pages show.
 func (s *sides) browse(v verdicts) {
 	cases := s.cases(func(c fidelityCase) bool { return !c.noPage && c.requests == nil })
 	tabs := s.tabs()
@@ -47,7 +47,7 @@ func (s *sides) browse(v verdicts) {
 	}
 }
 
-// both does something at both sides at the same time.
+// both runs do on both sides concurrently.
 func (s *sides) both(c fidelityCase, do func(side int) error) {
 	s.t.Helper()
 	var errs [2]error
@@ -63,7 +63,7 @@ func (s *sides) both(c fidelityCase, do func(side int) error) {
 	}
 }
 
-// tabs are one for each side, in one browser.
+// tabs opens a tab for each side in one browser.
 func (s *sides) tabs() [2]context.Context {
 	first, _ := browserWithin(s.t, 10*patience)
 	second, closeTab := chromedp.NewContext(first)
@@ -71,8 +71,8 @@ func (s *sides) tabs() [2]context.Context {
 	return [2]context.Context{first, second}
 }
 
-// act does the steps of a case: "click SELECTOR", "type SELECTOR = TEXT", "upload SELECTOR = FILE", and "until SELECTOR = TEXT",
-// which waits for what a step does by and by.
+// act performs the steps of a case: "click SELECTOR", "type SELECTOR = TEXT", "upload SELECTOR = FILE", and "until SELECTOR = TEXT",
+// which waits for the delayed effect of an earlier step.
 func (s *sides) act(tab context.Context, c fidelityCase) error {
 	steps := c.do
 	if steps == nil {
@@ -95,7 +95,7 @@ func do(tab context.Context, verb, selector, value string) error {
 		if err == nil {
 			break
 		}
-		if time.Now().After(deadline) { // else a page may just have made place for another
+		if time.Now().After(deadline) { // before the deadline, a navigation may have replaced the page
 			return err
 		}
 	}
@@ -121,10 +121,10 @@ func do(tab context.Context, verb, selector, value string) error {
 			chromedp.WithPollingTimeout(30*time.Second)))
 		return err
 	}
-	return fmt.Errorf("no step is called %q", verb)
+	return fmt.Errorf("unknown step %q; use click, type, upload or until", verb)
 }
 
-// seen reads both pages until they agree twice running on something that has what is wanted: pages take their time.
+// seen reads both pages until two consecutive readings agree and contain c.want: pages render with a delay.
 func (s *sides) seen(tabs [2]context.Context, c fidelityCase) (got [2]string) {
 	s.t.Helper()
 	where := c.out

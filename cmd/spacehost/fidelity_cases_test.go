@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// fidelityCases are in the order of their pages: a browser opens each page once.
+// fidelityCases are ordered by page, so that a browser opens each page once.
 var fidelityCases = []fidelityCase{
 	{name: "text", page: "components/text", covers: "Textbox, TextArea, Number, Slider, Checkbox, ColorPicker, DateTime, Button",
 		args: `["ä \"q\" <b>", "two\nlines", 0.1, 7, false, "#abcdef", "2024-02-03 04:05:06"]`,
@@ -25,7 +25,7 @@ var fidelityCases = []fidelityCase{
 		args: `[[{"$file":"other.png"},{"$file":"pixel.png"}]]`, want: "slider2 "},
 	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v5 v6",
 		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
-	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v4", noPage: true, // its page sends no value until somebody has drawn
+	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v4", noPage: true, // its page sends no value before the first stroke
 		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
 	{name: "audio", page: "components/media", covers: "Audio, Microphone",
 		args: `[{"$file":"tone.wav"}, null]`, want: "audio "},
@@ -111,7 +111,7 @@ var fidelityCases = []fidelityCase{
 	{name: "join without a session", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":{fn:greet}}`)}, want: " -> "},
 	{name: "join without a function", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"session_hash":"{session}"}`)}, want: " -> "},
 	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v4 v6", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500"},
-	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v5", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500", unlike: "Gradio 5 shows a traceback, in which the runner stands"},
+	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v5", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500", unlike: "Gradio 5 returns a traceback, which contains frames of the runner"},
 	{name: "join without data", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"fn_index":0,"session_hash":"{session}"}`)}, want: " -> 422"},
 	{name: "join with no JSON", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `no json`)}, want: " -> 422"},
 	{name: "join what is not valid", page: "protocol", covers: "a validator, a join refused", lines: "v5 v6", requests: joined("validated", `["x"]`, "")[:1], want: "too short"},
@@ -147,7 +147,7 @@ var fidelityCases = []fidelityCase{
 		send("A/run/direct", `{"data":["x"]}`), send("A/api/direct", `{"data":["x"]}`), send("A/run/direct_count/", `{"data":[]}`), send("A/run/direct_error", `{"data":["x"]}`),
 		send("A/run/greet", `{"data":["x"]}`)}, want: "direct x"},
 	{name: "run nothing", page: "protocol", covers: "POST A/run/{api_name}", requests: []httpRequest{send("A/run/nothing", `{"data":["x"]}`)}, want: "Could not infer",
-		unlike: "Gradio answers 500; the host says what is wrong"},
+		unlike: "Gradio returns 500; the host names the cause"},
 
 	{name: "shell", page: "protocol", covers: "GET /, HEAD /", requests: []httpRequest{{method: "GET", path: "/"}, {method: "HEAD", path: "/"}, {method: "GET", path: "/?__theme=dark"}}, want: "gradio_config"},
 	{name: "second page", page: "protocol", covers: "pages", lines: "v5 v6", requests: gets("/second", "/second/", "/config?page=second", "A/info?page=second"), want: "gradio_config"},
@@ -164,9 +164,9 @@ var fidelityCases = []fidelityCase{
 	{name: "app_id", page: "protocol", covers: "GET A/app_id", requests: []httpRequest{{method: "GET", path: "A/app_id"}, {method: "GET", path: "A/app_id/"}}, want: "app_id"},
 	{name: "monitoring", page: "protocol", covers: "GET /monitoring, GET /monitoring/{key}", requests: gets("/monitoring", "/monitoring/wrong"), want: "See console"},
 	{name: "monitoring in numbers", page: "protocol", covers: "GET /monitoring/summary", lines: "v5 v6", noPage: true, requests: append(joined("greet", `["x"]`, ""), gets("/monitoring/summary")...), want: `"greet":{"success_rate":`},
-	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", requests: gets("A/startup-events"), want: " -> 404", unlike: "it is for Gradio alone; from outside it would start a queue again"},
-	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", requests: []httpRequest{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "who may watch the app's code change may often change it: the host has no editor"},
-	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path}, HEAD A/proxy={url_path}", requests: []httpRequest{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "what may not be fetched is forbidden, as other addresses are; Gradio says 400"},
+	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", requests: gets("A/startup-events"), want: " -> 404", unlike: "Gradio alone uses it; a request from outside would start a second queue"},
+	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", requests: []httpRequest{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "the host has no editor, so the app's code is not reloaded"},
+	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path}, HEAD A/proxy={url_path}", requests: []httpRequest{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "the host returns 403 for every forbidden address; Gradio returns 400"},
 	{name: "component server", page: "components/files", covers: "POST A/component_server", noPage: true, requests: []httpRequest{
 		{method: "GET", path: "/config", keep: `component="id":(\d+),"type":"fileexplorer"`},
 		send("A/component_server", `{"data":[[]],"component_id":{component},"fn_name":"ls","session_hash":"{session}"}`),
@@ -181,7 +181,7 @@ var fidelityCases = []fidelityCase{
 	{name: "run history", page: "protocol", covers: "GET A/runs, GET A/run-history/buckets, GET A/run-history/records, GET A/run-history/records/{endpoint}/{record_id}/assets/{asset_id}, POST A/run-history/connect", lines: "v6", requests: append(gets("A/runs", "A/run-history/buckets", "A/run-history/records", "A/run-history/records/x/y/assets/z"), send("A/run-history/connect", `{}`)), want: " -> "},
 	{name: "extras", page: "protocol", covers: "POST A/process_recording", lines: "v5 v6", requests: append(gets("A/profiling/summary"), send("A/process_recording", `{}`)), want: " -> "},
 	{name: "editor routes", page: "protocol", covers: "GET A/vibe-code, POST A/vibe-code, POST A/vibe-edit, POST A/undo-vibe-edit, POST A/vibe-starter-queries", lines: "v5 v6", requests: append(
-		gets("A/vibe-code"), send("A/vibe-code", `{}`), send("A/vibe-edit", `{}`), send("A/undo-vibe-edit", `{}`), send("A/vibe-starter-queries", `{}`)), want: " -> 404", unlike: "they show and change the code of the app"},
+		gets("A/vibe-code"), send("A/vibe-code", `{}`), send("A/vibe-edit", `{}`), send("A/undo-vibe-edit", `{}`), send("A/vibe-starter-queries", `{}`)), want: " -> 404", unlike: "they show and change the app's code"},
 	{name: "upload", page: "protocol", covers: "POST A/upload, GET A/file={path_or_url}, HEAD A/file={path_or_url}, GET A/file/{path}, upload, a range of a file", requests: []httpRequest{
 		upload("a b#ä.txt", "uploaded"), {method: "GET", path: "A/file={path}"}, {method: "HEAD", path: "A/file={path}"}, {method: "GET", path: "A/file{path}"},
 		{method: "GET", path: "A/file={path}", header: http.Header{"Range": {"bytes=2-"}}}, send("A/upload", `{}`), form("A/upload", "a=b")}, want: " -> 200"},
@@ -234,7 +234,7 @@ var (
 	data     = httpRequest{method: "GET", path: "A/queue/data?session_hash={session}"}
 )
 
-// joined is one call over the queue, of a session of the case's own, and its messages.
+// joined makes one call through the queue in the case's own session, and reads its messages.
 func joined(name, values, query string) []httpRequest {
 	return []httpRequest{send("A/queue/join"+query, `{"data":`+values+`,"fn_index":{fn:`+name+`},"session_hash":"{session}"}`), data}
 }
@@ -243,7 +243,7 @@ func called(name, values string) []httpRequest {
 	return []httpRequest{send("A/call/"+name, `{"data":`+values+`}`), {method: "GET", path: "A/call/" + name + "/{event}"}}
 }
 
-// send keeps the event that it makes.
+// send posts JSON and keeps the event_id of the response.
 func send(path, body string) httpRequest {
 	return httpRequest{method: "POST", path: path, body: body, keep: `event="event_id":"(\w+)"`}
 }
@@ -268,10 +268,10 @@ func upload(name, body string) httpRequest {
 	return httpRequest{method: "POST", path: "A/upload", body: part, header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, keep: `path=^\["([^"]+)"`}
 }
 
-// chunk is one of a streaming input.
+// chunk is the body of one chunk of a streaming input.
 const chunk = `{"data":[{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mM4ISeHFTEMLQkAkL9BAc9woTwAAAAASUVORK5CYII=","path":null,"meta":{"_type":"gradio.FileData"}}],"fn_index":{fn:chunks},"session_hash":"{session}"}`
 
-// tool is a message to the MCP server, which keeps the name of the last tool.
+// tool sends a message to the MCP server and keeps the name of the last tool.
 func tool(message string) httpRequest {
 	return httpRequest{method: "POST", path: "A/mcp/", body: `{"jsonrpc":"2.0","id":1,` + message + `}`, keep: `tool="name":\s?"(\w*(?:greet|shout))"`,
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// call has a client make all calls, at both sides at the same time.
+// call runs a client that makes all calls, on both sides concurrently.
 func (s *sides) call(v verdicts, way string, command func(plan []byte) *exec.Cmd) {
 	t := s.t
 	cases := s.cases(func(c fidelityCase) bool { return c.args != "" })
@@ -27,7 +27,7 @@ func (s *sides) call(v verdicts, way string, command func(plan []byte) *exec.Cmd
 	}
 }
 
-// callOrder is what testdata/clients/fidelity.py and .mjs read.
+// callPlan is the input of testdata/clients/fidelity.py and fidelity.mjs.
 type callPlan struct {
 	URL   string     `json:"url"`
 	Files string     `json:"files"`
@@ -75,7 +75,7 @@ func (s *sides) callSide(side int, cases []fidelityCase, way string, command fun
 	got := map[string]string{}
 	for line := range strings.Lines(string(out)) {
 		var answer struct{ Name string }
-		if json.Unmarshal([]byte(line), &answer) == nil { // or something else is printed
+		if json.Unmarshal([]byte(line), &answer) == nil { // other output is skipped
 			got[answer.Name] += masked(line)
 		}
 		if strings.HasPrefix(answer.Name, "http") {

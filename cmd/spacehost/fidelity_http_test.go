@@ -13,17 +13,18 @@ import (
 	"time"
 )
 
-// httpAsk is one request and its answer. {name} in path and body is what one before has kept, {fn:NAME} the number of a function.
+// httpRequest is one request and how its response is read. In path, header and body, {name} stands for a value that an earlier
+// request kept, and {fn:NAME} for the fn_index of a function.
 type httpRequest struct {
 	method, path, body string
 	header             http.Header
-	keep               string // NAME=REGEXP: what its group finds in the answer, or in Location; "cookies" are the answer's
-	frames             int    // ends the request after so many
-	open               bool   // leaves it open instead, for
-	resume             bool   // the one that goes on reading it
+	keep               string // NAME=REGEXP keeps the group's match in the response body or in Location; "cookies" keeps the response's cookies
+	frames             int    // ends the request after this number of frames
+	open               bool   // leaves the response open, to be read by
+	resume             bool   // the request that continues to read it
 }
 
-// requests makes the plain requests of a case.
+// requests runs the cases that consist of plain requests.
 func (s *sides) requests(v verdicts) {
 	for _, c := range s.cases(func(c fidelityCase) bool { return c.requests != nil }) {
 		s.t.Run(c.name, func(t *testing.T) { s.in(t).exchange(v, c) })
@@ -36,7 +37,7 @@ func (s *sides) exchange(v verdicts, c fidelityCase) {
 	v.judge(s.t, c, "http", got)
 }
 
-// told are the headers of an answer that say something of it.
+// comparedHeaders are the response headers that are compared.
 var comparedHeaders = []string{"Content-Type", "Cache-Control", "Location", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Content-Disposition",
 	"Accept-Ranges", "Content-Range", "Www-Authenticate", "Allow"}
 
@@ -53,16 +54,16 @@ func (s *sides) sendAll(side int, c fidelityCase) (string, error) {
 	return out.String(), nil
 }
 
-// visit is what a case does at one side.
+// visit is the state of one case on one side.
 type visit struct {
 	*sides
 	side int
 	page string
 	kept map[string]string
-	open *bufio.Reader // of an answer that goes on
+	open *bufio.Reader // body of the response that was left open
 }
 
-// api is what `A` stands for in paths.
+// api is the prefix that `A` stands for in paths.
 func (s *sides) api() string {
 	if s.line == "v4" {
 		return ""
@@ -101,11 +102,11 @@ func (v *visit) send(one httpRequest) (string, error) {
 	return comparedText(answer, text, err), nil
 }
 
-// aloneTransport opens a connection for each request: uvicorn closes one after an error of its own, which the next
-// would run into.
+// aloneTransport opens a connection for each request. uvicorn closes a connection after an internal error, and the next request
+// on it would fail.
 var aloneTransport = &http.Transport{DisableKeepAlives: true, DisableCompression: true}
 
-// transportFor says nothing of closing a connection that is to be upgraded.
+// transportFor returns a transport that sends no Connection: close with an upgrade.
 func transportFor(r *http.Request) http.RoundTripper {
 	if r.Header.Get("Upgrade") != "" {
 		return &http.Transport{}
@@ -113,7 +114,7 @@ func transportFor(r *http.Request) http.RoundTripper {
 	return aloneTransport
 }
 
-// heard is what is compared of an answer.
+// comparedText returns the parts of a response that are compared.
 func comparedText(answer *http.Response, text string, err error) string {
 	var out strings.Builder
 	if answer != nil {
@@ -131,7 +132,7 @@ func comparedText(answer *http.Response, text string, err error) string {
 	return out.String()
 }
 
-// request is bounded, and fills in what was kept.
+// request builds a request with a timeout and expands its placeholders.
 func (v *visit) request(one httpRequest) (*http.Request, context.CancelFunc, error) {
 	path, body := v.expand(one.path, one.header), v.expand(one.body, one.header)
 	if rest, ok := strings.CutPrefix(path, "A/"); ok {
@@ -157,7 +158,7 @@ func (v *visit) request(one httpRequest) (*http.Request, context.CancelFunc, err
 
 var placeholder = regexp.MustCompile(`\{(fn:)?(\w+)\}`)
 
-// filled puts in what was kept, and the numbers of functions.
+// expand replaces the placeholders by kept values and by the numbers of functions.
 func (v *visit) expand(text string, header http.Header) string {
 	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
 		m := placeholder.FindStringSubmatch(found)
@@ -171,7 +172,7 @@ func (v *visit) expand(text string, header http.Header) string {
 	})
 }
 
-// keep remembers what keep names; see httpAsk.
+// keep stores the value that the expression keep selects; see httpRequest.
 func (v *visit) keep(answer *http.Response, text, keep string) {
 	name, pattern, _ := strings.Cut(keep, "=")
 	switch {
@@ -189,7 +190,7 @@ func (v *visit) keep(answer *http.Response, text, keep string) {
 	}
 }
 
-// functionOf is the number of a function, as the JavaScript client finds it, or -1.
+// functionOf returns the fn_index of a function, looked up as the JavaScript client does, or -1.
 func (v *visit) functionOf(name string, header http.Header) string {
 	var config struct {
 		Dependencies []struct {
@@ -207,7 +208,7 @@ func (v *visit) functionOf(name string, header http.Header) string {
 		return "-1"
 	}
 	defer answer.Body.Close()
-	_ = json.NewDecoder(answer.Body).Decode(&config) // else nothing is found
+	_ = json.NewDecoder(answer.Body).Decode(&config) // after an error no function is found
 	for _, one := range config.Dependencies {
 		if one.APIName == name {
 			return fmt.Sprint(one.ID)
@@ -216,7 +217,7 @@ func (v *visit) functionOf(name string, header http.Header) string {
 	return "-1"
 }
 
-// read takes all, or so many frames.
+// read reads the whole body, or a number of frames.
 func read(body *bufio.Reader, frames int) (string, error) {
 	if frames == 0 {
 		text, err := io.ReadAll(body)

@@ -14,26 +14,26 @@ import (
 	"testing"
 )
 
-// fidelityDir holds the apps. docs/gradio.md says which case of fidelity_cases_test.go exercises what of Gradio.
+// fidelityDir contains the apps. docs/gradio.md lists which case of fidelity_cases_test.go exercises which part of Gradio.
 const fidelityDir = "testdata/fidelity"
 
-// masks are all that may differ between a Space under the host and under stock Gradio, and why. Order matters.
+// masks lists every permitted difference between a Space under the host and under stock Gradio, with the reason. Order matters.
 var masks = []struct {
 	what *regexp.Regexp
 	as   string
 	why  string
 }{
-	{regexp.MustCompile(`(?:127\.0\.0\.1|localhost)(?::|%3A)\d+`), "<host>", "each side listens at an address of its own"},
-	{regexp.MustCompile(`[^"'\s=\\,(<>]*/home/gradio\b`), "<files>", "and keeps its files in a folder of its own"},
-	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:ours|stock)/(components|protocol|guarded|server)\b`), "<space>/$1", "so does the app"},
-	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{8,13}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "sessions and runs are drawn by lot"},
-	{regexp.MustCompile(`\b[0-9a-f]{32}\b|\bS[0-9a-f]{10}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<id>", "so are events, our sessions and segments of a stream"},
-	{regexp.MustCompile(`\b(state|nonce|code_challenge)=[\w-]+`), "$1=<drawn>", "so is what a sign-in must bring back"},
-	{regexp.MustCompile(`(?m)^"[\w-]{11}"$`), `"<id>"`, "a deep link is a hash of all that differs"},
-	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "so is the app's number; Gradio 5 prints where a function lies in memory"},
-	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "measured times, and estimates made of them"},
-	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "so does the summary of all calls so far"},
-	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser names what it holds itself"},
+	{regexp.MustCompile(`(?:127\.0\.0\.1|localhost)(?::|%3A)\d+`), "<host>", "each side listens at its own address"},
+	{regexp.MustCompile(`[^"'\s=\\,(<>]*/home/gradio\b`), "<files>", "each side has its own folder for files"},
+	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:ours|stock)/(components|protocol|guarded|server)\b`), "<space>/$1", "each side has its own copy of the app"},
+	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{8,13}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "session and run ids are random"},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b|\bS[0-9a-f]{10}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<id>", "event ids, the test's session ids and segment ids of a stream are random"},
+	{regexp.MustCompile(`\b(state|nonce|code_challenge)=[\w-]+`), "$1=<drawn>", "the state of a sign-in is random"},
+	{regexp.MustCompile(`(?m)^"[\w-]{11}"$`), `"<id>"`, "a deep link is a hash over values that differ"},
+	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "app_id is random; Gradio 5 prints the memory address of a function"},
+	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "times are measured, and estimates derive from them"},
+	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "the summary covers all calls so far"},
+	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser generates these names"},
 }
 
 func masked(text string) string {
@@ -43,7 +43,7 @@ func masked(text string) string {
 	return text
 }
 
-// fidelitySpaces are the processes of a line, each of which may mount several apps; Gradio 4 and 5 have no gr.Server.
+// fidelitySpaces lists the Spaces of a line. Each is one process and may mount several apps. Gradio 4 and 5 have no gr.Server.
 func fidelitySpaces(line string) []string {
 	spaces := []string{"components", "protocol", "guarded", "server"}
 	if line != "v6" {
@@ -52,26 +52,26 @@ func fidelitySpaces(line string) []string {
 	return spaces
 }
 
-// fidelityCase is one comparison. It is called by its name, without the slash; how, says what is set.
+// fidelityCase is one comparison. Its name is the api_name without the slash. The fields that are set select the ways of calling it.
 type fidelityCase struct {
 	name     string
 	page     string        // Space and mount: "components/text"
 	covers   string        // words of docs/gradio.md: components, routes, messages, behaviours
-	lines    string        // of Gradio; "" is all
-	args     string        // given by the clients; "" is not called by them
+	lines    string        // of Gradio; "" means all
+	args     string        // sent by the clients; "" means that they do not call it
 	auth     []string      // name and password
-	do       []string      // in the browser, before #out-NAME is read; nil is a click on #go-NAME, empty is nothing
-	out      string        // where the browser reads, if not there
-	noPage   bool          // the browser does not
-	want     string        // stands in every answer, so that two sides which fail do not pass for equal
+	do       []string      // browser steps before #out-NAME is read; nil means a click on #go-NAME, empty means none
+	out      string        // selector that the browser reads instead of #out-NAME
+	noPage   bool          // the browser skips it
+	want     string        // part of every result, so that two failing sides are not reported as equal
 	requests []httpRequest // plain requests
-	slow     bool          // takes so long that only make fidelity does it
-	unlike   string        // why the host answers otherwise, on purpose: then want is what the host says
+	slow     bool          // takes so long that only `make fidelity` runs it
+	unlike   string        // why the host's response differs on purpose; want is then part of the host's response
 }
 
 func (c fidelityCase) in(line string) bool { return c.lines == "" || strings.Contains(c.lines, line) }
 
-// sides are the same apps twice: behind the host, and under their own Gradio.
+// sides runs the same apps twice: behind the host, and under stock Gradio.
 type sides struct {
 	t    *testing.T
 	line string
@@ -118,7 +118,7 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 	return s
 }
 
-// signInProvider stands in for the Hub where people sign in.
+// signInProvider starts a fake of the Hub's OpenID provider.
 func signInProvider(t *testing.T) string {
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
@@ -129,7 +129,7 @@ func signInProvider(t *testing.T) string {
 	return server.URL
 }
 
-// at is the address of a page.
+// at returns the address of a page.
 func (s *sides) at(side int, page string) string {
 	space, mount, mounted := strings.Cut(page, "/")
 	if mounted {
@@ -138,7 +138,7 @@ func (s *sides) at(side int, page string) string {
 	return s.urls[side][space] + mount
 }
 
-// cases are those of this line.
+// cases returns the cases of this line that keep selects.
 func (s *sides) cases(keep func(fidelityCase) bool) (chosen []fidelityCase) {
 	for _, c := range fidelityCases {
 		if c.in(s.line) && keep(c) && (!c.slow || os.Getenv("SPACEHOST_FIDELITY") != "") {
@@ -148,10 +148,10 @@ func (s *sides) cases(keep func(fidelityCase) bool) (chosen []fidelityCase) {
 	return chosen
 }
 
-// verdicts are what `make fidelity` writes down: by case, each way that it was called.
+// verdicts is what `make fidelity` writes into its report: by case, the result of each way of calling it.
 type verdicts map[string][]string
 
-// judge compares what both sides gave.
+// judge compares the results of both sides and records the verdict.
 func (v verdicts) judge(t *testing.T, c fidelityCase, way string, got [2]string) {
 	t.Helper()
 	result := "equal"
@@ -160,18 +160,18 @@ func (v verdicts) judge(t *testing.T, c fidelityCase, way string, got [2]string)
 		result = "unlike stock on purpose"
 	case c.unlike != "":
 		result = "fails"
-		t.Errorf("%s by %s: want %q from the host and something else from stock Gradio:\n%s", c.name, way, c.want, difference(got))
+		t.Errorf("%s by %s: want %q from the host and another result from stock Gradio:\n%s", c.name, way, c.want, difference(got))
 	case got[ours] != got[stock]:
 		result = "differs"
 		t.Errorf("%s by %s differs:\n%s", c.name, way, difference(got))
 	case !strings.Contains(got[ours], c.want):
 		result = "fails"
-		t.Errorf("%s by %s: %q is not in %s", c.name, way, c.want, got[ours])
+		t.Errorf("%s by %s: want %q in the result %s", c.name, way, c.want, got[ours])
 	}
 	v[c.page+" "+c.name] = append(v[c.page+" "+c.name], way+" "+result)
 }
 
-// difference shows both from where they part.
+// difference shows both results around their first difference.
 func difference(got [2]string) string {
 	at := 0
 	for at < min(len(got[0]), len(got[1])) && got[0][at] == got[1][at] {
@@ -184,11 +184,11 @@ func difference(got [2]string) string {
 	return out.String()
 }
 
-// in is the same in a part of the test.
+// in returns the same sides for a subtest.
 func (s *sides) in(t *testing.T) *sides { return &sides{t: t, line: s.line, urls: s.urls} }
 
-// TestFidelity calls every case through the host and through stock Gradio. `make fidelity` takes every line, and
-// both admissions on the newest.
+// TestFidelity calls every case through the host and through stock Gradio. `make fidelity` runs it on every line, and with both
+// values of --admission on the newest.
 func TestFidelity(t *testing.T) {
 	all := os.Getenv("SPACEHOST_FIDELITY") != ""
 	report := map[string]verdicts{}
@@ -198,7 +198,7 @@ func TestFidelity(t *testing.T) {
 	}
 	run("v6", "v6")
 	if !all {
-		t.Log("SKIPPED: Gradio 4.44 and 5.49; make fidelity takes them too")
+		t.Log("SKIPPED: Gradio 4.44 and 5.49; run make fidelity to include them")
 		return
 	}
 	run("v6, admitted by the Space", "v6", "--admission", "space")
@@ -223,9 +223,9 @@ func compareSides(t *testing.T, v verdicts, line string, args ...string) {
 	}
 }
 
-// comparePages holds /config and /info of every app to the letter, but for four things: app_id; the address (root,
-// and the snippets made of it); the folder in components[].props.value.path; and the place of a function in memory
-// that Gradio 5 prints into components[].props.delete_callback.
+// comparePages compares /config and /info of every app byte for byte. Four values are masked: app_id; the address (root, and
+// the snippets that contain it); the folder in components[].props.value.path; and the memory address of a function, which
+// Gradio 5 prints into components[].props.delete_callback.
 func (s *sides) comparePages(v verdicts) {
 	pages := map[string]bool{}
 	for _, c := range s.cases(func(fidelityCase) bool { return true }) {

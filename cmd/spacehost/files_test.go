@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// The same requests go to stock Gradio and to spacehost; what comes back differs only in the host's own headers,
-// and where its files lie.
+// TestFilesMatchStockGradio sends the same requests to stock Gradio and to spacehost. The responses may differ only in the host's
+// own headers and in the folder of its files.
 func TestFilesMatchStockGradio(t *testing.T) {
 	for line := range gradioVersions {
 		t.Run(line, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestFilesMatchStockGradio(t *testing.T) {
 	}
 }
 
-// fileAnswers are what comes back, by what was asked; paths and times that no two runs share are left out.
+// fileAnswers returns the responses by request, without the paths and times that differ between runs.
 func fileAnswers(t *testing.T, url, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -64,11 +64,11 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 		for _, name := range []string{"Content-Type", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges", "Location"} {
 			line += fmt.Sprintf(" %s=%q", name, strings.ReplaceAll(answer.Header.Get(name), "UTF-8", "utf-8"))
 		}
-		if strings.Contains(what, "/allowed/") { // the same file, so the same stamps
+		if strings.Contains(what, "/allowed/") { // both serve the same file, so Etag and Last-Modified are equal
 			line += " Etag=" + answer.Header.Get("Etag") + " Last-Modified=" + answer.Header.Get("Last-Modified")
 		}
 		if answer.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-			line = "416" // Go's library words it; 5 has a Content-Range that is not HTTP's
+			line = "416" // the text is that of Go's net/http; Gradio 5 sends an invalid Content-Range
 		}
 		all[what] = line
 		return string(body)
@@ -77,7 +77,7 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 	for _, name := range names {
 		var body bytes.Buffer
 		w := multipart.NewWriter(&body)
-		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // into memory
+		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // in memory, so it cannot fail
 		fmt.Fprint(part, "0123456789")
 		w.Close()
 		text := say("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))

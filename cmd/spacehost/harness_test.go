@@ -13,10 +13,10 @@ import (
 	"spacehost/internal/build"
 )
 
-// patience bounds every wait: what takes longer on a loaded two-core machine is broken.
+// patience is the limit of every wait. It is long enough for a loaded two-core machine.
 const patience = 90 * time.Second
 
-// eventually waits for a state.
+// eventually polls until holds returns true, and fails the test after the limit.
 func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(within)
@@ -26,19 +26,19 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 	for !holds() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not reached within %s: %s", within, what)
 		case <-tick.C:
 		}
 	}
 }
 
-// gradios are the lines of Gradio that the tests run, by the versions that were captured.
+// gradioVersions maps the lines of Gradio under test to the versions that were captured.
 var gradioVersions = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
-// promised are those on which every story is told; of v4 lines_test.go, the captures, pages and clients tell some.
+// testedLines are the lines on which every test of eachLine runs. lines_test.go, captures, pages and clients cover parts of v4.
 var testedLines = []string{"v5", "v6"}
 
-// builtEnvironments has one for each line, made when it is first asked for.
+// builtEnvironments builds the environment of a line at its first use.
 var builtEnvironments = func() map[string]func() (string, error) {
 	all := map[string]func() (string, error){}
 	for line, gradio := range gradioVersions {
@@ -50,7 +50,7 @@ var builtEnvironments = func() map[string]func() (string, error) {
 // environment returns an interpreter with the real gradio 6 and spaces.
 func environment(t testing.TB) string { return environmentOf(t, "v6") }
 
-// environmentOf returns one with the Gradio of that line.
+// environmentOf returns an interpreter with the Gradio of that line.
 func environmentOf(t testing.TB, line string) string {
 	t.Helper()
 	python, err := builtEnvironments[line]()
@@ -60,8 +60,8 @@ func environmentOf(t testing.TB, line string) string {
 	return python
 }
 
-// buildEnvironment makes it with the product's own builder and the sample's requirements.txt; it is kept
-// between runs.
+// buildEnvironment builds an environment with the product's own builder and the sample's requirements.txt. The environment is
+// kept between runs.
 func buildEnvironment(gradio string) (string, error) {
 	dir, err := cache()
 	if err != nil {
@@ -79,7 +79,7 @@ func buildEnvironment(gradio string) (string, error) {
 	return env.Python, nil
 }
 
-// eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
+// eachLine runs a test on every tested line of Gradio. The lines run in parallel, because the tests mostly wait.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
 	for _, line := range testedLines {
 		t.Run(line, func(t *testing.T) {
@@ -89,15 +89,15 @@ func eachLine(t *testing.T, test func(t *testing.T, line string)) {
 	}
 }
 
-// eachLineAlone is for tests that hold times: one line after the other.
+// eachLineInTurn runs the lines one after the other, for tests that measure times.
 func eachLineInTurn(t *testing.T, test func(t *testing.T, line string)) {
 	for _, line := range testedLines {
 		t.Run(line, func(t *testing.T) { test(t, line) })
 	}
 }
 
-// runOn starts `spacehost run` on a copy of the Space that asks for this line's Gradio. Its clients are of that
-// line too.
+// runOn starts `spacehost run` on a copy of the Space whose README.md requires this line's Gradio. The product's clients use the
+// same line.
 func runOn(t *testing.T, line, space string, args ...string) *product {
 	t.Helper()
 	p := startOn(t, line, t.TempDir(), onGradio(t, t.TempDir(), line, space), args...)
@@ -112,13 +112,12 @@ func startOn(t testing.TB, line, state, dir string, args ...string) *product {
 	p := startProduct(t, state, dir, append(args, "--python", environmentOf(t, line))...)
 	p.line = line
 	if p.URL != "" && p.Spaces[0].Gradio != gradioVersions[line] {
-		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradioVersions[line])
+		t.Errorf("gradio %s is running, want %s", p.Spaces[0].Gradio, gradioVersions[line])
 	}
 	return p
 }
 
-// onGradio copies a Space below to, so that it may write into its folder, with a README.md that asks for this
-// line's Gradio.
+// onGradio copies a Space into the folder to, where the Space can write. The copy's README.md requires this line's Gradio.
 func onGradio(t testing.TB, to, line, space string) string {
 	t.Helper()
 	dir := filepath.Join(to, filepath.Base(space))
@@ -132,7 +131,7 @@ func onGradio(t testing.TB, to, line, space string) string {
 	}
 	rewritten := bytes.Replace(text, []byte("sdk_version: "+gradioVersions["v6"]), []byte("sdk_version: "+gradioVersions[line]), 1)
 	if line != "v6" && bytes.Equal(rewritten, text) {
-		t.Fatalf("%s does not ask for gradio %s", readme, gradioVersions["v6"])
+		t.Fatalf("%s does not require gradio %s", readme, gradioVersions["v6"])
 	}
 	if err := os.WriteFile(readme, rewritten, 0o644); err != nil {
 		t.Fatal(err)

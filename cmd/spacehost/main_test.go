@@ -8,8 +8,8 @@ import (
 	"spacehost/internal/cli"
 )
 
-// beSpacehost makes the test binary the product: the end-to-end tests start the real command, race detector
-// included, as processes of their own that can be killed.
+// beSpacehost names the variable that makes the test binary act as the product. So the end-to-end tests start the real command,
+// including the race detector, as separate processes that can be killed.
 const beSpacehost = "SPACEHOST_TEST_BE_SPACEHOST"
 
 func TestMain(m *testing.M) {
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// cacheDir is kept between runs: environments that the product's own builder made, and npm packages.
+// cacheDir returns the folder that is kept between runs. It contains environments built by the product's builder, and npm packages.
 func cacheDir(t testing.TB) string {
 	t.Helper()
 	dir, err := cache()
@@ -48,7 +48,7 @@ func cache() (string, error) {
 
 func environments(t testing.TB) string { return filepath.Join(cacheDir(t), "environments") }
 
-// productEnv is the environment of a spacehost that a test starts.
+// productEnv returns the environment of a spacehost that a test starts.
 func productEnv(t testing.TB) []string {
 	return append(os.Environ(), beSpacehost+"=1", "SPACEHOST_ENVIRONMENTS="+environments(t))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the scenarios of testdata/script: exact sentences and exit codes, as a user reads them.
+// TestScripts runs the scenarios of testdata/script. They check exact messages and exit codes, as a user reads them.
 func TestScripts(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -48,19 +48,19 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// endBackground ends what a script that failed has left: it writes the pid of what it starts behind itself to `pid`.
+// endBackground ends the background process of a failed script. Scripts write its pid to the file `pid`.
 func endBackground(t *testing.T, dir string) {
 	text, err := os.ReadFile(filepath.Join(dir, "pid"))
 	if err != nil {
-		return // it started nothing
+		return // the script started no process
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)) // "" once it is gone
+	cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)) // "" once it has exited
 	if err != nil || cwd != dir {
 		return
 	}
-	t.Logf("ending process %d, which %s has left", pid, dir)
-	_ = syscall.Kill(pid, syscall.SIGINT) // it may end by itself meanwhile
+	t.Logf("ending process %d, left by the script in %s", pid, dir)
+	_ = syscall.Kill(pid, syscall.SIGINT) // it may have exited
 }
 
 func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
@@ -72,7 +72,7 @@ func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
 		beSpacehost: "1", "SPACEHOST_ENVIRONMENTS": environments(t), "HOME": home,
 		"PATH": bin + string(os.PathListSeparator) + os.Getenv("PATH"), "PYTHON": environment(t),
 	}
-	for _, pair := range os.Environ() { // how this machine reaches its package index
+	for _, pair := range os.Environ() { // for example the proxy settings for the package index
 		for i := range pair {
 			if pair[i] == '=' {
 				if host.IsPassed(pair[:i]) && pair[:i] != "PATH" {
@@ -85,7 +85,8 @@ func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
 	return vars
 }
 
-// exits runs a command and checks its exit code: `exits 3 spacehost run x`. Its output goes to stdout and stderr as with exec.
+// exits implements `exits CODE COMMAND [ARG...]`: it runs a command and checks its exit code. Its output goes to stdout and stderr
+// as with exec.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
@@ -102,7 +103,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// await waits in a script for a line in a file that a background command writes: `await FILE TEXT`.
+// await implements `await FILE TEXT`: it waits until a file that a background command writes contains the text.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: await FILE TEXT")
@@ -110,7 +111,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-		data, _ := os.ReadFile(path) // it may not be there yet
+		data, _ := os.ReadFile(path) // it may not exist yet
 		if strings.Contains(string(data), args[1]) {
 			return
 		}
@@ -120,12 +121,12 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// nobody checks that no process of a Space on this state folder lives: `nobody STATE`.
+// noProcesses implements `noprocesses STATE`: it checks that no process of a Space of this state folder is running.
 func noProcesses(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: noprocesses STATE")
 	}
 	if left := processesOf(ts.MkAbs(args[0])); len(left) > 0 {
-		ts.Fatalf("processes are left: %v", left)
+		ts.Fatalf("processes of the Space are still running: %v", left)
 	}
 }
