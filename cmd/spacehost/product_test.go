@@ -27,14 +27,14 @@ import (
 
 const sampleDir = "../../examples/hello-zerogpu"
 
-// product is a spacehost that runs as a process of its own.
+// product is a spacehost that runs as a separate process.
 type product struct {
 	host.ReadyLine
 	t     testing.TB
 	cmd   *exec.Cmd
 	ended chan struct{}
 	took  time.Duration // from its start to the Space's first answer
-	line  string        // of Gradio
+	line  string        // the line of Gradio
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -49,13 +49,13 @@ func runProduct(t testing.TB, dir string, args ...string) *product {
 	return p
 }
 
-// startProduct starts it on a given state folder, and leaves waiting and ending to the caller.
+// startProduct starts `spacehost run` on a given state folder. The caller waits for it and stops it.
 func startProduct(t testing.TB, state, dir string, args ...string) *product {
 	t.Helper()
 	return startProductWith(t, nil, state, dir, args...)
 }
 
-// startProductWith also gives the host variables of its own.
+// startProductWith is startProduct with more environment variables for the host.
 func startProductWith(t testing.TB, env []string, state, dir string, args ...string) *product {
 	t.Helper()
 	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t), "--gpus", "mock:1xH200"}
@@ -74,7 +74,7 @@ func startCommandWith(t testing.TB, env []string, state string, args ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &product{t: t, line: "v6", ended: make(chan struct{}), ReadyLine: host.ReadyLine{State: state}} // the rest comes with the line
+	p := &product{t: t, line: "v6", ended: make(chan struct{}), ReadyLine: host.ReadyLine{State: state}} // the ready line fills the other fields
 	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
 	p.cmd.Env = append(productEnv(t), env...)
 	p.cmd.Stderr = p
@@ -109,7 +109,7 @@ func startCommandWith(t testing.TB, env []string, state string, args ...string) 
 	return p
 }
 
-// api is where the Gradio API of the (first) Space begins; Gradio 4 has no prefix.
+// api returns the base URL of the first Space's Gradio API. Gradio 4 has no prefix.
 func (p *product) api() string {
 	if strings.HasPrefix(p.Spaces[0].Gradio, "4.") {
 		return p.URL
@@ -122,18 +122,18 @@ func (p *product) await(ready chan struct{}) {
 	select {
 	case <-ready:
 	case <-time.After(2 * patience): // several Spaces may start at once
-		p.t.Fatalf("spacehost is not ready:\n%s", p.text())
+		p.t.Fatalf("spacehost did not become ready in time:\n%s", p.text())
 	}
 }
 
 func (p *product) awaitReady() {
 	p.t.Helper()
 	if p.URL == "" {
-		p.t.Fatalf("spacehost ended before it was ready:\n%s", p.text())
+		p.t.Fatalf("spacehost exited before it was ready:\n%s", p.text())
 	}
 }
 
-// Write collects what the product says to people.
+// Write collects the product's stderr.
 func (p *product) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,20 +146,20 @@ func (p *product) text() string {
 	return p.output.String()
 }
 
-// log is what the host wrote down: one line per change of state.
+// log returns the host's log file.
 func (p *product) log() string {
 	data, _ := os.ReadFile(filepath.Join(p.State, "logs", "spacehost.log")) // "" before its first line
 	return string(data)
 }
 
-// stop sends Ctrl-C and holds the promise that all is over within five seconds.
+// stop sends Ctrl-C and checks that all processes exit within five seconds.
 func (p *product) stop() {
 	began := time.Now()
-	_ = p.cmd.Process.Signal(syscall.SIGINT) // it may have ended
+	_ = p.cmd.Process.Signal(syscall.SIGINT) // it may have exited
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
-		p.t.Errorf("spacehost does not end at SIGINT:\n%s", p.text())
+		p.t.Errorf("spacehost does not exit after SIGINT:\n%s", p.text())
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	}
@@ -171,14 +171,14 @@ func (p *product) stop() {
 	}
 }
 
-// kill is what no program can answer to.
+// kill sends SIGKILL.
 func (p *product) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
 }
 
-// processesOf lists the living processes whose environment names a folder below state: every process of a
-// Space does, by the cgroup file that `spaces` reads.
+// processesOf lists the running processes of Spaces on this state folder. They are found by their environment: it names a file
+// below state, the cgroup file that `spaces` reads.
 func processesOf(state string) map[int]string {
 	found := map[int]string{}
 	entries, _ := os.ReadDir("/proc")
@@ -196,7 +196,7 @@ func processesOf(state string) map[int]string {
 	return found
 }
 
-// alive reports whether pid runs; a zombie does not.
+// alive reports whether pid is running. A zombie is not.
 func alive(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -206,7 +206,7 @@ func alive(pid int) bool {
 	return len(after) > 0 && after[0] != 'Z' && after[0] != 'X'
 }
 
-// asked returns the JSON that the host answers on its control socket.
+// controlJSON returns the host's response on its control socket.
 func controlJSON[T any](t testing.TB, p *product, path string) (answer T) {
 	t.Helper()
 	body, err := overSocket(t, p.Socket, path)
@@ -219,7 +219,7 @@ func controlJSON[T any](t testing.TB, p *product, path string) (answer T) {
 	return answer
 }
 
-// overSocket is one GET over a unix socket.
+// overSocket sends a GET over a unix socket.
 func overSocket(t testing.TB, socket, path string) ([]byte, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -241,7 +241,7 @@ func overSocket(t testing.TB, socket, path string) ([]byte, error) {
 	return body, err
 }
 
-// balance is the local visitor's account.
+// balance returns the local visitor's balance.
 func (p *product) balance() control.Balance {
 	p.t.Helper()
 	for _, b := range controlJSON[[]control.Balance](p.t, p, "/quota") {

@@ -12,22 +12,22 @@ import (
 	"testing"
 )
 
-// stockPython keeps the hot-reload server off that Gradio starts on Spaces, which would listen on every interface.
+// stockPython disables the hot-reload server that Gradio starts on Spaces, because it would listen on every interface.
 const stockPython = `
 import runpy, gradio.http_server
 gradio.http_server.watchfn_spaces = lambda reloader: None
 runpy.run_path("app.py", run_name="__main__")
 `
 
-// stockGradio is an app under its own Gradio alone.
+// stockGradio is an app that runs under stock Gradio, without a host.
 type stockGradio struct {
 	t     *testing.T
 	url   string
 	ended chan struct{}
 }
 
-// startStock runs the app as its author would, without a host; with onSpaces, as the Hub would, since with these
-// variables Gradio builds another config.
+// startStock runs the app as its author does, without a host. With the variables of onSpaces it runs as on the Hub, where Gradio
+// builds another config.
 func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	t.Helper()
 	addr := freeAddress(t)
@@ -47,7 +47,7 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }() // it is killed
+	go func() { defer close(ended); _ = cmd.Wait() }() // killed by the cleanup
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -60,16 +60,16 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 
 func onSpaces(name string) []string { return []string{"SYSTEM=spaces", "SPACE_ID=local/" + name} }
 
-// ready waits for its first answer, and returns its address.
+// ready waits for the first response and returns the address.
 func (s stockGradio) ready() string {
 	s.t.Helper()
-	eventually(s.t, "stock Gradio answers", 2*patience, func() bool {
+	eventually(s.t, "stock Gradio responds", 2*patience, func() bool {
 		select {
 		case <-s.ended:
-			s.t.Fatal("stock Gradio has ended")
+			s.t.Fatal("stock Gradio has exited")
 		default:
 		}
-		answer, err := http.Get(s.url + "/docs") // 404 as a rule; an app below a path has no /config
+		answer, err := http.Get(s.url + "/docs") // usually 404; /config does not exist for an app mounted below a path
 		if err == nil {
 			answer.Body.Close()
 		}
@@ -78,8 +78,8 @@ func (s stockGradio) ready() string {
 	return s.url
 }
 
-// farAddress is free, and not of the range from which the kernel gives ports to whoever asks for any: it takes
-// seconds until the app listens.
+// freeAddress returns a free address outside the kernel's range of ephemeral ports. The app takes seconds to listen, and an
+// ephemeral port could be assigned to another program until then.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
