@@ -73,7 +73,7 @@ type crashing struct {
 	state     string
 	bystander *exec.Cmd
 	start     string         // of the bystander, in ticks since boot
-	orphans   map[int]string // of the killed hosts
+	orphans   map[int]string // of killed hosts
 	points    map[string]int
 
 	ended, planted int
@@ -115,10 +115,10 @@ func (c *crashing) restart(n int) {
 	defer cancel()
 	began := time.Now()
 	cmd, output := c.host(ctx, fmt.Sprintf("%s=%d", killAt, n))
-	died := make(chan struct{})
-	go func() { defer close(died); _ = cmd.Wait() }()
-	c.watchOrphans(began, died)
-	<-died
+	exited := make(chan struct{})
+	go func() { defer close(exited); _ = cmd.Wait() }()
+	c.watchOrphans(began, exited)
+	<-exited
 	_, point, found := strings.Cut(output.String(), "killed at ")
 	if !found || ctx.Err() != nil {
 		c.t.Fatalf("the host was not killed at failpoint %d (%v):\n%s", n, ctx.Err(), output)
@@ -139,7 +139,7 @@ func orphansGone() time.Duration {
 }
 
 // watchOrphans checks the limit for the orphans of earlier hosts while the present host is running.
-func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
+func (c *crashing) watchOrphans(began time.Time, exited <-chan struct{}) {
 	for look := time.NewTicker(5 * time.Millisecond); ; {
 		for pid := range c.orphans {
 			if !alive(pid) {
@@ -155,7 +155,7 @@ func (c *crashing) watchOrphans(began time.Time, died <-chan struct{}) {
 			return
 		}
 		select {
-		case <-died:
+		case <-exited:
 			return
 		case <-look.C:
 		}
@@ -188,12 +188,12 @@ func (c *crashing) recover() {
 	defer cancel()
 	began := time.Now()
 	cmd, output := c.host(ctx)
-	died := make(chan struct{})
-	go func() { defer close(died); _ = cmd.Wait() }()
-	c.watchOrphans(began, died)
+	exited := make(chan struct{})
+	go func() { defer close(exited); _ = cmd.Wait() }()
+	c.watchOrphans(began, exited)
 	eventually(c.t, "the Space is running again", patience, func() bool { return len(processesOf(c.state)) > 0 })
 	_ = cmd.Process.Signal(syscall.SIGINT)
-	<-died
+	<-exited
 	if left := processesOf(c.state); len(left) > 0 || ctx.Err() != nil {
 		c.t.Errorf("processes left after the last shutdown: %v (%v)\n%s", left, ctx.Err(), output)
 	}

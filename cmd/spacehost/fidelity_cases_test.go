@@ -165,7 +165,7 @@ var fidelityCases = []fidelityCase{
 	{name: "monitoring", page: "protocol", covers: "GET /monitoring, GET /monitoring/{key}", requests: gets("/monitoring", "/monitoring/wrong"), want: "See console"},
 	{name: "monitoring in numbers", page: "protocol", covers: "GET /monitoring/summary", lines: "v5 v6", noPage: true, requests: append(joined("greet", `["x"]`, ""), gets("/monitoring/summary")...), want: `"greet":{"success_rate":`},
 	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", requests: gets("A/startup-events"), want: " -> 404", unlike: "Gradio alone uses it; a request from outside would start a second queue"},
-	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", requests: []httpRequest{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "the host has no editor, so the app's code is not reloaded"},
+	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", requests: []httpRequest{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "access to code reloads often means the right to change the code, and the host has no editor"},
 	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path}, HEAD A/proxy={url_path}", requests: []httpRequest{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "the host returns 403 for every forbidden address; Gradio returns 400"},
 	{name: "component server", page: "components/files", covers: "POST A/component_server", noPage: true, requests: []httpRequest{
 		{method: "GET", path: "/config", keep: `component="id":(\d+),"type":"fileexplorer"`},

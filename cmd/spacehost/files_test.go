@@ -46,7 +46,7 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	var folder string
-	say := func(what string, r *http.Request) string {
+	send := func(what string, r *http.Request) string {
 		answer, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
@@ -80,7 +80,7 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // in memory, so it cannot fail
 		fmt.Fprint(part, "0123456789")
 		w.Close()
-		text := say("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))
+		text := send("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))
 		path := strings.Trim(text, "[]\"\n")
 		folder = filepath.Dir(filepath.Dir(path))
 		all["upload of "+name] = strings.ReplaceAll(strings.ReplaceAll(all["upload of "+name], folder, "UPLOADS"), contentLength(text), "")
@@ -88,7 +88,7 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 			continue
 		}
 		for _, method := range []string{"GET", "HEAD"} {
-			say(method+" "+name, fileRequest(t, method, url+"/gradio_api/file="+escaped(path), "", ""))
+			send(method+" "+name, fileRequest(t, method, url+"/gradio_api/file="+escaped(path), "", ""))
 		}
 	}
 	for what, r := range map[string]*http.Request{
@@ -101,21 +101,21 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 		"progress of no": fileRequest(t, "GET", url+"/gradio_api/upload_progress?upload_id=none", "", ""),
 		"progress":       fileRequest(t, "GET", url+"/gradio_api/upload_progress", "", ""),
 	} {
-		say(what, r)
+		send(what, r)
 	}
 	for _, path := range []string{
 		"allowed/a b.html", "allowed/a.tar.gz", "allowed/none", "allowed/blocked/x", "allowed", "static/s.svg", "app.json", "app.py", "none", "allowed/../app.py", "allowed/./none", "allowed//none", ".env",
 	} {
-		say("file= /"+path, fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/")+escaped(path), "", ""))
-		say("file/ /"+path, fileRequest(t, "GET", url+"/gradio_api/file/"+escaped(dir+"/")+escaped(path), "", ""))
+		send("file= /"+path, fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/")+escaped(path), "", ""))
+		send("file/ /"+path, fileRequest(t, "GET", url+"/gradio_api/file/"+escaped(dir+"/")+escaped(path), "", ""))
 	}
 	for _, path := range []string{"/etc/passwd", "app.py", ".env", "//etc/passwd", "file:///etc/passwd", "", "/", "x%00y"} {
-		say("file= "+path, fileRequest(t, "GET", url+"/gradio_api/file="+path, "", ""))
+		send("file= "+path, fileRequest(t, "GET", url+"/gradio_api/file="+path, "", ""))
 	}
 	for _, value := range []string{"bytes=0-", "bytes=-2", "bytes=1-", "bytes=99-"} {
 		r := fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/allowed/a.tar.gz"), "", "")
 		r.Header.Set("Range", value)
-		say("range "+value, r)
+		send("range "+value, r)
 	}
 	return all
 }

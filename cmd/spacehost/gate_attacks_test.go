@@ -158,25 +158,25 @@ var gateAttacks = []struct {
 		}
 		got := a.request("GET", "/logout?_target_url=/a%3Fb=c", a.host, "", "")
 		if where := got.header.Get("Location"); got.status/100 != 3 || strings.HasPrefix(where, "//") || !strings.Contains(where, "/a?b=c") {
-			a.t.Errorf("an own path: %d to %q", got.status, where)
+			a.t.Errorf("a redirect to the app's own path: got %d to %q", got.status, where)
 		}
 	}},
 	{"S44 CVE-2026-27167 the host's own token in a session", func(a *intruder) {
 		got := a.request("GET", "/login/huggingface", a.host, "", "")
 		if !strings.HasPrefix(got.header.Get("Location"), a.provider) || len(got.header.Values("Set-Cookie")) == 0 {
-			a.t.Fatalf("the login begins with %d %v", got.status, got.header)
+			a.t.Fatalf("the login redirect: got %d %v", got.status, got.header)
 		}
 		for _, cookie := range got.header.Values("Set-Cookie") {
 			value, _, _ := strings.Cut(strings.SplitN(cookie, "=", 2)[1], ".")
 			text, err := base64.StdEncoding.DecodeString(value)
 			if err != nil || strings.Contains(string(text), canary) || strings.Contains(cookie, canary) {
-				a.t.Errorf("the cookie says %s (%v)", text, err)
+				a.t.Errorf("the session cookie contains %s (%v)", text, err)
 			}
 		}
 	}},
 }
 
-// TestSessionsOfOthers is S45: Gradio's streams belong to whoever knows a session hash, which stands in addresses and logs.
+// TestForeignSessions is S45. In Gradio a session hash gives access to its streams, and session hashes appear in URLs and logs.
 func TestForeignSessions(t *testing.T) {
 	p := runProduct(t, gateDir, "--addr", "[::]:0")
 	a := &intruder{attacker: &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}}
@@ -198,7 +198,7 @@ func TestForeignSessions(t *testing.T) {
 		if err := json.Unmarshal([]byte(join(hash, from).is(200).body), &event); err != nil {
 			t.Fatal(err)
 		}
-		for visitor, header := range map[string]string{"nobody": "", "another browser": theirs} {
+		for visitor, header := range map[string]string{"a program": "", "another browser": theirs} {
 			t.Run(visitor+" with the hash of a "+name, func(t *testing.T) {
 				a.on(t)
 				for _, requestLine := range []string{
@@ -216,7 +216,7 @@ func TestForeignSessions(t *testing.T) {
 		a.on(t)
 		a.request("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x").has("close_stream")
 	}
-	// A program shows nothing, and goes on wherever it comes from; so does a browser, by its cookie.
+	// A program sends no credentials and keeps its session when its address changes. So does a browser, by its cookie.
 	for name, from := range map[string]string{"program": "", "browser": mine} {
 		hash := "moved-" + name
 		a.host = "[::1]:" + port(p.URL)
@@ -225,9 +225,9 @@ func TestForeignSessions(t *testing.T) {
 		a.request("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x")
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
-		t.Errorf("the ledger knows %v", names)
+		t.Errorf("accounts in the ledger: %v", names)
 	}
-	// One that got its cookie with the answer to its first call. (Further ones might find the queue full.)
+	// A browser that receives its cookie with the response to its first call keeps its session. (More calls could meet a full queue.)
 	cancel := func(from string) answer {
 		return a.request("POST", "/gradio_api/cancel", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"session_hash":"late","fn_index":%d,"event_id":"e"}`, a.fn()))
 	}
@@ -243,7 +243,7 @@ func TestForeignSessions(t *testing.T) {
 	cancel("Cookie: " + given + "\r\n").is(200)
 }
 
-// fn is the number of greet.
+// fn returns the fn_index of greet.
 func (a *intruder) fn() int {
 	if a.fns == nil {
 		a.readConfig()
@@ -251,7 +251,7 @@ func (a *intruder) fn() int {
 	return a.fns["greet"]
 }
 
-// intruder is an attacker of a Space with a login by the Hub.
+// intruder is an attacker of a Space that has a login by the Hub.
 type intruder struct {
 	*attacker
 	provider string
@@ -271,7 +271,7 @@ func newIntruder(t *testing.T, line string) *intruder {
 	return &intruder{a, provider.URL}
 }
 
-// asked sends a request as the line's Gradio has it: 4 knows no prefix.
+// request sends a request with the path of this line's Gradio: Gradio 4 has no prefix.
 func (a *intruder) request(method, path, host, headers, body string) answer {
 	a.t.Helper()
 	if a.p.line == "v4" {
@@ -284,12 +284,12 @@ func (a *intruder) request(method, path, host, headers, body string) answer {
 	return a.rawTo(request+"\r\n"+body, a.provider)
 }
 
-// local is the Space's address by the name that foreign pages would use.
+// local returns the Space's address with the host name that foreign pages use.
 func (a *intruder) local() string { return "localhost:" + port(a.p.URL) }
 
 func port(address string) string { return address[strings.LastIndex(address, ":")+1:] }
 
-// isKeptOut: the page may not read what is there, and changes nothing.
+// wantRefused checks that a page of another origin can neither read the Space's responses nor make calls.
 func (a *intruder) wantRefused(from string) {
 	a.t.Helper()
 	join := `{"data":["x"],"fn_index":0,"session_hash":"s"}`
@@ -300,7 +300,7 @@ func (a *intruder) wantRefused(from string) {
 		a.request("POST", "/gradio_api/queue/join", "127.0.0.1:"+port(a.p.URL), from+"Content-Type: text/plain\r\n", join).is(403),
 	} {
 		if origin := got.header.Get("Access-Control-Allow-Origin"); origin != "" {
-			a.t.Errorf("%s lets %s read", got.what, origin)
+			a.t.Errorf("%s allows %s to read the response", got.what, origin)
 		}
 	}
 }
@@ -311,7 +311,7 @@ func (a *intruder) uploadFrom(host, from string) answer {
 	return a.request("POST", "/gradio_api/upload", host, from+"Content-Type: multipart/form-data; boundary=B\r\n", body)
 }
 
-// uploaded counts what visitors have sent.
+// uploaded counts the uploaded files.
 func (a *intruder) uploaded() (n int) {
 	for _, folder := range []string{"home/gradio", "uploading"} {
 		_ = filepath.WalkDir(filepath.Join(a.p.State, "spaces", "gate", folder), func(_ string, entry os.DirEntry, err error) error {
@@ -324,7 +324,7 @@ func (a *intruder) uploaded() (n int) {
 	return n
 }
 
-// device is where the device API listens: the port that is neither a Space's nor the console's.
+// device returns the address of the device API: the port that belongs neither to a Space nor to the console.
 func (a *intruder) device() string {
 	a.t.Helper()
 	for _, address := range listening(a.t, a.p.cmd.Process.Pid) {
@@ -332,7 +332,7 @@ func (a *intruder) device() string {
 			return address
 		}
 	}
-	a.t.Fatal("the host has no third address")
+	a.t.Fatal("the host listens at no third address")
 	return ""
 }
 
@@ -342,7 +342,7 @@ func statusOfRequest(t *testing.T, method, address string, headers map[string]st
 	return status
 }
 
-// listening are the loopback addresses at which a process answers: its sockets among those that the kernel lists.
+// listening lists the loopback addresses at which a process listens: the kernel's listening sockets that the process has open.
 func listening(t *testing.T, pid int) (addresses []string) {
 	t.Helper()
 	own := map[string]bool{}
@@ -352,7 +352,7 @@ func listening(t *testing.T, pid int) (addresses []string) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		target, _ := os.Readlink(filepath.Join(folder, entry.Name())) // it may be closed meanwhile
+		target, _ := os.Readlink(filepath.Join(folder, entry.Name())) // it may be closed by now
 		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
 			own[strings.TrimSuffix(inode, "]")] = true
 		}
@@ -363,7 +363,7 @@ func listening(t *testing.T, pid int) (addresses []string) {
 	}
 	for _, row := range strings.Split(string(table), "\n")[1:] {
 		fields := strings.Fields(row)
-		if len(fields) < 10 || fields[3] != "0A" || !own[fields[9]] { // listens
+		if len(fields) < 10 || fields[3] != "0A" || !own[fields[9]] { // 0A is LISTEN
 			continue
 		}
 		var number int

@@ -18,7 +18,7 @@ func TestPayerInEachMode(t *testing.T) {
 	type payers struct{ page, client, join, call, program string }
 	direct, hub := payers{ada, ada, ada, ada, local}, payers{ada, ada, anonymous, anonymous, anonymous}
 	old := hub
-	old.client = anonymous // in these lines Gradio's page asks for the sign-in, not the client
+	old.client = anonymous // in these lines only Gradio's page requests the token, not @gradio/client (gradio#13210)
 	for _, row := range []struct {
 		line, mode, space string
 		payers

@@ -26,8 +26,8 @@ func TestEveryGradioLine(t *testing.T) {
 			for _, of := range []string{line, "v6"} {
 				t.Run("gradio_client of "+of, func(t *testing.T) { callLine(t, p, environmentOf(t, of), version) })
 			}
-			t.Run("a visitor who leaves", func(t *testing.T) { leaveLine(t, p, line) })
-			t.Run("an input that streams", func(t *testing.T) { streamLine(t, p, line) })
+			t.Run("a closed page", func(t *testing.T) { leaveLine(t, p, line) })
+			t.Run("a streaming input", func(t *testing.T) { streamLine(t, p, line) })
 			t.Run("MCP", func(t *testing.T) { callTool(t, p, line) })
 		})
 	}

@@ -140,7 +140,7 @@ func addProcesses(t *testing.T, shown map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := 0
+	found := 0
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid == os.Getpid() {
@@ -149,12 +149,12 @@ func addProcesses(t *testing.T, shown map[string]string) {
 		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)) // it may have exited
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if bytes.Contains(environ, []byte("SPACE_ID=local/markers")) {
-			ours++ // the Space's own environment, too: a Secret is not passed in it
+			found++ // the Space's own environment, too: a Secret is not passed in it
 		}
 		shown[fmt.Sprintf("the environment of process %d (%.60q)", pid, cmdline)] = string(environ)
 		shown[fmt.Sprintf("the command line of process %d", pid)] = string(cmdline)
 	}
-	if ours < 2 {
-		t.Errorf("%d processes of the Space, want its runner and its warm worker", ours)
+	if found < 2 {
+		t.Errorf("%d processes of the Space, want its runner and its warm worker", found)
 	}
 }

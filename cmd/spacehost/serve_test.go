@@ -71,12 +71,12 @@ func TestServeAccessControl(t *testing.T) {
 	state := t.TempDir()
 	ada, adas := people.NewToken()
 	ben, bens := people.NewToken()
-	stranger, _ := people.NewToken()
+	unknown, _ := people.NewToken()
 	people := fmt.Sprintf(`[{name: ada, tier: pro, tokens: [%s]}, {name: ben, tier: student, tokens: [%s]}]`, adas, bens)
 
 	l := serveLab(t, state, "[ada]", people)
 	l.wantHiddenFrom(map[string]map[string]string{
-		"no token": nil, "ben": bearer(ben), "an unknown token": bearer(stranger), "a saved token": bearer("hf_saved_by_the_client"),
+		"no token": nil, "ben": bearer(ben), "an unknown token": bearer(unknown), "a saved token": bearer("hf_saved_by_the_client"),
 		"a forged address": {"X-Forwarded-For": "127.0.0.1"},
 	})
 	l.wantOwnQuotas(ada, ben)
@@ -97,14 +97,14 @@ func TestServeAccessControl(t *testing.T) {
 }
 
 // wantHiddenFrom requests every route of the private Space. Each response must equal the one for an unknown host name.
-func (l *lab) wantHiddenFrom(strangers map[string]map[string]string) {
+func (l *lab) wantHiddenFrom(visitors map[string]map[string]string) {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	none, words := request(t, http.MethodGet, l.shared+"/config", "", map[string]string{"Host": "nobody.lab.example"})
 	if none != http.StatusNotFound {
 		t.Fatalf("an unknown host name: got %d %s, want 404", none, words)
 	}
-	for visitor, headers := range strangers {
+	for visitor, headers := range visitors {
 		for _, requestLine := range []string{
 			"GET /", "HEAD /", "OPTIONS /config", "GET /config", "GET /nothing", "GET /theme.css", "GET /gradio_api/info", "GET /gradio_api/startup-events",
 			"POST /gradio_api/queue/join", "GET /gradio_api/queue/data?session_hash=s", "GET /gradio_api/queue/status", "GET /queue/join",

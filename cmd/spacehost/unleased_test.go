@@ -12,16 +12,16 @@ import (
 // TestUnleasedUseIsReported puts a process without a lease on the only GPU: first a foreign one, then the Space's own.
 func TestUnleasedUseIsReported(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "3s")
-	stranger := exec.Command("sleep", "600")
-	if err := stranger.Start(); err != nil {
+	foreign := exec.Command("sleep", "600")
+	if err := foreign.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	defer func() { _ = foreign.Process.Kill(); _ = foreign.Wait() }()
 	for _, row := range []struct {
 		pid                    int
 		space, message, listed string
 	}{
-		{stranger.Process.Pid, "", "which is no Space's, is on", "no Space's"},
+		{foreign.Process.Pid, "", "which is no Space's, is on", "no Space's"},
 		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
 	} {
 		fault := fmt.Sprintf("process=%d", row.pid)

@@ -132,7 +132,7 @@ func (v *callers) collectTokens() {
 	if err != nil || atB == v.token || claims.Act != "callers" || claims.Sub != "local" {
 		v.t.Errorf("B's app receives %s: %+v (%v), want its own token for local, delegated by callers", stream, claims, err)
 	}
-	stranger, err := token.OpenSigner(v.t.TempDir())
+	otherHost, err := token.OpenSigner(v.t.TempDir())
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (v *callers) collectTokens() {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	if v.foreignToken, err = stranger.Sign(own); err != nil {
+	if v.foreignToken, err = otherHost.Sign(own); err != nil {
 		v.t.Fatal(err)
 	}
 }
