@@ -80,11 +80,11 @@ func TestClockAdvanceRefusals(t *testing.T) {
 		by     string
 		stderr string
 	}{
-		{"tomorrow", `"tomorrow" is no duration: say 24h, 90m or 30s`},
-		{"-24h", "-24h is below 0, and no number or time is that here"},
-		{"0s", "the clock only goes ahead"},
+		{"tomorrow", `"tomorrow" is not a duration; use a value such as 24h, 90m or 30s`},
+		{"-24h", "-24h: negative values are not allowed"},
+		{"0s", "the clock only moves ahead"},
 		{"9000h", "is not between 1ns and 8784h0m0s"},
-		{"", `"" is no duration`},
+		{"", `"" is not a duration`},
 	} {
 		if code, _, stderr := p.cli("clock", "advance", tt.by); code != cli.ExitUsage || !strings.Contains(stderr, tt.stderr) {
 			t.Errorf("clock advance %s: exit code %d, %q; want %d, %q", tt.by, code, stderr, cli.ExitUsage, tt.stderr)

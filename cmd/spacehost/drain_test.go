@@ -12,7 +12,7 @@ import (
 func TestDrainedGPUIsNotGranted(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
 	c, uuid := p.client(), string(p.gpu().UUID)
-	order := func(want string, args ...string) {
+	runGPU := func(want string, args ...string) {
 		t.Helper()
 		if code, out, stderr := p.cli(append([]string{"gpu"}, args...)...); code != 0 || !strings.Contains(out, want) {
 			t.Fatalf("gpu %v: exit code %d, %q, %q; want %q", args, code, out, stderr, want)
@@ -20,17 +20,17 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 	}
 	running := c.submit("/five", 2)
 	awaitActive(t, p)
-	order("is drained: it is lent to nobody until", "drain", uuid, "--reason", "new fan on Monday")
-	order(", then drained: new fan on Monday")
+	runGPU("is drained: no new call gets it until", "drain", uuid, "--reason", "new fan on Monday")
+	runGPU(", then drained: new fan on Monday")
 	if r := running.wait(); r.Failed {
 		t.Errorf("the running call failed: %s", r.Err)
 	}
 	if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
 		t.Errorf("the next call: error %q, value %s; want no GPU available", r.Err, r.Value)
 	}
-	order("drained: new fan on Monday")
-	order(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
-	order("is lent again", "return", uuid)
+	runGPU("drained: new fan on Monday")
+	runGPU(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
+	runGPU("is back in service", "return", uuid)
 	c.ok("/five", 0)
 
 	p.fault("xid=79", "xid=79") // Xid 79 means broken hardware
@@ -40,7 +40,7 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 			strings.Contains(p.text(), "WARNING: the driver reports Xid 79") &&
 			p.metrics()[`spacehost_device_xids_total{uuid="`+uuid+`",xid="79"}`] == 1
 	})
-	order("is lent again", "return", uuid)
+	runGPU("is back in service", "return", uuid)
 	c.ok("/five", 0)
 
 	for _, reason := range []string{"new\nfan", "new\tfan", strings.Repeat("fan ", 51)} {

@@ -158,7 +158,7 @@ func checkAdjustments(t *testing.T, p *product) {
 	}
 	runCLI(t, p, "user", "set", "pia", "--quota", "100s")
 	shown := runCLI(t, p, "quota", "pia")
-	if !strings.Contains(shown, `left of 100 s in 24 hours`) || !strings.Contains(shown, "One call may ask for 100 s at most.") {
+	if !strings.Contains(shown, `left of 100 s in 24 hours`) || !strings.Contains(shown, "One call may declare 100 s at most") {
 		t.Errorf("quota of pia after an override:\n%s", shown)
 	}
 	lines := controlJSON[[]views.Entry](t, p, "/ledger?identity=local")

@@ -21,14 +21,14 @@ func TestUnleasedUseIsReported(t *testing.T) {
 		pid                    int
 		space, message, listed string
 	}{
-		{foreign.Process.Pid, "", "which is no Space's, is on", "no Space's"},
+		{foreign.Process.Pid, "", "which is no Space's, is on", "not of a Space"},
 		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
 	} {
 		fault := fmt.Sprintf("process=%d", row.pid)
 		p.fault(fault, fault)
 		eventually(t, "the process is reported", patience, func() bool {
 			_, out, _ := p.cli("gpu")
-			return strings.Contains(out, fmt.Sprintf("[uninvited: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.message)
+			return strings.Contains(out, fmt.Sprintf("[without a lease: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.message)
 		})
 		eventually(t, "the process is counted, and the slot is busy", patience, func() bool {
 			seen := p.metrics()

@@ -224,7 +224,7 @@ func (v *callers) operatorForbidsDelegation() {
 	if got := v.visitor.ok("/work", 0); got != "Space B had a GPU for 0 s" {
 		v.t.Errorf("another Space after the ban: got %q", got)
 	}
-	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  everybody") {
+	if shown := runCLI(v.t, v.product, "space", "via"); !strings.Contains(shown, "callers  all accounts") {
 		v.t.Errorf("spacehost space via shows %q", shown)
 	}
 	runCLI(v.t, v.product, "space", "via", "callers", "--on")
