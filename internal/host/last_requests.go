@@ -35,8 +35,8 @@ func (a *lastRequests) of(task string) (lease.Request, bool) {
 	return r, ok
 }
 
-// recordRequest records a request of the device API and returns the name of its function.
-func (s *spaceRun) recordRequest(r lease.Request) string {
+// RecordRequest implements deviceapi.Space: it records a request of the device API and returns the name of its function.
+func (s *spaceRun) RecordRequest(r lease.Request) string {
 	s.lastRequests.record(r)
 	manifest, _ := s.queue.Manifest()
 	return manifest.Tasks[r.Task].Name

@@ -132,7 +132,7 @@ func (s *spaceRun) Account() identity.Identity {
 // openDoor opens the secret path of the device API for one Instance. processEnded closes it.
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s.space.Name, Instance: instance, Account: s.Account, Function: s.recordRequest})
+	path := s.host.device.Open(deviceapi.Door{Space: s, Instance: instance})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 

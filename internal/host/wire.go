@@ -24,6 +24,7 @@ var (
 	_ payer.Space        = (*spaceRun)(nil)
 	_ deviceapi.Payers   = (*payer.Rule)(nil)
 	_ deviceapi.Notifier = (*Host)(nil)
+	_ deviceapi.Space    = (*spaceRun)(nil)
 	_ hubapi.Payers      = (*payer.Rule)(nil)
 	_ hubapi.Spaces      = (*Host)(nil)
 	_ views.Payers       = (*payer.Rule)(nil)
