@@ -27,6 +27,7 @@ def start(descriptor: int) -> None:
         device_port=config["device_port"],
         simulated=config["simulated"],
         subreaper=config.get("subreaper", False),
+        strict=config.get("strict", False),
     )
     fork.install(state)
     hooks.install(state)

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import cuda_order, fake_cuda
+from . import cuda_order, data_folder, fake_cuda
 from .files import static_paths
 from .guard import Guard
 from .http_client import Client
@@ -48,6 +48,8 @@ def install(state: State) -> None:
         finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
         finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     sys.meta_path.insert(0, finder)
+    if os.environ.get("SPACES_ZERO_GPU"):  # set by the host
+        data_folder.install(state.strict)
 
 
 @contextlib.contextmanager
@@ -126,6 +128,8 @@ def _patch_blocks(state: State, module: Any) -> None:
             return original(self, *args, **kwargs)  # raises the error that the app would see without the runner
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
+        for note in _ignored_addresses(arguments.get("server_port"), arguments.get("server_name")):
+            print("spacehost: " + note, file=sys.stderr, flush=True)
         arguments.update(_overrides(state, signature, arguments.get("server_port")))
         state.launching.add(id(self))
         try:
@@ -175,6 +179,23 @@ def _watch_config(state: State, Blocks: Any) -> None:
         return config
 
     Blocks.get_config_file = get_config_file
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _ignored_addresses(port: Any, name: Any) -> Iterator[str]:
+    """Returns a sentence for each argument of launch with which the Hub would not find the app (hub-docs, spaces-config-reference, app_port)."""
+    if port not in (None, PUBLIC_PORT):
+        yield (
+            f"launch(server_port={port!r}): the Hub expects a Gradio Space on port {PUBLIC_PORT} and ends this one with \"Launch timed out, "
+            "workload was not healthy after 30 min\". The argument is ignored here; remove it."
+        )
+    if name in LOOPBACK:
+        yield (
+            f"launch(server_name={name!r}): the Hub reaches a Space from outside of its container, so this one would not be healthy "
+            "there. The argument is ignored here; remove it."
+        )
 
 
 def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
