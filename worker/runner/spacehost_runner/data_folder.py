@@ -40,7 +40,7 @@ def install(strict: bool, folder: str = FOLDER) -> None:
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "the Space"
             print(
                 f"spacehost: {place} writes {text!r}. A Space without storage has no {folder}: on ZeroGPU this raises "
-                f"{type(error).__name__}. Write below the home folder or /tmp, or read and write a storage bucket.",
+                f"{type(error).__name__}. Write below the home folder or /tmp, or mount a storage bucket.",
                 file=sys.stderr, flush=True,
             )
         if strict:
