@@ -9,7 +9,6 @@ An audit hook would see every write, but doubles the time of copy.deepcopy: id()
 from __future__ import annotations
 
 import builtins
-import errno
 import functools
 import io
 import os
@@ -23,6 +22,8 @@ def install(strict: bool, folder: str = FOLDER) -> None:
     """Reports the first write below folder to stderr. With strict, each one raises the error of ZeroGPU."""
     if not os.access(folder if os.path.exists(folder) else os.path.dirname(folder), os.W_OK):
         return
+    import errno  # not at the start of the app
+
     reported: list[bool] = []
 
     def check(path: Any) -> None:

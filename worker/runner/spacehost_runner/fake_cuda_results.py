@@ -5,7 +5,6 @@ open it: the call hangs (huggingface/skills, zerogpu) or fails. A simulated tens
 """
 from __future__ import annotations
 
-from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 from .fake_cuda_messages import NOTE
@@ -30,6 +29,8 @@ def refuse_cuda_tensors(torch: Any) -> None:
 
 
 def _refusing(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    from pickle import PicklingError
+
     def reduce(tensor: Any) -> Any:
         if tensor.__dict__.get(MARK) == CUDA:
             # spaces catches PicklingError and no other error at this point (spaces 0.51.3, zero/wrappers.py)
