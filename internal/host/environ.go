@@ -66,6 +66,8 @@ func hubVars(vars map[string]string, s *space.Space, address string) {
 	vars["SYSTEM"] = "spaces"
 	// huggingface/skills, huggingface-spaces; with ZeroGPU the Hub also sets GRADIO_CACHE_MODE=lazy. Gradio before 5 ignores the mode.
 	vars["GRADIO_CACHE_EXAMPLES"] = "true"
+	// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
+	vars["GRADIO_RESET_EXAMPLES_CACHE"] = "True"
 	vars["SPACE_ID"] = s.ID
 	vars["SPACE_HOST"] = address
 	vars["SPACE_AUTHOR_NAME"] = "local"
