@@ -3,12 +3,12 @@ package host
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os/user"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"spacehost/internal/config"
 	"spacehost/internal/hubapi"
@@ -103,7 +103,7 @@ func (s *spaceRun) known(id string, task queue.Task) views.Function {
 
 // LeaseRefused remembers why, and tells a visitor who did not ask themselves: the words of the `spaces` package speak of
 // "your quota", whoever reads them.
-func (h *Host) LeaseRefused(r lease.Request, err error) {
+func (h *Host) LeaseRefused(r lease.Request, err quota.Refused) {
 	h.refusals.Add(quota.Refusal{At: h.clock.Now(), Identity: r.Payer.Key(), Space: r.Space, Task: r.Function, Err: err})
 	if r.Event == "" || r.Payer.Via == "" && r.Payer.Kind != identity.Space {
 		return
@@ -112,23 +112,23 @@ func (h *Host) LeaseRefused(r lease.Request, err error) {
 	if r.Payer.Via != "" {
 		whose += ", which " + r.Payer.Via + " spends on their behalf"
 	}
-	if why := reasonText(err); why != "" {
-		whose += ": " + why
-	}
-	h.find(r.Space).queue.Warn(queue.EventID(r.Event), "ZeroGPU", whose)
+	h.find(r.Space).queue.Warn(queue.EventID(r.Event), "ZeroGPU", whose+": "+reasonText(err))
 }
 
-// reasonText is why the quota refused.
-func reasonText(err error) string {
-	var exceeded *quota.ExceededError
-	var illegal *quota.IllegalDurationError
-	switch {
-	case errors.As(err, &exceeded):
-		return fmt.Sprintf("%s; again in %s", exceeded.Reason(), views.Countdown(exceeded.Again()))
-	case errors.As(err, &illegal):
-		return illegal.Reason()
+// reasonText is why the quota refused, and when it will not.
+func reasonText(err quota.Refused) string {
+	if temporary, ok := err.(interface{ Again() time.Duration }); ok {
+		return fmt.Sprintf("%s; again in %s", err.Reason(), views.Countdown(temporary.Again()))
 	}
-	return ""
+	return err.Reason()
+}
+
+// RunsOver prints once that this call would be refused without the leniency of `run` without --tier.
+func (h *Host) RunsOver(r lease.Request) {
+	h.runsOver.Do(func() {
+		h.screen.note(fmt.Sprintf("note: %d runs in 24 hours are used: a %q visitor would be refused now (quota %s). Calls go on; --tier %s refuses them.",
+			r.Tier.Runs, r.Tier.Name, h.tiers.Preset, r.Tier.Name))
+	})
 }
 
 // HubSpace is the Space of that name, for whoever may know of it. A protected one is known to who is known here, and to

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -66,6 +67,7 @@ type Host struct {
 	server    *server.Server
 	console   server.Site
 	devices   server.Site // loopback only, behind secret paths
+	runsOver  sync.Once   // the note of RunsOver
 	closers   []func()
 }
 
@@ -256,7 +258,7 @@ func (h *Host) simulated() bool {
 func (h *Host) wire() (err error) {
 	h.payer = payer.New(payer.Config{
 		Spaces: h, People: h.people, Signer: h.signer, Denied: h.stops, Tiers: h.tiers, Processes: h.processes,
-		LocalTier: h.settings.LocalTier.Value, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
+		LocalTier: h.settings.LocalTier.Value, AdvisoryRuns: h.settings.AdvisoryRuns, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
 	})
 	h.metrics = metrics.New()
 	h.broker, err = lease.New(lease.Config{

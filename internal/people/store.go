@@ -254,11 +254,11 @@ func personOf(ctx context.Context, q querier, name string) (Person, error) {
 	return Person{}, &UnknownPersonError{Name: redact(name), Near: nearest.Names(name, names)}
 }
 
-const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
+const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency, runs`
 
 func scanPerson(row sqlrows.Scanner) (p Person, err error) {
 	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
-		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency)
+		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency, &p.Overrides.Runs)
 	return p, err
 }
 
