@@ -11,7 +11,6 @@ import (
 
 	"spacehost/internal/control"
 	"spacehost/internal/views"
-	"spacehost/quota"
 )
 
 // accountHelp explains how an account is named on the command line.
@@ -226,7 +225,7 @@ People read their own lines over HTTP, with their token: docs/operator-guide.md.
 		show: func(c *cobra.Command, entries []views.Entry, _ []string) error {
 			return printTable(c, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tCREDITS\tRUNS\tREASON", entries, func(e views.Entry) string {
 				credit := e.CreditChargedSeconds
-				if e.Kind == string(quota.KindHold) {
+				if e.Kind == "hold" {
 					credit = e.CreditHeldSeconds
 				}
 				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s\t%d\t%s", formatTime(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),

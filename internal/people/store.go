@@ -42,7 +42,7 @@ func (s *Store) Add(ctx context.Context, name, tier, by string) (Person, error) 
 	person := Person{Name: name, Tier: tier, CreatedAt: s.now(), CreatedBy: by, Source: Operator}
 	result, err := s.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source,
-		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL
+		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL, runs = NULL
 		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
