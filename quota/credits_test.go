@@ -92,6 +92,25 @@ func TestCreditsAreBoundedWhileHeld(t *testing.T) {
 	f.check()
 }
 
+// TestHeldCreditsAreNotForgotten: a lease may hold credits alone, in a window that has ended.
+func TestHeldCreditsAreNotForgotten(t *testing.T) {
+	f := newFixture(t)
+	f.credit(100 * s)
+	f.use("quota", 210*s, noon)
+	f.mustHold("open", 60*s, noon.Add(time.Hour))
+	later := noon.Add(100 * time.Hour)
+	if gone := f.forget(later, 100); gone.Windows != 0 {
+		t.Errorf("forgot %+v, and a lease is open", gone)
+	}
+	f.open("open", noon.Add(time.Hour))
+	f.mustSettle("open", 60*s, noon.Add(2*time.Hour))
+	if gone := f.forget(later, 100); gone.Windows != 1 {
+		t.Errorf("forgot %+v, want the window", gone)
+	}
+	f.wantCredits(later, 40*s, 0, 0)
+	f.check()
+}
+
 func TestCreditIsRefused(t *testing.T) {
 	f := newFixture(t)
 	f.credit(MostGrant - s)

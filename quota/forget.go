@@ -20,7 +20,7 @@ type Forgotten struct {
 // Forget deletes what ended before a time, up to a number of leases and windows per call. It deletes both entries of a
 // lease or none. No Balance changes:
 //
-//  1. A Window that had ended by then, with nothing held and no later run, no longer counts. All of it is deleted. The
+//  1. A Window that had ended by then, with nothing held of quota or credits and no later run, no longer counts. All of it is deleted. The
 //     credits that its entries leave are carried.
 //  2. A Window that is not open yet stays current, and so do grants in it. Leases in it that ended without having been
 //     active sum up to zero and are deleted.
@@ -49,6 +49,7 @@ func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most 
 
 func endedWindow(ctx context.Context, tx *sql.Tx, before time.Time) (id int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT id FROM windows AS w WHERE ends_at < ?1 AND held_ms = 0 AND NOT `+recentRuns+`
+		AND NOT EXISTS (SELECT 1 FROM credits WHERE identity = w.identity AND held_ms > 0)
 		AND (EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id > w.id) OR NOT `+earlierWindowCounts+`) ORDER BY ends_at LIMIT 1`, // 3
 		before.UnixMilli()).Scan(&id)
 	return id, err

@@ -165,7 +165,7 @@ func (p *product) wantEighthRun(at []time.Time) {
 	}
 }
 
-// TestAdvisoryRunsWithoutTier: an author who has named no tier is told once, and goes on.
+// TestAdvisoryRunsWithoutTier: without --tier, one line reports the limit, and calls go on.
 func TestAdvisoryRunsWithoutTier(t *testing.T) {
 	p := runProduct(t, leasesDir, "--quota", "2026-10")
 	c := p.client()

@@ -262,6 +262,12 @@ func TestRunsAndCreditsInTheViews(t *testing.T) {
 	if v := got.Calls[0]; !v.Fits || *got.Functions[0].Calls != 1 || got.Runs.Used != 1 {
 		t.Errorf("at the return: %+v, %+v", v, got.Runs)
 	}
+	wantGrantAndCredit(t, e)
+}
+
+// wantGrantAndCredit begins with one of two runs used, and no seconds of the window.
+func wantGrantAndCredit(t *testing.T, e *echo.Echo) {
+	t.Helper()
 	post(t, e, "/grant", `{"identity":"local","runs":3}`, http.StatusOK)
 	post(t, e, "/credit", `{"identity":"local","seconds":90,"reason":"paid"}`, http.StatusOK)
 	var balances []Balance
@@ -269,6 +275,7 @@ func TestRunsAndCreditsInTheViews(t *testing.T) {
 	if b := balances[0]; b.CreditSeconds != 90 || b.Runs == nil || b.Runs.Limit != 5 || b.Runs.Granted != 3 || b.Runs.Remaining != 4 {
 		t.Errorf("balances: %+v", balances)
 	}
+	var got views.Explanation
 	get(t, e, "/explain?identity=local", &got)
 	if *got.Functions[0].Calls != 4 || got.CreditSeconds != 90 { // 390 s are six calls
 		t.Errorf("with grants: %d calls left, %+v", *got.Functions[0].Calls, got.Account)

@@ -40,7 +40,7 @@ const (
 	runsOut = "ZeroGPU quota exceeded: You have exceeded your ZeroGPU runs limit. "
 )
 
-// TestWordsOfRunsAndCredits: the words of the real client, for whose sake the headers are what they are.
+// TestWordsOfRunsAndCredits: the headers select the words of the real client.
 func TestWordsOfRunsAndCredits(t *testing.T) {
 	interpreter := interpreter(t)
 	h := withRuns(t)

@@ -140,7 +140,7 @@ func (l *Lease) charge(end time.Time) time.Duration {
 }
 
 // ran is the time of the grant from which the Lease counts as a run, whatever became of the call. It is zero for a Lease that
-// was granted no GPU, or whose client never learned of the grant.
+// was granted no GPU, and for an undelivered grant.
 func (l *Lease) ran() time.Time {
 	switch {
 	case l.undelivered:
