@@ -588,16 +588,20 @@ func (h *Host) greet() {
 	if tier.Unlimited {
 		allowance = "no limit"
 	}
+	allowance += " of GPU time"
+	if tier.Runs > 0 {
+		allowance += fmt.Sprintf(" and %d runs", tier.Runs)
+	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
 	}
 	if h.settings.IsServe() {
-		h.screen.note(fmt.Sprintf("People known by %s: %d. Everybody else is known by address, as %q: %s of GPU time by the numbers of %s.",
+		h.screen.note(fmt.Sprintf("People known by %s: %d. Everybody else is known by address, as %q: %s by the numbers of %s.",
 			h.settings.File, len(h.settings.People), tier.Name, allowance, h.tiers.Preset))
 		h.screen.note("Spaces are not protected from each other, nor this machine from them: serve only code that you would run by hand.")
 		return
 	}
-	h.screen.note(fmt.Sprintf("You are a %q visitor: %s of GPU time by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+	h.screen.note(fmt.Sprintf("You are a %q visitor: %s by the numbers of %s (--tier, --quota).", tier.Name, allowance, h.tiers.Preset))
 }
 
 // ReadyLine is what --ready-json prints, once all Spaces answer or, with `serve`, have failed to. Its own URL is the first Space's.
