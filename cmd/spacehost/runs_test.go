@@ -118,7 +118,7 @@ func (p *product) wantRunsInEveryView(at []time.Time) {
 		p.t.Errorf("refusals: %+v", r)
 	}
 	runs, charged := 0, 0.0
-	for _, line := range asked[[]views.Entry](p.t, p, "/ledger?identity=local") {
+	for _, line := range controlJSON[[]views.Entry](p.t, p, "/ledger?identity=local") {
 		runs, charged = runs+line.Runs, charged+line.ChargedSeconds
 	}
 	q, cli, b := p.hubQuota(), p.hubCLI(""), p.balance()
@@ -140,7 +140,7 @@ func (p *product) wantEighthRun(at []time.Time) {
 	back := at[7].Add(24 * time.Hour)
 	ahead := time.Until(back) - 3*time.Second
 	runCLI(p.t.(*testing.T), p, "clock", "advance", ahead.Truncate(time.Millisecond).String())
-	now := func() time.Time { return asked[control.Time](p.t, p, "/clock").Now }
+	now := func() time.Time { return controlJSON[control.Time](p.t, p, "/clock").Now }
 	used := func(now time.Time) (n int) {
 		for _, counted := range at {
 			if counted.Add(24 * time.Hour).After(now) {
@@ -174,7 +174,7 @@ func TestAdvisoryRunsWithoutTier(t *testing.T) {
 			t.Fatalf("call %d: %s", i+1, r.Err)
 		}
 	}
-	note := `note: 8 runs in 24 hours are used: a "free" visitor would be refused now (quota 2026-10). Calls go on; --tier free refuses them.`
+	note := `note: 8 runs in 24 hours are used: a visitor with tier "free" would be refused now (quota preset 2026-10). Calls go on; --tier free refuses them.`
 	if n := strings.Count(p.text(), note); n != 1 {
 		t.Errorf("the note was printed %d times:\n%s", n, p.text())
 	}
@@ -228,13 +228,13 @@ func TestCreditsPayBeyondTheQuota(t *testing.T) {
 func (p *product) wantCredits(token string) {
 	p.t.Helper()
 	used, bought := 0.0, 0.0
-	for _, line := range asked[[]views.Entry](p.t, p, "/ledger?identity=ada") {
+	for _, line := range controlJSON[[]views.Entry](p.t, p, "/ledger?identity=ada") {
 		used += line.CreditChargedSeconds
 		if line.Kind == "credit" {
 			bought += line.ReturnedSeconds
 		}
 	}
-	r, a := p.hubCLI(token), asked[views.Account](p.t, p, "/account?identity=ada")
+	r, a := p.hubCLI(token), controlJSON[views.Account](p.t, p, "/account?identity=ada")
 	if used <= 0 || bought != 7 || math.Abs(r.OverquotaUsed-used) > 0.0005 || math.Abs(a.CreditSeconds-(bought-used)) > 0.0005 || a.CreditHeldSeconds != 0 {
 		p.t.Errorf("%v s of %v used in the ledger; hf: %+v, account: %+v", used, bought, r, a)
 	}
