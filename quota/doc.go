@@ -17,10 +17,10 @@
 //
 // # Types
 //
-// Ledger is the only type with access to the tables windows, ledger, runs and credits. Package lease calls Hold, Open and Settle inside
-// its own transactions, so that a hold and its lease's row are committed together. The host, console, deviceapi and hubapi
-// read Balance, Runs, List and Entries, and an operator's command calls Grant, Credit and Reset. Refusals remembers the last refused
-// calls in memory.
+// Ledger is the only type with access to the tables windows, ledger, runs and credits. Package lease calls Hold, Open and
+// Settle inside its own transactions, so that a hold and its lease's row are committed together. The host, console,
+// deviceapi and hubapi read Balance, Runs, List and Entries, and an operator's command calls Grant, Credit and Reset.
+// Refusals remembers the last refused calls in memory.
 //
 // # Entries of a lease
 //
