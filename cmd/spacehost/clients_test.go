@@ -194,12 +194,16 @@ func checkJS(t *testing.T, calls map[string]jsCall) {
 func nodePackages(t *testing.T, names ...string) string {
 	t.Helper()
 	npm := needs(t, "npm", "npm")
-	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
+	version, err := javaScriptClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cacheDir(t), "node-gradio-client-"+version)
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@gradio", "client", "package.json")); err != nil {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(npm, "install", "--prefix", dir, "--no-fund", "--no-audit", "@gradio/client@2.7.0")
+		cmd := exec.Command(npm, "install", "--prefix", dir, "--no-fund", "--no-audit", "@gradio/client@"+version)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("npm install: %v\n%s", err, out)
 		}

@@ -21,7 +21,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"spacehost/internal/build"
 	"spacehost/internal/control"
 	"spacehost/internal/host"
 	"spacehost/internal/hubapi"
@@ -51,48 +50,12 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
 // promised are those on which every story is told; of v4 lines_test.go, the captures, pages and clients tell some.
-var promised = []string{"v5", "v6"}
-
-// builtEnvironments has one for each line, made when it is first asked for.
-var builtEnvironments = func() map[string]func() (string, error) {
-	all := map[string]func() (string, error){}
-	for line, gradio := range gradios {
-		all[line] = sync.OnceValues(func() (string, error) { return buildEnvironment(gradio) })
+var promised = func() []string {
+	if isNext() {
+		return []string{nextLine}
 	}
-	return all
+	return []string{"v5", "v6"}
 }()
-
-// environment returns an interpreter with the real gradio 6 and spaces.
-func environment(t testing.TB) string { return environmentOf(t, "v6") }
-
-// environmentOf returns one with the Gradio of that line.
-func environmentOf(t testing.TB, line string) string {
-	t.Helper()
-	python, err := builtEnvironments[line]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return python
-}
-
-// buildEnvironment makes it with the product's own builder and the sample's requirements.txt; it is kept
-// between runs.
-func buildEnvironment(gradio string) (string, error) {
-	dir, err := cache()
-	if err != nil {
-		return "", err
-	}
-	b := build.New(build.Config{Dir: filepath.Join(dir, "environments"), Progress: func(s build.Step) {
-		if s.State == build.Started {
-			fmt.Fprintf(os.Stderr, "building the test environment: %s\n", s.Text)
-		}
-	}})
-	env, err := b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: sampleDir}, false)
-	if err != nil {
-		return "", err
-	}
-	return env.Python, nil
-}
 
 // eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
@@ -126,8 +89,8 @@ func startOn(t testing.TB, line, state, dir string, args ...string) *product {
 	t.Helper()
 	p := startProduct(t, state, dir, append(args, "--python", environmentOf(t, line))...)
 	p.line = line
-	if p.URL != "" && p.Spaces[0].Gradio != gradios[line] {
-		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradios[line])
+	if p.URL != "" && p.Spaces[0].Gradio != gradioOf(t, line) {
+		t.Errorf("gradio %s runs, want %s", p.Spaces[0].Gradio, gradioOf(t, line))
 	}
 	return p
 }
@@ -145,8 +108,8 @@ func onGradio(t testing.TB, to, line, space string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := bytes.Replace(text, []byte("sdk_version: "+gradios["v6"]), []byte("sdk_version: "+gradios[line]), 1)
-	if line != "v6" && bytes.Equal(asked, text) {
+	asked := bytes.Replace(text, []byte("sdk_version: "+gradios["v6"]), []byte("sdk_version: "+gradioOf(t, line)), 1)
+	if gradioOf(t, line) != gradios["v6"] && bytes.Equal(asked, text) {
 		t.Fatalf("%s does not ask for gradio %s", readme, gradios["v6"])
 	}
 	if err := os.WriteFile(readme, asked, 0o644); err != nil {

@@ -233,8 +233,11 @@ func oneWorkerPerSlot(t *testing.T, line string) {
 }
 
 // TestWarmWorker: the next call of a function goes to the worker of the last, one of another function sends it away.
-func TestWarmWorker(t *testing.T) {
-	p := runProduct(t, leasesDir)
+func TestWarmWorker(t *testing.T) { warmWorker(t, "v6") }
+
+func warmWorker(t *testing.T, line string) {
+	t.Helper()
+	p := runOn(t, line, leasesDir)
 	c := p.client()
 	first := c.ok("/five", 0)
 	if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, "warm for leases (worker "+first+")") {
