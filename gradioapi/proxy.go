@@ -247,13 +247,26 @@ func (h *Handler) passContent(c call) error {
 	return h.passAsDirectCall(c, func(d *destination, _ queue.EventID) { d.content, d.files = true, c.manifest.Files })
 }
 
-// passAsDirectCall keeps a direct call open for the duration of the request. set completes the destination.
+// passAsDirectCall keeps a direct call open for the duration of the request. set completes the destination. If the
+// client disconnects, the GPU leases of the request end: a route of the app itself learns of it late or never (an
+// http.disconnect reaches spaces/zero/middleware.py only if the route receives).
 func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer)
-	defer end()
+	defer func() {
+		end()
+		if hasDisconnected(c.Request()) {
+			h.config.Queue.Disconnected(id)
+		}
+	}()
 	d := destination{token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
 	set(&d, id)
 	return h.forward(c, d)
+}
+
+// hasDisconnected reports, after a request was served, whether its client left before the end of the response. A
+// WebSocket has no other end.
+func hasDisconnected(r *http.Request) bool {
+	return r.Context().Err() != nil || strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
 // forward adds the Space's address to d and proxies the request.

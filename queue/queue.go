@@ -276,6 +276,14 @@ func (q *Queue) Direct(payer identity.Identity) (event EventID, end func()) {
 	return event, sync.OnceFunc(func() { q.direct.remove(event) })
 }
 
+// Disconnected ends the GPU leases of a direct call whose client has disconnected, waiting and running ones. Call end
+// first: then the device API refuses a request that comes later.
+func (q *Queue) Disconnected(event EventID) {
+	if q.config.Payments != nil {
+		q.config.Payments.Cancelled(event)
+	}
+}
+
 // Payer returns who pays for a direct call that is under way. The runner's owner asks when the Space has
 // admitted the call; its Event joins next.
 func (q *Queue) Payer(event EventID) (identity.Identity, bool) {

@@ -1,7 +1,14 @@
 package main
 
 import (
+	"context"
+	"net/http"
+	"os/exec"
+	"strings"
 	"testing"
+	"time"
+
+	"spacehost/internal/lease"
 )
 
 // TestGPUCallsWithNewSpaces tells the stories of GPU calls with the pre-release of spaces: every function of the sample (a
@@ -20,5 +27,168 @@ func TestGPUCallsWithNewSpaces(t *testing.T) {
 			t.Run("gr.Error", func(t *testing.T) { oneWorkerPerSlot(t, line) })
 			t.Run("warm", func(t *testing.T) { warmWorker(t, line) })
 		})
+	}
+}
+
+// newestLine has the newest Gradio and spaces of this run.
+func newestLine() string {
+	if isNext() {
+		return nextLine
+	}
+	return "v6" + newSpaces
+}
+
+const routesDir = "testdata/spaces/routes"
+
+// TestRoutesChargeTheVisitor: a GPU call of a plain FastAPI route beside a mounted app is charged to the visitor with spaces
+// 0.52, which reads the token from the request's headers, and to the Space with 0.51.
+func TestRoutesChargeTheVisitor(t *testing.T) {
+	for line, payers := range map[string][3]string{
+		"v6":         {"space:routes", "space:routes", "space:routes"},
+		newestLine(): {"user:ada", "user:bob", "local"},
+	} {
+		t.Run(line, func(t *testing.T) {
+			p := runOn(t, line, routesDir)
+			ada, bob := member(t, p, "ada", "pro"), member(t, p, "bob", "pro")
+			signedIn := newVisit(t)
+			signedIn.signIn(p, "routes", p.URL, ada)
+			for i, visit := range []func() (int, string){
+				func() (int, string) {
+					answer, body := signedIn.do("GET", p.URL+"/work", "")
+					return answer.StatusCode, body
+				},
+				func() (int, string) {
+					return request(t, "GET", p.URL+"/work", "", map[string]string{"Authorization": "Bearer " + bob})
+				},
+				func() (int, string) { return request(t, "GET", p.URL+"/work", "", nil) },
+			} {
+				if status, body := visit(); status != http.StatusOK || !strings.HasPrefix(body, `{"worker":`) {
+					t.Fatalf("visit %d: %d %s", i, status, body)
+				}
+				if ended := p.awaitEnded(i + 1); ended[0].Identity != payers[i] || ended[0].ChargedSeconds < 0.1 || ended[0].State != lease.Released {
+					t.Errorf("visit %d: %+v, want it charged to %s", i, ended[0], payers[i])
+				}
+			}
+			if got := p.clientAt(p.URL+"/ui").ok("/work", 0); got == "" {
+				t.Error("the mounted app does not answer")
+			}
+			if ended := p.awaitEnded(4); ended[0].Identity != "local" {
+				t.Errorf("the mounted app: %+v, want it charged to local", ended[0])
+			}
+		})
+	}
+}
+
+// TestRoutesOfNewSpaces: what a route of an app answers, and when its lease ends.
+func TestRoutesOfNewSpaces(t *testing.T) {
+	p := runOn(t, newestLine(), routesDir, "--queue-timeout", "3s", "--tier", "unauthenticated")
+	get := func(path string) (int, string) { return request(t, "GET", p.URL+path, "", nil) }
+	if status, body := get("/count?numbers=3"); status != http.StatusOK || body != "0 1 2 " {
+		t.Errorf("a stream: %d %q", status, body)
+	}
+	if status, body := get("/fail"); status != http.StatusInternalServerError || !strings.HasPrefix(body, `{"detail":{"title":"ZeroGPU worker error","message":"ValueError","worker_traceback":"Traceback`) {
+		t.Errorf("an exception: %d %s", status, body)
+	}
+	const tooLong = `{"detail":{"title":"ZeroGPU illegal duration","message":"The requested GPU duration (300s) is larger than the maximum allowed`
+	if status, body := get("/too_long"); status != http.StatusTooManyRequests || !strings.HasPrefix(body, tooLong) {
+		t.Errorf("an illegal duration: %d %s", status, body)
+	}
+	webSocket(t, p)
+	p.awaitEnded(3)
+	t.Run("quota", func(t *testing.T) { routesAreRefused(t, p) })
+	t.Run("disconnect", func(t *testing.T) { routesEndWithTheirClient(t, p) })
+	t.Run("503", func(t *testing.T) {
+		held := make(chan int)
+		go func() { status, _ := get("/work?seconds=5"); held <- status }()
+		awaitActive(t, p)
+		const noGPU = `{"detail":{"title":"ZeroGPU queue timeout","message":"No GPU was available after 60s`
+		if status, body := get("/work"); status != http.StatusServiceUnavailable || !strings.HasPrefix(body, noGPU) {
+			t.Errorf("no GPU in time: %d %s", status, body)
+		}
+		if status := <-held; status != http.StatusOK {
+			t.Errorf("the call before it: %d", status)
+		}
+	})
+}
+
+// webSocket calls a GPU function of a WebSocket route, charged like a request.
+func webSocket(t *testing.T, p *product) {
+	t.Helper()
+	const script = "import sys\nfrom websockets.sync.client import connect\nwith connect(sys.argv[1]) as one:\n    print(one.recv())"
+	out, err := exec.Command(environmentOf(t, p.line), "-c", script, "ws"+strings.TrimPrefix(p.URL, "http")+"/socket").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), `{"worker":`) {
+		t.Errorf("a WebSocket: %v: %s", err, out)
+	}
+}
+
+// routesAreRefused: a call whose quota is held by another one.
+func routesAreRefused(t *testing.T, p *product) {
+	held := make(chan int)
+	go func() { status, _ := request(t, "GET", p.URL+"/most", "", nil); held <- status }()
+	awaitActive(t, p)
+	const exceeded = `{"detail":{"title":"ZeroGPU quota exceeded","message":"You have exceeded your ZeroGPU quota (20s requested vs. `
+	if status, body := request(t, "GET", p.URL+"/work", "", nil); status != http.StatusTooManyRequests || !strings.HasPrefix(body, exceeded) {
+		t.Errorf("an exceeded quota: %d %s", status, body)
+	}
+	if status := <-held; status != http.StatusOK {
+		t.Errorf("the call that holds the quota: %d", status)
+	}
+	p.awaitEnded(4)
+}
+
+// routesEndWithTheirClient: a client that disconnects ends the lease of its running call, and that of its waiting one.
+func routesEndWithTheirClient(t *testing.T, p *product) {
+	visit := func() (leave func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/work?seconds=15", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			if answer, err := http.DefaultClient.Do(r); err == nil {
+				answer.Body.Close()
+			}
+		}()
+		return func() { cancel(); <-left }
+	}
+	leaveRunning := visit()
+	active := awaitActive(t, p)
+	leaveWaiting := visit()
+	eventually(t, "the second waits", patience, func() bool { return states(p.leases())[lease.Waiting] == 1 })
+	before := len(p.leases().Ended)
+	leaveWaiting()
+	if ended := p.awaitEnded(before + 1); ended[0].State != lease.Withdrawn || ended[0].Identity != "local" || ended[0].ChargedSeconds != 0 {
+		t.Errorf("the waiting call: %+v, want it withdrawn and free", ended[0])
+	}
+	leaveRunning()
+	ended := p.awaitEnded(before + 2)
+	if ended[0].State != lease.Revoked || ended[0].ChargedSeconds > time.Since(active).Seconds()+1 || ended[0].ChargedSeconds == 0 {
+		t.Errorf("the running call: %+v, want it ended at once and charged until then", ended[0])
+	}
+	if status, body := request(t, "GET", p.URL+"/work", "", nil); status != http.StatusOK {
+		t.Errorf("the next call: %d %s", status, body)
+	}
+	p.awaitEnded(before + 3)
+}
+
+// TestServerRoutesChargeTheVisitor: the same of a gr.Server, whose app stays native with the middleware of spaces.
+func TestServerRoutesChargeTheVisitor(t *testing.T) {
+	p := runOn(t, newestLine(), "testdata/spaces/server-routes")
+	ada := map[string]string{"Authorization": "Bearer " + member(t, p, "ada", "pro")}
+	if !p.health().Spaces[0].Native {
+		t.Errorf("health: %+v, want native", p.health().Spaces[0])
+	}
+	if status, body := request(t, "GET", p.URL+"/work", "", ada); status != http.StatusOK || body != `"done"` {
+		t.Errorf("a route: %d %s", status, body)
+	}
+	if got := callSimply(t, p, "work", "[]", ada); got != `complete ["done"]` {
+		t.Errorf("the API: %s", got)
+	}
+	for _, one := range p.awaitEnded(2) {
+		if one.Identity != "user:ada" {
+			t.Errorf("%+v, want it charged to ada", one)
+		}
 	}
 }
