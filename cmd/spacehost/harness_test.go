@@ -50,12 +50,7 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 var gradios = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
 // promised are those on which every story is told; of v4 lines_test.go, the captures, pages and clients tell some.
-var promised = func() []string {
-	if isNext() {
-		return []string{nextLine}
-	}
-	return []string{"v5", "v6"}
-}()
+var promised = []string{"v5", "v6"}
 
 // eachLine runs a test against every line of Gradio. The lines run at the same time: most of it is waiting.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {

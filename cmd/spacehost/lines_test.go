@@ -17,7 +17,8 @@ import (
 // TestEveryLineServes runs one Space on each line of Gradio: GPU calls by the gradio_client of that time and by
 // the newest, an app that calls itself, and MCP tools, which do so too.
 func TestEveryLineServes(t *testing.T) {
-	for line, version := range gradios {
+	for line := range gradios {
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--tier", "unlimited", "--python", environmentOf(t, line))
 			if health := p.health().Spaces[0]; !health.Native || health.Gradio != version || health.Why != "" {
@@ -208,7 +209,7 @@ func TestOlderReleasesStart(t *testing.T) {
 // A Gradio whose inside has changed: its own queue does the work, and whoever calls pays as always.
 func TestUnknownGradioIsPassedThrough(t *testing.T) {
 	for _, line := range []string{"v4", "v6"} { // without and with a prefix of the API
-		version := gradios[line]
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
 			const reason = "it has no Queue.update_intervals"

@@ -30,14 +30,6 @@ func TestGPUCallsWithNewSpaces(t *testing.T) {
 	}
 }
 
-// newestLine has the newest Gradio and spaces of this run.
-func newestLine() string {
-	if isNext() {
-		return nextLine
-	}
-	return "v6" + newSpaces
-}
-
 const routesDir = "testdata/spaces/routes"
 
 // TestRoutesChargeTheVisitor: a GPU call of a plain FastAPI route beside a mounted app is charged to the visitor with spaces

@@ -1,43 +1,48 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"spacehost/internal/build"
 )
 
 const torchDir = "testdata/spaces/torch"
 
-// torchPython is an interpreter with torch: the one that SPACEHOST_TORCH names, or for 1 one that the builder makes.
-func torchPython(t *testing.T) string {
-	t.Helper()
-	python := os.Getenv("SPACEHOST_TORCH")
-	switch python {
+// torchPythons returns interpreters with torch: the one that SPACEHOST_TORCH names, or for 1 those that the builder makes, with
+// both tested releases of spaces.
+func torchPythons(t *testing.T) map[string]string {
+	switch given := os.Getenv("SPACEHOST_TORCH"); given {
 	case "":
 		t.Skip("SKIPPED: torch was not tried on simulated GPUs, it takes 7 GB; make torch does")
 	case "1":
-		dir, err := cache()
+		stable, err := buildIn(gradios["v6"], torchDir, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := build.New(build.Config{Dir: filepath.Join(dir, "environments")})
-		env, err := b.Build(context.Background(), build.Spec{Gradio: gradios["v6"], Dir: torchDir}, false)
+		newer, err := buildWith(gradios["v6"], torchDir, newSpacesRequirement, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		python = env.Python
+		return map[string]string{"spaces " + stable.Spaces: stable.Python, "spaces " + newer.Spaces: newer.Python}
+	default:
+		return map[string]string{"given": given}
 	}
-	return python
+	return nil
+}
+
+// eachTorch runs a test with each of them.
+func eachTorch(t *testing.T, test func(t *testing.T, python string)) {
+	for name, python := range torchPythons(t) {
+		t.Run(name, func(t *testing.T) { test(t, python) })
+	}
 }
 
 // TestTorchOnSimulatedGPUs: a Space that uses torch as on a GPU goes as there, and what cannot says so to its visitor.
-func TestTorchOnSimulatedGPUs(t *testing.T) {
-	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
+func TestTorchOnSimulatedGPUs(t *testing.T) { eachTorch(t, torchOnSimulatedGPUs) }
+
+func torchOnSimulatedGPUs(t *testing.T, python string) {
+	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", python)
 	c := p.client()
 	words := map[string]string{
 		"refused_other_device": "RuntimeError", // spaces shows no more of an exception than its class
@@ -74,8 +79,9 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 }
 
 // TestChainScript keeps what `make gpu` runs in order, on simulated GPUs.
-func TestChainScript(t *testing.T) {
-	python := torchPython(t)
+func TestChainScript(t *testing.T) { eachTorch(t, chainScript) }
+
+func chainScript(t *testing.T, python string) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
