@@ -49,13 +49,13 @@ func gradioOf(t testing.TB, line string) string {
 	if line == "v6" && isNext() {
 		return builtEnvironment(t, line).Gradio
 	}
-	return gradios[strings.TrimSuffix(line, newSpaces)]
+	return gradioVersions[strings.TrimSuffix(line, newSpaces)]
 }
 
 // builtEnvironments has one environment for each line, built on first use.
 var builtEnvironments = func() map[string]func() (*build.Environment, error) {
 	all := map[string]func() (*build.Environment, error){}
-	for line, gradio := range gradios {
+	for line, gradio := range gradioVersions {
 		all[line] = sync.OnceValues(func() (*build.Environment, error) {
 			if isNext() {
 				return buildNext(line)
@@ -133,7 +133,7 @@ func buildWith(gradio, dir, more string, rebuild bool) (*build.Environment, erro
 // buildNext builds a line for `make next`: anew in each run, since the newest releases change. It prints what it found for
 // docs/next.txt.
 func buildNext(line string) (*build.Environment, error) {
-	gradio, requirements := gradios[line], nextSpaces
+	gradio, requirements := gradioVersions[line], nextSpaces
 	if line == "v6" {
 		gradio, requirements = "", nextAll
 	}
@@ -168,8 +168,8 @@ var javaScriptClient = sync.OnceValues(func() (string, error) {
 
 // TestNewestTested: the releases that a start does not warn of are those that the tests run with.
 func TestNewestTested(t *testing.T) {
-	if build.NewestTested.Gradio != gradios["v6"] {
-		t.Errorf("build.NewestTested has gradio %s, the tests run with %s", build.NewestTested.Gradio, gradios["v6"])
+	if build.NewestTested.Gradio != gradioVersions["v6"] {
+		t.Errorf("build.NewestTested has gradio %s, the tests run with %s", build.NewestTested.Gradio, gradioVersions["v6"])
 	}
 	if want := "spaces==" + build.NewestTested.Spaces + " "; !strings.HasPrefix(newSpacesRequirement, want) {
 		t.Errorf("build.NewestTested has spaces %s, the tests run with %s", build.NewestTested.Spaces, newSpacesRequirement)
@@ -185,7 +185,7 @@ func TestStartWarnsOfANewerRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := runProduct(t, leasesDir, "--python", newer)
-	want := "warning: gradio 99.0.0 is newer than the newest release that spacehost is tested with (gradio " + gradios["v6"] + ")"
+	want := "warning: gradio 99.0.0 is newer than the newest release that spacehost is tested with (gradio " + gradioVersions["v6"] + ")"
 	if strings.Count(p.text(), want) != 1 {
 		t.Errorf("the screen has %d times %q, want it once", strings.Count(p.text(), want), want)
 	}

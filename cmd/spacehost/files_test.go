@@ -15,10 +15,10 @@ import (
 	"testing"
 )
 
-// The same requests go to stock Gradio and to spacehost; what comes back differs only in the host's own headers,
-// and where its files lie.
-func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
-	for line := range gradios {
+// TestFilesMatchStockGradio sends the same requests to stock Gradio and to spacehost. The responses may differ only in the host's
+// own headers and in the folder of its files.
+func TestFilesMatchStockGradio(t *testing.T) {
+	for line := range gradioVersions {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -41,12 +41,12 @@ func TestFilesAreAnsweredAsStockGradioDoes(t *testing.T) {
 	}
 }
 
-// fileAnswers are what comes back, by what was asked; paths and times that no two runs share are left out.
+// fileAnswers returns the responses by request, without the paths and times that differ between runs.
 func fileAnswers(t *testing.T, url, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	var folder string
-	say := func(what string, r *http.Request) string {
+	send := func(what string, r *http.Request) string {
 		answer, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
@@ -64,11 +64,11 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 		for _, name := range []string{"Content-Type", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges", "Location"} {
 			line += fmt.Sprintf(" %s=%q", name, strings.ReplaceAll(answer.Header.Get(name), "UTF-8", "utf-8"))
 		}
-		if strings.Contains(what, "/allowed/") { // the same file, so the same stamps
+		if strings.Contains(what, "/allowed/") { // both serve the same file, so Etag and Last-Modified are equal
 			line += " Etag=" + answer.Header.Get("Etag") + " Last-Modified=" + answer.Header.Get("Last-Modified")
 		}
 		if answer.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-			line = "416" // Go's library words it; 5 has a Content-Range that is not HTTP's
+			line = "416" // the text is that of Go's net/http; Gradio 5 sends an invalid Content-Range
 		}
 		all[what] = line
 		return string(body)
@@ -77,10 +77,10 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 	for _, name := range names {
 		var body bytes.Buffer
 		w := multipart.NewWriter(&body)
-		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // into memory
+		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="files"; filename="` + name + `"`}}) // in memory, so it cannot fail
 		fmt.Fprint(part, "0123456789")
 		w.Close()
-		text := say("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))
+		text := send("upload of "+name, fileRequest(t, "POST", url+"/gradio_api/upload", w.FormDataContentType(), body.String()))
 		path := strings.Trim(text, "[]\"\n")
 		folder = filepath.Dir(filepath.Dir(path))
 		all["upload of "+name] = strings.ReplaceAll(strings.ReplaceAll(all["upload of "+name], folder, "UPLOADS"), contentLength(text), "")
@@ -88,7 +88,7 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 			continue
 		}
 		for _, method := range []string{"GET", "HEAD"} {
-			say(method+" "+name, fileRequest(t, method, url+"/gradio_api/file="+escaped(path), "", ""))
+			send(method+" "+name, fileRequest(t, method, url+"/gradio_api/file="+escaped(path), "", ""))
 		}
 	}
 	for what, r := range map[string]*http.Request{
@@ -101,21 +101,21 @@ func fileAnswers(t *testing.T, url, dir string) map[string]string {
 		"progress of no": fileRequest(t, "GET", url+"/gradio_api/upload_progress?upload_id=none", "", ""),
 		"progress":       fileRequest(t, "GET", url+"/gradio_api/upload_progress", "", ""),
 	} {
-		say(what, r)
+		send(what, r)
 	}
 	for _, path := range []string{
 		"allowed/a b.html", "allowed/a.tar.gz", "allowed/none", "allowed/blocked/x", "allowed", "static/s.svg", "app.json", "app.py", "none", "allowed/../app.py", "allowed/./none", "allowed//none", ".env",
 	} {
-		say("file= /"+path, fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/")+escaped(path), "", ""))
-		say("file/ /"+path, fileRequest(t, "GET", url+"/gradio_api/file/"+escaped(dir+"/")+escaped(path), "", ""))
+		send("file= /"+path, fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/")+escaped(path), "", ""))
+		send("file/ /"+path, fileRequest(t, "GET", url+"/gradio_api/file/"+escaped(dir+"/")+escaped(path), "", ""))
 	}
 	for _, path := range []string{"/etc/passwd", "app.py", ".env", "//etc/passwd", "file:///etc/passwd", "", "/", "x%00y"} {
-		say("file= "+path, fileRequest(t, "GET", url+"/gradio_api/file="+path, "", ""))
+		send("file= "+path, fileRequest(t, "GET", url+"/gradio_api/file="+path, "", ""))
 	}
 	for _, value := range []string{"bytes=0-", "bytes=-2", "bytes=1-", "bytes=99-"} {
 		r := fileRequest(t, "GET", url+"/gradio_api/file="+escaped(dir+"/allowed/a.tar.gz"), "", "")
 		r.Header.Set("Range", value)
-		say("range "+value, r)
+		send("range "+value, r)
 	}
 	return all
 }

@@ -175,7 +175,7 @@ func TestServerRoutesChargeTheVisitor(t *testing.T) {
 	if status, body := request(t, "GET", p.URL+"/work", "", ada); status != http.StatusOK || body != `"done"` {
 		t.Errorf("a route: %d %s", status, body)
 	}
-	if got := callSimply(t, p, "work", "[]", ada); got != `complete ["done"]` {
+	if got := callFirstSpace(t, p, "work", "[]", ada); got != `complete ["done"]` {
 		t.Errorf("the API: %s", got)
 	}
 	for _, one := range p.awaitEnded(2) {

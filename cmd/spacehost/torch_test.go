@@ -9,18 +9,19 @@ import (
 
 const torchDir = "testdata/spaces/torch"
 
-// torchPythons returns interpreters with torch: the one that SPACEHOST_TORCH names, or for 1 those that the builder makes, with
-// both tested releases of spaces.
+// torchPythons returns interpreters with torch, by name: the path in SPACEHOST_TORCH, or for the value 1 those that the builder
+// makes with both tested releases of spaces.
 func torchPythons(t *testing.T) map[string]string {
+	t.Helper()
 	switch given := os.Getenv("SPACEHOST_TORCH"); given {
 	case "":
-		t.Skip("SKIPPED: torch was not tried on simulated GPUs, it takes 7 GB; make torch does")
+		t.Skip("SKIPPED: torch on simulated GPUs needs 7 GB of packages; run make torch to test it")
 	case "1":
-		stable, err := buildIn(gradios["v6"], torchDir, false)
+		stable, err := buildIn(gradioVersions["v6"], torchDir, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		newer, err := buildWith(gradios["v6"], torchDir, newSpacesRequirement, false)
+		newer, err := buildWith(gradioVersions["v6"], torchDir, newSpacesRequirement, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,21 +32,23 @@ func torchPythons(t *testing.T) map[string]string {
 	return nil
 }
 
-// eachTorch runs a test with each of them.
+// eachTorch runs a test with each interpreter of torchPythons.
 func eachTorch(t *testing.T, test func(t *testing.T, python string)) {
 	for name, python := range torchPythons(t) {
 		t.Run(name, func(t *testing.T) { test(t, python) })
 	}
 }
 
-// TestTorchOnSimulatedGPUs: a Space that uses torch as on a GPU goes as there, and what cannot says so to its visitor.
+// TestTorchOnSimulatedGPUs runs a Space that uses torch as on a GPU. Supported code works as there, and unsupported operators return
+// an error that names the reason.
 func TestTorchOnSimulatedGPUs(t *testing.T) { eachTorch(t, torchOnSimulatedGPUs) }
 
 func torchOnSimulatedGPUs(t *testing.T, python string) {
+	t.Helper()
 	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", python)
 	c := p.client()
 	words := map[string]string{
-		"refused_other_device": "RuntimeError", // spaces shows no more of an exception than its class
+		"refused_other_device": "RuntimeError", // `spaces` shows only the class of an exception
 		"refused_at_home":      "RuntimeError",
 		"refused_numpy":        "TypeError",
 		"gpu_only_operator":    "simulated GPU (no NVIDIA GPU on this machine, computing on the CPU): the operator aten::_cudnn_rnn_flatten_weight has a CUDA kernel only, so it cannot run here; on a ZeroGPU Space it will run on the GPU.",
@@ -53,7 +56,7 @@ func torchOnSimulatedGPUs(t *testing.T, python string) {
 	}
 	all := strings.Fields(c.ok("/cases"))
 	if len(all) < 15 {
-		t.Fatalf("only the cases %v", all)
+		t.Fatalf("the Space has only the cases %v, want at least 15", all)
 	}
 	for _, name := range all {
 		r := c.call("/run", name)
@@ -67,21 +70,22 @@ func torchOnSimulatedGPUs(t *testing.T, python string) {
 	}
 	for _, want := range []string{"at least two devices, cuda:0 and cpu!", "can't convert cuda:0 device type tensor to numpy"} {
 		if !strings.Contains(p.text(), want) {
-			t.Errorf("the author does not read %q", want)
+			t.Errorf("the output lacks %q", want)
 		}
 	}
 	if got := c.ok("/stream", 3); !strings.HasPrefix(got, "18.0 cuda:0") {
-		t.Errorf("the stream ends with %q", got)
+		t.Errorf("the last value of the stream: got %q", got)
 	}
 	if b := p.balance(); b.HeldSeconds != 0 {
-		t.Errorf("%v s are held after the last call", b.HeldSeconds)
+		t.Errorf("%v s are held after the last call, want 0", b.HeldSeconds)
 	}
 }
 
-// TestChainScript keeps what `make gpu` runs in order, on simulated GPUs.
+// TestChainScript runs the script of `make gpu` on simulated GPUs, to keep it working.
 func TestChainScript(t *testing.T) { eachTorch(t, chainScript) }
 
 func chainScript(t *testing.T, python string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +98,7 @@ func chainScript(t *testing.T, python string) {
 	}
 	for _, want := range []string{"GPU task aborted", "order of the calls", "a warm GPU call over a plain one"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("it does not print %q:\n%s", want, out)
+			t.Errorf("the script's output lacks %q:\n%s", want, out)
 		}
 	}
 }
