@@ -31,7 +31,7 @@ const (
 // package, pre-releases included, and lines v4 and v5 have the newest spaces.
 func isNext() bool { return os.Getenv("SPACEHOST_TEST_NEXT") != "" }
 
-// newSpacesLines are the lines on which the stories of GPU calls are told with the pre-release of spaces: one in CI, all with
+// newSpacesLines returns the lines on which the tests of GPU calls run with the pre-release of spaces: one in CI, all with
 // `make next`.
 func newSpacesLines() []string {
 	if isNext() {
@@ -110,8 +110,8 @@ func buildIn(gradio, dir string, rebuild bool) (*build.Environment, error) {
 	return b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: dir}, rebuild)
 }
 
-// buildWith builds the environment of the Space in dir with further requirements, which are also installed first: an installer leaves an
-// installed release as it is if that meets the requirements.
+// buildWith builds the environment of the Space in dir with further requirements, which are also installed first: an installer keeps an
+// installed release that meets the requirements.
 func buildWith(gradio, dir, more string, rebuild bool) (*build.Environment, error) {
 	own, err := os.ReadFile(filepath.Join(dir, "requirements.txt"))
 	if err != nil {
@@ -166,7 +166,7 @@ var javaScriptClient = sync.OnceValues(func() (string, error) {
 	return newest, nil
 })
 
-// TestNewestTested: the releases that a start does not warn of are those that the tests run with.
+// TestNewestTested checks that build.NewestTested names the releases that the tests run with.
 func TestNewestTested(t *testing.T) {
 	if build.NewestTested.Gradio != gradioVersions["v6"] {
 		t.Errorf("build.NewestTested has gradio %s, the tests run with %s", build.NewestTested.Gradio, gradioVersions["v6"])
@@ -176,7 +176,7 @@ func TestNewestTested(t *testing.T) {
 	}
 }
 
-// TestStartWarnsOfANewerRelease: an interpreter that reports a newer Gradio runs, and the operator reads that it is untested.
+// TestStartWarnsOfANewerRelease starts a Space with an interpreter that reports a newer Gradio.
 func TestStartWarnsOfANewerRelease(t *testing.T) {
 	newer := filepath.Join(t.TempDir(), "python")
 	script := fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = -I ]; then %[1]s \"$@\" | sed 's/\"gradio\": \"%[2]s\"/\"gradio\": \"99.0.0\"/'; exit; fi\nexec %[1]s \"$@\"\n",

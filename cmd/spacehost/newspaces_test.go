@@ -11,8 +11,8 @@ import (
 	"spacehost/internal/lease"
 )
 
-// TestGPUCallsWithNewSpaces tells the stories of GPU calls with the pre-release of spaces: every function of the sample (a
-// plain call, a generator, progress, a toast, a dynamic duration), a deadline, gr.Error, and a warm worker.
+// TestGPUCallsWithNewSpaces runs the tests of GPU calls with the pre-release of spaces: every function of the sample (a plain
+// call, a generator, progress, a toast, a dynamic duration), a deadline, gr.Error, and a warm worker.
 func TestGPUCallsWithNewSpaces(t *testing.T) {
 	for _, line := range newSpacesLines() {
 		t.Run(line, func(t *testing.T) {
@@ -32,8 +32,8 @@ func TestGPUCallsWithNewSpaces(t *testing.T) {
 
 const routesDir = "testdata/spaces/routes"
 
-// TestRoutesChargeTheVisitor: a GPU call of a plain FastAPI route beside a mounted app is charged to the visitor with spaces
-// 0.52, which reads the token from the request's headers, and to the Space with 0.51.
+// TestRoutesChargeTheVisitor calls a GPU function from a plain FastAPI route beside a mounted app. With spaces 0.52, which reads
+// the token from the request's headers, the visitor is charged. With 0.51 the Space is.
 func TestRoutesChargeTheVisitor(t *testing.T) {
 	for line, payers := range map[string][3]string{
 		"v6":         {"space:routes", "space:routes", "space:routes"},
@@ -62,7 +62,7 @@ func TestRoutesChargeTheVisitor(t *testing.T) {
 				}
 			}
 			if got := p.clientAt(p.URL+"/ui").ok("/work", 0); got == "" {
-				t.Error("the mounted app does not answer")
+				t.Error("/work of the mounted app: got an empty value")
 			}
 			if ended := p.awaitEnded(4); ended[0].Identity != "local" {
 				t.Errorf("the mounted app: %+v, want it charged to local", ended[0])
@@ -71,7 +71,7 @@ func TestRoutesChargeTheVisitor(t *testing.T) {
 	}
 }
 
-// TestRoutesOfNewSpaces: what a route of an app answers, and when its lease ends.
+// TestRoutesOfNewSpaces checks the responses of plain routes with GPU calls, and the ends of their leases.
 func TestRoutesOfNewSpaces(t *testing.T) {
 	p := runOn(t, newestLine(), routesDir, "--queue-timeout", "3s", "--tier", "unauthenticated")
 	get := func(path string) (int, string) { return request(t, "GET", p.URL+path, "", nil) }
@@ -103,7 +103,7 @@ func TestRoutesOfNewSpaces(t *testing.T) {
 	})
 }
 
-// webSocket calls a GPU function of a WebSocket route, charged like a request.
+// webSocket calls a GPU function through a WebSocket route.
 func webSocket(t *testing.T, p *product) {
 	t.Helper()
 	const script = "import sys\nfrom websockets.sync.client import connect\nwith connect(sys.argv[1]) as one:\n    print(one.recv())"
@@ -113,7 +113,7 @@ func webSocket(t *testing.T, p *product) {
 	}
 }
 
-// routesAreRefused: a call whose quota is held by another one.
+// routesAreRefused calls a route while another request holds most of the quota.
 func routesAreRefused(t *testing.T, p *product) {
 	held := make(chan int)
 	go func() { status, _ := request(t, "GET", p.URL+"/most", "", nil); held <- status }()
@@ -128,7 +128,7 @@ func routesAreRefused(t *testing.T, p *product) {
 	p.awaitEnded(4)
 }
 
-// routesEndWithTheirClient: a client that disconnects ends the lease of its running call, and that of its waiting one.
+// routesEndWithTheirClient checks that a disconnect ends the lease of the client's request, whether it waits or runs.
 func routesEndWithTheirClient(t *testing.T, p *product) {
 	visit := func() (leave func()) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -165,7 +165,8 @@ func routesEndWithTheirClient(t *testing.T, p *product) {
 	p.awaitEnded(before + 3)
 }
 
-// TestServerRoutesChargeTheVisitor: the same of a gr.Server, whose app stays native with the middleware of spaces.
+// TestServerRoutesChargeTheVisitor calls a plain route of a gr.Server. Its app keeps native admission with the middleware of
+// spaces.
 func TestServerRoutesChargeTheVisitor(t *testing.T) {
 	p := runOn(t, newestLine(), "testdata/spaces/server-routes")
 	ada := map[string]string{"Authorization": "Bearer " + member(t, p, "ada", "pro")}
