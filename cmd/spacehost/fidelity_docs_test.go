@@ -75,11 +75,35 @@ func covered() map[string]map[string][]string {
 func TestGradioTable(t *testing.T) {
 	cases := covered()
 	lines := slices.Sorted(maps.Keys(gradioVersions))
-	sections := []struct {
-		title string
-		of    func(inventory) []string
-		has   map[string]map[string]bool // by item, in which line
-	}{
+	sections := tableSections(t, cases, lines)
+	table := formatTable(t, sections, cases, lines)
+	for item := range cases {
+		if !slices.ContainsFunc(sections, func(s tableSection) bool { return s.has[item] != nil }) {
+			t.Errorf("a case covers %q, which no line of Gradio has", item)
+		}
+	}
+	if os.Getenv("SPACEHOST_FIDELITY") != "" {
+		if err := os.WriteFile(gradioTable, []byte(table), 0o644); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if kept, err := os.ReadFile(gradioTable); err != nil || string(kept) != table {
+		t.Errorf("%s does not match the cases (%v); run make fidelity-table", gradioTable, err)
+	}
+}
+
+// tableSection is a section of docs/gradio.md.
+type tableSection struct {
+	title string
+	of    func(inventory) []string
+	has   map[string]map[string]bool // by item, in which line
+}
+
+// tableSections reads the items of each section from the real Gradio of each line.
+func tableSections(t *testing.T, cases map[string]map[string][]string, lines []string) []tableSection {
+	t.Helper()
+	sections := []tableSection{
 		{"Routes", func(i inventory) []string { return i.Routes }, map[string]map[string]bool{}},
 		{"Messages", func(i inventory) []string { return i.Messages }, map[string]map[string]bool{}},
 		{"Components", func(i inventory) []string { return i.Components }, map[string]map[string]bool{}},
@@ -101,6 +125,12 @@ func TestGradioTable(t *testing.T) {
 			}
 		}
 	}
+	return sections
+}
+
+// formatTable returns the text of docs/gradio.md.
+func formatTable(t *testing.T, sections []tableSection, cases map[string]map[string][]string, lines []string) string {
+	t.Helper()
 	var out strings.Builder
 	fmt.Fprint(&out, gradioTableHead)
 	for _, section := range sections {
@@ -117,26 +147,7 @@ func TestGradioTable(t *testing.T) {
 			fmt.Fprintln(&out)
 		}
 	}
-	for item := range cases {
-		if !slices.ContainsFunc(sections, func(s struct {
-			title string
-			of    func(inventory) []string
-			has   map[string]map[string]bool
-		}) bool {
-			return s.has[item] != nil
-		}) {
-			t.Errorf("a case covers %q, which no line of Gradio has", item)
-		}
-	}
-	if os.Getenv("SPACEHOST_FIDELITY") != "" {
-		if err := os.WriteFile(gradioTable, []byte(out.String()), 0o644); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	if kept, err := os.ReadFile(gradioTable); err != nil || string(kept) != out.String() {
-		t.Errorf("%s does not match the cases (%v); run make fidelity-table", gradioTable, err)
-	}
+	return out.String()
 }
 
 const gradioTableHead = `# Gradio compatibility: cases by route, message and component

@@ -66,22 +66,9 @@ func burn(t *testing.T, calls int, disable string) {
 	http.DefaultClient.CloseIdleConnections()
 	before := p.descriptors()
 
-	todo := make(chan string, calls)
-	for n := range calls {
-		todo <- fireFunctions[n%len(fireFunctions)]
-	}
-	close(todo)
-	stuck := p.stickMemory(t)
-	var callers sync.WaitGroup
-	for range burningDevices {
-		callers.Go(func() {
-			for kind := range todo {
-				p.burnOne(kind)
-			}
-		})
-	}
-	callers.Wait()
-	stuck()
+	repair := p.stickMemory(t)
+	p.burnAll(calls)
+	repair()
 
 	eventually(t, "every device is free or warm", patience, func() bool {
 		return !slices.ContainsFunc(controlJSON[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
@@ -100,6 +87,24 @@ func burn(t *testing.T, calls int, disable string) {
 	}
 	wantExactLedger(t, p.State+"/spacehost.db", calls+1)
 	report(t, returns)
+}
+
+// burnAll makes the calls of all kinds, as many at a time as there are Devices.
+func (p *product) burnAll(calls int) {
+	todo := make(chan string, calls)
+	for n := range calls {
+		todo <- fireFunctions[n%len(fireFunctions)]
+	}
+	close(todo)
+	var callers sync.WaitGroup
+	for range burningDevices {
+		callers.Go(func() {
+			for kind := range todo {
+				p.burnOne(kind)
+			}
+		})
+	}
+	callers.Wait()
 }
 
 // burnOne makes a call over plain HTTP and waits for its end.

@@ -187,30 +187,18 @@ func TestForeignSessions(t *testing.T) {
 		return "Cookie: " + name + "\r\n"
 	}
 	mine, theirs, adas := cookie(), cookie(), "Authorization: Bearer "+token+"\r\n"
-	join := func(hash, from string) answer {
-		return a.request("POST", "/gradio_api/queue/join", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":%q}`, a.fn(), hash))
-	}
 	for name, from := range map[string]string{"browser": mine, "person": adas} {
 		hash := "s-" + name
 		var event struct {
 			EventID string `json:"event_id"`
 		}
-		if err := json.Unmarshal([]byte(join(hash, from).is(200).body), &event); err != nil {
+		if err := json.Unmarshal([]byte(a.join(hash, from).is(200).body), &event); err != nil {
 			t.Fatal(err)
 		}
 		for visitor, header := range map[string]string{"a program": "", "another browser": theirs} {
 			t.Run(visitor+" with the hash of a "+name, func(t *testing.T) {
 				a.on(t)
-				for _, requestLine := range []string{
-					"GET /gradio_api/queue/data?session_hash=" + hash, "GET /gradio_api/heartbeat/" + hash, "GET /gradio_api/call/greet/" + event.EventID,
-					"GET /gradio_api/call/v2/greet/" + event.EventID, "GET /gradio_api/deep_link?session_hash=" + hash,
-					"POST /gradio_api/queue/join", "POST /gradio_api/call/greet", "POST /gradio_api/run/greet", "POST /gradio_api/api/greet",
-					"POST /gradio_api/cancel", "POST /gradio_api/component_server", "POST /gradio_api/stream/" + event.EventID,
-				} {
-					method, path, _ := strings.Cut(requestLine, " ")
-					body := fmt.Sprintf(`{"data":["y"],"fn_index":%d,"session_hash":%q,"event_id":%q,"component_id":1,"fn_name":"x"}`, a.fn(), hash, event.EventID)
-					a.request(method, path, a.host, header+"Content-Type: application/json\r\n", body).is(404)
-				}
+				a.wantSessionHidden(hash, event.EventID, header)
 			})
 		}
 		a.on(t)
@@ -220,18 +208,45 @@ func TestForeignSessions(t *testing.T) {
 	for name, from := range map[string]string{"program": "", "browser": mine} {
 		hash := "moved-" + name
 		a.host = "[::1]:" + port(p.URL)
-		join(hash, from).is(200)
+		a.join(hash, from).is(200)
 		a.host = "127.0.0.1:" + port(p.URL)
 		a.request("GET", "/gradio_api/queue/data?session_hash="+hash, a.host, from, "").is(200).has("Hello x")
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
 		t.Errorf("accounts in the ledger: %v", names)
 	}
-	// A browser that receives its cookie with the response to its first call keeps its session. (More calls could meet a full queue.)
+	a.wantLateCookie(theirs)
+}
+
+// join calls greet in a session.
+func (a *intruder) join(hash, from string) answer {
+	a.t.Helper()
+	return a.request("POST", "/gradio_api/queue/join", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":%q}`, a.fn(), hash))
+}
+
+// wantSessionHidden requests every route of a session and of its event with a foreign visitor's header.
+func (a *intruder) wantSessionHidden(hash, event, header string) {
+	a.t.Helper()
+	for _, requestLine := range []string{
+		"GET /gradio_api/queue/data?session_hash=" + hash, "GET /gradio_api/heartbeat/" + hash, "GET /gradio_api/call/greet/" + event,
+		"GET /gradio_api/call/v2/greet/" + event, "GET /gradio_api/deep_link?session_hash=" + hash,
+		"POST /gradio_api/queue/join", "POST /gradio_api/call/greet", "POST /gradio_api/run/greet", "POST /gradio_api/api/greet",
+		"POST /gradio_api/cancel", "POST /gradio_api/component_server", "POST /gradio_api/stream/" + event,
+	} {
+		method, path, _ := strings.Cut(requestLine, " ")
+		body := fmt.Sprintf(`{"data":["y"],"fn_index":%d,"session_hash":%q,"event_id":%q,"component_id":1,"fn_name":"x"}`, a.fn(), hash, event)
+		a.request(method, path, a.host, header+"Content-Type: application/json\r\n", body).is(404)
+	}
+}
+
+// wantLateCookie checks that a browser which receives its cookie with the response to its first call keeps its session, also after
+// the rate limit refuses guessed session hashes. (More calls could meet a full queue.)
+func (a *intruder) wantLateCookie(theirs string) {
+	a.t.Helper()
 	cancel := func(from string) answer {
 		return a.request("POST", "/gradio_api/cancel", a.host, from+"Content-Type: application/json\r\n", fmt.Sprintf(`{"session_hash":"late","fn_index":%d,"event_id":"e"}`, a.fn()))
 	}
-	first := join("late", "Origin: http://"+a.host+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
+	first := a.join("late", "Origin: http://"+a.host+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
 	given, _, _ := strings.Cut(first.header.Get("Set-Cookie"), ";")
 	cancel("Cookie: " + given + "\r\n").is(200)
 	cancel("").is(404)

@@ -104,52 +104,57 @@ func streamLine(t *testing.T, p *product, line string) {
 	path := uploadPicture(t, api)
 	for _, end := range []string{"closed", "over"} {
 		session = "camera-" + end
-		mine := picture(path)
-		_, joined := request(t, http.MethodPost, api+"/queue/join", mine, nil)
-		var event struct {
-			ID string `json:"event_id"`
-		}
-		if err := json.Unmarshal([]byte(joined), &event); err != nil || event.ID == "" {
-			t.Fatalf("join: %s", joined)
-		}
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/queue/data?session_hash="+session, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		lines := bufio.NewScanner(answer.Body)
-		await := func(word string) string {
-			for lines.Scan() {
-				if strings.Contains(lines.Text(), word) {
-					return lines.Text()
-				}
-			}
-			t.Fatalf("%s: the stream ended without %s: %v", end, word, lines.Err())
-			return ""
-		}
-		for number := range 3 {
-			await(fmt.Sprintf(`"picture %d"`, number))
-			if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, mine, nil); status != http.StatusOK {
-				t.Fatalf("picture %d: %d %s", number, status, body)
-			}
-		}
-		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, picture("/etc/passwd"), nil); status != http.StatusForbidden {
-			t.Errorf("a chunk with a foreign file path: got %d %s, want 403", status, body)
-		}
-		if end == "closed" {
-			if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
-				t.Errorf("close: %d %s", status, body)
-			}
-		}
-		if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
-			t.Errorf("%s: %s", end, last)
-		}
-		await("close_stream")
+		streamOnce(t, api, session, end, picture(path), picture("/etc/passwd"))
 	}
+}
+
+// streamOnce sends chunks to one event. With the end "closed" it closes the stream; with "over" the event reaches its time limit.
+func streamOnce(t *testing.T, api, session, end, chunk, forbidden string) {
+	t.Helper()
+	_, joined := request(t, http.MethodPost, api+"/queue/join", chunk, nil)
+	var event struct {
+		ID string `json:"event_id"`
+	}
+	if err := json.Unmarshal([]byte(joined), &event); err != nil || event.ID == "" {
+		t.Fatalf("join: %s", joined)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/queue/data?session_hash="+session, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
+	await := func(word string) string {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), word) {
+				return lines.Text()
+			}
+		}
+		t.Fatalf("%s: the stream ended without %s: %v", end, word, lines.Err())
+		return ""
+	}
+	for number := range 3 {
+		await(fmt.Sprintf(`"picture %d"`, number))
+		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, chunk, nil); status != http.StatusOK {
+			t.Fatalf("picture %d: %d %s", number, status, body)
+		}
+	}
+	if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, forbidden, nil); status != http.StatusForbidden {
+		t.Errorf("a chunk with a foreign file path: got %d %s, want 403", status, body)
+	}
+	if end == "closed" {
+		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
+			t.Errorf("close: %d %s", status, body)
+		}
+	}
+	if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
+		t.Errorf("%s: %s", end, last)
+	}
+	await("close_stream")
 }
 
 func uploadPicture(t *testing.T, api string) string {

@@ -122,7 +122,9 @@ func (p *product) await(ready chan struct{}) {
 	select {
 	case <-ready:
 	case <-time.After(2 * patience): // several Spaces may start at once
-		p.t.Fatalf("spacehost did not become ready in time:\n%s", p.text())
+		output := p.text()
+		p.stop() // the caller has not yet registered it
+		p.t.Fatalf("spacehost did not become ready in time:\n%s", output)
 	}
 }
 

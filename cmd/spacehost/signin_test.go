@@ -143,8 +143,7 @@ func TestSignInAtOneSpace(t *testing.T) {
 		t.Errorf("at the other Space: got %s, want local", got)
 	}
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", elsewhere}} {
-		answer, _ := v.do("GET", at+"/__spacehost/whoami", "", header...)
-		if answer.StatusCode != http.StatusForbidden {
+		if answer, _ := v.do("GET", at+"/__spacehost/whoami", "", header...); answer.StatusCode != http.StatusForbidden {
 			t.Errorf("whoami for %v: got %d, want 403", header, answer.StatusCode)
 		}
 	}
@@ -165,6 +164,23 @@ func TestSignInAtOneSpace(t *testing.T) {
 	if stream := v.call(at, "whoami", `[]`); !strings.Contains(stream, `["theirs=x"]`) {
 		t.Errorf("the Space's code reads the cookies %s, want only its own", stream)
 	}
+	v.signOut(at, elsewhere)
+	v.signIn(p, "gate", at, token)
+	runCLI(t, p, "token", "revoke", tokenID(t, p))
+	if got := v.identity(at); got != "local" {
+		t.Errorf("after the token's revocation: got %s, want local", got)
+	}
+	if strings.Contains(p.log()+p.text(), token) {
+		t.Error("the token is in a log")
+	}
+}
+
+// signOut checks that only a POST from the Space's own page signs ada out, and that her old cookie stops working.
+func (v cookieVisit) signOut(at, elsewhere string) {
+	t := v.t
+	t.Helper()
+	jar, _ := v.Jar.(*cookiejar.Jar)
+	u, _ := url.Parse(at)
 	if answer, _ := v.do("POST", at+"/__spacehost/logout", "", "Origin", elsewhere); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("sign-out by another Space's page: got %d, want 403", answer.StatusCode)
 	}
@@ -178,14 +194,6 @@ func TestSignInAtOneSpace(t *testing.T) {
 	jar.SetCookies(u, kept)
 	if got := v.identity(at); got != "local" {
 		t.Errorf("the old cookie after the sign-out: got %s, want local", got)
-	}
-	v.signIn(p, "gate", at, token)
-	runCLI(t, p, "token", "revoke", tokenID(t, p))
-	if got := v.identity(at); got != "local" {
-		t.Errorf("after the token's revocation: got %s, want local", got)
-	}
-	if strings.Contains(p.log()+p.text(), token) {
-		t.Error("the token is in a log")
 	}
 }
 
@@ -283,7 +291,13 @@ func TestSignInOfMembers(t *testing.T) {
 	if answer, body := newVisit(t).do("GET", l.hidden+"/", "", link...); answer.StatusCode != http.StatusNotFound {
 		t.Errorf("an unknown visitor who follows a link: got %d %s, want 404", answer.StatusCode, body)
 	}
+	v.signInThroughProxy(l, ada)
+}
 
+// signInThroughProxy checks that the sign-in is refused over plain http, and with a console that visitors cannot reach.
+func (v cookieVisit) signInThroughProxy(l *lab, ada string) {
+	t := v.t
+	t.Helper()
 	far := []string{"X-Forwarded-For", "203.0.113.9", "X-Forwarded-Proto", "http"}
 	answer, body := v.do("GET", l.open+"/__spacehost/login", "", far...)
 	if answer.StatusCode != http.StatusForbidden || !strings.Contains(body, "plain http") || !strings.Contains(body, "--insecure-login") {

@@ -57,8 +57,20 @@ func TestWatchAndMetrics(t *testing.T) {
 	if r := c.submit("/overstay", 30).wait(); !r.Failed {
 		t.Fatal("a call beyond its deadline succeeded")
 	}
-	name := p.health().Spaces[0].Name
 	changes := json.NewDecoder(out)
+	wantTwoEnds(t, p, changes)
+	stop()
+	watching.Wait()
+	if _, err := changes.Token(); err == nil || err.Error() != "exit code 0" {
+		t.Errorf("after the end of the watch: %v, want exit code 0", err)
+	}
+	wantMetrics(t, p)
+}
+
+// wantTwoEnds reads the watch until two leases have ended, and checks the states of both.
+func wantTwoEnds(t *testing.T, p *product, changes *json.Decoder) {
+	t.Helper()
+	name := p.health().Spaces[0].Name
 	states := map[string][]lease.State{}
 	for ends := 0; ends < 2; {
 		var change lease.Change
@@ -73,11 +85,6 @@ func TestWatchAndMetrics(t *testing.T) {
 			}
 		}
 	}
-	stop()
-	watching.Wait()
-	if _, err := changes.Token(); err == nil || err.Error() != "exit code 0" {
-		t.Errorf("after the end of the watch: %v, want exit code 0", err)
-	}
 	got := map[string]bool{}
 	for _, path := range states {
 		got[fmt.Sprint(path)] = true
@@ -87,7 +94,12 @@ func TestWatchAndMetrics(t *testing.T) {
 			t.Errorf("no lease had the states %s: %v", want, states)
 		}
 	}
-	seen := p.metrics()
+}
+
+// wantMetrics checks the metrics after both calls, and those of a lost GPU.
+func wantMetrics(t *testing.T, p *product) {
+	t.Helper()
+	name, seen := p.health().Spaces[0].Name, p.metrics()
 	for series, want := range map[string]float64{
 		`spacehost_lease_grants_total{size="large",space="` + name + `",warm="no"}`: 2,
 		`spacehost_leases_ended_total{space="` + name + `",state="expired"}`:        1,
