@@ -88,7 +88,9 @@ func pythonClientCallsEveryFunction(t *testing.T, p *product) {
 	if got := c.call("/steps", 4); text(got.Value) != "4 steps" || len(got.Progress) == 0 {
 		t.Errorf("/steps: value %s, progress %v", got.Value, got.Progress)
 	}
-	if got := c.call("/notify", "toast"); text(got.Value) != "sent" || !slices.Contains(got.Logs, "toast") {
+	if strings.HasPrefix(p.line, "v4") {
+		t.Log("SKIPPED: /notify sets the title of a toast, which Gradio 4 lacks")
+	} else if got := c.call("/notify", "toast"); text(got.Value) != "sent" || !slices.Contains(got.Logs, "toast") {
 		t.Errorf("/notify: value %s, logs %q", got.Value, got.Logs)
 	}
 	if got := c.ok("/sleep", 1); got != "slept 1 s, asked for 2 s" {
