@@ -3,7 +3,7 @@
 //
 // # Contract
 //
-// spaces/zero/api.py and client.py of version 0.51.3 define the API. All arguments are query parameters.
+// spaces/zero/api.py and client.py of versions 0.51.3 and 0.52.0.dev3 define the API. All arguments are query parameters.
 //
 // # Terms
 //
