@@ -1,45 +1,54 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"spacehost/internal/build"
 	"spacehost/internal/cli"
 )
 
 const torchDir = "testdata/spaces/torch"
 
-// torchPython returns an interpreter with torch: the path in SPACEHOST_TORCH, or for the value 1 one that the builder makes.
-func torchPython(t *testing.T) string {
+// torchPythons returns interpreters with torch, by name: the path in SPACEHOST_TORCH, or for the value 1 those that the builder
+// makes with both tested releases of spaces.
+func torchPythons(t *testing.T) map[string]string {
 	t.Helper()
-	python := os.Getenv("SPACEHOST_TORCH")
-	switch python {
+	switch given := os.Getenv("SPACEHOST_TORCH"); given {
 	case "":
 		t.Skip("SKIPPED: torch on simulated GPUs needs 7 GB of packages; run make torch to test it")
 	case "1":
-		dir, err := cache()
+		stable, err := buildIn(gradioVersions["v6"], torchDir, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := build.New(build.Config{Dir: filepath.Join(dir, "environments")})
-		env, err := b.Build(context.Background(), build.Spec{Gradio: gradioVersions["v6"], Dir: torchDir}, false)
+		newer, err := buildWith(gradioVersions["v6"], torchDir, newSpacesRequirement, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		python = env.Python
+		return map[string]string{"spaces " + stable.Spaces: stable.Python, "spaces " + newer.Spaces: newer.Python}
+	default:
+		return map[string]string{"given": given}
 	}
-	return python
+	return nil
+}
+
+// eachTorch runs a test with each interpreter of torchPythons.
+func eachTorch(t *testing.T, test func(t *testing.T, python string)) {
+	for name, python := range torchPythons(t) {
+		t.Run(name, func(t *testing.T) { test(t, python) })
+	}
 }
 
 // TestTorchOnSimulatedGPUs runs a Space that uses torch as on a GPU. Supported code works as there, and unsupported operators return
 // an error that names the reason.
-func TestTorchOnSimulatedGPUs(t *testing.T) {
-	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
+func TestTorchOnSimulatedGPUs(t *testing.T) { eachTorch(t, torchOnSimulatedGPUs) }
+
+func torchOnSimulatedGPUs(t *testing.T, python string) {
+	t.Helper()
+	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", python)
 	c := p.client()
 	words := map[string]string{
 		"refused_other_device": "RuntimeError", // `spaces` shows only the class of an exception
@@ -76,8 +85,10 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 }
 
 // TestChainScript runs the script of `make gpu` on simulated GPUs, to keep it working.
-func TestChainScript(t *testing.T) {
-	python := torchPython(t)
+func TestChainScript(t *testing.T) { eachTorch(t, chainScript) }
+
+func chainScript(t *testing.T, python string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -155,8 +166,10 @@ demo.launch()
 
 // TestTorchBeforeSpaces checks that a Space that initializes CUDA before `import spaces` ends in the words of ZeroGPU, with the
 // line that did it.
-func TestTorchBeforeSpaces(t *testing.T) {
-	python := torchPython(t)
+func TestTorchBeforeSpaces(t *testing.T) { eachTorch(t, torchBeforeSpaces) }
+
+func torchBeforeSpaces(t *testing.T, python string) {
+	t.Helper()
 	const refusal = "RuntimeError: CUDA has been initialized before importing the `spaces` package. Try importing `spaces` before any other CUDA-related package."
 	for _, row := range []struct {
 		name, app string
@@ -186,8 +199,11 @@ func TestTorchBeforeSpaces(t *testing.T) {
 }
 
 // TestTorchLeavesTheWorker checks results on cuda, which ZeroGPU cannot deliver, and a child process that looks for the GPU.
-func TestTorchLeavesTheWorker(t *testing.T) {
-	p := runProduct(t, writeSpace(t, "v6", leavingApp), "--tier", "unlimited", "--python", torchPython(t))
+func TestTorchLeavesTheWorker(t *testing.T) { eachTorch(t, torchLeavesTheWorker) }
+
+func torchLeavesTheWorker(t *testing.T, python string) {
+	t.Helper()
+	p := runProduct(t, writeSpace(t, "v6", leavingApp), "--tier", "unlimited", "--python", python)
 	c := p.client()
 	const refusal = "the GPU function returns or yields a tensor on cuda, of shape (3,). On ZeroGPU this call hangs or fails"
 	for _, kind := range []string{"cuda", "nested"} {

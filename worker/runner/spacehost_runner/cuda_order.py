@@ -5,7 +5,7 @@ workers, and CUDA does not survive a fork. With a CUDA build of torch that check
 only names the line. A build without CUDA never initializes it, so there the record is the check.
 
 Which calls count was measured with torch 2.9.1+cu128: all reach torch.cuda.is_available, torch.accelerator.is_available,
-torch.cuda._lazy_init, torch._C._cuda_init or torch._C._cuda_getDeviceCount (docs/design/0014-what-zerogpu-refuses.md).
+torch.cuda._lazy_init, torch._C._cuda_init or torch._C._cuda_getDeviceCount (docs/design/0018-what-zerogpu-refuses.md).
 """
 from __future__ import annotations
 
