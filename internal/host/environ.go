@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +16,17 @@ import (
 	"spacehost/internal/space"
 )
 
-// passed are the host's variables that a Space gets to see. Everything else stays here: tokens of the
-// person who runs the host have no business in a Space.
-var passed = []string{"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
+// passed are the host's variables that a Space receives: the paths and certificates of this machine, and the address of
+// its package index, for a Space that calls pip while it runs. All other variables are withheld: tokens are the operator's
+// secrets, and locale, time zone and further settings of pip would make the Space behave otherwise than on the Hub
+// (docs/design/0019-environment-of-a-space.md).
+var passed = []string{"PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
 
-var passedPrefixes = []string{"LC_", "PIP_", "UV_"}
+// indexes are passed unless they contain a password.
+var indexes = []string{
+	"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_PROXY",
+	"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST",
+}
 
 var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 
@@ -28,7 +35,7 @@ var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "
 func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, seen *config.Hardware) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
-		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) {
+		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) && !(slices.Contains(indexes, name) && hasPassword(value)) {
 			vars[name] = value
 		}
 	}
@@ -51,26 +58,24 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 
 // IsPassed reports whether a Space receives a variable of the host's environment.
 func IsPassed(name string) bool {
-	for _, prefix := range passedPrefixes {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return contains(passed, name) || contains(proxies, name)
+	return slices.Contains(passed, name) || slices.Contains(proxies, name) || slices.Contains(indexes, name)
 }
 
-func contains(list []string, name string) bool {
-	for _, one := range list {
-		if one == name {
-			return true
-		}
-	}
-	return false
+// hasPassword reports whether an address in the list contains a user name or a password.
+func hasPassword(addresses string) bool {
+	return slices.ContainsFunc(strings.Fields(addresses), func(address string) bool {
+		_, rest, _ := strings.Cut(address, "://")
+		host, _, _ := strings.Cut(rest, "/")
+		return strings.Contains(host, "@")
+	})
 }
 
 // hubVars are what the Hub sets (hub-docs, spaces-overview.md, "Helper environment variables").
 func hubVars(vars map[string]string, s *space.Space, address string) {
 	vars["SYSTEM"] = "spaces"
+	vars["LANG"] = "C.UTF-8"
+	vars["TZ"] = "UTC"         // the Hub's containers have no time zone
+	vars["PYTHONPATH"] = s.Dir // an app in a subfolder imports from the root of the repository
 	vars["SPACE_ID"] = s.ID
 	vars["SPACE_HOST"] = address
 	vars["SPACE_AUTHOR_NAME"] = "local"

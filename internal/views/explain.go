@@ -143,7 +143,7 @@ func termsOf(err error) (t terms, ok bool) {
 	var illegal *quota.IllegalDurationError
 	switch {
 	case errors.As(err, &illegal):
-		return terms{requested: illegal.Requested, left: illegal.Longest, never: true, why: illegal.Reason()}, true
+		return terms{requested: illegal.Requested, left: illegal.Longest, never: true, why: illegal.Reason() + atStart(illegal)}, true
 	case errors.As(err, &exceeded):
 		return terms{requested: exceeded.Requested, left: exceeded.Left, wait: exceeded.Again(), why: exceeded.Reason(), via: exceeded.Via}, true
 	}
@@ -220,4 +220,13 @@ func (a *Accounts) denied(payer identity.Identity, operator bool) (why string, d
 		command += " --identity " + denial.Identity
 	}
 	return fmt.Sprintf("forbidden by the operator: %s may not spend its visitors' seconds at other Spaces; `%s` allows it again", denial.Space, command), true
+}
+
+// atStart names the exception for calls that the Space makes before it answers visitors: the Space's own account has no
+// limits then (internal/host, spaceRun.Account), as ZeroGPU has an allowance of 1,500 s for the start.
+func atStart(e *quota.IllegalDurationError) string {
+	if e.Longest == 0 {
+		return ""
+	}
+	return "; only the calls that a Space makes itself while it starts may be longer, up to 1,500 s on ZeroGPU"
 }

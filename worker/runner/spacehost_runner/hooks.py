@@ -33,6 +33,7 @@ def install(state: State) -> None:
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
+        "subprocess": _patch_subprocess,
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
@@ -322,6 +323,33 @@ def _patch_client(state: State, module: Any) -> None:
     module.api_client = api_client
 
 
+# Where Debian's sh looks for programs without PATH.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _patch_subprocess(state: State, module: Any) -> None:
+    """Adds a PATH to the environment of a program that is started without one.
+
+    Hundreds of Spaces call subprocess.run("pip install ...", shell=True, env={"X": "1"}). On the Hub the pip of the
+    default PATH is the Space's. Here it would be the operator's.
+    """
+    original = getattr(module.Popen, "_execute_child", None)
+    names = original.__code__.co_varnames if original is not None else ()  # inspect is not imported before the app
+    if "env" not in names:
+        return  # an unknown release of Python
+    position = names.index("env") - 1  # without self
+    path = os.path.dirname(sys.executable) + os.pathsep + DEFAULT_PATH
+
+    @functools.wraps(original)
+    def _execute_child(self: Any, *args: Any, **options: Any) -> Any:
+        env = args[position] if len(args) > position else None
+        if env is not None and "PATH" not in env and b"PATH" not in env:
+            args = (*args[:position], {**env, "PATH": path}, *args[position + 1 :])
+        return original(self, *args, **options)
+
+    module.Popen._execute_child = _execute_child
+
+
 def _patch_uvicorn(state: State, module: Any) -> None:
     """Guards the servers of this Space. A server that the app starts at the public port moves to a private one."""
     import inspect
@@ -379,8 +407,9 @@ def _patch_decorator(state: State, module: Any) -> None:
         return
 
     @functools.wraps(original)
-    def decorate(task: Any, duration: Any, size: Any) -> Any:
-        decorated = original(task, duration, size)
+    def decorate(task: Any, duration: Any, *args: Any, **options: Any) -> Any:
+        size = options.get("size", next(iter(args), None))  # before spaces 0.47 there is no size
+        decorated = original(task, duration, *args, **options)
         with contextlib.suppress(Exception):  # a Space may decorate any object
             if decorated is not task and len(state.tasks) < MAX_TASKS:
                 state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}
