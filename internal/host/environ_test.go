@@ -14,7 +14,7 @@ func TestSpaceEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"TZ": "Asia/Tokyo", "LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8", "PIP_USER": "1", "PIP_FIND_LINKS": "/x", "UV_PYTHON": "3.8", "PYTHONPATH": "/x",
 		"HF_TOKEN": "secret", "PIP_INDEX_URL": "https://index.invalid/simple", "PIP_EXTRA_INDEX_URL": "https://a.invalid https://user:pw@b.invalid/simple",
-		"PIP_CERT": "/ca.pem", "UV_DEFAULT_INDEX": "https://token@index.invalid/simple",
+		"PIP_CERT": "/ca.pem", "PIP_PROXY": "user:pw@proxy.invalid:3128", "UV_DEFAULT_INDEX": "https://token@index.invalid/simple",
 	} {
 		t.Setenv(name, value)
 	}
@@ -25,7 +25,7 @@ func TestSpaceEnvironment(t *testing.T) {
 			t.Errorf("%s is missing in %q", want, got)
 		}
 	}
-	for _, name := range []string{"LC_ALL", "PIP_USER", "PIP_FIND_LINKS", "UV_PYTHON", "HF_TOKEN", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX"} {
+	for _, name := range []string{"LC_ALL", "PIP_USER", "PIP_FIND_LINKS", "UV_PYTHON", "HF_TOKEN", "PIP_EXTRA_INDEX_URL", "PIP_PROXY", "UV_DEFAULT_INDEX"} {
 		if slices.ContainsFunc(got, func(pair string) bool { return len(pair) > len(name) && pair[:len(name)+1] == name+"=" }) {
 			t.Errorf("%s reached the Space", name)
 		}
