@@ -14,6 +14,7 @@ from . import fake_cuda
 from .files import static_paths
 from .guard import Guard
 from .http_client import Client
+from .programs import add_path
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def install(state: State) -> None:
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
-        "subprocess": _patch_subprocess,
+        "subprocess": add_path,
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
@@ -321,33 +322,6 @@ def _patch_client(state: State, module: Any) -> None:
         return client
 
     module.api_client = api_client
-
-
-# Where Debian's sh looks for programs without PATH.
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def _patch_subprocess(state: State, module: Any) -> None:
-    """Adds a PATH to the environment of a program that is started without one.
-
-    Hundreds of Spaces call subprocess.run("pip install ...", shell=True, env={"X": "1"}). On the Hub the pip of the
-    default PATH is the Space's. Here it would be the operator's.
-    """
-    original = getattr(module.Popen, "_execute_child", None)
-    names = original.__code__.co_varnames if original is not None else ()  # inspect is not imported before the app
-    if "env" not in names:
-        return  # an unknown release of Python
-    position = names.index("env") - 1  # without self
-    path = os.path.dirname(sys.executable) + os.pathsep + DEFAULT_PATH
-
-    @functools.wraps(original)
-    def _execute_child(self: Any, *args: Any, **options: Any) -> Any:
-        env = args[position] if len(args) > position else None
-        if env is not None and "PATH" not in env and b"PATH" not in env:
-            args = (*args[:position], {**env, "PATH": path}, *args[position + 1 :])
-        return original(self, *args, **options)
-
-    module.Popen._execute_child = _execute_child
 
 
 def _patch_uvicorn(state: State, module: Any) -> None:
