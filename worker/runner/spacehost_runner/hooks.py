@@ -15,6 +15,7 @@ from .files import static_paths
 from .guard import Guard
 from .http_client import Client
 from .importing import Finder
+from .programs import add_path
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def install(state: State) -> None:
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
+        "subprocess": add_path,
         "uvicorn.config": _patch_uvicorn,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
@@ -370,8 +372,9 @@ def _patch_decorator(state: State, module: Any) -> None:
         return
 
     @functools.wraps(original)
-    def decorate(task: Any, duration: Any, size: Any) -> Any:
-        decorated = original(task, duration, size)
+    def decorate(task: Any, duration: Any, *args: Any, **options: Any) -> Any:
+        size = options.get("size", next(iter(args), None))  # before spaces 0.47 there is no size
+        decorated = original(task, duration, *args, **options)
         with contextlib.suppress(Exception):  # a Space may decorate any object
             if decorated is not task and len(state.tasks) < MAX_TASKS:
                 state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}
