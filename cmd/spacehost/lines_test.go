@@ -252,25 +252,36 @@ func callTool(t *testing.T, p *product, line string) {
 	}
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
-	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`, token)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	var said struct {
-		Tools  []string
-		Failed bool
-		Text   string
-	}
-	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
-		t.Fatalf("%v, %v: %s", err, bad, out)
-	}
-	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 5 {
-		t.Errorf("got %+v", said)
+	for query, tools := range map[string]int{"": 5, "?tools=greet": 1, "?tools=lines_greet": 1} { // the last as the page writes it
+		said := callMCP(t, line, p.URL+"/gradio_api/mcp/"+query, token)
+		if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != tools {
+			t.Errorf("%q: got %+v, want %d tools", query, said, tools)
+		}
 	}
 	eventually(t, "ada pays", patience, func() bool {
 		last := p.leases().Ended
 		return len(last) > 0 && last[0].Identity == "user:ada" && last[0].ChargedSeconds > 0
 	})
+}
+
+// mcpAnswer is what mcp_client.py prints.
+type mcpAnswer struct {
+	Tools  []string
+	Failed bool
+	Text   string
+}
+
+// callMCP calls the tool greet.
+func callMCP(t *testing.T, line, url, token string) (said mcpAnswer) {
+	t.Helper()
+	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), url, "greet", `{"name": "tool"}`, token)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
+		t.Fatalf("%v, %v: %s", err, bad, out)
+	}
+	return said
 }
 
 // Two apps in one process have a queue each: functions of the same number do not meet, and visitors pay in both.
