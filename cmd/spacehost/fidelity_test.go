@@ -42,6 +42,8 @@ var masks = []struct {
 	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "so is the app's number; Gradio 5 prints where a function lies in memory"},
 	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "measured times, and estimates made of them"},
 	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "so does the summary of all calls so far"},
+	{regexp.MustCompile(`("space_id":\s?)"(?:local/\w+)?"`), `$1"<space>"`, "under the host no config names the Space, lest its page asks the Hub about it"},
+	{regexp.MustCompile(`\blocal/(?:components|protocol|guarded|server)\b`), "http://<host>", "so code snippets name its address"},
 	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser names what it holds itself"},
 }
 
