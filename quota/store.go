@@ -7,23 +7,26 @@ import (
 	"fmt"
 	"time"
 
+	"spacehost/internal/sqlrows"
+
 	"github.com/mattn/go-sqlite3"
 )
 
-// Ledger is the account book. It holds no state of its own: all of it is in the tables windows and ledger.
+// Ledger is the account book. It has no state of its own: all data is in the tables windows and ledger.
 //
-// Hold, Open and Settle take the caller's transaction, so that a hold and its Lease's row are one. The other methods
-// bring their own connection, and the pool has only one: never call them with a transaction open.
+// Hold, Ask, Open, Settle and Forget take the caller's transaction, so that a hold and its lease's row are committed
+// together. The other methods take a connection from the pool, which has only one: never call them with a transaction
+// open.
 type Ledger struct {
 	db    *sql.DB
-	reads *sql.DB // answers also while db waits for its turn to write
+	reads *sql.DB // reads even while a transaction waits for db
 	now   func() time.Time
 }
 
-// Config has the means of a Ledger.
+// Config configures a Ledger.
 type Config struct {
-	Now   func() time.Time // wall clock for an operator's deeds; nil is the real one
-	Reads *sql.DB          // as migrations.OpenReads makes it, for questions outside of a transaction; nil: the one that writes
+	Now   func() time.Time // wall clock for an operator's adjustments; nil is the real one
+	Reads *sql.DB          // handle of migrations.OpenReads for queries outside a transaction; nil: the writing handle
 }
 
 // New returns the Ledger in db, which migrations.Open has opened.
@@ -37,15 +40,15 @@ func New(db *sql.DB, c Config) *Ledger {
 	return &Ledger{db: db, reads: c.Reads, now: c.Now}
 }
 
-// Held is what Hold has set aside, and where that leaves the identity.
+// Held is the result of Hold.
 type Held struct {
 	Time      time.Duration
-	Remaining float64 // what part of the quota is left beside charges and holds, this one included: between 0 and 1
-	IsOpen    bool    // its Window is open already: Open would change nothing
+	Remaining float64 // fraction of the quota left after all charges and holds, including this one: from 0 to 1
+	IsOpen    bool    // the Window is already open, so Open would change nothing
 }
 
-// Hold sets seconds aside, or refuses with *IllegalDurationError or *ExceededError and writes nothing. The hold, and later
-// its charge, belong to the Window that counts at r.Now.
+// Hold reserves seconds, or refuses with *IllegalDurationError or *ExceededError and writes nothing. The hold, and later
+// its charge, belong to the Window that is current at r.Now.
 func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, error) {
 	requested, err := r.requested()
 	if err != nil {
@@ -69,7 +72,7 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, err
 	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero()}, nil
 }
 
-// Ask is what Hold would say, and writes nothing.
+// Ask returns the error that Hold would return, and writes nothing.
 func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
 	requested, err := r.requested()
 	if err != nil {
@@ -82,7 +85,7 @@ func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
 	return refuse(ctx, tx, r, requested, w)
 }
 
-// Open says that the Lease became active: its Window opens now, unless it is open already.
+// Open opens the Window of a Lease that has become active, unless it is already open.
 func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Time) error {
 	hold, err := holdOf(ctx, tx, lease)
 	if err != nil {
@@ -96,8 +99,8 @@ func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Ti
 	return nil
 }
 
-// Settle ends the hold of a Lease: what is charged stays in the Window of the hold, the rest is returned. It refuses
-// with *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can go on.
+// Settle ends the hold of a Lease: the charge counts in the hold's Window, the rest is refunded. It refuses with
+// *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can continue.
 func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	hold, err := holdOf(ctx, tx, s.Lease)
 	if err != nil {
@@ -117,7 +120,7 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	return err
 }
 
-// Balance is where an identity stands at now.
+// Balance returns the balance of an identity at now.
 func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.Time) (Balance, error) {
 	w, err := currentWindow(ctx, l.reads, identity, now)
 	if err != nil {
@@ -126,39 +129,39 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 	return w.balance(identity).For(t), nil
 }
 
-// List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are
-// empty until Balance.For fills them in.
+// List returns the balances of all identities with entries, by identity. The ledger does not know tiers: Balance.For
+// fills in Base and Left.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
 	rows, err := l.reads.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
 		WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY identity`)
-	return collect(rows, err, "list balances", func() (Balance, error) {
+	return sqlrows.Collect(rows, err, "list balances", func(row sqlrows.Scanner) (Balance, error) {
 		var identity string
-		w, err := scanWindow(rows, &identity)
+		w, err := scanWindow(row, &identity)
 		return w.at(now).balance(identity), err
 	})
 }
 
-// Entries are an identity's lines of the ledger, newest first. No limit is asked for with 0.
+// Entries returns an identity's entries, newest first. A limit of 0 returns all.
 func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Entry, error) {
 	if limit <= 0 {
 		limit = -1
 	}
 	rows, err := l.reads.QueryContext(ctx,
 		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
-	return collect(rows, err, "list entries of "+identity, func() (Entry, error) { return scanEntry(rows) })
+	return sqlrows.Collect(rows, err, "list entries of "+identity, scanEntry)
 }
 
-// Grant gives an identity more than its quota, until the Window that counts now is over. The error is an
-// *AdjustmentError for what is not from a second to MostGrant.
+// Grant adds to an identity's quota until the end of the current Window. The error is an *AdjustmentError for an amount
+// that is not from a second to MostGrant.
 func (l *Ledger) Grant(ctx context.Context, a Adjustment) error {
 	if a.Amount < time.Second || a.Amount > MostGrant {
-		return &AdjustmentError{fmt.Sprintf("grant %v to %s: give from 1s to %v", a.Amount, a.Identity, MostGrant)}
+		return &AdjustmentError{fmt.Sprintf("grant %v to %s: choose an amount from 1s to %v", a.Amount, a.Identity, MostGrant)}
 	}
 	return l.adjust(ctx, a, KindGrant, func(window) time.Duration { return a.Amount })
 }
 
-// Reset gives back all that was charged in the Window that counts now. What is held stays held, and is charged later.
-// The error is an *AdjustmentError if nothing was.
+// Reset refunds all charges of the current Window. Open holds are kept and charged later. The error is an
+// *AdjustmentError if nothing was charged.
 func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
 	return l.adjust(ctx, a, KindReset, func(w window) time.Duration { return w.charged })
 }
@@ -176,7 +179,7 @@ func (l *Ledger) adjust(ctx context.Context, a Adjustment, kind Kind, amount fun
 	}
 	e := Entry{At: now, Identity: a.Identity, Kind: kind, Returned: amount(w), Reason: a.Reason, By: a.By}
 	if e.Returned <= 0 {
-		return &AdjustmentError{fmt.Sprintf("%s of %s: nothing was charged in the window that counts now", kind, a.Identity)}
+		return &AdjustmentError{fmt.Sprintf("%s of %s: nothing was charged in the current window", kind, a.Identity)}
 	}
 	if err := add(ctx, tx, w, e); err != nil {
 		return err
@@ -184,9 +187,9 @@ func (l *Ledger) adjust(ctx context.Context, a Adjustment, kind Kind, amount fun
 	return tx.Commit()
 }
 
-// Reanchor mends what a wrong clock has done: a Window that was opened in what is now the future would last until
-// then, so it is taken as opened now. It returns how many there were. To be called at start and when the clock was
-// seen to step back, for instance after `clock advance` and a restart.
+// Reanchor repairs Windows that were opened by a clock that was ahead. Such a Window would last too long, so it is opened
+// again now. It returns the number of repaired Windows. Call it at start and after the clock has stepped back, for
+// instance after `clock advance` and a restart.
 func (l *Ledger) Reanchor(ctx context.Context, now time.Time) (int64, error) {
 	end := now.Add(Span).UnixMilli()
 	result, err := l.db.ExecContext(ctx, `UPDATE windows SET opened_at = ?, ends_at = ?
@@ -197,14 +200,14 @@ func (l *Ledger) Reanchor(ctx context.Context, now time.Time) (int64, error) {
 	return result.RowsAffected()
 }
 
-// asker is a transaction or, for a single question, the pool.
-type asker interface {
+// querier is a transaction or, for a single query, the pool.
+type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// currentWindow is the one that counts at now; it has no row if the next one is still to be made.
-func currentWindow(ctx context.Context, q asker, identity string, now time.Time) (window, error) {
+// currentWindow returns the Window that is current at now. It has no row if the next Window is not created yet.
+func currentWindow(ctx context.Context, q querier, identity string, now time.Time) (window, error) {
 	row := q.QueryRowContext(ctx,
 		`SELECT `+windowColumns+` FROM windows WHERE identity = ? ORDER BY id DESC LIMIT 1`, identity)
 	w, err := scanWindow(row)
@@ -232,8 +235,8 @@ func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Durat
 	return r.exceeded(requested, w, pending)
 }
 
-// holdsIn says whether the hold of a Lease counts in w, and whether it is one via a Space. One that was admitted before
-// the last reset does not: its end frees nothing here.
+// holdsIn reports whether the hold of a Lease counts in w, and whether it is via a Space. The hold of an earlier Window
+// does not count: its end frees nothing in w.
 func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (counts, via bool, err error) {
 	if lease == "" {
 		return true, false, nil
@@ -249,7 +252,7 @@ func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (counts, v
 	return true, via, nil
 }
 
-// holdOf is the hold of a Lease, settled or not.
+// holdOf returns the hold of a Lease, settled or not.
 func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
 	row := tx.QueryRowContext(ctx, `SELECT `+entryColumns+` FROM ledger WHERE lease_id = ? AND kind = 'hold'`, lease)
 	hold, err := scanEntry(row)
@@ -262,7 +265,7 @@ func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
 	return hold, nil
 }
 
-// add writes a line into w, and w itself if it has no row yet. The sums of w follow by the trigger ledger_sums.
+// add writes an entry into w, and creates the row of w if there is none. The trigger ledger_sums updates the sums of w.
 func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	if err := w.ensureRow(ctx, tx, e.Identity); err != nil {
 		return err
@@ -296,13 +299,10 @@ func isDuplicate(err error) bool {
 	return errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintUnique
 }
 
-// scanner is a row or the rows.
-type scanner interface{ Scan(into ...any) error }
-
 const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms, via_held_ms, via_charged_ms`
 
-// scanWindow reads windowColumns, after whatever stands before them in the row.
-func scanWindow(row scanner, before ...any) (window, error) {
+// scanWindow reads windowColumns, which follow the columns of before.
+func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 	var w window
 	var opened, ends sql.NullInt64
 	err := row.Scan(append(before, &w.id, &opened, &ends,
@@ -316,7 +316,7 @@ func scanWindow(row scanner, before ...any) (window, error) {
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
 	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor`
 
-func scanEntry(row scanner) (Entry, error) {
+func scanEntry(row sqlrows.Scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
@@ -325,27 +325,7 @@ func scanEntry(row scanner) (Entry, error) {
 	return e, err
 }
 
-// collect reads all rows, each with one.
-func collect[T any](rows *sql.Rows, err error, what string, one func() (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		v, err := one()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
-}
-
-// millis is a time.Duration as SQL keeps it.
+// millis is a time.Duration as stored in SQL.
 type millis time.Duration
 
 // Scan implements sql.Scanner.

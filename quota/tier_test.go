@@ -36,7 +36,7 @@ func TestPresetsAreCopies(t *testing.T) {
 	}
 }
 
-func TestOwnTiersStandInThePresets(t *testing.T) {
+func TestOwnTiersReplacePresets(t *testing.T) {
 	preset, _ := Presets("2026-04")
 	mine := preset.With(Tier{Name: "student", Quota: time.Minute}, Tier{Name: "free", Quota: time.Hour})
 	student, err := mine.Get("student")
@@ -49,7 +49,7 @@ func TestOwnTiersStandInThePresets(t *testing.T) {
 	}
 }
 
-func TestUnknownNamesListTheKnown(t *testing.T) {
+func TestUnknownNamesListKnownOnes(t *testing.T) {
 	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08") {
 		t.Errorf("Presets: got %v, want the known ones", err)
 	}
@@ -59,7 +59,7 @@ func TestUnknownNamesListTheKnown(t *testing.T) {
 	}
 }
 
-func TestLongest(t *testing.T) {
+func TestLongestCall(t *testing.T) {
 	for _, row := range []struct {
 		tier Tier
 		want time.Duration

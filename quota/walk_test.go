@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestRandomWalk takes holds, opens, settles and lets time pass in any order, and asks a second account, kept here as
-// plainly as it can be, for the answer that each must get: held or refused, with left and wait to the second.
+// TestRandomWalk holds, opens, settles and lets time pass in random order. A second account, kept in the test in the
+// simplest way, predicts each result: held or refused, with left and wait to the second.
 func TestRandomWalk(t *testing.T) {
 	seed := rand.Uint64()
 	if again, err := strconv.ParseUint(os.Getenv("WALK_SEED"), 10, 64); err == nil {
@@ -23,7 +23,7 @@ func TestRandomWalk(t *testing.T) {
 	if os.Getenv("SPACEHOST_FIRE") != "" {
 		steps = 50_000
 	}
-	w := &walk{book: newBook(t), rand: rand.New(rand.NewPCG(seed, 0)), now: noon, open: map[string]*held{}}
+	w := &walk{ledgerFixture: newFixture(t), rand: rand.New(rand.NewPCG(seed, 0)), now: noon, open: map[string]*held{}}
 	for range steps {
 		[]func(){w.ask, w.ask, w.start, w.end, w.end, w.wait}[w.rand.IntN(6)]()
 		w.check()
@@ -32,13 +32,13 @@ func TestRandomWalk(t *testing.T) {
 		}
 	}
 	if w.granted < steps/20 || w.refused < steps/20 || len(w.spans) < 3 {
-		t.Errorf("%d granted, %d refused, %d windows: the walk shows little", w.granted, w.refused, len(w.spans))
+		t.Errorf("%d granted, %d refused, %d windows: too few for a useful test", w.granted, w.refused, len(w.spans))
 	}
 }
 
-// walk is a book, and the same account kept a second time.
+// walk is a ledgerFixture with a second copy of the same account.
 type walk struct {
-	book
+	ledgerFixture
 	rand             *rand.Rand
 	now              time.Time
 	spans            []*span // the windows, in order
@@ -60,7 +60,7 @@ type held struct {
 	active bool
 }
 
-// current is the last span, unless it is over; nil: the next hold begins another.
+// current returns the last span unless it has ended; nil: the next hold begins another.
 func (w *walk) current() *span {
 	if len(w.spans) == 0 {
 		return nil
@@ -72,7 +72,7 @@ func (w *walk) current() *span {
 	return last
 }
 
-// left is what may be held in s, and what could be if nothing were.
+// left returns what may be held in s, and what could be held without any holds.
 func (w *walk) left(s *span) (left, unspent time.Duration) {
 	left = free.Quota
 	if s != nil {
@@ -94,7 +94,7 @@ func (w *walk) ask() {
 	s := w.current()
 	left, unspent := w.left(s)
 	if near := left + []time.Duration{-time.Millisecond, 0, time.Millisecond}[w.rand.IntN(3)]; w.rand.IntN(3) == 0 && near > time.Second && near <= free.Quota {
-		declared, factor = near, 1 // as much as there is, or a millisecond beside
+		declared, factor = near, 1 // exactly what is left, or a millisecond more or less
 	}
 	requested := declared * time.Duration(factor)
 	until := w.now.Add(declared + time.Duration(w.rand.IntN(60_000))*time.Millisecond)
@@ -123,7 +123,7 @@ func (w *walk) ask() {
 	}
 }
 
-// wantWait is until enough holds are over at the latest, if they alone are in the way, or until the reset.
+// wantWait returns the wait until enough holds have ended, if only holds exceed the quota, or until the reset.
 func (w *walk) wantWait(s *span, requested, left, unspent time.Duration) int {
 	wait := Span
 	if s != nil && !s.ends.IsZero() {
@@ -147,7 +147,7 @@ func (w *walk) wantWait(s *span, requested, left, unspent time.Duration) int {
 	return min(max(int((wait+time.Second-1)/time.Second), 1), 86399)
 }
 
-// any is an open hold that matches, "" if there is none.
+// any returns an open hold that matches, or "".
 func (w *walk) any(active bool) string {
 	for lease, h := range w.open {
 		if h.active == active {
@@ -163,13 +163,13 @@ func (w *walk) start() {
 		return
 	}
 	h := w.open[lease]
-	w.book.open(lease, w.now)
+	w.ledgerFixture.open(lease, w.now)
 	if h.active = true; h.span.ends.IsZero() {
 		h.span.ends = w.now.Add(24 * time.Hour)
 	}
 }
 
-// end charges to the millisecond, and in the window of the hold, however late.
+// end charges to the millisecond, in the window of the hold, however late.
 func (w *walk) end() {
 	lease := w.any(w.rand.IntN(4) > 0)
 	if lease == "" {
@@ -188,7 +188,7 @@ func (w *walk) end() {
 	delete(w.open, lease)
 }
 
-// wait lets time pass: now and then to the reset, or to the millisecond before it.
+// wait lets time pass, sometimes exactly to the reset or to the millisecond before it.
 func (w *walk) wait() {
 	s := w.current()
 	if s != nil && !s.ends.IsZero() && w.rand.IntN(6) == 0 {
@@ -201,12 +201,12 @@ func (w *walk) wait() {
 	w.now = w.now.Add(time.Duration(w.rand.IntN(30_000)) * time.Millisecond)
 }
 
-// check: charges and holds together are never more than the quota, and the book says what the walk knows.
+// check: charges and holds together never exceed the quota, and the ledger's balance is that of the walk.
 func (w *walk) check() {
 	s := w.current()
 	left, unspent := w.left(s)
 	if left < 0 {
-		w.t.Errorf("%v more is held and charged than the quota allows", -left)
+		w.t.Errorf("held and charged exceed the quota by %v", -left)
 	}
 	if got := w.balance(w.now); got.Left != left || got.Base-got.Charged != unspent {
 		w.t.Errorf("balance at %v: got %+v, want %v left, %v if nothing were held", w.now, got, left, unspent)

@@ -95,7 +95,7 @@ func readsOwn(t *testing.T, p *product, pia string) {
 		t.Fatal(err)
 	}
 	if len(local.Refusals) != 1 || local.Refusals[0].Identity != "local" || local.Refusals[0].Space != "leases" || local.Refusals[0].Function != "too_long" ||
-		local.Refusals[0].Again != nil || local.Refusals[0].Text != "300 s are more than one call may ask for (210 s)" {
+		local.Refusals[0].Again != nil || local.Refusals[0].Text != "300 s requested, the maximum per call is 210 s" {
 		t.Errorf("why local was refused: %+v", local.Refusals)
 	}
 	if len(local.Functions) != 1 || *local.Functions[0].Calls != 1 || local.Functions[0].CostSeconds != 90 || !local.Calls[0].Fits {

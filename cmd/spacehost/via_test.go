@@ -199,10 +199,10 @@ func (v *callers) halfIsTheMost() {
 		v.t.Fatalf("join: %d %s", status, body)
 	}
 	_, told := request(v.t, http.MethodGet, v.c+"/gradio_api/queue/data?session_hash=whose", "", v.onBehalf)
-	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s asked for, 10"; !strings.Contains(told, want) {
+	if want := "the Space callers refused this call by the ZeroGPU quota of local, which callers spends on their behalf: 120 s requested, 10"; !strings.Contains(told, want) {
 		v.t.Errorf("the message does not name whose quota it was:\n%s", told)
 	}
-	if log := v.log(); !strings.Contains(log, "cap of what Spaces may spend through others exceeded: 2m0s requested via callers") {
+	if log := v.log(); !strings.Contains(log, "delegation limit exceeded: 2m0s requested via callers") {
 		v.t.Error("the log does not name the cap")
 	}
 }

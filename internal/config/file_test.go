@@ -73,7 +73,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"hosts", demo + "hosts: [good, 'http://bad', 10.0.0.1, 'a:80']\n", []string{
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
 		{"proxies", demo + "trusted_proxies:\n- 10.0.0.0/8\n- proxy\n- 0.0.0.0/0\n", []string{
-			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts everybody`}},
+			`lab.yaml:4: trusted_proxies[1]: "proxy": this is neither`, `lab.yaml:5: trusted_proxies[2]: "0.0.0.0/0": this trusts all addresses`}},
 		{"networks", demo + "metrics_from: [prometheus]\n", []string{`lab.yaml:2: metrics_from[0]: "prometheus": this is neither`}},
 		{"console", demo + "console: 127.0.0.1:1\n", []string{"lab.yaml:1: spaces[0]: address 127.0.0.1:1 is already used by console"}},
 		{"equal addresses in different notations", "console: 127.0.0.1:7950\nspaces:\n- {folder: demo, name: a, address: '0.0.0.0:7950'}\n- {folder: demo, name: b, address: 'localhost:7950'}\n- {folder: demo, name: c, address: '[::]:7950'}\n- {folder: demo, name: d, address: ':07950'}\n- {folder: demo, name: e, address: '127.0.0.2:7950'}\n- {folder: demo, name: f, address: '[::1]:7950'}\n- {folder: demo, name: g, address: '[::ffff:127.0.0.2]:7950'}\n", []string{

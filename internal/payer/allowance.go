@@ -13,7 +13,7 @@ func (r *Rule) Allowance(ctx context.Context, payer identity.Identity) (quota.Ti
 	if err != nil {
 		return tier, err
 	}
-	own, err := r.config.People.OwnOf(ctx, payer)
+	own, err := r.config.People.OverridesOf(ctx, payer)
 	return tier.For(own), err
 }
 

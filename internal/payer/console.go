@@ -53,5 +53,5 @@ func (r *Rule) ConsoleIdentity(req *http.Request) (identity.Identity, error) {
 }
 
 func (r *Rule) linkProof(bearer string) (people.Proof, bool) {
-	return r.bearers.Keep(atConsole, strings.TrimPrefix(bearer, people.TokenPrefix))
+	return r.bearers.Verify(atConsole, strings.TrimPrefix(bearer, people.TokenPrefix))
 }

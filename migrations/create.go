@@ -8,31 +8,31 @@ import (
 	"path/filepath"
 )
 
-// lay sees to it that a database file lies at path, without ever taking the place of one that was damaged.
+// ensureFile creates the database file if it does not exist. It never replaces a damaged one.
 //
-//  1. The file is gone while its write-ahead log is there: somebody moved one of the two.
-//  2. The file has no bytes: SQLite would take it for a new one and begin with an empty ledger.
-//  3. There is neither: this state folder is new.
-func lay(ctx context.Context, path string) error {
-	// Asked before the file, which a host that starts beside us creates before its log.
+//  1. The file is missing while its write-ahead log exists: one of the two was moved.
+//  2. The file is empty: SQLite would treat it as a new one and begin with an empty ledger.
+//  3. Both are missing: the state folder is new.
+func ensureFile(ctx context.Context, path string) error {
+	// The log is checked before the file: a host that starts concurrently creates the file before the log.
 	_, walErr := os.Stat(path + "-wal")
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && walErr == nil: // 1
-		return &CorruptError{Path: path, Detail: "the file is gone while its write-ahead log is still there"}
+		return &CorruptError{Path: path, Detail: "the file is missing while its write-ahead log still exists"}
 	case errors.Is(err, fs.ErrNotExist): // 3
 		return create(ctx, path)
 	case err != nil:
 		return err
 	case info.Size() == 0: // 2
-		return &CorruptError{Path: path, Detail: "the file has no bytes"}
+		return &CorruptError{Path: path, Detail: "the file is empty"}
 	}
 	return nil
 }
 
-// create makes an empty database under another name and links it into place once SQLite has written its header. A
-// crash in between leaves nothing at path, so a file of no bytes there is always damage. CreateTemp makes it 0600;
-// SQLite gives its log the same mode.
+// create writes an empty database under a temporary name and links it into place when SQLite has written its header. A
+// crash in between leaves no file at path, so an empty file there is always damage. CreateTemp uses mode 0600, and SQLite
+// gives its log the same mode.
 func create(ctx context.Context, path string) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*.db")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestBackupAndRestore: a backup of a database that is open and written to is whole, and comes back.
+// TestBackupAndRestore: a backup of a database in use is complete and can be restored.
 func TestBackupAndRestore(t *testing.T) {
 	dir := t.TempDir()
 	path, backup := filepath.Join(dir, "spacehost.db"), filepath.Join(dir, "what? 50%.db")
@@ -24,11 +24,11 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Errorf("check: %v", err)
 		}
 	}
-	if err := Backup(t.Context(), path, backup); err == nil || !strings.Contains(err.Error(), "exists already") {
+	if err := Backup(t.Context(), path, backup); err == nil || !strings.Contains(err.Error(), "already exists") {
 		t.Errorf("a second backup to the same file: got %v, want it refused", err)
 	}
 	if info, err := os.Stat(backup); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("backup: %v, %v; want it to be for its owner alone", info.Mode(), err)
+		t.Errorf("backup: %v, %v; want mode 0600", info.Mode(), err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -38,17 +38,17 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := count(t, mustOpen(t, path), "SELECT count(*) FROM windows"); got != 1 {
-		t.Errorf("%d windows are back, want those of the backup", got)
+		t.Errorf("%d windows are restored, want those of the backup", got)
 	}
 	if got := count(t, mustOpen(t, kept), "SELECT count(*) FROM windows"); got != 2 {
-		t.Errorf("%d windows are kept, want those that were there", got)
+		t.Errorf("%d windows are in the kept database, want those from before the restore", got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.restored")); left != nil {
-		t.Errorf("litter: %v", left)
+		t.Errorf("leftover files: %v", left)
 	}
 }
 
-// TestCheckAddsUp: a sum that somebody has changed by hand is found, and a file that is none.
+// TestCheckFindsDamage: Check reports a manually changed sum and a file that is not a database.
 func TestCheckFindsDamage(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "spacehost.db")
@@ -67,7 +67,7 @@ func TestCheckFindsDamage(t *testing.T) {
 	exec(t, db, "INSERT INTO windows (id, identity) VALUES (2, 'ben')")
 	exec(t, db, "INSERT INTO ledger (at, identity, window_id, lease_id, kind, held_ms, returned_ms) VALUES (1, 'ben', 2, 'b', 'settle', 5, 5)")
 	if err := Check(t.Context(), path); !errors.As(err, &corrupt) || !strings.Contains(corrupt.Detail, "lease b") {
-		t.Errorf("a settlement without its hold: got %v, want the lease named", err)
+		t.Errorf("a settlement without a hold: got %v, want the lease named", err)
 	}
 	noise := filepath.Join(dir, "noise.db")
 	if err := os.WriteFile(noise, bytes.Repeat([]byte("x"), 8192), 0o600); err != nil {
@@ -85,12 +85,12 @@ func TestCheckFindsDamage(t *testing.T) {
 	}
 }
 
-func TestRemoteFileSystemsAreRefused(t *testing.T) {
-	if err := refuseRemote(filepath.Join(t.TempDir(), "spacehost.db")); err != nil {
-		t.Errorf("a disk of this machine: %v", err)
+func TestNetworkFileSystemsAreRefused(t *testing.T) {
+	if err := checkLocal(filepath.Join(t.TempDir(), "spacehost.db")); err != nil {
+		t.Errorf("a local disk: %v", err)
 	}
-	err := error(&RemoteError{Path: "/nfs/spacehost.db", FileSystem: remote[0x6969]})
-	if text := explain("/nfs/spacehost.db", err).Error(); !strings.Contains(text, "NFS") || !strings.Contains(text, "--state") {
-		t.Errorf("%q must name the file system and what to do", text)
+	err := error(&RemoteError{Path: "/nfs/spacehost.db", FileSystem: remoteFileSystems[0x6969]})
+	if text := wrapError("/nfs/spacehost.db", err).Error(); !strings.Contains(text, "NFS") || !strings.Contains(text, "--state") {
+		t.Errorf("%q does not name the file system and the next step", text)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// recorder is a fake of effects: it writes down what the line asks for, and does nothing.
+// recorder is a fake of effects that records the scheduler's requests.
 type recorder struct {
 	log     []string
 	started []Job
@@ -44,24 +44,24 @@ func idsOf(job Job) []EventID {
 	return ids
 }
 
-// bench is a line under test with its recorder and a clock that stands still.
-type bench struct {
+// fixture is a scheduler under test with its recorder and a stopped clock.
+type fixture struct {
 	*testing.T
-	*line
+	*scheduler
 	*recorder
 	clock time.Time
 }
 
-func newBench(t *testing.T, m Manifest) *bench {
+func newFixture(t *testing.T, m Manifest) *fixture {
 	t.Helper()
-	b := &bench{T: t, recorder: &recorder{}, clock: time.Unix(1_700_000_000, 0)}
-	b.line = newLine(b.recorder)
+	b := &fixture{T: t, recorder: &recorder{}, clock: time.Unix(1_700_000_000, 0)}
+	b.scheduler = newScheduler(b.recorder)
 	b.now = func() time.Time { return b.clock }
 	b.onAttach(m)
 	return b
 }
 
-// app is a Space with these Endpoints, named by their ids, and Gradio's defaults.
+// app is the Manifest of a Space with these Endpoints, named by their ids, and Gradio's defaults.
 func app(endpoints ...Endpoint) Manifest {
 	m := Manifest{Gradio: "6.31.0", LiveUpdates: true, MaxThreads: 40, Native: true, Endpoints: map[int]Endpoint{}}
 	for _, e := range endpoints {
@@ -74,8 +74,8 @@ func app(endpoints ...Endpoint) Manifest {
 	return m
 }
 
-// submit lets an Event join a Session of the same name as itself, or of the name before a slash: "s/a".
-func (b *bench) submit(name string, fn int) error {
+// submit joins an Event to the Session of its own name, or of the name before a slash: "s/a".
+func (b *fixture) submit(name string, fn int) error {
 	return b.onSubmit(eventNamed(name, fn))
 }
 
@@ -87,7 +87,7 @@ func eventNamed(name string, fn int) *Event {
 	return &Event{ID: EventID(id), Session: SessionHash(session), Endpoint: Endpoint{ID: fn}}
 }
 
-func (b *bench) joins(fn int, names ...string) {
+func (b *fixture) joins(fn int, names ...string) {
 	b.Helper()
 	for _, name := range names {
 		if err := b.submit(name, fn); err != nil {
@@ -96,8 +96,8 @@ func (b *bench) joins(fn int, names ...string) {
 	}
 }
 
-// admitted is how an Event comes that the Space itself has let in: with its whole Endpoint.
-func (b *bench) admitted(name string, endpoint Endpoint, finished bool) {
+// admitted submits an Event that the Space itself has admitted, with its whole Endpoint.
+func (b *fixture) admitted(name string, endpoint Endpoint, finished bool) {
 	b.Helper()
 	e := eventNamed(name, 0)
 	e.Endpoint, e.Admitted, e.Finished = endpoint, true, finished
@@ -106,49 +106,49 @@ func (b *bench) admitted(name string, endpoint Endpoint, finished bool) {
 	}
 }
 
-func (b *bench) finish(id EventID) { b.finishIn(id, nil) }
+func (b *fixture) finish(id EventID) { b.finishIn(id, nil) }
 
-func (b *bench) finishIn(id EventID, average *float64) {
+func (b *fixture) finishIn(id EventID, average *float64) {
 	b.onMessage(id, Message{Kind: Completed, Event: id, Success: true, Raw: []byte(`{}`)})
 	b.onFinished(finished{event: id, average: average})
 }
 
-func (b *bench) leave(hash SessionHash) { b.onLeave(b.sessions[hash]) }
+func (b *fixture) leave(hash SessionHash) { b.onLeave(b.sessions[hash]) }
 
-// asked compares what the line has asked for since the last time.
-func (b *bench) asked(want ...string) {
+// wantEffects compares the requested effects since the last comparison.
+func (b *fixture) wantEffects(want ...string) {
 	b.Helper()
 	if !slices.Equal(b.log, want) {
-		b.Errorf("the line asked for\n  %s\nwant\n  %s", strings.Join(b.log, "\n  "), strings.Join(want, "\n  "))
+		b.Errorf("got effects\n  %s\nwant\n  %s", strings.Join(b.log, "\n  "), strings.Join(want, "\n  "))
 	}
 	b.log = nil
 }
 
-// told compares what a Session was told since the last time.
-func (b *bench) told(hash SessionHash, want ...string) {
+// wantMessages compares the Messages of a Session since the last comparison.
+func (b *fixture) wantMessages(hash SessionHash, want ...string) {
 	b.Helper()
 	if got := drain(b.sessions[hash]); !slices.Equal(got, want) {
-		b.Errorf("session %s was told\n  %s\nwant\n  %s", hash, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		b.Errorf("session %s got messages\n  %s\nwant\n  %s", hash, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 }
 
-// drain reads what lies ready in a Session, without waiting.
+// drain reads the pending Messages of a Session without waiting.
 func drain(s *Session) []string {
-	var said []string
+	var messages []string
 	for s != nil {
 		m, wake, err := s.pop()
 		if wake != nil {
 			break
 		}
 		if err != nil && m.Kind == "" {
-			return append(said, err.Error())
+			return append(messages, err.Error())
 		}
-		said = append(said, inWords(m))
+		messages = append(messages, describe(m))
 	}
-	return said
+	return messages
 }
 
-func inWords(m Message) string {
+func describe(m Message) string {
 	switch {
 	case m.Raw != nil:
 		return fmt.Sprintf("%s %s from the Space", m.Event, m.Kind)
