@@ -33,6 +33,7 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 		}
 	}
 	hubVars(vars, s, address)
+	oauthVars(vars, s)
 	machineVars(vars, env, home)
 	vars["CUDA_VISIBLE_DEVICES"] = "" // a GPU is seen in a worker alone
 	if seen != nil {

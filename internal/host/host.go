@@ -588,6 +588,9 @@ func (h *Host) greet() {
 	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+		if warning := s.oauthWarning(); warning != "" {
+			s.note("warning: " + warning)
+		}
 	}
 	if h.settings.IsServe() {
 		h.screen.note(fmt.Sprintf("People known by %s: %d. Everybody else is known by address, as %q: %s of GPU time by the numbers of %s.",

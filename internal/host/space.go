@@ -87,6 +87,7 @@ func (s *spaceRun) register() {
 	if s.settings.Visibility == config.Private {
 		s.site.Pre(s.membersOnly)
 	}
+	server.AddHeaders(s.site.Echo, responseHeaders(s.space)) // after membersOnly: its 404 must not differ
 	s.site.Pre(s.knowVisitors)
 	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
 	api := gradioapi.New(gradioapi.Config{
@@ -222,6 +223,9 @@ func (s *spaceRun) run(ctx context.Context) error {
 	}
 	home := filepath.Dir(s.storage().Uploads)
 	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.seen)
+	if err := s.preload(ctx, env, vars); err != nil {
+		return err
+	}
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
@@ -301,18 +305,25 @@ func (s *spaceRun) answersLate(ctx context.Context) error {
 func (s *spaceRun) answers() {
 	s.host.log.Info("space answers", zap.String("space", s.space.Name), zap.String("url", s.url()))
 	if !s.host.settings.ReadyJSON {
-		s.host.screen.ready("* Running on local URL:  " + s.url())
+		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
 	}
+}
+
+func (s *spaceRun) builder() *build.Builder {
+	h := s.host
+	return build.New(build.Config{
+		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
+		LogPath: h.logFolder("build-" + s.space.Name + ".log"),
+	})
+}
+
+func (s *spaceRun) buildSpec() build.Spec {
+	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
-	builder := build.New(build.Config{
-		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.logFolder("build-" + s.space.Name + ".log"),
-	})
-	spec := build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
-	env, err := builder.Build(ctx, spec, h.settings.Rebuild)
+	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings.Rebuild)
 	if err != nil {
 		return nil, err
 	}
@@ -326,9 +337,11 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 func (s *spaceRun) view() views.Space {
 	status := s.supervisor.Status()
 	manifest, attached := s.queue.Manifest()
+	front := s.space
 	return views.Space{
-		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
+		Name: front.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
 		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
+		Page: s.pageURL(), Title: front.Title, Header: front.Header, FullWidth: front.FullWidth,
 	}
 }

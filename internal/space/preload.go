@@ -8,7 +8,7 @@ import (
 
 // Preload is one line of preload_from_hub: what the build downloads into the Hub's cache.
 type Preload struct {
-	Repo   string
+	Model  string   // of the Hub: owner/name
 	Files  []string // empty: all
 	Commit string   // empty: the newest of main
 }
@@ -24,8 +24,8 @@ func ParsePreload(line string) (p Preload, err error) {
 	if len(words) == 0 || len(words) > 3 {
 		return p, fmt.Errorf("preload_from_hub %q has %d parts, not one to three", line, len(words))
 	}
-	if p.Repo = words[0]; !repoID.MatchString(p.Repo) {
-		return p, fmt.Errorf("preload_from_hub: %q is not the name of a repository", p.Repo)
+	if p.Model = words[0]; !repoID.MatchString(p.Model) {
+		return p, fmt.Errorf("preload_from_hub: %q is not the name of a repository", p.Model)
 	}
 	if len(words) > 1 {
 		for _, file := range strings.Split(words[1], ",") {

@@ -216,7 +216,7 @@ func TestParsePreload(t *testing.T) {
 		}
 	}
 	p, err := ParsePreload("a/b x.bin,y/z.json 11c5a3d5811f50298f278a704980280950aedb10")
-	if err != nil || p.Repo != "a/b" || !slices.Equal(p.Files, []string{"x.bin", "y/z.json"}) || p.Commit == "" {
+	if err != nil || p.Model != "a/b" || !slices.Equal(p.Files, []string{"x.bin", "y/z.json"}) || p.Commit == "" {
 		t.Errorf("got %+v, %v", p, err)
 	}
 }
