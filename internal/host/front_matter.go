@@ -11,6 +11,7 @@ import (
 
 	"spacehost/internal/build"
 	"spacehost/internal/space"
+	"spacehost/internal/web"
 )
 
 // responseHeaders returns the headers that the front matter adds to every response of a Space: custom_headers that the Hub
@@ -28,10 +29,18 @@ func responseHeaders(s *space.Space) http.Header {
 	return headers
 }
 
-// pageURL is the page that visitors open first: base_path at the Space's address.
+// page is the path that visitors open first: base_path, unless the Hub refuses it.
+func (s *spaceRun) page() string {
+	if path := s.space.BasePath; web.IsOwnPath(path) {
+		return path
+	}
+	return "/"
+}
+
+// pageURL is that page at the Space's address.
 func (s *spaceRun) pageURL() string {
-	if path := s.space.BasePath; strings.HasPrefix(path, "/") && path != "/" {
-		return s.url() + path
+	if page := s.page(); page != "/" {
+		return s.url() + page
 	}
 	return s.url()
 }
