@@ -56,7 +56,7 @@ gpu: build ## measure the whole chain on a real GPU; PYTHON must have torch, gra
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
 fidelity: ## compare with stock Gradio on every release line, in both admission modes (docs/fidelity.txt); start 5.12 and 6.0; payer in each mode
-	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestWhoPaysInEachMode)$$' ./cmd/spacehost
+	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestPayerInEachMode)$$' ./cmd/spacehost
 
 fidelity-table: ## write docs/gradio.md: the Gradio features and the cases that test them
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost

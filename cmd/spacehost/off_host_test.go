@@ -27,7 +27,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 	for _, line := range []string{"v4", "v5", "v6"} {
 		for _, name := range []string{"open", "login"} {
 			t.Run(line+"/"+name, func(t *testing.T) {
-				dir := writeSpace(t, "secret-name", gradios[line], offHostApps[name])
+				dir := writeSpace(t, "secret-name", gradioVersions[line], offHostApps[name])
 				p := runProduct(t, dir, "--gpus", "none", "--python", environmentOf(t, line))
 				for _, address := range offHost(t, p.URL, offHostSeen[name]) {
 					if !slices.Contains(loadedByStock, hostOf(t, address)) || strings.Contains(address, "secret-name") {
@@ -37,7 +37,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 			})
 		}
 		t.Run(line+"/stock", func(t *testing.T) { // the request that the host prevents
-			dir := writeSpace(t, "secret-name", gradios[line], offHostApps["open"])
+			dir := writeSpace(t, "secret-name", gradioVersions[line], offHostApps["open"])
 			stock := startStock(t, environmentOf(t, line), dir, onSpaces("secret-name")...)
 			want := "https://huggingface.co/api/spaces/local/secret-name"
 			if got := offHost(t, stock.ready(), offHostSeen["open"]); !slices.Contains(got, want) {

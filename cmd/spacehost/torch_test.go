@@ -13,20 +13,20 @@ import (
 
 const torchDir = "testdata/spaces/torch"
 
-// torchPython is an interpreter with torch: the one that SPACEHOST_TORCH names, or for 1 one that the builder makes.
+// torchPython returns an interpreter with torch: the path in SPACEHOST_TORCH, or for the value 1 one that the builder makes.
 func torchPython(t *testing.T) string {
 	t.Helper()
 	python := os.Getenv("SPACEHOST_TORCH")
 	switch python {
 	case "":
-		t.Skip("SKIPPED: torch was not tried on simulated GPUs, it takes 7 GB; make torch does")
+		t.Skip("SKIPPED: torch on simulated GPUs needs 7 GB of packages; run make torch to test it")
 	case "1":
 		dir, err := cache()
 		if err != nil {
 			t.Fatal(err)
 		}
 		b := build.New(build.Config{Dir: filepath.Join(dir, "environments")})
-		env, err := b.Build(context.Background(), build.Spec{Gradio: gradios["v6"], Dir: torchDir}, false)
+		env, err := b.Build(context.Background(), build.Spec{Gradio: gradioVersions["v6"], Dir: torchDir}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,12 +35,13 @@ func torchPython(t *testing.T) string {
 	return python
 }
 
-// TestTorchOnSimulatedGPUs: a Space that uses torch as on a GPU goes as there, and what cannot says so to its visitor.
+// TestTorchOnSimulatedGPUs runs a Space that uses torch as on a GPU. Supported code works as there, and unsupported operators return
+// an error that names the reason.
 func TestTorchOnSimulatedGPUs(t *testing.T) {
 	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
 	c := p.client()
 	words := map[string]string{
-		"refused_other_device": "RuntimeError", // spaces shows no more of an exception than its class
+		"refused_other_device": "RuntimeError", // `spaces` shows only the class of an exception
 		"refused_at_home":      "RuntimeError",
 		"refused_numpy":        "TypeError",
 		"gpu_only_operator":    "simulated GPU (no NVIDIA GPU on this machine, computing on the CPU): the operator aten::_cudnn_rnn_flatten_weight has a CUDA kernel only, so it cannot run here; on a ZeroGPU Space it will run on the GPU.",
@@ -48,7 +49,7 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 	}
 	all := strings.Fields(c.ok("/cases"))
 	if len(all) < 15 {
-		t.Fatalf("only the cases %v", all)
+		t.Fatalf("the Space has only the cases %v, want at least 15", all)
 	}
 	for _, name := range all {
 		r := c.call("/run", name)
@@ -62,18 +63,18 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 	}
 	for _, want := range []string{"at least two devices, cuda:0 and cpu!", "can't convert cuda:0 device type tensor to numpy"} {
 		if !strings.Contains(p.text(), want) {
-			t.Errorf("the author does not read %q", want)
+			t.Errorf("the output lacks %q", want)
 		}
 	}
 	if got := c.ok("/stream", 3); !strings.HasPrefix(got, "18.0 cuda:0") {
-		t.Errorf("the stream ends with %q", got)
+		t.Errorf("the last value of the stream: got %q", got)
 	}
 	if b := p.balance(); b.HeldSeconds != 0 {
-		t.Errorf("%v s are held after the last call", b.HeldSeconds)
+		t.Errorf("%v s are held after the last call, want 0", b.HeldSeconds)
 	}
 }
 
-// TestChainScript keeps what `make gpu` runs in order, on simulated GPUs.
+// TestChainScript runs the script of `make gpu` on simulated GPUs, to keep it working.
 func TestChainScript(t *testing.T) {
 	python := torchPython(t)
 	self, err := os.Executable()
@@ -88,7 +89,7 @@ func TestChainScript(t *testing.T) {
 	}
 	for _, want := range []string{"GPU task aborted", "order of the calls", "a warm GPU call over a plain one"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("it does not print %q:\n%s", want, out)
+			t.Errorf("the script's output lacks %q:\n%s", want, out)
 		}
 	}
 }

@@ -151,7 +151,7 @@ func showOpen(w io.Writer, open []views.Open) {
 		case o.Deadline != nil:
 			until = formatTime(*o.Deadline) + " at the latest"
 		case o.Forecast != nil:
-			until = fmt.Sprintf("its turn (number %d in line), %s at the latest", o.Rank+1, formatTime(o.GivesUp))
+			until = fmt.Sprintf("its start (number %d in line), %s at the latest", o.Rank+1, formatTime(o.GivesUp))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g s\t%s\n", o.Lease, o.State, o.Space, orDash(o.Function), o.HeldSeconds, withParties(until, o.Via, ""))
 	}
@@ -197,7 +197,7 @@ func newExplain() *cobra.Command {
 	return clientCommand[views.Explanation]{
 		use: "explain ACCOUNT", short: "Explain why calls of an account are refused, and when they will fit",
 		long: `Explain the last refused calls of an account (since the start of the host), list its open calls that hold seconds, and
-say for each function whether a call would pass now, or when. The command holds and charges nothing.
+show for each function whether a call would pass now, or when. The command holds and charges nothing.
 ` + accountHelp,
 		example: `  spacehost explain local
   spacehost explain ada --space demo --function generate

@@ -50,9 +50,9 @@ func newRun() *cobra.Command {
 		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at the next
 ports; callers, quota and GPUs are common to all.
 
-The front matter of README.md says what to install; the environment is built once and kept. Each call of a GPU function
+The front matter of README.md defines what to install; the environment is built once and kept. Each call of a GPU function
 (@spaces.GPU) gets a GPU for at most its declared duration, and the seconds are charged to the caller's account. A caller
-on this machine is a "free" user unless --tier says otherwise.
+on this machine is a "free" user unless --tier names another tier.
 
 Exit codes, with the stage that the Hub would show: 1 the host failed (state folder, address, database, GPUs), 2 wrong
 usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE), 4 its environment could not be built
@@ -217,7 +217,7 @@ func (o *options) findState() (err error) {
 	return err
 }
 
-// settings returns what the flags ask for. The first Space gets --addr, the others get the next ports.
+// settings returns the settings that the flags select. The first Space gets --addr, the others get the next ports.
 func (o *options) settings() config.Settings {
 	s := config.Settings{
 		State: o.state, Console: config.Setting{Value: o.consoleAddr, Source: "--console-addr"},

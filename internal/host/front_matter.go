@@ -100,12 +100,12 @@ func (s *spaceRun) preload(ctx context.Context, env *build.Environment, vars []s
 		}
 		downloads = append(downloads, build.Preload{Model: p.Model, Files: p.Files, Commit: p.Commit})
 	}
-	return s.builder().Preload(ctx, s.buildSpec(), env, downloads, s.hubVars(vars))
+	return s.builder().Preload(ctx, s.buildSpec(), env, downloads, s.downloadVars(vars))
 }
 
-// hubVars are the variables that name the Hub's cache of the Space, and the Hub. HF_ENDPOINT is the operator's, never the
+// downloadVars returns the variables that name the Hub's cache of the Space, and the Hub. HF_ENDPOINT is the operator's, never the
 // console's of --by-name, which has no models.
-func (s *spaceRun) hubVars(vars []string) []string {
+func (s *spaceRun) downloadVars(vars []string) []string {
 	var hub []string
 	for _, pair := range vars {
 		switch name, _, _ := strings.Cut(pair, "="); name {

@@ -9,28 +9,28 @@ import (
 	"testing"
 )
 
-// TestUninvitedUseIsShown: a stranger on the only GPU, then the Space's own process.
-func TestUninvitedUseIsShown(t *testing.T) {
+// TestUnleasedUseIsReported puts a process without a lease on the only GPU: first a foreign one, then the Space's own.
+func TestUnleasedUseIsReported(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "3s")
-	stranger := exec.Command("sleep", "600")
-	if err := stranger.Start(); err != nil {
+	foreign := exec.Command("sleep", "600")
+	if err := foreign.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	defer func() { _ = foreign.Process.Kill(); _ = foreign.Wait() }()
 	for _, row := range []struct {
-		pid                 int
-		space, said, listed string
+		pid                    int
+		space, message, listed string
 	}{
-		{stranger.Process.Pid, "", "which is no Space's, is on", "no Space's"},
-		{spacePID(t, p), "leases", "outside @spaces.GPU: nobody gets that GPU until it has left", "Space leases"},
+		{foreign.Process.Pid, "", "which belongs to no Space, uses", "not of a Space"},
+		{spacePID(t, p), "leases", "outside @spaces.GPU. The GPU is not lent until the process frees it", "Space leases"},
 	} {
 		fault := fmt.Sprintf("process=%d", row.pid)
 		p.fault(fault, fault)
-		eventually(t, "it is shown", patience, func() bool {
+		eventually(t, "the process is reported", patience, func() bool {
 			_, out, _ := p.cli("gpu")
-			return strings.Contains(out, fmt.Sprintf("[without a lease: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.said)
+			return strings.Contains(out, fmt.Sprintf("[without a lease: pid %d, %s]", row.pid, row.listed)) && strings.Contains(p.text(), row.message)
 		})
-		eventually(t, "it is counted, and the slot busy", patience, func() bool {
+		eventually(t, "the process is counted, and the slot is busy", patience, func() bool {
 			seen := p.metrics()
 			return seen[fmt.Sprintf(`spacehost_device_uninvited_processes{space=%q,uuid=%q}`, row.space, p.gpu().UUID)] == 1 && seen[`spacehost_slots{phase="busy"}`] == 1
 		})
@@ -39,14 +39,14 @@ func TestUninvitedUseIsShown(t *testing.T) {
 		}
 		p.fault("clear", "no fault")
 		if !alive(row.pid) {
-			t.Errorf("pid %d was ended", row.pid)
+			t.Errorf("pid %d was killed", row.pid)
 		}
 	}
 	p.client().ok("/five", 0)
 }
 
-// TestUninvitedUseIsEnded: what a Space has started, under `serve`, and no more than that.
-func TestUninvitedUseIsEnded(t *testing.T) {
+// TestUnleasedUseIsKilled checks that `serve` kills unleased processes that a Space started.
+func TestUnleasedUseIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	folder, err := filepath.Abs(leasesDir)
 	if err != nil {
@@ -61,19 +61,19 @@ func TestUninvitedUseIsEnded(t *testing.T) {
 	t.Cleanup(p.stop)
 	p.awaitReady()
 	space := spacePID(t, p)
-	k := p.client().submit("/slow", 20) // a thread of the Space's own process: nothing to be ended
+	k := p.client().submit("/slow", 20) // runs in a thread of the Space's own process, without a worker
 	p.fault(fmt.Sprintf("process=%d", space), fmt.Sprintf("process=%d", space))
 	if r := k.wait(); !r.Failed {
-		t.Errorf("the call was answered by a process that was to be ended: %s", r.Value)
+		t.Errorf("the call returned %s from a process that had to be killed", r.Value)
 	}
-	eventually(t, "the Space has been started again", patience, func() bool {
+	eventually(t, "the Space is running again", patience, func() bool {
 		s := p.health().Spaces[0]
 		return s.Stage == "RUNNING" && s.PID != space
 	})
-	if !strings.Contains(p.text(), "outside @spaces.GPU, and is ended") {
+	if !strings.Contains(p.text(), "outside @spaces.GPU; the host ends it") {
 		t.Errorf("the operator reads:\n%s", p.text())
 	}
 	if n := p.metrics()[`spacehost_worker_kills_total{cause="uninvited",space="leases"}`]; n != 1 {
-		t.Errorf("%v such ends were counted, want 1", n)
+		t.Errorf("%v kills were counted, want 1", n)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"spacehost/internal/lease"
 )
 
-// TestRetention: a minute after the start and then hourly, by the host's clock; not at once after a leap of it.
+// The first purge is a minute after the start, the others are hourly by the host's clock. The round after a clock jump is
+// skipped.
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -23,14 +24,14 @@ func TestRetention(t *testing.T) {
 		began := time.Now()
 		r := retention{
 			keep: 48 * time.Hour, now: now, log: zap.NewNop(),
-			history: func(_ context.Context, before time.Time) (lease.Forgotten, error) {
+			purgeHistory: func(_ context.Context, before time.Time) (lease.Forgotten, error) {
 				if got := now().Sub(before); got != 48*time.Hour {
-					t.Errorf("what is older than %v is forgotten", got)
+					t.Errorf("purged history older than %v, want 48h", got)
 				}
 				rounds = append(rounds, time.Since(began))
 				return lease.Forgotten{}, nil
 			},
-			tokens: func(context.Context, time.Time) (int64, error) { return 0, nil },
+			purgeTokens: func(context.Context, time.Time) (int64, error) { return 0, nil },
 		}
 		ended := make(chan struct{})
 		go func() { defer close(ended); r.run(ctx) }()
@@ -40,7 +41,7 @@ func TestRetention(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if want := []time.Duration{time.Minute, 61 * time.Minute, 181 * time.Minute}; !slices.Equal(rounds, want) {
-			t.Errorf("rounds at %v, want %v: the one after the leap is left out", rounds, want)
+			t.Errorf("rounds at %v, want %v, without the round after the jump", rounds, want)
 		}
 		cancel()
 		<-ended
