@@ -16,6 +16,14 @@ func (q *Queue) Direct(payer identity.Identity) (event EventID, end func()) {
 	return event, sync.OnceFunc(func() { q.direct.remove(event) })
 }
 
+// Disconnected ends the GPU leases of a direct call whose client has disconnected, waiting and running ones. Call end
+// first: the device API then refuses a request that comes later.
+func (q *Queue) Disconnected(event EventID) {
+	if q.config.Payments != nil {
+		q.config.Payments.Cancelled(event)
+	}
+}
+
 // Payer returns the payer of a running direct call. The owner of the runner calls it when the Space has admitted the
 // call; the call's Event joins next.
 func (q *Queue) Payer(event EventID) (identity.Identity, bool) {

@@ -165,6 +165,21 @@ func TestDirectCallPaysUntilItEnds(t *testing.T) {
 	}
 }
 
+func TestDisconnectedEndsTheLeasesOfADirectCall(t *testing.T) {
+	r := &fakeRunner{}
+	q := New(Config{Payments: r}) // needs no Run
+	event, end := q.Direct(identity.Identity{Kind: identity.Local})
+	end()
+	if _, alive := q.Payer(event); alive || len(r.log) != 0 {
+		t.Errorf("after the end of the request: alive %v, %v", alive, r.log)
+	}
+	q.Disconnected(event)
+	if !slices.Equal(r.log, []string{fmt.Sprintf("cancelled %s", event)}) {
+		t.Errorf("after a disconnect: %v", r.log)
+	}
+	New(Config{}).Disconnected(event) // without leases
+}
+
 func TestAdmittedWaitsForTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Config{})

@@ -88,7 +88,9 @@ func pythonClientCallsEveryFunction(t *testing.T, p *product) {
 	if got := c.call("/steps", 4); text(got.Value) != "4 steps" || len(got.Progress) == 0 {
 		t.Errorf("/steps: value %s, progress %v", got.Value, got.Progress)
 	}
-	if got := c.call("/notify", "toast"); text(got.Value) != "sent" || !slices.Contains(got.Logs, "toast") {
+	if strings.HasPrefix(p.line, "v4") {
+		t.Log("SKIPPED: /notify sets the title of a toast, which Gradio 4 lacks")
+	} else if got := c.call("/notify", "toast"); text(got.Value) != "sent" || !slices.Contains(got.Logs, "toast") {
 		t.Errorf("/notify: value %s, logs %q", got.Value, got.Logs)
 	}
 	if got := c.ok("/sleep", 1); got != "slept 1 s, asked for 2 s" {
@@ -196,12 +198,16 @@ func checkJS(t *testing.T, calls map[string]jsCall) {
 func nodePackages(t *testing.T, names ...string) string {
 	t.Helper()
 	npm := requireProgram(t, "npm", "npm")
-	dir := filepath.Join(cacheDir(t), "node-gradio-client-2.7.0")
+	version, err := javaScriptClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cacheDir(t), "node-gradio-client-"+version)
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@gradio", "client", "package.json")); err != nil {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(npm, "install", "--prefix", dir, "--no-fund", "--no-audit", "@gradio/client@2.7.0")
+		cmd := exec.Command(npm, "install", "--prefix", dir, "--no-fund", "--no-audit", "@gradio/client@"+version)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("npm install: %v\n%s", err, out)
 		}

@@ -2,15 +2,10 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
-
-	"spacehost/internal/build"
 )
 
 // patience is the limit of every wait. It is long enough for a loaded two-core machine.
@@ -37,47 +32,6 @@ var gradioVersions = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.
 
 // testedLines are the lines on which every test of eachLine runs. lines_test.go, captures, pages and clients cover parts of v4.
 var testedLines = []string{"v5", "v6"}
-
-// builtEnvironments builds the environment of a line at its first use.
-var builtEnvironments = func() map[string]func() (string, error) {
-	all := map[string]func() (string, error){}
-	for line, gradio := range gradioVersions {
-		all[line] = sync.OnceValues(func() (string, error) { return buildEnvironment(gradio) })
-	}
-	return all
-}()
-
-// environment returns an interpreter with the real gradio 6 and spaces.
-func environment(t testing.TB) string { return environmentOf(t, "v6") }
-
-// environmentOf returns an interpreter with the Gradio of that line.
-func environmentOf(t testing.TB, line string) string {
-	t.Helper()
-	python, err := builtEnvironments[line]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return python
-}
-
-// buildEnvironment builds an environment with the product's own builder and the sample's requirements.txt. The environment is
-// kept between runs.
-func buildEnvironment(gradio string) (string, error) {
-	dir, err := cache()
-	if err != nil {
-		return "", err
-	}
-	b := build.New(build.Config{Dir: filepath.Join(dir, "environments"), Progress: func(s build.Step) {
-		if s.State == build.Started {
-			fmt.Fprintf(os.Stderr, "building the test environment: %s\n", s.Text)
-		}
-	}})
-	env, err := b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: sampleDir}, false)
-	if err != nil {
-		return "", err
-	}
-	return env.Python, nil
-}
 
 // eachLine runs a test on every tested line of Gradio. The lines run in parallel, because the tests mostly wait.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
@@ -111,8 +65,8 @@ func startOn(t testing.TB, line, state, dir string, args ...string) *product {
 	t.Helper()
 	p := startProduct(t, state, dir, append(args, "--python", environmentOf(t, line))...)
 	p.line = line
-	if p.URL != "" && p.Spaces[0].Gradio != gradioVersions[line] {
-		t.Errorf("gradio %s is running, want %s", p.Spaces[0].Gradio, gradioVersions[line])
+	if want := gradioOf(t, line); p.URL != "" && p.Spaces[0].Gradio != want {
+		t.Errorf("gradio %s is running, want %s", p.Spaces[0].Gradio, want)
 	}
 	return p
 }
@@ -129,8 +83,8 @@ func onGradio(t testing.TB, to, line, space string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewritten := bytes.Replace(text, []byte("sdk_version: "+gradioVersions["v6"]), []byte("sdk_version: "+gradioVersions[line]), 1)
-	if line != "v6" && bytes.Equal(rewritten, text) {
+	rewritten := bytes.Replace(text, []byte("sdk_version: "+gradioVersions["v6"]), []byte("sdk_version: "+gradioOf(t, line)), 1)
+	if gradioOf(t, line) != gradioVersions["v6"] && bytes.Equal(rewritten, text) {
 		t.Fatalf("%s does not require gradio %s", readme, gradioVersions["v6"])
 	}
 	if err := os.WriteFile(readme, rewritten, 0o644); err != nil {

@@ -17,7 +17,8 @@ import (
 // TestEveryGradioLine runs one Space on each line of Gradio. It covers GPU calls by that line's gradio_client and by the newest,
 // an app that calls itself, and MCP tools, which Gradio implements with such calls.
 func TestEveryGradioLine(t *testing.T) {
-	for line, version := range gradioVersions {
+	for line := range gradioVersions {
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--tier", "unlimited", "--python", environmentOf(t, line))
 			if health := p.health().Spaces[0]; !health.Native || health.Gradio != version || health.Why != "" {
@@ -214,7 +215,7 @@ func TestOlderReleasesStart(t *testing.T) {
 // as usual.
 func TestUnknownGradioIsPassedThrough(t *testing.T) {
 	for _, line := range []string{"v4", "v6"} { // without and with an API prefix
-		version := gradioVersions[line]
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
 			const reason = "it has no Queue.update_intervals"

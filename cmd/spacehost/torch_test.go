@@ -1,44 +1,51 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"spacehost/internal/build"
 )
 
 const torchDir = "testdata/spaces/torch"
 
-// torchPython returns an interpreter with torch: the path in SPACEHOST_TORCH, or for the value 1 one that the builder makes.
-func torchPython(t *testing.T) string {
+// torchPythons returns interpreters with torch, by name: the path in SPACEHOST_TORCH, or for the value 1 those that the builder
+// makes with both tested releases of spaces.
+func torchPythons(t *testing.T) map[string]string {
 	t.Helper()
-	python := os.Getenv("SPACEHOST_TORCH")
-	switch python {
+	switch given := os.Getenv("SPACEHOST_TORCH"); given {
 	case "":
 		t.Skip("SKIPPED: torch on simulated GPUs needs 7 GB of packages; run make torch to test it")
 	case "1":
-		dir, err := cache()
+		stable, err := buildIn(gradioVersions["v6"], torchDir, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := build.New(build.Config{Dir: filepath.Join(dir, "environments")})
-		env, err := b.Build(context.Background(), build.Spec{Gradio: gradioVersions["v6"], Dir: torchDir}, false)
+		newer, err := buildWith(gradioVersions["v6"], torchDir, newSpacesRequirement, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		python = env.Python
+		return map[string]string{"spaces " + stable.Spaces: stable.Python, "spaces " + newer.Spaces: newer.Python}
+	default:
+		return map[string]string{"given": given}
 	}
-	return python
+	return nil
+}
+
+// eachTorch runs a test with each interpreter of torchPythons.
+func eachTorch(t *testing.T, test func(t *testing.T, python string)) {
+	for name, python := range torchPythons(t) {
+		t.Run(name, func(t *testing.T) { test(t, python) })
+	}
 }
 
 // TestTorchOnSimulatedGPUs runs a Space that uses torch as on a GPU. Supported code works as there, and unsupported operators return
 // an error that names the reason.
-func TestTorchOnSimulatedGPUs(t *testing.T) {
-	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", torchPython(t))
+func TestTorchOnSimulatedGPUs(t *testing.T) { eachTorch(t, torchOnSimulatedGPUs) }
+
+func torchOnSimulatedGPUs(t *testing.T, python string) {
+	t.Helper()
+	p := runProduct(t, onGradio(t, t.TempDir(), "v6", torchDir), "--tier", "unlimited", "--python", python)
 	c := p.client()
 	words := map[string]string{
 		"refused_other_device": "RuntimeError", // `spaces` shows only the class of an exception
@@ -75,8 +82,10 @@ func TestTorchOnSimulatedGPUs(t *testing.T) {
 }
 
 // TestChainScript runs the script of `make gpu` on simulated GPUs, to keep it working.
-func TestChainScript(t *testing.T) {
-	python := torchPython(t)
+func TestChainScript(t *testing.T) { eachTorch(t, chainScript) }
+
+func chainScript(t *testing.T, python string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

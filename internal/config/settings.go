@@ -24,6 +24,7 @@ type Settings struct {
 	Preset        Setting
 	OwnTiers      []quota.Tier
 	LocalTier     Setting   // tier of loopback callers
+	AdvisoryRuns  bool      // no loopback caller is refused by the number of runs
 	Share         gpu.Share // share of a Device that a call of size large gets
 	PerSpace      int       // maximum concurrent GPU calls of one Space; 0: limited only by free GPUs
 	QueueTimeout  time.Duration

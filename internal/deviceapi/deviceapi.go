@@ -3,7 +3,7 @@
 //
 // # Contract
 //
-// spaces/zero/api.py and client.py of version 0.51.3 define the API. All arguments are query parameters.
+// spaces/zero/api.py and client.py of versions 0.51.3 and 0.52.0.dev3 define the API. All arguments are query parameters.
 //
 // # Terms
 //
@@ -63,7 +63,9 @@ type Payers interface {
 // called concurrently. A request has no Event if the Space made it without a visitor's token.
 type Notifier interface {
 	// LeaseRefused is called for each request that the quota refuses.
-	LeaseRefused(r lease.Request, err error)
+	LeaseRefused(r lease.Request, err quota.Refused)
+	// RunsOver is called for each request that is admitted although its payer's runs are used up, because the limit is advisory.
+	RunsOver(r lease.Request)
 	// LeaseWaits is called with the first forecast of a waiting request, and with each changed one.
 	LeaseWaits(r lease.Request, f lease.Forecast)
 	// WarnVisitor shows a warning to the visitor of an Event.
@@ -209,6 +211,9 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	if request.Event != "" && !a.config.Payers.Alive(d.Space.Name(), request.Event) {
 		ticket.Leave() // the Event ended while the Lease was created, and its end did not cancel this Lease
 		return a.refuse(c, request, &endedError{request.Event})
+	}
+	if ticket.OverRuns() {
+		a.config.Notifier.RunsOver(request)
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)

@@ -406,17 +406,23 @@ def _patch_worker(state: State, module: Any) -> None:
     In the Space's process group it could only be killed together with the Space. Without cgroups it also becomes the
     subreaper of its descendants: daemons are reparented to it and are killed with it. spaces sets the Device only
     where torch is installed; onnxruntime and JAX need it, too.
+
+    The Device is found by the parameter's name: spaces 0.51 passes it as the third argument, 0.52 by keyword.
     """
+    import inspect
+
     original = module.worker_init
+    signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+    def worker_init(*args: Any, **kwargs: Any) -> Any:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         if state.subreaper:
             _adopt_orphans()
-        os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
-        return original(res_queue, allow_token, nvidia_uuid, fds)
+        if device := signature.bind(*args, **kwargs).arguments.get("nvidia_uuid"):  # else an unknown release of spaces
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+        return original(*args, **kwargs)
 
     module.worker_init = worker_init
     if hasattr(module, "Worker") and hasattr(module, "client"):

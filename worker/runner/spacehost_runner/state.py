@@ -20,7 +20,7 @@ class State:
         self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
     ) -> None:
         self.channel = channel
-        self.preferred_port = port  # the port of the Space's own server
+        self.preferred_port = port  # the port of the server that visitors reach
         self.port = port  # the port of the server that was started last
         self.ports: set[int] = set()  # every port that a server of this Space was given
         self.key = key  # the value of the header that requests to these ports must carry
@@ -40,8 +40,11 @@ class State:
 
         public is false if the app has requested a port at which visitors never reach a Space.
         """
-        if not public or (port := _free_port(self.preferred_port)) is None:
+        port = _free_port(self.preferred_port) if public else None
+        if port is None:
             port = _free_port(0)
+            if public and self.preferred_port not in self.ports:
+                self.preferred_port = port  # another process has taken the port since the host chose it
         self.port = port
         self.ports.add(self.port)
         return self.port
