@@ -58,7 +58,7 @@ func answerOf(t *testing.T, dir string, visibility config.Visibility) *httptest.
 		t.Fatal(err)
 	}
 	defer h.Close()
-	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }() // New made this process a subreaper
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()       // New made this process a subreaper
 	r := httptest.NewRequest(http.MethodGet, "http://localhost/startup-events", nil) // no queue runs here
 	r.RemoteAddr = "203.0.113.5:1234"
 	w := httptest.NewRecorder()
