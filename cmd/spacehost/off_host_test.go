@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +46,34 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 				t.Errorf("requests of stock Gradio: %q, want %s among them", got, want)
 			}
 		})
+	}
+}
+
+// TestJSClientSendsNoTokenElsewhere connects with @gradio/client and a token. With the space_id of stock Gradio it sends the
+// token to the Hub, to exchange it there.
+func TestJSClientSendsNoTokenElsewhere(t *testing.T) {
+	node := requireProgram(t, "Node", "node", "nodejs")
+	script := filepath.Join(nodePackages(t, "off_host.mjs"), "off_host.mjs")
+	dir := writeSpace(t, "secret-name", gradioVersions["v6"], frontApp)
+	p := runProduct(t, dir, "--gpus", "none", "--python", environment(t))
+	runCLI(t, p, "user", "add", "ada")
+	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
+	requests := func(url string) (elsewhere []string) {
+		cmd := exec.Command(node, script, url, token)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		var all []string
+		if bad := json.Unmarshal(out, &all); err != nil || bad != nil {
+			t.Fatalf("%v, %v: %s", err, bad, out)
+		}
+		return slices.DeleteFunc(all, func(address string) bool { return isLocalAddress(t, address) })
+	}
+	if got := requests(p.URL); len(got) > 0 {
+		t.Errorf("@gradio/client requests %q", got)
+	}
+	stock := startStock(t, environment(t), dir, onSpaces("secret-name")...)
+	if got := requests(stock.ready()); !slices.Contains(got, "https://huggingface.co/api/spaces/local/secret-name/jwt") {
+		t.Errorf("@gradio/client under stock Gradio requests %q, want .../jwt", got)
 	}
 }
 
