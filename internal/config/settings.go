@@ -41,6 +41,7 @@ type Settings struct {
 	ByName        bool   // set HF_ENDPOINT for Spaces, so that they find each other by name
 	Rebuild       bool
 	ReadyJSON     bool
+	Strict        bool // stop Spaces that ZeroGPU would stop, instead of printing a warning
 	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
 }
 

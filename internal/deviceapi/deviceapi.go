@@ -99,6 +99,8 @@ type Space interface {
 	// RecordRequest keeps the request for forecasts and returns the name of the requesting function, "" if it is
 	// unknown.
 	RecordRequest(r lease.Request) (function string)
+	// StartupReported is called when a start of the Space reports GPU functions, which the spaces package does in launch().
+	StartupReported(instance string)
 }
 
 // Door is the access of one start of one Space.
@@ -191,6 +193,7 @@ func (a *API) withDoor(handle func(echo.Context, Door) error) echo.HandlerFunc {
 
 func (a *API) startupReport(c echo.Context, d Door) error {
 	a.config.Logger.Info("GPU functions reported", zap.String("space", d.Space.Name()))
+	d.Space.StartupReported(d.Instance)
 	return c.NoContent(http.StatusOK)
 }
 

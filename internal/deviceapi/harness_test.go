@@ -158,6 +158,7 @@ type testSpace string
 
 func (s testSpace) Name() string                       { return string(s) }
 func (s testSpace) RecordRequest(lease.Request) string { return "" }
+func (s testSpace) StartupReported(string)             {}
 func (s testSpace) Account() identity.Identity {
 	return identity.Identity{Kind: identity.Space, Name: string(s), Tier: "free"}
 }
