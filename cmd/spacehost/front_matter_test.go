@@ -24,7 +24,7 @@ import (
 // frontMatterSpace writes a Space whose README.md has more keys.
 func frontMatterSpace(t *testing.T, line, keys, app string) string {
 	t.Helper()
-	dir := writeSpace(t, "front", gradioVersions[line], app)
+	dir := writeNamedSpace(t, "front", gradioVersions[line], app)
 	text := "---\nsdk: gradio\nsdk_version: " + gradioVersions[line] + "\n" + keys + "---\n"
 	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)

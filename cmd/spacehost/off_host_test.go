@@ -29,7 +29,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 	for _, line := range []string{"v4", "v5", "v6"} {
 		for _, name := range []string{"open", "login"} {
 			t.Run(line+"/"+name, func(t *testing.T) {
-				dir := writeSpace(t, "secret-name", gradioVersions[line], offHostApps[name])
+				dir := writeNamedSpace(t, "secret-name", gradioVersions[line], offHostApps[name])
 				p := runProduct(t, dir, "--gpus", "none", "--python", environmentOf(t, line))
 				for _, address := range offHost(t, p.URL, offHostSeen[name]) {
 					if !slices.Contains(loadedByStock, hostOf(t, address)) || strings.Contains(address, "secret-name") {
@@ -39,7 +39,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 			})
 		}
 		t.Run(line+"/stock", func(t *testing.T) { // the request that the host prevents
-			dir := writeSpace(t, "secret-name", gradioVersions[line], offHostApps["open"])
+			dir := writeNamedSpace(t, "secret-name", gradioVersions[line], offHostApps["open"])
 			stock := startStock(t, environmentOf(t, line), dir, onSpaces("secret-name")...)
 			want := "https://huggingface.co/api/spaces/local/secret-name"
 			if got := offHost(t, stock.ready(), offHostSeen["open"]); !slices.Contains(got, want) {
@@ -54,7 +54,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 func TestJSClientSendsNoTokenElsewhere(t *testing.T) {
 	node := requireProgram(t, "Node", "node", "nodejs")
 	script := filepath.Join(nodePackages(t, "off_host.mjs"), "off_host.mjs")
-	dir := writeSpace(t, "secret-name", gradioVersions["v6"], frontApp)
+	dir := writeNamedSpace(t, "secret-name", gradioVersions["v6"], frontApp)
 	p := runProduct(t, dir, "--gpus", "none", "--python", environment(t))
 	runCLI(t, p, "user", "add", "ada")
 	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
@@ -85,8 +85,8 @@ var offHostApps = map[string]string{
 // offHostSeen is what shows that a page is complete.
 var offHostSeen = map[string]chromedp.CSS{"open": "#seen", "login": "input[type=password]"}
 
-// writeSpace writes a Space with one app file.
-func writeSpace(t *testing.T, name, gradio, app string) string {
+// writeNamedSpace writes a Space with one app file.
+func writeNamedSpace(t *testing.T, name, gradio, app string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
