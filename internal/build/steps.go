@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,6 +55,9 @@ func (j *job) runSteps(ctx context.Context, all []step) error {
 		}
 		j.config.Progress(report)
 		j.log.Debug("step", zap.String("space", j.space), zap.String("text", s.text), zap.Duration("took", report.Took), zap.Error(err))
+		if _, explained := errors.AsType[*Error](err); explained {
+			return err
+		}
 		if err != nil {
 			return j.explain(s, err)
 		}

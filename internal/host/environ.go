@@ -40,6 +40,7 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 		}
 	}
 	hubVars(vars, s, address)
+	oauthVars(vars, s)
 	machineVars(vars, env, home)
 	vars["CUDA_VISIBLE_DEVICES"] = "" // only a worker sees a GPU
 	if visible != nil {

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import cuda_order, data_folder, fake_cuda
+from . import cuda_order, data_folder, fake_cuda, frontend
 from .files import static_paths
 from .guard import Guard
 from .http_client import Client
@@ -32,6 +32,7 @@ def install(state: State) -> None:
         "gradio.events": _patch_docs,
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
+        "gradio.mcp": lambda state, module: frontend.patch_mcp(module),
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
@@ -164,6 +165,7 @@ def _patch_blocks(state: State, module: Any) -> None:
 
     Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_and_report
     _watch_config(state, Blocks)
+    frontend.hide_space_id(Blocks)
 
 
 def _watch_config(state: State, Blocks: Any) -> None:
