@@ -52,6 +52,9 @@ type Endpoint struct {
 type Manifest struct {
 	App    int
 	Gradio string
+	// Replaces is set if the same process served another app (other Blocks) at this Mount before. Waiting Events of
+	// that app end.
+	Replaces bool
 	// Prefix stands before the API's paths ("/gradio_api", in 4.x empty), Mount before everything.
 	Prefix, Mount string
 	// Port is where the Space's own server listens on loopback.

@@ -264,6 +264,8 @@ func (l *line) tidy(g *group) {
 // onAttach lets the waiting Events go on with the Space that has just started. Groups are made anew: Gradio
 // names most of them by the address of a function, which changes with every start. An app that is launched
 // again in a living process attaches without having been lost: its old event loop is gone all the same.
+// Other Blocks get no call that was made to the app before them: stock Gradio ends those calls with their server, and
+// they would take the units of a new concurrency limit.
 func (l *line) onAttach(m Manifest) {
 	waiting := l.lose(func(mount string) bool { return mount == m.Mount }, "The Space was started again.")
 	if len(l.up) == 0 { // a new process: what it serves, and where, it says anew
@@ -283,6 +285,10 @@ func (l *line) onAttach(m Manifest) {
 		l.update = time.NewTicker(m.UpdateEvery).C // collected with the line: Go 1.23
 	}
 	for _, e := range waiting {
+		if m.Replaces {
+			l.fail(e, "The app was closed, and the Space has launched another one in its place.")
+			continue
+		}
 		endpoint, ok := l.endpoint(e.Endpoint)
 		if !ok || endpoint.APIName != e.Endpoint.APIName {
 			l.fail(e, "The Space was started again and no longer has this function.")

@@ -37,6 +37,7 @@ type report struct {
 }
 
 type manifest struct {
+	First         int        `json:"first"` // number of the first manifest of the same Blocks: a relaunch has an earlier one
 	Gradio        string     `json:"gradio"`
 	Prefix        string     `json:"prefix"`
 	Mount         string     `json:"mount"`
@@ -127,6 +128,9 @@ func (r report) manifestOf() (queue.Manifest, error) {
 	if m.MaxThreads < 1 || m.MaxThreads > maxThreads || !isPort(m.Port) ||
 		m.UpdateSeconds < 0 || m.UpdateSeconds > maxSeconds || m.MaxSize != nil && *m.MaxSize < 0 {
 		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d threads, port %d, updates every %g s", m.MaxThreads, m.Port, m.UpdateSeconds)}
+	}
+	if m.First < 0 || m.First > r.App {
+		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest number %d names app %d as its first launch", r.App+1, m.First)}
 	}
 	out := queue.Manifest{
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,

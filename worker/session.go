@@ -26,6 +26,7 @@ type session struct {
 	files    []*queue.Files // of the attached apps
 	mounts   []string       // of the apps that have sent a manifest, by number
 	distinct int            // number of distinct mounts
+	blocks   map[string]int // the Blocks at each mount, by the number of their first manifest
 }
 
 // phase is the progress of an Event that runs in this start. Other Events have phase 0.
@@ -99,6 +100,12 @@ func (s *session) manifest(r report) error {
 		return s.further()
 	}
 	s.app = r.App
+	before, known := s.blocks[m.Mount]
+	m.Replaces = known && before != r.First
+	if s.blocks == nil {
+		s.blocks = map[string]int{}
+	}
+	s.blocks[m.Mount] = r.First
 	if m.Files != nil {
 		s.files = append(s.files, m.Files)
 	}

@@ -66,6 +66,7 @@ class QueueAdapter:
         self.number = len(state.adapters)  # the `app` of the frames
         earlier = next((adapter for adapter in state.adapters if adapter.queue is queue), None)  # of an earlier launch
         self.max_size = earlier.max_size if earlier else queue.max_size
+        self.first = next((adapter.number for adapter in state.adapters if adapter.blocks is self.blocks), self.number)
         self.app = queue.server_app or state.apps.get(id(self.blocks))  # launch sets server_app, a mount does not
         self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
         self.events: dict[str, Any] = {}  # admitted or running, by id
@@ -100,6 +101,7 @@ class QueueAdapter:
         return {
             "op": "manifest",
             "app": self.number,
+            "first": self.first,
             "gradio": version(),
             "prefix": getattr(self.module.route_utils, "API_PREFIX", ""),
             "mount": self.state.mounts.get(id(blocks), ""),
