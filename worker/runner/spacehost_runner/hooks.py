@@ -217,9 +217,13 @@ def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
 
 
 def _publish(blocks: Any, state: State) -> None:
-    """Sets the visitors' address as the app's own. MCP tools call the app at this address, too."""
-    if getattr(blocks, "local_url", None):
+    """Sets the visitors' address as the app's own. MCP tools, and apps that call themselves, use it."""
+    local = getattr(blocks, "local_url", None)
+    if local:
         blocks.local_url = state.public_url
+        api = getattr(blocks, "local_api_url", None)  # Gradio 4 has none
+        if api and api.startswith(local):
+            blocks.local_api_url = state.public_url.rstrip("/") + "/" + api[len(local) :].lstrip("/")
     mcp = getattr(blocks, "mcp_server_obj", None)
     if mcp is not None:
         mcp._local_url, mcp._client_instance = state.public_url, None
