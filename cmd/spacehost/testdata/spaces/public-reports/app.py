@@ -1,6 +1,11 @@
 """Has one function for each public report that public_reports_test.go repeats."""
+from pathlib import Path
+
 import gradio as gr
 import httpx
+
+percent = Path("100%.txt").absolute()
+percent.write_text("all of it")
 
 
 def call_itself():
@@ -9,8 +14,9 @@ def call_itself():
 
 
 with gr.Blocks() as demo:
-    number = gr.Number()
+    number, text = gr.Number(), gr.Textbox()
     gr.Button().click(call_itself, None, number, api_name="call_itself")
+    gr.Button().click(lambda: str(percent), None, text, api_name="percent")
 
 demo.queue(max_size=50)
-demo.launch()
+demo.launch(allowed_paths=["."])
