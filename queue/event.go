@@ -124,6 +124,8 @@ type Event struct {
 	Payer   identity.Identity
 	// Token is signed when the Event starts.
 	Token string
+	// Release, if set, is called once when the Event has ended: its Body is not needed any more.
+	Release func()
 	// Admitted says that the Space admitted the Event and holds its body; Finished, that it has answered from its cache.
 	Admitted, Finished bool
 

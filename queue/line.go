@@ -31,7 +31,7 @@ const (
 )
 
 // keptBytes bounds what is kept for all Sessions together: many who never read are no way to the host's memory.
-const keptBytes = 256 << 20
+const keptBytes = 512 << 20
 
 // sessionsEach is how many Sessions are kept for one visitor: a classroom behind one address fits, a flood does not.
 const sessionsEach = 2000

@@ -353,6 +353,9 @@ func (q *Queue) abandon(app int, events []EventID) {
 
 func (q *Queue) ended(event *Event, reason string) {
 	q.present.leave(event.Session)
+	if event.Release != nil {
+		event.Release()
+	}
 	q.config.Logger.Info("event ended", zap.Object("event", *event), zap.String("reason", reason))
 }
 

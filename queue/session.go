@@ -54,8 +54,8 @@ type Message struct {
 // Failure is an error that the host shows a visitor.
 type Failure struct{ Title, Text string }
 
-// sessionBytes bounds what is kept for a Session whose stream is not read. What is beyond is a client that
-// has stopped reading, and it is cut. messageBytes is what a Message takes beside its Raw: a visitor who only
+// sessionBytes bounds what is kept for a Session whose stream is not read, beside the last Message. What is beyond is
+// a client that has stopped reading, and it is cut. messageBytes is what a Message takes beside its Raw: a visitor who only
 // waits is told a new rank at each start.
 const (
 	sessionBytes = 64 << 20
@@ -107,7 +107,8 @@ func (s *Session) put(m Message) {
 	if s.gone {
 		return
 	}
-	if s.grow(m.cost()); s.size > sessionBytes && len(s.messages) > 0 {
+	unread := s.size
+	if s.grow(m.cost()); unread > sessionBytes {
 		s.goneLocked()
 		return
 	}

@@ -276,7 +276,11 @@ func startFrame(job queue.Job) Frame {
 			o.Headers = append(e.Request.Headers[:len(e.Request.Headers):len(e.Request.Headers)], [2]string{tokenHeader, e.Token})
 			o.Size, o.Path, o.Query = len(e.Body), e.Request.Path, e.Request.Query
 			o.Scheme, o.Client = e.Request.Scheme, e.Request.Client
-			payload = append(payload, e.Body...)
+			if payload == nil {
+				payload = e.Body[:len(e.Body):len(e.Body)] // usually the only one, and not copied
+			} else {
+				payload = append(payload, e.Body...)
+			}
 		}
 		order.Events = append(order.Events, o)
 	}

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +21,68 @@ func TestPublicReports(t *testing.T) {
 		p := runOn(t, line, "testdata/spaces/public-reports")
 		t.Run("an app calls itself", p.testCallsItself)
 		t.Run("a literal percent sign in a path", p.testLiteralPercent)
+		t.Run("large results and requests", p.testLargePayloads)
 	})
+}
+
+// testLargePayloads reads the streams without gradio_client, which takes minutes for such a line, also with stock
+// Gradio. It stays below the 280 MB that stock Gradio was seen to deliver.
+func (p *product) testLargePayloads(t *testing.T) {
+	for _, row := range []struct {
+		api  string
+		arg  any
+		want int // bytes of the stream, at least
+	}{
+		{"long_text", 65, 65 << 20}, {"growing_text", 80, 160 << 20}, {"length", strings.Repeat("x", 70<<20), 0},
+	} {
+		size, last := p.callRaw(t, row.api, row.arg)
+		if size < row.want || !strings.Contains(last, `"success":true`) {
+			t.Errorf("%s: %d bytes, which end with %s; want %d", row.api, size, last, row.want)
+		}
+	}
+}
+
+// callRaw makes a call with one value, and returns the size of its stream and what is at its end.
+func (p *product) callRaw(t *testing.T, api string, arg any) (size int, last string) {
+	t.Helper()
+	var config struct {
+		Dependencies []struct {
+			ID      int    `json:"id"`
+			APIName string `json:"api_name"`
+		}
+	}
+	_, text := request(t, "GET", p.URL+"/config", "", nil)
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		t.Fatal(err)
+	}
+	body := map[string]any{"data": []any{arg}, "session_hash": "raw " + api}
+	for _, d := range config.Dependencies {
+		if d.APIName == api {
+			body["fn_index"] = d.ID
+		}
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, err := http.Post(p.api()+"/queue/join", "application/json", bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined.Body.Close()
+	if joined.StatusCode != http.StatusOK {
+		t.Fatalf("%s: the join is answered with %s", api, joined.Status)
+	}
+	stream, err := http.Get(p.api() + "/queue/data?session_hash=" + url.QueryEscape("raw "+api))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	all, err := io.ReadAll(stream.Body)
+	if err != nil {
+		t.Fatalf("%s: %v after %d bytes", api, err, len(all))
+	}
+	return len(all), string(all[max(0, len(all)-600):])
 }
 
 func (p *product) testCallsItself(t *testing.T) {

@@ -351,10 +351,10 @@ class QueueAdapter:
         Frames from the loop are written together after two iterations of the loop. Each write wakes the host, and the
         end of an event directly follows its last message.
         """
-        frame = encode(header, payload)
+        parts = encode(header, payload)
         with self.send_lock:
-            self.unsent.append(frame)
-            first = len(self.unsent) == 1
+            first = not self.unsent
+            self.unsent += parts
         if _thread.get_ident() != self.thread:
             self.flush()
         elif first:
@@ -362,9 +362,9 @@ class QueueAdapter:
 
     def flush(self) -> None:
         with self.send_lock:
-            frames, self.unsent = b"".join(self.unsent), []
-            if frames and not self.state.forked:
-                self.state.channel.write(frames)
+            parts, self.unsent = self.unsent, []
+            if parts and not self.state.forked:
+                self.state.channel.write(parts)
 
     def forget(self, event: Any) -> None:
         queue, event_id, session = self.queue, event._id, event.session_hash

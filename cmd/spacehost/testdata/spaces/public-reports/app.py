@@ -13,8 +13,20 @@ def call_itself():
     return httpx.get(f"{demo.local_api_url}info").status_code
 
 
+def long_text(megabytes):
+    return "x" * int(megabytes * 2**20)
+
+
+def growing_text(megabytes):
+    for part in range(1, 9):
+        yield long_text(megabytes * part / 8)
+
+
 with gr.Blocks() as demo:
     number, text = gr.Number(), gr.Textbox()
+    gr.Button().click(long_text, number, text, api_name="long_text")
+    gr.Button().click(growing_text, number, text, api_name="growing_text")
+    gr.Button().click(len, text, number, api_name="length")
     gr.Button().click(call_itself, None, number, api_name="call_itself")
     gr.Button().click(lambda: str(percent), None, text, api_name="percent")
 
