@@ -20,6 +20,7 @@ func TestPublicReports(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) {
 		p := runOn(t, line, "testdata/spaces/public-reports")
 		t.Run("an app calls itself", p.testCallsItself)
+		t.Run("the state of a lifespan", p.testLifespanState)
 		t.Run("a literal percent sign in a path", p.testLiteralPercent)
 		t.Run("large results and requests", p.testLargePayloads)
 	})
@@ -88,6 +89,15 @@ func (p *product) callRaw(t *testing.T, api string, arg any) (size int, last str
 func (p *product) testCallsItself(t *testing.T) {
 	if got := p.client().ok("/call_itself"); got != "200" {
 		t.Errorf("demo.local_api_url answers %s, want 200", got)
+	}
+}
+
+// The second call would see what the first one left in its own copy.
+func (p *product) testLifespanState(t *testing.T) {
+	for range 2 {
+		if got := p.client().ok("/greet"); got != "world" {
+			t.Errorf("request.state.hello is %q, want world", got)
+		}
 	}
 }
 

@@ -345,7 +345,7 @@ def _patch_uvicorn(state: State, module: Any) -> None:
     def load_guarded(self: Any) -> None:
         load(self)
         if self.port in state.ports:
-            self.loaded_app = Guard(self.loaded_app, state)
+            self.loaded_app = Guard(self.loaded_app, state, self.port)
 
     Config.__init__, Config.load = __init__, load_guarded
 

@@ -272,7 +272,7 @@ class QueueAdapter:
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in entry["headers"]],
             "client": (entry["client"], 0),
             "server": ("127.0.0.1", self.report["port"]),
-            "state": {},
+            "state": dict(self.state.lifespans.get(self.report["port"], {})),
             "app": self.queue.server_app,
         }
 
