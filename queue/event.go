@@ -38,6 +38,8 @@ type Endpoint struct {
 	// Stream marks a streaming input; its estimate is its TimeLimit.
 	Stream    bool
 	TimeLimit time.Duration
+	// Generator marks a generator. A cancelled one is closed at its next step, and then runs its `finally`.
+	Generator bool
 	// Inputs is how many values a call takes, those that callers may leave out (gr.State) included.
 	Inputs int
 	// Free are the places of inputs whose values are the app's own JSON, in which a path need not be a file's.

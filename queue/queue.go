@@ -35,6 +35,9 @@ type Payments interface {
 	// Left: the visitor has gone. Cancelled: they asked for the end of this Event.
 	Left(event EventID)
 	Cancelled(event EventID)
+	// Closing: they asked for the end of this Event, and its function is a generator that is being closed. That ends
+	// its lease by itself.
+	Closing(event EventID)
 }
 
 // Config holds what a Queue needs; Sign and Runner are required, the rest defaults to the usual.
@@ -337,7 +340,12 @@ func (q *Queue) start(job Job) {
 
 func (q *Queue) stop(app int, event EventID) {
 	q.config.Runner.Cancel(app, event)
-	if q.config.Payments != nil {
+	if q.config.Payments == nil {
+		return
+	}
+	if running := q.line.running[event]; running != nil && running.Endpoint.Generator {
+		q.config.Payments.Closing(event)
+	} else {
 		q.config.Payments.Cancelled(event)
 	}
 }

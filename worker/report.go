@@ -99,6 +99,7 @@ type endpoint struct {
 	Limit     *int     `json:"limit"`
 	Batch     int      `json:"batch"`
 	Stream    bool     `json:"stream"`
+	Generator bool     `json:"generator"`
 	TimeLimit *float64 `json:"time_limit"`
 	Inputs    int      `json:"inputs"`
 	Free      []int    `json:"free"`
@@ -204,7 +205,7 @@ func (f *frontend) known() *queue.Frontend {
 
 // endpoint returns an Endpoint of the app at mount. Two apps may use the same group name for different groups.
 func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
+	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Generator: e.Generator, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/lease"
 )
 
 // TestPublicReports repeats what users of Gradio and ZeroGPU reported, and what Gradio's own tests check. Each value is
@@ -21,6 +23,7 @@ func TestPublicReports(t *testing.T) {
 		p := runOn(t, line, "testdata/spaces/public-reports")
 		t.Run("an app calls itself", p.testCallsItself)
 		t.Run("the state of a lifespan", p.testLifespanState)
+		t.Run("a cancelled GPU generator", p.testCancelledGenerator)
 		t.Run("a literal percent sign in a path", p.testLiteralPercent)
 		t.Run("large results and requests", p.testLargePayloads)
 	})
@@ -98,6 +101,40 @@ func (p *product) testLifespanState(t *testing.T) {
 		if got := p.client().ok("/greet"); got != "world" {
 			t.Errorf("request.state.hello is %q, want world", got)
 		}
+	}
+}
+
+// A cancelled generator is closed in its worker, which stays warm. A generator that does not reach its next step within
+// the grace is killed with its worker.
+func (p *product) testCancelledGenerator(t *testing.T) {
+	c := p.client()
+	var workers []string
+	for n := range 2 {
+		k := c.submit("/steps", 0)
+		r := c.reply(k.ch, patience)
+		worker := text(r.Step)
+		workers = append(workers, worker)
+		c.order(map[string]any{"cancel": k.id})
+		eventually(t, "the lease has ended", patience, func() bool { return len(p.leases().Ended) == n+1 })
+		if l := p.leases().Ended[0]; l.State != lease.Released {
+			t.Errorf("its lease ended %s, %q", l.State, l.Reason)
+		}
+		eventually(t, "the generator's finally has run", patience, func() bool { return strings.Count(p.text(), "finally in "+worker) == n+1 })
+	}
+	if workers[0] != workers[1] || strings.Count(p.text(), "the generator was closed") != 2 {
+		t.Errorf("workers %v, and it printed\n%s", workers, p.text())
+	}
+	k := c.submit("/steps", 300)
+	c.reply(k.ch, patience)
+	c.order(map[string]any{"cancel": k.id})
+	p.advance("9s", "9s")
+	if open := p.leases().Open; len(open) != 1 {
+		t.Errorf("during the grace: %+v", open)
+	}
+	p.advance("2s", "11s")
+	eventually(t, "the stuck generator is ended", patience, func() bool { return len(p.leases().Ended) == 3 })
+	if l := p.leases().Ended[0]; l.State != lease.Revoked || l.Reason != "cancelled" {
+		t.Errorf("its lease ended %s, %q", l.State, l.Reason)
 	}
 }
 

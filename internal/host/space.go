@@ -162,6 +162,7 @@ type payments struct{ broker *lease.Broker }
 
 func (p payments) Left(event queue.EventID)      { p.broker.Left(string(event)) }
 func (p payments) Cancelled(event queue.EventID) { p.broker.Cancelled(string(event)) }
+func (p payments) Closing(event queue.EventID)   { p.broker.Closing(string(event)) }
 
 var _ gradioapi.Upstream = (*worker.Supervisor)(nil)
 

@@ -160,6 +160,7 @@ class QueueAdapter:
             "limit": group,
             "batch": fn.max_batch_size if fn.batch else 0,
             "stream": getattr(fn, "connection", "sse") == "stream",
+            "generator": bool(getattr(fn, "types_generator", False)),
             "time_limit": getattr(fn, "time_limit", None),
             "inputs": len(fn.inputs),
             "free": [i for i, block in enumerate(fn.inputs) if files.is_free(block)],
