@@ -27,6 +27,7 @@
 //	  |                              |
 //	  |<------------ manifest -------|   at every Queue.start of Gradio: number, port, endpoints, files, GPU functions
 //	  |<------------ unknown --------|   instead of manifest, if the runner does not know this Gradio's internals
+//	  |<------------- server --------|   instead of manifest, if the app serves no Gradio (FastAPI alone)
 //	  |<------------ changed --------|   Gradio has rebuilt an app's config: the host drops its copy
 //	  |<------------ static ---------|   new list of static paths of the process (gr.set_static_paths)
 //	  |<------------ closed ---------|   the app has called close(): queued calls wait for its next launch

@@ -12,14 +12,14 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown static changed closed admitted message done
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
 	App int `json:"app"` // manifest, changed, closed, admitted
 	manifest
-	Reason string `json:"reason"` // unknown, which also has a port and a gradio
+	Reason string `json:"reason"` // unknown, which also has a port and a gradio; server has a port
 
 	Paths []string `json:"paths"` // static
 

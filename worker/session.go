@@ -68,6 +68,8 @@ func (s *session) report(r report, payload []byte) error {
 		return nil
 	case "unknown":
 		return s.unknown(r)
+	case "server":
+		return s.server(r)
 	case "closed":
 		return s.closed(r)
 	case "static":
@@ -158,6 +160,19 @@ func (s *session) unknown(r report) error {
 	}
 	return s.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
 }
+
+// server attaches an app without Gradio: every request is passed through to it.
+func (s *session) server(r report) error {
+	if !isPort(r.Port) {
+		return &FrameError{fmt.Sprintf("server: port %d is out of bounds", r.Port)}
+	}
+	if r.Further {
+		return s.further()
+	}
+	return s.attach(queue.Manifest{PassThrough: true, Reason: noGradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
+}
+
+const noGradio = "The app serves no Gradio."
 
 // maxMounts bounds the memory for one Space: each mount keeps a manifest.
 const maxMounts = 64

@@ -165,3 +165,25 @@ func (p *product) testLiteralPercent(t *testing.T) {
 		}
 	}
 }
+
+// TestFastAPIAlone: an app without Gradio is RUNNING once its server listens, and its routes answer. With spaces
+// 0.51.3 a GPU call of a route is charged to the Space.
+func TestFastAPIAlone(t *testing.T) {
+	p := runProduct(t, "testdata/spaces/fastapi-alone")
+	if s := p.health().Spaces[0]; s.Stage != "RUNNING" {
+		t.Errorf("its stage is %s", s.Stage)
+	}
+	if status, text := request(t, "GET", p.URL+"/", "", nil); status != http.StatusOK || text != `{"hidden":[]}` {
+		t.Errorf("/: %d %s", status, text)
+	}
+	if status, text := request(t, "GET", p.URL+"/work/21", "", nil); status != http.StatusOK || !strings.HasPrefix(text, `{"double":42,`) {
+		t.Errorf("/work/21: %d %s", status, text)
+	}
+	ended := p.leases().Ended
+	if len(ended) != 1 || ended[0].State != lease.Released || ended[0].Identity != "space:fastapi-alone" {
+		t.Errorf("its leases: %+v", ended)
+	}
+	if status, text := request(t, "GET", p.URL+"/nothing", "", nil); status != http.StatusNotFound || text != `{"detail":"Not Found"}` {
+		t.Errorf("/nothing: %d %s", status, text)
+	}
+}

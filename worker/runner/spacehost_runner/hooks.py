@@ -34,6 +34,7 @@ def install(state: State) -> None:
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "uvicorn.config": _patch_uvicorn,
+        "uvicorn.server": _patch_uvicorn_server,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
@@ -348,6 +349,25 @@ def _patch_uvicorn(state: State, module: Any) -> None:
             self.loaded_app = Guard(self.loaded_app, state, self.port)
 
     Config.__init__, Config.load = __init__, load_guarded
+
+
+def _patch_uvicorn_server(state: State, module: Any) -> None:
+    """Reports a server of the app at the public port that serves no Gradio, such as FastAPI after spaces.zero.startup().
+
+    Gradio starts its own servers before its queue. Blocks that are mounted to an app start their queue in its lifespan,
+    so they have attached when startup returns.
+    """
+    original = module.Server.startup
+
+    @functools.wraps(original)
+    async def startup(self: Any, *args: Any, **kwargs: Any) -> None:
+        await original(self, *args, **kwargs)
+        port, attached = self.config.port, {adapter.report["port"] for adapter in state.adapters}
+        gradios = any(cls.__module__.partition(".")[0] == "gradio" for cls in type(self).__mro__)
+        if port in state.ports and port not in attached and not gradios and getattr(self, "started", False):
+            state.send({"op": "server", "port": port, "further": state.is_further(port), "tasks": state.tasks})
+
+    module.Server.startup = startup
 
 
 def _patch_hardware(state: State, module: Any) -> None:
