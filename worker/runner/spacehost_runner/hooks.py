@@ -30,6 +30,7 @@ def install(state: State) -> None:
         "gradio.events": _patch_docs,
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
+        "gradio.external": _patch_external,
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
@@ -302,7 +303,49 @@ def _wait_for_server(module: Any) -> None:
     module.Server.run_in_thread = run_in_thread
 
 
+class HubClient:
+    """The httpx of gradio.external. Requests for the Hub go to HF_ENDPOINT."""
+
+    def __init__(self, original: Any, endpoint: str) -> None:
+        self._original, self._endpoint = original, endpoint.rstrip("/") + "/"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def get(self, url: str, **options: Any) -> Any:
+        return self._original.get(url.replace("https://huggingface.co/", self._endpoint, 1), **options)
+
+
+def _patch_external(state: State, module: Any) -> None:
+    """Lets gr.load(..., src="spaces") ask the host under --by-name.
+
+    gradio/external.py, from_spaces, has the Hub's address as text; everything else there honours HF_ENDPOINT.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint and hasattr(module, "httpx"):
+        module.httpx = HubClient(module.httpx, endpoint)
+
+
 def _patch_client(state: State, module: Any) -> None:
+    """Patches the client of the device API: its HTTP client, and the text of one error."""
+    _separate_hint(module)
+    _cache_client(module)
+
+
+def _separate_hint(module: Any) -> None:
+    """Adds the separator that spaces 0.51.3 lacks before its hint for API and MCP clients. spaces 0.52 has it."""
+    original = getattr(module, "error", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def error(title: str, message: str, *args: Any, **options: Any) -> Any:
+        return original(title, message.replace("maximum allowedSubscribe", "maximum allowed. Subscribe"), *args, **options)
+
+    module.error = error
+
+
+def _cache_client(module: Any) -> None:
     """Makes one HTTP client per process. spaces makes one per request, which takes longer than the request itself.
 
     A forked worker makes its own.
