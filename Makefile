@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ check: vet lint test ## all checks that CI runs
 
 test: ## run all tests with real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 40m ./...
+
+next: ## run the end-to-end and fidelity tests with the newest pre-releases of gradio, spaces and their clients (docs/next.txt; 15 minutes)
+	.ci/next
 
 fire: ## stress tests: 100,000 charges, 1,000 misbehaving workers, 300 host crashes, 1,000,000 random scheduler steps; prints figures
 	SPACEHOST_FIRE=1 go test -count=1 -v -timeout 60m -run '^TestFire$$|^TestThroughput$$|^TestRandomWalk$$' ./internal/lease ./quota
@@ -50,13 +53,13 @@ bench: ## compare spacehost and plain Gradio in a table (half an hour; go run ./
 	go run ./bench
 
 torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
-	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorchOnSimulatedGPUs|TestChainScript)$$' ./cmd/spacehost
+	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorch.*|TestChainScript)$$' ./cmd/spacehost
 
 gpu: build ## measure the whole chain on a real GPU; PYTHON must have torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
 
 fidelity: ## compare with stock Gradio on every release line, in both admission modes (docs/fidelity.txt); start 5.12 and 6.0; payer in each mode
-	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestWhoPaysInEachMode)$$' ./cmd/spacehost
+	SPACEHOST_FIDELITY=1 go test -v -count=1 -timeout 60m -run '^(TestGradioTable|TestFidelity|TestOlderReleasesStart|TestPayerInEachMode)$$' ./cmd/spacehost
 
 fidelity-table: ## write docs/gradio.md: the Gradio features and the cases that test them
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost

@@ -15,7 +15,7 @@
 //
 // # Types and callers
 //
-// Handler serves the API of one Space. cmd/spacehost creates one with New for each Space, mounts it with Register and
+// Handler serves the API of one Space. internal/host creates one with New for each Space, mounts it with Register and
 // ends it with Close. Config holds its collaborators. Upstream locates the Space's own server and is implemented by
 // package worker. Storage names the folders for uploads and served files. SessionOwner is the identity that a Session
 // is bound to.

@@ -244,7 +244,7 @@ func TestTooManySessionsOfOneVisitor(t *testing.T) {
 		"admitted by the Space": h.post(api+"/queue/join", fmt.Sprintf(body, validated, "c")),
 		"a call":                h.post(api+"/call/quick", `{"data":["x"]}`),
 	} {
-		if got.status != http.StatusTooManyRequests || !strings.Contains(got.body, "2 sessions open") {
+		if got.status != http.StatusTooManyRequests || !strings.Contains(got.body, "2 open sessions") {
 			t.Errorf("%s: got %d %s", name, got.status, got.body)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -133,6 +134,7 @@ type destination struct {
 	files   *queue.Files
 	gradio4 bool
 
+	finished   *bool                // may be nil; set once the Space's response has been read to its end
 	onResponse func(*http.Response) // may be nil; runs on status 200, before the visitor receives the response
 }
 
@@ -152,6 +154,9 @@ func newProxy(h *Handler) http.Handler {
 			web.StripSetCookies(response.Header)
 			if d.onResponse != nil && response.StatusCode == http.StatusOK {
 				d.onResponse(response)
+			}
+			if d.finished != nil && response.StatusCode != http.StatusSwitchingProtocols {
+				response.Body = &watchedBody{response.Body, d.finished}
 			}
 			if d.content {
 				protectPassed(response, d.files)
@@ -247,13 +252,36 @@ func (h *Handler) passContent(c call) error {
 	return h.passAsDirectCall(c, func(d *destination, _ queue.EventID) { d.content, d.files = true, c.manifest.Files })
 }
 
-// passAsDirectCall keeps a direct call open for the duration of the request. set completes the destination.
+// passAsDirectCall keeps a direct call open for the duration of the request. set completes the destination. If the
+// client disconnects, the GPU leases of the request end: a route of the app itself learns of it late or never (an
+// http.disconnect reaches spaces/zero/middleware.py only if the route receives).
 func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
 	id, end := h.config.Queue.Direct(c.payer)
-	defer end()
-	d := destination{token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
+	finished := false
+	defer func() {
+		end()
+		if !finished {
+			h.config.Queue.Disconnected(id)
+		}
+	}()
+	d := destination{finished: &finished, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
 	set(&d, id)
 	return h.forward(c, d)
+}
+
+// watchedBody sets finished at the end of a response. Without it, the client or the Space has left before, or the
+// connection was a WebSocket, which has no other end.
+type watchedBody struct {
+	io.ReadCloser
+	finished *bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		*b.finished = true
+	}
+	return n, err
 }
 
 // forward adds the Space's address to d and proxies the request.

@@ -1,8 +1,8 @@
 -- +goose Up
 
--- Every time is UTC in unix milliseconds, every amount of seconds is in milliseconds.
+-- All times are UTC in unix milliseconds, and all durations are in milliseconds.
 
--- Owned by internal/lease. The hold's row is the lease's row: both are written in one transaction.
+-- Owned by internal/lease. The row of a lease and its hold in the ledger are written in one transaction.
 CREATE TABLE leases (
     id           TEXT    NOT NULL PRIMARY KEY,
     space        TEXT    NOT NULL,
@@ -30,11 +30,11 @@ CREATE TABLE leases (
     reason       TEXT
 ) STRICT;
 
--- What recovery asks for at every start: few rows, however long the history.
+-- For the recovery at every start: few rows, regardless of the length of the history.
 CREATE INDEX leases_open ON leases (identity) WHERE ended_at IS NULL;
 CREATE INDEX leases_identity ON leases (identity);
 
--- Owned by internal/lease too: the Runners that a crashed host may have left behind.
+-- Owned by internal/lease: the runners that a crashed host may have left behind.
 CREATE TABLE runners (
     instance   TEXT    NOT NULL PRIMARY KEY,
     space      TEXT    NOT NULL,
@@ -45,8 +45,8 @@ CREATE TABLE runners (
     started_at INTEGER NOT NULL
 ) STRICT;
 
--- Owned by quota, like all that follows. The latest window of an identity is the one with the highest id, whatever the
--- clock says. The three sums are kept by the trigger ledger_sums alone.
+-- Owned by quota, like all tables below. The latest window of an identity is the one with the highest id, regardless of
+-- the clock. Only the trigger ledger_sums updates the three sums.
 CREATE TABLE windows (
     id         INTEGER NOT NULL PRIMARY KEY,
     identity   TEXT    NOT NULL,
@@ -61,10 +61,10 @@ CREATE TABLE windows (
 CREATE UNIQUE INDEX windows_unopened ON windows (identity) WHERE opened_at IS NULL;
 CREATE INDEX windows_identity ON windows (identity, id);
 
--- hold:   held_ms is set aside for a lease.
--- settle: held_ms ends being set aside; charged_ms of it is paid, returned_ms comes back.
--- grant:  an operator gives returned_ms on top of the tier's quota, for this window.
--- reset:  an operator gives back returned_ms, all that was charged in this window.
+-- hold:   held_ms is reserved for a lease.
+-- settle: the reservation held_ms ends; charged_ms of it is paid, returned_ms is refunded.
+-- grant:  an operator adds returned_ms to the tier's quota, for this window.
+-- reset:  an operator refunds returned_ms, which is all that was charged in this window.
 CREATE TABLE ledger (
     id          INTEGER NOT NULL PRIMARY KEY,
     at          INTEGER NOT NULL,
@@ -87,8 +87,8 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_identity ON ledger (identity, id);
 CREATE INDEX ledger_window ON ledger (window_id);
 
--- The balance is the sum of the ledger. Added up once per line and not once per question, because
--- /schedule asks before every GPU call and a day of short calls is tens of thousands of lines.
+-- The balance is the sum of the ledger. It is updated per entry instead of computed per query, because /schedule
+-- reads it before every GPU call, and a day of short calls has tens of thousands of entries.
 -- +goose StatementBegin
 CREATE TRIGGER ledger_sums AFTER INSERT ON ledger
 BEGIN

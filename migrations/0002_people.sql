@@ -1,7 +1,8 @@
 -- +goose Up
 
--- Owned by internal/identity, as is tokens. Times are those of 0001: UTC in unix milliseconds.
--- A name goes into account keys, logs, paths and command lines, so none needs quotes or looks like a flag or "..".
+-- Owned by internal/people, like tokens. All times are UTC in unix milliseconds, as in 0001.
+-- Names are part of account keys, logs, paths and command lines. The CHECK ensures that no name needs quotes or looks
+-- like a flag or "..".
 CREATE TABLE people (
     name       TEXT    NOT NULL PRIMARY KEY
         CHECK (length(name) <= 64 AND name GLOB '[a-z0-9]*' AND name NOT GLOB '*[^a-z0-9._-]*'),
@@ -10,8 +11,8 @@ CREATE TABLE people (
     created_by TEXT    NOT NULL
 ) STRICT;
 
--- Bearer tokens (sph_...), of which only the hash is kept. A token is 256 random bits: nobody finds it by trying, so
--- its plain SHA-256 needs neither salt nor a slow hash. A revoked one stays, to be seen by whoever looks into it later.
+-- Bearer tokens (sph_...), stored only as hashes. A token has 256 random bits and cannot be guessed, so its SHA-256 needs
+-- neither a salt nor a slow hash. Revoked tokens are kept for later audits.
 CREATE TABLE tokens (
     id           TEXT    NOT NULL PRIMARY KEY, -- public: names the token in lists
     person       TEXT    NOT NULL REFERENCES people (name),

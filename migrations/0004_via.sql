@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What one Space spends through others of a visitor's allowance: the Space that called (via), in both lines of a lease,
--- and what is held and charged so in a window. Kept apart from each other because a reset gives back charges alone.
+-- Delegation: quota of a visitor that one Space spends through another. via is the calling Space, in both entries of a
+-- lease. Each window has the sums of such holds and charges, in two columns because a reset refunds only charges.
 ALTER TABLE ledger ADD COLUMN via TEXT NOT NULL DEFAULT '';
 ALTER TABLE windows ADD COLUMN via_held_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE windows ADD COLUMN via_charged_ms INTEGER NOT NULL DEFAULT 0;
@@ -27,8 +27,8 @@ BEGIN
 END;
 -- +goose StatementEnd
 
--- Owned by internal/identity: which Spaces an operator has forbidden to spend through others, for one identity or, with
--- '', for all.
+-- Owned by internal/people: Spaces that an operator has forbidden to spend quota through other Spaces, for one identity or
+-- for all ('').
 CREATE TABLE via_stops (
     space      TEXT    NOT NULL CHECK (space <> ''),
     identity   TEXT    NOT NULL DEFAULT '',

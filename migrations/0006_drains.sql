@@ -1,6 +1,6 @@
 -- +goose Up
 
--- Owned by internal/lease: Devices that an operator has taken out of the line until they are returned.
+-- Owned by internal/lease: Devices that an operator has drained. They get no new leases until `spacehost gpu return`.
 CREATE TABLE drains (
     device     TEXT    NOT NULL PRIMARY KEY CHECK (device <> ''),
     reason     TEXT    NOT NULL,

@@ -1,8 +1,8 @@
 -- +goose Up
 
--- Owned by internal/identity: browsers that somebody has signed in at one Space. Only the hash of what their cookie says is
--- kept. A sign-in is as good as the token that it was made with; without one it is the local visitor's, who came by the
--- link that `spacehost run` prints.
+-- Owned by internal/people: browsers that are signed in at one Space. Only the hash of the cookie is stored. A sign-in is
+-- valid as long as its token. A sign-in without a token is the local visitor's, made by the link that `spacehost run`
+-- prints.
 CREATE TABLE sign_ins (
     hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     space      TEXT    NOT NULL CHECK (space <> ''),

@@ -1,10 +1,10 @@
 -- +goose Up
 
--- What is over for long may be forgotten, by whoever says for which window (1) in the same transaction; it is 0 between
--- transactions. All else stays append only.
+-- Entries of a window may be deleted only while its column forgetting is 1. It is set and cleared within one transaction,
+-- so it is 0 between transactions. All other entries stay append-only.
 ALTER TABLE windows ADD COLUMN forgetting INTEGER NOT NULL DEFAULT 0 CHECK (forgetting IN (0, 1));
 
--- Which windows ended long ago, without a look at all.
+-- Finds windows that ended long ago without a full scan.
 CREATE INDEX windows_ends ON windows (ends_at);
 
 DROP TRIGGER ledger_no_delete;
@@ -17,8 +17,8 @@ BEGIN
 END;
 -- +goose StatementEnd
 
--- The sums are those of the lines that there are, also half way through a window. What Spaces spent through others
--- needs no such care: only the window that counts is asked for it.
+-- The sums equal the remaining entries, even while a window is only partly deleted. The via sums are not updated: they
+-- are read only for the current window.
 -- +goose StatementBegin
 CREATE TRIGGER ledger_sums_less AFTER DELETE ON ledger
 BEGIN

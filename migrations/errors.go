@@ -10,32 +10,32 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// NewerError says that a later spacehost has already migrated this database.
+// NewerError refuses a database that a newer spacehost has migrated.
 type NewerError struct {
 	Path     string
-	Database int64 // the version that the database is at
-	Binary   int64 // the last version that this binary knows
+	Database int64 // version of the database
+	Binary   int64 // last version of this binary
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("database %s is at version %d, this spacehost knows versions up to %d: "+
+	return fmt.Sprintf("database %s has version %d, this spacehost supports versions up to %d: "+
 		"run the newer spacehost, or restore the backup from before the upgrade", e.Path, e.Database, e.Binary)
 }
 
-// CorruptError says that the database is damaged. Nothing was changed: to begin anew is the operator's decision,
-// because an empty ledger gives everybody's seconds back.
+// CorruptError refuses a damaged database. Nothing was changed: starting with an empty ledger would refund all charges, so
+// this is the operator's decision.
 type CorruptError struct {
 	Path   string
-	Detail string // what SQLite found
+	Detail string // the finding of SQLite
 }
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("database %s is damaged (%s): stop spacehost, move %s, %s-wal and %s-shm aside together, "+
 		"then put a backup in their place with `spacehost db restore FILE` (or try sqlite3's .recover on the copy); "+
-		"without one, usage begins at zero", e.Path, e.Detail, e.Path, e.Path, e.Path)
+		"without a backup, usage starts at zero", e.Path, e.Detail, e.Path, e.Path, e.Path)
 }
 
-// TargetError says why a copy cannot be written.
+// TargetError reports that the copy of a database cannot be written.
 type TargetError struct {
 	Path string
 	Err  error
@@ -50,34 +50,34 @@ func (e *TargetError) Error() string {
 	var lite sqlite3.Error
 	switch {
 	case errors.Is(e.Err, fs.ErrExist):
-		return fmt.Sprintf("%s exists already: choose another name", e.Path)
+		return fmt.Sprintf("%s already exists; choose another name", e.Path)
 	case errors.Is(e.Err, fs.ErrNotExist):
-		why, next = "there is no folder "+filepath.Dir(e.Path), "make it, or choose another file"
+		why, next = "folder "+filepath.Dir(e.Path)+" does not exist", "create it, or choose another file"
 	case errors.Is(e.Err, syscall.ENOSPC), errors.As(e.Err, &lite) && (lite.Code == sqlite3.ErrFull || lite.SystemErrno == syscall.ENOSPC):
-		why, next = "its disk is full", "make room there, or choose a file on another disk"
+		why, next = "its disk is full", "free some space, or choose a file on another disk"
 	case errors.Is(e.Err, fs.ErrPermission), errors.Is(e.Err, syscall.EROFS):
-		next = "choose a file in a folder that you may write to"
+		next = "choose a file in a writable folder"
 	}
 	return fmt.Sprintf("cannot write %s: %s; %s", e.Path, why, next)
 }
 
 func (e *TargetError) Unwrap() error { return e.Err }
 
-// isOfTarget tells what SQLite says of the copy that it writes from what it says of the database that it reads.
-func isOfTarget(err error) bool {
+// isTargetError reports whether a SQLite error is about the copy that is written, not the database that is read.
+func isTargetError(err error) bool {
 	var lite sqlite3.Error
 	if !errors.As(err, &lite) {
 		return false
 	}
-	switch lite.SystemErrno { // those that come of writing alone, and the database is only read
+	switch lite.SystemErrno { // errors of writing only; the database is only read
 	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS:
 		return true
 	}
 	return lite.Code == sqlite3.ErrFull
 }
 
-// explain names the file once: the errors of this package do so themselves.
-func explain(path string, err error) error {
+// wrapError adds the path to an error, unless it is an error of this package, which contains it already.
+func wrapError(path string, err error) error {
 	var newer *NewerError
 	var corrupt *CorruptError
 	var lite sqlite3.Error

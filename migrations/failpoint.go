@@ -11,44 +11,45 @@ import (
 	"spacehost/internal/failpoint"
 )
 
-// driverName is SQLite's own, but where a test lets the host die: there each write has a point before and after it.
+// driverName is SQLite's own driver. In a test that crashes the host it is a driver with a failpoint before and after each
+// write.
 func driverName() string {
 	if failpoint.Hook == nil {
 		return "sqlite3"
 	}
-	registerMortal()
-	return mortal
+	registerCrashing()
+	return crashing
 }
 
-const mortal = "sqlite3, mortal"
+const crashing = "sqlite3 with failpoints"
 
-var registerMortal = sync.OnceFunc(func() { sql.Register(mortal, &mortalDriver{}) })
+var registerCrashing = sync.OnceFunc(func() { sql.Register(crashing, &crashingDriver{}) })
 
-type mortalDriver struct{ sqlite3.SQLiteDriver }
+type crashingDriver struct{ sqlite3.SQLiteDriver }
 
 // Open implements driver.Driver.
-func (d *mortalDriver) Open(dsn string) (driver.Conn, error) {
+func (d *crashingDriver) Open(dsn string) (driver.Conn, error) {
 	c, err := d.SQLiteDriver.Open(dsn)
 	if err != nil {
 		return nil, err
 	}
-	return &mortalConn{c.(*sqlite3.SQLiteConn)}, nil
+	return &crashingConn{c.(*sqlite3.SQLiteConn)}, nil
 }
 
-type mortalConn struct{ *sqlite3.SQLiteConn }
+type crashingConn struct{ *sqlite3.SQLiteConn }
 
 // BeginTx implements driver.ConnBeginTx.
-func (c *mortalConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+func (c *crashingConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.SQLiteConn.BeginTx(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	return mortalTx{tx}, nil
+	return crashingTx{tx}, nil
 }
 
 // ExecContext implements driver.ExecerContext.
-func (c *mortalConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if !c.AutoCommit() { // its transaction's commit is the write
+func (c *crashingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if !c.AutoCommit() { // inside a transaction the commit is the write
 		return c.SQLiteConn.ExecContext(ctx, query, args)
 	}
 	failpoint.Here("before a write")
@@ -56,10 +57,10 @@ func (c *mortalConn) ExecContext(ctx context.Context, query string, args []drive
 	return c.SQLiteConn.ExecContext(ctx, query, args)
 }
 
-type mortalTx struct{ driver.Tx }
+type crashingTx struct{ driver.Tx }
 
 // Commit implements driver.Tx.
-func (t mortalTx) Commit() error {
+func (t crashingTx) Commit() error {
 	failpoint.Here("before a commit")
 	defer failpoint.Here("after a commit")
 	return t.Tx.Commit()

@@ -1,4 +1,3 @@
-// Package migrations opens the database and brings its tables up to date.
 package migrations
 
 import (
@@ -16,18 +15,20 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// pragmas stand in the DSN because a PRAGMA by Exec reaches one pooled connection only.
+// pragmas are part of the DSN because a PRAGMA by Exec applies to one pooled connection only.
 //
-// Immediate: a transaction that begins as a reader and then writes is answered BUSY at once, whatever the timeout.
-// Full: what was answered survives a power cut, which WAL with NORMAL does not promise; internal/lease knows what need not.
-// Statements are kept: making one takes as long as running it.
+//   - _txlock=immediate: a transaction that begins with a read and then writes would fail with BUSY at once, regardless of
+//     the timeout.
+//   - _synchronous=FULL: committed data survives a power cut, which WAL with NORMAL does not guarantee. Package lease
+//     relaxes it for data that need not survive.
+//   - _stmt_cache_size: preparing a statement takes as long as running it.
 const pragmas = "_busy_timeout=5000&_journal_mode=WAL&_foreign_keys=on&_txlock=immediate&_synchronous=FULL&_stmt_cache_size=100"
 
 //go:embed *.sql
 var files embed.FS
 
-// Open returns the one database handle of this host that writes, checked and with every migration applied.
-// A database that it cannot vouch for is refused (*CorruptError, *NewerError) and left as it is.
+// Open returns the only writing handle of the host, with the database checked and all migrations applied. A database that
+// fails the checks is refused (*CorruptError, *NewerError, *RemoteError) and not changed.
 //
 // Call it once per state folder, under the host's lock on that folder: migrations take no lock of their own.
 func Open(ctx context.Context, path string) (*sql.DB, error) {
@@ -38,44 +39,44 @@ func open(ctx context.Context, path string, steps fs.FS) (*sql.DB, error) {
 	if err := checkThisLibrary(); err != nil {
 		return nil, err
 	}
-	if err := refuseRemote(path); err != nil {
-		return nil, explain(path, err)
+	if err := checkLocal(path); err != nil {
+		return nil, wrapError(path, err)
 	}
-	if err := lay(ctx, path); err != nil {
-		return nil, explain(path, err)
+	if err := ensureFile(ctx, path); err != nil {
+		return nil, wrapError(path, err)
 	}
 	db, err := connect(path)
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, wrapError(path, err)
 	}
 	if err := prepare(ctx, db, path, steps); err != nil {
-		return nil, errors.Join(explain(path, err), db.Close())
+		return nil, errors.Join(wrapError(path, err), db.Close())
 	}
 	return db, nil
 }
 
-// readers is how many questions are answered at once.
+// readers is the number of connections of OpenReads.
 const readers = 4
 
-// OpenReads returns a second handle on the database that Open has opened, for questions alone: they are answered with
-// what is committed, also while somebody writes or waits for it. It refuses to write. Close it before the other one.
+// OpenReads returns a second, read-only handle on the database that Open has opened. It reads committed data, even while
+// a transaction writes or waits to write. Close it before the writing handle.
 func OpenReads(path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite3", "file:"+escaped(path)+"?mode=ro&_query_only=on&_busy_timeout=5000&_stmt_cache_size=100")
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, wrapError(path, err)
 	}
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	return db, nil
 }
 
-// Syncer returns what makes the disk keep all that was committed so far to the database at path, for whoever has
-// committed with synchronous=NORMAL. It may be called from any goroutine.
+// Syncer returns a function that syncs all commits to the database at path to the disk. It is for commits that were made
+// with synchronous=NORMAL. The function may be called from any goroutine.
 func Syncer(path string) func() error {
 	return func() error {
-		wal, err := os.Open(path + "-wal") // SQLite's locks are on the other files: closing this one drops none
+		wal, err := os.Open(path + "-wal") // SQLite's locks are on the other files: closing this one releases none
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // all of it is in the database, which SQLite syncs before it removes this
+			return nil // SQLite syncs the database before it removes the log
 		}
 		if err != nil {
 			return fmt.Errorf("sync %s: %w", path, err)
@@ -88,11 +89,11 @@ func Syncer(path string) func() error {
 	}
 }
 
-// connect opens the pool, which holds one connection. SQLite has one writer at a time anyway, and a transaction here
-// takes the write lock when it begins. With more connections they would poll for that lock inside SQLite, in no
-// order; with one they wait in the pool, first come first served.
+// connect opens the pool, which has one connection. SQLite allows one writer at a time anyway, and each transaction takes
+// the write lock when it begins. Several connections would poll for that lock inside SQLite in no order. With one
+// connection, transactions wait in the pool in FIFO order.
 //
-// So whoever holds a transaction must ask through it: to ask the pool meanwhile is to wait for oneself.
+// Code that holds a transaction must query through it: a query through the pool would deadlock.
 func connect(path string) (*sql.DB, error) {
 	db, err := sql.Open(driverName(), dsn(path))
 	if err != nil {
@@ -102,7 +103,7 @@ func connect(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// dsn escapes the path, since SQLite reads it as a URI: a folder may be called "50%" or "what?".
+// dsn escapes the path, because SQLite parses it as a URI: a folder may be named "50%" or "what?".
 func dsn(path string) string {
 	return "file:" + escaped(path) + "?" + pragmas
 }
@@ -110,7 +111,7 @@ func dsn(path string) string {
 func escaped(path string) string { return (&url.URL{Path: filepath.Clean(path)}).EscapedPath() }
 
 func prepare(ctx context.Context, db *sql.DB, path string, steps fs.FS) error {
-	if err := answersOK(ctx, db, path, "PRAGMA quick_check(3)"); err != nil { // the whole file once, before anything is written
+	if err := checkOK(ctx, db, path, "PRAGMA quick_check(3)"); err != nil { // checks the whole file before the first write
 		return err
 	}
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps,
@@ -131,7 +132,8 @@ func prepare(ctx context.Context, db *sql.DB, path string, steps fs.FS) error {
 	return nil
 }
 
-// oldestSQLite is the first without the WAL-reset bug, which loses committed rows (sqlite.org/wal.html#walresetbug).
+// oldestSQLite is the first version without the WAL-reset bug, which loses committed rows
+// (sqlite.org/wal.html#walresetbug).
 const oldestSQLite = 3_051_003
 
 func checkThisLibrary() error {

@@ -43,7 +43,7 @@ func count(t *testing.T, db *sql.DB, query string) (n int) {
 	return n
 }
 
-func TestOpenIsReadyAndKeepsRows(t *testing.T) {
+func TestOpenKeepsRows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	db := mustOpen(t, path)
 	exec(t, db, "INSERT INTO windows (identity) VALUES ('local')")
@@ -74,7 +74,7 @@ func TestOpenSetsPragmas(t *testing.T) {
 	}
 }
 
-// Transactions take the write lock when they begin, so that one which reads first cannot fail on its first write.
+// Transactions take the write lock when they begin, so that a transaction which reads first cannot fail on its first write.
 func TestTransactionsAreImmediate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	tx, err := mustOpen(t, path).BeginTx(t.Context(), nil)
@@ -116,7 +116,7 @@ func TestOpenTakesARelativePath(t *testing.T) {
 	}
 }
 
-func TestNewFileIsPrivateAndLeavesNoLitter(t *testing.T) {
+func TestNewFileIsPrivateWithoutTemporaryFiles(t *testing.T) {
 	dir := t.TempDir()
 	db := mustOpen(t, filepath.Join(dir, "spacehost.db"))
 	exec(t, db, "INSERT INTO windows (identity) VALUES ('local')")
@@ -135,14 +135,14 @@ func TestNewFileIsPrivateAndLeavesNoLitter(t *testing.T) {
 	}
 }
 
-// The host's lock keeps a second host out; this only shows that even then nobody loses a file.
+// The host's lock prevents a second host. This test shows that concurrent creation loses no file even without it.
 func TestConcurrentCreationKeepsOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if err := lay(t.Context(), path); err != nil {
-				t.Errorf("lay: %v", err)
+			if err := ensureFile(t.Context(), path); err != nil {
+				t.Errorf("ensureFile: %v", err)
 			}
 		})
 	}
@@ -190,8 +190,8 @@ func TestOpenUpgradesAnOlderDatabase(t *testing.T) {
 	}
 }
 
-// A step is applied whole or not at all, and the steps before it stay.
-func TestAFailedStepLeavesNoTrace(t *testing.T) {
+// A migration is applied completely or not at all, and earlier ones stay applied.
+func TestFailedMigrationIsRolledBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	_, err := open(t.Context(), path, withSteps(t, "CREATE TABLE good (x INTEGER);",
 		"CREATE TABLE half (x INTEGER);\nINSERT INTO no_such_table VALUES (1);"))
@@ -200,12 +200,12 @@ func TestAFailedStepLeavesNoTrace(t *testing.T) {
 	}
 	healed, err := open(t.Context(), path, withSteps(t, "CREATE TABLE good (x INTEGER);", "CREATE TABLE half (x INTEGER);"))
 	if err != nil {
-		t.Fatalf("after the step was mended: %v", err)
+		t.Fatalf("after the migration was corrected: %v", err)
 	}
 	healed.Close()
 }
 
-// ownSteps are the binary's own migrations.
+// ownSteps returns the binary's migrations.
 func ownSteps(t *testing.T) fstest.MapFS {
 	t.Helper()
 	names, err := fs.Glob(files, "*.sql")
@@ -223,7 +223,7 @@ func ownSteps(t *testing.T) fstest.MapFS {
 	return steps
 }
 
-// lastOf is the highest number of steps: numbers may have gaps.
+// lastOf returns the highest number of steps: numbers may have gaps.
 func lastOf(t *testing.T, steps fstest.MapFS) (last int) {
 	t.Helper()
 	for name := range steps {
@@ -236,7 +236,7 @@ func lastOf(t *testing.T, steps fstest.MapFS) (last int) {
 	return last
 }
 
-// withSteps is the binary's own migrations and further ones after them.
+// withSteps returns the binary's migrations followed by further ones.
 func withSteps(t *testing.T, further ...string) fstest.MapFS {
 	t.Helper()
 	steps := ownSteps(t)
@@ -281,7 +281,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 	}
 }
 
-// filled is the path of a closed database of some fifty pages.
+// filled returns the path of a closed database of about fifty pages.
 func filled(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "spacehost.db")
@@ -294,7 +294,7 @@ func filled(t *testing.T) string {
 	return path
 }
 
-// read returns nothing for a file that is not there, so that a refusal can be seen not to make one.
+// read returns nil for a missing file, so that tests can check that a refusal does not create one.
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -321,7 +321,7 @@ func overwrite(path string, at int64, noise []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func TestOpenNamesTheFileItCannotReach(t *testing.T) {
+func TestOpenErrorNamesFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nowhere", "spacehost.db")
 	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want an error that names %s", err, path)
@@ -336,7 +336,7 @@ func TestOpenStopsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestOldLibraryIsRefused(t *testing.T) {
+func TestOldSQLiteIsRefused(t *testing.T) {
 	if err := checkLibrary("3.51.2", 3_051_002); err == nil || !strings.Contains(err.Error(), "3.51.2") {
 		t.Errorf("3.51.2: got %v, want a refusal", err)
 	}
@@ -369,9 +369,9 @@ func TestLedgerIsAppendOnly(t *testing.T) {
 	}
 }
 
-// TestSyncerFindsTheLog: while the database is open what was committed stands in the log beside it, and afterwards it
-// is gone.
-func TestSyncerFindsTheLog(t *testing.T) {
+// TestSyncerSyncsLog: while the database is open, commits are in its write-ahead log. After the close the log
+// does not exist.
+func TestSyncerSyncsLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	db, err := Open(t.Context(), path)
 	if err != nil {
@@ -379,7 +379,7 @@ func TestSyncerFindsTheLog(t *testing.T) {
 	}
 	sync := Syncer(path)
 	if _, err := os.Stat(path + "-wal"); err != nil {
-		t.Fatalf("there is no log: %v", err)
+		t.Fatalf("the log is missing: %v", err)
 	}
 	if err := sync(); err != nil {
 		t.Error(err)
@@ -391,6 +391,6 @@ func TestSyncerFindsTheLog(t *testing.T) {
 		t.Errorf("without a log: %v", err)
 	}
 	if err := Syncer(filepath.Join(path, "below a file"))(); err == nil {
-		t.Error("a log that cannot be opened was synced")
+		t.Error("Syncer succeeded for a log that cannot be opened")
 	}
 }

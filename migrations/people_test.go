@@ -9,8 +9,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// A database from before there were people keeps its ledger.
-func TestPeopleComeIntoAnOlderDatabase(t *testing.T) {
+// A database from before migration 0002 keeps its ledger.
+func TestPeopleMigrationKeepsLedger(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	const first = "0001_leases_and_ledger.sql"
 	older, err := open(t.Context(), path, fstest.MapFS{first: ownSteps(t)[first]})
@@ -21,12 +21,12 @@ func TestPeopleComeIntoAnOlderDatabase(t *testing.T) {
 	older.Close()
 	db := mustOpen(t, path)
 	if got := count(t, db, "SELECT count(*) FROM windows") + count(t, db, "SELECT count(*) FROM people"); got != 1 {
-		t.Errorf("rows after the upgrade: got %d, want the one of before", got)
+		t.Errorf("rows after the upgrade: got %d, want the one from before", got)
 	}
 }
 
-// The tables hold what internal/identity promises, whoever writes to them.
-func TestPeopleAreHeldToTheirRules(t *testing.T) {
+// The tables enforce the rules of internal/people, regardless of the writer.
+func TestPeopleConstraints(t *testing.T) {
 	db := mustOpen(t, filepath.Join(t.TempDir(), "spacehost.db"))
 	exec(t, db, "INSERT INTO people (name, tier, created_at, created_by) VALUES ('a.da_9-', 'free', 1, 'operator')")
 	exec(t, db, "INSERT INTO tokens (id, person, hash, created_at) VALUES ('one', 'a.da_9-', zeroblob(32), 1)")

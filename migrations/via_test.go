@@ -6,8 +6,8 @@ import (
 	"testing/fstest"
 )
 
-// A hold that was taken before the ledger knew via whom is settled after it.
-func TestViaComesIntoAnOlderDatabase(t *testing.T) {
+// A hold from before migration 0004 is settled after it.
+func TestViaMigrationSettlesOlderHold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spacehost.db")
 	steps := fstest.MapFS{}
 	for _, name := range []string{"0001_leases_and_ledger.sql", "0002_people.sql"} {
@@ -26,6 +26,6 @@ func TestViaComesIntoAnOlderDatabase(t *testing.T) {
 	exec(t, db, `INSERT INTO ledger (at, identity, window_id, lease_id, kind, held_ms, via) VALUES (3, 'local', 1, 'new', 'hold', 5000, 'a')`)
 	if n := count(t, db, `SELECT count(*) FROM windows
 		WHERE held_ms = 5000 AND charged_ms = 20000 AND via_held_ms = 5000 AND via_charged_ms = 0`); n != 1 {
-		t.Error("the sums of the window are not those of its ledger")
+		t.Error("the sums of the window differ from its ledger entries")
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"spacehost/internal/identity"
 )
 
-// SessionHash names one client connection; the client chose it.
+// SessionHash identifies one client connection. The client chooses it.
 type SessionHash string
 
-// EventID names one submitted call, 32 hex digits as Gradio makes them.
+// EventID identifies one submitted call by 32 hexadecimal digits, as in Gradio.
 type EventID string
 
 // NewEventID returns a fresh, unguessable EventID.
@@ -27,89 +27,90 @@ func NewEventID() EventID {
 // Endpoint is one callable of a Space, as its runner reported it.
 type Endpoint struct {
 	ID int
-	// Mount is that of its app; ids count anew in each.
+	// Mount is the path of its app. IDs are unique only within one app.
 	Mount   string
 	APIName string
-	// Group is Gradio's concurrency_id, unique in the Space: Endpoints of one Group share its Limit (0: none).
+	// Group is Gradio's concurrency_id, unique in the Space. Endpoints of one Group share its Limit (0: none).
 	Group string
 	Limit int
-	// Batch is how many Events one Job takes at most; 0: the Endpoint takes no batches.
+	// Batch is the maximum number of Events in one Job; 0: the Endpoint does not batch.
 	Batch int
 	// Stream marks a streaming input; its estimate is its TimeLimit.
 	Stream    bool
 	TimeLimit time.Duration
 	// Generator marks a generator. A cancelled one is closed at its next step, and then runs its `finally`.
 	Generator bool
-	// Inputs is how many values a call takes, those that callers may leave out (gr.State) included.
+	// Inputs is the number of values of a call, including those that callers may omit (gr.State).
 	Inputs int
-	// Free are the places of inputs whose values are the app's own JSON, in which a path need not be a file's.
-	// Explores are those of a gr.FileExplorer's, which are steps below its root.
+	// Free are the positions of inputs whose values are the app's own JSON, where a path may be something other than a
+	// file. Explores are the positions of gr.FileExplorer inputs, whose values are path segments below a root.
 	Free, Explores []int
-	// Native is false if only the Space can admit a call: a validator or a cache has to see it first.
+	// Native is false if only the Space can admit a call, because a validator or a cache must see the call first.
 	Native bool
 }
 
-// Manifest is what an app of a Space says of itself when it attaches. A Space may have several, each at a Mount;
-// of two at the same, the one that attached last counts.
+// Manifest describes one app of a Space, as reported when the app attaches. A Space may have several apps, each at its
+// own Mount. Of two apps at the same Mount the one that attached last is used.
 type Manifest struct {
 	App    int
 	Gradio string
 	// Replaces is set if the same process served another app (other Blocks) at this Mount before. Waiting Events of
 	// that app end.
 	Replaces bool
-	// Prefix stands before the API's paths ("/gradio_api", in 4.x empty), Mount before everything.
+	// Prefix precedes the API's paths ("/gradio_api", empty in 4.x). Mount precedes all paths.
 	Prefix, Mount string
-	// Port is where the Space's own server listens on loopback.
+	// Port is the loopback port of the Space's own server.
 	Port int
 	// MaxSize bounds the waiting Events; nil: unbounded.
 	MaxSize *int
-	// LiveUpdates tells ranks after each start; else every UpdateEvery.
+	// LiveUpdates sends ranks after each start. Without it they are sent every UpdateEvery.
 	LiveUpdates bool
 	UpdateEvery time.Duration
-	// MaxThreads bounds the Jobs that run at a time.
+	// MaxThreads bounds the concurrent Jobs.
 	MaxThreads int
-	// Native is false if the app signs people in or has middleware: then each call is admitted by the Space.
+	// Native is false if the app has a login or middleware. Then the Space admits each call.
 	Native bool
-	// PassThrough: the runner does not know this Gradio, which therefore queues by itself; Reason says why.
+	// PassThrough is set if the runner does not support this version of Gradio. Then Gradio queues the calls itself, and
+	// Reason holds the cause.
 	PassThrough bool
 	Reason      string
 	Endpoints   map[int]Endpoint
-	// Renders: the app makes Endpoints and components as it goes (gr.render), which are not listed here.
+	// Renders is set if the app creates Endpoints and components at run time (gr.render), which are not listed here.
 	Renders bool
-	// Servers names, by a component's id, what its frontend may call past the queue.
+	// Servers lists, by a component's id, the functions that its frontend may call without the queue.
 	Servers map[int][]string
-	// Explorers are the components that are a gr.FileExplorer.
+	// Explorers are the ids of gr.FileExplorer components.
 	Explorers []int
-	// Files is nil if the Space's own server alone can take uploads and serve files.
+	// Files is nil if only the Space's own server can accept uploads and serve files.
 	Files *Files
-	// Frontend is nil if the Space answers all pages itself.
+	// Frontend is nil if the Space serves all pages itself.
 	Frontend *Frontend
-	// Tasks are the functions that want a GPU, by the taskId with which they ask for it; shown, and deciding nothing.
+	// Tasks are the functions that use a GPU, by the taskId of their requests. They are for display only.
 	Tasks map[string]Task
-	// Revision is another at each attach, and when Gradio has made the app's config anew; the Queue counts it.
+	// Revision changes at each attach and when Gradio has rebuilt the app's config. The Queue maintains it.
 	Revision int
 }
 
-// Task is a @spaces.GPU function, as its decorator has it.
+// Task is a @spaces.GPU function, as declared by its decorator.
 type Task struct {
 	Name     string
 	Declared time.Duration
-	Varies   bool // each call says its own duration
+	Varies   bool // the duration is computed per call
 	Size     string
 }
 
-// Frontend is what of an app's pages is Gradio's own, so that the host may answer it.
+// Frontend describes the pages of an app that are Gradio's own, so that the host may serve them.
 type Frontend struct {
-	// Pages are paths at which all visitors of one address get the same, but for their query.
+	// Pages are paths whose response is the same for all visitors of one host name, apart from the query.
 	Pages map[string]bool
-	// Root is the folder of Gradio's frontend, as the Space claims. Folders are its parts, by the path that leads there.
+	// Root is the folder of Gradio's frontend, as claimed by the Space. Folders are its subfolders by URL path.
 	Root    string
 	Folders map[string]string
 	// Types are content types by suffix.
 	Types map[string]string
 }
 
-// Request is the visitor's HTTP request, as the Space's code will see it.
+// Request is the visitor's HTTP request as presented to the Space's code.
 type Request struct {
 	Headers                     [][2]string
 	Path, Query, Scheme, Client string
@@ -120,7 +121,7 @@ type Event struct {
 	ID       EventID
 	Session  SessionHash
 	Endpoint Endpoint
-	// Body is the JSON of the join request, handed on as it came.
+	// Body is the unmodified JSON of the join request.
 	Body    []byte
 	Request Request
 	Payer   identity.Identity
@@ -128,16 +129,17 @@ type Event struct {
 	Token string
 	// Release, if set, is called once when the Event has ended: its Body is not needed any more.
 	Release func()
-	// Admitted says that the Space admitted the Event and holds its body; Finished, that it has answered from its cache.
+	// Admitted is set if the Space admitted the Event and holds its body. Finished is set if the Space has answered from
+	// its cache.
 	Admitted, Finished bool
 
-	serial    uint64 // tells the order of joining
-	completed bool   // its end was told, or nobody is left to tell
-	left      bool   // its visitor has gone while it ran
-	app       int    // where it runs
+	serial    uint64 // order of joining
+	completed bool   // its end was sent, or the visitor is gone
+	abandoned bool   // its visitor left while it ran
+	app       int    // the app that runs it
 }
 
-// MarshalLogObject logs who, what and where, never the input.
+// MarshalLogObject logs the payer and the Endpoint, never the input.
 func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	to.AddString("id", string(e.ID))
 	to.AddString("session", string(e.Session))
@@ -147,7 +149,7 @@ func (e Event) MarshalLogObject(to zapcore.ObjectEncoder) error {
 		to.AddString("via", e.Payer.Via)
 	}
 	if e.Admitted {
-		to.AddBool("bySpace", true) // not by the host itself
+		to.AddBool("bySpace", true) // admitted by the Space instead of the host
 	}
 	return nil
 }
@@ -158,22 +160,22 @@ type Job struct {
 	Events []Event
 }
 
-// FullError refuses an Event because MaxSize Events wait already.
+// FullError refuses an Event because MaxSize Events are already waiting.
 type FullError struct{ Max, Size int }
 
-// Error speaks Gradio's words (gradio/queueing.py, push).
+// Error returns Gradio's text (gradio/queueing.py, push).
 func (e *FullError) Error() string {
 	return fmt.Sprintf("Queue is full. Max size is %d and size is %d.", e.Max, e.Size)
 }
 
-// CrowdedError refuses a further Session of a visitor who has Max of them.
+// CrowdedError refuses another Session of a visitor with Max open Sessions.
 type CrowdedError struct{ Max int }
 
 func (e *CrowdedError) Error() string {
-	return fmt.Sprintf("You have %d sessions open on this Space, and no more are kept for one visitor. Close some; what nobody reads ends after a minute.", e.Max)
+	return fmt.Sprintf("You have %d open sessions on this Space, which is the maximum per visitor. Close some of them, or wait: unread sessions end after a minute.", e.Max)
 }
 
-// UnknownEndpointError says that the Space has no such Endpoint.
+// UnknownEndpointError refuses an Event of an Endpoint that the Space does not have.
 type UnknownEndpointError struct{ ID int }
 
 func (e *UnknownEndpointError) Error() string {

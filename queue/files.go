@@ -2,33 +2,33 @@ package queue
 
 import "sync/atomic"
 
-// Files is what a Space says of the files that Gradio takes and serves for it. Paths are the Space's claims:
-// whoever opens one first looks whether it is below the folders that the host gave it.
+// Files describes the files that Gradio accepts and serves for a Space. Its paths are claims of the Space: before
+// opening one, the host checks that it is below a folder that the host assigned to the Space.
 type Files struct {
-	// Uploads is Gradio's own folder (GRADIO_TEMP_DIR); Cache, that of cached examples.
+	// Uploads is Gradio's own folder (GRADIO_TEMP_DIR). Cache is the folder of cached examples.
 	Uploads, Cache string
-	// Seed goes into the hash that names an upload's folder, before the content.
+	// Seed is hashed before the content to name an upload's folder.
 	Seed string
 	// MaxSize bounds one uploaded file; nil: unbounded.
 	MaxSize *int64
-	// Names are samples of what Gradio makes of the names of uploaded files.
+	// Names are samples of the names that Gradio derives from the names of uploaded files.
 	Names map[string]string
-	// Allowed and Blocked are those of launch.
+	// Allowed and Blocked are the arguments allowed_paths and blocked_paths of launch.
 	Allowed, Blocked []string
-	// Safe names the media types that are shown rather than downloaded; the others are Python's mimetypes.
+	// Safe are the media types that are shown rather than downloaded. The other maps are Python's mimetypes.
 	Safe                       map[string]bool
 	Types, Encodings, Suffixes map[string]string
-	// Proxied: the app has components of another Space (gr.load), whose paths are not of this machine.
+	// Proxied is set if the app has components of another Space (gr.load), whose paths are not on this machine.
 	Proxied bool
-	// Expires: Gradio deletes old files (delete_cache), and must see every upload.
+	// Expires is set if Gradio deletes old files (delete_cache) and therefore must handle every upload.
 	Expires bool
-	// Ranges: Gradio answers them as HTTP has them, and the host may serve files in its place.
+	// Ranges is set if Gradio handles range requests as HTTP specifies, so that the host may serve files in its place.
 	Ranges bool
 
 	static atomic.Pointer[[]string]
 }
 
-// Static returns what gr.set_static_paths has named.
+// Static returns the paths of gr.set_static_paths.
 func (f *Files) Static() []string {
 	if paths := f.static.Load(); paths != nil {
 		return *paths
@@ -36,5 +36,5 @@ func (f *Files) Static() []string {
 	return nil
 }
 
-// SetStatic replaces it. An app may name more at any time; both may be called from any goroutine.
+// SetStatic replaces these paths. An app may add paths at any time. Both methods may be called from any goroutine.
 func (f *Files) SetStatic(paths []string) { f.static.Store(&paths) }

@@ -7,28 +7,29 @@ import (
 	"time"
 )
 
-// lingers is how long a token still speaks for its visitor at other Spaces after their Session has closed, or their
-// direct call has ended: a page that is opened again, a last call that is under way.
-const lingers = 10 * time.Minute
+// tokenGrace is the time for which a token stays valid at other Spaces after its Session has closed or its direct call
+// has ended. It covers a reloaded page and a last running call.
+const tokenGrace = 10 * time.Minute
 
-// Digest is how a token names the Session that it was made for: who has the hash itself reads the Session's stream.
+// Digest identifies a Session in a token. The token must not contain the hash itself, because a client that knows the
+// hash can read the Session's stream.
 func (h SessionHash) Digest() string {
 	sum := sha256.Sum256([]byte(h))
 	return hex.EncodeToString(sum[:])
 }
 
-// presence knows which Sessions are open: a heartbeat, a stream of Messages or an Event is under way. Of those that
-// have closed it remembers, for a while, only the ones that a token names: a stranger's heartbeats of made-up hashes
-// take no memory beyond their connections.
+// presence tracks which Sessions are open, that is, have a heartbeat, a stream of Messages or an unfinished Event. It
+// remembers closed Sessions for tokenGrace if a token names them. Heartbeats of made-up hashes therefore use no memory
+// after their connections have closed.
 type presence struct {
 	now    func() time.Time
 	mu     sync.Mutex
-	visits map[string]*stay // by Digest
+	visits map[string]*visit // by Digest
 }
 
-type stay struct {
+type visit struct {
 	open   int
-	named  bool // by a token
+	named  bool // a token names the Session
 	closed time.Time
 }
 
@@ -36,11 +37,11 @@ func (p *presence) enter(session SessionHash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.visits == nil {
-		p.visits = map[string]*stay{}
+		p.visits = map[string]*visit{}
 	}
 	digest := session.Digest()
 	if p.visits[digest] == nil {
-		p.visits[digest] = &stay{}
+		p.visits[digest] = &visit{}
 	}
 	p.visits[digest].open++
 }
@@ -59,7 +60,7 @@ func (p *presence) leave(session SessionHash) {
 	}
 }
 
-// name says that a token is about to name an open Session.
+// name records that a token is about to name an open Session.
 func (p *presence) name(session SessionHash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,23 +91,23 @@ func (p *presence) sweep(now time.Time) {
 	}
 }
 
-func (v *stay) isOver(now time.Time) bool { return v.open == 0 && now.Sub(v.closed) >= lingers }
+func (v *visit) isOver(now time.Time) bool { return v.open == 0 && now.Sub(v.closed) >= tokenGrace }
 
-// Visit says that a heartbeat of the Session is open; leave, that it is no longer, and may be called twice. The
-// Session need not be known: a page opens its heartbeat before its first call.
+// Visit registers an open heartbeat of the Session. leave unregisters it and may be called twice. The Session may be
+// unknown: a page opens its heartbeat before its first call.
 func (q *Queue) Visit(session SessionHash) (leave func()) {
 	q.present.enter(session)
 	return sync.OnceFunc(func() { q.present.leave(session) })
 }
 
-// IsPresent reports whether a heartbeat, a stream or an Event of the Session with that Digest is open now.
+// IsPresent reports whether the Session with that Digest has an open heartbeat, stream or Event.
 func (q *Queue) IsPresent(digest string) bool { return q.present.isPresent(digest) }
 
-// IsOpen reports whether the Session that a token names by its Digest is open, or was in the last ten minutes.
+// IsOpen reports whether the Session that a token names by its Digest is open, or was open in the last ten minutes.
 func (q *Queue) IsOpen(digest string) bool { return q.present.isOpen(digest) }
 
-// IsRecent reports the same of a direct call, whose token was issued at its start. The end of one that took less than
-// a minute is not remembered, since every picture of a page is one; its ten minutes count from its start.
+// IsRecent reports the same for a direct call, whose token was issued at its start. The end of a call of less than a
+// minute is not remembered, since every picture of a page is such a call. Its ten minutes count from its start.
 func (q *Queue) IsRecent(event EventID, issued time.Time) bool {
-	return q.direct.now().Sub(issued) < lingers || q.direct.isRecent(event)
+	return q.direct.now().Sub(issued) < tokenGrace || q.direct.isRecent(event)
 }

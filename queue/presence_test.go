@@ -8,10 +8,10 @@ import (
 	"spacehost/internal/identity"
 )
 
-// TestASessionIsOpenUntilTenMinutesAfterItsLast: a heartbeat keeps it open for hours, an Event that runs on after its
-// visitor has left for as long as it runs; ten minutes after the last it is over and forgotten.
-func TestASessionIsOpenUntilTenMinutesAfterItsLast(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+// TestSessionIsOpenForGracePeriod: a heartbeat keeps a Session open for hours, and so does a running Event whose visitor
+// has left. Ten minutes after the last of them the Session is closed and no longer remembered.
+func TestSessionIsOpenForGracePeriod(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, r *fakeRunner) {
 		q.Attach(app(Endpoint{ID: 1, Group: "g", Limit: 1}))
 		digest := SessionHash("a").Digest()
 		want := func(when string, open bool) {
@@ -29,7 +29,7 @@ func TestASessionIsOpenUntilTenMinutesAfterItsLast(t *testing.T) {
 		want("while its event runs", true)
 		q.Done("a", "", nil)
 		time.Sleep(5 * time.Hour)
-		want("with its heartbeat alone", true)
+		want("with only its heartbeat", true)
 		if err := q.Join(eventNamed("a", 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func TestASessionIsOpenUntilTenMinutesAfterItsLast(t *testing.T) {
 		want("while an event runs on for a visitor who has left", true)
 		q.Done("a", "", nil)
 		q.Size() // answered after Done
-		time.Sleep(lingers - time.Second)
+		time.Sleep(tokenGrace - time.Second)
 		want("for ten minutes", true)
 		time.Sleep(time.Second)
 		want("after ten minutes", false)
@@ -53,36 +53,36 @@ func TestASessionIsOpenUntilTenMinutesAfterItsLast(t *testing.T) {
 	})
 }
 
-// TestHeartbeatsOfStrangersAreForgotten: no token names their made-up hashes.
-func TestHeartbeatsOfStrangersAreForgotten(t *testing.T) {
+// TestUnnamedHeartbeatsAreNotRemembered: no token names made-up hashes.
+func TestUnnamedHeartbeatsAreNotRemembered(t *testing.T) {
 	q := New(Config{})
 	for n := range 1000 {
 		q.Visit(SessionHash(fmt.Sprint(n)))()
 	}
 	if n := len(q.present.visits); n != 0 {
-		t.Errorf("%d are remembered, want none", n)
+		t.Errorf("%d visits are remembered, want none", n)
 	}
 }
 
-// TestADirectCallIsRecent for as long as it lives and ten minutes; the end of a short one is not remembered.
-func TestADirectCallIsRecent(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+// TestDirectCallIsRecent: while it runs and for ten minutes after. The end of a short call is not remembered.
+func TestDirectCallIsRecent(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		issued := time.Now()
 		long, endLong := q.Direct(identity.Identity{Kind: identity.Local})
 		short, endShort := q.Direct(identity.Identity{Kind: identity.Local})
 		endShort()
-		time.Sleep(lingers - time.Second)
+		time.Sleep(tokenGrace - time.Second)
 		if !q.IsRecent(short, issued) {
-			t.Error("a short call is over before ten minutes")
+			t.Error("a short call is not recent within ten minutes of its start")
 		}
 		time.Sleep(time.Hour)
 		if !q.IsRecent(long, issued) || q.IsRecent(short, issued) {
-			t.Errorf("after an hour: long %v, short %v; want the one that lives", q.IsRecent(long, issued), q.IsRecent(short, issued))
+			t.Errorf("after an hour: long %v, short %v; want only the running one", q.IsRecent(long, issued), q.IsRecent(short, issued))
 		}
 		endLong()
-		time.Sleep(lingers - time.Second)
+		time.Sleep(tokenGrace - time.Second)
 		if !q.IsRecent(long, issued) {
-			t.Error("a long call is over before ten minutes after its end")
+			t.Error("a long call is not recent within ten minutes of its end")
 		}
 		time.Sleep(time.Second + sessionSweep)
 		q.Size() // answered after the sweep

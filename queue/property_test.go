@@ -11,25 +11,25 @@ import (
 	"spacehost/internal/identity"
 )
 
-// storm throws random events at a line and looks after each whether what must always hold still does.
-type storm struct {
+// randomWalk applies random inputs to a scheduler and checks its invariants after each.
+type randomWalk struct {
 	*testing.T
 	*rand.Rand
-	line   *line
-	seed   uint64
-	step   string
-	joined []EventID
-	ends   map[EventID]int
-	told   map[EventID]int // how often a Session heard of its end
+	scheduler *scheduler
+	seed      uint64
+	step      string
+	joined    []EventID
+	ends      map[EventID]int
+	delivered map[EventID]int // number of deliveries of its result
 }
 
-func TestWhateverHappensTheLineStaysSound(t *testing.T) {
+func TestSchedulerInvariants(t *testing.T) {
 	for seed := range uint64(150) {
-		s := &storm{T: t, Rand: rand.New(rand.NewPCG(seed, 7)), seed: seed, ends: map[EventID]int{}, told: map[EventID]int{}}
-		s.line = newLine(s)
-		s.line.sessionsEach = 2
+		s := &randomWalk{T: t, Rand: rand.New(rand.NewPCG(seed, 7)), seed: seed, ends: map[EventID]int{}, delivered: map[EventID]int{}}
+		s.scheduler = newScheduler(s)
+		s.scheduler.maxSessions = 2
 		for n := range 400 {
-			s.anything(n)
+			s.randomInput(n)
 			s.check()
 			if t.Failed() {
 				t.FailNow()
@@ -39,16 +39,16 @@ func TestWhateverHappensTheLineStaysSound(t *testing.T) {
 	}
 }
 
-func (s *storm) fail(format string, args ...any) {
+func (s *randomWalk) fail(format string, args ...any) {
 	s.Helper()
 	s.Errorf("seed %d, after %s: %s", s.seed, s.step, fmt.Sprintf(format, args...))
 }
 
-// The effects, with what must hold at that moment.
+// These methods implement effects and check the invariants of each.
 
-func (s *storm) start(job Job) {
-	first := s.line.running[job.Events[0].ID]
-	g := s.line.members[first.ID].group
+func (s *randomWalk) start(job Job) {
+	first := s.scheduler.running[job.Events[0].ID]
+	g := s.scheduler.members[first.ID].group
 	if g.limit != 0 && len(g.jobs) > g.limit {
 		s.fail("%s above its limit", g)
 	}
@@ -57,7 +57,7 @@ func (s *storm) start(job Job) {
 			s.fail("%s started before %s", first.ID, e.ID)
 		}
 	}
-	if len(job.Events) > max(1, first.Endpoint.Batch) || job.App != s.line.manifest.App {
+	if len(job.Events) > max(1, first.Endpoint.Batch) || job.App != s.scheduler.manifest.App {
 		s.fail("a job of %d for app %d", len(job.Events), job.App)
 	}
 	for _, e := range job.Events {
@@ -67,64 +67,62 @@ func (s *storm) start(job Job) {
 	}
 }
 
-func (s *storm) stop(_ int, event EventID) {
-	e := s.line.running[event]
-	if e == nil && s.line.waiting[event] != nil || e != nil && !e.completed {
-		s.fail("%s is stopped before its visitor was told", event)
+func (s *randomWalk) stop(_ int, event EventID) {
+	e := s.scheduler.running[event]
+	if e == nil && s.scheduler.waiting[event] != nil || e != nil && !e.completed {
+		s.fail("%s is stopped before its visitor received a result", event)
 	}
 }
 
-func (s *storm) abandon(_ int, events []EventID) {
+func (s *randomWalk) abandon(_ int, events []EventID) {
 	for _, id := range events {
-		if e := s.line.running[id]; e != nil && !e.left {
+		if e := s.scheduler.running[id]; e != nil && !e.abandoned {
 			s.fail("%s is abandoned but not left", id)
 		}
 	}
 }
 
-func (s *storm) ended(event *Event, _ string) { s.ends[event.ID]++ }
+func (s *randomWalk) ended(event *Event, _ string) { s.ends[event.ID]++ }
 
-// What happens
-
-func (s *storm) anything(n int) {
+func (s *randomWalk) randomInput(n int) {
 	switch s.IntN(20) {
 	case 0:
 		s.step = "attach"
-		s.line.onAttach(s.manifest())
+		s.scheduler.onAttach(s.manifest())
 	case 1:
 		s.step = "lost"
-		s.line.onLost("lost")
+		s.scheduler.onLost("lost")
 	case 2, 3:
 		s.step = "leave"
-		s.withSession(s.line.onLeave)
+		s.withSession(s.scheduler.onLeave)
 	case 4, 5:
 		id := s.anyEvent()
 		s.step = "cancel of " + string(id)
-		s.line.onCancel(s.session(), id)
+		s.scheduler.onCancel(s.session(), id)
 	case 6, 7, 8:
 		id := s.anyEvent()
 		s.step = "message for " + string(id)
-		s.line.onMessage(id, Message{Kind: []Kind{Generating, Completed}[s.IntN(2)], Event: id, Raw: []byte("{}")})
+		s.scheduler.onMessage(id, Message{Kind: []Kind{Generating, Completed}[s.IntN(2)], Event: id, Raw: []byte("{}")})
 	case 9, 10, 11, 12:
 		id := s.anyEvent()
 		s.step = "end of " + string(id)
-		s.line.onFinished(finished{event: id, average: []*float64{nil, seconds(.5)}[s.IntN(2)]})
+		s.scheduler.onFinished(finished{event: id, average: []*float64{nil, seconds(.5)}[s.IntN(2)]})
 	case 13:
 		s.step = "update"
-		s.line.onUpdate(time.Time{})
+		s.scheduler.onUpdate(time.Time{})
 	case 14, 15:
 		s.step = "reading"
 		s.withSession(s.read)
 	case 16:
-		s.step = "a cut"
+		s.step = "eviction"
 		s.withSession((*Session).end)
 	default:
 		s.join(EventID(fmt.Sprint("e", n)))
 	}
 }
 
-// manifest is an app whose numbers change with each start.
-func (s *storm) manifest() Manifest {
+// manifest is an app whose limits change with each start.
+func (s *randomWalk) manifest() Manifest {
 	m := app(
 		Endpoint{ID: 0, Group: "one", Limit: 1}, Endpoint{ID: 1, Group: "shared", Limit: s.IntN(4)},
 		Endpoint{ID: 2, Group: "shared", Limit: 1 + s.IntN(3)}, Endpoint{ID: 3, Group: "batch", Limit: 2, Batch: 1 + s.IntN(4)},
@@ -138,17 +136,17 @@ func (s *storm) manifest() Manifest {
 	return m
 }
 
-func (s *storm) session() SessionHash { return SessionHash(fmt.Sprint("s", s.IntN(5))) }
+func (s *randomWalk) session() SessionHash { return SessionHash(fmt.Sprint("s", s.IntN(5))) }
 
-func (s *storm) withSession(do func(*Session)) {
-	if found := s.line.sessions[s.session()]; found != nil {
+func (s *randomWalk) withSession(do func(*Session)) {
+	if found := s.scheduler.sessions[s.session()]; found != nil {
 		do(found)
 	}
 }
 
-// anyEvent prefers those that run, so that many of them end.
-func (s *storm) anyEvent() EventID {
-	if running := inOrder(s.line.running, ""); len(running) > 0 && s.IntN(4) > 0 {
+// anyEvent prefers running Events, so that many of them end.
+func (s *randomWalk) anyEvent() EventID {
+	if running := inOrder(s.scheduler.running, ""); len(running) > 0 && s.IntN(4) > 0 {
 		return running[s.IntN(len(running))].ID
 	}
 	if len(s.joined) > 0 {
@@ -157,7 +155,7 @@ func (s *storm) anyEvent() EventID {
 	return "nosuch"
 }
 
-func (s *storm) join(id EventID) {
+func (s *randomWalk) join(id EventID) {
 	s.step = "join of " + string(id)
 	e := &Event{ID: id, Session: s.session(), Endpoint: Endpoint{ID: s.IntN(7)}}
 	e.Payer = []identity.Identity{{Kind: identity.Local}, {Kind: identity.User, Name: "ada"}, {Kind: identity.User, Name: "bob"}}[s.IntN(3)]
@@ -165,99 +163,98 @@ func (s *storm) join(id EventID) {
 		e.Admitted, e.Finished = true, s.IntN(3) == 0
 		e.Endpoint = Endpoint{ID: 50 + s.IntN(3), Group: fmt.Sprint("render", s.IntN(3)), Limit: 1}
 	}
-	before := len(s.line.waiting)
-	if s.line.onSubmit(e) == nil {
+	before := len(s.scheduler.waiting)
+	if s.scheduler.onSubmit(e) == nil {
 		s.joined = append(s.joined, id)
-	} else if s.line.waiting[id] != nil || s.line.running[id] != nil || len(s.line.waiting) != before {
-		s.fail("it was refused and is there")
+	} else if s.scheduler.waiting[id] != nil || s.scheduler.running[id] != nil || len(s.scheduler.waiting) != before {
+		s.fail("it was refused and is queued")
 	}
 }
 
-func (s *storm) read(from *Session) {
+func (s *randomWalk) read(from *Session) {
 	for {
 		m, wake, err := from.pop()
 		if wake != nil || err != nil && m.Kind == "" {
 			return
 		}
 		if m.Kind == Completed {
-			s.told[m.Event]++
+			s.delivered[m.Event]++
 		}
 	}
 }
 
-// What must always hold
-
-func (s *storm) check() {
-	l := s.line
+// check tests the invariants.
+func (s *randomWalk) check() {
+	sc := s.scheduler
 	waiting, jobs := 0, map[*job]int{}
-	for _, g := range l.order {
+	for _, g := range sc.groupOrder {
 		waiting += len(g.waiting)
-		if l.groups[g.id] != g || !slices.IsSortedFunc(g.waiting, func(a, b *Event) int { return int(a.serial) - int(b.serial) }) {
-			s.fail("%s is not known or out of order", g)
+		if sc.groups[g.id] != g || !slices.IsSortedFunc(g.waiting, func(a, b *Event) int { return int(a.serial) - int(b.serial) }) {
+			s.fail("%s is unknown or out of order", g)
 		}
 	}
-	for id, j := range l.members {
+	for id, j := range sc.members {
 		jobs[j]++
-		if l.running[id] == nil {
-			s.fail("%s is in a job and does not run", id)
+		if sc.running[id] == nil {
+			s.fail("%s is in a job and is not running", id)
 		}
 	}
 	for j, open := range jobs {
-		if _, held := j.group.jobs[j]; !held || j.open != open || l.groups[j.group.id] != j.group {
+		if _, held := j.group.jobs[j]; !held || j.open != open || sc.groups[j.group.id] != j.group {
 			s.fail("a job of %d is counted as %d, held by its group: %v", open, j.open, held)
 		}
 	}
-	if waiting != len(l.waiting) || l.jobs != len(jobs) || len(l.groups) != len(l.order) {
-		s.fail("%d of %d wait, %d of %d jobs, %d of %d groups", waiting, len(l.waiting), l.jobs, len(jobs), len(l.groups), len(l.order))
+	if waiting != len(sc.waiting) || sc.jobs != len(jobs) || len(sc.groups) != len(sc.groupOrder) {
+		s.fail("%d of %d wait, %d of %d jobs, %d of %d groups", waiting, len(sc.waiting), sc.jobs, len(jobs), len(sc.groups), len(sc.groupOrder))
 	}
-	if l.up[""] && l.jobs < l.manifest.MaxThreads && l.next() != nil || l.manifest != nil && l.jobs > l.manifest.MaxThreads {
-		s.fail("%d jobs of %d threads, next is %v", l.jobs, l.manifest.MaxThreads, l.next())
+	if sc.attached[""] && sc.jobs < sc.manifest.MaxThreads && sc.nextGroup() != nil || sc.manifest != nil && sc.jobs > sc.manifest.MaxThreads {
+		s.fail("%d jobs of %d threads, next is %v", sc.jobs, sc.manifest.MaxThreads, sc.nextGroup())
 	}
 	owners := map[string]int{}
-	for _, session := range l.sessions {
+	for _, session := range sc.sessions {
 		if session.owner != "" {
 			owners[session.owner]++
 		}
 	}
-	if !maps.Equal(owners, l.owners) || owners["user:ada"] > 2 {
-		s.fail("sessions of %v are counted as %v", owners, l.owners)
+	if !maps.Equal(owners, sc.owners) || owners["user:ada"] > 2 {
+		s.fail("sessions of %v are counted as %v", owners, sc.owners)
 	}
 	s.checkEvents()
 }
 
-func (s *storm) checkEvents() {
+func (s *randomWalk) checkEvents() {
 	for _, id := range s.joined {
 		places := s.ends[id]
-		if s.line.waiting[id] != nil {
+		if s.scheduler.waiting[id] != nil {
 			places++
 		}
-		if s.line.running[id] != nil {
+		if s.scheduler.running[id] != nil {
 			places++
 		}
-		if places != 1 || s.told[id] > 1 {
-			s.fail("%s waits %v, runs %v, has ended %d times and was told of it %d times", id, s.line.waiting[id] != nil, s.line.running[id] != nil, s.ends[id], s.told[id])
+		if places != 1 || s.delivered[id] > 1 {
+			s.fail("%s waits %v, runs %v, has ended %d times and was delivered %d times", id, s.scheduler.waiting[id] != nil, s.scheduler.running[id] != nil, s.ends[id], s.delivered[id])
 		}
 	}
 }
 
-// settle lets all end and all visitors go: nothing may stay.
-func (s *storm) settle() {
+// settle ends all Events and removes all visitors. Nothing may remain.
+func (s *randomWalk) settle() {
 	s.step = "settling"
-	s.line.onAttach(s.manifest())
-	for len(s.line.running) > 0 {
-		for _, e := range inOrder(s.line.running, "") {
-			s.line.onFinished(finished{event: e.ID})
+	s.scheduler.onAttach(s.manifest())
+	for len(s.scheduler.running) > 0 {
+		for _, e := range inOrder(s.scheduler.running, "") {
+			s.scheduler.onFinished(finished{event: e.ID})
 		}
 		s.check()
 	}
-	s.line.onSweep(time.Now().Add(unreadLife + time.Second))
-	l := s.line
-	if len(l.waiting)+len(l.running)+len(l.members)+len(l.sessions)+l.jobs > 0 {
-		s.fail("%d wait, %d run, %d in %d jobs, %d sessions stay", len(l.waiting), len(l.running), len(l.members), l.jobs, len(l.sessions))
+	s.scheduler.onSweep(time.Now().Add(unreadTTL + time.Second))
+	sc := s.scheduler
+	if len(sc.waiting)+len(sc.running)+len(sc.members)+len(sc.sessions)+sc.jobs > 0 {
+		s.fail("%d waiting, %d running, %d in %d jobs and %d sessions remain", len(sc.waiting), len(sc.running), len(sc.members), sc.jobs, len(sc.sessions))
 	}
-	for _, g := range l.order {
-		if len(g.waiting)+len(g.jobs) > 0 || !l.lasting[g.id] {
-			s.fail("%s stays", g)
+	for _, g := range sc.groupOrder {
+		if len(g.waiting)+len(g.jobs) > 0 || !sc.declared[g.id] {
+			s.fail("%s remains", g)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"spacehost/internal/identity"
 )
 
-// fakeRunner is a Runner and a Payments that writes down what it is told; jobs hands on what is started.
+// fakeRunner is a Runner and a Payments that records its calls. jobs receives the started Jobs.
 type fakeRunner struct {
 	mu   sync.Mutex
 	log  []string
@@ -32,7 +32,7 @@ func (r *fakeRunner) note(format string, args ...any) {
 	r.log = append(r.log, fmt.Sprintf(format, args...))
 }
 
-func (r *fakeRunner) said() []string {
+func (r *fakeRunner) calls() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.log)
@@ -51,8 +51,8 @@ func sign(event Event) string {
 var _ Runner = (*fakeRunner)(nil)
 var _ Payments = (*fakeRunner)(nil)
 
-// inBubble runs test with a Queue that runs, on a clock of its own; the Queue ends with the test.
-func inBubble(t *testing.T, test func(t *testing.T, q *Queue, r *fakeRunner)) {
+// withQueue runs test in a synctest bubble with a running Queue, which ends with the test.
+func withQueue(t *testing.T, test func(t *testing.T, q *Queue, r *fakeRunner)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newFakeRunner()
@@ -80,7 +80,7 @@ func mustJoin(t *testing.T, q *Queue, name string, fn int) {
 var oneAtATime = app(Endpoint{ID: 1, Group: "g", Limit: 1})
 
 func TestJoinBeforeTheFirstAttach(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		if err := q.Join(eventNamed("a", 1)); !errors.Is(err, ErrNoRunner) {
 			t.Errorf("got %v, want ErrNoRunner", err)
 		}
@@ -88,13 +88,13 @@ func TestJoinBeforeTheFirstAttach(t *testing.T) {
 			t.Errorf("got manifest %+v", m)
 		}
 		if q.Refuses(identity.Identity{}, "", "") != nil || q.Size() != 0 || q.Session("a") != nil || q.SessionOf("a") != nil {
-			t.Error("something is known of a Space that has not started")
+			t.Error("the queue returns data of a Space that has not started")
 		}
 	})
 }
 
-func TestAnEventFromJoinToClose(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+func TestEventFromJoinToClose(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, r *fakeRunner) {
 		q.Attach(oneAtATime)
 		mustJoin(t, q, "s/a", 1)
 		job := <-r.jobs
@@ -119,7 +119,7 @@ func TestAnEventFromJoinToClose(t *testing.T) {
 }
 
 func TestAliveWhileItRuns(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		q.Attach(oneAtATime)
 		mustJoin(t, q, "a", 1)
 		mustJoin(t, q, "b", 1)
@@ -138,13 +138,13 @@ func TestAliveWhileItRuns(t *testing.T) {
 		q.Done("a", "", nil)
 		alive(true, "b")
 		q.Leave(q.Session("b"))
-		alive(true, "b") // it goes on unheard
+		alive(true, "b") // it continues without a visitor
 		q.Done("b", "", nil)
 		alive(false, "a", "b")
 	})
 }
 
-func TestDirectCallsPayWhileTheyLast(t *testing.T) {
+func TestDirectCallPaysUntilItEnds(t *testing.T) {
 	q := New(Config{}) // needs no Run
 	ada := identity.Identity{Kind: identity.User, Name: "ada"}
 	event, end := q.Direct(ada)
@@ -166,6 +166,21 @@ func TestDirectCallsPayWhileTheyLast(t *testing.T) {
 	}
 }
 
+func TestDisconnectedEndsTheLeasesOfADirectCall(t *testing.T) {
+	r := &fakeRunner{}
+	q := New(Config{Payments: r}) // needs no Run
+	event, end := q.Direct(identity.Identity{Kind: identity.Local})
+	end()
+	if _, alive := q.Payer(event); alive || len(r.log) != 0 {
+		t.Errorf("after the end of the request: alive %v, %v", alive, r.log)
+	}
+	q.Disconnected(event)
+	if !slices.Equal(r.log, []string{fmt.Sprintf("cancelled %s", event)}) {
+		t.Errorf("after a disconnect: %v", r.log)
+	}
+	New(Config{}).Disconnected(event) // without leases
+}
+
 func TestAdmittedWaitsForTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Config{})
@@ -178,13 +193,13 @@ func TestAdmittedWaitsForTheRunner(t *testing.T) {
 		}()
 		synctest.Wait()
 		if admitted {
-			t.Error("Admitted returned before the runner's owner had asked who pays")
+			t.Error("Admitted returned before Payer was called")
 		}
 		q.Payer(event)
 		q.Payer(event)
 		synctest.Wait()
 		if !admitted {
-			t.Error("Admitted still waits")
+			t.Error("Admitted still waits after Payer was called")
 		}
 		q.Admitted(t.Context(), event)
 		q.Admitted(t.Context(), "nosuch") // returns, or the bubble is deadlocked
@@ -206,8 +221,8 @@ func TestAdmittedEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestRunnerAndPaymentsAreTold(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+func TestCancelAndLeaveReachRunnerAndPayments(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, r *fakeRunner) {
 		m := app(Endpoint{ID: 1, Group: "g", Limit: 3})
 		m.App = 4
 		q.Attach(m)
@@ -216,16 +231,16 @@ func TestRunnerAndPaymentsAreTold(t *testing.T) {
 		mustJoin(t, q, "s/c", 1)
 		q.Cancel("s", "b")
 		q.Leave(q.Session("s"))
-		q.Size() // the line has done what came before
+		q.Size() // returns after the scheduler has handled the earlier inputs
 		want := []string{"cancel 4 b", "cancelled b", "gone 4 [a b c]", "left a", "left b", "left c"}
-		if got := r.said(); !slices.Equal(got, want) {
+		if got := r.calls(); !slices.Equal(got, want) {
 			t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 		}
 	})
 }
 
-func TestUpdatesByTheClock(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+func TestPeriodicUpdates(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
 		m.LiveUpdates, m.UpdateEvery = false, time.Second
 		q.Attach(m)
@@ -241,26 +256,26 @@ func TestUpdatesByTheClock(t *testing.T) {
 	})
 }
 
-func TestIdleSessionsAreSwept(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+func TestIdleSessionsAreRemoved(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		q.Attach(app(Endpoint{ID: 1, Group: "g", Limit: 0}))
-		for _, name := range []string{"told", "watched", "runs", "unread"} {
+		for _, name := range []string{"delivered", "watched", "running", "unread"} {
 			mustJoin(t, q, name, 1)
 		}
 		defer q.Session("watched").Open()()
-		for _, event := range []EventID{"told", "watched", "unread"} {
+		for _, event := range []EventID{"delivered", "watched", "unread"} {
 			q.Message(event, completed(event))
 			q.Done(event, "", nil)
 		}
-		drain(q.Session("told"))
+		drain(q.Session("delivered"))
 		drain(q.Session("watched"))
 		for _, step := range []struct {
 			wait time.Duration
 			left string
-		}{{59 * time.Second, "told watched runs unread"}, {12 * time.Second, "watched runs unread"}, {13 * time.Minute, "watched runs unread"}, {2 * time.Minute, "watched runs"}} {
+		}{{59 * time.Second, "delivered watched running unread"}, {12 * time.Second, "watched running unread"}, {13 * time.Minute, "watched running unread"}, {2 * time.Minute, "watched running"}} {
 			time.Sleep(step.wait)
 			synctest.Wait()
-			if got := known(q, "told", "watched", "runs", "unread"); got != step.left {
+			if got := known(q, "delivered", "watched", "running", "unread"); got != step.left {
 				t.Errorf("after another %s: got %q, want %q", step.wait, got, step.left)
 			}
 		}
@@ -278,7 +293,7 @@ func known(q *Queue, hashes ...SessionHash) string {
 }
 
 func TestLostAndAttached(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, r *fakeRunner) {
+	withQueue(t, func(t *testing.T, q *Queue, r *fakeRunner) {
 		q.Attach(oneAtATime)
 		mustJoin(t, q, "a", 1)
 		mustJoin(t, q, "b", 1)
@@ -294,8 +309,8 @@ func TestLostAndAttached(t *testing.T) {
 	})
 }
 
-func TestFullSpeaksGradiosWords(t *testing.T) {
-	inBubble(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
+func TestFullErrorHasGradiosText(t *testing.T) {
+	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
 		m.MaxSize = new(int)
 		*m.MaxSize = 2
@@ -321,8 +336,8 @@ func TestRunReturnsTheCause(t *testing.T) {
 	}
 }
 
-// A hang would be a deadlock of the bubble.
-func TestAfterRunAllAnswerAsIfTheSpaceWereGone(t *testing.T) {
+// A method that hangs is reported by synctest as a deadlock.
+func TestMethodsAfterRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Config{Runner: newFakeRunner(), Sign: sign})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -334,14 +349,14 @@ func TestAfterRunAllAnswerAsIfTheSpaceWereGone(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if got := drain(reader); !slices.Equal(got, []string{"unexpected_error Server stopped unexpectedly."}) {
-			t.Errorf("an open stream was told %q", got)
+			t.Errorf("an open stream received %q", got)
 		}
 		q.Leave(reader)
-		expectNothingKnown(t, q)
+		wantNoData(t, q)
 	})
 }
 
-func expectNothingKnown(t *testing.T, q *Queue) {
+func wantNoData(t *testing.T, q *Queue) {
 	t.Helper()
 	q.Attach(oneAtATime)
 	q.Lost("gone")
@@ -353,11 +368,11 @@ func expectNothingKnown(t *testing.T, q *Queue) {
 		t.Errorf("Join: got %v", err)
 	}
 	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Refuses(identity.Identity{}, "", "") != nil || q.Session("s") != nil || q.SessionOf("a") != nil {
-		t.Error("the queue still knows something")
+		t.Error("the queue still returns data")
 	}
 }
 
-// Many visitors at a time, for the race detector: each joins, half cancel or leave, and all reach their end.
+// Many concurrent visitors for the race detector: each joins, half of them cancel or leave, and all reach their end.
 func TestManyVisitors(t *testing.T) {
 	r := newFakeRunner()
 	q := New(Config{Runner: r, Sign: sign})
@@ -369,11 +384,11 @@ func TestManyVisitors(t *testing.T) {
 	host.Go(func() { r.answer(ctx, q) })
 	var visitors sync.WaitGroup
 	for n := range 200 {
-		visitors.Go(func() { visit(t, ctx, q, n) })
+		visitors.Go(func() { runVisitor(t, ctx, q, n) })
 	}
 	visitors.Wait()
 	if n := q.Size(); n != 0 {
-		t.Errorf("%d events still wait", n)
+		t.Errorf("%d events are still waiting, want 0", n)
 	}
 	cancel()
 	host.Wait()
@@ -393,7 +408,7 @@ func (r *fakeRunner) answer(ctx context.Context, q *Queue) {
 	}
 }
 
-func visit(t *testing.T, ctx context.Context, q *Queue, n int) {
+func runVisitor(t *testing.T, ctx context.Context, q *Queue, n int) {
 	name := fmt.Sprint("v", n)
 	if err := q.Join(eventNamed(name, 1+n%2)); err != nil {
 		t.Errorf("join %s: %v", name, err)
@@ -418,7 +433,7 @@ func visit(t *testing.T, ctx context.Context, q *Queue, n int) {
 	}
 }
 
-func TestAnEventLogsWhoAndWhatButNotItsInput(t *testing.T) {
+func TestEventLogsPayerAndEndpointOnly(t *testing.T) {
 	e := Event{ID: "a", Session: "s", Endpoint: Endpoint{APIName: "predict"}, Payer: identity.Identity{Kind: identity.Local}, Body: []byte("secret"), Token: "secret"}
 	to := zapcore.NewMapObjectEncoder()
 	if err := e.MarshalLogObject(to); err != nil {

@@ -11,7 +11,7 @@ import (
 // Kind is the `msg` of a Message on the wire (gradio/server_messages.py).
 type Kind string
 
-// The Kinds that the host itself makes or acts upon; a Space may send others, which pass through.
+// The Kinds that the host creates or handles. A Space may send other Kinds, which are passed through.
 const (
 	Estimation      Kind = "estimation"
 	Generating      Kind = "process_generating"
@@ -23,10 +23,10 @@ const (
 	UnexpectedError Kind = "unexpected_error"
 )
 
-// Level is how a Log is shown (gradio/helpers.py, log_message).
+// Level is the severity of a Log message (gradio/helpers.py, log_message).
 type Level string
 
-// The Levels that the host uses.
+// The Levels used by the host.
 const (
 	Info    Level = "info"
 	Warning Level = "warning"
@@ -36,46 +36,46 @@ const (
 type Message struct {
 	Kind  Kind
 	Event EventID
-	// Raw is the JSON that Gradio made. The host's own Messages have none: the dialect writes the fields below.
+	// Raw is JSON written by Gradio. Messages of the host have no Raw: the dialect writes the fields below.
 	Raw []byte
 
 	Rank, Size int      // Estimation
 	ETA        *float64 // Estimation, in seconds
 	Success    bool     // Completed
-	Failure    *Failure // Completed without Raw; nil: cancelled, an empty output
+	Failure    *Failure // Completed without Raw; nil: cancelled, with an empty output
 	Title      string   // Log
 	Level      Level    // Log
-	// Beside is when its Event joined, by the true clock, if a stream was open then: it may be read before the
-	// answer to the join. Else zero.
+	// Beside is the real time at which its Event joined, if a stream was open at that time: the Message may then arrive
+	// before the response to the join. Otherwise it is zero.
 	Beside time.Time
 	Text   string // Log, UnexpectedError
 }
 
-// Failure is an error that the host shows a visitor.
+// Failure is an error that the host shows to a visitor.
 type Failure struct{ Title, Text string }
 
-// sessionBytes bounds what is kept for a Session whose stream is not read, beside the last Message. What is beyond is
-// a client that has stopped reading, and it is cut. messageBytes is what a Message takes beside its Raw: a visitor who only
-// waits is told a new rank at each start.
+// sessionBytes bounds the undelivered bytes of one Session, apart from its last Message. A client beyond this bound has stopped reading, and its
+// Session is evicted. messageBytes is the cost of a Message apart from its Raw: a waiting visitor receives a new rank at
+// each start.
 const (
 	sessionBytes = 64 << 20
 	messageBytes = 256
 )
 
-// Session is one client connection: the Messages that wait for it and its Events that are not yet told to their end.
+// Session is one client connection with its undelivered Messages and its Events whose result is undelivered.
 type Session struct {
 	Hash  SessionHash
-	owner string // whose it is, in line.owners; empty: nobody is counted
+	owner string // key in scheduler.owners; empty: the payer has no bound
 
 	mu       sync.Mutex
-	pending  map[EventID]bool // true: its end is among messages
+	pending  map[EventID]bool // true: its result is in messages
 	beside   map[EventID]time.Time
 	messages []Message
 	size     int
-	total    *atomic.Int64 // of all Sessions' sizes; nil: of nobody's interest
+	total    *atomic.Int64 // sum of all Sessions' sizes; nil: not counted
 	wake     chan struct{}
 	streams  int
-	closing  bool // the last pending Event was told; close_stream comes next
+	closing  bool // the last pending result was delivered; close_stream comes next
 	gone     bool
 	now      func() time.Time
 	idle     time.Time // when a stream or an Event last ended
@@ -85,7 +85,7 @@ func newSession(hash SessionHash, now func() time.Time) *Session {
 	return &Session{Hash: hash, pending: map[EventID]bool{}, wake: make(chan struct{}), now: now, idle: now()}
 }
 
-// expect makes the stream stay open until event has been told to its end.
+// expect keeps the stream open until the result of event has been delivered.
 func (s *Session) expect(event EventID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +99,8 @@ func (s *Session) expect(event EventID) {
 	}
 }
 
-// put appends m, unless the Session is gone; one that does not read is cut here. A single Message may have any
-// size: how large a Frame is allowed to be is not decided here.
+// put appends m unless the Session is gone. It evicts a Session that is not read. A single Message may have any size,
+// because the size of frames is bounded elsewhere.
 func (s *Session) put(m Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Session) grow(by int) {
 	}
 }
 
-// weight is what is kept for who reads it.
+// weight returns the undelivered bytes.
 func (s *Session) weight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,14 +149,14 @@ func (s *Session) goneLocked() {
 	s.wakeLocked()
 }
 
-// end makes the Session gone: readers get io.ErrUnexpectedEOF, further Messages are dropped.
+// end marks the Session as gone: readers get io.ErrUnexpectedEOF, further Messages are dropped.
 func (s *Session) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.goneLocked()
 }
 
-// Open says that a stream reads this Session; close says that it no longer does.
+// Open registers a stream that reads this Session. close unregisters it and may be called twice.
 func (s *Session) Open() (close func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,9 +169,11 @@ func (s *Session) Open() (close func()) {
 	})
 }
 
-// Next blocks for the next Message, or until beat, which may be nil, asks for a Heartbeat. After the last pending
-// Event has been told it returns CloseStream, then io.EOF (gradio/routes.py, queue_data_helper: decided at delivery,
-// so that a join in between keeps the stream open). io.ErrUnexpectedEOF: the Session is gone. Else ctx's error.
+// Next blocks until a Message is available. A tick of beat, which may be nil, returns a Heartbeat.
+//
+// After the last pending result Next returns CloseStream with io.EOF. This is decided at delivery, so that a join in
+// between keeps the stream open (gradio/routes.py, queue_data_helper). Other errors: io.ErrUnexpectedEOF if the Session
+// is gone, otherwise that of ctx.
 func (s *Session) Next(ctx context.Context, beat <-chan time.Time) (Message, error) {
 	for {
 		m, wake, err := s.pop()
@@ -208,9 +210,9 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 		return Message{}, s.wake, nil
 	}
 	m := s.messages[0]
-	s.messages[0] = Message{} // the array may live long, its Raw need not
+	s.messages[0] = Message{} // the array may be kept long; this frees the Raw
 	if s.messages = s.messages[1:]; len(s.messages) == 0 {
-		s.messages = nil // whoever waits long has mostly nothing to hear
+		s.messages = nil // waiting Sessions are empty most of the time
 	}
 	s.grow(-m.cost())
 	if m.Kind == Completed {
@@ -221,21 +223,21 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	return m, nil, nil
 }
 
-// isIdle reports whether nobody has needed the Session for so long that it may go; one that was cut goes at once.
+// isIdle reports whether the Session has been unused beyond its TTL. An evicted Session is idle at once.
 func (s *Session) isIdle(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone || s.streams > 0 {
 		return s.gone
 	}
-	life := sessionLife
+	ttl := sessionTTL
 	for _, ended := range s.pending {
 		if !ended {
 			return false
 		}
-		life = unreadLife
+		ttl = unreadTTL
 	}
-	return now.Sub(s.idle) > life
+	return now.Sub(s.idle) > ttl
 }
 
 func (s *Session) isGone() bool {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// next fails the test if a Session that should have something to say has not.
+// next fails the test if a Session that should have a Message has none.
 func next(t *testing.T, s *Session) (Message, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	m, err := s.Next(ctx, nil)
 	if errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal("the session says nothing")
+		t.Fatal("the session has no message")
 	}
 	return m, err
 }
@@ -29,10 +29,10 @@ func expectNext(t *testing.T, s *Session, kind Kind, event EventID, want error) 
 	}
 }
 
-func expectSilence(t *testing.T, s *Session) {
+func expectNoMessage(t *testing.T, s *Session) {
 	t.Helper()
 	if m, wake, err := s.pop(); wake == nil {
-		t.Errorf("got %s of %q (%v), want silence", m.Kind, m.Event, err)
+		t.Errorf("got %s of %q (%v), want no message", m.Kind, m.Event, err)
 	}
 }
 
@@ -48,7 +48,7 @@ func completed(event EventID) Message {
 	return Message{Kind: Completed, Event: event, Raw: []byte(`{}`)}
 }
 
-func TestCloseStreamFollowsTheLastEventAsDelivered(t *testing.T) {
+func TestCloseStreamFollowsLastDelivery(t *testing.T) {
 	s := expecting("a", "b")
 	s.put(completed("a"))
 	s.put(Message{Kind: Log, Event: "b"})
@@ -57,33 +57,33 @@ func TestCloseStreamFollowsTheLastEventAsDelivered(t *testing.T) {
 	expectNext(t, s, Log, "b", nil)
 	expectNext(t, s, Completed, "b", nil)
 	expectNext(t, s, CloseStream, "", io.EOF)
-	expectSilence(t, s)
+	expectNoMessage(t, s)
 }
 
-// All is put before it is read: when b joins, the end of a lies in the Session but nobody has read it.
-func TestAJoinBeforeTheLastDeliveryKeepsTheStreamOpen(t *testing.T) {
+// The join of b comes when the result of a is pending but unread.
+func TestJoinBeforeLastDeliveryKeepsStreamOpen(t *testing.T) {
 	s := expecting("a")
 	s.put(completed("a"))
 	s.expect("b")
 	expectNext(t, s, Completed, "a", nil)
-	expectSilence(t, s)
+	expectNoMessage(t, s)
 	s.put(completed("b"))
 	expectNext(t, s, Completed, "b", nil)
 	expectNext(t, s, CloseStream, "", io.EOF)
 }
 
-func TestAJoinAfterTheLastDeliveryKeepsTheStreamOpen(t *testing.T) {
+func TestJoinAfterLastDeliveryKeepsStreamOpen(t *testing.T) {
 	s := expecting("a")
 	s.put(completed("a"))
 	expectNext(t, s, Completed, "a", nil)
-	s.expect("b") // close_stream is due, but not said yet
-	expectSilence(t, s)
+	s.expect("b") // close_stream is due, but not delivered yet
+	expectNoMessage(t, s)
 	s.put(completed("b"))
 	expectNext(t, s, Completed, "b", nil)
 	expectNext(t, s, CloseStream, "", io.EOF)
 }
 
-func TestAStreamOpensAgainAfterItsClose(t *testing.T) {
+func TestStreamReopensAfterClose(t *testing.T) {
 	s := expecting("a")
 	s.put(completed("a"))
 	drain(s)
@@ -93,13 +93,13 @@ func TestAStreamOpensAgainAfterItsClose(t *testing.T) {
 	expectNext(t, s, CloseStream, "", io.EOF)
 }
 
-func TestASessionThatIsNotReadIsCut(t *testing.T) {
+func TestUnreadSessionIsEvicted(t *testing.T) {
 	s, mega := expecting("a"), make([]byte, 1<<20)
 	for range 64 { // the last one may have any size
 		s.put(Message{Kind: Generating, Event: "a", Raw: mega})
 	}
 	if s.isGone() {
-		t.Fatal("cut below 64 MiB and one message")
+		t.Fatal("evicted below 64 MiB and one message")
 	}
 	s.put(Message{Kind: Generating, Event: "a", Raw: mega})
 	if !s.isGone() || s.messages != nil {
@@ -110,19 +110,19 @@ func TestASessionThatIsNotReadIsCut(t *testing.T) {
 	expectNext(t, s, "", "", io.ErrUnexpectedEOF)
 }
 
-func TestASessionThatIsReadIsNotCut(t *testing.T) {
+func TestReadSessionIsNotEvicted(t *testing.T) {
 	s, mega := expecting("a"), make([]byte, 1<<20)
 	for range 200 {
 		s.put(Message{Kind: Generating, Event: "a", Raw: mega})
 		expectNext(t, s, Generating, "a", nil)
 	}
 	if s.size != 0 {
-		t.Errorf("%d bytes are counted of an empty session", s.size)
+		t.Errorf("got %d bytes for an empty session, want 0", s.size)
 	}
 }
 
 // The last message of a generator is as large as all that it has yielded. The client reads an earlier one meanwhile.
-func TestOneMessageMayBeOfAnySize(t *testing.T) {
+func TestSingleMessageMayHaveAnySize(t *testing.T) {
 	s := expecting("a")
 	s.put(Message{Kind: Generating, Event: "a", Raw: make([]byte, 1<<20)})
 	s.put(Message{Kind: Completed, Event: "a", Raw: make([]byte, sessionBytes+1)})
@@ -131,18 +131,18 @@ func TestOneMessageMayBeOfAnySize(t *testing.T) {
 	expectNext(t, s, CloseStream, "", io.EOF)
 }
 
-// A visitor of a long line who never opens their stream is told a new rank at each start.
-func TestTheHostsOwnMessagesCount(t *testing.T) {
-	s, said := expecting("a"), 0
-	for ; !s.isGone() && said < 1_000_000; said++ {
-		s.put(Message{Kind: Estimation, Event: "a", Rank: said})
+// A visitor that waits in a long queue and never opens a stream receives a new rank at each start.
+func TestHostMessagesCountTowardsBound(t *testing.T) {
+	s, sent := expecting("a"), 0
+	for ; !s.isGone() && sent < 1_000_000; sent++ {
+		s.put(Message{Kind: Estimation, Event: "a", Rank: sent})
 	}
 	if !s.isGone() {
-		t.Errorf("%d estimates are kept", said)
+		t.Errorf("a session with %d unread estimates was not evicted", sent)
 	}
 }
 
-// reading is what one stream got, and how it ended.
+// reading is the Messages that one stream received, and the error that ended it.
 type reading struct {
 	ranks []int
 	err   error
@@ -174,7 +174,7 @@ func TestTwoReadersShareTheMessages(t *testing.T) {
 		}
 		s.put(Message{Kind: Completed, Event: "a", Rank: 100})
 		synctest.Wait()
-		s.end() // who was not told of the close learns it from this
+		s.end() // ends the reader that did not receive close_stream
 		one, other := <-first, <-second
 		read := slices.Sorted(slices.Values(append(one.ranks, other.ranks...)))
 		if len(read) != 101 || len(slices.Compact(read)) != 101 {
@@ -195,7 +195,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 	}
 	s.put(completed("a"))
 	if m, err := s.Next(ctx, nil); m.Kind != Completed || err != nil {
-		t.Errorf("what lies ready is lost: got %s, %v", m.Kind, err)
+		t.Errorf("a pending message was lost: got %s, %v", m.Kind, err)
 	}
 }
 
@@ -213,34 +213,34 @@ func TestOpenCountsStreams(t *testing.T) {
 	}
 }
 
-// What keeps a Session, and for how long; sessionLife is 60 s and unreadLife 15 min.
+// Each row has a reason to keep a Session, and for how long. sessionTTL is 60 s and unreadTTL 15 min.
 func TestIsIdle(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		do   func(*Session)
-		life time.Duration // 0: for ever
+		ttl  time.Duration // 0: forever
 	}{
-		{"nothing", func(*Session) {}, sessionLife},
+		{"nothing", func(*Session) {}, sessionTTL},
 		{"an event goes on", func(s *Session) { s.expect("a") }, 0},
 		{"one goes on, one has ended", func(s *Session) { s.expect("a"); s.expect("b"); s.put(completed("b")) }, 0},
-		{"an end that nobody has read", func(s *Session) { s.expect("a"); s.put(completed("a")) }, unreadLife},
-		{"all is told", func(s *Session) { s.expect("a"); s.put(completed("a")); drain(s) }, sessionLife},
+		{"an unread result", func(s *Session) { s.expect("a"); s.put(completed("a")) }, unreadTTL},
+		{"all is delivered", func(s *Session) { s.expect("a"); s.put(completed("a")); drain(s) }, sessionTTL},
 		{"a stream is open", func(s *Session) { s.Open() }, 0},
-		{"a stream was open", func(s *Session) { s.Open()() }, sessionLife},
+		{"a stream was open", func(s *Session) { s.Open()() }, sessionTTL},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSession("s", time.Now)
-			time.Sleep(time.Hour) // in the bubble's time: life counts from the end of what was needed last
+			time.Sleep(time.Hour) // in the bubble's time: the TTL counts from the end of the last use
 			row.do(s)
 			if row.name == "nothing" {
 				s.idle = time.Now()
 			}
 			idle := func(after time.Duration) bool { return s.isIdle(time.Now().Add(after)) }
-			if row.life == 0 && idle(1000*time.Hour) {
+			if row.ttl == 0 && idle(1000*time.Hour) {
 				t.Errorf("%s: idle after 1000 h", row.name)
 			}
-			if row.life > 0 && (idle(row.life) || !idle(row.life+1)) {
-				t.Errorf("%s: idle at %s: %v, a moment later: %v", row.name, row.life, idle(row.life), idle(row.life+1))
+			if row.ttl > 0 && (idle(row.ttl) || !idle(row.ttl+1)) {
+				t.Errorf("%s: idle at %s: %v, a moment later: %v", row.name, row.ttl, idle(row.ttl), idle(row.ttl+1))
 			}
 		})
 	}

@@ -2,20 +2,26 @@ package quota
 
 import "time"
 
-// Balance is where an identity stands.
+// Balance is the state of an identity's account in its current Window. Charged, Held and Left are of the quota, without the
+// credits.
 type Balance struct {
 	Identity  string
 	Unlimited bool
-	Base      time.Duration // the tier's quota and what an operator granted in this Window
+	Base      time.Duration // the tier's quota plus grants in this Window
 	Charged   time.Duration
 	Held      time.Duration
 	Granted   time.Duration
 	Left      time.Duration // never negative; meaningless if Unlimited
 	Opened    *time.Time    // nil before the first use in this Window
 	ResetsAt  *time.Time    // nil before the first use in this Window
+
+	Credits       time.Duration // prepaid seconds that no call holds
+	CreditHeld    time.Duration // prepaid seconds that open calls hold
+	CreditCharged time.Duration // prepaid seconds that were charged in this Window
+	Runs          *Runs         // nil if the tier has no limit of runs
 }
 
-// For is the same account seen with a tier: it fills in Base, Left and Unlimited, which the ledger does not know.
+// For returns the balance with Base, Left and Unlimited of a tier, which the ledger does not know.
 func (b Balance) For(t Tier) Balance {
 	b.Unlimited = t.Unlimited
 	b.Base = t.Quota + b.Granted
@@ -23,59 +29,50 @@ func (b Balance) For(t Tier) Balance {
 	return b
 }
 
-func (w window) balance(identity string) Balance {
-	b := Balance{Identity: identity, Charged: w.charged, Held: w.held, Granted: w.granted}
+func (w window) balance(identity string, c credits) Balance {
+	b := Balance{
+		Identity: identity, Charged: w.charged, Held: w.held, Granted: w.granted,
+		Credits: c.left, CreditHeld: c.held, CreditCharged: w.credit,
+	}
 	if !w.opened.IsZero() {
 		b.Opened, b.ResetsAt = &w.opened, &w.ends
 	}
 	return b
 }
 
-// Kind is what a line of the ledger does.
+// Kind is the effect of an Entry.
 type Kind string
 
 // The kinds of Entry.
 const (
-	KindHold   Kind = "hold"   // Held is set aside for a Lease
-	KindSettle Kind = "settle" // Held ends being set aside: Charged of it is paid, Returned comes back
-	KindGrant  Kind = "grant"  // an operator gives Returned on top of the quota
-	KindReset  Kind = "reset"  // an operator gives back Returned, all that was charged so far
+	KindHold   Kind = "hold"   // Held is reserved for a Lease
+	KindSettle Kind = "settle" // the reservation Held ends: Charged is paid, Returned is refunded
+	KindGrant  Kind = "grant"  // an operator adds Returned to the quota, and Runs to the limit of runs
+	KindReset  Kind = "reset"  // an operator refunds Returned, which is all that was charged so far, and returns Runs
+	KindCredit Kind = "credit" // an operator adds Returned to the credits
 )
 
-// Entry is one line of the ledger.
+// Entry is one row of the ledger.
 type Entry struct {
 	ID                      int64
 	At                      time.Time
 	Identity                string
 	Window                  int64
-	Lease                   string // empty for an operator's deed
+	Lease                   string // empty for an operator's adjustment
 	Kind                    Kind
-	Space, Task             string // Task is the function's name, as far as it is known
+	Space, Task             string // Task is the function's name, if known
 	Held, Charged, Returned time.Duration
-	Factor                  int // of a Lease's lines: seconds of quota for a second of it
+	Factor                  int // for a Lease: seconds of quota per second
 	Reason                  string
-	By                      string // the operator
-	Via                     string // the Space that spent it through Space; both lines of a Lease say it
+	By                      string        // the operator
+	Via                     string        // the Space that spent it through Space; set in both entries of a Lease
+	Runs                    int           // of a settlement: 1 if the Lease counts as a run
+	CreditHeld              time.Duration // the part of Held that comes from the credits
+	CreditCharged           time.Duration // the part of Charged that the credits pay
 }
 
-// Declared is what the function said that it would take.
+// Declared returns the duration that the function declared.
 func (e Entry) Declared() time.Duration { return e.Held / time.Duration(max(1, e.Factor)) }
 
-// Used is how long the function had its Slot.
+// Used returns the time for which the function had its Slot.
 func (e Entry) Used() time.Duration { return e.Charged / time.Duration(max(1, e.Factor)) }
-
-// Adjustment is an operator's deed.
-type Adjustment struct {
-	Identity string
-	Amount   time.Duration // what to grant; Reset ignores it
-	Reason   string
-	By       string // who does it
-}
-
-// MostGrant is the most that one grant gives: as much as a tier's quota may be, far from where a duration overflows.
-const MostGrant = 10_000 * time.Hour
-
-// AdjustmentError refuses an operator's deed that makes no sense. Nothing was changed.
-type AdjustmentError struct{ text string }
-
-func (e *AdjustmentError) Error() string { return e.text }

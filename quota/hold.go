@@ -7,101 +7,108 @@ import (
 	"time"
 )
 
-// HoldRequest asks to set seconds aside for a Lease that is being admitted.
+// HoldRequest requests a hold for a Lease that is being admitted.
 type HoldRequest struct {
 	Lease, Identity string
 	Tier            Tier
 	Space, Task     string
-	Declared        time.Duration // as the Task declares it, 0 already turned into 1 s
+	Declared        time.Duration // as declared by the Task; the caller has replaced 0 by 1 s
 	Factor          int           // see Factor
 	Now             time.Time
-	Pending         []Pending // this identity's open Leases; read only when holds are in the way
-	Via             string    // the Space that spends it through Space, on the identity's behalf; "": the identity itself
+	Pending         []Pending // this identity's open Leases; used only if holds exceed the quota
+	Via             string    // the Space that spends the quota through Space on the identity's behalf; "": the identity itself
+	Start           bool      // the Lease becomes active at Now, in the same transaction
 }
 
 // Pending is an open hold of the same identity.
 type Pending struct {
-	Lease string // tells a hold of an earlier Window apart; if empty it counts as one of this Window
+	Lease string // identifies holds of earlier Windows; if empty, the hold counts in the current Window
 	Held  time.Duration
-	Until time.Time // when it is over at the latest
+	Until time.Time // the latest end
 
-	via bool // the ledger knows
+	// The fields below are set from the ledger.
+	window int64
+	via    bool
+	credit time.Duration // the part of Held that comes from the credits
 }
 
-// ExceededError refuses a hold because the quota does not suffice now.
+// isIn reports whether the hold counts in w.
+func (p Pending) isIn(w window) bool { return p.Lease == "" || p.window == w.id }
+
+// ExceededError refuses a hold because the quota is insufficient now.
 type ExceededError struct {
-	Requested, Left time.Duration
-	Wait            time.Duration // until it would suffice, as far as can be known
-	OnlyHolds       bool          // charges leave enough; only open holds are in the way
-	Via             string        // the Space that Left is the cap of: what it may still spend through others
+	Requested, Left time.Duration // Left has what is left of the quota and of the credits
+	Wait            time.Duration // estimated time until the quota suffices
+	OnlyHolds       bool          // charges leave enough; only open holds exceed the quota
+	Via             string        // the Space whose delegation limit is exceeded; Left is what it may still spend
 }
 
 func (e *ExceededError) Error() string {
 	if e.Via != "" {
-		return fmt.Sprintf("cap of what Spaces may spend through others exceeded: %v requested via %s, %v left of half the allowance, try again in %v",
+		return fmt.Sprintf("delegation limit exceeded: %v requested via %s, %v left of half the allowance, try again in %v",
 			e.Requested, e.Via, e.Left, e.Wait)
 	}
 	return fmt.Sprintf("quota exceeded: %v requested, %v left, try again in %v", e.Requested, e.Left, e.Wait)
 }
 
-// LeftSeconds is Left for the wire: a second that is not whole cannot be asked for.
-func (e *ExceededError) LeftSeconds() int {
-	return int(e.Left / time.Second)
-}
+// LeftSeconds returns Left for the wire, rounded down: calls request whole seconds.
+func (e *ExceededError) LeftSeconds() int { return wholeSeconds(e.Left) }
 
-// Again is Wait as a person may be told it: from a second to a Span, wherever the clock has jumped.
+// Again returns Wait for display: from a second to a Span, even if the clock was set.
 func (e *ExceededError) Again() time.Duration { return min(max(e.Wait, time.Second), Span) }
 
-// Reason says what is in the way.
+// Reason explains the refusal to a user.
 func (e *ExceededError) Reason() string {
-	text := fmt.Sprintf("%g s asked for, %d s left", e.Requested.Seconds(), e.LeftSeconds())
+	text := fmt.Sprintf("%g s requested, %d s left", e.Requested.Seconds(), e.LeftSeconds())
 	switch {
 	case e.Via != "" && e.OnlyHolds:
-		return text + " of what Spaces may spend through others: calls under way hold the rest"
+		return text + " of the quota for calls through other Spaces: running calls hold the rest"
 	case e.Via != "":
-		return text + " of what Spaces may spend through others: it is half of what would be left without them"
+		return text + " of the quota for calls through other Spaces, which is half of the remaining quota"
 	case e.OnlyHolds:
-		return text + ": calls under way hold the rest"
+		return text + ": running calls hold the rest"
 	}
 	return text + ": the rest is used up until the reset"
 }
 
-// WaitSeconds is Wait for the wire, between 1 and 86399: the spaces package reads 0 as "runs limit", a negative
-// number as "illegal duration", and prints 86400 as "1 day, 0:00:00".
-func (e *ExceededError) WaitSeconds() int {
-	return int(min(max(ceil(e.Wait, time.Second)/time.Second, 1), 86399))
+// WaitSeconds returns Wait for the wire, from 1 to 86399: the spaces package reads 0 as "runs limit", a negative number as
+// "illegal duration", and prints 86400 as "1 day, 0:00:00".
+func (e *ExceededError) WaitSeconds() int { return waitSeconds(e.Wait) }
+
+func waitSeconds(wait time.Duration) int {
+	return int(min(max(ceil(wait, time.Second)/time.Second, 1), 86399))
 }
 
-// IllegalDurationError refuses a hold that this tier could never grant.
+// IllegalDurationError refuses a hold that the tier can never grant.
 type IllegalDurationError struct {
 	Requested, Longest time.Duration
 }
 
-// Reason says what is in the way.
+// Reason explains the refusal to a user.
 func (e *IllegalDurationError) Reason() string {
 	if e.Longest == 0 {
-		return "no call may take a day: the duration was probably a negative number"
+		return "a call cannot take a day: the declared duration was probably negative"
 	}
-	return fmt.Sprintf("%g s are more than one call may ask for (%g s)", e.Requested.Seconds(), e.Longest.Seconds())
+	return fmt.Sprintf("%g s requested, the maximum per call is %g s", e.Requested.Seconds(), e.Longest.Seconds())
 }
 
 func (e *IllegalDurationError) Error() string {
 	return fmt.Sprintf("illegal duration: %v requested, %v is the longest allowed", e.Requested, e.Longest)
 }
 
-// requested is the time to set aside, to the millisecond that SQL keeps.
+// requested returns the time to reserve, rounded up to the millisecond, the precision of SQL.
 func (r HoldRequest) requested() (time.Duration, error) {
 	if r.Declared <= 0 || r.Factor < 1 || r.Lease == "" || r.Identity == "" {
 		return 0, fmt.Errorf("hold for lease %q of %q: declared %v x %d", r.Lease, r.Identity, r.Declared, r.Factor)
 	}
-	requested := times(ceil(r.Declared, time.Millisecond), r.Factor)
+	requested := multiply(ceil(r.Declared, time.Millisecond), r.Factor)
 	if longest := r.Tier.LongestCall(); !r.Tier.Unlimited && requested > longest {
 		return 0, &IllegalDurationError{Requested: requested, Longest: longest}
 	}
 	return requested, nil
 }
 
-// left is what may still be held in w; it may be negative.
+// left returns the time that may still be held in w. It may be negative.
 func (r HoldRequest) left(w window) time.Duration {
 	if r.Via != "" {
 		return w.leftVia(r.Tier)
@@ -109,51 +116,60 @@ func (r HoldRequest) left(w window) time.Duration {
 	return w.left(r.Tier)
 }
 
-// fits says whether the quota suffices.
+// fits reports whether the quota suffices.
 func (r HoldRequest) fits(requested time.Duration, w window) bool {
 	return r.Tier.Unlimited || requested <= r.left(w)
 }
 
-// exceeded says why the quota does not suffice, and until when. The holds of pending are those that count in w.
+// exceeded returns the refusal with the time to wait. All of pending free seconds in w or credits.
 //
-//  1. Charges leave too little: only the reset helps.
-//  2. Only holds are in the way: the earliest deadlines free enough, or the reset comes first.
-func (r HoldRequest) exceeded(requested time.Duration, w window, pending []Pending) *ExceededError {
+//  1. Charges leave too little: the wait ends at the reset.
+//  2. Only holds exceed the quota: the wait ends when the earliest deadlines have freed enough, or at the reset.
+func (r HoldRequest) exceeded(requested time.Duration, w window, c credits, pending []Pending) *ExceededError {
 	left := r.left(w)
-	e := &ExceededError{Requested: requested, Left: max(0, left), Wait: w.untilReset(r.Now), Via: r.Via}
+	e := &ExceededError{Requested: requested, Left: max(0, left) + c.left, Wait: w.untilReset(r.Now), Via: r.Via}
 	charged := w
 	charged.held, charged.viaHeld = 0, 0
-	if requested > r.left(charged) { // 1
+	if requested > r.left(charged)+c.left+c.held { // 1
 		return e
 	}
 	e.OnlyHolds = true // 2
-	if freed, ok := r.freedAt(requested-left, pending); ok {
+	if freed, ok := r.freedAt(requested-c.left-left, w, pending); ok {
 		e.Wait = max(0, min(e.Wait, freed.Sub(r.Now)))
 	}
 	return e
 }
 
-// freedAt is when the earliest deadlines have freed what is missing.
-func (r HoldRequest) freedAt(missing time.Duration, pending []Pending) (time.Time, bool) {
+// freedAt returns the time at which the earliest deadlines have freed the missing time.
+func (r HoldRequest) freedAt(missing time.Duration, w window, pending []Pending) (time.Time, bool) {
 	slices.SortFunc(pending, func(a, b Pending) int { return a.Until.Compare(b.Until) })
 	for _, p := range pending {
-		if missing -= r.freedBy(p); missing <= 0 {
+		if missing -= r.freedBy(p, w); missing <= 0 {
 			return p.Until, true
 		}
 	}
 	return time.Time{}, false
 }
 
-// freedBy is by how much left grows when p is over, if nothing of it is charged.
-func (r HoldRequest) freedBy(p Pending) time.Duration {
-	if r.Via != "" && !p.via { // the cap is half of what is left
-		return p.Held / 2
+// freedBy returns how much left grows when p ends, if nothing of p is charged. The hold of an earlier Window frees only its
+// credits. The delegation limit is half of what is left of the quota.
+func (r HoldRequest) freedBy(p Pending, w window) time.Duration {
+	ofQuota := p.Held - p.credit
+	switch {
+	case !p.isIn(w) && r.Via != "":
+		return 0
+	case !p.isIn(w):
+		return p.credit
+	case r.Via != "" && !p.via:
+		return ofQuota / 2
+	case r.Via != "":
+		return ofQuota
 	}
 	return p.Held
 }
 
-// times never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.
-func times(d time.Duration, factor int) time.Duration {
+// multiply never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.
+func multiply(d time.Duration, factor int) time.Duration {
 	if d > math.MaxInt64/time.Duration(factor) {
 		return math.MaxInt64
 	}
@@ -167,3 +183,5 @@ func ceil(d, unit time.Duration) time.Duration {
 	}
 	return d - d%unit
 }
+
+func wholeSeconds(d time.Duration) int { return int(min(d/time.Second, math.MaxInt32)) }

@@ -7,13 +7,6 @@ import (
 	"time"
 )
 
-const s = time.Second
-
-// noon is a moment with a whole millisecond; every test's clock starts here.
-var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-
-var free = Tier{Name: "free", Quota: 210 * s}
-
 func TestRequested(t *testing.T) {
 	short := Tier{Quota: 210 * s, Longest: 60 * s}
 	for _, row := range []struct {
@@ -22,14 +15,14 @@ func TestRequested(t *testing.T) {
 		declared time.Duration
 		factor   int
 		want     time.Duration
-		longest  time.Duration // of the refusal
+		longest  time.Duration // in the refusal
 	}{
 		{"large", free, 60 * s, 1, 60 * s, 0},
 		{"xlarge costs double", free, 45 * s, 2, 90 * s, 0},
-		{"0 that was made 1", free, 1 * s, 1, 1 * s, 0},
+		{"0 replaced by 1", free, 1 * s, 1, 1 * s, 0},
 		{"the whole quota", free, 210 * s, 1, 210 * s, 0},
 		{"above the quota", free, 211 * s, 1, 0, 210 * s},
-		{"above it by size only", free, 106 * s, 2, 0, 210 * s},
+		{"above the quota only by size", free, 106 * s, 2, 0, 210 * s},
 		{"above the longest", short, 61 * s, 1, 0, 60 * s},
 		{"-1 as it arrives", free, 86399 * s, 1, 0, 210 * s},
 		{"large enough to wrap round", free, math.MaxInt64, 2, 0, 210 * s},
@@ -50,7 +43,7 @@ func TestRequested(t *testing.T) {
 	}
 }
 
-func TestRequestedRefusesNonsense(t *testing.T) {
+func TestRequestedRefusesInvalidRequests(t *testing.T) {
 	good := HoldRequest{Lease: "a", Identity: "local", Tier: free, Declared: s, Factor: 1}
 	for name, spoil := range map[string]func(r *HoldRequest){
 		"no lease":    func(r *HoldRequest) { r.Lease = "" },
@@ -82,7 +75,7 @@ func TestExceeded(t *testing.T) {
 	}{
 		{"60 requested, 30 left after charges", 60 * s, opened(180*s, 0), nil,
 			ExceededError{Left: 30 * s, Wait: 23 * time.Hour}},
-		{"60 requested, 30 left after charges and holds that would not do", 60 * s, opened(160*s, 20*s),
+		{"60 requested, 30 left after charges and insufficient holds", 60 * s, opened(160*s, 20*s),
 			[]Pending{{Held: 20 * s, Until: in(5 * s)}}, ExceededError{Left: 30 * s, Wait: 23 * time.Hour}},
 		{"three holds of 60 on 210", 60 * s, unopened(180 * s),
 			[]Pending{{Held: 60 * s, Until: in(50 * s)}, {Held: 60 * s, Until: in(20 * s)}, {Held: 60 * s, Until: in(40 * s)}},
@@ -92,7 +85,7 @@ func TestExceeded(t *testing.T) {
 			ExceededError{Left: 30 * s, Wait: 40 * s, OnlyHolds: true}},
 		{"a deadline that is over", 60 * s, unopened(180 * s), []Pending{{Held: 60 * s, Until: in(-3 * s)}},
 			ExceededError{Left: 30 * s, Wait: 0, OnlyHolds: true}},
-		{"holds nobody told of", 60 * s, opened(0, 180*s), nil,
+		{"holds missing from the request", 60 * s, opened(0, 180*s), nil,
 			ExceededError{Left: 30 * s, Wait: 23 * time.Hour, OnlyHolds: true}},
 		{"the reset comes before the deadline", 60 * s, window{id: 1, opened: in(5*s - Span), ends: in(5 * s), held: 180 * s},
 			[]Pending{{Held: 60 * s, Until: in(50 * s)}}, ExceededError{Left: 30 * s, Wait: 5 * s, OnlyHolds: true}},
@@ -102,7 +95,7 @@ func TestExceeded(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Requested = row.requested
-			got := HoldRequest{Tier: free, Now: noon}.exceeded(row.requested, row.w, row.pending)
+			got := HoldRequest{Tier: free, Now: noon}.exceeded(row.requested, row.w, credits{}, row.pending)
 			if *got != row.want {
 				t.Errorf("got %+v, want %+v", *got, row.want)
 			}

@@ -1,34 +1,49 @@
 package quota
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Refusal is a call that the quota did not allow.
+// Refusal is a call that was refused by the quota.
 type Refusal struct {
 	At       time.Time
-	Identity string // whose quota it was
-	Space    string // where
-	Task     string // the function's name, as far as it is known
-	Err      error  // *ExceededError or *IllegalDurationError
+	Identity string // the owner of the quota
+	Space    string
+	Task     string // the function's name, if known
+	Err      error  // a Refused
 }
 
-// Bounds of what is remembered.
+// Refused is an error with which Hold refuses a call by the rules of its account.
+type Refused interface {
+	error
+	// Reason explains the refusal to a user.
+	Reason() string
+}
+
+// AsRefused returns the refusal in err, if it is one.
+func AsRefused(err error) (Refused, bool) {
+	var refused Refused
+	ok := errors.As(err, &refused)
+	return refused, ok
+}
+
+// Bounds of Refusals.
 const (
-	maxRefusals = 2_000
-	maxOfOne    = 10
+	maxRefusals    = 2_000
+	maxPerIdentity = 10
 )
 
-// Refusals remembers the last ones of this start, so that whoever was refused can read why. The zero Refusals is empty;
-// it may be used by many goroutines.
+// Refusals holds the last refusals since the start of the host, so that users can read the reason. The zero Refusals is
+// empty. It may be used by many goroutines.
 type Refusals struct {
 	mu  sync.Mutex
 	all []Refusal // oldest first
 }
 
-// Add remembers a refusal in place of the same identity's oldest, or of everybody's.
+// Add adds a refusal. At the bound it replaces the identity's oldest refusal, or the oldest of all.
 func (rs *Refusals) Add(r Refusal) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -41,7 +56,7 @@ func (rs *Refusals) Add(r Refusal) {
 		}
 	}
 	switch {
-	case of >= maxOfOne:
+	case of >= maxPerIdentity:
 		rs.all = slices.Delete(rs.all, first, first+1)
 	case len(rs.all) >= maxRefusals:
 		rs.all = slices.Delete(rs.all, 0, 1)
@@ -49,7 +64,7 @@ func (rs *Refusals) Add(r Refusal) {
 	rs.all = append(rs.all, r)
 }
 
-// Of are an identity's, newest first.
+// Of returns an identity's refusals, newest first.
 func (rs *Refusals) Of(identity string) (found []Refusal) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

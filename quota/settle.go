@@ -8,26 +8,37 @@ import (
 // Settlement ends a hold.
 type Settlement struct {
 	Lease   string
-	Charged time.Duration // between 0 and what is held; the rest is returned
+	Charged time.Duration // from 0 to the held time; the rest is refunded
 	Reason  string
 	Now     time.Time
+	// Ran is when the Lease was granted a GPU. If it became active, its run counts from then on instead. Zero: it was granted
+	// none, or its client never learned of it, and it counts as no run.
+	Ran time.Time
 }
 
-// SettledError says that the Lease was settled before. Nothing was changed.
+// runs returns the number of runs that the Lease counts as.
+func (s Settlement) runs() int {
+	if s.Ran.IsZero() {
+		return 0
+	}
+	return 1
+}
+
+// SettledError refuses to settle a Lease twice. Nothing was changed.
 type SettledError struct{ Lease string }
 
 func (e *SettledError) Error() string {
-	return fmt.Sprintf("lease %s is settled already", e.Lease)
+	return fmt.Sprintf("lease %s is already settled", e.Lease)
 }
 
-// UnknownHoldError says that there is no hold for the Lease.
+// UnknownHoldError is returned for a Lease without a hold.
 type UnknownHoldError struct{ Lease string }
 
 func (e *UnknownHoldError) Error() string {
 	return fmt.Sprintf("lease %s has no hold", e.Lease)
 }
 
-// ChargeError refuses a charge that is not between 0 and what is held. Nothing was changed.
+// ChargeError refuses a charge that is negative or exceeds the hold. Nothing was changed.
 type ChargeError struct {
 	Lease         string
 	Held, Charged time.Duration
@@ -37,7 +48,7 @@ func (e *ChargeError) Error() string {
 	return fmt.Sprintf("lease %s cannot be charged %v: it holds %v", e.Lease, e.Charged, e.Held)
 }
 
-// charge rounds up to the millisecond, once.
+// charge returns the charge, rounded up to the millisecond.
 func (s Settlement) charge(held time.Duration) (time.Duration, error) {
 	charged := ceil(s.Charged, time.Millisecond)
 	if s.Charged < 0 || charged > held {

@@ -7,23 +7,27 @@ import (
 	"fmt"
 	"time"
 
+	"spacehost/internal/sqlrows"
+
 	"github.com/mattn/go-sqlite3"
 )
 
-// Ledger is the account book. It holds no state of its own: all of it is in the tables windows and ledger.
+// Ledger is the account book. It has no state of its own: all data is in the tables windows, ledger, runs and
+// credits.
 //
-// Hold, Open and Settle take the caller's transaction, so that a hold and its Lease's row are one. The other methods
-// bring their own connection, and the pool has only one: never call them with a transaction open.
+// Hold, Ask, Open, Settle and Forget take the caller's transaction, so that a hold and its lease's row are committed
+// together. The other methods take a connection from the pool, which has only one: never call them with a transaction
+// open.
 type Ledger struct {
 	db    *sql.DB
-	reads *sql.DB // answers also while db waits for its turn to write
+	reads *sql.DB // reads even while a transaction waits for db
 	now   func() time.Time
 }
 
-// Config has the means of a Ledger.
+// Config configures a Ledger.
 type Config struct {
-	Now   func() time.Time // wall clock for an operator's deeds; nil is the real one
-	Reads *sql.DB          // as migrations.OpenReads makes it, for questions outside of a transaction; nil: the one that writes
+	Now   func() time.Time // wall clock for an operator's adjustments; nil is the real one
+	Reads *sql.DB          // handle of migrations.OpenReads for queries outside a transaction; nil: the writing handle
 }
 
 // New returns the Ledger in db, which migrations.Open has opened.
@@ -37,15 +41,16 @@ func New(db *sql.DB, c Config) *Ledger {
 	return &Ledger{db: db, reads: c.Reads, now: c.Now}
 }
 
-// Held is what Hold has set aside, and where that leaves the identity.
+// Held is the result of Hold.
 type Held struct {
 	Time      time.Duration
-	Remaining float64 // what part of the quota is left beside charges and holds, this one included: between 0 and 1
-	IsOpen    bool    // its Window is open already: Open would change nothing
+	Remaining float64 // fraction of the quota left after all charges and holds, including this one: from 0 to 1
+	IsOpen    bool    // the Window is already open, so Open would change nothing
+	OverRuns  bool    // the tier's runs were used up before, and its limit is not enforced
 }
 
-// Hold sets seconds aside, or refuses with *IllegalDurationError or *ExceededError and writes nothing. The hold, and later
-// its charge, belong to the Window that counts at r.Now.
+// Hold reserves seconds and a run, or refuses with an error that is Refused and writes nothing. Seconds come from the quota
+// first, and the rest from the credits. The hold, and later its charge, belong to the Window that is current at r.Now.
 func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, error) {
 	requested, err := r.requested()
 	if err != nil {
@@ -55,34 +60,54 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, err
 	if err != nil {
 		return Held{}, err
 	}
-	if !r.fits(requested, w) {
-		return Held{}, refuse(ctx, tx, r, requested, w)
-	}
-	err = add(ctx, tx, w, Entry{
-		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
-		Space: r.Space, Task: r.Task, Held: requested, Factor: r.Factor, Via: r.Via,
-	})
+	credit, overRuns, err := admit(ctx, tx, r, requested, w)
 	if err != nil {
 		return Held{}, err
 	}
-	w.held += requested
-	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero()}, nil
+	err = add(ctx, tx, w, Entry{
+		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
+		Space: r.Space, Task: r.Task, Held: requested, CreditHeld: credit, Factor: r.Factor, Via: r.Via,
+	})
+	if err == nil {
+		err = r.reserveRun(ctx, tx)
+	}
+	if err != nil {
+		return Held{}, err
+	}
+	w.held += requested - credit
+	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero(), OverRuns: overRuns}, nil
 }
 
-// Ask is what Hold would say, and writes nothing.
+// admit checks the runs and the seconds. It returns the part of the request that the credits pay for.
+func admit(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) (credit time.Duration, overRuns bool, err error) {
+	if overRuns, err = r.checkRuns(ctx, tx, requested, w); err != nil || r.fits(requested, w) {
+		return 0, overRuns, err
+	}
+	c, err := r.creditsOf(ctx, tx)
+	if err != nil {
+		return 0, overRuns, err
+	}
+	if credit = requested - max(0, r.left(w)); credit <= c.left {
+		return credit, overRuns, nil
+	}
+	return 0, overRuns, refuse(ctx, tx, r, requested, w, c)
+}
+
+// Ask returns the error that Hold would return, and writes nothing.
 func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
 	requested, err := r.requested()
 	if err != nil {
 		return err
 	}
 	w, err := currentWindow(ctx, tx, r.Identity, r.Now)
-	if err != nil || r.fits(requested, w) {
+	if err != nil {
 		return err
 	}
-	return refuse(ctx, tx, r, requested, w)
+	_, _, err = admit(ctx, tx, r, requested, w)
+	return err
 }
 
-// Open says that the Lease became active: its Window opens now, unless it is open already.
+// Open counts the run of a Lease that has become active, and opens its Window. What is counted or open already stays so.
 func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Time) error {
 	hold, err := holdOf(ctx, tx, lease)
 	if err != nil {
@@ -93,11 +118,12 @@ func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Ti
 	if err != nil {
 		return fmt.Errorf("open window of lease %s: %w", lease, err)
 	}
-	return nil
+	return countRun(ctx, tx, hold, now)
 }
 
-// Settle ends the hold of a Lease: what is charged stays in the Window of the hold, the rest is returned. It refuses
-// with *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can go on.
+// Settle ends the hold of a Lease: the charge counts in the hold's Window, the rest is refunded. The quota pays before the
+// credits. It refuses with
+// *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can continue.
 func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	hold, err := holdOf(ctx, tx, s.Lease)
 	if err != nil {
@@ -109,102 +135,64 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	}
 	err = add(ctx, tx, window{id: hold.Window}, Entry{
 		At: s.Now, Identity: hold.Identity, Lease: s.Lease, Kind: KindSettle, Space: hold.Space, Task: hold.Task,
-		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Factor: hold.Factor, Reason: s.Reason, Via: hold.Via,
+		Held: hold.Held, CreditHeld: hold.CreditHeld, Charged: charged, CreditCharged: max(0, charged-(hold.Held-hold.CreditHeld)),
+		Returned: hold.Held - charged, Runs: s.runs(), Factor: hold.Factor, Reason: s.Reason, Via: hold.Via,
 	})
 	if isDuplicate(err) {
 		return &SettledError{Lease: s.Lease}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return settleRun(ctx, tx, hold, s.Ran)
 }
 
-// Balance is where an identity stands at now.
+// Balance returns the balance of an identity at now.
 func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.Time) (Balance, error) {
 	w, err := currentWindow(ctx, l.reads, identity, now)
 	if err != nil {
 		return Balance{}, err
 	}
-	return w.balance(identity).For(t), nil
+	c, err := readCredits(ctx, l.reads, identity)
+	if err != nil {
+		return Balance{}, err
+	}
+	b := w.balance(identity, c).For(t)
+	b.Runs, err = l.Runs(ctx, identity, t, now)
+	return b, err
 }
 
-// List is where everybody stands who has entries, by identity. The ledger does not know tiers: Base and Left are
-// empty until Balance.For fills them in.
+// List returns the balances of all identities with entries, by identity. The ledger does not know tiers: Balance.For
+// fills in Base and Left, and Runs the runs.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
-	rows, err := l.reads.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
-		WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY identity`)
-	return collect(rows, err, "list balances", func() (Balance, error) {
+	rows, err := l.reads.QueryContext(ctx, `SELECT windows.identity, coalesce(carried_ms + bought_ms - used_ms - credits.held_ms, 0), coalesce(credits.held_ms, 0), `+windowColumns+`
+		FROM windows LEFT JOIN credits ON credits.identity = windows.identity WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY windows.identity`)
+	return sqlrows.Collect(rows, err, "list balances", func(row sqlrows.Scanner) (Balance, error) {
 		var identity string
-		w, err := scanWindow(rows, &identity)
-		return w.at(now).balance(identity), err
+		var c credits
+		w, err := scanWindow(row, &identity, (*millis)(&c.left), (*millis)(&c.held))
+		return w.at(now).balance(identity, c), err
 	})
 }
 
-// Entries are an identity's lines of the ledger, newest first. No limit is asked for with 0.
+// Entries returns an identity's entries, newest first. A limit of 0 returns all.
 func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Entry, error) {
 	if limit <= 0 {
 		limit = -1
 	}
 	rows, err := l.reads.QueryContext(ctx,
 		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
-	return collect(rows, err, "list entries of "+identity, func() (Entry, error) { return scanEntry(rows) })
+	return sqlrows.Collect(rows, err, "list entries of "+identity, scanEntry)
 }
 
-// Grant gives an identity more than its quota, until the Window that counts now is over. The error is an
-// *AdjustmentError for what is not from a second to MostGrant.
-func (l *Ledger) Grant(ctx context.Context, a Adjustment) error {
-	if a.Amount < time.Second || a.Amount > MostGrant {
-		return &AdjustmentError{fmt.Sprintf("grant %v to %s: give from 1s to %v", a.Amount, a.Identity, MostGrant)}
-	}
-	return l.adjust(ctx, a, KindGrant, func(window) time.Duration { return a.Amount })
-}
-
-// Reset gives back all that was charged in the Window that counts now. What is held stays held, and is charged later.
-// The error is an *AdjustmentError if nothing was.
-func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
-	return l.adjust(ctx, a, KindReset, func(w window) time.Duration { return w.charged })
-}
-
-func (l *Ledger) adjust(ctx context.Context, a Adjustment, kind Kind, amount func(window) time.Duration) error {
-	tx, err := l.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s for %s: %w", kind, a.Identity, err)
-	}
-	defer tx.Rollback()
-	now := l.now()
-	w, err := currentWindow(ctx, tx, a.Identity, now)
-	if err != nil {
-		return err
-	}
-	e := Entry{At: now, Identity: a.Identity, Kind: kind, Returned: amount(w), Reason: a.Reason, By: a.By}
-	if e.Returned <= 0 {
-		return &AdjustmentError{fmt.Sprintf("%s of %s: nothing was charged in the window that counts now", kind, a.Identity)}
-	}
-	if err := add(ctx, tx, w, e); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// Reanchor mends what a wrong clock has done: a Window that was opened in what is now the future would last until
-// then, so it is taken as opened now. It returns how many there were. To be called at start and when the clock was
-// seen to step back, for instance after `clock advance` and a restart.
-func (l *Ledger) Reanchor(ctx context.Context, now time.Time) (int64, error) {
-	end := now.Add(Span).UnixMilli()
-	result, err := l.db.ExecContext(ctx, `UPDATE windows SET opened_at = ?, ends_at = ?
-		WHERE ends_at > ? AND id IN (SELECT max(id) FROM windows GROUP BY identity)`, now.UnixMilli(), end, end)
-	if err != nil {
-		return 0, fmt.Errorf("reanchor windows: %w", err)
-	}
-	return result.RowsAffected()
-}
-
-// asker is a transaction or, for a single question, the pool.
-type asker interface {
+// querier is a transaction or, for a single query, the pool.
+type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// currentWindow is the one that counts at now; it has no row if the next one is still to be made.
-func currentWindow(ctx context.Context, q asker, identity string, now time.Time) (window, error) {
+// currentWindow returns the Window that is current at now. It has no row if the next Window is not created yet.
+func currentWindow(ctx context.Context, q querier, identity string, now time.Time) (window, error) {
 	row := q.QueryRowContext(ctx,
 		`SELECT `+windowColumns+` FROM windows WHERE identity = ? ORDER BY id DESC LIMIT 1`, identity)
 	w, err := scanWindow(row)
@@ -217,39 +205,40 @@ func currentWindow(ctx context.Context, q asker, identity string, now time.Time)
 	return w.at(now), nil
 }
 
-func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) error {
-	var pending []Pending
+func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window, c credits) error {
+	missing := requested - max(0, r.left(w)) - c.left
+	onlyCredits := missing > 0 && missing <= c.held
+	pending, err := pendingIn(ctx, tx, r, func(p Pending) bool { return p.credit > 0 || !onlyCredits && p.isIn(w) })
+	switch {
+	case err != nil:
+		return err
+	case onlyCredits:
+		return r.pendingCredits(requested, w, c, pending)
+	}
+	return r.exceeded(requested, w, c, pending)
+}
+
+// pendingIn returns the open holds that match. The hold of an earlier Window does not count in w: its end frees nothing there.
+func pendingIn(ctx context.Context, tx *sql.Tx, r HoldRequest, matches func(Pending) bool) (all []Pending, err error) {
 	for _, p := range r.Pending {
-		counts, via, err := holdsIn(ctx, tx, w, p.Lease)
-		if err != nil {
-			return err
+		if p.Lease != "" {
+			err := tx.QueryRowContext(ctx, `SELECT window_id, via <> '', credit_held_ms FROM ledger WHERE lease_id = ? AND kind = 'hold'`, p.Lease).
+				Scan(&p.window, &p.via, (*millis)(&p.credit))
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read hold of lease %s: %w", p.Lease, err)
+			}
 		}
-		if counts {
-			p.via = via
-			pending = append(pending, p)
+		if matches(p) {
+			all = append(all, p)
 		}
 	}
-	return r.exceeded(requested, w, pending)
+	return all, nil
 }
 
-// holdsIn says whether the hold of a Lease counts in w, and whether it is one via a Space. One that was admitted before
-// the last reset does not: its end frees nothing here.
-func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (counts, via bool, err error) {
-	if lease == "" {
-		return true, false, nil
-	}
-	err = tx.QueryRowContext(ctx, `SELECT via <> '' FROM ledger WHERE lease_id = ? AND kind = 'hold' AND window_id = ?`,
-		lease, w.id).Scan(&via)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, false, nil
-	}
-	if err != nil {
-		return false, false, fmt.Errorf("read hold of lease %s: %w", lease, err)
-	}
-	return true, via, nil
-}
-
-// holdOf is the hold of a Lease, settled or not.
+// holdOf returns the hold of a Lease, settled or not.
 func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
 	row := tx.QueryRowContext(ctx, `SELECT `+entryColumns+` FROM ledger WHERE lease_id = ? AND kind = 'hold'`, lease)
 	hold, err := scanEntry(row)
@@ -262,17 +251,18 @@ func holdOf(ctx context.Context, tx *sql.Tx, lease string) (Entry, error) {
 	return hold, nil
 }
 
-// add writes a line into w, and w itself if it has no row yet. The sums of w follow by the trigger ledger_sums.
+// add writes an entry into w, and creates the row of w if there is none. The trigger ledger_sums updates the sums of w.
 func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	if err := w.ensureRow(ctx, tx, e.Identity); err != nil {
 		return err
 	}
 	lease := sql.NullString{String: e.Lease, Valid: e.Lease != ""}
 	_, err := tx.ExecContext(ctx, `INSERT INTO ledger
-		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via, factor)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via, factor,
+		runs, credit_held_ms, credit_charged_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.At.UnixMilli(), e.Identity, w.id, lease, string(e.Kind), e.Space, e.Task,
-		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via, max(1, e.Factor))
+		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via, max(1, e.Factor),
+		e.Runs, e.CreditHeld.Milliseconds(), e.CreditCharged.Milliseconds())
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", e.Kind, e.Identity, err)
 	}
@@ -296,17 +286,14 @@ func isDuplicate(err error) bool {
 	return errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintUnique
 }
 
-// scanner is a row or the rows.
-type scanner interface{ Scan(into ...any) error }
+const windowColumns = `id, opened_at, ends_at, windows.held_ms, charged_ms, granted_ms, credit_charged_ms, via_held_ms, via_charged_ms`
 
-const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms, via_held_ms, via_charged_ms`
-
-// scanWindow reads windowColumns, after whatever stands before them in the row.
-func scanWindow(row scanner, before ...any) (window, error) {
+// scanWindow reads windowColumns, which follow the columns of before.
+func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 	var w window
 	var opened, ends sql.NullInt64
 	err := row.Scan(append(before, &w.id, &opened, &ends,
-		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted), (*millis)(&w.viaHeld), (*millis)(&w.viaCharged))...)
+		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted), (*millis)(&w.credit), (*millis)(&w.viaHeld), (*millis)(&w.viaCharged))...)
 	if opened.Valid {
 		w.opened, w.ends = time.UnixMilli(opened.Int64).UTC(), time.UnixMilli(ends.Int64).UTC()
 	}
@@ -314,38 +301,19 @@ func scanWindow(row scanner, before ...any) (window, error) {
 }
 
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
-	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor`
+	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor, runs, credit_held_ms, credit_charged_ms`
 
-func scanEntry(row scanner) (Entry, error) {
+func scanEntry(row sqlrows.Scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
-		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor)
+		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor,
+		&e.Runs, (*millis)(&e.CreditHeld), (*millis)(&e.CreditCharged))
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
 }
 
-// collect reads all rows, each with one.
-func collect[T any](rows *sql.Rows, err error, what string, one func() (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		v, err := one()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
-}
-
-// millis is a time.Duration as SQL keeps it.
+// millis is a time.Duration as stored in SQL.
 type millis time.Duration
 
 // Scan implements sql.Scanner.

@@ -1,4 +1,3 @@
-// Package quota keeps the account: Tier presets, Windows, Holds, Charges.
 package quota
 
 import (
@@ -11,24 +10,29 @@ import (
 	"spacehost/internal/people"
 )
 
-// Tier is a class of allowance.
+// Tier is a class of users with the same quota and priority.
 type Tier struct {
 	Name          string
 	Quota         time.Duration // GPU time in one Window
-	Longest       time.Duration // of one call; 0 means the whole quota
-	Unlimited     bool          // never refused, recorded all the same
-	Authenticated string        // the word for X-Authenticated: "", "regular" or "pro"
-	Priority      int           // in the line for a Device, higher first
-	Concurrency   int           // Leases at once of one identity, over all Spaces; 0: as many as there are places
+	Longest       time.Duration // maximum of one call; 0: the whole quota
+	Unlimited     bool          // seconds are never refused; charges are recorded all the same
+	Runs          int           // maximum calls that are granted a GPU in any Span; 0: no maximum
+	RunsAdvisory  bool          // Runs is reported, and no call is refused by it
+	Authenticated string        // value of X-Authenticated: "", "regular" or "pro"
+	Priority      int           // of waiting Leases, higher first
+	Concurrency   int           // maximum concurrent Leases of one identity in all Spaces; 0: no maximum
 }
 
-// For is the tier as a person has it of whom something else was said than of the others in it.
+// For returns the tier with a person's overrides.
 func (t Tier) For(own people.Overrides) Tier {
 	if own.Quota != nil {
 		t.Quota, t.Unlimited = *own.Quota, false
 	}
 	if own.Longest != nil {
 		t.Longest = *own.Longest
+	}
+	if own.Runs != nil {
+		t.Runs = *own.Runs
 	}
 	if own.Priority != nil {
 		t.Priority = *own.Priority
@@ -39,7 +43,7 @@ func (t Tier) For(own people.Overrides) Tier {
 	return t
 }
 
-// LongestCall is what one call may ask for, size factor included.
+// LongestCall returns the maximum of one call, with the size factor included.
 func (t Tier) LongestCall() time.Duration {
 	if t.Longest == 0 {
 		return t.Quota
@@ -49,11 +53,11 @@ func (t Tier) LongestCall() time.Duration {
 
 // Tiers are the tiers of one host.
 type Tiers struct {
-	Preset string // the name of the preset that they come from
+	Preset string // the name of their preset
 	All    []Tier
 }
 
-// Get returns the tier of that name; the error lists those that there are.
+// Get returns the tier of that name. The error lists the existing tiers.
 func (ts Tiers) Get(name string) (Tier, error) {
 	i := slices.IndexFunc(ts.All, func(t Tier) bool { return t.Name == name })
 	if i < 0 {
@@ -62,7 +66,7 @@ func (ts Tiers) Get(name string) (Tier, error) {
 	return ts.All[i], nil
 }
 
-// Priorities are those of all tiers, some of them more than once.
+// Priorities returns the priorities of all tiers, with duplicates.
 func (ts Tiers) Priorities() (all []int) {
 	for _, t := range ts.All {
 		all = append(all, t.Priority)
@@ -77,7 +81,7 @@ func (ts Tiers) names() (names []string) {
 	return names
 }
 
-// presets are Hugging Face's tiers by the month in which they were read, since upstream changes them.
+// presets are Hugging Face's tiers by the month in which they were read, because upstream changes them.
 var presets = map[string][]Tier{
 	"2026-04": {
 		{Name: "unauthenticated", Quota: 120 * time.Second},
@@ -93,12 +97,22 @@ var presets = map[string][]Tier{
 		{Name: "enterprise", Quota: 3600 * time.Second, Authenticated: "pro", Priority: 2},
 		unlimited,
 	},
+	// Seconds: the documentation of 2026-07-21 (huggingface.co/docs/hub/spaces-zerogpu). Runs: the Hub's quota answer has them
+	// since 2026-06-25 (OpenAPI), without documented numbers, and omits them for callers without a limit.
+	"2026-10": {
+		{Name: "unauthenticated", Quota: 120 * time.Second, Runs: 2},                             // runs: measured by users
+		{Name: "free", Quota: 300 * time.Second, Runs: 8, Authenticated: "regular", Priority: 1}, // runs: measured by users ("8 runs is the binding limit")
+		{Name: "pro", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},              // runs: no report of a limit, here and below
+		{Name: "team", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
+		{Name: "enterprise", Quota: 3600 * time.Second, Authenticated: "pro", Priority: 2},
+		unlimited,
+	},
 }
 
-// unlimited is ours: upstream has nothing like it. It is as early in the line as those who pay.
+// unlimited is a tier of spacehost, without a counterpart upstream. Its priority is that of paying users.
 var unlimited = Tier{Name: "unlimited", Unlimited: true, Authenticated: "pro", Priority: 2}
 
-// Presets returns a copy of the preset of that name, for the caller to alter; the error lists those that there are.
+// Presets returns a copy of the preset of that name, which the caller may change. The error lists the existing presets.
 func Presets(name string) (Tiers, error) {
 	tiers, ok := presets[name]
 	if !ok {
@@ -108,7 +122,7 @@ func Presets(name string) (Tiers, error) {
 	return Tiers{Preset: name, All: slices.Clone(tiers)}, nil
 }
 
-// With returns ts with own tiers beside them; one of the same name stands in the place of the preset's.
+// With returns ts with additional tiers. A tier of the same name replaces that of the preset.
 func (ts Tiers) With(own ...Tier) Tiers {
 	ts.All = slices.Clone(ts.All)
 	for _, tier := range own {
@@ -121,8 +135,8 @@ func (ts Tiers) With(own ...Tier) Tiers {
 	return ts
 }
 
-// Factor is how many seconds of quota a second of that size costs. A size that it does not know has 0, which Hold
-// refuses. A call that names no size asks for large.
+// Factor returns the seconds of quota that one second of a size costs. An unknown size has factor 0, which Hold refuses.
+// An empty size means large.
 func Factor(size string) int {
 	switch size {
 	case "", "large":

@@ -10,6 +10,7 @@ func TestPresets(t *testing.T) {
 	for preset, seconds := range map[string]map[string]int{
 		"2026-04": {"unauthenticated": 120, "free": 210, "pro": 1500},
 		"2026-08": {"unauthenticated": 120, "free": 300, "pro": 2400, "team": 2400, "enterprise": 3600},
+		"2026-10": {"unauthenticated": 120, "free": 300, "pro": 2400, "team": 2400, "enterprise": 3600},
 	} {
 		tiers, err := Presets(preset)
 		if err != nil || len(tiers.All) != len(seconds)+1 {
@@ -17,8 +18,12 @@ func TestPresets(t *testing.T) {
 		}
 		for name, want := range seconds {
 			tier, err := tiers.Get(name)
-			if err != nil || tier.Quota != time.Duration(want)*time.Second || tier.Unlimited {
-				t.Errorf("%s in %s: got %+v (%v), want %d s", name, preset, tier, err, want)
+			runs := 0
+			if preset == "2026-10" {
+				runs = map[string]int{"unauthenticated": 2, "free": 8}[name]
+			}
+			if err != nil || tier.Quota != time.Duration(want)*time.Second || tier.Unlimited || tier.Runs != runs {
+				t.Errorf("%s in %s: got %+v (%v), want %d s and %d runs", name, preset, tier, err, want, runs)
 			}
 		}
 		if tier, err := tiers.Get("unlimited"); err != nil || !tier.Unlimited {
@@ -36,7 +41,7 @@ func TestPresetsAreCopies(t *testing.T) {
 	}
 }
 
-func TestOwnTiersStandInThePresets(t *testing.T) {
+func TestOwnTiersReplacePresets(t *testing.T) {
 	preset, _ := Presets("2026-04")
 	mine := preset.With(Tier{Name: "student", Quota: time.Minute}, Tier{Name: "free", Quota: time.Hour})
 	student, err := mine.Get("student")
@@ -49,8 +54,8 @@ func TestOwnTiersStandInThePresets(t *testing.T) {
 	}
 }
 
-func TestUnknownNamesListTheKnown(t *testing.T) {
-	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08") {
+func TestUnknownNamesListKnownOnes(t *testing.T) {
+	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08, 2026-10") {
 		t.Errorf("Presets: got %v, want the known ones", err)
 	}
 	tiers, _ := Presets("2026-04")
@@ -59,7 +64,7 @@ func TestUnknownNamesListTheKnown(t *testing.T) {
 	}
 }
 
-func TestLongest(t *testing.T) {
+func TestLongestCall(t *testing.T) {
 	for _, row := range []struct {
 		tier Tier
 		want time.Duration

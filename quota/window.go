@@ -2,7 +2,7 @@ package quota
 
 import "time"
 
-// Span is how long a Window lasts once a Lease has become active in it.
+// Span is the length of a Window, counted from the first active Lease.
 const Span = 24 * time.Hour
 
 // window is the span in which one identity's seconds are counted. The zero window has no row yet.
@@ -13,12 +13,13 @@ type window struct {
 	held    time.Duration
 	charged time.Duration
 	granted time.Duration
+	credit  time.Duration // charged to the credits; held and charged are without it
 
-	viaHeld, viaCharged time.Duration // of held and charged: what Spaces have spent through others
+	viaHeld, viaCharged time.Duration // the parts of held and charged that Spaces have spent through other Spaces
 }
 
-// at is the window that counts now, given the identity's latest. One that was never opened counts however long ago
-// it was made. Only the latest is ever asked, so a clock that steps back does not bring an older one back to life.
+// at returns the current window, given the identity's latest one. An unopened window is current, regardless of its age.
+// Only the latest window is considered, so a clock that steps back does not revive an older one.
 func (w window) at(now time.Time) window {
 	if !w.opened.IsZero() && !now.Before(w.ends) {
 		return window{}
@@ -26,17 +27,17 @@ func (w window) at(now time.Time) window {
 	return w
 }
 
-// unspent is what charges have left of the quota, unless holds are in the way.
+// unspent returns the quota minus charges, without regard to holds.
 func (w window) unspent(t Tier) time.Duration {
 	return t.Quota + w.granted - w.charged
 }
 
-// left may be negative: a tier can shrink within a window.
+// left returns the quota minus charges and holds. It may be negative, because a tier can shrink within a window.
 func (w window) left(t Tier) time.Duration {
 	return w.unspent(t) - w.held
 }
 
-// remaining is the part of the quota that is left, between 0 and 1.
+// remaining returns the fraction of the quota that is left, from 0 to 1.
 func (w window) remaining(t Tier) float64 {
 	if t.Unlimited {
 		return 1
@@ -48,13 +49,13 @@ func (w window) remaining(t Tier) float64 {
 	return min(1, max(0, float64(w.left(t))/float64(all)))
 }
 
-// leftVia is what a Space may still spend through others: all of them together at most half of what would be left if
-// they had spent nothing. With via = viaHeld + viaCharged that is (left + via) / 2 - via.
+// leftVia returns what a Space may still spend through other Spaces. All Spaces together may spend at most half of what
+// would be left if they had spent nothing. With via = viaHeld + viaCharged that is (left + via) / 2 - via.
 func (w window) leftVia(t Tier) time.Duration {
 	return (w.left(t) - w.viaHeld - w.viaCharged) / 2
 }
 
-// untilReset is a whole Span where nobody can know yet when the window will open.
+// untilReset returns the time until the window ends. For an unopened window, whose end is unknown, it is a whole Span.
 func (w window) untilReset(now time.Time) time.Duration {
 	if w.opened.IsZero() {
 		return Span

@@ -7,7 +7,7 @@
 //
 // # Types and callers
 //
-// cmd/spacehost creates one Server with New, mounts every address and calls Run. Mount takes a TCP address,
+// internal/host creates one Server with New, mounts every address and calls Run. Mount takes a TCP address,
 // MountShared one TCP address with a Site per host name, MountSocket a unix socket for processes of this user and
 // root. The address is taken at once, so a port conflict is reported before any long work. Packages gradioapi,
 // console, deviceapi and hubapi register their routes on a Site.

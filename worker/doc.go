@@ -12,11 +12,11 @@
 //
 // # Types and callers
 //
-//   - Supervisor keeps one Space running. Package cmd/spacehost creates it and calls Prepare and Run. Package queue
+//   - Supervisor keeps one Space running. Package internal/host creates it and calls Prepare and Run. Package queue
 //     uses it as queue.Runner: Start, Cancel and Gone. Package gradioapi uses Upstream.
 //   - Process is one start: the runner, the channel and the tree of processes. Supervisor creates it.
 //   - session translates the reports of one start to calls of the Queue. Process calls it, from one goroutine.
-//   - InstallRunner writes the embedded runner to disk. Package cmd/spacehost calls it.
+//   - InstallRunner writes the embedded runner to disk. Package internal/host calls it.
 //
 // # Frames
 //
@@ -39,7 +39,7 @@
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
 //
-// A payload may have 320 MiB (docs/design/0014-large-payloads.md). A frame counts only for events that run in this start. An event accepts messages until process_completed. It ends
+// A payload may have 320 MiB (docs/design/0019-large-payloads.md). A frame counts only for events that run in this start. An event accepts messages until process_completed. It ends
 // with done, which is accepted in both phases:
 //
 //	     start, or                message

@@ -14,16 +14,16 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser opens a headless Chromium and collects what its console complains about.
-func browser(t *testing.T) (ctx context.Context, complaints func() []string) {
+// browser opens a headless Chromium and collects the uncaught exceptions of its pages.
+func browser(t *testing.T) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
 	return browserWithin(t, patience)
 }
 
-// browserWithin is one for a long visit.
-func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, complaints func() []string) {
+// browserWithin is browser with another time limit.
+func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
-	path := needs(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
+	path := requireProgram(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
@@ -36,12 +36,12 @@ func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, com
 	ctx, cancel := context.WithTimeout(tab, within)
 	t.Cleanup(cancel)
 	var mu sync.Mutex
-	var said []string
+	var messages []string
 	err := chromedp.Listen(ctx, func(event any) {
 		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
 			mu.Lock()
 			defer mu.Unlock()
-			said = append(said, fmt.Sprintf("%+v", thrown.ExceptionDetails))
+			messages = append(messages, fmt.Sprintf("%+v", thrown.ExceptionDetails))
 		}
 	})
 	if err != nil {
@@ -50,21 +50,21 @@ func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, com
 	return ctx, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
-		return said
+		return messages
 	}
 }
 
-// TestBrowserShowsThePageAndAClickReturns: Gradio's own frontend, from the host's address.
-func TestBrowserShowsThePageAndAClickReturns(t *testing.T) {
-	eachSample(t, browserShowsThePageAndAClickReturns)
+// TestBrowserShowsPageAndCallReturns opens Gradio's own frontend at the host's address and makes a call from it.
+func TestBrowserShowsPageAndCallReturns(t *testing.T) {
+	eachSample(t, browserShowsPageAndCallReturns)
 }
 
-func browserShowsThePageAndAClickReturns(t *testing.T, p *product) {
-	ctx, complaints := browser(t)
+func browserShowsPageAndCallReturns(t *testing.T, p *product) {
+	ctx, exceptions := browser(t)
 	greeting, err := greet(ctx, p.URL, "browser")
-	shoot(t, ctx, "page-"+p.line+".png")
+	screenshot(t, ctx, "page-"+p.line+".png")
 	if err != nil {
-		t.Fatalf("%v; the browser says %q", err, complaints())
+		t.Fatalf("%v; uncaught exceptions: %q", err, exceptions())
 	}
 	title, err := chromedp.Run(ctx, chromedp.Title())
 	if err != nil {
@@ -73,8 +73,8 @@ func browserShowsThePageAndAClickReturns(t *testing.T, p *product) {
 	if title != "Hello ZeroGPU" || !strings.HasPrefix(greeting, "Hello browser, from GPU-") {
 		t.Errorf("title %q, greeting %q", title, greeting)
 	}
-	if said := complaints(); len(said) > 0 {
-		t.Errorf("the page threw: %q", said)
+	if messages := exceptions(); len(messages) > 0 {
+		t.Errorf("uncaught exceptions of the page: %q", messages)
 	}
 }
 
@@ -88,7 +88,7 @@ func greet(ctx context.Context, url, name string) (string, error) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(greetButton)); err != nil {
 		return "", err
 	}
-	// Typed over what stands there: Gradio renders the field anew, so a node found earlier may be gone.
+	// The name replaces the present text. Gradio re-renders the field, so a node found earlier may be gone.
 	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
 		`(() => { const field = document.querySelector("#name textarea, #name input"); field.focus(); field.select(); return true })()`))
 	if err != nil {
@@ -106,8 +106,8 @@ func greet(ctx context.Context, url, name string) (string, error) {
 	return chromedp.Run(ctx, chromedp.Value(greetingField))
 }
 
-// shoot keeps a picture where $SPACEHOST_TEST_SCREENSHOTS names a folder, for a person to look at.
-func shoot(t *testing.T, ctx context.Context, name string) {
+// screenshot writes a picture into the folder $SPACEHOST_TEST_SCREENSHOTS, if set, for a manual check.
+func screenshot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	dir := os.Getenv("SPACEHOST_TEST_SCREENSHOTS")
 	if dir == "" {

@@ -11,8 +11,8 @@ import (
 	"spacehost/internal/views"
 )
 
-// TestByName: the real gradio_client connects by name, from outside and from within a Space, where it hands on its visitor's
-// token by itself since its second version.
+// TestByName connects the real gradio_client by Space name, from outside and from within a Space. Within a Space, gradio_client
+// forwards the visitor's token by itself since version 2.
 func TestByName(t *testing.T) { eachLine(t, byName) }
 
 func byName(t *testing.T, line string) {
@@ -29,7 +29,7 @@ func byName(t *testing.T, line string) {
 	if got := visitor.ok("/work", 1); got != "Space B had a GPU for 1 s" {
 		t.Errorf("by name from within: %q", got)
 	}
-	// gradio_client 1 looks for the visitor's request in a thread of its own, where it is not (client.py, submit): the Space
+	// gradio_client 1 looks up the visitor's request in another thread and does not find it (client.py, submit). The Space
 	// itself pays, as on the Hub.
 	payer, via := "local", "by-name"
 	if line == "v5" {
@@ -37,7 +37,7 @@ func byName(t *testing.T, line string) {
 	}
 	paid := v.settled(payer)
 	if len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Function != "work" || paid[0].Via != via || paid[0].ChargedSeconds < 1 {
-		t.Errorf("the ledger of %s: %+v, want a second at space-b via %q", payer, paid, via)
+		t.Errorf("the ledger of %s: %+v, want one second at space-b via %q", payer, paid, via)
 	}
 	if got := visitor.ok("/load", 1); got != "Space B had a GPU for 1 s" {
 		t.Errorf("by gr.load: %q", got)
@@ -47,20 +47,20 @@ func byName(t *testing.T, line string) {
 		t.Errorf("a download within a Space: %q", got)
 	}
 	runCLI(t, p, "user", "add", "pia", "--tier", "pro")
-	outside(t, p, strings.TrimSpace(runCLI(t, p, "token", "create", "pia")))
+	checkOutsideProgram(t, p, strings.TrimSpace(runCLI(t, p, "token", "create", "pia")))
 	if paid := v.settled("user:pia"); len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Via != "" {
 		t.Errorf("pia's ledger: %+v, want her call", paid)
 	}
 	if paid := v.settled("local"); len(paid) != before+1 || paid[0].Via != "" {
-		t.Errorf("the local visitor's ledger: %+v, want the call without a token on top", paid)
+		t.Errorf("the local visitor's ledger: %+v, want the call without a token as the newest line", paid)
 	}
 	if line != "v5" {
-		refusedThrough(t, p, visitor)
+		checkDelegatedRefusal(t, p, visitor)
 	}
 }
 
-// outside is a program of pia's on this machine.
-func outside(t *testing.T, p *product, token string) {
+// checkOutsideProgram runs a program of the user pia on this machine, outside any Space.
+func checkOutsideProgram(t *testing.T, p *product, token string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), environmentOf(t, p.line), filepath.Join("testdata", "clients", "by_name.py"), token)
 	command.Env = append(os.Environ(), "HF_ENDPOINT="+p.Console, "HOME="+t.TempDir(), "HF_HOME="+t.TempDir(), "NO_PROXY=127.0.0.1", "GRADIO_ANALYTICS_ENABLED=False")
@@ -75,8 +75,8 @@ func outside(t *testing.T, p *product, token string) {
 		"nowhere": "RepositoryNotFoundError: ", "stage": "RUNNING", "model": "this is spacehost and not the Hub", "file": "this is spacehost and not the Hub",
 		"write": "this is spacehost and not the Hub",
 	} {
-		if said, _ := got[what].(string); !strings.Contains(said, want) {
-			t.Errorf("%s: %q, want %q", what, said, want)
+		if value, _ := got[what].(string); !strings.Contains(value, want) {
+			t.Errorf("%s: %q, want %q", what, value, want)
 		}
 	}
 	if got["quota"] != 1500.0 {
@@ -84,22 +84,22 @@ func outside(t *testing.T, p *product, token string) {
 	}
 }
 
-// refusedThrough: B's refusal says whose quota it was, and in which Space.
-func refusedThrough(t *testing.T, p *product, visitor *client) {
+// checkDelegatedRefusal checks that B's refusal names the payer and the Space in which the call was made.
+func checkDelegatedRefusal(t *testing.T, p *product, visitor *client) {
 	t.Helper()
-	k := visitor.submit("/work", 300) // B's 10 s
+	k := visitor.submit("/work", 300) // B declares 10 s
 	awaitActive(t, p)
 	p.advance("13s", "13s")
 	k.wait()
 	if r := visitor.call("/work", 1); !r.Failed {
-		t.Fatalf("more than half of 30 s was spent through others: %s", r.Value)
+		t.Fatalf("a call was granted although half of the 30 s is spent via other Spaces: %s", r.Value)
 	}
-	var said views.Explanation
-	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &said); err != nil {
+	var explanation views.Explanation
+	if err := json.Unmarshal([]byte(runCLI(t, p, "explain", "local", "--via", "by-name", "--space", "space-b", "--json")), &explanation); err != nil {
 		t.Fatal(err)
 	}
-	if len(said.Refusals) != 1 || said.Refusals[0].Space != "space-b" || said.Refusals[0].Via != "by-name" || said.Refusals[0].Identity != "local" ||
-		len(said.Calls) != 1 || said.Calls[0].Fits || said.Calls[0].Why != said.Refusals[0].Text {
-		t.Errorf("explained: %+v %+v", said.Refusals, said.Calls)
+	if len(explanation.Refusals) != 1 || explanation.Refusals[0].Space != "space-b" || explanation.Refusals[0].Via != "by-name" || explanation.Refusals[0].Identity != "local" ||
+		len(explanation.Calls) != 1 || explanation.Calls[0].Fits || explanation.Calls[0].Why != explanation.Refusals[0].Text {
+		t.Errorf("explained: %+v %+v", explanation.Refusals, explanation.Calls)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 const capturesDir = "../../gradioapi/testdata/captures"
 
-// capture is recorded traffic of stock Gradio: what was joined, and the frames of the session's stream.
+// capture is recorded traffic of stock Gradio: the joins and the frames of the session's stream.
 type capture struct {
 	joins  []join
 	frames []string
@@ -43,18 +43,18 @@ func readCapture(t *testing.T, line, name string) (c capture) {
 		}
 	}
 	if len(c.joins) == 0 || len(c.frames) == 0 {
-		t.Fatalf("%s holds %d joins and %d frames", name, len(c.joins), len(c.frames))
+		t.Fatalf("capture %s has %d joins and %d frames", name, len(c.joins), len(c.frames))
 	}
 	return c
 }
 
-// varying is what no two runs share: times. Estimates are null until a function has run once.
+// varying matches the fields that differ between runs: times. Estimates are null until a function has run once.
 var varying = regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta)":(null|-?[0-9.e-]+)`)
 
-// fixed are times that are no measurement: how long a toast is shown.
+// fixed matches a duration that is not measured: the display time of a toast.
 var fixed = regexp.MustCompile(`"duration":(3|10\.0),"visible"`)
 
-// mask makes runs comparable: events are named by the order of their joins.
+// mask makes runs comparable: it numbers the events in the order of their joins and hides times.
 func mask(frames []string, joins []join) []string {
 	var out []string
 	for _, frame := range frames {
@@ -67,9 +67,9 @@ func mask(frames []string, joins []join) []string {
 	return out
 }
 
-// TestTrafficIsThatOfStockGradio sends to the host, with real Gradio behind it, what was sent to stock Gradio,
-// and compares what comes back frame by frame.
-func TestTrafficIsThatOfStockGradio(t *testing.T) {
+// TestTrafficMatchesStockGradio sends the recorded requests to the host, with real Gradio behind it, and compares the
+// responses with the recorded ones frame by frame.
+func TestTrafficMatchesStockGradio(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) { compareWithStock(t, line) })
 	t.Run("v6, admitted by the Space", func(t *testing.T) { compareWithStock(t, "v6", "--admission", "space") })
 }
@@ -85,7 +85,7 @@ func compareWithStock(t *testing.T, line string, args ...string) {
 		}
 	}
 	if all := slices.Contains(args, "space"); started < 20 || bySpace == 0 || all != (bySpace == started) {
-		t.Errorf("of %d events the Space admitted %d; all of them: %t", started, bySpace, all)
+		t.Errorf("%d events started, the Space admitted %d of them; want all of them: %t", started, bySpace, all)
 	}
 }
 
@@ -96,7 +96,7 @@ func compareTraffic(t *testing.T, p *product, line string) {
 			want := readCapture(t, line, name)
 			got := replay(t, p, endpoints, want, nil)
 			gotFrames, wantFrames := mask(got.frames, got.joins), mask(want.frames, want.joins)
-			if line != "v6" && name == "two_same_session" { // there the order among groups is chance
+			if line != "v6" && name == "two_same_session" { // the order among groups is random there
 				slices.SortStableFunc(gotFrames, byEvent)
 				slices.SortStableFunc(wantFrames, byEvent)
 			}
@@ -120,8 +120,8 @@ var (
 	readCall   = regexp.MustCompile(`^GET call/(\w+)/<id> -> 200 text/event-stream; charset=utf-8 '(.*)' clean-EOF$`)
 )
 
-// compareCalls makes the recorded calls of /call: most are admitted by the host, that of st, which leaves its
-// state out, by Gradio.
+// compareCalls makes the recorded calls of /call. The host admits most of them; Gradio admits the call of st, which omits its
+// state.
 func compareCalls(t *testing.T, p *product, line string) {
 	text, err := os.ReadFile(filepath.Join(capturesDir, line, "call.txt"))
 	if err != nil {
@@ -143,11 +143,11 @@ func compareCalls(t *testing.T, p *product, line string) {
 		}
 	}
 	if compared < 6 {
-		t.Errorf("%d calls were compared, want at least 6", compared)
+		t.Errorf("compared %d calls, want at least 6", compared)
 	}
 }
 
-// cancelRunning: how many steps come before the cancel is chance; the frames before and after them are not.
+// cancelRunning compares the frames before and after the generator's steps. The number of steps before the cancel is random.
 func cancelRunning(t *testing.T, p *product, line string, endpoints map[string]int) {
 	want := readCapture(t, line, "cancel_running")
 	steps := 0
@@ -170,7 +170,7 @@ func cancelEvent(t *testing.T, p *product, session string, endpoint int, event s
 	t.Helper()
 	body := fmt.Sprintf(`{"session_hash":%q,"fn_index":%d,"event_id":%q}`, session, endpoint, event)
 	if answer := post(t, p.api()+"/cancel", body); answer != `{"success":true}` {
-		t.Errorf("cancel answers %s", answer)
+		t.Errorf("cancel returned %s", answer)
 	}
 }
 
@@ -190,8 +190,8 @@ func apiNames(t *testing.T, p *product) map[string]int {
 	return names
 }
 
-// replay joins as the capture does: those that came before the first start at once, the others after it. The
-// milliseconds between the recorded joins made it so. see is told each frame.
+// replay joins in the order of the capture: the joins before the first start at once, the others after it. The milliseconds
+// between the recorded joins caused this order. replay calls see, if not nil, with each frame.
 func replay(t *testing.T, p *product, endpoints map[string]int, want capture, see func(session string, joins []join, frame string)) (got capture) {
 	t.Helper()
 	session := fmt.Sprintf("replay%d", time.Now().UnixNano())
@@ -231,8 +231,8 @@ func (c capture) early() (n int) {
 	return n
 }
 
-// hold keeps a group busy that several of the joins share, until it is released: Gradio 5 looks into its queue
-// every 50 ms, and finds them all there; the host starts the first at once.
+// hold keeps a concurrency group busy that several of the joins share, until release is called. Gradio 5 polls its queue every
+// 50 ms and finds all joins there; the host would start the first at once.
 func hold(t *testing.T, p *product, endpoints map[string]int, joins []join) (release func()) {
 	t.Helper()
 	if len(joins) < 2 || joins[0].api != joins[1].api {
@@ -250,9 +250,9 @@ func hold(t *testing.T, p *product, endpoints map[string]int, joins []join) (rel
 		})
 	}()
 	select {
-	case <-started: // what ran there before may have taken a moment to leave
+	case <-started: // the event that ran before may need a moment to end
 	case <-time.After(patience):
-		t.Fatal("the group is not held")
+		t.Fatalf("the event that holds the group did not start within %s", patience)
 	}
 	return func() {
 		joinQueue(t, p, session+"release", endpoints["release"], "[]")
@@ -272,12 +272,12 @@ func eventOf(t *testing.T, text string) string {
 		EventID string `json:"event_id"`
 	}
 	if json.Unmarshal([]byte(text), &answer) != nil || len(answer.EventID) != 32 {
-		t.Fatalf("no event_id in the answer %s", text)
+		t.Fatalf("response without event_id: %s", text)
 	}
 	return answer.EventID
 }
 
-// stream reads nothing but `data:` frames until the server ends them in order.
+// stream reads `data:` frames until the server ends the stream; any other line is an error.
 func stream(t *testing.T, url string, see func(frame string)) {
 	t.Helper()
 	answer, err := http.Get(url)
@@ -294,11 +294,11 @@ func stream(t *testing.T, url string, see func(frame string)) {
 		if frame, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 			see(frame)
 		} else if lines.Text() != "" {
-			t.Errorf("line %q is not data", lines.Text())
+			t.Errorf("stream line %q is not a data: frame", lines.Text())
 		}
 	}
 	if err := lines.Err(); err != nil {
-		t.Errorf("the stream broke off: %v", err)
+		t.Errorf("the stream was cut off: %v", err)
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestSpaceIsKilled: SIGKILL in the middle of an event. The visitor learns of it, the worker dies, the lease is
-// settled, the Space comes back at the same address and answers who waited.
-func TestSpaceIsKilled(t *testing.T) { eachLineAlone(t, spaceIsKilled) }
+// TestSpaceIsKilled sends SIGKILL to a Space during an event. The visitor reads the cause, the worker exits, the lease is
+// settled, and the Space restarts at the same address and runs the event that waited.
+func TestSpaceIsKilled(t *testing.T) { eachLineInTurn(t, spaceIsKilled) }
 
 func spaceIsKilled(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
@@ -19,40 +19,40 @@ func spaceIsKilled(t *testing.T, line string) {
 	awaitActive(t, p)
 	worker := p.leases().Open[0].Worker
 	blocking := c.submit("/slow", 50)
-	eventually(t, "the event runs", patience, func() bool { return strings.Contains(p.log(), `"endpoint":"slow"`) })
+	eventually(t, "the event is running", patience, func() bool { return strings.Contains(p.log(), `"endpoint":"slow"`) })
 	waiting := c.submit("/slow", 0)
-	eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
+	eventually(t, "an event is waiting", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
 	killed := time.Now()
 	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	r := running.wait()
 	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by SIGKILL") {
-		t.Errorf("the visitor read %q after %s, want the cause within a second", r.Err, took)
+		t.Errorf("the visitor reads %q after %s, want the cause within a second", r.Err, took)
 	}
 	if r := blocking.wait(); !r.Failed {
-		t.Errorf("the other running event was answered: %s", r.Value)
+		t.Errorf("the other running event returned %s, want an error", r.Value)
 	}
-	eventually(t, "the worker is dead", 2*time.Second, func() bool { return !alive(worker) })
+	eventually(t, "the worker has exited", 2*time.Second, func() bool { return !alive(worker) })
 	eventually(t, "the lease is settled", 2*time.Second, func() bool { return len(p.leases().Open) == 0 })
 	if ended := p.leases().Ended; len(ended) != 1 || !strings.HasSuffix(ended[0].Reason, "died") || ended[0].ChargedSeconds > 10 {
 		t.Errorf("ended leases: %+v", ended)
 	}
-	eventually(t, "the Space is back within its own start time and three seconds", p.took+3*time.Second-time.Since(killed), func() bool {
+	eventually(t, "the Space is running again within its start time plus three seconds", p.took+3*time.Second-time.Since(killed), func() bool {
 		return p.health().Spaces[0].Stage == "RUNNING"
 	})
 	if r := waiting.wait(); r.Failed {
 		t.Errorf("the event that waited: %s", r.Err)
 	}
 	if now := spacePID(t, p); now == old {
-		t.Errorf("pid %d is still the Space's", now)
+		t.Errorf("the Space still has pid %d, want a new process", now)
 	}
 	if got := c.ok("/plain", "back"); !strings.HasPrefix(got, "back ") {
 		t.Errorf("after the restart: %q", got)
 	}
 }
 
-// TestHostIsKilled: SIGKILL in the middle of a lease, then a new start on the same state.
+// TestHostIsKilled sends SIGKILL to a host during a lease and starts a new one on the same state.
 func TestHostIsKilled(t *testing.T) { eachLine(t, hostIsKilled) }
 
 func hostIsKilled(t *testing.T, line string) {
@@ -67,14 +67,14 @@ func hostIsKilled(t *testing.T, line string) {
 	if len(orphans) < 2 {
 		t.Fatalf("processes of the Space: %v, want the runner and a worker", orphans)
 	}
-	eventually(t, "a beat", 10*time.Second, func() bool { return time.Since(active) > 2500*time.Millisecond })
+	eventually(t, "at least one heartbeat is written", 10*time.Second, func() bool { return time.Since(active) > 2500*time.Millisecond })
 	first.kill()
 	killed := time.Now()
 
 	second := startOn(t, line, state, dir)
 	defer second.stop()
 	for pid := range orphans {
-		eventually(t, "no orphan lives", 5*time.Second, func() bool { return !alive(pid) })
+		eventually(t, "the orphan has exited", 5*time.Second, func() bool { return !alive(pid) })
 	}
 	second.awaitReady()
 	ended := second.leases().Ended
@@ -83,7 +83,7 @@ func hostIsKilled(t *testing.T, line string) {
 	}
 	used := killed.Sub(active).Seconds()
 	if got := ended[0].ChargedSeconds; got <= 0 || got > used+0.1 || got < used-3 {
-		t.Errorf("charged %v s, want at most the %.2f s of its life and at least its last beat", got, used)
+		t.Errorf("charged %v s, want at most the %.2f s since its start, and no less than its last heartbeat", got, used)
 	}
 	if b := second.balance(); b.HeldSeconds != 0 || b.ChargedSeconds != ended[0].ChargedSeconds {
 		t.Errorf("balance %+v, want the lease settled once", b)

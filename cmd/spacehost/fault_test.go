@@ -12,31 +12,31 @@ import (
 // cli runs one command line in this process, on p's state folder.
 func (p *product) cli(args ...string) (code int, stdout, stderr string) {
 	p.t.Helper()
-	var out, said bytes.Buffer
-	code = cli.Run(p.t.Context(), append(args, "--state", p.State), &out, &said)
-	return code, out.String(), said.String()
+	var out, errOut bytes.Buffer
+	code = cli.Run(p.t.Context(), append(args, "--state", p.State), &out, &errOut)
+	return code, out.String(), errOut.String()
 }
 
 func (p *product) gpu() control.GPU {
 	p.t.Helper()
-	gpus := asked[[]control.GPU](p.t, p, "/gpu")
+	gpus := controlJSON[[]control.GPU](p.t, p, "/gpu")
 	if len(gpus) != 1 || len(gpus[0].Slots) != 1 {
 		p.t.Fatalf("gpus: %+v", gpus)
 	}
 	return gpus[0]
 }
 
-// fault gives the only GPU a trouble and checks the answer.
+// fault injects a fault into the only GPU and checks the command's output.
 func (p *product) fault(kind, want string) {
 	p.t.Helper()
-	code, out, said := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
+	code, out, stderr := p.cli("gpu", "fault", string(p.gpu().UUID), kind)
 	if code != 0 || !strings.HasSuffix(out, ": "+want+"\n") {
-		p.t.Fatalf("gpu fault %s: exit code %d, %q, %q; want %q", kind, code, out, said, want)
+		p.t.Fatalf("gpu fault %s: exit code %d, %q, %q; want %q", kind, code, out, stderr, want)
 	}
 }
 
-// TestBrokenGPUIsNotLentUntilRepaired: each trouble is seen by the next visitor, shown with its reason, and over after `clear`.
-func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
+// TestFaultyGPUIsNotGrantedUntilCleared injects each fault: the next call gets no GPU, the reason is shown, and `clear` ends it.
+func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s", "--warm", "0")
 	c := shared.client()
 	for kind, reason := range map[string]string{
@@ -48,10 +48,10 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 			p := &product{ReadyLine: shared.ReadyLine, t: t}
 			p.fault(kind, kind)
 			if kind == "memory-stuck" {
-				c.ok("/five", 0) // whose memory stays
+				c.ok("/five", 0) // its memory stays in use
 			}
 			if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
-				t.Errorf("the visitor reads %q (%q), value %s", r.Err, r.Title, r.Value)
+				t.Errorf("the visitor reads %q (%q), value %s; want no GPU available", r.Err, r.Title, r.Value)
 			}
 			eventually(t, "the reason is shown: "+reason, patience, func() bool {
 				g := p.gpu()
@@ -65,46 +65,46 @@ func TestBrokenGPUIsNotLentUntilRepaired(t *testing.T) {
 			}
 			p.fault("clear", "no fault")
 			c.ok("/five", 0)
-			eventually(t, "it is free again", patience, func() bool { g := p.gpu(); return g.Slots[0].Phase == "free" && g.Error == "" })
+			eventually(t, "the slot is free again", patience, func() bool { g := p.gpu(); return g.Slots[0].Phase == "free" && g.Error == "" })
 		})
 	}
 }
 
-// TestWaitingCallGetsTheRepairedGPU: a visitor who waits for a lost GPU need not come again.
+// TestWaitingCallGetsTheRepairedGPU checks that a call which waits for a lost GPU is granted once the fault is cleared.
 func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited")
 	c := p.client()
 	p.fault("xid=31", "xid=31")
-	eventually(t, "the operator reads of it", patience, func() bool {
-		return strings.Contains(p.text(), "the driver reports Xid 31, as applications cause it")
+	eventually(t, "the operator reads the Xid warning", patience, func() bool {
+		return strings.Contains(p.text(), "The driver reports Xid 31 on GPU-")
 	})
-	c.ok("/five", 0) // the GPU works on
+	c.ok("/five", 0) // the GPU keeps working
 	p.fault("lost", "lost, xid=31")
 	k := c.submit("/five", 0)
-	eventually(t, "the call waits and the slot is shut", patience, func() bool {
+	eventually(t, "the call waits and the slot is busy", patience, func() bool {
 		return len(p.leases().Open) == 1 && p.gpu().Slots[0].Phase == "busy"
 	})
 	p.fault("clear", "no fault")
 	if r := k.wait(); r.Failed {
-		t.Errorf("after clear: %s", r.Err)
+		t.Errorf("the waiting call after clear: %s", r.Err)
 	}
 }
 
-func TestFaultThatIsRefused(t *testing.T) {
+func TestFaultRefusals(t *testing.T) {
 	p := sample(t)
 	tests := []struct {
-		args []string
-		code int
-		said string
+		args   []string
+		code   int
+		stderr string
 	}{
 		{[]string{"GPU-elsewhere", "lost"}, cli.ExitHost, "no device GPU-elsewhere on this machine"},
 		{[]string{"GPU-elsewhere", "burn"}, cli.ExitUsage, `unknown fault "burn"; use lost, hang, memory-stuck`},
 		{[]string{"lost"}, cli.ExitUsage, "accepts 2 arg(s), received 1"},
 	}
 	for _, tt := range tests {
-		code, _, said := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)
-		if code != tt.code || !strings.Contains(said, tt.said) {
-			t.Errorf("gpu fault %v: exit code %d, %q; want %d, %q", tt.args, code, said, tt.code, tt.said)
+		code, _, stderr := p.cli(append([]string{"gpu", "fault"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(stderr, tt.stderr) {
+			t.Errorf("gpu fault %v: exit code %d, %q; want %d, %q", tt.args, code, stderr, tt.code, tt.stderr)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// fidelityCases are in the order of their pages: a browser opens each page once.
+// fidelityCases are ordered by page, so that a browser opens each page once.
 var fidelityCases = []fidelityCase{
 	{name: "text", page: "components/text", covers: "Textbox, TextArea, Number, Slider, Checkbox, ColorPicker, DateTime, Button",
 		args: `["ä \"q\" <b>", "two\nlines", 0.1, 7, false, "#abcdef", "2024-02-03 04:05:06"]`,
@@ -25,7 +25,7 @@ var fidelityCases = []fidelityCase{
 		args: `[[{"$file":"other.png"},{"$file":"pixel.png"}]]`, want: "slider2 "},
 	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v5 v6",
 		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
-	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v4", noPage: true, // its page sends no value until somebody has drawn
+	{name: "editor", page: "components/media", covers: "ImageEditor, ImageMask, Paint, Sketchpad", lines: "v4", noPage: true, // its page sends no value before the first stroke
 		args: `[{"background":{"$file":"other.png"},"layers":[],"composite":{"$file":"other.png"}},null,null,null]`, want: "editor "},
 	{name: "audio", page: "components/media", covers: "Audio, Microphone",
 		args: `[{"$file":"tone.wav"}, null]`, want: "audio "},
@@ -93,126 +93,126 @@ var fidelityCases = []fidelityCase{
 	{name: "cached", page: "protocol", covers: "gr.cache", lines: "v6", args: `["x"]`, out: "#out", want: "cached "},
 	{name: "sounds", page: "protocol", covers: "HLS", lines: "v6", args: `[]`, noPage: true, want: "playlist.m3u8"},
 	{name: "second", page: "protocol/second", covers: "pages, Navbar", lines: "v5 v6", do: []string{"click #go-second"}, want: "second two"},
-	{name: "who by http", page: "protocol", covers: "gr.Request", asks: headed(joined("who", "[]", "?from=join"), http.Header{"Accept-Language": {"de"}, "X-Own": {"own"}, "Cookie": {"a=b"}}), want: `"from":"join"`},
+	{name: "who by http", page: "protocol", covers: "gr.Request", requests: withHeaders(joined("who", "[]", "?from=join"), http.Header{"Accept-Language": {"de"}, "X-Own": {"own"}, "Cookie": {"a=b"}}), want: `"from":"join"`},
 
-	{name: "messages of a quick call", page: "protocol", covers: "estimation, process_starts, process_completed, close_stream, POST A/queue/join, GET A/queue/data", asks: joined("greet", `["x"]`, ""), want: `"hello x"`},
-	{name: "messages of a generator", page: "protocol", covers: "process_generating, diffs of a generator", asks: joined("count", `[3]`, ""), want: `["append",[],"1 "]`},
-	{name: "messages of an error", page: "protocol", covers: "an error", asks: joined("plain_error", `["x"]`, ""), want: `"success":false`},
-	{name: "messages of a titled error", page: "protocol", covers: "an error with a title", asks: joined("titled_error", `["x"]`, ""), want: "said x"},
-	{name: "messages of a late error", page: "protocol", covers: "an error after a step", asks: joined("late_error", `["x"]`, ""), want: "late x"},
-	{name: "messages of toasts", page: "protocol", covers: "log", asks: joined("toasts", `["x"]`, ""), want: `"level":"warning"`},
-	{name: "messages of progress", page: "protocol", covers: "progress", asks: joined("steps", `["x"]`, ""), want: `"desc":"half"`},
-	{name: "messages of a batch", page: "protocol", covers: "a batch", asks: joined("batched", `["x"]`, ""), want: "x of 1"},
-	{name: "messages of a selection", page: "protocol", covers: "event data", asks: []httpAsk{
+	{name: "messages of a quick call", page: "protocol", covers: "estimation, process_starts, process_completed, close_stream, POST A/queue/join, GET A/queue/data", requests: joined("greet", `["x"]`, ""), want: `"hello x"`},
+	{name: "messages of a generator", page: "protocol", covers: "process_generating, diffs of a generator", requests: joined("count", `[3]`, ""), want: `["append",[],"1 "]`},
+	{name: "messages of an error", page: "protocol", covers: "an error", requests: joined("plain_error", `["x"]`, ""), want: `"success":false`},
+	{name: "messages of a titled error", page: "protocol", covers: "an error with a title", requests: joined("titled_error", `["x"]`, ""), want: "said x"},
+	{name: "messages of a late error", page: "protocol", covers: "an error after a step", requests: joined("late_error", `["x"]`, ""), want: "late x"},
+	{name: "messages of toasts", page: "protocol", covers: "log", requests: joined("toasts", `["x"]`, ""), want: `"level":"warning"`},
+	{name: "messages of progress", page: "protocol", covers: "progress", requests: joined("steps", `["x"]`, ""), want: `"desc":"half"`},
+	{name: "messages of a batch", page: "protocol", covers: "a batch", requests: joined("batched", `["x"]`, ""), want: "x of 1"},
+	{name: "messages of a selection", page: "protocol", covers: "event data", requests: []httpRequest{
 		send("A/queue/join", `{"data":[],"fn_index":{fn:picked},"session_hash":"{session}","event_data":{"index":1,"value":"b"},"trigger_id":null}`), data}, want: "picked 1 b"},
-	{name: "messages of a wrong number of inputs", page: "protocol", covers: "an error", asks: joined("greet", `[]`, ""), want: `"success":false`},
-	{name: "messages of a cached call", page: "protocol", covers: "gr.cache", lines: "v6", asks: append(joined("cached", `["y"]`, ""), joined("cached", `["y"]`, "")...), want: `"used_cache":"full"`},
-	{name: "messages of a state", page: "protocol", covers: "State, session state", asks: append(joined("remember", `["y",null]`, ""), joined("remember", `["y",null]`, "")...), want: `"y 2"`},
-	{name: "join without a session", page: "protocol", covers: "a join refused", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"fn_index":{fn:greet}}`)}, want: " -> "},
-	{name: "join without a function", page: "protocol", covers: "a join refused", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"session_hash":"{session}"}`)}, want: " -> "},
-	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v4 v6", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500"},
-	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v5", asks: []httpAsk{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500", unlike: "Gradio 5 shows a traceback, in which the runner stands"},
-	{name: "join without data", page: "protocol", covers: "a join refused", asks: []httpAsk{send("A/queue/join", `{"fn_index":0,"session_hash":"{session}"}`)}, want: " -> 422"},
-	{name: "join with no JSON", page: "protocol", covers: "a join refused", asks: []httpAsk{send("A/queue/join", `no json`)}, want: " -> 422"},
-	{name: "join what is not valid", page: "protocol", covers: "a validator, a join refused", lines: "v5 v6", asks: joined("validated", `["x"]`, "")[:1], want: "too short"},
-	{name: "data of no session", page: "protocol", covers: "unexpected_error, GET A/queue/data", asks: []httpAsk{{method: "GET", path: "A/queue/data?session_hash=nobody"}}, want: "unexpected_error"},
-	{name: "data without a session", page: "protocol", covers: "GET A/queue/data", asks: gets("A/queue/data"), want: " -> 422"},
-	{name: "status", page: "protocol", covers: "GET A/queue/status", asks: gets("A/queue/status"), want: `"queue_size":0`},
-	{name: "cancel", page: "protocol", covers: "POST A/cancel, cancel", asks: []httpAsk{
+	{name: "messages of a wrong number of inputs", page: "protocol", covers: "an error", requests: joined("greet", `[]`, ""), want: `"success":false`},
+	{name: "messages of a cached call", page: "protocol", covers: "gr.cache", lines: "v6", requests: append(joined("cached", `["y"]`, ""), joined("cached", `["y"]`, "")...), want: `"used_cache":"full"`},
+	{name: "messages of a state", page: "protocol", covers: "State, session state", requests: append(joined("remember", `["y",null]`, ""), joined("remember", `["y",null]`, "")...), want: `"y 2"`},
+	{name: "join without a session", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":{fn:greet}}`)}, want: " -> "},
+	{name: "join without a function", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"session_hash":"{session}"}`)}, want: " -> "},
+	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v4 v6", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500"},
+	{name: "join an unknown function", page: "protocol", covers: "a join refused", lines: "v5", requests: []httpRequest{send("A/queue/join", `{"data":["x"],"fn_index":9999,"session_hash":"{session}"}`)}, want: " -> 500", unlike: "Gradio 5 returns a traceback, which contains frames of the runner"},
+	{name: "join without data", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `{"fn_index":0,"session_hash":"{session}"}`)}, want: " -> 422"},
+	{name: "join with no JSON", page: "protocol", covers: "a join refused", requests: []httpRequest{send("A/queue/join", `no json`)}, want: " -> 422"},
+	{name: "join what is not valid", page: "protocol", covers: "a validator, a join refused", lines: "v5 v6", requests: joined("validated", `["x"]`, "")[:1], want: "too short"},
+	{name: "data of no session", page: "protocol", covers: "unexpected_error, GET A/queue/data", requests: []httpRequest{{method: "GET", path: "A/queue/data?session_hash=nobody"}}, want: "unexpected_error"},
+	{name: "data without a session", page: "protocol", covers: "GET A/queue/data", requests: gets("A/queue/data"), want: " -> 422"},
+	{name: "status", page: "protocol", covers: "GET A/queue/status", requests: gets("A/queue/status"), want: `"queue_size":0`},
+	{name: "cancel", page: "protocol", covers: "POST A/cancel, cancel", requests: []httpRequest{
 		joined("forever", `["x"]`, "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", frames: 3, open: true},
 		send("A/cancel", `{"session_hash":"{session}","fn_index":{fn:forever},"event_id":"{event}"}`), {resume: true}}, want: `"success":true`},
-	{name: "cancel without fields", page: "protocol", covers: "POST A/cancel", asks: []httpAsk{send("A/cancel", `{}`)}, want: " -> 422"},
-	{name: "reset", page: "protocol", covers: "POST A/reset", asks: []httpAsk{send("A/reset", `{"event_id":"x"}`), send("A/reset/", `{"event_id":"x"}`), send("A/reset", `{}`)}, want: `{"success":true}`},
-	{name: "heartbeat", page: "protocol", covers: "GET A/heartbeat/{session_hash}, unload at a session's end", asks: []httpAsk{
+	{name: "cancel without fields", page: "protocol", covers: "POST A/cancel", requests: []httpRequest{send("A/cancel", `{}`)}, want: " -> 422"},
+	{name: "reset", page: "protocol", covers: "POST A/reset", requests: []httpRequest{send("A/reset", `{"event_id":"x"}`), send("A/reset/", `{"event_id":"x"}`), send("A/reset", `{}`)}, want: `{"success":true}`},
+	{name: "heartbeat", page: "protocol", covers: "GET A/heartbeat/{session_hash}, unload at a session's end", requests: []httpRequest{
 		{method: "GET", path: "A/heartbeat/{session}9", frames: 1}, joined("await_leaving", "[]", "")[0], data}, want: "somebody left: True"},
-	{name: "a long wait", page: "protocol", covers: "heartbeat", slow: true, asks: []httpAsk{
+	{name: "a long wait", page: "protocol", covers: "heartbeat", slow: true, requests: []httpRequest{
 		joined("forever", `["x"]`, "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", frames: 4}}, want: `"msg":"heartbeat"`},
-	{name: "chunks in", page: "protocol", covers: "streaming input (process_streaming), POST A/stream/{event_id}, POST A/stream/{event_id}/close", lines: "v5 v6", asks: []httpAsk{
+	{name: "chunks in", page: "protocol", covers: "streaming input (process_streaming), POST A/stream/{event_id}, POST A/stream/{event_id}/close", lines: "v5 v6", requests: []httpRequest{
 		send("A/queue/join", chunk), {method: "GET", path: "A/queue/data?session_hash={session}", frames: 3, open: true},
 		send("A/stream/{event}", chunk), {resume: true, frames: 1}, send("A/stream/{event}/close", `{}`), {resume: true},
 		send("A/stream/nothing", chunk), send("A/stream/nothing/close", `{}`)}, want: "process_streaming"},
-	{name: "chunks out", page: "protocol", covers: "HLS, GET A/stream/{session_hash}/{run}/{component_id}/playlist.m3u8, GET A/stream/{session_hash}/{run}/{component_id}/playlist-file, GET A/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}", lines: "v5 v6", asks: []httpAsk{
+	{name: "chunks out", page: "protocol", covers: "HLS, GET A/stream/{session_hash}/{run}/{component_id}/playlist.m3u8, GET A/stream/{session_hash}/{run}/{component_id}/playlist-file, GET A/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}", lines: "v5 v6", requests: []httpRequest{
 		joined("sounds", "[]", "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", keep: `stream=/stream/([^"]+)/playlist.m3u8`},
 		{method: "GET", path: "A/stream/{stream}/playlist.m3u8", keep: `segment=(?m)^([0-9a-f-]+)\.aac`}, {method: "GET", path: "A/stream/{stream}/{segment}.aac"},
 		{method: "GET", path: "A/stream/{stream}/playlist-file"}, {method: "GET", path: "A/stream/{stream}/{segment}.mp3"}, {method: "GET", path: "A/stream/no/no/1/playlist.m3u8"}}, want: "first chunk"},
-	{name: "bytes out", page: "protocol", covers: "a stream of bytes, GET A/stream/{session_hash}/{run}/{component_id}", lines: "v4", asks: []httpAsk{
+	{name: "bytes out", page: "protocol", covers: "a stream of bytes, GET A/stream/{session_hash}/{run}/{component_id}", lines: "v4", requests: []httpRequest{
 		joined("sounds", "[]", "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", keep: `stream=stream/(\w+/\w+/\d+)`}, {method: "GET", path: "A/stream/{stream}"}, {method: "GET", path: "A/stream/no/1/1"}}, want: "first chunk"},
-	{name: "a websocket of nothing", page: "protocol", covers: "a websocket, * A/stream/{event_id}", lines: "v5", asks: []httpAsk{{method: "GET", path: "A/stream/nothing", header: http.Header{
+	{name: "a websocket of nothing", page: "protocol", covers: "a websocket, * A/stream/{event_id}", lines: "v5", requests: []httpRequest{{method: "GET", path: "A/stream/nothing", header: http.Header{
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, frames: 1}}, want: " -> "},
-	{name: "call", page: "protocol", covers: "POST A/call/{api_name}, GET A/call/{api_name}/{event_id}", asks: slices.Concat(called("greet", `["ä"]`), called("count", "[2]"), called("titled_error", `["x"]`), called("plain_error", `["x"]`), called("remember", `["x"]`)), want: "event: complete"},
-	{name: "call nothing", page: "protocol", covers: "POST A/call/{api_name}", asks: []httpAsk{send("A/call/nothing", `{"data":[]}`), {method: "GET", path: "A/call/greet/nothing"}}, want: " -> 500"},
-	{name: "call by names", page: "protocol", covers: "POST A/call/v2/{api_name}, GET A/call/v2/{api_name}/{event_id}", lines: "v6", asks: []httpAsk{
+	{name: "call", page: "protocol", covers: "POST A/call/{api_name}, GET A/call/{api_name}/{event_id}", requests: slices.Concat(called("greet", `["ä"]`), called("count", "[2]"), called("titled_error", `["x"]`), called("plain_error", `["x"]`), called("remember", `["x"]`)), want: "event: complete"},
+	{name: "call nothing", page: "protocol", covers: "POST A/call/{api_name}", requests: []httpRequest{send("A/call/nothing", `{"data":[]}`), {method: "GET", path: "A/call/greet/nothing"}}, want: " -> 500"},
+	{name: "call by names", page: "protocol", covers: "POST A/call/v2/{api_name}, GET A/call/v2/{api_name}/{event_id}", lines: "v6", requests: []httpRequest{
 		send("A/call/v2/greet", `{"name":"x"}`), {method: "GET", path: "A/call/v2/greet/{event}"}, send("A/call/v2/greet", `{"wrong":"x"}`)}, want: `"hello x"`},
-	{name: "run", page: "protocol", covers: "POST A/run/{api_name}, POST A/api/{api_name}, a direct call", asks: []httpAsk{
+	{name: "run", page: "protocol", covers: "POST A/run/{api_name}, POST A/api/{api_name}, a direct call", requests: []httpRequest{
 		send("A/run/direct", `{"data":["x"]}`), send("A/api/direct", `{"data":["x"]}`), send("A/run/direct_count/", `{"data":[]}`), send("A/run/direct_error", `{"data":["x"]}`),
 		send("A/run/greet", `{"data":["x"]}`)}, want: "direct x"},
-	{name: "run nothing", page: "protocol", covers: "POST A/run/{api_name}", asks: []httpAsk{send("A/run/nothing", `{"data":["x"]}`)}, want: "Could not infer",
-		unlike: "Gradio answers 500; the host says what is wrong"},
+	{name: "run nothing", page: "protocol", covers: "POST A/run/{api_name}", requests: []httpRequest{send("A/run/nothing", `{"data":["x"]}`)}, want: "Could not infer",
+		unlike: "Gradio returns 500; the host names the cause"},
 
-	{name: "shell", page: "protocol", covers: "GET /, HEAD /", asks: []httpAsk{{method: "GET", path: "/"}, {method: "HEAD", path: "/"}, {method: "GET", path: "/?__theme=dark"}}, want: "gradio_config"},
-	{name: "second page", page: "protocol", covers: "pages", lines: "v5 v6", asks: gets("/second", "/second/", "/config?page=second", "A/info?page=second"), want: "gradio_config"},
-	{name: "frontend", page: "protocol", covers: "GET /static/{path}, GET /assets/{path}", asks: []httpAsk{
+	{name: "shell", page: "protocol", covers: "GET /, HEAD /", requests: []httpRequest{{method: "GET", path: "/"}, {method: "HEAD", path: "/"}, {method: "GET", path: "/?__theme=dark"}}, want: "gradio_config"},
+	{name: "second page", page: "protocol", covers: "pages", lines: "v5 v6", requests: gets("/second", "/second/", "/config?page=second", "A/info?page=second"), want: "gradio_config"},
+	{name: "frontend", page: "protocol", covers: "GET /static/{path}, GET /assets/{path}", requests: []httpRequest{
 		{method: "GET", path: "/", keep: `asset=assets/([^"]+\.js)`}, {method: "GET", path: "/assets/{asset}"}, {method: "GET", path: "/static/img/logo.svg"}, {method: "GET", path: "/static/nothing"}}, want: " -> 200"},
-	{name: "svelte", page: "protocol", covers: "GET /svelte/{path}", lines: "v5 v6", asks: gets("/svelte/nothing.js"), want: " -> 404"},
-	{name: "theme", page: "protocol", covers: "GET /theme.css, GET A/theme.css", asks: gets("/theme.css", "A/theme.css?v=1"), want: "text/css"},
-	{name: "icons", page: "protocol", covers: "GET /favicon.ico, GET /robots.txt, GET /manifest.json, GET /pwa_icon, GET /pwa_icon/{size}", asks: gets("/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon", "/pwa_icon/16"), want: "User-agent"},
-	{name: "config with a slash", page: "protocol", covers: "GET /config", asks: gets("/config", "/config/"), want: `"protocol"`},
-	{name: "info with a slash", page: "protocol", covers: "GET A/info", asks: gets("A/info", "A/info/"), want: "/greet"},
-	{name: "openapi", page: "protocol", covers: "GET A/openapi.json", asks: gets("A/openapi.json"), want: "openapi"},
-	{name: "nobody logged in", page: "protocol", covers: "GET A/user, GET A/login_check, GET A/token, POST /login, GET /logout", asks: append(
+	{name: "svelte", page: "protocol", covers: "GET /svelte/{path}", lines: "v5 v6", requests: gets("/svelte/nothing.js"), want: " -> 404"},
+	{name: "theme", page: "protocol", covers: "GET /theme.css, GET A/theme.css", requests: gets("/theme.css", "A/theme.css?v=1"), want: "text/css"},
+	{name: "icons", page: "protocol", covers: "GET /favicon.ico, GET /robots.txt, GET /manifest.json, GET /pwa_icon, GET /pwa_icon/{size}", requests: gets("/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon", "/pwa_icon/16"), want: "User-agent"},
+	{name: "config with a slash", page: "protocol", covers: "GET /config", requests: gets("/config", "/config/"), want: `"protocol"`},
+	{name: "info with a slash", page: "protocol", covers: "GET A/info", requests: gets("A/info", "A/info/"), want: "/greet"},
+	{name: "openapi", page: "protocol", covers: "GET A/openapi.json", requests: gets("A/openapi.json"), want: "openapi"},
+	{name: "nobody logged in", page: "protocol", covers: "GET A/user, GET A/login_check, GET A/token, POST /login, GET /logout", requests: append(
 		gets("A/user", "A/user/", "A/login_check", "A/login_check/", "A/token", "A/token/", "/logout"), form("/login", "username=ann&password=open")), want: "null"},
-	{name: "app_id", page: "protocol", covers: "GET A/app_id", asks: []httpAsk{{method: "GET", path: "A/app_id"}, {method: "GET", path: "A/app_id/"}}, want: "app_id"},
-	{name: "monitoring", page: "protocol", covers: "GET /monitoring, GET /monitoring/{key}", asks: gets("/monitoring", "/monitoring/wrong"), want: "See console"},
-	{name: "monitoring in numbers", page: "protocol", covers: "GET /monitoring/summary", lines: "v5 v6", noPage: true, asks: append(joined("greet", `["x"]`, ""), gets("/monitoring/summary")...), want: `"greet":{"success_rate":`},
-	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", asks: gets("A/startup-events"), want: " -> 404", unlike: "it is for Gradio alone; from outside it would start a queue again"},
-	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", asks: []httpAsk{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "who may watch the app's code change may often change it: the host has no editor"},
-	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path}, HEAD A/proxy={url_path}", asks: []httpAsk{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "what may not be fetched is forbidden, as other addresses are; Gradio says 400"},
-	{name: "component server", page: "components/files", covers: "POST A/component_server", noPage: true, asks: []httpAsk{
+	{name: "app_id", page: "protocol", covers: "GET A/app_id", requests: []httpRequest{{method: "GET", path: "A/app_id"}, {method: "GET", path: "A/app_id/"}}, want: "app_id"},
+	{name: "monitoring", page: "protocol", covers: "GET /monitoring, GET /monitoring/{key}", requests: gets("/monitoring", "/monitoring/wrong"), want: "See console"},
+	{name: "monitoring in numbers", page: "protocol", covers: "GET /monitoring/summary", lines: "v5 v6", noPage: true, requests: append(joined("greet", `["x"]`, ""), gets("/monitoring/summary")...), want: `"greet":{"success_rate":`},
+	{name: "startup-events", page: "protocol", covers: "GET A/startup-events", requests: gets("A/startup-events"), want: " -> 404", unlike: "Gradio alone uses it; a request from outside would start a second queue"},
+	{name: "dev reload", page: "protocol", covers: "GET A/dev/reload", requests: []httpRequest{{method: "GET", path: "A/dev/reload", frames: 1}}, want: " -> 404", unlike: "access to code reloads often means the right to change the code, and the host has no editor"},
+	{name: "proxy", page: "protocol", covers: "GET A/proxy={url_path}, HEAD A/proxy={url_path}", requests: []httpRequest{{method: "GET", path: "A/proxy=https://example.com/x"}, {method: "HEAD", path: "A/proxy=https://example.com/x"}}, want: " -> 403", unlike: "the host returns 403 for every forbidden address; Gradio returns 400"},
+	{name: "component server", page: "components/files", covers: "POST A/component_server", noPage: true, requests: []httpRequest{
 		{method: "GET", path: "/config", keep: `component="id":(\d+),"type":"fileexplorer"`},
 		send("A/component_server", `{"data":[[]],"component_id":{component},"fn_name":"ls","session_hash":"{session}"}`),
 		send("A/component_server/", `{"data":[[]],"component_id":{component},"fn_name":"nothing","session_hash":"{session}"}`)}, want: "note.txt"},
-	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{environment}/{type}/{file_name}", lines: "v5 v6", asks: []httpAsk{
+	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{environment}/{type}/{file_name}", lines: "v5 v6", requests: []httpRequest{
 		{method: "GET", path: "/config", keep: `badge="component_class_id":"(\w+)"`},
 		{method: "GET", path: "A/custom_component/{badge}/client/component/index.js"}, {method: "GET", path: "A/custom_component/{badge}/client/component/style.css"},
 		{method: "GET", path: "A/custom_component/{badge}/client/component/nothing"}, {method: "GET", path: "A/custom_component/none/client/component/index.js"}}, want: "export default"},
-	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{type}/{file_name}", lines: "v4", asks: []httpAsk{
+	{name: "custom component", page: "components/badge", covers: "GET A/custom_component/{id}/{type}/{file_name}", lines: "v4", requests: []httpRequest{
 		{method: "GET", path: "/config", keep: `badge="component_class_id":"(\w+)"`}, {method: "GET", path: "/custom_component/{badge}/component/index.js"}}, want: "export default"},
-	{name: "deep link", page: "protocol", covers: "GET A/deep_link", lines: "v5 v6", asks: append(joined("greet", `["linked"]`, ""), gets("A/deep_link?session_hash={session}", "/config?deep_link=none")...), want: " -> 200"},
-	{name: "run history", page: "protocol", covers: "GET A/runs, GET A/run-history/buckets, GET A/run-history/records, GET A/run-history/records/{endpoint}/{record_id}/assets/{asset_id}, POST A/run-history/connect", lines: "v6", asks: append(gets("A/runs", "A/run-history/buckets", "A/run-history/records", "A/run-history/records/x/y/assets/z"), send("A/run-history/connect", `{}`)), want: " -> "},
-	{name: "extras", page: "protocol", covers: "POST A/process_recording", lines: "v5 v6", asks: append(gets("A/profiling/summary"), send("A/process_recording", `{}`)), want: " -> "},
-	{name: "editor routes", page: "protocol", covers: "GET A/vibe-code, POST A/vibe-code, POST A/vibe-edit, POST A/undo-vibe-edit, POST A/vibe-starter-queries", lines: "v5 v6", asks: append(
-		gets("A/vibe-code"), send("A/vibe-code", `{}`), send("A/vibe-edit", `{}`), send("A/undo-vibe-edit", `{}`), send("A/vibe-starter-queries", `{}`)), want: " -> 404", unlike: "they show and change the code of the app"},
-	{name: "upload", page: "protocol", covers: "POST A/upload, GET A/file={path_or_url}, HEAD A/file={path_or_url}, GET A/file/{path}, upload, a range of a file", asks: []httpAsk{
+	{name: "deep link", page: "protocol", covers: "GET A/deep_link", lines: "v5 v6", requests: append(joined("greet", `["linked"]`, ""), gets("A/deep_link?session_hash={session}", "/config?deep_link=none")...), want: " -> 200"},
+	{name: "run history", page: "protocol", covers: "GET A/runs, GET A/run-history/buckets, GET A/run-history/records, GET A/run-history/records/{endpoint}/{record_id}/assets/{asset_id}, POST A/run-history/connect", lines: "v6", requests: append(gets("A/runs", "A/run-history/buckets", "A/run-history/records", "A/run-history/records/x/y/assets/z"), send("A/run-history/connect", `{}`)), want: " -> "},
+	{name: "extras", page: "protocol", covers: "POST A/process_recording", lines: "v5 v6", requests: append(gets("A/profiling/summary"), send("A/process_recording", `{}`)), want: " -> "},
+	{name: "editor routes", page: "protocol", covers: "GET A/vibe-code, POST A/vibe-code, POST A/vibe-edit, POST A/undo-vibe-edit, POST A/vibe-starter-queries", lines: "v5 v6", requests: append(
+		gets("A/vibe-code"), send("A/vibe-code", `{}`), send("A/vibe-edit", `{}`), send("A/undo-vibe-edit", `{}`), send("A/vibe-starter-queries", `{}`)), want: " -> 404", unlike: "they show and change the app's code"},
+	{name: "upload", page: "protocol", covers: "POST A/upload, GET A/file={path_or_url}, HEAD A/file={path_or_url}, GET A/file/{path}, upload, a range of a file", requests: []httpRequest{
 		upload("a b#ä.txt", "uploaded"), {method: "GET", path: "A/file={path}"}, {method: "HEAD", path: "A/file={path}"}, {method: "GET", path: "A/file{path}"},
 		{method: "GET", path: "A/file={path}", header: http.Header{"Range": {"bytes=2-"}}}, send("A/upload", `{}`), form("A/upload", "a=b")}, want: " -> 200"},
-	{name: "upload progress", page: "protocol", covers: "GET A/upload_progress", asks: []httpAsk{
+	{name: "upload progress", page: "protocol", covers: "GET A/upload_progress", requests: []httpRequest{
 		{method: "GET", path: "A/upload_progress?upload_id=never"}, {method: "GET", path: "A/upload_progress"}}, want: " -> "},
-	{name: "files", page: "protocol", covers: "GET A/file={path_or_url}, files that may be had, files that may not", asks: gets("A/file=allowed/page.html", "A/file=allowed/digits.txt", "A/file=allowed/blocked/secret.txt", "A/file=app.py", "A/file=/etc/passwd", "A/file=allowed"), want: " -> 403"},
-	{name: "cors", page: "protocol", covers: "CORS", asks: []httpAsk{
+	{name: "files", page: "protocol", covers: "GET A/file={path_or_url}, files that may be had, files that may not", requests: gets("A/file=allowed/page.html", "A/file=allowed/digits.txt", "A/file=allowed/blocked/secret.txt", "A/file=app.py", "A/file=/etc/passwd", "A/file=allowed"), want: " -> 403"},
+	{name: "cors", page: "protocol", covers: "CORS", requests: []httpRequest{
 		{method: "GET", path: "A/queue/status", header: http.Header{"Origin": {"http://localhost:3000"}}}, {method: "GET", path: "A/queue/status", header: http.Header{"Origin": {"http://other.example"}}},
 		{method: "OPTIONS", path: "A/queue/join", header: http.Header{"Origin": {"http://localhost:3000"}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"x-own"}}},
 		{method: "OPTIONS", path: "A/queue/join"}}, want: "http://<host>"},
-	{name: "nothing there", page: "protocol", covers: "nothing there", asks: append(gets("/nothing", "A/nothing", "A/queue/join"), send("/config", `{}`)), want: `{"detail":"Not Found"}`},
-	{name: "mcp", page: "protocol", covers: "* A/mcp, MCP", lines: "v5 v6", asks: []httpAsk{
+	{name: "nothing there", page: "protocol", covers: "nothing there", requests: append(gets("/nothing", "A/nothing", "A/queue/join"), send("/config", `{}`)), want: `{"detail":"Not Found"}`},
+	{name: "mcp", page: "protocol", covers: "* A/mcp, MCP", lines: "v5 v6", requests: []httpRequest{
 		tool(`"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"t","version":"1"}}`), tool(`"method":"tools/list"`),
 		tool(`"method":"tools/call","params":{"name":"{tool}","arguments":{"name":"tool"}}`), {method: "GET", path: "A/mcp/schema"}}, want: "hello tool"},
-	{name: "whom a dependency lets in", page: "components/asked", covers: "auth_dependency", asks: slices.Concat(gets("/", "/config", "A/user"), headed(slices.Concat(
+	{name: "whom a dependency lets in", page: "components/asked", covers: "auth_dependency", requests: slices.Concat(gets("/", "/config", "A/user"), withHeaders(slices.Concat(
 		gets("A/user", "A/login_check", "A/queue/status", "/logout"), joined("asked", "[]", "")), http.Header{"X-User": {"eve"}})), want: "asked by eve"},
-	{name: "sign in", page: "components/signin", covers: "OAuth, LoginButton, LogoutButton", asks: []httpAsk{
+	{name: "sign in", page: "components/signin", covers: "OAuth, LoginButton, LogoutButton", requests: []httpRequest{
 		{method: "GET", path: "/config"}, {method: "GET", path: "/login/huggingface?_target_url=/x", keep: "cookies"}, {method: "GET", path: "/login/callback?code=c&state=wrong", header: http.Header{"Cookie": {"{cookies}"}}},
 		{method: "GET", path: "/logout"}}, want: "/authorize?"},
 	{name: "signed_in", page: "components/signin", covers: "OAuth", args: `[]`, noPage: true, want: "nobody"},
-	{name: "workflow", page: "components/workflow", covers: "Workflow, WorkflowCanvas", lines: "v6", asks: gets("/config", "A/info", "/"), want: "workflowcanvas"},
-	{name: "own routes beside the apps", page: "components", covers: "mount_gradio_app", asks: gets("/own?q=1", "/config", "/text", "/text/nothing"), want: `{"own":"1"}`},
+	{name: "workflow", page: "components/workflow", covers: "Workflow, WorkflowCanvas", lines: "v6", requests: gets("/config", "A/info", "/"), want: "workflowcanvas"},
+	{name: "own routes beside the apps", page: "components", covers: "mount_gradio_app", requests: gets("/own?q=1", "/config", "/text", "/text/nothing"), want: `{"own":"1"}`},
 
-	{name: "a login", page: "guarded", covers: "auth, POST /login, GET /logout", asks: []httpAsk{
+	{name: "a login", page: "guarded", covers: "auth, POST /login, GET /logout", requests: []httpRequest{
 		{method: "GET", path: "/"}, {method: "GET", path: "/config"}, {method: "GET", path: "A/user"}, {method: "GET", path: "A/login_check"}, {method: "GET", path: "A/queue/data?session_hash=x"},
 		send("A/queue/join", `{"data":["x"],"fn_index":0,"session_hash":"{session}"}`), form("/login", "username=ann&password=wrong"), {method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"},
 		cookie("/config"), cookie("A/user"), cookie("A/login_check"), cookie("/"), cookie("/logout")}, want: `"ann"`},
-	{name: "calls of a user", page: "guarded", covers: "auth, gr.Request", asks: headed(slices.Concat(
-		[]httpAsk{{method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"}}, joined("secret", `["x"]`, ""), joined("fail", `["x"]`, ""),
-		[]httpAsk{send("A/run/secret", `{"data":["x"]}`)}), http.Header{"Cookie": {"{cookies}"}}), want: "secret x of ann"},
-	{name: "a full queue", page: "guarded", covers: "a full queue, a join refused", asks: headed([]httpAsk{
+	{name: "calls of a user", page: "guarded", covers: "auth, gr.Request", requests: withHeaders(slices.Concat(
+		[]httpRequest{{method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"}}, joined("secret", `["x"]`, ""), joined("fail", `["x"]`, ""),
+		[]httpRequest{send("A/run/secret", `{"data":["x"]}`)}), http.Header{"Cookie": {"{cookies}"}}), want: "secret x of ann"},
+	{name: "a full queue", page: "guarded", covers: "a full queue, a join refused", requests: withHeaders([]httpRequest{
 		{method: "POST", path: "/login", body: "username=ann&password=open", header: formType, keep: "cookies"},
 		joined("hold", "[]", "")[0], {method: "GET", path: "A/queue/data?session_hash={session}", frames: 2, open: true},
 		send("A/queue/join", `{"data":[],"fn_index":{fn:hold},"session_hash":"{session}2"}`), send("A/queue/join", `{"data":[],"fn_index":{fn:hold},"session_hash":"{session}3"}`),
@@ -224,66 +224,66 @@ var fidelityCases = []fidelityCase{
 	{name: "hello", page: "server", covers: "gr.Server", lines: "v6", args: `["x"]`, noPage: true, want: "hello x"},
 	{name: "numbers", page: "server", covers: "gr.Server", lines: "v6", args: `[3]`, noPage: true, want: "2"},
 	{name: "own page", page: "server", covers: "gr.Server", lines: "v6", do: []string{}, out: "#own", want: "own page"},
-	{name: "own routes", page: "server", covers: "gr.Server", lines: "v6", asks: append(gets("/", "/items/3?q=x", "/items/x", "/openapi.json", "/docs", "A/openapi.json"), send("/echo", `{"a":[1.0]}`)), want: `"item":3`},
-	{name: "server's tools", page: "server", covers: "gr.Server, MCP, * A/mcp", lines: "v6", asks: []httpAsk{
+	{name: "own routes", page: "server", covers: "gr.Server", lines: "v6", requests: append(gets("/", "/items/3?q=x", "/items/x", "/openapi.json", "/docs", "A/openapi.json"), send("/echo", `{"a":[1.0]}`)), want: `"item":3`},
+	{name: "server's tools", page: "server", covers: "gr.Server, MCP, * A/mcp", lines: "v6", requests: []httpRequest{
 		tool(`"method":"tools/list"`), tool(`"method":"tools/call","params":{"name":"{tool}","arguments":{"text":"loud"}}`)}, want: "LOUD"},
 }
 
 var (
 	formType = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
-	data     = httpAsk{method: "GET", path: "A/queue/data?session_hash={session}"}
+	data     = httpRequest{method: "GET", path: "A/queue/data?session_hash={session}"}
 )
 
-// joined is one call over the queue, of a session of the case's own, and its messages.
-func joined(name, values, query string) []httpAsk {
-	return []httpAsk{send("A/queue/join"+query, `{"data":`+values+`,"fn_index":{fn:`+name+`},"session_hash":"{session}"}`), data}
+// joined makes one call through the queue in the case's own session, and reads its messages.
+func joined(name, values, query string) []httpRequest {
+	return []httpRequest{send("A/queue/join"+query, `{"data":`+values+`,"fn_index":{fn:`+name+`},"session_hash":"{session}"}`), data}
 }
 
-func called(name, values string) []httpAsk {
-	return []httpAsk{send("A/call/"+name, `{"data":`+values+`}`), {method: "GET", path: "A/call/" + name + "/{event}"}}
+func called(name, values string) []httpRequest {
+	return []httpRequest{send("A/call/"+name, `{"data":`+values+`}`), {method: "GET", path: "A/call/" + name + "/{event}"}}
 }
 
-// send keeps the event that it makes.
-func send(path, body string) httpAsk {
-	return httpAsk{method: "POST", path: path, body: body, keep: `event="event_id":"(\w+)"`}
+// send posts JSON and keeps the event_id of the response.
+func send(path, body string) httpRequest {
+	return httpRequest{method: "POST", path: path, body: body, keep: `event="event_id":"(\w+)"`}
 }
 
-func gets(paths ...string) (all []httpAsk) {
+func gets(paths ...string) (all []httpRequest) {
 	for _, path := range paths {
-		all = append(all, httpAsk{method: "GET", path: path})
+		all = append(all, httpRequest{method: "GET", path: path})
 	}
 	return all
 }
 
-func cookie(path string) httpAsk {
-	return httpAsk{method: "GET", path: path, header: http.Header{"Cookie": {"{cookies}"}}}
+func cookie(path string) httpRequest {
+	return httpRequest{method: "GET", path: path, header: http.Header{"Cookie": {"{cookies}"}}}
 }
 
-func form(path, body string) httpAsk {
-	return httpAsk{method: "POST", path: path, body: body, header: formType}
+func form(path, body string) httpRequest {
+	return httpRequest{method: "POST", path: path, body: body, header: formType}
 }
 
-func upload(name, body string) httpAsk {
+func upload(name, body string) httpRequest {
 	part := "--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"" + name + "\"\r\nContent-Type: text/plain\r\n\r\n" + body + "\r\n--x--\r\n"
-	return httpAsk{method: "POST", path: "A/upload", body: part, header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, keep: `path=^\["([^"]+)"`}
+	return httpRequest{method: "POST", path: "A/upload", body: part, header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, keep: `path=^\["([^"]+)"`}
 }
 
-// chunk is one of a streaming input.
+// chunk is the body of one chunk of a streaming input.
 const chunk = `{"data":[{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mM4ISeHFTEMLQkAkL9BAc9woTwAAAAASUVORK5CYII=","path":null,"meta":{"_type":"gradio.FileData"}}],"fn_index":{fn:chunks},"session_hash":"{session}"}`
 
-// tool is a message to the MCP server, which keeps the name of the last tool.
-func tool(message string) httpAsk {
-	return httpAsk{method: "POST", path: "A/mcp/", body: `{"jsonrpc":"2.0","id":1,` + message + `}`, keep: `tool="name":\s?"(\w*(?:greet|shout))"`,
+// tool sends a message to the MCP server and keeps the name of the last tool.
+func tool(message string) httpRequest {
+	return httpRequest{method: "POST", path: "A/mcp/", body: `{"jsonrpc":"2.0","id":1,` + message + `}`, keep: `tool="name":\s?"(\w*(?:greet|shout))"`,
 		header: http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}}
 }
 
-func headed(asks []httpAsk, header http.Header) []httpAsk {
-	for i := range asks {
+func withHeaders(requests []httpRequest, header http.Header) []httpRequest {
+	for i := range requests {
 		headers := header.Clone()
-		for name, values := range asks[i].header {
+		for name, values := range requests[i].header {
 			headers[name] = values
 		}
-		asks[i].header = headers
+		requests[i].header = headers
 	}
-	return asks
+	return requests
 }

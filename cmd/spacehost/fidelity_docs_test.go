@@ -18,20 +18,20 @@ const (
 	fidelityReport = "../../docs/fidelity.txt"
 )
 
-// gradioBehaviours are what clients rely on beside routes, messages and components: each line of Gradio shows them.
+// gradioBehaviours are what clients rely on besides routes, messages and components. Each line of Gradio has them.
 var gradioBehaviours = []string{
 	"diffs of a generator", "an error", "an error with a title", "an error after a step", "a batch", "a join refused", "a full queue", "cancel", "unload at a session's end",
 	"event data", "then and success", "JavaScript before a function", "JavaScript alone", "load", "a direct call", "session state", "State.change", "gr.render", "gr.Request",
 	"upload", "files that may be had", "files that may not", "a range of a file", "auth", "auth_dependency", "OAuth", "mount_gradio_app", "CORS", "nothing there", "cached examples", "Examples",
 }
 
-// newBehaviours are those that lines before lack.
+// newBehaviours maps a behaviour to the lines of Gradio that have it; other lines lack it.
 var newBehaviours = map[string]string{
 	"a validator": "v5 v6", "streaming input (process_streaming)": "v5 v6", "HLS": "v5 v6", "MCP": "v5 v6", "pages": "v5 v6", "gr.cache": "v6", "gr.Server": "v6", "a template of gr.HTML": "v6",
 	"a stream of bytes": "v4", "a websocket": "v5",
 }
 
-// inventory is what a line of Gradio has.
+// inventory lists the routes, messages and components of a line of Gradio.
 type inventory struct {
 	Routes     []string `json:"routes"`
 	Messages   []string `json:"messages"`
@@ -52,7 +52,7 @@ func takeInventory(t *testing.T, line string) (found inventory) {
 	return found
 }
 
-// covered tells by item and line which cases try it.
+// covered returns the names of the cases that exercise an item, by item and line.
 func covered() map[string]map[string][]string {
 	all := map[string]map[string][]string{}
 	for _, c := range fidelityCases {
@@ -60,7 +60,7 @@ func covered() map[string]map[string][]string {
 			if all[item] == nil {
 				all[item] = map[string][]string{}
 			}
-			for line := range gradios {
+			for line := range gradioVersions {
 				if c.in(line) {
 					all[item][line] = append(all[item][line], c.name)
 				}
@@ -70,16 +70,40 @@ func covered() map[string]map[string][]string {
 	return all
 }
 
-// TestGradioTable asks each line of the real Gradio what routes, messages and components it has: each must have a
-// case of fidelityCases that tries it on that line, and docs/gradio.md must say which. `make fidelity` writes it.
+// TestGradioTable reads the routes, messages and components of each line from the real Gradio. Each must have a case in
+// fidelityCases for that line, and docs/gradio.md must list it. `make fidelity` writes docs/gradio.md.
 func TestGradioTable(t *testing.T) {
 	cases := covered()
-	lines := slices.Sorted(maps.Keys(gradios))
-	sections := []struct {
-		title string
-		of    func(inventory) []string
-		has   map[string]map[string]bool // by item, in which line
-	}{
+	lines := slices.Sorted(maps.Keys(gradioVersions))
+	sections := tableSections(t, cases, lines)
+	table := formatTable(t, sections, cases, lines)
+	for item := range cases {
+		if !slices.ContainsFunc(sections, func(s tableSection) bool { return s.has[item] != nil }) {
+			t.Errorf("a case covers %q, which no line of Gradio has", item)
+		}
+	}
+	if os.Getenv("SPACEHOST_FIDELITY") != "" {
+		if err := os.WriteFile(gradioTable, []byte(table), 0o644); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if kept, err := os.ReadFile(gradioTable); err != nil || string(kept) != table {
+		t.Errorf("%s does not match the cases (%v); run make fidelity-table", gradioTable, err)
+	}
+}
+
+// tableSection is a section of docs/gradio.md.
+type tableSection struct {
+	title string
+	of    func(inventory) []string
+	has   map[string]map[string]bool // by item, in which line
+}
+
+// tableSections reads the items of each section from the real Gradio of each line.
+func tableSections(t *testing.T, cases map[string]map[string][]string, lines []string) []tableSection {
+	t.Helper()
+	sections := []tableSection{
 		{"Routes", func(i inventory) []string { return i.Routes }, map[string]map[string]bool{}},
 		{"Messages", func(i inventory) []string { return i.Messages }, map[string]map[string]bool{}},
 		{"Components", func(i inventory) []string { return i.Components }, map[string]map[string]bool{}},
@@ -101,12 +125,18 @@ func TestGradioTable(t *testing.T) {
 			}
 		}
 	}
+	return sections
+}
+
+// formatTable returns the text of docs/gradio.md.
+func formatTable(t *testing.T, sections []tableSection, cases map[string]map[string][]string, lines []string) string {
+	t.Helper()
 	var out strings.Builder
 	fmt.Fprint(&out, gradioTableHead)
 	for _, section := range sections {
 		fmt.Fprintf(&out, "\n## %s\n\n| |", section.title)
 		for _, line := range lines {
-			fmt.Fprintf(&out, " %s |", gradios[line])
+			fmt.Fprintf(&out, " %s |", gradioVersions[line])
 		}
 		fmt.Fprintf(&out, "\n|---|%s\n", strings.Repeat("---|", len(lines)))
 		for _, item := range slices.Sorted(maps.Keys(section.has)) {
@@ -117,26 +147,7 @@ func TestGradioTable(t *testing.T) {
 			fmt.Fprintln(&out)
 		}
 	}
-	for item := range cases {
-		if !slices.ContainsFunc(sections, func(s struct {
-			title string
-			of    func(inventory) []string
-			has   map[string]map[string]bool
-		}) bool {
-			return s.has[item] != nil
-		}) {
-			t.Errorf("%q is tried by a case, and no Gradio has it", item)
-		}
-	}
-	if os.Getenv("SPACEHOST_FIDELITY") != "" {
-		if err := os.WriteFile(gradioTable, []byte(out.String()), 0o644); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	if kept, err := os.ReadFile(gradioTable); err != nil || string(kept) != out.String() {
-		t.Errorf("%s is not what the cases make of it (%v): make fidelity-table", gradioTable, err)
-	}
+	return out.String()
 }
 
 const gradioTableHead = `# Gradio compatibility: cases by route, message and component
@@ -156,7 +167,7 @@ func add(has map[string]map[string]bool, item, line string) {
 	has[item][line] = true
 }
 
-// prefixed spells a route of Gradio 4 as later ones do, where they have it below their prefix.
+// prefixed writes a route of Gradio 4 with the prefix A if later lines have it below their prefix.
 func prefixed(item string, cases map[string]map[string][]string) string {
 	if method, path, ok := strings.Cut(item, " "); ok && strings.HasPrefix(path, "/") && cases[item] == nil {
 		return method + " A" + path
@@ -167,9 +178,9 @@ func prefixed(item string, cases map[string]map[string][]string) string {
 func cell(t *testing.T, item, line string, has bool, names []string) string {
 	switch {
 	case !has:
-		return gradios[line] + " has none"
+		return gradioVersions[line] + " has none"
 	case len(names) == 0:
-		t.Errorf("no case tries %s of gradio %s", item, gradios[line])
+		t.Errorf("no case covers %s of gradio %s", item, gradioVersions[line])
 		return ""
 	case len(names) > 4:
 		return strings.Join(names[:4], ", ") + fmt.Sprintf(" and %d more", len(names)-4)
@@ -177,12 +188,12 @@ func cell(t *testing.T, item, line string, has bool, names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// writeFidelity writes docs/fidelity.txt: one line per case and line of Gradio, and totals. What was not run now
-// stays as it was found before.
+// writeFidelity writes docs/fidelity.txt: one row per case and line of Gradio, and totals. Parts that this run skipped keep
+// their earlier results.
 func writeFidelity(t *testing.T, report map[string]verdicts) {
 	t.Helper()
 	parts := map[string]string{}
-	before, _ := os.ReadFile(fidelityReport) // none at first
+	before, _ := os.ReadFile(fidelityReport) // absent before the first run
 	for part := range strings.SplitSeq(string(before), "\n\n") {
 		if title, _, ok := strings.Cut(part, " (gradio "); ok {
 			parts[title] = part
@@ -208,7 +219,7 @@ func writeFidelity(t *testing.T, report map[string]verdicts) {
 
 var reportedRow = regexp.MustCompile(`(?m)^  (.{56,}?) ((?:http|python|javascript|browser) .*)$`)
 
-// reported is the part of one line of Gradio; ways in which a case was not called now stay from before.
+// reported returns the report of one line of Gradio. Ways of calling that this run skipped keep their earlier results.
 func reported(title string, found verdicts, before string) string {
 	results := map[string]map[string]string{} // by case and way
 	for _, c := range fidelityCases {
@@ -232,7 +243,7 @@ func reported(title string, found verdicts, before string) string {
 		}
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradios[title[:2]])
+	fmt.Fprintf(&out, "%s (gradio %s)\n", title, gradioVersions[title[:2]])
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		row := "not in this line"
 		if len(results[name]) > 0 {

@@ -21,24 +21,24 @@ import (
 	"spacehost/migrations"
 )
 
-// fire says whether the fire tests run in full: `make fire`.
+// fire reports whether the fire tests run in full (`make fire`).
 var fire = os.Getenv("SPACEHOST_FIRE") != ""
 
-// badManners are the functions of testdata/spaces/fire. Those that are ended by the host overstay their second.
-var badManners = []string{
+// fireFunctions are the functions of testdata/spaces/fire. Most misbehave; those that the host must end exceed their second.
+var fireFunctions = []string{
 	"sleeps", "ignores", "stops", "daemonises", "sheds", "flees", "storms", "crashes", "raises", "waits_at_exit", "dies_before_allow", "good",
 }
 
-// TestEveryWorkerIsEnded lets workers of all kinds overstay, and wants the Device back each time: in cgroups where this
-// machine has them, and without.
+// TestEveryWorkerIsEnded runs workers that misbehave in every known way, and checks that each Device becomes free again: with
+// cgroups if this machine has them, and without.
 func TestEveryWorkerIsEnded(t *testing.T) {
-	calls := 110 // a twelfth of them are good
+	calls := 110 // one in twelve behaves well
 	if fire {
 		calls = 1100
 	}
 	for name, disable := range map[string]string{"as this machine allows": "", "without cgroups": "cgroup"} {
 		t.Run(name, func(t *testing.T) {
-			if !fire { // which measures: 16 fork storms at once are enough for it
+			if !fire { // the full run measures times, and 16 concurrent fork storms are its limit
 				t.Parallel()
 			}
 			burn(t, calls/2, disable)
@@ -53,7 +53,7 @@ func burn(t *testing.T, calls int, disable string) {
 	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), "testdata/spaces/fire",
 		"--gpus", fmt.Sprintf("mock:%dxH200", burningDevices), "--tier", "unlimited", "--queue-timeout", "90s", "--variable", "FIRE_TAG="+tag)
 	t.Cleanup(func() {
-		for _, pid := range tagged(tag) { // of a test that has failed
+		for _, pid := range tagged(tag) { // left by a failed test
 			if n, err := strconv.Atoi(pid); err == nil {
 				_ = syscall.Kill(n, syscall.SIGKILL)
 			}
@@ -66,25 +66,12 @@ func burn(t *testing.T, calls int, disable string) {
 	http.DefaultClient.CloseIdleConnections()
 	before := p.descriptors()
 
-	todo := make(chan string, calls)
-	for n := range calls {
-		todo <- badManners[n%len(badManners)]
-	}
-	close(todo)
-	stuck := p.stickMemory(t)
-	var callers sync.WaitGroup
-	for range burningDevices {
-		callers.Go(func() {
-			for kind := range todo {
-				p.burnOne(kind)
-			}
-		})
-	}
-	callers.Wait()
-	stuck()
+	repair := p.stickMemory(t)
+	p.burnAll(calls)
+	repair()
 
-	eventually(t, "every device is back", patience, func() bool {
-		return !slices.ContainsFunc(asked[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
+	eventually(t, "every device is free or warm", patience, func() bool {
+		return !slices.ContainsFunc(controlJSON[[]control.GPU](t, p, "/gpu"), func(g control.GPU) bool {
 			return len(g.Processes) > 0 && g.Slots[0].Phase != "warm" || g.Slots[0].Phase != "free" && g.Slots[0].Phase != "warm"
 		})
 	})
@@ -96,10 +83,28 @@ func burn(t *testing.T, calls int, disable string) {
 	returns := p.returns()
 	p.stop()
 	if left := tagged(tag); len(left) > 0 {
-		t.Errorf("left after the end of the host: %v", left)
+		t.Errorf("processes left after the end of the host: %v", left)
 	}
 	wantExactLedger(t, p.State+"/spacehost.db", calls+1)
 	report(t, returns)
+}
+
+// burnAll makes the calls of all kinds, as many at a time as there are Devices.
+func (p *product) burnAll(calls int) {
+	todo := make(chan string, calls)
+	for n := range calls {
+		todo <- fireFunctions[n%len(fireFunctions)]
+	}
+	close(todo)
+	var callers sync.WaitGroup
+	for range burningDevices {
+		callers.Go(func() {
+			for kind := range todo {
+				p.burnOne(kind)
+			}
+		})
+	}
+	callers.Wait()
 }
 
 // burnOne makes a call over plain HTTP and waits for its end.
@@ -123,22 +128,22 @@ func (p *product) burnOne(kind string) {
 		return
 	}
 	defer stream.Body.Close()
-	said, err := io.ReadAll(stream.Body)
-	if want := map[bool]string{true: "event: complete", false: "event: error"}[kind == "good" || kind == "collect"]; err != nil || !bytes.Contains(said, []byte(want)) {
-		p.t.Errorf("%s: the visitor reads %q (%v), want %s", kind, said, err, want)
+	body, err := io.ReadAll(stream.Body)
+	if want := map[bool]string{true: "event: complete", false: "event: error"}[kind == "good" || kind == "collect"]; err != nil || !bytes.Contains(body, []byte(want)) {
+		p.t.Errorf("%s: the visitor reads %q (%v), want %s", kind, body, err, want)
 	}
 }
 
-// stickMemory lets the memory of whoever ends on the last Device stay in use, until the returned function repairs it.
+// stickMemory keeps the memory of ended workers on the last Device in use, until the returned function clears the fault.
 func (p *product) stickMemory(t *testing.T) (repair func()) {
-	uuid := asked[[]control.GPU](t, p, "/gpu")[burningDevices-1].UUID
-	order := func(kind gpu.FaultKind) {
-		if code, _, said := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
-			t.Fatalf("gpu fault %s: %s", kind, said)
+	uuid := controlJSON[[]control.GPU](t, p, "/gpu")[burningDevices-1].UUID
+	setFault := func(kind gpu.FaultKind) {
+		if code, _, stderr := p.cli("gpu", "fault", string(uuid), string(kind)); code != 0 {
+			t.Fatalf("gpu fault %s: %s", kind, stderr)
 		}
 	}
-	order(gpu.FaultMemoryStuck)
-	return func() { order(gpu.FaultClear) }
+	setFault(gpu.FaultMemoryStuck)
+	return func() { setFault(gpu.FaultClear) }
 }
 
 func (p *product) containment() string {
@@ -148,10 +153,10 @@ func (p *product) containment() string {
 			return entry.By
 		}
 	}
-	return "its log does not say how ends are found"
+	return "the log does not name the containment"
 }
 
-// descriptors are what the host holds open, by kind.
+// descriptors counts the host's open descriptors by kind.
 func (p *product) descriptors() map[string]int {
 	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
 	entries, err := os.ReadDir(dir)
@@ -160,14 +165,14 @@ func (p *product) descriptors() map[string]int {
 	}
 	found := map[string]int{}
 	for _, entry := range entries {
-		link, _ := os.Readlink(dir + "/" + entry.Name()) // it may be shut by now
+		link, _ := os.Readlink(dir + "/" + entry.Name()) // it may be closed by now
 		kind, _, _ := strings.Cut(link, ":")
 		found[kind]++
 	}
 	return found
 }
 
-// wantDescriptors allows for the connections that the Space may keep for the next call.
+// wantDescriptors waits until no more descriptors are open than before, except connections that the Space keeps for its next call.
 func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 	t.Helper()
 	var more []string
@@ -176,13 +181,13 @@ func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 			t.Logf("open: %v, before: %v", more, before)
 		}
 	}()
-	eventually(t, "as few descriptors are open as before", patience, func() bool {
+	eventually(t, "no more descriptors are open than before", patience, func() bool {
 		more = nil
 		for kind, n := range p.descriptors() {
 			switch {
 			case kind == "socket":
 				n -= burningDevices
-			case strings.Contains(kind, "spacehost.db"): // those who read open theirs when they first do (migrations.OpenReads)
+			case strings.Contains(kind, "spacehost.db"): // readers open their connections on first use (migrations.OpenReads)
 				n -= 4
 			}
 			if n > before[kind] {
@@ -193,17 +198,17 @@ func (p *product) wantDescriptors(t *testing.T, before map[string]int) {
 	})
 }
 
-// wantOnlyWarm: nothing of the Space lives but its runner and the idle workers.
+// wantOnlyWarm waits until the runner and the warm workers are the Space's only processes.
 func (p *product) wantOnlyWarm(t *testing.T, tag string) {
 	t.Helper()
 	may := map[int]bool{spacePID(t, p): true}
-	for _, g := range asked[[]control.GPU](t, p, "/gpu") {
+	for _, g := range controlJSON[[]control.GPU](t, p, "/gpu") {
 		may[g.Slots[0].Worker] = true
 	}
 	var left []string
 	defer func() {
 		if t.Failed() {
-			t.Logf("left: %v", left)
+			t.Logf("processes left: %v", left)
 		}
 	}()
 	eventually(t, "no process is left but the runner and warm workers", patience, func() bool {
@@ -217,7 +222,7 @@ func (p *product) wantOnlyWarm(t *testing.T, tag string) {
 	})
 }
 
-// tagged lists those that have shed their environment.
+// tagged lists the pids of processes with the tag in their command line: those that replaced their environment.
 func tagged(tag string) (found []string) {
 	entries, _ := os.ReadDir("/proc")
 	for _, entry := range entries {
@@ -229,7 +234,8 @@ func tagged(tag string) (found []string) {
 	return found
 }
 
-// returns tells how long after the end of its declared time, or of its life if that was shorter, each worker's Slot was back.
+// returns lists, for each worker, the delay until its Slot was free, counted from the end of its declared time or from its end if
+// that was earlier.
 func (p *product) returns() (all []time.Duration) {
 	declared, active, ended := map[string]time.Duration{}, map[string]time.Time{}, map[string]time.Time{}
 	for line := range strings.Lines(p.log()) {
@@ -244,7 +250,7 @@ func (p *product) returns() (all []time.Duration) {
 		}
 		switch id := entry.Lease.ID; entry.Msg {
 		case "lease waits":
-			declared[id], _ = time.ParseDuration(entry.Declared) // the host's own
+			declared[id], _ = time.ParseDuration(entry.Declared) // written by the host
 		case "lease active":
 			active[id] = entry.TS
 		case "lease ended":
@@ -262,7 +268,7 @@ func (p *product) returns() (all []time.Duration) {
 	return all
 }
 
-// wantExactLedger: each lease has one hold and one settlement, which agree with the lease's row and each other.
+// wantExactLedger checks that each lease has one hold and one settlement, which agree with the lease's row and with each other.
 func wantExactLedger(t *testing.T, path string, leases int) {
 	t.Helper()
 	db, err := migrations.Open(t.Context(), path)
@@ -277,15 +283,18 @@ func wantExactLedger(t *testing.T, path string, leases int) {
 		return n
 	}
 	if n := count(`SELECT count(*) FROM leases`); leases > 0 && n != leases {
-		t.Errorf("%d leases are written down, want %d", n, leases)
+		t.Errorf("%d leases are stored, want %d", n, leases)
 	}
 	for what, query := range map[string]string{
-		"leases are open":                       `SELECT count(*) FROM leases WHERE ended_at IS NULL`,
-		"leases have not one hold":              `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'hold')`,
-		"leases have not one settlement":        `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'settle')`,
-		"settlements differ from their lease":   `SELECT count(*) FROM leases l JOIN ledger e ON e.lease_id = l.id AND e.kind = 'settle' WHERE e.charged_ms <> l.charged_ms OR e.charged_ms + e.returned_ms <> l.held_ms`,
-		"leases are charged above their hold":   `SELECT count(*) FROM leases WHERE charged_ms > held_ms OR charged_ms < 0`,
-		"leases ended late and are not charged": `SELECT count(*) FROM leases WHERE state = 'expired' AND charged_ms <> held_ms`,
+		"leases are open":                           `SELECT count(*) FROM leases WHERE ended_at IS NULL`,
+		"leases do not have exactly one hold":       `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'hold')`,
+		"leases do not have exactly one settlement": `SELECT count(*) FROM leases l WHERE 1 <> (SELECT count(*) FROM ledger e WHERE e.lease_id = l.id AND e.kind = 'settle')`,
+		"settlements differ from their lease":       `SELECT count(*) FROM leases l JOIN ledger e ON e.lease_id = l.id AND e.kind = 'settle' WHERE e.charged_ms <> l.charged_ms OR e.charged_ms + e.returned_ms <> l.held_ms`,
+		"leases are charged more than their hold":   `SELECT count(*) FROM leases WHERE charged_ms > held_ms OR charged_ms < 0`,
+		"active leases are not one run":             `SELECT count(*) FROM leases l WHERE active_at IS NOT NULL AND state NOT IN ('withdrawn', 'unclaimed') AND 1 <> (SELECT count(*) FROM runs r WHERE r.lease_id = l.id AND r.identity = l.identity AND r.at <= l.active_at)`,
+		"leases without a GPU are a run":            `SELECT count(*) FROM leases l JOIN runs r ON r.lease_id = l.id WHERE state IN ('withdrawn', 'timed out')`,
+		"settlements differ from their run":         `SELECT count(*) FROM ledger e WHERE kind = 'settle' AND runs <> (SELECT count(*) FROM runs r WHERE r.lease_id = e.lease_id)`,
+		"expired leases are not charged in full":    `SELECT count(*) FROM leases WHERE state = 'expired' AND charged_ms <> held_ms`,
 	} {
 		if n := count(query); n != 0 {
 			t.Errorf("%d %s", n, what)
@@ -301,8 +310,8 @@ func report(t *testing.T, returns []time.Duration) {
 	at := func(share float64) time.Duration {
 		return returns[int(share*float64(len(returns)-1))].Round(time.Millisecond)
 	}
-	t.Logf("FIRE %d workers ended, slot back after their time: p50 %s, p99 %s, worst %s", len(returns), at(0.5), at(0.99), at(1))
+	t.Logf("FIRE %d workers ended, delay until the slot was free: p50 %s, p99 %s, worst %s", len(returns), at(0.5), at(0.99), at(1))
 	if fire && at(0.99) > 3*time.Second {
-		t.Errorf("p99 %s, want at most the grace of 2 s and a second", at(0.99))
+		t.Errorf("p99 %s, want at most the grace period of 2 s plus one second", at(0.99))
 	}
 }

@@ -11,58 +11,59 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestWhoPaysInEachMode: the same calls, by Gradio's page, by pages of the app's own and by programs, with ada signed in.
-func TestWhoPaysInEachMode(t *testing.T) {
+// TestPayerInEachMode makes the same calls from Gradio's page, from the app's own pages and from programs, with ada signed in, and
+// checks the payer.
+func TestPayerInEachMode(t *testing.T) {
 	const ada, local, anonymous = "user:ada", "local", "ip:127.0.0.1"
-	type who struct{ page, client, join, call, program string }
-	direct, hub := who{ada, ada, ada, ada, local}, who{ada, ada, anonymous, anonymous, anonymous}
+	type payers struct{ page, client, join, call, program string }
+	direct, hub := payers{ada, ada, ada, ada, local}, payers{ada, ada, anonymous, anonymous, anonymous}
 	old := hub
-	old.client = anonymous // it was Gradio's page that asked, and not the client
+	old.client = anonymous // in these lines only Gradio's page requests the token, not @gradio/client (gradio#13210)
 	for _, row := range []struct {
 		line, mode, space string
-		who
+		payers
 	}{
 		{"v6", "hub", "frontends", hub}, {"v6", "hub", "server", hub}, {"v6", "direct", "frontends", direct},
 		{"v5", "hub", "frontends", old}, {"v5", "direct", "frontends", direct}, {"v4", "hub", "frontends", old}, {"v4", "direct", "frontends", direct},
 	} {
 		t.Run(strings.Join([]string{row.line, row.mode, row.space}, " "), func(t *testing.T) {
 			if row.line != "v6" && os.Getenv("SPACEHOST_FIDELITY") == "" {
-				t.Skip("SKIPPED: the modes were tried on Gradio 6 alone; make fidelity tries 5 and 4")
+				t.Skip("SKIPPED: only Gradio 6 is tested here; run make fidelity to include Gradio 5 and 4")
 			}
 			f := newFrontend(t, row.line, row.space, row.mode)
 			if row.space == "frontends" {
 				f.by("Gradio's page", row.page, f.greetInGradio)
 			}
-			f.by("@gradio/client in an own page", row.client, f.inPage("client"))
-			f.by("fetch of queue/join in an own page", row.join, f.inPage("join"))
-			f.by("fetch of /call in an own page", row.call, f.inPage("call"))
+			f.by("@gradio/client in the app's page", row.client, f.inPage("client"))
+			f.by("fetch of queue/join in the app's page", row.join, f.inPage("join"))
+			f.by("fetch of /call in the app's page", row.call, f.inPage("call"))
 			f.by("curl", row.program, f.curl(""))
 			f.by("curl with a token", ada, f.curl(f.token))
 			f.by("gradio_client", row.program, f.python(""))
 			f.by("gradio_client with a token", ada, f.python(f.token))
-			if told := strings.Contains(f.text(), "user:ada is signed in, and yet pays by address"); told != (row.mode == "hub") {
-				t.Errorf("the operator was told: %v", told)
+			if warned := strings.Contains(f.text(), "user:ada is signed in, but the call is charged by address"); warned != (row.mode == "hub") {
+				t.Errorf("the operator was warned of the payment by address: %v, want %v", warned, row.mode == "hub")
 			}
 		})
 	}
 }
 
-// TestToolsOnTheHub: an MCP client without a token is nobody in the mode hub, and a token always counts. (An app that is
-// mounted below a path finds itself at no other, so this is another Space than above.)
-func TestToolsOnTheHub(t *testing.T) {
+// TestMCPInHubMode checks that in the mode hub an MCP client without a token pays by address, and one with a token as its user.
+// It uses another Space than TestPayerInEachMode, because an app mounted below a path cannot call itself there.
+func TestMCPInHubMode(t *testing.T) {
 	p := runProduct(t, "testdata/spaces/lines", "--identity", "hub")
 	f := &frontend{product: p, t: t, base: p.URL, token: member(t, p, "ada", "pro"), hub: true}
 	f.by("MCP", "ip:127.0.0.1", f.mcp(""))
 	f.by("MCP with a token", "user:ada", f.mcp(f.token))
 }
 
-// frontend is a Space with pages of its own, and a browser in which ada has signed in.
+// frontend is a Space with its own pages, and a browser in which ada is signed in.
 type frontend struct {
 	*product
 	t     *testing.T
 	ctx   context.Context
-	base  string // of Gradio
-	own   string // the path of its own page
+	base  string // address of Gradio
+	own   string // path of the app's own page
 	token string
 	hub   bool
 }
@@ -104,21 +105,21 @@ func newFrontend(t *testing.T, line, space, mode string) *frontend {
 	return f
 }
 
-// by makes one call, and looks who has paid for it. A browser that lost its sign-in says so in the Hub's words.
+// by makes one call and checks its payer. A page whose call came without the sign-in shows the Hub's message.
 func (f *frontend) by(what, want string, call func() string) {
 	f.t.Helper()
 	before := len(f.leases().Ended)
-	said := call()
-	if !strings.Contains(said, "Hello") {
-		f.t.Errorf("%s: %q", what, said)
+	text := call()
+	if !strings.Contains(text, "Hello") {
+		f.t.Errorf("%s: %q", what, text)
 		return
 	}
 	eventually(f.t, what+" is paid for", patience, func() bool { return len(f.leases().Ended) > before })
 	if got := f.leases().Ended[0].Identity; got != want {
-		f.t.Errorf("%s: %s pays, want %s", what, got, want)
+		f.t.Errorf("%s: %s paid, want %s", what, got, want)
 	}
-	if strings.Contains(what, "queue/join") && strings.Contains(said, "Falling back to IP-based quotas (your sign-in did not come with this call: ") != f.hub {
-		f.t.Errorf("%s says %q", what, said)
+	if strings.Contains(what, "queue/join") && strings.Contains(text, "Falling back to IP-based quotas (your sign-in did not reach the Space with this call: ") != f.hub {
+		f.t.Errorf("%s: the page shows %q", what, text)
 	}
 }
 
@@ -144,11 +145,11 @@ func (f *frontend) inPage(way string) func() string {
 		if err != nil {
 			f.t.Fatalf("%s: %v", way, err)
 		}
-		said, err := chromedp.Run(f.ctx, chromedp.Evaluate[string]("window.said"))
+		text, err := chromedp.Run(f.ctx, chromedp.Evaluate[string]("window.said"))
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		return said
+		return text
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 const lineDir = "testdata/spaces/line"
 
-// gate is a file that calls of /hold wait for.
+// gate is a file; calls of /hold wait until it exists.
 type gate string
 
 func newGate(t *testing.T) gate { return gate(filepath.Join(t.TempDir(), "go")) }
@@ -28,7 +28,7 @@ func (g gate) open(t *testing.T) {
 	}
 }
 
-// awaitWaiting returns those that wait, by rank, once there are so many.
+// awaitWaiting waits until n leases are waiting, and returns them by rank.
 func (p *product) awaitWaiting(n int) (waiting []lease.Snapshot) {
 	p.t.Helper()
 	eventually(p.t, fmt.Sprintf("%d leases wait", n), patience, func() bool {
@@ -39,7 +39,7 @@ func (p *product) awaitWaiting(n int) (waiting []lease.Snapshot) {
 	return waiting
 }
 
-// awaitEnded returns those that have ended, newest first, once there are so many: a Lease ends a moment after its answer.
+// awaitEnded waits until n leases have ended, and returns them newest first. A Lease ends a moment after its call's response.
 func (p *product) awaitEnded(n int) (ended []lease.Past) {
 	p.t.Helper()
 	eventually(p.t, fmt.Sprintf("%d leases have ended", n), patience, func() bool {
@@ -49,25 +49,26 @@ func (p *product) awaitEnded(n int) (ended []lease.Past) {
 	return ended
 }
 
-// awaitLogs waits until a call's visitor has read each of the words, in this order.
+// awaitLogs waits until the call's visitor has received each of the messages, in this order.
 func (k call) awaitLogs(words ...string) {
 	k.c.t.Helper()
 	for _, words := range words {
 		for read := ""; !strings.Contains(read, words); {
 			r := k.c.reply(k.ch, patience)
 			if r.Error != nil || r.Value != nil {
-				k.c.t.Fatalf("the call ended, %+v, before %q was read", r, words)
+				k.c.t.Fatalf("the call ended with %+v before the message %q", r, words)
 			}
 			read = r.Log
 		}
 	}
 }
 
-// TestProGoesBeforeFree: one GPU is taken; who pays more comes last and goes first, and everybody knows what to expect.
-func TestProGoesBeforeFree(t *testing.T) { eachLine(t, proGoesBeforeFree) }
+// TestProIsGrantedBeforeFree submits a pro call after a free one while the only GPU is in use. The pro call is granted first, and
+// both visitors receive their forecast.
+func TestProIsGrantedBeforeFree(t *testing.T) { eachLine(t, proIsGrantedBeforeFree) }
 
-func proGoesBeforeFree(t *testing.T, line string) {
-	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // beside it no wait of this test counts
+func proIsGrantedBeforeFree(t *testing.T, line string) {
+	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // no wait of this test reaches it
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	ada := p.clientAs(p.URL, strings.TrimSpace(runCLI(t, p, "token", "create", "ada")))
 	free, done := p.client(), newGate(t)
@@ -78,9 +79,9 @@ func proGoesBeforeFree(t *testing.T, line string) {
 	first := ada.submit("/ten")
 	both := p.awaitWaiting(2)
 	if both[0].Identity != "user:ada" || both[0].Tier != "pro" || both[1].Identity != "local" {
-		t.Errorf("they wait as %+v and %+v; want ada first", both[0], both[1])
+		t.Errorf("waiting leases: %+v and %+v; want ada's first", both[0], both[1])
 	}
-	for i, seconds := range []float64{120, 130} { // the holder has declared two minutes, ada ten seconds
+	for i, seconds := range []float64{120, 130} { // the holder declares two minutes, ada ten seconds
 		if f := both[i].Forecast; f.Start == nil || f.Start.Sub(active).Seconds() != seconds || f.Reason != lease.Node || f.Limit != "" {
 			t.Errorf("number %d: %+v, want its start %g s after %s, and no limit", i+1, f, seconds, active)
 		}
@@ -91,7 +92,7 @@ func proGoesBeforeFree(t *testing.T, line string) {
 	if out := runCLI(t, p, "lease", "--json"); !strings.Contains(out, `"rank":1,"reason":"node","earliestStart":"20`) {
 		t.Errorf("spacehost lease --json:\n%s", out)
 	}
-	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it take all their time it starts in ")
+	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it use all their declared time, it starts in ")
 	first.awaitLogs("Your call is number 1 in line for a GPU.")
 	done.open(t)
 	for name, k := range map[string]call{"the holder": holder, "the first": first, "the second": second} {
@@ -104,7 +105,8 @@ func proGoesBeforeFree(t *testing.T, line string) {
 	}
 }
 
-// TestConcurrency: who waits for their Space's other call, or for their own, reads so and stops nobody.
+// TestConcurrency checks calls that are blocked by the limit of their Space or of their user. Their visitors read the reason, and
+// later calls overtake them.
 func TestConcurrency(t *testing.T) {
 	token, hash := people.NewToken()
 	p := serveFile(t, fmt.Sprintf(`
@@ -119,7 +121,7 @@ people: [{name: ada, tier: student, tokens: [%[3]s]}]
 `, absolute(t, lineDir), environment(t), hash))
 	narrow, wide, adas, done := p.client(), p.clientAt(p.Spaces[1].URL), p.clientAs(p.Spaces[1].URL, token), newGate(t)
 	running := map[string]call{"the first of the narrow Space": narrow.submit("/hold", done), "ada's first": adas.submit("/hold", done)}
-	eventually(t, "two run", patience, func() bool { return states(p.leases())[lease.Active] == 2 })
+	eventually(t, "two calls are running", patience, func() bool { return states(p.leases())[lease.Active] == 2 })
 	behind := map[string]call{"the second of the narrow Space": narrow.submit("/ten"), "ada's second": adas.submit("/ten")}
 	limits := map[lease.Limit]string{}
 	for _, l := range p.awaitWaiting(2) {
@@ -129,11 +131,11 @@ people: [{name: ada, tier: student, tokens: [%[3]s]}]
 		}
 	}
 	if want := map[lease.Limit]string{lease.OfSpace: "line", lease.OfIdentity: "wide"}; !reflect.DeepEqual(limits, want) {
-		t.Errorf("they wait for limits %v, want %v", limits, want)
+		t.Errorf("waiting leases are blocked by limits %v, want %v", limits, want)
 	}
-	wide.ok("/ten") // nobody waits behind them
+	wide.ok("/ten") // blocked leases do not delay it
 	if ended := p.awaitEnded(1); ended[0].Space != "wide" || len(p.leases().Open) != 4 {
-		t.Errorf("meanwhile: %+v, ended %+v", p.leases().Open, ended)
+		t.Errorf("open: %+v, ended: %+v; want the wide Space's call ended and four leases open", p.leases().Open, ended)
 	}
 	for _, k := range behind {
 		k.awaitLogs("Waiting for a GPU slot on this Space", "At most 1 of ")
@@ -170,7 +172,7 @@ func serveFile(t *testing.T, text string) *product {
 	return p
 }
 
-// TestHardware: what `spaces` takes the GPU for, and for how long it asks for it then.
+// TestHardware checks which GPU `spaces` detects, and the duration that it declares on it.
 func TestHardware(t *testing.T) {
 	const rtx = `["NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, "12.0", %d, 1.5, "NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464]`
 	for _, row := range []struct {

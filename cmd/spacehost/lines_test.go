@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// TestEveryLineServes runs one Space on each line of Gradio: GPU calls by the gradio_client of that time and by
-// the newest, an app that calls itself, and MCP tools, which do so too.
-func TestEveryLineServes(t *testing.T) {
-	for line, version := range gradios {
+// TestEveryGradioLine runs one Space on each line of Gradio. It covers GPU calls by that line's gradio_client and by the newest,
+// an app that calls itself, and MCP tools, which Gradio implements with such calls.
+func TestEveryGradioLine(t *testing.T) {
+	for line := range gradioVersions {
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--tier", "unlimited", "--python", environmentOf(t, line))
 			if health := p.health().Spaces[0]; !health.Native || health.Gradio != version || health.Why != "" {
@@ -26,14 +27,14 @@ func TestEveryLineServes(t *testing.T) {
 			for _, of := range []string{line, "v6"} {
 				t.Run("gradio_client of "+of, func(t *testing.T) { callLine(t, p, environmentOf(t, of), version) })
 			}
-			t.Run("a visitor who leaves", func(t *testing.T) { leaveLine(t, p, line) })
-			t.Run("an input that streams", func(t *testing.T) { streamLine(t, p, line) })
+			t.Run("a closed page", func(t *testing.T) { leaveLine(t, p, line) })
+			t.Run("a streaming input", func(t *testing.T) { streamLine(t, p, line) })
 			t.Run("MCP", func(t *testing.T) { callTool(t, p, line) })
 		})
 	}
 }
 
-// callLine calls with the gradio_client of that interpreter.
+// callLine makes calls with the gradio_client of that interpreter.
 func callLine(t *testing.T, p *product, python, version string) {
 	t.Helper()
 	c := p.clientIn(python, p.URL, "")
@@ -48,7 +49,7 @@ func callLine(t *testing.T, p *product, python, version string) {
 	}
 }
 
-// leaveLine: the app hears that a visitor's page has gone (Blocks.unload).
+// leaveLine checks that the app is notified when a visitor's page is closed (Blocks.unload).
 func leaveLine(t *testing.T, p *product, line string) {
 	t.Helper()
 	prefix := "/gradio_api"
@@ -56,7 +57,7 @@ func leaveLine(t *testing.T, p *product, line string) {
 		prefix = ""
 	}
 	session := 0
-	eventually(t, "the app hears of it", 3*patience, func() bool { // once the Space's own heartbeat was open
+	eventually(t, "Blocks.unload runs", 3*patience, func() bool { // retried until the Space's own heartbeat is open
 		session++
 		name := fmt.Sprintf("leaver-%d", session)
 		ctx, hangUp := context.WithCancel(t.Context())
@@ -71,10 +72,10 @@ func leaveLine(t *testing.T, p *product, line string) {
 		}
 		defer open.Body.Close()
 		for calls := 1; calls <= 2; calls++ {
-			status, said := request(t, http.MethodPost, p.URL+prefix+"/queue/join", fmt.Sprintf(`{"data":[null],"fn_index":4,"session_hash":%q}`, name), nil)
+			status, body := request(t, http.MethodPost, p.URL+prefix+"/queue/join", fmt.Sprintf(`{"data":[null],"fn_index":4,"session_hash":%q}`, name), nil)
 			_, stream := request(t, http.MethodGet, p.URL+prefix+"/queue/data?session_hash="+name, "", nil)
 			if status != http.StatusOK || !strings.Contains(stream, `"success":true`) {
-				t.Fatalf("%d %s: %s", status, said, stream)
+				t.Fatalf("%d %s: %s", status, body, stream)
 			}
 		}
 		hangUp()
@@ -88,12 +89,12 @@ func leaveLine(t *testing.T, p *product, line string) {
 	})
 }
 
-// streamLine: what a camera sends goes to the event that runs, until it is closed or its time is over; no file comes in by
-// that way either.
+// streamLine checks that a camera's chunks reach the running event until the stream is closed or its time is over. Foreign file
+// paths are refused there, too.
 func streamLine(t *testing.T, p *product, line string) {
 	t.Helper()
 	if line == "v4" {
-		t.Skip("Gradio 4 has no inputs that stream")
+		t.Skip("Gradio 4 has no streaming inputs")
 	}
 	api := p.URL + "/gradio_api"
 	session := ""
@@ -103,52 +104,57 @@ func streamLine(t *testing.T, p *product, line string) {
 	path := uploadPicture(t, api)
 	for _, end := range []string{"closed", "over"} {
 		session = "camera-" + end
-		mine := picture(path)
-		_, joined := request(t, http.MethodPost, api+"/queue/join", mine, nil)
-		var event struct {
-			ID string `json:"event_id"`
-		}
-		if err := json.Unmarshal([]byte(joined), &event); err != nil || event.ID == "" {
-			t.Fatalf("join: %s", joined)
-		}
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/queue/data?session_hash="+session, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		heard := bufio.NewScanner(answer.Body)
-		await := func(word string) string {
-			for heard.Scan() {
-				if strings.Contains(heard.Text(), word) {
-					return heard.Text()
-				}
-			}
-			t.Fatalf("%s: the stream ended without %s: %v", end, word, heard.Err())
-			return ""
-		}
-		for number := range 3 {
-			await(fmt.Sprintf(`"picture %d"`, number))
-			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, mine, nil); status != http.StatusOK {
-				t.Fatalf("picture %d: %d %s", number, status, said)
-			}
-		}
-		if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID, picture("/etc/passwd"), nil); status != http.StatusForbidden {
-			t.Errorf("another file: %d %s", status, said)
-		}
-		if end == "closed" {
-			if status, said := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
-				t.Errorf("close: %d %s", status, said)
-			}
-		}
-		if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
-			t.Errorf("%s: %s", end, last)
-		}
-		await("close_stream")
+		streamOnce(t, api, session, end, picture(path), picture("/etc/passwd"))
 	}
+}
+
+// streamOnce sends chunks to one event. With the end "closed" it closes the stream; with "over" the event reaches its time limit.
+func streamOnce(t *testing.T, api, session, end, chunk, forbidden string) {
+	t.Helper()
+	_, joined := request(t, http.MethodPost, api+"/queue/join", chunk, nil)
+	var event struct {
+		ID string `json:"event_id"`
+	}
+	if err := json.Unmarshal([]byte(joined), &event); err != nil || event.ID == "" {
+		t.Fatalf("join: %s", joined)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/queue/data?session_hash="+session, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
+	await := func(word string) string {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), word) {
+				return lines.Text()
+			}
+		}
+		t.Fatalf("%s: the stream ended without %s: %v", end, word, lines.Err())
+		return ""
+	}
+	for number := range 3 {
+		await(fmt.Sprintf(`"picture %d"`, number))
+		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, chunk, nil); status != http.StatusOK {
+			t.Fatalf("picture %d: %d %s", number, status, body)
+		}
+	}
+	if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID, forbidden, nil); status != http.StatusForbidden {
+		t.Errorf("a chunk with a foreign file path: got %d %s, want 403", status, body)
+	}
+	if end == "closed" {
+		if status, body := request(t, http.MethodPost, api+"/stream/"+event.ID+"/close", "{}", nil); status != http.StatusOK {
+			t.Errorf("close: %d %s", status, body)
+		}
+	}
+	if last := await("process_completed"); !strings.Contains(last, `"success":true`) {
+		t.Errorf("%s: %s", end, last)
+	}
+	await("close_stream")
 }
 
 func uploadPicture(t *testing.T, api string) string {
@@ -166,13 +172,13 @@ func uploadPicture(t *testing.T, api string) string {
 	return paths[0]
 }
 
-// awaitCharge waits until a call has paid: its Lease is settled a moment after its answer.
+// awaitCharge waits until a call is charged: its Lease is settled a moment after its response.
 func (p *product) awaitCharge(before float64) {
 	p.t.Helper()
-	eventually(p.t, "the visitor pays", patience, func() bool { return p.charged() > before })
+	eventually(p.t, "the visitor is charged", patience, func() bool { return p.charged() > before })
 }
 
-// charged is what the local visitor has paid for Leases so far.
+// charged returns the seconds charged to the local visitor so far.
 func (p *product) charged() (seconds float64) {
 	p.t.Helper()
 	for _, one := range p.leases().Ended {
@@ -183,11 +189,11 @@ func (p *product) charged() (seconds float64) {
 	return seconds
 }
 
-// TestOlderReleasesStart: releases inside a line, which nothing else is tried with. `make fidelity` runs it: their
-// environments are made anew where they are not kept.
+// TestOlderReleasesStart starts older releases of a line, which no other test uses. Only `make fidelity` runs it, because it may
+// have to build their environments.
 func TestOlderReleasesStart(t *testing.T) {
 	if os.Getenv("SPACEHOST_FIDELITY") == "" {
-		t.Skip("SKIPPED: Gradio 5.12 and 6.0 were not started; make fidelity does")
+		t.Skip("SKIPPED: Gradio 5.12 and 6.0 were not started; run make fidelity to include them")
 	}
 	for _, version := range []string{"5.12.0", "6.0.0"} {
 		t.Run(version, func(t *testing.T) {
@@ -205,27 +211,28 @@ func TestOlderReleasesStart(t *testing.T) {
 	}
 }
 
-// A Gradio whose inside has changed: its own queue does the work, and whoever calls pays as always.
+// TestUnknownGradioIsPassedThrough runs a Gradio with changed internals. Gradio's own queue runs the events, and the caller pays
+// as usual.
 func TestUnknownGradioIsPassedThrough(t *testing.T) {
-	for _, line := range []string{"v4", "v6"} { // without and with a prefix of the API
-		version := gradios[line]
+	for _, line := range []string{"v4", "v6"} { // without and with an API prefix
+		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
 			const reason = "it has no Queue.update_intervals"
 			if health := p.health().Spaces[0]; health.Native || health.Gradio != version || health.Why != reason {
 				t.Errorf("health: %+v, want gradio %s, not native: %s", health, version, reason)
 			}
-			if said := "WARNING: the inside of gradio " + version + " is not known to spacehost (" + reason + ")"; !strings.Contains(p.text(), said) {
-				t.Errorf("the screen lacks %q", said)
+			if warning := "WARNING: spacehost does not know the internals of gradio " + version + " (" + reason + ")"; !strings.Contains(p.text(), warning) {
+				t.Errorf("the output lacks %q", warning)
 			}
 			if !strings.Contains(p.log(), "its own queue is used") {
-				t.Error("the log lacks it")
+				t.Error("the log does not report that Gradio's own queue is used")
 			}
 			callLine(t, p, environmentOf(t, line), version)
 			if left := p.hubQuota(); left.Current >= left.Base {
 				t.Errorf("the visitor's quota is untouched: %+v", left)
 			}
-			payNobodyElse(t, p)
+			wantLocalPayer(t, p)
 			c := p.client()
 			if r := c.call("/too_long"); !strings.Contains(r.Err, "(4000s) is larger than the maximum allowed") {
 				t.Errorf("/too_long: %+v", r)
@@ -234,18 +241,18 @@ func TestUnknownGradioIsPassedThrough(t *testing.T) {
 	}
 }
 
-// payNobodyElse: every Lease is the visitor's, none the Space's own.
-func payNobodyElse(t *testing.T, p *product) {
+// wantLocalPayer checks that the local visitor paid for every Lease, and not the Space.
+func wantLocalPayer(t *testing.T, p *product) {
 	t.Helper()
 	for _, one := range p.leases().Ended {
 		if one.Identity != "local" {
-			t.Errorf("%s pays for %+v", one.Identity, one)
+			t.Errorf("%s paid for %+v, want local", one.Identity, one)
 		}
 	}
 }
 
-// callTool has the real MCP client call a function that takes a GPU, for which ada pays, though Gradio makes the
-// call itself. Gradio 4 has no MCP.
+// callTool calls a GPU function with the real MCP client. ada pays for it, although Gradio makes the call itself. Gradio 4 has no
+// MCP.
 func callTool(t *testing.T, p *product, line string) {
 	if line == "v4" {
 		t.Skip("Gradio 4 has no MCP")
@@ -256,24 +263,25 @@ func callTool(t *testing.T, p *product, line string) {
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	var said struct {
+	var outcome struct {
 		Tools  []string
 		Failed bool
 		Text   string
 	}
-	if bad := json.Unmarshal(out, &said); err != nil || bad != nil {
+	if bad := json.Unmarshal(out, &outcome); err != nil || bad != nil {
 		t.Fatalf("%v, %v: %s", err, bad, out)
 	}
-	if said.Failed || !strings.HasPrefix(said.Text, "Hello tool, from GPU-") || len(said.Tools) != 5 {
-		t.Errorf("got %+v", said)
+	if outcome.Failed || !strings.HasPrefix(outcome.Text, "Hello tool, from GPU-") || len(outcome.Tools) != 5 {
+		t.Errorf("got %+v", outcome)
 	}
-	eventually(t, "ada pays", patience, func() bool {
+	eventually(t, "ada is charged", patience, func() bool {
 		last := p.leases().Ended
 		return len(last) > 0 && last[0].Identity == "user:ada" && last[0].ChargedSeconds > 0
 	})
 }
 
-// Two apps in one process have a queue each: functions of the same number do not meet, and visitors pay in both.
+// TestTwoMountedApps runs two apps in one process. Each has its own queue, so functions with the same fn_index are not mixed up,
+// and visitors pay in both.
 func TestTwoMountedApps(t *testing.T) {
 	for _, line := range []string{"v4", "v6"} {
 		t.Run(line, func(t *testing.T) {
@@ -285,7 +293,7 @@ func TestTwoMountedApps(t *testing.T) {
 				}
 				p.awaitCharge(before)
 			}
-			payNobodyElse(t, p)
+			wantLocalPayer(t, p)
 		})
 	}
 }

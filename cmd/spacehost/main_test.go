@@ -1,22 +1,15 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 
 	"spacehost/internal/cli"
-	"spacehost/internal/host"
-
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// beSpacehost makes the test binary the product: the end-to-end tests start the real command, race detector
-// included, as processes of their own that can be killed.
+// beSpacehost names the variable that makes the test binary act as the product. So the end-to-end tests start the real command,
+// including the race detector, as separate processes that can be killed.
 const beSpacehost = "SPACEHOST_TEST_BE_SPACEHOST"
 
 func TestMain(m *testing.M) {
@@ -31,7 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// cacheDir is kept between runs: environments that the product's own builder made, and npm packages.
+// cacheDir returns the folder that is kept between runs. It contains environments built by the product's builder, and npm packages.
 func cacheDir(t testing.TB) string {
 	t.Helper()
 	dir, err := cache()
@@ -55,94 +48,7 @@ func cache() (string, error) {
 
 func environments(t testing.TB) string { return filepath.Join(cacheDir(t), "environments") }
 
-// productEnv is the environment of a spacehost that a test starts.
+// productEnv returns the environment of a spacehost that a test starts.
 func productEnv(t testing.TB) []string {
 	return append(os.Environ(), beSpacehost+"=1", "SPACEHOST_ENVIRONMENTS="+environments(t))
-}
-
-// TestScripts runs the scenarios of testdata/script: exact sentences and exit codes, as a user reads them.
-func TestScripts(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
-		RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			bin := filepath.Join(e.WorkDir, "bin")
-			if err := os.MkdirAll(bin, 0o755); err != nil {
-				return err
-			}
-			for key, value := range scriptVars(t, e, bin) {
-				e.Setenv(key, value)
-			}
-			e.Defer(func() { endBackground(t, e.WorkDir) })
-			return os.Symlink(self, filepath.Join(bin, "spacehost"))
-		},
-		Condition: func(word string) (bool, error) {
-			if word != "driver" {
-				return false, fmt.Errorf("unknown condition %q", word)
-			}
-			_, err := os.Stat("/proc/driver/nvidia/version")
-			return err == nil, nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "nobody": nobody,
-		},
-	})
-}
-
-// endBackground ends what a script that failed has left: it writes the pid of what it starts behind itself to `pid`.
-func endBackground(t *testing.T, dir string) {
-	text, err := os.ReadFile(filepath.Join(dir, "pid"))
-	if err != nil {
-		return // it started nothing
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)) // "" once it is gone
-	if err != nil || cwd != dir {
-		return
-	}
-	t.Logf("ending process %d, which %s has left", pid, dir)
-	_ = syscall.Kill(pid, syscall.SIGINT) // it may end by itself meanwhile
-}
-
-func scriptVars(t *testing.T, e *testscript.Env, bin string) map[string]string {
-	home := filepath.Join(e.WorkDir, "home")
-	if err := os.MkdirAll(home, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	vars := map[string]string{
-		beSpacehost: "1", "SPACEHOST_ENVIRONMENTS": environments(t), "HOME": home,
-		"PATH": bin + string(os.PathListSeparator) + os.Getenv("PATH"), "PYTHON": environment(t),
-	}
-	for _, pair := range os.Environ() { // how this machine reaches its package index
-		for i := range pair {
-			if pair[i] == '=' {
-				if host.IsPassed(pair[:i]) && pair[:i] != "PATH" {
-					vars[pair[:i]] = pair[i+1:]
-				}
-				break
-			}
-		}
-	}
-	return vars
-}
-
-// exits runs a command and checks its exit code: `exits 3 spacehost run x`. Its output goes to stdout and stderr as with exec.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
-	}
-	err := ts.Exec(args[1], args[2:]...)
-	code := 0
-	if exit, ok := err.(interface{ ExitCode() int }); ok {
-		code = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if want := args[0]; fmt.Sprint(code) != want {
-		ts.Fatalf("exit code %d, want %s; stderr:\n%s", code, want, ts.ReadFile("stderr"))
-	}
 }

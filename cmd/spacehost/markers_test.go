@@ -16,14 +16,14 @@ import (
 	"spacehost/internal/people"
 )
 
-// TestNothingSecretIsKeptOrShown plants markers as a Hugging Face token, our token, a cookie, a Secret and a prompt, has
-// them used in every way, and looks for them in all that is written down or can be read by others.
-func TestNothingSecretIsKeptOrShown(t *testing.T) {
-	p, m := planted(t)
+// TestSecretsAreNotStoredOrShown plants markers as a Hugging Face token, a spacehost token, a cookie, a Secret and a prompt, and
+// uses them in every way. Then it searches for them in all files, in all process environments, and in all that others can read.
+func TestSecretsAreNotStoredOrShown(t *testing.T) {
+	p, m := startWithMarkers(t)
 	headers := map[string]string{
 		"Authorization": "Bearer " + m["our token"], "Cookie": "session=" + m["cookie"], "X-Hf-Authorization": "Bearer " + m["HF token"],
 	}
-	for _, call := range [][2]string{{"fail", "error"}, {"child_sees", "MARKER"}, {"generate", "18 MARKER"}} { // the last leaves a warm worker
+	for _, call := range [][2]string{{"fail", "error"}, {"child_sees", "MARKER"}, {"generate", "18 MARKER"}} { // the last call leaves a warm worker
 		if got := callAt(t, p.URL, call[0], fmt.Sprintf("[%q]", m["prompt"]), headers); !strings.Contains(got, call[1]) {
 			t.Errorf("%s: %s, want %q in it", call[0], got, call[1])
 		}
@@ -34,9 +34,9 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 	} else {
 		t.Errorf("token: %s", token)
 	}
-	mistakes(t, p, m, headers)
+	sendMalformed(t, p, m, headers)
 	if lines := readAs[[]any](t, p.Console+"/api/spacehost/ledger", m["our token"]); len(lines) < 4 {
-		t.Errorf("the ledger has %d lines, want those of two calls", len(lines))
+		t.Errorf("the ledger has %d lines, want at least the four of two calls", len(lines))
 	}
 	shown := map[string]string{"what the host prints": p.text()}
 	for _, path := range []string{"/metrics", "/healthz", "/api/spacehost/quota"} {
@@ -53,14 +53,14 @@ func TestNothingSecretIsKeptOrShown(t *testing.T) {
 	for where, text := range shown {
 		for what, marker := range m {
 			if strings.Contains(text, marker) {
-				t.Errorf("%s stands in %s", what, where)
+				t.Errorf("the %s is readable in %s", what, where)
 			}
 		}
 	}
 }
 
-// planted is a host with a Space that has a Secret, and a person ada who calls it.
-func planted(t *testing.T) (*product, map[string]string) {
+// startWithMarkers starts a host with a Space that has a Secret, and with the user ada.
+func startWithMarkers(t *testing.T) (*product, map[string]string) {
 	t.Helper()
 	state, elsewhere := t.TempDir(), t.TempDir()
 	adas, hash := people.NewToken()
@@ -84,8 +84,8 @@ func planted(t *testing.T) (*product, map[string]string) {
 	return p, m
 }
 
-// mistakes are requests that a host might write down because something is wrong with them.
-func mistakes(t *testing.T, p *product, m, headers map[string]string) {
+// sendMalformed sends invalid requests, which a host might log in full.
+func sendMalformed(t *testing.T, p *product, m, headers map[string]string) {
 	t.Helper()
 	prompt := url.QueryEscape(m["prompt"])
 	for _, row := range []struct{ method, url, body string }{
@@ -110,12 +110,12 @@ func mistakes(t *testing.T, p *product, m, headers map[string]string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<20)) // a stream ends with its call
+		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<20)) // a stream ends when its call ends
 		answer.Body.Close()
 	}
 }
 
-// addFiles adds the state folder: database, its log, keys, logs, the Space's home.
+// addFiles adds the files of the state folder: database, write-ahead log, keys, logs, the Space's home.
 func addFiles(t *testing.T, state string, shown map[string]string) {
 	t.Helper()
 	files := 0
@@ -133,28 +133,28 @@ func addFiles(t *testing.T, state string, shown map[string]string) {
 	}
 }
 
-// addProcesses adds command line and environment of every process but this one and what started it, which hold the markers.
+// addProcesses adds the command line and environment of every process except this one, which has the markers.
 func addProcesses(t *testing.T, shown map[string]string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := 0
+	found := 0
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)) // it may have ended
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)) // it may have exited
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if bytes.Contains(environ, []byte("SPACE_ID=local/markers")) {
-			ours++ // the Space's own, too: a Secret comes to it otherwise
+			found++ // the Space's own environment, too: a Secret is not passed in it
 		}
 		shown[fmt.Sprintf("the environment of process %d (%.60q)", pid, cmdline)] = string(environ)
 		shown[fmt.Sprintf("the command line of process %d", pid)] = string(cmdline)
 	}
-	if ours < 2 {
-		t.Errorf("%d processes of the Space, want it and its warm worker", ours)
+	if found < 2 {
+		t.Errorf("%d processes of the Space, want its runner and its warm worker", found)
 	}
 }

@@ -21,8 +21,8 @@ if os.environ.get("EAT"):
 gr.Interface(eat, None, "number", api_name="eat").launch()
 `
 
-// TestKilledForMemory has the real kernel kill the Space in a cgroup that is too small for it: at its start, then in
-// the middle of a call.
+// TestKilledForMemory lets the real kernel kill the Space in a cgroup that is too small for it: once at its start, once during a
+// call.
 func TestKilledForMemory(t *testing.T) {
 	python := pythonIn(t, smallCgroup(t, 512<<20))
 	dir := filepath.Join(t.TempDir(), "hungry")
@@ -38,8 +38,8 @@ func TestKilledForMemory(t *testing.T) {
 
 	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
 	<-p.ended
-	if code, said := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
-		!strings.Contains(said, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(said, "give the Space more memory") {
+	if code, output := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
+		!strings.Contains(output, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(output, "give the Space more memory") {
 		t.Errorf("exit code %d, want %d with the reason and the next step", code, cli.ExitRuntime)
 	}
 
@@ -48,16 +48,16 @@ func TestKilledForMemory(t *testing.T) {
 	if r := p.client().call("/eat"); !strings.Contains(r.Err, sentence) {
 		t.Errorf("the visitor reads %q, value %s", r.Err, r.Value)
 	}
-	eventually(t, "the Space is back", patience, func() bool {
+	eventually(t, "the Space is running again", patience, func() bool {
 		s := p.health().Spaces[0]
 		return s.Stage == "RUNNING" && s.PID != pid
 	})
-	if said := p.text(); !strings.Contains(said, "hungry: RUNTIME_ERROR: The Space's process ended: "+sentence+" It is started again.") {
-		t.Errorf("the operator was not told")
+	if output := p.text(); !strings.Contains(output, "hungry: RUNTIME_ERROR: The Space's process ended: "+sentence+" It is started again.") {
+		t.Errorf("the output does not name the cause and the restart")
 	}
 }
 
-// smallCgroup is one that the kernel lets have so much memory, or the test is skipped aloud.
+// smallCgroup creates a cgroup with a memory limit in bytes. It skips the test if this machine does not allow it.
 func smallCgroup(t *testing.T, limit int) (dir string) {
 	t.Helper()
 	own, _ := os.ReadFile("/proc/self/cgroup")
@@ -77,7 +77,7 @@ func smallCgroup(t *testing.T, limit int) (dir string) {
 			continue
 		}
 		dir := filepath.Join(mount, parts[2], fmt.Sprintf("spacehost-test-%d", os.Getpid()))
-		if parts[1] == "" { // below ours a group has no memory controller while we sit in it
+		if parts[1] == "" { // a child of this process's cgroup has no memory controller while this process is in the parent
 			dir = filepath.Join(mount, fmt.Sprintf("spacehost-test-%d", os.Getpid()))
 		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -85,7 +85,7 @@ func smallCgroup(t *testing.T, limit int) (dir string) {
 			continue
 		}
 		t.Cleanup(func() {
-			eventually(t, "the cgroup is empty and goes", patience, func() bool { err := os.Remove(dir); return err == nil || os.IsNotExist(err) })
+			eventually(t, "the cgroup is empty and removed", patience, func() bool { err := os.Remove(dir); return err == nil || os.IsNotExist(err) })
 		})
 		if err := setLimit(filepath.Join(dir, files[0]), fmt.Sprint(limit)); err != nil {
 			troubles = append(troubles, err.Error())
@@ -95,14 +95,14 @@ func smallCgroup(t *testing.T, limit int) (dir string) {
 		if parts[1] == "" {
 			swap = "0"
 		}
-		_ = setLimit(filepath.Join(dir, files[1]), swap) // a kernel without accounting of swap has none
+		_ = setLimit(filepath.Join(dir, files[1]), swap) // absent on a kernel without swap accounting
 		return dir
 	}
-	t.Skipf("SKIPPED: no memory cgroup can be made here (%s); a real lack of memory was not tested", strings.Join(troubles, "; "))
+	t.Skipf("SKIPPED: this machine allows no memory cgroup (%s); a real lack of memory was not tested", strings.Join(troubles, "; "))
 	return ""
 }
 
-// setLimit writes to a file that the kernel has made; it makes none.
+// setLimit writes to a file of the kernel; it does not create files.
 func setLimit(path, value string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -113,7 +113,7 @@ func setLimit(path, value string) error {
 	return err
 }
 
-// pythonIn is an interpreter that works in that cgroup.
+// pythonIn returns an interpreter that moves itself into that cgroup.
 func pythonIn(t *testing.T, cgroup string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "python")

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// TestPagesAreThoseOfStockGradio asks the host and stock Gradio for the same: pages byte for byte but for three
-// things: app_id, which each start draws anew; a function of Gradio 5 in components[].props.delete_callback, printed
-// with its place in memory; and the address, which Gradio writes into root and code_snippets.
-func TestPagesAreThoseOfStockGradio(t *testing.T) {
-	for _, line := range promised { // 4 answers its pages itself
+// TestPagesMatchStockGradio compares the pages of the host and of stock Gradio byte for byte. Three values are masked: app_id, which
+// is random at each start; the memory address of a function, which Gradio 5 prints into components[].props.delete_callback; and
+// the server's address, which Gradio writes into root and code_snippets.
+func TestPagesMatchStockGradio(t *testing.T) {
+	for _, line := range testedLines { // Gradio 4 serves its pages itself
 		t.Run(line, func(t *testing.T) {
 			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)
 			p := runProduct(t, dir, "--gpus", "none", "--python", python, "--host", "space.example")
@@ -45,15 +45,15 @@ func (s side) comparePages() {
 	}
 	for _, path := range paths {
 		for _, header := range []http.Header{{}, {"Origin": {"http://localhost:3000"}, "Cookie": {"a=b"}}, {"Host": {"space.example"}}} {
-			for range 2 { // what the Space has said, and what the host has kept
+			for range 2 { // first the Space's response, then the host's cached one
 				s.same(path, header, true)
 			}
 		}
 	}
 }
 
-// compareRefusals holds to the letter what leads out of the folders, and what is not there; S07 of the
-// vulnerabilities that Gradio has had.
+// compareRefusals compares the refusals of paths that leave the folders or do not exist byte for byte. S07 in TestAttacks covers
+// the advisory.
 func (s side) compareRefusals() {
 	for _, path := range []string{
 		"/static/", "/static/nothing.js", "/static//etc/passwd", "/assets//windows/win.ini", "/static/%2e%2e/index.html",
@@ -66,7 +66,7 @@ func (s side) compareRefusals() {
 	}
 }
 
-// compareAssets takes what the page names, and of each kind of file some more.
+// compareAssets compares the assets that the page names, and some more of each file type.
 func (s side) compareAssets(frontend string) {
 	paths := map[string]bool{}
 	const most = 12 // of hundreds in Gradio 6
@@ -74,7 +74,7 @@ func (s side) compareAssets(frontend string) {
 		paths[m[1]] = true
 	}
 	if len(paths) < 2 {
-		s.Errorf("the page names %d assets", len(paths))
+		s.Errorf("the page names %d assets, want at least 2", len(paths))
 	}
 	kinds := map[string]int{}
 	err := filepath.WalkDir(frontend, func(path string, entry fs.DirEntry, err error) error {
@@ -106,12 +106,11 @@ func frontendOf(t *testing.T, python string) string {
 	return found[0]
 }
 
-// same compares status, what is said of the body, and the body; natively says that the Space was not to be asked
-// for this visitor.
+// same compares status, headers and body. natively means that the host must serve the path itself, without a request to the Space.
 func (s side) same(path string, header http.Header, natively bool) {
 	s.Helper()
-	got, want := s.ask(s.ours, path, header), s.ask(s.stock, path, header)
-	if got.body != want.body { // else masking would take most of this test's time
+	got, want := s.fetch(s.ours, path, header), s.fetch(s.stock, path, header)
+	if got.body != want.body { // only then, because masking would take most of this test's time
 		got.body, want.body = drawn.ReplaceAllString(got.body, "$1$2<drawn>"), drawn.ReplaceAllString(want.body, "$1$2<drawn>")
 	}
 	if got.status != want.status || got.body != want.body {
@@ -127,8 +126,8 @@ func (s side) same(path string, header http.Header, natively bool) {
 			s.Errorf("%s %v: %s is %q, want %q", path, header, name, got.header.Get(name), want.header.Get(name))
 		}
 	}
-	if passed := got.header.Get("Server") != ""; passed == natively { // uvicorn names itself, the host does not
-		s.Errorf("%s %v: passed through: %t", path, header, passed)
+	if passed := got.header.Get("Server") != ""; passed == natively { // uvicorn sends a Server header, the host does not
+		s.Errorf("%s %v: passed through to the Space: %t", path, header, passed)
 	}
 }
 
@@ -138,8 +137,8 @@ type answered struct {
 	body   string
 }
 
-// ask sends path as it stands. Go's transport asks for gzip, and unpacks it, unless the header says otherwise.
-func (s side) ask(base, path string, header http.Header) answered {
+// fetch sends path unchanged. Go's transport requests gzip and decompresses it, unless header sets Accept-Encoding.
+func (s side) fetch(base, path string, header http.Header) answered {
 	s.Helper()
 	r, err := http.NewRequestWithContext(s.Context(), http.MethodGet, base, nil)
 	if err != nil {
@@ -164,7 +163,7 @@ func (s side) ask(base, path string, header http.Header) answered {
 		s.Fatal(err)
 	}
 	text := string(body)
-	for _, root := range []string{"http://" + host, base} { // /info keeps the first it was asked at
+	for _, root := range []string{"http://" + host, base} { // /info keeps the address of the first request
 		text = strings.ReplaceAll(text, root, "<root>")
 	}
 	return answered{answer.StatusCode, answer.Header, text}

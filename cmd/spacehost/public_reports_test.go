@@ -114,7 +114,7 @@ func (p *product) testCancelledGenerator(t *testing.T) {
 		r := c.reply(k.ch, patience)
 		worker := text(r.Step)
 		workers = append(workers, worker)
-		c.order(map[string]any{"cancel": k.id})
+		c.send(map[string]any{"cancel": k.id})
 		eventually(t, "the lease has ended", patience, func() bool { return len(p.leases().Ended) == n+1 })
 		if l := p.leases().Ended[0]; l.State != lease.Released {
 			t.Errorf("its lease ended %s, %q", l.State, l.Reason)
@@ -126,7 +126,7 @@ func (p *product) testCancelledGenerator(t *testing.T) {
 	}
 	k := c.submit("/steps", 300)
 	c.reply(k.ch, patience)
-	c.order(map[string]any{"cancel": k.id})
+	c.send(map[string]any{"cancel": k.id})
 	p.advance("9s", "9s")
 	if open := p.leases().Open; len(open) != 1 {
 		t.Errorf("during the grace: %+v", open)

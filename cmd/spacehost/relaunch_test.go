@@ -13,60 +13,60 @@ import (
 
 const relaunchesDir = "testdata/spaces/relaunches"
 
-// TestAppLaunchesAgain: the app closes and launches again while one event runs and another waits. Who ran is told,
-// who waited is answered, the address stays.
+// TestAppLaunchesAgain closes and relaunches the app while one event runs and another waits. The running event ends with an error,
+// the waiting event runs on the new launch, and the URL stays.
 func TestAppLaunchesAgain(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) {
 		p := runOn(t, line, relaunchesDir, "--gpus", "none")
 		c, pid := p.client(), spacePID(t, p)
 		running := c.submit("/slow", 120)
-		p.awaitRuns("slow")
+		p.awaitRunning("slow")
 		waiting := c.submit("/next", "waited")
-		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
-		c.submit("/relaunch") // whether its own answer still comes is a race
+		eventually(t, "an event is waiting", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
+		c.submit("/relaunch") // its own response may be lost with the old launch
 		if r := running.wait(); !strings.Contains(r.Err, "The app was closed.") {
-			t.Errorf("who ran reads %q, value %s", r.Err, r.Value)
+			t.Errorf("the running event: error %q, value %s; want that the app was closed", r.Err, r.Value)
 		}
 		if r := waiting.wait(); text(r.Value) != fmt.Sprintf("waited %d 2", pid) {
-			t.Errorf("who waited gets %s %s, want the second launch's answer", r.Value, r.Err)
+			t.Errorf("the waiting event: got %s %s, want the second launch's result", r.Value, r.Err)
 		}
 		for name, c := range map[string]*client{"the same client": c, "a new one": p.client()} {
 			if got := c.ok("/echo", "anew"); got != fmt.Sprintf("anew %d 2", pid) {
-				t.Errorf("%s gets %q", name, got)
+				t.Errorf("%s: got %q from the second launch", name, got)
 			}
 		}
 	})
 }
 
-// awaitRuns waits for an event of that endpoint to run.
-func (p *product) awaitRuns(endpoint string) {
+// awaitRuns waits until an event of that endpoint is running.
+func (p *product) awaitRunning(endpoint string) {
 	p.t.Helper()
-	eventually(p.t, "an event of "+endpoint+" runs", patience, func() bool {
+	eventually(p.t, "an event of "+endpoint+" is running", patience, func() bool {
 		return strings.Contains(p.log(), fmt.Sprintf(`"endpoint":%q`, endpoint))
 	})
 }
 
-// TestFurtherDemo: of two demos in one process visitors reach the first, as at the Hub's one port; when it makes
-// room, the next that launches.
-func TestFurtherDemo(t *testing.T) {
+// TestSecondDemo launches two demos in one process. Visitors reach the first, as on the Hub's single port. After it closes, they
+// reach the next one that launches.
+func TestSecondDemo(t *testing.T) {
 	p := runProduct(t, "testdata/spaces/two-demos", "--gpus", "none")
-	eventually(t, "the operator is told", patience, func() bool {
+	eventually(t, "the operator is warned", patience, func() bool {
 		return strings.Contains(p.text(), "two-demos: A further demo was launched: visitors reach only the first one.")
 	})
 	c := p.client()
 	if got := c.ok("/first", "hi"); got != "first hi" {
-		t.Errorf("the first demo answers %q", got)
+		t.Errorf("the first demo returned %q", got)
 	}
 	if _, config := request(t, "GET", p.URL+"/config", "", nil); strings.Contains(config, `"second"`) {
-		t.Errorf("the address is the second's: %s", config)
+		t.Errorf("the URL serves the second demo: %s", config)
 	}
 	c.submit("/swap")
-	eventually(t, "the third is served", patience, func() bool {
+	eventually(t, "the third demo is served", patience, func() bool {
 		_, config := request(t, "GET", p.URL+"/config", "", nil)
 		return strings.Contains(config, `"third"`)
 	})
 	if got := p.client().ok("/third", "hi"); got != "third hi" {
-		t.Errorf("the third demo answers %q", got)
+		t.Errorf("the third demo returned %q", got)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestAnotherAppTakesItsPlace(t *testing.T) {
 		p := runOn(t, line, "testdata/spaces/another-app", "--gpus", "none")
 		c := p.client()
 		first := []call{c.submit("/most"), c.submit("/most"), c.submit("/most")}
-		p.awaitRuns("most")
+		p.awaitRunning("most")
 		eventually(t, "two calls wait", patience, func() bool { return p.health().Spaces[0].Queued == 2 })
 		c.submit("/next")
 		for _, k := range first {
@@ -99,9 +99,9 @@ func TestAnotherAppTakesItsPlace(t *testing.T) {
 	})
 }
 
-// TestOpenPageOutlivesItsApp: a page that is open while the app launches again, and while the Space's process is killed,
-// shows what became of its events and works on without being loaded anew.
-func TestOpenPageOutlivesItsApp(t *testing.T) {
+// TestOpenPageSurvivesRelaunch keeps a page open while the app relaunches and while the Space's process is killed. The page shows
+// the outcome of its events and keeps working without a reload.
+func TestOpenPageSurvivesRelaunch(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) {
 		tab := openPage(t)
 		p := runOn(t, line, relaunchesDir, "--gpus", "none")
@@ -112,7 +112,7 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 
 		tab.click("#relaunch")
 		c := p.client()
-		eventually(t, "it is launched again", patience, func() bool {
+		eventually(t, "the app is launched again", patience, func() bool {
 			r := c.call("/echo", "")
 			return strings.HasSuffix(text(r.Value), " 2")
 		})
@@ -120,25 +120,25 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 		tab.shows("#out", fmt.Sprintf("page %d 2", first))
 
 		tab.click("#slow")
-		p.awaitRuns("slow")
+		p.awaitRunning("slow")
 		tab.click("#next")
-		eventually(t, "an event waits", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
+		eventually(t, "an event is waiting", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
 		if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		tab.says("it was killed by SIGKILL")
+		tab.showsText("it was killed by SIGKILL")
 		var second int
-		eventually(t, "the Space is back", patience, func() bool {
+		eventually(t, "the Space is running again", patience, func() bool {
 			s := p.health().Spaces[0]
 			second = s.PID
 			return s.Stage == "RUNNING" && second != first
 		})
-		tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // who waited
+		tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // the waiting event's result
 		tab.click("#echo")
 		tab.shows("#out", fmt.Sprintf("page %d 1", second))
-		shoot(t, tab.ctx, "outlived-"+line+".png")
-		if said := tab.complaints(); len(said) > 0 {
-			t.Errorf("the page threw: %q", said)
+		screenshot(t, tab.ctx, "outlived-"+line+".png")
+		if thrown := tab.exceptions(); len(thrown) > 0 {
+			t.Errorf("uncaught exceptions of the page: %q", thrown)
 		}
 	})
 }
@@ -147,16 +147,16 @@ func TestOpenPageOutlivesItsApp(t *testing.T) {
 type page struct {
 	t          *testing.T
 	ctx        context.Context
-	complaints func() []string
+	exceptions func() []string
 }
 
 func openPage(t *testing.T) page {
 	t.Helper()
-	ctx, complaints := browser(t)
-	return page{t, ctx, complaints}
+	ctx, exceptions := browser(t)
+	return page{t, ctx, exceptions}
 }
 
-// waitFor polls the page for longer than its own patience would be on a loaded machine.
+// waitFor is the time limit of a poll in the page. It exceeds chromedp's default, for loaded machines.
 const waitFor = 60 * time.Second
 
 func (p page) open(url, button string) {
@@ -169,16 +169,16 @@ func (p page) click(button string) {
 	p.do("click "+button, chromedp.Do(p.ctx, chromedp.Click(chromedp.CSS(button))))
 }
 
-// shows waits for a text field's value.
+// shows waits until a text field has this value.
 func (p page) shows(field, want string) {
 	p.t.Helper()
 	p.poll(field+" shows "+want, fmt.Sprintf(`() => document.querySelector("%s textarea, %s input").value === %q`, field, field, want))
 }
 
-// says waits for words anywhere on the page, as in a toast.
-func (p page) says(words string) {
+// showsText waits until the page contains these words, for example in a toast.
+func (p page) showsText(words string) {
 	p.t.Helper()
-	p.poll("it says "+words, fmt.Sprintf(`() => document.body.innerText.includes(%q)`, words))
+	p.poll("the page shows "+words, fmt.Sprintf(`() => document.body.innerText.includes(%q)`, words))
 }
 
 func (p page) poll(what, script string) {
@@ -190,8 +190,8 @@ func (p page) poll(what, script string) {
 func (p page) do(what string, err error) {
 	p.t.Helper()
 	if err != nil {
-		shoot(p.t, p.ctx, "failed.png")
-		said, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
-		p.t.Fatalf("%s: %v; the browser says %q; the page %q", what, err, p.complaints(), said)
+		screenshot(p.t, p.ctx, "failed.png")
+		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
+		p.t.Fatalf("%s: %v; uncaught exceptions: %q; text of the page: %q", what, err, p.exceptions(), text)
 	}
 }

@@ -16,17 +16,17 @@ import (
 	"spacehost/internal/views"
 )
 
-// lab is a `spacehost serve` with three Spaces: leases is public, captured is protected and goes by a name,
-// hello-zerogpu is private.
+// lab is a `spacehost serve` with three Spaces: leases is public, captured is protected and has a host name, hello-zerogpu is
+// private.
 type lab struct {
 	*product
 	open, hidden string // addresses of the public and the private one
-	shared       string // the address at which captured goes by its name
+	shared       string // address at which captured is reached by its host name
 }
 
 const protectedName = "captured.lab.example"
 
-// serveLab starts it with these members of the private Space, and these people.
+// serveLab starts a lab with these members of the private Space and these users.
 func serveLab(t *testing.T, state, members, people string) *lab {
 	t.Helper()
 	folder := func(dir string) string {
@@ -66,55 +66,55 @@ func bearer(token string) map[string]string {
 	return map[string]string{"Authorization": "Bearer " + token}
 }
 
-// TestServeKnowsWhoMaySeeWhat follows a lab through a change of its configuration.
-func TestServeKnowsWhoMaySeeWhat(t *testing.T) {
+// TestServeAccessControl checks the access rules of a lab before and after a change of its configuration.
+func TestServeAccessControl(t *testing.T) {
 	state := t.TempDir()
 	ada, adas := people.NewToken()
 	ben, bens := people.NewToken()
-	stranger, _ := people.NewToken()
+	unknown, _ := people.NewToken()
 	people := fmt.Sprintf(`[{name: ada, tier: pro, tokens: [%s]}, {name: ben, tier: student, tokens: [%s]}]`, adas, bens)
 
 	l := serveLab(t, state, "[ada]", people)
-	l.isHiddenFrom(map[string]map[string]string{
-		"nobody": nil, "ben": bearer(ben), "an unknown token": bearer(stranger), "a saved token": bearer("hf_saved_by_the_client"),
+	l.wantHiddenFrom(map[string]map[string]string{
+		"no token": nil, "ben": bearer(ben), "an unknown token": bearer(unknown), "a saved token": bearer("hf_saved_by_the_client"),
 		"a forged address": {"X-Forwarded-For": "127.0.0.1"},
 	})
 	l.wantOwnQuotas(ada, ben)
 	l.wantVisitorsOfProxies()
 	l.wantProtected()
-	l.refusesChanges()
+	l.wantChangesRefused()
 	l.stop()
 
-	// ada is no member any more, and ben's token has leaked.
+	// ada is no longer a member, and ben's token is revoked because it leaked.
 	l = serveLab(t, state, "[ben]", fmt.Sprintf(`[{name: ada, tokens: [%s]}, {name: ben, tier: student}]`, adas))
-	l.isHiddenFrom(map[string]map[string]string{"a former member": bearer(ada), "a revoked token": bearer(ben)})
+	l.wantHiddenFrom(map[string]map[string]string{"a former member": bearer(ada), "a revoked token": bearer(ben)})
 	if status, body := request(t, http.MethodGet, l.open+"/config", "", bearer(ben)); status != http.StatusUnauthorized {
-		t.Errorf("a revoked token at a public Space: %d %s", status, body)
+		t.Errorf("a revoked token at a public Space: got %d %s, want 401", status, body)
 	}
 	if status, _ := request(t, http.MethodGet, l.open+"/config", "", bearer(ada)); status != http.StatusOK {
-		t.Errorf("ada at the public Space: %d", status)
+		t.Errorf("ada at the public Space: got %d, want 200", status)
 	}
 }
 
-// isHiddenFrom asks for everything that a Space answers: the words are those of a name that no Space has.
-func (l *lab) isHiddenFrom(strangers map[string]map[string]string) {
+// wantHiddenFrom requests every route of the private Space. Each response must equal the one for an unknown host name.
+func (l *lab) wantHiddenFrom(visitors map[string]map[string]string) {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	none, words := request(t, http.MethodGet, l.shared+"/config", "", map[string]string{"Host": "nobody.lab.example"})
 	if none != http.StatusNotFound {
-		t.Fatalf("a name that no Space has: %d %s", none, words)
+		t.Fatalf("an unknown host name: got %d %s, want 404", none, words)
 	}
-	for who, headers := range strangers {
-		for _, asked := range []string{
+	for visitor, headers := range visitors {
+		for _, requestLine := range []string{
 			"GET /", "HEAD /", "OPTIONS /config", "GET /config", "GET /nothing", "GET /theme.css", "GET /gradio_api/info", "GET /gradio_api/startup-events",
 			"POST /gradio_api/queue/join", "GET /gradio_api/queue/data?session_hash=s", "GET /gradio_api/queue/status", "GET /queue/join",
 			"POST /gradio_api/call/greet", "GET /gradio_api/call/greet/e", "POST /gradio_api/run/greet", "GET /gradio_api/heartbeat/s",
 			"POST /gradio_api/upload", "GET /gradio_api/file=app.py", "GET /file=app.py", "POST /gradio_api/cancel", "POST /gradio_api/reset",
 		} {
-			method, path, _ := strings.Cut(asked, " ")
+			method, path, _ := strings.Cut(requestLine, " ")
 			status, body := request(t, method, l.hidden+path, `{"data":["x"],"session_hash":"s"}`, headers)
 			if status != none || body != words && method != http.MethodHead {
-				t.Errorf("%s as %s: %d %s", asked, who, status, body)
+				t.Errorf("%s as %s: %d %s", requestLine, visitor, status, body)
 			}
 		}
 		socket := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -122,12 +122,12 @@ func (l *lab) isHiddenFrom(strangers map[string]map[string]string) {
 			socket[name] = value
 		}
 		if status, body := request(t, http.MethodGet, l.hidden+"/queue/join", "", socket); status != none || body != words {
-			t.Errorf("a websocket as %s: %d %s", who, status, body)
+			t.Errorf("a websocket as %s: %d %s", visitor, status, body)
 		}
 	}
 }
 
-// wantOwnQuotas: each person pays from their own account, also where only one of them may go.
+// wantOwnQuotas checks that each user pays from their own account, also at the private Space.
 func (l *lab) wantOwnQuotas(ada, ben string) {
 	l.t.Helper()
 	t := l.t.(*testing.T)
@@ -135,44 +135,45 @@ func (l *lab) wantOwnQuotas(ada, ben string) {
 		t.Errorf("a member's call: %s", got)
 	}
 	if got := quotaOf(t, l.product, bearer(ada)); got.Base != 1500 || got.ResetsAt == nil {
-		t.Errorf("ada's quota: %+v, want a pro one in use", got)
+		t.Errorf("ada's quota: %+v, want the pro tier's, partly used", got)
 	}
 	if got := quotaOf(t, l.product, bearer(ben)); got.Base != 100 || got.ResetsAt != nil {
-		t.Errorf("ben's quota: %+v, want a student's, not in use", got)
+		t.Errorf("ben's quota: %+v, want the student tier's, unused", got)
 	}
 	bens := l.clientAs(l.open, ben)
 	bens.ok("/five", 0)
 	if r := bens.call("/minute", 0); !r.Failed || !strings.Contains(r.Err, "larger than the maximum allowed") {
-		t.Errorf("60 s with 20 s the longest: %s %s", r.Value, r.Err)
+		t.Errorf("60 s with a maximum of 20 s: got %s %s, want a refusal", r.Value, r.Err)
 	}
 	if got := quotaOf(t, l.product, bearer(ben)); got.ResetsAt == nil || got.Current >= 100 {
-		t.Errorf("ben's quota: %+v, want it in use", got)
+		t.Errorf("ben's quota: %+v, want it partly used", got)
 	}
 	if got := l.hubQuota(); got.Base != 120 || got.ResetsAt != nil {
-		t.Errorf("the quota of this machine's address: %+v, want an unauthenticated one, not in use", got)
+		t.Errorf("the quota of this machine's address: %+v, want the unauthenticated tier's, unused", got)
 	}
 }
 
-// wantVisitorsOfProxies: who calls through the proxy pays by the address that the proxy has heard.
+// wantVisitorsOfProxies checks that a visitor behind the trusted proxy pays by the address that the proxy forwards.
 func (l *lab) wantVisitorsOfProxies() {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	through := map[string]string{"X-Forwarded-For": "192.0.2.66, 203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": protectedName}
-	if got := callSimply(t, l.product, "five", "[0]", map[string]string{"X-Forwarded-For": through["X-Forwarded-For"]}); !strings.HasPrefix(got, "complete") {
+	if got := callFirstSpace(t, l.product, "five", "[0]", map[string]string{"X-Forwarded-For": through["X-Forwarded-For"]}); !strings.HasPrefix(got, "complete") {
 		t.Errorf("through the proxy: %s", got)
 	}
 	if names := identities(t, l.product); !slices.Equal(names, []string{"ip:203.0.113.9", "user:ada", "user:ben"}) {
-		t.Errorf("the ledger knows %v", names)
+		t.Errorf("accounts in the ledger: %v", names)
 	}
 	if status, body := request(t, http.MethodGet, l.shared+"/config", "", through); status != http.StatusOK || !strings.Contains(body, `"root":"https://`+protectedName+`"`) {
 		t.Errorf("config through the proxy: %d, want the visitor's scheme and name in it: %.300s", status, body)
 	}
 	if status, body := request(t, http.MethodGet, l.open+"/config", "", map[string]string{"X-Forwarded-For": "unknown"}); status != http.StatusBadRequest || !strings.Contains(body, "the proxy at 127.0.0.1") {
-		t.Errorf("a proxy that is not understood: %d %s", status, body)
+		t.Errorf("an invalid X-Forwarded-For: got %d %s, want 400 and the proxy's address", status, body)
 	}
 }
 
-// wantProtected: the Space answers everybody who knows its name, and only the operator is told of it.
+// wantProtected checks that the protected Space serves every visitor who uses its host name, and that only the operator sees it
+// listed.
 func (l *lab) wantProtected() {
 	l.t.Helper()
 	t := l.t.(*testing.T)
@@ -186,27 +187,27 @@ func (l *lab) wantProtected() {
 		return names
 	}
 	if got := names(l.health()); !slices.Equal(got, []string{"leases"}) {
-		t.Errorf("everybody is told of %v", got)
+		t.Errorf("Spaces that /healthz shows to visitors: %v", got)
 	}
-	if got := names(asked[views.Health](t, l.product, "/healthz")); len(got) != 3 {
-		t.Errorf("the operator is told of %v", got)
+	if got := names(controlJSON[views.Health](t, l.product, "/healthz")); len(got) != 3 {
+		t.Errorf("Spaces that /healthz shows to the operator: %v", got)
 	}
 	for _, url := range []string{l.open, l.Console} {
 		if status, body := request(t, http.MethodGet, url+"/config", "", map[string]string{"Host": "rebind.evil.test"}); status != http.StatusMisdirectedRequest {
-			t.Errorf("another name at %s: %d %s", url, status, body)
+			t.Errorf("an unknown host name at %s: got %d %s, want 421", url, status, body)
 		}
 	}
 }
 
-// refusesChanges: what the file says, commands do not change.
-func (l *lab) refusesChanges() {
+// wantChangesRefused checks that commands cannot change users of the configuration file.
+func (l *lab) wantChangesRefused() {
 	l.t.Helper()
 	t := l.t.(*testing.T)
 	for _, args := range [][]string{{"user", "tier", "ada", "free"}, {"user", "add", "ada"}, {"token", "create", "ben"}} {
-		var out, complaints bytes.Buffer
-		code := cli.Run(context.Background(), append(args, "--state", l.State), &out, &complaints)
-		if code == 0 || !strings.Contains(complaints.String(), "comes from the configuration of `spacehost serve`") {
-			t.Errorf("%v: exit code %d: %s", args, code, complaints.String())
+		var out, stderr bytes.Buffer
+		code := cli.Run(context.Background(), append(args, "--state", l.State), &out, &stderr)
+		if code == 0 || !strings.Contains(stderr.String(), "comes from the configuration of `spacehost serve`") {
+			t.Errorf("%v: exit code %d: %s", args, code, stderr.String())
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"spacehost/internal/lease"
 )
 
-// TestTwoSpacesShareCallersAndGPUs: each Space answers at its own address; a caller has one balance, the host one line.
+// TestTwoSpacesShareCallersAndGPUs runs two Spaces at their own addresses. A caller has one balance, and the host one scheduler.
 func TestTwoSpacesShareCallersAndGPUs(t *testing.T) {
 	p := runProduct(t, leasesDir, sampleDir)
 	if len(p.Spaces) != 2 || p.Spaces[0].Name != "leases" || p.Spaces[1].Name != "hello-zerogpu" || p.Spaces[0].URL != p.URL {

@@ -12,25 +12,25 @@ import (
 	"testing"
 )
 
-// stockPython keeps the hot-reload server off that Gradio starts on Spaces, which would listen on every interface.
+// stockPython disables the hot-reload server that Gradio starts on Spaces, because it would listen on every interface.
 const stockPython = `
 import runpy, gradio.http_server
 gradio.http_server.watchfn_spaces = lambda reloader: None
 runpy.run_path("app.py", run_name="__main__")
 `
 
-// stockGradio is an app under its own Gradio alone.
+// stockGradio is an app that runs under stock Gradio, without a host.
 type stockGradio struct {
 	t     *testing.T
 	url   string
 	ended chan struct{}
 }
 
-// startStock runs the app as its author would, without a host; with onSpaces, as the Hub would, since with these
-// variables Gradio builds another config.
+// startStock runs the app as its author does, without a host. With the variables of onSpaces it runs as on the Hub, where Gradio
+// builds another config.
 func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	t.Helper()
-	addr := farAddress(t)
+	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	home := filepath.Join(t.TempDir(), "home")
 	if err := os.MkdirAll(filepath.Join(home, "gradio"), 0o755); err != nil {
@@ -41,18 +41,18 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 	cmd.Env = append(os.Environ(), "GRADIO_SERVER_NAME=127.0.0.1", "GRADIO_SERVER_PORT="+port, "GRADIO_TEMP_DIR="+filepath.Join(home, "gradio"),
 		"GRADIO_ANALYTICS_ENABLED=False", "HOME="+home, "SPACE_HOST="+addr, "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost")
 	cmd.Env = append(cmd.Env, vars...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }() // it is killed
+	go func() { defer close(ended); _ = cmd.Wait() }() // killed by the cleanup
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
 		if t.Failed() {
-			t.Logf("output of stock Gradio in %s:\n%s", dir, said.String()[max(0, said.Len()-4000):])
+			t.Logf("output of stock Gradio in %s:\n%s", dir, output.String()[max(0, output.Len()-4000):])
 		}
 	})
 	return stockGradio{t, "http://" + addr, ended}
@@ -60,16 +60,16 @@ func startStock(t *testing.T, python, dir string, vars ...string) stockGradio {
 
 func onSpaces(name string) []string { return []string{"SYSTEM=spaces", "SPACE_ID=local/" + name} }
 
-// ready waits for its first answer, and returns its address.
+// ready waits for the first response and returns the address.
 func (s stockGradio) ready() string {
 	s.t.Helper()
-	eventually(s.t, "stock Gradio answers", 2*patience, func() bool {
+	eventually(s.t, "stock Gradio responds", 2*patience, func() bool {
 		select {
 		case <-s.ended:
-			s.t.Fatal("stock Gradio has ended")
+			s.t.Fatal("stock Gradio has exited")
 		default:
 		}
-		answer, err := http.Get(s.url + "/docs") // 404 as a rule; an app below a path has no /config
+		answer, err := http.Get(s.url + "/docs") // usually 404; /config does not exist for an app mounted below a path
 		if err == nil {
 			answer.Body.Close()
 		}
@@ -78,9 +78,9 @@ func (s stockGradio) ready() string {
 	return s.url
 }
 
-// farAddress is free, and not of the range from which the kernel gives ports to whoever asks for any: it takes
-// seconds until the app listens.
-func farAddress(t *testing.T) string {
+// freeAddress returns a free address outside the kernel's range of ephemeral ports. The app takes seconds to listen, and an
+// ephemeral port could be assigned to another program until then.
+func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))

@@ -12,11 +12,11 @@ import (
 const (
 	pytestDir     = "../../examples/pytest"
 	pytestVersion = "9.2.0"
-	pytestTests   = 4 // in examples/pytest/test_space.py: fewer that pass are too few
+	pytestTests   = 4 // number of tests in examples/pytest/test_space.py; all must pass
 )
 
-// pytestPackages returns a folder with pytest for the interpreter of the test environment, kept between runs. It is beside the
-// environment, not in it: what the product's builder made stays as it made it.
+// pytestPackages returns a folder with pytest for the interpreter of the test environment, kept between runs. The folder is not in
+// the environment, which stays as the product's builder made it.
 func pytestPackages(t *testing.T, python string) string {
 	t.Helper()
 	made := filepath.Base(filepath.Dir(filepath.Dir(python)))
@@ -33,13 +33,13 @@ func pytestPackages(t *testing.T, python string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("pip install: %v\n%s", err, out)
 	}
-	if err := os.Rename(making, dir); err != nil && !os.IsExist(err) { // another run was faster
+	if err := os.Rename(making, dir); err != nil && !os.IsExist(err) { // a concurrent run finished first
 		t.Fatal(err)
 	}
 	return dir
 }
 
-// suite is what pytest says of a run (JUnit's XML).
+// suite is pytest's summary of a run (JUnit XML).
 type suite struct {
 	Tests    int `xml:"tests,attr"`
 	Failures int `xml:"failures,attr"`
@@ -47,7 +47,7 @@ type suite struct {
 	Skipped  int `xml:"skipped,attr"`
 }
 
-// runPytest runs the suite in dir against this product, as a user would.
+// runPytest runs the suite in dir with this product, as a user does.
 func runPytest(t *testing.T, dir string) (code int, output string, found suite) {
 	t.Helper()
 	self, err := os.Executable()
@@ -58,10 +58,10 @@ func runPytest(t *testing.T, dir string) (code int, output string, found suite) 
 	cmd := exec.CommandContext(t.Context(), python, "-m", "pytest", "--junitxml", report)
 	cmd.Dir = dir
 	cmd.Env = append(productEnv(t), "SPACEHOST="+self, "PYTHONPATH="+pytestPackages(t, python), "HOME="+t.TempDir())
-	out, _ := cmd.CombinedOutput() // its exit code is looked at below
+	out, _ := cmd.CombinedOutput() // the exit code is checked below
 	data, err := os.ReadFile(report)
 	if err != nil {
-		t.Fatalf("pytest made no report: %v\n%s", err, out)
+		t.Fatalf("pytest wrote no report: %v\n%s", err, out)
 	}
 	var all struct {
 		Suites []suite `xml:"testsuite"`
@@ -79,7 +79,7 @@ func TestPytestExample(t *testing.T) {
 	}
 }
 
-// TestPytestExampleShowsWhyTheSpaceDoesNotStart: a person who sees it red needs no other file.
+// TestPytestExampleShowsWhyTheSpaceDoesNotStart checks that pytest's output alone names the cause of a failed start.
 func TestPytestExampleShowsWhyTheSpaceDoesNotStart(t *testing.T) {
 	dir := copySpace(t, pytestDir)
 	if err := os.WriteFile(filepath.Join(dir, "space", "app.py"), []byte("raise RuntimeError('the weights are missing')\n"), 0o644); err != nil {
@@ -87,11 +87,11 @@ func TestPytestExampleShowsWhyTheSpaceDoesNotStart(t *testing.T) {
 	}
 	code, out, got := runPytest(t, dir)
 	if want := (suite{Tests: pytestTests, Errors: pytestTests}); code != 1 || got != want || !strings.Contains(out, "the weights are missing") {
-		t.Errorf("pytest: exit code %d, %+v; want 1, %+v and the Space's own words\n%s", code, got, want, out)
+		t.Errorf("pytest: exit code %d, %+v; want 1, %+v and the Space's own error\n%s", code, got, want, out)
 	}
 }
 
-// copySpace lets a suite write into its folder without touching ours.
+// copySpace copies a folder, so that a suite can write into it.
 func copySpace(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), filepath.Base(dir))

@@ -13,10 +13,11 @@ import (
 	"spacehost/internal/hubapi"
 )
 
-// TestTokensMakePeoplePay: a bearer token of ours names who pays, a revoked one is refused, a stranger's is absent.
-func TestTokensMakePeoplePay(t *testing.T) { eachLine(t, tokensMakePeoplePay) }
+// TestTokenOwnerPays checks that a spacehost bearer token selects the payer, that a revoked one is refused, and that a foreign token
+// is ignored.
+func TestTokenOwnerPays(t *testing.T) { eachLine(t, tokenOwnerPays) }
 
-func tokensMakePeoplePay(t *testing.T, line string) {
+func tokenOwnerPays(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
@@ -24,43 +25,43 @@ func tokensMakePeoplePay(t *testing.T, line string) {
 		t.Fatalf("token create prints %q", token)
 	}
 	ada := map[string]string{"Authorization": "Bearer " + token}
-	if got := callSimply(t, p, "five", "[0]", ada); !strings.HasPrefix(got, "complete") {
+	if got := callFirstSpace(t, p, "five", "[0]", ada); !strings.HasPrefix(got, "complete") {
 		t.Errorf("with a token: %s", got)
 	}
 	if got := quotaOf(t, p, ada); got.Base != 1500 || got.ResetsAt == nil {
-		t.Errorf("ada's quota: %+v, want a pro one in use", got)
+		t.Errorf("ada's quota: %+v, want the pro tier's, partly used", got)
 	}
 	if got := p.hubQuota(); got.Base != 210 || got.ResetsAt != nil {
-		t.Errorf("the local visitor's quota: %+v, want it untouched", got)
+		t.Errorf("the local visitor's quota: %+v, want it unused", got)
 	}
-	if got := callSimply(t, p, "five", "[0]", map[string]string{"Authorization": "Bearer hf_saved_by_the_client"}); !strings.HasPrefix(got, "complete") {
-		t.Errorf("with somebody else's token: %s", got)
+	if got := callFirstSpace(t, p, "five", "[0]", map[string]string{"Authorization": "Bearer hf_saved_by_the_client"}); !strings.HasPrefix(got, "complete") {
+		t.Errorf("with a foreign token: %s", got)
 	}
 	if names := identities(t, p); !slices.Equal(names, []string{"local", "user:ada"}) {
-		t.Errorf("the ledger knows %v", names)
+		t.Errorf("accounts in the ledger: %v", names)
 	}
 	runCLI(t, p, "token", "revoke", tokenID(t, p))
 	if status, body := joinWith(t, p, ada); status != http.StatusUnauthorized || !strings.Contains(body, "token") {
-		t.Errorf("with a revoked token: %d %s", status, body)
+		t.Errorf("with a revoked token: got %d %s, want 401", status, body)
 	}
 	if strings.Contains(p.log()+p.text(), token) {
-		t.Error("the token stands in a log")
+		t.Error("the token is in a log")
 	}
 }
 
-// cli runs a subcommand against the product's host, in this process.
+// runCLI runs a subcommand against the product's host, in this process, and returns its stdout.
 func runCLI(t *testing.T, p *product, args ...string) string {
 	t.Helper()
-	var out, complaints bytes.Buffer
-	if code := cli.Run(context.Background(), append(args, "--state", p.State), &out, &complaints); code != 0 {
-		t.Fatalf("spacehost %v: exit code %d: %s", args, code, complaints.String())
+	var out, stderr bytes.Buffer
+	if code := cli.Run(context.Background(), append(args, "--state", p.State), &out, &stderr); code != 0 {
+		t.Fatalf("spacehost %v: exit code %d: %s", args, code, stderr.String())
 	}
 	return out.String()
 }
 
 func tokenID(t *testing.T, p *product) string {
 	t.Helper()
-	tokens := asked[[]control.Token](t, p, "/tokens")
+	tokens := controlJSON[[]control.Token](t, p, "/tokens")
 	if len(tokens) != 1 {
 		t.Fatalf("tokens: %+v", tokens)
 	}
@@ -69,7 +70,7 @@ func tokenID(t *testing.T, p *product) string {
 
 func identities(t *testing.T, p *product) (names []string) {
 	t.Helper()
-	for _, b := range asked[[]control.Balance](t, p, "/quota") {
+	for _, b := range controlJSON[[]control.Balance](t, p, "/quota") {
 		names = append(names, b.Identity)
 	}
 	return names
@@ -85,7 +86,7 @@ func request(t *testing.T, method, url, body string, headers map[string]string) 
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
-	r.Host = headers["Host"] // "": the address's
+	r.Host = headers["Host"] // "" means the host of the address
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -115,12 +116,12 @@ func quotaOf(t *testing.T, p *product, headers map[string]string) hubapi.Quota {
 	return fetchJSON[hubapi.Quota](t, r)
 }
 
-func callSimply(t *testing.T, p *product, api, data string, headers map[string]string) string {
+func callFirstSpace(t *testing.T, p *product, api, data string, headers map[string]string) string {
 	t.Helper()
 	return callAt(t, p.URL, api, data, headers)
 }
 
-// callAt is what curl would do: POST /call, then read its stream. It returns the last event's name and data.
+// callAt makes a call as with curl: POST /call, then read its stream. It returns the last event's name and data.
 func callAt(t *testing.T, url, api, data string, headers map[string]string) string {
 	t.Helper()
 	status, body := request(t, http.MethodPost, url+"/gradio_api/call/"+api, `{"data":`+data+`}`, headers)

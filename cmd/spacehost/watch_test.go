@@ -15,7 +15,7 @@ import (
 	"spacehost/internal/lease"
 )
 
-// metrics reads what Prometheus would: each series with its value.
+// metrics reads /metrics as Prometheus does: each series with its value.
 func (p *product) metrics() map[string]float64 {
 	p.t.Helper()
 	answer, err := http.Get(p.Console + "/metrics")
@@ -41,7 +41,7 @@ func (p *product) metrics() map[string]float64 {
 	return all
 }
 
-// TestWatchAndMetrics: a good call, one that is killed at its deadline, and what the operator sees of them.
+// TestWatchAndMetrics makes a successful call and one that is killed at its deadline, and checks the watch and the metrics.
 func TestWatchAndMetrics(t *testing.T) {
 	p := runOn(t, "v6", leasesDir)
 	ctx, stop := context.WithCancel(t.Context())
@@ -55,10 +55,22 @@ func TestWatchAndMetrics(t *testing.T) {
 	c := p.client()
 	c.ok("/five", 0)
 	if r := c.submit("/overstay", 30).wait(); !r.Failed {
-		t.Fatal("a call that overstays went well")
+		t.Fatal("a call beyond its deadline succeeded")
 	}
-	name := p.health().Spaces[0].Name
 	changes := json.NewDecoder(out)
+	wantTwoEnds(t, p, changes)
+	stop()
+	watching.Wait()
+	if _, err := changes.Token(); err == nil || err.Error() != "exit code 0" {
+		t.Errorf("after the end of the watch: %v, want exit code 0", err)
+	}
+	wantMetrics(t, p)
+}
+
+// wantTwoEnds reads the watch until two leases have ended, and checks the states of both.
+func wantTwoEnds(t *testing.T, p *product, changes *json.Decoder) {
+	t.Helper()
+	name := p.health().Spaces[0].Name
 	states := map[string][]lease.State{}
 	for ends := 0; ends < 2; {
 		var change lease.Change
@@ -73,21 +85,21 @@ func TestWatchAndMetrics(t *testing.T) {
 			}
 		}
 	}
-	stop()
-	watching.Wait()
-	if _, err := changes.Token(); err == nil || err.Error() != "exit code 0" {
-		t.Errorf("after the end of the watch: %v, want exit code 0", err)
-	}
 	got := map[string]bool{}
 	for _, path := range states {
 		got[fmt.Sprint(path)] = true
 	}
 	for _, want := range []string{"[waiting granted active released]", "[waiting granted active expired]"} {
 		if !got[want] {
-			t.Errorf("no lease went %s: %v", want, states)
+			t.Errorf("no lease had the states %s: %v", want, states)
 		}
 	}
-	seen := p.metrics()
+}
+
+// wantMetrics checks the metrics after both calls, and those of a lost GPU.
+func wantMetrics(t *testing.T, p *product) {
+	t.Helper()
+	name, seen := p.health().Spaces[0].Name, p.metrics()
 	for series, want := range map[string]float64{
 		`spacehost_lease_grants_total{size="large",space="` + name + `",warm="no"}`: 2,
 		`spacehost_leases_ended_total{space="` + name + `",state="expired"}`:        1,
@@ -103,14 +115,14 @@ func TestWatchAndMetrics(t *testing.T) {
 	}
 	charged := seen[`spacehost_gpu_charged_seconds_total{space="`+name+`",tier="free"}`]
 	if b := p.balance(); charged != b.ChargedSeconds || charged <= 5 {
-		t.Errorf("metrics say %v s were charged, the ledger %v", charged, b.ChargedSeconds)
+		t.Errorf("the metrics count %v s charged, the ledger %v", charged, b.ChargedSeconds)
 	}
 	uuid := string(p.gpu().UUID)
 	if total := seen[`spacehost_device_memory_bytes{kind="total",uuid="`+uuid+`"}`]; total < 1<<30 {
-		t.Errorf("a device of %v bytes", total)
+		t.Errorf("device memory: got %v bytes, want at least 1 GiB", total)
 	}
 	p.fault("lost", "lost")
-	eventually(t, "a lost GPU is shown", patience, func() bool {
+	eventually(t, "the lost GPU is reported as unhealthy", patience, func() bool {
 		return p.metrics()[`spacehost_device_healthy{name="`+p.gpu().Name+`",simulated="yes",uuid="`+uuid+`"}`] == 0
 	})
 }

@@ -120,6 +120,9 @@ func (b *Builder) Build(ctx context.Context, spec Spec, rebuild bool) (*Environm
 		return nil, err
 	}
 	env.Warnings = append(j.warnings, packagesWarning(spec.Dir)...)
+	if untested := untestedWarning(env); untested != "" {
+		env.Warnings = append(env.Warnings, untested)
+	}
 	b.log.Info("environment ready", zap.String("space", j.space), zap.String("python", env.Python),
 		zap.String("gradio", env.Gradio), zap.Bool("cached", env.Cached), zap.Duration("took", time.Since(began)))
 	return env, nil

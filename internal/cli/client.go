@@ -87,7 +87,7 @@ func fixed(r control.Request) func([]string, int) (control.Request, error) {
 	return func([]string, int) (control.Request, error) { return r, nil }
 }
 
-// asUsage turns a request that the host calls wrong (status 400) into wrong usage: the command line has said it.
+// asUsage turns a request that the host refuses with status 400 into wrong usage: its values come from the command line.
 func asUsage(c *cobra.Command, err error) error {
 	var refused *refusedError
 	if errors.As(err, &refused) && refused.status == http.StatusBadRequest {

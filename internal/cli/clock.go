@@ -39,7 +39,7 @@ charged in full, a call that has waited longer than --queue-timeout fails, token
 clocks of this machine and of the Space's own code do not move.
 
 The host forgets the advance when it stops. Its ledger does not: lines and ended leases of that time lie in the future of
-the next start, which says so. Quota windows that would begin there begin at that start instead. Hosts with real GPUs
+the next start, which prints a warning. Quota windows that would begin there begin at that start instead. Hosts with real GPUs
 refuse.`,
 		example: `  spacehost clock advance 24h              every account has its full quota again
   spacehost clock advance 90m --json`,

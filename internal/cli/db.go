@@ -31,7 +31,7 @@ a copy of the file alone lacks the write-ahead log, and an older SQLite can dama
 type copied struct {
 	Database string `json:"database"`
 	Backup   string `json:"backup"`
-	Kept     string `json:"kept,omitempty"` // the name under which restore kept the previous database
+	Kept     string `json:"kept,omitempty"` // file to which restore moved the previous database
 }
 
 func newDBCheck() *cobra.Command {
@@ -118,7 +118,7 @@ its next start migrates an older backup.`,
 		if _, err := os.Stat(args[0]); err != nil { // checked before a state folder is created
 			return fmt.Errorf("read the backup %s: %w; name a file that `spacehost db backup` has written", args[0], config.WithoutPath(err))
 		}
-		held, err := host.OpenState(filepath.Dir(path)) // no host can start while it is held
+		held, err := host.OpenState(filepath.Dir(path)) // no host can start while this command holds the lock
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.`,
 		found := check.Run(c.Context(), check.Checks(check.Config{
 			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: defaultAddresses(), GPUs: readGPUs,
 		}))
-		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: the remaining checks did not run
+		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: not every check has run
 			return fmt.Errorf("check this machine: %w", err)
 		}
 		if err := showFindings(c.OutOrStdout(), found, asJSON); err != nil {

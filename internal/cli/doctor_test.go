@@ -12,12 +12,12 @@ import (
 	"spacehost/internal/check"
 )
 
-// doctor runs the command as Main would, and returns what it printed and its exit code.
+// doctor runs the command as Main does, and returns its output and exit code.
 func doctor(t *testing.T, args ...string) (out string, code int, err error) {
 	t.Helper()
 	var stdout bytes.Buffer
 	c := newDoctor()
-	c.SilenceUsage, c.SilenceErrors = true, true // as the root says
+	c.SilenceUsage, c.SilenceErrors = true, true // as in the root command
 	c.SetArgs(args)
 	c.SetOut(&stdout)
 	c.SetErr(&stdout)
@@ -40,18 +40,18 @@ func TestDoctorInJSON(t *testing.T) {
 			order = append(order, f.Check)
 		}
 		if f.Check == "disk" && !strings.Contains(f.Text, dir) {
-			t.Errorf("%+v is not about the folder of --state, %s", f, dir)
+			t.Errorf("finding %+v does not name the folder of --state, %s", f, dir)
 		}
 	}
 	if got, want := strings.Join(order, " "), strings.Join(checks, " "); got != want {
-		t.Errorf("checks %s, want %s", got, want)
+		t.Errorf("got checks %s, want %s", got, want)
 	}
-	problems := count(found, check.Problem) // of the machine that runs the test: perhaps one without uv and venv
+	problems := count(found, check.Problem) // depends on the machine that runs the test, which may lack uv and venv
 	if want := min(problems, 1); code != want {
 		t.Errorf("exit code %d (%v) with %d problems, want %d", code, err, problems, want)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("stat state folder: %v, want that looking does not make it", err)
+		t.Errorf("stat state folder: %v, want the check not to create it", err)
 	}
 }
 
@@ -63,10 +63,10 @@ func TestDoctorFindsAProblem(t *testing.T) {
 	t.Setenv("SPACEHOST_ENVIRONMENTS", t.TempDir())
 	out, code, err := doctor(t, "--state", file)
 	if code != 1 || err == nil || !strings.Contains(err.Error(), "on this machine") {
-		t.Errorf("exit code %d, error %v; want 1 and a sentence", code, err)
+		t.Errorf("exit code %d, error %v; want 1 and an error that names the machine", code, err)
 	}
 	if !strings.Contains(out, "✗ problem  disk         State: "+file) || !strings.Contains(out, "\n"+strings.Repeat(" ", 24)+"→ Choose another with --state DIR\n") {
-		t.Errorf("the table does not name the problem and what to do:\n%s", out)
+		t.Errorf("the table lacks the problem or its next step:\n%s", out)
 	}
 }
 
@@ -98,7 +98,7 @@ func TestDoctorTable(t *testing.T) {
 	}
 	for line := range strings.Lines(out.String()) {
 		if n := utf8.RuneCountInString(line); n > 120 {
-			t.Errorf("a line of %d characters: %s", n, line)
+			t.Errorf("line of %d characters, want at most 120: %s", n, line)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestDoctorUsage(t *testing.T) {
 		t.Errorf("with an argument: exit code %d (%v), want %d", code, err, ExitUsage)
 	}
 	if got := defaultAddresses(); len(got) != 2 || got[0] != "127.0.0.1:7860" || got[1] != "127.0.0.1:7870" {
-		t.Errorf("addresses %v, want those of run", got)
+		t.Errorf("got addresses %v, want the defaults of run", got)
 	}
 	help, code, err := doctor(t, "--help")
 	if err != nil || code != 0 {

@@ -56,7 +56,7 @@ func formatForecast(f *lease.Forecast, now time.Time) string {
 	}
 	switch {
 	case f.Start == nil:
-		text += "; no GPU is in sight"
+		text += "; its start cannot be predicted"
 	case f.Start.After(f.GivesUp):
 		text += "; would start in " + clock.InSeconds(f.Start.Sub(now)) + ", but gives up in " + clock.InSeconds(f.GivesUp.Sub(now))
 	default:

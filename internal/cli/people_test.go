@@ -30,19 +30,20 @@ import (
 	"spacehost/server"
 )
 
-// desk is a state folder whose socket is answered as a running host would answer people's commands.
-type desk struct {
+// testHost is a state folder with a control socket that answers the commands for people and delegations, as a running host
+// does.
+type testHost struct {
 	t      *testing.T
 	state  string
 	people *people.Store
-	stops  *people.DelegationDenyList
+	denied *people.DelegationDenyList
 }
 
-func newDesk(t *testing.T) *desk {
+func newTestHost(t *testing.T) *testHost {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-	state, err := os.MkdirTemp("", "desk") // t.TempDir() is too long for a socket
+	state, err := os.MkdirTemp("", "host") // t.TempDir() is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,124 +53,120 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	d := &desk{t: t, state: state, people: people.NewStore(db)}
-	if d.stops, err = people.OpenDelegationDenyList(t.Context(), db); err != nil {
+	h := &testHost{t: t, state: state, people: people.NewStore(db)}
+	if h.denied, err = people.OpenDelegationDenyList(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	d.serve()
-	return d
+	h.serve()
+	return h
 }
 
-// deskHost is what People and delegations ask of a host.
-type deskHost struct {
+// stubHost implements the part of control.Host that the commands for people and delegations use.
+type stubHost struct {
 	control.Host
 	tiers quota.Tiers
 }
 
-func (h deskHost) CheckTier(name string) error { _, err := h.tiers.Get(name); return err }
+func (s stubHost) CheckTier(name string) error { _, err := s.tiers.Get(name); return err }
 
-func (deskHost) SpaceNames(*identity.Identity) []string { return []string{"demo", "other"} }
+func (stubHost) SpaceNames(*identity.Identity) []string { return []string{"demo", "other"} }
 
-func (d *desk) serve() {
-	d.t.Helper()
+func (h *testHost) serve() {
+	h.t.Helper()
 	tiers, err := quota.Presets("2026-04")
 	if err != nil {
-		d.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	s := server.New(nil)
-	site, err := s.MountSocket(filepath.Join(d.state, "control.sock"), nil)
+	site, err := s.MountSocket(filepath.Join(h.state, "control.sock"), nil)
 	if err != nil {
-		d.t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	control.New(control.Config{Host: deskHost{tiers: tiers}, People: d.people, Delegations: d.stops}).Register(site.Echo)
+	control.New(control.Config{Host: stubHost{tiers: tiers}, People: h.people, Delegations: h.denied}).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	d.t.Cleanup(func() {
+	h.t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			d.t.Errorf("server: %v", err)
+			h.t.Errorf("server: %v", err)
 		}
 	})
 }
 
-// said is what a command printed, and how it ended.
-type said struct {
+// result is the output and the exit code of a command.
+type result struct {
 	out, err string
 	code     int
 }
 
-// spacehost runs a command line on the desk's state folder.
-func (d *desk) spacehost(args ...string) said {
-	return spacehostOn(d.t.Context(), d.state, args...)
+// spacehost runs a command line on the host's state folder.
+func (h *testHost) spacehost(args ...string) result {
+	return spacehostOn(h.t.Context(), h.state, args...)
 }
 
-// spacehostOn gives no --state if there is none.
-func spacehostOn(ctx context.Context, state string, args ...string) said {
+// spacehostOn runs a command line on a state folder, or without --state if it is "".
+func spacehostOn(ctx context.Context, state string, args ...string) result {
 	if state != "" {
 		args = append(args, "--state", state)
 	}
 	root := NewRoot()
-	if found, _, _ := root.Find([]string{"user"}); found == root { // until main.go has them
-		root.AddCommand(newUser(), newToken())
-	}
-	var out, complaint bytes.Buffer
+	var out, errout bytes.Buffer
 	root.SetArgs(args)
 	root.SetOut(&out)
-	root.SetErr(&complaint)
+	root.SetErr(&errout)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(&complaint, "spacehost:", err)
+		fmt.Fprintln(&errout, "spacehost:", err)
 	}
-	return said{out.String(), complaint.String(), exitCode(err)}
+	return result{out.String(), errout.String(), exitCode(err)}
 }
 
-// wantSaid runs a command that must succeed and print what the pattern describes.
-func (d *desk) wantSaid(pattern string, args ...string) said {
-	d.t.Helper()
-	got := d.spacehost(args...)
+// wantOutput runs a command that must succeed, and matches its output with a pattern.
+func (h *testHost) wantOutput(pattern string, args ...string) result {
+	h.t.Helper()
+	got := h.spacehost(args...)
 	if got.code != 0 || !regexp.MustCompile(pattern).MatchString(got.out) {
-		d.t.Errorf("%q: got %+v, want %s", args, got, pattern)
+		h.t.Errorf("%q: got %+v, want %s", args, got, pattern)
 	}
 	return got
 }
 
 func TestPeopleByCommandLine(t *testing.T) {
-	d := newDesk(t)
-	d.wantSaid(`^No people yet\. Next: spacehost user add NAME\n$`, "user", "list")
-	d.wantSaid(`^No tokens yet\. Next: spacehost token create NAME\n$`, "token", "list")
-	d.wantSaid(`^ada is added, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
-	d.wantSaid(`^ben is added, as "free"\.`, "user", "add", "ben")
-	d.wantSaid(`^ben is "pro" from the next call on\.\n$`, "user", "tier", "ben", "pro")
-	d.wantSaid(`^NAME +TIER +SINCE +ADDED BY +OVERRIDES\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
+	h := newTestHost(t)
+	h.wantOutput(`^No people yet\. Next: spacehost user add NAME\n$`, "user", "list")
+	h.wantOutput(`^No tokens yet\. Next: spacehost token create NAME\n$`, "token", "list")
+	h.wantOutput(`^ada is added, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
+	h.wantOutput(`^ben is added, as "free"\.`, "user", "add", "ben")
+	h.wantOutput(`^ben is "pro" from the next call on\.\n$`, "user", "tier", "ben", "pro")
+	h.wantOutput(`^NAME +TIER +SINCE +ADDED BY +OVERRIDES\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
 
-	made := d.wantSaid(`^sph_[0-9a-f]{64}\n$`, "token", "create", "ada", "--label", "laptop")
+	made := h.wantOutput(`^sph_[0-9a-f]{64}\n$`, "token", "create", "ada", "--label", "laptop")
 	token := strings.TrimSpace(made.out)
 	if strings.Count(made.err, "\n") != 1 || !strings.Contains(made.err, `Client(url, headers={"Authorization": "Bearer sph_..."})`) ||
 		!strings.Contains(made.err, "HF_TOKEN=sph_...") || strings.Contains(made.err, token) {
-		t.Errorf("beside the token: got %q, want one line that says how to use it", made.err)
+		t.Errorf("stderr with the token: got %q, want one line of instructions", made.err)
 	}
 	id := regexp.MustCompile(`ID ([a-z2-7]+)`).FindStringSubmatch(made.err)[1]
-	d.wantSaid(`^ID +PERSON +LABEL +CREATED +LAST USED +REVOKED\n`+id+` +ada +laptop +20..-..-.. ..:.. +never +no\n$`, "token", "list")
-	h := http.Header{"Authorization": {"Bearer " + token}}
-	brought, _ := people.Bearer(h)
-	if who, err := d.people.ByToken(t.Context(), brought); err != nil || who.Key() != "user:ada" || who.Tier != "pro" {
-		t.Errorf("the token speaks for %s of tier %q (%v)", who, who.Tier, err)
+	h.wantOutput(`^ID +PERSON +LABEL +CREATED +LAST USED +REVOKED\n`+id+` +ada +laptop +20..-..-.. ..:.. +never +no\n$`, "token", "list")
+	bearer, _ := people.Bearer(http.Header{"Authorization": {"Bearer " + token}})
+	if owner, err := h.people.ByToken(t.Context(), bearer); err != nil || owner.Key() != "user:ada" || owner.Tier != "pro" {
+		t.Errorf("the token identifies %s of tier %q (%v), want user:ada of tier pro", owner, owner.Tier, err)
 	}
-	d.wantSaid(`\n`+id+` +ada +laptop +20..-..-.. ..:.. +20..-..-.. ..:.. +no\n$`, "token", "list", "ada")
-	d.wantSaid(`^No tokens yet`, "token", "list", "ben")
-	d.wantSaid(`^The token `+id+` of ada is revoked\.\n$`, "token", "revoke", id)
-	d.wantSaid(`\n`+id+` +ada +laptop .* +20..-..-.. ..:..\n$`, "token", "list")
-	if _, err := d.people.ByToken(t.Context(), token); !errors.As(err, new(*people.UnknownTokenError)) {
-		t.Errorf("revoked: got %v", err)
+	h.wantOutput(`\n`+id+` +ada +laptop +20..-..-.. ..:.. +20..-..-.. ..:.. +no\n$`, "token", "list", "ada")
+	h.wantOutput(`^No tokens yet`, "token", "list", "ben")
+	h.wantOutput(`^The token `+id+` of ada is revoked\.\n$`, "token", "revoke", id)
+	h.wantOutput(`\n`+id+` +ada +laptop .* +20..-..-.. ..:..\n$`, "token", "list")
+	if _, err := h.people.ByToken(t.Context(), token); !errors.As(err, new(*people.UnknownTokenError)) {
+		t.Errorf("revoked token: got %v, want *people.UnknownTokenError", err)
 	}
 }
 
 func TestPeopleAsJSON(t *testing.T) {
-	d := newDesk(t)
+	h := newTestHost(t)
 	for _, row := range []struct {
 		args  []string
-		field string // which must be there; "": an empty list
+		field string // a required field; "": the answer is an empty list
 	}{
 		{[]string{"user", "list"}, ""},
 		{[]string{"token", "list"}, ""},
@@ -177,7 +174,7 @@ func TestPeopleAsJSON(t *testing.T) {
 		{[]string{"user", "tier", "ada", "pro"}, "tier"},
 		{[]string{"token", "create", "ada"}, "token"},
 	} {
-		got := d.spacehost(append(row.args, "--json")...)
+		got := h.spacehost(append(row.args, "--json")...)
 		var fields map[string]any
 		err := json.Unmarshal([]byte(got.out), &fields)
 		if row.field == "" && got.out == "[]\n" {
@@ -189,10 +186,10 @@ func TestPeopleAsJSON(t *testing.T) {
 	}
 }
 
-func TestMistakesInPeoplesCommands(t *testing.T) {
-	d := newDesk(t)
-	d.wantSaid(`added`, "user", "add", "ada")
-	token := strings.TrimSpace(d.wantSaid(`^sph_`, "token", "create", "ada").out)
+func TestPeopleCommandErrors(t *testing.T) {
+	h := newTestHost(t)
+	h.wantOutput(`added`, "user", "add", "ada")
+	token := strings.TrimSpace(h.wantOutput(`^sph_`, "token", "create", "ada").out)
 	for _, row := range []struct {
 		args string
 		code int
@@ -202,33 +199,33 @@ func TestMistakesInPeoplesCommands(t *testing.T) {
 		{"user add a b", ExitUsage, "see `spacehost user add --help`"},
 		{"user add Ada", ExitUsage, "\"Ada\" cannot be a name: give 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit; see `spacehost user add --help`"},
 		{"user add ben --tier gold", ExitUsage, "no tier \"gold\" in quota 2026-04, which has: unauthenticated, free, pro, unlimited; see"},
-		{"user add ada", ExitHost, "ada is here already: `spacehost user tier ada TIER`"},
+		{"user add ada", ExitHost, "user ada already exists: `spacehost user tier ada TIER`"},
 		{"user tier ada", ExitUsage, "accepts 2 arg(s)"},
 		{"user tier ada gold", ExitUsage, "which has: unauthenticated, free, pro, unlimited"},
-		{"user tier adda pro", ExitHost, `nobody called "adda"; did you mean ada?`},
-		{"user tier a/../b pro", ExitHost, "nobody called"},
+		{"user tier adda pro", ExitHost, `unknown user "adda"; did you mean ada?`},
+		{"user tier a/../b pro", ExitHost, "unknown user"},
 		{"user list ada", ExitUsage, "see `spacehost user list --help`"},
 		{"user add --teir pro ben", ExitUsage, "unknown flag: --teir; see `spacehost user add --help`"},
-		{"token create ben", ExitHost, `nobody called "ben"; ` + "`spacehost user list`"},
+		{"token create ben", ExitHost, `unknown user "ben"; ` + "`spacehost user list`"},
 		{"token create ada --label " + token, ExitUsage, `"sph_..." cannot be a label`},
-		{"token list ben", ExitHost, `nobody called "ben"`},
+		{"token list ben", ExitHost, `unknown user "ben"`},
 		{"token revoke", ExitUsage, "accepts 1 arg(s)"},
 		{"token revoke abc", ExitHost, "no token has the ID \"abc\"; `spacehost token list` shows the IDs"},
 		{"token revoke " + token, ExitHost, `no token has the ID "sph_..."`},
 	} {
-		got := d.spacehost(strings.Fields(row.args)...)
+		got := h.spacehost(strings.Fields(row.args)...)
 		if got.code != row.code || !strings.Contains(got.err, row.want) || strings.Contains(got.out+got.err, token[4:]) {
 			t.Errorf("%s: got %+v, want exit code %d and %q", row.args, got, row.code, row.want)
 		}
 		if got.out != "" {
-			t.Errorf("%s: stdout has %q", row.args, got.out)
+			t.Errorf("%s: stdout has %q, want nothing", row.args, got.out)
 		}
 	}
 }
 
 func TestPeopleNeedARunningHost(t *testing.T) {
 	empty := t.TempDir()
-	for _, state := range []string{empty, newDeadSocket(t)} {
+	for _, state := range []string{empty, newStaleSocket(t)} {
 		for _, args := range [][]string{{"user", "list"}, {"user", "add", "ada"}, {"token", "revoke", "abc"}} {
 			got := spacehostOn(t.Context(), state, args...)
 			if want := "spacehost: no spacehost runs on the state folder " + state + ": start one with `spacehost run`, or name its folder with --state\n"; got.code != ExitHost || got.err != want {
@@ -238,8 +235,8 @@ func TestPeopleNeedARunningHost(t *testing.T) {
 	}
 }
 
-// The folder of another user is named as theirs.
-func TestTheHostOfAnotherUser(t *testing.T) {
+// The error for a folder of another user names that user.
+func TestHostOfAnotherUser(t *testing.T) {
 	denied := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
 	for folder, owner := range map[string]string{t.TempDir(): host.UserName(uint32(os.Getuid())), "/nowhere/at/all": "another user"} {
 		want := "the state folder " + folder + " and its host belong to " + owner + ": run this command as that user, or name a folder of your own with --state"
@@ -249,10 +246,10 @@ func TestTheHostOfAnotherUser(t *testing.T) {
 	}
 }
 
-// newDeadSocket is a state folder with the socket of a host that was killed.
-func newDeadSocket(t *testing.T) string {
+// newStaleSocket returns a state folder with the socket of a host that was killed.
+func newStaleSocket(t *testing.T) string {
 	t.Helper()
-	state, err := os.MkdirTemp("", "dead")
+	state, err := os.MkdirTemp("", "stale")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,8 +263,8 @@ func newDeadSocket(t *testing.T) string {
 	return state
 }
 
-// A host that fails, or that is of another version, is told from one that says no.
-func TestAnAnswerThatIsNoAnswer(t *testing.T) {
+// An internal error, or an answer of another version, is not mistaken for a refusal.
+func TestUnexpectedHostAnswers(t *testing.T) {
 	for _, row := range []struct {
 		status int
 		body   string
@@ -279,7 +276,7 @@ func TestAnAnswerThatIsNoAnswer(t *testing.T) {
 		{200, `<html>`, ExitHost, "is not understood (another version of spacehost?)"},
 		{418, `{"detail":"I am a teapot."}`, ExitHost, "I am a teapot."},
 	} {
-		state := newDeadSocket(t)
+		state := newStaleSocket(t)
 		s := server.New(nil)
 		site, err := s.MountSocket(filepath.Join(state, "control.sock"), nil)
 		if err != nil {
@@ -298,7 +295,7 @@ func TestAnAnswerThatIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestHelpTeaches(t *testing.T) {
+func TestHelpContents(t *testing.T) {
 	for args, words := range map[string][]string{
 		"user --help":         {"add", "list", "tier", "spacehost token create ada"},
 		"user add --help":     {"1 to 64 of a-z", "--tier", "--json", "--state", "spacehost user add ada --tier pro"},
@@ -310,13 +307,13 @@ func TestHelpTeaches(t *testing.T) {
 		got := spacehostOn(t.Context(), "", strings.Fields(args)...)
 		for _, word := range words {
 			if got.code != 0 || !strings.Contains(got.out, word) {
-				t.Errorf("%s: got %+v, want %q in it", args, got, word)
+				t.Errorf("%s: got %+v, want it to contain %q", args, got, word)
 			}
 		}
 	}
 }
 
-func TestWhatTheyDoNotHaveIsWrongUsage(t *testing.T) {
+func TestUnknownSubcommandsAreWrongUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"user ad ben":     "did you mean add?; see `spacehost user --help`",
 		"token revok abc": "did you mean revoke?; see `spacehost token --help`",
@@ -332,11 +329,15 @@ func TestWhatTheyDoNotHaveIsWrongUsage(t *testing.T) {
 	}
 }
 
-// Flags and times that cannot be are refused in words, and not in those of Go's parsers.
-func TestWrongValuesAreWrongUsage(t *testing.T) {
+// Errors about flags and times do not quote Go's parsers.
+func TestInvalidValuesAreWrongUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"quota grant ada -5s":       "-5s: negative values are not allowed; see `spacehost quota grant --help`",
 		"quota grant ada -- -5s":    `"-5s" cannot be granted; give a time such as 120s, 5m, or a number of seconds: it must be one second at least`,
+		"quota grant ada":           "nothing to grant; give a time such as 120s, or --runs N; see `spacehost quota grant --help`",
+		"quota grant ada --runs=-3": "--runs -3",
+		"quota credit ada soon":     `"soon" cannot be credited; give a time such as 120s, 5m, or a number of seconds`,
+		"user set ada --runs many":  `--runs "many" is neither a value nor "tier"`,
 		"clock advance -1h":         "-1h: negative values are not allowed",
 		"clock advance -x":          "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
 		"run --per-space x":         `--per-space "x" is not a whole number; see`,
@@ -349,15 +350,15 @@ func TestWrongValuesAreWrongUsage(t *testing.T) {
 		"gpu drain GPU-a --reason":  "flag needs an argument: --reason; see",
 		"explain ada --size xlarge": "--size requires --seconds; see `spacehost explain --help`",
 	} {
-		got := spacehostOn(t.Context(), "", strings.Fields(args)...) // refused before a host is asked
+		got := spacehostOn(t.Context(), "", strings.Fields(args)...) // refused before a request is sent
 		if got.code != ExitUsage || !strings.Contains(got.err, want) || got.out != "" {
 			t.Errorf("%s: got %+v, want %q", args, got, want)
 		}
 	}
 }
 
-// Of a usage with backticks pflag takes what is between them for the value's name.
-func TestFlagsHaveValuesOfOneWord(t *testing.T) {
+// pflag takes text between backticks in a usage as the name of the value, so no usage may contain them.
+func TestFlagValueNamesAreOneWord(t *testing.T) {
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -365,8 +366,8 @@ func TestFlagsHaveValuesOfOneWord(t *testing.T) {
 				t.Errorf("%s --%s %s: %s", c.CommandPath(), f.Name, name, f.Usage)
 			}
 		})
-		for _, below := range c.Commands() {
-			visit(below)
+		for _, child := range c.Commands() {
+			visit(child)
 		}
 	}
 	visit(NewRoot())

@@ -5,21 +5,21 @@ import (
 	"testing"
 )
 
-func TestViaByCommandLine(t *testing.T) {
-	d := newDesk(t)
+func TestViaCommand(t *testing.T) {
+	h := newTestHost(t)
 	const nothing = `^Nothing is forbidden: `
-	d.wantSaid(nothing, "space", "via")
-	d.wantSaid(`^SPACE +MAY NOT SPEND OF +SINCE +BY\ndemo +all accounts +20..-..-.. ..:.. +operator\n$`, "space", "via", "demo", "--off")
-	d.wantSaid(`demo +all accounts .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off", "--identity", "user:ada")
-	d.wantSaid(`demo +all accounts .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off") // once more changes nothing
-	d.wantSaid(nothing, "space", "via", "other")
-	d.wantSaid(`^SPACE.*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--on")
-	d.wantSaid(`^\[{"space":"demo","identity":"user:ada","at":"20.*Z","by":"operator"}\]\n$`, "space", "via", "--json")
-	d.wantSaid(nothing, "space", "via", "demo", "--on", "--identity", "user:ada")
-	d.wantSaid(`^\[\]\n$`, "space", "via", "--json")
+	h.wantOutput(nothing, "space", "via")
+	h.wantOutput(`^SPACE +MAY NOT SPEND OF +SINCE +BY\ndemo +all accounts +20..-..-.. ..:.. +operator\n$`, "space", "via", "demo", "--off")
+	h.wantOutput(`demo +all accounts .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off", "--identity", "user:ada")
+	h.wantOutput(`demo +all accounts .*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--off") // repeating it changes nothing
+	h.wantOutput(nothing, "space", "via", "other")
+	h.wantOutput(`^SPACE.*\ndemo +user:ada .*\n$`, "space", "via", "demo", "--on")
+	h.wantOutput(`^\[{"space":"demo","identity":"user:ada","at":"20.*Z","by":"operator"}\]\n$`, "space", "via", "--json")
+	h.wantOutput(nothing, "space", "via", "demo", "--on", "--identity", "user:ada")
+	h.wantOutput(`^\[\]\n$`, "space", "via", "--json")
 	for _, row := range []struct {
 		args []string
-		says string
+		want string
 	}{
 		{[]string{"demo", "--off", "--on"}, "exclude each other"},
 		{[]string{"--off"}, "no Space given"},
@@ -27,10 +27,10 @@ func TestViaByCommandLine(t *testing.T) {
 		{[]string{"dmo", "--off"}, `unknown Space "dmo"; Spaces of this host: demo, other`},
 		{[]string{"demo", "--off", "--identity", "ada"}, "spacehost quota"},
 	} {
-		got := d.spacehost(append([]string{"space", "via"}, row.args...)...)
-		if got.code != ExitUsage || !strings.Contains(got.err, row.says) {
-			t.Errorf("%q: got %+v, want a mistake: %s", row.args, got, row.says)
+		got := h.spacehost(append([]string{"space", "via"}, row.args...)...)
+		if got.code != ExitUsage || !strings.Contains(got.err, row.want) {
+			t.Errorf("%q: got %+v, want wrong usage: %s", row.args, got, row.want)
 		}
 	}
-	d.wantSaid(nothing, "space", "via")
+	h.wantOutput(nothing, "space", "via")
 }

@@ -1,4 +1,5 @@
-// Package clock is the wall clock of a host, which an operator can move ahead where GPUs are simulated.
+// Package clock provides the wall clock of a host, which an operator can advance on a host with simulated GPUs, and detects
+// changes of the machine's clock.
 package clock
 
 import (
@@ -7,30 +8,29 @@ import (
 	"time"
 )
 
-// Clock is the real one, plus what it was advanced by. The zero Clock and nil are the real one. It may be used by
-// many goroutines.
+// Clock is the real clock plus an advance. The zero Clock and nil are the real clock. It may be used by many goroutines.
 type Clock struct {
 	mu      sync.Mutex
 	advance time.Duration
 }
 
-// Farthest is how far a Clock can be advanced in all.
+// Farthest is the maximum total advance of a Clock.
 const Farthest = 366 * 24 * time.Hour
 
-// AdvanceError refuses an advance; nothing has moved.
+// AdvanceError refuses an advance. The Clock was not changed.
 type AdvanceError struct{ By, Before time.Duration }
 
 func (e *AdvanceError) Error() string {
 	if e.By <= 0 {
-		return fmt.Sprintf("the clock cannot go by %v: it only goes ahead; to have the true time again, restart the host", e.By)
+		return fmt.Sprintf("cannot advance the clock by %v: the advance must be positive; restart the host to return to the true time", e.By)
 	}
-	return fmt.Sprintf("the clock cannot go ahead by %v: %v is the farthest in all, and it went %v before; restart the host for the true time", e.By, Farthest, e.Before)
+	return fmt.Sprintf("cannot advance the clock by %v: it is already %v ahead and the maximum is %v; restart the host to return to the true time", e.By, e.Before, Farthest)
 }
 
-// Now is the time to tell by whoever asks for deadlines, windows and ages.
+// Now returns the time that deadlines, windows and ages are computed from.
 func (c *Clock) Now() time.Time { return time.Now().Add(c.Advanced()) }
 
-// Advanced is how far ahead of the real clock this one is.
+// Advanced returns how far this Clock is ahead of the real one.
 func (c *Clock) Advanced() time.Duration {
 	if c == nil {
 		return 0
@@ -40,7 +40,7 @@ func (c *Clock) Advanced() time.Duration {
 	return c.advance
 }
 
-// Advance moves the clock ahead. Who waits for a moment must be told to look again. The error is an *AdvanceError.
+// Advance moves the clock ahead. The caller must notify code that waits for a time. The error is an *AdvanceError.
 func (c *Clock) Advance(by time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

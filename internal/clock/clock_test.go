@@ -13,7 +13,7 @@ func TestClock(t *testing.T) {
 		var none *Clock
 		c, start := &Clock{}, time.Now()
 		if !none.Now().Equal(start) || !c.Now().Equal(start) {
-			t.Errorf("nil says %v, the zero Clock %v, want %v", none.Now(), c.Now(), start)
+			t.Errorf("got %v from nil and %v from the zero Clock, want %v", none.Now(), c.Now(), start)
 		}
 		for _, by := range []time.Duration{24 * time.Hour, time.Second} {
 			if err := c.Advance(by); err != nil {
@@ -28,7 +28,7 @@ func TestClock(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if got := c.Now().Sub(start); got != 24*time.Hour+time.Second+time.Minute {
-			t.Errorf("after all that %v have passed", got)
+			t.Errorf("after the advances and a minute: got %v", got)
 		}
 	})
 }

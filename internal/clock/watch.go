@@ -7,12 +7,12 @@ import (
 
 const (
 	watchEvery = 5 * time.Second
-	leastLeap  = time.Second // what is less is NTP at work
+	minStep    = time.Second // smaller steps are adjustments by NTP
 )
 
-// Watch says by how much the machine's clock was set, whenever it was, until ctx ends. wall is that clock, without a
-// monotonic reading. A machine that slept has its clock set ahead.
-func Watch(ctx context.Context, wall func() time.Time, leapt func(by time.Duration)) {
+// Watch calls stepped with the difference whenever the machine's clock was set, until ctx ends. wall returns that clock
+// without a monotonic reading. A machine that was suspended has its clock set ahead.
+func Watch(ctx context.Context, wall func() time.Time, stepped func(by time.Duration)) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	since, was := time.Now(), wall()
@@ -23,8 +23,8 @@ func Watch(ctx context.Context, wall func() time.Time, leapt func(by time.Durati
 		case <-ticker.C:
 		}
 		now, is := time.Now(), wall()
-		if by := is.Sub(was) - now.Sub(since); by.Abs() >= leastLeap {
-			leapt(by)
+		if by := is.Sub(was) - now.Sub(since); by.Abs() >= minStep {
+			stepped(by)
 		}
 		since, was = now, is
 	}

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"spacehost/internal/nearest"
 
-	"spacehost/internal/space"
+	"go.yaml.in/yaml/v3"
 )
 
 // Problem is one mistake in a configuration file.
@@ -211,7 +211,7 @@ func (n node) fields(what string, known map[string]func(node)) {
 
 // suggest returns the next step after an unknown word: the nearest known word, or else the label and all known words.
 func suggest(word string, known []string, label string) string {
-	if near := space.Nearest(word, known); near != "" {
+	if near := nearest.Key(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {

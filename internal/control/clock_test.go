@@ -28,9 +28,9 @@ func TestAdvanceClock(t *testing.T) {
 		moved     int
 	}{
 		{simulator{fake}, `{"by": "24h"}`, 200, `"advancedSeconds":86400`, 1},
-		{simulator{fake}, `{"by": "-1h"}`, 400, "it only goes ahead", 0},
-		{simulator{fake}, `{"by": "0s"}`, 400, "it only goes ahead", 0},
-		{simulator{fake}, `{"by": "9000h"}`, 400, "is the farthest in all", 0},
+		{simulator{fake}, `{"by": "-1h"}`, 400, "the advance must be positive", 0},
+		{simulator{fake}, `{"by": "0s"}`, 400, "the advance must be positive", 0},
+		{simulator{fake}, `{"by": "9000h"}`, 400, "the maximum is", 0},
 		{simulator{fake}, `{"by": "tomorrow"}`, 400, "the request is not understood", 0},
 		{simulator{fake}, `{`, 400, "the request is not understood", 0},
 		{fake, `{"by": "24h"}`, 409, "with simulated GPUs only", 0},

@@ -25,8 +25,8 @@ type GPU struct {
 	gpu.DeviceStatus
 	// Uninvited are the processes that use the Device outside any Lease.
 	Uninvited []lease.Unleased `json:"uninvited,omitempty"`
-	Drained   *lease.Drain      `json:"drained,omitempty"`
-	Slots     []lease.SlotView  `json:"slots"` // empty for a Device that could not be listed
+	Drained   *lease.Drain     `json:"drained,omitempty"`
+	Slots     []lease.SlotView `json:"slots"` // empty for a Device that could not be listed
 }
 
 // DrainRequest names a Device, and the reason that `spacehost gpu` shows. The answer repeats it as it was carried out.

@@ -129,8 +129,8 @@ func TestMistakesAreExplained(t *testing.T) {
 	}{
 		{"POST", "/people", `{"name":"Ada","tier":"free"}`, 400, "beginning with a letter or a digit"},
 		{"POST", "/people", `{"name":"","tier":"free"}`, 400, "cannot be a name"},
-		{"POST", "/people", `{"name":"local","tier":"free"}`, 400, "\"local\" cannot be a name: where accounts are named, as in `spacehost quota local`, it means this machine's visitor; give another"},
-		{"POST", "/people", `{"name":"203.0.113.7","tier":"free"}`, 400, "it means who calls from that address"},
+		{"POST", "/people", `{"name":"local","tier":"free"}`, 400, "\"local\" cannot be a name: where accounts are named, as in `spacehost quota local`, it means this machine's visitor; choose another name"},
+		{"POST", "/people", `{"name":"203.0.113.7","tier":"free"}`, 400, "it means the visitor at that address"},
 		{"PATCH", "/people/ada", `{"quotaSeconds":-3}`, 400, "quota must be from 1s to 10000h0m0s, not -3 s"},
 		{"PATCH", "/people/ada", `{"longestSeconds":1e300}`, 400, "longest must be from 1s to 10000h0m0s, not 1e+300 s"},
 		{"PATCH", "/people/ada", `{"longestSeconds":0.5}`, 400, "not 0.5 s"},
@@ -144,14 +144,14 @@ func TestMistakesAreExplained(t *testing.T) {
 		{"POST", "/people", `{"name":"ada","tier":"pro"}`, 409, "`spacehost user tier ada TIER`"},
 		{"POST", "/people/adda/tier", `{"tier":"pro"}`, 404, "did you mean ada?"},
 		{"POST", "/people/ada/tier", `{"tier":"gold"}`, 400, "there are: free, pro"},
-		{"POST", "/people/a%2F..%2Fb/tier", `{"tier":"pro"}`, 404, `nobody called "a%2F..%2Fb"`},
-		{"POST", "/people/Ada%20L/tier", `{"tier":"pro"}`, 404, `nobody called "Ada L"`},
-		{"POST", "/people/ben/tokens", `{}`, 404, `nobody called "ben"`},
+		{"POST", "/people/a%2F..%2Fb/tier", `{"tier":"pro"}`, 404, `unknown user "a%2F..%2Fb"`},
+		{"POST", "/people/Ada%20L/tier", `{"tier":"pro"}`, 404, `unknown user "Ada L"`},
+		{"POST", "/people/ben/tokens", `{}`, 404, `unknown user "ben"`},
 		{"POST", "/people/ada/tokens", `{"label":"a\nb"}`, 400, "cannot be a label"},
-		{"GET", "/people/ben/tokens", ``, 404, `nobody called "ben"`},
+		{"GET", "/people/ben/tokens", ``, 404, `unknown user "ben"`},
 		{"DELETE", "/tokens/abc", ``, 404, `no token has the ID "abc"`},
 		{"DELETE", "/tokens/" + made.Text, ``, 404, `no token has the ID "sph_..."`},
-		{"POST", "/people/" + made.Text + "/tier", `{"tier":"pro"}`, 404, `nobody called "sph_..."`},
+		{"POST", "/people/" + made.Text + "/tier", `{"tier":"pro"}`, 404, `unknown user "sph_..."`},
 	} {
 		got := o.request(row.method, row.path, row.body)
 		var refusal struct{ Detail string }

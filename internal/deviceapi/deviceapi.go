@@ -3,7 +3,7 @@
 //
 // # Contract
 //
-// spaces/zero/api.py and client.py of version 0.51.3 define the API. All arguments are query parameters.
+// spaces/zero/api.py and client.py of versions 0.51.3 and 0.52.0.dev3 define the API. All arguments are query parameters.
 //
 // # Terms
 //
@@ -63,7 +63,9 @@ type Payers interface {
 // called concurrently. A request has no Event if the Space made it without a visitor's token.
 type Notifier interface {
 	// LeaseRefused is called for each request that the quota refuses.
-	LeaseRefused(r lease.Request, err error)
+	LeaseRefused(r lease.Request, err quota.Refused)
+	// RunsOver is called for each request that is admitted although its payer's runs are used up, because the limit is advisory.
+	RunsOver(r lease.Request)
 	// LeaseWaits is called with the first forecast of a waiting request, and with each changed one.
 	LeaseWaits(r lease.Request, f lease.Forecast)
 	// WarnVisitor shows a warning to the visitor of an Event.
@@ -89,14 +91,22 @@ type API struct {
 	doors map[string]Door // by secret
 }
 
-// Door is the access of one start of one Space. Its functions do not block, and are called concurrently.
-type Door struct {
-	Space    string
-	Instance string
+// Space is the Space behind a Door. Its methods do not block, and are called concurrently.
+type Space interface {
+	Name() string
 	// Account returns the payer of a request without a visitor's token: the Space's own account.
-	Account func() identity.Identity
-	// Function returns the name of the requesting function, "" if it is unknown; nil: no function is known.
-	Function func(lease.Request) string
+	Account() identity.Identity
+	// RecordRequest keeps the request for forecasts and returns the name of the requesting function, "" if it is
+	// unknown.
+	RecordRequest(r lease.Request) (function string)
+	// StartupReported is called when a start of the Space reports GPU functions, which the spaces package does in launch().
+	StartupReported(instance string)
+}
+
+// Door is the access of one start of one Space.
+type Door struct {
+	Space    Space
+	Instance string
 }
 
 // New returns the API without Doors.
@@ -182,7 +192,8 @@ func (a *API) withDoor(handle func(echo.Context, Door) error) echo.HandlerFunc {
 }
 
 func (a *API) startupReport(c echo.Context, d Door) error {
-	a.config.Logger.Info("GPU functions reported", zap.String("space", d.Space))
+	a.config.Logger.Info("GPU functions reported", zap.String("space", d.Space.Name()))
+	d.Space.StartupReported(d.Instance)
 	return c.NoContent(http.StatusOK)
 }
 
@@ -200,9 +211,12 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	if err != nil {
 		return a.refuse(c, request, err)
 	}
-	if request.Event != "" && !a.config.Payers.Alive(d.Space, request.Event) {
+	if request.Event != "" && !a.config.Payers.Alive(d.Space.Name(), request.Event) {
 		ticket.Leave() // the Event ended while the Lease was created, and its end did not cancel this Lease
 		return a.refuse(c, request, &endedError{request.Event})
+	}
+	if ticket.OverRuns() {
+		a.config.Notifier.RunsOver(request)
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)
@@ -220,7 +234,7 @@ const (
 // request parses the query. A duration is never reduced to a limit; 0 becomes 1; 86399 and more is refused, because it was
 // probably -1 (docs/design/0004-hold-charge-window.md). Errors: see statusOf.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
-	r := lease.Request{Space: d.Space, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
+	r := lease.Request{Space: d.Space.Name(), Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
 	if err := a.findPayer(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
 		return r, err
 	}
@@ -239,9 +253,7 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 		seconds = max(1, n)
 	}
 	r.Declared = time.Duration(min(seconds, negativeSeconds)) * time.Second
-	if d.Function != nil {
-		r.Function = d.Function(r)
-	}
+	r.Function = d.Space.RecordRequest(r)
 	if seconds >= negativeSeconds {
 		return r, &quota.IllegalDurationError{Requested: r.Declared}
 	}
@@ -252,18 +264,18 @@ func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
 // Without a token the Space's own account pays.
 func (a *API) findPayer(ctx context.Context, r *lease.Request, d Door, token string) (err error) {
 	if token == "" {
-		r.Payer = d.Account()
+		r.Payer = d.Space.Account()
 		r.Tier, err = a.config.Payers.Allowance(ctx, r.Payer)
 		if !r.Tier.Unlimited { // unlimited: the Space is starting, and all of its visitors wait for it
 			r.Tier.Priority = 0 // as an anonymous visitor
 		}
 		return err
 	}
-	claims, err := a.config.Signer.VerifyFor(token, d.Space)
+	claims, err := a.config.Signer.VerifyFor(token, d.Space.Name())
 	if err != nil {
 		return err
 	}
-	if !a.config.Payers.Alive(d.Space, claims.ID) {
+	if !a.config.Payers.Alive(d.Space.Name(), claims.ID) {
 		return &endedError{claims.ID}
 	}
 	r.Event = claims.ID
@@ -284,7 +296,7 @@ func (a *API) allow(c echo.Context, d Door) error {
 	if err != nil {
 		return c.NoContent(http.StatusBadRequest)
 	}
-	err = a.config.Broker.Allow(c.Request().Context(), d.Space, c.QueryParam("allowToken"), pid)
+	err = a.config.Broker.Allow(c.Request().Context(), d.Space.Name(), c.QueryParam("allowToken"), pid)
 	return a.answerStatus(c, d, err)
 }
 
@@ -294,7 +306,7 @@ func (a *API) release(c echo.Context, d Door) error {
 	failed, _ := strconv.ParseBool(c.QueryParam("fail"))
 	ctx, cancel := context.WithTimeout(c.Request().Context(), a.times.settle)
 	defer cancel()
-	err := a.config.Broker.Release(ctx, d.Space, c.QueryParam("allowToken"), failed)
+	err := a.config.Broker.Release(ctx, d.Space.Name(), c.QueryParam("allowToken"), failed)
 	if err != nil && !errors.Is(err, lease.ErrUnknown) {
 		err = nil // the lease has ended anyway; its settlement continues
 	}
@@ -310,6 +322,6 @@ func (a *API) answerStatus(c echo.Context, d Door, err error) error {
 	if errors.Is(err, lease.ErrUnknown) { // normal after a kill: the client releases a lease that has ended
 		level = zap.InfoLevel
 	}
-	a.config.Logger.Log(level, "device api request refused", zap.String("space", d.Space), zap.String("call", c.Path()), zap.Error(err))
+	a.config.Logger.Log(level, "device api request refused", zap.String("space", d.Space.Name()), zap.String("call", c.Path()), zap.Error(err))
 	return c.NoContent(statusOf(err))
 }

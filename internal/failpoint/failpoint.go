@@ -1,11 +1,12 @@
-// Package failpoint names the moments at which a host may die without harm, so that a test can let it.
+// Package failpoint marks the points at which a crash of the host must not lose or duplicate data, so that tests can crash
+// the host there.
 package failpoint
 
-// Hook is called at each point, from any goroutine. Nil, as in every binary but a test's, is nobody. Set it before
-// anything runs.
+// Hook is called at each failpoint, from any goroutine. It is nil except in test binaries. Set it before any other
+// goroutine starts.
 var Hook func(point string)
 
-// Here is such a moment.
+// Here is a failpoint.
 func Here(point string) {
 	if Hook != nil {
 		Hook(point)

@@ -4,29 +4,39 @@
 //
 // A Host is one server with its Spaces, GPUs, database and control socket. A spaceRun is one Space under a Host: its
 // address, environment, process and queue. The state folder holds the database, environments, logs, the control socket
-// and a lock, which one host holds.
+// and a lock; one host at a time uses it. The ready line is the output that scripts wait for (ReadyLine, or Gradio's
+// "Running on local URL"). A notice is a message about a lease, a GPU or the clock to a visitor or to the operator.
 //
 // # Types
 //
-// New opens everything that can fail without a Space, in this order: Spaces, state folder, log, tiers, listeners,
-// database, containment, orphans of a crashed host, GPUs, wiring, people of the configuration. Host.Run recovers open
-// leases, then builds and runs the Spaces until its context ends. Host.Close releases everything. internal/cli calls them.
+// New opens everything that can fail without a Space's process, in this order: Spaces, state folder, log, tiers,
+// listeners, database, containment, orphans of a crashed host, GPUs, wiring, people of the configuration. Host.Run
+// recovers open leases, then builds and runs the Spaces until its context ends. Host.Close releases everything.
+// internal/cli calls them, and uses OpenState to lock a state folder without a host.
 //
-// wire joins the packages: it creates payer.Rule, lease.Broker and deviceapi.API. register mounts every route. Host
-// implements payer.Spaces and the interfaces that internal/deviceapi, internal/hubapi, internal/console and
-// internal/control declare.
+// Host.wire creates the components: payer.Rule, lease.Broker, deviceapi.API, and one worker.Supervisor and queue.Queue
+// per Space. Host.register mounts every route. wire.go lists the interfaces of other packages that Host and spaceRun
+// implement.
 //
 // # Life of a host
 //
-//	New -> Run: recover -> greet -> build and start Spaces -> ready -> serve
-//	                                     |                          |
-//	                                     | a Space fails            | ctx ends
-//	                                     v                          v
-//	            run: stop all, return its error     intake -> Jobs -> Spaces -> leases -> database
-//	          serve: retry after 10 s to 5 min
+//	New -> Run: recover -> greet -> build and start Spaces -> ready line -> serve
+//	                                     |                                 |
+//	                                     | a Space fails to start          | ctx ends, or the server, the broker,
+//	                                     |                                 | a queue or the process tracking fails
+//	                                     v                                 v
+//	            run: stop all, return its error           Spaces -> intake and Jobs -> leases
+//	          serve: retry after 10 s to 5 min                             |
+//	                                                                       v
+//	                                                      Run returns -> Close: GPUs, database, listeners, log, lock
+//
+// With `serve`, the ready line is printed once every Space runs or has failed. A later successful retry prints the URL of
+// its Space.
 //
 // # Failure handling
 //
 // With `run`, the first Space that fails to start ends the host with its error; CauseOf and Explain turn it into the exit
-// code and the text. With `serve`, the other Spaces keep running and the failed one is retried.
+// code and the text. With `serve`, the other Spaces continue and the failed one is retried; its address answers with the
+// reason. A failed server, broker, queue or process tracking ends the host in both modes. After a crash, the next start
+// ends the orphans (New) and settles the open leases (Run).
 package host

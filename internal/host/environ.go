@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,17 +16,17 @@ import (
 	"spacehost/internal/space"
 )
 
-// passed are the host's variables that a Space gets to see. Everything else stays here: tokens of the
-// person who runs the host have no business in a Space.
+// passed lists the variables of the host's environment that a Space receives. All others are withheld: they may hold tokens
+// of the operator.
 var passed = []string{"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
 
 var passedPrefixes = []string{"LC_", "PIP_", "UV_"}
 
-var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
+var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 
-// spaceEnv is what a Space on the Hub finds in its environment, plus what it needs on this machine.
-// Variables of the person who runs it win. seen is the GPU of ZeroGPU, nil without.
-func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, seen *config.Hardware) []string {
+// spaceEnv returns the environment of a Space: the variables of the Hub, plus those that it needs on this machine. The
+// Space's own Variables have precedence. visible is the GPU of ZeroGPU, nil without ZeroGPU.
+func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, visible *config.Hardware) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
 		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) {
@@ -34,11 +35,12 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 	}
 	hubVars(vars, s, address)
 	machineVars(vars, env, home)
-	vars["CUDA_VISIBLE_DEVICES"] = "" // a GPU is seen in a worker alone
-	if seen != nil {
-		maps.Copy(vars, seen.Variables())
+	vars["CUDA_VISIBLE_DEVICES"] = "" // only a worker sees a GPU
+	if visible != nil {
+		maps.Copy(vars, visible.Variables())
 		vars["SPACES_ZERO_GPU"] = "true"
-		vars["ZEROGPU_V2"] = "true"       // the default since spaces 0.41; the runner's stand-in for GPUs builds on it
+		vars["ZEROGPU_V2"] = "true" // the default since spaces 0.41; the runner's CUDA emulation requires it
+		vars["GRADIO_CACHE_MODE"] = "lazy"
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
 	maps.Copy(vars, variables)
@@ -56,21 +58,16 @@ func IsPassed(name string) bool {
 			return true
 		}
 	}
-	return contains(passed, name) || contains(proxies, name)
+	return slices.Contains(passed, name) || slices.Contains(proxyVariables, name)
 }
 
-func contains(list []string, name string) bool {
-	for _, one := range list {
-		if one == name {
-			return true
-		}
-	}
-	return false
-}
-
-// hubVars are what the Hub sets (hub-docs, spaces-overview.md, "Helper environment variables").
+// hubVars sets the variables of the Hub (hub-docs, spaces-overview.md, "Helper environment variables").
 func hubVars(vars map[string]string, s *space.Space, address string) {
 	vars["SYSTEM"] = "spaces"
+	// huggingface/skills, huggingface-spaces; with ZeroGPU the Hub also sets GRADIO_CACHE_MODE=lazy. Gradio before 5 ignores the mode.
+	vars["GRADIO_CACHE_EXAMPLES"] = "true"
+	// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
+	vars["GRADIO_RESET_EXAMPLES_CACHE"] = "True"
 	vars["SPACE_ID"] = s.ID
 	vars["SPACE_HOST"] = address
 	vars["SPACE_AUTHOR_NAME"] = "local"
@@ -90,24 +87,25 @@ func memory() string {
 	return fmt.Sprintf("%dGi", uint64(info.Totalram)*uint64(info.Unit)>>30)
 }
 
-// machineVars are what a Space needs here. Analytics stay off: a Space under test is nobody's statistics.
+// machineVars sets the variables that a Space needs on this machine. Gradio's analytics are off: a Space under test must not
+// enter its statistics.
 func machineVars(vars map[string]string, env *build.Environment, home string) {
 	if _, own := vars["HF_HOME"]; !own {
-		if cache, err := os.UserCacheDir(); err == nil { // models are not loaded twice
+		if cache, err := os.UserCacheDir(); err == nil { // models are not downloaded twice
 			vars["HF_HOME"] = filepath.Join(cache, "huggingface")
 		}
 	}
 	vars["HOME"] = home
-	// The cache of models is shared, the token that lies in it (hf auth login) is not: a Space has its own Secrets.
+	// The model cache is shared. The token that `hf auth login` stores in it is not: a Space has its own Secrets.
 	vars["HF_TOKEN_PATH"] = filepath.Join(home, "huggingface-token")
 	vars["PATH"] = filepath.Dir(env.Python) + string(os.PathListSeparator) + vars["PATH"]
 	if env.Dir != "" {
 		vars["VIRTUAL_ENV"] = env.Dir
 	}
-	vars["PYTHONUNBUFFERED"] = "1" // what it prints is shown when it prints it
+	vars["PYTHONUNBUFFERED"] = "1" // output appears without delay
 	vars["GRADIO_TEMP_DIR"] = filepath.Join(home, "gradio")
 	vars["GRADIO_ANALYTICS_ENABLED"] = "False"
-	direct := "127.0.0.1,localhost,::1" // a proxy would be handed the device API's secret path
+	direct := "127.0.0.1,localhost,::1" // a proxy would receive the device API's secret path
 	for _, name := range []string{"NO_PROXY", "no_proxy"} {
 		if own := os.Getenv(name); own != "" {
 			direct = own + "," + direct

@@ -54,14 +54,14 @@ func stageOf(err error) space.Stage {
 	return ""
 }
 
-// Explain prints an error for the operator: the stage, the sentence, the last lines of output and the next step. subject
+// Explain prints an error for the operator: the stage, the message, the last lines of output and the next step. subject
 // is the program or the Space.
 func Explain(w io.Writer, subject string, err error) {
-	sentence := err.Error()
+	message := err.Error()
 	if stage := stageOf(err); stage != "" {
-		sentence = fmt.Sprintf("%s: %s", stage, sentence)
+		message = fmt.Sprintf("%s: %s", stage, message)
 	}
-	fmt.Fprintf(w, "%s: %s\n", subject, sentence)
+	fmt.Fprintf(w, "%s: %s\n", subject, message)
 	var built *build.Error
 	if errors.As(err, &built) {
 		showTail(w, built.Tail)
@@ -75,7 +75,7 @@ func Explain(w io.Writer, subject string, err error) {
 	}
 }
 
-// shownLines are enough for the last lines of a traceback.
+// shownLines is enough for the end of a Python traceback.
 const shownLines = 20
 
 func showTail(w io.Writer, lines []string) {

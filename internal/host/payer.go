@@ -15,11 +15,6 @@ import (
 	"spacehost/queue"
 )
 
-var (
-	_ payer.Spaces = (*Host)(nil)
-	_ payer.Space  = (*spaceRun)(nil)
-)
-
 // Find implements payer.Spaces.
 func (h *Host) Find(name string) (payer.Space, bool) {
 	s := h.find(name)
@@ -44,9 +39,6 @@ func (h *Host) IsOpen(c token.Claims) bool {
 	return s.queue.IsRecent(queue.EventID(c.ID), c.IssuedAt)
 }
 
-// CheckTier implements control.Host.
-func (h *Host) CheckTier(name string) error { return h.payer.CheckTier(name) }
-
 // ConsoleIdentity implements console.Host.
 func (h *Host) ConsoleIdentity(r *http.Request) (identity.Identity, error) {
 	return h.payer.ConsoleIdentity(r)
@@ -66,9 +58,9 @@ func (s *spaceRun) ManifestAt(path string) (queue.Manifest, bool) { return s.que
 
 // SignInLost implements payer.Space: each cause is shown once on the screen, each call is logged.
 func (s *spaceRun) SignInLost(user identity.Identity, cause string) {
-	s.host.log.Info("identity did not travel", zap.String("space", s.space.Name), zap.String("identity", user.Key()), zap.String("reason", cause))
-	if s.told.first(cause) {
-		s.note(fmt.Sprintf("%s is signed in, and yet pays by address, as on the Hub: %s. See %s/__spacehost/.", user, cause, s.url()))
+	s.host.log.Info("sign-in lost", zap.String("space", s.space.Name), zap.String("identity", user.Key()), zap.String("reason", cause))
+	if s.reportedCauses.isFirst(cause) {
+		s.note(fmt.Sprintf("%s is signed in, but the call is charged by address, as on the Hub: %s. See %s/__spacehost/.", user, cause, s.url()))
 	}
 }
 
@@ -86,10 +78,10 @@ func (s *spaceRun) sessionOwner(r *http.Request) gradioapi.SessionOwner {
 	return gradioapi.SessionOwner{Person: user.Key(), Visitor: s.cookies().Visitor(r)}
 }
 
-// issueVisitorCookie gives a browser that has opened no page here its visitor cookie with the answer to its first call.
+// issueVisitorCookie adds the visitor cookie to the answer to a first call of a browser that has opened no page here.
 func (s *spaceRun) issueVisitorCookie(answer http.Header, r *http.Request) string {
 	return s.cookies().SetVisitor(answer, r)
 }
 
-// cookies are the host's cookies in the browsers of this Space's visitors.
+// cookies returns the host's cookies in the browsers of this Space's visitors.
 func (s *spaceRun) cookies() web.Cookies { return web.Cookies{Space: s.space.Name} }

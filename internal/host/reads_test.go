@@ -17,9 +17,52 @@ import (
 	"spacehost/migrations"
 )
 
-// TestQuestionsDoNotWait: while another program keeps the database locked, and somebody has the host's connection that
-// writes, a bearer token is looked up, and the account can be read.
-func TestQuestionsDoNotWait(t *testing.T) {
+// Bearer tokens are looked up and accounts are read while another program holds the database lock and the host's only write
+// connection is in use.
+func TestReadsDoNotWaitForWrites(t *testing.T) {
+	h := serveTestHost(t)
+	if _, err := h.people.Add(t.Context(), "ada", "pro", "test"); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := h.people.CreateToken(t.Context(), "ada", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	identify := func(token string) (identity.Identity, error) {
+		r, _ := http.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		return h.payer.ConsoleIdentity(r)
+	}
+
+	unlock := lockDatabase(t, h.state.path("spacehost.db"))
+	writer, err := h.db.Conn(t.Context()) // takes the only write connection, as a writer does that waits for the lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	defer unlock()
+	if payer, err := identify(token); err != nil || payer.Key() != "user:ada" {
+		t.Errorf("bearer token: got %s (%v), want user:ada", payer, err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", h.state.path("control.sock"))
+	}}}
+	defer client.CloseIdleConnections()
+	for _, path := range []string{"/account?identity=ada", "/quota", "/ledger?identity=ada&limit=20", "/explain?identity=ada", "/people", "/tokens", "/lease?limit=10"} {
+		answer, err := client.Get("http://spacehost" + path)
+		if err != nil {
+			t.Errorf("GET %s: %v", path, err)
+			continue
+		}
+		if answer.Body.Close(); answer.StatusCode != http.StatusOK {
+			t.Errorf("GET %s: %s, want 200", path, answer.Status)
+		}
+	}
+}
+
+// serveTestHost starts the parts of a host that answer requests, without a Space's process, on a new state folder.
+func serveTestHost(t *testing.T) *Host {
+	t.Helper()
 	state, err := os.MkdirTemp("", "reads") // t.TempDir() is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -34,56 +77,19 @@ func TestQuestionsDoNotWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
-	// The host made this process a subreaper; orphans of later tests are to go to init, who reaps them.
-	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
-	serving, stop := context.WithCancel(t.Context())
+	t.Cleanup(h.Close)
+	// The host made this process a subreaper; orphans of later tests must go to init, which reaps them.
+	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
+	serving, stop := context.WithCancel(context.Background())
 	served := make(chan error, 3)
 	go func() { served <- h.server.Run(serving) }()
 	go func() { served <- h.broker.Run(serving) }()
 	go func() { served <- h.spaces[0].queue.Run(serving) }()
-	defer func() { stop(); <-served; <-served; <-served }()
-
-	if _, err := h.people.Add(t.Context(), "ada", "pro", "test"); err != nil {
-		t.Fatal(err)
-	}
-	token, _, err := h.people.CreateToken(t.Context(), "ada", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func(token string) (identity.Identity, error) {
-		r, _ := http.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Authorization", "Bearer "+token)
-		return h.payer.ConsoleIdentity(r)
-	}
-
-	unlock := lockDatabase(t, filepath.Join(state, "spacehost.db"))
-	writer, err := h.db.Conn(t.Context()) // who waits for that lock has the one connection that writes
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer writer.Close()
-	defer unlock()
-	if who, err := ask(token); err != nil || who.Key() != "user:ada" {
-		t.Errorf("bearer: %s, %v", who, err)
-	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(state, "control.sock"))
-	}}}
-	defer client.CloseIdleConnections()
-	for _, path := range []string{"/account?identity=ada", "/quota", "/ledger?identity=ada&limit=20", "/explain?identity=ada", "/people", "/tokens", "/lease?limit=10"} {
-		answer, err := client.Get("http://spacehost" + path)
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
-		if answer.Body.Close(); answer.StatusCode != http.StatusOK {
-			t.Errorf("%s: %s", path, answer.Status)
-		}
-	}
+	t.Cleanup(func() { stop(); <-served; <-served; <-served })
+	return h
 }
 
-// lockDatabase is another program with BEGIN IMMEDIATE.
+// lockDatabase locks the database with BEGIN IMMEDIATE, as another program would.
 func lockDatabase(t *testing.T, path string) (unlock func()) {
 	t.Helper()
 	other, err := sql.Open("sqlite3", "file:"+path+"?_txlock=immediate")
@@ -110,13 +116,13 @@ func TestReadsRefuseToWrite(t *testing.T) {
 	}
 	defer reads.Close()
 	if _, err := reads.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err == nil {
-		t.Error("the handle for reading writes")
+		t.Error("INSERT through the read handle succeeded, want an error")
 	}
 	if _, err := db.Exec(`INSERT INTO windows (identity) VALUES ('ada')`); err != nil {
 		t.Fatal(err)
 	}
 	var n int
 	if err := reads.QueryRow(`SELECT count(*) FROM windows`).Scan(&n); err != nil || n != 1 {
-		t.Errorf("it reads %d windows (%v), want what was committed just now", n, err)
+		t.Errorf("read %d windows (%v), want the 1 just committed", n, err)
 	}
 }

@@ -14,33 +14,34 @@ import (
 	"spacehost/internal/build"
 )
 
-// screen is what a person sees. Lines of different goroutines never mix.
+// screen prints whole lines for scripts and for the operator. Lines of different goroutines never mix.
 type screen struct {
-	mu     sync.Mutex
-	out    io.Writer // what scripts read
-	people io.Writer
+	mu    sync.Mutex
+	out   io.Writer // the ready lines, which scripts read
+	notes io.Writer // everything else, for the operator
 }
 
-func newScreen(machine bool, stdout, stderr io.Writer) *screen {
-	if machine {
-		return &screen{out: stdout, people: stderr}
+// newScreen keeps stdout for the ready line if a script reads it.
+func newScreen(readyJSON bool, stdout, stderr io.Writer) *screen {
+	if readyJSON {
+		return &screen{out: stdout, notes: stderr}
 	}
-	return &screen{out: stdout, people: stdout}
+	return &screen{out: stdout, notes: stdout}
 }
 
 func (s *screen) line(w io.Writer, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(w, text) // a terminal that has gone has nobody to tell
+	fmt.Fprintln(w, text) // a closed terminal cannot be reported anywhere
 }
 
 func (s *screen) ready(text string) { s.line(s.out, text) }
 
-func (s *screen) note(text string) { s.line(s.people, text) }
+func (s *screen) note(text string) { s.line(s.notes, text) }
 
-// space shows a line that a Space printed. Control characters are its own affair, not the terminal's.
+// space shows a line that a Space printed, without control characters.
 func (s *screen) space(name, text string) {
-	s.line(s.people, name+" | "+Printable(text))
+	s.line(s.notes, name+" | "+Printable(text))
 }
 
 // Printable returns text without control characters, which a Space could use to write over the operator's terminal.
@@ -66,8 +67,8 @@ func (s *screen) step(step build.Step) {
 	}
 }
 
-// openLog writes the host's log as JSON lines. Info is one line per change of state: the log replays the
-// states of events and leases.
+// openLog opens the host's log, written as JSON lines. Level info has one line per state change, so that the log shows the
+// states of every Event and lease.
 func openLog(path string) (*zap.Logger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make log folder: %w; choose another with --state", err)

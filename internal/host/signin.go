@@ -17,34 +17,35 @@ import (
 	"spacehost/server"
 )
 
-// openSignIn lets people sign in with a browser: at the console, and from there at each Space.
+// openSignIn creates the sign-in of browsers: at the console, and from there at each Space.
 func (h *Host) openSignIn() {
 	h.signIn = console.NewSignIn(console.SignInConfig{
 		Host: h, People: h.people, Insecure: h.settings.InsecureLogin, Hub: h.settings.IsHub(), Logger: h.log.Named("console"),
 	})
 }
 
-// newLink is where the local visitor finds the console and is known there, once.
-func (h *Host) newLink() string {
+// newLoginLink returns a one-time link that signs the local visitor in at the console.
+func (h *Host) newLoginLink() string {
 	return h.consoleURL() + "/#code=" + h.payer.NewLinkCode()
 }
 
-// consoleURL is where browsers find the console, as far as this machine knows.
+// consoleURL returns the console's URL: the configured one, else the one for browsers on this machine.
 func (h *Host) consoleURL() string {
-	return cmp.Or(h.settings.ConsoleURL, "http://"+visitable(h.console))
+	return cmp.Or(h.settings.ConsoleURL, "http://"+dialAddr(h.console))
 }
 
-// ConsoleURL is where the browser of a request to a Space finds it.
+// ConsoleURL implements console.SignInHost: it returns the console's URL for the browser of a request to a Space; false if
+// the URL is unknown.
 //
-//  1. Where the operator says.
-//  2. A browser on this machine reaches whatever listens here.
-//  3. Others reach a console that listens on every interface, by the name by which they have reached the Space; through a
-//     proxy it may be anywhere.
+//  1. The operator's setting console-url has precedence.
+//  2. A browser on this machine reaches every listener of the host.
+//  3. Another browser reaches a console that listens on every interface, by the name with which it reached the Space. Behind
+//     a proxy the console's address is unknown.
 func (h *Host) ConsoleURL(r *http.Request) (string, bool) {
 	if h.settings.ConsoleURL != "" { // 1
 		return h.settings.ConsoleURL, true
 	}
-	if who, err := identity.FromAddr(r.RemoteAddr, identity.AddrTiers{}); err == nil && who.Kind == identity.Local { // 2
+	if caller, err := identity.FromAddr(r.RemoteAddr, identity.AddrTiers{}); err == nil && caller.Kind == identity.Local { // 2
 		return h.consoleURL(), true
 	}
 	conn := server.ConnOf(r.Context())
@@ -59,8 +60,8 @@ func (h *Host) IsConsole(origin string) bool {
 	return h.settings.ConsoleURL != "" && origin == h.settings.ConsoleURL || server.Names(h.settings.Hosts).IsOrigin(origin, h.console.Addr.Port)
 }
 
-// consoleNames are those by which browsers ask for the console.
-func (h *Host) consoleNames() server.Names {
+// consoleHostNames returns the host names that the console's gate accepts.
+func (h *Host) consoleHostNames() server.Names {
 	names := server.Names(h.settings.Hosts)
 	if u, err := url.Parse(h.settings.ConsoleURL); err == nil && u.Host != "" {
 		names = append(names[:len(names):len(names)], strings.ToLower(u.Hostname()))
@@ -84,7 +85,7 @@ func (h *Host) VisibleSpaces(person identity.Identity) (visible []console.SignIn
 	return visible
 }
 
-// signInSpace is a Space at which people sign in.
+// signInSpace implements console.SignInSpace for one Space.
 type signInSpace struct{ run *spaceRun }
 
 var _ console.SignInSpace = signInSpace{}
@@ -108,7 +109,7 @@ func (s signInSpace) Visitor(r *http.Request) (identity.Identity, bool, error) {
 	return visitor, err == nil, err
 }
 
-// isOrigin reports whether browsers reach the Space there. At a shared address it has one name.
+// isOrigin reports whether browsers reach the Space at an Origin. At a shared address the Space has one name.
 func (s *spaceRun) isOrigin(origin string) bool {
 	if s.settings.Addr.Value != "" {
 		return server.Names(s.host.settings.HostNames(s.settings)).IsOrigin(origin, s.site.Addr.Port)
@@ -117,8 +118,8 @@ func (s *spaceRun) isOrigin(origin string) bool {
 	return err == nil && strings.EqualFold(u.Hostname(), s.settings.Host) && server.Names{s.settings.Host}.IsOrigin(origin, s.site.Addr.Port)
 }
 
-// knowVisitors gives a browser that opens a page of the Space a cookie by which it is known again.
-func (s *spaceRun) knowVisitors(next echo.HandlerFunc) echo.HandlerFunc {
+// setVisitorCookie gives a browser that opens a page of the Space a cookie that identifies its later requests.
+func (s *spaceRun) setVisitorCookie(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") && s.cookies().Visitor(r) == "" {
@@ -128,10 +129,10 @@ func (s *spaceRun) knowVisitors(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// LoginLink implements control.Host. `serve` has no local visitor.
+// LoginLink implements control.Host; false under `serve`, which has no local visitor.
 func (h *Host) LoginLink() (url string, ok bool) {
 	if h.settings.IsServe() {
 		return "", false
 	}
-	return h.newLink(), true
+	return h.newLoginLink(), true
 }

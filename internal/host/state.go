@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// State is the host's folder: one host per folder, held by a lock that ends with the process.
+// State is a locked state folder. The kernel releases the lock when the process exits, so one host at a time uses a folder.
 type State struct {
 	dir  string
 	lock *os.File
@@ -37,14 +37,15 @@ func OpenState(dir string) (State, error) {
 	}
 	if err != nil {
 		lock.Close()
-		return State{}, fmt.Errorf("lock state folder %s: %w; it must be on a file system that can lock", dir, err)
+		return State{}, fmt.Errorf("lock state folder %s: %w; use --state to choose a folder on a file system that supports flock", dir, err)
 	}
 	if err := lock.Truncate(0); err == nil {
-		_, _ = fmt.Fprintf(lock, "%d\n", os.Getpid()) // for the sentence above only
+		_, _ = fmt.Fprintf(lock, "%d\n", os.Getpid()) // only for the error message above
 	}
 	return State{dir, lock}, nil
 }
 
+// Close releases the lock.
 func (s State) Close() { s.lock.Close() }
 
 func (s State) environments() string { return EnvironmentsIn(s.dir) }

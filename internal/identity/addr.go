@@ -6,17 +6,17 @@ import (
 	"net/netip"
 )
 
-// AddrTiers are the tiers of those who are known by their address alone.
+// AddrTiers are the tiers of visitors known only by address.
 type AddrTiers struct {
-	Local   string // of a loopback caller; empty is "free"
-	Address string // of everybody else; empty is "unauthenticated"
+	Local   string // of loopback addresses; empty: "free"
+	Address string // of all other addresses; empty: "unauthenticated"
 }
 
-// FromAddr is who calls from remoteAddr, which is http.Request.RemoteAddr or a bare address.
+// FromAddr returns the Identity of remoteAddr, which is http.Request.RemoteAddr or a bare address.
 //
-//  1. Any loopback address, of either family, is the one local visitor.
-//  2. An IPv4 address is a visitor; one that is mapped into IPv6 is the same visitor.
-//  3. An IPv6 address counts by its /64, since a single household or machine can use all of that.
+//  1. All loopback addresses, of either family, are the local visitor.
+//  2. An IPv4 address is one visitor. The same address mapped into IPv6 is the same visitor.
+//  3. An IPv6 address counts by its /64, because one household or machine can use a whole /64.
 func FromAddr(remoteAddr string, tiers AddrTiers) (Identity, error) {
 	addr, err := ParseAddr(remoteAddr)
 	if err != nil {
@@ -28,7 +28,7 @@ func FromAddr(remoteAddr string, tiers AddrTiers) (Identity, error) {
 	return Identity{Kind: Address, Name: Network(addr), Tier: cmp.Or(tiers.Address, "unauthenticated")}, nil
 }
 
-// ParseAddr drops port and zone. netip's own errors quote their input, however long it is.
+// ParseAddr parses an address without its port and zone. It replaces netip's errors, which quote the input at any length.
 func ParseAddr(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr().Unmap().WithZone(""), nil
@@ -40,7 +40,7 @@ func ParseAddr(text string) (netip.Addr, error) {
 	return addr.Unmap().WithZone(""), nil
 }
 
-// network is the name that an address pays under.
+// Network returns the name under which an address pays.
 func Network(addr netip.Addr) string {
 	if addr.Is4() { // 2
 		return addr.String()

@@ -1,4 +1,3 @@
-// Package identity defines Identity, the account that pays for a call, and the Key under which the ledger knows it.
 package identity
 
 import (
@@ -9,30 +8,29 @@ import (
 	"unicode"
 )
 
-// Kind is what sort of payer an Identity is. Its word begins the Key.
+// Kind is the kind of payer of an Identity. The Key begins with it.
 type Kind string
 
 // The kinds of Identity.
 const (
-	Local   Kind = "local" // whoever sits at this machine: one payer, without a name
-	Address Kind = "ip"    // a visitor known by the address alone
-	User    Kind = "user"  // a person who signed in
+	Local   Kind = "local" // all users of this machine: one payer without a name
+	Address Kind = "ip"    // a visitor known only by address
+	User    Kind = "user"  // a signed-in user
 	Space   Kind = "space" // a Space's own allowance
 )
 
-// Identity is who pays. The Tier does not belong to its Key: who changes tier keeps the account; nor do Via and
-// Fallback.
+// Identity is a payer. Tier, Via and Fallback are not part of its Key: a user that changes tier keeps the account.
 type Identity struct {
 	Kind Kind
 	Name string
 	Tier string
-	Via  string // the Space that calls on their behalf, with the token that it got as their host; "": they themselves
-	// Fallback is why whoever signed in pays by their address all the same; "": they do not. The spaces package shows it.
+	Via  string // the Space that calls on the payer's behalf, with a token from an earlier call; "": the payer itself
+	// Fallback is the reason why a signed-in user pays by address; "": no fallback. The spaces package shows it.
 	Fallback string
 }
 
-// Key names the account: "local", "ip:203.0.113.7", "ip:2001:db8:1:2::/64", "user:ada", "space:demo". It is what logs,
-// ledger and tokens carry. The zero Identity has none.
+// Key returns the name of the account in logs, ledger and tokens: "local", "ip:203.0.113.7", "ip:2001:db8:1:2::/64",
+// "user:ada", "space:demo". The Key of the zero Identity is empty.
 func (id Identity) Key() string {
 	if id.Kind == Local || id.Kind == "" {
 		return string(id.Kind)
@@ -40,13 +38,13 @@ func (id Identity) Key() string {
 	return string(id.Kind) + ":" + id.Name
 }
 
-// String is the Key, so that logs show nothing else.
+// String returns the Key, so that logs contain nothing else.
 func (id Identity) String() string { return id.Key() }
 
-// maxName bounds a Key, which goes into every line of the ledger.
+// maxName bounds a Key, which is part of every ledger entry.
 const maxName = 200
 
-// ParseKey is the way back from a Key, without the tier. It takes only what Key writes.
+// ParseKey returns the Identity of a Key, without the tier. It accepts only text that Key can return.
 func ParseKey(key string) (Identity, error) {
 	kind, name, named := strings.Cut(key, ":")
 	id := Identity{Kind: Kind(kind), Name: name}
@@ -68,7 +66,7 @@ func (id Identity) valid() bool {
 	return false
 }
 
-// IsUnprintable says whether a name with r in it could forge a line of a log; a broken byte reads as U+FFFD.
+// IsUnprintable reports whether a name that contains r could forge a log line. An invalid byte decodes as U+FFFD.
 func IsUnprintable(r rune) bool {
 	return !unicode.IsPrint(r) || r == unicode.ReplacementChar
 }
@@ -76,7 +74,7 @@ func IsUnprintable(r rune) bool {
 // IsInvisible reports whether r is outside printable ASCII.
 func IsInvisible(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
 
-// isNetwork says whether name is what network writes.
+// isNetwork reports whether name is a result of Network.
 func isNetwork(name string) bool {
 	text, is64 := strings.CutSuffix(name, "/64")
 	addr, err := netip.ParseAddr(text)
@@ -86,11 +84,11 @@ func isNetwork(name string) bool {
 // ErrNoAddress refuses text that is not an IP address.
 var ErrNoAddress = errors.New("not an IP address")
 
-// loopback is this machine as an address among others, of either family.
+// loopback stands for all loopback addresses, of either family.
 const loopback = "127.0.0.1"
 
-// Anonymous is whoever calls from remoteAddr, by nothing but the address: also somebody at this machine, who is another
-// payer then than the local visitor.
+// Anonymous returns the Identity of remoteAddr by address only. A loopback address is then another payer than the local
+// visitor.
 func Anonymous(remoteAddr string) (Identity, error) {
 	who, err := FromAddr(remoteAddr, AddrTiers{})
 	if who.Kind == Local {

@@ -29,7 +29,7 @@ func TestFromAddr(t *testing.T) {
 	}
 }
 
-func TestFromAddrRefusesWhatIsNoAddress(t *testing.T) {
+func TestFromAddrRefusesInvalidAddresses(t *testing.T) {
 	for _, addr := range []string{"", "@", "localhost:80", "1.2.3", "1.2.3.4:", "1.2.3.4:99999", "[::1", "1.2.3.4, 5.6.7.8", "0177.0.0.1", strings.Repeat("9", 1<<16)} {
 		id, err := FromAddr(addr, AddrTiers{})
 		if err == nil {
@@ -40,7 +40,7 @@ func TestFromAddrRefusesWhatIsNoAddress(t *testing.T) {
 	}
 }
 
-func TestFromAddrTakesTheConfiguredTiers(t *testing.T) {
+func TestFromAddrUsesConfiguredTiers(t *testing.T) {
 	tiers := AddrTiers{Local: "pro", Address: "free"}
 	for addr, want := range map[string]string{"127.0.0.1:1": "pro", "203.0.113.7:1": "free"} {
 		if id, err := FromAddr(addr, tiers); err != nil || id.Tier != want {
@@ -49,7 +49,7 @@ func TestFromAddrTakesTheConfiguredTiers(t *testing.T) {
 	}
 }
 
-func TestKeysGoThereAndBack(t *testing.T) {
+func TestKeyRoundTrip(t *testing.T) {
 	for key, want := range map[string]Identity{
 		"local":                {Kind: Local},
 		"ip:203.0.113.7":       {Kind: Address, Name: "203.0.113.7"},
@@ -65,7 +65,7 @@ func TestKeysGoThereAndBack(t *testing.T) {
 	}
 }
 
-func TestParseKeyTakesOnlyWhatKeyWrites(t *testing.T) {
+func TestParseKeyRefusesOtherText(t *testing.T) {
 	for _, key := range []string{
 		"", ":", "local:", "local:ada", "LOCAL", "user", "user:", "space:", "team:a", ":ada",
 		"user:a\nidentity=root", "user:a\x00", "user:\xff", "user:" + strings.Repeat("a", maxName+1),
@@ -79,7 +79,7 @@ func TestParseKeyTakesOnlyWhatKeyWrites(t *testing.T) {
 	}
 }
 
-func TestTheZeroIdentityHasNoKey(t *testing.T) {
+func TestZeroIdentityHasNoKey(t *testing.T) {
 	if got := (Identity{}).Key(); got != "" {
 		t.Errorf("got %q, want nothing", got)
 	}
@@ -96,7 +96,7 @@ func FuzzFromAddr(f *testing.F) {
 		}
 		back, err := ParseKey(id.Key())
 		if err != nil || back.Kind != id.Kind || back.Name != id.Name || (id.Kind != Local && id.Kind != Address) {
-			t.Errorf("FromAddr(%q): got %+v, which comes back as %+v (%v)", addr, id, back, err)
+			t.Errorf("FromAddr(%q): got %+v, whose Key parses as %+v (%v)", addr, id, back, err)
 		}
 	})
 }

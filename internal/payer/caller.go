@@ -19,7 +19,7 @@ const tokenHeader = "X-Ip-Token"
 //  1. A request with an X-IP-Token comes from a Space that calls on behalf of its visitor. The visitor pays. An expired
 //     or invalid token is an error, never a fallback to another account.
 //  2. The visitor also pays if a bearer token of this host accompanies the X-IP-Token: gradio_client adds a saved bearer
-//     by itself, which would charge the Space's author for every visitor, while the Space's code sets X-IP-Token on
+//     on its own, which would charge the Space's author for every visitor, while the Space's code sets X-IP-Token on
 //     purpose. The bearer must be valid all the same, so that the use of a revoked one is noticed.
 //  3. Without either header, the sign-in of the browser at this Space counts.
 //  4. Without a sign-in, a connection owned by a process of a Space is a call of that Space, on its own account.

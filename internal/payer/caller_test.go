@@ -20,8 +20,8 @@ import (
 	"spacehost/quota"
 )
 
-// stage is a Rule with the Space "a", whose one Endpoint runs until the test ends it, and the Space "b".
-type stage struct {
+// testRule is a Rule with the Space "a", whose one Endpoint runs until the test ends it, and the Space "b".
+type testRule struct {
 	*Rule
 	t      *testing.T
 	signer *token.Signer
@@ -44,12 +44,12 @@ func (s *testSpace) Account() identity.Identity {
 func (s *testSpace) ManifestAt(path string) (queue.Manifest, bool) { return s.queue.ManifestAt(path) }
 func (s *testSpace) SignInLost(identity.Identity, string)          {}
 
-func (s *stage) Find(name string) (Space, bool) {
+func (s *testRule) Find(name string) (Space, bool) {
 	found, ok := s.spaces[name]
 	return found, ok
 }
 
-func (s *stage) IsOpen(c token.Claims) bool {
+func (s *testRule) IsOpen(c token.Claims) bool {
 	found, ok := s.spaces[c.Aud]
 	switch {
 	case !ok:
@@ -60,24 +60,25 @@ func (s *stage) IsOpen(c token.Claims) bool {
 	return found.queue.IsRecent(queue.EventID(c.ID), c.IssuedAt)
 }
 
-func (s *stage) Alive(space, event string) bool {
+func (s *testRule) Alive(space, event string) bool {
 	found, ok := s.spaces[space]
 	return ok && found.queue.Alive(queue.EventID(event))
 }
 
-func (s *stage) Start(job queue.Job)       { s.jobs <- job }
-func (s *stage) Cancel(int, queue.EventID) {}
-func (s *stage) Gone(int, []queue.EventID) {}
+func (s *testRule) Start(job queue.Job)       { s.jobs <- job }
+func (s *testRule) Cancel(int, queue.EventID) {}
+func (s *testRule) Gone(int, []queue.EventID) {}
 
 var (
-	_ queue.Runner = (*stage)(nil)
-	_ Spaces       = (*stage)(nil)
+	_ queue.Runner = (*testRule)(nil)
+	_ Spaces       = (*testRule)(nil)
 )
 
-// newStage wires a Rule as a host does. The deny list is opened outside a synctest bubble, where the database lives.
-func newStage(t *testing.T, denied *people.DelegationDenyList) *stage {
+// newTestRule wires a Rule as a host does. The caller opens the deny list outside the synctest bubble, because the database
+// has goroutines of its own.
+func newTestRule(t *testing.T, denied *people.DelegationDenyList) *testRule {
 	t.Helper()
-	s := &stage{denied: denied, t: t, jobs: make(chan queue.Job, 1), spaces: map[string]*testSpace{}}
+	s := &testRule{denied: denied, t: t, jobs: make(chan queue.Job, 1), spaces: map[string]*testSpace{}}
 	var err error
 	if s.signer, err = token.OpenSigner(t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -110,17 +111,17 @@ func openDB(t *testing.T) *sql.DB {
 	return db
 }
 
-func openStops(t *testing.T) *people.DelegationDenyList {
+func openDenyList(t *testing.T) *people.DelegationDenyList {
 	t.Helper()
-	stops, err := people.OpenDelegationDenyList(t.Context(), openDB(t))
+	denied, err := people.OpenDelegationDenyList(t.Context(), openDB(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stops
+	return denied
 }
 
-// token is what the Space's code reads in an Event of that Session, which has ended since.
-func (s *stage) token(session string, payer identity.Identity) string {
+// token returns the X-IP-Token of an Event of that Session. The Event has ended by then.
+func (s *testRule) token(session string, payer identity.Identity) string {
 	s.t.Helper()
 	event := queue.Event{ID: queue.NewEventID(), Session: queue.SessionHash(session), Payer: payer}
 	if err := s.queue.Join(&event); err != nil {
@@ -128,12 +129,12 @@ func (s *stage) token(session string, payer identity.Identity) string {
 	}
 	job := <-s.jobs
 	s.queue.Done(event.ID, "", nil)
-	s.queue.Size() // answered after Done
+	s.queue.Size() // returns after Done has taken effect
 	return job.Events[0].Token
 }
 
-// calledWith is who calls with these X-IP-Tokens.
-func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
+// callerWith returns the payer of a call to b with these X-IP-Tokens.
+func (s *testRule) callerWith(tokens ...string) (identity.Identity, error) {
 	r := httptest.NewRequest(http.MethodPost, "/gradio_api/queue/join", nil)
 	for _, token := range tokens {
 		r.Header.Add("X-IP-Token", token)
@@ -141,25 +142,25 @@ func (s *stage) calledWith(tokens ...string) (identity.Identity, error) {
 	return s.Caller(r, s.spaces["b"])
 }
 
-func (s *stage) wantRefused(reason token.Reason, when string, tokens ...string) {
+func (s *testRule) wantRefused(reason token.Reason, when string, tokens ...string) {
 	s.t.Helper()
 	var refused *token.Error
-	if who, err := s.calledWith(tokens...); !errors.As(err, &refused) || refused.Reason != reason {
-		s.t.Errorf("%s: got %v (%v), want it refused: %s", when, who, err, reason)
+	if payer, err := s.callerWith(tokens...); !errors.As(err, &refused) || refused.Reason != reason {
+		s.t.Errorf("%s: got %v (%v), want a refusal with reason %s", when, payer, err, reason)
 	}
 }
 
 var visitor = identity.Identity{Kind: identity.Local, Tier: "free"}
 
-// TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen, and ten minutes longer, and a day at most.
-func TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen(t *testing.T) {
-	stops := openStops(t)
+// A token is valid while its visitor's page is open and for ten minutes afterwards, but at most for a day.
+func TestTokenIsValidWhileThePageIsOpen(t *testing.T) {
+	denied := openDenyList(t)
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, stops)
+		s := newTestRule(t, denied)
 		want := func(when, token string) {
 			t.Helper()
-			if who, err := s.calledWith(token); err != nil || who != (identity.Identity{Kind: identity.Local, Tier: "free", Via: "a"}) {
-				t.Errorf("%s: got %+v (%v), want the visitor via a", when, who, err)
+			if payer, err := s.callerWith(token); err != nil || payer != (identity.Identity{Kind: identity.Local, Tier: "free", Via: "a"}) {
+				t.Errorf("%s: got %+v (%v), want the visitor via a", when, payer, err)
 			}
 		}
 		closePage := s.queue.Visit("page")
@@ -182,25 +183,25 @@ func TestATokenSpeaksForItsVisitorWhileTheirPageIsOpen(t *testing.T) {
 	})
 }
 
-// TestATokenOfADirectCall is good while the call lives, and ten minutes longer.
-func TestATokenOfADirectCall(t *testing.T) {
-	stops := openStops(t)
+// A direct call has no Session: its token is valid while the call runs and for ten minutes afterwards.
+func TestTokenOfADirectCall(t *testing.T) {
+	denied := openDenyList(t)
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, stops)
+		s := newTestRule(t, denied)
 		call, end := s.queue.Direct(visitor)
 		bearer := s.Sign("a", queue.Event{ID: call, Payer: visitor})
 		time.Sleep(time.Hour)
-		if _, err := s.calledWith(bearer); err != nil {
-			t.Errorf("while it lives: %v", err)
+		if _, err := s.callerWith(bearer); err != nil {
+			t.Errorf("while the call runs: %v", err)
 		}
 		end()
 		time.Sleep(10 * time.Minute)
-		s.wantRefused(token.Ended, "ten minutes after its end", bearer)
+		s.wantRefused(token.Ended, "ten minutes after the call", bearer)
 	})
 }
 
-func TestTokensThatSpeakForNobody(t *testing.T) {
-	s, other := newStage(t, openStops(t)), newStage(t, nil)
+func TestInvalidTokensAreRefused(t *testing.T) {
+	s, other := newTestRule(t, openDenyList(t)), newTestRule(t, nil)
 	defer s.queue.Visit("page")()
 	defer other.queue.Visit("page")()
 	valid, foreign := s.token("page", visitor), other.token("page", visitor)
@@ -211,19 +212,19 @@ func TestTokensThatSpeakForNobody(t *testing.T) {
 	}
 	s.wantRefused(token.ForeignKey, "of another host", foreign)
 	s.wantRefused(token.BadSignature, "altered", valid[:len(valid)-6]+"AAAAAA")
-	s.wantRefused(token.Malformed, "half", head)
+	s.wantRefused(token.Malformed, "cut in half", head)
 	s.wantRefused(token.Malformed, "empty", "")
-	s.wantRefused(token.Malformed, "two", valid, valid)
+	s.wantRefused(token.Malformed, "sent twice", valid, valid)
 	s.wantRefused(token.Ended, "of a Space that this start does not have", gone)
-	if who, err := s.calledWith(); err != nil || who.Kind != identity.Address {
-		t.Errorf("without any: got %v (%v), want an address", who, err)
+	if payer, err := s.callerWith(); err != nil || payer.Kind != identity.Address {
+		t.Errorf("without a token: got %v (%v), want an address", payer, err)
 	}
 }
 
-// TestAttacksOnTheHeaders: who pays is what the headers agree on, in whichever letters they are written, and what they
-// do not agree on is nobody's.
+// Header names and schemes match in any case. Contradictory or malformed credentials are refused, or charged to the address;
+// they never select another account.
 func TestAttacksOnTheHeaders(t *testing.T) {
-	s := newStage(t, openStops(t))
+	s := newTestRule(t, openDenyList(t))
 	store := people.NewStore(openDB(t))
 	s.config.People = store
 	if _, err := store.Add(t.Context(), "ada", "pro", "operator"); err != nil {
@@ -239,50 +240,7 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 	}
 	defer s.queue.Visit("page")()
 	live := s.token("page", visitor)
-	const nobody, ada, local, refused = "ip:192.0.2.1", "user:ada", "local", "refused"
-	long := strings.Repeat("x", 9<<10)
-	for _, row := range []struct{ what, headers, want string }{
-		{"none", "", nobody},
-		{"a bearer", "Authorization: Bearer " + good, ada},
-		{"odd case", "aUTHORIZATION: bEARER " + good, ada},
-		{"the Hub's name in odd case", "X-HF-AUTHORIZATION: Bearer " + good, ada},
-		{"a tab", "Authorization: Bearer\t" + good, ada},
-		{"twice the same", "Authorization: Bearer " + good + "\r\nauthorization: Bearer " + good, ada},
-		{"two that differ", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer " + other, nobody},
-		{"one of ours and one of theirs", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer hf_x", nobody},
-		{"two in a line", "Authorization: Bearer " + good + ", Bearer " + good, nobody},
-		{"another scheme", "Authorization: Basic " + good, nobody},
-		{"no scheme", "Authorization: " + good, nobody},
-		{"an underscore", "X_Hf_Authorization: Bearer " + good, nobody},
-		{"in a cookie", "Cookie: Authorization=Bearer " + good, nobody},
-		{"as a sign-in", "Cookie: spacehost-in-0=" + good, nobody},
-		{"in the proxy's header", "Proxy-Authorization: Bearer " + good, nobody},
-		{"upper case", "Authorization: Bearer " + strings.ToUpper(good), nobody},
-		{"cut", "Authorization: Bearer " + good[:len(good)-1], refused},
-		{"longer", "Authorization: Bearer " + good + "0", refused},
-		{"its prefix alone", "Authorization: Bearer sph_", refused},
-		{"its public ID", "Authorization: Bearer sph_" + row.ID, refused},
-		{"oversized", "Authorization: Bearer sph_" + long, nobody},
-		{"a wild card", "Authorization: Bearer sph_%", refused},
-		{"SQL", "Authorization: Bearer sph_'OR'1'='1", refused},
-		{"a visitor's token", "X-IP-Token: " + live, local},
-		{"the same in odd case", "x-iP-tOKEN: " + live, local},
-		{"the same with an underscore", "X_Ip_Token: " + live, nobody},
-		{"the same as a bearer", "Authorization: Bearer " + live, nobody},
-		{"twice", "X-IP-Token: " + live + "\r\nx-ip-token: " + live, refused},
-		{"in a list", "X-IP-Token: " + live + ", " + live, refused},
-		{"empty", "X-IP-Token: ", refused},
-		{"beside an empty one", "X-IP-Token: " + live + "\r\nX-IP-Token:", refused},
-		{"a bearer in its place", "X-IP-Token: " + good, refused},
-		{"with a scheme", "X-IP-Token: Bearer " + live, refused},
-		{"oversized token", "X-IP-Token: " + live + long, refused},
-		{"none and alg none", "X-IP-Token: eyJhbGciOiJub25lIn0." + strings.Split(live, ".")[1] + ".", refused},
-		{"beside a good bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer " + good, local},
-		{"beside a bad bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer sph_x", refused},
-		{"bad, beside a good bearer", "X-IP-Token: x\r\nAuthorization: Bearer " + good, refused},
-		{"who I say that I am", "X-Spacehost-User: ada\r\nX-Authenticated: pro\r\nRemote-User: ada\r\nX-Forwarded-User: ada", nobody},
-		{"where I say that I am", "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nTrue-Client-IP: 127.0.0.1", nobody},
-	} {
+	for _, row := range headerAttacks(good, row.ID, other, live) {
 		text := "POST /gradio_api/queue/join HTTP/1.1\r\nHost: b\r\n" + row.headers + "\r\n"
 		if row.headers != "" {
 			text += "\r\n"
@@ -292,21 +250,76 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 			t.Fatalf("%s: %v", row.what, err)
 		}
 		r.RemoteAddr = "192.0.2.1:1"
-		who, err := s.Caller(r.WithContext(t.Context()), s.spaces["b"])
-		got := who.Key()
+		payer, err := s.Caller(r.WithContext(t.Context()), s.spaces["b"])
+		got := payer.Key()
 		if err != nil {
-			got = refused
+			got = headersRefused
 		}
 		if got != row.want {
-			t.Errorf("%s: %s (%v), want %s", row.what, got, err, row.want)
+			t.Errorf("%s: got %s (%v), want %s", row.what, got, err, row.want)
 		}
 	}
 }
 
-// TestAChainOfSpaces: at each the token names the caller before it, and a Stop of either ends it at once, for the one
+// headerCase is a request with these headers, and the key of the account that pays.
+type headerCase struct{ what, headers, want string }
+
+// headersRefused is the want of a headerCase that is refused.
+const headersRefused = "refused"
+
+// headerAttacks returns requests with a valid bearer token of ada (its ID is public), another one of hers, and a live
+// X-IP-Token of the local visitor.
+func headerAttacks(good, id, other, live string) []headerCase {
+	const address, ada, local, refused = "ip:192.0.2.1", "user:ada", "local", headersRefused
+	long := strings.Repeat("x", 9<<10)
+	return []headerCase{
+		{"none", "", address},
+		{"a bearer", "Authorization: Bearer " + good, ada},
+		{"odd case", "aUTHORIZATION: bEARER " + good, ada},
+		{"the Hub's name in odd case", "X-HF-AUTHORIZATION: Bearer " + good, ada},
+		{"a tab", "Authorization: Bearer\t" + good, ada},
+		{"twice the same", "Authorization: Bearer " + good + "\r\nauthorization: Bearer " + good, ada},
+		{"two that differ", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer " + other, address},
+		{"one of this host and one of the Hub", "Authorization: Bearer " + good + "\r\nAuthorization: Bearer hf_x", address},
+		{"two in one header", "Authorization: Bearer " + good + ", Bearer " + good, address},
+		{"another scheme", "Authorization: Basic " + good, address},
+		{"no scheme", "Authorization: " + good, address},
+		{"an underscore", "X_Hf_Authorization: Bearer " + good, address},
+		{"in a cookie", "Cookie: Authorization=Bearer " + good, address},
+		{"as a sign-in", "Cookie: spacehost-in-0=" + good, address},
+		{"in the proxy's header", "Proxy-Authorization: Bearer " + good, address},
+		{"upper case", "Authorization: Bearer " + strings.ToUpper(good), address},
+		{"cut", "Authorization: Bearer " + good[:len(good)-1], refused},
+		{"longer", "Authorization: Bearer " + good + "0", refused},
+		{"its prefix alone", "Authorization: Bearer sph_", refused},
+		{"its public ID", "Authorization: Bearer sph_" + id, refused},
+		{"oversized", "Authorization: Bearer sph_" + long, address},
+		{"a wild card", "Authorization: Bearer sph_%", refused},
+		{"SQL", "Authorization: Bearer sph_'OR'1'='1", refused},
+		{"a visitor's token", "X-IP-Token: " + live, local},
+		{"the same in odd case", "x-iP-tOKEN: " + live, local},
+		{"the same with an underscore", "X_Ip_Token: " + live, address},
+		{"the same as a bearer", "Authorization: Bearer " + live, address},
+		{"twice", "X-IP-Token: " + live + "\r\nx-ip-token: " + live, refused},
+		{"in a list", "X-IP-Token: " + live + ", " + live, refused},
+		{"empty", "X-IP-Token: ", refused},
+		{"beside an empty one", "X-IP-Token: " + live + "\r\nX-IP-Token:", refused},
+		{"a bearer in its place", "X-IP-Token: " + good, refused},
+		{"with a scheme", "X-IP-Token: Bearer " + live, refused},
+		{"oversized token", "X-IP-Token: " + live + long, refused},
+		{"alg none", "X-IP-Token: eyJhbGciOiJub25lIn0." + strings.Split(live, ".")[1] + ".", refused},
+		{"beside a good bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer " + good, local},
+		{"beside a bad bearer", "X-IP-Token: " + live + "\r\nAuthorization: Bearer sph_x", refused},
+		{"bad, beside a good bearer", "X-IP-Token: x\r\nAuthorization: Bearer " + good, refused},
+		{"claimed user headers", "X-Spacehost-User: ada\r\nX-Authenticated: pro\r\nRemote-User: ada\r\nX-Forwarded-User: ada", address},
+		{"claimed address headers", "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nTrue-Client-IP: 127.0.0.1", address},
+	}
+}
+
+// In a chain of Spaces each token names the Space before it. A denied delegation of either Space applies at once, for one
 // visitor or for all.
-func TestAChainOfSpaces(t *testing.T) {
-	s := newStage(t, openStops(t))
+func TestChainOfSpaces(t *testing.T) {
+	s := newTestRule(t, openDenyList(t))
 	defer s.queue.Visit("b's client")()
 	viaB := visitor
 	viaB.Via = "b"
@@ -315,23 +328,23 @@ func TestAChainOfSpaces(t *testing.T) {
 	if err != nil || claims.Act != "b" {
 		t.Fatalf("a's token: %+v (%v), want b as its actor", claims, err)
 	}
-	if who, err := s.calledWith(token); err != nil || who.Via != "a" {
-		t.Errorf("got %+v (%v), want the visitor via a", who, err)
+	if payer, err := s.callerWith(token); err != nil || payer.Via != "a" {
+		t.Errorf("got %+v (%v), want the visitor via a", payer, err)
 	}
 	for _, row := range []struct{ space, identity string }{{"a", ""}, {"b", ""}, {"a", "local"}, {"b", "local"}, {"a", "user:ada"}} {
 		if err := s.denied.Forbid(t.Context(), row.space, row.identity, "operator"); err != nil {
 			t.Fatal(err)
 		}
-		_, err := s.calledWith(token)
-		var stopped *people.DelegationDeniedError
-		if want := row.identity != "user:ada"; errors.As(err, &stopped) != want || want && stopped.Space != row.space {
-			t.Errorf("with %+v forbidden: got %v", row, err)
+		_, err := s.callerWith(token)
+		var refused *people.DelegationDeniedError
+		if want := row.identity != "user:ada"; errors.As(err, &refused) != want || want && refused.Space != row.space {
+			t.Errorf("with delegation by %+v denied: got %v", row, err)
 		}
 		if err := s.denied.Allow(t.Context(), row.space, row.identity); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.calledWith(token); err != nil {
-			t.Errorf("with %+v allowed again: %v", row, err)
+		if _, err := s.callerWith(token); err != nil {
+			t.Errorf("with delegation by %+v allowed again: %v", row, err)
 		}
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"spacehost/internal/people"
 )
 
-// atConsole is the place that the host's one-time links lead to.
+// atConsole is the place for which the codes of one-time links are issued.
 const atConsole = "console"
 
 // NewLinkCode returns the code of a link that signs the local visitor in at the console, once.
 func (r *Rule) NewLinkCode() string { return r.links.Give(atConsole, people.LocalProof()) }
 
-// RedeemLink exchanges the code of a link for a bearer token that is valid at the console alone.
+// RedeemLink exchanges the code of a link for a bearer token that is valid only at the console.
 func (r *Rule) RedeemLink(code string) (bearer string, ok bool) {
 	proof, ok := r.links.Take(atConsole, code)
 	if !ok {
@@ -23,7 +23,7 @@ func (r *Rule) RedeemLink(code string) (bearer string, ok bool) {
 	return people.TokenPrefix + r.bearers.Give(atConsole, proof), true
 }
 
-// Authenticate returns the proof that a request to the console brings: of a console link, or of a bearer token. Errors:
+// Authenticate returns the proof of a request to the console: that of a console link, or of a bearer token. Errors:
 // *people.UnknownTokenError.
 func (r *Rule) Authenticate(req *http.Request) (people.Proof, error) {
 	bearer, ok := people.Bearer(req.Header)
@@ -52,6 +52,7 @@ func (r *Rule) ConsoleIdentity(req *http.Request) (identity.Identity, error) {
 	return r.identify(req)
 }
 
+// linkProof returns the proof of the link behind a bearer token from RedeemLink; false for any other token.
 func (r *Rule) linkProof(bearer string) (people.Proof, bool) {
-	return r.bearers.Keep(atConsole, strings.TrimPrefix(bearer, people.TokenPrefix))
+	return r.bearers.Verify(atConsole, strings.TrimPrefix(bearer, people.TokenPrefix))
 }

@@ -9,8 +9,8 @@
 // # Types
 //
 // Rule holds the whole rule. internal/host creates one per host and implements Spaces and Space, through which the rule
-// reads the state of running Spaces. gradioapi and the console ask Rule.Caller, Rule.SignedInUser
-// and Rule.ConsoleIdentity; internal/deviceapi, internal/hubapi and the account pages ask Rule.Allowance and
+// reads the state of running Spaces. gradioapi and the console call Rule.Caller, Rule.SignedInUser and
+// Rule.ConsoleIdentity; internal/deviceapi, internal/hubapi and the account pages call Rule.Allowance and
 // Rule.CurrentAllowance. Every method is safe for concurrent use.
 //
 // # The path of an X-IP-Token

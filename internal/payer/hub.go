@@ -11,9 +11,9 @@ import (
 	"spacehost/queue"
 )
 
-// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space learns of a signed-in user only if
-// the surrounding page of the Hub is asked for a token, which Gradio's own page and @gradio/client do. This mode loses
-// the identity wherever the Hub loses it.
+// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space receives the identity of a signed-in user
+// only if its page requests a token from the surrounding page of the Hub. Gradio's own page and @gradio/client do so. This
+// mode loses the identity wherever the Hub loses it.
 //
 //  1. With `run`, a browser on this machine counts as signed in, as the local visitor.
 //  2. A visitor without a sign-in pays by address and has nothing to lose.
@@ -31,7 +31,7 @@ func (r *Rule) onHub(req *http.Request, at Space, payer identity.Identity) (iden
 	if cause == "" {
 		return payer, nil
 	}
-	anonymous.Fallback = "your sign-in did not come with this call: " + cause // 3
+	anonymous.Fallback = "your sign-in did not reach the Space with this call: " + cause // 3
 	if req.Method == http.MethodPost {
 		at.SignInLost(payer, cause)
 	}
@@ -47,17 +47,18 @@ func isBrowser(req *http.Request) bool {
 func lossCause(req *http.Request, at Space) string {
 	m, attached := at.ManifestAt(req.URL.Path)
 	if !attached || req.Method != http.MethodPost || req.URL.Path != m.Mount+m.Prefix+"/queue/join" {
-		return "a browser called " + clip(req.URL.Path) + " by itself, and not the queue with @gradio/client"
+		return "a page called " + clip(req.URL.Path) + " directly, instead of joining the queue with @gradio/client"
 	}
 	if isGradioPage(req.Referer(), req, m) || req.Header.Get("X-Gradio-User") != "" && !isOld(m) {
 		return ""
 	}
 	if isOld(m) {
-		return "with Gradio " + m.Gradio + " it travels from Gradio's own page alone, and a custom page joined the queue"
+		return "with Gradio " + m.Gradio + " only Gradio's own page sends the sign-in, and a custom page joined the queue"
 	}
-	return "a custom page joined the queue by itself, and not with @gradio/client"
+	return "a custom page joined the queue directly, instead of with @gradio/client"
 }
 
+// clip quotes a path and shortens it: a visitor chooses it, and the screen shows it.
 func clip(path string) string { return fmt.Sprintf("%.60q", path) }
 
 // isOld reports whether the Gradio version predates the token request of @gradio/client (gradio#13210).
@@ -66,7 +67,7 @@ func isOld(m queue.Manifest) bool {
 }
 
 // isGradioPage reports whether the Referer is one of Gradio's own pages at the requested address. The runner reports
-// those pages in the manifest where it can: an app may replace them by its own.
+// those pages in the manifest where it can: an app may replace them with its own.
 func isGradioPage(referer string, req *http.Request, m queue.Manifest) bool {
 	u, err := url.Parse(referer)
 	if err != nil || referer == "" || u.Host != req.Host {

@@ -9,9 +9,9 @@ import (
 	"spacehost/queue"
 )
 
-// TestWhatTravelsOnTheHub is the rule by itself: which requests of a browser bring its sign-in.
-func TestWhatTravelsOnTheHub(t *testing.T) {
-	s := newStage(t, openStops(t))
+// Each row is a browser's request, and whether its sign-in reaches the Space on the Hub.
+func TestLossCause(t *testing.T) {
+	s := newTestRule(t, openDenyList(t))
 	at := s.spaces["a"]
 	pages := &queue.Frontend{Pages: map[string]bool{"/": true, "/more": true, "/config": true, "/theme.css": true}}
 	for gradio, rows := range map[string]map[string]bool{
@@ -28,8 +28,8 @@ func TestWhatTravelsOnTheHub(t *testing.T) {
 		},
 	} {
 		s.queue.Attach(queue.Manifest{Gradio: gradio, Prefix: "/gradio_api", Frontend: pages, MaxThreads: 1})
-		for asked, want := range rows {
-			words := strings.Fields(asked)
+		for request, want := range rows {
+			words := strings.Fields(request)
 			r, err := http.NewRequest(words[0], "http://h"+words[1], nil)
 			if err != nil {
 				t.Fatal(err)
@@ -39,8 +39,8 @@ func TestWhatTravelsOnTheHub(t *testing.T) {
 			} else if len(words) == 3 {
 				r.Header.Set("Referer", words[2])
 			}
-			if lost := lossCause(r, at); (lost == "") != want {
-				t.Errorf("%s: %s: lost %q", gradio, asked, lost)
+			if cause := lossCause(r, at); (cause == "") != want {
+				t.Errorf("Gradio %s: %s: got loss cause %q, want the sign-in kept: %t", gradio, request, cause, want)
 			}
 		}
 	}

@@ -42,7 +42,7 @@ type Processes interface {
 	SpaceAt(client, server netip.AddrPort) string
 }
 
-// Config is what a Rule is made of.
+// Config holds the dependencies and settings of a Rule. Logger may be nil.
 type Config struct {
 	Spaces    Spaces
 	People    *people.Store
@@ -51,6 +51,8 @@ type Config struct {
 	Tiers     quota.Tiers
 	Processes Processes
 	LocalTier string // tier of a caller on this machine
+	// AdvisoryRuns lets no caller on this machine be refused by the number of runs.
+	AdvisoryRuns bool
 	// Shared is true with `spacehost serve`: several people use this host, and a caller on this machine is not
 	// necessarily its operator.
 	Shared bool
@@ -73,10 +75,10 @@ func New(c Config) *Rule {
 	return &Rule{config: c, links: people.NewCodes(people.LocalLife, nil), bearers: people.NewCodes(people.LocalLife, nil)}
 }
 
-// Alive reports whether the token of an Event at a Space still pays: the Event runs.
+// Alive reports whether an Event at a Space runs. Its token is valid only while it does.
 func (r *Rule) Alive(space, event string) bool { return r.config.Spaces.Alive(space, event) }
 
-// CheckDelegation refuses with *people.DelegationDeniedError a payer whose Via may not spend that payer's seconds.
+// CheckDelegation returns a *people.DelegationDeniedError if the payer's Via may not spend that payer's seconds.
 func (r *Rule) CheckDelegation(payer identity.Identity) error { return r.config.Denied.Check(payer) }
 
 // Sign returns the X-IP-Token of an Event at a Space, or of a direct call, which has no Session. It returns "" if

@@ -15,54 +15,53 @@ import (
 	"spacehost/internal/identity"
 )
 
-// tokenPrefix begins every bearer token of ours, so that people and secret scanners know it when they see it.
 const tokenPrefix = TokenPrefix
 
-// TokenPrefix is what Bearer looks for.
+// TokenPrefix begins every bearer token of spacehost, so that users and secret scanners recognize it.
 const TokenPrefix = "sph_"
 
 const (
-	maxBearer = 128 // bytes of a token that is looked at; ours have 68
+	maxBearer = 128 // longest accepted token in bytes; those of spacehost have 68
 	maxLine   = maxBearer + 64
 	maxLabel  = 100
-	// maxLive bounds the tokens of one person that are not revoked, and so what ByToken keeps in memory.
-	maxLive   = 100
-	markEvery = time.Minute
+	// maxTokens bounds the valid tokens of one person, and thereby the cache of ByToken.
+	maxTokens   = 100
+	useInterval = time.Minute
 )
 
-// Token is what may be shown of a bearer token: its text is shown once, when it is made, and kept nowhere.
+// Token is the public part of a bearer token. Its text is shown once, when it is created, and is not stored.
 type Token struct {
 	ID         string // public
 	Person     string
 	Label      string
 	CreatedAt  time.Time
 	LastUsedAt time.Time // to the minute; zero: never
-	RevokedAt  time.Time // zero: it is good
+	RevokedAt  time.Time // zero: valid
 }
 
-// UnknownTokenError refuses a bearer token. It goes to whoever brought the token, and does not show it.
+// UnknownTokenError refuses a bearer token. It is returned to the client that sent the token, and does not contain it.
 type UnknownTokenError struct{}
 
 func (*UnknownTokenError) Error() string {
-	return "this token is not known here: it was revoked, mistyped, or made for another host; " +
+	return "this token is not known here: it was revoked, mistyped, or created for another host; " +
 		"ask the operator for a new one (spacehost token create NAME), or send none"
 }
 
-// UnknownTokenIDError says that no token has that ID.
+// UnknownTokenIDError is returned for an ID that no token has.
 type UnknownTokenIDError struct{ ID string }
 
 func (e *UnknownTokenIDError) Error() string {
 	return fmt.Sprintf("no token has the ID %.70q; `spacehost token list` shows the IDs", e.ID)
 }
 
-// TooManyTokensError says that a person has as many tokens as one may have.
+// TooManyTokensError refuses another token for a person with the maximum number of tokens.
 type TooManyTokensError struct {
 	Person string
 	Most   int
 }
 
 func (e *TooManyTokensError) Error() string {
-	return fmt.Sprintf("%s has %d tokens, and that is the most: `spacehost token list %s` shows which are not used, `spacehost token revoke ID` ends one", e.Person, e.Most, e.Person)
+	return fmt.Sprintf("%s has %d tokens, which is the maximum; revoke one with `spacehost token revoke ID` (`spacehost token list %s` shows when each was last used)", e.Person, e.Most, e.Person)
 }
 
 // BadLabelError refuses the label of a new token.
@@ -72,7 +71,7 @@ func (e *BadLabelError) Error() string {
 	return fmt.Sprintf("%.70q cannot be a label: give at most %d bytes of text that can be printed, and no token", e.Label, maxLabel)
 }
 
-// checkLabel also refuses a label with a token in it: lists show labels.
+// checkLabel also refuses a label that contains a token, because labels appear in lists.
 func checkLabel(label string) error {
 	if len(label) > maxLabel || strings.IndexFunc(label, identity.IsUnprintable) >= 0 || strings.Contains(strings.ToLower(label), tokenPrefix) {
 		return &BadLabelError{Label: redact(label)}
@@ -80,14 +79,14 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// Bearer is the token of ours that a request brings, if it brings one. Whether it is good, ByToken knows.
+// Bearer returns the spacehost token in a request's headers, if there is one. ByToken checks whether it is valid.
 //
-//  1. A line is ours if it reads "Bearer sph_...", the scheme in any case, the token short and of visible ASCII.
-//     Those of others count as absent: gradio_client sends a locally saved Hugging Face token by itself.
-//  2. Of several lines of one name all must bring the same token: which of two a proxy in front of us has
-//     looked at cannot be known.
-//  3. x-hf-authorization wins over Authorization: it is where gradio_client puts its token, and an app with a
-//     login of its own needs the other.
+//  1. A header line counts if it is "Bearer sph_...", with the scheme in any case and a short token of visible ASCII. Other
+//     tokens count as absent: gradio_client sends a locally saved Hugging Face token on its own.
+//  2. Several lines of one header must all contain the same token, because a proxy in front of the host may have checked
+//     any of them.
+//  3. x-hf-authorization takes precedence over Authorization: gradio_client uses the former, and an app with its own login
+//     needs the latter.
 func Bearer(h http.Header) (token string, ok bool) {
 	for _, name := range []string{"X-Hf-Authorization", "Authorization"} { // 3
 		if token, ok = agreed(h.Values(name)); ok {
@@ -122,35 +121,35 @@ func bearerOf(line string) (token string, ours bool) {
 	return words[1], true
 }
 
-// digest is the SHA-256 of a token. Only digests are compared, so it does not matter that a look-up takes longer the
-// more of one is right: who could choose a token by its digest could break SHA-256.
+// digest is the SHA-256 of a token. A lookup takes longer the more bytes of the digest match. That leaks nothing useful,
+// because choosing a token by its digest would require breaking SHA-256.
 type digest [sha256.Size]byte
 
-// newToken makes the text of a token out of 256 random bits.
+// newToken returns the text of a new token with 256 random bits.
 func newToken() string {
 	var random [32]byte
 	rand.Read(random[:])
 	return tokenPrefix + hex.EncodeToString(random[:])
 }
 
-// newTokenID makes a public ID: short enough to be typed, and never like a flag.
+// newTokenID returns a public ID, which is short enough to type and never looks like a flag.
 func newTokenID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// ByToken is who a bearer token speaks for; anything but a good one is refused with *UnknownTokenError. It reads the
-// database after a change only, and has it written down at most once a minute for each token, which nobody waits for.
-func (p *Store) ByToken(ctx context.Context, token string) (identity.Identity, error) {
-	b, err := p.byToken(ctx, token)
+// ByToken returns the identity of a bearer token. Any other text is refused with *UnknownTokenError. It reads the database
+// only after a change. The use is written in the background, at most once a minute per token.
+func (s *Store) ByToken(ctx context.Context, token string) (identity.Identity, error) {
+	b, err := s.byToken(ctx, token)
 	if err != nil {
 		return identity.Identity{}, err
 	}
 	return b.who, nil
 }
 
-func (p *Store) byToken(ctx context.Context, token string) (*bearer, error) {
+func (s *Store) byToken(ctx context.Context, token string) (*bearer, error) {
 	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
 		return nil, &UnknownTokenError{}
 	}
-	good, err := p.bearers.get(ctx, p.readBearers)
+	good, err := s.bearers.get(ctx, s.readBearers)
 	if err != nil {
 		return nil, err
 	}
@@ -158,58 +157,58 @@ func (p *Store) byToken(ctx context.Context, token string) (*bearer, error) {
 	if !known {
 		return nil, &UnknownTokenError{}
 	}
-	if now := p.now(); b.claimMark(now) {
-		p.lastUsed.due(b.id, now, p.mark)
+	if now := s.now(); b.claimUse(now) {
+		s.lastUsed.add(b.id, now, s.recordUse)
 	}
 	return b, nil
 }
 
-// bearer is one good token.
+// bearer is one valid token.
 type bearer struct {
-	hash   digest
-	id     string
-	who    identity.Identity
-	marked atomic.Int64 // unix milliseconds of the last mark; 0: never
+	hash    digest
+	id      string
+	who     identity.Identity
+	lastUse atomic.Int64 // unix milliseconds of the last recorded use; 0: never
 }
 
-// claimMark reports whether it is for the caller to write down that the token is used: of those who come together,
-// one. A mark in the future is of a clock that has stepped back since.
-func (b *bearer) claimMark(now time.Time) bool {
-	last := b.marked.Load()
-	if since := now.UnixMilli() - last; since >= 0 && since < markEvery.Milliseconds() {
+// claimUse reports whether the caller must record the use: exactly one of several concurrent callers. A last use in the
+// future comes from a clock that has stepped back since.
+func (b *bearer) claimUse(now time.Time) bool {
+	last := b.lastUse.Load()
+	if since := now.UnixMilli() - last; since >= 0 && since < useInterval.Milliseconds() {
 		return false
 	}
-	return b.marked.CompareAndSwap(last, now.UnixMilli())
+	return b.lastUse.CompareAndSwap(last, now.UnixMilli())
 }
 
-// kept is what was last read from the database. Of tokens that is all, and not those that were used last: made-up ones
-// then neither push others out nor reach the database, whose one connection everybody shares.
+// cache holds the result of one query until a change resets it. For tokens it holds all of them, not the most recently
+// used: made-up tokens then neither evict valid ones nor reach the database, which has one shared connection.
 type cache[T any] struct {
-	known   atomic.Pointer[T] // nil: to be read
-	reading sync.Mutex        // from before the read until known is set, and to forget
+	known   atomic.Pointer[T] // nil: must be read
+	reading sync.Mutex        // held from before a read until known is set, and by reset
 }
 
-func (k *cache[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
-	if known := k.known.Load(); known != nil {
+func (c *cache[T]) get(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	if known := c.known.Load(); known != nil {
 		return *known, nil
 	}
-	k.reading.Lock()
-	defer k.reading.Unlock()
-	if known := k.known.Load(); known != nil { // somebody else has read meanwhile
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if known := c.known.Load(); known != nil { // another goroutine has read it meanwhile
 		return *known, nil
 	}
 	known, err := read(ctx)
 	if err != nil {
 		return known, err
 	}
-	k.known.Store(&known)
+	c.known.Store(&known)
 	return known, nil
 }
 
-// forget is called after a change is committed. Whoever read before the commit has kept what it read by the time that
-// forget has the lock, so a revoked token does not come back.
-func (k *cache[T]) forget() {
-	k.reading.Lock()
-	defer k.reading.Unlock()
-	k.known.Store(nil)
+// reset is called after a change is committed. A read that began before the commit has stored its result by the time that
+// reset has the lock, so a revoked token does not come back.
+func (c *cache[T]) reset() {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.known.Store(nil)
 }

@@ -13,23 +13,23 @@ import (
 	"spacehost/internal/identity"
 )
 
-// Declared is a person as the configuration of `spacehost serve` has them.
+// Declared is a person as declared in the configuration of `spacehost serve`.
 type Declared struct {
 	Name, Tier string
-	Tokens     []string // what HashToken returns
+	Tokens     []string // as returned by HashToken
 	Overrides  Overrides
 }
 
-// MaxTokens is how many tokens a person may have.
-const MaxTokens = maxLive
+// MaxTokens bounds the tokens of a person.
+const MaxTokens = maxTokens
 
 const hashPrefix = "sha256:"
 
-// HashToken is what a configuration says of a token instead of its text. It takes tokens of ours alone: a word that
-// somebody made up could be found by its hash.
+// HashToken returns the hash that a configuration contains instead of a token's text. It accepts only tokens of
+// spacehost: a made-up word could be guessed from its hash.
 func HashToken(token string) (string, error) {
 	if !tokenRule.MatchString(token) {
-		return "", fmt.Errorf("this is no token of spacehost's, which are %s and 64 hexadecimal digits: `spacehost token hash --new` makes one", tokenPrefix)
+		return "", fmt.Errorf("this is not a spacehost token, which is %s and 64 hexadecimal digits; create one with `spacehost token hash --new`", tokenPrefix)
 	}
 	sum := sha256.Sum256([]byte(token))
 	return hashPrefix + hex.EncodeToString(sum[:]), nil
@@ -37,14 +37,14 @@ func HashToken(token string) (string, error) {
 
 var tokenRule = regexp.MustCompile(`^` + tokenPrefix + `[0-9a-f]{64}$`)
 
-// NewToken makes a token that nobody has yet. Whoever calls shows it, or it is lost.
+// NewToken creates a token that belongs to no person yet. The caller must show its text, which is not stored.
 func NewToken() (text, hash string) {
 	text = newToken()
-	hash, _ = HashToken(text) // it is one of ours
+	hash, _ = HashToken(text) // never fails for a new token
 	return text, hash
 }
 
-// CheckName refuses a name that no person can have: *BadNameError.
+// CheckName returns a *BadNameError for a name that a person cannot have.
 func CheckName(name string) error {
 	if !nameRule.MatchString(name) {
 		return &BadNameError{Name: redact(name)}
@@ -53,12 +53,12 @@ func CheckName(name string) error {
 		return &BadNameError{Name: name, Means: "this machine's visitor"}
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
-		return &BadNameError{Name: name, Means: "who calls from that address"}
+		return &BadNameError{Name: name, Means: "the visitor at that address"}
 	}
 	return nil
 }
 
-// CheckHash refuses what HashToken does not write.
+// CheckHash returns an error for text that HashToken cannot have returned.
 func CheckHash(text string) error {
 	_, err := parseHash(text)
 	return err
@@ -66,36 +66,36 @@ func CheckHash(text string) error {
 
 func parseHash(text string) (d digest, err error) {
 	if strings.HasPrefix(text, tokenPrefix) {
-		return d, fmt.Errorf("this is a token itself: whoever reads the file could call with it. Write what `spacehost token hash` prints for it")
+		return d, fmt.Errorf("this is a token itself, which any reader of the file could use; write the output of `spacehost token hash` instead")
 	}
 	digits, ok := strings.CutPrefix(text, hashPrefix)
 	raw, bad := hex.DecodeString(digits)
 	if !ok || bad != nil || len(raw) != len(d) {
-		return d, fmt.Errorf("this is not sha256: and 64 hexadecimal digits, as `spacehost token hash` prints them")
+		return d, fmt.Errorf("this is not sha256: and 64 hexadecimal digits; write the output of `spacehost token hash`")
 	}
 	return digest(raw), nil
 }
 
-// ClashError says that the configuration names somebody, or a token, over whom the operator has the say.
+// ClashError refuses a configuration that declares a person or a token that the operator has created.
 type ClashError struct {
 	Name  string // in the configuration
-	Token bool   // it is a token of theirs
-	Owner string // whom that token belongs to
+	Token bool   // the clash is about a token of Name
+	Owner string // the person that the token belongs to
 }
 
 func (e *ClashError) Error() string {
 	if e.Token {
-		return fmt.Sprintf("a token of %s is one that `spacehost token create` made for %s: take another (spacehost token hash --new)", e.Name, e.Owner)
+		return fmt.Sprintf("a token of %s was created for %s with `spacehost token create`; use another one (spacehost token hash --new)", e.Name, e.Owner)
 	}
-	return fmt.Sprintf("%s is a person whom `spacehost user add` has added: take them out of the configuration and keep their tokens, or give the one in the configuration another name", e.Name)
+	return fmt.Sprintf("user %s was created with `spacehost user add`; remove %s from the configuration to keep their tokens, or rename the user in the configuration", e.Name, e.Name)
 }
 
-// Declare makes the people of a configuration those whom the configuration has named, in one transaction: others
-// whom it named before lose their tokens, as do tokens that it names no more. People of the operator's are not
-// touched. Errors: *BadNameError, *ClashError, or a token that CheckHash refuses; then all is as before.
-func (p *Store) Declare(ctx context.Context, people []Declared) error {
-	return p.change(ctx, "take people from the configuration", func(tx *sql.Tx) error {
-		now := p.now().UnixMilli()
+// Declare replaces the persons of source config by the declared ones in one transaction. Persons and tokens that are no
+// longer declared lose their validity. The operator's persons are not changed. Errors: *BadNameError, *ClashError, or the
+// error of CheckHash for a token; then nothing is changed.
+func (s *Store) Declare(ctx context.Context, people []Declared) error {
+	return s.change(ctx, "apply people of the configuration", func(tx *sql.Tx) error {
+		now := s.now().UnixMilli()
 		if _, err := tx.ExecContext(ctx, `UPDATE people SET source = 'former' WHERE source = 'config'`); err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func declare(ctx context.Context, tx *sql.Tx, one Declared, now int64) error {
 	return nil
 }
 
-// declareToken makes a token good, also one that an earlier configuration had: whoever writes it there again means it.
+// declareToken makes a token valid. A token of an earlier configuration becomes valid again.
 func declareToken(ctx context.Context, tx *sql.Tx, person, text string, now int64) error {
 	hash, err := parseHash(text)
 	if err != nil {

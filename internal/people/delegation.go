@@ -12,77 +12,107 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/sqlrows"
 )
 
-// Denial forbids a Space to spend its visitors' seconds through other Spaces.
+// Denial forbids a Space to spend its visitors' quota through other Spaces.
 type Denial struct {
 	Space    string
-	Identity string // the Key of the one visitor whose seconds they are; "": everybody's
+	Identity string // Key of the one visitor that it protects; "": all visitors
 	At       time.Time
-	By       string // who forbade it
+	By       string // the operator
 }
 
-// DelegationDeniedError refuses what a Space would spend through another.
+// DelegationDeniedError refuses a call that a Space makes on behalf of a visitor through another Space.
 type DelegationDeniedError struct {
 	Space    string
-	Identity string // as the Denial has it; "": everybody's
+	Identity string // of the Denial; "": all visitors
 }
 
 func (e *DelegationDeniedError) Error() string {
 	return fmt.Sprintf("The operator has forbidden the Space %s to use its visitors' ZeroGPU quota at other Spaces.", e.Space)
 }
 
-// DelegationDenyList are all DelegationDenyList: the table via_stops. It may be used by many goroutines. Check asks memory alone; the others
-// bring their own connection, so never call them with a transaction open.
+// DelegationDenyList holds all Denials, which are the table via_stops. It may be used by many goroutines. Check reads
+// only memory. The other methods take a connection from the pool: never call them with a transaction open.
 type DelegationDenyList struct {
 	Now func() time.Time // wall clock, set before the first use; nil is the real one
 
 	db       *sql.DB
-	changing sync.Mutex                           // from before the write until all is set
-	all      atomic.Pointer[map[denialKey]Denial] // what is in the table
+	changing sync.Mutex                           // held from before a write until all is replaced
+	all      atomic.Pointer[map[denialKey]Denial] // the rows of the table
 }
 
 type denialKey struct{ space, identity string }
 
-// OpenDelegationDenyList reads the DelegationDenyList in db, which migrations.Open has opened. There is one at a time for a database.
+// OpenDelegationDenyList reads the list in db, which migrations.Open has opened. Only one may be open per database.
 func OpenDelegationDenyList(ctx context.Context, db *sql.DB) (*DelegationDenyList, error) {
-	s := &DelegationDenyList{db: db}
-	return s, s.read(ctx)
+	d := &DelegationDenyList{db: db}
+	return d, d.read(ctx)
 }
 
-// Check refuses with *DelegationDeniedError if payer's Via may not spend what is payer's.
-func (s *DelegationDenyList) Check(payer identity.Identity) error {
-	all := *s.all.Load()
+// Check returns a *DelegationDeniedError if the Space payer.Via may not spend payer's quota.
+func (d *DelegationDenyList) Check(payer identity.Identity) error {
+	all := *d.all.Load()
 	for _, identity := range []string{"", payer.Key()} {
-		if _, stopped := all[denialKey{payer.Via, identity}]; stopped {
+		if _, denied := all[denialKey{payer.Via, identity}]; denied {
 			return &DelegationDeniedError{Space: payer.Via, Identity: identity}
 		}
 	}
 	return nil
 }
 
-// List is every Denial, by Space and identity.
-func (s *DelegationDenyList) List() []Denial {
-	return slices.SortedFunc(maps.Values(*s.all.Load()), func(a, b Denial) int {
+// List returns all Denials by Space and identity.
+func (d *DelegationDenyList) List() []Denial {
+	return slices.SortedFunc(maps.Values(*d.all.Load()), func(a, b Denial) int {
 		return strings.Compare(a.Space+"\x00"+a.Identity, b.Space+"\x00"+b.Identity)
 	})
 }
 
-// Forbid adds a Denial, in force once it has returned: for one identity, or for all with "". What is forbidden already
-// stays as it is.
-func (s *DelegationDenyList) Forbid(ctx context.Context, space, identity, by string) error {
-	return s.change(ctx, `INSERT INTO via_stops (space, identity, stopped_at, stopped_by) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		space, identity, s.now().UnixMilli(), by)
+// Forbid adds a Denial for one identity, or for all with "". It is in force once Forbid has returned. An existing Denial
+// is not changed.
+func (d *DelegationDenyList) Forbid(ctx context.Context, space, identity, by string) error {
+	return d.change(ctx, `INSERT INTO via_stops (space, identity, stopped_at, stopped_by) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		space, identity, d.now().UnixMilli(), by)
 }
 
-// Allow ends a Denial; without one it changes nothing. One for all ends alone: those for single identities stay.
-func (s *DelegationDenyList) Allow(ctx context.Context, space, identity string) error {
-	return s.change(ctx, `DELETE FROM via_stops WHERE space = ? AND identity = ?`, space, identity)
+// Allow deletes a Denial, if there is one. Deleting the Denial for all identities keeps those for single identities.
+func (d *DelegationDenyList) Allow(ctx context.Context, space, identity string) error {
+	return d.change(ctx, `DELETE FROM via_stops WHERE space = ? AND identity = ?`, space, identity)
 }
 
-func (s *DelegationDenyList) now() time.Time {
-	if s.Now == nil {
+func (d *DelegationDenyList) now() time.Time {
+	if d.Now == nil {
 		return time.Now()
 	}
-	return s.Now()
+	return d.Now()
+}
+
+// change executes one statement and reads the table again for Check.
+func (d *DelegationDenyList) change(ctx context.Context, statement string, values ...any) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if _, err := d.db.ExecContext(ctx, statement, values...); err != nil {
+		return fmt.Errorf("change delegation deny list: %w", err)
+	}
+	return d.read(context.WithoutCancel(ctx)) // the change is committed, so read even if the caller has gone
+}
+
+func (d *DelegationDenyList) read(ctx context.Context) error {
+	rows, err := d.db.QueryContext(ctx, `SELECT space, identity, stopped_at, stopped_by FROM via_stops`)
+	list, err := sqlrows.Collect(rows, err, "read delegation deny list", scanDenial)
+	if err != nil {
+		return err
+	}
+	all := make(map[denialKey]Denial, len(list))
+	for _, denial := range list {
+		all[denialKey{denial.Space, denial.Identity}] = denial
+	}
+	d.all.Store(&all)
+	return nil
+}
+
+func scanDenial(row sqlrows.Scanner) (s Denial, err error) {
+	err = row.Scan(&s.Space, &s.Identity, (*instant)(&s.At), &s.By)
+	return s, err
 }

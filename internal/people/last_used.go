@@ -6,72 +6,74 @@ import (
 	"time"
 )
 
-// lastUsedWriter holds uses of tokens that are to be written down. One is written at a time, so that however many there are they
-// never stand in the way of more than one who writes money.
+// lastUsedWriter writes the last use of tokens in the background. It writes one at a time, so that many of them never
+// delay a transaction of the ledger by more than one write.
 type lastUsedWriter struct {
 	mu      sync.Mutex
 	waiting map[string]time.Time // by the token's ID
 	busy    bool
-	stop    context.CancelFunc // of who writes
+	stop    context.CancelFunc // cancels the running writes
 	closed  bool
 	writing sync.WaitGroup
 }
 
-// due returns at once. A mark that cannot be written costs nobody their call: the next minute brings another.
-func (m *lastUsedWriter) due(id string, now time.Time, write func(ctx context.Context, id string, now time.Time) error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
+// add schedules a write and returns at once. A failed write is dropped and does not fail the call: the next minute brings
+// another.
+func (w *lastUsedWriter) add(id string, now time.Time, write func(ctx context.Context, id string, now time.Time) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
 		return
 	}
-	if m.waiting == nil {
-		m.waiting = map[string]time.Time{}
+	if w.waiting == nil {
+		w.waiting = map[string]time.Time{}
 	}
-	m.waiting[id] = now
-	if m.busy {
+	w.waiting[id] = now
+	if w.busy {
 		return
 	}
-	m.busy = true
+	w.busy = true
 	ctx, stop := context.WithCancel(context.Background())
-	m.stop = stop
-	m.writing.Go(func() {
+	w.stop = stop
+	w.writing.Go(func() {
 		defer stop()
-		for id, now, ok := m.next(); ok; id, now, ok = m.next() {
+		for id, now, ok := w.take(); ok; id, now, ok = w.take() {
 			_ = write(ctx, id, now)
 		}
 	})
 }
 
-// next takes one; false: there is none, and whoever asked is to end.
-func (m *lastUsedWriter) next() (id string, now time.Time, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, now := range m.waiting {
-		delete(m.waiting, id)
+// take removes one waiting use. Without one it returns false, and the writing goroutine must end.
+func (w *lastUsedWriter) take() (id string, now time.Time, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, now := range w.waiting {
+		delete(w.waiting, id)
 		return id, now, true
 	}
-	m.busy = false
+	w.busy = false
 	return "", time.Time{}, false
 }
 
-// closeTime bounds how long Close waits for a database that another program keeps locked.
+// closeTime bounds the wait of Close for a database that another program has locked.
 const closeTime = time.Second
 
-// Close returns when nothing writes any more. It may be called twice; look-ups go on, and leave no mark.
-func (p *Store) Close() {
-	m := &p.lastUsed
-	m.mu.Lock()
-	m.closed = true
-	m.mu.Unlock()
-	defer time.AfterFunc(closeTime, m.giveUp).Stop()
-	m.writing.Wait()
+// Close returns when no write is running any more. It may be called twice. Lookups still work, and their uses are not
+// written.
+func (s *Store) Close() {
+	w := &s.lastUsed
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	defer time.AfterFunc(closeTime, w.abort).Stop()
+	w.writing.Wait()
 }
 
-func (m *lastUsedWriter) giveUp() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.waiting)
-	if m.stop != nil {
-		m.stop()
+func (w *lastUsedWriter) abort() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.waiting)
+	if w.stop != nil {
+		w.stop()
 	}
 }

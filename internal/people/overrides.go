@@ -8,26 +8,27 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/sqlrows"
 )
 
-// Overrides is what a person has in place of their tier's; nil: as the tier. Package quota knows what it means.
+// Overrides are values of a person that replace those of the tier; nil: as the tier. Package quota applies them.
 type Overrides struct {
-	Quota, Longest        *time.Duration
-	Priority, Concurrency *int
+	Quota, Longest              *time.Duration
+	Priority, Concurrency, Runs *int
 }
 
-// Change is what to change of a person. A field that is nil stays as it is.
+// Change is a change of a person. A nil field is not changed.
 type Change struct {
-	Tier                  *string
-	Quota, Longest        **time.Duration // of nil: as the tier again
-	Priority, Concurrency **int
+	Tier                        *string
+	Quota, Longest              **time.Duration // pointer to nil: as the tier again
+	Priority, Concurrency, Runs **int
 }
 
-// Set changes a person, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *Store) Set(ctx context.Context, name string, c Change) (person Person, err error) {
-	err = p.change(ctx, "change person", func(tx *sql.Tx) error {
+// Set changes a person from the next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
+func (s *Store) Set(ctx context.Context, name string, c Change) (person Person, err error) {
+	err = s.change(ctx, "change person", func(tx *sql.Tx) error {
 		if person, err = personOf(ctx, tx, name); err == nil {
-			err = person.byOperator()
+			err = person.checkSource()
 		}
 		if err != nil {
 			return err
@@ -44,6 +45,7 @@ func (c Change) of(p Person) Person {
 	set(&p.Overrides.Longest, c.Longest)
 	set(&p.Overrides.Priority, c.Priority)
 	set(&p.Overrides.Concurrency, c.Concurrency)
+	set(&p.Overrides.Runs, c.Runs)
 	return p
 }
 
@@ -53,14 +55,14 @@ func set[T any](into *T, value *T) {
 	}
 }
 
-// write keeps tier and Overrides of a person who is there.
+// write stores the tier and Overrides of an existing person.
 func write(ctx context.Context, tx *sql.Tx, p Person) error {
-	_, err := tx.ExecContext(ctx, `UPDATE people SET tier = ?, quota_ms = ?, longest_ms = ?, priority = ?, concurrency = ? WHERE name = ?`,
-		p.Tier, milliseconds(p.Overrides.Quota), milliseconds(p.Overrides.Longest), p.Overrides.Priority, p.Overrides.Concurrency, p.Name)
+	_, err := tx.ExecContext(ctx, `UPDATE people SET tier = ?, quota_ms = ?, longest_ms = ?, priority = ?, concurrency = ?, runs = ? WHERE name = ?`,
+		p.Tier, milliseconds(p.Overrides.Quota), milliseconds(p.Overrides.Longest), p.Overrides.Priority, p.Overrides.Concurrency, p.Overrides.Runs, p.Name)
 	return err
 }
 
-// milliseconds is a duration as SQL keeps it.
+// milliseconds returns a duration as stored in SQL.
 func milliseconds(d *time.Duration) *int64 {
 	if d == nil {
 		return nil
@@ -69,29 +71,29 @@ func milliseconds(d *time.Duration) *int64 {
 	return &ms
 }
 
-// OwnOf is what an identity has in place of its tier's. Only people can have something. It reads the database after a
-// change only.
-func (p *Store) OwnOf(ctx context.Context, id identity.Identity) (Overrides, error) {
+// OverridesOf returns the Overrides of an identity. Only persons have Overrides. It reads the database only after a
+// change.
+func (s *Store) OverridesOf(ctx context.Context, id identity.Identity) (Overrides, error) {
 	if id.Kind != identity.User {
 		return Overrides{}, nil
 	}
-	all, err := p.owns.get(ctx, p.readOwns)
+	all, err := s.overrides.get(ctx, s.readOverrides)
 	return all[id.Name], err
 }
 
-// readOwns reads what OwnOf keeps.
-func (p *Store) readOwns(ctx context.Context) (map[string]Overrides, error) {
-	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people
-		WHERE coalesce(quota_ms, longest_ms, priority, concurrency) IS NOT NULL`)
-	people, err := collect(rows, err, "read allowances", scanPerson)
-	owns := make(map[string]Overrides, len(people))
+// readOverrides reads the Overrides that OverridesOf caches.
+func (s *Store) readOverrides(ctx context.Context) (map[string]Overrides, error) {
+	rows, err := s.reader().QueryContext(ctx, `SELECT `+personColumns+` FROM people
+		WHERE coalesce(quota_ms, longest_ms, priority, concurrency, runs) IS NOT NULL`)
+	people, err := sqlrows.Collect(rows, err, "read overrides", scanPerson)
+	overrides := make(map[string]Overrides, len(people))
 	for _, person := range people {
-		owns[person.Name] = person.Overrides
+		overrides[person.Name] = person.Overrides
 	}
-	return owns, err
+	return overrides, err
 }
 
-// span is an optional duration as SQL keeps it.
+// span is an optional duration as stored in SQL.
 type span struct{ into **time.Duration }
 
 // Scan implements sql.Scanner.
@@ -108,20 +110,20 @@ func (s span) Scan(value any) error {
 	return nil
 }
 
-// errNothing refuses a change that changes nothing.
+// errNothing refuses an empty Change.
 var errNothing = errors.New("nothing to change")
 
-// Check refuses a change that changes nothing, or to what cannot be.
+// Check returns an error for an empty Change or a value out of bounds.
 func (c Change) Check() error {
 	for what, d := range map[string]**time.Duration{"quota": c.Quota, "longest": c.Longest} {
-		if d != nil && *d != nil && (**d < time.Second || **d > mostOwn) {
-			return fmt.Errorf("%s must be from 1s to %v, and not %v", what, mostOwn, **d)
+		if d != nil && *d != nil && (**d < time.Second || **d > maxOverride) {
+			return fmt.Errorf("%s must be from 1s to %v, and not %v", what, maxOverride, **d)
 		}
 	}
 	for what, n := range map[string]struct {
 		given **int
 		most  int
-	}{"priority": {c.Priority, mostRank}, "concurrency": {c.Concurrency, mostAtOnce}} {
+	}{"priority": {c.Priority, maxPriority}, "concurrency": {c.Concurrency, maxConcurrency}, "runs": {c.Runs, maxRuns}} {
 		if n.given != nil && *n.given != nil && (**n.given < 0 || **n.given > n.most) {
 			return fmt.Errorf("%s must be from 0 to %d, and not %d", what, n.most, **n.given)
 		}
@@ -132,9 +134,10 @@ func (c Change) Check() error {
 	return nil
 }
 
-// Bounds of what a person may be given, as a tier has them.
+// Bounds of overrides, equal to those of a tier.
 const (
-	mostOwn    = 10_000 * time.Hour
-	mostRank   = 100
-	mostAtOnce = 1000
+	maxOverride    = 10_000 * time.Hour
+	maxPriority    = 100
+	maxConcurrency = 1000
+	maxRuns        = 100_000
 )

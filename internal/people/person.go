@@ -3,34 +3,34 @@ package people
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"spacehost/internal/identity"
 )
 
-// Person is somebody whom the operator knows by name. Name says who pays: the account is "user:" + Name.
+// Person is a user that the operator knows by name. The account is "user:" + Name.
 type Person struct {
 	Name      string
 	Tier      string
 	Overrides Overrides
 	CreatedAt time.Time
-	CreatedBy string // who added them
+	CreatedBy string // the operator, or "configuration"
 	Source    Source
 }
 
-// Source is who has the say over a person.
+// Source is the authority that manages a person.
 type Source string
 
-// The sources. A former person was dropped by the configuration: they have no good token, and their name is free.
+// The sources. A former person is no longer declared by the configuration: they have no valid token, and their name may
+// be used again.
 const (
 	Operator Source = "operator"
 	Config   Source = "config"
 	Former   Source = "former"
 )
 
-// ConfiguredPersonError refuses a change of somebody over whom the configuration has the say.
+// ConfiguredPersonError refuses a change of a person that the configuration manages.
 type ConfiguredPersonError struct {
 	Name   string
 	Source Source // Config or Former
@@ -38,117 +38,67 @@ type ConfiguredPersonError struct {
 
 func (e *ConfiguredPersonError) Error() string {
 	if e.Source == Former {
-		return fmt.Sprintf("%s was taken out of the configuration of `spacehost serve`: put them back there, or make them the operator's with `spacehost user add %s`", e.Name, e.Name)
+		return fmt.Sprintf("user %s was removed from the configuration of `spacehost serve`; add the user there again, or run `spacehost user add %s`", e.Name, e.Name)
 	}
-	return fmt.Sprintf("%s comes from the configuration of `spacehost serve`: change them under `people` there, and start the host again", e.Name)
+	return fmt.Sprintf("user %s comes from the configuration of `spacehost serve`; change the entry under `people` there and restart the host", e.Name)
 }
 
-// byOperator refuses changes that the configuration would undo at the next start.
-func (p Person) byOperator() error {
+// checkSource refuses changes of persons that the configuration manages: the next start would undo them.
+func (p Person) checkSource() error {
 	if p.Source == Operator {
 		return nil
 	}
 	return &ConfiguredPersonError{p.Name, p.Source}
 }
 
-// Identity is the person as payer.
+// Identity returns the person as a payer.
 func (p Person) Identity() identity.Identity {
 	return identity.Identity{Kind: identity.User, Name: p.Name, Tier: p.Tier}
 }
 
-// nameRule is in SQL too (migrations/0002_people.sql). The first letter keeps ".." out of paths and "-x" out of
-// command lines.
+// nameRule is also a CHECK in SQL (migrations/0002_people.sql). Its rule for the first character keeps ".." out of paths
+// and "-x" out of command lines.
 var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // BadNameError refuses the name of a new person.
 type BadNameError struct {
 	Name  string
-	Means string // what it means already, where accounts are named; "": it is not written as a name is
+	Means string // its existing meaning as an account; "": it does not match nameRule
 }
 
 func (e *BadNameError) Error() string {
 	if e.Means != "" {
-		return fmt.Sprintf("%.70q cannot be a name: where accounts are named, as in `spacehost quota %s`, it means %s; give another", e.Name, e.Name, e.Means)
+		return fmt.Sprintf("%.70q cannot be a name: where accounts are named, as in `spacehost quota %s`, it means %s; choose another name", e.Name, e.Name, e.Means)
 	}
 	return fmt.Sprintf("%.70q cannot be a name: give 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", e.Name)
 }
 
-// DuplicatePersonError says that somebody has that name already.
+// DuplicatePersonError refuses a name that is already in use.
 type DuplicatePersonError struct{ Name string }
 
 func (e *DuplicatePersonError) Error() string {
-	return fmt.Sprintf("%s is here already: `spacehost user tier %s TIER` changes the tier, `spacehost token create %s` makes a token", e.Name, e.Name, e.Name)
+	return fmt.Sprintf("user %s already exists: `spacehost user tier %s TIER` changes the tier, `spacehost token create %s` creates a token", e.Name, e.Name, e.Name)
 }
 
-// UnknownPersonError says that nobody has that name.
+// UnknownPersonError is returned for a name that no person has.
 type UnknownPersonError struct {
 	Name string
-	Near []string // names like it, the likeliest first
+	Near []string // similar names, the most likely first
 }
 
 func (e *UnknownPersonError) Error() string {
-	text := fmt.Sprintf("there is nobody called %.70q", e.Name)
+	text := fmt.Sprintf("unknown user %.70q", e.Name)
 	if len(e.Near) > 0 {
 		text += "; did you mean " + strings.Join(e.Near, " or ") + "?"
 	}
-	return text + "; `spacehost user list` shows everybody, `spacehost user add NAME` adds somebody"
+	return text + "; `spacehost user list` lists the users, `spacehost user add NAME` adds one"
 }
 
-// mask is what an error may say of a name, a label or an ID: who mistakes a token for one must not find it in a log.
+// redact returns the part of a name, a label or an ID that an error may contain. A token that was entered by mistake must
+// not appear in a log.
 func redact(text string) string {
 	if strings.Contains(strings.ToLower(text), tokenPrefix) {
 		return tokenPrefix + "..."
 	}
 	return text
-}
-
-const (
-	maxNear  = 3 // names that are offered
-	maxTypos = 2 // letters by which they may differ
-)
-
-// near are the names of all that name may have been meant for, the likeliest first.
-func near(name string, all []string) []string {
-	name = strings.ToLower(name)
-	byTypos := make([][]string, maxTypos+2)
-	for _, other := range all {
-		if i, like := likeness(name, other); like {
-			byTypos[i] = append(byTypos[i], other)
-		}
-	}
-	found := slices.Concat(byTypos...)
-	return found[:min(len(found), maxNear)]
-}
-
-// likeness is in how many letters name and other differ; maxTypos+1 says that name is the beginning of other.
-func likeness(name, other string) (typos int, like bool) {
-	if len(name) == 0 || len(name) > len(other)+maxTypos {
-		return 0, false
-	}
-	typos = distance(name, other)
-	if typos <= maxTypos && typos < len(name) { // else two letters would be like any other two
-		return typos, true
-	}
-	return maxTypos + 1, strings.HasPrefix(other, name)
-}
-
-// distance counts the letters to insert, delete or replace on the way from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // from the first i letters of a to each beginning of b
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

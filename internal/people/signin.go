@@ -4,32 +4,34 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"sync"
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/sqlrows"
 )
 
-// SignInLife is how long a browser stays signed in at a Space; the local visitor's, which no token stands behind, LocalLife.
+// SignInLife is the lifetime of a sign-in by token. LocalLife is that of the local visitor's sign-in, which has no token.
 const (
 	SignInLife = 30 * 24 * time.Hour
 	LocalLife  = 12 * time.Hour
 )
 
-// signInsEach bounds the browsers that one token has signed in; the oldest go.
-const signInsEach = 200
+// maxSignIns bounds the sign-ins of one token. The oldest are deleted first.
+const maxSignIns = 200
 
-// Proof is who somebody has shown to be, and by what.
+// Proof is an authenticated identity and the credential that proved it.
 type Proof struct {
 	Who   identity.Identity
-	token string // the id of their bearer token; "": the host's own link
+	token string // ID of the bearer token; "": the host's own link
 }
 
-// LocalProof is of whoever came by a link that the host has printed.
+// LocalProof returns the Proof of the local visitor, who opened a link that the host has printed.
 func LocalProof() Proof { return Proof{Who: identity.Identity{Kind: identity.Local}} }
 
-// Life is how long a sign-in by it lasts.
+// Life returns the lifetime of a sign-in by this Proof.
 func (p Proof) Life() time.Duration {
 	if p.token == "" {
 		return LocalLife
@@ -37,16 +39,16 @@ func (p Proof) Life() time.Duration {
 	return SignInLife
 }
 
-// ProofOf is ByToken for somebody who is about to sign in with the token.
-func (p *Store) ProofOf(ctx context.Context, token string) (Proof, error) {
-	b, err := p.byToken(ctx, token)
+// ProofOf returns the Proof of a bearer token that is used to sign in. Its errors are those of ByToken.
+func (s *Store) ProofOf(ctx context.Context, token string) (Proof, error) {
+	b, err := s.byToken(ctx, token)
 	if err != nil {
 		return Proof{}, err
 	}
 	return Proof{b.who, b.id}, nil
 }
 
-// signIn is one that was good when it was read.
+// signIn is a sign-in that was valid when it was read.
 type signIn struct {
 	hash  digest
 	space string
@@ -54,75 +56,75 @@ type signIn struct {
 	until time.Time
 }
 
-// SignedIn is who has signed in at a Space with the browser that brings text; false: nobody, or not any more.
-func (p *Store) SignedIn(ctx context.Context, space, text string) (identity.Identity, bool, error) {
+// SignedIn returns the identity that is signed in at a Space by the cookie text, or false without a valid sign-in.
+func (s *Store) SignedIn(ctx context.Context, space, text string) (identity.Identity, bool, error) {
 	if text == "" || len(text) > maxSecretText {
 		return identity.Identity{}, false, nil
 	}
-	good, err := p.signIns.get(ctx, p.readSignIns)
+	good, err := s.signIns.get(ctx, s.readSignIns)
 	if err != nil {
 		return identity.Identity{}, false, err
 	}
 	one, known := good[digest(sha256.Sum256([]byte(text)))]
-	if !known || one.space != space || !p.now().Before(one.until) {
+	if !known || one.space != space || !s.now().Before(one.until) {
 		return identity.Identity{}, false, nil
 	}
 	return one.who, true, nil
 }
 
-// newSecret is text of 256 random bits.
+// newSecret returns 256 random bits as text.
 func newSecret() string {
 	var random [32]byte
 	rand.Read(random[:])
 	return hex.EncodeToString(random[:])
 }
 
-// Codes are one-time words of the host's, each good for a short while and for one place. The zero value is not ready: use
-// NewCodes. Only digests are kept, and compared.
+// Codes are one-time codes. Each is valid for a limited time and for one place. Only digests are stored and compared. Use
+// NewCodes: the zero value is not ready.
 type Codes struct {
 	life time.Duration
 	now  func() time.Time
 
-	mu    sync.Mutex
-	given map[digest]given
+	mu     sync.Mutex
+	issued map[digest]code
 }
 
-type given struct {
+type code struct {
 	place string
 	proof Proof
 	until time.Time
 }
 
-// maxSecretText is the longest cookie or code that is looked up, in bytes; ours have 64.
+// maxSecretText is the longest accepted cookie or code in bytes; the host's have 64.
 const maxSecretText = 128
 
-// maxCodes bounds what waits to be used. Who may ask for codes has shown who they are.
+// maxCodes bounds the unused codes. Codes are issued only to authenticated clients.
 const maxCodes = 10_000
 
-// NewCodes returns Codes that live so long; now is the wall clock, nil the real one.
+// NewCodes returns Codes that are valid for the duration life. now is the wall clock; nil is the real one.
 func NewCodes(life time.Duration, now func() time.Time) *Codes {
 	if now == nil {
 		now = time.Now
 	}
-	return &Codes{life: life, now: now, given: map[digest]given{}}
+	return &Codes{life: life, now: now, issued: map[digest]code{}}
 }
 
-// Give makes a code for a place.
+// Give issues a code for a place.
 func (c *Codes) Give(place string, proof Proof) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	for hash, g := range c.given {
-		if !now.Before(g.until) || len(c.given) >= maxCodes {
-			delete(c.given, hash)
+	for hash, g := range c.issued {
+		if !now.Before(g.until) || len(c.issued) >= maxCodes {
+			delete(c.issued, hash)
 		}
 	}
 	text := newSecret()
-	c.given[digest(sha256.Sum256([]byte(text)))] = given{place, proof, now.Add(c.life)}
+	c.issued[digest(sha256.Sum256([]byte(text)))] = code{place, proof, now.Add(c.life)}
 	return text
 }
 
-// Take uses a code up, be it for the right place or not.
+// Take redeems a code. The code is used up even if the place is wrong.
 func (c *Codes) Take(place, text string) (Proof, bool) {
 	if len(text) > maxSecretText {
 		return Proof{}, false
@@ -130,24 +132,96 @@ func (c *Codes) Take(place, text string) (Proof, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	hash := digest(sha256.Sum256([]byte(text)))
-	g, known := c.given[hash]
-	delete(c.given, hash)
+	g, known := c.issued[hash]
+	delete(c.issued, hash)
 	if !known || g.place != place || !c.now().Before(g.until) {
 		return Proof{}, false
 	}
 	return g.proof, true
 }
 
-// Keep is Take for a word that is used again and again until it is over.
-func (c *Codes) Keep(place, text string) (Proof, bool) {
+// Verify checks a code without using it up.
+func (c *Codes) Verify(place, text string) (Proof, bool) {
 	if len(text) > maxSecretText {
 		return Proof{}, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g, known := c.given[digest(sha256.Sum256([]byte(text)))]
+	g, known := c.issued[digest(sha256.Sum256([]byte(text)))]
 	if !known || g.place != place || !c.now().Before(g.until) {
 		return Proof{}, false
 	}
 	return g.proof, true
+}
+
+// SignIn creates a sign-in of proof's person at a Space. It returns the text of the browser's cookie, which is not
+// stored. A token that has been revoked since is refused with *UnknownTokenError.
+func (s *Store) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
+	text = newSecret()
+	err = s.change(ctx, "sign in", func(tx *sql.Tx) error {
+		now := s.now()
+		if err := trimSignIns(ctx, tx, proof.token, now); err != nil {
+			return err
+		}
+		hash := sha256.Sum256([]byte(text))
+		added, err := changes(tx.ExecContext(ctx, `INSERT INTO sign_ins (hash, space, token, created_at, expires_at)
+			SELECT ?1, ?2, nullif(?3, ''), ?4, ?5 WHERE ?3 = '' OR EXISTS (SELECT 1 FROM tokens WHERE id = ?3 AND revoked_at IS NULL)`,
+			hash[:], space, proof.token, now.UnixMilli(), now.Add(proof.Life()).UnixMilli()))
+		if err == nil && added == 0 {
+			err = &UnknownTokenError{}
+		}
+		return err
+	})
+	return text, err
+}
+
+// trimSignIns deletes expired sign-ins, and the oldest ones of a token that has reached maxSignIns.
+func trimSignIns(ctx context.Context, tx *sql.Tx, token string, now time.Time) error {
+	if err := deleteExpiredSignIns(ctx, tx, now); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash IN (SELECT hash FROM sign_ins
+		WHERE coalesce(token, '') = ? ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)`, token, maxSignIns-1)
+	return err
+}
+
+func deleteExpiredSignIns(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE expires_at <= ?
+		OR token IN (SELECT id FROM tokens WHERE revoked_at IS NOT NULL)`, now.UnixMilli())
+	return err
+}
+
+// SignOut ends the sign-in of text, the text returned by SignIn. An unknown text is not an error.
+func (s *Store) SignOut(ctx context.Context, space, text string) error {
+	return s.change(ctx, "sign out", func(tx *sql.Tx) error {
+		hash := sha256.Sum256([]byte(text))
+		_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash = ? AND space = ?`, hash[:], space)
+		return err
+	})
+}
+
+// readSignIns reads the sign-ins that SignedIn caches.
+func (s *Store) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
+	rows, err := s.reader().QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
+		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
+		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, s.now().UnixMilli())
+	all, err := sqlrows.Collect(rows, err, "read sign-ins", scanSignIn)
+	good := make(map[digest]*signIn, len(all))
+	for _, signIn := range all {
+		good[signIn.hash] = signIn
+	}
+	return good, err
+}
+
+func scanSignIn(row sqlrows.Scanner) (*signIn, error) {
+	s := &signIn{}
+	var hash []byte
+	if err := row.Scan(&hash, &s.space, (*instant)(&s.until), &s.who.Name, &s.who.Tier); err != nil {
+		return nil, err
+	}
+	s.hash = digest(hash) // 32 bytes, by a CHECK
+	if s.who.Kind = identity.User; s.who.Name == "" {
+		s.who.Kind = identity.Local
+	}
+	return s, nil
 }

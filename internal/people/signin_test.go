@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-func (w *town) signedIn(space, text string) string {
-	w.t.Helper()
-	who, ok, err := w.SignedIn(context.Background(), space, text)
+func (f *storeFixture) signedIn(space, text string) string {
+	f.t.Helper()
+	who, ok, err := f.SignedIn(context.Background(), space, text)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	if !ok {
 		return ""
@@ -21,90 +21,114 @@ func (w *town) signedIn(space, text string) string {
 	return who.Key() + " " + who.Tier
 }
 
-// TestASignInIsAsGoodAsItsToken: for one Space, for thirty days, until the token is revoked or the browser is signed out.
-func TestASignInIsAsGoodAsItsToken(t *testing.T) {
-	w := newTown(t)
-	w.add("ada")
-	token, row := w.token("ada")
-	signIn := func() string {
-		proof, err := w.ProofOf(t.Context(), token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := w.SignIn(t.Context(), "demo", proof)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	want := func(when, space, text, who string) {
-		t.Helper()
-		if got := w.signedIn(space, text); got != who {
-			t.Errorf("%s: got %q, want %q", when, got, who)
-		}
-	}
-	first, second := signIn(), signIn()
-	want("at once", "demo", first, "user:ada free")
-	want("at another Space", "other", first, "")
-	for _, made := range []string{"", "x", first + "0", strings.ToUpper(first), token, row.ID, strings.Repeat("0", 64)} {
-		want("made up", "demo", made, "")
-	}
-	if err := w.SignOut(t.Context(), "other", first); err != nil {
-		t.Fatal(err)
-	}
-	want("signed out of another Space", "demo", first, "user:ada free")
-	if err := w.SignOut(t.Context(), "demo", first); err != nil {
-		t.Fatal(err)
-	}
-	want("signed out", "demo", first, "")
-	want("the other browser", "demo", second, "user:ada free")
-	w.pass(SignInLife - time.Second)
-	want("just before thirty days", "demo", second, "user:ada free")
-	w.pass(time.Second)
-	want("after thirty days", "demo", second, "")
-	third := signIn()
-	proof, err := w.ProofOf(t.Context(), token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Revoke(t.Context(), row.ID); err != nil {
-		t.Fatal(err)
-	}
-	want("with the token revoked", "demo", third, "")
-	var unknown *UnknownTokenError
-	if _, err := w.SignIn(t.Context(), "demo", proof); !errors.As(err, &unknown) {
-		t.Errorf("a sign-in with a token that was revoked meanwhile: %v", err)
-	}
-	local, err := w.SignIn(t.Context(), "demo", LocalProof())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want("the local visitor", "demo", local, "local ")
-	w.pass(LocalLife)
-	want("the local visitor after twelve hours", "demo", local, "")
+// signInFixture is a storeFixture with the user ada, who has one token.
+type signInFixture struct {
+	*storeFixture
+	token string
+	row   Token
 }
 
-func TestManySignInsOfOneToken(t *testing.T) {
-	w := newTown(t)
-	w.add("ada")
-	token, _ := w.token("ada")
-	proof, err := w.ProofOf(t.Context(), token)
+func newSignInFixture(t *testing.T) signInFixture {
+	t.Helper()
+	f := newFixture(t)
+	f.add("ada")
+	token, row := f.token("ada")
+	return signInFixture{f, token, row}
+}
+
+// signIn signs a browser in at the Space demo with the token.
+func (f signInFixture) signIn() string {
+	f.t.Helper()
+	proof, err := f.ProofOf(f.t.Context(), f.token)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	text, err := f.SignIn(f.t.Context(), "demo", proof)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return text
+}
+
+func (f signInFixture) want(when, space, text, key string) {
+	f.t.Helper()
+	if got := f.signedIn(space, text); got != key {
+		f.t.Errorf("%s: got %q, want %q", when, got, key)
+	}
+}
+
+// TestSignIn: a sign-in is valid at one Space for thirty days, or until the browser is signed out.
+func TestSignIn(t *testing.T) {
+	f := newSignInFixture(t)
+	first, second := f.signIn(), f.signIn()
+	f.want("at once", "demo", first, "user:ada free")
+	f.want("at another Space", "other", first, "")
+	for _, made := range []string{"", "x", first + "0", strings.ToUpper(first), f.token, f.row.ID, strings.Repeat("0", 64)} {
+		f.want("made up", "demo", made, "")
+	}
+	if err := f.SignOut(t.Context(), "other", first); err != nil {
+		t.Fatal(err)
+	}
+	f.want("signed out of another Space", "demo", first, "user:ada free")
+	if err := f.SignOut(t.Context(), "demo", first); err != nil {
+		t.Fatal(err)
+	}
+	f.want("signed out", "demo", first, "")
+	f.want("the other browser", "demo", second, "user:ada free")
+	f.pass(SignInLife - time.Second)
+	f.want("just before thirty days", "demo", second, "user:ada free")
+	f.pass(time.Second)
+	f.want("after thirty days", "demo", second, "")
+	f.want("signed in again", "demo", f.signIn(), "user:ada free")
+}
+
+// TestSignInDependsOnItsToken: a revoked token ends its sign-ins. The local visitor's sign-in has no token.
+func TestSignInDependsOnItsToken(t *testing.T) {
+	f := newSignInFixture(t)
+	text := f.signIn()
+	proof, err := f.ProofOf(t.Context(), f.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("before the revocation", "demo", text, "user:ada free")
+	if _, err := f.Revoke(t.Context(), f.row.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.want("with the token revoked", "demo", text, "")
+	var unknown *UnknownTokenError
+	if _, err := f.SignIn(t.Context(), "demo", proof); !errors.As(err, &unknown) {
+		t.Errorf("a sign-in with a token that was revoked meanwhile: %v", err)
+	}
+	local, err := f.SignIn(t.Context(), "demo", LocalProof())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("the local visitor", "demo", local, "local ")
+	f.pass(LocalLife)
+	f.want("the local visitor after twelve hours", "demo", local, "")
+}
+
+func TestSignInsPerTokenAreBounded(t *testing.T) {
+	f := newFixture(t)
+	f.add("ada")
+	token, _ := f.token("ada")
+	proof, err := f.ProofOf(t.Context(), token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var texts []string
-	for range signInsEach + 3 {
-		text, err := w.SignIn(t.Context(), "demo", proof)
+	for range maxSignIns + 3 {
+		text, err := f.SignIn(t.Context(), "demo", proof)
 		if err != nil {
 			t.Fatal(err)
 		}
 		texts = append(texts, text)
 	}
-	if got := w.count("SELECT count(*) FROM sign_ins"); got != signInsEach {
-		t.Errorf("%d are kept", got)
+	if got := f.count("SELECT count(*) FROM sign_ins"); got != maxSignIns {
+		t.Errorf("%d sign-ins are stored", got)
 	}
-	if w.signedIn("demo", texts[2]) != "" || w.signedIn("demo", texts[3]) == "" {
-		t.Error("it is not the oldest that have gone")
+	if f.signedIn("demo", texts[2]) != "" || f.signedIn("demo", texts[3]) == "" {
+		t.Error("the deleted sign-ins are not the oldest")
 	}
 }
 
@@ -124,7 +148,7 @@ func TestCodes(t *testing.T) {
 		take("again", "demo", code, false)
 		code = c.Give("demo", LocalProof())
 		take("for another Space", "other", code, false)
-		take("after somebody has tried it elsewhere", "demo", code, false)
+		take("after it was tried elsewhere", "demo", code, false)
 		code = c.Give("demo", LocalProof())
 		time.Sleep(30 * time.Second)
 		take("late", "demo", code, false)

@@ -1,4 +1,3 @@
-// Package people keeps the accounts of named users: tiers, overrides, bearer tokens, browser sign-ins and the delegation deny list.
 package people
 
 import (
@@ -10,38 +9,40 @@ import (
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/nearest"
+	"spacehost/internal/sqlrows"
 )
 
-// Store are those whom the operator knows by name, their bearer tokens, and the browsers that they have signed in: the
-// tables people, tokens and sign_ins. It may be used by many goroutines.
+// Store keeps the named users, their bearer tokens and their signed-in browsers in the tables people, tokens and
+// sign_ins. It may be used by many goroutines.
 //
-// Its methods bring their own connection, and the pool has only one: never call them with a transaction open. Close it
-// before the database.
+// Its methods take a connection from the pool, which has only one: never call them with a transaction open. Close the
+// Store before the database.
 type Store struct {
 	Now   func() time.Time // wall clock, set before the first use; nil is the real one
-	Reads *sql.DB          // as migrations.OpenReads makes it, set before the first use; nil: the one that writes
+	Reads *sql.DB          // handle of migrations.OpenReads, set before the first use; nil: the writing handle
 
-	db       *sql.DB
-	lastUsed lastUsedWriter
-	bearers  cache[map[digest]*bearer]
-	owns     cache[map[string]Overrides]
-	signIns  cache[map[digest]*signIn]
+	db        *sql.DB
+	lastUsed  lastUsedWriter
+	bearers   cache[map[digest]*bearer]
+	overrides cache[map[string]Overrides]
+	signIns   cache[map[digest]*signIn]
 }
 
-// NewStore returns the People in db, which migrations.Open has opened.
+// NewStore returns the Store in db, which migrations.Open has opened.
 func NewStore(db *sql.DB) *Store { return &Store{db: db} }
 
-// Add makes a person known; by says who did it. Errors: *BadNameError, *DuplicatePersonError, *ConfiguredPersonError.
-// Which tiers there are the caller knows. A former person becomes the operator's, with the account that they had.
-func (p *Store) Add(ctx context.Context, name, tier, by string) (Person, error) {
+// Add creates a person; by names the operator. Errors: *BadNameError, *DuplicatePersonError, *ConfiguredPersonError. The
+// caller checks that the tier exists. A former person becomes the operator's and keeps the account.
+func (s *Store) Add(ctx context.Context, name, tier, by string) (Person, error) {
 	if err := CheckName(name); err != nil {
 		return Person{}, err
 	}
-	defer p.owns.forget()
-	person := Person{Name: name, Tier: tier, CreatedAt: p.now(), CreatedBy: by, Source: Operator}
-	result, err := p.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
+	defer s.overrides.reset()
+	person := Person{Name: name, Tier: tier, CreatedAt: s.now(), CreatedBy: by, Source: Operator}
+	result, err := s.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source,
-		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL
+		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL, runs = NULL
 		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
@@ -51,16 +52,16 @@ func (p *Store) Add(ctx context.Context, name, tier, by string) (Person, error) 
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
 	}
 	if added == 0 {
-		return Person{}, p.taken(ctx, name)
+		return Person{}, s.nameTaken(ctx, name)
 	}
 	return person, nil
 }
 
-// taken says why a name cannot be given to somebody new.
-func (p *Store) taken(ctx context.Context, name string) error {
-	person, err := p.Get(ctx, name)
+// nameTaken returns the error for a name that is already in use.
+func (s *Store) nameTaken(ctx context.Context, name string) error {
+	person, err := s.Get(ctx, name)
 	if err == nil {
-		err = person.byOperator()
+		err = person.checkSource()
 	}
 	if err == nil {
 		err = &DuplicatePersonError{Name: name}
@@ -68,31 +69,31 @@ func (p *Store) taken(ctx context.Context, name string) error {
 	return err
 }
 
-// SetTier gives a person another tier, from their next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
-func (p *Store) SetTier(ctx context.Context, name, tier string) (Person, error) {
-	return p.Set(ctx, name, Change{Tier: &tier})
+// SetTier changes a person's tier from the next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
+func (s *Store) SetTier(ctx context.Context, name, tier string) (Person, error) {
+	return s.Set(ctx, name, Change{Tier: &tier})
 }
 
-// List is everybody, by name.
-func (p *Store) List(ctx context.Context) ([]Person, error) {
-	rows, err := p.questions().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
-	return collect(rows, err, "list people", scanPerson)
+// List returns all persons by name.
+func (s *Store) List(ctx context.Context) ([]Person, error) {
+	rows, err := s.reader().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
+	return sqlrows.Collect(rows, err, "list people", scanPerson)
 }
 
-// Get is one person. Errors: *UnknownPersonError.
-func (p *Store) Get(ctx context.Context, name string) (Person, error) {
-	return personOf(ctx, p.questions(), name)
+// Get returns one person. Errors: *UnknownPersonError.
+func (s *Store) Get(ctx context.Context, name string) (Person, error) {
+	return personOf(ctx, s.reader(), name)
 }
 
-// CreateToken makes a token for a person. Its text is returned here and never again. Errors: *UnknownPersonError,
+// CreateToken creates a token for a person. Its text is returned only here. Errors: *UnknownPersonError,
 // *ConfiguredPersonError, *BadLabelError, *TooManyTokensError.
-func (p *Store) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
+func (s *Store) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
 	if err := checkLabel(label); err != nil {
 		return "", Token{}, err
 	}
-	text, t = newToken(), Token{ID: newTokenID(), Person: person, Label: label, CreatedAt: p.now()}
-	err = p.change(ctx, "create token", func(tx *sql.Tx) error {
-		if err := checkRoom(ctx, tx, person); err != nil {
+	text, t = newToken(), Token{ID: newTokenID(), Person: person, Label: label, CreatedAt: s.now()}
+	err = s.change(ctx, "create token", func(tx *sql.Tx) error {
+		if err := checkTokenLimit(ctx, tx, person); err != nil {
 			return err
 		}
 		hash := sha256.Sum256([]byte(text))
@@ -106,28 +107,28 @@ func (p *Store) CreateToken(ctx context.Context, person, label string) (text str
 	return text, t, nil
 }
 
-// checkRoom says whether a person, who must be known, may have one more token.
-func checkRoom(ctx context.Context, tx *sql.Tx, person string) error {
+// checkTokenLimit returns an error if the person is unknown or may not have another token.
+func checkTokenLimit(ctx context.Context, tx *sql.Tx, person string) error {
 	known, err := personOf(ctx, tx, person)
 	if err == nil {
-		err = known.byOperator()
+		err = known.checkSource()
 	}
 	if err != nil {
 		return err
 	}
 	var live int
 	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL`, person).Scan(&live)
-	if err == nil && live >= maxLive {
-		err = &TooManyTokensError{Person: person, Most: maxLive}
+	if err == nil && live >= maxTokens {
+		err = &TooManyTokensError{Person: person, Most: maxTokens}
 	}
 	return err
 }
 
-// Revoke ends a token: once it has returned, ByToken refuses it. To revoke twice changes nothing. Errors:
+// Revoke revokes a token. ByToken refuses the token once Revoke has returned. A second call changes nothing. Errors:
 // *UnknownTokenIDError, *ConfiguredPersonError.
-func (p *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
-	err = p.change(ctx, "revoke token", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, p.now().UnixMilli(), id)
+func (s *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
+	err = s.change(ctx, "revoke token", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, s.now().UnixMilli(), id)
 		if err != nil {
 			return err
 		}
@@ -142,29 +143,29 @@ func (p *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
 		if err != nil {
 			return err
 		}
-		return owner.byOperator() // undoes the update
+		return owner.checkSource() // undoes the update
 	})
 	return t, err
 }
 
-// Tokens are those of a person, or of everybody with "": the newest first, with those that are revoked. Errors:
+// Tokens returns the tokens of a person, or all tokens for "". Revoked ones are included; the newest come first. Errors:
 // *UnknownPersonError.
-func (p *Store) Tokens(ctx context.Context, person string) ([]Token, error) {
+func (s *Store) Tokens(ctx context.Context, person string) ([]Token, error) {
 	if person != "" {
-		if _, err := p.Get(ctx, person); err != nil {
+		if _, err := s.Get(ctx, person); err != nil {
 			return nil, err
 		}
 	}
-	rows, err := p.questions().QueryContext(ctx,
+	rows, err := s.reader().QueryContext(ctx,
 		`SELECT `+tokenColumns+` FROM tokens WHERE ? IN ('', person) ORDER BY created_at DESC, rowid DESC`, person)
-	return collect(rows, err, "list tokens", scanToken)
+	return sqlrows.Collect(rows, err, "list tokens", scanToken)
 }
 
-// readBearers reads what ByToken keeps.
-func (p *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
-	rows, err := p.questions().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
+// readBearers reads the tokens that ByToken caches.
+func (s *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
+	rows, err := s.reader().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
 		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
-	all, err := collect(rows, err, "read tokens", scanBearer)
+	all, err := sqlrows.Collect(rows, err, "read tokens", scanBearer)
 	good := make(map[digest]*bearer, len(all))
 	for _, b := range all {
 		good[b.hash] = b
@@ -172,48 +173,11 @@ func (p *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 	return good, err
 }
 
-// SignIn makes a browser one that proof's person has signed in at a Space, and returns what its cookie says, which is kept
-// nowhere. A token that has been revoked since is refused: *UnknownTokenError.
-func (p *Store) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
-	text = newSecret()
-	err = p.change(ctx, "sign in", func(tx *sql.Tx) error {
-		now := p.now()
-		if err := tidySignIns(ctx, tx, proof.token, now); err != nil {
-			return err
-		}
-		hash := sha256.Sum256([]byte(text))
-		added, err := changes(tx.ExecContext(ctx, `INSERT INTO sign_ins (hash, space, token, created_at, expires_at)
-			SELECT ?1, ?2, nullif(?3, ''), ?4, ?5 WHERE ?3 = '' OR EXISTS (SELECT 1 FROM tokens WHERE id = ?3 AND revoked_at IS NULL)`,
-			hash[:], space, proof.token, now.UnixMilli(), now.Add(proof.Life()).UnixMilli()))
-		if err == nil && added == 0 {
-			err = &UnknownTokenError{}
-		}
-		return err
-	})
-	return text, err
-}
-
-// tidySignIns drops what is over, and the oldest of whoever has very many.
-func tidySignIns(ctx context.Context, tx *sql.Tx, token string, now time.Time) error {
-	if err := dropSignIns(ctx, tx, now); err != nil {
-		return err
-	}
-	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash IN (SELECT hash FROM sign_ins
-		WHERE coalesce(token, '') = ? ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)`, token, signInsEach-1)
-	return err
-}
-
-func dropSignIns(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE expires_at <= ?
-		OR token IN (SELECT id FROM tokens WHERE revoked_at IS NOT NULL)`, now.UnixMilli())
-	return err
-}
-
-// Forget takes out sign-ins that are over and tokens that were revoked before a moment (the zero time: none), and says
-// how many tokens. Whoever brings one is refused as before.
-func (p *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
-	err = p.change(ctx, "forget what is over", func(tx *sql.Tx) error {
-		if err := dropSignIns(ctx, tx, p.now()); err != nil || before.IsZero() {
+// Forget deletes expired sign-ins and tokens that were revoked before a time (the zero time: none). It returns the number
+// of deleted tokens. Requests with a deleted token are refused as before.
+func (s *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
+	err = s.change(ctx, "delete expired sign-ins and revoked tokens", func(tx *sql.Tx) error {
+		if err := deleteExpiredSignIns(ctx, tx, s.now()); err != nil || before.IsZero() {
 			return err
 		}
 		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE revoked_at < ?`, before.UnixMilli()))
@@ -222,73 +186,39 @@ func (p *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err
 	return tokens, err
 }
 
-// SignOut ends what SignIn returned; of what is unknown nothing is said.
-func (p *Store) SignOut(ctx context.Context, space, text string) error {
-	return p.change(ctx, "sign out", func(tx *sql.Tx) error {
-		hash := sha256.Sum256([]byte(text))
-		_, err := tx.ExecContext(ctx, `DELETE FROM sign_ins WHERE hash = ? AND space = ?`, hash[:], space)
-		return err
-	})
-}
-
-// readSignIns reads what SignedIn keeps.
-func (p *Store) readSignIns(ctx context.Context) (map[digest]*signIn, error) {
-	rows, err := p.questions().QueryContext(ctx, `SELECT s.hash, s.space, s.expires_at, coalesce(p.name, ''), coalesce(p.tier, '')
-		FROM sign_ins s LEFT JOIN tokens t ON t.id = s.token LEFT JOIN people p ON p.name = t.person
-		WHERE s.expires_at > ? AND t.revoked_at IS NULL`, p.now().UnixMilli())
-	all, err := collect(rows, err, "read sign-ins", scanSignIn)
-	good := make(map[digest]*signIn, len(all))
-	for _, s := range all {
-		good[s.hash] = s
-	}
-	return good, err
-}
-
-func scanSignIn(row scanner) (*signIn, error) {
-	s := &signIn{}
-	var hash []byte
-	if err := row.Scan(&hash, &s.space, (*instant)(&s.until), &s.who.Name, &s.who.Tier); err != nil {
-		return nil, err
-	}
-	s.hash = digest(hash) // 32 bytes, by a CHECK
-	if s.who.Kind = identity.User; s.who.Name == "" {
-		s.who.Kind = identity.Local
-	}
-	return s, nil
-}
-
-// mark writes down that a token was used, before it was revoked. It asks again whether a mark is due: what ByToken keeps
-// may have been forgotten and read again between a claim and its mark.
-func (p *Store) mark(ctx context.Context, id string, now time.Time) error {
+// recordUse updates last_used_at of a token that was used before it was revoked. The statement checks useInterval again,
+// because the cache of ByToken may have been reset and read between claimUse and this update.
+func (s *Store) recordUse(ctx context.Context, id string, now time.Time) error {
 	at := now.UnixMilli()
-	_, err := p.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ?1 WHERE id = ?2 AND coalesce(revoked_at, ?1) >= ?1
-		AND (last_used_at IS NULL OR last_used_at > ?1 OR last_used_at <= ?3)`, at, id, at-markEvery.Milliseconds())
+	_, err := s.db.ExecContext(ctx, `UPDATE tokens SET last_used_at = ?1 WHERE id = ?2 AND coalesce(revoked_at, ?1) >= ?1
+		AND (last_used_at IS NULL OR last_used_at > ?1 OR last_used_at <= ?3)`, at, id, at-useInterval.Milliseconds())
 	return err
 }
 
-// questions answers what needs no transaction.
-func (p *Store) questions() *sql.DB {
-	if p.Reads == nil {
-		return p.db
+// reader returns the handle for queries outside a transaction.
+func (s *Store) reader() *sql.DB {
+	if s.Reads == nil {
+		return s.db
 	}
-	return p.Reads
+	return s.Reads
 }
 
-// now is in whole milliseconds, as SQL keeps it.
-func (p *Store) now() time.Time {
-	now := p.Now
+// now returns the time in whole milliseconds, the precision of SQL.
+func (s *Store) now() time.Time {
+	now := s.Now
 	if now == nil {
 		now = time.Now
 	}
 	return time.UnixMilli(now().UnixMilli()).UTC()
 }
 
-// change is one transaction, after which ByToken and SignedIn read anew: only then, or they would keep what was before.
-func (p *Store) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	defer p.owns.forget()
-	defer p.bearers.forget()
-	defer p.signIns.forget()
-	tx, err := p.db.BeginTx(ctx, nil)
+// change runs do in one transaction and resets the caches after the commit. An earlier reset would let a concurrent read
+// cache the old rows.
+func (s *Store) change(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	defer s.overrides.reset()
+	defer s.bearers.reset()
+	defer s.signIns.reset()
+	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -302,13 +232,13 @@ func (p *Store) change(ctx context.Context, what string, do func(tx *sql.Tx) err
 	return nil
 }
 
-// asker is a transaction or, for a single question, the pool.
-type asker interface {
+// querier is a transaction or, for a single query, the pool.
+type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func personOf(ctx context.Context, q asker, name string) (Person, error) {
+func personOf(ctx context.Context, q querier, name string) (Person, error) {
 	person, err := scanPerson(q.QueryRowContext(ctx, `SELECT `+personColumns+` FROM people WHERE name = ?`, name))
 	switch {
 	case err == nil:
@@ -317,69 +247,46 @@ func personOf(ctx context.Context, q asker, name string) (Person, error) {
 		return Person{}, fmt.Errorf("read person: %w", err)
 	}
 	rows, err := q.QueryContext(ctx, `SELECT name FROM people ORDER BY name`)
-	names, err := collect(rows, err, "list names", scanName)
+	names, err := sqlrows.Collect(rows, err, "list names", scanName)
 	if err != nil {
 		return Person{}, err
 	}
-	return Person{}, &UnknownPersonError{Name: redact(name), Near: near(name, names)}
+	return Person{}, &UnknownPersonError{Name: redact(name), Near: nearest.Names(name, names)}
 }
 
-// scanner is a row or the rows.
-type scanner interface{ Scan(into ...any) error }
+const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency, runs`
 
-const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
-
-func scanPerson(row scanner) (p Person, err error) {
+func scanPerson(row sqlrows.Scanner) (p Person, err error) {
 	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
-		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency)
+		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency, &p.Overrides.Runs)
 	return p, err
 }
 
-func scanName(row scanner) (name string, err error) {
+func scanName(row sqlrows.Scanner) (name string, err error) {
 	err = row.Scan(&name)
 	return name, err
 }
 
 const tokenColumns = `id, person, label, created_at, last_used_at, revoked_at`
 
-func scanToken(row scanner) (t Token, err error) {
+func scanToken(row sqlrows.Scanner) (t Token, err error) {
 	err = row.Scan(&t.ID, &t.Person, &t.Label, (*instant)(&t.CreatedAt), (*instant)(&t.LastUsedAt), (*instant)(&t.RevokedAt))
 	return t, err
 }
 
-func scanBearer(row scanner) (*bearer, error) {
+func scanBearer(row sqlrows.Scanner) (*bearer, error) {
 	b := &bearer{who: identity.Identity{Kind: identity.User}}
 	var hash []byte
-	var marked int64
-	if err := row.Scan(&hash, &b.id, &marked, &b.who.Name, &b.who.Tier); err != nil {
+	var lastUse int64
+	if err := row.Scan(&hash, &b.id, &lastUse, &b.who.Name, &b.who.Tier); err != nil {
 		return nil, err
 	}
 	b.hash = digest(hash) // 32 bytes, by a CHECK
-	b.marked.Store(marked)
+	b.lastUse.Store(lastUse)
 	return b, nil
 }
 
-// collect reads all rows, each with one.
-func collect[T any](rows *sql.Rows, err error, what string, one func(scanner) (T, error)) ([]T, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		v, err := one(rows)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		all = append(all, v)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return all, nil
-}
-
-// instant is a time.Time as SQL keeps it; NULL is the zero time.
+// instant is a time.Time as stored in SQL; NULL is the zero time.
 type instant time.Time
 
 // Scan implements sql.Scanner.
@@ -393,33 +300,4 @@ func (i *instant) Scan(value any) error {
 		return fmt.Errorf("a time is %T, want an integer", value)
 	}
 	return nil
-}
-
-// change is one statement, after which Check knows what it did.
-func (s *DelegationDenyList) change(ctx context.Context, statement string, values ...any) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	if _, err := s.db.ExecContext(ctx, statement, values...); err != nil {
-		return fmt.Errorf("change what Spaces may spend through others: %w", err)
-	}
-	return s.read(context.WithoutCancel(ctx)) // it is committed: whoever asked may be gone
-}
-
-func (s *DelegationDenyList) read(ctx context.Context) error {
-	rows, err := s.db.QueryContext(ctx, `SELECT space, identity, stopped_at, stopped_by FROM via_stops`)
-	list, err := collect(rows, err, "read what Spaces may not spend through others", scanDenial)
-	if err != nil {
-		return err
-	}
-	all := make(map[denialKey]Denial, len(list))
-	for _, stop := range list {
-		all[denialKey{stop.Space, stop.Identity}] = stop
-	}
-	s.all.Store(&all)
-	return nil
-}
-
-func scanDenial(row scanner) (s Denial, err error) {
-	err = row.Scan(&s.Space, &s.Identity, (*instant)(&s.At), &s.By)
-	return s, err
 }

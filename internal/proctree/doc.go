@@ -12,7 +12,7 @@
 //
 // # Types and callers
 //
-//   - Processes keeps the tree of each Space. Package cmd/spacehost creates it and calls Contain, Run and EndOrphans,
+//   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
 //     and SpaceAt for local connections. Package worker registers each start. Package lease uses it as
 //     lease.Processes: Owns, Confine, Wait, End, SpaceOf and Within.
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.

@@ -1,4 +1,3 @@
-// Package token signs and verifies X-IP-Token, the header that names the account of a call.
 package token
 
 import (
@@ -10,27 +9,27 @@ import (
 	"spacehost/internal/identity"
 )
 
-// Issuer is the iss of every token of ours.
+// Issuer is the iss claim of all tokens of spacehost.
 const Issuer = "spacehost"
 
-// Lifetime is how long a token lives at most, if the Event that it stands for lives that long.
+// Lifetime is the maximum validity of a token. The end of its Event may end it earlier.
 const Lifetime = 24 * time.Hour
 
-// Claims are what an X-IP-Token says.
+// Claims are the contents of an X-IP-Token.
 type Claims struct {
 	Iss       string    // Sign writes Issuer
-	Aud       string    // the one Space that may use it
+	Aud       string    // the only Space that may use the token
 	Sub       string    // Identity.Key
 	Tier      string    // of Sub
 	ID        string    // jti: the Event
-	Session   string    // sid: a digest of the Session that the Event is of; empty of a direct call
+	Session   string    // sid: digest of the Event's Session; empty for a direct call
 	IssuedAt  time.Time // zero: now
 	ExpiresAt time.Time // zero: IssuedAt + Lifetime
 	Act       string    // the Space that called on the visitor's behalf, if any
-	Error     string    // why it had to fall back to the address, if it had to; the spaces package shows it
+	Error     string    // reason for a fallback to the address, if any; the spaces package shows it
 }
 
-// Identity is who pays, via Act.
+// Identity returns the payer, with Act as Via.
 func (c Claims) Identity() (identity.Identity, error) {
 	id, err := identity.ParseKey(c.Sub)
 	if err != nil {
@@ -40,8 +39,8 @@ func (c Claims) Identity() (identity.Identity, error) {
 	return id, nil
 }
 
-// payload is Claims on the wire: one audience as plain text, times in whole seconds. The spaces package reads it
-// without checking it, by base64 and json.loads (spaces 0.51.3, zero/utils.py: jwt_payload).
+// payload is the JSON form of Claims: one audience as plain text, times in whole seconds. The spaces package decodes it by
+// base64 and json.loads without verification (spaces 0.51.3, zero/utils.py: jwt_payload).
 type payload struct {
 	Iss   string           `json:"iss"`
 	Aud   string           `json:"aud"`
@@ -71,7 +70,7 @@ func (p *payload) claims() Claims {
 	}
 }
 
-// Validate is asked by the parser after the signature, beside its own checks of iss, iat and exp.
+// Validate is called by the parser after the signature, in addition to the parser's own checks of iss, iat and exp.
 func (p *payload) Validate() error {
 	if p.Aud == "" {
 		return errNoAudience
@@ -85,7 +84,7 @@ func (p *payload) Validate() error {
 	return nil
 }
 
-// These make payload a jwt.Claims.
+// These methods implement jwt.Claims.
 
 func (p *payload) GetExpirationTime() (*jwt.NumericDate, error) { return p.Exp, nil }
 func (p *payload) GetIssuedAt() (*jwt.NumericDate, error)       { return p.Iat, nil }

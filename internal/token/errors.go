@@ -9,34 +9,34 @@ import (
 // Reason is why a token is refused.
 type Reason string
 
-// The reasons of a Error.
+// The reasons of an Error.
 const (
 	Malformed     Reason = "malformed"
 	TooLong       Reason = "too long"
 	ForeignKey    Reason = "foreign key"
-	BadSignature  Reason = "bad signature" // or another algorithm than ours
+	BadSignature  Reason = "bad signature" // or an algorithm other than HS256
 	WrongIssuer   Reason = "wrong issuer"
 	WrongAudience Reason = "wrong audience"
 	Expired       Reason = "expired"
 	NotYet        Reason = "issued in the future"
 	Ended         Reason = "its session has ended"
-	BadClaims     Reason = "bad claims" // signed by us, and yet without an audience, a time or a subject
+	BadClaims     Reason = "bad claims" // correctly signed, but without an audience, a time or a subject
 )
 
-// Error refuses a token. It does not show the token, which may still be good elsewhere.
+// Error refuses a token. It does not contain the token, which may still be valid elsewhere.
 type Error struct{ Reason Reason }
 
 func (e *Error) Error() string { return "token refused: " + string(e.Reason) }
 
 var (
-	errForeignKey = errors.New("key is not in our table")
-	errHeader     = errors.New("header is none that we write")
+	errForeignKey = errors.New("unknown key")
+	errHeader     = errors.New("unexpected header field")
 	errNoAudience = errors.New("no audience")
 	errNoIssuedAt = errors.New("no time of issue")
 	errBadSubject = errors.New("subject is not an identity")
 )
 
-// reasons are tried from the top: what comes first says more than what comes after it.
+// reasons are tried in order: earlier ones are more specific.
 var reasons = []struct {
 	err    error
 	reason Reason
@@ -44,7 +44,7 @@ var reasons = []struct {
 	{jwt.ErrTokenMalformed, Malformed},
 	{errHeader, Malformed},
 	{errForeignKey, ForeignKey},
-	{jwt.ErrTokenUnverifiable, BadSignature}, // an algorithm that nobody knows
+	{jwt.ErrTokenUnverifiable, BadSignature}, // an unknown algorithm
 	{jwt.ErrTokenSignatureInvalid, BadSignature},
 	{jwt.ErrTokenInvalidIssuer, WrongIssuer},
 	{jwt.ErrTokenExpired, Expired},

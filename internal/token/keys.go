@@ -18,20 +18,20 @@ const (
 	keySuffix = ".key"
 )
 
-// openKeys reads dir/keys/<kid>.key, and makes the folder with its first key if it is not there.
-func openKeys(dir string) (map[string][]byte, error) {
+// loadKeys reads dir/keys/<kid>.key. It creates the folder with a first key if the folder does not exist.
+func loadKeys(dir string) (map[string][]byte, error) {
 	folder := filepath.Join(dir, "keys")
 	if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
-		if err := makeKeys(dir, folder); err != nil {
+		if err := createKeys(dir, folder); err != nil {
 			return nil, err
 		}
 	}
 	return readKeys(folder)
 }
 
-// makeKeys fills a folder under another name and moves it into place, so that no start ever sees half of it. Of two
-// hosts that start together one is late, and takes the other's key.
-func makeKeys(dir, folder string) error {
+// createKeys fills a folder under a temporary name and renames it into place, so that no start reads an incomplete folder.
+// Of two hosts that start at the same time, the later one uses the other's key.
+func createKeys(dir, folder string) error {
 	draft, err := os.MkdirTemp(dir, "keys.new-*") // 0700
 	if err != nil {
 		return err
@@ -84,29 +84,29 @@ func readKeys(folder string) (map[string][]byte, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s has no key: restore it from a backup, or remove the folder to have one made", folder)
+		return nil, fmt.Errorf("%s contains no key: restore it from a backup, or remove the folder to create a new key", folder)
 	}
 	return keys, nil
 }
 
-// readKey refuses a key that others may have read or replaced: whoever knows it can be anybody.
+// readKey refuses a key that other users of the machine may have read or replaced: the key allows to act as any account.
 func readKey(path string) ([]byte, error) {
 	if info, err := os.Lstat(path); err != nil {
 		return nil, err
 	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, fmt.Errorf("key %s is not a regular file: restore it from a backup, or remove its folder to create a new key", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := checkPrivate(f, "chmod 600, or remove its folder to have another made if somebody may have read it"); err != nil {
+	if err := checkPrivate(f, "run chmod 600, or remove its folder to create a new key if the key may have been read"); err != nil {
 		return nil, err
 	}
 	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
 	if err == nil && len(key) != keySize {
-		err = fmt.Errorf("%s does not have %d bytes", path, keySize)
+		err = fmt.Errorf("key %s does not have %d bytes: restore it from a backup, or remove its folder to create a new key", path, keySize)
 	}
 	return key, err
 }
@@ -117,7 +117,7 @@ func checkFolder(folder string) error {
 		return err
 	}
 	defer f.Close()
-	return checkPrivate(f, "chmod 700")
+	return checkPrivate(f, "run chmod 700")
 }
 
 func checkPrivate(f *os.File, remedy string) error {
@@ -126,13 +126,13 @@ func checkPrivate(f *os.File, remedy string) error {
 		return err
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
-		return fmt.Errorf("%s is open to others (mode %o): %s", f.Name(), perm, remedy)
+		return fmt.Errorf("%s is accessible to other users (mode %o): %s", f.Name(), perm, remedy)
 	}
 	return nil
 }
 
-// firstKid is the one that signs. There is more than one key only if somebody put it there, and then any will do, as
-// long as it is the same at every start.
-func firstKid(keys map[string][]byte) string {
+// signingKid returns the key that signs. Several keys exist only if an operator has added some. Then any of them will do,
+// as long as it is the same at every start.
+func signingKid(keys map[string][]byte) string {
 	return slices.Min(slices.Collect(maps.Keys(keys)))
 }

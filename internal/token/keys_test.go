@@ -19,7 +19,7 @@ func openSigner(t *testing.T, dir string) *Signer {
 	return s
 }
 
-// keyFile is the one key of a new state folder.
+// keyFile returns the only key of a new state folder.
 func keyFile(t *testing.T, dir string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "keys", "*.key"))
@@ -29,7 +29,7 @@ func keyFile(t *testing.T, dir string) string {
 	return found[0]
 }
 
-func TestTheKeyOutlivesAStart(t *testing.T) {
+func TestKeyIsKeptOverRestart(t *testing.T) {
 	dir := t.TempDir()
 	token := sign(t, openSigner(t, dir), ada)
 	if _, err := openSigner(t, dir).Parse(token); err != nil {
@@ -39,7 +39,7 @@ func TestTheKeyOutlivesAStart(t *testing.T) {
 	wantReason(t, err, ForeignKey)
 }
 
-func TestTheKeyIsPrivate(t *testing.T) {
+func TestKeyFileIsPrivate(t *testing.T) {
 	dir := t.TempDir()
 	openSigner(t, dir)
 	path := keyFile(t, dir)
@@ -53,11 +53,11 @@ func TestTheKeyIsPrivate(t *testing.T) {
 		t.Errorf("got %d bytes (%v), want %d", len(key), err, keySize)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
-		t.Errorf("got %v (%v), want the folder of keys alone", entries, err)
+		t.Errorf("got %v (%v), want only the folder of keys", entries, err)
 	}
 }
 
-func TestHostsThatStartTogetherShareAKey(t *testing.T) {
+func TestConcurrentStartsShareKey(t *testing.T) {
 	dir := t.TempDir()
 	signers := make([]*Signer, 8)
 	var all sync.WaitGroup
@@ -75,12 +75,12 @@ func TestHostsThatStartTogetherShareAKey(t *testing.T) {
 	}
 	for _, s := range signers {
 		if !slices.Equal(slices.Collect(maps.Keys(s.keys)), []string{signers[0].kid}) {
-			t.Errorf("got keys %v, want %s alone", slices.Collect(maps.Keys(s.keys)), signers[0].kid)
+			t.Errorf("got keys %v, want only %s", slices.Collect(maps.Keys(s.keys)), signers[0].kid)
 		}
 	}
 }
 
-func TestOpenSignerRefusesAKeyThatIsNotOursAlone(t *testing.T) {
+func TestOpenSignerRefusesUnsafeKeys(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"read by the group": func(path string) error { return os.Chmod(path, 0o640) },
 		"read by others":    func(path string) error { return os.Chmod(path, 0o604) },
@@ -114,8 +114,8 @@ func relink(path string) error {
 	return os.Symlink(elsewhere, path)
 }
 
-func TestOpenSignerNeedsItsFolder(t *testing.T) {
+func TestOpenSignerNeedsStateFolder(t *testing.T) {
 	if _, err := OpenSigner(filepath.Join(t.TempDir(), "nowhere")); err == nil {
-		t.Error("got a signer without a state folder")
+		t.Error("OpenSigner succeeded without a state folder")
 	}
 }

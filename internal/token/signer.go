@@ -8,27 +8,27 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// maxToken is the longest token, in bytes: header lines have to fit into a server's buffer.
+// maxToken is the maximum length of a token in bytes: header lines must fit into a server's buffer.
 const maxToken = 8 << 10
 
-// skew is how far the clock may have stepped back since a token was issued, or past its end.
-const skew = time.Minute
+// leeway is the tolerance of iat and exp for a clock that was set.
+const leeway = time.Minute
 
-// method is the one algorithm. What a token's header says about itself is compared with it and chooses nothing.
+// method is the only accepted algorithm. A token's header is compared with it and never selects an algorithm.
 var method = jwt.SigningMethodHS256
 
-// Signer signs and reads the X-IP-Tokens of this host. It may be used by many goroutines.
+// Signer signs and verifies the X-IP-Tokens of this host. It may be used by many goroutines.
 type Signer struct {
 	Now func() time.Time // wall clock, set before the first use; nil is the real one
 
-	kid    string            // of the key that signs
-	keys   map[string][]byte // all that may have signed, by kid
+	kid    string            // the signing key
+	keys   map[string][]byte // all accepted keys, by kid
 	parser *jwt.Parser
 }
 
-// OpenSigner takes the key of the state folder dir, and makes one if this is its first start.
+// OpenSigner loads the keys of the state folder dir. At the first start it creates a key.
 func OpenSigner(dir string) (*Signer, error) {
-	keys, err := openKeys(dir)
+	keys, err := loadKeys(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open signing keys of %s: %w", dir, err)
 	}
@@ -36,20 +36,21 @@ func OpenSigner(dir string) (*Signer, error) {
 }
 
 func newSigner(keys map[string][]byte) *Signer {
-	s := &Signer{keys: keys, kid: firstKid(keys)}
+	s := &Signer{keys: keys, kid: signingKid(keys)}
 	s.parser = jwt.NewParser(
 		jwt.WithValidMethods([]string{method.Alg()}),
 		jwt.WithIssuer(Issuer),
 		jwt.WithIssuedAt(),
 		jwt.WithExpirationRequired(),
-		jwt.WithLeeway(skew),
+		jwt.WithLeeway(leeway),
 		jwt.WithStrictDecoding(),
 		jwt.WithTimeFunc(s.now),
 	)
 	return s
 }
 
-// Sign makes a token of c. It refuses claims that Parse would refuse, so that the fault shows where it is made.
+// Sign returns a token with the claims c. It refuses claims that Parse would refuse, so that a mistake is found at its
+// origin.
 func (s *Signer) Sign(c Claims) (string, error) {
 	if c.IssuedAt.IsZero() {
 		c.IssuedAt = s.now()
@@ -68,17 +69,17 @@ func (s *Signer) Sign(c Claims) (string, error) {
 		return "", fmt.Errorf("sign token for %q: %w", c.Aud, err)
 	}
 	if len(token) > maxToken {
-		return "", fmt.Errorf("sign token for %q: %d bytes, more than %d", c.Aud, len(token), maxToken)
+		return "", fmt.Errorf("sign token for %q: %d bytes exceed the maximum of %d", c.Aud, len(token), maxToken)
 	}
 	return token, nil
 }
 
-// Parse reads a token of ours, or refuses it with a *Error. Which Space it is for is in Aud: VerifyFor asks that.
+// Parse verifies a token of this host, or refuses it with an *Error. It does not check the Space in Aud; VerifyFor does.
 func (s *Signer) Parse(token string) (Claims, error) {
 	if len(token) > maxToken {
 		return Claims{}, &Error{Reason: TooLong}
 	}
-	// Go's base64 skips line ends, so there would be many spellings of one token.
+	// Go's base64 skips line ends, so one token would have many spellings.
 	if strings.ContainsAny(token, "\r\n") {
 		return Claims{}, &Error{Reason: Malformed}
 	}
@@ -89,7 +90,7 @@ func (s *Signer) Parse(token string) (Claims, error) {
 	return p.claims(), nil
 }
 
-// VerifyFor is Parse for a token that the named Space has brought.
+// VerifyFor is Parse for a token that was sent by the named Space.
 func (s *Signer) VerifyFor(token, space string) (Claims, error) {
 	c, err := s.Parse(token)
 	if err != nil {
@@ -101,8 +102,8 @@ func (s *Signer) VerifyFor(token, space string) (Claims, error) {
 	return c, nil
 }
 
-// keyOf looks kid up in our table and nowhere else. A header of ours has three names, so one that brings or points
-// to a key of its own (jwk, jku, x5u, x5c) is refused by its names alone.
+// keyOf looks up the kid only in the Signer's keys. A valid header has three fields, so a header that contains or refers
+// to a key of its own (jwk, jku, x5u, x5c) is refused by its field names.
 func (s *Signer) keyOf(t *jwt.Token) (any, error) {
 	for name := range t.Header {
 		if name != "alg" && name != "typ" && name != "kid" {

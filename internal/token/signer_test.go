@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ var (
 	noon     = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 )
 
-// signerAt is a Signer with two known keys, "ours" and "spare", whose clock stands still.
+// signerAt returns a Signer with two keys, "ours" and "spare", and a stopped clock.
 func signerAt(now time.Time) *Signer {
 	s := newSigner(map[string][]byte{"ours": ourKey, "spare": otherKey})
 	s.Now = func() time.Time { return now }
@@ -53,7 +54,7 @@ func wantReason(t *testing.T, err error, want Reason) {
 	}
 }
 
-func TestATokenGoesThereAndBack(t *testing.T) {
+func TestTokenRoundTrip(t *testing.T) {
 	s := signerAt(noon)
 	full := Claims{Aud: "ada/demo", Sub: "ip:2001:db8:1:2::/64", Tier: "unauthenticated", ID: "event-1", Session: "0a1b",
 		IssuedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour), Act: "eve/front", Error: "token of ☃ <ada> is over?"}
@@ -68,18 +69,18 @@ func TestATokenGoesThereAndBack(t *testing.T) {
 	}
 }
 
-func TestATokenLives24Hours(t *testing.T) {
+func TestTokenIsValidFor24Hours(t *testing.T) {
 	token := sign(t, signerAt(noon), ada)
 	for _, row := range []struct {
 		at   time.Duration
 		want Reason
 	}{
-		{-skew, ""},
-		{-skew - time.Second, NotYet},
+		{-leeway, ""},
+		{-leeway - time.Second, NotYet},
 		{0, ""},
 		{Lifetime, ""},
-		{Lifetime + skew - time.Millisecond, ""},
-		{Lifetime + skew, Expired},
+		{Lifetime + leeway - time.Millisecond, ""},
+		{Lifetime + leeway, Expired},
 		{1000 * Lifetime, Expired},
 	} {
 		_, err := signerAt(noon.Add(row.at)).Parse(token)
@@ -91,7 +92,7 @@ func TestATokenLives24Hours(t *testing.T) {
 	}
 }
 
-func TestVerifyForItsSpaceOnly(t *testing.T) {
+func TestVerifyForChecksSpace(t *testing.T) {
 	s := signerAt(noon)
 	token := sign(t, s, ada)
 	if c, err := s.VerifyFor(token, "demo"); err != nil || c.ID != "event-1" {
@@ -105,8 +106,8 @@ func TestVerifyForItsSpaceOnly(t *testing.T) {
 	wantReason(t, err, Malformed)
 }
 
-// The spaces package appends "==" to the payload, decodes base64 and then JSON, and looks for "error" alone.
-func TestThePayloadIsPlain(t *testing.T) {
+// The spaces package appends "==" to the payload, decodes base64 and then JSON, and reads only "error".
+func TestPayloadIsPlainJSON(t *testing.T) {
 	for _, fault := range []string{"", "sign in ÿ? >~"} {
 		c := ada
 		c.Error = fault
@@ -145,12 +146,12 @@ func TestSignRefusesWhatParseWouldRefuse(t *testing.T) {
 	}
 }
 
-func TestErrorsDoNotShowTheToken(t *testing.T) {
+func TestErrorsDoNotContainToken(t *testing.T) {
 	token := sign(t, signerAt(noon), ada)
 	_, err := signerAt(noon.Add(48 * time.Hour)).Parse(token)
 	for _, part := range strings.Split(token, ".") {
 		if strings.Contains(err.Error(), part) {
-			t.Errorf("%q shows a part of the token", err)
+			t.Errorf("%q contains a part of the token", err)
 		}
 	}
 }
@@ -160,7 +161,7 @@ const (
 	goodPayload = `{"iss":"spacehost","aud":"demo","sub":"user:ada","tier":"pro","jti":"event-1","iat":1795176000,"exp":1795262400}`
 )
 
-// forge makes a token of any header and payload, with an HMAC over them.
+// forge returns a token of any header and payload with an HMAC over them.
 func forge(header, payload string, key []byte, h func() hash.Hash) string {
 	text := b64(header) + "." + b64(payload)
 	mac := hmac.New(h, key)
@@ -191,7 +192,7 @@ func with(claim, value string) string {
 	return strings.TrimSuffix(goodPayload, "}") + `,"` + claim + `":` + value + "}"
 }
 
-// publicPEM is what a host with an RSA key would publish; here it is only material for an attack.
+// publicPEM is the public key that a host with an RSA key would publish. Here it is used only for an attack.
 func publicPEM(t *testing.T) []byte {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -201,20 +202,35 @@ func publicPEM(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&key.PublicKey)})
 }
 
+// attack is a token that Parse must refuse.
+type attack struct {
+	name, token string
+	want        Reason
+}
+
 func TestAttacks(t *testing.T) {
 	good := forge(goodHeader, goodPayload, ourKey, sha256.New)
 	if _, err := signerAt(noon).Parse(good); err != nil {
-		t.Fatalf("the token that all others are made of: %v", err)
+		t.Fatalf("the valid token from which all others are derived: %v", err)
 	}
 	if _, err := signerAt(noon).Parse(forge(`{"alg":"HS256","kid":"spare"}`, goodPayload, otherKey, sha256.New)); err != nil {
-		t.Fatalf("another key of our table: %v", err)
+		t.Fatalf("another key of the Signer: %v", err)
 	}
+	for _, row := range slices.Concat(malformedTokens(good), wronglySignedTokens(t, good), foreignKeyTokens(), foreignHeaders(), badClaims()) {
+		t.Run(row.name, func(t *testing.T) {
+			c, err := signerAt(noon).Parse(row.token)
+			wantReason(t, err, row.want)
+			if c != (Claims{}) {
+				t.Errorf("a refused token returned %+v", c)
+			}
+		})
+	}
+}
+
+// malformedTokens have an invalid form.
+func malformedTokens(good string) []attack {
 	parts := strings.Split(good, ".")
-	public := publicPEM(t)
-	for _, row := range []struct {
-		name, token string
-		want        Reason
-	}{
+	return []attack{
 		{"nothing", "", Malformed},
 		{"one word", "token", Malformed},
 		{"dots alone", "..", Malformed},
@@ -244,7 +260,14 @@ func TestAttacks(t *testing.T) {
 		{"expiry beyond numbers", withPayload(with("exp", `1e999`)), Malformed},
 		{"too long", withPayload(with("error", `"`+strings.Repeat("x", maxToken)+`"`)), TooLong},
 		{"megabytes of noise", strings.Repeat("x", 4<<20), TooLong},
+	}
+}
 
+// wronglySignedTokens have an unexpected algorithm or a wrong signature.
+func wronglySignedTokens(t *testing.T, good string) []attack {
+	parts := strings.Split(good, ".")
+	public := publicPEM(t)
+	return []attack{
 		{"alg none, unsigned", b64(`{"alg":"none","kid":"ours"}`) + "." + parts[1] + ".", BadSignature},
 		{"alg none, signed", withHeader(`{"alg":"none","kid":"ours"}`), BadSignature},
 		{"alg None", b64(`{"alg":"None","kid":"ours"}`) + "." + parts[1] + ".", BadSignature},
@@ -267,7 +290,12 @@ func TestAttacks(t *testing.T) {
 		{"payload altered", parts[0] + "." + b64(with("tier", `"unlimited"`)) + "." + parts[2], BadSignature},
 		{"payload swapped with the header", parts[1] + "." + parts[0] + "." + parts[2], BadSignature},
 		{"the other key under our kid", forge(goodHeader, goodPayload, otherKey, sha256.New), BadSignature},
+	}
+}
 
+// foreignKeyTokens name a key that the Signer does not have.
+func foreignKeyTokens() []attack {
+	return []attack{
 		{"foreign kid", forge(`{"alg":"HS256","kid":"theirs"}`, goodPayload, otherKey, sha256.New), ForeignKey},
 		{"no kid", withHeader(`{"alg":"HS256"}`), ForeignKey},
 		{"kid empty", forge(`{"alg":"HS256","kid":""}`, goodPayload, nil, sha256.New), ForeignKey},
@@ -278,14 +306,24 @@ func TestAttacks(t *testing.T) {
 		{"kid by another path", withHeader(`{"alg":"HS256","kid":"./ours"}`), ForeignKey},
 		{"kid with a NUL", withHeader(`{"alg":"HS256","kid":"ours\u0000.key"}`), ForeignKey},
 		{"kid as SQL", withHeader(`{"alg":"HS256","kid":"x' UNION SELECT 'ours"}`), ForeignKey},
+	}
+}
 
+// foreignHeaders have header fields that refer to another key or change the format.
+func foreignHeaders() []attack {
+	return []attack{
 		{"jwk", forge(`{"alg":"HS256","kid":"ours","jwk":{"kty":"oct","k":"CAgI"}}`, goodPayload, otherKey, sha256.New), Malformed},
 		{"jku", withHeader(`{"alg":"HS256","kid":"ours","jku":"http://evil.example/keys"}`), Malformed},
 		{"x5u", withHeader(`{"alg":"HS256","kid":"ours","x5u":"http://evil.example/cert"}`), Malformed},
 		{"x5c", withHeader(`{"alg":"HS256","kid":"ours","x5c":["MIIB"]}`), Malformed},
 		{"crit", withHeader(`{"alg":"HS256","kid":"ours","crit":["exp"]}`), Malformed},
 		{"b64", withHeader(`{"alg":"HS256","kid":"ours","b64":false}`), Malformed},
+	}
+}
 
+// badClaims are signed correctly, with invalid claims.
+func badClaims() []attack {
+	return []attack{
 		{"wrong issuer", withPayload(with("iss", `"huggingface"`)), WrongIssuer},
 		{"no issuer", without("iss"), BadClaims},
 		{"no audience", without("aud"), BadClaims},
@@ -299,24 +337,16 @@ func TestAttacks(t *testing.T) {
 		{"expired in 1970", withPayload(with("exp", "0")), Expired},
 		{"expiry negative", withPayload(with("exp", "-1")), Expired},
 		{"issued tomorrow", withPayload(with("iat", "1795262300")), NotYet},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			c, err := signerAt(noon).Parse(row.token)
-			wantReason(t, err, row.want)
-			if c != (Claims{}) {
-				t.Errorf("a refused token gave %+v", c)
-			}
-		})
 	}
 }
 
-// nextLetter differs from c in the last bit of its six, which a signature of 32 bytes does not use.
+// nextLetter returns the letter that differs from c in its last bit, which a signature of 32 bytes does not use.
 func nextLetter(c byte) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return string(letters[strings.IndexByte(letters, c)^1])
 }
 
-// Whatever is sent, a token is taken only if it is one of those that we signed, byte for byte.
+// For any input, a token is accepted only if it equals a signed token byte for byte.
 func FuzzParse(f *testing.F) {
 	s := signerAt(noon)
 	good := forge(goodHeader, goodPayload, ourKey, sha256.New)
@@ -331,7 +361,7 @@ func FuzzParse(f *testing.F) {
 		}
 		var refused *Error
 		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("Parse(%q): got %T, want a Error", token, err)
+			t.Errorf("Parse(%q): got %T, want an Error", token, err)
 		}
 	})
 }

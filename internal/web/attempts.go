@@ -7,62 +7,63 @@ import (
 	"spacehost/internal/identity"
 )
 
-// Attempts counts the wrong guesses of each visitor, and says when it is enough. The zero value is not ready: use
-// NewAttempts. It may be used by many goroutines.
+// Attempts is a rate limit on wrong guesses per client address. Use NewAttempts: the zero value is not ready. It may be
+// used by many goroutines.
 type Attempts struct {
 	most   int
 	within time.Duration
 	now    func() time.Time
 
 	mu    sync.Mutex
-	wrong map[string]guesses
+	wrong map[string]failures
 }
 
-type guesses struct {
+type failures struct {
 	count int
 	since time.Time
 }
 
-// maxGuessers bounds what is remembered. Whoever has so many addresses is not held by a count of each.
-const maxGuessers = 10_000
+// maxClients bounds the remembered addresses. A limit per address does not stop a client with more addresses.
+const maxClients = 10_000
 
-// NewAttempts lets each visitor be wrong most times within a span; now is the wall clock, nil the real one.
+// NewAttempts returns Attempts that allow most wrong guesses per address within a duration. now is the wall clock; nil is
+// the real one.
 func NewAttempts(most int, within time.Duration, now func() time.Time) *Attempts {
 	if now == nil {
 		now = time.Now
 	}
-	return &Attempts{most: most, within: within, now: now, wrong: map[string]guesses{}}
+	return &Attempts{most: most, within: within, now: now, wrong: map[string]failures{}}
 }
 
-// Allow reports whether whoever calls from remoteAddr may guess again. IPv6 addresses count by their /64.
+// Allow reports whether the client at remoteAddr may guess again. IPv6 addresses count by their /64.
 func (a *Attempts) Allow(remoteAddr string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g := a.wrong[guesser(remoteAddr)]
+	g := a.wrong[clientKey(remoteAddr)]
 	return g.count < a.most || a.isOver(g)
 }
 
-// Wrong counts a guess that was none.
+// Wrong counts a wrong guess.
 func (a *Attempts) Wrong(remoteAddr string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sweep()
-	key := guesser(remoteAddr)
+	key := clientKey(remoteAddr)
 	g := a.wrong[key]
 	if g.count == 0 || a.isOver(g) {
-		g = guesses{since: a.now()}
+		g = failures{since: a.now()}
 	}
 	g.count++
 	a.wrong[key] = g
 }
 
-func (a *Attempts) isOver(g guesses) bool {
+func (a *Attempts) isOver(g failures) bool {
 	age := a.now().Sub(g.since)
-	return age >= a.within || age < 0 // or the clock has stepped back
+	return age >= a.within || age < 0 // negative: the clock has stepped back
 }
 
 func (a *Attempts) sweep() {
-	if len(a.wrong) < maxGuessers {
+	if len(a.wrong) < maxClients {
 		return
 	}
 	for key, g := range a.wrong {
@@ -70,13 +71,13 @@ func (a *Attempts) sweep() {
 			delete(a.wrong, key)
 		}
 	}
-	if len(a.wrong) >= maxGuessers {
+	if len(a.wrong) >= maxClients {
 		clear(a.wrong)
 	}
 }
 
-// guesser is whom a wrong guess is counted against.
-func guesser(remoteAddr string) string {
+// clientKey returns the key under which the wrong guesses of an address are counted.
+func clientKey(remoteAddr string) string {
 	addr, err := identity.ParseAddr(remoteAddr)
 	if err != nil {
 		return ""

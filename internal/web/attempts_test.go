@@ -30,11 +30,11 @@ func TestAttempts(t *testing.T) {
 		expect("127.9.9.9:1", false)
 		time.Sleep(time.Minute)
 		expect("203.0.113.7:4", true)
-		for i := range 3 * maxGuessers {
+		for i := range 3 * maxClients {
 			a.Wrong(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
 		}
-		if len(a.wrong) > maxGuessers {
-			t.Errorf("%d visitors are remembered", len(a.wrong))
+		if len(a.wrong) > maxClients {
+			t.Errorf("%d addresses are remembered, more than the maximum", len(a.wrong))
 		}
 	})
 }

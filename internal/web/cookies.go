@@ -1,4 +1,3 @@
-// Package web reads and writes the parts of an HTTP request that identify its client: cookies, trusted proxies, attempt limits.
 package web
 
 import (
@@ -12,11 +11,11 @@ import (
 	"spacehost/internal/identity"
 )
 
-// cookiePrefix begins the name of every cookie of the host's: no Space sees one, nor sets one.
+// cookiePrefix begins the names of all host cookies. Spaces neither receive nor set them.
 const cookiePrefix = "spacehost-"
 
-// IsOurCookie reports whether a cookie's name is one that only the host may read and set, in any case of letters, since
-// what reads cookies behind us may not care about it.
+// IsOurCookie reports whether a cookie name is reserved for the host. It ignores case, because servers behind the host
+// may do so.
 func IsOurCookie(name string) bool {
 	name = strings.ToLower(textproto.TrimString(name))
 	for _, guard := range []string{"__host-", "__secure-"} {
@@ -25,7 +24,7 @@ func IsOurCookie(name string) bool {
 	return strings.HasPrefix(name, cookiePrefix)
 }
 
-// StripCookies takes the host's cookies out of a request's headers. What other cookies stand beside them stays as it is.
+// StripCookies removes the host's cookies from a request's headers. Other cookies are not changed.
 func StripCookies(h http.Header) {
 	lines := h["Cookie"]
 	if len(lines) == 0 || !strings.Contains(strings.ToLower(strings.Join(lines, ";")), cookiePrefix) {
@@ -54,18 +53,18 @@ func stripLine(line string) string {
 	return textproto.TrimString(strings.Join(kept, ";"))
 }
 
-// StripSetCookies takes out of a Space's answer what would set one of the host's cookies.
+// StripSetCookies removes headers that would set a host cookie from a Space's response.
 func StripSetCookies(h http.Header) {
 	lines := h["Set-Cookie"]
 	for _, line := range lines {
 		if name, _, _ := strings.Cut(line, "="); IsOurCookie(name) {
-			h["Set-Cookie"] = withoutOurs(lines)
+			h["Set-Cookie"] = withoutHostCookies(lines)
 			return
 		}
 	}
 }
 
-func withoutOurs(lines []string) (kept []string) {
+func withoutHostCookies(lines []string) (kept []string) {
 	for _, line := range lines {
 		if name, _, _ := strings.Cut(line, "="); !IsOurCookie(name) {
 			kept = append(kept, line)
@@ -74,8 +73,8 @@ func withoutOurs(lines []string) (kept []string) {
 	return kept
 }
 
-// Cookies are the two that a Space's visitors have of the host's: who signed in there, and which browser it is. Ports do
-// not part cookies, so their names say whose they are.
+// Cookies reads and sets the two host cookies of a Space: the sign-in and the visitor cookie, which identifies the
+// browser. Browsers share cookies between ports, so the cookie names depend on the Space.
 type Cookies struct{ Space string }
 
 const (
@@ -83,7 +82,7 @@ const (
 	visitorCookie = "visitor-"
 )
 
-// cookieName has nothing of the Space's name, which others need not see.
+// cookieName contains a hash instead of the Space's name, which other Spaces must not learn.
 func (c Cookies) cookieName(kind string, r *http.Request) string {
 	sum := sha256.Sum256([]byte(c.Space))
 	name := cookiePrefix + kind + hex.EncodeToString(sum[:8])
@@ -93,12 +92,12 @@ func (c Cookies) cookieName(kind string, r *http.Request) string {
 	return name
 }
 
-// SignIn is what the request's browser was given at its sign-in; "" if it brings none.
+// SignIn returns the value of the request's sign-in cookie, or "".
 func (c Cookies) SignIn(r *http.Request) string {
 	return cookie(r.Header, c.cookieName(signInCookie, r))
 }
 
-// Visitor is the digest of what the request's browser was given at its first visit; "" if it brings none.
+// Visitor returns the digest of the request's visitor cookie, or "".
 func (c Cookies) Visitor(r *http.Request) string {
 	text := cookie(r.Header, c.cookieName(visitorCookie, r))
 	if text == "" {
@@ -112,7 +111,7 @@ func visitorDigest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// SetSignIn gives the browser a sign-in for as long as it is open, or for age seconds; "" takes it away.
+// SetSignIn sets the sign-in cookie for age seconds, or for the browser's session if age is 0. An empty text deletes it.
 func (c Cookies) SetSignIn(h http.Header, r *http.Request, text string, age int) {
 	c.set(h, r, signInCookie, text, age)
 }
@@ -120,7 +119,7 @@ func (c Cookies) SetSignIn(h http.Header, r *http.Request, text string, age int)
 // visitorAge is a year, in seconds.
 const visitorAge = 365 * 24 * 60 * 60
 
-// SetVisitor makes the browser one that is known again, and returns the digest of what it was given.
+// SetVisitor sets a new visitor cookie and returns its digest.
 func (c Cookies) SetVisitor(h http.Header, r *http.Request) string {
 	text := rand.Text()
 	c.set(h, r, visitorCookie, text, visitorAge)
@@ -137,11 +136,11 @@ func (c Cookies) set(h http.Header, r *http.Request, kind, text string, age int)
 	}).String())
 }
 
-// maxCookie is far above what ours have.
+// maxCookie is the maximum length of a cookie value, far above that of host cookies.
 const maxCookie = 128
 
-// cookie is the value of the one cookie of that name. Of several none counts: another page of this machine has set one
-// of them, and which of two is whose nobody can tell.
+// cookie returns the value of the only cookie of that name. Several cookies count as none: another page on this machine
+// has set one of them, and the host cannot tell which.
 func cookie(h http.Header, name string) (value string) {
 	for _, line := range h["Cookie"] {
 		for _, pair := range strings.Split(line, ";") {
@@ -159,7 +158,7 @@ func cookie(h http.Header, name string) (value string) {
 	return value
 }
 
-// IsOwnPath reports whether a browser takes text for a path of the site that it is on, and not for another site.
+// IsOwnPath reports whether a browser resolves text to a path of the current site instead of another site.
 func IsOwnPath(text string) bool {
 	return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") &&
 		!strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f })

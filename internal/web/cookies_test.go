@@ -9,8 +9,8 @@ import (
 	"spacehost/internal/identity"
 )
 
-// TestOurCookiesReachNoSpace, and those of others reach it as they came.
-func TestOurCookiesReachNoSpace(t *testing.T) {
+// TestHostCookiesAreStripped: other cookies are not changed.
+func TestHostCookiesAreStripped(t *testing.T) {
 	for _, row := range []struct{ in, want string }{
 		{"a=b", "a=b"}, {"a=b; c=d", "a=b; c=d"}, {`a="x y"; b; =c; d==e`, `a="x y"; b; =c; d==e`},
 		{"spacehost-in-0=x", ""}, {"a=b; spacehost-in-0=x; c=d", "a=b; c=d"}, {"__Host-spacehost-visitor-0=x;a=b", "a=b"},
@@ -24,12 +24,12 @@ func TestOurCookiesReachNoSpace(t *testing.T) {
 	}
 	h := http.Header{"Set-Cookie": {"a=b; Path=/", "spacehost-in-0=evil", " __Host-spacehost-x=y; Secure", "c=d"}}
 	if StripSetCookies(h); strings.Join(h["Set-Cookie"], "|") != "a=b; Path=/|c=d" {
-		t.Errorf("a Space sets %q", h["Set-Cookie"])
+		t.Errorf("a Space's response sets %q", h["Set-Cookie"])
 	}
 }
 
-// TestCookiesOfASpace are read back at that Space alone, and not if there are two.
-func TestCookiesOfASpace(t *testing.T) {
+// TestCookiesOfSpace: cookies are read only at their Space, and only if they are unambiguous.
+func TestCookiesOfSpace(t *testing.T) {
 	for scheme, want := range map[string]string{"http": "", "https": "__Host-"} {
 		r := httptest.NewRequest(http.MethodGet, scheme+"://demo.example/", nil)
 		mine, others := Cookies{"demo"}, Cookies{"other"}
@@ -48,21 +48,21 @@ func TestCookiesOfASpace(t *testing.T) {
 			t.Errorf("%s: read back %q, %q", scheme, mine.SignIn(r), mine.Visitor(r))
 		}
 		if others.SignIn(r) != "" || others.Visitor(r) != "" {
-			t.Error("another Space reads them")
+			t.Error("another Space reads the cookies")
 		}
 		r.Header.Add("Cookie", mine.cookieName(signInCookie, r)+"=tossed")
 		if mine.SignIn(r) != "" {
-			t.Errorf("of two: %q", mine.SignIn(r))
+			t.Errorf("with two cookies: got %q, want none", mine.SignIn(r))
 		}
 	}
 	plain, tls := httptest.NewRequest(http.MethodGet, "http://demo.example/", nil), httptest.NewRequest(http.MethodGet, "https://demo.example/", nil)
 	tls.Header.Set("Cookie", Cookies{"demo"}.cookieName(signInCookie, plain)+"=x")
 	if (Cookies{"demo"}).SignIn(tls) != "" {
-		t.Error("what plain http may have set counts with TLS")
+		t.Error("a cookie that plain HTTP may have set is accepted over TLS")
 	}
 }
 
-// Whatever stands in a Cookie line, nothing of ours goes on, and what counts is a short word of visible ASCII.
+// For any Cookie line, no host cookie is passed on, and an accepted value is a short word of visible ASCII.
 func FuzzCookies(f *testing.F) {
 	r := httptest.NewRequest(http.MethodGet, "http://demo.example/", nil)
 	name := Cookies{"demo"}.cookieName(signInCookie, r)
@@ -80,12 +80,12 @@ func FuzzCookies(f *testing.F) {
 		for _, line := range r.Header["Cookie"] {
 			for _, pair := range strings.Split(line, ";") {
 				if given, _, _ := strings.Cut(pair, "="); IsOurCookie(given) {
-					t.Errorf("%q, %q: %q goes on", one, two, line)
+					t.Errorf("%q, %q: %q is passed on", one, two, line)
 				}
 			}
 		}
 		if (Cookies{"demo"}).SignIn(r) != "" {
-			t.Errorf("%q, %q: still %q", one, two, r.Header["Cookie"])
+			t.Errorf("%q, %q: sign-in is still in %q", one, two, r.Header["Cookie"])
 		}
 	})
 }

@@ -12,10 +12,10 @@ import (
 	"spacehost/internal/identity"
 )
 
-// Proxies are the networks of reverse proxies whose word counts: who asks, by which scheme and name.
+// Proxies are the networks of trusted reverse proxies. Their headers determine a request's visitor, scheme and host name.
 type Proxies []netip.Prefix
 
-// ParseNetwork reads a network, as 10.0.0.0/8, or one address.
+// ParseNetwork parses a network such as 10.0.0.0/8, or a single address.
 func ParseNetwork(text string) (netip.Prefix, error) {
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -31,11 +31,11 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 	return network.Masked(), nil
 }
 
-// ParseProxy is ParseNetwork for those whose word counts: never everybody.
+// ParseProxy is ParseNetwork for a trusted proxy. It refuses the network of all addresses.
 func ParseProxy(text string) (netip.Prefix, error) {
 	network, err := ParseNetwork(text)
 	if err == nil && network.Bits() == 0 {
-		return netip.Prefix{}, errors.New("this trusts everybody, and then anybody could choose who pays: name the proxy's own address")
+		return netip.Prefix{}, errors.New("this trusts all addresses, so any client could choose the paying account; use the proxy's own address")
 	}
 	return network, err
 }
@@ -49,17 +49,18 @@ func (p Proxies) trust(addr netip.Addr) bool {
 	return false
 }
 
-// ForwardedError refuses a request whose trusted proxy says what cannot be read: to let the proxy's own address pay
-// instead would let all its visitors pay for each other, and nobody would know.
+// ForwardedError refuses a request whose trusted proxy has sent an unreadable header. If the proxy's own address paid
+// instead, all its visitors would silently share one account.
 type ForwardedError struct{ Header, Value, Peer string }
 
 func (e *ForwardedError) Error() string {
-	return fmt.Sprintf("the proxy at %s sent an %s that cannot be read (%.60q): correct the proxy's configuration", e.Peer, e.Header, e.Value)
+	return fmt.Sprintf("the proxy at %s sent an invalid %s header (%.60q): correct the proxy's configuration", e.Peer, e.Header, e.Value)
 }
 
 type schemeKey struct{}
 
-// Scheme is by which the visitor asks: what Visitor learnt from a proxy, else what the connection is.
+// Scheme returns the scheme of the visitor's request: that of the proxy's header, as found by Visitor, otherwise that of
+// the connection.
 func Scheme(r *http.Request) string {
 	if scheme, ok := r.Context().Value(schemeKey{}).(string); ok {
 		return scheme
@@ -70,15 +71,15 @@ func Scheme(r *http.Request) string {
 	return "http"
 }
 
-// Visitor returns r as the visitor sent it to the first trusted proxy: RemoteAddr, Host and Scheme are theirs. Errors:
+// Visitor returns r with the RemoteAddr, Host and Scheme that the visitor used at the first trusted proxy. Errors:
 // *ForwardedError.
 //
-//  1. Headers count only from a peer in p. Everybody else's are nobody's word.
-//  2. X-Forwarded-For is read from its right end, where each proxy adds whom it has heard: the first address that is
-//     no proxy of ours is the visitor. What stands left of it the visitor wrote.
-//  3. If all of them are proxies, the leftmost asks for itself; without the header the peer does.
-//  4. A loopback address that another machine names is that machine's, and not ours: so it is that machine who asks.
-//  5. Of several schemes and hosts, the last is the word of the proxy that we have heard. RFC 7239's Forwarded is not read.
+//  1. Headers count only from a peer in p. Headers of other peers are ignored.
+//  2. X-Forwarded-For is read from its right end, where each proxy appends the address of its client. The first address
+//     that is not a trusted proxy is the visitor. The addresses to its left may be forged by the visitor.
+//  3. If all addresses are trusted proxies, the leftmost is the visitor. Without the header the peer is the visitor.
+//  4. A loopback address that was added by another machine belongs to that machine, so that machine is the visitor.
+//  5. Of several schemes and hosts, the last one was set by the peer and is used. RFC 7239's Forwarded is not read.
 func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	peer, err := identity.ParseAddr(r.RemoteAddr)
 	if err != nil || !p.trust(peer) { // 1; a unix socket has no address
@@ -89,14 +90,14 @@ func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 		return nil, err
 	}
 	ctx := r.Context()
-	if scheme, said := last(r.Header.Values("X-Forwarded-Proto")); said { // 5
+	if scheme, ok := last(r.Header.Values("X-Forwarded-Proto")); ok { // 5
 		if scheme = strings.ToLower(scheme); scheme != "http" && scheme != "https" {
 			return nil, &ForwardedError{"X-Forwarded-Proto", scheme, peer.String()}
 		}
 		ctx = context.WithValue(ctx, schemeKey{}, scheme)
 	}
 	r = r.WithContext(ctx)
-	if host, said := last(r.Header.Values("X-Forwarded-Host")); said { // 5
+	if host, ok := last(r.Header.Values("X-Forwarded-Host")); ok { // 5
 		if !hostRule.MatchString(host) {
 			return nil, &ForwardedError{"X-Forwarded-Host", host, peer.String()}
 		}
@@ -108,7 +109,7 @@ func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// hostRule is what a Host may be made of: name, IPv4, IPv6 in brackets, a port.
+// hostRule matches a Host: a name, an IPv4 address or an IPv6 address in brackets, with an optional port.
 var hostRule = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`)
 
 func (p Proxies) visitor(lines []string, peer netip.Addr) (netip.Addr, error) {
@@ -132,7 +133,7 @@ func (p Proxies) visitor(lines []string, peer netip.Addr) (netip.Addr, error) {
 	return visitor, nil // 3
 }
 
-// parseHop also takes a port beside the address, which some proxies write.
+// parseHop also accepts an address with a port, which some proxies write.
 func parseHop(text string) (netip.Addr, error) {
 	text = strings.TrimSpace(text)
 	if inside, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inside, "]") {
@@ -145,8 +146,8 @@ func parseHop(text string) (netip.Addr, error) {
 	return addr, err
 }
 
-// last is the last word of a list that may stand in several lines.
-func last(lines []string) (word string, said bool) {
+// last returns the last word of a list that may span several header lines.
+func last(lines []string) (word string, ok bool) {
 	if len(lines) == 0 {
 		return "", false
 	}

@@ -11,6 +11,34 @@ import (
 	"spacehost/internal/identity"
 )
 
+// visitorRows are the cases of TestVisitor. The trusted proxies are 10.0.0.0/8, 2001:db8::1 and 127.0.0.1.
+var visitorRows = []struct {
+	name, peer           string
+	headers              []string // "Name: value"
+	who, scheme, host    string
+	refused, refusedWith string // header and value in the error
+}{
+	{name: "untrusted peer", peer: "203.0.113.5:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: x"}, who: "ip:203.0.113.5"},
+	{name: "untrusted peer, invalid header", peer: "203.0.113.5:1", headers: []string{"X-Forwarded-For: !"}, who: "ip:203.0.113.5"},
+	{name: "one proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: HTTPS", "X-Forwarded-Host: demo.lab.example"},
+		who: "ip:198.51.100.1", scheme: "https", host: "demo.lab.example"},
+	{name: "forged by the visitor", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 192.0.2.66, !, 198.51.100.1"}, who: "ip:198.51.100.1"},
+	{name: "a chain of trusted proxies in several lines", peer: "[::ffff:10.1.2.3]:1", headers: []string{"X-Forwarded-For: 192.0.2.66", "X-Forwarded-For: 198.51.100.1, 10.9.9.9", "X-Forwarded-For: 2001:db8::1"},
+		who: "ip:198.51.100.1"},
+	{name: "with ports", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1:4711"}, who: "ip:198.51.100.1"},
+	{name: "IPv6", peer: "[2001:db8::1]:1", headers: []string{"X-Forwarded-For: [2001:db8:7::9]:80"}, who: "ip:2001:db8:7::/64"},
+	{name: "proxies only", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 10.0.0.7, 10.0.0.8"}, who: "ip:10.0.0.7"},
+	{name: "no header", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: https"}, who: "ip:10.1.2.3", scheme: "https"},
+	{name: "another machine's loopback", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 127.0.0.1"}, who: "ip:10.1.2.3"},
+	{name: "our own", peer: "127.0.0.1:1", headers: []string{"X-Forwarded-For: 127.0.0.1"}, who: "local"},
+	{name: "several schemes", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https, http", "X-Forwarded-Host: evil.test, demo"}, who: "ip:198.51.100.1", scheme: "http", host: "demo"},
+	{name: "no address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: unknown"}, refused: "X-Forwarded-For", refusedWith: "unknown"},
+	{name: "nothing", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: "}, refused: "X-Forwarded-For"},
+	{name: "unspecified address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 0.0.0.0"}, refused: "X-Forwarded-For", refusedWith: "0.0.0.0"},
+	{name: "no scheme", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: ftp"}, refused: "X-Forwarded-Proto", refusedWith: "ftp"},
+	{name: "no host", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Host: a/b"}, refused: "X-Forwarded-Host", refusedWith: "a/b"},
+}
+
 func TestVisitor(t *testing.T) {
 	var ours Proxies
 	for _, text := range []string{"10.0.0.0/8", "2001:db8::1", "127.0.0.1"} {
@@ -20,33 +48,7 @@ func TestVisitor(t *testing.T) {
 		}
 		ours = append(ours, network)
 	}
-	rows := []struct {
-		name, peer           string
-		headers              []string // "Name: value"
-		who, scheme, host    string
-		refused, refusedWith string // the header, and what of it
-	}{
-		{name: "nobody's word", peer: "203.0.113.5:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: x"}, who: "ip:203.0.113.5"},
-		{name: "nobody's nonsense", peer: "203.0.113.5:1", headers: []string{"X-Forwarded-For: !"}, who: "ip:203.0.113.5"},
-		{name: "one proxy", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: HTTPS", "X-Forwarded-Host: demo.lab.example"},
-			who: "ip:198.51.100.1", scheme: "https", host: "demo.lab.example"},
-		{name: "what the visitor wrote is left", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 192.0.2.66, !, 198.51.100.1"}, who: "ip:198.51.100.1"},
-		{name: "a chain of ours, in several lines", peer: "[::ffff:10.1.2.3]:1", headers: []string{"X-Forwarded-For: 192.0.2.66", "X-Forwarded-For: 198.51.100.1, 10.9.9.9", "X-Forwarded-For: 2001:db8::1"},
-			who: "ip:198.51.100.1"},
-		{name: "with ports", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1:4711"}, who: "ip:198.51.100.1"},
-		{name: "IPv6", peer: "[2001:db8::1]:1", headers: []string{"X-Forwarded-For: [2001:db8:7::9]:80"}, who: "ip:2001:db8:7::/64"},
-		{name: "proxies only", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 10.0.0.7, 10.0.0.8"}, who: "ip:10.0.0.7"},
-		{name: "no header", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: https"}, who: "ip:10.1.2.3", scheme: "https"},
-		{name: "another machine's loopback", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 127.0.0.1"}, who: "ip:10.1.2.3"},
-		{name: "our own", peer: "127.0.0.1:1", headers: []string{"X-Forwarded-For: 127.0.0.1"}, who: "local"},
-		{name: "several schemes", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https, http", "X-Forwarded-Host: evil.test, demo"}, who: "ip:198.51.100.1", scheme: "http", host: "demo"},
-		{name: "no address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: unknown"}, refused: "X-Forwarded-For", refusedWith: "unknown"},
-		{name: "nothing", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: "}, refused: "X-Forwarded-For"},
-		{name: "no one's address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 0.0.0.0"}, refused: "X-Forwarded-For", refusedWith: "0.0.0.0"},
-		{name: "no scheme", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: ftp"}, refused: "X-Forwarded-Proto", refusedWith: "ftp"},
-		{name: "no host", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Host: a/b"}, refused: "X-Forwarded-Host", refusedWith: "a/b"},
-	}
-	for _, row := range rows {
+	for _, row := range visitorRows {
 		t.Run(row.name, func(t *testing.T) {
 			r := &http.Request{RemoteAddr: row.peer, Host: "here:7860", Header: http.Header{}}
 			for _, header := range row.headers {
@@ -85,7 +87,7 @@ func TestParseProxy(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"proxy.lab": "neither an address nor a network", "10.0.0.0/33": "neither", "fe80::1%eth0": "neither",
-		"0.0.0.0/0": "trusts everybody", "::/0": "trusts everybody", "::ffff:10.0.0.0/104": "IPv4 network",
+		"0.0.0.0/0": "trusts all addresses", "::/0": "trusts all addresses", "::ffff:10.0.0.0/104": "IPv4 network",
 	} {
 		if _, err := ParseProxy(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)

@@ -27,7 +27,7 @@ def install(patches: dict[str, Callable[[Any], None]]) -> None:
         else:
             patches[name] = patch
     wrappers = sys.modules.get("spaces.zero.wrappers")
-    if hasattr(wrappers, "exception_result") and hasattr(wrappers, "error"):
+    if hasattr(wrappers, "exception_result"):
         _show_refusals(wrappers)
 
 
@@ -58,9 +58,25 @@ def _show_refusals(wrappers: Any) -> None:
         if foreign and not ours and hasattr(error, "add_note"):  # since Python 3.11
             error.add_note(NOTE + "this call may need a real GPU; on a ZeroGPU Space it may work.")
         result = original(error)
-        if ours and result.gradio_error is None:
-            result.gradio_error = wrappers.error(TITLE, str(error))
-            result.gradio_error.print_exception = True
+        if ours:
+            _show_in_full(result, str(error), wrappers)
         return result
 
     wrappers.exception_result = exception_result
+
+
+def _show_in_full(result: Any, text: str, wrappers: Any) -> None:
+    """Replaces the class name that the Space's process would show by text.
+
+    spaces 0.51 makes the error in the worker (ExceptionResult.gradio_error). spaces 0.52 makes it in the Space's
+    process: of a gr.Error in ExceptionResult.exception, else of error_cls, which a plain route shows, too.
+    """
+    if hasattr(result, "gradio_error"):
+        if result.gradio_error is None and hasattr(wrappers, "error"):
+            result.gradio_error = wrappers.error(TITLE, text)
+            result.gradio_error.print_exception = True
+    elif hasattr(result, "error_cls"):
+        result.error_cls = text
+        gradio = sys.modules.get("spaces.zero.gradio")
+        if hasattr(gradio, "error"):
+            result.exception = gradio.error(TITLE, text)

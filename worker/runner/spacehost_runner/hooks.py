@@ -10,18 +10,18 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import fake_cuda
+from . import cuda_order, data_folder, fake_cuda
 from .files import static_paths
-from .guard import Guard
 from .http_client import Client
+from .hub import patch_external
+from .importing import Finder
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
+from .servers import PUBLIC_PORT, patch_config, patch_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .state import State
-
-PUBLIC_PORT = 7860  # the port at which the Hub expects a Space (huggingface hub-docs, spaces-config-reference, app_port)
 
 
 def install(state: State) -> None:
@@ -30,12 +30,12 @@ def install(state: State) -> None:
         "gradio.events": _patch_docs,
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
-        "gradio.external": _patch_external,
+        "gradio.external": patch_external,
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
-        "uvicorn.config": _patch_uvicorn,
-        "uvicorn.server": _patch_uvicorn_server,
+        "uvicorn.config": patch_config,
+        "uvicorn.server": patch_server,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
@@ -43,43 +43,14 @@ def install(state: State) -> None:
     }
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()}, {"gradio": _gc_paused})
     if state.simulated:
-        finder.contexts["spaces.zero.torch"] = fake_cuda.import_context
-        finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches)
+        order = cuda_order.Trace(os.getcwd())
+        finder.patches["torch"] = order.begin
+        finder.contexts["spaces.zero"] = order.named
+        finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
+        finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     sys.meta_path.insert(0, finder)
-
-
-class Finder:
-    """A meta path finder that patches what the other finders load.
-
-    patches run after a module is imported; contexts are entered around its import. The finder is never removed: an
-    import that failed, or an app that has upgraded Gradio with pip, imports a module a second time.
-    """
-
-    def __init__(
-        self,
-        patches: dict[str, Callable[[Any], None]],
-        contexts: dict[str, Callable[[], contextlib.AbstractContextManager[None]]],
-    ) -> None:
-        self.patches, self.contexts = patches, contexts
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in self.patches and name not in self.contexts:
-            return None
-        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
-        spec = next((found for f in others if (found := f.find_spec(name, path, target)) is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        loader, execute, patch = spec.loader, spec.loader.exec_module, self.patches.get(name)
-
-        def exec_module(module: Any) -> None:
-            loader.__dict__.pop("exec_module", None)  # undoes the assignment below
-            with self.contexts.get(name, contextlib.nullcontext)():
-                execute(module)
-            if patch is not None:
-                patch(module)
-
-        loader.exec_module = exec_module
-        return spec
+    if os.environ.get("SPACES_ZERO_GPU"):  # set by the host
+        data_folder.install(state.strict)
 
 
 @contextlib.contextmanager
@@ -158,6 +129,8 @@ def _patch_blocks(state: State, module: Any) -> None:
             return original(self, *args, **kwargs)  # raises the error that the app would see without the runner
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
+        for note in _ignored_addresses(arguments.get("server_port"), arguments.get("server_name")):
+            print("spacehost: " + note, file=sys.stderr, flush=True)
         arguments.update(_overrides(state, signature, arguments.get("server_port")))
         state.launching.add(id(self))
         try:
@@ -207,6 +180,23 @@ def _watch_config(state: State, Blocks: Any) -> None:
         return config
 
     Blocks.get_config_file = get_config_file
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _ignored_addresses(port: Any, name: Any) -> Iterator[str]:
+    """Returns a sentence for each argument of launch with which the Hub would not find the app (hub-docs, spaces-config-reference, app_port)."""
+    if port not in (None, PUBLIC_PORT):
+        yield (
+            f"launch(server_port={port!r}): the Hub expects a Gradio Space on port {PUBLIC_PORT} and ends this one with \"Launch timed out, "
+            "workload was not healthy after 30 min\". The argument is ignored here; remove it."
+        )
+    if name in LOOPBACK:
+        yield (
+            f"launch(server_name={name!r}): the Hub reaches a Space from outside of its container, so this one would not be healthy "
+            "there. The argument is ignored here; remove it."
+        )
 
 
 def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
@@ -303,29 +293,6 @@ def _wait_for_server(module: Any) -> None:
     module.Server.run_in_thread = run_in_thread
 
 
-class HubClient:
-    """The httpx of gradio.external. Requests for the Hub go to HF_ENDPOINT."""
-
-    def __init__(self, original: Any, endpoint: str) -> None:
-        self._original, self._endpoint = original, endpoint.rstrip("/") + "/"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-    def get(self, url: str, **options: Any) -> Any:
-        return self._original.get(url.replace("https://huggingface.co/", self._endpoint, 1), **options)
-
-
-def _patch_external(state: State, module: Any) -> None:
-    """Lets gr.load(..., src="spaces") ask the host under --by-name.
-
-    gradio/external.py, from_spaces, has the Hub's address as text; everything else there honours HF_ENDPOINT.
-    """
-    endpoint = os.environ.get("HF_ENDPOINT")
-    if endpoint and hasattr(module, "httpx"):
-        module.httpx = HubClient(module.httpx, endpoint)
-
-
 def _patch_client(state: State, module: Any) -> None:
     """Patches the client of the device API: its HTTP client, and the text of one error."""
     _separate_hint(module)
@@ -368,49 +335,6 @@ def _cache_client(module: Any) -> None:
         return client
 
     module.api_client = api_client
-
-
-def _patch_uvicorn(state: State, module: Any) -> None:
-    """Guards the servers of this Space. A server that the app starts at the public port moves to a private one."""
-    import inspect
-
-    Config = module.Config
-    init, load = Config.__init__, Config.load
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
-        if bound.arguments.get("port") == PUBLIC_PORT:
-            bound.arguments.update(host="127.0.0.1", port=state.take_port(), uds=None, ssl_keyfile=None, ssl_certfile=None)
-        init(*bound.args, **bound.kwargs)
-
-    @functools.wraps(load)
-    def load_guarded(self: Any) -> None:
-        load(self)
-        if self.port in state.ports:
-            self.loaded_app = Guard(self.loaded_app, state, self.port)
-
-    Config.__init__, Config.load = __init__, load_guarded
-
-
-def _patch_uvicorn_server(state: State, module: Any) -> None:
-    """Reports a server of the app at the public port that serves no Gradio, such as FastAPI after spaces.zero.startup().
-
-    Gradio starts its own servers before its queue. Blocks that are mounted to an app start their queue in its lifespan,
-    so they have attached when startup returns.
-    """
-    original = module.Server.startup
-
-    @functools.wraps(original)
-    async def startup(self: Any, *args: Any, **kwargs: Any) -> None:
-        await original(self, *args, **kwargs)
-        port, attached = self.config.port, {adapter.report["port"] for adapter in state.adapters}
-        gradios = any(cls.__module__.partition(".")[0] == "gradio" for cls in type(self).__mro__)
-        if port in state.ports and port not in attached and not gradios and getattr(self, "started", False):
-            state.send({"op": "server", "port": port, "further": state.is_further(port), "tasks": state.tasks})
-
-    module.Server.startup = startup
 
 
 def _patch_hardware(state: State, module: Any) -> None:
@@ -471,17 +395,23 @@ def _patch_worker(state: State, module: Any) -> None:
     In the Space's process group it could only be killed together with the Space. Without cgroups it also becomes the
     subreaper of its descendants: daemons are reparented to it and are killed with it. spaces sets the Device only
     where torch is installed; onnxruntime and JAX need it, too.
+
+    The Device is found by the parameter's name: spaces 0.51 passes it as the third argument, 0.52 by keyword.
     """
+    import inspect
+
     original = module.worker_init
+    signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+    def worker_init(*args: Any, **kwargs: Any) -> Any:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         if state.subreaper:
             _adopt_orphans()
-        os.environ["CUDA_VISIBLE_DEVICES"] = nvidia_uuid
-        return original(res_queue, allow_token, nvidia_uuid, fds)
+        if device := signature.bind(*args, **kwargs).arguments.get("nvidia_uuid"):  # else an unknown release of spaces
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+        return original(*args, **kwargs)
 
     module.worker_init = worker_init
     if hasattr(module, "Worker") and hasattr(module, "client"):

@@ -48,6 +48,18 @@ def _print(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
+def _is_transparent(middleware: Any) -> bool:
+    """Reports whether a middleware class leaves requests and responses as they are, so that the host may bypass it.
+
+    spaces 0.52 adds ZeroGPUMiddleware to every app (spaces/zero/gradio.py, setup_middleware). It only records the
+    headers of a request for GPU calls of plain routes. A subclass of an app may do more.
+    """
+    if middleware is None:
+        return False
+    zerogpu = getattr(sys.modules.get("spaces.zero.middleware"), "ZeroGPUMiddleware", None)
+    return middleware is zerogpu or getattr(middleware, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi")
+
+
 class QueueAdapter:
     """One attached app: the Queue of one Blocks on one event loop.
 
@@ -144,7 +156,7 @@ class QueueAdapter:
         if getattr(getattr(app, "router", None), "dependencies", None):
             return False
         layers = [getattr(layer, "cls", None) for layer in getattr(app, "user_middleware", [])]
-        return all(getattr(cls, "__module__", "").partition(".")[0] in ("gradio", "brotli_asgi") for cls in layers)
+        return all(_is_transparent(cls) for cls in layers)
 
     def servers(self) -> dict[str, list[str]]:
         """Returns the server functions that a frontend may call, by component id (gradio/components/base.py, server)."""

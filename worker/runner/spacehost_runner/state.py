@@ -17,10 +17,11 @@ class State:
     """The state of the runner, created once per process. A dataclass would import inspect before the app's first line."""
 
     def __init__(
-        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
+        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False,
+        strict: bool = False,
     ) -> None:
         self.channel = channel
-        self.preferred_port = port  # the port of the Space's own server
+        self.preferred_port = port  # the port of the server that visitors reach
         self.port = port  # the port of the server that was started last
         self.ports: set[int] = set()  # every port that a server of this Space was given
         self.key = key  # the value of the header that requests to these ports must carry
@@ -28,6 +29,7 @@ class State:
         self.device_port = device_port  # the port of the host's device API
         self.simulated = simulated  # no physical GPU is behind a lease
         self.subreaper = subreaper  # each GPU worker becomes the subreaper of its descendants
+        self.strict = strict  # what ZeroGPU refuses fails, instead of printing a warning
         self.forked = False  # this process is a forked child: it sends no frames
         self.launching: set[int] = set()  # id(Blocks) of launches in progress: the guard lets their self-checks pass
         self.adapters: list[QueueAdapter] = []  # index = the `app` of the frames
@@ -41,8 +43,11 @@ class State:
 
         public is false if the app has requested a port at which visitors never reach a Space.
         """
-        if not public or (port := _free_port(self.preferred_port)) is None:
+        port = _free_port(self.preferred_port) if public else None
+        if port is None:
             port = _free_port(0)
+            if public and self.preferred_port not in self.ports:
+                self.preferred_port = port  # another process has taken the port since the host chose it
         self.port = port
         self.ports.add(self.port)
         return self.port

@@ -14,9 +14,13 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from spacehost_runner.hooks import Finder, _gc_paused, _kill_stuck_workers, _patch_docs, _patch_stubs, _wait_for_server
+from spacehost_runner.hooks import Finder, _gc_paused, _kill_stuck_workers, _patch_docs, _patch_stubs, _patch_worker, _wait_for_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAME = "spacehost_sample"
 
@@ -195,6 +199,39 @@ class Workers(unittest.TestCase):
         code, printed = self.run_worker(timeout=0.1, delay=60)
         self.assertEqual(code, -9)
         self.assertIn("did not start within 0.1 s after its fork and was killed", printed)
+
+
+class WorkerInit(unittest.TestCase):
+    """The worker_init of two releases of spaces, as their wrappers call it."""
+
+    def call(self, worker_init: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, bool, Any]:
+        """Calls the patched worker_init in a forked process. Returns its Device, whether it leads a group, and the result."""
+        module, state = ModuleType("wrappers"), SimpleNamespace(subreaper=False)
+        module.worker_init = worker_init
+        _patch_worker(state, module)
+        answers: Any = multiprocessing.get_context("fork").SimpleQueue()
+
+        def work() -> None:
+            result = module.worker_init(*args, **kwargs)
+            answers.put((os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpgid(0) == os.getpid(), result))
+
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join()
+        self.assertEqual(process.exitcode, 0)
+        return answers.get()
+
+    def test_of_spaces_0_51(self) -> None:
+        def worker_init(res_queue: Any, allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+            return res_queue, allow_token, nvidia_uuid, fds
+
+        self.assertEqual(self.call(worker_init, "queue", "token", "GPU-1", [3]), ("GPU-1", True, ("queue", "token", "GPU-1", [3])))
+
+    def test_of_spaces_0_52(self) -> None:
+        def worker_init(allow_token: str, nvidia_uuid: str, fds: list[int]) -> Any:
+            return allow_token, nvidia_uuid, fds
+
+        self.assertEqual(self.call(worker_init, allow_token="token", nvidia_uuid="GPU-1", fds=[3]), ("GPU-1", True, ("token", "GPU-1", [3])))
 
 
 if __name__ == "__main__":

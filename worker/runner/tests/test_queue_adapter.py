@@ -1,11 +1,13 @@
-"""Tests when the queue adapter polls for progress."""
+"""Tests when the queue adapter polls for progress, and which middleware the host may bypass."""
 from __future__ import annotations
 
 import asyncio
+import sys
 import unittest
+from types import ModuleType
 from typing import Any
 
-from spacehost_runner.queue_adapter import QueueAdapter
+from spacehost_runner.queue_adapter import QueueAdapter, _is_transparent
 
 
 class Queue:
@@ -67,6 +69,21 @@ class Progress(unittest.IsolatedAsyncioTestCase):
         await self.reach(queue.polling)
         self.task.cancel()
         await self.reach(queue.stopped_polling)
+
+
+class Middleware(unittest.TestCase):
+    def test_only_that_of_gradio_and_the_very_class_of_spaces_is_transparent(self) -> None:
+        module = ModuleType("spaces.zero.middleware")
+        own = type("ZeroGPUMiddleware", (), {"__module__": "spaces.zero.middleware"})
+        gradios = type("CustomCORSMiddleware", (), {"__module__": "gradio.route_utils"})
+        self.assertFalse(_is_transparent(own), "spaces has no middleware module")
+        module.ZeroGPUMiddleware = own  # type: ignore[attr-defined]
+        sys.modules[module.__name__] = module
+        self.addCleanup(sys.modules.pop, module.__name__)
+        sub = type("Sub", (own,), {"__module__": "__main__"})
+        imitation = type("ZeroGPUMiddleware", (), {"__module__": "spaces.zero.middleware"})
+        found = [_is_transparent(cls) for cls in (own, gradios, sub, imitation, None)]
+        self.assertEqual(found, [True, True, False, False, False])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+package host
+
+import (
+	"context"
+	"os/user"
+	"strconv"
+
+	"spacehost/server"
+)
+
+// RestartSpace implements control.Host. It returns at once, before the restart.
+func (h *Host) RestartSpace(name string) { h.find(name).supervisor.Restart() }
+
+// CheckTier implements control.Host.
+func (h *Host) CheckTier(name string) error { return h.payer.CheckTier(name) }
+
+// Operator implements control.Host: it returns the login name at the other end of the control socket, for the ledger.
+func (h *Host) Operator(ctx context.Context) string {
+	uid, ok := server.PeerOf(ctx)
+	if !ok {
+		return "operator"
+	}
+	return UserName(uid)
+}
+
+// UserName returns the login name of a user, else "uid N".
+func UserName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if known, err := user.LookupId(id); err == nil {
+		return known.Username
+	}
+	return "uid " + id
+}
+
+// isSpaceProcess reports whether pid belongs to a Space. The control socket refuses such a client.
+func (h *Host) isSpaceProcess(pid int) bool {
+	for _, s := range h.spaces {
+		if _, ours := h.processes.Owns(s.space.Name, pid); ours || pid == s.supervisor.Status().PID {
+			return true
+		}
+	}
+	return false
+}

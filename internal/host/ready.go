@@ -1,0 +1,101 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// greet prints the Spaces and the quota that applies, before the long work of a start.
+func (h *Host) greet() {
+	tier, _ := h.tiers.Get(h.settings.LocalTier.Value) // checked in openTiers
+	allowance := fmt.Sprintf("%g s of GPU time a day", tier.Quota.Seconds())
+	if tier.Unlimited {
+		allowance = "no limit of GPU time"
+	}
+	if tier.Runs > 0 {
+		allowance += fmt.Sprintf(" and %d runs", tier.Runs)
+	}
+	for _, s := range h.spaces {
+		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+	}
+	if h.settings.IsServe() {
+		h.screen.note(fmt.Sprintf("People in %s: %d. All other visitors are identified by address, with tier %q: %s (quota preset %s).",
+			h.settings.File, len(h.settings.People), tier.Name, allowance, h.tiers.Preset))
+		h.screen.note("Spaces are not isolated from each other or from this machine: serve only code that you would run yourself.")
+		return
+	}
+	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+}
+
+// announceReady prints the URL of each running Space, then the ready line. It waits until every Space has started or
+// failed. A Space that failed is announced when a retry succeeds.
+func (h *Host) announceReady(ctx context.Context) error {
+	var late errgroup.Group
+	for _, s := range h.spaces {
+		select {
+		case <-s.supervisor.Ready():
+			s.announceURL()
+		case <-s.failed:
+			late.Go(func() error { return s.announceWhenReady(ctx) })
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() == nil {
+		h.printReady()
+	}
+	return late.Wait()
+}
+
+// ReadyLine is the JSON line of --ready-json. It is printed once every Space is running or, with `serve`, has failed. URL is
+// the first Space's.
+type ReadyLine struct {
+	Event   string       `json:"event"`
+	URL     string       `json:"url"`
+	Console string       `json:"console"`
+	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
+	State   string       `json:"state"`
+	Socket  string       `json:"socket"`
+	PID     int          `json:"pid"`
+	Spaces  []ReadySpace `json:"spaces"`
+}
+
+// ReadySpace is one Space in a ReadyLine.
+type ReadySpace struct {
+	Name   string `json:"name"`
+	URL    string `json:"url"`
+	Stage  string `json:"stage"`
+	Gradio string `json:"gradio"`        // "" if the Space does not run
+	Zero   string `json:"spacesPackage"` // version of the `spaces` package; "" if the Space does not run
+}
+
+func (h *Host) printReady() {
+	consoleURL := "http://" + dialAddr(h.console)
+	if !h.settings.ReadyJSON {
+		if !h.settings.IsServe() {
+			consoleURL = h.newLoginLink()
+		}
+		h.screen.ready("* Console:               " + consoleURL)
+		return
+	}
+	line := ReadyLine{
+		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	if !h.settings.IsServe() {
+		line.Link = h.newLoginLink()
+	}
+	for _, s := range h.spaces {
+		one := ReadySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		select {
+		case <-s.supervisor.Ready(): // only then is env safe to read: each try replaces it
+			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+		default:
+		}
+		line.Spaces = append(line.Spaces, one)
+	}
+	text, _ := json.Marshal(line) // plain strings cannot fail
+	h.screen.ready(string(text))
+}

@@ -1,0 +1,97 @@
+package host
+
+import (
+	"spacehost/gradioapi"
+	"spacehost/internal/console"
+	"spacehost/internal/control"
+	"spacehost/internal/deviceapi"
+	"spacehost/internal/hubapi"
+	"spacehost/internal/lease"
+	"spacehost/internal/metrics"
+	"spacehost/internal/payer"
+	"spacehost/internal/proctree"
+	"spacehost/internal/views"
+	"spacehost/migrations"
+	"spacehost/server"
+	"spacehost/worker"
+)
+
+// The interfaces through which the packages meet. No package imports its counterpart.
+var (
+	_ lease.Processes    = (*proctree.Processes)(nil)
+	_ gradioapi.Upstream = (*worker.Supervisor)(nil)
+	_ payer.Spaces       = (*Host)(nil)
+	_ payer.Space        = (*spaceRun)(nil)
+	_ deviceapi.Payers   = (*payer.Rule)(nil)
+	_ deviceapi.Notifier = (*Host)(nil)
+	_ deviceapi.Space    = (*spaceRun)(nil)
+	_ hubapi.Payers      = (*payer.Rule)(nil)
+	_ hubapi.Spaces      = (*Host)(nil)
+	_ views.Payers       = (*payer.Rule)(nil)
+	_ views.Spaces       = (*Host)(nil)
+	_ console.Host       = (*Host)(nil)
+	_ console.SignInHost = (*Host)(nil)
+	_ control.Host       = (*Host)(nil)
+	_ control.Payers     = (*payer.Rule)(nil)
+	_ metrics.Spaces     = (*Host)(nil)
+)
+
+// wire creates and connects the components. It is the one place that shows how the packages depend on each other.
+func (h *Host) wire() (err error) {
+	h.payer = payer.New(payer.Config{
+		Spaces: h, People: h.people, Signer: h.signer, Denied: h.denyList, Tiers: h.tiers, Processes: h.processes,
+		LocalTier: h.settings.LocalTier.Value, AdvisoryRuns: h.settings.AdvisoryRuns, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
+	})
+	h.metrics = metrics.New()
+	h.broker, err = lease.New(lease.Config{
+		DB: h.db, Reads: h.readDB, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
+		QueueTimeout: h.settings.QueueTimeout, WarmFor: h.settings.WarmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.reportExpired,
+		Unleased: h.reportUnleased, EndUnleased: h.settings.EndUnleased, Reported: h.xidReporter(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range h.spaces {
+		s.wire()
+	}
+	h.device = deviceapi.New(deviceapi.Config{
+		Broker: h.broker, Signer: h.signer, Payers: h.payer, Notifier: h, Logger: h.log.Named("deviceapi"),
+	})
+	return h.register()
+}
+
+// register mounts the routes of every address and of the control socket.
+func (h *Host) register() error {
+	h.openSignIn()
+	for _, s := range h.spaces {
+		s.register()
+	}
+	server.Gate(h.devices.Echo, nil)
+	h.device.Register(h.devices.Echo)
+	accounts := views.NewAccounts(views.AccountsConfig{
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Now: h.clock.Now,
+	})
+	server.Gate(h.console.Echo, h.consoleHostNames())
+	h.console.Pre(server.SameOrigin)
+	h.signIn.RegisterConsole(h.console.Echo)
+	console.New(h, accounts).Register(h.console.Echo)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker}, h.settings.MetricsFrom)
+	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
+	socket, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
+	if err != nil {
+		return err
+	}
+	control.New(control.Config{
+		Host: h, Payers: h.payer, Accounts: accounts, People: h.people, Delegations: h.denyList, Ledger: h.ledger, Broker: h.broker, Pool: h.pool,
+		Inventory: h.inventory, Clock: &h.clock, Now: h.clock.Now,
+	}).Register(socket.Echo)
+	return nil
+}
+
+// perSpace returns how many calls of a Space may hold a GPU at a time; 0: as many as there are Slots.
+func (h *Host) perSpace(name string) int {
+	if s := h.find(name); s != nil && s.settings.Concurrency != nil {
+		return *s.settings.Concurrency
+	}
+	return h.settings.PerSpace
+}

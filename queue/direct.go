@@ -1,0 +1,111 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"spacehost/internal/identity"
+)
+
+// Direct registers a call that bypasses the queue until end is called, so that its token may pay. end may be called
+// twice.
+func (q *Queue) Direct(payer identity.Identity) (event EventID, end func()) {
+	event = NewEventID()
+	q.direct.add(event, payer)
+	return event, sync.OnceFunc(func() { q.direct.remove(event) })
+}
+
+// Disconnected ends the GPU leases of a direct call whose client has disconnected, waiting and running ones. Call end
+// first: the device API then refuses a request that comes later.
+func (q *Queue) Disconnected(event EventID) {
+	if q.config.Payments != nil {
+		q.config.Payments.Cancelled(event)
+	}
+}
+
+// Payer returns the payer of a running direct call. The owner of the runner calls it when the Space has admitted the
+// call; the call's Event joins next.
+func (q *Queue) Payer(event EventID) (identity.Identity, bool) {
+	d, ok := q.direct.get(event)
+	if ok {
+		d.admit()
+	}
+	return d.payer, ok
+}
+
+// Admitted waits until the Space has admitted a direct call, which is signalled by Payer, or until ctx ends. The
+// Space's own HTTP response takes another path and may be faster. Without this wait its reader would not find the
+// Session.
+func (q *Queue) Admitted(ctx context.Context, event EventID) {
+	d, ok := q.direct.get(event)
+	if !ok {
+		return
+	}
+	select {
+	case <-d.admitted:
+	case <-ctx.Done():
+	}
+}
+
+// directCalls holds the running direct calls and the end times of long ones.
+type directCalls struct {
+	now   func() time.Time
+	mu    sync.Mutex
+	live  map[EventID]directCall
+	ended map[EventID]time.Time
+}
+
+type directCall struct {
+	payer    identity.Identity
+	began    time.Time
+	admitted chan struct{} // closed when the Space has turned the call into an Event
+	admit    func()
+}
+
+// minRemembered is the shortest direct call whose end is remembered. Short calls are too many to remember.
+const minRemembered = time.Minute
+
+func (d *directCalls) add(event EventID, payer identity.Identity) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.live == nil {
+		d.live, d.ended = map[EventID]directCall{}, map[EventID]time.Time{}
+	}
+	admitted := make(chan struct{})
+	d.live[event] = directCall{payer, d.now(), admitted, sync.OnceFunc(func() { close(admitted) })}
+}
+
+func (d *directCalls) remove(event EventID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := d.now(); now.Sub(d.live[event].began) >= minRemembered {
+		d.ended[event] = now
+	}
+	delete(d.live, event)
+}
+
+func (d *directCalls) get(event EventID) (directCall, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found, ok := d.live[event]
+	return found, ok
+}
+
+func (d *directCalls) isRecent(event EventID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, live := d.live[event]
+	end, ended := d.ended[event]
+	return live || ended && d.now().Sub(end) < tokenGrace
+}
+
+func (d *directCalls) sweep(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for event, end := range d.ended {
+		if now.Sub(end) >= tokenGrace {
+			delete(d.ended, event)
+		}
+	}
+}
