@@ -75,6 +75,7 @@
 //
 //   - An unknown, expired or denied token is answered with 401 or 403.
 //   - A cross-site request that would change state at a loopback address is answered with 403 (cors.go).
+//   - A call above 300 MiB is answered with 413, and a large one without room beside others with 503.
 //   - A full queue or a stopped one is answered with 503, too many Sessions of one user with 429.
 //   - While the Space restarts, a passed-through request waits up to 10 seconds, then gets 503 with the Space's
 //     stage.
@@ -146,6 +147,7 @@ type Handler struct {
 	loginAttempts    *web.Attempts    // failed logins, by address
 	sessionGuesses   *web.Attempts    // unknown or foreign session hashes, by address
 	owners           owners
+	bodies           bodies
 
 	background  sync.WaitGroup  // heartbeats and unload notifications
 	unloadSlots chan struct{}   // semaphore of notifyUnload
@@ -224,6 +226,7 @@ func (h *Handler) serve(c echo.Context) error {
 	if !ours {
 		apiPath = ""
 	}
+	defer h.bodies.end(c.Request())
 	return h.route(call{Context: c, manifest: manifest, payer: payer, apiPath: apiPath})
 }
 

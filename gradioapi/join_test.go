@@ -204,8 +204,8 @@ func TestTooLargeJoinIsRefusedUnread(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	r := h.request(ctx, http.MethodPost, joinPath, http.NoBody, "Expect: 100-continue") // so that the response never races with the body
-	r.ContentLength, r.Body = 64<<20, endless{}
-	if got := h.send(r); got.status != http.StatusRequestEntityTooLarge || !strings.Contains(got.body, "63 MiB") {
+	r.ContentLength, r.Body = 301<<20, endless{}
+	if got := h.send(r); got.status != http.StatusRequestEntityTooLarge || !strings.Contains(got.body, "300 MiB") {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 }

@@ -36,7 +36,8 @@ func dataFrame(d dialect, m queue.Message) []byte {
 	if bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 {
 		data = bytes.Map(breakToSpace, data)
 	}
-	return fmt.Appendf(nil, "data: %s\n\n", data)
+	frame := make([]byte, 0, len("data: ")+len(data)+len("\n\n"))
+	return append(append(append(frame, "data: "...), data...), "\n\n"...)
 }
 
 func breakToSpace(r rune) rune {
@@ -123,7 +124,11 @@ func (s *sse) gather(session *queue.Session, beat <-chan time.Time, frame func(q
 			s.delayUntil(m.Beside)
 		}
 		if err == nil || errors.Is(err, io.EOF) {
-			frames = append(frames, frame(m)...)
+			if one := frame(m); frames == nil {
+				frames = one // not copied: it may be large
+			} else {
+				frames = append(frames, one...)
+			}
 		}
 	}
 	return frames, m, err

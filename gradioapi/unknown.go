@@ -42,7 +42,7 @@ func (h *Handler) passUnknown(c call) error {
 // passJoin keeps the direct call of a join open after Gradio has accepted it. A /call is read by its Event, a call of
 // the queue by its Session.
 func (h *Handler) passJoin(c call, bySession bool) error {
-	raw, err := readBody(c)
+	raw, err := h.readBody(c)
 	if err != nil {
 		return err
 	}

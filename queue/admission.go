@@ -91,7 +91,7 @@ func (sc *scheduler) size() int { return len(sc.waiting) }
 
 // maxBuffered bounds the undelivered bytes of all Sessions together, so that many clients that never read cannot
 // exhaust the host's memory.
-const maxBuffered = 256 << 20
+const maxBuffered = 512 << 20
 
 // maxSessions bounds the Sessions of one visitor: a classroom behind one address fits, a flood does not.
 const maxSessions = 2000

@@ -38,6 +38,8 @@ type Endpoint struct {
 	// Stream marks a streaming input; its estimate is its TimeLimit.
 	Stream    bool
 	TimeLimit time.Duration
+	// Generator marks a generator. A cancelled one is closed at its next step, and then runs its `finally`.
+	Generator bool
 	// Inputs is the number of values of a call, including those that callers may omit (gr.State).
 	Inputs int
 	// Free are the positions of inputs whose values are the app's own JSON, where a path may be something other than a
@@ -52,6 +54,9 @@ type Endpoint struct {
 type Manifest struct {
 	App    int
 	Gradio string
+	// Replaces is set if the same process served another app (other Blocks) at this Mount before. Waiting Events of
+	// that app end.
+	Replaces bool
 	// Prefix precedes the API's paths ("/gradio_api", empty in 4.x). Mount precedes all paths.
 	Prefix, Mount string
 	// Port is the loopback port of the Space's own server.
@@ -122,6 +127,8 @@ type Event struct {
 	Payer   identity.Identity
 	// Token is signed when the Event starts.
 	Token string
+	// Release, if set, is called once when the Event has ended: its Body is not needed any more.
+	Release func()
 	// Admitted is set if the Space admitted the Event and holds its body. Finished is set if the Space has answered from
 	// its cache.
 	Admitted, Finished bool

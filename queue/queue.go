@@ -33,6 +33,9 @@ type Payments interface {
 	Left(event EventID)
 	// Cancelled reports that the visitor has cancelled the Event.
 	Cancelled(event EventID)
+	// Closing: they asked for the end of this Event, and its function is a generator that is being closed. That ends
+	// its lease by itself.
+	Closing(event EventID)
 }
 
 // Config configures a Queue. Sign and Runner are required.
@@ -306,7 +309,12 @@ func (q *Queue) start(job Job) {
 
 func (q *Queue) stop(app int, event EventID) {
 	q.config.Runner.Cancel(app, event)
-	if q.config.Payments != nil {
+	if q.config.Payments == nil {
+		return
+	}
+	if running := q.scheduler.running[event]; running != nil && running.Endpoint.Generator {
+		q.config.Payments.Closing(event)
+	} else {
 		q.config.Payments.Cancelled(event)
 	}
 }
@@ -322,5 +330,8 @@ func (q *Queue) abandon(app int, events []EventID) {
 
 func (q *Queue) ended(event *Event, reason string) {
 	q.present.leave(event.Session)
+	if event.Release != nil {
+		event.Release()
+	}
 	q.config.Logger.Info("event ended", zap.Object("event", *event), zap.String("reason", reason))
 }

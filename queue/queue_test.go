@@ -43,6 +43,7 @@ func (r *fakeRunner) Cancel(app int, event EventID)  { r.note("cancel %d %s", ap
 func (r *fakeRunner) Gone(app int, events []EventID) { r.note("gone %d %v", app, events) }
 func (r *fakeRunner) Left(event EventID)             { r.note("left %s", event) }
 func (r *fakeRunner) Cancelled(event EventID)        { r.note("cancelled %s", event) }
+func (r *fakeRunner) Closing(event EventID)          { r.note("closing %s", event) }
 func sign(event Event) string {
 	return "token of " + string(event.ID) + " for " + event.Payer.Key()
 }

@@ -170,7 +170,9 @@ func noAnswerText(reason string) string {
 
 // onAttach continues the waiting Events on the Space that has just started. Groups are recreated: Gradio names most
 // of them by the address of a function, which changes with every start. An app that is launched again in the same
-// process attaches without a preceding onLost. Its old event loop is gone all the same.
+// process attaches without a preceding onLost. Its old event loop is gone all the same. Other Blocks get no call that
+// was made to the app before them: stock Gradio ends those calls with their server, and they would take the units of a
+// new concurrency limit.
 func (sc *scheduler) onAttach(m Manifest) {
 	waiting := sc.detach(func(mount string) bool { return mount == m.Mount }, "The Space was restarted.")
 	if len(sc.attached) == 0 { // a new process reports all its apps and mounts again
@@ -190,6 +192,10 @@ func (sc *scheduler) onAttach(m Manifest) {
 		sc.update = time.NewTicker(m.UpdateEvery).C // garbage-collected with the scheduler (Go 1.23)
 	}
 	for _, e := range waiting {
+		if m.Replaces {
+			sc.fail(e, "The app was closed, and the Space has launched another one in its place.")
+			continue
+		}
 		endpoint, ok := sc.endpoint(e.Endpoint)
 		if !ok || endpoint.APIName != e.Endpoint.APIName {
 			sc.fail(e, "The Space was restarted and no longer has this function.")

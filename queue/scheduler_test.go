@@ -298,6 +298,21 @@ func TestRelaunchInSameProcessEndsRunning(t *testing.T) {
 	b.wantEffects()
 }
 
+// Calls of an app end when the process launches other Blocks in its place, and take no unit of the new concurrency limit.
+func TestOtherBlocksGetNoCallsOfTheAppBeforeThem(t *testing.T) {
+	b := newFixture(t, app(Endpoint{ID: 1, Group: "at 0x1", Limit: 1}))
+	b.joins(1, "s/a", "s/b", "s/c")
+	drain(b.sessions["s"])
+	b.onLost("The app was closed.")
+	m := app(Endpoint{ID: 1, Group: "at 0x1", Limit: 2})
+	m.App, m.Replaces = 1, true
+	b.onAttach(m)
+	gone := "The app was closed, and the Space has launched another one in its place."
+	b.wantEffects("start [a]", "ended a: The app was closed.", "ended b: "+gone, "ended c: "+gone)
+	b.joins(1, "d", "e", "f")
+	b.wantEffects("start [d]", "start [e]")
+}
+
 func TestCacheHitNeedsNoStart(t *testing.T) {
 	m := app(Endpoint{ID: 1, Group: "g", Limit: 1})
 	m.MaxThreads = 1

@@ -54,7 +54,7 @@ type Message struct {
 // Failure is an error that the host shows to a visitor.
 type Failure struct{ Title, Text string }
 
-// sessionBytes bounds the undelivered bytes of one Session. A client beyond this bound has stopped reading, and its
+// sessionBytes bounds the undelivered bytes of one Session, apart from its last Message. A client beyond this bound has stopped reading, and its
 // Session is evicted. messageBytes is the cost of a Message apart from its Raw: a waiting visitor receives a new rank at
 // each start.
 const (
@@ -107,7 +107,8 @@ func (s *Session) put(m Message) {
 	if s.gone {
 		return
 	}
-	if s.grow(m.cost()); s.size > sessionBytes && len(s.messages) > 0 {
+	unread := s.size
+	if s.grow(m.cost()); unread > sessionBytes {
 		s.goneLocked()
 		return
 	}

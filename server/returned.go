@@ -54,12 +54,18 @@ type returnConn struct {
 	*net.TCPConn
 	to    *returnListener
 	info  *Conn
-	early []byte // beginning of the next request
+	early []byte // beginning of the next request, already fixed
+	fixer targetFixer
 }
 
 func (c *returnConn) Read(p []byte) (int, error) {
-	if len(c.early) == 0 {
-		return c.TCPConn.Read(p)
+	for len(c.early) == 0 {
+		n, err := c.TCPConn.Read(p)
+		if fixed := c.fixer.fix(p[:n]); len(fixed) <= len(p) && len(fixed) > 0 {
+			return copy(p, fixed), err
+		} else if c.early = fixed; err != nil || len(p) == 0 {
+			return 0, err
+		}
 	}
 	n := copy(p, c.early)
 	c.early = c.early[n:]
@@ -73,7 +79,7 @@ func (c *returnConn) Return(early []byte) bool {
 	if c.SetDeadline(time.Time{}) != nil {
 		return false
 	}
-	c.early = append([]byte(nil), early...)
+	c.early = append(append([]byte(nil), early...), c.early...)
 	select {
 	case c.to.conns <- c:
 		return true

@@ -14,7 +14,8 @@
 //
 // # Request path
 //
-//  1. A listener accepts the connection. A unix socket drops other users and refused processes.
+//  1. A listener accepts the connection. A unix socket drops other users and refused processes. A TCP connection
+//     escapes a literal "%" in a path, which net/http would refuse (targetFixer).
 //  2. limitBodyTime bounds the time that the body may take.
 //  3. behindProxies replaces the request with the visitor's, if Server.Visitor is set. A bad proxy header is
 //     answered with 400.

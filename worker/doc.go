@@ -27,6 +27,7 @@
 //	  |                              |
 //	  |<------------ manifest -------|   at every Queue.start of Gradio: number, port, endpoints, files, GPU functions
 //	  |<------------ unknown --------|   instead of manifest, if the runner does not know this Gradio's internals
+//	  |<------------- server --------|   instead of manifest, if the app serves no Gradio (FastAPI alone)
 //	  |<------------ changed --------|   Gradio has rebuilt an app's config: the host drops its copy
 //	  |<------------ static ---------|   new list of static paths of the process (gr.set_static_paths)
 //	  |<------------ closed ---------|   the app has called close(): queued calls wait for its next launch
@@ -38,8 +39,8 @@
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
 //
-// A frame counts only for events that run in this start. An event accepts messages until process_completed. It ends
-// with done, which is accepted in both phases:
+// A payload may have 320 MiB (docs/design/0021-large-payloads.md). A frame counts only for events that run in this start.
+// An event accepts messages until process_completed. It ends with done, which is accepted in both phases:
 //
 //	     start, or                message
 //	admitted (cached)             process_completed             done

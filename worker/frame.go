@@ -12,10 +12,11 @@ import (
 // protocol is the version of the channel's protocol; see also worker/runner/spacehost_runner/frames.py.
 const protocol = 1
 
-// Limits of one Frame. Both sides enforce them.
+// Limits of one Frame. Both sides enforce them. Stock Gradio was seen to return 280 MB of text; a Frame holds more
+// (docs/design/0021-large-payloads.md).
 const (
 	headerLimit  = 1 << 20
-	payloadLimit = 64 << 20
+	payloadLimit = 320 << 20
 )
 
 // Frame is one unit on the channel between host and runner: two big-endian uint32 (length of the header, length of
@@ -42,21 +43,35 @@ func (f Frame) check() error {
 	return nil
 }
 
-// WriteTo writes the Frame in one Write.
-func (f Frame) WriteTo(w io.Writer) (int64, error) {
+// WriteTo writes the Frame.
+func (f Frame) WriteTo(w io.Writer) (written int64, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	n, err := w.Write(f.bytes())
-	return int64(n), err
+	for _, part := range f.parts() {
+		n, err := w.Write(part)
+		if written += int64(n); err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
-// bytes returns the Frame as it goes over the channel.
-func (f Frame) bytes() []byte {
-	data := make([]byte, 8, 8+len(f.Header)+len(f.Payload))
+// parts returns the Frame as it goes over the channel. A small Frame is one part; a large payload is not copied.
+func (f Frame) parts() [][]byte {
+	large := len(f.Payload) > smallFrame
+	size := 8 + len(f.Header)
+	if !large {
+		size += len(f.Payload)
+	}
+	data := make([]byte, 8, size)
 	binary.BigEndian.PutUint32(data, uint32(len(f.Header)))
 	binary.BigEndian.PutUint32(data[4:], uint32(len(f.Payload)))
-	return append(append(data, f.Header...), f.Payload...)
+	data = append(data, f.Header...)
+	if large {
+		return [][]byte{data, f.Payload}
+	}
+	return [][]byte{append(data, f.Payload...)}
 }
 
 // readFrame blocks for one Frame. It returns io.EOF if the other side closed the channel between Frames, and a
@@ -84,19 +99,23 @@ func readFrame(r io.Reader) (Frame, error) {
 // smallFrame is the size of most Frames. Memory for a small Frame is allocated at once.
 const smallFrame = 16 << 10
 
+// readExactly reads size bytes. Its memory grows with the bytes that arrive: it is at most twice as large, and exact at
+// the end.
 func readExactly(r io.Reader, size int) ([]byte, error) {
-	var data []byte
-	var err error
-	if size <= smallFrame {
-		data = make([]byte, size)
-		_, err = io.ReadFull(r, data)
-	} else if data, err = io.ReadAll(io.LimitReader(r, int64(size))); err == nil && len(data) < size {
-		err = io.EOF
+	data := make([]byte, 0, min(size, smallFrame))
+	for {
+		n, err := io.ReadFull(r, data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil || len(data) == size {
+			return data, err
+		}
+		grown := make([]byte, len(data), min(size, 2*cap(data)))
+		copy(grown, data)
+		data = grown
 	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return data, err
 }
 
 // isObject also requires valid UTF-8. Python's side requires it and json.Valid does not.

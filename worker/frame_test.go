@@ -138,7 +138,7 @@ func TestFrameLimits(t *testing.T) {
 	}
 }
 
-// A runner that announces 64 MiB and sends nothing must not cost 64 MiB.
+// A runner that announces 320 MiB and sends nothing must not cost 320 MiB.
 func TestFalseLengthTakesNoMemory(t *testing.T) {
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:], 2)

@@ -28,18 +28,20 @@ func newOutbox(try func([]byte) int) *outbox {
 }
 
 func (o *outbox) put(f Frame) {
-	data := f.bytes()
+	parts := f.parts()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return
 	}
-	if !o.writing && len(o.unsent) == 0 {
-		data = data[o.try(data):]
-	}
-	if len(data) > 0 {
-		o.unsent = append(o.unsent, data)
-		o.cond.Signal()
+	for _, data := range parts {
+		if !o.writing && len(o.unsent) == 0 {
+			data = data[o.try(data):]
+		}
+		if len(data) > 0 {
+			o.unsent = append(o.unsent, data)
+			o.cond.Signal()
+		}
 	}
 }
 
@@ -60,6 +62,7 @@ func (o *outbox) next() ([]byte, bool) {
 		return nil, false
 	}
 	data := o.unsent[0]
+	o.unsent[0] = nil // the array may outlive a large payload
 	o.unsent, o.writing = o.unsent[1:], true
 	return data, true
 }

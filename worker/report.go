@@ -12,14 +12,14 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown static changed closed admitted message done
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
 
 	App int `json:"app"` // manifest, changed, closed, admitted
 	manifest
-	Reason string `json:"reason"` // unknown, which also has a port and a gradio
+	Reason string `json:"reason"` // unknown, which also has a port and a gradio; server has a port
 
 	Paths []string `json:"paths"` // static
 
@@ -37,6 +37,7 @@ type report struct {
 }
 
 type manifest struct {
+	First         int        `json:"first"` // number of the first manifest of the same Blocks: a relaunch has an earlier one
 	Gradio        string     `json:"gradio"`
 	Prefix        string     `json:"prefix"`
 	Mount         string     `json:"mount"`
@@ -98,6 +99,7 @@ type endpoint struct {
 	Limit     *int     `json:"limit"`
 	Batch     int      `json:"batch"`
 	Stream    bool     `json:"stream"`
+	Generator bool     `json:"generator"`
 	TimeLimit *float64 `json:"time_limit"`
 	Inputs    int      `json:"inputs"`
 	Free      []int    `json:"free"`
@@ -127,6 +129,9 @@ func (r report) manifestOf() (queue.Manifest, error) {
 	if m.MaxThreads < 1 || m.MaxThreads > maxThreads || !isPort(m.Port) ||
 		m.UpdateSeconds < 0 || m.UpdateSeconds > maxSeconds || m.MaxSize != nil && *m.MaxSize < 0 {
 		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d threads, port %d, updates every %g s", m.MaxThreads, m.Port, m.UpdateSeconds)}
+	}
+	if m.First < 0 || m.First > r.App {
+		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest number %d names app %d as its first launch", r.App+1, m.First)}
 	}
 	out := queue.Manifest{
 		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
@@ -200,7 +205,7 @@ func (f *frontend) known() *queue.Frontend {
 
 // endpoint returns an Endpoint of the app at mount. Two apps may use the same group name for different groups.
 func (e endpoint) endpoint(mount string) (queue.Endpoint, error) {
-	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
+	out := queue.Endpoint{ID: e.ID, Mount: mount, APIName: e.APIName, Group: mount + e.Group, Batch: e.Batch, Stream: e.Stream, Generator: e.Generator, Inputs: e.Inputs, Free: e.Free, Explores: e.Explores, Native: e.Native}
 	if e.Limit != nil {
 		out.Limit = *e.Limit
 	}
@@ -273,7 +278,11 @@ func startFrame(job queue.Job) Frame {
 			o.Headers = append(e.Request.Headers[:len(e.Request.Headers):len(e.Request.Headers)], [2]string{tokenHeader, e.Token})
 			o.Size, o.Path, o.Query = len(e.Body), e.Request.Path, e.Request.Query
 			o.Scheme, o.Client = e.Request.Scheme, e.Request.Client
-			payload = append(payload, e.Body...)
+			if payload == nil {
+				payload = e.Body[:len(e.Body):len(e.Body)] // usually the only one, and not copied
+			} else {
+				payload = append(payload, e.Body...)
+			}
 		}
 		order.Events = append(order.Events, o)
 	}

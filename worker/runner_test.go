@@ -106,11 +106,19 @@ func (a *app) testManifest(t *testing.T) {
 func (a *app) testLaunch(t *testing.T) {
 	facts := a.printedFacts(t, "launched")
 	want := map[string]any{
-		"url": a.p.config.Public, "local_url": a.p.config.Public, "share": nil, "port": float64(a.p.config.Port), "name": "127.0.0.1",
+		"url": a.p.config.Public, "local_url": a.p.config.Public, "share": nil, "port": float64(a.p.config.Port), "name": "127.0.0.1", "api_url": a.apiURL(),
 	}
 	if !reflect.DeepEqual(facts, want) {
 		t.Errorf("got %v, want %v", facts, want)
 	}
+}
+
+// apiURL is the address of Gradio's API for an app that calls itself. Gradio 4 has no such attribute.
+func (a *app) apiURL() any {
+	if a.manifest.Prefix == "" {
+		return nil
+	}
+	return strings.TrimSuffix(a.p.config.Public, "/") + a.manifest.Prefix + "/"
 }
 
 func (a *app) testGuard(t *testing.T) {
@@ -411,7 +419,7 @@ func (a *app) testRelaunch(t *testing.T) {
 	a.do(t, "relaunch")
 	a.attached(t, 4)
 	facts := a.printedFacts(t, "relaunched")
-	if facts["url"] != a.p.config.Public || facts["local_url"] != a.p.config.Public || int(facts["port"].(float64)) != a.manifest.Port {
+	if facts["url"] != a.p.config.Public || facts["local_url"] != a.p.config.Public || facts["api_url"] != a.apiURL() || int(facts["port"].(float64)) != a.manifest.Port {
 		t.Errorf("got %v", facts)
 	}
 	if *a.manifest.MaxSize != 30 || !a.manifest.Native || len(a.manifest.Endpoints) != len(old.manifest.Endpoints) {

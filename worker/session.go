@@ -27,6 +27,7 @@ type session struct {
 	files    []*queue.Files // of the attached apps
 	mounts   []string       // of the apps that have sent a manifest, by number
 	distinct int            // number of distinct mounts
+	blocks   map[string]int // the Blocks at each mount, by the number of their first manifest
 }
 
 // phase is the progress of an Event that runs in this start. Other Events have phase 0.
@@ -68,6 +69,8 @@ func (s *session) report(r report, payload []byte) error {
 		return nil
 	case "unknown":
 		return s.unknown(r)
+	case "server":
+		return s.server(r)
 	case "closed":
 		return s.closed(r)
 	case "static":
@@ -100,6 +103,12 @@ func (s *session) manifest(r report) error {
 		return s.further()
 	}
 	s.app = r.App
+	before, known := s.blocks[m.Mount]
+	m.Replaces = known && before != r.First
+	if s.blocks == nil {
+		s.blocks = map[string]int{}
+	}
+	s.blocks[m.Mount] = r.First
 	if m.Files != nil {
 		s.files = append(s.files, m.Files)
 	}
@@ -152,6 +161,19 @@ func (s *session) unknown(r report) error {
 	}
 	return s.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
 }
+
+// server attaches an app without Gradio: every request is passed through to it.
+func (s *session) server(r report) error {
+	if !isPort(r.Port) {
+		return &FrameError{fmt.Sprintf("server: port %d is out of bounds", r.Port)}
+	}
+	if r.Further {
+		return s.further()
+	}
+	return s.attach(queue.Manifest{PassThrough: true, Reason: noGradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
+}
+
+const noGradio = "The app serves no Gradio."
 
 // maxMounts bounds the memory for one Space: each mount keeps a manifest.
 const maxMounts = 64

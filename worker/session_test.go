@@ -86,6 +86,8 @@ func TestBreaches(t *testing.T) {
 		"too many mounts":              {"more than 64 mounts", mounts(65)},
 		"admitted by an unknown app":   {"admitted without manifest", []sentFrame{manifest, {Header: with(admittedB, map[string]any{"app": 1})}}},
 		"app left out":                 {"manifest number 2 names app 2", []sentFrame{manifest, {Header: manifestHeader(2)}}},
+		"first launch in the future":   {"manifest number 1 names app 1 as its first launch", outOfBounds(map[string]any{"first": 1})},
+		"server without a port":        {"server: port 0 is out of bounds", []sentFrame{{Header: map[string]any{"op": "server"}}}},
 		"no threads":                   {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": 0})},
 		"many threads":                 {"manifest out of bounds", outOfBounds(map[string]any{"max_threads": maxThreads + 1})},
 		"no port":                      {"manifest out of bounds", outOfBounds(map[string]any{"port": 0})},

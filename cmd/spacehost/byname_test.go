@@ -39,6 +39,9 @@ func byName(t *testing.T, line string) {
 	if len(paid) != 1 || paid[0].Space != "space-b" || paid[0].Function != "work" || paid[0].Via != via || paid[0].ChargedSeconds < 1 {
 		t.Errorf("the ledger of %s: %+v, want one second at space-b via %q", payer, paid, via)
 	}
+	if got := visitor.ok("/load", 1); got != "Space B had a GPU for 1 s" {
+		t.Errorf("by gr.load: %q", got)
+	}
 	before := len(v.settled("local"))
 	if got := visitor.ok("/download"); !strings.Contains(got, "this is spacehost and not the Hub") {
 		t.Errorf("a download within a Space: %q", got)

@@ -70,6 +70,35 @@ func TestSecondDemo(t *testing.T) {
 	}
 }
 
+// TestAnotherAppTakesItsPlace: a process closes its app and launches other Blocks with a higher concurrency limit, while
+// one call of the first app runs and two wait. The calls of the first app end, as in stock Gradio, and two calls of
+// the second app run at once. The functions of both have the same name and place.
+func TestAnotherAppTakesItsPlace(t *testing.T) {
+	eachLine(t, func(t *testing.T, line string) {
+		p := runOn(t, line, "testdata/spaces/another-app", "--gpus", "none")
+		c := p.client()
+		first := []call{c.submit("/most"), c.submit("/most"), c.submit("/most")}
+		p.awaitRunning("most")
+		eventually(t, "two calls wait", patience, func() bool { return p.health().Spaces[0].Queued == 2 })
+		c.submit("/next")
+		for _, k := range first {
+			if r := k.wait(); !strings.Contains(r.Err, "The app was closed") {
+				t.Errorf("a call of the first app: %q, value %s", r.Err, r.Value)
+			}
+		}
+		eventually(t, "the second app is served", patience, func() bool {
+			_, config := request(t, "GET", p.URL+"/config", "", nil)
+			return strings.Contains(config, `"Limit 2"`)
+		})
+		second := p.client()
+		for _, k := range []call{second.submit("/most"), second.submit("/most"), second.submit("/most")} {
+			if r := k.wait(); text(r.Value) != "2" {
+				t.Errorf("a call of the second app saw at most %s running, want 2; %s", r.Value, r.Err)
+			}
+		}
+	})
+}
+
 // TestOpenPageSurvivesRelaunch keeps a page open while the app relaunches and while the Space's process is killed. The page shows
 // the outcome of its events and keeps working without a reload.
 func TestOpenPageSurvivesRelaunch(t *testing.T) {

@@ -78,6 +78,9 @@ func TestCostAndMaximumDuration(t *testing.T) {
 	if want := "The requested GPU duration (300s) is larger than the maximum allowed"; !strings.HasPrefix(illegal.Err, want) || illegal.Title != "ZeroGPU illegal duration" {
 		t.Errorf("300 s as a free user: got %q (%q), want %q...", illegal.Err, illegal.Title, want)
 	}
+	if want := "maximum allowed. Subscribe to Hugging Face PRO"; !strings.Contains(illegal.Err, want) {
+		t.Errorf("300 s as free, by an API client: %q, want %q", illegal.Err, want)
+	}
 	runCLI(t, p, "user", "add", "pia", "--tier", "pro")
 	pia := strings.TrimSpace(runCLI(t, p, "token", "create", "pia"))
 	if got := p.clientAs(p.URL, pia).ok("/too_long"); got != "never" {

@@ -117,6 +117,7 @@ type earlyEnds struct{ broker *lease.Broker }
 
 func (e earlyEnds) Left(event queue.EventID)      { e.broker.Left(string(event)) }
 func (e earlyEnds) Cancelled(event queue.EventID) { e.broker.Cancelled(string(event)) }
+func (e earlyEnds) Closing(event queue.EventID)   { e.broker.Closing(string(event)) }
 
 // sign returns the X-IP-Token of an Event of this Space.
 func (s *spaceRun) sign(event queue.Event) string { return s.host.payer.Sign(s.space.Name, event) }

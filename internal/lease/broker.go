@@ -211,6 +211,10 @@ func (b *Broker) Left(event string) { b.post(func(sc *scheduler) { sc.onLeft(eve
 // Cancelled reports that the visitor of an Event has cancelled it. It does not block.
 func (b *Broker) Cancelled(event string) { b.post(func(sc *scheduler) { sc.onCancelled(event) }) }
 
+// Closing is Cancelled for an Event whose generator is being closed. Its worker then runs the generator's `finally` and
+// stays warm. Leases that are still open after closeGrace are revoked. It does not block.
+func (b *Broker) Closing(event string) { b.post(func(sc *scheduler) { sc.onClosing(event) }) }
+
 // LookAgain handles at once what became due when the clock was set. It does not block.
 func (b *Broker) LookAgain() { b.post(func(*scheduler) {}) } // Run calls onTime after each posted call
 

@@ -62,7 +62,8 @@
 //	                    forks another, which makes an /allow
 //	granted  waiting    warm Lease: its Slot is not clear; it keeps its rank              -
 //	granted  released   /release before /allow ("released", "failed")                     0
-//	granted  revoked    "cancelled", "space died", "host stopped"                         0
+//	granted  revoked    "cancelled", "space died", "host stopped"; of a generator that     0
+//	                    is being closed, "cancelled" 10 s after the cancellation
 //	granted  unclaimed  no /allow within 30 s ("never allowed"), "connection lost",       0
 //	                    activation of a warm Lease not written ("not written down")
 //	active   active     /allow of another worker: the client found the warm one unfit     clock goes on
@@ -70,7 +71,8 @@
 //	active   released   /release ("released", "failed"), the worker exited                used
 //	                    ("worker died")
 //	active   expired    deadline + 2 s: the worker is killed ("deadline")                 declared
-//	active   revoked    "cancelled", "space died", "host stopped"                         used
+//	active   revoked    "cancelled", "space died", "host stopped"; of a generator that     used
+//	                    is being closed, "cancelled" 10 s after the cancellation
 //	active   unclaimed  warm Lease: "connection lost" before the worker got the call      0
 //
 // "Used" is the time from /allow to the end or the deadline, whichever is earlier, times the size factor, rounded up to the

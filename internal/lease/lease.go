@@ -75,6 +75,7 @@ type Lease struct {
 	committing     bool          // a warm start: hold and activation are being committed
 	warmStarted    chan error    // buffered: the result of a warm start
 	endAfterCommit string        // of a warm start: the reason to end it as soon as it is committed
+	revokeAt       time.Time     // its generator is being closed: when to revoke it; zero: never
 	decided        chan decision // buffered: the one decision about a waiting Lease
 	settled        chan struct{} // closed once its end is in the database
 }

@@ -251,6 +251,28 @@ func (sc *scheduler) onCancelled(event string) {
 	}
 }
 
+// closeGrace is the time for the current step of a cancelled generator, and for its `finally`. The payer pays for it.
+const closeGrace = 10 * time.Second
+
+// onClosing lets the worker of a cancelled generator end the lease itself: `spaces` sets worker.stop_event, and the
+// worker closes the generator after its current step (spaces/zero/wrappers.py). A worker that is killed instead runs
+// no `finally`, and the next call needs a new one.
+func (sc *scheduler) onClosing(event string) {
+	revokeAt := sc.now().Add(closeGrace)
+	for _, lease := range sc.committing() {
+		if lease.Event == event {
+			lease.revokeAt = revokeAt
+		}
+	}
+	for _, lease := range sc.openLeases(func(o *Lease) bool { return o.Event == event }) {
+		if lease.State == Waiting {
+			sc.withdraw(lease, Withdrawn, "cancelled", ErrLeft)
+		} else if lease.revokeAt.IsZero() {
+			lease.revokeAt = revokeAt
+		}
+	}
+}
+
 func (sc *scheduler) onInstanceGone(instance string) {
 	for _, w := range sc.idleWorkers() {
 		if w.lease.Instance == instance {
@@ -307,6 +329,10 @@ func (sc *scheduler) onReclaimed(a allocation, err error) {
 func (sc *scheduler) onTime() (next time.Time) {
 	now := sc.now()
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return !sc.due(o).After(now) }) {
+		if lease.isOverdueToClose(now) {
+			sc.end(lease, Revoked, "cancelled", 0)
+			continue
+		}
 		switch lease.State {
 		case Waiting:
 			sc.withdraw(lease, TimedOut, fmt.Sprintf("no GPU within %s", sc.queueTimeout), ErrTimedOut)
@@ -344,15 +370,23 @@ func (sc *scheduler) recheckSlot(s *slot) {
 }
 
 // due is when a Lease must be handled next.
-func (sc *scheduler) due(lease *Lease) time.Time {
+func (sc *scheduler) due(lease *Lease) (at time.Time) {
 	switch lease.State {
 	case Waiting:
 		return lease.Admitted.Add(sc.queueTimeout)
 	case Granted:
-		return lease.Granted.Add(claimTimeout)
+		at = lease.Granted.Add(claimTimeout)
 	default:
-		return lease.deadline().Add(deadlineGrace)
+		at = lease.deadline().Add(deadlineGrace)
 	}
+	if !lease.revokeAt.IsZero() && lease.revokeAt.Before(at) {
+		return lease.revokeAt
+	}
+	return at
+}
+
+func (l *Lease) isOverdueToClose(now time.Time) bool {
+	return !l.revokeAt.IsZero() && !l.revokeAt.After(now) && (l.State == Granted || l.State == Active)
 }
 
 func (sc *scheduler) nextWake() (next time.Time) {

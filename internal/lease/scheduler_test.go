@@ -382,6 +382,30 @@ func (h *schedulerHarness) wantEarlyEnd(l *Lease, at, want State, reason string,
 	}
 }
 
+// The lease of a cancelled generator ends by its worker's release, which keeps the worker warm. It is revoked if the
+// generator does not close in time, and never later than without the cancellation.
+func TestAClosingGeneratorHasAGrace(t *testing.T) {
+	h := newSchedulerHarness(t, 1)
+	h.warmFor = time.Minute
+	l := h.active()
+	h.onClosing(l.Event)
+	h.advance(closeGrace - time.Millisecond)
+	h.want(l, Active)
+	h.onClosing(l.Event) // a second click does not prolong it
+	h.advance(time.Millisecond)
+	h.wantEnd(l, Revoked, "cancelled", closeGrace)
+
+	h = newSchedulerHarness(t, 1)
+	granted := h.leaseIn(Granted)
+	waiting := h.schedule(func(r *Request) { r.Event = "waits" })
+	h.onClosing(waiting.Event)
+	h.wantEnd(waiting, Withdrawn, "cancelled", 0)
+	h.onClosing(granted.Event)
+	h.want(granted, Granted)
+	h.advance(closeGrace)
+	h.wantEnd(granted, Revoked, "cancelled", 0)
+}
+
 func TestEndLeavesOtherLeasesAlone(t *testing.T) {
 	other := func(r *Request) { r.Event, r.Instance = "other", "run-2" }
 	h := newSchedulerHarness(t, 1)

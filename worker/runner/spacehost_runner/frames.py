@@ -13,18 +13,22 @@ from typing import Any
 
 PROTOCOL = 1
 HEADER_LIMIT = 1 << 20
-PAYLOAD_LIMIT = 64 << 20
+PAYLOAD_LIMIT = 320 << 20
 _LENGTHS = struct.Struct(">II")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MIN_READ, _MAX_READ = 16 << 10, 1 << 20  # bytes per read: enough for many small frames; at most, of a large one
 
 
-def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    """Returns the bytes of one frame. Raises ValueError above the limits, which both sides enforce."""
+_LARGE = 64 << 10  # a payload of this size is not copied
+
+
+def encode(header: dict[str, Any], payload: bytes = b"") -> list[bytes]:
+    """Returns one frame in its parts. Raises ValueError above the limits, which both sides enforce."""
     head = _ENCODER.encode(header).encode()
     if len(head) > HEADER_LIMIT or len(payload) > PAYLOAD_LIMIT:
         raise ValueError(f"frame of {len(head)}+{len(payload)} bytes is above the limit of {PAYLOAD_LIMIT}")
-    return _LENGTHS.pack(len(head), len(payload)) + head + payload
+    head = _LENGTHS.pack(len(head), len(payload)) + head
+    return [head, payload] if len(payload) > _LARGE else [head + payload]
 
 
 class Channel:
@@ -43,12 +47,13 @@ class Channel:
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         self.write(encode(header, payload))
 
-    def write(self, frames: bytes) -> None:
-        """Writes whole frames, as returned by encode."""
-        left = memoryview(frames)
+    def write(self, parts: list[bytes]) -> None:
+        """Writes whole frames, in the parts that encode returned."""
         with self._lock:
-            while left:
-                left = left[os.write(self.descriptor, left) :]
+            for part in parts if len(parts) < 2 or sum(map(len, parts)) > _LARGE else [b"".join(parts)]:
+                left = memoryview(part)
+                while left:
+                    left = left[os.write(self.descriptor, left) :]
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         """Blocks for the next frame. Raises EOFError when the host has exited, ValueError for an invalid frame."""

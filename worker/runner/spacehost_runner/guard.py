@@ -20,10 +20,13 @@ class Guard:
     (gradio/blocks.py, launch; gradio/networking.py, url_ok).
     """
 
-    def __init__(self, app: Any, state: State) -> None:
-        self.app, self.state = app, state
+    def __init__(self, app: Any, state: State, port: int) -> None:
+        self.app, self.state, self.port = app, state, port
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            # The lifespan fills this dict, and uvicorn gives each request a copy (uvicorn/lifespan/on.py).
+            self.state.lifespans[self.port] = scope.get("state", {})
         if scope["type"] not in ("http", "websocket"):  # lifespan comes from the server itself
             return await self.app(scope, receive, send)
         from hmac import compare_digest

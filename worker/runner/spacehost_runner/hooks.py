@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from . import cuda_order, data_folder, fake_cuda, frontend
 from .files import static_paths
-from .guard import Guard
 from .http_client import Client
+from .hub import patch_external
 from .importing import Finder
 from .programs import add_path
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
+from .servers import PUBLIC_PORT, patch_config, patch_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .state import State
-
-PUBLIC_PORT = 7860  # the port at which the Hub expects a Space (huggingface hub-docs, spaces-config-reference, app_port)
 
 
 def install(state: State) -> None:
@@ -33,11 +32,13 @@ def install(state: State) -> None:
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
         "gradio.mcp": lambda state, module: frontend.patch_mcp(module),
+        "gradio.external": patch_external,
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
         "subprocess": add_path,
-        "uvicorn.config": _patch_uvicorn,
+        "uvicorn.config": patch_config,
+        "uvicorn.server": patch_server,
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
@@ -212,9 +213,13 @@ def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
 
 
 def _publish(blocks: Any, state: State) -> None:
-    """Sets the visitors' address as the app's own. MCP tools call the app at this address, too."""
-    if getattr(blocks, "local_url", None):
+    """Sets the visitors' address as the app's own. MCP tools, and apps that call themselves, use it."""
+    local = getattr(blocks, "local_url", None)
+    if local:
         blocks.local_url = state.public_url
+        api = getattr(blocks, "local_api_url", None)  # Gradio 4 has none
+        if api and api.startswith(local):
+            blocks.local_api_url = state.public_url.rstrip("/") + "/" + api[len(local) :].lstrip("/")
     mcp = getattr(blocks, "mcp_server_obj", None)
     if mcp is not None:
         mcp._local_url, mcp._client_instance = state.public_url, None
@@ -293,6 +298,25 @@ def _wait_for_server(module: Any) -> None:
 
 
 def _patch_client(state: State, module: Any) -> None:
+    """Patches the client of the device API: its HTTP client, and the text of one error."""
+    _separate_hint(module)
+    _cache_client(module)
+
+
+def _separate_hint(module: Any) -> None:
+    """Adds the separator that spaces 0.51.3 lacks before its hint for API and MCP clients. spaces 0.52 has it."""
+    original = getattr(module, "error", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def error(title: str, message: str, *args: Any, **options: Any) -> Any:
+        return original(title, message.replace("maximum allowedSubscribe", "maximum allowed. Subscribe"), *args, **options)
+
+    module.error = error
+
+
+def _cache_client(module: Any) -> None:
     """Makes one HTTP client per process. spaces makes one per request, which takes longer than the request itself.
 
     A forked worker makes its own.
@@ -315,30 +339,6 @@ def _patch_client(state: State, module: Any) -> None:
         return client
 
     module.api_client = api_client
-
-
-def _patch_uvicorn(state: State, module: Any) -> None:
-    """Guards the servers of this Space. A server that the app starts at the public port moves to a private one."""
-    import inspect
-
-    Config = module.Config
-    init, load = Config.__init__, Config.load
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
-        if bound.arguments.get("port") == PUBLIC_PORT:
-            bound.arguments.update(host="127.0.0.1", port=state.take_port(), uds=None, ssl_keyfile=None, ssl_certfile=None)
-        init(*bound.args, **bound.kwargs)
-
-    @functools.wraps(load)
-    def load_guarded(self: Any) -> None:
-        load(self)
-        if self.port in state.ports:
-            self.loaded_app = Guard(self.loaded_app, state)
-
-    Config.__init__, Config.load = __init__, load_guarded
 
 
 def _patch_hardware(state: State, module: Any) -> None:

@@ -78,6 +78,7 @@ class QueueAdapter:
         self.number = len(state.adapters)  # the `app` of the frames
         earlier = next((adapter for adapter in state.adapters if adapter.queue is queue), None)  # of an earlier launch
         self.max_size = earlier.max_size if earlier else queue.max_size
+        self.first = next((adapter.number for adapter in state.adapters if adapter.blocks is self.blocks), self.number)
         self.app = queue.server_app or state.apps.get(id(self.blocks))  # launch sets server_app, a mount does not
         self.takes_fn = "fn" in inspect.signature(module.Queue.process_events).parameters
         self.events: dict[str, Any] = {}  # admitted or running, by id
@@ -112,6 +113,7 @@ class QueueAdapter:
         return {
             "op": "manifest",
             "app": self.number,
+            "first": self.first,
             "gradio": version(),
             "prefix": getattr(self.module.route_utils, "API_PREFIX", ""),
             "mount": self.state.mounts.get(id(blocks), ""),
@@ -170,6 +172,7 @@ class QueueAdapter:
             "limit": group,
             "batch": fn.max_batch_size if fn.batch else 0,
             "stream": getattr(fn, "connection", "sse") == "stream",
+            "generator": bool(getattr(fn, "types_generator", False)),
             "time_limit": getattr(fn, "time_limit", None),
             "inputs": len(fn.inputs),
             "free": [i for i, block in enumerate(fn.inputs) if files.is_free(block)],
@@ -282,7 +285,7 @@ class QueueAdapter:
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in entry["headers"]],
             "client": (entry["client"], 0),
             "server": ("127.0.0.1", self.report["port"]),
-            "state": {},
+            "state": dict(self.state.lifespans.get(self.report["port"], {})),
             "app": self.queue.server_app,
         }
 
@@ -361,10 +364,10 @@ class QueueAdapter:
         Frames from the loop are written together after two iterations of the loop. Each write wakes the host, and the
         end of an event directly follows its last message.
         """
-        frame = encode(header, payload)
+        parts = encode(header, payload)
         with self.send_lock:
-            self.unsent.append(frame)
-            first = len(self.unsent) == 1
+            first = not self.unsent
+            self.unsent += parts
         if _thread.get_ident() != self.thread:
             self.flush()
         elif first:
@@ -372,9 +375,9 @@ class QueueAdapter:
 
     def flush(self) -> None:
         with self.send_lock:
-            frames, self.unsent = b"".join(self.unsent), []
-            if frames and not self.state.forked:
-                self.state.channel.write(frames)
+            parts, self.unsent = self.unsent, []
+            if parts and not self.state.forked:
+                self.state.channel.write(parts)
 
     def forget(self, event: Any) -> None:
         queue, event_id, session = self.queue, event._id, event.session_hash

@@ -33,6 +33,7 @@ class State:
         self.forked = False  # this process is a forked child: it sends no frames
         self.launching: set[int] = set()  # id(Blocks) of launches in progress: the guard lets their self-checks pass
         self.adapters: list[QueueAdapter] = []  # index = the `app` of the frames
+        self.lifespans: dict[int, dict[str, Any]] = {}  # port of a server -> the state of its app's lifespan
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function

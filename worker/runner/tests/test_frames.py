@@ -16,6 +16,10 @@ INDEX: dict[str, Any] = json.loads((FRAMES / "index.json").read_text(encoding="u
 WORDS = {"limit": "above the limit", "header": ""}
 
 
+def encoded(header: dict[str, Any], payload: bytes = b"") -> bytes:
+    return b"".join(encode(header, payload))
+
+
 def received(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Returns what a Channel receives when the peer sends data and closes."""
     ours, theirs = socket.socketpair()
@@ -40,7 +44,7 @@ class Frames(unittest.TestCase):
                 header, payload = received((FRAMES / good["file"]).read_bytes())
                 self.assertEqual(header, good["header"])
                 self.assertEqual(payload.hex(), good["payload_hex"])
-                self.assertEqual(received(encode(header, payload)), (header, payload))
+                self.assertEqual(received(encoded(header, payload)), (header, payload))
 
     def test_bad(self) -> None:
         for bad in INDEX["bad"]:
@@ -73,7 +77,7 @@ class Frames(unittest.TestCase):
     def test_limits(self) -> None:
         """A frame exactly at the limits passes, and larger ones are not sent."""
         name = "x" * (HEADER_LIMIT - len('{"a":""}'))
-        header, payload = received(encode({"a": name}, bytes(PAYLOAD_LIMIT)))
+        header, payload = received(encoded({"a": name}, bytes(PAYLOAD_LIMIT)))
         self.assertEqual((len(header["a"]), len(payload)), (len(name), PAYLOAD_LIMIT))
         for header, payload in (({"a": name + "x"}, b""), ({}, bytes(PAYLOAD_LIMIT + 1))):
             with self.assertRaisesRegex(ValueError, "above the limit"):

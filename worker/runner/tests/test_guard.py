@@ -22,7 +22,7 @@ class Guarded(unittest.TestCase):
         async def send(message: dict[str, Any]) -> None:
             seen.append(message.get("status") or message.get("code") or message.get("body"))
 
-        guard = Guard(app, SimpleNamespace(key=KEY, launching={1} if launching else set()))
+        guard = Guard(app, SimpleNamespace(key=KEY, launching={1} if launching else set(), lifespans={}), 7860)
         scope = {"type": "http", "method": "GET", "path": "/", **scope, "headers": headers}
         asyncio.run(guard(scope, None, send))
         return seen[0]

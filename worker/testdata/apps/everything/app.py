@@ -285,7 +285,7 @@ def do_bad_launch():
 def do_relaunch():
     main.close(verbose=False)
     result = main.launch(prevent_thread_lock=True, server_name="0.0.0.0", server_port=7860, share=True, ssl_keyfile="/no/key", ssl_certfile="/no/cert")
-    log("relaunched", url=result[1], local_url=main.local_url, port=main.server_port)
+    log("relaunched", url=result[1], local_url=main.local_url, api_url=getattr(main, "local_api_url", None), port=main.server_port)
 
 
 def do_end():
@@ -325,7 +325,7 @@ main.queue(max_size=30, status_update_rate=2.5, default_concurrency_limit=5)
 
 if __name__ == "__main__":
     launched = main.launch(prevent_thread_lock=True, server_name="0.0.0.0", inbrowser=True, max_threads=17, show_error=True)
-    log("launched", url=launched[1], local_url=main.local_url, share=launched[2], port=main.server_port, name=main.server_name)
+    log("launched", url=launched[1], local_url=main.local_url, api_url=getattr(main, "local_api_url", None), share=launched[2], port=main.server_port, name=main.server_name)
     while True:
         name = DEEDS.get()
         globals()["do_" + name]()
