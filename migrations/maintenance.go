@@ -35,7 +35,7 @@ func checkAll(ctx context.Context, db *sql.DB, path string) error {
 	if err := checkVersion(ctx, db, path); err != nil {
 		return err
 	}
-	for _, query := range []string{wrongSumsQuery, wrongPairsQuery} {
+	for _, query := range []string{wrongSumsQuery, wrongPairsQuery, wrongCreditsQuery, wrongRunsQuery} {
 		if err := checkOK(ctx, db, path, query); err != nil {
 			return err
 		}
@@ -47,11 +47,28 @@ func checkAll(ctx context.Context, db *sql.DB, path string) error {
 // speed.
 const wrongSumsQuery = `SELECT coalesce((SELECT 'the sums of window ' || w.id || ' of ' || w.identity || ' differ from its ledger entries'
 	FROM windows w LEFT JOIN (SELECT window_id,
-		sum(CASE kind WHEN 'hold' THEN held_ms WHEN 'settle' THEN -held_ms ELSE 0 END) AS held,
-		sum(CASE kind WHEN 'settle' THEN charged_ms WHEN 'reset' THEN -returned_ms ELSE 0 END) AS charged,
-		sum(CASE kind WHEN 'grant' THEN returned_ms ELSE 0 END) AS granted
+		sum(CASE kind WHEN 'hold' THEN held_ms - credit_held_ms WHEN 'settle' THEN credit_held_ms - held_ms ELSE 0 END) AS held,
+		sum(CASE kind WHEN 'settle' THEN charged_ms - credit_charged_ms WHEN 'reset' THEN -returned_ms ELSE 0 END) AS charged,
+		sum(CASE kind WHEN 'grant' THEN returned_ms ELSE 0 END) AS granted, sum(credit_charged_ms) AS credit
 		FROM ledger GROUP BY window_id) l ON l.window_id = w.id
-	WHERE w.held_ms <> coalesce(l.held, 0) OR w.charged_ms <> coalesce(l.charged, 0) OR w.granted_ms <> coalesce(l.granted, 0) LIMIT 1), 'ok')`
+	WHERE w.held_ms <> coalesce(l.held, 0) OR w.charged_ms <> coalesce(l.charged, 0) OR w.granted_ms <> coalesce(l.granted, 0)
+		OR w.credit_charged_ms <> coalesce(l.credit, 0) LIMIT 1), 'ok')`
+
+// wrongCreditsQuery returns an identity whose credits differ from its entries, or are overdrawn.
+const wrongCreditsQuery = `SELECT coalesce((SELECT 'the credits of ' || c.identity || ' differ from its ledger entries'
+	FROM credits c LEFT JOIN (SELECT identity,
+		sum(CASE kind WHEN 'credit' THEN returned_ms ELSE 0 END) AS bought, sum(credit_charged_ms) AS used,
+		sum(CASE kind WHEN 'hold' THEN credit_held_ms WHEN 'settle' THEN -credit_held_ms ELSE 0 END) AS held
+		FROM ledger WHERE kind = 'credit' OR credit_held_ms > 0 GROUP BY identity) l ON l.identity = c.identity
+	WHERE c.bought_ms <> coalesce(l.bought, 0) OR c.used_ms <> coalesce(l.used, 0) OR c.held_ms <> coalesce(l.held, 0)
+		OR c.carried_ms + c.bought_ms - c.used_ms - c.held_ms < 0 LIMIT 1), 'ok')`
+
+// wrongRunsQuery returns a run without a hold, a run that is still reserved after its settlement, or a settlement whose count
+// of runs differs from the run of its lease.
+const wrongRunsQuery = `SELECT coalesce((SELECT 'the run of lease ' || r.lease_id || ' has no hold' FROM runs r
+	WHERE NOT EXISTS (SELECT 1 FROM ledger h WHERE h.lease_id = r.lease_id AND h.kind = 'hold' AND h.identity = r.identity) LIMIT 1),
+	(SELECT 'the run of lease ' || s.lease_id || ' differs from its settlement' FROM ledger s LEFT JOIN runs r ON r.lease_id = s.lease_id
+	WHERE s.kind = 'settle' AND (s.runs <> (r.lease_id IS NOT NULL) OR r.lease_id IS NOT NULL AND r.at IS NULL) LIMIT 1), 'ok')`
 
 // wrongPairsQuery returns a lease whose settlement does not match its hold, or which has ended without a settlement.
 const wrongPairsQuery = `SELECT coalesce((SELECT 'the settlement of lease ' || s.lease_id || ' matches no hold in its window'

@@ -2,7 +2,8 @@ package quota
 
 import "time"
 
-// Balance is the state of an identity's account in its current Window.
+// Balance is the state of an identity's account in its current Window. Charged, Held and Left are of the quota, without the
+// credits.
 type Balance struct {
 	Identity  string
 	Unlimited bool
@@ -13,6 +14,11 @@ type Balance struct {
 	Left      time.Duration // never negative; meaningless if Unlimited
 	Opened    *time.Time    // nil before the first use in this Window
 	ResetsAt  *time.Time    // nil before the first use in this Window
+
+	Credits       time.Duration // prepaid seconds that no call holds
+	CreditHeld    time.Duration // prepaid seconds that open calls hold
+	CreditCharged time.Duration // prepaid seconds that were charged in this Window
+	Runs          *Runs         // nil if the tier has no limit of runs
 }
 
 // For returns the balance with Base, Left and Unlimited of a tier, which the ledger does not know.
@@ -23,8 +29,11 @@ func (b Balance) For(t Tier) Balance {
 	return b
 }
 
-func (w window) balance(identity string) Balance {
-	b := Balance{Identity: identity, Charged: w.charged, Held: w.held, Granted: w.granted}
+func (w window) balance(identity string, c credits) Balance {
+	b := Balance{
+		Identity: identity, Charged: w.charged, Held: w.held, Granted: w.granted,
+		Credits: c.left, CreditHeld: c.held, CreditCharged: w.credit,
+	}
 	if !w.opened.IsZero() {
 		b.Opened, b.ResetsAt = &w.opened, &w.ends
 	}
@@ -38,8 +47,9 @@ type Kind string
 const (
 	KindHold   Kind = "hold"   // Held is reserved for a Lease
 	KindSettle Kind = "settle" // the reservation Held ends: Charged is paid, Returned is refunded
-	KindGrant  Kind = "grant"  // an operator adds Returned to the quota
-	KindReset  Kind = "reset"  // an operator refunds Returned, which is all that was charged so far
+	KindGrant  Kind = "grant"  // an operator adds Returned to the quota, and Runs to the limit of runs
+	KindReset  Kind = "reset"  // an operator refunds Returned, which is all that was charged so far, and returns Runs
+	KindCredit Kind = "credit" // an operator adds Returned to the credits
 )
 
 // Entry is one row of the ledger.
@@ -54,8 +64,11 @@ type Entry struct {
 	Held, Charged, Returned time.Duration
 	Factor                  int // for a Lease: seconds of quota per second
 	Reason                  string
-	By                      string // the operator
-	Via                     string // the Space that spent it through Space; set in both entries of a Lease
+	By                      string        // the operator
+	Via                     string        // the Space that spent it through Space; set in both entries of a Lease
+	Runs                    int           // of a settlement: 1 if the Lease counts as a run
+	CreditHeld              time.Duration // the part of Held that comes from the credits
+	CreditCharged           time.Duration // the part of Charged that the credits pay
 }
 
 // Declared returns the duration that the function declared.
@@ -63,19 +76,3 @@ func (e Entry) Declared() time.Duration { return e.Held / time.Duration(max(1, e
 
 // Used returns the time for which the function had its Slot.
 func (e Entry) Used() time.Duration { return e.Charged / time.Duration(max(1, e.Factor)) }
-
-// Adjustment is a grant or a reset by an operator.
-type Adjustment struct {
-	Identity string
-	Amount   time.Duration // of a grant; Reset ignores it
-	Reason   string
-	By       string // the operator
-}
-
-// MostGrant is the maximum of one grant. It equals the maximum quota of a tier and cannot overflow a duration.
-const MostGrant = 10_000 * time.Hour
-
-// AdjustmentError refuses an invalid adjustment. Nothing was changed.
-type AdjustmentError struct{ text string }
-
-func (e *AdjustmentError) Error() string { return e.text }

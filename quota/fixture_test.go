@@ -70,9 +70,19 @@ func (f ledgerFixture) open(lease string, now time.Time) {
 	}
 }
 
+// settle counts the lease as a run if it is charged.
 func (f ledgerFixture) settle(lease string, charged time.Duration, now time.Time) error {
+	var ran time.Time
+	if charged > 0 {
+		ran = now
+	}
+	return f.settleRan(lease, charged, ran, now)
+}
+
+// settleRan settles a lease that was granted a GPU at ran; zero: never.
+func (f ledgerFixture) settleRan(lease string, charged time.Duration, ran, now time.Time) error {
 	return f.inTx(func(ctx context.Context, tx *sql.Tx) error {
-		return f.Ledger.Settle(ctx, tx, Settlement{Lease: lease, Charged: charged, Reason: "released", Now: now})
+		return f.Ledger.Settle(ctx, tx, Settlement{Lease: lease, Charged: charged, Reason: "released", Now: now, Ran: ran})
 	})
 }
 
@@ -138,13 +148,18 @@ var free = Tier{Name: "free", Quota: 210 * s}
 // check runs `spacehost db check`.
 func (f ledgerFixture) check() {
 	f.t.Helper()
+	if err := f.checkError(); err != nil {
+		f.t.Fatalf("db check: %v", err)
+	}
+}
+
+func (f ledgerFixture) checkError() error {
+	f.t.Helper()
 	var path string
 	if err := f.db.QueryRow(`SELECT file FROM pragma_database_list`).Scan(&path); err != nil {
 		f.t.Fatal(err)
 	}
-	if err := migrations.Check(f.t.Context(), path); err != nil {
-		f.t.Fatalf("db check: %v", err)
-	}
+	return migrations.Check(f.t.Context(), path)
 }
 
 func (f ledgerFixture) forget(before time.Time, most int) (gone Forgotten) {

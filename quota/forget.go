@@ -20,11 +20,14 @@ type Forgotten struct {
 // Forget deletes what ended before a time, up to a number of leases and windows per call. It deletes both entries of a
 // lease or none. No Balance changes:
 //
-//  1. A Window that had ended by then, with nothing held, no longer counts. All of it is deleted.
+//  1. A Window that had ended by then, with nothing held of quota or credits and no later run, no longer counts. All of it is deleted. The
+//     credits that its entries leave are carried.
 //  2. A Window that is not open yet stays current, and so do grants in it. Leases in it that ended without having been
 //     active sum up to zero and are deleted.
 //  3. An identity's latest Window stays while an earlier one has not ended, as after a clock that was far ahead. Otherwise
 //     the earlier Window would be the latest and count again.
+//
+// The time is a Span ago or earlier, so that no run is forgotten that still counts.
 //
 // It takes the caller's transaction, so that the rows of the leases are deleted together with their entries.
 func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most int) (gone Forgotten, err error) {
@@ -45,7 +48,8 @@ func (l *Ledger) Forget(ctx context.Context, tx *sql.Tx, before time.Time, most 
 }
 
 func endedWindow(ctx context.Context, tx *sql.Tx, before time.Time) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT id FROM windows AS w WHERE ends_at < ?1 AND held_ms = 0
+	err = tx.QueryRowContext(ctx, `SELECT id FROM windows AS w WHERE ends_at < ?1 AND held_ms = 0 AND NOT `+recentRuns+`
+		AND NOT EXISTS (SELECT 1 FROM credits WHERE identity = w.identity AND held_ms > 0)
 		AND (EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id > w.id) OR NOT `+earlierWindowCounts+`) ORDER BY ends_at LIMIT 1`, // 3
 		before.UnixMilli()).Scan(&id)
 	return id, err
@@ -53,6 +57,9 @@ func endedWindow(ctx context.Context, tx *sql.Tx, before time.Time) (id int64, e
 
 // earlierWindowCounts is true if an earlier window than w had not ended before ?1. (The index windows_identity finds those of one identity.)
 const earlierWindowCounts = `EXISTS (SELECT 1 FROM windows WHERE identity = w.identity AND id < w.id AND ends_at >= ?1)`
+
+// recentRuns is true if a lease of w was granted a GPU after ?1, in spite of the end of w. ?1 is a Span ago or earlier.
+const recentRuns = `EXISTS (SELECT 1 FROM ledger AS e CROSS JOIN runs AS r ON r.lease_id = e.lease_id WHERE e.window_id = w.id AND e.kind = 'settle' AND r.at > ?1)`
 
 // deleteWindow deletes a window, or only some leases of a window with many; the next call deletes the rest.
 func deleteWindow(ctx context.Context, tx *sql.Tx, id int64, most int, gone *Forgotten) error {
@@ -116,8 +123,10 @@ func withDeletion(ctx context.Context, tx *sql.Tx, id int64, do func() error) er
 
 func deleteEntries(ctx context.Context, tx *sql.Tx, leases []string, gone *Forgotten) error {
 	for _, lease := range leases {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM ledger WHERE lease_id = ?`, lease); err != nil {
-			return err
+		for _, table := range []string{"ledger", "runs"} {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE lease_id = ?`, lease); err != nil {
+				return err
+			}
 		}
 	}
 	gone.Leases = append(gone.Leases, leases...)

@@ -17,6 +17,7 @@ type HoldRequest struct {
 	Now             time.Time
 	Pending         []Pending // this identity's open Leases; used only if holds exceed the quota
 	Via             string    // the Space that spends the quota through Space on the identity's behalf; "": the identity itself
+	Start           bool      // the Lease becomes active at Now, in the same transaction
 }
 
 // Pending is an open hold of the same identity.
@@ -25,12 +26,18 @@ type Pending struct {
 	Held  time.Duration
 	Until time.Time // the latest end
 
-	via bool // set from the ledger
+	// The fields below are set from the ledger.
+	window int64
+	via    bool
+	credit time.Duration // the part of Held that comes from the credits
 }
+
+// isIn reports whether the hold counts in w.
+func (p Pending) isIn(w window) bool { return p.Lease == "" || p.window == w.id }
 
 // ExceededError refuses a hold because the quota is insufficient now.
 type ExceededError struct {
-	Requested, Left time.Duration
+	Requested, Left time.Duration // Left has what is left of the quota and of the credits
 	Wait            time.Duration // estimated time until the quota suffices
 	OnlyHolds       bool          // charges leave enough; only open holds exceed the quota
 	Via             string        // the Space whose delegation limit is exceeded; Left is what it may still spend
@@ -45,9 +52,7 @@ func (e *ExceededError) Error() string {
 }
 
 // LeftSeconds returns Left for the wire, rounded down: calls request whole seconds.
-func (e *ExceededError) LeftSeconds() int {
-	return int(e.Left / time.Second)
-}
+func (e *ExceededError) LeftSeconds() int { return wholeSeconds(e.Left) }
 
 // Again returns Wait for display: from a second to a Span, even if the clock was set.
 func (e *ExceededError) Again() time.Duration { return min(max(e.Wait, time.Second), Span) }
@@ -68,8 +73,10 @@ func (e *ExceededError) Reason() string {
 
 // WaitSeconds returns Wait for the wire, from 1 to 86399: the spaces package reads 0 as "runs limit", a negative number as
 // "illegal duration", and prints 86400 as "1 day, 0:00:00".
-func (e *ExceededError) WaitSeconds() int {
-	return int(min(max(ceil(e.Wait, time.Second)/time.Second, 1), 86399))
+func (e *ExceededError) WaitSeconds() int { return waitSeconds(e.Wait) }
+
+func waitSeconds(wait time.Duration) int {
+	return int(min(max(ceil(wait, time.Second)/time.Second, 1), 86399))
 }
 
 // IllegalDurationError refuses a hold that the tier can never grant.
@@ -114,45 +121,54 @@ func (r HoldRequest) fits(requested time.Duration, w window) bool {
 	return r.Tier.Unlimited || requested <= r.left(w)
 }
 
-// exceeded returns the refusal with the time to wait. All holds of pending count in w.
+// exceeded returns the refusal with the time to wait. All of pending free seconds in w or credits.
 //
 //  1. Charges leave too little: the wait ends at the reset.
 //  2. Only holds exceed the quota: the wait ends when the earliest deadlines have freed enough, or at the reset.
-func (r HoldRequest) exceeded(requested time.Duration, w window, pending []Pending) *ExceededError {
+func (r HoldRequest) exceeded(requested time.Duration, w window, c credits, pending []Pending) *ExceededError {
 	left := r.left(w)
-	e := &ExceededError{Requested: requested, Left: max(0, left), Wait: w.untilReset(r.Now), Via: r.Via}
+	e := &ExceededError{Requested: requested, Left: max(0, left) + c.left, Wait: w.untilReset(r.Now), Via: r.Via}
 	charged := w
 	charged.held, charged.viaHeld = 0, 0
-	if requested > r.left(charged) { // 1
+	if requested > r.left(charged)+c.left+c.held { // 1
 		return e
 	}
 	e.OnlyHolds = true // 2
-	if freed, ok := r.freedAt(requested-left, pending); ok {
+	if freed, ok := r.freedAt(requested-c.left-left, w, pending); ok {
 		e.Wait = max(0, min(e.Wait, freed.Sub(r.Now)))
 	}
 	return e
 }
 
 // freedAt returns the time at which the earliest deadlines have freed the missing time.
-func (r HoldRequest) freedAt(missing time.Duration, pending []Pending) (time.Time, bool) {
+func (r HoldRequest) freedAt(missing time.Duration, w window, pending []Pending) (time.Time, bool) {
 	slices.SortFunc(pending, func(a, b Pending) int { return a.Until.Compare(b.Until) })
 	for _, p := range pending {
-		if missing -= r.freedBy(p); missing <= 0 {
+		if missing -= r.freedBy(p, w); missing <= 0 {
 			return p.Until, true
 		}
 	}
 	return time.Time{}, false
 }
 
-// freedBy returns how much left grows when p ends, if nothing of p is charged.
-func (r HoldRequest) freedBy(p Pending) time.Duration {
-	if r.Via != "" && !p.via { // the delegation limit is half of what is left
-		return p.Held / 2
+// freedBy returns how much left grows when p ends, if nothing of p is charged. The hold of an earlier Window frees only its
+// credits. The delegation limit is half of what is left of the quota.
+func (r HoldRequest) freedBy(p Pending, w window) time.Duration {
+	ofQuota := p.Held - p.credit
+	switch {
+	case !p.isIn(w) && r.Via != "":
+		return 0
+	case !p.isIn(w):
+		return p.credit
+	case r.Via != "" && !p.via:
+		return ofQuota / 2
+	case r.Via != "":
+		return ofQuota
 	}
 	return p.Held
 }
 
-// times never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.
+// multiply never wraps round: a duration comes from the Space, and a negative hold would pass for a small one.
 func multiply(d time.Duration, factor int) time.Duration {
 	if d > math.MaxInt64/time.Duration(factor) {
 		return math.MaxInt64
@@ -167,3 +183,5 @@ func ceil(d, unit time.Duration) time.Duration {
 	}
 	return d - d%unit
 }
+
+func wholeSeconds(d time.Duration) int { return int(min(d/time.Second, math.MaxInt32)) }

@@ -95,7 +95,7 @@ func TestExceeded(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Requested = row.requested
-			got := HoldRequest{Tier: free, Now: noon}.exceeded(row.requested, row.w, row.pending)
+			got := HoldRequest{Tier: free, Now: noon}.exceeded(row.requested, row.w, credits{}, row.pending)
 			if *got != row.want {
 				t.Errorf("got %+v, want %+v", *got, row.want)
 			}

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -12,7 +13,21 @@ type Refusal struct {
 	Identity string // the owner of the quota
 	Space    string
 	Task     string // the function's name, if known
-	Err      error  // *ExceededError or *IllegalDurationError
+	Err      error  // a Refused
+}
+
+// Refused is an error with which Hold refuses a call by the rules of its account.
+type Refused interface {
+	error
+	// Reason explains the refusal to a user.
+	Reason() string
+}
+
+// AsRefused returns the refusal in err, if it is one.
+func AsRefused(err error) (Refused, bool) {
+	var refused Refused
+	ok := errors.As(err, &refused)
+	return refused, ok
 }
 
 // Bounds of Refusals.

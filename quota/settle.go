@@ -11,6 +11,17 @@ type Settlement struct {
 	Charged time.Duration // from 0 to the held time; the rest is refunded
 	Reason  string
 	Now     time.Time
+	// Ran is when the Lease was granted a GPU. If it became active, its run counts from then on instead. Zero: it was granted
+	// none, or its client never learned of it, and it counts as no run.
+	Ran time.Time
+}
+
+// runs returns the number of runs that the Lease counts as.
+func (s Settlement) runs() int {
+	if s.Ran.IsZero() {
+		return 0
+	}
+	return 1
 }
 
 // SettledError refuses to settle a Lease twice. Nothing was changed.

@@ -12,7 +12,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// Ledger is the account book. It has no state of its own: all data is in the tables windows and ledger.
+// Ledger is the account book. It has no state of its own: all data is in the tables windows, ledger, runs and
+// credits.
 //
 // Hold, Ask, Open, Settle and Forget take the caller's transaction, so that a hold and its lease's row are committed
 // together. The other methods take a connection from the pool, which has only one: never call them with a transaction
@@ -45,10 +46,11 @@ type Held struct {
 	Time      time.Duration
 	Remaining float64 // fraction of the quota left after all charges and holds, including this one: from 0 to 1
 	IsOpen    bool    // the Window is already open, so Open would change nothing
+	OverRuns  bool    // the tier's runs were used up before, and its limit is not enforced
 }
 
-// Hold reserves seconds, or refuses with *IllegalDurationError or *ExceededError and writes nothing. The hold, and later
-// its charge, belong to the Window that is current at r.Now.
+// Hold reserves seconds and a run, or refuses with an error that is Refused and writes nothing. Seconds come from the quota
+// first, and the rest from the credits. The hold, and later its charge, belong to the Window that is current at r.Now.
 func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, error) {
 	requested, err := r.requested()
 	if err != nil {
@@ -58,18 +60,37 @@ func (l *Ledger) Hold(ctx context.Context, tx *sql.Tx, r HoldRequest) (Held, err
 	if err != nil {
 		return Held{}, err
 	}
-	if !r.fits(requested, w) {
-		return Held{}, refuse(ctx, tx, r, requested, w)
-	}
-	err = add(ctx, tx, w, Entry{
-		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
-		Space: r.Space, Task: r.Task, Held: requested, Factor: r.Factor, Via: r.Via,
-	})
+	credit, overRuns, err := admit(ctx, tx, r, requested, w)
 	if err != nil {
 		return Held{}, err
 	}
-	w.held += requested
-	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero()}, nil
+	err = add(ctx, tx, w, Entry{
+		At: r.Now, Identity: r.Identity, Lease: r.Lease, Kind: KindHold,
+		Space: r.Space, Task: r.Task, Held: requested, CreditHeld: credit, Factor: r.Factor, Via: r.Via,
+	})
+	if err == nil {
+		err = r.reserveRun(ctx, tx)
+	}
+	if err != nil {
+		return Held{}, err
+	}
+	w.held += requested - credit
+	return Held{Time: requested, Remaining: w.remaining(r.Tier), IsOpen: !w.opened.IsZero(), OverRuns: overRuns}, nil
+}
+
+// admit checks the runs and the seconds. It returns the part of the request that the credits pay for.
+func admit(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) (credit time.Duration, overRuns bool, err error) {
+	if overRuns, err = r.checkRuns(ctx, tx, requested, w); err != nil || r.fits(requested, w) {
+		return 0, overRuns, err
+	}
+	c, err := r.creditsOf(ctx, tx)
+	if err != nil {
+		return 0, overRuns, err
+	}
+	if credit = requested - max(0, r.left(w)); credit <= c.left {
+		return credit, overRuns, nil
+	}
+	return 0, overRuns, refuse(ctx, tx, r, requested, w, c)
 }
 
 // Ask returns the error that Hold would return, and writes nothing.
@@ -79,13 +100,14 @@ func (l *Ledger) Ask(ctx context.Context, tx *sql.Tx, r HoldRequest) error {
 		return err
 	}
 	w, err := currentWindow(ctx, tx, r.Identity, r.Now)
-	if err != nil || r.fits(requested, w) {
+	if err != nil {
 		return err
 	}
-	return refuse(ctx, tx, r, requested, w)
+	_, _, err = admit(ctx, tx, r, requested, w)
+	return err
 }
 
-// Open opens the Window of a Lease that has become active, unless it is already open.
+// Open counts the run of a Lease that has become active, and opens its Window. What is counted or open already stays so.
 func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Time) error {
 	hold, err := holdOf(ctx, tx, lease)
 	if err != nil {
@@ -96,10 +118,11 @@ func (l *Ledger) Open(ctx context.Context, tx *sql.Tx, lease string, now time.Ti
 	if err != nil {
 		return fmt.Errorf("open window of lease %s: %w", lease, err)
 	}
-	return nil
+	return countRun(ctx, tx, hold, now)
 }
 
-// Settle ends the hold of a Lease: the charge counts in the hold's Window, the rest is refunded. It refuses with
+// Settle ends the hold of a Lease: the charge counts in the hold's Window, the rest is refunded. The quota pays before the
+// credits. It refuses with
 // *SettledError, *UnknownHoldError or *ChargeError and then writes nothing; the transaction can continue.
 func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	hold, err := holdOf(ctx, tx, s.Lease)
@@ -112,12 +135,16 @@ func (l *Ledger) Settle(ctx context.Context, tx *sql.Tx, s Settlement) error {
 	}
 	err = add(ctx, tx, window{id: hold.Window}, Entry{
 		At: s.Now, Identity: hold.Identity, Lease: s.Lease, Kind: KindSettle, Space: hold.Space, Task: hold.Task,
-		Held: hold.Held, Charged: charged, Returned: hold.Held - charged, Factor: hold.Factor, Reason: s.Reason, Via: hold.Via,
+		Held: hold.Held, CreditHeld: hold.CreditHeld, Charged: charged, CreditCharged: max(0, charged-(hold.Held-hold.CreditHeld)),
+		Returned: hold.Held - charged, Runs: s.runs(), Factor: hold.Factor, Reason: s.Reason, Via: hold.Via,
 	})
 	if isDuplicate(err) {
 		return &SettledError{Lease: s.Lease}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return settleRun(ctx, tx, hold, s.Ran)
 }
 
 // Balance returns the balance of an identity at now.
@@ -126,18 +153,25 @@ func (l *Ledger) Balance(ctx context.Context, identity string, t Tier, now time.
 	if err != nil {
 		return Balance{}, err
 	}
-	return w.balance(identity).For(t), nil
+	c, err := readCredits(ctx, l.reads, identity)
+	if err != nil {
+		return Balance{}, err
+	}
+	b := w.balance(identity, c).For(t)
+	b.Runs, err = l.Runs(ctx, identity, t, now)
+	return b, err
 }
 
 // List returns the balances of all identities with entries, by identity. The ledger does not know tiers: Balance.For
-// fills in Base and Left.
+// fills in Base and Left, and Runs the runs.
 func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
-	rows, err := l.reads.QueryContext(ctx, `SELECT identity, `+windowColumns+` FROM windows
-		WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY identity`)
+	rows, err := l.reads.QueryContext(ctx, `SELECT windows.identity, coalesce(carried_ms + bought_ms - used_ms - credits.held_ms, 0), coalesce(credits.held_ms, 0), `+windowColumns+`
+		FROM windows LEFT JOIN credits ON credits.identity = windows.identity WHERE id IN (SELECT max(id) FROM windows GROUP BY identity) ORDER BY windows.identity`)
 	return sqlrows.Collect(rows, err, "list balances", func(row sqlrows.Scanner) (Balance, error) {
 		var identity string
-		w, err := scanWindow(row, &identity)
-		return w.at(now).balance(identity), err
+		var c credits
+		w, err := scanWindow(row, &identity, (*millis)(&c.left), (*millis)(&c.held))
+		return w.at(now).balance(identity, c), err
 	})
 }
 
@@ -149,55 +183,6 @@ func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Ent
 	rows, err := l.reads.QueryContext(ctx,
 		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
 	return sqlrows.Collect(rows, err, "list entries of "+identity, scanEntry)
-}
-
-// Grant adds to an identity's quota until the end of the current Window. The error is an *AdjustmentError for an amount
-// that is not from a second to MostGrant.
-func (l *Ledger) Grant(ctx context.Context, a Adjustment) error {
-	if a.Amount < time.Second || a.Amount > MostGrant {
-		return &AdjustmentError{fmt.Sprintf("grant %v to %s: choose an amount from 1s to %v", a.Amount, a.Identity, MostGrant)}
-	}
-	return l.adjust(ctx, a, KindGrant, func(window) time.Duration { return a.Amount })
-}
-
-// Reset refunds all charges of the current Window. Open holds are kept and charged later. The error is an
-// *AdjustmentError if nothing was charged.
-func (l *Ledger) Reset(ctx context.Context, a Adjustment) error {
-	return l.adjust(ctx, a, KindReset, func(w window) time.Duration { return w.charged })
-}
-
-func (l *Ledger) adjust(ctx context.Context, a Adjustment, kind Kind, amount func(window) time.Duration) error {
-	tx, err := l.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s for %s: %w", kind, a.Identity, err)
-	}
-	defer tx.Rollback()
-	now := l.now()
-	w, err := currentWindow(ctx, tx, a.Identity, now)
-	if err != nil {
-		return err
-	}
-	e := Entry{At: now, Identity: a.Identity, Kind: kind, Returned: amount(w), Reason: a.Reason, By: a.By}
-	if e.Returned <= 0 {
-		return &AdjustmentError{fmt.Sprintf("%s of %s: nothing was charged in the current window", kind, a.Identity)}
-	}
-	if err := add(ctx, tx, w, e); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// Reanchor repairs Windows that were opened by a clock that was ahead. Such a Window would last too long, so it is opened
-// again now. It returns the number of repaired Windows. Call it at start and after the clock has stepped back, for
-// instance after `clock advance` and a restart.
-func (l *Ledger) Reanchor(ctx context.Context, now time.Time) (int64, error) {
-	end := now.Add(Span).UnixMilli()
-	result, err := l.db.ExecContext(ctx, `UPDATE windows SET opened_at = ?, ends_at = ?
-		WHERE ends_at > ? AND id IN (SELECT max(id) FROM windows GROUP BY identity)`, now.UnixMilli(), end, end)
-	if err != nil {
-		return 0, fmt.Errorf("reanchor windows: %w", err)
-	}
-	return result.RowsAffected()
 }
 
 // querier is a transaction or, for a single query, the pool.
@@ -220,36 +205,37 @@ func currentWindow(ctx context.Context, q querier, identity string, now time.Tim
 	return w.at(now), nil
 }
 
-func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window) error {
-	var pending []Pending
-	for _, p := range r.Pending {
-		counts, via, err := holdsIn(ctx, tx, w, p.Lease)
-		if err != nil {
-			return err
-		}
-		if counts {
-			p.via = via
-			pending = append(pending, p)
-		}
+func refuse(ctx context.Context, tx *sql.Tx, r HoldRequest, requested time.Duration, w window, c credits) error {
+	missing := requested - max(0, r.left(w)) - c.left
+	onlyCredits := missing > 0 && missing <= c.held
+	pending, err := pendingIn(ctx, tx, r, func(p Pending) bool { return p.credit > 0 || !onlyCredits && p.isIn(w) })
+	switch {
+	case err != nil:
+		return err
+	case onlyCredits:
+		return r.pendingCredits(requested, w, c, pending)
 	}
-	return r.exceeded(requested, w, pending)
+	return r.exceeded(requested, w, c, pending)
 }
 
-// holdsIn reports whether the hold of a Lease counts in w, and whether it is via a Space. The hold of an earlier Window
-// does not count: its end frees nothing in w.
-func holdsIn(ctx context.Context, tx *sql.Tx, w window, lease string) (counts, via bool, err error) {
-	if lease == "" {
-		return true, false, nil
+// pendingIn returns the open holds that match. The hold of an earlier Window does not count in w: its end frees nothing there.
+func pendingIn(ctx context.Context, tx *sql.Tx, r HoldRequest, matches func(Pending) bool) (all []Pending, err error) {
+	for _, p := range r.Pending {
+		if p.Lease != "" {
+			err := tx.QueryRowContext(ctx, `SELECT window_id, via <> '', credit_held_ms FROM ledger WHERE lease_id = ? AND kind = 'hold'`, p.Lease).
+				Scan(&p.window, &p.via, (*millis)(&p.credit))
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read hold of lease %s: %w", p.Lease, err)
+			}
+		}
+		if matches(p) {
+			all = append(all, p)
+		}
 	}
-	err = tx.QueryRowContext(ctx, `SELECT via <> '' FROM ledger WHERE lease_id = ? AND kind = 'hold' AND window_id = ?`,
-		lease, w.id).Scan(&via)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, false, nil
-	}
-	if err != nil {
-		return false, false, fmt.Errorf("read hold of lease %s: %w", lease, err)
-	}
-	return true, via, nil
+	return all, nil
 }
 
 // holdOf returns the hold of a Lease, settled or not.
@@ -272,10 +258,11 @@ func add(ctx context.Context, tx *sql.Tx, w window, e Entry) error {
 	}
 	lease := sql.NullString{String: e.Lease, Valid: e.Lease != ""}
 	_, err := tx.ExecContext(ctx, `INSERT INTO ledger
-		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via, factor)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(at, identity, window_id, lease_id, kind, space, task, held_ms, charged_ms, returned_ms, reason, by_whom, via, factor,
+		runs, credit_held_ms, credit_charged_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.At.UnixMilli(), e.Identity, w.id, lease, string(e.Kind), e.Space, e.Task,
-		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via, max(1, e.Factor))
+		e.Held.Milliseconds(), e.Charged.Milliseconds(), e.Returned.Milliseconds(), e.Reason, e.By, e.Via, max(1, e.Factor),
+		e.Runs, e.CreditHeld.Milliseconds(), e.CreditCharged.Milliseconds())
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", e.Kind, e.Identity, err)
 	}
@@ -299,14 +286,14 @@ func isDuplicate(err error) bool {
 	return errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintUnique
 }
 
-const windowColumns = `id, opened_at, ends_at, held_ms, charged_ms, granted_ms, via_held_ms, via_charged_ms`
+const windowColumns = `id, opened_at, ends_at, windows.held_ms, charged_ms, granted_ms, credit_charged_ms, via_held_ms, via_charged_ms`
 
 // scanWindow reads windowColumns, which follow the columns of before.
 func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 	var w window
 	var opened, ends sql.NullInt64
 	err := row.Scan(append(before, &w.id, &opened, &ends,
-		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted), (*millis)(&w.viaHeld), (*millis)(&w.viaCharged))...)
+		(*millis)(&w.held), (*millis)(&w.charged), (*millis)(&w.granted), (*millis)(&w.credit), (*millis)(&w.viaHeld), (*millis)(&w.viaCharged))...)
 	if opened.Valid {
 		w.opened, w.ends = time.UnixMilli(opened.Int64).UTC(), time.UnixMilli(ends.Int64).UTC()
 	}
@@ -314,13 +301,14 @@ func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 }
 
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
-	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor`
+	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor, runs, credit_held_ms, credit_charged_ms`
 
 func scanEntry(row sqlrows.Scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
-		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor)
+		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor,
+		&e.Runs, (*millis)(&e.CreditHeld), (*millis)(&e.CreditCharged))
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
 }

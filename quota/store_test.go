@@ -35,7 +35,7 @@ func TestLeaseFromHoldToCharge(t *testing.T) {
 		t.Fatalf("got %+v, want settle above hold", lines)
 	}
 	want := Entry{ID: 2, At: noon.Add(30 * s), Identity: "user:ada", Window: 1, Lease: "a", Kind: KindSettle, Space: "demo", Task: "draw",
-		Held: 60 * s, Charged: 12345 * time.Millisecond, Returned: 60*s - 12345*time.Millisecond, Factor: 1, Reason: "released"}
+		Held: 60 * s, Charged: 12345 * time.Millisecond, Returned: 60*s - 12345*time.Millisecond, Factor: 1, Reason: "released", Runs: 1}
 	if lines[0] != want {
 		t.Errorf("got %+v\nwant %+v", lines[0], want)
 	}
@@ -168,17 +168,17 @@ func TestHeldReportsRemaining(t *testing.T) {
 		}
 		return held
 	}
-	for _, want := range []Held{{21 * s, 0.9, false}, {21 * s, 0.8, false}} {
+	for _, want := range []Held{{21 * s, 0.9, false, false}, {21 * s, 0.8, false, false}} {
 		if got := hold(fmt.Sprint(want.Remaining), free); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 	f.open("0.9", noon)
 	f.mustSettle("0.8", 0, noon)
-	if got, want := hold("open", free), (Held{21 * s, 0.8, true}); got != want {
+	if got, want := hold("open", free), (Held{21 * s, 0.8, true, false}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got, want := hold("unlimited", Tier{Unlimited: true}), (Held{21 * s, 1, true}); got != want {
+	if got, want := hold("unlimited", Tier{Unlimited: true}), (Held{21 * s, 1, true, false}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -15,7 +15,9 @@ type Tier struct {
 	Name          string
 	Quota         time.Duration // GPU time in one Window
 	Longest       time.Duration // maximum of one call; 0: the whole quota
-	Unlimited     bool          // never refused; charges are recorded all the same
+	Unlimited     bool          // seconds are never refused; charges are recorded all the same
+	Runs          int           // maximum calls that are granted a GPU in any Span; 0: no maximum
+	RunsAdvisory  bool          // Runs is reported, and no call is refused by it
 	Authenticated string        // value of X-Authenticated: "", "regular" or "pro"
 	Priority      int           // of waiting Leases, higher first
 	Concurrency   int           // maximum concurrent Leases of one identity in all Spaces; 0: no maximum
@@ -28,6 +30,9 @@ func (t Tier) For(own people.Overrides) Tier {
 	}
 	if own.Longest != nil {
 		t.Longest = *own.Longest
+	}
+	if own.Runs != nil {
+		t.Runs = *own.Runs
 	}
 	if own.Priority != nil {
 		t.Priority = *own.Priority
@@ -88,6 +93,16 @@ var presets = map[string][]Tier{
 		{Name: "unauthenticated", Quota: 120 * time.Second},
 		{Name: "free", Quota: 300 * time.Second, Authenticated: "regular", Priority: 1},
 		{Name: "pro", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
+		{Name: "team", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
+		{Name: "enterprise", Quota: 3600 * time.Second, Authenticated: "pro", Priority: 2},
+		unlimited,
+	},
+	// Seconds: the documentation of 2026-07-21 (huggingface.co/docs/hub/spaces-zerogpu). Runs: the Hub's quota answer has them
+	// since 2026-06-25 (OpenAPI), without documented numbers, and omits them for callers without a limit.
+	"2026-10": {
+		{Name: "unauthenticated", Quota: 120 * time.Second, Runs: 2},                             // runs: measured by users
+		{Name: "free", Quota: 300 * time.Second, Runs: 8, Authenticated: "regular", Priority: 1}, // runs: measured by users ("8 runs is the binding limit")
+		{Name: "pro", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},              // runs: no report of a limit, here and below
 		{Name: "team", Quota: 2400 * time.Second, Authenticated: "pro", Priority: 2},
 		{Name: "enterprise", Quota: 3600 * time.Second, Authenticated: "pro", Priority: 2},
 		unlimited,

@@ -10,6 +10,7 @@ func TestPresets(t *testing.T) {
 	for preset, seconds := range map[string]map[string]int{
 		"2026-04": {"unauthenticated": 120, "free": 210, "pro": 1500},
 		"2026-08": {"unauthenticated": 120, "free": 300, "pro": 2400, "team": 2400, "enterprise": 3600},
+		"2026-10": {"unauthenticated": 120, "free": 300, "pro": 2400, "team": 2400, "enterprise": 3600},
 	} {
 		tiers, err := Presets(preset)
 		if err != nil || len(tiers.All) != len(seconds)+1 {
@@ -17,8 +18,12 @@ func TestPresets(t *testing.T) {
 		}
 		for name, want := range seconds {
 			tier, err := tiers.Get(name)
-			if err != nil || tier.Quota != time.Duration(want)*time.Second || tier.Unlimited {
-				t.Errorf("%s in %s: got %+v (%v), want %d s", name, preset, tier, err, want)
+			runs := 0
+			if preset == "2026-10" {
+				runs = map[string]int{"unauthenticated": 2, "free": 8}[name]
+			}
+			if err != nil || tier.Quota != time.Duration(want)*time.Second || tier.Unlimited || tier.Runs != runs {
+				t.Errorf("%s in %s: got %+v (%v), want %d s and %d runs", name, preset, tier, err, want, runs)
 			}
 		}
 		if tier, err := tiers.Get("unlimited"); err != nil || !tier.Unlimited {
@@ -50,7 +55,7 @@ func TestOwnTiersReplacePresets(t *testing.T) {
 }
 
 func TestUnknownNamesListKnownOnes(t *testing.T) {
-	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08") {
+	if _, err := Presets("2025"); err == nil || !strings.Contains(err.Error(), "2026-04, 2026-08, 2026-10") {
 		t.Errorf("Presets: got %v, want the known ones", err)
 	}
 	tiers, _ := Presets("2026-04")

@@ -13,6 +13,7 @@ type window struct {
 	held    time.Duration
 	charged time.Duration
 	granted time.Duration
+	credit  time.Duration // charged to the credits; held and charged are without it
 
 	viaHeld, viaCharged time.Duration // the parts of held and charged that Spaces have spent through other Spaces
 }

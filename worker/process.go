@@ -58,7 +58,9 @@ type ProcessConfig struct {
 	Public  string            // URL at which visitors reach the Space
 	Device  int               // port of the device API
 	// Simulated means that there is no GPU: torch then computes on the CPU (runner, fake_cuda.py).
-	Simulated    bool
+	Simulated bool
+	// Strict means that what ZeroGPU refuses fails in the Space, instead of printing a warning.
+	Strict       bool
 	Output       func(line string) // receives each line that the Space printed; called from two goroutines
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
@@ -139,7 +141,7 @@ func (p *Process) beginCgroup() string {
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
-		Subreaper: subreaper,
+		Subreaper: subreaper, Strict: c.Strict,
 	}, nil)
 }
 
@@ -402,6 +404,10 @@ func (p *Process) handle(f Frame) error {
 // stopListening ends the Space, which is useless without a channel. If the channel merely closed, it waits first:
 // usually the process is about to exit for its own reason, which is the better report.
 func (p *Process) stopListening(err error) {
+	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+		p.fail(refused)
+		return
+	}
 	if breach := (*FrameError)(nil); errors.As(err, &breach) {
 		p.config.Logger.Warn("frame protocol violation", zap.Error(err))
 		p.fail(breach)

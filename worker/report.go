@@ -228,6 +228,7 @@ type configOrder struct {
 	DevicePort  int               `json:"device_port"`
 	Simulated   bool              `json:"simulated"`
 	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
+	Strict      bool              `json:"strict,omitempty"`
 }
 
 type startOrder struct {

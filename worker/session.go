@@ -16,6 +16,7 @@ import (
 // whose code may be hostile. It counts only for Events that run in this start, and each Event ends once.
 type session struct {
 	supervisor *Supervisor
+	instance   string
 
 	mu     sync.Mutex
 	events map[queue.EventID]phase
@@ -163,6 +164,11 @@ var errAttached = &FrameError{fmt.Sprintf("attached more than %d times", maxAtta
 func (s *session) attach(m queue.Manifest) error {
 	if s.attached++; s.attached > maxAttached {
 		return errAttached
+	}
+	if check := s.supervisor.config.Attached; check != nil && s.attached == 1 {
+		if err := check(s.instance, m); err != nil {
+			return err
+		}
 	}
 	s.supervisor.queue.Attach(m)
 	s.supervisor.running(m)

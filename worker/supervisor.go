@@ -53,6 +53,7 @@ type SupervisorConfig struct {
 	// Device opens the path at which `spaces` of this start finds the device API. Ended closes it.
 	Device         func(instance string) (url string, port int)
 	Simulated      bool // there is no GPU
+	Strict         bool // what ZeroGPU refuses fails in the Space, instead of printing a warning
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -60,6 +61,9 @@ type SupervisorConfig struct {
 	// Device.
 	Started func(StartedProcess) error
 	Ended   func(instance string)
+	// Attached is called once per start, when its app is about to receive visitors. Its error, a *RefusedError, ends the start.
+	// nil: no call.
+	Attached func(instance string, m queue.Manifest) error
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -85,6 +89,11 @@ type StartError struct {
 }
 
 func (e *StartError) Error() string { return e.Reason }
+
+// RefusedError reports that the host ends a start that ZeroGPU would end.
+type RefusedError struct{ Reason, Next string }
+
+func (e *RefusedError) Error() string { return e.Reason }
 
 var _ queue.Runner = (*Supervisor)(nil)
 
@@ -220,6 +229,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 	for {
 		select {
 		case <-p.Done():
+			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
+				return s.ended(p, space.RuntimeFailed, refused.Reason, refused.Next)
+			}
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), nextStep(p))
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
@@ -250,10 +262,10 @@ func (s *Supervisor) start() (*Process, error) {
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
-	p, err := s.launch(&session{supervisor: s}, ProcessConfig{
+	p, err := s.launch(&session{supervisor: s, instance: instance}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict,
 		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
 	})
 	if err != nil {

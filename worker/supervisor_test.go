@@ -244,6 +244,31 @@ func TestASpaceThatNeverComesUp(t *testing.T) {
 	}
 }
 
+// TestARefusedStart checks that the host can end a start as ZeroGPU would, when its app has attached and before visitors
+// reach it.
+func TestARefusedStart(t *testing.T) {
+	var seen []string
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) {
+		c.Attached = func(instance string, m queue.Manifest) error {
+			seen = append(seen, instance+" "+m.Gradio)
+			return &RefusedError{"No @spaces.GPU function detected during startup.", "Decorate one."}
+		}
+	})
+	err := within(t, patient, "Run returns", w.ended)
+	var start *StartError
+	if !errors.As(err, &start) || start.Stage != space.RuntimeFailed || start.Reason != "No @spaces.GPU function detected during startup." || start.Next != "Decorate one." {
+		t.Errorf("got %#v", err)
+	}
+	if len(seen) != 1 || len(w.starts) != 1 || seen[0] != w.starts[0].Instance+" 6.31.0" {
+		t.Errorf("called with %q, started %v", seen, w.starts)
+	}
+	select {
+	case <-w.Ready():
+		t.Error("it was ready for visitors")
+	default:
+	}
+}
+
 func TestStartupTimeout(t *testing.T) {
 	w := newWorld(t, "sends", framesText(helloFrame), func(c *SupervisorConfig) { c.StartupTimeout = 300 * time.Millisecond })
 	err := within(t, patient, "Run returns", w.ended)

@@ -62,8 +62,8 @@ func TestHostIsKilledAnywhere(t *testing.T) {
 	c.recover()
 	t.Logf("FIRE %d crashes of the host %v, %d orphans gone, at the latest %s after the next start; %d times a pid in the database was a bystander's",
 		crashes, c.points, c.ended, c.slowest.Round(time.Millisecond), c.planted)
-	if c.ended == 0 || c.planted == 0 {
-		t.Errorf("the crashes left %d orphans, and %d bystander pids were planted; want some of both", c.ended, c.planted)
+	if c.ended == 0 || c.planted == 0 || len(c.runs) == 0 {
+		t.Errorf("the crashes left %d orphans and %d runs, and %d bystander pids were planted; want some of each", c.ended, len(c.runs), c.planted)
 	}
 }
 
@@ -75,6 +75,7 @@ type crashing struct {
 	start     string         // of the bystander, in ticks since boot
 	orphans   map[int]string // of killed hosts
 	points    map[string]int
+	runs      map[string]int64 // the counted runs of leases, and their times
 
 	ended, planted int
 	slowest        time.Duration
@@ -128,6 +129,37 @@ func (c *crashing) restart(n int) {
 	left := processesOf(c.state)
 	maps.Copy(left, c.orphans)
 	c.orphans = left
+	c.checkRuns()
+}
+
+// checkRuns compares the runs with those at the last kill: none is lost, and none has another time. A lease has one run at most,
+// because it is the key of the table.
+func (c *crashing) checkRuns() {
+	db, err := migrations.Open(c.t.Context(), filepath.Join(c.state, "spacehost.db"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(c.t.Context(), `SELECT lease_id, at FROM runs WHERE at IS NOT NULL`)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer rows.Close()
+	runs := map[string]int64{}
+	for rows.Next() {
+		var lease string
+		var at int64
+		if err := rows.Scan(&lease, &at); err != nil {
+			c.t.Fatal(err)
+		}
+		runs[lease] = at
+	}
+	for lease, at := range c.runs {
+		if runs[lease] != at {
+			c.t.Errorf("the run of lease %s counted from %d, and counts from %d after a crash (0: not at all)", lease, at, runs[lease])
+		}
+	}
+	c.runs = runs
 }
 
 // orphansGone is the time limit for ending orphans after a restart. It is longer on a machine that runs other tests, too.

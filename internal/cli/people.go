@@ -68,7 +68,7 @@ func newUserTier() *cobra.Command {
 const useTier = "tier"
 
 // overrideFlags are the flags of `user set`, as text.
-type overrideFlags struct{ tier, quota, longest, priority, concurrency string }
+type overrideFlags struct{ tier, quota, longest, priority, concurrency, runs string }
 
 func (f *overrideFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.tier, "tier", "", "another tier")
@@ -76,6 +76,7 @@ func (f *overrideFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.longest, "longest", "", "maximum seconds per call, or \"tier\" to use the tier's value")
 	c.Flags().StringVar(&f.priority, "priority", "", "priority among waiting calls, 0 to 100, higher first, or \"tier\" to use the tier's value")
 	c.Flags().StringVar(&f.concurrency, "concurrency", "", "maximum calls that hold a GPU at a time, 0 for any number, or \"tier\" to use the tier's value")
+	c.Flags().StringVar(&f.runs, "runs", "", "maximum GPU calls in any 24 hours, 0 for any number, or \"tier\" to use the tier's value")
 }
 
 func (f *overrideFlags) change() (change control.ChangePersonRequest, err error) {
@@ -86,7 +87,8 @@ func (f *overrideFlags) change() (change control.ChangePersonRequest, err error)
 		override(&change, "quota", f.quota, &change.QuotaSeconds, parseSeconds),
 		override(&change, "longest", f.longest, &change.LongestSeconds, parseSeconds),
 		override(&change, "priority", f.priority, &change.Priority, strconv.Atoi),
-		override(&change, "concurrency", f.concurrency, &change.Concurrency, strconv.Atoi))
+		override(&change, "concurrency", f.concurrency, &change.Concurrency, strconv.Atoi),
+		override(&change, "runs", f.runs, &change.Runs, strconv.Atoi))
 	return change, err
 }
 
@@ -110,12 +112,13 @@ func override[T any](change *control.ChangePersonRequest, name, text string, int
 func newUserSet() *cobra.Command {
 	var flags overrideFlags
 	return clientCommand[control.Person]{
-		use: "set NAME", short: "Override a tier's quota, longest call, priority or concurrency for one person",
-		long: `Give a person a quota, longest call, priority or concurrency that overrides their tier's, from the next call on until
-it is set to "tier" again. Seconds used in this window stay used. For seconds that last only until the reset, see
-"spacehost quota grant".`,
+		use: "set NAME", short: "Override a tier's quota, longest call, runs, priority or concurrency for one person",
+		long: `Give a person a quota, longest call, number of runs, priority or concurrency that overrides their tier's, from the next
+call on until it is set to "tier" again. Seconds used in this window and runs of the last 24 hours stay used. For seconds
+that last only until the reset, or runs for one day, see "spacehost quota grant".`,
 		example: `  spacehost user set ada --quota 20m --longest 5m
   spacehost user set ada --concurrency 1 --priority 3
+  spacehost user set ada --runs 20
   spacehost user set ada --quota tier                  back to the tier's quota`,
 		args:  cobra.ExactArgs(1),
 		flags: flags.add,
@@ -146,6 +149,9 @@ func formatOverrides(p control.Person) string {
 	}
 	if p.Concurrency != nil {
 		all = append(all, fmt.Sprintf("concurrency %d", *p.Concurrency))
+	}
+	if p.Runs != nil {
+		all = append(all, fmt.Sprintf("runs %d", *p.Runs))
 	}
 	return strings.Join(all, ", ")
 }

@@ -334,6 +334,10 @@ func TestInvalidValuesAreWrongUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"quota grant ada -5s":       "-5s: negative values are not allowed; see `spacehost quota grant --help`",
 		"quota grant ada -- -5s":    `"-5s" cannot be granted; give a time such as 120s, 5m, or a number of seconds: it must be one second at least`,
+		"quota grant ada":           "nothing to grant; give a time such as 120s, or --runs N; see `spacehost quota grant --help`",
+		"quota grant ada --runs=-3": "--runs -3",
+		"quota credit ada soon":     `"soon" cannot be credited; give a time such as 120s, 5m, or a number of seconds`,
+		"user set ada --runs many":  `--runs "many" is neither a value nor "tier"`,
 		"clock advance -1h":         "-1h: negative values are not allowed",
 		"clock advance -x":          "unknown shorthand flag: 'x' in -x; see `spacehost clock advance --help`",
 		"run --per-space x":         `--per-space "x" is not a whole number; see`,

@@ -19,14 +19,15 @@ const accountHelp = `ACCOUNT is local (the user of this machine), a person's nam
 func newQuota() *cobra.Command {
 	c := clientCommand[json.RawMessage]{
 		use: "quota [ACCOUNT]", short: "List the GPU seconds left in every account, or show one account",
-		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, and the end of the 24-hour
-window. With ACCOUNT, show that account: how many calls of each function still fit (by the duration of the function's
+		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, prepaid (credits), the runs
+that are left of the tier's number in any 24 hours, and the end of the 24-hour window. With ACCOUNT, show that account: how many calls of each function still fit (by the duration of the function's
 last call, or else of its decorator), which calls hold seconds now, and the last charges.
 ` + accountHelp,
 		example: `  spacehost quota
   spacehost quota ada
   spacehost quota --json | jq '.[] | select((.unlimited | not) and .leftSeconds < 30)'
-  spacehost quota grant ada 2m --reason "demo day"`,
+  spacehost quota grant ada 2m --reason "demo day"
+  spacehost quota credit ada 30m`,
 		args: cobra.MaximumNArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
 			if len(args) == 0 {
@@ -45,7 +46,7 @@ last call, or else of its decorator), which calls hold seconds now, and the last
 			return aligned(c, func(w io.Writer) { showAccount(w, account) })
 		},
 	}.command()
-	c.AddCommand(newGrant(), newReset())
+	c.AddCommand(newGrant(), newReset(), newCredit())
 	return c
 }
 
@@ -54,7 +55,7 @@ func showBalances(c *cobra.Command, answer json.RawMessage) error {
 	if err := decode(answer, &balances); err != nil {
 		return err
 	}
-	return printTable(c, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tRESETS", balances, func(b control.Balance) string {
+	return printTable(c, "IDENTITY\tTIER\tIN ALL\tCHARGED\tHELD\tLEFT\tCREDITS\tRUNS LEFT\tRESETS", balances, func(b control.Balance) string {
 		left, all, resets := fmt.Sprintf("%.1f s", b.LeftSeconds), fmt.Sprintf("%g s", b.BaseSeconds), "after the first use"
 		if b.Unlimited {
 			left, all = "no limit", "no limit"
@@ -62,7 +63,12 @@ func showBalances(c *cobra.Command, answer json.RawMessage) error {
 		if b.ResetsAt != nil {
 			resets = formatTime(*b.ResetsAt)
 		}
-		return fmt.Sprintf("%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left, resets)
+		runs := "no limit"
+		if b.Runs != nil {
+			runs = fmt.Sprintf("%d of %d", b.Runs.Remaining, b.Runs.Limit)
+		}
+		return fmt.Sprintf("%s\t%s\t%s\t%.3f s\t%g s\t%s\t%s\t%s\t%s", b.Identity, b.Tier, all, b.ChargedSeconds, b.HeldSeconds, left,
+			cost(b.CreditSeconds), runs, resets)
 	})
 }
 
@@ -88,6 +94,7 @@ func showAccount(w io.Writer, a views.Account) {
 func showStanding(w io.Writer, a views.Account) {
 	if a.Unlimited {
 		fmt.Fprintf(w, "%s is %q: no limit; %s used in this window.\n", a.Identity, a.Tier, formatDuration(a.ChargedSeconds))
+		showRuns(w, a.Runs)
 		return
 	}
 	fmt.Fprintf(w, "%s is %q: %.1f s (%s) left of %g s in 24 hours; %.3f s charged, %g s held by open calls.\n",
@@ -95,6 +102,8 @@ func showStanding(w io.Writer, a views.Account) {
 	if a.GrantedSeconds > 0 {
 		fmt.Fprintf(w, "%g s of them were granted by the operator, until the reset.\n", a.GrantedSeconds)
 	}
+	showCredits(w, a)
+	showRuns(w, a.Runs)
 	limits := fmt.Sprintf("One call may declare %g s at most", a.LongestSeconds)
 	if a.Concurrency > 0 {
 		limits += fmt.Sprintf(", and %d may hold a GPU at a time", a.Concurrency)
@@ -105,6 +114,34 @@ func showStanding(w io.Writer, a views.Account) {
 		return
 	}
 	fmt.Fprintf(w, "The full quota is back at %s, in %s.\n", a.ResetsAt.Local().Format("Jan 2 15:04:05.000"), a.ResetsIn)
+}
+
+func showCredits(w io.Writer, a views.Account) {
+	if a.CreditSeconds+a.CreditHeldSeconds+a.CreditChargedSeconds > 0 {
+		fmt.Fprintf(w, "Credits beyond the quota: %.1f s (%s) left; %.3f s charged in this window, %g s held by open calls.\n",
+			a.CreditSeconds, formatDuration(a.CreditSeconds), a.CreditChargedSeconds, a.CreditHeldSeconds)
+	}
+}
+
+// showRuns prints the runs that are left, and when the next one returns.
+func showRuns(w io.Writer, r *views.Runs) {
+	if r == nil {
+		return
+	}
+	text := fmt.Sprintf("%d of %d runs left in 24 hours", r.Remaining, r.Limit)
+	if r.Granted > 0 {
+		text += fmt.Sprintf(", %d of them granted by the operator", r.Granted)
+	}
+	if r.Reserved > 0 {
+		text += fmt.Sprintf("; %d reserved by calls that wait for a GPU", r.Reserved)
+	}
+	if r.ResetsAt != nil {
+		text += fmt.Sprintf("; the next returns at %s, in %s", r.ResetsAt.Local().Format("Jan 2 15:04:05.000"), r.ResetsIn)
+	}
+	if !r.Enforced {
+		text += "; not enforced, because this host was started without --tier"
+	}
+	fmt.Fprintln(w, text+".")
 }
 
 func declared(f views.Fit) string {
@@ -126,12 +163,12 @@ func cost(seconds float64) string {
 
 func callsLeft(f views.Fit, unlimited bool) string {
 	switch {
+	case f.Calls != nil:
+		return strconv.Itoa(*f.Calls)
 	case unlimited:
 		return "no limit"
-	case f.Calls == nil:
-		return "-"
 	}
-	return strconv.Itoa(*f.Calls)
+	return "-"
 }
 
 func orDash(text string) string {
@@ -173,9 +210,11 @@ func withParties(reason, via, by string) string {
 
 func newLedger() *cobra.Command {
 	return clientCommand[[]views.Entry]{
-		use: "ledger ACCOUNT", short: "List every line of an account's ledger: holds, charges, refunds, grants, resets",
+		use: "ledger ACCOUNT", short: "List every line of an account's ledger: holds, charges, refunds, grants, resets, credits",
 		long: `List the lines of one account's ledger, newest first. Each lease has a hold (seconds set aside before it waits for a
-GPU) and a settle line (charged for the time on the GPU, the rest returned). Grants and resets name the operator.
+GPU) and a settle line (charged for the time on the GPU, the rest returned). CREDITS is the part of a hold that comes from
+the credits, or the part of a charge that they pay. RUNS counts a call that was granted a GPU, and the runs of a grant or a
+reset. Grants, resets and credits name the operator.
 ` + accountHelp + `
 People read their own lines over HTTP, with their token: docs/operator-guide.md.`,
 		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json",
@@ -184,9 +223,14 @@ People read their own lines over HTTP, with their token: docs/operator-guide.md.
 			return control.ShowLedger.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{Limit: strconv.Itoa(limit)})), nil
 		},
 		show: func(c *cobra.Command, entries []views.Entry, _ []string) error {
-			return printTable(c, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tREASON", entries, func(e views.Entry) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s", formatTime(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),
-					orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds, e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, withParties(e.Reason, e.Via, e.By))
+			return printTable(c, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tCREDITS\tRUNS\tREASON", entries, func(e views.Entry) string {
+				credit := e.CreditChargedSeconds
+				if e.Kind == "hold" {
+					credit = e.CreditHeldSeconds
+				}
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%g s\t%.3f s\t%g s\t%.3f s\t%.3f s\t%s\t%d\t%s", formatTime(e.At), e.Kind, orDash(e.Lease), orDash(e.Space),
+					orDash(e.Function), e.DeclaredSeconds, e.UsedSeconds, e.HeldSeconds, e.ChargedSeconds, e.ReturnedSeconds, cost(credit), e.Runs,
+					withParties(e.Reason, e.Via, e.By))
 			})
 		},
 	}.command()
@@ -255,53 +299,4 @@ func whenItFits(v views.Verdict) string {
 		return v.Why
 	}
 	return fmt.Sprintf("%s; fits at %s, in %s", v.Why, formatTime(*v.At), v.In)
-}
-
-func newGrant() *cobra.Command {
-	var adjustment control.AdjustmentRequest
-	return clientCommand[views.Account]{
-		use: "grant ACCOUNT TIME", short: "Add seconds to an account, until its reset",
-		long: `Add seconds to an account on top of its quota, until the end of its present 24-hour window. Without an open window,
-they belong to the window that the next use opens. The grant is a line of the account's ledger, with your name and the
-reason.
-` + accountHelp,
-		example: "  spacehost quota grant ada 120s --reason \"demo day\"\n  spacehost quota grant local 5m",
-		args:    cobra.ExactArgs(2),
-		flags:   func(c *cobra.Command) { c.Flags().StringVar(&adjustment.Reason, "reason", "", "reason for the ledger") },
-		request: func(args []string, _ int) (control.Request, error) {
-			seconds, err := parseSeconds(args[1])
-			if err == nil && !(seconds >= 1 && seconds < 1e9) {
-				err = errors.New("it must be one second at least")
-			}
-			if err != nil {
-				return control.Request{}, fmt.Errorf("%q cannot be granted; give a time such as 120s, 5m, or a number of seconds: %w", args[1], err)
-			}
-			adjustment.Identity, adjustment.Seconds = args[0], seconds
-			return control.GrantSeconds.Request(adjustment), nil
-		},
-		show: showLeft,
-	}.command()
-}
-
-func newReset() *cobra.Command {
-	var adjustment control.AdjustmentRequest
-	return clientCommand[views.Account]{
-		use: "reset ACCOUNT", short: "Return all seconds charged to an account in this window",
-		long: `Return all seconds that an account was charged in its present window. The end of the window does not move. What open
-calls hold stays held, and is charged when they end. The reset is a line of the account's ledger, with your name and the
-reason.
-` + accountHelp,
-		example: "  spacehost quota reset ada --reason \"the GPU was lost\"",
-		args:    cobra.ExactArgs(1),
-		flags:   func(c *cobra.Command) { c.Flags().StringVar(&adjustment.Reason, "reason", "", "reason for the ledger") },
-		request: func(args []string, _ int) (control.Request, error) {
-			adjustment.Identity = args[0]
-			return control.ResetAccount.Request(adjustment), nil
-		},
-		show: showLeft,
-	}.command()
-}
-
-func showLeft(c *cobra.Command, a views.Account, _ []string) error {
-	return printf(c, "%s has %.1f s (%s) left now.", a.Identity, a.LeftSeconds, formatDuration(a.LeftSeconds))
 }

@@ -28,11 +28,13 @@ type options struct {
 	python       string
 	state        string
 	tier         string
+	tierGiven    bool
 	quota        string
 	variables    []string
 	secrets      []string
 	rebuild      bool
 	readyJSON    bool
+	strict       bool
 	queueTimeout time.Duration
 	warmFor      time.Duration
 	admission    string
@@ -52,7 +54,8 @@ ports; callers, quota and GPUs are common to all.
 
 The front matter of README.md defines what to install; the environment is built once and kept. Each call of a GPU function
 (@spaces.GPU) gets a GPU for at most its declared duration, and the seconds are charged to the caller's account. A caller
-on this machine is a "free" user unless --tier names another tier.
+on this machine is a "free" user unless --tier names another tier. Without --tier, the number of
+runs refuses no call of that caller: one line reports that it would.
 
 Exit codes, with the stage that the Hub would show: 1 the host failed (state folder, address, database, GPUs), 2 wrong
 usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE), 4 its environment could not be built
@@ -61,12 +64,14 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
   spacehost run --gpus mock:2xH200 examples/hello-zerogpu
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
   spacehost run --tier pro --quota 2026-08 .        as a PRO user, with the numbers of August 2026
+  spacehost run --tier free --quota 2026-10 .       refuses the ninth call in 24 hours, as ZeroGPU does
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.dirs = args; len(args) == 0 {
 				o.dirs = []string{"."}
 			}
+			o.tierGiven = c.Flags().Changed("tier")
 			if err := o.check(); err != nil {
 				return &usageError{c, err}
 			}
@@ -106,11 +111,12 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environment from scratch (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "tier of the local visitor: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "preset of tiers: 2026-04 or 2026-08, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
+	f.StringVar(&o.quota, "quota", "2026-04", "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "maximum wait of a call for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "time that an idle worker keeps its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "component that admits calls to the queue: native, the host where it can; space, always the Space's own Gradio (for comparison)")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
+	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 
@@ -222,9 +228,9 @@ func (o *options) settings() config.Settings {
 	s := config.Settings{
 		State: o.state, Console: config.Setting{Value: o.consoleAddr, Source: "--console-addr"},
 		GPUs: config.Setting{Value: o.gpus, Source: "--gpus"}, Hardware: config.Setting{Value: o.hardware, Source: "--hardware"},
-		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"},
+		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"}, AdvisoryRuns: !o.tierGiven,
 		Share: o.share, PerSpace: o.perSpace, QueueTimeout: o.queueTimeout, WarmFor: o.warmFor, Keep: config.DefaultKeep,
-		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON,
+		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, Strict: o.strict,
 		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)

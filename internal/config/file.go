@@ -123,6 +123,7 @@ func (l *loader) top(root node) {
 		"by_name":         func(n node) { set(&s.ByName)(n.boolean()) },
 		"console_url":     l.consoleURL,
 		"identity":        func(n node) { set(&s.IdentityMode)(n.oneOf("direct", "hub")) },
+		"strict":          func(n node) { set(&s.Strict)(n.boolean()) },
 		"insecure_login":  func(n node) { set(&s.InsecureLogin)(n.boolean()) },
 		"hosts":           func(n node) { n.texts("host names", func(at node, text string) { l.host(at, text, &s.Hosts) }) },
 		"trusted_proxies": func(n node) { l.networks(n, web.ParseProxy, &s.Proxies) },

@@ -187,7 +187,7 @@ func TestServeGuideExample(t *testing.T) {
 	want := Settings{
 		File: "lab.yaml", State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
 		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Keep: 90 * 24 * time.Hour,
-		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:21"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:22"},
+		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:22"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:23"},
 		IdentityMode: "direct", ConsoleURL: "https://console.lab.example", ByName: true, Hosts: []string{"gpu.lab.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		MetricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		OwnTiers: []quota.Tier{
@@ -199,7 +199,7 @@ func TestServeGuideExample(t *testing.T) {
 		},
 		Spaces: []SpaceSettings{
 			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:34"}, Visibility: Protected, Concurrency: new(1),
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:35"}, Visibility: Protected, Concurrency: new(1),
 				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
 				Variables: map[string]string{}, Secrets: map[string]string{}},

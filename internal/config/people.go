@@ -20,11 +20,12 @@ type personEntry struct {
 func (l *loader) person(n node) {
 	p := personEntry{nameAt: n, tierAt: n}
 	p.Tier = "free"
-	n.fields("a mapping that describes a person (name, tier, tokens, quota, longest, priority, concurrency)", map[string]func(node){
+	n.fields("a mapping that describes a person (name, tier, tokens, quota, longest, runs, priority, concurrency)", map[string]func(node){
 		"name":        func(at node) { p.nameAt = at; set(&p.Name)(at.text()) },
 		"tier":        func(at node) { p.tierAt = at; set(&p.Tier)(at.text()) },
 		"quota":       func(at node) { setOptional(&p.Overrides.Quota)(at.duration(time.Second, quota.MostGrant)) },
 		"longest":     func(at node) { setOptional(&p.Overrides.Longest)(at.duration(time.Second, quota.MostGrant)) },
+		"runs":        func(at node) { setOptional(&p.Overrides.Runs)(at.number(0, quota.MostRuns)) },
 		"priority":    func(at node) { setOptional(&p.Overrides.Priority)(at.number(0, maxPriority)) },
 		"concurrency": func(at node) { setOptional(&p.Overrides.Concurrency)(at.number(0, maxConcurrency)) },
 		"tokens": func(at node) {

@@ -24,6 +24,7 @@ type Settings struct {
 	Preset        Setting
 	OwnTiers      []quota.Tier
 	LocalTier     Setting   // tier of loopback callers
+	AdvisoryRuns  bool      // no loopback caller is refused by the number of runs
 	Share         gpu.Share // share of a Device that a call of size large gets
 	PerSpace      int       // maximum concurrent GPU calls of one Space; 0: limited only by free GPUs
 	QueueTimeout  time.Duration
@@ -40,6 +41,7 @@ type Settings struct {
 	ByName        bool   // set HF_ENDPOINT for Spaces, so that they find each other by name
 	Rebuild       bool
 	ReadyJSON     bool
+	Strict        bool // stop Spaces that ZeroGPU would stop, instead of printing a warning
 	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
 }
 

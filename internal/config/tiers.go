@@ -91,9 +91,10 @@ func (n node) tier(name string) (tier quota.Tier, ok bool) {
 	}
 	var longest, quotaAt *node
 	mistakes := len(n.doc.problems)
-	n.fields("a mapping that describes a tier (quota, longest, unlimited, priority, concurrency)", map[string]func(node){
+	n.fields("a mapping that describes a tier (quota, longest, runs, unlimited, priority, concurrency)", map[string]func(node){
 		"quota":       func(at node) { quotaAt = &at; set(&tier.Quota)(at.duration(time.Second, quota.MostGrant)) },
 		"longest":     func(at node) { longest = &at; set(&tier.Longest)(at.duration(time.Second, quota.MostGrant)) },
+		"runs":        func(at node) { set(&tier.Runs)(at.number(0, quota.MostRuns)) },
 		"unlimited":   func(at node) { set(&tier.Unlimited)(at.boolean()) },
 		"priority":    func(at node) { set(&tier.Priority)(at.number(0, maxPriority)) },
 		"concurrency": func(at node) { set(&tier.Concurrency)(at.number(0, maxConcurrency)) },
@@ -111,7 +112,7 @@ func (n node) tier(name string) (tier quota.Tier, ok bool) {
 }
 
 // newest is the preset that has every tier name that upstream has used.
-var newest, _ = quota.Presets("2026-08")
+var newest, _ = quota.Presets("2026-10")
 
 // CheckTiers checks --quota, and --tier against its tiers. Mistakes in a file of tiers are returned as *FileError.
 func CheckTiers(text, tier string) error {

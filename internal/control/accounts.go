@@ -23,6 +23,7 @@ var (
 	ExplainAccount = Endpoint[NoBody, views.Explanation]{http.MethodGet, "/explain"}
 	GrantSeconds   = Endpoint[AdjustmentRequest, views.Account]{http.MethodPost, "/grant"}
 	ResetAccount   = Endpoint[AdjustmentRequest, views.Account]{http.MethodPost, "/reset"}
+	CreditAccount  = Endpoint[AdjustmentRequest, views.Account]{http.MethodPost, "/credit"}
 )
 
 // AccountQuery names an account as an operator writes it (see views.Accounts.Find), and narrows what is shown of it.
@@ -42,12 +43,17 @@ type Balance struct {
 	HeldSeconds    float64    `json:"heldSeconds"`
 	LeftSeconds    float64    `json:"leftSeconds"`
 	ResetsAt       *time.Time `json:"resetsAt"`
+
+	CreditSeconds     float64     `json:"creditSeconds"`
+	CreditHeldSeconds float64     `json:"creditHeldSeconds"`
+	Runs              *views.Runs `json:"runs,omitempty"` // absent without a limit
 }
 
-// AdjustmentRequest asks for a grant or a reset. A reset has no Seconds.
+// AdjustmentRequest asks for a grant, a reset or a credit. A reset has no Seconds, and only a grant has Runs.
 type AdjustmentRequest struct {
 	Identity string  `json:"identity"`
 	Seconds  float64 `json:"seconds,omitempty"`
+	Runs     int     `json:"runs,omitempty"`
 	Reason   string  `json:"reason,omitempty"`
 }
 
@@ -81,7 +87,13 @@ func (a *API) balanceView(ctx context.Context, b quota.Balance) (Balance, error)
 	view := Balance{
 		Identity: b.Identity, Tier: tier.Name, Unlimited: b.Unlimited, BaseSeconds: b.Base.Seconds(),
 		ChargedSeconds: b.Charged.Seconds(), HeldSeconds: b.Held.Seconds(), LeftSeconds: b.Left.Seconds(),
+		CreditSeconds: b.Credits.Seconds(), CreditHeldSeconds: b.CreditHeld.Seconds(),
 	}
+	runs, err := a.config.Ledger.Runs(ctx, b.Identity, tier, a.config.Now())
+	if err != nil {
+		return Balance{}, err
+	}
+	view.Runs = views.NewRuns(runs, a.config.Now())
 	if b.ResetsAt != nil {
 		at := b.ResetsAt.UTC()
 		view.ResetsAt = &at
@@ -126,6 +138,10 @@ func (a *API) grantSeconds(c echo.Context, r AdjustmentRequest) (views.Account, 
 	return a.adjust(c, r, a.config.Ledger.Grant)
 }
 
+func (a *API) creditAccount(c echo.Context, r AdjustmentRequest) (views.Account, error) {
+	return a.adjust(c, r, a.config.Ledger.Credit)
+}
+
 func (a *API) resetAccount(c echo.Context, r AdjustmentRequest) (views.Account, error) {
 	return a.adjust(c, r, a.config.Ledger.Reset)
 }
@@ -144,11 +160,11 @@ func (a *API) adjust(c echo.Context, r AdjustmentRequest, write func(context.Con
 	if err != nil {
 		return views.Account{}, err
 	}
-	if tier.Unlimited {
+	if tier.Unlimited && tier.Runs == 0 {
 		return views.Account{}, views.BadRequest("%s has no limit at tier %q: there is nothing to grant or to reset", account, tier.Name)
 	}
 	err = write(ctx, quota.Adjustment{
-		Identity: account.Key(), Amount: time.Duration(r.Seconds * float64(time.Second)), Reason: r.Reason, By: a.config.Host.Operator(ctx),
+		Identity: account.Key(), Amount: time.Duration(r.Seconds * float64(time.Second)), Runs: r.Runs, Reason: r.Reason, By: a.config.Host.Operator(ctx),
 	})
 	var invalid *quota.AdjustmentError
 	if errors.As(err, &invalid) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -213,4 +215,99 @@ func get(t *testing.T, e *echo.Echo, path string, into any) string {
 		t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
 	}
 	return w.Body.String()
+}
+
+func post(t *testing.T, e *echo.Echo, path, body string, want int) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+	if w.Code != want {
+		t.Errorf("POST %s %s: %d %s, want %d", path, body, w.Code, w.Body, want)
+	}
+	return w.Body.String()
+}
+
+// TestRunsAndCreditsInTheViews: the account, the list of balances, the ledger and the verdicts agree, and a call fits again when a
+// run returns, to the millisecond.
+func TestRunsAndCreditsInTheViews(t *testing.T) {
+	noon := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	var passed atomic.Int64
+	now := func() time.Time { return noon.Add(time.Duration(passed.Load())) }
+	host := &fakeHost{
+		functions: []views.Function{{Space: "spa", Name: "draw", Declared: time.Minute, Size: "large"}},
+		tier:      &quota.Tier{Name: "free", Quota: 300 * time.Second, Runs: 2},
+	}
+	e, ledger := newAccounts(t, host, now)
+	for i := range 2 {
+		ledger.run(t, fmt.Sprint(i), quota.HoldRequest{Identity: "local", Tier: *host.tier, Declared: time.Minute, Now: now()})
+		passed.Add(int64(time.Hour))
+	}
+	var got views.Explanation
+	body := get(t, e, "/explain?identity=local", &got)
+	back := noon.Add(quota.Span)
+	want := views.Runs{Used: 2, Limit: 2, ResetsAt: &back, ResetsIn: "22:00:00", Enforced: true}
+	if got.Runs == nil || !reflect.DeepEqual(*got.Runs, want) || *got.Functions[0].Calls != 0 {
+		t.Errorf("runs: %+v, %s", got.Runs, body)
+	}
+	if v := got.Calls[0]; v.Fits || v.At == nil || !v.At.Equal(back) || v.In != "22:00:00" || v.Why != "2 of 2 runs in 24 hours are used" {
+		t.Errorf("verdict: %+v", v)
+	}
+	passed.Store(int64(quota.Span - time.Millisecond))
+	get(t, e, "/explain?identity=local", &got)
+	if v := got.Calls[0]; v.Fits || v.In != "0:00:01" {
+		t.Errorf("a millisecond before: %+v", v)
+	}
+	passed.Store(int64(quota.Span))
+	get(t, e, "/explain?identity=local", &got)
+	if v := got.Calls[0]; !v.Fits || *got.Functions[0].Calls != 1 || got.Runs.Used != 1 {
+		t.Errorf("at the return: %+v, %+v", v, got.Runs)
+	}
+	wantGrantAndCredit(t, e)
+}
+
+// wantGrantAndCredit begins with one of two runs used, and no seconds of the window.
+func wantGrantAndCredit(t *testing.T, e *echo.Echo) {
+	t.Helper()
+	post(t, e, "/grant", `{"identity":"local","runs":3}`, http.StatusOK)
+	post(t, e, "/credit", `{"identity":"local","seconds":90,"reason":"paid"}`, http.StatusOK)
+	var balances []Balance
+	get(t, e, "/quota", &balances)
+	if b := balances[0]; b.CreditSeconds != 90 || b.Runs == nil || b.Runs.Limit != 5 || b.Runs.Granted != 3 || b.Runs.Remaining != 4 {
+		t.Errorf("balances: %+v", balances)
+	}
+	var got views.Explanation
+	get(t, e, "/explain?identity=local", &got)
+	if *got.Functions[0].Calls != 4 || got.CreditSeconds != 90 { // 390 s are six calls
+		t.Errorf("with grants: %d calls left, %+v", *got.Functions[0].Calls, got.Account)
+	}
+	var lines []views.Entry
+	get(t, e, "/ledger?identity=local", &lines)
+	if lines[0].Kind != "credit" || lines[0].ReturnedSeconds != 90 || lines[0].Reason != "paid" || lines[1].Kind != "grant" || lines[1].Runs != 3 || lines[2].Runs != 1 {
+		t.Errorf("ledger: %+v", lines)
+	}
+	post(t, e, "/credit", `{"identity":"local","seconds":0}`, http.StatusBadRequest)
+	post(t, e, "/grant", `{"identity":"local","runs":-1}`, http.StatusBadRequest)
+}
+
+// run writes a whole call of a minute that uses one second.
+func (l testLedger) run(t *testing.T, lease string, r quota.HoldRequest) {
+	t.Helper()
+	r.Lease, r.Factor = lease, 1
+	tx, err := l.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := l.Hold(t.Context(), tx, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Open(t.Context(), tx, lease, r.Now); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Settle(t.Context(), tx, quota.Settlement{Lease: lease, Charged: time.Second, Now: r.Now, Ran: r.Now}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
 }

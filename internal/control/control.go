@@ -99,6 +99,7 @@ func (a *API) Register(e *echo.Echo) {
 	handle(e, ExplainAccount, http.StatusOK, a.explainAccount)
 	handle(e, GrantSeconds, http.StatusOK, a.grantSeconds)
 	handle(e, ResetAccount, http.StatusOK, a.resetAccount)
+	handle(e, CreditAccount, http.StatusOK, a.creditAccount)
 
 	handle(e, ListPeople, http.StatusOK, a.listPeople)
 	handle(e, AddPerson, http.StatusCreated, a.addPerson)

@@ -19,6 +19,7 @@ type fakeHost struct {
 	caller    identity.Identity // at the console address
 	denied    func(payer identity.Identity) error
 	moves     int // of the clock
+	tier      *quota.Tier
 }
 
 func (h *fakeHost) SpaceViews() []views.Space                                { return nil }
@@ -39,6 +40,9 @@ func (h *fakeHost) CheckTier(name string) error {
 }
 
 func (h *fakeHost) CurrentAllowance(context.Context, identity.Identity) (quota.Tier, error) {
+	if h.tier != nil {
+		return *h.tier, nil
+	}
 	return quota.Tier{Name: "free", Quota: 210 * time.Second}, nil
 }
 

@@ -36,6 +36,7 @@ type Person struct {
 	LongestSeconds *float64 `json:"longestSeconds"`
 	Priority       *int     `json:"priority"`
 	Concurrency    *int     `json:"concurrency"`
+	Runs           *int     `json:"runs"` // 0: no limit
 }
 
 // ChangePersonRequest changes the fields that are given. Back lists overrides to remove.
@@ -45,7 +46,8 @@ type ChangePersonRequest struct {
 	LongestSeconds *float64 `json:"longestSeconds,omitempty"`
 	Priority       *int     `json:"priority,omitempty"`
 	Concurrency    *int     `json:"concurrency,omitempty"`
-	Back           []string `json:"back,omitempty"` // quota, longest, priority, concurrency
+	Runs           *int     `json:"runs,omitempty"`
+	Back           []string `json:"back,omitempty"` // quota, longest, priority, concurrency, runs
 }
 
 // AddPersonRequest adds a person.
@@ -154,6 +156,9 @@ func (r ChangePersonRequest) change() (people.Change, error) {
 	if r.Concurrency != nil {
 		c.Concurrency = &r.Concurrency
 	}
+	if r.Runs != nil {
+		c.Runs = &r.Runs
+	}
 	for _, name := range r.Back {
 		switch name {
 		case "quota":
@@ -164,8 +169,10 @@ func (r ChangePersonRequest) change() (people.Change, error) {
 			c.Priority = new(*int)
 		case "concurrency":
 			c.Concurrency = new(*int)
+		case "runs":
+			c.Runs = new(*int)
 		default:
-			return c, views.BadRequest("unknown override %.40q; give quota, longest, priority or concurrency", name)
+			return c, views.BadRequest("unknown override %.40q; give quota, longest, priority, concurrency or runs", name)
 		}
 	}
 	if err := c.Check(); err != nil {
@@ -188,6 +195,7 @@ func personView(p people.Person) Person {
 	return Person{
 		Name: p.Name, Tier: p.Tier, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy, Source: string(p.Source),
 		QuotaSeconds: secondsOf(p.Overrides.Quota), LongestSeconds: secondsOf(p.Overrides.Longest), Priority: p.Overrides.Priority, Concurrency: p.Overrides.Concurrency,
+		Runs: p.Overrides.Runs,
 	}
 }
 

@@ -63,7 +63,9 @@ type Payers interface {
 // called concurrently. A request has no Event if the Space made it without a visitor's token.
 type Notifier interface {
 	// LeaseRefused is called for each request that the quota refuses.
-	LeaseRefused(r lease.Request, err error)
+	LeaseRefused(r lease.Request, err quota.Refused)
+	// RunsOver is called for each request that is admitted although its payer's runs are used up, because the limit is advisory.
+	RunsOver(r lease.Request)
 	// LeaseWaits is called with the first forecast of a waiting request, and with each changed one.
 	LeaseWaits(r lease.Request, f lease.Forecast)
 	// WarnVisitor shows a warning to the visitor of an Event.
@@ -97,6 +99,8 @@ type Space interface {
 	// RecordRequest keeps the request for forecasts and returns the name of the requesting function, "" if it is
 	// unknown.
 	RecordRequest(r lease.Request) (function string)
+	// StartupReported is called when a start of the Space reports GPU functions, which the spaces package does in launch().
+	StartupReported(instance string)
 }
 
 // Door is the access of one start of one Space.
@@ -189,6 +193,7 @@ func (a *API) withDoor(handle func(echo.Context, Door) error) echo.HandlerFunc {
 
 func (a *API) startupReport(c echo.Context, d Door) error {
 	a.config.Logger.Info("GPU functions reported", zap.String("space", d.Space.Name()))
+	d.Space.StartupReported(d.Instance)
 	return c.NoContent(http.StatusOK)
 }
 
@@ -209,6 +214,9 @@ func (a *API) schedule(c echo.Context, d Door) error {
 	if request.Event != "" && !a.config.Payers.Alive(d.Space.Name(), request.Event) {
 		ticket.Leave() // the Event ended while the Lease was created, and its end did not cancel this Lease
 		return a.refuse(c, request, &endedError{request.Event})
+	}
+	if ticket.OverRuns() {
+		a.config.Notifier.RunsOver(request)
 	}
 	setAuthenticated(c, request)
 	c.Response().Header().Set(headerApproveResult, resultApproved)

@@ -235,7 +235,7 @@ func TestInvalidArguments(t *testing.T) {
 
 // TestRefusalsOfEveryTier: Authenticated selects the client's message, the sign of wait its meaning.
 func TestRefusalsOfEveryTier(t *testing.T) {
-	for _, preset := range []string{"2026-04", "2026-08"} {
+	for _, preset := range []string{"2026-04", "2026-08", "2026-10"} {
 		tiers, err := quota.Presets(preset)
 		if err != nil {
 			t.Fatal(err)

@@ -17,10 +17,12 @@ import (
 const (
 	headerAuthenticated = "X-Authenticated"  // regular, pro; absent: not signed in
 	headerQueuingReason = "X-Queuing-Reason" // node: "Waiting for a GPU to become available", concurrency: "... for a GPU slot on this Space"
-	headerApproveResult = "X-Approve-Result" // approved, quota-exceeded, illegal-duration ...
+	headerApproveResult = "X-Approve-Result" // one of the results below
 	resultApproved      = "approved"
 	resultQuota         = "quota-exceeded"
 	resultIllegal       = "illegal-duration"
+	resultRuns          = "runs-exceeded"
+	resultCredits       = "pending-overquota-exceeded" // "You have too many ZeroGPU credits allocated to running tasks."
 	contentEventStream  = "text/event-stream"
 	retryAfter          = "10" // seconds; the client reports "No GPU was available" and does not retry by itself
 )
@@ -42,8 +44,9 @@ type endedError struct{ event string }
 
 func (e *endedError) Error() string { return "the event of this token has ended" }
 
-// refusal is the body of a 429. The sign of Wait is its meaning: negative for an illegal duration, positive for an exceeded quota.
-// (0 would mean that the number of runs is exceeded.)
+// refusal is the body of a 429. The sign of Wait is its meaning: negative for an illegal duration, positive for an exceeded quota,
+// 0 for an exceeded number of runs. If the result is pending-overquota-exceeded, the client does not read it
+// (spaces/zero/client.py, schedule).
 type refusal struct {
 	Left int `json:"left"`
 	Wait int `json:"wait"`
@@ -55,18 +58,11 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 	setAuthenticated(c, r)
 	a.config.Logger.Info("lease refused", zap.String("space", r.Space), zap.String("identity", r.Payer.Key()),
 		zap.String("tier", r.Tier.Name), zap.Duration("declared", r.Declared), zap.Error(err))
-	var exceeded *quota.ExceededError
-	var illegal *quota.IllegalDurationError
-	if errors.As(err, &exceeded) || errors.As(err, &illegal) {
-		a.config.Notifier.LeaseRefused(r, err)
-	}
-	switch {
-	case errors.As(err, &exceeded):
-		h.Set(headerApproveResult, resultQuota)
-		return c.JSON(http.StatusTooManyRequests, refusal{exceeded.LeftSeconds(), exceeded.WaitSeconds()})
-	case errors.As(err, &illegal):
-		h.Set(headerApproveResult, resultIllegal)
-		return c.JSON(http.StatusTooManyRequests, refusal{int(illegal.Longest.Seconds()), -1})
+	if refused, ok := quota.AsRefused(err); ok {
+		a.config.Notifier.LeaseRefused(r, refused)
+		result, body := wireRefusal(refused)
+		h.Set(headerApproveResult, result)
+		return c.JSON(http.StatusTooManyRequests, body)
 	}
 	if storage, ok := errors.AsType[*lease.StorageError](err); ok {
 		h.Set(echo.HeaderRetryAfter, retryAfter)
@@ -75,6 +71,21 @@ func (a *API) refuse(c echo.Context, r lease.Request, err error) error {
 		}
 	}
 	return c.NoContent(statusOf(err))
+}
+
+// wireRefusal returns the header and the body for which the client shows the message of a refusal.
+func wireRefusal(err quota.Refused) (result string, body refusal) {
+	switch e := err.(type) {
+	case *quota.IllegalDurationError:
+		return resultIllegal, refusal{int(e.Longest.Seconds()), -1}
+	case *quota.RunsExceededError:
+		return resultRuns, refusal{int(e.Left.Seconds()), 0}
+	case *quota.CreditsPendingError:
+		return resultCredits, refusal{e.LeftSeconds(), e.WaitSeconds()}
+	case *quota.ExceededError:
+		return resultQuota, refusal{e.LeftSeconds(), e.WaitSeconds()}
+	}
+	return resultQuota, refusal{0, 1} // not reached: package quota has no other refusal
 }
 
 // statusOf maps errors to statuses. Every other error is 503, which the client reports as "no GPU"; the cause is in the log.

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,6 +61,7 @@ type fakeHost struct {
 	denied      func(payer identity.Identity) error
 	waits       func(lease.Request, lease.Forecast)
 	warned      func(space, event, text string)
+	runsOver    atomic.Int32
 }
 
 func (f *fakeHost) Alive(space, event string) bool {
@@ -88,7 +90,9 @@ func (f *fakeHost) CheckDelegation(payer identity.Identity) error {
 	return f.denied(payer)
 }
 
-func (f *fakeHost) LeaseRefused(lease.Request, error) {}
+func (f *fakeHost) LeaseRefused(lease.Request, quota.Refused) {}
+
+func (f *fakeHost) RunsOver(lease.Request) { f.runsOver.Add(1) }
 
 func (f *fakeHost) LeaseWaits(r lease.Request, forecast lease.Forecast) {
 	if f.waits != nil {
@@ -154,6 +158,7 @@ type testSpace string
 
 func (s testSpace) Name() string                       { return string(s) }
 func (s testSpace) RecordRequest(lease.Request) string { return "" }
+func (s testSpace) StartupReported(string)             {}
 func (s testSpace) Account() identity.Identity {
 	return identity.Identity{Kind: identity.Space, Name: string(s), Tier: "free"}
 }

@@ -39,7 +39,8 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 	if visible != nil {
 		maps.Copy(vars, visible.Variables())
 		vars["SPACES_ZERO_GPU"] = "true"
-		vars["ZEROGPU_V2"] = "true"       // the default since spaces 0.41; the runner's CUDA emulation requires it
+		vars["ZEROGPU_V2"] = "true" // the default since spaces 0.41; the runner's CUDA emulation requires it
+		vars["GRADIO_CACHE_MODE"] = "lazy"
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
 	maps.Copy(vars, variables)
@@ -63,6 +64,10 @@ func IsPassed(name string) bool {
 // hubVars sets the variables of the Hub (hub-docs, spaces-overview.md, "Helper environment variables").
 func hubVars(vars map[string]string, s *space.Space, address string) {
 	vars["SYSTEM"] = "spaces"
+	// huggingface/skills, huggingface-spaces; with ZeroGPU the Hub also sets GRADIO_CACHE_MODE=lazy. Gradio before 5 ignores the mode.
+	vars["GRADIO_CACHE_EXAMPLES"] = "true"
+	// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
+	vars["GRADIO_RESET_EXAMPLES_CACHE"] = "True"
 	vars["SPACE_ID"] = s.ID
 	vars["SPACE_HOST"] = address
 	vars["SPACE_AUTHOR_NAME"] = "local"

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -52,6 +53,7 @@ type Host struct {
 	server     *server.Server
 	console    server.Site
 	devices    server.Site // loopback only, behind secret paths
+	runsNote   sync.Once   // the line of RunsOver
 	closers    []func()
 }
 

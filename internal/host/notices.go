@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -98,7 +97,7 @@ func (h *Host) forecastText(r lease.Request, f lease.Forecast) string {
 
 // LeaseRefused implements deviceapi.Notifier: it records the refusal. It also names the account to a visitor who is not that
 // account: the `spaces` package shows every visitor a message about "your quota".
-func (h *Host) LeaseRefused(r lease.Request, err error) {
+func (h *Host) LeaseRefused(r lease.Request, err quota.Refused) {
 	h.refusals.Add(quota.Refusal{At: h.clock.Now(), Identity: r.Payer.Key(), Space: r.Space, Task: r.Function, Err: err})
 	if r.Event == "" || r.Payer.Via == "" && r.Payer.Kind != identity.Space {
 		return
@@ -107,23 +106,23 @@ func (h *Host) LeaseRefused(r lease.Request, err error) {
 	if r.Payer.Via != "" {
 		text += ", which the Space " + r.Payer.Via + " spends by delegation"
 	}
-	if reason := refusalReason(err); reason != "" {
-		text += ": " + reason
-	}
-	h.find(r.Space).queue.Warn(queue.EventID(r.Event), "ZeroGPU", text)
+	h.find(r.Space).queue.Warn(queue.EventID(r.Event), "ZeroGPU", text+": "+refusalReason(err))
 }
 
-// refusalReason returns the quota's reason for a refusal, "" for another error.
-func refusalReason(err error) string {
-	var exceeded *quota.ExceededError
-	var illegal *quota.IllegalDurationError
-	switch {
-	case errors.As(err, &exceeded):
-		return fmt.Sprintf("%s; try again in %s", exceeded.Reason(), views.Countdown(exceeded.Again()))
-	case errors.As(err, &illegal):
-		return illegal.Reason()
+// refusalReason returns the quota's reason for a refusal, and the time until it ends.
+func refusalReason(err quota.Refused) string {
+	if temporary, ok := err.(interface{ Again() time.Duration }); ok {
+		return fmt.Sprintf("%s; try again in %s", err.Reason(), views.Countdown(temporary.Again()))
 	}
-	return ""
+	return err.Reason()
+}
+
+// RunsOver implements deviceapi.Notifier: it prints once that an enforced limit of runs would refuse this call.
+func (h *Host) RunsOver(r lease.Request) {
+	h.runsNote.Do(func() {
+		h.screen.note(fmt.Sprintf("note: %d runs in 24 hours are used: a visitor with tier %q would be refused now (quota preset %s). Calls go on; --tier %s refuses them.",
+			r.Tier.Runs, r.Tier.Name, h.tiers.Preset, r.Tier.Name))
+	})
 }
 
 // ClockMoved implements control.Host: it handles everything that became due by an advance of the host's clock.

@@ -16,6 +16,9 @@ func (h *Host) greet() {
 	if tier.Unlimited {
 		allowance = "no limit of GPU time"
 	}
+	if tier.Runs > 0 {
+		allowance += fmt.Sprintf(" and %d runs", tier.Runs)
+	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
 	}

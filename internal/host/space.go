@@ -29,7 +29,8 @@ type spaceRun struct {
 	queue          *queue.Queue
 	env            *build.Environment
 	lastRequests   lastRequests
-	reportedCauses onceSet       // causes of a lost sign-in that the screen has shown
+	reportedCauses onceSet // causes of a lost sign-in that the screen has shown
+	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 }
 
@@ -57,7 +58,7 @@ func (s *spaceRun) wire() {
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Started: s.processStarted, Ended: s.processEnded, Note: s.note,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
@@ -144,6 +145,7 @@ func (s *spaceRun) processStarted(p worker.StartedProcess) error {
 
 func (s *spaceRun) processEnded(instance string) {
 	s.host.device.Close(instance)
+	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
 	if err := os.RemoveAll(s.host.state.path("run", instance)); err != nil {
 		s.host.log.Warn("remove run folder", zap.Error(err))

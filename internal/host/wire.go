@@ -40,7 +40,7 @@ var (
 func (h *Host) wire() (err error) {
 	h.payer = payer.New(payer.Config{
 		Spaces: h, People: h.people, Signer: h.signer, Denied: h.denyList, Tiers: h.tiers, Processes: h.processes,
-		LocalTier: h.settings.LocalTier.Value, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
+		LocalTier: h.settings.LocalTier.Value, AdvisoryRuns: h.settings.AdvisoryRuns, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
 	})
 	h.metrics = metrics.New()
 	h.broker, err = lease.New(lease.Config{

@@ -57,11 +57,22 @@ func (a *API) Register(e *echo.Echo) {
 }
 
 // Quota has the fields of the Hub's answer (huggingface_hub#2842). Times are in seconds; ResetsAt is null before the first use.
+// Runs is in the Hub's OpenAPI since 2026-06-25.
 type Quota struct {
 	Base          int        `json:"base"`
 	Current       int        `json:"current"`
 	ResetsAt      *time.Time `json:"resetsAt"`
-	OverquotaUsed float64    `json:"overquotaUsed"` // paid credits, which a host does not have: 0
+	OverquotaUsed float64    `json:"overquotaUsed"`  // prepaid credits that were used in this window
+	Runs          *Runs      `json:"runs,omitempty"` // absent without a limit
+}
+
+// Runs are the GPU calls of the caller in the last 24 hours. Used includes calls that wait for a GPU. ResetsAt is when the oldest
+// run returns, null without one.
+type Runs struct {
+	Used      int        `json:"used"`
+	Limit     int        `json:"limit"`
+	Remaining int        `json:"remaining"`
+	ResetsAt  *time.Time `json:"resetsAt"`
 }
 
 func (a *API) quota(c echo.Context) error {
@@ -89,10 +100,14 @@ func (a *API) quotaOf(ctx context.Context, payer identity.Identity) (Quota, erro
 	if err != nil {
 		return Quota{}, err
 	}
-	if b.Unlimited { // the Hub has no unlimited quota: the largest number that its clients accept
-		return Quota{Base: math.MaxInt32, Current: math.MaxInt32}, nil
+	q := Quota{Base: int(b.Base / time.Second), Current: int(b.Left / time.Second), OverquotaUsed: b.CreditCharged.Seconds()}
+	if r := b.Runs; r != nil {
+		q.Runs = &Runs{Used: r.Used + r.Reserved, Limit: r.Limit, Remaining: r.Left(), ResetsAt: r.ResetsAt}
 	}
-	q := Quota{Base: int(b.Base / time.Second), Current: int(b.Left / time.Second)}
+	if b.Unlimited { // the Hub has no unlimited quota: the largest number that its clients accept
+		q.Base, q.Current = math.MaxInt32, math.MaxInt32
+		return q, nil
+	}
 	if b.ResetsAt != nil {
 		at := b.ResetsAt.UTC()
 		q.ResetsAt = &at

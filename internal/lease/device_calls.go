@@ -10,8 +10,7 @@ import (
 	"spacehost/gpu"
 )
 
-// Schedule takes the hold and queues the Lease. Errors: *quota.ExceededError, *quota.IllegalDurationError or a
-// database error; then nothing is held.
+// Schedule takes the hold and queues the Lease. Errors: a quota.Refused or a database error; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
 	l, err := b.tryWarmStart(r)
@@ -74,6 +73,9 @@ func (t *Ticket) Wait(ctx context.Context) (Grant, error) {
 
 // Forecast returns the Lease's forecast, at most a second old. It returns false if the Lease no longer waits.
 func (t *Ticket) Forecast() (Forecast, bool) { return t.broker.forecast(t.lease) }
+
+// OverRuns reports whether the payer's runs were used up at admission, and the limit is advisory.
+func (t *Ticket) OverRuns() bool { return t.lease.overRuns }
 
 // Reason returns why the Lease waits now, or waited last.
 func (t *Ticket) Reason() (reason Reason) {

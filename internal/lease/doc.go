@@ -77,9 +77,13 @@
 // millisecond and never above the hold. The wait, fork, imports and the idle time of a worker are never charged. A Lease whose
 // Device reported a hardware error is charged 0 (health.go).
 //
+// A Lease counts as a run of its payer (quota.Runs) from its activation on, whatever becomes of the call. The activation writes
+// it, and the settlement adds a grant that was never activated. A Lease that ended while it waited, or with an
+// undelivered grant ("connection lost", "not written down", a warm start that is taken back), counts as none.
+//
 // After a crash of the host, Recover settles every open row once. An active Lease becomes revoked ("host crashed"), charged from
-// /allow to its last beat or its deadline, whichever is earlier. Any other becomes withdrawn ("host crashed"), charged 0: the
-// database does not distinguish waiting from granted.
+// /allow to its last beat or its deadline, whichever is earlier. Any other becomes withdrawn ("host crashed"), charged 0 and no
+// run: the database does not distinguish waiting from granted.
 //
 // # Slot phases
 //

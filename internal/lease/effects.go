@@ -100,7 +100,7 @@ func (b *Broker) warmStart(l *Lease) {
 			err = b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, true)
 		}
 		if !b.do(func(sc *scheduler) { sc.onWarmStarted(l, b.now(), err) }) && err == nil {
-			l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
+			l.State, l.Reason, l.Ended, l.undelivered = Withdrawn, "host stopped", b.now(), true
 			err = errors.Join(ErrGone, b.store.settle(b.work, l))
 		}
 		l.warmStarted <- err

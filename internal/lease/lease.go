@@ -69,6 +69,8 @@ type Lease struct {
 	warmWorker     bool          // it reuses an idle worker, which makes no /allow
 	watched        bool          // the exit of its worker is watched
 	regranted      bool          // it was granted before, and that grant was undone
+	undelivered    bool          // its client never learned of the grant: it counts as no run
+	overRuns       bool          // its payer's runs were used up, and the limit is advisory
 	pendingWorker  *idleWorker   // the idle worker it reuses, until its client has its answer
 	committing     bool          // a warm start: hold and activation are being committed
 	warmStarted    chan error    // buffered: the result of a warm start
@@ -135,6 +137,18 @@ func (l *Lease) charge(end time.Time) time.Duration {
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
 	return min(l.Held, roundUp(used*time.Duration(l.factor())))
+}
+
+// ran is the time of the grant from which the Lease counts as a run, whatever became of the call. It is zero for a Lease that
+// was granted no GPU, and for an undelivered grant.
+func (l *Lease) ran() time.Time {
+	switch {
+	case l.undelivered:
+		return time.Time{}
+	case !l.Active.IsZero():
+		return l.Active
+	}
+	return l.Granted
 }
 
 func roundUp(d time.Duration) time.Duration {

@@ -277,10 +277,11 @@ func (sc *scheduler) onHangUp(lease *Lease) {
 	case Waiting:
 		sc.withdraw(lease, Withdrawn, "connection lost", ErrLeft)
 	case Granted:
+		lease.undelivered = true
 		sc.end(lease, Unclaimed, "connection lost", 0)
 	case Active:
 		if lease.warmWorker { // the grant was not delivered, so its worker got no work
-			lease.Active = time.Time{}
+			lease.Active, lease.undelivered = time.Time{}, true
 			sc.end(lease, Unclaimed, "connection lost", 0)
 		}
 	}

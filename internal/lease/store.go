@@ -35,7 +35,7 @@ func (s *store) admit(ctx context.Context, l *Lease, queueTimeout time.Duration)
 		return err
 	}
 	return s.writer.write(ctx, "admit lease", func(tx *sql.Tx) error {
-		_, err := s.admitTx(tx, l, queueTimeout)
+		_, err := s.admitTx(tx, l, queueTimeout, false)
 		return err
 	})
 }
@@ -60,7 +60,7 @@ func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time,
 		return err
 	}
 	return s.writer.writeDeferred(ctx, "start warm lease", warmStartSyncDelay, func(tx *sql.Tx) error {
-		isOpen, err := s.admitTx(tx, l, queueTimeout)
+		isOpen, err := s.admitTx(tx, l, queueTimeout, true)
 		if err != nil {
 			return err
 		}
@@ -71,15 +71,15 @@ func (s *store) warmStart(ctx context.Context, l *Lease, w Worker, at time.Time,
 	})
 }
 
-// admitTx also reports whether the payer's window is open. It runs in a shared transaction, which the context of
-// one caller must not end.
-func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpen bool, err error) {
+// admitTx also reports whether the payer's window is open. If the Lease becomes active in the same transaction
+// (start), its run counts at once. It runs in a shared transaction, which the context of one caller must not end.
+func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration, start bool) (isOpen bool, err error) {
 	ctx := context.Background()
-	held, err := s.hold(ctx, tx, l, queueTimeout)
+	held, err := s.hold(ctx, tx, l, queueTimeout, start)
 	if err != nil {
 		return false, err
 	}
-	l.Held, l.Remaining = held.Time, held.Remaining
+	l.Held, l.Remaining, l.overRuns = held.Time, held.Remaining, held.OverRuns
 	_, err = tx.ExecContext(ctx, `INSERT INTO leases
 		(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -92,10 +92,13 @@ func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration) (isOpe
 }
 
 // hold reads the open holds only if they are the obstacle.
-func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration) (quota.Held, error) {
+func (s *store) hold(ctx context.Context, tx *sql.Tx, l *Lease, queueTimeout time.Duration, start bool) (quota.Held, error) {
 	request := l.request()
+	request.Start = start
 	held, err := s.ledger.Hold(ctx, tx, request)
-	if exceeded, ok := errors.AsType[*quota.ExceededError](err); !ok || !exceeded.OnlyHolds {
+	exceeded, _ := errors.AsType[*quota.ExceededError](err)
+	_, credits := errors.AsType[*quota.CreditsPendingError](err)
+	if !credits && (exceeded == nil || !exceeded.OnlyHolds) {
 		return held, err
 	}
 	if request.Pending, err = s.pending(ctx, tx, l.Payer.Key(), queueTimeout); err != nil {
@@ -125,13 +128,14 @@ func (s *store) pending(ctx context.Context, tx *sql.Tx, identity string, queueT
 	return all, rows.Err()
 }
 
-// activate writes the worker and the start of the clock, and opens the payer's window. It returns ErrUnknown if
-// the Lease has ended.
+// activate writes the worker and the start of the clock, opens the payer's window and counts the run. It returns
+// ErrUnknown if the Lease has ended.
 func (s *store) activate(ctx context.Context, l *Lease, w Worker, since, now time.Time) error {
 	return s.writer.write(ctx, "activate lease", func(tx *sql.Tx) error { return s.activateTx(tx, l, w, since, now, false) })
 }
 
-// activateTx opens the payer's window, unless it is known to be open.
+// activateTx opens the payer's window and counts the run, unless the window is known to be open, as in a warm start, which
+// has counted the run.
 func (s *store) activateTx(tx *sql.Tx, l *Lease, w Worker, since, now time.Time, isOpen bool) error {
 	ctx := context.Background()
 	result, err := tx.ExecContext(ctx, `UPDATE leases SET state = ?, slot = ?, device = ?, worker_pid = ?, worker_start = ?,
@@ -183,19 +187,21 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 // beat (settleLeftover), as if it had happened a moment earlier.
 func (s *store) settle(ctx context.Context, l *Lease) error {
 	return s.writer.writeDeferred(ctx, "settle lease", settleSyncDelay, func(tx *sql.Tx) error {
-		return s.finishTx(tx, l.ID, string(l.State), l.Reason, l.Charged, l.Ended)
+		return s.finishTx(tx, l.ID, string(l.State), l.Reason, quota.Settlement{Charged: l.Charged, Ran: l.ran()}, l.Ended)
 	})
 }
 
-func (s *store) finishTx(tx *sql.Tx, id, state, reason string, charged time.Duration, at time.Time) error {
+// finishTx takes the charge and the run from cost.
+func (s *store) finishTx(tx *sql.Tx, id, state, reason string, cost quota.Settlement, at time.Time) error {
 	ctx := context.Background()
-	err := s.ledger.Settle(ctx, tx, quota.Settlement{Lease: id, Charged: charged, Reason: reason, Now: at})
+	cost.Lease, cost.Reason, cost.Now = id, reason, at
+	err := s.ledger.Settle(ctx, tx, cost)
 	var settled *quota.SettledError
 	if err != nil && !errors.As(err, &settled) {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE leases SET state = ?, reason = ?, charged_ms = ?, ended_at = ?
-		WHERE id = ? AND ended_at IS NULL`, state, reason, charged.Milliseconds(), at.UnixMilli(), id)
+		WHERE id = ? AND ended_at IS NULL`, state, reason, cost.Charged.Milliseconds(), at.UnixMilli(), id)
 	if err != nil {
 		return fmt.Errorf("settle lease: %w", err)
 	}
@@ -219,6 +225,15 @@ func (o leftover) charge() time.Duration {
 	}
 	used := milliseconds(min(o.beat.Int64, o.due.Int64) - o.active.Int64)
 	return min(o.held, max(0, used)*time.Duration(quota.Factor(o.size)))
+}
+
+// ran is the time from which the run counts. A grant whose /allow was not committed counts as none, because the
+// database does not distinguish it from a wait.
+func (o leftover) ran() time.Time {
+	if !o.active.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(o.active.Int64)
 }
 
 // state ends a wait as if the Space had exited. The database does not record whether it was granted already.
@@ -252,7 +267,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 
 func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) error {
 	return s.writer.write(ctx, "settle lease after a crash", func(tx *sql.Tx) error {
-		return s.finishTx(tx, o.id, string(o.state()), "host crashed", o.charge(), now)
+		return s.finishTx(tx, o.id, string(o.state()), "host crashed", quota.Settlement{Charged: o.charge(), Ran: o.ran()}, now)
 	})
 }
 

@@ -52,7 +52,7 @@ func TestRandomWalk(t *testing.T) {
 		resumed += k.resumeCount
 		warmStarts += k.warmStartCount
 	}
-	if warmStarts < steps/10_000 {
+	if warmStarts < max(1, steps/50_000) { // rare: about six in 34,000 steps on ten machines, and two of one seed
 		t.Errorf("only %d warm starts, %d resumed leases", warmStarts, resumed)
 	}
 	if resumed < steps/1000 {

@@ -156,6 +156,7 @@ func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
 		return
 	}
 	if err != nil {
+		lease.undelivered = true
 		sc.end(lease, Unclaimed, "not written down", idleTermGrace)
 		return
 	}

@@ -7,14 +7,22 @@ import (
 	"spacehost/quota"
 )
 
-// Allowance returns the allowance of a payer whose Tier is known: the tier, with the user's overrides applied.
+// Allowance returns the allowance of a payer whose Tier is known: the tier, with the user's overrides applied. Runs are limited
+// for visitors only: no report names a limit for what a Space does outside of requests.
 func (r *Rule) Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	tier, err := r.config.Tiers.Get(payer.Tier)
 	if err != nil {
 		return tier, err
 	}
 	own, err := r.config.People.OverridesOf(ctx, payer)
-	return tier.For(own), err
+	tier = tier.For(own)
+	switch {
+	case payer.Kind == identity.Space:
+		tier.Runs = 0
+	case payer.Kind == identity.Local:
+		tier.RunsAdvisory = r.config.AdvisoryRuns
+	}
+	return tier, err
 }
 
 // CurrentAllowance returns the allowance that an account has now, whichever tier the Identity names.

@@ -51,6 +51,8 @@ type Config struct {
 	Tiers     quota.Tiers
 	Processes Processes
 	LocalTier string // tier of a caller on this machine
+	// AdvisoryRuns lets no caller on this machine be refused by the number of runs.
+	AdvisoryRuns bool
 	// Shared is true with `spacehost serve`: several people use this host, and a caller on this machine is not
 	// necessarily its operator.
 	Shared bool

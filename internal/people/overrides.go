@@ -13,15 +13,15 @@ import (
 
 // Overrides are values of a person that replace those of the tier; nil: as the tier. Package quota applies them.
 type Overrides struct {
-	Quota, Longest        *time.Duration
-	Priority, Concurrency *int
+	Quota, Longest              *time.Duration
+	Priority, Concurrency, Runs *int
 }
 
 // Change is a change of a person. A nil field is not changed.
 type Change struct {
-	Tier                  *string
-	Quota, Longest        **time.Duration // pointer to nil: as the tier again
-	Priority, Concurrency **int
+	Tier                        *string
+	Quota, Longest              **time.Duration // pointer to nil: as the tier again
+	Priority, Concurrency, Runs **int
 }
 
 // Set changes a person from the next call on. Errors: *UnknownPersonError, *ConfiguredPersonError.
@@ -45,6 +45,7 @@ func (c Change) of(p Person) Person {
 	set(&p.Overrides.Longest, c.Longest)
 	set(&p.Overrides.Priority, c.Priority)
 	set(&p.Overrides.Concurrency, c.Concurrency)
+	set(&p.Overrides.Runs, c.Runs)
 	return p
 }
 
@@ -56,8 +57,8 @@ func set[T any](into *T, value *T) {
 
 // write stores the tier and Overrides of an existing person.
 func write(ctx context.Context, tx *sql.Tx, p Person) error {
-	_, err := tx.ExecContext(ctx, `UPDATE people SET tier = ?, quota_ms = ?, longest_ms = ?, priority = ?, concurrency = ? WHERE name = ?`,
-		p.Tier, milliseconds(p.Overrides.Quota), milliseconds(p.Overrides.Longest), p.Overrides.Priority, p.Overrides.Concurrency, p.Name)
+	_, err := tx.ExecContext(ctx, `UPDATE people SET tier = ?, quota_ms = ?, longest_ms = ?, priority = ?, concurrency = ?, runs = ? WHERE name = ?`,
+		p.Tier, milliseconds(p.Overrides.Quota), milliseconds(p.Overrides.Longest), p.Overrides.Priority, p.Overrides.Concurrency, p.Overrides.Runs, p.Name)
 	return err
 }
 
@@ -83,7 +84,7 @@ func (s *Store) OverridesOf(ctx context.Context, id identity.Identity) (Override
 // readOverrides reads the Overrides that OverridesOf caches.
 func (s *Store) readOverrides(ctx context.Context) (map[string]Overrides, error) {
 	rows, err := s.reader().QueryContext(ctx, `SELECT `+personColumns+` FROM people
-		WHERE coalesce(quota_ms, longest_ms, priority, concurrency) IS NOT NULL`)
+		WHERE coalesce(quota_ms, longest_ms, priority, concurrency, runs) IS NOT NULL`)
 	people, err := sqlrows.Collect(rows, err, "read overrides", scanPerson)
 	overrides := make(map[string]Overrides, len(people))
 	for _, person := range people {
@@ -122,7 +123,7 @@ func (c Change) Check() error {
 	for what, n := range map[string]struct {
 		given **int
 		most  int
-	}{"priority": {c.Priority, maxPriority}, "concurrency": {c.Concurrency, maxConcurrency}} {
+	}{"priority": {c.Priority, maxPriority}, "concurrency": {c.Concurrency, maxConcurrency}, "runs": {c.Runs, maxRuns}} {
 		if n.given != nil && *n.given != nil && (**n.given < 0 || **n.given > n.most) {
 			return fmt.Errorf("%s must be from 0 to %d, and not %d", what, n.most, **n.given)
 		}
@@ -138,4 +139,5 @@ const (
 	maxOverride    = 10_000 * time.Hour
 	maxPriority    = 100
 	maxConcurrency = 1000
+	maxRuns        = 100_000
 )

@@ -28,7 +28,12 @@ func TestOverrides(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("changed", zoe, Overrides{Quota: quota, Concurrency: cup})
-	if _, err := f.Set(t.Context(), "zoe", Change{Tier: ref("pro"), Concurrency: ref[*int](nil)}); err != nil {
+	runs := ref(0)
+	if _, err := f.Set(t.Context(), "zoe", Change{Runs: &runs}); err != nil {
+		t.Fatal(err)
+	}
+	want("no limit of runs", zoe, Overrides{Quota: quota, Concurrency: cup, Runs: runs})
+	if _, err := f.Set(t.Context(), "zoe", Change{Tier: ref("pro"), Concurrency: ref[*int](nil), Runs: ref[*int](nil)}); err != nil {
 		t.Fatal(err)
 	}
 	want("another tier, concurrency as the tier again", zoe, Overrides{Quota: quota})

@@ -42,7 +42,7 @@ func (s *Store) Add(ctx context.Context, name, tier, by string) (Person, error) 
 	person := Person{Name: name, Tier: tier, CreatedAt: s.now(), CreatedBy: by, Source: Operator}
 	result, err := s.db.ExecContext(ctx, `INSERT INTO people (name, tier, created_at, created_by, source) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET tier = excluded.tier, created_by = excluded.created_by, source = excluded.source,
-		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL
+		quota_ms = NULL, longest_ms = NULL, priority = NULL, concurrency = NULL, runs = NULL
 		WHERE source = 'former'`, name, tier, person.CreatedAt.UnixMilli(), by, Operator)
 	if err != nil {
 		return Person{}, fmt.Errorf("add person %s: %w", name, err)
@@ -254,11 +254,11 @@ func personOf(ctx context.Context, q querier, name string) (Person, error) {
 	return Person{}, &UnknownPersonError{Name: redact(name), Near: nearest.Names(name, names)}
 }
 
-const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency`
+const personColumns = `name, tier, created_at, created_by, source, quota_ms, longest_ms, priority, concurrency, runs`
 
 func scanPerson(row sqlrows.Scanner) (p Person, err error) {
 	err = row.Scan(&p.Name, &p.Tier, (*instant)(&p.CreatedAt), &p.CreatedBy, &p.Source,
-		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency)
+		span{&p.Overrides.Quota}, span{&p.Overrides.Longest}, &p.Overrides.Priority, &p.Overrides.Concurrency, &p.Overrides.Runs)
 	return p, err
 }
 

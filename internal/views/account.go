@@ -114,6 +114,11 @@ type Account struct {
 	Priority       int     `json:"priority"`
 	Concurrency    int     `json:"concurrency"` // 0: no limit
 
+	CreditSeconds        float64 `json:"creditSeconds"`        // prepaid by the operator's credits, used after the quota
+	CreditHeldSeconds    float64 `json:"creditHeldSeconds"`    // the part that waiting and running calls reserve
+	CreditChargedSeconds float64 `json:"creditChargedSeconds"` // in this window
+	Runs                 *Runs   `json:"runs,omitempty"`       // absent without a limit
+
 	Now       time.Time  `json:"now"`
 	OpenedAt  *time.Time `json:"openedAt"` // null before the first use
 	ResetsAt  *time.Time `json:"resetsAt"`
@@ -121,6 +126,32 @@ type Account struct {
 	Functions []Fit      `json:"functions"`
 	Open      []Open     `json:"open"`    // the calls that reserve HeldSeconds
 	Charges   []Charge   `json:"charges"` // the latest, newest first
+}
+
+// Runs shows the GPU calls that count against the limit of an account. Each returns exactly 24 hours after it was counted.
+type Runs struct {
+	Used      int        `json:"used"`
+	Reserved  int        `json:"reserved"` // by calls that wait for a GPU
+	Limit     int        `json:"limit"`
+	Granted   int        `json:"granted"` // the part of Limit that was granted by the operator
+	Remaining int        `json:"remaining"`
+	ResetsAt  *time.Time `json:"resetsAt"` // when the oldest run returns; null without one
+	ResetsIn  string     `json:"resetsIn,omitempty"`
+	Enforced  bool       `json:"enforced"` // false under `run` without --tier: no call is refused
+}
+
+// NewRuns returns the view of r, or nil without a limit.
+func NewRuns(r *quota.Runs, now time.Time) *Runs {
+	if r == nil {
+		return nil
+	}
+	view := &Runs{
+		Used: r.Used, Reserved: r.Reserved, Limit: r.Limit, Granted: r.Granted, Remaining: r.Left(), ResetsAt: r.ResetsAt, Enforced: !r.Advisory,
+	}
+	if r.ResetsAt != nil {
+		view.ResetsIn = Countdown(r.ResetsAt.Sub(now))
+	}
+	return view
 }
 
 // Fit shows how many calls of a function still fit into the quota.
@@ -200,7 +231,8 @@ func (a *Accounts) withTier(ctx context.Context, of Subject, q Query) (Account, 
 	view := Account{
 		Identity: of.Key(), Tier: tier.Name, Unlimited: b.Unlimited, BaseSeconds: b.Base.Seconds(), GrantedSeconds: b.Granted.Seconds(),
 		ChargedSeconds: b.Charged.Seconds(), HeldSeconds: b.Held.Seconds(), LeftSeconds: b.Left.Seconds(), LeftMinutes: b.Left.Minutes(),
-		LongestSeconds: tier.LongestCall().Seconds(), Priority: tier.Priority, Concurrency: tier.Concurrency,
+		CreditSeconds: b.Credits.Seconds(), CreditHeldSeconds: b.CreditHeld.Seconds(), CreditChargedSeconds: b.CreditCharged.Seconds(),
+		Runs: NewRuns(b.Runs, now), LongestSeconds: tier.LongestCall().Seconds(), Priority: tier.Priority, Concurrency: tier.Concurrency,
 		Now: now.UTC(), Functions: Each(a.functions(of, q), func(f Function) Fit { return fit(f, b, tier) }),
 		Open: a.open(of.Key()), Charges: charges(entries),
 	}
@@ -233,14 +265,26 @@ func fit(f Function, b quota.Balance, tier quota.Tier) Fit {
 	view := Fit{
 		Space: f.Space, Function: f.Name, Size: f.Size, DeclaredSeconds: f.Declared.Seconds(), From: f.From, CostSeconds: cost.Seconds(),
 	}
-	if cost > 0 && !b.Unlimited {
-		calls := int(b.Left / cost)
-		if cost > tier.LongestCall() {
-			calls = 0
-		}
+	if calls, known := callsLeft(cost, b, tier); known {
 		view.Calls = &calls
 	}
 	return view
+}
+
+// callsLeft returns the number of calls that still fit into the quota, the credits and the runs. known is false if it is
+// unknown or without a limit.
+func callsLeft(cost time.Duration, b quota.Balance, tier quota.Tier) (calls int, known bool) {
+	calls = math.MaxInt
+	if cost > 0 && !b.Unlimited {
+		calls, known = int((b.Left+b.Credits)/cost), true
+		if cost > tier.LongestCall() {
+			calls = 0
+		}
+	}
+	if b.Runs != nil && !b.Runs.Advisory && (cost > 0 || b.Runs.Left() == 0) {
+		calls, known = min(calls, b.Runs.Left()), true
+	}
+	return calls, known
 }
 
 func (a *Accounts) open(key string) []Open {
@@ -288,8 +332,13 @@ type Entry struct {
 	HeldSeconds     float64   `json:"heldSeconds"`
 	ChargedSeconds  float64   `json:"chargedSeconds"`
 	ReturnedSeconds float64   `json:"returnedSeconds"`
-	Reason          string    `json:"reason,omitempty"`
-	By              string    `json:"by,omitempty"`
+	Runs            int       `json:"runs,omitempty"` // counted by a settlement, granted or returned
+
+	CreditHeldSeconds    float64 `json:"creditHeldSeconds,omitempty"`    // the part of HeldSeconds that comes from the credits
+	CreditChargedSeconds float64 `json:"creditChargedSeconds,omitempty"` // the part of ChargedSeconds that the credits pay
+
+	Reason string `json:"reason,omitempty"`
+	By     string `json:"by,omitempty"`
 }
 
 // Ledger returns the lines of an account, newest first. Errors: *RequestError, or of the database.
@@ -307,5 +356,6 @@ func entryView(e quota.Entry) Entry {
 		ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: Short(e.Lease), Kind: string(e.Kind), Space: e.Space, Function: e.Task, Via: e.Via,
 		Factor: e.Factor, DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(),
 		HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(), Reason: e.Reason, By: e.By,
+		Runs: e.Runs, CreditHeldSeconds: e.CreditHeld.Seconds(), CreditChargedSeconds: e.CreditCharged.Seconds(),
 	}
 }

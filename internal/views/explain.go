@@ -139,15 +139,22 @@ type terms struct {
 
 // termsOf reads the figures of an error of package quota. ok is false for every other error.
 func termsOf(err error) (t terms, ok bool) {
-	var exceeded *quota.ExceededError
-	var illegal *quota.IllegalDurationError
-	switch {
-	case errors.As(err, &illegal):
-		return terms{requested: illegal.Requested, left: illegal.Longest, never: true, why: illegal.Reason()}, true
-	case errors.As(err, &exceeded):
-		return terms{requested: exceeded.Requested, left: exceeded.Left, wait: exceeded.Again(), why: exceeded.Reason(), via: exceeded.Via}, true
+	refused, ok := quota.AsRefused(err)
+	if !ok {
+		return terms{}, false
 	}
-	return terms{}, false
+	switch e := refused.(type) {
+	case *quota.IllegalDurationError:
+		t = terms{requested: e.Requested, left: e.Longest, never: true}
+	case *quota.ExceededError:
+		t = terms{requested: e.Requested, left: e.Left, wait: e.Again(), via: e.Via}
+	case *quota.RunsExceededError:
+		t = terms{requested: e.Requested, left: e.Left, wait: e.Again()}
+	case *quota.CreditsPendingError:
+		t = terms{requested: e.Requested, left: e.Left, wait: e.Again()}
+	}
+	t.why = refused.Reason()
+	return t, true
 }
 
 // at returns when the call fits, nil for never.

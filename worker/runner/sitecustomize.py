@@ -1,7 +1,7 @@
 """Starts the runner inside the Space's interpreter before app.py, then removes every trace of itself.
 
 The host starts `python app.py` with this folder on PYTHONPATH. site.py imports `sitecustomize` before the first
-line of the app. runpy is no alternative: it removes `__main__` from sys.modules when the top level of the app ends,
+line of the app. A child of a worker on a simulated GPU finds the folder the same way (cuda_child.py). runpy is no alternative: it removes `__main__` from sys.modules when the top level of the app ends,
 and from then on nothing defined in app.py can be pickled into a GPU worker.
 """
 import os
@@ -9,10 +9,14 @@ import sys
 
 
 def _remove_from_path(folder: str) -> None:
-    """Removes folder from sys.path and PYTHONPATH, so that neither the app nor the programs it starts see it."""
+    """Removes folder from sys.path, so that the program does not see it."""
     sys.path[:] = [entry for entry in sys.path if entry != folder]
     for known in [path for path in sys.path_importer_cache if path.startswith(folder)]:
         del sys.path_importer_cache[known]
+
+
+def _remove_from_environment() -> None:
+    """Removes the runner's folder from PYTHONPATH, so that the programs that the app starts do not see it."""
     own = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[2]  # the runner's folder is the first entry
     if own:
         os.environ["PYTHONPATH"] = own
@@ -33,9 +37,19 @@ def _start() -> None:
 
             traceback.print_exc()
             os._exit(3)
+    elif "SPACEHOST_SIMULATED_GPU_WORKER" in os.environ:
+        try:
+            from spacehost_runner import cuda_child
+
+            cuda_child.install(os.environ["SPACEHOST_SIMULATED_GPU_WORKER"])
+        except Exception:  # the child may be another version of Python
+            pass
+    if "spacehost_runner" in sys.modules:
         for name in [n for n in sys.modules if n.partition(".")[0] == "spacehost_runner"]:
             del sys.modules[name]
     _remove_from_path(folder)
+    if "SPACEHOST_SIMULATED_GPU_WORKER" not in os.environ:  # the children of a child are children of the worker, too
+        _remove_from_environment()
 
 
 _start()

@@ -43,7 +43,9 @@ async function show() {
 	at("spaces").querySelector("button")?.focus();
 	const quota = await request("/api/spaces/zero-gpu/quota");
 	const unlimited = quota.base === 2 ** 31 - 1; // the Hub's JSON has no value for it
-	at("quota").textContent = unlimited ? "Your GPU time has no limit." : `${quota.current} of ${quota.base} seconds of GPU time are left.`;
+	const time = unlimited ? "Your GPU time has no limit." : `${quota.current} of ${quota.base} seconds of GPU time are left.`;
+	const runs = quota.runs ? ` ${quota.runs.remaining} of ${quota.runs.limit} GPU calls in 24 hours are left.` : "";
+	at("quota").textContent = time + runs;
 }
 
 // A visit from a Space offers that Space alone. Any other visit offers all visible Spaces.

@@ -4,10 +4,6 @@ from __future__ import annotations
 import os
 import sys
 
-from . import fork, hooks
-from .frames import PROTOCOL, Channel
-from .state import State
-
 
 def start(descriptor: int) -> None:
     """Sends the hello frame, reads the configuration and installs the hooks. sitecustomize.py calls it once, before app.py.
@@ -15,6 +11,10 @@ def start(descriptor: int) -> None:
     Secrets, the address of the device API and the key of the Space's own port arrive over the channel. They are not
     part of the environment of the exec, so /proc/<pid>/environ never shows them.
     """
+    from . import fork, hooks  # here: a child of a worker imports cuda_child alone
+    from .frames import PROTOCOL, Channel
+    from .state import State
+
     channel = Channel(descriptor)
     channel.send({"op": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]})
     config, _ = channel.receive()
@@ -27,6 +27,7 @@ def start(descriptor: int) -> None:
         device_port=config["device_port"],
         simulated=config["simulated"],
         subreaper=config.get("subreaper", False),
+        strict=config.get("strict", False),
     )
     fork.install(state)
     hooks.install(state)

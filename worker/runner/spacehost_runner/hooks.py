@@ -10,10 +10,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import fake_cuda
+from . import cuda_order, data_folder, fake_cuda
 from .files import static_paths
 from .guard import Guard
 from .http_client import Client
+from .importing import Finder
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
 
 if TYPE_CHECKING:
@@ -41,43 +42,14 @@ def install(state: State) -> None:
     }
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()}, {"gradio": _gc_paused})
     if state.simulated:
-        finder.contexts["spaces.zero.torch"] = fake_cuda.import_context
-        finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches)
+        order = cuda_order.Trace(os.getcwd())
+        finder.patches["torch"] = order.begin
+        finder.contexts["spaces.zero"] = order.named
+        finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
+        finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     sys.meta_path.insert(0, finder)
-
-
-class Finder:
-    """A meta path finder that patches what the other finders load.
-
-    patches run after a module is imported; contexts are entered around its import. The finder is never removed: an
-    import that failed, or an app that has upgraded Gradio with pip, imports a module a second time.
-    """
-
-    def __init__(
-        self,
-        patches: dict[str, Callable[[Any], None]],
-        contexts: dict[str, Callable[[], contextlib.AbstractContextManager[None]]],
-    ) -> None:
-        self.patches, self.contexts = patches, contexts
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in self.patches and name not in self.contexts:
-            return None
-        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
-        spec = next((found for f in others if (found := f.find_spec(name, path, target)) is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        loader, execute, patch = spec.loader, spec.loader.exec_module, self.patches.get(name)
-
-        def exec_module(module: Any) -> None:
-            loader.__dict__.pop("exec_module", None)  # undoes the assignment below
-            with self.contexts.get(name, contextlib.nullcontext)():
-                execute(module)
-            if patch is not None:
-                patch(module)
-
-        loader.exec_module = exec_module
-        return spec
+    if os.environ.get("SPACES_ZERO_GPU"):  # set by the host
+        data_folder.install(state.strict)
 
 
 @contextlib.contextmanager
@@ -156,6 +128,8 @@ def _patch_blocks(state: State, module: Any) -> None:
             return original(self, *args, **kwargs)  # raises the error that the app would see without the runner
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
+        for note in _ignored_addresses(arguments.get("server_port"), arguments.get("server_name")):
+            print("spacehost: " + note, file=sys.stderr, flush=True)
         arguments.update(_overrides(state, signature, arguments.get("server_port")))
         state.launching.add(id(self))
         try:
@@ -205,6 +179,23 @@ def _watch_config(state: State, Blocks: Any) -> None:
         return config
 
     Blocks.get_config_file = get_config_file
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _ignored_addresses(port: Any, name: Any) -> Iterator[str]:
+    """Returns a sentence for each argument of launch with which the Hub would not find the app (hub-docs, spaces-config-reference, app_port)."""
+    if port not in (None, PUBLIC_PORT):
+        yield (
+            f"launch(server_port={port!r}): the Hub expects a Gradio Space on port {PUBLIC_PORT} and ends this one with \"Launch timed out, "
+            "workload was not healthy after 30 min\". The argument is ignored here; remove it."
+        )
+    if name in LOOPBACK:
+        yield (
+            f"launch(server_name={name!r}): the Hub reaches a Space from outside of its container, so this one would not be healthy "
+            "there. The argument is ignored here; remove it."
+        )
 
 
 def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class State:
     """The state of the runner, created once per process. A dataclass would import inspect before the app's first line."""
 
     def __init__(
-        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False
+        self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False,
+        strict: bool = False,
     ) -> None:
         self.channel = channel
         self.preferred_port = port  # the port of the server that visitors reach
@@ -28,6 +29,7 @@ class State:
         self.device_port = device_port  # the port of the host's device API
         self.simulated = simulated  # no physical GPU is behind a lease
         self.subreaper = subreaper  # each GPU worker becomes the subreaper of its descendants
+        self.strict = strict  # what ZeroGPU refuses fails, instead of printing a warning
         self.forked = False  # this process is a forked child: it sends no frames
         self.launching: set[int] = set()  # id(Blocks) of launches in progress: the guard lets their self-checks pass
         self.adapters: list[QueueAdapter] = []  # index = the `app` of the frames

@@ -1,0 +1,3 @@
+import torch
+
+DEVICE = "cuda" if torch.accelerator.is_available() else "cpu"
