@@ -18,10 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// untestedFakes is the warning of every environment with the fake packages of the test index, whose versions are 99.
-const untestedFakes = "gradio 99.1.0 and spaces 99.0.0 are newer than the newest releases that spacehost is tested with (gradio 6.31.0, spaces 0.52.0.dev3); " +
-	"if calls fail, pin the tested releases in README.md (sdk_version) or requirements.txt"
-
 func TestEnvironmentIsCached(t *testing.T) {
 	t.Parallel()
 	seen := &steps{}
@@ -39,7 +35,8 @@ func TestEnvironmentIsCached(t *testing.T) {
 	if first.Gradio != "99.1.0" || first.Spaces != "99.0.0" || first.Cached || !strings.HasPrefix(first.PythonVersion, "3.") {
 		t.Errorf("first build = %+v, want gradio 99.1.0 and spaces 99.0.0, not cached", first)
 	}
-	want := []string{"packages.txt lists Debian packages, which spacehost does not install: ffmpeg, libsm6; install the missing ones with apt", untestedFakes}
+	want := []string{"packages.txt lists Debian packages, which spacehost does not install: ffmpeg, libsm6; install the missing ones with apt",
+		untestedWarning(first)} // the sample releases are newer
 	if !reflect.DeepEqual(first.Warnings, want) {
 		t.Errorf("Warnings = %q, want %q", first.Warnings, want)
 	}
