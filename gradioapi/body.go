@@ -12,7 +12,7 @@ import (
 )
 
 // Limits of the body of a call, in bytes. A body and its headers must fit into one Frame to the runner (package worker).
-// The bodies of one Space that are above smallBody share largeBodies; docs/design/0019-large-payloads.md gives the
+// The bodies of one Space that are above smallBody share largeBodies; docs/design/0021-large-payloads.md gives the
 // reason.
 const (
 	bodyLimit   = 300 << 20

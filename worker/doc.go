@@ -39,7 +39,7 @@
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
 //
-// A payload may have 320 MiB (docs/design/0019-large-payloads.md). A frame counts only for events that run in this start. An event accepts messages until process_completed. It ends
+// A payload may have 320 MiB (docs/design/0021-large-payloads.md). A frame counts only for events that run in this start. An event accepts messages until process_completed. It ends
 // with done, which is accepted in both phases:
 //
 //	     start, or                message

@@ -13,7 +13,7 @@ import (
 const protocol = 1
 
 // Limits of one Frame. Both sides enforce them. Stock Gradio was seen to return 280 MB of text; a Frame holds more
-// (docs/design/0019-large-payloads.md).
+// (docs/design/0021-large-payloads.md).
 const (
 	headerLimit  = 1 << 20
 	payloadLimit = 320 << 20

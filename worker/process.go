@@ -152,7 +152,8 @@ func writeMarker(config ProcessConfig) (string, error) {
 		return "", fmt.Errorf("create run folder: %w", err)
 	}
 	path := filepath.Join(config.RunDir, "cgroup")
-	text := fmt.Sprintf("0::/spacehost/%s/%s\n", config.Space, filepath.Base(config.RunDir))
+	group := fmt.Sprintf("/spacehost/%s/%s", config.Space, filepath.Base(config.RunDir))
+	text := fmt.Sprintf("1:devices:%s\n0::%s\n", group, group) // spaces before 0.41 reads only the line of cgroup v1
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write cgroup file: %w", err)
 	}

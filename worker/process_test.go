@@ -270,7 +270,7 @@ func TestRunFolder(t *testing.T) {
 	p, r := startFake(t, "good", "")
 	r.awaitOp(t, "manifest")
 	text, err := os.ReadFile(p.tree.Marker)
-	if want := "0::/spacehost/test/instance\n"; err != nil || string(text) != want {
+	if want := "1:devices:/spacehost/test/instance\n0::/spacehost/test/instance\n"; err != nil || string(text) != want {
 		t.Errorf("got %q (%v), want %q", text, err, want)
 	}
 	info, err := os.Stat(p.config.RunDir)

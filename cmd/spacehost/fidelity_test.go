@@ -33,6 +33,8 @@ var masks = []struct {
 	{regexp.MustCompile(`("app_id":\s?)\d+|( at )0x[0-9a-f]+`), "$1$2<drawn>", "app_id is random; Gradio 5 prints the memory address of a function"},
 	{regexp.MustCompile(`"(duration|average_duration|cache_duration|avg_time|eta|rank_eta|time_limit)":\s?(?:null|-?[0-9][0-9.e-]*)`), `"$1":<time>`, "times are measured, and estimates derive from them"},
 	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "the summary covers all calls so far"},
+	{regexp.MustCompile(`("space_id":\s?)"(?:local/\w+)?"`), `$1"<space>"`, "the host leaves space_id empty, so that no page asks the Hub about the Space"},
+	{regexp.MustCompile(`\blocal/(?:components|protocol|guarded|server)\b`), "http://<host>", "code snippets then name the app's address"},
 	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser generates these names"},
 }
 

@@ -259,25 +259,36 @@ func callTool(t *testing.T, p *product, line string) {
 	}
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	token := strings.TrimSpace(runCLI(t, p, "token", "create", "ada"))
-	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), p.URL+"/gradio_api/mcp/", "greet", `{"name": "tool"}`, token)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	var outcome struct {
-		Tools  []string
-		Failed bool
-		Text   string
-	}
-	if bad := json.Unmarshal(out, &outcome); err != nil || bad != nil {
-		t.Fatalf("%v, %v: %s", err, bad, out)
-	}
-	if outcome.Failed || !strings.HasPrefix(outcome.Text, "Hello tool, from GPU-") || len(outcome.Tools) != 5 {
-		t.Errorf("got %+v", outcome)
+	for query, tools := range map[string]int{"": 5, "?tools=greet": 1, "?tools=lines_greet": 1} { // the last as the page writes it
+		outcome := callMCP(t, line, p.URL+"/gradio_api/mcp/"+query, token)
+		if outcome.Failed || !strings.HasPrefix(outcome.Text, "Hello tool, from GPU-") || len(outcome.Tools) != tools {
+			t.Errorf("%q: got %+v, want %d tools", query, outcome, tools)
+		}
 	}
 	eventually(t, "ada is charged", patience, func() bool {
 		last := p.leases().Ended
 		return len(last) > 0 && last[0].Identity == "user:ada" && last[0].ChargedSeconds > 0
 	})
+}
+
+// mcpOutcome is the output of mcp_client.py.
+type mcpOutcome struct {
+	Tools  []string
+	Failed bool
+	Text   string
+}
+
+// callMCP calls the tool greet with the real MCP client.
+func callMCP(t *testing.T, line, url, token string) (outcome mcpOutcome) {
+	t.Helper()
+	cmd := exec.Command(environmentOf(t, line), filepath.Join("testdata", "clients", "mcp_client.py"), url, "greet", `{"name": "tool"}`, token)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if bad := json.Unmarshal(out, &outcome); err != nil || bad != nil {
+		t.Fatalf("%v, %v: %s", err, bad, out)
+	}
+	return outcome
 }
 
 // TestTwoMountedApps runs two apps in one process. Each has its own queue, so functions with the same fn_index are not mixed up,

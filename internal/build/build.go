@@ -11,7 +11,8 @@
 // # Types
 //
 // Builder creates environments in one folder, which several hosts may share. The commands `spacehost run` and
-// `spacehost serve` call Builder.Build for a Spec. A job is one call of Build; it runs steps, each of which runs
+// `spacehost serve` call Builder.Build for a Spec, then Builder.Preload for its preload_from_hub. A job is one of these
+// calls; it runs steps, each of which runs
 // tools: uv, or pip where uv cannot be installed.
 //
 // # Failures
@@ -141,6 +142,8 @@ type job struct {
 	locks    []*lock // inherited by the tools, see lock.go
 	tool     installer
 	warnings []string
+
+	variables []string // for the tools, in addition to toolEnv
 }
 
 func (b *Builder) newJob(spec Spec) (*job, error) {

@@ -39,7 +39,11 @@ func (j *job) describe(ctx context.Context, python string, args ...string) (*Env
 // verify is the last step of creating an environment. It imports gradio and spaces, so incompatible versions fail
 // here as BUILD_ERROR. It also compiles the Python files, which makes the first start faster.
 func (j *job) verify(ctx context.Context) (*Environment, error) {
-	return j.describe(ctx, pythonIn(j.home), "import")
+	env, err := j.describe(ctx, pythonIn(j.home), "import")
+	if err == nil {
+		err = j.checkSpaces("checking the environment", env)
+	}
+	return env, err
 }
 
 // useInterpreter uses Config.Interpreter unchanged. It only checks that the packages are installed: importing them
@@ -62,6 +66,9 @@ func (j *job) useInterpreter(ctx context.Context) (*Environment, error) {
 		return nil, j.machineError(step, err)
 	}
 	if err := j.checkInterpreter(step, env); err != nil {
+		return nil, err
+	}
+	if err := j.checkSpaces(step, env); err != nil {
 		return nil, err
 	}
 	env.Cached = true

@@ -27,6 +27,9 @@ type failure struct {
 
 // explain turns the failure of a step into an *Error with one sentence.
 func (j *job) explain(s step, err error) error {
+	if explained, ok := errors.AsType[*Error](err); ok {
+		return explained
+	}
 	f := failure{step: s, dir: j.dir, python: j.python.Version, gradio: j.inputs.Gradio, pins: j.spec.Gradio != "",
 		text: j.inputs.Files[s.file], err: err}
 	f.lines, f.bounds = parseRequirements(f.text), parseRequirements(string(j.inputs.Constraints))
@@ -42,7 +45,7 @@ func (j *job) explain(s step, err error) error {
 // The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/recorded.
 func (f failure) reason() (problem, hint string) {
 	rules := []func(failure) (string, string, bool){
-		failure.diskFull, failure.untrusted, failure.refused, failure.unreachable,
+		failure.diskFull, failure.untrusted, failure.refused, failure.gitUnreachable, failure.unreachable,
 		failure.noVenv, failure.noGit, failure.gitFailed,
 		failure.syntax, failure.noFile, failure.notText,
 		failure.otherPython, failure.noWheel, failure.noPackage, failure.noVersion, failure.conflict,
@@ -177,6 +180,31 @@ var gitMissing = regexp.MustCompile(`Git executable not found|cannot find binary
 func (f failure) noGit() (string, string, bool) {
 	_, ok := f.match(gitMissing)
 	return f.subject() + ": a package is installed from git, which this machine does not have", "install git", ok
+}
+
+var (
+	gitFatal = []*regexp.Regexp{
+		regexp.MustCompile(`fatal: unable to access '([^']+)'?: (.*?)(?: error: | × | note: |$)`),
+		regexp.MustCompile(`ssh: (?:Could not resolve hostname|connect to host) ([^:\s]+)(?: port \d+)?: (.*?)(?: fatal: |$)`),
+	}
+	// The words of curl, ssh and the C library for a machine without a network, and for a host that does not answer.
+	noNetwork = regexp.MustCompile(`Could not resolve|Network is unreachable|No route to host|name resolution|Name or service not known|nodename nor servname`)
+	noAnswer  = regexp.MustCompile(`Failed to connect|Couldn't connect|timed out|Connection refused|Connection reset`)
+)
+
+// gitUnreachable handles git without a network, whose output otherwise reads like a wrong address.
+func (f failure) gitUnreachable() (string, string, bool) {
+	m, ok := f.match(gitFatal...)
+	if !ok {
+		return "", "", false
+	}
+	problem := "git cannot reach"
+	if noNetwork.MatchString(m[2]) {
+		problem = "no network: git cannot reach"
+	} else if !noAnswer.MatchString(m[2]) {
+		return "", "", false
+	}
+	return fmt.Sprintf("%s: %s %s (%s)", f.subject(), problem, hostOf(m[1]), m[2]), "check the network, and HTTPS_PROXY where it is set", true
 }
 
 var gitOutput = regexp.MustCompile(`(?:Git operation failed|git (?:clone|fetch|checkout)).*?(fatal: .*?)(?: error: subprocess| × |$)`)

@@ -34,6 +34,7 @@ type inputs struct {
 	Files       map[string]string // the requirement files and their includes, by path
 	Constraints []byte
 	Interpreter interpreter
+	Local       string `json:",omitempty"` // the Space's folder, if a requirement names a path in it
 }
 
 func readInputs(spec Spec) (inputs, error) {
@@ -48,6 +49,7 @@ func readInputs(spec Spec) (inputs, error) {
 	if in.Gradio == "" {
 		in.Gradio = pinned(in.Files[requirements], "gradio")
 	}
+	in.Local = in.localDir(spec.Dir)
 	return in, nil
 }
 

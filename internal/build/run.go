@@ -34,6 +34,7 @@ func (j *job) runTo(ctx context.Context, stdout io.Writer, argv ...string) error
 	output := &tail{log: j.output}
 	cmd := command(ctx, argv...)
 	cmd.Dir = orElse(j.spec.Dir, j.dir)
+	cmd.Env = append(cmd.Env, j.variables...)
 	cmd.Stderr = output
 	cmd.Stdout = io.MultiWriter(output, stdout)
 	for _, l := range j.locks {

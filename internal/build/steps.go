@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,6 +55,9 @@ func (j *job) runSteps(ctx context.Context, all []step) error {
 		}
 		j.config.Progress(report)
 		j.log.Debug("step", zap.String("space", j.space), zap.String("text", s.text), zap.Duration("took", report.Took), zap.Error(err))
+		if _, explained := errors.AsType[*Error](err); explained {
+			return err
+		}
 		if err != nil {
 			return j.explain(s, err)
 		}
@@ -87,20 +91,20 @@ func (j *job) sdk() []string {
 }
 
 func (j *job) installPre(ctx context.Context) error {
-	return j.install(ctx, "-r", preRequirements)
+	return j.installFile(ctx, preRequirements)
 }
 
 func (j *job) installSDK(ctx context.Context) error {
-	return j.install(ctx, j.sdk()...)
+	return j.installWith(ctx, j.tool, j.sdk()...)
 }
 
 // installRequirements repeats the SDK, as the Hub does. Otherwise the installer would let requirements.txt replace
 // dependencies of gradio, and the app would fail at import.
 func (j *job) installRequirements(ctx context.Context) error {
-	return j.install(ctx, append([]string{"-r", requirements}, j.sdk()...)...)
+	return j.installFile(ctx, requirements, j.sdk()...)
 }
 
-func (j *job) install(ctx context.Context, what ...string) error {
+func (j *job) installWith(ctx context.Context, tool installer, what ...string) error {
 	args := append([]string{"--constraint", j.constraintsPath()}, what...)
-	return j.run(ctx, append(j.tool.install(j.home), args...)...)
+	return j.run(ctx, append(tool.install(j.home), args...)...)
 }

@@ -16,6 +16,7 @@ const uvVersion = "0.13.8"
 
 // installer is uv or pip: the command lines that create an environment and install packages into it.
 type installer struct {
+	uv      bool
 	venv    func(python, home string) []string
 	install func(home string) []string
 }
@@ -26,6 +27,7 @@ type installer struct {
 //   - --project: not the Space's folder, where uv would obey pyproject.toml and uv.toml.
 func uvInstaller(uv string) installer {
 	return installer{
+		uv: true,
 		venv: func(python, home string) []string {
 			return []string{uv, "venv", "--project", filepath.Dir(home), "--seed", "--python", python, home}
 		},

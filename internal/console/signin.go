@@ -42,6 +42,8 @@ type SignInSpace interface {
 	Name() string
 	// URL returns where visitors reach the Space.
 	URL() string
+	// Page returns the path of the page that visitors open first (base_path).
+	Page() string
 	// Hidden reports whether the existence of the Space is secret: only people with access may learn of it.
 	Hidden() bool
 	// IsOrigin reports whether browsers reach the Space at this origin.
@@ -128,6 +130,7 @@ type Me struct {
 type MySpace struct {
 	Name string `json:"name"`
 	URL  string `json:"url"`
+	Page string `json:"page"` // path that is opened first
 }
 
 func (s *SignIn) me(c echo.Context) error {
@@ -137,7 +140,7 @@ func (s *SignIn) me(c echo.Context) error {
 	}
 	me := Me{Identity: proof.Who.Key(), Spaces: []MySpace{}}
 	for _, space := range s.config.Host.VisibleSpaces(proof.Who) {
-		me.Spaces = append(me.Spaces, MySpace{space.Name(), space.URL()})
+		me.Spaces = append(me.Spaces, MySpace{space.Name(), space.URL(), space.Page()})
 	}
 	return c.JSON(http.StatusOK, me)
 }

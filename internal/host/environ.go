@@ -16,11 +16,17 @@ import (
 	"spacehost/internal/space"
 )
 
-// passed lists the variables of the host's environment that a Space receives. All others are withheld: they may hold tokens
-// of the operator.
-var passed = []string{"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
+// passed are the host's variables that a Space receives: the paths and certificates of this machine, and the address of
+// its package index, for a Space that calls pip while it runs. All other variables are withheld: tokens are the operator's
+// secrets, and locale, time zone and further settings of pip would make the Space behave otherwise than on the Hub
+// (docs/design/0019-environment-of-a-space.md).
+var passed = []string{"PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "HF_HOME"}
 
-var passedPrefixes = []string{"LC_", "PIP_", "UV_"}
+// indexes are passed unless they contain a password.
+var indexes = []string{
+	"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_PROXY",
+	"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST",
+}
 
 var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 
@@ -29,11 +35,12 @@ var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_pr
 func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, visible *config.Hardware) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
-		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) {
+		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) && !(slices.Contains(indexes, name) && hasPassword(value)) {
 			vars[name] = value
 		}
 	}
 	hubVars(vars, s, address)
+	oauthVars(vars, s)
 	machineVars(vars, env, home)
 	vars["CUDA_VISIBLE_DEVICES"] = "" // only a worker sees a GPU
 	if visible != nil {
@@ -53,12 +60,18 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 
 // IsPassed reports whether a Space receives a variable of the host's environment.
 func IsPassed(name string) bool {
-	for _, prefix := range passedPrefixes {
-		if strings.HasPrefix(name, prefix) {
-			return true
+	return slices.Contains(passed, name) || slices.Contains(proxyVariables, name) || slices.Contains(indexes, name)
+}
+
+// hasPassword reports whether an address in the list contains a user name or a password.
+func hasPassword(addresses string) bool {
+	return slices.ContainsFunc(strings.Fields(addresses), func(address string) bool {
+		if _, rest, ok := strings.Cut(address, "://"); ok {
+			address = rest
 		}
-	}
-	return slices.Contains(passed, name) || slices.Contains(proxyVariables, name)
+		host, _, _ := strings.Cut(address, "/")
+		return strings.Contains(host, "@")
+	})
 }
 
 // hubVars sets the variables of the Hub (hub-docs, spaces-overview.md, "Helper environment variables").
@@ -68,6 +81,9 @@ func hubVars(vars map[string]string, s *space.Space, address string) {
 	vars["GRADIO_CACHE_EXAMPLES"] = "true"
 	// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
 	vars["GRADIO_RESET_EXAMPLES_CACHE"] = "True"
+	vars["LANG"] = "C.UTF-8"
+	vars["TZ"] = "UTC"         // the Hub's containers have no time zone
+	vars["PYTHONPATH"] = s.Dir // an app in a subfolder imports from the root of the repository
 	vars["SPACE_ID"] = s.ID
 	vars["SPACE_HOST"] = address
 	vars["SPACE_AUTHOR_NAME"] = "local"

@@ -21,6 +21,9 @@ func (h *Host) greet() {
 	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+		if warning := s.oauthWarning(); warning != "" {
+			s.note("warning: " + warning)
+		}
 	}
 	if h.settings.IsServe() {
 		h.screen.note(fmt.Sprintf("People in %s: %d. All other visitors are identified by address, with tier %q: %s (quota preset %s).",

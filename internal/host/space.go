@@ -77,6 +77,7 @@ func (s *spaceRun) register() {
 	if s.settings.Visibility == config.Private {
 		s.site.Pre(s.membersOnly)
 	}
+	server.AddHeaders(s.site.Echo, responseHeaders(s.space)) // after membersOnly: its 404 must not differ
 	s.site.Pre(s.setVisitorCookie)
 	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
 	api := gradioapi.New(gradioapi.Config{

@@ -33,6 +33,9 @@ func (s *spaceRun) run(ctx context.Context) error {
 	}
 	home := filepath.Dir(s.storage().Uploads)
 	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.visibleGPU)
+	if err := s.preload(ctx, env, vars); err != nil {
+		return err
+	}
 	s.supervisor.Prepare(env.Python, runner, vars)
 	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
 	return s.supervisor.Run(ctx)
@@ -113,18 +116,25 @@ func (s *spaceRun) announceWhenReady(ctx context.Context) error {
 func (s *spaceRun) announceURL() {
 	s.host.log.Info("space ready", zap.String("space", s.space.Name), zap.String("url", s.url()))
 	if !s.host.settings.ReadyJSON {
-		s.host.screen.ready("* Running on local URL:  " + s.url())
+		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
 	}
+}
+
+func (s *spaceRun) builder() *build.Builder {
+	h := s.host
+	return build.New(build.Config{
+		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
+		LogPath: h.state.path("logs", "build-"+s.space.Name+".log"),
+	})
+}
+
+func (s *spaceRun) buildSpec() build.Spec {
+	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
-	builder := build.New(build.Config{
-		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.state.path("logs", "build-"+s.space.Name+".log"),
-	})
-	spec := build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
-	env, err := builder.Build(ctx, spec, h.settings.Rebuild)
+	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings.Rebuild)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ func (s *spaceRun) view() views.Space {
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
 		PID: status.PID, Queued: s.queue.Size(),
 		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
+		Page: s.pageURL(), Title: s.space.Title, Header: s.space.Header, FullWidth: s.space.FullWidth,
 	}
 }
 

@@ -33,6 +33,7 @@ type ConfigError struct {
 	Line    int    // in README.md, from 1; 0 if the error concerns no line
 	Problem string
 	Next    string // the next step
+	Own     bool   // a limit of spacehost: the Hub accepts the value
 }
 
 func (e *ConfigError) Error() string {

@@ -15,10 +15,10 @@ func (m *frontMatter) space(dir string) (*Space, error) {
 	s := &Space{Dir: dir, Name: NameOf(dir)}
 	s.ID = "local/" + s.Name
 	m.fillDisplay(s)
+	m.applyRules()
 	if err := m.fillRun(s); err != nil {
 		return nil, err
 	}
-	s.Warnings = m.sentences()
 	return s, nil
 }
 
@@ -28,7 +28,7 @@ func (m *frontMatter) fillDisplay(s *Space) {
 	s.ColorFrom, s.ColorTo = m.text("colorFrom"), m.text("colorTo")
 	s.Thumbnail = m.text("thumbnail")
 	s.ShortDescription = m.text("short_description")
-	s.License = m.text("license")
+	s.License = strings.Join(m.list("license"), ", ")
 	s.Header = m.text("header")
 	s.BasePath = m.text("base_path")
 	s.FullWidth = m.flag("fullWidth", true)
@@ -65,9 +65,9 @@ func (m *frontMatter) fillRun(s *Space) (err error) {
 
 // exact returns the text of a key that decides how the Space runs. Another kind of value is an error.
 func (m *frontMatter) exact(key, next string) (string, error) {
-	before := len(m.warnings)
+	before := len(m.findings)
 	text := m.text(key)
-	if len(m.warnings) > before {
+	if len(m.findings) > before {
 		return "", m.configError(key, key+" is not a single text", next)
 	}
 	return text, nil
@@ -77,6 +77,11 @@ func (m *frontMatter) configError(key, problem, next string) error {
 	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next}
 }
 
+// ownLimit is configError for a value that the Hub accepts.
+func (m *frontMatter) ownLimit(key, problem, next string) error {
+	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next, Own: true}
+}
+
 func (m *frontMatter) sdk() (string, error) {
 	const next = "write sdk: gradio, or run this Space on the Hub"
 	sdk, err := m.exact("sdk", next)
@@ -84,10 +89,14 @@ func (m *frontMatter) sdk() (string, error) {
 		return "", err
 	}
 	if sdk == "" && len(m.fields) > 0 {
-		m.warn(0, "README.md has no sdk: using gradio; write sdk: gradio, which the Hub requires")
+		m.add(Finding{Key: "sdk", Hub: "Missing configuration in README", Problem: "README.md has no sdk: using gradio", Fix: "write sdk: gradio, which the Hub requires"})
 	}
 	if sdk = orElse(sdk, defaultSDK); sdk != defaultSDK {
-		return "", m.configError("sdk", fmt.Sprintf("sdk is %q, but spacehost runs only Gradio Spaces", sdk), next)
+		refusal := m.configError
+		if sdk == "docker" || sdk == "static" || sdk == "streamlit" {
+			refusal = m.ownLimit
+		}
+		return "", refusal("sdk", fmt.Sprintf("sdk is %q, but spacehost runs only Gradio Spaces", sdk), next)
 	}
 	return sdk, nil
 }
@@ -115,10 +124,10 @@ func (m *frontMatter) sdkVersion() (string, error) {
 func (m *frontMatter) warnVersion(version string) {
 	parts := strings.Split(version, ".")
 	if len(parts) == 2 { // huggingface_hub#3244: "configuration error" for 3.27
-		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s has only two parts, which the Hub has rejected; write all three", version))
+		m.warn(m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s has only two parts, which the Hub has rejected", version), "write all three")
 	}
 	if major, _ := strconv.Atoi(parts[0]); major < 4 { // spaces-zerogpu.md, "Supported Versions"
-		m.warn(m.line("sdk_version"), fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU supports; choose 4 or newer", version))
+		m.warn(m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU supports", version), "choose 4 or newer")
 	}
 }
 
@@ -135,7 +144,7 @@ func (m *frontMatter) pythonVersion() (string, error) {
 		return "", m.configError("python_version", fmt.Sprintf("python_version %q is not a version like 3.10 or 3.10.13", version), next)
 	}
 	if minor, err := strconv.Atoi(found[1]); err != nil || minor < 10 {
-		return "", m.configError("python_version", fmt.Sprintf("python_version %s is older than 3.10, which spacehost needs", version), next)
+		return "", m.ownLimit("python_version", fmt.Sprintf("python_version %s is older than 3.10, which spacehost needs", version), next)
 	}
 	return version, nil
 }
@@ -163,7 +172,7 @@ func (m *frontMatter) startupTimeout() (time.Duration, error) {
 	}
 	d, ok := duration(strings.ToLower(text))
 	if !ok {
-		return 0, m.configError("startup_duration_timeout", fmt.Sprintf("startup_duration_timeout %q is not a duration between 1s and 30 days", text), next)
+		return 0, m.ownLimit("startup_duration_timeout", fmt.Sprintf("startup_duration_timeout %q is not a duration between 1s and 30 days", text), next)
 	}
 	return d, nil
 }

@@ -16,7 +16,7 @@ import (
 // decoder would turn them into numbers.
 type frontMatter struct {
 	fields   map[string]field
-	warnings []warning
+	findings []Finding
 }
 
 type field struct {
@@ -24,16 +24,15 @@ type field struct {
 	value *yaml.Node
 }
 
-type warning struct {
-	line int
-	text string
-}
+// noMetadata is the Hub's warning (huggingface_hub, repocard.py prints the same).
+const noMetadata = "empty or missing yaml metadata in repo card"
 
 // parse reads the front matter of a README.md; nil means a missing file.
 func parse(readme []byte) (*frontMatter, error) {
 	m := &frontMatter{fields: map[string]field{}}
 	if readme == nil {
-		m.warn(0, "README.md is missing: using the newest Gradio and app.py; add one with sdk and sdk_version between two lines of ---, which the Hub requires")
+		m.add(Finding{Hub: noMetadata, Problem: "README.md is missing: using the newest Gradio and app.py",
+			Fix: "add one with sdk and sdk_version between two lines of ---, which the Hub requires"})
 		return m, nil
 	}
 	text, offset, err := split(readme)
@@ -41,7 +40,8 @@ func parse(readme []byte) (*frontMatter, error) {
 		return nil, err
 	}
 	if strings.TrimSpace(text) == "" {
-		m.warn(0, "README.md has no front matter: using the newest Gradio and app.py; add sdk and sdk_version between two lines of --- at its top, which the Hub requires")
+		m.add(Finding{Hub: noMetadata, Problem: "README.md has no front matter: using the newest Gradio and app.py",
+			Fix: "add sdk and sdk_version between two lines of --- at its top, which the Hub requires"})
 		return m, nil
 	}
 	return m, m.read(text, offset)
@@ -87,7 +87,8 @@ func (m *frontMatter) read(text string, offset int) error {
 		return yamlError(err, offset)
 	}
 	if len(doc.Content) == 0 { // comments only
-		m.warn(offset, "the front matter is empty: using the newest Gradio and app.py; add sdk and sdk_version, which the Hub requires")
+		m.add(Finding{Line: offset, Hub: noMetadata, Problem: "the front matter is empty: using the newest Gradio and app.py",
+			Fix: "add sdk and sdk_version, which the Hub requires"})
 		return nil
 	}
 	root := doc.Content[0]
@@ -106,7 +107,7 @@ func (m *frontMatter) readKeys(nodes []*yaml.Node, offset int) error {
 		}
 		m.fields[key] = field{line: line, value: resolve(nodes[i+1])}
 		if !slices.Contains(knownKeys, key) {
-			m.warn(line, unknown(key))
+			m.warnUnknown(line, key)
 		}
 	}
 	return nil
@@ -134,23 +135,6 @@ func yamlError(err error, offset int) error {
 		Next: "correct that line or the one before it; a value with a colon, a # or a quote in it needs quotes around it"}
 }
 
-func (m *frontMatter) warn(line int, text string) {
-	m.warnings = append(m.warnings, warning{line, text})
-}
-
-// sentences returns the warnings ordered by line.
-func (m *frontMatter) sentences() []string {
-	slices.SortStableFunc(m.warnings, func(a, b warning) int { return a.line - b.line })
-	var all []string
-	for _, w := range m.warnings {
-		if w.line > 0 {
-			w.text = fmt.Sprintf("README.md line %d: %s", w.line, w.text)
-		}
-		all = append(all, w.text)
-	}
-	return all
-}
-
 // line returns the line of key, 0 if it is missing.
 func (m *frontMatter) line(key string) int { return m.fields[key].line }
 
@@ -171,7 +155,7 @@ func (m *frontMatter) text(key string) string {
 		return ""
 	}
 	if v.Kind != yaml.ScalarNode {
-		m.warn(m.line(key), key+" must be a single text; ignored")
+		m.warn(m.line(key), key, key+" must be a single text", "ignored")
 		return ""
 	}
 	return strings.TrimSpace(v.Value)
@@ -191,7 +175,7 @@ func (m *frontMatter) list(key string) []string {
 	for _, item := range items {
 		item = resolve(item)
 		if item.Kind != yaml.ScalarNode {
-			m.warn(m.line(key), key+" must be a list of texts; ignored")
+			m.warn(m.line(key), key, key+" must be a list of texts", "ignored")
 			return nil
 		}
 		texts = append(texts, item.Value)
@@ -207,7 +191,7 @@ func (m *frontMatter) table(key string) map[string]string {
 	}
 	var table map[string]string
 	if v.Decode(&table) != nil {
-		m.warn(m.line(key), key+" must be a list of `name: value` lines; ignored")
+		m.warn(m.line(key), key, key+" must be a list of `name: value` lines", "ignored")
 		return nil
 	}
 	return table
@@ -220,7 +204,7 @@ func (m *frontMatter) flag(key string, otherwise bool) bool {
 	}
 	var flag bool
 	if v.Decode(&flag) != nil {
-		m.warn(m.line(key), fmt.Sprintf("%s must be true or false; using %t", key, otherwise))
+		m.warn(m.line(key), key, key+" must be true or false", fmt.Sprintf("using %t", otherwise))
 		return otherwise
 	}
 	return flag
@@ -233,7 +217,7 @@ func (m *frontMatter) number(key string, otherwise int) int {
 	}
 	var n int
 	if v.Decode(&n) != nil || n <= 0 {
-		m.warn(m.line(key), fmt.Sprintf("%s must be a whole number above 0; using %d", key, otherwise))
+		m.warn(m.line(key), key, key+" must be a whole number above 0", fmt.Sprintf("using %d", otherwise))
 		return otherwise
 	}
 	return n

@@ -39,9 +39,9 @@ const (
 	defaultStartupTimeout = 30 * time.Minute
 )
 
-// maxReadme limits how much Open reads of a README.md, which may be untrusted. The Hub's own cards are a few
-// kilobytes; front matter beyond the limit is not found.
-const maxReadme = 1 << 20
+// maxText limits how much Open reads of a README.md or a requirements.txt, which may be untrusted. The Hub's own cards are
+// a few kilobytes; front matter beyond the limit is not found.
+const maxText = 1 << 20
 
 // Space is an app folder that the host serves, as its README.md describes it. Fields named after a key of the front
 // matter hold its text as written, and are empty if the key is missing, unless their comment states another default.
@@ -56,7 +56,7 @@ type Space struct {
 	ColorTo           string
 	Thumbnail         string
 	ShortDescription  string
-	License           string
+	License           string // several are joined with a comma
 	Header            string // mini or default
 	BasePath          string // page shown first
 	FullWidth         bool   // default: true
@@ -93,10 +93,11 @@ func Open(dir string) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	readme, err := readReadme(dir)
+	readme, err := readText(dir, "README.md")
 	if err != nil {
 		return nil, err
 	}
+	requirements, _ := readText(dir, requirementsName) // the build reports a file that cannot be read
 	front, err := parse(readme)
 	if err != nil {
 		return nil, err
@@ -108,6 +109,7 @@ func Open(dir string) (*Space, error) {
 	if err := checkAppFile(s.Dir, s.AppFile, front.line("app_file")); err != nil {
 		return nil, err
 	}
+	s.Warnings = sentences(append(front.sorted(), CheckRequirements(requirements)...))
 	return s, nil
 }
 
@@ -127,9 +129,9 @@ func folder(dir string) (string, error) {
 	return abs, nil
 }
 
-// readReadme returns nil if there is no README.md.
-func readReadme(dir string) ([]byte, error) {
-	path := filepath.Join(dir, "README.md")
+// readText returns nil if there is no such file.
+func readText(dir, name string) ([]byte, error) {
+	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -138,7 +140,7 @@ func readReadme(dir string) ([]byte, error) {
 		return nil, &FolderError{Dir: dir, Err: err}
 	}
 	if !info.Mode().IsRegular() { // reading a pipe would block forever
-		return nil, &ConfigError{Problem: "README.md is not a regular file", Next: "replace it with a text file"}
+		return nil, &ConfigError{Problem: name + " is not a regular file", Next: "replace it with a text file"}
 	}
 	head, err := readHead(path)
 	if err != nil {
@@ -154,7 +156,7 @@ func readHead(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxReadme))
+	return io.ReadAll(io.LimitReader(f, maxText))
 }
 
 // checkAppFile checks that appFile is a file inside dir after all links are followed: the file is executed, and shown

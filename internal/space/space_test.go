@@ -49,7 +49,7 @@ colorFrom: red
 colorTo: indigo
 sdk: gradio
 sdk_version: 5.49.1
-python_version: 3.10
+python_version: "3.10"
 app_file: ./src/main.py
 suggested_hardware: zero-a10g
 suggested_storage: small
@@ -95,6 +95,7 @@ func TestOpenReadsEveryKey(t *testing.T) {
 		PreloadFromHub: []string{"coqui/XTTS-v1", "openai-community/gpt2 config.json 11c5a3d5811f50298f278a704980280950aedb10"},
 		HFOAuth:        true, HFOAuthScopes: []string{"read-repos", "inference-api"},
 		HFOAuthExpirationMinutes: 43200, HFOAuthAuthorizedOrg: []string{"my-org"},
+		Warnings: []string{"README.md line 11: suggested_storage has no effect: persistent storage no longer exists on the Hub; remove it, and keep files in a dataset or a bucket"},
 	}
 	if got := open(t, dir); !reflect.DeepEqual(got, want) {
 		t.Errorf("Open = %+v\nwant   %+v", got, want)
@@ -169,7 +170,7 @@ func TestWarnings(t *testing.T) {
 		{"short", "sdk: gradio\ntag: [x]", `README.md line 3: unknown key "tag"; did you mean "tags"?`},
 		{"far", "sdk: gradio\n\n# more\ncolour: red", `README.md line 5: unknown key "colour"; ignored, as on the Hub`},
 		{"no sdk", "title: x", "README.md has no sdk: using gradio; write sdk: gradio, which the Hub requires"},
-		{"two parts", "sdk: gradio\nsdk_version: 6.0", "README.md line 3: sdk_version 6.0 has only two parts, which the Hub has rejected; write all three"},
+		{"two parts", "sdk: gradio\nsdk_version: 6.1", "README.md line 3: sdk_version 6.1 has only two parts, which the Hub has rejected; write all three"},
 		{"old gradio", "sdk: gradio\nsdk_version: 3.50.2", "README.md line 3: sdk_version 3.50.2 is older than 4, the first Gradio that ZeroGPU supports; choose 4 or newer"},
 		{"flag", "sdk: gradio\npinned: maybe", "README.md line 3: pinned must be true or false; using false"},
 		{"number", "sdk: gradio\nhf_oauth_expiration_minutes: long", "README.md line 3: hf_oauth_expiration_minutes must be a whole number above 0; using 480"},
@@ -180,7 +181,7 @@ func TestWarnings(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			got := open(t, app(t, row.frontMatter)).Warnings
+			got := open(t, app(t, row.frontMatter+"\npython_version: \"3.10\"")).Warnings
 			if len(got) != 1 || got[0] != row.want {
 				t.Errorf("front matter %q\ngot  %q\nwant %q", row.frontMatter, got, row.want)
 			}
@@ -189,7 +190,7 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestWarningsAreOrderedByLine(t *testing.T) {
-	got := open(t, app(t, "sdk: gradio\npinned: maybe\ncolour: red")).Warnings
+	got := open(t, app(t, "sdk: gradio\npinned: maybe\ncolour: red\npython_version: \"3.10\"")).Warnings
 	if len(got) != 2 || !strings.Contains(got[0], "line 3") || !strings.Contains(got[1], "line 4") {
 		t.Errorf("Warnings = %q, want line 3, then line 4", got)
 	}

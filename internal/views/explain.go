@@ -154,6 +154,9 @@ func termsOf(err error) (t terms, ok bool) {
 		t = terms{requested: e.Requested, left: e.Left, wait: e.Again()}
 	}
 	t.why = refused.Reason()
+	if illegal, ok := refused.(*quota.IllegalDurationError); ok {
+		t.why += atStart(illegal)
+	}
 	return t, true
 }
 
@@ -227,4 +230,13 @@ func (a *Accounts) denied(payer identity.Identity, operator bool) (why string, d
 		command += " --identity " + denial.Identity
 	}
 	return fmt.Sprintf("forbidden by the operator: %s may not spend its visitors' seconds at other Spaces; `%s` allows it again", denial.Space, command), true
+}
+
+// atStart names the exception for calls that the Space makes before it answers visitors: the Space's own account has no
+// limits then (internal/host, spaceRun.Account), as ZeroGPU has an allowance of 1,500 s for the start.
+func atStart(e *quota.IllegalDurationError) string {
+	if e.Longest == 0 {
+		return ""
+	}
+	return "; only the calls that a Space makes itself while it starts may be longer, up to 1,500 s on ZeroGPU"
 }

@@ -31,6 +31,13 @@ type Space struct {
 	Why    string `json:"why,omitempty"`
 	// Queued counts the waiting Events.
 	Queued int `json:"queued"`
+
+	// Page is the URL to open first: URL and base_path of the front matter. Title, Header (mini or default; empty: default)
+	// and FullWidth are keys of the same name, for a console that frames the page.
+	Page      string `json:"page"`
+	Title     string `json:"title"`
+	Header    string `json:"header,omitempty"`
+	FullWidth bool   `json:"fullWidth"`
 }
 
 // Health is the answer of GET /healthz.

@@ -24,14 +24,26 @@ def _remove_from_environment() -> None:
         os.environ.pop("PYTHONPATH", None)
 
 
+def _without_the_app(folder: str) -> list[str]:
+    """Returns sys.path without the entries of PYTHONPATH: an app's queue.py or types.py would replace the module that
+    the runner imports."""
+    library = os.path.dirname(os.__file__)
+    first = sys.path.index(library) if library in sys.path else 0
+    return [folder, *sys.path[first:]]
+
+
 def _start() -> None:
     folder = os.path.dirname(os.path.abspath(__file__))
     descriptor = os.environ.pop("SPACEHOST_FD", None)
     if descriptor is not None:
         try:
-            import spacehost_runner
+            whole, sys.path[:] = sys.path[:], _without_the_app(folder)
+            try:
+                import spacehost_runner
 
-            spacehost_runner.start(int(descriptor))
+                spacehost_runner.start(int(descriptor))
+            finally:
+                sys.path[:] = whole
         except BaseException:  # site.py would swallow it, and the app would run without the host
             import traceback
 

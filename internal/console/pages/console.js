@@ -51,7 +51,7 @@ async function show() {
 // A visit from a Space offers that Space alone. Any other visit offers all visible Spaces.
 function choices(me) {
 	const space = wanted.get("space");
-	if (!space) return me.spaces.map((s) => ({ space: s.name, origin: s.url, to: "/" }));
+	if (!space) return me.spaces.map((s) => ({ space: s.name, origin: s.url, to: s.page }));
 	return [{ space, origin: wanted.get("origin") ?? "", to: wanted.get("to") ?? "/" }];
 }
 

@@ -49,7 +49,7 @@ def install(patches: dict[str, Callable[[Any], None]], order: Trace, module: Any
     if missing:
         print(
             "spacehost: this release of spaces lacks " + ", ".join(missing) + ", so GPU functions that use torch need a "
-            "real GPU; install spaces 0.40 or newer to try them on simulated ones",
+            "real GPU; install spaces 0.40.1 or newer to try them on simulated ones",
             file=sys.stderr, flush=True,
         )
         return

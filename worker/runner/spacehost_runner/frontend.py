@@ -1,6 +1,7 @@
 """Lists the responses of an app that are Gradio's own, so that the host may serve them itself."""
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 FOLDERS = {"/static/": "static", "/assets/": "assets", "/svelte/": "assets/svelte"}  # gradio/route_utils.py, *_PATH_LIB
@@ -44,3 +45,31 @@ def _is_gradios(routes: Any, path: str) -> bool:
                 return _is_gradios(included.routes, path)
             return getattr(getattr(route, "endpoint", None), "__module__", "") == "gradio.routes"
     return False
+
+
+def hide_space_id(Blocks: Any) -> None:
+    """Leaves space_id empty in every config, so that pages and clients do not send the Space's name to the Hub.
+
+    With a space_id, the page of Gradio 4 to 6 requests huggingface.co/api/spaces/{space_id} from the visitor's browser
+    (js/core, @huggingface/space-header), and @gradio/client sends its token to .../{space_id}/jwt. Empty, not None:
+    Gradio 6 shows theme settings where it is null, which no page on Spaces does. SPACE_ID itself stays set:
+    utils.get_space() and the app read it. launch() is never called with share=True, the other reader of space_id.
+    """
+    Blocks.space_id = property(lambda self: "", lambda self, value: None)
+
+
+def patch_mcp(module: Any) -> None:
+    """Accepts the names of tools with the prefix, which a page without space_id leaves in ?tools= (ApiDocs.svelte)."""
+    Server = module.GradioMCPServer
+    original = getattr(Server, "get_selected_tools_from_request", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def get_selected_tools_from_request(self: Any) -> Any:
+        names, prefix = original(self), self.tool_prefix
+        if names is None or not prefix:
+            return names
+        return [name.removeprefix(prefix) if name.startswith(2 * prefix) else name for name in names]
+
+    Server.get_selected_tools_from_request = get_selected_tools_from_request

@@ -10,11 +10,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import cuda_order, data_folder, fake_cuda
+from . import cuda_order, data_folder, fake_cuda, frontend
 from .files import static_paths
 from .http_client import Client
 from .hub import patch_external
 from .importing import Finder
+from .programs import add_path
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
 from .servers import PUBLIC_PORT, patch_config, patch_server
 
@@ -31,9 +32,11 @@ def install(state: State) -> None:
         "gradio.queueing": _patch_queue,
         "gradio.blocks": _patch_blocks,
         "gradio.external": patch_external,
+        "gradio.mcp": lambda state, module: frontend.patch_mcp(module),
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
+        "subprocess": add_path,
         "uvicorn.config": patch_config,
         "uvicorn.server": patch_server,
         "spaces.zero.client": _patch_client,
@@ -163,6 +166,7 @@ def _patch_blocks(state: State, module: Any) -> None:
 
     Blocks.launch, Blocks.block_thread, Blocks.close = launch, block, close_and_report
     _watch_config(state, Blocks)
+    frontend.hide_space_id(Blocks)
 
 
 def _watch_config(state: State, Blocks: Any) -> None:
@@ -370,8 +374,9 @@ def _patch_decorator(state: State, module: Any) -> None:
         return
 
     @functools.wraps(original)
-    def decorate(task: Any, duration: Any, size: Any) -> Any:
-        decorated = original(task, duration, size)
+    def decorate(task: Any, duration: Any, *args: Any, **options: Any) -> Any:
+        size = options.get("size", next(iter(args), None))  # before spaces 0.47 there is no size
+        decorated = original(task, duration, *args, **options)
         with contextlib.suppress(Exception):  # a Space may decorate any object
             if decorated is not task and len(state.tasks) < MAX_TASKS:
                 state.tasks[str(id(task))] = {"name": str(task.__name__)[:100], "seconds": _seconds(duration), "size": size or ""}

@@ -1,0 +1,37 @@
+package host
+
+import (
+	"slices"
+	"testing"
+
+	"spacehost/internal/build"
+	"spacehost/internal/space"
+)
+
+// TestSpaceEnvironment: settings of the operator's shell do not reach a Space; the address of the package index does,
+// without a password.
+func TestSpaceEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"TZ": "Asia/Tokyo", "LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8", "PIP_USER": "1", "PIP_FIND_LINKS": "/x", "UV_PYTHON": "3.8", "PYTHONPATH": "/x",
+		"HF_TOKEN": "secret", "PIP_INDEX_URL": "https://index.invalid/simple", "PIP_EXTRA_INDEX_URL": "https://a.invalid https://user:pw@b.invalid/simple",
+		"PIP_CERT": "/ca.pem", "PIP_PROXY": "user:pw@proxy.invalid:3128", "UV_DEFAULT_INDEX": "https://token@index.invalid/simple",
+	} {
+		t.Setenv(name, value)
+	}
+	s := &space.Space{Name: "demo", Dir: "/spaces/demo"}
+	got := spaceEnv(map[string]string{"OWN": "1"}, s, &build.Environment{Python: "/env/bin/python"}, "/home", "localhost", nil)
+	for _, want := range []string{"TZ=UTC", "LANG=C.UTF-8", "PYTHONPATH=/spaces/demo", "PIP_INDEX_URL=https://index.invalid/simple", "PIP_CERT=/ca.pem", "OWN=1"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is missing in %q", want, got)
+		}
+	}
+	for _, name := range []string{"LC_ALL", "PIP_USER", "PIP_FIND_LINKS", "UV_PYTHON", "HF_TOKEN", "PIP_EXTRA_INDEX_URL", "PIP_PROXY", "UV_DEFAULT_INDEX"} {
+		if slices.ContainsFunc(got, func(pair string) bool { return len(pair) > len(name) && pair[:len(name)+1] == name+"=" }) {
+			t.Errorf("%s reached the Space", name)
+		}
+	}
+	got = spaceEnv(map[string]string{"TZ": "Europe/Paris", "PYTHONPATH": "/own"}, s, &build.Environment{Python: "/env/bin/python"}, "/home", "localhost", nil)
+	if !slices.Contains(got, "TZ=Europe/Paris") || !slices.Contains(got, "PYTHONPATH=/own") {
+		t.Errorf("the Space's own Variables do not win: %q", got)
+	}
+}

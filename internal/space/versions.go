@@ -1,0 +1,110 @@
+package space
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// What ZeroGPU has (hub-docs, spaces-zerogpu.md, "Supported Versions").
+var (
+	zeroPythons = []string{"3.10.13", "3.12.12"}
+	zeroTorches = []string{"2.8.0", "2.9.1", "2.10.0", "2.11.0"}
+)
+
+const requirementsName = "requirements.txt"
+
+// checkPython warns about an unquoted number, and a Python that ZeroGPU does not have.
+func (m *frontMatter) checkPython(key Key, value *yaml.Node) {
+	unquoted(m, key, value)
+	text := value.Value
+	zero := slices.ContainsFunc(zeroPythons, func(p string) bool {
+		return p == text || strings.HasPrefix(p, text+".") && strings.Count(text, ".") == 1
+	})
+	if !zero && pythonVersion.MatchString(text) {
+		m.warn(m.line(key.Name), key.Name, fmt.Sprintf("ZeroGPU has no Python %s: it has %s", text, strings.Join(zeroPythons, " and ")), `write python_version: "3.12" or "3.10"`)
+	}
+}
+
+// checkMissingPython warns that the Hub and this machine choose different versions.
+func (m *frontMatter) checkMissingPython() {
+	if m.value("python_version") == nil && len(m.fields) > 0 {
+		m.warn(0, "python_version", "README.md has no python_version: the Hub takes 3.10, spacehost the python3 of this machine", `write python_version: "3.10" or "3.12"`)
+	}
+}
+
+// torchRequirement matches a line that limits torch: its name, extras, and the comma-separated bounds.
+var torchRequirement = regexp.MustCompile(`^(?i:torch)\s*(?:\[[^\]]*\])?\s*((?:===|==|~=|!=|<=|>=|<|>)[^;#]+)`)
+
+// CheckRequirements warns about lines of a requirements.txt that exclude every torch that ZeroGPU has. nil means a missing
+// file. URLs, markers and included files are not examined.
+func CheckRequirements(requirements []byte) (findings []Finding) {
+	for i, line := range strings.Split(unixLines(requirements), "\n") {
+		found := torchRequirement.FindStringSubmatch(strings.TrimSpace(line))
+		if found == nil {
+			continue
+		}
+		bounds := strings.Split(strings.ReplaceAll(found[1], " ", ""), ",")
+		if !slices.ContainsFunc(zeroTorches, func(version string) bool { return allows(bounds, version) }) {
+			findings = append(findings, Finding{File: requirementsName, Line: i + 1,
+				Problem: fmt.Sprintf("ZeroGPU has no torch that fits %q: it has %s", strings.TrimSpace(line), strings.Join(zeroTorches, ", ")),
+				Fix:     "choose one of these"})
+		}
+	}
+	return findings
+}
+
+var bound = regexp.MustCompile(`^(===|==|~=|!=|<=|>=|<|>)v?([0-9]+(?:\.[0-9]+)*)(\.\*)?([^,]*)$`)
+
+// allows reports whether a release fits all bounds (PEP 440). A bound of another form, such as a pre-release, is taken as
+// one that fits: no warning is better than a wrong one. Local versions (2.8.0+cu126) are ignored, as in PEP 440.
+func allows(bounds []string, version string) bool {
+	for _, text := range bounds {
+		found := bound.FindStringSubmatch(text)
+		if found == nil || found[4] != "" && !strings.HasPrefix(found[4], "+") {
+			continue
+		}
+		if !fits(found[1], found[2], found[3] != "", version) {
+			return false
+		}
+	}
+	return true
+}
+
+// fits compares version with one bound. wild is set for ==2.8.*.
+func fits(operator, limit string, wild bool, version string) bool {
+	order := slices.Compare(numbers(version), numbers(limit))
+	prefix := strings.HasPrefix(version+".", limit+".")
+	switch operator {
+	case "==", "===":
+		return order == 0 || wild && prefix
+	case "!=":
+		return order != 0 && !(wild && prefix)
+	case "<":
+		return order < 0
+	case "<=":
+		return order <= 0
+	case ">":
+		return order > 0
+	case ">=":
+		return order >= 0
+	}
+	parent := limit[:max(0, strings.LastIndex(limit, "."))] // ~=2.8.0 is >=2.8.0, ==2.8.*
+	return order >= 0 && strings.HasPrefix(version+".", parent+".")
+}
+
+// numbers returns the parts of a release, without trailing zeros: 2.8 and 2.8.0 are equal.
+func numbers(version string) (parts []int) {
+	for part := range strings.SplitSeq(version, ".") {
+		n, _ := strconv.Atoi(part) // the pattern has checked it
+		parts = append(parts, n)
+	}
+	for len(parts) > 0 && parts[len(parts)-1] == 0 {
+		parts = parts[:len(parts)-1]
+	}
+	return parts
+}
