@@ -75,8 +75,8 @@ func (a *app) testManifest(t *testing.T) {
 	quick, shared := a.endpoint(t, "quick"), a.endpoint(t, "hang").Group
 	for name, want := range map[string]queue.Endpoint{
 		"quick":     {Limit: 5, Inputs: 1, Native: true},
-		"gen":       {Limit: 0, Inputs: 1, Native: true},
-		"endless":   {Limit: 3, Inputs: 1, Native: true},
+		"gen":       {Limit: 0, Inputs: 1, Native: true, Generator: true},
+		"endless":   {Limit: 3, Inputs: 1, Native: true, Generator: true},
 		"hang":      {Limit: 3, Inputs: 1, Native: true, Group: "shared"},
 		"stuck":     {Limit: 5, Inputs: 1, Native: true, Group: "shared"},
 		"batch":     {Limit: 5, Inputs: 1, Native: true, Batch: 4},
