@@ -78,11 +78,12 @@ func TestNoGPUFunctionDetected(t *testing.T) {
 			dir := writeSpace(t, "v6", row.app)
 			p := runProduct(t, dir)
 			warning := fmt.Sprintf("written: warning: ZeroGPU stops this Space with %q. %s", noGPUFunction, row.next)
-			if got := strings.Count(p.text(), warning); got != 1 {
-				t.Errorf("the warning %q is there %d times", warning, got)
-			}
+			eventually(t, "the screen shows "+warning, patience, func() bool { return strings.Contains(p.text(), warning) })
 			if got := p.client().ok("/greet", "you"); got != "Hello you" {
 				t.Errorf("the Space answers %q", got)
+			}
+			if got := strings.Count(p.text(), warning); got != 1 {
+				t.Errorf("the warning is there %d times, want once", got)
 			}
 
 			strict := startProduct(t, t.TempDir(), dir, "--strict")
@@ -160,10 +161,10 @@ func TestExamplesAreCachedLazily(t *testing.T) {
 					t.Errorf("start %d, visit %d shows no result: %v", start, visit, err)
 				}
 			}
+			p.stop()
 			if got := strings.Count(p.text(), "shout quiet one"); got != 1 {
 				t.Errorf("start %d: the example ran %d times, want once", start, got)
 			}
-			p.stop()
 		}
 	})
 }
@@ -204,13 +205,14 @@ func TestIgnoredAddress(t *testing.T) {
 		if got := p.client().ok("/greet", "you"); got != "Hello you" {
 			t.Errorf("launch(%s) answers %q", row.arguments, got)
 		}
-		if got := strings.Count(p.text(), "spacehost: launch("); got != len(row.want) {
-			t.Errorf("launch(%s) prints %d sentences, want %d", row.arguments, got, len(row.want))
-		}
 		for _, want := range row.want {
+			eventually(t, "the screen shows "+want, patience, func() bool { return strings.Contains(p.text(), want) })
 			if strings.Count(p.text(), want) != 1 {
 				t.Errorf("launch(%s) does not print %q once", row.arguments, want)
 			}
+		}
+		if got := strings.Count(p.text(), "spacehost: launch("); got != len(row.want) {
+			t.Errorf("launch(%s) prints %d sentences, want %d", row.arguments, got, len(row.want))
 		}
 	}
 }
