@@ -81,6 +81,9 @@ func (ts Tiers) names() (names []string) {
 	return names
 }
 
+// NewestPreset is the preset of the newest month, the default.
+const NewestPreset = "2026-10"
+
 // presets are Hugging Face's tiers by the month in which they were read, because upstream changes them.
 var presets = map[string][]Tier{
 	"2026-04": {

@@ -18,7 +18,7 @@ func TestByName(t *testing.T) { eachLine(t, byName) }
 func byName(t *testing.T, line string) {
 	to := t.TempDir()
 	tiers := filepath.Join(to, "tiers.yaml")
-	if err := os.WriteFile(tiers, []byte("tiers: {free: {quota: 30}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(tiers, []byte("base: 2026-04\ntiers: {free: {quota: 30}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := startOn(t, line, t.TempDir(), onGradio(t, to, line, "testdata/spaces/by-name"), onGradio(t, to, line, viaDir+"/space-b"), "--by-name", "--quota", tiers)

@@ -183,6 +183,7 @@ func TestHardware(t *testing.T) {
 		{nil, `["NVIDIA H200", 74625056768, "9.0", 60, 1, "NVIDIA H200", 74625056768]`, 10},
 		{[]string{"--hardware", "rtx-pro-6000"}, fmt.Sprintf(rtx, 188), 15},
 		{[]string{"--gpus", "mock:1xRTX-PRO-6000", "--variable", "ZEROGPU_CUDA_MULTI_PROCESSOR_COUNT=7"}, fmt.Sprintf(rtx, 7), 15},
+		{[]string{"--gpus", "mock:1xA100"}, fmt.Sprintf(rtx, 188), 15}, // ZeroGPU never had one
 		{[]string{"--gpus", "mock:2xH200-MIG-3g.71gb"}, `["NVIDIA H200 MIG 3g.71gb", 74625056768, "9.0", 60, 1, "NVIDIA H200 MIG 3g.71gb", 74625056768]`, 10},
 	} {
 		t.Run(strings.Join(row.args, " "), func(t *testing.T) {

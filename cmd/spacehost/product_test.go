@@ -58,7 +58,7 @@ func startProduct(t testing.TB, state, dir string, args ...string) *product {
 // startProductWith is startProduct with more environment variables for the host.
 func startProductWith(t testing.TB, env []string, state, dir string, args ...string) *product {
 	t.Helper()
-	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t), "--gpus", "mock:1xH200"}
+	usual := []string{"run", dir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t), "--gpus", "mock:1xH200", "--quota", "2026-04"}
 	return startCommandWith(t, env, state, append(usual, args...)...)
 }
 

@@ -42,6 +42,7 @@ func serveLab(t *testing.T, state, members, people string) *lab {
 		"PYTHON", environment(t), "HOST", protectedName, "MEMBERS", members, "PEOPLE", people,
 	).Replace(`
 gpus: {machine: mock:1xH200, large: 1}
+quota: 2026-04
 tiers: {student: {quota: 100, longest: 20}}
 address: 127.0.0.1:0
 console: 127.0.0.1:0

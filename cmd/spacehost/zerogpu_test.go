@@ -216,3 +216,24 @@ func TestIgnoredAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaults checks that a start without flags has the hardware and the limits of ZeroGPU's newest month, and names them.
+func TestDefaults(t *testing.T) {
+	if _, err := os.Stat("/proc/driver/nvidia"); err == nil {
+		t.Skip("SKIPPED: this machine has an NVIDIA driver, so its GPUs are not simulated")
+	}
+	p := startCommand(t, t.TempDir(), "run", lineDir, "--addr", ":0", "--console-addr", ":0", "--python", environment(t))
+	t.Cleanup(p.stop)
+	p.awaitReady()
+	for _, want := range []string{
+		"GPUs are SIMULATED (1 x RTX PRO 6000).",
+		"torch shows NVIDIA RTX PRO 6000 Blackwell Server Edition (see --hardware). For this GPU the spaces package requests 1.5 times the seconds",
+		`tier "free": 300 s of GPU time a day and 8 runs (quota preset 2026-10; see --tier, --quota).`,
+	} {
+		eventually(t, "the screen shows "+want, patience, func() bool { return strings.Contains(p.text(), want) })
+	}
+	p.client().ok("/ten")
+	if ended := p.awaitEnded(1); ended[0].DeclaredSeconds != 15 {
+		t.Errorf("a function of 10 s declared %g s, want 15", ended[0].DeclaredSeconds)
+	}
+}

@@ -63,8 +63,8 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 		Example: `  spacehost run                                     the Space in this folder
   spacehost run --gpus mock:2xH200 examples/hello-zerogpu
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
-  spacehost run --tier pro --quota 2026-08 .        as a PRO user, with the numbers of August 2026
-  spacehost run --tier free --quota 2026-10 .       refuses the ninth call in 24 hours, as ZeroGPU does
+  spacehost run --tier pro --quota 2026-04 .        as a PRO user, with the numbers of April 2026
+  spacehost run --tier free .                       refuses the ninth call in 24 hours, as ZeroGPU does
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -101,7 +101,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.identity, "identity", "direct", "whether a browser's sign-in counts: direct, always; hub, only where it would reach the Space on the Hub, to find what a custom frontend loses")
 	f.StringVar(&o.consoleURL, "console-url", "", "address of the console for browsers, such as https://console.example (default: where it listens)")
 	f.BoolVar(&o.insecure, "insecure-login", false, "allow sign-in over plain http from other machines, where the connection can be intercepted")
-	f.StringVar(&o.gpus, "gpus", "auto", "GPUs to lend: auto (NVIDIA GPUs, else simulated ones), none, mock:2xH200, or mock:2xH200-MIG-3g.71gb for MIG instances")
+	f.StringVar(&o.gpus, "gpus", "auto", "GPUs to lend: auto (NVIDIA GPUs, else a simulated RTX PRO 6000), none, mock:2xH200, or mock:2xH200-MIG-3g.71gb for MIG instances")
 	f.StringVar(&o.hardware, "hardware", config.AutoHardware, "GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (charges 1.5 x the seconds), or auto for this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU for a call of size large: 1, 1/2 ... 1/8; xlarge gets a whole GPU")
 	f.IntVar(&o.perSpace, "per-space", 0, "maximum calls of one Space that hold a GPU at a time (default 0: as many as there are GPUs)")
@@ -111,7 +111,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environment from scratch (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "tier of the local visitor: unauthenticated, free, pro ... or unlimited")
-	f.StringVar(&o.quota, "quota", "2026-04", "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
+	f.StringVar(&o.quota, "quota", config.DefaultPreset, "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "maximum wait of a call for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "time that an idle worker keeps its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "component that admits calls to the queue: native, the host where it can; space, always the Space's own Gradio (for comparison)")

@@ -127,7 +127,7 @@ func TestLoadReportsMistakes(t *testing.T) {
   - {name: ben, tokens: ["` + strings.ToUpper(hash) + `"]}
   - {name: ben, tiers: free}
 `, []string{
-			`lab.yaml:3: people[0].name: "Ada" cannot be a name`, `lab.yaml:4: people[0].tier: no tier "gold" in quota 2026-04`,
+			`lab.yaml:3: people[0].name: "Ada" cannot be a name`, `lab.yaml:4: people[0].tier: no tier "gold" in quota 2026-10`,
 			"lab.yaml:5: people[1].tokens[0]: this is a token itself", "lab.yaml:5: people[1].tokens[1]: this is not sha256:", "lab.yaml:5: people[1]: has no `name`; add one",
 			"lab.yaml:6: people[2].tokens[0]: duplicate token; list each token once", `lab.yaml:7: people[3].tiers: unknown key; did you mean "tier"?`,
 			"lab.yaml:7: people[3].name: duplicate person ben; keep one entry"}},

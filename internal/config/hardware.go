@@ -23,6 +23,12 @@ var KnownHardware = map[string]Hardware{
 	"rtx-pro-6000": {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, gpu.Architecture{Major: 12, Multiprocessors: 188}},
 }
 
+// NewestHardware is the word for ZeroGPU's hardware of the newest month (hub-docs, spaces-zerogpu.md, July 2026).
+const NewestHardware = "rtx-pro-6000"
+
+// SimulatedGPU is the machine that `run` simulates without an NVIDIA GPU, in the words of --gpus mock: one GPU of NewestHardware.
+const SimulatedGPU = "1xRTX-PRO-6000"
+
 // AutoHardware selects the hardware by the machine's GPUs.
 const AutoHardware = "auto"
 

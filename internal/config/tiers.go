@@ -36,7 +36,7 @@ func ReadTiers(text string) (quota.Tiers, error) {
 	if !ok {
 		return quota.Tiers{}, d.err()
 	}
-	base, own := "2026-04", []quota.Tier{}
+	base, own := DefaultPreset, []quota.Tier{}
 	root.fields("a mapping with the keys base and tiers", map[string]func(node){
 		"base": func(n node) {
 			if text, ok := n.scalar(); ok {
@@ -111,8 +111,11 @@ func (n node) tier(name string) (tier quota.Tier, ok bool) {
 	return tier, len(n.doc.problems) == mistakes
 }
 
+// DefaultPreset is the preset of a host, and of a file of tiers, that names none.
+const DefaultPreset = quota.NewestPreset
+
 // newest is the preset that has every tier name that upstream has used.
-var newest, _ = quota.Presets("2026-10")
+var newest, _ = quota.Presets(DefaultPreset)
 
 // CheckTiers checks --quota, and --tier against its tiers. Mistakes in a file of tiers are returned as *FileError.
 func CheckTiers(text, tier string) error {

@@ -16,8 +16,8 @@ func (h *Host) openGPUs() (err error) {
 	gpus := h.settings.GPUs
 	h.inventory, err = openInventory(gpus.Value)
 	if needed := (*noGPUError)(nil); errors.As(err, &needed) && !h.settings.IsServe() {
-		h.screen.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x H200). GPU functions run, on the CPU; see --gpus.")
-		h.inventory, err = nvml.Simulated("1xH200")
+		h.screen.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x RTX PRO 6000). GPU functions run, on the CPU; see --gpus.")
+		h.inventory, err = nvml.Simulated(config.SimulatedGPU)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", gpus.Source, gpus.Value, err)
@@ -74,14 +74,14 @@ func openInventory(spec string) (gpu.Inventory, error) {
 }
 
 // selectHardware returns the GPU of the setting `hardware`. With auto it is the first GPU or MIG instance of this machine.
-// A simulated GPU counts as the ZeroGPU hardware of the same name, else as the H200.
+// A simulated GPU counts as the ZeroGPU hardware of the same name, else as ZeroGPU's newest.
 func (h *Host) selectHardware() (config.Hardware, error) {
 	if chosen, known := config.KnownHardware[h.settings.Hardware.Value]; known {
 		return chosen, nil
 	}
 	devices, err := h.inventory.Devices(context.Background())
 	if missing := (*gpu.MissingError)(nil); err != nil && !errors.As(err, &missing) || len(devices) == 0 {
-		return config.KnownHardware["h200"], err
+		return config.KnownHardware[config.NewestHardware], err
 	}
 	first := devices[0]
 	described, ok := h.inventory.(*nvml.Inventory)
@@ -94,7 +94,7 @@ func (h *Host) selectHardware() (config.Hardware, error) {
 				return known, nil
 			}
 		}
-		return config.KnownHardware["h200"], nil
+		return config.KnownHardware[config.NewestHardware], nil
 	}
 	found := config.Hardware{Name: first.Name, Memory: first.MemoryTotal}
 	if found.Architecture, err = described.Architecture(context.Background(), first.UUID); err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sync/errgroup"
+
+	"spacehost/internal/config"
 )
 
 // greet prints the Spaces and the quota that applies, before the long work of a start.
@@ -25,6 +27,9 @@ func (h *Host) greet() {
 			s.note("warning: " + warning)
 		}
 	}
+	if h.visibleGPU != nil {
+		h.screen.note(hardwareNote(*h.visibleGPU, h.settings.Hardware.Source))
+	}
 	if h.settings.IsServe() {
 		h.screen.note(fmt.Sprintf("People in %s: %d. All other visitors are identified by address, with tier %q: %s (quota preset %s).",
 			h.settings.File, len(h.settings.People), tier.Name, allowance, h.tiers.Preset))
@@ -32,6 +37,15 @@ func (h *Host) greet() {
 		return
 	}
 	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+}
+
+// hardwareNote names the GPU that torch shows, where it can be changed, and the seconds that spaces adds for it (spaces/zero/configs.json, 0.51.3).
+func hardwareNote(visible config.Hardware, source string) string {
+	text := fmt.Sprintf("Outside of GPU functions, torch shows %s (see %s).", visible.Name, source)
+	if visible.Name == config.KnownHardware["rtx-pro-6000"].Name {
+		text += " For this GPU the spaces package requests 1.5 times the seconds that a function declares."
+	}
+	return text
 }
 
 // announceReady prints the URL of each running Space, then the ready line. It waits until every Space has started or
