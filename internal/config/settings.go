@@ -96,13 +96,16 @@ func (s SpaceSettings) Open() (*space.Space, error) {
 }
 
 // OpenSpaces reads every folder and stops at the first error. Names must be unique, because URLs of the device API,
-// tokens and the ledger contain them. Errors: *NameError, and the errors of space.Open.
+// tokens and the ledger contain them. Errors: *NameError, the errors of space.Open and, if Strict, space.Space.Refused.
 func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	dirs := map[string]string{}
 	for _, settings := range s.Spaces {
 		found, err := settings.Open()
 		if err != nil {
 			return opened, err
+		}
+		if s.Strict && found.Refused != nil {
+			return opened, found.Refused
 		}
 		if other, used := dirs[found.Name]; used {
 			return opened, &NameError{found.Name, other, found.Dir}

@@ -195,6 +195,9 @@ func TestCheckDir(t *testing.T) {
 	if err != nil || len(got) != 2 || !got[0].Refused || got[1].File != "requirements.txt" {
 		t.Errorf("CheckDir = %+v, %v", got, err)
 	}
+	if refused := open(t, dir).Refused; refused == nil || !strings.HasPrefix(refused.Error(), "torch version in requirements.txt is not compatible with ZeroGPU (requirements.txt line 1: ") || StageOf(refused) != "CONFIG_ERROR" {
+		t.Errorf("Refused = %v", refused)
+	}
 	if warnings := open(t, dir).Warnings; len(warnings) != 2 || warnings[1] != got[1].String() {
 		t.Errorf("Open warns %q", warnings)
 	}

@@ -83,6 +83,9 @@ type Space struct {
 
 	// Warnings are sentences for the author, ordered by line: what is unknown, ignored here, or rejected by the Hub.
 	Warnings []string
+	// Refused is the error with which ZeroGPU stops the Space before its build; nil if it builds the Space. Open returns
+	// such a Space, because it can run here.
+	Refused error
 }
 
 // Open reads the Space in dir. A missing README.md or missing front matter is a warning, so that a bare app.py can be
@@ -109,7 +112,8 @@ func Open(dir string) (*Space, error) {
 	if err := checkAppFile(s.Dir, s.AppFile, front.line("app_file")); err != nil {
 		return nil, err
 	}
-	s.Warnings = sentences(append(front.sorted(), CheckRequirements(requirements)...))
+	torch := CheckRequirements(requirements)
+	s.Warnings, s.Refused = sentences(append(front.sorted(), torch...)), refusal(torch)
 	return s, nil
 }
 

@@ -50,12 +50,24 @@ func CheckRequirements(requirements []byte) (findings []Finding) {
 		}
 		bounds := strings.Split(strings.ReplaceAll(found[1], " ", ""), ",")
 		if !slices.ContainsFunc(zeroTorches, func(version string) bool { return allows(bounds, version) }) {
-			findings = append(findings, Finding{File: requirementsName, Line: i + 1,
+			findings = append(findings, Finding{File: requirementsName, Line: i + 1, Hub: torchRefused,
 				Problem: fmt.Sprintf("ZeroGPU has no torch that fits %q: it has %s", strings.TrimSpace(line), strings.Join(zeroTorches, ", ")),
 				Fix:     "choose one of these"})
 		}
 	}
 	return findings
+}
+
+// torchRefused are ZeroGPU's words for such a line, with stage CONFIG_ERROR, as quoted in public issues.
+const torchRefused = "torch version in requirements.txt is not compatible with ZeroGPU"
+
+// refusal returns the first of these findings as the *ConfigError with which ZeroGPU stops a Space; nil without one.
+func refusal(findings []Finding) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	f := findings[0]
+	return &ConfigError{Problem: fmt.Sprintf("%s (%s line %d: %s)", torchRefused, f.File, f.Line, f.Problem), Next: f.Fix}
 }
 
 var bound = regexp.MustCompile(`^(===|==|~=|!=|<=|>=|<|>)v?([0-9]+(?:\.[0-9]+)*)(\.\*)?([^,]*)$`)
