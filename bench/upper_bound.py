@@ -40,6 +40,7 @@ class Host:
         self.apps: dict[int, Any] = {}
         self.mounts: dict[int, str] = {}
         self.tasks: dict[str, Any] = {}
+        self.lifespans: dict[int, dict[str, Any]] = {}
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self.right = 0
 
@@ -56,7 +57,8 @@ class Host:
     def channel(self) -> Host:
         return self
 
-    def write(self, frames: bytes) -> None:
+    def write(self, parts: list[bytes]) -> None:
+        frames = b"".join(parts)
         while frames:
             head, body = struct.unpack(">II", frames[:8])
             header, payload, frames = json.loads(frames[8 : 8 + head]), frames[8 + head : 8 + head + body], frames[8 + head + body :]
@@ -118,7 +120,7 @@ async def measure(host: Host, in_flight: int, prepare: Any, begin: Any) -> dict[
 
 async def whole(host: Host, adapter: QueueAdapter, in_flight: int) -> dict[str, float]:
     def begin(made: tuple[dict[str, Any], bytes]) -> None:
-        frame = encode({"op": "start", "app": 0, "events": [made[0]]}, made[1])
+        frame = b"".join(encode({"op": "start", "app": 0, "events": [made[0]]}, made[1]))
         header = json.loads(frame[8 : len(frame) - len(made[1])])
         adapter.loop.call_soon(adapter.start, header["events"], made[1])
 
