@@ -28,7 +28,8 @@ func (r Runs) Left() int { return max(0, r.Limit-r.Used-r.Reserved) }
 type RunsExceededError struct {
 	Requested, Left time.Duration // of the quota of seconds
 	Runs            Runs
-	Wait            time.Duration // until a run returns; a Span if only waiting calls are in the way
+	Wait            time.Duration // until At; a Span if only waiting calls are in the way
+	At              time.Time     // when enough runs have returned; zero if only waiting calls are in the way
 }
 
 func (e *RunsExceededError) Error() string {
@@ -145,7 +146,7 @@ func (r HoldRequest) checkRuns(ctx context.Context, tx *sql.Tx, requested time.D
 	}
 	e := &RunsExceededError{Requested: requested, Left: max(0, r.left(w)), Runs: runs, Wait: Span}
 	if back, ok := b.freeAt(r.Tier); ok {
-		e.Wait = back.Sub(r.Now)
+		e.Wait, e.At = back.Sub(r.Now), back
 	}
 	return true, e
 }

@@ -111,7 +111,7 @@ func (p *product) wantRunsInEveryView(at []time.Time) {
 	if r := e.Runs; r == nil || r.Used != 8 || r.Limit != 8 || r.Remaining != 0 || !r.ResetsAt.Equal(back) || !r.Enforced {
 		p.t.Errorf("explain: %+v, want 8 of 8 used, the next back at %s", e.Runs, back)
 	}
-	if v := e.Calls[0]; v.Fits || !v.At.Round(time.Millisecond).Equal(back) || v.Why != "8 of 8 runs in 24 hours are used" || *e.Functions[0].Calls != 0 {
+	if v := e.Calls[0]; v.Fits || !v.At.Equal(back) || v.Why != "8 of 8 runs in 24 hours are used" || *e.Functions[0].Calls != 0 {
 		p.t.Errorf("verdict: %+v, %d calls left; want the return of the first run", v, *e.Functions[0].Calls)
 	}
 	if r := e.Refusals; len(r) != 2 || r[0].Text != "8 of 8 runs in 24 hours are used" {

@@ -133,7 +133,8 @@ func (a *Accounts) unknownFunction(of Subject, q Query) error {
 // terms are the figures of a refusal.
 type terms struct {
 	requested, left, wait time.Duration
-	never                 bool // no wait would help: the tier does not allow it
+	back                  time.Time // the exact time after wait, if it is known
+	never                 bool      // no wait would help: the tier does not allow it
 	why, via              string
 }
 
@@ -149,7 +150,7 @@ func termsOf(err error) (t terms, ok bool) {
 	case *quota.ExceededError:
 		t = terms{requested: e.Requested, left: e.Left, wait: e.Again(), via: e.Via}
 	case *quota.RunsExceededError:
-		t = terms{requested: e.Requested, left: e.Left, wait: e.Again()}
+		t = terms{requested: e.Requested, left: e.Left, wait: e.Again(), back: e.At}
 	case *quota.CreditsPendingError:
 		t = terms{requested: e.Requested, left: e.Left, wait: e.Again()}
 	}
@@ -165,7 +166,11 @@ func (t terms) at(now time.Time) *time.Time {
 	if t.never {
 		return nil
 	}
-	at := now.Add(t.wait).UTC()
+	at := now.Add(t.wait)
+	if !t.back.IsZero() {
+		at = t.back
+	}
+	at = at.UTC()
 	return &at
 }
 
