@@ -35,7 +35,7 @@ var masks = []struct {
 	{regexp.MustCompile(`"(50th|90th|99th|total_requests|success_rate)":[0-9.e-]+`), `"$1":<count>`, "the summary covers all calls so far"},
 	{regexp.MustCompile(`("space_id":\s?)"(?:local/\w+)?"`), `$1"<space>"`, "the host leaves space_id empty, so that no page asks the Hub about the Space"},
 	{regexp.MustCompile(`\blocal/(?:components|protocol|guarded|server)\b`), "http://<host>", "code snippets then name the app's address"},
-	{regexp.MustCompile(`(\bClient(?:\.connect)?\(\\?")http://<host>/\w+`), "${1}http://<host>", "of a mounted app, with its path, where a client finds it"},
+	{regexp.MustCompile(`(\bClient(?:\.connect)?\(\\?"|\} predict )http://<host>/\w+`), "${1}http://<host>", "of a mounted app, with its path, where a client finds it"},
 	{regexp.MustCompile(`blob:[^"\s]+`), "<blob>", "a browser generates these names"},
 }
 
