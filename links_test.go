@@ -189,3 +189,26 @@ func anchorRune(r rune) rune {
 	}
 	return -1
 }
+
+// codePath matches a code span that names a source file of this repository by its path.
+var codePath = regexp.MustCompile("`((?:bench|cmd|examples|gpu|gradioapi|internal|migrations|queue|quota|server|worker)/[\\w./-]+\\.(?:go|py|sql))`")
+
+// TestNamedFilesExist checks the source files that the pages name without a link.
+func TestNamedFilesExist(t *testing.T) {
+	named := 0
+	for _, page := range markdownPages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range codePath.FindAllSubmatch(text, -1) {
+			named++
+			if _, err := os.Stat(string(found[1])); err != nil {
+				t.Errorf("%s names %s: %v", page, found[1], err)
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("only %d named files were found", named)
+	}
+}
