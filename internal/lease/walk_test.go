@@ -29,6 +29,22 @@ func TestRandomWalk(t *testing.T) {
 		steps = max(steps, 100_000)
 	}
 	resumed, warmStarts := 0, 0
+	// Warm starts are rare: about six in 34,000 steps on ten machines, and one of some seeds. A walk without them goes on
+	// with the next seed.
+	for round := uint64(0); round == 0 || round < 5 && warmStarts < max(1, steps/50_000); round++ {
+		r, w := walkMachines(t, seed+round, steps)
+		resumed, warmStarts = resumed+r, warmStarts+w
+	}
+	if warmStarts < max(1, steps/50_000) {
+		t.Errorf("only %d warm starts, %d resumed leases", warmStarts, resumed)
+	}
+	if resumed < steps/1000 {
+		t.Errorf("only %d leases reused an idle worker after waiting", resumed)
+	}
+}
+
+// walkMachines walks on each machine. It returns the numbers of resumed leases and of warm starts.
+func walkMachines(t *testing.T, seed uint64, steps int) (resumed, warmStarts int) {
 	for _, machine := range []struct {
 		devices, share int
 		warmFor        time.Duration
@@ -47,17 +63,12 @@ func TestRandomWalk(t *testing.T) {
 		}
 		k.checkVariety()
 		if t.Failed() {
-			return
+			t.FailNow()
 		}
 		resumed += k.resumeCount
 		warmStarts += k.warmStartCount
 	}
-	if warmStarts < max(1, steps/50_000) { // rare: about six in 34,000 steps on ten machines, and two of one seed
-		t.Errorf("only %d warm starts, %d resumed leases", warmStarts, resumed)
-	}
-	if resumed < steps/1000 {
-		t.Errorf("only %d leases reused an idle worker after waiting", resumed)
-	}
+	return resumed, warmStarts
 }
 
 // walk is a schedulerHarness with random events. all has every Lease that is open, or that ended recently.
