@@ -43,6 +43,8 @@ type Settings struct {
 	ReadyJSON     bool
 	Strict        bool // stop Spaces that ZeroGPU would stop, instead of printing a warning
 	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
+	Users         UIDs // uids for Spaces at IsolationUsers; the zero value if none are set
+	UsersPlace    Place
 }
 
 // Setting is a value and its source in the user's terms: a flag, or a key with its line in the file.
@@ -60,6 +62,7 @@ type SpaceSettings struct {
 	Concurrency *int // maximum concurrent GPU calls; nil: Settings.PerSpace
 	Variables   map[string]string
 	Secrets     map[string]string
+	IsolationSettings
 }
 
 // Visibility controls access to a Space, in the Hub's terms.

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Limits bound the resources of one Space. A field that is 0 is not set, and the host's default applies.
+type Limits struct {
+	Memory      int64   // bytes
+	Processes   int     // processes and threads
+	CPU         float64 // cores
+	Disk        int64   // bytes in the folders of the Space
+	Connections int     // connections to the host at a time
+	Output      int64   // bytes of stdout and stderr per second
+}
+
+// limitParsers hold, for each key of `limits`, the function that parses and stores its value.
+var limitParsers = map[string]func(l *Limits, text string) error{
+	"memory": func(l *Limits, text string) error { return parseSize(text, "", 64<<20, &l.Memory) },
+	"processes": func(l *Limits, text string) error {
+		return parseCount(text, 16, 4<<20, &l.Processes) // Gradio and uvicorn alone start more than ten threads
+	},
+	"cpu":         func(l *Limits, text string) error { return parseCores(text, &l.CPU) },
+	"disk":        func(l *Limits, text string) error { return parseSize(text, "", 1<<20, &l.Disk) },
+	"connections": func(l *Limits, text string) error { return parseCount(text, 1, 1<<20, &l.Connections) },
+	"output":      func(l *Limits, text string) error { return parseSize(text, "/s", 1000, &l.Output) },
+}
+
+// LimitKeys returns the keys of `limits`, sorted.
+func LimitKeys() []string { return slices.Sorted(maps.Keys(limitParsers)) }
+
+// Set parses the value of one key. In an error, the value keeps its former content.
+func (l *Limits) Set(key, text string) error {
+	parse, ok := limitParsers[key]
+	if !ok {
+		return fmt.Errorf("unknown limit %.40q; %s", key, suggest(key, LimitKeys(), "use one of "))
+	}
+	return parse(l, text)
+}
+
+// Parse parses KEY=VALUE, such as memory=8GiB, and returns the key.
+func (l *Limits) Parse(text string) (key string, err error) {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return key, fmt.Errorf("%.40q is not KEY=VALUE; give one such as memory=8GiB", text)
+	}
+	err = l.Set(key, value)
+	if _, known := limitParsers[key]; known && err != nil {
+		err = fmt.Errorf("%s: %w", key, err)
+	}
+	return key, err
+}
+
+// or returns the limits with the values of defaults where none is set.
+func (l Limits) or(defaults Limits) Limits {
+	return Limits{
+		Memory: orDefault(l.Memory, defaults.Memory), Processes: orDefault(l.Processes, defaults.Processes), CPU: orDefault(l.CPU, defaults.CPU),
+		Disk: orDefault(l.Disk, defaults.Disk), Connections: orDefault(l.Connections, defaults.Connections), Output: orDefault(l.Output, defaults.Output),
+	}
+}
+
+func orDefault[T comparable](value, other T) T {
+	var zero T
+	if value == zero {
+		return other
+	}
+	return value
+}
+
+var (
+	sizeRule  = regexp.MustCompile(`^(\d+(?:\.\d+)?) ?([kKMGTP]?i?B)$`)
+	sizeUnits = map[string]float64{
+		"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15,
+		"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,
+	}
+)
+
+// parseSize parses a number of bytes with a unit, and a rate if per is "/s". A bare number is a mistake, because readers
+// disagree about its unit.
+func parseSize(text, per string, least int64, into *int64) error {
+	digits, hasRate := strings.CutSuffix(text, per)
+	found := sizeRule.FindStringSubmatch(digits)
+	if found != nil && hasRate && sizeUnits[found[2]] > 0 {
+		number, err := strconv.ParseFloat(found[1], 64)
+		if size := number * sizeUnits[found[2]]; err == nil && size >= float64(least) && size < 1<<60 {
+			*into = int64(size)
+			return nil
+		}
+	}
+	if per != "" {
+		return fmt.Errorf("must be a rate of at least %s%s, such as 1MB%[2]s, not %.40[3]q", formatSize(least), per, text)
+	}
+	return fmt.Errorf("must be a size of at least %s with its unit, such as 8GiB or 500MB, not %.40q", formatSize(least), text)
+}
+
+// formatSize returns a size in the largest unit that divides it.
+func formatSize(size int64) string {
+	best := "B"
+	for unit, bytes := range sizeUnits {
+		if unit != "KB" && size >= int64(bytes) && size%int64(bytes) == 0 && bytes > sizeUnits[best] {
+			best = unit
+		}
+	}
+	return fmt.Sprintf("%d%s", size/int64(sizeUnits[best]), best)
+}
+
+func parseCount(text string, least, most int, into *int) error {
+	number, err := strconv.Atoi(text)
+	if err != nil || number < least || number > most {
+		return fmt.Errorf("must be a whole number from %d to %d, not %.40q", least, most, text)
+	}
+	*into = number
+	return nil
+}
+
+const (
+	minCores = 0.1
+	maxCores = 4096
+)
+
+func parseCores(text string, into *float64) error {
+	cores, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(cores) || cores < minCores || cores > maxCores {
+		return fmt.Errorf("must be a number of cores from %g to %d, such as 4 or 0.5, not %.40q", minCores, maxCores, text)
+	}
+	*into = cores
+	return nil
+}
