@@ -16,32 +16,35 @@ import (
 
 // options are the flags of `spacehost run`.
 type options struct {
-	dirs         []string
-	addr         string
-	consoleAddr  string
-	hosts        []string
-	gpus         string
-	hardware     string
-	large        string
-	share        gpu.Share // parsed from large
-	perSpace     int
-	python       string
-	state        string
-	tier         string
-	tierGiven    bool
-	quota        string
-	variables    []string
-	secrets      []string
-	rebuild      bool
-	readyJSON    bool
-	strict       bool
-	queueTimeout time.Duration
-	warmFor      time.Duration
-	admission    string
-	byName       bool
-	identity     string
-	consoleURL   string
-	insecure     bool
+	dirs           []string
+	addr           string
+	consoleAddr    string
+	hosts          []string
+	gpus           string
+	hardware       string
+	large          string
+	share          gpu.Share // parsed from large
+	perSpace       int
+	python         string
+	state          string
+	tier           string
+	tierGiven      bool
+	quota          string
+	variables      []string
+	secrets        []string
+	rebuild        bool
+	readyJSON      bool
+	strict         bool
+	queueTimeout   time.Duration
+	warmFor        time.Duration
+	admission      string
+	byName         bool
+	identity       string
+	consoleURL     string
+	insecure       bool
+	isolationFlags config.IsolationFlags
+	isolation      config.IsolationSettings // parsed from isolationFlags
+	warnings       []string
 }
 
 func newRun() *cobra.Command {
@@ -75,6 +78,7 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 			if err := o.check(); err != nil {
 				return &usageError{c, err}
 			}
+			printWarnings(c, o.warnings)
 			return runHost(c, o.settings())
 		},
 	}
@@ -115,6 +119,11 @@ func (o *options) flags(c *cobra.Command) {
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 60*time.Second, "maximum wait of a call for a GPU")
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "time that an idle worker keeps its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "component that admits calls to the queue: native, the host where it can; space, always the Space's own Gradio (for comparison)")
+	f.StringVar(&o.isolationFlags.Isolation, "isolation", "auto", "level at which Spaces are kept apart from this machine: none, files, namespaces, or auto for the highest that it offers; not enforced yet")
+	f.StringVar(&o.isolationFlags.Egress, "egress", "hub", "public addresses that Spaces reach: hub (ports 80, 443, 8080), none, all, or host names and :ports, such as pypi.org,*.hf.co or :443,:5432")
+	f.StringArrayVar(&o.isolationFlags.Mounts, "mount", nil, "file or folder of this machine that Spaces see at the same path, read-only; PATH:rw allows writes; may be repeated")
+	f.StringVar(&o.isolationFlags.Data, "data", "", "folder that Spaces see at /data and that outlasts restarts: DIR, or true for one in the state folder (default: none)")
+	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s; may be repeated")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
@@ -126,7 +135,7 @@ func addState(c *cobra.Command, state *string) {
 
 // check finds mistakes before anything starts, and fills in parsed values.
 func (o *options) check() error {
-	for _, step := range []func() error{o.checkWords, o.checkVariables, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState} {
+	for _, step := range []func() error{o.checkWords, o.checkVariables, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -223,6 +232,12 @@ func (o *options) findState() (err error) {
 	return err
 }
 
+// checkIsolation parses the isolation flags. It follows findState, because no mount may show the state folder.
+func (o *options) checkIsolation() (err error) {
+	o.isolation, o.warnings, err = o.isolationFlags.Parse(o.state)
+	return err
+}
+
 // settings returns the settings that the flags select. The first Space gets --addr, the others get the next ports.
 func (o *options) settings() config.Settings {
 	s := config.Settings{
@@ -237,7 +252,7 @@ func (o *options) settings() config.Settings {
 	for i, dir := range o.dirs {
 		s.Spaces = append(s.Spaces, config.SpaceSettings{
 			Dir: dir, Addr: config.Setting{Value: config.NextPort(o.addr, i), Source: "--addr"}, Visibility: config.Public,
-			Python: o.python, Variables: variables, Secrets: secrets,
+			Python: o.python, Variables: variables, Secrets: secrets, IsolationSettings: o.isolation,
 		})
 	}
 	return s

@@ -65,13 +65,13 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	case o.check:
 		return o.onlyCheck(c)
 	}
-	s, warnings, err := config.Load(o.config)
-	o.warn(c, warnings)
+	s, warnings, err := o.load(c)
+	printWarnings(c, warnings)
 	if err != nil {
 		return err
 	}
-	if o.state != "" || s.State == "" {
-		if s.State, err = config.StateFolder(o.state); err != nil {
+	if s.State == "" {
+		if s.State, err = config.StateFolder(""); err != nil {
 			return &usageError{c, err}
 		}
 	}
@@ -79,7 +79,18 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	return runHost(c, s)
 }
 
-func (o *serveOptions) warn(c *cobra.Command, warnings []string) {
+// load reads the file. --state overrides the state folder of the file.
+func (o *serveOptions) load(c *cobra.Command) (s config.Settings, warnings []string, err error) {
+	state := o.state
+	if state != "" {
+		if state, err = config.StateFolder(state); err != nil {
+			return s, nil, &usageError{c, err}
+		}
+	}
+	return config.Load(o.config, state)
+}
+
+func printWarnings(c *cobra.Command, warnings []string) {
 	for _, warning := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning:", warning)
 	}
@@ -98,7 +109,7 @@ type checked struct {
 
 // onlyCheck reports what a start would refuse, as far as it can be found without one.
 func (o *serveOptions) onlyCheck(c *cobra.Command) error {
-	s, warnings, err := config.Load(o.config)
+	s, warnings, err := o.load(c)
 	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, warnings...), Problems: []config.Problem{}}
 	if err == nil {
 		opened, wrong := s.OpenSpaces()
@@ -117,7 +128,7 @@ func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 	if o.asJSON {
 		return o.print(c, found, err)
 	}
-	o.warn(c, found.Warnings)
+	printWarnings(c, found.Warnings)
 	if err != nil {
 		return err
 	}

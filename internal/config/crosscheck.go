@@ -12,8 +12,11 @@ func (l *loader) crossCheck(root node) {
 		root.fail("no Spaces are defined; add at least one under `spaces`")
 	}
 	names, claims := l.checkPeople(), l.hostClaims(root)
+	l.checkUsers()
+	spaces := l.spaceNames()
 	for i := range l.spaces {
 		l.checkSpace(&l.spaces[i], names, claims)
+		l.checkIsolation(&l.spaces[i], spaces)
 		l.settings.Spaces = append(l.settings.Spaces, l.spaces[i].SpaceSettings)
 	}
 }
@@ -96,6 +99,16 @@ func (l *loader) checkSpace(s *spaceEntry, people []string, claims *claims) {
 		}
 	}
 	l.checkMembers(s, people)
+}
+
+// spaceNames returns the names of all Spaces that have a valid one.
+func (l *loader) spaceNames() (names []string) {
+	for i := range l.spaces {
+		if name := l.spaces[i].effectiveName(); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // effectiveName returns the Space's name, which defaults to its folder's. It returns "" if the file's name is invalid.

@@ -9,14 +9,18 @@
 // # Types
 //
 // Load reads a file: a loader first reads all keys (file.go, gpus.go, spaces.go, people.go), then checks references
-// between them (crosscheck.go). internal/cli calls Load for `serve` and builds Settings from flags for `run`.
+// between them (crosscheck.go, isolation_keys.go). internal/cli calls Load for `serve` and builds Settings from flags for `run`.
 // internal/host runs a host from Settings. ReadTiers reads a preset or a file of tiers. The functions of address.go
 // check addresses and host names for both sources.
 //
+// SpaceSettings contain IsolationSettings, the level of isolation of one Space with its egress, limits and mounts.
+// isolation.go, egress.go, limits.go, mounts.go and uids.go have one parser per type, for flags and files alike. A Place is
+// the flag or the key of such a value; Place.Mistake reports a value that the machine cannot put in force.
+//
 // To add a key, add:
 //   - a field to Settings or SpaceSettings;
-//   - a row to the map in loader.top (file.go), loader.gpus (gpus.go), loader.space (spaces.go) or loader.person
-//     (people.go);
+//   - a row to the map in loader.top (file.go), loader.gpus (gpus.go), loader.space (spaces.go), loader.person
+//     (people.go), or isolationEntry.commonKeys or spaceKeys (isolation_keys.go);
 //   - a row to the table of mistakes in file_test.go;
 //   - a paragraph to docs/operator-guide.md.
 //

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -28,11 +29,20 @@ type loader struct {
 	settings      Settings
 	spaces        []spaceEntry
 	people        []personEntry
+	isolation     isolationEntry // defaults of the Spaces
+	usersAt       node
+	stateFlag     string // absolute; overrides the state folder of the file, unless it is empty
+	isRoot        bool
 }
 
-// Load returns the settings of a file, with warnings for its author. Errors: *FileError.
-func Load(path string) (s Settings, warnings []string, err error) {
-	l := &loader{document: &document{file: path}}
+// Load returns the settings of a file, with warnings for its author. state is an absolute path that overrides the state
+// folder of the file, unless it is empty. Errors: *FileError.
+func Load(path, state string) (s Settings, warnings []string, err error) {
+	return load(path, state, os.Geteuid() == 0)
+}
+
+func load(path, state string, isRoot bool) (s Settings, warnings []string, err error) {
+	l := &loader{document: &document{file: path}, stateFlag: state, isRoot: isRoot}
 	data, ok := l.readFile(path)
 	if ok {
 		var root node
@@ -41,6 +51,9 @@ func Load(path string) (s Settings, warnings []string, err error) {
 			l.top(root)
 			l.crossCheck(root)
 		}
+	}
+	if state != "" {
+		l.settings.State = state
 	}
 	return l.settings, l.warnings, l.err()
 }
@@ -96,6 +109,7 @@ func (l *loader) defaults() {
 		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
 		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Keep: DefaultKeep,
 	}
+	l.isolation.Isolation = IsolationNamespaces
 }
 
 // setting returns text with the node's file, line and key as its source.
@@ -110,7 +124,7 @@ func (n node) addressSetting(text string) Setting {
 
 func (l *loader) top(root node) {
 	s := &l.settings
-	root.fields("a mapping of settings", map[string]func(node){
+	known := map[string]func(node){
 		"state":           func(n node) { l.path(n, &s.State) },
 		"gpus":            l.gpus,
 		"quota":           l.preset,
@@ -130,7 +144,10 @@ func (l *loader) top(root node) {
 		"metrics_from":    func(n node) { l.networks(n, web.ParseNetwork, &s.MetricsFrom) },
 		"spaces":          func(n node) { n.list("Spaces", l.space) },
 		"people":          func(n node) { n.list("people", l.person) },
-	})
+		"users":           l.users,
+	}
+	maps.Copy(known, l.isolation.commonKeys())
+	root.fields("a mapping of settings", known)
 }
 
 // set returns a function that stores a value if it was read without a mistake.

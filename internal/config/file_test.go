@@ -25,7 +25,7 @@ func configIn(t *testing.T, text string) (Settings, []string, error) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	return Load("lab.yaml")
+	return Load("lab.yaml", "")
 }
 
 const demo = "spaces: [{folder: demo, address: 127.0.0.1:1}]\n"
@@ -52,7 +52,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, egress, gpus, hosts,`}},
 		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},
@@ -167,12 +167,12 @@ func TestServeGuideExample(t *testing.T) {
 	_, text, _ := strings.Cut(string(guide), "```yaml\n")
 	text, _, _ = strings.Cut(text, "```\n")
 	dir := t.TempDir()
-	for _, folder := range []string{"hello", "survey", "drafts"} {
+	for _, folder := range []string{"hello", "survey", "drafts", "models", "out"} {
 		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text = strings.Replace(text, "/usr/bin/python3", "python", 1)
+	text = strings.NewReplacer("/usr/bin/python3", "python", "/srv/", dir+"/").Replace(text)
 	for name, content := range map[string]string{"lab.yaml": text, "survey.key": "key\n", "python": "#!"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
 			t.Fatal(err)
@@ -180,10 +180,15 @@ func TestServeGuideExample(t *testing.T) {
 	}
 	t.Setenv("LAB_HF_TOKEN", "from the environment")
 	t.Chdir(dir)
-	got, warnings, err := Load("lab.yaml")
+	got, warnings, err := load("lab.yaml", "", true)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
+	for i := range got.Spaces {
+		got.Spaces[i].Places = nil // TestIsolationDefaults checks these
+	}
+	reach := netip.MustParseAddrPort("10.0.4.7:5432")
+	isolation := IsolationSettings{Isolation: IsolationNamespaces, Reach: []netip.AddrPort{reach}, Limits: Limits{32 << 30, 2000, 4, 50 << 30, 256, 1e6}}
 	want := Settings{
 		File: "lab.yaml", State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
 		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Keep: 90 * 24 * time.Hour,
@@ -198,12 +203,16 @@ func TestServeGuideExample(t *testing.T) {
 			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Overrides: people.Overrides{Quota: new(20 * time.Minute)}},
 		},
 		Spaces: []SpaceSettings{
-			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:35"}, Visibility: Protected, Concurrency: new(1),
-				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}},
+			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:41"}, Visibility: Protected, Concurrency: new(1),
+				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
-				Variables: map[string]string{}, Secrets: map[string]string{}},
+				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
+					Isolation: IsolationUsers, Egress: Egress{EgressListed, []string{"huggingface.co", "*.hf.co"}, nil}, Reach: []netip.AddrPort{netip.MustParseAddrPort("10.0.4.8:80"), reach},
+					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true,
+					Mounts: []Mount{{filepath.Join(dir, "models"), false}, {filepath.Join(dir, "out"), true}}, Calls: []string{"survey-2026"}}},
 		},
+		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 34, "users"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -212,7 +221,7 @@ func TestServeGuideExample(t *testing.T) {
 
 // TestSampleConfiguration loads examples/lab.yaml and opens its Spaces, as --check does.
 func TestSampleConfiguration(t *testing.T) {
-	s, warnings, err := Load(filepath.Join("..", "..", "examples", "lab.yaml"))
+	s, warnings, err := Load(filepath.Join("..", "..", "examples", "lab.yaml"), "")
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
@@ -244,7 +253,7 @@ func TestLoadWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	s, warnings, err := Load("lab.yaml")
+	s, warnings, err := Load("lab.yaml", "")
 	if err != nil || len(warnings) != 2 || !strings.HasPrefix(warnings[0], "lab.yaml:2: spaces[0].secrets.A: every user of this machine may read this Secret in lab.yaml; run chmod o-r lab.yaml, or use") ||
 		!strings.Contains(warnings[1], "chmod o-r "+filepath.Join(dir, "b")) {
 		t.Fatalf("got %q (%v)", warnings, err)

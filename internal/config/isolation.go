@@ -84,6 +84,7 @@ func (s IsolationSettings) demands() (all []demand) {
 		{demand{"reach", IsolationNamespaces, false}, len(s.Reach) > 0},
 		{demand{"source", IsolationNamespaces, true}, s.SourceMode == SourceOverlay || s.SourceMode == SourceReadOnly},
 		{demand{"data", IsolationNamespaces, true}, s.Data.Keep},
+		{demand{"cache", IsolationFiles, true}, s.PrivateCache},
 		{demand{"mounts", IsolationFiles, false}, len(s.Mounts) > 0},
 		{demand{"calls", IsolationNamespaces, true}, s.Calls != nil},
 	} {

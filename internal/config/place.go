@@ -17,13 +17,13 @@ func (p Place) String() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Key)
 }
 
-// Mistake returns an error at the place. Its type is *FileError if the place is in a file.
+// Mistake returns an error at the place. Its type is *FileError if the place is in a file. The format may contain %w.
 func (p Place) Mistake(format string, args ...any) error {
-	text := fmt.Sprintf(format, args...)
+	err := fmt.Errorf(format, args...)
 	if p.File == "" {
-		return fmt.Errorf("%s: %s", p.Key, text)
+		return fmt.Errorf("%s: %w", p.Key, err)
 	}
-	return &FileError{[]Problem{{p.File, p.Line, p.Key, text}}}
+	return &FileError{[]Problem{{p.File, p.Line, p.Key, err.Error()}}}
 }
 
 // place returns the node's place.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -15,9 +16,10 @@ type spaceEntry struct {
 	at                                node
 	nameAt, addrAt, hostAt, membersAt node // absent keys have the zero node
 	listed                            []memberNode
+	isolation                         isolationEntry
 }
 
-// memberNode is one name under `members`.
+// memberNode is one name under `members` or `calls`.
 type memberNode struct {
 	node
 	name string
@@ -28,7 +30,7 @@ var spaceNameRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$
 func (l *loader) space(n node) {
 	s := spaceEntry{at: n, SpaceSettings: SpaceSettings{Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}}}
 	folder := false
-	n.fields("a mapping that describes a Space", map[string]func(node){
+	known := map[string]func(node){
 		"folder":      func(at node) { folder = true; l.spaceFolder(at, &s.Dir) },
 		"name":        func(at node) { s.nameAt = at; l.spaceName(at, &s.Name) },
 		"address":     func(at node) { s.addrAt = at; l.address(at, &s.Addr) },
@@ -39,7 +41,9 @@ func (l *loader) space(n node) {
 		"concurrency": func(at node) { setOptional(&s.Concurrency)(at.number(0, maxConcurrency)) },
 		"variables":   func(at node) { l.variables(at, s.Variables) },
 		"secrets":     func(at node) { l.secrets(at, s.Secrets) },
-	})
+	}
+	maps.Copy(known, s.isolation.spaceKeys(l))
+	n.fields("a mapping that describes a Space", known)
 	if n.yaml.Kind != yaml.MappingNode {
 		return
 	}
