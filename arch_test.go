@@ -47,7 +47,7 @@ var rooms = map[string][]string{
 	"bench":                          {"internal/build", "internal/space"},
 	"internal/measures":              {},
 	"internal/measures/measure":      {"internal/measures"},
-	"internal/proctree":              {},
+	"internal/proctree":              {"internal/feature"},
 	"internal/proctree/proctreetest": {},
 	"internal/control":               {"gpu", "internal/clock", "internal/identity", "internal/lease", "internal/people", "internal/views", "quota"},
 	"internal/metrics":               {"gpu", "internal/lease", "internal/views"},
@@ -56,6 +56,7 @@ var rooms = map[string][]string{
 	"internal/cli/clidoc/gen":        {"internal/cli/clidoc"},
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
+	"internal/feature":               {},
 }
 
 // keepers says who alone may import what from outside.
