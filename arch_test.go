@@ -57,6 +57,7 @@ var rooms = map[string][]string{
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
+	"internal/sandbox":               {"internal/feature"},
 }
 
 // keepers says who alone may import what from outside.
@@ -72,6 +73,7 @@ var keepers = map[string][]string{
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/chromedp/chromedp":    {"bench"},
+	"golang.org/x/net/bpf":            {"internal/sandbox"},
 	"spacehost/gpu/gputest":           {},
 }
 
