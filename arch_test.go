@@ -47,7 +47,7 @@ var rooms = map[string][]string{
 	"bench":                          {"internal/build", "internal/space"},
 	"internal/measures":              {},
 	"internal/measures/measure":      {"internal/measures"},
-	"internal/proctree":              {},
+	"internal/proctree":              {"internal/feature"},
 	"internal/proctree/proctreetest": {},
 	"internal/control":               {"gpu", "internal/clock", "internal/identity", "internal/lease", "internal/people", "internal/views", "quota"},
 	"internal/metrics":               {"gpu", "internal/lease", "internal/views"},
@@ -56,6 +56,8 @@ var rooms = map[string][]string{
 	"internal/cli/clidoc/gen":        {"internal/cli/clidoc"},
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
+	"internal/feature":               {},
+	"internal/sandbox":               {"internal/feature"},
 }
 
 // keepers says who alone may import what from outside.
@@ -71,6 +73,7 @@ var keepers = map[string][]string{
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/chromedp/chromedp":    {"bench"},
+	"golang.org/x/net/bpf":            {"internal/sandbox"},
 	"spacehost/gpu/gputest":           {},
 }
 

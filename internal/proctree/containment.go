@@ -7,16 +7,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
-)
 
-// disable is an environment variable that lists features to ignore although this machine has them. It lets a test
-// use the fallback. The only feature is "cgroup".
-const disable = "SPACEHOST_DISABLE"
+	"spacehost/internal/feature"
+)
 
 // Contain selects the containment of the processes that Spaces start. Call it once, before the first Space starts.
 // Run does the periodic part. The returned words describe the mode in force:
@@ -32,8 +29,8 @@ func (p *Processes) Contain() (words string) {
 		p.logger().Warn("cannot become child subreaper, orphans go to init", zap.Error(err))
 	}
 	made, err := OpenCgroups()
-	if slices.Contains(strings.Split(os.Getenv(disable), ","), "cgroup") {
-		made, err = nil, fmt.Errorf("disabled by %s", disable)
+	if feature.Disabled(feature.Cgroup) {
+		made, err = nil, fmt.Errorf("disabled by %s", feature.Variable)
 	}
 	if err != nil {
 		return fmt.Sprintf("descendants of a GPU worker are found in its process tree, with the worker as child subreaper (no cgroup: %v)", err)
