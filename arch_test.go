@@ -25,7 +25,7 @@ var rooms = map[string][]string{
 	"internal/deviceapi":             {"internal/failpoint", "internal/identity", "internal/lease", "internal/people", "internal/token", "quota"},
 	"internal/hubapi":                {"internal/identity", "internal/people", "quota"},
 	"internal/console":               {"internal/identity", "internal/people", "internal/views", "internal/web"},
-	"worker":                         {"internal/identity", "internal/proctree", "internal/space", "queue"},
+	"worker":                         {"internal/identity", "internal/proctree", "internal/sandbox", "internal/space", "queue"},
 	"internal/lease":                 {"gpu", "internal/identity", "quota"},
 	"internal/lease/leasetest":       {},
 	"queue":                          {"internal/identity"},
@@ -57,7 +57,7 @@ var rooms = map[string][]string{
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
-	"internal/sandbox":               {"internal/feature"},
+	"internal/sandbox":               {"internal/failpoint", "internal/feature"},
 }
 
 // keepers says who alone may import what from outside.
@@ -67,7 +67,7 @@ var keepers = map[string][]string{
 	"database/sql":                    {"internal/host", "migrations", "quota", "internal/lease", "internal/people", "internal/sqlrows"},
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":       {"internal/token"},
-	"github.com/vishvananda/netlink":  {"internal/proctree"},
+	"github.com/vishvananda/netlink":  {"internal/proctree", "internal/sandbox"},
 	"github.com/prometheus":           {"internal/metrics"},
 	"github.com/spf13/cobra":          {"internal/cli", "internal/cli/clidoc"},
 	"github.com/pressly/goose":        {"migrations"},

@@ -11,6 +11,7 @@ import (
 // connections.
 type Conn struct {
 	Client, Server netip.AddrPort // the two ends; IPv4 addresses are never mapped into IPv6
+	Attached       bool           // it came through Attach: the owner is certain
 
 	once  sync.Once
 	owner string
@@ -27,7 +28,7 @@ func ConnOf(ctx context.Context) *Conn {
 
 // IsLocal reports whether both ends are on this machine.
 func (c *Conn) IsLocal() bool {
-	return c.Client.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
+	return c.Attached || c.Client.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
 }
 
 // Owner returns the result of find for the connection. find runs once; concurrent callers wait for its result.

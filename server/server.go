@@ -50,6 +50,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -73,8 +74,9 @@ type Server struct {
 
 	bodyGrace time.Duration
 
-	mu     sync.Mutex
-	mounts []mount
+	mu       sync.Mutex
+	mounts   []mount
+	attached map[*Attachment]bool
 }
 
 type mount struct {
@@ -143,11 +145,17 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 	return Site{Echo: s.add(&localUserListener{l, refuse})}, nil
 }
 
-func (s *Server) add(l net.Listener) *echo.Echo {
+// NewSite returns a Site without an address, for Attach.
+func (s *Server) NewSite() *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.onError
-	server := &http.Server{
-		Handler:           s.limitBodyTime(s.behindProxies(e)),
+	return e
+}
+
+// httpServer returns a server with the limits that hold at every address.
+func (s *Server) httpServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -155,6 +163,11 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 		ConnContext:       withConn,
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
+}
+
+func (s *Server) add(l net.Listener) *echo.Echo {
+	e := s.NewSite()
+	server := s.httpServer(s.limitBodyTime(s.behindProxies(e)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	returned := newReturnListener(l.Addr())
@@ -195,23 +208,34 @@ func (s *Server) MountShared(addr, flag string) (*Shared, error) {
 		return nil, err
 	}
 	shared := &Shared{s, front.Addr, map[string]*echo.Echo{}}
-	front.Pre(func(echo.HandlerFunc) echo.HandlerFunc {
+	front.Pre(byName(shared.named))
+	return shared, nil
+}
+
+// byName lets the Site of the request's host name answer. All other names get 404.
+func byName(named map[string]*echo.Echo) echo.MiddlewareFunc {
+	return func(echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			site, known := shared.named[hostName(c.Request().Host)]
+			site, known := named[hostName(c.Request().Host)]
 			if !known {
 				return echo.ErrNotFound
 			}
 			site.ServeHTTP(c.Response().Writer, c.Request())
 			return nil
 		}
-	})
-	return shared, nil
+	}
+}
+
+// NewShared returns a Site without an address, for Attach, at which some Sites of a shared address answer by their names.
+func (s *Server) NewShared(named map[string]*echo.Echo) *echo.Echo {
+	e := s.NewSite()
+	e.Pre(byName(named))
+	return e
 }
 
 // Site returns the Site of a host name. Call it before Run.
 func (s *Shared) Site(name string) Site {
-	e := echo.New()
-	e.HTTPErrorHandler = s.server.onError
+	e := s.server.NewSite()
 	s.named[name] = e
 	return Site{e, s.addr}
 }
@@ -246,6 +270,12 @@ func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	var ending sync.WaitGroup
+	for a := range s.attachments() {
+		ending.Go(func() {
+			_ = a.server.Shutdown(ctx) // after the grace period Close cuts what is left
+			s.Detach(a)
+		})
+	}
 	for _, m := range s.mounts {
 		ending.Go(func() {
 			if m.http.Shutdown(ctx) != nil {
@@ -258,10 +288,19 @@ func (s *Server) shutdown() {
 	s.abort()
 }
 
+func (s *Server) attachments() map[*Attachment]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.attached)
+}
+
 // Close releases the addresses if Run was never called. It may be called twice.
 func (s *Server) Close() {
 	for _, m := range s.mounts {
 		_ = m.listener.Close()
+	}
+	for a := range s.attachments() {
+		s.Detach(a)
 	}
 	s.abort()
 }

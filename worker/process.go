@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/proctree"
+	"spacehost/internal/sandbox"
 )
 
 // Process is one start of a Space: the runner, the channel to it and the tree of processes below it.
@@ -41,6 +42,9 @@ type Process struct {
 
 	tail tail
 	oom  proctree.OOMWatch
+
+	sandbox *sandbox.Sandbox // nil: none
+	exit    exit             // valid once done is closed
 }
 
 // ProcessConfig describes one start.
@@ -65,6 +69,10 @@ type ProcessConfig struct {
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
+	// Sandbox is what this start sees of the machine; nil: everything. Start completes it with the command.
+	Sandbox *sandbox.Spec
+	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
+	Opened func(sockets []*os.File)
 
 	cgroups *proctree.Cgroups
 }
@@ -110,17 +118,34 @@ func Start(config ProcessConfig) (*Process, error) {
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
 		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)),
 	}
-	p.cmd = p.command(theirs, marker)
-	if err := p.begin(); err != nil {
+	if err := p.startTree(theirs, marker); err != nil {
 		ours.Close()
-		return nil, fmt.Errorf("start %s: %w", config.Python, err)
+		return nil, err
+	}
+	p.oom.Look(p.PID)
+	go p.run()
+	return p, nil
+}
+
+// startTree starts the first process of the tree, in its cgroup and its sandbox.
+func (p *Process) startTree(theirs *os.File, marker string) error {
+	p.cmd = p.command(theirs, marker)
+	if p.config.Sandbox != nil {
+		if err := p.wrap(theirs); err != nil {
+			return err
+		}
+	}
+	if err := p.begin(); err != nil {
+		p.closeSandbox()
+		return fmt.Errorf("start %s: %w", p.config.Python, err)
 	}
 	p.PID = p.cmd.Process.Pid
 	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
-	p.oom.Look(p.PID)
-	go p.run()
-	return p, nil
+	if p.sandbox == nil {
+		return nil
+	}
+	return p.enterSandbox()
 }
 
 // beginCgroup moves the interpreter to a cgroup before it gets its configuration, and thus before the app's first
@@ -289,21 +314,23 @@ func (p *Process) run() {
 	channel.Go(func() { p.outbox.run(p.channel) })
 	channel.Go(p.listen)
 	channel.Go(p.watchMemory)
-	err := p.cmd.Wait()
+	ended := p.wait()
 	close(p.exited)
 	killed := p.oom.Killed() // immediately, because the counters belong to the whole machine
+	p.closeSandbox()
 	p.outbox.close()
 	p.drain(&channel)
 	p.tree.Kill(p.config.Logger)
 	p.drainOutput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.exit = ended
 	switch p.err = p.reason; {
 	case p.err != nil:
-	case !p.killing && wasKilled(err):
+	case !p.killing && ended.signal == syscall.SIGKILL:
 		p.err = killed
 	default:
-		p.err = errors.New(exitReason(err))
+		p.err = errors.New(ended.reason())
 	}
 }
 
@@ -319,11 +346,6 @@ func (p *Process) watchMemory() {
 			p.oom.Look(p.PID)
 		}
 	}
-}
-
-func wasKilled(err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 }
 
 func (p *Process) checkHello() {
@@ -351,17 +373,6 @@ func (p *Process) drainOutput() {
 	}
 	p.tail.wg.Wait()
 	closeAll(p.tail.files)
-}
-
-func exitReason(err error) string {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return "it exited with code 0"
-	}
-	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
-		return fmt.Sprintf("it was killed by signal %d (%s)", status.Signal(), status.Signal())
-	}
-	return fmt.Sprintf("it exited with code %d", exit.ExitCode())
 }
 
 func (p *Process) listen() {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"spacehost/internal/identity"
 	"spacehost/internal/proctree"
+	"spacehost/internal/sandbox"
 	"spacehost/internal/space"
 	"spacehost/queue"
 )
@@ -69,6 +71,10 @@ type SupervisorConfig struct {
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
 	Unknown func(gradio, reason string)
+	// Sandbox returns what a start sees of the machine. Its error ends the start. nil: everything.
+	Sandbox func(StartInfo) (*sandbox.Spec, error)
+	// Opened receives the sockets of the Sandbox, in its order. It closes them. Ended follows once per instance.
+	Opened func(instance string, sockets []*os.File)
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -79,6 +85,16 @@ type StartedProcess struct {
 	Instance, Marker string
 	PID              int
 	Start            uint64
+}
+
+// StartInfo is what a sandbox must contain for one start.
+type StartInfo struct {
+	Instance string
+	RunDir   string // of this start
+	Runner   string // folder of the runner's modules
+	Python   string
+	Port     int // of the Space's own server
+	Device   int // port of the device API
 }
 
 // StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
@@ -263,11 +279,21 @@ func (s *Supervisor) start() (*Process, error) {
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
+	runDir := filepath.Join(s.config.RunDir, instance)
+	var view *sandbox.Spec
+	if s.config.Sandbox != nil {
+		view, err = s.config.Sandbox(StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device})
+		if err != nil {
+			s.config.Ended(instance)
+			return nil, s.failed(err)
+		}
+	}
 	p, err := s.launch(&session{supervisor: s, instance: instance}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
-		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
+		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict,
 		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
+		Sandbox: view, Opened: func(sockets []*os.File) { s.config.Opened(instance, sockets) },
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -319,9 +345,9 @@ func nextStep(p *Process) string {
 		return "Load less, use smaller data types, or give the Space more memory."
 	case errors.As(p.Err(), &killed):
 		return "Check the kernel log (`dmesg`): it names each process that the out-of-memory killer ended."
-	case p.cmd.ProcessState.Success():
+	case p.exit == exit{}:
 		return "End app.py with launch(): an app that exits without an error never called it."
-	case p.cmd.ProcessState.Exited():
+	case p.exit.signal == 0:
 		return "Fix the error shown above."
 	}
 	return ""

@@ -91,12 +91,12 @@ func (t *Ticket) Leave() {
 	t.broker.do(func(sc *scheduler) { sc.onHangUp(t.lease) })
 }
 
-// Allow starts the clock of a granted Lease with pid as its worker. Errors: ErrUnknown, *NotOwnedError or a database
-// error. Then the clock has not started, and the worker ends with the Lease.
-func (b *Broker) Allow(ctx context.Context, space, id string, pid int) error {
-	start, ok := b.config.Processes.Owns(space, pid)
+// Allow starts the clock of a granted Lease. Its worker is the process of the Space that calls itself claimed. Errors:
+// ErrUnknown, *NotOwnedError or a database error. Then the clock has not started, and the worker ends with the Lease.
+func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error {
+	pid, start, ok := b.config.Processes.FromInside(space, claimed)
 	if !ok {
-		return &NotOwnedError{pid}
+		return &NotOwnedError{claimed}
 	}
 	worker := Worker{PID: pid, Start: start}
 	var l *Lease

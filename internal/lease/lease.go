@@ -177,8 +177,9 @@ func (l *Lease) Short() string { return l.ID[:8] }
 // Processes gives the broker access to the processes of the Spaces; package proctree implements it. Every method may
 // be called from any goroutine.
 type Processes interface {
-	// Owns reports whether pid is a running process of that Space, other than its runner. It does not block.
-	Owns(space string, pid int) (start uint64, ok bool)
+	// FromInside returns the running process of that Space, other than its runner, which calls itself pid. host is its
+	// pid for all other methods. It may block for a few milliseconds.
+	FromInside(space string, pid int) (host int, start uint64, ok bool)
 	// Confine is called once a process is a worker, before it continues. From then on, End must find every process
 	// that it starts. It does not block.
 	Confine(space string, pid int, start uint64)

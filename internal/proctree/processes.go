@@ -52,6 +52,23 @@ func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
 	return found.Start, ok
 }
 
+// FromInside returns the process of that Space which calls itself pid, other than the runner. The pid in a request of a
+// Space is such a pid: a sandbox has pids of its own.
+func (p *Processes) FromInside(space string, pid int) (host int, start uint64, ok bool) {
+	if pid <= 1 {
+		return 0, 0, false
+	}
+	t := p.get(space)
+	if t.HostPID != nil {
+		var err error
+		if pid, err = t.HostPID(pid); err != nil {
+			return 0, 0, false
+		}
+	}
+	found, ok := t.has(pid)
+	return found.PID, found.Start, ok
+}
+
 // SpaceOf returns the Space of a running process and its start time; "" if it belongs to no Space. The runner counts
 // as a process of its Space.
 func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
@@ -63,7 +80,7 @@ func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
 	trees := maps.Clone(p.trees)
 	p.mu.Unlock()
 	for space, t := range trees {
-		if _, member := t.has(pid); member || s.Process == t.Root {
+		if _, member := t.has(pid); member || t.isRunner(s.Process) {
 			return space, s.Start
 		}
 	}

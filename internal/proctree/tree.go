@@ -26,9 +26,15 @@ func instanceOf(marker string) string { return filepath.Base(filepath.Dir(marker
 
 // Tree identifies the processes of one start of a Space.
 type Tree struct {
-	Root   Process // the runner
+	Root   Process // the runner, or process 1 of its sandbox
 	Marker string  // value of MarkerVariable; "" if it has none
 	Cgroup string  // folder of its cgroup; "" if it has none
+
+	// Runner is the runner below Root; zero if Root is the runner.
+	Runner Process
+	// HostPID translates a pid that a process of the tree uses for itself; nil: the pids are the host's. It blocks for
+	// a moment.
+	HostPID func(pid int) (int, error)
 }
 
 // Process identifies a process. A pid can be reused; a pid with a start time is unique within one boot.
@@ -226,11 +232,11 @@ func (t Tree) members() (found []Process, err error) {
 	return found, err
 }
 
-// has reports whether pid is a running process of the tree other than the runner. It returns false if the runner has
-// exited.
+// has reports whether pid is a running process of the tree other than the runner and its process 1. It returns false if
+// the runner has exited.
 func (t Tree) has(pid int) (Process, bool) {
 	s, ok := ReadStat(pid)
-	if !ok || s.Process == t.Root || !t.Root.Alive() {
+	if !ok || t.isRunner(s.Process) || !t.Root.Alive() {
 		return Process{}, false
 	}
 	if hasMarker(pid, t.Marker) {
@@ -239,6 +245,9 @@ func (t Tree) has(pid int) (Process, bool) {
 	all, _ := allStats() // an unreadable process belongs to no Space
 	return s.Process, slices.Contains(below(t.Root.PID, all), s.Process)
 }
+
+// isRunner reports whether p is the runner or the process 1 of its sandbox.
+func (t Tree) isRunner(p Process) bool { return p == t.Root || p == t.Runner }
 
 // hasMarker reports whether a process was exec'd with that marker.
 func hasMarker(pid int, marker string) bool {

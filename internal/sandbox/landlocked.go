@@ -23,7 +23,8 @@ const (
 	probeName = "spacehost: probe of level files"
 )
 
-// MaybeRun runs the helper process that this program was started as, and does not return then. Otherwise it returns
+// MaybeRun runs the helper process that this program was started as: init, the helper of level files or its probe. It
+// does not return then. Otherwise it returns
 // at once. Call it first in main, and in TestMain of packages that use this package.
 func MaybeRun() {
 	switch os.Args[0] {
@@ -31,6 +32,8 @@ func MaybeRun() {
 		runFiles(os.Args[1:])
 	case probeName:
 		runProbe()
+	case initName:
+		runInit()
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"spacehost/internal/failpoint"
 )
 
 // fakePrefix begins os.Args[0] of the processes that tests start from this binary.
@@ -16,7 +18,17 @@ const fakePrefix = "sandbox test: "
 // fakes are the processes that tests start from this binary.
 var fakes = map[string]func(){}
 
+// crashAt is a variable with the step before which init exits.
+const crashAt = "SANDBOX_TEST_CRASH_AT"
+
 func TestMain(m *testing.M) {
+	if step := os.Getenv(crashAt); step != "" {
+		failpoint.Hook = func(point string) {
+			if point == "sandbox: "+step {
+				os.Exit(1)
+			}
+		}
+	}
 	MaybeRun()
 	if name, ok := strings.CutPrefix(os.Args[0], fakePrefix); ok {
 		fakes[name]()

@@ -118,8 +118,8 @@ func seccompProgram() []bpf.Instruction {
 	if x32Bit != 0 {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Bit, SkipTrue: 1}, fail(unix.EPERM))
 	}
-	program = append(program, answer(slices.Concat(denied, deniedHere), fail(unix.EPERM))...)
-	program = append(program, answer([]uint32{unix.SYS_CLONE3}, fail(unix.ENOSYS))...)
+	program = append(program, resultFor(slices.Concat(denied, deniedHere), fail(unix.EPERM))...)
+	program = append(program, resultFor([]uint32{unix.SYS_CLONE3}, fail(unix.ENOSYS))...)
 	for _, rule := range []struct {
 		call  uint32
 		block []bpf.Instruction
@@ -138,8 +138,8 @@ func seccompProgram() []bpf.Instruction {
 	return append(program, allow)
 }
 
-// answer returns an instruction for each of the values that the accumulator may have.
-func answer(values []uint32, result bpf.Instruction) (block []bpf.Instruction) {
+// resultFor returns an instruction for each of the values that the accumulator may have.
+func resultFor(values []uint32, result bpf.Instruction) (block []bpf.Instruction) {
 	for _, v := range values {
 		block = append(block, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1}, result)
 	}
@@ -156,7 +156,7 @@ func unless(values []uint32, errno unix.Errno) (block []bpf.Instruction) {
 
 // without allows a call unless its argument has one of the values.
 func without(n uint32, values []uint32, errno unix.Errno) []bpf.Instruction {
-	return append(append([]bpf.Instruction{argument(n)}, answer(values, fail(errno))...), allow)
+	return append(append([]bpf.Instruction{argument(n)}, resultFor(values, fail(errno))...), allow)
 }
 
 // withoutBits allows a call unless its argument has one of the bits.
@@ -168,7 +168,7 @@ func withoutBits(n, bits uint32, errno unix.Errno) []bpf.Instruction {
 func socketBlock() []bpf.Instruction {
 	return slices.Concat(
 		[]bpf.Instruction{argument(0)},
-		answer([]uint32{unix.AF_UNIX, unix.AF_NETLINK}, allow),
+		resultFor([]uint32{unix.AF_UNIX, unix.AF_NETLINK}, allow),
 		unless([]uint32{unix.AF_INET, unix.AF_INET6}, unix.EAFNOSUPPORT),
 		[]bpf.Instruction{argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: socketTypeMask}},
 		unless(inetTypes, unix.EPERM),

@@ -75,15 +75,15 @@ func (p *Processes) remove(pid int) {
 	}
 }
 
-// Owns implements lease.Processes.
-func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
+// FromInside implements lease.Processes: these processes have no pids of their own.
+func (p *Processes) FromInside(space string, pid int) (host int, start uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found := p.running[pid]
 	if found == nil || found.space != space {
-		return 0, false
+		return 0, 0, false
 	}
-	return found.start, true
+	return pid, found.start, true
 }
 
 // Confine implements lease.Processes: no process here starts another.

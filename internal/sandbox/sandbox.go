@@ -1,0 +1,366 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Spec describes one start: what runs, and everything of the machine that it sees. It is sent to init through memory,
+// because a command line and an environment are public in /proc.
+type Spec struct {
+	Argv      []string // the interpreter, by its absolute path, and its arguments; empty: init sets everything up and exits
+	Env       []string
+	Dir       string
+	Root      string // existing folder of the host on which init mounts the new root
+	Mounts    []Mount
+	Sockets   []Socket
+	CatchAll  bool   // every IPv4 address is local: wildcard Sockets receive connections to any address
+	Processes uint64 // limit of processes and threads (RLIMIT_NPROC), which the kernel ignores for root; 0: none
+}
+
+// MountKind is the kind of a Mount.
+type MountKind string
+
+// The kinds of mounts.
+const (
+	ReadOnly  MountKind = "ro"      // Source with all mounts below it, read-only
+	ReadWrite MountKind = "rw"      // Source with all mounts below it
+	Device    MountKind = "dev"     // a device node, which stays usable
+	Overlay   MountKind = "overlay" // Source read-only, with changes in Upper
+	Empty     MountKind = "empty"   // an empty read-only folder on an existing one
+	Link      MountKind = "link"    // a symbolic link to Source
+	Text      MountKind = "text"    // a read-only file with Text
+)
+
+// Mount is one entry of the view. Parents of Target are created. A deeper Target is mounted later.
+type Mount struct {
+	Kind        MountKind
+	Source      string // on the host
+	Target      string // in the sandbox
+	Upper, Work string // of an Overlay: existing folders on one file system
+	Text        string
+}
+
+// Socket is a socket that init opens in the network of the sandbox and hands to the host.
+type Socket struct {
+	Name    string // chosen by the caller
+	Network string // tcp4 or udp4
+	Address string
+}
+
+// StepError reports the step of init that failed. Nothing of the Space has run.
+type StepError struct {
+	Step string
+	Err  error // a syscall.Errno, if the kernel refused the step
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("sandbox: %s: %v", e.Step, e.Err) }
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// ErrGone reports that the sandbox has ended.
+var ErrGone = errors.New("the sandbox has ended")
+
+// Exit is how the interpreter ended. Signal is 0 unless a signal ended it.
+type Exit struct {
+	Code   int
+	Signal syscall.Signal
+}
+
+// Sandbox is the host's end of one start. Its methods are safe for concurrent use.
+type Sandbox struct {
+	// Cmd is process 1. The caller sets Stdout and Stderr, starts it, and waits for it.
+	Cmd *exec.Cmd
+
+	control *net.UnixConn
+	theirs  []*os.File    // closed once init has them
+	over    chan struct{} // closed once no message can follow
+
+	mu    sync.Mutex
+	pid   int
+	exit  *Exit
+	next  int
+	asked map[int]chan answer // requests without an answer; nil: the sandbox has ended
+}
+
+// answer is the answer to one request.
+type answer struct {
+	file *os.File // set unless err is
+	err  error
+}
+
+// New prepares a sandbox. The interpreter inherits channel as descriptor 3. Call Begin after the start of Cmd, and Close
+// in any case.
+func New(spec Spec, channel *os.File) (*Sandbox, error) {
+	ours, theirs, err := pair()
+	if err != nil {
+		return nil, err
+	}
+	file, err := specFile(spec)
+	if err != nil {
+		ours.Close()
+		theirs.Close()
+		return nil, err
+	}
+	s := &Sandbox{Cmd: initCommand(channel, theirs, file), control: ours, theirs: []*os.File{theirs, file}, asked: map[int]chan answer{}, over: make(chan struct{})}
+	return s, nil
+}
+
+// InsideID is the user and group of a Space in its own view, as on the Hub (hub-docs, spaces-sdks-docker.md,
+// "Permissions"). The kernel sees the user of the host.
+const InsideID = 1000
+
+// initCommand starts this program again, as process 1 of namespaces of its own.
+func initCommand(channel, control, spec *os.File) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName}
+	cmd.ExtraFiles = []*os.File{channel, control, spec}
+	cmd.Env = initEnv()
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:     true,
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: os.Getegid(), Size: 1}},
+		// Without ambient capabilities, exec would take the rights away from a user that is not root. An overlay needs the last two.
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER},
+	}
+	return cmd
+}
+
+// testEnv is set by tests only.
+var testEnv []string
+
+func initEnv() []string { return append([]string{"GOMAXPROCS=2"}, testEnv...) }
+
+// specFile returns a file in memory with the Spec.
+func specFile(spec Spec) (*os.File, error) {
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("encode sandbox: %w", err)
+	}
+	fd, err := unix.MemfdCreate("spec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "spec")
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write sandbox: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("rewind sandbox: %w", err)
+	}
+	return f, nil
+}
+
+// beginTime bounds the steps of init, which take about 15 ms.
+const beginTime = 10 * time.Second
+
+// Begin lets init work and waits until the interpreter runs. Call it once, after the start of Cmd and after its process
+// has been moved to its cgroup. It returns the sockets in the order of Spec.Sockets; the caller closes them. An error is
+// a *StepError if a step of init failed; the caller then ends Cmd.
+func (s *Sandbox) Begin() (sockets []*os.File, err error) {
+	s.closeTheirs()
+	_ = s.control.SetDeadline(time.Now().Add(beginTime)) // fails only on a closed channel, where send fails too
+	if err := send(s.control, message{Op: "go"}); err != nil {
+		return nil, fmt.Errorf("sandbox: start init: %w", err)
+	}
+	for {
+		m, files, err := receive(s.control)
+		sockets = append(sockets, files...)
+		if err == nil && m.Op == "failed" {
+			err = &StepError{m.Step, m.err()}
+		} else if err != nil {
+			err = &StepError{"wait for init", err}
+		}
+		if err != nil {
+			closeAll(sockets)
+			return nil, err
+		}
+		if m.Op == "started" {
+			_ = s.control.SetDeadline(time.Time{})
+			s.mu.Lock()
+			s.pid = m.PID
+			s.mu.Unlock()
+			go s.listen()
+			return sockets, nil
+		}
+	}
+}
+
+// Close ends the sandbox, if it has not ended. It may be called twice.
+func (s *Sandbox) Close() {
+	s.closeTheirs()
+	s.control.Close()
+}
+
+func (s *Sandbox) closeTheirs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closeAll(s.theirs)
+	s.theirs = nil
+}
+
+// RunnerPID returns the pid of the interpreter inside the sandbox.
+func (s *Sandbox) RunnerPID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pid
+}
+
+// listen receives the messages of init until the sandbox ends.
+func (s *Sandbox) listen() {
+	for {
+		m, files, err := receive(s.control)
+		if err != nil {
+			s.gone()
+			return
+		}
+		switch m.Op {
+		case "ended":
+			s.mu.Lock()
+			s.exit = &Exit{m.Code, syscall.Signal(m.Signal)}
+			s.mu.Unlock()
+		case "answer":
+			s.answered(m, files)
+			continue
+		}
+		closeAll(files)
+	}
+}
+
+// AwaitExit waits until the last message of init has been received, at most for limit. Call it once Cmd has exited.
+func (s *Sandbox) AwaitExit(limit time.Duration) (Exit, bool) {
+	select {
+	case <-s.over:
+	case <-time.After(limit):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.exit == nil {
+		return Exit{}, false
+	}
+	return *s.exit, true
+}
+
+func (s *Sandbox) gone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, waiting := range s.asked {
+		waiting <- answer{nil, ErrGone}
+	}
+	s.asked = nil
+	close(s.over)
+}
+
+// answered delivers the answer of init to the goroutine that asked. The request may have been withdrawn.
+func (s *Sandbox) answered(m message, files []*os.File) {
+	a := answer{err: m.err()}
+	switch {
+	case a.err == nil && len(files) == 1:
+		a.file = files[0]
+	case a.err == nil:
+		a.err = fmt.Errorf("init sent %d descriptors instead of one", len(files))
+		fallthrough
+	default:
+		closeAll(files)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waiting := s.asked[m.ID]; waiting != nil {
+		delete(s.asked, m.ID)
+		waiting <- a
+	} else if a.file != nil {
+		a.file.Close()
+	}
+}
+
+// Dial connects to a port of the sandbox's loopback address. Init connects and hands over the connected socket, so no
+// byte is copied. Errors: syscall.ECONNREFUSED if nothing listens, ErrGone, or the context's.
+func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
+	f, err := s.ask(ctx, message{Op: "dial", Port: port})
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// HostPID returns the pid on the host of a process that calls itself pid inside. Errors: syscall.ESRCH if there is none,
+// ErrGone, or the context's.
+func (s *Sandbox) HostPID(ctx context.Context, pid int) (int, error) {
+	f, err := s.ask(ctx, message{Op: "pidfd", PID: pid})
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+	if err != nil {
+		return 0, fmt.Errorf("read pid: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "Pid:"); ok {
+			if found, err := strconv.Atoi(strings.TrimSpace(rest)); err == nil && found > 0 { // -1: it has been reaped
+				return found, nil
+			}
+		}
+	}
+	return 0, syscall.ESRCH
+}
+
+// ask sends a request to init and returns the descriptor of the answer.
+func (s *Sandbox) ask(ctx context.Context, m message) (*os.File, error) {
+	result := make(chan answer, 1)
+	s.mu.Lock()
+	if s.asked == nil {
+		s.mu.Unlock()
+		return nil, ErrGone
+	}
+	s.next++
+	m.ID = s.next
+	s.asked[m.ID] = result
+	s.mu.Unlock()
+	if err := send(s.control, m); err != nil {
+		s.forget(m.ID)
+		return nil, ErrGone
+	}
+	select {
+	case a := <-result:
+		return a.file, a.err
+	case <-ctx.Done():
+	}
+	if s.forget(m.ID) {
+		return nil, context.Cause(ctx)
+	}
+	a := <-result // it arrived meanwhile
+	return a.file, a.err
+}
+
+// forget withdraws a request. It returns false if the answer has arrived.
+func (s *Sandbox) forget(id int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, waiting := s.asked[id]
+	delete(s.asked, id)
+	return waiting
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

@@ -1,0 +1,99 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"spacehost/internal/proctree"
+	"spacehost/internal/sandbox"
+)
+
+// wrap replaces the command of the interpreter by process 1 of a sandbox, which starts the interpreter.
+func (p *Process) wrap(channel *os.File) (err error) {
+	spec := *p.config.Sandbox
+	spec.Argv, spec.Env, spec.Dir = p.cmd.Args, p.cmd.Env, p.cmd.Dir
+	if spec.Argv[0], err = absolute(spec.Argv[0]); err != nil {
+		return err
+	}
+	// The mount hides the folder's own content from the host, too, so it contains nothing.
+	spec.Root = filepath.Join(p.config.RunDir, "root")
+	if err := os.MkdirAll(spec.Root, 0o700); err != nil {
+		return fmt.Errorf("create root of sandbox: %w", err)
+	}
+	if p.sandbox, err = sandbox.New(spec, channel); err != nil {
+		return err
+	}
+	p.cmd = p.sandbox.Cmd
+	return nil
+}
+
+func absolute(program string) (string, error) {
+	path, err := filepath.Abs(program)
+	if err != nil {
+		return "", fmt.Errorf("resolve %s: %w", program, err)
+	}
+	return path, nil
+}
+
+// oomScore is added for the runner, so that the kernel does not choose its process 1 first when memory is short.
+const oomScore = 100
+
+// enterSandbox lets the sandbox begin. After an error nothing of the start runs.
+func (p *Process) enterSandbox() error {
+	sockets, err := p.sandbox.Begin()
+	if err == nil {
+		err = p.findRunner()
+	}
+	if err != nil {
+		closeAll(sockets)
+		_ = p.cmd.Process.Kill() // it is not reaped yet
+		_ = p.cmd.Wait()         // the error reports our signal
+		p.closeSandbox()
+		p.tree.Kill(p.config.Logger)
+		p.drainOutput()
+		return err
+	}
+	if p.config.Opened == nil {
+		closeAll(sockets)
+	} else {
+		p.config.Opened(sockets)
+	}
+	return nil
+}
+
+// translateTime bounds the translation of a pid, which takes less than a millisecond.
+const translateTime = 5 * time.Second
+
+func (p *Process) findRunner() error {
+	p.tree.HostPID = func(pid int) (int, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), translateTime)
+		defer cancel()
+		return p.sandbox.HostPID(ctx, pid)
+	}
+	pid, err := p.tree.HostPID(p.sandbox.RunnerPID())
+	if errors.Is(err, sandbox.ErrGone) || errors.Is(err, syscall.ESRCH) {
+		return nil // it has exited already; run reports how
+	} else if err != nil {
+		return fmt.Errorf("find the interpreter in the sandbox: %w", err)
+	}
+	runner, _ := proctree.ReadStat(pid) // a zombie has no other use
+	p.tree.Runner = runner.Process
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(oomScore)), 0); err != nil {
+		p.config.Logger.Warn("cannot set oom_score_adj of runner", zap.Error(err))
+	}
+	return nil
+}
+
+func (p *Process) closeSandbox() {
+	if p.sandbox != nil {
+		p.sandbox.Close()
+	}
+}
