@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type toolError struct {
 func (e *toolError) Error() string { return fmt.Sprintf("run %s: %v", e.tool, e.err) }
 func (e *toolError) Unwrap() error { return e.err }
 
-// run runs a tool in the Space's folder, which is the base of relative requirement files, with its output in the log.
+// run runs a tool in the folder of the requirement files, with its output in the log.
 func (j *job) run(ctx context.Context, argv ...string) error {
 	return j.runTo(ctx, io.Discard, argv...)
 }
@@ -33,7 +34,7 @@ func (j *job) runTo(ctx context.Context, stdout io.Writer, argv ...string) error
 	fmt.Fprintf(j.output, "$ %s\n", strings.Join(argv, " "))
 	output := &tail{log: j.output}
 	cmd := command(ctx, argv...)
-	cmd.Dir = orElse(j.spec.Dir, j.dir)
+	cmd.Dir = cmp.Or(j.workDir, j.spec.Dir, j.dir)
 	cmd.Env = append(cmd.Env, j.variables...)
 	cmd.Stderr = output
 	cmd.Stdout = io.MultiWriter(output, stdout)
