@@ -1,10 +1,13 @@
 package build
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -102,4 +105,30 @@ func TestFilesChangedDuringBuild(t *testing.T) {
 	}})
 	env := build(t, b, Spec{Gradio: "99.1.0", Dir: dir}, false)
 	python(t, env, "import importlib.util as u, pluggy, iniconfig; assert u.find_spec('sortedcontainers') is None")
+}
+
+// TestEnvironmentsAreCopies: a file that an environment shares with uv's cache would change in every later environment,
+// when a Space writes to it.
+func TestEnvironmentsAreCopies(t *testing.T) {
+	cached := t.TempDir() // on the file system of the environment, where uv could link
+	t.Setenv("UV_CACHE_DIR", cached)
+	t.Setenv("UV_LINK_MODE", "hardlink")
+	env := build(t, New(Config{Dir: stateDir(t)}), Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{requirements: "iniconfig"})}, false)
+	links, files := "", 0
+	err := filepath.WalkDir(env.Dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if files++; info.Sys().(*syscall.Stat_t).Nlink > 1 {
+			links += path + "\n"
+		}
+		return err
+	})
+	if entries, missing := os.ReadDir(cached); errors.Join(err, missing) != nil || files < 100 || len(entries) == 0 {
+		t.Fatalf("%d files, cache %v (%v)", files, entries, errors.Join(err, missing))
+	}
+	if links != "" {
+		t.Errorf("files with more than one link:\n%s", links)
+	}
 }

@@ -94,10 +94,12 @@ var allowedVariables = []string{
 }
 
 // fixedVariables override variables that would install packages elsewhere, prompt for input, or make the output
-// unreadable.
+// unreadable. UV_LINK_MODE: by default uv makes hard links into its cache where the file system has no reflinks
+// (astral-sh/uv, crates/uv-fs/src/link.rs). A Space that writes to a file of its environment would then change that file
+// in every environment of this user. A copy still shares blocks on file systems with reflinks: copy_file_range(2).
 var fixedVariables = []string{
 	"PIP_USER=0", "PIP_NO_INPUT=1", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_REQUIRE_VIRTUALENV=0", "PIP_PROGRESS_BAR=off",
-	"UV_PYTHON_DOWNLOADS=never", "UV_NO_PROGRESS=1", "NO_COLOR=1",
+	"UV_PYTHON_DOWNLOADS=never", "UV_LINK_MODE=copy", "UV_NO_PROGRESS=1", "NO_COLOR=1",
 	"GIT_TERMINAL_PROMPT=0", "GRADIO_ANALYTICS_ENABLED=False",
 }
 
