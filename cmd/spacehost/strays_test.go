@@ -75,6 +75,30 @@ func wantUnauthorized(t *testing.T, socket, key string, texts ...string) {
 	}
 }
 
+// TestSpacesReadNoMetrics: /metrics names private Spaces. A Space and its daemon are refused, and a Prometheus on the same
+// machine is not.
+func TestSpacesReadNoMetrics(t *testing.T) {
+	for name, disable := range map[string]string{"as this machine allows": "", "without cgroups": "cgroup"} {
+		t.Run(name, func(t *testing.T) {
+			s := runStrays(t, disable)
+			for _, api := range []string{"/here", "/daemon"} {
+				for _, path := range []string{"/metrics", "/metrics?x=1"} {
+					got := s.run(api, fmt.Sprintf(getCode, s.Console+path))
+					if !strings.HasPrefix(got, "403 ") || !strings.Contains(got, "metrics are not readable for Spaces") {
+						t.Errorf("%s from %s: got %.200s, want 403 and the reason", path, api, got)
+					}
+				}
+				if got := s.run(api, fmt.Sprintf(getCode, s.Console+"/healthz")); !strings.HasPrefix(got, "200 ") {
+					t.Errorf("/healthz from %s: got %.200s, want 200", api, got)
+				}
+			}
+			if got := statusOfRequest(t, "GET", s.Console+"/metrics", nil); got != http.StatusOK {
+				t.Errorf("/metrics for another program of this machine: got %d, want 200", got)
+			}
+		})
+	}
+}
+
 func runStrays(t *testing.T, disable string) *strays {
 	t.Helper()
 	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), straysDir)
@@ -171,5 +195,14 @@ for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
             file.write(str(os.getpid()))
     except OSError:
         pass
+`
+	// getCode prints the status and the text of an answer.
+	getCode = `
+import urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(%q)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
 `
 )

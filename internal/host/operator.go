@@ -31,3 +31,9 @@ func UserName(uid uint32) string {
 	}
 	return "uid " + id
 }
+
+// isSpace reports whether the connection of a request belongs to a Space, or to a process that has left one.
+func (h *Host) isSpace(ctx context.Context) bool {
+	conn := server.ConnOf(ctx)
+	return conn != nil && conn.Owner(h.processes.SpaceAt) != ""
+}

@@ -75,7 +75,7 @@ func (h *Host) register() error {
 	h.console.Pre(server.SameOrigin)
 	h.signIn.RegisterConsole(h.console.Echo)
 	console.New(h, accounts).Register(h.console.Echo)
-	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker}, h.settings.MetricsFrom)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker, IsSpace: h.isSpace}, h.settings.MetricsFrom)
 	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
 	key, err := control.CreateKey(h.state.dir)
 	if err != nil {

@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Stray is the result of SpaceAt for a process that may run code of a Space, but cannot be attributed to one. It is not
+// the name of a Space.
+const Stray = "?"
+
 // maxWalks bounds how often Untrusted follows the parents of a process while some of them exit.
 const maxWalks = 8
 
@@ -35,6 +39,12 @@ func (c *Cgroups) contain(pid int) bool {
 	}
 	dir, ok := (&OOMWatch{}).cgroupOf(pid, "")
 	return ok && strings.HasPrefix(dir, c.of(""))
+}
+
+// isWithin reports whether a process is in a cgroup or in a cgroup below it.
+func isWithin(cgroup string, pid int) bool {
+	dir, ok := (&OOMWatch{}).cgroupOf(pid, "")
+	return ok && strings.HasPrefix(dir+"/", cgroup+"/")
 }
 
 // descends returns true for a process that has exited or that cannot be read.
