@@ -221,26 +221,44 @@ func controlJSON[T any](t testing.TB, p *product, path string) (answer T) {
 	return answer
 }
 
-// overSocket sends a GET over a unix socket.
+// overSocket sends a GET to a control socket, with its key.
 func overSocket(t testing.TB, socket, path string) ([]byte, error) {
+	status, body, err := overSocketWith(t, socket, controlKey(t, socket), http.MethodGet, path)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d: %s", status, body)
+	}
+	return body, err
+}
+
+// controlKey returns the key of a control socket.
+func controlKey(t testing.TB, socket string) string {
+	key, err := control.ReadKey(filepath.Dir(socket))
+	if err != nil {
+		t.Error(err)
+	}
+	return key
+}
+
+// overSocketWith sends a request to a control socket with any key, or none.
+func overSocketWith(t testing.TB, socket, key, method, path string) (status int, body []byte, err error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://spacehost"+path, nil)
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://spacehost"+path, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
+	}
+	if key != "" {
+		r.Header.Set(control.KeyHeader, key)
 	}
 	answer, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(r)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", answer.Status, body)
-	}
-	return body, err
+	body, err = io.ReadAll(answer.Body)
+	return answer.StatusCode, body, err
 }
 
 // balance returns the local visitor's balance.

@@ -4,7 +4,9 @@
 //
 //   - Environment: a Python interpreter with gradio, spaces and the Space's requirements.
 //   - Inputs: everything that decides what an environment contains. Their hash is the environment's key, which names
-//     its folder.
+//     its folder. Spaces with the same key share the environment.
+//   - Plain: a requirement file with names, versions and markers only. A Space with any other line shares its environment
+//     with no other Space.
 //   - Stamp: the file that marks an environment as complete. It is written last.
 //   - Constraints: upper bounds that older Gradio releases need to be installable today.
 //
@@ -37,6 +39,7 @@ type Spec struct {
 	Gradio string // sdk_version; empty: the version that requirements.txt pins, else the newest
 	Python string // python_version, such as 3.10 or 3.10.13; empty: any from 3.10 on
 	Dir    string // the Space's folder, for pre-requirements.txt, requirements.txt and packages.txt
+	Space  string // the Space's name; it distinguishes environments that are not shared
 }
 
 // Environment is a Python with gradio and spaces. Its bin folder should come first on the PATH of a Space, which may
@@ -139,6 +142,7 @@ type job struct {
 	inputs   inputs
 	python   interpreter
 	home     string  // the environment's folder
+	workDir  string  // of the tools: the base of relative paths in requirement files; empty: spec.Dir
 	locks    []*lock // inherited by the tools, see lock.go
 	tool     installer
 	warnings []string

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // The Hub installs requirement files with pip. uv refuses some lines that pip accepts, and ignores some options. Such a
@@ -84,18 +83,4 @@ func (in inputs) extraHosts() []string {
 		}
 	}
 	return all
-}
-
-// localLine matches requirements that name a folder or a file of the Space.
-var localLine = regexp.MustCompile(`(?m)^[ \t]*(?:(?:-e|--editable)[ \t=]*)?(?:\.|/|file:)`)
-
-// localDir returns dir if a requirement names a path, else "". An environment that links to or was built from a
-// folder of one Space is not shared with another.
-func (in inputs) localDir(dir string) string {
-	for _, text := range in.Files {
-		if localLine.MatchString(text) || strings.Contains(text, "@ file:") {
-			return dir
-		}
-	}
-	return ""
 }

@@ -129,21 +129,3 @@ func TestExtraIndexIsSkipped(t *testing.T) {
 		}
 	}
 }
-
-// TestLocalRequirementsAreNotShared: an editable folder of one Space must not be imported by another.
-func TestLocalRequirementsAreNotShared(t *testing.T) {
-	rows := map[string]bool{"-e .": true, "-e ./x": true, "./x": true, "--editable=../x": true, "file:///x": true, "x @ file:///x": true, "six": false, "-r more.txt": false, "-e git+https://h/x": false, "git+https://h/x": false}
-	for text, local := range rows {
-		keys := map[string]bool{}
-		for range 2 {
-			in, err := readInputs(Spec{Dir: spaceDir(t, map[string]string{requirements: text})})
-			if err != nil {
-				t.Fatal(err)
-			}
-			keys[in.key()] = true
-		}
-		if shared := len(keys) == 1; shared == local {
-			t.Errorf("%q in two Spaces: shared %t, want %t", text, shared, !local)
-		}
-	}
-}

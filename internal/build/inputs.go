@@ -21,7 +21,7 @@ const (
 )
 
 // layout is incremented when environments are created in another way, so that older ones are not reused.
-const layout = 1
+const layout = 2
 
 // maxFile limits how much is read of a file of the Space.
 const maxFile = 1 << 20
@@ -34,7 +34,12 @@ type inputs struct {
 	Files       map[string]string // the requirement files and their includes, by path
 	Constraints []byte
 	Interpreter interpreter
-	Local       string `json:",omitempty"` // the Space's folder, if a requirement names a path in it
+
+	// Name and folder of the Space, if another Space with the same files might get other packages (plain.go).
+	Space  string `json:",omitempty"`
+	Folder string `json:",omitempty"`
+
+	plain map[string]string // the requirement files as they are installed; nil: from the Space's folder
 }
 
 func readInputs(spec Spec) (inputs, error) {
@@ -49,7 +54,10 @@ func readInputs(spec Spec) (inputs, error) {
 	if in.Gradio == "" {
 		in.Gradio = pinned(in.Files[requirements], "gradio")
 	}
-	in.Local = in.localDir(spec.Dir)
+	var plain bool
+	if in.plain, plain = in.plainFiles(); !plain {
+		in.Space, in.Folder = spec.Space, spec.Dir
+	}
 	return in, nil
 }
 
@@ -72,7 +80,7 @@ func (in inputs) read(dir, name string) error {
 	for _, found := range includes.FindAllStringSubmatch(text, -1) {
 		included := filepath.Join(filepath.Dir(name), found[1])
 		if !filepath.IsLocal(included) {
-			continue // outside of the Space, or a URL: not part of the key
+			continue // outside of the Space, or a URL: such a file is not plain
 		}
 		if err := in.read(dir, included); err != nil {
 			return err

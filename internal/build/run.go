@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type toolError struct {
 func (e *toolError) Error() string { return fmt.Sprintf("run %s: %v", e.tool, e.err) }
 func (e *toolError) Unwrap() error { return e.err }
 
-// run runs a tool in the Space's folder, which is the base of relative requirement files, with its output in the log.
+// run runs a tool in the folder of the requirement files, with its output in the log.
 func (j *job) run(ctx context.Context, argv ...string) error {
 	return j.runTo(ctx, io.Discard, argv...)
 }
@@ -33,7 +34,7 @@ func (j *job) runTo(ctx context.Context, stdout io.Writer, argv ...string) error
 	fmt.Fprintf(j.output, "$ %s\n", strings.Join(argv, " "))
 	output := &tail{log: j.output}
 	cmd := command(ctx, argv...)
-	cmd.Dir = orElse(j.spec.Dir, j.dir)
+	cmd.Dir = cmp.Or(j.workDir, j.spec.Dir, j.dir)
 	cmd.Env = append(cmd.Env, j.variables...)
 	cmd.Stderr = output
 	cmd.Stdout = io.MultiWriter(output, stdout)
@@ -93,10 +94,12 @@ var allowedVariables = []string{
 }
 
 // fixedVariables override variables that would install packages elsewhere, prompt for input, or make the output
-// unreadable.
+// unreadable. UV_LINK_MODE: by default uv makes hard links into its cache where the file system has no reflinks
+// (astral-sh/uv, crates/uv-fs/src/link.rs). A Space that writes to a file of its environment would then change that file
+// in every environment of this user. A copy still shares blocks on file systems with reflinks: copy_file_range(2).
 var fixedVariables = []string{
 	"PIP_USER=0", "PIP_NO_INPUT=1", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_REQUIRE_VIRTUALENV=0", "PIP_PROGRESS_BAR=off",
-	"UV_PYTHON_DOWNLOADS=never", "UV_NO_PROGRESS=1", "NO_COLOR=1",
+	"UV_PYTHON_DOWNLOADS=never", "UV_LINK_MODE=copy", "UV_NO_PROGRESS=1", "NO_COLOR=1",
 	"GIT_TERMINAL_PROMPT=0", "GRADIO_ANALYTICS_ENABLED=False",
 }
 

@@ -69,7 +69,30 @@ func (j *job) venv(ctx context.Context) error {
 	if err := j.run(ctx, j.tool.venv(j.python.Path, j.home)...); err != nil {
 		return err
 	}
-	return os.WriteFile(j.constraintsPath(), j.inputs.Constraints, 0o644)
+	if err := os.WriteFile(j.constraintsPath(), j.inputs.Constraints, 0o644); err != nil {
+		return err
+	}
+	return j.copyRequirements()
+}
+
+// copyRequirements writes plain requirement files into the environment, from where they are installed. The files of the
+// Space may change after the key was computed, and would then put other packages into an environment that is shared.
+func (j *job) copyRequirements() error {
+	if j.inputs.plain == nil {
+		return nil
+	}
+	dir := filepath.Join(j.home, "requirements")
+	for name, text := range j.inputs.plain {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	j.workDir = dir
+	return os.MkdirAll(dir, 0o755)
 }
 
 func (j *job) constraintsPath() string { return filepath.Join(j.home, "constraints.txt") }

@@ -12,7 +12,12 @@ import (
 )
 
 func (c Config) isolation(ctx context.Context) []Finding {
-	return []Finding{c.machine.userNamespaces(ctx), c.machine.landlocks(), c.machine.seccomp()}
+	found := []Finding{c.machine.userNamespaces(ctx), c.machine.landlocks(), c.machine.seccomp()}
+	if c.SpacesAreRoot {
+		found = append(found, Finding{Level: Warning, Text: "This user is root: a spacehost that root starts runs the code of every Space as root",
+			Do: "Run spacehost as an ordinary user"})
+	}
+	return found
 }
 
 const trustOnly = "Run only Spaces whose code you trust"

@@ -52,6 +52,12 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
+func TestRootIsAWarning(t *testing.T) {
+	m := fake(t, map[string]string{"proc/self/status": "Seccomp:\t0\n"})
+	found := Config{machine: m, SpacesAreRoot: true}.isolation(t.Context())
+	expect(t, found[len(found)-1:], "warning | runs the code of every Space as root | Run spacehost as an ordinary user")
+}
+
 // TestIsolationChecksChangeNothing: only the child process gets new namespaces.
 func TestIsolationChecksChangeNothing(t *testing.T) {
 	m := machine{}.orThis()

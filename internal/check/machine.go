@@ -18,6 +18,8 @@ type Config struct {
 	Environments string   // the folder of Python environments; it need not exist yet
 	Addresses    []string // addresses on which spacehost listens
 
+	SpacesAreRoot bool // whether the code of Spaces would run as root
+
 	// GPUs opens NVML and reads every Device, or returns one of gpu's errors. It may block, even forever.
 	GPUs func(ctx context.Context) ([]gpu.DeviceStatus, error)
 

@@ -117,11 +117,10 @@ func send(ctx context.Context, state string, request control.Request) ([]byte, e
 	client := controlClient(state)
 	client.Timeout = 30 * time.Second
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, request.Method, "http://spacehost"+request.Path, body)
+	r, err := controlRequest(ctx, state, request.Method, request.Path, body)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Content-Type", "application/json")
 	answer, err := client.Do(r)
 	if err != nil {
 		return nil, unreachable(state, err)
@@ -135,6 +134,23 @@ func send(ctx context.Context, state string, request control.Request) ([]byte, e
 		return nil, &refusedError{state, answer.StatusCode, text}
 	}
 	return text, nil
+}
+
+// controlRequest returns a request with the key of the host that runs on a state folder.
+func controlRequest(ctx context.Context, state, method, path string, body io.Reader) (*http.Request, error) {
+	key, err := control.ReadKey(state)
+	if err != nil {
+		return nil, unreachable(state, err)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://spacehost"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		r.Header.Set(control.KeyHeader, key)
+	}
+	return r, nil
 }
 
 // controlClient connects to the control socket of the host that runs on a state folder.
@@ -154,6 +170,9 @@ func unreachable(state string, err error) error {
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("the state folder %s and its host belong to %s: run this command as that user, or name a folder of your own with --state", state, ownerOf(state))
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("the host on %s closed the connection: it accepts no commands of processes that it or a Space has started; run this command in a shell of your own", state)
 	}
 	return fmt.Errorf("connect to the host on %s: %w", state, err)
 }

@@ -49,7 +49,7 @@ Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.`,
 			return err
 		}
 		found := check.Run(c.Context(), check.Checks(check.Config{
-			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: defaultAddresses(), GPUs: readGPUs,
+			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: defaultAddresses(), SpacesAreRoot: config.Settings{}.SpacesAreRoot(), GPUs: readGPUs,
 		}))
 		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: not every check has run
 			return fmt.Errorf("check this machine: %w", err)

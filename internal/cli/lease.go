@@ -59,7 +59,7 @@ func pidOrDash(pid int) string {
 func watchLeases(ctx context.Context, state string, asJSON bool, out io.Writer) error {
 	client := controlClient(state)
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, control.WatchLeases.Method, "http://spacehost"+control.WatchLeases.Path, nil)
+	r, err := controlRequest(ctx, state, control.WatchLeases.Method, control.WatchLeases.Path, nil)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,8 @@ func watchLeases(ctx context.Context, state string, asJSON bool, out io.Writer) 
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return &refusedError{state: state, status: answer.StatusCode}
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10)) // without it the error names the status
+		return &refusedError{state, answer.StatusCode, text}
 	}
 	lines := bufio.NewScanner(answer.Body)
 	for lines.Scan() {

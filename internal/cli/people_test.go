@@ -82,6 +82,11 @@ func (h *testHost) serve() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	key, err := control.CreateKey(h.state)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	site.Pre(control.RequireKey(h.state, key))
 	control.New(control.Config{Host: stubHost{tiers: tiers}, People: h.people, Delegations: h.denied}).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -76,6 +77,9 @@ const (
 
 // IsServe reports whether the host serves several people (`serve`), not one user on one machine (`run`).
 func (s Settings) IsServe() bool { return s.File != "" }
+
+// SpacesAreRoot reports whether the code of Spaces runs as root: Spaces run as the user of the host.
+func (s Settings) SpacesAreRoot() bool { return os.Geteuid() == 0 }
 
 // IsHub reports whether a browser's identity is passed to Spaces only in the ways that the Hub uses.
 func (s Settings) IsHub() bool { return s.IdentityMode == "hub" }

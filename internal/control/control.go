@@ -3,7 +3,8 @@
 //
 // # Access
 //
-// The socket is open to the user of the host and to root, and refuses the processes of Spaces. Every client is an operator.
+// The socket is open to the user of the host and to root. The host closes the connections of processes that may run code
+// of a Space, and answers 401 to a request without the key in the state folder (control.key). Every client is an operator.
 //
 // # Types
 //

@@ -32,12 +32,8 @@ func UserName(uid uint32) string {
 	return "uid " + id
 }
 
-// isSpaceProcess reports whether pid belongs to a Space. The control socket refuses such a client.
-func (h *Host) isSpaceProcess(pid int) bool {
-	for _, s := range h.spaces {
-		if _, ours := h.processes.Owns(s.space.Name, pid); ours || pid == s.supervisor.Status().PID {
-			return true
-		}
-	}
-	return false
+// isSpace reports whether the connection of a request belongs to a Space, or to a process that has left one.
+func (h *Host) isSpace(ctx context.Context) bool {
+	conn := server.ConnOf(ctx)
+	return conn != nil && conn.Owner(h.processes.SpaceAt) != ""
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spacehost/internal/config"
+	"spacehost/internal/control"
 	"spacehost/internal/identity"
 	"spacehost/migrations"
 )
@@ -44,12 +45,21 @@ func TestReadsDoNotWaitForWrites(t *testing.T) {
 	if payer, err := identify(token); err != nil || payer.Key() != "user:ada" {
 		t.Errorf("bearer token: got %s (%v), want user:ada", payer, err)
 	}
+	key, err := control.ReadKey(h.state.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", h.state.path("control.sock"))
 	}}}
 	defer client.CloseIdleConnections()
 	for _, path := range []string{"/account?identity=ada", "/quota", "/ledger?identity=ada&limit=20", "/explain?identity=ada", "/people", "/tokens", "/lease?limit=10"} {
-		answer, err := client.Get("http://spacehost" + path)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://spacehost"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(control.KeyHeader, key)
+		answer, err := client.Do(r)
 		if err != nil {
 			t.Errorf("GET %s: %v", path, err)
 			continue

@@ -27,6 +27,10 @@ func (h *Host) greet() {
 			s.note("warning: " + warning)
 		}
 	}
+	if h.settings.SpacesAreRoot() {
+		h.screen.note("WARNING: spacehost runs as root, so the code of every Space is root on this machine. Run spacehost as an ordinary user.")
+		h.log.Warn("spaces run as root")
+	}
 	if h.visibleGPU != nil {
 		h.screen.note(hardwareNote(*h.visibleGPU, h.settings.Hardware.Source))
 	}

@@ -129,7 +129,7 @@ func (s *spaceRun) builder() *build.Builder {
 }
 
 func (s *spaceRun) buildSpec() build.Spec {
-	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir}
+	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir, Space: s.space.Name}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {

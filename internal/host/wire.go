@@ -75,12 +75,17 @@ func (h *Host) register() error {
 	h.console.Pre(server.SameOrigin)
 	h.signIn.RegisterConsole(h.console.Echo)
 	console.New(h, accounts).Register(h.console.Echo)
-	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker}, h.settings.MetricsFrom)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker, IsSpace: h.isSpace}, h.settings.MetricsFrom)
 	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
-	socket, err := h.server.MountSocket(h.state.path("control.sock"), h.isSpaceProcess)
+	key, err := control.CreateKey(h.state.dir)
 	if err != nil {
 		return err
 	}
+	socket, err := h.server.MountSocket(h.state.path("control.sock"), h.processes.Untrusted)
+	if err != nil {
+		return err
+	}
+	socket.Pre(control.RequireKey(h.state.dir, key))
 	control.New(control.Config{
 		Host: h, Payers: h.payer, Accounts: accounts, People: h.people, Delegations: h.denyList, Ledger: h.ledger, Broker: h.broker, Pool: h.pool,
 		Inventory: h.inventory, Clock: &h.clock, Now: h.clock.Now,

@@ -107,16 +107,22 @@ type Config struct {
 	Spaces Spaces
 	Pool   *gpu.Pool
 	Broker *lease.Broker
+	// IsSpace reports whether a Space sent the request with this context. It may take milliseconds, and is called
+	// concurrently.
+	IsSpace func(ctx context.Context) bool
 }
 
-// Register mounts GET /metrics for this machine and the allowed networks. Others are refused, because the series name all
-// Spaces, private ones included. Call it once.
+// Register mounts GET /metrics for this machine and the allowed networks. Others, and the Spaces of this host, are refused,
+// because the series name all Spaces, private ones included. Call it once.
 func (m *Metrics) Register(e *echo.Echo, config Config, allowed []netip.Prefix) {
 	m.registry.MustRegister(&machine{config})
 	answer := echo.WrapHandler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	e.GET("/metrics", func(c echo.Context) error {
 		if !mayScrape(c.Request().RemoteAddr, allowed) {
 			return echo.NewHTTPError(http.StatusForbidden, "metrics are readable from this machine and from the networks under `metrics_from`; add yours there")
+		}
+		if config.IsSpace(c.Request().Context()) {
+			return echo.NewHTTPError(http.StatusForbidden, "metrics are not readable for Spaces, because they name private Spaces; read them with a program that spacehost has not started")
 		}
 		return answer(c)
 	})

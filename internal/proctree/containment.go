@@ -23,8 +23,9 @@ import (
 //     is found below it. Run scans the subtrees, because processes that outlive the worker become children of this
 //     process.
 //
-// In both modes this process is a subreaper, so that no zombie remains.
+// In both modes this process is a subreaper, so that no zombie remains and Untrusted finds orphans.
 func (p *Processes) Contain() (words string) {
+	p.inherited = children()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		p.logger().Warn("cannot become child subreaper, orphans go to init", zap.Error(err))
 	}

@@ -13,7 +13,7 @@
 // # Types and callers
 //
 //   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
-//     and SpaceAt for local connections. Package worker registers each start. Package lease uses it as
+//     SpaceAt for local connections, and Untrusted for clients of the control socket. Package worker registers each start. Package lease uses it as
 //     lease.Processes: Owns, Confine, Wait, End, SpaceOf and Within.
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.
 //   - Process is a pid with its start time. Signals go through a pidfd, so that a reused pid is never hit.

@@ -21,7 +21,8 @@ import (
 // does. The runner counts as a process of its Space. A call can take milliseconds: call it once per connection.
 //
 // The kernel finds the client's socket by its two addresses. Only the file descriptors in /proc show which process
-// owns the socket. A process that has left its tree and removed its marker belongs to no Space.
+// owns the socket. A process that has left its tree and removed its marker is found by its cgroup. Without cgroups the
+// result for such a process is Stray.
 func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 	inode, uid, err := socketAt(client, server)
 	if err != nil {
@@ -48,7 +49,7 @@ func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Geteuid() }
 
 // holder searches the trees first. Then it searches all other processes, the youngest first. A process outside the
-// trees that owns the socket either has the marker of a Space it left, or is external.
+// trees that owns the socket either has left the tree of a Space, or is external.
 func (p *Processes) holder(socket string) (space string, other externalProc) {
 	p.mu.Lock()
 	trees := maps.Clone(p.trees)
@@ -74,14 +75,26 @@ func (p *Processes) holder(socket string) (space string, other externalProc) {
 		if !holds {
 			continue
 		}
-		for space, t := range trees {
-			if hasMarker(s.PID, t.Marker) {
-				return space, externalProc{}
-			}
+		if space := p.leftTree(s.PID, trees); space != "" {
+			return space, externalProc{}
 		}
 		return "", externalProc{s.Process, fd}
 	}
 	return "", externalProc{}
+}
+
+// leftTree returns the Space of a process that does not descend from its runner, Stray if it cannot be attributed, and
+// "" for an external process.
+func (p *Processes) leftTree(pid int, trees map[string]Tree) string {
+	for space, t := range trees {
+		if hasMarker(pid, t.Marker) || t.Cgroup != "" && isWithin(t.Cgroup, pid) {
+			return space
+		}
+	}
+	if p.Untrusted(pid) {
+		return Stray
+	}
+	return ""
 }
 
 // find returns the descriptor under which a process has opened the file with that name in /proc.

@@ -55,11 +55,12 @@ func (c connected) giveAway(t *testing.T, env ...string) Process {
 }
 
 // TestOwnerOfAConnection checks that a connection belongs to a Space if its runner, or a process with its marker,
-// holds the client end. A connection of another process, such as this one, belongs to no Space.
+// holds the client end. A connection of another process, such as this one, belongs to no Space. A child of this process
+// may be the daemon of any Space.
 func TestOwnerOfAConnection(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(addr, func(t *testing.T) {
-			ours, runner, strayed, outside := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
+			ours, runner, strayed, outside, daemon := connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)
 			if _, _, err := socketAt(ours.clientAt, ours.host); err != nil {
 				t.Skipf("SKIPPED: %v; this was not tested", err)
 			}
@@ -68,12 +69,14 @@ func TestOwnerOfAConnection(t *testing.T) {
 			p.Register("other", Tree{Root: Process{PID: 1 << 30}, Marker: marker + "-of-another"})
 			p.Register("test", Tree{Root: runner.giveAway(t), Marker: marker})
 			strayed.giveAway(t, MarkerVariable+"="+marker)
-			outside.giveAway(t, MarkerVariable+"="+marker+"-of-no-space")
+			p.inherited = []Process{outside.giveAway(t, MarkerVariable+"="+marker+"-of-no-space")}
+			daemon.giveAway(t)
 			for name, row := range map[string]struct {
 				connected
 				want string
 			}{
 				"this process": {ours, ""}, "the runner": {runner, "test"}, "a process that has left the tree": {strayed, "test"}, "an external process": {outside, ""},
+				"a child of this process without a marker": {daemon, Stray},
 			} {
 				for range 2 { // the second time the external process is cached
 					if got := p.SpaceAt(row.clientAt, row.host); got != row.want {

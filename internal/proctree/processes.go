@@ -16,7 +16,8 @@ import (
 type Processes struct {
 	Logger *zap.Logger // nil: no log
 
-	cgroups *Cgroups // nil: this machine does not allow cgroups
+	cgroups   *Cgroups  // nil: this machine does not allow cgroups
+	inherited []Process // children of this process from before Contain
 
 	mu       sync.Mutex
 	trees    map[string]Tree      // by Space

@@ -1,0 +1,85 @@
+package build
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// A plain requirement file has only lines that mean the same in every folder: a name with extras, versions, a marker and
+// hashes, or the name of another plain file of the Space. Two Spaces with the same plain files share an environment. Any
+// other line may install code that only one of the Spaces chose: a path, a URL, an option such as --find-links.
+
+var (
+	plainRequirement = regexp.MustCompile(`^` + namePattern + // name
+		`\s*(?:\[[A-Za-z0-9._,\s-]*\])?` + // extras
+		`\s*(?:` + clausesPattern + `|\(\s*` + clausesPattern + `\s*\))?` +
+		`\s*(?:;[A-Za-z0-9_.,'"<>=!~()+*\s-]*)?` + // marker
+		`(?:\s+--hash=[a-z0-9]+:[0-9a-f]+)*$`)
+	plainInclude = regexp.MustCompile(`^(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))([A-Za-z0-9_][A-Za-z0-9._/-]*|\.[A-Za-z0-9._/-]+)$`)
+
+	// archive matches names that pip installs from a file of the folder, if there is one (pip/_internal/utils/filetypes.py).
+	archive = regexp.MustCompile(`(?i)\.(?:zip|whl|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma)$`)
+	// option matches an option in a line other than a hash.
+	option = regexp.MustCompile(`\s-`)
+	hashes = regexp.MustCompile(`\s+--hash=\S+`)
+)
+
+const (
+	namePattern    = `([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)`
+	clausePattern  = `(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9][A-Za-z0-9.*+!_-]*`
+	clausesPattern = clausePattern + `(?:\s*,\s*` + clausePattern + `)*\s*,?`
+)
+
+// plainFiles returns the requirement files without comments; false if one of them is not plain. The result is ASCII
+// without comments, so an installer reads exactly the lines that were judged, whatever encoding and line separators it
+// accepts.
+func (in inputs) plainFiles() (files map[string]string, ok bool) {
+	files = map[string]string{}
+	for name, text := range in.Files {
+		if files[name], ok = in.plainText(name, text); !ok {
+			return nil, false
+		}
+	}
+	return files, true
+}
+
+func (in inputs) plainText(name, text string) (plain string, ok bool) {
+	if len(text) >= maxFile { // its end was not read
+		return "", false
+	}
+	var lines []string
+	continued := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		bare := comments.ReplaceAllString(line, "")
+		before, more := strings.CutSuffix(bare, `\`)
+		if more && bare == line {
+			continued += before + " "
+			continue
+		}
+		bare = strings.TrimSpace(continued + bare)
+		continued = ""
+		if bare != "" && !isPlainRequirement(bare) && !in.isPlainInclude(name, bare) {
+			return "", false
+		}
+		lines = append(lines, bare+"\n")
+	}
+	return strings.Join(lines, ""), continued == ""
+}
+
+func isPlainRequirement(line string) bool {
+	found := plainRequirement.FindStringSubmatch(line)
+	return found != nil && !archive.MatchString(found[1]) && !option.MatchString(hashes.ReplaceAllString(line, ""))
+}
+
+// isPlainInclude reports whether a line of the file name includes a file of the Space that was read. plainFiles judges
+// that file too.
+func (in inputs) isPlainInclude(name, line string) bool {
+	found := plainInclude.FindStringSubmatch(line)
+	if found == nil {
+		return false
+	}
+	_, read := in.Files[filepath.Join(filepath.Dir(name), found[1])]
+	return read
+}
