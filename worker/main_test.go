@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"spacehost/internal/proctree/proctreetest"
+	"spacehost/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
+	sandbox.MaybeRun()
 	if mode := os.Getenv(fakeVariable); mode != "" {
 		beFake(mode)
 	}

@@ -64,13 +64,17 @@ type ProcessConfig struct {
 	// Simulated means that there is no GPU: torch then computes on the CPU (runner, fake_cuda.py).
 	Simulated bool
 	// Strict means that what ZeroGPU refuses fails in the Space, instead of printing a warning.
-	Strict       bool
+	Strict bool
+	// Storage means that the Space has a folder of its own at /data.
+	Storage      bool
 	Output       func(line string) // receives each line that the Space printed; called from two goroutines
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
 	// Sandbox is what this start sees of the machine; nil: everything. Start completes it with the command.
 	Sandbox *sandbox.Spec
+	// Files confines the interpreter at level files; nil: no rules. It excludes Sandbox.
+	Files *sandbox.FilesSpec
 	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
 	Opened func(sockets []*os.File)
 
@@ -166,7 +170,7 @@ func (p *Process) beginCgroup() string {
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
-		Subreaper: subreaper, Strict: c.Strict,
+		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage,
 	}, nil)
 }
 
@@ -236,7 +240,7 @@ func (p *Process) begin() error {
 		}
 		*to, ends, readers = w, append(ends, w), append(readers, r)
 	}
-	err := p.cmd.Start()
+	err := p.startCommand()
 	closeAll(ends)
 	if err != nil {
 		closeAll(readers)

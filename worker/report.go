@@ -234,6 +234,7 @@ type configOrder struct {
 	Simulated   bool              `json:"simulated"`
 	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
 	Strict      bool              `json:"strict,omitempty"`
+	Storage     bool              `json:"storage,omitempty"` // whether the Space has a /data of its own
 }
 
 type startOrder struct {

@@ -19,7 +19,7 @@ import (
 // wrap replaces the command of the interpreter by process 1 of a sandbox, which starts the interpreter.
 func (p *Process) wrap(channel *os.File) (err error) {
 	spec := *p.config.Sandbox
-	spec.Argv, spec.Env, spec.Dir = p.cmd.Args, p.cmd.Env, p.cmd.Dir
+	spec.Argv, spec.Env, spec.Dir = p.cmd.Args, p.cmd.Environ(), p.cmd.Dir // Environ keeps the last value of a variable
 	if spec.Argv[0], err = absolute(spec.Argv[0]); err != nil {
 		return err
 	}
@@ -96,4 +96,25 @@ func (p *Process) closeSandbox() {
 	if p.sandbox != nil {
 		p.sandbox.Close()
 	}
+}
+
+// startCommand starts the command, confined if the configuration demands it. After an error it does not run.
+func (p *Process) startCommand() error {
+	if p.config.Files == nil {
+		return p.cmd.Start()
+	}
+	started, err := p.config.Files.Confine(p.cmd)
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		_, _ = started() // reports the same failure
+		return err
+	}
+	if _, err := started(); err != nil {
+		_ = p.cmd.Process.Kill() // it is not reaped yet
+		_ = p.cmd.Wait()         // the error reports our signal
+		return err
+	}
+	return nil
 }

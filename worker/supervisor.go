@@ -57,6 +57,7 @@ type SupervisorConfig struct {
 	Device         func(instance string) (url string, port int)
 	Simulated      bool // there is no GPU
 	Strict         bool // what ZeroGPU refuses fails in the Space, instead of printing a warning
+	Storage        bool // the Space has a folder of its own at /data
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -73,8 +74,10 @@ type SupervisorConfig struct {
 	Unknown func(gradio, reason string)
 	// Sandbox returns what a start sees of the machine. Its error ends the start. nil: everything.
 	Sandbox func(StartInfo) (*sandbox.Spec, error)
+	// Files returns the rules of level files for a start; nil: none. It excludes Sandbox.
+	Files func(StartInfo) (*sandbox.FilesSpec, error)
 	// Opened receives the sockets of the Sandbox, in its order. It closes them. Ended follows once per instance.
-	Opened func(instance string, sockets []*os.File)
+	Opened func(start StartInfo, sockets []*os.File)
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -280,20 +283,18 @@ func (s *Supervisor) start() (*Process, error) {
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
 	runDir := filepath.Join(s.config.RunDir, instance)
-	var view *sandbox.Spec
-	if s.config.Sandbox != nil {
-		view, err = s.config.Sandbox(StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device})
-		if err != nil {
-			s.config.Ended(instance)
-			return nil, s.failed(err)
-		}
+	info := StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device}
+	view, files, err := s.confinement(info)
+	if err != nil {
+		s.config.Ended(instance)
+		return nil, s.failed(err)
 	}
 	p, err := s.launch(&session{supervisor: s, instance: instance}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
-		Sandbox: view, Opened: func(sockets []*os.File) { s.config.Opened(instance, sockets) },
+		Sandbox: view, Files: files, Opened: func(sockets []*os.File) { s.config.Opened(info, sockets) },
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -307,6 +308,16 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
+}
+
+// confinement returns what a start may see, as the configured level describes it.
+func (s *Supervisor) confinement(info StartInfo) (view *sandbox.Spec, files *sandbox.FilesSpec, err error) {
+	if s.config.Sandbox != nil {
+		view, err = s.config.Sandbox(info)
+	} else if s.config.Files != nil {
+		files, err = s.config.Files(info)
+	}
+	return view, files, err
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can

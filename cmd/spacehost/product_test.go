@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,12 +69,38 @@ func startCommand(t testing.TB, state string, args ...string) *product {
 	return startCommandWith(t, nil, state, args...)
 }
 
+// levelVariable selects the level of isolation at which the tests run their Spaces. Without it they run at the default of
+// the command, which is namespaces on a machine that offers it.
+const levelVariable = "SPACEHOST_TEST_ISOLATION"
+
+// atLevel adds the level to a command line, or for `serve` to its file, unless it is there already.
+func atLevel(t testing.TB, args []string) []string {
+	t.Helper()
+	level := os.Getenv(levelVariable)
+	if level == "" || slices.Contains(args, "--isolation") {
+		return args
+	}
+	at := slices.Index(args, "--config")
+	if at < 0 {
+		return append(slices.Clone(args), "--isolation", level)
+	}
+	text, err := os.ReadFile(args[at+1])
+	if err == nil && !bytes.Contains(text, []byte("isolation:")) {
+		err = os.WriteFile(args[at+1], append([]byte("isolation: "+level+"\n"), text...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return args
+}
+
 func startCommandWith(t testing.TB, env []string, state string, args ...string) *product {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	args = atLevel(t, args)
 	p := &product{t: t, line: "v6", ended: make(chan struct{}), ReadyLine: host.ReadyLine{State: state}} // the ready line fills the other fields
 	p.cmd = exec.Command(self, append(args, "--state", state, "--ready-json")...)
 	p.cmd.Env = append(productEnv(t), env...)

@@ -203,3 +203,31 @@ func findInterpreter(name string) (string, error) {
 	}
 	return filepath.Abs(path)
 }
+
+// foldersScript prints the folders from which an interpreter reads. A line of a .pth file is in sys.path by then.
+const foldersScript = `import os, sys
+for path in {sys.prefix, sys.base_prefix, sys.base_exec_prefix, os.path.dirname(os.path.realpath(sys.executable)), *sys.path}:
+    if os.path.exists(path):
+        print(os.path.abspath(path))`
+
+// Folders returns the folders from which the interpreter reads, without those that lie below another one: its prefix, that
+// of its base, and the targets of editable installs that a .pth file names. A sandbox must contain them.
+func (e *Environment) Folders(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := command(ctx, e.Python, "-I", "-c", foldersScript)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("read the folders of %s: %w: %s", e.Python, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	found := slices.Sorted(strings.SplitSeq(strings.TrimSpace(stdout.String()), "\n"))
+	var all []string
+	for _, path := range found {
+		isBelow := func(folder string) bool { return path == folder || strings.HasPrefix(path, folder+"/") }
+		if !slices.ContainsFunc(all, isBelow) {
+			all = append(all, path)
+		}
+	}
+	return all, nil
+}

@@ -31,13 +31,14 @@ func newSpaceList() *cobra.Command {
 		use: "list", short: "List the Spaces of a running host with their stages and the reasons",
 		long: `List the Spaces of the running host with their stage in the Hub's words: BUILDING, APP_STARTING, RUNNING, BUILD_ERROR,
 RUNTIME_ERROR ..., and the reason. Under "spacehost serve" a Space that fails to start is retried while the others run;
-its address shows the reason too.`,
+its address shows the reason too. For a running Space, WHY shows the last network destination that was refused to it, and
+the remedy.`,
 		example: "  spacehost space list\n  spacehost space list --json | jq '.spaces[] | select(.stage != \"RUNNING\")'",
 		args:    cobra.NoArgs, request: fixed(control.ShowHealth.Request(control.NoBody{})),
 		show: func(c *cobra.Command, health views.Health, _ []string) error {
-			return printTable(c, "SPACE\tSTAGE\tURL\tGRADIO\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%s", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), pidOrDash(s.PID), s.Queued,
-					host.Printable(cmp.Or(s.Reason, s.Why)))
+			return printTable(c, "SPACE\tSTAGE\tURL\tGRADIO\tISOLATION\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), s.Isolation, pidOrDash(s.PID), s.Queued,
+					host.Printable(cmp.Or(s.Reason, s.Why, s.EgressRefused)))
 			})
 		},
 	}.command()

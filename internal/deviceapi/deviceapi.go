@@ -107,6 +107,8 @@ type Space interface {
 type Door struct {
 	Space    Space
 	Instance string
+	// Inside means that the start has a network of its own: only RegisterFor answers at this Door.
+	Inside bool
 }
 
 // New returns the API without Doors.
@@ -151,15 +153,26 @@ func (a *API) door(secret string) (found Door, ok bool) {
 	return found, ok
 }
 
-// Register mounts the routes.
+// Register mounts the routes for all starts without a network of their own.
 func (a *API) Register(e *echo.Echo) {
+	a.register(e, func(d Door) bool { return !d.Inside })
+}
+
+// RegisterFor mounts the routes for one start, at a listener in its own network. The secret path of another start is unknown
+// there.
+func (a *API) RegisterFor(e *echo.Echo, instance string) {
+	a.register(e, func(d Door) bool { return d.Instance == instance })
+}
+
+func (a *API) register(e *echo.Echo, isKnown func(Door) bool) {
 	e.Pre(noBrowsers)
 	g := e.Group("/d/:secret")
-	g.POST("/startup-report", a.withDoor(a.startupReport))
-	g.POST("/schedule", a.withDoor(a.schedule))
-	g.POST("/allow", a.withDoor(a.allow))
-	g.POST("/release", a.withDoor(a.release))
-	g.GET("/queue-size", a.withDoor(a.queueSize))
+	for path, handle := range map[string]func(echo.Context, Door) error{
+		"/startup-report": a.startupReport, "/schedule": a.schedule, "/allow": a.allow, "/release": a.release,
+	} {
+		g.POST(path, a.withDoor(isKnown, handle))
+	}
+	g.GET("/queue-size", a.withDoor(isKnown, a.queueSize))
 }
 
 // noBrowsers refuses the requests of web pages. Only the process of a Space may use this API.
@@ -175,10 +188,10 @@ func noBrowsers(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // withDoor finds the Door of a request; 404 without one. The failpoints let a test kill the host before or after an answer.
-func (a *API) withDoor(handle func(echo.Context, Door) error) echo.HandlerFunc {
+func (a *API) withDoor(isKnown func(Door) bool, handle func(echo.Context, Door) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		d, ok := a.door(c.Param("secret"))
-		if !ok {
+		if !ok || !isKnown(d) {
 			return c.NoContent(http.StatusNotFound)
 		}
 		c.Response().Before(func() { failpoint.Here("before an answer") })

@@ -58,6 +58,30 @@ func spaceEnv(variables map[string]string, s *space.Space, env *build.Environmen
 	return list
 }
 
+// hubHome returns the user's folder of models; "" if there is none.
+func hubHome() string {
+	if own := os.Getenv("HF_HOME"); own != "" {
+		return own
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "huggingface")
+}
+
+// withoutProxies removes the operator's proxy, whose address and password no Space needs: the host itself connects through
+// it (package egress).
+func withoutProxies(vars []string) []string { return without(vars, proxyVariables...) }
+
+// without removes variables from an environment.
+func without(vars []string, names ...string) []string {
+	return slices.DeleteFunc(vars, func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return slices.Contains(names, name)
+	})
+}
+
 // IsPassed reports whether a Space receives a variable of the host's environment.
 func IsPassed(name string) bool {
 	return slices.Contains(passed, name) || slices.Contains(proxyVariables, name) || slices.Contains(indexes, name)
@@ -106,10 +130,8 @@ func memory() string {
 // machineVars sets the variables that a Space needs on this machine. Gradio's analytics are off: a Space under test must not
 // enter its statistics.
 func machineVars(vars map[string]string, env *build.Environment, home string) {
-	if _, own := vars["HF_HOME"]; !own {
-		if cache, err := os.UserCacheDir(); err == nil { // models are not downloaded twice
-			vars["HF_HOME"] = filepath.Join(cache, "huggingface")
-		}
+	if home := hubHome(); home != "" { // models are not downloaded twice
+		vars["HF_HOME"] = home
 	}
 	vars["HOME"] = home
 	// The model cache is shared. The token that `hf auth login` stores in it is not: a Space has its own Secrets.

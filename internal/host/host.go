@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
 	"spacehost/gpu"
@@ -14,6 +15,7 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/console"
 	"spacehost/internal/deviceapi"
+	"spacehost/internal/egress"
 	"spacehost/internal/lease"
 	"spacehost/internal/metrics"
 	"spacehost/internal/payer"
@@ -53,7 +55,10 @@ type Host struct {
 	server     *server.Server
 	console    server.Site
 	devices    server.Site // loopback only, behind secret paths
-	runsNote   sync.Once   // the line of RunsOver
+	hubSite    *echo.Echo  // what a Space reaches at the console's address from its own network
+	levels     levels      // of isolation that this machine offers
+	proxy      *egress.Proxy
+	runsNote   sync.Once // the line of RunsOver
 	closers    []func()
 }
 
@@ -62,7 +67,7 @@ type Host struct {
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)}
 	for _, step := range []func() error{
-		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.openGPUs, h.wire,
+		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
 		h.declarePeople,
 	} {
 		if err := step(); err != nil {

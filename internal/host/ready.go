@@ -23,6 +23,7 @@ func (h *Host) greet() {
 	}
 	for _, s := range h.spaces {
 		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
+		h.screen.note(s.isolationLine())
 		if warning := s.oauthWarning(); warning != "" {
 			s.note("warning: " + warning)
 		}
@@ -37,7 +38,6 @@ func (h *Host) greet() {
 	if h.settings.IsServe() {
 		h.screen.note(fmt.Sprintf("People in %s: %d. All other visitors are identified by address, with tier %q: %s (quota preset %s).",
 			h.settings.File, len(h.settings.People), tier.Name, allowance, h.tiers.Preset))
-		h.screen.note("Spaces are not isolated from each other or from this machine: serve only code that you would run yourself.")
 		return
 	}
 	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Preset))
@@ -91,6 +91,7 @@ type ReadySpace struct {
 	Stage  string `json:"stage"`
 	Gradio string `json:"gradio"`        // "" if the Space does not run
 	Zero   string `json:"spacesPackage"` // version of the `spaces` package; "" if the Space does not run
+	Level  string `json:"isolation"`     // in force: none, files, namespaces or users
 }
 
 func (h *Host) printReady() {
@@ -109,7 +110,7 @@ func (h *Host) printReady() {
 		line.Link = h.newLoginLink()
 	}
 	for _, s := range h.spaces {
-		one := ReadySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage)}
+		one := ReadySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage), Level: s.level.String()}
 		select {
 		case <-s.supervisor.Ready(): // only then is env safe to read: each try replaces it
 			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -13,6 +14,7 @@ import (
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/sandbox"
 	"spacehost/internal/space"
 	"spacehost/queue"
 	"spacehost/server"
@@ -32,6 +34,11 @@ type spaceRun struct {
 	reportedCauses onceSet // causes of a lost sign-in that the screen has shown
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
+
+	level              config.Isolation // in force; set before wire
+	interpreterFolders []string         // that a sandbox must contain; set before the first start
+	networkMu          sync.Mutex
+	network            *insideNetwork // of the current start; nil: it has none
 }
 
 // url returns the address at which visitors reach the Space. A reverse proxy may have another one.
@@ -55,13 +62,20 @@ func (s *spaceRun) publicName() string {
 
 func (s *spaceRun) wire() {
 	h := s.host
-	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{
+	c := worker.SupervisorConfig{
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
+		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
-	})
+	}
+	switch s.level {
+	case config.IsolationNamespaces:
+		c.Sandbox, c.Opened = s.sandboxSpec, s.socketsOpened
+	case config.IsolationFiles:
+		c.Files = s.filesSpec
+	}
+	s.supervisor = worker.NewSupervisor(c)
 	s.queue = queue.New(queue.Config{
 		Runner: s.supervisor, Payments: earlyEnds{h.broker}, Sign: s.sign, Now: h.clock.Now,
 		Logger: h.log.Named("queue").With(zap.String("space", s.space.Name)),
@@ -94,7 +108,7 @@ func (s *spaceRun) storage() gradioapi.Storage {
 	home := filepath.Join(root, "home")
 	return gradioapi.Storage{
 		Root: root, Uploads: filepath.Join(home, "gradio"), Staging: filepath.Join(root, "uploading"),
-		Served: []string{home, s.space.Dir},
+		Served: s.served(home),
 	}
 }
 
@@ -135,7 +149,7 @@ func (s *spaceRun) Account() identity.Identity {
 // openDoor opens the secret path of the device API for one Instance. processEnded closes it.
 func (s *spaceRun) openDoor(instance string) (url string, port int) {
 	port = s.host.devices.Addr.Port
-	path := s.host.device.Open(deviceapi.Door{Space: s, Instance: instance})
+	path := s.host.device.Open(deviceapi.Door{Space: s, Instance: instance, Inside: s.isSandboxed()})
 	return fmt.Sprintf("http://127.0.0.1:%d%s", port, path), port
 }
 
@@ -147,9 +161,10 @@ func (s *spaceRun) processStarted(p worker.StartedProcess) error {
 
 func (s *spaceRun) processEnded(instance string) {
 	s.host.device.Close(instance)
+	s.closeNetwork()
 	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
-	if err := os.RemoveAll(s.host.state.path("run", instance)); err != nil {
+	if err := sandbox.RemoveLayer(s.host.state.path("run", instance)); err != nil {
 		s.host.log.Warn("remove run folder", zap.Error(err))
 	}
 }

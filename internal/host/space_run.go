@@ -31,8 +31,12 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := s.makeFolders(); err != nil {
 		return err
 	}
+	if err := s.prepareView(ctx); err != nil {
+		return err
+	}
 	home := filepath.Dir(s.storage().Uploads)
 	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.visibleGPU)
+	vars = s.isolatedVariables(vars)
 	if err := s.preload(ctx, env, vars); err != nil {
 		return err
 	}

@@ -11,10 +11,12 @@ import (
 	"spacehost/queue"
 )
 
-// SpaceViews returns all Spaces.
+// SpaceViews returns all Spaces, with what only the operator may see.
 func (h *Host) SpaceViews() (all []views.Space) {
 	for _, s := range h.spaces {
-		all = append(all, s.view())
+		view := s.view()
+		view.EgressRefused = s.lastRefusal()
+		all = append(all, view)
 	}
 	return all
 }
@@ -34,7 +36,7 @@ func (s *spaceRun) view() views.Space {
 	manifest, attached := s.queue.Manifest()
 	return views.Space{
 		Name: s.space.Name, URL: s.url(), Stage: string(status.Stage), Reason: status.Reason,
-		PID: status.PID, Queued: s.queue.Size(),
+		PID: status.PID, Queued: s.queue.Size(), Isolation: s.level.String(),
 		Gradio: manifest.Gradio, Native: attached && !manifest.PassThrough, Why: manifest.Reason,
 		Page: s.pageURL(), Title: s.space.Title, Header: s.space.Header, FullWidth: s.space.FullWidth,
 	}

@@ -76,7 +76,21 @@ func (h *Host) register() error {
 	h.signIn.RegisterConsole(h.console.Echo)
 	console.New(h, accounts).Register(h.console.Echo)
 	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker, IsSpace: h.isSpace}, h.settings.MetricsFrom)
-	hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now}).Register(h.console.Echo)
+	h.registerHub()
+	return h.registerControl(accounts)
+}
+
+// registerHub mounts the Hub's API at the console's address, and alone at that address in the networks of Spaces.
+func (h *Host) registerHub() {
+	hub := hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now})
+	hub.Register(h.console.Echo)
+	h.hubSite = h.server.NewSite()
+	server.Gate(h.hubSite, h.consoleHostNames())
+	hub.Register(h.hubSite)
+}
+
+// registerControl mounts the API of the command line at the control socket.
+func (h *Host) registerControl(accounts *views.Accounts) error {
 	key, err := control.CreateKey(h.state.dir)
 	if err != nil {
 		return err

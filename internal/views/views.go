@@ -29,6 +29,10 @@ type Space struct {
 	// Native is false, and Why gives the reason, if the app's own queue does the work: the host does not see into it.
 	Native bool   `json:"native"`
 	Why    string `json:"why,omitempty"`
+	// Isolation is the level in force: none, files, namespaces or users (docs/isolation.md).
+	Isolation string `json:"isolation"`
+	// EgressRefused describes the last destination that the Space was refused, and the remedy. Only the operator sees it.
+	EgressRefused string `json:"egressRefused,omitempty"`
 	// Queued counts the waiting Events.
 	Queued int `json:"queued"`
 

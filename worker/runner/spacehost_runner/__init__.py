@@ -28,6 +28,7 @@ def start(descriptor: int) -> None:
         simulated=config["simulated"],
         subreaper=config.get("subreaper", False),
         strict=config.get("strict", False),
+        storage=config.get("storage", False),
     )
     fork.install(state)
     hooks.install(state)

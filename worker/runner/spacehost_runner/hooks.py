@@ -52,7 +52,7 @@ def install(state: State) -> None:
         finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
         finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     sys.meta_path.insert(0, finder)
-    if os.environ.get("SPACES_ZERO_GPU"):  # set by the host
+    if os.environ.get("SPACES_ZERO_GPU") and not state.storage:  # set by the host
         data_folder.install(state.strict)
 
 

@@ -19,6 +19,7 @@ class State:
     def __init__(
         self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False,
         strict: bool = False,
+        storage: bool = False,
     ) -> None:
         self.channel = channel
         self.preferred_port = port  # the port of the server that visitors reach
@@ -30,6 +31,7 @@ class State:
         self.simulated = simulated  # no physical GPU is behind a lease
         self.subreaper = subreaper  # each GPU worker becomes the subreaper of its descendants
         self.strict = strict  # what ZeroGPU refuses fails, instead of printing a warning
+        self.storage = storage  # the Space has a folder of its own at /data
         self.forked = False  # this process is a forked child: it sends no frames
         self.launching: set[int] = set()  # id(Blocks) of launches in progress: the guard lets their self-checks pass
         self.adapters: list[QueueAdapter] = []  # index = the `app` of the frames

@@ -1,0 +1,88 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"go.uber.org/zap"
+
+	"spacehost/internal/config"
+	"spacehost/internal/egress"
+)
+
+// policy translates the settings. checkEgress has refused what the mechanism does not offer.
+func (s *spaceRun) policy() egress.Policy {
+	set := s.settings.Egress
+	p := egress.Policy{Reach: s.settings.Reach}
+	switch {
+	case set.Mode == config.EgressNone:
+		p.Mode = egress.ModeNone
+	case set.Mode == config.EgressListed && len(set.Names) > 0:
+		p.Mode, p.Names, p.Ports = egress.ModeNames, set.Names, set.Ports
+	case set.Mode == config.EgressListed:
+		p.Mode, p.Ports = egress.ModeAll, set.Ports
+	default:
+		p.Mode = egress.ModeHub
+	}
+	return p
+}
+
+// checkEgress refuses settings that the network of a sandbox does not offer.
+func (s *spaceRun) checkEgress() error {
+	if s.settings.Egress.Mode == config.EgressAll {
+		return s.settings.Places["egress"].Mistake("connections to any port are not available in this version; list the ports, such as :443,:5432")
+	}
+	if err := s.policy().Validate(); err != nil {
+		return s.settings.Places["egress"].Mistake("%w", err)
+	}
+	return nil
+}
+
+// openEgress reads the proxy of the operator, through which the connections of all Spaces go.
+func (h *Host) openEgress() (err error) {
+	for _, s := range h.spaces {
+		if s.isSandboxed() {
+			if err := s.checkEgress(); err != nil {
+				return err
+			}
+		}
+	}
+	if h.proxy, err = egress.ProxyFromEnvironment(os.Getenv); err != nil {
+		return fmt.Errorf("proxy for the Spaces: %w", err)
+	}
+	return nil
+}
+
+func (s *spaceRun) newEgress() (*egress.Egress, error) {
+	return egress.New(egress.Config{
+		Space: s.space.Name, Policy: s.policy(), Proxy: s.host.proxy, Connections: s.settings.Limits.Connections,
+		Logger: s.host.log.Named("egress"),
+	})
+}
+
+// lastRefusal describes the last destination that the rules refused to the current start; "" if there is none.
+func (s *spaceRun) lastRefusal() string {
+	s.networkMu.Lock()
+	defer s.networkMu.Unlock()
+	if s.network == nil {
+		return ""
+	}
+	refusal, ok := s.network.egress.LastRefusal()
+	if !ok {
+		return ""
+	}
+	return refusal.Error()
+}
+
+func (s *spaceRun) logError(message string, err error) {
+	s.host.log.Error(message, zap.String("space", s.space.Name), zap.Error(err))
+}
+
+// logEnd logs a part of the network that ended before its start did.
+func (s *spaceRun) logEnd(part string, err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		s.logError(part+" of a space failed", err)
+	}
+}

@@ -1,0 +1,227 @@
+package host
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"spacehost/internal/config"
+	"spacehost/internal/egress"
+	"spacehost/internal/sandbox"
+	"spacehost/server"
+	"spacehost/worker"
+)
+
+// insideSocket is a socket in the network of a Space, with the part of the host that serves it.
+type insideSocket struct {
+	sandbox.Socket
+	serve func(n *insideNetwork, f *os.File) error
+}
+
+// insideNetwork is the host's side of the network of one start.
+type insideNetwork struct {
+	egress      *egress.Egress
+	attachments []*server.Attachment
+	serving     sync.WaitGroup
+}
+
+// sandboxSpec implements worker.SupervisorConfig.Sandbox: it describes what one start may see and reach.
+func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
+	mounts, err := s.sandboxView(start)
+	if err != nil {
+		return nil, err
+	}
+	spec := &sandbox.Spec{Mounts: mounts, CatchAll: s.settings.Egress.Mode != config.EgressNone, Processes: uint64(s.settings.Limits.Processes)}
+	if spec.Processes == 0 {
+		spec.Processes = defaultProcesses
+	}
+	for _, one := range s.insideSockets(start) {
+		spec.Sockets = append(spec.Sockets, one.Socket)
+	}
+	return spec, nil
+}
+
+// defaultProcesses is the limit of processes and threads of a Space.
+const defaultProcesses = 4096
+
+// insideSockets lists the sockets of a start. Its order is the same for every call with the same start.
+func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
+	all = append(all, s.attached("device", fmt.Sprintf("127.0.0.1:%d", start.Device), s.deviceSite(start.Instance)))
+	all = append(all, s.spaceSockets()...)
+	for _, address := range s.host.addressesInside(s.host.console) {
+		all = append(all, s.attached("hub", address, s.host.hubSite))
+	}
+	all = append(all, insideSocket{sandbox.Socket{Name: "names", Network: "udp4", Address: "127.0.0.1:53"}, func(n *insideNetwork, f *os.File) error {
+		conn, err := net.FilePacketConn(f)
+		if err == nil {
+			n.serving.Go(func() { s.logEnd("resolver", n.egress.ServeDNS(conn)) })
+		}
+		return err
+	}})
+	all = append(all, listening("names", "127.0.0.1:53", func(n *insideNetwork, l net.Listener) {
+		n.serving.Go(func() { s.logEnd("resolver", n.egress.ServeDNSTCP(l)) })
+	}))
+	ports, _ := s.settings.Egress.EffectivePorts()
+	for _, reach := range s.settings.Reach {
+		ports = append(ports, reach.Port())
+	}
+	slices.Sort(ports)
+	for _, port := range slices.Compact(ports) {
+		all = append(all, listening("egress", fmt.Sprintf("0.0.0.0:%d", port), func(n *insideNetwork, l net.Listener) {
+			n.serving.Go(func() { s.logEnd("egress", n.egress.ServeTCP(l)) })
+		}))
+	}
+	return all
+}
+
+// spaceSockets lists the addresses of the Spaces that this one may call, its own included.
+func (s *spaceRun) spaceSockets() (all []insideSocket) {
+	named := map[string]*echo.Echo{}
+	var shared server.Site
+	for _, other := range s.host.spaces {
+		if !s.mayCall(other) {
+			continue
+		}
+		if other.settings.Addr.Value == "" {
+			named[strings.ToLower(other.settings.Host)], shared = other.site.Echo, other.site
+			continue
+		}
+		for _, address := range s.host.addressesInside(other.site) {
+			all = append(all, s.attached("space", address, other.site.Echo))
+		}
+	}
+	if len(named) > 0 {
+		front := s.host.server.NewShared(named)
+		for _, address := range s.host.addressesInside(shared) {
+			all = append(all, s.attached("space", address, front))
+		}
+	}
+	return all
+}
+
+// mayCall reports whether the address of another Space exists in the network of this one. Whether a call is admitted is
+// decided at that address, as for every visitor.
+func (s *spaceRun) mayCall(other *spaceRun) bool {
+	return s == other || s.settings.Calls == nil || slices.Contains(s.settings.Calls, other.space.Name)
+}
+
+// attached is a socket at which a handler answers. Its clients are processes of this Space.
+func (s *spaceRun) attached(name, address string, e *echo.Echo) insideSocket {
+	return listening(name, address, func(n *insideNetwork, l net.Listener) {
+		n.attachments = append(n.attachments, s.host.server.Attach(e, s.space.Name, l))
+	})
+}
+
+func listening(name, address string, serve func(*insideNetwork, net.Listener)) insideSocket {
+	return insideSocket{sandbox.Socket{Name: name, Network: "tcp4", Address: address}, func(n *insideNetwork, f *os.File) error {
+		l, err := net.FileListener(f)
+		if err == nil {
+			serve(n, l)
+		}
+		return err
+	}}
+}
+
+// addressesInside returns the IPv4 addresses at which clients on this machine reach a site. An address of the machine
+// that exists only in IPv6 is not offered: a sandbox has no IPv6 route.
+func (h *Host) addressesInside(site server.Site) (all []string) {
+	port := strconv.Itoa(site.Addr.Port)
+	if !site.Addr.IP.IsUnspecified() {
+		if ip := site.Addr.IP.To4(); ip != nil {
+			return []string{net.JoinHostPort(ip.String(), port)}
+		}
+		return nil
+	}
+	all = []string{net.JoinHostPort("127.0.0.1", port)}
+	for _, ip := range h.machineAddresses() {
+		all = append(all, net.JoinHostPort(ip, port))
+	}
+	return all
+}
+
+// machineAddresses lists the IPv4 addresses of this machine other than 127.0.0.1.
+func (h *Host) machineAddresses() (all []string) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		h.log.Warn("read addresses of this machine", zap.Error(err))
+	}
+	for _, a := range addrs {
+		if network, ok := a.(*net.IPNet); ok && network.IP.To4() != nil && network.IP.String() != "127.0.0.1" {
+			all = append(all, network.IP.String())
+		}
+	}
+	return all
+}
+
+// hostsFile names this machine, the Space and the Spaces that it may call, which no resolver outside knows.
+func (s *spaceRun) hostsFile() string {
+	names := []string{"localhost", "space"}
+	if own, err := os.Hostname(); err == nil {
+		names = append(names, own)
+	}
+	lines := []string{"127.0.0.1 " + strings.Join(names, " ")}
+	for _, other := range s.host.spaces {
+		if other.settings.Host == "" || other.settings.Addr.Value != "" || !s.mayCall(other) {
+			continue
+		}
+		ip := "127.0.0.1"
+		if own := other.site.Addr.IP; !own.IsUnspecified() && own.To4() != nil {
+			ip = own.String()
+		}
+		lines = append(lines, ip+" "+other.settings.Host)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// socketsOpened implements worker.SupervisorConfig.Opened: it serves the sockets of a start until processEnded. Without
+// egress, the sockets are closed, and the Space's connections are refused.
+func (s *spaceRun) socketsOpened(start worker.StartInfo, files []*os.File) {
+	n, err := &insideNetwork{}, error(nil)
+	if n.egress, err = s.newEgress(); err != nil {
+		s.logError("cannot open the network of a space", err)
+	}
+	for i, one := range s.insideSockets(start) {
+		if i >= len(files) {
+			break
+		}
+		if n.egress != nil {
+			if err := one.serve(n, files[i]); err != nil {
+				s.logError("cannot serve socket "+one.Name, err)
+			}
+		}
+		files[i].Close()
+	}
+	s.networkMu.Lock()
+	defer s.networkMu.Unlock()
+	s.network = n
+}
+
+// closeNetwork ends the host's side of the network of the current start.
+func (s *spaceRun) closeNetwork() {
+	s.networkMu.Lock()
+	n := s.network
+	s.network = nil
+	s.networkMu.Unlock()
+	if n != nil {
+		s.host.server.Detach(n.attachments...)
+		if n.egress != nil {
+			_ = n.egress.Close() // never fails
+		}
+		n.serving.Wait()
+	}
+}
+
+// deviceSite is the device API in the network of one start. Only the path of this start exists there.
+func (s *spaceRun) deviceSite(instance string) *echo.Echo {
+	e := s.host.server.NewSite()
+	server.Gate(e, nil)
+	s.host.device.RegisterFor(e, instance)
+	return e
+}
