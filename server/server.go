@@ -53,6 +53,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -141,6 +142,16 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 		return Site{}, &ListenError{path, "--state", err}
 	}
 	return Site{Echo: s.add(&localUserListener{l, refuse})}, nil
+}
+
+// IsListening reports whether the Server accepts connections to 127.0.0.1:port.
+func (s *Server) IsListening(port int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.mounts, func(m mount) bool {
+		at, ok := m.listener.Addr().(*net.TCPAddr)
+		return ok && at.Port == port && (at.IP.IsUnspecified() || at.IP.Equal(net.IPv4(127, 0, 0, 1)))
+	})
 }
 
 func (s *Server) add(l net.Listener) *echo.Echo {

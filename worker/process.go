@@ -30,6 +30,7 @@ type Process struct {
 	channel net.Conn
 	outbox  *outbox
 	tree    proctree.Tree
+	dialer  dialer
 	exited  chan struct{} // closed when the runner is reaped
 	done    chan struct{} // closed when its tree has ended too
 	err     error         // why it ended; valid once done is closed
@@ -67,6 +68,7 @@ type ProcessConfig struct {
 	Logger       *zap.Logger
 
 	cgroups *proctree.Cgroups
+	isHosts func(port int) bool // reports a port of the host; nil: none
 }
 
 // reporter receives the reports of the runner in order, from one goroutine. A returned error is a breach, which ends
@@ -118,6 +120,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	p.PID = p.cmd.Process.Pid
 	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
+	p.dialer = &loopbackDialer{proctree.NewPortCheck(p.tree), config.isHosts}
 	p.oom.Look(p.PID)
 	go p.run()
 	return p, nil

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/printable"
 	"spacehost/internal/proctree"
 	"spacehost/internal/space"
 	"spacehost/queue"
@@ -69,6 +70,8 @@ type SupervisorConfig struct {
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
 	Unknown func(gradio, reason string)
+	// IsHostPort reports a loopback port at which this host listens: no Space may name it as its own. nil: none.
+	IsHostPort func(port int) bool
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -231,7 +234,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 		select {
 		case <-p.Done():
 			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
-				return s.ended(p, space.RuntimeFailed, refused.Reason, refused.Next)
+				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
 			}
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), cmp.Or(missingModule(p.Tail()), nextStep(p)))
 		case <-ctx.Done():
@@ -267,7 +270,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: filepath.Join(s.config.RunDir, instance), Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict,
-		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort,
 	})
 	if err != nil {
 		s.config.Ended(instance)
