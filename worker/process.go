@@ -40,8 +40,9 @@ type Process struct {
 	killing bool  // the host has sent SIGKILL
 	reason  error // why the host killed it, if it did
 
-	tail tail
-	oom  proctree.OOMWatch
+	tail   tail
+	output *output
+	oom    proctree.OOMWatch
 }
 
 // ProcessConfig describes one start.
@@ -62,7 +63,7 @@ type ProcessConfig struct {
 	Simulated bool
 	// Strict means that what ZeroGPU refuses fails in the Space, instead of printing a warning.
 	Strict       bool
-	Output       func(line string) // receives each line that the Space printed; called from two goroutines
+	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
@@ -110,7 +111,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	}
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
-		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)),
+		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)), output: newOutput(config.Output),
 	}
 	p.cmd = p.command(theirs, marker)
 	if err := p.begin(); err != nil {
@@ -261,7 +262,7 @@ func (p *Process) copyLines(r io.Reader) {
 		if len(line) > 0 {
 			text := strings.TrimRight(string(line), "\r\n")
 			p.tail.add(text)
-			p.config.Output(text)
+			p.output.print(text)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -353,6 +354,7 @@ func (p *Process) drainOutput() {
 		_ = f.SetReadDeadline(time.Now().Add(drainTimeout)) // pipes support deadlines
 	}
 	p.tail.wg.Wait()
+	p.output.flush()
 	closeAll(p.tail.files)
 }
 
