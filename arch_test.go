@@ -16,16 +16,16 @@ import (
 var rooms = map[string][]string{
 	"":                               {},
 	"cmd/spacehost":                  {"internal/cli", "internal/sandbox"},
-	"internal/cli":                   {"gpu", "gpu/nvml", "internal/check", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/views", "migrations"},
+	"internal/cli":                   {"gpu", "gpu/nvml", "internal/check", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/views", "migrations"},
 	"internal/config":                {"gpu", "gpu/nvml", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
-	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/egress", "internal/proctree", "internal/sandbox", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
+	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/egress", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
 	"internal/payer":                 {"internal/identity", "internal/people", "internal/token", "internal/web", "queue", "quota", "server"},
 	"server":                         {},
 	"gradioapi":                      {"internal/identity", "internal/people", "internal/token", "internal/web", "queue"},
 	"internal/deviceapi":             {"internal/failpoint", "internal/identity", "internal/lease", "internal/people", "internal/token", "quota"},
 	"internal/hubapi":                {"internal/identity", "internal/people", "quota"},
 	"internal/console":               {"internal/identity", "internal/people", "internal/views", "internal/web"},
-	"worker":                         {"internal/identity", "internal/proctree", "internal/sandbox", "internal/space", "queue"},
+	"worker":                         {"internal/identity", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "queue"},
 	"internal/lease":                 {"gpu", "internal/identity", "quota"},
 	"internal/lease/leasetest":       {},
 	"queue":                          {"internal/identity"},
@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
 	"internal/sandbox":               {"internal/failpoint", "internal/feature"},
+	"internal/printable":             {},
 }
 
 // keepers says who alone may import what from outside.

@@ -16,9 +16,9 @@
 // # Types and callers
 //
 // Handler serves the API of one Space. internal/host creates one with New for each Space, mounts it with Register and
-// ends it with Close. Config holds its collaborators. Upstream locates the Space's own server and is implemented by
-// package worker. Storage names the folders for uploads and served files. SessionOwner is the identity that a Session
-// is bound to.
+// ends it with Close. Config holds its collaborators. Upstream locates the Space's own server and connects to it; package
+// worker implements it. Storage names the folders for uploads and served files. SessionOwner is the identity that a
+// Session is bound to.
 //
 // # Routes
 //
@@ -77,6 +77,7 @@
 //   - A cross-site request that would change state at a loopback address is answered with 403 (cors.go).
 //   - A call above 300 MiB is answered with 413, and a large one without room beside others with 503.
 //   - A full queue or a stopped one is answered with 503, too many Sessions of one user with 429.
+//   - A request that a host has sent, and that came back through a relay of the Space, is answered with 508 (hop.go).
 //   - While the Space restarts, a passed-through request waits up to 10 seconds, then gets 503 with the Space's
 //     stage.
 //   - A stream of an unknown Session sends unexpected_error and breaks off, as Gradio's does.
@@ -89,6 +90,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -104,10 +106,14 @@ import (
 	"spacehost/queue"
 )
 
-// Upstream locates a Space's own server. Package worker implements it. Both methods may be called from any goroutine.
+// Upstream locates a Space's own server and connects to it. Package worker implements it. All methods may be called from
+// any goroutine.
 type Upstream interface {
-	// Upstream returns the server's loopback port and the key that it requires. ok is false while the Space is down.
+	// Upstream returns the server's port and the key that it requires. ok is false while the Space is down.
 	Upstream() (port int, key string, ok bool)
+	// Dial connects to that port. The connection ends at a process of the Space, although the port is a claim by it. The
+	// error wraps syscall.ECONNREFUSED while no server listens.
+	Dial(ctx context.Context, port int) (net.Conn, error)
 	// Stage returns the Space's stage, by the Hub's name, and the reason in plain words.
 	Stage() (stage, reason string)
 }
@@ -138,6 +144,7 @@ type Config struct {
 // Handler serves Gradio's API of one Space.
 type Handler struct {
 	config           Config
+	upstream         *upstreamTransport
 	proxy            http.Handler
 	progress         *progress
 	pages            pages
@@ -175,6 +182,7 @@ func New(config Config) *Handler {
 		h.owners.isPresent = config.Queue.IsPresent
 	}
 	h.ctx, h.cancelAll = context.WithCancel(context.Background())
+	h.upstream = newUpstreamTransport(config.Upstream)
 	h.proxy = newProxy(h)
 	return h
 }
@@ -187,6 +195,7 @@ func (h *Handler) Close() {
 	h.streams.close(closeGrace)
 	h.cancelAll()
 	h.background.Wait()
+	h.upstream.close()
 }
 
 // Register mounts the API at the root. The paths of the API are known only from the manifest of the running Space.
@@ -204,6 +213,9 @@ type call struct {
 }
 
 func (h *Handler) serve(c echo.Context) error {
+	if isLoop(c.Request()) {
+		return c.JSONBlob(http.StatusLoopDetected, mustJSON(detail{loopText}))
+	}
 	if isCrossSite(c.Request()) {
 		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Requests from other sites may not change anything here."}))
 	}

@@ -2,6 +2,8 @@ package gradioapi_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -145,6 +147,9 @@ func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 type downSpace struct{}
 
 func (downSpace) Upstream() (int, string, bool) { return 0, "", false }
+func (downSpace) Dial(context.Context, int) (net.Conn, error) {
+	return nil, errors.New("no server")
+}
 func (downSpace) Stage() (stage, reason string) { return "RUNTIME_ERROR", "" }
 
 // TestHeartbeatKeepsItsSessionOpen: the Session stays open for the tokens that name it, until ten minutes after the

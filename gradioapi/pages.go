@@ -158,11 +158,11 @@ func (h *Handler) fetchPage(ctx context.Context, key pageKey, p *page) {
 	r.Host = key.host
 	r.Header.Set("X-Forwarded-Proto", key.scheme)
 	forwardHost(r.Header, key.host, key.mount)
-	r.Header.Set(headerKey, spaceKey)
+	stampKey(r.Header, spaceKey)
 	if key.encoding != "" {
 		r.Header.Set("Accept-Encoding", key.encoding)
 	}
-	response, err := upstreamTransport.RoundTrip(r)
+	response, err := h.upstream.RoundTrip(r)
 	if err != nil {
 		return
 	}

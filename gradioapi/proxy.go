@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -25,6 +24,7 @@ import (
 // Headers between host and Space.
 const (
 	headerKey   = "X-Spacehost-Key"  // required by the Space's own port; worker/runner/spacehost_runner/guard.py
+	headerHop   = "X-Spacehost-Hop"  // marks a request that a host has sent; refused by hosts (hop.go)
 	headerCall  = "X-Spacehost-Call" // names the direct call of a request that the Space admits itself
 	headerToken = "X-Ip-Token"       // the identity that pays (spaces/zero/client.py, TOKEN_HEADER); Identify has read the caller's own
 )
@@ -147,7 +147,7 @@ func newProxy(h *Handler) http.Handler {
 			p.Out.Host = p.In.Host                 // Gradio builds its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In, d.mount))
 		},
-		Transport:     upstream{},
+		Transport:     h.upstream,
 		FlushInterval: -1, // the visitor receives streamed data at once
 		ModifyResponse: func(response *http.Response) error {
 			d := response.Request.Context().Value(passKey{}).(destination)
@@ -182,58 +182,10 @@ func newProxy(h *Handler) http.Handler {
 }
 
 func (d destination) stamp(h http.Header) {
-	h.Set(headerKey, d.key)
+	stampKey(h, d.key)
 	h.Set(headerToken, d.token)
 	if d.call != "" {
 		h.Set(headerCall, string(d.call))
-	}
-}
-
-// upstream reuses connections only for requests that can be repeated. uvicorn closes the connection after each
-// exception of the Space; on a reused connection that would fail the next visitor's call.
-type upstream struct{}
-
-func (upstream) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		return upstreamTransport.RoundTrip(r)
-	}
-	return onceTransport.RoundTrip(r)
-}
-
-var onceTransport = &http.Transport{
-	DialContext:        dialSpace,
-	DisableKeepAlives:  true,
-	DisableCompression: true,
-}
-
-// upstreamTransport connects to Spaces on this machine: without proxy and without compression of its own.
-var upstreamTransport = &http.Transport{
-	DialContext:         dialSpace,
-	MaxIdleConnsPerHost: 64,
-	IdleConnTimeout:     4 * time.Second, // uvicorn closes after 5 s: never reuse a connection that is about to close
-	DisableCompression:  true,
-}
-
-// listenWait is the time that a Space may be attached before its server listens. An app below a FastAPI app attaches
-// while the server starts (gradio/routes.py, run_startup_events).
-const listenWait = 2 * time.Second
-
-func dialSpace(ctx context.Context, network, addr string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	deadline := time.NewTimer(listenWait)
-	defer deadline.Stop()
-	for {
-		conn, err := dialer.DialContext(ctx, network, addr)
-		if !errors.Is(err, syscall.ECONNREFUSED) {
-			return conn, err
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-deadline.C:
-			return nil, err
-		case <-ctx.Done():
-			return nil, err
-		}
 	}
 }
 
@@ -352,7 +304,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 		r.Header.Del(name)
 	}
 	destination{key: key, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
-	return upstreamTransport.RoundTrip(r)
+	return h.upstream.RoundTrip(r)
 }
 
 func upstreamURL(port int, path, query string) string {

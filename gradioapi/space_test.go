@@ -1,6 +1,7 @@
 package gradioapi_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,10 @@ var _ gradioapi.Upstream = (*fakeSpace)(nil)
 
 func (s *fakeSpace) Upstream() (port int, key string, ok bool) {
 	return s.Listener.Addr().(*net.TCPAddr).Port, spaceKey, !s.down.Load()
+}
+
+func (s *fakeSpace) Dial(ctx context.Context, port int) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 func (s *fakeSpace) Stage() (stage, reason string) { return s.stage[0], s.stage[1] }

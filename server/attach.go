@@ -1,11 +1,9 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 
 	"github.com/labstack/echo/v4"
@@ -22,10 +20,9 @@ type Attachment struct {
 // Space. Conn.Owner of their connections returns owner without a lookup. Attach takes the listeners over.
 func (s *Server) Attach(e *echo.Echo, owner string, listeners ...net.Listener) *Attachment {
 	a := &Attachment{server: s.httpServer(s.limitBodyTime(e))} // no client here is a trusted proxy
-	a.server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context { return withOwnedConn(ctx, conn, owner) }
 	for _, l := range listeners {
 		returned := newReturnListener(l.Addr())
-		for _, one := range []net.Listener{returnableListener{l, returned}, returned} {
+		for _, one := range []net.Listener{returnableListener{l, returned, s.limit, owner}, returned} {
 			a.serving.Go(func() {
 				if err := a.server.Serve(one); !errors.Is(err, http.ErrServerClosed) {
 					s.log.Warn("listener in the network of a space failed", zap.String("space", owner), zap.Error(err))
@@ -61,14 +58,4 @@ func (s *Server) Detach(all ...*Attachment) {
 		delete(s.attached, a)
 		s.mu.Unlock()
 	}
-}
-
-// withOwnedConn is the ConnContext of listeners whose clients belong to owner.
-func withOwnedConn(ctx context.Context, conn net.Conn, owner string) context.Context {
-	ctx = withConn(ctx, conn)
-	if c := ConnOf(ctx); c != nil {
-		c.Attached = true
-		c.Owner(func(netip.AddrPort, netip.AddrPort) string { return owner })
-	}
-	return ctx
 }

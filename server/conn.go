@@ -15,6 +15,9 @@ type Conn struct {
 
 	once  sync.Once
 	owner string
+
+	closed  bool   // guarded by connLimit
+	counted string // the owner in whose number the connection is included; guarded by connLimit
 }
 
 type connKey struct{}
@@ -26,9 +29,9 @@ func ConnOf(ctx context.Context) *Conn {
 	return c
 }
 
-// IsLocal reports whether both ends are on this machine.
+// IsLocal reports whether both ends are on this machine. A client may choose which of the machine's addresses it uses.
 func (c *Conn) IsLocal() bool {
-	return c.Attached || c.Client.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
+	return c.Attached || c.Client.Addr().IsLoopback() || c.Server.Addr().IsLoopback() || c.Client.Addr() == c.Server.Addr()
 }
 
 // Owner returns the result of find for the connection. find runs once; concurrent callers wait for its result.
@@ -55,11 +58,20 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	if c.info == nil {
-		client, server := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
-		c.info = &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
-	}
 	return context.WithValue(ctx, connKey{}, c.info)
+}
+
+// attach sets the owner, if it is known, before any other goroutine has the Conn.
+func (c *Conn) attach(owner string) {
+	if owner != "" {
+		c.Attached = true
+		c.Owner(func(netip.AddrPort, netip.AddrPort) string { return owner })
+	}
+}
+
+func connOf(c *net.TCPConn) *Conn {
+	client, server := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
+	return &Conn{Client: unmapped(client.AddrPort()), Server: unmapped(server.AddrPort())}
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

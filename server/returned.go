@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // returnListener accepts the connections that a handler took over and has returned. A streaming handler needs no
@@ -35,30 +37,77 @@ func (r *returnListener) Close() error {
 
 func (r *returnListener) Addr() net.Addr { return r.addr }
 
-// returnableListener wraps the connections of a TCP listener so that they can be returned.
+// returnableListener wraps the connections of a TCP listener so that they can be returned. It registers them with limit.
 type returnableListener struct {
 	net.Listener
-	to *returnListener
+	to    *returnListener
+	limit *connLimit
+	owner string // of all connections; "": unknown
 }
 
 func (l returnableListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return &returnConn{TCPConn: tcp, to: l.to}, err
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, err
 	}
-	return c, err
+	wrapped := &returnConn{TCPConn: tcp, to: l.to, limit: l.limit, info: connOf(tcp)}
+	wrapped.info.attach(l.owner)
+	wrapped.unchecked = l.limit.add(wrapped.info)
+	return wrapped, err
 }
 
 // returnConn is a TCP connection that remains open after a handler took it over.
 type returnConn struct {
 	*net.TCPConn
 	to    *returnListener
+	limit *connLimit
 	info  *Conn
 	early []byte // beginning of the next request, already fixed
 	fixer targetFixer
+
+	unchecked bool // the first Read must ask limit
+}
+
+// Close closes the connection. It may be called twice.
+func (c *returnConn) Close() error {
+	c.limit.remove(c.info)
+	return c.TCPConn.Close()
+}
+
+// admitted reports whether limit lets the connection stay. It runs in the goroutine of the connection, so that a slow
+// lookup delays no other.
+func (c *returnConn) admitted() bool {
+	if !c.unchecked {
+		return true
+	}
+	c.unchecked = false
+	owner, ok := c.limit.admit(c.info)
+	if !ok {
+		c.discard()
+		_, _ = c.TCPConn.Write(c.limit.refusal(owner)) // fits the socket's buffer; fails if the client has gone
+		_ = c.Close()
+	}
+	return ok
+}
+
+// discard reads what has arrived: the kernel would reset a connection that is closed with unread bytes, and the client
+// would not read the response.
+func (c *returnConn) discard() {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool { // fails if the connection is closed
+		_, _ = unix.Read(int(fd), make([]byte, 4<<10)) // EAGAIN: nothing has arrived
+		return true
+	})
 }
 
 func (c *returnConn) Read(p []byte) (int, error) {
+	if !c.admitted() {
+		return 0, net.ErrClosed
+	}
 	for len(c.early) == 0 {
 		n, err := c.TCPConn.Read(p)
 		if fixed := c.fixer.fix(p[:n]); len(fixed) <= len(p) && len(fixed) > 0 {

@@ -15,7 +15,8 @@
 // # Request path
 //
 //  1. A listener accepts the connection. A unix socket drops other users and refused processes. A TCP connection
-//     escapes a literal "%" in a path, which net/http would refuse (targetFixer).
+//     escapes a literal "%" in a path, which net/http would refuse (targetFixer). The connections of one owner are bounded
+//     (LimitOwners); those above the bound are answered with 503.
 //  2. limitBodyTime bounds the time that the body may take.
 //  3. behindProxies replaces the request with the visitor's, if Server.Visitor is set. A bad proxy header is
 //     answered with 400.
@@ -53,7 +54,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -68,6 +71,7 @@ type Server struct {
 	// host. Its errors are sent to the visitor with status 400.
 	Visitor func(*http.Request) (*http.Request, error)
 
+	limit *connLimit
 	log   *zap.Logger
 	base  context.Context // ends every request that is still running after the shutdown grace period
 	abort context.CancelFunc
@@ -91,7 +95,14 @@ func New(log *zap.Logger) *Server {
 		log = zap.NewNop()
 	}
 	base, abort := context.WithCancel(context.Background())
-	return &Server{log: log, base: base, abort: abort, bodyGrace: bodyGrace}
+	return &Server{log: log, base: base, abort: abort, bodyGrace: bodyGrace, limit: newConnLimit(log)}
+}
+
+// LimitOwners bounds the connections that an owner may have open at a time: to limits, by owner, or else to 256. find
+// returns the owner of a connection, given its two ends; "" if the connection has none and is not bounded. Call it before
+// Run.
+func (s *Server) LimitOwners(find func(client, server netip.AddrPort) string, limits map[string]int) {
+	s.limit.owner, s.limit.limits = find, limits
 }
 
 // ListenError reports that an address could not be taken.
@@ -145,6 +156,16 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 	return Site{Echo: s.add(&localUserListener{l, refuse})}, nil
 }
 
+// IsListening reports whether the Server accepts connections to 127.0.0.1:port.
+func (s *Server) IsListening(port int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.mounts, func(m mount) bool {
+		at, ok := m.listener.Addr().(*net.TCPAddr)
+		return ok && at.Port == port && (at.IP.IsUnspecified() || at.IP.Equal(net.IPv4(127, 0, 0, 1)))
+	})
+}
+
 // NewSite returns a Site without an address, for Attach.
 func (s *Server) NewSite() *echo.Echo {
 	e := echo.New()
@@ -171,7 +192,7 @@ func (s *Server) add(l net.Listener) *echo.Echo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	returned := newReturnListener(l.Addr())
-	s.mounts = append(s.mounts, mount{returnableListener{l, returned}, returned, server})
+	s.mounts = append(s.mounts, mount{returnableListener{l, returned, s.limit, ""}, returned, server})
 	return e
 }
 

@@ -13,7 +13,7 @@
 // # Types and callers
 //
 //   - Supervisor keeps one Space running. Package internal/host creates it and calls Prepare and Run. Package queue
-//     uses it as queue.Runner: Start, Cancel and Gone. Package gradioapi uses Upstream.
+//     uses it as queue.Runner: Start, Cancel and Gone. Package gradioapi uses Upstream and Dial.
 //   - Process is one start: the runner, the channel and the tree of processes. Supervisor creates it.
 //   - session translates the reports of one start to calls of the Queue. Process calls it, from one goroutine.
 //   - InstallRunner writes the embedded runner to disk. Package internal/host calls it.
@@ -72,6 +72,8 @@
 //
 //   - The exit of the runner is detected by wait, never by the end of a pipe: a forked worker can keep a pipe open.
 //   - After the exit, Process kills the whole tree. Then the Queue fails the events of this start with the reason.
+//   - The port of a report belongs to another program: Dial refuses, and the operator reads the cause once per start.
+//   - Output above 1 MB per second: lines are left out and counted. The tail of the report has the last lines.
 //   - No hello within a minute: the start is killed. The interpreter did not load the runner from PYTHONPATH.
 //   - A breach: the start is killed, and the reason is the breach.
 //   - The channel closes while the process runs: the start is killed after 200 ms.

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +28,7 @@ func beFake(mode string) {
 	fakes := map[string]func(){
 		"good": fakeGood, "sends": fakeSends, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
 		"ignores-term": fakeIgnoresTERM, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
-		"stay": stay,
+		"serves": fakeServes, "stay": stay,
 	}
 	fakes[mode]()
 	os.Exit(0)
@@ -158,7 +160,8 @@ func fakeCloses() {
 func fakePrints() {
 	var lines, size int
 	_, _ = fmt.Sscan(os.Getenv(fakeText), &lines, &size)
-	fakeHello()
+	channel := fakeHello()
+	defer runtime.KeepAlive(channel) // the garbage collector would close it
 	out := bufio.NewWriter(os.Stdout)
 	for n := range lines {
 		fmt.Fprintf(out, "%0*d\n", size, n)
@@ -270,6 +273,37 @@ func (c *fakeChannel) work(e eventOrder, body string, apps int) (launched int) {
 	}
 	finish(e.ID)
 	return 0
+}
+
+// fakeServes attaches, and listens at the port of its manifest afterwards. It echoes one byte of each connection. At a byte
+// it closes the port and launches at another one.
+func fakeServes() {
+	c := fakeHello()
+	for app := 0; ; app++ {
+		reserved, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			panic(err)
+		}
+		reserved.Close()
+		header := manifestHeader(app)
+		header["port"] = reserved.Addr().(*net.TCPAddr).Port
+		c.send(header, "")
+		l, err := net.Listen("tcp", reserved.Addr().String())
+		if err != nil {
+			panic(err)
+		}
+		for moved := false; !moved; {
+			conn, err := l.Accept()
+			if err != nil {
+				panic(err)
+			}
+			n, _ := io.CopyN(conn, conn, 1) // 0 if the client has closed the connection
+			conn.Close()
+			moved = n == 1
+		}
+		l.Close()
+		fmt.Println("released")
+	}
 }
 
 // self returns the path of this binary, the fake interpreter.

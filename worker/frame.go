@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"spacehost/internal/printable"
 )
 
 // protocol is the version of the channel's protocol; see also worker/runner/spacehost_runner/frames.py.
@@ -123,7 +125,9 @@ func isObject(header []byte) bool {
 	return json.Valid(header) && utf8.Valid(header) && bytes.TrimLeft(header, " \t\r\n")[0] == '{'
 }
 
-// FrameError describes a protocol violation by a runner. The Space is ended for it.
+// FrameError describes a protocol violation by a runner. The Space is ended for it. Reason may quote the runner.
 type FrameError struct{ Reason string }
 
-func (e *FrameError) Error() string { return "the Space violated the frame protocol: " + e.Reason }
+func (e *FrameError) Error() string {
+	return "the Space violated the frame protocol: " + printable.Reason(e.Reason)
+}

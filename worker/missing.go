@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+
+	"spacehost/internal/printable"
 )
 
 var (
@@ -24,5 +26,5 @@ func missingModule(tail []string) string {
 	case slices.Contains(preinstalled, found[1]):
 		return fmt.Sprintf("The Hub preinstalls %s; spacehost does not. Add %s to requirements.txt, which works on the Hub too.", found[1], found[1])
 	}
-	return fmt.Sprintf("Add the package of the module %s to requirements.txt, or correct the import.", found[1])
+	return fmt.Sprintf("Add the package of the module %s to requirements.txt, or correct the import.", printable.Reason(found[1]))
 }

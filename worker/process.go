@@ -31,6 +31,7 @@ type Process struct {
 	channel net.Conn
 	outbox  *outbox
 	tree    proctree.Tree
+	dialer  dialer
 	exited  chan struct{} // closed when the runner is reaped
 	done    chan struct{} // closed when its tree has ended too
 	err     error         // why it ended; valid once done is closed
@@ -40,8 +41,9 @@ type Process struct {
 	killing bool  // the host has sent SIGKILL
 	reason  error // why the host killed it, if it did
 
-	tail tail
-	oom  proctree.OOMWatch
+	tail   tail
+	output *output
+	oom    proctree.OOMWatch
 
 	sandbox *sandbox.Sandbox // nil: none
 	exit    exit             // valid once done is closed
@@ -67,7 +69,8 @@ type ProcessConfig struct {
 	Strict bool
 	// Storage means that the Space has a folder of its own at /data.
 	Storage      bool
-	Output       func(line string) // receives each line that the Space printed; called from two goroutines
+	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
+	OutputRate   int64             // bytes per second; 0: the default
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
@@ -79,6 +82,7 @@ type ProcessConfig struct {
 	Opened func(sockets []*os.File)
 
 	cgroups *proctree.Cgroups
+	isHosts func(port int) bool // reports a port of the host; nil: none
 }
 
 // reporter receives the reports of the runner in order, from one goroutine. A returned error is a breach, which ends
@@ -120,7 +124,7 @@ func Start(config ProcessConfig) (*Process, error) {
 	}
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
-		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)),
+		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)), output: newOutput(config.Output, config.OutputRate),
 	}
 	if err := p.startTree(theirs, marker); err != nil {
 		ours.Close()
@@ -147,8 +151,10 @@ func (p *Process) startTree(theirs *os.File, marker string) error {
 	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
 	if p.sandbox == nil {
+		p.dialer = &loopbackDialer{proctree.NewPortCheck(p.tree), p.config.isHosts}
 		return nil
 	}
+	p.dialer = sandboxDialer{p.sandbox}
 	return p.enterSandbox()
 }
 
@@ -287,7 +293,7 @@ func (p *Process) copyLines(r io.Reader) {
 		if len(line) > 0 {
 			text := strings.TrimRight(string(line), "\r\n")
 			p.tail.add(text)
-			p.config.Output(text)
+			p.output.print(text)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -376,6 +382,7 @@ func (p *Process) drainOutput() {
 		_ = f.SetReadDeadline(time.Now().Add(drainTimeout)) // pipes support deadlines
 	}
 	p.tail.wg.Wait()
+	p.output.flush()
 	closeAll(p.tail.files)
 }
 

@@ -1,18 +1,23 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 	"unicode"
 
+	"spacehost/internal/printable"
 	"spacehost/queue"
 )
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
 	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done
+
+	size   int // bytes of the header
+	memory int // estimate of the memory that the parsed header takes
 
 	Protocol int    `json:"protocol"` // hello
 	Python   string `json:"python"`
@@ -107,17 +112,24 @@ type endpoint struct {
 	Native    bool     `json:"native"`
 }
 
-// Bounds of the values in a report. headerLimit bounds the number of Endpoints.
+// Bounds of the values in a report.
 const (
-	maxThreads  = 4_096
-	maxSeconds  = 365 * 24 * 3600
-	leastUpdate = 100 * time.Millisecond // each update costs the host work: a shorter interval is raised to this
+	maxValues    = 50_000 // of one header: the shortest values take ten times the memory of their text
+	valueMemory  = 64     // bytes, the estimate for each value
+	maxEndpoints = 5_000  // of one app
+	maxThreads   = 4_096
+	maxSeconds   = 365 * 24 * 3600
+	leastUpdate  = 100 * time.Millisecond // each update costs the host work: a shorter interval is raised to this
 )
 
 func isPort(port int) bool { return port >= 1 && port <= 65535 }
 
 func parseReport(f Frame) (report, error) {
-	var r report
+	values := bytes.Count(f.Header, []byte{','}) // more than the true number if a string contains commas
+	if values > maxValues {
+		return report{}, &FrameError{fmt.Sprintf("header with %d values, the limit is %d", values, maxValues)}
+	}
+	r := report{size: len(f.Header), memory: len(f.Header) + values*valueMemory}
 	if err := json.Unmarshal(f.Header, &r); err != nil {
 		return report{}, &FrameError{"header: " + err.Error()}
 	}
@@ -130,11 +142,14 @@ func (r report) manifestOf() (queue.Manifest, error) {
 		m.UpdateSeconds < 0 || m.UpdateSeconds > maxSeconds || m.MaxSize != nil && *m.MaxSize < 0 {
 		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest out of bounds: %d threads, port %d, updates every %g s", m.MaxThreads, m.Port, m.UpdateSeconds)}
 	}
+	if len(m.Endpoints) > maxEndpoints {
+		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest with %d endpoints, the limit is %d", len(m.Endpoints), maxEndpoints)}
+	}
 	if m.First < 0 || m.First > r.App {
 		return queue.Manifest{}, &FrameError{fmt.Sprintf("manifest number %d names app %d as its first launch", r.App+1, m.First)}
 	}
 	out := queue.Manifest{
-		App: r.App, Gradio: m.Gradio, Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
+		App: r.App, Gradio: printable.Reason(m.Gradio), Prefix: m.Prefix, Mount: m.Mount, Port: m.Port, MaxSize: m.MaxSize,
 		LiveUpdates: m.LiveUpdates, UpdateEvery: max(leastUpdate, seconds(m.UpdateSeconds)), MaxThreads: m.MaxThreads, Native: m.Native,
 		Endpoints: make(map[int]queue.Endpoint, len(m.Endpoints)),
 		Files:     m.Files.files(), Renders: m.Renders, Servers: m.Servers, Explorers: m.Explorers,

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"go.uber.org/zap"
 
+	"spacehost/internal/printable"
 	"spacehost/queue"
 )
 
@@ -21,13 +21,21 @@ type session struct {
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
+	foreignPort sync.Once // the note about a port of another program
+
 	// Used only by report.
 	attached int
-	app      int            // number of the app that visitors reach
-	files    []*queue.Files // of the attached apps
-	mounts   []string       // of the apps that have sent a manifest, by number
-	distinct int            // number of distinct mounts
-	blocks   map[string]int // the Blocks at each mount, by the number of their first manifest
+	received int                      // bytes of all manifests
+	visited  int                      // number of the app that visitors reach
+	mounts   []string                 // of the apps that have sent a manifest, by number
+	atMount  map[string]mountedBlocks // the last app at each mount
+}
+
+// mountedBlocks is the last manifest of one mount, as far as later reports refer to it. Earlier ones are not kept.
+type mountedBlocks struct {
+	first  int          // the Blocks, by the number of their first manifest
+	files  *queue.Files // may be nil
+	memory int          // estimate for the whole manifest, which the Queue keeps
 }
 
 // phase is the progress of an Event that runs in this start. Other Events have phase 0.
@@ -62,15 +70,11 @@ func (s *session) phase(event queue.EventID) phase {
 
 func (s *session) report(r report, payload []byte) error {
 	switch r.Op {
-	case "manifest":
-		return s.manifest(r)
+	case "manifest", "unknown", "server":
+		return s.app(r)
 	case "changed":
 		s.supervisor.queue.Changed(r.App)
 		return nil
-	case "unknown":
-		return s.unknown(r)
-	case "server":
-		return s.server(r)
 	case "closed":
 		return s.closed(r)
 	case "static":
@@ -85,6 +89,20 @@ func (s *session) report(r report, payload []byte) error {
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }
 
+// app handles the report of an app that attaches.
+func (s *session) app(r report) error {
+	if s.received += r.size; s.received > maxManifestBytes {
+		return &FrameError{fmt.Sprintf("manifests of more than %d MiB", maxManifestBytes>>20)}
+	}
+	switch r.Op {
+	case "unknown":
+		return s.unknown(r)
+	case "server":
+		return s.server(r)
+	}
+	return s.manifest(r)
+}
+
 func (s *session) manifest(r report) error {
 	m, err := r.manifestOf()
 	if err != nil {
@@ -93,26 +111,36 @@ func (s *session) manifest(r report) error {
 	if r.App != len(s.mounts) {
 		return &FrameError{fmt.Sprintf("manifest number %d names app %d", len(s.mounts)+1, r.App)}
 	}
-	if !slices.Contains(s.mounts, m.Mount) {
-		if s.distinct++; s.distinct > maxMounts {
-			return &FrameError{fmt.Sprintf("more than %d mounts", maxMounts)}
-		}
-	}
 	s.mounts = append(s.mounts, m.Mount)
 	if r.Further {
 		return s.further()
 	}
-	s.app = r.App
-	before, known := s.blocks[m.Mount]
-	m.Replaces = known && before != r.First
-	if s.blocks == nil {
-		s.blocks = map[string]int{}
-	}
-	s.blocks[m.Mount] = r.First
-	if m.Files != nil {
-		s.files = append(s.files, m.Files)
+	s.visited = r.App
+	before, known := s.atMount[m.Mount]
+	m.Replaces = known && before.first != r.First
+	if err := s.keep(m, mountedBlocks{r.First, m.Files, r.memory}); err != nil {
+		return err
 	}
 	return s.attach(m)
+}
+
+// keep replaces the manifest of a mount. It bounds the memory that the manifests of all mounts take together.
+func (s *session) keep(m queue.Manifest, blocks mountedBlocks) error {
+	if s.atMount == nil {
+		s.atMount = map[string]mountedBlocks{}
+	}
+	s.atMount[m.Mount] = blocks
+	if len(s.atMount) > maxMounts {
+		return &FrameError{fmt.Sprintf("more than %d mounts", maxMounts)}
+	}
+	memory := 0
+	for _, one := range s.atMount {
+		memory += one.memory
+	}
+	if memory > maxManifestMemory {
+		return &FrameError{fmt.Sprintf("manifests of %d mounts need more than %d MiB of memory", len(s.atMount), maxManifestMemory>>20)}
+	}
+	return nil
 }
 
 // further ignores an app that was launched in addition to the first. On the Hub a Space has one port, which the
@@ -128,7 +156,7 @@ func (s *session) further() error {
 
 // closed handles an app that has shut down its server while the process runs. Queued calls wait for its next launch.
 func (s *session) closed(r report) error {
-	if r.App != s.app || len(s.mounts) == 0 {
+	if r.App != s.visited || len(s.mounts) == 0 {
 		return nil
 	}
 	s.supervisor.closed()
@@ -141,8 +169,10 @@ const appClosed = "The app was closed."
 // static handles the static paths of the whole process, regardless of its number of apps (gradio/data_classes.py,
 // _StaticFiles).
 func (s *session) static(r report) error {
-	for _, files := range s.files {
-		files.SetStatic(r.Paths)
+	for _, blocks := range s.atMount {
+		if blocks.files != nil {
+			blocks.files.SetStatic(r.Paths)
+		}
 	}
 	return nil
 }
@@ -154,12 +184,12 @@ func (s *session) unknown(r report) error {
 	if r.Further {
 		return s.further()
 	}
-	s.supervisor.config.Logger.Warn("unknown gradio, its own queue is used",
-		zap.String("gradio", r.Gradio), zap.String("reason", r.Reason))
+	gradio, reason := printable.Reason(r.Gradio), printable.Reason(r.Reason)
+	s.supervisor.config.Logger.Warn("unknown gradio, its own queue is used", zap.String("gradio", gradio), zap.String("reason", reason))
 	if report := s.supervisor.config.Unknown; report != nil {
-		report(r.Gradio, r.Reason)
+		report(gradio, reason)
 	}
-	return s.attach(queue.Manifest{PassThrough: true, Reason: r.Reason, Gradio: r.Gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
+	return s.attach(queue.Manifest{PassThrough: true, Reason: reason, Gradio: gradio, Port: r.Port, MaxThreads: 1, Tasks: r.tasks()})
 }
 
 // server attaches an app without Gradio: every request is passed through to it.
@@ -175,8 +205,12 @@ func (s *session) server(r report) error {
 
 const noGradio = "The app serves no Gradio."
 
-// maxMounts bounds the memory for one Space: each mount keeps a manifest.
-const maxMounts = 64
+// Bounds of the manifests of one start. The manifest of a small app has 60 kB, most of it media types.
+const (
+	maxMounts         = 64
+	maxManifestMemory = 16 << 20 // of the manifests that are kept: the last one of each mount
+	maxManifestBytes  = 64 << 20 // of all manifests, which bounds the time that the host takes to read them
+)
 
 // maxAttached bounds how often one process may attach. A normal app relaunches a few times.
 const maxAttached = 1000
@@ -247,6 +281,6 @@ func (s *session) done(r report) error {
 	s.mu.Lock()
 	delete(s.events, r.Event)
 	s.mu.Unlock()
-	s.supervisor.queue.Done(r.Event, r.Error, r.Average)
+	s.supervisor.queue.Done(r.Event, printable.Reason(r.Error), r.Average)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/printable"
 	"spacehost/internal/proctree"
 	"spacehost/internal/sandbox"
 	"spacehost/internal/space"
@@ -61,6 +62,7 @@ type SupervisorConfig struct {
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
+	OutputRate     int64 // bytes per second that Output may receive; 0: the default
 	// Started is called when the process has been started; its error ends the start. Ended is called once per
 	// Device.
 	Started func(StartedProcess) error
@@ -78,6 +80,8 @@ type SupervisorConfig struct {
 	Files func(StartInfo) (*sandbox.FilesSpec, error)
 	// Opened receives the sockets of the Sandbox, in its order. It closes them. Ended follows once per instance.
 	Opened func(start StartInfo, sockets []*os.File)
+	// IsHostPort reports a loopback port at which this host listens: no Space may name it as its own. nil: none.
+	IsHostPort func(port int) bool
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -250,7 +254,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 		select {
 		case <-p.Done():
 			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
-				return s.ended(p, space.RuntimeFailed, refused.Reason, refused.Next)
+				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
 			}
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), cmp.Or(missingModule(p.Tail()), nextStep(p)))
 		case <-ctx.Done():
@@ -293,7 +297,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
-		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
+		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort,
 		Sandbox: view, Files: files, Opened: func(sockets []*os.File) { s.config.Opened(info, sockets) },
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/host"
+	"spacehost/internal/printable"
 )
 
 // Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown, the
@@ -40,8 +41,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	return Run(ctx, args, stdout, stderr)
 }
 
-// Run runs one command line until it is done or ctx ends, and returns its exit code.
+// Run runs one command line until it is done or ctx ends, and returns its exit code. It removes control characters from
+// everything that it prints, because many answers contain text of Spaces: names of functions, reasons, output.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = printable.NewWriter(stdout), printable.NewWriter(stderr)
 	root := NewRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -7,6 +7,7 @@ import (
 
 	"spacehost/internal/build"
 	"spacehost/internal/config"
+	"spacehost/internal/printable"
 	"spacehost/internal/space"
 	"spacehost/worker"
 )
@@ -80,6 +81,6 @@ const shownLines = 20
 
 func showTail(w io.Writer, lines []string) {
 	for _, line := range lines[max(0, len(lines)-shownLines):] {
-		fmt.Fprintln(w, "  |", Printable(line))
+		fmt.Fprintln(w, "  |", printable.Text(line))
 	}
 }

@@ -166,6 +166,7 @@ func (h *Host) declarePeople() error {
 func (h *Host) selectContainment() error {
 	h.processes = &proctree.Processes{Logger: h.log.Named("worker")}
 	h.log.Info("containment", zap.String("by", h.processes.Contain()))
+	h.server.LimitOwners(h.processes.SpaceAt, h.connectionLimits())
 	return nil
 }
 

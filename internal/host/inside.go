@@ -225,3 +225,14 @@ func (s *spaceRun) deviceSite(instance string) *echo.Echo {
 	s.host.device.RegisterFor(e, instance)
 	return e
 }
+
+// connectionLimits returns the limits of connections that the settings name, by Space.
+func (h *Host) connectionLimits() map[string]int {
+	limits := map[string]int{}
+	for _, s := range h.spaces {
+		if n := s.settings.Limits.Connections; n > 0 {
+			limits[s.space.Name] = n
+		}
+	}
+	return limits
+}

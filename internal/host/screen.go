@@ -5,16 +5,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"spacehost/internal/build"
+	"spacehost/internal/printable"
 )
 
-// screen prints whole lines for scripts and for the operator. Lines of different goroutines never mix.
+// screen prints whole lines for scripts and for the operator. Lines of different goroutines never mix. Control characters
+// are removed from all of them: a Space could use them to write over the operator's terminal.
 type screen struct {
 	mu    sync.Mutex
 	out   io.Writer // the ready lines, which scripts read
@@ -32,27 +33,15 @@ func newScreen(readyJSON bool, stdout, stderr io.Writer) *screen {
 func (s *screen) line(w io.Writer, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(w, text) // a closed terminal cannot be reported anywhere
+	fmt.Fprintln(w, printable.Text(text)) // a closed terminal cannot be reported anywhere
 }
 
 func (s *screen) ready(text string) { s.line(s.out, text) }
 
 func (s *screen) note(text string) { s.line(s.notes, text) }
 
-// space shows a line that a Space printed, without control characters.
-func (s *screen) space(name, text string) {
-	s.line(s.notes, name+" | "+Printable(text))
-}
-
-// Printable returns text without control characters, which a Space could use to write over the operator's terminal.
-func Printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, text)
-}
+// space shows a line that a Space printed.
+func (s *screen) space(name, text string) { s.line(s.notes, name+" | "+text) }
 
 // step shows one step of a build, when it starts and when it is done.
 func (s *screen) step(step build.Step) {
@@ -80,6 +69,15 @@ func openLog(path string) (*zap.Logger, error) {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	encoder.EncodeDuration = zapcore.StringDurationEncoder
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.AddSync(file), zapcore.InfoLevel)
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(logFile{printable.NewJSONWriter(file), file}), zapcore.InfoLevel)
 	return zap.New(core, zap.WithClock(zapcore.DefaultClock)), nil
 }
+
+// logFile is a file whose text is safe for the terminal that shows it. It implements zapcore.WriteSyncer.
+type logFile struct {
+	io.Writer
+	file *os.File
+}
+
+// Sync flushes the file.
+func (l logFile) Sync() error { return l.file.Sync() }

@@ -66,7 +66,7 @@ func (s *spaceRun) wire() {
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
-		Unknown: s.warnUnknownGradio, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) },
+		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) }, OutputRate: s.settings.Limits.Output,
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {

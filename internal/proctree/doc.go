@@ -17,6 +17,8 @@
 //     lease.Processes: Owns, Confine, Wait, End, SpaceOf and Within.
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.
 //   - Process is a pid with its start time. Signals go through a pidfd, so that a reused pid is never hit.
+//   - PortCheck finds out whether a tree listens at a port that its Space names. Package worker calls Owner for each
+//     connection to the Space.
 //   - Cgroups creates the cgroups of a start. Package worker calls Begin before the app's first line runs.
 //   - OOMWatch finds out whether the kernel's out-of-memory killer caused a SIGKILL. It reports a KilledError.
 //

@@ -2,7 +2,6 @@ package proctree
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/vishvananda/netlink/nl"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -34,14 +32,25 @@ func (p *Processes) SpaceAt(client, server netip.AddrPort) string {
 		return ""
 	}
 	socket := fmt.Sprintf("socket:[%d]", inode)
-	if inode == 0 || isForeign(uid) || p.externalProcs.hold(socket) {
+	if inode == 0 || isForeign(uid) {
 		return ""
 	}
-	space, other := p.holder(socket)
-	if other != (externalProc{}) {
-		p.externalProcs.add(other)
+	for _, search := range []func(recentProc, string) (int, bool){recentProc.near, recentProc.find} {
+		for _, recent := range []*recentProcs{&p.externalProcs, &p.spaceProcs} {
+			if known, ok := recent.holder(socket, search); ok {
+				return known.space
+			}
+		}
 	}
-	return space
+	found := p.holder(socket)
+	switch {
+	case found == recentProc{}:
+	case found.space == "":
+		p.externalProcs.add(found)
+	default:
+		p.spaceProcs.add(found)
+	}
+	return found.space
 }
 
 // isForeign reports whether a socket belongs to another user. A Space runs as the user of this process. Only if this
@@ -50,7 +59,7 @@ func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Get
 
 // holder searches the trees first. Then it searches all other processes, the youngest first. A process outside the
 // trees that owns the socket either has left the tree of a Space, or is external.
-func (p *Processes) holder(socket string) (space string, other externalProc) {
+func (p *Processes) holder(socket string) recentProc {
 	p.mu.Lock()
 	trees := maps.Clone(p.trees)
 	p.mu.Unlock()
@@ -61,8 +70,9 @@ func (p *Processes) holder(socket string) (space string, other externalProc) {
 			continue
 		}
 		for _, member := range append(below(t.Root.PID, all), t.Root) {
-			if known[member.PID] = true; member.holds(socket) {
-				return space, externalProc{}
+			known[member.PID] = true
+			if fd, holds := member.find(socket); holds {
+				return recentProc{member, fd, space}
 			}
 		}
 	}
@@ -76,11 +86,11 @@ func (p *Processes) holder(socket string) (space string, other externalProc) {
 			continue
 		}
 		if space := p.leftTree(s.PID, trees); space != "" {
-			return space, externalProc{}
+			return recentProc{s.Process, fd, space}
 		}
-		return "", externalProc{s.Process, fd}
+		return recentProc{s.Process, fd, ""}
 	}
-	return "", externalProc{}
+	return recentProc{}
 }
 
 // leftTree returns the Space of a process that does not descend from its runner, Stray if it cannot be attributed, and
@@ -113,12 +123,6 @@ func (p Process) find(name string) (fd int, ok bool) {
 	return 0, false
 }
 
-// holds reports whether a process has opened the file with that name in /proc.
-func (p Process) holds(name string) bool {
-	_, ok := p.find(name)
-	return ok
-}
-
 // is reports whether a descriptor is the file with that name.
 func (p Process) is(fd int, name string) bool {
 	link, err := os.Readlink(p.folder() + strconv.Itoa(fd))
@@ -127,10 +131,12 @@ func (p Process) is(fd int, name string) bool {
 
 func (p Process) folder() string { return fmt.Sprintf("/proc/%d/fd/", p.PID) }
 
-// externalProc is a process outside all Spaces, with the descriptor of its latest connection.
-type externalProc struct {
+// recentProc is a process with a connection to this host: the descriptor of the latest one, and the Space of the process,
+// "" for a process outside all Spaces.
+type recentProc struct {
 	Process
-	fd int
+	fd    int
+	space string
 }
 
 // nearby is the distance from the latest descriptor that is searched first. A process with thousands of open
@@ -138,7 +144,7 @@ type externalProc struct {
 const nearby = 32
 
 // near searches the descriptors around the latest one.
-func (s externalProc) near(socket string) (fd int, ok bool) {
+func (s recentProc) near(socket string) (fd int, ok bool) {
 	if !s.Alive() {
 		return 0, false
 	}
@@ -152,90 +158,52 @@ func (s externalProc) near(socket string) (fd int, ok bool) {
 	return 0, false
 }
 
-// externalProcs is a cache of external processes with recent connections, the latest first. gradio_client opens a
-// connection for each request. Searching its process first avoids a scan of all processes.
-type externalProcs struct {
+// recentProcs is a cache of processes with recent connections, the latest first. gradio_client opens a connection for each
+// request. Searching its process first avoids a scan of all processes. Processes of Spaces have a cache of their own, so
+// that a Space with many processes cannot slow down the lookups for others.
+type recentProcs struct {
 	mu     sync.Mutex
-	recent []externalProc
+	recent []recentProc
 }
 
-// maxExternalProcs bounds the number of processes that a cache miss searches.
-const maxExternalProcs = 8
+// maxRecentProcs bounds the number of processes that a cache miss searches.
+const maxRecentProcs = 8
 
 // add puts a process first.
-func (s *externalProcs) add(p externalProc) {
+func (s *recentProcs) add(p recentProc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent = slices.DeleteFunc(s.recent, func(old externalProc) bool { return old.Process == p.Process })
+	s.recent = slices.DeleteFunc(s.recent, func(old recentProc) bool { return old.Process == p.Process })
 	s.recent = slices.Insert(s.recent, 0, p)
-	s.recent = s.recent[:min(len(s.recent), maxExternalProcs)]
+	s.recent = s.recent[:min(len(s.recent), maxRecentProcs)]
 }
 
-// hold searches first near the latest descriptor of each process, then all its descriptors.
-func (s *externalProcs) hold(socket string) bool {
+// holder returns the process in which search finds the socket.
+func (s *recentProcs) holder(socket string, search func(recentProc, string) (fd int, ok bool)) (found recentProc, ok bool) {
 	s.mu.Lock()
 	recent := slices.Clone(s.recent)
 	s.mu.Unlock()
-	for _, search := range []func(externalProc) (int, bool){
-		func(p externalProc) (int, bool) { return p.near(socket) },
-		func(p externalProc) (int, bool) { return p.find(socket) },
-	} {
-		for _, p := range recent {
-			if fd, ok := search(p); ok {
-				s.add(externalProc{p.Process, fd})
-				return true
-			}
+	for _, p := range recent {
+		if p.fd, ok = search(p, socket); ok {
+			s.add(p)
+			return p, true
 		}
 	}
-	return false
+	return recentProc{}, false
 }
 
-// socketAt queries the kernel for the socket with these two ends and for its user (sock_diag(7), an exact request
-// without a dump). Inode 0 means that there is no such socket.
+// socketAt queries the kernel for the socket with these two ends and for its user. Inode 0 means that there is no such
+// socket.
 func socketAt(local, remote netip.AddrPort) (inode, uid uint32, err error) {
-	r := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, 0)
-	r.AddData(socketRequest{local, remote})
-	replies, err := r.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
+	found, err := diagnose(0, socketRequest{local, remote, anyState})
 	if errors.Is(err, unix.ENOENT) {
 		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("query socket by its addresses: %w", err)
+		return 0, 0, err
 	}
-	if len(replies) != 1 || len(replies[0]) < inodeAt+4 {
-		return 0, 0, fmt.Errorf("query socket by its addresses: unexpected reply of %d messages", len(replies))
+	if len(found) != 1 {
+		return 0, 0, fmt.Errorf("query socket by its addresses: got %d sockets", len(found))
 	}
-	return binary.NativeEndian.Uint32(replies[0][inodeAt:]), binary.NativeEndian.Uint32(replies[0][uidAt:]), nil
-}
-
-// Offsets of idiag_uid and idiag_inode in struct inet_diag_msg (linux/inet_diag.h): after 4 bytes, inet_diag_sockid
-// and 3 numbers.
-const (
-	uidAt   = 4 + 48 + 3*4
-	inodeAt = uidAt + 4
-)
-
-// socketRequest is struct inet_diag_req_v2.
-type socketRequest struct{ local, remote netip.AddrPort }
-
-var _ nl.NetlinkRequestData = socketRequest{}
-
-// Len implements nl.NetlinkRequestData.
-func (q socketRequest) Len() int { return 8 + 48 }
-
-// Serialize implements nl.NetlinkRequestData.
-func (q socketRequest) Serialize() []byte {
-	b := make([]byte, q.Len())
-	b[0], b[1] = unix.AF_INET6, unix.IPPROTO_TCP
-	if q.local.Addr().Is4() {
-		b[0] = unix.AF_INET
-	}
-	binary.NativeEndian.PutUint32(b[4:], ^uint32(0)) // any state
-	id := b[8:]                                      // struct inet_diag_sockid
-	binary.BigEndian.PutUint16(id[0:], q.local.Port())
-	binary.BigEndian.PutUint16(id[2:], q.remote.Port())
-	copy(id[4:20], q.local.Addr().AsSlice())
-	copy(id[20:36], q.remote.Addr().AsSlice())
-	copy(id[40:48], "\xff\xff\xff\xff\xff\xff\xff\xff") // INET_DIAG_NOCOOKIE
-	return b
+	return found[0].inode, found[0].uid, nil
 }

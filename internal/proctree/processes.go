@@ -24,7 +24,8 @@ type Processes struct {
 	subtrees map[Process]*subtree // workers without a cgroup, until their End
 
 	warnOnce      sync.Once // the kernel does not report the owner of a connection
-	externalProcs externalProcs
+	externalProcs recentProcs
+	spaceProcs    recentProcs
 }
 
 // Register sets the tree of a Space. It replaces the tree of an earlier start.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,6 +87,7 @@ type Sandbox struct {
 	Cmd *exec.Cmd
 
 	control *net.UnixConn
+	sockets []Socket
 	theirs  []*os.File    // closed once init has them
 	over    chan struct{} // closed once no message can follow
 
@@ -115,7 +117,7 @@ func New(spec Spec, channel *os.File) (*Sandbox, error) {
 		theirs.Close()
 		return nil, err
 	}
-	s := &Sandbox{Cmd: initCommand(channel, theirs, file), control: ours, theirs: []*os.File{theirs, file}, asked: map[int]chan answer{}, over: make(chan struct{})}
+	s := &Sandbox{Cmd: initCommand(channel, theirs, file), control: ours, sockets: spec.Sockets, theirs: []*os.File{theirs, file}, asked: map[int]chan answer{}, over: make(chan struct{})}
 	return s, nil
 }
 
@@ -287,6 +289,14 @@ func (s *Sandbox) answered(m message, files []*os.File) {
 	} else if a.file != nil {
 		a.file.Close()
 	}
+}
+
+// HasSocket reports whether a TCP port belongs to a socket of the Spec, and so to the host.
+func (s *Sandbox) HasSocket(port int) bool {
+	return slices.ContainsFunc(s.sockets, func(one Socket) bool {
+		_, at, _ := net.SplitHostPort(one.Address) // init has listened there
+		return one.Network == "tcp4" && at == strconv.Itoa(port)
+	})
 }
 
 // Dial connects to a port of the sandbox's loopback address. Init connects and hands over the connected socket, so no

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .state import State
 
+OURS = b"x-spacehost-"  # the beginning of the host's own headers
 KEY = b"x-spacehost-key"
 CALL = b"x-spacehost-call"  # the id of the direct call that the host forwards for a visitor
 REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it printed."}'
@@ -14,7 +15,8 @@ REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it p
 class Guard:
     """ASGI middleware around the whole application. It answers 403 to requests without the key of this start.
 
-    It removes the host's own headers, so that no code of the app sees them.
+    It removes the host's own headers, so that no code of the app sees them. An app that copies the headers of its visitor's
+    request to another Space would otherwise send x-spacehost-hop, by which a host recognizes a loop.
 
     During a launch it lets Gradio's self-checks pass: GET startup-events and HEAD /
     (gradio/blocks.py, launch; gradio/networking.py, url_ok).
@@ -34,7 +36,7 @@ class Guard:
         keys = [value for name, value in scope["headers"] if name == KEY]
         if len(keys) == 1 and compare_digest(keys[0], self.state.key):
             calls = [value for name, value in scope["headers"] if name == CALL]
-            headers = [pair for pair in scope["headers"] if pair[0] not in (KEY, CALL)]
+            headers = [pair for pair in scope["headers"] if not pair[0].startswith(OURS)]
             scope = {**scope, "headers": headers, "spacehost.call": b"".join(calls).decode("latin-1")}
             return await self.app(scope, receive, send)
         if self.state.launching and self._is_self_check(scope):

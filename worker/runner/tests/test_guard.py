@@ -33,6 +33,11 @@ class Guarded(unittest.TestCase):
         self.assertEqual(scope["spacehost.call"], "42")
         self.assertEqual(self.call([(b"x-spacehost-key", KEY)])["spacehost.call"], "")
 
+    def test_no_header_of_the_host_reaches_the_app(self) -> None:
+        for kind in ("http", "websocket"):
+            scope = self.call([(b"x-spacehost-hop", b"1"), (b"x-spacehost-key", KEY), (b"x-kept", b"1"), (b"x-spacehost-new", b"")], type=kind)
+            self.assertEqual(scope["headers"], [(b"x-kept", b"1")])
+
     def test_refused(self) -> None:
         key = b"x-spacehost-key"
         for name, headers in {

@@ -1,0 +1,160 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+// maxOwned is the number of connections that an owner may have open at a time, at all addresses of a Server together,
+// unless limits names another one.
+const maxOwned = 256
+
+// connLimit bounds the connections of each owner to maxOwned. A connection without an owner, such as a visitor's, is never
+// refused.
+//
+// The lookup of an owner costs 20 µs to milliseconds, so there is none while the Server has at most maxOwned connections:
+// then no owner can exceed the bound. Each connection above is looked up when it is read for the first time. If it has an
+// owner, those that came without a lookup are looked up as well, once.
+type connLimit struct {
+	owner func(client, server netip.AddrPort) string // nil: no bound
+	log   *zap.Logger
+	warn  rate.Sometimes // of the log: an owner may try in a loop
+	slots chan struct{}  // semaphore of lookups
+
+	limits map[string]int // by owner; others have maxOwned
+
+	mu      sync.Mutex
+	open    int
+	unknown map[*Conn]bool // open, and not looked up
+	owned   map[string]int // open, by owner
+}
+
+func newConnLimit(log *zap.Logger) *connLimit {
+	return &connLimit{
+		log: log, warn: rate.Sometimes{Interval: time.Minute}, slots: make(chan struct{}, maxLookups), unknown: map[*Conn]bool{}, owned: map[string]int{},
+	}
+}
+
+// maxLookups bounds the concurrent lookups, each of which needs some 100 kB.
+const maxLookups = 8
+
+func (l *connLimit) lookUp(c *Conn) (owner string) {
+	l.slots <- struct{}{}
+	defer func() { <-l.slots }()
+	return c.Owner(l.owner)
+}
+
+// add registers an accepted connection. It reports whether admit must be called.
+func (l *connLimit) add(c *Conn) (check bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open++; c.Attached || l.open > l.least() && l.owner != nil {
+		return true
+	}
+	l.unknown[c] = true
+	return false
+}
+
+// admit reports whether the connection may stay. If not, owner has too many.
+func (l *connLimit) admit(c *Conn) (owner string, ok bool) {
+	if owner = l.lookUp(c); owner == "" {
+		return "", true
+	}
+	for _, other := range l.candidates(owner) {
+		l.identify(other)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.owned[owner] >= l.most(owner) {
+		return owner, false
+	}
+	l.count(c, owner)
+	return owner, true
+}
+
+// most returns the bound of an owner.
+func (l *connLimit) most(owner string) int {
+	if n := l.limits[owner]; n > 0 {
+		return n
+	}
+	return maxOwned
+}
+
+// least returns the lowest bound of all owners: with fewer connections no lookup is necessary.
+func (l *connLimit) least() int {
+	n := maxOwned
+	for _, one := range l.limits {
+		n = min(n, one)
+	}
+	return n
+}
+
+// candidates returns the connections that have to be looked up to know whether the owner has too many.
+func (l *connLimit) candidates(owner string) (all []*Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.owned[owner] >= l.most(owner) || l.owned[owner]+len(l.unknown) < l.most(owner) {
+		return nil
+	}
+	for c := range l.unknown {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (l *connLimit) identify(c *Conn) {
+	owner := l.lookUp(c)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.unknown[c] { // closed, or identified by another call
+		return
+	}
+	delete(l.unknown, c)
+	if owner != "" {
+		l.count(c, owner)
+	}
+}
+
+// count needs the lock.
+func (l *connLimit) count(c *Conn, owner string) {
+	if !c.closed {
+		l.owned[owner]++
+		c.counted = owner
+	}
+}
+
+// remove unregisters a closed connection. It may be called twice.
+func (l *connLimit) remove(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.closed = true
+	l.open--
+	delete(l.unknown, c)
+	if c.counted == "" {
+		return
+	}
+	if l.owned[c.counted]--; l.owned[c.counted] == 0 {
+		delete(l.owned, c.counted)
+	}
+}
+
+// refusal is the response on a connection that is refused, before any request is read.
+func (l *connLimit) refusal(owner string) []byte {
+	l.warn.Do(func() {
+		l.log.Warn("connections of a space refused", zap.String("space", owner), zap.Int("open", l.most(owner)))
+	})
+	text := fmt.Sprintf("The Space %s has %d connections to this host already. Close some of them, or reuse them.", owner, l.most(owner))
+	body, _ := json.Marshal(map[string]string{"detail": text}) // plain strings cannot fail
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nRetry-After: 1\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), body)
+}
