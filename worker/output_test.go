@@ -37,7 +37,7 @@ func TestOutputFlood(t *testing.T) {
 			}
 			size += len(text) + 1
 		}
-		if most := outputBurst + 10*outputRate; size > most || size < most-2*outputRate {
+		if most := (outputBurst * outputRate) + 10*outputRate; size > most || size < most-2*outputRate {
 			t.Errorf("%d bytes are shown, want about %d", size, most)
 		}
 		if notices != 10 || left+size>>10 != 100<<10 {
@@ -60,7 +60,7 @@ func TestOutputRecovers(t *testing.T) {
 			t.Errorf("%d lines at the limit are shown, want 20000", got)
 		}
 		time.Sleep(time.Minute)
-		o.print(strings.Repeat("x", outputBurst+1))
+		o.print(strings.Repeat("x", (outputBurst*outputRate)+1))
 		o.print("left out, too")
 		time.Sleep(outputPause - 1)
 		if got := len(shown()); got != 20_000 {
@@ -74,7 +74,7 @@ func TestOutputRecovers(t *testing.T) {
 			t.Errorf("got %.200q, want %q", got, want)
 		}
 		o.flush()
-		o.print(strings.Repeat("x", outputBurst+1))
+		o.print(strings.Repeat("x", (outputBurst*outputRate)+1))
 		o.flush() // at the exit
 		time.Sleep(time.Minute)
 		if got := shown(); len(got) != 20_003 || got[20_002] != "… 1 line was left out: the Space prints more than 1 MB per second" {
@@ -97,7 +97,7 @@ func TestTailOfAFlood(t *testing.T) {
 			notices++
 		}
 	}
-	if size > outputBurst+int(patient.Seconds())*outputRate || notices == 0 || !strings.HasPrefix(lines[len(lines)-1], "… ") && lines[len(lines)-1] != "last" {
+	if size > (outputBurst*outputRate)+int(patient.Seconds())*outputRate || notices == 0 || !strings.HasPrefix(lines[len(lines)-1], "… ") && lines[len(lines)-1] != "last" {
 		t.Errorf("%d bytes and %d notices are shown, the last line is %.60q", size, notices, lines[len(lines)-1])
 	}
 }
