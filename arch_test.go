@@ -54,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/views":                 {"internal/identity", "internal/lease", "internal/people", "quota"},
 	"internal/cli/clidoc":            {"internal/cli"},
 	"internal/cli/clidoc/gen":        {"internal/cli/clidoc"},
+	"internal/egress":                {},
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
@@ -69,12 +70,12 @@ var keepers = map[string][]string{
 	"github.com/mattn/go-sqlite3":     {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":       {"internal/token"},
 	"github.com/vishvananda/netlink":  {"internal/proctree", "internal/sandbox"},
+	"golang.org/x/net":                {"internal/egress", "internal/sandbox"},
 	"github.com/prometheus":           {"internal/metrics"},
 	"github.com/spf13/cobra":          {"internal/cli", "internal/cli/clidoc"},
 	"github.com/pressly/goose":        {"migrations"},
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/chromedp/chromedp":    {"bench"},
-	"golang.org/x/net/bpf":            {"internal/sandbox"},
 	"spacehost/gpu/gputest":           {},
 }
 

@@ -68,12 +68,7 @@ func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
 	all = append(all, listening("names", "127.0.0.1:53", func(n *insideNetwork, l net.Listener) {
 		n.serving.Go(func() { s.logEnd("resolver", n.egress.ServeDNSTCP(l)) })
 	}))
-	ports, _ := s.settings.Egress.EffectivePorts()
-	for _, reach := range s.settings.Reach {
-		ports = append(ports, reach.Port())
-	}
-	slices.Sort(ports)
-	for _, port := range slices.Compact(ports) {
+	for _, port := range s.policy().OpenPorts() {
 		all = append(all, listening("egress", fmt.Sprintf("0.0.0.0:%d", port), func(n *insideNetwork, l net.Listener) {
 			n.serving.Go(func() { s.logEnd("egress", n.egress.ServeTCP(l)) })
 		}))
