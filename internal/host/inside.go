@@ -12,7 +12,6 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
-	"spacehost/internal/config"
 	"spacehost/internal/egress"
 	"spacehost/internal/sandbox"
 	"spacehost/server"
@@ -38,7 +37,7 @@ func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := &sandbox.Spec{Mounts: mounts, CatchAll: s.settings.Egress.Mode != config.EgressNone, Processes: uint64(s.settings.Limits.Processes)}
+	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: uint64(s.settings.Limits.Processes)}
 	if spec.Processes == 0 {
 		spec.Processes = defaultProcesses
 	}
