@@ -207,7 +207,7 @@ func TestADaemonIsFoundByItsMarker(t *testing.T) {
 	}
 	processes := &proctree.Processes{}
 	processes.Register("test", p.tree)
-	if start, ok := processes.Owns("test", daemon); !ok || start != s.Start {
+	if _, start, ok := processes.FromInside("test", daemon); !ok || start != s.Start {
 		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.Start)
 	}
 	p.End(context.Background(), time.Minute)

@@ -308,7 +308,7 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 	}
 	processes := &proctree.Processes{}
 	processes.Register("test", a.p.tree)
-	start, ok := processes.Owns("test", pid)
+	_, start, ok := processes.FromInside("test", pid)
 	if !ok || !processes.End(pid, start, 0) {
 		t.Errorf("Owns: %v", ok)
 	}

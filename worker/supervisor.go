@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -256,7 +255,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
 				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
 			}
-			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), cmp.Or(missingModule(p.Tail()), nextStep(p)))
+			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), s.explainExit(p))
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.Stopped, "The host stopped the Space.", "")

@@ -26,7 +26,7 @@ func (s *spaceRun) filesSpec(start worker.StartInfo) (*sandbox.FilesSpec, error)
 		return nil, v.err
 	}
 	rules := sandbox.FileRules{
-		Read:  slices.Concat(systemFolders, []string{"/etc", start.Runner, start.RunDir}, s.interpreterFolders, certificatePaths()),
+		Read:  slices.Concat(systemFolders, []string{"/etc", start.Runner, start.RunDir, start.Python}, s.interpreterFolders, certificatePaths()),
 		Write: slices.Concat(writable, harmlessDevices),
 		Bind:  []uint16{uint16(start.Port)},
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"spacehost/internal/config"
@@ -47,6 +48,9 @@ func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) 
 	v.hubCache(s)
 	for _, folder := range s.interpreterFolders {
 		v.interpreter(s, start, folder)
+	}
+	if !slices.ContainsFunc(s.interpreterFolders, func(folder string) bool { return isBelow(start.Python, folder) }) {
+		v.same(sandbox.ReadOnly, start.Python) // a script of the operator that starts the interpreter
 	}
 	v.source(s)
 	for _, path := range certificatePaths() {

@@ -2,7 +2,8 @@
 //
 // # Terms
 //
-//   - The runner is the Python process of a Space. It is the root of the Space's tree.
+//   - The runner is the Python process of a Space. It is the root of the Space's tree, or the child of the root if the Space
+//     runs in a sandbox (package sandbox): then process 1 of the sandbox is the root.
 //   - A worker is a process forked from the runner that holds a GPU.
 //   - A tree is the runner, its descendants, and the processes with the marker of its start.
 //   - A subtree is a worker, its descendants, and the members of its process group.
@@ -14,7 +15,7 @@
 //
 //   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
 //     SpaceAt for local connections, and Untrusted for clients of the control socket. Package worker registers each start. Package lease uses it as
-//     lease.Processes: Owns, Confine, Wait, End, SpaceOf and Within.
+//     lease.Processes: FromInside, Confine, Wait, End, SpaceOf and Within.
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.
 //   - Process is a pid with its start time. Signals go through a pidfd, so that a reused pid is never hit.
 //   - PortCheck finds out whether a tree listens at a port that its Space names. Package worker calls Owner for each
@@ -24,7 +25,7 @@
 //
 // # Life of a worker
 //
-//	           fork          /allow: Owns, Confine       End                 all exited
+//	           fork      /allow: FromInside, Confine     End                 all exited
 //	runner ----------> child ----------------------> worker ----> ending ---------------> ended
 //	                                                   |             ^
 //	                                                   | exits       | End of what it started

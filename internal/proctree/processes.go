@@ -44,18 +44,9 @@ func (p *Processes) get(space string) Tree {
 	return p.trees[space]
 }
 
-// Owns reports whether pid is a running process of that Space's tree, other than the runner. It returns the start
-// time (clock ticks since boot), which with the pid identifies the process.
-func (p *Processes) Owns(space string, pid int) (start uint64, ok bool) {
-	if pid <= 1 {
-		return 0, false
-	}
-	found, ok := p.get(space).has(pid)
-	return found.Start, ok
-}
-
-// FromInside returns the process of that Space which calls itself pid, other than the runner. The pid in a request of a
-// Space is such a pid: a sandbox has pids of its own.
+// FromInside returns the running process of that Space's tree which calls itself pid, other than the runner. The pid in a
+// request of a Space is such a pid: a sandbox has pids of its own. The start time (clock ticks since boot) identifies the
+// process together with its pid on the host.
 func (p *Processes) FromInside(space string, pid int) (host int, start uint64, ok bool) {
 	if pid <= 1 {
 		return 0, 0, false

@@ -102,7 +102,7 @@ func TestOwns(t *testing.T) {
 	}})
 	other := plant(t, node{Name: "runner", Children: []node{{Name: "worker"}}})
 	for _, name := range []string{"worker", "grandchild", "session", "daemon"} {
-		if start, ok := f.processes.Owns("test", f.pids[name].PID); !ok || start != f.pids[name].Start {
+		if _, start, ok := f.processes.FromInside("test", f.pids[name].PID); !ok || start != f.pids[name].Start {
 			t.Errorf("Owns(%s) = %d, %v; want %d", name, start, ok, f.pids[name].Start)
 		}
 	}
@@ -111,18 +111,18 @@ func TestOwns(t *testing.T) {
 		"the host": os.Getpid(), "the parent of the host": os.Getppid(), "init": 1, "0": 0, "-1": -1, "its negative": -f.pids["worker"].PID,
 		"no process": 1 << 22, "an exited process": f.pids["middle"].PID,
 	} {
-		if start, ok := f.processes.Owns("test", pid); ok {
+		if _, start, ok := f.processes.FromInside("test", pid); ok {
 			t.Errorf("Owns(%s, %d) = %d", what, pid, start)
 		}
 	}
-	if _, ok := f.processes.Owns("another", f.pids["worker"].PID); ok {
+	if _, _, ok := f.processes.FromInside("another", f.pids["worker"].PID); ok {
 		t.Error("a Space that never started owns the worker")
 	}
 	if err := f.tree.Root.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	within(t, patient, "the runner is reaped", f.reaped)
-	if _, ok := f.processes.Owns("test", f.pids["worker"].PID); ok {
+	if _, _, ok := f.processes.FromInside("test", f.pids["worker"].PID); ok {
 		t.Error("an exited runner owns its worker")
 	}
 }

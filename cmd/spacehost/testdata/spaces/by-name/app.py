@@ -19,7 +19,7 @@ def load(seconds):
 def download():
     """Downloads from the host, which implements only the parts of the Hub needed to connect."""
     try:
-        return huggingface_hub.hf_hub_download("somebody/model", "config.json", local_dir="/nowhere")
+        return huggingface_hub.hf_hub_download("somebody/model", "config.json", local_dir="/tmp/nowhere")
     except Exception as error:
         return str(error)
 
