@@ -33,6 +33,8 @@ const initFailed = 125
 const (
 	stepClone = "create the namespaces"
 	stepView  = "open the view of files"
+	// stepAnswer is a step of the host: init has ended without a word, for example because it was killed.
+	stepAnswer = "wait for init"
 )
 
 // initProcess is process 1 of a sandbox.

@@ -186,8 +186,10 @@ func (s *Sandbox) Begin() (sockets []*os.File, err error) {
 		sockets = append(sockets, files...)
 		if err == nil && m.Op == "failed" {
 			err = &StepError{m.Step, m.err()}
+		} else if errors.Is(err, io.EOF) {
+			err = &StepError{stepAnswer, ErrGone}
 		} else if err != nil {
-			err = &StepError{"wait for init", err}
+			err = &StepError{stepAnswer, err}
 		}
 		if err != nil {
 			closeAll(sockets)
