@@ -15,7 +15,7 @@ import (
 // of this table, so that a review sees it.
 var rooms = map[string][]string{
 	"":                               {},
-	"cmd/spacehost":                  {"internal/cli"},
+	"cmd/spacehost":                  {"internal/cli", "internal/sandbox"},
 	"internal/cli":                   {"gpu", "gpu/nvml", "internal/check", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/views", "migrations"},
 	"internal/config":                {"gpu", "gpu/nvml", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
 	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/proctree", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 	"internal/people":                {"internal/identity", "internal/nearest", "internal/sqlrows"},
 	"internal/web":                   {"internal/identity"},
 	"internal/build":                 {},
-	"internal/check":                 {"gpu"},
+	"internal/check":                 {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},
 	"examples/gotest":                {},

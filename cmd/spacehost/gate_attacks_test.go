@@ -66,9 +66,9 @@ func TestPasswordsAreNotGuessed(t *testing.T) {
 }
 
 const (
-	evil    = "Origin: https://evil.test\r\nSec-Fetch-Site: cross-site\r\nCookie: x=1\r\n"
-	sandbox = "Origin: null\r\nCookie: x=1\r\n"
-	silent  = "Sec-Fetch-Site: cross-site\r\n" // a form of another site; the browser sends no Origin
+	evil      = "Origin: https://evil.test\r\nSec-Fetch-Site: cross-site\r\nCookie: x=1\r\n"
+	sandboxed = "Origin: null\r\nCookie: x=1\r\n"
+	silent    = "Sec-Fetch-Site: cross-site\r\n" // a form of another site; the browser sends no Origin
 )
 
 var gateAttacks = []struct {
@@ -76,10 +76,10 @@ var gateAttacks = []struct {
 	run  func(*intruder)
 }{
 	{"S26 CVE-2024-47084 a page of another site", func(a *intruder) { a.wantRefused(evil) }},
-	{"S27 CVE-2024-47165 a page without an origin", func(a *intruder) { a.wantRefused(sandbox) }},
+	{"S27 CVE-2024-47165 a page without an origin", func(a *intruder) { a.wantRefused(sandboxed) }},
 	{"S29 CVE-2024-1727 an upload by another site", func(a *intruder) {
 		before := a.uploaded()
-		for _, from := range []string{evil, sandbox, silent} {
+		for _, from := range []string{evil, sandboxed, silent} {
 			for _, host := range []string{a.local(), a.host} {
 				a.uploadFrom(host, from).is(403)
 			}
@@ -91,7 +91,7 @@ var gateAttacks = []struct {
 		a.uploadFrom(a.local(), "Origin: http://"+a.local()+"\r\nSec-Fetch-Site: same-origin\r\n").is(200)
 	}},
 	{"S26 a form and a websocket of another site", func(a *intruder) {
-		for _, from := range []string{evil, sandbox, silent} {
+		for _, from := range []string{evil, sandboxed, silent} {
 			a.request("POST", "/gradio_api/call/greet", a.local(), from+"Content-Type: text/plain\r\n", `{"data":["x"]}`).is(403)
 			a.request("POST", "/gradio_api/run/greet", a.local(), from+"Content-Type: application/json\r\n", `{"data":["x"]}`).is(403)
 			a.request("POST", "/gradio_api/cancel", a.local(), from+"Content-Type: application/json\r\n", `{"session_hash":"s","fn_index":0,"event_id":"e"}`).is(403)

@@ -5,6 +5,10 @@ import (
 	"os"
 
 	"spacehost/internal/cli"
+	"spacehost/internal/sandbox"
 )
 
-func main() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	sandbox.MaybeRun() // returns unless the host has started this process to confine a Space
+	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
+}

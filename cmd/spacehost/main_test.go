@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"spacehost/internal/cli"
+	"spacehost/internal/sandbox"
 )
 
 // beSpacehost names the variable that makes the test binary act as the product. So the end-to-end tests start the real command,
@@ -13,6 +14,7 @@ import (
 const beSpacehost = "SPACEHOST_TEST_BE_SPACEHOST"
 
 func TestMain(m *testing.M) {
+	sandbox.MaybeRun()
 	if os.Getenv(beSpacehost) != "" {
 		armFailpoints()
 		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
