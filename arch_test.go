@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 	"internal/people":                {"internal/identity", "internal/nearest", "internal/sqlrows"},
 	"internal/web":                   {"internal/identity"},
 	"internal/build":                 {},
-	"internal/check":                 {"gpu"},
+	"internal/check":                 {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},
 	"examples/gotest":                {},

@@ -96,18 +96,7 @@ func (c Config) cgroup(context.Context) []Finding {
 			Do: "Nothing for your own code; else use a newer kernel",
 		}}
 	}
-	missing := c.machine.missingControllers(h)
-	if len(missing) > 0 {
-		way := "start spacehost with " + scope
-		if _, old := c.machine.hierarchy(missing[0]); old { // a controller is in one hierarchy only
-			way = unified
-		}
-		return []Finding{{
-			Level: Note, Text: fmt.Sprintf("Cgroups can be created in %s, and %s; but %s cannot be limited per Space", c.machine.shown(h.dir), byCgroup, strings.Join(missing, " and ")),
-			Do: "Nothing for your own code; else " + way,
-		}}
-	}
-	return []Finding{ok("Cgroup v2 is delegated in %s, with memory and pids, and %s", c.machine.shown(h.dir), byCgroup)}
+	return []Finding{ok("Cgroup v2 is delegated in %s: %s", c.machine.shown(h.dir), byCgroup)}
 }
 
 const (
@@ -117,9 +106,6 @@ const (
 	// byCgroup and byTree describe the two ways to find and kill the descendants of Spaces and GPU workers.
 	byCgroup = "cgroup.kill ends the descendants of a Space or a GPU worker"
 	byTree   = "descendants of a GPU worker are found by the process tree, with the worker as child subreaper; a malicious process can escape"
-
-	// unused marks a feature that this machine has and spacehost does not use yet.
-	unused = "this version does not use it"
 )
 
 func (m machine) notDelegated(h hierarchy, err error) Finding {
@@ -136,6 +122,28 @@ func (m machine) notDelegated(h hierarchy, err error) Finding {
 	return f
 }
 
+// spaceLimits checks whether the kernel can limit what each Space uses.
+func (m machine) spaceLimits() Finding {
+	h, found := m.hierarchy("")
+	if !found {
+		return Finding{Level: Note, Text: "The kernel limits neither memory nor CPU of a Space: this process is in no cgroup of version 2", Do: "Nothing for your own code; else " + unified}
+	}
+	missing := m.missingControllers(h)
+	if len(missing) == 0 {
+		return ok("The kernel can limit memory, processes and CPU of each Space (cgroup v2)")
+	}
+	f := Finding{
+		Level: Note, Text: fmt.Sprintf("The kernel does not limit %s of a Space: cgroup v2 is not delegated in %s", strings.Join(missing, ", "), m.shown(h.dir)),
+		Do: "Nothing for your own code; else start spacehost with " + scope + ", or as a service with Delegate=yes",
+	}
+	if _, old := m.hierarchy(missing[0]); old { // a controller is in one hierarchy only
+		f.Do = "Nothing for your own code; else " + unified
+	} else if m.containerSign() != "" {
+		f.Do = "Limit memory and CPU of the whole container (Docker: --memory and --cpus)"
+	}
+	return f
+}
+
 // missingControllers lists the controllers that our child cgroups could not get.
 func (m machine) missingControllers(h hierarchy) (missing []string) {
 	text, _ := os.ReadFile(filepath.Join(h.dir, "cgroup.controllers"))
@@ -143,7 +151,7 @@ func (m machine) missingControllers(h hierarchy) (missing []string) {
 	if m.access(filepath.Join(h.dir, "cgroup.subtree_control"), unix.W_OK) != nil {
 		available = nil
 	}
-	for _, name := range []string{"memory", "pids"} {
+	for _, name := range []string{"memory", "pids", "cpu"} {
 		if !slices.Contains(available, name) {
 			missing = append(missing, name)
 		}

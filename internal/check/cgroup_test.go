@@ -7,6 +7,8 @@ import (
 )
 
 const (
+	own, control = "0::/user.slice/run-1.scope\n", slice + "cgroup.subtree_control"
+
 	// mountsV2, mountsHybrid and mountsDocker are lines of /proc/self/mountinfo.
 	mountsV2     = "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 	mountsHybrid = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
@@ -24,18 +26,14 @@ func group(own, mounts string, more ...string) map[string]string {
 }
 
 func TestCgroup(t *testing.T) {
-	const own, control = "0::/user.slice/run-1.scope\n", slice + "cgroup.subtree_control"
 	rows := []struct {
 		name  string
 		files map[string]string
 		want  string
 	}{
-		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope, with memory and pids, and cgroup.kill ends the descendants of a Space or a GPU worker"},
-		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | but memory cannot be limited per Space | Delegate=yes"},
-		{"controllers not delegated", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"), "note | but memory and pids cannot be limited per Space | Delegate=yes"},
-		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | cgroup.kill ends the descendants of a Space or a GPU worker; but memory and pids cannot be limited | systemd.unified_cgroup_hierarchy=1"},
+		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | delegated in /sys/fs/cgroup/user.slice/run-1.scope: cgroup.kill ends the descendants of a Space or a GPU worker"},
 		{"bind mount of a container", group("0::/docker/abc\n", mountsDocker, "sys/fs/cgroup/cgroup.controllers", "memory pids", "sys/fs/cgroup/cgroup.subtree_control", ""),
-			"ok | delegated in /sys/fs/cgroup, with"},
+			"ok | delegated in /sys/fs/cgroup: "},
 		{"foreign mount", group("0::/elsewhere\n", mountsDocker), "note | in no cgroup of version 2"},
 		{"only version 1", group("8:memory:/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "note | in no cgroup of version 2 | systemd.unified_cgroup_hierarchy=1"},
 		{"cannot be created", group(own, mountsV2), "note | No cgroup can be created in /sys/fs/cgroup/user.slice/run-1.scope (no such file or directory): | systemd-run --user --scope"},
@@ -48,6 +46,27 @@ func TestCgroup(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(m.root, "sys/fs/cgroup/*/*/spacehost-doctor-*")); len(left) > 0 {
 				t.Errorf("left behind: %s", left)
 			}
+		})
+	}
+}
+
+func TestLimitsOfSpaces(t *testing.T) {
+	rows := []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | can limit memory, processes and CPU"},
+		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | does not limit memory of a Space | Delegate=yes"},
+		{"controllers not delegated", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"),
+			"note | does not limit memory, pids, cpu of a Space: cgroup v2 is not delegated in /sys/fs/cgroup/user.slice/run-1.scope | systemd-run --user --scope -p Delegate=yes"},
+		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | not delegated in /sys/fs/cgroup/unified | systemd.unified_cgroup_hierarchy=1"},
+		{"Docker", group("0::/docker/abc\n", mountsDocker, "sys/fs/cgroup/cgroup.controllers", "memory pids cpu"), "note | not delegated in /sys/fs/cgroup | whole container"},
+		{"only version 1", group("8:memory:/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "note | neither memory nor CPU | systemd.unified_cgroup_hierarchy=1"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			expect(t, []Finding{fake(t, row.files).spaceLimits()}, row.want)
 		})
 	}
 }

@@ -9,7 +9,8 @@
 // # Types
 //
 // The command `spacehost doctor` calls Checks for the list of checks, and Run for their Findings. Config names what
-// spacehost will use on this machine. A machine is the examined file tree and system calls: tests replace it.
+// spacehost will use on this machine. A machine is the examined file tree, system calls and probes of package sandbox: tests
+// replace it. AppArmorProfile writes the remedy for machines on which AppArmor restricts user namespaces.
 //
 // # Failures
 //

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,9 +8,14 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/sandbox"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sandbox.MaybeRun()
+	goleak.VerifyTestMain(m)
+}
 
 // tree writes files below a temporary folder.
 func tree(t *testing.T, files map[string]string) string {
@@ -38,9 +42,9 @@ func fake(t *testing.T, files map[string]string, environ ...string) machine {
 		statfs: func(string) (unix.Statfs_t, error) {
 			return unix.Statfs_t{Type: unix.EXT4_SUPER_MAGIC, Bsize: 4096, Bavail: 100 << 30 / 4096}, nil
 		},
-		userNamespace: func(context.Context) error { return nil },
-		landlock:      func() (int, error) { return 7, nil },
-		canKill:       func(string) error { return nil },
+		namespaces: func(string) (sandbox.NamespacesProbe, error) { return sandbox.NamespacesProbe{Overlay: true}, nil },
+		files:      func() sandbox.FilesProbe { return sandbox.FilesProbe{ABI: 7} },
+		canKill:    func(string) error { return nil },
 	}
 }
 

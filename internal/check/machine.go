@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spacehost/gpu"
+	"spacehost/internal/sandbox"
 )
 
 // Config describes what spacehost will use on this machine.
@@ -18,7 +19,8 @@ type Config struct {
 	Environments string   // the folder of Python environments; it need not exist yet
 	Addresses    []string // addresses on which spacehost listens
 
-	SpacesAreRoot bool // whether the code of Spaces would run as root
+	SpacesAreRoot bool     // whether the code of Spaces would run as root
+	Demands       []Demand // levels of isolation that a configuration file demands
 
 	// GPUs opens NVML and reads every Device, or returns one of gpu's errors. It may block, even forever.
 	GPUs func(ctx context.Context) ([]gpu.DeviceStatus, error)
@@ -35,7 +37,7 @@ func Checks(c Config) []Check {
 		{Name: "gpu", Limit: 35 * time.Second, Late: lateGPU, Probe: c.devices},
 		{Name: "python", Limit: 15 * time.Second, Probe: c.python},
 		{Name: "cgroup", Probe: c.cgroup},
-		{Name: "isolation", Probe: c.isolation},
+		{Name: "isolation", Limit: 15 * time.Second, Probe: c.isolation}, // each probe has a limit of its own
 		{Name: "limits", Probe: c.limits},
 		{Name: "environment", Probe: c.environment},
 		{Name: "disk", Late: lateDisk, Probe: c.disk},
@@ -47,14 +49,14 @@ func Checks(c Config) []Check {
 
 // machine is the examined machine. The zero value is this machine; tests replace it with their own file tree.
 type machine struct {
-	root          string   // holds proc, sys, dev and run; empty: /
-	environ       []string // NAME=VALUE; nil: this process's
-	pid           int      // 0: this process's
-	access        func(path string, mode uint32) error
-	statfs        func(path string) (unix.Statfs_t, error)
-	userNamespace func(ctx context.Context) error
-	landlock      func() (abi int, err error)
-	canKill       func(cgroup string) error // whether cgroup.kill can be used
+	root       string   // holds proc, sys, dev and run; empty: /
+	environ    []string // NAME=VALUE; nil: this process's
+	pid        int      // 0: this process's
+	access     func(path string, mode uint32) error
+	statfs     func(path string) (unix.Statfs_t, error)
+	namespaces func(dir string) (sandbox.NamespacesProbe, error)
+	files      func() sandbox.FilesProbe
+	canKill    func(cgroup string) error // whether cgroup.kill can be used
 }
 
 func (m machine) orThis() machine {
@@ -75,14 +77,14 @@ func (m machine) orThis() machine {
 	if m.statfs == nil {
 		m.statfs = func(path string) (s unix.Statfs_t, err error) { return s, unix.Statfs(path, &s) }
 	}
-	if m.userNamespace == nil {
-		m.userNamespace = tryUserNamespace
+	if m.namespaces == nil {
+		m.namespaces = sandbox.Probe
+	}
+	if m.files == nil {
+		m.files = sandbox.ProbeFiles
 	}
 	if m.canKill == nil {
 		m.canKill = func(cgroup string) error { return unix.Access(filepath.Join(cgroup, "cgroup.kill"), unix.W_OK) }
-	}
-	if m.landlock == nil {
-		m.landlock = landlockABI
 	}
 	return m
 }

@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,14 +21,20 @@ import (
 	"spacehost/internal/host"
 )
 
+// doctorOptions are the flags of `spacehost doctor`.
+type doctorOptions struct {
+	state, config    string
+	asJSON, apparmor bool
+}
+
 func newDoctor() *cobra.Command {
-	var folder string
-	var asJSON bool
+	var o doctorOptions
 	c := &cobra.Command{
 		Use: "doctor", Short: "Check this machine: what is missing, what that means, and what to do",
-		Long: `Check this machine for what spacehost uses: NVIDIA driver, devices and their permissions, Python and uv, cgroups and
-the limits that they can enforce on a Space, limits on files, processes and memory, proxies and tokens in the
-environment, disks, containers, ports. No host needs to run. The command installs and changes nothing.
+		Long: `Check this machine for what spacehost uses: NVIDIA driver, devices and their permissions, Python and uv, cgroups, the
+levels of isolation of Spaces, limits on files, processes and memory, proxies and tokens in the environment, disks,
+containers, ports. Each level of isolation is tried in a process of its own. No host needs to run. The command installs
+and changes nothing.
 
 Each line has one of four levels; the next step follows below it, after an arrow:
 
@@ -35,31 +45,106 @@ Each line has one of four levels; the next step follows below it, after an arrow
 
 The check takes a few seconds; a driver that does not answer times out after 35 s.
 
-Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage.`,
+Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage, 6 the file of --config is wrong.`,
 		Example: `  spacehost doctor
+  spacehost doctor --config lab.yaml            also whether this machine offers the isolation that the file demands
   spacehost doctor --state /srv/spacehost       with the state folder that "run" will use
-  spacehost doctor --json | jq -r '.[] | select(.level == "problem") | .do'`,
+  spacehost doctor --json | jq -r '.[] | select(.level == "problem") | .do'
+  spacehost doctor --apparmor | sudo tee /etc/apparmor.d/spacehost && sudo systemctl reload apparmor`,
 		Args: usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON: a list of {check, level, text, do}")
-	addState(c, &folder)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		dir, err := config.StateFolder(folder)
-		if err != nil {
-			return err
-		}
-		found := check.Run(c.Context(), check.Checks(check.Config{
-			State: dir, Environments: host.EnvironmentsIn(dir), Addresses: defaultAddresses(), SpacesAreRoot: config.Settings{}.SpacesAreRoot(), GPUs: readGPUs,
-		}))
-		if err := context.Cause(c.Context()); err != nil { // Ctrl-C: not every check has run
-			return fmt.Errorf("check this machine: %w", err)
-		}
-		if err := showFindings(c.OutOrStdout(), found, asJSON); err != nil {
-			return err
-		}
-		return verdict(found)
-	}
+	c.Flags().BoolVar(&o.asJSON, "json", false, "print the findings as JSON: a list of {check, level, text, do}")
+	c.Flags().BoolVar(&o.apparmor, "apparmor", false, "print an AppArmor profile that gives this program user namespaces, and check nothing")
+	c.Flags().StringVar(&o.config, "config", "", "path of a configuration file of \"serve\", whose state folder, addresses and isolation are checked")
+	addState(c, &o.state)
 	return c
+}
+
+func (o doctorOptions) run(c *cobra.Command) error {
+	if o.apparmor {
+		if o.asJSON || o.config != "" {
+			return &usageError{c, errors.New("--apparmor prints a profile only; remove --json and --config")}
+		}
+		return printProfile(c)
+	}
+	what, err := o.target()
+	if err != nil {
+		return err
+	}
+	found := check.Run(c.Context(), check.Checks(what))
+	if err := context.Cause(c.Context()); err != nil { // Ctrl-C: not every check has run
+		return fmt.Errorf("check this machine: %w", err)
+	}
+	if err := showFindings(c.OutOrStdout(), found, o.asJSON); err != nil {
+		return err
+	}
+	return verdict(found)
+}
+
+// target describes what a host with this file, or `spacehost run`, would use.
+func (o doctorOptions) target() (check.Config, error) {
+	what := check.Config{Addresses: defaultAddresses(), SpacesAreRoot: config.Settings{}.SpacesAreRoot(), GPUs: readGPUs}
+	state := o.state
+	if o.config != "" {
+		if state != "" {
+			var err error
+			if state, err = config.StateFolder(state); err != nil {
+				return what, err
+			}
+		}
+		s, _, err := config.Load(o.config, state)
+		if err != nil {
+			return what, err
+		}
+		state, what.Addresses, what.Demands = s.State, addressesOf(s), demandsOf(s)
+	}
+	var err error
+	what.State, err = config.StateFolder(state)
+	what.Environments = host.EnvironmentsIn(what.State)
+	return what, err
+}
+
+// addressesOf lists the addresses on which a host with these settings listens.
+func addressesOf(s config.Settings) []string {
+	all := []string{s.Console.Value}
+	for _, one := range s.Spaces {
+		all = append(all, cmp.Or(one.Addr.Value, s.Address.Value))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// demandsOf lists the levels of isolation that a file demands, each with its first place.
+func demandsOf(s config.Settings) (all []check.Demand) {
+	for _, one := range s.Spaces {
+		level := one.Isolation
+		if level == config.IsolationAuto {
+			level = one.Least()
+		}
+		demand := check.Demand{Where: one.Places["isolation"].String(), Level: level.String()}
+		if !slices.Contains(all, demand) {
+			all = append(all, demand)
+		}
+	}
+	return all
+}
+
+// printProfile prints the AppArmor profile of this program. A warning goes to stderr, because stdout is the profile.
+func printProfile(c *cobra.Command) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	profile, err := check.AppArmorProfile(program)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(program, filepath.Join(os.TempDir(), "go-build")) {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: `go run` deletes %s when it ends; build spacehost first: go build -o spacehost ./cmd/spacehost\n", program)
+	}
+	_, err = fmt.Fprint(c.OutOrStdout(), profile)
+	return err
 }
 
 // defaultAddresses are the addresses of `spacehost run` without flags.

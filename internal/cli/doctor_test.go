@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"spacehost/internal/check"
+	"spacehost/internal/feature"
 )
 
 // doctor runs the command as Main does, and returns its output and exit code.
@@ -100,6 +101,70 @@ func TestDoctorTable(t *testing.T) {
 		if n := utf8.RuneCountInString(line); n > 120 {
 			t.Errorf("line of %d characters, want at most 120: %s", n, line)
 		}
+	}
+}
+
+// TestDoctorReadsAFile checks that the demands of a file are compared with this machine, with line and key.
+func TestDoctorReadsAFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "one"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "lab.yaml")
+	write := func(isolation string) {
+		text := "state: " + filepath.Join(dir, "state") + "\nconsole: 127.0.0.1:0\nspaces:\n  - folder: one\n    address: 127.0.0.1:0\n" + isolation
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	findings := func() (isolation []check.Finding, all string, code int) {
+		out, code, _ := doctor(t, "--json", "--config", file)
+		var found []check.Finding
+		if err := json.Unmarshal([]byte(out), &found); err != nil {
+			t.Fatalf("%v in\n%s", err, out)
+		}
+		for _, f := range found {
+			if f.Check == "isolation" {
+				isolation = append(isolation, f)
+			}
+		}
+		return isolation, out, code
+	}
+	t.Setenv(feature.Variable, strings.Join([]string{feature.Userns, feature.Landlock}, ","))
+	write("    isolation: files\n")
+	found, all, code := findings()
+	last := found[len(found)-1]
+	if want := file + ":6: spaces[0].isolation: demands the level files, and this machine offers none"; last.Level != check.Problem || last.Text != want || code != 1 {
+		t.Errorf("got %+v with exit code %d, want the problem %q", last, code, want)
+	}
+	if want := "State: " + filepath.Join(dir, "state"); !strings.Contains(all, want) {
+		t.Errorf("no finding about the file's %q", want)
+	}
+	write("    isolation: auto\n")
+	if found, _, _ = findings(); found[len(found)-1].Level != check.OK {
+		t.Errorf("auto: got %+v, want no problem", found[len(found)-1])
+	}
+	write("    isolation: auto\n    egress: none\n")
+	if found, _, _ = findings(); !strings.Contains(found[len(found)-1].Text, "demands the level namespaces") {
+		t.Errorf("auto with a key that needs namespaces: got %+v, want a problem", found[len(found)-1])
+	}
+	write("    isolation: 7\n")
+	if _, code, err := doctor(t, "--config", file); code != ExitServe {
+		t.Errorf("wrong file: exit code %d (%v), want %d", code, err, ExitServe)
+	}
+}
+
+func TestDoctorPrintsAProfile(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, code, err := doctor(t, "--apparmor")
+	if want := `profile spacehost "` + program + `" flags=(unconfined) {`; code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "\n  userns,\n") {
+		t.Errorf("exit code %d (%v), want 0 and %s in\n%s", code, err, want, out)
+	}
+	if _, code, err := doctor(t, "--apparmor", "--json"); code != ExitUsage {
+		t.Errorf("with --json: exit code %d (%v), want %d", code, err, ExitUsage)
 	}
 }
 

@@ -60,7 +60,7 @@ type IsolationSettings struct {
 	Data         Data
 	PrivateCache bool // the Hub cache is the Space's own, not shared with the host's user
 	Mounts       []Mount
-	Calls        []string // names of the Spaces that it may call; nil: all public ones; empty: none
+	Calls        []string // names of the Spaces that it may call; nil: all; empty: none
 	// Places holds the place of each key that is set for the Space, such as "egress" or "limits.memory".
 	Places map[string]Place
 }

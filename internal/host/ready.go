@@ -29,7 +29,7 @@ func (h *Host) greet() {
 		}
 	}
 	if h.settings.SpacesAreRoot() {
-		h.screen.note("WARNING: spacehost runs as root, so the code of every Space is root on this machine. Run spacehost as an ordinary user.")
+		h.screen.note("WARNING: spacehost runs as root. The kernel treats the code of every Space as root for the files and devices that the Space sees; below level namespaces it is root on this machine. Run spacehost as an ordinary user.")
 		h.log.Warn("spaces run as root")
 	}
 	if h.visibleGPU != nil {

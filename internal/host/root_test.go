@@ -18,7 +18,7 @@ func TestRootIsReported(t *testing.T) {
 		var shown bytes.Buffer
 		h.settings.File, h.screen = file, newScreen(false, &shown, &shown)
 		h.greet()
-		if got := strings.Count(shown.String(), "WARNING: spacehost runs as root, so the code of every Space is root"); got != want {
+		if got := strings.Count(shown.String(), "WARNING: spacehost runs as root. The kernel treats the code of every Space as root"); got != want {
 			t.Errorf("with the file %q: %d warnings, want %d:\n%s", file, got, want, &shown)
 		}
 	}

@@ -29,10 +29,10 @@ const (
 // initFailed is the exit code of init after a failed step.
 const initFailed = 125
 
-// Steps that callers distinguish.
+// Steps that callers distinguish (StepError.Step).
 const (
-	stepClone = "create the namespaces"
-	stepView  = "open the view of files"
+	StepClone = "create the namespaces"  // the start of init itself
+	StepView  = "open the view of files" // all mounts
 	// stepAnswer is a step of the host: init has ended without a word, for example because it was killed.
 	stepAnswer = "wait for init"
 )
@@ -83,7 +83,7 @@ func (p *initProcess) steps() []initStep {
 		{"read the configuration", p.readSpec},
 		{"wait for the host", p.awaitGo},
 		{"open the network", p.network},
-		{stepView, func() error { return openView(p.spec) }},
+		{StepView, func() error { return openView(p.spec) }},
 		{"set the host name", func() error { return unix.Sethostname([]byte("space")) }},
 		{"separate the cgroup", func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }},
 		{"drop rights", func() error { return confine(p.spec) }},

@@ -44,7 +44,7 @@ func Probe(dir string) (NamespacesProbe, error) {
 	if err == nil {
 		return NamespacesProbe{Overlay: true}, nil
 	}
-	if step, ok := errors.AsType[*StepError](err); ok && step.Step == stepView {
+	if step, ok := errors.AsType[*StepError](err); ok && step.Step == StepView {
 		err = try(spec)
 	}
 	return NamespacesProbe{Err: err}, nil
@@ -63,7 +63,7 @@ func try(spec Spec) error {
 	}
 	defer s.Close()
 	if err := s.Cmd.Start(); err != nil {
-		return &StepError{stepClone, err}
+		return &StepError{StepClone, err}
 	}
 	sockets, err := s.Begin()
 	closeAll(sockets)

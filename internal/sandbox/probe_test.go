@@ -1,8 +1,15 @@
 package sandbox
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"spacehost/internal/feature"
 )
@@ -24,5 +31,36 @@ func TestProbeHonoursTheVariable(t *testing.T) {
 		if got := ProbeFiles(); got.Err == nil || got.Err.Error() != name+" is disabled by SPACEHOST_DISABLE" {
 			t.Errorf("got %+v", got)
 		}
+	}
+}
+
+func init() {
+	fakes["masked proc"] = func() {
+		if err := unix.Mount("/dev/null", "/proc/timer_list", "", unix.MS_BIND, ""); err != nil {
+			fmt.Print("mask: ", err)
+			return
+		}
+		probe, err := Probe(os.Args[1])
+		step, _ := errors.AsType[*StepError](probe.Err)
+		fmt.Print(err, "; ", probe.Err, "; ", step != nil && step.IsProcRefused())
+	}
+}
+
+// TestProbeNamesMaskedProc checks what a container does: parts of its /proc are hidden.
+func TestProbeNamesMaskedProc(t *testing.T) {
+	if probe, err := Probe(t.TempDir()); err != nil || probe.Err != nil {
+		missing(t, fmt.Sprintf("level namespaces: %v, %v", err, probe.Err))
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{fakePrefix + "masked proc", t.TempDir()}
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
+	out, err := cmd.Output()
+	if want := "<nil>; sandbox: open the view of files: mount /proc: operation not permitted; true"; err != nil || string(out) != want {
+		t.Errorf("got %q (%v), want %q", out, err, want)
 	}
 }

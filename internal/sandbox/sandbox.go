@@ -72,6 +72,12 @@ func (e *StepError) Error() string { return fmt.Sprintf("sandbox: %s: %v", e.Ste
 
 func (e *StepError) Unwrap() error { return e.Err }
 
+// IsProcRefused reports whether the kernel refused a new /proc. It does so if parts of the present /proc are hidden by
+// other mounts, as in a container (containers/bubblewrap#505).
+func (e *StepError) IsProcRefused() bool {
+	return e.Step == StepView && errors.Is(e.Err, unix.EPERM) && strings.HasPrefix(e.Err.Error(), procStep)
+}
+
 // ErrGone reports that the sandbox has ended.
 var ErrGone = errors.New("the sandbox has ended")
 

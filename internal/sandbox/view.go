@@ -166,13 +166,16 @@ var (
 	hiddenInProc   = []string{"kcore", "keys", "latency_stats", "timer_list", "sched_debug", "kmsg", "kallsyms"}
 )
 
+// procStep begins the error of a refused /proc.
+const procStep = "mount /proc: "
+
 // mountProc mounts /proc with the processes of this pid namespace alone.
 func mountProc(proc string) error {
 	if err := os.MkdirAll(proc, 0o755); err != nil {
 		return err
 	}
 	if err := unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
+		return fmt.Errorf(procStep+"%w", err)
 	}
 	for _, name := range readOnlyInProc {
 		if err := ifExists(bind(filepath.Join(proc, name), filepath.Join(proc, name), sealed)); err != nil {
