@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -127,8 +126,8 @@ func ParseReach(text string) (netip.AddrPort, error) {
 		return to, fmt.Errorf("%.100q is a loopback address, which inside a Space is the Space itself; give this machine's address in its network", text)
 	case addr.IsUnspecified(), addr.IsMulticast():
 		return to, fmt.Errorf("%.100q is not the address of one machine; give one such as 10.0.4.7:5432", text)
-	case addr.Zone() != "":
-		return to, errors.New("an address with a zone is not supported; give one without %")
+	case !addr.Is4():
+		return to, fmt.Errorf("%.100q is not an IPv4 address; give one, because a Space has no IPv6 network", text)
 	}
 	return to, nil
 }

@@ -9,11 +9,11 @@ import (
 // IsolationFlags are the isolation flags of `run`, as given.
 type IsolationFlags struct {
 	Isolation, Egress, Data string   // Data is empty without --data
-	Mounts, Limits          []string // repeated flags
+	Mounts, Limits, Reach   []string // repeated flags
 }
 
 // flagOfKey names the flag of each key that a flag can set.
-var flagOfKey = map[string]string{"isolation": "--isolation", "egress": "--egress", "mounts": "--mount", "data": "--data", "limits": "--limit"}
+var flagOfKey = map[string]string{"isolation": "--isolation", "egress": "--egress", "reach": "--reach", "mounts": "--mount", "data": "--data", "limits": "--limit"}
 
 // Parse returns the settings of every Space of `run`, with warnings. state is the state folder. An error names the flag.
 func (f IsolationFlags) Parse(state string) (s IsolationSettings, warnings []string, err error) {
@@ -26,6 +26,13 @@ func (f IsolationFlags) Parse(state string) (s IsolationSettings, warnings []str
 	}
 	if s.Egress, err = ParseEgress(f.Egress); err != nil {
 		return s, nil, s.Places["egress"].Mistake("%w", err)
+	}
+	for _, text := range f.Reach {
+		to, err := ParseReach(text)
+		if err != nil {
+			return s, nil, s.Places["reach"].Mistake("%w", err)
+		}
+		s.Reach = append(s.Reach, to)
 	}
 	for _, text := range f.Limits {
 		key, err := s.Limits.Parse(text)

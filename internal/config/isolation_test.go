@@ -43,10 +43,10 @@ func TestParseIsolationValues(t *testing.T) {
 		{egress, "a.*.org", `"a.*.org" is neither`}, {egress, "https://pypi.org", `"https://pypi.org" is neither`}, {egress, "8.8.8.8", `"8.8.8.8" is an IP address, but rules contain host names; use`}, {egress, "fd00::1", `"fd00::1" is an IP address`},
 		{egress, ":0", `port "0" is not a whole number from 1 to 65535`}, {egress, ":65536", `port "65536" is not`}, {egress, ":http", `port "http" is not`},
 
-		{reach, "10.0.4.7:5432", "10.0.4.7:5432"}, {reach, "[fd00::7]:1", "[fd00::7]:1"}, {reach, "[::ffff:10.0.4.7]:1", "10.0.4.7:1"},
+		{reach, "10.0.4.7:5432", "10.0.4.7:5432"}, {reach, "[fd00::7]:1", `"[fd00::7]:1" is not an IPv4 address; give one`}, {reach, "[::ffff:10.0.4.7]:1", "10.0.4.7:1"},
 		{reach, "db.lab:5432", `"db.lab:5432" is not IP:port; give an IP address and a port`}, {reach, "10.0.4.7", `"10.0.4.7" is not IP:port`}, {reach, "10.0.4.7:0", `"10.0.4.7:0" has port 0`}, {reach, "10.0.0.0/8:1", `"10.0.0.0/8:1" is not IP:port`},
 		{reach, "127.0.0.1:1", `"127.0.0.1:1" is a loopback address, which inside a Space`}, {reach, "[::ffff:127.0.0.1]:1", `"[::ffff:127.0.0.1]:1" is a loopback`}, {reach, "[::1]:1", `"[::1]:1" is a loopback`},
-		{reach, "0.0.0.0:1", `"0.0.0.0:1" is not the address of one machine`}, {reach, "224.0.0.1:1", `"224.0.0.1:1" is not the address`}, {reach, "[fe80::1%eth0]:1", "an address with a zone is not supported"},
+		{reach, "0.0.0.0:1", `"0.0.0.0:1" is not the address of one machine`}, {reach, "224.0.0.1:1", `"224.0.0.1:1" is not the address`}, {reach, "[fe80::1%eth0]:1", `"[fe80::1%eth0]:1" is not an IPv4 address`},
 
 		{mount, "/srv/models", "/srv/models"}, {mount, "/srv/models:ro", "/srv/models"}, {mount, "/srv/../out/:rw", "/out:rw"}, {mount, "/a:b", "/a:b"},
 		{mount, "models", `"models" is not an absolute path; give one such as`}, {mount, "", `"" is not an absolute path`}, {mount, ":rw", `":rw" is not an absolute path`}, {mount, "~/x", `"~/x" is not an absolute path`},

@@ -28,7 +28,7 @@ type Policy struct {
 	Mode Mode
 	// Names are the allowed names of ModeNames. "*.hf.co" allows all names below hf.co, at any depth, but not hf.co.
 	Names []string
-	// Ports are the open ports of ModeAll.
+	// Ports are the open ports of ModeAll, and of ModeNames unless there are none: then those of the Hub.
 	Ports []uint16
 	// Reach are destinations that are allowed in every mode, although they are private.
 	Reach []netip.AddrPort
@@ -54,8 +54,8 @@ func (p Policy) Validate() error {
 	if (p.mode() == ModeNames) != (len(p.Names) > 0) {
 		return fmt.Errorf("egress %s with %d names; list names only for mode names, at least one", p.mode(), len(p.Names))
 	}
-	if (p.mode() == ModeAll) != (len(p.Ports) > 0) {
-		return fmt.Errorf("egress %s with %d ports; list ports only for mode all, at least one", p.mode(), len(p.Ports))
+	if p.mode() == ModeAll && len(p.Ports) == 0 || len(p.Ports) > 0 && p.mode() != ModeAll && p.mode() != ModeNames {
+		return fmt.Errorf("egress %s with %d ports; list ports for mode all, at least one, or for a list of names", p.mode(), len(p.Ports))
 	}
 	if slices.Contains(p.Ports, 0) {
 		return fmt.Errorf("egress port 0: not a port; use a number from 1 to 65535")
@@ -104,10 +104,10 @@ func (p Policy) OpenPorts() []uint16 {
 }
 
 func (p Policy) modePorts() []uint16 {
-	switch p.mode() {
-	case ModeNone:
+	switch {
+	case p.mode() == ModeNone:
 		return nil
-	case ModeAll:
+	case len(p.Ports) > 0:
 		return p.Ports
 	}
 	return hubPorts

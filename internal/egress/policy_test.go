@@ -39,6 +39,23 @@ func TestAddressesThatAreNotPublic(t *testing.T) {
 	}
 }
 
+// TestNamesWithPorts opens the ports of the list instead of the Hub's.
+func TestNamesWithPorts(t *testing.T) {
+	p := Policy{Mode: ModeNames, Names: []string{"db.example.com"}, Ports: []uint16{5432}}
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.OpenPorts(); !slices.Equal(got, []uint16{5432}) {
+		t.Errorf("open ports %v", got)
+	}
+	for port, want := range map[uint16]bool{5432: true, 443: false} {
+		to := Destination{Addr: netip.AddrPortFrom(netip.MustParseAddr("93.184.216.34"), port), Name: "db.example.com"}
+		if err := p.Allows(to); (err == nil) != want {
+			t.Errorf("port %d: %v", port, err)
+		}
+	}
+}
+
 func TestPolicyDecides(t *testing.T) {
 	hub, none := Policy{}, Policy{Mode: ModeNone}
 	names := Policy{Mode: ModeNames, Names: []string{"huggingface.co", "*.HF.co"}}

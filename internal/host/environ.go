@@ -72,7 +72,9 @@ func hubHome() string {
 
 // withoutProxies removes the operator's proxy, whose address and password no Space needs: the host itself connects through
 // it (package egress).
-func withoutProxies(vars []string) []string { return without(vars, proxyVariables...) }
+func withoutProxies(vars []string) []string {
+	return without(vars, append(slices.Clone(proxyVariables), "PIP_PROXY")...)
+}
 
 // without removes variables from an environment.
 func without(vars []string, names ...string) []string {
