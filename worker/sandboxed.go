@@ -92,6 +92,14 @@ func (p *Process) findRunner() error {
 	return nil
 }
 
+// runnerPID returns the pid of the interpreter on the host.
+func (p *Process) runnerPID() int {
+	if p.tree.Runner.PID != 0 {
+		return p.tree.Runner.PID
+	}
+	return p.PID
+}
+
 func (p *Process) closeSandbox() {
 	if p.sandbox != nil {
 		p.sandbox.Close()

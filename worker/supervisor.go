@@ -171,7 +171,7 @@ func (s *Supervisor) Status() Status {
 	defer s.mu.Unlock()
 	status := Status{Stage: s.stage, Reason: s.reason}
 	if s.current != nil {
-		status.PID = s.current.PID
+		status.PID = s.current.runnerPID()
 	}
 	return status
 }
