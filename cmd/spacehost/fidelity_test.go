@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -99,9 +98,9 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 			spaces[i] = append(spaces[i], onGradio(t, to, line, filepath.Join(fidelityDir, space)))
 		}
 	}
-	provider, address := signInProvider(t)
-	signIn := []string{"OPENID_PROVIDER_URL=" + provider, "OAUTH_CLIENT_ID=client", "OAUTH_CLIENT_SECRET=secret", "OAUTH_SCOPES=openid profile"}
-	more := append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), append(reaching(address), args...)...)
+	provider := signInProvider(t)
+	signIn := []string{"OPENID_PROVIDER_URL=" + provider.URL, "OAUTH_CLIENT_ID=client", "OAUTH_CLIENT_SECRET=secret", "OAUTH_SCOPES=openid profile"}
+	more := append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), append(reaching(provider), args...)...)
 	for _, pair := range signIn {
 		more = append(more, "--variable", pair)
 	}
@@ -123,46 +122,14 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 	return s
 }
 
-// signInProvider starts a fake of the Hub's OpenID provider, at an address that Spaces reach from their own network.
-func signInProvider(t *testing.T) (url, address string) {
+// signInProvider starts a fake of the Hub's OpenID provider.
+func signInProvider(t *testing.T) *httptest.Server {
 	mux := http.NewServeMux()
-	server := httptest.NewUnstartedServer(mux)
-	l, err := net.Listen("tcp4", machineAddress(t)+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Listener.Close()
-	server.Listener = l
-	server.Start()
-	t.Cleanup(server.Close)
+	server := startInNetwork(t, mux)
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": server.URL, "authorization_endpoint": server.URL + "/authorize", "token_endpoint": server.URL + "/token"})
 	})
-	return server.URL, l.Addr().String()
-}
-
-// machineAddress returns an address of this machine in a network, or the loopback address of a machine without one.
-func machineAddress(t *testing.T) string {
-	t.Helper()
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addrs {
-		if network, ok := a.(*net.IPNet); ok && network.IP.To4() != nil && !network.IP.IsLoopback() {
-			return network.IP.String()
-		}
-	}
-	return "127.0.0.1"
-}
-
-// reaching lets a Space reach a server of the test. A machine without a network has only the loopback address, which a Space
-// has for itself: the Space then runs without isolation.
-func reaching(address string) []string {
-	if strings.HasPrefix(address, "127.") {
-		return []string{"--isolation", "none"}
-	}
-	return []string{"--reach", address}
+	return server
 }
 
 // at returns the address of a page.

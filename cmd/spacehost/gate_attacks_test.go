@@ -275,13 +275,12 @@ type intruder struct {
 func newIntruder(t *testing.T, line string) *intruder {
 	t.Helper()
 	var provider *httptest.Server
-	provider = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	provider = startInNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"userinfo_endpoint":%q}`, provider.URL, provider.URL+"/oauth/authorize", provider.URL+"/t", provider.URL+"/u")
 	}))
-	t.Cleanup(provider.Close)
-	p := runOn(t, line, "testdata/spaces/gate", "--variable", "OAUTH_CLIENT_ID=id", "--secret", "OAUTH_CLIENT_SECRET=s", "--variable", "OAUTH_SCOPES=openid",
-		"--variable", "OPENID_PROVIDER_URL="+provider.URL, "--secret", "HF_TOKEN=hf_"+canary)
+	p := runOn(t, line, "testdata/spaces/gate", append(reaching(provider), "--variable", "OAUTH_CLIENT_ID=id", "--secret", "OAUTH_CLIENT_SECRET=s",
+		"--variable", "OAUTH_SCOPES=openid", "--variable", "OPENID_PROVIDER_URL="+provider.URL, "--secret", "HF_TOKEN=hf_"+canary)...)
 	a := &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}
 	return &intruder{a, provider.URL}
 }

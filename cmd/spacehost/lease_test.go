@@ -23,11 +23,12 @@ func TestOverstayingWorkerIsEnded(t *testing.T) { eachLineInTurn(t, overstayingW
 
 func overstayingWorkerIsEnded(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
-	dir := spaceDir(t, p)
 	c := p.client()
 	space := spacePID(t, p)
+	dir := fmt.Sprintf("/proc/%d/cwd", space)
 	k := c.submit("/overstay", 30)
 	active := awaitActive(t, p)
+	pids := overstayPIDs(t, space, dir)
 	r := k.wait()
 	took := time.Since(active)
 	want := "GPU task aborted"
@@ -40,12 +41,12 @@ func overstayingWorkerIsEnded(t *testing.T, line string) {
 	if took < 5*time.Second || took > 7500*time.Millisecond {
 		t.Errorf("ended %s after /allow, want 5.0 to 7.5 s", took)
 	}
-	for _, pid := range overstayPIDs(t, dir) {
+	for _, pid := range pids {
 		eventually(t, fmt.Sprintf("process %d has exited", pid), time.Second, func() bool { return !alive(pid) })
 	}
 	began := time.Now()
-	if got := c.ok("/plain", "still there"); got != fmt.Sprintf("still there %d", space) {
-		t.Errorf("the next call returned %q, want pid %d", got, space)
+	if got := c.ok("/plain", "still there"); got != fmt.Sprintf("still there %d", insidePID(space)) {
+		t.Errorf("the next call returned %q, want pid %d", got, insidePID(space))
 	}
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("the next call took %s", took)
@@ -74,16 +75,6 @@ func TestLeaseWithoutRelease(t *testing.T) {
 	}
 }
 
-// spaceDir returns the working directory of the Space's process.
-func spaceDir(t *testing.T, p *product) string {
-	t.Helper()
-	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", spacePID(t, p)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func spacePID(t *testing.T, p *product) int {
 	t.Helper()
 	spaces := p.health().Spaces
@@ -108,21 +99,20 @@ func awaitActive(t *testing.T, p *product) (at time.Time) {
 	return at
 }
 
-func overstayPIDs(t *testing.T, dir string) (pids []int) {
+// overstayPIDs waits until the function has written its pid and that of its child, and returns them as the host's.
+func overstayPIDs(t *testing.T, space int, dir string) (pids []int) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, "overstay.pids"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var data []byte
+	eventually(t, "the function has written its pids", patience, func() bool {
+		data, _ = os.ReadFile(filepath.Join(dir, "overstay.pids")) // it may not exist yet
+		return len(strings.Fields(string(data))) == 2
+	})
 	for _, field := range strings.Fields(string(data)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pids = append(pids, pid)
-	}
-	if len(pids) != 2 {
-		t.Fatalf("the function wrote %q, want its pid and its child's", data)
+		pids = append(pids, hostPID(t, space, pid))
 	}
 	return pids
 }
@@ -245,15 +235,19 @@ func warmWorker(t *testing.T, line string) {
 	p := runOn(t, line, leasesDir)
 	c := p.client()
 	first := c.ok("/five", 0)
-	if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, "warm for leases (worker "+first+")") {
+	inside, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := hostPID(t, spacePID(t, p), inside)
+	if code, out, _ := p.cli("gpu"); code != 0 || !strings.Contains(out, fmt.Sprintf("warm for leases (worker %d)", pid)) {
 		t.Errorf("spacehost gpu: exit code %d\n%s", code, out)
 	}
 	if second := c.ok("/five", 1); second != first {
 		t.Errorf("the second call ran in worker %s, the first in %s", second, first)
 	}
 	other := c.ok("/sometimes", false)
-	pid, err := strconv.Atoi(first)
-	if err != nil || other == first || alive(pid) {
+	if other == first || alive(pid) {
 		t.Errorf("the other function ran in worker %s; worker %s is still running: %v", other, first, alive(pid))
 	}
 	ended := p.leases().Ended

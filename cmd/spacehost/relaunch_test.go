@@ -18,7 +18,7 @@ const relaunchesDir = "testdata/spaces/relaunches"
 func TestAppLaunchesAgain(t *testing.T) {
 	eachLine(t, func(t *testing.T, line string) {
 		p := runOn(t, line, relaunchesDir, "--gpus", "none")
-		c, pid := p.client(), spacePID(t, p)
+		c, pid := p.client(), insidePID(spacePID(t, p))
 		running := c.submit("/slow", 120)
 		p.awaitRunning("slow")
 		waiting := c.submit("/next", "waited")
@@ -108,7 +108,7 @@ func TestOpenPageSurvivesRelaunch(t *testing.T) {
 		tab.open(p.URL, "#echo")
 		first := spacePID(t, p)
 		tab.click("#echo")
-		tab.shows("#out", fmt.Sprintf("page %d 1", first))
+		tab.shows("#out", fmt.Sprintf("page %d 1", insidePID(first)))
 
 		tab.click("#relaunch")
 		c := p.client()
@@ -117,7 +117,7 @@ func TestOpenPageSurvivesRelaunch(t *testing.T) {
 			return strings.HasSuffix(text(r.Value), " 2")
 		})
 		tab.click("#echo")
-		tab.shows("#out", fmt.Sprintf("page %d 2", first))
+		tab.shows("#out", fmt.Sprintf("page %d 2", insidePID(first)))
 
 		tab.click("#slow")
 		p.awaitRunning("slow")
@@ -133,9 +133,9 @@ func TestOpenPageSurvivesRelaunch(t *testing.T) {
 			second = s.PID
 			return s.Stage == "RUNNING" && second != first
 		})
-		tab.shows("#slept", fmt.Sprintf("page %d 1", second)) // the waiting event's result
+		tab.shows("#slept", fmt.Sprintf("page %d 1", insidePID(second))) // the waiting event's result
 		tab.click("#echo")
-		tab.shows("#out", fmt.Sprintf("page %d 1", second))
+		tab.shows("#out", fmt.Sprintf("page %d 1", insidePID(second)))
 		screenshot(t, tab.ctx, "outlived-"+line+".png")
 		if thrown := tab.exceptions(); len(thrown) > 0 {
 			t.Errorf("uncaught exceptions of the page: %q", thrown)
