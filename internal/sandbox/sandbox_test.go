@@ -161,7 +161,7 @@ print(open("/proc/1/stat").read().split(")")[0], attempt(lambda: os.readlink("/p
 		fmt.Sprintf("['1', '%d'] %[1]d 1000 1000 space", f.RunnerPID()),
 		"['0000000000000000', '0000000000000000', '0000000000000000', '0000000000000000', '0000000000000000', '1']",
 		"True 4 True 1",
-		"1 (exe PermissionError PermissionError PermissionError",
+		"1 (spacehost-init PermissionError PermissionError PermissionError",
 	}
 	if got := f.output(); got != strings.Join(want, "\n") {
 		t.Errorf("the script saw\n%s\nwant\n%s", got, strings.Join(want, "\n"))
