@@ -75,6 +75,9 @@ type SupervisorConfig struct {
 	Sandbox func(StartInfo) (*sandbox.Spec, error)
 	// Opened receives the sockets of the Sandbox, in its order. It closes them. Ended follows once per instance.
 	Opened func(instance string, sockets []*os.File)
+	// Limits bound each start. MayStart is asked before each start; its error, in words, ends the start. nil: yes.
+	Limits   proctree.Limits
+	MayStart func() error
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -107,7 +110,7 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Reason }
 
-// RefusedError reports that the host ends a start that ZeroGPU would end.
+// RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
 type RefusedError struct{ Reason, Next string }
 
 func (e *RefusedError) Error() string { return e.Reason }
@@ -270,6 +273,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 }
 
 func (s *Supervisor) start() (*Process, error) {
+	if err := s.permit(); err != nil {
+		return nil, s.failed(err)
+	}
 	instance := hex.EncodeToString(random(6))
 	port, err := freePort()
 	if err != nil {
@@ -292,7 +298,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict,
-		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(),
+		Output: s.config.Output, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), Limits: s.config.Limits,
 		Sandbox: view, Opened: func(sockets []*os.File) { s.config.Opened(instance, sockets) },
 	})
 	if err != nil {
