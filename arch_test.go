@@ -18,7 +18,7 @@ var rooms = map[string][]string{
 	"cmd/spacehost":                  {"internal/cli"},
 	"internal/cli":                   {"gpu", "gpu/nvml", "internal/check", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/views", "migrations"},
 	"internal/config":                {"gpu", "gpu/nvml", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
-	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/proctree", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
+	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/proctree", "internal/sandbox", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
 	"internal/payer":                 {"internal/identity", "internal/people", "internal/token", "internal/web", "queue", "quota", "server"},
 	"server":                         {},
 	"gradioapi":                      {"internal/identity", "internal/people", "internal/token", "internal/web", "queue"},

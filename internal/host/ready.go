@@ -31,6 +31,7 @@ func (h *Host) greet() {
 		h.screen.note("WARNING: spacehost runs as root, so the code of every Space is root on this machine. Run spacehost as an ordinary user.")
 		h.log.Warn("spaces run as root")
 	}
+	h.noteLimits()
 	if h.visibleGPU != nil {
 		h.screen.note(hardwareNote(*h.visibleGPU, h.settings.Hardware.Source))
 	}

@@ -32,6 +32,7 @@ type spaceRun struct {
 	reportedCauses onceSet // causes of a lost sign-in that the screen has shown
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
+	disk           diskState
 }
 
 // url returns the address at which visitors reach the Space. A reverse proxy may have another one.
@@ -60,6 +61,7 @@ func (s *spaceRun) wire() {
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) },
+		Limits: s.limits(), MayStart: s.mayStart,
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	})
 	s.queue = queue.New(queue.Config{
@@ -149,6 +151,7 @@ func (s *spaceRun) processEnded(instance string) {
 	s.host.device.Close(instance)
 	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
+	s.emptyTmp()
 	if err := os.RemoveAll(s.host.state.path("run", instance)); err != nil {
 		s.host.log.Warn("remove run folder", zap.Error(err))
 	}
