@@ -30,16 +30,6 @@ def allocate(mib):
     time.sleep(60)
 
 
-def fill(mib):
-    """Writes a file that has no name any more, as tempfile does."""
-    with open(os.path.join(os.environ["HOME"], "filler"), "wb") as file:
-        os.unlink(file.name)
-        for _ in range(int(mib)):
-            file.write(os.urandom(1 << 20))
-        file.flush()
-        time.sleep(60)
-
-
 def plain(text):
     return f"{text} {os.getpid()}"
 
@@ -49,7 +39,6 @@ with gr.Blocks() as demo:
     button = gr.Button()
     button.click(leave_thread, None, out)
     button.click(allocate, number, out)
-    button.click(fill, number, out)
     button.click(plain, text, out)
 
 # Under ZeroGPU Gradio's own default is 1 waiting event.
