@@ -28,7 +28,7 @@ func beFake(mode string) {
 	fakes := map[string]func(){
 		"good": fakeGood, "sends": fakeSends, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
 		"ignores-term": fakeIgnoresTERM, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
-		"serves": fakeServes, "stay": stay,
+		"serves": fakeServes, "stay": stay, "allocates": fakeAllocates,
 	}
 	fakes[mode]()
 	os.Exit(0)
@@ -184,6 +184,18 @@ func again(mode, text string, attr *syscall.SysProcAttr, inherited ...*os.File) 
 	return cmd
 }
 
+// fakeAllocates uses as many MiB of memory as its parameters say.
+func fakeAllocates() {
+	var mib int
+	_, _ = fmt.Sscan(os.Getenv(fakeText), &mib)
+	memory := make([]byte, mib<<20)
+	for i := range memory {
+		memory[i] = 1
+	}
+	stay()
+	runtime.KeepAlive(memory)
+}
+
 // fakeHolder exits, and leaves a child that keeps its stdout and its channel open.
 func fakeHolder() {
 	c := fakeHello()
@@ -257,6 +269,9 @@ func (c *fakeChannel) work(e eventOrder, body string, apps int) (launched int) {
 	case "die":
 		os.Exit(9)
 	case "hang":
+		return 0
+	case "allocate":
+		again("allocates", rest, nil)
 		return 0
 	case "relaunch":
 		c.send(manifestHeader(apps), "")

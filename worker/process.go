@@ -45,6 +45,8 @@ type Process struct {
 	output *output
 	oom    proctree.OOMWatch
 
+	memoryLimit int64 // that the host enforces; 0: none
+
 	sandbox *sandbox.Sandbox // nil: none
 	exit    exit             // valid once done is closed
 }
@@ -81,6 +83,7 @@ type ProcessConfig struct {
 	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
 	Opened func(sockets []*os.File)
 
+	Limits  proctree.Limits
 	cgroups *proctree.Cgroups
 	isHosts func(port int) bool // reports a port of the host; nil: none
 }
@@ -150,6 +153,7 @@ func (p *Process) startTree(theirs *os.File, marker string) error {
 	p.PID = p.cmd.Process.Pid
 	root, _ := proctree.ReadStat(p.PID) // it cannot be reaped before run waits for it
 	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
+	p.applyLimits()
 	if p.sandbox == nil {
 		p.dialer = &loopbackDialer{proctree.NewPortCheck(p.tree), p.config.isHosts}
 		return nil
@@ -344,7 +348,7 @@ func (p *Process) run() {
 	}
 }
 
-// watchMemory refreshes the readings. If the Space has been moved to another cgroup, the new cgroup counts.
+// watchMemory refreshes the readings, and enforces the memory limit. If the Space has been moved to another cgroup, the new cgroup counts.
 func (p *Process) watchMemory() {
 	again := time.NewTicker(proctree.OOMInterval)
 	defer again.Stop()
@@ -354,6 +358,7 @@ func (p *Process) watchMemory() {
 			return
 		case <-again.C:
 			p.oom.Look(p.PID)
+			p.checkMemory()
 		}
 	}
 }

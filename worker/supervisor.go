@@ -81,6 +81,9 @@ type SupervisorConfig struct {
 	Opened func(start StartInfo, sockets []*os.File)
 	// IsHostPort reports a loopback port at which this host listens: no Space may name it as its own. nil: none.
 	IsHostPort func(port int) bool
+	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
+	Limits   proctree.Limits
+	MayStart func() error
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -113,7 +116,7 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Reason }
 
-// RefusedError reports that the host ends a start that ZeroGPU would end.
+// RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
 type RefusedError struct{ Reason, Next string }
 
 func (e *RefusedError) Error() string { return e.Reason }
@@ -276,6 +279,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 }
 
 func (s *Supervisor) start() (*Process, error) {
+	if err := s.permit(); err != nil {
+		return nil, s.failed(err)
+	}
 	instance := hex.EncodeToString(random(6))
 	port, err := freePort()
 	if err != nil {
@@ -296,7 +302,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
-		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort,
+		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
 		Sandbox: view, Files: files, Opened: func(sockets []*os.File) { s.config.Opened(info, sockets) },
 	})
 	if err != nil {

@@ -94,13 +94,13 @@ func parseSize(text, per string, least int64, into *int64) error {
 		}
 	}
 	if per != "" {
-		return fmt.Errorf("must be a rate of at least %s%s, such as 1MB%[2]s, not %.40[3]q", formatSize(least), per, text)
+		return fmt.Errorf("must be a rate of at least %s%s, such as 1MB%[2]s, not %.40[3]q", FormatSize(least), per, text)
 	}
-	return fmt.Errorf("must be a size of at least %s with its unit, such as 8GiB or 500MB, not %.40q", formatSize(least), text)
+	return fmt.Errorf("must be a size of at least %s with its unit, such as 8GiB or 500MB, not %.40q", FormatSize(least), text)
 }
 
-// formatSize returns a size in the largest unit that divides it.
-func formatSize(size int64) string {
+// FormatSize returns a size in the largest unit that divides it, as Limits parses it.
+func FormatSize(size int64) string {
 	best := "B"
 	for unit, bytes := range sizeUnits {
 		if unit != "KB" && size >= int64(bytes) && size%int64(bytes) == 0 && bytes > sizeUnits[best] {

@@ -32,6 +32,7 @@ func (h *Host) greet() {
 		h.screen.note("WARNING: spacehost runs as root. The kernel treats the code of every Space as root for the files and devices that the Space sees; below level namespaces it is root on this machine. Run spacehost as an ordinary user.")
 		h.log.Warn("spaces run as root")
 	}
+	h.noteLimits()
 	if h.visibleGPU != nil {
 		h.screen.note(hardwareNote(*h.visibleGPU, h.settings.Hardware.Source))
 	}

@@ -48,6 +48,8 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 	start("server", func() error { return h.server.Run(serving) })
 	group.Go(func() error { clock.Watch(serving, systemTime, h.systemClockChanged); return nil })
 	group.Go(func() error { h.retention().run(serving); return nil })
+	group.Go(func() error { h.diskWatch().run(serving); return nil })
+	group.Go(func() error { h.keepReserve(serving); return nil })
 	start("leases", func() error { return h.broker.Run(lending) })
 	start("processes", func() error { return h.processes.Run(lending) })
 	for _, s := range h.spaces {

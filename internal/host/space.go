@@ -34,6 +34,7 @@ type spaceRun struct {
 	reportedCauses onceSet // causes of a lost sign-in that the screen has shown
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
+	disk           diskState
 
 	level              config.Isolation // in force; set before wire
 	interpreterFolders []string         // that a sandbox must contain; set before the first start
@@ -67,6 +68,7 @@ func (s *spaceRun) wire() {
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) }, OutputRate: s.settings.Limits.Output,
+		Limits: s.limits(), MayStart: s.mayStart,
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {
@@ -164,6 +166,7 @@ func (s *spaceRun) processEnded(instance string) {
 	s.closeNetwork()
 	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
+	s.emptyTmp()
 	if err := sandbox.RemoveLayer(s.host.state.path("run", instance)); err != nil {
 		s.host.log.Warn("remove run folder", zap.Error(err))
 	}

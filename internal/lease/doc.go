@@ -7,7 +7,8 @@
 //   - A Slot is a share of a Device (package gpu). A large Lease takes one Slot, an xlarge Lease all Slots of a Device.
 //   - The hold is the declared seconds, times the size factor. The ledger (package quota) keeps it until the Lease is settled.
 //   - A worker is the process that uses the Slot. An idle worker stays on its Slot after a successful call; the next Lease
-//     of the same Task and the same start of the Space reuses it (a warm Lease).
+//     of the same Task and the same start of the Space reuses it (a warm Lease). While it is idle, it is frozen, if Processes
+//     can do so (freeze.go).
 //   - A beat is the stored progress of a Lease's clock, written every 2 s. It limits the charge after a crash of the host.
 //   - A warm start commits admission and activation in one transaction, because the worker is idle when the request arrives.
 //
@@ -50,8 +51,9 @@
 //	-        granted    warm start; its worker exited during the commit                   hold taken
 //	-        revoked    warm start; "cancelled" or "space died" during the commit         0
 //	-        withdrawn  the host stopped during Schedule ("host stopped")                 0
-//	-        withdrawn  warm start taken back, the Slot was not clear ("warm worker       0
-//	                    cannot go on"); a new Lease is admitted in its place
+//	-        withdrawn  warm start taken back, the Slot was not clear or the worker       0
+//	                    stays frozen ("warm worker cannot go on"); a new Lease is
+//	                    admitted in its place
 //	waiting  granted    the Slot was checked and is clear, or an idle worker fits         -
 //	waiting  timed out  queue timeout ("no GPU within 1m0s")                              0
 //	waiting  withdrawn  "visitor left", "cancelled", "space died", "connection lost",     0
@@ -60,7 +62,8 @@
 //	granted  active     warm Lease: its activation is committed; the clock starts         -
 //	granted  granted    warm Lease: its worker exited during that commit; its client      -
 //	                    forks another, which makes an /allow
-//	granted  waiting    warm Lease: its Slot is not clear; it keeps its rank              -
+//	granted  waiting    warm Lease: its Slot is not clear, or its worker stays frozen;    -
+//	                    it keeps its rank
 //	granted  released   /release before /allow ("released", "failed")                     0
 //	granted  revoked    "cancelled", "space died", "host stopped"; of a generator that     0
 //	                    is being closed, "cancelled" 10 s after the cancellation

@@ -24,6 +24,9 @@ type effects interface {
 	// warmStart does the same for a Lease without a hold, which it takes in the same transaction. It calls
 	// onWarmStarted.
 	warmStart(l *Lease)
+	// freeze stops a worker that has become idle, where Processes can. resume and warmStart let it continue before
+	// their Lease is decided.
+	freeze(w *idleWorker)
 	// watch calls onExit when the worker has exited.
 	watch(w Worker)
 	// dismiss ends a worker that another one has replaced.
@@ -69,6 +72,14 @@ func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
 	}
 }
 
+// checkWarm lets an idle worker continue, and checks that its allocation is clear of others.
+func (b *Broker) checkWarm(thaw func() error, a allocation, worker Worker, beside []Worker) error {
+	if err := thaw(); err != nil {
+		return err
+	}
+	return b.checkClear(a, worker, beside)
+}
+
 // currentNeighbours queries the scheduler; the scheduler's own goroutine calls neighbours directly.
 func (b *Broker) currentNeighbours(a allocation) (all []Worker) {
 	b.do(func(sc *scheduler) { all = sc.neighbours(a) })
@@ -83,10 +94,10 @@ func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
 // check comes first.
 func (b *Broker) warmStart(l *Lease) {
 	worker, a, at := l.Worker, l.allocation, b.now()
-	beside := b.scheduler.neighbours(a)
+	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
 	b.effectsRunning.Go(func() {
 		checked := make(chan error, 1)
-		go func() { checked <- b.checkClear(a, worker, beside) }()
+		go func() { checked <- b.checkWarm(thaw, a, worker, beside) }()
 		err := b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, false)
 		busy := <-checked
 		switch {
@@ -119,9 +130,9 @@ func (b *Broker) withdrawWarmStart(l *Lease) {
 
 func (b *Broker) resume(l *Lease) {
 	worker, a := l.Worker, l.allocation
-	beside := b.scheduler.neighbours(a)
+	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
 	b.effectsRunning.Go(func() {
-		if err := b.checkClear(a, worker, beside); err != nil {
+		if err := b.checkWarm(thaw, a, worker, beside); err != nil {
 			b.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
 			b.do(func(sc *scheduler) { sc.onUnfit(l) })
 			return

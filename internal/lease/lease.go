@@ -183,9 +183,15 @@ type Processes interface {
 	// Confine is called once a process is a worker, before it continues. From then on, End must find every process
 	// that it starts. It does not block.
 	Confine(space string, pid int, start uint64)
+	// Freeze stops a worker and its descendants until Thaw or End, and reports whether it can. If it cannot, nothing has
+	// changed. It may block for some milliseconds.
+	Freeze(pid int, start uint64) bool
+	// Thaw lets a frozen worker continue; it does nothing for another one. After an error the worker does not continue,
+	// and the caller ends it. It may block for some milliseconds.
+	Thaw(pid int, start uint64) error
 	// Wait blocks until that process has exited or ctx ends.
 	Wait(ctx context.Context, pid int, start uint64)
-	// End ends a worker and its descendants, and nothing else. It sends SIGTERM first if grace is above 0. It
+	// End ends a worker and its descendants, frozen or not, and nothing else. It sends SIGTERM first if grace is above 0. It
 	// blocks and reports whether all of them are gone. It may be called twice.
 	End(pid int, start uint64, grace time.Duration) bool
 	// SpaceOf returns the Space of a process and the process's start time. The Space's runner counts. It returns

@@ -42,6 +42,7 @@ type schedulerHarness struct {
 	grants        []*Lease // in order
 	resumes       []*Lease
 	warmStarts    []*Lease
+	frozen        []*Lease // the last Leases of the workers, by freeze
 	settled       map[*Lease]int
 	watched       map[Worker]int
 	dismissed     []Worker         // by dismiss
@@ -82,12 +83,13 @@ func (h *schedulerHarness) decide(l *Lease, d decision) {
 		h.grants = append(h.grants, l)
 	}
 }
-func (h *schedulerHarness) resume(l *Lease)    { h.resumes = append(h.resumes, l) }
-func (h *schedulerHarness) warmStart(l *Lease) { h.warmStarts = append(h.warmStarts, l) }
-func (h *schedulerHarness) watch(o Worker)     { h.watched[o]++ }
-func (h *schedulerHarness) dismiss(o Worker)   { h.dismissed = append(h.dismissed, o) }
-func (h *schedulerHarness) settle(l *Lease)    { h.settled[l]++ }
-func (h *schedulerHarness) expired(l *Lease)   { h.expiredLeases = append(h.expiredLeases, l) }
+func (h *schedulerHarness) resume(l *Lease)      { h.resumes = append(h.resumes, l) }
+func (h *schedulerHarness) warmStart(l *Lease)   { h.warmStarts = append(h.warmStarts, l) }
+func (h *schedulerHarness) freeze(w *idleWorker) { h.frozen = append(h.frozen, w.lease) }
+func (h *schedulerHarness) watch(o Worker)       { h.watched[o]++ }
+func (h *schedulerHarness) dismiss(o Worker)     { h.dismissed = append(h.dismissed, o) }
+func (h *schedulerHarness) settle(l *Lease)      { h.settled[l]++ }
+func (h *schedulerHarness) expired(l *Lease)     { h.expiredLeases = append(h.expiredLeases, l) }
 func (h *schedulerHarness) reclaim(a allocation, l *Lease, grace time.Duration) {
 	h.reclaims = append(h.reclaims, reclaimCall{a, l, grace})
 }

@@ -7,10 +7,12 @@ import (
 )
 
 // idleWorker is a worker after a successful Lease. It waits on its Slots for the next Lease of the same
-// Task. It is not charged, and is evicted as soon as another Lease needs its Slots.
+// Task. It is not charged, and is evicted as soon as another Lease needs its Slots. It is frozen while it is idle, where
+// Processes can freeze it.
 type idleWorker struct {
-	lease *Lease // its last Lease, which has ended
-	since time.Time
+	lease   *Lease // its last Lease, which has ended
+	since   time.Time
+	freezer freezer
 }
 
 // keepWarm ends a Lease and keeps its worker. It applies only after a success: after an exception the client drops
@@ -18,11 +20,12 @@ type idleWorker struct {
 func (sc *scheduler) keepWarm(lease *Lease) {
 	sc.finish(lease, Released, "released")
 	sc.effects.settle(lease)
-	w := &idleWorker{lease, sc.now()}
+	w := &idleWorker{lease: lease, since: sc.now()}
 	for _, s := range lease.allocation {
 		s.phase, s.holder, s.idle = warm, nil, w
 	}
 	sc.fill()
+	sc.freeze(w)
 }
 
 // idleWorkers are the workers on warm Slots, each once.
@@ -83,7 +86,7 @@ func (sc *scheduler) resume(w *idleWorker, lease *Lease) {
 	}
 }
 
-// errUnfit means that the Device was lost meanwhile, or a foreign process appeared on it.
+// errUnfit means that the Device was lost meanwhile, a foreign process appeared on it, or the worker stays frozen.
 var errUnfit = errors.New("the warm worker cannot be reused")
 
 // tryWarmStart checks whether a Lease that is not admitted yet would get an idle worker at once. If so, its hold
@@ -130,6 +133,7 @@ func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 		}
 	}
 	sc.fill()
+	sc.freeze(pending)
 }
 
 // publishWarmStart publishes the states that could not be published while the database might still refuse the
@@ -168,7 +172,8 @@ func (sc *scheduler) onResumed(lease *Lease, at time.Time, err error) {
 	sc.effects.decide(lease, decision{grant: &Grant{Lease: lease.ID, Slot: lease.Slot.Index, Device: lease.Slot.Device.UUID, Idle: true}})
 }
 
-// onUnfit requeues the Lease at its old rank: its Device was lost meanwhile, or a foreign process appeared on it.
+// onUnfit requeues the Lease at its old rank: its Device was lost meanwhile, a foreign process appeared on it, or the
+// worker stays frozen.
 func (sc *scheduler) onUnfit(lease *Lease) {
 	if lease.pendingWorker == nil {
 		return

@@ -21,7 +21,11 @@ import (
 // environment. cgroup.kill ends all processes of a cgroup at once (Linux 5.14, cgroup-v2.rst).
 //
 // A nil *Cgroups means that this machine does not allow cgroups.
-type Cgroups struct{ Base string }
+type Cgroups struct {
+	Base string
+
+	controllers []string // of limitControllers, those in force below Base
+}
 
 // OpenCgroups returns the Cgroups below the cgroup of this process. It fails if a trial fails. The trial succeeds
 // for root, and for a user with a delegated cgroup.
@@ -30,7 +34,7 @@ func OpenCgroups() (*Cgroups, error) {
 	if !ok {
 		return nil, errors.New("this process is in no cgroup of version 2")
 	}
-	c := &Cgroups{base}
+	c := &Cgroups{Base: base}
 	if err := c.try(); err != nil {
 		return nil, err
 	}

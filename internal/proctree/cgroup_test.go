@@ -23,7 +23,7 @@ func trueCgroups(t *testing.T) *Cgroups {
 			t.Errorf("left behind: %v", err)
 		}
 	})
-	return &Cgroups{base}
+	return &Cgroups{Base: base}
 }
 
 // set writes a file of the base.

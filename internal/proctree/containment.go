@@ -36,6 +36,9 @@ func (p *Processes) Contain() (words string) {
 	if err != nil {
 		return fmt.Sprintf("descendants of a GPU worker are found in its process tree, with the worker as child subreaper (no cgroup: %v)", err)
 	}
+	if err := made.delegate(limitControllers); err != nil {
+		p.logger().Info("controllers not delegated", zap.Error(err))
+	}
 	p.cgroups = made
 	return fmt.Sprintf("descendants of a Space and its GPU workers are contained in cgroups below %s and ended by cgroup.kill", made.Base)
 }
@@ -78,6 +81,7 @@ func (p *Processes) forget(worker Process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.subtrees, worker)
+	delete(p.frozen, worker)
 }
 
 // Intervals of Run.
@@ -86,7 +90,8 @@ const (
 	scansPerReap = 5 // in scans
 )
 
-// Run scans the subtrees of workers without a cgroup, and reaps orphaned zombies, until ctx ends.
+// Run scans the subtrees of workers without a cgroup, ends frozen workers that were asked to exit, and reaps orphaned
+// zombies, until ctx ends.
 func (p *Processes) Run(ctx context.Context) error {
 	again := time.NewTicker(scanInterval)
 	defer again.Stop()
@@ -106,6 +111,7 @@ func (p *Processes) Run(ctx context.Context) error {
 				f.among(all) // records the members
 			}
 		}
+		p.endAsked()
 		if n%scansPerReap == 0 {
 			before = reap(before)
 		}

@@ -15,12 +15,14 @@
 //
 //   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
 //     SpaceAt for local connections, and Untrusted for clients of the control socket. Package worker registers each start. Package lease uses it as
-//     lease.Processes: FromInside, Confine, Wait, End, SpaceOf and Within.
+//     lease.Processes: FromInside, Confine, Freeze, Thaw, Wait, End, SpaceOf and Within.
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.
 //   - Process is a pid with its start time. Signals go through a pidfd, so that a reused pid is never hit.
 //   - PortCheck finds out whether a tree listens at a port that its Space names. Package worker calls Owner for each
 //     connection to the Space.
 //   - Cgroups creates the cgroups of a start. Package worker calls Begin before the app's first line runs.
+//   - Limits are the limits of a start. Package worker calls Cgroups.Limit, and Tree.MemoryAbove where no cgroup enforces
+//     the limit of memory.
 //   - OOMWatch finds out whether the kernel's out-of-memory killer caused a SIGKILL. It reports a KilledError.
 //
 // # Life of a worker
@@ -45,6 +47,12 @@
 //	spacehost-<instance>/app                   the runner and its descendants
 //	spacehost-<instance>/gpu-<pid>-<start>     one worker from its /allow on, and its later descendants
 //
+// Limits are set on spacehost-<instance>, so that they apply to the sum of its processes. They need the controllers memory,
+// pids and cpu, which Contain delegates to the cgroups below Base. A cgroup with processes cannot delegate. Therefore this
+// process moves to Base/host if it is alone in Base.
+//
+// A worker between two calls is frozen (Freeze). Its cgroup alone is frozen, so that the rest of the Space continues.
+//
 // Without cgroups, each worker is the subreaper of its descendants, and Run records the members of each subtree every
 // second. In both modes this process is a subreaper and reaps orphaned zombies.
 //
@@ -52,6 +60,9 @@
 //
 //   - Begin fails: the start runs without a cgroup, and its workers become subreapers.
 //   - Confine fails: the worker is watched as a subtree.
+//   - Thaw fails: package lease ends the worker.
+//   - A frozen worker is asked to exit by its own Space: Run kills it.
+//   - A controller cannot be delegated: Limit leaves its limit to the caller.
 //   - No descriptor is free: a process that cannot be read counts as running, and is not signalled until it can be
 //     identified. End continues once descriptors are free.
 //   - Processes survive SIGKILL: End logs them and returns false after 5 s. Package lease then keeps the Slot closed.

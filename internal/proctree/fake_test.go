@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,10 +22,14 @@ type node struct {
 	Name           string
 	Group, Session bool // leads its own process group or session
 	IgnoresTERM    bool
-	Subreaper      bool // of its descendants
-	Exits          bool // exits once its children have been started
-	Unreaped       bool // remains a zombie after its exit
-	Headless       bool // ends its first thread and keeps the others
+	Subreaper      bool   // of its descendants
+	Exits          bool   // exits once its children have been started
+	Unreaped       bool   // remains a zombie after its exit
+	Headless       bool   // ends its first thread and keeps the others
+	ExitsOnTERM    bool   // by a handler, as a worker of spaces
+	Steps          string // file that grows by a byte per millisecond
+	Allocates      int    // bytes of memory that it uses, besides its own
+	Delegates      string // base of cgroups that it enters, and whose hugetlb controller it tries to delegate
 	Children       []node
 }
 
@@ -63,13 +68,29 @@ func beFake() {
 	if n.Subreaper {
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // Linux 3.4
 	}
+	if n.Delegates != "" {
+		if err := enter(n.Delegates, os.Getpid()); err != nil {
+			panic(err)
+		}
+	}
 	for _, child := range n.Children {
 		cmd := child.start()
 		if !child.Unreaped {
 			go func() { _ = cmd.Wait() }()
 		}
 	}
+	memory := make([]byte, n.Allocates)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	if n.Delegates != "" {
+		_ = (&Cgroups{Base: n.Delegates}).delegate([]string{"hugetlb", "absent"}) // the test looks at the result
+	}
+	if n.Steps != "" {
+		go step(n.Steps)
+	}
 	fmt.Println(n.Name, os.Getpid())
+	defer runtime.KeepAlive(memory)
 	switch {
 	case n.Exits:
 		os.Exit(0)
@@ -78,8 +99,22 @@ func beFake() {
 	}
 	forever := make(chan os.Signal, 1)
 	signal.Notify(forever, syscall.SIGUSR1)
+	if n.ExitsOnTERM {
+		signal.Notify(forever, syscall.SIGTERM)
+	}
 	<-forever
 	os.Exit(0)
+}
+
+// step never returns.
+func step(path string) {
+	file, err := os.Create(path)
+	if err != nil {
+		panic(err)
+	}
+	for range time.Tick(time.Millisecond) {
+		_, _ = file.Write([]byte{'.'})
+	}
 }
 
 // start runs the node with the stdout of this process.

@@ -22,6 +22,7 @@ type Processes struct {
 	mu       sync.Mutex
 	trees    map[string]Tree      // by Space
 	subtrees map[Process]*subtree // workers without a cgroup, until their End
+	frozen   map[Process]string   // frozen workers and their cgroups, until Thaw or End
 
 	warnOnce      sync.Once // the kernel does not report the owner of a connection
 	externalProcs recentProcs
@@ -94,6 +95,7 @@ func (p *Processes) End(pid int, start uint64, grace time.Duration) bool {
 	members := p.subtreeOf(worker)
 	if grace > 0 && worker.Alive() {
 		members.terminate()
+		_ = p.Thaw(pid, start) // it handles SIGTERM now; otherwise SIGKILL ends it after grace
 		worker.Await(grace)
 	}
 	if dir := p.cgroups.ofWorker(worker); dir != "" {

@@ -45,7 +45,7 @@ type initProcess struct {
 }
 
 func runInit() {
-	runtime.LockOSThread() // the interpreter inherits what confine does to this thread
+	runtime.LockOSThread()                                           // the interpreter inherits what confine does to this thread
 	_ = os.WriteFile("/proc/self/comm", []byte("spacehost-init"), 0) // for ps and top; without it the name is exe
 	p := &initProcess{}
 	if step, err := p.begin(); err != nil {

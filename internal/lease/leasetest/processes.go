@@ -4,6 +4,7 @@ package leasetest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ type process struct {
 	space    string
 	start    uint64
 	stubborn bool
+	frozen   bool
+	icebound bool
 	exited   chan struct{}
 }
 
@@ -52,6 +55,20 @@ func (p *Processes) SetStubborn(pid int, stubborn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running[pid].stubborn = stubborn
+}
+
+// SetIcebound sets whether a running process can be frozen, but not thawed.
+func (p *Processes) SetIcebound(pid int, icebound bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running[pid].icebound = icebound
+}
+
+// Frozen reports whether the process under pid is frozen.
+func (p *Processes) Frozen(pid int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running[pid] != nil && p.running[pid].frozen
 }
 
 // Alive reports whether a process runs under pid.
@@ -88,6 +105,33 @@ func (p *Processes) FromInside(space string, pid int) (host int, start uint64, o
 
 // Confine implements lease.Processes: no process here starts another.
 func (p *Processes) Confine(string, int, uint64) {}
+
+// Freeze implements lease.Processes.
+func (p *Processes) Freeze(pid int, start uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.running[pid]
+	if found == nil || found.start != start {
+		return false
+	}
+	found.frozen = true
+	return true
+}
+
+// Thaw implements lease.Processes.
+func (p *Processes) Thaw(pid int, start uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.running[pid]
+	if found == nil || found.start != start {
+		return nil
+	}
+	if found.icebound {
+		return errors.New("the process stays frozen")
+	}
+	found.frozen = false
+	return nil
+}
 
 // Wait implements lease.Processes.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {

@@ -1,0 +1,56 @@
+package lease
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// freezer keeps an idle worker frozen, so that its code does not compute on the Slot without a charge. The scheduler
+// requests a state, and effects bring it about concurrently. The last request wins, whatever the order of the effects.
+type freezer struct {
+	wanted atomic.Bool // frozen
+
+	mu     sync.Mutex
+	frozen bool
+}
+
+// settle brings about the state that was requested last. It blocks for as long as Processes does. Its error, of a thaw,
+// leaves the worker frozen.
+func (f *freezer) settle(p Processes, w Worker) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wanted := f.wanted.Load()
+	if wanted == f.frozen {
+		return nil
+	}
+	if wanted {
+		f.frozen = p.Freeze(w.PID, w.Start)
+		return nil
+	}
+	if err := p.Thaw(w.PID, w.Start); err != nil {
+		return fmt.Errorf("continue with an idle worker: %w", err)
+	}
+	f.frozen = false
+	return nil
+}
+
+// freeze requests that a worker that has become idle is frozen. A worker that has got a Lease meanwhile, or is being
+// evicted, continues.
+func (sc *scheduler) freeze(w *idleWorker) {
+	if s := w.lease.allocation[0]; s.phase == warm && s.idle == w {
+		sc.effects.freeze(w)
+	}
+}
+
+func (b *Broker) freeze(w *idleWorker) {
+	w.freezer.wanted.Store(true)
+	b.effectsRunning.Go(func() { _ = w.freezer.settle(b.config.Processes, w.lease.Worker) }) // the caller of a thaw gets its error
+}
+
+// thaw requests that a worker continues. The caller runs the returned function outside of the scheduler's goroutine, and
+// waits for it before the client has an answer.
+func (b *Broker) thaw(w *idleWorker) func() error {
+	w.freezer.wanted.Store(false)
+	return func() error { return w.freezer.settle(b.config.Processes, w.lease.Worker) }
+}

@@ -1,0 +1,31 @@
+package proctree
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// DeletedBytes returns the bytes on a disk of the files that processes of the tree keep open and that have no name any
+// more, each file once. Such files are in no folder. device is the number of the disk, as stat reports it. Deleted files of
+// an overlay have another number and are not found.
+func (t Tree) DeletedBytes(device uint64) (total int64) {
+	all, _ := t.members() // a process that cannot be read is not counted
+	seen := map[uint64]bool{}
+	for _, p := range append(all, t.Root) {
+		folder := fmt.Sprintf("/proc/%d/fd", p.PID)
+		entries, _ := os.ReadDir(folder) // an exited process has none
+		for _, entry := range entries {
+			info, err := os.Stat(folder + "/" + entry.Name()) // the kernel resolves it to the open file, whatever the path
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			s := info.Sys().(*syscall.Stat_t)
+			if s.Nlink == 0 && s.Dev == device && !seen[s.Ino] {
+				seen[s.Ino] = true
+				total += s.Blocks * 512
+			}
+		}
+	}
+	return total
+}
