@@ -140,6 +140,7 @@ func TestLoop(t *testing.T) {
 			at := row.port(h)
 			h.attack("/frames", nil, []any{map[string]any{"op": "server", "port": at}})
 			highest := peak(h.descriptors)
+			eventually(t, "the host uses the port", patience, func() bool { return statusOfRequest(t, http.MethodGet, h.p.URL+"/any", nil) == row.status })
 			var all sync.WaitGroup
 			for range 4 {
 				all.Go(func() {
