@@ -16,6 +16,7 @@ type Conn struct {
 	once  sync.Once
 	owner string
 
+	waiting bool   // for its lookup; guarded by connLimit
 	closed  bool   // guarded by connLimit
 	counted string // the owner in whose number the connection is included; guarded by connLimit
 }

@@ -21,12 +21,14 @@ const maxOwned = 256
 //
 // The lookup of an owner costs 20 µs to milliseconds, so there is none while the Server has at most maxOwned connections:
 // then no owner can exceed the bound. Each connection above is looked up when it is read for the first time. If it has an
-// owner, those that came without a lookup are looked up as well, once.
+// owner, those that came without a lookup are looked up as well, once. While maxLookups wait for their lookup, no more
+// connections are accepted: those stay in the queue of the kernel, where they cost the host neither a descriptor nor
+// memory.
 type connLimit struct {
 	owner func(client, server netip.AddrPort) string // nil: no bound
 	log   *zap.Logger
 	warn  rate.Sometimes // of the log: an owner may try in a loop
-	slots chan struct{}  // semaphore of lookups
+	slots chan struct{}  // semaphore of the connections that wait for their lookup
 
 	limits map[string]int // by owner; others have maxOwned
 
@@ -42,29 +44,45 @@ func newConnLimit(log *zap.Logger) *connLimit {
 	}
 }
 
-// maxLookups bounds the concurrent lookups, each of which needs some 100 kB.
-const maxLookups = 8
+const maxLookups = 16
 
-func (l *connLimit) lookUp(c *Conn) (owner string) {
+// add registers an accepted connection. It reports whether admit must be called, and may then wait for the admit of others.
+func (l *connLimit) add(c *Conn) (check bool) {
+	if l.register(c) {
+		return false
+	}
 	l.slots <- struct{}{}
-	defer func() { <-l.slots }()
-	return c.Owner(l.owner)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.waiting = true
+	return true
 }
 
-// add registers an accepted connection. It reports whether admit must be called.
-func (l *connLimit) add(c *Conn) (check bool) {
+// register reports whether the connection may stay without a lookup.
+func (l *connLimit) register(c *Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open++; c.Attached || l.open > l.least() && l.owner != nil {
-		return true
+		return false
 	}
 	l.unknown[c] = true
-	return false
+	return true
+}
+
+// release gives the slot of a connection to the next one. It may be called twice.
+func (l *connLimit) release(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.waiting {
+		c.waiting = false
+		<-l.slots // never blocks: the connection has put it there
+	}
 }
 
 // admit reports whether the connection may stay. If not, owner has too many.
 func (l *connLimit) admit(c *Conn) (owner string, ok bool) {
-	if owner = l.lookUp(c); owner == "" {
+	defer l.release(c)
+	if owner = c.Owner(l.owner); owner == "" {
 		return "", true
 	}
 	for _, other := range l.candidates(owner) {
@@ -110,7 +128,7 @@ func (l *connLimit) candidates(owner string) (all []*Conn) {
 }
 
 func (l *connLimit) identify(c *Conn) {
-	owner := l.lookUp(c)
+	owner := c.Owner(l.owner)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.unknown[c] { // closed, or identified by another call
@@ -132,6 +150,7 @@ func (l *connLimit) count(c *Conn, owner string) {
 
 // remove unregisters a closed connection. It may be called twice.
 func (l *connLimit) remove(c *Conn) {
+	l.release(c)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.closed {

@@ -16,15 +16,16 @@ import (
 
 const lineDir = "testdata/spaces/line"
 
-// gate is a file; calls of /hold wait until it exists.
-type gate string
+// gate is a file in the home of each Space; calls of /hold wait until it exists.
+const gate = "~/go"
 
-func newGate(t *testing.T) gate { return gate(filepath.Join(t.TempDir(), "go")) }
-
-func (g gate) open(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile(string(g), nil, 0o600); err != nil {
-		t.Fatal(err)
+// openGate lets the calls of /hold return.
+func (p *product) openGate() {
+	p.t.Helper()
+	for _, s := range p.Spaces {
+		if err := os.WriteFile(filepath.Join(p.State, "spaces", s.Name, "home", "go"), nil, 0o600); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 }
 
@@ -71,8 +72,8 @@ func proIsGrantedBeforeFree(t *testing.T, line string) {
 	p := runOn(t, line, lineDir, "--queue-timeout", "10m") // no wait of this test reaches it
 	runCLI(t, p, "user", "add", "ada", "--tier", "pro")
 	ada := p.clientAs(p.URL, strings.TrimSpace(runCLI(t, p, "token", "create", "ada")))
-	free, done := p.client(), newGate(t)
-	holder := free.submit("/hold", done)
+	free := p.client()
+	holder := free.submit("/hold", gate)
 	active := awaitActive(t, p)
 	second := free.submit("/ten")
 	p.awaitWaiting(1)
@@ -94,7 +95,7 @@ func proIsGrantedBeforeFree(t *testing.T, line string) {
 	}
 	second.awaitLogs("Waiting for a GPU to become available", "Your call is number 2 in line for a GPU. If the calls before it use all their declared time, it starts in ")
 	first.awaitLogs("Your call is number 1 in line for a GPU.")
-	done.open(t)
+	p.openGate()
 	for name, k := range map[string]call{"the holder": holder, "the first": first, "the second": second} {
 		if r := k.wait(); r.Failed {
 			t.Errorf("%s: %s", name, r.Err)
@@ -119,8 +120,8 @@ spaces:
   - {folder: %[1]s, name: wide, concurrency: 0, address: "127.0.0.1:0", python: %[2]s}
 people: [{name: ada, tier: student, tokens: [%[3]s]}]
 `, absolute(t, lineDir), environment(t), hash))
-	narrow, wide, adas, done := p.client(), p.clientAt(p.Spaces[1].URL), p.clientAs(p.Spaces[1].URL, token), newGate(t)
-	running := map[string]call{"the first of the narrow Space": narrow.submit("/hold", done), "ada's first": adas.submit("/hold", done)}
+	narrow, wide, adas := p.client(), p.clientAt(p.Spaces[1].URL), p.clientAs(p.Spaces[1].URL, token)
+	running := map[string]call{"the first of the narrow Space": narrow.submit("/hold", gate), "ada's first": adas.submit("/hold", gate)}
 	eventually(t, "two calls are running", patience, func() bool { return states(p.leases())[lease.Active] == 2 })
 	behind := map[string]call{"the second of the narrow Space": narrow.submit("/ten"), "ada's second": adas.submit("/ten")}
 	limits := map[lease.Limit]string{}
@@ -140,7 +141,7 @@ people: [{name: ada, tier: student, tokens: [%[3]s]}]
 	for _, k := range behind {
 		k.awaitLogs("Waiting for a GPU slot on this Space", "At most 1 of ")
 	}
-	done.open(t)
+	p.openGate()
 	for _, calls := range []map[string]call{running, behind} {
 		for name, k := range calls {
 			if r := k.wait(); r.Failed {

@@ -10,7 +10,7 @@ from spaces.zero.config import get_config
 
 @spaces.GPU(duration=120)
 def hold(until):
-    while not os.path.exists(until):
+    while not os.path.exists(os.path.expanduser(until)):
         time.sleep(0.02)
     return until
 
