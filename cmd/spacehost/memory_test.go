@@ -22,7 +22,7 @@ gr.Interface(eat, None, "number", api_name="eat").launch()
 `
 
 // TestKilledForMemory lets the real kernel kill the Space in a cgroup that is too small for it: once at its start, once during a
-// call.
+// call. The interpreter is a script that moves itself to that cgroup, which it could not see in a sandbox.
 func TestKilledForMemory(t *testing.T) {
 	python := pythonIn(t, smallCgroup(t, 512<<20))
 	dir := filepath.Join(t.TempDir(), "hungry")
@@ -36,14 +36,14 @@ func TestKilledForMemory(t *testing.T) {
 	}
 	const sentence = "it was killed by the kernel's out-of-memory killer: the limit of its cgroup is 512 MiB."
 
-	p := startProduct(t, t.TempDir(), dir, "--python", python, "--variable", "EAT=1")
+	p := startProduct(t, t.TempDir(), dir, "--isolation", "none", "--python", python, "--variable", "EAT=1")
 	<-p.ended
 	if code, output := p.cmd.ProcessState.ExitCode(), p.text(); code != cli.ExitRuntime ||
 		!strings.Contains(output, "spacehost: RUNTIME_ERROR: The Space's process ended: "+sentence) || !strings.Contains(output, "give the Space more memory") {
 		t.Errorf("exit code %d, want %d with the reason and the next step", code, cli.ExitRuntime)
 	}
 
-	p = runProduct(t, dir, "--python", python)
+	p = runProduct(t, dir, "--isolation", "none", "--python", python)
 	pid := spacePID(t, p)
 	if r := p.client().call("/eat"); !strings.Contains(r.Err, sentence) {
 		t.Errorf("the visitor reads %q, value %s", r.Err, r.Value)
