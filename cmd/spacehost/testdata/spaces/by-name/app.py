@@ -1,3 +1,4 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
@@ -19,7 +20,7 @@ def load(seconds):
 def download():
     """Downloads from the host, which implements only the parts of the Hub needed to connect."""
     try:
-        return huggingface_hub.hf_hub_download("somebody/model", "config.json", local_dir="/tmp/nowhere")
+        return huggingface_hub.hf_hub_download("somebody/model", "config.json", local_dir=os.path.expanduser("~/nowhere"))
     except Exception as error:
         return str(error)
 
