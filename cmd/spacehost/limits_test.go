@@ -49,12 +49,13 @@ func TestIdleWorkerMakesNoStep(t *testing.T) {
 	if after := size(); after <= before {
 		t.Error("the worker did not continue")
 	}
-	if code, out, errOut := p.cli("space", "restart", filepath.Base(limitsDir)); code != 0 {
-		t.Fatalf("restart: %d %s%s", code, out, errOut)
-	}
-	pid, err := strconv.Atoi(worker)
+	inside, err := strconv.Atoi(worker)
 	if err != nil {
 		t.Fatal(err)
+	}
+	pid := hostPID(t, spacePID(t, p), inside)
+	if code, out, errOut := p.cli("space", "restart", filepath.Base(limitsDir)); code != 0 {
+		t.Fatalf("restart: %d %s%s", code, out, errOut)
 	}
 	eventually(t, "the restart has ended the frozen worker", patience, func() bool { return !alive(pid) && p.health().Spaces[0].Stage == "RUNNING" })
 }

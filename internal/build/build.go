@@ -8,6 +8,8 @@
 //   - Plain: a requirement file with names, versions and markers only. A Space with any other line shares its environment
 //     with no other Space.
 //   - Stamp: the file that marks an environment as complete. It is written last.
+//   - Confinement: what runs the tools that may execute code of a Space, apart from the machine. Its implementation belongs
+//     to the caller.
 //   - Constraints: upper bounds that older Gradio releases need to be installable today.
 //
 // # Types
@@ -17,10 +19,19 @@
 // calls; it runs steps, each of which runs
 // tools: uv, or pip where uv cannot be installed.
 //
+// # Code of a Space
+//
+// A setup.py runs when its package is resolved or built. A .pth file of a wheel runs whenever the environment's Python
+// starts. With Config.Confine, each tool that may run such code runs in a Confinement (confine.go). Other tools run as the
+// host: those that install gradio and spaces into a new environment, and those that install only wheels. They alone write
+// to the cache that environments share. After the first package of the Space, no tool runs the environment's Python as the
+// host.
+//
 // # Failures
 //
 // A failed build removes what it has created; an environment without a stamp is removed by the next build. A file
-// lock per environment serializes builds, and outlives a killed host as long as one of its tools runs. Every failure
+// lock per environment serializes builds, and outlives a killed host as long as one of its tools runs. Confined tools of a
+// build have a common time limit. Every failure
 // of the Space or the machine is an *Error: explain turns the output of the tool into one sentence with a next step.
 package build
 
@@ -54,6 +65,8 @@ type Environment struct {
 	Cached   bool     `json:"-"` // it existed before this call
 	LogPath  string   `json:"-"` // the Space's build log; empty for Config.Interpreter
 	Warnings []string `json:"-"` // sentences for the author of the Space
+
+	base string // the interpreter from which a Builder has made it; "": it is Config.Interpreter
 }
 
 // Config configures a Builder. Only Dir is required.
@@ -68,6 +81,11 @@ type Config struct {
 	// LogPath is the file to which the full output of every tool is appended. Empty: one file per Space under
 	// Dir/logs, which holds the latest build.
 	LogPath string
+
+	// Confine opens the Confinement of a job; nil: all tools run as the host.
+	Confine func() Confinement
+	// TimeLimit bounds the time that code of a Space may take in one build, if there is a Confinement; 0: 30 minutes.
+	TimeLimit time.Duration
 }
 
 // Step is one line of progress.
@@ -115,7 +133,7 @@ func (b *Builder) Build(ctx context.Context, spec Spec, rebuild bool) (*Environm
 	if err != nil {
 		return nil, err
 	}
-	defer j.output.Close()
+	defer j.close()
 	env, err := j.do(ctx, rebuild)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("build the environment of %s: %w", j.space, context.Cause(ctx))
@@ -148,6 +166,11 @@ type job struct {
 	warnings []string
 
 	variables []string // for the tools, in addition to toolEnv
+
+	confinement  Confinement // nil: none
+	confinedTime time.Duration
+	touched      bool     // packages of the Space may be in the environment, whose Python then runs their code
+	folders      []string // from which the interpreter reads; nil: not known yet
 }
 
 func (b *Builder) newJob(spec Spec) (*job, error) {
@@ -164,7 +187,11 @@ func (b *Builder) newJob(spec Spec) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &job{Builder: b, spec: spec, space: filepath.Base(spec.Dir), dir: dir, output: out}, nil
+	j := &job{Builder: b, spec: spec, space: filepath.Base(spec.Dir), dir: dir, output: out}
+	if b.config.Confine != nil {
+		j.confinement = b.config.Confine()
+	}
+	return j, nil
 }
 
 func (j *job) do(ctx context.Context, rebuild bool) (*Environment, error) {
@@ -180,7 +207,7 @@ func (j *job) do(ctx context.Context, rebuild bool) (*Environment, error) {
 	}
 	defer release()
 	if env, ok := readStamp(j.home); ok && !rebuild {
-		env.Cached, env.LogPath = true, j.output.path
+		env.Cached, env.LogPath, env.base = true, j.output.path, j.python.Path
 		return env, nil
 	}
 	return j.create(ctx)
@@ -209,19 +236,19 @@ func (j *job) prepare(ctx context.Context) (err error) {
 // create builds in the final place, since an environment cannot be moved: scripts and pyvenv.cfg contain its path.
 // The stamp is written last. An environment without a stamp is unfinished, and the next build removes it.
 func (j *job) create(ctx context.Context) (env *Environment, err error) {
-	if err := os.RemoveAll(j.home); err != nil {
+	if err := removeTree(j.home); err != nil {
 		return nil, j.machineError("removing the earlier environment", err)
 	}
 	defer func() {
 		if err != nil {
-			os.RemoveAll(j.home) // the next build removes what remains
+			_ = removeTree(j.home) // the next build removes what remains
 		}
 	}()
 	j.output.restart()
 	if err := j.runSteps(ctx, j.steps(ctx, &env)); err != nil {
 		return nil, err
 	}
-	env.LogPath = j.output.path
+	env.LogPath, env.base = j.output.path, j.python.Path
 	if err := writeStamp(j.home, env); err != nil {
 		return nil, j.machineError("finishing the environment", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -405,14 +404,37 @@ func TestLogIsAppended(t *testing.T) {
 func TestStampNeedsExistingPython(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	for _, there := range []bool{true, false} {
-		env := &Environment{Python: filepath.Join(home, "python"+strconv.FormatBool(there)), Gradio: "6.0.0"}
-		writeFiles(t, home, map[string]string{"pythontrue": ""})
-		if err := writeStamp(home, env); err != nil {
-			t.Fatal(err)
+	if err := writeStamp(home, &Environment{Python: pythonIn(home), Gradio: "6.0.0", Dir: home}); err != nil {
+		t.Fatal(err)
+	}
+	for _, there := range []bool{false, true} {
+		if there {
+			writeFiles(t, home, map[string]string{"bin/python": ""})
 		}
 		if got, ok := readStamp(home); ok != there || got.Gradio != "6.0.0" {
 			t.Errorf("readStamp = %+v, %t; want %t", got, ok, there)
 		}
+	}
+}
+
+// TestStampOfAPackage: a package that writes the stamp, or a link in its place, gains no access to other folders.
+func TestStampOfAPackage(t *testing.T) {
+	t.Parallel()
+	home, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
+	writeFiles(t, home, map[string]string{"bin/python": "", stampName: `{"python": "/bin/sh", "dir": "/"}`})
+	if got, ok := readStamp(home); !ok || got.Dir != home || got.Python != pythonIn(home) {
+		t.Errorf("readStamp = %+v, %t; want the paths of %s", got, ok, home)
+	}
+	for _, name := range []string{stampName, stampName + ".new"} {
+		os.Remove(filepath.Join(home, name))
+		if err := os.Symlink(outside, filepath.Join(home, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writeStamp(home, &Environment{Gradio: "6.0.0"}); err != nil || exists(outside) {
+		t.Errorf("writeStamp = %v, wrote through a link: %t", err, exists(outside))
+	}
+	if got, ok := readStamp(home); !ok || got.Gradio != "6.0.0" {
+		t.Errorf("readStamp = %+v, %t; want the new stamp", got, ok)
 	}
 }

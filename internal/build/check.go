@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -22,10 +23,10 @@ print(json.dumps({"gradio": version("gradio"), "spaces": version("spaces"), "dir
     "pythonVersion": "%d.%d.%d" % sys.version_info[:3]}))`
 
 // describe runs the script and reads its result from the last line: packages may print when imported.
-func (j *job) describe(ctx context.Context, python string, args ...string) (*Environment, error) {
+func (j *job) describe(ctx context.Context, as access, python string, args ...string) (*Environment, error) {
 	var stdout bytes.Buffer
 	argv := append([]string{python, "-I", "-c", describeScript}, args...)
-	if err := j.runTo(ctx, &stdout, argv...); err != nil {
+	if _, err := j.runTo(ctx, as, &stdout, argv...); err != nil {
 		return nil, err
 	}
 	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
@@ -33,17 +34,27 @@ func (j *job) describe(ctx context.Context, python string, args ...string) (*Env
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), env); err != nil {
 		return nil, fmt.Errorf("read the description of %s: %w", python, err)
 	}
+	for _, version := range []string{env.PythonVersion, env.Gradio, env.Spaces} {
+		if !printedVersion.MatchString(version) {
+			return nil, fmt.Errorf("read the description of %s: %.64q is not a version", python, version)
+		}
+	}
 	return env, nil
 }
 
+// printedVersion limits what a package can claim to be its version. "" is that of a missing package.
+var printedVersion = regexp.MustCompile(`^[A-Za-z0-9.+!_-]{0,64}$`)
+
 // verify is the last step of creating an environment. It imports gradio and spaces, so incompatible versions fail
-// here as BUILD_ERROR. It also compiles the Python files, which makes the first start faster.
+// here as BUILD_ERROR. It also compiles the Python files, which makes the first start faster. Packages of the Space run
+// and may print anything, so they do not decide about paths.
 func (j *job) verify(ctx context.Context) (*Environment, error) {
-	env, err := j.describe(ctx, pythonIn(j.home), "import")
-	if err == nil {
-		err = j.checkSpaces("checking the environment", env)
+	env, err := j.describe(ctx, install, pythonIn(j.home), "import")
+	if err != nil {
+		return nil, err
 	}
-	return env, err
+	env.Python, env.Dir = pythonIn(j.home), j.home
+	return env, j.checkSpaces("checking the environment", env)
 }
 
 // useInterpreter uses Config.Interpreter unchanged. It only checks that the packages are installed: importing them
@@ -57,7 +68,7 @@ func (j *job) useInterpreter(ctx context.Context) (*Environment, error) {
 	}
 	j.output.restart()
 	j.output.heading(step)
-	env, err := j.describe(ctx, python)
+	env, err := j.describe(ctx, asHost, python)
 	if tool, failed := errors.AsType[*toolError](err); failed {
 		return nil, &Error{Step: step, Problem: fmt.Sprintf("%s is not a working Python", python),
 			Hint: "pass another interpreter with --python", LogPath: j.output.path, Tail: lastLines(tool.output), Err: err}

@@ -33,13 +33,31 @@ func (j *job) explain(s step, err error) error {
 	f := failure{step: s, dir: j.dir, python: j.python.Version, gradio: j.inputs.Gradio, pins: j.spec.Gradio != "",
 		text: j.inputs.Files[s.file], err: err}
 	f.lines, f.bounds = parseRequirements(f.text), parseRequirements(string(j.inputs.Constraints))
+	if errors.Is(err, errTimeLimit) {
+		problem := fmt.Sprintf("%s: its packages were not installed within %s", f.subject(), j.timeLimit())
+		return &Error{Step: s.text, Problem: problem, Hint: "choose versions with wheels, which need no compiler", LogPath: j.output.path, Err: err}
+	}
 	if tool, ok := errors.AsType[*toolError](err); ok {
 		f.raw = tool.output
 		f.flat = flatten(tool.output)
 	}
-	problem, hint := f.reason()
+	problem, hint := f.reasonWithRefusal()
 	return &Error{Step: s.text, Problem: problem, Hint: hint, LogPath: j.output.path, Tail: lastLines(f.raw), Err: err}
 }
+
+// RefusedConnection begins the line that a Confinement adds to the output of a failed tool whose connection it has refused.
+const RefusedConnection = "spacehost refused a connection: "
+
+// reasonWithRefusal adds the connection that the tool was refused, which may be the cause.
+func (f failure) reasonWithRefusal() (problem, hint string) {
+	problem, hint = f.reason()
+	if refused := refusedConnection.FindStringSubmatch(f.raw); refused != nil {
+		hint += fmt.Sprintf(" (the build was refused a connection: %s)", strings.TrimSpace(refused[1]))
+	}
+	return problem, hint
+}
+
+var refusedConnection = regexp.MustCompile(`(?m)^` + RefusedConnection + `(.*)$`)
 
 // reason tries each rule, starting with the rules about the machine: without a network every package is "not found".
 // The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/recorded.

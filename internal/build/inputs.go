@@ -39,7 +39,8 @@ type inputs struct {
 	Space  string `json:",omitempty"`
 	Folder string `json:",omitempty"`
 
-	plain map[string]string // the requirement files as they are installed; nil: from the Space's folder
+	// installed are the requirement files as they are installed: without the Space's folder. nil: they need that folder.
+	installed map[string]string
 }
 
 func readInputs(spec Spec) (inputs, error) {
@@ -55,8 +56,9 @@ func readInputs(spec Spec) (inputs, error) {
 		in.Gradio = pinned(in.Files[requirements], "gradio")
 	}
 	var plain bool
-	if in.plain, plain = in.plainFiles(); !plain {
+	if in.installed, plain = in.plainFiles(); !plain {
 		in.Space, in.Folder = spec.Space, spec.Dir
+		in.installed, _ = in.indexedFiles()
 	}
 	return in, nil
 }

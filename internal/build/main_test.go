@@ -1,7 +1,6 @@
 package build
 
 import (
-	"archive/zip"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"spacehost/internal/build/buildtest"
 )
 
 // TestMain adds local wheels named gradio and spaces to the package index, empty except for their versions. Most
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 		{"gradio", "99.1.0", ""}, {"gradio", "99.2.0", ""}, {"spaces", "99.0.0", ""},
 		{"gradio", "99.3.0", "from huggingface_hub_of_old import HfFolder"},
 	} {
-		if err := writeWheel(wheels, w.name, w.version, w.code); err != nil {
+		if err := buildtest.Wheel(wheels, w.name, w.version, w.code); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -40,32 +41,6 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(wheels)
 		os.Exit(code)
 	}))
-}
-
-// writeWheel creates a package of one module, with the extras that the Hub requires of gradio.
-func writeWheel(dir, name, version, code string) error {
-	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s-py3-none-any.whl", name, version)))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	z := zip.NewWriter(f)
-	info := fmt.Sprintf("%s-%s.dist-info/", name, version)
-	for _, file := range [][2]string{
-		{name + "/__init__.py", code},
-		{info + "METADATA", fmt.Sprintf("Metadata-Version: 2.1\nName: %s\nVersion: %s\nProvides-Extra: oauth\nProvides-Extra: mcp\n", name, version)},
-		{info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
-		{info + "RECORD", fmt.Sprintf("%s/__init__.py,,\n%sMETADATA,,\n%sWHEEL,,\n%sRECORD,,\n", name, info, info, info)},
-	} {
-		w, err := z.Create(file[0])
-		if err != nil {
-			return err
-		}
-		if _, err := w.Write([]byte(file[1])); err != nil {
-			return err
-		}
-	}
-	return z.Close()
 }
 
 // cache is the folder that test runs share, for the uv that is installed once.

@@ -35,16 +35,29 @@ const (
 // without comments, so an installer reads exactly the lines that were judged, whatever encoding and line separators it
 // accepts.
 func (in inputs) plainFiles() (files map[string]string, ok bool) {
+	return in.filesOf(func(string) bool { return false })
+}
+
+// publicIndex matches a line that adds or sets an index whose packages are public. Such a line is not plain, because the
+// index decides about the packages. The file needs nothing of the Space's folder, though.
+var publicIndex = regexp.MustCompile(`^(?:-i|--index-url|--extra-index-url)(?:\s+|=)https://(?:download\.pytorch\.org|pypi\.org|pypi\.nvidia\.com)/[A-Za-z0-9._/-]*$`)
+
+// indexedFiles returns the requirement files as plainFiles does if all their lines are plain or name a public index.
+func (in inputs) indexedFiles() (files map[string]string, ok bool) {
+	return in.filesOf(publicIndex.MatchString)
+}
+
+func (in inputs) filesOf(further func(line string) bool) (files map[string]string, ok bool) {
 	files = map[string]string{}
 	for name, text := range in.Files {
-		if files[name], ok = in.plainText(name, text); !ok {
+		if files[name], ok = in.plainText(name, text, further); !ok {
 			return nil, false
 		}
 	}
 	return files, true
 }
 
-func (in inputs) plainText(name, text string) (plain string, ok bool) {
+func (in inputs) plainText(name, text string, further func(line string) bool) (plain string, ok bool) {
 	if len(text) >= maxFile { // its end was not read
 		return "", false
 	}
@@ -60,7 +73,7 @@ func (in inputs) plainText(name, text string) (plain string, ok bool) {
 		}
 		bare = strings.TrimSpace(continued + bare)
 		continued = ""
-		if bare != "" && !isPlainRequirement(bare) && !in.isPlainInclude(name, bare) {
+		if bare != "" && !isPlainRequirement(bare) && !in.isPlainInclude(name, bare) && !further(bare) {
 			return "", false
 		}
 		lines = append(lines, bare+"\n")

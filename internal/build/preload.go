@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 )
@@ -49,12 +50,18 @@ func (b *Builder) Preload(ctx context.Context, spec Spec, env *Environment, down
 	if err != nil {
 		return err
 	}
-	defer j.output.Close()
+	defer j.close()
 	j.variables = append(variables, "HF_HUB_DISABLE_PROGRESS_BARS=1", "HF_HUB_DISABLE_TELEMETRY=1")
+	if j.folders, err = env.Folders(ctx); err != nil {
+		return err
+	}
 	var all []step
 	for _, p := range downloads {
 		argv := append([]string{env.Python, "-I", "-c", preloadScript, p.Model, p.Commit}, p.Files...)
-		all = append(all, step{text: p.text(), do: func(ctx context.Context) error { return explainPreload(p, j.output.path, j.run(ctx, argv...)) }})
+		all = append(all, step{text: p.text(), do: func(ctx context.Context) error {
+			_, err := j.runTo(ctx, preload, io.Discard, argv...)
+			return explainPreload(p, j.output.path, err)
+		}})
 	}
 	err = j.runSteps(ctx, all)
 	if err != nil && ctx.Err() != nil {

@@ -212,14 +212,25 @@ for path in {sys.prefix, sys.base_prefix, sys.base_exec_prefix, os.path.dirname(
 
 // Folders returns the folders from which the interpreter reads, without those that lie below another one: its prefix, that
 // of its base, and the targets of editable installs that a .pth file names. A sandbox must contain them.
+//
+// The Python of an environment that a Builder has made is not started: it would run code of the Space, which could also
+// name any folder of the machine.
 func (e *Environment) Folders(ctx context.Context) ([]string, error) {
+	if e.base == "" {
+		return foldersOf(ctx, e.Python)
+	}
+	folders, err := foldersOf(ctx, e.base)
+	return append(folders, e.Dir), err
+}
+
+func foldersOf(ctx context.Context, python string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	cmd := command(ctx, e.Python, "-I", "-c", foldersScript)
+	cmd := command(ctx, python, "-I", "-c", foldersScript)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("read the folders of %s: %w: %s", e.Python, err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("read the folders of %s: %w: %s", python, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	found := slices.Sorted(strings.SplitSeq(strings.TrimSpace(stdout.String()), "\n"))
 	var all []string

@@ -24,38 +24,57 @@ type toolError struct {
 func (e *toolError) Error() string { return fmt.Sprintf("run %s: %v", e.tool, e.err) }
 func (e *toolError) Unwrap() error { return e.err }
 
-// run runs a tool in the folder of the requirement files, with its output in the log.
+// run runs a tool in the folder of the requirement files as the host, with its output in the log.
 func (j *job) run(ctx context.Context, argv ...string) error {
-	return j.runTo(ctx, io.Discard, argv...)
+	_, err := j.runTo(ctx, asHost, io.Discard, argv...)
+	return err
 }
 
-// runTo also copies the tool's standard output to stdout.
-func (j *job) runTo(ctx context.Context, stdout io.Writer, argv ...string) error {
+// runTo also copies the tool's standard output to stdout, and returns the end of all its output. Without a Confinement
+// every tool runs as the host.
+func (j *job) runTo(ctx context.Context, as access, stdout io.Writer, argv ...string) (end string, err error) {
 	fmt.Fprintf(j.output, "$ %s\n", strings.Join(argv, " "))
 	output := &tail{log: j.output}
-	cmd := command(ctx, argv...)
-	cmd.Dir = cmp.Or(j.workDir, j.spec.Dir, j.dir)
+	tool := Tool{Argv: argv, Dir: cmp.Or(j.workDir, j.spec.Dir, j.dir), Stdout: io.MultiWriter(output, stdout), Stderr: output}
+	if as == asHost || j.confinement == nil {
+		err = j.runAsHost(ctx, tool)
+	} else {
+		err = j.runConfined(ctx, as, tool)
+	}
+	if _, explained := errors.AsType[*Error](err); err != nil && !explained {
+		err = &toolError{tool: argv[0], output: string(output.kept), err: err}
+	}
+	return string(output.kept), err
+}
+
+// runAsHost runs a tool that runs no code of the Space, or every tool if there is no Confinement.
+func (j *job) runAsHost(ctx context.Context, tool Tool) error {
+	cmd := command(ctx, tool.Argv...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = tool.Dir, tool.Stdout, tool.Stderr
 	cmd.Env = append(cmd.Env, j.variables...)
-	cmd.Stderr = output
-	cmd.Stdout = io.MultiWriter(output, stdout)
+	if cache := j.cacheDir(); cache != "" {
+		cmd.Env = append(cmd.Env, "UV_CACHE_DIR="+cache)
+	}
 	for _, l := range j.locks {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, l.file)
 	}
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		awaitGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		return err
 	}
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // the tool has exited, but its daemon holds the pipe
-		return nil
-	}
-	return &toolError{tool: argv[0], output: string(output.kept), err: err}
+	return WaitGroup(ctx, cmd)
 }
 
-// command returns a tool in its own process group, which is killed as a whole when ctx ends: killing only uv or pip
-// leaves their compilers running.
+// command returns a tool that runs as the host.
 func command(ctx context.Context, argv ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := GroupCommand(ctx, argv...)
 	cmd.Env = toolEnv(os.Environ())
+	return cmd
+}
+
+// GroupCommand returns a command in its own process group, which is killed as a whole when ctx ends: killing only uv or
+// pip leaves their compilers running. Use WaitGroup to wait for it.
+func GroupCommand(ctx context.Context, argv ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = 2 * time.Second
 	cmd.Cancel = func() error {
@@ -67,12 +86,21 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 	return cmd
 }
 
+// WaitGroup waits for a started GroupCommand, and for its whole group if ctx has ended.
+func WaitGroup(ctx context.Context, cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		awaitGroup(cmd)
+	}
+	if errors.Is(err, exec.ErrWaitDelay) { // the tool has exited, but its daemon holds the pipe
+		return nil
+	}
+	return err
+}
+
 // awaitGroup waits until no process of a killed group can still write into the environment, which is then removed.
 // The wait is bounded, since a zombie that is never reaped counts as running.
 func awaitGroup(cmd *exec.Cmd) {
-	if cmd.Process == nil {
-		return
-	}
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for range 100 {
@@ -109,15 +137,16 @@ func toolEnv(host []string) []string {
 	var env []string
 	for _, variable := range host {
 		name, _, _ := strings.Cut(variable, "=")
-		if isAllowed(name) && !slices.Contains(deniedVariables, name) {
+		if isIn(name, allowedVariables) && !slices.Contains(deniedVariables, name) {
 			env = append(env, variable)
 		}
 	}
 	return append(env, fixedVariables...) // of two equal names the last has effect
 }
 
-func isAllowed(name string) bool {
-	return slices.ContainsFunc(allowedVariables, func(p string) bool {
+// isIn reports whether a list of names, or of prefixes that end in *, contains name.
+func isIn(name string, list []string) bool {
+	return slices.ContainsFunc(list, func(p string) bool {
 		prefix, isPrefix := strings.CutSuffix(p, "*")
 		return name == p || isPrefix && strings.HasPrefix(name, prefix)
 	})

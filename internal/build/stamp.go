@@ -2,6 +2,8 @@ package build
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -9,7 +11,8 @@ import (
 // stampName is the file that marks an environment as complete, and lists its contents.
 const stampName = "environment.json"
 
-// readStamp returns the environment in home if it is complete and its base Python still exists.
+// readStamp returns the environment in home if it is complete and its base Python still exists. Packages of a Space could
+// write to home when they were installed, so the stamp does not decide about paths.
 func readStamp(home string) (*Environment, bool) {
 	data, err := os.ReadFile(filepath.Join(home, stampName))
 	if err != nil {
@@ -19,19 +22,39 @@ func readStamp(home string) (*Environment, bool) {
 	if json.Unmarshal(data, env) != nil {
 		return nil, false
 	}
+	env.Python, env.Dir = pythonIn(home), home
 	_, err = os.Stat(env.Python) // follows the link to the base Python
 	return env, err == nil
 }
 
-// writeStamp writes the stamp atomically.
+// writeStamp writes the stamp atomically. The temporary file is a new one: a link of that name would lead to another file.
 func writeStamp(home string, env *Environment) error {
 	data, err := json.MarshalIndent(env, "", "  ")
 	if err != nil {
 		return err
 	}
-	temporary := filepath.Join(home, stampName+".new")
-	if err := os.WriteFile(temporary, data, 0o644); err != nil {
+	temporary, err := os.CreateTemp(home, stampName)
+	if err != nil {
 		return err
 	}
-	return os.Rename(temporary, filepath.Join(home, stampName))
+	_, err = temporary.Write(data)
+	if err = errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), filepath.Join(home, stampName))
+}
+
+// removeTree removes an environment. Packages of a Space may have taken the rights to its folders.
+func removeTree(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	// WalkDir visits a folder before it reads it.
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o700) // what stays fails below
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
 }

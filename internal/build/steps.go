@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -75,14 +76,15 @@ func (j *job) venv(ctx context.Context) error {
 	return j.copyRequirements()
 }
 
-// copyRequirements writes plain requirement files into the environment, from where they are installed. The files of the
-// Space may change after the key was computed, and would then put other packages into an environment that is shared.
+// copyRequirements writes requirement files that need nothing of the Space's folder into the environment, from where they
+// are installed. The files of the Space may change after the key was computed, and would then put other packages into an
+// environment that is shared.
 func (j *job) copyRequirements() error {
-	if j.inputs.plain == nil {
+	if j.inputs.installed == nil {
 		return nil
 	}
 	dir := filepath.Join(j.home, "requirements")
-	for name, text := range j.inputs.plain {
+	for name, text := range j.inputs.installed {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -117,8 +119,13 @@ func (j *job) installPre(ctx context.Context) error {
 	return j.installFile(ctx, preRequirements)
 }
 
+// installSDK installs packages that the host chooses, as the host. Once packages of the Space are in the environment, its
+// Python may run their code, so the installation is one of the Space's.
 func (j *job) installSDK(ctx context.Context) error {
-	return j.installWith(ctx, j.tool, j.sdk()...)
+	if j.touched {
+		return j.installWith(ctx, j.tool, j.sdk()...)
+	}
+	return j.run(ctx, j.installCommand(j.tool, j.sdk()...)...)
 }
 
 // installRequirements repeats the SDK, as the Hub does. Otherwise the installer would let requirements.txt replace
@@ -127,7 +134,6 @@ func (j *job) installRequirements(ctx context.Context) error {
 	return j.installFile(ctx, requirements, j.sdk()...)
 }
 
-func (j *job) installWith(ctx context.Context, tool installer, what ...string) error {
-	args := append([]string{"--constraint", j.constraintsPath()}, what...)
-	return j.run(ctx, append(tool.install(j.home), args...)...)
+func (j *job) installCommand(tool installer, what ...string) []string {
+	return slices.Concat(tool.install(j.home), []string{"--constraint", j.constraintsPath()}, what)
 }

@@ -2,7 +2,9 @@ package build
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ const uvVersion = "0.13.8"
 // installer is uv or pip: the command lines that create an environment and install packages into it.
 type installer struct {
 	uv      bool
+	program []string // files that a tool needs besides the environment
 	venv    func(python, home string) []string
 	install func(home string) []string
 }
@@ -27,7 +30,7 @@ type installer struct {
 //   - --project: not the Space's folder, where uv would obey pyproject.toml and uv.toml.
 func uvInstaller(uv string) installer {
 	return installer{
-		uv: true,
+		uv: true, program: []string{uv},
 		venv: func(python, home string) []string {
 			return []string{uv, "venv", "--project", filepath.Dir(home), "--seed", "--python", python, home}
 		},
@@ -56,6 +59,9 @@ func pythonIn(home string) string { return filepath.Join(home, "bin", "python") 
 func (j *job) findUV(ctx context.Context) (string, bool) {
 	for _, name := range []string{"uv", filepath.Join(j.uvHome(), "bin", "uv")} {
 		path, err := exec.LookPath(name)
+		if err == nil && j.confinement != nil {
+			path, err = binary(path)
+		}
 		if err == nil && runs(ctx, path) {
 			return path, true
 		}
@@ -70,13 +76,36 @@ func runs(ctx context.Context, uv string) bool {
 	return command(ctx, uv, "--version").Run() == nil
 }
 
+// binary follows links to a compiled program, which runs wherever it is visible. The script of a version manager would
+// need the files of that manager.
+func binary(path string) (string, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	magic := make([]byte, len(elf.ELFMAG))
+	if _, err := io.ReadFull(f, magic); err != nil || string(magic) != elf.ELFMAG {
+		return "", fmt.Errorf("%s is not a compiled program", path)
+	}
+	return path, nil
+}
+
 func (j *job) uvHome() string { return filepath.Join(j.dir, "tools", "uv-"+uvVersion) }
 
 // installUV chooses the installer. Without uv everything is installed by pip, only slower.
 func (j *job) installUV(ctx context.Context) error {
 	err := j.fetchUV(ctx)
 	if err == nil {
-		j.tool = uvInstaller(filepath.Join(j.uvHome(), "bin", "uv"))
+		path := filepath.Join(j.uvHome(), "bin", "uv")
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		j.tool = uvInstaller(path)
 		return nil
 	}
 	if ctx.Err() != nil {

@@ -32,6 +32,9 @@ type Policy struct {
 	Ports []uint16
 	// Reach are destinations that are allowed in every mode, although they are private.
 	Reach []netip.AddrPort
+	// Services are further destinations like Reach, which may belong to this machine. The host chooses them for itself, for
+	// example the package index of a build. No setting of a Space may add one.
+	Services []netip.AddrPort
 }
 
 // Destination is what a process of a Space wants to reach.
@@ -93,10 +96,10 @@ func (p Policy) mode() Mode {
 }
 
 // OpenPorts returns the ports on which the Space's namespace needs a listener at 0.0.0.0, in ascending order: those of
-// the mode and those of Reach. The kernel refuses connections to all other ports.
+// the mode, of Reach and of Services. The kernel refuses connections to all other ports.
 func (p Policy) OpenPorts() []uint16 {
 	ports := slices.Clone(p.modePorts())
-	for _, to := range p.Reach {
+	for _, to := range p.private() {
 		ports = append(ports, to.Port())
 	}
 	slices.Sort(ports)
@@ -115,7 +118,7 @@ func (p Policy) modePorts() []uint16 {
 
 // Allows returns nil, or a *RefusedError with the reason. The rules, in order:
 //
-//  1. Destinations in Reach are allowed.
+//  1. Destinations in Reach and Services are allowed.
 //  2. ModeNone allows nothing else.
 //  3. Only public addresses are allowed, and none of this machine.
 //  4. The port must be open in the mode.
@@ -157,9 +160,9 @@ func (p Policy) AllowsName(name string) error {
 }
 
 // allowsAnswer returns the reason why the resolver must not return an address, or "". The port is not known yet, so
-// an address of Reach is returned for every port.
+// an address of Reach or Services is returned for every port.
 func (p Policy) allowsAnswer(a netip.Addr, own bool) Reason {
-	if slices.ContainsFunc(p.Reach, func(to netip.AddrPort) bool { return to.Addr().Unmap() == a.Unmap() }) {
+	if slices.ContainsFunc(p.private(), func(to netip.AddrPort) bool { return to.Addr().Unmap() == a.Unmap() }) {
 		return ""
 	}
 	if reason := classify(a); reason != "" {
@@ -172,8 +175,11 @@ func (p Policy) allowsAnswer(a netip.Addr, own bool) Reason {
 }
 
 func (p Policy) reaches(to netip.AddrPort) bool {
-	return slices.ContainsFunc(p.Reach, func(allowed netip.AddrPort) bool { return unmap(allowed) == unmap(to) })
+	return slices.ContainsFunc(p.private(), func(allowed netip.AddrPort) bool { return unmap(allowed) == unmap(to) })
 }
+
+// private lists the destinations that need not be public.
+func (p Policy) private() []netip.AddrPort { return slices.Concat(p.Reach, p.Services) }
 
 func unmap(to netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(to.Addr().Unmap(), to.Port()) }
 

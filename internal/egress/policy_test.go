@@ -200,3 +200,24 @@ func TestHostNames(t *testing.T) {
 		}
 	}
 }
+
+// TestServices: a service of the host is reachable in every mode, also on loopback, at its port alone.
+func TestServices(t *testing.T) {
+	index := netip.MustParseAddrPort("127.0.0.1:3141")
+	for _, p := range []Policy{{}, {Mode: ModeNone}, {Mode: ModeNames, Names: []string{"pypi.org"}}} {
+		p.Services = []netip.AddrPort{index}
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s: %v", p.mode(), err)
+		}
+		if err := p.Allows(Destination{Addr: index, Own: true}); err != nil {
+			t.Errorf("%s: %v", p.mode(), err)
+		}
+		other := netip.AddrPortFrom(index.Addr(), 80)
+		if err := p.Allows(Destination{Addr: other, Own: true}); err == nil {
+			t.Errorf("%s: %s is allowed", p.mode(), other)
+		}
+		if !slices.Contains(p.OpenPorts(), 3141) {
+			t.Errorf("%s: ports %v", p.mode(), p.OpenPorts())
+		}
+	}
+}

@@ -70,7 +70,7 @@ func checkProxy(variable, value string) error {
 	return nil
 }
 
-// proxyFor returns the proxy for a destination, or nil. Destinations in Reach are dialled directly. NO_PROXY may name the
+// proxyFor returns the proxy for a destination, or nil. Destinations in Reach and Services are dialled directly. NO_PROXY may name the
 // destination by its name or by its address.
 func (e *Egress) proxyFor(to Destination) *url.URL {
 	if e.proxy == nil || e.policy.reaches(to.Addr) {

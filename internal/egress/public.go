@@ -50,6 +50,9 @@ var (
 	sixToFour      = netip.MustParsePrefix("2002::/16")
 )
 
+// IsPublic reports whether an address is reachable from everywhere. It does not know the addresses of this machine.
+func IsPublic(a netip.Addr) bool { return classify(a) == "" }
+
 // classify returns the reason why an address is not public, or "". An IPv6 address that carries an IPv4 address is
 // judged by that address.
 func classify(a netip.Addr) Reason {

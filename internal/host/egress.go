@@ -55,9 +55,9 @@ func (h *Host) openEgress() (err error) {
 	return nil
 }
 
-func (s *spaceRun) newEgress() (*egress.Egress, error) {
+func (s *spaceRun) newEgress(policy egress.Policy) (*egress.Egress, error) {
 	return egress.New(egress.Config{
-		Space: s.space.Name, Policy: s.policy(), Proxy: s.host.proxy, Connections: s.settings.Limits.Connections,
+		Space: s.space.Name, Policy: policy, Proxy: s.host.proxy, Connections: s.settings.Limits.Connections,
 		Logger: s.host.log.Named("egress"),
 	})
 }
@@ -66,14 +66,7 @@ func (s *spaceRun) newEgress() (*egress.Egress, error) {
 func (s *spaceRun) lastRefusal() string {
 	s.networkMu.Lock()
 	defer s.networkMu.Unlock()
-	if s.network == nil {
-		return ""
-	}
-	refusal, ok := s.network.egress.LastRefusal()
-	if !ok {
-		return ""
-	}
-	return refusal.Error()
+	return s.network.lastRefusal()
 }
 
 func (s *spaceRun) logError(message string, err error) {

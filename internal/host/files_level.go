@@ -14,6 +14,9 @@ import (
 // harmlessDevices are the devices that a program needs.
 var harmlessDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm", "/dev/ptmx", "/dev/pts"}
 
+// systemRead lists what every process at level files may read of the machine.
+func systemRead() []string { return append(slices.Clone(systemFolders), "/etc") }
+
 // filesSpec implements worker.SupervisorConfig.Files: it lists what a start at level files may read, write and connect to.
 // Landlock gives no view of its own: all paths are those of the machine, and layers do not exist.
 func (s *spaceRun) filesSpec(start worker.StartInfo) (*sandbox.FilesSpec, error) {
@@ -26,7 +29,7 @@ func (s *spaceRun) filesSpec(start worker.StartInfo) (*sandbox.FilesSpec, error)
 		return nil, v.err
 	}
 	rules := sandbox.FileRules{
-		Read:  slices.Concat(systemFolders, []string{"/etc", start.Runner, start.RunDir, start.Python}, s.interpreterFolders, certificatePaths()),
+		Read:  slices.Concat(systemRead(), []string{start.Runner, start.RunDir, start.Python}, s.interpreterFolders, certificatePaths()),
 		Write: slices.Concat(writable, harmlessDevices),
 		Bind:  []uint16{uint16(start.Port)},
 	}

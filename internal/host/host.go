@@ -67,7 +67,7 @@ type Host struct {
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)}
 	for _, step := range []func() error{
-		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
+		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
 		h.declarePeople,
 	} {
 		if err := step(); err != nil {

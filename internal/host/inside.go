@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -37,10 +38,7 @@ func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: uint64(s.settings.Limits.Processes)}
-	if spec.Processes == 0 {
-		spec.Processes = defaultProcesses
-	}
+	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: s.maxProcesses()}
 	for _, one := range s.insideSockets(start) {
 		spec.Sockets = append(spec.Sockets, one.Socket)
 	}
@@ -50,6 +48,11 @@ func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
 // defaultProcesses is the limit of processes and threads of a Space.
 const defaultProcesses = 4096
 
+// maxProcesses is the limit of processes and threads in one sandbox of the Space.
+func (s *spaceRun) maxProcesses() uint64 {
+	return cmp.Or(uint64(s.settings.Limits.Processes), defaultProcesses)
+}
+
 // insideSockets lists the sockets of a start. Its order is the same for every call with the same start.
 func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
 	all = append(all, s.attached("device", fmt.Sprintf("127.0.0.1:%d", start.Device), s.deviceSite(start.Instance)))
@@ -57,6 +60,11 @@ func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
 	for _, address := range s.host.addressesInside(s.host.console) {
 		all = append(all, s.attached("hub", address, s.host.hubSite))
 	}
+	return append(all, s.egressSockets(s.policy())...)
+}
+
+// egressSockets lists the sockets through which the processes of a sandbox reach other machines.
+func (s *spaceRun) egressSockets(policy egress.Policy) (all []insideSocket) {
 	all = append(all, insideSocket{sandbox.Socket{Name: "names", Network: "udp4", Address: "127.0.0.1:53"}, func(n *insideNetwork, f *os.File) error {
 		conn, err := net.FilePacketConn(f)
 		if err == nil {
@@ -67,7 +75,7 @@ func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
 	all = append(all, listening("names", "127.0.0.1:53", func(n *insideNetwork, l net.Listener) {
 		n.serving.Go(func() { s.logEnd("resolver", n.egress.ServeDNSTCP(l)) })
 	}))
-	for _, port := range s.policy().OpenPorts() {
+	for _, port := range policy.OpenPorts() {
 		all = append(all, listening("egress", fmt.Sprintf("0.0.0.0:%d", port), func(n *insideNetwork, l net.Listener) {
 			n.serving.Go(func() { s.logEnd("egress", n.egress.ServeTCP(l)) })
 		}))
@@ -177,11 +185,19 @@ func (s *spaceRun) hostsFile() string {
 // socketsOpened implements worker.SupervisorConfig.Opened: it serves the sockets of a start until processEnded. Without
 // egress, the sockets are closed, and the Space's connections are refused.
 func (s *spaceRun) socketsOpened(start worker.StartInfo, files []*os.File) {
+	n := s.openNetwork(s.policy(), s.insideSockets(start), files)
+	s.networkMu.Lock()
+	defer s.networkMu.Unlock()
+	s.network = n
+}
+
+// openNetwork serves the sockets of a sandbox, in the order of its Spec.
+func (s *spaceRun) openNetwork(policy egress.Policy, sockets []insideSocket, files []*os.File) *insideNetwork {
 	n, err := &insideNetwork{}, error(nil)
-	if n.egress, err = s.newEgress(); err != nil {
+	if n.egress, err = s.newEgress(policy); err != nil {
 		s.logError("cannot open the network of a space", err)
 	}
-	for i, one := range s.insideSockets(start) {
+	for i, one := range sockets {
 		if i >= len(files) {
 			break
 		}
@@ -192,9 +208,28 @@ func (s *spaceRun) socketsOpened(start worker.StartInfo, files []*os.File) {
 		}
 		files[i].Close()
 	}
-	s.networkMu.Lock()
-	defer s.networkMu.Unlock()
-	s.network = n
+	return n
+}
+
+// close ends the service of the sockets.
+func (n *insideNetwork) close(s *server.Server) {
+	s.Detach(n.attachments...)
+	if n.egress != nil {
+		_ = n.egress.Close() // never fails
+	}
+	n.serving.Wait()
+}
+
+// lastRefusal describes the last destination that the rules refused; "" if there is none.
+func (n *insideNetwork) lastRefusal() string {
+	if n == nil || n.egress == nil {
+		return ""
+	}
+	refusal, ok := n.egress.LastRefusal()
+	if !ok {
+		return ""
+	}
+	return refusal.Error()
 }
 
 // closeNetwork ends the host's side of the network of the current start.
@@ -204,11 +239,7 @@ func (s *spaceRun) closeNetwork() {
 	s.network = nil
 	s.networkMu.Unlock()
 	if n != nil {
-		s.host.server.Detach(n.attachments...)
-		if n.egress != nil {
-			_ = n.egress.Close() // never fails
-		}
-		n.serving.Wait()
+		n.close(s.host.server)
 	}
 }
 

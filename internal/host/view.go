@@ -36,8 +36,8 @@ type view struct {
 func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) {
 	v := &view{}
 	v.system()
-	v.etc(s)
 	storage := s.storage()
+	v.etc(filepath.Dir(storage.Uploads), s.hostsFile())
 	v.fresh(s.layer("tmp"))
 	v.writable(s.layer("tmp"), "/tmp")
 	v.same(sandbox.ReadOnly, start.Runner)
@@ -134,17 +134,16 @@ func (v *view) system() {
 }
 
 // etc mounts the public configuration, and files of the Space's own where the machine's would name other users and hosts.
-func (v *view) etc(s *spaceRun) {
+func (v *view) etc(home, hosts string) {
 	for _, pattern := range systemConfiguration {
 		found, _ := filepath.Glob(filepath.Join("/etc", pattern)) // the patterns are well formed
 		for _, path := range found {
 			v.same(sandbox.ReadOnly, path)
 		}
 	}
-	home := filepath.Dir(s.storage().Uploads)
 	for name, text := range map[string]string{
 		"resolv.conf": "nameserver 127.0.0.1\n",
-		"hosts":       s.hostsFile(),
+		"hosts":       hosts,
 		"hostname":    "space\n",
 		"passwd":      fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nuser:x:%d:%d::%s:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", sandbox.InsideID, sandbox.InsideID, home),
 		"group":       fmt.Sprintf("root:x:0:\nuser:x:%d:\nnogroup:x:65534:\n", sandbox.InsideID),
