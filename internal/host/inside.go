@@ -37,7 +37,7 @@ func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: uint64(s.settings.Limits.Processes)}
+	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: uint64(s.settings.Limits.Processes), User: s.uid()}
 	if spec.Processes == 0 {
 		spec.Processes = defaultProcesses
 	}
