@@ -67,7 +67,7 @@ var rooms = map[string][]string{
 var keepers = map[string][]string{
 	"github.com/labstack/echo/v4":        {"internal/host", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console", "internal/control", "internal/metrics", "internal/views"},
 	"github.com/NVIDIA/go-nvml":          {"gpu/nvml"},
-	"database/sql":                       {"internal/host", "migrations", "quota", "internal/lease", "internal/people", "internal/sqlrows"},
+	"database/sql":                       {"internal/host", "migrations", "quota", "internal/lease", "internal/people", "internal/space", "internal/sqlrows"},
 	"github.com/mattn/go-sqlite3":        {"migrations", "quota", "internal/lease"},
 	"github.com/golang-jwt/jwt":          {"internal/token"},
 	"github.com/vishvananda/netlink":     {"internal/proctree", "internal/sandbox"},

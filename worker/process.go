@@ -250,6 +250,10 @@ func (p *Process) begin() error {
 		}
 		*to, ends, readers = w, append(ends, w), append(readers, r)
 	}
+	if err := p.giveOutput(ends); err != nil {
+		closeAll(append(ends, readers...))
+		return err
+	}
 	err := p.startCommand()
 	closeAll(ends)
 	if err != nil {

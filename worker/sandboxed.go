@@ -35,6 +35,21 @@ func (p *Process) wrap(channel *os.File) (err error) {
 	return nil
 }
 
+// giveOutput gives the ends of the output to the user of the sandbox, if it has its own. Programs open /dev/stdout, and
+// the kernel then checks the owner of the pipe.
+func (p *Process) giveOutput(ends []*os.File) error {
+	if p.config.Sandbox == nil || p.config.Sandbox.User == 0 {
+		return nil
+	}
+	user := int(p.config.Sandbox.User)
+	for _, end := range ends {
+		if err := end.Chown(user, user); err != nil {
+			return fmt.Errorf("give the output to uid %d: %w", user, err)
+		}
+	}
+	return nil
+}
+
 func absolute(program string) (string, error) {
 	path, err := filepath.Abs(program)
 	if err != nil {

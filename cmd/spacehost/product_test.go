@@ -70,7 +70,7 @@ func startCommand(t testing.TB, state string, args ...string) *product {
 }
 
 // levelVariable selects the level of isolation at which the tests run their Spaces. Without it they run at the default of
-// the command, which is namespaces on a machine that offers it.
+// the command, which is namespaces on a machine that offers it. At users, `run`, which lacks that level, uses namespaces.
 const levelVariable = "SPACEHOST_TEST_ISOLATION"
 
 // atLevel adds the level to a command line, or for `serve` to its file, unless it is there already.
@@ -81,8 +81,14 @@ func atLevel(t testing.TB, args []string) []string {
 		return args
 	}
 	at := slices.Index(args, "--config")
+	if at < 0 && level == "users" {
+		level = "namespaces"
+	}
 	if at < 0 {
 		return append(slices.Clone(args), "--isolation", level)
+	}
+	if level == "users" {
+		level += fmt.Sprintf("\nusers: %d-%d", firstUID, firstUID+99)
 	}
 	text, err := os.ReadFile(args[at+1])
 	if err == nil && !bytes.Contains(text, []byte("isolation:")) {

@@ -12,13 +12,13 @@ func (l *loader) crossCheck(root node) {
 		root.fail("no Spaces are defined; add at least one under `spaces`")
 	}
 	names, claims := l.checkPeople(), l.hostClaims(root)
-	l.checkUsers()
 	spaces := l.spaceNames()
 	for i := range l.spaces {
 		l.checkSpace(&l.spaces[i], names, claims)
 		l.checkIsolation(&l.spaces[i], spaces)
 		l.settings.Spaces = append(l.settings.Spaces, l.spaces[i].SpaceSettings)
 	}
+	l.checkUsers()
 }
 
 // checkPeople returns the names of all people.

@@ -268,5 +268,7 @@ func (l *loader) checkUsers() {
 		l.usersAt.fail("only root can run Spaces with other uids; start spacehost as root, or remove `users`")
 	case uids.Len() < len(l.spaces):
 		l.usersAt.fail("%s has %d uids for %d Spaces; give a range with at least one uid per Space", uids, uids.Len(), len(l.spaces))
+	case !slices.ContainsFunc(l.spaces, func(s spaceEntry) bool { return s.IsolationSettings.Isolation == IsolationUsers }):
+		l.warn(l.usersAt, "no Space uses these uids; set `isolation: users`, or remove `users`")
 	}
 }

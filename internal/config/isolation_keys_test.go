@@ -160,6 +160,14 @@ func TestUsersRequireRoot(t *testing.T) {
 	}
 }
 
+// TestUnusedUsersWarn checks that uids which no Space uses are a warning: the Spaces still run as root.
+func TestUnusedUsersWarn(t *testing.T) {
+	_, warnings, err := isolationIn(t, demo+"users: 200000-200999\n", "", true)
+	if want := "lab.yaml:2: users: no Space uses these uids; set `isolation: users`, or remove `users`"; err != nil || len(warnings) != 1 || warnings[0] != want {
+		t.Errorf("got %q, %v, want %s", warnings, err, want)
+	}
+}
+
 // TestStateFlagProtectsMounts checks mounts against the state folder of --state, which overrides the file's.
 func TestStateFlagProtectsMounts(t *testing.T) {
 	text := "state: /var/lib/elsewhere\nspaces: [{folder: demo, address: ':0', mounts: [/usr/share]}]\n"

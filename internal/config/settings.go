@@ -78,8 +78,11 @@ const (
 // IsServe reports whether the host serves several people (`serve`), not one user on one machine (`run`).
 func (s Settings) IsServe() bool { return s.File != "" }
 
-// SpacesAreRoot reports whether the code of Spaces runs as root: Spaces run as the user of the host.
-func (s Settings) SpacesAreRoot() bool { return os.Geteuid() == 0 }
+// SpacesAreRoot reports whether the code of a Space runs as root: below IsolationUsers, Spaces run as the user of the host.
+func (s Settings) SpacesAreRoot() bool {
+	asHost := func(one SpaceSettings) bool { return one.Isolation != IsolationUsers }
+	return os.Geteuid() == 0 && (len(s.Spaces) == 0 || slices.ContainsFunc(s.Spaces, asHost))
+}
 
 // IsHub reports whether a browser's identity is passed to Spaces only in the ways that the Hub uses.
 func (s Settings) IsHub() bool { return s.IdentityMode == "hub" }

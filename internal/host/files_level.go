@@ -82,7 +82,7 @@ func (s *spaceRun) processLimits() []sandbox.Limit {
 // isolatedVariables changes the environment of a Space for its level.
 func (s *spaceRun) isolatedVariables(vars []string) []string {
 	switch s.level {
-	case config.IsolationNamespaces:
+	case config.IsolationNamespaces, config.IsolationUsers:
 		return withoutProxies(vars)
 	case config.IsolationFiles:
 		// The Hub's client writes into its cache, so a shared one would have to be writable (huggingface_hub#2797).

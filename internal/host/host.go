@@ -54,9 +54,10 @@ type Host struct {
 	metrics    *metrics.Metrics
 	server     *server.Server
 	console    server.Site
-	devices    server.Site // loopback only, behind secret paths
-	hubSite    *echo.Echo  // what a Space reaches at the console's address from its own network
-	levels     levels      // of isolation that this machine offers
+	devices    server.Site       // loopback only, behind secret paths
+	hubSite    *echo.Echo        // what a Space reaches at the console's address from its own network
+	levels     levels            // of isolation that this machine offers
+	uids       map[string]uint32 // by Space, of those at level users
 	proxy      *egress.Proxy
 	runsNote   sync.Once // the line of RunsOver
 	closers    []func()
@@ -67,7 +68,7 @@ type Host struct {
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
 	h := &Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)}
 	for _, step := range []func() error{
-		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
+		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.reserveUIDs, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
 		h.declarePeople,
 	} {
 		if err := step(); err != nil {

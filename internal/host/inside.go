@@ -38,7 +38,7 @@ func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: s.maxProcesses()}
+	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: s.maxProcesses(), User: s.uid()}
 	for _, one := range s.insideSockets(start) {
 		spec.Sockets = append(spec.Sockets, one.Socket)
 	}

@@ -16,6 +16,17 @@ type levels struct {
 	namespaces error // why the level is not available; nil if it is
 	files      sandbox.FilesProbe
 	overlay    bool // the file system of the state folder can hold layers
+	// users is tried only if a Space demands it. Layers need more of the kernel than at level namespaces (Linux 5.19).
+	users        error
+	usersOverlay bool
+}
+
+// canLayer reports whether the Space's folders can have layers.
+func (s *spaceRun) canLayer() bool {
+	if s.level == config.IsolationUsers {
+		return s.host.levels.usersOverlay
+	}
+	return s.host.levels.overlay
 }
 
 // selectIsolation determines the level of each Space. A level that the settings demand and that this machine does not
@@ -44,7 +55,10 @@ func (h *Host) probeLevels() error {
 		return fmt.Errorf("try levels of isolation: %w", err)
 	}
 	h.levels = levels{namespaces: probe.Err, overlay: probe.Overlay, files: sandbox.ProbeFiles()}
-	if !probe.Overlay && probe.Err == nil {
+	if err := h.probeUsers(); err != nil {
+		return err
+	}
+	if !probe.Overlay && probe.Err == nil || h.levels.users == nil && len(h.uids) > 0 && !h.levels.usersOverlay {
 		h.screen.note(fmt.Sprintf("warning: the file system of %s cannot hold layers: environments and Space folders are read-only, and no model of this user is shared", h.state.dir))
 	}
 	return nil
@@ -53,9 +67,6 @@ func (h *Host) probeLevels() error {
 // selectLevel chooses the level of a Space.
 func (s *spaceRun) selectLevel() error {
 	demanded := s.settings.Isolation
-	if demanded == config.IsolationUsers {
-		return s.settings.Places["isolation"].Mistake("the level users is not available in this version; use namespaces")
-	}
 	if demanded != config.IsolationAuto {
 		s.level = demanded
 		if err := s.host.levels.lacks(demanded); err != nil {
@@ -81,6 +92,8 @@ func (l levels) lacks(level config.Isolation) error {
 		return l.files.Err
 	case config.IsolationNamespaces:
 		return l.namespaces
+	case config.IsolationUsers:
+		return l.users
 	}
 	return errors.New("unknown level")
 }
@@ -91,6 +104,7 @@ func (s *spaceRun) isolationLine() string {
 		config.IsolationNone:       "not isolated from this machine: run only code that you would run yourself",
 		config.IsolationFiles:      "only its files are isolated from this machine",
 		config.IsolationNamespaces: "isolated from this machine: own files, processes and network",
+		config.IsolationUsers:      fmt.Sprintf("isolated from this machine: own files, processes, network and uid %d", s.uid()),
 	}[s.level]
 	line := fmt.Sprintf("%s: %s (isolation: %s)", s.space.Name, promise, s.level)
 	if s.settings.Isolation != config.IsolationAuto {

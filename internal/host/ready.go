@@ -29,7 +29,7 @@ func (h *Host) greet() {
 		}
 	}
 	if h.settings.SpacesAreRoot() {
-		h.screen.note("WARNING: spacehost runs as root. The kernel treats the code of every Space as root for the files and devices that the Space sees; below level namespaces it is root on this machine. Run spacehost as an ordinary user.")
+		h.screen.note(h.rootWarning())
 		h.log.Warn("spaces run as root")
 	}
 	h.noteLimits()
@@ -42,6 +42,15 @@ func (h *Host) greet() {
 		return
 	}
 	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+}
+
+// rootWarning is about Spaces that run as the root user of the host. Only a file of `serve` can give them other uids.
+func (h *Host) rootWarning() string {
+	text := "WARNING: spacehost runs as root. The kernel treats the code of every Space below level users as root for the files and devices that the Space sees; below level namespaces it is root on this machine. Run spacehost as an ordinary user"
+	if h.settings.IsServe() {
+		text += ", or give each Space a uid of its own: set `isolation: users` and a range of uids that no account uses, such as `users: 200000-200999`"
+	}
+	return text + "."
 }
 
 // hardwareNote names the GPU that torch shows, where it can be changed, and the seconds that spaces adds for it (spaces/zero/configs.json, 0.51.3).

@@ -5,21 +5,37 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"spacehost/internal/config"
 )
 
-// TestRootIsReported checks that `run` and `serve` warn once if Spaces are root, which they are if this test runs as root.
+// TestRootIsReported checks that `run` and `serve` warn once if Spaces are root, which they are if this test runs as root and
+// a Space has no uid of its own. Only `serve` can give it one.
 func TestRootIsReported(t *testing.T) {
-	want := 0
-	if os.Geteuid() == 0 {
-		want = 1
-	}
-	for _, file := range []string{"", "lab.yaml"} {
+	for _, row := range []struct {
+		file   string
+		levels []config.Isolation
+		warns  bool
+		next   string
+	}{
+		{"", []config.Isolation{config.IsolationNamespaces}, true, "Run spacehost as an ordinary user."},
+		{"lab.yaml", []config.Isolation{config.IsolationUsers, config.IsolationNamespaces}, true, "`isolation: users` and a range of uids that no account uses, such as `users: 200000-200999`."},
+		{"lab.yaml", []config.Isolation{config.IsolationUsers, config.IsolationUsers}, false, ""},
+	} {
 		h := serveTestHost(t)
 		var shown bytes.Buffer
-		h.settings.File, h.screen = file, newScreen(false, &shown, &shown)
+		h.settings.File, h.screen = row.file, newScreen(false, &shown, &shown)
+		h.settings.Spaces = nil
+		for _, level := range row.levels {
+			h.settings.Spaces = append(h.settings.Spaces, config.SpaceSettings{IsolationSettings: config.IsolationSettings{Isolation: level}})
+		}
 		h.greet()
-		if got := strings.Count(shown.String(), "WARNING: spacehost runs as root. The kernel treats the code of every Space as root"); got != want {
-			t.Errorf("with the file %q: %d warnings, want %d:\n%s", file, got, want, &shown)
+		want := 0
+		if os.Geteuid() == 0 && row.warns {
+			want = 1
+		}
+		if got := strings.Count(shown.String(), "WARNING: spacehost runs as root."); got != want || want == 1 && !strings.Contains(shown.String(), row.next) {
+			t.Errorf("with the file %q and levels %v: %d warnings, want %d with %q:\n%s", row.file, row.levels, got, want, row.next, &shown)
 		}
 	}
 }

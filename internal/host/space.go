@@ -72,7 +72,7 @@ func (s *spaceRun) wire() {
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {
-	case config.IsolationNamespaces:
+	case config.IsolationNamespaces, config.IsolationUsers:
 		c.Sandbox, c.Opened = s.sandboxSpec, s.socketsOpened
 	case config.IsolationFiles:
 		c.Files = s.filesSpec

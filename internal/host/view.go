@@ -40,17 +40,17 @@ func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) 
 	v.etc(filepath.Dir(storage.Uploads), s.hostsFile())
 	v.fresh(s.layer("tmp"))
 	v.writable(s.layer("tmp"), "/tmp")
-	v.same(sandbox.ReadOnly, start.Runner)
+	v.owned(start.Runner)
 	// Only the file, which Start creates: the run folder contains the mount point of the new root.
 	marker := filepath.Join(start.RunDir, markerFile)
-	v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: marker, Target: marker})
+	v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: marker, Target: marker, Owned: true})
 	v.writable(filepath.Dir(storage.Uploads), filepath.Dir(storage.Uploads))
 	v.hubCache(s)
 	for _, folder := range s.interpreterFolders {
 		v.interpreter(s, start, folder)
 	}
 	if !slices.ContainsFunc(s.interpreterFolders, func(folder string) bool { return isBelow(start.Python, folder) }) {
-		v.same(sandbox.ReadOnly, start.Python) // a script of the operator that starts the interpreter
+		v.owned(start.Python) // a script of the operator that starts the interpreter
 	}
 	v.source(s)
 	for _, path := range certificatePaths() {
@@ -84,6 +84,14 @@ func (v *view) same(kind sandbox.MountKind, path string) {
 	}
 }
 
+// owned mounts a path of the host's for reading, if it exists. At level users the Space's user reads it as its owner does:
+// the host may have created it with a umask that excludes other users.
+func (v *view) owned(path string) {
+	if _, err := os.Stat(path); err == nil {
+		v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: path, Target: path, Owned: true})
+	}
+}
+
 // writable creates a folder and mounts it.
 func (v *view) writable(folder, target string) {
 	v.make(folder)
@@ -108,8 +116,8 @@ func (v *view) fresh(layer string) {
 // overlay mounts shared with a layer for changes, or without one where the file system of the state folder cannot hold a
 // layer.
 func (v *view) overlay(s *spaceRun, shared, layer string) {
-	if !s.host.levels.overlay {
-		v.same(sandbox.ReadOnly, shared)
+	if !s.canLayer() {
+		v.owned(shared)
 		return
 	}
 	work := layer + ".work"
@@ -161,7 +169,7 @@ func (v *view) hubCache(s *spaceRun) {
 	}
 	v.writable(s.layer("hf"), shared)
 	models := filepath.Join(shared, "hub")
-	if _, err := os.Stat(models); err == nil && !s.settings.PrivateCache && s.host.levels.overlay {
+	if _, err := os.Stat(models); err == nil && !s.settings.PrivateCache && s.canLayer() {
 		v.overlay(s, models, s.layer("hub"))
 	}
 }
@@ -174,7 +182,7 @@ func (v *view) interpreter(s *spaceRun, start worker.StartInfo, folder string) {
 	case folder == s.env.Dir:
 		v.overlay(s, folder, filepath.Join(start.RunDir, "environment"))
 	default:
-		v.same(sandbox.ReadOnly, folder)
+		v.owned(folder)
 	}
 }
 
@@ -188,7 +196,7 @@ func (v *view) source(s *spaceRun) {
 		v.fresh(layer)
 		v.overlay(s, s.space.Dir, layer)
 	default:
-		v.same(sandbox.ReadOnly, s.space.Dir)
+		v.owned(s.space.Dir)
 	}
 }
 

@@ -2,23 +2,25 @@
 //
 // # Terms
 //
-//   - A level is a set of promises: `none`, `files`, `namespaces`.
+//   - A level is a set of promises: `none`, `files`, `namespaces`, `users`.
 //   - Level `files` confines a process by Landlock (files, signals, TCP ports) and by seccomp (system calls). The
 //     process shares everything else with the machine.
 //   - Level `namespaces` gives the process users, mounts, pids, a network, IPC and a host name of its own. It sees only
 //     what the Spec names, and ends with the host.
-//   - A sandbox is one start at level `namespaces`. Init is its process 1: this program, started again. The interpreter is
+//   - Level `users` is level `namespaces` with a uid of the Space's own (Spec.User), for a host that is root.
+//   - A sandbox is one start at level `namespaces` or `users`. Init is its process 1: this program, started again. The interpreter is
 //     a child of init. The host is the process that called New.
 //   - A layer is a folder that receives the changes of an overlay.
+//   - A tree is a detached mount: a descriptor of a folder that is mounted nowhere.
 //   - The helper is this program, started in place of the Space's interpreter. It confines its own thread and is then
 //     replaced by the interpreter (execve). The pid stays.
 //
 // # Types and callers
 //
 //   - FilesSpec describes one start at level `files`. Package worker calls Confine on the command of the interpreter.
-//   - ProbeFiles and Probe try a level in a process of its own. Packages internal/host and internal/check call them.
-//   - Sandbox is the host's end of one start at level `namespaces`: New, Begin, Dial, HostPID, Close. Package worker calls it.
-//   - MaybeRun is called first in main: it runs init, the helper and the probe.
+//   - ProbeFiles, Probe and ProbeUser try a level in a process of its own. Packages internal/host and internal/check call them.
+//   - Sandbox is the host's end of one sandbox: New, Begin, Dial, HostPID, Close. Package worker calls it.
+//   - MaybeRun is called first in main: it runs init, the holder of a user namespace, the helper and the probe.
 //
 // # Life of a sandbox
 //
@@ -31,6 +33,14 @@
 // The steps of init are a table in init.go. A socket belongs to the network in which it was created: init opens the
 // sockets of the Spec and hands them to the host, and connects for the host (Dial). The host therefore knows the owner of
 // each connection without a lookup, and no byte is copied.
+//
+// # Files at level users
+//
+// Init runs with the Space's uid and cannot walk to the folders of the host. New therefore opens every mount of the Spec as
+// a tree, which init inherits and attaches. On disk all files keep their owner: in an idmapped tree, the files of the
+// owner of Source have the Space's uid, and new files get that owner on disk. Files of other owners show as nobody's. An
+// overlay is mounted by init from idmapped trees (Linux 5.19). All trees are private: no mount of a sandbox propagates to
+// the machine, whose mounts systemd makes shared.
 //
 // # Steps of the helper
 //

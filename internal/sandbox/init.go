@@ -24,6 +24,7 @@ const (
 	channelFD = 3
 	controlFD = 4
 	specFD    = 5
+	treesFD   = 6 // the first tree of openMounts
 )
 
 // initFailed is the exit code of init after a failed step.
@@ -31,15 +32,16 @@ const initFailed = 125
 
 // Steps that callers distinguish (StepError.Step).
 const (
-	StepClone = "create the namespaces"  // the start of init itself
-	StepView  = "open the view of files" // all mounts
+	stepTrees = "open the folders as another user" // of the host
+	StepClone = "create the namespaces"            // the start of init itself
+	StepView  = "open the view of files"           // all mounts
 	// stepAnswer is a step of the host: init has ended without a word, for example because it was killed.
 	stepAnswer = "wait for init"
 )
 
 // initProcess is process 1 of a sandbox.
 type initProcess struct {
-	spec    Spec
+	spec    initSpec
 	control *net.UnixConn
 	runner  int // pid of the interpreter
 }
@@ -84,10 +86,10 @@ func (p *initProcess) steps() []initStep {
 		{"read the configuration", p.readSpec},
 		{"wait for the host", p.awaitGo},
 		{"open the network", p.network},
-		{StepView, func() error { return openView(p.spec) }},
+		{StepView, p.view},
 		{"set the host name", func() error { return unix.Sethostname([]byte("space")) }},
 		{"separate the cgroup", func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }},
-		{"drop rights", func() error { return confine(p.spec) }},
+		{"drop rights", func() error { return confine(p.spec.Spec) }},
 		{"start the interpreter", p.startRunner},
 		{"report the start", func() error { return send(p.control, message{Op: "started", PID: p.runner}) }},
 	}
@@ -121,7 +123,7 @@ func (p *initProcess) awaitGo() error {
 }
 
 func (p *initProcess) network() error {
-	files, err := openNetwork(p.spec)
+	files, err := openNetwork(p.spec.Spec)
 	if err != nil {
 		return err
 	}
@@ -130,6 +132,21 @@ func (p *initProcess) network() error {
 		return nil
 	}
 	return send(p.control, message{Op: "sockets"}, files...)
+}
+
+// view opens the view and closes the trees, which contain more than it shows.
+func (p *initProcess) view() error {
+	if err := openView(p.spec); err != nil {
+		return err
+	}
+	for _, m := range p.spec.Mounts {
+		for _, tree := range []int{m.SourceTree, m.LayerTree} {
+			if tree != 0 {
+				_ = syscall.Close(tree) // no write to complete
+			}
+		}
+	}
+	return nil
 }
 
 func (p *initProcess) startRunner() (err error) {

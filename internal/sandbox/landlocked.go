@@ -23,9 +23,8 @@ const (
 	probeName = "spacehost: probe of level files"
 )
 
-// MaybeRun runs the helper process that this program was started as: init, the helper of level files or its probe. It
-// does not return then. Otherwise it returns
-// at once. Call it first in main, and in TestMain of packages that use this package.
+// MaybeRun runs the helper process that this program was started as: init, the holder of a user namespace, the helper
+// of level files or its probe. It does not return then. Otherwise it returns at once. Call it first in main, and in TestMain of packages that use this package.
 func MaybeRun() {
 	switch os.Args[0] {
 	case filesName:
@@ -34,6 +33,8 @@ func MaybeRun() {
 		runProbe()
 	case initName:
 		runInit()
+	case mapName:
+		runMap()
 	}
 }
 

@@ -40,10 +40,19 @@ func TestMain(m *testing.M) {
 // runFake runs a process of fakes and returns its output.
 func runFake(t *testing.T, name string, args ...string) (stdout string, state *os.ProcessState) {
 	t.Helper()
+	return runFakeAs(t, uint32(os.Geteuid()), name, args...)
+}
+
+// runFakeAs is runFake as another user, for root.
+func runFakeAs(t *testing.T, uid uint32, name string, args ...string) (stdout string, state *os.ProcessState) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{fakePrefix + name}, args...)
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	if uid != uint32(os.Geteuid()) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
 	out, err := cmd.Output()
 	if cmd.ProcessState == nil {
 		t.Fatal(err)

@@ -17,7 +17,12 @@ type NamespacesProbe struct {
 
 // Probe starts a sandbox without an interpreter, with a layer below dir, which it creates. It takes about 20 ms. The error
 // reports that dir cannot be used. Probe honours feature.Variable.
-func Probe(dir string) (NamespacesProbe, error) {
+func Probe(dir string) (NamespacesProbe, error) { return probe(dir, 0) }
+
+// ProbeUser is like Probe for a sandbox with a Spec.User. It also needs a file system with idmapped mounts at dir.
+func ProbeUser(dir string, user uint32) (NamespacesProbe, error) { return probe(dir, user) }
+
+func probe(dir string, user uint32) (NamespacesProbe, error) {
 	for _, name := range []string{feature.Userns, feature.Seccomp} {
 		if feature.Disabled(name) {
 			return NamespacesProbe{Err: fmt.Errorf("%s is disabled by %s", name, feature.Variable)}, nil
@@ -32,14 +37,15 @@ func Probe(dir string) (NamespacesProbe, error) {
 	}
 	defer func() { _ = removeAll(folder) }() // a folder that stays is empty but for empty folders
 	path := func(name string) string { return filepath.Join(folder, name) }
-	for _, name := range []string{"root", "lower", "upper", "work"} {
+	for _, name := range []string{"root", "own", "lower", "upper", "work"} {
 		if err := os.Mkdir(path(name), 0o700); err != nil {
 			return NamespacesProbe{}, err
 		}
 	}
-	spec := Spec{Root: path("root"), CatchAll: true, Sockets: []Socket{{"egress", "tcp4", "0.0.0.0:443"}, {"names", "udp4", "127.0.0.1:53"}}}
+	spec := Spec{Root: path("root"), User: user, CatchAll: true, Sockets: []Socket{{"egress", "tcp4", "0.0.0.0:443"}, {"names", "udp4", "127.0.0.1:53"}}}
+	spec.Mounts = []Mount{{Kind: ReadWrite, Source: path("own"), Target: "/own"}}
 	layered := spec
-	layered.Mounts = []Mount{{Kind: Overlay, Source: path("lower"), Target: "/layered", Upper: path("upper"), Work: path("work")}}
+	layered.Mounts = []Mount{spec.Mounts[0], {Kind: Overlay, Source: path("lower"), Target: "/layered", Upper: path("upper"), Work: path("work")}}
 	err = try(layered)
 	if err == nil {
 		return NamespacesProbe{Overlay: true}, nil

@@ -25,11 +25,14 @@ type Spec struct {
 	Argv      []string // the interpreter, by its absolute path, and its arguments; empty: init sets everything up and exits
 	Env       []string
 	Dir       string
-	Root      string // existing folder of the host on which init mounts the new root
+	Root      string // existing folder of the host on which init mounts the new root; with User, New chooses it
 	Mounts    []Mount
 	Sockets   []Socket
 	CatchAll  bool   // every IPv4 address is local: wildcard Sockets receive connections to any address
 	Processes uint64 // limit of processes and threads (RLIMIT_NPROC), which the kernel ignores for root; 0: none
+	// User is the kernel's uid and gid of every process of the sandbox, which only root can set. Files on disk keep their
+	// owners. 0: the user of the host.
+	User uint32
 }
 
 // MountKind is the kind of a Mount.
@@ -51,8 +54,11 @@ type Mount struct {
 	Kind        MountKind
 	Source      string // on the host
 	Target      string // in the sandbox
-	Upper, Work string // of an Overlay: existing folders on one file system
+	Upper, Work string // of an Overlay: existing folders on one file system; with Spec.User also in one folder
 	Text        string
+	// Owned gives the Spec.User the rights of Source's owner at a ReadOnly mount, where the file system allows it. Without
+	// it, the user has the rights of any other user of the machine. ReadWrite and Overlay always give them.
+	Owned bool
 }
 
 // Socket is a socket that init opens in the network of the sandbox and hands to the host.
@@ -111,40 +117,69 @@ type answer struct {
 }
 
 // New prepares a sandbox. The interpreter inherits channel as descriptor 3. Call Begin after the start of Cmd, and Close
-// in any case.
+// in any case. An error is a *StepError if a mount of a Spec with a User cannot be opened.
 func New(spec Spec, channel *os.File) (*Sandbox, error) {
 	ours, theirs, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	file, err := specFile(spec)
-	if err != nil {
-		ours.Close()
-		theirs.Close()
+	s := &Sandbox{control: ours, sockets: spec.Sockets, theirs: []*os.File{theirs}, asked: map[int]chan answer{}, over: make(chan struct{})}
+	if err := s.prepare(spec, channel); err != nil {
+		s.Close()
 		return nil, err
 	}
-	s := &Sandbox{Cmd: initCommand(channel, theirs, file), control: ours, sockets: spec.Sockets, theirs: []*os.File{theirs, file}, asked: map[int]chan answer{}, over: make(chan struct{})}
 	return s, nil
 }
 
+// prepare creates the command of init. Its descriptors from 3 on are the channel, the control channel, the Spec and the
+// trees.
+func (s *Sandbox) prepare(spec Spec, channel *os.File) error {
+	if spec.User != 0 {
+		spec.Root = userRoot
+	}
+	mounts, trees, err := openMounts(spec)
+	if err != nil {
+		return &StepError{stepTrees, err}
+	}
+	s.theirs = append(s.theirs, trees...)
+	file, err := specFile(initSpec{spec, mounts})
+	if err != nil {
+		return err
+	}
+	control := s.theirs[0]
+	s.theirs = append(s.theirs, file)
+	s.Cmd = initCommand(spec.User, append([]*os.File{channel, control, file}, trees...))
+	return nil
+}
+
 // InsideID is the user and group of a Space in its own view, as on the Hub (hub-docs, spaces-sdks-docker.md,
-// "Permissions"). The kernel sees the user of the host.
+// "Permissions"). The kernel sees Spec.User, or the user of the host.
 const InsideID = 1000
 
-// initCommand starts this program again, as process 1 of namespaces of its own.
-func initCommand(channel, control, spec *os.File) *exec.Cmd {
+// userRoot is the folder on which init mounts the new root if it runs as a user that cannot walk to the state folder. It
+// exists on every machine. Init needs nothing of its content: the host has opened the trees.
+const userRoot = "/usr"
+
+// initCommand starts this program again, as process 1 of namespaces of its own. files are its descriptors from 3 on.
+func initCommand(user uint32, files []*os.File) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{initName}
-	cmd.ExtraFiles = []*os.File{channel, control, spec}
+	cmd.ExtraFiles = files
 	cmd.Env = initEnv()
+	uid, gid := os.Geteuid(), os.Getegid()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:     true,
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: os.Getegid(), Size: 1}},
+		Setpgid:    true,
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		// Without ambient capabilities, exec would take the rights away from a user that is not root. An overlay needs the last two.
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER},
 	}
+	if user != 0 {
+		uid, gid = int(user), int(user)
+		cmd.SysProcAttr.Credential = userCredential()
+		cmd.SysProcAttr.GidMappingsEnableSetgroups = true // to empty the list of groups
+	}
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: uid, Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: InsideID, HostID: gid, Size: 1}}
 	return cmd
 }
 
@@ -153,8 +188,14 @@ var testEnv []string
 
 func initEnv() []string { return append([]string{"GOMAXPROCS=2"}, testEnv...) }
 
-// specFile returns a file in memory with the Spec.
-func specFile(spec Spec) (*os.File, error) {
+// initSpec is what init reads. Mounts replaces Spec.Mounts.
+type initSpec struct {
+	Spec
+	Mounts []openMount
+}
+
+// specFile returns a file in memory with what init reads.
+func specFile(spec initSpec) (*os.File, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return nil, fmt.Errorf("encode sandbox: %w", err)

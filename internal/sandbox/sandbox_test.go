@@ -433,6 +433,11 @@ func TestProbe(t *testing.T) {
 
 // TestInitCrashes ends init before each step. Begin reports it, and no process or descriptor remains.
 func TestInitCrashes(t *testing.T) {
+	t.Run("namespaces", func(t *testing.T) { initCrashes(t, 0) })
+	t.Run("users", func(t *testing.T) { requireUsers(t); initCrashes(t, userA) })
+}
+
+func initCrashes(t *testing.T, user uint32) {
 	steps := (&initProcess{}).steps()
 	for _, step := range steps {
 		testEnv = []string{crashAt + "=" + step.name}
@@ -442,7 +447,7 @@ func TestInitCrashes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := New(Spec{Root: t.TempDir(), Dir: "/", Argv: []string{"/bin/true"}, Mounts: systemMounts()}, null)
+		s, err := New(Spec{User: user, Root: t.TempDir(), Dir: "/", Argv: []string{"/bin/true"}, Mounts: systemMounts()}, null)
 		if err != nil {
 			t.Fatal(err)
 		}

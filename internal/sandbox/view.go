@@ -13,7 +13,7 @@ import (
 )
 
 // openView replaces the root by an empty one that contains only the mounts of the Spec, /proc and /dev.
-func openView(spec Spec) error {
+func openView(spec initSpec) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -21,7 +21,7 @@ func openView(spec Spec) error {
 		return fmt.Errorf("mount the root at %s: %w", spec.Root, err)
 	}
 	for _, m := range inOrder(spec.Mounts) {
-		if err := m.mount(filepath.Join(spec.Root, m.Target)); err != nil {
+		if err := m.mount(spec.Root); err != nil {
 			return fmt.Errorf("mount %s %s at %s: %w", m.Kind, m.Source, m.Target, err)
 		}
 	}
@@ -35,10 +35,10 @@ func openView(spec Spec) error {
 }
 
 // inOrder sorts mounts so that a parent comes before what is mounted below it. Devices are mounted by mountDev.
-func inOrder(mounts []Mount) []Mount {
-	sorted := slices.DeleteFunc(slices.Clone(mounts), func(m Mount) bool { return m.Kind == Device })
-	depth := func(m Mount) int { return strings.Count(filepath.Clean(m.Target), "/") }
-	slices.SortStableFunc(sorted, func(a, b Mount) int { return depth(a) - depth(b) })
+func inOrder(mounts []openMount) []openMount {
+	sorted := slices.DeleteFunc(slices.Clone(mounts), func(m openMount) bool { return m.Kind == Device })
+	depth := func(m openMount) int { return strings.Count(filepath.Clean(m.Target), "/") }
+	slices.SortStableFunc(sorted, func(a, b openMount) int { return depth(a) - depth(b) })
 	return sorted
 }
 
@@ -64,9 +64,14 @@ const (
 	sealed    = untrusted | unix.MOUNT_ATTR_RDONLY
 )
 
-func (m Mount) mount(target string) error {
+// mount mounts m at its target below root.
+func (m openMount) mount(root string) error {
+	target := filepath.Join(root, m.Target)
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
+	}
+	if m.SourceTree != 0 && m.Kind != Overlay {
+		return attach(m.SourceTree, target) // the host has set its attributes
 	}
 	switch m.Kind {
 	case ReadOnly:
@@ -76,7 +81,7 @@ func (m Mount) mount(target string) error {
 	case Device:
 		return bind(m.Source, target, unix.MOUNT_ATTR_NOSUID)
 	case Overlay:
-		return m.overlay(target)
+		return m.overlayAt(root, target)
 	case Empty:
 		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "mode=0555,size=4k")
 	case Link:
@@ -127,6 +132,33 @@ func makeTarget(target string, folder bool) error {
 		return err
 	}
 	return f.Close()
+}
+
+// overlayAt mounts an Overlay. The kernel takes its folders by path, so trees of the host are attached meanwhile. The
+// overlay has copies of them.
+func (m openMount) overlayAt(root, target string) error {
+	if m.SourceTree == 0 {
+		return m.overlay(target)
+	}
+	lower, layer := filepath.Join(root, ".lower"), filepath.Join(root, ".layer")
+	for path, tree := range map[string]int{lower: m.SourceTree, layer: m.LayerTree} {
+		if err := attach(tree, path); err != nil {
+			return err
+		}
+	}
+	m.Source, m.Upper, m.Work = lower, filepath.Join(layer, filepath.Base(m.Upper)), filepath.Join(layer, filepath.Base(m.Work))
+	if err := m.overlay(target); err != nil {
+		return err
+	}
+	for _, path := range []string{lower, layer} { // the layer's folder contains more than the layer
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("detach %s: %w", path, err)
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // overlay mounts Source with a writable layer. userxattr is what the kernel demands in a user namespace (Linux 5.11).
@@ -206,24 +238,24 @@ func ifExists(err error) error {
 var standardDevices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // mountDev creates a /dev with the standard devices, the devices of the Spec, terminals and shared memory of its own.
-func mountDev(dev string, mounts []Mount) error {
+func mountDev(dev string, mounts []openMount) error {
 	if err := os.MkdirAll(dev, 0o755); err != nil {
 		return err
 	}
 	if err := unix.Mount("tmpfs", dev, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=1m"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	var nodes []Mount
+	var nodes []openMount
 	for _, name := range standardDevices {
-		nodes = append(nodes, Mount{Kind: Device, Source: "/dev/" + name, Target: name})
+		nodes = append(nodes, openMount{Mount: Mount{Kind: Device, Source: "/dev/" + name, Target: "/dev/" + name}})
 	}
 	for _, m := range mounts {
 		if m.Kind == Device {
-			nodes = append(nodes, Mount{Kind: Device, Source: m.Source, Target: strings.TrimPrefix(m.Target, "/dev/")})
+			nodes = append(nodes, m)
 		}
 	}
 	for _, node := range nodes {
-		if err := node.mount(filepath.Join(dev, node.Target)); err != nil {
+		if err := node.mount(filepath.Dir(dev)); err != nil {
 			return fmt.Errorf("mount device %s: %w", node.Source, err)
 		}
 	}

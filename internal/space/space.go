@@ -9,12 +9,13 @@
 // # Types
 //
 // The command line calls Open, which returns a Space with Warnings for its author, and StageOf, which maps an error of
-// Open to a Stage. The Supervisor of package worker keeps the Stage of a Space.
+// Open to a Stage. The Supervisor of package worker keeps the Stage of a Space. The host calls ReserveUIDs, which keeps the
+// uids of Spaces at the isolation level users in the table space_uids.
 //
 // # Failures
 //
 // A wrong value of a key that decides how the Space is built or run is a *ConfigError. A wrong value of any other key
-// is a warning. A missing app file is an *AppFileError, and a folder that cannot be read is a *FolderError. Every
+// is a warning. If no uid is left, ReserveUIDs returns an *UIDsExhaustedError. A missing app file is an *AppFileError, and a folder that cannot be read is a *FolderError. Every
 // error names the next step.
 package space
 

@@ -1,0 +1,54 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os/user"
+	"strconv"
+
+	"spacehost/internal/config"
+	"spacehost/internal/sandbox"
+	"spacehost/internal/space"
+)
+
+// reserveUIDs gives each Space at level users its uid.
+func (h *Host) reserveUIDs() (err error) {
+	var names []string
+	for _, s := range h.spaces {
+		if s.settings.Isolation == config.IsolationUsers {
+			names = append(names, s.space.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	uids := h.settings.Users
+	h.uids, err = space.ReserveUIDs(context.Background(), h.db, names, uids.First, uids.Last, h.clock.Now())
+	if exhausted, ok := errors.AsType[*space.UIDsExhaustedError](err); ok {
+		return h.settings.UsersPlace.Mistake("%w", exhausted)
+	} else if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if account, err := user.LookupId(strconv.Itoa(int(h.uids[name]))); err == nil {
+			return h.settings.UsersPlace.Mistake("the uid %s of the Space %s belongs to the account %s of this machine; choose a range that no account uses", account.Uid, name, account.Username)
+		}
+	}
+	return nil
+}
+
+// probeUsers tries level users as the first Space that demands it.
+func (h *Host) probeUsers() error {
+	for _, s := range h.spaces {
+		if s.uid() == 0 {
+			continue
+		}
+		probe, err := sandbox.ProbeUser(h.state.path("run"), s.uid())
+		h.levels.users, h.levels.usersOverlay = probe.Err, probe.Overlay
+		return err
+	}
+	return nil
+}
+
+// uid returns the uid and gid of the Space at level users, 0 at the others: the Space runs as the host's user.
+func (s *spaceRun) uid() uint32 { return s.host.uids[s.space.Name] }
