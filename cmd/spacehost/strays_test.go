@@ -99,9 +99,10 @@ func TestSpacesReadNoMetrics(t *testing.T) {
 	}
 }
 
+// runStrays runs the Space without isolation: in a sandbox its daemons would find neither socket nor console.
 func runStrays(t *testing.T, disable string) *strays {
 	t.Helper()
-	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), straysDir)
+	p := startProductWith(t, []string{"SPACEHOST_DISABLE=" + disable}, t.TempDir(), straysDir, "--isolation", "none")
 	t.Cleanup(p.stop)
 	p.awaitReady()
 	t.Log(p.containment())

@@ -29,11 +29,17 @@ def overstay():
     time.sleep(60)
 
 
+def is_running(pid):
+    """Tells whether a process runs. An isolated Space has pids of its own."""
+    return os.path.exists(f"/proc/{int(pid)}")
+
+
 with gr.Blocks() as demo:
     number, result, pid = gr.Number(1), gr.Number(), gr.Textbox()
     gr.Button("Double").click(double, number, result)
     gr.Button("Devices").click(devices, None, [gr.Textbox(), gr.Textbox()])
     gr.Button("Overstay").click(overstay, None, pid)
+    gr.Button("Is it running?").click(is_running, pid, gr.Checkbox())
 
 if __name__ == "__main__":
     demo.launch()
