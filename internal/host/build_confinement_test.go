@@ -235,7 +235,7 @@ func TestHostileBuild(t *testing.T) {
 		for _, path := range []string{filepath.Join(neighbour, "secret"), filepath.Join(shared, "wheel"), b.state.path("keys", "canary.key"), b.state.path("spaces", "other", "home", "x")} {
 			writeFile(t, path, canary)
 		}
-		targets := []string{b.home, filepath.Join(b.home, ".cache", "uv"), b.state.dir, neighbour, shared, b.state.path("runner"), "/usr", "/etc", "/var/tmp"}
+		targets := []string{b.home, filepath.Join(b.home, ".cache", "uv"), b.state.dir, neighbour, shared, b.state.path("runner")}
 		plan, err := json.Marshal(map[string]any{
 			"host": os.Getpid(), "environments": filepath.Dir(neighbour),
 			"read": []string{
