@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},
 	"examples/gotest":                {},
-	"bench":                          {"internal/build", "internal/space"},
+	"bench":                          {"internal/build", "internal/sandbox", "internal/space"},
 	"internal/measures":              {},
 	"internal/measures/measure":      {"internal/measures"},
 	"internal/proctree":              {"internal/feature"},
