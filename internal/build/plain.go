@@ -2,8 +2,9 @@ package build
 
 import (
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // A plain requirement file has only lines that mean the same in every folder: a name with extras, versions, a marker and
@@ -11,18 +12,18 @@ import (
 // other line may install code that only one of the Spaces chose: a path, a URL, an option such as --find-links.
 
 var (
-	plainRequirement = regexp.MustCompile(`^` + namePattern + // name
+	plainRequirement = lazyregexp.New(`^` + namePattern + // name
 		`\s*(?:\[[A-Za-z0-9._,\s-]*\])?` + // extras
 		`\s*(?:` + clausesPattern + `|\(\s*` + clausesPattern + `\s*\))?` +
 		`\s*(?:;[A-Za-z0-9_.,'"<>=!~()+*\s-]*)?` + // marker
 		`(?:\s+--hash=[a-z0-9]+:[0-9a-f]+)*$`)
-	plainInclude = regexp.MustCompile(`^(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))([A-Za-z0-9_][A-Za-z0-9._/-]*|\.[A-Za-z0-9._/-]+)$`)
+	plainInclude = lazyregexp.New(`^(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))([A-Za-z0-9_][A-Za-z0-9._/-]*|\.[A-Za-z0-9._/-]+)$`)
 
 	// archive matches names that pip installs from a file of the folder, if there is one (pip/_internal/utils/filetypes.py).
-	archive = regexp.MustCompile(`(?i)\.(?:zip|whl|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma)$`)
+	archive = lazyregexp.New(`(?i)\.(?:zip|whl|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma)$`)
 	// option matches an option in a line other than a hash.
-	option = regexp.MustCompile(`\s-`)
-	hashes = regexp.MustCompile(`\s+--hash=\S+`)
+	option = lazyregexp.New(`\s-`)
+	hashes = lazyregexp.New(`\s+--hash=\S+`)
 )
 
 const (
