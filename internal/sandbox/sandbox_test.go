@@ -412,6 +412,27 @@ func TestFailedStepIsNamed(t *testing.T) {
 	}
 }
 
+// TestFailureIsReadAfterTheEnd: a host that is slow to read gets the report of a failed step, not the reset of a channel
+// that was closed with an unread message.
+func TestFailureIsReadAfterTheEnd(t *testing.T) {
+	s, err := New(Spec{Root: t.TempDir(), Mounts: []Mount{{Kind: ReadOnly, Source: "/does/not/exist", Target: "/x"}}}, os.Stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := send(s.control, message{Op: "go"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.closeTheirs()
+	_ = s.Cmd.Wait() // the report has its error
+	if m, _, err := receive(s.control); err != nil || m.Op != "failed" || m.Step != stepView {
+		t.Errorf("got %+v, %v; want the failed step %q", m, err, stepView)
+	}
+}
+
 // TestProbe succeeds where the tests above do.
 func TestProbe(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
