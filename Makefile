@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -51,6 +51,10 @@ fuzz: ## run each fuzz target for ten seconds
 
 bench: ## compare spacehost and plain Gradio in a table (half an hour; go run ./bench --help)
 	go run ./bench
+
+bench-isolation: ## measure what each level of isolation costs (docs/isolation-bench.txt; 5 minutes, on a quiet machine)
+	go run ./bench --isolation > docs/isolation-bench.tmp
+	mv docs/isolation-bench.tmp docs/isolation-bench.txt
 
 torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
 	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorch.*|TestChainScript)$$' ./cmd/spacehost

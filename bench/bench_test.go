@@ -148,6 +148,7 @@ func TestCountVisitors(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--only nonsense", "choose from start, noop-1"},
+		{"--isolation --only noop-1", "choose from start, noop, gpu"},
 		{"--rounds 101", "between 1 and 100"},
 		{"--hold -1s", "--hold"},
 		{"fast", `unexpected argument "fast"`},

@@ -1,16 +1,21 @@
-// Command bench measures spacehost and plain Gradio side by side, with the same Space on this machine.
+// Command bench measures spacehost and plain Gradio side by side, with the same Space on this machine. With --isolation, it
+// compares the levels of isolation of spacehost instead.
 //
 // # Terms
 //
 //   - Target: plain Gradio or spacehost, started with the Space bench/app.
 //   - Step: one measurement on a running target. It yields one or more lines of the table. A row name (--only) selects a step.
 //   - Round: one start, measurement and stop of each target.
+//   - Level: a level of isolation. One host serves the Space once at each level (isolation.go).
 //   - Upper bound: a rate that no target can exceed, measured without a host.
 //
 // # Structure
 //
 // run starts the targets in alternating order and records the steps of each round. table.go prints the median of the
 // rounds and the goals for spacehost.
+//
+// compareLevels restarts the Space of each level in each round. Every measurement alternates between the levels call by
+// call. isolation_table.go prints the median of the rounds, the quartiles, and the differences to the level none.
 //
 // # Failures
 //
@@ -31,6 +36,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"spacehost/internal/sandbox"
 )
 
 const help = `usage: go run ./bench [flags]
@@ -49,6 +56,8 @@ process, unmodified and with the runner's fast paths.
   go run ./bench --only noop-16,config        two of the rows
   go run ./bench --only waiting-10000 --hold 5m
   go run ./bench --json rounds.json           keep the raw rounds
+  go run ./bench --isolation                  compare the levels of isolation of spacehost (5 minutes)
+  go run ./bench --isolation --only gpu,post  two of its rows
 
 Rows (--only):
 `
@@ -71,6 +80,7 @@ type options struct {
 	rounds       int
 	hold         time.Duration
 	short        bool
+	isolation    bool
 	size
 }
 
@@ -92,7 +102,10 @@ var (
 // usageError is an error in the command line.
 type usageError struct{ error }
 
-func main() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	sandbox.MaybeRun() // returns unless this process tries a level of isolation
+	os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // Main runs one command line and returns its exit code. SIGINT and SIGTERM stop all started processes.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -125,8 +138,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.environments, "environments", environments(), "folder in which the Python environment is created and kept")
 	f.StringVar(&o.json, "json", "", "file for the raw rounds")
 	f.StringVar(&only, "only", "", "comma-separated names of the rows to measure (default: all)")
-	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --short 1)")
+	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --isolation 10; with --short 1)")
 	f.DurationVar(&o.hold, "hold", 0, "time for which visitors wait after all have joined (default 5s)")
+	f.BoolVar(&o.isolation, "isolation", false, "compare the levels of isolation of spacehost, without plain Gradio")
 	f.BoolVar(&o.short, "short", false, "measure a little of everything, for CI")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		usage(f, stderr)
@@ -145,6 +159,10 @@ func usage(f *flag.FlagSet, to io.Writer) {
 	for _, s := range allSteps(false) {
 		fmt.Fprintf(to, "  %-14s %s\n", s.name, s.about)
 	}
+	fmt.Fprint(to, "\nRows with --isolation:\n")
+	for _, s := range levelSteps(false) {
+		fmt.Fprintf(to, "  %-14s %s\n", s.name, s.about)
+	}
 	fmt.Fprint(to, flagsHelp)
 	f.SetOutput(to)
 	f.PrintDefaults()
@@ -154,6 +172,9 @@ func usage(f *flag.FlagSet, to io.Writer) {
 func (o options) complete(only string) (options, error) {
 	o.size = full
 	defaultRounds, defaultHold := 5, 5*time.Second
+	if o.isolation {
+		defaultRounds = 10
+	}
 	if o.short {
 		o.size, defaultRounds, defaultHold = short, 1, short.span
 	}
@@ -175,10 +196,7 @@ func (o options) complete(only string) (options, error) {
 	if only == "" {
 		return o, nil
 	}
-	var names []string
-	for _, s := range allSteps(o.short) {
-		names = append(names, s.name)
-	}
+	names := o.rowNames()
 	for name := range strings.SplitSeq(only, ",") {
 		if !slices.Contains(names, name) {
 			return o, usageError{fmt.Errorf("--only: unknown row %q; choose from %s", name, strings.Join(names, ", "))}
@@ -186,6 +204,20 @@ func (o options) complete(only string) (options, error) {
 		o.only = append(o.only, name)
 	}
 	return o, nil
+}
+
+// rowNames lists the values of --only.
+func (o options) rowNames() (names []string) {
+	if o.isolation {
+		for _, s := range levelSteps(o.short) {
+			names = append(names, s.name)
+		}
+		return names
+	}
+	for _, s := range allSteps(o.short) {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 // checkFiles checks the files before a quarter of an hour has been spent.

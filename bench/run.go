@@ -26,7 +26,8 @@ type bench struct {
 	app      string
 	scratch  string // removed at the end
 	env      *build.Environment
-	chromium string // "" if there is none
+	chromium string   // "" if there is none
+	levels   []string // of --isolation: those that this machine offers
 	report   report
 }
 
@@ -67,15 +68,19 @@ func environments() string {
 // run measures and prints the table. After an error the report contains what was measured before.
 func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, error) {
 	b := &bench{options: o, stderr: stderr, chromium: chromium()}
+	measure, print := b.interleave, b.print
+	if o.isolation {
+		measure, print = b.compareLevels, b.printLevels
+	}
 	err := b.prepare(ctx)
 	if err == nil {
-		err = b.interleave(ctx)
+		err = measure(ctx)
 	}
 	if b.scratch != "" {
 		os.RemoveAll(b.scratch)
 	}
 	if len(b.report.Rounds) > 0 { // also after Ctrl-C
-		b.print(stdout)
+		print(stdout)
 		err = errors.Join(err, b.writeJSON())
 	}
 	return b.report, err
@@ -101,7 +106,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err := b.buildSpacehost(ctx); err != nil {
 		return err
 	}
-	if b.chromium == "" {
+	if b.chromium == "" && !b.isolation {
 		b.printf("SKIPPED: Chromium is not installed; the first page load is not measured")
 	}
 	b.report.Short = b.short

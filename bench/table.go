@@ -30,9 +30,8 @@ func (r report) median(target, step, key string) (float64, bool) {
 // print writes the table of both targets, the upper bounds, and the wrong answers.
 func (b *bench) print(to io.Writer) {
 	r := b.report
-	m := r.Machine
-	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
-	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.Rounds[len(r.Rounds)-1].Round)
+	r.printMachine(to)
+	fmt.Fprintf(to, "Median of %d rounds; the ratio is spacehost divided by gradio.\n\n", r.lastRound())
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\tgradio\tspacehost\tratio\tgoal\tof process_events (>= 90 %)\tof it with fast paths")
 	for _, s := range allSteps(b.short) {
@@ -46,6 +45,13 @@ func (b *bench) print(to io.Writer) {
 	r.printBounds(to)
 	r.printWrong(to)
 }
+
+func (r report) printMachine(to io.Writer) {
+	m := r.Machine
+	fmt.Fprintf(to, "%s\n%s, %d cores, %s; load %s; fsync p50 %.2f ms, p99 %.2f ms\n", r.Versions, m.CPU, m.Cores, m.Kernel, m.Load, m.FsyncP50, m.FsyncP99)
+}
+
+func (r report) lastRound() int { return r.Rounds[len(r.Rounds)-1].Round }
 
 func (r report) printLine(to io.Writer, s step, l line) {
 	a, hasA := r.median(stock, s.name, l.key)

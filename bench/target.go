@@ -326,13 +326,18 @@ func (s *target) cpu() (host, space time.Duration) {
 // does not report shares.
 func (s *target) memory() (bytes float64) {
 	for _, p := range descendants(s.cmd.Process.Pid) {
-		if kB := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid), "Pss:"); kB > 0 {
-			bytes += kB * 1024
-		} else {
-			bytes += kilobytes(fmt.Sprintf("/proc/%d/status", p.pid), "VmRSS:") * 1024
-		}
+		bytes += proportional(p.pid)
 	}
 	return bytes
+}
+
+// proportional returns the memory of a process in bytes: shared pages in part, or resident memory where the kernel does
+// not report shares.
+func proportional(pid int) float64 {
+	if kB := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:"); kB > 0 {
+		return kB * 1024
+	}
+	return kilobytes(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:") * 1024
 }
 
 // resident returns the resident memory, which can be read more often than memory because it is cheaper.

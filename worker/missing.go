@@ -2,14 +2,14 @@ package worker
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
 )
 
 var (
-	noModule = regexp.MustCompile(`^ModuleNotFoundError: No module named '([^'.]+)`)
+	noModule = lazyregexp.New(`^ModuleNotFoundError: No module named '([^'.]+)`)
 	// preinstalled are the modules that the Hub installs unasked: hub-docs, spaces-dependencies.md, and ZeroGPU's torch.
 	preinstalled = []string{"torch", "datasets", "requests"}
 )

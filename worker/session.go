@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -17,6 +18,7 @@ import (
 type session struct {
 	supervisor *Supervisor
 	instance   string
+	began      time.Time // of the start
 
 	mu     sync.Mutex
 	events map[queue.EventID]phase

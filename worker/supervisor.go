@@ -282,6 +282,7 @@ func (s *Supervisor) start() (*Process, error) {
 	if err := s.permit(); err != nil {
 		return nil, s.failed(err)
 	}
+	began := time.Now()
 	instance := hex.EncodeToString(random(6))
 	port, err := freePort()
 	if err != nil {
@@ -298,7 +299,7 @@ func (s *Supervisor) start() (*Process, error) {
 		s.config.Ended(instance)
 		return nil, s.failed(err)
 	}
-	p, err := s.launch(&session{supervisor: s, instance: instance}, ProcessConfig{
+	p, err := s.launch(&session{supervisor: s, instance: instance, began: began}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
@@ -310,7 +311,7 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.failed(err)
 	}
 	s.config.Processes.Register(s.config.Space, p.tree)
-	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID))
+	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID), zap.Duration("took", time.Since(began)))
 	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
 	if err != nil {
 		p.End(context.Background(), endGrace)
@@ -382,6 +383,9 @@ func (s *Supervisor) down(stage space.Stage, reason string) {
 func (s *Supervisor) running(m queue.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stage != space.Running && s.session != nil {
+		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
+	}
 	s.stage, s.reason, s.port = space.Running, "", m.Port
 	select {
 	case <-s.ready:

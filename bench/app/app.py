@@ -2,7 +2,9 @@
 import itertools
 import json
 import os
+import socket
 import threading
+import time
 
 import gradio as gr
 import spaces
@@ -48,8 +50,30 @@ def lend(request: gr.Request):
     gate.wait(timeout=1800)
 
 
+def fetch(address, count):
+    """Downloads count bytes from the server of bench --isolation. Returns the seconds until the first and the last byte."""
+    host, port = address.rsplit(":", 1)
+    buffer = bytearray(1 << 20)
+    began = time.perf_counter()
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"%d\n" % int(count))
+        received = connection.recv_into(buffer, 1)
+        first = time.perf_counter() - began
+        while received < count and (more := connection.recv_into(buffer)):
+            received += more
+    return json.dumps([first, time.perf_counter() - began, received])
+
+
 @spaces.GPU(duration=5)
 def on_gpu(text):
+    return text
+
+
+@spaces.GPU(duration=5)
+def on_new_worker(text):
+    """The call "end" ends its worker, so that the next call needs a new one."""
+    if text == "end":
+        raise gr.Error("the worker ends", print_exception=False)
     return text
 
 
@@ -68,6 +92,8 @@ with gr.Blocks(title="Bench") as demo:
     gr.Button("Slow").click(slow, text, out, api_name="slow", concurrency_limit=1, batch=True, max_batch_size=100)
     gr.Button("Lend").click(lend, None, out, api_name="lend")
     gr.Button("GPU").click(on_gpu, text, out, api_name="on_gpu")
+    gr.Button("New").click(on_new_worker, text, out, api_name="on_new_worker")
+    gr.Button("Fetch").click(fetch, [text, number], out, api_name="fetch")
 
 demo.queue(max_size=50_000)  # on ZeroGPU a queue without a size has room for one event
 

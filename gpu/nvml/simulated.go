@@ -4,7 +4,6 @@ import (
 	"crypto/sha1"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 
 	"spacehost/gpu"
+	"spacehost/internal/lazyregexp"
 )
 
 // model holds the properties of a simulated Device.
@@ -66,7 +66,7 @@ func Simulated(spec string) (*Simulation, error) {
 }
 
 // specPattern matches the optional count and the key. (strings.Cut does not work: RTX contains an x.)
-var specPattern = regexp.MustCompile(`^(?:(\d+)X)?(\D.*)$`)
+var specPattern = lazyregexp.New(`^(?:(\d+)X)?(\D.*)$`)
 
 func parse(spec string) (count int, key string, err error) {
 	parts := specPattern.FindStringSubmatch(strings.ToUpper(spec))

@@ -3,9 +3,10 @@ package build
 import (
 	"embed"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 //go:embed constraints/*.txt
@@ -68,7 +69,7 @@ func (in inputs) constraintWarnings() []string {
 	return []string{fmt.Sprintf("gradio %s does not work with the newest versions of its dependencies, so %s is installed; add that to requirements.txt too, so that the Space also builds elsewhere", in.Gradio, strings.Join(held, ", "))}
 }
 
-var releasePattern = regexp.MustCompile(`^(\d+)\.(\d+)`)
+var releasePattern = lazyregexp.New(`^(\d+)\.(\d+)`)
 
 func parseRelease(version string) (release, bool) {
 	found := releasePattern.FindStringSubmatch(version)

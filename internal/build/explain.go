@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // failure is a failed step, with the facts that explain it.
@@ -94,7 +96,7 @@ func (f failure) errorText() string {
 }
 
 var (
-	errorLine = regexp.MustCompile(`(?i)^\s*(error|fatal)\b|Error: `)
+	errorLine = lazyregexp.New(`(?i)^\s*(error|fatal)\b|Error: `)
 	boxes     = strings.NewReplacer("│", " ", "╰─▶", " ", "├─▶", " ", "╰─>", " ", "×", " ")
 )
 
@@ -103,7 +105,7 @@ func flatten(output string) string {
 }
 
 // match returns the groups of the first pattern that matches the output.
-func (f failure) match(patterns ...*regexp.Regexp) ([]string, bool) {
+func (f failure) match(patterns ...*lazyregexp.Regexp) ([]string, bool) {
 	for _, p := range patterns {
 		if found := p.FindStringSubmatch(f.flat); found != nil {
 			return found, true
@@ -135,7 +137,7 @@ func (f failure) diskFull() (string, string, bool) {
 	return problem, hint, isFull(f.raw+f.err.Error(), f.dir)
 }
 
-var badCertificate = regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|invalid peer certificate|UnknownIssuer`)
+var badCertificate = lazyregexp.New(`CERTIFICATE_VERIFY_FAILED|invalid peer certificate|UnknownIssuer`)
 
 func (f failure) untrusted() (string, string, bool) {
 	_, ok := f.match(badCertificate)
@@ -143,10 +145,10 @@ func (f failure) untrusted() (string, string, bool) {
 		"set SSL_CERT_FILE to a file with your organisation's certificates", ok
 }
 
-var statusOf = []*regexp.Regexp{
-	regexp.MustCompile(`HTTP status (?:client|server) error \((\d+[^)]*)\) for url \(([^)]*)\)`),
-	regexp.MustCompile(`HTTP error (\d+) while getting (\S+)`),
-	regexp.MustCompile(`(\d+ (?:Client|Server) Error): .*? for url: (\S+)`),
+var statusOf = []*lazyregexp.Regexp{
+	lazyregexp.New(`HTTP status (?:client|server) error \((\d+[^)]*)\) for url \(([^)]*)\)`),
+	lazyregexp.New(`HTTP error (\d+) while getting (\S+)`),
+	lazyregexp.New(`(\d+ (?:Client|Server) Error): .*? for url: (\S+)`),
 }
 
 func (f failure) refused() (string, string, bool) {
@@ -158,13 +160,13 @@ func (f failure) refused() (string, string, bool) {
 }
 
 var (
-	unreachableHost = []*regexp.Regexp{
-		regexp.MustCompile("(?:Failed to fetch|error sending request for url)[: (`]+([^`) ]+)"),
-		regexp.MustCompile(`connection broken by .*?host='([^']+)'`),
-		regexp.MustCompile(`Could not install packages due to an OSError: HTTPS?ConnectionPool\(host='([^']+)'`),
+	unreachableHost = []*lazyregexp.Regexp{
+		lazyregexp.New("(?:Failed to fetch|error sending request for url)[: (`]+([^`) ]+)"),
+		lazyregexp.New(`connection broken by .*?host='([^']+)'`),
+		lazyregexp.New(`Could not install packages due to an OSError: HTTPS?ConnectionPool\(host='([^']+)'`),
 	}
 	// What pip prints when its last attempt begins (that attempt then fails without output), and the reasons of uv.
-	gaveUp = regexp.MustCompile(`Retry\(total=0|Max retries exceeded|error sending request|client error \(Connect\)|dns error|operation timed out|could not connect`)
+	gaveUp = lazyregexp.New(`Retry\(total=0|Max retries exceeded|error sending request|client error \(Connect\)|dns error|operation timed out|could not connect`)
 )
 
 func (f failure) unreachable() (string, string, bool) {
@@ -186,14 +188,14 @@ func hostOf(address string) string {
 	return address
 }
 
-var venvMissing = regexp.MustCompile(`ensurepip is not available|No module named '?"?(?:venv|ensurepip|pip)\b`)
+var venvMissing = lazyregexp.New(`ensurepip is not available|No module named '?"?(?:venv|ensurepip|pip)\b`)
 
 func (f failure) noVenv() (string, string, bool) {
 	_, ok := f.match(venvMissing)
 	return "this machine's Python has no venv or no pip", "install both (on Debian: apt install python3-venv), or install uv", ok
 }
 
-var gitMissing = regexp.MustCompile(`Git executable not found|cannot find binary path|Cannot find command 'git'`)
+var gitMissing = lazyregexp.New(`Git executable not found|cannot find binary path|Cannot find command 'git'`)
 
 func (f failure) noGit() (string, string, bool) {
 	_, ok := f.match(gitMissing)
@@ -201,13 +203,13 @@ func (f failure) noGit() (string, string, bool) {
 }
 
 var (
-	gitFatal = []*regexp.Regexp{
-		regexp.MustCompile(`fatal: unable to access '([^']+)'?: (.*?)(?: error: | × | note: |$)`),
-		regexp.MustCompile(`ssh: (?:Could not resolve hostname|connect to host) ([^:\s]+)(?: port \d+)?: (.*?)(?: fatal: |$)`),
+	gitFatal = []*lazyregexp.Regexp{
+		lazyregexp.New(`fatal: unable to access '([^']+)'?: (.*?)(?: error: | × | note: |$)`),
+		lazyregexp.New(`ssh: (?:Could not resolve hostname|connect to host) ([^:\s]+)(?: port \d+)?: (.*?)(?: fatal: |$)`),
 	}
 	// The words of curl, ssh and the C library for a machine without a network, and for a host that does not answer.
-	noNetwork = regexp.MustCompile(`Could not resolve|Network is unreachable|No route to host|name resolution|Name or service not known|nodename nor servname`)
-	noAnswer  = regexp.MustCompile(`Failed to connect|Couldn't connect|timed out|Connection refused|Connection reset`)
+	noNetwork = lazyregexp.New(`Could not resolve|Network is unreachable|No route to host|name resolution|Name or service not known|nodename nor servname`)
+	noAnswer  = lazyregexp.New(`Failed to connect|Couldn't connect|timed out|Connection refused|Connection reset`)
 )
 
 // gitUnreachable handles git without a network, whose output otherwise reads like a wrong address.
@@ -225,7 +227,7 @@ func (f failure) gitUnreachable() (string, string, bool) {
 	return fmt.Sprintf("%s: %s %s (%s)", f.subject(), problem, hostOf(m[1]), m[2]), "check the network, and HTTPS_PROXY where it is set", true
 }
 
-var gitOutput = regexp.MustCompile(`(?:Git operation failed|git (?:clone|fetch|checkout)).*?(fatal: .*?)(?: error: subprocess| × |$)`)
+var gitOutput = lazyregexp.New(`(?:Git operation failed|git (?:clone|fetch|checkout)).*?(fatal: .*?)(?: error: subprocess| × |$)`)
 
 func (f failure) gitFailed() (string, string, bool) {
 	if !strings.Contains(f.flat, "Git operation failed") && !strings.Contains(f.flat, "git clone") {
@@ -239,8 +241,8 @@ func (f failure) gitFailed() (string, string, bool) {
 }
 
 var (
-	uvSyntax  = regexp.MustCompile("Couldn't parse requirement in `([^`]+)` at position (\\d+)")
-	pipSyntax = regexp.MustCompile(`Invalid requirement: (?:'([^']+)'|"([^"]+)").*? \(from line \d+ of ([^)]+)\)`)
+	uvSyntax  = lazyregexp.New("Couldn't parse requirement in `([^`]+)` at position (\\d+)")
+	pipSyntax = lazyregexp.New(`Invalid requirement: (?:'([^']+)'|"([^"]+)").*? \(from line \d+ of ([^)]+)\)`)
 )
 
 func (f failure) syntax() (string, string, bool) {
@@ -265,12 +267,12 @@ func (f failure) lineAt(position string) string {
 	return strings.TrimSpace(line)
 }
 
-var fileMissing = []*regexp.Regexp{
-	regexp.MustCompile("failed to read from file `([^`]+)`"),
-	regexp.MustCompile(`Could not open requirements file: .*?: '([^']+)'`),
-	regexp.MustCompile(`Distribution not found at: file://(\S+)`),
-	regexp.MustCompile(`It looks like a path\. File '([^']+)' does not exist`),
-	regexp.MustCompile(`Invalid requirement: '([^']+)'.*It looks like a path`),
+var fileMissing = []*lazyregexp.Regexp{
+	lazyregexp.New("failed to read from file `([^`]+)`"),
+	lazyregexp.New(`Could not open requirements file: .*?: '([^']+)'`),
+	lazyregexp.New(`Distribution not found at: file://(\S+)`),
+	lazyregexp.New(`It looks like a path\. File '([^']+)' does not exist`),
+	lazyregexp.New(`Invalid requirement: '([^']+)'.*It looks like a path`),
 }
 
 func (f failure) noFile() (string, string, bool) {
@@ -281,14 +283,14 @@ func (f failure) noFile() (string, string, bool) {
 	return fmt.Sprintf("%s names the file %q, which is not in the Space", f.subject(), filepath.Base(m[1])), "add it, or correct that line", true
 }
 
-var notUTF8 = regexp.MustCompile(`stream did not contain valid UTF-8|UnicodeDecodeError`)
+var notUTF8 = lazyregexp.New(`stream did not contain valid UTF-8|UnicodeDecodeError`)
 
 func (f failure) notText() (string, string, bool) {
 	_, ok := f.match(notUTF8)
 	return f.subject() + " is not UTF-8 text", "save it as UTF-8", ok && f.file != ""
 }
 
-var needsPython = regexp.MustCompile(`does not satisfy Python(\S+) and (\S+) depends on Python`)
+var needsPython = lazyregexp.New(`does not satisfy Python(\S+) and (\S+) depends on Python`)
 
 func (f failure) otherPython() (string, string, bool) {
 	what, needs := "", ""
@@ -301,7 +303,7 @@ func (f failure) otherPython() (string, string, bool) {
 	return fmt.Sprintf("%s: %q needs Python %s, but the Space has %s", f.subject(), f.asWritten(what), needs, f.python), hint, true
 }
 
-var pipNoVersion = regexp.MustCompile(`Could not find a version that satisfies the requirement (.+?) (?:\(from (?:[^v)][^)]*)\) )?\(from versions: ([^)]*)\)`)
+var pipNoVersion = lazyregexp.New(`Could not find a version that satisfies the requirement (.+?) (?:\(from (?:[^v)][^)]*)\) )?\(from versions: ([^)]*)\)`)
 
 // pipNeedsPython finds the pinned version in pip's list of versions for other Pythons.
 func (f failure) pipNeedsPython() (what, needs string, ok bool) {
@@ -321,7 +323,7 @@ func (f failure) pipNeedsPython() (what, needs string, ok bool) {
 	return m[1], needed[1], true
 }
 
-var wheelless = regexp.MustCompile(`(\S+) has no wheels with a matching Python (?:ABI|implementation|version) tag|(\S+) has no wheels with a matching platform tag`)
+var wheelless = lazyregexp.New(`(\S+) has no wheels with a matching Python (?:ABI|implementation|version) tag|(\S+) has no wheels with a matching platform tag`)
 
 func (f failure) noWheel() (string, string, bool) {
 	m, ok := f.match(wheelless)
@@ -332,9 +334,9 @@ func (f failure) noWheel() (string, string, bool) {
 		"change its version, or python_version in README.md", true
 }
 
-var noSuchPackage = []*regexp.Regexp{
-	regexp.MustCompile(`(?:Because|because|and) (\S+) was not found in the (?:package registry|cache|provided package locations)(?: and (\S+) depends on)?`),
-	regexp.MustCompile(`Could not find a version that satisfies the requirement ([^\s(]+) (?:\(from ((?:[^v)\-][^)]*)|v[^e)][^)]*)\) )?\(from versions: none\)`),
+var noSuchPackage = []*lazyregexp.Regexp{
+	lazyregexp.New(`(?:Because|because|and) (\S+) was not found in the (?:package registry|cache|provided package locations)(?: and (\S+) depends on)?`),
+	lazyregexp.New(`Could not find a version that satisfies the requirement ([^\s(]+) (?:\(from ((?:[^v)\-][^)]*)|v[^e)][^)]*)\) )?\(from versions: none\)`),
 }
 
 func (f failure) noPackage() (string, string, bool) {
@@ -349,10 +351,10 @@ func (f failure) noPackage() (string, string, bool) {
 	return fmt.Sprintf("%s: no package %q was found in the index", f.subject(), name), "correct its name or version", true
 }
 
-var noSuchVersion = []*regexp.Regexp{
-	regexp.MustCompile(`there is no version of ([^\s,]+)`),
-	regexp.MustCompile(`only \S+ is available and you require ([^\s,]+)`),
-	regexp.MustCompile(`only the following versions of \S+ are available: .* and you require ([^\s,]+), we can conclude that your requirements`),
+var noSuchVersion = []*lazyregexp.Regexp{
+	lazyregexp.New(`there is no version of ([^\s,]+)`),
+	lazyregexp.New(`only \S+ is available and you require ([^\s,]+)`),
+	lazyregexp.New(`only the following versions of \S+ are available: .* and you require ([^\s,]+), we can conclude that your requirements`),
 	pipNoVersion,
 }
 
@@ -367,9 +369,9 @@ func (f failure) noVersion() (string, string, bool) {
 	return fmt.Sprintf("%s: no version of %q was found in the index", f.subject(), f.asWritten(m[1])), "correct its version", true
 }
 
-var contradiction = []*regexp.Regexp{
-	regexp.MustCompile(`No solution found when resolving(.*)your requirements are unsatisfiable`),
-	regexp.MustCompile(`Cannot install (.* conflicting dependencies\..*?)(?:To fix this|ResolutionImpossible|$)`),
+var contradiction = []*lazyregexp.Regexp{
+	lazyregexp.New(`No solution found when resolving(.*)your requirements are unsatisfiable`),
+	lazyregexp.New(`Cannot install (.* conflicting dependencies\..*?)(?:To fix this|ResolutionImpossible|$)`),
 }
 
 // conflict names the author's lines that the tool's explanation mentions:
@@ -406,7 +408,7 @@ func (f failure) boundOf(name string) string {
 	return ""
 }
 
-var word = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9._-]*`)
+var word = lazyregexp.New(`[A-Za-z0-9][A-Za-z0-9._-]*`)
 
 // mentioned returns the requirements that the tool's explanation contains.
 func (f failure) mentioned(explanation string) []requirement {
@@ -432,13 +434,13 @@ func quoted(all []requirement) string {
 }
 
 var (
-	unbuilt = []*regexp.Regexp{
-		regexp.MustCompile("Failed to (?:build|download and build):? `([^`]+)`"),
-		regexp.MustCompile(`Failed building wheel for (\S+)`),
-		regexp.MustCompile(`Failed to build '(?:[^']*/)?([^'/]+)'`),
-		regexp.MustCompile(`Failed to build ([A-Za-z0-9]\S*)`),
+	unbuilt = []*lazyregexp.Regexp{
+		lazyregexp.New("Failed to (?:build|download and build):? `([^`]+)`"),
+		lazyregexp.New(`Failed building wheel for (\S+)`),
+		lazyregexp.New(`Failed to build '(?:[^']*/)?([^'/]+)'`),
+		lazyregexp.New(`Failed to build ([A-Za-z0-9]\S*)`),
 	}
-	buildBroke = regexp.MustCompile(`[Bb]uild backend (?:returned an error|failed)|subprocess-exited-with-error|metadata-generation-failed`)
+	buildBroke = lazyregexp.New(`[Bb]uild backend (?:returned an error|failed)|subprocess-exited-with-error|metadata-generation-failed`)
 )
 
 func (f failure) notBuilt() (string, string, bool) {
@@ -455,7 +457,7 @@ func (f failure) notBuilt() (string, string, bool) {
 		fmt.Sprintf("choose a version with a wheel for Python %s, or install what the log reports as missing", f.python), true
 }
 
-var imports = regexp.MustCompile(`Traceback \(most recent call last\).*importlib`)
+var imports = lazyregexp.New(`Traceback \(most recent call last\).*importlib`)
 
 // notImported handles the last step: everything is installed, but the versions are incompatible.
 func (f failure) notImported() (string, string, bool) {

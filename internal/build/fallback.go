@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // The Hub installs requirement files with pip. uv refuses some lines that pip accepts, and ignores some options. Such a
@@ -15,13 +16,13 @@ import (
 
 // ignoredByUV are options that change the result of pip and that uv ignores with a warning. uv ignores --use-feature
 // too, which changes no result.
-var ignoredByUV = regexp.MustCompile(`(?m)^[ \t]*(--pre|--prefer-binary|--trusted-host)\b`)
+var ignoredByUV = lazyregexp.New(`(?m)^[ \t]*(--pre|--prefer-binary|--trusted-host)\b`)
 
 // refusedByUV are the beginnings of uv's errors about the form of a line. pip decides whether the line is valid.
-var refusedByUV = regexp.MustCompile("(?m)^error: (?:Unsupported editable requirement|Couldn't parse requirement|Expected |Unexpected |Multiple `|Invalid URL in |Error parsing included file)")
+var refusedByUV = lazyregexp.New("(?m)^error: (?:Unsupported editable requirement|Couldn't parse requirement|Expected |Unexpected |Multiple `|Invalid URL in |Error parsing included file)")
 
 // extraSource matches the indexes and pages that pip skips when they cannot be reached.
-var extraSource = regexp.MustCompile(`(?m)^[ \t]*(?:--extra-index-url|--find-links|-f)[ \t=]*(\S+)`)
+var extraSource = lazyregexp.New(`(?m)^[ \t]*(?:--extra-index-url|--find-links|-f)[ \t=]*(\S+)`)
 
 // installFile installs a requirements file and further packages.
 func (j *job) installFile(ctx context.Context, name string, further ...string) error {

@@ -10,8 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 const (
@@ -63,7 +64,7 @@ func readInputs(spec Spec) (inputs, error) {
 	return in, nil
 }
 
-var includes = regexp.MustCompile(`(?m)^\s*(?:-r|-c|--requirement|--constraint)[ =]*(\S+)`)
+var includes = lazyregexp.New(`(?m)^\s*(?:-r|-c|--requirement|--constraint)[ =]*(\S+)`)
 
 // read adds the file and its includes. A missing file is left to the installer to report: it may be behind a marker
 // or a URL.
@@ -122,7 +123,7 @@ func (in inputs) key() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-var comments = regexp.MustCompile(`(?m)(^|[ \t])#.*$`)
+var comments = lazyregexp.New(`(?m)(^|[ \t])#.*$`)
 
 // requirement is one line of a requirements file.
 type requirement struct {
@@ -130,7 +131,7 @@ type requirement struct {
 	text string // as written, without comment and marker
 }
 
-var requirementName = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?`)
+var requirementName = lazyregexp.New(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?`)
 
 func parseRequirements(text string) []requirement {
 	var all []requirement
@@ -144,14 +145,14 @@ func parseRequirements(text string) []requirement {
 	return all
 }
 
-var separators = regexp.MustCompile(`[-_.]+`)
+var separators = lazyregexp.New(`[-_.]+`)
 
 // normalizeName returns PEP 503's normalized name.
 func normalizeName(name string) string {
 	return separators.ReplaceAllString(strings.ToLower(name), "-")
 }
 
-var exactly = regexp.MustCompile(`^[^=<>!~]*==\s*([0-9][^\s,*]*)$`)
+var exactly = lazyregexp.New(`^[^=<>!~]*==\s*([0-9][^\s,*]*)$`)
 
 // pinned returns the version that a requirements file pins name to, or "" if it pins none. Without sdk_version this
 // is the Gradio that the author tested.

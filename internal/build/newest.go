@@ -2,10 +2,11 @@ package build
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // Releases are versions of the two packages that spacehost depends on.
@@ -37,7 +38,7 @@ func untestedWarning(env *Environment) string {
 		strings.Join(newer, " and "), verb, noun, strings.Join(tested, ", "), noun)
 }
 
-var versionPattern = regexp.MustCompile(`^(\d+(?:\.\d+)*)(?:(a|b|rc)(\d+))?(?:\.post(\d+))?(?:\.dev(\d+))?(?:\+.*)?$`)
+var versionPattern = lazyregexp.New(`^(\d+(?:\.\d+)*)(?:(a|b|rc)(\d+))?(?:\.post(\d+))?(?:\.dev(\d+))?(?:\+.*)?$`)
 
 // isNewer reports whether version a is newer than b, in the order of PEP 440 without epochs. A version that does not have
 // that form is not newer.

@@ -2,8 +2,9 @@ package build
 
 import (
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // A plain requirement file has only lines that mean the same in every folder: a name with extras, versions, a marker and
@@ -11,18 +12,18 @@ import (
 // other line may install code that only one of the Spaces chose: a path, a URL, an option such as --find-links.
 
 var (
-	plainRequirement = regexp.MustCompile(`^` + namePattern + // name
+	plainRequirement = lazyregexp.New(`^` + namePattern + // name
 		`\s*(?:\[[A-Za-z0-9._,\s-]*\])?` + // extras
 		`\s*(?:` + clausesPattern + `|\(\s*` + clausesPattern + `\s*\))?` +
 		`\s*(?:;[A-Za-z0-9_.,'"<>=!~()+*\s-]*)?` + // marker
 		`(?:\s+--hash=[a-z0-9]+:[0-9a-f]+)*$`)
-	plainInclude = regexp.MustCompile(`^(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))([A-Za-z0-9_][A-Za-z0-9._/-]*|\.[A-Za-z0-9._/-]+)$`)
+	plainInclude = lazyregexp.New(`^(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))([A-Za-z0-9_][A-Za-z0-9._/-]*|\.[A-Za-z0-9._/-]+)$`)
 
 	// archive matches names that pip installs from a file of the folder, if there is one (pip/_internal/utils/filetypes.py).
-	archive = regexp.MustCompile(`(?i)\.(?:zip|whl|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma)$`)
+	archive = lazyregexp.New(`(?i)\.(?:zip|whl|tar|tgz|tbz|txz|tlz|gz|bz2|xz|lz|lzma)$`)
 	// option matches an option in a line other than a hash.
-	option = regexp.MustCompile(`\s-`)
-	hashes = regexp.MustCompile(`\s+--hash=\S+`)
+	option = lazyregexp.New(`\s-`)
+	hashes = lazyregexp.New(`\s+--hash=\S+`)
 )
 
 const (
@@ -40,7 +41,7 @@ func (in inputs) plainFiles() (files map[string]string, ok bool) {
 
 // publicIndex matches a line that adds or sets an index whose packages are public. Such a line is not plain, because the
 // index decides about the packages. The file needs nothing of the Space's folder, though.
-var publicIndex = regexp.MustCompile(`^(?:-i|--index-url|--extra-index-url)(?:\s+|=)https://(?:download\.pytorch\.org|pypi\.org|pypi\.nvidia\.com)/[A-Za-z0-9._/-]*$`)
+var publicIndex = lazyregexp.New(`^(?:-i|--index-url|--extra-index-url)(?:\s+|=)https://(?:download\.pytorch\.org|pypi\.org|pypi\.nvidia\.com)/[A-Za-z0-9._/-]*$`)
 
 // indexedFiles returns the requirement files as plainFiles does if all their lines are plain or name a public index.
 func (in inputs) indexedFiles() (files map[string]string, ok bool) {

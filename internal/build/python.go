@@ -7,10 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // oldestPython is the minimum for Gradio 6, the spaces package and the host's runner.
@@ -90,7 +91,7 @@ func (j *job) anyPython(ctx context.Context, newest release) (interpreter, error
 }
 
 var (
-	pythonCommand = regexp.MustCompile(`^python3\.\d+$`)
+	pythonCommand = lazyregexp.New(`^python3\.\d+$`)
 	// The folders in which common version managers keep interpreters that are not on PATH.
 	managed = []string{"$PYENV_ROOT/versions/*/bin/python3", "$HOME/.pyenv/versions/*/bin/python3",
 		"$UV_PYTHON_INSTALL_DIR/*/bin/python3", "$XDG_DATA_HOME/uv/python/*/bin/python3", "$HOME/.local/share/uv/python/*/bin/python3"}

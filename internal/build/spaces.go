@@ -2,9 +2,10 @@ package build
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // oldestSpaces is the oldest release of the spaces package that works with each Gradio, newest Gradio first. It is the
@@ -39,7 +40,7 @@ func oldestSpacesFor(gradio string) string {
 	return ""
 }
 
-var numbers = regexp.MustCompile(`\d+`)
+var numbers = lazyregexp.New(`\d+`)
 
 // older compares the first three numbers of two versions. A missing number is 0.
 func older(version, than string) bool {

@@ -8,11 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"spacehost/gpu/nvml"
+	"spacehost/internal/lazyregexp"
 )
 
 // Loopback adds 127.0.0.1 to an address without a host, such as :0. To listen for other machines, an address must name
@@ -76,7 +76,7 @@ func CheckGPUs(text string) error {
 	return fmt.Errorf("unknown GPUs %.40q; use auto, none, or simulated ones such as mock:2xH200", text)
 }
 
-var hostRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+var hostRule = lazyregexp.New(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
 // ParseHostName returns a host name in lower case, without a final dot. It refuses an IP address, because addresses are
 // allowed without configuration, and a port, because host names are compared without it.

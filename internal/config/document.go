@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"spacehost/internal/nearest"
 
 	"go.yaml.in/yaml/v3"
+	"spacehost/internal/lazyregexp"
 )
 
 // Problem is one mistake in a configuration file.
@@ -103,7 +103,7 @@ func (d *document) parseYAML(data []byte) (root node, ok bool) {
 	return root, true
 }
 
-var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+var yamlLine = lazyregexp.New(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
 func (n node) failSyntax(data []byte, err error) {
 	text := err.Error()

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // Limits bound the resources of one Space. A field that is 0 is not set, and the host's default applies.
@@ -74,7 +75,7 @@ func orDefault[T comparable](value, other T) T {
 }
 
 var (
-	sizeRule  = regexp.MustCompile(`^(\d+(?:\.\d+)?) ?([kKMGTP]?i?B)$`)
+	sizeRule  = lazyregexp.New(`^(\d+(?:\.\d+)?) ?([kKMGTP]?i?B)$`)
 	sizeUnits = map[string]float64{
 		"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15,
 		"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,

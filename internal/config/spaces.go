@@ -4,10 +4,11 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // spaceEntry is a Space with the nodes of its keys, for the cross checks.
@@ -25,7 +26,7 @@ type memberNode struct {
 	name string
 }
 
-var spaceNameRule = regexp.MustCompile(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$`)
+var spaceNameRule = lazyregexp.New(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$`)
 
 func (l *loader) space(n node) {
 	s := spaceEntry{at: n, SpaceSettings: SpaceSettings{Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}}}
@@ -102,7 +103,7 @@ func (l *loader) interpreter(n node, into *string) {
 	}
 }
 
-var variableRule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableRule = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // CheckVariable checks the name of an environment variable. The caller puts the name in front of the error.
 func CheckVariable(name string) error {

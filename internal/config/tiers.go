@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/quota"
 )
 
@@ -63,7 +63,7 @@ func ReadTiers(text string) (quota.Tiers, error) {
 // maxPriority bounds a tier's priority.
 const maxPriority = 100
 
-var tierRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
+var tierRule = lazyregexp.New(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 
 // tiers reads a mapping of tiers by name.
 func (n node) tiers() (all []quota.Tier) {

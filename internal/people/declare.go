@@ -7,10 +7,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/lazyregexp"
 )
 
 // Declared is a person as declared in the configuration of `spacehost serve`.
@@ -35,7 +35,7 @@ func HashToken(token string) (string, error) {
 	return hashPrefix + hex.EncodeToString(sum[:]), nil
 }
 
-var tokenRule = regexp.MustCompile(`^` + tokenPrefix + `[0-9a-f]{64}$`)
+var tokenRule = lazyregexp.New(`^` + tokenPrefix + `[0-9a-f]{64}$`)
 
 // NewToken creates a token that belongs to no person yet. The caller must show its text, which is not stored.
 func NewToken() (text, hash string) {

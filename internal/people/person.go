@@ -2,11 +2,11 @@ package people
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/lazyregexp"
 )
 
 // Person is a user that the operator knows by name. The account is "user:" + Name.
@@ -58,7 +58,7 @@ func (p Person) Identity() identity.Identity {
 
 // nameRule is also a CHECK in SQL (migrations/0002_people.sql). Its rule for the first character keeps ".." out of paths
 // and "-x" out of command lines.
-var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+var nameRule = lazyregexp.New(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // BadNameError refuses the name of a new person.
 type BadNameError struct {

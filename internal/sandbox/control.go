@@ -15,8 +15,8 @@ import (
 // message is one packet between the host and init, in either direction, with descriptors beside it.
 //
 //	host                 init
-//	  |------- go -------->|   once: the process is in its cgroup
 //	  |<----- sockets -----|   the descriptors of Spec.Sockets
+//	  |------- go -------->|   once: the process is in its cgroup
 //	  |<----- started -----|   or failed: the step and its error
 //	  |-- dial or pidfd -->|   a port, or a pid of this pid namespace
 //	  |<----- answer ------|   the connected socket or the pidfd, or an error

@@ -24,11 +24,11 @@
 //
 // # Life of a sandbox
 //
-//	New             Cmd.Start            Begin: go         started
-//	---> prepared ------------> waiting ----------> steps ---------> running
-//	                               |                  |                 | interpreter exits, Close,
-//	                               | host is gone     | step fails      | host is gone, init is killed
-//	                               +------------------+-----------------+-----> ended: the kernel kills every process
+//	New             Cmd.Start           network, view           Begin: go           started
+//	---> prepared ------------> first steps --------> waiting ----------> last steps ------> running
+//	                               |                     |                    |                 | interpreter exits, Close,
+//	                               | step fails          | host is gone       | step fails      | host is gone, init is killed
+//	                               +---------------------+--------------------+-----------------+--> ended: the kernel kills every process
 //
 // The steps of init are a table in init.go. A socket belongs to the network in which it was created: init opens the
 // sockets of the Spec and hands them to the host, and connects for the host (Dial). The host therefore knows the owner of

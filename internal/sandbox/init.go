@@ -43,7 +43,8 @@ const (
 type initProcess struct {
 	spec    initSpec
 	control *net.UnixConn
-	runner  int // pid of the interpreter
+	allowed bool // the host has sent go
+	runner  int  // pid of the interpreter
 }
 
 func runInit() {
@@ -51,9 +52,7 @@ func runInit() {
 	_ = os.WriteFile("/proc/self/comm", []byte("spacehost-init"), 0) // for ps and top; without it the name is exe
 	p := &initProcess{}
 	if step, err := p.begin(); err != nil {
-		if p.control != nil {
-			_ = send(p.control, message{Op: "failed", Step: step}.withError(err)) // fails if the host has gone
-		}
+		p.reportFailure(step, err)
 		os.Exit(initFailed)
 	}
 	if p.runner == 0 { // a probe
@@ -62,6 +61,18 @@ func runInit() {
 	go p.serve()
 	go p.forwardSignals()
 	p.reap()
+}
+
+// reportFailure returns once the host has sent go: a socket that is closed with an unread message resets its peer, which
+// then reads the reset before the report.
+func (p *initProcess) reportFailure(step string, err error) {
+	if p.control == nil {
+		return
+	}
+	_ = send(p.control, message{Op: "failed", Step: step}.withError(err)) // fails if the host has gone
+	if !p.allowed {
+		_ = p.awaitGo() // as above
+	}
 }
 
 // begin performs the steps in order. The interpreter starts last, so after a failure nothing of the Space has run.
@@ -84,10 +95,10 @@ type initStep struct {
 func (p *initProcess) steps() []initStep {
 	return []initStep{
 		{"read the configuration", p.readSpec},
-		{"wait for the host", p.awaitGo},
 		{"open the network", p.network},
 		{StepView, p.view},
 		{"set the host name", func() error { return unix.Sethostname([]byte("space")) }},
+		{"wait for the host", p.awaitGo}, // so late because the move takes 10 ms
 		{"separate the cgroup", func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }},
 		{"drop rights", func() error { return confine(p.spec.Spec) }},
 		{"start the interpreter", p.startRunner},
@@ -112,13 +123,14 @@ func (p *initProcess) readSpec() (err error) {
 	return json.NewDecoder(f).Decode(&p.spec)
 }
 
-// awaitGo waits until the host has moved this process to its cgroup.
+// awaitGo waits until the host has moved this process to its cgroup. The steps after it depend on the cgroup.
 func (p *initProcess) awaitGo() error {
 	m, files, err := receive(p.control)
 	closeAll(files)
 	if err == nil && m.Op != "go" {
 		err = fmt.Errorf("unexpected message %q", m.Op)
 	}
+	p.allowed = err == nil
 	return err
 }
 

@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -56,9 +58,16 @@ type file interface {
 	Close() error
 }
 
+// sharePort lets a socket at 0.0.0.0:8080, for egress, exist beside one at 127.0.0.1:8080, a visitors' address. The kernel
+// prefers the more specific one. A Space that shares one of these ports takes only its own connections.
+func sharePort(_, _ string, c syscall.RawConn) (err error) {
+	controlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	return cmp.Or(err, controlErr)
+}
+
 // open returns a copy of the descriptor, which outlives the listener of this process.
 func (s Socket) open() (*os.File, error) {
-	var config net.ListenConfig
+	config := net.ListenConfig{Control: sharePort}
 	config.SetMultipathTCP(false)
 	var opened any
 	var err error

@@ -219,15 +219,13 @@ func specFile(spec initSpec) (*os.File, error) {
 // beginTime bounds the steps of init, which take about 15 ms.
 const beginTime = 10 * time.Second
 
-// Begin lets init work and waits until the interpreter runs. Call it once, after the start of Cmd and after its process
+// Begin lets init start the interpreter, and waits until it runs. Call it once, after the start of Cmd and after its process
 // has been moved to its cgroup. It returns the sockets in the order of Spec.Sockets; the caller closes them. An error is
 // a *StepError if a step of init failed; the caller then ends Cmd.
 func (s *Sandbox) Begin() (sockets []*os.File, err error) {
 	s.closeTheirs()
 	_ = s.control.SetDeadline(time.Now().Add(beginTime)) // fails only on a closed channel, where send fails too
-	if err := send(s.control, message{Op: "go"}); err != nil {
-		return nil, fmt.Errorf("sandbox: start init: %w", err)
-	}
+	unsent := send(s.control, message{Op: "go"})         // fails if init has crashed
 	for {
 		m, files, err := receive(s.control)
 		sockets = append(sockets, files...)
@@ -236,7 +234,7 @@ func (s *Sandbox) Begin() (sockets []*os.File, err error) {
 		} else if errors.Is(err, io.EOF) {
 			err = &StepError{stepAnswer, ErrGone}
 		} else if err != nil {
-			err = &StepError{stepAnswer, err}
+			err = &StepError{stepAnswer, errors.Join(unsent, err)}
 		}
 		if err != nil {
 			closeAll(sockets)

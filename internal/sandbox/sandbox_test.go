@@ -242,21 +242,21 @@ s.accept()`)
 // TestSockets connects from inside to addresses of which none exists there. The host accepts.
 func TestSockets(t *testing.T) {
 	f := start(t, Spec{CatchAll: true, Sockets: []Socket{
-		{"device", "tcp4", "127.0.0.1:7777"}, {"web", "tcp4", "0.0.0.0:443"}, {"names", "udp4", "127.0.0.1:53"},
+		{"device", "tcp4", "127.0.0.1:443"}, {"web", "tcp4", "0.0.0.0:443"}, {"names", "udp4", "127.0.0.1:53"},
 	}}, `
 import socket
 def ask(address):
     try:
         with socket.create_connection(address, 5) as s: return s.recv(100).decode()
     except OSError as e: return type(e).__name__
-print(ask(("127.0.0.1", 7777)), ask(("8.8.8.8", 443)), ask(("10.1.2.3", 443)), ask(("10.1.2.3", 444)))
+print(ask(("127.0.0.1", 443)), ask(("8.8.8.8", 443)), ask(("10.1.2.3", 443)), ask(("10.1.2.3", 444)))
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(5)
 u.sendto(b"name", ("127.0.0.1", 53)); print(u.recv(100).decode())
 print([n for _, n in socket.if_nameindex()])`)
 	if len(f.sockets) != 3 {
 		t.Fatalf("%d sockets", len(f.sockets))
 	}
-	for _, file := range f.sockets[:2] {
+	for i, file := range f.sockets[:2] {
 		l, err := net.FileListener(file)
 		if err != nil {
 			t.Fatal(err)
@@ -268,7 +268,7 @@ print([n for _, n in socket.if_nameindex()])`)
 				if err != nil {
 					return
 				}
-				_, _ = c.Write([]byte(c.LocalAddr().String()))
+				_, _ = fmt.Fprintf(c, "%d: %s", i, c.LocalAddr())
 				c.Close()
 			}
 		}()
@@ -285,7 +285,7 @@ print([n for _, n in socket.if_nameindex()])`)
 			_, _ = names.WriteTo(append(buffer[:n], " answered"...), from)
 		}
 	}()
-	f.wantOutput("127.0.0.1:7777 8.8.8.8:443 10.1.2.3:443 ConnectionRefusedError\nname answered\n['lo']")
+	f.wantOutput("0: 127.0.0.1:443 1: 8.8.8.8:443 1: 10.1.2.3:443 ConnectionRefusedError\nname answered\n['lo']")
 }
 
 // TestEndsWithTheHost closes the host's end, as the kernel does after SIGKILL. A daemon inside must end too.
@@ -388,7 +388,7 @@ func TestFailedStepIsNamed(t *testing.T) {
 	}{
 		{"missing folder", Spec{Mounts: []Mount{{Kind: ReadOnly, Source: "/does/not/exist", Target: "/x"}}}, "open the view of files", syscall.ENOENT},
 		{"missing interpreter", Spec{Argv: []string{"/does/not/exist"}}, "start the interpreter", syscall.ENOENT},
-		{"port twice", Spec{Sockets: []Socket{{"a", "tcp4", "127.0.0.1:80"}, {"b", "tcp4", "127.0.0.1:80"}}}, "open the network", syscall.EADDRINUSE},
+		{"foreign address", Spec{Sockets: []Socket{{"a", "tcp4", "192.0.2.77:80"}}}, "open the network", syscall.EADDRNOTAVAIL},
 	} {
 		test.spec.Root = filepath.Join(t.TempDir())
 		test.spec.Dir = "/"
@@ -409,6 +409,27 @@ func TestFailedStepIsNamed(t *testing.T) {
 		if exit == nil || exit.ExitCode() != initFailed {
 			t.Errorf("%s: init exited with %v", test.name, exit)
 		}
+	}
+}
+
+// TestFailureIsReadAfterTheEnd: a host that is slow to read gets the report of a failed step, not the reset of a channel
+// that was closed with an unread message.
+func TestFailureIsReadAfterTheEnd(t *testing.T) {
+	s, err := New(Spec{Root: t.TempDir(), Mounts: []Mount{{Kind: ReadOnly, Source: "/does/not/exist", Target: "/x"}}}, os.Stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := send(s.control, message{Op: "go"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.closeTheirs()
+	_ = s.Cmd.Wait() // the report has its error
+	if m, _, err := receive(s.control); err != nil || m.Op != "failed" || m.Step != StepView {
+		t.Errorf("got %+v, %v; want the failed step %q", m, err, StepView)
 	}
 }
 

@@ -3,10 +3,11 @@ package space
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // space returns the Space that m describes. Display keys are read leniently. A wrong value of a key that decides how
@@ -103,8 +104,8 @@ func (m *frontMatter) sdk() (string, error) {
 
 var (
 	// The part of PEP 440 that Gradio's releases use: 5.49.1, 6.0, 5.0.0b3, 5.0.0-beta.2, 6.0.0.dev4.
-	gradioVersion = regexp.MustCompile(`^\d+\.\d+(\.\d+)?([-.]?(a|b|rc|alpha|beta|dev)[-.]?\d+)?$`)
-	pythonVersion = regexp.MustCompile(`^3\.(\d+)(\.\d+)?$`)
+	gradioVersion = lazyregexp.New(`^\d+\.\d+(\.\d+)?([-.]?(a|b|rc|alpha|beta|dev)[-.]?\d+)?$`)
+	pythonVersion = lazyregexp.New(`^3\.(\d+)(\.\d+)?$`)
 )
 
 func (m *frontMatter) sdkVersion() (string, error) {
@@ -151,8 +152,8 @@ func (m *frontMatter) pythonVersion() (string, error) {
 
 // The reference says only "any valid duration (like `1h`, `30m`) is acceptable".
 var (
-	durations    = regexp.MustCompile(`^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$`)
-	durationPart = regexp.MustCompile(`(\d+(?:\.\d+)?)\s*([a-z]+)`)
+	durations    = lazyregexp.New(`^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$`)
+	durationPart = lazyregexp.New(`(\d+(?:\.\d+)?)\s*([a-z]+)`)
 	units        = map[string]time.Duration{
 		"s": time.Second, "sec": time.Second, "secs": time.Second, "second": time.Second, "seconds": time.Second,
 		"m": time.Minute, "min": time.Minute, "mins": time.Minute, "minute": time.Minute, "minutes": time.Minute,

@@ -3,13 +3,14 @@ package space
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // frontMatter is the front matter of one README.md: its keys as YAML nodes. Nodes keep `3.10` and `6.0` as written; a
@@ -121,7 +122,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+var yamlLine = lazyregexp.New(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
 func yamlError(err error, offset int) error {
 	problem, line := err.Error(), offset+1

@@ -2,8 +2,9 @@ package space
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // Preload is one line of preload_from_hub: what the build downloads into the Hub's cache.
@@ -14,8 +15,8 @@ type Preload struct {
 }
 
 var (
-	repoID   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$`)
-	commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	repoID   = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$`)
+	commitID = lazyregexp.New(`^[0-9a-f]{40}$`)
 )
 
 // ParsePreload reads `repo`, `repo file,file` or `repo file,file commit` (spaces-config-reference.md).

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/internal/nearest"
 )
 
@@ -40,7 +40,7 @@ var (
 		"cross-origin-resource-policy": {"same-site", "same-origin", "cross-origin"},
 	}
 	// hardware joins the reference, huggingface.js and the OpenAPI; the last names families.
-	hardware = regexp.MustCompile(`^(cpu-(basic|upgrade|xl|performance)|sprx8|zero-a10g|t4-(small|medium)|l4x[14]|l40sx[148]|a10g-(small|large|largex2|largex4)|` +
+	hardware = lazyregexp.New(`^(cpu-(basic|upgrade|xl|performance)|sprx8|zero-a10g|t4-(small|medium)|l4x[14]|l40sx[148]|a10g-(small|large|largex2|largex4)|` +
 		`a100-large|a100x[48]|h200.*|rtx-pro-6000(x[248])?|inf2x6)$`)
 )
 
@@ -117,7 +117,7 @@ func (m *frontMatter) checkEmoji(key Key, value *yaml.Node) {
 	}
 }
 
-var keycaps = regexp.MustCompile("[0-9#*]\ufe0f?\u20e3")
+var keycaps = lazyregexp.New("[0-9#*]\ufe0f?\u20e3")
 
 func (m *frontMatter) checkShortDescription(key Key, value *yaml.Node) {
 	const most = 60
@@ -182,7 +182,7 @@ func (m *frontMatter) checkLicenseName(key Key, value *yaml.Node) {
 	}
 }
 
-var licenseName = regexp.MustCompile(`^[a-z0-9-.]+$`)
+var licenseName = lazyregexp.New(`^[a-z0-9-.]+$`)
 
 func (m *frontMatter) checkLicenseLink(key Key, value *yaml.Node) {
 	text := value.Value

@@ -27,9 +27,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // The Hub's defaults for missing keys (spaces-config-reference.md); sdk and app_file are what it writes into every
@@ -197,7 +198,7 @@ func inside(dir, real string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9._-]+`)
+var notInNames = lazyregexp.New(`[^a-z0-9._-]+`)
 
 // NameOf turns a folder's name into one that is safe in URLs, file names and quota keys. A name without any allowed
 // character (a folder called "画像") becomes "space-" and a hash, so that two such names stay distinct.

@@ -2,12 +2,13 @@ package space
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // What ZeroGPU has (hub-docs, spaces-zerogpu.md, "Supported Versions").
@@ -38,7 +39,7 @@ func (m *frontMatter) checkMissingPython() {
 }
 
 // torchRequirement matches a line that limits torch: its name, extras, and the comma-separated bounds.
-var torchRequirement = regexp.MustCompile(`^(?i:torch)\s*(?:\[[^\]]*\])?\s*((?:===|==|~=|!=|<=|>=|<|>)[^;#]+)`)
+var torchRequirement = lazyregexp.New(`^(?i:torch)\s*(?:\[[^\]]*\])?\s*((?:===|==|~=|!=|<=|>=|<|>)[^;#]+)`)
 
 // CheckRequirements warns about lines of a requirements.txt that exclude every torch that ZeroGPU has. nil means a missing
 // file. URLs, markers and included files are not examined.
@@ -70,7 +71,7 @@ func refusal(findings []Finding) error {
 	return &ConfigError{Problem: fmt.Sprintf("%s (%s line %d: %s)", torchRefused, f.File, f.Line, f.Problem), Next: f.Fix}
 }
 
-var bound = regexp.MustCompile(`^(===|==|~=|!=|<=|>=|<|>)v?([0-9]+(?:\.[0-9]+)*)(\.\*)?([^,]*)$`)
+var bound = lazyregexp.New(`^(===|==|~=|!=|<=|>=|<|>)v?([0-9]+(?:\.[0-9]+)*)(\.\*)?([^,]*)$`)
 
 // allows reports whether a release fits all bounds (PEP 440). A bound of another form, such as a pre-release, is taken as
 // one that fits: no warning is better than a wrong one. Local versions (2.8.0+cu126) are ignored, as in PEP 440.

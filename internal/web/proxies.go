@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/lazyregexp"
 )
 
 // Proxies are the networks of trusted reverse proxies. Their headers determine a request's visitor, scheme and host name.
@@ -110,7 +110,7 @@ func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 }
 
 // hostRule matches a Host: a name, an IPv4 address or an IPv6 address in brackets, with an optional port.
-var hostRule = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`)
+var hostRule = lazyregexp.New(`^[A-Za-z0-9._:\[\]-]{1,255}$`)
 
 func (p Proxies) visitor(lines []string, peer netip.Addr) (netip.Addr, error) {
 	if len(lines) == 0 {
