@@ -257,6 +257,7 @@ func (s *spaceRun) prepareView(ctx context.Context) (err error) {
 	if s.level == config.IsolationNone {
 		return nil
 	}
+	s.warnOfOwnInterpreter()
 	s.interpreterFolders, err = s.env.Folders(ctx)
 	return err
 }
