@@ -243,6 +243,9 @@ func (h *Handler) forward(c call, d destination) error {
 	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
 		return h.down(c)
 	}
+	// Otherwise net/http closes the visitor's body at the first byte of the response. The transport may still look for the body's
+	// end then, and would close the connection to the Space in the middle of the response (golang/go#40747).
+	_ = http.NewResponseController(c.Response()).EnableFullDuplex() // HTTP/2 always is
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
 	return nil
 }

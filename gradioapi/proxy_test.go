@@ -129,6 +129,42 @@ func TestDirectCallPaysUntilItEnds(t *testing.T) {
 	eventually(t, "the end of the call", func() bool { return !h.queue.Alive(h.onlyRequest().call()) })
 }
 
+// TestResponseBeforeTheEndOfTheRequest: a Space may answer before it has the whole body. Without full duplex, net/http then closes
+// the visitor's body while the transport reads it, and the response is cut (golang/go#40747).
+func TestResponseBeforeTheEndOfTheRequest(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/echo", func(w http.ResponseWriter, r *http.Request) {
+		control, half := http.NewResponseController(w), make([]byte, 5)
+		_ = control.EnableFullDuplex() // HTTP/1 has it
+		for range 2 {
+			if _, err := io.ReadFull(r.Body, half); err != nil {
+				t.Errorf("the Space reads: %v", err)
+			}
+			fmt.Fprintf(w, "%s\n", half)
+			_ = control.Flush() // a failure shows in the response
+		}
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(waitLimit)) // reached only by a failure
+	fmt.Fprintf(conn, "POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nfirst")
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewReader(answer.Body)
+	for _, want := range []string{"first\n", "later\n"} {
+		if got, err := lines.ReadString('\n'); err != nil || got != want {
+			t.Fatalf("got %q (%v), want %q", got, err, want)
+		}
+		fmt.Fprint(conn, "later")
+	}
+}
+
 func TestResponsesAreStreamed(t *testing.T) {
 	for _, length := range []string{"", "15"} { // chunked, and with a known length
 		responseIsStreamed(t, length)

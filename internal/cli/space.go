@@ -38,7 +38,7 @@ the remedy.`,
 		show: func(c *cobra.Command, health views.Health, _ []string) error {
 			return printTable(c, "SPACE\tSTAGE\tURL\tGRADIO\tISOLATION\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
 				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), s.Isolation, pidOrDash(s.PID), s.Queued,
-					printable.Line(cmp.Or(s.Reason, s.Why, s.EgressRefused)))
+					printable.Line(cmp.Or(s.Reason, s.EgressRefused, s.Why)))
 			})
 		},
 	}.command()

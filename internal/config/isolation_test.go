@@ -138,6 +138,32 @@ func TestCheckMount(t *testing.T) {
 	}
 }
 
+// TestCheckSpaceFolder checks that the folder of a Space does not contain the host's keys, by any path.
+func TestCheckSpaceFolder(t *testing.T) {
+	base := t.TempDir()
+	home, space, linked := filepath.Join(base, "home"), filepath.Join(base, "home", "space"), filepath.Join(base, "linked")
+	t.Setenv("HOME", home)
+	if err := os.MkdirAll(filepath.Join(space, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(space, linked); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ path, state, warning, want string }{
+		{space, filepath.Join(home, "state"), "", ""},
+		{filepath.Join(space, "state", "app"), filepath.Join(space, "state"), "", ""},
+		{space, filepath.Join(space, "state"), "", "the Space's folder " + space + " contains the state folder"},
+		{space, filepath.Join(linked, "new", "state"), "", "the Space's folder " + space + " contains the state folder"},
+		{linked, filepath.Join(space, "state"), "", "the Space's folder " + linked + " contains the state folder"},
+		{home, filepath.Join(base, "state"), "the Space's folder " + home + " contains the home folder", ""},
+	} {
+		warning, err := CheckSpaceFolder(row.path, row.state)
+		if !strings.HasPrefix(warning, row.warning) || (warning == "") != (row.warning == "") || (err == nil) != (row.want == "") || err != nil && !strings.HasPrefix(err.Error(), row.want) {
+			t.Errorf("%s with %s: got %q, %v; want %q, %q", row.path, row.state, warning, err, row.warning, row.want)
+		}
+	}
+}
+
 // TestLeastLevel checks which keys raise the level that auto selects: those that take a right from the Space.
 func TestLeastLevel(t *testing.T) {
 	for name, row := range map[string]struct {

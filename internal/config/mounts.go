@@ -84,6 +84,20 @@ func CheckMount(path, state string) (warning string, err error) {
 	return "", nil
 }
 
+// CheckSpaceFolder refuses the folder of an isolated Space that contains the state folder: the Space would read the host's keys
+// as a part of its own folder. warning is not empty for a folder that shows more than its owner may expect. Symbolic links are
+// followed.
+func CheckSpaceFolder(path, state string) (warning string, err error) {
+	target := resolve(path)
+	if isWithin(resolve(state), target) {
+		return "", fmt.Errorf("the Space's folder %s contains the state folder %s, so the Space would read the host's keys and database; choose a state folder outside of it with --state", path, state)
+	}
+	if home, err := os.UserHomeDir(); err == nil && isWithin(resolve(home), target) {
+		return fmt.Sprintf("the Space's folder %s contains the home folder %s, so the Space reads its keys and tokens; move the app to a folder of its own", path, home), nil
+	}
+	return "", nil
+}
+
 // checkSystem refuses a target that is the root folder or in one of systemFolders. path is the mount in the user's words.
 func checkSystem(path, target string) error {
 	if target == "/" {

@@ -43,6 +43,9 @@ func (h *Host) selectIsolation() error {
 		if err := s.selectLevel(); err != nil {
 			return err
 		}
+		if err := s.checkFolder(); err != nil {
+			return err
+		}
 		h.log.Info("isolation", zap.String("space", s.space.Name), zap.Stringer("demanded", s.settings.Isolation), zap.Stringer("level", s.level))
 	}
 	return nil
@@ -81,6 +84,27 @@ func (s *spaceRun) selectLevel() error {
 			s.space.Name, least, s.host.levels.lacks(least))
 	}
 	return nil
+}
+
+// checkFolder refuses a folder with which the Space would receive what its level withholds.
+func (s *spaceRun) checkFolder() error {
+	if s.level == config.IsolationNone {
+		return nil
+	}
+	warning, err := config.CheckSpaceFolder(s.space.Dir, s.host.state.dir)
+	if err == nil && warning != "" {
+		s.note("warning: " + warning)
+	}
+	return err
+}
+
+// warnOfOwnInterpreter warns of an environment in the Space's folder. At level files the Space may change it, and the host runs its
+// interpreter before a start, outside of the level. At level namespaces a layer receives the changes.
+func (s *spaceRun) warnOfOwnInterpreter() {
+	if s.level == config.IsolationFiles && s.env.Dir != "" && isBelow(s.env.Dir, filepath.Clean(s.space.Dir)) {
+		s.note(fmt.Sprintf("warning: the Space can change its environment %s, whose interpreter spacehost also runs without isolation. "+
+			"Move the environment out of the Space's folder.", s.env.Dir))
+	}
 }
 
 // lacks returns why a level is not available, nil if it is.

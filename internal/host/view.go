@@ -191,12 +191,22 @@ func (v *view) source(s *spaceRun) {
 	switch mode := s.settings.SourceAt(s.level, s.host.settings.IsServe()); {
 	case mode == config.SourceReadWrite:
 		v.same(sandbox.ReadWrite, s.space.Dir)
+		v.protectGit(s.space.Dir)
 	case mode == config.SourceOverlay:
 		layer := s.layer("source")
 		v.fresh(layer)
 		v.overlay(s, s.space.Dir, layer)
 	default:
 		v.owned(s.space.Dir)
+	}
+}
+
+// protectGit keeps the Space from writing hooks and configuration that git would run outside, as the user. A link, which an
+// earlier start may have put there, is not followed.
+func (v *view) protectGit(dir string) {
+	path := filepath.Join(dir, ".git")
+	if info, err := os.Lstat(path); err == nil && (info.IsDir() || info.Mode().IsRegular()) {
+		v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: path, Target: path})
 	}
 }
 
@@ -258,6 +268,7 @@ func (s *spaceRun) prepareView(ctx context.Context) (err error) {
 	if s.level == config.IsolationNone {
 		return nil
 	}
+	s.warnOfOwnInterpreter()
 	s.interpreterFolders, err = s.env.Folders(ctx)
 	return err
 }

@@ -51,10 +51,13 @@
 // A process at level `files` can do the following, whatever the kernel:
 //
 //   - read the names and command lines of other processes in /proc, and the names, sizes and dates of all files;
-//   - change mode, owner and dates of the host user's files anywhere (chmod, chown, utime);
+//   - change mode, owner, dates and extended attributes of the host user's files anywhere (chmod, chown, utime, setxattr);
+//   - change priority and CPUs of the host user's processes, unless the host is root;
+//   - use the System V shared memory, semaphores and message queues of the host user;
 //   - raise the oom_score_adj of the host user's processes, if Write contains /proc;
 //   - send UDP anywhere, and listen on a TCP port that the kernel chooses (listen without bind);
-//   - use the shared memory of the host user in /dev/shm, if Write contains it.
+//   - use the shared memory of the host user in /dev/shm, if Write contains it;
+//   - connect to named unix sockets (before Linux 7.1), some of which run programs, such as the user's service manager.
 //
 // Restrictions that an older kernel lacks are named by FilesProbe.Left.
 //

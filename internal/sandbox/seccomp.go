@@ -99,6 +99,9 @@ const (
 // (CVE-2019-10063 of Flatpak).
 func argument(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: 16 + 8*n, Size: 4} }
 
+// highHalf loads the high half of an argument. It is for pointers, which are 64 bits wide.
+func highHalf(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: 20 + 8*n, Size: 4} }
+
 // seccompProgram returns the filter. It runs for each system call:
 //
 //  1. A call of another architecture kills the process. A call of the x32 ABI fails.
@@ -108,7 +111,9 @@ func argument(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: 16 + 8*n,
 //  4. Sockets are of few families, types and protocols.
 //  5. MSG_FASTOPEN connects without connect, and passes the TCP rules of Landlock (landlock-lsm/linux#41).
 //  6. TIOCSTI and TIOCLINUX type into the terminal of the host.
-//  7. All other calls are allowed.
+//  7. prlimit64 sets limits of the calling process alone. A limit of CPU time ends a process, and neither Landlock's scope
+//     of signals nor a capability guards those of the same user. Reading limits is allowed.
+//  8. All other calls are allowed.
 func seccompProgram() []bpf.Instruction {
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
@@ -130,6 +135,7 @@ func seccompProgram() []bpf.Instruction {
 		{unix.SYS_SENDTO, withoutBits(3, unix.MSG_FASTOPEN, unix.EOPNOTSUPP)},
 		{unix.SYS_SENDMSG, withoutBits(2, unix.MSG_FASTOPEN, unix.EOPNOTSUPP)},
 		{unix.SYS_SENDMMSG, withoutBits(3, unix.MSG_FASTOPEN, unix.EOPNOTSUPP)},
+		{unix.SYS_PRLIMIT64, prlimitBlock()},
 		{unix.SYS_IOCTL, without(1, []uint32{unix.TIOCSTI, unix.TIOCLINUX}, unix.EPERM)},
 	} {
 		skip := bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: rule.call, SkipTrue: uint8(len(rule.block))}
@@ -162,6 +168,17 @@ func without(n uint32, values []uint32, errno unix.Errno) []bpf.Instruction {
 // withoutBits allows a call unless its argument has one of the bits.
 func withoutBits(n, bits uint32, errno unix.Errno) []bpf.Instruction {
 	return []bpf.Instruction{argument(n), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: bits, SkipFalse: 1}, fail(errno), allow}
+}
+
+// prlimitBlock allows prlimit64 with pid 0, the calling process, or without new limits, a null pointer.
+func prlimitBlock() []bpf.Instruction {
+	return []bpf.Instruction{
+		argument(0), bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 5},
+		argument(2), bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 2},
+		highHalf(2), bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		fail(unix.EPERM),
+		allow,
+	}
 }
 
 // socketBlock decides about socket and socketpair by family, type and protocol.

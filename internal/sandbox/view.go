@@ -194,8 +194,11 @@ func escapeLower(path string) string { return strings.NewReplacer(`\`, `\\`, ":"
 // are those with facts of the whole machine that no program of a Space needs (the list of containers: opencontainers
 // runtime-spec, "maskedPaths").
 var (
-	readOnlyInProc = []string{"sys", "sysrq-trigger", "irq", "bus", "fs"}
-	hiddenInProc   = []string{"kcore", "keys", "latency_stats", "timer_list", "sched_debug", "kmsg", "kallsyms"}
+	readOnlyInProc = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "pressure"}
+	hiddenInProc   = []string{
+		"kcore", "keys", "latency_stats", "timer_list", "sched_debug", "kmsg", "kallsyms",
+		"kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo", "slabinfo", "iomem", "ioports", // for root, whose uid the Spaces of a root host have
+	}
 )
 
 // procStep begins the error of a refused /proc.
