@@ -100,7 +100,7 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 	}
 	provider := signInProvider(t)
 	signIn := []string{"OPENID_PROVIDER_URL=" + provider.URL, "OAUTH_CLIENT_ID=client", "OAUTH_CLIENT_SECRET=secret", "OAUTH_SCOPES=openid profile"}
-	more := append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), append(reaching(provider), args...)...)
+	more := append(append(slices.Clone(spaces[ours][1:]), "--gpus", "none"), append(reachFlags(provider), args...)...)
 	for _, pair := range signIn {
 		more = append(more, "--variable", pair)
 	}

@@ -279,7 +279,7 @@ func newIntruder(t *testing.T, line string) *intruder {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"userinfo_endpoint":%q}`, provider.URL, provider.URL+"/oauth/authorize", provider.URL+"/t", provider.URL+"/u")
 	}))
-	p := runOn(t, line, "testdata/spaces/gate", append(reaching(provider), "--variable", "OAUTH_CLIENT_ID=id", "--secret", "OAUTH_CLIENT_SECRET=s",
+	p := runOn(t, line, "testdata/spaces/gate", append(reachFlags(provider), "--variable", "OAUTH_CLIENT_ID=id", "--secret", "OAUTH_CLIENT_SECRET=s",
 		"--variable", "OAUTH_SCOPES=openid", "--variable", "OPENID_PROVIDER_URL="+provider.URL, "--secret", "HF_TOKEN=hf_"+canary)...)
 	a := &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}
 	return &intruder{a, provider.URL}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// startInNetwork starts a server at an address that Spaces can reach from their own network; see reaching.
+// startInNetwork starts a server at an address that Spaces can reach from their own network; see reachFlags.
 func startInNetwork(t *testing.T, handler http.Handler) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -38,9 +38,9 @@ func machineAddress(t *testing.T) string {
 	return "127.0.0.1"
 }
 
-// reaching lets a Space reach a server of the test. A machine without a network has only the loopback address, which a Space
+// reachFlags lets a Space reach a server of the test. A machine without a network has only the loopback address, which a Space
 // has for itself: the Space then runs without isolation.
-func reaching(server *httptest.Server) []string {
+func reachFlags(server *httptest.Server) []string {
 	address := server.Listener.Addr().String()
 	if strings.HasPrefix(address, "127.") {
 		return []string{"--isolation", "none"}
