@@ -88,7 +88,8 @@ func (b *bench) startOurs(ctx context.Context, s *target) error {
 	if err != nil {
 		return err
 	}
-	s.cmd = exec.Command(b.spacehost, "run", b.app, "--gpus", "mock:8xH200", "--tier", "unlimited", "--python", b.env.Python,
+	// Plain Gradio isolates nothing, and bench itself sends requests to the device API. --isolation compares the levels.
+	s.cmd = exec.Command(b.spacehost, "run", b.app, "--isolation", "none", "--gpus", "mock:8xH200", "--tier", "unlimited", "--python", b.env.Python,
 		"--state", filepath.Join(s.home, "state"), "--addr", ":0", "--console-addr", console, "--ready-json")
 	s.cmd.Env = plainEnv(s.home)
 	lines := make(chan string, 1)
