@@ -25,7 +25,7 @@ var rooms = map[string][]string{
 	"internal/deviceapi":             {"internal/failpoint", "internal/identity", "internal/lease", "internal/people", "internal/token", "quota"},
 	"internal/hubapi":                {"internal/identity", "internal/people", "quota"},
 	"internal/console":               {"internal/identity", "internal/people", "internal/views", "internal/web"},
-	"worker":                         {"internal/identity", "internal/lazyregexp", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "queue"},
+	"worker":                         {"internal/identity", "internal/lazyregexp", "internal/lazyregexp", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "queue"},
 	"internal/lease":                 {"gpu", "internal/identity", "quota"},
 	"internal/lease/leasetest":       {},
 	"queue":                          {"internal/identity"},

@@ -3,13 +3,13 @@ package worker
 import (
 	"fmt"
 	"os"
-	"regexp"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
 )
 
 // pathError matches the last line of an app that ended because it could not open a file (OSError.__str__).
-var pathError = regexp.MustCompile(`^(?:FileNotFoundError|PermissionError|NotADirectoryError): \[Errno \d+\] [^:]+: '(/[^']+)'$`)
+var pathError = lazyregexp.New(`^(?:FileNotFoundError|PermissionError|NotADirectoryError): \[Errno \d+\] [^:]+: '(/[^']+)'$`)
 
 // hiddenPath returns the next step for an app that ended because its level of isolation hides a path of this machine, or
 // "". exists reports whether the path exists outside.

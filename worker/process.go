@@ -447,7 +447,7 @@ func (p *Process) stopListening(err error) {
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(drainTimeout):
+	case <-time.After(p.exitGrace()):
 		p.fail(errors.New("it closed its channel to the host"))
 	}
 }

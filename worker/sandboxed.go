@@ -141,3 +141,15 @@ func (p *Process) startCommand() error {
 	}
 	return nil
 }
+
+// teardownTime bounds the end of a sandbox after its interpreter has exited: the kernel ends all other processes, and only
+// then process 1.
+const teardownTime = 3 * time.Second
+
+// exitGrace is the time between the end of the channel and the exit of the first process, if both belong together.
+func (p *Process) exitGrace() time.Duration {
+	if p.sandbox != nil {
+		return teardownTime
+	}
+	return drainTimeout
+}

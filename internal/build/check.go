@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // describeScript prints the properties of an interpreter as one line of JSON. With the argument "import" it also
@@ -43,7 +44,7 @@ func (j *job) describe(ctx context.Context, as access, python string, args ...st
 }
 
 // printedVersion limits what a package can claim to be its version. "" is that of a missing package.
-var printedVersion = regexp.MustCompile(`^[A-Za-z0-9.+!_-]{0,64}$`)
+var printedVersion = lazyregexp.New(`^[A-Za-z0-9.+!_-]{0,64}$`)
 
 // verify is the last step of creating an environment. It imports gradio and spaces, so incompatible versions fail
 // here as BUILD_ERROR. It also compiles the Python files, which makes the first start faster. Packages of the Space run

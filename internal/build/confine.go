@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // Confinement runs the tools of one job that execute code of a Space: setup.py, build backends, and the Python of an
@@ -189,7 +190,7 @@ func (j *job) installWheels(ctx context.Context, argv []string) (done bool, err 
 
 // needsLock matches the error of old releases of uv that resolve only in an environment to which they can write: 0.5.0
 // does, 0.7.22 does not.
-var needsLock = regexp.MustCompile(`failed to (?:create|open) file .*\.lock`)
+var needsLock = lazyregexp.New(`failed to (?:create|open) file .*\.lock`)
 
 // pinsOf returns the packages that uv would install, according to the output of a dry run. Code of a Space may have
 // written to the output, so only lines of the exact form count.

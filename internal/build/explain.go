@@ -59,7 +59,7 @@ func (f failure) reasonWithRefusal() (problem, hint string) {
 	return problem, hint
 }
 
-var refusedConnection = regexp.MustCompile(`(?m)^` + RefusedConnection + `(.*)$`)
+var refusedConnection = lazyregexp.New(`(?m)^` + RefusedConnection + `(.*)$`)
 
 // reason tries each rule, starting with the rules about the machine: without a network every package is "not found".
 // The patterns match uv 0.5.0 and 0.13.8 and pip 23.0 and 26.3; their output is in testdata/recorded.

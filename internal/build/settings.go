@@ -3,9 +3,10 @@ package build
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"spacehost/internal/lazyregexp"
 )
 
 // A confined tool receives no settings of the operator except those that decide which packages are installed and from
@@ -43,7 +44,7 @@ func confinedEnv(host []string) []string {
 	return append(env, fixedVariables...)
 }
 
-var passwords = regexp.MustCompile(`(://)[^/@\s"',]*@`)
+var passwords = lazyregexp.New(`(://)[^/@\s"',]*@`)
 
 // withoutPasswords removes user names and passwords from all addresses in a text.
 func withoutPasswords(text string) string { return passwords.ReplaceAllString(text, "$1") }
@@ -89,7 +90,7 @@ func indexSettings() (files map[string]string, addresses []string) {
 	return files, addresses
 }
 
-var address = regexp.MustCompile(`https?://[^\s"',\]]+`)
+var address = lazyregexp.New(`https?://[^\s"',\]]+`)
 
 // urls returns the addresses that texts contain.
 func urls(texts []string) (all []string) {
@@ -100,4 +101,4 @@ func urls(texts []string) (all []string) {
 }
 
 // planned matches a line of uv's dry run about a package from an index.
-var planned = regexp.MustCompile(`(?m)^ \+ ([A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*)$`)
+var planned = lazyregexp.New(`(?m)^ \+ ([A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*)$`)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -163,6 +164,12 @@ func controlClient(state string) *http.Client {
 	}}
 }
 
+// closedEarly reports a connection that was closed before the request was written. net/http has no exported value for this
+// error (errServerClosedIdle).
+func closedEarly(err error) bool {
+	return strings.HasSuffix(err.Error(), "http: server closed idle connection")
+}
+
 // unreachable explains why no host answers on a state folder, with the next step.
 func unreachable(state string, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -171,7 +178,7 @@ func unreachable(state string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("the state folder %s and its host belong to %s: run this command as that user, or name a folder of your own with --state", state, ownerOf(state))
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || closedEarly(err) {
 		return fmt.Errorf("the host on %s closed the connection: it accepts no commands of processes that it or a Space has started; run this command in a shell of your own", state)
 	}
 	return fmt.Errorf("connect to the host on %s: %w", state, err)
