@@ -37,7 +37,7 @@ func (s *Supervisor) explainExit(p *Process) string {
 	if step := missingModule(tail); step != "" {
 		return step
 	}
-	if s.config.Sandbox != nil || s.config.Files != nil {
+	if s.config.Confine != nil {
 		if step := hiddenPath(tail, existsOutside); step != "" {
 			return step
 		}

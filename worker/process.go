@@ -76,12 +76,7 @@ type ProcessConfig struct {
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
-	// Sandbox is what this start sees of the machine; nil: everything. Start completes it with the command.
-	Sandbox *sandbox.Spec
-	// Files confines the interpreter at level files; nil: no rules. It excludes Sandbox.
-	Files *sandbox.FilesSpec
-	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
-	Opened func(sockets []*os.File)
+	Confinement
 
 	Limits  proctree.Limits
 	cgroups *proctree.Cgroups

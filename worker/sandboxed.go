@@ -76,11 +76,7 @@ func (p *Process) enterSandbox() error {
 		p.drainOutput()
 		return err
 	}
-	if p.config.Opened == nil {
-		closeAll(sockets)
-	} else {
-		p.config.Opened(sockets)
-	}
+	p.config.Opened(sockets)
 	return nil
 }
 

@@ -73,12 +73,8 @@ type SupervisorConfig struct {
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
 	Unknown func(gradio, reason string)
-	// Sandbox returns what a start sees of the machine. Its error ends the start. nil: everything.
-	Sandbox func(StartInfo) (*sandbox.Spec, error)
-	// Files returns the rules of level files for a start; nil: none. It excludes Sandbox.
-	Files func(StartInfo) (*sandbox.FilesSpec, error)
-	// Opened receives the sockets of the Sandbox, in its order. It closes them. Ended follows once per instance.
-	Opened func(start StartInfo, sockets []*os.File)
+	// Confine returns how a start is confined. Its error ends the start. nil: no start is.
+	Confine func(StartInfo) (Confinement, error)
 	// IsHostPort reports a loopback port at which this host listens: no Space may name it as its own. nil: none.
 	IsHostPort func(port int) bool
 	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
@@ -94,6 +90,16 @@ type StartedProcess struct {
 	Instance, Marker string
 	PID              int
 	Start            uint64
+}
+
+// Confinement is how one start is confined. At most one of Sandbox and Files is set.
+type Confinement struct {
+	// Sandbox is what the start sees of the machine; nil: everything. Start completes it with the command.
+	Sandbox *sandbox.Spec
+	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
+	Opened func(sockets []*os.File)
+	// Files are the rules of level files; nil: none.
+	Files *sandbox.FilesSpec
 }
 
 // StartInfo is what a sandbox must contain for one start.
@@ -294,17 +300,19 @@ func (s *Supervisor) start() (*Process, error) {
 	key := hex.EncodeToString(random(16))
 	runDir := filepath.Join(s.config.RunDir, instance)
 	info := StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device}
-	view, files, err := s.confinement(info)
-	if err != nil {
-		s.config.Ended(instance)
-		return nil, s.failed(err)
+	var confinement Confinement
+	if s.config.Confine != nil {
+		if confinement, err = s.config.Confine(info); err != nil {
+			s.config.Ended(instance)
+			return nil, s.failed(err)
+		}
 	}
 	p, err := s.launch(&session{supervisor: s, instance: instance, began: began}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Sandbox: view, Files: files, Opened: func(sockets []*os.File) { s.config.Opened(info, sockets) },
+		Confinement: confinement,
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -318,16 +326,6 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
-}
-
-// confinement returns what a start may see, as the configured level describes it.
-func (s *Supervisor) confinement(info StartInfo) (view *sandbox.Spec, files *sandbox.FilesSpec, err error) {
-	if s.config.Sandbox != nil {
-		view, err = s.config.Sandbox(info)
-	} else if s.config.Files != nil {
-		files, err = s.config.Files(info)
-	}
-	return view, files, err
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can

@@ -17,16 +17,16 @@ var harmlessDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/rand
 // systemRead lists what every process at level files may read of the machine.
 func systemRead() []string { return append(slices.Clone(systemFolders), "/etc") }
 
-// filesSpec implements worker.SupervisorConfig.Files: it lists what a start at level files may read, write and connect to.
+// confineFiles implements worker.SupervisorConfig.Confine at level files: it lists what a start may read, write and connect to.
 // Landlock gives no view of its own: all paths are those of the machine, and layers do not exist.
-func (s *spaceRun) filesSpec(start worker.StartInfo) (*sandbox.FilesSpec, error) {
+func (s *spaceRun) confineFiles(start worker.StartInfo) (worker.Confinement, error) {
 	v := &view{}
 	v.fresh(s.layer("tmp"))
 	home := filepath.Dir(s.storage().Uploads)
 	writable := []string{home, s.layer("tmp"), s.layer("hf")}
 	v.make(writable...)
 	if v.err != nil {
-		return nil, v.err
+		return worker.Confinement{}, v.err
 	}
 	rules := sandbox.FileRules{
 		Read:  slices.Concat(systemRead(), []string{start.Runner, start.RunDir, start.Python}, s.interpreterFolders, certificatePaths()),
@@ -52,7 +52,7 @@ func (s *spaceRun) filesSpec(start worker.StartInfo) (*sandbox.FilesSpec, error)
 		rules.Write = append(rules.Write, gpuNodes()...)
 	}
 	rules.Connect = s.connectPorts(start)
-	return &sandbox.FilesSpec{FileRules: rules, Limits: s.processLimits()}, nil
+	return worker.Confinement{Files: &sandbox.FilesSpec{FileRules: rules, Limits: s.processLimits()}}, nil
 }
 
 // connectPorts lists the TCP ports that a start at level files may connect to, at any address.

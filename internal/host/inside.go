@@ -32,17 +32,19 @@ type insideNetwork struct {
 	serving     sync.WaitGroup
 }
 
-// sandboxSpec implements worker.SupervisorConfig.Sandbox: it describes what one start may see and reach.
-func (s *spaceRun) sandboxSpec(start worker.StartInfo) (*sandbox.Spec, error) {
+// confineInSandbox implements worker.SupervisorConfig.Confine from level namespaces on: it describes what one start may see and
+// reach.
+func (s *spaceRun) confineInSandbox(start worker.StartInfo) (worker.Confinement, error) {
 	mounts, err := s.sandboxView(start)
 	if err != nil {
-		return nil, err
+		return worker.Confinement{}, err
 	}
+	sockets := s.insideSockets(start)
 	spec := &sandbox.Spec{Mounts: mounts, CatchAll: true, Processes: s.maxProcesses(), User: s.uid()}
-	for _, one := range s.insideSockets(start) {
+	for _, one := range sockets {
 		spec.Sockets = append(spec.Sockets, one.Socket)
 	}
-	return spec, nil
+	return worker.Confinement{Sandbox: spec, Opened: func(files []*os.File) { s.socketsOpened(sockets, files) }}, nil
 }
 
 // defaultProcesses is the limit of processes and threads of a Space.
@@ -53,7 +55,7 @@ func (s *spaceRun) maxProcesses() uint64 {
 	return cmp.Or(uint64(s.settings.Limits.Processes), defaultProcesses)
 }
 
-// insideSockets lists the sockets of a start. Its order is the same for every call with the same start.
+// insideSockets lists the sockets of a start.
 func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
 	all = append(all, s.attached("device", fmt.Sprintf("127.0.0.1:%d", start.Device), s.deviceSite(start.Instance)))
 	all = append(all, s.spaceSockets()...)
@@ -182,10 +184,10 @@ func (s *spaceRun) hostsFile() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// socketsOpened implements worker.SupervisorConfig.Opened: it serves the sockets of a start until processEnded. Without
-// egress, the sockets are closed, and the Space's connections are refused.
-func (s *spaceRun) socketsOpened(start worker.StartInfo, files []*os.File) {
-	n := s.openNetwork(s.policy(), s.insideSockets(start), files)
+// socketsOpened serves the sockets of a start until processEnded. Without egress, the sockets are closed, and the Space's
+// connections are refused.
+func (s *spaceRun) socketsOpened(sockets []insideSocket, files []*os.File) {
+	n := s.openNetwork(s.policy(), sockets, files)
 	s.networkMu.Lock()
 	defer s.networkMu.Unlock()
 	s.network = n

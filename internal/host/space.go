@@ -73,9 +73,9 @@ func (s *spaceRun) wire() {
 	}
 	switch s.level {
 	case config.IsolationNamespaces, config.IsolationUsers:
-		c.Sandbox, c.Opened = s.sandboxSpec, s.socketsOpened
+		c.Confine = s.confineInSandbox
 	case config.IsolationFiles:
-		c.Files = s.filesSpec
+		c.Confine = s.confineFiles
 	}
 	s.supervisor = worker.NewSupervisor(c)
 	s.queue = queue.New(queue.Config{
