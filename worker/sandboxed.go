@@ -122,20 +122,7 @@ func (p *Process) startCommand() error {
 	if p.config.Files == nil {
 		return p.cmd.Start()
 	}
-	started, err := p.config.Files.Confine(p.cmd)
-	if err != nil {
-		return err
-	}
-	if err := p.cmd.Start(); err != nil {
-		_, _ = started() // reports the same failure
-		return err
-	}
-	if _, err := started(); err != nil {
-		_ = p.cmd.Process.Kill() // it is not reaped yet
-		_ = p.cmd.Wait()         // the error reports our signal
-		return err
-	}
-	return nil
+	return p.config.Files.Start(p.cmd)
 }
 
 // teardownTime bounds the end of a sandbox after its interpreter has exited: the kernel ends all other processes, and only

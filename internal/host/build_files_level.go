@@ -25,17 +25,7 @@ func (c *buildConfinement) runAtFiles(ctx context.Context, tool build.Tool) erro
 	if err != nil {
 		return err
 	}
-	started, err := (sandbox.FilesSpec{FileRules: rules, Limits: c.space.processLimits()}).Confine(cmd)
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		_, _ = started() // reports the same failure
-		return err
-	}
-	if _, err := started(); err != nil {
-		_ = cmd.Process.Kill() // it is not reaped yet
-		_ = cmd.Wait()         // the error reports our signal
+	if err := (sandbox.FilesSpec{FileRules: rules, Limits: c.space.processLimits()}).Start(cmd); err != nil {
 		return err
 	}
 	return build.WaitGroup(ctx, cmd)

@@ -80,7 +80,7 @@ type filesStart struct {
 // helper, within 10 s. left names the restrictions that this kernel lacks. The error names the step that failed. After
 // an error the process has exited or is about to: the caller kills it and waits for it. It never runs unconfined.
 func (s FilesSpec) Confine(cmd *exec.Cmd) (started func() (left []string, err error), err error) {
-	file, err := filesStart{s, cmd.Path, cmd.Args, cmd.Environ()}.memfd()
+	file, err := memoryFile("files", filesStart{s, cmd.Path, cmd.Args, cmd.Environ()})
 	if err != nil {
 		return nil, fmt.Errorf("pass the rules of level files: %w", err)
 	}
@@ -102,17 +102,35 @@ func (s FilesSpec) Confine(cmd *exec.Cmd) (started func() (left []string, err er
 	}, nil
 }
 
-// memfd returns the start as a file in memory that cannot be changed.
-func (s filesStart) memfd() (*os.File, error) {
-	text, err := json.Marshal(s)
+// Start confines a command and starts it. After an error it does not run, and needs no Wait.
+func (s FilesSpec) Start(cmd *exec.Cmd) error {
+	started, err := s.Confine(cmd)
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		_, _ = started() // reports the same failure
+		return err
+	}
+	if _, err := started(); err != nil {
+		_ = cmd.Process.Kill() // it is not reaped yet
+		_ = cmd.Wait()         // the error reports our signal
+		return err
+	}
+	return nil
+}
+
+// memoryFile returns a value as JSON in a file in memory that cannot be changed. Its offset is 0.
+func memoryFile(name string, value any) (*os.File, error) {
+	text, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("files", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	file := os.NewFile(uintptr(fd), "files")
+	file := os.NewFile(uintptr(fd), name)
 	if _, err = file.WriteAt(text, 0); err == nil {
 		_, err = unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
 	}

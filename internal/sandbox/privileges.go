@@ -18,9 +18,12 @@ import (
 //   - CAP_CHOWN and CAP_FOWNER would change owner and mode of every file, which Landlock does not restrict.
 const keptCapabilities = 1 << unix.CAP_DAC_OVERRIDE
 
-// dropCapabilities drops the capabilities of the calling thread. It sets NO_NEW_PRIVS first, so that execve, even by
-// uid 0, gives none of them back.
-func dropCapabilities() error {
+// dropCapabilities drops the capabilities of the calling thread for level `files`.
+func dropCapabilities() error { return keepCapabilities(keptCapabilities) }
+
+// keepCapabilities drops all capabilities of the calling thread but those of a mask, as far as it has them. It sets
+// NO_NEW_PRIVS first, so that execve, even by uid 0, gives none of them back.
+func keepCapabilities(mask uint32) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set NO_NEW_PRIVS: %w", err)
 	}
@@ -32,7 +35,7 @@ func dropCapabilities() error {
 	if err := unix.Capget(&header, &sets[0]); err != nil {
 		return fmt.Errorf("read the sets: %w", err)
 	}
-	kept := sets[0].Permitted & keptCapabilities
+	kept := sets[0].Permitted & mask
 	sets = [2]unix.CapUserData{{Effective: kept, Permitted: kept}, {}}
 	if err := unix.Capset(&header, &sets[0]); err != nil {
 		return fmt.Errorf("set the sets: %w", err)

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -142,9 +141,9 @@ func (s *Sandbox) prepare(spec Spec, channel *os.File) error {
 		return &StepError{stepTrees, err}
 	}
 	s.theirs = append(s.theirs, trees...)
-	file, err := specFile(initSpec{spec, mounts})
+	file, err := memoryFile("spec", initSpec{spec, mounts})
 	if err != nil {
-		return err
+		return fmt.Errorf("pass the specification of the sandbox: %w", err)
 	}
 	control := s.theirs[0]
 	s.theirs = append(s.theirs, file)
@@ -192,28 +191,6 @@ func initEnv() []string { return append([]string{"GOMAXPROCS=2"}, testEnv...) }
 type initSpec struct {
 	Spec
 	Mounts []openMount
-}
-
-// specFile returns a file in memory with what init reads.
-func specFile(spec initSpec) (*os.File, error) {
-	data, err := json.Marshal(spec)
-	if err != nil {
-		return nil, fmt.Errorf("encode sandbox: %w", err)
-	}
-	fd, err := unix.MemfdCreate("spec", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("create file in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "spec")
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write sandbox: %w", err)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("rewind sandbox: %w", err)
-	}
-	return f, nil
 }
 
 // beginTime bounds the steps of init, which take about 15 ms.
