@@ -17,7 +17,7 @@ var rooms = map[string][]string{
 	"":                               {},
 	"cmd/spacehost":                  {"internal/cli", "internal/sandbox"},
 	"internal/cli":                   {"gpu", "gpu/nvml", "internal/check", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/views", "migrations"},
-	"internal/config":                {"gpu", "gpu/nvml", "internal/lazyregexp", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
+	"internal/config":                {"gpu", "gpu/nvml", "internal/egress", "internal/lazyregexp", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
 	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/egress", "internal/hubapi", "internal/identity", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
 	"internal/payer":                 {"internal/identity", "internal/people", "internal/token", "internal/web", "queue", "quota", "server"},
 	"server":                         {},
@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"internal/token":                 {"internal/identity"},
 	"internal/people":                {"internal/identity", "internal/lazyregexp", "internal/nearest", "internal/sqlrows"},
 	"internal/web":                   {"internal/identity", "internal/lazyregexp"},
-	"internal/build":                 {"internal/lazyregexp"},
+	"internal/build":                 {"internal/lazyregexp", "internal/removal"},
 	"internal/build/buildtest":       {},
 	"internal/check":                 {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
@@ -60,8 +60,9 @@ var rooms = map[string][]string{
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
-	"internal/sandbox":               {"internal/failpoint", "internal/feature"},
+	"internal/sandbox":               {"internal/failpoint", "internal/feature", "internal/removal"},
 	"internal/printable":             {},
+	"internal/removal":               {},
 }
 
 // keepers says who alone may import what from outside.

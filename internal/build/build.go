@@ -43,6 +43,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"spacehost/internal/removal"
 )
 
 // Spec describes the environment of a Space.
@@ -236,12 +238,12 @@ func (j *job) prepare(ctx context.Context) (err error) {
 // create builds in the final place, since an environment cannot be moved: scripts and pyvenv.cfg contain its path.
 // The stamp is written last. An environment without a stamp is unfinished, and the next build removes it.
 func (j *job) create(ctx context.Context) (env *Environment, err error) {
-	if err := removeTree(j.home); err != nil {
+	if err := removal.Tree(j.home); err != nil {
 		return nil, j.machineError("removing the earlier environment", err)
 	}
 	defer func() {
 		if err != nil {
-			_ = removeTree(j.home) // the next build removes what remains
+			_ = removal.Tree(j.home) // the next build removes what remains
 		}
 	}()
 	j.output.restart()

@@ -3,7 +3,6 @@ package build
 import (
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -42,19 +41,4 @@ func writeStamp(home string, env *Environment) error {
 		return err
 	}
 	return os.Rename(temporary.Name(), filepath.Join(home, stampName))
-}
-
-// removeTree removes an environment. Packages of a Space may have taken the rights to its folders.
-func removeTree(dir string) error {
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	// WalkDir visits a folder before it reads it.
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			_ = os.Chmod(path, 0o700) // what stays fails below
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

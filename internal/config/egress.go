@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"spacehost/internal/egress"
 )
 
 // EgressMode selects the public destinations of a Space. Private addresses are never among them; see
@@ -14,7 +16,7 @@ type EgressMode int
 
 // The modes. The zero value is the Hub's rule.
 const (
-	EgressHub    EgressMode = iota // any public address, on HubPorts
+	EgressHub    EgressMode = iota // any public address, on egress.HubPorts
 	EgressNone                     // no address, and no name is resolved
 	EgressAll                      // any public address, on any port
 	EgressListed                   // the Names and Ports of Egress
@@ -24,11 +26,8 @@ const (
 type Egress struct {
 	Mode  EgressMode
 	Names []string // if EgressListed: host names in lower case, also "*.hf.co"; nil: any public address
-	Ports []uint16 // if EgressListed: sorted; nil: HubPorts
+	Ports []uint16 // if EgressListed: sorted; nil: egress.HubPorts
 }
-
-// HubPorts are the ports that a Space on the Hub reaches (hub-docs, spaces-overview.md, "Networking").
-var HubPorts = []uint16{80, 443, 8080}
 
 // EffectivePorts returns the ports of allowed connections. all is true if every port is allowed.
 func (e Egress) EffectivePorts() (ports []uint16, all bool) {
@@ -40,7 +39,7 @@ func (e Egress) EffectivePorts() (ports []uint16, all bool) {
 	case e.Mode == EgressListed && e.Ports != nil:
 		return slices.Clone(e.Ports), false
 	}
-	return slices.Clone(HubPorts), false
+	return slices.Clone(egress.HubPorts), false
 }
 
 // String returns the rule in the notation of --egress.

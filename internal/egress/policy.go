@@ -18,8 +18,8 @@ const (
 	ModeAll   Mode = "all"   // public addresses at the ports in Policy.Ports
 )
 
-// hubPorts are the ports that the Hub lets a Space reach (hub-docs, spaces-overview.md, "Networking").
-var hubPorts = []uint16{80, 443, 8080}
+// HubPorts are the ports that the Hub lets a Space reach (hub-docs, spaces-overview.md, "Networking").
+var HubPorts = []uint16{80, 443, 8080}
 
 // Policy is the rule for the egress of one Space. The zero value is ModeHub. A Policy must not change while an Egress
 // uses it.
@@ -113,7 +113,7 @@ func (p Policy) modePorts() []uint16 {
 	case len(p.Ports) > 0:
 		return p.Ports
 	}
-	return hubPorts
+	return HubPorts
 }
 
 // Allows returns nil, or a *RefusedError with the reason. The rules, in order:

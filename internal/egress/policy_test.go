@@ -184,8 +184,8 @@ func TestOpenPorts(t *testing.T) {
 			t.Errorf("%+v: got %v, want %v", c.policy, got, c.want)
 		}
 	}
-	if !slices.Equal(hubPorts, []uint16{80, 443, 8080}) {
-		t.Errorf("hubPorts have changed to %v", hubPorts)
+	if !slices.Equal(HubPorts, []uint16{80, 443, 8080}) {
+		t.Errorf("HubPorts have changed to %v", HubPorts)
 	}
 }
 

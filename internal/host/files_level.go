@@ -1,7 +1,6 @@
 package host
 
 import (
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +10,8 @@ import (
 	"spacehost/worker"
 )
 
-// harmlessDevices are the devices that a program needs.
-var harmlessDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm", "/dev/ptmx", "/dev/pts"}
+// harmlessDevices are the devices that a program needs. Shared memory and terminals are those of the machine at level files.
+var harmlessDevices = append(slices.Clone(sandbox.StandardDevices), "/dev/shm", "/dev/ptmx", "/dev/pts")
 
 // systemRead lists what every process at level files may read of the machine.
 func systemRead() []string { return append(slices.Clone(systemFolders), "/etc") }
@@ -22,8 +21,7 @@ func systemRead() []string { return append(slices.Clone(systemFolders), "/etc") 
 func (s *spaceRun) confineFiles(start worker.StartInfo) (worker.Confinement, error) {
 	v := &view{}
 	v.fresh(s.layer("tmp"))
-	home := filepath.Dir(s.storage().Uploads)
-	writable := []string{home, s.layer("tmp"), s.layer("hf")}
+	writable := []string{s.home(), s.layer("tmp"), s.layer("hf")}
 	v.make(writable...)
 	if v.err != nil {
 		return worker.Confinement{}, v.err

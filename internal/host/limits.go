@@ -107,7 +107,7 @@ func (s *spaceRun) emptyTmp() {
 	if s.disk.get() == nil {
 		return
 	}
-	if err := sandbox.RemoveLayer(s.host.state.path("spaces", s.space.Name, "tmp")); err != nil {
+	if err := sandbox.RemoveLayer(s.layer("tmp")); err != nil {
 		s.host.log.Warn("remove temporary files", zap.String("space", s.space.Name), zap.Error(err))
 	}
 }

@@ -106,13 +106,14 @@ func (s *spaceRun) register() {
 
 // storage returns the folders of the Space's files. Its home contains Gradio's folder (environ.go, GRADIO_TEMP_DIR).
 func (s *spaceRun) storage() gradioapi.Storage {
-	root := s.host.state.path("spaces", s.space.Name)
-	home := filepath.Join(root, "home")
 	return gradioapi.Storage{
-		Root: root, Uploads: filepath.Join(home, "gradio"), Staging: filepath.Join(root, "uploading"),
-		Served: s.served(home),
+		Root: s.host.state.path("spaces", s.space.Name), Uploads: filepath.Join(s.home(), "gradio"), Staging: s.layer("uploading"),
+		Served: s.served(s.home()),
 	}
 }
+
+// home returns the home folder of the Space, which outlasts its starts.
+func (s *spaceRun) home() string { return s.layer("home") }
 
 // makeFolders creates the Space's folders and removes the unfinished uploads of a crashed host.
 func (s *spaceRun) makeFolders() error {

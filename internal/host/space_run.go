@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,7 +33,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := s.prepareView(ctx); err != nil {
 		return err
 	}
-	home := filepath.Dir(s.storage().Uploads)
+	home := s.home()
 	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.visibleGPU)
 	vars = s.isolatedVariables(vars)
 	if err := s.preload(ctx, env, vars); err != nil {

@@ -36,15 +36,14 @@ type view struct {
 func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) {
 	v := &view{}
 	v.system()
-	storage := s.storage()
-	v.etc(filepath.Dir(storage.Uploads), s.hostsFile())
+	v.etc(s.home(), s.hostsFile())
 	v.fresh(s.layer("tmp"))
 	v.writable(s.layer("tmp"), "/tmp")
 	v.owned(start.Runner)
 	// Only the file, which Start creates: the run folder contains the mount point of the new root.
 	marker := filepath.Join(start.RunDir, markerFile)
 	v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: marker, Target: marker, Owned: true})
-	v.writable(filepath.Dir(storage.Uploads), filepath.Dir(storage.Uploads))
+	v.writable(s.home(), s.home())
 	v.hubCache(s)
 	for _, folder := range s.interpreterFolders {
 		v.interpreter(s, start, folder)

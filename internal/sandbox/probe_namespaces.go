@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"spacehost/internal/feature"
+	"spacehost/internal/removal"
 )
 
 // NamespacesProbe is what this machine offers for level `namespaces`.
@@ -35,7 +36,7 @@ func probe(dir string, user uint32) (NamespacesProbe, error) {
 	if err != nil {
 		return NamespacesProbe{}, err
 	}
-	defer func() { _ = removeAll(folder) }() // a folder that stays is empty but for empty folders
+	defer func() { _ = removal.Tree(folder) }() // a folder that stays is empty but for empty folders
 	path := func(name string) string { return filepath.Join(folder, name) }
 	for _, name := range []string{"root", "own", "lower", "upper", "work"} {
 		if err := os.Mkdir(path(name), 0o700); err != nil {

@@ -237,8 +237,8 @@ func ifExists(err error) error {
 	return err
 }
 
-// standardDevices are harmless: they give no access to the machine.
-var standardDevices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+// StandardDevices are device nodes that every program may use: they give no access to the machine.
+var StandardDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 
 // mountDev creates a /dev with the standard devices, the devices of the Spec, terminals and shared memory of its own.
 func mountDev(dev string, mounts []openMount) error {
@@ -249,8 +249,8 @@ func mountDev(dev string, mounts []openMount) error {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
 	var nodes []openMount
-	for _, name := range standardDevices {
-		nodes = append(nodes, openMount{Mount: Mount{Kind: Device, Source: "/dev/" + name, Target: "/dev/" + name}})
+	for _, path := range StandardDevices {
+		nodes = append(nodes, openMount{Mount: Mount{Kind: Device, Source: path, Target: path}})
 	}
 	for _, m := range mounts {
 		if m.Kind == Device {
