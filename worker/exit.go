@@ -5,35 +5,31 @@ import (
 	"fmt"
 	"os/exec"
 	"syscall"
+
+	"spacehost/internal/sandbox"
 )
 
-// exit is how the runner ended. signal is 0 unless a signal ended it.
-type exit struct {
-	code   int
-	signal syscall.Signal
-}
-
-// wait waits for the first process of the tree. In a sandbox, process 1 reports how the runner ended.
-func (p *Process) wait() exit {
+// wait waits for the first process of the tree, and returns how the runner ended. In a sandbox, process 1 reports it.
+func (p *Process) wait() sandbox.Exit {
 	err := p.cmd.Wait()
 	if p.sandbox != nil {
 		if e, ok := p.sandbox.AwaitExit(drainTimeout); ok {
-			return exit{e.Code, e.Signal}
+			return e
 		}
 	}
 	failed, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
-		return exit{}
+		return sandbox.Exit{}
 	}
 	if status := failed.Sys().(syscall.WaitStatus); status.Signaled() {
-		return exit{signal: status.Signal()}
+		return sandbox.Exit{Signal: status.Signal()}
 	}
-	return exit{code: failed.ExitCode()}
+	return sandbox.Exit{Code: failed.ExitCode()}
 }
 
-func (e exit) reason() string {
-	if e.signal != 0 {
-		return fmt.Sprintf("it was killed by signal %d (%s)", e.signal, e.signal)
+func exitReason(e sandbox.Exit) string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("it was killed by signal %d (%s)", e.Signal, e.Signal)
 	}
-	return fmt.Sprintf("it exited with code %d", e.code)
+	return fmt.Sprintf("it exited with code %d", e.Code)
 }

@@ -48,7 +48,7 @@ type Process struct {
 	memoryLimit int64 // that the host enforces; 0: none
 
 	sandbox *sandbox.Sandbox // nil: none
-	exit    exit             // valid once done is closed
+	exit    sandbox.Exit     // valid once done is closed
 }
 
 // ProcessConfig describes one start.
@@ -340,10 +340,10 @@ func (p *Process) run() {
 	p.exit = ended
 	switch p.err = p.reason; {
 	case p.err != nil:
-	case !p.killing && ended.signal == syscall.SIGKILL:
+	case !p.killing && ended.Signal == syscall.SIGKILL:
 		p.err = killed
 	default:
-		p.err = errors.New(ended.reason())
+		p.err = errors.New(exitReason(ended))
 	}
 }
 

@@ -364,9 +364,9 @@ func nextStep(p *Process) string {
 		return "Load less, use smaller data types, or give the Space more memory."
 	case errors.As(p.Err(), &killed):
 		return "Check the kernel log (`dmesg`): it names each process that the out-of-memory killer ended."
-	case p.exit == exit{}:
+	case p.exit == sandbox.Exit{}:
 		return "End app.py with launch(): an app that exits without an error never called it."
-	case p.exit.signal == 0:
+	case p.exit.Signal == 0:
 		return "Fix the error shown above."
 	}
 	return ""
