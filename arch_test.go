@@ -60,6 +60,7 @@ var rooms = map[string][]string{
 	"internal/nearest":               {},
 	"internal/sqlrows":               {},
 	"internal/feature":               {},
+	"internal/feature/featuretest":   {},
 	"internal/sandbox":               {"internal/failpoint", "internal/feature", "internal/removal"},
 	"internal/printable":             {},
 	"internal/removal":               {},
@@ -67,20 +68,21 @@ var rooms = map[string][]string{
 
 // keepers says who alone may import what from outside.
 var keepers = map[string][]string{
-	"github.com/labstack/echo/v4":        {"internal/host", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console", "internal/control", "internal/metrics", "internal/views"},
-	"github.com/NVIDIA/go-nvml":          {"gpu/nvml"},
-	"database/sql":                       {"internal/host", "migrations", "quota", "internal/lease", "internal/people", "internal/space", "internal/sqlrows"},
-	"github.com/mattn/go-sqlite3":        {"migrations", "quota", "internal/lease"},
-	"github.com/golang-jwt/jwt":          {"internal/token"},
-	"github.com/vishvananda/netlink":     {"internal/proctree", "internal/sandbox"},
-	"golang.org/x/net":                   {"internal/egress", "internal/sandbox"},
-	"github.com/prometheus":              {"internal/metrics"},
-	"github.com/spf13/cobra":             {"internal/cli", "internal/cli/clidoc"},
-	"github.com/pressly/goose":           {"migrations"},
-	"github.com/rogpeppe/go-internal":    {},
-	"github.com/chromedp/chromedp":       {"bench"},
-	"spacehost/gpu/gputest":              {},
-	"spacehost/internal/build/buildtest": {},
+	"github.com/labstack/echo/v4":            {"internal/host", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console", "internal/control", "internal/metrics", "internal/views"},
+	"github.com/NVIDIA/go-nvml":              {"gpu/nvml"},
+	"database/sql":                           {"internal/host", "migrations", "quota", "internal/lease", "internal/people", "internal/space", "internal/sqlrows"},
+	"github.com/mattn/go-sqlite3":            {"migrations", "quota", "internal/lease"},
+	"github.com/golang-jwt/jwt":              {"internal/token"},
+	"github.com/vishvananda/netlink":         {"internal/proctree", "internal/sandbox"},
+	"golang.org/x/net":                       {"internal/egress", "internal/sandbox"},
+	"github.com/prometheus":                  {"internal/metrics"},
+	"github.com/spf13/cobra":                 {"internal/cli", "internal/cli/clidoc"},
+	"github.com/pressly/goose":               {"migrations"},
+	"github.com/rogpeppe/go-internal":        {},
+	"github.com/chromedp/chromedp":           {"bench"},
+	"spacehost/gpu/gputest":                  {},
+	"spacehost/internal/build/buildtest":     {},
+	"spacehost/internal/feature/featuretest": {},
 }
 
 // pkg is what `go list -json` tells of a package.

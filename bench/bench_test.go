@@ -18,17 +18,7 @@ import (
 
 // TestShortRunHasEveryNumber runs the program as CI does: it checks answers, never speed.
 func TestShortRunHasEveryNumber(t *testing.T) {
-	lookAtSources(t)
-	o, err := parse([]string{"--short"}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table, progress bytes.Buffer
-	r, err := run(t.Context(), o, &table, &progress)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, progress.String())
-	}
-	t.Logf("\n%s", table.String())
+	r, _ := shortRun(t)
 	for _, record := range r.Rounds {
 		if record.Error != "" && record.Target != stock { // calls that plain Gradio drops are not an error of spacehost
 			t.Errorf("%s, %s: %s", record.Target, record.Step, record.Error)
@@ -63,6 +53,23 @@ func TestShortRunHasEveryNumber(t *testing.T) {
 			t.Errorf("of 40 visitors %v were %s", n, key)
 		}
 	}
+}
+
+// shortRun runs the program with --short and further arguments. It returns the result and the text of the progress.
+func shortRun(t *testing.T, args ...string) (r report, progress string) {
+	t.Helper()
+	lookAtSources(t)
+	o, err := parse(append(args, "--short"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table, text bytes.Buffer
+	r, err = run(t.Context(), o, &table, &text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text.String())
+	}
+	t.Logf("\n%s", table.String())
+	return r, text.String()
 }
 
 // lookAtSources makes `go test` run this again when any folder of the module has changed: it does not track the files

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"spacehost/internal/feature/featuretest"
 	"spacehost/internal/sandbox"
 )
 
@@ -18,23 +18,10 @@ func TestMain(m *testing.M) {
 
 // TestShortComparisonHasEveryNumber runs the comparison of the levels as CI does: it checks answers, never speed.
 func TestShortComparisonHasEveryNumber(t *testing.T) {
-	lookAtSources(t)
-	o, err := parse([]string{"--isolation", "--short"}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table, progress bytes.Buffer
-	r, err := run(t.Context(), o, &table, &progress)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, progress.String())
-	}
-	t.Logf("\n%s", table.String())
+	r, progress := shortRun(t, "--isolation")
 	levels := []string{levelNone, levelFiles, levelNamespaces}
-	if strings.Contains(progress.String(), "SKIPPED") {
-		if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
-			t.Errorf("this machine lacks what the comparison needs:\n%s", progress.String())
-		}
-		t.Skipf("this machine lacks what the comparison needs:\n%s", progress.String())
+	if strings.Contains(progress, "SKIPPED") {
+		featuretest.Missing(t, "this machine lacks what the comparison needs:\n%s", progress)
 	}
 	for _, s := range levelSteps(true) {
 		for _, l := range s.lines {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"spacehost/internal/feature/featuretest"
 )
 
 const firstUID = 262000
@@ -25,10 +27,7 @@ type userLab struct {
 func serveUsers(t *testing.T, state string, names ...string) *userLab {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
-			t.Fatal("root is required: only root can run Spaces as other users")
-		}
-		t.Skip("SKIPPED: this user is not root, and only root can run Spaces as other users; this was not tested")
+		featuretest.Missing(t, "this user is not root, and only root can run Spaces as other users")
 	}
 	files := filepath.Join(state, "files")
 	var spaces strings.Builder

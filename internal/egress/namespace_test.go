@@ -19,6 +19,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/feature/featuretest"
 )
 
 // insideVariable makes the test binary the process inside a network namespace.
@@ -166,7 +168,7 @@ func startInside(t *testing.T) (files map[string]*os.File, command func(line str
 	err = inside.Start()
 	theirs.Close()
 	if err != nil {
-		noNamespaces(t, err)
+		featuretest.Missing(t, "user namespaces with rights are not available: %v", err)
 	}
 	t.Cleanup(func() {
 		input.Close()
@@ -186,15 +188,6 @@ func startInside(t *testing.T) (files map[string]*os.File, command func(line str
 	}
 }
 
-// noNamespaces skips the test. With SPACEHOST_REQUIRE_ALL it fails instead.
-func noNamespaces(t *testing.T, why any) {
-	t.Helper()
-	if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
-		t.Fatalf("user namespaces with rights are not available: %v", why)
-	}
-	t.Skipf("user namespaces with rights are not available: %v", why)
-}
-
 func receive(t *testing.T, from *os.File, output *bufio.Scanner) map[string]*os.File {
 	t.Helper()
 	control := make([]byte, 256)
@@ -202,7 +195,7 @@ func receive(t *testing.T, from *os.File, output *bufio.Scanner) map[string]*os.
 	_, n, _, _, err := unix.Recvmsg(int(from.Fd()), make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
 	if err != nil || n == 0 {
 		output.Scan()
-		noNamespaces(t, fmt.Sprint(output.Text(), err))
+		featuretest.Missing(t, "user namespaces with rights are not available: %v", fmt.Sprint(output.Text(), err))
 	}
 	messages, err := unix.ParseSocketControlMessage(control[:n])
 	if err != nil {

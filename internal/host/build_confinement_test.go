@@ -21,6 +21,7 @@ import (
 	"spacehost/internal/build"
 	"spacehost/internal/build/buildtest"
 	"spacehost/internal/config"
+	"spacehost/internal/feature/featuretest"
 )
 
 // canary is the content of everything that a build must not read.
@@ -179,7 +180,7 @@ func openBuildHost(t *testing.T, state string, level config.Isolation, dirs ...s
 	}
 	h, err := New(settings, t.Output(), t.Output())
 	if err != nil {
-		missing(t, "level "+level.String()+": "+err.Error())
+		featuretest.Missing(t, "no %s", "level "+level.String()+": "+err.Error())
 	}
 	t.Cleanup(h.Close)
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }) // New made this process a subreaper

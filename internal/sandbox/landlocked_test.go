@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/feature/featuretest"
 )
 
 // system are the folders that every program reads.
@@ -440,7 +442,7 @@ func TestRestrictionsByABI(t *testing.T) {
 func TestPortsAreRefusedByDefault(t *testing.T) {
 	probe := requireFiles(t)
 	if probe.ABI < 4 {
-		missing(t, "Landlock with TCP ports")
+		featuretest.Missing(t, "no %s", "Landlock with TCP ports")
 	}
 	s := newSite(t, accounts()[0])
 	s.spec.Connect, s.spec.Bind = nil, nil

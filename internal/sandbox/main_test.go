@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"spacehost/internal/failpoint"
+	"spacehost/internal/feature/featuretest"
 )
 
 // fakePrefix begins os.Args[0] of the processes that tests start from this binary.
@@ -76,21 +77,12 @@ func accounts() []account {
 	return []account{{"root", nil, 0}, {"user", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}}, ordinary}}
 }
 
-// missing skips a test for lack of something, or fails it if SPACEHOST_REQUIRE_ALL is set.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("SPACEHOST_REQUIRE_ALL") != "" {
-		t.Fatalf("%s is required", what)
-	}
-	t.Skipf("SKIPPED: no %s; this was not tested", what)
-}
-
 // requireFiles skips the test if this machine cannot run level `files`.
 func requireFiles(t *testing.T) FilesProbe {
 	t.Helper()
 	probe := ProbeFiles()
 	if probe.Err != nil {
-		missing(t, "level files: "+probe.Err.Error())
+		featuretest.Missing(t, "no %s", "level files: "+probe.Err.Error())
 	}
 	return probe
 }
@@ -106,7 +98,7 @@ func (a account) python(t *testing.T) (path string, folders []string) {
 			return words[0], words[1:]
 		}
 	}
-	missing(t, "python3 that uid "+a.name+" can start")
+	featuretest.Missing(t, "no %s", "python3 that uid "+a.name+" can start")
 	return "", nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spacehost/internal/feature"
+	"spacehost/internal/feature/featuretest"
 )
 
 func TestProbeReportsTheKernel(t *testing.T) {
@@ -49,7 +50,7 @@ func init() {
 // TestProbeNamesMaskedProc checks what a container does: parts of its /proc are hidden.
 func TestProbeNamesMaskedProc(t *testing.T) {
 	if probe, err := Probe(t.TempDir()); err != nil || probe.Err != nil {
-		missing(t, fmt.Sprintf("level namespaces: %v, %v", err, probe.Err))
+		featuretest.Missing(t, "no %s", fmt.Sprintf("level namespaces: %v, %v", err, probe.Err))
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{fakePrefix + "masked proc", t.TempDir()}

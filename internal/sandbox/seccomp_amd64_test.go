@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/feature/featuretest"
 )
 
 func init() {
@@ -30,7 +32,7 @@ func init() {
 
 func TestForeignCallsKill(t *testing.T) {
 	if out, state := runFake(t, "call of i386"); out != "done" {
-		missing(t, fmt.Sprintf("kernel with system calls of i386 (%v)", state))
+		featuretest.Missing(t, "no %s", fmt.Sprintf("kernel with system calls of i386 (%v)", state))
 	}
 	_, state := runFake(t, "call of i386", "filtered")
 	if status := state.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != unix.SIGSYS {

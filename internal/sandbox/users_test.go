@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/feature/featuretest"
 )
 
 // Users of sandboxes in tests.
@@ -25,10 +27,10 @@ const (
 func requireUsers(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root: only root can run a sandbox as another user")
+		featuretest.Missing(t, "no %s", "root: only root can run a sandbox as another user")
 	}
 	if probe, err := ProbeUser(t.TempDir(), userA); err != nil || probe.Err != nil {
-		missing(t, fmt.Sprintf("sandbox with a user of its own: %v, %v", probe.Err, err))
+		featuretest.Missing(t, "no %s", fmt.Sprintf("sandbox with a user of its own: %v, %v", probe.Err, err))
 	}
 }
 
