@@ -109,20 +109,14 @@ func (u *userMaps) close() {
 // open returns the tree at a path as a detached mount. Mounts of the sandbox in it do not appear on the machine, nor the
 // reverse: a copy of a shared mount would be a member of its peer group.
 func (u *userMaps) open(path string, recursive uint, attributes uint64, m mapping) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	tree, err := openTree(path, recursive, &unix.MountAttr{Attr_set: attributes, Propagation: unix.MS_PRIVATE})
 	if err != nil {
-		return nil, fmt.Errorf("open: %w", err)
-	}
-	tree := os.NewFile(uintptr(fd), path)
-	attr := &unix.MountAttr{Attr_set: attributes, Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, attr); err != nil {
-		tree.Close()
-		return nil, fmt.Errorf("set attributes: %w", err)
+		return nil, err
 	}
 	if m == never {
 		return tree, nil
 	}
-	if err := u.mapOwner(fd, recursive); err != nil && (m == required || !isUnmappable(err)) {
+	if err := u.mapOwner(int(tree.Fd()), recursive); err != nil && (m == required || !isUnmappable(err)) {
 		tree.Close()
 		return nil, fmt.Errorf("map its owner: %w", err)
 	}

@@ -94,15 +94,27 @@ func (m openMount) mount(root string) error {
 
 // bind mounts source at target, with all mounts below it.
 func bind(source, target string, attributes uint64) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	tree, err := openTree(source, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes})
 	if err != nil {
-		return fmt.Errorf("open: %w", err)
+		return err
 	}
-	defer unix.Close(tree)
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes}); err != nil {
-		return fmt.Errorf("set attributes: %w", err)
+	defer tree.Close()
+	return attach(int(tree.Fd()), target)
+}
+
+// openTree returns a copy of the mount at a path, with these attributes, as a detached mount. recursive is AT_RECURSIVE, which
+// includes all mounts below it, or 0.
+func openTree(path string, recursive uint, attr *unix.MountAttr) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
 	}
-	return attach(tree, target)
+	tree := os.NewFile(uintptr(fd), path)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, attr); err != nil {
+		tree.Close()
+		return nil, fmt.Errorf("set attributes: %w", err)
+	}
+	return tree, nil
 }
 
 // attach moves a detached mount to target, which it creates as a folder or a file.
