@@ -37,22 +37,13 @@ type services struct {
 
 func newServices(t *testing.T) *services {
 	t.Helper()
-	s := &services{machine: "127.0.0.1", abstract: fmt.Sprintf("redteam-%d", os.Getpid()), named: filepath.Join(t.TempDir(), "socket"), argument: fmt.Sprintf("7777.%d", os.Getpid())}
+	s := &services{machine: machineAddress(t), abstract: fmt.Sprintf("redteam-%d", os.Getpid()), named: filepath.Join(t.TempDir(), "socket"), argument: fmt.Sprintf("7777.%d", os.Getpid())}
 	s.listen(t, "tcp", ":0")
 	s.hidden, s.port = s.port, 0
 	s.listen(t, "tcp", ":0")
 	s.listen(t, "unix", s.named)
 	s.listen(t, "unix", "@"+s.abstract)
 	s.listenUDP(t)
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if network, ok := a.(*net.IPNet); ok && network.IP.To4() != nil && !network.IP.IsLoopback() {
-			s.machine = network.IP.String()
-		}
-	}
 	s.sharedMemory = fmt.Sprintf("/dev/shm/spacehost-redteam-%d", os.Getpid())
 	s.temporary = filepath.Join(t.TempDir(), "canary")
 	for _, path := range []string{s.sharedMemory, s.temporary} {

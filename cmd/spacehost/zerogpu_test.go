@@ -151,6 +151,7 @@ func TestExamplesAreCachedLazily(t *testing.T) {
 		dir := writeSpace(t, line, examplesApp)
 		for start := range 2 {
 			p := startOn(t, line, t.TempDir(), dir)
+			t.Cleanup(p.stop)
 			p.awaitReady()
 			if strings.Contains(p.text(), "shout quiet") {
 				t.Errorf("start %d: an example ran before a click", start)
