@@ -1,8 +1,10 @@
 package proctree
 
 import (
+	"bufio"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -100,6 +102,54 @@ func TestEndOfAFrozenWorker(t *testing.T) {
 			}
 			w.expectRunning(t, "runner")
 		})
+	}
+}
+
+// likeSpaces is a worker of `spaces` between two calls (spaces/zero/wrappers.py): SIGTERM closes what its main thread reads,
+// and another thread waits, like the monitor of tqdm.
+const likeSpaces = `
+import os, signal, threading
+read, write = os.pipe()
+signal.signal(signal.SIGTERM, lambda *_: os.close(read))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("waits", flush=True)
+try:
+    os.read(read, 1)
+except OSError:
+    os._exit(0)
+`
+
+// TestAFrozenPythonHandlesSIGTERM checks that the main thread of a thawed worker gets the signal, and not one of its other
+// threads, where it would have no effect.
+func TestAFrozenPythonHandlesSIGTERM(t *testing.T) {
+	w := newFreezable(t)
+	for range 8 {
+		cmd := exec.Command("python3", "-c", likeSpaces)
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "waits\n" {
+			t.Fatalf("python3 said %q, %v", line, err)
+		}
+		s, _ := ReadStat(cmd.Process.Pid)
+		if err := confine(w.tree.Cgroup, s.Process); err != nil {
+			t.Fatal(err)
+		}
+		w.worker = s.Process
+		w.freeze(t)
+		exited := make(chan error, 1)
+		go func() { exited <- cmd.Wait() }()
+		if !w.processes.End(s.PID, s.Start, patient) {
+			t.Fatal("it has not ended")
+		}
+		if err := <-exited; err != nil {
+			t.Fatalf("it did not handle SIGTERM: %v", err)
+		}
 	}
 }
 

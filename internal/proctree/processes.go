@@ -218,7 +218,7 @@ func (p *Processes) hasAnyMarker(pid int) bool {
 func (s *subtree) terminate() {
 	members, _ := s.find() // members not found yet get SIGKILL later
 	for _, p := range members {
-		_ = p.signal(unix.SIGTERM)
+		_ = p.signalMainThread(unix.SIGTERM)
 	}
 }
 

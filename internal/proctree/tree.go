@@ -92,7 +92,19 @@ func isThere(pid int) bool {
 
 // signal sends sig to exactly this process through a pidfd, never to another process with a reused pid. EAGAIN means
 // that the pid is in use, but its process cannot be identified because no descriptor is free.
-func (p Process) signal(sig unix.Signal) error {
+func (p Process) signal(sig unix.Signal) error { return p.send(sig, 0) }
+
+// signalMainThread sends sig to the main thread of exactly this process. A signal to the whole process is taken by any of
+// its threads when all leave a freeze at once, and Python handles a signal only when its main thread wakes.
+func (p Process) signalMainThread(sig unix.Signal) error {
+	err := p.send(sig, pidfdSignalThread)
+	if err == unix.EINVAL && p.Alive() { // Linux before 6.9, which has only the pid; it was looked at just now
+		return unix.Tgkill(p.PID, p.PID, sig)
+	}
+	return err
+}
+
+func (p Process) send(sig unix.Signal, flags int) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return err
@@ -104,7 +116,7 @@ func (p Process) signal(sig unix.Signal) error {
 	case !ok || s.Process != p:
 		return unix.ESRCH
 	}
-	return unix.PidfdSendSignal(fd, sig, nil, 0)
+	return unix.PidfdSendSignal(fd, sig, nil, flags)
 }
 
 // signalGroup sends sig atomically to the process group that this process leads (Linux 6.9; older kernels refuse).
@@ -121,7 +133,11 @@ func (p Process) signalGroup(sig unix.Signal) error {
 	return unix.PidfdSendSignal(fd, sig, nil, pidfdSignalGroup)
 }
 
-const pidfdSignalGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h
+// Flags of pidfd_send_signal (linux/pidfd.h).
+const (
+	pidfdSignalThread = 1 << 0 // PIDFD_SIGNAL_THREAD: the thread with the pid's number, which is the main thread
+	pidfdSignalGroup  = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
+)
 
 // allStats lists the running processes. The slice is shared by concurrent callers: do not modify it.
 func allStats() ([]Stat, error) { return snapshot.read() }
