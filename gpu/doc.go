@@ -12,7 +12,7 @@
 // # Types
 //
 // Inventory reads the Devices. Its implementations are nvml.Inventory (real or simulated), gputest.FakeInventory and
-// None. Optional interfaces extend it: Watcher reports driver errors, and Simulator and Faulter control a simulation.
+// None. Optional interfaces extend it: Watcher reports driver errors, NodeLister names device nodes, and Simulator and Faulter control a simulation.
 //
 // Pool divides the Devices into Slots. Package lease calls Pool.Clear before each Lease. Package lease, the console's
 // metrics and `spacehost doctor` call Pool.Status.

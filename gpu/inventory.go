@@ -22,6 +22,14 @@ type Inventory interface {
 	Close() error
 }
 
+// NodeLister is implemented by inventories whose Devices have device nodes.
+type NodeLister interface {
+	// Nodes returns the paths of the nodes that belong to this Device alone, or to it and others of the same GPU. The nodes
+	// that every program with CUDA needs, such as /dev/nvidiactl, are not among them. Errors as for Memory, and those of
+	// reading the driver's list of MIG instances.
+	Nodes(ctx context.Context, uuid DeviceUUID) ([]string, error)
+}
+
 // Simulator is implemented by simulated inventories only. No driver observes which process opens a context there, so
 // the host reports it.
 type Simulator interface {

@@ -117,6 +117,24 @@ func (p *Process) closeSandbox() {
 	}
 }
 
+// ShowNodes makes exactly these device nodes visible to the processes of the current start, of those that its sandbox has on
+// demand (sandbox.Sandbox.Show). It does nothing without a start, or without a sandbox.
+func (s *Supervisor) ShowNodes(ctx context.Context, targets []string) error {
+	p, _ := s.process()
+	if p == nil || p.sandbox == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, showTime)
+	defer cancel()
+	if err := p.sandbox.Show(ctx, targets); err != nil && !errors.Is(err, sandbox.ErrGone) {
+		return fmt.Errorf("show device nodes: %w", err)
+	}
+	return nil
+}
+
+// showTime bounds the work of process 1, which takes less than a millisecond.
+const showTime = 5 * time.Second
+
 // startCommand starts the command, confined if the configuration demands it. After an error it does not run.
 func (p *Process) startCommand() error {
 	if p.config.Files == nil {

@@ -282,6 +282,20 @@ func testEgress(l *isolatedLab) {
 			l.wantRefusal(l.Spaces[row.space].Name, row.wantReason)
 		}
 	}
+	metrics := l.metrics()
+	for series, least := range map[string]float64{
+		`spacehost_space_egress_connections_total{result="opened",space="reaching"}`:  1,
+		`spacehost_space_egress_connections_total{result="refused",space="reaching"}`: 1,
+		`spacehost_space_egress_bytes_total{direction="received",space="reaching"}`:   float64(len("CANARY-service")),
+		`spacehost_space_egress_connections_total{result="refused",space="listed"}`:   1,
+	} {
+		if got := metrics[series]; got < least {
+			l.t.Errorf("%s is %v, want at least %v", series, got, least)
+		}
+	}
+	if opened, ok := metrics[`spacehost_space_egress_connections_total{result="opened",space="writable"}`]; !ok || opened != 0 {
+		l.t.Errorf("a Space without egress has opened %v connections (counted: %v)", opened, ok)
+	}
 }
 
 // wantRefusal checks `space list` and the log.

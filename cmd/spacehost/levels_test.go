@@ -28,6 +28,7 @@ spaces:
 		{"isolation: namespaces", "", "userns", []string{"lab.yaml:3: isolation: ", "this machine does not offer the level namespaces"}},
 		{"isolation: none", "isolation: namespaces", "seccomp", []string{"lab.yaml:5: spaces[0].isolation: ", "this machine does not offer the level namespaces: seccomp is disabled"}},
 		{"isolation: files", "", "landlock", []string{"lab.yaml:3: isolation: ", "this machine does not offer the level files: landlock is disabled"}},
+		{"isolation: auto", "gpu_nodes: lease", "userns", []string{"need the level namespaces, which this machine does not offer"}},
 		{"isolation: auto", "egress: none", "userns", []string{"lab.yaml:", "need the level namespaces, which this machine does not offer"}},
 	} {
 		t.Run(strings.TrimSpace(row.level+" "+row.own+" without "+row.disable), func(t *testing.T) {

@@ -26,9 +26,7 @@ type userLab struct {
 // serveUsers starts one copy of the Space testdata/spaces/scripts per name, at level users.
 func serveUsers(t *testing.T, state string, names ...string) *userLab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		featuretest.Missing(t, "this user is not root, and only root can run Spaces as other users")
-	}
+	requireRoot(t)
 	files := filepath.Join(state, "files")
 	var spaces strings.Builder
 	for _, name := range names {
@@ -51,6 +49,13 @@ func serveUsers(t *testing.T, state string, names ...string) *userLab {
 		}
 	}
 	return &userLab{p, files}
+}
+
+func requireRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		featuretest.Missing(t, "this user is not root, and only root can run Spaces as other users")
+	}
 }
 
 // eval lets a Space run a script and decodes its result.

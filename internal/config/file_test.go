@@ -52,7 +52,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, egress, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, egress, gpu_nodes, gpus, hosts,`}},
 		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},

@@ -59,6 +59,7 @@ type IsolationSettings struct {
 	SourceMode   SourceMode
 	Data         Data
 	PrivateCache bool // the Hub cache is the Space's own, not shared with the host's user
+	NodesByLease bool // the device nodes of a GPU exist for the Space only while it has a lease of that GPU
 	Mounts       []Mount
 	Calls        []string // names of the Spaces that it may call; nil: all; empty: none
 	// Places holds the place of each key that is set for the Space, such as "egress" or "limits.memory".
@@ -87,6 +88,7 @@ func (s IsolationSettings) demands() (all []demand) {
 		{demand{"cache", IsolationFiles, true}, s.PrivateCache},
 		{demand{"mounts", IsolationFiles, false}, len(s.Mounts) > 0},
 		{demand{"calls", IsolationNamespaces, true}, s.Calls != nil},
+		{demand{"gpu_nodes", IsolationNamespaces, true}, s.NodesByLease},
 	} {
 		if d.isSet {
 			all = append(all, d.demand)

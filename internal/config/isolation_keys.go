@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -44,6 +45,10 @@ func (e *isolationEntry) commonKeys() map[string]func(node) {
 			})
 		}),
 		"limits": e.read("limits", e.limits),
+		"gpu_nodes": e.read("gpu_nodes", func(n node) {
+			text, ok := n.oneOf("always", "lease")
+			e.NodesByLease = ok && text == "lease"
+		}),
 	}
 }
 
@@ -169,6 +174,9 @@ func (l *loader) checkIsolation(s *spaceEntry, spaces []string) {
 	if _, own := e.nodes["egress"]; !own {
 		e.Egress = top.Egress
 	}
+	if _, own := e.nodes["gpu_nodes"]; !own {
+		e.NodesByLease = top.NodesByLease
+	}
 	e.Limits = e.Limits.or(top.Limits)
 	l.checkLevel(s)
 	for _, to := range top.Reach { // after checkLevel: a Space below IsolationNamespaces reaches these addresses anyway
@@ -210,6 +218,9 @@ func (l *loader) stateFolder() string {
 	return state
 }
 
+// weakest are the values, of the keys that the top level may set for all Spaces, that every level enforces.
+var weakest = map[string]string{"egress": "hub", "gpu_nodes": "always"}
+
 // checkLevel refuses keys that the level of a Space does not enforce, and a level without its uids.
 func (l *loader) checkLevel(s *spaceEntry) {
 	e := &s.isolation
@@ -221,7 +232,7 @@ func (l *loader) checkLevel(s *spaceEntry) {
 		n, own := e.nodes[d.key]
 		remedy := "remove this key"
 		if !own {
-			n, remedy = l.isolation.nodes[d.key], "give that Space its own `egress: hub`"
+			n, remedy = l.isolation.nodes[d.key], fmt.Sprintf("give that Space its own `%s: %s`", d.key, weakest[d.key])
 		}
 		l.failOnce(n, "requires `isolation: %s`, but line %d sets `%s: %s`; change line %[2]d, or %[5]s", d.least, level.line, level.path, e.Isolation, remedy)
 	}

@@ -49,6 +49,8 @@ func TestLoadReportsIsolationMistakes(t *testing.T) {
 			"lab.yaml:9: spaces[0].cache: requires `isolation: files`", "lab.yaml:10: spaces[0].mounts: requires `isolation: files`", "lab.yaml:11: spaces[0].calls: requires `isolation: namespaces`"}},
 		{"the level files", space("isolation: files\nmounts: [/usr]\ncache: private\nsource: ro"), []string{"lab.yaml:7: spaces[0].source: requires `isolation: namespaces`, but line 4 sets `spaces[0].isolation: files`"}},
 		{"keys at the top, for all Spaces", "isolation: none\negress: none\n" + twoSpaces, []string{"lab.yaml:2: egress: requires `isolation: namespaces`, but line 1 sets `isolation: none`; change line 1, or give that Space its own `egress: hub`"}},
+		{"nodes for all Spaces", "isolation: files\ngpu_nodes: lease\n" + twoSpaces, []string{"lab.yaml:2: gpu_nodes: requires `isolation: namespaces`, but line 1 sets `isolation: files`; change line 1, or give that Space its own `gpu_nodes: always`"}},
+		{"an unknown value of nodes", space("gpu_nodes: leased"), []string{`lab.yaml:4: spaces[0].gpu_nodes: unknown value "leased"`}},
 		{"a default for one Space", "egress: none\nreach: ['10.0.4.7:1']\n" + space("isolation: none"), []string{"lab.yaml:1: egress: requires `isolation: namespaces`, but line 6 sets `spaces[0].isolation: none`"}},
 		{"users without uids", "isolation: users\n" + twoSpaces, []string{"lab.yaml:1: isolation: the level users requires uids for the Spaces; add the key `users`"}},
 		{"too few uids", "users: 200000-200000\n" + twoSpaces, []string{"lab.yaml:1: users: 200000-200000 has 1 uids for 2 Spaces; give a range"}},
@@ -83,6 +85,7 @@ func TestIsolationDefaults(t *testing.T) {
 egress: [huggingface.co]
 reach: ["10.0.4.7:5432", "10.0.4.8:1"]
 limits: {memory: 32GiB, cpu: 4}
+gpu_nodes: lease
 users: 200000-200999
 spaces:
 - {folder: demo, address: ':0'}
@@ -98,7 +101,7 @@ spaces:
   cache: private
   mounts: [/usr, "/usr/share:rw"]
   calls: [demo]
-- {folder: demo, name: third, address: ':0', isolation: none, egress: hub}
+- {folder: demo, name: third, address: ':0', isolation: none, egress: hub, gpu_nodes: always}
 `, "", true)
 	if err == nil || !strings.Contains(err.Error(), "kept is not a folder") {
 		t.Fatalf("a missing folder for /data: got %v", err)
@@ -117,13 +120,13 @@ spaces:
 		}
 		return to
 	}
-	if places := s.Spaces[1].Places; places["limits.cpu"].String() != "lab.yaml:4: limits.cpu" || places["limits.memory"].String() != "lab.yaml:14: spaces[1].limits.memory" || s.Spaces[0].Places["isolation"].String() != "lab.yaml:1: isolation" {
+	if places := s.Spaces[1].Places; places["limits.cpu"].String() != "lab.yaml:4: limits.cpu" || places["limits.memory"].String() != "lab.yaml:15: spaces[1].limits.memory" || s.Spaces[0].Places["isolation"].String() != "lab.yaml:1: isolation" {
 		t.Errorf("places %v", places)
 	}
 	want := []IsolationSettings{
-		{Isolation: IsolationAuto, Egress: Egress{EgressListed, []string{"huggingface.co"}, nil}, Reach: reach("10.0.4.7:5432", "10.0.4.8:1"), Limits: Limits{Memory: 32 << 30, CPU: 4}},
+		{Isolation: IsolationAuto, Egress: Egress{EgressListed, []string{"huggingface.co"}, nil}, Reach: reach("10.0.4.7:5432", "10.0.4.8:1"), Limits: Limits{Memory: 32 << 30, CPU: 4}, NodesByLease: true},
 		{Isolation: IsolationUsers, Egress: Egress{EgressListed, nil, []uint16{443, 8443}}, Reach: reach("10.0.4.8:1", "10.0.4.9:1", "10.0.4.7:5432"), Limits: Limits{Memory: 8 << 30, CPU: 4, Output: 1e6},
-			SourceMode: SourceReadOnly, Data: Data{true, folder}, PrivateCache: true, Mounts: []Mount{{"/usr", false}, {"/usr/share", true}}, Calls: []string{"demo"}},
+			SourceMode: SourceReadOnly, Data: Data{true, folder}, PrivateCache: true, Mounts: []Mount{{"/usr", false}, {"/usr/share", true}}, Calls: []string{"demo"}, NodesByLease: true},
 		{Isolation: IsolationNone, Reach: reach("10.0.4.7:5432", "10.0.4.8:1"), Limits: Limits{Memory: 32 << 30, CPU: 4}},
 	}
 	for i, space := range s.Spaces {
@@ -132,7 +135,7 @@ spaces:
 			t.Errorf("Space %d\ngot  %+v\nwant %+v", i, space.IsolationSettings, want[i])
 		}
 	}
-	if (s.Users != UIDs{200000, 200999}) || s.UsersPlace.Line != 5 {
+	if (s.Users != UIDs{200000, 200999}) || s.UsersPlace.Line != 6 {
 		t.Errorf("users %v at %v", s.Users, s.UsersPlace)
 	}
 }

@@ -11,6 +11,10 @@ import (
 // Variable is the environment variable that lists the features to ignore, separated by commas.
 const Variable = "SPACEHOST_DISABLE"
 
+// SimulatedNode is the environment variable with the path of a harmless device node that stands for those of simulated GPUs,
+// so that a test can watch a Space open it.
+const SimulatedNode = "SPACEHOST_SIMULATED_NODE"
+
 // Features that Variable may list.
 const (
 	Cgroup   = "cgroup"   // cgroups of version 2

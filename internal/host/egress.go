@@ -69,6 +69,20 @@ func (s *spaceRun) lastRefusal() string {
 	return s.network.lastRefusal()
 }
 
+// EgressStats returns the traffic of the current start of each Space with a network of its own.
+func (h *Host) EgressStats() map[string]egress.Stats {
+	all := map[string]egress.Stats{}
+	for _, s := range h.spaces {
+		s.networkMu.Lock()
+		n := s.network
+		s.networkMu.Unlock()
+		if n != nil && n.egress != nil {
+			all[s.space.Name] = n.egress.Stats()
+		}
+	}
+	return all
+}
+
 func (s *spaceRun) logError(message string, err error) {
 	s.host.log.Error(message, zap.String("space", s.space.Name), zap.Error(err))
 }

@@ -65,9 +65,7 @@ func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) 
 		}
 		v.add(sandbox.Mount{Kind: kind, Source: m.Path, Target: m.Path})
 	}
-	if !s.host.simulated() {
-		v.gpus()
-	}
+	v.gpus(s)
 	return v.mounts, v.err
 }
 
@@ -221,26 +219,14 @@ func certificatePaths() (all []string) {
 	return all
 }
 
-// gpuNodes lists the device nodes of the driver.
-func gpuNodes() (all []string) {
-	for _, pattern := range []string{"/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dxg"} {
-		found, _ := filepath.Glob(pattern) // the patterns are well formed
-		for _, path := range found {
-			if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-				all = append(all, path)
-			}
-		}
-	}
-	return all
-}
-
-// gpus mounts the nodes of the driver.
-func (v *view) gpus() {
-	for _, path := range gpuNodes() {
-		v.add(sandbox.Mount{Kind: sandbox.Device, Source: path, Target: path})
+// gpus mounts the nodes of the GPUs.
+func (v *view) gpus(s *spaceRun) {
+	for _, m := range s.host.nodeMounts() {
+		m.OnDemand = s.settings.NodesByLease
+		v.add(m)
 	}
 	// Without its rights nvidia-modprobe fails, and with it the start of CUDA (containers/bubblewrap#328).
-	if _, err := os.Stat("/usr/bin/nvidia-modprobe"); err == nil {
+	if _, err := os.Stat("/usr/bin/nvidia-modprobe"); err == nil && !s.host.simulated() {
 		v.add(sandbox.Mount{Kind: sandbox.ReadOnly, Source: "/bin/true", Target: "/usr/bin/nvidia-modprobe"})
 	}
 }

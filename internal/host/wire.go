@@ -43,8 +43,12 @@ func (h *Host) wire() (err error) {
 		LocalTier: h.settings.LocalTier.Value, AdvisoryRuns: h.settings.AdvisoryRuns, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
 	})
 	h.metrics = metrics.New()
+	nodes, err := h.leaseNodes()
+	if err != nil {
+		return err
+	}
 	h.broker, err = lease.New(lease.Config{
-		DB: h.db, Reads: h.readDB, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes,
+		DB: h.db, Reads: h.readDB, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes, Nodes: nodes,
 		QueueTimeout: h.settings.QueueTimeout, WarmFor: h.settings.WarmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.reportExpired,
 		Unleased: h.reportUnleased, EndUnleased: h.settings.EndUnleased, Reported: h.xidReporter(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})

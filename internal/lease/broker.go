@@ -25,6 +25,7 @@ type Config struct {
 	Ledger       *quota.Ledger
 	Pool         *gpu.Pool
 	Processes    Processes
+	Nodes        Nodes         // nil: every Space can open every Device at any time
 	QueueTimeout time.Duration // how long a Lease waits for a Slot; 0: 60 s, as on ZeroGPU
 	WarmFor      time.Duration // how long an idle worker stays on its Slot; 0: not at all
 	// Priorities are those of the host's tiers. The scheduler adds others as they occur.
@@ -74,6 +75,7 @@ type Broker struct {
 	mu            sync.Mutex
 	posted        []func(*scheduler) // calls for the scheduler that no sender waits for
 	brokenStreams map[string]brokenStreamRetry
+	shown         shownNodes
 
 	unleased []Unleased // the result of the last inspection
 }

@@ -92,7 +92,7 @@ func (t *Ticket) Leave() {
 }
 
 // Allow starts the clock of a granted Lease. Its worker is the process of the Space that calls itself claimed. Errors:
-// ErrUnknown, *NotOwnedError or a database error. Then the clock has not started, and the worker ends with the Lease.
+// ErrUnknown, *NotOwnedError, a database error, or that of the Device's nodes. Then the clock has not started, and the worker ends with the Lease.
 func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error {
 	pid, start, ok := b.config.Processes.FromInside(space, claimed)
 	if !ok {
@@ -107,6 +107,9 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 		return err
 	}
 	b.config.Processes.Confine(space, pid, start)
+	if err := b.showNodes(ctx, space); err != nil {
+		return err
+	}
 	if err := b.store.activate(ctx, l, worker, since, b.now()); err != nil {
 		return err
 	}

@@ -72,8 +72,11 @@ func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
 	}
 }
 
-// checkWarm lets an idle worker continue, and checks that its allocation is clear of others.
-func (b *Broker) checkWarm(thaw func() error, a allocation, worker Worker, beside []Worker) error {
+// checkWarm lets the idle worker of a Space continue, and checks that its allocation is clear of others.
+func (b *Broker) checkWarm(space string, thaw func() error, a allocation, worker Worker, beside []Worker) error {
+	if err := b.showNodes(b.work, space); err != nil {
+		return err
+	}
 	if err := thaw(); err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (b *Broker) warmStart(l *Lease) {
 	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
 	b.effectsRunning.Go(func() {
 		checked := make(chan error, 1)
-		go func() { checked <- b.checkWarm(thaw, a, worker, beside) }()
+		go func() { checked <- b.checkWarm(l.Space, thaw, a, worker, beside) }()
 		err := b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, false)
 		busy := <-checked
 		switch {
@@ -132,7 +135,7 @@ func (b *Broker) resume(l *Lease) {
 	worker, a := l.Worker, l.allocation
 	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
 	b.effectsRunning.Go(func() {
-		if err := b.checkWarm(thaw, a, worker, beside); err != nil {
+		if err := b.checkWarm(l.Space, thaw, a, worker, beside); err != nil {
 			b.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
 			b.do(func(sc *scheduler) { sc.onUnfit(l) })
 			return
@@ -176,6 +179,9 @@ const settleRetryDelay = time.Second
 func (b *Broker) settle(l *Lease) {
 	b.effectsRunning.Go(func() {
 		defer close(l.settled)
+		if err := b.showNodes(b.work, l.Space); err != nil {
+			b.log.Warn("hide nodes of device", zap.Object("lease", l), zap.Error(err))
+		}
 		for {
 			err := b.store.settle(b.work, l)
 			if err == nil {

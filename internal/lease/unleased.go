@@ -40,6 +40,7 @@ func (b *Broker) inspectDevices(ctx context.Context) {
 			return
 		case <-again.C:
 		}
+		b.retryNodes(ctx)
 		current := b.findUnleased(ctx)
 		var confirmed []Unleased
 		for i, u := range current {
@@ -80,21 +81,28 @@ func (b *Broker) Unleased() []Unleased {
 // findUnleased lists the processes first, and reads the permitted workers afterwards: a worker is allowed before
 // it uses the Device.
 func (b *Broker) findUnleased(ctx context.Context) (all []Unleased) {
+	holders := b.nodeHolders()
 	for _, d := range b.config.Pool.Status(ctx) {
+		pids := holders[d.UUID]
+		for _, p := range d.Processes {
+			if !slices.Contains(pids, p.PID) {
+				pids = append(pids, p.PID)
+			}
+		}
 		var workers []Worker
-		if len(d.Processes) > 0 {
+		if len(pids) > 0 {
 			b.do(func(sc *scheduler) { workers = sc.deviceWorkers(d.UUID) })
 		}
-		for _, p := range d.Processes {
-			if slices.ContainsFunc(workers, func(w Worker) bool { return b.config.Processes.Within(p.PID, w.PID, w.Start) }) {
+		for _, pid := range pids {
+			if slices.ContainsFunc(workers, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) }) {
 				continue
 			}
 			var space string
 			var start uint64
-			if d.Simulated || driverSeesOurPIDs() {
-				space, start = b.config.Processes.SpaceOf(p.PID)
+			if d.Simulated || slices.Contains(holders[d.UUID], pid) || driverSeesOurPIDs() {
+				space, start = b.config.Processes.SpaceOf(pid)
 			}
-			all = append(all, Unleased{Device: d.UUID, PID: p.PID, Space: space, Since: b.now().UTC(), start: start})
+			all = append(all, Unleased{Device: d.UUID, PID: pid, Space: space, Since: b.now().UTC(), start: start})
 		}
 	}
 	return all

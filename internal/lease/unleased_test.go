@@ -11,19 +11,19 @@ import (
 )
 
 // newUnleasedHarness has a simulated Device: for a real one, the pids in a container differ.
-func newUnleasedHarness(t *testing.T, end bool) (h *brokerHarness, reported *[]Unleased) {
+func newUnleasedHarness(t *testing.T, end bool, alter ...func(*Config)) (h *brokerHarness, reported *[]Unleased) {
 	reported = new([]Unleased)
 	h = newBrokerHarness(t)
 	devices := gputest.Devices(1)
 	devices[0].Simulated = true
 	h.inventory = gputest.NewFakeInventory(devices...)
-	h.Broker = h.newBroker(func(c *Config) {
+	h.Broker = h.newBroker(append(alter, func(c *Config) {
 		c.EndUnleased, c.Unleased = end, func(u Unleased) {
 			if *reported = append(*reported, u); u.Ended {
 				h.inventory.SetProcesses(device0)
 			}
 		}
-	})
+	})...)
 	return h.run(), reported
 }
 

@@ -14,8 +14,8 @@ import (
 )
 
 // newWarmBrokerHarness has an idle worker with a last Lease of ten seconds.
-func newWarmBrokerHarness(t *testing.T) *brokerHarness {
-	h := newBrokerHarness(t, func(c *Config) { c.WarmFor = 5 * time.Minute }).run()
+func newWarmBrokerHarness(t *testing.T, alter ...func(*Config)) *brokerHarness {
+	h := newBrokerHarness(t, append(alter, func(c *Config) { c.WarmFor = 5 * time.Minute })...).run()
 	g := h.active(7)
 	time.Sleep(10 * time.Second)
 	h.release(g)

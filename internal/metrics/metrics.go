@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"spacehost/gpu"
+	"spacehost/internal/egress"
 	"spacehost/internal/lease"
 	"spacehost/internal/views"
 )
@@ -100,6 +101,8 @@ func yesNo(b bool) string {
 // Spaces is what the gauges read about the Spaces of the host. It does not block, and is called concurrently.
 type Spaces interface {
 	SpaceViews() []views.Space
+	// EgressStats returns the traffic of the current start of each Space that has a network of its own, by name.
+	EgressStats() map[string]egress.Stats
 }
 
 // Config is what the gauges are read from at each scrape. All fields are required.
@@ -155,11 +158,21 @@ var (
 	openLeases      = describe("spacehost_leases_open", "Open leases, by state: waiting, granted or active.", "tier", "state")
 	spaceStage      = describe("spacehost_space_stage", "1 for the current stage of a Space.", "space", "stage")
 	spaceQueue      = describe("spacehost_space_events_waiting", "Events of a Space that wait in its queue.", "space")
+	egressOpen      = describe("spacehost_space_egress_open", "Connections of a Space to other machines that are open now.", "space")
+	egressDials     = describe("spacehost_space_egress_connections_total", "Connections of a Space to other machines since its start: opened, failed, or refused by its rules (lookups of names included).", "space", "result")
+	egressLookups   = describe("spacehost_space_egress_lookups_total", "Names that a Space has looked up since its start, without those that its rules refused.", "space")
+	egressBytes     = describe("spacehost_space_egress_bytes_total", "Bytes that a Space has sent to and received from other machines since its start.", "space", "direction")
 )
+
+// allDescriptions are those that Collect may use.
+var allDescriptions = []*prometheus.Desc{
+	buildInfo, deviceHealth, deviceMemory, deviceProcesses, uninvited, writable, slotPhase, openLeases, spaceStage, spaceQueue,
+	egressOpen, egressDials, egressLookups, egressBytes,
+}
 
 // Describe implements prometheus.Collector.
 func (s *machine) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, deviceHealth, deviceMemory, deviceProcesses, uninvited, writable, slotPhase, openLeases, spaceStage, spaceQueue} {
+	for _, d := range allDescriptions {
 		to <- d
 	}
 }
@@ -203,6 +216,22 @@ func (s *machine) Collect(to chan<- prometheus.Metric) {
 	for _, space := range s.config.Spaces.SpaceViews() {
 		gauge(spaceStage, 1, space.Name, space.Stage)
 		gauge(spaceQueue, float64(space.Queued), space.Name)
+	}
+	s.egress(to)
+}
+
+func (s *machine) egress(to chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, kind, float64(value), labels...)
+	}
+	for space, traffic := range s.config.Spaces.EgressStats() {
+		send(egressOpen, prometheus.GaugeValue, traffic.Open, space)
+		send(egressDials, prometheus.CounterValue, traffic.Opened, space, "opened")
+		send(egressDials, prometheus.CounterValue, traffic.Failed, space, "failed")
+		send(egressDials, prometheus.CounterValue, traffic.Refused, space, "refused")
+		send(egressLookups, prometheus.CounterValue, traffic.Lookups, space)
+		send(egressBytes, prometheus.CounterValue, traffic.Sent, space, "sent")
+		send(egressBytes, prometheus.CounterValue, traffic.Received, space, "received")
 	}
 }
 

@@ -16,6 +16,7 @@
 //   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
 //     SpaceAt for local connections, and Untrusted for clients of the control socket. Package worker registers each start. Package lease uses it as
 //     lease.Processes: FromInside, Confine, Freeze, Thaw, Wait, End, SpaceOf and Within.
+//     Package internal/host also asks it which processes hold a device node open (Holders).
 //   - Tree is one start of a Space. Package worker ends it with Kill after the runner has exited.
 //   - Process is a pid with its start time. Signals go through a pidfd, so that a reused pid is never hit.
 //   - PortCheck finds out whether a tree listens at a port that its Space names. Package worker calls Owner for each

@@ -20,17 +20,21 @@ import (
 //	  |<----- started -----|   or failed: the step and its error
 //	  |-- dial or pidfd -->|   a port, or a pid of this pid namespace
 //	  |<----- answer ------|   the connected socket or the pidfd, or an error
+//	  |------ show ------->|   all device nodes on demand that shall be visible
+//	  |<----- shown -------|   done, or an error
 //	  |<------ ended ------|   the last message
 type message struct {
 	Op     string `json:"op"`
-	ID     int    `json:"id,omitempty"`     // dial, pidfd, answer
+	ID     int    `json:"id,omitempty"`     // dial, pidfd, answer, show, shown
 	Port   int    `json:"port,omitempty"`   // dial
 	PID    int    `json:"pid,omitempty"`    // started, pidfd
 	Code   int    `json:"code,omitempty"`   // ended
 	Signal int    `json:"signal,omitempty"` // ended
 	Step   string `json:"step,omitempty"`   // failed
-	Text   string `json:"text,omitempty"`   // failed, answer: the error
-	Errno  int    `json:"errno,omitempty"`  // failed, answer: the error, if the kernel reported it
+	Text   string `json:"text,omitempty"`   // failed, answer, shown: the error
+	Errno  int    `json:"errno,omitempty"`  // failed, answer, shown: the error, if the kernel reported it
+
+	Nodes []string `json:"nodes,omitempty"` // show: targets of mounts
 }
 
 // withError adds an error to a message.

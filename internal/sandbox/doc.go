@@ -11,6 +11,7 @@
 //   - A sandbox is one start at level `namespaces` or `users`. Init is its process 1: this program, started again. The interpreter is
 //     a child of init. The host is the process that called New.
 //   - A layer is a folder that receives the changes of an overlay.
+//   - A node on demand is a device node that the host shows and hides while the Space runs (Show, nodes.go).
 //   - A tree is a detached mount: a descriptor of a folder that is mounted nowhere.
 //   - The helper is this program, started in place of the Space's interpreter. It confines its own thread and is then
 //     replaced by the interpreter (execve). The pid stays.
@@ -19,7 +20,7 @@
 //
 //   - FilesSpec describes one start at level `files`. Package worker calls Confine on the command of the interpreter.
 //   - ProbeFiles, Probe and ProbeUser try a level in a process of its own. Packages internal/host and internal/check call them.
-//   - Sandbox is the host's end of one sandbox: New, Begin, Dial, HostPID, Close. Package worker calls it.
+//   - Sandbox is the host's end of one sandbox: New, Begin, Dial, HostPID, Show, Close. Package worker calls it.
 //   - MaybeRun is called first in main: it runs init, the holder of a user namespace, the helper and the probe.
 //
 // # Life of a sandbox

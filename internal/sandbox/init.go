@@ -45,6 +45,7 @@ type initProcess struct {
 	control *net.UnixConn
 	allowed bool // the host has sent go
 	runner  int  // pid of the interpreter
+	nodes   nodes
 }
 
 func runInit() {
@@ -148,7 +149,7 @@ func (p *initProcess) network() error {
 
 // view opens the view and closes the trees, which contain more than it shows.
 func (p *initProcess) view() error {
-	if err := openView(p.spec); err != nil {
+	if err := p.openView(); err != nil {
 		return err
 	}
 	for _, m := range p.spec.Mounts {
@@ -188,8 +189,12 @@ func (p *initProcess) serve() {
 		if err != nil {
 			os.Exit(initFailed)
 		}
-		if m.Op == "pidfd" {
+		switch m.Op {
+		case "pidfd":
 			p.answer(m, func() (*os.File, error) { return pidfd(m.PID) })
+			continue
+		case "show":
+			_ = send(p.control, message{Op: "shown", ID: m.ID}.withError(p.nodes.show(m.Nodes))) // fails if the host has gone
 			continue
 		}
 		select {

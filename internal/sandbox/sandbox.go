@@ -55,6 +55,8 @@ type Mount struct {
 	Target      string // in the sandbox
 	Upper, Work string // of an Overlay: existing folders on one file system; with Spec.User also in one folder
 	Text        string
+	// OnDemand leaves a Device out of the view until Sandbox.Show names its Target.
+	OnDemand bool
 	// Owned gives the Spec.User the rights of Source's owner at a ReadOnly mount, where the file system allows it. Without
 	// it, the user has the rights of any other user of the machine. ReadWrite and Overlay always give them.
 	Owned bool
@@ -111,7 +113,7 @@ type Sandbox struct {
 
 // answer is the answer to one request.
 type answer struct {
-	file *os.File // set unless err is
+	file *os.File // set unless err is; nil for show
 	err  error
 }
 
@@ -264,6 +266,8 @@ func (s *Sandbox) listen() {
 		case "answer":
 			s.answered(m, files)
 			continue
+		case "shown":
+			s.deliver(m.ID, answer{err: m.err()})
 		}
 		closeAll(files)
 	}
@@ -305,10 +309,14 @@ func (s *Sandbox) answered(m message, files []*os.File) {
 	default:
 		closeAll(files)
 	}
+	s.deliver(m.ID, a)
+}
+
+func (s *Sandbox) deliver(id int, a answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if waiting := s.asked[m.ID]; waiting != nil {
-		delete(s.asked, m.ID)
+	if waiting := s.asked[id]; waiting != nil {
+		delete(s.asked, id)
 		waiting <- a
 	} else if a.file != nil {
 		a.file.Close()
@@ -354,6 +362,14 @@ func (s *Sandbox) HostPID(ctx context.Context, pid int) (int, error) {
 		}
 	}
 	return 0, syscall.ESRCH
+}
+
+// Show makes exactly these device nodes visible, of the mounts that are on demand, and hides the others. targets are
+// Targets of such mounts. A process that has opened a node keeps its descriptor. Errors: of the kernel, ErrGone, or the
+// context's; then some of the changes may have been made, and a further Show makes the rest.
+func (s *Sandbox) Show(ctx context.Context, targets []string) error {
+	_, err := s.ask(ctx, message{Op: "show", Nodes: targets})
+	return err
 }
 
 // ask sends a request to init and returns the descriptor of the answer.

@@ -13,7 +13,8 @@ import (
 )
 
 // openView replaces the root by an empty one that contains only the mounts of the Spec, /proc and /dev.
-func openView(spec initSpec) error {
+func (p *initProcess) openView() error {
+	spec := p.spec
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -29,6 +30,9 @@ func openView(spec initSpec) error {
 		return err
 	}
 	if err := mountDev(filepath.Join(spec.Root, "dev"), spec.Mounts); err != nil {
+		return err
+	}
+	if err := p.nodes.open(filepath.Join(spec.Root, nodesFolder), spec.Mounts); err != nil {
 		return err
 	}
 	return enterRoot(spec.Root)
@@ -265,7 +269,7 @@ func mountDev(dev string, mounts []openMount) error {
 		nodes = append(nodes, openMount{Mount: Mount{Kind: Device, Source: path, Target: path}})
 	}
 	for _, m := range mounts {
-		if m.Kind == Device {
+		if m.Kind == Device && !m.OnDemand {
 			nodes = append(nodes, m)
 		}
 	}

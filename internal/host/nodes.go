@@ -1,0 +1,145 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"spacehost/gpu"
+	"spacehost/internal/feature"
+	"spacehost/internal/lazyregexp"
+	"spacehost/internal/lease"
+	"spacehost/internal/proctree"
+	"spacehost/internal/sandbox"
+)
+
+// gpuNodes lists the device nodes of the driver.
+func gpuNodes() (all []string) {
+	for _, pattern := range []string{"/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dxg"} {
+		found, _ := filepath.Glob(pattern) // the patterns are well formed
+		for _, path := range found {
+			if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+				all = append(all, path)
+			}
+		}
+	}
+	return all
+}
+
+// ownNode matches the nodes of one GPU or MIG instance. Every program with CUDA needs the others.
+var ownNode = lazyregexp.New(`^/dev/(nvidia\d+|nvidia-caps/.*)$`)
+
+// nodeMounts returns the device nodes for a sandbox.
+func (h *Host) nodeMounts() (all []sandbox.Mount) {
+	if !h.simulated() {
+		for _, path := range gpuNodes() {
+			all = append(all, sandbox.Mount{Kind: sandbox.Device, Source: path, Target: path})
+		}
+		return all
+	}
+	if source := os.Getenv(feature.SimulatedNode); source != "" {
+		for _, slot := range h.pool.Slots() {
+			target := fmt.Sprintf("/dev/nvidia%d", slot.Device.Index)
+			if !slices.ContainsFunc(all, func(m sandbox.Mount) bool { return m.Target == target }) {
+				all = append(all, sandbox.Mount{Kind: sandbox.Device, Source: source, Target: target})
+			}
+		}
+	}
+	return all
+}
+
+// leasedNodes implements lease.Nodes for the Spaces with `gpu_nodes: lease`.
+type leasedNodes struct {
+	spaces    []*spaceRun
+	common    []string                         // targets that belong to no Device; a Space with any Device sees them
+	own       map[gpu.DeviceUUID][]string      // targets of each Device
+	known     map[gpu.DeviceUUID]proctree.Node // the node that identifies a use of the Device
+	devices   map[proctree.Node]gpu.DeviceUUID // the reverse of known
+	processes *proctree.Processes
+}
+
+// leaseNodes returns nil if no Space has `gpu_nodes: lease`.
+func (h *Host) leaseNodes() (lease.Nodes, error) {
+	n := &leasedNodes{own: map[gpu.DeviceUUID][]string{}, known: map[gpu.DeviceUUID]proctree.Node{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
+	for _, s := range h.spaces {
+		if s.settings.NodesByLease && s.isSandboxed() {
+			n.spaces = append(n.spaces, s)
+		}
+	}
+	lister, ok := h.inventory.(gpu.NodeLister)
+	if len(n.spaces) == 0 || !ok {
+		return nil, nil
+	}
+	mounts := h.nodeMounts()
+	for _, m := range mounts {
+		if !ownNode.MatchString(m.Target) {
+			n.common = append(n.common, m.Target)
+		}
+	}
+	for _, slot := range h.pool.Slots() {
+		if err := n.add(lister, slot.Device.UUID, mounts); err != nil {
+			return nil, n.spaces[0].settings.Places["gpu_nodes"].Mistake("%w; check that the driver's nodes exist (nvidia-modprobe, or nvidia-smi as root, creates them), or set `gpu_nodes: always`", err)
+		}
+	}
+	return n, nil
+}
+
+// add finds the nodes of a Device. Those that the machine does not have are left out on a simulated one only.
+func (n *leasedNodes) add(lister gpu.NodeLister, uuid gpu.DeviceUUID, mounts []sandbox.Mount) error {
+	targets, err := lister.Nodes(context.Background(), uuid)
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
+		at := slices.IndexFunc(mounts, func(m sandbox.Mount) bool { return m.Target == target })
+		if at < 0 && len(mounts) == 0 {
+			return nil // a simulated machine
+		} else if at < 0 {
+			return fmt.Errorf("the node %s of %s does not exist", target, uuid)
+		}
+		// The last one is that of the smallest unit: several instances have the node of their GPU.
+		if n.known[uuid], err = proctree.NodeAt(mounts[at].Source); err != nil {
+			return err
+		}
+	}
+	n.own[uuid] = targets
+	n.devices[n.known[uuid]] = uuid
+	return nil
+}
+
+// Show implements lease.Nodes.
+func (n *leasedNodes) Show(ctx context.Context, space string, devices []gpu.DeviceUUID) error {
+	at := slices.IndexFunc(n.spaces, func(s *spaceRun) bool { return s.space.Name == space })
+	if at < 0 {
+		return nil
+	}
+	var targets []string
+	for _, uuid := range devices {
+		for _, target := range n.own[uuid] {
+			if !slices.Contains(targets, target) {
+				targets = append(targets, target)
+			}
+		}
+	}
+	if len(targets) > 0 {
+		targets = append(targets, n.common...)
+	}
+	return n.spaces[at].supervisor.ShowNodes(ctx, targets)
+}
+
+// Holders implements lease.Nodes.
+func (n *leasedNodes) Holders() map[gpu.DeviceUUID][]int {
+	all := map[gpu.DeviceUUID][]int{}
+	var nodes []proctree.Node
+	for node := range n.devices {
+		nodes = append(nodes, node)
+	}
+	for _, s := range n.spaces {
+		for node, pids := range n.processes.Holders(s.space.Name, nodes) {
+			all[n.devices[node]] = append(all[n.devices[node]], pids...)
+		}
+	}
+	return all
+}
