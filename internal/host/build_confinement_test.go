@@ -102,6 +102,7 @@ func newBuildHost(t *testing.T, level config.Isolation, spaces ...map[string]str
 	tools := keepTools(t)
 	b.plant(".ssh/id_ed25519", ".cache/uv/private", ".netrc")
 	t.Setenv("HOME", b.home)
+	t.Setenv("RUSTUP_HOME", t.TempDir()) // pip asks rustc for its version, and where that is of rustup, it writes its settings
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("UV_INDEX", strings.Replace(b.index.Address(), "http://", "http://reader:"+canary+"@", 1))
 	t.Setenv("UV_FIND_LINKS", "")
