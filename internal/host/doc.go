@@ -30,6 +30,9 @@
 //	                                                                       v
 //	                                                      Run returns -> Close: GPUs, database, listeners, log, lock
 //
+// A service manager is told "ready" when the addresses listen, before environments are built, and then the number of running
+// Spaces and signs of life (manager.go).
+//
 // With `serve`, the ready line is printed once every Space runs or has failed. A later successful retry prints the URL of
 // its Space.
 //

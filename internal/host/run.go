@@ -52,6 +52,7 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 	group.Go(func() error { h.keepReserve(serving); return nil })
 	start("leases", func() error { return h.broker.Run(lending) })
 	start("processes", func() error { return h.processes.Run(lending) })
+	group.Go(func() error { h.manager().run(serving); return nil })
 	for _, s := range h.spaces {
 		start("queue", func() error { return s.queue.Run(serving) })
 	}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// managerSocket is the socket of a service manager that starts the host with Type=notify.
+type managerSocket struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func newManagerSocket(t *testing.T) (path string, m *managerSocket) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	m = &managerSocket{}
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return // closed
+			}
+			m.mu.Lock()
+			m.told = append(m.told, strings.Split(string(buffer[:n]), "\n")...)
+			m.mu.Unlock()
+		}
+	}()
+	return path, m
+}
+
+func (m *managerSocket) has(state string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.told, state)
+}
+
+// TestServiceManager checks what a service manager is told, and that Spaces do not have its socket.
+func TestServiceManager(t *testing.T) {
+	socket, m := newManagerSocket(t)
+	p := startProductWith(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=600000"}, t.TempDir(), "testdata/spaces/scripts")
+	t.Cleanup(p.stop)
+	eventually(t, "the host is ready", patience, func() bool { return m.has("READY=1") })
+	p.awaitReady()
+	for _, state := range []string{"STATUS=Spaces: 1 of 1 running", "WATCHDOG=1"} {
+		eventually(t, state, patience, func() bool { return m.has(state) })
+	}
+	names := eval[[]string](p.client(), "/run", "import os; result = [n for n in os.environ if n in ('NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID')]")
+	if len(names) != 0 {
+		t.Errorf("the Space has %v", names)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	eventually(t, "the end is told", patience, func() bool { return m.has("STOPPING=1") })
+}
