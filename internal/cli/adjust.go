@@ -14,6 +14,7 @@ func newGrant() *cobra.Command {
 	var adjustment control.AdjustmentRequest
 	return clientCommand[views.Account]{
 		use: "grant ACCOUNT [TIME]", short: "Add seconds to an account until its reset, or runs for 24 hours",
+		complete: completeAccount,
 		long: `Add seconds to an account on top of its quota, until the end of its present 24-hour window. Without an open window,
 they belong to the window that the next use opens. --runs adds runs to the number of the tier, for the next 24 hours. The
 grant is a line of the account's ledger, with your name and the reason. For seconds that stay until they are used, see
@@ -47,6 +48,7 @@ func newCredit() *cobra.Command {
 	var adjustment control.AdjustmentRequest
 	return clientCommand[views.Account]{
 		use: "credit ACCOUNT TIME", short: "Add prepaid seconds to an account, which stay until they are used",
+		complete: completeAccount,
 		long: `Add prepaid seconds to an account beyond its quota, as users of ZeroGPU buy them. A call uses what is left of the quota
 first, and credits for the rest. Credits stay until they are used: neither the end of the window nor a reset changes them.
 They raise no other limit, and other Spaces that call on behalf of the account use none. The credit is a line of the
@@ -82,6 +84,7 @@ func newReset() *cobra.Command {
 	var adjustment control.AdjustmentRequest
 	return clientCommand[views.Account]{
 		use: "reset ACCOUNT", short: "Return the seconds charged to an account in this window, and its runs",
+		complete: completeAccount,
 		long: `Return all seconds that an account was charged in its present window, and the runs of its ended calls. The end of the
 window does not move. What open calls hold stays held, and is charged when they end. Used credits stay used. The reset is a
 line of the account's ledger, with your name and the reason.

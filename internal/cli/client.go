@@ -27,6 +27,7 @@ import (
 type clientCommand[T any] struct {
 	use, short, long, example string
 	args                      cobra.PositionalArgs
+	complete                  cobra.CompletionFunc // of the first argument; nil: none
 	limit                     int                  // default of --limit; 0: the command has no such flag
 	flags                     func(*cobra.Command) // adds flags of this command; may be nil
 	// request builds the request from the arguments and flags. Its errors are wrong usage.
@@ -40,7 +41,10 @@ func (d clientCommand[T]) command() *cobra.Command {
 	var state string
 	var asJSON, watch bool
 	limit := d.limit
-	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args)}
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args), ValidArgsFunction: d.complete}
+	if d.complete == nil {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	if d.flags != nil {
 		d.flags(c)
 	}

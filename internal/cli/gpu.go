@@ -93,6 +93,7 @@ func newDrain() *cobra.Command {
 	var reason string
 	return clientCommand[control.DrainRequest]{
 		use: "drain UUID", short: "Stop lending a GPU of a running host; running calls finish",
+		complete: completeGPU,
 		long: `Take a GPU out of service: calls that run on it finish, idle workers leave it, and no new call gets it.
 ` + "`spacehost gpu`" + ` shows the reason. The drain lasts until ` + "`spacehost gpu return`" + `, across starts of the host.
 
@@ -117,9 +118,10 @@ again once it answers and its memory is free. A GPU with a hardware error report
 func newReturn() *cobra.Command {
 	return clientCommand[control.DrainRequest]{
 		use: "return UUID", short: "Put a drained GPU of a running host back into service",
-		long:    "Put a drained GPU back into service, whether a command or a hardware error reported by the driver drained it.",
-		example: "  spacehost gpu return GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd",
-		args:    cobra.ExactArgs(1),
+		complete: completeGPU,
+		long:     "Put a drained GPU back into service, whether a command or a hardware error reported by the driver drained it.",
+		example:  "  spacehost gpu return GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd",
+		args:     cobra.ExactArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
 			return control.ReturnGPU.Request(control.DrainRequest{UUID: gpu.DeviceUUID(args[0])}), nil
 		},
@@ -132,6 +134,7 @@ func newReturn() *cobra.Command {
 func newFault() *cobra.Command {
 	return clientCommand[control.DeviceFaults]{
 		use: "fault UUID lost|hang|memory-stuck|xid=N|process=PID|clear", short: "Inject a fault into a simulated GPU of a running host, or clear it",
+		complete: completeGPU,
 		long: `Inject a fault into a simulated GPU of the running host, to test how a Space and its visitors handle it:
 
   lost          the GPU has fallen off the bus: NVML reports it as lost

@@ -52,9 +52,10 @@ needs a token: spacehost token create NAME.`,
 func newUserTier() *cobra.Command {
 	return clientCommand[control.Person]{
 		use: "tier NAME TIER", short: "Change the tier of a person",
-		long:    "Change the tier of a person, from the next call on. Seconds used in this window stay used.",
-		example: "  spacehost user tier ada pro",
-		args:    cobra.ExactArgs(2),
+		complete: completePerson,
+		long:     "Change the tier of a person, from the next call on. Seconds used in this window stay used.",
+		example:  "  spacehost user tier ada pro",
+		args:     cobra.ExactArgs(2),
 		request: func(args []string, _ int) (control.Request, error) {
 			return control.SetTier.Request(control.SetTierRequest{Tier: args[1]}, args[0]), nil
 		},
@@ -113,6 +114,7 @@ func newUserSet() *cobra.Command {
 	var flags overrideFlags
 	return clientCommand[control.Person]{
 		use: "set NAME", short: "Override a tier's quota, longest call, runs, priority or concurrency for one person",
+		complete: completePerson,
 		long: `Give a person a quota, longest call, number of runs, priority or concurrency that overrides their tier's, from the next
 call on until it is set to "tier" again. Seconds used in this window and runs of the last 24 hours stay used. For seconds
 that last only until the reset, or runs for one day, see "spacehost quota grant".`,

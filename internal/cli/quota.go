@@ -19,6 +19,7 @@ const accountHelp = `ACCOUNT is local (the user of this machine), a person's nam
 func newQuota() *cobra.Command {
 	c := clientCommand[json.RawMessage]{
 		use: "quota [ACCOUNT]", short: "List the GPU seconds left in every account, or show one account",
+		complete: completeAccount,
 		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, prepaid (credits), the runs
 that are left of the tier's number in any 24 hours, and the end of the 24-hour window. With ACCOUNT, show that account: how many calls of each function still fit (by the duration of the function's
 last call, or else of its decorator), which calls hold seconds now, and the last charges.
@@ -211,6 +212,7 @@ func withParties(reason, via, by string) string {
 func newLedger() *cobra.Command {
 	return clientCommand[[]views.Entry]{
 		use: "ledger ACCOUNT", short: "List every line of an account's ledger: holds, charges, refunds, grants, resets, credits",
+		complete: completeAccount,
 		long: `List the lines of one account's ledger, newest first. Each lease has a hold (seconds set aside before it waits for a
 GPU) and a settle line (charged for the time on the GPU, the rest returned). CREDITS is the part of a hold that comes from
 the credits, or the part of a charge that they pay. RUNS counts a call that was granted a GPU, and the runs of a grant or a
@@ -240,6 +242,7 @@ func newExplain() *cobra.Command {
 	var q views.Query
 	return clientCommand[views.Explanation]{
 		use: "explain ACCOUNT", short: "Explain why calls of an account are refused, and when they will fit",
+		complete: completeAccount,
 		long: `Explain the last refused calls of an account (since the start of the host), list its open calls that hold seconds, and
 show for each function whether a call would pass now, or when. The command holds and charges nothing.
 ` + accountHelp,

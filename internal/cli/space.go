@@ -47,6 +47,7 @@ the remedy.`,
 func newSpaceRestart() *cobra.Command {
 	return clientCommand[control.RestartRequest]{
 		use: "restart NAME", short: "Restart a Space at once",
+		complete: completeSpace,
 		long: `Restart a Space at once. Running calls end, waiting calls are kept. A Space that waits for its next retry starts now. The
 restart applies changes of the Space's code. It rebuilds the environment only of a Space that failed to start; a change
 of README.md, or of the requirements of a running Space, needs a restart of the host.`,
@@ -66,6 +67,7 @@ func newVia() *cobra.Command {
 	var account string
 	return clientCommand[[]control.Denial]{
 		use: "via [NAME]", short: "Forbid or allow a Space to spend its visitors' seconds at other Spaces",
+		complete: completeSpace,
 		long: `Forbid the Space NAME to spend its visitors' GPU seconds at other Spaces (--off), or allow it again (--on): for all
 accounts, or with --identity for one. The change applies at once, also to tokens that the Space has stored and to calls
 it has started elsewhere; a call that waits for or holds a GPU continues. Without either flag, list what is forbidden.

@@ -32,6 +32,7 @@ func newTokenCreate() *cobra.Command {
 	var label string
 	return clientCommand[control.CreatedToken]{
 		use: "create NAME", short: "Create a token for a person, and show it once",
+		complete: completePerson,
 		long: `Create a token for a person, and show it once. Only the token goes to stdout.
 
 With gradio_client:  Client(url, headers={"Authorization": "Bearer sph_..."})
@@ -66,9 +67,10 @@ func showCreated(c *cobra.Command, t control.CreatedToken, _ []string) error {
 func newTokenList() *cobra.Command {
 	return clientCommand[[]control.Token]{
 		use: "list [NAME]", short: "List the tokens of one person, or of all people",
-		long:    "List the tokens of one person, or of all people, newest first: when each was last used, and which are revoked.",
-		example: "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
-		args:    cobra.MaximumNArgs(1),
+		complete: completePerson,
+		long:     "List the tokens of one person, or of all people, newest first: when each was last used, and which are revoked.",
+		example:  "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
+		args:     cobra.MaximumNArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
 			if len(args) == 0 {
 				return control.ListTokens.Request(control.NoBody{}), nil
@@ -89,9 +91,10 @@ func newTokenList() *cobra.Command {
 func newTokenRevoke() *cobra.Command {
 	return clientCommand[control.Token]{
 		use: "revoke ID", short: "Revoke a token, at once and for good",
-		long:    "Revoke a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
-		example: "  spacehost token revoke k3v7q2m4xa",
-		args:    cobra.ExactArgs(1),
+		complete: completeToken,
+		long:     "Revoke a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
+		example:  "  spacehost token revoke k3v7q2m4xa",
+		args:     cobra.ExactArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
 			return control.RevokeToken.Request(control.NoBody{}, args[0]), nil
 		},
