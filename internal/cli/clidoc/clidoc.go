@@ -1,4 +1,5 @@
-// Package clidoc writes the reference of the command line, docs/cli.md, from the commands themselves.
+// Package clidoc writes the reference of the command line, docs/cli.md, from the commands themselves, and for packages the
+// man pages and the completions of shells.
 //
 // `make docs` runs its main package in gen; a test of this package holds docs/cli.md to the output.
 package clidoc

@@ -3,6 +3,8 @@ package clidoc
 import (
 	"bytes"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -23,6 +25,31 @@ func TestReferenceIsCurrent(t *testing.T) {
 	for _, section := range []string{"## spacehost\n", "## spacehost gpu drain\n", "## spacehost version\n"} {
 		if !strings.Contains(want.String(), section) {
 			t.Errorf("no section %q", section)
+		}
+	}
+}
+
+// TestFilesOfPackages checks that each command has a man page, and that a shell can read its completion.
+func TestFilesOfPackages(t *testing.T) {
+	folder := t.TempDir()
+	if err := WriteMan(folder); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"spacehost.1", "spacehost-run.1", "spacehost-gpu-drain.1"} {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil || !bytes.Contains(text, []byte(".SH SYNOPSIS")) {
+			t.Errorf("%s: %v, %.60q", name, err, text)
+		}
+	}
+	if err := WriteCompletions(folder); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("bash", "-n", filepath.Join(folder, "spacehost")).CombinedOutput(); err != nil {
+		t.Errorf("bash does not read its completion: %v: %s", err, out)
+	}
+	for _, name := range []string{"_spacehost", "spacehost.fish"} {
+		if text, err := os.ReadFile(filepath.Join(folder, name)); err != nil || !bytes.Contains(text, []byte("__complete")) {
+			t.Errorf("%s: %v, %d bytes", name, err, len(text))
 		}
 	}
 }

@@ -1,4 +1,5 @@
-// Command gen writes the command-line reference to the file that it is given.
+// Command gen writes what is generated from the commands: the reference of the command line, man pages, and completions of
+// shells.
 package main
 
 import (
@@ -17,8 +18,13 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("usage: gen FILE")
+	switch {
+	case len(args) == 2 && args[0] == "--man":
+		return clidoc.WriteMan(args[1])
+	case len(args) == 2 && args[0] == "--completions":
+		return clidoc.WriteCompletions(args[1])
+	case len(args) != 1:
+		return fmt.Errorf("usage: gen FILE | gen --man FOLDER | gen --completions FOLDER")
 	}
 	var page bytes.Buffer
 	if err := clidoc.Write(&page); err != nil {
