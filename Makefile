@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation release deb package-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -73,6 +73,15 @@ docs: ## write docs/cli.md, the reference of the command line
 
 captures: ## record again the stock Gradio traffic that tests replay, for every release line
 	cd gradioapi/testdata/captures && go run take.go
+
+release: ## build binaries for amd64 and arm64, packages, wheels, man pages, SBOM and checksums in dist/ (VERSION=1.2.3; 5 minutes)
+	internal/packaging/release
+
+deb: ## build the .deb and .rpm packages in dist/
+	internal/packaging/release binaries docs packages
+
+package-check: ## install, run and remove the .deb in a new Debian (root; 3 minutes)
+	internal/packaging/check
 
 clean: ## remove the binary that build creates; environments and state are kept
 	rm -f spacehost
