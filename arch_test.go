@@ -47,6 +47,7 @@ var rooms = map[string][]string{
 	"examples/gotest":                {},
 	"bench":                          {"internal/build", "internal/sandbox", "internal/space"},
 	"internal/measures":              {},
+	"internal/packaging":             {},
 	"internal/measures/measure":      {"internal/measures"},
 	"internal/proctree":              {"internal/feature"},
 	"internal/proctree/proctreetest": {},

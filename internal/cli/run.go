@@ -34,6 +34,7 @@ type options struct {
 	secrets        []string
 	rebuild        bool
 	readyJSON      bool
+	watch          bool
 	strict         bool
 	queueTimeout   time.Duration
 	warmFor        time.Duration
@@ -68,6 +69,7 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
   spacehost run --tier pro --quota 2026-04 .        as a PRO user, with the numbers of April 2026
   spacehost run --tier free .                       refuses the ninth call in 24 hours, as ZeroGPU does
+  spacehost run --watch .                           while you write it: restart when its files change
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -127,6 +129,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s; may be repeated")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
+	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change; a Space that fails to start is retried")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 
@@ -246,7 +249,7 @@ func (o *options) settings() config.Settings {
 		GPUs: config.Setting{Value: o.gpus, Source: "--gpus"}, Hardware: config.Setting{Value: o.hardware, Source: "--hardware"},
 		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"}, AdvisoryRuns: !o.tierGiven,
 		Share: o.share, PerSpace: o.perSpace, QueueTimeout: o.queueTimeout, WarmFor: o.warmFor, Keep: config.DefaultKeep,
-		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, Strict: o.strict,
+		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, WatchSource: o.watch, Strict: o.strict,
 		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
 	}
 	variables, secrets := pairs(o.variables), pairs(o.secrets)

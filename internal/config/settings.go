@@ -42,6 +42,7 @@ type Settings struct {
 	ByName        bool   // set HF_ENDPOINT for Spaces, so that they find each other by name
 	Rebuild       bool
 	ReadyJSON     bool
+	WatchSource   bool // restart a Space when its files change
 	Strict        bool // stop Spaces that ZeroGPU would stop, instead of printing a warning
 	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
 	Users         UIDs // uids for Spaces at IsolationUsers; the zero value if none are set

@@ -64,13 +64,17 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 }
 
 // runSpaces runs all Spaces until ctx ends. With `run`, a Space that fails to start ends the others: the user started them
-// together and waits for one exit code. With `serve`, each Space has its own visitors, so the others continue.
+// together and waits for one exit code. With `serve`, each Space has its own visitors, so the others continue. With `run
+// --watch`, the user is about to mend the Space.
 func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
 		run := s.run
-		if h.settings.IsServe() {
+		if h.settings.IsServe() || h.settings.WatchSource {
 			run = s.runWithRetries
+		}
+		if h.settings.WatchSource {
+			running.Go(func() error { s.sourceWatch().run(ctx); return nil })
 		}
 		running.Go(func() error { return h.withSpaceName(s, run(ctx)) })
 	}
