@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation release deb package-check clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -51,6 +51,11 @@ fuzz: ## run each fuzz target for ten seconds
 
 bench: ## compare spacehost and plain Gradio in a table (half an hour; go run ./bench --help)
 	go run ./bench
+
+levels: ## run the end-to-end tests with all Spaces at the levels of isolation none, files and users (root; 90 minutes)
+	for level in none files users; do \
+		echo "level $$level"; SPACEHOST_TEST_ISOLATION=$$level go test -count=1 -timeout 60m ./cmd/spacehost || exit 1; \
+	done
 
 bench-isolation: ## measure what each level of isolation costs (docs/isolation-bench.txt; 5 minutes, on a quiet machine)
 	go run ./bench --isolation > docs/isolation-bench.tmp
