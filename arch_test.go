@@ -65,6 +65,7 @@ var rooms = map[string][]string{
 	"internal/sandbox":               {"internal/failpoint", "internal/feature", "internal/removal"},
 	"internal/printable":             {},
 	"internal/removal":               {},
+	"internal/python":                {},
 }
 
 // keepers says who alone may import what from outside.
