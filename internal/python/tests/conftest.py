@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from spacehost import _host
 
+# pytester gives each suite a home of its own, in which Spaces would build their environments again.
+os.environ.setdefault("SPACEHOST_ENVIRONMENTS", _host._environments())
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[3]

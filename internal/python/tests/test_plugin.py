@@ -11,7 +11,8 @@ import pytest
 @pytest.mark.spacehost(tier="free", quota={"tiers": {"free": {"quota": "11s"}}}, gpus="mock:2xH200")
 def test_limits(spacehost_host, spacehost_space, spacehost_client):
     assert len(spacehost_host.gpus()) == 2
-    assert spacehost_space.gradio and spacehost_space.url == spacehost_host.url
+    assert spacehost_space.gradio and spacehost_space.isolation == "none"
+    assert spacehost_space.url == spacehost_host.url
     try:
         spacehost_client.predict(api_name="/overstay")
     except Exception:
@@ -27,7 +28,7 @@ def test_unknown_setting(spacehost_client):
 def test_a_failed_test_shows_the_limit_and_the_output(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SUITE)
     pytester.makeini(f"[pytest]\nspacehost_space = {SPACE}\n")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "--spacehost-isolation=none")
     result.assert_outcomes(failed=1, errors=1)
     result.stdout.re_match_lines_random([
         r"-+ Limits that spacehost enforced during the test -+",
@@ -44,10 +45,11 @@ def test_a_space_that_does_not_start_fails_each_test_with_its_error(pytester: py
     space = pytester.mkdir("broken")
     (space / "README.md").write_text((SPACE / "README.md").read_text())
     (space / "app.py").write_text("raise RuntimeError('the weights are missing')\n")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "--spacehost-space", "broken")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "--spacehost-space=broken")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["*Space broken did not start: RUNTIME_ERROR*", "*RuntimeError: the weights are missing"])
     result.stdout.no_fnmatch_line("*_host.py*")
+    assert result.stdout.str().count("Space broken did not start") == 2, "each test shows the error once"
 
 
 def test_options_and_markers_are_listed(pytester: pytest.Pytester) -> None:

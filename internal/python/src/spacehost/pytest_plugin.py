@@ -6,6 +6,7 @@ of its own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spacehost._errors import SpacehostError
 from spacehost._failure import FailureReport
 from spacehost._host import DEFAULT_GPUS, Host, Space
-from spacehost._errors import SpacehostError
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -94,18 +95,20 @@ def settings_of_test(request: pytest.FixtureRequest, marker: pytest.Mark) -> Set
     return dataclasses.replace(settings_of(request.config), **given)
 
 
-def _running(settings: Settings) -> Host:
-    """Starts a Host. A failed start fails the test with the last lines of the output, without the frames of this package."""
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    """Turns an error of this package into a failure that shows its text alone, without frames of this package."""
     try:
-        return settings.host().start()
+        yield
     except SpacehostError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None  # pytest would show a context too
 
 
 @pytest.fixture(scope="session")
 def spacehost_shared_host(pytestconfig: pytest.Config) -> Iterator[Host]:
     """The Host that tests without a marker share, for fixtures of a wider scope."""
-    host = _running(settings_of(pytestconfig))
+    with _failing():
+        host = settings_of(pytestconfig).host().start()
     yield host
     host.close()
 
@@ -114,18 +117,15 @@ def spacehost_shared_host(pytestconfig: pytest.Config) -> Iterator[Host]:
 def spacehost_host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """The Host of the Space under test: a spacehost.Host. It is shared, or the test's own if the test has the marker."""
     marker = request.node.get_closest_marker("spacehost")
-    if marker is None:
-        host = request.getfixturevalue("spacehost_shared_host")
-    else:
-        try:
-            settings = settings_of_test(request, marker)
-        except SpacehostError as error:
-            pytest.fail(str(error), pytrace=False)
-        host = _running(settings)
-    request.node.stash[_report] = FailureReport(host)
-    yield host
-    if marker is not None:
-        host.close()
+    with contextlib.ExitStack() as stack:
+        if marker is None:
+            host = request.getfixturevalue("spacehost_shared_host")
+        else:
+            with _failing():
+                host = stack.enter_context(settings_of_test(request, marker).host())
+        with _failing():
+            request.node.stash[_report] = FailureReport(host)
+        yield host
 
 
 @pytest.fixture
@@ -137,10 +137,8 @@ def spacehost_space(spacehost_host: Host) -> Space:
 @pytest.fixture
 def spacehost_client(spacehost_host: Host) -> Iterator[Client]:
     """A new gradio_client.Client of the Space under test."""
-    try:
+    with _failing():
         client = spacehost_host.client()
-    except SpacehostError as error:
-        pytest.fail(str(error), pytrace=False)
     yield client
     client.close()
 
