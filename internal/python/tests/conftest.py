@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from spacehost import _host
 
 # pytester gives each suite a home of its own, in which Spaces would build their environments again.

@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import spacehost
 from conftest import HELLO, PATIENCE, SPACE, processes_of
 from gradio_client.exceptions import AppError
+
+import spacehost
 
 Eventually = Callable[[str, Callable[[], bool]], None]
 
@@ -110,6 +111,7 @@ def test_a_missing_binary_names_the_next_step(monkeypatch: pytest.MonkeyPatch) -
         spacehost.find_binary()
 
 
+# Its end leaves a temporary folder, which the test puts below its own.
 SCRIPT = """
 import json, signal, sys, spacehost
 host = spacehost.Host(sys.argv[1], state=sys.argv[2]).start()
@@ -120,7 +122,8 @@ signal.pause()
 
 def test_a_killed_process_leaves_no_process(tmp_path: Path, eventually: Eventually) -> None:
     state = str(tmp_path / "state")
-    caller = subprocess.Popen([sys.executable, "-c", SCRIPT, str(HELLO), state], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", SCRIPT, str(HELLO), state]
+    caller = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True)
     assert caller.stdout is not None
     with caller, caller.stdout:
         host = json.loads(caller.stdout.readline())["host"]

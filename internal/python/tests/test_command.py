@@ -11,9 +11,10 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-import spacehost
 from conftest import HELLO, PATIENCE, processes_of
 from gradio_client import Client
+
+import spacehost
 
 
 def test_the_command_runs_a_space_until_ctrl_c(tmp_path: Path, eventually: Callable[[str, Callable[[], bool]], None]) -> None:

@@ -4,7 +4,7 @@ Host starts the spacehost binary of this package on one or several Spaces, and s
 (spacehost.pytest_plugin) has fixtures for tests.
 """
 
-from spacehost._answers import Account, Balance, Charge, Clock, EndedLease, Explanation, Gpu, LedgerLine, Leases, OpenLease, Refusal, Runs
+from spacehost._answers import Account, Balance, Charge, Clock, EndedLease, Explanation, Gpu, Leases, LedgerLine, OpenLease, Refusal, Runs
 from spacehost._binary import find_binary
 from spacehost._errors import SpacehostError
 from spacehost._host import Host, Space
@@ -18,8 +18,8 @@ __all__ = [
     "Explanation",
     "Gpu",
     "Host",
-    "LedgerLine",
     "Leases",
+    "LedgerLine",
     "OpenLease",
     "Refusal",
     "Runs",
