@@ -88,31 +88,17 @@ deb: ## build the .deb and .rpm packages in dist/
 package-check: ## install, run and remove the .deb in a new Debian (root; 3 minutes)
 	internal/packaging/check
 
-# The wheel of this machine. `make release` passes the binary of each architecture.
-.PHONY: wheel wheel-binary wheel-test python-check
-WHEEL_ARCH ?= $(shell uname -m)
-WHEEL_BINARY ?= dist/spacehost_linux_$(subst aarch64,arm64,$(subst x86_64,amd64,$(WHEEL_ARCH)))
-ZIGLANG := ziglang==0.15.1
+.PHONY: wheel wheel-test python-check
+WHEEL := dist/spacehost-*_$(shell uname -m).whl
 
-wheel: $(if $(findstring command,$(origin WHEEL_BINARY)),,wheel-binary) dist/.python/done ## build dist/spacehost-VERSION-*.whl for this machine (for pip, pipx and uv); needs Go
-	rm -f dist/spacehost-*_$(WHEEL_ARCH).whl
-	cd internal/python && SPACEHOST_BINARY=$(abspath $(WHEEL_BINARY)) SPACEHOST_ARCH=$(WHEEL_ARCH) SPACEHOST_VERSION=$(or $(VERSION),0.1.0.dev0) \
-		$(CURDIR)/dist/.python/bin/hatchling build -t wheel -d $(CURDIR)/dist
+wheel: ## build the wheel of this machine in dist/, for pip, pipx and uvx (VERSION=1.2.3; 3 minutes)
+	ARCH=$$(go env GOHOSTARCH) internal/packaging/release binaries wheels
 
-wheel-test: dist/.python/done ## test the newest dist/spacehost-*.whl in an empty home without Go and gcc: command, API, plugin, examples/pytest (3 minutes)
-	SPACEHOST_WHEEL=$$(ls -t $(CURDIR)/dist/spacehost-*_$(WHEEL_ARCH).whl | head -1) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
+wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in an empty home without Go and gcc: command, API, plugin, examples/pytest (3 minutes)
+	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
 
 python-check: dist/.python/done ## check the types of the Python package (mypy --strict)
 	cd internal/python && $(CURDIR)/dist/.python/bin/mypy --cache-dir $(CURDIR)/dist/.mypy
-
-wheel-binary: dist/.zig/done
-	ZIG_PYTHON=$(CURDIR)/dist/.zig/bin/python ZIG_TARGET=$(WHEEL_ARCH)-linux-gnu.2.28 CC=$(CURDIR)/internal/packaging/zigcc CGO_ENABLED=1 \
-		CGO_CFLAGS='-O2 -g -Wno-deprecated-declarations' go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o $(WHEEL_BINARY) ./cmd/spacehost
-
-dist/.zig/done:
-	$(PYTHON) -m venv dist/.zig
-	dist/.zig/bin/python -m pip install --quiet --disable-pip-version-check $(ZIGLANG)
-	touch $@
 
 dist/.python/done: internal/python/requirements.txt
 	$(PYTHON) -m venv dist/.python

@@ -1,7 +1,7 @@
 """Adds the spacehost binary to the wheel, and names the wheel's platform.
 
 Three environment variables describe the build: SPACEHOST_BINARY is the path of the binary, SPACEHOST_ARCH its architecture
-(x86_64 or aarch64), and SPACEHOST_VERSION the version of the wheel, which hatchling itself reads.
+(amd64 or arm64), and SPACEHOST_VERSION the version of the wheel, which hatchling itself reads.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# Names of architectures: those of wheels, and Go's. The binary must run with glibc 2.28 (PEP 600).
-PLATFORMS = {
-    "x86_64": "manylinux_2_28_x86_64",
-    "amd64": "manylinux_2_28_x86_64",
-    "aarch64": "manylinux_2_28_aarch64",
-    "arm64": "manylinux_2_28_aarch64",
-}
+# Go's names of architectures, and those of wheels. The binary must run with glibc 2.28 (PEP 600).
+PLATFORMS = {"amd64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
 
 
 class BinaryHook(BuildHookInterface):  # type: ignore[type-arg]
