@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,26 +25,14 @@ func TestSourceWatch(t *testing.T) {
 	}
 	write("app.py", "1")
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var told []string
-		tell := func(text string) { mu.Lock(); defer mu.Unlock(); told = append(told, text) }
+		var told recorder
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			sourceWatch{folder: folder, restart: tell, note: func(string) { tell("a note") }}.run(ctx)
+			sourceWatch{folder: folder, restart: told.tell, note: func(string) { told.tell("a note") }}.run(ctx)
 			close(ended)
 		}()
-		want := func(when string, after time.Duration, want ...string) {
-			t.Helper()
-			time.Sleep(after)
-			synctest.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			if !slices.Equal(told, want) {
-				t.Errorf("%s: %q, want %q", when, told, want)
-			}
-			told = nil
-		}
+		want := func(when string, after time.Duration, want ...string) { t.Helper(); told.want(t, when, after, want...) }
 		want("without a change", 1500*time.Millisecond)
 		write("app.py", "22")
 		want("one look after a change", time.Second)
