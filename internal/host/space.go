@@ -159,6 +159,7 @@ func (s *spaceRun) openDoor(instance string) (url string, port int) {
 }
 
 func (s *spaceRun) processStarted(p worker.StartedProcess) error {
+	s.host.metrics.SpaceStarted(s.space.Name)
 	return s.host.broker.Started(lease.Runner{
 		Instance: p.Instance, Space: s.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
 	})
