@@ -168,6 +168,48 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestProxiesMatchTheGuide compares the configuration in the operator guide with the files of docker/proxies.
+func TestProxiesMatchTheGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/operator-guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(guide), "\n## Reverse proxies\n")
+	_, text, _ = strings.Cut(text, "```yaml\n")
+	text, _, _ = strings.Cut(text, "```\n")
+	dir := t.TempDir()
+	for _, name := range []string{"hello", "drafts", "survey"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "lab.yaml")
+	if err := os.WriteFile(file, []byte(text+"people: [{name: ada}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, warnings, err := config.Load(file, "")
+	if err != nil || len(warnings) > 0 || len(s.Spaces) != 3 {
+		t.Fatal(err, warnings, s.Spaces)
+	}
+	ports := []string{port(s.Address.Value), port(s.Console.Value)}
+	names := append([]string{strings.TrimPrefix(s.ConsoleURL, "https://")}, s.Hosts...)
+	for _, space := range s.Spaces {
+		names = append(names, space.Host, space.SubPath)
+		if space.Addr.Value != "" {
+			ports = append(ports, port(space.Addr.Value))
+		}
+	}
+	for _, proxy := range reverseProxies {
+		text := readDocker(t, "proxies/"+proxy.file)
+		for _, want := range append(names, ports...) {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s does not contain %s of the guide", proxy.file, want)
+			}
+		}
+	}
+	_ = readYAML[map[string]any](t, "proxies/traefik.yaml")
+}
+
 // TestComposeForAuthors checks the command line of compose.dev.yaml and its tiers.
 func TestComposeForAuthors(t *testing.T) {
 	c := readYAML[composeFile](t, "compose.dev.yaml")
@@ -268,7 +310,7 @@ func TestDashboardMetrics(t *testing.T) {
 	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
 	fault := fmt.Sprintf("process=%d", other.Process.Pid)
 	p.fault(fault, "xid=79, "+fault)
-	c.submit("/five", 0) // it waits: no GPU is lent
+	c.submit("/five", 0)                // it waits: no GPU is lent
 	var live map[string]map[string]bool // the labels of each metric, also as label="value"
 	eventually(t, "every event is counted", patience, func() bool {
 		live = map[string]map[string]bool{}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,8 +145,9 @@ def add_sub_path(root: str, sub_path: str | None, root_path: str | None) -> str:
     """Adds the sub-path to the root of an app's URLs, unless the app's own root_path is that path or a whole URL."""
     if not sub_path or root_path and (root_path.rstrip("/") == sub_path or "://" in root_path):
         return root
-    url = urlsplit(root)
-    return url._replace(path=sub_path + url.path).geturl()
+    scheme, _, rest = root.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{sub_path}{slash}{path}"
 
 
 def cache_signatures(module: Any) -> None:
