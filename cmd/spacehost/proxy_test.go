@@ -96,6 +96,19 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// TestPythonClientAtSubPath calls a Space at its sub-path, and without it, at the host itself.
+func TestPythonClientAtSubPath(t *testing.T) {
+	p, token := serveBehindProxy(t)
+	for _, at := range []string{p.Spaces[1].URL + surveyPath + "/", p.Spaces[1].URL} {
+		if got := p.clientAs(at, token).ok("/greet", "python"); got != "Hello python" {
+			t.Errorf("%s: %q", at, got)
+		}
+		if got := p.clientAs(at, token).call("/count"); len(got.Steps) < 8 || text(got.Value) != "step 8" {
+			t.Errorf("%s: %d steps, %s %s", at, len(got.Steps), got.Value, got.Err)
+		}
+	}
+}
+
 // serveBehindProxy starts a host for the names of docker/proxies, with a member's token.
 func serveBehindProxy(t *testing.T) (p *product, token string) {
 	t.Helper()
