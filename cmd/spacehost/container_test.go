@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -365,6 +367,61 @@ func TestDashboardMetrics(t *testing.T) {
 		name = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
 		if strings.HasPrefix(name, "spacehost_") && !strings.Contains(used, name) {
 			t.Errorf("the dashboard does not show %s", name)
+		}
+	}
+}
+
+// TestPrometheus runs Prometheus with the configuration of compose.yaml: it reads a host, and answers each query of the
+// dashboard.
+func TestPrometheus(t *testing.T) {
+	program := requireProgram(t, "Prometheus", "prometheus")
+	p := sample(t)
+	dir := t.TempDir()
+	settings := strings.NewReplacer("spacehost:7870", strings.TrimPrefix(p.Console, "http://"), "/etc/prometheus", dir, ": 15s", ": 1s", ": 10s", ": 1s").Replace(readDocker(t, "monitoring/prometheus.yml"))
+	for name, text := range map[string]string{"prometheus.yml": settings, "alerts.yml": readDocker(t, "monitoring/alerts.yml")} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr := unusedAddr(t)
+	cmd := exec.Command(program, "--config.file="+dir+"/prometheus.yml", "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+addr)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("output of Prometheus:\n%s", output.String())
+		}
+	})
+	query := func(expr string) (status, value string) {
+		answer, err := http.Get("http://" + addr + "/api/v1/query?query=" + url.QueryEscape(expr))
+		if err != nil {
+			return err.Error(), ""
+		}
+		defer answer.Body.Close()
+		var result struct {
+			Status, Error string
+			Data          struct{ Result []struct{ Value [2]any } }
+		}
+		if err := json.NewDecoder(answer.Body).Decode(&result); err != nil {
+			return err.Error(), ""
+		}
+		if len(result.Data.Result) > 0 {
+			value = fmt.Sprint(result.Data.Result[0].Value[1])
+		}
+		return result.Status + result.Error, value
+	}
+	eventually(t, "Prometheus reads the host", patience, func() bool { _, value := query(`up{job="spacehost"}`); return value == "1" })
+	eventually(t, "the Space runs", patience, func() bool { _, value := query(`spacehost_space_stage{stage="RUNNING"}`); return value == "1" })
+	for panel, queries := range dashboardQueries(t) {
+		for _, expr := range queries {
+			if status, _ := query(strings.ReplaceAll(expr, "$__rate_interval", "1m")); status != "success" {
+				t.Errorf("panel %s: %s: %s", panel, expr, status)
+			}
 		}
 	}
 }

@@ -223,7 +223,8 @@ func (v *proxyVisit) transport() *http.Transport {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", v.proxyAddr)
 		},
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the test made the certificate
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the test made the certificate
+		ForceAttemptHTTP2: true,
 	}
 	v.t.Cleanup(transport.CloseIdleConnections)
 	return transport
