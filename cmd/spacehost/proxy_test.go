@@ -90,7 +90,7 @@ func TestProxies(t *testing.T) {
 				v.speaksWebSocket()
 				v.keepsAddresses()
 				v.signsIn(token)
-				v.showsPage()
+				v.showsPages(token)
 			}
 		})
 	}
@@ -376,10 +376,20 @@ func (v *proxyVisit) keepsAddresses() {
 	}
 }
 
-// showsPage makes a call from Gradio's page in a browser.
-func (v *proxyVisit) showsPage() {
+// showsPages signs ada in with a browser, and makes a call from Gradio's page.
+func (v *proxyVisit) showsPages(token string) {
 	v.t.Helper()
 	ctx, exceptions := browserWithin(v.t, patience, chromedp.Flag("host-resolver-rules", "MAP * "+v.proxyAddr), chromedp.Flag("ignore-certificate-errors", true))
+	err := chromedp.Do(ctx, chromedp.Navigate(v.at+"/__spacehost/login"), chromedp.WaitVisible(chromedp.CSS("#token")),
+		chromedp.SendKeys(chromedp.CSS("#token"), token+"\r"), chromedp.WaitVisible(chromedp.CSS("#spaces button")),
+		chromedp.Click(chromedp.CSS("#spaces button")), chromedp.WaitVisible(greetButton))
+	if err != nil {
+		v.t.Fatalf("%s: sign-in with a browser: %v, exceptions: %q", v.at, err, exceptions())
+	}
+	who, err := chromedp.Run(ctx, chromedp.Evaluate[string](`(() => { const r = new XMLHttpRequest(); r.open("GET", "__spacehost/whoami", false); r.send(); return r.responseText })()`))
+	if err != nil || !strings.Contains(who, `"user:ada"`) {
+		v.t.Errorf("%s: the page is signed in as %s (%v), want user:ada", v.at, who, err)
+	}
 	greeting, err := greet(ctx, v.at+"/", "browser")
 	if err != nil || greeting != "Hello browser" || len(exceptions()) > 0 {
 		v.t.Errorf("%s: the page shows %q (%v), exceptions: %q", v.at, greeting, err, exceptions())
