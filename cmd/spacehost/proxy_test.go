@@ -72,7 +72,7 @@ var reverseProxies = []reverseProxy{
 
 // TestProxies runs the files of docker/proxies in front of a host, whose Spaces are at a sub-domain and at a sub-path.
 func TestProxies(t *testing.T) {
-	p, token := serveBehindProxy(t)
+	p, token := serveBehindProxy(t, "v6")
 	for _, proxy := range reverseProxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			if proxy.name == "traefik" { // Debian has no package of it
@@ -97,8 +97,10 @@ func TestProxies(t *testing.T) {
 }
 
 // TestPythonClientAtSubPath calls a Space at its sub-path, and without it, at the host itself.
-func TestPythonClientAtSubPath(t *testing.T) {
-	p, token := serveBehindProxy(t)
+func TestPythonClientAtSubPath(t *testing.T) { eachLine(t, pythonClientAtSubPath) }
+
+func pythonClientAtSubPath(t *testing.T, line string) {
+	p, token := serveBehindProxy(t, line)
 	for _, at := range []string{p.Spaces[1].URL + surveyPath + "/", p.Spaces[1].URL} {
 		if got := p.clientAs(at, token).ok("/greet", "python"); got != "Hello python" {
 			t.Errorf("%s: %q", at, got)
@@ -107,18 +109,20 @@ func TestPythonClientAtSubPath(t *testing.T) {
 			t.Errorf("%s: %d steps, %s %s", at, len(got.Steps), got.Value, got.Err)
 		}
 	}
+	for _, at := range []string{p.Spaces[2].URL + "/lab/mounts/two", p.Spaces[2].URL + "/two"} {
+		if status, body := request(t, http.MethodGet, at+"/config", "", nil); status != http.StatusOK || !strings.Contains(body, `"root":"`+at+`"`) {
+			t.Errorf("%s, an app below a path: %d, want its address as root: %.300s", at, status, body)
+		}
+	}
 }
 
 // serveBehindProxy starts a host for the names of docker/proxies, with a member's token.
-func serveBehindProxy(t *testing.T) (p *product, token string) {
+func serveBehindProxy(t *testing.T, line string) (p *product, token string) {
 	t.Helper()
 	state := t.TempDir()
 	token, hash := people.NewToken()
-	folder, err := filepath.Abs("testdata/spaces/proxied")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.NewReplacer("FOLDER", folder, "PYTHON", environment(t), "HASH", hash).Replace(`
+	proxied, mounts := onGradio(t, t.TempDir(), line, "testdata/spaces/proxied"), onGradio(t, t.TempDir(), line, "testdata/spaces/mounts")
+	text := strings.NewReplacer("FOLDER", proxied, "MOUNTS", mounts, "PYTHON", environmentOf(t, line), "HASH", hash).Replace(`
 gpus: {machine: mock:1xH200}
 quota: 2026-04
 address: 127.0.0.1:0
@@ -130,6 +134,7 @@ tiers: {unauthenticated: {unlimited: true}}
 spaces:
   - {folder: FOLDER, name: hello, host: hello.lab.example, python: PYTHON}
   - {folder: FOLDER, name: survey, address: "127.0.0.1:0", path: /survey, python: PYTHON}
+  - {folder: MOUNTS, address: "127.0.0.1:0", path: /lab/mounts, python: PYTHON}
 people: [{name: ada, tokens: [HASH]}]
 `)
 	file := filepath.Join(state, "lab.yaml")
@@ -139,6 +144,7 @@ people: [{name: ada, tokens: [HASH]}]
 	p = startCommand(t, state, "serve", "--config", file)
 	t.Cleanup(p.stop)
 	p.awaitReady()
+	p.line = line
 	return p, token
 }
 
