@@ -105,5 +105,15 @@ dist/.python/done: internal/python/requirements.txt
 	dist/.python/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+.PHONY: image image-check
+ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(shell command -v $(name))))
+
+image: ## build the image spacehost with docker, podman or buildah (docs/container.md; VERSION=1.2.3 names a release)
+	@test -n "$(ENGINE)" || { echo "no docker, podman or buildah on PATH; install one, or name it with ENGINE=..." >&2; exit 1; }
+	$(ENGINE) build -t spacehost $(if $(filter docker,$(notdir $(ENGINE))),,--format docker) $(if $(VERSION),--build-arg VERSION=$(VERSION)) -f docker/Dockerfile .
+
+image-check: ## build the image without an engine and run the sample Space inside (root, buildah, debootstrap; 10 minutes)
+	docker/check $(IMAGE_CHECK)
+
 clean: ## remove the binary that build creates; environments and state are kept
 	rm -f spacehost

@@ -33,9 +33,9 @@ type pages struct {
 	size     int
 }
 
-// pageKey holds everything that a response depends on: Gradio writes its root, made of host and scheme, into the pages
+// pageKey holds everything that a response depends on: Gradio writes its root, made of host, scheme and sub-path, into the pages
 // (gradio/route_utils.py, get_root_url), and its BrotliMiddleware encodes them.
-type pageKey struct{ mount, path, query, host, scheme, encoding string }
+type pageKey struct{ mount, subPath, path, query, host, scheme, encoding string }
 
 // page is one response. It is requested once for all visitors that wait for it.
 type page struct {
@@ -69,7 +69,7 @@ func (h *Handler) page(c call) error {
 		return h.pass(c) // it waits for the Space or reports the stage
 	}
 	r := c.Request()
-	key := pageKey{c.manifest.Mount, r.URL.Path, r.URL.RawQuery, r.Host, web.Scheme(r), encoding(r)}
+	key := pageKey{c.manifest.Mount, web.SubPath(r), r.URL.Path, r.URL.RawQuery, r.Host, web.Scheme(r), encoding(r)}
 	p, first := h.pages.find(key, c.manifest.Revision, time.Now())
 	if first {
 		h.fetchPage(context.WithoutCancel(r.Context()), key, p) // the first visitor may disconnect while others wait
@@ -158,6 +158,7 @@ func (h *Handler) fetchPage(ctx context.Context, key pageKey, p *page) {
 	r.Host = key.host
 	r.Header.Set("X-Forwarded-Proto", key.scheme)
 	forwardHost(r.Header, key.host, key.mount)
+	forwardSubPath(r.Header, key.subPath)
 	stampKey(r.Header, spaceKey)
 	if key.encoding != "" {
 		r.Header.Set("Accept-Encoding", key.encoding)

@@ -56,6 +56,7 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 	h.Set("X-Forwarded-For", clientIP(r))
 	h.Set("X-Forwarded-Proto", web.Scheme(r))
 	forwardHost(h, r.Host, mount)
+	forwardSubPath(h, web.SubPath(r))
 	return h
 }
 
@@ -64,6 +65,13 @@ func outbound(h http.Header, r *http.Request, mount string) http.Header {
 func forwardHost(h http.Header, host, mount string) {
 	if mount == "" {
 		h.Set("X-Forwarded-Host", host)
+	}
+}
+
+// forwardSubPath sets the path that Gradio's URLs begin with (worker/runner/spacehost_runner/fastpaths.py, cache_root_urls).
+func forwardSubPath(h http.Header, path string) {
+	if path != "" {
+		h.Set("X-Forwarded-Prefix", path)
 	}
 }
 
@@ -152,6 +160,9 @@ func newProxy(h *Handler) http.Handler {
 		ModifyResponse: func(response *http.Response) error {
 			d := response.Request.Context().Value(passKey{}).(destination)
 			web.StripSetCookies(response.Header)
+			if location := response.Header.Get("Location"); location != "" {
+				response.Header.Set("Location", web.AddSubPath(response.Request, location))
+			}
 			if d.onResponse != nil && response.StatusCode == http.StatusOK {
 				d.onResponse(response)
 			}

@@ -20,8 +20,8 @@ func browser(t *testing.T) (ctx context.Context, exceptions func() []string) {
 	return browserWithin(t, patience)
 }
 
-// browserWithin is browser with another time limit.
-func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, exceptions func() []string) {
+// browserWithin is browser with another time limit and more flags of Chromium.
+func browserWithin(t *testing.T, within time.Duration, flags ...chromedp.ExecAllocatorOption) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
 	path := requireProgram(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -29,6 +29,7 @@ func browserWithin(t *testing.T, within time.Duration) (ctx context.Context, exc
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1200, 900))
+	options = append(options, flags...)
 	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)
 	tab, closeTab := chromedp.NewContext(allocator)

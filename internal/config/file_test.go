@@ -113,6 +113,9 @@ func TestLoadReportsMistakes(t *testing.T) {
 			"lab.yaml:12: spaces[2].variables.A-B: is not a valid variable name; use letters", "lab.yaml:12: spaces[2].variables.GOOD: must be a single value",
 			"lab.yaml:13: spaces[2].secrets.NO.env: environment variable SPACEHOST_TEST_UNSET is not set; set it", "lab.yaml:13: spaces[2].secrets.NIL.file: ",
 			"lab.yaml:13: spaces[2].secrets.TWO: has more than one source; keep either", `lab.yaml:13: spaces[2].secrets.ODD.enviro: unknown key; known keys: env, file`}},
+		{"sub-paths", "spaces:\n- {folder: demo, name: a, host: a, path: hello}\n- {folder: demo, name: b, host: b, path: /hello/}\n- {folder: demo, name: c, host: c, path: /a b}\n- {folder: demo, name: d, host: d, path: /__spacehost/x}\n- {folder: demo, name: e, host: e, path: /lab/../x}\n- {folder: demo, name: f, host: f, path: /lab/demo-1.0}\n", []string{
+			`lab.yaml:2: spaces[0].path: invalid sub-path "hello"; write it as /hello`, `lab.yaml:3: spaces[1].path: invalid sub-path "/hello/"; write`,
+			`lab.yaml:4: spaces[2].path: invalid`, `lab.yaml:5: spaces[3].path: invalid`, `lab.yaml:6: spaces[4].path: invalid`}},
 		{"duplicate address and name", "spaces:\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n- {folder: demo, name: a, address: '127.0.0.1:2'}\n", []string{
 			"lab.yaml:3: spaces[1]: address 127.0.0.1:2 is already used by spaces[0] (127.0.0.1:2); choose another port", "lab.yaml:3: spaces[1]: Space name a is already used by spaces[0]; choose another `name`"}},
 
@@ -204,12 +207,12 @@ func TestServeGuideExample(t *testing.T) {
 		},
 		Spaces: []SpaceSettings{
 			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:41"}, Visibility: Protected, Concurrency: new(1),
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:41"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
 				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
 				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
 					Isolation: IsolationUsers, Egress: Egress{EgressListed, []string{"huggingface.co", "*.hf.co"}, nil}, Reach: []netip.AddrPort{netip.MustParseAddrPort("10.0.4.8:80"), reach},
-					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true,
+					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true, NodesByLease: true,
 					Mounts: []Mount{{filepath.Join(dir, "models"), false}, {filepath.Join(dir, "out"), true}}, Calls: []string{"survey-2026"}}},
 		},
 		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 34, "users"},

@@ -58,6 +58,7 @@ type SpaceSettings struct {
 	Name        string  // empty: the folder's name
 	Addr        Setting // the Space's own address; empty: Settings.Address, under Host
 	Host        string
+	SubPath     string // path below which a reverse proxy serves the Space, such as /hello; empty: at the root only
 	Visibility  Visibility
 	Members     []string // people that may open the Space if it is private
 	Python      string

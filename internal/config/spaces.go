@@ -36,6 +36,7 @@ func (l *loader) space(n node) {
 		"name":        func(at node) { s.nameAt = at; l.spaceName(at, &s.Name) },
 		"address":     func(at node) { s.addrAt = at; l.address(at, &s.Addr) },
 		"host":        func(at node) { s.hostAt = at; l.spaceHost(at, &s.Host) },
+		"path":        func(at node) { l.subPath(at, &s.SubPath) },
 		"visibility":  func(at node) { l.visibility(at, &s.Visibility) },
 		"members":     func(at node) { s.membersAt = at; l.memberNames(at, &s) },
 		"python":      func(at node) { l.interpreter(at, &s.Python) },
@@ -80,6 +81,18 @@ func (l *loader) spaceHost(n node, into *string) {
 	if len(names) > 0 {
 		*into = names[0]
 	}
+}
+
+// subPathRule allows no character that a browser, a proxy or a Space would encode.
+var subPathRule = lazyregexp.New(`^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+
+func (l *loader) subPath(n node, into *string) {
+	text, ok := n.text()
+	if ok && (len(text) > 200 || !subPathRule.MatchString(text) || strings.HasPrefix(text+"/", "/__spacehost/")) {
+		n.fail("invalid sub-path %.60q; write it as /hello: begin with '/', end without it, and use letters, digits, '.', '_' and '-'", text)
+		return
+	}
+	set(into)(text, ok)
 }
 
 func (l *loader) visibility(n node, into *Visibility) {

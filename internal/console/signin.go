@@ -44,6 +44,8 @@ type SignInSpace interface {
 	URL() string
 	// Page returns the path of the page that visitors open first (base_path).
 	Page() string
+	// SubPath returns the path below which a reverse proxy serves the Space; "": at the root only.
+	SubPath() string
 	// Hidden reports whether the existence of the Space is secret: only people with access may learn of it.
 	Hidden() bool
 	// IsOrigin reports whether browsers reach the Space at this origin.
@@ -202,6 +204,7 @@ func (s *SignIn) code(c echo.Context) error {
 	body, err := views.Read[struct {
 		Space  string `json:"space"`
 		Origin string `json:"origin"`
+		Path   string `json:"path"` // the sub-path of the Space, or empty
 	}](c)
 	if err != nil {
 		return err
@@ -217,7 +220,10 @@ func (s *SignIn) code(c echo.Context) error {
 	case !space.IsOrigin(body.Origin):
 		return echo.NewHTTPError(http.StatusBadRequest, "The Space is not served at that address. Open it by one of its names, or allow this one with --host, or hosts in the configuration.")
 	}
+	if body.Path != space.SubPath() {
+		body.Path = "" // another path may belong to another Space, which would receive the code
+	}
 	return c.JSON(http.StatusOK, map[string]string{
-		"action": body.Origin + "/__spacehost/session", "code": s.codes.Give(space.Name()+" "+body.Origin, proof),
+		"action": body.Origin + body.Path + "/__spacehost/session", "code": s.codes.Give(space.Name()+" "+body.Origin, proof),
 	})
 }

@@ -41,14 +41,15 @@ type spacePages struct {
 type pageData struct {
 	Space, Who, Error      string
 	SignedIn, Address, Hub bool
-	Refresh                string // path to open at once
+	Refresh                string // path to open at once, below SubPath
+	SubPath                string // of the request
 }
 
 const spacePolicy = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 func (p spacePages) render(c echo.Context, status int, data pageData) error {
 	var text strings.Builder
-	data.Space, data.Hub = p.space.Name(), p.config.Hub
+	data.Space, data.Hub, data.SubPath = p.space.Name(), p.config.Hub, web.SubPath(c.Request())
 	if err := spacePage.Execute(&text, data); err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (p spacePages) login(c echo.Context) error {
 	}
 	query := template.URLQueryEscaper
 	c.Response().Header().Set("Cache-Control", "no-store")
-	return c.Redirect(http.StatusSeeOther, console+"/login?space="+query(p.space.Name())+"&origin="+query(origin)+"&to="+query(to))
+	return c.Redirect(http.StatusSeeOther, console+"/login?space="+query(p.space.Name())+"&origin="+query(origin)+"&path="+query(web.SubPath(r))+"&to="+query(to))
 }
 
 // createSession exchanges a code for a sign-in cookie. The console's page sends the code in a form: browsers keep URLs in their
@@ -170,7 +171,7 @@ func (p spacePages) logout(c echo.Context) error {
 	}
 	p.cookies.SetSignIn(c.Response().Header(), r, "", 0)
 	c.Response().Header().Set("Cache-Control", "no-store")
-	return c.Redirect(http.StatusSeeOther, "/__spacehost/")
+	return c.Redirect(http.StatusSeeOther, web.SubPath(r)+"/__spacehost/")
 }
 
 // Reload answers a visit that followed a link from another site with a page that opens the same URL again. The browser sends
@@ -181,7 +182,7 @@ func Reload(c echo.Context) error {
 		to = "/"
 	}
 	var text strings.Builder
-	if err := spacePage.Execute(&text, pageData{Refresh: to}); err != nil {
+	if err := spacePage.Execute(&text, pageData{Refresh: to, SubPath: web.SubPath(c.Request())}); err != nil {
 		return err
 	}
 	setSecurityHeaders(c, spacePolicy)

@@ -93,6 +93,7 @@ var _ console.SignInSpace = signInSpace{}
 func (s signInSpace) Name() string                { return s.run.space.Name }
 func (s signInSpace) URL() string                 { return s.run.url() }
 func (s signInSpace) Page() string                { return s.run.page() }
+func (s signInSpace) SubPath() string             { return s.run.settings.SubPath }
 func (s signInSpace) Hidden() bool                { return s.run.settings.Visibility == config.Private }
 func (s signInSpace) IsOrigin(origin string) bool { return s.run.isOrigin(origin) }
 func (s signInSpace) IsVisibleTo(person identity.Identity) bool {

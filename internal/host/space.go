@@ -90,11 +90,13 @@ func (s *spaceRun) register() {
 	if s.settings.Addr.Value != "" { // a shared address has already matched the host name
 		server.Gate(s.site.Echo, s.host.settings.HostNames(s.settings))
 	}
+	s.site.Pre(s.belowSubPath)
 	if s.settings.Visibility == config.Private {
 		s.site.Pre(s.membersOnly)
 	}
 	server.AddHeaders(s.site.Echo, responseHeaders(s.space)) // after membersOnly: its 404 must not differ
 	s.site.Pre(s.setVisitorCookie)
+	s.site.Pre(openFolder)
 	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
 	api := gradioapi.New(gradioapi.Config{
 		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
@@ -157,6 +159,7 @@ func (s *spaceRun) openDoor(instance string) (url string, port int) {
 }
 
 func (s *spaceRun) processStarted(p worker.StartedProcess) error {
+	s.host.metrics.SpaceStarted(s.space.Name)
 	return s.host.broker.Started(lease.Runner{
 		Instance: p.Instance, Space: s.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
 	})

@@ -36,6 +36,7 @@ type Metrics struct {
 	occupied *prometheus.CounterVec
 	charged  *prometheus.CounterVec
 	xids     *prometheus.CounterVec
+	starts   *prometheus.CounterVec
 }
 
 // New returns Metrics with all counters at zero. Pass its Changed to the Broker, then call Register.
@@ -52,8 +53,9 @@ func New() *Metrics {
 		occupied: counter("spacehost_gpu_occupied_seconds_total", "Seconds of occupied slots, from the grant to the end of the lease.", "space", "size"),
 		charged:  counter("spacehost_gpu_charged_seconds_total", "Seconds charged to payers, after the size factor.", "space", "tier"),
 		xids:     counter("spacehost_device_xids_total", "Device errors reported by the driver (Xid), by number; errors caused by applications do not drain the device.", "uuid", "xid"),
+		starts:   counter("spacehost_space_starts_total", "Starts of a Space's process: the first one, and each restart.", "space"),
 	}
-	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids,
+	m.registry.MustRegister(m.waits, m.grants, m.ends, m.kills, m.occupied, m.charged, m.xids, m.starts,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -90,6 +92,9 @@ func (m *Metrics) Uninvited(u lease.Unleased) {
 func (m *Metrics) Reported(uuid gpu.DeviceUUID, xid gpu.Xid) {
 	m.xids.WithLabelValues(string(uuid), strconv.Itoa(int(xid))).Inc()
 }
+
+// SpaceStarted counts a start of a Space's process.
+func (m *Metrics) SpaceStarted(space string) { m.starts.WithLabelValues(space).Inc() }
 
 func yesNo(b bool) string {
 	if b {

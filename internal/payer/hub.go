@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"spacehost/internal/identity"
+	"spacehost/internal/web"
 	"spacehost/queue"
 )
 
@@ -73,7 +74,7 @@ func isGradioPage(referer string, req *http.Request, m queue.Manifest) bool {
 	if err != nil || referer == "" || u.Host != req.Host {
 		return false
 	}
-	path, below := strings.CutPrefix(u.Path, m.Mount)
+	path, below := strings.CutPrefix(u.Path, web.SubPath(req)+m.Mount)
 	if path == "" {
 		path = "/"
 	}

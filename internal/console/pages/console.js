@@ -51,15 +51,15 @@ async function show() {
 // A visit from a Space offers that Space alone. Any other visit offers all visible Spaces.
 function choices(me) {
 	const space = wanted.get("space");
-	if (!space) return me.spaces.map((s) => ({ space: s.name, origin: s.url, to: s.page }));
-	return [{ space, origin: wanted.get("origin") ?? "", to: wanted.get("to") ?? "/" }];
+	if (!space) return me.spaces.map((s) => ({ space: s.name, origin: s.url, path: "", to: s.page }));
+	return [{ space, origin: wanted.get("origin") ?? "", path: wanted.get("path") ?? "", to: wanted.get("to") ?? "/" }];
 }
 
 function entry(choice) {
 	const line = document.createElement("li");
 	const name = document.createElement("span");
 	const go = document.createElement("button");
-	name.textContent = `${choice.space}, at ${choice.origin}`;
+	name.textContent = `${choice.space}, at ${choice.origin}${choice.path}`;
 	go.textContent = "Sign in to " + choice.space;
 	go.addEventListener("click", () => open(choice).catch(showError));
 	line.append(name, go);
@@ -67,8 +67,8 @@ function entry(choice) {
 }
 
 // Sends the code in a form, because a URL is kept in the history.
-async function open({ space, origin, to }) {
-	const { action, code } = await request("/login/code", { space, origin });
+async function open({ space, origin, path, to }) {
+	const { action, code } = await request("/login/code", { space, origin, path });
 	const form = document.createElement("form");
 	form.method = "post";
 	form.action = action;

@@ -118,22 +118,36 @@ def find_matplotlib_once(module: Any) -> None:
 
 
 def cache_root_urls(module: Any) -> None:
-    """Caches the root of an app's URLs, which Gradio parses anew for each event. Behind the host three values determine it."""
+    """Caches the root of an app's URLs, which Gradio parses anew for each event. Behind the host four values determine it.
+
+    The sub-path at which a reverse proxy serves the Space is added to the root.
+    """
     original, roots = module.route_utils.get_root_url, {}
 
     def get_root_url(request: Any, route_path: str, root_path: str | None) -> str:
         headers = request.headers
-        host = headers.get("x-forwarded-host")
+        host, sub_path = headers.get("x-forwarded-host"), headers.get("x-forwarded-prefix")
         if not host or "x-gradio-server" in headers:
-            return original(request=request, route_path=route_path, root_path=root_path)
-        key = (host, headers.get("x-forwarded-proto"), root_path)
+            root = original(request=request, route_path=route_path, root_path=root_path)
+            return add_sub_path(root, sub_path, root_path)
+        key = (host, headers.get("x-forwarded-proto"), sub_path, root_path)
         if key not in roots:
             if len(roots) > 1000:  # visitors choose the host name
                 roots.clear()
-            roots[key] = original(request=request, route_path=route_path, root_path=root_path)
+            root = original(request=request, route_path=route_path, root_path=root_path)
+            roots[key] = add_sub_path(root, sub_path, root_path)
         return roots[key]
 
     module.route_utils.get_root_url = get_root_url
+
+
+def add_sub_path(root: str, sub_path: str | None, root_path: str | None) -> str:
+    """Adds the sub-path to the root of an app's URLs, unless the app's own root_path is that path or a whole URL."""
+    if not sub_path or root_path and (root_path.rstrip("/") == sub_path or "://" in root_path):
+        return root
+    scheme, _, rest = root.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{sub_path}{slash}{path}"
 
 
 def cache_signatures(module: Any) -> None:

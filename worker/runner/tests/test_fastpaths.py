@@ -10,7 +10,7 @@ import weakref
 from types import ModuleType
 from typing import Any
 
-from spacehost_runner.fastpaths import Inspect, defer_summary
+from spacehost_runner.fastpaths import Inspect, add_sub_path, cache_root_urls, defer_summary
 
 
 class Counting:
@@ -25,6 +25,34 @@ class Counting:
     def signature(self, *args: Any, **options: Any) -> inspect.Signature:
         self.read += 1
         return inspect.signature(*args, **options)
+
+
+class RootURLs(unittest.TestCase):
+    def test_sub_path_is_added_once(self) -> None:
+        for root, sub_path, root_path, want in (
+            ("https://lab.example", None, None, "https://lab.example"),
+            ("https://lab.example", "/demo", None, "https://lab.example/demo"),
+            ("https://lab.example:8443/ui", "/demo", "/ui", "https://lab.example:8443/demo/ui"),
+            ("https://lab.example/demo", "/demo", "/demo/", "https://lab.example/demo"),
+            ("https://other.example/x", "/demo", "https://other.example/x", "https://other.example/x"),
+        ):
+            self.assertEqual(add_sub_path(root, sub_path, root_path), want)
+
+    def test_roots_of_sub_paths_are_kept_apart(self) -> None:
+        module = ModuleType("module")
+        module.route_utils = ModuleType("route_utils")  # type: ignore[attr-defined]
+        module.route_utils.get_root_url = lambda request, route_path, root_path: "http://lab.example"  # type: ignore[attr-defined]
+        cache_root_urls(module)
+        for headers, want in (
+            ({"x-forwarded-host": "lab.example"}, "http://lab.example"),
+            ({"x-forwarded-host": "lab.example", "x-forwarded-prefix": "/a"}, "http://lab.example/a"),
+            ({"x-forwarded-host": "lab.example", "x-forwarded-prefix": "/b"}, "http://lab.example/b"),
+            ({"x-forwarded-host": "lab.example", "x-forwarded-prefix": "/a"}, "http://lab.example/a"),
+            ({"x-forwarded-prefix": "/c"}, "http://lab.example/c"),
+        ):
+            request = ModuleType("request")
+            request.headers = headers  # type: ignore[attr-defined]
+            self.assertEqual(module.route_utils.get_root_url(request, "/config", None), want)
 
 
 class Signatures(unittest.TestCase):
