@@ -10,6 +10,7 @@ import (
 
 // TestCompletion asks what a shell asks at the Tab key: the Spaces, GPUs, people, tokens and accounts of the running host.
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, "testdata/spaces/scripts")
 	for _, args := range [][]string{{"user", "add", "ada", "--tier", "pro"}, {"token", "create", "ada", "--label", "laptop"}} {
 		if code, _, stderr := p.cli(args...); code != 0 {

@@ -298,6 +298,7 @@ var (
 // TestDashboardMetrics compares each metric, label and matcher of the dashboard and the alert rules with the metrics of a host
 // that has seen every kind of event: calls, an ended one, an error of a GPU, and use without a lease.
 func TestDashboardMetrics(t *testing.T) {
+	t.Parallel()
 	p := runOn(t, "v6", leasesDir)
 	c := p.client()
 	c.ok("/five", 0)
@@ -374,6 +375,7 @@ func TestDashboardMetrics(t *testing.T) {
 // TestPrometheus runs Prometheus with the configuration of compose.yaml: it reads a host, and answers each query of the
 // dashboard.
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	program := requireProgram(t, "Prometheus", "prometheus")
 	p := sample(t)
 	dir := t.TempDir()

@@ -48,6 +48,7 @@ func (m *managerSocket) has(state string) bool {
 
 // TestServiceManager checks what a service manager is told, and that Spaces do not have its socket.
 func TestServiceManager(t *testing.T) {
+	t.Parallel()
 	socket, m := newManagerSocket(t)
 	p := startProductWith(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=600000"}, t.TempDir(), "testdata/spaces/scripts")
 	t.Cleanup(p.stop)

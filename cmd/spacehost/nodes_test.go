@@ -20,6 +20,7 @@ except OSError as e: result = type(e).__name__
 // TestNodesByLease checks `gpu_nodes: lease` with a device that stands for the node of the simulated GPU: a Space has it
 // during its own call only, and what keeps it open is ended.
 func TestNodesByLease(t *testing.T) {
+	t.Parallel()
 	requireLevel(t, "namespaces")
 	for level, users := range map[string]string{"namespaces": "", "users": fmt.Sprintf("users: %d-%d\n", firstUID, firstUID+1)} {
 		t.Run(level, func(t *testing.T) {

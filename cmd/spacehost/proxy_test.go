@@ -72,6 +72,7 @@ var reverseProxies = []reverseProxy{
 
 // TestProxies runs the files of docker/proxies in front of a host, whose Spaces are at a sub-domain and at a sub-path.
 func TestProxies(t *testing.T) {
+	t.Parallel()
 	p, token := serveBehindProxy(t, "v6")
 	for _, proxy := range reverseProxies {
 		t.Run(proxy.name, func(t *testing.T) {

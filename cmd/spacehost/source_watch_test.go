@@ -10,6 +10,7 @@ import (
 
 // TestRunWatch edits a Space while it runs: a change, a mistake, and its correction.
 func TestRunWatch(t *testing.T) {
+	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "edited")
 	if err := os.CopyFS(folder, os.DirFS("testdata/spaces/scripts")); err != nil {
 		t.Fatal(err)
