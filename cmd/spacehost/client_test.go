@@ -53,7 +53,7 @@ func (p *product) clientAs(url, token string) *client {
 func (p *product) clientIn(python, url, token string) *client {
 	p.t.Helper()
 	cmd := exec.Command(python, filepath.Join("testdata", "clients", "client.py"), url, token)
-	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir())
+	cmd.Env = append(os.Environ(), "GRADIO_ANALYTICS_ENABLED=False", "HOME="+p.t.TempDir(), "TMPDIR="+p.t.TempDir()) // it leaves a folder for each file
 	cmd.Stderr = p
 	in, err := cmd.StdinPipe()
 	if err != nil {
