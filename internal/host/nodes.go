@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,14 +56,13 @@ type leasedNodes struct {
 	spaces    []*spaceRun
 	common    []string                         // targets that belong to no Device; a Space with any Device sees them
 	own       map[gpu.DeviceUUID][]string      // targets of each Device
-	known     map[gpu.DeviceUUID]proctree.Node // the node that identifies a use of the Device
-	devices   map[proctree.Node]gpu.DeviceUUID // the reverse of known
+	devices   map[proctree.Node]gpu.DeviceUUID // by the node whose use is a use of the Device
 	processes *proctree.Processes
 }
 
 // leaseNodes returns nil if no Space has `gpu_nodes: lease`.
 func (h *Host) leaseNodes() (lease.Nodes, error) {
-	n := &leasedNodes{own: map[gpu.DeviceUUID][]string{}, known: map[gpu.DeviceUUID]proctree.Node{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
+	n := &leasedNodes{own: map[gpu.DeviceUUID][]string{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
 	for _, s := range h.spaces {
 		if s.settings.NodesByLease && s.isSandboxed() {
 			n.spaces = append(n.spaces, s)
@@ -79,6 +79,9 @@ func (h *Host) leaseNodes() (lease.Nodes, error) {
 		}
 	}
 	for _, slot := range h.pool.Slots() {
+		if n.own[slot.Device.UUID] != nil {
+			continue // several Slots share a Device
+		}
 		if err := n.add(lister, slot.Device.UUID, mounts); err != nil {
 			return nil, n.spaces[0].settings.Places["gpu_nodes"].Mistake("%w; check that the driver's nodes exist (nvidia-modprobe, or nvidia-smi as root, creates them), or set `gpu_nodes: always`", err)
 		}
@@ -92,6 +95,7 @@ func (n *leasedNodes) add(lister gpu.NodeLister, uuid gpu.DeviceUUID, mounts []s
 	if err != nil {
 		return err
 	}
+	var node proctree.Node
 	for _, target := range targets {
 		at := slices.IndexFunc(mounts, func(m sandbox.Mount) bool { return m.Target == target })
 		if at < 0 && len(mounts) == 0 {
@@ -99,13 +103,12 @@ func (n *leasedNodes) add(lister gpu.NodeLister, uuid gpu.DeviceUUID, mounts []s
 		} else if at < 0 {
 			return fmt.Errorf("the node %s of %s does not exist", target, uuid)
 		}
-		// The last one is that of the smallest unit: several instances have the node of their GPU.
-		if n.known[uuid], err = proctree.NodeAt(mounts[at].Source); err != nil {
+		if node, err = proctree.NodeAt(mounts[at].Source); err != nil {
 			return err
 		}
 	}
 	n.own[uuid] = targets
-	n.devices[n.known[uuid]] = uuid
+	n.devices[node] = uuid // the last one is that of the smallest unit: several instances have the node of their GPU
 	return nil
 }
 
@@ -132,10 +135,7 @@ func (n *leasedNodes) Show(ctx context.Context, space string, devices []gpu.Devi
 // Holders implements lease.Nodes.
 func (n *leasedNodes) Holders() map[gpu.DeviceUUID][]int {
 	all := map[gpu.DeviceUUID][]int{}
-	var nodes []proctree.Node
-	for node := range n.devices {
-		nodes = append(nodes, node)
-	}
+	nodes := slices.Collect(maps.Keys(n.devices))
 	for _, s := range n.spaces {
 		for node, pids := range n.processes.Holders(s.space.Name, nodes) {
 			all[n.devices[node]] = append(all[n.devices[node]], pids...)
