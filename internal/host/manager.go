@@ -78,6 +78,9 @@ func (m manager) signOfLife(ctx context.Context, within time.Duration) {
 	m.notify(daemon.SdNotifyWatchdog)
 }
 
+// ownClient connects to this host itself, never through the operator's proxy (HTTP_PROXY), which may not reach it.
+var ownClient = http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 // answers checks that the server and the leases of this host still make progress. It does not check the Spaces, which are
 // restarted by themselves, nor the GPUs.
 func (h *Host) answers(ctx context.Context) error {
@@ -92,7 +95,7 @@ func (h *Host) answers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := ownClient.Do(request)
 	if err != nil {
 		return err
 	}
