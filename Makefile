@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check wheel wheel-test python-check image image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -88,7 +88,6 @@ deb: ## build the .deb and .rpm packages in dist/
 package-check: ## install, run and remove the .deb in a new Debian (root; 3 minutes)
 	internal/packaging/check
 
-.PHONY: wheel wheel-test python-check
 WHEEL := dist/spacehost-*_$(shell uname -m).whl
 
 wheel: ## build the wheel of this machine in dist/, for pip, pipx and uvx (VERSION=1.2.3; 3 minutes)
@@ -105,7 +104,6 @@ dist/.python/done: internal/python/requirements.txt
 	dist/.python/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-.PHONY: image image-check
 ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(shell command -v $(name))))
 
 image: ## build the image spacehost with docker, podman or buildah (docs/container.md; VERSION=1.2.3 names a release)
