@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/build/buildtest"
 )
 
 // TestShortRunHasEveryNumber runs the program as CI does: it checks answers, never speed.
@@ -58,7 +59,9 @@ func TestShortRunHasEveryNumber(t *testing.T) {
 // shortRun runs the program with --short and further arguments. It returns the result and the text of the progress.
 func shortRun(t *testing.T, args ...string) (r report, progress string) {
 	t.Helper()
-	lookAtSources(t)
+	if err := buildtest.LookAtSources(".."); err != nil {
+		t.Fatal(err)
+	}
 	o, err := parse(append(args, "--short"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -70,24 +73,6 @@ func shortRun(t *testing.T, args ...string) (r report, progress string) {
 	}
 	t.Logf("\n%s", table.String())
 	return r, text.String()
-}
-
-// lookAtSources makes `go test` run this again when any folder of the module has changed: it does not track the files
-// that `go build` and the Space read.
-func lookAtSources(t *testing.T) {
-	t.Helper()
-	err := filepath.WalkDir("..", func(_ string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() && entry.Name() == ".git" {
-			return fs.SkipDir
-		}
-		if errors.Is(err, fs.ErrNotExist) { // removed in the meantime
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestWrongAnswersAreCounted: a Space that returns wrong answers must not look fast.

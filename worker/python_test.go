@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"spacehost/internal/build"
+	"spacehost/internal/build/buildtest"
 	"spacehost/internal/proctree/proctreetest"
 )
 
@@ -49,13 +50,9 @@ var builtPythons = func() map[string]func() (string, error) {
 }()
 
 func buildPython(gradio string) (string, error) {
-	cache := os.Getenv("SPACEHOST_TEST_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		cache = filepath.Join(user, "spacehost-test", "environments")
+	cache, err := buildtest.Cache()
+	if err != nil {
+		return "", err
 	}
 	folder, err := os.MkdirTemp(proctreetest.Root, "bare-space-") // without requirements: only gradio and spaces
 	if err != nil {
@@ -63,7 +60,7 @@ func buildPython(gradio string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	builder := build.New(build.Config{Dir: cache, LogPath: filepath.Join(proctreetest.Root, "build.log")})
+	builder := build.New(build.Config{Dir: filepath.Join(cache, "environments"), LogPath: filepath.Join(proctreetest.Root, "build.log")})
 	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder}, false)
 	if err != nil {
 		return "", err

@@ -385,20 +385,9 @@ func TestPrometheus(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	addr := unusedAddr(t)
+	addr := freeAddress(t)
 	cmd := exec.Command(program, "--config.file="+dir+"/prometheus.yml", "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+addr)
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("output of Prometheus:\n%s", output.String())
-		}
-	})
+	startUntilEnd(t, cmd)
 	query := func(expr string) (status, value string) {
 		answer, err := http.Get("http://" + addr + "/api/v1/query?query=" + url.QueryEscape(expr))
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"spacehost/internal/build"
+	"spacehost/internal/build/buildtest"
 )
 
 // newSpaces makes a line of another: the same Gradio with the pre-release of spaces.
@@ -98,7 +99,7 @@ func buildEnvironment(gradio string) (string, error) {
 
 // buildIn builds the environment of the Space in dir with the product's own builder. It is kept between runs.
 func buildIn(gradio, dir string, rebuild bool) (*build.Environment, error) {
-	base, err := cache()
+	base, err := buildtest.Cache()
 	if err != nil {
 		return nil, err
 	}

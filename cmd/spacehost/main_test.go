@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"spacehost/internal/build/buildtest"
 	"spacehost/internal/cli"
 	"spacehost/internal/sandbox"
 )
@@ -29,23 +30,11 @@ func TestMain(m *testing.M) {
 // cacheDir returns the folder that is kept between runs. It contains environments built by the product's builder, and npm packages.
 func cacheDir(t testing.TB) string {
 	t.Helper()
-	dir, err := cache()
+	dir, err := buildtest.Cache()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-func cache() (string, error) {
-	dir := os.Getenv("SPACEHOST_TEST_CACHE")
-	if dir == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		dir = filepath.Join(base, "spacehost-test")
-	}
-	return dir, os.MkdirAll(dir, 0o755)
 }
 
 func environments(t testing.TB) string { return filepath.Join(cacheDir(t), "environments") }

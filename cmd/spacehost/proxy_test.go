@@ -158,7 +158,7 @@ func (proxy reverseProxy) start(t *testing.T, p *product) (addr string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	at := proxyPlaces{dir: dir, cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), addr: unusedAddr(t)}
+	at := proxyPlaces{dir: dir, cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), addr: freeAddress(t)}
 	writeCertificate(t, at.cert, at.key)
 	rendered := strings.NewReplacer(":7860", ":"+port(p.Spaces[0].URL), ":7861", ":"+port(p.Spaces[1].URL), ":7870", ":"+port(p.Console)).Replace(string(text))
 	files, args := proxy.config(rendered, at)
@@ -168,9 +168,16 @@ func (proxy reverseProxy) start(t *testing.T, p *product) (addr string) {
 		}
 	}
 	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	startUntilEnd(t, cmd)
+	return at.addr
+}
+
+// startUntilEnd starts a program, and ends it with the test. The output appears if the test fails.
+func startUntilEnd(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.Env = append(os.Environ(), "HOME="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,21 +185,9 @@ func (proxy reverseProxy) start(t *testing.T, p *product) (addr string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have exited
 		_ = cmd.Wait()                          // its status after a signal differs between programs
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", proxy.name, output.String())
+			t.Logf("output of %s:\n%s", cmd.Path, output.String())
 		}
 	})
-	return at.addr
-}
-
-// unusedAddr returns an address with a port that nothing listens on.
-func unusedAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func writeCertificate(t *testing.T, certFile, keyFile string) {

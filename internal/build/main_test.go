@@ -46,14 +46,11 @@ func TestMain(m *testing.M) {
 // cache is the folder that test runs share, for the uv that is installed once.
 func cache(t *testing.T) string {
 	t.Helper()
-	if dir := os.Getenv("SPACEHOST_TEST_CACHE"); dir != "" {
-		return dir
-	}
-	dir, err := os.UserCacheDir()
+	dir, err := buildtest.Cache()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "spacehost-test")
+	return dir
 }
 
 // stateDir returns a new Config.Dir with the shared tools in it.

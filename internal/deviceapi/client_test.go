@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"spacehost/internal/build"
+	"spacehost/internal/build/buildtest"
 	"spacehost/internal/lease"
 )
 
@@ -43,13 +44,9 @@ func interpreter(t *testing.T) string {
 	if python := os.Getenv("SPACEHOST_TEST_PYTHON"); python != "" {
 		return python
 	}
-	cache := os.Getenv("SPACEHOST_TEST_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "spacehost-test")
+	cache, err := buildtest.Cache()
+	if err != nil {
+		t.Fatal(err)
 	}
 	b := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
 	env, err := b.Build(t.Context(), build.Spec{Gradio: "6.31.0", Dir: filepath.Join("..", "..", "examples", "hello-zerogpu")}, false)

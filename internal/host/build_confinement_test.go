@@ -131,13 +131,9 @@ func newBuildHost(t *testing.T, level config.Isolation, spaces ...map[string]str
 // keepTools returns the folder of uv that test runs share. It is called before HOME changes.
 func keepTools(t *testing.T) string {
 	t.Helper()
-	cache := os.Getenv("SPACEHOST_TEST_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(user, "spacehost-test")
+	cache, err := buildtest.Cache()
+	if err != nil {
+		t.Fatal(err)
 	}
 	tools := filepath.Join(cache, "tools")
 	if err := os.MkdirAll(tools, 0o755); err != nil {

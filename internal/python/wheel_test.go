@@ -6,8 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"spacehost/internal/build/buildtest"
 )
 
 const (
@@ -100,15 +100,8 @@ func installTools(t *testing.T) string {
 
 func cache(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("SPACEHOST_TEST_CACHE")
-	if dir == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatalf("no cache folder: set SPACEHOST_TEST_CACHE: %v", err)
-		}
-		dir = filepath.Join(base, "spacehost-test")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, err := buildtest.Cache()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -126,7 +119,9 @@ func sitePackages(t *testing.T, venv string) string {
 // buildWheel builds a wheel as `make wheel` does, but with this machine's C compiler: its binary may need a newer glibc.
 func buildWheel(t *testing.T, tools string) string {
 	t.Helper()
-	lookAtSources(t)
+	if err := buildtest.LookAtSources(root); err != nil {
+		t.Fatal(err)
+	}
 	binary, dist := filepath.Join(t.TempDir(), "spacehost"), t.TempDir()
 	execute(t, "", nil, "go", "build", "-o", binary, "spacehost/cmd/spacehost")
 	variables := []string{"SPACEHOST_BINARY=" + binary, "SPACEHOST_ARCH=" + runtime.GOARCH, "SPACEHOST_VERSION=" + version}
@@ -136,24 +131,6 @@ func buildWheel(t *testing.T, tools string) string {
 		t.Fatalf("wheels in %s: %v, %v", dist, found, err)
 	}
 	return found[0]
-}
-
-// lookAtSources reads every folder of the module. `go test` repeats an old result ("cached") until a file or folder changes that the
-// test has read, and it does not track the files that other programs read.
-func lookAtSources(t *testing.T) {
-	t.Helper()
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "dist") {
-			return fs.SkipDir
-		}
-		if errors.Is(err, fs.ErrNotExist) { // removed in the meantime
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // execute runs a program to its end, and returns its output. A failure fails the test.
