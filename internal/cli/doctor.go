@@ -16,8 +16,8 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/gpu/nvml"
-	"spacehost/internal/check"
 	"spacehost/internal/config"
+	"spacehost/internal/doctor"
 	"spacehost/internal/host"
 )
 
@@ -72,7 +72,7 @@ func (o doctorOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	found := check.Run(c.Context(), check.Checks(what))
+	found := doctor.Run(c.Context(), doctor.Checks(what))
 	if err := context.Cause(c.Context()); err != nil { // Ctrl-C: not every check has run
 		return fmt.Errorf("check this machine: %w", err)
 	}
@@ -83,8 +83,8 @@ func (o doctorOptions) run(c *cobra.Command) error {
 }
 
 // target describes what a host with this file, or `spacehost run`, would use.
-func (o doctorOptions) target() (check.Config, error) {
-	what := check.Config{Addresses: defaultAddresses(), SpacesAreRoot: config.Settings{}.SpacesAreRoot(), GPUs: readGPUs}
+func (o doctorOptions) target() (doctor.Config, error) {
+	what := doctor.Config{Addresses: defaultAddresses(), SpacesAreRoot: config.Settings{}.SpacesAreRoot(), GPUs: readGPUs}
 	state := o.state
 	if o.config != "" {
 		if state != "" {
@@ -116,13 +116,13 @@ func addressesOf(s config.Settings) []string {
 }
 
 // demandsOf lists the levels of isolation that a file demands, each with its first place.
-func demandsOf(s config.Settings) (all []check.Demand) {
+func demandsOf(s config.Settings) (all []doctor.Demand) {
 	for _, one := range s.Spaces {
 		level := one.Isolation
 		if level == config.IsolationAuto {
 			level = one.Least()
 		}
-		demand := check.Demand{Where: one.Places["isolation"].String(), Level: level.String()}
+		demand := doctor.Demand{Where: one.Places["isolation"].String(), Level: level.String()}
 		if !slices.Contains(all, demand) {
 			all = append(all, demand)
 		}
@@ -136,7 +136,7 @@ func printProfile(c *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	profile, err := check.AppArmorProfile(program)
+	profile, err := doctor.AppArmorProfile(program)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func readGPUs(ctx context.Context) ([]gpu.DeviceStatus, error) {
 	return pool.Status(ctx), nil
 }
 
-func showFindings(out io.Writer, found []check.Finding, asJSON bool) error {
+func showFindings(out io.Writer, found []doctor.Finding, asJSON bool) error {
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetEscapeHTML(false)
@@ -176,8 +176,8 @@ func showFindings(out io.Writer, found []check.Finding, asJSON bool) error {
 	for _, f := range found {
 		showFinding(out, f)
 	}
-	_, err := fmt.Fprintf(out, "\n%d ok, %s, %s, %s\n", count(found, check.OK),
-		plural(count(found, check.Note), "note"), plural(count(found, check.Warning), "warning"), plural(count(found, check.Problem), "problem"))
+	_, err := fmt.Fprintf(out, "\n%d ok, %s, %s, %s\n", count(found, doctor.OK),
+		plural(count(found, doctor.Note), "note"), plural(count(found, doctor.Warning), "warning"), plural(count(found, doctor.Problem), "problem"))
 	return err
 }
 
@@ -188,10 +188,10 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-var signs = map[check.Level]string{check.OK: "✓", check.Note: "·", check.Warning: "!", check.Problem: "✗"}
+var signs = map[doctor.Level]string{doctor.OK: "✓", doctor.Note: "·", doctor.Warning: "!", doctor.Problem: "✗"}
 
 // showFinding prints one row. Its last column is wrapped, because the sentences are long.
-func showFinding(out io.Writer, f check.Finding) {
+func showFinding(out io.Writer, f doctor.Finding) {
 	head := fmt.Sprintf("%s %-7s  %-11s  ", signs[f.Level], f.Level, f.Check)
 	margin := strings.Repeat(" ", len([]rune(head)))
 	for _, line := range wrap(f.Text) {
@@ -220,7 +220,7 @@ func wrap(text string) (lines []string) {
 	return lines
 }
 
-func count(found []check.Finding, level check.Level) (n int) {
+func count(found []doctor.Finding, level doctor.Level) (n int) {
 	for _, f := range found {
 		if f.Level == level {
 			n++
@@ -230,12 +230,12 @@ func count(found []check.Finding, level check.Level) (n int) {
 }
 
 // verdict returns an error if there is a problem, for the exit code.
-func verdict(found []check.Finding) error {
-	at := slices.IndexFunc(found, func(f check.Finding) bool { return f.Level == check.Problem })
+func verdict(found []doctor.Finding) error {
+	at := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Level == doctor.Problem })
 	if at < 0 {
 		return nil
 	}
-	if n := count(found, check.Problem); n > 1 {
+	if n := count(found, doctor.Problem); n > 1 {
 		return fmt.Errorf("%d problems were found on this machine, see above", n)
 	}
 	return fmt.Errorf("a problem was found on this machine (%s), see above", found[at].Check)

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"spacehost/internal/check"
+	"spacehost/internal/doctor"
 	"spacehost/internal/feature"
 )
 
 // doctor runs the command as Main does, and returns its output and exit code.
-func doctor(t *testing.T, args ...string) (out string, code int, err error) {
+func runDoctor(t *testing.T, args ...string) (out string, code int, err error) {
 	t.Helper()
 	var stdout bytes.Buffer
 	c := newDoctor()
@@ -30,8 +30,8 @@ var checks = []string{"gpu", "python", "cgroup", "isolation", "limits", "environ
 
 func TestDoctorInJSON(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	out, code, err := doctor(t, "--json", "--state", dir)
-	var found []check.Finding
+	out, code, err := runDoctor(t, "--json", "--state", dir)
+	var found []doctor.Finding
 	if err := json.Unmarshal([]byte(out), &found); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
@@ -47,7 +47,7 @@ func TestDoctorInJSON(t *testing.T) {
 	if got, want := strings.Join(order, " "), strings.Join(checks, " "); got != want {
 		t.Errorf("got checks %s, want %s", got, want)
 	}
-	problems := count(found, check.Problem) // depends on the machine that runs the test, which may lack uv and venv
+	problems := count(found, doctor.Problem) // depends on the machine that runs the test, which may lack uv and venv
 	if want := min(problems, 1); code != want {
 		t.Errorf("exit code %d (%v) with %d problems, want %d", code, err, problems, want)
 	}
@@ -62,7 +62,7 @@ func TestDoctorFindsAProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SPACEHOST_ENVIRONMENTS", t.TempDir())
-	out, code, err := doctor(t, "--state", file)
+	out, code, err := runDoctor(t, "--state", file)
 	if code != 1 || err == nil || !strings.Contains(err.Error(), "on this machine") {
 		t.Errorf("exit code %d, error %v; want 1 and an error that names the machine", code, err)
 	}
@@ -74,11 +74,11 @@ func TestDoctorFindsAProblem(t *testing.T) {
 func TestDoctorTable(t *testing.T) {
 	var out bytes.Buffer
 	long := strings.Repeat("words and ", 12) + "an end"
-	if err := showFindings(&out, []check.Finding{
-		{Check: "python", Level: check.OK, Text: "Python is there"},
-		{Check: "ports", Level: check.Note, Text: "Taken", Do: "Choose"},
-		{Check: "environment", Level: check.Warning, Text: long, Do: long},
-		{Check: "gpu", Level: check.Problem, Text: "Lost", Do: "Reboot"},
+	if err := showFindings(&out, []doctor.Finding{
+		{Check: "python", Level: doctor.OK, Text: "Python is there"},
+		{Check: "ports", Level: doctor.Note, Text: "Taken", Do: "Choose"},
+		{Check: "environment", Level: doctor.Warning, Text: long, Do: long},
+		{Check: "gpu", Level: doctor.Problem, Text: "Lost", Do: "Reboot"},
 	}, false); err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +117,9 @@ func TestDoctorReadsAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	findings := func() (isolation []check.Finding, all string, code int) {
-		out, code, _ := doctor(t, "--json", "--config", file)
-		var found []check.Finding
+	findings := func() (isolation []doctor.Finding, all string, code int) {
+		out, code, _ := runDoctor(t, "--json", "--config", file)
+		var found []doctor.Finding
 		if err := json.Unmarshal([]byte(out), &found); err != nil {
 			t.Fatalf("%v in\n%s", err, out)
 		}
@@ -134,14 +134,14 @@ func TestDoctorReadsAFile(t *testing.T) {
 	write("    isolation: files\n")
 	found, all, code := findings()
 	last := found[len(found)-1]
-	if want := file + ":6: spaces[0].isolation: demands the level files, and this machine offers none"; last.Level != check.Problem || last.Text != want || code != 1 {
+	if want := file + ":6: spaces[0].isolation: demands the level files, and this machine offers none"; last.Level != doctor.Problem || last.Text != want || code != 1 {
 		t.Errorf("got %+v with exit code %d, want the problem %q", last, code, want)
 	}
 	if want := "State: " + filepath.Join(dir, "state"); !strings.Contains(all, want) {
 		t.Errorf("no finding about the file's %q", want)
 	}
 	write("    isolation: auto\n")
-	if found, _, _ = findings(); found[len(found)-1].Level != check.OK {
+	if found, _, _ = findings(); found[len(found)-1].Level != doctor.OK {
 		t.Errorf("auto: got %+v, want no problem", found[len(found)-1])
 	}
 	write("    isolation: auto\n    egress: none\n")
@@ -149,7 +149,7 @@ func TestDoctorReadsAFile(t *testing.T) {
 		t.Errorf("auto with a key that needs namespaces: got %+v, want a problem", found[len(found)-1])
 	}
 	write("    isolation: 7\n")
-	if _, code, err := doctor(t, "--config", file); code != ExitServe {
+	if _, code, err := runDoctor(t, "--config", file); code != ExitServe {
 		t.Errorf("wrong file: exit code %d (%v), want %d", code, err, ExitServe)
 	}
 }
@@ -159,24 +159,24 @@ func TestDoctorPrintsAProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, code, err := doctor(t, "--apparmor")
+	out, code, err := runDoctor(t, "--apparmor")
 	if want := `profile spacehost "` + program + `" flags=(unconfined) {`; code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "\n  userns,\n") {
 		t.Errorf("exit code %d (%v), want 0 and %s in\n%s", code, err, want, out)
 	}
-	if _, code, err := doctor(t, "--apparmor", "--json"); code != ExitUsage {
+	if _, code, err := runDoctor(t, "--apparmor", "--json"); code != ExitUsage {
 		t.Errorf("with --json: exit code %d (%v), want %d", code, err, ExitUsage)
 	}
 }
 
 func TestDoctorVerdict(t *testing.T) {
-	problem, note := check.Finding{Check: "gpu", Level: check.Problem}, check.Finding{Level: check.Warning}
+	problem, note := doctor.Finding{Check: "gpu", Level: doctor.Problem}, doctor.Finding{Level: doctor.Warning}
 	rows := []struct {
-		found []check.Finding
+		found []doctor.Finding
 		want  string
 	}{
-		{[]check.Finding{note}, ""},
-		{[]check.Finding{note, problem}, "a problem was found on this machine (gpu), see above"},
-		{[]check.Finding{problem, note, problem}, "2 problems were found on this machine, see above"},
+		{[]doctor.Finding{note}, ""},
+		{[]doctor.Finding{note, problem}, "a problem was found on this machine (gpu), see above"},
+		{[]doctor.Finding{problem, note, problem}, "2 problems were found on this machine, see above"},
 	}
 	for _, row := range rows {
 		got := ""
@@ -190,13 +190,13 @@ func TestDoctorVerdict(t *testing.T) {
 }
 
 func TestDoctorUsage(t *testing.T) {
-	if _, code, err := doctor(t, "gpu"); code != ExitUsage {
+	if _, code, err := runDoctor(t, "gpu"); code != ExitUsage {
 		t.Errorf("with an argument: exit code %d (%v), want %d", code, err, ExitUsage)
 	}
 	if got := defaultAddresses(); len(got) != 2 || got[0] != "127.0.0.1:7860" || got[1] != "127.0.0.1:7870" {
 		t.Errorf("got addresses %v, want the defaults of run", got)
 	}
-	help, code, err := doctor(t, "--help")
+	help, code, err := runDoctor(t, "--help")
 	if err != nil || code != 0 {
 		t.Errorf("--help: %v", err)
 	}

@@ -19,7 +19,7 @@
 // # Types and callers
 //
 //   - FilesSpec describes one start at level `files`. Package worker calls Confine on the command of the interpreter.
-//   - ProbeFiles, Probe and ProbeUser try a level in a process of its own. Packages internal/host and internal/check call them.
+//   - ProbeFiles, Probe and ProbeUser try a level in a process of its own. Packages internal/host and internal/doctor call them.
 //   - Sandbox is the host's end of one sandbox: New, Begin, Dial, HostPID, Show, Close. Package worker calls it.
 //   - MaybeRun is called first in main: it runs init, the holder of a user namespace, the helper and the probe.
 //

@@ -1,4 +1,4 @@
-// Package check finds what is missing on this machine for spacehost, and what to do about it.
+// Package doctor finds what is missing on this machine for spacehost, and what to do about it.
 //
 // # Terms
 //
@@ -16,7 +16,7 @@
 //
 // A Check that exceeds its limit yields its Late Finding, and its goroutine is abandoned. A value that cannot be read
 // yields a Finding, never an error. No Check installs, changes or leaves behind anything.
-package check
+package doctor
 
 import (
 	"cmp"
