@@ -41,6 +41,7 @@ var rooms = map[string][]string{
 	"internal/web":                   {"internal/identity", "internal/lazyregexp"},
 	"internal/build":                 {"internal/lazyregexp", "internal/removal"},
 	"internal/build/buildtest":       {},
+	"internal/check":                 {},
 	"internal/doctor":                {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},

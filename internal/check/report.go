@@ -1,0 +1,48 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Report is the result of a check. It is used by one goroutine at a time.
+type Report struct {
+	Findings []Finding `json:"findings"`
+	// LookedAt and NotLookedAt are sentences: what was examined, and what was not, with the reason or the flag that would.
+	LookedAt    []string `json:"looked_at"`
+	NotLookedAt []string `json:"not_looked_at"`
+}
+
+// Add adds what a stage has observed. A Fact of a rule and place that the Report has already is dropped: the stage that
+// comes first describes it. An unknown rule is an error of the stage's code.
+func (r *Report) Add(stage Stage, facts ...Fact) error {
+	for _, fact := range facts {
+		rule, ok := RuleByID(fact.Rule)
+		if !ok {
+			return fmt.Errorf("stage %s reports the unknown rule %q", stage, fact.Rule)
+		}
+		found := rule.finding(fact, stage)
+		same := func(f Finding) bool {
+			return f.ID == found.ID && f.File == found.File && f.Line == found.Line && (f.Stage != stage || f.Text == found.Text)
+		}
+		if !slices.ContainsFunc(r.Findings, same) {
+			r.Findings = append(r.Findings, found)
+		}
+	}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.ID, b.ID))
+	})
+	return nil
+}
+
+// AtLeast returns the number of findings with at least this severity.
+func (r *Report) AtLeast(least Severity) (n int) {
+	order := []Severity{Info, Warning, Error}
+	for _, f := range r.Findings {
+		if slices.Index(order, f.Severity) >= slices.Index(order, least) {
+			n++
+		}
+	}
+	return n
+}
