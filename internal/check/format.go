@@ -17,8 +17,8 @@ var Formats = []string{"text", "json", "sarif", "junit", "github"}
 
 // View is how a Report is written.
 type View struct {
-	// Base is the path of the Space's folder from the working folder, with slashes; "": the working folder itself. It
-	// precedes the files in every format but JSON.
+	// Base is the path of the Space's folder from the working folder, or an absolute one, with slashes; "": the working folder
+	// itself. It precedes the files in every format but JSON.
 	Base string
 	// Root is the absolute path of the working folder, for SARIF.
 	Root    string
@@ -86,7 +86,7 @@ func (r *Report) writeText(w io.Writer, v View) error {
 		}
 		fmt.Fprintf(&page, "%s: %s %s %s\n", v.place(f), severity, f.ID, f.Text)
 		if f.Fix != "" {
-			fmt.Fprintf(&page, "    Fix: %s.", strings.TrimSuffix(f.Fix, "."))
+			fmt.Fprintf(&page, "    Fix: %s", ended(f.Fix))
 		} else {
 			page.WriteString("   ")
 		}
@@ -183,5 +183,13 @@ func (f Finding) sentence() string {
 	if f.Fix == "" {
 		return f.Text
 	}
-	return fmt.Sprintf("%s Fix: %s.", f.Text, strings.TrimSuffix(f.Fix, "."))
+	return fmt.Sprintf("%s Fix: %s", f.Text, ended(f.Fix))
+}
+
+// ended returns a sentence with a sign at its end.
+func ended(text string) string {
+	if text == "" || strings.ContainsAny(text[len(text)-1:], ".?!") {
+		return text
+	}
+	return text + "."
 }

@@ -80,8 +80,8 @@ func readmeFacts(found *space.Checked) (facts []Fact) {
 			fact.Severity = Warning // public Spaces with such values run
 		case f.Code == space.BadAppFile && !found.HasReadme:
 			fact.Severity = Warning // README.md, which comes first, may yet name another file
-		case f.Note:
-			fact.Severity = Info
+		case f.Note && f.Code == space.UnknownKey:
+			fact.Severity = Info // the key has a reader besides the Hub
 		}
 		facts = append(facts, fact)
 	}

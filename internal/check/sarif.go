@@ -95,8 +95,10 @@ var sarifLevels = map[Severity]string{Error: "error", Warning: "warning", Info: 
 // writeSARIF writes all rules, because code scanning shows their help and counts rules without results as passed.
 func (r *Report) writeSARIF(w io.Writer, v View) error {
 	root := v.Root
-	if strings.HasPrefix(v.Base, "../") || v.Base == ".." { // the Space is not below the working folder
-		root, v.Base = filepath.Join(root, filepath.FromSlash(v.Base)), ""
+	if base := filepath.FromSlash(v.Base); filepath.IsAbs(base) {
+		root, v.Base = base, ""
+	} else if !filepath.IsLocal(base) && base != "" { // the Space is not below the working folder
+		root, v.Base = filepath.Join(root, base), ""
 	}
 	run := sarifRun{
 		Tool:       sarifTool{sarifDriver{Name: "spacehost", Version: v.Version, Rules: []sarifRule{}}},

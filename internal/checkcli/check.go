@@ -246,19 +246,7 @@ func (o *options) verdict(report *check.Report) error {
 
 func (o *options) write(w io.Writer, report *check.Report, took time.Duration) error {
 	view := check.View{Version: o.config.Version, Took: took}
-	if wd, err := os.Getwd(); err == nil {
-		view.Root = wd
-		if abs, err := filepath.Abs(o.dir); err == nil {
-			if rel, err := filepath.Rel(wd, abs); err == nil {
-				view.Base = filepath.ToSlash(rel)
-			} else { // another drive
-				view.Base = filepath.ToSlash(abs)
-			}
-		}
-	}
-	if view.Base == "." {
-		view.Base = ""
-	}
+	view.Root, view.Base = place(o.dir)
 	if o.format == "text" {
 		report.Sanitize()
 		if terminal := terminalOf(w); terminal != nil {
@@ -266,6 +254,27 @@ func (o *options) write(w io.Writer, report *check.Report, took time.Duration) e
 		}
 	}
 	return report.Write(w, o.format, view)
+}
+
+// place returns the working folder, and the path from there to a folder, with slashes: "" for the working folder itself. A
+// folder outside of it has its absolute path, if that is shorter.
+func place(dir string) (root, base string) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", filepath.ToSlash(dir)
+	}
+	root, err = os.Getwd()
+	if err != nil {
+		return filepath.Dir(abs), filepath.Base(abs)
+	}
+	rel, err := filepath.Rel(root, abs)
+	switch {
+	case err != nil, strings.HasPrefix(rel, "..") && len(rel) > len(abs): // another drive, or far away
+		rel = abs
+	case rel == ".":
+		rel = ""
+	}
+	return root, filepath.ToSlash(rel)
 }
 
 // terminalOf returns the terminal behind a writer that removes control characters, nil if there is none or if it should
