@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 # VERSION=1.2.3 names a release; without it `spacehost version` prints what the Go toolchain has recorded.
-LDFLAGS := $(if $(VERSION),-X spacehost/internal/cli.version=$(VERSION))
+LDFLAGS := $(if $(VERSION),-X spacehost/internal/version.version=$(VERSION))
 
 build: ## build ./spacehost (VERSION=1.2.3 names a release)
 	go build -ldflags '$(LDFLAGS)' -o spacehost ./cmd/spacehost
@@ -73,8 +73,9 @@ fidelity: ## compare with stock Gradio on every release line, in both admission 
 fidelity-table: ## write docs/gradio.md: the Gradio features and the cases that test them
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
 
-docs: ## write docs/cli.md, the reference of the command line
+docs: ## write docs/cli.md, the reference of the command line, and docs/rules.md, that of the rules of check
 	go run ./internal/cli/clidoc/gen docs/cli.md
+	go run ./internal/cli/clidoc/gen --rules docs/rules.md
 
 captures: ## record again the stock Gradio traffic that tests replay, for every release line
 	cd gradioapi/testdata/captures && go run take.go
