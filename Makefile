@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation levels release deb package-check wheel wheel-test python-check proxy-check image image-check clean
+.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation bench-first levels release deb package-check arm64-check wheel wheel-test python-check proxy-check image image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -61,6 +61,10 @@ bench-isolation: ## measure what each level of isolation costs (docs/isolation-b
 	go run ./bench --isolation > docs/isolation-bench.tmp
 	mv docs/isolation-bench.tmp docs/isolation-bench.txt
 
+bench-first: ## measure the time from an empty folder to a first answer, with the wheel of make wheel (docs/first-start.txt; 5 minutes)
+	go run ./bench --first > docs/first-start.tmp
+	mv docs/first-start.tmp docs/first-start.txt
+
 torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
 	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorch.*|TestChainScript)$$' ./cmd/spacehost
 
@@ -85,16 +89,20 @@ release: ## build binaries for amd64 and arm64, packages, wheels, archives, man 
 deb: ## build the .deb and .rpm packages in dist/
 	internal/packaging/release binaries docs notices packages
 
-package-check: ## install, run and remove the .deb in a new Debian (root; 3 minutes)
+package-check: ## install, run, upgrade and remove the .deb and the .rpm in a new Debian (root; 3 minutes)
 	internal/packaging/check
+
+arm64-check: ## compare the programs in all files of make release, and run the arm64 one in emulation (root, qemu-user-static; 2 minutes)
+	internal/packaging/check-arm64
 
 WHEEL := dist/spacehost-*_$(shell uname -m).whl
 
 wheel: ## build the wheel of this machine in dist/, for pip, pipx and uvx (VERSION=1.2.3; 3 minutes)
 	ARCH=$$(go env GOHOSTARCH) internal/packaging/release binaries notices wheels
 
-wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in an empty home without Go and gcc: command, API, plugin, examples/pytest (3 minutes)
+wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in an empty home without Go and gcc: command, API, plugin, examples/pytest, first start (4 minutes)
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
+	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) go test -count=1 -v -timeout 20m -run '^TestShortFirstStart$$' ./bench
 
 python-check: dist/.python/done ## check the types of the Python package (mypy --strict)
 	cd internal/python && $(CURDIR)/dist/.python/bin/mypy --cache-dir $(CURDIR)/dist/.mypy

@@ -54,7 +54,7 @@ func TestPackageContents(t *testing.T) {
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		t.Fatal(err)
 	}
-	paths := []string{"internal/packaging/release", "internal/packaging/check", "internal/packaging/zigcc", "internal/packaging/notices"}
+	paths := []string{"internal/packaging/release", "internal/packaging/check", "internal/packaging/check-arm64", "internal/packaging/zigcc", "internal/packaging/notices"}
 	for _, script := range config.Scripts {
 		paths = append(paths, script)
 	}
