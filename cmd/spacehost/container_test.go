@@ -95,9 +95,14 @@ type composeFile struct {
 	}
 }
 
-// check checks the files that a compose file names, its pinned images and its volumes.
+// check checks a compose file against the schema of the Compose Specification, and the files that it names, its pinned images and
+// its volumes. The program of compose-go, which Docker Compose is made of, checks the schema.
 func (c composeFile) check(t *testing.T, name string) {
 	t.Helper()
+	schema := exec.Command("go", "tool", "-modfile=../../internal/packaging/tools.mod", "github.com/compose-spec/compose-go/v2/cmd", "--no-interpolation", filepath.Join(dockerDir, name))
+	if out, err := schema.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v: %s", name, err, out)
+	}
 	for service, s := range c.Services {
 		if s.Build.Context != "" {
 			if _, err := os.Stat(filepath.Join(dockerDir, s.Build.Context, s.Build.Dockerfile)); err != nil {
