@@ -104,8 +104,9 @@ wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in a
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) go test -count=1 -v -timeout 20m -run '^TestShortFirstStart$$' ./bench
 
-python-check: dist/.python/done ## check the types of the Python package (mypy --strict)
+python-check: dist/.python/done ## check the types of the Python package and of docker/oci_config.py (mypy --strict)
 	cd internal/python && $(CURDIR)/dist/.python/bin/mypy --cache-dir $(CURDIR)/dist/.mypy
+	dist/.python/bin/mypy --cache-dir dist/.mypy --strict docker/oci_config.py
 
 dist/.python/done: internal/python/requirements.txt
 	$(PYTHON) -m venv dist/.python
@@ -127,7 +128,7 @@ image: ## build the image spacehost with docker, podman or buildah (docs/contain
 	@test -n "$(ENGINE)" || { echo "no docker, podman or buildah on PATH; install one, or name it with ENGINE=..." >&2; exit 1; }
 	$(ENGINE) build -t spacehost $(if $(filter docker,$(notdir $(ENGINE))),,--format docker) $(if $(VERSION),--build-arg VERSION=$(VERSION)) -f docker/Dockerfile .
 
-image-check: ## build the image without an engine and run the sample Space inside (root, buildah, debootstrap; 10 minutes)
+image-check: ## build the image without an engine and run the sample Space in containers (root, buildah, crun, debootstrap; 10 minutes)
 	docker/check $(IMAGE_CHECK)
 
 clean: ## remove the binary that build creates; environments and state are kept
