@@ -60,7 +60,7 @@ def seccomp(profile: str, rule: str | None) -> dict[str, Any]:
     rules = parsed["syscalls"]
     if rule:
         with open(rule) as file:
-            rules = [*rules, json.load(file)]
+            rules = [json.load(file), *rules]  # of two rules for a system call, the first counts
     arch, architectures = ARCHITECTURES[platform.machine()]
     kept = ("names", "action", "args", "errnoRet")
     return {
