@@ -127,7 +127,7 @@ func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
 		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.state.path("logs", "build-"+s.space.Name+".log"), Confine: s.confineBuild(),
+		LogPath: h.state.path("logs", "build-"+s.space.Name+".log"), Confine: s.confineBuild(), UV: PackagedUV(),
 	})
 }
 
