@@ -257,7 +257,10 @@ func (h *Handler) forward(c call, d destination) error {
 	// Otherwise net/http closes the visitor's body at the first byte of the response. The transport may still look for the body's
 	// end then, and would close the connection to the Space in the middle of the response (golang/go#40747).
 	_ = http.NewResponseController(c.Response()).EnableFullDuplex() // HTTP/2 always is
-	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
+	ctx, cancel := context.WithCancel(context.WithValue(c.Request().Context(), passKey{}, d))
+	defer cancel()
+	defer h.grant(c.Request(), cancel)()
+	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
 	return nil
 }
 

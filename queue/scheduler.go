@@ -135,6 +135,28 @@ func (sc *scheduler) onCancel(hash SessionHash, id EventID) {
 	}
 }
 
+// onDismiss is onCancel for all Events of a Session, with a reason.
+func (sc *scheduler) onDismiss(s *Session, reason string) {
+	if sc.sessions[s.Hash] != s {
+		return
+	}
+	failure := &Failure{Title: "Access ended", Text: reason}
+	for _, e := range inOrder(sc.waiting, s.Hash) {
+		sc.withdraw(e)
+		if e.Admitted {
+			sc.do.stop(sc.apps[e.Endpoint.Mount].App, e.ID)
+		}
+		sc.complete(e, failure)
+		sc.do.ended(e, "access ended")
+	}
+	for _, e := range inOrder(sc.running, s.Hash) {
+		if !e.completed {
+			sc.complete(e, failure)
+			sc.do.stop(e.app, e.ID)
+		}
+	}
+}
+
 func (sc *scheduler) onMessage(id EventID, m Message) {
 	e := sc.running[id]
 	if e == nil || e.completed {

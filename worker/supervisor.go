@@ -149,6 +149,16 @@ func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.stage = space.AppStarting
 }
 
+// Configure replaces the configuration, for the starts of the next Run. Call it while Run is not running.
+func (s *Supervisor) Configure(config SupervisorConfig) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	s.config = config
+}
+
 // NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
 func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
 
@@ -205,7 +215,13 @@ const (
 	longRun      = time.Minute
 )
 
-// Run keeps the Space running until ctx ends, then ends it. If the Space exits before it was ever RUNNING, Run
+// StopCause is the cause of a context with which Run ends a Space that starts again with other settings. Its text is for
+// visitors.
+type StopCause struct{ Reason string }
+
+func (c *StopCause) Error() string { return c.Reason }
+
+// Run keeps the Space running until ctx ends, then ends it. The cause of ctx may be a *StopCause. If the Space exits before it was ever RUNNING, Run
 // returns a *StartError. Later exits lead to a restart after a growing pause.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
@@ -267,6 +283,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), s.explainExit(p))
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
+			if cause := (*StopCause)(nil); errors.As(context.Cause(ctx), &cause) {
+				return s.ended(p, space.AppStarting, cause.Reason, "")
+			}
 			return s.ended(p, space.Stopped, "The host stopped the Space.", "")
 		case <-s.again:
 			s.config.Note("Restarting it at the operator's request.")

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,12 +26,13 @@ const (
 func exitCode(err error) int {
 	var wrongUsage *usageError
 	var file *config.FileError
+	var refused *refusedError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrongUsage):
 		return ExitUsage
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity, errors.As(err, new(*previewError)):
 		return ExitServe
 	}
 	switch host.CauseOf(err) {

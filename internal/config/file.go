@@ -31,7 +31,8 @@ type loader struct {
 	people        []personEntry
 	isolation     isolationEntry // defaults of the Spaces
 	usersAt       node
-	stateFlag     string // absolute; overrides the state folder of the file, unless it is empty
+	sources       []string // of Settings
+	stateFlag     string   // absolute; overrides the state folder of the file, unless it is empty
 	isRoot        bool
 }
 
@@ -52,7 +53,8 @@ func load(path, state string, isRoot bool) (s Settings, warnings []string, err e
 			l.crossCheck(root)
 		}
 	}
-	if state != "" {
+	l.settings.Sources = l.sources
+	if l.settings.StateFlag = state; state != "" {
 		l.settings.State = state
 	}
 	return l.settings, l.warnings, l.err()
@@ -66,6 +68,7 @@ func (l *loader) readFile(path string) ([]byte, bool) {
 		l.worldReadable = isWorldReadable(path)
 	}
 	data, err := readSmall(path, maxConfig)
+	l.sources = append(l.sources, path)
 	if err != nil {
 		at.fail("cannot read the file: %v; give the path of the configuration with --config", WithoutPath(err))
 		return nil, false
@@ -234,6 +237,9 @@ func (l *loader) preset(n node) {
 	}
 	if isTierFile(text) && !filepath.IsAbs(text) {
 		text = filepath.Join(l.folder, text)
+	}
+	if isTierFile(text) {
+		l.sources = append(l.sources, text)
 	}
 	_, err := ReadTiers(text)
 	var wrong *FileError

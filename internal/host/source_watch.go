@@ -109,7 +109,7 @@ func changes(before, now map[string]fileState) []string {
 }
 
 func (s *spaceRun) sourceWatch() sourceWatch {
-	return sourceWatch{folder: s.space.Dir, note: s.note, restart: func(changed string) {
+	return sourceWatch{folder: s.space().Dir, note: s.note, restart: func(changed string) {
 		s.note(changed + " changed; the Space restarts.")
 		s.supervisor.Restart()
 	}}
