@@ -219,7 +219,7 @@ func (h *Handler) passContent(c call) error {
 // client disconnects, the GPU leases of the request end: a route of the app itself learns of it late or never (an
 // http.disconnect reaches spaces/zero/middleware.py only if the route receives).
 func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
-	id, end := h.config.Queue.Direct(c.payer)
+	id, end := h.config.Queue.Direct(c.payer, isAwaited(c.Request()))
 	finished := false
 	defer func() {
 		end()
@@ -230,6 +230,11 @@ func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)
 	d := destination{finished: &finished, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
 	set(&d, id)
 	return h.forward(c, d)
+}
+
+// isAwaited reports whether a drain of the Space waits for a request. A request that only reads may be a stream without end.
+func isAwaited(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
 }
 
 // watchedBody sets finished at the end of a response. Without it, the client or the Space has left before, or the
@@ -314,7 +319,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	id, end := h.config.Queue.Direct(c.payer)
+	id, end := h.config.Queue.Direct(c.payer, isAwaited(c.Request()))
 	context.AfterFunc(ctx, end)
 	r.Host, r.Header = c.Request().Host, outbound(c.Request().Header.Clone(), c.Request(), c.manifest.Mount)
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {

@@ -32,8 +32,8 @@ import (
 	"spacehost/internal/printable"
 )
 
-// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown, the
-// second ends the process at once.
+// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown. The second ends
+// the process at once, except that a host then cuts off running calls (runHost).
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

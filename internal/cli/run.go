@@ -99,6 +99,9 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 func runHost(c *cobra.Command, s config.Settings) error {
 	ctx, stop := context.WithCancel(c.Context())
 	defer stop()
+	ends := make(chan os.Signal, 2) // those that Main receives, too
+	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(ends)
 	hangups := make(chan os.Signal, 1)
 	if s.IsServe() || !signal.Ignored(syscall.SIGHUP) { // nohup
 		signal.Notify(hangups, syscall.SIGHUP)
@@ -109,8 +112,12 @@ func runHost(c *cobra.Command, s config.Settings) error {
 		return err
 	}
 	defer h.Close()
+	ended := make(chan struct{})
 	terminals := openTerminals()
 	var handling sync.WaitGroup
+	handling.Go(func() {
+		hurryAtSecond(ends, ended, h.Hurry)
+	})
 	handling.Go(func() {
 		for {
 			select {
@@ -126,8 +133,22 @@ func runHost(c *cobra.Command, s config.Settings) error {
 		}
 	})
 	defer handling.Wait()
+	defer close(ended)
 	defer stop()
 	return h.Run(ctx)
+}
+
+// hurryAtSecond calls hurry at the second signal. A third one has its default effect.
+func hurryAtSecond(signals chan os.Signal, ended <-chan struct{}, hurry func()) {
+	for range 2 {
+		select {
+		case <-signals:
+		case <-ended:
+			return
+		}
+	}
+	signal.Stop(signals)
+	hurry()
 }
 
 // terminals are the descriptors of this process that were a terminal at its start. When a terminal closes, the kernel sends

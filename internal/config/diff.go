@@ -121,6 +121,7 @@ var hostFields = []field[Settings]{
 	{"quota", AtOnce, func(s Settings) string { return s.Preset.Value }, false},
 	{"queue_timeout", NewHost, func(s Settings) string { return durationText(s.QueueTimeout) }, false},
 	{"warm", NewHost, func(s Settings) string { return durationText(s.WarmFor) }, false},
+	{"drain", AtOnce, func(s Settings) string { return durationText(s.Drain) }, false},
 	{"keep", AtOnce, func(s Settings) string { return keepText(s.Keep) }, false},
 	{"address", NewHost, sharedAddress, false},
 	{"console", NewHost, func(s Settings) string { return s.Console.Value }, false},

@@ -110,7 +110,7 @@ func (l *loader) defaults() {
 		File:    l.file,
 		Address: Setting{"127.0.0.1:7860", "`address` in " + l.file}, Console: Setting{"127.0.0.1:7870", "`console` in " + l.file},
 		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
-		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Keep: DefaultKeep,
+		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Drain: DefaultDrain, Keep: DefaultKeep,
 	}
 	l.isolation.Isolation = IsolationNamespaces
 }
@@ -134,6 +134,7 @@ func (l *loader) top(root node) {
 		"tiers":           l.tiers,
 		"queue_timeout":   func(n node) { set(&s.QueueTimeout)(n.duration(time.Second, 24*time.Hour)) },
 		"warm":            func(n node) { set(&s.WarmFor)(n.duration(0, 24*time.Hour)) },
+		"drain":           func(n node) { set(&s.Drain)(n.duration(0, time.Hour)) },
 		"keep":            func(n node) { set(&s.Keep)(n.keep()) },
 		"address":         func(n node) { l.address(n, &s.Address) },
 		"console":         func(n node) { l.address(n, &s.Console) },

@@ -52,7 +52,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, egress, gpu_nodes, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, drain, egress, gpu_nodes, gpus, hosts,`}},
 		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},
@@ -194,8 +194,8 @@ func TestServeGuideExample(t *testing.T) {
 	isolation := IsolationSettings{Isolation: IsolationNamespaces, Reach: []netip.AddrPort{reach}, Limits: Limits{32 << 30, 2000, 4, 50 << 30, 256, 1e6}}
 	want := Settings{
 		File: "lab.yaml", Sources: []string{"lab.yaml", filepath.Join(dir, "survey.key")}, State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
-		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Keep: 90 * 24 * time.Hour,
-		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:22"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:23"},
+		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Drain: 2 * time.Minute, Keep: 90 * 24 * time.Hour,
+		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:23"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:24"},
 		IdentityMode: "direct", ConsoleURL: "https://console.lab.example", ByName: true, Hosts: []string{"gpu.lab.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		MetricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		OwnTiers: []quota.Tier{
@@ -207,7 +207,7 @@ func TestServeGuideExample(t *testing.T) {
 		},
 		Spaces: []SpaceSettings{
 			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:41"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:42"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
 				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
 				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
@@ -215,7 +215,7 @@ func TestServeGuideExample(t *testing.T) {
 					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true, NodesByLease: true,
 					Mounts: []Mount{{filepath.Join(dir, "models"), false}, {filepath.Join(dir, "out"), true}}, Calls: []string{"survey-2026"}}},
 		},
-		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 34, "users"},
+		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 35, "users"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

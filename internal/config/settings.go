@@ -32,6 +32,7 @@ type Settings struct {
 	PerSpace      int       // maximum concurrent GPU calls of one Space; 0: limited only by free GPUs
 	QueueTimeout  time.Duration
 	WarmFor       time.Duration
+	Drain         time.Duration // how long running calls may continue when the host ends their Space; 0: not at all
 	Keep          time.Duration // how long ended leases and ledger lines stay in the database; 0: forever
 	Hosts         []string      // host names that requests may use, in addition to the default ones
 	Proxies       []netip.Prefix

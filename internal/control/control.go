@@ -41,8 +41,9 @@ type Host interface {
 	SpaceViews() []views.Space
 	// SpaceNames returns the names of the Spaces that viewer may see; nil is the operator, who sees all.
 	SpaceNames(viewer *identity.Identity) []string
-	// RestartSpace begins a restart of a Space and returns at once.
-	RestartSpace(name string)
+	// RestartSpace begins a restart of a Space and returns at once. by names the operator for the ledger. With now, running calls
+	// end at once. It returns the longest time for which running calls may continue.
+	RestartSpace(name, by string, now bool) time.Duration
 	// Reload applies the configuration file again, or with dryRun finds the difference. It may read folders, wait for a running
 	// reload, and write to the database. Errors: *ReloadRefusedError.
 	Reload(ctx context.Context, dryRun bool) (ReloadAnswer, error)

@@ -64,6 +64,8 @@ type Host struct {
 	proxy      *egress.Proxy
 	runsNote   sync.Once // the line of RunsOver
 
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
 	reloading sync.Mutex    // held by a reload
 	started   chan struct{} // closed when reloads may change Spaces
 	running   spaceRuntime  // set before started is closed
@@ -75,7 +77,7 @@ type Host struct {
 // New opens everything that can fail without a Space's process: folders, state, addresses, database, GPUs. On an error it
 // releases what it has opened.
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
-	h := &Host{screen: newScreen(s.ReadyJSON, stdout, stderr), started: make(chan struct{})}
+	h := &Host{screen: newScreen(s.ReadyJSON, stdout, stderr), started: make(chan struct{}), hurry: make(chan struct{})}
 	h.current.Store(&s)
 	h.spaces.Store(new([]*spaceRun))
 	h.uids.Store(&map[string]uint32{})

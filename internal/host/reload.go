@@ -352,7 +352,7 @@ func (r *reload) commit() {
 	}
 	for _, s := range r.removed {
 		s.leaving.Store(true)
-		s.stop(&worker.StopCause{Reason: "The operator has removed this Space from the host (" + r.by + ")."})
+		s.stop(&worker.StopCause{Reason: "The operator has removed this Space from the host.", Ledger: "removed by " + r.by})
 	}
 	for _, s := range r.added {
 		h.screen.note(s.isolationLine())
@@ -406,5 +406,5 @@ func (h *Host) forget(s *spaceRun) {
 
 // restartCause is the reason for which the calls of a restarting Space end.
 func restartCause(by string) error {
-	return &worker.StopCause{Reason: "The operator has changed the settings of this Space (" + by + "), and it starts again."}
+	return &worker.StopCause{Reason: "The operator has changed the settings of the Space, and it starts again.", Ledger: "restarted by " + by, Again: true}
 }

@@ -21,6 +21,7 @@ func (h *Host) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := h.startServices(cancel)
+	defer context.AfterFunc(ctx, h.extendStop)()
 	err := h.runSpaces(ctx)
 	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
 		err = nil // Ctrl-C, perhaps during a build
@@ -29,6 +30,16 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	stop()
 	return err
+}
+
+// stopReserve is what the end of a host takes at most after its drain: the ends of Spaces, streams and leases.
+const stopReserve = 30 * time.Second
+
+// extendStop lets the service manager wait for the drain, which may be longer than TimeoutStopSec of the unit.
+func (h *Host) extendStop() {
+	if drain := h.settings().Drain; drain > 0 {
+		h.notifyManager(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain + stopReserve).Microseconds()))
+	}
 }
 
 // startServices runs everything except the Spaces. The first failure is passed to failed. The returned function ends the
