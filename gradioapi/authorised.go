@@ -1,6 +1,7 @@
 package gradioapi
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -17,6 +18,9 @@ type Credential struct {
 
 // CredentialEnded is the sentence for calls whose token, sign-in or membership has ended.
 const CredentialEnded = "The operator has ended the access by which this call was made: its token was revoked, or the membership of this Space has ended."
+
+// errCredentialEnded is the cause of the end of a request whose Credential is not allowed any more.
+var errCredentialEnded = errors.New(CredentialEnded)
 
 // grants are the open streams and passed-through requests, with what authorised them. The zero value is ready to use.
 type grants struct {

@@ -183,6 +183,10 @@ func newProxy(h *Handler) http.Handler {
 			switch {
 			case errors.As(err, &large):
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			case errors.Is(context.Cause(r.Context()), errCredentialEnded):
+				w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+				w.WriteHeader(http.StatusUnauthorized)
+				_, _ = w.Write(mustJSON(detail{CredentialEnded})) // fails if the visitor has left, too
 			case r.Context().Err() != nil: // the visitor left
 			default:
 				h.config.Logger.Info("pass-through failed", zap.String("space", h.config.Space), zap.Error(err))
@@ -262,9 +266,9 @@ func (h *Handler) forward(c call, d destination) error {
 	// Otherwise net/http closes the visitor's body at the first byte of the response. The transport may still look for the body's
 	// end then, and would close the connection to the Space in the middle of the response (golang/go#40747).
 	_ = http.NewResponseController(c.Response()).EnableFullDuplex() // HTTP/2 always is
-	ctx, cancel := context.WithCancel(context.WithValue(c.Request().Context(), passKey{}, d))
-	defer cancel()
-	defer h.grant(c.Request(), cancel)()
+	ctx, cancel := context.WithCancelCause(context.WithValue(c.Request().Context(), passKey{}, d))
+	defer cancel(nil)
+	defer h.grant(c.Request(), func() { cancel(errCredentialEnded) })()
 	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
 	return nil
 }

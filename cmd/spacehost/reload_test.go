@@ -19,8 +19,9 @@ import (
 // reloadLab is a `spacehost serve` whose file the test changes. Its Spaces "kept" and "changed" are copies of leases.
 type reloadLab struct {
 	*product
-	file string
-	vars []string // of strings.NewReplacer
+	file    string
+	vars    []string // of strings.NewReplacer
+	manager *managerSocket
 }
 
 const reloadTop = `
@@ -39,7 +40,9 @@ func serveReload(t *testing.T, text string, vars ...string) *reloadLab {
 	}
 	l := &reloadLab{file: filepath.Join(state, "lab.yaml"), vars: append(vars, "LEASES", leases, "PYTHON", environment(t))}
 	l.write(t, text)
-	l.product = startCommand(t, state, "serve", "--config", l.file)
+	socket, manager := newManagerSocket(t)
+	l.manager = manager
+	l.product = startCommandWith(t, []string{"NOTIFY_SOCKET=" + socket}, state, "serve", "--config", l.file)
 	t.Cleanup(l.kill)
 	l.awaitReady()
 	return l
@@ -146,6 +149,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "SIGHUP reloads", patience, func() bool { return strings.Contains(l.log(), `"by":"SIGHUP"`) })
+	eventually(t, "the service manager is told", patience, func() bool { return l.manager.has("RELOADING=1") && l.manager.has("READY=1") })
 	if status, _ := request(t, "GET", kept.URL+"/config", "", bearer(token)); status != 401 {
 		t.Errorf("a revoked token that the file still declares: %d, want 401", status)
 	}
@@ -189,6 +193,7 @@ func TestDrain(t *testing.T) {
 	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the service manager waits for the drain", patience, func() bool { return l.manager.has("EXTEND_TIMEOUT_USEC=60000000") })
 	const stopped = "The host stopped the Space."
 	if r := waiting.wait(); !r.Failed || r.Err != stopped {
 		t.Errorf("the waiting call of a stopping host: %+v", r)

@@ -51,15 +51,6 @@ func (s *spaceRun) limitNotes(countsProcesses bool) (notes []string) {
 	return notes
 }
 
-// noteLimits shows the operator the limits that the kernel does not enforce.
-func (h *Host) noteLimits() {
-	for _, s := range h.all() {
-		for _, text := range s.limitNotes(s.isSandboxed()) {
-			s.note(text)
-		}
-	}
-}
-
 // diskState is why a Space was ended for its use of disk. The zero value: it was not.
 type diskState struct {
 	mu  sync.Mutex

@@ -22,17 +22,12 @@ func (h *Host) greet() {
 		allowance += fmt.Sprintf(" and %d runs", tier.Runs)
 	}
 	for _, s := range h.all() {
-		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space().Name, s.space().Dir))
-		h.screen.note(s.isolationLine())
-		if warning := s.oauthWarning(); warning != "" {
-			s.note("warning: " + warning)
-		}
+		s.greet()
 	}
 	if h.settings().SpacesAreRoot() {
 		h.screen.note(h.rootWarning())
 		h.log.Warn("spaces run as root")
 	}
-	h.noteLimits()
 	if h.visibleGPU != nil {
 		h.screen.note(hardwareNote(*h.visibleGPU, h.settings().Hardware.Source))
 	}
@@ -42,6 +37,18 @@ func (h *Host) greet() {
 		return
 	}
 	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Load().Preset))
+}
+
+// greet prints what the operator should know about a Space before its first start.
+func (s *spaceRun) greet() {
+	s.host.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space().Name, s.space().Dir))
+	s.host.screen.note(s.isolationLine())
+	if warning := s.oauthWarning(); warning != "" {
+		s.note("warning: " + warning)
+	}
+	for _, text := range s.limitNotes(s.isSandboxed()) {
+		s.note(text)
+	}
 }
 
 // rootWarning is about Spaces that run as the root user of the host. Only a file of `serve` can give them other uids.

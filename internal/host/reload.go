@@ -355,7 +355,7 @@ func (r *reload) commit() {
 		s.stop(&worker.StopCause{Reason: "The operator has removed this Space from the host.", Ledger: "removed by " + r.by})
 	}
 	for _, s := range r.added {
-		h.screen.note(s.isolationLine())
+		s.greet()
 		h.launchSpace(s)
 		h.running.group.Go(func() error { return s.announceWhenReady(h.running.spaces) })
 	}

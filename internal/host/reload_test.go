@@ -97,10 +97,17 @@ func (r *reloadHost) reload(text string) control.ReloadAnswer {
 // get returns the status of GET /config at a Space, with a bearer token unless it is empty.
 func (r *reloadHost) get(space, token string) int {
 	r.t.Helper()
-	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.find(space).url()+"/config", nil)
+	return r.getAt(r.find(space).site().Addr.String(), "", token)
+}
+
+// getAt is get at an address, with a host name unless it is empty.
+func (r *reloadHost) getAt(addr, host, token string) int {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+addr+"/config", nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	request.Host = host
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -215,6 +222,12 @@ func TestReloadOfSpaces(t *testing.T) {
 	r.await("the move of a Space", func() bool { return r.find("two").url() == "http://"+free[0] && isFree(free[1]) })
 	if got := r.get("two", ""); got != http.StatusServiceUnavailable {
 		t.Errorf("a moved Space answers %d, want 503 until its start", got)
+	}
+	// "four" gets another name, and "two" joins it at the shared address.
+	r.reload(labOf("", spaceOne+strings.Replace(spaceTwo, "address: '127.0.0.1:0'", "host: two.example", 1)+"- {folder: SAMPLE, name: four, host: five.example, python: /bin/false}\naddress: '127.0.0.1:0'\n"))
+	r.await("the move to the shared address", func() bool { return isFree(free[0]) })
+	for host, want := range map[string]int{"two.example": http.StatusServiceUnavailable, "five.example": http.StatusServiceUnavailable, "four.example": http.StatusNotFound} {
+		r.await(host+" at the shared address", func() bool { return r.getAt(r.find("four").site().Addr.String(), host, "") == want })
 	}
 	if r.find("one") != one || one.state.Load().settings.Addr != before.settings.Addr || one.latest() != one.state.Load() {
 		t.Error("the unchanged Space is not the same")
