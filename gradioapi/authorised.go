@@ -20,7 +20,7 @@ type Credential struct {
 const CredentialEnded = "The operator has ended the access by which this call was made: its token was revoked, or the membership of this Space has ended."
 
 // errCredentialEnded is the cause of the end of a request whose Credential is not allowed any more.
-var errCredentialEnded = errors.New(CredentialEnded)
+var errCredentialEnded = errors.New("the credential of the request has ended")
 
 // grants are the open streams and passed-through requests, with what authorised them. The zero value is ready to use.
 type grants struct {
