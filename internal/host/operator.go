@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"spacehost/internal/space"
 	"spacehost/server"
 	"spacehost/worker"
 )
@@ -16,8 +17,9 @@ func (h *Host) RestartSpace(name, by string, now bool) time.Duration {
 	if s == nil { // removed by a reload since the request was checked
 		return 0
 	}
+	stage := s.supervisor.Status().Stage
 	s.supervisor.Restart(worker.Restart{By: by, Now: now})
-	if now {
+	if now || stage != space.Running {
 		return 0
 	}
 	return h.settings().Drain
