@@ -56,7 +56,7 @@ func (s *spaceRun) checkStartupReport(instance string, m queue.Manifest) error {
 		next = fmt.Sprintf("It has GPU functions (%s), but the spaces package reports them in launch() alone: start the app with launch(), "+
 			"not with uvicorn.", strings.Join(taskNames(m), ", "))
 	}
-	if s.host.settings.Strict {
+	if s.host.settings().Strict {
 		return &worker.RefusedError{Reason: noGPUFunction + ".", Next: next}
 	}
 	s.note(fmt.Sprintf("warning: ZeroGPU stops this Space with %q. %s", noGPUFunction, next))

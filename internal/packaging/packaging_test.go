@@ -41,6 +41,24 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// TestReloadOfTheUnit checks that ExecReload reaches the host that ExecStart starts.
+func TestReloadOfTheUnit(t *testing.T) {
+	text, err := os.ReadFile("systemd/spacehost.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(key, command string) string {
+		found := regexp.MustCompile(`(?m)^` + key + `=/usr/bin/spacehost ` + command + `(?: .*)? --state (\S+)$`).FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("%s has no `%s` with --state", key, command)
+		}
+		return string(found[1])
+	}
+	if start, reload := state("ExecStart", "serve"), state("ExecReload", "reload"); start != reload {
+		t.Errorf("ExecReload uses the state folder %s, ExecStart %s", reload, start)
+	}
+}
+
 // TestPackageContents checks that each file of the packages that is not built exists, and that the shell reads the scripts.
 func TestPackageContents(t *testing.T) {
 	text, err := os.ReadFile("nfpm.yaml")
