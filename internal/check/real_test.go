@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,8 @@ func observe(t *testing.T, python string, cases []realCase) []observed {
 	cmd := exec.CommandContext(ctx, python, filepath.Join("testdata", "zerogpu", "harness.py"))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "HF_HUB_OFFLINE=1", "GRADIO_ANALYTICS_ENABLED=False",
 		"GRADIO_TEMP_DIR=" + filepath.Join(home, "gradio"), "NO_PROXY=127.0.0.1,localhost", "PYTHONDONTWRITEBYTECODE=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = bytes.NewReader(data), &stdout, &stderr, 5*time.Second
 	err = cmd.Run()
 	var all []observed
@@ -101,6 +104,9 @@ func spaceOf(t *testing.T, name string) string {
 		if row.name == name {
 			return writeFiles(t, row.files)
 		}
+	}
+	if filepath.IsAbs(name) {
+		return name
 	}
 	dir, err := filepath.Abs(filepath.Join("testdata", "spaces", name))
 	if err != nil {
