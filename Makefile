@@ -67,6 +67,7 @@ bench-first: ## measure the time from an empty folder to a first answer, with th
 
 torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
 	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorch.*|TestChainScript)$$' ./cmd/spacehost
+	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestRealFailuresWithTorch|TestListsOfCalls)$$' ./internal/check
 
 gpu: build ## measure the whole chain on a real GPU; PYTHON must have torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost

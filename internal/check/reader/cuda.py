@@ -19,6 +19,10 @@ TOUCHING = {
         "initial_seed", "get_gencode_flags", "amp.autocast", "amp.GradScaler",
     )
 } | {"torch.accelerator.is_available", "torch.accelerator.device_count"}
+# Those that only ask. The others need a GPU at once, so they fail themselves.
+ASKING = {"torch.cuda." + name for name in ("is_available", "is_bf16_supported", "get_arch_list", "get_gencode_flags", "amp.autocast", "amp.GradScaler")} | {
+    "torch.accelerator.is_available", "torch.accelerator.device_count",
+}
 LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init (`torch._C._cuda_init`) reached"
 DRIVER_ERROR = "an error of CUDA"
 # Functions that the emulation of spaces does not replace, with what they raise outside of a GPU function. Measured likewise.
@@ -110,14 +114,14 @@ class Cuda:
                 return keyword.value
         return node.args[index] if index is not None and len(node.args) > index else None
 
-    def touches(self, node: ast.AST, scope: Scope) -> str:
-        """Returns the call in words if it initializes CUDA or asks for it, as spaces notices before its import."""
+    def touches(self, node: ast.AST, scope: Scope) -> Tuple[str, bool]:
+        """Returns the call in words if it initializes CUDA or asks for it, and whether it only asks."""
         if not isinstance(node, ast.Call):
-            return ""
+            return "", False
         name = self.names.library(node.func, scope)
         if name in TOUCHING:
-            return name + "()"
-        return self.places(node, scope)
+            return name + "()", name in ASKING
+        return self.places(node, scope), False
 
     def reaches_low_level(self, node: ast.AST, scope: Scope) -> Tuple[str, str]:
         """Returns a call that the emulation of spaces does not intercept, and what it raises; "" for other code."""

@@ -160,7 +160,18 @@ class DurationReader:
         for site in self.sites(gpu):
             if site.complete:
                 self._site(function, gpu, site, result)
+        self._keep_differences(result)
         return result
+
+    @staticmethod
+    def _keep_differences(result: Durations) -> None:
+        """Leaves the inputs that differ between the longest and the shortest duration."""
+        if result.longest is None or result.shortest is None or result.longest[0] == result.shortest[0]:
+            return
+        (most, high), (least, low) = result.longest, result.shortest
+        names = [n for n in high if high.get(n) != low.get(n)]
+        result.longest = most, {n: high[n] for n in names}
+        result.shortest = least, {n: low[n] for n in names if n in low}
 
     def _site(self, function: Function, gpu: GPUFunction, site: CallSite, result: Durations) -> None:
         keys: List[Any] = [*range(len(site.positional)), *site.named]

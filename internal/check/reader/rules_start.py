@@ -202,10 +202,11 @@ def before_spaces(space: Space) -> None:
     for event in space.at_import:
         if event.spaces:
             return
-        call = space.cuda.touches(event.node, event.scope)
+        call, asks = space.cuda.touches(event.node, event.scope)
         if call:
             severity = "" if event.certain else "warning"
-            space.facts.add("E301", event.scope.module.path, line_of(event.node), severity, call=call, imported=imported)
+            outcome = "the import" if asks else 'the call fails with "No CUDA GPUs are available", or the import'
+            space.facts.add("E301", event.scope.module.path, line_of(event.node), severity, call=call, imported=imported, outcome=outcome)
             if event.certain:
                 return
 
