@@ -73,6 +73,7 @@ type ProcessConfig struct {
 	Storage      bool
 	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64             // bytes per second; 0: the default
+	failures     *failures         // joins marks in the output with reports; nil: lines with a mark are shown
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
@@ -294,9 +295,10 @@ func (p *Process) copyLines(r io.Reader) {
 	for {
 		line, err := reader.ReadSlice('\n')
 		if len(line) > 0 {
-			text := strings.TrimRight(string(line), "\r\n")
-			p.tail.add(text)
-			p.output.print(text)
+			if text, shown := p.config.failures.mark(strings.TrimRight(string(line), "\r\n")); shown {
+				p.tail.add(text)
+				p.output.print(text)
+			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -387,6 +389,7 @@ func (p *Process) drainOutput() {
 	}
 	p.tail.wg.Wait()
 	p.output.flush()
+	p.config.failures.flush()
 	closeAll(p.tail.files)
 }
 

@@ -70,6 +70,9 @@ type SupervisorConfig struct {
 	// Attached is called once per start, when its app is about to receive visitors. Its error, a *RefusedError, ends the start.
 	// nil: no call.
 	Attached func(instance string, m queue.Manifest) error
+	// Failed is called when the runner has recognized a failure: before the message that completes its Events. ShowFailure is
+	// called at the end of the output about it. nil: no call.
+	Failed, ShowFailure func(f Failure)
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -126,6 +129,7 @@ type StartError struct {
 	Reason string
 	Next   string   // the next step, if Reason does not contain it
 	Tail   []string // the last lines that it printed
+	Shown  bool     // Output has received all of them
 }
 
 func (e *StartError) Error() string { return e.Reason }
@@ -348,12 +352,13 @@ func (s *Supervisor) start() (*Process, error) {
 			return nil, s.failed(err)
 		}
 	}
-	p, err := s.launch(&session{supervisor: s, instance: instance, began: began}, ProcessConfig{
+	failures := &failures{show: s.showFailure}
+	p, err := s.launch(&session{supervisor: s, instance: instance, began: began, failures: failures}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement,
+		Confinement: confinement, failures: failures,
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -367,6 +372,12 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
+}
+
+func (s *Supervisor) showFailure(f Failure) {
+	if s.config.ShowFailure != nil {
+		s.config.ShowFailure(f)
+	}
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can
@@ -394,7 +405,7 @@ func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) e
 	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail()}
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped()}
 }
 
 // nextStep returns the advice to the author for a Process that ended by itself.

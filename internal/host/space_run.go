@@ -97,7 +97,7 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *s
 		s.note(fmt.Sprintf("%s, same error as before. %s", stage, next))
 	} else {
 		var text strings.Builder
-		Explain(&text, s.space().Name, err)
+		Explain(&text, s.space().Name, err, true)
 		s.host.screen.note(text.String() + "  " + next)
 	}
 	*lastReported = err.Error()
