@@ -169,11 +169,19 @@ def _argument(raised: Raised) -> tuple[str, Values] | None:
     task = handler.locals.get("task")
     args, kwargs = handler.locals.get("args", ()), handler.locals.get("kwargs", {})
     function = raised.blame(task)
-    for value in (*args, *kwargs.values()):
-        if "EventData" in [kind.__name__ for kind in type(value).__mro__]:
-            return "G311", {"function": function, "class": type(value).__name__}
     found = pickling.argument(task, args, kwargs)
     return ("G312", {"function": function, **found}) if found else None
+
+
+def lost_worker(root: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the failure of a worker that exited without an answer: it cannot unpickle the event data of Gradio."""
+    for value in (*args, *kwargs.values()):
+        if "EventData" in [kind.__name__ for kind in type(value).__mro__]:
+            code = getattr(task, "__code__", None)
+            file = own_path(root, code.co_filename) if code is not None else ""
+            values = {"function": str(getattr(task, "__name__", "")), "class": type(value).__name__}
+            return {"rule": "G311", "file": file, "line": code.co_firstlineno if file else 0, "values": _bounded(values)}
+    return {}
 
 
 def _result(raised: Raised) -> tuple[str, Values] | None:
@@ -297,6 +305,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+def _bounded(values: Values) -> Values:
+    return {name: text[:MAX_VALUE] for name, text in values.items()}
+
+
 def recognize(root: str, error: BaseException) -> dict[str, Any]:
     """Returns rule, file, line and values of a known failure, or {}. A rule that fails itself is passed over."""
     for one in _chain(error):
@@ -310,6 +322,5 @@ def recognize(root: str, error: BaseException) -> dict[str, Any]:
                 file, line = raised.place
                 if not file:  # the cause was raised in a library: the printed exception has the app's line
                     file, line = Raised(root, error).place
-                values = {name: text[:MAX_VALUE] for name, text in found[1].items()}
-                return {"rule": found[0], "file": file, "line": line, "values": values}
+                return {"rule": found[0], "file": file, "line": line, "values": _bounded(found[1])}
     return {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MARK = "\x1espacehost:"  # begins a line of output that the host replaces (worker/failures.go)
 SEPARATOR = "\x1e"  # between the text and the facts of a failure in a worker
+ABORTED = "GPU task aborted"  # spaces 0.51.3, zero/wrappers.py
 MAX_FAILURES = 1000  # reported to the host by one process
 
 
@@ -62,6 +63,43 @@ class Printer:
             return result
 
         module.exception_result, module.print = exception_result, self.print_worker_text
+        if hasattr(module, "Process"):
+            module.Process = self._printing(module.Process)
+        if hasattr(module, "error"):
+            module.error = self._naming_lost_workers(module.error)
+
+    def _printing(self, process: Any) -> Any:
+        """Returns the class of workers. multiprocessing would print what ends a worker with all frames."""
+
+        @functools.wraps(process)
+        def start(*args: Any, **options: Any) -> Any:
+            target = options.get("target")
+
+            def run(*given: Any) -> None:
+                try:
+                    target(*given)  # type: ignore[misc]
+                except Exception as error:
+                    if not self.show(error, sys.stderr):
+                        raise
+                    sys.exit(1)
+
+            return process(*args, **({**options, "target": run} if target is not None else options))
+
+        return start
+
+    def _naming_lost_workers(self, original: Any) -> Any:
+        """Returns the function that makes the gr.Error of a lost worker. gradio_handler calls it."""
+
+        @functools.wraps(original)
+        def error(title: str, message: str, *args: Any, **options: Any) -> Any:
+            if message == ABORTED:
+                with contextlib.suppress(Exception):
+                    known = sys._getframe(1).f_locals
+                    facts = failures.lost_worker(self.root, known.get("task"), known.get("args", ()), known.get("kwargs", {}))
+                    self._write("", facts, sys.stderr, self._current_event())
+            return original(title, message, *args, **options)
+
+        return error
 
     def patch_server_log(self) -> None:
         """Folds the tracebacks that uvicorn logs for routes of the app. A formatter of logging uses exc_text if it is set."""
@@ -102,7 +140,7 @@ class Printer:
             text, facts = tracebacks.text_of(error), failures.recognize(self.root, error)
         except Exception:
             return False
-        self._print(text, facts, stream, events or [])
+        self._write(text, facts, stream, events or [])
         return True
 
     def worker_text(self, error: BaseException) -> str:
@@ -116,9 +154,9 @@ class Printer:
         if not found:
             print(*values, **options)
             return
-        self._print(text, json.loads(facts), sys.stdout, self._current_event())
+        self._write(text, json.loads(facts), sys.stdout, self._current_event())
 
-    def _print(self, text: str, facts: dict[str, Any], stream: Any, events: list[str]) -> None:
+    def _write(self, text: str, facts: dict[str, Any], stream: Any, events: list[str]) -> None:
         mark = ""
         if facts and not self.state.forked and self.count < MAX_FAILURES:
             self.count += 1
@@ -126,8 +164,9 @@ class Printer:
             mark = f"{MARK}{self.count}\n"
         if stream is None:  # an app without a standard error stream
             return
-        stream.write(text if text.endswith("\n") else text + "\n")
-        stream.flush()
+        if text:
+            stream.write(text if text.endswith("\n") else text + "\n")
+            stream.flush()
         if mark:
             _write_mark(mark, stream)
 
