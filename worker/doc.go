@@ -36,6 +36,8 @@
 //	  |<----------- admitted --------|   an event that only the Space could admit (validator, cache)
 //	  |<------------ message* -------|   a message of Gradio, byte for byte
 //	  |<------------- done ----------|   once per event: the error, the average duration
+//	  |<---------- failure ----------|   a known failure: rule, place, values (failures.go)
+//	  |-------------- stack -------->|   the start takes too long: report a failure with the main thread's place
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
 //

@@ -56,12 +56,24 @@ func (r report) failureOf() (f Failure, ok bool) {
 // failures joins the Failures of one start with the marks in its output. Each pair is shown once, when the second of both
 // has arrived: they take different ways to the host. It is safe for concurrent use.
 type failures struct {
-	show func(Failure)
+	show  func(Failure)
+	shown chan struct{} // receives a value after a Failure was shown
 
 	mu       sync.Mutex
 	reported map[int]Failure // without a mark so far
 	marked   map[int]bool    // without a report so far
 	total    int
+}
+
+func newFailures(show func(Failure)) *failures {
+	shown := make(chan struct{}, 1)
+	return &failures{shown: shown, show: func(f Failure) {
+		show(f)
+		select {
+		case shown <- struct{}{}:
+		default:
+		}
+	}}
 }
 
 // report adds a Failure by its number.

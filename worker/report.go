@@ -277,6 +277,11 @@ type eventOrder struct {
 	Client   string        `json:"client"`
 }
 
+// stackOrder requests a failure report about where the main thread of the app is.
+type stackOrder struct {
+	Op string `json:"op"` // stack
+}
+
 type cancelOrder struct {
 	Op    string        `json:"op"` // cancel
 	App   int           `json:"app"`

@@ -26,6 +26,7 @@ type session struct {
 
 	foreignPort sync.Once // the note about a port of another program
 	failures    *failures // joins reports with the output
+	comparison  *comparison
 
 	// Used only by report.
 	attached int

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,7 +43,8 @@ type Supervisor struct {
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
 
-	again   chan Restart // the operator requested a restart
+	repeats repeats      // used by Run
+	again   chan Restart // the operator requested a restart, or the code has changed
 	refused sync.WaitGroup
 }
 
@@ -73,6 +75,8 @@ type SupervisorConfig struct {
 	// Failed is called when the runner has recognized a failure: before the message that completes its Events. ShowFailure is
 	// called at the end of the output about it. nil: no call.
 	Failed, ShowFailure func(f Failure)
+	// AwaitChange means that a start that fails is not retried before Restart: its author is about to change the code.
+	AwaitChange bool
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -130,9 +134,18 @@ type StartError struct {
 	Next   string   // the next step, if Reason does not contain it
 	Tail   []string // the last lines that it printed
 	Shown  bool     // Output has received all of them
+	Times  int      // in a row with the same output; above 1, the output of this start was not shown
 }
 
 func (e *StartError) Error() string { return e.Reason }
+
+// note returns the sentences for the operator about an exit after which the Space is started again. next is when.
+func (e *StartError) note(next string) string {
+	if e.Times > 1 {
+		return fmt.Sprintf("%s, %s. %s", e.Stage, sameAgain(e.Times), next)
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s %s", e.Stage, e.Reason, next, e.Next))
+}
 
 // RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
 type RefusedError struct{ Reason, Next string }
@@ -271,14 +284,21 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			return err
 		}
 		s.config.Logger.Warn("space exited", zap.Error(err), zap.Duration("took", time.Since(began)))
-		if start := (*StartError)(nil); errors.As(err, &start) {
-			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
-		}
 		if time.Since(began) > longRun {
 			pause = firstBackoff
 		}
+		retry, next := time.After(pause), "It is started again."
+		start := (*StartError)(nil)
+		if errors.As(err, &start) && start.Times > 0 { // it has not run
+			if next = fmt.Sprintf("The next try is in %s.", pause); s.config.AwaitChange {
+				retry, next = nil, "It starts again when its code changes."
+			}
+		}
+		if start != nil {
+			s.config.Note(start.note(next))
+		}
 		select {
-		case <-time.After(pause):
+		case <-retry:
 		case <-s.again:
 		case <-ctx.Done():
 		}
@@ -296,6 +316,7 @@ const endGrace = 2 * time.Second
 func (s *Supervisor) once(ctx context.Context) error {
 	select {
 	case <-s.again: // this start fulfils the request
+		s.repeats.forget()
 	default:
 	}
 	p, err := s.start()
@@ -322,10 +343,32 @@ func (s *Supervisor) once(ctx context.Context) error {
 			if s.Status().Stage == space.Running {
 				continue
 			}
+			s.awaitStack(p)
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
 				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
 		}
+	}
+}
+
+// stackTimeout limits the wait for the report about a hanging app: its main thread may hold Python's global lock.
+const stackTimeout = time.Second
+
+// awaitStack requests the place at which the app hangs, and waits until it is reported.
+func (s *Supervisor) awaitStack(p *Process) {
+	_, h := s.process()
+	if h == nil {
+		return
+	}
+	select {
+	case <-h.failures.shown: // an earlier one
+	default:
+	}
+	p.Send(newFrame(stackOrder{"stack"}, nil))
+	select {
+	case <-h.failures.shown:
+	case <-p.Done():
+	case <-time.After(stackTimeout):
 	}
 }
 
@@ -352,13 +395,16 @@ func (s *Supervisor) start() (*Process, error) {
 			return nil, s.failed(err)
 		}
 	}
-	failures := &failures{show: s.showFailure}
-	p, err := s.launch(&session{supervisor: s, instance: instance, began: began, failures: failures}, ProcessConfig{
+	comparison := s.repeats.begin()
+	failures := newFailures(func(f Failure) {
+		comparison.add(streamFailures, fmt.Sprint(f), func() { s.showFailure(f) })
+	})
+	p, err := s.launch(&session{supervisor: s, instance: instance, began: began, failures: failures, comparison: comparison}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement, failures: failures,
+		Confinement: confinement, failures: failures, comparison: comparison,
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -402,10 +448,17 @@ func (s *Supervisor) failed(err error) error {
 
 // ended cleans up after an exited process.
 func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
+	times := 0
+	if s.hasRun() || stage != space.RuntimeFailed {
+		p.config.comparison.release()
+		s.repeats.forget()
+	} else {
+		times = s.repeats.failed(p.config.comparison, reason)
+	}
 	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped()}
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped(), Times: times}
 }
 
 // nextStep returns the advice to the author for a Process that ended by itself.
@@ -436,6 +489,9 @@ func (s *Supervisor) running(m queue.Manifest) {
 	if s.stage != space.Running && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
 	}
+	if s.session != nil {
+		s.session.comparison.release()
+	}
 	s.stage, s.reason, s.port = space.Running, "", m.Port
 	select {
 	case <-s.ready:
@@ -443,6 +499,9 @@ func (s *Supervisor) running(m queue.Manifest) {
 		close(s.ready)
 	}
 }
+
+// hasRun reports whether the current start was RUNNING.
+func (s *Supervisor) hasRun() bool { return s.Status().Stage == space.Running }
 
 // closed records that the app has shut down its server while its process runs.
 func (s *Supervisor) closed() {

@@ -36,4 +36,3 @@ func (s *spaceRun) showFailure(f worker.Failure) {
 		s.note(text)
 	}
 }
-

@@ -173,6 +173,17 @@ def _argument(raised: Raised) -> tuple[str, Values] | None:
     return ("G312", {"function": function, **found}) if found else None
 
 
+def unlaunched(root: str, frame: Any) -> dict[str, Any]:
+    """Returns the failure of an app that has not launched in time. frame is the innermost one of its main thread."""
+    while frame is not None:
+        if file := own_path(root, frame.f_code.co_filename):
+            name = frame.f_code.co_name
+            where = "the top level of the module" if name == "<module>" else name
+            return {"rule": "A702", "file": file, "line": frame.f_lineno, "values": _bounded({"function": where})}
+        frame = frame.f_back
+    return {"rule": "A702", "file": "", "line": 0, "values": {"function": "code of Python or of a package"}}
+
+
 def lost_worker(root: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Returns the failure of a worker that exited without an answer: it cannot unpickle the event data of Gradio."""
     for value in (*args, *kwargs.values()):

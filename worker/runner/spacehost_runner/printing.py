@@ -5,6 +5,7 @@ that it follows the traceback. A GPU worker sends no frames: its facts travel at
 """
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import json
@@ -30,6 +31,7 @@ class Printer:
 
     def __init__(self, state: State) -> None:
         self.state, self.root, self.count = state, os.path.realpath(os.getcwd()), 0
+        self.main = _thread.get_ident()  # the thread that runs app.py
 
     # Installation
 
@@ -142,6 +144,12 @@ class Printer:
             return False
         self._write(text, facts, stream, events or [])
         return True
+
+    def report_stack(self) -> None:
+        """Prints where the main thread is: the app has not launched in time. The thread of the channel calls it."""
+        with contextlib.suppress(Exception):
+            text, facts = tracebacks.stack_of(sys._current_frames()[self.main]), failures.unlaunched(self.root, sys._current_frames()[self.main])
+            self._write(text, facts, sys.stderr, [])
 
     def worker_text(self, error: BaseException) -> str:
         """Returns what spaces sends from a worker for an exception: the folded text, and the facts of a known failure."""

@@ -78,6 +78,9 @@ class State:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     header, payload = self.channel.receive()
+                    if header["op"] == "stack":
+                        self.printer.report_stack()
+                        continue
                     self.adapters[header["app"]].post(header, payload)
         except BaseException:
             import traceback

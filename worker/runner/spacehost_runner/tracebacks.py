@@ -64,6 +64,15 @@ def text_of(error: BaseException, full: bool = False) -> str:
     return "".join(made.format())
 
 
+def stack_of(frame: Any) -> str:
+    """Returns the stack of a thread, folded like a traceback."""
+    import traceback
+
+    stack = traceback.StackSummary.extract(traceback.walk_stack(frame))
+    stack.reverse()
+    return "The main thread is here:\n" + "".join(_folded_summary()(stack).format())
+
+
 def _chain(made: Any, depth: int = 0) -> Iterator[Any]:
     """Returns a TracebackException with those of its causes, contexts and groups."""
     yield made
