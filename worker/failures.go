@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
@@ -136,4 +137,31 @@ func (f *failures) mark(line string) (rest string, shown bool) {
 		f.show(one)
 	}
 	return before, before != ""
+}
+
+func (s *Supervisor) showFailure(f Failure) {
+	if s.config.ShowFailure != nil {
+		s.config.ShowFailure(f)
+	}
+}
+
+// stackTimeout limits the wait for the report about a hanging app: its main thread may hold Python's global lock.
+const stackTimeout = time.Second
+
+// awaitStack requests the place at which the app hangs, and waits until it is reported.
+func (s *Supervisor) awaitStack(p *Process) {
+	_, h := s.process()
+	if h == nil {
+		return
+	}
+	select {
+	case <-h.failures.shown: // an earlier one
+	default:
+	}
+	p.Send(newFrame(stackOrder{"stack"}, nil))
+	select {
+	case <-h.failures.shown:
+	case <-p.Done():
+	case <-time.After(stackTimeout):
+	}
 }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -127,31 +126,6 @@ type StartInfo struct {
 	Device   int // port of the device API
 }
 
-// StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
-type StartError struct {
-	Stage  space.Stage
-	Reason string
-	Next   string   // the next step, if Reason does not contain it
-	Tail   []string // the last lines that it printed
-	Shown  bool     // Output has received all of them
-	Times  int      // in a row with the same output; above 1, the output of this start was not shown
-}
-
-func (e *StartError) Error() string { return e.Reason }
-
-// note returns the sentences for the operator about an exit after which the Space is started again. next is when.
-func (e *StartError) note(next string) string {
-	if e.Times > 1 {
-		return fmt.Sprintf("%s, %s. %s", e.Stage, sameAgain(e.Times), next)
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s: %s %s %s", e.Stage, e.Reason, next, e.Next))
-}
-
-// RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
-type RefusedError struct{ Reason, Next string }
-
-func (e *RefusedError) Error() string { return e.Reason }
-
 var _ queue.Runner = (*Supervisor)(nil)
 
 // NewSupervisor returns a Supervisor. Call SetQueue first; Run starts the Space. The stage is BUILDING until
@@ -213,6 +187,10 @@ func (s *Supervisor) Restart(r Restart) {
 
 // Restarts delivers each Restart that no process has handled.
 func (s *Supervisor) Restarts() <-chan Restart { return s.again }
+
+// ShowAgain lets the next failed start be shown in full, even if it prints the same as the one before. The caller of Run
+// calls it after a value of Restarts.
+func (s *Supervisor) ShowAgain() { s.repeats.forget() }
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -351,27 +329,6 @@ func (s *Supervisor) once(ctx context.Context) error {
 	}
 }
 
-// stackTimeout limits the wait for the report about a hanging app: its main thread may hold Python's global lock.
-const stackTimeout = time.Second
-
-// awaitStack requests the place at which the app hangs, and waits until it is reported.
-func (s *Supervisor) awaitStack(p *Process) {
-	_, h := s.process()
-	if h == nil {
-		return
-	}
-	select {
-	case <-h.failures.shown: // an earlier one
-	default:
-	}
-	p.Send(newFrame(stackOrder{"stack"}, nil))
-	select {
-	case <-h.failures.shown:
-	case <-p.Done():
-	case <-time.After(stackTimeout):
-	}
-}
-
 func (s *Supervisor) start() (*Process, error) {
 	if err := s.permit(); err != nil {
 		return nil, s.failed(err)
@@ -418,12 +375,6 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
-}
-
-func (s *Supervisor) showFailure(f Failure) {
-	if s.config.ShowFailure != nil {
-		s.config.ShowFailure(f)
-	}
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can

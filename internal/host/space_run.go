@@ -77,6 +77,7 @@ func (s *spaceRun) runWithRetries(ctx context.Context) error {
 			case <-retry:
 			case <-s.supervisor.Restarts():
 				pause, last = firstRetry/2, reported{}
+				s.supervisor.ShowAgain()
 			case <-attempt.Done():
 			}
 		}
