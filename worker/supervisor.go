@@ -188,9 +188,13 @@ func (s *Supervisor) Restart(r Restart) {
 // Restarts delivers each Restart that no process has handled.
 func (s *Supervisor) Restarts() <-chan Restart { return s.again }
 
-// ShowAgain lets the next failed start be shown in full, even if it prints the same as the one before. The caller of Run
-// calls it after a value of Restarts.
-func (s *Supervisor) ShowAgain() { s.repeats.forget() }
+// ShowAgain lets the next failed start be shown in full, even if it prints the same as the one before: the operator has asked for
+// it. After a change of the code, "same error as before" is the news. The caller of Run calls it after a value of Restarts.
+func (s *Supervisor) ShowAgain() {
+	if !s.config.AwaitChange {
+		s.repeats.forget()
+	}
+}
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -278,6 +282,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		select {
 		case <-retry:
 		case <-s.again:
+			s.ShowAgain()
 		case <-ctx.Done():
 		}
 	}
@@ -294,7 +299,6 @@ const endGrace = 2 * time.Second
 func (s *Supervisor) once(ctx context.Context) error {
 	select {
 	case <-s.again: // this start fulfils the request
-		s.repeats.forget()
 	default:
 	}
 	p, err := s.start()

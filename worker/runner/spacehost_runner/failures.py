@@ -184,6 +184,18 @@ def unlaunched(root: str, frame: Any) -> dict[str, Any]:
     return {"rule": "A702", "file": "", "line": 0, "values": {"function": "code of Python or of a package"}}
 
 
+def unused_worker(error: BaseException) -> Any:
+    """Returns the process of a worker that never got its arguments, or None. spaces forgets it, and it would wait for ever."""
+    entry, worker, sending = error.__traceback__, None, False
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        if code.co_name == "gradio_handler" and code.co_filename.endswith(os.sep.join(WRAPPERS)):
+            worker = entry.tb_frame.f_locals.get("worker")
+        sending = sending or code.co_name == "put" and code.co_filename.endswith(os.path.join("spaces", "utils.py"))
+        entry = entry.tb_next
+    return getattr(worker, "process", None) if sending else None
+
+
 def lost_worker(root: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Returns the failure of a worker that exited without an answer: it cannot unpickle the event data of Gradio."""
     for value in (*args, *kwargs.values()):

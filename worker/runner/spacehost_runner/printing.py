@@ -135,6 +135,9 @@ class Printer:
             import traceback
 
             traceback.print_exc()
+        with contextlib.suppress(Exception):
+            if (worker := failures.unused_worker(error)) is not None:
+                worker.kill()
 
     def show(self, error: BaseException, stream: Any, events: list[str] | None = None) -> bool:
         """Prints an exception and reports a known failure. Returns False, and has printed nothing, if that fails itself."""
