@@ -25,8 +25,8 @@ RUNNER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 FULL = "SPACEHOST_TRACEBACK"  # a Variable; "full": no frame is folded
 
-MAX_LINES = 60  # of one uninterrupted part of the app: a recursion through several functions has thousands
-KEPT = 20  # lines at the start and at the end of a longer part
+MAX_LINES = 40  # of one uninterrupted part: torch._dynamo has hundreds, a recursion through several functions thousands
+KEPT = 12  # lines at the start and at the end of a longer part
 
 
 def package_of(file: str) -> str:

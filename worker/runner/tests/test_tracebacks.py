@@ -317,14 +317,17 @@ class Recognition(Sample):
         )
         library = named + "diffusers/utils.py:245" + by.format(", reached from app.py:2")
         self.check(self.module_error(f"raise RuntimeError({library!r})"), "E302", "app.py", 2, library="diffusers/utils.py:245")
-        refused = "raise RuntimeError('Low-level CUDA init reached')"
+        refused = "raise RuntimeError('Low-level CUDA init (`torch._C._cuda_init`) reached. This means')"
         self.check(self.called_by_gradio(f"def handler():\n    {refused}\n"), "F308", "app.py", 2, function="handler")
-        self.check(self.module_error(refused), "F309", "app.py", 1)
+        self.check(self.module_error(refused), "F309", "app.py", 1, call="this line")
+        device = self.run_code(self.package("torch", "cuda", "__init__.py"), f"def set_device():\n    {refused}\n")
+        device["__name__"] = "torch.cuda"
+        self.check(self.module_error("\nset_device()", set_device=device["set_device"]), "F309", "app.py", 2, call="torch.cuda.set_device")
         load = self.run_code(self.package("transformers", "modeling_utils.py"), f"def load():\n    {refused}\n")["load"]
         self.check(self.module_error("load()", load=load), "F310", "app.py", 1)
         no_gpu = "raise RuntimeError('No CUDA GPUs are available')\n"
         self.check(self.module_error(no_gpu), "E304", "app.py", 1)
-        self.check(self.module_error(no_gpu + "import spaces\n"), "E301", "app.py", 1)
+        self.check(self.module_error(no_gpu + "import spaces\n"), "E301", "app.py", 1, imported="app.py:2")
 
     def test_a_rule_that_fails_is_passed_over(self) -> None:
         class Odd(KeyError):
