@@ -48,15 +48,18 @@ const (
 )
 
 // Advice returns the duration that the function should declare, in whole seconds. ok is false without a reason for another one.
+// factor is the number of seconds that the spaces package requests for one that a function declares: 1.5 on an RTX PRO 6000
+// (spaces 0.51.3, zero/configs.json, duration_factor). The declarations of a Usage are those requests.
 //
 //  1. Calls were ended at their deadline: half as much again as was declared.
 //  2. Three or more calls, and the longest use plus half of it is at most 80 % of the declaration: that value, at least 5 s.
-func (u Usage) Advice() (declare time.Duration, ok bool) {
+func (u Usage) Advice(factor float64) (declare time.Duration, ok bool) {
+	declared := float64(u.Declared) / factor
 	if u.Overstayed > 0 {
-		return seconds(float64(u.Declared) * adviceMargin), true
+		return seconds(declared * adviceMargin), true
 	}
-	declare = max(adviceLeast, seconds(float64(u.Longest)*adviceMargin))
-	return declare, u.Calls >= adviceCalls && float64(declare) <= float64(u.Declared)*adviceGain
+	declare = max(adviceLeast, seconds(float64(u.Longest)*adviceMargin/factor))
+	return declare, u.Calls >= adviceCalls && float64(declare) <= declared*adviceGain
 }
 
 // seconds rounds up to whole seconds.

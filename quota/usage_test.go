@@ -68,8 +68,25 @@ func TestAdvice(t *testing.T) {
 		"beyond that edge":       {Usage{Calls: 3, Declared: 10 * s, Longest: 5400 * time.Millisecond}, 9 * s, false},
 		"a part of a second too": {Usage{Calls: 3, Declared: 60 * s, Longest: 4001 * time.Millisecond}, 7 * s, true},
 	} {
-		if got, ok := row.usage.Advice(); got != row.want || ok != row.ok {
+		if got, ok := row.usage.Advice(1); got != row.want || ok != row.ok {
 			t.Errorf("%s: got %s, %v, want %s, %v", name, got, ok, row.want, row.ok)
+		}
+	}
+}
+
+// TestAdviceOnAnRTX: spaces requests 90 s for 60 declared ones, so 5 declared ones hold 7.5 s.
+func TestAdviceOnAnRTX(t *testing.T) {
+	const s = time.Second
+	for _, row := range []struct {
+		usage Usage
+		want  time.Duration
+	}{
+		{Usage{Calls: 3, Declared: 90 * s, Longest: 3 * s}, 5 * s},
+		{Usage{Calls: 3, Declared: 90 * s, Longest: 30 * s}, 30 * s},
+		{Usage{Calls: 1, Declared: 90 * s, Longest: 90 * s, Overstayed: 1}, 90 * s},
+	} {
+		if got, ok := row.usage.Advice(1.5); got != row.want || !ok {
+			t.Errorf("%+v: got %s, %v, want %s", row.usage, got, ok, row.want)
 		}
 	}
 }

@@ -336,11 +336,11 @@ func TestAStartThatFailsAgain(t *testing.T) {
 		t.Run(fmt.Sprint(awaits), func(t *testing.T) {
 			w := newWorld(t, "good-once", filepath.Join(tempDir(t), "started"), func(c *SupervisorConfig) { c.AwaitChange = awaits })
 			w.ready(t)
-			w.Restart()
+			w.Restart(Restart{})
 			if awaits {
 				eventually(t, "it waits", func() bool { return strings.Contains(w.printed(), "It starts again when its code changes.") })
 				starts := len(w.instances())
-				w.Restart()
+				w.Restart(Restart{})
 				eventually(t, "it tries again", func() bool { return strings.Count(w.printed(), "It starts again when its code changes.") == 2 })
 				if got := len(w.instances()); got != starts+1 {
 					t.Errorf("%d starts after a change, want 1", got-starts)

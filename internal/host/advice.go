@@ -15,7 +15,15 @@ func (h *Host) advisor() views.Advisor {
 	if err != nil {
 		free.Unlimited = true
 	}
-	return views.Advisor{Ledger: h.ledger, Free: free, Simulated: h.simulated()}
+	return views.Advisor{Ledger: h.ledger, Free: free, Simulated: h.simulated(), Factor: h.durationFactor()}
+}
+
+// durationFactor returns the number of seconds that `spaces` requests for one that a function declares, on the GPU that Spaces see.
+func (h *Host) durationFactor() float64 {
+	if h.visibleGPU == nil {
+		return 1
+	}
+	return h.visibleGPU.DurationFactor
 }
 
 // showAdvice prints at the end of `run` which functions should declare another duration, from the calls since began. The leases

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -15,9 +16,10 @@ type Advice struct {
 	Function        string  `json:"function"`
 	Size            string  `json:"size"`
 	Calls           int     `json:"calls"`
-	Overstayed      int     `json:"overstayed"` // calls that were ended at their deadline
-	DeclaredSeconds float64 `json:"declaredSeconds"`
-	LongestSeconds  float64 `json:"longestSeconds"` // used by one call at most
+	Overstayed      int     `json:"overstayed"`      // calls that were ended at their deadline
+	DeclaredSeconds float64 `json:"declaredSeconds"` // by the function
+	HeldSeconds     float64 `json:"heldSeconds"`     // that the spaces package requested for it, without the factor of the size
+	LongestSeconds  float64 `json:"longestSeconds"`  // used by one call at most
 	MeanSeconds     float64 `json:"meanSeconds"`
 	// Declare is the advised duration in seconds; null: the declaration is fine, or there are too few calls.
 	Declare *float64 `json:"declareSeconds"`
@@ -40,6 +42,7 @@ type Advisor struct {
 	Ledger    *quota.Ledger
 	Free      quota.Tier // of the Day
 	Simulated bool       // the GPUs are simulated
+	Factor    float64    // seconds that the spaces package requests for one that a function declares; 0: 1
 }
 
 // Advices returns the Advice about each function that has calls since a time. identity restricts it to the calls of one account;
@@ -52,23 +55,25 @@ func (a Advisor) Advices(ctx context.Context, identity string, since time.Time) 
 func (a Advisor) advice(u quota.Usage) Advice {
 	view := Advice{
 		Space: u.Space, Function: u.Task, Size: sizeOf(u.Factor), Calls: u.Calls, Overstayed: u.Overstayed, Simulated: a.Simulated,
-		DeclaredSeconds: u.Declared.Seconds(), LongestSeconds: u.Longest.Seconds(), MeanSeconds: u.Mean.Seconds(),
+		DeclaredSeconds: u.Declared.Seconds() / a.factor(), HeldSeconds: u.Declared.Seconds(), LongestSeconds: u.Longest.Seconds(), MeanSeconds: u.Mean.Seconds(),
 	}
-	if declare, ok := u.Advice(); ok {
+	if declare, ok := u.Advice(a.factor()); ok {
 		seconds := declare.Seconds()
 		view.Declare = &seconds
 		if u.Overstayed == 0 {
-			view.Now, view.Then = a.day(u.Declared, u), a.day(declare, u)
+			view.Now, view.Then = a.day(u.Declared, u), a.day(time.Duration(float64(declare)*a.factor()), u)
 		}
 	}
 	view.Text = view.sentences(a.Free)
 	return view
 }
 
-// day returns the calls of a day if each declares that duration, nil without a limit.
-func (a Advisor) day(declared time.Duration, u quota.Usage) *Day {
+func (a Advisor) factor() float64 { return cmp.Or(a.Factor, 1) }
+
+// day returns the calls of a day if each holds that duration, nil without a limit.
+func (a Advisor) day(held time.Duration, u quota.Usage) *Day {
 	factor := time.Duration(u.Factor)
-	together, inTurn, ok := a.Free.Day(declared*factor, u.Mean*factor)
+	together, inTurn, ok := a.Free.Day(held*factor, u.Mean*factor)
 	if !ok {
 		return nil
 	}
@@ -84,7 +89,11 @@ func sizeOf(factor int) string {
 
 // sentences is the only place of these words: `quota`, `explain` and the end of `run` print them.
 func (v Advice) sentences(free quota.Tier) string {
-	text := fmt.Sprintf("%s: %s, declared %g s, used %.1f s at most", v.Function, plural(v.Calls, "call"), v.DeclaredSeconds, v.LongestSeconds)
+	text := fmt.Sprintf("%s: %s, declared %g s", v.Function, plural(v.Calls, "call"), v.DeclaredSeconds)
+	if v.HeldSeconds != v.DeclaredSeconds {
+		text += fmt.Sprintf(" (holds %g s on this hardware)", v.HeldSeconds)
+	}
+	text += fmt.Sprintf(", used %.1f s at most", v.LongestSeconds)
 	switch {
 	case v.Declare == nil:
 	case v.Overstayed > 0:

@@ -32,6 +32,8 @@ func TestAdviceInWords(t *testing.T) {
 			"image: 12 calls, declared 60 s, used 3.0 s at most; declare 5: the day of a free visitor (210 s) has room for 21 calls at a time instead of 1, and 34 one after another instead of 16"},
 		"refused so far": {Advisor{Free: april}, change(func(u *quota.Usage) { u.Declared = 300 * s }),
 			"image: 12 calls, declared 300 s, used 3.0 s at most; declare 5: the day of a free visitor (210 s) has room for 42 calls at a time instead of 0, and 69 one after another instead of 0"},
+		"on an RTX PRO 6000": {Advisor{Free: april, Factor: 1.5}, change(func(u *quota.Usage) { u.Declared = 90 * s }),
+			"image: 12 calls, declared 60 s (holds 90 s on this hardware), used 3.0 s at most; declare 5: the day of a free visitor (210 s) has room for 28 calls at a time instead of 2, and 68 one after another instead of 41"},
 		"too few": {Advisor{Free: april, Simulated: true}, change(func(u *quota.Usage) { u.Calls = 1 }),
 			"image: 1 call, declared 60 s, used 3.0 s at most"},
 		"a longer one": {Advisor{Free: april}, change(func(u *quota.Usage) { u.Declared, u.Overstayed = 3*s, 1 }),
