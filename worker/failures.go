@@ -28,7 +28,6 @@ const (
 	maxFailures      = 1000 // of one start
 	maxFailureFile   = 300
 	maxFailureValues = 20
-	maxFailureValue  = 2000 // bytes
 )
 
 // failureMark begins a line of output that stands for a Failure: its number follows. The runner writes the mark after the
@@ -46,10 +45,7 @@ func (r report) failureOf() (f Failure, ok bool) {
 	}
 	f.File = printable.Line(f.File)
 	for name, value := range r.Values {
-		if len(value) > maxFailureValue {
-			return Failure{}, false
-		}
-		f.Values[name] = printable.Line(value)
+		f.Values[name] = printable.Reason(value)
 	}
 	return f, true
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Values = dict[str, str]
 
-MAX_VALUE = 300  # characters of one value
+MAX_VALUE = 200  # characters of one value; the host cuts them there too
 MAX_CHAIN = 10
 
 
