@@ -31,5 +31,6 @@ def start(descriptor: int) -> None:
         storage=config.get("storage", False),
     )
     fork.install(state)
+    state.printer.install()
     hooks.install(state)
     state.listen()
