@@ -106,9 +106,10 @@ wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in a
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) go test -count=1 -v -timeout 20m -run '^TestShortFirstStart$$' ./bench
 
-python-check: dist/.python/done ## check the types of the Python package and of docker/oci_config.py (mypy --strict)
+python-check: dist/.python/done ## check the types of the Python package, of docker/oci_config.py and of the reader of check (mypy --strict)
 	cd internal/python && $(CURDIR)/dist/.python/bin/mypy --cache-dir $(CURDIR)/dist/.mypy
 	dist/.python/bin/mypy --cache-dir dist/.mypy --strict docker/oci_config.py
+	cd internal/check/reader && $(CURDIR)/dist/.python/bin/mypy --strict --python-version 3.10 --cache-dir $(CURDIR)/dist/.mypy *.py
 
 dist/.python/done: internal/python/requirements.txt
 	$(PYTHON) -m venv dist/.python

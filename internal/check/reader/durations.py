@@ -1,4 +1,5 @@
 """Evaluates the duration function of a GPU function at the extremes of its inputs."""
+
 from __future__ import annotations
 
 import ast
@@ -115,9 +116,7 @@ class DurationReader:
     def _of_call(self, node: ast.Call, module: ModuleScope) -> CallSite:
         scope = module.scope_at(node)
         site = CallSite(node, module, [], {})
-        bound = isinstance(node.func, ast.Attribute) and any(
-            ref.instance is not None for ref in self.names.resolve(node.func.value, scope)
-        )
+        bound = isinstance(node.func, ast.Attribute) and any(ref.instance is not None for ref in self.names.resolve(node.func.value, scope))
         if bound:
             site.positional.append(Value(Opaque()))
         for argument in node.args:
@@ -248,5 +247,5 @@ def _combinations(domains: List[List[Any]]) -> List[Tuple[Any, ...]]:
     high = tuple(max(d, key=lambda v: v if isinstance(v, (int, float)) else 0) for d in domains)
     found = [first, last, high]
     for index, domain in enumerate(domains):
-        found.extend((*high[:index], value, *high[index + 1:]) for value in domain)
+        found.extend((*high[:index], value, *high[index + 1 :]) for value in domain)
     return found
