@@ -68,7 +68,7 @@ func (s *spaceRun) wire() {
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) }, OutputRate: s.settings.Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart,
+		Limits: s.limits(), MayStart: s.mayStart, Observe: h.observe.ofWorker(),
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {

@@ -105,6 +105,8 @@ class QueueAdapter:
             queue.event_ids_to_events = {}
         self.state.adapters.append(self)
         self.state.send(self.report)
+        if self.state.observer is not None:
+            self.state.observer.attached(self.blocks)
 
     # The manifest, sent at attach
 
