@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 	"internal/build":                 {"internal/lazyregexp", "internal/removal"},
 	"internal/build/buildtest":       {},
 	"internal/check":                 {},
+	"internal/checkrun":              {"internal/build", "internal/check", "internal/config", "internal/host", "internal/printable", "quota", "worker"},
 	"internal/doctor":                {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},

@@ -30,6 +30,7 @@ type Observation struct {
 
 // Plan is how the endpoints of an app can be called, and what its duration functions return.
 type Plan struct {
+	Path      string        `json:"path"` // of Gradio's API below the Space's address, such as /gradio_api
 	Endpoints []PlannedCall `json:"endpoints"`
 	Durations []Duration    `json:"durations"`
 	Skipped   []Skipped     `json:"skipped"`

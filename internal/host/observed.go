@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"spacehost/internal/build"
 	"spacehost/internal/config"
@@ -42,6 +43,9 @@ func RunObserved(ctx context.Context, s config.Settings, o Observe, running func
 	go func() { ended <- h.Run(ctx) }()
 	select {
 	case err := <-ended:
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		return err
 	case <-h.spaces[0].supervisor.Ready():
 	}
@@ -61,6 +65,9 @@ func (h *Host) openScratch() error {
 	}
 	old, _ := filepath.Glob(filepath.Join(h.kept, scratchPrefix+"*")) // the pattern is well formed
 	for _, dir := range old {
+		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < time.Minute {
+			continue // another check may be about to lock it
+		}
 		if state, err := OpenState(dir); err == nil { // no check uses it
 			_ = removal.Tree(dir) // the next check removes what remains
 			state.Close()

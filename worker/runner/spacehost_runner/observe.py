@@ -198,13 +198,13 @@ class Observer:
             innermost = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
             self.report("A802", place, limit=f"{self.limit:g}", innermost=os.path.basename(innermost))
 
-    def attached(self, blocks: Any) -> None:
+    def attached(self, blocks: Any, path: str) -> None:
         """Runs after the app's manifest was sent."""
         self.started = True
         for name, place in self.missing.items():
             self.report("missing", place, name=name)
         if self.calls:
-            _thread.start_new_thread(observe_calls.plan, (self, blocks))
+            _thread.start_new_thread(observe_calls.plan, (self, blocks, path))
 
     def address(self, argument: str, value: Any) -> None:
         self.report("A604", self.here(), argument=argument, value=value)

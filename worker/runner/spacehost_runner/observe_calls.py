@@ -24,9 +24,9 @@ EVALUATION = 5.0  # seconds for all duration functions together
 PICTURES = {"a square picture": (1024, 1024), "a wide picture": (1280, 720), "a tall picture": (720, 1280)}
 
 
-def plan(observer: Observer, blocks: Any) -> None:
+def plan(observer: Observer, blocks: Any, path: str) -> None:
     """Sends the plan. It runs in a thread of its own, after the manifest."""
-    made: dict[str, Any] = {"endpoints": [], "durations": [], "skipped": []}
+    made: dict[str, Any] = {"path": path, "endpoints": [], "durations": [], "skipped": []}
     try:
         for number, fn in list(blocks.fns.items())[:MAX_ENDPOINTS]:
             with contextlib.suppress(Exception):
@@ -35,7 +35,7 @@ def plan(observer: Observer, blocks: Any) -> None:
     finally:
         payload = json.dumps(made, default=text).encode()
         if len(payload) > MAX_PLAN:
-            payload = json.dumps({"endpoints": [], "durations": made["durations"], "skipped": [{"name": "", "reason": "the inputs are too large"}]}).encode()
+            payload = json.dumps({"path": path, "endpoints": [], "durations": made["durations"], "skipped": [{"name": "", "reason": "the inputs are too large"}]}).encode()
         observer.state.send({"op": "plan"}, payload)
 
 

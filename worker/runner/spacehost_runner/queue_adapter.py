@@ -106,7 +106,7 @@ class QueueAdapter:
         self.state.adapters.append(self)
         self.state.send(self.report)
         if self.state.observer is not None:
-            self.state.observer.attached(self.blocks)
+            self.state.observer.attached(self.blocks, self.report["mount"] + self.report["prefix"])
 
     # The manifest, sent at attach
 

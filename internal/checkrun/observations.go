@@ -1,0 +1,318 @@
+package checkrun
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"spacehost/internal/check"
+	"spacehost/quota"
+	"spacehost/worker"
+)
+
+// observations collects what is observed of one start. Its methods may be called from any goroutine.
+type observations struct {
+	mu       sync.Mutex
+	stage    check.Stage // of what comes in now
+	took     time.Duration
+	facts    []staged
+	planned  chan struct{} // closed by setPlan
+	plan     worker.Plan
+	sentence struct{ lookedAt, notLookedAt []string } // of the calls
+}
+
+type staged struct {
+	worker.Observation
+	stage check.Stage
+}
+
+func newObservations() *observations {
+	return &observations{stage: check.StageRun, planned: make(chan struct{})}
+}
+
+func (o *observations) add(one worker.Observation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.facts = append(o.facts, staged{one, o.stage})
+}
+
+func (o *observations) setPlan(plan worker.Plan) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case <-o.planned: // of another app of this Space, which visitors do not reach
+	default:
+		o.plan = plan
+		close(o.planned)
+	}
+}
+
+// running begins stage call: the Space answers.
+func (o *observations) running(after time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stage, o.took = check.StageCall, after
+}
+
+func (o *observations) lookedAt(format string, args ...any) {
+	o.sentence.lookedAt = append(o.sentence.lookedAt, fmt.Sprintf(format, args...))
+}
+
+func (o *observations) notLookedAt(format string, args ...any) {
+	o.sentence.notLookedAt = append(o.sentence.notLookedAt, fmt.Sprintf(format, args...))
+}
+
+// call makes the calls of the plan. The last observations of a worker may arrive after the answer of its call.
+func (o *observations) call(ctx context.Context, options Options, url string) {
+	ctx, cancel := context.WithTimeout(ctx, options.CallsTimeout)
+	defer cancel()
+	select {
+	case <-o.planned:
+	case <-time.After(planTimeout):
+		o.notLookedAt("The calls: the runner made no plan of them within %s.", planTimeout)
+		return
+	case <-ctx.Done():
+		return
+	}
+	o.mu.Lock()
+	plan := o.plan
+	o.mu.Unlock()
+	for _, one := range plan.Skipped {
+		o.notLookedAt("%s was not called: %s.", one.Name, one.Reason)
+	}
+	c := caller{base: url + plan.Path}
+	made := 0
+	for _, endpoint := range plan.Endpoints {
+		if ctx.Err() != nil {
+			o.notLookedAt("/%s was not called: the calls took %s together; raise --calls-timeout.", endpoint.Name, options.CallsTimeout)
+			continue
+		}
+		made++
+		before := o.number()
+		o.outcome(endpoint, options, before, c.call(ctx, endpoint, options.CallTimeout))
+	}
+	if made > 0 {
+		o.lookedAt("%d endpoints were called once each, in a session of their own, on simulated GPUs.", made)
+		select {
+		case <-time.After(lateObservations):
+		case <-ctx.Done():
+		}
+	}
+}
+
+const (
+	planTimeout      = 20 * time.Second // the runner evaluates duration functions for 5 s at most
+	lateObservations = 200 * time.Millisecond
+)
+
+func (o *observations) number() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.facts)
+}
+
+// outcome records what a call has shown in addition to its observations. Exceptions after made-up values are warnings: the
+// function may rightly refuse them.
+func (o *observations) outcome(endpoint worker.PlannedCall, options Options, before int, end ended) {
+	switch {
+	case end.late:
+		o.notLookedAt("/%s did not end within %s; raise --call-timeout.", endpoint.Name, options.CallTimeout)
+	case end.err != nil:
+		o.notLookedAt("/%s could not be called: %v.", endpoint.Name, end.err)
+	case !end.success && end.words != "":
+		o.notLookedAt("/%s answered with an error of its own: %s", endpoint.Name, end.words)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := before; i < len(o.facts); i++ {
+		one := &o.facts[i]
+		if !endpoint.Given && (one.Rule == "G801" || one.Rule == "S801") {
+			one.Severity = string(check.Warning)
+		}
+		if one.Rule == "G802" && one.File == "" {
+			one.File, one.Line, one.Values["function"] = endpoint.File, endpoint.Line, endpoint.Name
+		}
+	}
+}
+
+// limit is the longest call that a visitor may request.
+type limit struct {
+	tier             quota.Tier
+	preset, hardware string
+}
+
+// addTo adds the findings of a start that ended with err to report.
+func (o *observations) addTo(report *check.Report, l limit, err error, called bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if fact, ok := buildFact(err); ok {
+		return report.Add(check.StageBuild, fact)
+	}
+	o.summarize(report, err, called)
+	var usage []worker.Observation
+	for _, one := range o.facts {
+		switch one.Rule {
+		case "simulated":
+			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s needs a real GPU (%s): %s", one.Values["function"], place(one.Observation), one.Values["message"]))
+		case "offline":
+			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s) downloads a file, which failed here with %s.", one.Values["function"], place(one.Observation), one.Values["exception"]))
+		case "missing":
+			report.LookedAt = append(report.LookedAt, fmt.Sprintf("The start reads the variable %s (%s), which is not set; give it with --secret or --variable.", one.Values["name"], place(one.Observation)))
+		case "C406":
+			usage = append(usage, one.Observation)
+		default:
+			if err := addFact(report, one.stage, fact(one.Observation)); err != nil {
+				return err
+			}
+		}
+	}
+	facts := append(usageFacts(usage), o.durationFacts(l)...)
+	if start := startError(err); start != nil && report.AtLeast(check.Error) == 0 && !slices.ContainsFunc(report.Findings, ofRun) {
+		values := map[string]string{"exception": "an error", "message": start.Reason}
+		if err := addFact(report, check.StageRun, check.Fact{Rule: "A801", Values: values}); err != nil {
+			return err
+		}
+	}
+	for _, one := range facts {
+		if err := addFact(report, check.StageCall, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ofRun(f check.Finding) bool { return f.Stage == check.StageRun && f.Severity != check.Info }
+
+func (o *observations) summarize(report *check.Report, err error, called bool) {
+	switch {
+	case err == nil:
+		report.LookedAt = append(report.LookedAt, fmt.Sprintf("The Space was started once on simulated GPUs and answered after %.1f s.", o.took.Seconds()))
+	case startError(err) != nil:
+		report.LookedAt = append(report.LookedAt, "The Space was started once on simulated GPUs and did not answer.")
+	}
+	report.LookedAt = append(report.LookedAt, o.sentence.lookedAt...)
+	report.NotLookedAt = append(report.NotLookedAt, o.sentence.notLookedAt...)
+	if err == nil && !called {
+		report.NotLookedAt = append(report.NotLookedAt, "The endpoints were not called; --call calls each of them once.")
+	}
+}
+
+func place(one worker.Observation) string {
+	return check.Finding{File: one.File, Line: one.Line}.Place()
+}
+
+func fact(one worker.Observation) check.Fact {
+	f := check.Fact{Rule: one.Rule, File: one.File, Line: one.Line, Values: one.Values}
+	if severity := check.Severity(one.Severity); slices.Contains([]check.Severity{check.Error, check.Warning, check.Info}, severity) {
+		f.Severity = severity
+	}
+	return f
+}
+
+// onceEach are rules of the Space as a whole: stage read names a line for them.
+var onceEach = []string{"A305", "A311"}
+
+// generic are rules about any exception. Another error of the same place explains it.
+var generic = []string{"A801", "B801", "G801", "S801", "H801"}
+
+// addFact adds one Fact, unless report explains it already. An unknown rule is a claim of the Space's code, and is dropped.
+func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
+	if _, known := check.RuleByID(f.Rule); !known {
+		return nil
+	}
+	same := func(found check.Finding) bool {
+		explained := found.Severity == check.Error && found.File == f.File && found.Line == f.Line && f.File != ""
+		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && explained
+	}
+	if slices.ContainsFunc(report.Findings, same) {
+		return nil
+	}
+	return report.Add(stage, f)
+}
+
+// usageFacts compares the declared with the used seconds of each function. Less than half is reported.
+func usageFacts(all []worker.Observation) (facts []check.Fact) {
+	type usage struct {
+		one            worker.Observation
+		declared, used float64
+		calls          int
+	}
+	functions := map[string]*usage{}
+	for _, one := range all {
+		declared, errDeclared := strconv.ParseFloat(one.Values["declared"], 64)
+		used, errUsed := strconv.ParseFloat(one.Values["used"], 64)
+		if errDeclared != nil || errUsed != nil {
+			continue
+		}
+		key := fmt.Sprintf("%s %s %d %g", one.Values["function"], one.File, one.Line, declared)
+		u := functions[key]
+		if u == nil {
+			u = &usage{one: one, declared: declared}
+			functions[key] = u
+		}
+		u.used, u.calls = max(u.used, used), u.calls+1
+	}
+	for _, key := range slices.Sorted(maps.Keys(functions)) {
+		u := functions[key]
+		suggested := max(5, 5*math.Ceil(2*u.used/5))
+		if u.used >= u.declared/2 || suggested >= u.declared {
+			continue
+		}
+		calls := "1 call"
+		if u.calls > 1 {
+			calls = fmt.Sprintf("%d calls", u.calls)
+		}
+		facts = append(facts, check.Fact{Rule: "C406", File: u.one.File, Line: u.one.Line, Values: map[string]string{
+			"function": u.one.Values["function"], "declared": number(u.declared), "used": fmt.Sprintf("%.1f", u.used), "calls": calls, "suggested": number(suggested),
+		}})
+	}
+	return facts
+}
+
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+// durationFacts compares what duration functions return with the longest call of the tier. The usual inputs above the limit
+// are an error: each visitor of the tier is refused.
+func (o *observations) durationFacts(l limit) (facts []check.Fact) {
+	for _, d := range o.plan.Durations {
+		if d.Longest == nil || l.tier.Unlimited {
+			continue
+		}
+		factor, words := l.factor(d.Size)
+		allowed := l.tier.LongestCall().Seconds()
+		if factor**d.Longest <= allowed {
+			continue
+		}
+		f := check.Fact{Rule: "H407", File: d.File, Line: d.Line, Values: map[string]string{
+			"function": d.Function, "seconds": number(*d.Longest), "inputs": d.Inputs, "factor": words, "requested": number(factor * *d.Longest),
+			"tier": l.tier.Name, "limit": number(allowed), "preset": l.preset,
+		}}
+		if d.Inputs == "" {
+			f.Values["inputs"] = "the usual inputs"
+		}
+		if d.Usual != nil && factor**d.Usual > allowed {
+			f.Severity = check.Error
+			f.Values["seconds"], f.Values["requested"], f.Values["inputs"] = number(*d.Usual), number(factor**d.Usual), "the usual inputs"
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+// factor returns by how much a request exceeds the returned seconds (spaces 0.51.3, zero/client.py, get_duration_seconds:
+// duration_factor for all sizes but xlarge; ZeroGPU counts xlarge twice).
+func (l limit) factor(size string) (factor float64, words string) {
+	switch {
+	case strings.EqualFold(size, "xlarge"):
+		return 2, "of size xlarge "
+	case l.hardware == "h200":
+		return 1, ""
+	}
+	return 1.5, "on an RTX PRO 6000 "
+}
