@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
 )
 
@@ -112,7 +113,12 @@ func (o Observation) printable() Observation {
 	return o
 }
 
+var apiPath = lazyregexp.New(`^(/[A-Za-z0-9._~-]+)*$`)
+
 func (p Plan) printable() Plan {
+	if !apiPath.MatchString(p.Path) { // it continues an address
+		p.Path = ""
+	}
 	for i, e := range p.Endpoints {
 		p.Endpoints[i].Name = printable.Reason(e.Name)
 		p.Endpoints[i].File, p.Endpoints[i].Line = placeInSpace(e.File, e.Line)

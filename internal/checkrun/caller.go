@@ -110,7 +110,7 @@ func readStream(stream io.Reader) (end ended, err error) {
 		switch m.Msg {
 		case "process_completed":
 			end.success = m.Success
-			if m.Output.Error != nil && m.Output.Title != "Error" && m.Output.Title != "ZeroGPU worker error" {
+			if m.Output.Error != nil && m.Output.Title != "" { // of gr.Error (gradio 6.31.0, utils.py, error_payload)
 				end.words = printable.Reason(strings.TrimSpace(m.Output.Title + ": " + *m.Output.Error))
 			}
 			return end, nil

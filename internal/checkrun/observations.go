@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"spacehost/internal/check"
+	"spacehost/internal/printable"
 	"spacehost/quota"
 	"spacehost/worker"
 )
@@ -98,7 +99,7 @@ func (o *observations) call(ctx context.Context, options Options, url string) {
 		o.outcome(endpoint, options, before, c.call(ctx, endpoint, options.CallTimeout))
 	}
 	if made > 0 {
-		o.lookedAt("%d endpoints were called once each, in a session of their own, on simulated GPUs.", made)
+		o.lookedAt("Endpoints called once each on simulated GPUs, in sessions of their own: %d.", made)
 		select {
 		case <-time.After(lateObservations):
 		case <-ctx.Done():
@@ -125,7 +126,7 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 		o.notLookedAt("/%s did not end within %s; raise --call-timeout.", endpoint.Name, options.CallTimeout)
 	case end.err != nil:
 		o.notLookedAt("/%s could not be called: %v.", endpoint.Name, end.err)
-	case !end.success && end.words != "":
+	case end.words != "" && o.number() == before:
 		o.notLookedAt("/%s answered with an error of its own: %s", endpoint.Name, end.words)
 	}
 	o.mu.Lock()
@@ -135,7 +136,7 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 		if !endpoint.Given && (one.Rule == "G801" || one.Rule == "S801") {
 			one.Severity = string(check.Warning)
 		}
-		if one.Rule == "G802" && one.File == "" {
+		if one.File == "" && slices.Contains([]string{"G801", "G802", "S801"}, one.Rule) { // the host, or a library, has seen it
 			one.File, one.Line, one.Values["function"] = endpoint.File, endpoint.Line, endpoint.Name
 		}
 	}
@@ -172,9 +173,12 @@ func (o *observations) addTo(report *check.Report, l limit, err error, called bo
 			}
 		}
 	}
-	facts := append(usageFacts(usage), o.durationFacts(l)...)
+	var facts []check.Fact
+	if called {
+		facts = append(usageFacts(usage), o.durationFacts(l)...)
+	}
 	if start := startError(err); start != nil && report.AtLeast(check.Error) == 0 && !slices.ContainsFunc(report.Findings, ofRun) {
-		values := map[string]string{"exception": "an error", "message": start.Reason}
+		values := map[string]string{"reason": exitReason(start)}
 		if err := addFact(report, check.StageRun, check.Fact{Rule: "A801", Values: values}); err != nil {
 			return err
 		}
@@ -185,6 +189,15 @@ func (o *observations) addTo(report *check.Report, l limit, err error, called bo
 		}
 	}
 	return nil
+}
+
+// exitReason returns the reason of an exit that no observation explains, with the last line of the app: that of sys.exit("...").
+func exitReason(start *worker.StartError) string {
+	reason := strings.TrimSuffix(start.Reason, ".")
+	if n := len(start.Tail); n > 0 {
+		reason += fmt.Sprintf(", its last line is %q", printable.Reason(start.Tail[n-1]))
+	}
+	return reason
 }
 
 func ofRun(f check.Finding) bool { return f.Stage == check.StageRun && f.Severity != check.Info }
@@ -221,22 +234,30 @@ var onceEach = []string{"A305", "A311"}
 // generic are rules about any exception. Another error of the same place explains it.
 var generic = []string{"A801", "B801", "G801", "S801", "H801"}
 
+// explains are the findings of a file after which an observation is no news.
+var explains = map[string][]string{"H801": {"H402", "H403", "H404", "H405"}, "E301": {"E304"}}
+
 // addFact adds one Fact, unless report explains it already. An unknown rule is a claim of the Space's code, and is dropped.
 func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
-	if _, known := check.RuleByID(f.Rule); !known {
+	rule, known := check.RuleByID(f.Rule)
+	if !known {
 		return nil
 	}
-	same := func(found check.Finding) bool {
-		explained := found.Severity == check.Error && found.File == f.File && found.Line == f.Line && f.File != ""
-		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && explained
+	explained := func(found check.Finding) bool {
+		here := found.Severity == check.Error && found.File == f.File && found.Line == f.Line && f.File != ""
+		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && here ||
+			found.File == f.File && slices.Contains(explains[f.Rule], found.ID)
 	}
-	if slices.ContainsFunc(report.Findings, same) {
+	if slices.ContainsFunc(report.Findings, explained) {
 		return nil
+	}
+	if !slices.Contains(rule.Stages, stage) { // a plan arrives while the start ends
+		stage = rule.Stages[0]
 	}
 	return report.Add(stage, f)
 }
 
-// usageFacts compares the declared with the used seconds of each function. Less than half is reported.
+// usageFacts compares the declared with the used seconds of each function. A much too long declaration is reported.
 func usageFacts(all []worker.Observation) (facts []check.Fact) {
 	type usage struct {
 		one            worker.Observation
@@ -261,7 +282,7 @@ func usageFacts(all []worker.Observation) (facts []check.Fact) {
 	for _, key := range slices.Sorted(maps.Keys(functions)) {
 		u := functions[key]
 		suggested := max(5, 5*math.Ceil(2*u.used/5))
-		if u.used >= u.declared/2 || suggested >= u.declared {
+		if u.declared < leastDeclared || suggested > u.declared/2 {
 			continue
 		}
 		calls := "1 call"
@@ -274,6 +295,9 @@ func usageFacts(all []worker.Observation) (facts []check.Fact) {
 	}
 	return facts
 }
+
+// leastDeclared is the shortest declaration that is worth a finding, in seconds.
+const leastDeclared = 20
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 

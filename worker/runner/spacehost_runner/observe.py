@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 MAX_FACTS = 200  # of one process
 PIPE_BUF = 4096  # bytes that a pipe writes atomically (pipe(7))
 
+REFUSAL = "CUDA has been initialized before importing"  # spaces 0.51.3, zero/__init__.py
+FIRST_USE = "CUDA was first used"  # cuda_order.py
 LOW_LEVEL = "Low-level CUDA init"  # spaces 0.51.3, zero/torch/patching.py
 CUDA_RESULT = "the GPU function returns or yields a tensor on cuda"  # fake_cuda_results.py
 
-# Classes of errors that a download without a network raises: huggingface_hub, httpx, requests, urllib, socket.
-DOWNLOADS = (
-    "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError", "SSLError",
-    "MaxRetryError", "HfHubHTTPError", "URLError", "gaierror",
+# Classes of errors of connections: huggingface_hub, httpx, requests, urllib, socket.
+CONNECTIONS = (
+    "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError",
+    "SSLError", "MaxRetryError", "HfHubHTTPError", "URLError", "gaierror",
 )
 OFFLINE = ("We couldn't connect to", "Failed to resolve", "Max retries exceeded", "Temporary failure in name resolution")
 
@@ -48,11 +50,17 @@ class Observer:
         self.main = _thread.get_ident()
         self.tasks: dict[str, Task] = {}  # by the taskId of spaces
         self.running = _thread._local()  # .task: the GPU function whose worker this thread starts
+        self.task: Task | None = None  # the function of this worker: it runs no other
+        self.handlers: list[Any] = []  # functions of the app that Gradio calls, without GPU functions
         self.leases: dict[str, tuple[str, float]] = {}  # by allow token: task and time of the grant
         self.examples: list[Any] = []  # gradio.helpers.Examples
         self.caching = 0  # runs of Examples.cache
         self.missing: dict[str, tuple[str, int]] = {}  # variables that the app's own code did not find
         self.pipe: tuple[int, int] | None = None
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.task = getattr(self.running, "task", None)
 
     # Reports
 
@@ -131,13 +139,15 @@ class Observer:
         elif getattr(type(error), "__module__", "").partition(".")[0] == "gradio":
             return  # gr.Error is an answer to the visitor; "ZeroGPU worker error" was observed in the worker
         elif CUDA_RESULT in words:
-            task = self.current()
-            self.report("G315", task.returns() if task else place, function=task.name if task else "the GPU function")
+            if (task := self.task) is not None:
+                self.report("G315", task.returns(), function=task.name)
+        elif task := self.failed_duration(further):
+            self.report("H801", task.place(), function=task.name, exception=kind, message=words)
         elif NOTE in words or any(NOTE in note for note in getattr(error, "__notes__", ())):
             self.report("simulated", place, function=function, message=words)
         elif LOW_LEVEL in words:
             self.report("F308", place, function=function, role="called", what="uses CUDA", exception=kind)
-        elif is_download(error):
+        elif is_connection(error):
             self.report("offline", place, function=function, exception=kind)
         elif unpicklable(error, further):
             self.report("G312", place, function=function, message=words)
@@ -146,8 +156,8 @@ class Observer:
 
     def ended(self, error: BaseException, place: tuple[str, int], further: list[Any], kind: str, words: str) -> None:
         """Reports the exception that ends the start."""
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            return
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) or REFUSAL in words or FIRST_USE in words:
+            return  # the last two were reported by cuda
         if isinstance(error, ModuleNotFoundError) and error.name:
             top = error.name.partition(".")[0]
             known = os.path.exists(os.path.join(self.root, top)) or os.path.exists(os.path.join(self.root, top + ".py"))
@@ -164,16 +174,28 @@ class Observer:
             else:
                 self.report("F309", place, call=called(further))
             return
-        if is_download(error):
+        if is_connection(error):
             self.report("A803", place, exception=kind, message=words)
             return
         if kind in ("TypeError", "AttributeError") and about_gradio(words, further):
             self.report("B801", place, message=words, version=version_of("gradio"))
             return
-        self.report("A801", place, exception=kind, message=words)
+        self.report("A801", place, reason=f"{kind}: {words}" if words else kind)
 
-    def current(self) -> Task | None:
-        return getattr(self.running, "task", None)
+    def failed_duration(self, further: list[Any]) -> Task | None:
+        """Returns the GPU function whose duration spaces could not compute."""
+        for frame in further:
+            if frame.f_globals.get("__name__") == "spaces.zero.wrappers" and frame.f_code.co_name in ("static_duration", "process_duration"):
+                return self.tasks.get(str(frame.f_back.f_locals.get("task_id"))) if frame.f_back is not None else None
+        return None
+
+    def reader(self, name: str, names: dict[str, Any]) -> str:
+        """Returns a handler that reads the global, "" without one."""
+        for function in self.handlers:
+            code = getattr(function, "__code__", None)
+            if code is not None and name in code.co_names and getattr(function, "__globals__", None) is names:
+                return str(function.__name__)
+        return ""
 
     # The start
 
@@ -199,8 +221,13 @@ class Observer:
             self.report("A802", place, limit=f"{self.limit:g}", innermost=os.path.basename(innermost))
 
     def attached(self, blocks: Any, path: str) -> None:
-        """Runs after the app's manifest was sent."""
+        """Runs when the app is about to receive visitors."""
         self.started = True
+        decorated = [task.function for task in self.tasks.values()]
+        for fn in getattr(blocks, "fns", {}).values():
+            function = getattr(fn, "fn", None)
+            if function is not None and not any(observe_calls.is_wrapper(function, one) for one in decorated):
+                self.handlers.append(function)
         for name, place in self.missing.items():
             self.report("missing", place, name=name)
         if self.calls:
@@ -248,12 +275,12 @@ def version_of(package: str) -> str:
     return str(getattr(sys.modules.get(package), "__version__", "?"))
 
 
-def is_download(error: BaseException | None) -> bool:
-    """Reports whether error, or what it was raised from, is a failed download."""
+def is_connection(error: BaseException | None) -> bool:
+    """Reports whether error, or what it was raised from, is a failed connection."""
     for _ in range(8):
         if error is None:
             return False
-        if type(error).__name__ in DOWNLOADS or any(words in str(error) for words in OFFLINE):
+        if type(error).__name__ in CONNECTIONS or any(words in str(error) for words in OFFLINE):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -343,7 +370,7 @@ def _watch_environment(observer: Observer) -> None:
         except KeyError:
             if not observer.state.forked and not observer.started and isinstance(key, str):
                 frame: Any = sys._getframe(1)
-                while frame is not None and frame.f_globals.get("__name__") in ("os", "_collections_abc"):
+                while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc", "_collections_abc"):
                     frame = frame.f_back
                 if frame is not None and (name := observer.own(frame.f_code.co_filename)):
                     observer.missing.setdefault(key[:100], (name, frame.f_lineno))
@@ -434,8 +461,8 @@ def _without_visitor(observer: Observer, task: Task) -> None:
 
 
 def _patch_wrappers(observer: Observer, module: Any) -> None:
-    """Observes the exceptions of GPU functions, in their worker."""
-    original = module.exception_result
+    """Observes the exceptions and the globals of GPU functions, in their worker."""
+    original, init = module.exception_result, module.worker_init
 
     @functools.wraps(original)
     def exception_result(error: Exception) -> Any:
@@ -443,7 +470,41 @@ def _patch_wrappers(observer: Observer, module: Any) -> None:
             observer.exception(error, "gpu")
         return original(error)
 
-    module.exception_result = exception_result
+    @functools.wraps(init)
+    def worker_init(*args: Any, **options: Any) -> Any:
+        result = init(*args, **options)
+        with contextlib.suppress(Exception):
+            results = options["res_queue"] if "res_queue" in options else args[0]
+            _compare_globals(observer, module, results)
+        return result
+
+    module.exception_result, module.worker_init = exception_result, worker_init
+
+
+def _compare_globals(observer: Observer, module: Any, results: Any) -> None:
+    """Reports globals that a GPU function has changed and a handler in the Space's process reads. It runs in a new worker."""
+    task, put = observer.task, results.put
+    if task is None:
+        return
+    names = task.function.__globals__
+    before = {name: state(value) for name, value in names.items()}
+
+    def put_and_compare(result: Any) -> None:
+        if isinstance(result, module.OkResult):
+            with contextlib.suppress(Exception):
+                for name, value in names.items():
+                    if before.get(name) != state(value) and (reader := observer.reader(name, names)):
+                        observer.report("B802", task.place(), function=task.name, name=name, reader=reader)
+        put(result)
+
+    results.put = put_and_compare
+
+
+def state(value: Any) -> Any:
+    """Returns what tells a changed value of a global from an unchanged one."""
+    if isinstance(value, (list, dict, set)):
+        return id(value), len(value)
+    return value if isinstance(value, (int, float, str, bytes, bool, type(None))) else id(value)
 
 
 def _patch_examples(observer: Observer, module: Any) -> None:

@@ -25,7 +25,7 @@ PICTURES = {"a square picture": (1024, 1024), "a wide picture": (1280, 720), "a 
 
 
 def plan(observer: Observer, blocks: Any, path: str) -> None:
-    """Sends the plan. It runs in a thread of its own, after the manifest."""
+    """Sends the plan. It runs in a thread of its own."""
     made: dict[str, Any] = {"path": path, "endpoints": [], "durations": [], "skipped": []}
     try:
         for number, fn in list(blocks.fns.items())[:MAX_ENDPOINTS]:
@@ -216,7 +216,7 @@ def _durations(observer: Observer, made: dict[str, Any], blocks: Any) -> None:
     """Evaluates each duration function of a GPU function that is an endpoint itself."""
     until, reached = time.monotonic() + EVALUATION, set()
     for fn in blocks.fns.values():
-        task = next((task for task in observer.tasks.values() if callable(task.duration) and _is(fn.fn, task.function)), None)
+        task = next((task for task in observer.tasks.values() if callable(task.duration) and is_wrapper(fn.fn, task.function)), None)
         if task is None:
             continue
         reached.add(id(task))
@@ -229,7 +229,8 @@ def _durations(observer: Observer, made: dict[str, Any], blocks: Any) -> None:
             made["skipped"].append({"name": task.name, "reason": "its duration function gets values that no component gives"})
 
 
-def _is(function: Any, wanted: Any) -> bool:
+def is_wrapper(function: Any, wanted: Any) -> bool:
+    """Reports whether function is wanted, or wraps it (functools.wraps)."""
     for _ in range(20):
         if function is wanted:
             return True
