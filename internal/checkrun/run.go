@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/internal/build"
 	"spacehost/internal/check"
 	"spacehost/internal/config"
@@ -90,7 +91,7 @@ func Run(ctx context.Context, o Options, report *check.Report) error {
 
 // settings returns those of a host for this Space alone. Its visitor is never refused: the limits of o.Tier are computed.
 func (o *Options) settings() (s config.Settings, tier quota.Tier, err error) {
-	orDefault(&o.Hardware, config.AutoHardware)
+	orDefault(&o.Hardware, gpu.AutoHardware)
 	orDefault(&o.Preset, config.DefaultPreset)
 	orDefault(&o.Tier, "free")
 	if o.CallTimeout == 0 {

@@ -49,7 +49,7 @@ type Host struct {
 	payer      *payer.Rule
 	inventory  gpu.Inventory
 	pool       *gpu.Pool
-	visibleGPU *config.Hardware // the GPU that a Space sees outside its GPU functions; nil: no ZeroGPU
+	visibleGPU *gpu.Hardware // the GPU that a Space sees outside its GPU functions; nil: no ZeroGPU
 	processes  *proctree.Processes
 	broker     *lease.Broker
 	device     *deviceapi.API
