@@ -101,14 +101,8 @@ func (r HoldRequest) requested() (time.Duration, error) {
 	if r.Declared <= 0 || r.Factor < 1 || r.Lease == "" || r.Identity == "" {
 		return 0, fmt.Errorf("hold for lease %q of %q: declared %v x %d", r.Lease, r.Identity, r.Declared, r.Factor)
 	}
-	return r.Tier.Cost(r.Declared, r.Factor)
-}
-
-// Cost returns the time that a call of this declared duration and size factor (see Factor) reserves. Its error is an
-// *IllegalDurationError if the tier never grants such a call.
-func (t Tier) Cost(declared time.Duration, factor int) (time.Duration, error) {
-	requested := multiply(ceil(declared, time.Millisecond), factor)
-	if longest := t.LongestCall(); !t.Unlimited && requested > longest {
+	requested := multiply(ceil(r.Declared, time.Millisecond), r.Factor)
+	if longest := r.Tier.LongestCall(); !r.Tier.Unlimited && requested > longest {
 		return 0, &IllegalDurationError{Requested: requested, Longest: longest}
 	}
 	return requested, nil

@@ -117,7 +117,7 @@ func TestCheckIDs(t *testing.T) {
 	if got, err := CheckIDs([]string{"f315,A1", "B"}); err != nil || strings.Join(got, " ") != "F315 A1 B" {
 		t.Errorf("got %v, %v", got, err)
 	}
-	for id, want := range map[string]string{"F314": "did you mean F315?", "Q": "lists all"} {
+	for id, want := range map[string]string{"A211": "did you mean A201?", "Q": "lists all"} {
 		if _, err := CheckIDs([]string{id}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", id, err, want)
 		}

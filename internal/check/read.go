@@ -142,7 +142,19 @@ func (r *Report) readApp(ctx context.Context, found *space.Checked, o Options) e
 	r.LookedAt = append(r.LookedAt, out.LookedAt...)
 	r.NotLookedAt = append(r.NotLookedAt, out.NotLookedAt...)
 	r.Ignores = append(r.Ignores, out.Ignores...)
+	if r.Inventory = out.Inventory; r.Inventory != nil {
+		out.Facts = append(out.Facts, DurationFacts(r.Inventory.GPUFunctions, o.limits())...)
+	}
 	return r.Add(StageRead, out.Facts...)
+}
+
+// limits returns the durations that the tiers refuse.
+func (o Options) limits() DurationLimits {
+	limits := DurationLimits{Preset: o.Tiers.Preset, Tier: o.Tier, Hardware: o.Hardware.Name, Factor: max(1, o.Hardware.DurationFactor), SizeFactor: quota.Factor}
+	for _, tier := range o.Tiers.All {
+		limits.Tiers = append(limits.Tiers, TierLimit{Name: tier.Name, Seconds: tier.LongestCall().Seconds(), Unlimited: tier.Unlimited})
+	}
+	return limits
 }
 
 // isOtherSDK reports whether README.md asks for another SDK than Gradio.

@@ -18,6 +18,8 @@ type Report struct {
 	// Stop is the error with which `spacehost run` would refuse the Space: a *space.ConfigError or *space.AppFileError. The
 	// Findings describe it too.
 	Stop error `json:"-"`
+	// Inventory is what stage read knows about the app, for the later stages; nil if the app file could not be read.
+	Inventory *Inventory `json:"-"`
 	// Ignores are the comments that exclude findings. Apply uses them.
 	Ignores []Ignore `json:"-"`
 	// Ignored and Known are the numbers of findings that Apply removed because of comments and of the baseline.
