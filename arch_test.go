@@ -16,7 +16,7 @@ import (
 var rooms = map[string][]string{
 	"":                               {},
 	"cmd/spacehost":                  {"internal/checkcli", "internal/cli", "internal/sandbox"},
-	"internal/cli":                   {"gpu", "gpu/nvml", "internal/build", "internal/check", "internal/checkcli", "internal/doctor", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/space", "internal/usage", "internal/version", "internal/views", "migrations"},
+	"internal/cli":                   {"gpu", "gpu/nvml", "internal/build", "internal/check", "internal/checkcli", "internal/checkrun", "internal/doctor", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/space", "internal/usage", "internal/version", "internal/views", "migrations"},
 	"internal/config":                {"gpu", "gpu/nvml", "internal/egress", "internal/lazyregexp", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
 	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/egress", "internal/feature", "internal/hubapi", "internal/identity", "internal/lazyregexp", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
 	"internal/payer":                 {"internal/identity", "internal/people", "internal/token", "internal/web", "queue", "quota", "server"},
@@ -45,7 +45,7 @@ var rooms = map[string][]string{
 	"internal/checkcli":              {"gpu", "internal/check", "internal/printable", "internal/space", "internal/usage", "internal/version", "quota"},
 	"internal/usage":                 {},
 	"internal/version":               {"internal/usage"},
-	"internal/checkrun":              {"gpu", "internal/build", "internal/check", "internal/config", "internal/host", "internal/printable", "quota", "worker"},
+	"internal/checkrun":              {"gpu", "internal/build", "internal/check", "internal/config", "internal/host", "internal/printable", "worker"},
 	"internal/doctor":                {"gpu", "internal/sandbox"},
 	"internal/failpoint":             {},
 	"migrations":                     {"internal/failpoint"},

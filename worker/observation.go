@@ -49,14 +49,12 @@ type PlannedCall struct {
 
 // Duration is what the duration function of a GPU function returns, in seconds before any factor.
 type Duration struct {
-	Function   string   `json:"function"`
-	Size       string   `json:"size"`
-	File       string   `json:"file"`
-	Line       int      `json:"line"`
-	Usual      *float64 `json:"usual"`   // for the values of the PlannedCall; nil: no number
-	Longest    *float64 `json:"longest"` // for the extremes of the inputs
-	Inputs     string   `json:"inputs"`  // of Longest
-	Incomplete bool     `json:"incomplete"`
+	Function string            `json:"function"`
+	Size     string            `json:"size"`
+	File     string            `json:"file"`
+	Line     int               `json:"line"`
+	Longest  float64           `json:"longest"` // at the extremes of the inputs
+	Inputs   map[string]string `json:"inputs"`  // of Longest, those that differ from the values of the PlannedCall
 }
 
 // Skipped is an endpoint or a function without a call, with the reason.
@@ -103,14 +101,18 @@ func (s *session) plan(payload []byte) error {
 func (o Observation) printable() Observation {
 	o.Rule, o.Severity = printable.Reason(o.Rule), printable.Reason(o.Severity)
 	o.File, o.Line = placeInSpace(o.File, o.Line)
+	o.Values = printableValues(o.Values)
+	return o
+}
+
+func printableValues(all map[string]string) map[string]string {
 	values := map[string]string{}
-	for name, value := range o.Values {
+	for name, value := range all {
 		if len(values) < maxValueNames {
 			values[printable.Reason(name)] = printable.Reason(value)
 		}
 	}
-	o.Values = values
-	return o
+	return values
 }
 
 var apiPath = lazyregexp.New(`^(/[A-Za-z0-9._~-]+)*$`)
@@ -125,7 +127,7 @@ func (p Plan) printable() Plan {
 	}
 	for i, d := range p.Durations {
 		one := &p.Durations[i]
-		one.Function, one.Size, one.Inputs = printable.Reason(d.Function), printable.Reason(d.Size), printable.Reason(d.Inputs)
+		one.Function, one.Size, one.Inputs = printable.Reason(d.Function), printable.Reason(d.Size), printableValues(d.Inputs)
 		one.File, one.Line = placeInSpace(d.File, d.Line)
 	}
 	for i, s := range p.Skipped {

@@ -143,13 +143,14 @@ func (r *Report) readApp(ctx context.Context, found *space.Checked, o Options) e
 	r.NotLookedAt = append(r.NotLookedAt, out.NotLookedAt...)
 	r.Ignores = append(r.Ignores, out.Ignores...)
 	if r.Inventory = out.Inventory; r.Inventory != nil {
-		out.Facts = append(out.Facts, DurationFacts(r.Inventory.GPUFunctions, o.limits())...)
+		out.Facts = append(out.Facts, DurationFacts(r.Inventory.GPUFunctions, o.Limits())...)
 	}
 	return r.Add(StageRead, out.Facts...)
 }
 
 // limits returns the durations that the tiers refuse.
-func (o Options) limits() DurationLimits {
+// Limits returns what durations are compared with.
+func (o Options) Limits() DurationLimits {
 	limits := DurationLimits{Preset: o.Tiers.Preset, Tier: o.Tier, Hardware: o.Hardware.Name, Factor: max(1, o.Hardware.DurationFactor), SizeFactor: quota.Factor}
 	for _, tier := range o.Tiers.All {
 		limits.Tiers = append(limits.Tiers, TierLimit{Name: tier.Name, Seconds: tier.LongestCall().Seconds(), Unlimited: tier.Unlimited})

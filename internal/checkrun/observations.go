@@ -13,7 +13,6 @@ import (
 
 	"spacehost/internal/check"
 	"spacehost/internal/printable"
-	"spacehost/quota"
 	"spacehost/worker"
 )
 
@@ -76,7 +75,7 @@ func (o *observations) call(ctx context.Context, options Options, url string) {
 	select {
 	case <-o.planned:
 	case <-time.After(planTimeout):
-		o.notLookedAt("The calls: the runner made no plan of them within %s.", planTimeout)
+		o.notLookedAt("its calls, because the runner made no plan of them within %s", planTimeout)
 		return
 	case <-ctx.Done():
 		return
@@ -85,13 +84,13 @@ func (o *observations) call(ctx context.Context, options Options, url string) {
 	plan := o.plan
 	o.mu.Unlock()
 	for _, one := range plan.Skipped {
-		o.notLookedAt("%s was not called: %s.", one.Name, one.Reason)
+		o.notLookedAt("%s: %s", one.Name, one.Reason)
 	}
 	c := caller{base: url + plan.Path}
 	made := 0
 	for _, endpoint := range plan.Endpoints {
 		if ctx.Err() != nil {
-			o.notLookedAt("/%s was not called: the calls took %s together; raise --calls-timeout.", endpoint.Name, options.CallsTimeout)
+			o.notLookedAt("/%s, because the calls took %s together (--calls-timeout)", endpoint.Name, options.CallsTimeout)
 			continue
 		}
 		made++
@@ -99,7 +98,7 @@ func (o *observations) call(ctx context.Context, options Options, url string) {
 		o.outcome(endpoint, options, before, c.call(ctx, endpoint, options.CallTimeout))
 	}
 	if made > 0 {
-		o.lookedAt("Endpoints called once each on simulated GPUs, in sessions of their own: %d.", made)
+		o.lookedAt("%s on simulated GPUs, each in a session of its own", calls(made))
 		select {
 		case <-time.After(lateObservations):
 		case <-ctx.Done():
@@ -123,11 +122,11 @@ func (o *observations) number() int {
 func (o *observations) outcome(endpoint worker.PlannedCall, options Options, before int, end ended) {
 	switch {
 	case end.late:
-		o.notLookedAt("/%s did not end within %s; raise --call-timeout.", endpoint.Name, options.CallTimeout)
+		o.notLookedAt("/%s, which did not end within %s (--call-timeout)", endpoint.Name, options.CallTimeout)
 	case end.err != nil:
-		o.notLookedAt("/%s could not be called: %v.", endpoint.Name, end.err)
+		o.notLookedAt("/%s: %v", endpoint.Name, end.err)
 	case end.words != "" && o.number() == before:
-		o.notLookedAt("/%s answered with an error of its own: %s", endpoint.Name, end.words)
+		o.notLookedAt("the result of /%s, which refuses the values of the check: %s", endpoint.Name, end.words)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -142,29 +141,34 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 	}
 }
 
-// limit is the longest call that a visitor may request.
-type limit struct {
-	tier             quota.Tier
-	preset, hardware string
-}
-
 // addTo adds the findings of a start that ended with err to report.
-func (o *observations) addTo(report *check.Report, l limit, err error, called bool) error {
+func (o *observations) addTo(report *check.Report, limits check.DurationLimits, err error, called bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if fact, ok := buildFact(err); ok {
-		return report.Add(check.StageBuild, fact)
+		for i, found := range report.Findings {
+			if found.ID == "A202" && found.File == fact.File && found.Line == fact.Line {
+				report.Findings[i].Severity = check.Error // the build has shown it
+			}
+		}
+		return addFact(report, check.StageBuild, fact)
+	}
+	if err == nil || startError(err) != nil {
+		report.Performed = append(report.Performed, check.StageRun)
+	}
+	if err == nil && called {
+		report.Performed = append(report.Performed, check.StageCall)
 	}
 	o.summarize(report, err, called)
 	var usage []worker.Observation
 	for _, one := range o.facts {
 		switch one.Rule {
 		case "simulated":
-			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s needs a real GPU (%s): %s", one.Values["function"], place(one.Observation), one.Values["message"]))
+			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s), which needs a real GPU: %s", one.Values["function"], place(one.Observation), one.Values["message"]))
 		case "offline":
-			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s) downloads a file, which failed here with %s.", one.Values["function"], place(one.Observation), one.Values["exception"]))
+			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s), whose connection failed here with %s", one.Values["function"], place(one.Observation), one.Values["exception"]))
 		case "missing":
-			report.LookedAt = append(report.LookedAt, fmt.Sprintf("The start reads the variable %s (%s), which is not set; give it with --secret or --variable.", one.Values["name"], place(one.Observation)))
+			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("the start with the variable %s (%s), which is not set (--secret, --variable)", one.Values["name"], place(one.Observation)))
 		case "C406":
 			usage = append(usage, one.Observation)
 		default:
@@ -175,7 +179,7 @@ func (o *observations) addTo(report *check.Report, l limit, err error, called bo
 	}
 	var facts []check.Fact
 	if called {
-		facts = append(usageFacts(usage), o.durationFacts(l)...)
+		facts = append(usageFacts(usage), o.durationFacts(limits)...)
 	}
 	if start := startError(err); start != nil && report.AtLeast(check.Error) == 0 && !slices.ContainsFunc(report.Findings, ofRun) {
 		values := map[string]string{"reason": exitReason(start)}
@@ -205,14 +209,14 @@ func ofRun(f check.Finding) bool { return f.Stage == check.StageRun && f.Severit
 func (o *observations) summarize(report *check.Report, err error, called bool) {
 	switch {
 	case err == nil:
-		report.LookedAt = append(report.LookedAt, fmt.Sprintf("The Space was started once on simulated GPUs and answered after %.1f s.", o.took.Seconds()))
+		report.LookedAt = append(report.LookedAt, fmt.Sprintf("one start on simulated GPUs, which took %.1f s", o.took.Seconds()))
 	case startError(err) != nil:
-		report.LookedAt = append(report.LookedAt, "The Space was started once on simulated GPUs and did not answer.")
+		report.LookedAt = append(report.LookedAt, "one start on simulated GPUs, which failed")
 	}
 	report.LookedAt = append(report.LookedAt, o.sentence.lookedAt...)
 	report.NotLookedAt = append(report.NotLookedAt, o.sentence.notLookedAt...)
-	if err == nil && !called {
-		report.NotLookedAt = append(report.NotLookedAt, "The endpoints were not called; --call calls each of them once.")
+	if err != nil && called {
+		report.NotLookedAt = append(report.NotLookedAt, "its calls, because the start failed")
 	}
 }
 
@@ -235,7 +239,12 @@ var onceEach = []string{"A305", "A311"}
 var generic = []string{"A801", "B801", "G801", "S801", "H801"}
 
 // explains are the findings of a file after which an observation is no news.
-var explains = map[string][]string{"H801": {"H402", "H403", "H404", "H405"}, "E301": {"E304"}}
+var explains = map[string][]string{
+	"H801": {"H402", "H403", "H404", "H405"}, "E301": {"E301", "E304"}, "C508": {"C504"}, "A207": {"A202"}, "F309": {"F309"}, "C319": {"C319"}, "A604": {"A604"},
+}
+
+// ofFunction are rules whose findings of one function are one, whatever the line.
+var ofFunction = []string{"F308", "F315", "G312", "G315", "H407"}
 
 // addFact adds one Fact, unless report explains it already. An unknown rule is a claim of the Space's code, and is dropped.
 func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
@@ -246,7 +255,8 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 	explained := func(found check.Finding) bool {
 		here := found.Severity == check.Error && found.File == f.File && found.Line == f.Line && f.File != ""
 		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && here ||
-			found.File == f.File && slices.Contains(explains[f.Rule], found.ID)
+			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
+			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && strings.Contains(found.Text, f.Values["function"])
 	}
 	if slices.ContainsFunc(report.Findings, explained) {
 		return nil
@@ -285,15 +295,18 @@ func usageFacts(all []worker.Observation) (facts []check.Fact) {
 		if u.declared < leastDeclared || suggested > u.declared/2 {
 			continue
 		}
-		calls := "1 call"
-		if u.calls > 1 {
-			calls = fmt.Sprintf("%d calls", u.calls)
-		}
 		facts = append(facts, check.Fact{Rule: "C406", File: u.one.File, Line: u.one.Line, Values: map[string]string{
-			"function": u.one.Values["function"], "declared": number(u.declared), "used": fmt.Sprintf("%.1f", u.used), "calls": calls, "suggested": number(suggested),
+			"function": u.one.Values["function"], "declared": number(u.declared), "used": fmt.Sprintf("%.1f", u.used), "calls": calls(u.calls), "suggested": number(suggested),
 		}})
 	}
 	return facts
+}
+
+func calls(n int) string {
+	if n == 1 {
+		return "1 call"
+	}
+	return fmt.Sprintf("%d calls", n)
 }
 
 // leastDeclared is the shortest declaration that is worth a finding, in seconds.
@@ -301,42 +314,13 @@ const leastDeclared = 20
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// durationFacts compares what duration functions return with the longest call of the tier. The usual inputs above the limit
-// are an error: each visitor of the tier is refused.
-func (o *observations) durationFacts(l limit) (facts []check.Fact) {
+// durationFacts compares what duration functions return with the longest call of each tier.
+func (o *observations) durationFacts(limits check.DurationLimits) []check.Fact {
+	var functions []check.GPUFunction
 	for _, d := range o.plan.Durations {
-		if d.Longest == nil || l.tier.Unlimited {
-			continue
-		}
-		factor, words := l.factor(d.Size)
-		allowed := l.tier.LongestCall().Seconds()
-		if factor**d.Longest <= allowed {
-			continue
-		}
-		f := check.Fact{Rule: "H407", File: d.File, Line: d.Line, Values: map[string]string{
-			"function": d.Function, "seconds": number(*d.Longest), "inputs": d.Inputs, "factor": words, "requested": number(factor * *d.Longest),
-			"tier": l.tier.Name, "limit": number(allowed), "preset": l.preset,
-		}}
-		if d.Inputs == "" {
-			f.Values["inputs"] = "the usual inputs"
-		}
-		if d.Usual != nil && factor**d.Usual > allowed {
-			f.Severity = check.Error
-			f.Values["seconds"], f.Values["requested"], f.Values["inputs"] = number(*d.Usual), number(factor**d.Usual), "the usual inputs"
-		}
-		facts = append(facts, f)
+		functions = append(functions, check.GPUFunction{
+			Name: d.Function, File: d.File, Line: d.Line, Size: d.Size, Duration: "dynamic", Longest: &check.Extreme{Seconds: d.Longest, Inputs: d.Inputs},
+		})
 	}
-	return facts
-}
-
-// factor returns by how much a request exceeds the returned seconds (spaces 0.51.3, zero/client.py, get_duration_seconds:
-// duration_factor for all sizes but xlarge; ZeroGPU counts xlarge twice).
-func (l limit) factor(size string) (factor float64, words string) {
-	switch {
-	case strings.EqualFold(size, "xlarge"):
-		return 2, "of size xlarge "
-	case l.hardware == "h200":
-		return 1, ""
-	}
-	return 1.5, "on an RTX PRO 6000 "
+	return check.DurationFacts(functions, limits)
 }

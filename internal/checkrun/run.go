@@ -30,7 +30,6 @@ import (
 	"spacehost/internal/check"
 	"spacehost/internal/config"
 	"spacehost/internal/host"
-	"spacehost/quota"
 	"spacehost/worker"
 )
 
@@ -41,7 +40,7 @@ type Options struct {
 	Python    string // an interpreter with gradio and spaces; "": build the environment
 	Hardware  string // a word of --hardware; "": auto
 	Preset    string // a word of --quota; "": config.DefaultPreset
-	Tier      string // the tier that is checked for durations; "": free
+	Limits    check.DurationLimits
 	Variables map[string]string
 	Secrets   map[string]string
 	Isolation config.IsolationSettings
@@ -64,48 +63,37 @@ const (
 )
 
 // Run builds the environment of a Space, starts the Space once on simulated GPUs, makes its calls if o.Call is set, and adds
-// the findings to report. The error is that of the build or the start, or a mistake in o.
+// the findings to report. The error is that of the build, the start or the host.
 func Run(ctx context.Context, o Options, report *check.Report) error {
-	settings, tier, err := o.settings()
-	if err != nil {
-		return err
-	}
+	settings := o.settings()
 	seen := newObservations()
 	observe := host.Observe{Fact: seen.add, Progress: o.Progress}
 	if o.Call {
 		observe.Plan = seen.setPlan
 	}
 	began := time.Now()
-	err = host.RunObserved(ctx, settings, observe, func(ctx context.Context, url string) error {
+	err := host.RunObserved(ctx, settings, observe, func(ctx context.Context, url string) error {
 		seen.running(time.Since(began))
 		if o.Call {
 			seen.call(ctx, o, url)
 		}
 		return nil
 	})
-	if add := seen.addTo(report, limit{tier: tier, preset: settings.Preset.Value, hardware: o.Hardware}, err, o.Call); add != nil {
+	if add := seen.addTo(report, o.Limits, err, o.Call); add != nil {
 		return add
 	}
 	return err
 }
 
-// settings returns those of a host for this Space alone. Its visitor is never refused: the limits of o.Tier are computed.
-func (o *Options) settings() (s config.Settings, tier quota.Tier, err error) {
+// settings returns those of a host for this Space alone. Its visitor is never refused: o.Limits are computed.
+func (o *Options) settings() config.Settings {
 	orDefault(&o.Hardware, gpu.AutoHardware)
 	orDefault(&o.Preset, config.DefaultPreset)
-	orDefault(&o.Tier, "free")
 	if o.CallTimeout == 0 {
 		o.CallTimeout = DefaultCallTimeout
 	}
 	if o.CallsTimeout == 0 {
 		o.CallsTimeout = DefaultCallsTimeout
-	}
-	tiers, err := config.ReadTiers(o.Preset)
-	if err != nil {
-		return s, tier, err
-	}
-	if tier, err = tiers.Get(o.Tier); err != nil {
-		return s, tier, err
 	}
 	gpus := "mock:" + config.SimulatedGPU
 	if o.CPU {
@@ -120,7 +108,7 @@ func (o *Options) settings() (s config.Settings, tier quota.Tier, err error) {
 			Dir: o.Dir, Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: config.Public, Python: o.Python, Variables: o.Variables, Secrets: o.Secrets,
 			IsolationSettings: o.Isolation,
 		}},
-	}, tier, nil
+	}
 }
 
 func orDefault(word *string, value string) {
@@ -135,7 +123,7 @@ func buildFact(err error) (fact check.Fact, ok bool) {
 	if !ok || built.Line == 0 {
 		return check.Fact{}, false
 	}
-	fact = check.Fact{Rule: "A205", File: built.File, Line: built.Line, Values: map[string]string{"problem": built.Problem, "fix": built.Hint}}
+	fact = check.Fact{Rule: "A207", File: built.File, Line: built.Line, Values: map[string]string{"problem": built.Problem, "fix": built.Hint}}
 	if built.Missing.Name != "" {
 		fact.Rule = "A204"
 		fact.Values = map[string]string{"requirement": built.Requirement, "missing": missing(built.Missing), "fix": built.Hint}

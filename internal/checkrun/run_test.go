@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/gpu"
 	"spacehost/internal/check"
 	"spacehost/internal/host"
+	"spacehost/quota"
 )
 
 func containsBytes(data []byte, text string) bool { return bytes.Contains(data, []byte(text)) }
@@ -95,20 +97,26 @@ gr.Interface(greet, "text", "text").launch()
 			t.Errorf("error %v, want none", err)
 		}
 		want(t, r, "app.py:14 warning B605 run", "app.py:20 warning C508 run", "app.py:21 warning C508 run")
-		if said := strings.Join(r.LookedAt, "\n"); !strings.Contains(said, "The start reads the variable SOME_TOKEN (app.py:19), which is not set") {
-			t.Errorf("looked at %q, want the missing variable", said)
-		}
-		if said := strings.Join(r.NotLookedAt, "\n"); !strings.Contains(said, "--call") {
-			t.Errorf("not looked at %q, want the calls", said)
+		if not := strings.Join(r.NotLookedAt, "\n"); !strings.Contains(not, "the start with the variable SOME_TOKEN (app.py:19), which is not set") {
+			t.Errorf("not looked at %q, want the missing variable", not)
 		}
 	})
+}
+
+func limits(t *testing.T) check.DurationLimits {
+	t.Helper()
+	tiers, err := quota.Presets("2026-04")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return check.Options{Tiers: tiers, Tier: "free", Hardware: gpu.KnownHardware["h200"]}.Limits()
 }
 
 // TestObservedCalls calls the endpoints of one Space with many faults, and those of a healthy one.
 func TestObservedCalls(t *testing.T) {
 	t.Run("faults", func(t *testing.T) {
 		t.Parallel()
-		r, err := run(t, Options{Call: true, Preset: "2026-04", Hardware: "h200", Dir: writeSpace(t, `
+		r, err := run(t, Options{Call: true, Hardware: "h200", Limits: limits(t), Dir: writeSpace(t, `
 import time
 
 import gradio as gr
@@ -193,7 +201,7 @@ demo.launch()
 		)
 		texts := fmt.Sprint(r.Findings)
 		for _, words := range []string{
-			"returns 400 s for", "steps=200", "mode=fine", "picture=a square picture", "free visitors may request", "add declares 60 s", "ValueError: bad value",
+			"returns 400 s for", "steps=200", "mode=fine", "picture=a square picture", "free (", "add declares 60 s", "ValueError: bad value",
 			"show reads history",
 		} {
 			if !strings.Contains(texts, words) {
@@ -201,7 +209,7 @@ demo.launch()
 			}
 		}
 		not := strings.Join(r.NotLookedAt, "\n")
-		for _, words := range []string{"picked was not called", "<lambda> was not called", "/picky answered with an error of its own"} {
+		for _, words := range []string{"picked: it needs the data of an event", "<lambda>: it has no name", "the result of /picky, which refuses"} {
 			if !strings.Contains(not, words) {
 				t.Errorf("not looked at lacks %q: %s", words, not)
 			}
@@ -213,7 +221,7 @@ demo.launch()
 		if err != nil || r.AtLeast(check.Warning) > 0 {
 			t.Errorf("error %v, findings %q, want neither: %+v", err, lines(r), r.Findings)
 		}
-		if said := strings.Join(r.LookedAt, "\n"); !strings.Contains(said, "Endpoints called once each") {
+		if said := strings.Join(r.LookedAt, "\n"); !strings.Contains(said, "calls on simulated GPUs") {
 			t.Errorf("looked at %q, want the calls", said)
 		}
 	})

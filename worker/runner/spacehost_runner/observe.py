@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import observe_calls
+from . import observe_calls, pickling
 from .fake_cuda_messages import NOTE
 from .observe_calls import text
 
@@ -30,6 +30,7 @@ PIPE_BUF = 4096  # bytes that a pipe writes atomically (pipe(7))
 REFUSAL = "CUDA has been initialized before importing"  # spaces 0.51.3, zero/__init__.py
 FIRST_USE = "CUDA was first used"  # cuda_order.py
 LOW_LEVEL = "Low-level CUDA init"  # spaces 0.51.3, zero/torch/patching.py
+LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init reached"
 CUDA_RESULT = "the GPU function returns or yields a tensor on cuda"  # fake_cuda_results.py
 
 # Classes of errors of connections: huggingface_hub, httpx, requests, urllib, socket.
@@ -146,11 +147,11 @@ class Observer:
         elif NOTE in words or any(NOTE in note for note in getattr(error, "__notes__", ())):
             self.report("simulated", place, function=function, message=words)
         elif LOW_LEVEL in words:
-            self.report("F308", place, function=function, role="called", what="uses CUDA", exception=kind)
+            self.report("F308", place, function=function, role="a handler", call=called(further), error=LOW_LEVEL_ERROR)
         elif is_connection(error):
             self.report("offline", place, function=function, exception=kind)
         elif unpicklable(error, further):
-            self.report("G312", place, function=function, message=words)
+            self.unpicklable(place, further)
         else:
             self.report("G801" if during == "gpu" else "S801", place, function=function, exception=kind, message=words)
 
@@ -165,14 +166,14 @@ class Observer:
                 self.report("A206", place, module=top)
                 return
         if place in self.missing.values() and isinstance(error, KeyError):
-            self.report("B601", place, name=str(error.args[0]))
+            self.report("B601", place, name=str(error.args[0]), when="at import", outcome="the Space does not start")
             return
         if LOW_LEVEL in words:
             maps = device_map(further)
             if maps:
                 self.report("F310", place, device_map=maps, library="transformers", version=version_of("transformers"))
             else:
-                self.report("F309", place, call=called(further))
+                self.report("F309", place, call=called(further), error=LOW_LEVEL_ERROR)
             return
         if is_connection(error):
             self.report("A803", place, exception=kind, message=words)
@@ -181,6 +182,15 @@ class Observer:
             self.report("B801", place, message=words, version=version_of("gradio"))
             return
         self.report("A801", place, reason=f"{kind}: {words}" if words else kind)
+
+    def unpicklable(self, place: tuple[str, int], further: list[Any]) -> None:
+        """Reports the argument of a GPU function that cannot be pickled."""
+        for frame in further:
+            local = frame.f_locals
+            if frame.f_globals.get("__name__") == "spaces.zero.wrappers" and "args" in local and "task_id" in local:
+                task = self.tasks.get(str(local["task_id"]))
+                if task is not None and (found := pickling.argument(task.function, local["args"], local.get("kwargs") or {})):
+                    self.report("G312", place if place[0] else task.place(), argument=found["path"], function=task.name, what=found["kind"])
 
     def failed_duration(self, further: list[Any]) -> Task | None:
         """Returns the GPU function whose duration spaces could not compute."""
@@ -234,7 +244,7 @@ class Observer:
             _thread.start_new_thread(observe_calls.plan, (self, blocks, path))
 
     def address(self, argument: str, value: Any) -> None:
-        self.report("A604", self.here(), argument=argument, value=value)
+        self.report("A604", self.here(), argument=f"{argument}={value!r}")
 
 
 class Task:
@@ -517,7 +527,7 @@ def _patch_examples(observer: Observer, module: Any) -> None:
         if len(observer.examples) < MAX_FACTS:
             observer.examples.append(self)
         if getattr(self, "cache_examples", False) is True and len(getattr(self, "examples", ())) > 0:
-            observer.report("C319", observer.here(), number=len(self.examples))
+            observer.report("C319", observer.here(), number=f"{len(self.examples)} examples", function=getattr(getattr(self, "fn", None), "__name__", "the function"))
         return create(self, *args, **options)
 
     @functools.wraps(cache)
@@ -568,9 +578,20 @@ def _patch_torch(observer: Observer, module: Any) -> None:
                     if file:
                         names = [name for name, value in {**frame.f_globals, **frame.f_locals}.items() if value is self]
                         observer.report(
-                            "F315", (file, frame.f_lineno), function=frame.f_code.co_name, role="called", name=names[0] if names else type(self).__name__,
-                            placed="at the start",
+                            "F315", (file, frame.f_lineno), function=frame.f_code.co_name, role="a handler", name=names[0] if names else type(self).__name__,
+                            placed=placed(frame.f_code.co_filename, names),
                         )
         return original(self, *args, **options)
 
     Module.__call__ = __call__
+
+
+def placed(file: str, names: list[str]) -> str:
+    """Returns the line of file that puts one of the names on cuda; "?" if none does so in a simple form."""
+    import linecache
+    import re
+
+    for number, line in enumerate(linecache.getlines(file), 1):
+        if any(re.match(rf"\s*{re.escape(name)}\b.*(\.to\(|\.cuda\()", line) for name in names):
+            return str(number)
+    return "?"

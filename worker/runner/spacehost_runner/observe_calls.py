@@ -241,22 +241,20 @@ def is_wrapper(function: Any, wanted: Any) -> bool:
 
 
 def extremes(observer: Observer, task: Task, fn: Any, until: float) -> dict[str, Any] | None:
-    """Returns the longest and the usual duration in seconds, and the inputs of the longest."""
+    """Returns the longest duration in seconds, and the inputs of it that are not usual."""
     usual = [value_of(observer, fn, block)[0] for block in fn.inputs]
     choices = [list(variants(block)) for block in fn.inputs]
-    result: dict[str, Any] = {"usual": evaluate(task, fn, usual)}
+    result: dict[str, Any] = {}
     for named in combinations(choices):
         if time.monotonic() > until:
-            result["incomplete"] = True
             break
         data = list(usual)
         for position, (_, value) in named.items():
             data[position] = value
         seconds = evaluate(task, fn, data)
         if seconds is not None and seconds > result.get("longest", -1):
-            inputs = [f"{label_of(fn, position)}={word}" for position, (word, _) in named.items()]
-            result.update(longest=seconds, inputs=", ".join(inputs))
-    return result if "longest" in result or result["usual"] is not None else None
+            result = {"longest": seconds, "inputs": {label_of(fn, position): word for position, (word, _) in named.items()}}
+    return result or None
 
 
 def combinations(choices: list[list[tuple[str, Any]]]) -> Iterator[dict[int, tuple[str, Any]]]:
