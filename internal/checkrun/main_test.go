@@ -60,6 +60,13 @@ func writeSpace(t *testing.T, app, more string) (dir string) {
 // run performs the stages on a Space with a state folder of its own, which must be empty of checks afterwards.
 func run(t *testing.T, o Options) (report check.Report, err error) {
 	t.Helper()
+	err = runOn(t, o, &report)
+	return report, err
+}
+
+// runOn adds to the report of stage read.
+func runOn(t *testing.T, o Options, report *check.Report) (err error) {
+	t.Helper()
 	if o.Python == "" {
 		if o.Python, err = testPython(); err != nil {
 			t.Fatal(err)
@@ -71,14 +78,14 @@ func run(t *testing.T, o Options) (report check.Report, err error) {
 	t.Cleanup(func() { _ = os.RemoveAll(o.State) })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	err = Run(ctx, o, &report)
+	err = Run(ctx, o, report)
 	if left, _ := filepath.Glob(filepath.Join(o.State, "check-*")); len(left) > 0 {
 		t.Errorf("folders of the check are left: %v", left)
 	}
 	if left := processesNaming(o.State); len(left) > 0 {
 		t.Errorf("processes of the check are left: %v", left)
 	}
-	return report, err
+	return err
 }
 
 // processesNaming returns the processes whose environment names a folder.

@@ -168,6 +168,9 @@ func (o *observations) addTo(report *check.Report, limits check.DurationLimits, 
 		case "offline":
 			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s), whose connection failed here with %s", one.Values["function"], place(one.Observation), one.Values["exception"]))
 		case "missing":
+			if knowsVariable(report, one.Values["name"]) {
+				continue // B603 lists it
+			}
 			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("the start with the variable %s (%s), which is not set (--secret, --variable)", one.Values["name"], place(one.Observation)))
 		case "C406":
 			usage = append(usage, one.Observation)
@@ -181,7 +184,7 @@ func (o *observations) addTo(report *check.Report, limits check.DurationLimits, 
 	if called {
 		facts = append(usageFacts(usage), o.durationFacts(limits)...)
 	}
-	if start := startError(err); start != nil && report.AtLeast(check.Error) == 0 && !slices.ContainsFunc(report.Findings, ofRun) {
+	if start := startError(err); start != nil && report.AtLeast(check.Error) == 0 && !slices.ContainsFunc(report.Findings, ofRun) && !o.misses() {
 		values := map[string]string{"reason": exitReason(start)}
 		if err := addFact(report, check.StageRun, check.Fact{Rule: "A801", Values: values}); err != nil {
 			return err
@@ -202,6 +205,15 @@ func exitReason(start *worker.StartError) string {
 		reason += fmt.Sprintf(", its last line is %q", printable.Reason(start.Tail[n-1]))
 	}
 	return reason
+}
+
+// misses reports whether the start failed for want of a variable, which stage read describes.
+func (o *observations) misses() bool {
+	return slices.ContainsFunc(o.facts, func(one staged) bool { return one.Rule == "B601" })
+}
+
+func knowsVariable(report *check.Report, name string) bool {
+	return report.Inventory != nil && slices.ContainsFunc(report.Inventory.Variables, func(v check.Variable) bool { return v.Name == name })
 }
 
 func ofRun(f check.Finding) bool { return f.Stage == check.StageRun && f.Severity != check.Info }
@@ -240,7 +252,7 @@ var generic = []string{"A801", "B801", "G801", "S801", "H801"}
 
 // explains are the findings of a file after which an observation is no news.
 var explains = map[string][]string{
-	"H801": {"H402", "H403", "H404", "H405"}, "E301": {"E301", "E304"}, "C508": {"C504"}, "A207": {"A202"}, "F309": {"F309"}, "C319": {"C319"}, "A604": {"A604"},
+	"H801": {"H402", "H403", "H404", "H405"}, "E301": {"E301", "E304"}, "C508": {"C504"}, "A207": {"A202"}, "A802": {"A606"}, "F309": {"F309"}, "C319": {"C319"}, "A604": {"A604"},
 }
 
 // ofFunction are rules whose findings of one function are one, whatever the line.
@@ -253,7 +265,7 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 		return nil
 	}
 	explained := func(found check.Finding) bool {
-		here := found.Severity == check.Error && found.File == f.File && found.Line == f.Line && f.File != ""
+		here := found.Severity == check.Error && found.File == f.File && f.File != "" && found.Line >= f.Line && found.Line <= f.Line+2 // the def below its decorator
 		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && here ||
 			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
 			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && strings.Contains(found.Text, f.Values["function"])
@@ -316,6 +328,9 @@ func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // durationFacts compares what duration functions return with the longest call of each tier.
 func (o *observations) durationFacts(limits check.DurationLimits) []check.Fact {
+	if limits.SizeFactor == nil { // no limits are given
+		return nil
+	}
 	var functions []check.GPUFunction
 	for _, d := range o.plan.Durations {
 		functions = append(functions, check.GPUFunction{

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"spacehost/gpu"
@@ -36,11 +37,11 @@ import (
 // Options are the settings of one check.
 type Options struct {
 	Dir       string
-	State     string // the state folder; its environments are used, and its lock is not
-	Python    string // an interpreter with gradio and spaces; "": build the environment
-	Hardware  string // a word of --hardware; "": auto
-	Preset    string // a word of --quota; "": config.DefaultPreset
-	Limits    check.DurationLimits
+	State     string               // the state folder; its environments are used, and its lock is not
+	Python    string               // an interpreter with gradio and spaces; "": build the environment
+	Hardware  string               // a word of --hardware; "": auto
+	Preset    string               // a word of --quota; "": config.DefaultPreset
+	Limits    check.DurationLimits // of durations; the zero value: durations are not compared
 	Variables map[string]string
 	Secrets   map[string]string
 	Isolation config.IsolationSettings
@@ -123,7 +124,7 @@ func buildFact(err error) (fact check.Fact, ok bool) {
 	if !ok || built.Line == 0 {
 		return check.Fact{}, false
 	}
-	fact = check.Fact{Rule: "A207", File: built.File, Line: built.Line, Values: map[string]string{"problem": built.Problem, "fix": built.Hint}}
+	fact = check.Fact{Rule: "A207", File: built.File, Line: built.Line, Values: map[string]string{"problem": strings.TrimPrefix(built.Problem, built.File+": "), "fix": built.Hint}}
 	if built.Missing.Name != "" {
 		fact.Rule = "A204"
 		fact.Values = map[string]string{"requirement": built.Requirement, "missing": missing(built.Missing), "fix": built.Hint}
