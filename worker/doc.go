@@ -34,7 +34,7 @@
 //	  |                              |
 //	  |-------------- start -------->|   a Job: events with their requests and bodies
 //	  |<------------- fact ----------|   an observation, if the start is observed (internal/check)
-//	  |<------------- plan ----------|   how the app's endpoints can be called, if the host has requested it
+//	  |<------------ calls ----------|   how the app's endpoints can be called, if the host has requested it
 //	  |                              |
 //	  |<----------- admitted --------|   an event that only the Space could admit (validator, cache)
 //	  |<------------ message* -------|   a message of Gradio, byte for byte

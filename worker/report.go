@@ -14,7 +14,7 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done fact plan
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done fact calls
 
 	size   int // bytes of the header
 	memory int // estimate of the memory that the parsed header takes
@@ -28,7 +28,7 @@ type report struct {
 
 	Paths []string `json:"paths"` // static
 
-	Fact *Observation `json:"fact"` // fact; plan has a payload only
+	Fact *Observation `json:"fact"` // fact; calls has a payload only
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`

@@ -91,8 +91,8 @@ func (s *session) report(r report, payload []byte) error {
 		return s.done(r)
 	case "fact":
 		return s.fact(r)
-	case "plan":
-		return s.plan(payload)
+	case "calls":
+		return s.calls(payload)
 	}
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }

@@ -333,7 +333,7 @@ func (s *Supervisor) observeOrder() *observeOrder {
 	if s.config.Observe == nil {
 		return nil
 	}
-	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls}
+	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can

@@ -21,8 +21,8 @@ import (
 type Observe struct {
 	// Fact receives what the host and the runner observe. The runner's part is a claim of the Space.
 	Fact func(worker.Observation)
-	// Plan receives how the endpoints can be called; nil: no plan is made.
-	Plan func(worker.Plan)
+	// Calls receives how the endpoints can be called; nil: the runner does not list them.
+	Calls func(worker.CallList)
 	// Progress receives one line per step of the build and of the start; nil: none.
 	Progress func(text string)
 }
@@ -108,7 +108,7 @@ func (o *Observe) ofWorker() *worker.Observe {
 	if o == nil {
 		return nil
 	}
-	return &worker.Observe{Calls: o.Plan != nil, Fact: o.Fact, Plan: o.Plan}
+	return &worker.Observe{Fact: o.Fact, Calls: o.Calls}
 }
 
 // noReport observes an app that sends no /startup-report.

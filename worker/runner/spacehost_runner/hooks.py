@@ -54,9 +54,9 @@ def install(state: State) -> None:
         finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
         finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     if state.observer is not None:
-        from . import observe
+        from . import observe_hooks
 
-        observe.install(state.observer, finder.patches)
+        observe_hooks.install(state.observer, finder.patches)
     sys.meta_path.insert(0, finder)
     if os.environ.get("SPACES_ZERO_GPU") and not state.storage:  # set by the host
         data_folder.install(state.strict)
