@@ -217,7 +217,7 @@ func (o *options) execute(c *cobra.Command) error {
 			return failed
 		}
 	}
-	report.Skip(o.run || o.call, o.call)
+	report.Skip(o.run || o.call, o.call, o.hint())
 	o.filter.Dir = o.dir
 	if err := report.Apply(o.filter); err != nil {
 		return err
@@ -233,6 +233,14 @@ func (o *options) execute(c *cobra.Command) error {
 		return err
 	}
 	return cmp.Or(failed, o.verdict(report))
+}
+
+// hint names where the stages run and call exist.
+func (o *options) hint() string {
+	if o.config.Stages == nil {
+		return ", on Linux"
+	}
+	return ""
 }
 
 // verdict returns a *FindingsError if the check fails.
