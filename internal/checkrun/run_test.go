@@ -60,7 +60,7 @@ def greet(name):
 		{"exception", "", greet + "1 / 0\n", []string{"app.py:9 error A801 run"}, "ZeroDivisionError: division by zero"},
 		{"exit", "", greet + "raise SystemExit('needs an H200')\n", []string{". error A801 run"}, "needs an H200"},
 		{"connection", "", greet + "import httpx\nhttpx.get('http://127.0.0.1:9/model')\n", []string{"app.py:10 warning A803 run"}, "ConnectError"},
-		{"endless", "startup_duration_timeout: 8s\n", greet + "import time\nwhile True:\n    time.sleep(0.2)\n", []string{"app.py:11 error A802 run"}, "still at this line after 8 s"},
+		{"endless", "startup_duration_timeout: 8s\n", "import time\nwhile True:\n    time.sleep(0.2)\n", []string{"app.py:3 error A802 run"}, "still at this line after 8 s"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

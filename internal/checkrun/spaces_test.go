@@ -16,7 +16,7 @@ import (
 
 const spacesDir = "../check/testdata/spaces"
 
-// spaces are the findings of Spaces with typical faults: the place, the rule and the earliest stage that can know it. Those of
+// spaces are the findings of Spaces with a typical fault of each bucket: the place, the rule and the earliest stage that can know it. Those of
 // stage read have a test in package check; here they show that start and calls do not repeat them.
 var spaces = []struct {
 	name  string
@@ -58,10 +58,10 @@ var spaces = []struct {
 	{name: "H-string-duration", want: []string{"app.py:4 H402 read"}},
 }
 
-// TestSpaces checks all these Spaces at every stage. `make check-spaces` runs it.
+// TestSpaces checks all these Spaces at every stage. `make check-buckets` runs it.
 func TestSpaces(t *testing.T) {
-	if os.Getenv("SPACEHOST_CHECK_SPACES") == "" {
-		t.Skip("SKIPPED: it takes minutes; run make check-spaces")
+	if os.Getenv("SPACEHOST_CHECK_BUCKETS") == "" {
+		t.Skip("SKIPPED: it takes minutes; run make check-buckets")
 	}
 	torch := os.Getenv("SPACEHOST_TORCH")
 	for _, row := range spaces {
