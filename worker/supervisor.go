@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -41,7 +42,7 @@ type Supervisor struct {
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
 
-	again   chan struct{} // the operator requested a restart
+	again   chan Restart // the operator requested a restart
 	refused sync.WaitGroup
 }
 
@@ -81,6 +82,13 @@ type SupervisorConfig struct {
 	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
 	Limits   proctree.Limits
 	MayStart func() error
+	// Drain returns the time for running calls to end before the host ends a start; nil: none. Hurry ends a drain early.
+	Drain func() time.Duration
+	Hurry <-chan struct{}
+	// Ending is called before the host ends a start, with the reason for the ledger. InUse reports whether a start still has
+	// GPU leases. Both may be nil.
+	Ending func(instance, reason string)
+	InUse  func(instance string) bool
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -136,7 +144,7 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1)}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan Restart, 1)}
 }
 
 // SetQueue connects the Queue, which starts Jobs here and receives their results.
@@ -150,20 +158,45 @@ func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.stage = space.AppStarting
 }
 
+// Configure replaces the configuration, for the starts of the next Run. Call it while Run is not running.
+func (s *Supervisor) Configure(config SupervisorConfig) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	s.config = config
+}
+
 // NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
 func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
 
-// Restart requests an immediate restart and returns at once. While Run is not running, Restarts delivers the request
-// to its caller.
-func (s *Supervisor) Restart() {
-	select {
-	case s.again <- struct{}{}:
-	default: // a request is already pending
+// Restart is a request of an operator.
+type Restart struct {
+	By  string // for the ledger; empty: the operator
+	Now bool   // running calls end at once
+}
+
+// Restart requests a restart and returns at once. While Run is not running, Restarts delivers the request to its caller.
+func (s *Supervisor) Restart(r Restart) {
+	for {
+		select {
+		case s.again <- r:
+			return
+		default: // a request is already pending
+		}
+		if !r.Now {
+			return
+		}
+		select { // this one replaces it
+		case <-s.again:
+		default:
+		}
 	}
 }
 
 // Restarts delivers each Restart that no process has handled.
-func (s *Supervisor) Restarts() <-chan struct{} { return s.again }
+func (s *Supervisor) Restarts() <-chan Restart { return s.again }
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -206,7 +239,16 @@ const (
 	longRun      = time.Minute
 )
 
-// Run keeps the Space running until ctx ends, then ends it. If the Space exits before it was ever RUNNING, Run
+// StopCause is the cause of a context with which Run ends the Space, for another reason than the end of the host.
+type StopCause struct {
+	Reason string // for visitors
+	Ledger string // for the ledger
+	Again  bool   // the Space starts again, with other settings
+}
+
+func (c *StopCause) Error() string { return c.Reason }
+
+// Run keeps the Space running until ctx ends, then ends it. The cause of ctx may be a *StopCause. If the Space exits before it was ever RUNNING, Run
 // returns a *StartError. Later exits lead to a restart after a growing pause.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
@@ -267,12 +309,11 @@ func (s *Supervisor) once(ctx context.Context) error {
 			}
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), s.explainExit(p))
 		case <-ctx.Done():
-			p.End(context.Background(), endGrace)
-			return s.ended(p, space.Stopped, "The host stopped the Space.", "")
-		case <-s.again:
+			return s.endFor(p, stopCauseOf(ctx), hasFailed(ctx))
+		case r := <-s.again:
 			s.config.Note("Restarting it at the operator's request.")
-			p.End(context.Background(), endGrace)
-			_ = s.ended(p, space.AppStarting, "The operator restarted the Space.", "")
+			cause := &StopCause{Reason: "The operator restarted the Space.", Ledger: "restarted by " + cmp.Or(r.By, "the operator"), Again: true}
+			_ = s.endFor(p, cause, r.Now)
 			return errRestart
 		case <-timeout.C:
 			if s.Status().Stage == space.Running {

@@ -355,7 +355,7 @@ func TestAdmittedEventsArePaidByTheCaller(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	visitor := identity.Identity{Kind: identity.User, Name: "ada"}
-	call, end := w.queue.Direct(visitor)
+	call, end := w.queue.Direct(visitor, false)
 	defer end()
 	admitted := queue.EventID(strings.Repeat("a", 32))
 	for _, row := range []struct{ body, payer string }{{"admit " + string(call), visitor.Key()}, {"admit unknown", owner.Key()}} {

@@ -84,6 +84,9 @@ type Config struct {
 	// Dir/logs, which holds the latest build.
 	LogPath string
 
+	// UV is the path of a uv that is used if there is none on PATH; "": none
+	UV string
+
 	// Confine opens the Confinement of a job; nil: all tools run as the host.
 	Confine func() Confinement
 	// TimeLimit bounds the time that code of a Space may take in one build, if there is a Confinement; 0: 30 minutes.

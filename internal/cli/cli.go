@@ -37,8 +37,8 @@ import (
 	"spacehost/migrations"
 )
 
-// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown, the
-// second ends the process at once.
+// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown. The second ends
+// the process at once, except that a host then cuts off running calls (runHost).
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -82,7 +82,7 @@ charged to the caller's account. Without an NVIDIA GPU, GPUs are simulated.`,
 	})
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogin(), newDB(), newDoctor(), version.Command(build))
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newReload(), newLogin(), newDB(), newDoctor(), version.Command(build))
 	root.AddCommand(checkcli.New(checkConfig(build.Version))...)
 	return root
 }

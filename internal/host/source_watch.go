@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"spacehost/worker"
 )
 
 // watchInterval is the interval of the looks at a Space's folder (`run --watch`). Folders that are mounted into a container
@@ -109,8 +111,8 @@ func changes(before, now map[string]fileState) []string {
 }
 
 func (s *spaceRun) sourceWatch() sourceWatch {
-	return sourceWatch{folder: s.space.Dir, note: s.note, restart: func(changed string) {
+	return sourceWatch{folder: s.space().Dir, note: s.note, restart: func(changed string) {
 		s.note(changed + " changed; the Space restarts.")
-		s.supervisor.Restart()
+		s.supervisor.Restart(worker.Restart{Now: true})
 	}}
 }

@@ -23,7 +23,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.env = env
+	s.environment.Store(env)
 	runner, err := worker.InstallRunner(filepath.Join(s.host.kept, "runner"))
 	if err != nil {
 		return err
@@ -35,23 +35,23 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	home := s.home()
-	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.visibleGPU)
+	vars := spaceEnv(s.variables(), s.space(), env, home, s.publicName(), s.host.visibleGPU)
 	vars = s.isolatedVariables(vars)
 	if err := s.preload(ctx, env, vars); err != nil {
 		return err
 	}
 	s.supervisor.Prepare(env.Python, runner, vars)
-	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
+	s.host.screen.note("Starting " + s.space().Name + "/" + s.space().AppFile + " ...")
 	return s.supervisor.Run(ctx)
 }
 
 // variables returns the Variables of the Space. With --by-name, HF_ENDPOINT leads to the other Spaces of this host.
 func (s *spaceRun) variables() map[string]string {
 	all := map[string]string{}
-	if s.host.settings.ByName {
+	if s.host.settings().ByName {
 		all["HF_ENDPOINT"] = "http://" + dialAddr(s.host.console)
 	}
-	maps.Copy(all, s.settings.Variables)
+	maps.Copy(all, s.settings().Variables)
 	return all
 }
 
@@ -65,18 +65,21 @@ const (
 func (s *spaceRun) runWithRetries(ctx context.Context) error {
 	lastReported := ""
 	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
+		attempt, end := s.begin(ctx)
 		s.supervisor.NotRunning(space.Building, "")
-		err := s.run(ctx)
-		if ctx.Err() != nil {
-			break
+		if err := s.run(attempt); attempt.Err() == nil {
+			s.reportFailure(err, pause, &lastReported)
+			select {
+			case <-time.After(pause):
+			case <-s.supervisor.Restarts():
+				pause, lastReported = firstRetry/2, ""
+			case <-attempt.Done():
+			}
 		}
-		s.reportFailure(err, pause, &lastReported)
-		select {
-		case <-time.After(pause):
-		case <-s.supervisor.Restarts():
+		if attempt.Err() != nil { // new settings, or the end
 			pause, lastReported = firstRetry/2, ""
-		case <-ctx.Done():
 		}
+		end()
 	}
 	return nil
 }
@@ -89,13 +92,13 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *s
 		reason = built.Problem // the rest of the error describes this machine
 	}
 	s.supervisor.NotRunning(stage, reason)
-	s.host.log.Warn("space start failed", zap.String("space", s.space.Name), zap.Error(err), zap.Duration("pause", pause))
-	next := fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space.Name)
+	s.host.log.Warn("space start failed", zap.String("space", s.space().Name), zap.Error(err), zap.Duration("pause", pause))
+	next := fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space().Name)
 	if err.Error() == *lastReported {
 		s.note(fmt.Sprintf("%s, same error as before. %s", stage, next))
 	} else {
 		var text strings.Builder
-		Explain(&text, s.space.Name, err)
+		Explain(&text, s.space().Name, err)
 		s.host.screen.note(text.String() + "  " + next)
 	}
 	*lastReported = err.Error()
@@ -118,8 +121,8 @@ func (s *spaceRun) announceWhenReady(ctx context.Context) error {
 
 // announceURL prints the Space's URL in the words of Gradio's launch().
 func (s *spaceRun) announceURL() {
-	s.host.log.Info("space ready", zap.String("space", s.space.Name), zap.String("url", s.url()))
-	if !s.host.settings.ReadyJSON {
+	s.host.log.Info("space ready", zap.String("space", s.space().Name), zap.String("url", s.url()))
+	if !s.host.settings().ReadyJSON {
 		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
 	}
 }
@@ -127,18 +130,18 @@ func (s *spaceRun) announceURL() {
 func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
-		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
-		LogPath: filepath.Join(h.kept, "logs", "build-"+s.space.Name+".log"), Confine: s.confineBuild(),
+		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings().Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
+		LogPath: filepath.Join(h.kept, "logs", "build-"+s.space().Name+".log"), Confine: s.confineBuild(), UV: PackagedUV(),
 	})
 }
 
 func (s *spaceRun) buildSpec() build.Spec {
-	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir, Space: s.space.Name}
+	return build.Spec{Gradio: s.space().SDKVersion, Python: s.space().PythonVersion, Dir: s.space().Dir, Space: s.space().Name}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
-	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings.Rebuild)
+	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings().Rebuild)
 	if err != nil {
 		return nil, err
 	}

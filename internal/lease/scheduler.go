@@ -273,7 +273,10 @@ func (sc *scheduler) onClosing(event string) {
 	}
 }
 
-func (sc *scheduler) onInstanceGone(instance string) {
+func (sc *scheduler) onInstanceGone(instance string) { sc.endInstance(instance, "space died", false) }
+
+// endInstance ends the Leases of one start of a Space. With byHost their payers are charged nothing.
+func (sc *scheduler) endInstance(instance, reason string, byHost bool) {
 	for _, w := range sc.idleWorkers() {
 		if w.lease.Instance == instance {
 			sc.evict(w, 0)
@@ -281,14 +284,15 @@ func (sc *scheduler) onInstanceGone(instance string) {
 	}
 	for _, lease := range sc.committing() {
 		if lease.Instance == instance {
-			lease.endAfterCommit = "space died"
+			lease.endAfterCommit, lease.hostEnded = reason, byHost
 		}
 	}
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return o.Instance == instance }) {
+		lease.hostEnded = byHost
 		if lease.State == Waiting {
-			sc.withdraw(lease, Withdrawn, "space died", ErrGone)
+			sc.withdraw(lease, Withdrawn, reason, ErrGone)
 		} else {
-			sc.end(lease, Revoked, "space died", 0)
+			sc.end(lease, Revoked, reason, 0)
 		}
 	}
 }
