@@ -135,8 +135,13 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 		if !endpoint.Given && (one.Rule == "G801" || one.Rule == "S801") {
 			one.Severity = string(check.Warning)
 		}
-		if one.File == "" && slices.Contains([]string{"G801", "G802", "S801"}, one.Rule) { // the host, or a library, has seen it
+		switch {
+		case one.File != "":
+		case one.Rule == "G802": // the host has seen it
 			one.File, one.Line, one.Values["function"] = endpoint.File, endpoint.Line, endpoint.Name
+		case one.Rule == "G801" || one.Rule == "S801": // no line of the app took part: a library refuses the values of the check
+			o.notLookedAt("the result of /%s, which ends with %s in a library: %s", endpoint.Name, one.Values["exception"], one.Values["message"])
+			one.Rule = ""
 		}
 	}
 }
@@ -244,8 +249,9 @@ func fact(one worker.Observation) check.Fact {
 	return f
 }
 
-// onceEach are rules of the Space as a whole: stage read names a line for them.
-var onceEach = []string{"A305", "A311"}
+// whole are rules of the Space as a whole, and the findings of stage read that name a line for them. A Space without
+// `import spaces` (E304) is none for ZeroGPU.
+var whole = map[string][]string{"A305": {"A305", "A311", "E304"}, "A311": {"A305", "A311", "E304"}}
 
 // generic are rules about any exception. Another error of the same place explains it.
 var generic = []string{"A801", "B801", "G801", "S801", "H801"}
@@ -266,7 +272,7 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 	}
 	explained := func(found check.Finding) bool {
 		here := found.Severity == check.Error && found.File == f.File && f.File != "" && found.Line >= f.Line && found.Line <= f.Line+2 // the def below its decorator
-		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && here ||
+		return slices.Contains(whole[f.Rule], found.ID) || slices.Contains(generic, f.Rule) && here ||
 			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
 			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && strings.Contains(found.Text, f.Values["function"])
 	}

@@ -43,11 +43,14 @@ def _endpoint(observer: Observer, made: dict[str, Any], number: int, fn: Any) ->
     import inspect
 
     function = inspect.unwrap(fn.fn) if callable(fn.fn) else None
-    if function is None or str(getattr(function, "__module__", "")).partition(".")[0] == "gradio":
+    if function is None:
         return
     name = fn.api_name if isinstance(fn.api_name, str) else ""
-    if not name or getattr(fn, "api_visibility", "public") == "private":
-        made["skipped"].append({"name": text(getattr(function, "__name__", "?")), "reason": "it has no name that a client could call"})
+    visibility = getattr(fn, "api_visibility", "public" if getattr(fn, "show_api", True) else "undocumented")  # gradio 4 and 5: show_api
+    if not name or visibility != "public":
+        if str(getattr(function, "__module__", "")).partition(".")[0] != "gradio":  # else a part of a component, such as of gr.Examples
+            reason = "it has no name that a client could call" if not name or visibility == "private" else "its API is not documented"
+            made["skipped"].append({"name": text(getattr(function, "__name__", "?")), "reason": reason})
         return
     if takes_event(function):
         made["skipped"].append({"name": name, "reason": "it needs the data of an event, which only a browser sends"})
