@@ -55,6 +55,8 @@ class Observer:
         self.caching = 0  # runs of Examples.cache
         self.missing: dict[str, tuple[str, int]] = {}  # variables that the app's own code did not find
         self.pipe: tuple[int, int] | None = None
+        self.rest = b""  # of the pipe, after the last whole line
+        self.reading = _thread.allocate_lock()  # guards rest and the order of the lines
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
@@ -78,17 +80,30 @@ class Observer:
                 os.write(self.pipe[1], key.encode() + b"\n")
 
     def relay(self) -> None:
-        """Sends what the workers write to the pipe. It runs in a thread of its own."""
+        """Begins to send what the workers write to the pipe, in a thread of its own."""
         reading, _ = self.pipe = os.pipe()
+        os.set_blocking(reading, False)
         _thread.start_new_thread(self._relay, (reading,))
 
     def _relay(self, reading: int) -> None:
-        rest = b""
-        while block := os.read(reading, 64 << 10):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                with contextlib.suppress(ValueError, OSError):
-                    self.state.send({"op": "fact", "fact": json.loads(line)})
+        import select
+
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        while poll.poll():
+            self.drain()
+
+    def drain(self) -> None:
+        """Sends what is in the pipe. A worker writes before it sends its result: after that, nothing of the call is missing."""
+        if self.pipe is None or self.state.forked:
+            return
+        with self.reading:
+            with contextlib.suppress(BlockingIOError):
+                while block := os.read(self.pipe[0], 64 << 10):
+                    *lines, self.rest = (self.rest + block).split(b"\n")
+                    for line in lines:
+                        with contextlib.suppress(ValueError, OSError):
+                            self.state.send({"op": "fact", "fact": json.loads(line)})
 
     # Places
 
@@ -134,7 +149,7 @@ class Observer:
         words, kind = str(error), type(error).__name__
         if during == "start":
             self.ended(error, place, further, kind, words)
-        elif getattr(type(error), "__module__", "").partition(".")[0] == "gradio":
+        elif any(base.__module__.partition(".")[0] in ("gradio", "spaces") for base in type(error).__mro__):
             return  # gr.Error is an answer to the visitor; "ZeroGPU worker error" was observed in the worker
         elif CUDA_RESULT in words:
             if (task := self.task) is not None:

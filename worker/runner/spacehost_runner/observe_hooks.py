@@ -123,29 +123,42 @@ def _patch_decorator(observer: Observer, module: Any) -> None:
 
 def _patch_client(observer: Observer, module: Any) -> None:
     """Records which function asks for a GPU, for whom, and how long it keeps it."""
+    import inspect
+
     schedule, release = module.schedule, module.release
+    signature = inspect.signature(schedule)
 
     @functools.wraps(schedule)
-    def schedule_and_record(task_id: int, request: Any = None, *args: Any, **options: Any) -> Any:
-        task = observer.running.task = observer.tasks.get(str(task_id))
-        if task is not None and request is None and not observer.caching:
+    def schedule_and_record(*args: Any, **options: Any) -> Any:
+        given = signature.bind(*args, **options).arguments
+        task = observer.running.task = observer.tasks.get(str(given.get("task_id")))
+        if task is not None and not observer.caching:
             with contextlib.suppress(Exception):
-                _without_visitor(observer, task)
-        response = schedule(task_id, request, *args, **options)
+                if not _has_visitor(module, signature, given):
+                    _without_visitor(observer, task)
+        response = schedule(*args, **options)
         if task is not None:
-            declared = options.get("duration", args[0] if args else None)
+            declared = given.get("duration")
             seconds = declared.total_seconds() if declared is not None else module.DEFAULT_SCHEDULE_DURATION
             observer.leases[response.allowToken] = task, seconds, time.monotonic()
         return response
 
     @functools.wraps(release)
     def release_and_record(allow_token: str, *args: Any, **options: Any) -> Any:
+        observer.drain()
         if (lease := observer.leases.pop(allow_token, None)) is not None and not options.get("fail"):
             task, seconds, began = lease
             observer.report("C406", task.place(), function=task.name, declared=f"{seconds:g}", used=f"{time.monotonic() - began:.1f}")
         return release(allow_token, *args, **options)
 
     module.schedule, module.release = schedule_and_record, release_and_record
+
+
+def _has_visitor(module: Any, signature: Any, given: dict[str, Any]) -> bool:
+    """Reports whether a visitor's request is known. spaces 0.51 passes it on; 0.52 reads its headers from a context."""
+    if "request" in signature.parameters:
+        return given.get("request") is not None
+    return "x-ip-token" in {str(name).lower() for name in module.context.get().headers}
 
 
 def _without_visitor(observer: Observer, task: Task) -> None:
@@ -167,30 +180,29 @@ def _patch_wrappers(observer: Observer, module: Any) -> None:
     def worker_init(*args: Any, **options: Any) -> Any:
         result = init(*args, **options)
         with contextlib.suppress(Exception):
-            results = options["res_queue"] if "res_queue" in options else args[0]
-            _compare_globals(observer, module, results)
+            _compare_globals(observer, module)
         return result
 
     module.exception_result, module.worker_init = exception_result, worker_init
 
 
-def _compare_globals(observer: Observer, module: Any, results: Any) -> None:
+def _compare_globals(observer: Observer, module: Any) -> None:
     """Reports globals that a GPU function has changed and a handler in the Space's process reads. It runs in a new worker."""
-    task, put = observer.task, results.put
+    task, put = observer.task, module.Queue.put  # of this process alone
     if task is None:
         return
     names = task.function.__globals__
     before = {name: state(value) for name, value in names.items()}
 
-    def put_and_compare(result: Any) -> None:
+    def put_and_compare(self: Any, result: Any) -> None:
         if isinstance(result, module.OkResult):
             with contextlib.suppress(Exception):
                 for name, value in names.items():
                     if before.get(name) != state(value) and (reader := observer.reader(name, names)):
                         observer.report("B802", task.place(), function=task.name, name=name, reader=reader)
-        put(result)
+        put(self, result)
 
-    results.put = put_and_compare
+    module.Queue.put = put_and_compare
 
 
 def state(value: Any) -> Any:

@@ -54,12 +54,19 @@ class ObserverTest(unittest.TestCase):
         self.assertEqual(len(self.facts()), observe.MAX_FACTS)
 
     def test_a_worker_writes_to_the_pipe(self) -> None:
-        reading, _ = self.observer.pipe = os.pipe()
+        self.observer.pipe = os.pipe()
         self.addCleanup(lambda: [os.close(end) for end in self.observer.pipe or ()])
+        os.set_blocking(self.observer.pipe[0], False)
         self.state.forked = True
         self.observer.report("G801", ("app.py", 3), message="x")
+        self.observer.report("G801", ("app.py", 4), message="y" * 2 * observe.PIPE_BUF)  # cut
+        self.observer.drain()  # only the Space's process reads
         self.assertEqual(self.facts(), [])
-        self.assertIn(b'"rule": "G801"', os.read(reading, observe.PIPE_BUF))
+        self.state.forked = False
+        os.write(self.observer.pipe[1], b"no JSON\n{")
+        self.observer.drain()
+        self.assertEqual([(fact["rule"], fact["line"]) for fact in self.facts()], [("G801", 3), ("G801", 4)])
+        self.assertEqual(self.observer.rest, b"{")
 
     def test_only_sources_of_the_space_are_its_own(self) -> None:
         inside = os.path.join(self.root, "lib", "x.py")
