@@ -5,7 +5,7 @@
 PYTHON ?= python3
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run check test next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation bench-first levels release deb package-check arm64-check wheel wheel-test python-check proxy-check image image-check clean
+.PHONY: help build run check test check-buckets next fire attacks torch gpu fidelity fidelity-table captures docs vet lint fuzz bench bench-isolation bench-first levels release deb package-check arm64-check wheel wheel-test python-check proxy-check image image-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ check: vet lint test ## all checks that CI runs
 
 test: ## run all tests with real gradio, spaces, clients and workers; only NVML is simulated
 	go test -race -shuffle=on -timeout 40m ./...
+
+check-buckets: ## start and call a Space with each typical fault by `spacehost check` (2 minutes; SPACEHOST_TORCH=python adds those with torch: it needs torch, peft, bitsandbytes, transformers and diffusers)
+	SPACEHOST_CHECK_BUCKETS=1 go test -count=1 -v -timeout 30m -parallel 2 -run '^(TestSpaces|TestObservedLibraries)$$' ./internal/checkrun
 
 next: ## run the end-to-end and fidelity tests with the newest pre-releases of gradio, spaces and their clients (docs/next.txt; 15 minutes)
 	.ci/next

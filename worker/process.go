@@ -70,7 +70,9 @@ type ProcessConfig struct {
 	// Strict means that what ZeroGPU refuses fails in the Space, instead of printing a warning.
 	Strict bool
 	// Storage means that the Space has a folder of its own at /data.
-	Storage      bool
+	Storage bool
+	// Observe makes the runner observe the start (package check); nil: it does not.
+	Observe      *observeOrder
 	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64             // bytes per second; 0: the default
 	comparison   *comparison       // holds back what the start before has printed, too; nil: nothing
@@ -178,6 +180,7 @@ func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
 		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage,
+		Observe: c.Observe,
 	}, nil)
 }
 

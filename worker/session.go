@@ -34,6 +34,8 @@ type session struct {
 	visited  int                      // number of the app that visitors reach
 	mounts   []string                 // of the apps that have sent a manifest, by number
 	atMount  map[string]mountedBlocks // the last app at each mount
+
+	observations int // received
 }
 
 // mountedBlocks is the last manifest of one mount, as far as later reports refer to it. Earlier ones are not kept.
@@ -93,6 +95,10 @@ func (s *session) report(r report, payload []byte) error {
 		return nil
 	case "done":
 		return s.done(r)
+	case "fact":
+		return s.fact(r)
+	case "calls":
+		return s.calls(payload)
 	}
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }

@@ -57,9 +57,10 @@ type SupervisorConfig struct {
 	PublicURL string
 	// Device opens the path at which `spaces` of this start finds the device API. Ended closes it.
 	Device         func(instance string) (url string, port int)
-	Simulated      bool // there is no GPU
-	Strict         bool // what ZeroGPU refuses fails in the Space, instead of printing a warning
-	Storage        bool // the Space has a folder of its own at /data
+	Simulated      bool     // there is no GPU
+	Strict         bool     // what ZeroGPU refuses fails in the Space, instead of printing a warning
+	Storage        bool     // the Space has a folder of its own at /data
+	Observe        *Observe // nil: starts are not observed
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(line string)
@@ -330,7 +331,7 @@ func (s *Supervisor) start() (*Process, error) {
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement, failures: failures, comparison: comparison,
+		Confinement: confinement, failures: failures, comparison: comparison, Observe: s.observeOrder(),
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -344,6 +345,13 @@ func (s *Supervisor) start() (*Process, error) {
 		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
 	}
 	return p, nil
+}
+
+func (s *Supervisor) observeOrder() *observeOrder {
+	if s.config.Observe == nil {
+		return nil
+	}
+	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can

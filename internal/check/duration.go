@@ -63,7 +63,7 @@ func (l DurationLimits) compare(f GPUFunction, declared float64, rule string, in
 	fact := Fact{Rule: rule, Values: map[string]string{
 		"function": f.Name, "seconds": trim(declared), "requested": trim(requested), "factor": text, "tier": refusing.Name,
 		"limit": trim(refusing.Seconds), "preset": l.Preset, "refused": strings.Join(names, ", "),
-		"accepted": cmp.Or(strings.Join(accepted, ", "), "no tier"), "inputs": inputsText(inputs),
+		"accepted": cmp.Or(strings.Join(accepted, ", "), "no tier"), "inputs": cmp.Or(inputsText(inputs), "the usual inputs"),
 	}}
 	fact.File, fact.Line = f.Place()
 	if refusing.Name != l.Tier {

@@ -143,6 +143,11 @@ func (o *options) check() (err error) {
 			return fmt.Errorf("--baseline: %w", err)
 		}
 	}
+	if o.config.Stages != nil {
+		if err := o.config.Stages.Check(); err != nil {
+			return err
+		}
+	}
 	return o.checkTiers()
 }
 
@@ -195,7 +200,8 @@ func spaceAddress(text string) (owner, name string, ok bool) {
 func (o *options) execute(c *cobra.Command) error {
 	began := time.Now()
 	python, problem := o.interpreter(c.Context())
-	report, err := check.Read(c.Context(), check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)})
+	reading := check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)}
+	report, err := check.Read(c.Context(), reading)
 	if err != nil {
 		return err
 	}
@@ -205,7 +211,7 @@ func (o *options) execute(c *cobra.Command) error {
 	case report.Stop != nil:
 		report.NotLookedAt = append(report.NotLookedAt, "its start, because `spacehost run` refuses the Space")
 	default:
-		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Tier: o.tier, Quota: o.quota, Tiers: o.tiers,
+		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Limits: reading.Limits(),
 			Hardware: o.hardware, Progress: c.ErrOrStderr()}, report)
 		if err := c.Context().Err(); err != nil {
 			return failed

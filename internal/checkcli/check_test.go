@@ -178,6 +178,7 @@ type stages struct {
 	given StageOptions
 	calls int
 	err   error
+	wrong error
 }
 
 func (s *stages) Flags(f *pflag.FlagSet) { f.String("secret", "", "") }
@@ -190,6 +191,20 @@ func (s *stages) Run(_ context.Context, _ string, o StageOptions, report *check.
 		return err
 	}
 	return s.err
+}
+
+func (s *stages) Check() error { return s.wrong }
+
+// TestStagesRefuseTheirFlags: a mistake in a flag of the stages is wrong usage, and nothing is read.
+func TestStagesRefuseTheirFlags(t *testing.T) {
+	s := &stages{wrong: errors.New("--call-timeout -1s is not above 0")}
+	command := newCheck(Config{Stages: s})
+	command.SetArgs([]string{healthy(t)})
+	command.SilenceErrors, command.SilenceUsage = true, true
+	var wrong *usage.Error
+	if err := command.ExecuteContext(t.Context()); !errors.As(err, &wrong) || s.calls != 0 {
+		t.Errorf("error %v after %d calls, want wrong usage and none", err, s.calls)
+	}
 }
 
 func TestStages(t *testing.T) {

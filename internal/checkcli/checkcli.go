@@ -48,6 +48,8 @@ type Config struct {
 type Stages interface {
 	// Flags adds the flags of these stages. It is called once, before the command line is parsed.
 	Flags(flags *pflag.FlagSet)
+	// Check finds mistakes in these flags, before anything is read.
+	Check() error
 	// Run performs stage run, and with o.Call stage call, and adds their Facts, their LookedAt and their Performed to the
 	// report. It is called if the Space may be started (Report.Stop is nil). Its error is that of `spacehost run`: a build
 	// or a start that failed; what was found until then is in the report.
@@ -59,10 +61,9 @@ type StageOptions struct {
 	Call     bool   // also stage call
 	State    string // --state; "": the default folder
 	Python   string // --python; "": the environment that README.md asks for
-	Tier     string
 	Quota    string // a preset or a file
-	Tiers    quota.Tiers
-	Hardware string    // a word of gpu.KnownHardware
+	Limits   check.DurationLimits
+	Hardware string    // a word of gpu.KnownHardware, or gpu.AutoHardware
 	Progress io.Writer // for lines about progress: standard error
 }
 

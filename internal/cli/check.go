@@ -10,7 +10,7 @@ import (
 
 // checkConfig gives `spacehost check` what only a system with a host has.
 func checkConfig(version string) checkcli.Config {
-	return checkcli.Config{ReadTiers: config.ReadTiers, Environment: builtPython, Version: version}
+	return checkcli.Config{ReadTiers: config.ReadTiers, Environment: builtPython, Version: version, Stages: &checkStages{}}
 }
 
 // builtPython returns the interpreter of an environment that has been built for the Space; "" if there is none.

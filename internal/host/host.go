@@ -35,6 +35,8 @@ type Host struct {
 	log        *zap.Logger
 	spaces     atomic.Pointer[[]*spaceRun]
 	state      State
+	kept       string // folder of environments and of the logs of builds: the state folder, or its parent
+	observe    *Observe
 	clock      clock.Clock
 	db         *sql.DB
 	readDB     *sql.DB // read-only connections to the same database
@@ -77,7 +79,12 @@ type Host struct {
 // New opens everything that can fail without a Space's process: folders, state, addresses, database, GPUs. On an error it
 // releases what it has opened.
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
-	h := &Host{screen: newScreen(s.ReadyJSON, stdout, stderr), started: make(chan struct{}), hurry: make(chan struct{})}
+	return open(s, newScreen(s.ReadyJSON, stdout, stderr), nil)
+}
+
+// open is New for a host with another screen, or one whose start is observed.
+func open(s config.Settings, screen *screen, observe *Observe) (*Host, error) {
+	h := &Host{screen: screen, observe: observe, started: make(chan struct{}), hurry: make(chan struct{})}
 	h.current.Store(&s)
 	h.spaces.Store(new([]*spaceRun))
 	h.uids.Store(&map[string]uint32{})
@@ -131,6 +138,10 @@ func (h *Host) openSpaces() error {
 }
 
 func (h *Host) openState() (err error) {
+	h.kept = h.settings().State
+	if h.observe != nil {
+		return h.openScratch()
+	}
 	if h.state, err = OpenState(h.settings().State); err == nil {
 		h.onClose(h.state.Close)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	s.environment.Store(env)
-	runner, err := worker.InstallRunner(s.host.state.path("runner"))
+	runner, err := worker.InstallRunner(filepath.Join(s.host.kept, "runner"))
 	if err != nil {
 		return err
 	}
@@ -154,8 +155,8 @@ func (s *spaceRun) announceURL() {
 func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
-		Dir: h.state.environments(), Interpreter: s.settings().Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.state.path("logs", "build-"+s.space().Name+".log"), Confine: s.confineBuild(), UV: PackagedUV(),
+		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings().Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
+		LogPath: filepath.Join(h.kept, "logs", "build-"+s.space().Name+".log"), Confine: s.confineBuild(), UV: PackagedUV(),
 	})
 }
 

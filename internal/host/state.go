@@ -48,8 +48,6 @@ func OpenState(dir string) (State, error) {
 // Close releases the lock.
 func (s State) Close() { s.lock.Close() }
 
-func (s State) environments() string { return EnvironmentsIn(s.dir) }
-
 // PackagedUV returns the path of the uv in the folder of this program, for builds. The wheel spacehost requires uv, so that
 // installers put both programs into one folder, which need not be on PATH. Otherwise the path does not exist.
 func PackagedUV() string {

@@ -11,6 +11,7 @@ from .frames import Channel
 from .printing import Printer
 
 if TYPE_CHECKING:
+    from .observe import Observer
     from .queue_adapter import QueueAdapter
 
 
@@ -41,6 +42,7 @@ class State:
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
         self.printer = Printer(self)  # of exceptions
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
+        self.observer: Observer | None = None  # of `spacehost check`
 
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.
