@@ -365,6 +365,17 @@ from tools import run
 import gradio as gr
 gr.Interface(run, "text", "text").launch()
 `, "src/tools.py": "import spaces\n@spaces.GPU\ndef run(x):\n    return x\n"},
+	"names of libraries": {"app.py": `
+import types
+from types import SimpleNamespace
+import spaces
+import gradio as gr
+from queue import Queue
+@spaces.GPU
+def run(x):
+    return x
+gr.Interface(run, "text", "text").launch()
+`, "types.py": "A = 1\n", "queue.py": "B = 2\n"},
 	"served after a report of its own": {"app.py": `
 import gradio as gr
 import spaces

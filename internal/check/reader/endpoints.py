@@ -189,7 +189,7 @@ class Endpoints:
             common.inputs = self._inputs(given, scope)
         if not found and (expression is not None or js):
             self._add(common, node)
-        for function in found[:3]:
+        for function in found[:20]:
             made = Endpoint(kind, node, scope.module, function, expression, common.api_name, event, label, common.inputs, js, keywords)
             self._add(made, node)
 

@@ -60,7 +60,13 @@ SIMPLE: Dict[str, Callable[..., Any]] = {
     "builtins.sum": sum,
 }
 # What ZeroGPU sets (huggingface.co/docs/hub/spaces-overview, helper environment variables; spaces 0.51.3, config.py).
-ZEROGPU_VARIABLES = {"SPACES_ZERO_GPU": "true", "SYSTEM": "spaces", "SPACE_REPO_NAME": UNKNOWN}
+ZEROGPU_VARIABLES = {
+    "SPACES_ZERO_GPU": "true",
+    "SYSTEM": "spaces",
+    "SPACE_ID": "owner/space",
+    "SPACE_HOST": "owner-space.hf.space",
+    "SPACE_AUTHOR_NAME": "owner",
+}
 PLATFORM = {"sys.platform": "linux", "os.name": "posix"}
 
 
@@ -175,6 +181,9 @@ class Folding:
     def _Compare(self, node: ast.Compare, scope: Scope, depth: int) -> Any:
         if len(node.ops) != 1 or type(node.ops[0]) not in COMPARE:
             return UNKNOWN
+        if isinstance(node.ops[0], (ast.In, ast.NotIn)) and self.names.library(node.comparators[0], scope) == "os.environ":
+            known = self.available and self.fold(node.left, scope, depth) in ZEROGPU_VARIABLES
+            return isinstance(node.ops[0], ast.In) if known else UNKNOWN
         left, right = self.fold(node.left, scope, depth), self.fold(node.comparators[0], scope, depth)
         if left is UNKNOWN or right is UNKNOWN:
             return UNKNOWN

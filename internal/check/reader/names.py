@@ -139,6 +139,8 @@ class Names:
             return [Ref(owner=binding.owner)]
         if binding.kind in ("assign", "with"):
             return self.resolve(binding.value, scope, depth)
+        if binding.kind == "loop" and isinstance(binding.value, (ast.List, ast.Tuple)):
+            return self._loop(binding, binding.value.elts, scope, depth)
         if binding.kind == "import":
             own = self.own_module(binding.module)
             return [Ref(module=own)] if own else [Ref(library=binding.module)]
@@ -147,6 +149,16 @@ class Names:
         if binding.kind == "param":
             return self._param(scope, binding)
         return []
+
+    def _loop(self, binding: Binding, values: List[ast.expr], scope: Scope, depth: int) -> List[Ref]:
+        """Returns the meanings of a loop's variable: each element of a literal, or a part of each."""
+        found: List[Ref] = []
+        for value in values:
+            if binding.index < 0:
+                found.extend(self.resolve(value, scope, depth))
+            elif isinstance(value, (ast.List, ast.Tuple)) and len(value.elts) > binding.index:
+                found.extend(self.resolve(value.elts[binding.index], scope, depth))
+        return _unique(found)
 
     def own_module(self, name: str) -> Optional[ModuleScope]:
         """Returns the own module, except a copy of `spaces`: it stands for the package."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 from typing import Dict, List, Optional, Set, Tuple
 
 from scopes import Binding, ModuleScope
 from source import Problem, Source, read
 
 MAX_MODULES = 2000
+# The names of the standard library. Python has loaded some of them before the app, so a file of the same name may not be used.
+STANDARD = frozenset(getattr(sys, "stdlib_module_names", sys.builtin_module_names))
 COMPILED = (".so", ".pyd", ".pyx", ".c", ".cpp", ".cu", ".pyi", ".in")
 
 
@@ -25,12 +28,15 @@ class Project:
         self.skipped: List[str] = []
         self._found: Dict[str, Tuple[Optional[str], bool]] = {}
         self.add_folder(os.path.dirname(self.app))
-        self.add_folder("")
+        self.root_is_assumed = bool(os.path.dirname(self.app))  # the root is searched, although sys.path may not have it
+        self.folders += [""] if self.root_is_assumed else []
 
     def add_folder(self, folder: str) -> None:
         """Adds a folder of sys.path. Folders outside of the Space are ignored."""
         folder = os.path.normpath(folder or ".").replace(os.sep, "/")
         folder = "" if folder == "." else folder
+        if folder == "" and self.folders:
+            self.root_is_assumed = False
         if not folder.startswith("..") and not os.path.isabs(folder) and folder not in self.folders:
             self.folders.append(folder)
             self._found.clear()
@@ -67,7 +73,7 @@ class Project:
         """
         if name not in self._found:
             self._found[name] = None, False
-            for folder in self.folders:
+            for folder in self.folders if name.split(".")[0] not in STANDARD else []:
                 found = self._find_in(folder, name.split("."))
                 if found != (None, False):
                     self._found[name] = found
@@ -89,6 +95,12 @@ class Project:
                 return None, own
             folder = base
         return None, own
+
+    def is_certain(self, name: str) -> bool:
+        """Reports whether the top-level name is certainly found in the Space: not only below a root that is assumed."""
+        top = name.split(".")[0]
+        certain = [f for f in self.folders if f or not self.root_is_assumed]
+        return any(self._find_in(folder, [top]) != (None, False) for folder in certain)
 
     def is_namespace(self, name: str) -> bool:
         """Reports whether the name is a folder of the Space without __init__.py that contains Python files."""

@@ -97,7 +97,14 @@ def _fetches(space: Space) -> bool:
 def _module(space: Space, event: Event, name: str, fetched: bool) -> bool:
     """Reports an own module that is missing. Returns whether it is there or unknown."""
     path, own = space.project.find(name)
-    if path is not None or not own or fetched or space.project.is_namespace(name) or space.project.may_be_built(name):
+    if (
+        path is not None
+        or not own
+        or fetched
+        or not space.project.is_certain(name)
+        or space.project.is_namespace(name)
+        or space.project.may_be_built(name)
+    ):
         return True
     if name.split(".")[0] in ("spaces", "gradio", "torch"):
         return True
@@ -133,7 +140,7 @@ def _from(space: Space, event: Event, node: ast.ImportFrom, fetched: bool) -> No
         return
     path, _ = space.project.find(base)
     inner = space.project.load(path, base) if path is not None else None
-    if inner is None or inner is module:
+    if inner is None or inner is module or not space.project.is_certain(base):
         return
     for alias in node.names:
         if alias.name != "*" and not _has(space, inner, base, alias.name, fetched):

@@ -14,7 +14,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 class Binding:
     """One place at which a scope binds a name.
 
-    kind is import, from, function, class, assign, part (of an unpacked value), with, param, or other. node is the statement.
+    kind is import, from, function, class, assign, part (of an unpacked value), loop (of a for statement), with, param, or other. node is the statement.
     value is the expression of assign, part and with. guarded: the place is in an `except` block of a guarded import.
     """
 
@@ -272,7 +272,12 @@ class _Builder:
         self.target(node.target, node, node.value, scope, owner)
 
     def visit_For(self, node: ast.For, scope: Scope, owner: Optional[Class]) -> None:
-        self.target(node.target, node, None, scope, owner)
+        parts = node.target.elts if isinstance(node.target, (ast.Tuple, ast.List)) else [node.target]
+        for index, part in enumerate(parts):
+            if isinstance(part, ast.Name):
+                self.bind(scope, part.id, "loop", node, node.iter, index if len(parts) > 1 else -1)
+            else:
+                self.target(part, node, None, scope, owner)
         self.visit(node.iter, scope, owner)
         for statement in [*node.body, *node.orelse]:
             self.visit(statement, scope, owner)
