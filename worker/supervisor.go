@@ -398,7 +398,7 @@ func nextStep(p *Process) string {
 	case errors.As(p.Err(), &killed):
 		return "Check the kernel log (`dmesg`): it names each process that the out-of-memory killer ended."
 	case p.exit == sandbox.Exit{}:
-		return "End app.py with launch(): an app that exits without an error never called it."
+		return "End app.py with launch(): an app that exits without an error never called it. A606 (bucket A); more: spacehost explain-rule A606"
 	case p.exit.Signal == 0:
 		return "Fix the error shown above."
 	}

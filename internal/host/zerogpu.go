@@ -51,10 +51,10 @@ func (s *spaceRun) checkStartupReport(instance string, m queue.Manifest) error {
 	if !s.host.zeroGPU() || s.startupReports.has(instance) {
 		return nil
 	}
-	next := "Decorate a function with @spaces.GPU, or run the Space without ZeroGPU: choose CPU hardware on the Hub, and --gpus none here."
+	next := "Decorate a function with @spaces.GPU, or run the Space without ZeroGPU: choose CPU hardware on the Hub, and --gpus none here. A305 (bucket A); more: spacehost explain-rule A305"
 	if len(m.Tasks) > 0 {
 		next = fmt.Sprintf("It has GPU functions (%s), but the spaces package reports them in launch() alone: start the app with launch(), "+
-			"not with uvicorn.", strings.Join(taskNames(m), ", "))
+			"not with uvicorn. A311 (bucket A); more: spacehost explain-rule A311", strings.Join(taskNames(m), ", "))
 	}
 	if s.host.observe != nil {
 		s.host.observe.noReport(taskNames(m))
