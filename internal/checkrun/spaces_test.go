@@ -70,7 +70,7 @@ func TestSpaces(t *testing.T) {
 				t.Skip("SKIPPED: needs torch, peft and bitsandbytes; set SPACEHOST_TORCH to an interpreter that has them")
 			}
 			t.Parallel()
-			o := Options{Dir: filepath.Join(spacesDir, row.name), Call: true, Limits: newestLimits(t)}
+			o := Options{Dir: copied(t, filepath.Join(spacesDir, row.name)), Call: true, Limits: newestLimits(t)}
 			if row.torch {
 				o.Python = torch
 			}
