@@ -70,6 +70,7 @@ bench-first: ## measure the time from an empty folder to a first answer, with th
 
 torch: ## test a Space with the real torch on simulated GPUs (7 GB; SPACEHOST_TORCH=python uses the installed packages)
 	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestTorch.*|TestChainScript)$$' ./cmd/spacehost
+	SPACEHOST_TORCH=$${SPACEHOST_TORCH:-1} go test -race -count=1 -timeout 20m -v -run '^(TestRealFailuresWithTorch|TestListsOfCalls)$$' ./internal/check
 
 gpu: build ## measure the whole chain on a real GPU; PYTHON must have torch, gradio and spaces
 	$(PYTHON) bench/gpu/chain.py --spacehost ./spacehost
@@ -108,9 +109,10 @@ wheel-test: dist/.python/done ## test the wheel that `make wheel` has built in a
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) SPACEHOST_WHEEL_COLD=1 go test -count=1 -v -timeout 20m ./internal/python
 	SPACEHOST_WHEEL=$$(echo $(CURDIR)/$(WHEEL)) go test -count=1 -v -timeout 20m -run '^TestShortFirstStart$$' ./bench
 
-python-check: dist/.python/done ## check the types of the Python package and of docker/oci_config.py (mypy --strict)
+python-check: dist/.python/done ## check the types of the Python package, of docker/oci_config.py and of the reader of check (mypy --strict)
 	cd internal/python && $(CURDIR)/dist/.python/bin/mypy --cache-dir $(CURDIR)/dist/.mypy
 	dist/.python/bin/mypy --cache-dir dist/.mypy --strict docker/oci_config.py
+	cd internal/check/reader && $(CURDIR)/dist/.python/bin/mypy --strict --python-version 3.10 --cache-dir $(CURDIR)/dist/.mypy *.py
 
 dist/.python/done: internal/python/requirements.txt
 	$(PYTHON) -m venv dist/.python

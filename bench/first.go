@@ -35,6 +35,7 @@ var firstLines = []line{
 	{key: "install_s", text: "before the start: a virtual environment, and what is installed in it, s"},
 	{key: "start_s", text: "from the start until the first answer, s"},
 	{key: "both_s", text: "both, s"},
+	{key: "cpu_s", text: "CPU of all programs until the end, s"}, // other load on the machine hardly changes it
 }
 
 // firstStart is what the ways share. Each measurement has a folder, a home and a state folder of its own; the caches of uv and
@@ -111,11 +112,12 @@ func (b *bench) newFirstStart(ctx context.Context) (*firstStart, error) {
 	}
 	tools := filepath.Join(b.scratch, "tools")
 	f.uv = filepath.Join(tools, "bin", "uv")
-	return f, f.commands(ctx, b.scratch, f.variables, [][]string{{"python3", "-m", "venv", tools}, {filepath.Join(tools, "bin", "pip"), "install", "--quiet", "uv"}})
+	_, err = f.commands(ctx, b.scratch, f.variables, [][]string{{"python3", "-m", "venv", tools}, {filepath.Join(tools, "bin", "pip"), "install", "--quiet", "uv"}})
+	return f, err
 }
 
-// commands runs programs one after the other.
-func (f *firstStart) commands(ctx context.Context, dir string, variables []string, all [][]string) error {
+// commands runs programs one after the other, and returns their CPU time.
+func (f *firstStart) commands(ctx context.Context, dir string, variables []string, all [][]string) (cpu time.Duration, err error) {
 	for _, argv := range all {
 		name := argv[0]
 		if name == "python3" {
@@ -124,10 +126,11 @@ func (f *firstStart) commands(ctx context.Context, dir string, variables []strin
 		c := exec.CommandContext(ctx, name, argv[1:]...)
 		c.Dir, c.Env = dir, variables
 		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
+			return 0, fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
 		}
+		cpu += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	}
-	return nil
+	return cpu, nil
 }
 
 // measure goes one way, and removes its files.
@@ -139,7 +142,11 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 		return nil, err
 	}
 	s := &target{name: way, home: home, output: filepath.Join(home, "output.txt"), ended: make(chan struct{})}
-	defer s.stop()
+	defer func() {
+		if s.cmd == nil || s.cmd.ProcessState == nil {
+			s.stop()
+		}
+	}()
 	app, venv := filepath.Join(home, "space"), filepath.Join(home, "venv")
 	if err := os.CopyFS(app, os.DirFS(f.sample)); err != nil {
 		return nil, err
@@ -157,7 +164,8 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 		install = [][]string{{"python3", "-m", "venv", venv}, {python, "-m", "pip", "install", "--quiet", f.wheel}}
 	}
 	began := time.Now()
-	if err := f.commands(ctx, home, variables, install); err != nil {
+	cpu, err := f.commands(ctx, home, variables, install)
+	if err != nil {
 		return nil, err
 	}
 	installed := time.Since(began)
@@ -167,12 +175,13 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 		s.cmd = exec.Command(python, "app.py")
 	}
 	s.cmd.Dir, s.cmd.Env = app, variables
-	err = f.answer(ctx, s)
-	if err != nil {
+	if err := f.answer(ctx, s); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, s.lastOutput())
 	}
 	both := time.Since(began)
-	return values{"install_s": installed.Seconds(), "start_s": (both - installed).Seconds(), "both_s": both.Seconds()}, nil
+	s.stop()
+	cpu += s.cmd.ProcessState.UserTime() + s.cmd.ProcessState.SystemTime() // with its descendants, which it has waited for
+	return values{"install_s": installed.Seconds(), "start_s": (both - installed).Seconds(), "both_s": both.Seconds(), "cpu_s": cpu.Seconds()}, nil
 }
 
 // answer starts the target, and returns when gradio_client has got the first answer.

@@ -235,6 +235,15 @@ func (q *Queue) Session(hash SessionHash) *Session {
 	return query(q, func(s *scheduler) *Session { return s.find(hash) })
 }
 
+// PayerOf returns the payer of a running Event. It must not be called by the effects of the scheduler.
+func (q *Queue) PayerOf(event EventID) (payer identity.Identity, ok bool) {
+	found := query(q, func(s *scheduler) *Event { return s.running[event] })
+	if found == nil {
+		return identity.Identity{}, false
+	}
+	return found.Payer, true
+}
+
 // SessionOf returns the Session that an Event belongs to, for callers that know only the Event.
 func (q *Queue) SessionOf(event EventID) *Session {
 	return query(q, func(s *scheduler) *Session { return s.sessionOf(event) })

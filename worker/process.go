@@ -75,6 +75,8 @@ type ProcessConfig struct {
 	Observe      *observeOrder
 	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64             // bytes per second; 0: the default
+	comparison   *comparison       // holds back what the start before has printed, too; nil: nothing
+	failures     *failures         // joins marks in the output with reports; nil: lines with a mark are shown
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
@@ -258,8 +260,8 @@ func (p *Process) begin() error {
 		closeAll(readers)
 		return err
 	}
-	for _, r := range readers {
-		p.tail.wg.Go(func() { p.copyLines(r) })
+	for stream, r := range readers { // streamOut, streamErr
+		p.tail.wg.Go(func() { p.copyLines(stream, r) })
 	}
 	p.tail.files = readers
 	return nil
@@ -292,14 +294,15 @@ func (t *tail) add(line string) {
 	}
 }
 
-func (p *Process) copyLines(r io.Reader) {
+func (p *Process) copyLines(stream int, r io.Reader) {
 	reader := bufio.NewReaderSize(r, lineLimit)
 	for {
 		line, err := reader.ReadSlice('\n')
 		if len(line) > 0 {
-			text := strings.TrimRight(string(line), "\r\n")
-			p.tail.add(text)
-			p.output.print(text)
+			if text, shown := p.config.failures.mark(strings.TrimRight(string(line), "\r\n")); shown {
+				p.tail.add(text)
+				p.config.comparison.add(stream, text, func() { p.output.print(text) })
+			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
@@ -390,6 +393,7 @@ func (p *Process) drainOutput() {
 	}
 	p.tail.wg.Wait()
 	p.output.flush()
+	p.config.failures.flush()
 	closeAll(p.tail.files)
 }
 

@@ -42,7 +42,8 @@ type Supervisor struct {
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
 
-	again   chan Restart // the operator requested a restart
+	repeats repeats      // used by Run
+	again   chan Restart // the operator requested a restart, or the code has changed
 	refused sync.WaitGroup
 }
 
@@ -71,6 +72,11 @@ type SupervisorConfig struct {
 	// Attached is called once per start, when its app is about to receive visitors. Its error, a *RefusedError, ends the start.
 	// nil: no call.
 	Attached func(instance string, m queue.Manifest) error
+	// Failed is called when the runner has recognized a failure: before the message that completes its Events. ShowFailure is
+	// called at the end of the output about it. nil: no call.
+	Failed, ShowFailure func(f Failure)
+	// AwaitChange means that a start that fails is not retried before Restart: its author is about to change the code.
+	AwaitChange bool
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -121,21 +127,6 @@ type StartInfo struct {
 	Device   int // port of the device API
 }
 
-// StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
-type StartError struct {
-	Stage  space.Stage
-	Reason string
-	Next   string   // the next step, if Reason does not contain it
-	Tail   []string // the last lines that it printed
-}
-
-func (e *StartError) Error() string { return e.Reason }
-
-// RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
-type RefusedError struct{ Reason, Next string }
-
-func (e *RefusedError) Error() string { return e.Reason }
-
 var _ queue.Runner = (*Supervisor)(nil)
 
 // NewSupervisor returns a Supervisor. Call SetQueue first; Run starts the Space. The stage is BUILDING until
@@ -170,33 +161,6 @@ func (s *Supervisor) Configure(config SupervisorConfig) {
 
 // NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
 func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
-
-// Restart is a request of an operator.
-type Restart struct {
-	By  string // for the ledger; empty: the operator
-	Now bool   // running calls end at once
-}
-
-// Restart requests a restart and returns at once. While Run is not running, Restarts delivers the request to its caller.
-func (s *Supervisor) Restart(r Restart) {
-	for {
-		select {
-		case s.again <- r:
-			return
-		default: // a request is already pending
-		}
-		if !r.Now {
-			return
-		}
-		select { // this one replaces it
-		case <-s.again:
-		default:
-		}
-	}
-}
-
-// Restarts delivers each Restart that no process has handled.
-func (s *Supervisor) Restarts() <-chan Restart { return s.again }
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -268,15 +232,23 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			return err
 		}
 		s.config.Logger.Warn("space exited", zap.Error(err), zap.Duration("took", time.Since(began)))
-		if start := (*StartError)(nil); errors.As(err, &start) {
-			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
-		}
 		if time.Since(began) > longRun {
 			pause = firstBackoff
 		}
+		retry, next := time.After(pause), "It is started again."
+		start := (*StartError)(nil)
+		if errors.As(err, &start) && start.Times > 0 { // it has not run
+			if next = fmt.Sprintf("The next try is in %s.", pause); s.config.AwaitChange {
+				retry, next = nil, "It starts again when its code changes."
+			}
+		}
+		if start != nil {
+			s.config.Note(start.note(next))
+		}
 		select {
-		case <-time.After(pause):
+		case <-retry:
 		case <-s.again:
+			s.ShowAgain()
 		case <-ctx.Done():
 		}
 	}
@@ -319,6 +291,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 			if s.Status().Stage == space.Running {
 				continue
 			}
+			s.awaitStack(p)
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
 				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
@@ -349,12 +322,16 @@ func (s *Supervisor) start() (*Process, error) {
 			return nil, s.failed(err)
 		}
 	}
-	p, err := s.launch(&session{supervisor: s, instance: instance, began: began}, ProcessConfig{
+	comparison := s.repeats.begin()
+	failures := newFailures(func(f Failure) {
+		comparison.add(streamFailures, fmt.Sprint(f), func() { s.showFailure(f) })
+	})
+	p, err := s.launch(&session{supervisor: s, instance: instance, began: began, failures: failures, comparison: comparison}, ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement, Observe: s.observeOrder(),
+		Confinement: confinement, failures: failures, comparison: comparison, Observe: s.observeOrder(),
 	})
 	if err != nil {
 		s.config.Ended(instance)
@@ -392,10 +369,17 @@ func (s *Supervisor) failed(err error) error {
 
 // ended cleans up after an exited process.
 func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
+	times := 0
+	if s.hasRun() || stage != space.RuntimeFailed {
+		p.config.comparison.release()
+		s.repeats.forget()
+	} else {
+		times = s.repeats.failed(p.config.comparison, reason)
+	}
 	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail()}
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped(), Times: times}
 }
 
 // nextStep returns the advice to the author for a Process that ended by itself.
@@ -426,6 +410,9 @@ func (s *Supervisor) running(m queue.Manifest) {
 	if s.stage != space.Running && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
 	}
+	if s.session != nil {
+		s.session.comparison.release()
+	}
 	s.stage, s.reason, s.port = space.Running, "", m.Port
 	select {
 	case <-s.ready:
@@ -433,6 +420,9 @@ func (s *Supervisor) running(m queue.Manifest) {
 		close(s.ready)
 	}
 }
+
+// hasRun reports whether the current start was RUNNING.
+func (s *Supervisor) hasRun() bool { return s.Status().Stage == space.Running }
 
 // closed records that the app has shut down its server while its process runs.
 func (s *Supervisor) closed() {

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -49,16 +50,30 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run runs one command line until it is done or ctx ends, and returns its exit code. It removes control characters from
 // everything that it prints, because many answers contain text of Spaces: names of functions, reasons, output.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	same := sameFile(stdout, stderr)
 	stdout, stderr = printable.NewWriter(stdout), printable.NewWriter(stderr)
 	root := NewRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if _, printed := errors.AsType[*checkcli.FindingsError](err); err != nil && !printed {
-		host.Explain(stderr, "spacehost", err)
+		json := command.Flags().Lookup("ready-json") // with it, the output of Spaces goes to stderr
+		host.Explain(stderr, "spacehost", err, same || json != nil && json.Value.String() == "true")
 	}
 	return exitCode(err)
+}
+
+// sameFile reports whether both writers lead to one terminal, pipe or file.
+func sameFile(a, b io.Writer) bool {
+	first, ok := a.(*os.File)
+	second, too := b.(*os.File)
+	if !ok || !too {
+		return false
+	}
+	one, err := first.Stat()
+	other, errToo := second.Stat()
+	return err == nil && errToo == nil && os.SameFile(one, other)
 }
 
 // NewRoot returns the root command with every subcommand, ready for ExecuteContext. The generator of docs/cli.md reads it too.

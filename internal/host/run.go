@@ -18,6 +18,7 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	h.greet()
+	began := h.clock.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := h.startServices(cancel)
@@ -29,6 +30,7 @@ func (h *Host) Run(ctx context.Context) error {
 		err = cause
 	}
 	stop()
+	h.showAdvice(began)
 	return err
 }
 

@@ -88,7 +88,7 @@ func (s *spaceRun) supervisorConfig() worker.SupervisorConfig {
 		RunDir: h.state.path("run"), Secrets: s.settings().Secrets, Processes: h.processes,
 		StartupTimeout: s.space().StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings().Strict, Storage: s.isSandboxed() && s.settings().Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space().Name, line) }, OutputRate: s.settings().Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart, Drain: func() time.Duration { return h.settings().Drain }, Hurry: h.hurry, Observe: h.observe.ofWorker(),
+		Limits: s.limits(), MayStart: s.mayStart, Failed: s.warnAuthor, ShowFailure: s.showFailure, AwaitChange: h.settings().WatchSource, Drain: func() time.Duration { return h.settings().Drain }, Hurry: h.hurry, Observe: h.observe.ofWorker(),
 		Ending: func(instance, reason string) { h.broker.End(instance, reason) }, InUse: func(instance string) bool { return h.broker.IsUsed(instance) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space().Name)),
 	}

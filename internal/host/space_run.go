@@ -62,22 +62,28 @@ const (
 )
 
 // runWithRetries runs the Space until ctx ends, and retries a failed start with backoff. The other Spaces continue meanwhile.
+// With `run --watch`, an error of the app is not retried before its code changes.
 func (s *spaceRun) runWithRetries(ctx context.Context) error {
-	lastReported := ""
+	var last reported
 	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
 		attempt, end := s.begin(ctx)
 		s.supervisor.NotRunning(space.Building, "")
 		if err := s.run(attempt); attempt.Err() == nil {
-			s.reportFailure(err, pause, &lastReported)
+			retry, next := time.After(pause), fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space().Name)
+			if s.host.settings().WatchSource && CauseOf(err) == CauseRuntime {
+				retry, next = nil, "It starts again when its code changes."
+			}
+			s.reportFailure(err, pause, next, &last)
 			select {
-			case <-time.After(pause):
+			case <-retry:
 			case <-s.supervisor.Restarts():
-				pause, lastReported = firstRetry/2, ""
+				pause, last = firstRetry/2, reported{}
+				s.supervisor.ShowAgain()
 			case <-attempt.Done():
 			}
 		}
 		if attempt.Err() != nil { // new settings, or the end
-			pause, lastReported = firstRetry/2, ""
+			pause, last = firstRetry/2, reported{}
 		}
 		end()
 	}
@@ -86,27 +92,46 @@ func (s *spaceRun) runWithRetries(ctx context.Context) error {
 
 // reportFailure reports why the Space does not run: to visitors in one sentence, and to the operator in full unless the
 // previous try failed with the same error.
-func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *string) {
+func (s *spaceRun) reportFailure(err error, pause time.Duration, next string, last *reported) {
 	stage, reason := cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
 	if built := (*build.Error)(nil); errors.As(err, &built) {
 		reason = built.Problem // the rest of the error describes this machine
 	}
 	s.supervisor.NotRunning(stage, reason)
 	s.host.log.Warn("space start failed", zap.String("space", s.space().Name), zap.Error(err), zap.Duration("pause", pause))
-	next := fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space().Name)
-	if err.Error() == *lastReported {
-		s.note(fmt.Sprintf("%s, same error as before. %s", stage, next))
+	if times := last.count(err); times > 1 {
+		s.note(fmt.Sprintf("%s, same error as before (%d times). %s", stage, times, next))
 	} else {
 		var text strings.Builder
-		Explain(&text, s.space().Name, err)
+		Explain(&text, s.space().Name, err, true)
 		s.host.screen.note(text.String() + "  " + next)
 	}
-	*lastReported = err.Error()
 	select {
 	case <-s.failed:
 	default:
 		close(s.failed)
 	}
+}
+
+// reported counts the same error in a row. The zero value has seen none.
+type reported struct {
+	text  string
+	times int
+}
+
+// count returns how often err has occurred in a row. A start of the app is compared by what it printed, too.
+func (r *reported) count(err error) int {
+	start, ok := errors.AsType[*worker.StartError](err)
+	switch {
+	case ok && start.Times > 0:
+		r.times = start.Times
+	case err.Error() == r.text:
+		r.times++
+	default:
+		r.times = 1
+	}
+	r.text = err.Error()
+	return r.times
 }
 
 // announceWhenReady waits for a Space that did not start together with the others.
@@ -149,5 +174,8 @@ func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 		h.screen.note("warning: " + warning)
 	}
 	h.screen.note(fmt.Sprintf("Environment: Python %s, gradio %s, spaces %s", env.PythonVersion, env.Gradio, env.Spaces))
+	if s.space().SDKVersion == "" {
+		s.note(fmt.Sprintf("README.md has no sdk_version: gradio %s is used. Write sdk_version: %s, or a later build may choose another release.", env.Gradio, env.Gradio))
+	}
 	return env, nil
 }

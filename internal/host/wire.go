@@ -73,7 +73,7 @@ func (h *Host) register() error {
 	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	accounts := views.NewAccounts(views.AccountsConfig{
-		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Now: h.clock.Now,
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Advisor: h.advisor, Now: h.clock.Now,
 	})
 	server.GateBy(h.console.Echo, h.consoleHostNames)
 	h.console.Pre(server.SameOrigin)

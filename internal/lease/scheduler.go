@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
+	"spacehost/quota"
 )
 
 // Times of the device API (docs/design/0005-lease-clock.md; spaces/zero/client.py).
@@ -210,7 +211,7 @@ func (sc *scheduler) onRelease(space, id string, failed bool) (*Lease, error) {
 	case lease.State == Active && lease.watched && sc.warmFor > 0 && !sc.isDrained(lease.allocation):
 		sc.keepWarm(lease)
 	default:
-		sc.end(lease, Released, "released", idleTermGrace)
+		sc.end(lease, Released, quota.ReasonReleased, idleTermGrace)
 	}
 	return lease, nil
 }
@@ -344,7 +345,7 @@ func (sc *scheduler) onTime() (next time.Time) {
 			sc.end(lease, Unclaimed, "never allowed", 0)
 		case Active:
 			sc.effects.expired(lease)
-			sc.end(lease, Expired, "deadline", 0)
+			sc.end(lease, Expired, quota.ReasonDeadline, 0)
 		}
 	}
 	for _, s := range sc.slots {

@@ -35,5 +35,6 @@ def start(descriptor: int) -> None:
 
         state.observer = Observer(state, os.getcwd(), observed["limit"], observed["calls"])
     fork.install(state)
+    state.printer.install()
     hooks.install(state)
     state.listen()
