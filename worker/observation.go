@@ -74,6 +74,14 @@ type observeOrder struct {
 	Calls bool    `json:"calls"`
 }
 
+// observeOrder returns the part of the config frame; nil: the start is not observed.
+func (s *Supervisor) observeOrder() *observeOrder {
+	if s.config.Observe == nil {
+		return nil
+	}
+	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
+}
+
 func (s *session) fact(r report) error {
 	observe := s.supervisor.config.Observe
 	if s.observations++; observe == nil || r.Fact == nil || s.observations > maxObservations {

@@ -347,13 +347,6 @@ func (s *Supervisor) start() (*Process, error) {
 	return p, nil
 }
 
-func (s *Supervisor) observeOrder() *observeOrder {
-	if s.config.Observe == nil {
-		return nil
-	}
-	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
-}
-
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can
 // trigger, finds the start.
 func (s *Supervisor) launch(h *session, config ProcessConfig) (*Process, error) {

@@ -73,6 +73,16 @@ func writeSpace(t *testing.T, app, more string) (dir string) {
 	return dir
 }
 
+// copied returns a copy of a Space, which may write to its folder.
+func copied(t *testing.T, space string) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), filepath.Base(space))
+	if err := os.CopyFS(dir, os.DirFS(space)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // run performs the stages on a Space with a state folder of its own, which must be empty of checks afterwards.
 func run(t *testing.T, o Options) (report check.Report, err error) {
 	t.Helper()

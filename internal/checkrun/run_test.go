@@ -199,7 +199,7 @@ func TestObservedCalls(t *testing.T) {
 	}
 	t.Run("healthy", func(t *testing.T) {
 		t.Parallel()
-		r, err := run(t, Options{Call: true, Dir: "../../examples/hello-zerogpu"})
+		r, err := run(t, Options{Call: true, Dir: copied(t, "../../examples/hello-zerogpu")})
 		if err != nil || r.AtLeast(check.Warning) > 0 {
 			t.Errorf("error %v, findings %q, want neither: %+v", err, lines(r), r.Findings)
 		}

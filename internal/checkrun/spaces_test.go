@@ -70,11 +70,7 @@ func TestSpaces(t *testing.T) {
 				t.Skip("SKIPPED: needs torch, peft and bitsandbytes; set SPACEHOST_TORCH to an interpreter that has them")
 			}
 			t.Parallel()
-			dir := t.TempDir() // Gradio writes its caches into the Space's folder
-			if err := os.CopyFS(dir, os.DirFS(filepath.Join(spacesDir, row.name))); err != nil {
-				t.Fatal(err)
-			}
-			o := Options{Dir: dir, Call: true, Limits: newestLimits(t)}
+			o := Options{Dir: copied(t, filepath.Join(spacesDir, row.name)), Call: true, Limits: newestLimits(t)}
 			if row.torch {
 				o.Python = torch
 			}
