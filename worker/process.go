@@ -38,8 +38,10 @@ type Process struct {
 
 	mu      sync.Mutex
 	greeted bool
-	killing bool  // the host has sent SIGKILL
-	reason  error // why the host killed it, if it did
+	// A standby gets goOrder once begun is set and, after configured, the config frame has been sent.
+	begun, configured bool
+	killing           bool  // the host has sent SIGKILL
+	reason            error // why the host killed it, if it did
 
 	tail   tail
 	output *output
@@ -70,7 +72,9 @@ type ProcessConfig struct {
 	// Strict means that what ZeroGPU refuses fails in the Space, instead of printing a warning.
 	Strict bool
 	// Storage means that the Space has a folder of its own at /data.
-	Storage      bool
+	Storage bool
+	// Standby means that the process executes the first imports of its app, and then waits for goOrder.
+	Standby      bool
 	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64             // bytes per second; 0: the default
 	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
@@ -175,7 +179,7 @@ func (p *Process) beginCgroup() string {
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
-		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage,
+		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage, Standby: c.Standby,
 	}, nil)
 }
 
@@ -424,8 +428,22 @@ func (p *Process) handle(f Frame) error {
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Send(p.config.order(p.tree.Cgroup == ""))
+	if p.configured = true; p.begun {
+		p.Send(newFrame(goOrder{"go"}, nil))
+	}
 	return nil
+}
+
+// Begin lets the app of a standby begin. It returns at once.
+func (p *Process) Begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun = true; p.configured {
+		p.Send(newFrame(goOrder{"go"}, nil))
+	}
 }
 
 // stopListening ends the Space, which is useless without a channel. If the channel merely closed, it waits first:

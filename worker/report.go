@@ -250,6 +250,12 @@ type configOrder struct {
 	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
 	Strict      bool              `json:"strict,omitempty"`
 	Storage     bool              `json:"storage,omitempty"` // whether the Space has a /data of its own
+	Standby     bool              `json:"standby,omitempty"` // whether the app waits for goOrder after its first imports
+}
+
+// goOrder lets a standby begin with its app.
+type goOrder struct {
+	Op string `json:"op"` // go
 }
 
 type startOrder struct {

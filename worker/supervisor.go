@@ -40,9 +40,14 @@ type Supervisor struct {
 	reason  string
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
+	slot    int           // of the current start
+	reached bool          // the current start, or the one that ended last, has been RUNNING
 
-	again   chan struct{} // the operator requested a restart
-	refused sync.WaitGroup
+	again    chan struct{} // the operator requested a restart
+	replace  chan struct{} // Replace was called
+	standby  *standby      // used by Run's goroutine only; nil: none
+	launched chan struct{} // a start has become RUNNING
+	refused  sync.WaitGroup
 }
 
 // SupervisorConfig is the configuration that all starts of the Space share.
@@ -80,6 +85,9 @@ type SupervisorConfig struct {
 	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
 	Limits   proctree.Limits
 	MayStart func() error
+	// Watched means that the author edits the Space while it runs. A start that ends before RUNNING is not retried: Run waits
+	// for Restart. Standby means that a second process executes the first imports of the app in advance.
+	Watched, Standby bool
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -110,6 +118,8 @@ type StartInfo struct {
 	Python   string
 	Port     int // of the Space's own server
 	Device   int // port of the device API
+	// Slot is 0 or 1. Two starts that exist at a time, the current one and its standby, have different ones.
+	Slot int
 }
 
 // StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
@@ -135,7 +145,7 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1)}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1), replace: make(chan struct{}, 1), launched: make(chan struct{}, 1)}
 }
 
 // SetQueue connects the Queue, which starts Jobs here and receives their results.
@@ -158,6 +168,33 @@ func (s *Supervisor) Restart() {
 	select {
 	case s.again <- struct{}{}:
 	default: // a request is already pending
+	}
+}
+
+// Replace ends the current start, and with it Run, which then returns ErrReplaced. It returns at once.
+func (s *Supervisor) Replace() {
+	select {
+	case s.replace <- struct{}{}:
+	default: // a request is already pending
+	}
+}
+
+// AwaitRestart waits for a Restart or Replace, while Run is not running. Its error is that of ctx.
+func (s *Supervisor) AwaitRestart(ctx context.Context) error {
+	select {
+	case <-s.again:
+	case <-s.replace:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// ForgetReplace drops a Replace that Run has not handled. Its caller is about to do what Replace requests.
+func (s *Supervisor) ForgetReplace() {
+	select {
+	case <-s.replace:
+	default:
 	}
 }
 
@@ -207,13 +244,19 @@ const (
 
 // Run keeps the Space running until ctx ends, then ends it. If the Space exits before it was ever RUNNING, Run
 // returns a *StartError. Later exits lead to a restart after a growing pause.
+//
+// With Watched, a start that fails later waits for Restart. After Replace, Run returns ErrReplaced.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
+	defer s.discardStandby()
 	for pause := firstBackoff; ctx.Err() == nil; pause = min(2*pause, lastBackoff) {
 		began := time.Now()
 		err := s.once(ctx)
 		if ctx.Err() != nil {
 			break
+		}
+		if errors.Is(err, ErrReplaced) {
+			return err
 		}
 		if errors.Is(err, errRestart) {
 			pause = firstBackoff
@@ -223,6 +266,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		case <-s.ready:
 		default:
 			return err
+		}
+		if s.config.Watched && !s.wasRunning() {
+			if err := s.awaitChange(ctx, err); err != nil {
+				return err
+			}
+			pause = firstBackoff
+			continue
 		}
 		s.config.Logger.Warn("space exited", zap.Error(err), zap.Duration("took", time.Since(began)))
 		if start := (*StartError)(nil); errors.As(err, &start) {
@@ -243,6 +293,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // errRestart ends a start at the operator's request.
 var errRestart = errors.New("restarted by the operator")
 
+// ErrReplaced is the result of Run after Replace: the caller prepares another interpreter and calls Run again.
+var ErrReplaced = errors.New("replaced by the operator")
+
 // endGrace is the time between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
 
@@ -252,6 +305,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	case <-s.again: // this start fulfils the request
 	default:
 	}
+	s.drainLaunched()
 	p, err := s.start()
 	if err != nil {
 		return err
@@ -260,7 +314,13 @@ func (s *Supervisor) once(ctx context.Context) error {
 	defer timeout.Stop()
 	for {
 		select {
+		case <-s.launched:
+			s.prepareStandby()
 		case <-p.Done():
+			if p.isStale() {
+				_ = s.ended(p, space.AppStarting, "The Space starts again.", "")
+				return errRestart
+			}
 			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
 				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
 			}
@@ -268,8 +328,14 @@ func (s *Supervisor) once(ctx context.Context) error {
 		case <-ctx.Done():
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.Stopped, "The host stopped the Space.", "")
+		case <-s.replace:
+			p.End(context.Background(), endGrace)
+			_ = s.ended(p, space.AppStarting, "The Space starts with its new environment.", "")
+			return ErrReplaced
 		case <-s.again:
-			s.config.Note("Restarting it at the operator's request.")
+			if !s.config.Watched { // the change that caused it is on the screen
+				s.config.Note("Restarting it at the operator's request.")
+			}
 			p.End(context.Background(), endGrace)
 			_ = s.ended(p, space.AppStarting, "The operator restarted the Space.", "")
 			return errRestart
@@ -284,62 +350,92 @@ func (s *Supervisor) once(ctx context.Context) error {
 	}
 }
 
+// start makes the standby the current start, or starts a process.
 func (s *Supervisor) start() (*Process, error) {
-	if err := s.permit(); err != nil {
+	if p := s.takeStandby(); p != nil {
+		return p, nil
+	}
+	p, _, err := s.open(false)
+	if err != nil && p != nil {
+		p.End(context.Background(), endGrace)
+		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
+	}
+	if err != nil {
 		return nil, s.failed(err)
+	}
+	return p, nil
+}
+
+// open starts a process. Unless it is a standby, it becomes the current start. An error after the start of the process comes
+// with the process, which the caller ends.
+func (s *Supervisor) open(isStandby bool) (*Process, *standby, error) {
+	if err := s.permit(); err != nil {
+		return nil, nil, err
 	}
 	began := time.Now()
 	instance := hex.EncodeToString(random(6))
 	port, err := freePort()
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, nil, err
 	}
 	url, device := s.config.Device(instance)
 	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
 	maps.Copy(secrets, s.config.Secrets)
 	key := hex.EncodeToString(random(16))
 	runDir := filepath.Join(s.config.RunDir, instance)
-	info := StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device}
+	info := StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device, Slot: s.freeSlot()}
 	var confinement Confinement
 	if s.config.Confine != nil {
 		if confinement, err = s.config.Confine(info); err != nil {
 			s.config.Ended(instance)
-			return nil, s.failed(err)
+			return nil, nil, err
 		}
 	}
-	p, err := s.launch(&session{supervisor: s, instance: instance, began: began}, ProcessConfig{
+	waiting := &standby{session: &session{supervisor: s, instance: instance, began: began}, key: key, slot: info.Slot}
+	config := ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
+		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage, Standby: isStandby,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
 		Confinement: confinement,
-	})
+	}
+	var p *Process
+	if isStandby {
+		waiting.held.show = s.config.Output
+		config.Output, config.Reporter = waiting.held.print, waiting.session
+		p, err = Start(config)
+	} else {
+		p, err = s.launch(waiting, config)
+	}
 	if err != nil {
 		s.config.Ended(instance)
-		return nil, s.failed(err)
+		return nil, nil, err
 	}
+	waiting.process = p
 	s.config.Processes.Register(s.config.Space, p.tree)
-	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID), zap.Duration("took", time.Since(began)))
+	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID), zap.Bool("standby", isStandby), zap.Duration("took", time.Since(began)))
 	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
-	if err != nil {
-		p.End(context.Background(), endGrace)
-		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
-	}
-	return p, nil
+	return p, waiting, err
 }
 
 // launch makes a start the current one. It holds the lock, so that the first Job, which the first report can
 // trigger, finds the start.
-func (s *Supervisor) launch(h *session, config ProcessConfig) (*Process, error) {
+func (s *Supervisor) launch(w *standby, config ProcessConfig) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	config.Reporter = h
+	config.Reporter = w.session
 	p, err := Start(config)
 	if err != nil {
 		return nil, err
 	}
-	s.stage, s.reason, s.current, s.session, s.key = space.AppStarting, "", p, h, config.Key
+	w.process = p
+	s.makeCurrent(w)
 	return p, nil
+}
+
+// makeCurrent is called with the lock held.
+func (s *Supervisor) makeCurrent(w *standby) {
+	s.stage, s.reason, s.current, s.session, s.key, s.slot, s.reached = space.AppStarting, "", w.process, w.session, w.key, w.slot, false
 }
 
 // failed records that there is no process.
@@ -384,11 +480,15 @@ func (s *Supervisor) running(m queue.Manifest) {
 	if s.stage != space.Running && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
 	}
-	s.stage, s.reason, s.port = space.Running, "", m.Port
+	s.stage, s.reason, s.port, s.reached = space.Running, "", m.Port, true
 	select {
 	case <-s.ready:
 	default:
 		close(s.ready)
+	}
+	select {
+	case s.launched <- struct{}{}:
+	default:
 	}
 }
 

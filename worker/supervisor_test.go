@@ -425,3 +425,64 @@ func TestACallThatIsTooLarge(t *testing.T) {
 		t.Errorf("status %+v", w.Status())
 	}
 }
+
+// TestStandby restarts a Space with a standby: the standby becomes the next start, and another one takes its place.
+func TestStandby(t *testing.T) {
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.Standby, c.Watched = true, true })
+	w.ready(t)
+	started := func(n int) string {
+		t.Helper()
+		var instance string
+		eventually(t, "there are so many starts", func() bool {
+			w.note(func() {
+				if len(w.starts) >= n {
+					instance = w.starts[n-1].Instance
+				}
+			})
+			return instance != ""
+		})
+		return instance
+	}
+	second := started(2)
+	if got := w.Instance(); got == second || w.Status().Stage != space.Running {
+		t.Fatalf("beside its standby the Space is %v at start %s", w.Status(), got)
+	}
+	w.Restart()
+	eventually(t, "the standby runs", func() bool { return w.Instance() == second && w.Status().Stage == space.Running })
+	w.join(t, "s", "echo")
+	messages := w.receive(t, "s", queue.Completed)
+	if last := messages[len(messages)-1]; last.Kind != queue.Completed || !last.Success {
+		t.Errorf("a call of the second start: %+v", messages)
+	}
+	started(3)
+}
+
+// TestStaleStandby restarts a Space whose app begins with other imports now: a new process takes the place of the standby.
+func TestStaleStandby(t *testing.T) {
+	w := newWorld(t, "good", "stale", func(c *SupervisorConfig) { c.Standby, c.Watched = true, true })
+	w.ready(t)
+	first := w.Instance()
+	eventually(t, "there is a standby", func() (ok bool) { w.note(func() { ok = len(w.starts) == 2 }); return ok })
+	w.Restart()
+	eventually(t, "the next start runs", func() bool { return w.Instance() != first && w.Status().Stage == space.Running })
+	w.note(func() {
+		if w.starts[1].Instance == w.Instance() {
+			t.Errorf("the stale standby runs: %v", w.starts)
+		}
+	})
+	if got := w.printed(); strings.Contains(got, "note: ") {
+		t.Errorf("the operator reads:\n%s", got)
+	}
+}
+
+// TestReplace lets Run end for another interpreter, and run with it.
+func TestReplace(t *testing.T) {
+	w := prepareWorld(t)
+	w.Prepare(self(t), "/nowhere", fakeEnv("good", ""))
+	w.run(t)
+	w.ready(t)
+	w.Replace()
+	if err := <-w.ended; !errors.Is(err, ErrReplaced) || w.Status().PID != 0 {
+		t.Fatalf("got %v and %v", err, w.Status())
+	}
+}

@@ -46,9 +46,24 @@ func TestRunWatch(t *testing.T) {
 	if got := p.client().ok("/run", "result = 2"); got != "2" {
 		t.Errorf("after the correction: %q", got)
 	}
-	for _, want := range []string{"app.py changed; the Space restarts.", "SyntaxError"} {
-		if !strings.Contains(p.text(), want) {
-			t.Errorf("the screen does not say %q:\n%s", want, p.text())
+	readme := filepath.Join(folder, "README.md")
+	for text, note := range map[string]string{
+		"---\nsdk: gradio\nsdk_version: nine\napp_file: app.py\n---\n":                 "README.md was not applied. The Space continues as before the change.",
+		"---\ntitle: Other\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n": "README.md changed; the environment stays the same.",
+	} {
+		if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, note, patience, func() bool { return strings.Contains(p.text(), note) })
+	}
+	if got := p.client().ok("/run", "result = 3"); got != "3" {
+		t.Errorf("after changes of README.md: %q", got)
+	}
+	for want, times := range map[string]int{
+		"app.py changed; the Space restarts.": 3, "SyntaxError: ": 1, "The Space starts again when its files change.": 1,
+	} {
+		if got := strings.Count(p.text(), want); got != times {
+			t.Errorf("the screen shows %q %d times, want %d:\n%s", want, got, times, p.text())
 		}
 	}
 }

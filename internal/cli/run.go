@@ -129,7 +129,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s; may be repeated")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
-	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change; a Space that fails to start is retried")
+	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change, and rebuild its environment when its requirements do; after an error, wait for the next change")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 

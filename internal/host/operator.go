@@ -9,7 +9,13 @@ import (
 )
 
 // RestartSpace implements control.Host. It returns at once, before the restart.
-func (h *Host) RestartSpace(name string) { h.find(name).supervisor.Restart() }
+func (h *Host) RestartSpace(name string) {
+	s := h.find(name)
+	if h.settings.WatchSource {
+		s.note("Restarting it at the operator's request.") // otherwise the Supervisor reports it
+	}
+	s.supervisor.Restart()
+}
 
 // CheckTier implements control.Host.
 func (h *Host) CheckTier(name string) error { return h.payer.CheckTier(name) }

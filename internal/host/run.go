@@ -70,11 +70,12 @@ func (h *Host) runSpaces(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for _, s := range h.spaces {
 		run := s.run
-		if h.settings.IsServe() || h.settings.WatchSource {
+		switch {
+		case h.settings.IsServe():
 			run = s.runWithRetries
-		}
-		if h.settings.WatchSource {
-			running.Go(func() error { s.sourceWatch().run(ctx); return nil })
+		case h.settings.WatchSource:
+			run = s.runWatched
+			running.Go(func() error { s.watchSource(ctx); return nil })
 		}
 		running.Go(func() error { return h.withSpaceName(s, run(ctx)) })
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -35,11 +36,13 @@ type spaceRun struct {
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 	disk           diskState
+	edited         atomic.Pointer[space.Space] // README.md as read after an edit (`run --watch`); nil: unchanged
+	current        atomic.Value                // string: the folder of the environment in use
 
 	level              config.Isolation // in force; set before wire
 	interpreterFolders []string         // that a sandbox must contain; set before the first start
 	networkMu          sync.Mutex
-	network            *insideNetwork // of the current start; nil: it has none
+	networks           map[string]*insideNetwork // by start
 }
 
 // url returns the address at which visitors reach the Space. A reverse proxy may have another one.
@@ -68,7 +71,7 @@ func (s *spaceRun) wire() {
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) }, OutputRate: s.settings.Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart,
+		Limits: s.limits(), MayStart: s.mayStart, Watched: h.settings.WatchSource, Standby: s.mayStandBy(),
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {
@@ -167,7 +170,7 @@ func (s *spaceRun) processStarted(p worker.StartedProcess) error {
 
 func (s *spaceRun) processEnded(instance string) {
 	s.host.device.Close(instance)
-	s.closeNetwork()
+	s.closeNetwork(instance)
 	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
 	s.emptyTmp()

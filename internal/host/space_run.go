@@ -16,13 +16,29 @@ import (
 	"spacehost/worker"
 )
 
-// run builds the environment and keeps the Space running until ctx ends.
+// run builds the environment and keeps the Space running until ctx ends. With `run --watch`, it changes to another environment
+// when the files that decide it have changed.
 func (s *spaceRun) run(ctx context.Context) error {
+	for {
+		s.supervisor.ForgetReplace()
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+		s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
+		if err := s.supervisor.Run(ctx); !errors.Is(err, worker.ErrReplaced) {
+			return err
+		}
+	}
+}
+
+// prepare builds the environment and prepares all that a start needs.
+func (s *spaceRun) prepare(ctx context.Context) error {
 	env, err := s.build(ctx)
 	if err != nil {
 		return err
 	}
 	s.env = env
+	s.current.Store(env.Dir)
 	runner, err := worker.InstallRunner(s.host.state.path("runner"))
 	if err != nil {
 		return err
@@ -33,15 +49,13 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := s.prepareView(ctx); err != nil {
 		return err
 	}
-	home := s.home()
-	vars := spaceEnv(s.variables(), s.space, env, home, s.publicName(), s.host.visibleGPU)
+	vars := spaceEnv(s.variables(), s.space, env, s.home(), s.publicName(), s.host.visibleGPU)
 	vars = s.isolatedVariables(vars)
 	if err := s.preload(ctx, env, vars); err != nil {
 		return err
 	}
 	s.supervisor.Prepare(env.Python, runner, vars)
-	s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
-	return s.supervisor.Run(ctx)
+	return nil
 }
 
 // variables returns the Variables of the Space. With --by-name, HF_ENDPOINT leads to the other Spaces of this host.
@@ -83,10 +97,7 @@ func (s *spaceRun) runWithRetries(ctx context.Context) error {
 // reportFailure reports why the Space does not run: to visitors in one sentence, and to the operator in full unless the
 // previous try failed with the same error.
 func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *string) {
-	stage, reason := cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
-	if built := (*build.Error)(nil); errors.As(err, &built) {
-		reason = built.Problem // the rest of the error describes this machine
-	}
+	stage, reason := failureOf(err)
 	s.supervisor.NotRunning(stage, reason)
 	s.host.log.Warn("space start failed", zap.String("space", s.space.Name), zap.Error(err), zap.Duration("pause", pause))
 	next := fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space.Name)
@@ -98,6 +109,20 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *s
 		s.host.screen.note(text.String() + "  " + next)
 	}
 	*lastReported = err.Error()
+	s.markFailed()
+}
+
+// failureOf returns the stage of a Space with this error, and the sentence for its visitors.
+func failureOf(err error) (stage space.Stage, reason string) {
+	stage, reason = cmp.Or(stageOf(err), space.RuntimeFailed), err.Error()
+	if built := (*build.Error)(nil); errors.As(err, &built) {
+		reason = built.Problem // the rest of the error describes this machine
+	}
+	return stage, reason
+}
+
+// markFailed lets the others be announced without this Space.
+func (s *spaceRun) markFailed() {
 	select {
 	case <-s.failed:
 	default:
@@ -132,12 +157,13 @@ func (s *spaceRun) builder() *build.Builder {
 }
 
 func (s *spaceRun) buildSpec() build.Spec {
-	return build.Spec{Gradio: s.space.SDKVersion, Python: s.space.PythonVersion, Dir: s.space.Dir, Space: s.space.Name}
+	front := cmp.Or(s.edited.Load(), s.space)
+	return build.Spec{Gradio: front.SDKVersion, Python: front.PythonVersion, Dir: s.space.Dir, Space: s.space.Name}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
-	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings.Rebuild)
+	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings.Rebuild && s.edited.Load() == nil)
 	if err != nil {
 		return nil, err
 	}
