@@ -82,6 +82,7 @@ var keepers = map[string][]string{
 	"github.com/spf13/cobra":                 {"internal/cli", "internal/cli/clidoc"},
 	"github.com/pressly/goose":               {"migrations"},
 	"github.com/coreos/go-systemd":           {"internal/host"},
+	"github.com/joho/godotenv":               {"internal/config"},
 	"github.com/rogpeppe/go-internal":        {},
 	"github.com/chromedp/chromedp":           {"bench"},
 	"spacehost/gpu/gputest":                  {},

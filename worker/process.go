@@ -437,15 +437,6 @@ func (p *Process) handle(f Frame) error {
 	return nil
 }
 
-// Begin lets the app of a standby begin. It returns at once.
-func (p *Process) Begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.begun = true; p.configured {
-		p.Send(newFrame(goOrder{"go"}, nil))
-	}
-}
-
 // stopListening ends the Space, which is useless without a channel. If the channel merely closed, it waits first:
 // usually the process is about to exit for its own reason, which is the better report.
 func (p *Process) stopListening(err error) {

@@ -32,6 +32,15 @@ func (p *Process) isStale() bool {
 	return p.config.Standby && p.exit == sandbox.Exit{Code: staleExit}
 }
 
+// Begin lets the app of a standby begin. It returns at once.
+func (p *Process) Begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun = true; p.configured {
+		p.Send(newFrame(goOrder{"go"}, nil))
+	}
+}
+
 // prepareStandby starts a standby. A standby that cannot be started costs the next restart some seconds, so the error is only
 // logged.
 func (s *Supervisor) prepareStandby() {

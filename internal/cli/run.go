@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ type options struct {
 	quota          string
 	variables      []string
 	secrets        []string
+	envFiles       []string
+	fromFiles      map[string]string // Secrets, read from envFiles
 	rebuild        bool
 	readyJSON      bool
 	watch          bool
@@ -46,6 +49,7 @@ type options struct {
 	isolationFlags config.IsolationFlags
 	isolation      config.IsolationSettings // parsed from isolationFlags
 	warnings       []string
+	notes          []string // about the command line, for stderr
 }
 
 func newRun() *cobra.Command {
@@ -81,6 +85,9 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 				return &usageError{c, err}
 			}
 			printWarnings(c, o.warnings)
+			for _, note := range o.notes {
+				fmt.Fprintln(c.ErrOrStderr(), "note:", note)
+			}
 			return runHost(c, o.settings())
 		},
 	}
@@ -115,6 +122,7 @@ func (o *options) flags(c *cobra.Command) {
 	addState(c, &o.state)
 	f.StringArrayVar(&o.variables, "variable", nil, "Space Variable, NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.secrets, "secret", nil, "Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "dotenv file whose values become Secrets, such as .env; --secret has precedence; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environment from scratch (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "tier of the local visitor: unauthenticated, free, pro ... or unlimited")
 	f.StringVar(&o.quota, "quota", config.DefaultPreset, "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
@@ -139,7 +147,7 @@ func addState(c *cobra.Command, state *string) {
 
 // check finds mistakes before anything starts, and fills in parsed values.
 func (o *options) check() error {
-	for _, step := range []func() error{o.checkWords, o.checkVariables, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
+	for _, step := range []func() error{o.checkWords, o.checkVariables, o.readEnvFiles, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -181,6 +189,28 @@ func (o *options) checkVariables() error {
 		}
 		if err := config.CheckVariable(name); err != nil {
 			return fmt.Errorf("--secret: the text before the = %w", err) // not shown: it may be the secret
+		}
+	}
+	return nil
+}
+
+// readEnvFiles reads the Secrets of --env-file. Without the flag, a .env in the folder of a Space has no effect, which
+// surprises its author.
+func (o *options) readEnvFiles() error {
+	o.fromFiles = map[string]string{}
+	for _, path := range o.envFiles {
+		values, err := config.ReadEnvFile(path)
+		if err != nil {
+			return fmt.Errorf("--env-file: %w", err)
+		}
+		maps.Copy(o.fromFiles, values)
+	}
+	if len(o.envFiles) > 0 {
+		return nil
+	}
+	for _, dir := range o.dirs {
+		if note := config.EnvFileNote(dir); note != "" {
+			o.notes = append(o.notes, note)
 		}
 	}
 	return nil
@@ -252,7 +282,8 @@ func (o *options) settings() config.Settings {
 		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, WatchSource: o.watch, Strict: o.strict,
 		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
 	}
-	variables, secrets := pairs(o.variables), pairs(o.secrets)
+	variables, secrets := pairs(o.variables), maps.Clone(o.fromFiles)
+	maps.Copy(secrets, pairs(o.secrets))
 	for i, dir := range o.dirs {
 		s.Spaces = append(s.Spaces, config.SpaceSettings{
 			Dir: dir, Addr: config.Setting{Value: config.NextPort(o.addr, i), Source: "--addr"}, Visibility: config.Public,
