@@ -75,9 +75,9 @@ type ProcessConfig struct {
 	Storage bool
 	// Standby means that the process executes the first imports of its app, and then waits for goOrder.
 	Standby      bool
-	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
-	OutputRate   int64             // bytes per second; 0: the default
-	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
+	Output       func(stream, line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
+	OutputRate   int64                     // bytes per second; 0: the default
+	HelloTimeout time.Duration             // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
 	Confinement
@@ -259,8 +259,8 @@ func (p *Process) begin() error {
 		closeAll(readers)
 		return err
 	}
-	for _, r := range readers {
-		p.tail.wg.Go(func() { p.copyLines(r) })
+	for i, r := range readers {
+		p.tail.wg.Go(func() { p.copyLines([]string{Stdout, Stderr}[i], r) })
 	}
 	p.tail.files = readers
 	return nil
@@ -293,14 +293,14 @@ func (t *tail) add(line string) {
 	}
 }
 
-func (p *Process) copyLines(r io.Reader) {
+func (p *Process) copyLines(stream string, r io.Reader) {
 	reader := bufio.NewReaderSize(r, lineLimit)
 	for {
 		line, err := reader.ReadSlice('\n')
 		if len(line) > 0 {
 			text := strings.TrimRight(string(line), "\r\n")
 			p.tail.add(text)
-			p.output.print(text)
+			p.output.print(stream, text)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

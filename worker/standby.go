@@ -148,21 +148,21 @@ const heldLines = 1000
 
 // heldOutput keeps what a standby prints until it is the current start.
 type heldOutput struct {
-	show func(line string)
+	show func(stream, line string)
 
 	mu       sync.Mutex
 	released bool
-	lines    []string
+	lines    [][2]string // stream and text
 }
 
-func (h *heldOutput) print(line string) {
+func (h *heldOutput) print(stream, line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.released:
-		h.show(line)
+		h.show(stream, line)
 	case len(h.lines) < heldLines:
-		h.lines = append(h.lines, line)
+		h.lines = append(h.lines, [2]string{stream, line})
 	}
 }
 
@@ -171,7 +171,7 @@ func (h *heldOutput) release() {
 	defer h.mu.Unlock()
 	h.released = true
 	for _, line := range h.lines {
-		h.show(line)
+		h.show(line[0], line[1])
 	}
 	h.lines = nil
 }

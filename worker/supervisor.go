@@ -62,8 +62,8 @@ type SupervisorConfig struct {
 	Storage        bool // the Space has a folder of its own at /data
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
-	Output         func(line string)
-	OutputRate     int64 // bytes per second that Output may receive; 0: the default
+	Output         func(stream, line string) // receives each line that the Space printed, below the rate limit
+	OutputRate     int64                     // bytes per second that Output may receive; 0: the default
 	// Started is called when the process has been started; its error ends the start. Ended is called once per
 	// Device.
 	Started func(StartedProcess) error

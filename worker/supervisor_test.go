@@ -57,7 +57,7 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 		Started: func(p StartedProcess) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
 		Ended:   func(instance string) { w.note(func() { w.over = append(w.over, instance) }) },
 		Note:    func(text string) { w.note(func() { w.lines = append(w.lines, "note: "+text) }) },
-		Output:  func(line string) { w.note(func() { w.lines = append(w.lines, line) }) },
+		Output:  func(_, line string) { w.note(func() { w.lines = append(w.lines, line) }) },
 		Account: func() identity.Identity { return owner },
 	}
 	for _, c := range change {

@@ -111,6 +111,9 @@ func (h *Host) openLog() (err error) {
 	h.log, err = openLog(h.state.path("logs", "spacehost.log"))
 	if err == nil {
 		h.onClose(func() { _ = h.log.Sync() }) // a failed flush cannot be logged
+		for _, s := range h.spaces {
+			s.openLogs()
+		}
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"spacehost/internal/config"
 	"spacehost/internal/space"
+	"spacehost/internal/spacelog"
 	"spacehost/worker"
 )
 
@@ -246,6 +247,7 @@ func (s *spaceRun) reportWaiting(err error) {
 		var text strings.Builder
 		Explain(&text, s.space.Name, err)
 		s.host.screen.note(text.String() + "  The Space starts again when its files change.")
+		s.runLog.Print(spacelog.Host, string(stage)+": "+err.Error())
 	}
 	s.markFailed()
 }

@@ -17,6 +17,7 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/sandbox"
 	"spacehost/internal/space"
+	"spacehost/internal/spacelog"
 	"spacehost/queue"
 	"spacehost/server"
 	"spacehost/worker"
@@ -36,6 +37,8 @@ type spaceRun struct {
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 	disk           diskState
+	runLog         *spacelog.Writer
+	buildLog       *spacelog.Writer
 	edited         atomic.Pointer[space.Space] // README.md as read after an edit (`run --watch`); nil: unchanged
 	current        atomic.Value                // string: the folder of the environment in use
 
@@ -70,7 +73,7 @@ func (s *spaceRun) wire() {
 		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
-		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space.Name, line) }, OutputRate: s.settings.Limits.Output,
+		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: s.printed, OutputRate: s.settings.Limits.Output,
 		Limits: s.limits(), MayStart: s.mayStart, Watched: h.settings.WatchSource, Standby: s.mayStandBy(),
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
@@ -180,7 +183,24 @@ func (s *spaceRun) processEnded(instance string) {
 }
 
 // note shows the operator a sentence about this Space.
-func (s *spaceRun) note(text string) { s.host.screen.note(s.space.Name + ": " + text) }
+func (s *spaceRun) note(text string) {
+	s.host.screen.note(s.space.Name + ": " + text)
+	s.runLog.Print(spacelog.Host, text)
+}
+
+// printed shows a line of the Space and writes it to the log of its runs.
+func (s *spaceRun) printed(stream, line string) {
+	s.host.screen.space(s.space.Name, line)
+	s.runLog.Print(stream, line)
+}
+
+// openLogs creates the writers of the Space's logs. The first line of each opens its file.
+func (s *spaceRun) openLogs() {
+	s.runLog = spacelog.NewWriter(s.host.state.dir, s.space.Name, spacelog.Run, nil)
+	s.buildLog = spacelog.NewWriter(s.host.state.dir, s.space.Name, spacelog.Build, nil)
+	s.host.onClose(s.runLog.Close)
+	s.host.onClose(s.buildLog.Close)
+}
 
 // warnUnknownGradio warns the operator that Gradio's own queue serves this Space, because the runner does not know the
 // internals of this Gradio version.

@@ -13,6 +13,7 @@ import (
 
 	"spacehost/internal/build"
 	"spacehost/internal/space"
+	"spacehost/internal/spacelog"
 	"spacehost/worker"
 )
 
@@ -24,7 +25,9 @@ func (s *spaceRun) run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		s.host.screen.note("Starting " + s.space.Name + "/" + s.space.AppFile + " ...")
+		starting := "Starting " + s.space.Name + "/" + s.space.AppFile + " ..."
+		s.host.screen.note(starting)
+		s.runLog.Print(spacelog.Host, starting)
 		if err := s.supervisor.Run(ctx); !errors.Is(err, worker.ErrReplaced) {
 			return err
 		}
@@ -107,6 +110,7 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, lastReported *s
 		var text strings.Builder
 		Explain(&text, s.space.Name, err)
 		s.host.screen.note(text.String() + "  " + next)
+		s.runLog.Print(spacelog.Host, string(stage)+": "+err.Error())
 	}
 	*lastReported = err.Error()
 	s.markFailed()
@@ -142,6 +146,7 @@ func (s *spaceRun) announceWhenReady(ctx context.Context) error {
 
 // announceURL prints the Space's URL in the words of Gradio's launch().
 func (s *spaceRun) announceURL() {
+	s.runLog.Print(spacelog.Host, "RUNNING at "+s.url())
 	s.host.log.Info("space ready", zap.String("space", s.space.Name), zap.String("url", s.url()))
 	if !s.host.settings.ReadyJSON {
 		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
@@ -152,7 +157,7 @@ func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
 		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: h.state.path("logs", "build-"+s.space.Name+".log"), Confine: s.confineBuild(),
+		LogPath: spacelog.Path(h.state.dir, s.space.Name, spacelog.Build), Log: s.buildLog, Confine: s.confineBuild(),
 	})
 }
 
