@@ -16,7 +16,7 @@ import (
 var rooms = map[string][]string{
 	"":                               {},
 	"cmd/spacehost":                  {"internal/cli", "internal/sandbox"},
-	"internal/cli":                   {"gpu", "gpu/nvml", "internal/doctor", "internal/clock", "internal/config", "internal/control", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/space", "internal/spacelog", "internal/views", "migrations"},
+	"internal/cli":                   {"gpu", "gpu/nvml", "internal/doctor", "internal/clock", "internal/config", "internal/control", "internal/fetchspace", "internal/host", "internal/lease", "internal/people", "internal/printable", "internal/space", "internal/spacelog", "internal/views", "migrations"},
 	"internal/config":                {"gpu", "gpu/nvml", "internal/egress", "internal/lazyregexp", "internal/nearest", "internal/people", "internal/space", "internal/web", "quota"},
 	"internal/host":                  {"gpu", "gpu/nvml", "gradioapi", "internal/build", "internal/clock", "internal/config", "internal/console", "internal/control", "internal/deviceapi", "internal/egress", "internal/feature", "internal/hubapi", "internal/identity", "internal/lazyregexp", "internal/lease", "internal/metrics", "internal/payer", "internal/people", "internal/printable", "internal/proctree", "internal/sandbox", "internal/space", "internal/spacelog", "internal/token", "internal/views", "internal/web", "migrations", "queue", "quota", "server", "worker"},
 	"internal/payer":                 {"internal/identity", "internal/people", "internal/token", "internal/web", "queue", "quota", "server"},
@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"gpu":                            {},
 	"internal/space":                 {"internal/lazyregexp", "internal/nearest"},
 	"internal/spacelog":              {"internal/printable"},
+	"internal/fetchspace":            {"internal/lazyregexp"},
 	"internal/clock":                 {},
 	"internal/identity":              {},
 	"internal/token":                 {"internal/identity"},

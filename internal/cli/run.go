@@ -55,10 +55,14 @@ type options struct {
 func newRun() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use:   "run [DIR...]",
+		Use:   "run [DIR|SPACE...]",
 		Short: "Start the Space in DIR (default: the current folder) and serve it until Ctrl-C",
 		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at the next
 ports; callers, quota and GPUs are common to all.
+
+Instead of a folder, SPACE names a Space of the Hub: owner/space, its address there or at hf.space, or the URL of a git
+repository. git clones it into the state folder (clones/OWNER/SPACE), and updates it at the next start unless it was changed
+there. HF_TOKEN gives access to private Spaces, and HF_ENDPOINT names another Hub.
 
 The front matter of README.md defines what to install; the environment is built once and kept. Each call of a GPU function
 (@spaces.GPU) gets a GPU for at most its declared duration, and the seconds are charged to the caller's account. A caller
@@ -73,6 +77,7 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
   spacehost run --tier pro --quota 2026-04 .        as a PRO user, with the numbers of April 2026
   spacehost run --tier free .                       refuses the ninth call in 24 hours, as ZeroGPU does
+  spacehost run owner/space                         a Space of the Hub
   spacehost run --watch .                           while you write it: restart when its files change
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
@@ -83,6 +88,9 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 			o.tierGiven = c.Flags().Changed("tier")
 			if err := o.check(); err != nil {
 				return &usageError{c, err}
+			}
+			if err := fetchSpaces(c, o.state, o.dirs); err != nil {
+				return err
 			}
 			printWarnings(c, o.warnings)
 			for _, note := range o.notes {
