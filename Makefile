@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 # VERSION=1.2.3 names a release; without it `spacehost version` prints what the Go toolchain has recorded.
-LDFLAGS := $(if $(VERSION),-X spacehost/internal/cli.version=$(VERSION))
+LDFLAGS := $(if $(VERSION),-X spacehost/internal/version.version=$(VERSION))
 
 build: ## build ./spacehost (VERSION=1.2.3 names a release)
 	go build -ldflags '$(LDFLAGS)' -o spacehost ./cmd/spacehost

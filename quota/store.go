@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"spacehost/internal/sqlrows"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // Ledger is the account book. It has no state of its own: all data is in the tables windows, ledger, runs and
@@ -279,11 +277,6 @@ func (w *window) ensureRow(ctx context.Context, tx *sql.Tx, identity string) err
 	}
 	w.id, err = result.LastInsertId()
 	return err
-}
-
-func isDuplicate(err error) bool {
-	var lite sqlite3.Error
-	return errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintUnique
 }
 
 const windowColumns = `id, opened_at, ends_at, windows.held_ms, charged_ms, granted_ms, credit_charged_ms, via_held_ms, via_charged_ms`

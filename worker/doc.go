@@ -33,6 +33,9 @@
 //	  |<------------ closed ---------|   the app has called close(): queued calls wait for its next launch
 //	  |                              |
 //	  |-------------- start -------->|   a Job: events with their requests and bodies
+//	  |<------------- fact ----------|   an observation, if the start is observed (internal/check)
+//	  |<------------- plan ----------|   how the app's endpoints can be called, if the host has requested it
+//	  |                              |
 //	  |<----------- admitted --------|   an event that only the Space could admit (validator, cache)
 //	  |<------------ message* -------|   a message of Gradio, byte for byte
 //	  |<------------- done ----------|   once per event: the error, the average duration

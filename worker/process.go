@@ -74,7 +74,9 @@ type ProcessConfig struct {
 	// Storage means that the Space has a folder of its own at /data.
 	Storage bool
 	// Standby means that the process executes the first imports of its app, and then waits for goOrder.
-	Standby      bool
+	Standby bool
+	// Observe makes the runner observe the start (package check); nil: it does not.
+	Observe      *observeOrder
 	Output       func(stream, line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64                     // bytes per second; 0: the default
 	HelloTimeout time.Duration             // limit for the hello frame; 0 means a minute
@@ -180,6 +182,7 @@ func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
 		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage, Standby: c.Standby,
+		Observe: c.Observe,
 	}, nil)
 }
 

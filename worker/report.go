@@ -14,7 +14,7 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done fact plan
 
 	size   int // bytes of the header
 	memory int // estimate of the memory that the parsed header takes
@@ -27,6 +27,8 @@ type report struct {
 	Reason string `json:"reason"` // unknown, which also has a port and a gradio; server has a port
 
 	Paths []string `json:"paths"` // static
+
+	Fact *Observation `json:"fact"` // fact; plan has a payload only
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
@@ -251,6 +253,7 @@ type configOrder struct {
 	Strict      bool              `json:"strict,omitempty"`
 	Storage     bool              `json:"storage,omitempty"` // whether the Space has a /data of its own
 	Standby     bool              `json:"standby,omitempty"` // whether the app waits for goOrder after its first imports
+	Observe     *observeOrder     `json:"observe,omitempty"` // nil: the start is not observed
 }
 
 // goOrder lets a standby begin with its app.

@@ -31,6 +31,8 @@ type session struct {
 	visited  int                      // number of the app that visitors reach
 	mounts   []string                 // of the apps that have sent a manifest, by number
 	atMount  map[string]mountedBlocks // the last app at each mount
+
+	observations int // received
 }
 
 // mountedBlocks is the last manifest of one mount, as far as later reports refer to it. Earlier ones are not kept.
@@ -87,6 +89,10 @@ func (s *session) report(r report, payload []byte) error {
 		return s.message(r, payload)
 	case "done":
 		return s.done(r)
+	case "fact":
+		return s.fact(r)
+	case "plan":
+		return s.plan(payload)
 	}
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }

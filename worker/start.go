@@ -59,7 +59,7 @@ func (s *Supervisor) open(isStandby bool) (*Process, *standby, error) {
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage, Standby: isStandby,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement,
+		Confinement: confinement, Observe: s.observeOrder(),
 	}
 	var p *Process
 	if isStandby {

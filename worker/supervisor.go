@@ -57,9 +57,10 @@ type SupervisorConfig struct {
 	PublicURL string
 	// Device opens the path at which `spaces` of this start finds the device API. Ended closes it.
 	Device         func(instance string) (url string, port int)
-	Simulated      bool // there is no GPU
-	Strict         bool // what ZeroGPU refuses fails in the Space, instead of printing a warning
-	Storage        bool // the Space has a folder of its own at /data
+	Simulated      bool     // there is no GPU
+	Strict         bool     // what ZeroGPU refuses fails in the Space, instead of printing a warning
+	Storage        bool     // the Space has a folder of its own at /data
+	Observe        *Observe // nil: starts are not observed
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
 	Output         func(stream, line string) // receives each line that the Space printed, below the rate limit
@@ -345,6 +346,13 @@ func (s *Supervisor) once(ctx context.Context) error {
 				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
 		}
 	}
+}
+
+func (s *Supervisor) observeOrder() *observeOrder {
+	if s.config.Observe == nil {
+		return nil
+	}
+	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls}
 }
 
 // failed records that there is no process.

@@ -9,12 +9,17 @@ import (
 
 // Error explains why there is no environment, for the author of the Space or the owner of the machine.
 type Error struct {
-	Step    string   // the step that failed, as in Step.Text
-	Problem string   // what is wrong, naming the file or program
-	Hint    string   // the next step
-	LogPath string   // file with the full output of the tools
-	Tail    []string // the last lines of the failed tool; empty if no tool failed
-	Err     error    // the cause; may be nil
+	Step    string // the step that failed, as in Step.Text
+	Problem string // what is wrong, naming the file or program
+	Hint    string // the next step
+	File    string // the requirement file of the failed step; "": none
+	// Requirement is the line of File that is at fault, and Line its number; "" and 0 if the tool names none.
+	Requirement string
+	Line        int
+	Missing     Missing  // what a build from source lacks; the zero value: nothing is known
+	LogPath     string   // file with the full output of the tools
+	Tail        []string // the last lines of the failed tool; empty if no tool failed
+	Err         error    // the cause; may be nil
 }
 
 func (e *Error) Error() string {

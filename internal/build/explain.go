@@ -44,7 +44,12 @@ func (j *job) explain(s step, err error) error {
 		f.flat = flatten(tool.output)
 	}
 	problem, hint := f.reasonWithRefusal()
-	return &Error{Step: s.text, Problem: problem, Hint: hint, LogPath: j.output.path, Tail: lastLines(f.raw), Err: err}
+	explained := &Error{Step: s.text, Problem: problem, Hint: hint, File: f.file, LogPath: j.output.path, Tail: lastLines(f.raw), Err: err}
+	explained.Requirement, explained.Line = f.line(problem)
+	if _, _, unbuilt := f.notBuilt(); unbuilt {
+		explained.Missing, _ = f.missing()
+	}
+	return explained
 }
 
 // RefusedConnection begins the line that a Confinement adds to the output of a failed tool whose connection it has refused.
@@ -453,8 +458,8 @@ func (f failure) notBuilt() (string, string, bool) {
 	if named {
 		what = strconv.Quote(f.asWritten(m[1]))
 	}
-	return fmt.Sprintf("%s: %s could not be built from its source", f.subject(), what),
-		fmt.Sprintf("choose a version with a wheel for Python %s, or install what the log reports as missing", f.python), true
+	hint := orElse(f.missingHint(), fmt.Sprintf("choose a version with a wheel for Python %s, or install what the log reports as missing", f.python))
+	return fmt.Sprintf("%s: %s could not be built from its source", f.subject(), what), hint, true
 }
 
 var imports = lazyregexp.New(`Traceback \(most recent call last\).*importlib`)

@@ -45,6 +45,8 @@ type Finding struct {
 	Text     string   `json:"text"` // what is there, and what happens on ZeroGPU
 	Fix      string   `json:"fix"`  // an imperative
 	Stage    Stage    `json:"stage"`
+	// Fingerprint identifies the finding in a baseline and in code scanning. Report.Apply sets it.
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // Place returns "app.py:12", "README.md" or, for the Space as a whole, ".".

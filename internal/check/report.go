@@ -12,6 +12,19 @@ type Report struct {
 	// LookedAt and NotLookedAt are sentences: what was examined, and what was not, with the reason or the flag that would.
 	LookedAt    []string `json:"looked_at"`
 	NotLookedAt []string `json:"not_looked_at"`
+
+	// Performed are the stages that looked. Read sets StageRead; the performer of another stage appends its own.
+	Performed []Stage `json:"-"`
+	// Stop is the error with which `spacehost run` would refuse the Space: a *space.ConfigError or *space.AppFileError. The
+	// Findings describe it too.
+	Stop error `json:"-"`
+	// Inventory is what stage read knows about the app, for the later stages; nil if the app file could not be read.
+	Inventory *Inventory `json:"-"`
+	// Ignores are the comments that exclude findings. Apply uses them.
+	Ignores []Ignore `json:"-"`
+	// Ignored and Known are the numbers of findings that Apply removed because of comments and of the baseline.
+	Ignored int `json:"-"`
+	Known   int `json:"-"`
 }
 
 // Add adds what a stage has observed. A Fact of a rule and place that the Report has already is dropped: the stage that

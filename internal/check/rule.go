@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,9 @@ type Rule struct {
 	Title    string   `yaml:"title"`
 	Severity Severity `yaml:"severity"`
 	Stages   []Stage  `yaml:"stages"` // those that can find it, the earliest first
+	// OwnBucket is the bucket of a rule whose identifier has the letter of another: its number comes from where the cause
+	// is, its bucket from what happens.
+	OwnBucket string `yaml:"bucket"`
 	// Text and Fix are the sentences of a Finding. {name} stands for a value of the Fact.
 	Text string `yaml:"text"`
 	Fix  string `yaml:"fix"`
@@ -34,7 +38,7 @@ type Rule struct {
 }
 
 // Bucket returns the letter of the kind of failure.
-func (r Rule) Bucket() string { return r.ID[:1] }
+func (r Rule) Bucket() string { return cmp.Or(r.OwnBucket, r.ID[:1]) }
 
 // Rules returns all rules, ordered by their identifiers. The caller must not change the result. It may be called from any
 // goroutine.
@@ -105,6 +109,8 @@ func (r Rule) check() error {
 		return fmt.Errorf("title, text and sources are required")
 	case !slices.Contains([]Severity{Error, Warning, Info}, r.Severity):
 		return fmt.Errorf("severity %q", r.Severity)
+	case r.OwnBucket != "" && !identifier.MatchString(r.OwnBucket+"000"):
+		return fmt.Errorf("bucket %q", r.OwnBucket)
 	case len(r.Stages) == 0:
 		return fmt.Errorf("stages is empty")
 	}

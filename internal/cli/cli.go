@@ -4,7 +4,7 @@
 //
 // `run` and `serve` start a host. A client command sends one request to the control socket of a running host and prints
 // its answer (gpu, lease, quota, user, token, space, clock, ...). The other commands work on files and on this machine
-// alone (db, doctor, token hash, version).
+// alone (check, explain-rule, db, doctor, token hash, version). Package checkcli has check and explain-rule.
 //
 // # Types
 //
@@ -15,12 +15,13 @@
 //
 // # Failure handling
 //
-// Wrong usage is a usageError and exit code 2. If the host refuses a request, the command prints the host's own sentence.
+// Wrong usage is a usage.Error and exit code 2. If the host refuses a request, the command prints the host's own sentence.
 // The other exit codes are the Exit constants.
 package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -28,8 +29,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"spacehost/internal/checkcli"
 	"spacehost/internal/host"
 	"spacehost/internal/printable"
+	"spacehost/internal/usage"
+	"spacehost/internal/version"
+	"spacehost/migrations"
 )
 
 // Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown, the
@@ -50,7 +55,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	if _, printed := errors.AsType[*checkcli.FindingsError](err); err != nil && !printed {
 		host.Explain(stderr, "spacehost", err)
 	}
 	return exitCode(err)
@@ -58,7 +63,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // NewRoot returns the root command with every subcommand, ready for ExecuteContext. The generator of docs/cli.md reads it too.
 func NewRoot() *cobra.Command {
-	root := commandGroup(&cobra.Command{
+	build := version.Current(migrations.SQLiteVersion())
+	root := usage.Root(&cobra.Command{
 		Use:   "spacehost",
 		Short: "Run a Hugging Face Gradio Space under ZeroGPU's rules, on this machine",
 		Long: `spacehost runs an unmodified Hugging Face Gradio Space under ZeroGPU's rules, on this machine:
@@ -70,15 +76,14 @@ charged to the caller's account. Without an NVIDIA GPU, GPUs are simulated.`,
   spacehost lease                          list waiting and running calls
   spacehost quota                          list accounts and their seconds left
   spacehost explain local                  explain refused calls, and when they will fit
+  spacehost check                          find what would fail on ZeroGPU, without starting the Space
   spacehost doctor                         check what this machine lacks, and how to fix it`,
-		Version:       buildVersion().String(),
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Version: build.String(),
 	})
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, flagError(err)} })
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogs(), newLogin(), newDB(), newDoctor(), newVersion())
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogs(), newLogin(), newDB(), newDoctor(), version.Command(build))
+	root.AddCommand(checkcli.New(checkConfig(build.Version))...)
 	return root
 }
 

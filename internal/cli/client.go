@@ -21,6 +21,7 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/control"
 	"spacehost/internal/host"
+	"spacehost/internal/usage"
 )
 
 // clientCommand is a subcommand that sends one request to a running host and prints the answer.
@@ -41,7 +42,7 @@ func (d clientCommand[T]) command() *cobra.Command {
 	var state string
 	var asJSON, watch bool
 	limit := d.limit
-	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage(d.args), ValidArgsFunction: d.complete}
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: usage.Args(d.args), ValidArgsFunction: d.complete}
 	if d.complete == nil {
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
@@ -58,11 +59,11 @@ func (d clientCommand[T]) command() *cobra.Command {
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if d.limit > 0 && limit < 1 {
-			return &usageError{c, fmt.Errorf("--limit %d is below 1", limit)}
+			return usage.Wrap(c, fmt.Errorf("--limit %d is below 1", limit))
 		}
 		request, err := d.request(args, limit)
 		if err != nil {
-			return &usageError{c, err}
+			return usage.Wrap(c, err)
 		}
 		dir, err := config.StateFolder(state)
 		if err != nil {
@@ -96,7 +97,7 @@ func fixed(r control.Request) func([]string, int) (control.Request, error) {
 func asUsage(c *cobra.Command, err error) error {
 	var refused *refusedError
 	if errors.As(err, &refused) && refused.status == http.StatusBadRequest {
-		return &usageError{c, err}
+		return usage.Wrap(c, err)
 	}
 	return err
 }

@@ -11,11 +11,12 @@ import (
 
 	"spacehost/internal/config"
 	"spacehost/internal/host"
+	"spacehost/internal/usage"
 	"spacehost/migrations"
 )
 
 func newDB() *cobra.Command {
-	c := commandGroup(&cobra.Command{
+	c := usage.Group(&cobra.Command{
 		Use: "db", Short: "Check, back up or restore the database of a state folder",
 		Long: `The database (spacehost.db) holds people, tokens, leases and the ledger of GPU seconds. Use only these commands on it:
 a copy of the file alone lacks the write-ahead log, and an older SQLite can damage it.`,
@@ -41,7 +42,7 @@ func newDBCheck() *cobra.Command {
 		Use: "check [FILE]", Short: "Verify the whole database, or a backup",
 		Long: `Read every page and index of the state folder's database, or of FILE, and add up the ledger. The host may run
 meanwhile. Exit codes: 0 the database is intact, 1 it is damaged or cannot be read, 2 wrong usage.`,
-		Args: usage(cobra.MaximumNArgs(1)),
+		Args: usage.Args(cobra.MaximumNArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -80,7 +81,7 @@ func newDBBackup() *cobra.Command {
 		Use: "backup FILE", Short: "Copy the database to FILE; the host may run",
 		Long: `Copy a consistent snapshot of the state folder's database to FILE, which must not exist yet. The host may run and keeps
 lending GPUs meanwhile. FILE holds names and token hashes, so only its owner can read it.`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage.Args(cobra.ExactArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -107,7 +108,7 @@ func newDBRestore() *cobra.Command {
 		Long: `Verify the backup FILE, and replace the state folder's database by a copy of it. The previous database is kept beside it
 under another name. Charges since the backup are lost, and tokens revoked since are valid again. Stop the host first;
 its next start migrates an older backup.`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage.Args(cobra.ExactArgs(1)),
 	}
 	addDBFlags(c, &folder, &asJSON)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -19,6 +19,7 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/doctor"
 	"spacehost/internal/host"
+	"spacehost/internal/usage"
 )
 
 // doctorOptions are the flags of `spacehost doctor`.
@@ -51,7 +52,7 @@ Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage, 6 the file of -
   spacehost doctor --state /srv/spacehost       with the state folder that "run" will use
   spacehost doctor --json | jq -r '.[] | select(.level == "problem") | .do'
   spacehost doctor --apparmor | sudo tee /etc/apparmor.d/spacehost && sudo systemctl reload apparmor`,
-		Args: usage(cobra.NoArgs),
+		Args: usage.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
 	}
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print the findings as JSON: a list of {check, level, text, do}")
@@ -64,7 +65,7 @@ Exit codes: 0 no problem, 1 at least one problem, 2 wrong usage, 6 the file of -
 func (o doctorOptions) run(c *cobra.Command) error {
 	if o.apparmor {
 		if o.asJSON || o.config != "" {
-			return &usageError{c, errors.New("--apparmor prints a profile only; remove --json and --config")}
+			return usage.Wrap(c, errors.New("--apparmor prints a profile only; remove --json and --config"))
 		}
 		return printProfile(c)
 	}

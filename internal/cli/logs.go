@@ -14,6 +14,7 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/space"
 	"spacehost/internal/spacelog"
+	"spacehost/internal/usage"
 )
 
 // logOptions are the flags of `spacehost logs`.
@@ -74,10 +75,10 @@ func (o *logOptions) complete(*cobra.Command, []string, string) (names []cobra.C
 func (o *logOptions) run(c *cobra.Command, args []string) error {
 	since, err := parseSince(o.since, time.Now())
 	if err != nil {
-		return &usageError{c, err}
+		return usage.Wrap(c, err)
 	}
 	if o.lines < 0 {
-		return &usageError{c, fmt.Errorf("--lines %d is below 0", o.lines)}
+		return usage.Wrap(c, fmt.Errorf("--lines %d is below 0", o.lines))
 	}
 	state, err := config.StateFolder(o.state)
 	if err != nil {

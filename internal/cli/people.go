@@ -11,10 +11,11 @@ import (
 
 	"spacehost/internal/control"
 	"spacehost/internal/people"
+	"spacehost/internal/usage"
 )
 
 func newUser() *cobra.Command {
-	c := commandGroup(&cobra.Command{
+	c := usage.Group(&cobra.Command{
 		Use: "user", Short: "Named accounts of a running host: add, list, change their tier",
 		Long: `Named accounts of the running host. A call with a token of a person (spacehost token) is charged to that person's
 account, at their tier, from any address. Every other call is charged to its address.`,

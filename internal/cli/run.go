@@ -13,6 +13,7 @@ import (
 	"spacehost/gpu"
 	"spacehost/internal/config"
 	"spacehost/internal/host"
+	"spacehost/internal/usage"
 )
 
 // options are the flags of `spacehost run`.
@@ -87,7 +88,7 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 			}
 			o.tierGiven = c.Flags().Changed("tier")
 			if err := o.check(); err != nil {
-				return &usageError{c, err}
+				return usage.Wrap(c, err)
 			}
 			if err := fetchSpaces(c, o.state, o.dirs); err != nil {
 				return err
@@ -123,7 +124,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.consoleURL, "console-url", "", "address of the console for browsers, such as https://console.example (default: where it listens)")
 	f.BoolVar(&o.insecure, "insecure-login", false, "allow sign-in over plain http from other machines, where the connection can be intercepted")
 	f.StringVar(&o.gpus, "gpus", "auto", "GPUs to lend: auto (NVIDIA GPUs, else a simulated RTX PRO 6000), none, mock:2xH200, or mock:2xH200-MIG-3g.71gb for MIG instances")
-	f.StringVar(&o.hardware, "hardware", config.AutoHardware, "GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (charges 1.5 x the seconds), or auto for this machine's")
+	f.StringVar(&o.hardware, "hardware", gpu.AutoHardware, "GPU that torch shows outside of GPU functions: h200, rtx-pro-6000 (charges 1.5 x the seconds), or auto for this machine's")
 	f.StringVar(&o.large, "large", "1", "share of a GPU for a call of size large: 1, 1/2 ... 1/8; xlarge gets a whole GPU")
 	f.IntVar(&o.perSpace, "per-space", 0, "maximum calls of one Space that hold a GPU at a time (default 0: as many as there are GPUs)")
 	f.StringVar(&o.python, "python", "", "Python interpreter with gradio and spaces, used as it is; builds no environment")
@@ -227,7 +228,7 @@ func (o *options) readEnvFiles() error {
 func (o *options) checkQuota() error { return config.CheckTiers(o.quota, o.tier) }
 
 func (o *options) checkGPUs() (err error) {
-	if err := config.CheckHardware(o.hardware); err != nil {
+	if err := gpu.CheckHardware(o.hardware); err != nil {
 		return fmt.Errorf("--hardware: %w", err)
 	}
 	if err := config.CheckGPUs(o.gpus); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/config"
+	"spacehost/internal/usage"
 )
 
 // serveOptions are the flags of `spacehost serve`.
@@ -42,7 +43,7 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs, peo
 		Example: `  spacehost serve --config lab.yaml
   spacehost serve --config lab.yaml --check         only check the file
   spacehost token hash --new                        create a token and its line for the file`,
-		Args: usage(cobra.NoArgs),
+		Args: usage.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
 	}
 	f := c.Flags()
@@ -59,9 +60,9 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs, peo
 func (o *serveOptions) run(c *cobra.Command) error {
 	switch {
 	case o.config == "":
-		return &usageError{c, errors.New("--config FILE is required")}
+		return usage.Wrap(c, errors.New("--config FILE is required"))
 	case o.asJSON && !o.check:
-		return &usageError{c, errors.New("--json requires --check")}
+		return usage.Wrap(c, errors.New("--json requires --check"))
 	case o.check:
 		return o.onlyCheck(c)
 	}
@@ -72,7 +73,7 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	}
 	if s.State == "" {
 		if s.State, err = config.StateFolder(""); err != nil {
-			return &usageError{c, err}
+			return usage.Wrap(c, err)
 		}
 	}
 	s.Rebuild, s.ReadyJSON = o.rebuild, o.readyJSON
@@ -84,7 +85,7 @@ func (o *serveOptions) load(c *cobra.Command) (s config.Settings, warnings []str
 	state := o.state
 	if state != "" {
 		if state, err = config.StateFolder(state); err != nil {
-			return s, nil, &usageError{c, err}
+			return s, nil, usage.Wrap(c, err)
 		}
 	}
 	return config.Load(o.config, state)

@@ -10,11 +10,12 @@ import (
 
 	"spacehost/internal/control"
 	"spacehost/internal/printable"
+	"spacehost/internal/usage"
 	"spacehost/internal/views"
 )
 
 func newSpace() *cobra.Command {
-	c := commandGroup(&cobra.Command{
+	c := usage.Group(&cobra.Command{
 		Use: "space", Short: "Spaces of a running host: list their stages, restart one, limit delegation",
 		Long: `Spaces of the running host: list their stages in the Hub's words, restart one, and limit what Spaces may spend of their
 visitors' quota at other Spaces.`,

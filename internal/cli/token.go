@@ -13,10 +13,11 @@ import (
 
 	"spacehost/internal/control"
 	"spacehost/internal/people"
+	"spacehost/internal/usage"
 )
 
 func newToken() *cobra.Command {
-	c := commandGroup(&cobra.Command{
+	c := usage.Group(&cobra.Command{
 		Use: "token", Short: "Bearer tokens of people: create, list, revoke, hash",
 		Long: `Bearer tokens (sph_...) of people. A token is shown once, when it is created: the host keeps only its hash. Revoke a
 token that is lost or disclosed, and create another.`,
@@ -119,14 +120,14 @@ func newTokenHash() *cobra.Command {
 stdin; --new creates one and shows it once, on stderr, for the person. No host needs to run.`,
 		Example: `  spacehost token hash --new
   spacehost token hash < token.txt`,
-		Args: usage(cobra.NoArgs),
+		Args: usage.Args(cobra.NoArgs),
 	}
 	c.Flags().BoolVar(&makeNew, "new", false, "create a token")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON, with the token if it is new")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		answer, err := hashToken(c.InOrStdin(), makeNew)
 		if err != nil {
-			return &usageError{c, err}
+			return usage.Wrap(c, err)
 		}
 		if asJSON {
 			return printJSON(c, answer)

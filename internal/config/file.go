@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"spacehost/gpu"
 	"spacehost/internal/web"
 )
 
@@ -106,7 +107,7 @@ func (l *loader) defaults() {
 	l.settings = Settings{
 		File:    l.file,
 		Address: Setting{"127.0.0.1:7860", "`address` in " + l.file}, Console: Setting{"127.0.0.1:7870", "`console` in " + l.file},
-		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
+		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{gpu.AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
 		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Keep: DefaultKeep,
 	}
 	l.isolation.Isolation = IsolationNamespaces

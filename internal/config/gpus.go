@@ -45,7 +45,7 @@ func (l *loader) hardware(n node) {
 	if !ok {
 		return
 	}
-	if err := CheckHardware(text); err != nil {
+	if err := gpu.CheckHardware(text); err != nil {
 		n.fail("%v", err)
 		return
 	}
@@ -65,3 +65,6 @@ func (l *loader) share(n node) {
 	}
 	l.settings.Share = share
 }
+
+// SimulatedGPU is the machine that `run` simulates without an NVIDIA GPU, in the words of --gpus mock: one GPU of gpu.NewestHardware.
+const SimulatedGPU = "1xRTX-PRO-6000"

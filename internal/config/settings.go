@@ -21,7 +21,7 @@ type Settings struct {
 	Address       Setting // shared by the Spaces that have a host name and no address
 	Console       Setting
 	GPUs          Setting // auto, none or mock:...
-	Hardware      Setting // auto, or one of KnownHardware
+	Hardware      Setting // auto, or one of gpu.KnownHardware
 	Preset        Setting
 	OwnTiers      []quota.Tier
 	LocalTier     Setting   // tier of loopback callers

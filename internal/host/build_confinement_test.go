@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"spacehost/gpu"
 	"spacehost/internal/build"
 	"spacehost/internal/build/buildtest"
 	"spacehost/internal/config"
@@ -166,7 +167,7 @@ func writeFile(t *testing.T, path, text string) {
 func openBuildHost(t *testing.T, state string, level config.Isolation, dirs ...string) *Host {
 	t.Helper()
 	settings := config.Settings{
-		State: state, Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: config.AutoHardware},
+		State: state, Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: gpu.AutoHardware},
 		Preset: config.Setting{Value: "2026-04"}, LocalTier: config.Setting{Value: "free"}, Share: 1, QueueTimeout: time.Minute, IdentityMode: "direct",
 	}
 	for i, dir := range dirs {

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"spacehost/gpu"
 	"spacehost/internal/build"
-	"spacehost/internal/config"
 	"spacehost/internal/space"
 )
 
@@ -32,7 +32,7 @@ var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_pr
 
 // spaceEnv returns the environment of a Space: the variables of the Hub, plus those that it needs on this machine. The
 // Space's own Variables have precedence. visible is the GPU of ZeroGPU, nil without ZeroGPU.
-func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, visible *config.Hardware) []string {
+func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, visible *gpu.Hardware) []string {
 	vars := map[string]string{}
 	for _, pair := range os.Environ() {
 		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) && !(slices.Contains(indexes, name) && hasPassword(value)) {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"spacehost/gpu"
 	"spacehost/internal/config"
 	"spacehost/internal/space"
 )
@@ -51,7 +52,7 @@ func answerOf(t *testing.T, dir string, visibility config.Visibility) *httptest.
 	t.Cleanup(func() { os.RemoveAll(state) })
 	h, err := New(config.Settings{
 		State: state, Spaces: []config.SpaceSettings{{Dir: dir, Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: visibility}},
-		Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: config.AutoHardware},
+		Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: gpu.AutoHardware},
 		Preset: config.Setting{Value: "2026-04"}, LocalTier: config.Setting{Value: "free"}, Share: 1, QueueTimeout: time.Minute, IdentityMode: "direct",
 	}, t.Output(), t.Output())
 	if err != nil {

@@ -75,13 +75,13 @@ func openInventory(spec string) (gpu.Inventory, error) {
 
 // selectHardware returns the GPU of the setting `hardware`. With auto it is the first GPU or MIG instance of this machine.
 // A simulated GPU counts as the ZeroGPU hardware of the same name, else as ZeroGPU's newest.
-func (h *Host) selectHardware() (config.Hardware, error) {
-	if chosen, known := config.KnownHardware[h.settings.Hardware.Value]; known {
+func (h *Host) selectHardware() (gpu.Hardware, error) {
+	if chosen, known := gpu.KnownHardware[h.settings.Hardware.Value]; known {
 		return chosen, nil
 	}
 	devices, err := h.inventory.Devices(context.Background())
 	if missing := (*gpu.MissingError)(nil); err != nil && !errors.As(err, &missing) || len(devices) == 0 {
-		return config.KnownHardware[config.NewestHardware], err
+		return gpu.KnownHardware[gpu.NewestHardware], err
 	}
 	first := devices[0]
 	described, ok := h.inventory.(*nvml.Inventory)
@@ -89,14 +89,14 @@ func (h *Host) selectHardware() (config.Hardware, error) {
 		described, ok = simulation.Inventory, true
 	}
 	if !ok {
-		for _, known := range config.KnownHardware {
+		for _, known := range gpu.KnownHardware {
 			if known.Name == first.Name {
 				return known, nil
 			}
 		}
-		return config.KnownHardware[config.NewestHardware], nil
+		return gpu.KnownHardware[gpu.NewestHardware], nil
 	}
-	found := config.Hardware{Name: first.Name, Memory: first.MemoryTotal}
+	found := gpu.Hardware{Name: first.Name, Memory: first.MemoryTotal}
 	if found.Architecture, err = described.Architecture(context.Background(), first.UUID); err != nil {
 		return found, fmt.Errorf("%s: %w", h.settings.Hardware.Source, err)
 	}

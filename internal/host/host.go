@@ -34,6 +34,8 @@ type Host struct {
 	log        *zap.Logger
 	spaces     []*spaceRun
 	state      State
+	kept       string // folder of environments and of the logs of builds: the state folder, or its parent
+	observe    *Observe
 	clock      clock.Clock
 	db         *sql.DB
 	readDB     *sql.DB // read-only connections to the same database
@@ -47,7 +49,7 @@ type Host struct {
 	payer      *payer.Rule
 	inventory  gpu.Inventory
 	pool       *gpu.Pool
-	visibleGPU *config.Hardware // the GPU that a Space sees outside its GPU functions; nil: no ZeroGPU
+	visibleGPU *gpu.Hardware // the GPU that a Space sees outside its GPU functions; nil: no ZeroGPU
 	processes  *proctree.Processes
 	broker     *lease.Broker
 	device     *deviceapi.API
@@ -66,7 +68,10 @@ type Host struct {
 // New opens everything that can fail without a Space's process: folders, state, addresses, database, GPUs. On an error it
 // releases what it has opened.
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
-	h := &Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)}
+	return open(&Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)})
+}
+
+func open(h *Host) (*Host, error) {
 	for _, step := range []func() error{
 		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.reserveUIDs, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
 		h.declarePeople,
@@ -101,6 +106,10 @@ func (h *Host) openSpaces() error {
 }
 
 func (h *Host) openState() (err error) {
+	h.kept = h.settings.State
+	if h.observe != nil {
+		return h.openScratch()
+	}
 	if h.state, err = OpenState(h.settings.State); err == nil {
 		h.onClose(h.state.Close)
 	}

@@ -26,6 +26,7 @@ func (h *Host) WarnVisitor(space, event, text string) {
 
 // reportExpired reports to visitor and operator which limit ended a lease, and what to change.
 func (h *Host) reportExpired(end lease.End) {
+	h.observe.expired(end)
 	text := fmt.Sprintf("GPU time is over: %g s declared, ended after %.1f s. ", end.Declared.Seconds(), end.Used.Seconds())
 	if end.Event == "" || h.Alive(end.Space, end.Event) { // a call that the Space makes by itself has no Event
 		text += "Raise @spaces.GPU(duration=...) if the function needs longer."

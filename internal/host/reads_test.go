@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"spacehost/gpu"
 	"spacehost/internal/config"
 	"spacehost/internal/control"
 	"spacehost/internal/identity"
@@ -80,7 +81,7 @@ func serveTestHost(t *testing.T) *Host {
 	t.Cleanup(func() { os.RemoveAll(state) })
 	settings := config.Settings{
 		State: state, Spaces: []config.SpaceSettings{{Dir: "../../examples/hello-zerogpu", Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: config.Public}},
-		Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: config.AutoHardware},
+		Console: config.Setting{Value: "127.0.0.1:0"}, GPUs: config.Setting{Value: "mock:1xH200"}, Hardware: config.Setting{Value: gpu.AutoHardware},
 		Preset: config.Setting{Value: "2026-04"}, LocalTier: config.Setting{Value: "free"}, Share: 1, QueueTimeout: time.Minute, IdentityMode: "direct",
 	}
 	h, err := New(settings, t.Output(), t.Output())

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"spacehost/internal/config"
+	"spacehost/gpu"
 )
 
 // greet prints the Spaces and the quota that applies, before the long work of a start.
@@ -54,10 +54,10 @@ func (h *Host) rootWarning() string {
 }
 
 // hardwareNote names the GPU that torch shows, where it can be changed, and the seconds that spaces adds for it (spaces/zero/configs.json, 0.51.3).
-func hardwareNote(visible config.Hardware, source string) string {
+func hardwareNote(visible gpu.Hardware, source string) string {
 	text := fmt.Sprintf("Outside of GPU functions, torch shows %s (see %s).", visible.Name, source)
-	if visible.Name == config.KnownHardware["rtx-pro-6000"].Name {
-		text += " For this GPU the spaces package requests 1.5 times the seconds that a function declares."
+	if factor := visible.DurationFactor; factor > 1 {
+		text += fmt.Sprintf(" For this GPU the spaces package requests %g times the seconds that a function declares.", factor)
 	}
 	return text
 }

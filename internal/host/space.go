@@ -74,7 +74,7 @@ func (s *spaceRun) wire() {
 		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
 		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
 		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: s.printed, OutputRate: s.settings.Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart, Watched: h.settings.WatchSource, Standby: s.mayStandBy(),
+		Limits: s.limits(), MayStart: s.mayStart, Watched: h.settings.WatchSource, Standby: s.mayStandBy(), Observe: h.observe.ofWorker(),
 		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
 	}
 	switch s.level {
@@ -197,7 +197,7 @@ func (s *spaceRun) printed(stream, line string) {
 // openLogs creates the writers of the Space's logs. The first line of each opens its file.
 func (s *spaceRun) openLogs() {
 	s.runLog = spacelog.NewWriter(s.host.state.dir, s.space.Name, spacelog.Run, nil)
-	s.buildLog = spacelog.NewWriter(s.host.state.dir, s.space.Name, spacelog.Build, nil)
+	s.buildLog = spacelog.NewWriter(s.host.kept, s.space.Name, spacelog.Build, nil)
 	s.host.onClose(s.runLog.Close)
 	s.host.onClose(s.buildLog.Close)
 }

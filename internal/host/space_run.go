@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *spaceRun) prepare(ctx context.Context) error {
 	}
 	s.env = env
 	s.current.Store(env.Dir)
-	runner, err := worker.InstallRunner(s.host.state.path("runner"))
+	runner, err := worker.InstallRunner(filepath.Join(s.host.kept, "runner"))
 	if err != nil {
 		return err
 	}
@@ -156,8 +157,8 @@ func (s *spaceRun) announceURL() {
 func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
-		Dir: h.state.environments(), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.screen.step,
-		LogPath: spacelog.Path(h.state.dir, s.space.Name, spacelog.Build), Log: s.buildLog, Confine: s.confineBuild(),
+		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings.Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
+		LogPath: spacelog.Path(h.kept, s.space.Name, spacelog.Build), Log: s.buildLog, Confine: s.confineBuild(),
 	})
 }
 

@@ -48,8 +48,6 @@ func OpenState(dir string) (State, error) {
 // Close releases the lock.
 func (s State) Close() { s.lock.Close() }
 
-func (s State) environments() string { return EnvironmentsIn(s.dir) }
-
 // EnvironmentsIn returns the folder of Python environments and tools that belongs to a state folder.
 // $SPACEHOST_ENVIRONMENTS lets several state folders share one.
 func EnvironmentsIn(state string) string {

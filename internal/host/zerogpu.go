@@ -56,6 +56,10 @@ func (s *spaceRun) checkStartupReport(instance string, m queue.Manifest) error {
 		next = fmt.Sprintf("It has GPU functions (%s), but the spaces package reports them in launch() alone: start the app with launch(), "+
 			"not with uvicorn.", strings.Join(taskNames(m), ", "))
 	}
+	if s.host.observe != nil {
+		s.host.observe.noReport(taskNames(m))
+		return nil
+	}
 	if s.host.settings.Strict {
 		return &worker.RefusedError{Reason: noGPUFunction + ".", Next: next}
 	}

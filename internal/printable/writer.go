@@ -20,6 +20,9 @@ type writer struct {
 	partial []byte // the beginning of a character
 }
 
+// Unwrap returns the writer behind this one, for a caller that has cleaned its texts itself.
+func (w *writer) Unwrap() io.Writer { return w.to }
+
 // Write reports the bytes of p as written once they are cleaned. A character that p does not complete is written by the next
 // call.
 func (w *writer) Write(p []byte) (int, error) {

@@ -29,6 +29,7 @@ func (e *FolderError) Unwrap() error { return e.Err }
 // ConfigError reports an error in README.md's front matter: its line, the problem, and what to write instead. The Hub
 // reports only its stage CONFIG_ERROR, without a reason.
 type ConfigError struct {
+	Code    Code
 	Key     string // empty if the error concerns no single key
 	Line    int    // in README.md, from 1; 0 if the error concerns no line
 	Problem string
@@ -51,16 +52,31 @@ type AppFileError struct {
 	Outside bool // the file exists, but outside of Dir
 }
 
-func (e *AppFileError) Error() string {
+func (e *AppFileError) Error() string { return e.problem(e.Dir) + "; " + e.next() }
+
+// problem states the error about the folder that dir names.
+func (e *AppFileError) problem(dir string) string {
 	switch {
 	case e.Outside && e.Line == 0:
-		return fmt.Sprintf("%s is a link to a file outside of %s; replace the link with the file", e.AppFile, e.Dir)
+		return fmt.Sprintf("%s is a link to a file outside of %s", e.AppFile, dir)
 	case e.Outside:
-		return fmt.Sprintf("app_file %q is outside of %s; name a file inside it in README.md (line %d)", e.AppFile, e.Dir, e.Line)
+		return fmt.Sprintf("app_file %q is outside of %s", e.AppFile, dir)
 	case e.Line == 0:
-		return fmt.Sprintf("file %s does not exist in %s; create it, or set app_file in README.md to the file to run", e.AppFile, e.Dir)
+		return fmt.Sprintf("file %s does not exist in %s", e.AppFile, dir)
 	}
-	return fmt.Sprintf("app_file %q does not exist in %s; create it, or correct app_file in README.md (line %d)", e.AppFile, e.Dir, e.Line)
+	return fmt.Sprintf("app_file %q does not exist in %s", e.AppFile, dir)
+}
+
+func (e *AppFileError) next() string {
+	switch {
+	case e.Outside && e.Line == 0:
+		return "replace the link with the file"
+	case e.Outside:
+		return fmt.Sprintf("name a file inside it in README.md (line %d)", e.Line)
+	case e.Line == 0:
+		return "create it, or set app_file in README.md to the file to run"
+	}
+	return fmt.Sprintf("create it, or correct app_file in README.md (line %d)", e.Line)
 }
 
 // StageOf returns the Hub's stage for an error of Open.

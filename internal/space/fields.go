@@ -75,12 +75,27 @@ func (m *frontMatter) exact(key, next string) (string, error) {
 }
 
 func (m *frontMatter) configError(key, problem, next string) error {
-	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next}
+	return &ConfigError{Code: codeOf(key), Key: key, Line: m.line(key), Problem: problem, Next: next}
 }
 
 // ownLimit is configError for a value that the Hub accepts.
 func (m *frontMatter) ownLimit(key, problem, next string) error {
-	return &ConfigError{Key: key, Line: m.line(key), Problem: problem, Next: next, Own: true}
+	return &ConfigError{Code: codeOf(key), Key: key, Line: m.line(key), Problem: problem, Next: next, Own: true}
+}
+
+// codeOf returns the kind of an error about a key that decides how the Space is built and run.
+func codeOf(key string) Code {
+	switch key {
+	case "sdk":
+		return BadSDK
+	case "sdk_version":
+		return BadVersion
+	case "python_version":
+		return BadPython
+	case "app_file":
+		return BadAppFile
+	}
+	return IgnoredValue
 }
 
 func (m *frontMatter) sdk() (string, error) {
@@ -90,7 +105,7 @@ func (m *frontMatter) sdk() (string, error) {
 		return "", err
 	}
 	if sdk == "" && len(m.fields) > 0 {
-		m.add(Finding{Key: "sdk", Hub: "Missing configuration in README", Problem: "README.md has no sdk: using gradio", Fix: "write sdk: gradio, which the Hub requires"})
+		m.add(Finding{Code: BadSDK, Key: "sdk", Hub: "Missing configuration in README", Problem: "README.md has no sdk: using gradio", Fix: "write sdk: gradio, which the Hub requires"})
 	}
 	if sdk = orElse(sdk, defaultSDK); sdk != defaultSDK {
 		refusal := m.configError
@@ -111,6 +126,10 @@ var (
 func (m *frontMatter) sdkVersion() (string, error) {
 	const next = "write a version of Gradio, such as sdk_version: 6.31.0"
 	version, err := m.exact("sdk_version", next)
+	if err == nil && version == "" && len(m.fields) > 0 {
+		m.add(Finding{Code: NoVersion, Line: m.line("sdk"), Key: "sdk_version", Note: true, Fix: next,
+			Problem: "README.md has no sdk_version: each build takes the newest Gradio, which may differ from the one that the app was written for"})
+	}
 	if err != nil || version == "" {
 		return "", err
 	}
@@ -125,10 +144,10 @@ func (m *frontMatter) sdkVersion() (string, error) {
 func (m *frontMatter) warnVersion(version string) {
 	parts := strings.Split(version, ".")
 	if len(parts) == 2 { // huggingface_hub#3244: "configuration error" for 3.27
-		m.warn(m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s has only two parts, which the Hub has rejected", version), "write all three")
+		m.warn(BadVersion, m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s has only two parts, which the Hub has rejected", version), "write all three")
 	}
 	if major, _ := strconv.Atoi(parts[0]); major < 4 { // spaces-zerogpu.md, "Supported Versions"
-		m.warn(m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU supports", version), "choose 4 or newer")
+		m.warn(OldVersion, m.line("sdk_version"), "sdk_version", fmt.Sprintf("sdk_version %s is older than 4, the first Gradio that ZeroGPU supports", version), "choose 4 or newer")
 	}
 }
 

@@ -1,13 +1,17 @@
 package space
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 )
 
 // Finding is one statement about a Space's files for its author.
 type Finding struct {
+	Code Code
 	File string // README.md or requirements.txt
 	Line int    // from 1; 0: of the whole file
 	Key  string // of the front matter; empty for a finding about no single key
@@ -18,6 +22,8 @@ type Finding struct {
 	Hub     string
 	Problem string
 	Fix     string // an imperative, or a question; may be empty
+	// Note is set for what is worth knowing and no reason to change the file. Open does not warn of it.
+	Note bool
 }
 
 // String returns the sentence that `spacehost run` prints.
@@ -49,22 +55,41 @@ func Check(readme []byte) []Finding {
 	if readme == nil {
 		readme = []byte{}
 	}
-	m, err := parse(readme)
-	if err == nil {
-		_, err = m.space(".")
+	m, _, _ := examine(readme, ".")
+	return m.sorted()
+}
+
+// examine returns the front matter with its findings, and the Space, or the error with which Open refuses it.
+func examine(readme []byte, dir string) (m *frontMatter, s *Space, err error) {
+	if m, err = parse(readme); err == nil {
+		s, err = m.space(dir)
 	}
 	if m == nil {
 		m = &frontMatter{}
 	}
 	if wrong, ok := errors.AsType[*ConfigError](err); ok {
-		m.add(Finding{Line: wrong.Line, Key: wrong.Key, Refused: !wrong.Own, Problem: wrong.Problem, Fix: wrong.Next})
+		m.add(Finding{Code: wrong.Code, Line: wrong.Line, Key: wrong.Key, Refused: !wrong.Own, Problem: wrong.Problem, Fix: wrong.Next})
 	}
-	return m.sorted()
+	return m, s, err
 }
 
-// CheckDir checks the README.md and the requirements.txt of a Space's folder. Its error is a *FolderError or a
-// *ConfigError: a file that cannot be read.
-func CheckDir(dir string) ([]Finding, error) {
+// Checked is the result of CheckDir.
+type Checked struct {
+	Dir      string    // absolute
+	Findings []Finding // of README.md by line, then of requirements.txt by line
+	// Refused is the error with which Open refuses the Space: a *ConfigError or an *AppFileError. nil if it does not.
+	Refused error
+	// AppFile is the app file relative to Dir, with the separators of the system; "" if there is none.
+	AppFile string
+	// Space describes the Space as far as README.md can be understood; nil if it cannot. Its app file may be missing.
+	Space *Space
+	// HasReadme, HasRequirements and HasPackages report which files exist.
+	HasReadme, HasRequirements, HasPackages bool
+}
+
+// CheckDir checks the README.md, the requirements.txt and the app file of a Space's folder. Its error is a *FolderError or
+// a *ConfigError: a file that cannot be read.
+func CheckDir(dir string) (*Checked, error) {
 	dir, err := folder(dir)
 	if err != nil {
 		return nil, err
@@ -77,11 +102,35 @@ func CheckDir(dir string) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if readme == nil {
-		m, _ := parse(nil) // a missing file is no error
-		return append(m.sorted(), CheckRequirements(requirements)...), nil
+	packages, err := os.Stat(filepath.Join(dir, "packages.txt"))
+	c := &Checked{Dir: dir, HasReadme: readme != nil, HasRequirements: requirements != nil, HasPackages: err == nil && packages.Mode().IsRegular()}
+	var m *frontMatter
+	m, c.Space, c.Refused = examine(readme, dir)
+	c.checkAppFile(m)
+	c.Findings = append(m.sorted(), CheckRequirements(requirements)...)
+	if c.Space != nil {
+		c.Findings = append(c.Findings, checkPins(requirements, c.Space.SDKVersion)...)
 	}
-	return append(Check(readme), CheckRequirements(requirements)...), nil
+	slices.SortStableFunc(c.Findings, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	return c, nil
+}
+
+// checkAppFile sets AppFile. README.md without usable keys leaves the default.
+func (c *Checked) checkAppFile(m *frontMatter) {
+	name := defaultAppFile
+	if c.Space != nil {
+		name = c.Space.AppFile
+	}
+	err := checkAppFile(c.Dir, name, m.line("app_file"))
+	wrong, ok := errors.AsType[*AppFileError](err)
+	if !ok {
+		c.AppFile = name
+		return
+	}
+	if c.Refused == nil {
+		c.Refused = err
+	}
+	m.add(Finding{Code: BadAppFile, Line: wrong.Line, Key: "app_file", Hub: string(NoAppFile), Problem: wrong.problem("the Space"), Fix: wrong.next()})
 }
 
 // add adds a finding about README.md.
@@ -91,8 +140,8 @@ func (m *frontMatter) add(f Finding) {
 }
 
 // warn adds a finding that is not Refused.
-func (m *frontMatter) warn(line int, key, problem, fix string) {
-	m.add(Finding{Line: line, Key: key, Problem: problem, Fix: fix})
+func (m *frontMatter) warn(code Code, line int, key, problem, fix string) {
+	m.add(Finding{Code: code, Line: line, Key: key, Problem: problem, Fix: fix})
 }
 
 // refuse adds a finding that is Refused. hub holds the Hub's words, and is the problem too if that is empty.
@@ -100,7 +149,7 @@ func (m *frontMatter) refuse(key, hub, problem, fix string) {
 	if problem == "" {
 		problem = hub
 	}
-	m.add(Finding{Line: m.line(key), Key: key, Refused: true, Hub: hub, Problem: problem, Fix: fix})
+	m.add(Finding{Code: RefusedValue, Line: m.line(key), Key: key, Refused: true, Hub: hub, Problem: problem, Fix: fix})
 }
 
 // sorted returns the findings ordered by line.
@@ -112,7 +161,9 @@ func (m *frontMatter) sorted() []Finding {
 func sentences(findings []Finding) []string {
 	var all []string
 	for _, f := range findings {
-		all = append(all, f.String())
+		if !f.Note {
+			all = append(all, f.String())
+		}
 	}
 	return all
 }

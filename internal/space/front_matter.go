@@ -32,7 +32,7 @@ const noMetadata = "empty or missing yaml metadata in repo card"
 func parse(readme []byte) (*frontMatter, error) {
 	m := &frontMatter{fields: map[string]field{}}
 	if readme == nil {
-		m.add(Finding{Hub: noMetadata, Problem: "README.md is missing: using the newest Gradio and app.py",
+		m.add(Finding{Code: NoFrontMatter, Hub: noMetadata, Problem: "README.md is missing: using the newest Gradio and app.py",
 			Fix: "add one with sdk and sdk_version between two lines of ---, which the Hub requires"})
 		return m, nil
 	}
@@ -41,14 +41,19 @@ func parse(readme []byte) (*frontMatter, error) {
 		return nil, err
 	}
 	if strings.TrimSpace(text) == "" {
-		m.add(Finding{Hub: noMetadata, Problem: "README.md has no front matter: using the newest Gradio and app.py",
+		if line := unenclosed(readme); line > 0 {
+			m.add(Finding{Code: NotEnclosed, Line: line, Hub: noMetadata, Problem: "no lines of --- enclose the front matter that begins here: using the newest Gradio and app.py",
+				Fix: "put a line of --- above it, at the top of the file, and one below its last key"})
+			return m, nil
+		}
+		m.add(Finding{Code: NoFrontMatter, Hub: noMetadata, Problem: "README.md has no front matter: using the newest Gradio and app.py",
 			Fix: "add sdk and sdk_version between two lines of --- at its top, which the Hub requires"})
 		return m, nil
 	}
 	return m, m.read(text, offset)
 }
 
-var notUTF8 = &ConfigError{Problem: "README.md is not UTF-8 text", Next: "save it as UTF-8"}
+var notUTF8 = &ConfigError{Code: BadSyntax, Problem: "README.md is not UTF-8 text", Next: "save it as UTF-8"}
 
 // split returns the text between the first two lines of ---, and the number of lines before it. It tolerates blank
 // lines before the first ---, blanks after the dashes, a byte order mark and any line ending, as huggingface_hub's
@@ -65,7 +70,7 @@ func split(readme []byte) (text string, offset int, err error) {
 	offset = first + 1
 	length := slices.IndexFunc(lines[offset:], isRule)
 	if length < 0 {
-		return "", 0, &ConfigError{Line: offset, Problem: "front matter starts here and is not closed", Next: "close it with a line of ---"}
+		return "", 0, &ConfigError{Code: BadSyntax, Line: offset, Problem: "front matter starts here and is not closed", Next: "close it with a line of ---"}
 	}
 	if text = strings.Join(lines[offset:offset+length], "\n"); !utf8.ValidString(text) {
 		return "", 0, notUTF8
@@ -79,22 +84,46 @@ func unixLines(readme []byte) string {
 	return string(bytes.ReplaceAll(readme, []byte("\r"), []byte("\n")))
 }
 
+// unenclosed returns the line of the first key in a README.md whose text begins with keys such as sdk, 0 if it does not.
+func unenclosed(readme []byte) int {
+	first := 0
+	for i, line := range strings.Split(unixLines(readme), "\n") {
+		key, _, isKey := strings.Cut(line, ":")
+		switch {
+		case strings.TrimSpace(line) == "":
+			if first > 0 {
+				return 0
+			}
+			continue
+		case !isKey || !slices.Contains(knownKeys, key):
+			return 0
+		}
+		if first == 0 {
+			first = i + 1
+		}
+		if key == "sdk" {
+			return first
+		}
+	}
+	return 0
+}
+
 func isRule(line string) bool { return strings.TrimRight(line, " \t") == "---" }
 
 // read fills m from YAML that starts after `offset` lines of README.md.
 func (m *frontMatter) read(text string, offset int) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		return yamlError(err, offset)
+		return yamlError(err, text, offset)
 	}
 	if len(doc.Content) == 0 { // comments only
-		m.add(Finding{Line: offset, Hub: noMetadata, Problem: "the front matter is empty: using the newest Gradio and app.py",
+		m.add(Finding{Code: NoFrontMatter, Line: offset, Hub: noMetadata, Problem: "the front matter is empty: using the newest Gradio and app.py",
 			Fix: "add sdk and sdk_version, which the Hub requires"})
 		return nil
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		return &ConfigError{Line: root.Line + offset, Problem: "the front matter is not a list of `key: value` lines", Next: "write one key and its value per line"}
+		return &ConfigError{Code: BadSyntax, Line: root.Line + offset, Problem: "the front matter is not a list of `key: value` lines", Next: "write one key and its value per line"}
 	}
 	return m.readKeys(root.Content, offset)
 }
@@ -104,7 +133,7 @@ func (m *frontMatter) readKeys(nodes []*yaml.Node, offset int) error {
 	for i := 0; i+1 < len(nodes); i += 2 {
 		key, line := nodes[i].Value, nodes[i].Line+offset
 		if earlier, duplicate := m.fields[key]; duplicate {
-			return &ConfigError{Key: key, Line: line, Problem: fmt.Sprintf("%q is set here and in line %d", key, earlier.line), Next: "remove one of them"}
+			return &ConfigError{Code: BadSyntax, Key: key, Line: line, Problem: fmt.Sprintf("%q is set here and in line %d", key, earlier.line), Next: "remove one of them"}
 		}
 		m.fields[key] = field{line: line, value: resolve(nodes[i+1])}
 		if !slices.Contains(knownKeys, key) {
@@ -124,7 +153,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 var yamlLine = lazyregexp.New(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
-func yamlError(err error, offset int) error {
+func yamlError(err error, text string, offset int) error {
 	problem, line := err.Error(), offset+1
 	if found := yamlLine.FindStringSubmatch(problem); found != nil {
 		problem = found[2]
@@ -132,7 +161,10 @@ func yamlError(err error, offset int) error {
 			line = n + offset
 		}
 	}
-	return &ConfigError{Line: line, Problem: "the front matter is not YAML (" + problem + ")",
+	if lines := strings.Split(text, "\n"); line > offset && line-offset <= len(lines) && strings.Contains(lines[line-offset-1], "\t") {
+		return &ConfigError{Code: BadSyntax, Line: line, Problem: "the front matter is not YAML (the line has a tab)", Next: "indent it with spaces"}
+	}
+	return &ConfigError{Code: BadSyntax, Line: line, Problem: "the front matter is not YAML (" + problem + ")",
 		Next: "correct that line or the one before it; a value with a colon, a # or a quote in it needs quotes around it"}
 }
 
@@ -156,7 +188,7 @@ func (m *frontMatter) text(key string) string {
 		return ""
 	}
 	if v.Kind != yaml.ScalarNode {
-		m.warn(m.line(key), key, key+" must be a single text", "ignored")
+		m.warn(IgnoredValue, m.line(key), key, key+" must be a single text", "ignored")
 		return ""
 	}
 	return strings.TrimSpace(v.Value)
@@ -176,7 +208,7 @@ func (m *frontMatter) list(key string) []string {
 	for _, item := range items {
 		item = resolve(item)
 		if item.Kind != yaml.ScalarNode {
-			m.warn(m.line(key), key, key+" must be a list of texts", "ignored")
+			m.warn(IgnoredValue, m.line(key), key, key+" must be a list of texts", "ignored")
 			return nil
 		}
 		texts = append(texts, item.Value)
@@ -192,7 +224,7 @@ func (m *frontMatter) table(key string) map[string]string {
 	}
 	var table map[string]string
 	if v.Decode(&table) != nil {
-		m.warn(m.line(key), key, key+" must be a list of `name: value` lines", "ignored")
+		m.warn(IgnoredValue, m.line(key), key, key+" must be a list of `name: value` lines", "ignored")
 		return nil
 	}
 	return table
@@ -205,7 +237,7 @@ func (m *frontMatter) flag(key string, otherwise bool) bool {
 	}
 	var flag bool
 	if v.Decode(&flag) != nil {
-		m.warn(m.line(key), key, key+" must be true or false", fmt.Sprintf("using %t", otherwise))
+		m.warn(IgnoredValue, m.line(key), key, key+" must be true or false", fmt.Sprintf("using %t", otherwise))
 		return otherwise
 	}
 	return flag
@@ -218,7 +250,7 @@ func (m *frontMatter) number(key string, otherwise int) int {
 	}
 	var n int
 	if v.Decode(&n) != nil || n <= 0 {
-		m.warn(m.line(key), key, key+" must be a whole number above 0", fmt.Sprintf("using %d", otherwise))
+		m.warn(IgnoredValue, m.line(key), key, key+" must be a whole number above 0", fmt.Sprintf("using %d", otherwise))
 		return otherwise
 	}
 	return n

@@ -28,7 +28,7 @@ var Keys = []Key{
 	{"colorFrom", "string", "", enumeration(colors), oneOf(colors, seen)},
 	{"colorTo", "string", "", enumeration(colors), oneOf(colors, seen)},
 	{"sdk", "string", "", "required; gradio, docker or static (streamlit: deprecated)", nil},
-	{"sdk_version", "string", "newest release at creation", "a release of the SDK, with all three parts", unquoted},
+	{"sdk_version", "string", "newest release at creation", "a release of the SDK, with all three parts", unquoted(UnquotedVersion)},
 	{"python_version", "string", "3.10", "any 3.x or 3.x.x; ZeroGPU has 3.10.13 and 3.12.12", (*frontMatter).checkPython},
 	{"app_file", "string", "app.py", "a file of the repository", nil},
 	{"app_port", "int", "7860", "docker only", nil},
@@ -62,7 +62,7 @@ var Keys = []Key{
 	{"dev-mode-folder", "string", "/home/user/app", "the folder that dev mode opens (huggingface_hub, cli/spaces.py)", nil},
 	{"metaTitle", "string", "", "", nil},
 	{"description", "string", "", "", nil},
-	{"hardware", "string", "", "of `gradio deploy`, which writes and reads it (gradio, cli/commands/deploy_space.py)", nil},
+	{"hardware", "string", "", "of `gradio deploy`, which writes and reads it (gradio, cli/commands/deploy_space.py)", (*frontMatter).noteHardware},
 }
 
 // knownKeys are the names of Keys.
@@ -89,5 +89,5 @@ func (m *frontMatter) warnUnknown(line int, key string) {
 	if near := nearest.Key(key, knownKeys); near != "" {
 		fix = fmt.Sprintf("did you mean %q?", near)
 	}
-	m.warn(line, key, problem, fix)
+	m.warn(UnknownKey, line, key, problem, fix)
 }

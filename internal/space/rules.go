@@ -61,7 +61,7 @@ func oneOf(values []string, source wording) func(*frontMatter, Key, *yaml.Node) 
 		if source == seen {
 			hub = text
 		}
-		m.refuse(key.Name, hub, text, fmt.Sprintf("%q is none of them", value.Value))
+		m.refuse(key.Name, hub, text, fmt.Sprintf("replace %q with one of them", value.Value))
 	}
 }
 
@@ -134,12 +134,18 @@ func (m *frontMatter) checkBasePath(key Key, value *yaml.Node) {
 
 func (m *frontMatter) checkHardware(key Key, value *yaml.Node) {
 	if value.Kind == yaml.ScalarNode && !hardware.MatchString(value.Value) {
-		m.warn(m.line(key.Name), key.Name, fmt.Sprintf("suggested_hardware %q is no hardware of the Hub known to spacehost", value.Value), "write zero-a10g for ZeroGPU")
+		m.warn(IgnoredValue, m.line(key.Name), key.Name, fmt.Sprintf("suggested_hardware %q is no hardware of the Hub known to spacehost", value.Value), "write zero-a10g for ZeroGPU")
 	}
 }
 
+// noteHardware is about a key that authors take for the choice of hardware.
+func (m *frontMatter) noteHardware(key Key, _ *yaml.Node) {
+	m.add(Finding{Code: UnknownKey, Line: m.line(key.Name), Key: key.Name, Note: true, Problem: "hardware has no effect on the Hub: only `gradio deploy` reads it",
+		Fix: "choose the hardware in the Space's settings; suggested_hardware: zero-a10g offers ZeroGPU to duplicates"})
+}
+
 func (m *frontMatter) checkStorage(key Key, _ *yaml.Node) {
-	m.warn(m.line(key.Name), key.Name, "suggested_storage has no effect: persistent storage no longer exists on the Hub", "remove it, and keep files in a dataset or a bucket")
+	m.warn(IgnoredValue, m.line(key.Name), key.Name, "suggested_storage has no effect: persistent storage no longer exists on the Hub", "remove it, and keep files in a dataset or a bucket")
 }
 
 func (m *frontMatter) checkExpiration(key Key, value *yaml.Node) {
@@ -171,7 +177,7 @@ func IsCustomHeader(name, value string) bool { return slices.Contains(customHead
 func (m *frontMatter) checkPreload(key Key, value *yaml.Node) {
 	for _, item := range scalars(value) {
 		if _, err := ParsePreload(item); err != nil {
-			m.warn(m.line(key.Name), key.Name, err.Error(), "the build fails; write repo, repo file,file or repo file,file commit")
+			m.warn(BadPreload, m.line(key.Name), key.Name, err.Error(), "the build fails; write repo, repo file,file or repo file,file commit")
 		}
 	}
 }
@@ -206,7 +212,11 @@ func (m *frontMatter) checkLicense(key Key, value *yaml.Node) {
 }
 
 // unquoted warns about a version that YAML reads as a number: the Hub sees the number, and 3.10 becomes 3.1 (hub-docs#1928).
-func unquoted(m *frontMatter, key Key, value *yaml.Node) {
+func unquoted(code Code) func(*frontMatter, Key, *yaml.Node) {
+	return func(m *frontMatter, key Key, value *yaml.Node) { m.checkUnquoted(code, key, value) }
+}
+
+func (m *frontMatter) checkUnquoted(code Code, key Key, value *yaml.Node) {
 	if tag := value.ShortTag(); value.Kind != yaml.ScalarNode || tag != "!!float" && tag != "!!int" {
 		return
 	}
@@ -215,6 +225,6 @@ func unquoted(m *frontMatter, key Key, value *yaml.Node) {
 		return
 	}
 	if text := strconv.FormatFloat(number, 'f', -1, 64); text != value.Value {
-		m.warn(m.line(key.Name), key.Name, fmt.Sprintf("%s is a number: here it is %s, on the Hub %s (hub-docs#1928)", key.Name, value.Value, text), "put it in quotes")
+		m.warn(code, m.line(key.Name), key.Name, fmt.Sprintf("%s is a number: here it is %s, on the Hub %s (hub-docs#1928)", key.Name, value.Value, text), "put it in quotes")
 	}
 }

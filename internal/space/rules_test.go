@@ -1,6 +1,7 @@
 package space
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,10 +21,10 @@ var ruleSamples = []struct {
 	{"emoji", "1️⃣", "1", true, "", `emoji "1" has other characters than emojis; write one emoji, such as 🚀`},
 	{"emoji", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "→", true, "", `emoji "→" has other characters than emojis; write one emoji, such as 🚀`},
 	{"colorFrom", "gray", "orange", true, `"colorFrom" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]`,
-		`"colorFrom" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]; "orange" is none of them`},
+		`"colorFrom" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]; replace "orange" with one of them`},
 	{"colorTo", "pink", "Pink", true, `"colorTo" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]`,
-		`"colorTo" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]; "Pink" is none of them`},
-	{"header", "mini", "small", true, "", `"header" must be one of [mini, default]; "small" is none of them`},
+		`"colorTo" must be one of [red, yellow, green, blue, indigo, purple, pink, gray]; replace "Pink" with one of them`},
+	{"header", "mini", "small", true, "", `"header" must be one of [mini, default]; replace "small" with one of them`},
 	{"base_path", "/about", "about", true, "", `base_path "about" does not begin with /; write base_path: /about`},
 	{"short_description", strings.Repeat("x", 60), strings.Repeat("x", 61), true,
 		`"short_description" length must be less than or equal to 60 characters long`,
@@ -58,7 +59,7 @@ var ruleSamples = []struct {
 	{"dev-mode-folder", "/home/user/app", "", false, "", ""},
 	{"metaTitle", "A title", "", false, "", ""},
 	{"description", "What it does", "", false, "", ""},
-	{"hardware", "cpu-basic", "", false, "", ""},
+	{"hardware", "", "zero-a10g", false, "", "hardware has no effect on the Hub: only `gradio deploy` reads it; choose the hardware in the Space's settings; suggested_hardware: zero-a10g offers ZeroGPU to duplicates"},
 }
 
 // hubLicenses is the Hub's sentence to the letter (huggingface_hub 1.18.0, ModelCard.validate, 2026-07-25).
@@ -190,25 +191,72 @@ func TestCheckRequirements(t *testing.T) {
 }
 
 func TestCheckDir(t *testing.T) {
-	dir := write(t, "demo", map[string]string{"app.py": "", "README.md": "---\nsdk: gradio\nheader: tiny\npython_version: '3.10'\n---\n", "requirements.txt": "torch==2.5.1\n"})
+	dir := write(t, "demo", map[string]string{"app.py": "", "README.md": "---\nsdk: gradio\nheader: tiny\npython_version: '3.10'\n---\n", "requirements.txt": "torch==2.5.1\nspaces==0.30.2\n"})
 	got, err := CheckDir(dir)
-	if err != nil || len(got) != 2 || !got[0].Refused || got[1].File != "requirements.txt" {
+	if err != nil || codes(got) != "no-sdk-version:2 refused:3 torch:1 packages:2" || got.AppFile != "app.py" || got.Refused != nil {
 		t.Errorf("CheckDir = %+v, %v", got, err)
 	}
 	if refused := open(t, dir).Refused; refused == nil || !strings.HasPrefix(refused.Error(), "torch version in requirements.txt is not compatible with ZeroGPU (requirements.txt line 1: ") || StageOf(refused) != "CONFIG_ERROR" {
 		t.Errorf("Refused = %v", refused)
 	}
-	if warnings := open(t, dir).Warnings; len(warnings) != 2 || warnings[1] != got[1].String() {
+	if warnings := open(t, dir).Warnings; len(warnings) != 2 || warnings[1] != got.Findings[2].String() {
 		t.Errorf("Open warns %q", warnings)
 	}
 	if err := os.Remove(filepath.Join(dir, "README.md")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = CheckDir(dir); err != nil || len(got) != 2 || !strings.HasPrefix(got[0].String(), "README.md is missing") {
+	if got, err = CheckDir(dir); err != nil || codes(got) != "no-front-matter:0 torch:1 packages:2" || got.HasReadme {
 		t.Errorf("CheckDir without README.md = %+v, %v", got, err)
 	}
 	if _, err := CheckDir(filepath.Join(dir, "none")); err == nil {
 		t.Error("CheckDir of no folder returns no error")
+	}
+}
+
+func codes(c *Checked) string {
+	var all []string
+	for _, f := range c.Findings {
+		all = append(all, fmt.Sprintf("%s:%d", f.Code, f.Line))
+	}
+	return strings.Join(all, " ")
+}
+
+// TestCheckDirRefuses compares what CheckDir and Open refuse.
+func TestCheckDirRefuses(t *testing.T) {
+	const top, end = "---\nsdk: gradio\nsdk_version: 6.31.0\npython_version: '3.12'\n", "---\n"
+	for name, row := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"no app file":     {map[string]string{"README.md": top + end}, "app-file:0"},
+		"named app file":  {map[string]string{"README.md": top + "app_file: main.py\n" + end}, "app-file:5"},
+		"outside":         {map[string]string{"README.md": top + "app_file: ../main.py\n" + end}, "app-file:5"},
+		"docker":          {map[string]string{"README.md": "---\nsdk: docker\n---\n", "app.py": ""}, "python-on-zerogpu:0 sdk:2"},
+		"not closed":      {map[string]string{"README.md": top, "app.py": ""}, "syntax:1"},
+		"colon":           {map[string]string{"README.md": "---\ntitle: a: b\n---\n", "app.py": ""}, "syntax:2"},
+		"tab":             {map[string]string{"README.md": "---\nsdk: gradio\n\ttitle: x\n---\n", "app.py": ""}, "syntax:3"},
+		"twice":           {map[string]string{"README.md": top + "sdk: gradio\n" + end, "app.py": ""}, "syntax:5"},
+		"gradio version":  {map[string]string{"README.md": "---\nsdk: gradio\nsdk_version: new\n---\n", "app.py": ""}, "python-on-zerogpu:0 sdk-version:3"},
+		"python version":  {map[string]string{"README.md": "---\nsdk: gradio\nsdk_version: 6.31.0\npython_version: 3.1\n---\n", "app.py": ""}, "python-on-zerogpu:4 python-version:4"},
+		"not enclosed":    {map[string]string{"README.md": "title: x\nsdk: gradio\n\n# Hello\n", "app.py": ""}, "not-enclosed:1"},
+		"no front matter": {map[string]string{"README.md": "# Hello\nsdk: gradio\n", "app.py": ""}, "no-front-matter:0"},
+		"preload":         {map[string]string{"README.md": top + "preload_from_hub:\n- a b c d\n" + end, "app.py": ""}, "preload:5"},
+		"gradio pinned":   {map[string]string{"README.md": top + end, "app.py": "", "requirements.txt": "gradio[oauth]==5.0.0\nGradio>=6\ngradio_client==1\n"}, "gradio:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, "demo", row.files)
+			got, err := CheckDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := codes(got); text != row.want {
+				t.Errorf("got %s, want %s: %v", text, row.want, got.Findings)
+			}
+			_, opened := Open(dir)
+			if fmt.Sprint(opened) != fmt.Sprint(got.Refused) {
+				t.Errorf("CheckDir refuses with %v, Open with %v", got.Refused, opened)
+			}
+		})
 	}
 }
 

@@ -146,7 +146,7 @@ func readText(dir, name string) ([]byte, error) {
 		return nil, &FolderError{Dir: dir, Err: err}
 	}
 	if !info.Mode().IsRegular() { // reading a pipe would block forever
-		return nil, &ConfigError{Problem: name + " is not a regular file", Next: "replace it with a text file"}
+		return nil, &ConfigError{Code: CannotRead, Problem: name + " is not a regular file", Next: "replace it with a text file"}
 	}
 	head, err := readHead(path)
 	if err != nil {

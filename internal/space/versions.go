@@ -21,43 +21,78 @@ const requirementsName = "requirements.txt"
 
 // checkPython warns about an unquoted number, and a Python that ZeroGPU does not have.
 func (m *frontMatter) checkPython(key Key, value *yaml.Node) {
-	unquoted(m, key, value)
+	unquoted(UnquotedPython)(m, key, value)
 	text := value.Value
 	zero := slices.ContainsFunc(zeroPythons, func(p string) bool {
 		return p == text || strings.HasPrefix(p, text+".") && strings.Count(text, ".") == 1
 	})
 	if !zero && pythonVersion.MatchString(text) {
-		m.warn(m.line(key.Name), key.Name, fmt.Sprintf("ZeroGPU has no Python %s: it has %s", text, strings.Join(zeroPythons, " and ")), `write python_version: "3.12" or "3.10"`)
+		m.warn(OtherPython, m.line(key.Name), key.Name, fmt.Sprintf("ZeroGPU has no Python %s: it has %s", text, strings.Join(zeroPythons, " and ")), `write python_version: "3.12" or "3.10"`)
 	}
 }
 
 // checkMissingPython warns that the Hub and this machine choose different versions.
 func (m *frontMatter) checkMissingPython() {
 	if m.value("python_version") == nil && len(m.fields) > 0 {
-		m.warn(0, "python_version", "README.md has no python_version: the Hub takes 3.10, spacehost the python3 of this machine", `write python_version: "3.10" or "3.12"`)
+		m.warn(OtherPython, 0, "python_version", "README.md has no python_version: the Hub takes 3.10, spacehost the python3 of this machine", `write python_version: "3.10" or "3.12"`)
 	}
 }
 
-// torchRequirement matches a line that limits torch: its name, extras, and the comma-separated bounds.
-var torchRequirement = lazyregexp.New(`^(?i:torch)\s*(?:\[[^\]]*\])?\s*((?:===|==|~=|!=|<=|>=|<|>)[^;#]+)`)
+// requirementLine matches a line that bounds a package: its name, extras, and the comma-separated bounds.
+var requirementLine = lazyregexp.New(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*((?:===|==|~=|!=|<=|>=|<|>)[^;#]+)`)
+
+// boundedRequirement is a line of a requirements.txt with bounds.
+type boundedRequirement struct {
+	line   int
+	name   string // in lower case, with dashes (PEP 503)
+	text   string // as written
+	bounds []string
+}
+
+// boundedRequirements leaves out URLs, markers and included files.
+func boundedRequirements(requirements []byte) (all []boundedRequirement) {
+	for i, line := range strings.Split(unixLines(requirements), "\n") {
+		line = strings.TrimSpace(line)
+		if found := requirementLine.FindStringSubmatch(line); found != nil {
+			name := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(found[1]))
+			all = append(all, boundedRequirement{i + 1, name, line, strings.Split(strings.ReplaceAll(found[2], " ", ""), ",")})
+		}
+	}
+	return all
+}
 
 // CheckRequirements warns about lines of a requirements.txt that exclude every torch that ZeroGPU has. nil means a missing
 // file. URLs, markers and included files are not examined.
 func CheckRequirements(requirements []byte) (findings []Finding) {
-	for i, line := range strings.Split(unixLines(requirements), "\n") {
-		found := torchRequirement.FindStringSubmatch(strings.TrimSpace(line))
-		if found == nil {
-			continue
-		}
-		bounds := strings.Split(strings.ReplaceAll(found[1], " ", ""), ",")
-		if !slices.ContainsFunc(zeroTorches, func(version string) bool { return allows(bounds, version) }) {
-			findings = append(findings, Finding{File: requirementsName, Line: i + 1, Hub: torchRefused,
-				Problem: fmt.Sprintf("ZeroGPU has no torch that fits %q: it has %s", strings.TrimSpace(line), strings.Join(zeroTorches, ", ")),
+	for _, r := range boundedRequirements(requirements) {
+		fits := func(version string) bool { return allows(r.bounds, version) }
+		if r.name == "torch" && !slices.ContainsFunc(zeroTorches, fits) {
+			findings = append(findings, Finding{Code: TorchExcluded, File: requirementsName, Line: r.line, Hub: torchRefused,
+				Problem: fmt.Sprintf("ZeroGPU has no torch that fits %q: it has %s", r.text, strings.Join(zeroTorches, ", ")),
 				Fix:     "choose one of these"})
 		}
 	}
 	return findings
 }
+
+// checkPins finds lines about packages that the Hub's build installs itself. gradio is what README.md says.
+func checkPins(requirements []byte, gradio string) (findings []Finding) {
+	for _, r := range boundedRequirements(requirements) {
+		pinned := strings.HasPrefix(r.bounds[0], "==")
+		switch {
+		case r.name == "gradio" && releaseNumbers.MatchString(gradio) && !allows(r.bounds, gradio):
+			findings = append(findings, Finding{Code: GradioPinned, File: requirementsName, Line: r.line,
+				Problem: fmt.Sprintf("%q excludes gradio %s, the sdk_version in README.md, which the build installs too", r.text, gradio),
+				Fix:     "remove the line, and set sdk_version alone"})
+		case (r.name == "spaces" || r.name == "huggingface-hub") && pinned:
+			findings = append(findings, Finding{Code: PackagePinned, File: requirementsName, Line: r.line, Note: true,
+				Problem: fmt.Sprintf("%q pins %s", r.text, r.name)})
+		}
+	}
+	return findings
+}
+
+var releaseNumbers = lazyregexp.New(`^\d+(\.\d+)*$`)
 
 // torchRefused are ZeroGPU's words for such a line, with stage CONFIG_ERROR, as quoted in public issues.
 const torchRefused = "torch version in requirements.txt is not compatible with ZeroGPU"
@@ -68,7 +103,7 @@ func refusal(findings []Finding) error {
 		return nil
 	}
 	f := findings[0]
-	return &ConfigError{Problem: fmt.Sprintf("%s (%s line %d: %s)", torchRefused, f.File, f.Line, f.Problem), Next: f.Fix}
+	return &ConfigError{Code: TorchExcluded, Problem: fmt.Sprintf("%s (%s line %d: %s)", torchRefused, f.File, f.Line, f.Problem), Next: f.Fix}
 }
 
 var bound = lazyregexp.New(`^(===|==|~=|!=|<=|>=|<|>)v?([0-9]+(?:\.[0-9]+)*)(\.\*)?([^,]*)$`)

@@ -30,6 +30,10 @@ def start(descriptor: int) -> None:
         strict=config.get("strict", False),
         storage=config.get("storage", False),
     )
+    if observed := config.get("observe"):  # by `spacehost check`
+        from .observe import Observer
+
+        state.observer = Observer(state, os.getcwd(), observed["limit"], observed["calls"])
     fork.install(state)
     hooks.install(state)
     if config.get("standby"):

@@ -29,6 +29,8 @@ class Trace:
         self.root = os.path.realpath(root)
         self.first = ""  # what was called, and where; "" before the first use
         self.ended = False
+        self.places = ("", "", "")  # of that use: of a library, of the app, and torch's function
+        self.observe: Callable[[str, str, str, str], None] | None = None  # of `spacehost check`: the places, and where spaces is imported
         self.originals: list[tuple[Any, str, Any, Any]] = []  # module, name, original, wrapper
 
     def begin(self, torch: Any) -> None:
@@ -71,6 +73,7 @@ class Trace:
         except RuntimeError as error:
             if self.first and REFUSAL in str(error):
                 imported = _places(self.root)[1]
+                self._report(imported)
                 by = f" `spaces` is imported in {imported}." if imported else ""
                 error.args = (f"{error}\nCUDA was first used {self.first}.{by}",)
             raise
@@ -83,7 +86,8 @@ class Trace:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             if not self.first and not self.ended:
-                self.first = _describe(self.root, f"{module.__name__}.{name}")
+                self.places = _places(self.root)
+                self.first = _describe(self.places, f"{module.__name__}.{name}")
             return original(*args, **kwargs) if call is None or self.ended else call(original)
 
         setattr(module, name, wrapper)
@@ -94,15 +98,21 @@ class Trace:
         try:
             return original()
         except (RuntimeError, AssertionError):
+            self._report("")
             raise RuntimeError(
                 f"{NO_GPU}\nCUDA was first used {self.first}, without or before `import spaces`: import `spaces` first, "
                 "and use CUDA at the top level of the app or in a function with @spaces.GPU."
             ) from None
 
+    def _report(self, imported: str) -> None:
+        if self.observe is not None:
+            library, own, called = self.places
+            self.observe(library, own, called or "CUDA", imported)
 
-def _describe(root: str, name: str) -> str:
+
+def _describe(places: tuple[str, str, str], name: str) -> str:
     """Returns the place of a call, such as `in diffusers/utils/torch_utils.py:245 (torch.cuda.is_available), reached from app.py:1`."""
-    library, own, called = _places(root)
+    library, own, called = places
     place = library or own or "at an unknown place"
     reached = f", reached from {own}" if library and own else ""
     return f"in {place} ({called or name}){reached}"

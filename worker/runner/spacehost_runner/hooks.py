@@ -47,10 +47,16 @@ def install(state: State) -> None:
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()}, {"gradio": _gc_paused})
     if state.simulated:
         order = cuda_order.Trace(os.getcwd())
+        if state.observer is not None:
+            order.observe = state.observer.cuda
         finder.patches["torch"] = order.begin
         finder.contexts["spaces.zero"] = order.named
         finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
         finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
+    if state.observer is not None:
+        from . import observe
+
+        observe.install(state.observer, finder.patches)
     sys.meta_path.insert(0, finder)
     if os.environ.get("SPACES_ZERO_GPU") and not state.storage:  # set by the host
         data_folder.install(state.strict)
@@ -132,8 +138,10 @@ def _patch_blocks(state: State, module: Any) -> None:
             return original(self, *args, **kwargs)  # raises the error that the app would see without the runner
         arguments.update(arguments.pop("kwargs", {}))
         arguments.pop("self")
-        for note in _ignored_addresses(arguments.get("server_port"), arguments.get("server_name")):
+        for argument, value, note in _ignored_addresses(arguments.get("server_port"), arguments.get("server_name")):
             print("spacehost: " + note, file=sys.stderr, flush=True)
+            if state.observer is not None:
+                state.observer.address(argument, value)
         arguments.update(_overrides(state, signature, arguments.get("server_port")))
         state.launching.add(id(self))
         try:
@@ -189,15 +197,15 @@ def _watch_config(state: State, Blocks: Any) -> None:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def _ignored_addresses(port: Any, name: Any) -> Iterator[str]:
-    """Returns a sentence for each argument of launch with which the Hub would not find the app (hub-docs, spaces-config-reference, app_port)."""
+def _ignored_addresses(port: Any, name: Any) -> Iterator[tuple[str, Any, str]]:
+    """Returns name, value and a sentence for each argument of launch with which the Hub would not find the app (hub-docs, spaces-config-reference, app_port)."""
     if port not in (None, PUBLIC_PORT):
-        yield (
+        yield "server_port", port, (
             f"launch(server_port={port!r}): the Hub expects a Gradio Space on port {PUBLIC_PORT} and ends this one with \"Launch timed out, "
             "workload was not healthy after 30 min\". The argument is ignored here; remove it."
         )
     if name in LOOPBACK:
-        yield (
+        yield "server_name", name, (
             f"launch(server_name={name!r}): the Hub reaches a Space from outside of its container, so this one would not be healthy "
             "there. The argument is ignored here; remove it."
         )

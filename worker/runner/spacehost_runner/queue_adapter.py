@@ -104,6 +104,8 @@ class QueueAdapter:
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
         self.state.adapters.append(self)
+        if self.state.observer is not None:  # before the manifest, after which the host may end the start
+            self.state.observer.attached(self.blocks, self.report["mount"] + self.report["prefix"])
         self.state.send(self.report)
 
     # The manifest, sent at attach

@@ -10,6 +10,7 @@ from .fork import kill_descendants
 from .frames import Channel
 
 if TYPE_CHECKING:
+    from .observe import Observer
     from .queue_adapter import QueueAdapter
 
 
@@ -39,6 +40,7 @@ class State:
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
+        self.observer: Observer | None = None  # of `spacehost check`
 
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.

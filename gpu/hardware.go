@@ -1,4 +1,4 @@
-package config
+package gpu
 
 import (
 	"fmt"
@@ -6,28 +6,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"spacehost/gpu"
 )
 
 // Hardware is the GPU that the emulation of torch shows to a Space's code outside of its GPU functions.
 type Hardware struct {
 	Name   string
 	Memory uint64 // bytes
-	gpu.Architecture
+	Architecture
+	// DurationFactor is the number of seconds that the spaces package requests for one that a function declares; 0 means 1.
+	DurationFactor float64
 }
 
 // KnownHardware holds ZeroGPU's hardware (spaces/zero/configs.json, 0.51.3) by the word that selects it.
 var KnownHardware = map[string]Hardware{
-	"h200":         {"NVIDIA H200", 74625056768, gpu.Architecture{Major: 9, Multiprocessors: 60}}, // half of an H200, which a call of size large gets on the Hub
-	"rtx-pro-6000": {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, gpu.Architecture{Major: 12, Multiprocessors: 188}},
+	"h200":         {"NVIDIA H200", 74625056768, Architecture{Major: 9, Multiprocessors: 60}, 1}, // half of an H200, which a call of size large gets on the Hub
+	"rtx-pro-6000": {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 101973950464, Architecture{Major: 12, Multiprocessors: 188}, 1.5},
 }
 
 // NewestHardware is the word for ZeroGPU's hardware of the newest month (hub-docs, spaces-zerogpu.md, July 2026).
 const NewestHardware = "rtx-pro-6000"
-
-// SimulatedGPU is the machine that `run` simulates without an NVIDIA GPU, in the words of --gpus mock: one GPU of NewestHardware.
-const SimulatedGPU = "1xRTX-PRO-6000"
 
 // AutoHardware selects the hardware by the machine's GPUs.
 const AutoHardware = "auto"

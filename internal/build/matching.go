@@ -1,0 +1,36 @@
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Matching returns the newest complete environment in dir with the Gradio and the Python of spec, without a look at its other
+// requirements. It starts and changes nothing. Its interpreter parses the Space's files as the Space's own does; to run the
+// Space, use Build.
+func Matching(dir string, spec Spec) (*Environment, bool) {
+	stamps, err := filepath.Glob(filepath.Join(dir, "environments", "*", stampName))
+	if err != nil {
+		return nil, false // a folder with signs of a pattern in its name
+	}
+	var newest *Environment
+	var at time.Time
+	for _, stamp := range stamps {
+		info, err := os.Stat(stamp)
+		if err != nil || newest != nil && !info.ModTime().After(at) {
+			continue
+		}
+		env, ok := readStamp(filepath.Dir(stamp))
+		if ok && matches(env.Gradio, spec.Gradio) && matches(env.PythonVersion, spec.Python) {
+			newest, at = env, info.ModTime()
+		}
+	}
+	return newest, newest != nil
+}
+
+// matches reports whether a version is the wanted one, or a patch of it. An empty one is any.
+func matches(version, wanted string) bool {
+	return wanted == "" || strings.HasPrefix(version+".", wanted+".")
+}

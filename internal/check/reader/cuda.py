@@ -1,0 +1,238 @@
+"""Recognizes code that uses CUDA: what places values on it, what initializes it, and which names stand on it."""
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from folding import UNKNOWN, Folding, is_cuda
+from names import Names
+from scopes import Binding, ModuleScope, Scope
+
+# Functions after which spaces refuses its import. Measured with torch 2.9.1+cu128 and spaces 0.51.3 (torch_test.go).
+TOUCHING = {
+    "torch.cuda." + name
+    for name in (
+        "is_available", "current_device", "get_device_name", "get_device_properties", "get_device_capability", "set_device", "init",
+        "synchronize", "mem_get_info", "current_stream", "default_stream", "is_bf16_supported", "get_arch_list", "get_rng_state",
+        "can_device_access_peer", "current_blas_handle", "ipc_collect", "reset_peak_memory_stats", "set_per_process_memory_fraction",
+        "initial_seed", "get_gencode_flags", "amp.autocast", "amp.GradScaler",
+    )
+} | {"torch.accelerator.is_available", "torch.accelerator.device_count"}
+LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init (`torch._C._cuda_init`) reached"
+DRIVER_ERROR = "an error of CUDA"
+# Functions that the emulation of spaces does not replace, with what they raise outside of a GPU function. Measured likewise.
+LOW_LEVEL = {
+    **{
+        "torch.cuda." + name: LOW_LEVEL_ERROR
+        for name in (
+            "set_device", "init", "current_stream", "default_stream", "ipc_collect", "get_rng_state", "current_blas_handle",
+            "can_device_access_peer", "set_per_process_memory_fraction", "initial_seed", "FloatTensor", "HalfTensor", "BFloat16Tensor",
+        )
+    },
+    "torch.cuda.reset_peak_memory_stats": "RuntimeError: Invalid device argument",
+    "torch.cuda.reset_max_memory_allocated": "RuntimeError: Invalid device argument",
+    "torch.cuda.Stream": DRIVER_ERROR,
+}
+RUNNING = {
+    "forward", "generate", "encode_image", "encode_text", "get_image_features", "get_text_features", "transcribe", "predict",
+    "infer", "inference", "chat", "sample", "encode", "decode",
+}
+FACTORIES = {
+    "torch." + name
+    for name in (
+        "ones", "zeros", "empty", "full", "rand", "randn", "randint", "arange", "linspace", "tensor", "eye", "as_tensor", "zeros_like",
+        "ones_like", "rand_like", "randn_like", "empty_like", "full_like", "randperm", "Generator", "tril", "triu",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A value that stands on cuda from the import on. name is how the code refers to it."""
+
+    name: str
+    line: int
+    path: str
+
+
+class Cuda:
+    """Answers questions about single nodes."""
+
+    def __init__(self, names: Names, folding: Folding) -> None:
+        self.names, self.folding = names, folding
+
+    def places(self, node: ast.AST, scope: Scope) -> str:
+        """Returns the call in words if it places a value on cuda: `.to("cuda")`, `.cuda()`, `torch.ones(device="cuda")`."""
+        if not isinstance(node, ast.Call):
+            return ""
+        name = self.names.library(node.func, scope)
+        if name in FACTORIES:
+            device = self._argument(node, "device", 0 if name == "torch.Generator" else None)
+            return f"{name}(device=...)" if device is not None and self._is_cuda(device, scope) else ""
+        if isinstance(node.func, ast.Attribute):
+            attr = node.func.attr
+            if attr == "cuda" and not name.startswith("torch.") and len(node.args) <= 1:
+                return ".cuda()" if self._is_tensor_like(node.func.value, scope) else ""
+            if attr == "to" and self._is_tensor_like(node.func.value, scope):
+                for device in [*node.args[:1], *[k.value for k in node.keywords if k.arg == "device"]]:
+                    if self._is_cuda(device, scope):
+                        return f'.to({self._text(device, scope)})'
+        return ""
+
+    def _is_tensor_like(self, node: ast.expr, scope: Scope) -> bool:
+        """Reports whether a value may be a tensor or module: not a module of a library or an object of a class of the Space
+        that has its own method `to` and is no torch module."""
+        for ref in self.names.resolve(node, scope):
+            if ref.module is not None:
+                return False
+            owner = ref.instance
+            if owner is not None and ("to" in owner.scope.bindings or "cuda" in owner.scope.bindings):
+                return False
+            if ref.library and not ref.library.endswith(")") and "()" not in ref.library:
+                return False
+            if ref.library.split(".")[0] in ("numpy", "pandas", "PIL", "cv2"):
+                return False
+        return True
+
+    def _text(self, node: ast.expr, scope: Scope) -> str:
+        value = self.folding.fold(node, scope)
+        return f'"{value}"' if isinstance(value, str) else repr(value)
+
+    def _is_cuda(self, node: ast.expr, scope: Scope) -> bool:
+        value = self.folding.fold(node, scope)
+        return value is not UNKNOWN and is_cuda(value)
+
+    @staticmethod
+    def _argument(node: ast.Call, name: str, index: Optional[int]) -> Optional[ast.expr]:
+        for keyword in node.keywords:
+            if keyword.arg == name:
+                return keyword.value
+        return node.args[index] if index is not None and len(node.args) > index else None
+
+    def touches(self, node: ast.AST, scope: Scope) -> str:
+        """Returns the call in words if it initializes CUDA or asks for it, as spaces notices before its import."""
+        if not isinstance(node, ast.Call):
+            return ""
+        name = self.names.library(node.func, scope)
+        if name in TOUCHING:
+            return name + "()"
+        return self.places(node, scope)
+
+    def reaches_low_level(self, node: ast.AST, scope: Scope) -> Tuple[str, str]:
+        """Returns a call that the emulation of spaces does not intercept, and what it raises; "" for other code."""
+        if not isinstance(node, ast.Call):
+            return "", ""
+        name = self.names.library(node.func, scope)
+        if name in LOW_LEVEL:
+            return name + "()", LOW_LEVEL[name]
+        if name == "torch.Generator":
+            device = self._argument(node, "device", 0)
+            return ('torch.Generator("cuda")', DRIVER_ERROR) if device is not None and self._is_cuda(device, scope) else ("", "")
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "pin_memory" and not node.args:
+            base = self.names.library(node.func.value, scope)
+            return (".pin_memory()", DRIVER_ERROR) if base in {f + "()" for f in FACTORIES} else ("", "")
+        return "", ""
+
+    def sets_default_device(self, node: ast.AST, scope: Scope) -> bool:
+        """Reports whether a call makes cuda the default device of this thread."""
+        if not isinstance(node, ast.Call) or not node.args:
+            return False
+        name = self.names.library(node.func, scope)
+        if name == "torch.set_default_tensor_type":
+            value = self.folding.fold(node.args[0], scope)
+            return isinstance(value, str) and value.startswith("torch.cuda.")
+        return name == "torch.set_default_device" and self._is_cuda(node.args[0], scope)
+
+    def creates(self, node: ast.AST, scope: Scope) -> bool:
+        """Reports whether a call creates a tensor or a layer on the default device."""
+        name = self.names.library(node.func, scope) if isinstance(node, ast.Call) else ""
+        return name in FACTORIES and not any(k.arg == "device" for k in getattr(node, "keywords", [])) or name in ("torch.nn.Linear", "torch.nn.Conv2d", "torch.nn.Embedding", "torch.nn.LayerNorm")
+
+    def placed_expression(self, node: Optional[ast.AST], scope: Scope, depth: int = 0) -> bool:
+        """Reports whether the value of an expression is a module or tensor on cuda: `X(...).to("cuda").eval()`."""
+        if node is None or depth > 8:
+            return False
+        if isinstance(node, ast.Call):
+            if self.places(node, scope) or self._pipeline(node, scope):
+                return True
+            chained = isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "half", "float", "bfloat16", "requires_grad_", "train", "to", "share_memory")
+            return chained and isinstance(node.func, ast.Attribute) and not self._leaves(node, scope) and self.placed_expression(node.func.value, scope, depth + 1)
+        return False
+
+    def _leaves(self, node: ast.Call, scope: Scope) -> bool:
+        """Reports whether `.to(...)` moves the value to another or an unknown device."""
+        if not isinstance(node.func, ast.Attribute) or node.func.attr != "to":
+            return False
+        return any(not isinstance(a, ast.Attribute) for a in [*node.args, *[k.value for k in node.keywords if k.arg == "device"]])
+
+    def _pipeline(self, node: ast.Call, scope: Scope) -> bool:
+        """Reports whether a call loads a model straight to cuda: `pipeline(..., device=0)`, `from_pretrained(device_map="cuda")`."""
+        name = self.names.library(node.func, scope)
+        keywords = {k.arg: k.value for k in node.keywords if k.arg}
+        if name in ("transformers.pipeline", "transformers.pipelines.pipeline") and "device" in keywords:
+            return self._is_cuda(keywords["device"], scope)
+        if name.split(".")[0] in ("transformers", "diffusers") and name.endswith(".from_pretrained") and "device_map" in keywords:
+            return self._is_cuda(keywords["device_map"], scope)
+        return False
+
+
+class Standing:
+    """The module-level names and attributes that stand on cuda after the import."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self.cuda = cuda
+        self.placed: Dict[Tuple[int, str], Placed] = {}
+        self.left: List[Tuple[int, str]] = []
+
+    def visit(self, node: ast.AST, scope: Scope) -> None:
+        """Looks at a statement that certainly runs at import."""
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Name) and scope.kind == "module":
+                    if self.cuda.placed_expression(node.value, scope):
+                        self._put(scope.module, target.id, node)
+                    elif not self._keeps(node.value, target.id):
+                        self.placed.pop((id(scope.module), target.id), None)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            call = node.value
+            if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and scope.kind == "module":
+                if self.cuda.placed_expression(call, scope):
+                    self._put(scope.module, call.func.value.id, node)
+                elif call.func.attr in ("cpu", "to"):
+                    self.placed.pop((id(scope.module), call.func.value.id), None)
+
+    @staticmethod
+    def _keeps(value: ast.expr, name: str) -> bool:
+        """Reports whether an assignment leaves the name where it stood: `model = torch.compile(model)`, `model = model.eval()`."""
+        if isinstance(value, ast.Call):
+            inner = [*value.args, *([value.func.value] if isinstance(value.func, ast.Attribute) else [])]
+            moved = isinstance(value.func, ast.Attribute) and value.func.attr in ("cpu", "to")
+            return not moved and any(isinstance(node, ast.Name) and node.id == name for node in inner)
+        return False
+
+    def _put(self, module: ModuleScope, name: str, node: ast.AST) -> None:
+        self.placed[(id(module), name)] = Placed(name, getattr(node, "lineno", 0), module.path)
+
+    def of(self, node: ast.AST, scope: Scope, names: Names) -> Optional[Placed]:
+        """Returns what a name or `module.name` stands for, if it stands on cuda."""
+        if isinstance(node, ast.Name):
+            where, bindings = scope.lookup(node.id)
+            if where is None:
+                return None
+            found = self.placed.get((id(where), node.id))
+            if found is not None or len(bindings) != 1:
+                return found
+            return self._imported(where, bindings[0], names)
+        if isinstance(node, ast.Attribute):
+            refs = names.resolve(node.value, scope)
+            if len(refs) == 1 and refs[0].module is not None:
+                return self.placed.get((id(refs[0].module), node.attr))
+        return None
+
+    def _imported(self, where: Scope, binding: Binding, names: Names) -> Optional[Placed]:
+        if binding.kind != "from":
+            return None
+        own = names.project.source_module(where.module, binding)
+        return self.placed.get((id(own), binding.attr)) if own is not None else None

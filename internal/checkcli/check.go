@@ -1,0 +1,297 @@
+package checkcli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"spacehost/gpu"
+	"spacehost/internal/check"
+	"spacehost/internal/usage"
+	"spacehost/quota"
+)
+
+// options are the flags of `spacehost check`.
+type options struct {
+	config Config
+	dir    string
+
+	run, call bool
+	state     string
+	python    string
+	tier      string
+	quota     string
+	tiers     quota.Tiers
+	hardware  string
+
+	format        string
+	failOn        string
+	selected      []string
+	ignored       []string
+	baseline      string
+	writeBaseline string
+	filter        check.Filter
+}
+
+func newCheck(config Config) *cobra.Command {
+	o := options{config: config}
+	c := &cobra.Command{
+		Use:   "check [DIR]",
+		Short: "Find what would fail on ZeroGPU in the Space in DIR (default: the current folder)",
+		Long: `Find what would fail on ZeroGPU in the Space in DIR: README.md, requirements.txt, and the Python of the app and of its own
+modules. No code of the Space runs, and nothing is downloaded.
+
+A line begins with the place, the severity and the rule: error (fails on ZeroGPU), warning (may fail, or differs from what
+the author expects) or info (never fails a check). "spacehost explain-rule ID" explains a rule. The last lines name what was
+and what was not looked at.
+
+A comment excludes findings of its line, or of the next line if it stands alone: # spacehost: ignore[F308]
+
+The Python is parsed by the interpreter of --python, else of the Space's environment if it has been built, else by python3 of
+the PATH. It must be 3.9 or newer, and needs no packages. docs/check.md has more about stages, baselines and CI.
+
+Exit codes: 0 no finding at or above --fail-on, 2 wrong usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR,
+NO_APP_FILE), 7 findings.`,
+		Example: `  spacehost check                                  the Space in this folder
+  spacehost check --quota 2026-04 --hardware h200 .   with ZeroGPU's numbers and hardware of April 2026
+  spacehost check --format sarif . > check.sarif   for code scanning on GitHub
+  spacehost check --select F,G3 --ignore G314 .    only some rules
+  spacehost check --write-baseline .spacehost-baseline.json .   accept what is there
+  spacehost check --baseline .spacehost-baseline.json .         and fail on what is new`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	o.flags(c)
+	if config.Stages != nil {
+		c.Long = strings.Replace(c.Long, "7 findings.", "4 --run: its environment could\nnot be built (BUILD_ERROR), 5 --run: its app ended before it answered (RUNTIME_ERROR), 7 findings.", 1)
+	}
+	c.Args = usage.Args(c.Args)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o.dir = "."
+		if len(args) == 1 {
+			o.dir = args[0]
+		}
+		if err := o.check(); err != nil {
+			return usage.Wrap(c, err)
+		}
+		return o.execute(c)
+	}
+	return c
+}
+
+func (o *options) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.format, "format", "text", "output on stdout: "+strings.Join(check.Formats, ", "))
+	f.StringVar(&o.failOn, "fail-on", string(check.Error), "lowest severity that fails the check: error, warning, info, or never")
+	f.StringSliceVar(&o.selected, "select", nil, "rules to report, as identifiers or prefixes such as F or F3 (default: all); may be repeated")
+	f.StringSliceVar(&o.ignored, "ignore", nil, "rules to leave out, as identifiers or prefixes; may be repeated")
+	f.StringVar(&o.baseline, "baseline", "", "file of accepted findings, which are left out")
+	f.StringVar(&o.writeBaseline, "write-baseline", "", "file to write with the present findings as accepted; the check then passes")
+	f.StringVar(&o.tier, "tier", "free", "tier of the visitors whose refusals count: unauthenticated, free, pro ... or unlimited")
+	f.StringVar(&o.quota, "quota", quota.NewestPreset, "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month")
+	f.StringVar(&o.hardware, "hardware", gpu.AutoHardware, "GPU of ZeroGPU: h200, rtx-pro-6000 (charges 1.5 x the seconds), or auto for the newest")
+	f.StringVar(&o.python, "python", "", "Python interpreter that parses the Space's Python (default: python3 of the PATH)")
+	if o.config.Environment != nil {
+		f.StringVar(&o.state, "state", "", "folder for database, environments and logs (default $XDG_STATE_HOME/spacehost)")
+	}
+	if o.config.Stages != nil {
+		f.BoolVar(&o.run, "run", false, "also build the Space, start it once on simulated GPUs, and stop it")
+		f.BoolVar(&o.call, "call", false, "also call each named endpoint with its examples or defaults; includes --run")
+		o.config.Stages.Flags(f)
+	}
+	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(check.Formats, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"error", "warning", "info", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"select", "ignore"} {
+		_ = c.RegisterFlagCompletionFunc(name, completeRules)
+	}
+}
+
+const never = "never"
+
+// check finds mistakes before anything is read.
+func (o *options) check() (err error) {
+	if err := checkDir(o.dir); err != nil {
+		return err
+	}
+	if !slices.Contains(check.Formats, o.format) {
+		return fmt.Errorf("--format %.40q is unknown; use %s", o.format, strings.Join(check.Formats, ", "))
+	}
+	if !slices.Contains([]string{"error", "warning", "info", never}, o.failOn) {
+		return fmt.Errorf("--fail-on %.40q is unknown; use error, warning, info or never", o.failOn)
+	}
+	if o.filter.Select, err = check.CheckIDs(o.selected); err != nil {
+		return fmt.Errorf("--select: %w", err)
+	}
+	if o.filter.Ignore, err = check.CheckIDs(o.ignored); err != nil {
+		return fmt.Errorf("--ignore: %w", err)
+	}
+	if o.baseline != "" && o.writeBaseline != "" {
+		return errors.New("--baseline and --write-baseline exclude each other; give one")
+	}
+	if o.baseline != "" {
+		if o.filter.Baseline, err = check.ReadBaseline(o.baseline); err != nil {
+			return fmt.Errorf("--baseline: %w", err)
+		}
+	}
+	if o.config.Stages != nil {
+		if err := o.config.Stages.Check(); err != nil {
+			return err
+		}
+	}
+	return o.checkTiers()
+}
+
+func (o *options) checkTiers() (err error) {
+	read := o.config.ReadTiers
+	if read == nil {
+		read = quota.Presets
+	}
+	if o.tiers, err = read(o.quota); err != nil {
+		return fmt.Errorf("--quota: %w", err)
+	}
+	if _, err := o.tiers.Get(o.tier); err != nil {
+		return fmt.Errorf("--tier: %w", err)
+	}
+	if err := gpu.CheckHardware(o.hardware); err != nil {
+		return fmt.Errorf("--hardware: %w", err)
+	}
+	return nil
+}
+
+// checkDir refuses the address of a Space in place of a folder.
+func checkDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if owner, name, ok := spaceAddress(dir); ok {
+		return fmt.Errorf("%.100q is a Space on the Hub, not a folder; get a copy with `git clone https://huggingface.co/spaces/%s/%s` and check that folder", dir, owner, name)
+	}
+	if strings.Contains(dir, "://") {
+		return fmt.Errorf("%.100q is an address, not a folder; clone it with git and check that folder", dir)
+	}
+	return nil
+}
+
+// spaceAddress reads OWNER/SPACE, and the address of a Space's page or repository.
+func spaceAddress(text string) (owner, name string, ok bool) {
+	path := strings.TrimSuffix(strings.TrimSuffix(text, "/"), ".git")
+	for _, prefix := range []string{"https://huggingface.co/spaces/", "http://huggingface.co/spaces/", "https://hf.co/spaces/", "git@hf.co:spaces/", "spaces/"} {
+		path = strings.TrimPrefix(path, prefix)
+	}
+	owner, name, ok = strings.Cut(path, "/")
+	valid := func(word string) bool {
+		return word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", r)
+		}) && strings.Trim(word, ".") != ""
+	}
+	return owner, name, ok && valid(owner) && valid(name)
+}
+
+func (o *options) execute(c *cobra.Command) error {
+	began := time.Now()
+	python, problem := o.interpreter(c.Context())
+	reading := check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)}
+	report, err := check.Read(c.Context(), reading)
+	if err != nil {
+		return err
+	}
+	var failed error
+	switch {
+	case !o.run && !o.call:
+	case report.Stop != nil:
+		report.NotLookedAt = append(report.NotLookedAt, "its start, because `spacehost run` refuses the Space")
+	default:
+		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Limits: reading.Limits(),
+			Hardware: o.hardware, Progress: c.ErrOrStderr()}, report)
+		if err := c.Context().Err(); err != nil {
+			return failed
+		}
+	}
+	report.Skip(o.run || o.call, o.call)
+	o.filter.Dir = o.dir
+	if err := report.Apply(o.filter); err != nil {
+		return err
+	}
+	if o.writeBaseline != "" {
+		if err := check.WriteBaseline(o.writeBaseline, report); err != nil {
+			return fmt.Errorf("write the baseline: %w", err)
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), "%s accepts %d findings.\n", o.writeBaseline, len(report.Findings))
+		return cmp.Or(failed, err)
+	}
+	if err := o.write(c.OutOrStdout(), report, time.Since(began)); err != nil {
+		return err
+	}
+	return cmp.Or(failed, o.verdict(report))
+}
+
+// verdict returns a *FindingsError if the check fails.
+func (o *options) verdict(report *check.Report) error {
+	if o.failOn == never {
+		return nil
+	}
+	count := report.AtLeast(check.Severity(o.failOn))
+	switch {
+	case report.Stop != nil:
+		return &FindingsError{usage.ExitConfig, count}
+	case count > 0:
+		return &FindingsError{usage.ExitFindings, count}
+	}
+	return nil
+}
+
+func (o *options) write(w io.Writer, report *check.Report, took time.Duration) error {
+	view := check.View{Version: o.config.Version, Took: took}
+	view.Root, view.Base = place(o.dir)
+	if o.format == "text" {
+		report.Sanitize()
+		if terminal := terminalOf(w); terminal != nil {
+			w, view.Color = terminal, true // the escape sequences of colors would not pass the cleaning writer
+		}
+	}
+	return report.Write(w, o.format, view)
+}
+
+// place returns the working folder, and the path from there to a folder, with slashes: "" for the working folder itself. A
+// folder outside of it has its absolute path, if that is shorter.
+func place(dir string) (root, base string) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", filepath.ToSlash(dir)
+	}
+	root, err = os.Getwd()
+	if err != nil {
+		return filepath.Dir(abs), filepath.Base(abs)
+	}
+	rel, err := filepath.Rel(root, abs)
+	switch {
+	case err != nil, strings.HasPrefix(rel, "..") && len(rel) > len(abs): // another drive, or far away
+		rel = abs
+	case rel == ".":
+		rel = ""
+	}
+	return root, filepath.ToSlash(rel)
+}
+
+// terminalOf returns the terminal behind a writer that removes control characters, nil if there is none or if it should
+// show no colors (no-color.org).
+func terminalOf(w io.Writer) io.Writer {
+	if cleaning, ok := w.(interface{ Unwrap() io.Writer }); ok {
+		w = cleaning.Unwrap()
+	}
+	file, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || runtime.GOOS == "windows" || !isatty.IsTerminal(file.Fd()) {
+		return nil
+	}
+	return file
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"spacehost/internal/check"
+	"spacehost/internal/checkcli"
+	"spacehost/internal/checkrun"
+	"spacehost/internal/printable"
+)
+
+// checkStages performs --run and --call of `spacehost check` with the flags of `run` that concern a single start.
+type checkStages struct {
+	run                       options
+	callTimeout, callsTimeout time.Duration
+}
+
+var _ checkcli.Stages = (*checkStages)(nil)
+
+// Flags implements checkcli.Stages.
+func (s *checkStages) Flags(f *pflag.FlagSet) {
+	f.DurationVar(&s.callTimeout, "call-timeout", checkrun.DefaultCallTimeout, "maximum time of one call")
+	f.DurationVar(&s.callsTimeout, "calls-timeout", checkrun.DefaultCallsTimeout, "maximum time of all calls together")
+	f.StringArrayVar(&s.run.variables, "variable", nil, "Space Variable for the start, NAME=VALUE; may be repeated")
+	f.StringArrayVar(&s.run.secrets, "secret", nil, "Space Secret for the start, NAME=VALUE, or NAME to take it from the environment; may be repeated")
+	f.StringVar(&s.run.isolationFlags.Isolation, "isolation", "auto", "level of isolation of the start from this machine: none, files, namespaces, or auto for the highest that it offers (docs/isolation.md)")
+	f.StringVar(&s.run.isolationFlags.Egress, "egress", "hub", "public addresses that the start reaches: hub (ports 80, 443, 8080), none, all, or host names and :ports")
+}
+
+// Check implements checkcli.Stages.
+func (s *checkStages) Check() error {
+	if s.callTimeout <= 0 {
+		return fmt.Errorf("--call-timeout %s is not above 0", s.callTimeout)
+	}
+	if s.callsTimeout <= 0 {
+		return fmt.Errorf("--calls-timeout %s is not above 0", s.callsTimeout)
+	}
+	return s.run.checkVariables()
+}
+
+// Run implements checkcli.Stages.
+func (s *checkStages) Run(ctx context.Context, dir string, o checkcli.StageOptions, report *check.Report) error {
+	s.run.state = o.State
+	for _, step := range []func() error{s.run.findState, s.run.checkIsolation} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return checkrun.Run(ctx, checkrun.Options{
+		Dir: dir, State: s.run.state, Python: o.Python, Hardware: o.Hardware, Preset: o.Quota, Limits: o.Limits,
+		Variables: pairs(s.run.variables), Secrets: pairs(s.run.secrets), Isolation: s.run.isolation,
+		Call: o.Call, CallTimeout: s.callTimeout, CallsTimeout: s.callsTimeout,
+		Progress: func(text string) { fmt.Fprintln(o.Progress, printable.Line(text)) }, // a closed terminal cannot be reported anywhere
+	}, report)
+}

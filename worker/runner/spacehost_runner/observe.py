@@ -1,0 +1,597 @@
+"""Observes the start and the calls of a Space for `spacehost check`. No other start imports this module.
+
+An observation is the identifier of a rule (internal/check/rules), a place in the Space, and named values. The process of
+the Space sends it as a frame. A forked worker writes it to a pipe, which a thread of that process reads. Both ends bound
+the number and the size of observations: they are claims of the Space.
+"""
+from __future__ import annotations
+
+import _thread
+import contextlib
+import functools
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import observe_calls, pickling
+from .fake_cuda_messages import NOTE
+from .observe_calls import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .state import State
+
+MAX_FACTS = 200  # of one process
+PIPE_BUF = 4096  # bytes that a pipe writes atomically (pipe(7))
+
+REFUSAL = "CUDA has been initialized before importing"  # spaces 0.51.3, zero/__init__.py
+FIRST_USE = "CUDA was first used"  # cuda_order.py
+LOW_LEVEL = "Low-level CUDA init"  # spaces 0.51.3, zero/torch/patching.py
+LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init reached"
+CUDA_RESULT = "the GPU function returns or yields a tensor on cuda"  # fake_cuda_results.py
+
+# Classes of errors of connections: huggingface_hub, httpx, requests, urllib, socket.
+CONNECTIONS = (
+    "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError",
+    "SSLError", "MaxRetryError", "HfHubHTTPError", "URLError", "gaierror",
+)
+OFFLINE = ("We couldn't connect to", "Failed to resolve", "Max retries exceeded", "Temporary failure in name resolution")
+
+
+class Observer:
+    """What one traced start has observed. Its methods may be called from any thread, and in a forked worker."""
+
+    def __init__(self, state: State, root: str, limit: float, calls: bool) -> None:
+        self.state, self.root, self.limit, self.calls = state, os.path.realpath(root), limit, calls
+        self.seen: set[str] = set()
+        self.started = False  # the app has attached: exceptions from now on belong to calls
+        self.main = _thread.get_ident()
+        self.tasks: dict[str, Task] = {}  # by the taskId of spaces
+        self.running = _thread._local()  # .task: the GPU function whose worker this thread starts
+        self.task: Task | None = None  # the function of this worker: it runs no other
+        self.handlers: list[Any] = []  # functions of the app that Gradio calls, without GPU functions
+        self.leases: dict[str, tuple[str, float]] = {}  # by allow token: task and time of the grant
+        self.examples: list[Any] = []  # gradio.helpers.Examples
+        self.caching = 0  # runs of Examples.cache
+        self.missing: dict[str, tuple[str, int]] = {}  # variables that the app's own code did not find
+        self.pipe: tuple[int, int] | None = None
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.task = getattr(self.running, "task", None)
+
+    # Reports
+
+    def report(self, rule: str, place: tuple[str, int] = ("", 0), severity: str = "", **values: Any) -> None:
+        """Sends one observation. An equal one is sent once."""
+        fact: dict[str, Any] = {"rule": rule, "file": place[0], "line": place[1], "values": {k: text(v) for k, v in values.items()}}
+        if severity:
+            fact["severity"] = severity
+        key = json.dumps(fact, sort_keys=True)
+        if key in self.seen or len(self.seen) >= MAX_FACTS:
+            return
+        self.seen.add(key)
+        with contextlib.suppress(OSError, ValueError):  # the host has exited
+            if not self.state.forked:
+                self.state.send({"op": "fact", "fact": fact})
+            elif self.pipe is not None and len(key) < PIPE_BUF - 1:
+                os.write(self.pipe[1], key.encode() + b"\n")
+
+    def relay(self) -> None:
+        """Sends what the workers write to the pipe. It runs in a thread of its own."""
+        reading, _ = self.pipe = os.pipe()
+        _thread.start_new_thread(self._relay, (reading,))
+
+    def _relay(self, reading: int) -> None:
+        rest = b""
+        while block := os.read(reading, 64 << 10):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(ValueError, OSError):
+                    self.state.send({"op": "fact", "fact": json.loads(line)})
+
+    # Places
+
+    def own(self, path: str) -> str:
+        """Returns path relative to the Space's folder; "" if it is not the Space's own source."""
+        if path.startswith("<"):
+            return ""
+        path = os.path.realpath(path)
+        if not path.startswith(self.root + os.sep) or f"{os.sep}site-packages{os.sep}" in path:
+            return ""
+        return os.path.relpath(path, self.root)
+
+    def here(self) -> tuple[str, int]:
+        """Returns the innermost line of the Space's own code in this thread."""
+        frame: Any = sys._getframe(1)
+        return self.innermost(frame)
+
+    def innermost(self, frame: Any) -> tuple[str, int]:
+        while frame is not None:
+            if name := self.own(frame.f_code.co_filename):
+                return name, frame.f_lineno
+            frame = frame.f_back
+        return "", 0
+
+    def raised(self, error: BaseException) -> tuple[tuple[str, int], str, list[Any]]:
+        """Returns the innermost own line of a traceback, the name of its function, and the frames further in."""
+        place, function, further, tb = ("", 0), "", [], error.__traceback__
+        while tb is not None:
+            if name := self.own(tb.tb_frame.f_code.co_filename):
+                place, function, further = (name, tb.tb_lineno), tb.tb_frame.f_code.co_name, []
+            else:
+                further.append(tb.tb_frame)
+            tb = tb.tb_next
+        if isinstance(error, SyntaxError) and error.filename and (name := self.own(error.filename)):
+            place = name, error.lineno or 0
+        return place, function, further
+
+    # Errors
+
+    def exception(self, error: BaseException, during: str) -> None:
+        """Reports an exception of the app. during is start, call or gpu."""
+        place, function, further = self.raised(error)
+        words, kind = str(error), type(error).__name__
+        if during == "start":
+            self.ended(error, place, further, kind, words)
+        elif getattr(type(error), "__module__", "").partition(".")[0] == "gradio":
+            return  # gr.Error is an answer to the visitor; "ZeroGPU worker error" was observed in the worker
+        elif CUDA_RESULT in words:
+            if (task := self.task) is not None:
+                self.report("G315", task.returns(), function=task.name)
+        elif task := self.failed_duration(further):
+            self.report("H801", task.place(), function=task.name, exception=kind, message=words)
+        elif NOTE in words or any(NOTE in note for note in getattr(error, "__notes__", ())):
+            self.report("simulated", place, function=function, message=words)
+        elif LOW_LEVEL in words:
+            self.report("F308", place, function=function, role="a handler", call=called(further), error=LOW_LEVEL_ERROR)
+        elif is_connection(error):
+            self.report("offline", place, function=function, exception=kind)
+        elif unpicklable(error, further):
+            self.unpicklable(place, further)
+        else:
+            self.report("G801" if during == "gpu" else "S801", place, function=function, exception=kind, message=words)
+
+    def ended(self, error: BaseException, place: tuple[str, int], further: list[Any], kind: str, words: str) -> None:
+        """Reports the exception that ends the start."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) or REFUSAL in words or FIRST_USE in words:
+            return  # the last two were reported by cuda
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            top = error.name.partition(".")[0]
+            known = os.path.exists(os.path.join(self.root, top)) or os.path.exists(os.path.join(self.root, top + ".py"))
+            if not known:
+                self.report("A206", place, module=top)
+                return
+        if place in self.missing.values() and isinstance(error, KeyError):
+            self.report("B601", place, name=str(error.args[0]), when="at import", outcome="the Space does not start")
+            return
+        if LOW_LEVEL in words:
+            maps = device_map(further)
+            if maps:
+                self.report("F310", place, device_map=maps, library="transformers", version=version_of("transformers"))
+            else:
+                self.report("F309", place, call=called(further), error=LOW_LEVEL_ERROR)
+            return
+        if is_connection(error):
+            self.report("A803", place, exception=kind, message=words)
+            return
+        if kind in ("TypeError", "AttributeError") and about_gradio(words, further):
+            self.report("B801", place, message=words, version=version_of("gradio"))
+            return
+        self.report("A801", place, reason=f"{kind}: {words}" if words else kind)
+
+    def unpicklable(self, place: tuple[str, int], further: list[Any]) -> None:
+        """Reports the argument of a GPU function that cannot be pickled."""
+        for frame in further:
+            local = frame.f_locals
+            if frame.f_globals.get("__name__") == "spaces.zero.wrappers" and "args" in local and "task_id" in local:
+                task = self.tasks.get(str(local["task_id"]))
+                if task is not None and (found := pickling.argument(task.function, local["args"], local.get("kwargs") or {})):
+                    self.report("G312", place if place[0] else task.place(), argument=found["path"], function=task.name, what=found["kind"])
+
+    def failed_duration(self, further: list[Any]) -> Task | None:
+        """Returns the GPU function whose duration spaces could not compute."""
+        for frame in further:
+            if frame.f_globals.get("__name__") == "spaces.zero.wrappers" and frame.f_code.co_name in ("static_duration", "process_duration"):
+                return self.tasks.get(str(frame.f_back.f_locals.get("task_id"))) if frame.f_back is not None else None
+        return None
+
+    def reader(self, name: str, names: dict[str, Any]) -> str:
+        """Returns a handler that reads the global, "" without one."""
+        for function in self.handlers:
+            code = getattr(function, "__code__", None)
+            if code is not None and name in code.co_names and getattr(function, "__globals__", None) is names:
+                return str(function.__name__)
+        return ""
+
+    # The start
+
+    def cuda(self, library: str, own: str, called: str, imported: str) -> None:
+        """Reports the first use of CUDA, if it came before `import spaces` (cuda_order.py)."""
+        place = split(own)
+        if library:
+            self.report("E302", place, library=library, call=called, imported=imported or "nowhere")
+        else:
+            self.report("E301", place, call=called, imported=imported or "nowhere")
+
+    def watch(self) -> None:
+        """Reports where a start hangs, shortly before the host ends it."""
+        if self.limit > 0:
+            _thread.start_new_thread(self._watch, (max(self.limit * 0.9, self.limit - 5),))
+
+    def _watch(self, pause: float) -> None:
+        time.sleep(pause)
+        if not self.started and not self.state.adapters:
+            frame = sys._current_frames().get(self.main)
+            place = self.innermost(frame)
+            innermost = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+            self.report("A802", place, limit=f"{self.limit:g}", innermost=os.path.basename(innermost))
+
+    def attached(self, blocks: Any, path: str) -> None:
+        """Runs when the app is about to receive visitors."""
+        self.started = True
+        decorated = [task.function for task in self.tasks.values()]
+        for fn in getattr(blocks, "fns", {}).values():
+            function = getattr(fn, "fn", None)
+            if function is not None and not any(observe_calls.is_wrapper(function, one) for one in decorated):
+                self.handlers.append(function)
+        for name, place in self.missing.items():
+            self.report("missing", place, name=name)
+        if self.calls:
+            _thread.start_new_thread(observe_calls.plan, (self, blocks, path))
+
+    def address(self, argument: str, value: Any) -> None:
+        self.report("A604", self.here(), argument=f"{argument}={value!r}")
+
+
+class Task:
+    """One GPU function."""
+
+    def __init__(self, observer: Observer, function: Any, duration: Any, size: str) -> None:
+        self.observer, self.function, self.duration, self.size = observer, function, duration, size
+        self.name = str(getattr(function, "__name__", "?"))
+
+    def place(self) -> tuple[str, int]:
+        """Returns the line of the first decorator, or of the definition without one."""
+        code = getattr(self.function, "__code__", None)
+        name = self.observer.own(code.co_filename) if code is not None else ""
+        return (name, code.co_firstlineno) if name else ("", 0)
+
+    def returns(self) -> tuple[str, int]:
+        """Returns the line of the only return or yield; place if there are several."""
+        import ast
+        import inspect
+
+        with contextlib.suppress(Exception):
+            lines, first = inspect.getsourcelines(self.function)
+            import textwrap
+
+            found = [n.lineno for n in ast.walk(ast.parse(textwrap.dedent("".join(lines)))) if isinstance(n, (ast.Return, ast.Yield))]
+            if len(found) == 1:
+                return self.place()[0], first + found[0] - 1
+        return self.place()
+
+
+def split(place: str) -> tuple[str, int]:
+    """Returns the two parts of "app.py:12"."""
+    name, _, line = place.rpartition(":")
+    return (name, int(line)) if line.isdigit() else ("", 0)
+
+
+def version_of(package: str) -> str:
+    return str(getattr(sys.modules.get(package), "__version__", "?"))
+
+
+def is_connection(error: BaseException | None) -> bool:
+    """Reports whether error, or what it was raised from, is a failed connection."""
+    for _ in range(8):
+        if error is None:
+            return False
+        if type(error).__name__ in CONNECTIONS or any(words in str(error) for words in OFFLINE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def unpicklable(error: BaseException, further: list[Any]) -> bool:
+    """Reports whether spaces could not pickle an argument of a GPU function."""
+    words = str(error).lower()
+    sending = any(frame.f_globals.get("__name__", "").startswith("spaces.zero") for frame in further)
+    return sending and ("pickle" in words or type(error).__name__ == "PicklingError")
+
+
+def device_map(further: list[Any]) -> str:
+    """Returns the device_map with which the app has called a library; "" without one."""
+    for frame in further:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ("transformers", "accelerate", "diffusers"):
+            local = frame.f_locals
+            found = local.get("device_map") or (local.get("kwargs") or {}).get("device_map")
+            if found:
+                return text(found)
+    return ""
+
+
+def called(further: list[Any]) -> str:
+    """Returns the public function of torch that the app has called."""
+    for frame in further:
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] == "torch":
+            return f"{module}.{frame.f_code.co_name}"
+    return "CUDA"
+
+
+def about_gradio(words: str, further: list[Any]) -> bool:
+    """Reports whether an app calls Gradio as another release would have it."""
+    if "module 'gradio" in words:
+        return True
+    unexpected = "unexpected keyword argument" in words or "got an unexpected" in words
+    return unexpected and (not further or further[-1].f_globals.get("__name__", "").partition(".")[0] == "gradio")
+
+
+# Installation
+
+
+def install(observer: Observer, patches: dict[str, Callable[[Any], None]]) -> None:
+    """Installs the hooks. patches are those of the import hook (hooks.py), which run after an import."""
+    observer.relay()
+    observer.watch()
+    _watch_errors(observer)
+    _watch_environment(observer)
+    _watch_writes(observer)
+    for name, patch in {
+        "spaces.zero.decorator": _patch_decorator, "spaces.zero.client": _patch_client, "spaces.zero.wrappers": _patch_wrappers,
+        "gradio.helpers": _patch_examples, "gradio.queueing": _patch_queueing, "spaces.zero.torch": _patch_torch,
+    }.items():
+        patches[name] = _after(patches.get(name), functools.partial(patch, observer))
+
+
+def _after(first: Callable[[Any], None] | None, second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def both(module: Any) -> None:
+        if first is not None:
+            first(module)
+        with contextlib.suppress(Exception):  # an unknown release: less is observed
+            second(module)
+
+    return both
+
+
+def _watch_errors(observer: Observer) -> None:
+    original = sys.excepthook
+
+    def excepthook(kind: Any, error: BaseException, tb: Any) -> None:
+        with contextlib.suppress(Exception):
+            observer.exception(error, "call" if observer.started else "start")
+        original(kind, error, tb)
+
+    sys.excepthook = excepthook
+
+
+def _watch_environment(observer: Observer) -> None:
+    """Records the variables that the app's own code reads and does not find."""
+    kind = type(os.environ)
+    original = kind.__getitem__
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        try:
+            return original(self, key)
+        except KeyError:
+            if not observer.state.forked and not observer.started and isinstance(key, str):
+                frame: Any = sys._getframe(1)
+                while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc", "_collections_abc"):
+                    frame = frame.f_back
+                if frame is not None and (name := observer.own(frame.f_code.co_filename)):
+                    observer.missing.setdefault(key[:100], (name, frame.f_lineno))
+            raise
+
+    kind.__getitem__ = __getitem__  # type: ignore[method-assign]
+
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+
+
+def _watch_writes(observer: Observer) -> None:
+    """Reports writes of the app outside of its folder, its home and /tmp. Only an audit hook sees them all (PEP 578)."""
+    allowed = tuple(
+        os.path.realpath(path) + os.sep
+        for path in (
+            observer.root, os.path.expanduser("~"), "/tmp", "/dev", "/proc", sys.prefix, sys.base_prefix,
+            os.path.dirname(os.path.dirname(os.path.abspath(__file__))), *(os.environ.get(name, "/tmp") for name in ("HF_HOME", "GRADIO_TEMP_DIR", "TMPDIR")),
+        )
+    )
+    kinds, busy = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile"), _thread._local()
+
+    def hook(event: str, args: Any) -> None:
+        if event not in kinds or getattr(busy, "now", False):
+            return
+        path = args[1] if event in ("os.rename", "os.link", "os.symlink", "shutil.copyfile") else args[0]
+        if event == "open" and not (any(letter in args[1] for letter in "wax+") if isinstance(args[1], str) else args[2] & WRITING):
+            return
+        busy.now = True
+        try:
+            path = os.path.realpath(os.path.abspath(os.fsdecode(path)))
+            if not (path + os.sep).startswith(allowed):
+                place = observer.here()
+                if place[0]:
+                    observer.report("B605", place, path=path)
+        except Exception:  # a descriptor, or a path that is no text
+            pass
+        finally:
+            busy.now = False
+
+    sys.addaudithook(hook)
+
+
+def _patch_decorator(observer: Observer, module: Any) -> None:
+    original = module._GPU
+
+    @functools.wraps(original)
+    def decorate(task: Any, duration: Any, *args: Any, **options: Any) -> Any:
+        decorated = original(task, duration, *args, **options)
+        if decorated is not task and len(observer.tasks) < MAX_FACTS:
+            size = options.get("size", next(iter(args), None)) or ""
+            observer.tasks[str(id(task))] = Task(observer, task, duration, size)
+        return decorated
+
+    module._GPU = decorate
+
+
+def _patch_client(observer: Observer, module: Any) -> None:
+    """Records which function asks for a GPU, for whom, and how long it keeps it."""
+    schedule, release = module.schedule, module.release
+
+    @functools.wraps(schedule)
+    def schedule_and_record(task_id: int, request: Any = None, *args: Any, **options: Any) -> Any:
+        task = observer.running.task = observer.tasks.get(str(task_id))
+        if task is not None and request is None and not observer.caching:
+            with contextlib.suppress(Exception):
+                _without_visitor(observer, task)
+        response = schedule(task_id, request, *args, **options)
+        if task is not None:
+            declared = options.get("duration", args[0] if args else None)
+            seconds = declared.total_seconds() if declared is not None else module.DEFAULT_SCHEDULE_DURATION
+            observer.leases[response.allowToken] = task, seconds, time.monotonic()
+        return response
+
+    @functools.wraps(release)
+    def release_and_record(allow_token: str, *args: Any, **options: Any) -> Any:
+        if (lease := observer.leases.pop(allow_token, None)) is not None and not options.get("fail"):
+            task, seconds, began = lease
+            observer.report("C406", task.place(), function=task.name, declared=f"{seconds:g}", used=f"{time.monotonic() - began:.1f}")
+        return release(allow_token, *args, **options)
+
+    module.schedule, module.release = schedule_and_record, release_and_record
+
+
+def _without_visitor(observer: Observer, task: Task) -> None:
+    where = "when the app is imported" if not observer.started and _thread.get_ident() == observer.main else "in a thread of the app"
+    observer.report("C508", observer.here(), function=task.name, where=where)
+
+
+def _patch_wrappers(observer: Observer, module: Any) -> None:
+    """Observes the exceptions and the globals of GPU functions, in their worker."""
+    original, init = module.exception_result, module.worker_init
+
+    @functools.wraps(original)
+    def exception_result(error: Exception) -> Any:
+        with contextlib.suppress(Exception):
+            observer.exception(error, "gpu")
+        return original(error)
+
+    @functools.wraps(init)
+    def worker_init(*args: Any, **options: Any) -> Any:
+        result = init(*args, **options)
+        with contextlib.suppress(Exception):
+            results = options["res_queue"] if "res_queue" in options else args[0]
+            _compare_globals(observer, module, results)
+        return result
+
+    module.exception_result, module.worker_init = exception_result, worker_init
+
+
+def _compare_globals(observer: Observer, module: Any, results: Any) -> None:
+    """Reports globals that a GPU function has changed and a handler in the Space's process reads. It runs in a new worker."""
+    task, put = observer.task, results.put
+    if task is None:
+        return
+    names = task.function.__globals__
+    before = {name: state(value) for name, value in names.items()}
+
+    def put_and_compare(result: Any) -> None:
+        if isinstance(result, module.OkResult):
+            with contextlib.suppress(Exception):
+                for name, value in names.items():
+                    if before.get(name) != state(value) and (reader := observer.reader(name, names)):
+                        observer.report("B802", task.place(), function=task.name, name=name, reader=reader)
+        put(result)
+
+    results.put = put_and_compare
+
+
+def state(value: Any) -> Any:
+    """Returns what tells a changed value of a global from an unchanged one."""
+    if isinstance(value, (list, dict, set)):
+        return id(value), len(value)
+    return value if isinstance(value, (int, float, str, bytes, bool, type(None))) else id(value)
+
+
+def _patch_examples(observer: Observer, module: Any) -> None:
+    """Records gr.Examples, and reports those that are cached at the start."""
+    Examples = module.Examples
+    create, cache = Examples.create, Examples.cache
+
+    @functools.wraps(create)
+    def create_and_record(self: Any, *args: Any, **options: Any) -> Any:
+        if len(observer.examples) < MAX_FACTS:
+            observer.examples.append(self)
+        if getattr(self, "cache_examples", False) is True and len(getattr(self, "examples", ())) > 0:
+            observer.report("C319", observer.here(), number=f"{len(self.examples)} examples", function=getattr(getattr(self, "fn", None), "__name__", "the function"))
+        return create(self, *args, **options)
+
+    @functools.wraps(cache)
+    async def cache_and_mark(self: Any, *args: Any, **options: Any) -> Any:
+        observer.caching += 1
+        try:
+            return await cache(self, *args, **options)
+        finally:
+            observer.caching -= 1
+
+    Examples.create, Examples.cache = create_and_record, cache_and_mark
+
+
+def _patch_queueing(observer: Observer, module: Any) -> None:
+    """Observes the exceptions of calls in the Space's process. Gradio turns each into an answer by error_payload."""
+    original = module.error_payload
+
+    @functools.wraps(original)
+    def error_payload(error: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(error, BaseException):
+            with contextlib.suppress(Exception):
+                observer.exception(error, "call")
+        return original(error, *args, **options)
+
+    module.error_payload = error_payload
+
+
+def _patch_torch(observer: Observer, module: Any) -> None:
+    """Reports a module on cuda that is called outside of a GPU function, with tensors on the CPU: its weights are zeros.
+
+    On the main thread the emulation of spaces computes with the weights, or raises. Other threads, in which Gradio runs
+    functions, have no emulation.
+    """
+    torch, patching = sys.modules.get("torch"), sys.modules.get("spaces.zero.torch.patching")
+    if torch is None or patching is None:
+        return
+    Module, aliases = torch.nn.Module, patching.cuda_aliases
+    original = Module.__call__
+
+    @functools.wraps(original)
+    def __call__(self: Any, *args: Any, **options: Any) -> Any:
+        if not observer.state.forked and _thread.get_ident() != observer.main:
+            with contextlib.suppress(Exception):
+                weights = next(self.parameters(), None)
+                if weights is not None and weights in aliases:
+                    frame: Any = sys._getframe(1)
+                    file = observer.own(frame.f_code.co_filename)
+                    if file:
+                        names = [name for name, value in {**frame.f_globals, **frame.f_locals}.items() if value is self]
+                        observer.report(
+                            "F315", (file, frame.f_lineno), function=frame.f_code.co_name, role="a handler", name=names[0] if names else type(self).__name__,
+                            placed=placed(frame.f_code.co_filename, names),
+                        )
+        return original(self, *args, **options)
+
+    Module.__call__ = __call__
+
+
+def placed(file: str, names: list[str]) -> str:
+    """Returns the line of file that puts one of the names on cuda; "?" if none does so in a simple form."""
+    import linecache
+    import re
+
+    for number, line in enumerate(linecache.getlines(file), 1):
+        if any(re.match(rf"\s*{re.escape(name)}\b.*(\.to\(|\.cuda\()", line) for name in names):
+            return str(number)
+    return "?"
