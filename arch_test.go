@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"internal/build":                 {"internal/lazyregexp", "internal/removal"},
 	"internal/build/buildtest":       {},
 	"internal/check":                 {"gpu", "internal/lazyregexp", "internal/nearest", "internal/printable", "internal/space", "quota"},
-	"internal/checkcli":              {"gpu", "internal/check", "internal/printable", "internal/space", "internal/usage", "internal/version", "quota"},
+	"internal/checkcli":              {"gpu", "internal/check", "internal/fetchspace", "internal/lazyregexp", "internal/printable", "internal/space", "internal/usage", "internal/version", "quota"},
 	"internal/usage":                 {},
 	"internal/version":               {"internal/usage"},
 	"internal/checkrun":              {"gpu", "internal/build", "internal/check", "internal/config", "internal/host", "internal/printable", "worker"},

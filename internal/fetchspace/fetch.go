@@ -30,6 +30,21 @@ func New(dir string, note func(text string)) *Fetcher {
 	return &Fetcher{Dir: dir, Endpoint: Endpoint(), Token: os.Getenv("HF_TOKEN"), Note: note}
 }
 
+// Resolve returns the folder of a Space that a command names: the argument itself, or the Clone of a Source in the folder clones,
+// which it fetches. Errors are those of Fetch.
+func Resolve(ctx context.Context, argument, clones string, note func(text string)) (dir string, err error) {
+	f := New(clones, note)
+	source, ok := Parse(argument, f.Endpoint)
+	if !ok {
+		return argument, nil
+	}
+	dir, err = f.Fetch(ctx, source)
+	if failed := (*Error)(nil); errors.As(err, &failed) && source.id == argument {
+		return "", fmt.Errorf("there is no folder %s, and spacehost %w", argument, err)
+	}
+	return dir, err
+}
+
 // Error reports that a Source could not be cloned.
 type Error struct {
 	Source  string // as git or the user names it
