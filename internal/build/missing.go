@@ -57,8 +57,8 @@ func (f failure) missing() (m Missing, ok bool) {
 		return Missing{Name: name, Package: known}, true
 	}
 	for _, pattern := range missingPrograms {
-		if found, ok := f.match(pattern); ok && headerPackages[found[1]] != "" {
-			return Missing{Name: found[1], Package: headerPackages[found[1]]}, true
+		if found, ok := f.match(pattern); ok && headerPackages[strings.ToLower(found[1])] != "" {
+			return Missing{Name: found[1], Package: headerPackages[strings.ToLower(found[1])]}, true
 		}
 	}
 	if found, ok := f.match(missingModule); ok {

@@ -115,3 +115,41 @@ func newestLimits(t *testing.T) check.DurationLimits {
 	}
 	return check.Options{Tiers: tiers, Tier: "free", Hardware: gpu.KnownHardware[gpu.NewestHardware]}.Limits()
 }
+
+// TestObservedLibraries starts Spaces whose libraries use CUDA at the start. Reading cannot know that: it depends on versions.
+func TestObservedLibraries(t *testing.T) {
+	torch := os.Getenv("SPACEHOST_TORCH")
+	if torch == "" || exec.Command(torch, "-c", "import transformers, diffusers").Run() != nil {
+		t.Skip("SKIPPED: needs torch, transformers 5 and diffusers; set SPACEHOST_TORCH to an interpreter that has them")
+	}
+	for _, row := range []struct{ name, app, want, text string }{
+		{"diffusers", `
+import gradio as gr
+from diffusers import DiffusionPipeline
+import spaces
+`, "app.py:3 error E302 run", "(torch.accelerator.is_available in diffusers/utils/torch_utils.py:"},
+		{"device map", `
+import spaces
+import gradio as gr
+from transformers import BertConfig, BertModel
+
+BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=100)).save_pretrained("/tmp/bert")
+model = BertModel.from_pretrained("/tmp/bert", device_map="cuda")
+`, "app.py:7 error F310 run", `device_map="cuda" reaches CUDA`},
+		{"set_device", `
+import spaces
+import torch
+
+torch.cuda.set_device(0)
+`, "app.py:5 error F309 run", "torch.cuda.set_device"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := run(t, Options{Dir: writeSpace(t, row.app, ""), Python: torch})
+			want(t, r, row.want)
+			if len(r.Findings) > 0 && !strings.Contains(r.Findings[0].Text, row.text) {
+				t.Errorf("text %q, want %q in it", r.Findings[0].Text, row.text)
+			}
+		})
+	}
+}

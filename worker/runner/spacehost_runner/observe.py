@@ -169,9 +169,8 @@ class Observer:
             self.report("B601", place, name=str(error.args[0]), when="at import", outcome="the Space does not start")
             return
         if LOW_LEVEL in words:
-            maps = device_map(further)
-            if maps:
-                self.report("F310", place, device_map=maps, library="transformers", version=version_of("transformers"))
+            if maps := device_map(further):
+                self.report("F310", place, device_map=as_written(further, place) or maps, library="transformers", version=version_of("transformers"))
             else:
                 self.report("F309", place, call=called(further), error=LOW_LEVEL_ERROR)
             return
@@ -314,6 +313,17 @@ def device_map(further: list[Any]) -> str:
     return ""
 
 
+def as_written(further: list[Any], place: tuple[str, int]) -> str:
+    """Returns the device_map in the app's line; "" if it is not there. Libraries normalize the value."""
+    import linecache
+    import re
+
+    caller = further[0].f_back if further else None
+    line = linecache.getline(caller.f_code.co_filename, place[1]) if caller is not None else ""
+    found = re.search(r"""device_map\s*=\s*(\{[^}]*\}|"[^"]*"|'[^']*'|[\w.]+)""", line)
+    return found[1] if found else ""
+
+
 def called(further: list[Any]) -> str:
     """Returns the public function of torch that the app has called."""
     for frame in further:
@@ -327,8 +337,11 @@ def about_gradio(words: str, further: list[Any]) -> bool:
     """Reports whether an app calls Gradio as another release would have it."""
     if "module 'gradio" in words:
         return True
-    unexpected = "unexpected keyword argument" in words or "got an unexpected" in words
-    return unexpected and (not further or further[-1].f_globals.get("__name__", "").partition(".")[0] == "gradio")
+    if "unexpected keyword argument" not in words:
+        return False
+    callee = words.partition("(")[0].partition(".")[0]  # "Blocks.__init__() got an unexpected keyword argument 'theme'"
+    inside = bool(further) and further[-1].f_globals.get("__name__", "").partition(".")[0] == "gradio"
+    return inside or hasattr(sys.modules.get("gradio"), callee)
 
 
 # Installation

@@ -52,6 +52,9 @@ def _endpoint(observer: Observer, made: dict[str, Any], number: int, fn: Any) ->
     if takes_event(function):
         made["skipped"].append({"name": name, "reason": "it needs the data of an event, which only a browser sends"})
         return
+    if getattr(fn, "connection", "sse") == "stream":
+        made["skipped"].append({"name": name, "reason": "it needs the stream of a browser's camera or microphone"})
+        return
     data, sources = [], set()
     for block in fn.inputs:
         value, source = value_of(observer, fn, block)
