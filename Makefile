@@ -73,8 +73,9 @@ fidelity: ## compare with stock Gradio on every release line, in both admission 
 fidelity-table: ## write docs/gradio.md: the Gradio features and the cases that test them
 	SPACEHOST_FIDELITY=1 go test -count=1 -run '^TestGradioTable$$' ./cmd/spacehost
 
-docs: ## write docs/cli.md, the reference of the command line
+docs: ## write docs/cli.md, the reference of the command line, and docs/rules.md, that of the rules of check
 	go run ./internal/cli/clidoc/gen docs/cli.md
+	go run ./internal/cli/clidoc/gen --rules docs/rules.md
 
 captures: ## record again the stock Gradio traffic that tests replay, for every release line
 	cd gradioapi/testdata/captures && go run take.go

@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"internal/control":               {"gpu", "internal/clock", "internal/identity", "internal/lease", "internal/people", "internal/views", "quota"},
 	"internal/metrics":               {"gpu", "internal/egress", "internal/lease", "internal/views"},
 	"internal/views":                 {"internal/identity", "internal/lease", "internal/people", "quota"},
-	"internal/cli/clidoc":            {"internal/cli"},
+	"internal/cli/clidoc":            {"internal/check", "internal/cli"},
 	"internal/cli/clidoc/gen":        {"internal/cli/clidoc"},
 	"internal/egress":                {},
 	"internal/lazyregexp":            {},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -51,11 +52,7 @@ func (r *Report) Apply(f Filter) error {
 	})
 	for i, comment := range r.Ignores {
 		if problem := r.unused(comment); !used[i] && problem != "" {
-			at := max(comment.At, comment.Line)
-			if comment.At > 0 {
-				at = comment.At
-			}
-			if err := r.Add(StageRead, Fact{Rule: "S690", File: comment.File, Line: at, Values: map[string]string{"problem": problem}}); err != nil {
+			if err := r.Add(StageRead, Fact{Rule: "S690", File: comment.File, Line: cmp.Or(comment.At, comment.Line), Values: map[string]string{"problem": problem}}); err != nil {
 				return err
 			}
 		}

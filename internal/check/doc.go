@@ -4,9 +4,7 @@
 //
 //   - Rule: one statement about ZeroGPU, with an identifier such as F315. Each has a page in the folder rules, which
 //     holds its texts, severity and source; the page is the only place of these facts.
-//   - Bucket: the kind of failure, a letter. A: the Space is stuck in its build or start. B: it runs, but differs. C:
-//     quota or identity is wrong. D: the browser works and the API fails. E: CUDA is used before `import spaces`. F: "No
-//     CUDA GPUs are available". G: the worker fails. H: a duration is refused. S: the source itself is broken.
+//   - Bucket: the kind of failure, a letter of Buckets.
 //   - Stage: what must happen before a Rule can find something: read, build, run or call. Stage read runs no code of the
 //     Space.
 //   - Finding: one place at which a Rule applies.

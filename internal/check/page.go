@@ -2,6 +2,8 @@ package check
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -20,12 +22,20 @@ func (r Rule) Markdown() string {
 
 // facts returns what the front matter states besides the title, in one line.
 func (r Rule) facts() string {
+	return fmt.Sprintf("Severity: %s. Bucket: %s, %s. Found by: %s.", r.Severity, r.Bucket(), Buckets[r.Bucket()], r.StageNames())
+}
+
+// StageNames lists the stages that can find the rule, for people.
+func (r Rule) StageNames() string {
 	var stages []string
 	for _, stage := range r.Stages {
 		stages = append(stages, string(stage))
 	}
-	return fmt.Sprintf("Severity: %s. Bucket: %s, %s. Found by: %s.", r.Severity, r.Bucket(), Buckets[r.Bucket()], strings.Join(stages, ", "))
+	return strings.Join(stages, ", ")
 }
+
+// BucketLetters returns the letters of Buckets in their order.
+func BucketLetters() []string { return slices.Sorted(maps.Keys(Buckets)) }
 
 // Buckets are the kinds of failure, by their letters.
 var Buckets = map[string]string{

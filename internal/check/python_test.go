@@ -45,7 +45,7 @@ func places(t testing.TB, facts []Fact, least Severity) (all []string) {
 	}
 	order := []Severity{Info, Warning, Error}
 	for _, f := range report.Findings {
-		if strings.Contains(f.Text+f.Fix, "{") {
+		if placeholder.MatchString(f.Text + f.Fix) {
 			t.Errorf("%s at %s lacks a value: %s; %s", f.ID, f.Place(), f.Text, f.Fix)
 		}
 		if slices.Index(order, f.Severity) >= slices.Index(order, least) {

@@ -41,6 +41,7 @@ func Read(ctx context.Context, o Options) (*Report, error) {
 	r.listFiles(found)
 	r.Ignores = append(r.Ignores, commentsIn(found.Dir, "README.md")...)
 	r.Ignores = append(r.Ignores, commentsIn(found.Dir, "requirements.txt")...)
+	r.Ignores = append(r.Ignores, commentsIn(found.Dir, "packages.txt")...)
 	if err := r.readApp(ctx, found, o); err != nil {
 		return nil, err
 	}
@@ -50,13 +51,13 @@ func Read(ctx context.Context, o Options) (*Report, error) {
 	return r, nil
 }
 
-// Skip adds the stages that are not performed to NotLookedAt, with the flags that perform them.
-func (r *Report) Skip(run, call bool) {
+// Skip adds the stages that are not performed to NotLookedAt, with the flags that perform them. hint follows the flags.
+func (r *Report) Skip(run, call bool, hint string) {
 	if !run {
-		r.NotLookedAt = append(r.NotLookedAt, "versions of installed packages, and what the app does when it starts (--run)")
+		r.NotLookedAt = append(r.NotLookedAt, "versions of installed packages, and what the app does when it starts (--run"+hint+")")
 	}
 	if !call {
-		r.NotLookedAt = append(r.NotLookedAt, "what its endpoints return (--call)")
+		r.NotLookedAt = append(r.NotLookedAt, "what its endpoints return (--call"+hint+")")
 	}
 }
 
@@ -65,7 +66,7 @@ var rulesOf = map[space.Code]string{
 	space.NoFrontMatter: "A100", space.NotEnclosed: "A100", space.BadSyntax: "A101", space.CannotRead: "A101", space.BadSDK: "A102",
 	space.BadVersion: "A103", space.OldVersion: "A103", space.UnquotedVersion: "A103", space.BadPython: "A104", space.UnquotedPython: "A104", space.BadAppFile: "A105", space.RefusedValue: "A106", space.UnknownKey: "A107",
 	space.IgnoredValue: "A108", space.BadPreload: "A109", space.OtherPython: "A110", space.NoVersion: "B101",
-	space.TorchExcluded: "A201", space.GradioPinned: "A202", space.PackagePinned: "A203",
+	space.TorchExcluded: "A201", space.GradioPinned: "A202", space.PackagePinned: "A203", space.DebianPackages: "A205",
 }
 
 func readmeFacts(found *space.Checked) (facts []Fact) {
@@ -103,13 +104,10 @@ func (r *Report) listFiles(found *space.Checked) {
 	for _, file := range []struct {
 		name   string
 		exists bool
-	}{{"README.md", found.HasReadme}, {"requirements.txt", found.HasRequirements}} {
+	}{{"README.md", found.HasReadme}, {"requirements.txt", found.HasRequirements}, {"packages.txt", found.HasPackages}} {
 		if file.exists {
 			r.LookedAt = append(r.LookedAt, file.name)
 		}
-	}
-	if found.HasPackages {
-		r.NotLookedAt = append(r.NotLookedAt, "packages.txt, whose Debian packages the Hub installs and spacehost does not")
 	}
 }
 
@@ -148,8 +146,7 @@ func (r *Report) readApp(ctx context.Context, found *space.Checked, o Options) e
 	return r.Add(StageRead, out.Facts...)
 }
 
-// limits returns the durations that the tiers refuse.
-// Limits returns what durations are compared with.
+// Limits returns what declared durations are compared with.
 func (o Options) Limits() DurationLimits {
 	limits := DurationLimits{Preset: o.Tiers.Preset, Tier: o.Tier, Hardware: o.Hardware.Name, Factor: max(1, o.Hardware.DurationFactor), SizeFactor: quota.Factor}
 	for _, tier := range o.Tiers.All {

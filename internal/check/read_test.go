@@ -114,7 +114,7 @@ func TestAppFile(t *testing.T) {
 		"no README":       {map[string]string{"run.py": ""}, "A100:0:warning A105:0:warning", "run.py in place of the missing app.py"},
 		"several modules": {map[string]string{"run.py": "", "helpers.py": ""}, "A100:0:warning A105:0:warning", "there is no app file"},
 		"other SDK":       {map[string]string{"README.md": "---\nsdk: docker\npython_version: '3.12'\n---\n", "app.py": ""}, "A102:2:warning", "not a Gradio Space"},
-		"packages":        {map[string]string{"README.md": good + "---\n", "app.py": "", "packages.txt": "ffmpeg\n"}, "", "packages.txt"},
+		"packages":        {map[string]string{"README.md": good + "---\n", "app.py": "", "packages.txt": "# tools\nffmpeg\n"}, "A205:2:info", "packages.txt"},
 		"empty folder":    {nil, "A100:0:warning A105:0:warning", "there is no app file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -248,7 +248,7 @@ func (o *options) once(c *cobra.Command, gradio string) (*check.Report, error) {
 			return nil, failed
 		}
 	}
-	report.Skip(o.run || o.call, o.call)
+	report.Skip(o.run || o.call, o.call, o.hint())
 	if o.duplicate {
 		o.asDuplicate(report)
 	}
@@ -267,6 +267,14 @@ func (o *options) once(c *cobra.Command, gradio string) (*check.Report, error) {
 		return nil, err
 	}
 	return report, cmp.Or(failed, o.lock(c, gradio), o.verdict(report))
+}
+
+// hint names where the stages run and call exist.
+func (o *options) hint() string {
+	if o.config.Stages == nil {
+		return ", on Linux"
+	}
+	return ""
 }
 
 // verdict returns a *FindingsError if the check fails.

@@ -76,12 +76,13 @@ func TestExitCodes(t *testing.T) {
 		want string // in stdout or stderr
 	}{
 		{[]string{"check", healthy(t)}, 0, "0 errors, 0 warnings in "},
+		{[]string{"check", healthy(t)}, 0, "(--run, on Linux); what its endpoints return (--call, on Linux)."},
 		{[]string{"check", warned(t)}, 7, "1 error, 1 warning in "},
 		{[]string{"check", "--fail-on", "never", warned(t)}, 0, "error A201"},
 		{[]string{"check", "--ignore", "A201", warned(t)}, 0, "0 errors, 1 warning"},
 		{[]string{"check", "--ignore", "a2", "--fail-on", "warning", warned(t)}, 7, "0 errors, 1 warning"},
 		{[]string{"check", "--select", "A107", "--fail-on", "info", warned(t)}, 7, "0 errors, 1 warning"},
-		{[]string{"check", "--select", "B,C5", warned(t)}, 2, `--select: unknown rule "C5"`},
+		{[]string{"check", "--select", "B,C9", warned(t)}, 2, `--select: unknown rule "C9"`},
 		{[]string{"check", "--select", "A211", warned(t)}, 2, "did you mean A201?"},
 		{[]string{"check", "--write-baseline", baseline, warned(t)}, 0, "accepts 2 findings"},
 		{[]string{"check", "--baseline", baseline, warned(t)}, 0, "2 findings of the baseline"},
@@ -217,7 +218,7 @@ func TestStages(t *testing.T) {
 		want  error
 		text  string
 	}{
-		"read":    {healthy(t), nil, nil, 0, nil, "(--run); what its endpoints return (--call)"},
+		"read":    {healthy(t), nil, nil, 0, nil, "(--run); what its endpoints return (--call)."},
 		"run":     {healthy(t), []string{"--run", "--tier", "pro"}, nil, 1, nil, "what its endpoints return (--call)."},
 		"call":    {healthy(t), []string{"--call"}, nil, 1, nil, "one start"},
 		"failed":  {healthy(t), []string{"--run"}, failed, 1, failed, "found at the start"},

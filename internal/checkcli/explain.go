@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -71,11 +70,7 @@ func listRules(w io.Writer, asJSON bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tSEVERITY\tBUCKET\tSTAGES\tTITLE")
 	for _, rule := range check.Rules() {
-		var stages []string
-		for _, stage := range rule.Stages {
-			stages = append(stages, string(stage))
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", rule.ID, rule.Severity, rule.Bucket(), strings.Join(stages, ", "), rule.Title)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", rule.ID, rule.Severity, rule.Bucket(), rule.StageNames(), rule.Title)
 	}
 	return table.Flush()
 }

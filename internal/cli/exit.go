@@ -32,7 +32,7 @@ func exitCode(err error) int {
 	case errors.As(err, &file):
 		return ExitServe
 	case errors.As(err, &findings):
-		return ExitFindings
+		return findings.Code
 	}
 	switch host.CauseOf(err) {
 	case host.CauseConfig:

@@ -52,6 +52,18 @@ func TestWheel(t *testing.T) {
 			t.Errorf("the snippets did not run the five tests of examples/pytest on two workers:\n%s", out)
 		}
 	})
+	t.Run("check", func(t *testing.T) {
+		t.Parallel()
+		e := newEmptyMachine(t)
+		e.set("PIP_FIND_LINKS", strings.TrimSpace(filepath.Dir(wheel)+" "+os.Getenv("PIP_FIND_LINKS")))
+		checkSnippets(t, e)
+	})
+	t.Run("pre-commit", func(t *testing.T) {
+		t.Parallel()
+		e := newEmptyMachine(t)
+		e.set("PIP_FIND_LINKS", strings.TrimSpace(filepath.Dir(wheel)+" "+os.Getenv("PIP_FIND_LINKS")))
+		checkBeforeCommit(t, e, tools)
+	})
 	t.Run("uvx", func(t *testing.T) {
 		t.Parallel()
 		e := newEmptyMachine(t)

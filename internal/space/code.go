@@ -17,12 +17,13 @@ const (
 	BadPython       Code = "python-version"    // not a version of Python, or one that YAML changes
 	OtherPython     Code = "python-on-zerogpu" // none of ZeroGPU's versions, or left to each machine
 	BadAppFile      Code = "app-file"
-	RefusedValue    Code = "refused"  // the Hub refuses the push
-	UnknownKey      Code = "unknown"  // a key that has no effect
-	IgnoredValue    Code = "ignored"  // a value that has no effect
-	BadPreload      Code = "preload"  // the build fails
-	TorchExcluded   Code = "torch"    // no torch of ZeroGPU fits
-	GradioPinned    Code = "gradio"   // another Gradio than sdk_version
-	PackagePinned   Code = "packages" // a package that the Hub installs itself
+	RefusedValue    Code = "refused"      // the Hub refuses the push
+	UnknownKey      Code = "unknown"      // a key that has no effect
+	IgnoredValue    Code = "ignored"      // a value that has no effect
+	BadPreload      Code = "preload"      // the build fails
+	TorchExcluded   Code = "torch"        // no torch of ZeroGPU fits
+	GradioPinned    Code = "gradio"       // another Gradio than sdk_version
+	PackagePinned   Code = "packages"     // a package that the Hub installs itself
+	DebianPackages  Code = "packages.txt" // packages that the Hub installs and spacehost does not
 	CannotRead      Code = "unreadable"
 )

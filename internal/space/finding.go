@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Finding is one statement about a Space's files for its author.
@@ -73,10 +72,28 @@ func examine(readme []byte, dir string) (m *frontMatter, s *Space, err error) {
 	return m, s, err
 }
 
+// checkPackages lists the Debian packages of a packages.txt (hub-docs, spaces-dependencies.md).
+func checkPackages(packages []byte) []Finding {
+	var names []string
+	first := 0
+	for i, line := range strings.Split(unixLines(packages), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		if names = append(names, strings.Fields(line)...); first == 0 && len(names) > 0 {
+			first = i + 1
+		}
+	}
+	if first == 0 {
+		return nil
+	}
+	return []Finding{{Code: DebianPackages, File: packagesName, Line: first, Note: true,
+		Problem: fmt.Sprintf("the Hub installs the Debian packages %s, and spacehost does not", strings.Join(names, ", ")),
+		Fix:     "install the missing ones with apt before `spacehost run`"}}
+}
+
 // Checked is the result of CheckDir.
 type Checked struct {
 	Dir      string    // absolute
-	Findings []Finding // of README.md by line, then of requirements.txt by line
+	Findings []Finding // ordered by file and line
 	// Refused is the error with which Open refuses the Space: a *ConfigError or an *AppFileError. nil if it does not.
 	Refused error
 	// AppFile is the app file relative to Dir, with the separators of the system; "" if there is none.
@@ -87,7 +104,7 @@ type Checked struct {
 	HasReadme, HasRequirements, HasPackages bool
 }
 
-// CheckDir checks the README.md, the requirements.txt and the app file of a Space's folder. Its error is a *FolderError or
+// CheckDir checks the README.md, the requirements.txt, the packages.txt and the app file of a Space's folder. Its error is a *FolderError or
 // a *ConfigError: a file that cannot be read.
 func CheckDir(dir string) (*Checked, error) {
 	dir, err := folder(dir)
@@ -102,8 +119,11 @@ func CheckDir(dir string) (*Checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	packages, err := os.Stat(filepath.Join(dir, "packages.txt"))
-	c := &Checked{Dir: dir, HasReadme: readme != nil, HasRequirements: requirements != nil, HasPackages: err == nil && packages.Mode().IsRegular()}
+	packages, err := readText(dir, packagesName)
+	if err != nil {
+		return nil, err
+	}
+	c := &Checked{Dir: dir, HasReadme: readme != nil, HasRequirements: requirements != nil, HasPackages: packages != nil}
 	var m *frontMatter
 	m, c.Space, c.Refused = examine(readme, dir)
 	c.checkAppFile(m)
@@ -111,6 +131,7 @@ func CheckDir(dir string) (*Checked, error) {
 	if c.Space != nil {
 		c.Findings = append(c.Findings, checkPins(requirements, c.Space.SDKVersion)...)
 	}
+	c.Findings = append(c.Findings, checkPackages(packages)...)
 	slices.SortStableFunc(c.Findings, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	return c, nil
 }

@@ -17,7 +17,10 @@ var (
 	zeroTorches = []string{"2.8.0", "2.9.1", "2.10.0", "2.11.0"}
 )
 
-const requirementsName = "requirements.txt"
+const (
+	requirementsName = "requirements.txt"
+	packagesName     = "packages.txt"
+)
 
 // checkPython warns about an unquoted number, and a Python that ZeroGPU does not have.
 func (m *frontMatter) checkPython(key Key, value *yaml.Node) {

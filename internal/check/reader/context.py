@@ -4,6 +4,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import time
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from cuda import Cuda, Standing
@@ -18,6 +19,7 @@ from reach import Reach, Run
 from scopes import Function, ModuleScope, Scope
 
 MAX_FACTS_PER_RULE = 50
+MAX_SECONDS = 40  # after which no further rule begins
 
 
 class Facts:
@@ -28,6 +30,7 @@ class Facts:
         self.not_looked_at: List[str] = []
         self._seen: Set[Any] = set()
         self._counts: Dict[str, int] = {}
+        self._started = time.monotonic()
 
     def add(self, rule: str, file: str, line: int, severity: str = "", **values: Any) -> None:
         """Reports one fact. severity overrides the rule's."""
@@ -54,6 +57,9 @@ class Facts:
 
     def safely(self, what: str, run: Callable[[], None]) -> None:
         """Runs a rule. An exception becomes a sentence, never an error."""
+        if time.monotonic() - self._started > MAX_SECONDS:
+            self.skip(f"{what}: not checked, because reading the Space took more than {MAX_SECONDS} s")
+            return
         try:
             run()
         except RecursionError:
@@ -74,6 +80,7 @@ class Space:
         self.order = ImportOrder(self.project, self.names, self.folding)
         self.app = self.order.run()
         self._load_lazy()
+        self.names.remember()
         self.modules: List[ModuleScope] = [m for m in self.project.modules.values() if m is not None]
         self.gpu = GPUFunctions(self.names, self.folding, self.modules)
         self.endpoints = Endpoints(self.names, self.folding, self.modules)
@@ -107,7 +114,7 @@ class Space:
         for _ in range(20):
             before = len(self.project.modules)
             for module in [m for m in self.project.modules.values() if m is not None]:
-                for node in ast.walk(module.tree):
+                for node in module.nodes:
                     if isinstance(node, (ast.Import, ast.ImportFrom)):
                         self._load(module, node)
             if len(self.project.modules) == before:

@@ -72,7 +72,7 @@ class Cuda:
             return f"{name}(device=...)" if device is not None and self._is_cuda(device, scope) else ""
         if isinstance(node.func, ast.Attribute):
             attr = node.func.attr
-            if attr == "cuda" and not name.startswith("torch.") and len(node.args) <= 1:
+            if attr == "cuda" and len(node.args) <= 1:
                 return ".cuda()" if self._is_tensor_like(node.func.value, scope) else ""
             if attr == "to" and self._is_tensor_like(node.func.value, scope):
                 for device in [*node.args[:1], *[k.value for k in node.keywords if k.arg == "device"]]:

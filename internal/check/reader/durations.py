@@ -77,7 +77,7 @@ class DurationReader:
         if self._calls is None:
             self._calls = {}
             for module in self.modules:
-                for node in ast.walk(module.tree):
+                for node in module.nodes:
                     if isinstance(node, ast.Call):
                         scope = module.scope_at(node)
                         around = module.function_at(node)
@@ -100,9 +100,14 @@ class DurationReader:
         ordered = [a.arg for a in [*function.node.args.posonlyargs, *function.node.args.args]]
         if function.owner is not None and ordered:
             ordered = ordered[1:]
+        defaults = function.node.args.defaults
+        first = len(function.node.args.posonlyargs) + len(function.node.args.args) - len(defaults) - (function.owner is not None)
         for index, name in enumerate(ordered):
-            if name in special and index <= len(arguments):
+            if name in special:
                 arguments.insert(index, Value(Opaque()))
+            elif index >= first and len(arguments) <= index:  # Gradio passes the defaults of the other parameters, too
+                value = self.folding.fold(defaults[index - first], function.outer)
+                arguments.append(Value(Opaque() if _is_unknown(value) else value))
         if function.owner is not None:
             arguments.insert(0, Value(Opaque()))
         return CallSite(endpoint.node, endpoint.module, arguments, {})
@@ -199,7 +204,7 @@ class DurationReader:
             name = ordered[key] if isinstance(key, int) and key < len(ordered) else str(key)
             if isinstance(value, Picture):
                 found[name] = f"a picture of {value.width}x{value.height}"
-            elif isinstance(given, Component) and not isinstance(value, Opaque):
+            elif isinstance(given, Component) and len(given.domain() or []) > 1:
                 found[name] = value
         return found
 

@@ -69,7 +69,7 @@ class Endpoints:
         self.names, self.folding = names, folding
         self.all: List[Endpoint] = []
         for module in modules:
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.Call):
                     self._call(node, module)
                 elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

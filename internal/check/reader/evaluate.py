@@ -379,9 +379,9 @@ class _Frame:
 
     def method(self, node: ast.Call, func: ast.Attribute) -> Any:
         base = self.value(func.value)
-        arguments = [self.value(a) for a in node.args]
         if isinstance(base, Picture):
-            return base.method(func.attr, arguments)
+            return base.method(func.attr, [self.value(a) for a in node.args[:1]])
+        arguments = [self.value(a) for a in node.args]
         if isinstance(base, Opaque) or func.attr not in METHODS or node.keywords:
             raise Unknown(func.attr)
         if any(isinstance(a, (Opaque, Picture)) for a in arguments):

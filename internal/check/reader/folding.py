@@ -111,8 +111,10 @@ class Folding:
         refs = self.names.resolve(node.value, scope)
         if len(refs) == 1 and refs[0].module is not None:
             return self.fold(ast.Name(node.attr, ast.Load()), refs[0].module, depth)
-        if len(refs) == 1 and refs[0].instance is not None:
-            values = refs[0].instance.attributes.get(node.attr, [])
+        owner = refs[0].instance or refs[0].owner if len(refs) == 1 else None
+        if owner is not None:
+            values = list(owner.attributes.get(node.attr, []))
+            values += [(b.value, owner.scope) for b in owner.scope.bindings.get(node.attr, []) if b.kind == "assign" and b.value is not None]
             return self.fold(values[0][0], values[0][1], depth) if len(values) == 1 else UNKNOWN
         if len(refs) == 1 and refs[0].library:
             return self._library(f"{refs[0].library}.{node.attr}")

@@ -70,7 +70,7 @@ class GPUFunctions:
 
     def _calls(self, module: ModuleScope) -> None:
         """Adds functions that are passed to spaces.GPU by a call: `run = spaces.GPU(run)`."""
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and node.args:
                 decoration = self.decoration(node.func, module.scope_at(node))
                 if decoration is None:

@@ -108,7 +108,7 @@ def _imports(space: Space) -> List[Dict[str, Any]]:
     """Returns the imports of libraries, the first place of each top-level name."""
     found: Dict[str, Dict[str, Any]] = {}
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             names: List[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from project import Project
-from scopes import FUNCTIONS, Binding, Class, Function, ModuleScope, Scope
+from scopes import FUNCTIONS, Binding, Class, Function, ModuleScope, Scope, own_nodes
 
 MAX_DEPTH = 12
 PARTIAL = ("functools.partial", "partial")
@@ -35,16 +35,28 @@ class Names:
     def __init__(self, project: Project) -> None:
         self.project = project
         self._active: Set[Tuple[int, int]] = set()
+        self._known: Optional[Dict[Tuple[int, int], List[Ref]]] = None
+
+    def remember(self) -> None:
+        """Keeps results from now on: all modules and folders are known."""
+        self._known = {}
 
     def resolve(self, node: Optional[ast.AST], scope: Scope, depth: int = 0) -> List[Ref]:
         """Returns the meanings of an expression; none if it is unknown."""
-        if node is None or depth > MAX_DEPTH or (id(node), id(scope)) in self._active:
+        key = (id(node), id(scope))
+        if node is None or depth > MAX_DEPTH or key in self._active:
             return []
-        self._active.add((id(node), id(scope)))
+        outermost = self._known is not None and not self._active and hasattr(node, "lineno")  # a node without a line is temporary
+        if outermost and self._known is not None and key in self._known:
+            return self._known[key]
+        self._active.add(key)
         try:
-            return self._resolve(node, scope, depth + 1)
+            found = self._resolve(node, scope, depth + 1)
         finally:
-            self._active.discard((id(node), id(scope)))
+            self._active.discard(key)
+        if outermost and self._known is not None:
+            self._known[key] = found
+        return found
 
     def only(self, node: Optional[ast.AST], scope: Scope) -> Optional[Ref]:
         """Returns the single meaning of an expression."""
@@ -212,7 +224,6 @@ class Names:
         if isinstance(function.node, ast.Lambda):
             return self.resolve(function.node.body, function.scope, depth)
         found: List[Ref] = []
-        from scopes import own_nodes
         for node in own_nodes(function.node):
             if isinstance(node, ast.Return) and node.value is not None:
                 found.extend(self.resolve(node.value, function.scope, depth))

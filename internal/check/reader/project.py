@@ -22,6 +22,7 @@ class Project:
         self.sources: Dict[str, Source] = {}
         self.problems: Dict[str, Problem] = {}
         self.skipped: List[str] = []
+        self._found: Dict[str, Tuple[Optional[str], bool]] = {}
         self.add_folder(os.path.dirname(self.app))
         self.add_folder("")
 
@@ -31,6 +32,7 @@ class Project:
         folder = "" if folder == "." else folder
         if not folder.startswith("..") and not os.path.isabs(folder) and folder not in self.folders:
             self.folders.append(folder)
+            self._found.clear()
 
     def load(self, path: str, name: str) -> Optional[ModuleScope]:
         """Parses the file once. None: it cannot be parsed, and problems has the reason."""
@@ -62,12 +64,14 @@ class Project:
 
         A package's file is its __init__.py. A folder without one is a namespace: it has no file.
         """
-        parts = name.split(".")
-        for folder in self.folders:
-            path, own = self._find_in(folder, parts)
-            if path is not None or own:
-                return path, own
-        return None, False
+        if name not in self._found:
+            self._found[name] = None, False
+            for folder in self.folders:
+                found = self._find_in(folder, name.split("."))
+                if found != (None, False):
+                    self._found[name] = found
+                    break
+        return self._found[name]
 
     def _find_in(self, folder: str, parts: List[str]) -> Tuple[Optional[str], bool]:
         own = False
@@ -168,7 +172,7 @@ def has_dynamic_names(project: Project, module: ModuleScope) -> bool:
         inner = project.module_of(project.absolute(module, name, level))
         if inner is None or inner is module or inner.stars or has_dynamic_names(project, inner):
             return True
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             called = node.func
             if isinstance(called, ast.Name) and called.id in ("globals", "exec", "eval", "setattr", "vars", "locals", "__import__"):

@@ -199,7 +199,7 @@ def plain_fetch(space: Space) -> None:
     places: List[Tuple[str, int]] = []
     client = False
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > 20:
                 client = client or "@gradio/client" in node.value
                 offset = _fetches_api(node.value)

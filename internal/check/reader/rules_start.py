@@ -42,7 +42,7 @@ def gpu_function(space: Space) -> None:
 def _mentions_gpu(space: Space) -> bool:
     """Reports whether any Python file of the Space mentions GPU or passes `spaces` on."""
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Attribute) and node.attr in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
                 return True
             if isinstance(node, ast.alias) and node.name in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
@@ -77,7 +77,7 @@ def builds_app(space: Space) -> Optional[Event]:
 def _launch_calls(space: Space) -> List[Tuple[ast.Call, Optional[Function]]]:
     found: List[Tuple[ast.Call, Optional[Function]]] = []
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "launch":
                 found.append((node, module.function_at(node)))
     return found
@@ -90,7 +90,7 @@ def _is_launched(space: Space) -> bool:
 def _mentions_launch(space: Space) -> bool:
     """Reports whether the attribute launch or a way to run other code appears anywhere in the own modules."""
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Attribute) and node.attr in ("launch", "reload", "run_path", "run_module", "system", "execv", "Popen"):
                 return True
             if isinstance(node, ast.Constant) and node.value == "launch":
@@ -105,7 +105,7 @@ def launch(space: Space) -> None:
     serving = _serving(space)
     built = builds_app(space)
     loop = _endless(space)
-    if loop is not None and not _launches_before(space, loop):
+    if loop is not None and _launches_later(loop) and not _launches_before(space, loop):
         space.facts.add("A606", loop.scope.module.path, line_of(loop.node), why=f"the loop on line {line_of(loop.node)} never ends, so the code after it does not run")
         return
     if built is None or _is_launched(space):
@@ -157,6 +157,14 @@ def _may_end(space: Space, loop: ast.While, event: Event) -> bool:
         if isinstance(node, (ast.Break, ast.Return, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await, ast.Try)):
             return True
         if isinstance(node, ast.Call) and space.library(node, event.scope) not in QUIET:
+            return True
+    return False
+
+
+def _launches_later(loop: Event) -> bool:
+    """Reports whether the module calls launch() below the loop. An app with a server of its own has no such line."""
+    for node in loop.scope.module.nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "launch" and line_of(node) > line_of(loop.node):
             return True
     return False
 

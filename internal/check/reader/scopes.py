@@ -116,7 +116,9 @@ class ModuleScope(Scope):
         self.scope_of: Dict[ast.AST, Scope] = {tree: self}
         self.parents: Dict[ast.AST, ast.AST] = {}
         self.stars: List[Tuple[str, int]] = []
+        self.nodes: List[ast.AST] = []  # all, in the order of ast.walk
         for parent in ast.walk(tree):
+            self.nodes.append(parent)
             for child in ast.iter_child_nodes(parent):
                 self.parents[child] = parent
         _Builder(self).run()

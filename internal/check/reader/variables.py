@@ -53,7 +53,7 @@ def _written(space: Space) -> Set[str]:
     """Returns the variables that the Space itself sets or tests for."""
     found: Set[str] = set()
     for module in space.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             scope = None
             if isinstance(node, ast.Subscript) and isinstance(node.ctx, (ast.Store, ast.Del)):
                 scope = module.scope_at(node)

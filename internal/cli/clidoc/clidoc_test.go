@@ -29,6 +29,24 @@ func TestReferenceIsCurrent(t *testing.T) {
 	}
 }
 
+// TestRulesAreCurrent holds docs/rules.md to the pages of the rules.
+func TestRulesAreCurrent(t *testing.T) {
+	var want bytes.Buffer
+	if err := WriteRules(&want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want.Bytes()) {
+		t.Error("docs/rules.md differs from the pages of the rules; run `make docs`")
+	}
+	if !strings.Contains(want.String(), "| [A201](#a201) | error | A | read |") || !strings.Contains(want.String(), "## F315\n") {
+		t.Errorf("docs/rules.md:\n%.3000s", want.String())
+	}
+}
+
 // TestFilesOfPackages checks that each command has a man page, and that a shell can read its completion.
 func TestFilesOfPackages(t *testing.T) {
 	folder := t.TempDir()

@@ -1,10 +1,11 @@
-// Command gen writes what is generated from the commands: the reference of the command line, man pages, and completions of
-// shells.
+// Command gen writes what is generated from the commands: the reference of the command line, that of the rules of
+// check, man pages, and completions of shells.
 package main
 
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 
 	"spacehost/internal/cli/clidoc"
@@ -23,12 +24,18 @@ func run(args []string) error {
 		return clidoc.WriteMan(args[1])
 	case len(args) == 2 && args[0] == "--completions":
 		return clidoc.WriteCompletions(args[1])
+	case len(args) == 2 && args[0] == "--rules":
+		return writeFile(args[1], clidoc.WriteRules)
 	case len(args) != 1:
-		return fmt.Errorf("usage: gen FILE | gen --man FOLDER | gen --completions FOLDER")
+		return fmt.Errorf("usage: gen FILE | gen --rules FILE | gen --man FOLDER | gen --completions FOLDER")
 	}
+	return writeFile(args[0], clidoc.Write)
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
 	var page bytes.Buffer
-	if err := clidoc.Write(&page); err != nil {
+	if err := write(&page); err != nil {
 		return err
 	}
-	return os.WriteFile(args[0], page.Bytes(), 0o644)
+	return os.WriteFile(name, page.Bytes(), 0o644)
 }
