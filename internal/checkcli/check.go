@@ -126,7 +126,7 @@ func (o *options) flags(c *cobra.Command) {
 		o.config.Stages.Flags(f)
 	}
 	f.BoolVar(&o.duplicate, "as-duplicate", false, "check what a duplicate of the Space has: no Secrets, and no GPU unless --hardware names one")
-	if o.config.Lock != nil {
+	if o.config.Pins != nil {
 		f.StringVar(&o.writeLock, "write-lock", "", "file to write with the Python and the packages of the Space's environment")
 		f.StringVar(&o.like, "like", "", "file of --write-lock, output of pip freeze, or build log of the Hub, whose packages the environment must have")
 	}

@@ -42,9 +42,9 @@ type Config struct {
 	ReadTiers func(text string) (quota.Tiers, error)
 	// Clones returns the folder for Spaces of the Hub. nil: one in the user's cache folder.
 	Clones func(state string) (string, error)
-	// Lock returns the packages of the Space's environment, nil if it has not been built. gradio is the value of --gradio.
+	// Pins returns the packages of the Space's environment, nil if it has not been built. gradio is the value of --gradio.
 	// nil: the commands do not have --write-lock and --like.
-	Lock func(ctx context.Context, state, dir, gradio string) (*check.Lock, error)
+	Pins func(ctx context.Context, state, dir, gradio string) (*check.Pins, error)
 	// StageOf returns the stage that the Hub would show for an error of Stages; "" for an error of the host.
 	StageOf func(error) string
 	// Version is the version of this program, for SARIF.

@@ -19,7 +19,7 @@ func (o *options) lock(c *cobra.Command, gradio string) error {
 	if o.writeLock == "" && o.like == "" {
 		return nil
 	}
-	now, err := o.config.Lock(c.Context(), o.state, o.dir, gradio)
+	now, err := o.config.Pins(c.Context(), o.state, o.dir, gradio)
 	if err != nil {
 		return err
 	}
@@ -41,13 +41,13 @@ func (o *options) lock(c *cobra.Command, gradio string) error {
 }
 
 // compareLock prints what differs from the file of --like. A difference fails the check unless --fail-on is never.
-func (o *options) compareLock(w io.Writer, now *check.Lock) error {
+func (o *options) compareLock(w io.Writer, now *check.Pins) error {
 	file, err := os.Open(o.like)
 	if err != nil {
 		return fmt.Errorf("--like: %w", err)
 	}
 	defer file.Close()
-	before, err := check.ReadLock(file)
+	before, err := check.ReadPins(file)
 	if err != nil {
 		return fmt.Errorf("--like %s: %w", o.like, err)
 	}
@@ -59,7 +59,7 @@ func (o *options) compareLock(w io.Writer, now *check.Lock) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PACKAGE\tLOCK\tNOW")
 	for _, d := range drift {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", d.Name, cmp.Or(d.Lock, "-"), cmp.Or(d.Now, "-"))
+		fmt.Fprintf(table, "%s\t%s\t%s\n", d.Name, cmp.Or(d.Pinned, "-"), cmp.Or(d.Now, "-"))
 	}
 	if err := table.Flush(); err != nil || o.failOn == never {
 		return err

@@ -101,9 +101,9 @@ func TestAsDuplicate(t *testing.T) {
 }
 
 func TestLockAndLike(t *testing.T) {
-	now := &check.Lock{Python: "3.12.1", Packages: map[string]string{"gradio": "6.31.0", "spaces": "0.51.3"}}
+	now := &check.Pins{Python: "3.12.1", Packages: map[string]string{"gradio": "6.31.0", "spaces": "0.51.3"}}
 	var asked []string
-	config := Config{Lock: func(_ context.Context, state, dir, gradio string) (*check.Lock, error) {
+	config := Config{Pins: func(_ context.Context, state, dir, gradio string) (*check.Pins, error) {
 		asked = append(asked, state+" "+gradio)
 		return now, nil
 	}}
@@ -129,7 +129,7 @@ func TestLockAndLike(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no packages\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	now = &check.Lock{}
+	now = &check.Pins{}
 	if _, err := execute(t, config, "--like", file, dir); err == nil || !strings.Contains(err.Error(), "names no package") {
 		t.Errorf("a file without packages: %v", err)
 	}

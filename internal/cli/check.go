@@ -14,11 +14,11 @@ import (
 
 // checkConfig gives `spacehost check` what only a system with a host has.
 func checkConfig(version string) checkcli.Config {
-	return checkcli.Config{ReadTiers: config.ReadTiers, Environment: builtPython, Version: version, Stages: &checkStages{}, Clones: clones, Lock: lockOf, StageOf: hubStage}
+	return checkcli.Config{ReadTiers: config.ReadTiers, Environment: builtPython, Version: version, Stages: &checkStages{}, Clones: clones, Pins: pinsOf, StageOf: hubStage}
 }
 
-// lockOf reads the packages of the environment that a start of the Space would use, nil if it has not been built.
-func lockOf(ctx context.Context, state, dir, gradio string) (*check.Lock, error) {
+// pinsOf reads the packages of the environment that a start of the Space would use, nil if it has not been built.
+func pinsOf(ctx context.Context, state, dir, gradio string) (*check.Pins, error) {
 	state, err := config.StateFolder(state)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func lockOf(ctx context.Context, state, dir, gradio string) (*check.Lock, error)
 	if err != nil || !ok {
 		return nil, err
 	}
-	return check.LockOf(env.Python, env.PythonVersion)
+	return check.PinsOf(env.Python, env.PythonVersion)
 }
 
 // hubStage names the stage of a failed start; "" for an error of the host.

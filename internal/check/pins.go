@@ -13,11 +13,11 @@ import (
 	"spacehost/internal/lazyregexp"
 )
 
-// Lock is what an environment contains: its Python and the version of each package, by normalized name.
+// Pins are what an environment contains: its Python and the version of each package, by normalized name.
 //
-// Its file is a list in the format of `pip freeze`, with the Python in a comment, so that pip can install it. ReadLock also
+// Their file is a list in the format of `pip freeze`, with the Python in a comment, so that pip can install it. ReadPins also
 // reads the output of `pip freeze`, and of an installation in the build log of a Space on the Hub.
-type Lock struct {
+type Pins struct {
 	Python   string // such as 3.10.13; empty: not known
 	Packages map[string]string
 }
@@ -39,9 +39,9 @@ var (
 // packageName normalizes a name as PyPI does (PEP 503).
 func packageName(name string) string { return strings.ToLower(notInName.ReplaceAllString(name, "-")) }
 
-// LockOf reads which packages an environment contains, from the names of its folders: no code of a package runs. python is the
+// PinsOf reads which packages an environment contains, from the names of its folders: no code of a package runs. python is the
 // path of its interpreter, and version that of the Python.
-func LockOf(python, version string) (*Lock, error) {
+func PinsOf(python, version string) (*Pins, error) {
 	home := filepath.Dir(filepath.Dir(python))
 	folders, _ := filepath.Glob(filepath.Join(home, "lib", "python3*", "site-packages")) // the pattern is well formed
 	if len(folders) != 1 {
@@ -51,7 +51,7 @@ func LockOf(python, version string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the packages of the environment: %w", err)
 	}
-	l := &Lock{Python: version, Packages: map[string]string{}}
+	l := &Pins{Python: version, Packages: map[string]string{}}
 	for _, entry := range entries {
 		if found := distInfo.FindStringSubmatch(entry.Name()); found != nil {
 			l.Packages[packageName(found[1])] = found[2]
@@ -60,8 +60,8 @@ func LockOf(python, version string) (*Lock, error) {
 	return l, nil
 }
 
-// Write writes the file of the Lock.
-func (l *Lock) Write(w io.Writer) error {
+// Write writes the file of the Pins.
+func (l *Pins) Write(w io.Writer) error {
 	var text strings.Builder
 	text.WriteString("# written by spacehost check --write-lock\n")
 	if l.Python != "" {
@@ -74,10 +74,10 @@ func (l *Lock) Write(w io.Writer) error {
 	return err
 }
 
-// ReadLock reads the file of a Lock, the output of `pip freeze`, or a build log. Of a package that is named several times, the
+// ReadPins reads the file of Pins, the output of `pip freeze`, or a build log. Of a package that is named several times, the
 // last version counts: a build installs in several steps. A text without any package is an error.
-func ReadLock(r io.Reader) (*Lock, error) {
-	l := &Lock{Packages: map[string]string{}}
+func ReadPins(r io.Reader) (*Pins, error) {
+	l := &Pins{Packages: map[string]string{}}
 	lines := bufio.NewScanner(io.LimitReader(r, maxLock))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -95,7 +95,7 @@ func ReadLock(r io.Reader) (*Lock, error) {
 // maxLock bounds what is read of a file: a build log is a few megabytes at most.
 const maxLock = 64 << 20
 
-func (l *Lock) read(line string) {
+func (l *Pins) read(line string) {
 	if version, ok := strings.CutPrefix(line, lockPython); ok {
 		l.Python = version
 		return
@@ -121,17 +121,17 @@ func (l *Lock) read(line string) {
 	}
 }
 
-// Drift is a difference between a Lock and an environment. A version is empty where the package is missing.
+// Drift is a difference between Pins and an environment. A version is empty where the package is missing.
 type Drift struct {
-	Name      string `json:"name"` // of a package, or "python"
-	Lock, Now string
+	Name        string `json:"name"` // of a package, or "python"
+	Pinned, Now string
 }
 
 // leading are the packages that decide most about a Space on ZeroGPU. Drift lists them first.
 var leading = []string{"python", "gradio", "spaces", "torch"}
 
 // Compare lists what differs in now, the leading packages first.
-func (l *Lock) Compare(now *Lock) (all []Drift) {
+func (l *Pins) Compare(now *Pins) (all []Drift) {
 	names := maps.Clone(l.Packages)
 	maps.Copy(names, now.Packages)
 	if l.Python != "" && now.Python != "" && l.Python != now.Python && !strings.HasPrefix(now.Python, l.Python+".") {

@@ -20,8 +20,8 @@ func TestLockOf(t *testing.T) {
 		}
 	}
 	python := filepath.Join(home, "bin", "python")
-	l, err := LockOf(python, "3.10.13")
-	want := &Lock{"3.10.13", map[string]string{"gradio": "6.31.0", "foo-bar-baz": "1.0.post1", "torch": "2.9.1+cu128"}}
+	l, err := PinsOf(python, "3.10.13")
+	want := &Pins{"3.10.13", map[string]string{"gradio": "6.31.0", "foo-bar-baz": "1.0.post1", "torch": "2.9.1+cu128"}}
 	if err != nil || !reflect.DeepEqual(l, want) {
 		t.Fatalf("got %+v, %v, want %+v", l, err, want)
 	}
@@ -32,10 +32,10 @@ func TestLockOf(t *testing.T) {
 	if text := "# written by spacehost check --write-lock\n# python 3.10.13\nfoo-bar-baz==1.0.post1\ngradio==6.31.0\ntorch==2.9.1+cu128\n"; file.String() != text {
 		t.Errorf("got %q, want %q", &file, text)
 	}
-	if again, err := ReadLock(&file); err != nil || !reflect.DeepEqual(again, want) {
+	if again, err := ReadPins(&file); err != nil || !reflect.DeepEqual(again, want) {
 		t.Errorf("got %+v, %v", again, err)
 	}
-	if _, err := LockOf("/usr/bin/no/python3", ""); err == nil {
+	if _, err := PinsOf("/usr/bin/no/python3", ""); err == nil {
 		t.Error("a Python without an environment has packages")
 	}
 }
@@ -47,18 +47,18 @@ func TestReadLock(t *testing.T) {
 			"numpy": "2.2.6", "opencv-python-headless": "4.11.0.86", "torch": "2.9.1"},
 		" + numpy==2.2.6\n + numpy==2.3.0\n - numpy==2.2.6\n": {"numpy": "2.3.0"},
 	} {
-		if l, err := ReadLock(strings.NewReader(text)); err != nil || !maps.Equal(l.Packages, want) {
+		if l, err := ReadPins(strings.NewReader(text)); err != nil || !maps.Equal(l.Packages, want) {
 			t.Errorf("%q: got %v, %v, want %v", text, l, err, want)
 		}
 	}
-	if _, err := ReadLock(strings.NewReader("===== Application Startup =====\n")); err == nil || !strings.Contains(err.Error(), "it names no package") {
+	if _, err := ReadPins(strings.NewReader("===== Application Startup =====\n")); err == nil || !strings.Contains(err.Error(), "it names no package") {
 		t.Errorf("a text without packages: %v", err)
 	}
 }
 
 func TestCompare(t *testing.T) {
-	before := &Lock{"3.10", map[string]string{"a": "1", "gradio": "5.49.1", "gone": "1", "torch": "2.8.0", "same": "1"}}
-	now := &Lock{"3.12.1", map[string]string{"a": "2", "gradio": "6.31.0", "torch": "2.9.1", "new": "3", "same": "1"}}
+	before := &Pins{"3.10", map[string]string{"a": "1", "gradio": "5.49.1", "gone": "1", "torch": "2.8.0", "same": "1"}}
+	now := &Pins{"3.12.1", map[string]string{"a": "2", "gradio": "6.31.0", "torch": "2.9.1", "new": "3", "same": "1"}}
 	want := []Drift{{"python", "3.10", "3.12.1"}, {"gradio", "5.49.1", "6.31.0"}, {"torch", "2.8.0", "2.9.1"}, {"a", "1", "2"}, {"gone", "1", ""}, {"new", "", "3"}}
 	if got := before.Compare(now); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
