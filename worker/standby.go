@@ -78,6 +78,7 @@ func (s *Supervisor) takeStandby() *Process {
 	}
 	s.standby = nil
 	waiting.session.began = time.Now()
+	s.config.Processes.Register(s.config.Space, waiting.process.tree)
 	waiting.held.release()
 	s.mu.Lock()
 	s.makeCurrent(waiting)

@@ -74,7 +74,11 @@ func (s *Supervisor) open(isStandby bool) (*Process, *standby, error) {
 		return nil, nil, err
 	}
 	waiting.process = p
-	s.config.Processes.Register(s.config.Space, p.tree)
+	if isStandby {
+		s.config.Processes.RegisterStandby(s.config.Space, p.tree)
+	} else {
+		s.config.Processes.Register(s.config.Space, p.tree)
+	}
 	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID), zap.Bool("standby", isStandby), zap.Duration("took", time.Since(began)))
 	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
 	return p, waiting, err

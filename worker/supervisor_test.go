@@ -444,6 +444,11 @@ func TestStandby(t *testing.T) {
 		return instance
 	}
 	second := started(2)
+	w.note(func() {
+		for _, start := range w.starts[:2] {
+			eventually(t, "its process belongs to the Space", func() bool { s, _ := w.processes.SpaceOf(start.PID); return s == "test" })
+		}
+	})
 	if got := w.Instance(); got == second || w.Status().Stage != space.Running {
 		t.Fatalf("beside its standby the Space is %v at start %s", w.Status(), got)
 	}

@@ -33,11 +33,17 @@ func TestRunWatch(t *testing.T) {
 		t.Helper()
 		eventually(t, "the Space is "+want, patience, func() bool { return p.health().Spaces[0].Stage == want })
 	}
+	if got := p.client().ok("/run_on_gpu", "result = 0"); got != "0" { // beside the standby
+		t.Errorf("before a change: %q", got)
+	}
 	before := p.health().Spaces[0].PID
 	edit(bytes.Replace(source, []byte("json.dumps(variables["), []byte(`"edited " + json.dumps(variables[`), 1))
 	eventually(t, "the Space restarts", patience, func() bool { s := p.health().Spaces[0]; return s.Stage == "RUNNING" && s.PID != before })
 	if got := p.client().ok("/run", "result = 1"); got != "edited 1" {
 		t.Errorf("after a change: %q", got)
+	}
+	if got := p.client().ok("/run_on_gpu", "result = 1"); got != "edited 1" {
+		t.Errorf("a GPU function after a change: %q", got)
 	}
 	edit([]byte("import gradio as gr\ndef broken(:\n"))
 	stage("RUNTIME_ERROR")
