@@ -141,6 +141,10 @@ func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--only nonsense", "choose from start, noop-1"},
 		{"--isolation --only noop-1", "choose from start, noop, gpu"},
+		{"--first", "0 wheels of this machine in dist; build one with `make wheel`"},
+		{"--first --wheel /no/such.whl", "build it with `make wheel`"},
+		{"--first --only noop-1", "remove --isolation, --only"},
+		{"--wheel some.whl", "--wheel needs --first"},
 		{"--rounds 101", "between 1 and 100"},
 		{"--hold -1s", "--hold"},
 		{"fast", `unexpected argument "fast"`},

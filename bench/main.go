@@ -1,5 +1,5 @@
 // Command bench measures spacehost and plain Gradio side by side, with the same Space on this machine. With --isolation, it
-// compares the levels of isolation of spacehost instead.
+// compares the levels of isolation of spacehost instead, and with --first the time from an empty folder to a first answer.
 //
 // # Terms
 //
@@ -17,6 +17,8 @@
 // compareLevels restarts the Space of each level in each round. Every measurement alternates between the levels call by
 // call. isolation_table.go prints the median of the rounds, the quartiles, and the differences to the level none.
 //
+// compareFirst (first.go) installs the wheel and plain Gradio in empty folders, and starts each of them once per round.
+//
 // # Failures
 //
 // A call that is dropped or answered incorrectly is counted and printed, and is not part of a rate. Ctrl-C stops
@@ -32,6 +34,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,6 +62,7 @@ process, unmodified and with the runner's fast paths.
   go run ./bench --json rounds.json           keep the raw rounds
   go run ./bench --isolation                  compare the levels of isolation of spacehost (5 minutes)
   go run ./bench --isolation --only gpu,post  two of its rows
+  go run ./bench --first                      from an empty folder to a first answer, with the wheel of make wheel (5 minutes)
 
 Rows (--only):
 `
@@ -81,6 +86,8 @@ type options struct {
 	hold         time.Duration
 	short        bool
 	isolation    bool
+	first        bool
+	wheel        string
 	size
 }
 
@@ -138,9 +145,11 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.environments, "environments", environments(), "folder in which the Python environment is created and kept")
 	f.StringVar(&o.json, "json", "", "file for the raw rounds")
 	f.StringVar(&only, "only", "", "comma-separated names of the rows to measure (default: all)")
-	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --isolation 10; with --short 1)")
+	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --isolation 10; with --first 3; with --short 1)")
 	f.DurationVar(&o.hold, "hold", 0, "time for which visitors wait after all have joined (default 5s)")
 	f.BoolVar(&o.isolation, "isolation", false, "compare the levels of isolation of spacehost, without plain Gradio")
+	f.BoolVar(&o.first, "first", false, "measure the time from an empty folder to a first answer: the wheel, and plain Gradio with uv and pip")
+	f.StringVar(&o.wheel, "wheel", "", "wheel of --first (default: the newest of this machine in dist)")
 	f.BoolVar(&o.short, "short", false, "measure a little of everything, for CI")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		usage(f, stderr)
@@ -175,6 +184,9 @@ func (o options) complete(only string) (options, error) {
 	if o.isolation {
 		defaultRounds = 10
 	}
+	if o.first {
+		defaultRounds = 3
+	}
 	if o.short {
 		o.size, defaultRounds, defaultHold = short, 1, short.span
 	}
@@ -189,6 +201,12 @@ func (o options) complete(only string) (options, error) {
 	}
 	if o.hold < 0 || o.hold > 15*time.Minute {
 		return o, usageError{fmt.Errorf("--hold %s is not between 0 and 15m", o.hold)}
+	}
+	if o.first && (o.isolation || only != "" || o.spacehost != "") {
+		return o, usageError{errors.New("--first measures one row with a wheel; remove --isolation, --only and --spacehost")}
+	}
+	if err := o.checkWheel(); err != nil {
+		return o, usageError{err}
 	}
 	if err := o.checkFiles(); err != nil {
 		return o, usageError{err}
@@ -218,6 +236,29 @@ func (o options) rowNames() (names []string) {
 		names = append(names, s.name)
 	}
 	return names
+}
+
+// checkWheel finds the wheel of --first.
+func (o *options) checkWheel() (err error) {
+	if !o.first {
+		if o.wheel != "" {
+			return errors.New("--wheel needs --first")
+		}
+		return nil
+	}
+	if o.wheel == "" {
+		machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+		found, _ := filepath.Glob("dist/spacehost-*_" + machine + ".whl") // a constant pattern
+		if len(found) != 1 {
+			return fmt.Errorf("--first: %d wheels of this machine in dist; build one with `make wheel`, or name one with --wheel", len(found))
+		}
+		o.wheel = found[0]
+	}
+	if _, err := os.Stat(o.wheel); err != nil {
+		return fmt.Errorf("--wheel: %w; build it with `make wheel`", err)
+	}
+	o.wheel, err = filepath.Abs(o.wheel)
+	return err
 }
 
 // checkFiles checks the files before a quarter of an hour has been spent.

@@ -72,6 +72,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, erro
 	if o.isolation {
 		measure, print = b.compareLevels, b.printLevels
 	}
+	if o.first {
+		measure, print = b.compareFirst, b.printFirst
+	}
 	err := b.prepare(ctx)
 	if err == nil {
 		err = measure(ctx)
@@ -106,7 +109,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err := b.buildSpacehost(ctx); err != nil {
 		return err
 	}
-	if b.chromium == "" && !b.isolation {
+	if b.chromium == "" && !b.isolation && !b.first {
 		b.printf("SKIPPED: Chromium is not installed; the first page load is not measured")
 	}
 	b.report.Short = b.short
@@ -131,6 +134,10 @@ func (b *bench) buildEnvironment(ctx context.Context) error {
 }
 
 func (b *bench) buildSpacehost(ctx context.Context) (err error) {
+	if b.first { // the wheel has a binary
+		b.spacehost = filepath.Base(b.wheel)
+		return nil
+	}
 	if b.spacehost != "" {
 		b.spacehost, err = filepath.Abs(b.spacehost)
 		return err

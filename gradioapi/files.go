@@ -96,7 +96,7 @@ func fixSuffixRange(request http.Header, size int64) {
 // escapesFolder reports whether a relative name is refused. Gradio resolves such a name in the folder where its app
 // runs.
 func (h *Handler) escapesFolder(f *queue.Files, name string) bool {
-	for _, folder := range h.config.Storage.Served {
+	for _, folder := range h.storage.Load().Served {
 		found, err := h.open(f, path.Join(folder, name))
 		if errors.Is(err, errRefused) {
 			return true
@@ -155,7 +155,7 @@ func (h *Handler) open(f *queue.Files, clean string) (served, error) {
 	if info, err := os.Lstat(real); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return served{}, errRefused
 	}
-	for _, folder := range h.config.Storage.Served {
+	for _, folder := range h.storage.Load().Served {
 		root, ok := resolve(folder)
 		if !ok || !isBelowAny(real, []string{root}) || real == root {
 			continue

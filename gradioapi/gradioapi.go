@@ -81,6 +81,7 @@
 //   - While the Space restarts, a passed-through request waits up to 10 seconds, then gets 503 with the Space's
 //     stage.
 //   - A stream of an unknown Session sends unexpected_error and breaks off, as Gradio's does.
+//   - A stream whose token was revoked ends its calls with a sentence and closes (authorised.go).
 //   - A client that stops reading is disconnected after Config.WriteTimeout and leaves its Session.
 //   - After the first byte of a stream, an error is a Message.
 //   - Internal errors are logged; the client gets 500 without details (package server).
@@ -94,6 +95,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -130,6 +132,9 @@ type Config struct {
 	// IssueVisitorCookie sets a visitor cookie on the response to a browser without one. It returns the Visitor that
 	// SessionOwner reports for that cookie. It may be nil.
 	IssueVisitorCookie func(response http.Header, r *http.Request) (visitor string)
+	// Credential returns what authorised a request, and Allowed whether that is still valid, for EndRefused. Both may be nil.
+	Credential func(*http.Request) Credential
+	Allowed    func(Credential) bool
 	// SignToken returns the X-IP-Token of an Event, or of a direct call, which has no Session.
 	SignToken func(event queue.Event) string
 	// AdmitBySpace sends every call to the Space for admission, even if the manifest allows native admission. Both
@@ -137,7 +142,7 @@ type Config struct {
 	AdmitBySpace bool
 	Heartbeat    time.Duration // interval on the streams; 0: 15 s, as Gradio's
 	WriteTimeout time.Duration // limit for a client that reads too little of a stream; 0: 10 s
-	Storage      Storage
+	Storage      Storage       // until SetStorage
 	Logger       *zap.Logger
 }
 
@@ -155,6 +160,8 @@ type Handler struct {
 	sessionGuesses   *web.Attempts    // unknown or foreign session hashes, by address
 	owners           owners
 	bodies           bodies
+	grants           grants
+	storage          atomic.Pointer[Storage]
 
 	background  sync.WaitGroup  // heartbeats and unload notifications
 	unloadSlots chan struct{}   // semaphore of notifyUnload
@@ -181,6 +188,7 @@ func New(config Config) *Handler {
 	if config.Queue != nil {
 		h.owners.isPresent = config.Queue.IsPresent
 	}
+	h.SetStorage(config.Storage)
 	h.ctx, h.cancelAll = context.WithCancel(context.Background())
 	h.upstream = newUpstreamTransport(config.Upstream)
 	h.proxy = newProxy(h)

@@ -183,6 +183,10 @@ func newProxy(h *Handler) http.Handler {
 			switch {
 			case errors.As(err, &large):
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			case errors.Is(context.Cause(r.Context()), errCredentialEnded):
+				w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+				w.WriteHeader(http.StatusUnauthorized)
+				_, _ = w.Write(mustJSON(detail{CredentialEnded})) // fails if the visitor has left, too
 			case r.Context().Err() != nil: // the visitor left
 			default:
 				h.config.Logger.Info("pass-through failed", zap.String("space", h.config.Space), zap.Error(err))
@@ -219,7 +223,7 @@ func (h *Handler) passContent(c call) error {
 // client disconnects, the GPU leases of the request end: a route of the app itself learns of it late or never (an
 // http.disconnect reaches spaces/zero/middleware.py only if the route receives).
 func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)) error {
-	id, end := h.config.Queue.Direct(c.payer)
+	id, end := h.config.Queue.Direct(c.payer, isAwaited(c.Request()))
 	finished := false
 	defer func() {
 		end()
@@ -230,6 +234,11 @@ func (h *Handler) passAsDirectCall(c call, set func(*destination, queue.EventID)
 	d := destination{finished: &finished, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer}), mount: c.manifest.Mount}
 	set(&d, id)
 	return h.forward(c, d)
+}
+
+// isAwaited reports whether a drain of the Space waits for a request. A request that only reads may be a stream without end.
+func isAwaited(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
 }
 
 // watchedBody sets finished at the end of a response. Without it, the client or the Space has left before, or the
@@ -257,7 +266,10 @@ func (h *Handler) forward(c call, d destination) error {
 	// Otherwise net/http closes the visitor's body at the first byte of the response. The transport may still look for the body's
 	// end then, and would close the connection to the Space in the middle of the response (golang/go#40747).
 	_ = http.NewResponseController(c.Response()).EnableFullDuplex() // HTTP/2 always is
-	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(context.WithValue(c.Request().Context(), passKey{}, d)))
+	ctx, cancel := context.WithCancelCause(context.WithValue(c.Request().Context(), passKey{}, d))
+	defer cancel(nil)
+	defer h.grant(c.Request(), func() { cancel(errCredentialEnded) })()
+	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
 	return nil
 }
 
@@ -311,7 +323,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	id, end := h.config.Queue.Direct(c.payer)
+	id, end := h.config.Queue.Direct(c.payer, isAwaited(c.Request()))
 	context.AfterFunc(ctx, end)
 	r.Host, r.Header = c.Request().Host, outbound(c.Request().Header.Clone(), c.Request(), c.manifest.Mount)
 	for _, name := range []string{"Connection", "Upgrade", "Accept-Encoding", "Content-Length", "Content-Type"} {

@@ -31,6 +31,8 @@ type sse struct {
 	pollInterval time.Duration
 	notFoundText string // error text for an unknown Session, as the Space's Gradio words it
 
+	release  func()      // of the grant
+	refused  atomic.Bool // the stream lost its authorisation; ctx has ended
 	returner returner    // nil: the connection is not reused
 	ending   atomic.Bool // set: the client may send its next request
 	complete bool        // the end of the stream was written
@@ -127,6 +129,7 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 		_ = conn.Close()
 		panic(http.ErrAbortHandler) // the connection is closed
 	}
+	s.release = h.grant(c.Request(), func() { s.refused.Store(true); s.cancel() })
 	go s.listen() // until the connection closes or its next request arrives
 	return s, nil
 }
@@ -228,6 +231,7 @@ func (s *sse) end(frames []byte) {
 
 // close is called once. Nothing may be written after it.
 func (s *sse) close() {
+	s.release()
 	kept := s.complete && s.returner != nil && s.streams.idle(s.conn)
 	if kept {
 		_ = s.conn.SetDeadline(time.Now().Add(idleConnTimeout)) // fails on a closed connection

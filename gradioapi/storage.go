@@ -22,11 +22,14 @@ type Storage struct {
 	Served []string
 }
 
+// SetStorage replaces the folders, for a Space that starts again with other settings.
+func (h *Handler) SetStorage(s Storage) { h.storage.Store(&s) }
+
 // files returns the manifest's data on files, or nil if the Space must handle its files itself: an app with a login
 // or middleware, an unknown Gradio, or an upload folder other than the host's.
 func (h *Handler) files(c call) *queue.Files {
 	f := c.manifest.Files
-	if f == nil || !c.manifest.Native || h.config.Storage.Uploads == "" || f.Uploads != h.config.Storage.Uploads {
+	if f == nil || !c.manifest.Native || h.storage.Load().Uploads == "" || f.Uploads != h.storage.Load().Uploads {
 		return nil
 	}
 	return f

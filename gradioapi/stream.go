@@ -106,6 +106,10 @@ func (h *Handler) stream(s *sse, session *queue.Session, frame func(queue.Messag
 			_ = s.write(frames)
 			s.sendNotFound(frame)
 			return
+		case err != nil && s.refused.Load():
+			_ = s.write(frames)
+			h.dismiss(s, session, frame)
+			return
 		case err != nil || s.write(frames) != nil:
 			h.config.Queue.Leave(session)
 			return

@@ -194,7 +194,7 @@ func TestStreamsReportTheEndOfTheHost(t *testing.T) {
 	s := h.data("s")
 	s.expect(event, firstEstimation)
 	h.stopQueue()
-	s.expect("", `data: {"msg":"unexpected_error","event_id":null,"message":"Server stopped unexpectedly.","session_not_found":false,"success":false}`+"\n\n")
+	s.expect(event, `data: {"msg":"process_completed","event_id":"$ID","output":{"error":"The host has stopped. Send the call again when it answers.","duration":10,"visible":true,"title":"Space stopped"},"success":false,"title":"Space stopped","used_cache":null,"cache_duration":null,"avg_time":null}`+"\n\n", closeStream)
 	s.expectEnd()
 }
 

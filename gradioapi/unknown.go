@@ -50,7 +50,7 @@ func (h *Handler) passJoin(c call, bySession bool) error {
 		return err
 	}
 	body, _ := parseJoin(raw) // Gradio reports errors in it
-	id, end := h.config.Queue.Direct(c.payer)
+	id, end := h.config.Queue.Direct(c.payer, false)
 	kept := false
 	defer func() {
 		if !kept {

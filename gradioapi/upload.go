@@ -100,13 +100,13 @@ func (h *Handler) receive(c call, f *queue.Files, params map[string]string) (pat
 	if len(boundary) > maxBoundary {
 		return nil, refuseUpload("Could not parse multipart request: the boundary is longer than %d bytes.", maxBoundary)
 	}
-	root, err := os.OpenRoot(h.config.Storage.Root)
+	root, err := os.OpenRoot(h.storage.Load().Root)
 	if err != nil {
 		return nil, fmt.Errorf("receive upload: %w", err)
 	}
 	defer root.Close()
 	in := &intake{
-		root: root, storage: h.config.Storage, files: f, rename: namingOf(f),
+		root: root, storage: *h.storage.Load(), files: f, rename: namingOf(f),
 		progress: h.progress.track(c.QueryParam("upload_id")),
 	}
 	defer in.removeDrafts()

@@ -38,6 +38,10 @@ func (sc *scheduler) onSubmit(e *Event) error {
 		sc.running[e.ID] = e // a cache hit needs no start; its Messages follow
 		return nil
 	}
+	if sc.refusesNew() && !e.Admitted { // as its result: the stock clients show no text of a refused join
+		sc.fail(e, sc.draining.text)
+		return nil
+	}
 	sc.enqueue(e)
 	g := sc.groups[e.Endpoint.Group]
 	sc.estimate(g, len(g.waiting)-1)

@@ -8,11 +8,11 @@ import (
 	"spacehost/internal/identity"
 )
 
-// Direct registers a call that bypasses the queue until end is called, so that its token may pay. end may be called
-// twice.
-func (q *Queue) Direct(payer identity.Identity) (event EventID, end func()) {
+// Direct registers a call that bypasses the queue until end is called, so that its token may pay. A drain waits for it if
+// awaited is set. end may be called twice.
+func (q *Queue) Direct(payer identity.Identity, awaited bool) (event EventID, end func()) {
 	event = NewEventID()
-	q.direct.add(event, payer)
+	q.direct.add(event, payer, awaited)
 	return event, sync.OnceFunc(func() { q.direct.remove(event) })
 }
 
@@ -58,6 +58,7 @@ type directCalls struct {
 
 type directCall struct {
 	payer    identity.Identity
+	awaited  bool // a drain waits for its end
 	began    time.Time
 	admitted chan struct{} // closed when the Space has turned the call into an Event
 	admit    func()
@@ -66,14 +67,26 @@ type directCall struct {
 // minRemembered is the shortest direct call whose end is remembered. Short calls are too many to remember.
 const minRemembered = time.Minute
 
-func (d *directCalls) add(event EventID, payer identity.Identity) {
+// busy returns the number of awaited calls.
+func (d *directCalls) busy() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, call := range d.live {
+		if call.awaited {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *directCalls) add(event EventID, payer identity.Identity, awaited bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.live == nil {
 		d.live, d.ended = map[EventID]directCall{}, map[EventID]time.Time{}
 	}
 	admitted := make(chan struct{})
-	d.live[event] = directCall{payer, d.now(), admitted, sync.OnceFunc(func() { close(admitted) })}
+	d.live[event] = directCall{payer, awaited, d.now(), admitted, sync.OnceFunc(func() { close(admitted) })}
 }
 
 func (d *directCalls) remove(event EventID) {

@@ -22,18 +22,26 @@ func (sc *scheduler) nextGroup() *group {
 	var first *group
 	for _, g := range sc.groupOrder {
 		free := g.limit == 0 || len(g.jobs) < g.limit
-		if sc.attached[g.mount] && free && len(g.waiting) > 0 && (first == nil || g.waiting[0].serial < first.waiting[0].serial) {
+		if head := sc.head(g); sc.attached[g.mount] && free && head != nil && (first == nil || head.serial < sc.head(first).serial) {
 			first = g
 		}
 	}
 	return first
 }
 
+// head returns the first waiting Event of a group that may start, nil if none may.
+func (sc *scheduler) head(g *group) *Event {
+	if i := slices.IndexFunc(g.waiting, sc.mayStart); i >= 0 {
+		return g.waiting[i]
+	}
+	return nil
+}
+
 func (sc *scheduler) takeBatch(g *group) []*Event {
-	head := g.waiting[0]
+	head := sc.head(g)
 	taken := []*Event{head}
-	for _, e := range g.waiting[1:] {
-		if len(taken) < head.Endpoint.Batch && e.Endpoint.ID == head.Endpoint.ID {
+	for _, e := range g.waiting {
+		if e != head && len(taken) < head.Endpoint.Batch && e.Endpoint.ID == head.Endpoint.ID && sc.mayStart(e) {
 			taken = append(taken, e)
 		}
 	}

@@ -68,8 +68,8 @@ func TestUnnamedHeartbeatsAreNotRemembered(t *testing.T) {
 func TestDirectCallIsRecent(t *testing.T) {
 	withQueue(t, func(t *testing.T, q *Queue, _ *fakeRunner) {
 		issued := time.Now()
-		long, endLong := q.Direct(identity.Identity{Kind: identity.Local})
-		short, endShort := q.Direct(identity.Identity{Kind: identity.Local})
+		long, endLong := q.Direct(identity.Identity{Kind: identity.Local}, false)
+		short, endShort := q.Direct(identity.Identity{Kind: identity.Local}, false)
 		endShort()
 		time.Sleep(tokenGrace - time.Second)
 		if !q.IsRecent(short, issued) {

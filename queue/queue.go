@@ -182,6 +182,12 @@ func (q *Queue) admit(event *Event) error {
 // Messages are dropped.
 func (q *Queue) Leave(session *Session) { send(q, q.leave, session) }
 
+// Dismiss ends all Events of a Session with a reason for its visitor: its access to the Space has ended. It returns when the
+// ends are in the Session's stream.
+func (q *Queue) Dismiss(session *Session, reason string) {
+	query(q, func(s *scheduler) struct{} { s.onDismiss(session, reason); return struct{}{} })
+}
+
 // Cancel ends exactly this Event, waiting or running, if it belongs to the Session. Otherwise it does nothing.
 //
 // A deliberate difference: Gradio 5 and 6 cancel every running Event of the same function and Session
@@ -227,6 +233,15 @@ func (q *Queue) Lost(reason string) { send(q, q.lost, reason) }
 // unless the stream ended by itself.
 func (q *Queue) Session(hash SessionHash) *Session {
 	return query(q, func(s *scheduler) *Session { return s.find(hash) })
+}
+
+// PayerOf returns the payer of a running Event. It must not be called by the effects of the scheduler.
+func (q *Queue) PayerOf(event EventID) (payer identity.Identity, ok bool) {
+	found := query(q, func(s *scheduler) *Event { return s.running[event] })
+	if found == nil {
+		return identity.Identity{}, false
+	}
+	return found.Payer, true
 }
 
 // SessionOf returns the Session that an Event belongs to, for callers that know only the Event.

@@ -147,8 +147,8 @@ func TestAliveWhileItRuns(t *testing.T) {
 func TestDirectCallPaysUntilItEnds(t *testing.T) {
 	q := New(Config{}) // needs no Run
 	ada := identity.Identity{Kind: identity.User, Name: "ada"}
-	event, end := q.Direct(ada)
-	other, endOther := q.Direct(identity.Identity{Kind: identity.Local})
+	event, end := q.Direct(ada, false)
+	other, endOther := q.Direct(identity.Identity{Kind: identity.Local}, false)
 	defer endOther()
 	if payer, ok := q.Payer(event); !ok || payer != ada || !q.Alive(event) {
 		t.Errorf("Payer of a call under way: got %v, %v", payer, ok)
@@ -169,7 +169,7 @@ func TestDirectCallPaysUntilItEnds(t *testing.T) {
 func TestDisconnectedEndsTheLeasesOfADirectCall(t *testing.T) {
 	r := &fakeRunner{}
 	q := New(Config{Payments: r}) // needs no Run
-	event, end := q.Direct(identity.Identity{Kind: identity.Local})
+	event, end := q.Direct(identity.Identity{Kind: identity.Local}, false)
 	end()
 	if _, alive := q.Payer(event); alive || len(r.log) != 0 {
 		t.Errorf("after the end of the request: alive %v, %v", alive, r.log)
@@ -184,7 +184,7 @@ func TestDisconnectedEndsTheLeasesOfADirectCall(t *testing.T) {
 func TestAdmittedWaitsForTheRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Config{})
-		event, end := q.Direct(identity.Identity{Kind: identity.Local})
+		event, end := q.Direct(identity.Identity{Kind: identity.Local}, false)
 		defer end()
 		var admitted bool
 		go func() {
@@ -209,7 +209,7 @@ func TestAdmittedWaitsForTheRunner(t *testing.T) {
 func TestAdmittedEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Config{})
-		event, end := q.Direct(identity.Identity{Kind: identity.Local})
+		event, end := q.Direct(identity.Identity{Kind: identity.Local}, false)
 		defer end()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -348,7 +348,7 @@ func TestMethodsAfterRun(t *testing.T) {
 		drain(reader)
 		cancel()
 		synctest.Wait()
-		if got := drain(reader); !slices.Equal(got, []string{"unexpected_error Server stopped unexpectedly."}) {
+		if got := drain(reader); !slices.Equal(got, []string{"a failed: Space stopped: " + hostStopped, "close_stream"}) {
 			t.Errorf("an open stream received %q", got)
 		}
 		q.Leave(reader)

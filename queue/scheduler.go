@@ -50,6 +50,8 @@ type scheduler struct {
 	joins      uint64            // number of Events that have joined since the start
 	revision   int               // of the manifest
 
+	draining *drainState // no Event starts; nil: they do
+
 	maxSessions int          // bounds each value of owners
 	buffered    atomic.Int64 // bytes of undelivered Messages in all Sessions
 	maxBuffered int64        // bounds buffered
@@ -135,6 +137,28 @@ func (sc *scheduler) onCancel(hash SessionHash, id EventID) {
 	}
 }
 
+// onDismiss is onCancel for all Events of a Session, with a reason.
+func (sc *scheduler) onDismiss(s *Session, reason string) {
+	if sc.sessions[s.Hash] != s {
+		return
+	}
+	failure := &Failure{Title: "Access ended", Text: reason}
+	for _, e := range inOrder(sc.waiting, s.Hash) {
+		sc.withdraw(e)
+		if e.Admitted {
+			sc.do.stop(sc.apps[e.Endpoint.Mount].App, e.ID)
+		}
+		sc.complete(e, failure)
+		sc.do.ended(e, "access ended")
+	}
+	for _, e := range inOrder(sc.running, s.Hash) {
+		if !e.completed {
+			sc.complete(e, failure)
+			sc.do.stop(e.app, e.ID)
+		}
+	}
+}
+
 func (sc *scheduler) onMessage(id EventID, m Message) {
 	e := sc.running[id]
 	if e == nil || e.completed {
@@ -174,6 +198,9 @@ func noAnswerText(reason string) string {
 // was made to the app before them: stock Gradio ends those calls with their server, and they would take the units of a
 // new concurrency limit.
 func (sc *scheduler) onAttach(m Manifest) {
+	if sc.draining != nil && sc.draining.keep && len(sc.attached) == 0 { // the next start
+		sc.draining = nil
+	}
 	waiting := sc.detach(func(mount string) bool { return mount == m.Mount }, "The Space was restarted.")
 	if len(sc.attached) == 0 { // a new process reports all its apps and mounts again
 		clear(sc.apps)
@@ -265,10 +292,21 @@ func (sc *scheduler) onSweep(now time.Time) {
 	}
 }
 
-// onStop reports the host's shutdown to every Session, in Gradio's words (gradio/routes.py, queue_data_helper).
+// onStop reports the host's shutdown to every Session. Each Event ends with a sentence, which the stock clients show. The
+// clients of Gradio 4 to 6 expect an event_id in the words of Gradio's own shutdown (gradio/routes.py, queue_data_helper) and
+// fail with a KeyError (gradio_client/utils.py, stream_sse_v1plus), so those words are for Sessions without an Event only.
 func (sc *scheduler) onStop() {
+	for _, events := range []map[EventID]*Event{sc.running, sc.waiting} {
+		for _, e := range inOrder(events, "") {
+			if !e.completed {
+				sc.complete(e, &Failure{Title: stoppedTitle, Text: sc.stopText()})
+			}
+		}
+	}
 	for _, s := range sc.sessions {
-		s.put(Message{Kind: UnexpectedError, Text: "Server stopped unexpectedly."})
+		if !s.hasPending() {
+			s.put(Message{Kind: UnexpectedError, Text: "Server stopped unexpectedly."})
+		}
 	}
 }
 
@@ -312,7 +350,7 @@ func (sc *scheduler) group(e Endpoint) *group {
 
 func (sc *scheduler) fail(e *Event, reason string) {
 	if !e.completed {
-		sc.complete(e, &Failure{Title: "Space stopped", Text: reason})
+		sc.complete(e, &Failure{Title: stoppedTitle, Text: reason})
 	}
 	sc.do.ended(e, reason)
 }

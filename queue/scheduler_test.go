@@ -360,6 +360,6 @@ func TestStopReachesEverySession(t *testing.T) {
 	b := newFixture(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
 	b.joins(1, "a", "b")
 	b.onStop()
-	b.wantMessages("a", "a is 0 of 1", "unexpected_error Server stopped unexpectedly.")
-	b.wantMessages("b", "b is 0 of 1", "unexpected_error Server stopped unexpectedly.")
+	b.wantMessages("a", "a is 0 of 1", "a failed: Space stopped: "+hostStopped, "close_stream")
+	b.wantMessages("b", "b is 0 of 1", "b failed: Space stopped: "+hostStopped, "close_stream")
 }

@@ -246,6 +246,13 @@ func (s *Session) isGone() bool {
 	return s.gone
 }
 
+// hasPending reports whether the result of an Event is undelivered.
+func (s *Session) hasPending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) > 0
+}
+
 func (s *Session) isPending(event EventID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,10 +20,13 @@ type Names []string
 
 // Gate rejects requests for a host name that is not the Site's. In a DNS rebinding attack the name of a foreign page
 // resolves to this machine, and the page could then read every response.
-func Gate(e *echo.Echo, names Names) {
+func Gate(e *echo.Echo, names Names) { GateBy(e, func() Names { return names }) }
+
+// GateBy is Gate with names that may change while the Site is served.
+func GateBy(e *echo.Echo, names func() Names) {
 	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if name := hostName(c.Request().Host); !names.include(name) {
+			if name := hostName(c.Request().Host); !names().include(name) {
 				return echo.NewHTTPError(http.StatusMisdirectedRequest,
 					fmt.Sprintf("%.100q is not a name of this host. The operator can add it with --host, or under hosts in the configuration.", name))
 			}

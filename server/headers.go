@@ -9,17 +9,18 @@ import (
 
 // AddHeaders adds headers to every response of a Site, errors, passed-through responses and event streams included. A
 // header replaces the app's own, except Content-Security-Policy: a browser enforces all policies, so it is added. Responses
-// of middleware that was added before do not get them. Call it before Run.
+// of middleware that was added before do not get them. Call it before Run. headersNow is called for each request, and returns
+// a value that nothing changes.
 //
 //  1. A stream takes the connection over and sends what is set by then.
 //  2. Other handlers may set or copy headers until the response begins.
-func AddHeaders(e *echo.Echo, headers http.Header) {
-	if len(headers) == 0 {
-		return
-	}
+func AddHeaders(e *echo.Echo, headersNow func() http.Header) {
 	e.Pre(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			response := c.Response()
+			headers, response := headersNow(), c.Response()
+			if len(headers) == 0 {
+				return next(c)
+			}
 			setHeaders(response.Header(), headers)                             // 1
 			response.Before(func() { setHeaders(response.Header(), headers) }) // 2
 			return next(c)

@@ -20,7 +20,8 @@ func TestAddHeaders(t *testing.T) {
 			return next(c)
 		}
 	})
-	AddHeaders(e, http.Header{"Cross-Origin-Opener-Policy": {"same-origin"}, "Content-Security-Policy": {"frame-ancestors 'self'"}})
+	added := http.Header{"Cross-Origin-Opener-Policy": {"same-origin"}, "Content-Security-Policy": {"frame-ancestors 'self'"}}
+	AddHeaders(e, func() http.Header { return added })
 	e.GET("/plain", func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
 	e.GET("/own", func(c echo.Context) error {
 		c.Response().Header().Add("Cross-Origin-Opener-Policy", "unsafe-none") // as a proxy copies the app's

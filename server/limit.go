@@ -30,9 +30,8 @@ type connLimit struct {
 	warn  rate.Sometimes // of the log: an owner may try in a loop
 	slots chan struct{}  // semaphore of the connections that wait for their lookup
 
-	limits map[string]int // by owner; others have maxOwned
-
 	mu      sync.Mutex
+	limits  map[string]int // by owner; others have maxOwned
 	open    int
 	unknown map[*Conn]bool // open, and not looked up
 	owned   map[string]int // open, by owner
@@ -97,7 +96,13 @@ func (l *connLimit) admit(c *Conn) (owner string, ok bool) {
 	return owner, true
 }
 
-// most returns the bound of an owner.
+func (l *connLimit) setLimits(limits map[string]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits = limits
+}
+
+// most returns the bound of an owner. It needs the lock.
 func (l *connLimit) most(owner string) int {
 	if n := l.limits[owner]; n > 0 {
 		return n
@@ -105,7 +110,7 @@ func (l *connLimit) most(owner string) int {
 	return maxOwned
 }
 
-// least returns the lowest bound of all owners: with fewer connections no lookup is necessary.
+// least returns the lowest bound of all owners: with fewer connections no lookup is necessary. It needs the lock.
 func (l *connLimit) least() int {
 	n := maxOwned
 	for _, one := range l.limits {
@@ -169,10 +174,13 @@ func (l *connLimit) remove(c *Conn) {
 
 // refusal is the response on a connection that is refused, before any request is read.
 func (l *connLimit) refusal(owner string) []byte {
+	l.mu.Lock()
+	most := l.most(owner)
+	l.mu.Unlock()
 	l.warn.Do(func() {
-		l.log.Warn("connections of a space refused", zap.String("space", owner), zap.Int("open", l.most(owner)))
+		l.log.Warn("connections of a space refused", zap.String("space", owner), zap.Int("open", most))
 	})
-	text := fmt.Sprintf("The Space %s has %d connections to this host already. Close some of them, or reuse them.", owner, l.most(owner))
+	text := fmt.Sprintf("The Space %s has %d connections to this host already. Close some of them, or reuse them.", owner, most)
 	body, _ := json.Marshal(map[string]string{"detail": text}) // plain strings cannot fail
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nRetry-After: 1\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), body)

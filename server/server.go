@@ -7,7 +7,8 @@
 //
 // # Types and callers
 //
-// internal/host creates one Server with New, mounts every address and calls Run. Mount takes a TCP address,
+// internal/host creates one Server with New, mounts every address and calls Run. A reload of the configuration mounts
+// further addresses, serves them (Serve), and gives others up (HandOver, Unmount). Mount takes a TCP address,
 // MountShared one TCP address with a Site per host name, MountSocket a unix socket for processes of this user and
 // root. The address is taken at once, so a port conflict is reported before any long work. Packages gradioapi,
 // console, deviceapi and hubapi register their routes on a Site.
@@ -58,6 +59,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -79,15 +81,23 @@ type Server struct {
 	bodyGrace time.Duration
 
 	mu       sync.Mutex
-	mounts   []mount
+	mounts   []*mount
+	start    func(*mount) // serves a mount; nil unless Run runs
 	attached map[*Attachment]bool
+	closing  sync.WaitGroup // mounts that Unmount has closed
 }
 
+// mount is one listener with the handler of its requests, which HandOver replaces.
 type mount struct {
 	listener net.Listener
 	returns  *returnListener
 	http     *http.Server
+	handler  atomic.Pointer[echo.Echo]
+	given    atomic.Bool // Unmount has given the address back
 }
+
+// ServeHTTP implements http.Handler.
+func (m *mount) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.Load().ServeHTTP(w, r) }
 
 // New returns a Server without listeners. A nil logger is silent.
 func New(log *zap.Logger) *Server {
@@ -102,8 +112,12 @@ func New(log *zap.Logger) *Server {
 // returns the owner of a connection, given its two ends; "" if the connection has none and is not bounded. Call it before
 // Run.
 func (s *Server) LimitOwners(find func(client, server netip.AddrPort) string, limits map[string]int) {
-	s.limit.owner, s.limit.limits = find, limits
+	s.limit.owner = find
+	s.SetLimits(limits)
 }
+
+// SetLimits replaces the limits of LimitOwners. Connections above a lowered limit stay open.
+func (s *Server) SetLimits(limits map[string]int) { s.limit.setLimits(limits) }
 
 // ListenError reports that an address could not be taken.
 type ListenError struct {
@@ -124,20 +138,60 @@ func (e *ListenError) Error() string {
 
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// Site is one address. Register its routes before Run.
+// Site is one address. Register its routes before it is served.
 type Site struct {
 	*echo.Echo
 	Addr *net.TCPAddr // nil for a socket
+
+	mount *mount // nil at a shared address
 }
 
-// Mount takes a TCP address at once, so that a port in use is known before any long work. Run serves it. flag names
-// the option that set the address. Errors: *ListenError.
-func (s *Server) Mount(addr, flag string) (Site, error) {
+// Mount takes a TCP address at once, so that a port in use is known before any long work. Run serves it; while Run runs,
+// Serve does. flag names the option that set the address. Errors: *ListenError.
+func (s *Server) Mount(addr, flag string) (Site, error) { return s.MountEcho(s.NewSite(), addr, flag) }
+
+// MountEcho is Mount for the routes of an existing Site, which may be served at several addresses.
+func (s *Server) MountEcho(e *echo.Echo, addr, flag string) (Site, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return Site{}, &ListenError{addr, flag, err}
 	}
-	return Site{s.add(l), l.Addr().(*net.TCPAddr)}, nil
+	return Site{e, l.Addr().(*net.TCPAddr), s.add(l, e)}, nil
+}
+
+// Serve begins to serve a Site that was mounted while Run runs. Before Run, and for a Site at a shared address, it does
+// nothing.
+func (s *Server) Serve(site Site) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if site.mount != nil && s.start != nil {
+		s.start(site.mount)
+	}
+}
+
+// With returns the Site of the same address with other routes, for HandOver.
+func (s Site) With(e *echo.Echo) Site {
+	s.Echo = e
+	return s
+}
+
+// HandOver lets the routes of site, from Site.With, answer at its address from the next request on. Open streams of the
+// former routes continue.
+func (s *Server) HandOver(site Site) { site.mount.handler.Store(site.Echo) }
+
+// Unmount gives the address of a Site back and returns at once. Requests have shutdownGrace to finish; streams that have
+// taken their connection over continue. It does nothing at a shared address, or after HandOver to other routes.
+func (s *Server) Unmount(site Site) {
+	m := site.mount
+	if m == nil || m.handler.Load() != site.Echo {
+		return
+	}
+	m.given.Store(true)
+	_ = m.listener.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mounts = slices.DeleteFunc(s.mounts, func(one *mount) bool { return one == m })
+	s.closing.Go(m.shutdown)
 }
 
 // MountSocket takes a unix socket that only this user and root may open. An existing socket file belongs to no
@@ -153,14 +207,15 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 	if err != nil {
 		return Site{}, &ListenError{path, "--state", err}
 	}
-	return Site{Echo: s.add(&localUserListener{l, refuse})}, nil
+	e := s.NewSite()
+	return Site{Echo: e, mount: s.add(&localUserListener{l, refuse}, e)}, nil
 }
 
 // IsListening reports whether the Server accepts connections to 127.0.0.1:port.
 func (s *Server) IsListening(port int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.mounts, func(m mount) bool {
+	return slices.ContainsFunc(s.mounts, func(m *mount) bool {
 		at, ok := m.listener.Addr().(*net.TCPAddr)
 		return ok && at.Port == port && (at.IP.IsUnspecified() || at.IP.Equal(net.IPv4(127, 0, 0, 1)))
 	})
@@ -186,14 +241,15 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 	}
 }
 
-func (s *Server) add(l net.Listener) *echo.Echo {
-	e := s.NewSite()
-	server := s.httpServer(s.limitBodyTime(s.behindProxies(e)))
+func (s *Server) add(l net.Listener, e *echo.Echo) *mount {
+	returned := newReturnListener(l.Addr())
+	m := &mount{listener: returnableListener{l, returned, s.limit, ""}, returns: returned}
+	m.handler.Store(e)
+	m.http = s.httpServer(s.limitBodyTime(s.behindProxies(m)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	returned := newReturnListener(l.Addr())
-	s.mounts = append(s.mounts, mount{returnableListener{l, returned, s.limit, ""}, returned, server})
-	return e
+	s.mounts = append(s.mounts, m)
+	return m
 }
 
 // behindProxies gives all handlers the visitor's request instead of the proxy's.
@@ -214,11 +270,13 @@ func (s *Server) behindProxies(next http.Handler) http.Handler {
 	})
 }
 
-// Shared is one address with a Site for each of several host names.
+// Shared is one address with a Site for each of several host names. Its methods may be called while it is served.
 type Shared struct {
 	server *Server
-	addr   *net.TCPAddr
-	named  map[string]*echo.Echo
+	front  Site
+
+	mu    sync.Mutex
+	named map[string]*echo.Echo
 }
 
 // MountShared takes an address as Mount does. A request for a name without a Site gets the same 404 as a hidden Site:
@@ -228,17 +286,26 @@ func (s *Server) MountShared(addr, flag string) (*Shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := &Shared{s, front.Addr, map[string]*echo.Echo{}}
-	front.Pre(byName(shared.named))
+	shared := &Shared{server: s, front: front, named: map[string]*echo.Echo{}}
+	front.Pre(byName(shared.find))
 	return shared, nil
 }
 
+// Front returns the Site of the address itself, for Serve and Unmount.
+func (s *Shared) Front() Site { return s.front }
+
+func (s *Shared) find(name string) *echo.Echo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.named[name]
+}
+
 // byName lets the Site of the request's host name answer. All other names get 404.
-func byName(named map[string]*echo.Echo) echo.MiddlewareFunc {
+func byName(find func(name string) *echo.Echo) echo.MiddlewareFunc {
 	return func(echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			site, known := named[hostName(c.Request().Host)]
-			if !known {
+			site := find(hostName(c.Request().Host))
+			if site == nil {
 				return echo.ErrNotFound
 			}
 			site.ServeHTTP(c.Response().Writer, c.Request())
@@ -250,15 +317,28 @@ func byName(named map[string]*echo.Echo) echo.MiddlewareFunc {
 // NewShared returns a Site without an address, for Attach, at which some Sites of a shared address answer by their names.
 func (s *Server) NewShared(named map[string]*echo.Echo) *echo.Echo {
 	e := s.NewSite()
-	e.Pre(byName(named))
+	e.Pre(byName(func(name string) *echo.Echo { return named[name] }))
 	return e
 }
 
-// Site returns the Site of a host name. Call it before Run.
-func (s *Shared) Site(name string) Site {
-	e := s.server.NewSite()
+// Site lets the routes e answer at a host name, in place of others.
+func (s *Shared) Site(name string, e *echo.Echo) Site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.named[name] = e
-	return Site{e, s.addr}
+	return s.At(e)
+}
+
+// At returns what Site will return for routes that have no name yet.
+func (s *Shared) At(e *echo.Echo) Site { return Site{Echo: e, Addr: s.front.Addr} }
+
+// Remove ends that, unless other routes answer at the name by now.
+func (s *Shared) Remove(name string, e *echo.Echo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.named[name] == e {
+		delete(s.named, name)
+	}
 }
 
 // shutdownGrace is the time for streams to end by themselves. The queues notify their handlers before.
@@ -266,22 +346,34 @@ const shutdownGrace = time.Second
 
 // Run serves until ctx ends. It then lets requests finish for shutdownGrace and cuts off the rest.
 func (s *Server) Run(ctx context.Context) error {
-	failed := make(chan error, 2*len(s.mounts))
+	failed := make(chan error, 1)
 	var serving sync.WaitGroup
-	for _, m := range s.mounts {
+	start := func(m *mount) {
 		for _, l := range []net.Listener{m.listener, m.returns} {
 			serving.Go(func() {
-				if err := m.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-					failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+				if err := m.http.Serve(l); !errors.Is(err, http.ErrServerClosed) && !m.given.Load() {
+					select {
+					case failed <- fmt.Errorf("serve %s: %w", l.Addr(), err):
+					default: // the first failure ends Run
+					}
 				}
 			})
 		}
 	}
+	s.mu.Lock()
+	for _, m := range s.mounts {
+		start(m)
+	}
+	s.start = start
+	s.mu.Unlock()
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	s.mu.Lock()
+	s.start = nil
+	s.mu.Unlock()
 	s.shutdown()
 	serving.Wait()
 	return err
@@ -297,7 +389,7 @@ func (s *Server) shutdown() {
 			s.Detach(a)
 		})
 	}
-	for _, m := range s.mounts {
+	for _, m := range s.mounted() {
 		ending.Go(func() {
 			if m.http.Shutdown(ctx) != nil {
 				s.abort()
@@ -306,7 +398,23 @@ func (s *Server) shutdown() {
 		})
 	}
 	ending.Wait()
+	s.closing.Wait()
 	s.abort()
+}
+
+// shutdown ends one mount of a server that continues.
+func (m *mount) shutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	if m.http.Shutdown(ctx) != nil {
+		_ = m.http.Close() // the listener is closed already; this closes the connections
+	}
+}
+
+func (s *Server) mounted() []*mount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.mounts)
 }
 
 func (s *Server) attachments() map[*Attachment]bool {
@@ -317,7 +425,7 @@ func (s *Server) attachments() map[*Attachment]bool {
 
 // Close releases the addresses if Run was never called. It may be called twice.
 func (s *Server) Close() {
-	for _, m := range s.mounts {
+	for _, m := range s.mounted() {
 		_ = m.listener.Close()
 	}
 	for a := range s.attachments() {

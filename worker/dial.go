@@ -65,8 +65,11 @@ func (s *Supervisor) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := p.dialer.dial(ctx, port)
 	if foreign := (*proctree.ForeignPortError)(nil); errors.As(err, &foreign) {
 		h.foreignPort.Do(func() {
-			s.config.Logger.Warn("port of another program", zap.Int("port", port))
-			s.config.Note("warning: " + foreign.Error() + ". Restart the Space, and check its code if the warning returns.")
+			s.mu.Lock()
+			config := s.config // Configure may replace it
+			s.mu.Unlock()
+			config.Logger.Warn("port of another program", zap.Int("port", port))
+			config.Note("warning: " + foreign.Error() + ". Restart the Space, and check its code if the warning returns.")
 		})
 	}
 	return conn, err

@@ -34,11 +34,13 @@
 //	  |                              |
 //	  |-------------- start -------->|   a Job: events with their requests and bodies
 //	  |<------------- fact ----------|   an observation, if the start is observed (internal/check)
-//	  |<------------- plan ----------|   how the app's endpoints can be called, if the host has requested it
+//	  |<------------ calls ----------|   how the app's endpoints can be called, if the host has requested it
 //	  |                              |
 //	  |<----------- admitted --------|   an event that only the Space could admit (validator, cache)
 //	  |<------------ message* -------|   a message of Gradio, byte for byte
 //	  |<------------- done ----------|   once per event: the error, the average duration
+//	  |<---------- failure ----------|   a known failure: rule, place, values (failures.go)
+//	  |-------------- stack -------->|   the start takes too long: report a failure with the main thread's place
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
 //
@@ -76,6 +78,8 @@
 //   - The exit of the runner is detected by wait, never by the end of a pipe: a forked worker can keep a pipe open.
 //   - After the exit, Process kills the whole tree. Then the Queue fails the events of this start with the reason.
 //   - The port of a report belongs to another program: Dial refuses, and the operator reads the cause once per start.
+//   - A known failure of the app is shown in one sentence after its traceback (failures.go).
+//   - A start that fails and prints what the failed start before has printed: its output is not shown (repeat.go).
 //   - Output above 1 MB per second: lines are left out and counted. The tail of the report has the last lines.
 //   - No hello within a minute: the start is killed. The interpreter did not load the runner from PYTHONPATH.
 //   - A breach: the start is killed, and the reason is the breach.

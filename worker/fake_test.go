@@ -29,6 +29,7 @@ func beFake(mode string) {
 		"good": fakeGood, "sends": fakeSends, "silent": stay, "exits": fakeExits, "mid-frame": fakeMidFrame,
 		"ignores-term": fakeIgnoresTERM, "closes": fakeCloses, "prints": fakePrints, "holder": fakeHolder, "daemon": fakeDaemon,
 		"serves": fakeServes, "stay": stay, "allocates": fakeAllocates,
+		"good-once": fakeGoodOnce,
 	}
 	fakes[mode]()
 	os.Exit(0)
@@ -142,6 +143,15 @@ func fakeExits() {
 	var code int
 	_, _ = fmt.Sscan(os.Getenv(fakeText), &code)
 	os.Exit(code)
+}
+
+// fakeGoodOnce is good if the file of its parameters does not exist yet, and exits like fakeExits otherwise.
+func fakeGoodOnce() {
+	if file, err := os.OpenFile(os.Getenv(fakeText), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		file.Close()
+		fakeGood()
+	}
+	fakeExits()
 }
 
 func fakeMidFrame() {

@@ -51,7 +51,7 @@ func TestLimits(t *testing.T) {
 func (w *world) testFlood(t *testing.T, named map[string]queue.Endpoint) {
 	port, key, _ := w.Upstream()
 	for i := range 4 {
-		call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"})
+		call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"}, false)
 		body := fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":"s%d"}`, named["hold"].ID, i)
 		status, text := askPort(t, port, "POST", "/gradio_api/queue/join", key, []byte(body), "X-Spacehost-Call: "+string(call))
 		if status != 200 {

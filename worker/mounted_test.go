@@ -58,7 +58,7 @@ func testMountedApp(t *testing.T, line string) {
 }
 
 func (w *world) testMountedCall(t *testing.T, port int, key, path string) {
-	call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"})
+	call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"}, false)
 	defer end()
 	status, text := askPort(t, port, "POST", path, key, []byte(`{"data":["hi"],"fn_index":0,"session_hash":"s"}`), "X-Spacehost-Call: "+string(call))
 	var answer struct {

@@ -13,10 +13,9 @@ import (
 // Observe makes the starts of a Space observed, for `spacehost check`. Its functions are called in order, from one
 // goroutine per start, and must not block.
 type Observe struct {
-	// Calls makes the runner send a Plan of calls.
-	Calls bool
-	Fact  func(Observation)
-	Plan  func(Plan)
+	Fact func(Observation)
+	// Calls receives how the app can be called; nil: the runner makes no CallList.
+	Calls func(CallList)
 }
 
 // Observation is a claim of the runner, or of the Space's code in its place: a rule of package check, a place in the Space
@@ -29,8 +28,8 @@ type Observation struct {
 	Severity string            `json:"severity"` // "": the rule's
 }
 
-// Plan is how the endpoints of an app can be called, and what its duration functions return.
-type Plan struct {
+// CallList is how the endpoints of an app can be called, and what its duration functions return.
+type CallList struct {
 	Path      string        `json:"path"` // of Gradio's API below the Space's address, such as /gradio_api
 	Endpoints []PlannedCall `json:"endpoints"`
 	Durations []Duration    `json:"durations"`
@@ -66,7 +65,7 @@ type Skipped struct {
 // Bounds of the observations of one start.
 const (
 	maxObservations = 1000
-	maxPlan         = 1 << 20 // bytes
+	maxCallList     = 1 << 20 // bytes
 	maxValueNames   = 20
 )
 
@@ -84,16 +83,16 @@ func (s *session) fact(r report) error {
 	return nil
 }
 
-func (s *session) plan(payload []byte) error {
+func (s *session) calls(payload []byte) error {
 	observe := s.supervisor.config.Observe
-	if observe == nil || !observe.Calls || len(payload) > maxPlan {
-		return &FrameError{"unexpected or too large plan"}
+	if observe == nil || observe.Calls == nil || len(payload) > maxCallList {
+		return &FrameError{"unexpected or too large list of calls"}
 	}
-	var plan Plan
-	if err := json.Unmarshal(payload, &plan); err != nil {
-		return &FrameError{"plan: " + err.Error()}
+	var list CallList
+	if err := json.Unmarshal(payload, &list); err != nil {
+		return &FrameError{"calls: " + err.Error()}
 	}
-	observe.Plan(plan.printable())
+	observe.Calls(list.printable())
 	return nil
 }
 
@@ -117,7 +116,7 @@ func printableValues(all map[string]string) map[string]string {
 
 var apiPath = lazyregexp.New(`^(/[A-Za-z0-9._~-]+)*$`)
 
-func (p Plan) printable() Plan {
+func (p CallList) printable() CallList {
 	if !apiPath.MatchString(p.Path) { // it continues an address
 		p.Path = ""
 	}

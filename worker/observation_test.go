@@ -18,16 +18,16 @@ func TestObservations(t *testing.T) {
 		if err := s.claim(t, fact(nil)); !errors.As(err, &breach) {
 			t.Errorf("fact: error %v, want a breach", err)
 		}
-		if err := s.report(report{Op: "plan"}, []byte("{}")); !errors.As(err, &breach) {
-			t.Errorf("plan: error %v, want a breach", err)
+		if err := s.report(report{Op: "calls"}, []byte("{}")); !errors.As(err, &breach) {
+			t.Errorf("calls: error %v, want a breach", err)
 		}
 	})
 	var facts []Observation
-	var plans []Plan
+	var lists []CallList
 	observed := func(t *testing.T) *session {
 		s := newSession(t)
-		facts, plans = nil, nil
-		s.supervisor.config.Observe = &Observe{Calls: true, Fact: func(o Observation) { facts = append(facts, o) }, Plan: func(p Plan) { plans = append(plans, p) }}
+		facts, lists = nil, nil
+		s.supervisor.config.Observe = &Observe{Fact: func(o Observation) { facts = append(facts, o) }, Calls: func(p CallList) { lists = append(lists, p) }}
 		return s
 	}
 	t.Run("bounded", func(t *testing.T) {
@@ -67,21 +67,21 @@ func TestObservations(t *testing.T) {
 			t.Errorf("%d values, want %d", len(facts[4].Values), maxValueNames)
 		}
 	})
-	t.Run("plan", func(t *testing.T) {
+	t.Run("calls", func(t *testing.T) {
 		s := observed(t)
-		for _, payload := range []string{"{", strings.Repeat(" ", maxPlan+1)} {
+		for _, payload := range []string{"{", strings.Repeat(" ", maxCallList+1)} {
 			var breach *FrameError
-			if err := s.report(report{Op: "plan"}, []byte(payload)); !errors.As(err, &breach) {
+			if err := s.report(report{Op: "calls"}, []byte(payload)); !errors.As(err, &breach) {
 				t.Errorf("%.10q: error %v, want a breach", payload, err)
 			}
 		}
 		for path, want := range map[string]string{"/gradio_api": "/gradio_api", "/sub/gradio_api": "/sub/gradio_api", "": "", "@example.com/": "", "//example.com": "", "/a?b": "", "/a\n": ""} {
-			plans = nil
+			lists = nil
 			payload := `{"path":` + string(newFrame(path, nil).Header) + `,"endpoints":[{"id":1,"name":"x\u001b","data":["a"]}],"durations":[{"function":"f","longest":3,"inputs":{"n":"1"}}]}`
-			if err := s.report(report{Op: "plan"}, []byte(payload)); err != nil {
+			if err := s.report(report{Op: "calls"}, []byte(payload)); err != nil {
 				t.Fatalf("%q: %v", path, err)
 			}
-			p := plans[0]
+			p := lists[0]
 			if p.Path != want || p.Endpoints[0].Name != "x" || p.Durations[0].Longest != 3 || !reflect.DeepEqual(p.Durations[0].Inputs, map[string]string{"n": "1"}) {
 				t.Errorf("%q: %+v, want path %q", path, p, want)
 			}

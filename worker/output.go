@@ -34,7 +34,8 @@ type output struct {
 
 	mu     sync.Mutex
 	limit  *rate.Limiter
-	left   int // lines left out since the last report
+	left   int  // lines left out since the last report
+	ever   bool // lines were left out
 	resume *time.Timer
 }
 
@@ -53,9 +54,17 @@ func (o *output) print(stream, line string) {
 		o.show(stream, line)
 		return
 	}
+	o.ever = true
 	if o.left++; o.left == 1 {
 		o.resume = time.AfterFunc(outputPause, o.flush)
 	}
+}
+
+// dropped reports whether lines were ever left out.
+func (o *output) dropped() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ever
 }
 
 // flush reports the lines left out. Later lines are shown again, as far as the limit allows.

@@ -79,6 +79,8 @@ type ProcessConfig struct {
 	Observe      *observeOrder
 	Output       func(stream, line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
 	OutputRate   int64                     // bytes per second; 0: the default
+	comparison   *comparison               // holds back what the start before has printed, too; nil: nothing
+	failures     *failures                 // joins marks in the output with reports; nil: lines with a mark are shown
 	HelloTimeout time.Duration             // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
@@ -262,8 +264,8 @@ func (p *Process) begin() error {
 		closeAll(readers)
 		return err
 	}
-	for i, r := range readers {
-		p.tail.wg.Go(func() { p.copyLines([]string{Stdout, Stderr}[i], r) })
+	for stream, r := range readers { // streamOut, streamErr
+		p.tail.wg.Go(func() { p.copyLines(stream, r) })
 	}
 	p.tail.files = readers
 	return nil
@@ -273,49 +275,6 @@ func closeAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
-}
-
-// tail keeps the last lines that a Space printed, for the report about its exit.
-type tail struct {
-	wg    sync.WaitGroup
-	files []*os.File
-	mu    sync.Mutex
-	lines []string
-}
-
-const (
-	tailLines = 40
-	lineLimit = 64 << 10 // a longer line is split
-)
-
-func (t *tail) add(line string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lines = append(t.lines, line); len(t.lines) > tailLines {
-		t.lines = t.lines[1:]
-	}
-}
-
-func (p *Process) copyLines(stream string, r io.Reader) {
-	reader := bufio.NewReaderSize(r, lineLimit)
-	for {
-		line, err := reader.ReadSlice('\n')
-		if len(line) > 0 {
-			text := strings.TrimRight(string(line), "\r\n")
-			p.tail.add(text)
-			p.output.print(stream, text)
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return
-		}
-	}
-}
-
-// Tail returns the last lines that the Space printed.
-func (p *Process) Tail() []string {
-	p.tail.mu.Lock()
-	defer p.tail.mu.Unlock()
-	return append([]string{}, p.tail.lines...)
 }
 
 // Done is closed once the runner is reaped and its tree has ended.
@@ -394,6 +353,7 @@ func (p *Process) drainOutput() {
 	}
 	p.tail.wg.Wait()
 	p.output.flush()
+	p.config.failures.flush()
 	closeAll(p.tail.files)
 }
 

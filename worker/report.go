@@ -14,7 +14,7 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message done fact plan
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message failure done fact calls
 
 	size   int // bytes of the header
 	memory int // estimate of the memory that the parsed header takes
@@ -28,7 +28,7 @@ type report struct {
 
 	Paths []string `json:"paths"` // static
 
-	Fact *Observation `json:"fact"` // fact; plan has a payload only
+	Fact *Observation `json:"fact"` // fact; calls has a payload only
 
 	Event    queue.EventID     `json:"event"` // admitted, message, done
 	Session  queue.SessionHash `json:"session"`
@@ -38,6 +38,13 @@ type report struct {
 
 	Msg     queue.Kind `json:"msg"` // message
 	Success *bool      `json:"success"`
+
+	Number int               `json:"number"` // failure, from 1
+	Rule   string            `json:"rule"`
+	File   string            `json:"file"`
+	Line   int               `json:"line"`
+	Values map[string]string `json:"values"`
+	Events []queue.EventID   `json:"events"`
 
 	Error   string   `json:"error"` // done
 	Average *float64 `json:"average"`
@@ -277,6 +284,11 @@ type eventOrder struct {
 	Query    string        `json:"query"`
 	Scheme   string        `json:"scheme"`
 	Client   string        `json:"client"`
+}
+
+// stackOrder requests a failure report about where the main thread of the app is.
+type stackOrder struct {
+	Op string `json:"op"` // stack
 }
 
 type cancelOrder struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,8 @@ type session struct {
 	events map[queue.EventID]phase
 
 	foreignPort sync.Once // the note about a port of another program
+	failures    *failures // joins reports with the output
+	comparison  *comparison
 
 	// Used only by report.
 	attached int
@@ -87,12 +90,15 @@ func (s *session) report(r report, payload []byte) error {
 		return s.admitted(r)
 	case "message":
 		return s.message(r, payload)
+	case "failure":
+		s.failure(r)
+		return nil
 	case "done":
 		return s.done(r)
 	case "fact":
 		return s.fact(r)
-	case "plan":
-		return s.plan(payload)
+	case "calls":
+		return s.calls(payload)
 	}
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }
@@ -277,6 +283,19 @@ func (s *session) message(r report, payload []byte) error {
 	m.Success = r.Success != nil && *r.Success
 	s.supervisor.queue.Message(r.Event, m)
 	return nil
+}
+
+// failure handles a known failure. Its Events still run: Gradio prints an exception before it completes the event.
+func (s *session) failure(r report) {
+	f, ok := r.failureOf()
+	if !ok {
+		return
+	}
+	f.Events = slices.DeleteFunc(f.Events, func(event queue.EventID) bool { return s.phase(event) != running })
+	if failed := s.supervisor.config.Failed; failed != nil {
+		failed(f)
+	}
+	s.failures.report(r.Number, f)
 }
 
 func (s *session) done(r report) error {

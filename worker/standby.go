@@ -2,9 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,6 +92,7 @@ func (s *Supervisor) discardStandby() {
 	p := s.standby.process
 	s.standby = nil
 	p.End(context.Background(), 0)
+	p.config.comparison.release() // into held, which is not shown
 	s.config.Ended(p.Instance)
 }
 
@@ -113,35 +111,6 @@ func (s *Supervisor) drainLaunched() {
 	case <-s.launched:
 	default:
 	}
-}
-
-// wasRunning reports whether the start that has just ended was RUNNING.
-func (s *Supervisor) wasRunning() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reached
-}
-
-// Waiting describes a failed start of a Space whose author is about to correct it. The output is on the screen already.
-func (e *StartError) Waiting() string {
-	return strings.Join(strings.Fields(fmt.Sprintf("%s: %s %s The Space starts again when its files change.", e.Stage, e.Reason, e.Next)), " ")
-}
-
-// awaitChange waits for Restart after a start that has failed with err. The standby is made meanwhile, so the correction
-// takes effect at once.
-func (s *Supervisor) awaitChange(ctx context.Context, err error) error {
-	s.config.Logger.Warn("space waits for a change", zap.Error(err))
-	if start := (*StartError)(nil); errors.As(err, &start) {
-		s.config.Note(start.Waiting())
-	}
-	s.prepareStandby()
-	select {
-	case <-s.again:
-	case <-s.replace:
-		return ErrReplaced
-	case <-ctx.Done():
-	}
-	return nil
 }
 
 // heldLines bounds the output of imports that is kept for the screen.

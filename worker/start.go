@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"time"
@@ -53,13 +54,19 @@ func (s *Supervisor) open(isStandby bool) (*Process, *standby, error) {
 			return nil, nil, err
 		}
 	}
-	waiting := &standby{session: &session{supervisor: s, instance: instance, began: began}, key: key, slot: info.Slot}
+	comparison := s.repeats.begin()
+	failures := newFailures(func(f Failure) {
+		comparison.add(streamFailures, fmt.Sprint(f), func() { s.showFailure(f) })
+	})
+	waiting := &standby{
+		session: &session{supervisor: s, instance: instance, began: began, failures: failures, comparison: comparison}, key: key, slot: info.Slot,
+	}
 	config := ProcessConfig{
 		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
 		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
 		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage, Standby: isStandby,
 		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement, Observe: s.observeOrder(),
+		Confinement: confinement, Observe: s.observeOrder(), failures: failures, comparison: comparison,
 	}
 	var p *Process
 	if isStandby {
@@ -101,5 +108,12 @@ func (s *Supervisor) launch(w *standby, config ProcessConfig) (*Process, error) 
 
 // makeCurrent is called with the lock held.
 func (s *Supervisor) makeCurrent(w *standby) {
-	s.stage, s.reason, s.current, s.session, s.key, s.slot, s.reached = space.AppStarting, "", w.process, w.session, w.key, w.slot, false
+	s.stage, s.reason, s.current, s.session, s.key, s.slot = space.AppStarting, "", w.process, w.session, w.key, w.slot
+}
+
+func (s *Supervisor) observeOrder() *observeOrder {
+	if s.config.Observe == nil {
+		return nil
+	}
+	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -38,13 +39,13 @@ type Supervisor struct {
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
 	slot    int           // of the current start
-	reached bool          // the current start, or the one that ended last, has been RUNNING
 
-	again    chan struct{} // the operator requested a restart
-	replace  chan struct{} // Replace was called
-	standby  *standby      // used by Run's goroutine only; nil: none
+	repeats repeats      // used by Run
+	again   chan Restart // the operator requested a restart, or the code has changed
+	refused sync.WaitGroup
+
+	standby  *standby      // used by Run; nil: none
 	launched chan struct{} // a start has become RUNNING
-	refused  sync.WaitGroup
 }
 
 // SupervisorConfig is the configuration that all starts of the Space share.
@@ -72,6 +73,13 @@ type SupervisorConfig struct {
 	// Attached is called once per start, when its app is about to receive visitors. Its error, a *RefusedError, ends the start.
 	// nil: no call.
 	Attached func(instance string, m queue.Manifest) error
+	// Failed is called when the runner has recognized a failure: before the message that completes its Events. ShowFailure is
+	// called at the end of the output about it. nil: no call.
+	Failed, ShowFailure func(f Failure)
+	// AwaitChange means that a start that fails is not retried before Restart: its author is about to change the code.
+	AwaitChange bool
+	// Standby means that a second process executes the first imports of the app in advance, for the next start.
+	Standby bool
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -83,9 +91,13 @@ type SupervisorConfig struct {
 	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
 	Limits   proctree.Limits
 	MayStart func() error
-	// Watched means that the author edits the Space while it runs. A start that ends before RUNNING is not retried: Run waits
-	// for Restart. Standby means that a second process executes the first imports of the app in advance.
-	Watched, Standby bool
+	// Drain returns the time for running calls to end before the host ends a start; nil: none. Hurry ends a drain early.
+	Drain func() time.Duration
+	Hurry <-chan struct{}
+	// Ending is called before the host ends a start, with the reason for the ledger. InUse reports whether a start still has
+	// GPU leases. Both may be nil.
+	Ending func(instance, reason string)
+	InUse  func(instance string) bool
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
@@ -120,21 +132,6 @@ type StartInfo struct {
 	Slot int
 }
 
-// StartError reports that a Space failed before it was first RUNNING. Its author has to fix it.
-type StartError struct {
-	Stage  space.Stage
-	Reason string
-	Next   string   // the next step, if Reason does not contain it
-	Tail   []string // the last lines that it printed
-}
-
-func (e *StartError) Error() string { return e.Reason }
-
-// RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
-type RefusedError struct{ Reason, Next string }
-
-func (e *RefusedError) Error() string { return e.Reason }
-
 var _ queue.Runner = (*Supervisor)(nil)
 
 // NewSupervisor returns a Supervisor. Call SetQueue first; Run starts the Space. The stage is BUILDING until
@@ -143,7 +140,7 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan struct{}, 1), replace: make(chan struct{}, 1), launched: make(chan struct{}, 1)}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan Restart, 1), launched: make(chan struct{}, 1)}
 }
 
 // SetQueue connects the Queue, which starts Jobs here and receives their results.
@@ -157,47 +154,18 @@ func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
 	s.stage = space.AppStarting
 }
 
+// Configure replaces the configuration, for the starts of the next Run. Call it while Run is not running.
+func (s *Supervisor) Configure(config SupervisorConfig) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	s.config = config
+}
+
 // NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
 func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
-
-// Restart requests an immediate restart and returns at once. While Run is not running, Restarts delivers the request
-// to its caller.
-func (s *Supervisor) Restart() {
-	select {
-	case s.again <- struct{}{}:
-	default: // a request is already pending
-	}
-}
-
-// Replace ends the current start, and with it Run, which then returns ErrReplaced. It returns at once.
-func (s *Supervisor) Replace() {
-	select {
-	case s.replace <- struct{}{}:
-	default: // a request is already pending
-	}
-}
-
-// AwaitRestart waits for a Restart or Replace, while Run is not running. Its error is that of ctx.
-func (s *Supervisor) AwaitRestart(ctx context.Context) error {
-	select {
-	case <-s.again:
-	case <-s.replace:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// ForgetReplace drops a Replace that Run has not handled. Its caller is about to do what Replace requests.
-func (s *Supervisor) ForgetReplace() {
-	select {
-	case <-s.replace:
-	default:
-	}
-}
-
-// Restarts delivers each Restart that no process has handled.
-func (s *Supervisor) Restarts() <-chan struct{} { return s.again }
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -240,10 +208,17 @@ const (
 	longRun      = time.Minute
 )
 
-// Run keeps the Space running until ctx ends, then ends it. If the Space exits before it was ever RUNNING, Run
+// StopCause is the cause of a context with which Run ends the Space, for another reason than the end of the host.
+type StopCause struct {
+	Reason string // for visitors
+	Ledger string // for the ledger
+	Again  bool   // the Space starts again, with other settings
+}
+
+func (c *StopCause) Error() string { return c.Reason }
+
+// Run keeps the Space running until ctx ends, then ends it. The cause of ctx may be a *StopCause. If the Space exits before it was ever RUNNING, Run
 // returns a *StartError. Later exits lead to a restart after a growing pause.
-//
-// With Watched, a start that fails later waits for Restart. After Replace, Run returns ErrReplaced.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
 	defer s.discardStandby()
@@ -252,9 +227,6 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		err := s.once(ctx)
 		if ctx.Err() != nil {
 			break
-		}
-		if errors.Is(err, ErrReplaced) {
-			return err
 		}
 		if errors.Is(err, errRestart) {
 			pause = firstBackoff
@@ -265,23 +237,25 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		default:
 			return err
 		}
-		if s.config.Watched && !s.wasRunning() {
-			if err := s.awaitChange(ctx, err); err != nil {
-				return err
-			}
-			pause = firstBackoff
-			continue
-		}
 		s.config.Logger.Warn("space exited", zap.Error(err), zap.Duration("took", time.Since(began)))
-		if start := (*StartError)(nil); errors.As(err, &start) {
-			s.config.Note(fmt.Sprintf("%s: %s It is started again. %s", start.Stage, start.Reason, start.Next))
-		}
 		if time.Since(began) > longRun {
 			pause = firstBackoff
 		}
+		retry, next := time.After(pause), "It is started again."
+		start := (*StartError)(nil)
+		if errors.As(err, &start) && start.Times > 0 { // it has not run
+			if next = fmt.Sprintf("The next try is in %s.", pause); s.config.AwaitChange {
+				retry, next = nil, "It starts again when its code changes."
+				s.prepareStandby()
+			}
+		}
+		if start != nil {
+			s.config.Note(start.note(next))
+		}
 		select {
-		case <-time.After(pause):
+		case <-retry:
 		case <-s.again:
+			s.ShowAgain()
 		case <-ctx.Done():
 		}
 	}
@@ -290,9 +264,6 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // errRestart ends a start at the operator's request.
 var errRestart = errors.New("restarted by the operator")
-
-// ErrReplaced is the result of Run after Replace: the caller prepares another interpreter and calls Run again.
-var ErrReplaced = errors.New("replaced by the operator")
 
 // endGrace is the time between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
@@ -324,35 +295,24 @@ func (s *Supervisor) once(ctx context.Context) error {
 			}
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), s.explainExit(p))
 		case <-ctx.Done():
-			p.End(context.Background(), endGrace)
-			return s.ended(p, space.Stopped, "The host stopped the Space.", "")
-		case <-s.replace:
-			p.End(context.Background(), endGrace)
-			_ = s.ended(p, space.AppStarting, "The Space starts with its new environment.", "")
-			return ErrReplaced
-		case <-s.again:
-			if !s.config.Watched { // the change that caused it is on the screen
+			return s.endFor(p, stopCauseOf(ctx), hasFailed(ctx))
+		case r := <-s.again:
+			if !s.config.AwaitChange { // the change that caused it is on the screen
 				s.config.Note("Restarting it at the operator's request.")
 			}
-			p.End(context.Background(), endGrace)
-			_ = s.ended(p, space.AppStarting, "The operator restarted the Space.", "")
+			cause := &StopCause{Reason: "The operator restarted the Space.", Ledger: "restarted by " + cmp.Or(r.By, "the operator"), Again: true}
+			_ = s.endFor(p, cause, r.Now)
 			return errRestart
 		case <-timeout.C:
 			if s.Status().Stage == space.Running {
 				continue
 			}
+			s.awaitStack(p)
 			p.End(context.Background(), endGrace)
 			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
 				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
 		}
 	}
-}
-
-func (s *Supervisor) observeOrder() *observeOrder {
-	if s.config.Observe == nil {
-		return nil
-	}
-	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls}
 }
 
 // failed records that there is no process.
@@ -363,10 +323,17 @@ func (s *Supervisor) failed(err error) error {
 
 // ended cleans up after an exited process.
 func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
+	times := 0
+	if s.hasRun() || stage != space.RuntimeFailed {
+		p.config.comparison.release()
+		s.repeats.forget()
+	} else {
+		times = s.repeats.failed(p.config.comparison, reason)
+	}
 	s.down(stage, reason)
 	s.queue.Lost(reason)
 	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail()}
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped(), Times: times}
 }
 
 // nextStep returns the advice to the author for a Process that ended by itself.
@@ -397,7 +364,10 @@ func (s *Supervisor) running(m queue.Manifest) {
 	if s.stage != space.Running && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
 	}
-	s.stage, s.reason, s.port, s.reached = space.Running, "", m.Port, true
+	if s.session != nil {
+		s.session.comparison.release()
+	}
+	s.stage, s.reason, s.port = space.Running, "", m.Port
 	select {
 	case <-s.ready:
 	default:
@@ -408,6 +378,9 @@ func (s *Supervisor) running(m queue.Manifest) {
 	default:
 	}
 }
+
+// hasRun reports whether the current start was RUNNING.
+func (s *Supervisor) hasRun() bool { return s.Status().Stage == space.Running }
 
 // closed records that the app has shut down its server while its process runs.
 func (s *Supervisor) closed() {

@@ -355,7 +355,7 @@ func TestAdmittedEventsArePaidByTheCaller(t *testing.T) {
 	w := newWorld(t, "good", "")
 	w.ready(t)
 	visitor := identity.Identity{Kind: identity.User, Name: "ada"}
-	call, end := w.queue.Direct(visitor)
+	call, end := w.queue.Direct(visitor, false)
 	defer end()
 	admitted := queue.EventID(strings.Repeat("a", 32))
 	for _, row := range []struct{ body, payer string }{{"admit " + string(call), visitor.Key()}, {"admit unknown", owner.Key()}} {
@@ -428,7 +428,7 @@ func TestACallThatIsTooLarge(t *testing.T) {
 
 // TestStandby restarts a Space with a standby: the standby becomes the next start, and another one takes its place.
 func TestStandby(t *testing.T) {
-	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.Standby, c.Watched = true, true })
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.Standby, c.AwaitChange = true, true })
 	w.ready(t)
 	started := func(n int) string {
 		t.Helper()
@@ -452,7 +452,7 @@ func TestStandby(t *testing.T) {
 	if got := w.Instance(); got == second || w.Status().Stage != space.Running {
 		t.Fatalf("beside its standby the Space is %v at start %s", w.Status(), got)
 	}
-	w.Restart()
+	w.Restart(Restart{Now: true})
 	eventually(t, "the standby runs", func() bool { return w.Instance() == second && w.Status().Stage == space.Running })
 	w.join(t, "s", "echo")
 	messages := w.receive(t, "s", queue.Completed)
@@ -464,11 +464,11 @@ func TestStandby(t *testing.T) {
 
 // TestStaleStandby restarts a Space whose app begins with other imports now: a new process takes the place of the standby.
 func TestStaleStandby(t *testing.T) {
-	w := newWorld(t, "good", "stale", func(c *SupervisorConfig) { c.Standby, c.Watched = true, true })
+	w := newWorld(t, "good", "stale", func(c *SupervisorConfig) { c.Standby, c.AwaitChange = true, true })
 	w.ready(t)
 	first := w.Instance()
 	eventually(t, "there is a standby", func() (ok bool) { w.note(func() { ok = len(w.starts) == 2 }); return ok })
-	w.Restart()
+	w.Restart(Restart{Now: true})
 	eventually(t, "the next start runs", func() bool { return w.Instance() != first && w.Status().Stage == space.Running })
 	w.note(func() {
 		if w.starts[1].Instance == w.Instance() {
@@ -477,17 +477,5 @@ func TestStaleStandby(t *testing.T) {
 	})
 	if got := w.printed(); strings.Contains(got, "note: ") {
 		t.Errorf("the operator reads:\n%s", got)
-	}
-}
-
-// TestReplace lets Run end for another interpreter, and run with it.
-func TestReplace(t *testing.T) {
-	w := prepareWorld(t)
-	w.Prepare(self(t), "/nowhere", fakeEnv("good", ""))
-	w.run(t)
-	w.ready(t)
-	w.Replace()
-	if err := <-w.ended; !errors.Is(err, ErrReplaced) || w.Status().PID != 0 {
-		t.Fatalf("got %v and %v", err, w.Status())
 	}
 }

@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,9 +92,14 @@ type composeFile struct {
 	}
 }
 
-// check checks the files that a compose file names, its pinned images and its volumes.
+// check checks a compose file against the schema of the Compose Specification, and the files that it names, its pinned images and
+// its volumes. The program of compose-go, which Docker Compose is made of, checks the schema.
 func (c composeFile) check(t *testing.T, name string) {
 	t.Helper()
+	schema := exec.Command("go", "tool", "-modfile=../../internal/packaging/tools.mod", "github.com/compose-spec/compose-go/v2/cmd", "--no-interpolation", filepath.Join(dockerDir, name))
+	if out, err := schema.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v: %s", name, err, out)
+	}
 	for service, s := range c.Services {
 		if s.Build.Context != "" {
 			if _, err := os.Stat(filepath.Join(dockerDir, s.Build.Context, s.Build.Dockerfile)); err != nil {
@@ -232,213 +234,5 @@ func TestComposeForAuthors(t *testing.T) {
 	free, err2 := tiers.Get("free")
 	if err1 != nil || err2 != nil || visitor.Quota != free.Quota || visitor.Runs != 0 {
 		t.Errorf("the author's browser has tier %+v (%v), want the seconds of %+v (%v)", visitor, err1, free, err2)
-	}
-}
-
-// TestAlertRules runs promtool on the rules, their tests and the configuration of Prometheus.
-func TestAlertRules(t *testing.T) {
-	promtool := requireProgram(t, "promtool", "promtool")
-	for _, args := range [][]string{
-		{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}, {"check", "config", "--syntax-only", "prometheus.yml"},
-	} {
-		cmd := exec.Command(promtool, args...)
-		cmd.Dir = filepath.Join(dockerDir, "monitoring")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("promtool %v: %v\n%s", args, err, out)
-		}
-	}
-	for _, rule := range alertRules(t) {
-		if rule.Annotations["summary"] == "" || rule.Annotations["action"] == "" || rule.Labels["severity"] == "" {
-			t.Errorf("alert %s: summary, action or severity is missing", rule.Alert)
-		}
-		if !strings.Contains(readDocker(t, "monitoring/alerts_test.yml"), rule.Alert) {
-			t.Errorf("alert %s has no test", rule.Alert)
-		}
-	}
-}
-
-type alertRule struct {
-	Alert, Expr         string
-	Labels, Annotations map[string]string
-}
-
-func alertRules(t *testing.T) []alertRule {
-	t.Helper()
-	return readYAML[struct{ Groups []struct{ Rules []alertRule } }](t, "monitoring/alerts.yml").Groups[0].Rules
-}
-
-// dashboardQueries returns the queries of the dashboard by the title of their panel.
-func dashboardQueries(t *testing.T) map[string][]string {
-	t.Helper()
-	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal([]byte(readDocker(t, "monitoring/grafana/dashboards/spacehost.json")), &dashboard); err != nil {
-		t.Fatal(err)
-	}
-	queries := map[string][]string{}
-	for _, panel := range dashboard.Panels {
-		for _, target := range panel.Targets {
-			queries[panel.Title] = append(queries[panel.Title], target.Expr)
-		}
-	}
-	return queries
-}
-
-// seriesRule matches a series in a query, with its matchers. labelRule matches one label of a matcher or a series.
-var (
-	seriesRule = regexp.MustCompile(`\b((?:spacehost|process)_[a-z_]+)(\{[^}]*\})?`)
-	labelRule  = regexp.MustCompile(`([a-z_]+)=~?"([^"]*)"`)
-	byRule     = regexp.MustCompile(`\b(?:by|ignoring) \(([a-z_, ]+)\)`)
-)
-
-// TestDashboardMetrics compares each metric, label and matcher of the dashboard and the alert rules with the metrics of a host
-// that has seen every kind of event: calls, an ended one, an error of a GPU, and use without a lease.
-func TestDashboardMetrics(t *testing.T) {
-	t.Parallel()
-	p := runOn(t, "v6", leasesDir)
-	c := p.client()
-	c.ok("/five", 0)
-	if r := c.submit("/overstay", 30).wait(); !r.Failed {
-		t.Fatal("a call beyond its deadline succeeded")
-	}
-	p.fault("xid=79", "xid=79")
-	other := exec.Command("sleep", "600")
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
-	fault := fmt.Sprintf("process=%d", other.Process.Pid)
-	p.fault(fault, "xid=79, "+fault)
-	c.submit("/five", 0)                // it waits: no GPU is lent
-	var live map[string]map[string]bool // the labels of each metric, also as label="value"
-	eventually(t, "every event is counted", patience, func() bool {
-		live = map[string]map[string]bool{}
-		for series := range p.metrics() {
-			name, labels, _ := strings.Cut(series, "{")
-			if live[name] == nil {
-				live[name] = map[string]bool{}
-			}
-			for _, label := range labelRule.FindAllStringSubmatch(labels, -1) {
-				live[name][label[1]], live[name][label[0]] = true, true
-			}
-		}
-		return live["spacehost_device_xids_total"] != nil && live["spacehost_device_uninvited_processes"] != nil && live["spacehost_leases_open"] != nil
-	})
-	check := func(where, query string) {
-		labels := map[string]bool{"job": true, "instance": true}
-		for _, series := range seriesRule.FindAllStringSubmatch(query, -1) {
-			name := series[1]
-			if strings.HasPrefix(name, "spacehost_space_egress_") && p.Spaces[0].Level != "namespaces" {
-				continue
-			}
-			if live[name] == nil {
-				t.Errorf("%s: the host has no metric %s", where, name)
-			}
-			maps.Copy(labels, live[name])
-			for _, matcher := range labelRule.FindAllStringSubmatch(series[2], -1) {
-				exact := !strings.Contains(matcher[0], "=~") && matcher[1] != "job"
-				if matcher[1] != "job" && !live[name][matcher[1]] || exact && !live[name][matcher[0]] {
-					t.Errorf("%s: %s has no series with %s", where, name, matcher[0])
-				}
-			}
-		}
-		for _, by := range byRule.FindAllStringSubmatch(query, -1) {
-			for label := range strings.SplitSeq(by[1], ", ") {
-				if !labels[label] {
-					t.Errorf("%s: no metric of %q has the label %s", where, query, label)
-				}
-			}
-		}
-	}
-	used := ""
-	for panel, queries := range dashboardQueries(t) {
-		for _, query := range queries {
-			check("panel "+panel, query)
-			used += query
-		}
-	}
-	for _, rule := range alertRules(t) {
-		check("alert "+rule.Alert, rule.Expr)
-	}
-	for name := range live {
-		name = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
-		if strings.HasPrefix(name, "spacehost_") && !strings.Contains(used, name) {
-			t.Errorf("the dashboard does not show %s", name)
-		}
-	}
-}
-
-// TestPrometheus runs Prometheus with the configuration of compose.yaml: it reads a host, and answers each query of the
-// dashboard.
-func TestPrometheus(t *testing.T) {
-	t.Parallel()
-	program := requireProgram(t, "Prometheus", "prometheus")
-	p := sample(t)
-	dir := t.TempDir()
-	settings := strings.NewReplacer("spacehost:7870", strings.TrimPrefix(p.Console, "http://"), "/etc/prometheus", dir, ": 15s", ": 1s", ": 10s", ": 1s").Replace(readDocker(t, "monitoring/prometheus.yml"))
-	for name, text := range map[string]string{"prometheus.yml": settings, "alerts.yml": readDocker(t, "monitoring/alerts.yml")} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	addr := freeAddress(t)
-	cmd := exec.Command(program, "--config.file="+dir+"/prometheus.yml", "--storage.tsdb.path="+dir+"/data", "--web.listen-address="+addr)
-	startUntilEnd(t, cmd)
-	query := func(expr string) (status, value string) {
-		answer, err := http.Get("http://" + addr + "/api/v1/query?query=" + url.QueryEscape(expr))
-		if err != nil {
-			return err.Error(), ""
-		}
-		defer answer.Body.Close()
-		var result struct {
-			Status, Error string
-			Data          struct{ Result []struct{ Value [2]any } }
-		}
-		if err := json.NewDecoder(answer.Body).Decode(&result); err != nil {
-			return err.Error(), ""
-		}
-		if len(result.Data.Result) > 0 {
-			value = fmt.Sprint(result.Data.Result[0].Value[1])
-		}
-		return result.Status + result.Error, value
-	}
-	eventually(t, "Prometheus reads the host", patience, func() bool { _, value := query(`up{job="spacehost"}`); return value == "1" })
-	eventually(t, "the Space runs", patience, func() bool { _, value := query(`spacehost_space_stage{stage="RUNNING"}`); return value == "1" })
-	for panel, queries := range dashboardQueries(t) {
-		for _, expr := range queries {
-			if status, _ := query(strings.ReplaceAll(expr, "$__rate_interval", "1m")); status != "success" {
-				t.Errorf("panel %s: %s: %s", panel, expr, status)
-			}
-		}
-	}
-}
-
-// TestDashboardQueries lets promtool parse each query, as recording rules.
-func TestDashboardQueries(t *testing.T) {
-	promtool := requireProgram(t, "promtool", "promtool")
-	type rule struct {
-		Record string `yaml:"record"`
-		Expr   string `yaml:"expr"`
-	}
-	var rules []rule
-	for _, queries := range dashboardQueries(t) {
-		for _, query := range queries {
-			rules = append(rules, rule{fmt.Sprintf("query:%d", len(rules)), strings.ReplaceAll(query, "$__rate_interval", "1m")})
-		}
-	}
-	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": rules}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "queries.yml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil || len(rules) < 20 {
-		t.Errorf("promtool: %v, %d queries\n%s", err, len(rules), out)
 	}
 }

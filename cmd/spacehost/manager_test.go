@@ -61,9 +61,12 @@ func TestServiceManager(t *testing.T) {
 	if len(names) != 0 {
 		t.Errorf("the Space has %v", names)
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil { // the terminal has closed
 		t.Fatal(err)
 	}
 	<-p.ended
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("`run` ends with %d at SIGHUP", code)
+	}
 	eventually(t, "the end is told", patience, func() bool { return m.has("STOPPING=1") })
 }

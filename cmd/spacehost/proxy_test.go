@@ -76,7 +76,7 @@ func TestProxies(t *testing.T) {
 	p, token := serveBehindProxy(t, "v6")
 	for _, proxy := range reverseProxies {
 		t.Run(proxy.name, func(t *testing.T) {
-			if proxy.name == "traefik" { // Debian has no package of it
+			if proxy.name == "traefik" { // Debian has no package of it; make proxy-check installs it
 				if _, err := exec.LookPath(proxy.name); err != nil {
 					t.Skip("SKIPPED: traefik is not installed; docker/proxies/traefik.yaml was not tested")
 				}

@@ -53,20 +53,25 @@ func TestRunWatch(t *testing.T) {
 		t.Errorf("after the correction: %q", got)
 	}
 	readme := filepath.Join(folder, "README.md")
-	for text, note := range map[string]string{
-		"---\nsdk: gradio\nsdk_version: nine\napp_file: app.py\n---\n":                 "README.md was not applied. The Space continues as before the change.",
-		"---\ntitle: Other\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n": "README.md changed; the environment stays the same.",
-	} {
+	rewrite := func(text, note string) {
+		t.Helper()
 		if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, note, patience, func() bool { return strings.Contains(p.text(), note) })
 	}
+	before = p.health().Spaces[0].PID
+	rewrite("---\nsdk: gradio\nsdk_version: nine\napp_file: app.py\n---\n", "README.md was not applied. The Space continues as before the change.")
+	if now := p.health().Spaces[0].PID; now != before {
+		t.Errorf("a wrong README.md restarts the Space: pid %d, before %d", now, before)
+	}
+	rewrite("---\ntitle: Other\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n", "README.md changed; the Space starts with it.")
+	eventually(t, "the Space starts again", patience, func() bool { s := p.health().Spaces[0]; return s.Stage == "RUNNING" && s.PID != before })
 	if got := p.client().ok("/run", "result = 3"); got != "3" {
 		t.Errorf("after changes of README.md: %q", got)
 	}
 	for want, times := range map[string]int{
-		"app.py changed; the Space restarts.": 3, "SyntaxError: ": 1, "The Space starts again when its files change.": 1,
+		"app.py changed; the Space restarts.": 3, "SyntaxError: ": 1, "It starts again when its code changes.": 1,
 	} {
 		if got := strings.Count(p.text(), want); got != times {
 			t.Errorf("the screen shows %q %d times, want %d:\n%s", want, got, times, p.text())

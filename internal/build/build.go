@@ -87,6 +87,9 @@ type Config struct {
 	// Log receives that output instead of the file, of which LogPath is then only the name.
 	Log io.Writer
 
+	// UV is the path of a uv that is used if there is none on PATH; "": none
+	UV string
+
 	// Confine opens the Confinement of a job; nil: all tools run as the host.
 	Confine func() Confinement
 	// TimeLimit bounds the time that code of a Space may take in one build, if there is a Confinement; 0: 30 minutes.

@@ -191,6 +191,25 @@ func TestMissingUVIsInstalled(t *testing.T) {
 	}
 }
 
+func TestPackagedUVIsUsed(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"packaged/uv": "#!/bin/sh\n", "path/uv": "#!/bin/sh\n", "broken/uv": "#!/bin/sh\nexit 1\n"})
+	for _, c := range []struct{ path, packaged, want string }{
+		{"path", "packaged", "path"}, {"empty", "packaged", "packaged"}, {"broken", "packaged", "packaged"}, {"empty", "broken", ""}, {"empty", "empty", ""},
+	} {
+		t.Setenv("PATH", filepath.Join(dir, c.path))
+		j := testJob(t, t.TempDir())
+		j.config.UV = filepath.Join(dir, c.packaged, "uv")
+		want := ""
+		if c.want != "" {
+			want = filepath.Join(dir, c.want, "uv")
+		}
+		if got, ok := j.findUV(t.Context()); got != want || ok != (want != "") {
+			t.Errorf("PATH %s, packaged %s: findUV = %q, %t; want %q", c.path, c.packaged, got, ok, want)
+		}
+	}
+}
+
 func TestFailuresAreExplained(t *testing.T) {
 	t.Parallel()
 	rows := []struct{ name, requirements, want string }{

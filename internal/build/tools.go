@@ -55,9 +55,9 @@ func pipInstaller() installer {
 
 func pythonIn(home string) string { return filepath.Join(home, "bin", "python") }
 
-// findUV returns the uv on PATH, or the one installed by an earlier build.
+// findUV returns the uv on PATH, that of Config.UV, or the one installed by an earlier build.
 func (j *job) findUV(ctx context.Context) (string, bool) {
-	for _, name := range []string{"uv", filepath.Join(j.uvHome(), "bin", "uv")} {
+	for _, name := range []string{"uv", j.config.UV, filepath.Join(j.uvHome(), "bin", "uv")} {
 		path, err := exec.LookPath(name)
 		if err == nil && j.confinement != nil {
 			path, err = binary(path)

@@ -19,6 +19,9 @@
 // package internal/cli performs them and adds their Facts by Report.Add. Report.Apply selects, ignores and compares with a
 // baseline. The formats write a Report for people (text), programs (JSON), and code review (SARIF, JUnit, GitHub).
 //
+// Explain returns the sentence about a Fact that the runner of a running Space has reported. Package internal/host shows it. The
+// file runtime.yaml has the words for rules whose page speaks of source code.
+//
 // # Failure handling
 //
 // A file that cannot be read or parsed becomes a Finding or an entry of NotLookedAt, never an error. Errors are the user's:

@@ -365,6 +365,19 @@ from tools import run
 import gradio as gr
 gr.Interface(run, "text", "text").launch()
 `, "src/tools.py": "import spaces\n@spaces.GPU\ndef run(x):\n    return x\n"},
+	"served after a report of its own": {"app.py": `
+import gradio as gr
+import spaces
+import uvicorn
+from fastapi import FastAPI
+from spaces import zero
+@spaces.GPU
+def run(x):
+    return x
+app = gr.mount_gradio_app(FastAPI(), gr.Interface(run, "text", "text"), path="/")
+zero.startup()
+uvicorn.run(app, host="0.0.0.0", port=7860)
+`},
 	"server after launch": {"app.py": `
 import time
 import spaces

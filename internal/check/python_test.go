@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // interpreter returns the Python that reads Spaces in these tests.
@@ -68,19 +67,4 @@ func writeFiles(t testing.TB, files map[string]string) (dir string) {
 		}
 	}
 	return dir
-}
-
-func TestReaderIsFast(t *testing.T) {
-	dir := filepath.Join("testdata", "spaces", "F-silent-zeros")
-	read(t, dir) // compiles the reader
-	best := time.Hour
-	for range 5 {
-		start := time.Now()
-		read(t, dir)
-		best = min(best, time.Since(start))
-	}
-	if best > 300*time.Millisecond {
-		t.Errorf("reading a usual app takes %s, want less than 300 ms", best)
-	}
-	t.Logf("reading a usual app takes %s", best)
 }

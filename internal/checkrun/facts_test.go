@@ -76,6 +76,7 @@ func TestObservationsBecomeFindings(t *testing.T) {
 		"explained by its cause":  {[]check.Fact{{Rule: "G307", File: "app.py", Line: 5}}, []worker.Observation{at("A801", 4, nil)}, start, []string{"app.py:5 error G307 read"}},
 		"not explained from afar": {[]check.Fact{{Rule: "G307", File: "app.py", Line: 50}}, []worker.Observation{at("A801", 4, nil)}, start, []string{"app.py:4 error A801 run", "app.py:50 error G307 read"}},
 		"found by reading":        {[]check.Fact{{Rule: "A305", File: "app.py", Line: 2}}, []worker.Observation{{Rule: "A305"}}, nil, []string{"app.py:2 error A305 read"}},
+		"no ZeroGPU Space":        {[]check.Fact{{Rule: "E304", File: "app.py", Line: 2, Severity: check.Info}}, []worker.Observation{{Rule: "A305"}}, nil, []string{"app.py:2 info E304 read"}},
 		"another line":            {[]check.Fact{{Rule: "F315", File: "app.py", Line: 2, Values: map[string]string{"function": "embed"}}}, []worker.Observation{at("F315", 3, map[string]string{"function": "embed"})}, nil, []string{"app.py:2 error F315 read"}},
 		"an exit without a trace": {nil, nil, start, []string{". error A801 run"}},
 		"a missing variable":      {[]check.Fact{{Rule: "B601", File: "app.py", Line: 5}}, []worker.Observation{at("B601", 5, nil)}, start, []string{"app.py:5 warning B601 read"}},

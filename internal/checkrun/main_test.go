@@ -22,24 +22,40 @@ func TestMain(m *testing.M) {
 
 const testGradio = "6.31.0"
 
-// testPython returns an interpreter with gradio and spaces, which package build makes once for all test runs.
-var testPython = sync.OnceValues(func() (string, error) {
+// testPython and newerPython return an interpreter with gradio and a release of spaces, which package build makes once for all
+// test runs.
+var (
+	testPython  = sync.OnceValues(func() (string, error) { return buildPython("") })
+	newerPython = sync.OnceValues(func() (string, error) { return buildPython(newerSpaces) })
+)
+
+// newerSpaces is the pre-release that the tests of cmd/spacehost run with too.
+const newerSpaces = "spaces==0.52.0.dev3 --hash=sha256:cc837ebbc3689277b00f4d098ce7962a17490b9b1efbb503e7fb495fae57f62c\n"
+
+func buildPython(requirements string) (string, error) {
 	cache, err := buildtest.Cache()
 	if err != nil {
 		return "", err
 	}
-	bare, err := os.MkdirTemp("", "bare-space-") // without requirements: only gradio and spaces
+	bare, err := os.MkdirTemp("", "bare-space-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(bare)
+	if requirements != "" { // first, too: an installer keeps an installed release that meets the requirements
+		for _, name := range []string{"pre-requirements.txt", "requirements.txt"} {
+			if err := os.WriteFile(filepath.Join(bare, name), []byte(requirements), 0o600); err != nil {
+				return "", err
+			}
+		}
+	}
 	builder := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
 	env, err := builder.Build(context.Background(), build.Spec{Gradio: testGradio, Dir: bare}, false)
 	if err != nil {
 		return "", err
 	}
 	return env.Python, nil
-})
+}
 
 // writeSpace makes a Space. more are lines of its front matter.
 func writeSpace(t *testing.T, app, more string) (dir string) {

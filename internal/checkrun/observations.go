@@ -22,8 +22,8 @@ type observations struct {
 	stage    check.Stage // of what comes in now
 	took     time.Duration
 	facts    []staged
-	planned  chan struct{} // closed by setPlan
-	plan     worker.Plan
+	listed   chan struct{} // closed by setCalls
+	list     worker.CallList
 	sentence struct{ lookedAt, notLookedAt []string } // of the calls
 }
 
@@ -33,7 +33,7 @@ type staged struct {
 }
 
 func newObservations() *observations {
-	return &observations{stage: check.StageRun, planned: make(chan struct{})}
+	return &observations{stage: check.StageRun, listed: make(chan struct{})}
 }
 
 func (o *observations) add(one worker.Observation) {
@@ -42,14 +42,14 @@ func (o *observations) add(one worker.Observation) {
 	o.facts = append(o.facts, staged{one, o.stage})
 }
 
-func (o *observations) setPlan(plan worker.Plan) {
+func (o *observations) setCalls(list worker.CallList) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	select {
-	case <-o.planned: // of another app of this Space, which visitors do not reach
+	case <-o.listed: // of another app of this Space, which visitors do not reach
 	default:
-		o.plan = plan
-		close(o.planned)
+		o.list = list
+		close(o.listed)
 	}
 }
 
@@ -68,27 +68,27 @@ func (o *observations) notLookedAt(format string, args ...any) {
 	o.sentence.notLookedAt = append(o.sentence.notLookedAt, fmt.Sprintf(format, args...))
 }
 
-// call makes the calls of the plan. The last observations of a worker may arrive after the answer of its call.
+// call makes the calls of the list. The last observations of a worker may arrive after the answer of its call.
 func (o *observations) call(ctx context.Context, options Options, url string) {
 	ctx, cancel := context.WithTimeout(ctx, options.CallsTimeout)
 	defer cancel()
 	select {
-	case <-o.planned:
-	case <-time.After(planTimeout):
-		o.notLookedAt("its calls, because the runner made no plan of them within %s", planTimeout)
+	case <-o.listed:
+	case <-time.After(listTimeout):
+		o.notLookedAt("its calls, because the runner did not list them within %s", listTimeout)
 		return
 	case <-ctx.Done():
 		return
 	}
 	o.mu.Lock()
-	plan := o.plan
+	list := o.list
 	o.mu.Unlock()
-	for _, one := range plan.Skipped {
+	for _, one := range list.Skipped {
 		o.notLookedAt("%s: %s", one.Name, one.Reason)
 	}
-	c := caller{base: url + plan.Path}
+	c := caller{base: url + list.Path}
 	made := 0
-	for _, endpoint := range plan.Endpoints {
+	for _, endpoint := range list.Endpoints {
 		if ctx.Err() != nil {
 			o.notLookedAt("/%s, because the calls took %s together (--calls-timeout)", endpoint.Name, options.CallsTimeout)
 			continue
@@ -107,7 +107,7 @@ func (o *observations) call(ctx context.Context, options Options, url string) {
 }
 
 const (
-	planTimeout      = 20 * time.Second // the runner evaluates duration functions for 5 s at most
+	listTimeout      = 20 * time.Second // the runner evaluates duration functions for 5 s at most
 	lateObservations = 200 * time.Millisecond
 )
 
@@ -135,8 +135,13 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 		if !endpoint.Given && (one.Rule == "G801" || one.Rule == "S801") {
 			one.Severity = string(check.Warning)
 		}
-		if one.File == "" && slices.Contains([]string{"G801", "G802", "S801"}, one.Rule) { // the host, or a library, has seen it
+		switch {
+		case one.File != "":
+		case one.Rule == "G802": // the host has seen it
 			one.File, one.Line, one.Values["function"] = endpoint.File, endpoint.Line, endpoint.Name
+		case one.Rule == "G801" || one.Rule == "S801": // no line of the app took part: a library refuses the values of the check
+			o.notLookedAt("the result of /%s, which ends with %s in a library: %s", endpoint.Name, one.Values["exception"], one.Values["message"])
+			one.Rule = ""
 		}
 	}
 }
@@ -244,8 +249,9 @@ func fact(one worker.Observation) check.Fact {
 	return f
 }
 
-// onceEach are rules of the Space as a whole: stage read names a line for them.
-var onceEach = []string{"A305", "A311"}
+// whole are rules of the Space as a whole, and the findings of stage read that name a line for them. A Space without
+// `import spaces` (E304) is none for ZeroGPU.
+var whole = map[string][]string{"A305": {"A305", "A311", "E304"}, "A311": {"A305", "A311", "E304"}}
 
 // generic are rules about any exception. Another error of the same place explains it.
 var generic = []string{"A801", "B801", "G801", "S801", "H801"}
@@ -266,14 +272,19 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 	}
 	explained := func(found check.Finding) bool {
 		here := found.Severity == check.Error && found.File == f.File && f.File != "" && found.Line >= f.Line && found.Line <= f.Line+2 // the def below its decorator
-		return slices.Contains(onceEach, f.Rule) && found.ID == f.Rule || slices.Contains(generic, f.Rule) && here ||
+		return slices.Contains(whole[f.Rule], found.ID) || slices.Contains(generic, f.Rule) && here ||
 			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
 			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && strings.Contains(found.Text, f.Values["function"])
 	}
 	if slices.ContainsFunc(report.Findings, explained) {
 		return nil
 	}
-	if !slices.Contains(rule.Stages, stage) { // a plan arrives while the start ends
+	if f.Rule == "B802" { // certain now
+		report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool {
+			return found.ID == "G317" && found.Severity == check.Info && found.File == f.File && strings.Contains(found.Text, f.Values["name"])
+		})
+	}
+	if !slices.Contains(rule.Stages, stage) { // the list of calls arrives while the start ends
 		stage = rule.Stages[0]
 	}
 	return report.Add(stage, f)
@@ -332,7 +343,7 @@ func (o *observations) durationFacts(limits check.DurationLimits) []check.Fact {
 		return nil
 	}
 	var functions []check.GPUFunction
-	for _, d := range o.plan.Durations {
+	for _, d := range o.list.Durations {
 		functions = append(functions, check.GPUFunction{
 			Name: d.Function, File: d.File, Line: d.Line, Size: d.Size, Duration: "dynamic", Longest: &check.Extreme{Seconds: d.Longest, Inputs: d.Inputs},
 		})

@@ -4,13 +4,13 @@
 // # Terms
 //
 //   - Observation: what the host or the runner has seen (package worker). It names a rule of package check.
-//   - Plan: how each endpoint can be called, made by the runner (observe_calls.py).
+//   - CallList: how each endpoint can be called, made by the runner (observe_calls.py).
 //
 // # Types
 //
 // Run performs the stages with Options, and adds its findings to a check.Report. It starts a host by
 // host.RunObserved. observations collects what comes in during the start; findings turns it into Facts of package check.
-// caller makes the calls of a Plan, as a browser would: one session for each.
+// caller makes the calls of a CallList, as a browser would: one session for each.
 //
 // # Failure handling
 //
@@ -72,7 +72,7 @@ func Run(ctx context.Context, o Options, report *check.Report) error {
 	seen := newObservations()
 	observe := host.Observe{Fact: seen.add, Progress: o.Progress}
 	if o.Call {
-		observe.Plan = seen.setPlan
+		observe.Calls = seen.setCalls
 	}
 	began := time.Now()
 	err := host.RunObserved(ctx, settings, observe, func(ctx context.Context, url string) error {

@@ -60,7 +60,7 @@ def greet(name):
 		{"exception", "", greet + "1 / 0\n", []string{"app.py:9 error A801 run"}, "ZeroDivisionError: division by zero"},
 		{"exit", "", greet + "raise SystemExit('needs an H200')\n", []string{". error A801 run"}, "needs an H200"},
 		{"connection", "", greet + "import httpx\nhttpx.get('http://127.0.0.1:9/model')\n", []string{"app.py:10 warning A803 run"}, "ConnectError"},
-		{"endless", "startup_duration_timeout: 8s\n", greet + "import time\nwhile True:\n    time.sleep(0.2)\n", []string{"app.py:11 error A802 run"}, "still at this line after 8 s"},
+		{"endless", "startup_duration_timeout: 8s\n", "import time\nwhile True:\n    time.sleep(0.2)\n", []string{"app.py:3 error A802 run"}, "still at this line after 8 s"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -112,11 +112,7 @@ func limits(t *testing.T) check.DurationLimits {
 	return check.Options{Tiers: tiers, Tier: "free", Hardware: gpu.KnownHardware["h200"]}.Limits()
 }
 
-// TestObservedCalls calls the endpoints of one Space with many faults, and those of a healthy one.
-func TestObservedCalls(t *testing.T) {
-	t.Run("faults", func(t *testing.T) {
-		t.Parallel()
-		r, err := run(t, Options{Call: true, Hardware: "h200", Limits: limits(t), Dir: writeSpace(t, `
+const faultyApp = `
 import time
 
 import gradio as gr
@@ -187,34 +183,20 @@ with gr.Blocks() as demo:
     gr.Button().click(lambda x: x, text, text, api_name=False)
     mode.select(picked, None, text)
 demo.launch()
-`, "")})
-		if err != nil {
-			t.Errorf("error %v, want none", err)
-		}
-		want(t, r,
-			"app.py:13 warning H407 call", // 200 steps, fine, the largest picture
-			"app.py:20 error H801 call",
-			"app.py:24 warning B802 call", "app.py:24 info C406 call",
-			"app.py:34 error G801 call",
-			"app.py:36 warning G802 call",
-			"app.py:41 warning S801 call", // its input is made up
-		)
-		texts := fmt.Sprint(r.Findings)
-		for _, words := range []string{
-			"returns 400 s for", "steps=200", "mode=fine", "picture=a square picture", "free (", "add declares 60 s", "ValueError: bad value",
-			"show reads history",
-		} {
-			if !strings.Contains(texts, words) {
-				t.Errorf("the findings lack %q: %s", words, texts)
+`
+
+// TestObservedCalls calls the endpoints of one Space with many faults, and those of a healthy one.
+func TestObservedCalls(t *testing.T) {
+	for name, python := range map[string]func() (string, error){"spaces 0.51": testPython, "spaces 0.52": newerPython} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, err := python()
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		not := strings.Join(r.NotLookedAt, "\n")
-		for _, words := range []string{"picked: it needs the data of an event", "<lambda>: it has no name", "the result of /picky, which refuses"} {
-			if !strings.Contains(not, words) {
-				t.Errorf("not looked at lacks %q: %s", words, not)
-			}
-		}
-	})
+			observedFaults(t, path)
+		})
+	}
 	t.Run("healthy", func(t *testing.T) {
 		t.Parallel()
 		r, err := run(t, Options{Call: true, Dir: "../../examples/hello-zerogpu"})
@@ -225,4 +207,35 @@ demo.launch()
 			t.Errorf("looked at %q, want the calls", said)
 		}
 	})
+}
+
+func observedFaults(t *testing.T, python string) {
+	t.Helper()
+	r, err := run(t, Options{Call: true, Hardware: "h200", Limits: limits(t), Python: python, Dir: writeSpace(t, faultyApp, "")})
+	if err != nil {
+		t.Errorf("error %v, want none", err)
+	}
+	want(t, r,
+		"app.py:13 warning H407 call", // 200 steps, fine, the largest picture
+		"app.py:20 error H801 call",
+		"app.py:24 warning B802 call", "app.py:24 info C406 call",
+		"app.py:34 error G801 call",
+		"app.py:36 warning G802 call",
+		"app.py:41 warning S801 call", // its input is made up
+	)
+	texts := fmt.Sprint(r.Findings)
+	for _, words := range []string{
+		"returns 400 s for", "steps=200", "mode=fine", "picture=a square picture", "free (", "add declares 60 s", "ValueError: bad value",
+		"show reads history",
+	} {
+		if !strings.Contains(texts, words) {
+			t.Errorf("the findings lack %q: %s", words, texts)
+		}
+	}
+	not := strings.Join(r.NotLookedAt, "\n")
+	for _, words := range []string{"picked: it needs the data of an event", "<lambda>: it has no name", "the result of /picky, which refuses"} {
+		if !strings.Contains(not, words) {
+			t.Errorf("not looked at lacks %q: %s", words, not)
+		}
+	}
 }

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -37,8 +38,8 @@ import (
 	"spacehost/migrations"
 )
 
-// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown, the
-// second ends the process at once.
+// Main runs one command line and returns its exit code. The first SIGINT or SIGTERM starts an orderly shutdown. The second ends
+// the process at once, except that a host then cuts off running calls (runHost).
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -49,16 +50,30 @@ func Main(args []string, stdout, stderr io.Writer) int {
 // Run runs one command line until it is done or ctx ends, and returns its exit code. It removes control characters from
 // everything that it prints, because many answers contain text of Spaces: names of functions, reasons, output.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	same := sameFile(stdout, stderr)
 	stdout, stderr = printable.NewWriter(stdout), printable.NewWriter(stderr)
 	root := NewRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if _, printed := errors.AsType[*checkcli.FindingsError](err); err != nil && !printed {
-		host.Explain(stderr, "spacehost", err)
+		json := command.Flags().Lookup("ready-json") // with it, the output of Spaces goes to stderr
+		host.Explain(stderr, "spacehost", err, same || json != nil && json.Value.String() == "true")
 	}
 	return exitCode(err)
+}
+
+// sameFile reports whether both writers lead to one terminal, pipe or file.
+func sameFile(a, b io.Writer) bool {
+	first, ok := a.(*os.File)
+	second, too := b.(*os.File)
+	if !ok || !too {
+		return false
+	}
+	one, err := first.Stat()
+	other, errToo := second.Stat()
+	return err == nil && errToo == nil && os.SameFile(one, other)
 }
 
 // NewRoot returns the root command with every subcommand, ready for ExecuteContext. The generator of docs/cli.md reads it too.
@@ -82,7 +97,7 @@ charged to the caller's account. Without an NVIDIA GPU, GPUs are simulated.`,
 	})
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newLogs(), newLogin(), newDB(), newDoctor(), version.Command(build))
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newReload(), newLogs(), newLogin(), newDB(), newDoctor(), version.Command(build))
 	root.AddCommand(checkcli.New(checkConfig(build.Version))...)
 	return root
 }

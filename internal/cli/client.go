@@ -35,6 +35,7 @@ type clientCommand[T any] struct {
 	request func(args []string, limit int) (control.Request, error)
 	// show prints the answer for a person; --json prints it as it came.
 	show  func(c *cobra.Command, answer T, args []string) error
+	fails func(answer T) error                                                      // the error of an answer that was printed; nil: none
 	watch func(ctx context.Context, state string, asJSON bool, out io.Writer) error // nil: no --watch
 }
 
@@ -76,14 +77,19 @@ func (d clientCommand[T]) command() *cobra.Command {
 		if err != nil {
 			return asUsage(c, err)
 		}
-		if asJSON {
-			return printf(c, "%s", bytes.TrimRight(body, "\n"))
-		}
 		var answer T
+		if asJSON {
+			err = printf(c, "%s", bytes.TrimRight(body, "\n"))
+		} else if err = decode(body, &answer); err == nil {
+			err = d.show(c, answer, args)
+		}
+		if err != nil || d.fails == nil {
+			return err
+		}
 		if err := decode(body, &answer); err != nil {
 			return err
 		}
-		return d.show(c, answer, args)
+		return d.fails(answer)
 	}
 	return c
 }

@@ -102,7 +102,7 @@ func (o doctorOptions) target() (doctor.Config, error) {
 	}
 	var err error
 	what.State, err = config.StateFolder(state)
-	what.Environments = host.EnvironmentsIn(what.State)
+	what.Environments, what.UV = host.EnvironmentsIn(what.State), host.PackagedUV()
 	return what, err
 }
 

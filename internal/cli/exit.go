@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"net/http"
 
 	"spacehost/internal/checkcli"
 	"spacehost/internal/config"
@@ -24,12 +25,13 @@ func exitCode(err error) int {
 	var wrongUsage *usage.Error
 	var file *config.FileError
 	var findings *checkcli.FindingsError
+	var refused *refusedError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrongUsage):
 		return ExitUsage
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity, errors.As(err, new(*previewError)):
 		return ExitServe
 	case errors.As(err, &findings):
 		return findings.Code

@@ -22,7 +22,8 @@ func newQuota() *cobra.Command {
 		complete: completeAccount,
 		long: `List the accounts of the running host: seconds in all, charged, held by open leases, left, prepaid (credits), the runs
 that are left of the tier's number in any 24 hours, and the end of the 24-hour window. With ACCOUNT, show that account: how many calls of each function still fit (by the duration of the function's
-last call, or else of its decorator), which calls hold seconds now, and the last charges.
+last call, or else of its decorator, and one after another by the average that its calls used), what each function
+declared and used, which calls hold seconds now, and the last charges.
 ` + accountHelp,
 		example: `  spacehost quota
   spacehost quota ada
@@ -76,11 +77,12 @@ func showBalances(c *cobra.Command, answer json.RawMessage) error {
 func showAccount(w io.Writer, a views.Account) {
 	showStanding(w, a)
 	if len(a.Functions) > 0 {
-		fmt.Fprintln(w, "\nSPACE\tFUNCTION\tDECLARED\tSIZE\tCOSTS\tCALLS LEFT")
+		fmt.Fprintln(w, "\nSPACE\tFUNCTION\tDECLARED\tSIZE\tCOSTS\tUSED\tCALLS LEFT")
 	}
 	for _, f := range a.Functions {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Space, f.Function, declared(f), orDash(f.Size), cost(f.CostSeconds), callsLeft(f, a.Unlimited))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.Space, f.Function, declared(f), orDash(f.Size), cost(f.CostSeconds), used(f), callsLeft(f, a.Unlimited))
 	}
+	showAdvice(w, a.Advice)
 	showOpen(w, a.Open)
 	if len(a.Charges) > 0 {
 		fmt.Fprintln(w, "\nENDED\tSPACE\tFUNCTION\tDECLARED\tUSED\tCHARGED\tREASON")
@@ -162,8 +164,28 @@ func cost(seconds float64) string {
 	return fmt.Sprintf("%g s", seconds)
 }
 
+// used is the average use of a function's calls.
+func used(f views.Fit) string {
+	if f.UsedSeconds == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f s", *f.UsedSeconds)
+}
+
+// showAdvice prints a line for each function that should declare another duration.
+func showAdvice(w io.Writer, all []views.Advice) {
+	for i, advice := range all {
+		if i == 0 {
+			fmt.Fprintln(w, "\nDeclared and used in the last 24 hours:")
+		}
+		fmt.Fprintf(w, "  %s/%s.\n", advice.Space, advice.Text)
+	}
+}
+
 func callsLeft(f views.Fit, unlimited bool) string {
 	switch {
+	case f.CallsInTurn != nil && *f.CallsInTurn != *f.Calls:
+		return fmt.Sprintf("%d (%d one after another)", *f.Calls, *f.CallsInTurn)
 	case f.Calls != nil:
 		return strconv.Itoa(*f.Calls)
 	case unlimited:
@@ -289,6 +311,7 @@ func showExplanation(w io.Writer, e views.Explanation) {
 	for _, v := range e.Calls {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", orDash(v.Space), orDash(v.Function), v.Size, cost(v.CostSeconds), whenItFits(v))
 	}
+	showAdvice(w, e.Advice)
 	if e.Waiting > 0 {
 		fmt.Fprintf(w, "\n%d calls of all accounts wait for a GPU; `spacehost lease` lists them.\n", e.Waiting)
 	}

@@ -1,14 +1,20 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"spacehost/gpu"
 	"spacehost/internal/config"
@@ -104,14 +110,81 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 	return c
 }
 
-// runHost runs one Host from its start to its end.
+// runHost runs one Host from its start to its end. A SIGHUP ends `run`, whose terminal has closed, and reloads the
+// configuration of `serve`.
 func runHost(c *cobra.Command, s config.Settings) error {
+	ctx, stop := context.WithCancel(c.Context())
+	defer stop()
+	ends := make(chan os.Signal, 2) // those that Main receives, too
+	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(ends)
+	hangups := make(chan os.Signal, 1)
+	if s.IsServe() || !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	h, err := host.New(s, c.OutOrStdout(), c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	return h.Run(c.Context())
+	ended := make(chan struct{})
+	terminals := openTerminals()
+	var handling sync.WaitGroup
+	handling.Go(func() {
+		hurryAtSecond(ends, ended, h.Hurry)
+	})
+	handling.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+			}
+			if !s.IsServe() || terminals.closed() {
+				stop()
+				return
+			}
+			_, _ = h.ReloadBy(ctx, "SIGHUP") // it reports its errors
+		}
+	})
+	defer handling.Wait()
+	defer close(ended)
+	defer stop()
+	return h.Run(ctx)
+}
+
+// hurryAtSecond calls hurry at the second signal. A third one has its default effect.
+func hurryAtSecond(signals chan os.Signal, ended <-chan struct{}, hurry func()) {
+	for range 2 {
+		select {
+		case <-signals:
+		case <-ended:
+			return
+		}
+	}
+	signal.Stop(signals)
+	hurry()
+}
+
+// terminals are the descriptors of this process that were a terminal at its start. When a terminal closes, the kernel sends
+// SIGHUP too.
+type terminals []int
+
+func openTerminals() (all terminals) {
+	for fd := range 3 {
+		if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+			all = append(all, fd)
+		}
+	}
+	return all
+}
+
+func (t terminals) closed() bool {
+	return slices.ContainsFunc(t, func(fd int) bool {
+		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		return errors.Is(err, unix.EIO)
+	})
 }
 
 func (o *options) flags(c *cobra.Command) {

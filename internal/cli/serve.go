@@ -17,6 +17,7 @@ type serveOptions struct {
 	config    string
 	state     string
 	check     bool
+	watch     bool
 	asJSON    bool
 	rebuild   bool
 	readyJSON bool
@@ -33,7 +34,8 @@ docs/operator-guide.md explains each key; start from examples/lab.yaml.
 
 A call without a person's token is charged to its address, at tier "unauthenticated"; a call from this machine is
 charged to the account "local", at the same tier. All mistakes of the file are printed at once, as
-FILE:LINE: KEY: MISTAKE, before anything starts. A change of the file applies from the next start on.
+FILE:LINE: KEY: MISTAKE, before anything starts. "spacehost reload", SIGHUP and --watch-config apply a change of the
+file while the host runs, or refuse it as a whole.
 
 A Space that cannot be built or started does not affect the others. Its address answers 503 with the reason, which
 "spacehost space list" shows too. The host retries it; "spacehost space restart NAME" retries it at once.
@@ -42,6 +44,7 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs, peo
 3 a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
 		Example: `  spacehost serve --config lab.yaml
   spacehost serve --config lab.yaml --check         only check the file
+  spacehost serve --config lab.yaml --watch-config  apply each change of the file
   spacehost token hash --new                        create a token and its line for the file`,
 		Args: usage.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
@@ -51,6 +54,7 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs, peo
 	f.StringVar(&o.config, "config", "", "path of the configuration file")
 	f.BoolVar(&o.check, "check", false, "check the file and the README.md of its Spaces, start nothing")
 	f.BoolVar(&o.asJSON, "json", false, "with --check: print the findings as JSON")
+	f.BoolVar(&o.watch, "watch-config", false, "apply the file again when it changes, or a file that it names")
 	f.StringVar(&o.state, "state", "", "folder for database, environments and logs; overrides the file's")
 	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environments from scratch (factory rebuild)")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once every Space answers or has failed; everything else goes to stderr")
@@ -66,7 +70,11 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	case o.check:
 		return o.onlyCheck(c)
 	}
-	s, warnings, err := o.load(c)
+	state, err := o.stateFlag(c)
+	if err != nil {
+		return err
+	}
+	s, warnings, err := config.Load(o.config, state)
 	printWarnings(c, warnings)
 	if err != nil {
 		return err
@@ -76,19 +84,19 @@ func (o *serveOptions) run(c *cobra.Command) error {
 			return usage.Wrap(c, err)
 		}
 	}
-	s.Rebuild, s.ReadyJSON = o.rebuild, o.readyJSON
+	s.Rebuild, s.ReadyJSON, s.WatchConfig = o.rebuild, o.readyJSON, o.watch
 	return runHost(c, s)
 }
 
-// load reads the file. --state overrides the state folder of the file.
-func (o *serveOptions) load(c *cobra.Command) (s config.Settings, warnings []string, err error) {
-	state := o.state
-	if state != "" {
-		if state, err = config.StateFolder(state); err != nil {
-			return s, nil, usage.Wrap(c, err)
-		}
+// stateFlag returns the absolute path of --state, "" if it is not given.
+func (o *serveOptions) stateFlag(c *cobra.Command) (state string, err error) {
+	if o.state == "" {
+		return "", nil
 	}
-	return config.Load(o.config, state)
+	if state, err = config.StateFolder(o.state); err != nil {
+		err = usage.Wrap(c, err)
+	}
+	return state, err
 }
 
 func printWarnings(c *cobra.Command, warnings []string) {
@@ -110,19 +118,16 @@ type checked struct {
 
 // onlyCheck reports what a start would refuse, as far as it can be found without one.
 func (o *serveOptions) onlyCheck(c *cobra.Command) error {
-	s, warnings, err := o.load(c)
-	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, warnings...), Problems: []config.Problem{}}
-	if err == nil {
-		opened, wrong := s.OpenSpaces()
-		for _, one := range opened {
-			found.Spaces = append(found.Spaces, one.Name)
-			for _, warning := range one.Warnings {
-				found.Warnings = append(found.Warnings, one.Name+": "+warning)
-			}
-		}
-		err = wrong
+	state, err := o.stateFlag(c)
+	if err != nil {
+		return err
 	}
-	for _, p := range s.People {
+	file, err := config.Check(o.config, state)
+	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, file.Warnings...), Problems: []config.Problem{}}
+	for _, one := range file.Spaces {
+		found.Spaces = append(found.Spaces, one.Name)
+	}
+	for _, p := range file.Settings.People {
 		found.People = append(found.People, p.Name)
 	}
 	found.OK = err == nil

@@ -46,18 +46,26 @@ the remedy.`,
 }
 
 func newSpaceRestart() *cobra.Command {
-	return clientCommand[control.RestartRequest]{
-		use: "restart NAME", short: "Restart a Space at once",
+	var now bool
+	return clientCommand[control.RestartAnswer]{
+		use: "restart NAME", short: "Restart a Space, after its running calls",
 		complete: completeSpace,
-		long: `Restart a Space at once. Running calls end, waiting calls are kept. A Space that waits for its next retry starts now. The
-restart applies changes of the Space's code. It rebuilds the environment only of a Space that failed to start; a change
-of README.md, or of the requirements of a running Space, needs a restart of the host.`,
-		example: "  spacehost space restart demo",
+		long: `Restart a Space. Under "spacehost serve", running calls may end within the time of the key "drain" (default 60 s); --now,
+and "spacehost run", end them at once. Calls that are cut off are not charged. Waiting calls are kept. A Space that waits
+for its next retry starts now. The restart applies changes of the Space's code. It rebuilds the environment only of a
+Space that failed to start; a change of README.md, or of the requirements of a running Space, needs a restart of the host.`,
+		example: "  spacehost space restart demo\n  spacehost space restart demo --now",
 		args:    cobra.ExactArgs(1),
-		request: func(args []string, _ int) (control.Request, error) {
-			return control.RestartSpace.Request(control.RestartRequest{Space: args[0]}), nil
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&now, "now", false, "end running calls at once, also those of a restart that waits for them")
 		},
-		show: func(c *cobra.Command, r control.RestartRequest, _ []string) error {
+		request: func(args []string, _ int) (control.Request, error) {
+			return control.RestartSpace.Request(control.RestartRequest{Space: args[0], Now: now}), nil
+		},
+		show: func(c *cobra.Command, r control.RestartAnswer, _ []string) error {
+			if r.DrainSeconds > 0 {
+				return printf(c, "%s restarts once its running calls have ended, within %s at most. `spacehost space list` shows its stage.", r.Space, formatDuration(r.DrainSeconds))
+			}
 			return printf(c, "%s restarts. `spacehost space list` shows its stage.", r.Space)
 		},
 	}.command()

@@ -93,7 +93,7 @@ func newTokenRevoke() *cobra.Command {
 	return clientCommand[control.Token]{
 		use: "revoke ID", short: "Revoke a token, at once and for good",
 		complete: completeToken,
-		long:     "Revoke a token, at once and for good: calls with it are refused. ID is the short one of `spacehost token list`.",
+		long:     "Revoke a token, at once and for good: calls with it are refused, and its open streams end. ID is the short one of `spacehost token list`. A token of the configuration of `spacehost serve` stays revoked even if the file still lists it.",
 		example:  "  spacehost token revoke k3v7q2m4xa",
 		args:     cobra.ExactArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 
+	"spacehost/internal/people"
 	"spacehost/internal/space"
 )
 
@@ -119,8 +120,9 @@ func (s *spaceEntry) effectiveName() string {
 	return space.NameOf(s.Dir)
 }
 
-// checkMembers sets the members of a private Space. If the Space lists none, all people of the file are members.
-func (l *loader) checkMembers(s *spaceEntry, people []string) {
+// checkMembers sets the members of a private Space. If the Space lists none, every person of the host is a member. A name that
+// the file does not define may be of a person whom the operator adds with `spacehost user add`, so it is a warning.
+func (l *loader) checkMembers(s *spaceEntry, known []string) {
 	if s.Visibility != Private {
 		if s.membersAt.isPresent() {
 			s.membersAt.fail("only a private Space has members; set `visibility: private`, or remove `members`")
@@ -128,16 +130,17 @@ func (l *loader) checkMembers(s *spaceEntry, people []string) {
 		return
 	}
 	for _, member := range s.listed {
-		if !slices.Contains(people, member.name) {
-			member.fail("unknown member %.70q; %s", member.name, suggest(member.name, people, "people defined in this file: "))
-			continue
+		if !slices.Contains(known, member.name) {
+			if err := people.CheckName(member.name); err != nil {
+				member.fail("%v", err)
+				continue
+			}
+			l.warn(member.node, "member %s is not defined in this file, so only `spacehost user add %[1]s` makes this person known; %s", member.name,
+				suggest(member.name, known, "people defined in this file: "))
 		}
 		s.Members = append(s.Members, member.name)
 	}
-	if len(s.listed) == 0 {
-		s.Members = people
-	}
-	if len(people) == 0 {
-		l.warn(s.at, "no visitor can open this private Space, because no `people` are defined; add at least one")
+	if len(known) == 0 {
+		l.warn(s.at, "no visitor can open this private Space, because no `people` are defined; add at least one, or run `spacehost user add NAME`")
 	}
 }

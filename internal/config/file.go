@@ -32,7 +32,8 @@ type loader struct {
 	people        []personEntry
 	isolation     isolationEntry // defaults of the Spaces
 	usersAt       node
-	stateFlag     string // absolute; overrides the state folder of the file, unless it is empty
+	sources       []string // of Settings
+	stateFlag     string   // absolute; overrides the state folder of the file, unless it is empty
 	isRoot        bool
 }
 
@@ -53,7 +54,8 @@ func load(path, state string, isRoot bool) (s Settings, warnings []string, err e
 			l.crossCheck(root)
 		}
 	}
-	if state != "" {
+	l.settings.Sources = l.sources
+	if l.settings.StateFlag = state; state != "" {
 		l.settings.State = state
 	}
 	return l.settings, l.warnings, l.err()
@@ -67,6 +69,7 @@ func (l *loader) readFile(path string) ([]byte, bool) {
 		l.worldReadable = isWorldReadable(path)
 	}
 	data, err := readSmall(path, maxConfig)
+	l.sources = append(l.sources, path)
 	if err != nil {
 		at.fail("cannot read the file: %v; give the path of the configuration with --config", WithoutPath(err))
 		return nil, false
@@ -108,7 +111,7 @@ func (l *loader) defaults() {
 		File:    l.file,
 		Address: Setting{"127.0.0.1:7860", "`address` in " + l.file}, Console: Setting{"127.0.0.1:7870", "`console` in " + l.file},
 		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{gpu.AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
-		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Keep: DefaultKeep,
+		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Drain: DefaultDrain, Keep: DefaultKeep,
 	}
 	l.isolation.Isolation = IsolationNamespaces
 }
@@ -132,6 +135,7 @@ func (l *loader) top(root node) {
 		"tiers":           l.tiers,
 		"queue_timeout":   func(n node) { set(&s.QueueTimeout)(n.duration(time.Second, 24*time.Hour)) },
 		"warm":            func(n node) { set(&s.WarmFor)(n.duration(0, 24*time.Hour)) },
+		"drain":           func(n node) { set(&s.Drain)(n.duration(0, time.Hour)) },
 		"keep":            func(n node) { set(&s.Keep)(n.keep()) },
 		"address":         func(n node) { l.address(n, &s.Address) },
 		"console":         func(n node) { l.address(n, &s.Console) },
@@ -235,6 +239,9 @@ func (l *loader) preset(n node) {
 	}
 	if isTierFile(text) && !filepath.IsAbs(text) {
 		text = filepath.Join(l.folder, text)
+	}
+	if isTierFile(text) {
+		l.sources = append(l.sources, text)
 	}
 	_, err := ReadTiers(text)
 	var wrong *FileError

@@ -52,7 +52,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, egress, gpu_nodes, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, drain, egress, gpu_nodes, gpus, hosts,`}},
 		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},
@@ -141,8 +141,8 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"overrides of a person", demo + "people:\n- {name: ada, quota: 0}\n- {name: ben, longest: soon, priority: 101}\n- {name: cy, concurrency: -1, qota: 5}\n", []string{
 			"lab.yaml:3: people[0].quota: must be a duration from 1s", "lab.yaml:4: people[1].longest: must be a duration from 1s", "lab.yaml:4: people[1].priority: must be a whole number from 0 to 100",
 			"lab.yaml:5: people[2].concurrency: must be a whole", `lab.yaml:5: people[2].qota: unknown key; did you mean "quota"?`}},
-		{"members", "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [ameliaa, zoe]\n", []string{
-			`lab.yaml:6: spaces[0].members[0]: unknown member "ameliaa"; did you mean "amelia"?`, `lab.yaml:6: spaces[0].members[1]: unknown member "zoe"; people defined in this file: amelia`}},
+		{"members", "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [Amelia, local]\n", []string{
+			`lab.yaml:6: spaces[0].members[0]: "Amelia" cannot be a name`, `lab.yaml:6: spaces[0].members[1]: "local" cannot be a name`}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -195,9 +195,9 @@ func TestServeGuideExample(t *testing.T) {
 	reach := netip.MustParseAddrPort("10.0.4.7:5432")
 	isolation := IsolationSettings{Isolation: IsolationNamespaces, Reach: []netip.AddrPort{reach}, Limits: Limits{32 << 30, 2000, 4, 50 << 30, 256, 1e6}}
 	want := Settings{
-		File: "lab.yaml", State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
-		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Keep: 90 * 24 * time.Hour,
-		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:22"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:23"},
+		File: "lab.yaml", Sources: []string{"lab.yaml", filepath.Join(dir, "survey.key")}, State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
+		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Drain: 2 * time.Minute, Keep: 90 * 24 * time.Hour,
+		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:23"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:24"},
 		IdentityMode: "direct", ConsoleURL: "https://console.lab.example", ByName: true, Hosts: []string{"gpu.lab.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		MetricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		OwnTiers: []quota.Tier{
@@ -209,7 +209,7 @@ func TestServeGuideExample(t *testing.T) {
 		},
 		Spaces: []SpaceSettings{
 			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:41"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:42"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
 				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key", "MAIL_KEY": "k 2"}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
 				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
@@ -217,7 +217,7 @@ func TestServeGuideExample(t *testing.T) {
 					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true, NodesByLease: true,
 					Mounts: []Mount{{filepath.Join(dir, "models"), false}, {filepath.Join(dir, "out"), true}}, Calls: []string{"survey-2026"}}},
 		},
-		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 34, "users"},
+		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 35, "users"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -236,8 +236,20 @@ func TestSampleConfiguration(t *testing.T) {
 	}
 }
 
-// TestLoadWarnings checks the warnings about world-readable Secrets. Members of a private Space that lists none are all
-// people of the file.
+// TestMembersOfTheOperator checks that a member may be a person whom only the operator adds, and that the file's author is
+// warned of a possible typo.
+func TestMembersOfTheOperator(t *testing.T) {
+	s, warnings, err := configIn(t, "people: [{name: amelia}]\nspaces:\n- folder: demo\n  address: 127.0.0.1:1\n  visibility: private\n  members: [ameliaa, zoe]\n")
+	want := []string{
+		"lab.yaml:6: spaces[0].members[0]: member ameliaa is not defined in this file, so only `spacehost user add ameliaa` makes this person known; did you mean \"amelia\"?",
+		"lab.yaml:6: spaces[0].members[1]: member zoe is not defined in this file, so only `spacehost user add zoe` makes this person known; people defined in this file: amelia",
+	}
+	if err != nil || !reflect.DeepEqual(warnings, want) || !reflect.DeepEqual(s.Spaces[0].Members, []string{"ameliaa", "zoe"}) {
+		t.Errorf("got %v, warnings %q, err %v\nwant warnings %q", s.Spaces, warnings, err, want)
+	}
+}
+
+// TestLoadWarnings checks the warnings about world-readable Secrets. A private Space that lists no members has all people.
 func TestLoadWarnings(t *testing.T) {
 	text := "people: [{name: ada}, {name: ben}]\nspaces: [{folder: demo, address: ':0', visibility: private, secrets: {A: open, B: {file: b}}}]\n"
 	dir := t.TempDir()
@@ -264,7 +276,7 @@ func TestLoadWarnings(t *testing.T) {
 		t.Fatalf("got %q (%v)", warnings, err)
 	}
 	got := s.Spaces[0]
-	if !reflect.DeepEqual(got.Secrets, map[string]string{"A": "open", "B": "in a file"}) || !reflect.DeepEqual(got.Members, []string{"ada", "ben"}) || got.Addr.Value != "127.0.0.1:0" {
+	if !reflect.DeepEqual(got.Secrets, map[string]string{"A": "open", "B": "in a file"}) || got.Members != nil || got.Addr.Value != "127.0.0.1:0" {
 		t.Errorf("got %+v", got)
 	}
 }

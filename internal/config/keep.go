@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// DefaultDrain is the default duration of a GPU function (spaces/zero/decorator.py).
+const DefaultDrain = 60 * time.Second
+
 const (
 	// DefaultKeep is longer than users dispute a charge.
 	DefaultKeep = 90 * 24 * time.Hour

@@ -58,6 +58,23 @@ func (l *Limits) Parse(text string) (key string, err error) {
 	return key, err
 }
 
+// String lists the limits that are set, in the notation of --limit.
+func (l Limits) String() string {
+	var all []string
+	add := func(key string, isSet bool, value string) {
+		if isSet {
+			all = append(all, key+"="+value)
+		}
+	}
+	add("memory", l.Memory > 0, FormatSize(l.Memory))
+	add("processes", l.Processes > 0, strconv.Itoa(l.Processes))
+	add("cpu", l.CPU > 0, strconv.FormatFloat(l.CPU, 'g', -1, 64))
+	add("disk", l.Disk > 0, FormatSize(l.Disk))
+	add("connections", l.Connections > 0, strconv.Itoa(l.Connections))
+	add("output", l.Output > 0, FormatSize(l.Output)+"/s")
+	return strings.Join(all, ",")
+}
+
 // or returns the limits with the values of defaults where none is set.
 func (l Limits) or(defaults Limits) Limits {
 	return Limits{

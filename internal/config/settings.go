@@ -15,7 +15,9 @@ import (
 
 // Settings describe one Host. They come from flags (`run`) or from a file (`serve`).
 type Settings struct {
-	File          string // path of the configuration; empty for `run`
+	File          string   // path of the configuration; empty for `run`
+	StateFlag     string   // the state folder that overrides the file's; empty: none
+	Sources       []string // paths of the files that the configuration was read from
 	State         string
 	Spaces        []SpaceSettings
 	Address       Setting // shared by the Spaces that have a host name and no address
@@ -30,6 +32,7 @@ type Settings struct {
 	PerSpace      int       // maximum concurrent GPU calls of one Space; 0: limited only by free GPUs
 	QueueTimeout  time.Duration
 	WarmFor       time.Duration
+	Drain         time.Duration // how long running calls may continue when the host ends their Space; 0: not at all
 	Keep          time.Duration // how long ended leases and ledger lines stay in the database; 0: forever
 	Hosts         []string      // host names that requests may use, in addition to the default ones
 	Proxies       []netip.Prefix
@@ -43,6 +46,7 @@ type Settings struct {
 	Rebuild       bool
 	ReadyJSON     bool
 	WatchSource   bool // restart a Space when its files change
+	WatchConfig   bool // reload the configuration when its files change
 	Strict        bool // stop Spaces that ZeroGPU would stop, instead of printing a warning
 	EndUnleased   bool // end processes of Spaces that use a GPU outside any Lease
 	Users         UIDs // uids for Spaces at IsolationUsers; the zero value if none are set
@@ -61,7 +65,7 @@ type SpaceSettings struct {
 	Host        string
 	SubPath     string // path below which a reverse proxy serves the Space, such as /hello; empty: at the root only
 	Visibility  Visibility
-	Members     []string // people that may open the Space if it is private
+	Members     []string // people that may open the Space if it is private; nil: every person of the host
 	Python      string
 	Concurrency *int // maximum concurrent GPU calls; nil: Settings.PerSpace
 	Variables   map[string]string

@@ -205,6 +205,7 @@ func (l *loader) secretFromFile(n node, into map[string]string, name string) {
 	if !l.path(n, &path) {
 		return
 	}
+	l.sources = append(l.sources, path)
 	data, err := readSmall(path, maxSecret)
 	if err != nil {
 		n.fail("cannot read %s: %v; correct the path or the file", path, WithoutPath(err))

@@ -200,7 +200,9 @@ func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo
 	t.Cleanup(func() { stop(); <-ended })
 	e := echo.New()
 	accounts := views.NewAccounts(views.AccountsConfig{
-		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Payers: host, Spaces: host, Now: now,
+		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Payers: host, Spaces: host, Advisor: func() views.Advisor {
+			return views.Advisor{Ledger: ledger, Free: quota.Tier{Name: "free", Quota: 300 * time.Second}}
+		}, Now: now,
 	})
 	console.New(host, accounts).Register(e) // first: both have /healthz
 	New(Config{Host: host, Payers: host, Accounts: accounts, Ledger: ledger, Broker: broker, Now: now}).Register(e)
@@ -265,6 +267,41 @@ func TestRunsAndCreditsInTheViews(t *testing.T) {
 	wantGrantAndCredit(t, e)
 }
 
+// TestCallsOneAfterAnother: the views count the calls that fit at the same time, and those that fit one after another by what the
+// calls of the last 24 hours used. The advice is only about what the query names.
+func TestCallsOneAfterAnother(t *testing.T) {
+	noon := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	var passed atomic.Int64
+	now := func() time.Time { return noon.Add(time.Duration(passed.Load())) }
+	host := &fakeHost{
+		functions: []views.Function{{Space: "spa", Name: "draw", Declared: time.Minute, Size: "large"}, {Space: "spa", Name: "new", Declared: time.Minute, Size: "large"}},
+		tier:      &quota.Tier{Name: "free", Quota: 300 * time.Second},
+	}
+	e, ledger := newAccounts(t, host, now)
+	for i, identity := range []string{"local", "local", "user:ada"} {
+		ledger.run(t, fmt.Sprint(i), quota.HoldRequest{Identity: identity, Tier: *host.tier, Space: "spa", Task: "draw", Declared: time.Minute, Now: now()})
+	}
+	var got views.Account
+	body := get(t, e, "/account?identity=local", &got)
+	draw, unused := got.Functions[0], got.Functions[1]
+	if *draw.Calls != 4 || draw.CallsInTurn == nil || *draw.CallsInTurn != 239 || *draw.UsedSeconds != 1 { // 298 s are left
+		t.Errorf("draw: %+v", draw)
+	}
+	if *unused.Calls != 4 || unused.CallsInTurn != nil || unused.UsedSeconds != nil {
+		t.Errorf("a function without calls: %+v", unused)
+	}
+	if len(got.Advice) != 1 || got.Advice[0].Calls != 3 || *got.Advice[0].Declare != 5 || got.Advice[0].Then.Together != 60 {
+		t.Errorf("the advice counts the calls of all accounts: %s", body)
+	}
+	if get(t, e, "/account?identity=local&function=new", &got); len(got.Advice) != 0 {
+		t.Errorf("the advice about another function: %+v", got.Advice)
+	}
+	passed.Store(int64(quota.Span + time.Millisecond))
+	if get(t, e, "/account?identity=local", &got); len(got.Advice) != 0 || got.Functions[0].CallsInTurn != nil {
+		t.Errorf("after 24 hours: %+v", got)
+	}
+}
+
 // wantGrantAndCredit begins with one of two runs used, and no seconds of the window.
 func wantGrantAndCredit(t *testing.T, e *echo.Echo) {
 	t.Helper()
@@ -304,7 +341,7 @@ func (l testLedger) run(t *testing.T, lease string, r quota.HoldRequest) {
 	if err := l.Open(t.Context(), tx, lease, r.Now); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Settle(t.Context(), tx, quota.Settlement{Lease: lease, Charged: time.Second, Now: r.Now, Ran: r.Now}); err != nil {
+	if err := l.Settle(t.Context(), tx, quota.Settlement{Lease: lease, Charged: time.Second, Reason: quota.ReasonReleased, Now: r.Now, Ran: r.Now}); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {

@@ -34,15 +34,19 @@ import (
 	"spacehost/quota"
 )
 
-// Host is the part of the host that the control API uses. Its methods are called concurrently. They do not block, except that
-// Operator may read the user database of the machine.
+// Host is the part of the host that the control API uses. Its methods are called concurrently. They do not block, except Reload,
+// and that Operator may read the user database of the machine.
 type Host interface {
 	// SpaceViews returns all Spaces.
 	SpaceViews() []views.Space
 	// SpaceNames returns the names of the Spaces that viewer may see; nil is the operator, who sees all.
 	SpaceNames(viewer *identity.Identity) []string
-	// RestartSpace begins a restart of a Space and returns at once.
-	RestartSpace(name string)
+	// RestartSpace begins a restart of a Space and returns at once. by names the operator for the ledger. With now, running calls
+	// end at once. It returns the longest time for which running calls may continue.
+	RestartSpace(name, by string, now bool) time.Duration
+	// Reload applies the configuration file again, or with dryRun finds the difference. It may read folders, wait for a running
+	// reload, and write to the database. Errors: *ReloadRefusedError.
+	Reload(ctx context.Context, dryRun bool) (ReloadAnswer, error)
 	// CheckTier refuses a tier that this host does not have. Its error lists the tiers.
 	CheckTier(name string) error
 	// ClockMoved is called after each advance of the clock. Everything that waits for a time checks it again.
@@ -83,6 +87,7 @@ func New(config Config) *API { return &API{config} }
 // Register mounts all routes. Only the control socket may have them, because every client is an operator.
 func (a *API) Register(e *echo.Echo) {
 	handle(e, ShowHealth, http.StatusOK, a.showHealth)
+	e.Add(Reload.Method, Reload.Path, a.reload)
 	handle(e, RestartSpace, http.StatusAccepted, a.restartSpace)
 	handle(e, ListDenials, http.StatusOK, a.listDenials)
 	handle(e, ChangeDelegation, http.StatusOK, a.changeDelegation)

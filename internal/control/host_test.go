@@ -26,7 +26,8 @@ func (h *fakeHost) SpaceViews() []views.Space                                { r
 func (h *fakeHost) PublicSpaceViews() []views.Space                          { return nil }
 func (h *fakeHost) SpaceNames(*identity.Identity) []string                   { return h.spaces }
 func (h *fakeHost) Functions(*identity.Identity) []views.Function            { return h.functions }
-func (h *fakeHost) RestartSpace(string)                                      {}
+func (h *fakeHost) RestartSpace(string, string, bool) time.Duration          { return 0 }
+func (h *fakeHost) Reload(context.Context, bool) (ReloadAnswer, error)       { return ReloadAnswer{}, nil }
 func (h *fakeHost) ClockMoved()                                              { h.moves++ }
 func (h *fakeHost) LoginLink() (url string, ok bool)                         { return "", false }
 func (h *fakeHost) Operator(context.Context) string                          { return "uid 1000" }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/goleak"
@@ -106,6 +107,10 @@ func TestPeopleAndTokens(t *testing.T) {
 	}
 	for _, path := range []string{"/tokens", "/people/ada/tokens"} {
 		got := want[[]Token](o, 200, "GET", path, "")
+		for end := time.Now().Add(10 * time.Second); len(got) == 1 && got[0].LastUsedAt == nil && time.Now().Before(end); {
+			time.Sleep(time.Millisecond) // the last use is written after the answer
+			got = want[[]Token](o, 200, "GET", path, "")
+		}
 		if len(got) != 1 || got[0].ID != made.ID || got[0].LastUsedAt == nil || got[0].RevokedAt != nil {
 			t.Errorf("%s: got %+v", path, got)
 		}

@@ -11,22 +11,29 @@ import (
 // The Spaces of the host.
 var (
 	ShowHealth   = Endpoint[NoBody, views.Health]{http.MethodGet, "/healthz"}
-	RestartSpace = Endpoint[RestartRequest, RestartRequest]{http.MethodPost, "/restart"}
+	RestartSpace = Endpoint[RestartRequest, RestartAnswer]{http.MethodPost, "/restart"}
 )
 
-// RestartRequest names the Space. The answer repeats it, once the restart has begun.
+// RestartRequest names the Space. Now ends its running calls at once.
 type RestartRequest struct {
 	Space string `json:"space"`
+	Now   bool   `json:"now,omitempty"`
+}
+
+// RestartAnswer is sent once the restart has begun. Running calls may continue for DrainSeconds at most.
+type RestartAnswer struct {
+	Space        string  `json:"space"`
+	DrainSeconds float64 `json:"drainSeconds"`
 }
 
 func (a *API) showHealth(echo.Context, NoBody) (views.Health, error) {
 	return views.NewHealth(a.config.Host.SpaceViews()), nil
 }
 
-func (a *API) restartSpace(_ echo.Context, r RestartRequest) (RestartRequest, error) {
+func (a *API) restartSpace(c echo.Context, r RestartRequest) (RestartAnswer, error) {
 	if err := views.CheckSpace(r.Space, a.config.Host.SpaceNames(nil)); err != nil {
-		return r, err
+		return RestartAnswer{}, err
 	}
-	a.config.Host.RestartSpace(r.Space)
-	return r, nil
+	drain := a.config.Host.RestartSpace(r.Space, a.config.Host.Operator(c.Request().Context()), r.Now)
+	return RestartAnswer{r.Space, drain.Seconds()}, nil
 }

@@ -17,6 +17,7 @@ import (
 type Config struct {
 	State        string   // the host's folder; it need not exist yet
 	Environments string   // the folder of Python environments; it need not exist yet
+	UV           string   // a uv that is used if there is none on PATH; "": none
 	Addresses    []string // addresses on which spacehost listens
 
 	SpacesAreRoot bool     // whether the code of Spaces would run as root

@@ -90,9 +90,10 @@ func uvFinding(uv string) Finding {
 	}
 }
 
-// uv returns a working uv: the first on PATH, or one that package build installed earlier (tools.go there).
+// uv returns a working uv: the first on PATH, that of Config.UV, or one that package build installed earlier (tools.go there).
 func (c Config) uv(ctx context.Context) string {
 	paths, _ := filepath.Glob(filepath.Join(c.Environments, "tools", "uv-*", "bin", "uv"))
+	paths = append([]string{c.UV}, paths...)
 	for _, dir := range c.machine.searchPath() {
 		path := filepath.Join(dir, "uv")
 		if _, err := exec.LookPath(path); err == nil {

@@ -18,7 +18,7 @@ const (
 )
 
 func TestPython(t *testing.T) {
-	const uvFetched = "state/tools/uv-0.13.8/bin/uv"
+	const uvFetched, packagedUV = "state/tools/uv-0.13.8/bin/uv", "venv/bin/uv"
 	rows := []struct {
 		name  string
 		files map[string]string
@@ -28,6 +28,8 @@ func TestPython(t *testing.T) {
 			[]string{"ok | use Python 3.12.4 (/real/python3.12.4)", "ok | /bin/uv)"}},
 		{"uv of an earlier build", map[string]string{"bin/python3": python("3.10.0", "venv"), uvFetched: goodUV},
 			[]string{"ok | Python 3.10.0", "ok | /" + uvFetched}},
+		{"uv of the wheel", map[string]string{"bin/python3": python("3.10.0", "venv"), packagedUV: goodUV},
+			[]string{"ok | Python 3.10.0", "ok | /" + packagedUV}},
 		{"uv that does not run", map[string]string{"bin/python3": python("3.10.0", "venv"), "bin/uv": disabledShim},
 			[]string{"ok | Python 3.10.0", "note | uv was not found | Nothing"}},
 		{"first suitable", map[string]string{"bin/python3": python("3.9.2", "venv"), "bin/python3.12": disabledShim, "bin/python3.13": python("3.13.0", "venv"),
@@ -48,7 +50,7 @@ func TestPython(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			root := tree(t, row.files)
 			m := fake(t, nil, "PATH=relative:"+filepath.Join(root, "bin"), "HOME="+filepath.Join(root, "home"))
-			expect(t, Config{Environments: filepath.Join(root, "state"), machine: m}.python(t.Context()), row.want...)
+			expect(t, Config{Environments: filepath.Join(root, "state"), UV: filepath.Join(root, packagedUV), machine: m}.python(t.Context()), row.want...)
 		})
 	}
 }

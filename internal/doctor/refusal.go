@@ -19,7 +19,7 @@ const trustOnly = "Run only Spaces whose code you trust"
 // containerRemedy has the options under which a container may create namespaces and mount /proc. Docker's profile of AppArmor
 // denies every mount (moby, docs/security/apparmor.md).
 const containerRemedy = "Start the container with more rights (Docker: --security-opt systempaths=unconfined --security-opt seccomp=unconfined, " +
-	"and --security-opt apparmor=unconfined where AppArmor is in force; Podman: --security-opt unmask=ALL)"
+	"and --security-opt apparmor=unconfined where AppArmor is in force; Podman: --security-opt unmask=ALL --security-opt seccomp=unconfined)"
 
 // refusal returns the first explanation that fits the failed step and the settings of the machine. Kernels refuse at
 // different steps: Ubuntu creates the namespaces and then denies the rights in them (containers/bubblewrap#632).

@@ -18,7 +18,7 @@ import (
 // confineBuild returns what build.Config.Confine needs: tools that run code of the Space are confined at the level of the
 // Space. It returns nil at level none.
 func (s *spaceRun) confineBuild() func() build.Confinement {
-	if s.level == config.IsolationNone {
+	if s.level() == config.IsolationNone {
 		return nil
 	}
 	return func() build.Confinement { return &buildConfinement{space: s} }

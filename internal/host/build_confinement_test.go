@@ -196,7 +196,7 @@ func (b *buildHost) build(s *spaceRun) *build.Environment {
 	b.t.Helper()
 	env, err := s.build(b.t.Context())
 	if err != nil {
-		log, _ := os.ReadFile(b.state.path("logs", "build-"+s.space.Name+".log"))
+		log, _ := os.ReadFile(b.state.path("logs", "build-"+s.space().Name+".log"))
 		b.t.Fatalf("build: %v\n%s", err, log)
 	}
 	return env
@@ -205,7 +205,7 @@ func (b *buildHost) build(s *spaceRun) *build.Environment {
 // log returns the build log of a Space.
 func (b *buildHost) log(s *spaceRun) string {
 	b.t.Helper()
-	text, err := os.ReadFile(b.state.path("logs", "build-"+s.space.Name+".log"))
+	text, err := os.ReadFile(b.state.path("logs", "build-"+s.space().Name+".log"))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -223,8 +223,8 @@ func eachLevel(t *testing.T, test func(t *testing.T, level config.Isolation)) {
 func TestHostileBuild(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level config.Isolation) {
 		b := newBuildHost(t, level, map[string]string{"requirements.txt": "./helper\n"})
-		space := b.spaces[0]
-		source := []string{space.space.Dir}
+		space := b.all()[0]
+		source := []string{space.space().Dir}
 		if level == config.IsolationFiles {
 			source = nil // a Space at this level may change its folder
 		}
@@ -247,7 +247,7 @@ func TestHostileBuild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(space.space.Dir, "helper", "setup.py"), fmt.Sprintf(hostileSetup, plan))
+		writeFile(t, filepath.Join(space.space().Dir, "helper", "setup.py"), fmt.Sprintf(hostileSetup, plan))
 		kept := append([]string{b.home, neighbour, shared, b.state.path("keys"), b.state.path("spaces")}, source...)
 		before := hashes(t, kept...)
 		env := b.build(space)
@@ -411,22 +411,22 @@ func TestPlainBuildsShareACache(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		first := b.build(b.spaces[0])
+		first := b.build(b.all()[0])
 		if n := b.index.Downloads("sample-1.0-py3-none-any.whl"); n == 0 {
 			t.Fatal("the package does not come from the index")
 		}
-		if !strings.Contains(b.log(b.spaces[0]), "--only-binary :all:") {
+		if !strings.Contains(b.log(b.all()[0]), "--only-binary :all:") {
 			t.Error("a package with a wheel is not installed as the host")
 		}
 		before := b.index.Downloads("sample-1.0-py3-none-any.whl")
-		if env := b.build(b.spaces[1]); env.Dir == first.Dir || !hasVersion(env, "sample", "1.0") {
+		if env := b.build(b.all()[1]); env.Dir == first.Dir || !hasVersion(env, "sample", "1.0") {
 			t.Errorf("environment %s, want another one than %s, with the package", env.Dir, first.Dir)
 		}
 		if n := b.index.Downloads("sample-1.0-py3-none-any.whl") - before; n != 0 {
 			t.Errorf("the second Space has downloaded the package %d times", n)
 		}
-		if env := b.build(b.spaces[2]); !hasVersion(env, "further", "2.0") {
-			t.Errorf("the newest release of a package without a wheel is not installed:\n%s", b.log(b.spaces[2]))
+		if env := b.build(b.all()[2]); !hasVersion(env, "further", "2.0") {
+			t.Errorf("the newest release of a package without a wheel is not installed:\n%s", b.log(b.all()[2]))
 		}
 	})
 }

@@ -28,7 +28,7 @@ func shell(script string) build.Tool {
 func confine(t *testing.T, level config.Isolation) (*buildHost, build.Confinement) {
 	t.Helper()
 	b := newBuildHost(t, level, nil)
-	c := b.spaces[0].confineBuild()()
+	c := b.all()[0].confineBuild()()
 	t.Cleanup(c.Close)
 	return b, c
 }
@@ -74,12 +74,12 @@ func TestConfinedTool(t *testing.T) {
 // TestChangesOfAToolAreDropped: uv's cache and the Space's folder keep their content, with layers and without.
 func TestChangesOfAToolAreDropped(t *testing.T) {
 	b, _ := confine(t, config.IsolationNamespaces)
-	shared, source := t.TempDir(), b.spaces[0].space.Dir
+	shared, source := t.TempDir(), b.all()[0].space().Dir
 	writeFile(t, filepath.Join(shared, "wheel"), "good")
 	writeFile(t, filepath.Join(source, "app.py"), "good")
 	for _, layers := range []bool{true, false} {
 		b.levels.overlay = layers
-		c := b.spaces[0].confineBuild()()
+		c := b.all()[0].confineBuild()()
 		tool := shell("cd " + source + " && echo bad > app.py && echo new > new && cat app.py new; [ -e $UV_CACHE_DIR/wheel ] && echo shared; echo bad > $UV_CACHE_DIR/wheel")
 		tool.Source, tool.Cache = source, shared
 		want := "bad\nnew"
@@ -164,7 +164,7 @@ func TestModelsOfABuild(t *testing.T) {
 // Space itself.
 func TestNetworkOfABuild(t *testing.T) {
 	b, _ := confine(t, config.IsolationNamespaces)
-	s := b.spaces[0]
+	s := b.all()[0]
 	tool := build.Tool{URLs: []string{"http://127.0.0.1:3141/simple", "http://localhost:3142/x", "https://203.0.113.80:8443/x", "https://203.0.113.81/x", "https://nexus.invalid/simple", "not an address", "https:///x"}}
 	n, err := s.buildNetwork(t.Context(), tool)
 	if err != nil {
@@ -174,7 +174,7 @@ func TestNetworkOfABuild(t *testing.T) {
 	if n.policy.Mode != egress.ModeHub || !slices.Equal(n.policy.Services, want) {
 		t.Errorf("policy %+v, want hub with the services %v", n.policy, want)
 	}
-	s.settings.Egress.Mode = config.EgressNone
+	s.settings().Egress.Mode = config.EgressNone
 	for models, names := range map[bool][]bool{false: {true, true, false, false}, true: {true, true, true, false}} {
 		tool.Models = models
 		if n, err = s.buildNetwork(t.Context(), tool); err != nil {
@@ -224,7 +224,7 @@ func TestFoldersOfCrashedBuilds(t *testing.T) {
 
 // TestBuildsAtLevelNone: nothing is confined.
 func TestBuildsAtLevelNone(t *testing.T) {
-	if b := newBuildHost(t, config.IsolationNone, nil); b.spaces[0].confineBuild() != nil {
+	if b := newBuildHost(t, config.IsolationNone, nil); b.all()[0].confineBuild() != nil {
 		t.Error("a build at level none is confined")
 	}
 }

@@ -48,7 +48,7 @@ type diskShortage struct {
 // diskWatch ends Spaces that exceed their limit of disk, or that fill the disk of the state folder.
 type diskWatch struct {
 	free   func() (uint64, error) // of the state folder
-	spaces []diskSpace
+	spaces func() []diskSpace
 	note   func(text string) // shows the operator a sentence
 	log    *zap.Logger
 
@@ -98,7 +98,7 @@ func (w *diskWatch) runWalks(ctx context.Context) {
 // setBases measures the starts that have none yet, and forgets those that are over.
 func (w *diskWatch) setBases(ctx context.Context) {
 	current := map[string]int64{}
-	for _, s := range w.spaces {
+	for _, s := range w.spaces() {
 		start := s.start()
 		if start == "" {
 			continue
@@ -127,7 +127,7 @@ func (w *diskWatch) base(start string) (base int64, known bool) {
 
 // checkLimits ends the Spaces that exceed their own limit.
 func (w *diskWatch) checkLimits(ctx context.Context) {
-	for _, s := range w.spaces {
+	for _, s := range w.spaces() {
 		start := s.start()
 		if start == "" || s.diskLimit() == 0 {
 			continue
@@ -186,7 +186,7 @@ func (w *diskWatch) checkFree(ctx context.Context) {
 // cannot be measured counts as that Space.
 func (w *diskWatch) largestGrowth(ctx context.Context) (worst diskSpace, start string, growth int64) {
 	growth = minGrowth - 1
-	for _, s := range w.spaces {
+	for _, s := range w.spaces() {
 		began := s.start()
 		base, known := w.base(began)
 		if !known {

@@ -84,10 +84,12 @@ func watchDisk(t *testing.T, names ...string) (*fakeDisk, []*fakeDiskSpace) {
 		log:  zap.NewNop(),
 	}
 	var spaces []*fakeDiskSpace
+	var watched []diskSpace
 	for _, name := range names {
 		s := &fakeDiskSpace{disk: d, label: name, used: 5 << 30}
-		spaces, w.spaces = append(spaces, s), append(w.spaces, s)
+		spaces, watched = append(spaces, s), append(watched, s)
 	}
+	w.spaces = func() []diskSpace { return watched }
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { w.run(ctx) })

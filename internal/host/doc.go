@@ -25,7 +25,7 @@
 //	                                     | a Space fails to start          | ctx ends, or the server, the broker,
 //	                                     |                                 | a queue or the process tracking fails
 //	                                     v                                 v
-//	            run: stop all, return its error           Spaces -> intake and Jobs -> leases
+//	            run: stop all, return its error           drain -> Spaces -> intake and Jobs -> leases
 //	          serve: retry after 10 s to 5 min                             |
 //	                                                                       v
 //	                                                      Run returns -> Close: GPUs, database, listeners, log, lock
@@ -35,6 +35,13 @@
 //
 // With `serve`, the ready line is printed once every Space runs or has failed. A later successful retry prints the URL of
 // its Space.
+//
+// # Reload
+//
+// ReloadBy applies the file of `serve` again: newReload reads and compares, refuse finds what needs another host, prepare takes
+// addresses, commit stores. Until commit, nothing has changed. A Space that must restart gets its next spaceState in
+// spaceRun.begin, between two starts. Values that a reload changes are read through Host.settings, Host.all and the
+// accessors of spaceRun, never kept.
 //
 // # Failure handling
 //

@@ -14,8 +14,8 @@ import (
 
 // policy translates the settings. checkEgress has refused what the mechanism does not offer.
 func (s *spaceRun) policy() egress.Policy {
-	set := s.settings.Egress
-	p := egress.Policy{Reach: s.settings.Reach}
+	set := s.settings().Egress
+	p := egress.Policy{Reach: s.settings().Reach}
 	switch {
 	case set.Mode == config.EgressNone:
 		p.Mode = egress.ModeNone
@@ -31,18 +31,18 @@ func (s *spaceRun) policy() egress.Policy {
 
 // checkEgress refuses settings that the network of a sandbox does not offer.
 func (s *spaceRun) checkEgress() error {
-	if s.settings.Egress.Mode == config.EgressAll {
-		return s.settings.Places["egress"].Mistake("connections to any port are not available in this version; list the ports, such as :443,:5432")
+	if s.settings().Egress.Mode == config.EgressAll {
+		return s.settings().Places["egress"].Mistake("connections to any port are not available in this version; list the ports, such as :443,:5432")
 	}
 	if err := s.policy().Validate(); err != nil {
-		return s.settings.Places["egress"].Mistake("%w", err)
+		return s.settings().Places["egress"].Mistake("%w", err)
 	}
 	return nil
 }
 
 // openEgress reads the proxy of the operator, through which the connections of all Spaces go.
 func (h *Host) openEgress() (err error) {
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		if s.isSandboxed() {
 			if err := s.checkEgress(); err != nil {
 				return err
@@ -57,7 +57,7 @@ func (h *Host) openEgress() (err error) {
 
 func (s *spaceRun) newEgress(policy egress.Policy) (*egress.Egress, error) {
 	return egress.New(egress.Config{
-		Space: s.space.Name, Policy: policy, Proxy: s.host.proxy, Connections: s.settings.Limits.Connections,
+		Space: s.space().Name, Policy: policy, Proxy: s.host.proxy, Connections: s.settings().Limits.Connections,
 		Logger: s.host.log.Named("egress"),
 	})
 }
@@ -70,16 +70,16 @@ func (s *spaceRun) lastRefusal() string {
 // EgressStats returns the traffic of the current start of each Space with a network of its own.
 func (h *Host) EgressStats() map[string]egress.Stats {
 	all := map[string]egress.Stats{}
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		if n := s.currentNetwork(); n != nil && n.egress != nil {
-			all[s.space.Name] = n.egress.Stats()
+			all[s.space().Name] = n.egress.Stats()
 		}
 	}
 	return all
 }
 
 func (s *spaceRun) logError(message string, err error) {
-	s.host.log.Error(message, zap.String("space", s.space.Name), zap.Error(err))
+	s.host.log.Error(message, zap.String("space", s.space().Name), zap.Error(err))
 }
 
 // logEnd logs a part of the network that ended before its start did.

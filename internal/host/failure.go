@@ -56,8 +56,8 @@ func stageOf(err error) space.Stage {
 }
 
 // Explain prints an error for the operator: the stage, the message, the last lines of output and the next step. subject
-// is the program or the Space.
-func Explain(w io.Writer, subject string, err error) {
+// is the program or the Space. onScreen means that w is where the Space's output was shown: it is not repeated.
+func Explain(w io.Writer, subject string, err error, onScreen bool) {
 	message := err.Error()
 	if stage := stageOf(err); stage != "" {
 		message = fmt.Sprintf("%s: %s", stage, message)
@@ -69,7 +69,9 @@ func Explain(w io.Writer, subject string, err error) {
 	}
 	var start *worker.StartError
 	if errors.As(err, &start) {
-		showTail(w, start.Tail)
+		if !onScreen || !start.Shown {
+			showTail(w, start.Tail)
+		}
 		if start.Next != "" {
 			fmt.Fprintln(w, "  "+start.Next)
 		}

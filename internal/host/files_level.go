@@ -31,12 +31,12 @@ func (s *spaceRun) confineFiles(start worker.StartInfo) (worker.Confinement, err
 		Write: slices.Concat(writable, harmlessDevices),
 		Bind:  []uint16{uint16(start.Port)},
 	}
-	if mode := s.settings.SourceAt(s.level, s.host.settings.IsServe()); mode == config.SourceReadOnly {
-		rules.Read = append(rules.Read, s.space.Dir)
+	if mode := s.settings().SourceAt(s.level(), s.host.settings().IsServe()); mode == config.SourceReadOnly {
+		rules.Read = append(rules.Read, s.space().Dir)
 	} else {
-		rules.Write = append(rules.Write, s.space.Dir)
+		rules.Write = append(rules.Write, s.space().Dir)
 	}
-	for _, m := range s.settings.Mounts {
+	for _, m := range s.settings().Mounts {
 		if m.Write {
 			rules.Write = append(rules.Write, m.Path)
 		} else {
@@ -55,12 +55,12 @@ func (s *spaceRun) confineFiles(start worker.StartInfo) (worker.Confinement, err
 
 // connectPorts lists the TCP ports that a start at level files may connect to, at any address.
 func (s *spaceRun) connectPorts(start worker.StartInfo) []uint16 {
-	ports, _ := s.settings.Egress.EffectivePorts()
+	ports, _ := s.settings().Egress.EffectivePorts()
 	ports = append(ports, uint16(start.Device), uint16(start.Port), uint16(s.host.console.Addr.Port), 53)
-	for _, other := range s.host.spaces {
-		ports = append(ports, uint16(other.site.Addr.Port))
+	for _, other := range s.host.all() {
+		ports = append(ports, uint16(other.site().Addr.Port))
 	}
-	for _, reach := range s.settings.Reach {
+	for _, reach := range s.settings().Reach {
 		ports = append(ports, reach.Port())
 	}
 	slices.Sort(ports)
@@ -70,7 +70,7 @@ func (s *spaceRun) connectPorts(start worker.StartInfo) []uint16 {
 // processLimits limits the processes of the Space's user only if the settings do: below level namespaces, the kernel counts
 // all processes of the host's user.
 func (s *spaceRun) processLimits() []sandbox.Limit {
-	n := uint64(s.settings.Limits.Processes)
+	n := uint64(s.settings().Limits.Processes)
 	if n == 0 {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (s *spaceRun) processLimits() []sandbox.Limit {
 
 // isolatedVariables changes the environment of a Space for its level.
 func (s *spaceRun) isolatedVariables(vars []string) []string {
-	switch s.level {
+	switch s.level() {
 	case config.IsolationNamespaces, config.IsolationUsers:
 		return withoutProxies(vars)
 	case config.IsolationFiles:

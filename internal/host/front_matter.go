@@ -31,7 +31,7 @@ func responseHeaders(s *space.Space) http.Header {
 
 // page is the path that visitors open first: base_path, unless the Hub refuses it.
 func (s *spaceRun) page() string {
-	if path := s.space.BasePath; web.IsOwnPath(path) {
+	if path := s.space().BasePath; web.IsOwnPath(path) {
 		return path
 	}
 	return "/"
@@ -66,14 +66,14 @@ func withoutRepeats(all []string) (once []string) {
 
 // oauthWarning says what does not work without the operator's OAuth app. It is empty if nothing is missing.
 func (s *spaceRun) oauthWarning() string {
-	if !s.space.HFOAuth {
+	if !s.space().HFOAuth {
 		return ""
 	}
-	given := maps.Clone(s.settings.Secrets)
+	given := maps.Clone(s.settings().Secrets)
 	if given == nil {
 		given = map[string]string{}
 	}
-	maps.Copy(given, s.settings.Variables)
+	maps.Copy(given, s.settings().Variables)
 	var missing []string
 	for _, name := range []string{"OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"} {
 		if given[name] == "" {
@@ -89,11 +89,11 @@ func (s *spaceRun) oauthWarning() string {
 
 // preload downloads preload_from_hub into the cache that the Space reads. vars is the environment of the Space.
 func (s *spaceRun) preload(ctx context.Context, env *build.Environment, vars []string) error {
-	if len(s.space.PreloadFromHub) == 0 {
+	if len(s.space().PreloadFromHub) == 0 {
 		return nil
 	}
 	var downloads []build.Preload
-	for _, line := range s.space.PreloadFromHub {
+	for _, line := range s.space().PreloadFromHub {
 		p, err := space.ParsePreload(line)
 		if err != nil {
 			return &build.Error{Step: "reading preload_from_hub", Problem: "README.md: " + err.Error(), Hint: "write repo, repo file,file or repo file,file commit", LogPath: env.LogPath, Err: err}
@@ -113,7 +113,7 @@ func (s *spaceRun) downloadVars(vars []string) []string {
 			hub = append(hub, pair)
 		}
 	}
-	endpoint := s.settings.Variables["HF_ENDPOINT"]
+	endpoint := s.settings().Variables["HF_ENDPOINT"]
 	if endpoint == "" {
 		endpoint = os.Getenv("HF_ENDPOINT")
 	}

@@ -63,13 +63,13 @@ func answerOf(t *testing.T, dir string, visibility config.Visibility) *httptest.
 	r := httptest.NewRequest(http.MethodGet, "http://localhost/startup-events", nil) // no queue runs here
 	r.RemoteAddr = "203.0.113.5:1234"
 	w := httptest.NewRecorder()
-	h.spaces[0].site.ServeHTTP(w, r)
+	h.all()[0].site().ServeHTTP(w, r)
 	return w
 }
 
 func TestPageOfASpace(t *testing.T) {
 	for path, want := range map[string]string{"": "/", "/": "/", "/about": "/about", "/a/?b=c": "/a/?b=c", "about": "/", "//evil.test": "/", "/a b": "/"} {
-		s := &spaceRun{space: &space.Space{BasePath: path}}
+		s := newSpaceRun(nil, config.SpaceSettings{}, &space.Space{BasePath: path})
 		if got := s.page(); got != want {
 			t.Errorf("base_path %q: page %q, want %q", path, got, want)
 		}

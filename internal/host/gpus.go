@@ -13,9 +13,9 @@ import (
 
 // openGPUs opens the inventory that --gpus selects. `run` on a machine without a GPU simulates one.
 func (h *Host) openGPUs() (err error) {
-	gpus := h.settings.GPUs
+	gpus := h.settings().GPUs
 	h.inventory, err = openInventory(gpus.Value)
-	if needed := (*noGPUError)(nil); errors.As(err, &needed) && !h.settings.IsServe() {
+	if needed := (*noGPUError)(nil); errors.As(err, &needed) && !h.settings().IsServe() {
 		h.screen.note("No NVIDIA GPU was found: GPUs are SIMULATED (1 x RTX PRO 6000). GPU functions run, on the CPU; see --gpus.")
 		h.inventory, err = nvml.Simulated(config.SimulatedGPU)
 	}
@@ -23,7 +23,7 @@ func (h *Host) openGPUs() (err error) {
 		return fmt.Errorf("%s %s: %w", gpus.Source, gpus.Value, err)
 	}
 	h.onClose(func() { _ = h.inventory.Close() })
-	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings.Share); err != nil || !h.zeroGPU() {
+	if h.pool, err = gpu.NewPool(context.Background(), h.inventory, h.settings().Share); err != nil || !h.zeroGPU() {
 		return err
 	}
 	visible, err := h.selectHardware()
@@ -32,7 +32,7 @@ func (h *Host) openGPUs() (err error) {
 }
 
 // zeroGPU reports whether @spaces.GPU functions get a GPU at all.
-func (h *Host) zeroGPU() bool { return h.settings.GPUs.Value != "none" }
+func (h *Host) zeroGPU() bool { return h.settings().GPUs.Value != "none" }
 
 // simulated reports whether the GPUs are simulated.
 func (h *Host) simulated() bool {
@@ -76,7 +76,7 @@ func openInventory(spec string) (gpu.Inventory, error) {
 // selectHardware returns the GPU of the setting `hardware`. With auto it is the first GPU or MIG instance of this machine.
 // A simulated GPU counts as the ZeroGPU hardware of the same name, else as ZeroGPU's newest.
 func (h *Host) selectHardware() (gpu.Hardware, error) {
-	if chosen, known := gpu.KnownHardware[h.settings.Hardware.Value]; known {
+	if chosen, known := gpu.KnownHardware[h.settings().Hardware.Value]; known {
 		return chosen, nil
 	}
 	devices, err := h.inventory.Devices(context.Background())
@@ -98,7 +98,7 @@ func (h *Host) selectHardware() (gpu.Hardware, error) {
 	}
 	found := gpu.Hardware{Name: first.Name, Memory: first.MemoryTotal}
 	if found.Architecture, err = described.Architecture(context.Background(), first.UUID); err != nil {
-		return found, fmt.Errorf("%s: %w", h.settings.Hardware.Source, err)
+		return found, fmt.Errorf("%s: %w", h.settings().Hardware.Source, err)
 	}
 	return found, nil
 }

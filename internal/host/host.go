@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -29,17 +30,17 @@ import (
 
 // Host is one running `spacehost run` or `spacehost serve`. New opens its resources, Run serves, Close releases them.
 type Host struct {
-	settings   config.Settings
+	current    atomic.Pointer[config.Settings]
 	screen     *screen
 	log        *zap.Logger
-	spaces     []*spaceRun
+	spaces     atomic.Pointer[[]*spaceRun]
 	state      State
 	kept       string // folder of environments and of the logs of builds: the state folder, or its parent
 	observe    *Observe
 	clock      clock.Clock
 	db         *sql.DB
 	readDB     *sql.DB // read-only connections to the same database
-	tiers      quota.Tiers
+	tiers      atomic.Pointer[quota.Tiers]
 	ledger     *quota.Ledger
 	refusals   quota.Refusals
 	signer     *token.Signer
@@ -56,22 +57,37 @@ type Host struct {
 	metrics    *metrics.Metrics
 	server     *server.Server
 	console    server.Site
-	devices    server.Site       // loopback only, behind secret paths
-	hubSite    *echo.Echo        // what a Space reaches at the console's address from its own network
-	levels     levels            // of isolation that this machine offers
-	uids       map[string]uint32 // by Space, of those at level users
+	devices    server.Site                       // loopback only, behind secret paths
+	hubSite    *echo.Echo                        // what a Space reaches at the console's address from its own network
+	levels     levels                            // of isolation that this machine offers
+	uids       atomic.Pointer[map[string]uint32] // by Space, of those at level users
+	shared     *server.Shared                    // address of the Spaces that have none of their own; nil: there is none
+	nodes      *leasedNodes                      // nil: no Space has `gpu_nodes: lease`
 	proxy      *egress.Proxy
 	runsNote   sync.Once // the line of RunsOver
-	closers    []func()
+
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
+	reloading sync.Mutex    // held by a reload
+	started   chan struct{} // closed when reloads may change Spaces
+	running   spaceRuntime  // set before started is closed
+
+	closersMu sync.Mutex
+	closers   []func()
 }
 
 // New opens everything that can fail without a Space's process: folders, state, addresses, database, GPUs. On an error it
 // releases what it has opened.
 func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
-	return open(&Host{settings: s, screen: newScreen(s.ReadyJSON, stdout, stderr)})
+	return open(s, newScreen(s.ReadyJSON, stdout, stderr), nil)
 }
 
-func open(h *Host) (*Host, error) {
+// open is New for a host with another screen, or one whose start is observed.
+func open(s config.Settings, screen *screen, observe *Observe) (*Host, error) {
+	h := &Host{screen: screen, observe: observe, started: make(chan struct{}), hurry: make(chan struct{})}
+	h.current.Store(&s)
+	h.spaces.Store(new([]*spaceRun))
+	h.uids.Store(&map[string]uint32{})
 	for _, step := range []func() error{
 		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.reserveUIDs, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
 		h.declarePeople,
@@ -86,31 +102,47 @@ func open(h *Host) (*Host, error) {
 
 // Close releases everything that New opened. It may be called twice, and after any error of New.
 func (h *Host) Close() {
-	for i := len(h.closers) - 1; i >= 0; i-- {
-		h.closers[i]()
-	}
+	h.closersMu.Lock()
+	closers := h.closers
 	h.closers = nil
+	h.closersMu.Unlock()
+	for i := len(closers) - 1; i >= 0; i-- {
+		closers[i]()
+	}
 }
 
-func (h *Host) onClose(f func()) { h.closers = append(h.closers, f) }
+// onClose adds a step of Close, which runs before the steps that were added earlier.
+func (h *Host) onClose(f func()) {
+	h.closersMu.Lock()
+	defer h.closersMu.Unlock()
+	h.closers = append(h.closers, f)
+}
+
+// settings returns the settings in force. Nothing changes them: a reload stores others.
+func (h *Host) settings() *config.Settings { return h.current.Load() }
+
+// all returns the Spaces, those included that a reload has removed and that still end.
+func (h *Host) all() []*spaceRun { return *h.spaces.Load() }
 
 func (h *Host) openSpaces() error {
-	opened, err := h.settings.OpenSpaces()
+	opened, err := h.settings().OpenSpaces()
+	var spaces []*spaceRun
 	for i, one := range opened {
-		h.spaces = append(h.spaces, &spaceRun{host: h, space: one, settings: h.settings.Spaces[i], failed: make(chan struct{})})
+		spaces = append(spaces, newSpaceRun(h, h.settings().Spaces[i], one))
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
 	}
+	h.spaces.Store(&spaces)
 	return err
 }
 
 func (h *Host) openState() (err error) {
-	h.kept = h.settings.State
+	h.kept = h.settings().State
 	if h.observe != nil {
 		return h.openScratch()
 	}
-	if h.state, err = OpenState(h.settings.State); err == nil {
+	if h.state, err = OpenState(h.settings().State); err == nil {
 		h.onClose(h.state.Close)
 	}
 	return err
@@ -120,23 +152,31 @@ func (h *Host) openLog() (err error) {
 	h.log, err = openLog(h.state.path("logs", "spacehost.log"))
 	if err == nil {
 		h.onClose(func() { _ = h.log.Sync() }) // a failed flush cannot be logged
-		for _, s := range h.spaces {
-			s.openLogs()
-		}
+		h.onClose(func() {
+			for _, s := range h.all() {
+				s.closeLogs()
+			}
+		})
 	}
 	return err
 }
 
 func (h *Host) openTiers() error {
-	presets, err := config.ReadTiers(h.settings.Preset.Value)
+	tiers, err := tiersOf(h.settings())
+	h.tiers.Store(&tiers)
+	return err
+}
+
+// tiersOf returns the tiers of settings. They contain the tier of local callers.
+func tiersOf(s *config.Settings) (quota.Tiers, error) {
+	tiers, err := s.Tiers()
 	if err != nil {
-		return fmt.Errorf("%s: %w", h.settings.Preset.Source, err)
+		return tiers, fmt.Errorf("%s: %w", s.Preset.Source, err)
 	}
-	h.tiers = presets.With(h.settings.OwnTiers...)
-	if _, err = h.tiers.Get(h.settings.LocalTier.Value); err != nil {
-		return fmt.Errorf("%s: %w", h.settings.LocalTier.Source, err)
+	if _, err = tiers.Get(s.LocalTier.Value); err != nil {
+		err = fmt.Errorf("%s: %w", s.LocalTier.Source, err)
 	}
-	return nil
+	return tiers, err
 }
 
 func (h *Host) openDatabase() (err error) {
@@ -150,7 +190,7 @@ func (h *Host) openDatabase() (err error) {
 	h.onClose(func() { _ = h.readDB.Close() })
 	h.ledger = quota.New(h.db, quota.Config{Now: h.clock.Now, Reads: h.readDB})
 	h.people = people.NewStore(h.db)
-	h.people.Now, h.people.Reads = h.clock.Now, h.readDB
+	h.people.Now, h.people.Reads, h.people.Ended = h.clock.Now, h.readDB, h.endRefused
 	h.onClose(h.people.Close)
 	if h.denyList, err = people.OpenDelegationDenyList(context.Background(), h.db); err != nil {
 		return err
@@ -165,11 +205,11 @@ func (h *Host) openDatabase() (err error) {
 // declarePeople stores the people of the configuration file. It is the last step: a start that fails earlier has revoked no
 // token. `run` declares no people and keeps those of earlier starts.
 func (h *Host) declarePeople() error {
-	if !h.settings.IsServe() {
+	if !h.settings().IsServe() {
 		return nil
 	}
-	if err := h.people.Declare(context.Background(), h.settings.People); err != nil {
-		return fmt.Errorf("%s: %w", h.settings.File, err)
+	if err := h.people.Declare(context.Background(), h.settings().People); err != nil {
+		return fmt.Errorf("%s: %w", h.settings().File, err)
 	}
 	return nil
 }
@@ -195,8 +235,8 @@ func (h *Host) endOrphans() error {
 
 // find returns the Space of that name, nil if there is none.
 func (h *Host) find(name string) *spaceRun {
-	for _, s := range h.spaces {
-		if s.space.Name == name {
+	for _, s := range h.all() {
+		if s.space().Name == name {
 			return s
 		}
 	}

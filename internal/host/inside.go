@@ -52,7 +52,7 @@ const defaultProcesses = 4096
 
 // maxProcesses is the limit of processes and threads in one sandbox of the Space.
 func (s *spaceRun) maxProcesses() uint64 {
-	return cmp.Or(uint64(s.settings.Limits.Processes), defaultProcesses)
+	return cmp.Or(uint64(s.settings().Limits.Processes), defaultProcesses)
 }
 
 // insideSockets lists the sockets of a start.
@@ -89,16 +89,16 @@ func (s *spaceRun) egressSockets(policy egress.Policy) (all []insideSocket) {
 func (s *spaceRun) spaceSockets() (all []insideSocket) {
 	named := map[string]*echo.Echo{}
 	var shared server.Site
-	for _, other := range s.host.spaces {
+	for _, other := range s.host.all() {
 		if !s.mayCall(other) {
 			continue
 		}
-		if other.settings.Addr.Value == "" {
-			named[strings.ToLower(other.settings.Host)], shared = other.site.Echo, other.site
+		if other.settings().Addr.Value == "" {
+			named[strings.ToLower(other.settings().Host)], shared = other.site().Echo, other.site()
 			continue
 		}
-		for _, address := range s.host.addressesInside(other.site) {
-			all = append(all, s.attached("space", address, other.site.Echo))
+		for _, address := range s.host.addressesInside(other.site()) {
+			all = append(all, s.attached("space", address, other.site().Echo))
 		}
 	}
 	if len(named) > 0 {
@@ -113,13 +113,13 @@ func (s *spaceRun) spaceSockets() (all []insideSocket) {
 // mayCall reports whether the address of another Space exists in the network of this one. Whether a call is admitted is
 // decided at that address, as for every visitor.
 func (s *spaceRun) mayCall(other *spaceRun) bool {
-	return s == other || s.settings.Calls == nil || slices.Contains(s.settings.Calls, other.space.Name)
+	return s == other || s.settings().Calls == nil || slices.Contains(s.settings().Calls, other.space().Name)
 }
 
 // attached is a socket at which a handler answers. Its clients are processes of this Space.
 func (s *spaceRun) attached(name, address string, e *echo.Echo) insideSocket {
 	return listening(name, address, func(n *insideNetwork, l net.Listener) {
-		n.attachments = append(n.attachments, s.host.server.Attach(e, s.space.Name, l))
+		n.attachments = append(n.attachments, s.host.server.Attach(e, s.space().Name, l))
 	})
 }
 
@@ -171,15 +171,15 @@ func (s *spaceRun) hostsFile() string {
 		names = append(names, own)
 	}
 	lines := []string{"127.0.0.1 " + strings.Join(names, " ")}
-	for _, other := range s.host.spaces {
-		if other.settings.Host == "" || other.settings.Addr.Value != "" || !s.mayCall(other) {
+	for _, other := range s.host.all() {
+		if other.settings().Host == "" || other.settings().Addr.Value != "" || !s.mayCall(other) {
 			continue
 		}
 		ip := "127.0.0.1"
-		if own := other.site.Addr.IP; !own.IsUnspecified() && own.To4() != nil {
+		if own := other.site().Addr.IP; !own.IsUnspecified() && own.To4() != nil {
 			ip = own.String()
 		}
-		lines = append(lines, ip+" "+other.settings.Host)
+		lines = append(lines, ip+" "+other.settings().Host)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -267,9 +267,9 @@ func (s *spaceRun) deviceSite(instance string) *echo.Echo {
 // connectionLimits returns the limits of connections that the settings name, by Space.
 func (h *Host) connectionLimits() map[string]int {
 	limits := map[string]int{}
-	for _, s := range h.spaces {
-		if n := s.settings.Limits.Connections; n > 0 {
-			limits[s.space.Name] = n
+	for _, s := range h.all() {
+		if n := s.settings().Limits.Connections; n > 0 {
+			limits[s.space().Name] = n
 		}
 	}
 	return limits

@@ -19,11 +19,13 @@ type levels struct {
 	// users is tried only if a Space demands it. Layers need more of the kernel than at level namespaces (Linux 5.19).
 	users        error
 	usersOverlay bool
+	// tried and usersTried tell that the fields above are known. A reload does not try again.
+	tried, usersTried bool
 }
 
 // canLayer reports whether the Space's folders can have layers.
 func (s *spaceRun) canLayer() bool {
-	if s.level == config.IsolationUsers {
+	if s.level() == config.IsolationUsers {
 		return s.host.levels.usersOverlay
 	}
 	return s.host.levels.overlay
@@ -32,10 +34,8 @@ func (s *spaceRun) canLayer() bool {
 // selectIsolation determines the level of each Space. A level that the settings demand and that this machine does not
 // offer ends the start: no Space ever runs at a lower level than demanded.
 func (h *Host) selectIsolation() error {
-	var tried bool
-	for _, s := range h.spaces {
-		if s.settings.Isolation != config.IsolationNone && !tried {
-			tried = true
+	for _, s := range h.all() {
+		if s.settings().Isolation != config.IsolationNone && !h.levels.tried {
 			if err := h.probeLevels(); err != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ func (h *Host) selectIsolation() error {
 		if err := s.checkFolder(); err != nil {
 			return err
 		}
-		h.log.Info("isolation", zap.String("space", s.space.Name), zap.Stringer("demanded", s.settings.Isolation), zap.Stringer("level", s.level))
+		h.log.Info("isolation", zap.String("space", s.space().Name), zap.Stringer("demanded", s.settings().Isolation), zap.Stringer("level", s.level()))
 	}
 	return nil
 }
@@ -57,11 +57,11 @@ func (h *Host) probeLevels() error {
 	if err != nil {
 		return fmt.Errorf("try levels of isolation: %w", err)
 	}
-	h.levels = levels{namespaces: probe.Err, overlay: probe.Overlay, files: sandbox.ProbeFiles()}
+	h.levels = levels{namespaces: probe.Err, overlay: probe.Overlay, files: sandbox.ProbeFiles(), tried: true}
 	if err := h.probeUsers(); err != nil {
 		return err
 	}
-	if !probe.Overlay && probe.Err == nil || h.levels.users == nil && len(h.uids) > 0 && !h.levels.usersOverlay {
+	if !probe.Overlay && probe.Err == nil || h.levels.users == nil && len(*h.uids.Load()) > 0 && !h.levels.usersOverlay {
 		h.screen.note(fmt.Sprintf("warning: the file system of %s cannot hold layers: environments and Space folders are read-only, and no model of this user is shared", h.state.dir))
 	}
 	return nil
@@ -69,29 +69,30 @@ func (h *Host) probeLevels() error {
 
 // selectLevel chooses the level of a Space.
 func (s *spaceRun) selectLevel() error {
-	demanded := s.settings.Isolation
-	if demanded != config.IsolationAuto {
-		s.level = demanded
-		if err := s.host.levels.lacks(demanded); err != nil {
-			return s.settings.Places["isolation"].Mistake("this machine does not offer the level %s: %w; run `spacehost doctor` for the remedy, or choose another level", demanded, err)
+	level := s.settings().Isolation
+	if level != config.IsolationAuto {
+		s.change(func(state *spaceState) { state.level = level })
+		if err := s.host.levels.lacks(level); err != nil {
+			return s.settings().Places["isolation"].Mistake("this machine does not offer the level %s: %w; run `spacehost doctor` for the remedy, or choose another level", level, err)
 		}
 		return nil
 	}
-	for s.level = config.IsolationNamespaces; s.host.levels.lacks(s.level) != nil; s.level-- {
+	for level = config.IsolationNamespaces; s.host.levels.lacks(level) != nil; level-- {
 	}
-	if least := s.settings.Least(); s.level < least {
-		return s.settings.Places["isolation"].Mistake("the settings of %s need the level %s, which this machine does not offer: %w; run `spacehost doctor` for the remedy",
-			s.space.Name, least, s.host.levels.lacks(least))
+	s.change(func(state *spaceState) { state.level = level })
+	if least := s.settings().Least(); level < least {
+		return s.settings().Places["isolation"].Mistake("the settings of %s need the level %s, which this machine does not offer: %w; run `spacehost doctor` for the remedy",
+			s.space().Name, least, s.host.levels.lacks(least))
 	}
 	return nil
 }
 
 // checkFolder refuses a folder with which the Space would receive what its level withholds.
 func (s *spaceRun) checkFolder() error {
-	if s.level == config.IsolationNone {
+	if s.level() == config.IsolationNone {
 		return nil
 	}
-	warning, err := config.CheckSpaceFolder(s.space.Dir, s.host.state.dir)
+	warning, err := config.CheckSpaceFolder(s.space().Dir, s.host.state.dir)
 	if err == nil && warning != "" {
 		s.note("warning: " + warning)
 	}
@@ -101,9 +102,9 @@ func (s *spaceRun) checkFolder() error {
 // warnOfOwnInterpreter warns of an environment in the Space's folder. At level files the Space may change it, and the host runs its
 // interpreter before a start, outside of the level. At level namespaces a layer receives the changes.
 func (s *spaceRun) warnOfOwnInterpreter() {
-	if s.level == config.IsolationFiles && s.env.Dir != "" && isBelow(s.env.Dir, filepath.Clean(s.space.Dir)) {
+	if s.level() == config.IsolationFiles && s.env().Dir != "" && isBelow(s.env().Dir, filepath.Clean(s.space().Dir)) {
 		s.note(fmt.Sprintf("warning: the Space can change its environment %s, whose interpreter spacehost also runs without isolation. "+
-			"Move the environment out of the Space's folder.", s.env.Dir))
+			"Move the environment out of the Space's folder.", s.env().Dir))
 	}
 }
 
@@ -129,15 +130,15 @@ func (s *spaceRun) isolationLine() string {
 		config.IsolationFiles:      "only its files are isolated from this machine",
 		config.IsolationNamespaces: "isolated from this machine: own files, processes and network",
 		config.IsolationUsers:      fmt.Sprintf("isolated from this machine: own files, processes, network and uid %d", s.uid()),
-	}[s.level]
-	line := fmt.Sprintf("%s: %s (isolation: %s)", s.space.Name, promise, s.level)
-	if s.settings.Isolation != config.IsolationAuto {
+	}[s.level()]
+	line := fmt.Sprintf("%s: %s (isolation: %s)", s.space().Name, promise, s.level())
+	if s.settings().Isolation != config.IsolationAuto {
 		return line
 	}
-	for level := s.level + 1; level <= config.IsolationNamespaces; level++ {
+	for level := s.level() + 1; level <= config.IsolationNamespaces; level++ {
 		line += fmt.Sprintf("\n  level %s is not available: %v; see `spacehost doctor`", level, s.host.levels.lacks(level))
 	}
-	if s.level == config.IsolationFiles {
+	if s.level() == config.IsolationFiles {
 		for _, left := range s.host.levels.files.Left {
 			line += "\n  this kernel does not restrict: " + left
 		}
@@ -148,11 +149,11 @@ func (s *spaceRun) isolationLine() string {
 // served returns the folders from which the host itself serves files. A layer hides the Space's version of a file from the
 // host, so the Space's own server serves what lies in a layer.
 func (s *spaceRun) served(home string) []string {
-	if s.isSandboxed() && s.settings.SourceAt(s.level, s.host.settings.IsServe()) == config.SourceOverlay {
+	if s.isSandboxed() && s.settings().SourceAt(s.level(), s.host.settings().IsServe()) == config.SourceOverlay {
 		return []string{home}
 	}
-	return []string{home, filepath.Clean(s.space.Dir)}
+	return []string{home, filepath.Clean(s.space().Dir)}
 }
 
 // isSandboxed reports whether the Space runs in a sandbox of its own.
-func (s *spaceRun) isSandboxed() bool { return s.level >= config.IsolationNamespaces }
+func (s *spaceRun) isSandboxed() bool { return s.level() >= config.IsolationNamespaces }

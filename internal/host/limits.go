@@ -20,7 +20,7 @@ import (
 
 // limits returns the limits of each start of the Space.
 func (s *spaceRun) limits() proctree.Limits {
-	l := s.settings.Limits
+	l := s.settings().Limits
 	return proctree.Limits{Memory: l.Memory, Processes: l.Processes, CPU: l.CPU}
 }
 
@@ -45,19 +45,10 @@ func (s *spaceRun) limitNotes(countsProcesses bool) (notes []string) {
 	if rest.CPU > 0 {
 		add("cpu", strconv.FormatFloat(rest.CPU, 'g', -1, 64), fmt.Sprintf("only lowers the priority of the Space to nice %d", proctree.Nice), "cpu")
 	}
-	if disk := s.settings.Limits.Disk; disk > 0 {
+	if disk := s.settings().Limits.Disk; disk > 0 {
 		notes = append(notes, fmt.Sprintf("disk=%s is checked every %g s.", config.FormatSize(disk), usageInterval.Seconds()))
 	}
 	return notes
-}
-
-// noteLimits shows the operator the limits that the kernel does not enforce.
-func (h *Host) noteLimits() {
-	for _, s := range h.spaces {
-		for _, text := range s.limitNotes(s.isSandboxed()) {
-			s.note(text)
-		}
-	}
 }
 
 // diskState is why a Space was ended for its use of disk. The zero value: it was not.
@@ -80,8 +71,8 @@ func (d *diskState) get() *diskShortage {
 
 var _ diskSpace = (*spaceRun)(nil)
 
-func (s *spaceRun) name() string     { return s.space.Name }
-func (s *spaceRun) diskLimit() int64 { return s.settings.Limits.Disk }
+func (s *spaceRun) name() string     { return s.space().Name }
+func (s *spaceRun) diskLimit() int64 { return s.settings().Limits.Disk }
 func (s *spaceRun) start() string    { return s.supervisor.Instance() }
 
 // diskUsage measures the folder of the Space, the folder of its current start and deleted files that it keeps open.
@@ -109,7 +100,7 @@ func (s *spaceRun) emptyTmp() {
 	}
 	for slot := range 2 {
 		if err := sandbox.RemoveLayer(s.layer(tmpLayer(slot))); err != nil {
-			s.host.log.Warn("remove temporary files", zap.String("space", s.space.Name), zap.Error(err))
+			s.host.log.Warn("remove temporary files", zap.String("space", s.space().Name), zap.Error(err))
 		}
 	}
 }
@@ -137,11 +128,13 @@ func (s *spaceRun) mayStart() error {
 }
 
 func (h *Host) diskWatch() *diskWatch {
-	w := &diskWatch{free: lease.FreeAt(h.state.dir), note: h.screen.note, log: h.log.Named("disk")}
-	for _, s := range h.spaces {
-		w.spaces = append(w.spaces, s)
+	spaces := func() (all []diskSpace) {
+		for _, s := range h.all() {
+			all = append(all, s)
+		}
+		return all
 	}
-	return w
+	return &diskWatch{free: lease.FreeAt(h.state.dir), spaces: spaces, note: h.screen.note, log: h.log.Named("disk")}
 }
 
 // reserveInterval is the interval at which the reserve of the database is renewed: the database grows into it.

@@ -16,8 +16,7 @@ import (
 // limitedSpace is a Space with limits under a host that does not run.
 func limitedSpace(t *testing.T, limits config.Limits) *spaceRun {
 	t.Helper()
-	s := &spaceRun{host: serveTestHost(t), space: &space.Space{Name: "demo"}, settings: config.SpaceSettings{}}
-	s.settings.Limits = limits
+	s := newSpaceRun(serveTestHost(t), config.SpaceSettings{IsolationSettings: config.IsolationSettings{Limits: limits}}, &space.Space{Name: "demo"})
 	s.supervisor = worker.NewSupervisor(worker.SupervisorConfig{})
 	return s
 }

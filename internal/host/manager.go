@@ -29,12 +29,13 @@ func (h *Host) manager() manager {
 	if err != nil {
 		log.Warn("watchdog of the service manager not used", zap.Error(err))
 	}
-	notify := func(state string) {
-		if _, err := daemon.SdNotify(false, state); err != nil {
-			log.Warn("service manager not notified", zap.Error(err))
-		}
+	return manager{notify: h.notifyManager, watchdog: watchdog, alive: h.answers, status: h.statusLine, log: log}
+}
+
+func (h *Host) notifyManager(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		h.log.Named("manager").Warn("service manager not notified", zap.Error(err))
 	}
-	return manager{notify: notify, watchdog: watchdog, alive: h.answers, status: h.statusLine, log: log}
 }
 
 // statusInterval is the interval of the status line without a watchdog.
@@ -109,10 +110,10 @@ func (h *Host) answers(ctx context.Context) error {
 // statusLine is what `systemctl status` shows.
 func (h *Host) statusLine() string {
 	running := 0
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		if s.supervisor.Status().Stage == space.Running {
 			running++
 		}
 	}
-	return fmt.Sprintf("Spaces: %d of %d running", running, len(h.spaces))
+	return fmt.Sprintf("Spaces: %d of %d running", running, len(h.all()))
 }

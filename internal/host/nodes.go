@@ -53,7 +53,7 @@ func (h *Host) nodeMounts() (all []sandbox.Mount) {
 
 // leasedNodes implements lease.Nodes for the Spaces with `gpu_nodes: lease`.
 type leasedNodes struct {
-	spaces    []*spaceRun
+	host      *Host
 	common    []string                         // targets that belong to no Device; a Space with any Device sees them
 	own       map[gpu.DeviceUUID][]string      // targets of each Device
 	devices   map[proctree.Node]gpu.DeviceUUID // by the node whose use is a use of the Device
@@ -62,14 +62,10 @@ type leasedNodes struct {
 
 // leaseNodes returns nil if no Space has `gpu_nodes: lease`.
 func (h *Host) leaseNodes() (lease.Nodes, error) {
-	n := &leasedNodes{own: map[gpu.DeviceUUID][]string{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
-	for _, s := range h.spaces {
-		if s.settings.NodesByLease && s.isSandboxed() {
-			n.spaces = append(n.spaces, s)
-		}
-	}
+	n := &leasedNodes{host: h, own: map[gpu.DeviceUUID][]string{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
+	spaces := n.spaces()
 	lister, ok := h.inventory.(gpu.NodeLister)
-	if len(n.spaces) == 0 || !ok {
+	if len(spaces) == 0 || !ok {
 		return nil, nil
 	}
 	mounts := h.nodeMounts()
@@ -83,10 +79,21 @@ func (h *Host) leaseNodes() (lease.Nodes, error) {
 			continue // several Slots share a Device
 		}
 		if err := n.add(lister, slot.Device.UUID, mounts); err != nil {
-			return nil, n.spaces[0].settings.Places["gpu_nodes"].Mistake("%w; check that the driver's nodes exist (nvidia-modprobe, or nvidia-smi as root, creates them), or set `gpu_nodes: always`", err)
+			return nil, spaces[0].settings().Places["gpu_nodes"].Mistake("%w; check that the driver's nodes exist (nvidia-modprobe, or nvidia-smi as root, creates them), or set `gpu_nodes: always`", err)
 		}
 	}
+	h.nodes = n
 	return n, nil
+}
+
+// spaces returns the Spaces that see a node only while they have a lease of its Device.
+func (n *leasedNodes) spaces() (all []*spaceRun) {
+	for _, s := range n.host.all() {
+		if s.settings().NodesByLease && s.isSandboxed() {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // add finds the nodes of a Device. Those that the machine does not have are left out on a simulated one only.
@@ -114,7 +121,8 @@ func (n *leasedNodes) add(lister gpu.NodeLister, uuid gpu.DeviceUUID, mounts []s
 
 // Show implements lease.Nodes.
 func (n *leasedNodes) Show(ctx context.Context, space string, devices []gpu.DeviceUUID) error {
-	at := slices.IndexFunc(n.spaces, func(s *spaceRun) bool { return s.space.Name == space })
+	spaces := n.spaces()
+	at := slices.IndexFunc(spaces, func(s *spaceRun) bool { return s.space().Name == space })
 	if at < 0 {
 		return nil
 	}
@@ -129,15 +137,15 @@ func (n *leasedNodes) Show(ctx context.Context, space string, devices []gpu.Devi
 	if len(targets) > 0 {
 		targets = append(targets, n.common...)
 	}
-	return n.spaces[at].supervisor.ShowNodes(ctx, targets)
+	return spaces[at].supervisor.ShowNodes(ctx, targets)
 }
 
 // Holders implements lease.Nodes.
 func (n *leasedNodes) Holders() map[gpu.DeviceUUID][]int {
 	all := map[gpu.DeviceUUID][]int{}
 	nodes := slices.Collect(maps.Keys(n.devices))
-	for _, s := range n.spaces {
-		for node, pids := range n.processes.Holders(s.space.Name, nodes) {
+	for _, s := range n.spaces() {
+		for node, pids := range n.processes.Holders(s.space().Name, nodes) {
 			all[n.devices[node]] = append(all[n.devices[node]], pids...)
 		}
 	}

@@ -122,7 +122,7 @@ func refusalReason(err quota.Refused) string {
 func (h *Host) RunsOver(r lease.Request) {
 	h.runsNote.Do(func() {
 		h.screen.note(fmt.Sprintf("note: %d runs in 24 hours are used: a visitor with tier %q would be refused now (quota preset %s). Calls go on; --tier %s refuses them.",
-			r.Tier.Runs, r.Tier.Name, h.tiers.Preset, r.Tier.Name))
+			r.Tier.Runs, r.Tier.Name, h.tiers.Load().Preset, r.Tier.Name))
 	})
 }
 
@@ -132,7 +132,7 @@ func (h *Host) ClockMoved() {
 	h.log.Warn("clock advanced", zap.Duration("ahead", ahead))
 	h.screen.note(fmt.Sprintf("The host's clock is %s ahead of the true time.", ahead))
 	h.broker.LookAgain()
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		s.queue.LookAgain()
 	}
 }

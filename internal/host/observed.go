@@ -21,8 +21,8 @@ import (
 type Observe struct {
 	// Fact receives what the host and the runner observe. The runner's part is a claim of the Space.
 	Fact func(worker.Observation)
-	// Plan receives how the endpoints can be called; nil: no plan is made.
-	Plan func(worker.Plan)
+	// Calls receives how the endpoints can be called; nil: the runner does not list them.
+	Calls func(worker.CallList)
 	// Progress receives one line per step of the build and of the start; nil: none.
 	Progress func(text string)
 }
@@ -31,7 +31,7 @@ type Observe struct {
 // error is that of the start, or of running. No process and no folder of the start remains: environments, and the logs of
 // builds, are those of the state folder, which another host may use at the same time.
 func RunObserved(ctx context.Context, s config.Settings, o Observe, running func(ctx context.Context, url string) error) error {
-	h, err := open(&Host{settings: s, screen: newScreen(false, io.Discard, io.Discard), observe: &o})
+	h, err := open(s, newScreen(false, io.Discard, io.Discard), &o)
 	if err != nil {
 		return err
 	}
@@ -46,10 +46,10 @@ func RunObserved(ctx context.Context, s config.Settings, o Observe, running func
 			err = context.Cause(ctx)
 		}
 		return err
-	case <-h.spaces[0].supervisor.Ready():
+	case <-h.all()[0].supervisor.Ready():
 	}
 	o.progress("The Space answers.")
-	err = running(ctx, h.spaces[0].url())
+	err = running(ctx, h.all()[0].url())
 	cancel()
 	if stopped := <-ended; err == nil {
 		err = stopped
@@ -108,7 +108,7 @@ func (o *Observe) ofWorker() *worker.Observe {
 	if o == nil {
 		return nil
 	}
-	return &worker.Observe{Calls: o.Plan != nil, Fact: o.Fact, Plan: o.Plan}
+	return &worker.Observe{Fact: o.Fact, Calls: o.Calls}
 }
 
 // noReport observes an app that sends no /startup-report.

@@ -4,18 +4,32 @@ import (
 	"context"
 	"os/user"
 	"strconv"
+	"time"
 
+	"spacehost/internal/space"
 	"spacehost/server"
+	"spacehost/worker"
 )
 
 // RestartSpace implements control.Host. It returns at once, before the restart.
-func (h *Host) RestartSpace(name string) {
+func (h *Host) RestartSpace(name, by string, now bool) time.Duration {
 	s := h.find(name)
-	if h.settings.WatchSource {
+	if s == nil { // removed by a reload since the request was checked
+		return 0
+	}
+	if h.settings().WatchSource {
 		s.note("Restarting it at the operator's request.") // otherwise the Supervisor reports it
 	}
-	s.supervisor.Restart()
+	stage := s.supervisor.Status().Stage
+	s.supervisor.Restart(worker.Restart{By: by, Now: now})
+	if now || stage != space.Running {
+		return 0
+	}
+	return h.settings().Drain
 }
+
+// Hurry ends all drains, of restarts and of the host's end. It may be called twice.
+func (h *Host) Hurry() { h.hurryOnce.Do(func() { close(h.hurry) }) }
 
 // CheckTier implements control.Host.
 func (h *Host) CheckTier(name string) error { return h.payer.CheckTier(name) }

@@ -51,14 +51,14 @@ func (h *Host) Authenticate(r *http.Request) (people.Proof, error) { return h.pa
 func (h *Host) RedeemLink(code string) (bearer string, ok bool) { return h.payer.RedeemLink(code) }
 
 // Name implements payer.Space.
-func (s *spaceRun) Name() string { return s.space.Name }
+func (s *spaceRun) Name() string { return s.space().Name }
 
 // ManifestAt implements payer.Space.
 func (s *spaceRun) ManifestAt(path string) (queue.Manifest, bool) { return s.queue.ManifestAt(path) }
 
 // SignInLost implements payer.Space: each cause is shown once on the screen, each call is logged.
 func (s *spaceRun) SignInLost(user identity.Identity, cause string) {
-	s.host.log.Info("sign-in lost", zap.String("space", s.space.Name), zap.String("identity", user.Key()), zap.String("reason", cause))
+	s.host.log.Info("sign-in lost", zap.String("space", s.space().Name), zap.String("identity", user.Key()), zap.String("reason", cause))
 	if s.reportedCauses.isFirst(cause) {
 		s.note(fmt.Sprintf("%s is signed in, but the call is charged by address, as on the Hub: %s. See %s/__spacehost/.", user, cause, s.url()))
 	}
@@ -71,7 +71,7 @@ func (s *spaceRun) caller(r *http.Request) (identity.Identity, error) {
 
 // sessionOwner returns the user and the browser to which a Session of this request belongs.
 func (s *spaceRun) sessionOwner(r *http.Request) gradioapi.SessionOwner {
-	user, err := s.host.payer.SignedInUser(r, s.space.Name)
+	user, err := s.host.payer.SignedInUser(r, s.space().Name)
 	if err != nil { // caller has refused the request already
 		user = identity.Identity{}
 	}
@@ -84,4 +84,4 @@ func (s *spaceRun) issueVisitorCookie(answer http.Header, r *http.Request) strin
 }
 
 // cookies returns the host's cookies in the browsers of this Space's visitors.
-func (s *spaceRun) cookies() web.Cookies { return web.Cookies{Space: s.space.Name} }
+func (s *spaceRun) cookies() web.Cookies { return web.Cookies{Space: s.space().Name} }

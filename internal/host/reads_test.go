@@ -95,7 +95,7 @@ func serveTestHost(t *testing.T) *Host {
 	served := make(chan error, 3)
 	go func() { served <- h.server.Run(serving) }()
 	go func() { served <- h.broker.Run(serving) }()
-	go func() { served <- h.spaces[0].queue.Run(serving) }()
+	go func() { served <- h.all()[0].queue.Run(serving) }()
 	t.Cleanup(func() { stop(); <-served; <-served; <-served })
 	return h
 }

@@ -13,7 +13,7 @@ import (
 
 // greet prints the Spaces and the quota that applies, before the long work of a start.
 func (h *Host) greet() {
-	tier, _ := h.tiers.Get(h.settings.LocalTier.Value) // checked in openTiers
+	tier, _ := h.tiers.Load().Get(h.settings().LocalTier.Value) // checked in openTiers
 	allowance := fmt.Sprintf("%g s of GPU time a day", tier.Quota.Seconds())
 	if tier.Unlimited {
 		allowance = "no limit of GPU time"
@@ -21,33 +21,40 @@ func (h *Host) greet() {
 	if tier.Runs > 0 {
 		allowance += fmt.Sprintf(" and %d runs", tier.Runs)
 	}
-	for _, s := range h.spaces {
-		h.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space.Name, s.space.Dir))
-		h.screen.note(s.isolationLine())
-		if warning := s.oauthWarning(); warning != "" {
-			s.note("warning: " + warning)
-		}
+	for _, s := range h.all() {
+		s.greet()
 	}
-	if h.settings.SpacesAreRoot() {
+	if h.settings().SpacesAreRoot() {
 		h.screen.note(h.rootWarning())
 		h.log.Warn("spaces run as root")
 	}
-	h.noteLimits()
 	if h.visibleGPU != nil {
-		h.screen.note(hardwareNote(*h.visibleGPU, h.settings.Hardware.Source))
+		h.screen.note(hardwareNote(*h.visibleGPU, h.settings().Hardware.Source))
 	}
-	if h.settings.IsServe() {
+	if h.settings().IsServe() {
 		h.screen.note(fmt.Sprintf("People in %s: %d. All other visitors are identified by address, with tier %q: %s (quota preset %s).",
-			h.settings.File, len(h.settings.People), tier.Name, allowance, h.tiers.Preset))
+			h.settings().File, len(h.settings().People), tier.Name, allowance, h.tiers.Load().Preset))
 		return
 	}
-	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Preset))
+	h.screen.note(fmt.Sprintf("You are a visitor with tier %q: %s (quota preset %s; see --tier, --quota).", tier.Name, allowance, h.tiers.Load().Preset))
+}
+
+// greet prints what the operator should know about a Space before its first start.
+func (s *spaceRun) greet() {
+	s.host.screen.note(fmt.Sprintf("%s: Gradio Space in %s", s.space().Name, s.space().Dir))
+	s.host.screen.note(s.isolationLine())
+	if warning := s.oauthWarning(); warning != "" {
+		s.note("warning: " + warning)
+	}
+	for _, text := range s.limitNotes(s.isSandboxed()) {
+		s.note(text)
+	}
 }
 
 // rootWarning is about Spaces that run as the root user of the host. Only a file of `serve` can give them other uids.
 func (h *Host) rootWarning() string {
 	text := "WARNING: spacehost runs as root. The kernel treats the code of every Space below level users as root for the files and devices that the Space sees; below level namespaces it is root on this machine. Run spacehost as an ordinary user"
-	if h.settings.IsServe() {
+	if h.settings().IsServe() {
 		text += ", or give each Space a uid of its own: set `isolation: users` and a range of uids that no account uses, such as `users: 200000-200999`"
 	}
 	return text + "."
@@ -66,7 +73,7 @@ func hardwareNote(visible gpu.Hardware, source string) string {
 // failed. A Space that failed is announced when a retry succeeds.
 func (h *Host) announceReady(ctx context.Context) error {
 	var late errgroup.Group
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		select {
 		case <-s.supervisor.Ready():
 			s.announceURL()
@@ -106,24 +113,24 @@ type ReadySpace struct {
 
 func (h *Host) printReady() {
 	consoleURL := "http://" + dialAddr(h.console)
-	if !h.settings.ReadyJSON {
-		if !h.settings.IsServe() {
+	if !h.settings().ReadyJSON {
+		if !h.settings().IsServe() {
 			consoleURL = h.newLoginLink()
 		}
 		h.screen.ready("* Console:               " + consoleURL)
 		return
 	}
 	line := ReadyLine{
-		Event: "ready", URL: h.spaces[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+		Event: "ready", URL: h.all()[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
 	}
-	if !h.settings.IsServe() {
+	if !h.settings().IsServe() {
 		line.Link = h.newLoginLink()
 	}
-	for _, s := range h.spaces {
-		one := ReadySpace{Name: s.space.Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage), Level: s.level.String()}
+	for _, s := range h.all() {
+		one := ReadySpace{Name: s.space().Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage), Level: s.level().String()}
 		select {
 		case <-s.supervisor.Ready(): // only then is env safe to read: each try replaces it
-			one.Gradio, one.Zero = s.env.Gradio, s.env.Spaces
+			one.Gradio, one.Zero = s.env().Gradio, s.env().Spaces
 		default:
 		}
 		line.Spaces = append(line.Spaces, one)

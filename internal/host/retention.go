@@ -16,8 +16,8 @@ const (
 
 // retention deletes old leases, ledger entries, tokens and sign-ins from the database.
 type retention struct {
-	keep         time.Duration    // 0: keep history without a limit
-	now          func() time.Time // wall clock
+	keep         func() time.Duration // 0: keep history without a limit
+	now          func() time.Time     // wall clock
 	purgeHistory func(ctx context.Context, before time.Time) (lease.Forgotten, error)
 	purgeTokens  func(ctx context.Context, before time.Time) (int64, error) // revoked tokens; also expired sign-ins, even with the zero time
 	log          *zap.Logger
@@ -26,7 +26,7 @@ type retention struct {
 // run purges every hour until ctx ends. It skips a round before which the clock jumped ahead: an operator who set the clock
 // wrong has an hour to notice, before history that only seems old is deleted.
 func (r retention) run(ctx context.Context) {
-	r.log.Info("retention period", zap.Stringer("for", retentionPeriod(r.keep)))
+	r.log.Info("retention period", zap.Stringer("for", retentionPeriod(r.keep())))
 	last := r.now().Round(0)
 	for wait := firstPurge; ; wait = purgeInterval {
 		select {
@@ -46,8 +46,8 @@ func (r retention) purge(ctx context.Context, now time.Time) {
 	var before time.Time
 	var gone lease.Forgotten
 	var err error
-	if r.keep > 0 {
-		before = now.Add(-r.keep)
+	if keep := r.keep(); keep > 0 {
+		before = now.Add(-keep)
 		gone, err = r.purgeHistory(ctx, before)
 	}
 	if err == nil {

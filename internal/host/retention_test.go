@@ -23,7 +23,7 @@ func TestRetention(t *testing.T) {
 		var rounds []time.Duration // since the start
 		began := time.Now()
 		r := retention{
-			keep: 48 * time.Hour, now: now, log: zap.NewNop(),
+			keep: func() time.Duration { return 48 * time.Hour }, now: now, log: zap.NewNop(),
 			purgeHistory: func(_ context.Context, before time.Time) (lease.Forgotten, error) {
 				if got := now().Sub(before); got != 48*time.Hour {
 					t.Errorf("purged history older than %v, want 48h", got)

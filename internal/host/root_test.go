@@ -24,10 +24,10 @@ func TestRootIsReported(t *testing.T) {
 	} {
 		h := serveTestHost(t)
 		var shown bytes.Buffer
-		h.settings.File, h.screen = row.file, newScreen(false, &shown, &shown)
-		h.settings.Spaces = nil
+		h.settings().File, h.screen = row.file, newScreen(false, &shown, &shown)
+		h.settings().Spaces = nil
 		for _, level := range row.levels {
-			h.settings.Spaces = append(h.settings.Spaces, config.SpaceSettings{IsolationSettings: config.IsolationSettings{Isolation: level}})
+			h.settings().Spaces = append(h.settings().Spaces, config.SpaceSettings{IsolationSettings: config.IsolationSettings{Isolation: level}})
 		}
 		h.greet()
 		want := 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,9 +18,11 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	h.greet()
+	began := h.clock.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := h.startServices(cancel)
+	defer context.AfterFunc(ctx, h.extendStop)()
 	err := h.runSpaces(ctx)
 	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
 		err = nil // Ctrl-C, perhaps during a build
@@ -27,7 +30,18 @@ func (h *Host) Run(ctx context.Context) error {
 		err = cause
 	}
 	stop()
+	h.showAdvice(began)
 	return err
+}
+
+// stopReserve is what the end of a host takes at most after its drain: the ends of Spaces, streams and leases.
+const stopReserve = 30 * time.Second
+
+// extendStop lets the service manager wait for the drain, which may be longer than TimeoutStopSec of the unit.
+func (h *Host) extendStop() {
+	if drain := h.settings().Drain; drain > 0 {
+		h.notifyManager(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain + stopReserve).Microseconds()))
+	}
 }
 
 // startServices runs everything except the Spaces. The first failure is passed to failed. The returned function ends the
@@ -53,9 +67,7 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 	start("leases", func() error { return h.broker.Run(lending) })
 	start("processes", func() error { return h.processes.Run(lending) })
 	group.Go(func() error { h.manager().run(serving); return nil })
-	for _, s := range h.spaces {
-		start("queue", func() error { return s.queue.Run(serving) })
-	}
+	h.running.serving, h.running.start = serving, start
 	return func() {
 		stopServing()
 		stopLending()
@@ -63,32 +75,75 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 	}
 }
 
+// spaceRuntime is what a Space needs to run.
+type spaceRuntime struct {
+	spaces  context.Context // ends all Spaces
+	serving context.Context // ends the queues, after the Spaces
+	group   *errgroup.Group // of the Spaces
+	start   func(what string, run func() error)
+	over    bool // no Space may start any more; guarded by Host.reloading
+}
+
 // runSpaces runs all Spaces until ctx ends. With `run`, a Space that fails to start ends the others: the user started them
 // together and waits for one exit code. With `serve`, each Space has its own visitors, so the others continue. With `run
 // --watch`, the user is about to mend the Space.
 func (h *Host) runSpaces(ctx context.Context) error {
-	running, ctx := errgroup.WithContext(ctx)
-	for _, s := range h.spaces {
-		run := s.run
-		switch {
-		case h.settings.IsServe():
-			run = s.runWithRetries
-		case h.settings.WatchSource:
-			run = s.runWatched
-			running.Go(func() error { s.watchSource(ctx); return nil })
-		}
-		running.Go(func() error { return h.withSpaceName(s, run(ctx)) })
+	group, ctx := errgroup.WithContext(ctx)
+	h.running.spaces, h.running.group = ctx, group
+	for _, s := range h.all() {
+		h.launchSpace(s)
 	}
-	running.Go(func() error { return h.announceReady(ctx) })
-	return running.Wait()
+	group.Go(func() error { return h.announceReady(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		h.reloading.Lock() // waits for a reload that launches Spaces
+		defer h.reloading.Unlock()
+		h.running.over = true
+		return nil
+	})
+	close(h.started)
+	if h.settings().WatchConfig {
+		group.Go(func() error { h.watchConfig(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// launchSpace runs one Space until it is stopped or all Spaces end. A Space that a reload has removed gives everything back.
+func (h *Host) launchSpace(s *spaceRun) {
+	ctx, stop := context.WithCancelCause(h.running.spaces)
+	queueing, stopQueue := context.WithCancel(h.running.serving)
+	s.stop = stop
+	queueEnded := make(chan struct{})
+	h.running.start("queue", func() error {
+		defer close(queueEnded)
+		return s.queue.Run(queueing)
+	})
+	run := s.run
+	if h.settings().IsServe() || h.settings().WatchSource {
+		run = s.runWithRetries
+	}
+	if h.settings().WatchSource {
+		h.running.group.Go(func() error { s.watchSource(ctx); return nil })
+	}
+	h.running.group.Go(func() error {
+		err := run(ctx)
+		if !s.leaving.Load() || h.running.spaces.Err() != nil {
+			context.AfterFunc(h.running.serving, stopQueue)
+			return h.withSpaceName(s, err)
+		}
+		stopQueue()
+		<-queueEnded
+		h.forget(s)
+		return nil
+	})
 }
 
 // withSpaceName prefixes an error with the name of its Space if this host runs several.
 func (h *Host) withSpaceName(s *spaceRun, err error) error {
-	if err == nil || len(h.spaces) == 1 {
+	if err == nil || len(h.all()) == 1 {
 		return err
 	}
-	return fmt.Errorf("%s: %w", s.space.Name, err)
+	return fmt.Errorf("%s: %w", s.space().Name, err)
 }
 
 // recover restarts quota windows that lie in the future of this clock, and settles the leases of a crashed host.
@@ -104,5 +159,5 @@ func (h *Host) recover(ctx context.Context) error {
 }
 
 func (h *Host) retention() retention {
-	return retention{keep: h.settings.Keep, now: h.clock.Now, purgeHistory: h.broker.Forget, purgeTokens: h.people.Forget, log: h.log.Named("retention")}
+	return retention{keep: func() time.Duration { return h.settings().Keep }, now: h.clock.Now, purgeHistory: h.broker.Forget, purgeTokens: h.people.Forget, log: h.log.Named("retention")}
 }

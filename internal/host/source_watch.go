@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -16,7 +15,6 @@ import (
 
 	"spacehost/internal/config"
 	"spacehost/internal/space"
-	"spacehost/internal/spacelog"
 	"spacehost/worker"
 )
 
@@ -134,10 +132,10 @@ func (s *spaceRun) watchSource(ctx context.Context) {
 	end := func() { stop(); <-ended }
 	defer func() { end() }()
 	sourceWatch{
-		folder: s.space.Dir,
+		folder: s.space().Dir,
 		restart: func(changed string) {
 			s.note(changed + " changed; the Space restarts.")
-			s.supervisor.Restart()
+			s.supervisor.Restart(worker.Restart{Now: true})
 		},
 		rebuild: func(changed string) {
 			end()
@@ -152,48 +150,47 @@ func (s *spaceRun) watchSource(ctx context.Context) {
 	}.run(ctx)
 }
 
-// rebuild builds the environment that the changed files ask for, beside the running Space, and then lets the Space change to
-// it. After an error the Space continues with its present one.
+// rebuild builds the environment that the changed files ask for, beside the running Space, and then lets the Space start with
+// them. After an error the Space continues as it is.
 func (s *spaceRun) rebuild(ctx context.Context, changed string) {
-	front, err := space.Open(s.space.Dir)
+	next := *s.latest()
+	before := next.space
+	front, err := next.settings.Open()
 	if err != nil {
 		s.reportEdit(changed, err)
 		return
 	}
-	before := s.edited.Swap(front)
-	env, err := s.builder().Build(ctx, s.buildSpec(), false)
+	env, err := s.builder().Build(ctx, specOf(front), false)
 	if ctx.Err() != nil {
 		return // a further change, or the end of the host
 	}
 	if err != nil {
-		s.edited.Store(before)
 		s.reportEdit(changed, err)
 		return
-	}
-	if before == nil {
-		before = s.space
 	}
 	for _, warning := range slices.Concat(front.Warnings, env.Warnings) {
 		if !slices.Contains(before.Warnings, warning) {
 			s.note("warning: " + warning)
 		}
 	}
-	if needsNewHost(*before, *front) {
-		s.note("README.md: keys other than sdk_version and python_version changed. Press Ctrl-C and start spacehost again to apply them.")
+	if needsNewHost(before, front) {
+		s.note("README.md: custom_headers or disable_embedding changed. Press Ctrl-C and start spacehost again to apply it.")
 	}
-	if s.supervisor.Status().Stage == space.Running && s.current.Load() == env.Dir {
+	if s.supervisor.Status().Stage == space.Running && s.env().Dir == env.Dir && isSame(before, front) {
 		s.note(changed + " changed; the environment stays the same.")
 		return
 	}
-	s.note(changed + " changed; the Space starts with its new environment.")
-	s.supervisor.Replace()
+	s.note(changed + " changed; the Space starts with it.")
+	s.rebuilt.Store(true)
+	next.space = front
+	s.apply(next, true, "a change of "+changed)
 }
 
 // reportEdit reports that a changed file has no effect, because of an error.
 func (s *spaceRun) reportEdit(changed string, err error) {
-	s.host.log.Warn("edited files not applied", zap.String("space", s.space.Name), zap.Error(err))
+	s.host.log.Warn("edited files not applied", zap.String("space", s.space().Name), zap.Error(err))
 	var text strings.Builder
-	Explain(&text, s.space.Name, err)
+	Explain(&text, s.space().Name, err, true)
 	next := "The next change of this file starts another try."
 	if s.supervisor.Status().Stage == space.Running {
 		next = "The Space continues as before the change. " + next
@@ -201,53 +198,21 @@ func (s *spaceRun) reportEdit(changed string, err error) {
 	s.host.screen.note(fmt.Sprintf("%s  %s was not applied. %s", text.String(), changed, next))
 }
 
-// needsNewHost reports whether a key of the front matter changed that a running host does not apply.
-func needsNewHost(before, after space.Space) bool {
-	for _, one := range []*space.Space{&before, &after} {
-		one.SDKVersion, one.PythonVersion, one.Warnings, one.Refused = "", "", nil, nil
-	}
-	return !reflect.DeepEqual(before, after)
+// needsNewHost reports whether a key of the front matter changed that the Space's address applies at its start only.
+func needsNewHost(before, after *space.Space) bool {
+	return !reflect.DeepEqual(responseHeaders(before), responseHeaders(after))
+}
+
+// isSame reports whether two readings of a Space differ in their warnings at most.
+func isSame(before, after *space.Space) bool {
+	b, a := *before, *after
+	b.Warnings, b.Refused, a.Warnings, a.Refused = nil, nil, nil, nil
+	return reflect.DeepEqual(b, a)
 }
 
 // mayStandBy reports whether a second process may wait for the next restart. At level files, and with an overlay over the
 // Space's folder, it would share files with the current start that each start must have for itself.
 func (s *spaceRun) mayStandBy() bool {
-	return s.host.settings.WatchSource && s.level != config.IsolationFiles &&
-		s.settings.SourceAt(s.level, s.host.settings.IsServe()) != config.SourceOverlay
-}
-
-// runWatched runs the Space until ctx ends. After a failed start it waits for a change of the Space's files, which the author
-// is about to make.
-func (s *spaceRun) runWatched(ctx context.Context) error {
-	for ctx.Err() == nil {
-		s.supervisor.NotRunning(space.Building, "")
-		err := s.run(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil && CauseOf(err) == CauseHost {
-			return err
-		}
-		s.reportWaiting(err)
-		if err := s.supervisor.AwaitRestart(ctx); err != nil {
-			break
-		}
-	}
-	return nil
-}
-
-// reportWaiting reports a failed start. The output of an app is on the screen already, that of a build is not.
-func (s *spaceRun) reportWaiting(err error) {
-	stage, reason := failureOf(err)
-	s.supervisor.NotRunning(stage, reason)
-	s.host.log.Warn("space start failed", zap.String("space", s.space.Name), zap.Error(err))
-	if start := (*worker.StartError)(nil); errors.As(err, &start) {
-		s.note(start.Waiting())
-	} else {
-		var text strings.Builder
-		Explain(&text, s.space.Name, err)
-		s.host.screen.note(text.String() + "  The Space starts again when its files change.")
-		s.runLog.Print(spacelog.Host, string(stage)+": "+err.Error())
-	}
-	s.markFailed()
+	return s.host.settings().WatchSource && s.level() != config.IsolationFiles &&
+		s.settings().SourceAt(s.level(), s.host.settings().IsServe()) != config.SourceOverlay
 }

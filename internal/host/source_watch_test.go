@@ -66,22 +66,22 @@ func TestSourceWatch(t *testing.T) {
 	})
 }
 
-// TestNeedsNewHost compares front matters, as the Space's author edits them.
-func TestNeedsNewHost(t *testing.T) {
+// TestEditedFrontMatter compares front matters, as the Space's author edits them.
+func TestEditedFrontMatter(t *testing.T) {
 	before := space.Space{Title: "A", SDKVersion: "5.49.1", Warnings: []string{"w"}}
 	for name, c := range map[string]struct {
-		change func(*space.Space)
-		want   bool
+		change         func(*space.Space)
+		same, needsNew bool
 	}{
-		"sdk_version":    {func(s *space.Space) { s.SDKVersion = "6.31.0" }, false},
-		"python_version": {func(s *space.Space) { s.PythonVersion, s.Warnings = "3.12", nil }, false},
-		"title":          {func(s *space.Space) { s.Title = "B" }, true},
-		"custom_headers": {func(s *space.Space) { s.CustomHeaders = map[string]string{"a": "b"} }, true},
+		"warnings":          {func(s *space.Space) { s.Warnings = nil }, true, false},
+		"sdk_version":       {func(s *space.Space) { s.SDKVersion = "6.31.0" }, false, false},
+		"title":             {func(s *space.Space) { s.Title = "B" }, false, false},
+		"disable_embedding": {func(s *space.Space) { s.DisableEmbedding = true }, false, true},
 	} {
 		after := before
 		c.change(&after)
-		if got := needsNewHost(before, after); got != c.want {
-			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		if same, needsNew := isSame(&before, &after), needsNewHost(&before, &after); same != c.same || needsNew != c.needsNew {
+			t.Errorf("%s: same %v, needs a new host %v, want %v and %v", name, same, needsNew, c.same, c.needsNew)
 		}
 	}
 }

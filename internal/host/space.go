@@ -1,11 +1,14 @@
 package host
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -26,96 +29,105 @@ import (
 // spaceRun is one Space under a Host: its address, its environment, its process, its queue.
 type spaceRun struct {
 	host           *Host
-	settings       config.SpaceSettings
-	space          *space.Space
-	site           server.Site // an origin of its own: the Space's JavaScript may attack the console and other Spaces
+	state          atomic.Pointer[spaceState]
 	supervisor     *worker.Supervisor
 	queue          *queue.Queue
-	env            *build.Environment
+	api            *gradioapi.Handler
+	environment    atomic.Pointer[build.Environment]
 	lastRequests   lastRequests
 	reportedCauses onceSet // causes of a lost sign-in that the screen has shown
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 	disk           diskState
+	rebuilt        atomic.Bool // the environment was built anew after an edit (`run --watch`)
 	runLog         *spacelog.Writer
 	buildLog       *spacelog.Writer
-	edited         atomic.Pointer[space.Space] // README.md as read after an edit (`run --watch`); nil: unchanged
-	current        atomic.Value                // string: the folder of the environment in use
 
-	level              config.Isolation // in force; set before wire
-	interpreterFolders []string         // that a sandbox must contain; set before the first start
+	interpreterFolders []string // that a sandbox must contain; set before the first start
 	networkMu          sync.Mutex
 	networks           map[string]*insideNetwork // by start
+
+	nextMu        sync.Mutex
+	next          *spaceState // of a reload, from the next start on; nil: none
+	cancelAttempt context.CancelCauseFunc
+	stop          context.CancelCauseFunc // ends the Space; set by launchSpace
+	leaving       atomic.Bool             // a reload has removed the Space
+	gone          chan struct{}           // closed when a removed Space has ended
 }
 
 // url returns the address at which visitors reach the Space. A reverse proxy may have another one.
 func (s *spaceRun) url() string {
-	if s.settings.Addr.Value != "" {
-		return "http://" + dialAddr(s.site)
+	if s.settings().Addr.Value != "" {
+		return "http://" + dialAddr(s.site())
 	}
-	if port := s.site.Addr.Port; port != 80 {
-		return fmt.Sprintf("http://%s:%d", s.settings.Host, port)
+	if port := s.site().Addr.Port; port != 80 {
+		return fmt.Sprintf("http://%s:%d", s.settings().Host, port)
 	}
-	return "http://" + s.settings.Host
+	return "http://" + s.settings().Host
 }
 
 // publicName returns the value of the Hub's variable SPACE_HOST.
 func (s *spaceRun) publicName() string {
-	if s.settings.Host != "" {
-		return s.settings.Host
+	if s.settings().Host != "" {
+		return s.settings().Host
 	}
-	return dialAddr(s.site)
+	return dialAddr(s.site())
 }
 
 func (s *spaceRun) wire() {
 	h := s.host
+	s.openLogs()
+	s.supervisor = worker.NewSupervisor(s.supervisorConfig())
+	s.queue = queue.New(queue.Config{
+		Runner: s.supervisor, Payments: earlyEnds{h.broker}, Sign: s.sign, Now: h.clock.Now,
+		Logger: h.log.Named("queue").With(zap.String("space", s.space().Name)),
+	})
+	s.supervisor.SetQueue(s.queue)
+}
+
+// supervisorConfig returns the configuration of the next start.
+func (s *spaceRun) supervisorConfig() worker.SupervisorConfig {
+	h := s.host
 	c := worker.SupervisorConfig{
-		Space: s.space.Name, Dir: s.space.Dir, AppFile: s.space.AppFile, PublicURL: s.url(),
-		RunDir: h.state.path("run"), Secrets: s.settings.Secrets, Processes: h.processes,
-		StartupTimeout: s.space.StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings.Strict, Storage: s.isSandboxed() && s.settings.Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
-		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: s.printed, OutputRate: s.settings.Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart, Watched: h.settings.WatchSource, Standby: s.mayStandBy(), Observe: h.observe.ofWorker(),
-		Logger: h.log.Named("worker").With(zap.String("space", s.space.Name)),
+		Space: s.space().Name, Dir: s.space().Dir, AppFile: s.space().AppFile, PublicURL: s.url(),
+		RunDir: h.state.path("run"), Secrets: s.settings().Secrets, Processes: h.processes,
+		StartupTimeout: s.space().StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings().Strict, Storage: s.isSandboxed() && s.settings().Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
+		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: s.printed, OutputRate: s.settings().Limits.Output,
+		Limits: s.limits(), MayStart: s.mayStart, Failed: s.warnAuthor, ShowFailure: s.showFailure, AwaitChange: h.settings().WatchSource, Standby: s.mayStandBy(), Drain: func() time.Duration { return h.settings().Drain }, Hurry: h.hurry, Observe: h.observe.ofWorker(),
+		Ending: func(instance, reason string) { h.broker.End(instance, reason) }, InUse: func(instance string) bool { return h.broker.IsUsed(instance) },
+		Logger: h.log.Named("worker").With(zap.String("space", s.space().Name)),
 	}
-	switch s.level {
+	switch s.level() {
 	case config.IsolationNamespaces, config.IsolationUsers:
 		c.Confine = s.confineInSandbox
 	case config.IsolationFiles:
 		c.Confine = s.confineFiles
 	}
-	s.supervisor = worker.NewSupervisor(c)
-	s.queue = queue.New(queue.Config{
-		Runner: s.supervisor, Payments: earlyEnds{h.broker}, Sign: s.sign, Now: h.clock.Now,
-		Logger: h.log.Named("queue").With(zap.String("space", s.space.Name)),
-	})
-	s.supervisor.SetQueue(s.queue)
+	return c
 }
 
 // register mounts the routes of the Space's address.
 func (s *spaceRun) register() {
-	if s.settings.Addr.Value != "" { // a shared address has already matched the host name
-		server.Gate(s.site.Echo, s.host.settings.HostNames(s.settings))
-	}
-	s.site.Pre(s.belowSubPath)
-	if s.settings.Visibility == config.Private {
-		s.site.Pre(s.membersOnly)
-	}
-	server.AddHeaders(s.site.Echo, responseHeaders(s.space)) // after membersOnly: its 404 must not differ
-	s.site.Pre(s.setVisitorCookie)
-	s.site.Pre(openFolder)
-	s.host.signIn.RegisterSpace(s.site.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
-	api := gradioapi.New(gradioapi.Config{
-		Space: s.space.Name, Queue: s.queue, Upstream: s.supervisor,
-		Identify: s.caller, SessionOwner: s.sessionOwner, IssueVisitorCookie: s.issueVisitorCookie, SignToken: s.sign, AdmitBySpace: s.host.settings.AdmitBySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
+	e := s.site().Echo
+	server.GateBy(e, func() server.Names { return s.host.settings().HostNames(*s.settings()) })
+	e.Pre(s.belowSubPath)
+	e.Pre(s.membersOnly)
+	server.AddHeaders(e, func() http.Header { return responseHeaders(s.space()) }) // after membersOnly: its 404 must not differ
+	e.Pre(s.setVisitorCookie)
+	e.Pre(openFolder)
+	s.host.signIn.RegisterSpace(e.Group("/__spacehost"), server.SameOrigin, signInSpace{s})
+	s.api = gradioapi.New(gradioapi.Config{
+		Space: s.space().Name, Queue: s.queue, Upstream: s.supervisor,
+		Identify: s.caller, SessionOwner: s.sessionOwner, IssueVisitorCookie: s.issueVisitorCookie, Credential: s.credential, Allowed: s.allows, SignToken: s.sign, AdmitBySpace: s.host.settings().AdmitBySpace, Storage: s.storage(), Logger: s.host.log.Named("gradioapi"),
 	})
-	api.Register(s.site.Echo)
-	s.host.onClose(api.Close)
+	s.api.Register(e)
+	s.host.onClose(s.api.Close)
 }
 
 // storage returns the folders of the Space's files. Its home contains Gradio's folder (environ.go, GRADIO_TEMP_DIR).
 func (s *spaceRun) storage() gradioapi.Storage {
 	return gradioapi.Storage{
-		Root: s.host.state.path("spaces", s.space.Name), Uploads: filepath.Join(s.home(), "gradio"), Staging: s.layer("uploading"),
+		Root: s.host.state.path("spaces", s.space().Name), Uploads: filepath.Join(s.home(), "gradio"), Staging: s.layer("uploading"),
 		Served: s.served(s.home()),
 	}
 }
@@ -145,7 +157,7 @@ func (e earlyEnds) Cancelled(event queue.EventID) { e.broker.Cancelled(string(ev
 func (e earlyEnds) Closing(event queue.EventID)   { e.broker.Closing(string(event)) }
 
 // sign returns the X-IP-Token of an Event of this Space.
-func (s *spaceRun) sign(event queue.Event) string { return s.host.payer.Sign(s.space.Name, event) }
+func (s *spaceRun) sign(event queue.Event) string { return s.host.payer.Sign(s.space().Name, event) }
 
 // Account implements payer.Space: the Space's own account, for calls on no visitor's behalf. Before the Space is RUNNING such
 // a call is start-up caching, which has no limits.
@@ -154,7 +166,7 @@ func (s *spaceRun) Account() identity.Identity {
 	if s.supervisor.Status().Stage != space.Running {
 		tier = "unlimited"
 	}
-	return identity.Identity{Kind: identity.Space, Name: s.space.Name, Tier: tier}
+	return identity.Identity{Kind: identity.Space, Name: s.space().Name, Tier: tier}
 }
 
 // openDoor opens the secret path of the device API for one Instance. processEnded closes it.
@@ -165,9 +177,9 @@ func (s *spaceRun) openDoor(instance string) (url string, port int) {
 }
 
 func (s *spaceRun) processStarted(p worker.StartedProcess) error {
-	s.host.metrics.SpaceStarted(s.space.Name)
+	s.host.metrics.SpaceStarted(s.space().Name)
 	return s.host.broker.Started(lease.Runner{
-		Instance: p.Instance, Space: s.space.Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
+		Instance: p.Instance, Space: s.space().Name, Marker: p.Marker, PID: p.PID, Start: p.Start,
 	})
 }
 
@@ -184,22 +196,25 @@ func (s *spaceRun) processEnded(instance string) {
 
 // note shows the operator a sentence about this Space.
 func (s *spaceRun) note(text string) {
-	s.host.screen.note(s.space.Name + ": " + text)
+	s.host.screen.note(s.space().Name + ": " + text)
 	s.runLog.Print(spacelog.Host, text)
 }
 
 // printed shows a line of the Space and writes it to the log of its runs.
 func (s *spaceRun) printed(stream, line string) {
-	s.host.screen.space(s.space.Name, line)
+	s.host.screen.space(s.space().Name, line)
 	s.runLog.Print(stream, line)
 }
 
 // openLogs creates the writers of the Space's logs. The first line of each opens its file.
 func (s *spaceRun) openLogs() {
-	s.runLog = spacelog.NewWriter(s.host.state.dir, s.space.Name, spacelog.Run, nil)
-	s.buildLog = spacelog.NewWriter(s.host.kept, s.space.Name, spacelog.Build, nil)
-	s.host.onClose(s.runLog.Close)
-	s.host.onClose(s.buildLog.Close)
+	s.runLog = spacelog.NewWriter(s.host.state.dir, s.space().Name, spacelog.Run, nil)
+	s.buildLog = spacelog.NewWriter(s.host.kept, s.space().Name, spacelog.Build, nil)
+}
+
+func (s *spaceRun) closeLogs() {
+	s.runLog.Close()
+	s.buildLog.Close()
 }
 
 // warnUnknownGradio warns the operator that Gradio's own queue serves this Space, because the runner does not know the

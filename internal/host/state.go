@@ -48,6 +48,16 @@ func OpenState(dir string) (State, error) {
 // Close releases the lock.
 func (s State) Close() { s.lock.Close() }
 
+// PackagedUV returns the path of the uv in the folder of this program, for builds. The wheel spacehost requires uv, so that
+// installers put both programs into one folder, which need not be on PATH. Otherwise the path does not exist.
+func PackagedUV() string {
+	program, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(program), "uv")
+}
+
 // EnvironmentsIn returns the folder of Python environments and tools that belongs to a state folder.
 // $SPACEHOST_ENVIRONMENTS lets several state folders share one.
 func EnvironmentsIn(state string) string {

@@ -11,7 +11,7 @@ import (
 // belowSubPath removes the Space's sub-path from requests that contain it. The Space also answers without it.
 func (s *spaceRun) belowSubPath(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		*c.Request() = *web.BelowSubPath(c.Request(), s.settings.SubPath) // in place: echo routes the request that it has received
+		*c.Request() = *web.BelowSubPath(c.Request(), s.settings().SubPath) // in place: echo routes the request that it has received
 		return next(c)
 	}
 }

@@ -67,10 +67,10 @@ func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) 
 	for _, path := range certificatePaths() {
 		v.same(sandbox.ReadOnly, path)
 	}
-	if s.settings.Data.Keep {
+	if s.settings().Data.Keep {
 		v.writable(s.dataFolder(), "/data")
 	}
-	for _, m := range s.settings.Mounts {
+	for _, m := range s.settings().Mounts {
 		kind := sandbox.ReadOnly
 		if m.Write {
 			kind = sandbox.ReadWrite
@@ -178,7 +178,7 @@ func (v *view) hubCache(s *spaceRun) {
 	}
 	v.writable(s.layer("hf"), shared)
 	models := filepath.Join(shared, "hub")
-	if _, err := os.Stat(models); err == nil && !s.settings.PrivateCache && s.canLayer() {
+	if _, err := os.Stat(models); err == nil && !s.settings().PrivateCache && s.canLayer() {
 		v.overlay(s, models, s.layer("hub"))
 	}
 }
@@ -188,7 +188,7 @@ func (v *view) hubCache(s *spaceRun) {
 func (v *view) interpreter(s *spaceRun, start worker.StartInfo, folder string) {
 	switch {
 	case isBelow(folder, "/usr") || folder == "/":
-	case folder == s.env.Dir:
+	case folder == s.env().Dir:
 		v.overlay(s, folder, filepath.Join(start.RunDir, "environment"))
 	default:
 		v.owned(folder)
@@ -197,16 +197,16 @@ func (v *view) interpreter(s *spaceRun, start worker.StartInfo, folder string) {
 
 // source mounts the Space's folder. Its layer is emptied at each start, as on the Hub, so no old copy hides a new app.py.
 func (v *view) source(s *spaceRun) {
-	switch mode := s.settings.SourceAt(s.level, s.host.settings.IsServe()); {
+	switch mode := s.settings().SourceAt(s.level(), s.host.settings().IsServe()); {
 	case mode == config.SourceReadWrite:
-		v.same(sandbox.ReadWrite, s.space.Dir)
-		v.protectGit(s.space.Dir)
+		v.same(sandbox.ReadWrite, s.space().Dir)
+		v.protectGit(s.space().Dir)
 	case mode == config.SourceOverlay:
 		layer := s.layer("source")
 		v.fresh(layer)
-		v.overlay(s, s.space.Dir, layer)
+		v.overlay(s, s.space().Dir, layer)
 	default:
-		v.owned(s.space.Dir)
+		v.owned(s.space().Dir)
 	}
 }
 
@@ -234,7 +234,7 @@ func certificatePaths() (all []string) {
 // gpus mounts the nodes of the GPUs.
 func (v *view) gpus(s *spaceRun) {
 	for _, m := range s.host.nodeMounts() {
-		m.OnDemand = s.settings.NodesByLease
+		m.OnDemand = s.settings().NodesByLease
 		v.add(m)
 	}
 	// Without its rights nvidia-modprobe fails, and with it the start of CUDA (containers/bubblewrap#328).
@@ -250,22 +250,22 @@ func isBelow(path, folder string) bool {
 
 // layer is a folder of the Space's own in the state folder.
 func (s *spaceRun) layer(name string) string {
-	return s.host.state.path("spaces", s.space.Name, name)
+	return s.host.state.path("spaces", s.space().Name, name)
 }
 
 func (s *spaceRun) dataFolder() string {
-	if s.settings.Data.Path != "" {
-		return s.settings.Data.Path
+	if s.settings().Data.Path != "" {
+		return s.settings().Data.Path
 	}
 	return s.layer("data")
 }
 
 // prepareView reads what all starts of the Space share.
 func (s *spaceRun) prepareView(ctx context.Context) (err error) {
-	if s.level == config.IsolationNone {
+	if s.level() == config.IsolationNone {
 		return nil
 	}
 	s.warnOfOwnInterpreter()
-	s.interpreterFolders, err = s.env.Folders(ctx)
+	s.interpreterFolders, err = s.env().Folders(ctx)
 	return err
 }

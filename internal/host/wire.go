@@ -39,8 +39,8 @@ var (
 // wire creates and connects the components. It is the one place that shows how the packages depend on each other.
 func (h *Host) wire() (err error) {
 	h.payer = payer.New(payer.Config{
-		Spaces: h, People: h.people, Signer: h.signer, Denied: h.denyList, Tiers: h.tiers, Processes: h.processes,
-		LocalTier: h.settings.LocalTier.Value, AdvisoryRuns: h.settings.AdvisoryRuns, Shared: h.settings.IsServe(), Hub: h.settings.IsHub(), Logger: h.log.Named("payer"),
+		Spaces: h, People: h.people, Signer: h.signer, Denied: h.denyList, Tiers: *h.tiers.Load(), Processes: h.processes,
+		LocalTier: h.settings().LocalTier.Value, AdvisoryRuns: h.settings().AdvisoryRuns, Shared: h.settings().IsServe(), Hub: h.settings().IsHub(), Logger: h.log.Named("payer"),
 	})
 	h.metrics = metrics.New()
 	nodes, err := h.leaseNodes()
@@ -49,13 +49,13 @@ func (h *Host) wire() (err error) {
 	}
 	h.broker, err = lease.New(lease.Config{
 		DB: h.db, Reads: h.readDB, Sync: migrations.Syncer(h.state.path("spacehost.db")), Free: lease.FreeAt(h.state.dir), Ledger: h.ledger, Pool: h.pool, Processes: h.processes, Nodes: nodes,
-		QueueTimeout: h.settings.QueueTimeout, WarmFor: h.settings.WarmFor, Priorities: h.tiers.Priorities(), PerSpace: h.perSpace, Expired: h.reportExpired,
-		Unleased: h.reportUnleased, EndUnleased: h.settings.EndUnleased, Reported: h.xidReporter(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
+		QueueTimeout: h.settings().QueueTimeout, WarmFor: h.settings().WarmFor, Priorities: h.tiers.Load().Priorities(), PerSpace: h.perSpace, Expired: h.reportExpired,
+		Unleased: h.reportUnleased, EndUnleased: h.settings().EndUnleased, Reported: h.xidReporter(), Changed: h.metrics.Changed, Now: h.clock.Now, Logger: h.log.Named("lease"),
 	})
 	if err != nil {
 		return err
 	}
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		s.wire()
 	}
 	h.device = deviceapi.New(deviceapi.Config{
@@ -67,19 +67,19 @@ func (h *Host) wire() (err error) {
 // register mounts the routes of every address and of the control socket.
 func (h *Host) register() error {
 	h.openSignIn()
-	for _, s := range h.spaces {
+	for _, s := range h.all() {
 		s.register()
 	}
 	server.Gate(h.devices.Echo, nil)
 	h.device.Register(h.devices.Echo)
 	accounts := views.NewAccounts(views.AccountsConfig{
-		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Now: h.clock.Now,
+		Ledger: h.ledger, Refusals: &h.refusals, Broker: h.broker, People: h.people, Payers: h.payer, Spaces: h, Advisor: h.advisor, Now: h.clock.Now,
 	})
-	server.Gate(h.console.Echo, h.consoleHostNames())
+	server.GateBy(h.console.Echo, h.consoleHostNames)
 	h.console.Pre(server.SameOrigin)
 	h.signIn.RegisterConsole(h.console.Echo)
 	console.New(h, accounts).Register(h.console.Echo)
-	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker, IsSpace: h.isSpace}, h.settings.MetricsFrom)
+	h.metrics.Register(h.console.Echo, metrics.Config{Spaces: h, Pool: h.pool, Broker: h.broker, IsSpace: h.isSpace}, h.settings().MetricsFrom)
 	h.registerHub()
 	return h.registerControl(accounts)
 }
@@ -89,7 +89,7 @@ func (h *Host) registerHub() {
 	hub := hubapi.New(hubapi.Config{Ledger: h.ledger, Payers: h.payer, Spaces: h, Now: h.clock.Now})
 	hub.Register(h.console.Echo)
 	h.hubSite = h.server.NewSite()
-	server.Gate(h.hubSite, h.consoleHostNames())
+	server.GateBy(h.hubSite, h.consoleHostNames)
 	hub.Register(h.hubSite)
 }
 
@@ -113,8 +113,8 @@ func (h *Host) registerControl(accounts *views.Accounts) error {
 
 // perSpace returns how many calls of a Space may hold a GPU at a time; 0: as many as there are Slots.
 func (h *Host) perSpace(name string) int {
-	if s := h.find(name); s != nil && s.settings.Concurrency != nil {
-		return *s.settings.Concurrency
+	if s := h.find(name); s != nil && s.settings().Concurrency != nil {
+		return *s.settings().Concurrency
 	}
-	return h.settings.PerSpace
+	return h.settings().PerSpace
 }

@@ -60,7 +60,7 @@ func (s *spaceRun) checkStartupReport(instance string, m queue.Manifest) error {
 		s.host.observe.noReport(taskNames(m))
 		return nil
 	}
-	if s.host.settings.Strict {
+	if s.host.settings().Strict {
 		return &worker.RefusedError{Reason: noGPUFunction + ".", Next: next}
 	}
 	s.note(fmt.Sprintf("warning: ZeroGPU stops this Space with %q. %s", noGPUFunction, next))

@@ -163,6 +163,7 @@ func (b *Broker) shutdown() {
 		b.scheduler.evict(w, 0)
 	}
 	for _, lease := range b.scheduler.openLeases(func(*Lease) bool { return true }) {
+		lease.hostEnded = true
 		if lease.State == Waiting {
 			b.scheduler.withdraw(lease, Withdrawn, "host stopped", ErrGone)
 		} else {
@@ -245,6 +246,20 @@ func (b *Broker) runPosted() {
 // Started records a start of a Space, before the Space's code runs.
 func (b *Broker) Started(r Runner) error {
 	return b.store.addRunner(context.Background(), r, b.now())
+}
+
+// End ends the Leases of a start of a Space that the host is about to end. Their payers are charged nothing, and reason is in
+// the ledger. It returns when they are decided; their workers end afterwards.
+func (b *Broker) End(instance, reason string) {
+	b.do(func(sc *scheduler) { sc.endInstance(instance, reason, true) })
+}
+
+// IsUsed reports whether a start of a Space has a Lease that has not ended.
+func (b *Broker) IsUsed(instance string) (used bool) {
+	b.do(func(sc *scheduler) {
+		used = len(sc.openLeases(func(o *Lease) bool { return o.Instance == instance })) > 0
+	})
+	return used
 }
 
 // Gone reports that a start of a Space and all its processes have ended.

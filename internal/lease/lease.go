@@ -66,6 +66,7 @@ type Lease struct {
 	limit          Limit         // while it waits: the concurrency limit that blocks it
 	allocation     allocation    // the Slots it holds; Slot is the first of them
 	deviceFailed   bool          // its Device had a hardware error: it is charged 0
+	hostEnded      bool          // the host or an operator ended it: it is charged 0, and counts as no run
 	warmWorker     bool          // it reuses an idle worker, which makes no /allow
 	watched        bool          // the exit of its worker is watched
 	regranted      bool          // it was granted before, and that grant was undone
@@ -133,7 +134,7 @@ func (l *Lease) deadline() time.Time { return l.Active.Add(l.Declared) }
 // charge is the cost of the Lease if it ends at end: from /allow on, never past its deadline, never above its
 // hold.
 func (l *Lease) charge(end time.Time) time.Duration {
-	if l.Active.IsZero() || l.deviceFailed {
+	if l.Active.IsZero() || l.deviceFailed || l.hostEnded {
 		return 0
 	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
@@ -141,10 +142,10 @@ func (l *Lease) charge(end time.Time) time.Duration {
 }
 
 // ran is the time of the grant from which the Lease counts as a run, whatever became of the call. It is zero for a Lease that
-// was granted no GPU, and for an undelivered grant.
+// was granted no GPU, for an undelivered grant, and for a Lease that the host ended.
 func (l *Lease) ran() time.Time {
 	switch {
-	case l.undelivered:
+	case l.undelivered, l.hostEnded:
 		return time.Time{}
 	case !l.Active.IsZero():
 		return l.Active

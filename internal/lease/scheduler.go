@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"spacehost/gpu"
+	"spacehost/quota"
 )
 
 // Times of the device API (docs/design/0005-lease-clock.md; spaces/zero/client.py).
@@ -210,7 +211,7 @@ func (sc *scheduler) onRelease(space, id string, failed bool) (*Lease, error) {
 	case lease.State == Active && lease.watched && sc.warmFor > 0 && !sc.isDrained(lease.allocation):
 		sc.keepWarm(lease)
 	default:
-		sc.end(lease, Released, "released", idleTermGrace)
+		sc.end(lease, Released, quota.ReasonReleased, idleTermGrace)
 	}
 	return lease, nil
 }
@@ -273,7 +274,10 @@ func (sc *scheduler) onClosing(event string) {
 	}
 }
 
-func (sc *scheduler) onInstanceGone(instance string) {
+func (sc *scheduler) onInstanceGone(instance string) { sc.endInstance(instance, "space died", false) }
+
+// endInstance ends the Leases of one start of a Space. With byHost their payers are charged nothing.
+func (sc *scheduler) endInstance(instance, reason string, byHost bool) {
 	for _, w := range sc.idleWorkers() {
 		if w.lease.Instance == instance {
 			sc.evict(w, 0)
@@ -281,14 +285,15 @@ func (sc *scheduler) onInstanceGone(instance string) {
 	}
 	for _, lease := range sc.committing() {
 		if lease.Instance == instance {
-			lease.endAfterCommit = "space died"
+			lease.endAfterCommit, lease.hostEnded = reason, byHost
 		}
 	}
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return o.Instance == instance }) {
+		lease.hostEnded = byHost
 		if lease.State == Waiting {
-			sc.withdraw(lease, Withdrawn, "space died", ErrGone)
+			sc.withdraw(lease, Withdrawn, reason, ErrGone)
 		} else {
-			sc.end(lease, Revoked, "space died", 0)
+			sc.end(lease, Revoked, reason, 0)
 		}
 	}
 }
@@ -340,7 +345,7 @@ func (sc *scheduler) onTime() (next time.Time) {
 			sc.end(lease, Unclaimed, "never allowed", 0)
 		case Active:
 			sc.effects.expired(lease)
-			sc.end(lease, Expired, "deadline", 0)
+			sc.end(lease, Expired, quota.ReasonDeadline, 0)
 		}
 	}
 	for _, s := range sc.slots {

@@ -30,12 +30,36 @@ func TestShutdownSettlesEverything(t *testing.T) {
 		if _, err := waiting.Wait(t.Context()); err != ErrGone {
 			t.Errorf("the waiting lease got %v, want ErrGone", err)
 		}
-		h.wantBalance(ada, 3*time.Second, 0)
+		h.wantBalance(ada, 0, 0) // the payer has not ended the call
 		n := h.count(`SELECT count(*) FROM leases WHERE reason = 'host stopped' AND ended_at IS NOT NULL`)
 		if n != 3 || h.processes.Alive(100) {
 			t.Errorf("got %d of 3 leases ended as %q, worker runs: %v", n, "host stopped", h.processes.Alive(100))
 		}
 	})
+}
+
+// TestEndOfAStart checks that calls that the host ends are charged nothing and name the reason, while a Space that dies charges
+// what it has used.
+func TestEndOfAStart(t *testing.T) {
+	for reason, charged := range map[string]time.Duration{"restarted by ada": 0, "space died": 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newBrokerHarness(t).run()
+			h.active(100)
+			time.Sleep(3 * time.Second)
+			if !h.IsUsed("run-1") || h.IsUsed("run-2") {
+				t.Error("IsUsed is wrong")
+			}
+			if charged == 0 {
+				h.End("run-1", reason)
+			}
+			h.Gone("run-1")
+			synctest.Wait()
+			h.wantBalance(ada, charged, 0)
+			if n := h.count(`SELECT count(*) FROM ledger WHERE kind = 'settle' AND reason = '` + reason + `'`); n != 1 || h.IsUsed("run-1") {
+				t.Errorf("%d lines with the reason %q, want 1", n, reason)
+			}
+		})
+	}
 }
 
 func TestAfterShutdown(t *testing.T) {

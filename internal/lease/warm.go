@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"spacehost/quota"
 )
 
 // idleWorker is a worker after a successful Lease. It waits on its Slots for the next Lease of the same
@@ -18,7 +20,7 @@ type idleWorker struct {
 // keepWarm ends a Lease and keeps its worker. It applies only after a success: after an exception the client drops
 // its worker without ending it (spaces/zero/wrappers.py).
 func (sc *scheduler) keepWarm(lease *Lease) {
-	sc.finish(lease, Released, "released")
+	sc.finish(lease, Released, quota.ReasonReleased)
 	sc.effects.settle(lease)
 	w := &idleWorker{lease: lease, since: sc.now()}
 	for _, s := range lease.allocation {

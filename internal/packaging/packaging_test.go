@@ -41,6 +41,24 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// TestReloadOfTheUnit checks that ExecReload reaches the host that ExecStart starts.
+func TestReloadOfTheUnit(t *testing.T) {
+	text, err := os.ReadFile("systemd/spacehost.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(key, command string) string {
+		found := regexp.MustCompile(`(?m)^` + key + `=/usr/bin/spacehost ` + command + `(?: .*)? --state (\S+)$`).FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("%s has no `%s` with --state", key, command)
+		}
+		return string(found[1])
+	}
+	if start, reload := state("ExecStart", "serve"), state("ExecReload", "reload"); start != reload {
+		t.Errorf("ExecReload uses the state folder %s, ExecStart %s", reload, start)
+	}
+}
+
 // TestPackageContents checks that each file of the packages that is not built exists, and that the shell reads the scripts.
 func TestPackageContents(t *testing.T) {
 	text, err := os.ReadFile("nfpm.yaml")
@@ -54,7 +72,7 @@ func TestPackageContents(t *testing.T) {
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		t.Fatal(err)
 	}
-	paths := []string{"internal/packaging/release", "internal/packaging/check", "internal/packaging/zigcc"}
+	paths := []string{"internal/packaging/release", "internal/packaging/check", "internal/packaging/check-arm64", "internal/packaging/zigcc", "internal/packaging/notices"}
 	for _, script := range config.Scripts {
 		paths = append(paths, script)
 	}
@@ -72,6 +90,25 @@ func TestPackageContents(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join("../..", one.Src)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestLicences compares the licences that the script notices accepts with those that the wheel and the packages name. The script
+// itself runs with TestWheel of internal/python.
+func TestLicences(t *testing.T) {
+	script, err := os.ReadFile("notices")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := regexp.MustCompile(`licences=(\S+)`).FindStringSubmatch(string(script))
+	if accepted == nil {
+		t.Fatal("the script names no licences")
+	}
+	want := strings.ReplaceAll(accepted[1], ",", " AND ")
+	for file, line := range map[string]string{"nfpm.yaml": "\nlicense: " + want + "\n", "../python/pyproject.toml": "\nlicense = \"" + want + "\" "} {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), line) {
+			t.Errorf("%s (%v) lacks the line %q", file, err, line)
 		}
 	}
 }

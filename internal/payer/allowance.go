@@ -10,7 +10,7 @@ import (
 // Allowance returns the allowance of a payer whose Tier is known: the tier, with the user's overrides applied. Runs are limited
 // for visitors only: no report names a limit for what a Space does outside of requests.
 func (r *Rule) Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
-	tier, err := r.config.Tiers.Get(payer.Tier)
+	tier, err := r.tiers.Load().Get(payer.Tier)
 	if err != nil {
 		return tier, err
 	}
@@ -39,28 +39,28 @@ func (r *Rule) CurrentAllowance(ctx context.Context, payer identity.Identity) (q
 func (r *Rule) currentTier(ctx context.Context, payer identity.Identity) (quota.Tier, error) {
 	switch payer.Kind {
 	case identity.Local:
-		return r.config.Tiers.Get(r.config.LocalTier)
+		return r.tiers.Load().Get(r.config.LocalTier)
 	case identity.Address:
-		return r.config.Tiers.Get("unauthenticated")
+		return r.tiers.Load().Get("unauthenticated")
 	case identity.User:
 		person, err := r.config.People.Get(ctx, payer.Name)
 		return r.knownTier(person.Tier), err
 	}
-	return r.config.Tiers.Get("free")
+	return r.tiers.Load().Get("free")
 }
 
 // CheckTier returns an error that lists the known tiers if none has that name.
 func (r *Rule) CheckTier(name string) error {
-	_, err := r.config.Tiers.Get(name)
+	_, err := r.tiers.Load().Get(name)
 	return err
 }
 
 // knownTier returns a user's tier in the preset of this start. A tier that only the preset of an earlier start had
 // counts as free.
 func (r *Rule) knownTier(name string) quota.Tier {
-	tier, err := r.config.Tiers.Get(name)
+	tier, err := r.tiers.Load().Get(name)
 	if err != nil {
-		tier, _ = r.config.Tiers.Get("free") // every preset has it
+		tier, _ = r.tiers.Load().Get("free") // every preset has it
 	}
 	return tier
 }

@@ -188,7 +188,7 @@ func TestTokenOfADirectCall(t *testing.T) {
 	denied := openDenyList(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestRule(t, denied)
-		call, end := s.queue.Direct(visitor)
+		call, end := s.queue.Direct(visitor, false)
 		bearer := s.Sign("a", queue.Event{ID: call, Payer: visitor})
 		time.Sleep(time.Hour)
 		if _, err := s.callerWith(bearer); err != nil {

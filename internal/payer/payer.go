@@ -2,6 +2,7 @@ package payer
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -48,7 +49,7 @@ type Config struct {
 	People    *people.Store
 	Signer    *token.Signer
 	Denied    *people.DelegationDenyList
-	Tiers     quota.Tiers
+	Tiers     quota.Tiers // until SetTiers
 	Processes Processes
 	LocalTier string // tier of a caller on this machine
 	// AdvisoryRuns lets no caller on this machine be refused by the number of runs.
@@ -63,6 +64,7 @@ type Config struct {
 // Rule decides which account pays. Create it with New.
 type Rule struct {
 	config  Config
+	tiers   atomic.Pointer[quota.Tiers]
 	links   *people.Codes // one-time links to the console that the host has printed
 	bearers *people.Codes // bearer tokens of console pages that were opened by such a link
 }
@@ -72,8 +74,13 @@ func New(c Config) *Rule {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	return &Rule{config: c, links: people.NewCodes(people.LocalLife, nil), bearers: people.NewCodes(people.LocalLife, nil)}
+	r := &Rule{config: c, links: people.NewCodes(people.LocalLife, nil), bearers: people.NewCodes(people.LocalLife, nil)}
+	r.SetTiers(c.Tiers)
+	return r
 }
+
+// SetTiers replaces the tiers, from the next request on.
+func (r *Rule) SetTiers(t quota.Tiers) { r.tiers.Store(&t) }
 
 // Alive reports whether an Event at a Space runs. Its token is valid only while it does.
 func (r *Rule) Alive(space, event string) bool { return r.config.Spaces.Alive(space, event) }

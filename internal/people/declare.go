@@ -94,7 +94,7 @@ func (e *ClashError) Error() string {
 // longer declared lose their validity. The operator's persons are not changed. Errors: *BadNameError, *ClashError, or the
 // error of CheckHash for a token; then nothing is changed.
 func (s *Store) Declare(ctx context.Context, people []Declared) error {
-	return s.change(ctx, "apply people of the configuration", func(tx *sql.Tx) error {
+	return s.changeEnding(ctx, "apply people of the configuration", func(tx *sql.Tx) error {
 		now := s.now().UnixMilli()
 		if _, err := tx.ExecContext(ctx, `UPDATE people SET source = 'former' WHERE source = 'config'`); err != nil {
 			return err
@@ -136,14 +136,14 @@ func declare(ctx context.Context, tx *sql.Tx, one Declared, now int64) error {
 	return nil
 }
 
-// declareToken makes a token valid. A token of an earlier configuration becomes valid again.
+// declareToken makes a token valid. A token of an earlier configuration becomes valid again, unless the operator has revoked it.
 func declareToken(ctx context.Context, tx *sql.Tx, person, text string, now int64) error {
 	hash, err := parseHash(text)
 	if err != nil {
 		return err
 	}
 	changed, err := changes(tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at) VALUES (?, ?, ?, 'configuration', ?)
-		ON CONFLICT (hash) DO UPDATE SET person = excluded.person, revoked_at = NULL
+		ON CONFLICT (hash) DO UPDATE SET person = excluded.person, revoked_at = iif(revoked_by_command, revoked_at, NULL)
 		WHERE person IN (SELECT name FROM people WHERE source <> 'operator')`, newTokenID(), person, hash[:], now))
 	if err != nil || changed > 0 {
 		return err

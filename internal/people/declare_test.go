@@ -85,10 +85,6 @@ func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 	f := newFixture(t)
 	text, hash := NewToken()
 	f.declare(Declared{"ada", "pro", []string{hash}, Overrides{}})
-	tokens, err := f.Tokens(t.Context(), "ada")
-	if err != nil || len(tokens) != 1 {
-		t.Fatalf("Tokens: %v (%v)", tokens, err)
-	}
 	refused := func(source Source, deeds map[string]func() error) {
 		t.Helper()
 		for what, do := range deeds {
@@ -101,7 +97,6 @@ func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 	tier := func() error { _, err := f.SetTier(t.Context(), "ada", "free"); return err }
 	refused(Config, map[string]func() error{
 		"add": func() error { _, err := f.Add(t.Context(), "ada", "free", "operator"); return err }, "tier": tier, "token": create,
-		"revoke": func() error { _, err := f.Revoke(t.Context(), tokens[0].ID); return err },
 	})
 	f.wantPayer(text, "user:ada", "pro")
 	f.declare()
@@ -110,6 +105,41 @@ func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 	own, _ := f.token("ada")
 	f.wantPayer(own, "user:ada", "free")
 	f.wantUnknown("the configuration's old token", text)
+}
+
+// TestRevokedTokenOfTheConfiguration checks that the operator's revocation outlasts declarations and the retention, while a
+// token that the file dropped becomes valid with it again. Ended is called for each.
+func TestRevokedTokenOfTheConfiguration(t *testing.T) {
+	f := newFixture(t)
+	ended := 0
+	f.Ended = func() { ended++ }
+	revoked, revokedHash := NewToken()
+	dropped, droppedHash := NewToken()
+	both := Declared{"ada", "pro", []string{revokedHash, droppedHash}, Overrides{}}
+	f.declare(both)
+	f.declare(Declared{"ada", "pro", []string{revokedHash}, Overrides{}})
+	f.wantUnknown("a dropped token", dropped)
+	tokens, err := f.Tokens(t.Context(), "ada")
+	if err != nil || len(tokens) != 2 {
+		t.Fatalf("Tokens: %v (%v)", tokens, err)
+	}
+	for _, token := range tokens {
+		if token.RevokedAt.IsZero() {
+			if _, err := f.Revoke(t.Context(), token.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.wantUnknown("a revoked token", revoked)
+	if _, err := f.Forget(t.Context(), noon.Add(1000*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	f.declare(both)
+	f.wantUnknown("a revoked token that the file still declares", revoked)
+	f.wantPayer(dropped, "user:ada", "pro")
+	if ended != 4 {
+		t.Errorf("Ended was called %d times, want 4", ended)
+	}
 }
 
 func TestOnlySpacehostTokensAreHashed(t *testing.T) {

@@ -40,7 +40,7 @@ func (e *ConfiguredPersonError) Error() string {
 	if e.Source == Former {
 		return fmt.Sprintf("user %s was removed from the configuration of `spacehost serve`; add the user there again, or run `spacehost user add %s`", e.Name, e.Name)
 	}
-	return fmt.Sprintf("user %s comes from the configuration of `spacehost serve`; change the entry under `people` there and restart the host", e.Name)
+	return fmt.Sprintf("user %s comes from the configuration of `spacehost serve`; change the entry under `people` there and run `spacehost reload`", e.Name)
 }
 
 // checkSource refuses changes of persons that the configuration manages: the next start would undo them.

@@ -21,6 +21,8 @@ import (
 type Store struct {
 	Now   func() time.Time // wall clock, set before the first use; nil is the real one
 	Reads *sql.DB          // handle of migrations.OpenReads, set before the first use; nil: the writing handle
+	// Ended is called after each commit that may have revoked tokens, outside of any lock; set before the first use, may be nil.
+	Ended func()
 
 	db        *sql.DB
 	lastUsed  lastUsedWriter
@@ -124,11 +126,12 @@ func checkTokenLimit(ctx context.Context, tx *sql.Tx, person string) error {
 	return err
 }
 
-// Revoke revokes a token. ByToken refuses the token once Revoke has returned. A second call changes nothing. Errors:
-// *UnknownTokenIDError, *ConfiguredPersonError.
+// Revoke revokes a token, whichever way it was declared, and calls Ended. ByToken refuses the token once Revoke has returned.
+// A token of the configuration stays revoked even if the file still declares it. A second call changes nothing. Errors:
+// *UnknownTokenIDError.
 func (s *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
-	err = s.change(ctx, "revoke token", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL`, s.now().UnixMilli(), id)
+	err = s.changeEnding(ctx, "revoke token", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = coalesce(revoked_at, ?), revoked_by_command = 1 WHERE id = ?`, s.now().UnixMilli(), id)
 		if err != nil {
 			return err
 		}
@@ -136,14 +139,7 @@ func (s *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
 		if errors.Is(err, sql.ErrNoRows) {
 			return &UnknownTokenIDError{ID: redact(id)}
 		}
-		if err != nil {
-			return err
-		}
-		owner, err := personOf(ctx, tx, t.Person)
-		if err != nil {
-			return err
-		}
-		return owner.checkSource() // undoes the update
+		return err
 	})
 	return t, err
 }
@@ -174,13 +170,15 @@ func (s *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
 }
 
 // Forget deletes expired sign-ins and tokens that were revoked before a time (the zero time: none). It returns the number
-// of deleted tokens. Requests with a deleted token are refused as before.
+// of deleted tokens. Requests with a deleted token are refused as before. A token of the configuration that the operator has
+// revoked stays: the file may still declare it.
 func (s *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
 	err = s.change(ctx, "delete expired sign-ins and revoked tokens", func(tx *sql.Tx) error {
 		if err := deleteExpiredSignIns(ctx, tx, s.now()); err != nil || before.IsZero() {
 			return err
 		}
-		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE revoked_at < ?`, before.UnixMilli()))
+		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE revoked_at < ? AND (revoked_by_command = 0
+			OR person IN (SELECT name FROM people WHERE source = 'operator'))`, before.UnixMilli()))
 		return err
 	})
 	return tokens, err
@@ -230,6 +228,15 @@ func (s *Store) change(ctx context.Context, what string, do func(tx *sql.Tx) err
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// changeEnding is change for what may revoke tokens.
+func (s *Store) changeEnding(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	err := s.change(ctx, what, do)
+	if err == nil && s.Ended != nil {
+		s.Ended()
+	}
+	return err
 }
 
 // querier is a transaction or, for a single query, the pool.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,6 +58,18 @@ func snippetScript(t *testing.T) string {
 		t.Fatalf("the script of gitlab-ci.yml differs from that of github-action.yml:\n%s\n---\n%s", got, want)
 	}
 	return got
+}
+
+// TestActionsArePinned: a tag of an action can be moved, a commit cannot. The version stands in a comment.
+func TestActionsArePinned(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "examples", "ci", "github-action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := strings.Count(string(text), "uses: ")
+	if pinned := regexp.MustCompile(`uses: actions/[a-z-]+@[0-9a-f]{40} # v[0-9.]+\n`).FindAll(text, -1); uses == 0 || len(pinned) != uses {
+		t.Errorf("%d of %d actions are pinned to a commit with its version in a comment", len(pinned), uses)
+	}
 }
 
 func readSnippet(t *testing.T, name string, into any) {

@@ -3,13 +3,16 @@
 package python
 
 import (
+	"archive/zip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,10 +35,14 @@ func TestWheel(t *testing.T) {
 	if wheel == "" {
 		wheel = buildWheel(t, tools)
 	}
+	checkLicences(t, wheel)
 	t.Run("package", func(t *testing.T) {
 		t.Parallel()
 		e := newEmptyMachine(t)
-		e.run(t, "python", "-m", "pip", "install", "--quiet", "--no-index", wheel)
+		e.run(t, "python", "-m", "pip", "install", "--quiet", wheel)
+		if out := e.run(t, "sh", "-c", "spacehost doctor || true"); !strings.Contains(out, "uv installs packages ("+filepath.Join(filepath.Dir(e.python), "uv")) {
+			t.Errorf("the uv that the wheel requires is not used:\n%s", out)
+		}
 		e.run(t, "sh", "-c", "! command -v go && ! command -v gcc")
 		e.set("PYTHONPATH", sitePackages(t, tools)) // pytest and gradio_client; the wheel itself needs neither
 		e.run(t, "python", "-m", "pytest", "-p", "no:cacheprovider", absolute(t, "tests"))
@@ -73,6 +80,31 @@ func TestWheel(t *testing.T) {
 			t.Errorf("got %q, want the version of spacehost", out)
 		}
 	})
+}
+
+// checkLicences checks that the wheel has the licences of its own, of Go and of the modules, where PEP 639 puts them.
+func checkLicences(t *testing.T, wheel string) {
+	t.Helper()
+	z, err := zip.OpenReader(wheel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	for name, want := range map[string]string{"LICENSE": "Apache License", "THIRD_PARTY_LICENSES": "github.com/mattn/go-sqlite3 v"} {
+		found := slices.IndexFunc(z.File, func(f *zip.File) bool { return strings.HasSuffix(f.Name, ".dist-info/licenses/"+name) })
+		if found < 0 {
+			t.Errorf("the wheel has no licence file %s", name)
+			continue
+		}
+		f, err := z.File[found].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(f)
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s does not contain %q (%v)", name, want, err)
+		}
+	}
 }
 
 func lastLine(text string) string {
@@ -136,6 +168,7 @@ func buildWheel(t *testing.T, tools string) string {
 	}
 	binary, dist := filepath.Join(t.TempDir(), "spacehost"), t.TempDir()
 	execute(t, "", nil, "go", "build", "-o", binary, "spacehost/cmd/spacehost")
+	execute(t, "", nil, "../packaging/notices", "THIRD_PARTY_LICENSES")
 	variables := []string{"SPACEHOST_BINARY=" + binary, "SPACEHOST_ARCH=" + runtime.GOARCH, "SPACEHOST_VERSION=" + version}
 	execute(t, "", variables, filepath.Join(tools, "bin", "hatchling"), "build", "-t", "wheel", "-d", dist)
 	found, err := filepath.Glob(filepath.Join(dist, "spacehost-"+version+"-py3-none-manylinux_2_28_*.whl"))

@@ -145,6 +145,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Close writes the rest of a line and closes the file. It may be called twice; a later line opens the file again.
 func (w *Writer) Close() {
+	if w == nil {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.partial) > 0 {

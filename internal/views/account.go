@@ -1,10 +1,12 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"time"
 
 	"spacehost/internal/identity"
@@ -38,6 +40,7 @@ type AccountsConfig struct {
 	People   *people.Store
 	Payers   Payers
 	Spaces   Spaces
+	Advisor  func() Advisor   // its tier may change
 	Now      func() time.Time // wall clock
 }
 
@@ -126,6 +129,7 @@ type Account struct {
 	Functions []Fit      `json:"functions"`
 	Open      []Open     `json:"open"`    // the calls that reserve HeldSeconds
 	Charges   []Charge   `json:"charges"` // the latest, newest first
+	Advice    []Advice   `json:"advice"`  // about functions with calls in the last 24 hours: of all accounts for the operator, otherwise of this one
 }
 
 // Runs shows the GPU calls that count against the limit of an account. Each returns exactly 24 hours after it was counted.
@@ -162,7 +166,10 @@ type Fit struct {
 	DeclaredSeconds float64 `json:"declaredSeconds"` // 0: each call declares its own duration, and no call was made yet
 	From            string  `json:"from,omitempty"`
 	CostSeconds     float64 `json:"costSeconds"` // quota seconds of a call that uses its whole declared duration
-	Calls           *int    `json:"calls"`       // null: unknown, or no limit
+	Calls           *int    `json:"calls"`       // that fit at the same time; null: unknown, or no limit
+	// CallsInTurn is how many calls fit one after another, if each uses UsedSeconds. Null: unknown, or no limit.
+	CallsInTurn *int     `json:"callsInTurn"`
+	UsedSeconds *float64 `json:"usedSeconds"` // the average of the last 24 hours, as in Advice; null without calls
 }
 
 // Open is a waiting or running call.
@@ -228,13 +235,17 @@ func (a *Accounts) withTier(ctx context.Context, of Subject, q Query) (Account, 
 	if err != nil {
 		return Account{}, tier, err
 	}
+	advice, err := a.advice(ctx, of, now)
+	if err != nil {
+		return Account{}, tier, err
+	}
 	view := Account{
 		Identity: of.Key(), Tier: tier.Name, Unlimited: b.Unlimited, BaseSeconds: b.Base.Seconds(), GrantedSeconds: b.Granted.Seconds(),
 		ChargedSeconds: b.Charged.Seconds(), HeldSeconds: b.Held.Seconds(), LeftSeconds: b.Left.Seconds(), LeftMinutes: b.Left.Minutes(),
 		CreditSeconds: b.Credits.Seconds(), CreditHeldSeconds: b.CreditHeld.Seconds(), CreditChargedSeconds: b.CreditCharged.Seconds(),
 		Runs: NewRuns(b.Runs, now), LongestSeconds: tier.LongestCall().Seconds(), Priority: tier.Priority, Concurrency: tier.Concurrency,
-		Now: now.UTC(), Functions: Each(a.functions(of, q), func(f Function) Fit { return fit(f, b, tier) }),
-		Open: a.open(of.Key()), Charges: charges(entries),
+		Now: now.UTC(), Functions: Each(a.functions(of, q), func(f Function) Fit { return fit(f, b, tier, advice) }),
+		Open: a.open(of.Key()), Charges: charges(entries), Advice: selected(advice, q),
 	}
 	if b.ResetsAt != nil {
 		opened, at := b.Opened.UTC(), b.ResetsAt.UTC()
@@ -260,31 +271,67 @@ func (a *Accounts) functions(of Subject, q Query) (found []Function) {
 	return found
 }
 
-func fit(f Function, b quota.Balance, tier quota.Tier) Fit {
+// advice returns the Advice that a viewer may see: the operator from the calls of all accounts, everyone else from their own.
+func (a *Accounts) advice(ctx context.Context, of Subject, now time.Time) ([]Advice, error) {
+	identity := of.Key()
+	if of.Viewer == nil {
+		identity = ""
+	}
+	return a.config.Advisor().Advices(ctx, identity, now.Add(-quota.Span))
+}
+
+// selected returns the Advice about what the query names.
+func selected(all []Advice, q Query) []Advice {
+	return slices.DeleteFunc(slices.Clone(all), func(v Advice) bool {
+		return q.Space != "" && v.Space != q.Space || q.Function != "" && v.Function != q.Function
+	})
+}
+
+func fit(f Function, b quota.Balance, tier quota.Tier, advice []Advice) Fit {
 	cost := f.Declared * time.Duration(quota.Factor(f.Size))
 	view := Fit{
 		Space: f.Space, Function: f.Name, Size: f.Size, DeclaredSeconds: f.Declared.Seconds(), From: f.From, CostSeconds: cost.Seconds(),
 	}
-	if calls, known := callsLeft(cost, b, tier); known {
-		view.Calls = &calls
+	used, known := usedBy(f, advice)
+	if known {
+		view.UsedSeconds = new(used.Seconds())
+	}
+	together, inTurn, limited := callsLeft(cost, used*time.Duration(quota.Factor(f.Size)), b, tier)
+	if limited {
+		view.Calls = &together
+	}
+	if limited && known {
+		view.CallsInTurn = &inTurn
 	}
 	return view
 }
 
-// callsLeft returns the number of calls that still fit into the quota, the credits and the runs. known is false if it is
-// unknown or without a limit.
-func callsLeft(cost time.Duration, b quota.Balance, tier quota.Tier) (calls int, known bool) {
-	calls = math.MaxInt
+// usedBy returns the average use of a function's calls.
+func usedBy(f Function, advice []Advice) (used time.Duration, known bool) {
+	at := slices.IndexFunc(advice, func(v Advice) bool {
+		return v.Space == f.Space && v.Function == f.Name && v.Size == cmp.Or(f.Size, "large")
+	})
+	if at < 0 {
+		return 0, false
+	}
+	return time.Duration(advice[at].MeanSeconds * float64(time.Second)), true
+}
+
+// callsLeft returns the number of calls that still fit into the quota, the credits and the runs, at the same time and one after
+// another. known is false if it is unknown or without a limit.
+func callsLeft(cost, used time.Duration, b quota.Balance, tier quota.Tier) (together, inTurn int, known bool) {
+	together, inTurn = math.MaxInt, math.MaxInt
 	if cost > 0 && !b.Unlimited {
-		calls, known = int((b.Left+b.Credits)/cost), true
+		together, inTurn = quota.Fits(b.Left+b.Credits, cost, used)
+		known = true
 		if cost > tier.LongestCall() {
-			calls = 0
+			together, inTurn = 0, 0
 		}
 	}
 	if b.Runs != nil && !b.Runs.Advisory && (cost > 0 || b.Runs.Left() == 0) {
-		calls, known = min(calls, b.Runs.Left()), true
+		together, inTurn, known = min(together, b.Runs.Left()), min(inTurn, b.Runs.Left()), true
 	}
-	return calls, known
+	return together, inTurn, known
 }
 
 func (a *Accounts) open(key string) []Open {

@@ -59,6 +59,9 @@ func (e *ForwardedError) Error() string {
 
 type schemeKey struct{}
 
+// schemes are the values of X-Forwarded-Proto that count, with the scheme of the request.
+var schemes = map[string]string{"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
 // Scheme returns the scheme of the visitor's request: that of the proxy's header, as found by Visitor, otherwise that of
 // the connection.
 func Scheme(r *http.Request) string {
@@ -80,6 +83,7 @@ func Scheme(r *http.Request) string {
 //  3. If all addresses are trusted proxies, the leftmost is the visitor. Without the header the peer is the visitor.
 //  4. A loopback address that was added by another machine belongs to that machine, so that machine is the visitor.
 //  5. Of several schemes and hosts, the last one was set by the peer and is used. RFC 7239's Forwarded is not read.
+//  6. Traefik names the scheme of a WebSocket, ws or wss (pkg/middlewares/forwardedheaders/forwarded_header.go, v3.7.13).
 func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	peer, err := identity.ParseAddr(r.RemoteAddr)
 	if err != nil || !p.trust(peer) { // 1; a unix socket has no address
@@ -91,10 +95,11 @@ func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	}
 	ctx := r.Context()
 	if scheme, ok := last(r.Header.Values("X-Forwarded-Proto")); ok { // 5
-		if scheme = strings.ToLower(scheme); scheme != "http" && scheme != "https" {
-			return nil, &ForwardedError{"X-Forwarded-Proto", scheme, peer.String()}
+		known, ok := schemes[strings.ToLower(scheme)] // 6
+		if !ok {
+			return nil, &ForwardedError{"X-Forwarded-Proto", strings.ToLower(scheme), peer.String()}
 		}
-		ctx = context.WithValue(ctx, schemeKey{}, scheme)
+		ctx = context.WithValue(ctx, schemeKey{}, known)
 	}
 	r = r.WithContext(ctx)
 	if host, ok := last(r.Header.Values("X-Forwarded-Host")); ok { // 5

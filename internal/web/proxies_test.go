@@ -35,6 +35,8 @@ var visitorRows = []struct {
 	{name: "no address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: unknown"}, refused: "X-Forwarded-For", refusedWith: "unknown"},
 	{name: "nothing", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: "}, refused: "X-Forwarded-For"},
 	{name: "unspecified address", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 0.0.0.0"}, refused: "X-Forwarded-For", refusedWith: "0.0.0.0"},
+	{name: "a WebSocket behind Traefik", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: wss"}, who: "ip:198.51.100.1", scheme: "https"},
+	{name: "a WebSocket without TLS", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: ws"}, who: "ip:198.51.100.1", scheme: "http"},
 	{name: "no scheme", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Proto: ftp"}, refused: "X-Forwarded-Proto", refusedWith: "ftp"},
 	{name: "no host", peer: "10.1.2.3:1", headers: []string{"X-Forwarded-Host: a/b"}, refused: "X-Forwarded-Host", refusedWith: "a/b"},
 }

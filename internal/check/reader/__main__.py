@@ -3,6 +3,7 @@
 The document has facts (rule, file, line, values, severity), ignores (comments that switch rules off), sentences about what was and
 was not looked at, and an inventory for later stages. The exit status is 0 whatever the Space contains.
 """
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,9 @@ def document(root: str, app: str) -> Dict[str, Any]:
         for rules in (rules_source, rules_start, rules_gpu, rules_account, rules_api, rules_duration):
             rules.check(space)
         for path, line, what in space.order.dynamic:
-            facts.skip(f"{path}:{line}: code that {'the line' if what.startswith('adds') else 'it'} loads is not followed, because it {what}")
+            facts.skip(
+                f"{path}:{line}: code that {'the line' if what.startswith('adds') else 'it'} loads is not followed, because it {what}"
+            )
         result["ignores"] = _ignores(space)
         result["looked_at"] = _looked_at(space)
         result["inventory"] = inventory(space)
@@ -60,7 +63,11 @@ def _ignores(space: Space) -> List[Dict[str, Any]]:
     for path, source in space.project.sources.items():
         for comment in source.comments:
             covered = statement_lines(source.tree, comment.line)
-            met = {f["line"] for f in space.facts.facts if f["file"] == path and f["line"] in covered and f["rule"].startswith(tuple(comment.rules))}
+            met = {
+                f["line"]
+                for f in space.facts.facts
+                if f["file"] == path and f["line"] in covered and f["rule"].startswith(tuple(comment.rules))
+            }
             for line in sorted(met) or [comment.line]:
                 entry: Dict[str, Any] = {"file": path, "line": line, "ids": comment.rules}
                 if line != comment.at:

@@ -1,4 +1,5 @@
 """Gradio's components, as the code creates them: kind, range, choices and default of an input."""
+
 from __future__ import annotations
 
 import ast
@@ -21,11 +22,44 @@ POSITIONS: Dict[str, List[str]] = {
     "State": ["value"],
     "Image": ["value"],
 }
-FILES = {"File", "Image", "Audio", "Video", "Model3D", "ImageEditor", "Gallery", "UploadButton", "MultimodalTextbox", "Sketchpad", "ImageSlider", "Files"}
+FILES = {
+    "File",
+    "Image",
+    "Audio",
+    "Video",
+    "Model3D",
+    "ImageEditor",
+    "Gallery",
+    "UploadButton",
+    "MultimodalTextbox",
+    "Sketchpad",
+    "ImageSlider",
+    "Files",
+}
 SHORTCUTS = {
-    "text": "Textbox", "textbox": "Textbox", "textarea": "Textbox", "number": "Number", "image": "Image", "audio": "Audio", "video": "Video", "file": "File",
-    "checkbox": "Checkbox", "slider": "Slider", "state": "State", "json": "JSON", "label": "Label", "dataframe": "Dataframe", "files": "File", "mic": "Audio",
-    "microphone": "Audio", "sketchpad": "Sketchpad", "html": "HTML", "markdown": "Markdown", "password": "Textbox", "list": "Dataframe", "gallery": "Gallery",
+    "text": "Textbox",
+    "textbox": "Textbox",
+    "textarea": "Textbox",
+    "number": "Number",
+    "image": "Image",
+    "audio": "Audio",
+    "video": "Video",
+    "file": "File",
+    "checkbox": "Checkbox",
+    "slider": "Slider",
+    "state": "State",
+    "json": "JSON",
+    "label": "Label",
+    "dataframe": "Dataframe",
+    "files": "File",
+    "mic": "Audio",
+    "microphone": "Audio",
+    "sketchpad": "Sketchpad",
+    "html": "HTML",
+    "markdown": "Markdown",
+    "password": "Textbox",
+    "list": "Dataframe",
+    "gallery": "Gallery",
 }
 NUMERIC_DEFAULTS = {"minimum": 0, "maximum": 100}  # of a Slider
 

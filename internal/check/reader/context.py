@@ -1,4 +1,5 @@
 """What the rules share: the Space as it was read, and the place where they report facts."""
+
 from __future__ import annotations
 
 import ast

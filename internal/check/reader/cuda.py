@@ -1,4 +1,5 @@
 """Recognizes code that uses CUDA: what places values on it, what initializes it, and which names stand on it."""
+
 from __future__ import annotations
 
 import ast
@@ -7,17 +8,41 @@ from typing import Dict, List, Optional, Tuple
 
 from folding import UNKNOWN, Folding, is_cuda
 from names import Names
-from scopes import Binding, ModuleScope, Scope
+from scopes import Binding, Function, Scope, own_nodes
 
 # Functions after which spaces refuses its import. Measured with torch 2.9.1+cu128 and spaces 0.51.3 (torch_test.go).
 TOUCHING = {
     "torch.cuda." + name
     for name in (
-        "is_available", "current_device", "get_device_name", "get_device_properties", "get_device_capability", "set_device", "init",
-        "synchronize", "mem_get_info", "current_stream", "default_stream", "is_bf16_supported", "get_arch_list", "get_rng_state",
-        "can_device_access_peer", "current_blas_handle", "ipc_collect", "reset_peak_memory_stats", "set_per_process_memory_fraction",
-        "initial_seed", "get_gencode_flags", "amp.autocast", "amp.GradScaler",
+        "is_available",
+        "current_device",
+        "get_device_name",
+        "get_device_properties",
+        "get_device_capability",
+        "set_device",
+        "init",
+        "synchronize",
+        "mem_get_info",
+        "current_stream",
+        "default_stream",
+        "is_bf16_supported",
+        "get_arch_list",
+        "get_rng_state",
+        "can_device_access_peer",
+        "current_blas_handle",
+        "ipc_collect",
+        "reset_peak_memory_stats",
+        "set_per_process_memory_fraction",
+        "initial_seed",
+        "get_gencode_flags",
+        "amp.autocast",
+        "amp.GradScaler",
     )
+} | {"torch.accelerator.is_available", "torch.accelerator.device_count"}
+# Those that only ask. The others need a GPU at once, so they fail themselves.
+ASKING = {
+    "torch.cuda." + name
+    for name in ("is_available", "is_bf16_supported", "get_arch_list", "get_gencode_flags", "amp.autocast", "amp.GradScaler")
 } | {"torch.accelerator.is_available", "torch.accelerator.device_count"}
 LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init (`torch._C._cuda_init`) reached"
 DRIVER_ERROR = "an error of CUDA"
@@ -26,8 +51,19 @@ LOW_LEVEL = {
     **{
         "torch.cuda." + name: LOW_LEVEL_ERROR
         for name in (
-            "set_device", "init", "current_stream", "default_stream", "ipc_collect", "get_rng_state", "current_blas_handle",
-            "can_device_access_peer", "set_per_process_memory_fraction", "initial_seed", "FloatTensor", "HalfTensor", "BFloat16Tensor",
+            "set_device",
+            "init",
+            "current_stream",
+            "default_stream",
+            "ipc_collect",
+            "get_rng_state",
+            "current_blas_handle",
+            "can_device_access_peer",
+            "set_per_process_memory_fraction",
+            "initial_seed",
+            "FloatTensor",
+            "HalfTensor",
+            "BFloat16Tensor",
         )
     },
     "torch.cuda.reset_peak_memory_stats": "RuntimeError: Invalid device argument",
@@ -35,14 +71,46 @@ LOW_LEVEL = {
     "torch.cuda.Stream": DRIVER_ERROR,
 }
 RUNNING = {
-    "forward", "generate", "encode_image", "encode_text", "get_image_features", "get_text_features", "transcribe", "predict",
-    "infer", "inference", "chat", "sample", "encode", "decode",
+    "forward",
+    "generate",
+    "encode_image",
+    "encode_text",
+    "get_image_features",
+    "get_text_features",
+    "transcribe",
+    "predict",
+    "infer",
+    "inference",
+    "chat",
+    "sample",
+    "encode",
+    "decode",
 }
 FACTORIES = {
     "torch." + name
     for name in (
-        "ones", "zeros", "empty", "full", "rand", "randn", "randint", "arange", "linspace", "tensor", "eye", "as_tensor", "zeros_like",
-        "ones_like", "rand_like", "randn_like", "empty_like", "full_like", "randperm", "Generator", "tril", "triu",
+        "ones",
+        "zeros",
+        "empty",
+        "full",
+        "rand",
+        "randn",
+        "randint",
+        "arange",
+        "linspace",
+        "tensor",
+        "eye",
+        "as_tensor",
+        "zeros_like",
+        "ones_like",
+        "rand_like",
+        "randn_like",
+        "empty_like",
+        "full_like",
+        "randperm",
+        "Generator",
+        "tril",
+        "triu",
     )
 }
 
@@ -77,7 +145,7 @@ class Cuda:
             if attr == "to" and self._is_tensor_like(node.func.value, scope):
                 for device in [*node.args[:1], *[k.value for k in node.keywords if k.arg == "device"]]:
                     if self._is_cuda(device, scope):
-                        return f'.to({self._text(device, scope)})'
+                        return f".to({self._text(device, scope)})"
         return ""
 
     def _is_tensor_like(self, node: ast.expr, scope: Scope) -> bool:
@@ -110,14 +178,14 @@ class Cuda:
                 return keyword.value
         return node.args[index] if index is not None and len(node.args) > index else None
 
-    def touches(self, node: ast.AST, scope: Scope) -> str:
-        """Returns the call in words if it initializes CUDA or asks for it, as spaces notices before its import."""
+    def touches(self, node: ast.AST, scope: Scope) -> Tuple[str, bool]:
+        """Returns the call in words if it initializes CUDA or asks for it, and whether it only asks."""
         if not isinstance(node, ast.Call):
-            return ""
+            return "", False
         name = self.names.library(node.func, scope)
         if name in TOUCHING:
-            return name + "()"
-        return self.places(node, scope)
+            return name + "()", name in ASKING
+        return self.places(node, scope), False
 
     def reaches_low_level(self, node: ast.AST, scope: Scope) -> Tuple[str, str]:
         """Returns a call that the emulation of spaces does not intercept, and what it raises; "" for other code."""
@@ -147,18 +215,63 @@ class Cuda:
     def creates(self, node: ast.AST, scope: Scope) -> bool:
         """Reports whether a call creates a tensor or a layer on the default device."""
         name = self.names.library(node.func, scope) if isinstance(node, ast.Call) else ""
-        return name in FACTORIES and not any(k.arg == "device" for k in getattr(node, "keywords", [])) or name in ("torch.nn.Linear", "torch.nn.Conv2d", "torch.nn.Embedding", "torch.nn.LayerNorm")
+        return (
+            name in FACTORIES
+            and not any(k.arg == "device" for k in getattr(node, "keywords", []))
+            or name in ("torch.nn.Linear", "torch.nn.Conv2d", "torch.nn.Embedding", "torch.nn.LayerNorm")
+        )
 
     def placed_expression(self, node: Optional[ast.AST], scope: Scope, depth: int = 0) -> bool:
         """Reports whether the value of an expression is a module or tensor on cuda: `X(...).to("cuda").eval()`."""
         if node is None or depth > 8:
             return False
         if isinstance(node, ast.Call):
-            if self.places(node, scope) or self._pipeline(node, scope):
+            if self.places(node, scope) or self._pipeline(node, scope) or self._returns_placed(node, scope, depth):
                 return True
-            chained = isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "half", "float", "bfloat16", "requires_grad_", "train", "to", "share_memory")
-            return chained and isinstance(node.func, ast.Attribute) and not self._leaves(node, scope) and self.placed_expression(node.func.value, scope, depth + 1)
+            chained = isinstance(node.func, ast.Attribute) and node.func.attr in (
+                "eval",
+                "half",
+                "float",
+                "bfloat16",
+                "requires_grad_",
+                "train",
+                "to",
+                "share_memory",
+            )
+            return (
+                chained
+                and isinstance(node.func, ast.Attribute)
+                and not self._leaves(node, scope)
+                and self.placed_expression(node.func.value, scope, depth + 1)
+            )
         return False
+
+    def _returns_placed(self, node: ast.Call, scope: Scope, depth: int) -> bool:
+        """Reports whether a call of the Space's own function returns a value that the function has placed on cuda."""
+        called = [ref.function for ref in self.names.resolve(node.func, scope)]
+        if len(called) != 1 or called[0] is None or isinstance(called[0].node, ast.Lambda):
+            return False
+        function = called[0]
+        returns = [n.value for n in own_nodes(function.node) if isinstance(n, ast.Return)]
+        return bool(returns) and all(self._is_placed_local(value, function, depth) for value in returns)
+
+    def _is_placed_local(self, value: Optional[ast.expr], function: Function, depth: int) -> bool:
+        """Reports whether a returned value was placed in the function: in the expression, by its last assignment, or by `x.to("cuda")`."""
+        if not isinstance(value, ast.Name):
+            return self.placed_expression(value, function.scope, depth + 1)
+        placed = False
+        for statement in getattr(function.node, "body"):
+            if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == value.id for t in statement.targets):
+                placed = self.placed_expression(statement.value, function.scope, depth + 1)
+            elif (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Call)
+                and isinstance(statement.value.func, ast.Attribute)
+            ):
+                moved = statement.value.func
+                if isinstance(moved.value, ast.Name) and moved.value.id == value.id and moved.attr in ("to", "cuda", "cpu"):
+                    placed = self.placed_expression(statement.value, function.scope, depth + 1)
+        return placed
 
     def _leaves(self, node: ast.Call, scope: Scope) -> bool:
         """Reports whether `.to(...)` moves the value to another or an unknown device."""
@@ -177,6 +290,13 @@ class Cuda:
         return False
 
 
+def _text(node: ast.AST) -> str:
+    """Returns a name or a dotted name as it is written."""
+    if isinstance(node, ast.Attribute):
+        return f"{_text(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 class Standing:
     """The module-level names and attributes that stand on cuda after the import."""
 
@@ -188,32 +308,40 @@ class Standing:
     def visit(self, node: ast.AST, scope: Scope) -> None:
         """Looks at a statement that certainly runs at import."""
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                if isinstance(target, ast.Name) and scope.kind == "module":
-                    if self.cuda.placed_expression(node.value, scope):
-                        self._put(scope.module, target.id, node)
-                    elif not self._keeps(node.value, target.id):
-                        self.placed.pop((id(scope.module), target.id), None)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            call = node.value
-            if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and scope.kind == "module":
-                if self.cuda.placed_expression(call, scope):
-                    self._put(scope.module, call.func.value.id, node)
-                elif call.func.attr in ("cpu", "to"):
-                    self.placed.pop((id(scope.module), call.func.value.id), None)
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                key = self._key(target, scope)
+                if key is None:
+                    continue
+                if self.cuda.placed_expression(node.value, scope):
+                    self.placed[key] = Placed(_text(target), node.lineno, scope.module.path)
+                elif not self._keeps(node.value, target):
+                    self.placed.pop(key, None)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            call, moved = node.value, node.value.func.value
+            key = self._key(moved, scope)
+            if key is not None and self.cuda.placed_expression(call, scope):
+                self.placed[key] = Placed(_text(moved), node.lineno, scope.module.path)
+            elif key is not None and node.value.func.attr in ("cpu", "to"):
+                self.placed.pop(key, None)
+
+    def _key(self, target: ast.expr, scope: Scope) -> Optional[Tuple[int, str]]:
+        """Returns what identifies a global, or an attribute of an object of the Space's own class."""
+        if isinstance(target, ast.Name) and (scope.kind == "module" or target.id in scope.globals):
+            return id(scope.module), target.id
+        if isinstance(target, ast.Attribute):
+            refs = self.cuda.names.resolve(target.value, scope)
+            if len(refs) == 1 and refs[0].instance is not None:
+                return id(refs[0].instance), target.attr
+        return None
 
     @staticmethod
-    def _keeps(value: ast.expr, name: str) -> bool:
-        """Reports whether an assignment leaves the name where it stood: `model = torch.compile(model)`, `model = model.eval()`."""
+    def _keeps(value: ast.expr, target: ast.expr) -> bool:
+        """Reports whether an assignment leaves the value where it stood: `model = torch.compile(model)`, `model = model.eval()`."""
         if isinstance(value, ast.Call):
             inner = [*value.args, *([value.func.value] if isinstance(value.func, ast.Attribute) else [])]
             moved = isinstance(value.func, ast.Attribute) and value.func.attr in ("cpu", "to")
-            return not moved and any(isinstance(node, ast.Name) and node.id == name for node in inner)
+            return not moved and any(_text(node) == _text(target) for node in inner)
         return False
-
-    def _put(self, module: ModuleScope, name: str, node: ast.AST) -> None:
-        self.placed[(id(module), name)] = Placed(name, getattr(node, "lineno", 0), module.path)
 
     def of(self, node: ast.AST, scope: Scope, names: Names) -> Optional[Placed]:
         """Returns what a name or `module.name` stands for, if it stands on cuda."""
@@ -227,8 +355,8 @@ class Standing:
             return self._imported(where, bindings[0], names)
         if isinstance(node, ast.Attribute):
             refs = names.resolve(node.value, scope)
-            if len(refs) == 1 and refs[0].module is not None:
-                return self.placed.get((id(refs[0].module), node.attr))
+            if len(refs) == 1:
+                return self.placed.get((id(refs[0].module or refs[0].instance), node.attr))
         return None
 
     def _imported(self, where: Scope, binding: Binding, names: Names) -> Optional[Placed]:

@@ -1,4 +1,5 @@
 """Evaluates the duration function of a GPU function at the extremes of its inputs."""
+
 from __future__ import annotations
 
 import ast
@@ -115,9 +116,7 @@ class DurationReader:
     def _of_call(self, node: ast.Call, module: ModuleScope) -> CallSite:
         scope = module.scope_at(node)
         site = CallSite(node, module, [], {})
-        bound = isinstance(node.func, ast.Attribute) and any(
-            ref.instance is not None for ref in self.names.resolve(node.func.value, scope)
-        )
+        bound = isinstance(node.func, ast.Attribute) and any(ref.instance is not None for ref in self.names.resolve(node.func.value, scope))
         if bound:
             site.positional.append(Value(Opaque()))
         for argument in node.args:
@@ -160,7 +159,18 @@ class DurationReader:
         for site in self.sites(gpu):
             if site.complete:
                 self._site(function, gpu, site, result)
+        self._keep_differences(result)
         return result
+
+    @staticmethod
+    def _keep_differences(result: Durations) -> None:
+        """Leaves the inputs that differ between the longest and the shortest duration."""
+        if result.longest is None or result.shortest is None or result.longest[0] == result.shortest[0]:
+            return
+        (most, high), (least, low) = result.longest, result.shortest
+        names = [n for n in high if high.get(n) != low.get(n)]
+        result.longest = most, {n: high[n] for n in names}
+        result.shortest = least, {n: low[n] for n in names if n in low}
 
     def _site(self, function: Function, gpu: GPUFunction, site: CallSite, result: Durations) -> None:
         keys: List[Any] = [*range(len(site.positional)), *site.named]
@@ -237,5 +247,5 @@ def _combinations(domains: List[List[Any]]) -> List[Tuple[Any, ...]]:
     high = tuple(max(d, key=lambda v: v if isinstance(v, (int, float)) else 0) for d in domains)
     found = [first, last, high]
     for index, domain in enumerate(domains):
-        found.extend((*high[:index], value, *high[index + 1:]) for value in domain)
+        found.extend((*high[:index], value, *high[index + 1 :]) for value in domain)
     return found

@@ -1,4 +1,5 @@
 """Finds the handlers of an app: functions that Gradio or FastAPI calls for a visitor, with their inputs and API names."""
+
 from __future__ import annotations
 
 import ast
@@ -11,9 +12,44 @@ from names import Names, Ref
 from scopes import Function, ModuleScope, Scope
 
 EVENTS = {
-    "click", "double_click", "change", "input", "submit", "select", "load", "unload", "upload", "clear", "edit", "play", "pause", "stop", "end", "release", "stream",
-    "like", "tick", "then", "success", "failure", "focus", "blur", "key_up", "apply", "delete", "undo", "retry", "expand", "collapse", "copy",
-    "download", "start_recording", "stop_recording", "pause_recording", "option_select", "example_select",
+    "click",
+    "double_click",
+    "change",
+    "input",
+    "submit",
+    "select",
+    "load",
+    "unload",
+    "upload",
+    "clear",
+    "edit",
+    "play",
+    "pause",
+    "stop",
+    "end",
+    "release",
+    "stream",
+    "like",
+    "tick",
+    "then",
+    "success",
+    "failure",
+    "focus",
+    "blur",
+    "key_up",
+    "apply",
+    "delete",
+    "undo",
+    "retry",
+    "expand",
+    "collapse",
+    "copy",
+    "download",
+    "start_recording",
+    "stop_recording",
+    "pause_recording",
+    "option_select",
+    "example_select",
 }
 INTERFACES = ("Interface", "ChatInterface")
 ROUTES = {"get", "post", "put", "delete", "patch", "websocket", "api_route", "route"}
@@ -58,7 +94,13 @@ class Endpoint:
             return f"route {self.label}"
         if self.kind == "event":
             return f'handler of "{self.label}"' if self.label else f"handler of {self.event}"
-        names = {"interface": "gr.Interface", "chat": "gr.ChatInterface", "api": "an API endpoint", "render": "gr.render", "examples": "gr.Examples"}
+        names = {
+            "interface": "gr.Interface",
+            "chat": "gr.ChatInterface",
+            "api": "an API endpoint",
+            "render": "gr.render",
+            "examples": "gr.Examples",
+        }
         return f"handler of {names[self.kind]}"
 
 
@@ -94,7 +136,9 @@ class Endpoints:
         elif isinstance(node.func, ast.Attribute) and node.func.attr in EVENTS:
             self._event(node, scope, node.func)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in ("add_api_route", "add_route") and len(node.args) > 1:
-            self._add(Endpoint("route", node, module, self._function(node.args[1], scope), node.args[1], label=self._path(node, scope)), node)
+            self._add(
+                Endpoint("route", node, module, self._function(node.args[1], scope), node.args[1], label=self._path(node, scope)), node
+            )
 
     def _event(self, node: ast.Call, scope: Scope, func: ast.Attribute) -> None:
         refs = self.names.resolve(func.value, scope)
@@ -171,7 +215,12 @@ class Endpoints:
             return None
         if isinstance(node, ast.Name) and depth < 5:
             where, bindings = scope.lookup(node.id)
-            if where is not None and len(bindings) == 1 and bindings[0].kind == "assign" and isinstance(bindings[0].value, (ast.List, ast.Tuple, ast.Name)):
+            if (
+                where is not None
+                and len(bindings) == 1
+                and bindings[0].kind == "assign"
+                and isinstance(bindings[0].value, (ast.List, ast.Tuple, ast.Name))
+            ):
                 return self._inputs(bindings[0].value, where, depth + 1)
         single = component(self.names, self.folding, node, scope)
         return [single] if single.kind else None
@@ -194,13 +243,26 @@ class Endpoints:
                 self._add(Endpoint("render", decorator, module, function, None, inputs=None), decorator)
             elif attr == "api" and name.startswith(SERVERS):
                 given = self.folding.fold(_keywords(decorator).get("name"), function.outer)
-                self._add(Endpoint("api", decorator, module, function, None, given if isinstance(given, str) else None, inputs=None), decorator)
+                self._add(
+                    Endpoint("api", decorator, module, function, None, given if isinstance(given, str) else None, inputs=None), decorator
+                )
             elif attr in ROUTES and ("()" in name and not name.startswith("gradio.") or name.startswith(SERVERS)):
                 self._add(Endpoint("route", decorator, module, function, None, label=self._path(decorator, function.outer)), decorator)
             elif attr in EVENTS and name.startswith("gradio.") and "()" in name or name in ("gradio.on", "gradio.events.on"):
                 keywords = _keywords(decorator)
                 inputs = self._inputs(keywords.get("inputs") or (decorator.args[0] if decorator.args else None), function.outer)
-                made = Endpoint("event", decorator, module, function, None, self._api_name(keywords, function.outer), attr or "gr.on", "", inputs, keywords=keywords)
+                made = Endpoint(
+                    "event",
+                    decorator,
+                    module,
+                    function,
+                    None,
+                    self._api_name(keywords, function.outer),
+                    attr or "gr.on",
+                    "",
+                    inputs,
+                    keywords=keywords,
+                )
                 self.all = [e for e in self.all if e.node is not decorator]
                 self.all.append(made)
 

@@ -2,6 +2,7 @@
 
 It runs nothing of the Space. What it does not know ends the evaluation with Unknown. A picture is an object with a size.
 """
+
 from __future__ import annotations
 
 import ast
@@ -18,15 +19,61 @@ MAX_DEPTH = 20
 MAX_TEXT = 100_000
 
 ALLOWED: Dict[str, Callable[..., Any]] = {
-    "builtins.max": max, "builtins.min": min, "builtins.int": int, "builtins.float": float, "builtins.str": str, "builtins.bool": bool,
-    "builtins.round": round, "builtins.abs": abs, "builtins.len": len, "builtins.sum": sum, "builtins.sorted": sorted, "builtins.list": list,
-    "builtins.tuple": tuple, "builtins.dict": dict, "builtins.any": any, "builtins.all": all, "builtins.divmod": divmod, "builtins.zip": zip,
-    "builtins.enumerate": enumerate, "builtins.reversed": reversed, "builtins.set": set, "math.ceil": math.ceil, "math.floor": math.floor,
-    "math.sqrt": math.sqrt, "math.log": math.log, "math.log2": math.log2, "math.exp": math.exp, "math.prod": math.prod, "math.trunc": math.trunc,
-    "math.hypot": math.hypot, "datetime.timedelta": datetime.timedelta, "numpy.clip": lambda v, low, high: max(low, min(v, high)),
-    "numpy.ceil": math.ceil, "numpy.floor": math.floor, "numpy.sqrt": math.sqrt, "numpy.round": round, "numpy.maximum": max, "numpy.minimum": min,
+    "builtins.max": max,
+    "builtins.min": min,
+    "builtins.int": int,
+    "builtins.float": float,
+    "builtins.str": str,
+    "builtins.bool": bool,
+    "builtins.round": round,
+    "builtins.abs": abs,
+    "builtins.len": len,
+    "builtins.sum": sum,
+    "builtins.sorted": sorted,
+    "builtins.list": list,
+    "builtins.tuple": tuple,
+    "builtins.dict": dict,
+    "builtins.any": any,
+    "builtins.all": all,
+    "builtins.divmod": divmod,
+    "builtins.zip": zip,
+    "builtins.enumerate": enumerate,
+    "builtins.reversed": reversed,
+    "builtins.set": set,
+    "math.ceil": math.ceil,
+    "math.floor": math.floor,
+    "math.sqrt": math.sqrt,
+    "math.log": math.log,
+    "math.log2": math.log2,
+    "math.exp": math.exp,
+    "math.prod": math.prod,
+    "math.trunc": math.trunc,
+    "math.hypot": math.hypot,
+    "datetime.timedelta": datetime.timedelta,
+    "numpy.clip": lambda v, low, high: max(low, min(v, high)),
+    "numpy.ceil": math.ceil,
+    "numpy.floor": math.floor,
+    "numpy.sqrt": math.sqrt,
+    "numpy.round": round,
+    "numpy.maximum": max,
+    "numpy.minimum": min,
 }
-METHODS = ("lower", "upper", "strip", "split", "startswith", "endswith", "get", "keys", "values", "items", "total_seconds", "replace", "count", "index")
+METHODS = (
+    "lower",
+    "upper",
+    "strip",
+    "split",
+    "startswith",
+    "endswith",
+    "get",
+    "keys",
+    "values",
+    "items",
+    "total_seconds",
+    "replace",
+    "count",
+    "index",
+)
 SILENT = ("builtins.print", "gradio.Info", "gradio.Warning", "logging.info", "logging.debug", "warnings.warn")
 
 
@@ -142,7 +189,7 @@ class _Frame:
     def do_Pass(self, node: ast.Pass) -> None:
         pass
 
-    do_Import = do_ImportFrom = do_Assert = do_Global = do_Pass  # type: ignore[assignment]
+    do_Import = do_ImportFrom = do_Assert = do_Global = do_Pass
 
     def do_Break(self, node: ast.Break) -> None:
         raise _Loop(True)
@@ -272,7 +319,9 @@ class _Frame:
         left = self.value(node.left)
         for op, comparator in zip(node.ops, node.comparators):
             right = self.value(comparator)
-            if (isinstance(left, Opaque) or isinstance(right, Opaque)) and not (right is None and isinstance(op, (ast.Is, ast.IsNot, ast.Eq, ast.NotEq))):
+            if (isinstance(left, Opaque) or isinstance(right, Opaque)) and not (
+                right is None and isinstance(op, (ast.Is, ast.IsNot, ast.Eq, ast.NotEq))
+            ):
                 raise Unknown("operand")
             if not COMPARE[type(op)](left, right):
                 return False
@@ -362,7 +411,15 @@ class _Frame:
 
     def is_instance(self, node: ast.Call) -> bool:
         value = self.value(node.args[0])
-        kinds = {"builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list, "builtins.tuple": tuple, "builtins.dict": dict}
+        kinds = {
+            "builtins.str": str,
+            "builtins.int": int,
+            "builtins.float": float,
+            "builtins.bool": bool,
+            "builtins.list": list,
+            "builtins.tuple": tuple,
+            "builtins.dict": dict,
+        }
         wanted = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
         named = [kinds.get(self.names.library(w, self.scope)) for w in wanted]
         if isinstance(value, (Opaque, Picture)) or any(n is None for n in named):
@@ -389,7 +446,9 @@ class _Frame:
         return getattr(base, func.attr)(*arguments)
 
 
-def bind(function: Function, positional: List[Any], named: Dict[str, Any], evaluator: Evaluator, depth: int = 0) -> Optional[Dict[str, Any]]:
+def bind(
+    function: Function, positional: List[Any], named: Dict[str, Any], evaluator: Evaluator, depth: int = 0
+) -> Optional[Dict[str, Any]]:
     """Returns the value of each parameter, as Python binds a call. None: the call does not fit."""
     arguments = function.node.args
     ordered = [*arguments.posonlyargs, *arguments.args]
@@ -405,7 +464,7 @@ def bind(function: Function, positional: List[Any], named: Dict[str, Any], evalu
             return None
         if name not in rest:
             bound[name] = value
-    defaults = dict(zip([a.arg for a in ordered[len(ordered) - len(arguments.defaults):]], arguments.defaults))
+    defaults = dict(zip([a.arg for a in ordered[len(ordered) - len(arguments.defaults) :]], arguments.defaults))
     defaults.update({a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None})
     for argument in [*ordered, *arguments.kwonlyargs]:
         if argument.arg not in bound:
@@ -414,7 +473,7 @@ def bind(function: Function, positional: List[Any], named: Dict[str, Any], evalu
             value = evaluator.folding.fold(defaults[argument.arg], function.outer)
             bound[argument.arg] = Opaque() if value is UNKNOWN else value
     if arguments.vararg is not None:
-        bound[arguments.vararg.arg] = tuple(positional[len(ordered):])
+        bound[arguments.vararg.arg] = tuple(positional[len(ordered) :])
     if arguments.kwarg is not None:
         bound[arguments.kwarg.arg] = rest
     return bound

@@ -2,6 +2,7 @@
 
 Branches whose condition folds to a constant are followed or left out. In all other branches, code is not certain to run.
 """
+
 from __future__ import annotations
 
 import ast
@@ -91,7 +92,9 @@ class Flow:
             for child in ast.iter_child_nodes(node):
                 yield from self._expression(child, scope, certain, caught)
 
-    def _branches(self, test: ast.expr, body: List[ast.stmt], orelse: List[ast.stmt], scope: Scope, certain: bool, caught: bool) -> Iterator[Step]:
+    def _branches(
+        self, test: ast.expr, body: List[ast.stmt], orelse: List[ast.stmt], scope: Scope, certain: bool, caught: bool
+    ) -> Iterator[Step]:
         yield from self._expression(test, scope, certain, caught)
         truth = self.folding.truth(test, scope)
         if truth is not False:
@@ -157,11 +160,16 @@ class Flow:
 
 
 def _in_order(node: ast.AST) -> List[ast.AST]:
-    return [child for child in ast.iter_child_nodes(node) if not isinstance(child, (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop))]
+    return [
+        child for child in ast.iter_child_nodes(node) if not isinstance(child, (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop))
+    ]
 
 
 def _catches(handler: ast.ExceptHandler) -> bool:
     kinds: Tuple[Optional[ast.expr], ...] = (handler.type,)
     if isinstance(handler.type, ast.Tuple):
         kinds = tuple(handler.type.elts)
-    return any(kind is None or (isinstance(kind, (ast.Name, ast.Attribute)) and (kind.id if isinstance(kind, ast.Name) else kind.attr) in CATCHING) for kind in kinds)
+    return any(
+        kind is None or (isinstance(kind, (ast.Name, ast.Attribute)) and (kind.id if isinstance(kind, ast.Name) else kind.attr) in CATCHING)
+        for kind in kinds
+    )

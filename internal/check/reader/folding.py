@@ -3,6 +3,7 @@
 A name counts if its scope binds it once. `torch.cuda.is_available()` is true once `spaces` is imported, as its
 emulation makes it.
 """
+
 from __future__ import annotations
 
 import ast
@@ -26,16 +27,37 @@ UNKNOWN: Any = _Unknown()
 MAX_DEPTH = 25
 
 BINARY: Dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
 }
 COMPARE: Dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Is: operator.is_, ast.IsNot: operator.is_not, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
 }
 SIMPLE: Dict[str, Callable[..., Any]] = {
-    "builtins.max": max, "builtins.min": min, "builtins.int": int, "builtins.float": float, "builtins.str": str, "builtins.bool": bool,
-    "builtins.round": round, "builtins.abs": abs, "builtins.len": len, "builtins.sum": sum,
+    "builtins.max": max,
+    "builtins.min": min,
+    "builtins.int": int,
+    "builtins.float": float,
+    "builtins.str": str,
+    "builtins.bool": bool,
+    "builtins.round": round,
+    "builtins.abs": abs,
+    "builtins.len": len,
+    "builtins.sum": sum,
 }
 # What ZeroGPU sets (huggingface.co/docs/hub/spaces-overview, helper environment variables; spaces 0.51.3, config.py).
 ZEROGPU_VARIABLES = {"SPACES_ZERO_GPU": "true", "SYSTEM": "spaces", "SPACE_REPO_NAME": UNKNOWN}
@@ -114,7 +136,9 @@ class Folding:
         owner = refs[0].instance or refs[0].owner if len(refs) == 1 else None
         if owner is not None:
             values = list(owner.attributes.get(node.attr, []))
-            values += [(b.value, owner.scope) for b in owner.scope.bindings.get(node.attr, []) if b.kind == "assign" and b.value is not None]
+            values += [
+                (b.value, owner.scope) for b in owner.scope.bindings.get(node.attr, []) if b.kind == "assign" and b.value is not None
+            ]
             return self.fold(values[0][0], values[0][1], depth) if len(values) == 1 else UNKNOWN
         if len(refs) == 1 and refs[0].library:
             return self._library(f"{refs[0].library}.{node.attr}")

@@ -1,4 +1,5 @@
 """Finds GPU functions: those decorated with spaces.GPU, directly, through a wrapper of the Space, or by a call."""
+
 from __future__ import annotations
 
 import ast
@@ -156,7 +157,9 @@ class GPUFunctions:
 
     def _is_constant(self, decoration: Decoration) -> bool:
         scope = decoration.scope
-        return scope is not None and all(node is None or self.folding.fold(node, scope) is not UNKNOWN for node in (decoration.duration, decoration.size))
+        return scope is not None and all(
+            node is None or self.folding.fold(node, scope) is not UNKNOWN for node in (decoration.duration, decoration.size)
+        )
 
     def _in_body(self, function: Function, depth: int) -> Optional[Decoration]:
         key = (function, depth)

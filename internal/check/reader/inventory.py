@@ -1,4 +1,5 @@
 """What later stages need: GPU functions, endpoints, variables and imports, as JSON."""
+
 from __future__ import annotations
 
 import ast
@@ -15,9 +16,16 @@ MAX_ROWS = 20
 
 def inventory(space: Space) -> Dict[str, Any]:
     """Returns the inventory. Each part is [] if it could not be made."""
-    parts: Dict[str, Any] = {"imports_spaces": space.order.spaces is not None, "gpu_functions": [], "endpoints": [], "variables": [], "imports": []}
+    parts: Dict[str, Any] = {
+        "imports_spaces": space.order.spaces is not None,
+        "gpu_functions": [],
+        "endpoints": [],
+        "variables": [],
+        "imports": [],
+    }
     makers = {"gpu_functions": _gpu_functions, "endpoints": _endpoints, "variables": _variables, "imports": _imports}
     for name, make in makers.items():
+
         def run(name: str = name, make: Any = make) -> None:
             parts[name] = make(space)
 
@@ -33,8 +41,12 @@ def _gpu_function(space: Space, gpu: GPUFunction) -> Dict[str, Any]:
     decoration = gpu.decoration
     where = decoration.scope.module.path if decoration.scope is not None else decoration.module.path
     made: Dict[str, Any] = {
-        "name": gpu.name, "file": gpu.function.module.path, "line": gpu.function.line, "generator": gpu.function.is_generator(),
-        "decorator_file": where, "decorator_line": line_of(decoration.duration if decoration.duration is not None else decoration.node),
+        "name": gpu.name,
+        "file": gpu.function.module.path,
+        "line": gpu.function.line,
+        "generator": gpu.function.is_generator(),
+        "decorator_file": where,
+        "decorator_line": line_of(decoration.duration if decoration.duration is not None else decoration.node),
     }
     size = space.folding.fold(decoration.size, decoration.scope) if decoration.size is not None and decoration.scope is not None else None
     made["size"] = size if isinstance(size, str) else ""
@@ -73,9 +85,15 @@ def _endpoints(space: Space) -> List[Dict[str, Any]]:
             name, number = f"{base}_{number}", number + 1
         used.add(name)
         row: Dict[str, Any] = {
-            "kind": endpoint.kind, "file": endpoint.module.path, "line": endpoint.line, "api_name": f"/{name}" if name else "",
-            "hidden": endpoint.api_name is False, "function": space.name(endpoint.function) if endpoint.function else "",
-            "gpu": endpoint.function is not None and endpoint.function in space.gpu, "label": endpoint.label, "event": endpoint.event,
+            "kind": endpoint.kind,
+            "file": endpoint.module.path,
+            "line": endpoint.line,
+            "api_name": f"/{name}" if name else "",
+            "hidden": endpoint.api_name is False,
+            "function": space.name(endpoint.function) if endpoint.function else "",
+            "gpu": endpoint.function is not None and endpoint.function in space.gpu,
+            "label": endpoint.label,
+            "event": endpoint.event,
         }
         if endpoint.inputs is not None:
             row["inputs"] = [c.describe() for c in endpoint.inputs]

@@ -3,6 +3,7 @@
 A name that is bound several times has several meanings. Rules that excuse code use all of them. Rules that accuse use
 `only`, which requires a single meaning.
 """
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """Follows the import of the app: its own modules in import order, statement by statement."""
+
 from __future__ import annotations
 
 import ast
@@ -140,7 +141,14 @@ class ImportOrder:
                 self.dynamic.append((scope.module.path, node.lineno, "adds a folder to sys.path"))
             else:
                 self.project.add_folder(folder)
-        elif name in ("importlib.import_module", "builtins.__import__", "runpy.run_path", "runpy.run_module", "builtins.exec", "importlib.util.spec_from_file_location"):
+        elif name in (
+            "importlib.import_module",
+            "builtins.__import__",
+            "runpy.run_path",
+            "runpy.run_module",
+            "builtins.exec",
+            "importlib.util.spec_from_file_location",
+        ):
             target = self.folding.fold(node.args[0], scope) if node.args else UNKNOWN
             if isinstance(target, str) and name in ("importlib.import_module", "builtins.__import__"):
                 self._load(target, True, False, 1)

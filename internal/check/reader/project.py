@@ -1,4 +1,5 @@
 """Finds the Space's own modules by the names under which the code imports them."""
+
 from __future__ import annotations
 
 import ast
@@ -149,7 +150,9 @@ class Project:
         """Returns the paths of the Space's files, at most limit."""
         found: List[str] = []
         for folder, folders, names in os.walk(self.root, followlinks=False):
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in ("node_modules", "__pycache__", "venv", "site-packages"))
+            folders[:] = sorted(
+                f for f in folders if not f.startswith(".") and f not in ("node_modules", "__pycache__", "venv", "site-packages")
+            )
             for name in sorted(names):
                 if len(found) >= limit:
                     return found

@@ -1,4 +1,5 @@
 """Finds what a handler runs outside of GPU functions: its body, and the functions of the Space that it calls."""
+
 from __future__ import annotations
 
 import ast
@@ -39,7 +40,9 @@ class Reach:
         """Lists what a call of the function runs, each function once."""
         yield from self._walk(function, (function,), True, False, inside, {function})
 
-    def _walk(self, function: Function, path: Tuple[Function, ...], certain: bool, caught: bool, inside: bool, seen: Set[Function]) -> Iterator[Run]:
+    def _walk(
+        self, function: Function, path: Tuple[Function, ...], certain: bool, caught: bool, inside: bool, seen: Set[Function]
+    ) -> Iterator[Run]:
         for step in self.flow.function(function):
             self._left -= 1
             if self._left < 0:

@@ -1,25 +1,41 @@
 """Rules about Secrets, hardware and quota: what a duplicate lacks, and what visitors or the Space pay for."""
+
 from __future__ import annotations
 
 import ast
 import os
 import re
-from typing import List, Optional, Tuple
+from typing import List, Optional, Set, Tuple
 
 from context import Space, keyword, line_of
 from folding import UNKNOWN
 from reach import Run
-from scopes import Function
+from scopes import Function, Scope
 from source import read_text
 from variables import variables
 
 # Tokens of services, with their lengths: github.com/gitleaks/gitleaks, config/gitleaks.toml.
-TOKEN = re.compile(r"(?<![A-Za-z0-9_])(hf_[A-Za-z]{34}|hf_[A-Za-z0-9]{34}|sk-(?:proj-|ant-api03-)?[A-Za-z0-9_-]{40,180}|ghp_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,90}|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35}|xox[bp]-[A-Za-z0-9-]{40,80})(?![A-Za-z0-9])")
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_])(hf_[A-Za-z0-9]{34}|sk-(?:proj-|ant-api03-)?[A-Za-z0-9_-]{40,180}|ghp_[A-Za-z0-9]{36}"
+    r"|github_pat_[A-Za-z0-9_]{60,90}|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35}|xox[bp]-[A-Za-z0-9-]{40,80})(?![A-Za-z0-9])"
+)
 TEXT_FILES = (".py", ".env", ".json", ".yaml", ".yml", ".toml", ".txt", ".md", ".sh", ".ini", ".cfg", ".js", ".html")
 MAX_TEXT = 1 << 20
 LOADERS = {"from_pretrained", "from_single_file", "load_lora_weights", "from_ckpt"}
-LOAD_FUNCTIONS = ("huggingface_hub.snapshot_download", "huggingface_hub.hf_hub_download", "torch.hub.load", "torch.hub.load_state_dict_from_url", "transformers.pipeline", "wget.download", "urllib.request.urlretrieve")
-DEVICE_FACTS = {"torch.cuda.get_device_name": "the name of the GPU", "torch.cuda.get_device_capability": "the compute capability", "torch.cuda.get_device_properties": "the properties of the GPU"}
+LOAD_FUNCTIONS = (
+    "huggingface_hub.snapshot_download",
+    "huggingface_hub.hf_hub_download",
+    "torch.hub.load",
+    "torch.hub.load_state_dict_from_url",
+    "transformers.pipeline",
+    "wget.download",
+    "urllib.request.urlretrieve",
+)
+DEVICE_FACTS = {
+    "torch.cuda.get_device_name": "the name of the GPU",
+    "torch.cuda.get_device_capability": "the compute capability",
+    "torch.cuda.get_device_properties": "the properties of the GPU",
+}
 PAGES = (".html", ".htm", ".js", ".mjs", ".ts", ".jsx", ".tsx", ".svelte", ".vue")
 FETCH = re.compile(r"(fetch\s*\(|EventSource\s*\(|XMLHttpRequest|axios)")
 
@@ -27,8 +43,15 @@ FETCH = re.compile(r"(fetch\s*\(|EventSource\s*\(|XMLHttpRequest|axios)")
 def check(space: Space) -> None:
     """Runs the rules of this file."""
     rules = (
-        ("B601", secrets), ("B602", tokens), ("B313", hardware), ("C316", loads), ("C322", sleeps), ("C319", eager_examples), ("C504", without_visitor),
-        ("C506", plain_fetch), ("C507", clients),
+        ("B601", secrets),
+        ("B602", tokens),
+        ("B313", hardware),
+        ("C316", loads),
+        ("C322", sleeps),
+        ("C319", eager_examples),
+        ("C504", without_visitor),
+        ("C506", plain_fetch),
+        ("C507", clients),
     )
     for rule, run in rules:
         space.facts.safely(rule, lambda run=run: run(space))  # type: ignore[misc]
@@ -77,26 +100,46 @@ def _is_random(token: str) -> bool:
 
 
 def _kind(token: str) -> str:
-    kinds = {"hf_": "a Hugging Face token", "sk-": "an API key (sk-...)", "ghp_": "a GitHub token", "github_pat_": "a GitHub token", "AKIA": "an AWS access key", "AIza": "a Google API key", "xox": "a Slack token"}
+    kinds = {
+        "hf_": "a Hugging Face token",
+        "sk-": "an API key (sk-...)",
+        "ghp_": "a GitHub token",
+        "github_pat_": "a GitHub token",
+        "AKIA": "an AWS access key",
+        "AIza": "a Google API key",
+        "xox": "a Slack token",
+    }
     return next(text for start, text in kinds.items() if token.startswith(start))
 
 
 def hardware(space: Space) -> None:
     """B313: values that differ between ZeroGPU's GPUs, and between ZeroGPU and the CPU of a duplicate."""
-    seen = set()
+    seen: Set[int] = set()
+    device = False
     for event in space.at_import:
-        name = space.library(event.node, event.scope)
-        if name in DEVICE_FACTS and line_of(event.node) not in seen:
-            seen.add(line_of(event.node))
-            space.facts.add("B313", event.scope.module.path, line_of(event.node), what=DEVICE_FACTS[name], values="NVIDIA H200 or RTX PRO 6000 Blackwell on ZeroGPU, by month")
-        if isinstance(event.node, ast.Constant) and event.node.value in ("flash_attention_2", "flash_attention_3") and line_of(event.node) not in seen:
-            seen.add(line_of(event.node))
-            space.facts.add("B313", event.scope.module.path, line_of(event.node), what=f'attn_implementation="{event.node.value}"', values="a kernel for each GPU architecture")
-        if isinstance(event.node, ast.IfExp) and space.library(event.node.test, event.scope) == "torch.cuda.is_available" and space.order.spaces is not None:
-            chosen = space.folding.fold(event.node.body, event.scope), space.folding.fold(event.node.orelse, event.scope)
-            if chosen == ("cuda", "cpu") and "cpu" not in seen:
-                seen.add("cpu")
-                space.facts.add("B313", event.scope.module.path, line_of(event.node), what="the device", values='"cuda" on ZeroGPU, "cpu" on the free CPU hardware with which a duplicate starts')
+        node, line, path = event.node, line_of(event.node), event.scope.module.path
+        name = space.library(node, event.scope)
+        kernel = node.value if isinstance(node, ast.Constant) and node.value in ("flash_attention_2", "flash_attention_3") else None
+        if (name in DEVICE_FACTS or kernel) and line not in seen:
+            seen.add(line)
+            values = "a kernel for each GPU architecture" if kernel else "NVIDIA H200 or RTX PRO 6000 Blackwell on ZeroGPU, by month"
+            space.facts.add("B313", path, line, what=f'attn_implementation="{kernel}"' if kernel else DEVICE_FACTS[name], values=values)
+        if isinstance(node, ast.IfExp) and not device and _chooses_device(space, node, event.scope):
+            device = True
+            space.facts.add(
+                "B313",
+                path,
+                line,
+                what="the device",
+                values='"cuda" on ZeroGPU, "cpu" on the free CPU hardware with which a duplicate starts',
+            )
+
+
+def _chooses_device(space: Space, node: ast.IfExp, scope: Scope) -> bool:
+    """Reports whether an expression is "cuda" if torch.cuda.is_available() else "cpu", in an app for ZeroGPU."""
+    if space.order.spaces is None or space.library(node.test, scope) != "torch.cuda.is_available":
+        return False
+    return (space.folding.fold(node.body, scope), space.folding.fold(node.orelse, scope)) == ("cuda", "cpu")
 
 
 def loads(space: Space) -> None:
@@ -109,7 +152,13 @@ def loads(space: Space) -> None:
             name = space.library(node, run.scope)
             last = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             if name in LOAD_FUNCTIONS or last in LOADERS and not _is_light(name):
-                space.facts.add("C316", run.scope.module.path, line_of(node), function=space.name(run.path[-1]), call=f"{last or name.rsplit('.', 1)[-1]}()")
+                space.facts.add(
+                    "C316",
+                    run.scope.module.path,
+                    line_of(node),
+                    function=space.name(run.path[-1]),
+                    call=f"{last or name.rsplit('.', 1)[-1]}()",
+                )
 
 
 def _is_light(name: str) -> bool:
@@ -126,7 +175,14 @@ def sleeps(space: Space) -> None:
                 seconds = space.folding.fold(run.node.args[0], run.scope)
                 long = isinstance(seconds, (int, float)) and seconds >= 1
                 text = f"{seconds:g} s" if isinstance(seconds, (int, float)) else "some time"
-                space.facts.add("C322", run.scope.module.path, line_of(run.node), "warning" if long else "info", function=space.name(run.path[-1]), seconds=text)
+                space.facts.add(
+                    "C322",
+                    run.scope.module.path,
+                    line_of(run.node),
+                    "warning" if long else "info",
+                    function=space.name(run.path[-1]),
+                    seconds=text,
+                )
 
 
 def _reaches_gpu(space: Space, function: Optional[Function]) -> bool:
@@ -152,10 +208,20 @@ def eager_examples(space: Space) -> None:
         mode = space.folding.fold(endpoint.keywords["cache_mode"], scope)
         cached = space.folding.fold(endpoint.keywords["cache_examples"], scope) if "cache_examples" in endpoint.keywords else True
         if mode == "eager" and cached is True and _reaches_gpu(space, endpoint.function):
-            examples = space.folding.fold(endpoint.keywords.get("examples") or (endpoint.node.args[0] if endpoint.kind == "examples" and endpoint.node.args else None), scope)
+            examples = space.folding.fold(
+                endpoint.keywords.get("examples")
+                or (endpoint.node.args[0] if endpoint.kind == "examples" and endpoint.node.args else None),
+                scope,
+            )
             number = f"{len(examples)} examples" if isinstance(examples, (list, tuple)) else "the examples"
             node = endpoint.keywords["cache_mode"]
-            space.facts.add("C319", endpoint.module.path, line_of(node), number=number, function=space.name(endpoint.function) if endpoint.function else "")
+            space.facts.add(
+                "C319",
+                endpoint.module.path,
+                line_of(node),
+                number=number,
+                function=space.name(endpoint.function) if endpoint.function else "",
+            )
 
 
 def without_visitor(space: Space) -> None:
@@ -164,17 +230,27 @@ def without_visitor(space: Space) -> None:
         if endpoint.kind != "route" or endpoint.function is None:
             continue
         if endpoint.function in space.gpu:
-            space.facts.add("C504", endpoint.module.path, endpoint.function.line, function=space.name(endpoint.function), where=f"the {endpoint.role()}")
+            space.facts.add(
+                "C504", endpoint.module.path, endpoint.function.line, function=space.name(endpoint.function), where=f"the {endpoint.role()}"
+            )
             continue
         for run in space.outside().get(endpoint.function, []):
             called = _gpu_call(space, run)
             if called is not None:
-                space.facts.add("C504", run.scope.module.path, line_of(run.node), function=space.name(called), where=f"the {endpoint.role()}")
+                space.facts.add(
+                    "C504", run.scope.module.path, line_of(run.node), function=space.name(called), where=f"the {endpoint.role()}"
+                )
     for event in space.at_import:
         if isinstance(event.node, ast.Call):
-            direct = [f for f in space.names.functions(event.node.func, event.scope) if f in space.gpu and not isinstance(event.node.func, ast.Call)]
+            direct = [
+                f
+                for f in space.names.functions(event.node.func, event.scope)
+                if f in space.gpu and not isinstance(event.node.func, ast.Call)
+            ]
             if direct and space.gpu.decoration(event.node.func, event.scope) is None:
-                space.facts.add("C504", event.scope.module.path, line_of(event.node), function=space.name(direct[0]), where="the import of the app")
+                space.facts.add(
+                    "C504", event.scope.module.path, line_of(event.node), function=space.name(direct[0]), where="the import of the app"
+                )
     _threads(space)
 
 
@@ -186,12 +262,24 @@ def _threads(space: Space) -> None:
         target = keyword(event.node, "target") or keyword(event.node, "function")
         for function in space.names.functions(target, event.scope) if target is not None else []:
             if function in space.gpu:
-                space.facts.add("C504", event.scope.module.path, line_of(event.node), function=space.name(function), where="a thread that the import starts")
+                space.facts.add(
+                    "C504",
+                    event.scope.module.path,
+                    line_of(event.node),
+                    function=space.name(function),
+                    where="a thread that the import starts",
+                )
                 continue
             for run in space.reach.runs(function, False):
                 called = _gpu_call(space, run)
                 if called is not None:
-                    space.facts.add("C504", run.scope.module.path, line_of(run.node), function=space.name(called), where="a thread that the import starts")
+                    space.facts.add(
+                        "C504",
+                        run.scope.module.path,
+                        line_of(run.node),
+                        function=space.name(called),
+                        where="a thread that the import starts",
+                    )
 
 
 def plain_fetch(space: Space) -> None:
@@ -220,7 +308,7 @@ def plain_fetch(space: Space) -> None:
 def _fetches_api(text: str) -> int:
     """Returns where a text calls Gradio's API by fetch or EventSource, or -1."""
     for match in FETCH.finditer(text):
-        line = text[match.start(): match.end() + 200]
+        line = text[match.start() : match.end() + 200]
         at = re.search(r"[\"'`/](gradio_api/(call|run|queue)|run/predict|queue/join|api/predict)", line)
         if at is not None:
             return match.start()
@@ -236,10 +324,8 @@ def clients(space: Space) -> None:
             _client(space, run.node, run.scope, "in a call")
 
 
-def _client(space: Space, node: ast.AST, scope: object, when: str) -> None:
-    from scopes import Scope
-
-    if not isinstance(node, ast.Call) or not isinstance(scope, Scope) or space.library(node, scope) not in ("gradio_client.Client", "gradio_client.client.Client"):
+def _client(space: Space, node: ast.AST, scope: Scope, when: str) -> None:
+    if not isinstance(node, ast.Call) or space.library(node, scope) not in ("gradio_client.Client", "gradio_client.client.Client"):
         return
     if keyword(node, "headers") is not None or any(k.arg is None for k in node.keywords):
         return

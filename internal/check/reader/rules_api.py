@@ -1,4 +1,5 @@
 """Rules about clients: what a program can call, and how."""
+
 from __future__ import annotations
 
 from components import FILES
@@ -22,9 +23,17 @@ def endpoints(space: Space) -> None:
         elif endpoint.kind == "event" and function is not None and function.is_lambda and endpoint.api_name is None:
             space.facts.add("D502", endpoint.module.path, endpoint.line, role=endpoint.role())
         elif endpoint.kind == "route" and function is not None:
-            space.facts.add("D503", endpoint.module.path, endpoint.line, what=f"the {endpoint.role()}", why="a plain route is no endpoint of Gradio")
+            space.facts.add(
+                "D503", endpoint.module.path, endpoint.line, what=f"the {endpoint.role()}", why="a plain route is no endpoint of Gradio"
+            )
         elif endpoint.js and endpoint.expression is None and endpoint.kind == "event":
-            space.facts.add("D503", endpoint.module.path, endpoint.line, what=f"the {endpoint.role()}", why="it is JavaScript in the page (js=) without a Python function")
+            space.facts.add(
+                "D503",
+                endpoint.module.path,
+                endpoint.line,
+                what=f"the {endpoint.role()}",
+                why="it is JavaScript in the page (js=) without a Python function",
+            )
     files(space)
 
 

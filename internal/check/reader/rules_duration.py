@@ -1,4 +1,5 @@
 """Rules about declared durations and sizes. Go compares the seconds with the tiers."""
+
 from __future__ import annotations
 
 import ast
@@ -49,7 +50,14 @@ def fixed(space: Space, gpu: GPUFunction, value: Any, path: str) -> None:
         return
     if isinstance(value, (str, bytes, list, tuple, dict)):
         kind = type(value).__name__
-        space.facts.add("H402", path, line, function=gpu.name, duration=repr(value), error=f"TypeError: unsupported type for timedelta seconds component: {kind}")
+        space.facts.add(
+            "H402",
+            path,
+            line,
+            function=gpu.name,
+            duration=repr(value),
+            error=f"TypeError: unsupported type for timedelta seconds component: {kind}",
+        )
         return
     total = value.total_seconds() if isinstance(value, datetime.timedelta) else value
     if isinstance(total, (int, float)) and not isinstance(total, bool) and not 0 <= total < DAY:
@@ -72,7 +80,9 @@ def signature(space: Space, gpu: GPUFunction, function: Function) -> None:
 
 
 def _wrong_signature(space: Space, gpu: GPUFunction, function: Function, given: str) -> None:
-    space.facts.add("H403", function.module.path, function.line, duration=space.name(function), takes=_takes(function), function=gpu.name, given=given)
+    space.facts.add(
+        "H403", function.module.path, function.line, duration=space.name(function), takes=_takes(function), function=gpu.name, given=given
+    )
 
 
 def _takes(function: Function) -> str:
@@ -99,21 +109,52 @@ def result_type(space: Space, gpu: GPUFunction, function: Function) -> None:
     """H404: the duration function returns no number."""
     if isinstance(function.node, ast.AsyncFunctionDef) or function.is_generator():
         kind = "coroutine" if isinstance(function.node, ast.AsyncFunctionDef) else "generator"
-        space.facts.add("H404", function.module.path, function.line, duration=space.name(function), result=f"a {kind}", outcome=f"TypeError: unsupported type for timedelta seconds component: {kind}")
+        space.facts.add(
+            "H404",
+            function.module.path,
+            function.line,
+            duration=space.name(function),
+            result=f"a {kind}",
+            outcome=f"TypeError: unsupported type for timedelta seconds component: {kind}",
+        )
         return
     evaluated = space.durations.evaluate(gpu, function)
     if isinstance(evaluated.result, (str, list, tuple, dict)):
         kind = type(evaluated.result).__name__
-        space.facts.add("H404", function.module.path, _return_line(function), duration=space.name(function), result=repr(evaluated.result), outcome=f"TypeError: unsupported type for timedelta seconds component: {kind}")
+        space.facts.add(
+            "H404",
+            function.module.path,
+            _return_line(function),
+            duration=space.name(function),
+            result=repr(evaluated.result),
+            outcome=f"TypeError: unsupported type for timedelta seconds component: {kind}",
+        )
         return
     if isinstance(function.node, ast.Lambda):
         return
     returns = [n for n in own_nodes(function.node) if isinstance(n, ast.Return)]
     texts = [r for r in returns if _is_text(space, r.value, function)]
     if texts and len(texts) == len(returns):
-        space.facts.add("H404", function.module.path, line_of(texts[0]), duration=space.name(function), result="a text", outcome="TypeError: unsupported type for timedelta seconds component: str")
-    elif all(r.value is None or (isinstance(r.value, ast.Constant) and r.value.value is None) for r in returns) and not any(isinstance(n, ast.Raise) for n in own_nodes(function.node)):
-        space.facts.add("H404", function.module.path, function.line, "warning", duration=space.name(function), result="None", outcome="the call declares the default of 60 s")
+        space.facts.add(
+            "H404",
+            function.module.path,
+            line_of(texts[0]),
+            duration=space.name(function),
+            result="a text",
+            outcome="TypeError: unsupported type for timedelta seconds component: str",
+        )
+    elif all(r.value is None or (isinstance(r.value, ast.Constant) and r.value.value is None) for r in returns) and not any(
+        isinstance(n, ast.Raise) for n in own_nodes(function.node)
+    ):
+        space.facts.add(
+            "H404",
+            function.module.path,
+            function.line,
+            "warning",
+            duration=space.name(function),
+            result="None",
+            outcome="the call declares the default of 60 s",
+        )
 
 
 def _is_text(space: Space, node: Optional[ast.expr], function: Function) -> bool:
@@ -125,4 +166,8 @@ def _is_text(space: Space, node: Optional[ast.expr], function: Function) -> bool
 
 
 def _return_line(function: Function) -> int:
-    return next((line_of(n) for n in own_nodes(function.node) if isinstance(n, ast.Return)), function.line) if not function.is_lambda else function.line
+    return (
+        next((line_of(n) for n in own_nodes(function.node) if isinstance(n, ast.Return)), function.line)
+        if not function.is_lambda
+        else function.line
+    )

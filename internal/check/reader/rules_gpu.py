@@ -1,4 +1,5 @@
 """Rules about handlers and GPU functions: what must be decorated, what cannot be pickled, what a worker cannot do."""
+
 from __future__ import annotations
 
 import ast
@@ -12,12 +13,37 @@ from reach import Run
 from scopes import Function, ModuleScope, Scope, own_nodes
 
 PROCESSES = (
-    "multiprocessing.Process", "multiprocessing.Pool", "multiprocessing.pool.Pool", "multiprocessing.Manager", "torch.multiprocessing.Process",
-    "torch.multiprocessing.Pool", "torch.multiprocessing.spawn", "concurrent.futures.ProcessPoolExecutor", "concurrent.futures.process.ProcessPoolExecutor",
-    "multiprocessing.get_context().Process", "multiprocessing.get_context().Pool",
+    "multiprocessing.Process",
+    "multiprocessing.Pool",
+    "multiprocessing.pool.Pool",
+    "multiprocessing.Manager",
+    "torch.multiprocessing.Process",
+    "torch.multiprocessing.Pool",
+    "torch.multiprocessing.spawn",
+    "concurrent.futures.ProcessPoolExecutor",
+    "concurrent.futures.process.ProcessPoolExecutor",
+    "multiprocessing.get_context().Process",
+    "multiprocessing.get_context().Pool",
 )
-PROGRAMS = ("subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output", "os.system", "os.popen", "asyncio.create_subprocess_exec")
-UNPICKLABLE = {"builtins.open()": "an open file", "threading.Lock()": "a lock", "threading.RLock()": "a lock", "threading.Event()": "a threading.Event", "threading.Thread()": "a thread", "sqlite3.connect()": "a database connection", "queue.Queue()": "a queue.Queue"}
+PROGRAMS = (
+    "subprocess.run",
+    "subprocess.Popen",
+    "subprocess.call",
+    "subprocess.check_call",
+    "subprocess.check_output",
+    "os.system",
+    "os.popen",
+    "asyncio.create_subprocess_exec",
+)
+UNPICKLABLE = {
+    "builtins.open()": "an open file",
+    "threading.Lock()": "a lock",
+    "threading.RLock()": "a lock",
+    "threading.Event()": "a threading.Event",
+    "threading.Thread()": "a thread",
+    "sqlite3.connect()": "a database connection",
+    "queue.Queue()": "a queue.Queue",
+}
 MUTATORS = {"append", "extend", "insert", "add", "update", "pop", "remove", "clear", "setdefault", "appendleft", "discard", "popitem"}
 COMPILES = ("torch.compile",)
 
@@ -25,8 +51,17 @@ COMPILES = ("torch.compile",)
 def check(space: Space) -> None:
     """Runs the rules of this file."""
     rules = (
-        ("F308", undecorated), ("F311", programs), ("G307", asynchronous), ("G311", event_data), ("G312", arguments), ("G313", methods),
-        ("G314", compiled), ("G315", cuda_result), ("G317", mutated), ("G318", lazy_globals), ("G321", processes),
+        ("F308", undecorated),
+        ("F311", programs),
+        ("G307", asynchronous),
+        ("G311", event_data),
+        ("G312", arguments),
+        ("G313", methods),
+        ("G314", compiled),
+        ("G315", cuda_result),
+        ("G317", mutated),
+        ("G318", lazy_globals),
+        ("G321", processes),
     )
     for rule, run in rules:
         space.facts.safely(rule, lambda run=run: run(space))  # type: ignore[misc]
@@ -89,7 +124,12 @@ def programs(space: Space) -> None:
     """F311: a GPU function starts another Python program."""
     for function, runs in space.inside().items():
         for run in runs:
-            if space.library(run.node, run.scope) in PROGRAMS and isinstance(run.node, ast.Call) and run.node.args and _is_python(run.node.args[0]):
+            if (
+                space.library(run.node, run.scope) in PROGRAMS
+                and isinstance(run.node, ast.Call)
+                and run.node.args
+                and _is_python(run.node.args[0])
+            ):
                 space.facts.add("F311", run.scope.module.path, line_of(run.node), function=space.name(function))
 
 
@@ -135,7 +175,14 @@ def event_data(space: Space) -> None:
                 for argument in [*run.node.args, *[k.value for k in run.node.keywords]]:
                     if isinstance(argument, ast.Name) and argument.id in events and run.scope is function.scope:
                         called = space.name(space.names.functions(run.node.func, run.scope)[0])
-                        space.facts.add("G311", run.scope.module.path, line_of(run.node), "" if run.certain and not run.caught else "warning", function=called, parameter=argument.id)
+                        space.facts.add(
+                            "G311",
+                            run.scope.module.path,
+                            line_of(run.node),
+                            "" if run.certain and not run.caught else "warning",
+                            function=called,
+                            parameter=argument.id,
+                        )
 
 
 def _parameter_line(function: Function, name: str) -> int:
@@ -147,7 +194,9 @@ def _parameter_line(function: Function, name: str) -> int:
 
 def _calls_gpu(space: Space, node: ast.Call, scope: Scope) -> bool:
     found = space.names.resolve(node.func, scope)
-    return bool(found) and all(ref.function is not None and ref.function in space.gpu and not space.gpu.by_function[ref.function].by_call for ref in found)
+    return bool(found) and all(
+        ref.function is not None and ref.function in space.gpu and not space.gpu.by_function[ref.function].by_call for ref in found
+    )
 
 
 def arguments(space: Space) -> None:
@@ -163,7 +212,15 @@ def arguments(space: Space) -> None:
                 what = _unpicklable(space, argument, run.scope)
                 if what:
                     position = f"argument {name}" if name.isdigit() else f"the argument {name}"
-                    space.facts.add("G312", run.scope.module.path, line_of(run.node), "" if run.certain and not run.caught else "warning", function=called, argument=position, what=what)
+                    space.facts.add(
+                        "G312",
+                        run.scope.module.path,
+                        line_of(run.node),
+                        "" if run.certain and not run.caught else "warning",
+                        function=called,
+                        argument=position,
+                        what=what,
+                    )
 
 
 def _unpicklable(space: Space, node: ast.expr, scope: Scope) -> str:
@@ -257,7 +314,10 @@ def _written_globals(function: Function) -> List[Tuple[str, ast.AST]]:
 
 def mutated(space: Space) -> None:
     """G317: a GPU function changes a global that a handler outside reads."""
-    readers = {f: {(id(n.scope.module), x.id) for n in runs for x in [n.node] if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Load)} for f, runs in space.outside().items()}
+    readers = {
+        f: {(id(n.scope.module), x.id) for n in runs for x in [n.node] if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Load)}
+        for f, runs in space.outside().items()
+    }
     for function, runs in space.inside().items():
         for body in {run.path[-1] for run in runs} | {function}:
             for name, node in _written_globals(body):
@@ -265,17 +325,30 @@ def mutated(space: Space) -> None:
                     continue
                 reader = next((f for f, read in readers.items() if (id(body.module), name) in read and f is not function), None)
                 if reader is not None:
-                    space.facts.add("G317", body.module.path, line_of(node), function=space.name(body), name=name, reader=space.name(reader))
+                    space.facts.add(
+                        "G317", body.module.path, line_of(node), function=space.name(body), name=name, reader=space.name(reader)
+                    )
 
 
 def _is_data(module: ModuleScope, name: str) -> bool:
     """Reports whether a module binds the name to plain data: a literal, or a container of the standard library."""
     bindings = module.bindings.get(name, [])
     kinds = (ast.List, ast.Dict, ast.Set, ast.Constant, ast.Tuple, ast.ListComp, ast.DictComp)
-    return bool(bindings) and all(
-        b.kind != "assign" or isinstance(b.value, kinds) or (isinstance(b.value, ast.Call) and isinstance(b.value.func, ast.Name) and b.value.func.id in ("list", "dict", "set", "deque", "defaultdict"))
-        for b in bindings if b.node in module.tree.body
-    ) and any(b.kind == "assign" for b in bindings)
+    return (
+        bool(bindings)
+        and all(
+            b.kind != "assign"
+            or isinstance(b.value, kinds)
+            or (
+                isinstance(b.value, ast.Call)
+                and isinstance(b.value.func, ast.Name)
+                and b.value.func.id in ("list", "dict", "set", "deque", "defaultdict")
+            )
+            for b in bindings
+            if b.node in module.tree.body
+        )
+        and any(b.kind == "assign" for b in bindings)
+    )
 
 
 def lazy_globals(space: Space) -> None:
@@ -283,7 +356,12 @@ def lazy_globals(space: Space) -> None:
     for function, runs in space.inside().items():
         for body in {run.path[-1] for run in runs}:
             for name, node in _written_globals(body):
-                if isinstance(node, ast.Assign) and name in body.scope.globals and _is_lazy(body, name, node) and _is_heavy(space, body, node.value):
+                if (
+                    isinstance(node, ast.Assign)
+                    and name in body.scope.globals
+                    and _is_lazy(body, name, node)
+                    and _is_heavy(space, body, node.value)
+                ):
                     space.facts.add("G318", body.module.path, line_of(node), function=space.name(body), name=name)
 
 
@@ -303,7 +381,11 @@ def _is_heavy(space: Space, function: Function, value: ast.expr) -> bool:
         if isinstance(node, ast.Call):
             name = space.library(node, function.scope)
             last = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            if last in ("from_pretrained", "from_single_file", "load_model", "load_checkpoint") or name in ("transformers.pipeline", "torch.load", "torch.hub.load"):
+            if last in ("from_pretrained", "from_single_file", "load_model", "load_checkpoint") or name in (
+                "transformers.pipeline",
+                "torch.load",
+                "torch.hub.load",
+            ):
                 return True
             if space.cuda.places(node, function.scope):
                 return True
@@ -316,8 +398,22 @@ def processes(space: Space) -> None:
         for run in runs:
             name = space.library(run.node, run.scope)
             if name in PROCESSES:
-                space.facts.add("G321", run.scope.module.path, line_of(run.node), "" if run.certain and not run.caught else "warning", function=space.name(function), call=f"{name}()")
+                space.facts.add(
+                    "G321",
+                    run.scope.module.path,
+                    line_of(run.node),
+                    "" if run.certain and not run.caught else "warning",
+                    function=space.name(function),
+                    call=f"{name}()",
+                )
             elif name in ("torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader") and isinstance(run.node, ast.Call):
                 workers = space.folding.fold(keyword(run.node, "num_workers"), run.scope)
                 if workers is not UNKNOWN and isinstance(workers, int) and workers > 0:
-                    space.facts.add("G321", run.scope.module.path, line_of(run.node), "" if run.certain and not run.caught else "warning", function=space.name(function), call=f"DataLoader(num_workers={workers})")
+                    space.facts.add(
+                        "G321",
+                        run.scope.module.path,
+                        line_of(run.node),
+                        "" if run.certain and not run.caught else "warning",
+                        function=space.name(function),
+                        call=f"DataLoader(num_workers={workers})",
+                    )

@@ -1,4 +1,5 @@
 """Rules about the source itself: syntax, own modules and names that are missing, a folder that hides `spaces`."""
+
 from __future__ import annotations
 
 import ast
@@ -10,7 +11,22 @@ from order import Event
 from project import bound_names, has_dynamic_names
 from scopes import ModuleScope
 
-FETCHING = ("git.Repo.clone_from", "huggingface_hub.snapshot_download", "os.system", "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.Popen", "subprocess.check_output", "zipfile.ZipFile", "shutil.unpack_archive", "os.symlink", "shutil.copytree", "shutil.move", "shutil.copy")
+FETCHING = (
+    "git.Repo.clone_from",
+    "huggingface_hub.snapshot_download",
+    "os.system",
+    "subprocess.run",
+    "subprocess.call",
+    "subprocess.check_call",
+    "subprocess.Popen",
+    "subprocess.check_output",
+    "zipfile.ZipFile",
+    "shutil.unpack_archive",
+    "os.symlink",
+    "shutil.copytree",
+    "shutil.move",
+    "shutil.copy",
+)
 
 
 def check(space: Space) -> None:
@@ -87,7 +103,14 @@ def _module(space: Space, event: Event, name: str, fetched: bool) -> bool:
         return True
     if space.names.own_module(name.rsplit(".", 1)[0]) is None:
         return True
-    space.facts.add("S605", event.scope.module.path, line_of(event.node), what=f"module {name}", where=name.split(".")[0], error=f"ModuleNotFoundError: No module named '{name}'")
+    space.facts.add(
+        "S605",
+        event.scope.module.path,
+        line_of(event.node),
+        what=f"module {name}",
+        where=name.split(".")[0],
+        error=f"ModuleNotFoundError: No module named '{name}'",
+    )
     return False
 
 
@@ -97,7 +120,14 @@ def _from(space: Space, event: Event, node: ast.ImportFrom, fetched: bool) -> No
     if base is None:
         if node.level and module.name.count(".") == 0 and not module.path.endswith("__init__.py"):
             shown = "." * node.level + (node.module or "")
-            space.facts.add("S605", module.path, line_of(node), what=f"package for `from {shown} import`", where=module.path, error="ImportError: attempted relative import with no known parent package")
+            space.facts.add(
+                "S605",
+                module.path,
+                line_of(node),
+                what=f"package for `from {shown} import`",
+                where=module.path,
+                error="ImportError: attempted relative import with no known parent package",
+            )
         return
     if base.split(".")[0] in ("spaces", "gradio", "torch") or not _module(space, event, base, fetched):
         return
@@ -107,7 +137,14 @@ def _from(space: Space, event: Event, node: ast.ImportFrom, fetched: bool) -> No
         return
     for alias in node.names:
         if alias.name != "*" and not _has(space, inner, base, alias.name, fetched):
-            space.facts.add("S605", module.path, line_of(node), what=alias.name, where=inner.path, error=f"ImportError: cannot import name '{alias.name}' from '{base}'")
+            space.facts.add(
+                "S605",
+                module.path,
+                line_of(node),
+                what=alias.name,
+                where=inner.path,
+                error=f"ImportError: cannot import name '{alias.name}' from '{base}'",
+            )
 
 
 def _has(space: Space, inner: ModuleScope, base: str, name: str, fetched: bool) -> bool:

@@ -1,7 +1,9 @@
 """Rules about the start: GPU functions, launch(), the order of imports, CUDA at import."""
+
 from __future__ import annotations
 
 import ast
+import os
 from typing import List, Optional, Set, Tuple
 
 from context import Space, keyword, line_of
@@ -9,9 +11,27 @@ from cuda import LOW_LEVEL_ERROR
 from folding import UNKNOWN
 from order import Event
 from scopes import Function
+from source import read_text
 
-BUILDERS = ("gradio.Blocks", "gradio.Interface", "gradio.ChatInterface", "gradio.TabbedInterface", "gradio.load", "gradio.Server", "gradio.mix.Series", "gradio.mix.Parallel")
-SERVING = ("uvicorn.run", "uvicorn.Server", "uvicorn.Config", "gradio.mount_gradio_app", "gradio.routes.mount_gradio_app", "hypercorn.run", "gunicorn.run")
+BUILDERS = (
+    "gradio.Blocks",
+    "gradio.Interface",
+    "gradio.ChatInterface",
+    "gradio.TabbedInterface",
+    "gradio.load",
+    "gradio.Server",
+    "gradio.mix.Series",
+    "gradio.mix.Parallel",
+)
+SERVING = (
+    "uvicorn.run",
+    "uvicorn.Server",
+    "uvicorn.Config",
+    "gradio.mount_gradio_app",
+    "gradio.routes.mount_gradio_app",
+    "hypercorn.run",
+    "gunicorn.run",
+)
 DOWNLOADS = ("huggingface_hub.snapshot_download", "huggingface_hub.hf_hub_download")
 QUIET = ("builtins.print", "time.sleep", "logging.info", "logging.debug", "logging.warning")
 
@@ -20,7 +40,15 @@ def check(space: Space) -> None:
     """Runs the rules of this file."""
     if space.app is None:
         return
-    for rule, run in (("A305", gpu_function), ("A606", launch), ("A604", launch_arguments), ("E301", before_spaces), ("E304", no_spaces), ("F309", at_import), ("A607", downloads)):
+    for rule, run in (
+        ("A305", gpu_function),
+        ("A606", launch),
+        ("A604", launch_arguments),
+        ("E301", before_spaces),
+        ("E304", no_spaces),
+        ("F309", at_import),
+        ("A607", downloads),
+    ):
         space.facts.safely(rule, lambda run=run: run(space))  # type: ignore[misc]
 
 
@@ -58,9 +86,6 @@ def _mentions_gpu(space: Space) -> bool:
 
 
 def _text(space: Space, path: str) -> str:
-    from source import read_text
-    import os
-
     text, _ = read_text(os.path.join(space.project.root, path))
     return text or ""
 
@@ -84,7 +109,9 @@ def _launch_calls(space: Space) -> List[Tuple[ast.Call, Optional[Function]]]:
 
 
 def _is_launched(space: Space) -> bool:
-    return any(isinstance(e.node, ast.Call) and isinstance(e.node.func, ast.Attribute) and e.node.func.attr == "launch" for e in space.at_import)
+    return any(
+        isinstance(e.node, ast.Call) and isinstance(e.node.func, ast.Attribute) and e.node.func.attr == "launch" for e in space.at_import
+    )
 
 
 def _mentions_launch(space: Space) -> bool:
@@ -102,11 +129,18 @@ def _mentions_launch(space: Space) -> bool:
 
 def launch(space: Space) -> None:
     """A606 and A311: the app is built, and launch() never runs."""
+    if _reports_itself(space):
+        return
     serving = _serving(space)
     built = builds_app(space)
     loop = _endless(space)
     if loop is not None and _launches_later(loop) and not _launches_before(space, loop):
-        space.facts.add("A606", loop.scope.module.path, line_of(loop.node), why=f"the loop on line {line_of(loop.node)} never ends, so the code after it does not run")
+        space.facts.add(
+            "A606",
+            loop.scope.module.path,
+            line_of(loop.node),
+            why=f"the loop on line {line_of(loop.node)} never ends, so the code after it does not run",
+        )
         return
     if built is None or _is_launched(space):
         return
@@ -118,6 +152,14 @@ def launch(space: Space) -> None:
     if serving is None and not space.order.dynamic and not space.project.problems and not _mentions_launch(space):
         if built.certain and not _has_foreign_runner(space):
             space.facts.add("A606", built.scope.module.path, line_of(built.node), why="no line of the Space calls launch()")
+
+
+def _reports_itself(space: Space) -> bool:
+    """Reports whether the app calls spaces.zero.startup(), which sends the report that launch() would send."""
+    for event in space.at_import:
+        if space.library(event.node, event.scope).startswith("spaces.") and space.library(event.node, event.scope).endswith(".startup"):
+            return True
+    return False
 
 
 def _has_foreign_runner(space: Space) -> bool:
@@ -146,7 +188,11 @@ def _endless(space: Space) -> Optional[Event]:
     for event in space.at_import:
         node = event.node
         if isinstance(node, ast.While) and event.certain and not event.caught and not event.stack:
-            if space.folding.truth(node.test, event.scope) is True and isinstance(node.test, ast.Constant) and not _may_end(space, node, event):
+            if (
+                space.folding.truth(node.test, event.scope) is True
+                and isinstance(node.test, ast.Constant)
+                and not _may_end(space, node, event)
+            ):
                 return event
     return None
 
@@ -164,7 +210,12 @@ def _may_end(space: Space, loop: ast.While, event: Event) -> bool:
 def _launches_later(loop: Event) -> bool:
     """Reports whether the module calls launch() below the loop. An app with a server of its own has no such line."""
     for node in loop.scope.module.nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "launch" and line_of(node) > line_of(loop.node):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "launch"
+            and line_of(node) > line_of(loop.node)
+        ):
             return True
     return False
 
@@ -202,10 +253,11 @@ def before_spaces(space: Space) -> None:
     for event in space.at_import:
         if event.spaces:
             return
-        call = space.cuda.touches(event.node, event.scope)
+        call, asks = space.cuda.touches(event.node, event.scope)
         if call:
             severity = "" if event.certain else "warning"
-            space.facts.add("E301", event.scope.module.path, line_of(event.node), severity, call=call, imported=imported)
+            outcome = "the import" if asks else 'the call fails with "No CUDA GPUs are available", or the import'
+            space.facts.add("E301", event.scope.module.path, line_of(event.node), severity, call=call, imported=imported, outcome=outcome)
             if event.certain:
                 return
 
@@ -218,11 +270,24 @@ def no_spaces(space: Space) -> None:
         if event.certain and not event.caught:
             call = space.cuda.places(event.node, event.scope)
             if call and space.is_complete:
-                space.facts.add("E304", event.scope.module.path, line_of(event.node), what=f"{call} needs a GPU, and nothing imports `spaces`", outcome='there is no GPU outside of GPU functions, so the line fails with "No CUDA GPUs are available"')
+                space.facts.add(
+                    "E304",
+                    event.scope.module.path,
+                    line_of(event.node),
+                    what=f"{call} needs a GPU, and nothing imports `spaces`",
+                    outcome='there is no GPU outside of GPU functions, so the line fails with "No CUDA GPUs are available"',
+                )
                 return
     handlers = _handlers_on_cuda(space)
     if not handlers:
-        space.facts.add("E304", space.project.app, 0, "info", what="nothing imports `spaces`", outcome="ZeroGPU stops a Space without a GPU function, so this Space runs on other hardware only, such as CPU basic")
+        space.facts.add(
+            "E304",
+            space.project.app,
+            0,
+            "info",
+            what="nothing imports `spaces`",
+            outcome="ZeroGPU stops a Space without a GPU function, so this Space runs on other hardware only, such as CPU basic",
+        )
 
 
 def _handlers_on_cuda(space: Space) -> bool:
@@ -231,7 +296,13 @@ def _handlers_on_cuda(space: Space) -> bool:
         for run in runs:
             call = space.cuda.places(run.node, run.scope) if run.certain and not run.caught else ""
             if call and space.is_complete and not found:
-                space.facts.add("E304", run.scope.module.path, line_of(run.node), what=f"{call} needs a GPU, and nothing imports `spaces`", outcome='there is no GPU outside of GPU functions, so the call fails with "No CUDA GPUs are available"')
+                space.facts.add(
+                    "E304",
+                    run.scope.module.path,
+                    line_of(run.node),
+                    what=f"{call} needs a GPU, and nothing imports `spaces`",
+                    outcome='there is no GPU outside of GPU functions, so the call fails with "No CUDA GPUs are available"',
+                )
                 found = True
     return found
 

@@ -1,4 +1,5 @@
 """Symbol tables of one module: which names each scope binds, and to what."""
+
 from __future__ import annotations
 
 import ast

@@ -2,6 +2,7 @@
 
 A file that cannot be read or parsed becomes a Problem. Limits keep the reader fast: files above MAX_BYTES are not parsed.
 """
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """Finds the environment variables that a Space reads: its Secrets and Variables."""
+
 from __future__ import annotations
 
 import ast
@@ -12,10 +13,40 @@ from scopes import Scope
 # Set by the Hub or the base image, by a shell, or by an author for a library: no Secret of the Space
 # (huggingface.co/docs/hub/spaces-overview, helper environment variables).
 SET_BY_HUB = {
-    "SPACE_ID", "SPACE_HOST", "SPACE_AUTHOR_NAME", "SPACE_REPO_NAME", "SPACE_TITLE", "SPACE_CREATOR_USER_ID", "ACCELERATOR", "CPU_CORES", "MEMORY", "SYSTEM",
-    "SPACES_ZERO_GPU", "SPACES_ZERO_DEVICE_API_URL", "HOME", "PATH", "PYTHONPATH", "USER", "PWD", "LANG", "TMPDIR", "HOSTNAME", "LD_LIBRARY_PATH", "GRADIO_SERVER_PORT",
-    "GRADIO_SERVER_NAME", "SHELL", "TERM", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL", "PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES",
-    "GRADIO_TEMP_DIR", "SPACES_GRADIO_AUTO_WRAP", "HF_ENDPOINT",
+    "SPACE_ID",
+    "SPACE_HOST",
+    "SPACE_AUTHOR_NAME",
+    "SPACE_REPO_NAME",
+    "SPACE_TITLE",
+    "SPACE_CREATOR_USER_ID",
+    "ACCELERATOR",
+    "CPU_CORES",
+    "MEMORY",
+    "SYSTEM",
+    "SPACES_ZERO_GPU",
+    "SPACES_ZERO_DEVICE_API_URL",
+    "HOME",
+    "PATH",
+    "PYTHONPATH",
+    "USER",
+    "PWD",
+    "LANG",
+    "TMPDIR",
+    "HOSTNAME",
+    "LD_LIBRARY_PATH",
+    "GRADIO_SERVER_PORT",
+    "GRADIO_SERVER_NAME",
+    "SHELL",
+    "TERM",
+    "OAUTH_CLIENT_ID",
+    "OAUTH_CLIENT_SECRET",
+    "OAUTH_SCOPES",
+    "OPENID_PROVIDER_URL",
+    "PYTHONUNBUFFERED",
+    "CUDA_VISIBLE_DEVICES",
+    "GRADIO_TEMP_DIR",
+    "SPACES_GRADIO_AUTO_WRAP",
+    "HF_ENDPOINT",
 }
 READERS = ("os.getenv", "os.environ.get", "os.environ.pop")
 
@@ -59,7 +90,9 @@ def _written(space: Space) -> Set[str]:
                 scope = module.scope_at(node)
                 if space.names.library(node.value, scope) == "os.environ":
                     found.add(_text(space, node.slice, scope))
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("setdefault", "update", "putenv"):
+            elif (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("setdefault", "update", "putenv")
+            ):
                 scope = module.scope_at(node)
                 if space.library(node, scope) in ("os.environ.setdefault", "os.putenv") and node.args:
                     found.add(_text(space, node.args[0], scope))
@@ -75,7 +108,9 @@ def _text(space: Space, node: ast.AST, scope: Scope) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _add(space: Space, node: ast.AST, scope: Scope, at_import: bool, certain: bool, own: Set[str], seen: Set[int], found: List[Variable]) -> None:
+def _add(
+    space: Space, node: ast.AST, scope: Scope, at_import: bool, certain: bool, own: Set[str], seen: Set[int], found: List[Variable]
+) -> None:
     name: Optional[str] = None
     required = False
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and space.names.library(node.value, scope) == "os.environ":
@@ -86,5 +121,3 @@ def _add(space: Space, node: ast.AST, scope: Scope, at_import: bool, certain: bo
         return
     seen.add(id(node))
     found.append(Variable(name, scope.module.path, line_of(node), required and name not in own, at_import, certain))
-
-

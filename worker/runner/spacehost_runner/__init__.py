@@ -35,6 +35,7 @@ def start(descriptor: int) -> None:
 
         state.observer = Observer(state, os.getcwd(), observed["limit"], observed["calls"])
     fork.install(state)
+    state.printer.install()
     hooks.install(state)
     if config.get("standby"):
         from . import standby

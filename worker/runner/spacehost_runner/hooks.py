@@ -54,9 +54,9 @@ def install(state: State) -> None:
         finder.contexts["spaces.zero.torch"] = functools.partial(fake_cuda.import_context, order)
         finder.patches["spaces.zero.torch"] = functools.partial(fake_cuda.install, finder.patches, order)
     if state.observer is not None:
-        from . import observe
+        from . import observe_hooks
 
-        observe.install(state.observer, finder.patches)
+        observe_hooks.install(state.observer, finder.patches)
     sys.meta_path.insert(0, finder)
     if os.environ.get("SPACES_ZERO_GPU") and not state.storage:  # set by the host
         data_folder.install(state.strict)
@@ -106,6 +106,7 @@ def _patch_queue(state: State, module: Any) -> None:
     The patch is on the class. spaces replaces only set_progress and log_message there, in its workers.
     """
     original = module.Queue.start
+    state.printer.patch(module)
 
     @functools.wraps(original)
     def start(queue: Any) -> None:
@@ -242,6 +243,7 @@ def _with_public_url(result: Any, state: State) -> Any:
 def _patch_routes(state: State, module: Any) -> None:
     import inspect
 
+    state.printer.patch(module)
     create, mount = module.App.create_app, module.mount_gradio_app
     signature = inspect.signature(mount)
 
@@ -427,6 +429,7 @@ def _patch_worker(state: State, module: Any) -> None:
         return original(*args, **kwargs)
 
     module.worker_init = worker_init
+    state.printer.patch_worker(module)
     if hasattr(module, "Worker") and hasattr(module, "client"):
         _kill_stuck_workers(module, CLAIM_TIMEOUT)
 

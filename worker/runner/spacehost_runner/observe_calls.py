@@ -1,6 +1,6 @@
-"""Plans the calls of `spacehost check --call`, and evaluates duration functions at the extremes of their inputs.
+"""Lists the calls of `spacehost check --call`, and evaluates duration functions at the extremes of their inputs.
 
-The plan names each endpoint with one value per input. Values come from gr.Examples first, then from the component's own
+The list names each endpoint with one value per input. Values come from gr.Examples first, then from the component's own
 value, then from Gradio's example of the component. Files are made here: Gradio's example of a file is a URL.
 """
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from .observe import Observer, Task
 
 MAX_TEXT = 400  # characters of one value
-MAX_PLAN = 1 << 20  # bytes
+MAX_LIST = 1 << 20  # bytes
 MAX_ENDPOINTS = 200
 EVALUATION = 5.0  # seconds for all duration functions together
 PICTURES = {"a square picture": (1024, 1024), "a wide picture": (1280, 720), "a tall picture": (720, 1280)}
 
 
-def plan(observer: Observer, blocks: Any, path: str) -> None:
-    """Sends the plan. It runs in a thread of its own."""
+def send_list(observer: Observer, blocks: Any, path: str) -> None:
+    """Sends the list. It runs in a thread of its own."""
     made: dict[str, Any] = {"path": path, "endpoints": [], "durations": [], "skipped": []}
     try:
         for number, fn in list(blocks.fns.items())[:MAX_ENDPOINTS]:
@@ -34,20 +34,23 @@ def plan(observer: Observer, blocks: Any, path: str) -> None:
         _durations(observer, made, blocks)
     finally:
         payload = json.dumps(made, default=text).encode()
-        if len(payload) > MAX_PLAN:
+        if len(payload) > MAX_LIST:
             payload = json.dumps({"path": path, "endpoints": [], "durations": made["durations"], "skipped": [{"name": "", "reason": "the inputs are too large"}]}).encode()
-        observer.state.send({"op": "plan"}, payload)
+        observer.state.send({"op": "calls"}, payload)
 
 
 def _endpoint(observer: Observer, made: dict[str, Any], number: int, fn: Any) -> None:
     import inspect
 
     function = inspect.unwrap(fn.fn) if callable(fn.fn) else None
-    if function is None or str(getattr(function, "__module__", "")).partition(".")[0] == "gradio":
+    if function is None:
         return
     name = fn.api_name if isinstance(fn.api_name, str) else ""
-    if not name or getattr(fn, "api_visibility", "public") == "private":
-        made["skipped"].append({"name": text(getattr(function, "__name__", "?")), "reason": "it has no name that a client could call"})
+    visibility = getattr(fn, "api_visibility", "public" if getattr(fn, "show_api", True) else "undocumented")  # gradio 4 and 5: show_api
+    if not name or visibility != "public":
+        if str(getattr(function, "__module__", "")).partition(".")[0] != "gradio":  # else a part of a component, such as of gr.Examples
+            reason = "it has no name that a client could call" if not name or visibility == "private" else "its API is not documented"
+            made["skipped"].append({"name": text(getattr(function, "__name__", "?")), "reason": reason})
         return
     if takes_event(function):
         made["skipped"].append({"name": name, "reason": "it needs the data of an event, which only a browser sends"})

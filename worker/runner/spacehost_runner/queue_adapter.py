@@ -42,12 +42,6 @@ def version() -> str:
     return getattr(sys.modules.get("gradio"), "__version__", "")
 
 
-def _print(error: BaseException) -> None:
-    import traceback
-
-    traceback.print_exception(error)
-
-
 def _is_transparent(middleware: Any) -> bool:
     """Reports whether a middleware class leaves requests and responses as they are, so that the host may bypass it.
 
@@ -141,7 +135,7 @@ class QueueAdapter:
         try:
             return frontend.report(self.app, self.blocks, self.module.route_utils.API_PREFIX)
         except Exception as error:
-            _print(error)
+            self.state.printer.print(error)
             return None
 
     def changed(self) -> None:
@@ -211,7 +205,7 @@ class QueueAdapter:
             try:
                 events.append(self.admitted(entry) if entry["admitted"] else self.make(entry, body))
             except Exception as error:
-                _print(error)
+                self.state.printer.print(error)
                 self.done(entry["id"], None, f"{type(error).__name__}: {error}")
         if events:
             task = self.loop.create_task(self.run(events))
@@ -334,7 +328,7 @@ class QueueAdapter:
         if task.cancelled():
             error = "cancelled"
         elif raised := task.exception():
-            _print(raised)
+            self.state.printer.print(raised)
             error = f"{type(raised).__name__}: {raised}"
         self.vacate(events)
         for event in events:

@@ -16,6 +16,7 @@ def patch_config(state: State, module: Any) -> None:
     """Guards the servers of this Space. A server that the app starts at the public port moves to a private one."""
     import inspect
 
+    state.printer.patch_server_log()
     Config = module.Config
     init, load = Config.__init__, Config.load
     signature = inspect.signature(init)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .fork import kill_descendants
 from .frames import Channel
+from .printing import Printer
 
 if TYPE_CHECKING:
     from .observe import Observer
@@ -39,6 +40,7 @@ class State:
         self.lifespans: dict[int, dict[str, Any]] = {}  # port of a server -> the state of its app's lifespan
         self.apps: dict[int, Any] = {}  # id(Blocks) -> the last App made for it
         self.mounts: dict[int, str] = {}  # id(Blocks) -> path given to mount_gradio_app
+        self.printer = Printer(self)  # of exceptions
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
         self.observer: Observer | None = None  # of `spacehost check`
 
@@ -78,6 +80,9 @@ class State:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     header, payload = self.channel.receive()
+                    if header["op"] == "stack":
+                        self.printer.report_stack()
+                        continue
                     self.adapters[header["app"]].post(header, payload)
         except BaseException:
             import traceback

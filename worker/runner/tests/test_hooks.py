@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from spacehost_runner.hooks import Finder, _gc_paused, _kill_stuck_workers, _patch_docs, _patch_stubs, _patch_worker, _wait_for_server
 
@@ -206,7 +207,7 @@ class WorkerInit(unittest.TestCase):
 
     def call(self, worker_init: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, bool, Any]:
         """Calls the patched worker_init in a forked process. Returns its Device, whether it leads a group, and the result."""
-        module, state = ModuleType("wrappers"), SimpleNamespace(subreaper=False)
+        module, state = ModuleType("wrappers"), SimpleNamespace(subreaper=False, printer=mock.Mock())
         module.worker_init = worker_init
         _patch_worker(state, module)
         answers: Any = multiprocessing.get_context("fork").SimpleQueue()

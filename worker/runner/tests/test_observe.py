@@ -7,7 +7,7 @@ import types
 import unittest
 from typing import Any
 
-from spacehost_runner import observe, observe_calls
+from spacehost_runner import observe, observe_calls, observe_hooks
 
 
 class FakeState:
@@ -54,12 +54,19 @@ class ObserverTest(unittest.TestCase):
         self.assertEqual(len(self.facts()), observe.MAX_FACTS)
 
     def test_a_worker_writes_to_the_pipe(self) -> None:
-        reading, _ = self.observer.pipe = os.pipe()
+        self.observer.pipe = os.pipe()
         self.addCleanup(lambda: [os.close(end) for end in self.observer.pipe or ()])
+        os.set_blocking(self.observer.pipe[0], False)
         self.state.forked = True
         self.observer.report("G801", ("app.py", 3), message="x")
+        self.observer.report("G801", ("app.py", 4), message="y" * 2 * observe.PIPE_BUF)  # cut
+        self.observer.drain()  # only the Space's process reads
         self.assertEqual(self.facts(), [])
-        self.assertIn(b'"rule": "G801"', os.read(reading, observe.PIPE_BUF))
+        self.state.forked = False
+        os.write(self.observer.pipe[1], b"no JSON\n{")
+        self.observer.drain()
+        self.assertEqual([(fact["rule"], fact["line"]) for fact in self.facts()], [("G801", 3), ("G801", 4)])
+        self.assertEqual(self.observer.rest, b"{")
 
     def test_only_sources_of_the_space_are_its_own(self) -> None:
         inside = os.path.join(self.root, "lib", "x.py")
@@ -109,7 +116,7 @@ class ObserverTest(unittest.TestCase):
     def test_a_variable_that_the_app_misses(self) -> None:
         original = type(os.environ).__getitem__
         self.addCleanup(setattr, type(os.environ), "__getitem__", original)
-        observe._watch_environment(self.observer)
+        observe_hooks._watch_environment(self.observer)
         self.raises("import os\nos.environ.get('NO_SUCH_ONE')\nos.getenv('NO_SUCH_TWO')\nos.environ['NO_SUCH_THREE']\n")
         os.environ.get("NO_SUCH_FOUR")  # not the app
         self.assertEqual(self.observer.missing, {"NO_SUCH_ONE": ("app.py", 2), "NO_SUCH_TWO": ("app.py", 3), "NO_SUCH_THREE": ("app.py", 4)})
@@ -130,12 +137,12 @@ class ObserverTest(unittest.TestCase):
         self.observer.handlers = [names["other"], names["show"]]
         self.assertEqual(self.observer.reader("history", names), "show")
         self.assertEqual(self.observer.reader("model", names), "")
-        before = observe.state(names["history"])
+        before = observe_hooks.state(names["history"])
         names["history"].append(1)
-        self.assertNotEqual(observe.state(names["history"]), before)
+        self.assertNotEqual(observe_hooks.state(names["history"]), before)
 
 
-class PlanTest(unittest.TestCase):
+class CallListTest(unittest.TestCase):
     def test_combinations(self) -> None:
         found = list(observe_calls.combinations([[("1", 1), ("9", 9)], [], [("a", "a")]]))
         self.assertEqual(found[0], {})
@@ -151,11 +158,11 @@ class PlanTest(unittest.TestCase):
         self.assertEqual(list(observe_calls.variants(radio)), [("fast", "fast"), ("fine", "fine")])
         self.assertEqual(list(observe_calls.variants(type("Textbox", (), {})())), [])
 
-    def test_the_plan_of_an_app_without_functions_is_sent(self) -> None:
+    def test_the_list_of_an_app_without_functions_is_sent(self) -> None:
         state = FakeState()
         observer = observe.Observer(state, tempfile.gettempdir(), 0, True)  # type: ignore[arg-type]
-        observe_calls.plan(observer, types.SimpleNamespace(fns={}), "/gradio_api")
-        self.assertEqual(state.sent, [{"op": "plan"}])
+        observe_calls.send_list(observer, types.SimpleNamespace(fns={}), "/gradio_api")
+        self.assertEqual(state.sent, [{"op": "calls"}])
 
     def test_wrappers(self) -> None:
         import functools

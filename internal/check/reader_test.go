@@ -1,0 +1,211 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestUnusualFiles reads files that no parser likes. Each becomes a finding or a sentence.
+func TestUnusualFiles(t *testing.T) {
+	const app = "import spaces\nimport gradio as gr\ntry:\n    import odd\nexcept Exception:\n    odd = None\n@spaces.GPU\ndef run(x):\n    return x\n" + interfaceOf
+	for name, row := range map[string]struct{ odd, said string }{
+		"Python 2":       {"print 'a'\n", "odd.py:1: not checked"},
+		"null byte":      {"a = 1\x00\n", "odd.py"},
+		"not UTF-8":      {"# \xff\xfe\na = '\xe9'\n", "odd.py:1: not checked"},
+		"Latin-1":        {"# -*- coding: latin-1 -*-\na = '\xe9'\n", ""},
+		"unknown coding": {"# -*- coding: klingon -*-\n", "odd.py:1: not checked"},
+		"mark and CRLF":  {"\xef\xbb\xbfimport os\r\na = os.name\r\n", ""},
+		"empty":          {"", ""},
+		"deep":           {"a = " + strings.Repeat("(", 5000) + strings.Repeat(")", 5000) + "\n", "odd.py"},
+		"deep sum":       {"a = " + strings.Repeat("1 + ", 20000) + "1\n", "odd.py"},
+		"nested blocks":  {nested(90), ""},
+		"huge":           {"a = 1\n" + strings.Repeat("# comment\n", 300_000), "odd.py: not checked, because the file is larger than 2 MiB"},
+		"long loop":      {"def seconds(x):\n    while True:\n        x += 1\n    return x\n", ""},
+		"own import":     {"import odd\nfrom odd import *\nfrom odd import a\na = a\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := read(t, writeFiles(t, map[string]string{"app.py": app, "odd.py": row.odd}))
+			if got := places(t, out.Facts, Error); len(got) > 0 {
+				t.Errorf("errors %q", got)
+			}
+			if said := strings.Join(out.NotLookedAt, "\n"); !strings.Contains(said, row.said) || row.said == "" && said != "" {
+				t.Errorf("not looked at %q, want %q", said, row.said)
+			}
+			if len(out.LookedAt) == 0 || out.Inventory == nil || len(out.Inventory.GPUFunctions) != 1 {
+				t.Errorf("looked at %q, inventory %+v", out.LookedAt, out.Inventory)
+			}
+		})
+	}
+}
+
+func nested(depth int) string {
+	var text strings.Builder
+	for i := range depth {
+		fmt.Fprintf(&text, "%sif x:\n", strings.Repeat(" ", i))
+	}
+	return "x = 1\n" + text.String() + strings.Repeat(" ", depth) + "pass\n"
+}
+
+// TestLinksDoNotLeaveTheSpace reads a Space with a loop of links and a link to a file elsewhere.
+func TestLinksDoNotLeaveTheSpace(t *testing.T) {
+	secret := writeFiles(t, map[string]string{"helpers.py": "def load():\n    return 1\n"})
+	dir := writeFiles(t, map[string]string{"app.py": "import spaces\nimport gradio as gr\nimport loop.loop.app\nimport helpers\n@spaces.GPU\ndef run(x):\n    return x\n" + interfaceOf})
+	for link, target := range map[string]string{"loop": ".", "helpers.py": filepath.Join(secret, "helpers.py")} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := read(t, dir)
+	if text := fmt.Sprint(out.LookedAt); strings.Contains(text, "helpers") {
+		t.Errorf("looked at %s", text)
+	}
+}
+
+func TestDynamicCodeIsNamed(t *testing.T) {
+	out := read(t, writeFiles(t, map[string]string{"a.ipynb": "{}", "app.py": "import importlib, sys, os\nimport spaces\nimport gradio as gr\nsys.path.append(os.environ['X'])\nm = importlib.import_module(sys.argv[1])\nexec(open('b.py').read())\n" + interfaceOf}))
+	said := strings.Join(out.NotLookedAt, "\n")
+	for _, want := range []string{"app.py:4: code that the line loads is not followed, because it adds a folder to sys.path", "app.py:5: code that it loads", "app.py:6: code that it loads", "a.ipynb"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("not looked at %q, want %q", said, want)
+		}
+	}
+	if got := places(t, out.Facts, Error); len(got) > 0 {
+		t.Errorf("errors %q, although not all code was read", got)
+	}
+}
+
+func TestIgnoreComments(t *testing.T) {
+	out := read(t, writeFiles(t, map[string]string{"app.py": `import spaces
+import gradio as gr
+@spaces.GPU(
+    duration="60",  # spacehost: ignore[H402, g313]
+)
+def run(x):
+    return x
+# spacehost: ignore[A604]
+gr.Interface(run, "text", "text").launch(
+    server_port=80)
+text = "# spacehost: ignore[F308]"
+print(1)  # spacehost: ignore
+`}))
+	want := []Ignore{{File: "app.py", Line: 4, IDs: []string{"H402", "G313"}}, {File: "app.py", Line: 9, At: 8, IDs: []string{"A604"}},
+		{File: "app.py", Line: 12, IDs: strings.Split("ABCDEFGHS", "")}}
+	if fmt.Sprint(out.Ignores) != fmt.Sprint(want) {
+		t.Errorf("comments %v, want %v; facts %v", out.Ignores, want, out.Facts)
+	}
+}
+
+func TestInventory(t *testing.T) {
+	out := read(t, writeFiles(t, map[string]string{"app.py": `import os
+import numpy as np
+import spaces
+import gradio as gr
+from sub.part import helper
+STEPS = 25
+KEY = os.environ["KEY"]
+def seconds(image, prompt, steps, mode, progress):
+    factor = {"fast": 1, "slow": 2}[mode] * (2 if image.size[0] == image.size[1] else 1)
+    return max(10, min(int(np.clip(steps, 0, 90)) * factor, 300))
+@spaces.GPU(duration=seconds, size="xlarge")
+def run(image, prompt, steps, mode, progress=gr.Progress()):
+    return prompt
+@spaces.GPU
+def stream(text):
+    yield text
+def handler(image, prompt, steps, mode):
+    return run(image, prompt, steps, mode, None)
+with gr.Blocks() as demo:
+    with gr.Row():
+        image = gr.Image(type="pil"); prompt = gr.Textbox("a cat", label="Prompt")
+        steps = gr.Slider(minimum=1, maximum=100, value=STEPS, step=1)
+        mode = gr.Radio(choices=[("Fast", "fast"), ("Slow", "slow")], value="fast")
+    go = gr.Button("Go")
+    go.click(fn=handler, inputs=[image, prompt, steps, mode], outputs=prompt, api_name="make")
+    prompt.submit(stream, prompt, prompt)
+    prompt.change(stream, prompt, prompt)
+    go.click(lambda: os.getenv("OPTIONAL"), None, prompt, api_name=False)
+    gr.Examples(examples=[["a.png", "x", 2, "slow"]], inputs=[image, prompt, steps, mode], fn=handler)
+demo.launch()
+`, "sub/part.py": "def helper():\n    pass\n"}))
+	i := out.Inventory
+	if len(i.GPUFunctions) != 2 || !i.ImportsSpaces {
+		t.Fatalf("inventory %+v", i)
+	}
+	run, stream := i.GPUFunctions[0], i.GPUFunctions[1]
+	if run.Name != "run" || run.Line != 12 || run.DecoratorLine != 11 || run.Size != "xlarge" || run.Duration != "dynamic" || run.DurationFunction != "seconds" ||
+		!run.Complete || run.Longest.Seconds != 300 || run.Longest.Inputs["steps"] != "100" || run.Longest.Inputs["mode"] != "slow" || run.Shortest.Seconds != 10 {
+		t.Errorf("run: %+v, longest %+v, shortest %+v", run, run.Longest, run.Shortest)
+	}
+	if stream.Duration != "fixed" || stream.Seconds != 60 || !stream.Generator || stream.Size != "" {
+		t.Errorf("stream: %+v", stream)
+	}
+	var names []string
+	for _, e := range i.Endpoints {
+		names = append(names, fmt.Sprintf("%s %s:%d %v", e.APIName, e.Function, e.Line, e.GPU))
+	}
+	if want := []string{"/make handler:25 false", "/stream stream:26 true", "/stream_1 stream:27 true", " a lambda:28 false"}; !slices.Equal(names, want) {
+		t.Errorf("endpoints %q, want %q", names, want)
+	}
+	if in := i.Endpoints[0].Inputs; len(in) != 4 || in[2]["maximum"] != 100.0 || in[2]["value"] != 25.0 || in[1]["label"] != "Prompt" || len(i.Endpoints[0].Examples) != 1 {
+		t.Errorf("inputs of /make: %v, examples %v", in, i.Endpoints[0].Examples)
+	}
+	if len(i.Variables) != 2 || i.Variables[0] != (Variable{Name: "KEY", File: "app.py", Line: 7, Required: true, AtImport: true}) {
+		t.Errorf("variables %+v", i.Variables)
+	}
+	var imports []string
+	for _, imported := range i.Imports {
+		imports = append(imports, imported.Name)
+	}
+	if want := []string{"gradio", "numpy", "os", "spaces"}; !slices.Equal(imports, want) {
+		t.Errorf("imports %q, want %q", imports, want)
+	}
+}
+
+func TestUnusableInterpreter(t *testing.T) {
+	dir := writeFiles(t, map[string]string{"app.py": ""})
+	if _, err := readPython(t.Context(), filepath.Join(dir, "none"), dir, "app.py"); err == nil || !strings.Contains(err.Error(), "--python") {
+		t.Errorf("a missing interpreter: %v", err)
+	}
+	if _, err := readPython(t.Context(), "/bin/false", dir, "app.py"); err == nil || !strings.Contains(err.Error(), "Python 3.9 or later") {
+		t.Errorf("an interpreter that fails: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := readPython(ctx, interpreter(t), dir, "app.py"); err == nil {
+		t.Error("a context that has ended is no error")
+	}
+	out, err := readPython(t.Context(), interpreter(t), dir, "other.py")
+	if err != nil || len(out.NotLookedAt) != 1 {
+		t.Errorf("a missing app file: %v, %+v", err, out)
+	}
+}
+
+// TestReaderIsFast measures the time of the processor, which does not depend on the load of the machine.
+func TestReaderIsFast(t *testing.T) {
+	dir := filepath.Join("testdata", "spaces", "F-silent-zeros")
+	read(t, dir) // compiles the reader
+	used := func() time.Duration {
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &usage); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	best := time.Hour
+	for range 5 {
+		before := used()
+		read(t, dir)
+		best = min(best, used()-before)
+	}
+	if best > 300*time.Millisecond {
+		t.Errorf("reading a usual app takes %s, want less than 300 ms", best)
+	}
+	t.Logf("reading a usual app takes %s", best)
+}

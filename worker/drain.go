@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"spacehost/internal/space"
+)
+
+// drainTick is the interval at which a drain looks whether calls still run.
+const drainTick = 50 * time.Millisecond
+
+// hostStops is the cause of a context without one of its own.
+var hostStops = &StopCause{Reason: "The host stopped the Space.", Ledger: "host stopped"}
+
+// stopCauseOf returns why a context has ended.
+func stopCauseOf(ctx context.Context) *StopCause {
+	if cause := (*StopCause)(nil); errors.As(context.Cause(ctx), &cause) {
+		return cause
+	}
+	return hostStops
+}
+
+// hasFailed reports whether a context has ended because a part of the host failed. A drain would only delay the end.
+func hasFailed(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return !errors.Is(cause, context.Canceled) && !errors.As(cause, new(*StopCause)) // a signal is a context.Canceled
+}
+
+// endFor ends a start for a reason of the host, after a drain unless now is set. Calls that are cut off are not charged.
+func (s *Supervisor) endFor(p *Process, cause *StopCause, now bool) error {
+	if !now {
+		s.drain(p, cause)
+	}
+	if s.config.Ending != nil {
+		s.config.Ending(p.Instance, cause.Ledger)
+	}
+	p.End(context.Background(), endGrace)
+	stage := space.Stopped
+	if cause.Again {
+		stage = space.AppStarting
+	}
+	return s.ended(p, stage, cause.Reason, "")
+}
+
+// drain waits until no call runs, at most for the configured time. It ends early if the process exits, and at the operator's
+// request. Waiting calls are kept for the next start, or end with a sentence.
+func (s *Supervisor) drain(p *Process, cause *StopCause) {
+	if s.config.Drain == nil {
+		return
+	}
+	most := s.config.Drain()
+	if most <= 0 {
+		return
+	}
+	text := cause.Reason
+	if cause.Again {
+		text = "The Space restarts. Your call continues afterwards."
+	}
+	s.queue.Drain(cause.Again, text)
+	tick, late := time.NewTicker(drainTick), time.NewTimer(most)
+	defer tick.Stop()
+	defer late.Stop()
+	for noted := false; s.isBusy(p); noted = true {
+		if !noted {
+			note := fmt.Sprintf("running calls may end within %s", most)
+			if cause == hostStops {
+				note += "; a second Ctrl-C or SIGTERM ends them at once"
+			}
+			s.config.Note(note + ".")
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return
+		case <-p.Done():
+			return
+		case <-s.config.Hurry:
+			return
+		case r := <-s.again:
+			if r.Now {
+				return
+			}
+		}
+	}
+}
+
+func (s *Supervisor) isBusy(p *Process) bool {
+	return s.queue.Busy() > 0 || s.config.InUse != nil && s.config.InUse(p.Instance)
+}

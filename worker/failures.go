@@ -1,0 +1,163 @@
+package worker
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"spacehost/internal/lazyregexp"
+	"spacehost/internal/printable"
+	"spacehost/queue"
+)
+
+// Failure is a known failure of a Space, recognized by its runner (runner/spacehost_runner/failures.py). Rule and Values are
+// those of a Fact of package internal/check. All fields are claims of the Space; their sizes are bounded.
+type Failure struct {
+	Rule   string
+	File   string // relative to the Space's folder, with slashes; "": unknown
+	Line   int    // from 1; 0: unknown
+	Values map[string]string
+	Events []queue.EventID // the calls that failed; none at a start
+}
+
+// Bounds of a Failure. The runner applies smaller ones.
+const (
+	maxFailures      = 1000 // of one start
+	maxFailureFile   = 300
+	maxFailureValues = 20
+)
+
+// failureMark begins a line of output that stands for a Failure: its number follows. The runner writes the mark after the
+// traceback (printing.py), so that the sentence about the Failure follows it too.
+const failureMark = "\x1espacehost:"
+
+var ruleName = lazyregexp.New(`^[A-HS][0-9]{3}$`)
+
+// failureOf reads the Failure of a report. ok is false for one that exceeds the bounds, which is dropped: it would only be
+// shown.
+func (r report) failureOf() (f Failure, ok bool) {
+	f = Failure{Rule: r.Rule, File: r.File, Line: r.Line, Values: map[string]string{}, Events: r.Events}
+	if !ruleName.MatchString(f.Rule) || len(f.File) > maxFailureFile || f.Line < 0 || len(r.Values) > maxFailureValues {
+		return Failure{}, false
+	}
+	f.File = printable.Line(f.File)
+	for name, value := range r.Values {
+		f.Values[name] = printable.Reason(value)
+	}
+	return f, true
+}
+
+// failures joins the Failures of one start with the marks in its output. Each pair is shown once, when the second of both
+// has arrived: they take different ways to the host. It is safe for concurrent use.
+type failures struct {
+	show  func(Failure)
+	shown chan struct{} // receives a value after a Failure was shown
+
+	mu       sync.Mutex
+	reported map[int]Failure // without a mark so far
+	marked   map[int]bool    // without a report so far
+	total    int
+}
+
+func newFailures(show func(Failure)) *failures {
+	shown := make(chan struct{}, 1)
+	return &failures{shown: shown, show: func(f Failure) {
+		show(f)
+		select {
+		case shown <- struct{}{}:
+		default:
+		}
+	}}
+}
+
+// report adds a Failure by its number.
+func (f *failures) report(number int, one Failure) {
+	f.mu.Lock()
+	if f.total++; f.total > maxFailures {
+		f.mu.Unlock()
+		return
+	}
+	marked := f.marked[number]
+	delete(f.marked, number)
+	if !marked {
+		if f.reported == nil {
+			f.reported = map[int]Failure{}
+		}
+		f.reported[number] = one
+	}
+	f.mu.Unlock()
+	if marked {
+		f.show(one)
+	}
+}
+
+// flush shows what has no mark: the output of its process has ended.
+func (f *failures) flush() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	left := f.reported
+	f.reported = nil
+	f.mu.Unlock()
+	for _, number := range slices.Sorted(maps.Keys(left)) {
+		f.show(left[number])
+	}
+}
+
+// mark handles a line of output. It returns the part of the line that the Space printed before the mark, and whether
+// anything is left to show.
+func (f *failures) mark(line string) (rest string, shown bool) {
+	before, after, found := strings.Cut(line, failureMark)
+	if !found {
+		return line, true
+	}
+	number, err := strconv.Atoi(after)
+	if err != nil || f == nil {
+		return line, true
+	}
+	f.mu.Lock()
+	one, known := f.reported[number]
+	delete(f.reported, number)
+	if !known && len(f.marked) < maxFailures {
+		if f.marked == nil {
+			f.marked = map[int]bool{}
+		}
+		f.marked[number] = true
+	}
+	f.mu.Unlock()
+	if known {
+		f.show(one)
+	}
+	return before, before != ""
+}
+
+func (s *Supervisor) showFailure(f Failure) {
+	if s.config.ShowFailure != nil {
+		s.config.ShowFailure(f)
+	}
+}
+
+// stackTimeout limits the wait for the report about a hanging app: its main thread may hold Python's global lock.
+const stackTimeout = time.Second
+
+// awaitStack requests the place at which the app hangs, and waits until it is reported.
+func (s *Supervisor) awaitStack(p *Process) {
+	_, h := s.process()
+	if h == nil {
+		return
+	}
+	select {
+	case <-h.failures.shown: // an earlier one
+	default:
+	}
+	p.Send(newFrame(stackOrder{"stack"}, nil))
+	select {
+	case <-h.failures.shown:
+	case <-p.Done():
+	case <-time.After(stackTimeout):
+	}
+}

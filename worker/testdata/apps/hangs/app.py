@@ -1,0 +1,8 @@
+import time
+
+
+def load():
+    time.sleep(60)
+
+
+load()
