@@ -67,6 +67,9 @@ func allSteps(short bool) []step {
 			{key: "growth_MB", text: "memory growth during an upload, MB", goal: "< 16"}}},
 		{name: "page", about: "first load of the page in Chromium, cold cache", measure: page, lines: []line{
 			{key: "ms", text: "first page load, ms", format: "%.0f", goal: "<= 1x"}}},
+		{name: "reload", about: "an edit of app.py until it is served: run --watch, and Gradio's own reload (gradio app.py)", measure: reload, lines: []line{
+			{key: "p50_ms", text: "edit until it is served, p50 ms", format: "%.0f", goal: "<= 3x"},
+			{key: "worst_ms", text: "edit until it is served, worst ms", format: "%.0f"}}},
 		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: usedProcess, lines: []line{
 			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
 	}

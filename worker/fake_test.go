@@ -81,6 +81,12 @@ func fakeHello() *fakeChannel {
 	c := &fakeChannel{file: file, reader: bufio.NewReader(file)}
 	c.send(map[string]any{"op": "hello", "protocol": protocol, "pid": os.Getpid()}, "")
 	c.receive(&c.config)
+	if c.config.Standby {
+		c.receive(&goOrder{})
+		if os.Getenv(fakeText) == "stale" {
+			os.Exit(staleExit)
+		}
+	}
 	return c
 }
 

@@ -20,10 +20,17 @@ const (
 	outputPause = time.Second
 )
 
+// The streams of the lines of a Space. HostStream is that of the host's own lines about them.
+const (
+	Stdout     = "stdout"
+	Stderr     = "stderr"
+	HostStream = "host"
+)
+
 // output passes on the lines of a Space below a rate limit. It is safe for concurrent use. Lines that are left out are
 // reported in one line once they are over.
 type output struct {
-	show func(line string)
+	show func(stream, line string)
 
 	mu     sync.Mutex
 	limit  *rate.Limiter
@@ -33,18 +40,18 @@ type output struct {
 }
 
 // newOutput limits the lines to a number of bytes per second; 0 means outputRate.
-func newOutput(show func(line string), perSecond int64) *output {
+func newOutput(show func(stream, line string), perSecond int64) *output {
 	perSecond = cmp.Or(perSecond, outputRate)
 	burst := max(outputBurst*perSecond, lineLimit+1) // else the longest line would never pass
 	return &output{show: show, limit: rate.NewLimiter(rate.Limit(perSecond), int(min(burst, math.MaxInt)))}
 }
 
 // print shows a line, or leaves it out.
-func (o *output) print(line string) {
+func (o *output) print(stream, line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.left == 0 && o.limit.AllowN(time.Now(), len(line)+1) {
-		o.show(line)
+		o.show(stream, line)
 		return
 	}
 	o.ever = true
@@ -72,6 +79,6 @@ func (o *output) flush() {
 	if o.left == 1 {
 		lines = "line was"
 	}
-	o.show(fmt.Sprintf("… %d %s left out: the Space prints more than %.3g MB per second", o.left, lines, float64(o.limit.Limit())/(1<<20)))
+	o.show(HostStream, fmt.Sprintf("… %d %s left out: the Space prints more than %.3g MB per second", o.left, lines, float64(o.limit.Limit())/(1<<20)))
 	o.left = 0
 }

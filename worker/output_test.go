@@ -11,7 +11,7 @@ import (
 // printing returns an output and the lines that it has shown.
 func printing() (o *output, shown func() []string) {
 	var lines []string
-	o = newOutput(func(line string) { lines = append(lines, line) }, 0)
+	o = newOutput(func(_, line string) { lines = append(lines, line) }, 0)
 	return o, func() []string { o.mu.Lock(); defer o.mu.Unlock(); return lines }
 }
 
@@ -23,7 +23,7 @@ func TestOutputFlood(t *testing.T) {
 		line := strings.Repeat("x", 1023)
 		for range 10 {
 			for range 10 << 10 {
-				o.print(line)
+				o.print(Stdout, line)
 			}
 			time.Sleep(time.Second)
 			synctest.Wait()
@@ -52,7 +52,7 @@ func TestOutputRecovers(t *testing.T) {
 		o, shown := printing()
 		for range 20 {
 			for range 1000 {
-				o.print(strings.Repeat("x", 999))
+				o.print(Stdout, strings.Repeat("x", 999))
 			}
 			time.Sleep(time.Second)
 		}
@@ -60,21 +60,21 @@ func TestOutputRecovers(t *testing.T) {
 			t.Errorf("%d lines at the limit are shown, want 20000", got)
 		}
 		time.Sleep(time.Minute)
-		o.print(strings.Repeat("x", (outputBurst*outputRate)+1))
-		o.print("left out, too")
+		o.print(Stdout, strings.Repeat("x", (outputBurst*outputRate)+1))
+		o.print(Stdout, "left out, too")
 		time.Sleep(outputPause - time.Nanosecond)
 		if got := len(shown()); got != 20_000 {
 			t.Errorf("%d lines are shown before the pause is over", got)
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		o.print("back")
+		o.print(Stdout, "back")
 		got := shown()[20_000:]
 		if want := []string{"… 2 lines were left out: the Space prints more than 1 MB per second", "back"}; strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("got %.200q, want %q", got, want)
 		}
 		o.flush()
-		o.print(strings.Repeat("x", (outputBurst*outputRate)+1))
+		o.print(Stdout, strings.Repeat("x", (outputBurst*outputRate)+1))
 		o.flush() // at the exit
 		time.Sleep(time.Minute)
 		if got := shown(); len(got) != 20_003 || got[20_002] != "… 1 line was left out: the Space prints more than 1 MB per second" {

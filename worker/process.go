@@ -38,8 +38,10 @@ type Process struct {
 
 	mu      sync.Mutex
 	greeted bool
-	killing bool  // the host has sent SIGKILL
-	reason  error // why the host killed it, if it did
+	// A standby gets goOrder once begun is set and, after configured, the config frame has been sent.
+	begun, configured bool
+	killing           bool  // the host has sent SIGKILL
+	reason            error // why the host killed it, if it did
 
 	tail   tail
 	output *output
@@ -71,13 +73,15 @@ type ProcessConfig struct {
 	Strict bool
 	// Storage means that the Space has a folder of its own at /data.
 	Storage bool
+	// Standby means that the process executes the first imports of its app, and then waits for goOrder.
+	Standby bool
 	// Observe makes the runner observe the start (package check); nil: it does not.
 	Observe      *observeOrder
-	Output       func(line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
-	OutputRate   int64             // bytes per second; 0: the default
-	comparison   *comparison       // holds back what the start before has printed, too; nil: nothing
-	failures     *failures         // joins marks in the output with reports; nil: lines with a mark are shown
-	HelloTimeout time.Duration     // limit for the hello frame; 0 means a minute
+	Output       func(stream, line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
+	OutputRate   int64                     // bytes per second; 0: the default
+	comparison   *comparison               // holds back what the start before has printed, too; nil: nothing
+	failures     *failures                 // joins marks in the output with reports; nil: lines with a mark are shown
+	HelloTimeout time.Duration             // limit for the hello frame; 0 means a minute
 	Reporter     reporter
 	Logger       *zap.Logger
 	Confinement
@@ -179,7 +183,7 @@ func (p *Process) beginCgroup() string {
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
 		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
-		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage,
+		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage, Standby: c.Standby,
 		Observe: c.Observe,
 	}, nil)
 }
@@ -271,50 +275,6 @@ func closeAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
-}
-
-// tail keeps the last lines that a Space printed, for the report about its exit.
-type tail struct {
-	wg    sync.WaitGroup
-	files []*os.File
-	mu    sync.Mutex
-	lines []string
-}
-
-const (
-	tailLines = 40
-	lineLimit = 64 << 10 // a longer line is split
-)
-
-func (t *tail) add(line string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lines = append(t.lines, line); len(t.lines) > tailLines {
-		t.lines = t.lines[1:]
-	}
-}
-
-func (p *Process) copyLines(stream int, r io.Reader) {
-	reader := bufio.NewReaderSize(r, lineLimit)
-	for {
-		line, err := reader.ReadSlice('\n')
-		if len(line) > 0 {
-			if text, shown := p.config.failures.mark(strings.TrimRight(string(line), "\r\n")); shown {
-				p.tail.add(text)
-				p.config.comparison.add(stream, text, func() { p.output.print(text) })
-			}
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return
-		}
-	}
-}
-
-// Tail returns the last lines that the Space printed.
-func (p *Process) Tail() []string {
-	p.tail.mu.Lock()
-	defer p.tail.mu.Unlock()
-	return append([]string{}, p.tail.lines...)
 }
 
 // Done is closed once the runner is reaped and its tree has ended.
@@ -431,7 +391,12 @@ func (p *Process) handle(f Frame) error {
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Send(p.config.order(p.tree.Cgroup == ""))
+	if p.configured = true; p.begun {
+		p.Send(newFrame(goOrder{"go"}, nil))
+	}
 	return nil
 }
 

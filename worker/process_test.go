@@ -74,7 +74,7 @@ func startFake(t testing.TB, mode, text string, change ...func(*ProcessConfig)) 
 	config := ProcessConfig{
 		Space: "test", Dir: t.TempDir(), AppFile: "app.py", Python: self(t), Runner: "/nowhere",
 		RunDir: filepath.Join(tempDir(t), "instance"), Env: fakeEnv(mode, text),
-		Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Output: r.line, Reporter: r,
+		Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Output: func(_, text string) { r.line(text) }, Reporter: r,
 	}
 	for _, c := range change {
 		c(&config)

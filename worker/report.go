@@ -259,7 +259,13 @@ type configOrder struct {
 	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
 	Strict      bool              `json:"strict,omitempty"`
 	Storage     bool              `json:"storage,omitempty"` // whether the Space has a /data of its own
+	Standby     bool              `json:"standby,omitempty"` // whether the app waits for goOrder after its first imports
 	Observe     *observeOrder     `json:"observe,omitempty"` // nil: the start is not observed
+}
+
+// goOrder lets a standby begin with its app.
+type goOrder struct {
+	Op string `json:"op"` // go
 }
 
 type startOrder struct {

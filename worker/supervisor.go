@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -41,10 +38,14 @@ type Supervisor struct {
 	reason  string
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
+	slot    int           // of the current start
 
 	repeats repeats      // used by Run
 	again   chan Restart // the operator requested a restart, or the code has changed
 	refused sync.WaitGroup
+
+	standby  *standby      // used by Run; nil: none
+	launched chan struct{} // a start has become RUNNING
 }
 
 // SupervisorConfig is the configuration that all starts of the Space share.
@@ -63,8 +64,8 @@ type SupervisorConfig struct {
 	Observe        *Observe // nil: starts are not observed
 	Processes      *proctree.Processes
 	StartupTimeout time.Duration
-	Output         func(line string)
-	OutputRate     int64 // bytes per second that Output may receive; 0: the default
+	Output         func(stream, line string) // receives each line that the Space printed, below the rate limit
+	OutputRate     int64                     // bytes per second that Output may receive; 0: the default
 	// Started is called when the process has been started; its error ends the start. Ended is called once per
 	// Device.
 	Started func(StartedProcess) error
@@ -77,6 +78,8 @@ type SupervisorConfig struct {
 	Failed, ShowFailure func(f Failure)
 	// AwaitChange means that a start that fails is not retried before Restart: its author is about to change the code.
 	AwaitChange bool
+	// Standby means that a second process executes the first imports of the app in advance, for the next start.
+	Standby bool
 	// Note shows a sentence to the operator: why visitors wait, or why part of the Space is not reachable.
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
@@ -125,6 +128,8 @@ type StartInfo struct {
 	Python   string
 	Port     int // of the Space's own server
 	Device   int // port of the device API
+	// Slot is 0 or 1. Two starts that exist at a time, the current one and its standby, have different ones.
+	Slot int
 }
 
 var _ queue.Runner = (*Supervisor)(nil)
@@ -135,7 +140,7 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
-	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan Restart, 1)}
+	return &Supervisor{config: config, stage: space.Building, ready: make(chan struct{}), again: make(chan Restart, 1), launched: make(chan struct{}, 1)}
 }
 
 // SetQueue connects the Queue, which starts Jobs here and receives their results.
@@ -216,6 +221,7 @@ func (c *StopCause) Error() string { return c.Reason }
 // returns a *StartError. Later exits lead to a restart after a growing pause.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.refused.Wait()
+	defer s.discardStandby()
 	for pause := firstBackoff; ctx.Err() == nil; pause = min(2*pause, lastBackoff) {
 		began := time.Now()
 		err := s.once(ctx)
@@ -240,6 +246,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if errors.As(err, &start) && start.Times > 0 { // it has not run
 			if next = fmt.Sprintf("The next try is in %s.", pause); s.config.AwaitChange {
 				retry, next = nil, "It starts again when its code changes."
+				s.prepareStandby()
 			}
 		}
 		if start != nil {
@@ -267,6 +274,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	case <-s.again: // this start fulfils the request
 	default:
 	}
+	s.drainLaunched()
 	p, err := s.start()
 	if err != nil {
 		return err
@@ -275,7 +283,13 @@ func (s *Supervisor) once(ctx context.Context) error {
 	defer timeout.Stop()
 	for {
 		select {
+		case <-s.launched:
+			s.prepareStandby()
 		case <-p.Done():
+			if p.isStale() {
+				_ = s.ended(p, space.AppStarting, "The Space starts again.", "")
+				return errRestart
+			}
 			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
 				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
 			}
@@ -283,7 +297,9 @@ func (s *Supervisor) once(ctx context.Context) error {
 		case <-ctx.Done():
 			return s.endFor(p, stopCauseOf(ctx), hasFailed(ctx))
 		case r := <-s.again:
-			s.config.Note("Restarting it at the operator's request.")
+			if !s.config.AwaitChange { // the change that caused it is on the screen
+				s.config.Note("Restarting it at the operator's request.")
+			}
 			cause := &StopCause{Reason: "The operator restarted the Space.", Ledger: "restarted by " + cmp.Or(r.By, "the operator"), Again: true}
 			_ = s.endFor(p, cause, r.Now)
 			return errRestart
@@ -297,68 +313,6 @@ func (s *Supervisor) once(ctx context.Context) error {
 				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
 		}
 	}
-}
-
-func (s *Supervisor) start() (*Process, error) {
-	if err := s.permit(); err != nil {
-		return nil, s.failed(err)
-	}
-	began := time.Now()
-	instance := hex.EncodeToString(random(6))
-	port, err := freePort()
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	url, device := s.config.Device(instance)
-	secrets := map[string]string{"SPACES_ZERO_DEVICE_API_URL": url}
-	maps.Copy(secrets, s.config.Secrets)
-	key := hex.EncodeToString(random(16))
-	runDir := filepath.Join(s.config.RunDir, instance)
-	info := StartInfo{Instance: instance, RunDir: runDir, Runner: s.runnerDir, Python: s.python, Port: port, Device: device}
-	var confinement Confinement
-	if s.config.Confine != nil {
-		if confinement, err = s.config.Confine(info); err != nil {
-			s.config.Ended(instance)
-			return nil, s.failed(err)
-		}
-	}
-	comparison := s.repeats.begin()
-	failures := newFailures(func(f Failure) {
-		comparison.add(streamFailures, fmt.Sprint(f), func() { s.showFailure(f) })
-	})
-	p, err := s.launch(&session{supervisor: s, instance: instance, began: began, failures: failures, comparison: comparison}, ProcessConfig{
-		Space: s.config.Space, Dir: s.config.Dir, AppFile: s.config.AppFile, Python: s.python,
-		Runner: s.runnerDir, RunDir: runDir, Env: s.env,
-		Secrets: secrets, Port: port, Key: key, Public: s.config.PublicURL, Device: device, Simulated: s.config.Simulated, Strict: s.config.Strict, Storage: s.config.Storage,
-		Output: s.config.Output, OutputRate: s.config.OutputRate, Logger: s.config.Logger, cgroups: s.config.Processes.Cgroups(), isHosts: s.config.IsHostPort, Limits: s.config.Limits,
-		Confinement: confinement, failures: failures, comparison: comparison, Observe: s.observeOrder(),
-	})
-	if err != nil {
-		s.config.Ended(instance)
-		return nil, s.failed(err)
-	}
-	s.config.Processes.Register(s.config.Space, p.tree)
-	s.config.Logger.Info("space started", zap.String("instance", instance), zap.Int("pid", p.PID), zap.Duration("took", time.Since(began)))
-	err = s.config.Started(StartedProcess{Instance: instance, Marker: p.tree.Marker, PID: p.PID, Start: p.tree.Root.Start})
-	if err != nil {
-		p.End(context.Background(), endGrace)
-		return nil, s.ended(p, space.RuntimeFailed, err.Error(), "")
-	}
-	return p, nil
-}
-
-// launch makes a start the current one. It holds the lock, so that the first Job, which the first report can
-// trigger, finds the start.
-func (s *Supervisor) launch(h *session, config ProcessConfig) (*Process, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	config.Reporter = h
-	p, err := Start(config)
-	if err != nil {
-		return nil, err
-	}
-	s.stage, s.reason, s.current, s.session, s.key = space.AppStarting, "", p, h, config.Key
-	return p, nil
 }
 
 // failed records that there is no process.
@@ -418,6 +372,10 @@ func (s *Supervisor) running(m queue.Manifest) {
 	case <-s.ready:
 	default:
 		close(s.ready)
+	}
+	select {
+	case s.launched <- struct{}{}:
+	default:
 	}
 }
 

@@ -38,6 +38,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -83,6 +84,8 @@ type Config struct {
 	// LogPath is the file to which the full output of every tool is appended. Empty: one file per Space under
 	// Dir/logs, which holds the latest build.
 	LogPath string
+	// Log receives that output instead of the file, of which LogPath is then only the name.
+	Log io.Writer
 
 	// UV is the path of a uv that is used if there is none on PATH; "": none
 	UV string
@@ -188,7 +191,7 @@ func (b *Builder) newJob(spec Spec) (*job, error) {
 			return nil, fmt.Errorf("resolve the Space's folder: %w", err)
 		}
 	}
-	out, err := openOutput(b.config.LogPath, dir, spec.Dir)
+	out, err := openOutput(b.config, dir, spec.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,4 +34,19 @@ func Matching(dir string, spec Spec) (*Environment, bool) {
 // matches reports whether a version is the wanted one, or a patch of it. An empty one is any.
 func matches(version, wanted string) bool {
 	return wanted == "" || strings.HasPrefix(version+".", wanted+".")
+}
+
+// Existing returns the environment that Build would return for spec without building it; false if there is none. Its errors are
+// those of Build before the first step. No code of a package runs.
+func (b *Builder) Existing(ctx context.Context, spec Spec) (*Environment, bool, error) {
+	j, err := b.newJob(spec)
+	if err != nil {
+		return nil, false, err
+	}
+	defer j.close()
+	if err := j.prepare(ctx); err != nil {
+		return nil, false, err
+	}
+	env, ok := readStamp(j.home)
+	return env, ok, nil
 }

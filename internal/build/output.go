@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,13 +12,18 @@ import (
 
 // output is the log file to which every tool of a build writes.
 type output struct {
-	*os.File
+	io.Writer
+	file *os.File // nil: the caller's Writer
 	path string
 	own  bool // only this Space's builds write to it
 }
 
-// openOutput opens path, or the log of the Space in spaceDir when path is empty.
-func openOutput(path, dir, spaceDir string) (*output, error) {
+// openOutput opens the log that the configuration names, or that of the Space in spaceDir.
+func openOutput(c Config, dir, spaceDir string) (*output, error) {
+	if c.Log != nil {
+		return &output{Writer: c.Log, path: c.LogPath}, nil
+	}
+	path := c.LogPath
 	own := path == ""
 	if own {
 		sum := sha256.Sum256([]byte(spaceDir))
@@ -34,14 +40,21 @@ func openOutput(path, dir, spaceDir string) (*output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the build log: %w", err)
 	}
-	return &output{f, path, own}, nil
+	return &output{f, f, path, own}, nil
 }
 
 // restart removes the output of earlier builds. It is called when a new build has output, so the log of the build
 // that created a cached environment stays.
 func (o *output) restart() {
 	if o.own {
-		o.Truncate(0)
+		o.file.Truncate(0)
+	}
+}
+
+// Close closes the file.
+func (o *output) Close() {
+	if o.file != nil {
+		o.file.Close()
 	}
 }
 

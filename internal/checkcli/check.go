@@ -17,6 +17,7 @@ import (
 
 	"spacehost/gpu"
 	"spacehost/internal/check"
+	"spacehost/internal/fetchspace"
 	"spacehost/internal/usage"
 	"spacehost/quota"
 )
@@ -33,6 +34,13 @@ type options struct {
 	quota     string
 	tiers     quota.Tiers
 	hardware  string
+	gradio    []string
+	duplicate bool
+	writeLock string
+	like      string
+
+	hardwareGiven bool
+	variables     []string // of a duplicate
 
 	format        string
 	failOn        string
@@ -46,10 +54,13 @@ type options struct {
 func newCheck(config Config) *cobra.Command {
 	o := options{config: config}
 	c := &cobra.Command{
-		Use:   "check [DIR]",
+		Use:   "check [DIR|SPACE]",
 		Short: "Find what would fail on ZeroGPU in the Space in DIR (default: the current folder)",
 		Long: `Find what would fail on ZeroGPU in the Space in DIR: README.md, requirements.txt, and the Python of the app and of its own
 modules. No code of the Space runs, and nothing is downloaded.
+
+Instead of a folder, SPACE names a Space of the Hub, as owner/space or by its address, or the URL of a git repository. git
+clones it first; HF_TOKEN gives access to private Spaces.
 
 A line begins with the place, the severity and the rule: error (fails on ZeroGPU), warning (may fail, or differs from what
 the author expects) or info (never fails a check). "spacehost explain-rule ID" explains a rule. The last lines name what was
@@ -80,8 +91,12 @@ NO_APP_FILE), 7 findings.`,
 		if len(args) == 1 {
 			o.dir = args[0]
 		}
+		o.hardwareGiven = c.Flags().Changed("hardware")
 		if err := o.check(); err != nil {
 			return usage.Wrap(c, err)
+		}
+		if err := o.fetch(c); err != nil {
+			return err
 		}
 		return o.execute(c)
 	}
@@ -107,7 +122,13 @@ func (o *options) flags(c *cobra.Command) {
 	if o.config.Stages != nil {
 		f.BoolVar(&o.run, "run", false, "also build the Space, start it once on simulated GPUs, and stop it")
 		f.BoolVar(&o.call, "call", false, "also call each named endpoint with its examples or defaults; includes --run")
+		f.StringSliceVar(&o.gradio, "gradio", nil, "with --run or --call: versions of Gradio instead of sdk_version, such as 4.44.1,5.49.1,6.31.0; several end with a table")
 		o.config.Stages.Flags(f)
+	}
+	f.BoolVar(&o.duplicate, "as-duplicate", false, "check what a duplicate of the Space has: no Secrets, and no GPU unless --hardware names one")
+	if o.config.Pins != nil {
+		f.StringVar(&o.writeLock, "write-lock", "", "file to write with the Python and the packages of the Space's environment")
+		f.StringVar(&o.like, "like", "", "file of --write-lock, output of pip freeze, or build log of the Hub, whose packages the environment must have")
 	}
 	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(check.Formats, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"error", "warning", "info", "never"}, cobra.ShellCompDirectiveNoFileComp))
@@ -120,9 +141,6 @@ const never = "never"
 
 // check finds mistakes before anything is read.
 func (o *options) check() (err error) {
-	if err := checkDir(o.dir); err != nil {
-		return err
-	}
 	if !slices.Contains(check.Formats, o.format) {
 		return fmt.Errorf("--format %.40q is unknown; use %s", o.format, strings.Join(check.Formats, ", "))
 	}
@@ -148,6 +166,12 @@ func (o *options) check() (err error) {
 			return err
 		}
 	}
+	if o.writeLock != "" && o.like != "" {
+		return errors.New("--write-lock and --like exclude each other; give one")
+	}
+	if err := errors.Join(o.checkGradio(), o.checkDuplicate()); err != nil {
+		return err
+	}
 	return o.checkTiers()
 }
 
@@ -168,42 +192,49 @@ func (o *options) checkTiers() (err error) {
 	return nil
 }
 
-// checkDir refuses the address of a Space in place of a folder.
-func checkDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
+// fetch names the folder of the Space, which it clones if it is one of the Hub.
+func (o *options) fetch(c *cobra.Command) error {
+	clones := o.config.Clones
+	if clones == nil {
+		clones = cacheFolder
 	}
-	if owner, name, ok := spaceAddress(dir); ok {
-		return fmt.Errorf("%.100q is a Space on the Hub, not a folder; get a copy with `git clone https://huggingface.co/spaces/%s/%s` and check that folder", dir, owner, name)
+	folder, err := clones(o.state)
+	if err == nil {
+		o.dir, err = fetchspace.Resolve(c.Context(), o.dir, folder, func(text string) { fmt.Fprintln(c.ErrOrStderr(), "note:", text) })
 	}
-	if strings.Contains(dir, "://") {
-		return fmt.Errorf("%.100q is an address, not a folder; clone it with git and check that folder", dir)
-	}
-	return nil
+	return err
 }
 
-// spaceAddress reads OWNER/SPACE, and the address of a Space's page or repository.
-func spaceAddress(text string) (owner, name string, ok bool) {
-	path := strings.TrimSuffix(strings.TrimSuffix(text, "/"), ".git")
-	for _, prefix := range []string{"https://huggingface.co/spaces/", "http://huggingface.co/spaces/", "https://hf.co/spaces/", "git@hf.co:spaces/", "spaces/"} {
-		path = strings.TrimPrefix(path, prefix)
+// cacheFolder is the folder of clones on a system without a state folder.
+func cacheFolder(string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a folder for the clone: %w", err)
 	}
-	owner, name, ok = strings.Cut(path, "/")
-	valid := func(word string) bool {
-		return word != "" && !strings.ContainsFunc(word, func(r rune) bool {
-			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", r)
-		}) && strings.Trim(word, ".") != ""
-	}
-	return owner, name, ok && valid(owner) && valid(name)
+	return filepath.Join(cache, "spacehost", "clones"), nil
 }
 
 func (o *options) execute(c *cobra.Command) error {
+	switch len(o.gradio) {
+	case 0:
+		_, err := o.once(c, "")
+		return err
+	case 1:
+		_, err := o.once(c, o.gradio[0])
+		return err
+	}
+	return o.eachGradio(c)
+}
+
+// once performs one check, with another Gradio than that of README.md unless gradio is empty. The report is nil if it was not
+// printed.
+func (o *options) once(c *cobra.Command, gradio string) (*check.Report, error) {
 	began := time.Now()
 	python, problem := o.interpreter(c.Context())
 	reading := check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)}
 	report, err := check.Read(c.Context(), reading)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var failed error
 	switch {
@@ -211,28 +242,31 @@ func (o *options) execute(c *cobra.Command) error {
 	case report.Stop != nil:
 		report.NotLookedAt = append(report.NotLookedAt, "its start, because `spacehost run` refuses the Space")
 	default:
-		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Limits: reading.Limits(),
+		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Gradio: gradio, CPU: o.onCPU(), Limits: reading.Limits(),
 			Hardware: o.hardware, Progress: c.ErrOrStderr()}, report)
 		if err := c.Context().Err(); err != nil {
-			return failed
+			return nil, failed
 		}
 	}
 	report.Skip(o.run || o.call, o.call, o.hint())
+	if o.duplicate {
+		o.asDuplicate(report)
+	}
 	o.filter.Dir = o.dir
 	if err := report.Apply(o.filter); err != nil {
-		return err
+		return nil, err
 	}
 	if o.writeBaseline != "" {
 		if err := check.WriteBaseline(o.writeBaseline, report); err != nil {
-			return fmt.Errorf("write the baseline: %w", err)
+			return nil, fmt.Errorf("write the baseline: %w", err)
 		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s accepts %d findings.\n", o.writeBaseline, len(report.Findings))
-		return cmp.Or(failed, err)
+		return report, cmp.Or(failed, err)
 	}
 	if err := o.write(c.OutOrStdout(), report, time.Since(began)); err != nil {
-		return err
+		return nil, err
 	}
-	return cmp.Or(failed, o.verdict(report))
+	return report, cmp.Or(failed, o.lock(c, gradio), o.verdict(report))
 }
 
 // hint names where the stages run and call exist.

@@ -66,6 +66,8 @@ func run(args ...string) result {
 }
 
 func TestExitCodes(t *testing.T) {
+	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1") // nothing listens there
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	noApp := write(t, map[string]string{"README.md": readme + "---\n"})
 	baseline := filepath.Join(t.TempDir(), "baseline.json")
 	for _, row := range []struct {
@@ -97,9 +99,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"check", "--hardware", "a100"}, 2, `unknown hardware "a100"`},
 		{[]string{"check", "--run"}, 2, "unknown flag: --run"},
 		{[]string{"check", "a", "b"}, 2, "accepts at most 1 arg"},
-		{[]string{"check", "someone/a-space"}, 2, "`git clone https://huggingface.co/spaces/someone/a-space`"},
-		{[]string{"check", "https://huggingface.co/spaces/someone/a-space/"}, 2, "`git clone https://huggingface.co/spaces/someone/a-space`"},
-		{[]string{"check", "https://github.com/someone/app/tree"}, 2, "clone it with git"},
+		{[]string{"check", "someone/a-space"}, 1, "no folder someone/a-space, and spacehost cannot clone http://127.0.0.1:1/spaces/someone/a-space: "},
+		{[]string{"check", "https://huggingface.co/spaces/someone/a-space/"}, 1, "spacehost: cannot clone http://127.0.0.1:1/spaces/someone/a-space: "},
 		{[]string{"explain-rule", "f315"}, 0, "F315: A model on cuda"},
 		{[]string{"explain-rule", "F999"}, 2, `unknown rule "F999"`},
 		{[]string{"explain-rule"}, 0, "A201  error     A       read"},

@@ -40,6 +40,13 @@ type Config struct {
 	Environment func(state, dir string) string
 	// ReadTiers reads the value of --quota. nil: quota.Presets.
 	ReadTiers func(text string) (quota.Tiers, error)
+	// Clones returns the folder for Spaces of the Hub. nil: one in the user's cache folder.
+	Clones func(state string) (string, error)
+	// Pins returns the packages of the Space's environment, nil if it has not been built. gradio is the value of --gradio.
+	// nil: the commands do not have --write-lock and --like.
+	Pins func(ctx context.Context, state, dir, gradio string) (*check.Pins, error)
+	// StageOf returns the stage that the Hub would show for an error of Stages; "" for an error of the host.
+	StageOf func(error) string
 	// Version is the version of this program, for SARIF.
 	Version string
 }
@@ -61,6 +68,8 @@ type StageOptions struct {
 	Call     bool   // also stage call
 	State    string // --state; "": the default folder
 	Python   string // --python; "": the environment that README.md asks for
+	Gradio   string // instead of sdk_version; "": that one
+	CPU      bool   // the start has no GPU
 	Quota    string // a preset or a file
 	Limits   check.DurationLimits
 	Hardware string    // a word of gpu.KnownHardware, or gpu.AutoHardware

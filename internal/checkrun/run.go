@@ -45,6 +45,8 @@ type Options struct {
 	Variables map[string]string
 	Secrets   map[string]string
 	Isolation config.IsolationSettings
+	// Gradio is a version instead of sdk_version; "": that one.
+	Gradio string
 	// CPU checks the Space as on CPU hardware: without ZeroGPU.
 	CPU bool
 
@@ -106,7 +108,7 @@ func (o *Options) settings() config.Settings {
 		LocalTier: config.Setting{Value: "unlimited", Source: "--tier"}, AdvisoryRuns: true, QueueTimeout: time.Minute, WarmFor: time.Minute, Keep: config.DefaultKeep,
 		IdentityMode: "direct",
 		Spaces: []config.SpaceSettings{{
-			Dir: o.Dir, Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: config.Public, Python: o.Python, Variables: o.Variables, Secrets: o.Secrets,
+			Dir: o.Dir, Addr: config.Setting{Value: "127.0.0.1:0"}, Visibility: config.Public, Python: o.Python, Gradio: o.Gradio, Variables: o.Variables, Secrets: o.Secrets,
 			IsolationSettings: o.Isolation,
 		}},
 	}

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -17,6 +20,14 @@ import (
 type checkStages struct {
 	run                       options
 	callTimeout, callsTimeout time.Duration
+}
+
+// Duplicate lets the start have no Secrets (--as-duplicate), and returns the names of its Variables.
+func (s *checkStages) Duplicate() (variables []string, err error) {
+	if len(s.run.secrets) > 0 || len(s.run.envFiles) > 0 {
+		return nil, errors.New("--as-duplicate: a duplicate gets no Secrets; leave --secret out, or use --variable")
+	}
+	return slices.Collect(maps.Keys(pairs(s.run.variables))), nil
 }
 
 var _ checkcli.Stages = (*checkStages)(nil)
@@ -52,7 +63,7 @@ func (s *checkStages) Run(ctx context.Context, dir string, o checkcli.StageOptio
 	}
 	return checkrun.Run(ctx, checkrun.Options{
 		Dir: dir, State: s.run.state, Python: o.Python, Hardware: o.Hardware, Preset: o.Quota, Limits: o.Limits,
-		Variables: pairs(s.run.variables), Secrets: pairs(s.run.secrets), Isolation: s.run.isolation,
+		Variables: pairs(s.run.variables), Secrets: pairs(s.run.secrets), Gradio: o.Gradio, CPU: o.CPU, Isolation: s.run.isolation,
 		Call: o.Call, CallTimeout: s.callTimeout, CallsTimeout: s.callsTimeout,
 		Progress: func(text string) { fmt.Fprintln(o.Progress, printable.Line(text)) }, // a closed terminal cannot be reported anywhere
 	}, report)

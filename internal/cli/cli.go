@@ -97,7 +97,7 @@ charged to the caller's account. Without an NVIDIA GPU, GPUs are simulated.`,
 	})
 	gpus := newGPU()
 	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newReload(), newLogin(), newDB(), newDoctor(), version.Command(build))
+	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newReload(), newLogs(), newLogin(), newDB(), newDoctor(), version.Command(build))
 	root.AddCommand(checkcli.New(checkConfig(build.Version))...)
 	return root
 }

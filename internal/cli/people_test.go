@@ -323,7 +323,7 @@ func TestUnknownSubcommandsAreWrongUsage(t *testing.T) {
 		"user ad ben":     "did you mean add?; see `spacehost user --help`",
 		"token revok abc": "did you mean revoke?; see `spacehost token --help`",
 		"token xyz":       "unknown command \"xyz\" for \"spacehost token\"; see `spacehost token --help`",
-		"bogus":           "spacehost: unknown command \"bogus\" for \"spacehost\"; see `spacehost --help`\n",
+		"nonsense":        "spacehost: unknown command \"nonsense\" for \"spacehost\"; see `spacehost --help`\n",
 		"quotta local":    "did you mean quota?; see `spacehost --help`",
 		"gpu bogus":       "unknown command \"bogus\" for \"spacehost gpu\"; see `spacehost gpu --help`",
 	} {

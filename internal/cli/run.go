@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -39,6 +40,8 @@ type options struct {
 	quota          string
 	variables      []string
 	secrets        []string
+	envFiles       []string
+	fromFiles      map[string]string // Secrets, read from envFiles
 	rebuild        bool
 	readyJSON      bool
 	watch          bool
@@ -53,15 +56,20 @@ type options struct {
 	isolationFlags config.IsolationFlags
 	isolation      config.IsolationSettings // parsed from isolationFlags
 	warnings       []string
+	notes          []string // about the command line, for stderr
 }
 
 func newRun() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use:   "run [DIR...]",
+		Use:   "run [DIR|SPACE...]",
 		Short: "Start the Space in DIR (default: the current folder) and serve it until Ctrl-C",
 		Long: `Start the Space in DIR and serve it until Ctrl-C. Further folders are further Spaces of the same host, at the next
 ports; callers, quota and GPUs are common to all.
+
+Instead of a folder, SPACE names a Space of the Hub: owner/space, its address there or at hf.space, or the URL of a git
+repository. git clones it into the state folder (clones/OWNER/SPACE), and updates it at the next start unless it was changed
+there. HF_TOKEN gives access to private Spaces, and HF_ENDPOINT names another Hub.
 
 The front matter of README.md defines what to install; the environment is built once and kept. Each call of a GPU function
 (@spaces.GPU) gets a GPU for at most its declared duration, and the seconds are charged to the caller's account. A caller
@@ -76,6 +84,7 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
   spacehost run space-a space-b                     two Spaces, at :7860 and :7861
   spacehost run --tier pro --quota 2026-04 .        as a PRO user, with the numbers of April 2026
   spacehost run --tier free .                       refuses the ninth call in 24 hours, as ZeroGPU does
+  spacehost run owner/space                         a Space of the Hub
   spacehost run --watch .                           while you write it: restart when its files change
   spacehost run --addr :0 --ready-json . | jq -r .url   for scripts: any free port, one JSON line`,
 		Args: cobra.ArbitraryArgs,
@@ -87,7 +96,13 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 			if err := o.check(); err != nil {
 				return usage.Wrap(c, err)
 			}
+			if err := fetchSpaces(c, o.state, o.dirs); err != nil {
+				return err
+			}
 			printWarnings(c, o.warnings)
+			for _, note := range o.notes {
+				fmt.Fprintln(c.ErrOrStderr(), "note:", note)
+			}
 			return runHost(c, o.settings())
 		},
 	}
@@ -189,6 +204,7 @@ func (o *options) flags(c *cobra.Command) {
 	addState(c, &o.state)
 	f.StringArrayVar(&o.variables, "variable", nil, "Space Variable, NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.secrets, "secret", nil, "Space Secret, NAME=VALUE, or NAME to take it from the environment; may be repeated")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "dotenv file whose values become Secrets, such as .env; --secret has precedence; may be repeated")
 	f.BoolVar(&o.rebuild, "rebuild", false, "rebuild the environment from scratch (factory rebuild)")
 	f.StringVar(&o.tier, "tier", "free", "tier of the local visitor: unauthenticated, free, pro ... or unlimited")
 	f.StringVar(&o.quota, "quota", config.DefaultPreset, "preset of tiers: 2026-04, 2026-08 or 2026-10, with Hugging Face's numbers of that month, or a file with your own (docs/operator-guide.md)")
@@ -203,7 +219,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s; may be repeated")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
-	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change; a Space that fails to start is retried")
+	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change, and rebuild its environment when its requirements do; after an error, wait for the next change")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 
@@ -213,7 +229,7 @@ func addState(c *cobra.Command, state *string) {
 
 // check finds mistakes before anything starts, and fills in parsed values.
 func (o *options) check() error {
-	for _, step := range []func() error{o.checkWords, o.checkVariables, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
+	for _, step := range []func() error{o.checkWords, o.checkVariables, o.readEnvFiles, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -255,6 +271,28 @@ func (o *options) checkVariables() error {
 		}
 		if err := config.CheckVariable(name); err != nil {
 			return fmt.Errorf("--secret: the text before the = %w", err) // not shown: it may be the secret
+		}
+	}
+	return nil
+}
+
+// readEnvFiles reads the Secrets of --env-file. Without the flag, a .env in the folder of a Space has no effect, which
+// surprises its author.
+func (o *options) readEnvFiles() error {
+	o.fromFiles = map[string]string{}
+	for _, path := range o.envFiles {
+		values, err := config.ReadEnvFile(path)
+		if err != nil {
+			return fmt.Errorf("--env-file: %w", err)
+		}
+		maps.Copy(o.fromFiles, values)
+	}
+	if len(o.envFiles) > 0 {
+		return nil
+	}
+	for _, dir := range o.dirs {
+		if note := config.EnvFileNote(dir); note != "" {
+			o.notes = append(o.notes, note)
 		}
 	}
 	return nil
@@ -326,7 +364,8 @@ func (o *options) settings() config.Settings {
 		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, WatchSource: o.watch, Strict: o.strict,
 		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
 	}
-	variables, secrets := pairs(o.variables), pairs(o.secrets)
+	variables, secrets := pairs(o.variables), maps.Clone(o.fromFiles)
+	maps.Copy(secrets, pairs(o.secrets))
 	for i, dir := range o.dirs {
 		s.Spaces = append(s.Spaces, config.SpaceSettings{
 			Dir: dir, Addr: config.Setting{Value: config.NextPort(o.addr, i), Source: "--addr"}, Visibility: config.Public,

@@ -105,6 +105,7 @@ func TestLoadReportsMistakes(t *testing.T) {
     python: demo
     variables: {A-B: 1, GOOD: [1]}
     secrets: {NO: {env: SPACEHOST_TEST_UNSET}, NIL: {file: gone}, TWO: {env: A, file: b}, ODD: {enviro: A}}
+    env_file: gone.env
 `, []string{
 			"lab.yaml:2: spaces[0].folder: ", `lab.yaml:3: spaces[0].address: "7860" is not a valid address; give host:port, such as 127.0.0.1:7860`,
 			`lab.yaml:4: spaces[0].visibility: unknown value "hidden"; use one of public, protected, private`,
@@ -112,7 +113,8 @@ func TestLoadReportsMistakes(t *testing.T) {
 			"lab.yaml:10: spaces[2].host: host name h is already used by spaces[1]; choose another name", "lab.yaml:11: spaces[2].python: ",
 			"lab.yaml:12: spaces[2].variables.A-B: is not a valid variable name; use letters", "lab.yaml:12: spaces[2].variables.GOOD: must be a single value",
 			"lab.yaml:13: spaces[2].secrets.NO.env: environment variable SPACEHOST_TEST_UNSET is not set; set it", "lab.yaml:13: spaces[2].secrets.NIL.file: ",
-			"lab.yaml:13: spaces[2].secrets.TWO: has more than one source; keep either", `lab.yaml:13: spaces[2].secrets.ODD.enviro: unknown key; known keys: env, file`}},
+			"lab.yaml:13: spaces[2].secrets.TWO: has more than one source; keep either", `lab.yaml:13: spaces[2].secrets.ODD.enviro: unknown key; known keys: env, file`,
+			"lab.yaml:14: spaces[2].env_file: cannot read "}},
 		{"sub-paths", "spaces:\n- {folder: demo, name: a, host: a, path: hello}\n- {folder: demo, name: b, host: b, path: /hello/}\n- {folder: demo, name: c, host: c, path: /a b}\n- {folder: demo, name: d, host: d, path: /__spacehost/x}\n- {folder: demo, name: e, host: e, path: /lab/../x}\n- {folder: demo, name: f, host: f, path: /lab/demo-1.0}\n", []string{
 			`lab.yaml:2: spaces[0].path: invalid sub-path "hello"; write it as /hello`, `lab.yaml:3: spaces[1].path: invalid sub-path "/hello/"; write`,
 			`lab.yaml:4: spaces[2].path: invalid`, `lab.yaml:5: spaces[3].path: invalid`, `lab.yaml:6: spaces[4].path: invalid`}},
@@ -176,7 +178,7 @@ func TestServeGuideExample(t *testing.T) {
 		}
 	}
 	text = strings.NewReplacer("/usr/bin/python3", "python", "/srv/", dir+"/").Replace(text)
-	for name, content := range map[string]string{"lab.yaml": text, "survey.key": "key\n", "python": "#!"} {
+	for name, content := range map[string]string{"lab.yaml": text, "survey.key": "key\n", "survey.env": "API_KEY=unused\nMAIL_KEY='k 2'\n", "python": "#!"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +210,7 @@ func TestServeGuideExample(t *testing.T) {
 		Spaces: []SpaceSettings{
 			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:42"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
-				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key"}, IsolationSettings: isolation},
+				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key", "MAIL_KEY": "k 2"}, IsolationSettings: isolation},
 			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
 				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
 					Isolation: IsolationUsers, Egress: Egress{EgressListed, []string{"huggingface.co", "*.hf.co"}, nil}, Reach: []netip.AddrPort{netip.MustParseAddrPort("10.0.4.8:80"), reach},

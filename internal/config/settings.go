@@ -58,6 +58,7 @@ type Setting struct{ Value, Source string }
 
 // SpaceSettings are the settings of one Space.
 type SpaceSettings struct {
+	Gradio      string // version instead of sdk_version; empty: that one
 	Dir         string
 	Name        string  // empty: the folder's name
 	Addr        Setting // the Space's own address; empty: Settings.Address, under Host
@@ -105,6 +106,9 @@ func (s Settings) HostNames(forSpace SpaceSettings) []string {
 // Open reads the Space's folder and applies the configured name.
 func (s SpaceSettings) Open() (*space.Space, error) {
 	opened, err := space.Open(s.Dir)
+	if err == nil && s.Gradio != "" {
+		opened.SDKVersion = s.Gradio
+	}
 	if err == nil && s.Name != "" {
 		opened.Name, opened.ID = s.Name, "local/"+s.Name
 	}

@@ -30,7 +30,7 @@ var spaceNameRule = lazyregexp.New(`^[a-z0-9_]([a-z0-9._-]{0,94}[a-z0-9_])?$`)
 
 func (l *loader) space(n node) {
 	s := spaceEntry{at: n, SpaceSettings: SpaceSettings{Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}}}
-	folder := false
+	folder, fromFile := false, map[string]string{}
 	known := map[string]func(node){
 		"folder":      func(at node) { folder = true; l.spaceFolder(at, &s.Dir) },
 		"name":        func(at node) { s.nameAt = at; l.spaceName(at, &s.Name) },
@@ -43,12 +43,15 @@ func (l *loader) space(n node) {
 		"concurrency": func(at node) { setOptional(&s.Concurrency)(at.number(0, maxConcurrency)) },
 		"variables":   func(at node) { l.variables(at, s.Variables) },
 		"secrets":     func(at node) { l.secrets(at, s.Secrets) },
+		"env_file":    func(at node) { l.envFile(at, fromFile) },
 	}
 	maps.Copy(known, s.isolation.spaceKeys(l))
 	n.fields("a mapping that describes a Space", known)
 	if n.yaml.Kind != yaml.MappingNode {
 		return
 	}
+	maps.Copy(fromFile, s.Secrets)
+	s.Secrets = fromFile
 	if !folder {
 		n.fail("has no `folder`; add the path of the folder that holds the Space's app.py")
 	}

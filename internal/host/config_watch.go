@@ -60,6 +60,9 @@ func (w configWatch) run(ctx context.Context, ticks <-chan time.Time) {
 	}
 }
 
+// watchInterval is the interval of the looks at the configuration.
+const watchInterval = time.Second
+
 func (h *Host) watchConfig(ctx context.Context) {
 	ticks := time.NewTicker(watchInterval)
 	defer ticks.Stop()

@@ -64,19 +64,14 @@ func (s *spaceRun) newEgress(policy egress.Policy) (*egress.Egress, error) {
 
 // lastRefusal describes the last destination that the rules refused to the current start; "" if there is none.
 func (s *spaceRun) lastRefusal() string {
-	s.networkMu.Lock()
-	defer s.networkMu.Unlock()
-	return s.network.lastRefusal()
+	return s.currentNetwork().lastRefusal()
 }
 
 // EgressStats returns the traffic of the current start of each Space with a network of its own.
 func (h *Host) EgressStats() map[string]egress.Stats {
 	all := map[string]egress.Stats{}
 	for _, s := range h.all() {
-		s.networkMu.Lock()
-		n := s.network
-		s.networkMu.Unlock()
-		if n != nil && n.egress != nil {
+		if n := s.currentNetwork(); n != nil && n.egress != nil {
 			all[s.space().Name] = n.egress.Stats()
 		}
 	}

@@ -152,6 +152,11 @@ func (h *Host) openLog() (err error) {
 	h.log, err = openLog(h.state.path("logs", "spacehost.log"))
 	if err == nil {
 		h.onClose(func() { _ = h.log.Sync() }) // a failed flush cannot be logged
+		h.onClose(func() {
+			for _, s := range h.all() {
+				s.closeLogs()
+			}
+		})
 	}
 	return err
 }

@@ -44,7 +44,7 @@ func (s *spaceRun) confineInSandbox(start worker.StartInfo) (worker.Confinement,
 	for _, one := range sockets {
 		spec.Sockets = append(spec.Sockets, one.Socket)
 	}
-	return worker.Confinement{Sandbox: spec, Opened: func(files []*os.File) { s.socketsOpened(sockets, files) }}, nil
+	return worker.Confinement{Sandbox: spec, Opened: func(files []*os.File) { s.socketsOpened(start.Instance, sockets, files) }}, nil
 }
 
 // defaultProcesses is the limit of processes and threads of a Space.
@@ -186,11 +186,14 @@ func (s *spaceRun) hostsFile() string {
 
 // socketsOpened serves the sockets of a start until processEnded. Without egress, the sockets are closed, and the Space's
 // connections are refused.
-func (s *spaceRun) socketsOpened(sockets []insideSocket, files []*os.File) {
+func (s *spaceRun) socketsOpened(instance string, sockets []insideSocket, files []*os.File) {
 	n := s.openNetwork(s.policy(), sockets, files)
 	s.networkMu.Lock()
 	defer s.networkMu.Unlock()
-	s.network = n
+	if s.networks == nil {
+		s.networks = map[string]*insideNetwork{}
+	}
+	s.networks[instance] = n
 }
 
 // openNetwork serves the sockets of a sandbox, in the order of its Spec.
@@ -234,11 +237,19 @@ func (n *insideNetwork) lastRefusal() string {
 	return refusal.Error()
 }
 
-// closeNetwork ends the host's side of the network of the current start.
-func (s *spaceRun) closeNetwork() {
+// currentNetwork returns the network of the current start, nil if it has none.
+func (s *spaceRun) currentNetwork() *insideNetwork {
+	instance := s.supervisor.Instance()
 	s.networkMu.Lock()
-	n := s.network
-	s.network = nil
+	defer s.networkMu.Unlock()
+	return s.networks[instance]
+}
+
+// closeNetwork ends the host's side of the network of a start.
+func (s *spaceRun) closeNetwork(instance string) {
+	s.networkMu.Lock()
+	n := s.networks[instance]
+	delete(s.networks, instance)
 	s.networkMu.Unlock()
 	if n != nil {
 		n.close(s.host.server)

@@ -98,8 +98,10 @@ func (s *spaceRun) emptyTmp() {
 	if s.disk.get() == nil {
 		return
 	}
-	if err := sandbox.RemoveLayer(s.layer("tmp")); err != nil {
-		s.host.log.Warn("remove temporary files", zap.String("space", s.space().Name), zap.Error(err))
+	for slot := range 2 {
+		if err := sandbox.RemoveLayer(s.layer(tmpLayer(slot))); err != nil {
+			s.host.log.Warn("remove temporary files", zap.String("space", s.space().Name), zap.Error(err))
+		}
 	}
 }
 

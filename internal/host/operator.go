@@ -17,6 +17,9 @@ func (h *Host) RestartSpace(name, by string, now bool) time.Duration {
 	if s == nil { // removed by a reload since the request was checked
 		return 0
 	}
+	if h.settings().WatchSource {
+		s.note("Restarting it at the operator's request.") // otherwise the Supervisor reports it
+	}
 	stage := s.supervisor.Status().Stage
 	s.supervisor.Restart(worker.Restart{By: by, Now: now})
 	if now || stage != space.Running {

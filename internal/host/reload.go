@@ -401,6 +401,7 @@ func (h *Host) forget(s *spaceRun) {
 	h.spaces.Store(&left)
 	h.log.Info("space removed", zap.String("space", s.space().Name))
 	s.note("removed.")
+	s.closeLogs()
 	close(s.gone)
 }
 

@@ -123,7 +123,7 @@ func (h *Host) launchSpace(s *spaceRun) {
 		run = s.runWithRetries
 	}
 	if h.settings().WatchSource {
-		h.running.group.Go(func() error { s.sourceWatch().run(ctx); return nil })
+		h.running.group.Go(func() error { s.watchSource(ctx); return nil })
 	}
 	h.running.group.Go(func() error {
 		err := run(ctx)

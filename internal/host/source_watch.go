@@ -6,22 +6,31 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
+	"spacehost/internal/config"
+	"spacehost/internal/space"
 	"spacehost/worker"
 )
 
-// watchInterval is the interval of the looks at a Space's folder (`run --watch`). Folders that are mounted into a container
-// from macOS or Windows report no events, so events are not used.
-const watchInterval = time.Second
+// The interval of the looks at a Space's folder (`run --watch`). Folders that are mounted into a container from macOS or
+// Windows report no events, so events are not used. A look at a large folder takes long, and then the interval is longer: looks
+// take at most a tenth of the time.
+const (
+	shortestWatch = 50 * time.Millisecond
+	watchShare    = 10
+)
 
 // watchedSuffixes are those of files that a Space consists of. What it writes for its visitors does not restart it.
 var watchedSuffixes = []string{".py", ".html", ".css", ".js"}
 
-// needNewHost are files that are read at the start of the host only.
-var needNewHost = []string{"README.md", "requirements.txt", "pre-requirements.txt", "packages.txt"}
+// buildFiles decide the environment. packages.txt decides nothing here, but its warning changes (build, packagesWarning).
+var buildFiles = []string{"README.md", "requirements.txt", "pre-requirements.txt", "packages.txt"}
 
 // skippedFolders may contain thousands of files that are not the Space's.
 var skippedFolders = []string{"node_modules", "__pycache__", "venv", "env"}
@@ -29,11 +38,11 @@ var skippedFolders = []string{"node_modules", "__pycache__", "venv", "env"}
 // maxWatched bounds the files of one look.
 const maxWatched = 20000
 
-// sourceWatch restarts a Space when its files change.
+// sourceWatch acts when the files of a Space change: restart for its code, rebuild for what decides its environment.
 type sourceWatch struct {
 	folder  string
 	restart func(changed string) // a path relative to folder
-	note    func(text string)
+	rebuild func(changed string)
 }
 
 // fileState tells a changed file from an unchanged one.
@@ -53,7 +62,7 @@ func (w sourceWatch) look() map[string]fileState {
 			if path != w.folder && (strings.HasPrefix(entry.Name(), ".") || slices.Contains(skippedFolders, entry.Name())) {
 				return fs.SkipDir
 			}
-		case slices.Contains(watchedSuffixes, filepath.Ext(path)) || filepath.Dir(path) == w.folder && slices.Contains(needNewHost, entry.Name()):
+		case slices.Contains(watchedSuffixes, filepath.Ext(path)) || filepath.Dir(path) == w.folder && slices.Contains(buildFiles, entry.Name()):
 			if info, err := entry.Info(); err == nil {
 				relative, _ := filepath.Rel(w.folder, path) // it is below the folder
 				found[relative] = fileState{info.Size(), info.ModTime()}
@@ -67,17 +76,16 @@ func (w sourceWatch) look() map[string]fileState {
 // run looks until ctx ends. It acts one look after a change, when no further change has followed: an editor or `git checkout`
 // writes several files.
 func (w sourceWatch) run(ctx context.Context) {
-	again := time.NewTicker(watchInterval)
-	defer again.Stop()
 	acted := w.look()
-	before := acted
-	for {
+	for before, pause := acted, shortestWatch; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-again.C:
+		case <-time.After(pause):
 		}
+		began := time.Now()
 		now := w.look()
+		pause = max(shortestWatch, watchShare*time.Since(began))
 		if maps.Equal(now, before) && !maps.Equal(now, acted) {
 			w.act(changes(acted, now))
 			acted = now
@@ -87,9 +95,16 @@ func (w sourceWatch) run(ctx context.Context) {
 }
 
 func (w sourceWatch) act(changed []string) {
-	code := slices.DeleteFunc(slices.Clone(changed), func(path string) bool { return slices.Contains(needNewHost, path) })
-	if len(code) < len(changed) {
-		w.note("its README.md or its requirements have changed. Press Ctrl-C and start spacehost again to apply them.")
+	var code, decisive []string
+	for _, path := range changed {
+		if slices.Contains(buildFiles, path) {
+			decisive = append(decisive, path)
+		} else {
+			code = append(code, path)
+		}
+	}
+	if len(decisive) > 0 {
+		w.rebuild(strings.Join(decisive, ", "))
 	}
 	switch {
 	case len(code) > 1:
@@ -110,9 +125,94 @@ func changes(before, now map[string]fileState) []string {
 	})
 }
 
-func (s *spaceRun) sourceWatch() sourceWatch {
-	return sourceWatch{folder: s.space().Dir, note: s.note, restart: func(changed string) {
-		s.note(changed + " changed; the Space restarts.")
-		s.supervisor.Restart(worker.Restart{Now: true})
-	}}
+// watchSource watches the Space's files until ctx ends. A build runs beside the Space; a change during a build starts it anew.
+func (s *spaceRun) watchSource(ctx context.Context) {
+	stop, ended := func() {}, make(chan struct{})
+	close(ended)
+	end := func() { stop(); <-ended }
+	defer func() { end() }()
+	sourceWatch{
+		folder: s.space().Dir,
+		restart: func(changed string) {
+			s.note(changed + " changed; the Space restarts.")
+			s.supervisor.Restart(worker.Restart{Now: true})
+		},
+		rebuild: func(changed string) {
+			end()
+			var building context.Context
+			building, stop = context.WithCancel(ctx)
+			ended = make(chan struct{})
+			go func(done chan<- struct{}) {
+				defer close(done)
+				s.rebuild(building, changed)
+			}(ended)
+		},
+	}.run(ctx)
+}
+
+// rebuild builds the environment that the changed files ask for, beside the running Space, and then lets the Space start with
+// them. After an error the Space continues as it is.
+func (s *spaceRun) rebuild(ctx context.Context, changed string) {
+	next := *s.latest()
+	before := next.space
+	front, err := next.settings.Open()
+	if err != nil {
+		s.reportEdit(changed, err)
+		return
+	}
+	env, err := s.builder().Build(ctx, specOf(front), false)
+	if ctx.Err() != nil {
+		return // a further change, or the end of the host
+	}
+	if err != nil {
+		s.reportEdit(changed, err)
+		return
+	}
+	for _, warning := range slices.Concat(front.Warnings, env.Warnings) {
+		if !slices.Contains(before.Warnings, warning) {
+			s.note("warning: " + warning)
+		}
+	}
+	if needsNewHost(before, front) {
+		s.note("README.md: custom_headers or disable_embedding changed. Press Ctrl-C and start spacehost again to apply it.")
+	}
+	if s.supervisor.Status().Stage == space.Running && s.env().Dir == env.Dir && isSame(before, front) {
+		s.note(changed + " changed; the environment stays the same.")
+		return
+	}
+	s.note(changed + " changed; the Space starts with it.")
+	s.rebuilt.Store(true)
+	next.space = front
+	s.apply(next, true, "a change of "+changed)
+}
+
+// reportEdit reports that a changed file has no effect, because of an error.
+func (s *spaceRun) reportEdit(changed string, err error) {
+	s.host.log.Warn("edited files not applied", zap.String("space", s.space().Name), zap.Error(err))
+	var text strings.Builder
+	Explain(&text, s.space().Name, err, true)
+	next := "The next change of this file starts another try."
+	if s.supervisor.Status().Stage == space.Running {
+		next = "The Space continues as before the change. " + next
+	}
+	s.host.screen.note(fmt.Sprintf("%s  %s was not applied. %s", text.String(), changed, next))
+}
+
+// needsNewHost reports whether a key of the front matter changed that the Space's address applies at its start only.
+func needsNewHost(before, after *space.Space) bool {
+	return !reflect.DeepEqual(responseHeaders(before), responseHeaders(after))
+}
+
+// isSame reports whether two readings of a Space differ in their warnings at most.
+func isSame(before, after *space.Space) bool {
+	b, a := *before, *after
+	b.Warnings, b.Refused, a.Warnings, a.Refused = nil, nil, nil, nil
+	return reflect.DeepEqual(b, a)
+}
+
+// mayStandBy reports whether a second process may wait for the next restart. At level files, and with an overlay over the
+// Space's folder, it would share files with the current start that each start must have for itself.
+func (s *spaceRun) mayStandBy() bool {
+	return s.host.settings().WatchSource && s.level() != config.IsolationFiles &&
+		s.settings().SourceAt(s.level(), s.host.settings().IsServe()) != config.SourceOverlay
 }

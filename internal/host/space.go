@@ -20,6 +20,7 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/sandbox"
 	"spacehost/internal/space"
+	"spacehost/internal/spacelog"
 	"spacehost/queue"
 	"spacehost/server"
 	"spacehost/worker"
@@ -38,10 +39,13 @@ type spaceRun struct {
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 	disk           diskState
+	rebuilt        atomic.Bool // the environment was built anew after an edit (`run --watch`)
+	runLog         *spacelog.Writer
+	buildLog       *spacelog.Writer
 
 	interpreterFolders []string // that a sandbox must contain; set before the first start
 	networkMu          sync.Mutex
-	network            *insideNetwork // of the current start; nil: it has none
+	networks           map[string]*insideNetwork // by start
 
 	nextMu        sync.Mutex
 	next          *spaceState // of a reload, from the next start on; nil: none
@@ -72,6 +76,7 @@ func (s *spaceRun) publicName() string {
 
 func (s *spaceRun) wire() {
 	h := s.host
+	s.openLogs()
 	s.supervisor = worker.NewSupervisor(s.supervisorConfig())
 	s.queue = queue.New(queue.Config{
 		Runner: s.supervisor, Payments: earlyEnds{h.broker}, Sign: s.sign, Now: h.clock.Now,
@@ -87,8 +92,8 @@ func (s *spaceRun) supervisorConfig() worker.SupervisorConfig {
 		Space: s.space().Name, Dir: s.space().Dir, AppFile: s.space().AppFile, PublicURL: s.url(),
 		RunDir: h.state.path("run"), Secrets: s.settings().Secrets, Processes: h.processes,
 		StartupTimeout: s.space().StartupTimeout, Device: s.openDoor, Simulated: h.simulated(), Strict: h.settings().Strict, Storage: s.isSandboxed() && s.settings().Data.Keep, Attached: s.checkStartupReport, Started: s.processStarted, Ended: s.processEnded, Note: s.note,
-		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: func(line string) { h.screen.space(s.space().Name, line) }, OutputRate: s.settings().Limits.Output,
-		Limits: s.limits(), MayStart: s.mayStart, Failed: s.warnAuthor, ShowFailure: s.showFailure, AwaitChange: h.settings().WatchSource, Drain: func() time.Duration { return h.settings().Drain }, Hurry: h.hurry, Observe: h.observe.ofWorker(),
+		Unknown: s.warnUnknownGradio, IsHostPort: h.server.IsListening, Account: s.Account, Output: s.printed, OutputRate: s.settings().Limits.Output,
+		Limits: s.limits(), MayStart: s.mayStart, Failed: s.warnAuthor, ShowFailure: s.showFailure, AwaitChange: h.settings().WatchSource, Standby: s.mayStandBy(), Drain: func() time.Duration { return h.settings().Drain }, Hurry: h.hurry, Observe: h.observe.ofWorker(),
 		Ending: func(instance, reason string) { h.broker.End(instance, reason) }, InUse: func(instance string) bool { return h.broker.IsUsed(instance) },
 		Logger: h.log.Named("worker").With(zap.String("space", s.space().Name)),
 	}
@@ -180,7 +185,7 @@ func (s *spaceRun) processStarted(p worker.StartedProcess) error {
 
 func (s *spaceRun) processEnded(instance string) {
 	s.host.device.Close(instance)
-	s.closeNetwork()
+	s.closeNetwork(instance)
 	s.startupReports.forget(instance)
 	s.host.broker.Gone(instance)
 	s.emptyTmp()
@@ -190,7 +195,27 @@ func (s *spaceRun) processEnded(instance string) {
 }
 
 // note shows the operator a sentence about this Space.
-func (s *spaceRun) note(text string) { s.host.screen.note(s.space().Name + ": " + text) }
+func (s *spaceRun) note(text string) {
+	s.host.screen.note(s.space().Name + ": " + text)
+	s.runLog.Print(spacelog.Host, text)
+}
+
+// printed shows a line of the Space and writes it to the log of its runs.
+func (s *spaceRun) printed(stream, line string) {
+	s.host.screen.space(s.space().Name, line)
+	s.runLog.Print(stream, line)
+}
+
+// openLogs creates the writers of the Space's logs. The first line of each opens its file.
+func (s *spaceRun) openLogs() {
+	s.runLog = spacelog.NewWriter(s.host.state.dir, s.space().Name, spacelog.Run, nil)
+	s.buildLog = spacelog.NewWriter(s.host.kept, s.space().Name, spacelog.Build, nil)
+}
+
+func (s *spaceRun) closeLogs() {
+	s.runLog.Close()
+	s.buildLog.Close()
+}
 
 // warnUnknownGradio warns the operator that Gradio's own queue serves this Space, because the runner does not know the
 // internals of this Gradio version.

@@ -14,6 +14,7 @@ import (
 
 	"spacehost/internal/build"
 	"spacehost/internal/space"
+	"spacehost/internal/spacelog"
 	"spacehost/worker"
 )
 
@@ -41,7 +42,9 @@ func (s *spaceRun) run(ctx context.Context) error {
 		return err
 	}
 	s.supervisor.Prepare(env.Python, runner, vars)
-	s.host.screen.note("Starting " + s.space().Name + "/" + s.space().AppFile + " ...")
+	starting := "Starting " + s.space().Name + "/" + s.space().AppFile + " ..."
+	s.host.screen.note(starting)
+	s.runLog.Print(spacelog.Host, starting)
 	return s.supervisor.Run(ctx)
 }
 
@@ -105,6 +108,7 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, next string, la
 		var text strings.Builder
 		Explain(&text, s.space().Name, err, true)
 		s.host.screen.note(text.String() + "  " + next)
+		s.runLog.Print(spacelog.Host, string(stage)+": "+err.Error())
 	}
 	select {
 	case <-s.failed:
@@ -146,6 +150,7 @@ func (s *spaceRun) announceWhenReady(ctx context.Context) error {
 
 // announceURL prints the Space's URL in the words of Gradio's launch().
 func (s *spaceRun) announceURL() {
+	s.runLog.Print(spacelog.Host, "RUNNING at "+s.url())
 	s.host.log.Info("space ready", zap.String("space", s.space().Name), zap.String("url", s.url()))
 	if !s.host.settings().ReadyJSON {
 		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
@@ -156,17 +161,19 @@ func (s *spaceRun) builder() *build.Builder {
 	h := s.host
 	return build.New(build.Config{
 		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings().Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
-		LogPath: filepath.Join(h.kept, "logs", "build-"+s.space().Name+".log"), Confine: s.confineBuild(), UV: PackagedUV(),
+		LogPath: spacelog.Path(h.kept, s.space().Name, spacelog.Build), Log: s.buildLog, Confine: s.confineBuild(), UV: PackagedUV(),
 	})
 }
 
-func (s *spaceRun) buildSpec() build.Spec {
-	return build.Spec{Gradio: s.space().SDKVersion, Python: s.space().PythonVersion, Dir: s.space().Dir, Space: s.space().Name}
+func (s *spaceRun) buildSpec() build.Spec { return specOf(s.space()) }
+
+func specOf(found *space.Space) build.Spec {
+	return build.Spec{Gradio: found.SDKVersion, Python: found.PythonVersion, Dir: found.Dir, Space: found.Name}
 }
 
 func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
 	h := s.host
-	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings().Rebuild)
+	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings().Rebuild && !s.rebuilt.Load())
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,18 @@ var hiddenInSys = []string{"/sys/fs/cgroup", "/sys/kernel/debug", "/sys/kernel/t
 // view collects the mounts of one start. The first error is kept.
 type view struct {
 	mounts []sandbox.Mount
+	slot   int // worker.StartInfo.Slot
 	err    error
+}
+
+// tmpLayer is the layer of /tmp. A standby has another one than the current start.
+func tmpLayer(slot int) string { return "tmp" + slotSuffix(slot) }
+
+func slotSuffix(slot int) string {
+	if slot == 0 {
+		return ""
+	}
+	return fmt.Sprint(".", slot)
 }
 
 // sandboxView returns the mounts of a start (docs/isolation.md, "Files").
@@ -37,8 +48,9 @@ func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) 
 	v := &view{}
 	v.system()
 	v.etc(s.home(), s.hostsFile())
-	v.fresh(s.layer("tmp"))
-	v.writable(s.layer("tmp"), "/tmp")
+	v.slot = start.Slot
+	v.fresh(s.layer(tmpLayer(start.Slot)))
+	v.writable(s.layer(tmpLayer(start.Slot)), "/tmp")
 	v.owned(start.Runner)
 	// Only the file, which Start creates: the run folder contains the mount point of the new root.
 	marker := filepath.Join(start.RunDir, markerFile)
@@ -117,7 +129,7 @@ func (v *view) overlay(s *spaceRun, shared, layer string) {
 		v.owned(shared)
 		return
 	}
-	work := layer + ".work"
+	work := layer + ".work" + slotSuffix(v.slot) // two mounts must not share one
 	v.make(layer, work)
 	v.add(sandbox.Mount{Kind: sandbox.Overlay, Source: shared, Target: shared, Upper: layer, Work: work})
 }

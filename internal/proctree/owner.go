@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -60,19 +59,17 @@ func isForeign(uid uint32) bool { return os.Geteuid() != 0 && int(uid) != os.Get
 // holder searches the trees first. Then it searches all other processes, the youngest first. A process outside the
 // trees that owns the socket either has left the tree of a Space, or is external.
 func (p *Processes) holder(socket string) recentProc {
-	p.mu.Lock()
-	trees := maps.Clone(p.trees)
-	p.mu.Unlock()
+	trees := p.all()
 	all, _ := allStats() // an unreadable process belongs to no Space
 	known := map[int]bool{}
-	for space, t := range trees {
+	for _, t := range trees {
 		if !t.Root.Alive() {
 			continue
 		}
 		for _, member := range append(below(t.Root.PID, all), t.Root) {
 			known[member.PID] = true
 			if fd, holds := member.find(socket); holds {
-				return recentProc{member, fd, space}
+				return recentProc{member, fd, t.space}
 			}
 		}
 	}
@@ -95,10 +92,10 @@ func (p *Processes) holder(socket string) recentProc {
 
 // leftTree returns the Space of a process that does not descend from its runner, Stray if it cannot be attributed, and
 // "" for an external process.
-func (p *Processes) leftTree(pid int, trees map[string]Tree) string {
-	for space, t := range trees {
+func (p *Processes) leftTree(pid int, trees []spaceTree) string {
+	for _, t := range trees {
 		if hasMarker(pid, t.Marker) || t.Cgroup != "" && isWithin(t.Cgroup, pid) {
-			return space
+			return t.space
 		}
 	}
 	if p.Untrusted(pid) {

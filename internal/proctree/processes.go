@@ -2,7 +2,6 @@ package proctree
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ type Processes struct {
 
 	mu       sync.Mutex
 	trees    map[string]Tree      // by Space
+	standbys map[string]Tree      // likewise, of starts that wait
 	subtrees map[Process]*subtree // workers without a cgroup, until their End
 	frozen   map[Process]string   // frozen workers and their cgroups, until Thaw or End
 
@@ -37,6 +37,35 @@ func (p *Processes) Register(space string, t Tree) {
 		p.trees = map[string]Tree{}
 	}
 	p.trees[space] = t
+}
+
+// RegisterStandby sets the tree of a second start of a Space, which waits for its turn (worker, standby). Its processes belong to
+// the Space; FromInside does not find them.
+func (p *Processes) RegisterStandby(space string, t Tree) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.standbys == nil {
+		p.standbys = map[string]Tree{}
+	}
+	p.standbys[space] = t
+}
+
+// spaceTree is the tree of one start of a Space.
+type spaceTree struct {
+	space string
+	Tree
+}
+
+// all lists the trees of all Spaces, with those of their standbys.
+func (p *Processes) all() (trees []spaceTree) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, registered := range []map[string]Tree{p.trees, p.standbys} {
+		for space, t := range registered {
+			trees = append(trees, spaceTree{space, t})
+		}
+	}
+	return trees
 }
 
 func (p *Processes) get(space string) Tree {
@@ -70,12 +99,9 @@ func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
 	if !ok {
 		return "", 0
 	}
-	p.mu.Lock()
-	trees := maps.Clone(p.trees)
-	p.mu.Unlock()
-	for space, t := range trees {
+	for _, t := range p.all() {
 		if _, member := t.has(pid); member || t.isRunner(s.Process) {
-			return space, s.Start
+			return t.space, s.Start
 		}
 	}
 	return "", s.Start
@@ -208,10 +234,7 @@ func (s *subtree) grouped() func(pid int) bool {
 
 // hasAnyMarker reports whether a process has the marker of a Space of this host.
 func (p *Processes) hasAnyMarker(pid int) bool {
-	p.mu.Lock()
-	trees := slices.Collect(maps.Values(p.trees))
-	p.mu.Unlock()
-	return slices.ContainsFunc(trees, func(t Tree) bool { return hasMarker(pid, t.Marker) })
+	return slices.ContainsFunc(p.all(), func(t spaceTree) bool { return hasMarker(pid, t.Marker) })
 }
 
 // terminate sends SIGTERM. An idle worker exits; a busy worker of `spaces` ignores it (spaces/zero/wrappers.py).

@@ -37,4 +37,8 @@ def start(descriptor: int) -> None:
     fork.install(state)
     state.printer.install()
     hooks.install(state)
+    if config.get("standby"):
+        from . import standby
+
+        standby.wait(channel, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     state.listen()
