@@ -147,7 +147,7 @@ func (a *app) wantPrinted(t *testing.T, since int, last string) {
 		return strings.Contains(text, last)
 	})
 	// The exception and, for a pickler of Python, its cause.
-	if n := strings.Count(text, "Traceback (most recent call last):"); n > 1+strings.Count(text, "During handling of the above exception") {
+	if n := strings.Count(text, "Traceback (most recent call last):"); n > 1+strings.Count(text, "During handling of the above exception")+strings.Count(text, "The above exception was the direct cause") {
 		t.Errorf("%d tracebacks:\n%s", n, text)
 	}
 	for _, frame := range regexp.MustCompile(`(?m)^  File "[^"]*"`).FindAllString(text, -1) {

@@ -74,6 +74,11 @@ class Raised:
         return next((frame for frame in reversed(self.frames) if frame.name == name and frame.is_in(*file)), None)
 
     @property
+    def handler(self) -> Frame | None:
+        """Returns the innermost frame of the wrapper of a GPU function."""
+        return next((found for name in HANDLERS if (found := self.frame(name, *WRAPPERS))), None)
+
+    @property
     def last(self) -> Frame | None:
         return self.frames[-1] if self.frames else None
 
@@ -101,6 +106,7 @@ class Raised:
 # One function per kind of failure. Each returns the rule and the values of its sentence, or None.
 
 WRAPPERS = ("spaces", "zero", "wrappers.py")
+HANDLERS = ("gradio_handler", "gpu_executor")  # the wrapper of a GPU function, in spaces 0.51 and 0.52
 FIRST_USE = re.compile(r"CUDA was first used in (\S+) \((\S+)\)(?:, reached from (\S+:\d+))?")
 IMPORTS_SPACES = re.compile(r"^[ \t]*(import|from)[ \t]+spaces\b", re.M)
 
@@ -175,8 +181,8 @@ def _async_function(raised: Raised) -> tuple[str, Values] | None:
 
 
 def _argument(raised: Raised) -> tuple[str, Values] | None:
-    """An argument that cannot be pickled: spaces sends arguments to the worker in gradio_handler."""
-    handler = raised.frame("gradio_handler", *WRAPPERS)
+    """An argument that cannot be pickled: spaces sends arguments to the worker in the wrapper of the function."""
+    handler = raised.handler
     if handler is None or not raised.frame("put", "spaces", "utils.py"):
         return None
     task = handler.locals.get("task")
@@ -202,15 +208,23 @@ def unused_worker(error: BaseException) -> Any:
     entry, worker, sending = error.__traceback__, None, False
     while entry is not None:
         code = entry.tb_frame.f_code
-        if code.co_name == "gradio_handler" and code.co_filename.endswith(os.sep.join(WRAPPERS)):
+        if code.co_name in HANDLERS and code.co_filename.endswith(os.sep.join(WRAPPERS)):
             worker = entry.tb_frame.f_locals.get("worker")
         sending = sending or code.co_name == "put" and code.co_filename.endswith(os.path.join("spaces", "utils.py"))
         entry = entry.tb_next
     return getattr(worker, "process", None) if sending else None
 
 
-def lost_worker(root: str, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Returns the failure of a worker that exited without an answer: it cannot unpickle the event data of Gradio."""
+def lost_worker(root: str, frame: Any) -> dict[str, Any]:
+    """Returns the failure of a worker that exited without an answer: it cannot unpickle the event data of Gradio. frame is below
+    the wrapper of the function."""
+    while frame is not None and frame.f_code.co_name not in HANDLERS:
+        frame = frame.f_back
+    if frame is None:
+        return {}
+    task, args, kwargs = (frame.f_locals.get(name) for name in ("task", "args", "kwargs"))
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
+        return {}
     for value in (*args, *kwargs.values()):
         if "EventData" in [kind.__name__ for kind in type(value).__mro__]:
             code = getattr(task, "__code__", None)
@@ -234,7 +248,7 @@ def _result(raised: Raised) -> tuple[str, Values] | None:
 
 
 def _duration(raised: Raised) -> tuple[str, Values] | None:
-    handler = raised.frame("gradio_handler", *WRAPPERS)
+    handler = raised.handler
     if handler is None or "TypeError" not in raised.kinds or raised.last is None:
         return None
     task, duration = handler.locals.get("task"), handler.locals.get("duration")

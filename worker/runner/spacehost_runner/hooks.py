@@ -42,6 +42,7 @@ def install(state: State) -> None:
         "spaces.zero.client": _patch_client,
         "spaces.zero.config": _patch_hardware,
         "spaces.zero.decorator": _patch_decorator,
+        "spaces.zero.gradio": lambda state, module: state.printer.patch_errors(module),
         "spaces.zero.wrappers": _patch_worker,
     }
     finder = Finder({name: functools.partial(patch, state) for name, patch in patches.items()}, {"gradio": _gc_paused})

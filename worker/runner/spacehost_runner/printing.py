@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MARK = "\x1espacehost:"  # begins a line of output that the host replaces (worker/failures.go)
 SEPARATOR = "\x1e"  # between the text and the facts of a failure in a worker
-ABORTED = "GPU task aborted"  # spaces 0.51.3, zero/wrappers.py
+ABORTED = "GPU task aborted"  # spaces 0.51.3 and 0.52, zero/wrappers.py
 MAX_FAILURES = 1000  # reported to the host by one process
 
 
@@ -67,8 +67,6 @@ class Printer:
         module.exception_result, module.print = exception_result, self.print_worker_text
         if hasattr(module, "Process"):
             module.Process = self._printing(module.Process)
-        if hasattr(module, "error"):
-            module.error = self._naming_lost_workers(module.error)
 
     def _printing(self, process: Any) -> Any:
         """Returns the class of workers. multiprocessing would print what ends a worker with all frames."""
@@ -89,19 +87,21 @@ class Printer:
 
         return start
 
-    def _naming_lost_workers(self, original: Any) -> Any:
-        """Returns the function that makes the gr.Error of a lost worker. gradio_handler calls it."""
+    def patch_errors(self, module: Any) -> None:
+        """Names what ended a worker where spaces.zero.gradio makes the gr.Error about it. Releases without Gradio support have none."""
+        original = getattr(module, "error", None)
+        if original is None:
+            return
 
         @functools.wraps(original)
         def error(title: str, message: str, *args: Any, **options: Any) -> Any:
             if message == ABORTED:
                 with contextlib.suppress(Exception):
-                    known = sys._getframe(1).f_locals
-                    facts = failures.lost_worker(self.root, known.get("task"), known.get("args", ()), known.get("kwargs", {}))
+                    facts = failures.lost_worker(self.root, sys._getframe(1))
                     self._write("", facts, sys.stderr, self._current_event())
             return original(title, message, *args, **options)
 
-        return error
+        module.error = error
 
     def patch_server_log(self) -> None:
         """Folds the tracebacks that uvicorn logs for routes of the app. A formatter of logging uses exc_text if it is set."""
