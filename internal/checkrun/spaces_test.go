@@ -133,8 +133,8 @@ import spaces
 import gradio as gr
 from transformers import BertConfig, BertModel
 
-BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=100)).save_pretrained("/tmp/bert")
-model = BertModel.from_pretrained("/tmp/bert", device_map="cuda")
+BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=100)).save_pretrained("bert")
+model = BertModel.from_pretrained("bert", device_map="cuda")
 `, "app.py:7 error F310 run", `device_map="cuda" reaches CUDA`},
 		{"set_device", `
 import spaces
