@@ -70,6 +70,9 @@ func allSteps(short bool) []step {
 		{name: "reload", about: "an edit of app.py until it is served: run --watch, and Gradio's own reload (gradio app.py)", measure: reload, lines: []line{
 			{key: "p50_ms", text: "edit until it is served, p50 ms", format: "%.0f", goal: "<= 3x"},
 			{key: "worst_ms", text: "edit until it is served, worst ms", format: "%.0f"}}},
+		{name: "check", about: "spacehost check, which reads, and check --run; plain Gradio: its start until the first answer", measure: checkTimes, lines: []line{
+			{key: "read_ms", text: "check of the files, p50 ms", format: "%.0f", goal: "<= 300", oursOnly: true},
+			{key: "run_s", text: "check --run, s", format: "%.2f", goal: "<= 1x"}}},
 		{name: "tired", about: "a no-op after 5,000 events (150 with --short)", measure: usedProcess, lines: []line{
 			{key: "p50_ms", text: "no-op, 1 session, used process, p50 ms", format: "%.2f", goal: "<= 0.17x"}}},
 	}

@@ -50,7 +50,7 @@ func testFailures(t *testing.T, line string) {
 		{"wrong_result", "H404", "def wrong_result(text)", map[string]string{"duration": "words", "value": "'sixty'"}, "TypeError: unsupported type for timedelta"},
 		{"secret", "B601", `return os.environ["NO_SUCH_SECRET"]`, map[string]string{"name": "NO_SUCH_SECRET"}, "KeyError: 'NO_SUCH_SECRET'"},
 		{"secret_inside", "B601", `return os.environ["NO_SUCH_SECRET"]`, map[string]string{"name": "NO_SUCH_SECRET"}, "KeyError: 'NO_SUCH_SECRET'"},
-		{"removed", "B702", "return gr.Textbox(", map[string]string{"name": "Textbox", "argument": "no_such_argument", "version": gradios[line]}, "got an unexpected keyword argument"},
+		{"removed", "B801", "return gr.Textbox(", map[string]string{"name": "Textbox", "argument": "no_such_argument", "version": gradios[line]}, "got an unexpected keyword argument"},
 		{"unknown", "", "", nil, "ValueError: only this app knows why"},
 		{"unknown_inside", "", "", nil, "ValueError: only this app knows why"},
 	} {
@@ -387,11 +387,11 @@ func TestAHangingStartShowsWhere(t *testing.T) {
 	if !errors.As(err, &start) || start.Stage != space.RuntimeFailed || !strings.Contains(start.Reason, "did not launch within 3s") {
 		t.Errorf("got %#v", err)
 	}
-	if len(failures) != 1 || failures[0].Rule != "A702" || failures[0].File != "app.py" || failures[0].Values["function"] != "load" {
+	if len(failures) != 1 || failures[0].Rule != "A802" || failures[0].File != "app.py" || failures[0].Values["function"] != "load" {
 		t.Fatalf("failures %+v", failures)
 	}
 	data, _ := json.Marshal(w.printed())
-	if !strings.Contains(string(data), `time.sleep(60)`) || !strings.HasSuffix(w.printed(), "failure A702") {
+	if !strings.Contains(string(data), `time.sleep(60)`) || !strings.HasSuffix(w.printed(), "failure A802") {
 		t.Errorf("printed %s", data)
 	}
 }

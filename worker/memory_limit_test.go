@@ -3,6 +3,7 @@ package worker
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -22,9 +23,10 @@ func TestMemoryLimit(t *testing.T) {
 	w := newWorld(t, "good", "", limited)
 	w.ready(t)
 	w.join(t, "s1", "allocate 400")
+	reason := regexp.MustCompile(`^The Space used [0-9.]+ [MG]iB of memory, more than its limit of 256 MiB\.$`)
 	var status Status
 	eventually(t, "the Space is ended", func() bool { status = w.Status(); return status.Stage == space.RuntimeFailed })
-	if !strings.HasPrefix(status.Reason, "The Space used ") || !strings.HasSuffix(status.Reason, " MiB of memory, more than its limit of 256 MiB.") {
+	if !reason.MatchString(status.Reason) {
 		t.Errorf("the reason is %q", status.Reason)
 	}
 	messages := w.receive(t, "s1", "")

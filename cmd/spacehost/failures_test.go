@@ -22,11 +22,11 @@ var failures = []struct {
 	{"d-path-from-client", "size", `"data":["/etc/hostname"]`, "D701 (bucket D): a client passed a plain path or URL to a file input. Next: "},
 	{"g-exception", "run", `"data":["x"]`, ""},
 	{"a-health-async-gpu", "", "", "app.py:4: G307 (bucket G): greet is an async function, which @spaces.GPU does not take. Next: "},
-	{"a-health-download-at-start", "", "", "app.py:5: A701 (bucket A): stabilityai/sdxl-turbo is downloaded, and there is no network. Next: "},
-	{"a-health-never-ending-start", "", "", "app.py:11: A702 (bucket A): the app did not launch in time; its main thread is in the top level of the module. Next: "},
+	{"a-health-download-at-start", "", "", "app.py:5: A803 (bucket A): stabilityai/sdxl-turbo is downloaded, and there is no network. Next: "},
+	{"a-health-never-ending-start", "", "", "app.py:11: A802 (bucket A): the app did not launch in time; its main thread is in the top level of the module. Next: "},
 	{"a-missing-module", "", "", "app.py:4: A206 (bucket A): the module einops_not_there is not installed, and no package of requirements.txt brings it. Next: "},
 	{"b-secret-keyerror", "", "", "app.py:5: B601 (bucket B): the variable HF_TOKEN is not set. Next: "},
-	{"b-drift-unpinned-sdk", "", "", "app.py:9: B702 (bucket B): Textbox of gradio 6.31.0 has no argument show_copy_button. Next: "},
+	{"b-drift-unpinned-sdk", "", "", "app.py:9: B801 (bucket B): Textbox of gradio 6.31.0 has no argument show_copy_button. Next: "},
 }
 
 // TestFailuresAreNamed runs Spaces that fail at their start or in a call, on one host. The screen shows each traceback once, without

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"spacehost/gpu"
@@ -143,7 +145,17 @@ func (r *Report) readApp(ctx context.Context, found *space.Checked, o Options) e
 	if r.Inventory = out.Inventory; r.Inventory != nil {
 		out.Facts = append(out.Facts, DurationFacts(r.Inventory.GPUFunctions, o.Limits())...)
 	}
+	if found.Space != nil && takesEventData(found.Space.SDKVersion) {
+		out.Facts = slices.DeleteFunc(out.Facts, func(f Fact) bool { return f.Rule == "G311" })
+	}
 	return r.Add(StageRead, out.Facts...)
+}
+
+// takesEventData reports whether event data of this release of gradio can be pickled: EventData.__getattr__ came with gradio 6
+// (5.49.1 and 6.31.0, events.py). An empty version is the newest.
+func takesEventData(version string) bool {
+	major, err := strconv.Atoi(strings.Split(version, ".")[0])
+	return err == nil && major < 6
 }
 
 // Limits returns what declared durations are compared with.

@@ -146,3 +146,11 @@ func TestFolderErrors(t *testing.T) {
 		t.Errorf("README.md is a folder: %v", err)
 	}
 }
+
+func TestEventDataOfOlderGradio(t *testing.T) {
+	for version, want := range map[string]bool{"": false, "4.44.1": true, "5.49.1": true, "6.0.0": false, "6.31.0": false} {
+		if got := takesEventData(version); got != want {
+			t.Errorf("takesEventData(%q) = %v, want %v", version, got, want)
+		}
+	}
+}

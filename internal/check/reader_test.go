@@ -7,9 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // TestUnusualFiles reads files that no parser likes. Each becomes a finding or a sentence.
@@ -185,27 +183,4 @@ func TestUnusableInterpreter(t *testing.T) {
 	if err != nil || len(out.NotLookedAt) != 1 {
 		t.Errorf("a missing app file: %v, %+v", err, out)
 	}
-}
-
-// TestReaderIsFast measures the time of the processor, which does not depend on the load of the machine.
-func TestReaderIsFast(t *testing.T) {
-	dir := filepath.Join("testdata", "spaces", "F-silent-zeros")
-	read(t, dir) // compiles the reader
-	used := func() time.Duration {
-		var usage syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &usage); err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	}
-	best := time.Hour
-	for range 5 {
-		before := used()
-		read(t, dir)
-		best = min(best, used()-before)
-	}
-	if best > 300*time.Millisecond {
-		t.Errorf("reading a usual app takes %s, want less than 300 ms", best)
-	}
-	t.Logf("reading a usual app takes %s", best)
 }

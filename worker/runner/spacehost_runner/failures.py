@@ -198,9 +198,9 @@ def unlaunched(root: str, frame: Any) -> dict[str, Any]:
         if file := own_path(root, frame.f_code.co_filename):
             name = frame.f_code.co_name
             where = "the top level of the module" if name == "<module>" else name
-            return {"rule": "A702", "file": file, "line": frame.f_lineno, "values": _bounded({"function": where})}
+            return {"rule": "A802", "file": file, "line": frame.f_lineno, "values": _bounded({"function": where})}
         frame = frame.f_back
-    return {"rule": "A702", "file": "", "line": 0, "values": {"function": "code of Python or of a package"}}
+    return {"rule": "A802", "file": "", "line": 0, "values": {"function": "code of Python or of a package"}}
 
 
 def unused_worker(error: BaseException) -> Any:
@@ -287,8 +287,8 @@ def _download(raised: Raised) -> tuple[str, Values] | None:
         return None  # a connection of another kind
     for frame in raised.frames:
         if frame.package == "huggingface_hub" and isinstance(repo := frame.locals.get("repo_id"), str):
-            return "A701", {"name": repo}
-    return "A701", {"name": "a file"}
+            return "A803", {"name": repo}
+    return "A803", {"name": "a file"}
 
 
 def _file_value(raised: Raised) -> tuple[str, Values] | None:
@@ -331,7 +331,7 @@ def _removed_argument(raised: Raised) -> tuple[str, Values] | None:
         return None
     owner, method, argument = found.groups()
     name = owner if method in (None, "__init__") else f"{owner}.{method}"
-    return "B702", {"name": name, "argument": argument, "version": _version("gradio")}
+    return "B801", {"name": name, "argument": argument, "version": _version("gradio")}
 
 
 def _compiled(raised: Raised) -> tuple[str, Values] | None:

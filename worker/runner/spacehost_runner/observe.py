@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import observe_calls, pickling
+from . import failures, observe_calls, pickling
 from .fake_cuda_messages import NOTE
 from .observe_calls import text
 
@@ -188,6 +188,10 @@ class Observer:
             return
         if is_connection(error):
             self.report("A803", place, exception=kind, message=words)
+            return
+        known = failures.recognize(self.root, error)
+        if known.get("rule") == "B701":
+            self.report("B701", place, **known["values"])
             return
         if kind in ("TypeError", "AttributeError") and about_gradio(words, further):
             self.report("B801", place, message=words, version=version_of("gradio"))

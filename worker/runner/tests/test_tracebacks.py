@@ -292,7 +292,7 @@ class Recognition(Sample):
     def test_a_removed_argument_of_gradio(self) -> None:
         error = self.module_error("def f(): pass\ntry:\n    f(css=1)\nexcept TypeError as e:\n    e.args = ('Blocks.__init__() ' + str(e)[4:],)\n    raise\n")
         with mock.patch.dict(sys.modules, gradio=SimpleNamespace(Blocks=object, __version__="6.31.0")):
-            self.check(error, "B702", "app.py", 3, name="Blocks", argument="css", version="6.31.0")
+            self.check(error, "B801", "app.py", 3, name="Blocks", argument="css", version="6.31.0")
         self.assertEqual(self.recognized(error), {}, "a function of another package")
 
     def test_no_network(self) -> None:
@@ -301,7 +301,7 @@ class Recognition(Sample):
 
         download = "def snapshot(repo_id):\n    raise error\n"
         hub = self.run_code(self.package("huggingface_hub", "file_download.py"), download, error=LocalEntryNotFoundError("offline"))
-        self.check(self.module_error("snapshot('owner/model')\n", snapshot=hub["snapshot"]), "A701", "app.py", 1, name="owner/model")
+        self.check(self.module_error("snapshot('owner/model')\n", snapshot=hub["snapshot"]), "A803", "app.py", 1, name="owner/model")
         self.assertEqual(self.recognized(self.module_error("raise ConnectionError('of a database')\n")), {})
 
     def test_the_cause_of_the_printed_exception(self) -> None:
