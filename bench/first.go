@@ -18,14 +18,20 @@ import (
 	"spacehost/internal/space"
 )
 
-// The ways from an empty folder to a first answer. The goal compares spacehost with the faster way of an author without it.
+// The ways from an empty folder to a first answer: what is installed, and the installer. The goal compares the two ways with the
+// same installer.
 const (
-	byUV  = "gradio, uv"
-	byPip = "gradio, pip"
+	byUV    = "gradio, uv"
+	byPip   = "gradio, pip"
+	oursUV  = "spacehost, uv"
+	oursPip = "spacehost, pip"
 
 	firstStep = "first"
-	firstGoal = 10 * time.Second // above byUV
+	firstGoal = 10 * time.Second // above plain Gradio
 )
+
+// firstPairs are the ways that are compared.
+var firstPairs = [][2]string{{byUV, oursUV}, {byPip, oursPip}}
 
 // firstTimeout limits one way, with cold caches.
 const firstTimeout = 15 * time.Minute
@@ -39,12 +45,12 @@ var firstLines = []line{
 }
 
 // firstStart is what the ways share. Each measurement has a folder, a home and a state folder of its own; the caches of uv and
-// pip are warm. PATH has python3 and sh only, and for the way byUV, uv.
+// pip are warm. PATH has python3 and sh only.
 type firstStart struct {
 	*bench
 	sample    string // folder of the Space
 	gradio    string // version that its README.md requires
-	uv        string // program of the way byUV
+	uv        string // program of byUV and oursUV
 	path      string // PATH
 	variables []string
 }
@@ -55,7 +61,7 @@ func (b *bench) compareFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ways := []string{byUV, ours, byPip}
+	ways := []string{byUV, oursUV, byPip, oursPip}
 	if b.short {
 		ways = ways[:2]
 	}
@@ -153,15 +159,14 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 	}
 	variables := append(slices.Clone(f.variables), "HOME="+home)
 	python := filepath.Join(venv, "bin", "python")
+	isOurs := way == oursUV || way == oursPip
 	packages := []string{"gradio==" + f.gradio, "spaces", "-r", filepath.Join(app, "requirements.txt")}
-	var install [][]string
-	switch way {
-	case byUV:
+	if isOurs {
+		packages = []string{f.wheel}
+	}
+	install := [][]string{{"python3", "-m", "venv", venv}, append([]string{python, "-m", "pip", "install", "--quiet"}, packages...)}
+	if way == byUV || way == oursUV {
 		install = [][]string{{f.uv, "venv", "--quiet", venv}, append([]string{f.uv, "pip", "install", "--quiet", "--python", python}, packages...)}
-	case byPip:
-		install = [][]string{{"python3", "-m", "venv", venv}, append([]string{python, "-m", "pip", "install", "--quiet"}, packages...)}
-	default:
-		install = [][]string{{"python3", "-m", "venv", venv}, {python, "-m", "pip", "install", "--quiet", f.wheel}}
 	}
 	began := time.Now()
 	cpu, err := f.commands(ctx, home, variables, install)
@@ -169,13 +174,13 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 		return nil, err
 	}
 	installed := time.Since(began)
-	if way == ours {
+	if isOurs {
 		s.cmd = exec.Command(filepath.Join(venv, "bin", "spacehost"), "run", app, "--addr", ":0", "--console-addr", "127.0.0.1:0", "--ready-json")
 	} else {
 		s.cmd = exec.Command(python, "app.py")
 	}
 	s.cmd.Dir, s.cmd.Env = app, variables
-	if err := f.answer(ctx, s); err != nil {
+	if err := f.answer(ctx, s, isOurs); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, s.lastOutput())
 	}
 	both := time.Since(began)
@@ -185,9 +190,9 @@ func (f *firstStart) measure(ctx context.Context, way string) (values, error) {
 }
 
 // answer starts the target, and returns when gradio_client has got the first answer.
-func (f *firstStart) answer(ctx context.Context, s *target) error {
+func (f *firstStart) answer(ctx context.Context, s *target, isOurs bool) error {
 	var lines chan string
-	if s.name == ours {
+	if isOurs {
 		lines = make(chan string, 1)
 	} else {
 		addr, err := freeAddr()
@@ -201,7 +206,7 @@ func (f *firstStart) answer(ctx context.Context, s *target) error {
 	if _, err := s.launch(lines); err != nil {
 		return err
 	}
-	if s.name == ours {
+	if isOurs {
 		select {
 		case text := <-lines:
 			var ready struct{ URL string }
@@ -234,30 +239,37 @@ func (b *bench) printFirst(to io.Writer) {
 	r.printMachine(to)
 	fmt.Fprintf(to, "Median of %d rounds. Differences are taken within each round. Each round: empty folder and home, warm caches of uv and pip.\n\n", r.lastRound())
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "\t%s\t%s\t%s\tspacehost above %s\tgoal\n", byPip, byUV, ours, byUV)
+	heads := []string{}
+	for _, pair := range firstPairs {
+		heads = append(heads, pair[0], pair[1], "above")
+	}
+	fmt.Fprintf(t, "\t%s\tgoal\n", strings.Join(heads, "\t"))
 	for _, l := range firstLines {
 		fmt.Fprint(t, l.text)
-		for _, way := range []string{byPip, byUV, ours} {
-			if value, ok := r.median(way, firstStep, l.key); ok {
-				fmt.Fprintf(t, "\t%.1f", value)
-			} else {
-				fmt.Fprint(t, "\t-")
+		for _, pair := range firstPairs {
+			for _, way := range pair {
+				if value, ok := r.median(way, firstStep, l.key); ok {
+					fmt.Fprintf(t, "\t%.1f", value)
+				} else {
+					fmt.Fprint(t, "\t-")
+				}
 			}
+			fmt.Fprintf(t, "\t%s", r.firstDifference(pair, l.key))
 		}
 		goal := ""
 		if l.key == "both_s" {
-			goal = fmt.Sprintf("<= %.0f", firstGoal.Seconds())
+			goal = fmt.Sprintf("above <= %.0f", firstGoal.Seconds())
 		}
-		fmt.Fprintf(t, "\t%s\t%s\n", r.firstDifference(l.key), goal)
+		fmt.Fprintf(t, "\t%s\n", goal)
 	}
 	t.Flush()
 }
 
-// firstDifference returns the median of what spacehost takes above byUV.
-func (r report) firstDifference(key string) string {
+// firstDifference returns the median of what the second way takes above the first one.
+func (r report) firstDifference(pair [2]string, key string) string {
 	var all []float64
-	base := r.byRound(byUV, firstStep, key)
-	for round, value := range r.byRound(ours, firstStep, key) {
+	base := r.byRound(pair[0], firstStep, key)
+	for round, value := range r.byRound(pair[1], firstStep, key) {
 		if other, ok := base[round]; ok {
 			all = append(all, value-other)
 		}
