@@ -263,6 +263,9 @@ func (o *options) checkVariables() error {
 		if err := config.CheckVariable(name); err != nil {
 			return fmt.Errorf("--variable %.70q %w", name, err)
 		}
+		if note := config.VariableNote(name); note != "" {
+			o.notes = append(o.notes, "--variable "+note)
+		}
 	}
 	for _, pair := range o.secrets {
 		name, _, ok := strings.Cut(pair, "=")

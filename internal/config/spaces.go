@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"maps"
 	"os"
 	"strings"
@@ -119,16 +118,6 @@ func (l *loader) interpreter(n node, into *string) {
 	}
 }
 
-var variableRule = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// CheckVariable checks the name of an environment variable. The caller puts the name in front of the error.
-func CheckVariable(name string) error {
-	if !variableRule.MatchString(name) {
-		return errors.New("is not a valid variable name; use letters, digits and '_', and do not begin with a digit")
-	}
-	return nil
-}
-
 // eachVariable calls each for the keys of a mapping that are valid variable names. Any other key is a mistake.
 func eachVariable(n node, what string, each func(name string, at node)) {
 	n.mapping("a mapping of "+what, func(name string, at node) {
@@ -143,6 +132,9 @@ func eachVariable(n node, what string, each func(name string, at node)) {
 func (l *loader) variables(n node, into map[string]string) {
 	eachVariable(n, "Variables", func(name string, at node) {
 		if text, ok := at.scalar(); ok {
+			if note := VariableNote(name); note != "" {
+				l.warn(at, "%s", note)
+			}
 			l.setVariable(at, into, name, text)
 		}
 	})

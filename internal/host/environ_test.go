@@ -2,9 +2,12 @@ package host
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
+	"spacehost/gpu"
 	"spacehost/internal/build"
+	"spacehost/internal/config"
 	"spacehost/internal/space"
 )
 
@@ -33,5 +36,16 @@ func TestSpaceEnvironment(t *testing.T) {
 	got = spaceEnv(map[string]string{"TZ": "Europe/Paris", "PYTHONPATH": "/own"}, s, &build.Environment{Python: "/env/bin/python"}, "/home", "localhost", nil)
 	if !slices.Contains(got, "TZ=Europe/Paris") || !slices.Contains(got, "PYTHONPATH=/own") {
 		t.Errorf("the Space's own Variables do not win: %q", got)
+	}
+}
+
+// TestReservedVariablesAreSet: a name that no Space may set is one that the host sets. The runner sets the device API's address.
+func TestReservedVariablesAreSet(t *testing.T) {
+	visible := gpu.KnownHardware[gpu.NewestHardware]
+	got := spaceEnv(nil, &space.Space{Name: "demo", Dir: "/spaces/demo"}, &build.Environment{Python: "/env/bin/python"}, "/home", "localhost", &visible)
+	for _, name := range config.ReservedVariables {
+		if name != "SPACES_ZERO_DEVICE_API_URL" && !slices.ContainsFunc(got, func(pair string) bool { return strings.HasPrefix(pair, name+"=") }) {
+			t.Errorf("%s is reserved and not set", name)
+		}
 	}
 }
