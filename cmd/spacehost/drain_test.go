@@ -1,14 +1,15 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"spacehost/internal/cli"
 )
 
-// TestDrainedGPUIsNotGranted drains a GPU: the running call finishes, the next call gets no GPU, and the operator reads the
-// reason.
+// TestDrainedGPUIsNotGranted drains a GPU: the running call finishes, the next call gets no GPU, and visitor and operator read
+// the reason.
 func TestDrainedGPUIsNotGranted(t *testing.T) {
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
 	c, uuid := p.client(), string(p.gpu().UUID)
@@ -27,6 +28,8 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 	}
 	if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
 		t.Errorf("the next call: error %q, value %s; want no GPU available", r.Err, r.Value)
+	} else if !slices.Contains(r.Logs, "The GPUs of this host are out of service: new fan on Monday. Your call waits, and nothing is charged.") {
+		t.Errorf("the visitor reads %q, want the operator's reason", r.Logs)
 	}
 	runGPU("drained: new fan on Monday")
 	runGPU(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")

@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -88,12 +90,31 @@ func (h *Host) forecastText(r lease.Request, f lease.Forecast) string {
 	now := h.clock.Now()
 	switch {
 	case f.Start == nil:
+		if reasons := h.maintenance(); reasons != "" {
+			return "The GPUs of this host are out of service: " + reasons + ". Your call waits, and nothing is charged."
+		}
 		return text + "Its start cannot be predicted: every GPU is out of service or used from outside this host."
 	case f.Start.After(f.GivesUp):
 		return text + fmt.Sprintf("If the calls before it use all their declared time, it would start in %s; but it waits at most %s.",
 			clock.InSeconds(f.Start.Sub(now)), clock.InSeconds(f.GivesUp.Sub(now)))
 	}
 	return text + fmt.Sprintf("If the calls before it use all their declared time, it starts in %s.", clock.InSeconds(f.Start.Sub(now)))
+}
+
+// maintenance returns the reasons of the operator if every Device is drained by command; otherwise "".
+func (h *Host) maintenance() string {
+	drains := h.broker.Drains()
+	var reasons []string
+	for _, slot := range h.pool.Slots() {
+		drain, drained := drains[slot.Device.UUID]
+		if !drained || !drain.Operator || drain.Reason == "" {
+			return ""
+		}
+		if !slices.Contains(reasons, drain.Reason) {
+			reasons = append(reasons, drain.Reason)
+		}
+	}
+	return strings.Join(reasons, "; ")
 }
 
 // LeaseRefused implements deviceapi.Notifier: it records the refusal. It also names the account to a visitor who is not that
