@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// failures are the Spaces of testdata/spaces/failures: how each fails, and the sentence about it on the screen.
+// failures are Spaces of internal/check/testdata/spaces, in lower case, and of testdata/spaces/failures: how each fails, and the
+// sentence about it on the screen.
 var failures = []struct {
 	space    string
 	call     string // "": it fails at its start
@@ -62,11 +63,18 @@ func TestFailuresAreNamed(t *testing.T) {
 	}
 }
 
-// failingSpace copies a Space of testdata/spaces/failures. A start may take 20 s: several Spaces start at the same time.
+// failingSpace copies the app of a Space. A start may take 20 s: several Spaces start at the same time.
 func failingSpace(t *testing.T, name string) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), name)
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata/spaces/failures", name))); err != nil {
+	source := filepath.Join("../../internal/check/testdata/spaces", strings.ToUpper(name[:1])+name[1:])
+	if name == "a-missing-module" {
+		source = filepath.Join("testdata/spaces/failures", name)
+	}
+	if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "requirements.txt")); err != nil { // the environment of the tests is used
 		t.Fatal(err)
 	}
 	readme := "---\nsdk: gradio\nstartup_duration_timeout: 30s\n"

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from folding import BINARY, COMPARE, UNKNOWN, Folding, safe_power
+from folding import BINARY, COMPARE, SIMPLE, UNKNOWN, Folding, safe_power
 from scopes import Function, Scope
 
 MAX_STEPS = 20_000
@@ -19,16 +19,7 @@ MAX_DEPTH = 20
 MAX_TEXT = 100_000
 
 ALLOWED: Dict[str, Callable[..., Any]] = {
-    "builtins.max": max,
-    "builtins.min": min,
-    "builtins.int": int,
-    "builtins.float": float,
-    "builtins.str": str,
-    "builtins.bool": bool,
-    "builtins.round": round,
-    "builtins.abs": abs,
-    "builtins.len": len,
-    "builtins.sum": sum,
+    **SIMPLE,
     "builtins.sorted": sorted,
     "builtins.list": list,
     "builtins.tuple": tuple,
