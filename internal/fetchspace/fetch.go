@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,8 +68,9 @@ const fetchedRef = "refs/spacehost/fetched"
 // has ended.
 func (f *Fetcher) Fetch(ctx context.Context, s Source) (dir string, err error) {
 	if u, err := url.Parse(s.URL); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			return "", &Error{u.Redacted(), "git would store the password of the address on the disk", "leave it out, and let a credential helper of git answer", nil}
+		if _, has := u.User.Password(); has || u.Scheme == "http" || u.Scheme == "https" { // a token may stand in place of the name
+			u.User = nil
+			return "", &Error{u.String(), "git would store the name or password of the address on the disk", "leave it out, and let a credential helper of git answer", nil}
 		}
 	}
 	if s.Subdomain != "" {
@@ -77,8 +79,8 @@ func (f *Fetcher) Fetch(ctx context.Context, s Source) (dir string, err error) {
 		}
 	}
 	dir = filepath.Join(f.Dir, s.Folder)
-	_, err = os.Stat(filepath.Join(dir, ".git"))
-	isNew := errors.Is(err, os.ErrNotExist)
+	c := clone{dir, filepath.Join(f.Dir, repositories, s.Folder+".git")}
+	isNew := !exists(c.dir) || !exists(c.gitDir)
 	if _, missing := exec.LookPath("git"); missing != nil {
 		if !isNew {
 			f.note("%s is not updated: git is not installed", dir)
@@ -87,15 +89,27 @@ func (f *Fetcher) Fetch(ctx context.Context, s Source) (dir string, err error) {
 		return "", f.withoutGit(s, missing)
 	}
 	if isNew {
-		err = f.clone(ctx, s, dir)
+		err = f.clone(ctx, s, c)
 	} else {
-		f.update(ctx, dir)
+		f.update(ctx, c)
 	}
 	if err != nil {
 		return "", err
 	}
-	f.completeLFS(ctx, dir)
+	f.completeLFS(ctx, c)
 	return dir, ctx.Err()
+}
+
+// repositories is the folder of the git directories of all Clones, in the Fetcher's folder. They are not in the Clones: a Space
+// may write to its folder, and git executes programs that the configuration in a git directory names (core.fsmonitor, filters).
+const repositories = ".repositories"
+
+// clone is the folder of a Clone and its git directory. The zero value is none.
+type clone struct{ dir, gitDir string }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (f *Fetcher) note(format string, args ...any) {
@@ -113,30 +127,42 @@ func (f *Fetcher) withoutGit(s Source, err error) error {
 	return &Error{s.URL, "git is not installed", next, err}
 }
 
-// clone writes to a folder beside dir first, so that dir is whole once it exists.
-func (f *Fetcher) clone(ctx context.Context, s Source, dir string) error {
-	f.note("cloning %s into %s ...", s.URL, dir)
+// clone writes to folders beside those of c first, so that both are whole once the Clone exists.
+func (f *Fetcher) clone(ctx context.Context, s Source, c clone) error {
+	f.note("cloning %s into %s ...", s.URL, c.dir)
 	fail := func(err error) error {
 		return &Error{s.URL, err.Error(), "make " + f.Dir + " a writable folder, or choose another with --state", err}
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return fail(err)
+	if exists(c.dir) {
+		return &Error{s.URL, c.dir + " exists and was not cloned by spacehost", "move it away", nil}
 	}
-	if _, err := os.Stat(dir); err == nil {
-		return &Error{s.URL, dir + " exists and is no git repository", "move it away", nil}
+	for _, path := range []string{c.dir, c.gitDir} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return fail(err)
+		}
 	}
-	partial, err := os.MkdirTemp(filepath.Dir(dir), ".cloning-")
+	partial, err := os.MkdirTemp(filepath.Dir(c.dir), ".cloning-")
 	if err != nil {
 		return fail(err)
 	}
 	defer os.RemoveAll(partial)
-	if _, err := f.git(ctx, partial, "clone", "--quiet", "--depth", "1", "--", s.URL, "."); err != nil {
+	whole := clone{filepath.Join(partial, "space"), filepath.Join(partial, "git")}
+	if _, err := f.git(ctx, clone{dir: partial}, "clone", "--quiet", "--depth", "1", "--no-recurse-submodules", "--separate-git-dir", whole.gitDir, "--", s.URL, whole.dir); err != nil {
 		return f.explain(ctx, s, err)
 	}
-	if _, err := f.git(ctx, partial, "update-ref", fetchedRef, "HEAD"); err != nil {
+	if _, err := f.git(ctx, whole, "update-ref", fetchedRef, "HEAD"); err != nil {
 		return f.explain(ctx, s, err)
 	}
-	if err := os.Rename(partial, dir); err != nil {
+	if err := os.Remove(filepath.Join(whole.dir, ".git")); err != nil { // the file that names the git directory
+		return fail(err)
+	}
+	if err := os.RemoveAll(c.gitDir); err != nil { // of a Clone that the user has deleted
+		return fail(err)
+	}
+	if err := os.Rename(whole.gitDir, c.gitDir); err != nil {
+		return fail(err)
+	}
+	if err := os.Rename(whole.dir, c.dir); err != nil {
 		return fail(err)
 	}
 	return nil
@@ -159,61 +185,69 @@ func (f *Fetcher) explain(ctx context.Context, s Source, err error) error {
 }
 
 // update brings a Clone to the newest commit. What the user has changed stays.
-func (f *Fetcher) update(ctx context.Context, dir string) {
-	if changed := f.changed(ctx, dir); changed != "" {
-		f.note("%s is not updated: %s; to discard them, delete the folder", dir, changed)
+func (f *Fetcher) update(ctx context.Context, c clone) {
+	if changed := f.changed(ctx, c); changed != "" {
+		f.note("%s is not updated: %s; to discard them, delete the folder", c.dir, changed)
 		return
 	}
-	err := f.toNewest(ctx, dir)
+	err := f.toNewest(ctx, c)
 	if err != nil && ctx.Err() == nil {
-		f.note("%s is not updated, and used as it is: %v", dir, err)
+		f.note("%s is not updated, and used as it is: %v", c.dir, err)
 	}
 }
 
-func (f *Fetcher) toNewest(ctx context.Context, dir string) error {
-	if _, err := f.git(ctx, dir, "fetch", "--quiet", "--depth", "1", "origin", "HEAD"); err != nil {
+func (f *Fetcher) toNewest(ctx context.Context, c clone) error {
+	if _, err := f.git(ctx, c, "fetch", "--quiet", "--depth", "1", "--no-recurse-submodules", "origin", "HEAD"); err != nil {
 		return err
 	}
-	before, _ := f.git(ctx, dir, "rev-parse", "HEAD")
-	newest, err := f.git(ctx, dir, "rev-parse", "FETCH_HEAD")
+	before, _ := f.git(ctx, c, "rev-parse", "HEAD")
+	newest, err := f.git(ctx, c, "rev-parse", "FETCH_HEAD")
 	if err != nil || before == newest {
 		return err
 	}
-	branch, err := f.git(ctx, dir, "symbolic-ref", "--short", "HEAD")
+	branch, err := f.git(ctx, c, "symbolic-ref", "--short", "HEAD")
 	if err != nil {
 		return err
 	}
 	// checkout refuses to overwrite files that git does not know, unlike reset.
-	if _, err := f.git(ctx, dir, "checkout", "--quiet", "-B", branch, newest); err != nil {
+	if _, err := f.git(ctx, c, "checkout", "--quiet", "--no-recurse-submodules", "-B", branch, newest); err != nil {
 		return err
 	}
-	f.note("%s is updated to commit %.10s", dir, newest)
-	_, err = f.git(ctx, dir, "update-ref", fetchedRef, newest)
+	f.note("%s is updated to commit %.10s", c.dir, newest)
+	_, err = f.git(ctx, c, "update-ref", fetchedRef, newest)
 	return err
 }
 
 // changed describes what the user has changed in a Clone; "" if there is nothing. Files that git does not know, which the app
 // may have written, do not count.
-func (f *Fetcher) changed(ctx context.Context, dir string) string {
-	status, err := f.git(ctx, dir, "status", "--porcelain", "--untracked-files=no")
+func (f *Fetcher) changed(ctx context.Context, c clone) string {
+	status, err := f.git(ctx, c, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
 	if err != nil {
 		return "its changes cannot be determined: " + err.Error()
 	}
 	if status != "" {
 		return "it has changes of yours"
 	}
-	head, _ := f.git(ctx, dir, "rev-parse", "HEAD")
-	if fetched, _ := f.git(ctx, dir, "rev-parse", "--verify", "--quiet", fetchedRef); fetched != head {
+	head, _ := f.git(ctx, c, "rev-parse", "HEAD")
+	if fetched, _ := f.git(ctx, c, "rev-parse", "--verify", "--quiet", fetchedRef); fetched != head {
 		return "it has commits of yours"
 	}
 	return ""
 }
 
-// git runs git in dir, and returns its output without the last line break. An error contains what git printed.
-func (f *Fetcher) git(ctx context.Context, dir string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir, cmd.WaitDelay = dir, time.Second
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+// harmless are settings by which git executes no program that files of a Space name.
+var harmless = []string{"-c", "core.fsmonitor=false", "-c", "core.hooksPath=" + os.DevNull, "-c", "submodule.recurse=false", "-c", "diff.ignoreSubmodules=all"}
+
+// git runs git on a Clone, or in the folder of one that has no git directory yet. It returns the output without the last line break.
+// An error contains what git printed.
+func (f *Fetcher) git(ctx context.Context, c clone, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append(slices.Clone(harmless), args...)...)
+	cmd.Dir, cmd.WaitDelay = c.dir, time.Second
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "HF_TOKEN=") }) // git gets it as header
+	cmd.Env = append(cmd.Env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	if c.gitDir != "" {
+		cmd.Env = append(cmd.Env, "GIT_DIR="+c.gitDir, "GIT_WORK_TREE="+c.dir)
+	}
 	cmd.Env = append(cmd.Env, f.header()...)
 	var out, errText bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errText

@@ -148,7 +148,11 @@ func TestFetch(t *testing.T) {
 	if got := notes(); !strings.Contains(got, "it has changes of yours") {
 		t.Errorf("after a change: %q", got)
 	}
-	run(t, dir, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-am", "mine")
+	mine := func(args ...string) {
+		t.Helper()
+		run(t, dir, append([]string{"git", "--git-dir", filepath.Join(f.Dir, repositories, "owner", "demo.git"), "--work-tree", dir}, args...)...)
+	}
+	mine("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-am", "mine")
 	f.mustFetch(t, "owner/demo")
 	holds("app.py", "print('mine')\n")
 	if got := notes(); !strings.Contains(got, "it has commits of yours") {
@@ -156,10 +160,49 @@ func TestFetch(t *testing.T) {
 	}
 
 	h.Close()
-	run(t, dir, "git", "update-ref", fetchedRef, "HEAD")
+	mine("update-ref", fetchedRef, "HEAD")
 	f.mustFetch(t, "owner/demo")
 	if got := notes(); !strings.Contains(got, "used as it is: git fetch: ") {
 		t.Errorf("without a connection: %q", got)
+	}
+}
+
+// TestASpaceCannotRunProgramsThroughGit: the app writes git directories into its folder, whose configuration names a program. The
+// next update does not run it.
+func TestASpaceCannotRunProgramsThroughGit(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "requirements.txt", "")
+	run(t, h.dir, "git", "update-index", "--add", "--cacheinfo", "160000,4b825dc642cb6eb9a060e54bf8d69288fbee4904,assets")
+	run(t, h.dir, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a submodule")
+	run(t, h.dir, "git", "push", "--quiet", filepath.Join("..", "spaces", "owner", "demo"), "main")
+	f, _ := h.fetcher(t)
+	dir := f.mustFetch(t, "owner/demo")
+	ran := filepath.Join(t.TempDir(), "ran")
+	program := filepath.Join(dir, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{dir, filepath.Join(dir, "assets")} {
+		run(t, dir, "git", "init", "--quiet", folder)
+		write(t, filepath.Join(folder, "file"), "")
+		run(t, folder, "git", "add", "file")
+		run(t, folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "x")
+		run(t, folder, "git", "config", "core.fsmonitor", program)
+	}
+	run(t, dir, "git", "status")
+	if !exists(ran) {
+		t.Fatal("git does not run the program at all: the test shows nothing")
+	}
+	if err := os.Remove(ran); err != nil {
+		t.Fatal(err)
+	}
+	h.push(t, "app.py", "print(2)\n")
+	f.mustFetch(t, "owner/demo")
+	if exists(ran) {
+		t.Error("an update has run a program of the Space")
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "app.py")); err != nil || string(text) != "print(2)\n" {
+		t.Errorf("after the update: %q, %v", text, err)
 	}
 }
 
@@ -233,7 +276,7 @@ func TestWithoutGit(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.MkdirAll("owner/folder", 0o755); err != nil {
+	if err := os.MkdirAll("mine/folder", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	const own = "http://hub.example:8080"
@@ -254,7 +297,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %+v", argument, got, ok, want)
 		}
 	}
-	for _, argument := range []string{"owner/folder", ".", "demo", "../x/y", "./a/b", "a/b/c", "/abs/path", "-x/y", "ext::sh -c x", "file:///etc", ""} {
+	for _, argument := range []string{"mine/folder", "mine/mistyped", ".", "demo", "../x/y", "./a/b", "a/b/c", "/abs/path", "-x/y", "ext::sh -c x", "file:///etc", ""} {
 		if got, ok := Parse(argument, own); ok {
 			t.Errorf("%q: got %+v", argument, got)
 		}

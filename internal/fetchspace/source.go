@@ -4,7 +4,7 @@
 //
 //   - Source: a git repository with a Space: owner/space, an address of the Hub or of hf.space, or the URL of any git repository.
 //   - Endpoint: the address of the Hub: $HF_ENDPOINT, else https://huggingface.co.
-//   - Clone: the folder of a Source below the Fetcher's folder.
+//   - Clone: the folder of a Source below the Fetcher's folder. Its git directory is elsewhere (repositories), out of the Space's reach.
 //
 // # Types
 //
@@ -63,13 +63,16 @@ var (
 	unsafe  = lazyregexp.New(`[^A-Za-z0-9._-]+`)
 )
 
-// Parse returns the Source that an argument of a command names; false for anything else. A file or folder of that name has
-// precedence.
+// Parse returns the Source that an argument of a command names; false for anything else. A file or folder of that name, or of the
+// name before the slash, has precedence.
 func Parse(argument, endpoint string) (Source, bool) {
 	if _, err := os.Stat(argument); err == nil {
 		return Source{}, false
 	}
 	if spaceID.MatchString(argument) {
+		if exists(filepath.Dir(argument)) { // a mistyped name in an existing folder must not run code from elsewhere
+			return Source{}, false
+		}
 		return onHub(argument, endpoint), true
 	}
 	if found := scpLike.FindStringSubmatch(argument); found != nil {
