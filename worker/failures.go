@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
 	"spacehost/queue"
@@ -23,11 +25,12 @@ type Failure struct {
 	Events []queue.EventID // the calls that failed; none at a start
 }
 
-// Bounds of a Failure. The runner applies smaller ones.
+// Bounds of Failures. The runner applies smaller ones to each.
 const (
-	maxFailures      = 1000 // of one start
+	maxFailures      = 100 // that wait for their marks, and of a burst
+	failureRate      = 1   // per second, in the long run
 	maxFailureFile   = 300
-	maxFailureValues = 20
+	maxFailureEvents = 100
 )
 
 // failureMark begins a line of output that stands for a Failure: its number follows. The runner writes the mark after the
@@ -39,14 +42,10 @@ var ruleName = lazyregexp.New(`^[A-HS][0-9]{3}$`)
 // failureOf reads the Failure of a report. ok is false for one that exceeds the bounds, which is dropped: it would only be
 // shown.
 func (r report) failureOf() (f Failure, ok bool) {
-	f = Failure{Rule: r.Rule, File: r.File, Line: r.Line, Values: map[string]string{}, Events: r.Events}
-	if !ruleName.MatchString(f.Rule) || len(f.File) > maxFailureFile || f.Line < 0 || len(r.Values) > maxFailureValues {
+	if !ruleName.MatchString(r.Rule) || len(r.File) > maxFailureFile || r.Line < 0 || len(r.Values) > maxValueNames || len(r.Events) > maxFailureEvents {
 		return Failure{}, false
 	}
-	f.File = printable.Line(f.File)
-	for name, value := range r.Values {
-		f.Values[name] = printable.Reason(value)
-	}
+	f = Failure{Rule: r.Rule, File: printable.Line(r.File), Line: r.Line, Values: printableValues(r.Values), Events: slices.Clone(r.Events)}
 	return f, true
 }
 
@@ -59,12 +58,12 @@ type failures struct {
 	mu       sync.Mutex
 	reported map[int]Failure // without a mark so far
 	marked   map[int]bool    // without a report so far
-	total    int
+	rate     *rate.Limiter
 }
 
 func newFailures(show func(Failure)) *failures {
 	shown := make(chan struct{}, 1)
-	return &failures{shown: shown, show: func(f Failure) {
+	return &failures{shown: shown, rate: rate.NewLimiter(failureRate, maxFailures), show: func(f Failure) {
 		show(f)
 		select {
 		case shown <- struct{}{}:
@@ -73,20 +72,21 @@ func newFailures(show func(Failure)) *failures {
 	}}
 }
 
+// accepts reports whether one more Failure may be shown and logged now. A Space that claims too many loses its sentences.
+func (f *failures) accepts() bool { return f.rate.Allow() }
+
 // report adds a Failure by its number.
 func (f *failures) report(number int, one Failure) {
 	f.mu.Lock()
-	if f.total++; f.total > maxFailures {
-		f.mu.Unlock()
-		return
-	}
 	marked := f.marked[number]
 	delete(f.marked, number)
 	if !marked {
 		if f.reported == nil {
 			f.reported = map[int]Failure{}
 		}
-		f.reported[number] = one
+		if len(f.reported) < maxFailures {
+			f.reported[number] = one
+		}
 	}
 	f.mu.Unlock()
 	if marked {

@@ -259,17 +259,38 @@ func TestAFailureIsBounded(t *testing.T) {
 		t.Errorf("got %+v, %v", f, ok)
 	}
 	many := map[string]string{}
-	for i := range maxFailureValues + 1 {
+	for i := range maxValueNames + 1 {
 		many[fmt.Sprint(i)] = ""
 	}
 	for name, bad := range map[string]report{
 		"rule": {Rule: "f308"}, "line": {Rule: "F308", Line: -1}, "file": {Rule: "F308", File: strings.Repeat("x", maxFailureFile+1)},
-		"values": {Rule: "F308", Values: many},
+		"values": {Rule: "F308", Values: many}, "events": {Rule: "F308", Events: make([]queue.EventID, maxFailureEvents+1)},
 	} {
 		if f, ok := bad.failureOf(); ok {
 			t.Errorf("%s: %+v is accepted", name, f)
 		}
 	}
+}
+
+// TestTooManyFailures: a Space that claims failures without end cannot fill the memory or the log of the host.
+func TestTooManyFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFailures(func(Failure) {})
+		accepted := 0
+		for n := range 10_000 {
+			if f.accepts() {
+				accepted++
+				f.report(n, Failure{Rule: "F308"})
+			}
+		}
+		if accepted != maxFailures || len(f.reported) != maxFailures {
+			t.Errorf("%d of a burst are accepted, %d wait for their mark; want %d", accepted, len(f.reported), maxFailures)
+		}
+		time.Sleep(time.Minute)
+		if !f.accepts() {
+			t.Error("a minute later none is accepted")
+		}
+	})
 }
 
 func TestTheSameOutputIsShownOnce(t *testing.T) {

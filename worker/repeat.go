@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 const (
 	maxCompared = 2000            // lines of one start; a longer output is never the same
 	maxHeld     = 5 * time.Second // of lines that are the same so far
+	maxHeldSize = 1 << 20         // bytes of such lines
 )
 
 // The streams of a start. Lines of two streams arrive in any order, so each is compared on its own.
@@ -23,15 +25,18 @@ const (
 	streams
 )
 
-// transcript is what one start has printed.
+// seed is that of the hashes of all transcripts.
+var seed = maphash.MakeSeed()
+
+// transcript is what one start has printed: a hash of each line, because a Space may print long ones.
 type transcript struct {
-	lines [streams][]string
+	lines [streams][]uint64
 	total int
 }
 
 func (t *transcript) add(stream int, line string) {
 	if t.total++; t.total <= maxCompared {
-		t.lines[stream] = append(t.lines[stream], line)
+		t.lines[stream] = append(t.lines[stream], maphash.String(seed, line))
 	}
 }
 
@@ -67,6 +72,7 @@ type comparison struct {
 	last  *transcript // nil: lines are shown at once
 	now   transcript
 	held  []func()
+	size  int // bytes of the held lines
 	timer *time.Timer
 }
 
@@ -77,17 +83,19 @@ func (c *comparison) add(stream int, line string, show func()) {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.now.add(stream, line)
 	if c.last == nil {
+		c.mu.Unlock() // a screen that does not accept lines must not block the other users of c
 		show()
 		return
 	}
+	defer c.mu.Unlock()
 	if c.held = append(c.held, show); len(c.held) == 1 {
 		c.timer = time.AfterFunc(maxHeld, c.release)
 	}
-	at := len(c.now.lines[stream])
-	if c.now.total > maxCompared || at > len(c.last.lines[stream]) || c.last.lines[stream][at-1] != line {
+	c.size += len(line)
+	now, before := c.now.lines[stream], c.last.lines[stream]
+	if c.now.total > maxCompared || c.size > maxHeldSize || len(now) > len(before) || before[len(now)-1] != now[len(now)-1] {
 		c.releaseLocked()
 	}
 }

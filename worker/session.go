@@ -288,7 +288,7 @@ func (s *session) message(r report, payload []byte) error {
 // failure handles a known failure. Its Events still run: Gradio prints an exception before it completes the event.
 func (s *session) failure(r report) {
 	f, ok := r.failureOf()
-	if !ok {
+	if !ok || !s.failures.accepts() {
 		return
 	}
 	f.Events = slices.DeleteFunc(f.Events, func(event queue.EventID) bool { return s.phase(event) != running })

@@ -360,12 +360,12 @@ func (s *Supervisor) down(stage space.Stage, reason string) {
 
 func (s *Supervisor) running(m queue.Manifest) {
 	s.mu.Lock()
+	if h := s.session; h != nil {
+		defer h.comparison.release() // without the lock: the screen may not accept lines
+	}
 	defer s.mu.Unlock()
 	if s.stage != space.Running && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
-	}
-	if s.session != nil {
-		s.session.comparison.release()
 	}
 	s.stage, s.reason, s.port = space.Running, "", m.Port
 	select {
