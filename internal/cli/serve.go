@@ -37,11 +37,11 @@ charged to the account "local", at the same tier. All mistakes of the file are p
 FILE:LINE: KEY: MISTAKE, before anything starts. "spacehost reload", SIGHUP and --watch-config apply a change of the
 file while the host runs, or refuse it as a whole.
 
-A Space that cannot be built or started does not affect the others. Its address answers 503 with the reason, which
+A Space that cannot be read, built or started does not affect the others. Its address answers 503 with the reason, which
 "spacehost space list" shows too. The host retries it; "spacehost space restart NAME" retries it at once.
 
 Exit codes: 1 the host could not run (state folder, address, database, GPUs, people), 2 wrong usage,
-3 a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
+3 with --check, a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
 		Example: `  spacehost serve --config lab.yaml
   spacehost serve --config lab.yaml --check         only check the file
   spacehost serve --config lab.yaml --watch-config  apply each change of the file

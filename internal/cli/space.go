@@ -52,8 +52,10 @@ func newSpaceRestart() *cobra.Command {
 		complete: completeSpace,
 		long: `Restart a Space. Under "spacehost serve", running calls may end within the time of the key "drain" (default 60 s); --now,
 and "spacehost run", end them at once. Calls that are cut off are not charged. Waiting calls are kept. A Space that waits
-for its next retry starts now. The restart applies changes of the Space's code. It rebuilds the environment only of a
-Space that failed to start; a change of README.md, or of the requirements of a running Space, needs a restart of the host.`,
+for its next retry starts now.
+
+The restart applies changes of the Space's files. With "serve", a changed README.md or requirements.txt is built beside the
+running Space first; after an error, which is printed, the Space restarts as it was.`,
 		example: "  spacehost space restart demo\n  spacehost space restart demo --now",
 		args:    cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {

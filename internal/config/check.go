@@ -1,6 +1,10 @@
 package config
 
-import "spacehost/internal/space"
+import (
+	"fmt"
+
+	"spacehost/internal/space"
+)
 
 // Checked is a configuration file with which a host can start, as far as the file and the folders of its Spaces show.
 type Checked struct {
@@ -15,7 +19,9 @@ func Check(path, state string) (c Checked, err error) {
 	if c.Settings, c.Warnings, err = Load(path, state); err != nil {
 		return c, err
 	}
-	c.Spaces, err = c.Settings.OpenSpaces()
+	if c.Spaces, err = c.Settings.OpenSpaces(); err != nil && len(c.Spaces) < len(c.Settings.Spaces) {
+		err = fmt.Errorf("Space %s: %w", c.Settings.Spaces[len(c.Spaces)].Unread().Name, err)
+	}
 	for _, one := range c.Spaces {
 		for _, warning := range one.Warnings {
 			c.Warnings = append(c.Warnings, one.Name+": "+warning)

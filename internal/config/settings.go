@@ -109,23 +109,42 @@ func (s SpaceSettings) Open() (*space.Space, error) {
 	if err == nil && s.Gradio != "" {
 		opened.SDKVersion = s.Gradio
 	}
-	if err == nil && s.Name != "" {
-		opened.Name, opened.ID = s.Name, "local/"+s.Name
+	if err == nil {
+		s.rename(opened)
 	}
 	return opened, err
 }
 
+// Unread describes a Space whose folder cannot be opened, by its name alone.
+func (s SpaceSettings) Unread() *space.Space {
+	unread := space.Unread(s.Dir)
+	s.rename(unread)
+	return unread
+}
+
+func (s SpaceSettings) rename(opened *space.Space) {
+	if s.Name != "" {
+		opened.Name, opened.ID = s.Name, "local/"+s.Name
+	}
+}
+
+// OpenSpace reads the folder of one Space. Errors: those of space.Open and, if Strict, space.Space.Refused.
+func (s Settings) OpenSpace(settings SpaceSettings) (*space.Space, error) {
+	found, err := settings.Open()
+	if err == nil && s.Strict && found.Refused != nil {
+		return nil, found.Refused
+	}
+	return found, err
+}
+
 // OpenSpaces reads every folder and stops at the first error. Names must be unique, because URLs of the device API,
-// tokens and the ledger contain them. Errors: *NameError, the errors of space.Open and, if Strict, space.Space.Refused.
+// tokens and the ledger contain them. Errors: *NameError, and those of OpenSpace.
 func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	dirs := map[string]string{}
 	for _, settings := range s.Spaces {
-		found, err := settings.Open()
+		found, err := s.OpenSpace(settings)
 		if err != nil {
 			return opened, err
-		}
-		if s.Strict && found.Refused != nil {
-			return opened, found.Refused
 		}
 		if other, used := dirs[found.Name]; used {
 			return opened, &NameError{found.Name, other, found.Dir}

@@ -125,6 +125,10 @@ func (h *Host) settings() *config.Settings { return h.current.Load() }
 func (h *Host) all() []*spaceRun { return *h.spaces.Load() }
 
 func (h *Host) openSpaces() error {
+	if h.settings().IsServe() {
+		h.openEachSpace()
+		return nil
+	}
 	opened, err := h.settings().OpenSpaces()
 	var spaces []*spaceRun
 	for i, one := range opened {
@@ -135,6 +139,23 @@ func (h *Host) openSpaces() error {
 	}
 	h.spaces.Store(&spaces)
 	return err
+}
+
+// openEachSpace is openSpaces for `serve`: a Space that cannot be read does not end the host. It is tried again like one that does
+// not start.
+func (h *Host) openEachSpace() {
+	var spaces []*spaceRun
+	for _, settings := range h.settings().Spaces {
+		found, err := h.settings().OpenSpace(settings)
+		if err != nil {
+			found = settings.Unread()
+		}
+		for _, warning := range found.Warnings {
+			h.screen.note(found.Name + ": warning: " + warning)
+		}
+		spaces = append(spaces, newSpaceRun(h, settings, found))
+	}
+	h.spaces.Store(&spaces)
 }
 
 func (h *Host) openState() (err error) {

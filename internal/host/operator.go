@@ -21,11 +21,30 @@ func (h *Host) RestartSpace(name, by string, now bool) time.Duration {
 		s.note("Restarting it at the operator's request.") // otherwise the Supervisor reports it
 	}
 	stage := s.supervisor.Status().Stage
-	s.supervisor.Restart(worker.Restart{By: by, Now: now})
+	request := worker.Restart{By: by, Now: now}
+	if stage != space.Running || !h.settings().IsServe() || !h.goSpace(func(ctx context.Context) { s.restartAnew(ctx, request) }) {
+		s.supervisor.Restart(request) // a Space that does not run reads its files at each try
+	}
 	if now || stage != space.Running {
 		return 0
 	}
 	return h.settings().Drain
+}
+
+// goSpace runs do beside the Spaces, which end after it. It returns false if they already end.
+func (h *Host) goSpace(do func(ctx context.Context)) bool {
+	select {
+	case <-h.started:
+	default:
+		return false
+	}
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	if h.running.over {
+		return false
+	}
+	h.running.group.Go(func() error { do(h.running.spaces); return nil })
+	return true
 }
 
 // Hurry ends all drains, of restarts and of the host's end. It may be called twice.

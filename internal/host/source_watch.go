@@ -153,14 +153,7 @@ func (s *spaceRun) watchSource(ctx context.Context) {
 // rebuild builds the environment that the changed files ask for, beside the running Space, and then lets the Space start with
 // them. After an error the Space continues as it is.
 func (s *spaceRun) rebuild(ctx context.Context, changed string) {
-	next := *s.latest()
-	before := next.space
-	front, err := next.settings.Open()
-	if err != nil {
-		s.reportEdit(changed, err)
-		return
-	}
-	env, err := s.builder().Build(ctx, specOf(front), false)
+	r, err := s.renew(ctx)
 	if ctx.Err() != nil {
 		return // a further change, or the end of the host
 	}
@@ -168,22 +161,83 @@ func (s *spaceRun) rebuild(ctx context.Context, changed string) {
 		s.reportEdit(changed, err)
 		return
 	}
-	for _, warning := range slices.Concat(front.Warnings, env.Warnings) {
-		if !slices.Contains(before.Warnings, warning) {
-			s.note("warning: " + warning)
-		}
-	}
-	if needsNewHost(before, front) {
-		s.note("README.md: custom_headers or disable_embedding changed. Press Ctrl-C and start spacehost again to apply it.")
-	}
-	if s.supervisor.Status().Stage == space.Running && s.env().Dir == env.Dir && isSame(before, front) {
+	if s.supervisor.Status().Stage == space.Running && r.same {
 		s.note(changed + " changed; the environment stays the same.")
 		return
 	}
 	s.note(changed + " changed; the Space starts with it.")
+	s.applyRenewal(r, "a change of "+changed)
+}
+
+// renewal is a Space's folder as it was read now. Its environment has been built.
+type renewal struct {
+	settings config.SpaceSettings // with which it was read
+	front    *space.Space
+	same     bool // the next start would be like the last one
+}
+
+// renew reads README.md again, and builds the environment that the Space's files ask for. It may take minutes.
+func (s *spaceRun) renew(ctx context.Context) (r renewal, err error) {
+	latest := s.latest()
+	r.settings = latest.settings
+	if r.front, err = s.host.settings().OpenSpace(r.settings); err != nil {
+		return r, err
+	}
+	env, err := s.builder().Build(ctx, specOf(r.front), false)
+	if err != nil {
+		return r, err
+	}
+	for _, warning := range slices.Concat(r.front.Warnings, env.Warnings) {
+		if !slices.Contains(latest.space.Warnings, warning) {
+			s.note("warning: " + warning)
+		}
+	}
+	if needsNewHost(latest.space, r.front) {
+		s.note("README.md: custom_headers or disable_embedding changed; a new start of spacehost applies it.")
+	}
+	built := s.env()
+	r.same = built != nil && built.Dir == env.Dir && isSame(latest.space, r.front)
+	return r, nil
+}
+
+// applyRenewal lets the Space start with r. A reload that has changed its settings since, or removed it, has precedence.
+func (s *spaceRun) applyRenewal(r renewal, by string) {
+	s.host.reloading.Lock()
+	defer s.host.reloading.Unlock()
+	next := *s.latest()
+	if s.leaving.Load() || !reflect.DeepEqual(next.settings, r.settings) {
+		return
+	}
+	next.space = r.front
 	s.rebuilt.Store(true)
-	next.space = front
-	s.apply(next, true, "a change of "+changed)
+	s.apply(next, true, by)
+}
+
+// restartAnew restarts a running Space with its files as they are now: a changed environment is built beside the running Space.
+// After an error, which is reported, the Space restarts as it was.
+func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
+	if !s.renewing.TryLock() {
+		s.supervisor.Restart(restart)
+		return
+	}
+	defer s.renewing.Unlock()
+	r, err := s.renew(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		s.host.log.Warn("changed files not applied", zap.String("space", s.space().Name), zap.Error(err))
+		var text strings.Builder
+		Explain(&text, s.space().Name, err, true)
+		s.host.screen.note(text.String() + "  The Space restarts with its former README.md and environment.")
+	case !r.same:
+		s.note("Its files have changed: it restarts with another environment or README.md.")
+		s.applyRenewal(r, restart.By)
+		if !restart.Now {
+			return
+		}
+	}
+	s.supervisor.Restart(restart)
 }
 
 // reportEdit reports that a changed file has no effect, because of an error.

@@ -39,7 +39,8 @@ type spaceRun struct {
 	startupReports startupReports
 	failed         chan struct{} // closed at the first failed start while the other Spaces continue
 	disk           diskState
-	rebuilt        atomic.Bool // the environment was built anew after an edit (`run --watch`)
+	rebuilt        atomic.Bool // the environment was built anew after a change of files
+	renewing       sync.Mutex  // held by restartAnew
 	runLog         *spacelog.Writer
 	buildLog       *spacelog.Writer
 

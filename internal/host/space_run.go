@@ -20,6 +20,9 @@ import (
 
 // run builds the environment and keeps the Space running until ctx ends.
 func (s *spaceRun) run(ctx context.Context) error {
+	if err := s.reread(); err != nil {
+		return err
+	}
 	env, err := s.build(ctx)
 	if err != nil {
 		return err

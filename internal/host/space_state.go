@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 
 	"spacehost/internal/build"
 	"spacehost/internal/config"
@@ -12,7 +13,7 @@ import (
 // spaceState is what a Space is between two starts. A reload replaces it as a whole; nothing changes a stored one.
 type spaceState struct {
 	settings config.SpaceSettings
-	space    *space.Space
+	space    *space.Space     // by its name alone if its README.md could not be read (config.SpaceSettings.Unread)
 	level    config.Isolation // in force
 	site     server.Site      // an origin of its own: the Space's JavaScript may attack the console and other Spaces
 }
@@ -22,6 +23,33 @@ func newSpaceRun(h *Host, settings config.SpaceSettings, opened *space.Space) *s
 	s := &spaceRun{host: h, failed: make(chan struct{}), gone: make(chan struct{})}
 	s.state.Store(&spaceState{settings: settings, space: opened})
 	return s
+}
+
+// reread reads the folder before each try of `serve`: a Space whose README.md was wrong starts once it is right. Its error is that
+// of config.Settings.OpenSpace.
+func (s *spaceRun) reread() error {
+	if !s.host.settings().IsServe() {
+		return nil
+	}
+	s.nextMu.Lock()
+	defer s.nextMu.Unlock()
+	found, err := s.host.settings().OpenSpace(*s.settings())
+	if err != nil {
+		return err
+	}
+	before := s.space()
+	if isSame(before, found) {
+		return nil
+	}
+	for _, warning := range found.Warnings {
+		if !slices.Contains(before.Warnings, warning) {
+			s.note("warning: " + warning)
+		}
+	}
+	s.change(func(now *spaceState) { now.space = found })
+	s.supervisor.Configure(s.supervisorConfig())
+	s.api.SetStorage(s.storage())
+	return nil
 }
 
 func (s *spaceRun) settings() *config.SpaceSettings { return &s.state.Load().settings }
@@ -82,6 +110,7 @@ func (s *spaceRun) begin(ctx context.Context) (attempt context.Context, end func
 		s.host.leave(before, next)
 		s.supervisor.Configure(s.supervisorConfig())
 		s.api.SetStorage(s.storage())
+		s.host.server.SetLimits(s.host.connectionLimits())
 	}
 	attempt, cancel := context.WithCancelCause(ctx)
 	s.cancelAttempt = cancel

@@ -119,6 +119,16 @@ func Open(dir string) (*Space, error) {
 	return s, nil
 }
 
+// Unread describes the Space in dir as an empty README.md would, without reading it: for a Space that Open refuses.
+func Unread(dir string) *Space {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	name := NameOf(dir)
+	return &Space{Dir: dir, Name: name, ID: "local/" + name, Title: filepath.Base(dir), Header: headers[1], FullWidth: true,
+		SDK: defaultSDK, AppFile: defaultAppFile, StartupTimeout: defaultStartupTimeout, HFOAuthExpirationMinutes: 480}
+}
+
 // folder returns dir as an absolute path, or an error if it is not a readable folder.
 func folder(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
