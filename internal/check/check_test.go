@@ -43,7 +43,7 @@ func TestAddWritesTheRulesWords(t *testing.T) {
 	}
 	f := r.Findings[0]
 	if f.Bucket != "F" || f.Severity != Error || f.Place() != "app.py:16" ||
-		f.Text != "embed (handler of {name}) runs model, which stands on cuda (line 6), outside of any GPU function. ZeroGPU raises no error: the result is zeros." {
+		f.Text != "embed (handler of {name}) runs model, which stands on cuda (line 6), outside of any GPU function. ZeroGPU computes nothing there: the result is zeros, or the call fails." {
 		t.Errorf("finding %+v", f)
 	}
 	if err := r.Add(StageRead, Fact{Rule: "F999"}); err == nil {

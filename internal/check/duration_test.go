@@ -54,7 +54,7 @@ func TestDurationWords(t *testing.T) {
 	if err := report.Add(StageRead, DurationFacts(out.Inventory.GPUFunctions, limits("2026-04", "free", 1.5))...); err != nil {
 		t.Fatal(err)
 	}
-	want := `run declares 300 s; with 1.5 times the seconds on an RTX PRO 6000, that is 450 s of quota. ZeroGPU refuses the call to these tiers: unauthenticated (120 s), free (210 s) (quota 2026-04): "The requested GPU duration is larger than the maximum allowed". Accepted for: pro, unlimited.`
+	want := `run declares 300 s; with 1.5 times the seconds on an RTX PRO 6000, that is 450 s of quota. ZeroGPU refuses the call for these tiers: unauthenticated (120 s), free (210 s) (quota 2026-04): "The requested GPU duration is larger than the maximum allowed". Accepted for: pro, unlimited.`
 	if len(report.Findings) != 1 || report.Findings[0].Text != want || report.Findings[0].Severity != Warning {
 		t.Errorf("got %+v, want %s", report.Findings, want)
 	}

@@ -5,7 +5,7 @@ import "fmt"
 // Severity is the weight of a Finding.
 type Severity string
 
-// The severities. Info never fails a check.
+// The severities. Info fails a check only if that is requested.
 const (
 	Error   Severity = "error"   // fails on ZeroGPU
 	Warning Severity = "warning" // may fail, or differs from what the author expects
@@ -47,6 +47,8 @@ type Finding struct {
 	Stage    Stage    `json:"stage"`
 	// Fingerprint identifies the finding in a baseline and in code scanning. Report.Apply sets it.
 	Fingerprint string `json:"fingerprint,omitempty"`
+	// Values are those of the Fact.
+	Values map[string]string `json:"-"`
 }
 
 // Place returns "app.py:12", "README.md" or, for the Space as a whole, ".".

@@ -138,8 +138,12 @@ func (r *Report) Summary(took time.Duration) string {
 		head  string
 		items []string
 	}{{"Looked at", r.LookedAt}, {"Not looked at", r.NotLookedAt}} {
-		if len(list.items) > 0 {
-			text += fmt.Sprintf("\n%s: %s.", list.head, strings.Join(list.items, "; "))
+		var items []string
+		for _, item := range list.items { // they contain names of files, which must not begin a workflow command
+			items = append(items, printable.Line(item))
+		}
+		if len(items) > 0 {
+			text += fmt.Sprintf("\n%s: %s.", list.head, strings.Join(items, "; "))
 		}
 	}
 	return text
@@ -183,7 +187,7 @@ func (f Finding) sentence() string {
 	if f.Fix == "" {
 		return f.Text
 	}
-	return fmt.Sprintf("%s Fix: %s", f.Text, ended(f.Fix))
+	return fmt.Sprintf("%s Fix: %s", ended(f.Text), ended(f.Fix))
 }
 
 // ended returns a sentence with a sign at its end.

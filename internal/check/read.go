@@ -137,6 +137,7 @@ func (r *Report) readApp(ctx context.Context, found *space.Checked, o Options) e
 	out, err := readPython(ctx, o.Python, found.Dir, appFile)
 	if err != nil {
 		r.NotLookedAt = append(r.NotLookedAt, "Python: "+err.Error())
+		r.Unread = fmt.Errorf("the Python of the Space was not read: %w", err)
 		return nil
 	}
 	r.LookedAt = append(r.LookedAt, out.LookedAt...)

@@ -18,6 +18,8 @@ type Report struct {
 	// Stop is the error with which `spacehost run` would refuse the Space: a *space.ConfigError or *space.AppFileError. The
 	// Findings describe it too.
 	Stop error `json:"-"`
+	// Unread is why the Python was not read although there is an interpreter: the check is incomplete. nil: it was read.
+	Unread error `json:"-"`
 	// Inventory is what stage read knows about the app, for the later stages; nil if the app file could not be read.
 	Inventory *Inventory `json:"-"`
 	// Ignores are the comments that exclude findings. Apply uses them.

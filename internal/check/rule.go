@@ -124,7 +124,7 @@ func (r Rule) check() error {
 
 // finding writes a Fact, seen at stage, in the words of the rule.
 func (r Rule) finding(f Fact, stage Stage) Finding {
-	found := Finding{ID: r.ID, Bucket: r.Bucket(), Severity: r.Severity, File: f.File, Line: f.Line, Stage: stage,
+	found := Finding{ID: r.ID, Bucket: r.Bucket(), Severity: r.Severity, File: f.File, Line: f.Line, Stage: stage, Values: f.Values,
 		Text: fill(r.Text, f.Values), Fix: fill(r.Fix, f.Values)}
 	if f.Severity != "" {
 		found.Severity = f.Severity

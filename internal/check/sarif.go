@@ -117,7 +117,7 @@ func (r *Report) writeSARIF(w io.Writer, v View) error {
 	for _, f := range r.Findings {
 		run.Results = append(run.Results, r.sarifResult(f, v))
 	}
-	invocation := sarifInvocation{Successful: true}
+	invocation := sarifInvocation{Successful: r.Unread == nil}
 	for _, text := range r.NotLookedAt {
 		invocation.Notifications = append(invocation.Notifications, sarifNotification{"note", sarifText{Text: "Not looked at: " + text}})
 	}

@@ -63,7 +63,7 @@ Instead of a folder, SPACE names a Space of the Hub, as owner/space or by its ad
 clones it first; HF_TOKEN gives access to private Spaces.
 
 A line begins with the place, the severity and the rule: error (fails on ZeroGPU), warning (may fail, or differs from what
-the author expects) or info (never fails a check). "spacehost explain-rule ID" explains a rule. The last lines name what was
+the author expects) or info (fails only with --fail-on info). "spacehost explain-rule ID" explains a rule. The last lines name what was
 and what was not looked at.
 
 A comment excludes findings of its line, or of the next line if it stands alone: # spacehost: ignore[F308]
@@ -289,7 +289,7 @@ func (o *options) verdict(report *check.Report) error {
 	case count > 0:
 		return &FindingsError{usage.ExitFindings, count}
 	}
-	return nil
+	return report.Unread // an incomplete check does not pass
 }
 
 func (o *options) write(w io.Writer, report *check.Report, took time.Duration) error {

@@ -264,6 +264,11 @@ var explains = map[string][]string{
 // ofFunction are rules whose findings of one function are one, whatever the line.
 var ofFunction = []string{"F308", "F315", "G312", "G315", "H407"}
 
+// sameName compares names of which one may be qualified, such as Model.embed and embed.
+func sameName(a, b string) bool {
+	return a != "" && a[strings.LastIndexByte(a, '.')+1:] == b[strings.LastIndexByte(b, '.')+1:]
+}
+
 // addFact adds one Fact, unless report explains it already. An unknown rule is a claim of the Space's code, and is dropped.
 func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 	rule, known := check.RuleByID(f.Rule)
@@ -274,14 +279,14 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 		here := found.Severity == check.Error && found.File == f.File && f.File != "" && found.Line >= f.Line && found.Line <= f.Line+2 // the def below its decorator
 		return slices.Contains(whole[f.Rule], found.ID) || slices.Contains(generic, f.Rule) && here ||
 			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
-			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && strings.Contains(found.Text, f.Values["function"])
+			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && sameName(found.Values["function"], f.Values["function"])
 	}
 	if slices.ContainsFunc(report.Findings, explained) {
 		return nil
 	}
 	if f.Rule == "B802" { // certain now
 		report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool {
-			return found.ID == "G317" && found.Severity == check.Info && found.File == f.File && strings.Contains(found.Text, f.Values["name"])
+			return found.ID == "G317" && found.Severity == check.Info && found.File == f.File && sameName(found.Values["name"], f.Values["name"])
 		})
 	}
 	if !slices.Contains(rule.Stages, stage) { // the list of calls arrives while the start ends

@@ -56,6 +56,9 @@ type boundedRequirement struct {
 func boundedRequirements(requirements []byte) (all []boundedRequirement) {
 	for i, line := range strings.Split(unixLines(requirements), "\n") {
 		line = strings.TrimSpace(line)
+		if marked, _, _ := strings.Cut(line, " #"); strings.Contains(marked, ";") { // an environment marker, such as sys_platform == "darwin"
+			continue
+		}
 		if found := requirementLine.FindStringSubmatch(line); found != nil {
 			name := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(found[1]))
 			all = append(all, boundedRequirement{i + 1, name, line, strings.Split(strings.ReplaceAll(found[2], " ", ""), ",")})

@@ -299,7 +299,14 @@ def _missing_module(raised: Raised) -> tuple[str, Values] | None:
     name = getattr(raised.error, "name", None)
     if "ModuleNotFoundError" not in raised.kinds or not isinstance(name, str) or not raised.own:
         return None
-    return "A206", {"module": name.partition(".")[0]}
+    top, _, inner = name.partition(".")
+    package = sys.modules.get(top)
+    if not inner or package is None:
+        return "A206", {"module": top}
+    file = getattr(package, "__file__", None) or ""
+    if own := own_path(raised.root, file):
+        return "S605", {"name": inner, "module": own}
+    return "B701", {"name": inner, "package": top, "version": _version(top)}
 
 
 FROM = re.compile(r"cannot import name '([^']+)' from '([^']+)'")

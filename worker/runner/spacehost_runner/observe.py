@@ -174,7 +174,7 @@ class Observer:
         if isinstance(error, ModuleNotFoundError) and error.name:
             top = error.name.partition(".")[0]
             known = os.path.exists(os.path.join(self.root, top)) or os.path.exists(os.path.join(self.root, top + ".py"))
-            if not known:
+            if not known and top not in sys.modules:
                 self.report("A206", place, module=top)
                 return
         if place in self.missing.values() and isinstance(error, KeyError):

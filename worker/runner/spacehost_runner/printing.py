@@ -156,7 +156,7 @@ class Printer:
 
     def worker_text(self, error: BaseException) -> str:
         """Returns what spaces sends from a worker for an exception: the folded text, and the facts of a known failure."""
-        text, facts = tracebacks.text_of(error), failures.recognize(self.root, error)
+        text, facts = tracebacks.text_of(error).replace(SEPARATOR, ""), failures.recognize(self.root, error)
         return text + SEPARATOR + json.dumps(facts) if facts else text
 
     def print_worker_text(self, *values: Any, **options: Any) -> None:

@@ -80,6 +80,7 @@ class ObserverTest(unittest.TestCase):
         exec("class Textbox:\n    def __init__(self, label=None): ...\n", gradio.__dict__)
         for source, rule, line in (
             ("x = 1\nimport no_such_module.part\n", "A206", 2),
+            ("import json.no_such_part\n", "B701", 1),  # of an installed package
             ("1 / 0\n", "A801", 1),
             ("def f():\n    raise ConnectionError('x')\nf()\n", "A803", 2),
             ("\ngradio.Textbox(show_copy_button=True)\n", "B801", 2),

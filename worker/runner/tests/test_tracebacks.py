@@ -284,6 +284,9 @@ class Recognition(Sample):
         with mock.patch.dict(sys.modules, huggingface_hub=hub):
             error = self.module_error("from huggingface_hub import HfFolder\n")
             self.check(error, "B701", "app.py", 1, name="HfFolder", package="huggingface_hub", version="2.4.0")
+        with mock.patch.dict(sys.modules, huggingface_hub=hub):
+            error = self.module_error("import huggingface_hub.removed\n")
+            self.check(error, "B701", "app.py", 1, name="removed", package="huggingface_hub", version="2.4.0")
         own = ModuleType("helpers")
         own.__dict__.update(__file__=f"{self.root}/helpers.py")
         with mock.patch.dict(sys.modules, helpers=own):
