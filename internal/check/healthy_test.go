@@ -453,6 +453,61 @@ with gr.Blocks() as demo:
     n.change(preview, n, n)
 demo.launch()
 `},
+	"all names of spaces": {"app.py": `
+from spaces import *
+import gradio as gr
+import torch
+@GPU
+def run(x):
+    return torch.ones(1).cuda().item()
+gr.Interface(run, "text", "number").launch()
+`},
+	"partial as duration": {"app.py": `
+import functools
+import spaces
+import gradio as gr
+def seconds(x, base, factor=1):
+    return base * factor
+@spaces.GPU(duration=functools.partial(seconds, base=30))
+def run(x):
+    return x
+gr.Interface(run, "text", "text").launch()
+`},
+	"module in a downloaded archive": {"app.py": `
+import zipfile
+import spaces
+import gradio as gr
+from urllib.request import urlretrieve
+urlretrieve("https://example.com/code.zip", "code.zip")
+import pkg.downloaded
+@spaces.GPU
+def run(x):
+    return x
+gr.Interface(run, "text", "text").launch()
+`, "pkg/__init__.py": ""},
+	"launch in another program": {"app.py": `
+import os, sys
+import spaces
+import gradio as gr
+@spaces.GPU
+def run(x):
+    return x
+demo = gr.Interface(run, "text", "text")
+os.execvp(sys.executable, [sys.executable, "-m", "start"])
+`},
+	"missing variable is handled": {"app.py": `
+import os
+import spaces
+import gradio as gr
+try:
+    KEY = os.environ["KEY"]
+except KeyError:
+    KEY = "x"
+@spaces.GPU
+def run(x):
+    return KEY
+gr.Interface(run, "text", "text").launch()
+`},
 }
 
 func TestHealthySpaces(t *testing.T) {

@@ -61,12 +61,12 @@ class DurationReader:
         self._calls: Optional[Dict[Function, List[Tuple[ast.Call, ModuleScope]]]] = None
 
     def function_of(self, gpu: GPUFunction) -> Optional[Function]:
-        """Returns the Space's function that computes the duration."""
+        """Returns the Space's function that computes the duration. None: it is unknown, or functools.partial adds arguments to it."""
         decoration = gpu.decoration
         if decoration.duration is None or decoration.scope is None:
             return None
-        found = self.names.functions(decoration.duration, decoration.scope)
-        return found[0] if len(found) == 1 else None
+        found = [ref for ref in self.names.resolve(decoration.duration, decoration.scope) if ref.function is not None]
+        return found[0].function if len(found) == 1 and not found[0].partial else None
 
     def sites(self, gpu: GPUFunction) -> List[CallSite]:
         """Returns the calls of a GPU function by endpoints and by code outside of GPU functions."""

@@ -78,7 +78,7 @@ def tokens(space: Space) -> None:
             continue
         full = os.path.join(space.project.root, path)
         try:
-            if os.path.getsize(full) > MAX_TEXT:
+            if not os.path.isfile(full) or os.path.getsize(full) > MAX_TEXT:  # the open of a FIFO waits for a writer
                 continue
             with open(full, encoding="utf-8", errors="replace") as file:
                 text = file.read()

@@ -73,6 +73,9 @@ def _mentions_gpu(space: Space) -> bool:
         for node in module.nodes:
             if isinstance(node, ast.Attribute) and node.attr in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
                 return True
+            if isinstance(node, ast.ImportFrom) and node.module == "spaces" and node.level == 0 and node.names[0].name == "*":
+                if any(isinstance(used, ast.Name) and used.id == "GPU" for used in module.nodes):
+                    return True
             if isinstance(node, ast.alias) and node.name in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
                 return True
             if isinstance(node, ast.Call):
@@ -118,11 +121,13 @@ def _mentions_launch(space: Space) -> bool:
     """Reports whether the attribute launch or a way to run other code appears anywhere in the own modules."""
     for module in space.modules:
         for node in module.nodes:
-            if isinstance(node, ast.Attribute) and node.attr in ("launch", "reload", "run_path", "run_module", "system", "execv", "Popen"):
+            if isinstance(node, ast.Attribute) and node.attr in ("launch", "reload", "run_path", "run_module", "system", "Popen"):
                 return True
             if isinstance(node, ast.Constant) and node.value == "launch":
                 return True
-            if isinstance(node, ast.Call) and space.library(node, module.scope_at(node)).startswith("subprocess."):
+            if isinstance(node, ast.Call) and space.library(node, module.scope_at(node)).startswith(
+                ("subprocess.", "os.exec", "os.spawn", "os.posix_spawn")
+            ):
                 return True
     return False
 
