@@ -508,6 +508,69 @@ def run(x):
     return KEY
 gr.Interface(run, "text", "text").launch()
 `},
+	"flag of the hardware": {"app.py": `
+import json
+import spaces
+import gradio as gr
+import torch
+config = json.load(open("config.json"))
+def core(x):
+    return torch.ones(1).cuda().item()
+@spaces.GPU
+def on_gpu(x):
+    return core(x)
+def run(x):
+    if config["zero"]:
+        return on_gpu(x)
+    return core(x)
+gr.Interface(run, "text", "number").launch()
+`},
+	"decorator of a library": {"app.py": `
+import spaces
+import gradio as gr
+import torch
+from zerotools import on_gpu
+@on_gpu(60)
+def run(x):
+    return torch.ones(1).cuda().item()
+@spaces.GPU
+def other(x):
+    return x
+gr.Interface(run, "text", "number").launch()
+`},
+	"decorator of a class": {"app.py": `
+import spaces
+import gradio as gr
+import torch
+from wrap import gpu_methods
+@gpu_methods
+class Model:
+    def run(self, x):
+        return torch.ones(1).cuda().item()
+@spaces.GPU
+def other(x):
+    return x
+gr.Interface(Model().run, "text", "number").launch()
+`, "wrap.py": `
+import spaces
+def gpu_methods(cls):
+    for name in ("run",):
+        setattr(cls, name, spaces.GPU(getattr(cls, name)))
+    return cls
+`},
+	"wrapped in globals": {"app.py": `
+import spaces
+import gradio as gr
+import torch
+def run(x):
+    return torch.ones(1).cuda().item()
+@spaces.GPU
+def other(x):
+    return x
+for name in ["run"]:
+    globals()[name] = spaces.GPU(globals()[name])
+gr.Interface(run, "text", "number").launch()
+`},
 }
 
 func TestHealthySpaces(t *testing.T) {

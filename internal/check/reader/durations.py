@@ -74,6 +74,10 @@ class DurationReader:
         found += [self._of_call(node, module) for node, module in self._calls_of(gpu.function)]
         return [site for site in found if site is not None]
 
+    def is_called_outside(self, gpu: GPUFunction) -> bool:
+        """Reports whether an endpoint, or code outside of GPU functions, calls the GPU function."""
+        return bool(self.endpoints.of(gpu.function) or self._calls_of(gpu.function))
+
     def _calls_of(self, function: Function) -> List[Tuple[ast.Call, ModuleScope]]:
         if self._calls is None:
             self._calls = {}

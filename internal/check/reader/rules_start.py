@@ -9,6 +9,7 @@ from typing import List, Optional, Set, Tuple
 from context import Space, keyword, line_of
 from cuda import LOW_LEVEL_ERROR
 from folding import UNKNOWN
+from gpu import is_known_library
 from order import Event
 from scopes import Function
 from source import read_text
@@ -64,7 +65,9 @@ def gpu_function(space: Space) -> None:
         return
     if _mentions_gpu(space) or not _is_launched(space):
         return
-    space.facts.add("A305", first.scope.module.path, line_of(first.node))
+    bound = [space.names.library(e.expression, e.module.scope_at(e.node)) for e in space.endpoints.all if e.function is None]
+    severity = "" if all(not name or is_known_library(name) for name in bound) else "warning"  # a library may decorate its handlers
+    space.facts.add("A305", first.scope.module.path, line_of(first.node), severity)
 
 
 def _mentions_gpu(space: Space) -> bool:
