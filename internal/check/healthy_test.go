@@ -495,19 +495,6 @@ def run(x):
 demo = gr.Interface(run, "text", "text")
 os.execvp(sys.executable, [sys.executable, "-m", "start"])
 `},
-	"missing variable is handled": {"app.py": `
-import os
-import spaces
-import gradio as gr
-try:
-    KEY = os.environ["KEY"]
-except KeyError:
-    KEY = "x"
-@spaces.GPU
-def run(x):
-    return KEY
-gr.Interface(run, "text", "text").launch()
-`},
 	"flag of the hardware": {"app.py": `
 import json
 import spaces
