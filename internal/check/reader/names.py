@@ -143,8 +143,8 @@ class Names:
             return [Ref(owner=binding.owner)]
         if binding.kind in ("assign", "with"):
             return self.resolve(binding.value, scope, depth)
-        if binding.kind == "loop" and isinstance(binding.value, (ast.List, ast.Tuple)):
-            return self._loop(binding, binding.value.elts, scope, depth)
+        if binding.kind == "loop":
+            return self._loop(binding, _elements(binding.value, scope), scope, depth)
         if binding.kind == "import":
             own = self.own_module(binding.module)
             return [Ref(module=own)] if own else [Ref(library=binding.module)]
@@ -245,6 +245,15 @@ class Names:
             if isinstance(node, ast.Return) and node.value is not None:
                 found.extend(self.resolve(node.value, function.scope, depth))
         return _unique(found)
+
+
+def _elements(node: Optional[ast.AST], scope: Scope) -> List[ast.expr]:
+    """Returns the elements of a literal list or tuple, or of the only one that a name is bound to."""
+    if isinstance(node, ast.Name):
+        where, bindings = scope.lookup(node.id)
+        only = where is not None and len(bindings) == 1 and bindings[0].kind == "assign" and bindings[0].index < 0
+        node = bindings[0].value if only else None
+    return list(node.elts) if isinstance(node, (ast.List, ast.Tuple)) else []
 
 
 def _unique(refs: List[Ref]) -> List[Ref]:
