@@ -1,6 +1,9 @@
 package check
 
-import "testing"
+import (
+	"maps"
+	"testing"
+)
 
 // healthy are apps that run on ZeroGPU. Some resemble faults; others use patterns that the rules must understand.
 var healthy = map[string]map[string]string{
@@ -459,7 +462,9 @@ func TestHealthySpaces(t *testing.T) {
 	if len(healthy) < 20 {
 		t.Fatalf("%d healthy Spaces", len(healthy))
 	}
-	for name, files := range healthy {
+	apps := maps.Clone(healthy)
+	maps.Copy(apps, elsewhere)
+	for name, files := range apps {
 		t.Run(name, func(t *testing.T) {
 			out := read(t, writeFiles(t, files))
 			if got := places(t, out.Facts, Error); len(got) > 0 {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -58,6 +59,9 @@ func readPython(ctx context.Context, python, dir, appFile string) (output, error
 	return out, nil
 }
 
+// raised matches the last line of a traceback that is no sign of an old interpreter, such as SyntaxError or ImportError.
+var raised = regexp.MustCompile(`^(ValueError|RecursionError|MemoryError|OverflowError|KeyError|IndexError|OSError|PermissionError|FileNotFoundError|UnicodeEncodeError)\b`)
+
 // readerError names why the interpreter did not print a document.
 func readerError(ctx context.Context, python string, err error, stderr string) error {
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
@@ -67,6 +71,8 @@ func readerError(ctx context.Context, python string, err error, stderr string) e
 		return fmt.Errorf("read the Python of the Space: not finished after %s", readerTimeout)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &exit) && raised.MatchString(lines[len(lines)-1]):
+		return fmt.Errorf("read the Python of the Space with %s: %w: %.300s; report this fault of the reader", python, err, lines[len(lines)-1])
 	case errors.As(err, &exit):
 		return fmt.Errorf("read the Python of the Space with %s: %w: %.300s; use an interpreter of Python 3.9 or later", python, err, lines[len(lines)-1])
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -92,11 +94,48 @@ gr.Interface(run, "text", "text").launch(
     server_port=80)
 text = "# spacehost: ignore[F308]"
 print(1)  # spacehost: ignore
+print(2)  # spacehost: ignore[]
+print(3)  # spacehost: ignore[A604
+print(4)  # spacehost: ignored [A604]
 `}))
-	want := []Ignore{{File: "app.py", Line: 4, IDs: []string{"H402", "G313"}}, {File: "app.py", Line: 9, At: 8, IDs: []string{"A604"}},
-		{File: "app.py", Line: 12, IDs: strings.Split("ABCDEFGHS", "")}}
+	want := []Ignore{{File: "app.py", Line: 4, IDs: []string{"H402", "G313"}}, {File: "app.py", Line: 9, At: 8, IDs: []string{"A604"}}}
 	if fmt.Sprint(out.Ignores) != fmt.Sprint(want) {
 		t.Errorf("comments %v, want %v; facts %v", out.Ignores, want, out.Facts)
+	}
+}
+
+// TestNumbersThatJSONLacks reads Infinity, NaN and an integer above float64's range as bounds, as examples and as durations.
+func TestNumbersThatJSONLacks(t *testing.T) {
+	out := read(t, writeFiles(t, map[string]string{"app.py": `import math
+import spaces
+import gradio as gr
+@spaces.GPU(duration=float("inf"))
+def run(x):
+    return x
+@spaces.GPU(duration=lambda x: 1e400)
+def other(x):
+    return x
+gr.Interface(other, gr.Slider(0, 1e400), "number")
+gr.Interface(run, gr.Number(minimum=float("-inf"), maximum=math.inf, value=10**400), "number", examples=[[float("nan")], [1]]).launch()
+`}))
+	if got, want := places(t, out.Facts, Error), []string{"H402 app.py:4"}; !slices.Equal(got, want) {
+		t.Errorf("findings %q, want %q", got, want)
+	}
+	if out.Inventory == nil || len(out.Inventory.Endpoints) != 2 || fmt.Sprint(out.Inventory.Endpoints[1].Examples) != "[[<nil>] [1]]" {
+		t.Errorf("inventory %+v", out.Inventory)
+	}
+}
+
+// TestFIFOsAreNotOpened reads a Space with FIFOs, for which an open waits for a writer.
+func TestFIFOsAreNotOpened(t *testing.T) {
+	dir := writeFiles(t, map[string]string{"app.py": "import spaces\nimport gradio as gr\nimport helper\n@spaces.GPU\ndef run(x):\n    return x\n" + interfaceOf})
+	for _, name := range []string{"notes.txt", "helper.py", ".env", "index.html"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := read(t, dir); out.Inventory == nil || len(out.Inventory.GPUFunctions) != 1 {
+		t.Errorf("inventory %+v", out.Inventory)
 	}
 }
 
@@ -173,6 +212,9 @@ func TestUnusableInterpreter(t *testing.T) {
 	}
 	if _, err := readPython(t.Context(), "/bin/false", dir, "app.py"); err == nil || !strings.Contains(err.Error(), "Python 3.9 or later") {
 		t.Errorf("an interpreter that fails: %v", err)
+	}
+	if err := readerError(t.Context(), "python3", &exec.ExitError{}, "Traceback\nValueError: a fault"); strings.Contains(err.Error(), "3.9") {
+		t.Errorf("a fault of the reader is blamed on the interpreter: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

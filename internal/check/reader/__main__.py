@@ -7,6 +7,7 @@ was not looked at, and an inventory for later stages. The exit status is 0 whate
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Any, Dict, List
@@ -22,6 +23,7 @@ from inventory import inventory
 from source import statement_lines
 
 RECURSION = 3000
+LARGEST = 1 << 1000  # of an integer that Go reads as a float64
 
 
 def document(root: str, app: str) -> Dict[str, Any]:
@@ -76,11 +78,22 @@ def _ignores(space: Space) -> List[Dict[str, Any]]:
     return found
 
 
+def _finite(value: Any) -> Any:
+    """Returns the document with null in place of numbers that JSON or float64 lacks: Infinity, NaN and huge integers."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None if isinstance(value, int) and abs(value) > LARGEST else value
+
+
 def main() -> None:
     """Prints the document about the folder and app file of the command line."""
     sys.setrecursionlimit(RECURSION)
     result = document(sys.argv[1], sys.argv[2])
-    text = json.dumps(result, ensure_ascii=True, allow_nan=False, default=str)
+    text = json.dumps(_finite(result), ensure_ascii=True, allow_nan=False, default=str)
     sys.stdout.write(text + "\n")
 
 

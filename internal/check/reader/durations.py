@@ -61,18 +61,22 @@ class DurationReader:
         self._calls: Optional[Dict[Function, List[Tuple[ast.Call, ModuleScope]]]] = None
 
     def function_of(self, gpu: GPUFunction) -> Optional[Function]:
-        """Returns the Space's function that computes the duration."""
+        """Returns the Space's function that computes the duration. None: it is unknown, or functools.partial adds arguments to it."""
         decoration = gpu.decoration
         if decoration.duration is None or decoration.scope is None:
             return None
-        found = self.names.functions(decoration.duration, decoration.scope)
-        return found[0] if len(found) == 1 else None
+        found = [ref for ref in self.names.resolve(decoration.duration, decoration.scope) if ref.function is not None]
+        return found[0].function if len(found) == 1 and not found[0].partial else None
 
     def sites(self, gpu: GPUFunction) -> List[CallSite]:
         """Returns the calls of a GPU function by endpoints and by code outside of GPU functions."""
         found = [self._of_endpoint(gpu, e) for e in self.endpoints.of(gpu.function) if e.kind not in ("route", "render")]
         found += [self._of_call(node, module) for node, module in self._calls_of(gpu.function)]
         return [site for site in found if site is not None]
+
+    def is_called_outside(self, gpu: GPUFunction) -> bool:
+        """Reports whether an endpoint, or code outside of GPU functions, calls the GPU function."""
+        return bool(self.endpoints.of(gpu.function) or self._calls_of(gpu.function))
 
     def _calls_of(self, function: Function) -> List[Tuple[ast.Call, ModuleScope]]:
         if self._calls is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple
 
 from folding import UNKNOWN, Folding
 from scopes import FUNCTIONS, Function, Scope
@@ -31,6 +31,7 @@ class Flow:
 
     def __init__(self, folding: Folding) -> None:
         self.folding = folding
+        self.calls_gpu: Callable[[ast.Call, Scope], bool] = lambda call, scope: False  # known once all modules are read
 
     def function(self, function: Function) -> Iterator[Step]:
         """Lists what a call of the function runs."""
@@ -48,6 +49,7 @@ class Flow:
             yield from self._statement(statement, scope, certain, caught)
             if self.ends(statement, scope):
                 return
+            certain = certain and not self._leaves_to_gpu(statement, scope)
 
     def ends(self, statement: ast.stmt, scope: Scope) -> bool:
         """Reports whether nothing after the statement runs."""
@@ -59,6 +61,18 @@ class Flow:
             truth = self.folding.truth(statement.test, scope)
             taken = statement.body if truth else statement.orelse
             return truth is not None and any(self.ends(inner, scope) for inner in taken)
+        return False
+
+    def _leaves_to_gpu(self, statement: ast.stmt, scope: Scope) -> bool:
+        """Reports whether an undecided branch calls a GPU function and ends the block: `if zero: return on_gpu(x)`."""
+        if not isinstance(statement, ast.If) or self.folding.truth(statement.test, scope) is not None:
+            return False
+        for branch in (statement.body, statement.orelse):
+            calls = [node for inner in branch for node in ast.walk(inner) if isinstance(node, ast.Call)]
+            if any(self.ends(inner, scope) or self._leaves_to_gpu(inner, scope) for inner in branch) and any(
+                self.calls_gpu(call, scope) for call in calls
+            ):
+                return True
         return False
 
     def _statement(self, node: ast.stmt, scope: Scope, certain: bool, caught: bool) -> Iterator[Step]:

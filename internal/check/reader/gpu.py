@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from folding import UNKNOWN, Folding
 from names import Names
+from project import STANDARD
 from scopes import Function, ModuleScope, Scope, own_nodes
 
 DEFAULT_SECONDS = 60  # spaces 0.51.3, zero/client.py, DEFAULT_SCHEDULE_DURATION
 DECORATORS = ("spaces.GPU", "spaces.zero.GPU", "spaces.zero.decorator.GPU")
+KNOWN = ("spaces", "gradio", "torch", "fastapi", "starlette")  # and the standard library
 NESTING = 4
 
 
@@ -49,6 +52,7 @@ class GPUFunctions:
         self.all: List[GPUFunction] = []
         self.by_function: Dict[Function, GPUFunction] = {}
         self.is_mentioned = False  # the attribute GPU of spaces, anywhere
+        self.unresolved: Set[ModuleScope] = set()  # modules that pass an unknown function to spaces.GPU
         self._wrappers: Dict[Tuple[Function, int], Optional[Decoration]] = {}
         for module in modules:
             for function in module.functions:
@@ -77,9 +81,32 @@ class GPUFunctions:
                 if decoration is None:
                     continue
                 scope = module.scope_at(node)
-                for function in self.names.functions(node.args[0], scope):
+                functions = self.names.functions(node.args[0], scope)
+                if not functions and self._is_unknown(node.args[0], scope):
+                    self.unresolved.add(module)
+                for function in functions:
                     direct = self.is_gpu(node.func, scope)
                     self._add(function, self._of_call(node, scope) if direct else decoration, True)
+
+    def _is_unknown(self, node: ast.expr, scope: Scope) -> bool:
+        """Reports whether an argument of spaces.GPU may be a function. A parameter is one of a wrapper of the Space, which is followed."""
+        where, bindings = scope.lookup(node.id) if isinstance(node, ast.Name) else (None, [])
+        if where is not None and any(b.kind == "param" for b in bindings):
+            return False
+        return self.folding.fold(node, scope) is UNKNOWN
+
+    def may_be_wrapped(self, function: Function) -> bool:
+        """Reports whether unknown code may make a GPU function of the function: a decorator of a library, or an unresolved spaces.GPU(x)."""
+        decorated = [(d, function.outer) for d in function.decorators]
+        if function.owner is not None:
+            decorated += [(d, function.owner.outer) for d in function.owner.node.decorator_list]
+        for decorator, scope in decorated:
+            for ref in self.names.resolve(decorator.func if isinstance(decorator, ast.Call) else decorator, scope):
+                if ref.library and not is_known_library(ref.library):
+                    return True
+                if ref.function is not None and ref.function.module in self.unresolved:
+                    return True
+        return function.module in self.unresolved
 
     def is_gpu(self, node: ast.AST, scope: Scope) -> bool:
         """Reports whether an expression stands for spaces.GPU itself."""
@@ -196,6 +223,14 @@ class GPUFunctions:
                 return True
             scope = scope.parent
         return False
+
+
+def is_known_library(name: str) -> bool:
+    """Reports whether a dotted name belongs to a library whose code makes no GPU functions. An unbound name is of a star import."""
+    parts = name.replace("()", "").split(".")
+    if parts[0] == "builtins":
+        return len(parts) > 1 and hasattr(builtins, parts[1])
+    return parts[0] in STANDARD or parts[0] in KNOWN
 
 
 def seconds(gpu: GPUFunction, folding: Folding) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+import sys
 from typing import Any, Dict, List, Set
 
 from context import Space, line_of
@@ -55,7 +57,7 @@ def _gpu_function(space: Space, gpu: GPUFunction) -> Dict[str, Any]:
         value = seconds(gpu, space.folding)
         if hasattr(value, "total_seconds"):
             value = value.total_seconds()
-        known = value is not UNKNOWN and isinstance(value, (int, float)) and not isinstance(value, bool)
+        known = value is not UNKNOWN and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         made["duration"] = "fixed" if known else "unknown"
         if known:
             made["seconds"] = float(value)
@@ -63,7 +65,7 @@ def _gpu_function(space: Space, gpu: GPUFunction) -> Dict[str, Any]:
     made.update(duration="dynamic", duration_function=space.name(function), duration_file=function.module.path, duration_line=function.line)
     found = space.durations.evaluate(gpu, function)
     for name, extreme in (("longest", found.longest), ("shortest", found.shortest)):
-        if extreme is not None:
+        if extreme is not None and math.isfinite(extreme[0]):
             made[name] = {"seconds": extreme[0], "inputs": _plain(extreme[1])}
     made["complete"] = found.complete and found.longest is not None
     return made

@@ -7,7 +7,7 @@ A name that is bound several times has several meanings. Rules that excuse code 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Set, Tuple
 
 from project import Project
@@ -15,6 +15,7 @@ from scopes import FUNCTIONS, Binding, Class, Function, ModuleScope, Scope, own_
 
 MAX_DEPTH = 12
 PARTIAL = ("functools.partial", "partial")
+SPACES = ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap")  # of spaces.__all__ (spaces 0.51.3)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Ref:
     module: Optional[ModuleScope] = None
     call: Optional[ast.Call] = None  # of a library's result
     call_scope: Optional[Scope] = None
+    partial: bool = False  # functools.partial of the function, which adds arguments
 
 
 class Names:
@@ -102,6 +104,8 @@ class Names:
             for module in self._stars(scope.module):
                 if name in module.bindings:
                     return self.of_bindings(module, name, depth)
+            if name in SPACES and ("spaces", 0) in scope.module.stars:
+                return [Ref(library="spaces." + name)]
             return [Ref(library="builtins." + name)]
         return self._bindings(where, bindings, depth)
 
@@ -139,8 +143,8 @@ class Names:
             return [Ref(owner=binding.owner)]
         if binding.kind in ("assign", "with"):
             return self.resolve(binding.value, scope, depth)
-        if binding.kind == "loop" and isinstance(binding.value, (ast.List, ast.Tuple)):
-            return self._loop(binding, binding.value.elts, scope, depth)
+        if binding.kind == "loop":
+            return self._loop(binding, _elements(binding.value, scope), scope, depth)
         if binding.kind == "import":
             own = self.own_module(binding.module)
             return [Ref(module=own)] if own else [Ref(library=binding.module)]
@@ -223,7 +227,7 @@ class Names:
         found: List[Ref] = []
         for ref in self.resolve(node.func, scope, depth):
             if ref.library in PARTIAL and node.args:
-                found.extend(self.resolve(node.args[0], scope, depth))
+                found.extend(replace(inner, partial=True) for inner in self.resolve(node.args[0], scope, depth))
             elif ref.library:
                 found.append(Ref(library=ref.library + "()", call=node, call_scope=scope))
             elif ref.owner is not None:
@@ -241,6 +245,15 @@ class Names:
             if isinstance(node, ast.Return) and node.value is not None:
                 found.extend(self.resolve(node.value, function.scope, depth))
         return _unique(found)
+
+
+def _elements(node: Optional[ast.AST], scope: Scope) -> List[ast.expr]:
+    """Returns the elements of a literal list or tuple, or of the only one that a name is bound to."""
+    if isinstance(node, ast.Name):
+        where, bindings = scope.lookup(node.id)
+        only = where is not None and len(bindings) == 1 and bindings[0].kind == "assign" and bindings[0].index < 0
+        node = bindings[0].value if only else None
+    return list(node.elts) if isinstance(node, (ast.List, ast.Tuple)) else []
 
 
 def _unique(refs: List[Ref]) -> List[Ref]:

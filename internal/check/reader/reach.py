@@ -35,6 +35,7 @@ class Reach:
     def __init__(self, names: Names, flow: Flow, gpu: GPUFunctions) -> None:
         self.names, self.flow, self.gpu = names, flow, gpu
         self._left = MAX_NODES
+        flow.calls_gpu = lambda call, scope: any(f in gpu for f in names.functions(call.func, scope))
 
     def runs(self, function: Function, inside: bool) -> Iterator[Run]:
         """Lists what a call of the function runs, each function once."""

@@ -78,7 +78,7 @@ def tokens(space: Space) -> None:
             continue
         full = os.path.join(space.project.root, path)
         try:
-            if os.path.getsize(full) > MAX_TEXT:
+            if not os.path.isfile(full) or os.path.getsize(full) > MAX_TEXT:  # the open of a FIFO waits for a writer
                 continue
             with open(full, encoding="utf-8", errors="replace") as file:
                 text = file.read()
@@ -143,11 +143,12 @@ def _chooses_device(space: Space, node: ast.IfExp, scope: Scope) -> bool:
 
 
 def loads(space: Space) -> None:
-    """C316: a GPU function loads or downloads a model."""
+    """C316: a GPU function loads or downloads a model. A cache that the import has filled is no load."""
+    filled = _filled_caches(space)
     for function, runs in space.inside().items():
         for run in runs:
             node = run.node
-            if not isinstance(node, ast.Call):
+            if not isinstance(node, ast.Call) or any(f in filled for f in run.path):
                 continue
             name = space.library(node, run.scope)
             last = node.func.attr if isinstance(node.func, ast.Attribute) else ""
@@ -159,6 +160,24 @@ def loads(space: Space) -> None:
                     function=space.name(run.path[-1]),
                     call=f"{last or name.rsplit('.', 1)[-1]}()",
                 )
+
+
+def _filled_caches(space: Space) -> Set[Function]:
+    """Returns the functions and properties with a cache that the import certainly calls."""
+    cached = {f for module in space.modules for f in module.functions if _is_cached(space, f)}
+    names = {f.name for f in cached}
+    found: Set[Function] = set()
+    for event in space.at_import if cached else []:
+        node = event.node.func if isinstance(event.node, ast.Call) else event.node
+        if event.certain and (isinstance(node, ast.Name) or isinstance(node, ast.Attribute) and node.attr in names):
+            is_call = node is not event.node
+            found.update(f for f in space.names.functions(node, event.scope) if f in cached and (is_call or f.owner is not None))
+    return found
+
+
+def _is_cached(space: Space, function: Function) -> bool:
+    found = [space.names.library(d.func if isinstance(d, ast.Call) else d, function.outer) for d in function.decorators]
+    return any(name in ("functools.lru_cache", "functools.cache", "functools.cached_property") for name in found)
 
 
 def _is_light(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import math
 from typing import Any, Optional
 
 from context import Space, line_of
@@ -58,6 +59,11 @@ def fixed(space: Space, gpu: GPUFunction, value: Any, path: str) -> None:
             duration=repr(value),
             error=f"TypeError: unsupported type for timedelta seconds component: {kind}",
         )
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        error = f"cannot convert float {'NaN' if math.isnan(value) else 'infinity'} to integer"
+        kind = "ValueError" if math.isnan(value) else "OverflowError"
+        space.facts.add("H402", path, line, function=gpu.name, duration=repr(value), error=f"{kind}: {error}")
         return
     total = value.total_seconds() if isinstance(value, datetime.timedelta) else value
     if isinstance(total, (int, float)) and not isinstance(total, bool) and not 0 <= total < DAY:

@@ -92,7 +92,7 @@ def _uses_cuda(space: Space, run: Run) -> bool:
     placed = None if call else _runs_model(space, run)
     if not call and placed is None:
         return False
-    certain = run.certain and not run.caught
+    certain = run.certain and not run.caught and not any(space.gpu.may_be_wrapped(f) for f in run.path)
     severity = "" if certain else "warning"
     values = {"function": space.name(function), "role": role(space, function, run.path)}
     if call:
@@ -283,8 +283,10 @@ def compiled(space: Space) -> None:
 
 
 def cuda_result(space: Space) -> None:
-    """G315: a GPU function returns a value that the same expression places on cuda."""
+    """G315: a GPU function returns a value that the same expression places on cuda. Inside of a worker that is no fault."""
     for gpu in space.gpu.all:
+        if not space.durations.is_called_outside(gpu):
+            continue
         for run in space.inside().get(gpu.function, []):
             node = run.node
             if isinstance(node, (ast.Return, ast.Yield)) and run.path == (gpu.function,) and run.certain and not run.caught:

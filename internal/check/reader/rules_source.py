@@ -14,6 +14,10 @@ from scopes import ModuleScope
 FETCHING = (
     "git.Repo.clone_from",
     "huggingface_hub.snapshot_download",
+    "huggingface_hub.hf_hub_download",
+    "urllib.request.urlretrieve",
+    "wget.download",
+    "gdown.download",
     "os.system",
     "subprocess.run",
     "subprocess.call",
@@ -89,8 +93,11 @@ def missing(space: Space) -> None:
 def _fetches(space: Space) -> bool:
     """Reports whether code that runs at import may create files, and with them modules."""
     for event in space.at_import:
-        if isinstance(event.node, ast.Call) and space.library(event.node, event.scope) in FETCHING:
-            return True
+        node = event.node
+        if isinstance(node, ast.Call):
+            extracts = isinstance(node.func, ast.Attribute) and node.func.attr == "extractall"
+            if extracts or space.library(node, event.scope) in FETCHING:
+                return True
     return bool(space.order.dynamic)
 
 

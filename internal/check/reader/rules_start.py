@@ -9,6 +9,7 @@ from typing import List, Optional, Set, Tuple
 from context import Space, keyword, line_of
 from cuda import LOW_LEVEL_ERROR
 from folding import UNKNOWN
+from gpu import is_known_library
 from order import Event
 from scopes import Function
 from source import read_text
@@ -64,7 +65,9 @@ def gpu_function(space: Space) -> None:
         return
     if _mentions_gpu(space) or not _is_launched(space):
         return
-    space.facts.add("A305", first.scope.module.path, line_of(first.node))
+    bound = [space.names.library(e.expression, e.module.scope_at(e.node)) for e in space.endpoints.all if e.function is None]
+    severity = "" if all(not name or is_known_library(name) for name in bound) else "warning"  # a library may decorate its handlers
+    space.facts.add("A305", first.scope.module.path, line_of(first.node), severity)
 
 
 def _mentions_gpu(space: Space) -> bool:
@@ -73,6 +76,9 @@ def _mentions_gpu(space: Space) -> bool:
         for node in module.nodes:
             if isinstance(node, ast.Attribute) and node.attr in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
                 return True
+            if isinstance(node, ast.ImportFrom) and node.module == "spaces" and node.level == 0 and node.names[0].name == "*":
+                if any(isinstance(used, ast.Name) and used.id == "GPU" for used in module.nodes):
+                    return True
             if isinstance(node, ast.alias) and node.name in ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap"):
                 return True
             if isinstance(node, ast.Call):
@@ -118,11 +124,13 @@ def _mentions_launch(space: Space) -> bool:
     """Reports whether the attribute launch or a way to run other code appears anywhere in the own modules."""
     for module in space.modules:
         for node in module.nodes:
-            if isinstance(node, ast.Attribute) and node.attr in ("launch", "reload", "run_path", "run_module", "system", "execv", "Popen"):
+            if isinstance(node, ast.Attribute) and node.attr in ("launch", "reload", "run_path", "run_module", "system", "Popen"):
                 return True
             if isinstance(node, ast.Constant) and node.value == "launch":
                 return True
-            if isinstance(node, ast.Call) and space.library(node, module.scope_at(node)).startswith("subprocess."):
+            if isinstance(node, ast.Call) and space.library(node, module.scope_at(node)).startswith(
+                ("subprocess.", "os.exec", "os.spawn", "os.posix_spawn")
+            ):
                 return True
     return False
 

@@ -17,8 +17,7 @@ from typing import List, Optional, Tuple
 
 MAX_BYTES = 2 << 20
 
-ALL = "ABCDEFGHS"  # the buckets of all rules
-_IGNORE = re.compile(r"#\s*spacehost:\s*ignore(?:\[([A-Za-z0-9,\s]*)\])?")
+_IGNORE = re.compile(r"#\s*spacehost:\s*ignore\[([^\]]*)\]")
 # Syntax of Python 3.10 to 3.14, which an older interpreter reports as an error.
 _NEWER = re.compile(r"^\s*(match\b|case\b|type\s+\w+|except\s*\*|async def \w+\[|def \w+\[|class \w+\[)")
 
@@ -103,9 +102,10 @@ def _comments(text: str) -> List[Comment]:
             if token.type == tokenize.COMMENT:
                 match = _IGNORE.search(token.string)
                 if match:
-                    rules = (match.group(1) or "").replace(",", " ").upper().split()
+                    rules = match.group(1).replace(",", " ").upper().split()
                     alone = not token.line[: token.start[1]].strip()
-                    found.append(Comment(token.start[0], token.start[0] + alone, rules or list(ALL)))
+                    if rules:  # without an id the comment is malformed, and excludes nothing
+                        found.append(Comment(token.start[0], token.start[0] + alone, rules))
     except (tokenize.TokenError, SyntaxError, IndentationError):
         pass
     return found

@@ -108,13 +108,28 @@ def _text(space: Space, node: ast.AST, scope: Scope) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _handles_missing(scope: Scope, node: ast.AST) -> bool:
+    """Reports whether a `try` around the node, in the same function, handles KeyError and does not raise again."""
+    kinds = (ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    around = scope.module.is_above(node, kinds)
+    while isinstance(around, ast.Try):
+        if any(inner is node for statement in around.body for inner in ast.walk(statement)) and any(
+            isinstance(kind, ast.Name) and kind.id in ("KeyError", "LookupError") and not isinstance(handler.body[-1], ast.Raise)
+            for handler in around.handlers
+            for kind in (handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type])
+        ):
+            return True
+        around = scope.module.is_above(around, kinds)
+    return False
+
+
 def _add(
     space: Space, node: ast.AST, scope: Scope, at_import: bool, certain: bool, own: Set[str], seen: Set[int], found: List[Variable]
 ) -> None:
     name: Optional[str] = None
     required = False
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and space.names.library(node.value, scope) == "os.environ":
-        name, required = _text(space, node.slice, scope), True
+        name, required = _text(space, node.slice, scope), not _handles_missing(scope, node)
     elif isinstance(node, ast.Call) and node.args and space.library(node, scope) in READERS:
         name = _text(space, node.args[0], scope)
     if not name or id(node) in seen or name in SET_BY_HUB:
