@@ -2,12 +2,15 @@ package main
 
 import (
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // managerSocket is the socket of a service manager that starts the host with Type=notify.
@@ -49,6 +52,9 @@ func (m *managerSocket) has(state string) bool {
 // TestServiceManager checks what a service manager is told, and that Spaces do not have its socket.
 func TestServiceManager(t *testing.T) {
 	t.Parallel()
+	received := make(chan os.Signal, 1) // tests that run under nohup ignore SIGHUP, and their children would, too
+	signal.Notify(received, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(received) })
 	socket, m := newManagerSocket(t)
 	p := startProductWith(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=600000"}, t.TempDir(), "testdata/spaces/scripts")
 	t.Cleanup(p.stop)
@@ -64,7 +70,11 @@ func TestServiceManager(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil { // the terminal has closed
 		t.Fatal(err)
 	}
-	<-p.ended
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatal("`run` does not end at SIGHUP")
+	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("`run` ends with %d at SIGHUP", code)
 	}

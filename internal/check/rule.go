@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"spacehost/internal/lazyregexp"
 )
 
 //go:embed rules/*.md
@@ -97,8 +98,8 @@ func readRule(id string, data []byte) (Rule, error) {
 }
 
 var (
-	identifier  = regexp.MustCompile(`^[A-HS][0-9]{3}$`)
-	placeholder = regexp.MustCompile(`\{([a-z_]+)\}`)
+	identifier  = lazyregexp.New(`^[A-HS][0-9]{3}$`)
+	placeholder = lazyregexp.New(`\{([a-z_]+)\}`)
 )
 
 func (r Rule) check() error {
