@@ -216,10 +216,7 @@ func (s *spaceRun) applyRenewal(r renewal, by string) {
 // restartAnew restarts a running Space with its files as they are now: a changed environment is built beside the running Space.
 // After an error, which is reported, the Space restarts as it was.
 func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
-	if !s.renewing.TryLock() {
-		s.supervisor.Restart(restart)
-		return
-	}
+	s.renewing.Lock() // in the order of the requests: a later one ends the drain of an earlier one
 	defer s.renewing.Unlock()
 	r, err := s.renew(ctx)
 	switch {
