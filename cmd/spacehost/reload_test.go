@@ -186,7 +186,10 @@ func TestDrain(t *testing.T) {
 		}
 	}
 
-	running, waiting := client.submit("/slow", 3), client.submit("/slow", 0)
+	running := client.submit("/slow", 4)
+	eventually(t, "the first call starts", patience, func() bool { return strings.Contains(l.log(), `"endpoint":"slow"`) })
+	waiting := client.submit("/slow", 0)
+	eventually(t, "the second call waits", patience, func() bool { return l.space("kept").Queued == 1 })
 	other := l.clientAs(l.space("changed").URL, token)
 	long := other.submit("/minute", 55)
 	eventually(t, "the call has a GPU", patience, l.isUsingGPU)
