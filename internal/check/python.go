@@ -14,9 +14,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
+
+	"spacehost/internal/lazyregexp"
 )
 
 //go:embed reader/*.py
@@ -60,7 +61,7 @@ func readPython(ctx context.Context, python, dir, appFile string) (output, error
 }
 
 // raised matches the last line of a traceback that is no sign of an old interpreter, such as SyntaxError or ImportError.
-var raised = regexp.MustCompile(`^(ValueError|RecursionError|MemoryError|OverflowError|KeyError|IndexError|OSError|PermissionError|FileNotFoundError|UnicodeEncodeError)\b`)
+var raised = lazyregexp.New(`^(ValueError|RecursionError|MemoryError|OverflowError|KeyError|IndexError|OSError|PermissionError|FileNotFoundError|UnicodeEncodeError)\b`)
 
 // readerError names why the interpreter did not print a document.
 func readerError(ctx context.Context, python string, err error, stderr string) error {
