@@ -20,7 +20,7 @@ func Check(path, state string) (c Checked, err error) {
 		return c, err
 	}
 	if c.Spaces, err = c.Settings.OpenSpaces(); err != nil && len(c.Spaces) < len(c.Settings.Spaces) {
-		err = fmt.Errorf("Space %s: %w", c.Settings.Spaces[len(c.Spaces)].Unread().Name, err)
+		err = fmt.Errorf("the Space %s: %w", c.Settings.Spaces[len(c.Spaces)].Unread().Name, err)
 	}
 	for _, one := range c.Spaces {
 		for _, warning := range one.Warnings {
