@@ -233,7 +233,12 @@ func newDevices(t *testing.T) *devices {
 	return d
 }
 
-func (d *devices) port() int { return d.Listener.Addr().(*net.TCPAddr).Port }
+// serve makes d the device API of a start.
+func (d *devices) serve(c *ProcessConfig) {
+	c.Device = d.Listener.Addr().(*net.TCPAddr).Port
+	c.Secrets = map[string]string{"SPACES_ZERO_DEVICE_API_URL": d.URL + "/d/door"}
+	c.Env = append(c.Env, "SPACES_ZERO_GPU=true", "CUDA_VISIBLE_DEVICES=")
+}
 
 // printedFacts parses the JSON after a word that the app printed.
 func (a *app) printedFacts(t *testing.T, what string) (facts map[string]any) {

@@ -30,11 +30,7 @@ func TestFailuresAreRecognized(t *testing.T) {
 func testFailures(t *testing.T, line string) {
 	gpus := newDevices(t)
 	a := &app{gradio: gradios[line]}
-	a.p, a.r = startAppOn(t, testPythonOf(t, line), "failures", func(c *ProcessConfig) {
-		c.Device = gpus.port()
-		c.Secrets = map[string]string{"SPACES_ZERO_DEVICE_API_URL": gpus.URL + "/d/door"}
-		c.Env = append(c.Env, "SPACES_ZERO_GPU=true", "CUDA_VISIBLE_DEVICES=")
-	})
+	a.p, a.r = startAppOn(t, testPythonOf(t, line), "failures", gpus.serve)
 	a.attached(t, 0)
 	for _, row := range []struct {
 		call, rule, place string

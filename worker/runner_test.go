@@ -25,9 +25,7 @@ func testEverything(t *testing.T, line string) {
 	gpus := newDevices(t)
 	a := &app{gradio: gradios[line]}
 	a.p, a.r = startAppOn(t, testPythonOf(t, line), "everything", func(c *ProcessConfig) {
-		c.Device = gpus.port()
-		c.Secrets = map[string]string{"SPACES_ZERO_DEVICE_API_URL": gpus.URL + "/d/door"}
-		c.Env = append(c.Env, "SPACES_ZERO_GPU=true", "CUDA_VISIBLE_DEVICES=")
+		gpus.serve(c)
 		c.Public = "http://space.example:7860/"
 	})
 	t.Run("startup events pass while it launches", a.testLaunching)

@@ -155,6 +155,18 @@ func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	return opened, nil
 }
 
+// OpenOrUnread reads every folder. A Space that OpenSpace refuses is described by its name alone.
+func (s Settings) OpenOrUnread() (opened []*space.Space) {
+	for _, settings := range s.Spaces {
+		found, err := s.OpenSpace(settings)
+		if err != nil {
+			found = settings.Unread()
+		}
+		opened = append(opened, found)
+	}
+	return opened
+}
+
 // NameError reports two folders of `run` with the same Space name. Visitors, tokens and the ledger could not
 // distinguish the two Spaces.
 type NameError struct{ name, dir, otherDir string }

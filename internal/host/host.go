@@ -22,6 +22,7 @@ import (
 	"spacehost/internal/payer"
 	"spacehost/internal/people"
 	"spacehost/internal/proctree"
+	"spacehost/internal/space"
 	"spacehost/internal/token"
 	"spacehost/migrations"
 	"spacehost/quota"
@@ -124,12 +125,15 @@ func (h *Host) settings() *config.Settings { return h.current.Load() }
 // all returns the Spaces, those included that a reload has removed and that still end.
 func (h *Host) all() []*spaceRun { return *h.spaces.Load() }
 
-func (h *Host) openSpaces() error {
+// openSpaces reads the Spaces. With `serve`, one that cannot be read does not end the host: it is tried again like one that does not
+// start.
+func (h *Host) openSpaces() (err error) {
+	var opened []*space.Space
 	if h.settings().IsServe() {
-		h.openEachSpace()
-		return nil
+		opened = h.settings().OpenOrUnread()
+	} else {
+		opened, err = h.settings().OpenSpaces()
 	}
-	opened, err := h.settings().OpenSpaces()
 	var spaces []*spaceRun
 	for i, one := range opened {
 		spaces = append(spaces, newSpaceRun(h, h.settings().Spaces[i], one))
@@ -139,23 +143,6 @@ func (h *Host) openSpaces() error {
 	}
 	h.spaces.Store(&spaces)
 	return err
-}
-
-// openEachSpace is openSpaces for `serve`: a Space that cannot be read does not end the host. It is tried again like one that does
-// not start.
-func (h *Host) openEachSpace() {
-	var spaces []*spaceRun
-	for _, settings := range h.settings().Spaces {
-		found, err := h.settings().OpenSpace(settings)
-		if err != nil {
-			found = settings.Unread()
-		}
-		for _, warning := range found.Warnings {
-			h.screen.note(found.Name + ": warning: " + warning)
-		}
-		spaces = append(spaces, newSpaceRun(h, settings, found))
-	}
-	h.spaces.Store(&spaces)
 }
 
 func (h *Host) openState() (err error) {

@@ -187,11 +187,7 @@ func (s *spaceRun) renew(ctx context.Context) (r renewal, err error) {
 	if err != nil {
 		return r, err
 	}
-	for _, warning := range slices.Concat(r.front.Warnings, env.Warnings) {
-		if !slices.Contains(latest.space.Warnings, warning) {
-			s.note("warning: " + warning)
-		}
-	}
+	s.noteNew(latest.space.Warnings, slices.Concat(r.front.Warnings, env.Warnings))
 	if needsNewHost(latest.space, r.front) {
 		s.note("README.md: custom_headers or disable_embedding changed; a new start of spacehost applies it.")
 	}
@@ -223,10 +219,7 @@ func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
 	case ctx.Err() != nil:
 		return
 	case err != nil:
-		s.host.log.Warn("changed files not applied", zap.String("space", s.space().Name), zap.Error(err))
-		var text strings.Builder
-		Explain(&text, s.space().Name, err, true)
-		s.host.screen.note(text.String() + "  The Space restarts with its former README.md and environment.")
+		s.reportUnapplied(err, "The Space restarts with its former README.md and environment.")
 	case !r.same:
 		s.note("Its files have changed: it restarts with another environment or README.md.")
 		s.applyRenewal(r, restart.By)
@@ -239,14 +232,28 @@ func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
 
 // reportEdit reports that a changed file has no effect, because of an error.
 func (s *spaceRun) reportEdit(changed string, err error) {
-	s.host.log.Warn("edited files not applied", zap.String("space", s.space().Name), zap.Error(err))
-	var text strings.Builder
-	Explain(&text, s.space().Name, err, true)
 	next := "The next change of this file starts another try."
 	if s.supervisor.Status().Stage == space.Running {
 		next = "The Space continues as before the change. " + next
 	}
-	s.host.screen.note(fmt.Sprintf("%s  %s was not applied. %s", text.String(), changed, next))
+	s.reportUnapplied(err, fmt.Sprintf("%s was not applied. %s", changed, next))
+}
+
+// reportUnapplied prints and logs why changed files have no effect. next follows the error on the screen.
+func (s *spaceRun) reportUnapplied(err error, next string) {
+	s.host.log.Warn("changed files not applied", zap.String("space", s.space().Name), zap.Error(err))
+	var text strings.Builder
+	Explain(&text, s.space().Name, err, true)
+	s.host.screen.note(text.String() + "  " + next)
+}
+
+// noteNew prints the warnings that are not among those before.
+func (s *spaceRun) noteNew(before, now []string) {
+	for _, warning := range now {
+		if !slices.Contains(before, warning) {
+			s.note("warning: " + warning)
+		}
+	}
 }
 
 // needsNewHost reports whether a key of the front matter changed that the Space's address applies at its start only.

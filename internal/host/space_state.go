@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"slices"
 
 	"spacehost/internal/build"
 	"spacehost/internal/config"
@@ -41,11 +40,7 @@ func (s *spaceRun) reread() error {
 	if isSame(before, found) {
 		return nil
 	}
-	for _, warning := range found.Warnings {
-		if !slices.Contains(before.Warnings, warning) {
-			s.note("warning: " + warning)
-		}
-	}
+	s.noteNew(before.Warnings, found.Warnings)
 	s.change(func(now *spaceState) { now.space = found })
 	s.supervisor.Configure(s.supervisorConfig())
 	s.api.SetStorage(s.storage())

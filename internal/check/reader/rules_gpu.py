@@ -398,24 +398,24 @@ def processes(space: Space) -> None:
     """G321: a worker is a daemon process, which must not have children."""
     for function, runs in space.inside().items():
         for run in runs:
-            name = space.library(run.node, run.scope)
-            if name in PROCESSES:
+            if call := _process_call(space, run):
                 space.facts.add(
                     "G321",
                     run.scope.module.path,
                     line_of(run.node),
                     "" if run.certain and not run.caught else "warning",
                     function=space.name(function),
-                    call=f"{name}()",
+                    call=call,
                 )
-            elif name in ("torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader") and isinstance(run.node, ast.Call):
-                workers = space.folding.fold(keyword(run.node, "num_workers"), run.scope)
-                if workers is not UNKNOWN and isinstance(workers, int) and workers > 0:
-                    space.facts.add(
-                        "G321",
-                        run.scope.module.path,
-                        line_of(run.node),
-                        "" if run.certain and not run.caught else "warning",
-                        function=space.name(function),
-                        call=f"DataLoader(num_workers={workers})",
-                    )
+
+
+def _process_call(space: Space, run: Run) -> str:
+    """Returns the call that starts processes, as it is reported; "" for any other."""
+    name = space.library(run.node, run.scope)
+    if name in PROCESSES:
+        return f"{name}()"
+    if name in ("torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader") and isinstance(run.node, ast.Call):
+        workers = space.folding.fold(keyword(run.node, "num_workers"), run.scope)
+        if workers is not UNKNOWN and isinstance(workers, int) and workers > 0:
+            return f"DataLoader(num_workers={workers})"
+    return ""
