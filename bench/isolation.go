@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,25 +26,17 @@ const (
 // machine, and each measurement alternates between them call by call, so that other load on the machine slows all alike.
 type comparison struct {
 	*bench
+	rotation
 	host   *target
 	log    *hostLog
-	config string // file of the host
-	spaces []*levelSpace
+	config string      // file of the host
 	server *byteServer // nil if this machine has only loopback addresses
-	turn   int
-}
-
-// levelSpace is the Space at one level.
-type levelSpace struct {
-	level  string
-	url    string
-	client *client
 }
 
 // compareLevels measures the rounds of --isolation.
 func (b *bench) compareLevels(ctx context.Context) (err error) {
 	c := &comparison{bench: b}
-	if b.levels, err = b.availableLevels(); err != nil {
+	if b.columns, err = b.availableLevels(); err != nil {
 		return err
 	}
 	if c.server, err = newByteServer(); err != nil {
@@ -67,7 +58,7 @@ func (b *bench) compareLevels(ctx context.Context) (err error) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			for _, level := range b.levels {
+			for _, level := range b.columns {
 				if v, ok := all[level]; ok {
 					b.record(round, level, s.name, v, nil, began)
 				}
@@ -129,7 +120,7 @@ func (c *comparison) start(ctx context.Context) error {
 // yaml is the configuration of the host. JSON is YAML, and quotes every text.
 func (c *comparison) yaml() string {
 	var spaces []map[string]any
-	for _, level := range c.levels {
+	for _, level := range c.columns {
 		one := map[string]any{"folder": c.app, "name": level, "isolation": level, "address": "127.0.0.1:0", "python": c.env.Python}
 		if level == levelNamespaces && c.server != nil {
 			one["reach"] = []string{c.server.address()}
@@ -151,7 +142,7 @@ func (c *comparison) awaitReady(ctx context.Context, lines <-chan string) error 
 	}
 	select {
 	case line := <-lines:
-		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Spaces) != len(c.levels) {
+		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Spaces) != len(c.columns) {
 			return errors.New("the process exited, or its first line is not that of --ready-json")
 		}
 	case <-ctx.Done():
@@ -161,13 +152,13 @@ func (c *comparison) awaitReady(ctx context.Context, lines <-chan string) error 
 		if one.Stage != "RUNNING" || one.Isolation != one.Name {
 			return fmt.Errorf("the Space %s has the stage %s and the level %s; want RUNNING and %s", one.Name, one.Stage, one.Isolation, one.Name)
 		}
-		c.spaces = append(c.spaces, &levelSpace{level: one.Name, url: one.URL})
+		c.spaces = append(c.spaces, &servedSpace{name: one.Name, url: one.URL})
 	}
 	return nil
 }
 
 // connect replaces the client of a Space, and warms the Space up.
-func (c *comparison) connect(ctx context.Context, s *levelSpace) (err error) {
+func (c *comparison) connect(ctx context.Context, s *servedSpace) (err error) {
 	if s.client != nil {
 		s.client.close()
 	}
@@ -177,7 +168,7 @@ func (c *comparison) connect(ctx context.Context, s *levelSpace) (err error) {
 	for _, api := range []string{"noop", "on_gpu"} {
 		for range levelSizeFor(c.short).warmUp {
 			if _, _, err := s.client.call(ctx, newHash(), api, `["warm"]`, `"warm"`); err != nil {
-				return fmt.Errorf("warm up %s: %w", s.level, err)
+				return fmt.Errorf("warm up %s: %w", s.name, err)
 			}
 		}
 	}
@@ -185,27 +176,10 @@ func (c *comparison) connect(ctx context.Context, s *levelSpace) (err error) {
 }
 
 func (c *comparison) stop() {
-	for _, s := range c.spaces {
-		if s.client != nil {
-			s.client.close()
-		}
-	}
+	c.rotation.close()
 	if c.host != nil {
 		c.host.stop()
 	}
-}
-
-// inTurn returns the Spaces in another order at each call. After all orders, each Space has followed each other Space
-// equally often, because the work that a call leaves behind slows the next one.
-func (c *comparison) inTurn() []*levelSpace {
-	n := len(c.spaces)
-	first := c.turn % n
-	order := slices.Concat(c.spaces[first:], c.spaces[:first])
-	if c.turn/n%2 == 1 {
-		slices.Reverse(order)
-	}
-	c.turn++
-	return order
 }
 
 // hostLog reads the log of the host.

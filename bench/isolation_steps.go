@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -51,7 +50,7 @@ func levelSizeFor(short bool) levelSize {
 // levelSteps lists the steps of --isolation in execution order.
 func levelSteps(short bool) []levelStep {
 	size := levelSizeFor(short)
-	latency := func(name, about, text, goal string, n int, do levelCall) levelStep {
+	latency := func(name, about, text, goal string, n int, do timedCall) levelStep {
 		s := step{name: name, about: about, lines: []line{{key: "p50_ms", text: text + ", p50 ms", format: "%.2f", goal: goal}}}
 		return levelStep{s, func(ctx context.Context, c *comparison) (map[string]values, error) { return c.latency(ctx, n, do) }}
 	}
@@ -66,7 +65,10 @@ func levelSteps(short bool) []levelStep {
 		latency("get", "request that is passed through on a kept connection", "pass-through GET", "", size.posts, passedGet),
 		latency("post", "request that is passed through on a connection of its own", "pass-through POST, new connection", "+0.5 ms", size.posts, passedPost),
 		{step{name: "upload", about: "upload of a file", lines: []line{
-			{key: "MB_s", text: fmt.Sprintf("upload of %d MiB, MB/s", size.file>>20), format: "%.0f"}}}, uploads(size)},
+			{key: "MB_s", text: fmt.Sprintf("upload of %d MiB, MB/s", size.file>>20), format: "%.0f"}}}, func(ctx context.Context, c *comparison) (map[string]values, error) {
+			rates, err := c.uploads(ctx, size.uploads, size.file, c.host.home)
+			return asValues("MB_s", rates), err
+		}},
 		{step{name: "egress", about: "download by the Space from an address of this machine; at level namespaces through the relay", lines: []line{
 			{key: "GB_s", text: "download by the Space, GB/s", format: "%.2f", goal: ">= 1 GB/s"},
 			{key: "first_ms", text: "first byte of a download, p50 ms", format: "%.2f"}}}, downloads(size)},
@@ -81,18 +83,18 @@ func restart(ctx context.Context, c *comparison) (map[string]values, error) {
 	all := map[string]values{}
 	for _, s := range c.inTurn() {
 		c.log.skip()
-		command := exec.CommandContext(ctx, c.spacehost, "space", "restart", s.level, "--state", filepath.Join(c.host.home, "state"))
+		command := exec.CommandContext(ctx, c.spacehost, "space", "restart", s.name, "--state", filepath.Join(c.host.home, "state"))
 		if out, err := command.CombinedOutput(); err != nil {
 			return all, fmt.Errorf("restart the Space: %w: %s", err, bytes.TrimSpace(out))
 		}
-		v, err := c.awaitStart(ctx, s.level)
+		v, err := c.awaitStart(ctx, s.name)
 		if err != nil {
 			return all, err
 		}
 		if err := c.connect(ctx, s); err != nil {
 			return all, err
 		}
-		all[s.level] = v
+		all[s.name] = v
 	}
 	return all, nil
 }
@@ -129,46 +131,8 @@ func (c *comparison) await(ctx context.Context, message, level string) (entry lo
 	return entry, took, nil
 }
 
-// levelCall is one call or request. n is its number.
-type levelCall func(ctx context.Context, s *levelSpace, n int) (time.Duration, error)
-
-// latency alternates between the levels, n times, and returns the median of each.
-func (c *comparison) latency(ctx context.Context, n int, do levelCall) (map[string]values, error) {
-	took := map[string][]time.Duration{}
-	for i := range n {
-		for _, s := range c.inTurn() {
-			one, err := do(ctx, s, i)
-			if err != nil {
-				return nil, fmt.Errorf("level %s: %w", s.level, err)
-			}
-			took[s.level] = append(took[s.level], one)
-		}
-	}
-	all := map[string]values{}
-	for level, times := range took {
-		slices.Sort(times)
-		all[level] = values{"p50_ms": percentile(times, 50)}
-	}
-	return all, nil
-}
-
-func noopCall(ctx context.Context, s *levelSpace, n int) (time.Duration, error) {
-	return s.echo(ctx, "noop", n)
-}
-
-func warmCall(ctx context.Context, s *levelSpace, n int) (time.Duration, error) {
-	return s.echo(ctx, "on_gpu", n)
-}
-
-// echo calls a function that returns its input.
-func (s *levelSpace) echo(ctx context.Context, api string, n int) (time.Duration, error) {
-	text := fmt.Sprintf(`"%d"`, n)
-	took, _, err := s.client.call(ctx, newHash(), api, "["+text+"]", text)
-	return took, err
-}
-
 // coldCall ends the worker after the call.
-func coldCall(ctx context.Context, s *levelSpace, n int) (time.Duration, error) {
+func coldCall(ctx context.Context, s *servedSpace, n int) (time.Duration, error) {
 	took, err := s.echo(ctx, "on_new_worker", n)
 	if err != nil {
 		return 0, err
@@ -187,14 +151,14 @@ func coldCall(ctx context.Context, s *levelSpace, n int) (time.Duration, error) 
 // passedPath is answered by the Space's own server, and never by the host. The server refuses POST.
 const passedPath = "/gradio_api/token"
 
-func passedGet(ctx context.Context, s *levelSpace, _ int) (time.Duration, error) {
+func passedGet(ctx context.Context, s *servedSpace, _ int) (time.Duration, error) {
 	began := time.Now()
 	_, err := s.client.get(ctx, passedPath)
 	return time.Since(began), err
 }
 
 // passedPost measures a connection from the host to the Space: the host uses each once, because it cannot repeat a POST.
-func passedPost(ctx context.Context, s *levelSpace, _ int) (time.Duration, error) {
+func passedPost(ctx context.Context, s *servedSpace, _ int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+passedPath, strings.NewReader("{}"))
@@ -216,44 +180,13 @@ func passedPost(ctx context.Context, s *levelSpace, _ int) (time.Duration, error
 	return time.Since(began), nil
 }
 
-// rates alternates between the levels, n times, and returns the median rate of each, in bytes per second.
-func (c *comparison) rates(ctx context.Context, n int, do func(context.Context, *levelSpace) (float64, error)) (map[string]float64, error) {
-	all := map[string][]float64{}
-	for range n {
-		for _, s := range c.inTurn() {
-			rate, err := do(ctx, s)
-			if err != nil {
-				return nil, fmt.Errorf("level %s: %w", s.level, err)
-			}
-			if rate > 0 {
-				all[s.level] = append(all[s.level], rate)
-			}
-		}
+// asValues returns a value of each Space.
+func asValues(key string, of map[string]float64) map[string]values {
+	all := map[string]values{}
+	for name, value := range of {
+		all[name] = values{key: value}
 	}
-	medians := map[string]float64{}
-	for level, rates := range all {
-		medians[level] = quantile(rates, 0.5)
-	}
-	return medians, nil
-}
-
-func uploads(size levelSize) func(context.Context, *comparison) (map[string]values, error) {
-	return func(ctx context.Context, c *comparison) (map[string]values, error) {
-		medians, err := c.rates(ctx, size.uploads, func(ctx context.Context, s *levelSpace) (float64, error) {
-			began := time.Now()
-			path, err := s.client.upload(ctx, size.file)
-			took := time.Since(began)
-			if below, bad := filepath.Rel(c.host.home, path); bad == nil && filepath.IsLocal(below) {
-				_ = os.Remove(path) // the folder is removed at the end
-			}
-			return float64(size.file) / took.Seconds(), err
-		})
-		all := map[string]values{}
-		for level, rate := range medians {
-			all[level] = values{"MB_s": rate / 1e6}
-		}
-		return all, err
-	}
+	return all
 }
 
 // downloads skips the level files: there a Space reaches only the ports that the Hub opens.
@@ -263,8 +196,8 @@ func downloads(size levelSize) func(context.Context, *comparison) (map[string]va
 		if c.server == nil {
 			return all, nil
 		}
-		measured := func(s *levelSpace) bool { return s.level != levelFiles }
-		medians, err := c.rates(ctx, 2, func(ctx context.Context, s *levelSpace) (float64, error) {
+		measured := func(s *servedSpace) bool { return s.name != levelFiles }
+		medians, err := c.rates(ctx, 2, func(ctx context.Context, s *servedSpace) (float64, error) {
 			if !measured(s) {
 				return 0, nil
 			}
@@ -277,7 +210,7 @@ func downloads(size levelSize) func(context.Context, *comparison) (map[string]va
 		for level, rate := range medians {
 			all[level] = values{"GB_s": rate / 1e9}
 		}
-		first, err := c.latency(ctx, size.firsts, func(ctx context.Context, s *levelSpace, _ int) (took time.Duration, err error) {
+		first, err := c.latency(ctx, size.firsts, func(ctx context.Context, s *servedSpace, _ int) (took time.Duration, err error) {
 			if measured(s) {
 				took, _, err = c.download(ctx, s, 1)
 			}
@@ -291,7 +224,7 @@ func downloads(size levelSize) func(context.Context, *comparison) (map[string]va
 }
 
 // download lets the Space read that many bytes, and returns its times until the first byte and the last one.
-func (c *comparison) download(ctx context.Context, s *levelSpace, size int64) (first, last time.Duration, err error) {
+func (c *comparison) download(ctx context.Context, s *servedSpace, size int64) (first, last time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	session := newHash()

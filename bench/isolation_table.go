@@ -32,34 +32,43 @@ func (r report) byRound(level, step, key string) map[int]float64 {
 
 // printLevels writes the table of --isolation.
 func (b *bench) printLevels(to io.Writer) {
-	b.report.printMachine(to)
-	fmt.Fprintf(to, "Median of %d rounds (first and third quartile). Differences to the level none are taken within each round.\n\n", b.report.lastRound())
-	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	for _, level := range b.levels {
-		fmt.Fprintf(t, "\t%s", level)
-	}
-	for _, level := range b.levels[1:] {
-		fmt.Fprintf(t, "\t%s, difference", level)
-	}
-	fmt.Fprintln(t, "\tgoal for namespaces")
+	var steps []step
 	for _, s := range levelSteps(b.short) {
+		steps = append(steps, s.step)
+	}
+	b.printComparison(to, steps, "goal for namespaces")
+}
+
+// printComparison writes the columns and their differences to the first one.
+func (b *bench) printComparison(to io.Writer, steps []step, goal string) {
+	b.report.printMachine(to)
+	fmt.Fprintf(to, "Median of %d rounds (first and third quartile). Differences to %q are taken within each round.\n\n", b.report.lastRound(), b.columns[0])
+	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	for _, name := range b.columns {
+		fmt.Fprintf(t, "\t%s", name)
+	}
+	for _, name := range b.columns[1:] {
+		fmt.Fprintf(t, "\t%s, difference", name)
+	}
+	fmt.Fprintf(t, "\t%s\n", goal)
+	for _, s := range steps {
 		for _, l := range s.lines {
-			if b.wants(s.step) {
-				b.printLevelLine(t, s.step, l)
+			if b.wants(s) {
+				b.printComparisonLine(t, s, l)
 			}
 		}
 	}
 	t.Flush()
 }
 
-func (b *bench) printLevelLine(to io.Writer, s step, l line) {
-	base := b.report.byRound(levelNone, s.name, l.key)
+func (b *bench) printComparisonLine(to io.Writer, s step, l line) {
+	base := b.report.byRound(b.columns[0], s.name, l.key)
 	fmt.Fprint(to, l.text)
-	for _, level := range b.levels {
-		fmt.Fprintf(to, "\t%s", spread(b.report.byRound(level, s.name, l.key), l.format))
+	for _, name := range b.columns {
+		fmt.Fprintf(to, "\t%s", spread(b.report.byRound(name, s.name, l.key), l.format))
 	}
-	for _, level := range b.levels[1:] {
-		fmt.Fprintf(to, "\t%s", difference(base, b.report.byRound(level, s.name, l.key), l.format))
+	for _, name := range b.columns[1:] {
+		fmt.Fprintf(to, "\t%s", difference(base, b.report.byRound(name, s.name, l.key), l.format))
 	}
 	fmt.Fprintf(to, "\t%s\n", l.goal)
 }

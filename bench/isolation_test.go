@@ -13,6 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.MaybeRun()
+	maybeFront()
 	os.Exit(m.Run())
 }
 
@@ -40,7 +41,7 @@ func TestShortComparisonHasEveryNumber(t *testing.T) {
 
 // TestTableOfLevels: the median, the quartiles and the difference within each round, also if a level lacks a round.
 func TestTableOfLevels(t *testing.T) {
-	b := &bench{options: options{only: []string{"noop"}}, levels: []string{levelNone, levelFiles, levelNamespaces}}
+	b := &bench{options: options{only: []string{"noop"}}, columns: []string{levelNone, levelFiles, levelNamespaces}}
 	for round, figures := range [][]float64{{10, 10.5}, {20, 20.4}, {30, 30.3}} {
 		for i, level := range []string{levelNone, levelNamespaces} {
 			b.report.Rounds = append(b.report.Rounds, record{Round: round + 1, Target: level, Step: "noop", Values: values{"p50_ms": figures[i]}})
@@ -57,17 +58,17 @@ func TestTableOfLevels(t *testing.T) {
 
 // TestEachSpaceFollowsEachOther: what a call leaves behind slows the next one, so no level may always follow the same one.
 func TestEachSpaceFollowsEachOther(t *testing.T) {
-	c := &comparison{}
+	c := &rotation{}
 	for _, level := range []string{levelNone, levelFiles, levelNamespaces} {
-		c.spaces = append(c.spaces, &levelSpace{level: level})
+		c.spaces = append(c.spaces, &servedSpace{name: level})
 	}
 	follows := map[[2]string]int{}
 	first := map[string]int{}
 	for range 6 {
 		order := c.inTurn()
-		first[order[0].level]++
+		first[order[0].name]++
 		for i := range order[1:] {
-			follows[[2]string{order[i].level, order[i+1].level}]++
+			follows[[2]string{order[i].name, order[i+1].name}]++
 		}
 	}
 	for pair, n := range follows {

@@ -101,7 +101,10 @@ func raiseOpenFiles() {
 }
 
 func (b *bench) versions(ctx context.Context) versions {
-	v := versions{Gradio: b.env.Gradio, Spaces: b.env.Spaces, Python: b.env.PythonVersion, Go: runtime.Version(), Spacehost: b.spacehost}
+	v := versions{Go: runtime.Version(), Spacehost: b.spacehost}
+	if b.env != nil {
+		v.Gradio, v.Spaces, v.Python = b.env.Gradio, b.env.Spaces, b.env.PythonVersion
+	}
 	if filepath.Dir(b.spacehost) == b.scratch { // built here
 		c := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty")
 		c.Dir = b.root
@@ -113,5 +116,22 @@ func (b *bench) versions(ctx context.Context) versions {
 }
 
 func (v versions) String() string {
+	if v.Gradio == "" {
+		return fmt.Sprintf("spacehost %s, %s", v.Spacehost, v.Go)
+	}
 	return fmt.Sprintf("gradio %s, spaces %s, Python %s; spacehost %s, %s", v.Gradio, v.Spaces, v.Python, v.Spacehost, v.Go)
+}
+
+// processUsage is what a process has used.
+type processUsage struct {
+	cpu          time.Duration
+	memory, peak int64 // bytes
+}
+
+// usageOf reads /proc. It is zero for a process that has ended.
+func usageOf(pid int) processUsage {
+	status := fmt.Sprintf("/proc/%d/status", pid)
+	return processUsage{
+		cpu: ticks(pid) * 10 * time.Millisecond, memory: int64(kilobytes(status, "VmRSS:")) << 10, peak: int64(kilobytes(status, "VmHWM:")) << 10,
+	}
 }

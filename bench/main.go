@@ -1,5 +1,6 @@
 // Command bench measures spacehost and plain Gradio side by side, with the same Space on this machine. With --isolation, it
-// compares the levels of isolation of spacehost instead, and with --first the time from an empty folder to a first answer.
+// compares the levels of isolation of spacehost instead, with --agent a host without an agent, one with an agent and a node, with
+// --first the time from an empty folder to a first answer, and with --nodes a front with 1,000 simulated nodes.
 //
 // # Terms
 //
@@ -16,6 +17,11 @@
 //
 // compareLevels restarts the Space of each level in each round. Every measurement alternates between the levels call by
 // call. isolation_table.go prints the median of the rounds, the quartiles, and the differences to the level none.
+//
+// compareAgents (agent.go) runs a host without an agent, one with an agent and one with a node at the same time, and measures them in
+// turn.
+//
+// measureNodes (nodes.go) runs a front as a process, and the agents of its nodes in this one.
 //
 // compareFirst (first.go) installs the wheel and plain Gradio in empty folders, and starts each of them once per round.
 //
@@ -62,6 +68,8 @@ process, unmodified and with the runner's fast paths.
   go run ./bench --json rounds.json           keep the raw rounds
   go run ./bench --isolation                  compare the levels of isolation of spacehost (5 minutes)
   go run ./bench --isolation --only gpu,post  two of its rows
+  go run ./bench --agent                      compare spacehost serve without an agent, with one, and with a node (5 minutes)
+  go run ./bench --nodes                      a front with 1,000 simulated nodes (10 minutes)
   go run ./bench --first                      from an empty folder to a first answer, with the wheel of make wheel (5 minutes)
 
 Rows (--only):
@@ -87,6 +95,8 @@ type options struct {
 	short        bool
 	isolation    bool
 	first        bool
+	agent        bool
+	nodes        bool
 	wheel        string
 	size
 }
@@ -111,6 +121,7 @@ type usageError struct{ error }
 
 func main() {
 	sandbox.MaybeRun() // returns unless this process tries a level of isolation
+	maybeFront()
 	os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -145,10 +156,12 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.environments, "environments", environments(), "folder in which the Python environment is created and kept")
 	f.StringVar(&o.json, "json", "", "file for the raw rounds")
 	f.StringVar(&only, "only", "", "comma-separated names of the rows to measure (default: all)")
-	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --isolation 10; with --first 3; with --short 1)")
+	f.IntVar(&o.rounds, "rounds", 0, "number of rounds (default 5; with --isolation 10; with --first 3; with --nodes 3; with --short 1)")
 	f.DurationVar(&o.hold, "hold", 0, "time for which visitors wait after all have joined (default 5s)")
 	f.BoolVar(&o.isolation, "isolation", false, "compare the levels of isolation of spacehost, without plain Gradio")
 	f.BoolVar(&o.first, "first", false, "measure the time from an empty folder to a first answer: the wheel, and plain Gradio with uv and pip")
+	f.BoolVar(&o.agent, "agent", false, "compare spacehost serve without an agent, with agent: local, and with a Space on a node")
+	f.BoolVar(&o.nodes, "nodes", false, "measure a front with 1,000 simulated nodes, without plain Gradio")
 	f.StringVar(&o.wheel, "wheel", "", "wheel of --first (default: the newest of this machine in dist)")
 	f.BoolVar(&o.short, "short", false, "measure a little of everything, for CI")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -172,6 +185,14 @@ func usage(f *flag.FlagSet, to io.Writer) {
 	for _, s := range levelSteps(false) {
 		fmt.Fprintf(to, "  %-14s %s\n", s.name, s.about)
 	}
+	fmt.Fprint(to, "\nRows with --agent:\n")
+	for _, s := range agentSteps(false) {
+		fmt.Fprintf(to, "  %-14s %s\n", s.name, s.about)
+	}
+	fmt.Fprint(to, "\nRows with --nodes:\n")
+	for _, s := range nodeSteps() {
+		fmt.Fprintf(to, "  %-14s %s\n", s.name, s.about)
+	}
 	fmt.Fprint(to, flagsHelp)
 	f.SetOutput(to)
 	f.PrintDefaults()
@@ -184,7 +205,7 @@ func (o options) complete(only string) (options, error) {
 	if o.isolation {
 		defaultRounds = 10
 	}
-	if o.first {
+	if o.first || o.nodes {
 		defaultRounds = 3
 	}
 	if o.short {
@@ -201,6 +222,12 @@ func (o options) complete(only string) (options, error) {
 	}
 	if o.hold < 0 || o.hold > 15*time.Minute {
 		return o, usageError{fmt.Errorf("--hold %s is not between 0 and 15m", o.hold)}
+	}
+	if o.nodes && (o.agent || o.isolation || o.first) {
+		return o, usageError{errors.New("--nodes measures rows of its own; remove --agent, --isolation and --first")}
+	}
+	if o.agent && (o.isolation || o.first) {
+		return o, usageError{errors.New("--agent measures rows of its own; remove --isolation and --first")}
 	}
 	if o.first && (o.isolation || only != "" || o.spacehost != "") {
 		return o, usageError{errors.New("--first measures one row with a wheel; remove --isolation, --only and --spacehost")}
@@ -228,6 +255,18 @@ func (o options) complete(only string) (options, error) {
 func (o options) rowNames() (names []string) {
 	if o.isolation {
 		for _, s := range levelSteps(o.short) {
+			names = append(names, s.name)
+		}
+		return names
+	}
+	if o.nodes {
+		for _, s := range nodeSteps() {
+			names = append(names, s.name)
+		}
+		return names
+	}
+	if o.agent {
+		for _, s := range agentSteps(o.short) {
 			names = append(names, s.name)
 		}
 		return names

@@ -26,28 +26,41 @@ func page(ctx context.Context, b *bench, s *target) (values, error) {
 	if b.chromium == "" {
 		return values{}, nil // reported once, at the start
 	}
-	profile, err := os.MkdirTemp(b.scratch, "chromium-")
+	tab, end, err := b.browse(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(profile)
+	defer end()
+	began := time.Now()
+	if err := chromedp.Do(tab, chromedp.Navigate(s.url), chromedp.WaitVisible(chromedp.CSS("#go"))); err != nil {
+		return nil, fmt.Errorf("open the page: %w", err)
+	}
+	return values{"ms": ms(time.Since(began))}, nil
+}
+
+// browse starts a browser with an empty profile, for requestTimeout at most. end ends it.
+func (b *bench) browse(ctx context.Context) (tab context.Context, end func(), err error) {
+	profile, err := os.MkdirTemp(b.scratch, "chromium-")
+	if err != nil {
+		return nil, nil, err
+	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(b.chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.UserDataDir(profile), chromedp.WindowSize(1200, 900))
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	allocator, end := chromedp.NewExecAllocator(ctx, options...)
-	defer end()
+	allocator, endBrowser := chromedp.NewExecAllocator(ctx, options...)
 	tab, closeTab := chromedp.NewContext(allocator)
-	defer closeTab()
+	end = func() {
+		closeTab()
+		endBrowser()
+		cancel()
+		_ = os.RemoveAll(profile) // what stays is removed with the scratch folder
+	}
 	if err := chromedp.Do(tab, chromedp.Navigate("about:blank")); err != nil { // excludes the start of the browser
-		return nil, fmt.Errorf("start %s: %w", b.chromium, err)
+		end()
+		return nil, nil, fmt.Errorf("start %s: %w", b.chromium, err)
 	}
-	began := time.Now()
-	if err := chromedp.Do(tab, chromedp.Navigate(s.url), chromedp.WaitVisible(chromedp.CSS("#go"))); err != nil {
-		return nil, fmt.Errorf("open the page: %w", err)
-	}
-	return values{"ms": ms(time.Since(began))}, nil
+	return tab, end, nil
 }

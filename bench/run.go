@@ -27,7 +27,7 @@ type bench struct {
 	scratch  string // removed at the end
 	env      *build.Environment
 	chromium string   // "" if there is none
-	levels   []string // of --isolation: those that this machine offers
+	columns  []string // of --isolation and --agent: levels, or hosts, that this machine offers
 	report   report
 }
 
@@ -75,6 +75,12 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (report, erro
 	if o.first {
 		measure, print = b.compareFirst, b.printFirst
 	}
+	if o.agent {
+		measure, print = b.compareAgents, b.printAgents
+	}
+	if o.nodes {
+		measure, print = b.measureNodes, b.printNodes
+	}
 	err := b.prepare(ctx)
 	if err == nil {
 		err = measure(ctx)
@@ -103,13 +109,15 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	}
 	b.root = strings.TrimSpace(string(root))
 	b.app = filepath.Join(b.root, "bench", "app")
-	if err := b.buildEnvironment(ctx); err != nil {
-		return err
+	if !b.nodes {
+		if err := b.buildEnvironment(ctx); err != nil {
+			return err
+		}
 	}
 	if err := b.buildSpacehost(ctx); err != nil {
 		return err
 	}
-	if b.chromium == "" && !b.isolation && !b.first {
+	if b.chromium == "" && !b.isolation && !b.first && !b.agent && !b.nodes {
 		b.printf("SKIPPED: Chromium is not installed; the first page load is not measured")
 	}
 	b.report.Short = b.short
@@ -129,7 +137,7 @@ func (b *bench) buildEnvironment(ctx context.Context) error {
 			b.printf("environment: %s ...", step.Text)
 		}
 	}})
-	b.env, err = builder.Build(ctx, build.Spec{Gradio: s.SDKVersion, Python: s.PythonVersion, Dir: s.Dir}, false)
+	b.env, err = builder.Build(ctx, build.Spec{Gradio: s.SDKVersion, Python: s.PythonVersion, Dir: s.Dir})
 	return err
 }
 

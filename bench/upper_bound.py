@@ -44,10 +44,13 @@ class Host:
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self.right = 0
         self.observer = None
+        self.liveness = self  # attached is called: there is no host that probes
         self.printer = self  # print is not called: no event fails
 
     def port_of(self, blocks: Any) -> int:
         return 0
+
+    def attached(self, loop: Any) -> None: ...
 
     def is_further(self, port: int) -> bool:
         return False

@@ -12,10 +12,11 @@
 // # Types
 //
 // Inventory reads the Devices. Its implementations are nvml.Inventory (real or simulated), gputest.FakeInventory and
-// None. Optional interfaces extend it: Watcher reports driver errors, NodeLister names device nodes, and Simulator and Faulter control a simulation.
+// None. Optional interfaces extend it: Watcher reports driver errors, NodeLister names device nodes, SensorReader measures temperature
+// and power, and Simulator and Faulter control a simulation.
 //
-// Pool divides the Devices into Slots. Package lease calls Pool.Clear before each Lease. Package lease, the console's
-// metrics and `spacehost doctor` call Pool.Status.
+// Pool divides the Devices into Slots. Package lease calls Pool.Clear before each Lease. `spacehost doctor` calls Pool.Status.
+// On a running host, a Sampler calls it: package lease samples each 2 s, and the metrics and the console's pages read the last sample.
 //
 // # Failures
 //

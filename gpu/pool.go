@@ -25,35 +25,60 @@ type Pool struct {
 	share     Share
 	missing   *MissingError         // nil: every Device was listed
 	baselines map[DeviceUUID]uint64 // bytes in use on the idle Device
+	numbers   map[DeviceUUID]int    // of the first Slot of each Device
+	next      int                   // above the numbers of all Slots, also of those of earlier Pools
 }
 
 // NewPool lists the Devices and measures the memory that each uses when idle, so it may block. A faulty Device is not
 // an error: Clear and Status report it. NewPool fails if no Device can be listed. The caller remains the owner of
-// inv.
-func NewPool(ctx context.Context, inv Inventory, share Share) (*Pool, error) {
+// inv. With names in only, the Pool has these Devices alone: indexes of the driver, or beginnings of UUIDs. Errors are
+// then also *NotSelectableError and *AmbiguousDeviceError.
+func NewPool(ctx context.Context, inv Inventory, share Share, only ...string) (*Pool, error) {
+	return (&Pool{}).Renew(ctx, inv, share, only...)
+}
+
+// Renew is NewPool for another Inventory of the same machine, whose Devices may have changed. Devices that both have keep their Slots'
+// numbers and their idle memory, because workers may use them now. New Devices get numbers that no Slot had before. The old Pool
+// does not change.
+func (p *Pool) Renew(ctx context.Context, inv Inventory, share Share, only ...string) (*Pool, error) {
 	devices, err := inv.Devices(ctx)
 	missing, _ := errors.AsType[*MissingError](err)
 	if err != nil && (missing == nil || len(devices) == 0) {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
-	p := &Pool{inventory: inv, devices: devices, share: max(1, share), missing: missing, baselines: make(map[DeviceUUID]uint64)}
-	for i, u := range p.usageOfAll(ctx) {
-		p.baselines[devices[i].UUID] = u.idle()
+	if devices, missing, err = selectDevices(devices, missing, only); err != nil {
+		return nil, err
+	}
+	renewed := &Pool{inventory: inv, devices: devices, share: max(1, share), missing: missing, baselines: make(map[DeviceUUID]uint64), numbers: make(map[DeviceUUID]int), next: p.next}
+	for i, u := range renewed.usageOfAll(ctx, false) {
+		uuid := devices[i].UUID
+		number, known := p.numbers[uuid]
+		if !known {
+			number, renewed.next = renewed.next, renewed.next+int(renewed.share)
+		}
+		renewed.numbers[uuid], renewed.baselines[uuid] = number, u.idle()
+		if before := p.baselines[uuid]; before > 0 {
+			renewed.baselines[uuid] = before
+		}
 	}
 	if err := context.Cause(ctx); err != nil { // the baselines may be wrong
 		return nil, fmt.Errorf("read idle devices: %w", err)
 	}
-	return p, nil
+	return renewed, nil
 }
+
+// Devices lists the Devices of the Pool by index. The slice belongs to the caller.
+func (p *Pool) Devices() []Device { return slices.Clone(p.devices) }
 
 // Slots lists the Slots ordered by index. The Slots of one Device are adjacent. The slice belongs to the caller.
 func (p *Pool) Slots() []Slot {
 	slots := make([]Slot, 0, len(p.devices)*int(p.share))
 	for _, d := range p.devices {
-		for range p.share {
-			slots = append(slots, Slot{Index: len(slots), Device: d})
+		for i := range int(p.share) {
+			slots = append(slots, Slot{Index: p.numbers[d.UUID] + i, Device: d})
 		}
 	}
+	slices.SortFunc(slots, func(a, b Slot) int { return a.Index - b.Index })
 	return slots
 }
 
@@ -115,6 +140,7 @@ func (p *Pool) excludeNeighbours(u *usage, neighbours Neighbours) (memory uint64
 type usage struct {
 	processes []Process
 	memory    Memory
+	sensors   Sensors // only for Status
 	err       error
 }
 

@@ -22,7 +22,7 @@ const CredentialEnded = "The operator has ended the access by which this call wa
 // errCredentialEnded is the cause of the end of a request whose Credential is not allowed any more.
 var errCredentialEnded = errors.New("the credential of the request has ended")
 
-// grants are the open streams and passed-through requests, with what authorised them. The zero value is ready to use.
+// grants are the open streams, the passed-through requests and the Events, with what authorised them. The zero value is ready to use.
 type grants struct {
 	mu   sync.Mutex
 	open map[*grant]bool
@@ -58,8 +58,8 @@ func (g *grants) all() (all []*grant) {
 	return all
 }
 
-// EndRefused ends every open stream and passed-through request whose Credential is not allowed any more. Pending calls of a
-// stream end with a sentence.
+// EndRefused ends every open stream, passed-through request and Event whose Credential is not allowed any more. Pending calls
+// end with a sentence, also those without an open stream.
 func (h *Handler) EndRefused() {
 	for _, one := range h.grants.all() {
 		if !h.config.Allowed(one.Credential) {
@@ -79,6 +79,37 @@ func (h *Handler) grant(r *http.Request, end func()) (release func()) {
 		end()
 	}
 	return release
+}
+
+// authorise registers an Event until release is called.
+func (h *Handler) authorise(by Credential, event queue.EventID) (release func()) {
+	return h.grants.add(by, func() { h.config.Queue.DismissEvent(event, CredentialEnded) })
+}
+
+// authoriseAdmitted registers the Event that the Space admits for a direct call.
+func (h *Handler) authoriseAdmitted(r *http.Request, call queue.EventID) {
+	if h.config.Credential == nil {
+		return
+	}
+	by := h.config.Credential(r)
+	h.config.Queue.OnAdmitted(call, func(event queue.EventID) (release func()) { return h.authorise(by, event) })
+}
+
+// released returns the function for the end of an Event, which this Handler is about to admit.
+func (h *Handler) released(r *http.Request, event queue.EventID) func() {
+	release := h.bodies.keep(r)
+	if h.config.Credential == nil {
+		return release
+	}
+	end := h.authorise(h.config.Credential(r), event)
+	return func() { end(); release() }
+}
+
+// recheck ends an Event whose Credential became invalid before the queue had the Event.
+func (h *Handler) recheck(r *http.Request, event queue.EventID) {
+	if h.config.Credential != nil && !h.config.Allowed(h.config.Credential(r)) {
+		h.config.Queue.DismissEvent(event, CredentialEnded)
+	}
 }
 
 // dismiss ends the calls of a Session whose stream lost its authorisation, and writes their ends.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/labstack/echo/v4"
@@ -136,3 +137,11 @@ func readSized(from io.Reader, size int64, reserve func(size int64) bool) ([]byt
 		data = grown
 	}
 }
+
+// isCompressed reports a compressed body. Gradio's clients never send one, and a small one may expand to a large one.
+func isCompressed(r *http.Request) bool {
+	coding := r.Header.Get("Content-Encoding")
+	return coding != "" && !strings.EqualFold(coding, "identity")
+}
+
+var errCompressed = echo.NewHTTPError(http.StatusUnsupportedMediaType, "Compressed request bodies are not supported; send the body uncompressed.")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -51,7 +52,7 @@ func (h *Handler) joinByName(c call, name string) error {
 	if body.SessionHash != nil {
 		session = *body.SessionHash
 	}
-	join := mustJSON(joinOfCall{body.Data, session, endpoint.ID, true, body.OAuthToken})
+	join := pytext.JSON(joinOfCall{body.Data, session, endpoint.ID, true, body.OAuthToken})
 	return h.admit(c, &queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Body: join})
 }
 

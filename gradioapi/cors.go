@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"spacehost/internal/web"
 )
 
 // localAliases are the hosts that Gradio treats as local (gradio/route_utils.py, CustomCORSMiddleware).
@@ -13,17 +15,23 @@ var localAliases = []string{"localhost", "127.0.0.1", "0.0.0.0"}
 
 // allowOrigin sets the CORS headers that Gradio's own response would have (captures/v6/root_cors.txt). A local app
 // may be read by local pages only, an app at any other host name by every page.
-func allowOrigin(c call) {
-	origin := c.Request().Header.Get("Origin")
+func allowOrigin(c call) { setOrigin(c.Request(), c.Response().Header()) }
+
+func setOrigin(r *http.Request, h http.Header) {
+	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return
 	}
-	h := c.Response().Header()
 	h.Set("Access-Control-Allow-Credentials", "true")
-	if !slices.Contains(localAliases, hostName(c.Request().Host)) || slices.Contains(localAliases, hostName(origin)) {
+	if mayRead(r, origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Add("Vary", "Origin")
 	}
+}
+
+// mayRead reports whether a page of origin may read the response to a request.
+func mayRead(r *http.Request, origin string) bool {
+	return !slices.Contains(localAliases, hostName(web.ReceivedHost(r))) || slices.Contains(localAliases, hostName(origin)) || isOwn(r, origin)
 }
 
 // isCrossSite reports a state-changing request of a page that Gradio's CORS policy would not let read the response.
@@ -40,19 +48,22 @@ func isCrossSite(r *http.Request) bool {
 			return false
 		}
 	}
-	if !isLocal(hostName(r.Host)) { // 2
+	if !isLocal(hostName(web.ReceivedHost(r))) { // 2
 		return false
 	}
 	origins := r.Header.Values("Origin")
 	for _, origin := range origins {
-		if u, err := url.Parse(origin); err == nil && u.Host == r.Host {
-			continue
-		}
-		if !slices.Contains(localAliases, hostName(origin)) {
+		if !isOwn(r, origin) && !slices.Contains(localAliases, hostName(origin)) {
 			return true
 		}
 	}
 	return len(origins) == 0 && slices.Contains(r.Header.Values("Sec-Fetch-Site"), "cross-site") // 3
+}
+
+// isOwn reports whether an origin is the address of the request: the public one, or that at which it was received.
+func isOwn(r *http.Request, origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && (u.Host == r.Host || u.Host == web.ReceivedHost(r))
 }
 
 func isLocal(host string) bool {

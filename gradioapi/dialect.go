@@ -1,7 +1,6 @@
 package gradioapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -20,8 +19,8 @@ type dialect interface {
 	// pollInterval returns the pause between two polls for Messages in Gradio's stream (gradio/routes.py, sse_stream,
 	// check_rate).
 	pollInterval() time.Duration
-	// noUpload answers a request for the progress of an upload that does not arrive.
-	noUpload(c call) error
+	// hasEmptyProgress reports whether the stream of an upload that does not arrive is empty, rather than refused.
+	hasEmptyProgress() bool
 }
 
 // dialectOf selects the dialect by the version that the Space reports. An unknown version gets the newest: shapes
@@ -35,17 +34,3 @@ func dialectOf(m queue.Manifest) dialect {
 	}
 	return dialectV6{}
 }
-
-// mustJSON encodes v as orjson does: compact, with "<" unescaped.
-func mustJSON(v any) []byte {
-	var out bytes.Buffer
-	to := json.NewEncoder(&out)
-	to.SetEscapeHTML(false)
-	if err := to.Encode(v); err != nil {
-		panic(err) // the types are this package's own
-	}
-	return bytes.ReplaceAll(bytes.TrimSuffix(out.Bytes(), []byte("\n")), nextLine, []byte(`\u0085`))
-}
-
-// nextLine is a line break for the Python client of Gradio 4. encoding/json escapes the other such characters.
-var nextLine = []byte("\u0085")

@@ -1,8 +1,7 @@
 package gradioapi
 
 import (
-	"net/http"
-
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -43,21 +42,17 @@ func (d dialectV4) encode(m queue.Message) []byte {
 	case m.Raw != nil:
 		return m.Raw
 	case m.Kind == queue.Completed && m.Failure == nil: // cancelled
-		return mustJSON(completedV4{m.Kind, m.Event, struct{}{}, true})
+		return pytext.JSON(completedV4{m.Kind, m.Event, struct{}{}, true})
 	case m.Kind == queue.Completed:
-		return mustJSON(completedV4{m.Kind, m.Event, failureV4{m.Failure.Text, toastSeconds, true}, false})
+		return pytext.JSON(completedV4{m.Kind, m.Event, failureV4{m.Failure.Text, toastSeconds, true}, false})
 	case m.Kind == queue.Log:
-		return mustJSON(logV4{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true})
+		return pytext.JSON(logV4{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true})
 	case m.Kind == queue.UnexpectedError:
-		return mustJSON(unexpectedV4{Msg: m.Kind, Message: m.Text})
+		return pytext.JSON(unexpectedV4{Msg: m.Kind, Message: m.Text})
 	}
 	return d.dialectV5.encode(m)
 }
 
 func (dialectV4) notFoundText() string { return "404: Session not found." }
 
-// noUpload returns a stream without a message. Gradio 4 ends it at once; the host first waits for an upload that is
-// about to arrive.
-func (dialectV4) noUpload(c call) error {
-	return c.Blob(http.StatusOK, "text/event-stream; charset=utf-8", nil)
-}
+func (dialectV4) hasEmptyProgress() bool { return true }

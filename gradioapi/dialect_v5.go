@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -24,7 +25,7 @@ func (d dialectV5) encode(m queue.Message) []byte {
 		return d.dialectV6.encode(m)
 	}
 	c := completedOfV6(m)
-	return mustJSON(completedV5{c.Msg, c.EventID, c.Output, c.Success, c.Title})
+	return pytext.JSON(completedV5{c.Msg, c.EventID, c.Output, c.Success, c.Title})
 }
 
 // callError is null for every failure: Gradio 5 also looks for `data` in a failed output (gradio/routes.py,

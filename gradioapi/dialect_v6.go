@@ -2,9 +2,9 @@ package gradioapi
 
 import (
 	"encoding/json"
-	"net/http"
 	"time"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -70,15 +70,15 @@ func (dialectV6) encode(m queue.Message) []byte {
 	case m.Raw != nil:
 		return m.Raw
 	case m.Kind == queue.Estimation:
-		return mustJSON(estimationV6{m.Kind, m.Event, m.Rank, m.Size, m.ETA})
+		return pytext.JSON(estimationV6{m.Kind, m.Event, m.Rank, m.Size, m.ETA})
 	case m.Kind == queue.Completed:
-		return mustJSON(completedOfV6(m))
+		return pytext.JSON(completedOfV6(m))
 	case m.Kind == queue.Log:
-		return mustJSON(logV6{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true, m.Title})
+		return pytext.JSON(logV6{m.Kind, m.Event, m.Text, m.Level, toastSeconds, true, m.Title})
 	case m.Kind == queue.UnexpectedError:
-		return mustJSON(unexpectedV6{Msg: m.Kind, Message: m.Text, SessionNotFound: m.Text == notFoundV6})
+		return pytext.JSON(unexpectedV6{Msg: m.Kind, Message: m.Text, SessionNotFound: m.Text == notFoundV6})
 	}
-	return mustJSON(bareV6{Msg: m.Kind}) // close_stream, heartbeat
+	return pytext.JSON(bareV6{Msg: m.Kind}) // close_stream, heartbeat
 }
 
 func (dialectV6) callError(output json.RawMessage) json.RawMessage { return output }
@@ -89,9 +89,7 @@ func (dialectV6) notFoundText() string { return notFoundV6 }
 
 func (dialectV6) pollInterval() time.Duration { return 0 }
 
-func (dialectV6) noUpload(c call) error {
-	return refuseText(c, http.StatusNotFound, "Upload not found")
-}
+func (dialectV6) hasEmptyProgress() bool { return false }
 
 func completedOfV6(m queue.Message) completedV6 {
 	if m.Failure == nil { // cancelled

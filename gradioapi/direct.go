@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -61,7 +62,7 @@ func (h *Handler) passData(c call, path string) error {
 }
 
 func isForm(r *http.Request) bool {
-	kind, _ := parseOptions(r.Header.Get("Content-Type"))
+	kind, _ := pytext.ParseOptions(r.Header.Get("Content-Type"))
 	return kind == "multipart/form-data"
 }
 

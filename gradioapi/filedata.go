@@ -2,10 +2,10 @@ package gradioapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -44,7 +44,8 @@ func (h *Handler) checkFiles(c call, raw []byte, rule kindRule) error {
 		return nil
 	}
 	kindOf := rule(c.manifest, raw)
-	err := walkFiles(raw, func(f fileRef) error {
+	paths := pathCheck{ctx: c.Request().Context(), shelf: h.config.Shelf, files: c.manifest.Files}
+	err := paths.end(walkFiles(raw, func(f fileRef) error {
 		kind := kindOf(f)
 		switch {
 		case f.element && (kind == kindExplorer || kind == kindEither):
@@ -52,10 +53,13 @@ func (h *Handler) checkFiles(c call, raw []byte, rule kindRule) error {
 		case f.element, !f.marked && kind != kindFile && kind != kindEither: // 3
 			return nil
 		}
-		return h.checkPath(c.manifest.Files, f.path)
-	})
+		return paths.add(f.path)
+	}))
 	if errors.As(err, new(*FileError)) || errors.As(err, new(*StepError)) {
 		return echo.NewHTTPError(http.StatusForbidden, err.Error())
+	}
+	if errors.As(err, new(*shelfError)) {
+		return err
 	}
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, err.Error())
@@ -177,23 +181,52 @@ func checkSteps(step string) error {
 	return nil
 }
 
-// checkPath applies Gradio's rule for inputs (gradio/processing_utils.py, async_move_files_to_cache). It also accepts
-// the author's own paths: Gradio refuses those that it does not allow.
-func (h *Handler) checkPath(f *queue.Files, name string) error {
+// maxPathsAtOnce bounds the paths that wait for the Shelf: a body may name millions.
+const maxPathsAtOnce = 1000
+
+// pathCheck checks the paths that the body of one call names, in their order. Those of files are checked by the Shelf, together.
+type pathCheck struct {
+	ctx     context.Context
+	shelf   Shelf
+	files   *queue.Files
+	waiting []string
+}
+
+// shelfError means that the paths of a call could not be checked.
+type shelfError struct{ error }
+
+// add checks a path, or lets it wait. A URL is not fetched here, and Gradio fetches from public addresses only. A Space that has
+// not reported its folders, or has components of another Space, checks its paths itself.
+func (p *pathCheck) add(name string) error {
 	switch {
 	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
 		if isInternalURL(name) {
 			return &FileError{name}
 		}
-		return nil // Gradio fetches it, from public addresses only
-	case name == "", f == nil, f.Proxied:
+		return nil
+	case name == "", p.files == nil, p.files.Proxied:
 		return nil
 	}
-	real, ok := resolve(path.Clean(name))
-	if !ok || !isInAny(real, []string{f.Uploads, f.Cache}) && !isInAny(real, f.Allowed) && !isInAny(real, f.Static()) {
-		return &FileError{name}
+	if p.waiting = append(p.waiting, name); len(p.waiting) < maxPathsAtOnce {
+		return nil
 	}
-	return nil
+	return p.end(nil)
+}
+
+// end checks the paths that wait. A wrong one comes before the error that has ended the walk behind it.
+func (p *pathCheck) end(behind error) error {
+	if len(p.waiting) == 0 {
+		return behind
+	}
+	wrong, err := p.shelf.Check(p.ctx, p.files, p.waiting)
+	p.waiting = p.waiting[:0]
+	switch {
+	case err != nil:
+		return &shelfError{fmt.Errorf("check the files of a call: %w", err)}
+	case len(wrong) > 0:
+		return &FileError{wrong[0]}
+	}
+	return behind
 }
 
 // fileWords are keys of FileData (gradio/data_classes.py) that an app's own data rarely contains.
@@ -439,5 +472,3 @@ func hostOf(address string) (string, bool) {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	return host, host != ""
 }
-
-func readCloser(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }

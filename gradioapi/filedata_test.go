@@ -1,7 +1,9 @@
 package gradioapi
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"spacehost/internal/shelf"
 	"spacehost/queue"
 )
 
@@ -106,12 +109,15 @@ func TestCheckPath(t *testing.T) {
 	}
 	f := &queue.Files{Uploads: filepath.Join(home, "up"), Cache: filepath.Join(home, "cache"), Allowed: []string{filepath.Join(home, "own")}}
 	f.SetStatic([]string{filepath.Join(home, "static")})
-	var h Handler
+	check := func(path string) error {
+		paths := pathCheck{ctx: t.Context(), shelf: shelf.New(shelf.Config{}), files: f}
+		return paths.end(paths.add(path))
+	}
 	for path, ok := range map[string]bool{
 		"up/a/x": true, "cache/x": true, "own/x": true, "static/x": true, "up/a/../a/x": true, "up//a/./x": true,
 		"secret/x": false, "up/../secret/x": false, "up/link/x": false, "upside/x": false, "up/none": false, "up/a/x\x00": false, "": false,
 	} {
-		if err := h.checkPath(f, home+"/"+path); (err == nil) != ok {
+		if err := check(home + "/" + path); (err == nil) != ok {
 			t.Errorf("%q: got %v, want allowed: %v", path, err, ok)
 		}
 	}
@@ -122,10 +128,68 @@ func TestCheckPath(t *testing.T) {
 		"http://169.254.169.254/latest": false, "http://metadata.google.internal/": false, "http://100.64.0.1/": false, "http://0.0.0.0/": false,
 		"http://evil.com\\@127.0.0.1/": false, "http://u:p@example.com/": false, "http:///x": false, "http://[fe80::1%25eth0]/": false,
 	} {
-		if err := h.checkPath(f, path); (err == nil) != ok {
+		if err := check(path); (err == nil) != ok {
 			t.Errorf("%q: got %v, want allowed: %v", path, err, ok)
 		}
 	}
+}
+
+// TestChecksKeepTheOrder: the first wrong path of a body is reported, whether it is a file or a URL. A body that names many files
+// is checked in parts.
+func TestChecksKeepTheOrder(t *testing.T) {
+	home := t.TempDir()
+	if err := os.WriteFile(filepath.Join(home, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := filepath.Join(home, "a")
+	many := slices.Repeat([]string{good}, 2*maxPathsAtOnce+1)
+	for _, row := range []struct {
+		paths []string
+		wrong string
+	}{
+		{[]string{good, "", "https://example.com/"}, ""},
+		{[]string{good, "/wrong", "http://localhost/"}, "/wrong"},
+		{[]string{good, "http://localhost/", "/wrong"}, "http://localhost/"},
+		{many, ""},
+		{append(slices.Clone(many), "/wrong", "/wrong too"), "/wrong"},
+		{append([]string{"/wrong"}, many...), "/wrong"},
+	} {
+		counted := &countingShelf{Shelf: shelf.New(shelf.Config{})}
+		paths := pathCheck{ctx: t.Context(), shelf: counted, files: &queue.Files{Uploads: home}}
+		var err error
+		for _, path := range row.paths {
+			if err = paths.add(path); err != nil {
+				break
+			}
+		}
+		err = paths.end(err)
+		wrong := &FileError{}
+		if errors.As(err, &wrong) != (row.wrong != "") || wrong.Path != row.wrong {
+			t.Errorf("%d paths: got %v, want %q refused", len(row.paths), err, row.wrong)
+		}
+		if counted.most > maxPathsAtOnce {
+			t.Errorf("%d paths at once, want %d at most", counted.most, maxPathsAtOnce)
+		}
+	}
+	paths := pathCheck{ctx: t.Context(), shelf: &countingShelf{Shelf: shelf.New(shelf.Config{}), fails: true}, files: &queue.Files{Uploads: home}}
+	if err := paths.end(paths.add(good)); err == nil {
+		t.Error("a call whose files could not be checked is let through")
+	}
+}
+
+// countingShelf counts the paths of a check. It may fail.
+type countingShelf struct {
+	Shelf
+	most  int
+	fails bool
+}
+
+func (s *countingShelf) Check(ctx context.Context, f *queue.Files, paths []string) ([]string, error) {
+	s.most = max(s.most, len(paths))
+	if s.fails {
+		return nil, errors.New("unreachable")
+	}
+	return s.Shelf.Check(ctx, f, paths)
 }
 
 // FuzzWalkFiles: the walk finds every path that encoding/json finds in a valid body.

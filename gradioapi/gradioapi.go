@@ -17,8 +17,8 @@
 //
 // Handler serves the API of one Space. internal/host creates one with New for each Space, mounts it with Register and
 // ends it with Close. Config holds its collaborators. Upstream locates the Space's own server and connects to it; package
-// worker implements it. Storage names the folders for uploads and served files. SessionOwner is the identity that a
-// Session is bound to.
+// worker implements it. Shelf takes uploads and serves files, where they are; package internal/shelf implements it.
+// SessionOwner is the identity that a Session is bound to.
 //
 // # Routes
 //
@@ -33,12 +33,12 @@
 //	GET  /queue/status            native: the number of waiting Events
 //	POST /cancel, POST /reset     native
 //	GET  /heartbeat/{session}     native; the Space is notified when the visitor leaves (heartbeat.go)
-//	POST /upload                  native, in the folder and under the names that Gradio uses (upload.go)
-//	GET  /upload_progress         native (progress.go)
-//	GET  /file=, /file/           native for files of the Space's folders, else passed through (files.go)
+//	POST /upload                  native, in the folder and under the names that Gradio uses (Shelf)
+//	GET  /upload_progress         native (Shelf)
+//	GET  /file=, /file/           native for files of the Space's folders, else passed through (Shelf)
 //	GET  /proxy=                  passed through for https://*.hf.space, else refused
 //	GET  / and /config            native: a copy of the Space's answer, at most one second old (pages.go)
-//	GET  frontend files           native, from the frontend folder of the Space's Gradio (assets.go)
+//	GET  frontend files           native, from the frontend folder of the Space's Gradio (Shelf)
 //	POST /run/ /api/ /stream/ /mcp/, /component_server
 //	                              passed through as a direct call, after a check of the files named (direct.go)
 //	POST /login                   passed through; failed logins are counted (login.go)
@@ -95,7 +95,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -103,6 +102,8 @@ import (
 
 	"spacehost/internal/identity"
 	"spacehost/internal/people"
+	"spacehost/internal/pytext"
+	"spacehost/internal/shelf"
 	"spacehost/internal/token"
 	"spacehost/internal/web"
 	"spacehost/queue"
@@ -111,13 +112,19 @@ import (
 // Upstream locates a Space's own server and connects to it. Package worker implements it. All methods may be called from
 // any goroutine.
 type Upstream interface {
-	// Upstream returns the server's port and the key that it requires. ok is false while the Space is down.
-	Upstream() (port int, key string, ok bool)
-	// Dial connects to that port. The connection ends at a process of the Space, although the port is a claim by it. The
-	// error wraps syscall.ECONNREFUSED while no server listens.
-	Dial(ctx context.Context, port int) (net.Conn, error)
+	// Upstream returns the server of the Space's current start and the key that it requires. ok is false while the Space is
+	// down.
+	Upstream() (server Dialer, key string, ok bool)
 	// Stage returns the Space's stage, by the Hub's name, and the reason in plain words.
 	Stage() (stage, reason string)
+}
+
+// Dialer connects to one server of a Space, wherever that runs. Dialers are comparable: equal ones reach the same server, and
+// a kept connection is used for an equal Dialer only. It is an alias, so package worker does not import this package.
+type Dialer = interface {
+	// Dial connects to the server. The connection ends at a process of the Space, although the address is a claim by it. The
+	// error wraps syscall.ECONNREFUSED while no server listens. It may be called from any goroutine.
+	Dial(ctx context.Context) (net.Conn, error)
 }
 
 // Config holds the collaborators of a Handler. Logger may be nil.
@@ -137,23 +144,24 @@ type Config struct {
 	Allowed    func(Credential) bool
 	// SignToken returns the X-IP-Token of an Event, or of a direct call, which has no Session.
 	SignToken func(event queue.Event) string
+	// Insert returns HTML that is appended to the document that a browser opens with a request, "" for none. It consists of ASCII
+	// characters. API answers, files and the pages of other programs are never changed. It may be nil.
+	Insert func(*http.Request) string
 	// AdmitBySpace sends every call to the Space for admission, even if the manifest allows native admission. Both
 	// ways must look the same to a client.
 	AdmitBySpace bool
 	Heartbeat    time.Duration // interval on the streams; 0: 15 s, as Gradio's
 	WriteTimeout time.Duration // limit for a client that reads too little of a stream; 0: 10 s
-	Storage      Storage       // until SetStorage
+	Shelf        Shelf         // the Space's files; nil: its own server handles them all
 	Logger       *zap.Logger
 }
 
 // Handler serves Gradio's API of one Space.
 type Handler struct {
 	config           Config
-	upstream         *upstreamTransport
+	upstream         upstreamTransport
 	proxy            http.Handler
-	progress         *progress
 	pages            pages
-	assets           assets
 	streams          streams
 	passThroughCalls passThroughCalls // of a Gradio that the runner does not know
 	loginAttempts    *web.Attempts    // failed logins, by address
@@ -161,7 +169,6 @@ type Handler struct {
 	owners           owners
 	bodies           bodies
 	grants           grants
-	storage          atomic.Pointer[Storage]
 
 	background  sync.WaitGroup  // heartbeats and unload notifications
 	unloadSlots chan struct{}   // semaphore of notifyUnload
@@ -180,17 +187,18 @@ func New(config Config) *Handler {
 	if config.WriteTimeout == 0 {
 		config.WriteTimeout = 10 * time.Second
 	}
+	if config.Shelf == nil {
+		config.Shelf = shelf.New(shelf.Config{Logger: config.Logger})
+	}
 	h := &Handler{
-		config: config, progress: newProgress(), unloadSlots: make(chan struct{}, maxUnloads),
+		config: config, unloadSlots: make(chan struct{}, maxUnloads),
 		loginAttempts:  web.NewAttempts(maxFailedLogins, failedLoginWindow, nil),
 		sessionGuesses: web.NewAttempts(maxWrongHashes, wrongHashWindow, nil),
 	}
 	if config.Queue != nil {
 		h.owners.isPresent = config.Queue.IsPresent
 	}
-	h.SetStorage(config.Storage)
 	h.ctx, h.cancelAll = context.WithCancel(context.Background())
-	h.upstream = newUpstreamTransport(config.Upstream)
 	h.proxy = newProxy(h)
 	return h
 }
@@ -222,15 +230,15 @@ type call struct {
 
 func (h *Handler) serve(c echo.Context) error {
 	if isLoop(c.Request()) {
-		return c.JSONBlob(http.StatusLoopDetected, mustJSON(detail{loopText}))
+		return c.JSONBlob(http.StatusLoopDetected, pytext.JSON(detail{loopText}))
 	}
 	if isCrossSite(c.Request()) {
-		return c.JSONBlob(http.StatusForbidden, mustJSON(detail{"Requests from other sites may not change anything here."}))
+		return c.JSONBlob(http.StatusForbidden, pytext.JSON(detail{"Requests from other sites may not change anything here."}))
 	}
 	payer, err := h.config.Identify(c.Request())
 	if err != nil {
 		h.config.Logger.Info("caller refused", zap.String("space", h.config.Space), zap.Error(err))
-		return identityError(err)
+		return IdentityError(err)
 	}
 	if isOpenRedirect(c.Request()) {
 		return echo.NewHTTPError(http.StatusBadRequest, "_target_url must be a path of this Space.")
@@ -253,12 +261,13 @@ func (h *Handler) serve(c echo.Context) error {
 // expiredToken is the spaces package's text for a token that is not accepted (spaces/zero/client.py, schedule).
 const expiredToken = "Expired ZeroGPU proxy token"
 
-// identityError maps an error of Identify to a response. gradio_client shows its caller only the status: it reports
+// IdentityError maps an error of Identify to a response, also for the pages of the host at a Space. gradio_client shows its caller only the status: it reports
 // 401 as a credentials problem and 429 as too many requests, which it retries. @gradio/client shows the text.
-func identityError(err error) error {
+func IdentityError(err error) error {
 	var unknown *people.UnknownTokenError
 	var token *token.Error
 	var stopped *people.DelegationDeniedError
+	var rights *people.RightsError
 	switch {
 	case errors.As(err, &unknown):
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
@@ -266,6 +275,8 @@ func identityError(err error) error {
 		return echo.NewHTTPError(http.StatusUnauthorized, expiredToken)
 	case errors.As(err, &stopped):
 		return echo.NewHTTPError(http.StatusForbidden, stopped.Error())
+	case errors.As(err, &rights):
+		return echo.NewHTTPError(http.StatusForbidden, rights.Error())
 	}
 	return fmt.Errorf("identify caller: %w", err)
 }
@@ -307,6 +318,9 @@ func (h *Handler) route(c call) error {
 	case method == http.MethodPost && path == "/reset":
 		return h.reset(c)
 	case method == http.MethodPost && path == "/upload":
+		if isCompressed(c.Request()) {
+			return errCompressed
+		}
 		return h.upload(c)
 	case method == http.MethodGet && path == "/upload_progress":
 		return h.uploadProgress(c)
@@ -332,8 +346,8 @@ func (h *Handler) routeToSpace(c call, path string) error {
 	case full == c.manifest.Mount+"/monitoring/summary":
 		return h.behindLogin(c, h.pass) // Gradio 5 shows it to every visitor
 	}
-	if folder, name, ok := assetOf(c); ok {
-		return h.asset(c, folder, name)
+	if shelf.IsFrontendFile(c.manifest.Frontend, c.Request()) {
+		return h.asset(c)
 	}
 	return h.pass(c)
 }
@@ -346,28 +360,6 @@ func isEditorRoute(path string) bool {
 		return true
 	}
 	return false
-}
-
-// isContentRoute reports the routes that return bytes of users or of the app.
-func isContentRoute(path string) bool {
-	for _, start := range []string{"/file=", "/file/", "/proxy=", "/stream/"} {
-		if strings.HasPrefix(path, start) {
-			return true
-		}
-	}
-	return false
-}
-
-func (h *Handler) content(c call) error {
-	for _, start := range []string{"/file=", "/file/"} {
-		if name, ok := strings.CutPrefix(c.apiPath, start); ok {
-			return h.file(c, name)
-		}
-	}
-	if address, ok := strings.CutPrefix(c.apiPath, "/proxy="); ok {
-		return h.proxyTo(c, address)
-	}
-	return h.passContent(c)
 }
 
 // isStartupRoute reports the route that only Gradio itself may call: a request from outside would start the queue of
@@ -383,18 +375,13 @@ func isBelow(path, folder string) bool {
 }
 
 func notFound(c call) error {
-	return c.JSONBlob(http.StatusNotFound, mustJSON(detail{"Not Found"}))
+	return c.JSONBlob(http.StatusNotFound, pytext.JSON(detail{"Not Found"}))
 }
 
 // refuseDetail refuses a request, byte for byte as FastAPI does.
 func refuseDetail(c call, status int, text string) error {
 	allowOrigin(c)
-	return c.JSONBlob(status, mustJSON(detail{text}))
-}
-
-// refuseText refuses a request in plain text, with Starlette's spelling of the media type.
-func refuseText(c call, status int, text string) error {
-	return c.Blob(status, "text/plain; charset=utf-8", []byte(text))
+	return c.JSONBlob(status, pytext.JSON(detail{text}))
 }
 
 // detail is FastAPI's shape of an error.

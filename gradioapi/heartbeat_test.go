@@ -2,8 +2,6 @@ package gradioapi_test
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -146,11 +144,8 @@ func (s sink) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // downSpace has no server, so that the test needs no socket.
 type downSpace struct{}
 
-func (downSpace) Upstream() (int, string, bool) { return 0, "", false }
-func (downSpace) Dial(context.Context, int) (net.Conn, error) {
-	return nil, errors.New("no server")
-}
-func (downSpace) Stage() (stage, reason string) { return "RUNTIME_ERROR", "" }
+func (downSpace) Upstream() (gradioapi.Dialer, string, bool) { return nil, "", false }
+func (downSpace) Stage() (stage, reason string)              { return "RUNTIME_ERROR", "" }
 
 // TestHeartbeatKeepsItsSessionOpen: the Session stays open for the tokens that name it, until ten minutes after the
 // heartbeat has ended.

@@ -19,6 +19,8 @@ import (
 
 	"spacehost/gradioapi"
 	"spacehost/internal/identity"
+	"spacehost/internal/shelf"
+	"spacehost/internal/shelf/shelftest"
 	"spacehost/queue"
 )
 
@@ -49,6 +51,7 @@ type host struct {
 type setup struct {
 	config   gradioapi.Config
 	manifest *queue.Manifest // nil: the Space has never started
+	files    shelf.Config    // of the Space's files
 	sessions int             // limit per visitor; 0: the default
 	listener func(net.Listener) net.Listener
 }
@@ -63,6 +66,10 @@ func newHost(t *testing.T, change ...func(*setup)) *host {
 	}
 	h.queue = queue.New(queue.Config{Runner: h.runner, Sign: sign, SessionsEach: s.sessions})
 	s.config.Queue = h.queue
+	s.files.IsPresent = h.queue.IsPresent
+	if s.config.Shelf == nil {
+		s.config.Shelf = shelftest.New(t, s.files)
+	}
 	h.stopQueue = runQueue(t, h.queue)
 	if s.manifest != nil {
 		h.queue.Attach(*s.manifest)
@@ -269,9 +276,9 @@ func (h *host) post(path, body string, header ...string) answer {
 }
 
 // join sends a call as a browser does. data is JSON.
-func (h *host) join(fn int, session, data string) queue.EventID {
+func (h *host) join(fn int, session, data string, header ...string) queue.EventID {
 	h.Helper()
-	got := h.post(api+"/queue/join", fmt.Sprintf(`{"data":%s,"event_data":null,"fn_index":%d,"trigger_id":5,"session_hash":%q}`, data, fn, session))
+	got := h.post(api+"/queue/join", fmt.Sprintf(`{"data":%s,"event_data":null,"fn_index":%d,"trigger_id":5,"session_hash":%q}`, data, fn, session), header...)
 	return h.eventOf(got)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -53,13 +54,14 @@ func (h *Handler) admitsHere(c call, e queue.Endpoint) bool {
 
 // admit adds an Event to the queue. The Space first sees it when it starts.
 func (h *Handler) admit(c call, event *queue.Event) error {
-	event.Request, event.Payer, event.Release = h.request(c), c.payer, h.bodies.keep(c.Request())
+	event.Request, event.Payer, event.Release = h.request(c), c.payer, h.released(c.Request(), event.ID)
 	if err := h.config.Queue.Join(event); err != nil {
 		event.Release()
 		return refuseJoin(c, err)
 	}
+	h.recheck(c.Request(), event.ID)
 	allowOrigin(c)
-	return c.JSONBlob(http.StatusOK, mustJSON(map[string]queue.EventID{"event_id": event.ID}))
+	return c.JSONBlob(http.StatusOK, pytext.JSON(map[string]queue.EventID{"event_id": event.ID}))
 }
 
 // admitBySpace passes the call to the Space's own route, and the runner then reports the Event. A nil session is a
@@ -88,6 +90,7 @@ func (h *Handler) readData(c call, rule kindRule) ([]byte, error) {
 		allowOrigin(c)
 		return nil, err
 	}
+	h.noteCall(raw)
 	return raw, nil
 }
 
@@ -201,11 +204,11 @@ func refuseJoin(c call, err error) error {
 	allowOrigin(c)
 	switch {
 	case errors.As(err, &crowded):
-		return c.JSONBlob(http.StatusTooManyRequests, mustJSON(detail{crowded.Error()}))
+		return c.JSONBlob(http.StatusTooManyRequests, pytext.JSON(detail{crowded.Error()}))
 	case errors.As(err, &full):
-		return c.JSONBlob(http.StatusServiceUnavailable, mustJSON(detail{full.Error()}))
+		return c.JSONBlob(http.StatusServiceUnavailable, pytext.JSON(detail{full.Error()}))
 	case errors.Is(err, queue.ErrNoRunner):
-		return c.JSONBlob(http.StatusServiceUnavailable, mustJSON(detail{"Queue is stopped."}))
+		return c.JSONBlob(http.StatusServiceUnavailable, pytext.JSON(detail{"Queue is stopped."}))
 	}
 	return err
 }
@@ -248,5 +251,5 @@ func (h *Handler) reset(c call) error {
 
 func succeed(c call) error {
 	allowOrigin(c)
-	return c.JSONBlob(http.StatusOK, mustJSON(map[string]bool{"success": true}))
+	return c.JSONBlob(http.StatusOK, pytext.JSON(map[string]bool{"success": true}))
 }

@@ -69,7 +69,11 @@ func (h *Handler) page(c call) error {
 		return h.pass(c) // it waits for the Space or reports the stage
 	}
 	r := c.Request()
+	inserted := h.insertion(r)
 	key := pageKey{c.manifest.Mount, web.SubPath(r), r.URL.Path, r.URL.RawQuery, r.Host, web.Scheme(r), encoding(r)}
+	if inserted != "" {
+		key.encoding = ""
+	}
 	p, first := h.pages.find(key, c.manifest.Revision, time.Now())
 	if first {
 		h.fetchPage(context.WithoutCancel(r.Context()), key, p) // the first visitor may disconnect while others wait
@@ -83,9 +87,14 @@ func (h *Handler) page(c call) error {
 	if !p.ok {
 		return h.pass(c)
 	}
+	if inserted != "" && takesInsertion(http.StatusOK, p.header) {
+		h.writeInserted(c.Response(), r, p, inserted)
+		return nil
+	}
 	for name, values := range p.header {
 		c.Response().Header()[name] = append([]string(nil), values...)
 	}
+	h.vary(http.StatusOK, c.Response().Header())
 	allowOrigin(c)
 	c.Response().WriteHeader(http.StatusOK)
 	_, _ = c.Response().Write(p.body) // fails if the visitor has left
@@ -147,11 +156,11 @@ func (h *Handler) fetchPage(ctx context.Context, key pageKey, p *page) {
 	defer close(p.ready)
 	ctx, cancel := context.WithTimeout(ctx, fetchPageTimeout)
 	defer cancel()
-	port, spaceKey, ok := h.config.Upstream.Upstream()
+	server, spaceKey, ok := h.config.Upstream.Upstream()
 	if !ok {
 		return
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, upstreamURL(port, key.path, key.query), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, spaceURL(key.path, key.query).String(), nil)
 	if err != nil {
 		return
 	}
@@ -163,7 +172,7 @@ func (h *Handler) fetchPage(ctx context.Context, key pageKey, p *page) {
 	if key.encoding != "" {
 		r.Header.Set("Accept-Encoding", key.encoding)
 	}
-	response, err := h.upstream.RoundTrip(r)
+	response, err := h.upstream.to(server).RoundTrip(r)
 	if err != nil {
 		return
 	}

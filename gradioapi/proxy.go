@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,8 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/internal/pytext"
+	"spacehost/internal/shelf"
 	"spacehost/internal/web"
 	"spacehost/queue"
 )
@@ -93,11 +94,11 @@ func clientIP(r *http.Request) string {
 // byte is encoded as one code point.
 func (h *Handler) request(c call) queue.Request {
 	r := c.Request()
-	pairs := [][2]string{{"host", latin1(r.Host)}}
+	pairs := [][2]string{{"host", pytext.Latin1(r.Host)}}
 	headers := outbound(r.Header.Clone(), r, c.manifest.Mount)
 	for _, name := range sortedNames(headers) {
 		for _, value := range headers[name] {
-			pairs = append(pairs, [2]string{latin1(strings.ToLower(name)), latin1(value)})
+			pairs = append(pairs, [2]string{pytext.Latin1(strings.ToLower(name)), pytext.Latin1(value)})
 		}
 	}
 	return queue.Request{Headers: pairs, Path: r.URL.Path, Query: r.URL.RawQuery, Scheme: web.Scheme(r), Client: clientIP(r)}
@@ -114,34 +115,23 @@ func sortedNames(h http.Header) []string {
 	return names
 }
 
-func latin1(s string) string {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			runes := make([]rune, len(s))
-			for j := range len(s) {
-				runes[j] = rune(s[j])
-			}
-			return string(runes)
-		}
-	}
-	return s
-}
-
 // passKey is the context key of a passed-through request's destination.
 type passKey struct{}
 
 type destination struct {
-	port  int
-	key   string
-	token string
-	mount string
-	call  queue.EventID // set if the Space is to admit the call
+	server Dialer
+	key    string
+	token  string
+	mount  string
+	call   queue.EventID // set if the Space is to admit the call
 	// content is set if the response holds bytes of a user or of the app. files lists the safe media types; nil if the
 	// Space has not reported them.
 	content bool
 	files   *queue.Files
 	gradio4 bool
 
+	document   bool                 // an HTML document may be opened with an insertion
+	insert     string               // appended to an HTML document; may be empty
 	finished   *bool                // may be nil; set once the Space's response has been read to its end
 	onResponse func(*http.Response) // may be nil; runs on status 200, before the visitor receives the response
 }
@@ -150,12 +140,17 @@ func newProxy(h *Handler) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			d := p.In.Context().Value(passKey{}).(destination)
-			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", d.port)})
+			p.SetURL(spaceURL("", ""))
 			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has removed query parts that Go cannot parse
 			p.Out.Host = p.In.Host                 // Gradio builds its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In, d.mount))
+			if d.insert != "" {
+				p.Out.Header.Set("Accept-Encoding", "identity")
+				p.Out.Header.Del("If-None-Match") // of a document that was opened without the insertion
+				p.Out.Header.Del("If-Modified-Since")
+			}
 		},
-		Transport:     h.upstream,
+		Transport:     &h.upstream,
 		FlushInterval: -1, // the visitor receives streamed data at once
 		ModifyResponse: func(response *http.Response) error {
 			d := response.Request.Context().Value(passKey{}).(destination)
@@ -163,14 +158,26 @@ func newProxy(h *Handler) http.Handler {
 			if location := response.Header.Get("Location"); location != "" {
 				response.Header.Set("Location", web.AddSubPath(response.Request, location))
 			}
+			if strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream") {
+				web.KeepFlowing(response.Header)
+			}
 			if d.onResponse != nil && response.StatusCode == http.StatusOK {
 				d.onResponse(response)
+			}
+			if d.document {
+				h.vary(response.StatusCode, response.Header)
+			}
+			if d.insert != "" && takesInsertion(response.StatusCode, response.Header) {
+				appendTo(response, d.insert)
 			}
 			if d.finished != nil && response.StatusCode != http.StatusSwitchingProtocols {
 				response.Body = &watchedBody{response.Body, d.finished}
 			}
 			if d.content {
 				protectPassed(response, d.files)
+			}
+			if r := response.Request; web.ReceivedHost(r) != r.Host && !mayRead(r, r.Header.Get("Origin")) { // Gradio knows the public address only
+				response.Header.Del("Access-Control-Allow-Origin")
 			}
 			if d.gradio4 && response.Header.Get("Access-Control-Allow-Origin") == "null" && isLocal(hostName(response.Request.Host)) {
 				response.Header.Del("Access-Control-Allow-Origin") // CVE-2024-47165: a sandboxed frame of any site is "null"
@@ -180,13 +187,18 @@ func newProxy(h *Handler) http.Handler {
 		ErrorLog: zap.NewStdLog(h.config.Logger),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var large *http.MaxBytesError
+			var full shelf.RoomError
 			switch {
+			case errors.As(err, &full):
+				w.Header().Set(echo.HeaderContentType, echo.MIMETextPlainCharsetUTF8)
+				w.WriteHeader(http.StatusInsufficientStorage)
+				_, _ = io.WriteString(w, full.Error()) // fails if the visitor has left
 			case errors.As(err, &large):
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
 			case errors.Is(context.Cause(r.Context()), errCredentialEnded):
 				w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 				w.WriteHeader(http.StatusUnauthorized)
-				_, _ = w.Write(mustJSON(detail{CredentialEnded})) // fails if the visitor has left, too
+				_, _ = w.Write(pytext.JSON(detail{CredentialEnded})) // fails if the visitor has left, too
 			case r.Context().Err() != nil: // the visitor left
 			default:
 				h.config.Logger.Info("pass-through failed", zap.String("space", h.config.Space), zap.Error(err))
@@ -206,12 +218,15 @@ func (d destination) stamp(h http.Header) {
 
 // pass forwards the request to the Space's own server as a direct call, whose token is valid until the request ends.
 func (h *Handler) pass(c call) error {
-	return h.passAsDirectCall(c, func(*destination, queue.EventID) {})
+	return h.passAsDirectCall(c, func(d *destination, _ queue.EventID) { d.document, d.insert = true, h.insertion(c.Request()) })
 }
 
 // passAdmitted forwards a call that the Space is to admit.
 func (h *Handler) passAdmitted(c call) error {
-	return h.passAsDirectCall(c, func(d *destination, id queue.EventID) { d.call, d.onResponse = id, h.awaitEvent })
+	return h.passAsDirectCall(c, func(d *destination, id queue.EventID) {
+		d.call, d.onResponse = id, h.awaitEvent
+		h.authoriseAdmitted(c.Request(), id)
+	})
 }
 
 // passContent forwards a request whose response must not act as a page of the Space.
@@ -260,12 +275,14 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 func (h *Handler) forward(c call, d destination) error {
 	var ok bool
 	d.gradio4 = strings.HasPrefix(c.manifest.Gradio, "4.")
-	if d.port, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
+	if d.server, d.key, ok = h.awaitUpstream(c.Request().Context()); !ok {
 		return h.down(c)
 	}
 	// Otherwise net/http closes the visitor's body at the first byte of the response. The transport may still look for the body's
 	// end then, and would close the connection to the Space in the middle of the response (golang/go#40747).
 	_ = http.NewResponseController(c.Response()).EnableFullDuplex() // HTTP/2 always is
+	// Otherwise net/http guesses a type that the Space has not named, if the body's first bytes arrive before the head is sent.
+	c.Response().Header()[echo.HeaderContentType] = nil
 	ctx, cancel := context.WithCancelCause(context.WithValue(c.Request().Context(), passKey{}, d))
 	defer cancel(nil)
 	defer h.grant(c.Request(), func() { cancel(errCredentialEnded) })()
@@ -276,12 +293,18 @@ func (h *Handler) forward(c call, d destination) error {
 // upstreamWait is the time that a request waits for a Space that is restarting.
 const upstreamWait = 10 * time.Second
 
-func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok bool) {
-	if port, key, ok = h.config.Upstream.Upstream(); ok {
-		return port, key, true
+// pausedStage is the Hub's name of the stage of a Space that operators have paused.
+const pausedStage = "PAUSED"
+
+func (h *Handler) awaitUpstream(ctx context.Context) (server Dialer, key string, ok bool) {
+	if server, key, ok = h.config.Upstream.Upstream(); ok {
+		return server, key, true
 	}
 	if _, started := h.config.Queue.Manifest(); !started {
-		return 0, "", false // the first start may take minutes: the response names the stage, and the page reloads
+		return nil, "", false // the first start may take minutes: the response names the stage, and the page reloads
+	}
+	if stage, _ := h.config.Upstream.Stage(); stage == pausedStage {
+		return nil, "", false // until an operator resumes it
 	}
 	deadline := time.NewTimer(upstreamWait)
 	defer deadline.Stop()
@@ -290,13 +313,13 @@ func (h *Handler) awaitUpstream(ctx context.Context) (port int, key string, ok b
 	for {
 		select {
 		case <-look.C:
-			if port, key, ok = h.config.Upstream.Upstream(); ok {
-				return port, key, true
+			if server, key, ok = h.config.Upstream.Upstream(); ok {
+				return server, key, true
 			}
 		case <-deadline.C:
-			return 0, "", false
+			return nil, "", false
 		case <-ctx.Done():
-			return 0, "", false
+			return nil, "", false
 		}
 	}
 }
@@ -315,11 +338,11 @@ func (h *Handler) awaitEvent(response *http.Response) {
 // fetch sends a GET for path to the Space's own server for a visitor, with the query of the visitor's request. The
 // caller closes the body and cancels ctx. The direct call ends with ctx.
 func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Response, error) {
-	port, key, ok := h.config.Upstream.Upstream()
+	server, key, ok := h.config.Upstream.Upstream()
 	if !ok {
 		return nil, errors.New("the Space is down")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, upstreamURL(port, path, c.Request().URL.RawQuery), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, spaceURL(path, c.Request().URL.RawQuery).String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -330,12 +353,7 @@ func (h *Handler) fetch(ctx context.Context, c call, path string) (*http.Respons
 		r.Header.Del(name)
 	}
 	destination{key: key, token: h.config.SignToken(queue.Event{ID: id, Payer: c.payer})}.stamp(r.Header)
-	return h.upstream.RoundTrip(r)
-}
-
-func upstreamURL(port int, path, query string) string {
-	u := url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port), Path: path, RawQuery: query}
-	return u.String()
+	return h.upstream.to(server).RoundTrip(r)
 }
 
 func (h *Handler) down(c call) error {
@@ -354,7 +372,7 @@ func (h *Handler) downPage(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		w.Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write(mustJSON(detail{fmt.Sprintf("%s: %s", stage, reason)}))
+		_, _ = w.Write(pytext.JSON(detail{fmt.Sprintf("%s: %s", stage, reason)}))
 		return
 	}
 	w.Header().Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)

@@ -16,6 +16,7 @@ import (
 	"spacehost/internal/identity"
 	"spacehost/internal/people"
 	"spacehost/internal/token"
+	"spacehost/internal/web"
 	"spacehost/queue"
 )
 
@@ -49,6 +50,38 @@ func TestPassThroughForwardsTheResponse(t *testing.T) {
 	got := h.get("/logout")
 	if got.status != http.StatusFound || got.header.Get("Location") != "http://elsewhere/" || len(got.header.Values("Set-Cookie")) != 2 {
 		t.Errorf("got %d %v", got.status, got.header)
+	}
+}
+
+// TestNoTypeIsAdded: a response that the Space sends without Content-Type reaches the visitor without one, as Gradio's response to
+// an unsupported file extension (gradio/routes.py, stream). The guess of net/http depends on timing, hence the number of requests.
+func TestNoTypeIsAdded(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/untyped", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = nil
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "Unsupported file extension")
+	})
+	for range 100 {
+		got := h.get("/untyped")
+		if values := got.header.Values("Content-Type"); len(values) != 0 || got.body != "Unsupported file extension" {
+			t.Fatalf("Content-Type is %q, body %q", values, got.body)
+		}
+	}
+}
+
+// TestStreamsAreNotBufferedByProxies checks the headers of a stream, of the host's own and of one that the app sends. nginx buffers
+// any other response.
+func TestStreamsAreNotBufferedByProxies(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/steps", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/event-stream") })
+	h.space.route("/page", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/html") })
+	h.finish(h.join(quick, "s", `["a"]`))
+	for path, want := range map[string]string{api + "/queue/data?session_hash=s": "no", "/steps": "no", "/page": ""} {
+		got := h.get(path)
+		if got.header.Get("X-Accel-Buffering") != want || (got.header.Get("Cache-Control") == "no-cache, no-transform") != (want == "no") {
+			t.Errorf("%s: %d %v, want X-Accel-Buffering %q", path, got.status, got.header, want)
+		}
 	}
 }
 
@@ -420,5 +453,27 @@ func TestDisconnectEndsTheWaitForARestart(t *testing.T) {
 	h.server.Close() // waits for its handlers
 	if took := time.Since(began); took > waitLimit/2 {
 		t.Errorf("the handler returned %s after the disconnect", took)
+	}
+}
+
+// TestPassedResponsesAtAPublicAddress checks that a page of another site reads nothing at the host's own address, although Gradio
+// believes that the request came to the public one.
+func TestPassedResponsesAtAPublicAddress(t *testing.T) {
+	h := newHost(t)
+	h.space.route("/page", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		_, _ = w.Write([]byte(r.Host))
+	})
+	public, received := h.server.Config.Handler, strings.TrimPrefix(h.url, "http://")
+	h.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		public.ServeHTTP(w, web.AtAddress(r, web.Address{Scheme: "https", Host: "hello.lab.example"}))
+	})
+	for _, row := range []struct{ host, origin, want string }{
+		{received, "https://evil.example", ""}, {received, "https://hello.lab.example", "https://hello.lab.example"}, {"hello.lab.example", "https://evil.example", "https://evil.example"},
+	} {
+		got := h.get("/page", "Host: "+row.host, "Origin: "+row.origin)
+		if got.body != "hello.lab.example" || got.header.Get("Access-Control-Allow-Origin") != row.want {
+			t.Errorf("%s reads at %s: %s, allowed %q, want %q", row.origin, row.host, got.body, got.header.Get("Access-Control-Allow-Origin"), row.want)
+		}
 	}
 }

@@ -3,8 +3,8 @@ package gradioapi
 import (
 	"encoding/json"
 	"fmt"
-	"unicode/utf8"
 
+	"spacehost/internal/pytext"
 	"spacehost/queue"
 )
 
@@ -16,13 +16,13 @@ func simpleFrame(d dialect, message queue.Message) []byte {
 	case queue.Heartbeat:
 		name = "heartbeat"
 	case queue.UnexpectedError:
-		name, data = "error", mustJSON(message.Text)
+		name, data = "error", pytext.JSON(message.Text)
 	case queue.Completed, queue.Generating, queue.Streaming:
 		name, data = simpleOutput(d, message.Kind, d.encode(message))
 	default:
 		return nil
 	}
-	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, pythonJSON(data))
+	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, pytext.Dumps(data))
 }
 
 func simpleOutput(d dialect, kind queue.Kind, raw []byte) (name string, data []byte) {
@@ -50,39 +50,4 @@ func simpleOutput(d dialect, kind queue.Kind, raw []byte) (name string, data []b
 		return name, []byte("null")
 	}
 	return name, output.Data
-}
-
-// pythonJSON writes valid JSON as Python's json.dumps does: a space after comma and colon, printable ASCII only.
-// Numbers keep their original text (orjson's 1e-7 is 1e-07 in Python).
-func pythonJSON(valid []byte) []byte {
-	out := make([]byte, 0, len(valid)+len(valid)/8)
-	inString := false
-	for i := 0; i < len(valid); i++ {
-		switch b := valid[i]; {
-		case b >= 0x7f: // DEL and non-ASCII bytes
-			r, size := utf8.DecodeRune(valid[i:])
-			out = appendEscaped(out, r)
-			i += size - 1
-		case inString && b == '\\':
-			out = append(out, b, valid[i+1])
-			i++
-		case !inString && (b == ' ' || b == '\t' || b == '\r' || b == '\n'):
-		case b == '"':
-			inString = !inString
-			out = append(out, b)
-		case !inString && (b == ',' || b == ':'):
-			out = append(out, b, ' ')
-		default:
-			out = append(out, b)
-		}
-	}
-	return out
-}
-
-func appendEscaped(out []byte, r rune) []byte {
-	if r >= 0x10000 { // two surrogates
-		r -= 0x10000
-		return fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-	}
-	return fmt.Appendf(out, `\u%04x`, r)
 }

@@ -46,12 +46,12 @@ func newFakeSpace(t *testing.T) *fakeSpace {
 
 var _ gradioapi.Upstream = (*fakeSpace)(nil)
 
-func (s *fakeSpace) Upstream() (port int, key string, ok bool) {
-	return s.Listener.Addr().(*net.TCPAddr).Port, spaceKey, !s.down.Load()
+func (s *fakeSpace) Upstream() (server gradioapi.Dialer, key string, ok bool) {
+	return s, spaceKey, !s.down.Load()
 }
 
-func (s *fakeSpace) Dial(ctx context.Context, port int) (net.Conn, error) {
-	return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func (s *fakeSpace) Dial(ctx context.Context) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", s.Listener.Addr().String())
 }
 
 func (s *fakeSpace) Stage() (stage, reason string) { return s.stage[0], s.stage[1] }
@@ -127,12 +127,14 @@ func (h *host) admitRoute(session string, endpoint queue.Endpoint) http.HandlerF
 
 // report does the work of the runner's "admitted" report. Without a session the Event is its own Session.
 func (h *host) report(r *http.Request, id queue.EventID, session string, endpoint queue.Endpoint) error {
-	payer, ok := h.queue.Payer(queue.EventID(r.Header.Get("X-Spacehost-Call")))
+	call := queue.EventID(r.Header.Get("X-Spacehost-Call"))
+	payer, ok := h.queue.Payer(call)
 	if !ok {
 		return errors.New("the direct call has no payer")
 	}
 	if session == "" {
 		session = string(id)
 	}
-	return h.queue.Join(&queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Payer: payer, Admitted: true})
+	defer h.queue.Joined(call)
+	return h.queue.Join(&queue.Event{ID: id, Session: queue.SessionHash(session), Endpoint: endpoint, Payer: payer, Admitted: true, Release: h.queue.Adopt(call, id)})
 }

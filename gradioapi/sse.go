@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"golang.org/x/sys/unix"
+
+	"spacehost/internal/web"
 )
 
 // sse is one open event stream. It has taken the connection over from net/http: the buffers and the deep stack of
@@ -25,6 +28,7 @@ type sse struct {
 	ctx          context.Context // ends when the client has gone or sends more
 	cancel       context.CancelFunc
 	conn         net.Conn
+	encrypted    bool          // TLS: net.Buffers would write past it, to the TCP connection inside
 	chunked      bool          // false: the end of the stream is the end of the connection (HTTP/1.0)
 	head         []byte        // response head, sent with the first write
 	writeTimeout time.Duration // limit for a client to take minWritten bytes
@@ -117,7 +121,7 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 	d := dialectOf(c.manifest)
 	s := &sse{
 		streams: &h.streams, conn: conn, writeTimeout: h.config.WriteTimeout, notFoundText: d.notFoundText(), pollInterval: d.pollInterval(),
-		chunked: c.Request().ProtoAtLeast(1, 1), ended: make(chan bool, 1),
+		chunked: c.Request().ProtoAtLeast(1, 1), encrypted: c.Request().TLS != nil, ended: make(chan bool, 1),
 	}
 	if s.chunked && !c.Request().Close && early.Reader.Buffered() == 0 {
 		s.returner, _ = conn.(returner)
@@ -136,6 +140,7 @@ func (h *Handler) openSSE(c call) (*sse, error) {
 
 func (s *sse) headOf(head http.Header) []byte {
 	head.Set(echo.HeaderContentType, "text/event-stream; charset=utf-8")
+	web.KeepFlowing(head)
 	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	if s.returner == nil {
 		head.Set("Connection", "close")
@@ -185,17 +190,28 @@ var lineEnd = []byte("\r\n")
 // receives a result of any size.
 const minWritten = 64 << 10
 
+func (s *sse) writeParts(rest *net.Buffers) (int64, error) {
+	if s.encrypted {
+		n, err := s.conn.Write((*rest)[0])
+		return int64(n), err
+	}
+	return rest.WriteTo(s.conn)
+}
+
 func (s *sse) send(parts ...[]byte) error {
 	if s.head != nil {
 		parts = append([][]byte{s.head}, parts...)
 		s.head = nil
 	}
+	if s.encrypted {
+		parts = [][]byte{slices.Concat(parts...)} // one record; the server's connection bounds the time of each part of a long one
+	}
 	for rest := (net.Buffers)(parts); ; {
 		if err := s.conn.SetWriteDeadline(time.Now().Add(s.writeTimeout)); err != nil {
 			return err
 		}
-		written, err := rest.WriteTo(s.conn)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || written < minWritten {
+		written, err := s.writeParts(&rest)
+		if s.encrypted || !errors.Is(err, os.ErrDeadlineExceeded) || written < minWritten {
 			return err
 		}
 	}

@@ -26,7 +26,13 @@ func (h *Handler) data(c call) error {
 		h.sessionGuesses.Wrong(c.Request().RemoteAddr)
 	}
 	d := dialectOf(c.manifest)
-	return h.openStream(c, session, func(m queue.Message) []byte { return dataFrame(d, m) })
+	return h.openStream(c, session, func(m queue.Message) []byte {
+		frame := dataFrame(d, m)
+		if m.Kind == queue.Completed || m.Kind == queue.Generating {
+			h.noteUses(frame, hash)
+		}
+		return frame
+	})
 }
 
 // dataFrame splices Gradio's own output in unchanged. A line break would end the frame. In JSON it can only be

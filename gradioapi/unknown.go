@@ -26,6 +26,9 @@ func (h *Handler) passUnknown(c call) error {
 		if inQueue && last == "join" || byName {
 			return h.passJoin(c, inQueue)
 		}
+		if last == "upload" {
+			return h.upload(c)
+		}
 	case http.MethodGet:
 		if inQueue && last == "data" {
 			if err := h.requireOwner(c, queue.SessionHash(c.QueryParam("session_hash"))); err != nil {

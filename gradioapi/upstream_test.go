@@ -3,8 +3,10 @@ package gradioapi_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"spacehost/gradioapi"
@@ -45,29 +47,42 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// remoteSpace is a Space whose server is reached by its dialer alone: its port is one of another network.
-type remoteSpace struct{ *fakeSpace }
+// pipedSpace is a Space whose server is reached through a pipe in memory, as through a link. count counts the connections.
+type pipedSpace struct {
+	*fakeSpace
+	count *atomic.Int64
+}
 
-func (s remoteSpace) Upstream() (port int, key string, ok bool) {
+func (s pipedSpace) Upstream() (server gradioapi.Dialer, key string, ok bool) {
 	_, key, ok = s.fakeSpace.Upstream()
-	return 7860, key, ok
+	return s, key, ok
 }
 
-func (s remoteSpace) Dial(ctx context.Context, port int) (net.Conn, error) {
-	if port != 7860 {
-		return nil, fmt.Errorf("port %d", port)
+func (s pipedSpace) Dial(ctx context.Context) (net.Conn, error) {
+	far, err := s.fakeSpace.Dial(ctx)
+	if err != nil {
+		return nil, err
 	}
-	own, _, _ := s.fakeSpace.Upstream()
-	return s.fakeSpace.Dial(ctx, own)
+	s.count.Add(1)
+	near, middle := net.Pipe()
+	go func() { _, _ = io.Copy(middle, far); middle.Close() }()
+	go func() { _, _ = io.Copy(far, middle); far.Close() }()
+	return near, nil
 }
 
-var _ gradioapi.Upstream = remoteSpace{}
+var _ gradioapi.Upstream = pipedSpace{}
 
-// TestSpacesWithTheSamePort: each Space is reached by its own dialer, and kept connections are not shared.
-func TestSpacesWithTheSamePort(t *testing.T) {
+func piped(count *atomic.Int64) func(*setup) {
+	return func(s *setup) { s.config.Upstream = pipedSpace{s.config.Upstream.(*fakeSpace), count} }
+}
+
+// TestSpacesKeepTheirConnections: each Space is reached by its own dialer. Requests that can be repeated use a kept connection,
+// which no other Space gets.
+func TestSpacesKeepTheirConnections(t *testing.T) {
 	var hosts [2]*host
+	var counts [2]atomic.Int64
 	for i := range hosts {
-		hosts[i] = newHost(t, func(s *setup) { s.config.Upstream = remoteSpace{s.config.Upstream.(*fakeSpace)} })
+		hosts[i] = newHost(t, piped(&counts[i]))
 		hosts[i].space.route("/name", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "space ", i) })
 	}
 	for range 3 {
@@ -77,4 +92,38 @@ func TestSpacesWithTheSamePort(t *testing.T) {
 			}
 		}
 	}
+	for i := range counts {
+		if n := counts[i].Load(); n != 1 {
+			t.Errorf("Space %d: %d connections, want one", i, n)
+		}
+	}
 }
+
+// TestRestartedSpaceGetsNewConnections: a kept connection ends at the server of the start before. No request of the next start,
+// which carries its key, is sent there.
+func TestRestartedSpaceGetsNewConnections(t *testing.T) {
+	starts := &restarted{first: newFakeSpace(t), second: newFakeSpace(t)}
+	h := newHost(t, func(s *setup) { s.config.Upstream = starts })
+	h.get("/one")
+	h.get("/two")
+	starts.again.Store(true)
+	h.get("/three")
+	if first, second := starts.first.arrived(), starts.second.arrived(); len(first) != 2 || len(second) != 1 || second[0].target != "/three" {
+		t.Errorf("arrived at the first start: %v, at the second: %v", first, second)
+	}
+}
+
+// restarted is a Space whose second start has the server second.
+type restarted struct {
+	first, second *fakeSpace
+	again         atomic.Bool
+}
+
+func (s *restarted) Upstream() (server gradioapi.Dialer, key string, ok bool) {
+	if s.again.Load() {
+		return s.second.Upstream()
+	}
+	return s.first.Upstream()
+}
+
+func (s *restarted) Stage() (stage, reason string) { return s.first.Stage() }

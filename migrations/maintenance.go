@@ -174,8 +174,9 @@ func setAside(path string) (kept string, err error) {
 	return kept, nil
 }
 
-// openReadOnly opens an existing database without ever writing to it.
-func openReadOnly(path string) (*sql.DB, error) {
+// openReadOnly opens an existing database without ever writing to it. SQLite still makes the files of a log beside it, unless one of
+// the parameters is immutable=1, which requires that no host uses the database.
+func openReadOnly(path string, parameters ...string) (*sql.DB, error) {
 	if err := checkThisLibrary(); err != nil {
 		return nil, err
 	}
@@ -190,7 +191,7 @@ func openReadOnly(path string) (*sql.DB, error) {
 	case info.Size() == 0:
 		return nil, &CorruptError{Path: path, Detail: "the file is empty"}
 	}
-	return sql.Open("sqlite3", "file:"+escaped(path)+"?mode=ro&_busy_timeout=5000")
+	return sql.Open("sqlite3", "file:"+escaped(path)+"?"+strings.Join(append(parameters, "mode=ro", "_busy_timeout=5000"), "&"))
 }
 
 // checkVersion refuses a database whose version is newer than this binary's last migration.

@@ -1,6 +1,10 @@
 package queue
 
-import "spacehost/internal/identity"
+import (
+	"time"
+
+	"spacehost/internal/identity"
+)
 
 // onSubmit admits an Event in Gradio's order of checks: queue size, Endpoint, group. Then it sends the estimate to the
 // new Event only (gradio/queueing.py, push).
@@ -45,6 +49,9 @@ func (sc *scheduler) onSubmit(e *Event) error {
 	sc.enqueue(e)
 	g := sc.groups[e.Endpoint.Group]
 	sc.estimate(g, len(g.waiting)-1)
+	if sc.draining != nil && sc.draining.paused && !e.Admitted {
+		sc.notify(e, pausedTitle)
+	}
 	sc.dispatch()
 	return nil
 }
@@ -62,13 +69,31 @@ func (sc *scheduler) reject(e *Event, refusal error) {
 // checkAdmission returns the error that refuses e, or nil. A finished Event does not wait, so the queue size does not
 // apply to it.
 func (sc *scheduler) checkAdmission(e *Event) error {
-	if isBounded(e.Payer) && sc.owners[e.Payer.Key()] >= sc.maxSessions && sc.find(e.Session) == nil {
+	if isBounded(e.Payer) && sc.find(e.Session) == nil && sc.isCrowded(e.Payer.Key()) {
 		return &CrowdedError{sc.maxSessions}
 	}
 	if e.Finished {
 		return nil
 	}
 	return sc.checkSize(e.Endpoint.Mount)
+}
+
+// isCrowded reports whether a visitor has as many Sessions as it may have. Sessions without a stream and without an undelivered
+// result do not count: a program that makes many short calls leaves one after each. They are removed at most once a second,
+// because that looks at all Sessions.
+func (sc *scheduler) isCrowded(owner string) bool {
+	if sc.owners[owner] < sc.maxSessions {
+		return false
+	}
+	if now := sc.now(); now.Sub(sc.cleared) >= time.Second {
+		sc.cleared = now
+		for _, s := range sc.sessions {
+			if s.isDone() {
+				sc.onLeave(s)
+			}
+		}
+	}
+	return sc.owners[owner] >= sc.maxSessions
 }
 
 func (sc *scheduler) checkSize(mount string) error {

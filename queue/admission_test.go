@@ -93,6 +93,49 @@ func TestSessionsOfOneVisitorAreBounded(t *testing.T) {
 	b.wantEffects("stop [by the Space]", "ended by the Space: "+(&CrowdedError{2}).Error())
 }
 
+// A visitor makes one call after the other, each in a Session of its own (POST to /call, then GET): the Sessions of calls that are
+// read do not count.
+func TestReadSessionsDoNotCount(t *testing.T) {
+	b := newFixture(t, app(Endpoint{ID: 1, Group: "g"}))
+	b.maxSessions = 2
+	far := identity.Identity{Kind: identity.User, Name: "ada"}
+	call := func(name string) error {
+		e := eventNamed(name, 1)
+		e.Payer = far
+		return b.onSubmit(e)
+	}
+	read := func(name string) {
+		b.finish(EventID(name))
+		drain(b.sessions[SessionHash(name)])
+	}
+	for i := range 5 {
+		name := fmt.Sprint("short", i)
+		if err := call(name); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		read(name)
+		b.clock = b.clock.Add(time.Second)
+	}
+	for _, name := range []string{"unread", "open"} {
+		if err := call(name); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	b.finish("unread")
+	b.clock = b.clock.Add(time.Second)
+	if err := call("one more"); !errors.As(err, new(*CrowdedError)) {
+		t.Errorf("with an unread and an unfinished call: %v", err)
+	}
+	read("open")
+	if err := call("soon"); !errors.As(err, new(*CrowdedError)) {
+		t.Errorf("the Sessions are looked at more than once a second: %v", err)
+	}
+	b.clock = b.clock.Add(time.Second)
+	if err := call("later"); err != nil {
+		t.Errorf("after a call was read: %v", err)
+	}
+}
+
 // Sessions that never read use at most maxBuffered bytes together. A Session that reads is not evicted.
 func TestHeaviestSessionIsEvicted(t *testing.T) {
 	b := newFixture(t, app(Endpoint{ID: 1, Group: "g"}))

@@ -28,13 +28,31 @@ func (q *Queue) Disconnected(event EventID) {
 // call; the call's Event joins next.
 func (q *Queue) Payer(event EventID) (identity.Identity, bool) {
 	d, ok := q.direct.get(event)
-	if ok {
-		d.admit()
-	}
 	return d.payer, ok
 }
 
-// Admitted waits until the Space has admitted a direct call, which is signalled by Payer, or until ctx ends. The
+// Joined ends the wait of Admitted: the Event of a direct call has joined, or was refused. It may be called twice.
+func (q *Queue) Joined(call EventID) {
+	if d, ok := q.direct.get(call); ok {
+		d.admit()
+	}
+}
+
+// OnAdmitted sets what Adopt calls for a running direct call.
+func (q *Queue) OnAdmitted(call EventID, adopt func(event EventID) (release func())) {
+	q.direct.setAdopt(call, adopt)
+}
+
+// Adopt connects an Event, which joins next, with the running direct call that the Space has admitted as this Event. The result is
+// for Event.Release; nil: there is nothing to release.
+func (q *Queue) Adopt(call, event EventID) (release func()) {
+	if d, ok := q.direct.get(call); ok && d.adopt != nil {
+		return d.adopt(event)
+	}
+	return nil
+}
+
+// Admitted waits until the Event of a direct call that the Space has admitted has joined (Joined), or until ctx ends. The
 // Space's own HTTP response takes another path and may be faster. Without this wait its reader would not find the
 // Session.
 func (q *Queue) Admitted(ctx context.Context, event EventID) {
@@ -62,6 +80,7 @@ type directCall struct {
 	began    time.Time
 	admitted chan struct{} // closed when the Space has turned the call into an Event
 	admit    func()
+	adopt    func(event EventID) (release func()) // nil: none
 }
 
 // minRemembered is the shortest direct call whose end is remembered. Short calls are too many to remember.
@@ -86,7 +105,16 @@ func (d *directCalls) add(event EventID, payer identity.Identity, awaited bool) 
 		d.live, d.ended = map[EventID]directCall{}, map[EventID]time.Time{}
 	}
 	admitted := make(chan struct{})
-	d.live[event] = directCall{payer, awaited, d.now(), admitted, sync.OnceFunc(func() { close(admitted) })}
+	d.live[event] = directCall{payer: payer, awaited: awaited, began: d.now(), admitted: admitted, admit: sync.OnceFunc(func() { close(admitted) })}
+}
+
+func (d *directCalls) setAdopt(event EventID, adopt func(event EventID) (release func())) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if call, live := d.live[event]; live {
+		call.adopt = adopt
+		d.live[event] = call
+	}
 }
 
 func (d *directCalls) remove(event EventID) {

@@ -44,5 +44,6 @@
 // # Failures
 //
 // When the Space's process exits (Lost), running Events end with a failure and waiting Events stay for the next Attach.
-// After Run has returned, all methods answer as if no Space had ever attached.
+// After Run has returned, all methods answer as if no Space had ever attached, except Session, SessionOf and ManifestAt: they return the
+// last state, so that a stream which is opened late has the end of its Event.
 package queue

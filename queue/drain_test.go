@@ -2,6 +2,7 @@ package queue
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +33,44 @@ func TestDrainKeepsWaitingEvents(t *testing.T) {
 	b.finish("b")
 	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "b", "c"}) {
 		t.Errorf("started %v, want a, b, c", got)
+	}
+}
+
+// TestPause checks a Space that does not answer: nothing starts, old and new visitors read why, and Resume continues. A drain that
+// begins meanwhile is not ended by Resume.
+func TestPause(t *testing.T) {
+	b := newFixture(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.joins(1, "a", "b")
+	b.onPause("It does not answer.")
+	b.joins(1, "c")
+	b.finish("a")
+	if got := startedBy(b); !slices.Equal(got, []EventID{"a"}) {
+		t.Fatalf("started %v, want a alone", got)
+	}
+	for _, id := range []SessionHash{"b", "c"} {
+		if got := drain(b.sessions[id]); !slices.Contains(got, "log It does not answer.") {
+			t.Errorf("the visitor of %s received %q", id, got)
+		}
+	}
+	b.onResume()
+	b.finish("b")
+	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "b", "c"}) {
+		t.Errorf("started %v, want a, b, c", got)
+	}
+	b.onPause("It does not answer.")
+	b.joins(1, "d")
+	b.onDrain(true, "The Space restarts.")
+	b.onResume()
+	b.onPause("It does not answer.")
+	b.onResume()
+	b.finish("c")
+	if got := startedBy(b); len(got) != 3 {
+		t.Errorf("started %v during a drain", got)
+	}
+	b.onLost("The Space did not answer.")
+	b.onAttach(app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "b", "c", "d"}) {
+		t.Errorf("started %v, want d too", got)
 	}
 }
 
@@ -66,5 +105,35 @@ func TestDrainStartsAdmittedEvents(t *testing.T) {
 	b.finish("c")
 	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "c"}) {
 		t.Errorf("started %v, want a and c", got)
+	}
+}
+
+// TestReopen checks a Space that was paused and starts again: Events in between end with the reason, those after it start.
+func TestReopen(t *testing.T) {
+	b := newFixture(t, app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.joins(1, "a", "b")
+	b.onReopen() // nothing drains
+	b.onDrain(false, "Paused.")
+	b.joins(1, "c")
+	b.finish("a")
+	b.onLost("Paused.")
+	b.joins(1, "d")
+	for _, id := range []SessionHash{"b", "c", "d"} {
+		if got := drain(b.sessions[id]); !slices.ContainsFunc(got, func(m string) bool { return strings.Contains(m, "Paused.") }) {
+			t.Errorf("the visitor of %s received %q", id, got)
+		}
+	}
+	b.onReopen()
+	b.onAttach(app(Endpoint{ID: 1, Group: "g", Limit: 1}))
+	b.joins(1, "e")
+	b.finish("e")
+	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "e"}) {
+		t.Errorf("started %v, want a, e", got)
+	}
+	b.onDrain(true, "The Space restarts.")
+	b.onReopen()
+	b.joins(1, "f")
+	if got := startedBy(b); !slices.Equal(got, []EventID{"a", "e"}) {
+		t.Errorf("a restart was ended by onReopen: started %v", got)
 	}
 }

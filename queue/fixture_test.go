@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -144,6 +145,9 @@ func drain(s *Session) []string {
 			return append(messages, err.Error())
 		}
 		messages = append(messages, describe(m))
+		if err == io.EOF { // a reader ends here
+			break
+		}
 	}
 	return messages
 }

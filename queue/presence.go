@@ -81,6 +81,17 @@ func (p *presence) isPresent(digest string) bool {
 	return v != nil && v.open > 0
 }
 
+func (p *presence) visitors() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.visits {
+		if v.open > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *presence) sweep(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,6 +110,9 @@ func (q *Queue) Visit(session SessionHash) (leave func()) {
 	q.present.enter(session)
 	return sync.OnceFunc(func() { q.present.leave(session) })
 }
+
+// Visitors returns how many Sessions have an open heartbeat, stream or Event.
+func (q *Queue) Visitors() int { return q.present.visitors() }
 
 // IsPresent reports whether the Session with that Digest has an open heartbeat, stream or Event.
 func (q *Queue) IsPresent(digest string) bool { return q.present.isPresent(digest) }

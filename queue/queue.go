@@ -53,7 +53,7 @@ type Config struct {
 }
 
 // Queue is one Space's queue. All methods may be called from any goroutine while Run runs. After Run has returned they
-// answer as if no Space had attached.
+// answer as if no Space had attached, except Session, SessionOf and ManifestAt.
 type Queue struct {
 	config    Config
 	scheduler *scheduler
@@ -188,6 +188,11 @@ func (q *Queue) Dismiss(session *Session, reason string) {
 	query(q, func(s *scheduler) struct{} { s.onDismiss(session, reason); return struct{}{} })
 }
 
+// DismissEvent is Dismiss for one Event, whether its Session has a stream or not. It does not wait for the end.
+func (q *Queue) DismissEvent(event EventID, reason string) {
+	send(q, q.query, func(s *scheduler) { s.onDismissEvent(event, reason) })
+}
+
 // Cancel ends exactly this Event, waiting or running, if it belongs to the Session. Otherwise it does nothing.
 //
 // A deliberate difference: Gradio 5 and 6 cancel every running Event of the same function and Session
@@ -230,9 +235,9 @@ func (q *Queue) Changed(app int) {
 func (q *Queue) Lost(reason string) { send(q, q.lost, reason) }
 
 // Session returns the Session, or nil if it is unknown. The caller reads its stream and then calls Leave,
-// unless the stream ended by itself.
+// unless the stream ended by itself. It works after Run, too: a client that opens its stream late reads why its call ended.
 func (q *Queue) Session(hash SessionHash) *Session {
-	return query(q, func(s *scheduler) *Session { return s.find(hash) })
+	return lookup(q, func(s *scheduler) *Session { return s.find(hash) })
 }
 
 // PayerOf returns the payer of a running Event. It must not be called by the effects of the scheduler.
@@ -244,9 +249,9 @@ func (q *Queue) PayerOf(event EventID) (payer identity.Identity, ok bool) {
 	return found.Payer, true
 }
 
-// SessionOf returns the Session that an Event belongs to, for callers that know only the Event.
+// SessionOf returns the Session that an Event belongs to, for callers that know only the Event. It works after Run, too.
 func (q *Queue) SessionOf(event EventID) *Session {
-	return query(q, func(s *scheduler) *Session { return s.sessionOf(event) })
+	return lookup(q, func(s *scheduler) *Session { return s.sessionOf(event) })
 }
 
 // Size returns the number of waiting Events, without running ones.
@@ -266,9 +271,9 @@ func (q *Queue) Manifest() (Manifest, bool) {
 }
 
 // ManifestAt returns the Manifest of the app that serves a path: the app with the longest Mount that is a prefix of
-// the path, otherwise the app that attached last.
+// the path, otherwise the app that attached last. It works after Run, too.
 func (q *Queue) ManifestAt(path string) (Manifest, bool) {
-	return deref(query(q, func(s *scheduler) *Manifest { return s.manifestFor(path) }))
+	return deref(lookup(q, func(s *scheduler) *Manifest { return s.manifestFor(path) }))
 }
 
 func deref(m *Manifest) (Manifest, bool) {
@@ -295,13 +300,27 @@ func send[T any](q *Queue, to chan<- T, value T) bool {
 	}
 }
 
+// query reads the scheduler, or returns the zero value after Run.
 func query[T any](q *Queue, read func(*scheduler) T) T {
-	reply := make(chan T, 1)
-	var none T
-	if !send(q, q.query, func(s *scheduler) { reply <- read(s) }) {
-		return none
+	value, _ := ask(q, read)
+	return value
+}
+
+// lookup is query for a read that changes nothing. After Run, whose goroutine owned the scheduler, it reads the last state.
+func lookup[T any](q *Queue, read func(*scheduler) T) T {
+	if value, ok := ask(q, read); ok {
+		return value
 	}
-	return <-reply
+	return read(q.scheduler)
+}
+
+// ask runs read on the scheduler's goroutine. ok is false after Run.
+func ask[T any](q *Queue, read func(*scheduler) T) (value T, ok bool) {
+	reply := make(chan T, 1)
+	if !send(q, q.query, func(s *scheduler) { reply <- read(s) }) {
+		return value, false
+	}
+	return <-reply, true
 }
 
 // LookAgain removes Sessions that are expired after the clock was set. It returns when that is done.

@@ -196,10 +196,16 @@ func TestAdmittedWaitsForTheRunner(t *testing.T) {
 			t.Error("Admitted returned before Payer was called")
 		}
 		q.Payer(event)
-		q.Payer(event)
+		synctest.Wait()
+		if admitted {
+			t.Error("Admitted returned before the Event has joined")
+		}
+		q.Joined(event)
+		q.Joined(event)
+		q.Joined("nosuch")
 		synctest.Wait()
 		if !admitted {
-			t.Error("Admitted still waits after Payer was called")
+			t.Error("Admitted still waits after the Event has joined")
 		}
 		q.Admitted(t.Context(), event)
 		q.Admitted(t.Context(), "nosuch") // returns, or the bubble is deadlocked
@@ -344,10 +350,24 @@ func TestMethodsAfterRun(t *testing.T) {
 		go q.Run(ctx)
 		q.Attach(oneAtATime)
 		mustJoin(t, q, "s/a", 1)
+		mustJoin(t, q, "late/b", 1)
 		reader := q.Session("s")
 		drain(reader)
 		cancel()
 		synctest.Wait()
+		if _, ok := q.ManifestAt("/"); !ok {
+			t.Error("the app is unknown after the stop")
+		}
+		late := q.SessionOf("b")
+		if late == nil || late != q.Session("late") {
+			t.Fatal("the Session of an Event is unknown after the stop")
+		}
+		if got := drain(late); !slices.Contains(got, "b failed: Space stopped: "+hostStopped) || got[len(got)-1] != "close_stream" {
+			t.Errorf("a stream that was opened after the stop received %q", got)
+		}
+		if got := drain(late); !slices.Equal(got, []string{io.ErrUnexpectedEOF.Error()}) {
+			t.Errorf("a second stream received %q", got)
+		}
 		if got := drain(reader); !slices.Equal(got, []string{"a failed: Space stopped: " + hostStopped, "close_stream"}) {
 			t.Errorf("an open stream received %q", got)
 		}
@@ -367,7 +387,7 @@ func wantNoData(t *testing.T, q *Queue) {
 	if err := q.Join(eventNamed("b", 1)); !errors.Is(err, ErrNoRunner) {
 		t.Errorf("Join: got %v", err)
 	}
-	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Refuses(identity.Identity{}, "", "") != nil || q.Session("s") != nil || q.SessionOf("a") != nil {
+	if _, ok := q.Manifest(); ok || q.Alive("a") || q.Size() != 0 || q.Refuses(identity.Identity{}, "", "") != nil || q.Session("none") != nil || q.SessionOf("none") != nil {
 		t.Error("the queue still returns data")
 	}
 }

@@ -53,6 +53,7 @@ type scheduler struct {
 	draining *drainState // no Event starts; nil: they do
 
 	maxSessions int          // bounds each value of owners
+	cleared     time.Time    // when isCrowded last removed Sessions
 	buffered    atomic.Int64 // bytes of undelivered Messages in all Sessions
 	maxBuffered int64        // bounds buffered
 }
@@ -142,20 +143,27 @@ func (sc *scheduler) onDismiss(s *Session, reason string) {
 	if sc.sessions[s.Hash] != s {
 		return
 	}
-	failure := &Failure{Title: "Access ended", Text: reason}
 	for _, e := range inOrder(sc.waiting, s.Hash) {
+		sc.onDismissEvent(e.ID, reason)
+	}
+	for _, e := range inOrder(sc.running, s.Hash) {
+		sc.onDismissEvent(e.ID, reason)
+	}
+}
+
+// onDismissEvent is onCancel with a reason.
+func (sc *scheduler) onDismissEvent(id EventID, reason string) {
+	failure := &Failure{Title: "Access ended", Text: reason}
+	if e := sc.waiting[id]; e != nil {
 		sc.withdraw(e)
 		if e.Admitted {
 			sc.do.stop(sc.apps[e.Endpoint.Mount].App, e.ID)
 		}
 		sc.complete(e, failure)
 		sc.do.ended(e, "access ended")
-	}
-	for _, e := range inOrder(sc.running, s.Hash) {
-		if !e.completed {
-			sc.complete(e, failure)
-			sc.do.stop(e.app, e.ID)
-		}
+	} else if e := sc.running[id]; e != nil && !e.completed {
+		sc.complete(e, failure)
+		sc.do.stop(e.app, e.ID)
 	}
 }
 
@@ -307,6 +315,7 @@ func (sc *scheduler) onStop() {
 		if !s.hasPending() {
 			s.put(Message{Kind: UnexpectedError, Text: "Server stopped unexpectedly."})
 		}
+		s.stop()
 	}
 }
 

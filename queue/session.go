@@ -77,6 +77,7 @@ type Session struct {
 	streams  int
 	closing  bool // the last pending result was delivered; close_stream comes next
 	gone     bool
+	stopped  bool // the queue has ended: nothing follows what is in messages
 	now      func() time.Time
 	idle     time.Time // when a stream or an Event last ended
 }
@@ -156,6 +157,14 @@ func (s *Session) end() {
 	s.goneLocked()
 }
 
+// stop is called when the queue has ended and its last Messages are there.
+func (s *Session) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	s.wakeLocked()
+}
+
 // Open registers a stream that reads this Session. close unregisters it and may be called twice.
 func (s *Session) Open() (close func()) {
 	s.mu.Lock()
@@ -173,7 +182,7 @@ func (s *Session) Open() (close func()) {
 //
 // After the last pending result Next returns CloseStream with io.EOF. This is decided at delivery, so that a join in
 // between keeps the stream open (gradio/routes.py, queue_data_helper). Other errors: io.ErrUnexpectedEOF if the Session
-// is gone, otherwise that of ctx.
+// is gone or the queue has ended, otherwise that of ctx.
 func (s *Session) Next(ctx context.Context, beat <-chan time.Time) (Message, error) {
 	for {
 		m, wake, err := s.pop()
@@ -194,7 +203,7 @@ func (s *Session) Next(ctx context.Context, beat <-chan time.Time) (Message, err
 func (s *Session) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gone || s.closing || len(s.messages) > 0
+	return s.gone || s.stopped || s.closing || len(s.messages) > 0
 }
 
 func (s *Session) pop() (Message, chan struct{}, error) {
@@ -206,6 +215,8 @@ func (s *Session) pop() (Message, chan struct{}, error) {
 	case s.closing:
 		s.closing = false
 		return Message{Kind: CloseStream}, nil, io.EOF
+	case len(s.messages) == 0 && s.stopped:
+		return Message{}, nil, io.ErrUnexpectedEOF
 	case len(s.messages) == 0:
 		return Message{}, s.wake, nil
 	}
@@ -244,6 +255,13 @@ func (s *Session) isGone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.gone
+}
+
+// isDone reports whether nothing of the Session is undelivered and no stream is open. onSweep removes an evicted Session.
+func (s *Session) isDone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.gone && s.streams == 0 && len(s.pending) == 0 && len(s.messages) == 0
 }
 
 // hasPending reports whether the result of an Event is undelivered.

@@ -52,6 +52,9 @@ const (
 	KindCredit Kind = "credit" // an operator adds Returned to the credits
 )
 
+// Kinds are all of them.
+var Kinds = []Kind{KindHold, KindSettle, KindGrant, KindReset, KindCredit}
+
 // Entry is one row of the ledger.
 type Entry struct {
 	ID                      int64
@@ -69,10 +72,19 @@ type Entry struct {
 	Runs                    int           // of a settlement: 1 if the Lease counts as a run
 	CreditHeld              time.Duration // the part of Held that comes from the credits
 	CreditCharged           time.Duration // the part of Charged that the credits pay
+	unpaid                  time.Duration // of a settlement without a charge: for how long the function had its Slot
 }
 
 // Declared returns the duration that the function declared.
 func (e Entry) Declared() time.Duration { return e.Held / time.Duration(max(1, e.Factor)) }
 
-// Used returns the time for which the function had its Slot.
-func (e Entry) Used() time.Duration { return e.Charged / time.Duration(max(1, e.Factor)) }
+// Used returns the time for which the function had its Slot, also of a Lease that the host ended, which is not charged.
+func (e Entry) Used() time.Duration {
+	if e.Charged > 0 {
+		return e.Charged / time.Duration(max(1, e.Factor))
+	}
+	return e.unpaid
+}
+
+// UnpaidMillis is the SQL of the use of a Lease that is not charged, in milliseconds, over the table leases.
+const UnpaidMillis = `coalesce(max(0, min(leases.ended_at, leases.deadline_at) - leases.active_at), 0)`

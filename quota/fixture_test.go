@@ -119,7 +119,7 @@ func (f ledgerFixture) wantLeft(now time.Time, want time.Duration) {
 
 func (f ledgerFixture) entries() []Entry {
 	f.t.Helper()
-	entries, err := f.Entries(f.t.Context(), "user:ada", 0)
+	entries, err := f.Matching(f.t.Context(), "user:ada", EntryFilter{}, 1000)
 	if err != nil {
 		f.t.Fatalf("entries: %v", err)
 	}

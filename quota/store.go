@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"spacehost/internal/sqlrows"
@@ -173,13 +174,36 @@ func (l *Ledger) List(ctx context.Context, now time.Time) ([]Balance, error) {
 	})
 }
 
-// Entries returns an identity's entries, newest first. A limit of 0 returns all.
-func (l *Ledger) Entries(ctx context.Context, identity string, limit int) ([]Entry, error) {
-	if limit <= 0 {
-		limit = -1
+// EntryFilter selects entries of one identity. The zero value of a field selects all.
+type EntryFilter struct {
+	Space, Task string
+	Spaces      []string // only entries of these Spaces and those of none, such as grants; empty: of all
+	Kind        Kind
+	From, To    time.Time // To is excluded
+	Before      int64     // only entries with a smaller ID
+}
+
+// Matching returns an identity's entries that a filter selects, newest first, at most limit of them.
+func (l *Ledger) Matching(ctx context.Context, identity string, f EntryFilter, limit int) ([]Entry, error) {
+	where, values := "identity = ?", []any{identity}
+	add := func(is bool, condition string, value any) {
+		if is {
+			where, values = where+" AND "+condition, append(values, value)
+		}
 	}
-	rows, err := l.reads.QueryContext(ctx,
-		`SELECT `+entryColumns+` FROM ledger WHERE identity = ? ORDER BY id DESC LIMIT ?`, identity, limit)
+	add(f.Space != "", "space = ?", f.Space)
+	if len(f.Spaces) > 0 {
+		where += " AND space IN (''" + strings.Repeat(", ?", len(f.Spaces)) + ")"
+		for _, space := range f.Spaces {
+			values = append(values, space)
+		}
+	}
+	add(f.Task != "", "task = ?", f.Task)
+	add(f.Kind != "", "kind = ?", string(f.Kind))
+	add(!f.From.IsZero(), "at >= ?", f.From.UnixMilli())
+	add(!f.To.IsZero(), "at < ?", f.To.UnixMilli())
+	add(f.Before > 0, "id < ?", f.Before)
+	rows, err := l.reads.QueryContext(ctx, `SELECT `+entryColumns+` FROM ledger INDEXED BY ledger_identity WHERE `+where+` ORDER BY id DESC LIMIT ?`, append(values, limit)...)
 	return sqlrows.Collect(rows, err, "list entries of "+identity, scanEntry)
 }
 
@@ -294,14 +318,15 @@ func scanWindow(row sqlrows.Scanner, before ...any) (window, error) {
 }
 
 const entryColumns = `id, at, identity, window_id, coalesce(lease_id, ''), kind, space, task,
-	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor, runs, credit_held_ms, credit_charged_ms`
+	held_ms, charged_ms, returned_ms, reason, by_whom, via, factor, runs, credit_held_ms, credit_charged_ms,
+	CASE WHEN kind = 'settle' AND charged_ms = 0 THEN coalesce((SELECT ` + UnpaidMillis + ` FROM leases WHERE leases.id = ledger.lease_id), 0) ELSE 0 END`
 
 func scanEntry(row sqlrows.Scanner) (Entry, error) {
 	var e Entry
 	var at int64
 	err := row.Scan(&e.ID, &at, &e.Identity, &e.Window, &e.Lease, &e.Kind, &e.Space, &e.Task,
 		(*millis)(&e.Held), (*millis)(&e.Charged), (*millis)(&e.Returned), &e.Reason, &e.By, &e.Via, &e.Factor,
-		&e.Runs, (*millis)(&e.CreditHeld), (*millis)(&e.CreditCharged))
+		&e.Runs, (*millis)(&e.CreditHeld), (*millis)(&e.CreditCharged), (*millis)(&e.unpaid))
 	e.At = time.UnixMilli(at).UTC()
 	return e, err
 }

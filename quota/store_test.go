@@ -228,11 +228,11 @@ func TestEntriesAreNewestFirstAndLimited(t *testing.T) {
 	for i := range 5 {
 		f.mustHold(fmt.Sprint(i), s, noon, via("a"))
 	}
-	got, err := f.Entries(t.Context(), "user:ada", 2)
+	got, err := f.Matching(t.Context(), "user:ada", EntryFilter{}, 2)
 	if err != nil || len(got) != 2 || got[0].Lease != "4" || got[1].Lease != "3" || got[0].Via != "a" {
 		t.Errorf("got %+v (%v), want leases 4 and 3", got, err)
 	}
-	if none, err := f.Entries(t.Context(), "user:bob", 2); err != nil || len(none) != 0 {
+	if none, err := f.Matching(t.Context(), "user:bob", EntryFilter{}, 2); err != nil || len(none) != 0 {
 		t.Errorf("user:bob: got %+v (%v), want nothing", none, err)
 	}
 }

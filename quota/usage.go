@@ -24,17 +24,38 @@ type Usage struct {
 	Declared    time.Duration // the longest declaration
 	Longest     time.Duration // the longest use
 	Mean        time.Duration // the average use
+	Median      time.Duration // half of the calls used at most this; with UsageQuery.Shares
+	Most        time.Duration // 98 % of the calls used at most this; with UsageQuery.Shares
 }
 
-// Usages returns the Usage of each function since a time, ordered by Space and function. identity restricts it to the calls of
-// one account; "" means all.
-func (l *Ledger) Usages(ctx context.Context, identity string, since time.Time) ([]Usage, error) {
-	rows, err := l.reads.QueryContext(ctx, `SELECT space, task, factor, count(*), sum(reason = ?), max(held_ms / factor), max(charged_ms / factor), sum(charged_ms / factor) / count(*)
-		FROM ledger WHERE kind = 'settle' AND reason IN (?, ?) AND task <> '' AND charged_ms > 0 AND at >= ? AND (? = '' OR identity = ?)
-		GROUP BY space, task, factor ORDER BY space, task, factor`,
-		ReasonDeadline, ReasonReleased, ReasonDeadline, since.UnixMilli(), identity, identity)
+// UsageQuery selects the calls of a Usage.
+type UsageQuery struct {
+	Identity string // only the calls of this account; "": of all
+	From, To time.Time
+	Shares   bool // also read Median and Most, which takes five times as long
+}
+
+// Usages returns the Usage of each function from a time on, before another time (zero: no end), ordered by Space and function.
+func (l *Ledger) Usages(ctx context.Context, q UsageQuery) ([]Usage, error) {
+	where, values := "", []any{ReasonReleased, ReasonDeadline, q.From.UnixMilli()}
+	if !q.To.IsZero() {
+		where, values = where+" AND at < ?", append(values, q.To.UnixMilli())
+	}
+	if q.Identity != "" { // a condition with OR would not use the index ledger_settled
+		where, values = where+" AND identity = ?", append(values, q.Identity)
+	}
+	calls, shares := "", "0, 0"
+	if q.Shares {
+		calls = `, count(*) OVER (PARTITION BY space, task, factor) AS calls, row_number() OVER (PARTITION BY space, task, factor ORDER BY charged_ms) AS position`
+		shares = `min(used) FILTER (WHERE position * 100 >= calls * 50), min(used) FILTER (WHERE position * 100 >= calls * 98)`
+	}
+	rows, err := l.reads.QueryContext(ctx, `SELECT space, task, factor, count(*), sum(reason = ?), max(declared), max(used), sum(used) / count(*), `+shares+` FROM (
+			SELECT space, task, factor, reason, held_ms / factor AS declared, charged_ms / factor AS used`+calls+`
+			FROM ledger WHERE kind = 'settle' AND reason IN (?, ?) AND task <> '' AND charged_ms > 0 AND at >= ?`+where+`)
+		GROUP BY space, task, factor ORDER BY space, task, factor`, append([]any{ReasonDeadline}, values...)...)
 	return sqlrows.Collect(rows, err, "compare declared with used seconds", func(row sqlrows.Scanner) (u Usage, err error) {
-		err = row.Scan(&u.Space, &u.Task, &u.Factor, &u.Calls, &u.Overstayed, (*millis)(&u.Declared), (*millis)(&u.Longest), (*millis)(&u.Mean))
+		err = row.Scan(&u.Space, &u.Task, &u.Factor, &u.Calls, &u.Overstayed, (*millis)(&u.Declared), (*millis)(&u.Longest), (*millis)(&u.Mean),
+			(*millis)(&u.Median), (*millis)(&u.Most))
 		return u, err
 	})
 }
@@ -62,6 +83,21 @@ func (u Usage) Advice(factor float64) (declare time.Duration, ok bool) {
 	return declare, u.Calls >= adviceCalls && float64(declare) <= declared*adviceGain
 }
 
+// tightCalls is the number of calls from which Tight has two calls above its percentile.
+const tightCalls = 100
+
+// Tight returns the duration, in whole seconds, that 98 % of the calls would have fitted into, if it is at most 80 % of what Advice
+// permits. The other calls would be ended at their deadline, so it is a choice and no advice. ok is false with few calls, or if
+// calls were ended already. factor is that of Advice.
+func (u Usage) Tight(factor float64) (declare time.Duration, ok bool) {
+	safe, advised := u.Advice(factor)
+	if !advised {
+		safe = time.Duration(float64(u.Declared) / factor)
+	}
+	declare = max(adviceLeast, seconds(float64(u.Most+time.Millisecond)/factor))
+	return declare, u.Most > 0 && u.Calls >= tightCalls && u.Overstayed == 0 && float64(declare) <= float64(safe)*adviceGain
+}
+
 // seconds rounds up to whole seconds.
 func seconds(d float64) time.Duration {
 	return time.Duration(math.Ceil(d/float64(time.Second))) * time.Second
@@ -70,13 +106,19 @@ func seconds(d float64) time.Duration {
 // Fits returns how many calls fit into left. Each holds its declared quota at the start and is charged what it used at the end.
 // So together calls fit that run at the same time, and inTurn calls that run one after another: the last one still needs its
 // whole hold. With 198 s left, a hold of 60 s and a use of 3 s, these are 3 and 47. All amounts include the factor of the size.
+// inTurn counts up to MostInTurn, unless more fit together.
 func Fits(left, held, used time.Duration) (together, inTurn int) {
 	if held <= 0 || left < held {
 		return 0, 0
 	}
 	used = min(max(used, time.Millisecond), held)
-	return int(left / held), int((left-held)/used) + 1
+	together, inTurn = int(left/held), int((left-held)/used)+1
+	return together, max(together, min(inTurn, MostInTurn))
 }
+
+// MostInTurn is the count of calls one after another that stands for itself and more. Calls of a few milliseconds would fit half a
+// million times, which says nothing about the next ones.
+const MostInTurn = 1000
 
 // Day returns Fits for a whole quota of the tier, within its runs and its longest call. ok is false for a tier without a limit.
 func (t Tier) Day(held, used time.Duration) (together, inTurn int, ok bool) {

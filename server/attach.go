@@ -17,12 +17,13 @@ type Attachment struct {
 }
 
 // Attach serves e on listeners whose clients all belong to owner, for example listeners in the network namespace of a
-// Space. Conn.Owner of their connections returns owner without a lookup. Attach takes the listeners over.
+// Space. Conn.Owner of their connections returns owner without a lookup. Attach takes the listeners over,
+// which may accept connections of any kind.
 func (s *Server) Attach(e *echo.Echo, owner string, listeners ...net.Listener) *Attachment {
 	a := &Attachment{server: s.httpServer(s.limitBodyTime(e))} // no client here is a trusted proxy
 	for _, l := range listeners {
 		returned := newReturnListener(l.Addr())
-		for _, one := range []net.Listener{returnableListener{l, returned, s.limit, owner}, returned} {
+		for _, one := range []net.Listener{returnableListener{l, returned, s.limit, owner, nil}, returned} {
 			a.serving.Go(func() {
 				if err := a.server.Serve(one); !errors.Is(err, http.ErrServerClosed) {
 					s.log.Warn("listener in the network of a space failed", zap.String("space", owner), zap.Error(err))

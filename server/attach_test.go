@@ -14,14 +14,40 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
+// wrappingListener accepts connections that are no TCP connections to a Server.
+type wrappingListener struct{ net.Listener }
+
+func (l wrappingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{conn}, nil
+}
+
 // attached serves a Site at a listener of its own, whose clients belong to "demo".
 func attached(t *testing.T, s *Server, handle echo.HandlerFunc) (url string, a *Attachment) {
+	t.Helper()
+	return attachedAs(t, s, true, handle)
+}
+
+// eachKind runs a test with TCP connections, and with others.
+func eachKind(t *testing.T, test func(t *testing.T, ofTCP bool)) {
+	for name, ofTCP := range map[string]bool{"TCP": true, "other": false} {
+		t.Run(name, func(t *testing.T) { test(t, ofTCP) })
+	}
+}
+
+func attachedAs(t *testing.T, s *Server, ofTCP bool, handle echo.HandlerFunc) (url string, a *Attachment) {
 	t.Helper()
 	site := s.NewSite()
 	site.GET("/", handle)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !ofTCP {
+		l = wrappingListener{l}
 	}
 	a = s.Attach(site, "demo", l)
 	t.Cleanup(func() { s.Detach(a) })
@@ -44,14 +70,16 @@ func get(t *testing.T, url string) (status int, body string) {
 }
 
 // TestAttachedOwner: the owner is known without a lookup, and the headers of a proxy have no effect.
-func TestAttachedOwner(t *testing.T) {
+func TestAttachedOwner(t *testing.T) { eachKind(t, attachedOwner) }
+
+func attachedOwner(t *testing.T, ofTCP bool) {
 	s := New(nil)
 	defer s.Close()
 	s.Visitor = func(*http.Request) (*http.Request, error) {
 		t.Error("a client of an attached listener counts as a proxy")
 		return nil, io.EOF
 	}
-	url, _ := attached(t, s, func(c echo.Context) error {
+	url, _ := attachedAs(t, s, ofTCP, func(c echo.Context) error {
 		conn := ConnOf(c.Request().Context())
 		owner := conn.Owner(func(netip.AddrPort, netip.AddrPort) string { return "found by a lookup" })
 		return c.String(http.StatusOK, fmt.Sprint(owner, " ", conn.IsLocal(), " ", conn.Attached))
@@ -62,11 +90,13 @@ func TestAttachedOwner(t *testing.T) {
 }
 
 // TestAttachedConnectionsAreBounded counts only the owner's own connections, from the first on.
-func TestAttachedConnectionsAreBounded(t *testing.T) {
+func TestAttachedConnectionsAreBounded(t *testing.T) { eachKind(t, attachedConnectionsAreBounded) }
+
+func attachedConnectionsAreBounded(t *testing.T, ofTCP bool) {
 	s := New(nil)
 	defer s.Close()
 	s.LimitOwners(func(netip.AddrPort, netip.AddrPort) string { return "" }, map[string]int{"demo": 3})
-	url, _ := attached(t, s, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
+	url, _ := attachedAs(t, s, ofTCP, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
 	var open []net.Conn
 	for range 3 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))

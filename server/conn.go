@@ -10,8 +10,10 @@ import (
 // Conn is the TCP connection of a request. It caches a fact that is looked up once per connection, and only for few
 // connections.
 type Conn struct {
-	Client, Server netip.AddrPort // the two ends; IPv4 addresses are never mapped into IPv6
+	Client, Server netip.AddrPort // the two ends; IPv4 addresses are never mapped into IPv6; zero if it is no TCP connection
 	Attached       bool           // it came through Attach: the owner is certain
+
+	stream *returnConn // the connection itself; nil for a client on another machine that Attach serves
 
 	once  sync.Once
 	owner string
@@ -55,11 +57,13 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	if peer := peerOf(conn); peer != nil {
 		return context.WithValue(ctx, peerKey{}, peer.Uid)
 	}
-	c, ok := conn.(*returnConn)
-	if !ok {
-		return ctx
+	switch c := conn.(type) {
+	case *returnConn:
+		return context.WithValue(ctx, connKey{}, c.info)
+	case *ownedConn:
+		return context.WithValue(ctx, connKey{}, c.info)
 	}
-	return context.WithValue(ctx, connKey{}, c.info)
+	return ctx
 }
 
 // attach sets the owner, if it is known, before any other goroutine has the Conn.

@@ -37,20 +37,24 @@ func GateBy(e *echo.Echo, names func() Names) {
 
 // SameOrigin rejects requests of pages from another origin: such a page can post to any address. Top-level
 // navigations by a link or a redirect are accepted, because then only the user sees the page and the linking page
-// cannot read it.
-func SameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if !IsOwnPage(c.Request()) && !IsVisit(c.Request()) {
-			return echo.NewHTTPError(http.StatusForbidden, "Requests from other sites are refused.")
+// cannot read it. received returns the Host with which a request has reached this machine, which its public address may have
+// replaced.
+func SameOrigin(received func(*http.Request) string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if r := c.Request(); !IsOwnPage(r, received(r)) && !IsVisit(r) {
+				return echo.NewHTTPError(http.StatusForbidden, "Requests from other sites are refused.")
+			}
+			return next(c)
 		}
-		return next(c)
 	}
 }
 
-// IsOwnPage reports whether a request comes from a page of the same origin, or from no page at all.
-func IsOwnPage(r *http.Request) bool {
+// IsOwnPage reports whether a request comes from a page of the same origin, or from no page at all. The origin may be the public
+// address, or the received Host: a browser on this machine, or behind ssh -L, uses the latter.
+func IsOwnPage(r *http.Request, received string) bool {
 	for _, origin := range r.Header.Values("Origin") {
-		if !sameOrigin(origin, r.Host) {
+		if !sameOrigin(origin, r.Host) && !sameOrigin(origin, received) {
 			return false
 		}
 	}

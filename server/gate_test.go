@@ -38,7 +38,7 @@ func TestGate(t *testing.T) {
 
 func TestSameOrigin(t *testing.T) {
 	e := echo.New()
-	e.Pre(SameOrigin)
+	e.Pre(SameOrigin(func(*http.Request) string { return "127.0.0.1:7871" })) // as received; Host is the public one
 	e.Any("/", func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
 	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
 	for _, row := range []struct {
@@ -49,6 +49,8 @@ func TestSameOrigin(t *testing.T) {
 		{"GET", nil, 204}, {"POST", nil, 204},
 		{"POST", []string{"Origin", "http://localhost:7870"}, 204},
 		{"POST", []string{"Origin", "http://localhost:7870", "Sec-Fetch-Site", "same-origin"}, 204},
+		{"POST", []string{"Origin", "http://127.0.0.1:7871", "Sec-Fetch-Site", "same-origin"}, 204},
+		{"POST", []string{"Origin", "http://127.0.0.1:7872"}, 403},
 		{"GET", []string{"Sec-Fetch-Site", "none"}, 204},
 		{"GET", link, 204},
 		{"POST", link, 403},

@@ -115,11 +115,11 @@ func TestNamesChangeWhileServing(t *testing.T) {
 	}
 	e := answering(s, "one")
 	before := status("one.example")
-	shared.Site("one.example", e)
+	shared.Site([]string{"one.example"}, e)
 	during := status("one.example")
-	shared.Remove("one.example", answering(s, "other")) // not its routes
+	shared.Remove([]string{"one.example"}, answering(s, "other")) // not its routes
 	still := status("one.example")
-	shared.Remove("one.example", e)
+	shared.Remove([]string{"one.example"}, e)
 	if after := status("one.example"); before != 404 || during != 200 || still != 200 || after != 404 {
 		t.Errorf("statuses %d, %d, %d, %d, want 404, 200, 200, 404", before, during, still, after)
 	}

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,16 +44,21 @@ type returnableListener struct {
 	net.Listener
 	to    *returnListener
 	limit *connLimit
-	owner string // of all connections; "": unknown
+	owner string      // of all connections; "": unknown
+	tls   *tls.Config // nil: plain connections only
 }
 
 func (l returnableListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	tcp, ok := c.(*net.TCPConn)
+	if !ok && c != nil && l.owner != "" {
+		return newOwnedConn(c, l), err
+	}
 	if !ok {
 		return c, err
 	}
-	wrapped := &returnConn{TCPConn: tcp, to: l.to, limit: l.limit, info: connOf(tcp)}
+	wrapped := &returnConn{TCPConn: tcp, to: l.to, limit: l.limit, info: connOf(tcp), tlsConfig: l.tls}
+	wrapped.info.stream = wrapped
 	wrapped.info.attach(l.owner)
 	wrapped.unchecked = l.limit.add(wrapped.info)
 	return wrapped, err
@@ -63,15 +70,22 @@ type returnConn struct {
 	to    *returnListener
 	limit *connLimit
 	info  *Conn
-	early []byte // beginning of the next request, already fixed
-	fixer targetFixer
+	fixedReader
 
 	unchecked bool // the first Read must ask limit
+
+	tlsConfig   *tls.Config              // until the first byte has shown whether the client speaks TLS; nil: it does not matter
+	tls         atomic.Pointer[tls.Conn] // nil for a plain connection; set by the first Read
+	begun       []byte                   // read by detectTLS
+	writeWithin time.Duration
 }
 
 // Close closes the connection. It may be called twice.
 func (c *returnConn) Close() error {
 	c.limit.remove(c.info)
+	if encrypted := c.tls.Load(); encrypted != nil {
+		return encrypted.Close() // it closes the TCP connection too
+	}
 	return c.TCPConn.Close()
 }
 
@@ -108,17 +122,7 @@ func (c *returnConn) Read(p []byte) (int, error) {
 	if !c.admitted() {
 		return 0, net.ErrClosed
 	}
-	for len(c.early) == 0 {
-		n, err := c.TCPConn.Read(p)
-		if fixed := c.fixer.fix(p[:n]); len(fixed) <= len(p) && len(fixed) > 0 {
-			return copy(p, fixed), err
-		} else if c.early = fixed; err != nil || len(p) == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, c.early)
-	c.early = c.early[n:]
-	return n, nil
+	return c.fixedReader.read(p, c.readPlain)
 }
 
 // Return hands the connection back to the server for its next request. early holds the bytes of that request that the

@@ -9,7 +9,7 @@
 //
 // internal/host creates one Server with New, mounts every address and calls Run. A reload of the configuration mounts
 // further addresses, serves them (Serve), and gives others up (HandOver, Unmount). Mount takes a TCP address,
-// MountShared one TCP address with a Site per host name, MountSocket a unix socket for processes of this user and
+// MountShared one TCP address with a Site per host name or path (Shared), MountSocket a unix socket for processes of this user and
 // root. The address is taken at once, so a port conflict is reported before any long work. Packages gradioapi,
 // console, deviceapi and hubapi register their routes on a Site.
 //
@@ -18,7 +18,8 @@
 //  1. A listener accepts the connection. A unix socket drops other users and refused processes. A TCP connection
 //     escapes a literal "%" in a path, which net/http would refuse (targetFixer). The connections of one owner are bounded
 //     (LimitOwners); those above the bound are answered with 503.
-//  2. limitBodyTime bounds the time that the body may take.
+//  2. With TLS, the first byte shows whether the connection is encrypted. requireTLS redirects plain requests of other machines.
+//     limitBodyTime bounds the time that the body may take.
 //  3. behindProxies replaces the request with the visitor's, if Server.Visitor is set. A bad proxy header is
 //     answered with 400.
 //  4. Gate answers 421 for an unknown host name (DNS rebinding). SameOrigin answers 403 for cross-origin
@@ -48,7 +49,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,6 +75,13 @@ type Server struct {
 	// Visitor, if set before the first Mount, restores the request that the visitor sent to a proxy in front of the
 	// host. Its errors are sent to the visitor with status 400.
 	Visitor func(*http.Request) (*http.Request, error)
+
+	// TLS, if set before the first Mount, is the certificate of all TCP addresses. Programs on this machine and trusted proxies may
+	// use the same addresses without TLS.
+	TLS *Certificate
+
+	// TrustProxy reports whether an address is a trusted proxy's; nil: none is.
+	TrustProxy func(netip.Addr) bool
 
 	limit *connLimit
 	log   *zap.Logger
@@ -123,13 +133,15 @@ func (s *Server) SetLimits(limits map[string]int) { s.limit.setLimits(limits) }
 type ListenError struct {
 	Addr string
 	Flag string // the flag that sets the address
-	Err  error
+	// Holder is the program that uses the address; "": not known.
+	Holder string
+	Err    error
 }
 
 func (e *ListenError) Error() string {
 	switch {
 	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return fmt.Sprintf("%s is in use by another program: stop it, or choose another address with %s (:0 takes any free port)", e.Addr, e.Flag)
+		return fmt.Sprintf("%s is in use by %s: stop it, or choose another address with %s (:0 takes any free port)", e.Addr, cmp.Or(e.Holder, "another program"), e.Flag)
 	case errors.Is(e.Err, syscall.EACCES):
 		return fmt.Sprintf("%s needs more rights than this user has: choose a port above 1023 with %s", e.Addr, e.Flag)
 	}
@@ -154,9 +166,15 @@ func (s *Server) Mount(addr, flag string) (Site, error) { return s.MountEcho(s.N
 func (s *Server) MountEcho(e *echo.Echo, addr, flag string) (Site, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return Site{}, &ListenError{addr, flag, err}
+		return Site{}, &ListenError{Addr: addr, Flag: flag, Err: err}
 	}
 	return Site{e, l.Addr().(*net.TCPAddr), s.add(l, e)}, nil
+}
+
+// MountListener is Mount at a listener that is open already, which it takes over.
+func (s *Server) MountListener(l net.Listener) Site {
+	e := s.NewSite()
+	return Site{e, l.Addr().(*net.TCPAddr), s.add(l, e)}
 }
 
 // Serve begins to serve a Site that was mounted while Run runs. Before Run, and for a Site at a shared address, it does
@@ -205,7 +223,7 @@ func (s *Server) MountSocket(path string, refuse func(pid int) bool) (Site, erro
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
 	if err != nil {
-		return Site{}, &ListenError{path, "--state", err}
+		return Site{}, &ListenError{Addr: path, Flag: "--state", Err: err}
 	}
 	e := s.NewSite()
 	return Site{Echo: e, mount: s.add(&localUserListener{l, refuse}, e)}, nil
@@ -243,13 +261,20 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 
 func (s *Server) add(l net.Listener, e *echo.Echo) *mount {
 	returned := newReturnListener(l.Addr())
-	m := &mount{listener: returnableListener{l, returned, s.limit, ""}, returns: returned}
+	m := &mount{listener: returnableListener{l, returned, s.limit, "", s.tlsConfig()}, returns: returned}
 	m.handler.Store(e)
-	m.http = s.httpServer(s.limitBodyTime(s.behindProxies(m)))
+	m.http = s.httpServer(s.requireTLS(s.limitBodyTime(s.behindProxies(m))))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mounts = append(s.mounts, m)
 	return m
+}
+
+func (s *Server) tlsConfig() *tls.Config {
+	if s.TLS == nil {
+		return nil
+	}
+	return s.TLS.config()
 }
 
 // behindProxies gives all handlers the visitor's request instead of the proxy's.
@@ -268,77 +293,6 @@ func (s *Server) behindProxies(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, visitorRequest)
 	})
-}
-
-// Shared is one address with a Site for each of several host names. Its methods may be called while it is served.
-type Shared struct {
-	server *Server
-	front  Site
-
-	mu    sync.Mutex
-	named map[string]*echo.Echo
-}
-
-// MountShared takes an address as Mount does. A request for a name without a Site gets the same 404 as a hidden Site:
-// a 421 would reveal which names exist.
-func (s *Server) MountShared(addr, flag string) (*Shared, error) {
-	front, err := s.Mount(addr, flag)
-	if err != nil {
-		return nil, err
-	}
-	shared := &Shared{server: s, front: front, named: map[string]*echo.Echo{}}
-	front.Pre(byName(shared.find))
-	return shared, nil
-}
-
-// Front returns the Site of the address itself, for Serve and Unmount.
-func (s *Shared) Front() Site { return s.front }
-
-func (s *Shared) find(name string) *echo.Echo {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.named[name]
-}
-
-// byName lets the Site of the request's host name answer. All other names get 404.
-func byName(find func(name string) *echo.Echo) echo.MiddlewareFunc {
-	return func(echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			site := find(hostName(c.Request().Host))
-			if site == nil {
-				return echo.ErrNotFound
-			}
-			site.ServeHTTP(c.Response().Writer, c.Request())
-			return nil
-		}
-	}
-}
-
-// NewShared returns a Site without an address, for Attach, at which some Sites of a shared address answer by their names.
-func (s *Server) NewShared(named map[string]*echo.Echo) *echo.Echo {
-	e := s.NewSite()
-	e.Pre(byName(func(name string) *echo.Echo { return named[name] }))
-	return e
-}
-
-// Site lets the routes e answer at a host name, in place of others.
-func (s *Shared) Site(name string, e *echo.Echo) Site {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.named[name] = e
-	return s.At(e)
-}
-
-// At returns what Site will return for routes that have no name yet.
-func (s *Shared) At(e *echo.Echo) Site { return Site{Echo: e, Addr: s.front.Addr} }
-
-// Remove ends that, unless other routes answer at the name by now.
-func (s *Shared) Remove(name string, e *echo.Echo) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.named[name] == e {
-		delete(s.named, name)
-	}
 }
 
 // shutdownGrace is the time for streams to end by themselves. The queues notify their handlers before.

@@ -47,7 +47,7 @@ func cgroupHolds(dir string, pid int) bool {
 // cgroups.
 func TestASpaceWithoutACgroup(t *testing.T) {
 	started := func(t *testing.T, c *proctree.Cgroups) (subreaper bool) {
-		p, r := startFake(t, "good", "", func(config *ProcessConfig) { config.cgroups = c })
+		p, r := startFake(t, "good", "", func(config *ProcessConfig) { config.Cgroups = c })
 		r.awaitOp(t, "manifest")
 		var lines []string
 		eventually(t, "the runner prints its config", func() bool {

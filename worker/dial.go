@@ -11,6 +11,7 @@ import (
 
 	"spacehost/internal/proctree"
 	"spacehost/internal/sandbox"
+	"spacehost/internal/space"
 )
 
 // dialer connects to the ports of one start of a Space. A connection always ends at a process of that start: the port
@@ -55,24 +56,54 @@ func (d *loopbackDialer) dial(ctx context.Context, port int) (net.Conn, error) {
 	return conn, nil
 }
 
-// Dial connects to a port of the Space's own server, which Upstream has returned. It fails unless the connection ends at a
-// process of the current start.
-func (s *Supervisor) Dial(ctx context.Context, port int) (net.Conn, error) {
-	p, h := s.process()
-	if p == nil {
-		return nil, errors.New("connect to the Space: it has no process")
+// Dial implements Start.
+func (p *Process) Dial(ctx context.Context, port int) (net.Conn, error) {
+	return p.dialer.dial(ctx, port)
+}
+
+// Dialer is gradioapi.Dialer, which this package does not import.
+type Dialer = interface {
+	Dial(ctx context.Context) (net.Conn, error)
+}
+
+// server is the server that the app of one start has launched. It implements Dialer.
+type server struct {
+	supervisor *Supervisor
+	process    Start
+	session    *session
+	port       int
+}
+
+// Upstream returns the Space's own server and the key that it requires; false while the server is down. Two servers are equal
+// if start and port are. It implements gradioapi.Upstream.
+func (s *Supervisor) Upstream() (own Dialer, key string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stage != space.Running || s.port == 0 {
+		return nil, "", false
 	}
-	conn, err := p.dialer.dial(ctx, port)
+	return server{s, s.current, s.session, s.port}, s.key, true
+}
+
+// Dial connects to the server. It fails unless the connection ends at a process of that start, also after a later start has
+// received the same port.
+func (u server) Dial(ctx context.Context) (net.Conn, error) {
+	if p, _ := u.supervisor.process(); p == nil || p != u.process {
+		return nil, errors.New("connect to the Space: this start of it has ended")
+	}
+	conn, err := u.process.Dial(ctx, u.port)
 	if foreign := (*proctree.ForeignPortError)(nil); errors.As(err, &foreign) {
-		h.foreignPort.Do(func() {
-			s.mu.Lock()
-			config := s.config // Configure may replace it
-			s.mu.Unlock()
-			config.Logger.Warn("port of another program", zap.Int("port", port))
-			config.Note("warning: " + foreign.Error() + ". Restart the Space, and check its code if the warning returns.")
-		})
+		u.session.foreignPort.Do(func() { u.supervisor.noteForeignPort(foreign) })
 	}
 	return conn, err
+}
+
+func (s *Supervisor) noteForeignPort(foreign *proctree.ForeignPortError) {
+	s.mu.Lock()
+	config := s.config // Configure may replace it
+	s.mu.Unlock()
+	config.Logger.Warn("port of another program", zap.Int("port", foreign.Port))
+	config.Note("warning: " + foreign.Error() + ". Restart the Space, and check its code if the warning returns.")
 }
 
 // sandboxDialer is the dialer of a Space with a network of its own. Whatever listens there belongs to the Space, except the

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +38,8 @@ func canaryServer(t *testing.T, addr string) (port int, connections *atomic.Int6
 func expectForeign(t *testing.T, what string, w *world, port int) {
 	t.Helper()
 	var foreign *proctree.ForeignPortError
-	conn, err := w.Dial(t.Context(), port)
+	p, h := w.process()
+	conn, err := server{w.Supervisor, p, h, port}.Dial(t.Context())
 	if err == nil {
 		conn.Close()
 	}
@@ -55,10 +55,10 @@ func TestForeignPortsAreNotDialled(t *testing.T) {
 	own, toHost := canaryServer(t, "127.0.0.1:0")
 	header := with(manifestHeader(0), map[string]any{"port": port})
 	w := newWorld(t, "sends", framesText(helloFrame, sentFrame{Header: header}), func(c *SupervisorConfig) {
-		c.IsHostPort = func(port int) bool { return port == own }
+		local(c).IsHostPort = func(port int) bool { return port == own }
 	})
 	w.ready(t)
-	if named, _, up := w.Upstream(); !up || named != port {
+	if named := w.serverPort(); named != port {
 		t.Fatalf("the Space named port %d, want %d", named, port)
 	}
 	for range 3 {
@@ -78,26 +78,36 @@ func TestForeignPortsAreNotDialled(t *testing.T) {
 func TestAnAppAttachesBeforeItListens(t *testing.T) {
 	w := newWorld(t, "serves", "")
 	w.ready(t)
-	port, _, _ := w.Upstream()
-	w.echo(t, port)
+	first, _, _ := w.Upstream()
+	port := first.(server).port
+	expectEcho(t, first)
 	eventually(t, "the Space has released its port", func() bool { return strings.Contains(w.printed(), "released") })
 	_, connections := canaryServer(t, fmt.Sprintf("127.0.0.1:%d", port))
 	expectForeign(t, "the port's next owner", w, port)
 	if n := connections.Load(); n != 0 {
 		t.Errorf("%d connections to it, want none", n)
 	}
-	eventually(t, "the app has launched at another port", func() bool { next, _, up := w.Upstream(); return up && next != port })
+	eventually(t, "the app has launched at another port", func() bool { next, _, up := w.Upstream(); return up && next != first })
 	next, _, _ := w.Upstream()
-	w.echo(t, next)
+	expectEcho(t, next)
 }
 
-// echo connects to the Space once it listens.
-func (w *world) echo(t *testing.T, port int) {
+// serverPort returns the port of the Space's own server; 0 while it is down.
+func (s *Supervisor) serverPort() int {
+	own, _, up := s.Upstream()
+	if !up {
+		return 0
+	}
+	return own.(server).port
+}
+
+// expectEcho connects to the Space once it listens.
+func expectEcho(t *testing.T, own Dialer) {
 	t.Helper()
 	var conn net.Conn
 	eventually(t, "it listens", func() (up bool) {
 		var err error
-		conn, err = w.Dial(t.Context(), port)
+		conn, err = own.Dial(t.Context())
 		if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Fatal(err)
 		}
@@ -112,10 +122,32 @@ func (w *world) echo(t *testing.T, port int) {
 	}
 }
 
-func TestDialWithoutAProcess(t *testing.T) {
-	w := prepareWorld(t)
-	if conn, err := w.Dial(context.Background(), 1); err == nil {
+// TestServerOfAnEndedStart: the server of an ended start is reached no more, not even if the next start has its port.
+func TestServerOfAnEndedStart(t *testing.T) {
+	w := newWorld(t, "serves", "")
+	w.ready(t)
+	old, _, _ := w.Upstream()
+	expectEcho(t, old)
+	w.Restart(Restart{})
+	ended := old.(server)
+	var next Dialer
+	eventually(t, "the next start is up", func() (up bool) {
+		next, _, up = w.Upstream()
+		return up && next.(server).process != ended.process
+	})
+	expectEcho(t, next)
+	ended.port = next.(server).port
+	conn, err := ended.Dial(t.Context())
+	if err == nil {
 		conn.Close()
-		t.Error("connected")
+	}
+	if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the server of the ended start: got %v, want an error that ends the retries", err)
+	}
+	w.stop()
+	within(t, patient, "Run returns", w.ended)
+	if conn, err := next.Dial(t.Context()); err == nil {
+		conn.Close()
+		t.Error("connected to a stopped Space")
 	}
 }

@@ -13,16 +13,19 @@
 // # Types and callers
 //
 //   - Supervisor keeps one Space running. Package internal/host creates it and calls Prepare and Run. Package queue
-//     uses it as queue.Runner: Start, Cancel and Gone. Package gradioapi uses Upstream and Dial.
-//   - Process is one start: the runner, the channel and the tree of processes. Supervisor creates it.
-//   - session translates the reports of one start to calls of the Queue. Process calls it, from one goroutine.
+//     uses it as queue.Runner: Start, Cancel and Gone. Package gradioapi uses Upstream.
+//   - Place starts the processes of a Space on one machine, from a Spec. Supervisor calls it, and sees each start as a Start.
+//   - Local is the Place of the host's own machine. Package internal/host creates it, and calls Install before each Run.
+//   - Process is one start on Local: the runner, the channel and the tree of processes.
+//   - Reporter receives what a start reports. session implements it: it translates the reports of the runner to calls of the
+//     Queue. Process calls it.
 //   - InstallRunner writes the embedded runner to disk. Package internal/host calls it.
 //
 // # Frames
 //
 //	host                          runner
 //	  |<------------- hello ---------|   first and only once: protocol version, pid, Python version
-//	  |-------------- config ------->|   the answer: secrets, port and key of the Space, public URL, device port,
+//	  |-------------- config ------->|   the answer, with a descriptor of memory for stacks: secrets, port and key of the Space, public URL, device port,
 //	  |                              |   whether GPUs are simulated, whether workers become subreapers
 //	  |                              |
 //	  |<------------ manifest -------|   at every Queue.start of Gradio: number, port, endpoints, files, GPU functions
@@ -43,6 +46,10 @@
 //	  |-------------- stack -------->|   the start takes too long: report a failure with the main thread's place
 //	  |-------------- cancel ------->|   end one event
 //	  |-------------- gone --------->|   the client of these events has left
+//	  |                              |
+//	  |-------------- probe -------->|   is the Space alive? (liveness.go)
+//	  |<------------- alive ---------|   two answers: of the thread of the channel, and of the event loop
+//	  |-------------- stacks ------->|   write the stacks of all threads to the memory that came with config
 //
 // A payload may have 320 MiB (docs/design/0021-large-payloads.md). A frame counts only for events that run in this start.
 // An event accepts messages until process_completed. It ends with done, which is accepted in both phases:
@@ -66,6 +73,8 @@
 //
 //	APP_STARTING, RUNNING   Restart                       -> APP_STARTING
 //	APP_STARTING, RUNNING   ctx of Run ends               -> STOPPED
+//	RUNNING                 no answer to probes           -> UNRESPONSIVE, and RUNNING when it answers again
+//	UNRESPONSIVE            no answer for RestartAfter    -> APP_STARTING
 //	RUNNING                 closed                        -> RUNNING, without a port
 //	RUNNING                 manifest, unknown (relaunch)  -> RUNNING
 //	any without a process   NotRunning                    -> the given stage: BUILDING, BUILD_ERROR, RUNTIME_ERROR ...
@@ -82,8 +91,10 @@
 //   - A start that fails and prints what the failed start before has printed: its output is not shown (repeat.go).
 //   - Output above 1 MB per second: lines are left out and counted. The tail of the report has the last lines.
 //   - No hello within a minute: the start is killed. The interpreter did not load the runner from PYTHONPATH.
+//   - A running Space does not answer probes: it is UNRESPONSIVE, its queue pauses, and it starts again without a drain.
+//   - The app has closed the descriptors of its process: the runner writes its stacks to memory, and exits.
 //   - A breach: the start is killed, and the reason is the breach.
-//   - The channel closes while the process runs: the start is killed after 200 ms.
+//   - The channel closes while the process runs: the start is killed after a second.
 //   - SIGKILL from outside: Process reports a proctree.KilledError with the evidence for the out-of-memory killer.
 //   - The host exits: the runner sees the end of the channel, ends its workers and exits.
 package worker

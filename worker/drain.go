@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 const drainTick = 50 * time.Millisecond
 
 // hostStops is the cause of a context without one of its own.
-var hostStops = &StopCause{Reason: "The host stopped the Space.", Ledger: "host stopped"}
+var hostStops = &StopCause{Reason: "The host stopped the Space.", Ledger: space.EndedByHost, Cause: CauseHost}
 
 // stopCauseOf returns why a context has ended.
 func stopCauseOf(ctx context.Context) *StopCause {
@@ -29,29 +30,47 @@ func hasFailed(ctx context.Context) bool {
 	return !errors.Is(cause, context.Canceled) && !errors.As(cause, new(*StopCause)) // a signal is a context.Canceled
 }
 
-// endFor ends a start for a reason of the host, after a drain unless now is set. Calls that are cut off are not charged.
-func (s *Supervisor) endFor(p *Process, cause *StopCause, now bool) error {
+// endFor ends a start for a reason of the host, after a drain unless now is set. Calls that are cut off are not charged, except on a
+// node that leaves.
+func (s *Supervisor) endFor(p Start, cause *StopCause, now bool) error {
 	if !now {
 		s.drain(p, cause)
 	}
+	if cause.Leave && s.config.Outlasts {
+		return s.leave(p, cause)
+	}
 	if s.config.Ending != nil {
-		s.config.Ending(p.Instance, cause.Ledger)
+		s.config.Ending(p.Facts().Instance, cause.Ledger)
+	}
+	if _, session := s.process(); session != nil {
+		session.end(cause.Reason) // before the ending process reports an error of its own for a running call
 	}
 	p.End(context.Background(), endGrace)
-	stage := space.Stopped
+	stage := cmp.Or(cause.Stage, space.Stopped)
 	if cause.Again {
 		stage = space.AppStarting
 	}
-	return s.ended(p, stage, cause.Reason, "")
+	return s.ended(p, StageChange{Stage: stage, Reason: cause.Reason, Cause: cmp.Or(cause.Cause, CauseHost), By: cause.By}, "")
 }
 
-// drain waits until no call runs, at most for the configured time. It ends early if the process exits, and at the operator's
+// leave ends the use of a start by this host. Visitors whose calls still run read why they get no answer.
+func (s *Supervisor) leave(p Start, cause *StopCause) error {
+	_, session := s.process()
+	session.end(cause.Reason)
+	p.Leave()
+	session.failures.flush()
+	session.comparison.release()
+	s.down(StageChange{Stage: space.AppStarting, Reason: cause.Reason, Cause: cmp.Or(cause.Cause, CauseHost), By: cause.By})
+	return nil
+}
+
+// drain waits until no call runs, at most for the time of the cause or the configured one. It ends early if the process exits, and at the operator's
 // request. Waiting calls are kept for the next start, or end with a sentence.
-func (s *Supervisor) drain(p *Process, cause *StopCause) {
+func (s *Supervisor) drain(p Start, cause *StopCause) {
 	if s.config.Drain == nil {
 		return
 	}
-	most := s.config.Drain()
+	most := cmp.Or(cause.Drain, s.config.Drain())
 	if most <= 0 {
 		return
 	}
@@ -63,7 +82,7 @@ func (s *Supervisor) drain(p *Process, cause *StopCause) {
 	tick, late := time.NewTicker(drainTick), time.NewTimer(most)
 	defer tick.Stop()
 	defer late.Stop()
-	for noted := false; s.isBusy(p); noted = true {
+	for noted := false; s.isBusy(p) && s.Status().Stage != space.Unresponsive; noted = true { // an unresponsive Space ends no call
 		if !noted {
 			note := fmt.Sprintf("running calls may end within %s", most)
 			if cause == hostStops {
@@ -87,6 +106,6 @@ func (s *Supervisor) drain(p *Process, cause *StopCause) {
 	}
 }
 
-func (s *Supervisor) isBusy(p *Process) bool {
-	return s.queue.Busy() > 0 || s.config.InUse != nil && s.config.InUse(p.Instance)
+func (s *Supervisor) isBusy(p Start) bool {
+	return s.queue.Busy() > 0 || s.config.InUse != nil && s.config.InUse(p.Facts().Instance)
 }

@@ -108,17 +108,21 @@ func (f *failures) flush() {
 	}
 }
 
-// mark handles a line of output. It returns the part of the line that the Space printed before the mark, and whether
-// anything is left to show.
-func (f *failures) mark(line string) (rest string, shown bool) {
+// cutMark returns what a Space printed before a mark, and the number of its Failure. Without a mark, it returns the line.
+func cutMark(line string) (before string, number int, found bool) {
 	before, after, found := strings.Cut(line, failureMark)
 	if !found {
-		return line, true
+		return line, 0, false
 	}
 	number, err := strconv.Atoi(after)
-	if err != nil || f == nil {
-		return line, true
+	if err != nil {
+		return line, 0, false
 	}
+	return before, number, true
+}
+
+// mark handles a mark in the output.
+func (f *failures) mark(number int) {
 	f.mu.Lock()
 	one, known := f.reported[number]
 	delete(f.reported, number)
@@ -132,7 +136,6 @@ func (f *failures) mark(line string) (rest string, shown bool) {
 	if known {
 		f.show(one)
 	}
-	return before, before != ""
 }
 
 func (s *Supervisor) showFailure(f Failure) {
@@ -145,7 +148,7 @@ func (s *Supervisor) showFailure(f Failure) {
 const stackTimeout = time.Second
 
 // awaitStack requests the place at which the app hangs, and waits until it is reported.
-func (s *Supervisor) awaitStack(p *Process) {
+func (s *Supervisor) awaitStack(p Start) {
 	_, h := s.process()
 	if h == nil {
 		return

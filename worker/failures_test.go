@@ -226,24 +226,26 @@ func TestAFailureOfTheProcess(t *testing.T) {
 func TestAFailureIsShownOnceAfterItsTraceback(t *testing.T) {
 	var shown []string
 	f := newFailures(func(one Failure) { shown = append(shown, one.Rule) })
-	if rest, ok := f.mark("as always"); rest != "as always" || !ok {
-		t.Errorf("a line without a mark: %q, %v", rest, ok)
+	for line, want := range map[string]string{"as always": "as always", failureMark + "x": failureMark + "x"} {
+		if before, _, found := cutMark(line); before != want || found {
+			t.Errorf("a line without a mark: %q, %v", before, found)
+		}
 	}
 	f.report(1, Failure{Rule: "F301"})
 	if len(shown) != 0 {
 		t.Errorf("shown before the mark: %v", shown)
 	}
-	if rest, ok := f.mark("no line break" + failureMark + "1"); rest != "no line break" || !ok || len(shown) != 1 {
-		t.Errorf("after both: %q, %v, %v", rest, ok, shown)
+	before, number, found := cutMark("no line break" + failureMark + "1")
+	if f.mark(number); before != "no line break" || !found || len(shown) != 1 {
+		t.Errorf("after both: %q, %v, %v", before, found, shown)
 	}
-	if _, ok := f.mark(failureMark + "2"); ok || len(shown) != 1 {
-		t.Errorf("a mark alone: %v, %v", ok, shown)
+	if f.mark(2); len(shown) != 1 {
+		t.Errorf("a mark alone: %v", shown)
 	}
 	f.report(2, Failure{Rule: "F302"})
 	f.report(3, Failure{Rule: "F303"})
 	f.flush()
-	f.mark(failureMark + "1")
-	f.mark(failureMark + "x")
+	f.mark(1)
 	if want := []string{"F301", "F302", "F303"}; !slices.Equal(shown, want) {
 		t.Errorf("shown %v, want %v", shown, want)
 	}
@@ -377,7 +379,7 @@ func TestAStartThatFailsAgain(t *testing.T) {
 	}
 }
 
-func (w *world) instances() (all []StartedProcess) {
+func (w *world) instances() (all []Facts) {
 	w.note(func() { all = slices.Clone(w.starts) })
 	return all
 }
@@ -387,7 +389,7 @@ func TestAHangingStartShowsWhere(t *testing.T) {
 	var failures []Failure
 	var w *world
 	w = prepareWorld(t, func(c *SupervisorConfig) {
-		c.StartupTimeout, c.Dir = 3*time.Second, appDir(t, "hangs")
+		c.StartupTimeout, local(c).Dir = 3*time.Second, appDir(t, "hangs")
 		c.ShowFailure = func(f Failure) {
 			w.note(func() { failures = append(failures, f); w.lines = append(w.lines, "failure "+f.Rule) })
 		}

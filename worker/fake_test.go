@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,7 +62,7 @@ func (c *fakeChannel) send(header any, payload string) {
 }
 
 func (c *fakeChannel) receive(into any) Frame {
-	f, err := readFrame(c.reader)
+	f, err := ReadFrame(c.reader)
 	if err == io.EOF {
 		os.Exit(3) // as the real runner does when the host has exited
 	}
@@ -200,6 +201,15 @@ func again(mode, text string, attr *syscall.SysProcAttr, inherited ...*os.File) 
 	return cmd
 }
 
+// number returns the number that a text consists of.
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
 // fakeAllocates uses as many MiB of memory as its parameters say.
 func fakeAllocates() {
 	var mib int
@@ -288,6 +298,11 @@ func (c *fakeChannel) work(e eventOrder, body string, apps int) (launched int) {
 		return 0
 	case "allocate":
 		again("allocates", rest, nil)
+		return 0
+	case "fork":
+		for range number(rest) {
+			again("stay", "", nil)
+		}
 		return 0
 	case "relaunch":
 		c.send(manifestHeader(apps), "")

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -27,6 +28,8 @@ const (
 type Frame struct {
 	Header  json.RawMessage
 	Payload []byte
+
+	text []byte // the whole Frame, if it was read: Header and Payload are parts of it
 }
 
 // newFrame marshals header. It panics if header is not valid JSON, which is a bug in this package.
@@ -50,7 +53,7 @@ func (f Frame) WriteTo(w io.Writer) (written int64, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	for _, part := range f.parts() {
+	for _, part := range f.Parts() {
 		n, err := w.Write(part)
 		if written += int64(n); err != nil {
 			return written, err
@@ -59,8 +62,12 @@ func (f Frame) WriteTo(w io.Writer) (written int64, err error) {
 	return written, nil
 }
 
-// parts returns the Frame as it goes over the channel. A small Frame is one part; a large payload is not copied.
-func (f Frame) parts() [][]byte {
+// Parts returns the Frame as it goes over the channel, in pieces that follow each other. A small Frame is one part; a large payload is
+// not copied, and neither is a Frame that was read.
+func (f Frame) Parts() [][]byte {
+	if f.text != nil {
+		return [][]byte{f.text}
+	}
 	large := len(f.Payload) > smallFrame
 	size := 8 + len(f.Header)
 	if !large {
@@ -76,36 +83,84 @@ func (f Frame) parts() [][]byte {
 	return [][]byte{append(data, f.Payload...)}
 }
 
-// readFrame blocks for one Frame. It returns io.EOF if the other side closed the channel between Frames, and a
+// ReadFrame blocks for one Frame. It returns io.EOF if the other side closed the channel between Frames, and a
 // *FrameError after a protocol violation. Memory is allocated as bytes arrive, so a false length costs nothing.
-func readFrame(r io.Reader) (Frame, error) {
-	var lengths [8]byte
+func ReadFrame(r io.Reader) (Frame, error) {
+	var lengths [frameLengths]byte
 	if _, err := io.ReadFull(r, lengths[:]); err != nil {
 		return Frame{}, err
 	}
-	header, payload := binary.BigEndian.Uint32(lengths[:]), binary.BigEndian.Uint32(lengths[4:])
-	if header > headerLimit || payload > payloadLimit {
-		return Frame{}, &FrameError{fmt.Sprintf("%d+%d bytes are above the limit of %d", header, payload, payloadLimit)}
-	}
-	data, err := readExactly(r, int(header)+int(payload))
+	header, payload, err := parseLengths(lengths[:])
 	if err != nil {
 		return Frame{}, err
 	}
-	f := Frame{Header: data[:header:header], Payload: data[header:]}
+	text, err := readAfter(lengths[:], r, header+payload)
+	if err != nil {
+		return Frame{}, err
+	}
+	return frameOf(text, header)
+}
+
+// ParseFrame returns the Frame that text contains, and nothing besides. The Frame refers to text. Its errors are those of ReadFrame.
+func ParseFrame(text []byte) (Frame, error) {
+	if len(text) < frameLengths {
+		return Frame{}, io.ErrUnexpectedEOF
+	}
+	header, payload, err := parseLengths(text)
+	if err == nil && len(text) != frameLengths+header+payload {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return Frame{}, err
+	}
+	return frameOf(text, header)
+}
+
+// frameLengths is the number of bytes before the header.
+const frameLengths = 8
+
+func parseLengths(text []byte) (header, payload int, err error) {
+	header, payload = int(binary.BigEndian.Uint32(text)), int(binary.BigEndian.Uint32(text[4:]))
+	if header > headerLimit || payload > payloadLimit {
+		err = &FrameError{fmt.Sprintf("%d+%d bytes are above the limit of %d", header, payload, payloadLimit)}
+	}
+	return header, payload, err
+}
+
+func frameOf(text []byte, header int) (Frame, error) {
+	end := frameLengths + header
+	f := Frame{Header: text[frameLengths:end:end], Payload: text[end:], text: text}
 	if !isObject(f.Header) {
 		return Frame{}, &FrameError{"the header is not a JSON object"}
 	}
 	return f, nil
 }
 
+// isBuffered reports whether ReadFrame returns without reading more from the channel.
+func isBuffered(r *bufio.Reader) bool {
+	if r.Buffered() < frameLengths {
+		return false
+	}
+	text, err := r.Peek(frameLengths)
+	if err != nil {
+		return false
+	}
+	header, payload, err := parseLengths(text)
+	return err != nil || r.Buffered() >= frameLengths+header+payload
+}
+
 // smallFrame is the size of most Frames. Memory for a small Frame is allocated at once.
 const smallFrame = 16 << 10
 
-// readExactly reads size bytes. Its memory grows with the bytes that arrive: it is at most twice as large, and exact at
+// ReadExactly reads size bytes. Its memory grows with the bytes that arrive: it is at most twice as large, and exact at
 // the end.
-func readExactly(r io.Reader, size int) ([]byte, error) {
-	data := make([]byte, 0, min(size, smallFrame))
-	for {
+func ReadExactly(r io.Reader, size int) ([]byte, error) { return readAfter(nil, r, size) }
+
+// readAfter is ReadExactly for bytes that follow a copy of those that are given.
+func readAfter(given []byte, r io.Reader, size int) ([]byte, error) {
+	size += len(given)
+	data := append(make([]byte, 0, min(size, smallFrame)), given...)
+	for len(data) < size {
 		n, err := io.ReadFull(r, data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if err == io.EOF {
@@ -118,6 +173,7 @@ func readExactly(r io.Reader, size int) ([]byte, error) {
 		copy(grown, data)
 		data = grown
 	}
+	return data, nil
 }
 
 // isObject also requires valid UTF-8. Python's side requires it and json.Valid does not.

@@ -1,14 +1,13 @@
 package worker
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -50,7 +49,7 @@ func TestGoodFrames(t *testing.T) {
 		t.Run(good.File, func(t *testing.T) {
 			data := frameFile(t, good.File)
 			reader := iotest.OneByteReader(bytes.NewReader(append(data, "next"...)))
-			f, err := readFrame(reader)
+			f, err := ReadFrame(reader)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,6 +67,21 @@ func TestGoodFrames(t *testing.T) {
 			if n, err := f.WriteTo(&again); err != nil || n != int64(len(data)) || !bytes.Equal(again.Bytes(), data) {
 				t.Errorf("written again: %d bytes %x (%v), want %x", n, again.Bytes(), err, data)
 			}
+			if parsed, err := ParseFrame(data); err != nil || !reflect.DeepEqual(parsed, f) {
+				t.Errorf("parsed: %v %x %v, want %v %x", parsed.Header, parsed.Payload, err, f.Header, f.Payload)
+			}
+			for size := range data {
+				if _, err := ParseFrame(data[:size]); err != io.ErrUnexpectedEOF {
+					t.Errorf("parsed the first %d of %d bytes: %v", size, len(data), err)
+				}
+				for text, want := range map[string]bool{string(data[:size]): false, string(data) + string(data[:size]): true} {
+					buffered := bufio.NewReader(strings.NewReader(text))
+					_, _ = buffered.Peek(1) // fills it; there may be nothing
+					if got := isBuffered(buffered); got != want {
+						t.Errorf("%d bytes of a frame of %d are buffered: whole %v, want %v", len(text), len(data), got, want)
+					}
+				}
+			}
 		})
 	}
 }
@@ -75,7 +89,7 @@ func TestGoodFrames(t *testing.T) {
 func TestBadFrames(t *testing.T) {
 	for _, bad := range readFrameIndex(t).Bad {
 		t.Run(bad.File, func(t *testing.T) {
-			f, err := readFrame(bytes.NewReader(frameFile(t, bad.File)))
+			f, err := ReadFrame(bytes.NewReader(frameFile(t, bad.File)))
 			var breach *FrameError
 			broken := errors.As(err, &breach)
 			want := map[string]bool{
@@ -123,7 +137,7 @@ func TestFrameLimits(t *testing.T) {
 	if _, err := f.WriteTo(&wire); err != nil {
 		t.Fatal(err)
 	}
-	back, err := readFrame(&wire)
+	back, err := ReadFrame(&wire)
 	if err != nil || len(back.Header) != headerLimit || len(back.Payload) != payloadLimit {
 		t.Fatalf("got %d+%d bytes, %v", len(back.Header), len(back.Payload), err)
 	}
@@ -145,7 +159,7 @@ func TestFalseLengthTakesNoMemory(t *testing.T) {
 	binary.BigEndian.PutUint32(head[4:], payloadLimit)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := readFrame(bytes.NewReader(append(head[:], "{}"...))); err != io.ErrUnexpectedEOF {
+	if _, err := ReadFrame(bytes.NewReader(append(head[:], "{}"...))); err != io.ErrUnexpectedEOF {
 		t.Fatalf("got %v", err)
 	}
 	runtime.ReadMemStats(&after)
@@ -164,7 +178,7 @@ func FuzzReadFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		reader := bytes.NewReader(data)
-		frame, err := readFrame(reader)
+		frame, err := ReadFrame(reader)
 		used := len(data) - reader.Len()
 		if err != nil {
 			var breach *FrameError
@@ -183,61 +197,4 @@ func FuzzReadFrame(f *testing.F) {
 			t.Fatalf("%s: %v", frame.Header, err)
 		}
 	})
-}
-
-// TestOutboxKeepsOrder checks that frames go at once while the channel accepts them, that the rest follows as it is
-// read, and that no frame overtakes another.
-func TestOutboxKeepsOrder(t *testing.T) {
-	ours, file, err := socketpair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ours.Close()
-	theirs, err := net.FileConn(file)
-	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer theirs.Close()
-	raw, err := ours.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := 0 // bytes that went at once
-	try := tryWrite(raw)
-	o := newOutbox(func(data []byte) int {
-		n := try(data)
-		at += n
-		return n
-	})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		o.run(ours)
-	}()
-	const count, size = 300, 20 << 10 // more than a socket buffers
-	sent := make(chan int, 1)
-	go func() {
-		for n := range count {
-			o.put(newFrame(map[string]int{"n": n}, bytes.Repeat([]byte{byte(n)}, size)))
-		}
-		sent <- at
-	}()
-	if atOnce := <-sent; atOnce == 0 || atOnce >= count*size { // nothing is read yet, and put has not blocked
-		t.Errorf("%d bytes went at once, of %d", atOnce, count*size)
-	}
-	for n := range count {
-		f, err := readFrame(theirs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := fmt.Sprintf(`{"n":%d}`, n); string(f.Header) != want || !bytes.Equal(f.Payload, bytes.Repeat([]byte{byte(n)}, size)) {
-			t.Fatalf("got %s with %d bytes of %d, want %s", f.Header, len(f.Payload), f.Payload[0], want)
-		}
-	}
-	theirs.Close()
-	o.put(newFrame(map[string]int{}, nil)) // run finds the channel closed
-	<-ended
-	o.put(newFrame(map[string]int{}, nil))
-	o.close()
 }

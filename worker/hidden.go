@@ -31,16 +31,21 @@ func existsOutside(path string) bool {
 	return err == nil
 }
 
+// hint returns Exit.Hint.
+func (p *Process) hint() string {
+	if p.config.Sandbox == nil && p.config.Files == nil {
+		return ""
+	}
+	return hiddenPath(p.Tail(), existsOutside)
+}
+
 // explainExit returns the next step for a process that has exited by itself.
-func (s *Supervisor) explainExit(p *Process) string {
-	tail := p.Tail()
-	if step := missingModule(tail); step != "" {
+func explainExit(p Start) string {
+	if step := missingModule(p.Tail()); step != "" {
 		return step
 	}
-	if s.config.Confine != nil {
-		if step := hiddenPath(tail, existsOutside); step != "" {
-			return step
-		}
+	if step := p.Exit().Hint; step != "" {
+		return step
 	}
 	return nextStep(p)
 }

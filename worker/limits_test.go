@@ -18,7 +18,7 @@ func TestLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := prepareWorld(t, func(c *SupervisorConfig) { c.Dir = appDir(t, "limits") })
+	w := prepareWorld(t, func(c *SupervisorConfig) { local(c).Dir = appDir(t, "limits") })
 	w.Prepare(python, runnerDir, pythonEnv(t, python, "SPACES_ZERO_GPU=true", "GRADIO_DEFAULT_CONCURRENCY_LIMIT=3"))
 	w.run(t)
 	within(t, 3*patient, "the app is up", w.Ready())
@@ -49,7 +49,8 @@ func TestLimits(t *testing.T) {
 // testFlood passes visitors through to the Space's own join route, as if all had been admitted before the first was
 // reported.
 func (w *world) testFlood(t *testing.T, named map[string]queue.Endpoint) {
-	port, key, _ := w.Upstream()
+	_, key, _ := w.Upstream()
+	port := w.serverPort()
 	for i := range 4 {
 		call, end := w.queue.Direct(identity.Identity{Kind: identity.User, Name: "ada"}, false)
 		body := fmt.Sprintf(`{"data":["x"],"fn_index":%d,"session_hash":"s%d"}`, named["hold"].ID, i)

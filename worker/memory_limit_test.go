@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +55,7 @@ func TestLimitsOfAStart(t *testing.T) {
 	if p.memoryLimit != limits.Memory {
 		t.Errorf("the host watches for %d bytes", p.memoryLimit)
 	}
-	p, r = startFake(t, "good", "", func(c *ProcessConfig) { c.Limits, c.cgroups = limits, trueCgroups(t) })
+	p, r = startFake(t, "good", "", func(c *ProcessConfig) { c.Limits, c.Cgroups = limits, trueCgroups(t) })
 	r.awaitOp(t, "manifest")
 	_, err := os.Stat(filepath.Join(p.tree.Cgroup, "memory.max")) // there if the machine delegates the memory controller
 	if (err == nil) != (p.memoryLimit == 0) {
@@ -71,16 +73,33 @@ func TestStartIsRefused(t *testing.T) {
 	}
 }
 
-// TestEndStart checks that only the named start is ended, with the words of the host.
+// TestEndStart checks that only the named start is ended, with the words of the host, and that its calls are charged unless a reason for
+// the ledger is given.
 func TestEndStart(t *testing.T) {
-	w := newWorld(t, "good", "")
+	var mu sync.Mutex
+	var uncharged []string
+	w := newWorld(t, "good", "", func(c *SupervisorConfig) {
+		c.Ending = func(instance, ledger string) {
+			mu.Lock()
+			defer mu.Unlock()
+			uncharged = append(uncharged, instance+" "+ledger)
+		}
+	})
 	w.ready(t)
 	first := w.Instance()
 	reason := &RefusedError{Reason: "The disk of the host was nearly full.", Next: "Make room."}
-	w.EndStart("another", reason)
-	w.EndStart(first, reason)
+	w.EndStart("another", reason, "ended for total_limits")
+	w.EndStart(first, reason, "ended for lack of disk")
 	eventually(t, "the next start runs", func() bool { return w.Status().Stage == space.Running && w.Instance() != first })
-	w.EndStart(first, reason)
+	w.EndStart(first, reason, "ended for lack of disk")
+	second := w.Instance()
+	w.EndStart(second, reason, "")
+	eventually(t, "the last start runs", func() bool { return w.Status().Stage == space.Running && w.Instance() != second })
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{first + " ended for lack of disk"}; !slices.Equal(uncharged, want) {
+		t.Errorf("not charged: %q, want %q", uncharged, want)
+	}
 	if !strings.Contains(w.printed(), "The disk of the host was nearly full. It is started again. Make room.") {
 		t.Errorf("the operator reads:\n%s", w.printed())
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"spacehost/internal/identity"
 	"spacehost/internal/proctree/proctreetest"
@@ -32,7 +33,9 @@ func testMountedApp(t *testing.T, line string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := prepareWorld(t, func(c *SupervisorConfig) { c.Dir = appDir(t, "mounted") })
+	w := prepareWorld(t, func(c *SupervisorConfig) {
+		local(c).Dir, c.Liveness = appDir(t, "mounted"), func() Liveness { return Liveness{After: 5 * time.Second} }
+	})
 	w.Prepare(python, runnerDir, pythonEnv(t, python))
 	w.run(t)
 	within(t, 3*patient, "the app is up", w.Ready())
@@ -40,7 +43,8 @@ func testMountedApp(t *testing.T, line string) {
 	if m.Mount != "/inner" || m.Prefix != prefix || m.Native || m.PassThrough || len(m.Endpoints) != 1 || m.Gradio != gradios[line] {
 		t.Errorf("got %+v", m)
 	}
-	port, key, _ := w.Upstream()
+	_, key, _ := w.Upstream()
+	port := w.serverPort()
 	eventually(t, "it listens", func() bool { return len(listening(t, w.Status().PID)) > 0 })
 	if got := listening(t, w.Status().PID); !slices.Equal(got, []int{port}) { // not at the Hub's port, which belongs to the host
 		t.Errorf("it listens at %v, want %d", got, port)
@@ -54,6 +58,14 @@ func testMountedApp(t *testing.T, line string) {
 		t.Errorf("%d %s", status, text)
 	}
 	t.Run("a call", func(t *testing.T) { w.testMountedCall(t, port, key, "/inner"+prefix+"/queue/join") })
+	t.Run("its loop answers probes", func(t *testing.T) {
+		_, h := w.process()
+		eventually(t, "two answers", func() bool {
+			h.answers.mu.Lock()
+			defer h.answers.mu.Unlock()
+			return h.answers.liveness.loop.last >= 2 && h.answers.liveness.server == "runs"
+		})
+	})
 	t.Run("its exit", w.testExit)
 }
 

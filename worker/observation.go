@@ -54,6 +54,7 @@ type Duration struct {
 	Line     int               `json:"line"`
 	Longest  float64           `json:"longest"` // at the extremes of the inputs
 	Inputs   map[string]string `json:"inputs"`  // of Longest, those that differ from the values of the PlannedCall
+	Handler  string            `json:"handler"` // has these inputs and calls Function, maybe with changed values; "": Function is the endpoint
 }
 
 // Skipped is an endpoint or a function without a call, with the reason.
@@ -72,14 +73,6 @@ const (
 type observeOrder struct {
 	Limit float64 `json:"limit"` // seconds after which the host ends the start
 	Calls bool    `json:"calls"`
-}
-
-// observeOrder returns the part of the config frame; nil: the start is not observed.
-func (s *Supervisor) observeOrder() *observeOrder {
-	if s.config.Observe == nil {
-		return nil
-	}
-	return &observeOrder{Limit: s.config.StartupTimeout.Seconds(), Calls: s.config.Observe.Calls != nil}
 }
 
 func (s *session) fact(r report) error {
@@ -135,6 +128,7 @@ func (p CallList) printable() CallList {
 	for i, d := range p.Durations {
 		one := &p.Durations[i]
 		one.Function, one.Size, one.Inputs = printable.Reason(d.Function), printable.Reason(d.Size), printableValues(d.Inputs)
+		one.Handler = printable.Reason(d.Handler)
 		one.File, one.Line = placeInSpace(d.File, d.Line)
 	}
 	for i, s := range p.Skipped {

@@ -18,6 +18,16 @@ const (
 	// outputPause is the time for which all lines are left out once the limit is reached. It lets the reader see whole
 	// passages instead of single lines.
 	outputPause = time.Second
+	// readRate is the least number of bytes per second that the host reads. A Space that prints faster waits: each line costs the
+	// host, and so the other Spaces, a microsecond even if it is left out.
+	readRate = 8 << 20
+	// readPause is the least time for which a Space waits, so that a line below the rate costs no pause.
+	readPause = 5 * time.Millisecond
+	// shownCost is what a line of a flood that is shown counts for readRate, beside its own bytes: it is written twice. Otherwise
+	// the second's worth of lines after each pause would come at once, and occupy a core for a tenth of a second.
+	shownCost = 7
+	// floodTime is how long a Space counts as flooding after a line was left out.
+	floodTime = 5 * time.Second
 )
 
 // The streams of the lines of a Space. HostStream is that of the host's own lines about them.
@@ -31,11 +41,13 @@ const (
 // reported in one line once they are over.
 type output struct {
 	show func(stream, line string)
+	read *rate.Limiter // of both streams
 
 	mu     sync.Mutex
 	limit  *rate.Limiter
-	left   int  // lines left out since the last report
-	ever   bool // lines were left out
+	left   int       // lines left out since the last report
+	ever   bool      // lines were left out
+	last   time.Time // when one was left out
 	resume *time.Timer
 }
 
@@ -43,18 +55,33 @@ type output struct {
 func newOutput(show func(stream, line string), perSecond int64) *output {
 	perSecond = cmp.Or(perSecond, outputRate)
 	burst := max(outputBurst*perSecond, lineLimit+1) // else the longest line would never pass
-	return &output{show: show, limit: rate.NewLimiter(rate.Limit(perSecond), int(min(burst, math.MaxInt)))}
+	reads := max(readRate, 2*perSecond)
+	return &output{
+		show: show, limit: rate.NewLimiter(rate.Limit(perSecond), int(min(burst, math.MaxInt))),
+		read: rate.NewLimiter(rate.Limit(reads), int(min(reads, math.MaxInt))),
+	}
+}
+
+// slowDown waits while the Space prints faster than the host reads. n is the number of bytes just read.
+func (o *output) slowDown(n int) {
+	if wait := o.read.ReserveN(time.Now(), n).Delay(); wait > readPause {
+		time.Sleep(wait)
+	}
 }
 
 // print shows a line, or leaves it out.
 func (o *output) print(stream, line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.left == 0 && o.limit.AllowN(time.Now(), len(line)+1) {
+	now := time.Now()
+	if o.left == 0 && o.limit.AllowN(now, len(line)+1) {
+		if o.ever && now.Sub(o.last) < floodTime {
+			o.read.ReserveN(now, shownCost*len(line))
+		}
 		o.show(stream, line)
 		return
 	}
-	o.ever = true
+	o.ever, o.last = true, now
 	if o.left++; o.left == 1 {
 		o.resume = time.AfterFunc(outputPause, o.flush)
 	}

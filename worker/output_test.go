@@ -46,6 +46,25 @@ func TestOutputFlood(t *testing.T) {
 	})
 }
 
+// TestFloodWaits reads 100 MB: a second's worth at once, and the rest at the rate of the host.
+func TestFloodWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, row := range []struct {
+			perSecond int64
+			want      time.Duration
+		}{{0, 11500 * time.Millisecond}, {50 << 20, 0}} {
+			o := newOutput(func(string, string) {}, row.perSecond)
+			began := time.Now()
+			for range 100 << 10 {
+				o.slowDown(1024)
+			}
+			if took := time.Since(began); took < row.want-2*readPause || took > row.want+2*readPause {
+				t.Errorf("limit %d: 100 MB took %s, want %s", row.perSecond, took, row.want)
+			}
+		}
+	})
+}
+
 // TestOutputRecovers: a Space below the limit is not affected. After a flood the notice appears although nothing more is printed.
 func TestOutputRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

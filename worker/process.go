@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
+	"spacehost/internal/outbox"
 	"spacehost/internal/proctree"
 	"spacehost/internal/sandbox"
 )
@@ -29,7 +31,7 @@ type Process struct {
 	config  ProcessConfig
 	cmd     *exec.Cmd
 	channel net.Conn
-	outbox  *outbox
+	outbox  *outbox.Outbox
 	tree    proctree.Tree
 	dialer  dialer
 	exited  chan struct{} // closed when the runner is reaped
@@ -47,10 +49,15 @@ type Process struct {
 	output *output
 	oom    proctree.OOMWatch
 
-	memoryLimit int64 // that the host enforces; 0: none
+	memoryLimit  int64       // that the host enforces; 0: none
+	processLimit int         // likewise
+	lowersCPU    bool        // its CPU limit lowers its priority
+	forkFailed   atomic.Bool // it has printed that a process or thread did not start
+
+	stacks *stackMemory // nil: none
 
 	sandbox *sandbox.Sandbox // nil: none
-	exit    sandbox.Exit     // valid once done is closed
+	exit    Exit             // valid once done is closed
 }
 
 // ProcessConfig describes one start.
@@ -66,6 +73,7 @@ type ProcessConfig struct {
 	Port    int               // port of the Space's own server
 	Key     string            // key that requests to Port must carry
 	Public  string            // URL at which visitors reach the Space
+	Local   string            // URL at which the Space itself reaches it; empty: Public
 	Device  int               // port of the device API
 	// Simulated means that there is no GPU: torch then computes on the CPU (runner, fake_cuda.py).
 	Simulated bool
@@ -75,33 +83,29 @@ type ProcessConfig struct {
 	Storage bool
 	// Standby means that the process executes the first imports of its app, and then waits for goOrder.
 	Standby bool
+	// Shield means that the Space's own process ignores SIGTERM that does not come from End (runner, shield.py). A Keeper does not use it.
+	Shield bool `json:"-"`
 	// Observe makes the runner observe the start (package check); nil: it does not.
 	Observe      *observeOrder
-	Output       func(stream, line string) // receives each line that the Space printed, below a rate limit (output.go); one call at a time
-	OutputRate   int64                     // bytes per second; 0: the default
-	comparison   *comparison               // holds back what the start before has printed, too; nil: nothing
-	failures     *failures                 // joins marks in the output with reports; nil: lines with a mark are shown
-	HelloTimeout time.Duration             // limit for the hello frame; 0 means a minute
-	Reporter     reporter
-	Logger       *zap.Logger
+	OutputRate   int64         // bytes per second that the Reporter receives of the output; 0: the default
+	HelloTimeout time.Duration // limit for the hello frame; 0 means a minute
+	Limits       proctree.Limits
 	Confinement
 
-	Limits  proctree.Limits
-	cgroups *proctree.Cgroups
-	isHosts func(port int) bool // reports a port of the host; nil: none
-}
-
-// reporter receives the reports of the runner in order, from one goroutine. A returned error is a breach, which ends
-// the Space.
-type reporter interface {
-	report(r report, payload []byte) error
+	Reporter Reporter          `json:"-"`
+	Logger   *zap.Logger       `json:"-"`
+	Cgroups  *proctree.Cgroups `json:"-"` // nil: the start has no cgroup
+	// IsHostPort reports a loopback port at which the host listens; nil: none.
+	IsHostPort func(port int) bool `json:"-"`
+	// CloseDoor closes the device API for this start, once none of its processes is left; nil: no call.
+	CloseDoor func() `json:"-"`
 }
 
 // helloTimeout is ample for the start of an interpreter: hello is sent before the app's first line.
 const helloTimeout = time.Minute
 
-// Start starts the interpreter on the app. The returned Process has not sent hello yet.
-func Start(config ProcessConfig) (*Process, error) {
+// StartProcess starts the interpreter on the app. The returned Process has not sent hello yet. After an error nothing of it runs.
+func StartProcess(config ProcessConfig) (*Process, error) {
 	if config.Logger == nil {
 		config.Logger = zap.NewNop()
 	}
@@ -123,19 +127,15 @@ func Start(config ProcessConfig) (*Process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	raw, err := ours.SyscallConn()
-	if err != nil {
-		ours.Close()
-		return nil, fmt.Errorf("create channel: %w", err)
-	}
 	p := &Process{
 		Instance: filepath.Base(config.RunDir), config: config, channel: ours,
-		exited: make(chan struct{}), done: make(chan struct{}), outbox: newOutbox(tryWrite(raw)), output: newOutput(config.Output, config.OutputRate),
+		exited: make(chan struct{}), done: make(chan struct{}), outbox: outbox.New(ours), output: newOutput(config.Reporter.Print, config.OutputRate),
 	}
 	if err := p.startTree(theirs, marker); err != nil {
 		ours.Close()
 		return nil, err
 	}
+	p.stacks = newStackMemory()
 	p.oom.Look(p.PID)
 	go p.run()
 	return p, nil
@@ -158,7 +158,7 @@ func (p *Process) startTree(theirs *os.File, marker string) error {
 	p.tree = proctree.Tree{Root: root.Process, Marker: marker, Cgroup: p.beginCgroup()}
 	p.applyLimits()
 	if p.sandbox == nil {
-		p.dialer = &loopbackDialer{proctree.NewPortCheck(p.tree), p.config.isHosts}
+		p.dialer = &loopbackDialer{proctree.NewPortCheck(p.tree), p.config.IsHostPort}
 		return nil
 	}
 	p.dialer = sandboxDialer{p.sandbox}
@@ -168,10 +168,10 @@ func (p *Process) startTree(theirs *os.File, marker string) error {
 // beginCgroup moves the interpreter to a cgroup before it gets its configuration, and thus before the app's first
 // line.
 func (p *Process) beginCgroup() string {
-	if p.config.cgroups == nil {
+	if p.config.Cgroups == nil {
 		return ""
 	}
-	dir, err := p.config.cgroups.Begin(p.Instance, p.PID)
+	dir, err := p.config.Cgroups.Begin(p.Instance, p.PID)
 	if err != nil {
 		p.config.Logger.Warn("cannot create cgroup for space", zap.Error(err))
 	}
@@ -182,9 +182,9 @@ func (p *Process) beginCgroup() string {
 // subreapers: a subreaper keeps the zombies of other processes.
 func (c ProcessConfig) order(subreaper bool) Frame {
 	return newFrame(configOrder{
-		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, DevicePort: c.Device, Simulated: c.Simulated,
+		Op: "config", Environment: c.Secrets, Port: c.Port, Key: c.Key, PublicURL: c.Public, LocalURL: c.Local, DevicePort: c.Device, Simulated: c.Simulated,
 		Subreaper: subreaper, Strict: c.Strict, Storage: c.Storage, Standby: c.Standby,
-		Observe: c.Observe,
+		Shield: c.Shield, Observe: c.Observe, StackSignal: int(stackSignal),
 	}, nil)
 }
 
@@ -225,10 +225,10 @@ func (p *Process) command(theirs *os.File, marker string) *exec.Cmd {
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
 	cmd.Env = append(append([]string{}, p.config.Env...),
 		"SPACEHOST_FD=3", "PYTHONPATH="+pythonPath(p.config), proctree.MarkerVariable+"="+marker)
-	// The runner has its own process group: Ctrl-C on the terminal reaches only the host, which ends Spaces in
-	// order.
+	// The runner has its own session: Ctrl-C on the terminal reaches only the host, which ends Spaces in order, and the
+	// scheduler gives each session the same share of the CPUs (sched(7), autogroup), however many processes it has.
 	// There is no PDEATHSIG: the runner exits when the channel closes, and ends its workers first.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
 
@@ -264,8 +264,8 @@ func (p *Process) begin() error {
 		closeAll(readers)
 		return err
 	}
-	for stream, r := range readers { // streamOut, streamErr
-		p.tail.wg.Go(func() { p.copyLines(stream, r) })
+	for i, r := range readers {
+		p.tail.wg.Go(func() { p.copyLines([]string{Stdout, Stderr}[i], r) })
 	}
 	p.tail.files = readers
 	return nil
@@ -277,11 +277,36 @@ func closeAll(files []*os.File) {
 	}
 }
 
+// Leave implements Running: the process ends, for its runner does so without the host.
+func (p *Process) Leave() { p.Fail(errors.New("its host has ended")) }
+
+// Tree implements LocalProcess.
+func (p *Process) Tree() proctree.Tree { return p.tree }
+
+// Show implements LocalProcess.
+func (p *Process) Show(ctx context.Context, targets []string) error {
+	if p.sandbox == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, showTime)
+	defer cancel()
+	if err := p.sandbox.Show(ctx, targets); err != nil && !errors.Is(err, sandbox.ErrGone) {
+		return fmt.Errorf("show device nodes: %w", err)
+	}
+	return nil
+}
+
+// showTime bounds the work of process 1, which takes less than a millisecond.
+const showTime = 5 * time.Second
+
 // Done is closed once the runner is reaped and its tree has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Err returns the reason of the exit as a sentence for the operator. It is valid after Done.
 func (p *Process) Err() error { return p.err }
+
+// Exit returns how the runner has ended. It is valid after Done.
+func (p *Process) Exit() Exit { return p.exit }
 
 // run serves the channel until the process has exited. Wait detects the exit, never the end of a pipe, because a
 // worker can keep a pipe open.
@@ -290,21 +315,29 @@ func (p *Process) run() {
 	timer := time.AfterFunc(p.config.HelloTimeout, p.checkHello)
 	defer timer.Stop()
 	var channel sync.WaitGroup
-	channel.Go(func() { p.outbox.run(p.channel) })
+	channel.Go(func() { p.outbox.Run(p.channel) })
 	channel.Go(p.listen)
+	channel.Go(p.watchKills)
 	channel.Go(p.watchMemory)
+	channel.Go(p.watchProcesses)
 	ended := p.wait()
 	close(p.exited)
 	killed := p.oom.Killed() // immediately, because the counters belong to the whole machine
 	p.closeSandbox()
-	p.outbox.close()
+	p.outbox.Close()
 	p.drain(&channel)
 	p.tree.Kill(p.config.Logger)
 	p.drainOutput()
+	if p.config.CloseDoor != nil {
+		p.config.CloseDoor()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.exit = ended
+	p.exit = Exit{Exit: ended, Stacks: p.stacks.text(closedAt), Dropped: p.output.dropped(), Hint: p.hint()}
+	p.stacks.close()
 	switch p.err = p.reason; {
+	case p.exit.Stacks != "" && (p.err == nil || p.err == errChannelClosed):
+		p.err = errors.New("it closed the descriptor of its channel to the host")
 	case p.err != nil:
 	case !p.killing && ended.Signal == syscall.SIGKILL:
 		p.err = killed
@@ -313,8 +346,8 @@ func (p *Process) run() {
 	}
 }
 
-// watchMemory refreshes the readings, and enforces the memory limit. If the Space has been moved to another cgroup, the new cgroup counts.
-func (p *Process) watchMemory() {
+// watchKills refreshes the readings. If the Space has been moved to another cgroup, the new cgroup counts.
+func (p *Process) watchKills() {
 	again := time.NewTicker(proctree.OOMInterval)
 	defer again.Stop()
 	for {
@@ -323,7 +356,6 @@ func (p *Process) watchMemory() {
 			return
 		case <-again.C:
 			p.oom.Look(p.PID)
-			p.checkMemory()
 		}
 	}
 }
@@ -333,7 +365,7 @@ func (p *Process) checkHello() {
 	greeted := p.greeted
 	p.mu.Unlock()
 	if !greeted {
-		p.fail(fmt.Errorf("its Python did not load the runner within %s: keep %s in its PYTHONPATH", p.config.HelloTimeout, p.config.Runner))
+		p.Fail(fmt.Errorf("its Python did not load the runner within %s: keep %s in its PYTHONPATH", p.config.HelloTimeout, p.config.Runner))
 	}
 }
 
@@ -353,16 +385,18 @@ func (p *Process) drainOutput() {
 	}
 	p.tail.wg.Wait()
 	p.output.flush()
-	p.config.failures.flush()
 	closeAll(p.tail.files)
 }
 
 func (p *Process) listen() {
-	reader := bufio.NewReaderSize(p.channel, 64<<10)
+	reader := bufio.NewReaderSize(outbox.Direct(p.channel), 64<<10)
 	for {
-		f, err := readFrame(reader)
+		f, err := ReadFrame(reader)
 		if err == nil {
 			err = p.handle(f)
+		}
+		if err != nil || !isBuffered(reader) {
+			flush(p.config.Reporter)
 		}
 		if err != nil {
 			p.stopListening(err)
@@ -372,28 +406,27 @@ func (p *Process) listen() {
 }
 
 func (p *Process) handle(f Frame) error {
-	r, err := parseReport(f)
-	if err != nil {
-		return err
-	}
 	p.mu.Lock()
 	first := !p.greeted
 	p.greeted = true
 	p.mu.Unlock()
-	if first {
-		p.oom.Look(p.PID) // the interpreter may be a script that moves itself to another cgroup
+	if !first {
+		return p.config.Reporter.Report(f)
 	}
+	r, err := parseReport(f)
+	if err != nil {
+		return err
+	}
+	p.oom.Look(p.PID) // the interpreter may be a script that moves itself to another cgroup
 	switch {
-	case first != (r.Op == "hello"):
-		return &FrameError{fmt.Sprintf("unexpected %.40q: hello comes first and only once", r.Op)}
-	case !first:
-		return p.config.Reporter.report(r, f.Payload)
+	case r.Op != "hello":
+		return unexpected(r)
 	case r.Protocol != protocol:
 		return &FrameError{fmt.Sprintf("protocol %d, want %d", r.Protocol, protocol)}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.Send(p.config.order(p.tree.Cgroup == ""))
+	p.sendConfig()
 	if p.configured = true; p.begun {
 		p.Send(newFrame(goOrder{"go"}, nil))
 	}
@@ -404,23 +437,25 @@ func (p *Process) handle(f Frame) error {
 // usually the process is about to exit for its own reason, which is the better report.
 func (p *Process) stopListening(err error) {
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
-		p.fail(refused)
+		p.Fail(refused)
 		return
 	}
 	if breach := (*FrameError)(nil); errors.As(err, &breach) {
 		p.config.Logger.Warn("frame protocol violation", zap.Error(err))
-		p.fail(breach)
+		p.Fail(breach)
 		return
 	}
 	select {
 	case <-p.exited:
 	case <-time.After(p.exitGrace()):
-		p.fail(errors.New("it closed its channel to the host"))
+		p.Fail(errChannelClosed)
 	}
 }
 
-// fail kills the Space for a reason of the host. Err then returns that reason.
-func (p *Process) fail(reason error) {
+var errChannelClosed = errors.New("it closed its channel to the host")
+
+// Fail kills the start for a reason of the host. Err then returns that reason.
+func (p *Process) Fail(reason error) {
 	p.mu.Lock()
 	if p.reason == nil {
 		p.reason = reason
@@ -430,11 +465,11 @@ func (p *Process) fail(reason error) {
 }
 
 // Send queues a Frame for the runner and returns at once.
-func (p *Process) Send(f Frame) { p.outbox.put(f) }
+func (p *Process) Send(f Frame) { p.outbox.Put(f.Parts()...) }
 
 // End sends SIGTERM to the Space, and kills its whole tree after grace. It returns when all processes have exited.
 func (p *Process) End(ctx context.Context, grace time.Duration) {
-	p.signal(syscall.SIGTERM)
+	p.askToEnd()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -16,24 +16,43 @@ import (
 
 // recorder records the reports and the output of a runner.
 type recorder struct {
+	note func(text string) // nil: notes are not recorded
+
 	mu      sync.Mutex
 	reports []recorded
 	lines   []string
 }
+
+var _ Reporter = (*recorder)(nil)
 
 type recorded struct {
 	report
 	Payload string
 }
 
-func (r *recorder) report(header report, payload []byte) error {
+func (r *recorder) Report(f Frame) error {
+	header, err := parseReport(f)
+	if err != nil {
+		return err
+	}
+	if header.Op == "hello" {
+		return unexpected(header)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.reports = append(r.reports, recorded{header, string(payload)})
+	r.reports = append(r.reports, recorded{header, string(f.Payload)})
 	return nil
 }
 
-func (r *recorder) line(text string) {
+func (r *recorder) Mark(int) {}
+
+func (r *recorder) Note(text string) {
+	if r.note != nil {
+		r.note(text)
+	}
+}
+
+func (r *recorder) Print(_, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines = append(r.lines, text)
@@ -74,12 +93,12 @@ func startFake(t testing.TB, mode, text string, change ...func(*ProcessConfig)) 
 	config := ProcessConfig{
 		Space: "test", Dir: t.TempDir(), AppFile: "app.py", Python: self(t), Runner: "/nowhere",
 		RunDir: filepath.Join(tempDir(t), "instance"), Env: fakeEnv(mode, text),
-		Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Output: func(_, text string) { r.line(text) }, Reporter: r,
+		Port: 40000, Key: "key", Public: "http://127.0.0.1:7860/", Reporter: r,
 	}
 	for _, c := range change {
 		c(&config)
 	}
-	p, err := Start(config)
+	p, err := StartProcess(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +154,7 @@ func TestEnd(t *testing.T) {
 		r.awaitOp(t, "manifest")
 		began := time.Now()
 		p.End(context.Background(), time.Minute)
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 45*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		if got := p.Err().Error(); got != "it was killed by signal 15 (terminated)" {
@@ -148,7 +167,7 @@ func TestEnd(t *testing.T) {
 		r.awaitOp(t, "manifest")
 		began := time.Now()
 		p.End(context.Background(), 300*time.Millisecond)
-		if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(began); took < 300*time.Millisecond || took > 45*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		if got := p.Err().Error(); got != "it was killed by signal 9 (killed)" {
@@ -206,8 +225,8 @@ func TestADaemonIsFoundByItsMarker(t *testing.T) {
 		t.Fatalf("daemon %+v (alive: %v) has not left runner %d", s, alive, p.PID)
 	}
 	processes := &proctree.Processes{}
-	processes.Register("test", p.tree)
-	if _, start, ok := processes.FromInside("test", daemon); !ok || start != s.Start {
+	processes.Register("test", p.Instance, p.tree)
+	if _, start, ok := processes.FromInside(p.Instance, daemon); !ok || start != s.Start {
 		t.Errorf("Owns(daemon) = %d, %v; want %d", start, ok, s.Start)
 	}
 	p.End(context.Background(), time.Minute)
@@ -281,15 +300,15 @@ func TestRunFolder(t *testing.T) {
 
 func TestStartErrors(t *testing.T) {
 	config := ProcessConfig{Python: "/no/such/python", AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "a"), Reporter: &recorder{}}
-	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "/no/such/python") {
+	if p, err := StartProcess(config); err == nil || !strings.Contains(err.Error(), "/no/such/python") {
 		t.Errorf("got %v, %v", p, err)
 	}
 	config.Python, config.Secrets = self(t), map[string]string{"BIG": strings.Repeat("x", headerLimit)}
-	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "secrets") {
+	if p, err := StartProcess(config); err == nil || !strings.Contains(err.Error(), "secrets") {
 		t.Errorf("got %v, %v", p, err)
 	}
 	config.Secrets, config.RunDir = nil, filepath.Join("/proc/none", "b")
-	if p, err := Start(config); err == nil || !strings.Contains(err.Error(), "run folder") {
+	if p, err := StartProcess(config); err == nil || !strings.Contains(err.Error(), "run folder") {
 		t.Errorf("got %v, %v", p, err)
 	}
 }

@@ -61,7 +61,7 @@ func buildPython(gradio string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	builder := build.New(build.Config{Dir: filepath.Join(cache, "environments"), LogPath: filepath.Join(proctreetest.Root, "build.log")})
-	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder}, false)
+	env, err := builder.Build(ctx, build.Spec{Gradio: gradio, Dir: folder})
 	if err != nil {
 		return "", err
 	}

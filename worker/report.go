@@ -14,7 +14,7 @@ import (
 
 // report is the header of a Frame from the runner. Op determines which fields are used.
 type report struct {
-	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message failure done fact calls
+	Op string `json:"op"` // hello manifest unknown server static changed closed admitted message failure done fact calls alive
 
 	size   int // bytes of the header
 	memory int // estimate of the memory that the parsed header takes
@@ -39,12 +39,16 @@ type report struct {
 	Msg     queue.Kind `json:"msg"` // message
 	Success *bool      `json:"success"`
 
-	Number int               `json:"number"` // failure, from 1
+	Number int               `json:"number"` // failure, from 1; alive
 	Rule   string            `json:"rule"`
 	File   string            `json:"file"`
 	Line   int               `json:"line"`
 	Values map[string]string `json:"values"`
 	Events []queue.EventID   `json:"events"`
+
+	Loop   bool   `json:"loop"`   // alive: the answer of the event loop, not of the thread, which has the other fields
+	Server string `json:"server"` // the state of the event loop: none, runs, ended
+	Thread string `json:"thread"` // that runs the event loop
 
 	Error   string   `json:"error"` // done
 	Average *float64 `json:"average"`
@@ -143,6 +147,11 @@ func parseReport(f Frame) (report, error) {
 		return report{}, &FrameError{"header: " + err.Error()}
 	}
 	return r, nil
+}
+
+// unexpected is the breach of a hello that does not come first, or of another report that does.
+func unexpected(r report) error {
+	return &FrameError{fmt.Sprintf("unexpected %.40q: hello comes first and only once", r.Op)}
 }
 
 func (r report) manifestOf() (queue.Manifest, error) {
@@ -254,13 +263,27 @@ type configOrder struct {
 	Port        int               `json:"port"`
 	Key         string            `json:"key"`
 	PublicURL   string            `json:"public_url"`
+	LocalURL    string            `json:"local_url,omitempty"`
 	DevicePort  int               `json:"device_port"`
 	Simulated   bool              `json:"simulated"`
 	Subreaper   bool              `json:"subreaper,omitempty"` // whether each GPU worker becomes a subreaper
 	Strict      bool              `json:"strict,omitempty"`
 	Storage     bool              `json:"storage,omitempty"` // whether the Space has a /data of its own
 	Standby     bool              `json:"standby,omitempty"` // whether the app waits for goOrder after its first imports
+	Shield      bool              `json:"shield,omitempty"`  // whether SIGTERM is ignored until endOrder
 	Observe     *observeOrder     `json:"observe,omitempty"` // nil: the start is not observed
+	StackSignal int               `json:"stack_signal"`      // at which the runner writes the stacks of its threads
+}
+
+// probeOrder requests two alive reports: of the thread of the channel, and of the event loop.
+type probeOrder struct {
+	Op     string `json:"op"` // probe
+	Number int    `json:"number"`
+}
+
+// stacksOrder requests the stacks of all threads, in the memory for them.
+type stacksOrder struct {
+	Op string `json:"op"` // stacks
 }
 
 // goOrder lets a standby begin with its app.

@@ -43,8 +43,10 @@ func testEverything(t *testing.T, line string) {
 	t.Run("gpu worker", func(t *testing.T) { a.testGPU(t, gpus) })
 	t.Run("forked child", a.testFork)
 	t.Run("nothing is left of thirty events", a.testTables)
+	t.Run("probe", func(t *testing.T) { a.testProbe(t, 1) })
 	t.Run("further demos", a.testDemos)
 	t.Run("relaunch", a.testRelaunch)
+	t.Run("probe after a relaunch", func(t *testing.T) { a.testProbe(t, 2) })
 	t.Run("it listens nowhere else", a.testListening)
 	t.Run("end", func(t *testing.T) {
 		a.start(a.body(t, "deed", "session-end", "end")) // whether its "done" still arrives is a race
@@ -305,13 +307,23 @@ func (a *app) testGPU(t *testing.T, gpus *devices) {
 		t.Errorf("calls %s", calls)
 	}
 	processes := &proctree.Processes{}
-	processes.Register("test", a.p.tree)
-	_, start, ok := processes.FromInside("test", pid)
+	processes.Register("test", a.p.Instance, a.p.tree)
+	_, start, ok := processes.FromInside(a.p.Instance, pid)
 	if !ok || !processes.End(pid, start, 0) {
 		t.Errorf("Owns: %v", ok)
 	}
 	if got := a.result(t, "gpu", "again").(map[string]any); int(got["pid"].(float64)) == pid { // the Space keeps running
 		t.Errorf("worker %d is still running", pid)
+	}
+}
+
+// testProbe checks that the thread and the event loop answer.
+func (a *app) testProbe(t *testing.T, number int) {
+	a.p.Send(newFrame(probeOrder{"probe", number}, nil))
+	thread := a.r.await(t, "the answer of the thread", func(one recorded) bool { return one.Op == "alive" && one.Number == number && !one.Loop })
+	a.r.await(t, "the answer of the loop", func(one recorded) bool { return one.Op == "alive" && one.Number == number && one.Loop })
+	if thread.Server != "runs" || len(thread.Thread) != 16 {
+		t.Errorf("got %q, %q", thread.Server, thread.Thread)
 	}
 }
 
@@ -322,7 +334,7 @@ func (a *app) testFork(t *testing.T) {
 			"to the device API": "/dev/null", "to another server": "socket", "other server": "socket",
 			"to the Space's own port": "socket", "pair": "socket", "pipe": "pipe",
 		},
-		"sockets of the Space's port": []any{}, "channel": "/dev/null", "channel of the parent": "socket", "group is the parent's": true,
+		"sockets of the Space's port": []any{}, "channel and stacks": []any{"/dev/null", "/dev/null"}, "channel and stacks of the parent": []any{"socket", "/memfd"}, "group is the parent's": true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %v\nwant %v", got, want)
@@ -392,6 +404,14 @@ func (a *app) testDemos(t *testing.T) {
 		a.ownQueueWorks(t, unknown.Port)
 	}
 	first.do(t, "bad_launch")
+	first.do(t, "read_app")
+	want := map[string]any{"before": 0.0, "same": true, "after": 2.0, "blocks": true, "config": true, "routes": true, "direct": true}
+	if facts := a.printedFacts(t, "read"); !reflect.DeepEqual(facts, want) {
+		t.Errorf("demo.app before launch: got %v", facts)
+	}
+	if facts := a.printedFacts(t, "written"); facts["same"] != true {
+		t.Error("demo.app is not what the app has set")
+	}
 	if facts := a.printedFacts(t, "refused"); facts["error"] != "Blocks.launch() got an unexpected keyword argument 'no_such_argument'" {
 		t.Errorf("got %v", facts)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -58,8 +57,12 @@ func absolute(program string) (string, error) {
 	return path, nil
 }
 
-// oomScore is added for the runner, so that the kernel does not choose its process 1 first when memory is short.
-const oomScore = 100
+const (
+	// spaceOOMScore lets the kernel choose a Space before the host when the memory of the machine is used up.
+	spaceOOMScore = 300
+	// runnerOOMScore lets it choose the runner before its process 1.
+	runnerOOMScore = spaceOOMScore + 100
+)
 
 // enterSandbox lets the sandbox begin. After an error nothing of the start runs.
 func (p *Process) enterSandbox() error {
@@ -97,18 +100,11 @@ func (p *Process) findRunner() error {
 	}
 	runner, _ := proctree.ReadStat(pid) // a zombie has no other use
 	p.tree.Runner = runner.Process
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(oomScore)), 0); err != nil {
+	p.lowerPriority(runner.Process) // it has a session of its own
+	if err := (proctree.Process{PID: pid}).SetOOMScore(runnerOOMScore); err != nil {
 		p.config.Logger.Warn("cannot set oom_score_adj of runner", zap.Error(err))
 	}
 	return nil
-}
-
-// runnerPID returns the pid of the interpreter on the host.
-func (p *Process) runnerPID() int {
-	if p.tree.Runner.PID != 0 {
-		return p.tree.Runner.PID
-	}
-	return p.PID
 }
 
 func (p *Process) closeSandbox() {
@@ -116,24 +112,6 @@ func (p *Process) closeSandbox() {
 		p.sandbox.Close()
 	}
 }
-
-// ShowNodes makes exactly these device nodes visible to the processes of the current start, of those that its sandbox has on
-// demand (sandbox.Sandbox.Show). It does nothing without a start, or without a sandbox.
-func (s *Supervisor) ShowNodes(ctx context.Context, targets []string) error {
-	p, _ := s.process()
-	if p == nil || p.sandbox == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, showTime)
-	defer cancel()
-	if err := p.sandbox.Show(ctx, targets); err != nil && !errors.Is(err, sandbox.ErrGone) {
-		return fmt.Errorf("show device nodes: %w", err)
-	}
-	return nil
-}
-
-// showTime bounds the work of process 1, which takes less than a millisecond.
-const showTime = 5 * time.Second
 
 // startCommand starts the command, confined if the configuration demands it. After an error it does not run.
 func (p *Process) startCommand() error {
@@ -152,5 +130,8 @@ func (p *Process) exitGrace() time.Duration {
 	if p.sandbox != nil {
 		return teardownTime
 	}
-	return drainTimeout
+	return closedGrace
 }
+
+// closedGrace lets a runner write its stacks whose descriptors the app has closed.
+const closedGrace = time.Second

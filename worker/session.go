@@ -19,14 +19,25 @@ import (
 type session struct {
 	supervisor *Supervisor
 	instance   string
-	began      time.Time // of the start
+	began      time.Time     // of the start
+	wasStandby bool          // it began as one
+	abandoned  bool          // its start was not taken over after all, so no report counts; set before opened is closed
+	adopted    bool          // an earlier host has begun it, and has checked that it may receive visitors
+	opened     chan struct{} // closed when the start is the current one; nil: reports do not wait for that
 
 	mu     sync.Mutex
 	events map[queue.EventID]phase
 
-	foreignPort sync.Once // the note about a port of another program
-	failures    *failures // joins reports with the output
-	comparison  *comparison
+	foreignPort sync.Once   // the note about a port of another program
+	failures    *failures   // joins reports with the output
+	answers     *answers    // to probes
+	comparison  *comparison // holds back what the start before has printed, too; nil: nothing
+
+	outputMu sync.Mutex                // held while a line is shown
+	output   func(stream, line string) // nil: lines are not shown
+
+	attachMu sync.Mutex // orders attach and end
+	ended    bool       // by the host: an app that attaches later is not that of the next start
 
 	// Used only by report.
 	attached int
@@ -75,6 +86,57 @@ func (s *session) phase(event queue.EventID) phase {
 	return s.events[event]
 }
 
+var _ Reporter = (*session)(nil)
+
+// Report implements Reporter. The first Job, which the first report can trigger, must find the start.
+func (s *session) Report(f Frame) error {
+	if s.opened != nil {
+		<-s.opened
+	}
+	if s.abandoned {
+		return nil
+	}
+	r, err := parseReport(f)
+	if err != nil {
+		return err
+	}
+	return s.report(r, f.Payload)
+}
+
+// Print implements Reporter.
+func (s *session) Print(stream, line string) {
+	show := func() {
+		s.outputMu.Lock()
+		defer s.outputMu.Unlock()
+		if s.output != nil {
+			s.output(stream, line)
+		}
+	}
+	switch stream {
+	case Stdout:
+		s.comparison.add(streamOut, line, show)
+	case Stderr:
+		s.comparison.add(streamErr, line, show)
+	default: // after what it is about
+		s.comparison.release()
+		show()
+	}
+}
+
+// Mark implements Reporter.
+func (s *session) Mark(number int) {
+	if s.failures != nil {
+		s.failures.mark(number)
+	}
+}
+
+// Note implements Reporter.
+func (s *session) Note(text string) {
+	if note := s.supervisor.config.Note; note != nil {
+		note(text)
+	}
+}
+
 func (s *session) report(r report, payload []byte) error {
 	switch r.Op {
 	case "manifest", "unknown", "server":
@@ -99,6 +161,10 @@ func (s *session) report(r report, payload []byte) error {
 		return s.fact(r)
 	case "calls":
 		return s.calls(payload)
+	case "alive":
+		return s.alive(r)
+	case "hello":
+		return unexpected(r)
 	}
 	return &FrameError{fmt.Sprintf("unknown report %.40q", r.Op)}
 }
@@ -235,14 +301,27 @@ func (s *session) attach(m queue.Manifest) error {
 	if s.attached++; s.attached > maxAttached {
 		return errAttached
 	}
-	if check := s.supervisor.config.Attached; check != nil && s.attached == 1 {
+	if check := s.supervisor.config.Attached; check != nil && s.attached == 1 && !s.adopted {
 		if err := check(s.instance, m); err != nil {
 			return err
 		}
 	}
-	s.supervisor.queue.Attach(m)
-	s.supervisor.running(m)
+	s.attachMu.Lock()
+	defer s.attachMu.Unlock()
+	if !s.ended {
+		s.supervisor.queue.Attach(m)
+		s.supervisor.running(m)
+	}
 	return nil
+}
+
+// end ends the start for the Queue, before its process ends. An app that attaches while the process ends is ignored: the Queue would
+// take it for the next start, and give it the waiting calls.
+func (s *session) end(reason string) {
+	s.attachMu.Lock()
+	defer s.attachMu.Unlock()
+	s.ended = true
+	s.supervisor.queue.Lost(reason)
 }
 
 func (s *session) admitted(r report) error {
@@ -260,9 +339,14 @@ func (s *session) admitted(r report) error {
 	if r.Cached { // its result follows without a start frame
 		s.set(r.Event, running)
 	}
+	release := s.supervisor.queue.Adopt(r.Call, r.Event)
 	err = s.supervisor.queue.Join(&queue.Event{
-		ID: r.Event, Session: r.Session, Endpoint: endpoint, Payer: payer, Admitted: true, Finished: r.Cached,
+		ID: r.Event, Session: r.Session, Endpoint: endpoint, Payer: payer, Admitted: true, Finished: r.Cached, Release: release,
 	})
+	s.supervisor.queue.Joined(r.Call)
+	if err != nil && release != nil {
+		release()
+	}
 	if err != nil && !errors.Is(err, queue.ErrNoRunner) { // ErrNoRunner: the host is shutting down
 		return &FrameError{"admitted: " + err.Error()}
 	}

@@ -31,7 +31,7 @@ func newSession(t *testing.T) *session {
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
-	return &session{supervisor: s}
+	return &session{supervisor: s, answers: newAnswers()}
 }
 
 // with returns header with changes; a nil value removes a key.
@@ -173,8 +173,8 @@ func TestManifestReachesTheQueue(t *testing.T) {
 	if !reflect.DeepEqual(m.Endpoints, want) {
 		t.Errorf("got %+v, want %+v", m.Endpoints, want)
 	}
-	if port, _, up := h.supervisor.Upstream(); !up || port != 40000 {
-		t.Errorf("upstream %d, %v", port, up)
+	if port := h.supervisor.serverPort(); port != 40000 {
+		t.Errorf("upstream %d", port)
 	}
 }
 
@@ -190,6 +190,23 @@ func TestUnknownGradioPassesThrough(t *testing.T) {
 	var breach *FrameError // such an app admits events by itself
 	if err := h.report(report{Op: "admitted", Event: eventB, Session: "s", Endpoint: &endpoint{}}, nil); !errors.As(err, &breach) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestEndedStartDoesNotAttach: the Queue ignores an app that a process launches while the host ends it.
+func TestEndedStartDoesNotAttach(t *testing.T) {
+	h := newSession(t)
+	launch := func(port int) {
+		t.Helper()
+		if err := h.report(report{Op: "server", manifest: manifest{Port: port}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	launch(40000)
+	h.end("The operator restarted the Space.")
+	launch(40001)
+	if m, _ := h.supervisor.queue.Manifest(); m.Port != 40000 || h.supervisor.port != 40000 {
+		t.Errorf("after the end the Queue has the app at port %d, the Supervisor that at %d; want that at 40000", m.Port, h.supervisor.port)
 	}
 }
 

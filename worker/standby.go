@@ -13,10 +13,8 @@ import (
 // standby is a process that has executed the first imports of the app and waits for goOrder (runner, standby.py). It has a
 // session, a key, a run folder and a device door of its own, like every start.
 type standby struct {
-	process *Process
+	process Start
 	session *session
-	key     string
-	slot    int
 	held    heldOutput
 }
 
@@ -24,12 +22,13 @@ type standby struct {
 // fail (runner, standby.py).
 const staleExit = 75
 
-// isStale reports whether a standby has ended without a line of its app. It is valid after Done.
-func (p *Process) isStale() bool {
-	return p.config.Standby && p.exit == sandbox.Exit{Code: staleExit}
+// isStale reports whether the current start was a standby, and has ended without a line of its app. It is valid after Done.
+func (s *Supervisor) isStale(p Start) bool {
+	_, h := s.process()
+	return h.wasStandby && p.Exit().Exit == sandbox.Exit{Code: staleExit}
 }
 
-// Begin lets the app of a standby begin. It returns at once.
+// Begin implements Start.
 func (p *Process) Begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,25 +39,24 @@ func (p *Process) Begin() {
 
 // prepareStandby starts a standby. A standby that cannot be started costs the next restart some seconds, so the error is only
 // logged.
-func (s *Supervisor) prepareStandby() {
+func (s *Supervisor) prepareStandby(ctx context.Context) {
 	if !s.config.Standby {
 		return
 	}
 	s.discardStandby()
-	p, waiting, err := s.open(true)
+	waiting, err := s.open(ctx, true)
 	if err == nil {
 		s.standby = waiting
 		return
 	}
 	s.config.Logger.Warn("no standby", zap.Error(err))
-	if p != nil {
-		p.End(context.Background(), 0)
-		s.config.Ended(p.Instance)
+	if waiting != nil {
+		s.endStandby(waiting)
 	}
 }
 
 // takeStandby makes the standby the current start, and lets its app begin. nil: there is none.
-func (s *Supervisor) takeStandby() *Process {
+func (s *Supervisor) takeStandby() Start {
 	waiting := s.standby
 	if waiting == nil {
 		return nil
@@ -75,7 +73,6 @@ func (s *Supervisor) takeStandby() *Process {
 	}
 	s.standby = nil
 	waiting.session.began = time.Now()
-	s.config.Processes.Register(s.config.Space, waiting.process.tree)
 	waiting.held.release()
 	s.mu.Lock()
 	s.makeCurrent(waiting)
@@ -89,21 +86,16 @@ func (s *Supervisor) discardStandby() {
 	if s.standby == nil {
 		return
 	}
-	p := s.standby.process
+	waiting := s.standby
 	s.standby = nil
-	p.End(context.Background(), 0)
-	p.config.comparison.release() // into held, which is not shown
-	s.config.Ended(p.Instance)
+	s.endStandby(waiting)
 }
 
-// freeSlot returns the slot that no other start of the Space uses.
-func (s *Supervisor) freeSlot() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		return 1 - s.slot
-	}
-	return 0
+func (s *Supervisor) endStandby(waiting *standby) {
+	waiting.process.End(context.Background(), 0)
+	waiting.session.failures.flush()     // into held, which is not shown
+	waiting.session.comparison.release() // likewise
+	s.close(waiting.process)
 }
 
 func (s *Supervisor) drainLaunched() {

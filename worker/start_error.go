@@ -28,6 +28,9 @@ func (e *StartError) note(next string) string {
 }
 
 // RefusedError reports that the host ends a start: ZeroGPU would end it, or it exceeds a limit.
-type RefusedError struct{ Reason, Next string }
+type RefusedError struct {
+	Reason, Next string
+	Cause        Cause // for the history; "": CauseRefused
+}
 
 func (e *RefusedError) Error() string { return e.Reason }

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -26,19 +24,17 @@ type Supervisor struct {
 	config SupervisorConfig
 
 	queue     *queue.Queue
-	python    string
-	runnerDir string
-	env       []string
+	variables map[string]string // of the environment; used by Run
 
 	mu      sync.Mutex
-	current *Process
+	current Start
 	key     string
 	port    int
 	stage   space.Stage
 	reason  string
+	hint    string        // for the operator, in place of the reason
 	ready   chan struct{} // closed at the first RUNNING
 	session *session      // of the current start
-	slot    int           // of the current start
 
 	repeats repeats      // used by Run
 	again   chan Restart // the operator requested a restart, or the code has changed
@@ -50,25 +46,22 @@ type Supervisor struct {
 
 // SupervisorConfig is the configuration that all starts of the Space share.
 type SupervisorConfig struct {
-	Space     string
-	Dir       string
-	AppFile   string
-	RunDir    string // parent of the run folders of all starts
-	Secrets   map[string]string
-	PublicURL string
-	// Device opens the path at which `spaces` of this start finds the device API. Ended closes it.
-	Device         func(instance string) (url string, port int)
-	Simulated      bool     // there is no GPU
-	Strict         bool     // what ZeroGPU refuses fails in the Space, instead of printing a warning
-	Storage        bool     // the Space has a folder of its own at /data
+	Place          Place  // where the processes run
+	Space          string // the fields up to Storage are those of each Spec
+	AppFile        string
+	Secrets        map[string]string
+	PublicURL      string
+	LocalURL       string
+	Simulated      bool
+	Strict         bool
+	Storage        bool
 	Observe        *Observe // nil: starts are not observed
-	Processes      *proctree.Processes
 	StartupTimeout time.Duration
-	Output         func(stream, line string) // receives each line that the Space printed, below the rate limit
+	Output         func(stream, line string) // receives each line that the Space printed, below the rate limit; one call at a time
 	OutputRate     int64                     // bytes per second that Output may receive; 0: the default
-	// Started is called when the process has been started; its error ends the start. Ended is called once per
-	// Device.
-	Started func(StartedProcess) error
+	// Started is called when the process has been started; its error ends the start. Ended is called once for each instance,
+	// also for one that the Place has not started, before Start.Close.
+	Started func(Facts) error
 	Ended   func(instance string)
 	// Attached is called once per start, when its app is about to receive visitors. Its error, a *RefusedError, ends the start.
 	// nil: no call.
@@ -76,6 +69,10 @@ type SupervisorConfig struct {
 	// Failed is called when the runner has recognized a failure: before the message that completes its Events. ShowFailure is
 	// called at the end of the output about it. nil: no call.
 	Failed, ShowFailure func(f Failure)
+	// Staged is called when the stage has changed. It must not block. nil: no call.
+	Staged func(StageChange)
+	// Outlasts means that the Place keeps a start that the host leaves (StopCause.Leave). Otherwise the start ends.
+	Outlasts bool
 	// AwaitChange means that a start that fails is not retried before Restart: its author is about to change the code.
 	AwaitChange bool
 	// Standby means that a second process executes the first imports of the app in advance, for the next start.
@@ -84,52 +81,23 @@ type SupervisorConfig struct {
 	Note func(text string)
 	// Unknown is called for each attached app with a Gradio that the runner does not know; nil: no call.
 	Unknown func(gradio, reason string)
-	// Confine returns how a start is confined. Its error ends the start. nil: no start is.
-	Confine func(StartInfo) (Confinement, error)
-	// IsHostPort reports a loopback port at which this host listens: no Space may name it as its own. nil: none.
-	IsHostPort func(port int) bool
 	// Limits bound each start. MayStart is called before each start; its error, in words, ends the start. nil: no call.
 	Limits   proctree.Limits
 	MayStart func() error
 	// Drain returns the time for running calls to end before the host ends a start; nil: none. Hurry ends a drain early.
 	Drain func() time.Duration
 	Hurry <-chan struct{}
-	// Ending is called before the host ends a start, with the reason for the ledger. InUse reports whether a start still has
+	// Ending is called before the host ends a start for a cause other than the Space, with the reason for the ledger. InUse reports whether a start still has
 	// GPU leases. Both may be nil.
 	Ending func(instance, reason string)
 	InUse  func(instance string) bool
+	// Liveness returns when the Space counts as UNRESPONSIVE; nil: it is not probed. Hung is called when it does, after Note, and
+	// when its app has closed its channel. nil: no call.
+	Liveness func() Liveness
+	Hung     func(h Hang)
 	// Account returns the account that pays for calls without a visitor.
 	Account func() identity.Identity
 	Logger  *zap.Logger
-}
-
-// StartedProcess contains what recovery needs to find the processes of a start after a crash of the host.
-type StartedProcess struct {
-	Instance, Marker string
-	PID              int
-	Start            uint64
-}
-
-// Confinement is how one start is confined. At most one of Sandbox and Files is set.
-type Confinement struct {
-	// Sandbox is what the start sees of the machine; nil: everything. Start completes it with the command.
-	Sandbox *sandbox.Spec
-	// Opened receives the sockets of the Sandbox, in its order, before the app's first line runs. It closes them.
-	Opened func(sockets []*os.File)
-	// Files are the rules of level files; nil: none.
-	Files *sandbox.FilesSpec
-}
-
-// StartInfo is what a sandbox must contain for one start.
-type StartInfo struct {
-	Instance string
-	RunDir   string // of this start
-	Runner   string // folder of the runner's modules
-	Python   string
-	Port     int // of the Space's own server
-	Device   int // port of the device API
-	// Slot is 0 or 1. Two starts that exist at a time, the current one and its standby, have different ones.
-	Slot int
 }
 
 var _ queue.Runner = (*Supervisor)(nil)
@@ -146,12 +114,21 @@ func NewSupervisor(config SupervisorConfig) *Supervisor {
 // SetQueue connects the Queue, which starts Jobs here and receives their results.
 func (s *Supervisor) SetQueue(q *queue.Queue) { s.queue = q }
 
-// Prepare sets the interpreter, the folder from InstallRunner, and the whole environment. Call it before Run.
-func (s *Supervisor) Prepare(python, runnerDir string, env []string) {
-	s.python, s.runnerDir, s.env = python, runnerDir, env
+// Prepare sets the Variables of the starts of the next Run (Spec.Variables). Call it before Run.
+func (s *Supervisor) Prepare(variables map[string]string) {
+	s.variables = variables
+	s.starting()
+}
+
+// starting sets the stage of a Space whose process is about to start.
+func (s *Supervisor) starting() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	before, staged := s.stage, s.config.Staged
 	s.stage = space.AppStarting
+	s.mu.Unlock()
+	if staged != nil && before != space.AppStarting {
+		staged(StageChange{Stage: space.AppStarting})
+	}
 }
 
 // Configure replaces the configuration, for the starts of the next Run. Call it while Run is not running.
@@ -164,8 +141,14 @@ func (s *Supervisor) Configure(config SupervisorConfig) {
 	s.config = config
 }
 
-// NotRunning sets the stage of a Space without a process: its environment is being built, or the build failed.
-func (s *Supervisor) NotRunning(stage space.Stage, reason string) { s.down(stage, reason) }
+// NotRunning sets the stage of a Space without a process: its environment is being built, the build failed, or the Space is paused. A
+// stage that the Space has already is not reported again.
+func (s *Supervisor) NotRunning(to StageChange) {
+	if s.Status().Stage == to.Stage {
+		to.Cause = ""
+	}
+	s.down(to)
+}
 
 // Ready is closed when the Space is RUNNING for the first time.
 func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
@@ -174,6 +157,7 @@ func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
 type Status struct {
 	Stage  space.Stage `json:"stage"`
 	Reason string      `json:"reason,omitempty"`
+	Hint   string      `json:"-"` // what only the operator reads, in place of Reason; may be empty
 	PID    int         `json:"pid,omitempty"`
 }
 
@@ -181,9 +165,9 @@ type Status struct {
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status := Status{Stage: s.stage, Reason: s.reason}
+	status := Status{Stage: s.stage, Reason: s.reason, Hint: s.hint}
 	if s.current != nil {
-		status.PID = s.current.runnerPID()
+		status.PID = s.current.Facts().Runner
 	}
 	return status
 }
@@ -192,13 +176,6 @@ func (s *Supervisor) Status() Status {
 func (s *Supervisor) Stage() (stage, reason string) {
 	status := s.Status()
 	return string(status.Stage), status.Reason
-}
-
-// Upstream returns the port of the Space's own server and the key that it requires; false while the server is down.
-func (s *Supervisor) Upstream() (port int, key string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.port, s.key, s.stage == space.Running && s.port != 0
 }
 
 // Pauses before restarts. The first restart is quick. A run of a minute resets the pause.
@@ -210,9 +187,16 @@ const (
 
 // StopCause is the cause of a context with which Run ends the Space, for another reason than the end of the host.
 type StopCause struct {
-	Reason string // for visitors
-	Ledger string // for the ledger
-	Again  bool   // the Space starts again, with other settings
+	Reason string      // for visitors
+	Ledger string      // for the ledger
+	Again  bool        // the Space starts again, with other settings
+	Now    bool        // running calls end at once, without a drain
+	Leave  bool        // the process goes on without this host (Start.Leave)
+	Stage  space.Stage // afterwards; "": STOPPED, or APP_STARTING with Again
+	Cause  Cause       // for the history; "": CauseHost
+	By     string      // the operator; "": none
+	// Drain replaces SupervisorConfig.Drain; 0: it does not.
+	Drain time.Duration
 }
 
 func (c *StopCause) Error() string { return c.Reason }
@@ -246,7 +230,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if errors.As(err, &start) && start.Times > 0 { // it has not run
 			if next = fmt.Sprintf("The next try is in %s.", pause); s.config.AwaitChange {
 				retry, next = nil, "It starts again when its code changes."
-				s.prepareStandby()
+				s.prepareStandby(ctx)
 			}
 		}
 		if start != nil {
@@ -275,87 +259,115 @@ func (s *Supervisor) once(ctx context.Context) error {
 	default:
 	}
 	s.drainLaunched()
-	p, err := s.start()
+	s.starting()
+	p, err := s.start(ctx)
 	if err != nil {
 		return err
 	}
 	timeout := time.NewTimer(s.config.StartupTimeout)
 	defer timeout.Stop()
+	hung, stopWatch := s.beginWatch(p)
+	defer stopWatch()
 	for {
 		select {
 		case <-s.launched:
-			s.prepareStandby()
+			s.prepareStandby(ctx)
 		case <-p.Done():
-			if p.isStale() {
-				_ = s.ended(p, space.AppStarting, "The Space starts again.", "")
+			if s.isStale(p) {
+				_ = s.ended(p, StageChange{Stage: space.AppStarting, Reason: "The Space starts again."}, "")
 				return errRestart
 			}
-			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
-				return s.ended(p, space.RuntimeFailed, printable.Reason(refused.Reason), printable.Line(refused.Next))
+			if p.Exit().Stacks != "" {
+				s.closedDescriptors(p)
 			}
-			return s.ended(p, space.RuntimeFailed, fmt.Sprintf("The Space's process ended: %s.", p.Err()), s.explainExit(p))
+			if refused := (*RefusedError)(nil); errors.As(p.Err(), &refused) {
+				return s.ended(p, StageChange{Stage: space.RuntimeFailed, Reason: printable.Reason(refused.Reason), Cause: cmp.Or(refused.Cause, CauseRefused)}, printable.Line(refused.Next))
+			}
+			return s.ended(p, StageChange{Stage: space.RuntimeFailed, Reason: fmt.Sprintf("The Space's process ended: %s.", p.Err()), Cause: exitCause(p.Err())}, explainExit(p))
 		case <-ctx.Done():
-			return s.endFor(p, stopCauseOf(ctx), hasFailed(ctx))
+			cause, now, _ := Restart{}.hurries(ctx)
+			return s.endFor(p, cause, now)
 		case r := <-s.again:
+			if cause, now, ends := r.hurries(ctx); ends {
+				return s.endFor(p, cause, now)
+			}
 			if !s.config.AwaitChange { // the change that caused it is on the screen
 				s.config.Note("Restarting it at the operator's request.")
 			}
-			cause := &StopCause{Reason: "The operator restarted the Space.", Ledger: "restarted by " + cmp.Or(r.By, "the operator"), Again: true}
-			_ = s.endFor(p, cause, r.Now)
+			_ = s.endFor(p, r.cause(), r.Now)
+			return errRestart
+		case after := <-hung:
+			cause := hangCause(after)
+			s.config.Note(cause.Reason)
+			_ = s.endFor(p, cause, true)
 			return errRestart
 		case <-timeout.C:
-			if s.Status().Stage == space.Running {
+			if s.Status().Stage.IsUp() {
 				continue
 			}
 			s.awaitStack(p)
 			p.End(context.Background(), endGrace)
-			return s.ended(p, space.RuntimeFailed, fmt.Sprintf(
-				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout), "")
+			return s.ended(p, StageChange{Stage: space.RuntimeFailed, Cause: CauseTimeout, Reason: fmt.Sprintf(
+				"The Space did not launch within %s: raise startup_duration_timeout in README.md if it needs longer.", s.config.StartupTimeout)}, "")
 		}
 	}
 }
 
 // failed records that there is no process.
 func (s *Supervisor) failed(err error) error {
-	s.down(space.RuntimeFailed, err.Error())
+	s.down(StageChange{Stage: space.RuntimeFailed, Reason: err.Error(), Cause: CauseStart})
 	return &StartError{Stage: space.RuntimeFailed, Reason: err.Error()}
 }
 
-// ended cleans up after an exited process.
-func (s *Supervisor) ended(p *Process, stage space.Stage, reason, next string) error {
-	times := 0
+// ended cleans up after an exited process, which is the current start.
+func (s *Supervisor) ended(p Start, to StageChange, next string) error {
+	times, stage, reason := 0, to.Stage, to.Reason
+	_, h := s.process()
+	h.failures.flush()
 	if s.hasRun() || stage != space.RuntimeFailed {
-		p.config.comparison.release()
+		h.comparison.release()
 		s.repeats.forget()
 	} else {
-		times = s.repeats.failed(p.config.comparison, reason)
+		times = s.repeats.failed(h.comparison, reason)
 	}
-	s.down(stage, reason)
+	s.down(to)
 	s.queue.Lost(reason)
-	s.config.Ended(p.Instance)
-	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.output.dropped(), Times: times}
+	s.close(p)
+	return &StartError{Stage: stage, Reason: reason, Next: next, Tail: p.Tail(), Shown: !p.Exit().Dropped, Times: times}
 }
 
-// nextStep returns the advice to the author for a Process that ended by itself.
-func nextStep(p *Process) string {
+// close frees what belongs to a start that has ended.
+func (s *Supervisor) close(p Start) {
+	s.config.Ended(p.Facts().Instance)
+	p.Close()
+}
+
+// nextStep returns the advice to the author for a start that ended by itself.
+func nextStep(p Start) string {
 	var killed *proctree.KilledError
 	switch {
 	case errors.As(p.Err(), &killed) && killed.Memory:
 		return "Load less, use smaller data types, or give the Space more memory."
 	case errors.As(p.Err(), &killed):
 		return "Check the kernel log (`dmesg`): it names each process that the out-of-memory killer ended."
-	case p.exit == sandbox.Exit{}:
+	case p.Exit().Stacks != "":
+		return "Close only descriptors that the app has opened (os.closerange)."
+	case p.Exit().Exit == sandbox.Exit{}:
 		return "End app.py with launch(): an app that exits without an error never called it. A606 (bucket A); more: spacehost explain-rule A606"
-	case p.exit.Signal == 0:
+	case p.Exit().Signal == 0:
 		return "Fix the error shown above."
 	}
 	return ""
 }
 
-func (s *Supervisor) down(stage space.Stage, reason string) {
+func (s *Supervisor) down(to StageChange) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stage, s.reason, s.current, s.session, s.port, s.key = stage, reason, nil, nil, 0, ""
+	before, staged := s.stage, s.config.Staged
+	s.stage, s.reason, s.hint, s.current, s.session, s.port, s.key = to.Stage, to.Reason, "", nil, nil, 0, ""
+	s.mu.Unlock()
+	if staged != nil && (before != to.Stage || to.Cause != "") {
+		staged(to)
+	}
 }
 
 func (s *Supervisor) running(m queue.Manifest) {
@@ -363,11 +375,16 @@ func (s *Supervisor) running(m queue.Manifest) {
 	if h := s.session; h != nil {
 		defer h.comparison.release() // without the lock: the screen may not accept lines
 	}
+	if staged := s.config.Staged; staged != nil && !s.stage.IsUp() {
+		defer staged(StageChange{Stage: space.Running}) // without the lock too
+	}
 	defer s.mu.Unlock()
-	if s.stage != space.Running && s.session != nil {
+	if !s.stage.IsUp() && s.session != nil {
 		s.config.Logger.Info("space running", zap.String("instance", s.session.instance), zap.Duration("took", time.Since(s.session.began)))
 	}
-	s.stage, s.reason, s.port = space.Running, "", m.Port
+	if s.port = m.Port; s.stage != space.Unresponsive { // of an earlier launch: its answers end that
+		s.stage, s.reason = space.Running, ""
+	}
 	select {
 	case <-s.ready:
 	default:
@@ -380,18 +397,20 @@ func (s *Supervisor) running(m queue.Manifest) {
 }
 
 // hasRun reports whether the current start was RUNNING.
-func (s *Supervisor) hasRun() bool { return s.Status().Stage == space.Running }
+func (s *Supervisor) hasRun() bool { return s.Status().Stage.IsUp() }
 
 // closed records that the app has shut down its server while its process runs.
 func (s *Supervisor) closed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reason, s.port = "The app closed its server and has not launched again.", 0
+	if s.port = 0; s.stage != space.Unresponsive {
+		s.reason = "The app closed its server and has not launched again."
+	}
 }
 
 // Methods of queue.Runner
 
-func (s *Supervisor) process() (*Process, *session) {
+func (s *Supervisor) process() (Start, *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current, s.session
@@ -432,14 +451,4 @@ func random(size int) []byte {
 	b := make([]byte, size)
 	_, _ = rand.Read(b) // never fails (crypto/rand, Go 1.24)
 	return b
-}
-
-// freePort returns a port that is free now. The app's server binds it a moment later.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -23,14 +23,18 @@ type world struct {
 	queue     *queue.Queue
 	processes *proctree.Processes
 	stop      context.CancelFunc
-	ended     chan error // result of Run
+	stopFor   context.CancelCauseFunc // with a *StopCause
+	ended     chan error              // result of Run
 
-	mu     sync.Mutex
-	starts []StartedProcess
-	over   []string // instances reported as ended
-	doors  []string
-	payers map[queue.EventID]string
-	lines  []string
+	mu        sync.Mutex
+	starts    []Facts
+	over      []string // instances reported as ended
+	unchecked bool     // the test checks what follows by itself
+	doors     []string // instances whose doors were opened
+	shut      []string // instances whose doors were closed
+	closed    []string // instances that the Place has closed
+	payers    map[queue.EventID]string
+	lines     []string
 }
 
 var owner = identity.Identity{Kind: identity.Space, Name: "test"}
@@ -48,13 +52,17 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 	t.Helper()
 	w := &world{processes: &proctree.Processes{}, ended: make(chan error, 1), payers: map[queue.EventID]string{}}
 	config := SupervisorConfig{
-		Space: "test", Dir: t.TempDir(), AppFile: "app.py", RunDir: filepath.Join(tempDir(t), "run"), PublicURL: "http://127.0.0.1:7860/",
-		Secrets: map[string]string{"TOKEN": "secret"}, Processes: w.processes, StartupTimeout: time.Minute,
-		Device: func(instance string) (string, int) {
-			w.note(func() { w.doors = append(w.doors, instance) })
-			return "http://127.0.0.1:1/d/secret", 1
-		},
-		Started: func(p StartedProcess) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
+		Space: "test", AppFile: "app.py", PublicURL: "http://127.0.0.1:7860/", Secrets: map[string]string{"TOKEN": "secret"}, StartupTimeout: time.Minute,
+		Place: NewLocal(LocalConfig{
+			Dir: t.TempDir(), RunDir: filepath.Join(tempDir(t), "run"), Processes: w.processes,
+			OpenDoor: func(instance string) (string, int) {
+				w.note(func() { w.doors = append(w.doors, instance) })
+				return "http://127.0.0.1:1/d/secret", 1
+			},
+			CloseDoor: func(instance string) { w.note(func() { w.shut = append(w.shut, instance) }) },
+			Closed:    func(instance string) { w.note(func() { w.closed = append(w.closed, instance) }) },
+		}),
+		Started: func(p Facts) error { w.note(func() { w.starts = append(w.starts, p) }); return nil },
 		Ended:   func(instance string) { w.note(func() { w.over = append(w.over, instance) }) },
 		Note:    func(text string) { w.note(func() { w.lines = append(w.lines, "note: "+text) }) },
 		Output:  func(_, line string) { w.note(func() { w.lines = append(w.lines, line) }) },
@@ -72,20 +80,42 @@ func prepareWorld(t *testing.T, change ...func(*SupervisorConfig)) *world {
 	return w
 }
 
+// Prepare sets what the starts execute, on the Place too.
+func (w *world) Prepare(python, runnerDir string, env []string) {
+	local := w.config.Place.(*Local)
+	local.Install(Installation{Python: python, Runner: runnerDir, Environ: func(map[string]string) []string { return env }})
+	w.Supervisor.Prepare(nil)
+}
+
+// local returns the configuration of the Place of a world.
+func local(c *SupervisorConfig) *LocalConfig { return &c.Place.(*Local).config }
+
+// current returns the process of the current start.
+func (w *world) current() *Process {
+	p, _ := w.process()
+	return p.(*localStart).LocalProcess.(*Process)
+}
+
 func (w *world) run(t *testing.T) {
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stopFor := context.WithCancelCause(context.Background())
+	stop := func() { stopFor(nil) }
 	queueCtx, stopQueue := context.WithCancel(context.Background())
 	queueEnded := make(chan struct{})
 	go func() { _ = w.queue.Run(queueCtx); close(queueEnded) }()
 	go func() { w.ended <- w.Run(ctx); close(w.ended) }()
-	w.stop = stop
+	w.stop, w.stopFor = stop, stopFor
 	t.Cleanup(func() {
 		stop()
 		within(t, patient, "the Supervisor ends", w.ended)
 		stopQueue()
 		<-queueEnded
-		if len(w.over) != len(w.doors) {
-			t.Errorf("doors were opened for %v and closed for %v", w.doors, w.over)
+		if w.unchecked {
+			return
+		}
+		for what, got := range map[string][]string{"closed": w.shut, "reported as ended": w.over, "closed by the Place": w.closed} {
+			if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(w.doors))) {
+				t.Errorf("doors were opened for %v, %s: %v", w.doors, what, got)
+			}
 		}
 	})
 }
@@ -155,7 +185,8 @@ func TestAJobRuns(t *testing.T) {
 		t.Error("it is up before its manifest")
 	}
 	w.ready(t)
-	port, key, up := w.Upstream()
+	_, key, up := w.Upstream()
+	port := w.serverPort()
 	if got := w.Status(); got.Stage != space.Running || got.PID == 0 || !up || port != 40000 || len(key) != 32 {
 		t.Errorf("up: %+v, port %d, key %q", got, port, key)
 	}
@@ -251,7 +282,7 @@ func TestARefusedStart(t *testing.T) {
 	w := newWorld(t, "good", "", func(c *SupervisorConfig) {
 		c.Attached = func(instance string, m queue.Manifest) error {
 			seen = append(seen, instance+" "+m.Gradio)
-			return &RefusedError{"No @spaces.GPU function detected during startup.", "Decorate one."}
+			return &RefusedError{Reason: "No @spaces.GPU function detected during startup.", Next: "Decorate one."}
 		}
 	})
 	err := within(t, patient, "Run returns", w.ended)
@@ -311,9 +342,9 @@ func TestASpaceThatCannotBeStarted(t *testing.T) {
 }
 
 func TestAnErrorFromStartedEndsTheStart(t *testing.T) {
-	var begun StartedProcess
+	var begun Facts
 	w := newWorld(t, "good", "", func(c *SupervisorConfig) {
-		c.Started = func(p StartedProcess) error { begun = p; return errors.New("the database is full") }
+		c.Started = func(p Facts) error { begun = p; return errors.New("the database is full") }
 	})
 	if err := within(t, patient, "Run returns", w.ended); err == nil || err.Error() != "the database is full" {
 		t.Errorf("got %v", err)
@@ -401,8 +432,7 @@ func TestRelaunch(t *testing.T) {
 	}
 	eventually(t, "the second app is attached", func() bool {
 		m, _ := w.queue.Manifest()
-		port, _, up := w.Upstream()
-		return m.App == 1 && up && port == 40001
+		return m.App == 1 && w.serverPort() == 40001
 	})
 	w.join(t, "new", "echo")
 	if messages := w.receive(t, "new", queue.Completed); messages[len(messages)-1].Failure != nil {
@@ -423,59 +453,5 @@ func TestACallThatIsTooLarge(t *testing.T) {
 	}
 	if w.Status().Stage != space.Running {
 		t.Errorf("status %+v", w.Status())
-	}
-}
-
-// TestStandby restarts a Space with a standby: the standby becomes the next start, and another one takes its place.
-func TestStandby(t *testing.T) {
-	w := newWorld(t, "good", "", func(c *SupervisorConfig) { c.Standby, c.AwaitChange = true, true })
-	w.ready(t)
-	started := func(n int) string {
-		t.Helper()
-		var instance string
-		eventually(t, "there are so many starts", func() bool {
-			w.note(func() {
-				if len(w.starts) >= n {
-					instance = w.starts[n-1].Instance
-				}
-			})
-			return instance != ""
-		})
-		return instance
-	}
-	second := started(2)
-	w.note(func() {
-		for _, start := range w.starts[:2] {
-			eventually(t, "its process belongs to the Space", func() bool { s, _ := w.processes.SpaceOf(start.PID); return s == "test" })
-		}
-	})
-	if got := w.Instance(); got == second || w.Status().Stage != space.Running {
-		t.Fatalf("beside its standby the Space is %v at start %s", w.Status(), got)
-	}
-	w.Restart(Restart{Now: true})
-	eventually(t, "the standby runs", func() bool { return w.Instance() == second && w.Status().Stage == space.Running })
-	w.join(t, "s", "echo")
-	messages := w.receive(t, "s", queue.Completed)
-	if last := messages[len(messages)-1]; last.Kind != queue.Completed || !last.Success {
-		t.Errorf("a call of the second start: %+v", messages)
-	}
-	started(3)
-}
-
-// TestStaleStandby restarts a Space whose app begins with other imports now: a new process takes the place of the standby.
-func TestStaleStandby(t *testing.T) {
-	w := newWorld(t, "good", "stale", func(c *SupervisorConfig) { c.Standby, c.AwaitChange = true, true })
-	w.ready(t)
-	first := w.Instance()
-	eventually(t, "there is a standby", func() (ok bool) { w.note(func() { ok = len(w.starts) == 2 }); return ok })
-	w.Restart(Restart{Now: true})
-	eventually(t, "the next start runs", func() bool { return w.Instance() != first && w.Status().Stage == space.Running })
-	w.note(func() {
-		if w.starts[1].Instance == w.Instance() {
-			t.Errorf("the stale standby runs: %v", w.starts)
-		}
-	})
-	if got := w.printed(); strings.Contains(got, "note: ") {
-		t.Errorf("the operator reads:\n%s", got)
 	}
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -30,20 +31,38 @@ func (t *tail) add(line string) {
 	}
 }
 
-func (p *Process) copyLines(stream int, r io.Reader) {
+func (p *Process) copyLines(stream string, r io.Reader) {
 	reader := bufio.NewReaderSize(r, lineLimit)
 	for {
 		line, err := reader.ReadSlice('\n')
+		p.output.slowDown(len(line))
 		if len(line) > 0 {
-			if text, shown := p.config.failures.mark(strings.TrimRight(string(line), "\r\n")); shown {
+			if isForkFailure(line) {
+				p.forkFailed.Store(true)
+			}
+			text, number, marked := cutMark(strings.TrimRight(string(line), "\r\n"))
+			if marked {
+				p.config.Reporter.Mark(number)
+			}
+			if !marked || text != "" {
 				p.tail.add(text)
-				p.config.comparison.add(stream, text, func() { p.output.print([]string{Stdout, Stderr}[stream], text) })
+				p.output.print(stream, text)
 			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
 		}
 	}
+}
+
+// isForkFailure recognizes what Python and shells print when a process or thread fails to start.
+func isForkFailure(line []byte) bool {
+	for _, words := range []string{"can't start new thread", "Cannot fork", "fork: Resource temporarily unavailable"} {
+		if bytes.Contains(line, []byte(words)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Tail returns the last lines that the Space printed.

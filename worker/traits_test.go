@@ -46,15 +46,15 @@ var knownDifferences = map[string]struct {
 		},
 	},
 	"descriptors": {
-		"the channel to the host",
+		"the channel to the host, and memory for the stacks of its threads",
 		func(added, missing []string) bool {
-			return len(missing) == 0 && slices.Equal(added, []string{"socket"})
+			return len(missing) == 0 && slices.Equal(added, []string{"/memfd", "socket"})
 		},
 	},
 	"descriptors of a forked child": {
-		"the channel's number is /dev/null: no other file may get it while an object owns it",
+		"the numbers of both are /dev/null: no other file may get them while an object owns them",
 		func(added, missing []string) bool {
-			return len(missing) == 0 && slices.Equal(added, []string{"/dev/null"})
+			return len(missing) == 0 && slices.Equal(added, []string{"/dev/null", "/dev/null"})
 		},
 	},
 	"environment of the exec": {
@@ -81,7 +81,7 @@ var knownDifferences = map[string]struct {
 // 3.10 to 3.13. It excludes modules that an app may want to patch before their first use (socket, ssl, threading,
 // asyncio).
 var runnerNeeds = strings.Fields("__future__ _collections _functools _json _locale _operator _socket _sre _struct _typing collections " +
-	"contextlib copyreg encodings enum functools itertools json keyword operator re reprlib sre_compile sre_constants sre_parse struct types typing warnings")
+	"contextlib copyreg encodings enum faulthandler fcntl functools itertools json keyword mmap operator re reprlib sre_compile sre_constants sre_parse struct types typing warnings")
 
 func isNotNeeded(module string) bool {
 	top, _, _ := strings.Cut(module, ".")
@@ -235,7 +235,7 @@ func newRawHost(t *testing.T, app string) *rawHost {
 		<-read
 		stdout.Close()
 	})
-	f, err := readFrame(ours)
+	f, err := ReadFrame(ours)
 	if r, _ := parseReport(f); err != nil || r.Op != "hello" || r.Protocol != protocol {
 		t.Fatalf("hello is %s, %v", f.Header, err)
 	}

@@ -1,10 +1,13 @@
 """The Space of the benchmark: functions that do almost nothing, so that the overhead dominates."""
+import concurrent.futures
+import http.client
 import itertools
 import json
 import os
 import socket
 import threading
 import time
+import urllib.parse
 
 import gradio as gr
 import spaces
@@ -64,6 +67,33 @@ def fetch(address, count):
     return json.dumps([first, time.perf_counter() - began, received])
 
 
+def schedule(count, request: gr.Request):
+    """Requests a GPU 200 times a second, and releases it at once. Returns the seconds until each answer."""
+    api, token = urllib.parse.urlsplit(os.environ["SPACES_ZERO_DEVICE_API_URL"]), request.headers["x-ip-token"]
+    began, numbers, local = time.perf_counter(), itertools.count(), threading.local()
+
+    def post(path, **query):
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(api.netloc)
+        local.connection.request("POST", f"{api.path}{path}?{urllib.parse.urlencode(query)}", headers={"Content-Length": "0"})
+        answer = local.connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise gr.Error(f"{path}: {answer.status} {body[:200]}")
+        return body
+
+    def once(_):
+        time.sleep(max(0, began + next(numbers) / 200 - time.perf_counter()))
+        sent = time.perf_counter()
+        body = post("/schedule", taskId="1", durationSeconds="1", token=token)
+        took = time.perf_counter() - sent
+        post("/release", allowToken=json.loads(body)["allowToken"], fail="true")
+        return took
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return json.dumps(list(pool.map(once, range(int(count)))))
+
+
 @spaces.GPU(duration=5)
 def on_gpu(text):
     return text
@@ -93,6 +123,7 @@ with gr.Blocks(title="Bench") as demo:
     gr.Button("Lend").click(lend, None, out, api_name="lend")
     gr.Button("GPU").click(on_gpu, text, out, api_name="on_gpu")
     gr.Button("New").click(on_new_worker, text, out, api_name="on_new_worker")
+    gr.Button("Schedule").click(schedule, number, out, api_name="schedule")
     gr.Button("Fetch").click(fetch, [text, number], out, api_name="fetch")
 
 demo.queue(max_size=50_000)  # on ZeroGPU a queue without a size has room for one event

@@ -186,7 +186,7 @@ func (a *attacker) files() (found []string) {
 				return nil // removed in the meantime
 			}
 			relative := strings.TrimPrefix(path, root)
-			for _, known := range []string{"/spaces/attacks/home/gradio", "/logs", "/run", "/spacehost.db", "/__pycache__", "/spaces/attacks/home/.cache", "/spaces/attacks/home/.config"} {
+			for _, known := range []string{"/spaces/attacks/home/gradio", "/spaces/attacks/uploaded", "/logs", "/run", "/spacehost.db", "/__pycache__", "/spaces/attacks/home/.cache", "/spaces/attacks/home/.config"} {
 				if strings.HasPrefix(relative, known) {
 					return nil
 				}

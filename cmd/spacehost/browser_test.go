@@ -14,14 +14,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser opens a headless Chromium and collects the uncaught exceptions of its pages.
-func browser(t *testing.T) (ctx context.Context, exceptions func() []string) {
-	t.Helper()
-	return browserWithin(t, patience)
-}
+// browserLife bounds the use of a browser by one test. Each step has a deadline of its own; this ends one that hangs.
+const browserLife = 10 * time.Minute
 
-// browserWithin is browser with another time limit and more flags of Chromium.
-func browserWithin(t *testing.T, within time.Duration, flags ...chromedp.ExecAllocatorOption) (ctx context.Context, exceptions func() []string) {
+// browser opens a headless Chromium and collects the uncaught exceptions of its pages.
+func browser(t *testing.T, flags ...chromedp.ExecAllocatorOption) (ctx context.Context, exceptions func() []string) {
 	t.Helper()
 	path := requireProgram(t, "Chromium", "chromium", "chromium-browser", "google-chrome", "chrome")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -34,7 +31,7 @@ func browserWithin(t *testing.T, within time.Duration, flags ...chromedp.ExecAll
 	t.Cleanup(end)
 	tab, closeTab := chromedp.NewContext(allocator)
 	t.Cleanup(closeTab)
-	ctx, cancel := context.WithTimeout(tab, within)
+	ctx, cancel := context.WithTimeout(tab, browserLife)
 	t.Cleanup(cancel)
 	var mu sync.Mutex
 	var messages []string
@@ -42,7 +39,11 @@ func browserWithin(t *testing.T, within time.Duration, flags ...chromedp.ExecAll
 		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
 			mu.Lock()
 			defer mu.Unlock()
-			messages = append(messages, fmt.Sprintf("%+v", thrown.ExceptionDetails))
+			text := fmt.Sprintf("%+v", thrown.ExceptionDetails)
+			if thrown.ExceptionDetails.Exception != nil {
+				text += " " + thrown.ExceptionDetails.Exception.Description
+			}
+			messages = append(messages, text)
 		}
 	})
 	if err != nil {

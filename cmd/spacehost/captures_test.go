@@ -70,7 +70,7 @@ func mask(frames []string, joins []join) []string {
 // TestTrafficMatchesStockGradio sends the recorded requests to the host, with real Gradio behind it, and compares the
 // responses with the recorded ones frame by frame.
 func TestTrafficMatchesStockGradio(t *testing.T) {
-	eachLine(t, func(t *testing.T, line string) { compareWithStock(t, line) })
+	inParallel(t, testedLines, func(t *testing.T, line string) { compareWithStock(t, line) })
 	t.Run("v6, admitted by the Space", func(t *testing.T) { compareWithStock(t, "v6", "--admission", "space") })
 }
 

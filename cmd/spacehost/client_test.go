@@ -182,10 +182,16 @@ func text(value json.RawMessage) string {
 	return string(value)
 }
 
-func (k call) wait() (all result) {
+func (k call) wait() result {
+	k.c.t.Helper()
+	return k.waitWithin(patience)
+}
+
+// waitWithin returns the outcome of the call, which may send nothing for that long.
+func (k call) waitWithin(silence time.Duration) (all result) {
 	k.c.t.Helper()
 	for {
-		switch r := k.c.reply(k.ch, patience); {
+		switch r := k.c.reply(k.ch, silence); {
 		case r.Error != nil:
 			all.Err, all.Title, all.Failed = *r.Error, r.Title, true
 			return all

@@ -18,6 +18,7 @@ func (p *product) advance(by, want string) {
 
 // TestClockAdvance uses up a day's quota in seconds and advances the clock to the next day.
 func TestClockAdvance(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	p := startProduct(t, state, leasesDir, "--tier", "unauthenticated") // 120 s
 	p.awaitReady()

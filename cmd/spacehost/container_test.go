@@ -162,7 +162,7 @@ func TestCompose(t *testing.T) {
 		}
 		proxy := readDocker(t, "proxies/Caddyfile")
 		for _, space := range s.Spaces {
-			if host := space.Host; host != "" && !strings.Contains(proxy, host) || space.SubPath != "" && !strings.Contains(proxy, space.SubPath+"/*") {
+			if host := space.URL.HostName(); host == "" || !strings.Contains(proxy, host) {
 				t.Errorf("the Caddyfile does not contain Space %s", space.Name)
 			}
 		}
@@ -196,12 +196,15 @@ func TestProxiesMatchTheGuide(t *testing.T) {
 		t.Fatal(err, warnings, s.Spaces)
 	}
 	ports := []string{port(s.Address.Value), port(s.Console.Value)}
-	names := append([]string{strings.TrimPrefix(s.ConsoleURL, "https://")}, s.Hosts...)
+	names := append([]string{s.ConsoleURL.Host}, s.Hosts...)
 	for _, space := range s.Spaces {
-		names = append(names, space.Host, space.SubPath)
+		names = append(names, space.URL.HostName())
 		if space.Addr.Value != "" {
 			ports = append(ports, port(space.Addr.Value))
 		}
+	}
+	if !strings.Contains(string(guide), "\n```nginx\n"+readDocker(t, "proxies/nginx.conf")+"```\n") {
+		t.Error("the block of nginx in the guide is not docker/proxies/nginx.conf")
 	}
 	for _, proxy := range reverseProxies {
 		text := readDocker(t, "proxies/"+proxy.file)

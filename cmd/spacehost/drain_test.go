@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"spacehost/internal/cli"
 )
@@ -11,6 +12,7 @@ import (
 // TestDrainedGPUIsNotGranted drains a GPU: the running call finishes, the next call gets no GPU, and visitor and operator read
 // the reason.
 func TestDrainedGPUIsNotGranted(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s")
 	c, uuid := p.client(), string(p.gpu().UUID)
 	runGPU := func(want string, args ...string) {
@@ -21,19 +23,33 @@ func TestDrainedGPUIsNotGranted(t *testing.T) {
 	}
 	running := c.submit("/five", 2)
 	awaitActive(t, p)
-	runGPU("is drained: no new call gets it until", "drain", uuid, "--reason", "new fan on Monday")
+	runGPU("is drained: no new call gets it until", "drain", "0", "--until", "2100-01-01 00:00", "--reason", "new fan on Monday")
 	runGPU(", then drained: new fan on Monday")
 	if r := running.wait(); r.Failed {
 		t.Errorf("the running call failed: %s", r.Err)
 	}
-	if r := c.call("/five", 0); !strings.Contains(r.Err, "No GPU was available") {
-		t.Errorf("the next call: error %q, value %s; want no GPU available", r.Err, r.Value)
-	} else if !slices.Contains(r.Logs, "The GPUs of this host are out of service: new fan on Monday. Your call waits, and nothing is charged.") {
+	r := c.call("/five", 0)
+	if !strings.Contains(r.Err, "No GPU was available") || !strings.Contains(r.Err, "Retry later") || strings.Contains(r.Err, "Subscribe") {
+		t.Errorf("the next call: error %q, value %s; want no GPU available, and no advertisement", r.Err, r.Value)
+	}
+	zone, _ := time.Date(2100, 1, 1, 0, 0, 0, 0, time.Local).Zone()
+	reason := "The GPUs of this host are out of service until Jan 1 00:00 " + zone + ": new fan on Monday"
+	if !slices.Contains(r.Logs, reason+". Your call waits, and nothing is charged.") {
 		t.Errorf("the visitor reads %q, want the operator's reason", r.Logs)
 	}
-	runGPU("drained: new fan on Monday")
-	runGPU(`"drained":{"reason":"new fan on Monday","operator":true}`, "--json")
-	runGPU("is back in service", "return", uuid)
+	if _, body := request(t, "GET", p.Console+"/healthz", "", nil); !strings.Contains(body, `"status":"maintenance","maintenance":"`+reason) {
+		t.Errorf("healthz: %s", body)
+	}
+	if code, out, stderr := p.cli("explain", "local", "--seconds", "5"); code != 0 || !strings.Contains(out, "fits, and waits: "+reason) {
+		t.Errorf("explain: exit code %d, %s, %s", code, out, stderr)
+	}
+	runGPU("drained: new fan on Monday (until 2100-01-01 00:00)")
+	runGPU(`"drained":{"reason":"new fan on Monday","operator":true,"until":"`, "--json")
+	runGPU("is back in service", "return", uuid[:8])
+	runGPU("will be drained from 2099-12-31 20:00 until 2100-01-01 00:00, or `spacehost gpu return", "drain", "0", "--from", "2099-12-31 20:00", "--until", "2100-01-01 00:00")
+	runGPU(", drained from 2099-12-31 20:00 until 2100-01-01 00:00: by an operator's command")
+	c.ok("/five", 0)
+	runGPU("is back in service", "return", "0")
 	c.ok("/five", 0)
 
 	p.fault("xid=79", "xid=79") // Xid 79 means broken hardware

@@ -14,6 +14,7 @@ var subfolderDir = filepath.Join("testdata", "spaces", "subfolder")
 // TestEnvironmentIsTheHubs: an app in a subfolder imports from the root, finds UTC and C.UTF-8 whatever the operator has
 // set, and a program that it starts without PATH is the Space's own.
 func TestEnvironmentIsTheHubs(t *testing.T) {
+	t.Parallel()
 	operator := []string{
 		"TZ=Asia/Tokyo", "LC_ALL=C", "LANG=de_DE.UTF-8", "PIP_USER=1", "PIP_FIND_LINKS=/nowhere", "UV_PYTHON=3.8", "PYTHONPATH=/nowhere",
 		"PIP_INDEX_URL=https://user:password@index.invalid/simple", "PIP_TRUSTED_HOST=index.invalid",
@@ -51,6 +52,7 @@ func TestEnvironmentIsTheHubs(t *testing.T) {
 // TestOlderSpaces calls functions and generators of the oldest release of spaces that works, and of one whose decorator
 // has no size (before 0.47). Package build refuses older ones.
 func TestOlderSpaces(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"0.40.1", "0.46.0"} {
 		t.Run(version, func(t *testing.T) {
 			folder := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"spacehost/internal/build"
 	"spacehost/internal/build/buildtest"
@@ -108,7 +109,11 @@ func buildIn(gradio, dir string, rebuild bool) (*build.Environment, error) {
 			fmt.Fprintf(os.Stderr, "building the test environment: %s\n", s.Text)
 		}
 	}})
-	return b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: dir}, rebuild)
+	spec := build.Spec{Gradio: gradio, Dir: dir}
+	if rebuild {
+		spec.BuiltAfter = time.Now()
+	}
+	return b.Build(context.Background(), spec)
 }
 
 // buildWith builds the environment of the Space in dir with further requirements, which are also installed first: an installer keeps an
@@ -179,6 +184,7 @@ func TestNewestTested(t *testing.T) {
 
 // TestStartWarnsOfANewerRelease starts a Space with an interpreter that reports a newer Gradio.
 func TestStartWarnsOfANewerRelease(t *testing.T) {
+	t.Parallel()
 	newer := filepath.Join(t.TempDir(), "python")
 	script := fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = -I ]; then %[1]s \"$@\" | sed 's/\"gradio\": \"%[2]s\"/\"gradio\": \"99.0.0\"/'; exit; fi\nexec %[1]s \"$@\"\n",
 		environment(t), gradioOf(t, "v6"))

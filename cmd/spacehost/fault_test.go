@@ -37,6 +37,7 @@ func (p *product) fault(kind, want string) {
 
 // TestFaultyGPUIsNotGrantedUntilCleared injects each fault: the next call gets no GPU, the reason is shown, and `clear` ends it.
 func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
+	t.Parallel()
 	shared := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "4s", "--warm", "0")
 	c := shared.client()
 	for kind, reason := range map[string]string{
@@ -72,6 +73,7 @@ func TestFaultyGPUIsNotGrantedUntilCleared(t *testing.T) {
 
 // TestWaitingCallGetsTheRepairedGPU checks that a call which waits for a lost GPU is granted once the fault is cleared.
 func TestWaitingCallGetsTheRepairedGPU(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, "--tier", "unlimited")
 	c := p.client()
 	p.fault("xid=31", "xid=31")

@@ -65,7 +65,7 @@ func (s *sides) both(c fidelityCase, do func(side int) error) {
 
 // tabs opens a tab for each side in one browser.
 func (s *sides) tabs() [2]context.Context {
-	first, _ := browserWithin(s.t, 10*patience)
+	first, _ := browser(s.t)
 	second, closeTab := chromedp.NewContext(first)
 	s.t.Cleanup(closeTab)
 	return [2]context.Context{first, second}

@@ -119,7 +119,11 @@ func comparedText(answer *http.Response, text string, err error) string {
 	var out strings.Builder
 	if answer != nil {
 		fmt.Fprintf(&out, "%d", answer.StatusCode)
+		stream := strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream")
 		for _, name := range comparedHeaders {
+			if stream && name == "Cache-Control" { // the host asks proxies to pass streams on (gradioapi, keepFlowing)
+				continue
+			}
 			for _, value := range answer.Header.Values(name) {
 				fmt.Fprintf(&out, " %s: %s;", name, masked(value))
 			}

@@ -141,10 +141,13 @@ func (s *sides) at(side int, page string) string {
 	return s.urls[side][space] + mount
 }
 
+// isFidelity reports whether `make fidelity` runs the tests: on every line, with all clients, and with what may have to be built.
+func isFidelity() bool { return os.Getenv("SPACEHOST_FIDELITY") != "" }
+
 // cases returns the cases of this line that keep selects.
 func (s *sides) cases(keep func(fidelityCase) bool) (chosen []fidelityCase) {
 	for _, c := range fidelityCases {
-		if c.in(s.line) && keep(c) && (!c.slow || os.Getenv("SPACEHOST_FIDELITY") != "") {
+		if c.in(s.line) && keep(c) && (!c.slow || isFidelity()) {
 			chosen = append(chosen, c)
 		}
 	}
@@ -190,17 +193,16 @@ func difference(got [2]string) string {
 // in returns the same sides for a subtest.
 func (s *sides) in(t *testing.T) *sides { return &sides{t: t, line: s.line, urls: s.urls} }
 
-// TestFidelity calls every case through the host and through stock Gradio. `make fidelity` runs it on every line, and with both
-// values of --admission on the newest.
+// TestFidelity sends every case to the host and to stock Gradio, over HTTP and with gradio_client. `make fidelity` also uses
+// @gradio/client and the pages in a browser, on every line, and with both values of --admission on the newest.
 func TestFidelity(t *testing.T) {
-	all := os.Getenv("SPACEHOST_FIDELITY") != ""
 	report := map[string]verdicts{}
 	run := func(title, line string, args ...string) {
 		report[title] = verdicts{}
 		t.Run(title, func(t *testing.T) { compareSides(t, report[title], line, args...) })
 	}
 	run("v6", "v6")
-	if !all {
+	if !isFidelity() {
 		t.Log("SKIPPED: Gradio 4.44 and 5.49; run make fidelity to include them")
 		return
 	}
@@ -214,15 +216,21 @@ func compareSides(t *testing.T, v verdicts, line string, args ...string) {
 	s := startSides(t, line, args...)
 	for _, way := range []struct {
 		name string
+		slow bool
 		run  func(s *sides)
 	}{
-		{"pages", func(s *sides) { s.comparePages(v) }},
-		{"http", func(s *sides) { s.requests(v) }},
-		{"python", func(s *sides) { s.call(v, "python", s.python()) }},
-		{"javascript", func(s *sides) { s.call(v, "javascript", s.javaScript()) }},
-		{"browser", func(s *sides) { s.browse(v) }},
+		{"pages", false, func(s *sides) { s.comparePages(v) }},
+		{"http", false, func(s *sides) { s.requests(v) }},
+		{"python", false, func(s *sides) { s.call(v, "python", s.python()) }},
+		{"javascript", true, func(s *sides) { s.call(v, "javascript", s.javaScript()) }},
+		{"browser", true, func(s *sides) { s.browse(v) }},
 	} {
-		t.Run(way.name, func(t *testing.T) { way.run(s.in(t)) })
+		t.Run(way.name, func(t *testing.T) {
+			if way.slow && !isFidelity() {
+				t.Skip("SKIPPED: @gradio/client and the browser; run make fidelity to include them")
+			}
+			way.run(s.in(t))
+		})
 	}
 }
 

@@ -44,7 +44,8 @@ demo.launch()
 // TestHeadersOfTheFrontMatter: custom_headers and disable_embedding are on every kind of answer, and make a page
 // cross-origin isolated in a real browser.
 func TestHeadersOfTheFrontMatter(t *testing.T) {
-	for _, line := range []string{"v4", "v5", "v6"} {
+	t.Parallel()
+	for _, line := range allLines("v4", "v5", "v6") {
 		t.Run(line, func(t *testing.T) {
 			dir := frontMatterSpace(t, line, isolated+"disable_embedding: true\n", frontApp)
 			p := runProduct(t, dir, "--gpus", "none", "--python", environmentOf(t, line))
@@ -147,6 +148,7 @@ func isFramed(t *testing.T, url string) bool {
 
 // TestOtherSpacesMayBeFramed is the counterpart: without disable_embedding the same frame shows the Space.
 func TestOtherSpacesMayBeFramed(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, frontMatterSpace(t, "v6", "base_path: /about\nheader: mini\nfullWidth: false\nhf_oauth: true\n", frontApp), "--gpus", "none", "--python", environment(t))
 	if !isFramed(t, p.URL) {
 		t.Error("no page frames the Space")
@@ -174,6 +176,7 @@ demo.launch()
 
 // TestOAuthVariables: with the operator's app a LoginButton starts, with scopes and provider as on the Hub.
 func TestOAuthVariables(t *testing.T) {
+	t.Parallel()
 	dir := frontMatterSpace(t, "v6", "hf_oauth: true\nhf_oauth_scopes: [email, openid]\n", oauthApp)
 	p := runProduct(t, dir, "--gpus", "none", "--python", environment(t), "--variable", "OAUTH_CLIENT_ID=app", "--secret", "OAUTH_CLIENT_SECRET=hidden")
 	if got := p.client().ok("/vars"); got != "app|hidden|openid profile email|https://huggingface.co" {
@@ -260,7 +263,8 @@ demo.launch()
 // TestPreloadFromHub downloads before the app starts, with the huggingface_hub of each Gradio, and without a token. The
 // app then reads the files without the Hub, and a later start needs no Hub either.
 func TestPreloadFromHub(t *testing.T) {
-	for _, line := range []string{"v4", "v5", "v6"} {
+	t.Parallel()
+	for _, line := range allLines("v4", "v5", "v6") {
 		t.Run(line, func(t *testing.T) {
 			hub, cache, state := newHubStandIn(t), t.TempDir(), t.TempDir()
 			dir := frontMatterSpace(t, line, "preload_from_hub:\n  - some/model data/x.bin,config.json\n  - some/model\n  - some/model config.json "+standInCommit+"\n", preloadApp)
@@ -293,6 +297,7 @@ func TestPreloadFromHub(t *testing.T) {
 
 // TestPreloadFailures: a wrong line fails the build, in a sentence with the next step.
 func TestPreloadFailures(t *testing.T) {
+	t.Parallel()
 	hub := newHubStandIn(t)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()

@@ -178,6 +178,7 @@ var gateAttacks = []struct {
 
 // TestForeignSessions is S45. In Gradio a session hash gives access to its streams, and session hashes appear in URLs and logs.
 func TestForeignSessions(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, gateDir, "--addr", "[::]:0")
 	a := &intruder{attacker: &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}}
 	token := member(t, p, "ada", "pro")

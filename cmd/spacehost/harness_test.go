@@ -11,6 +11,10 @@ import (
 // patience is the limit of every wait. It is long enough for a loaded two-core machine.
 const patience = 90 * time.Second
 
+// killPatience is the limit of waits after a kill, of which many follow each other: with a load of 35 per CPU, an app took a minute to
+// start.
+const killPatience = 3 * patience
+
 // eventually polls until holds returns true, and fails the test after the limit.
 func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
 	t.Helper()
@@ -30,12 +34,26 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 // gradioVersions maps the lines of Gradio under test to the versions that were captured.
 var gradioVersions = map[string]string{"v4": "4.44.1", "v5": "5.49.1", "v6": "6.31.0"}
 
-// testedLines are the lines on which every test of eachLine runs. lines_test.go, captures, pages and clients cover parts of v4.
+// testedLines are the lines whose pages and traffic are compared with those of stock Gradio, and that the clients call.
+// lines_test.go covers the main path of all three.
 var testedLines = []string{"v5", "v6"}
 
-// eachLine runs a test on every tested line of Gradio. The lines run in parallel, because the tests mostly wait.
+// allLines returns all with `make lines` (SPACEHOST_LINES=all). Otherwise only the newest line is tested.
+func allLines(all ...string) []string {
+	if os.Getenv("SPACEHOST_LINES") == "all" {
+		return all
+	}
+	return all[len(all)-1:]
+}
+
+// eachLine runs a test on every tested line of Gradio with `make lines`, and on the newest otherwise. The lines run in parallel,
+// because the tests mostly wait.
 func eachLine(t *testing.T, test func(t *testing.T, line string)) {
-	for _, line := range testedLines {
+	inParallel(t, allLines(testedLines...), test)
+}
+
+func inParallel(t *testing.T, lines []string, test func(t *testing.T, line string)) {
+	for _, line := range lines {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			test(t, line)
@@ -45,7 +63,7 @@ func eachLine(t *testing.T, test func(t *testing.T, line string)) {
 
 // eachLineInTurn runs the lines one after the other, for tests that measure times.
 func eachLineInTurn(t *testing.T, test func(t *testing.T, line string)) {
-	for _, line := range testedLines {
+	for _, line := range allLines(testedLines...) {
 		t.Run(line, func(t *testing.T) { test(t, line) })
 	}
 }

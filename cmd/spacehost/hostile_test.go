@@ -26,6 +26,7 @@ type hostile struct {
 
 func newHostile(t *testing.T, args ...string) *hostile {
 	t.Helper()
+	args = append(args, "--liveness", "after=never") // an answer of the runner to a probe would come between the parts of a frame
 	p := runProduct(t, "testdata/spaces/hostile", args...)
 	h := &hostile{attacker: &attacker{t: t, p: p, host: strings.TrimPrefix(p.URL, "http://"), hits: &atomic.Int64{}}}
 	_, number, err := net.SplitHostPort(h.host)
@@ -205,14 +206,22 @@ func TestEscapes(t *testing.T) {
 	}
 }
 
-// TestOutputFlood prints 200 MB. The screen shows the burst and a megabyte per second, and the number of other lines.
+// TestOutputFlood prints 100 MB, or 200 MB with `make attacks`. The screen shows the burst and a megabyte per second, and the number of other lines.
 func TestOutputFlood(t *testing.T) {
 	h := newHostile(t)
 	began := time.Now()
-	h.attack("/print", nil, 200<<20)
-	eventually(t, "the host reports what it has left out", patience, func() bool {
-		return strings.Contains(h.p.text(), "lines were left out: the Space prints more than 1 MB per second")
-	})
+	flood := 100 << 20
+	if allAttacks() {
+		flood = 200 << 20
+	}
+	h.attack("/print", nil, flood)
+	if rate := float64(flood>>20) / time.Since(began).Seconds(); rate > 2 { // a loaded machine may print more slowly than the screen shows
+		eventually(t, "the host reports what it has left out", patience, func() bool {
+			return strings.Contains(h.p.text(), "lines were left out: the Space prints more than 1 MB per second")
+		})
+	} else {
+		t.Logf("the Space has printed %.1f MB per second, so the host may have shown all of it", rate)
+	}
 	// 4 MB at once, then 1 MB per second. The screen adds the Space's name to each line, which is a tenth of it.
 	size, most := len(h.p.text())>>20, 1+int(1.15*(4+time.Since(began).Seconds()))
 	if size > most {

@@ -103,6 +103,7 @@ func (l *isolatedLab) want(what, got, want string) {
 
 // TestIsolatedSpaces checks the files and the network that the settings give to a Space at level namespaces.
 func TestIsolatedSpaces(t *testing.T) {
+	requireOwnMachine(t, "mounts, `source: rw` and `python` are refused with `on`")
 	l := newIsolatedLab(t)
 	for name, test := range map[string]func(l *isolatedLab){
 		"layers": testLayers, "writable source": testWritableSource, "mounts and data": testMounts, "pip": testPip, "Hub cache": testHubCache,

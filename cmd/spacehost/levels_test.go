@@ -10,11 +10,13 @@ import (
 // TestServeDemandsNamespaces: a machine without the level is a mistake of the file. The host names line and key, and starts no
 // Space at a lower level. A file that chooses another level starts.
 func TestServeDemandsNamespaces(t *testing.T) {
+	requireOwnMachine(t, "a Space runs on a node at level namespaces only")
 	folder, err := filepath.Abs(codeDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const lab = `gpus: {machine: mock:1xH200}
+	const lab = `
+gpus: {machine: mock:1xH200}
 console: 127.0.0.1:0
 LEVEL
 spaces:
@@ -25,9 +27,9 @@ spaces:
 		want                []string // in the message of exit code 6
 	}{
 		{"", "", "userns", []string{"lab.yaml", "spaces[0]", "this machine does not offer the level namespaces: userns is disabled", "run `spacehost doctor`"}},
-		{"isolation: namespaces", "", "userns", []string{"lab.yaml:3: isolation: ", "this machine does not offer the level namespaces"}},
-		{"isolation: none", "isolation: namespaces", "seccomp", []string{"lab.yaml:5: spaces[0].isolation: ", "this machine does not offer the level namespaces: seccomp is disabled"}},
-		{"isolation: files", "", "landlock", []string{"lab.yaml:3: isolation: ", "this machine does not offer the level files: landlock is disabled"}},
+		{"isolation: namespaces", "", "userns", []string{"lab.yaml:4: isolation: ", "this machine does not offer the level namespaces"}},
+		{"isolation: none", "isolation: namespaces", "seccomp", []string{"lab.yaml:6: spaces[0].isolation: ", "this machine does not offer the level namespaces: seccomp is disabled"}},
+		{"isolation: files", "", "landlock", []string{"lab.yaml:4: isolation: ", "this machine does not offer the level files: landlock is disabled"}},
 		{"isolation: auto", "gpu_nodes: lease", "userns", []string{"need the level namespaces, which this machine does not offer"}},
 		{"isolation: auto", "egress: none", "userns", []string{"lab.yaml:", "need the level namespaces, which this machine does not offer"}},
 	} {

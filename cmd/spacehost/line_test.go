@@ -23,7 +23,7 @@ const gate = "~/go"
 func (p *product) openGate() {
 	p.t.Helper()
 	for _, s := range p.Spaces {
-		if err := os.WriteFile(filepath.Join(p.State, "spaces", s.Name, "home", "go"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(p.stateOfSpaces(), "spaces", s.Name, "home", "go"), nil, 0o600); err != nil {
 			p.t.Fatal(err)
 		}
 	}

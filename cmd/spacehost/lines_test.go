@@ -17,6 +17,7 @@ import (
 // TestEveryGradioLine runs one Space on each line of Gradio. It covers GPU calls by that line's gradio_client and by the newest,
 // an app that calls itself, and MCP tools, which Gradio implements with such calls.
 func TestEveryGradioLine(t *testing.T) {
+	t.Parallel()
 	for line := range gradioVersions {
 		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
@@ -192,7 +193,7 @@ func (p *product) charged() (seconds float64) {
 // TestOlderReleasesStart starts older releases of a line, which no other test uses. Only `make fidelity` runs it, because it may
 // have to build their environments.
 func TestOlderReleasesStart(t *testing.T) {
-	if os.Getenv("SPACEHOST_FIDELITY") == "" {
+	if !isFidelity() {
 		t.Skip("SKIPPED: Gradio 5.12 and 6.0 were not started; run make fidelity to include them")
 	}
 	for _, version := range []string{"5.12.0", "6.0.0"} {
@@ -214,7 +215,8 @@ func TestOlderReleasesStart(t *testing.T) {
 // TestUnknownGradioIsPassedThrough runs a Gradio with changed internals. Gradio's own queue runs the events, and the caller pays
 // as usual.
 func TestUnknownGradioIsPassedThrough(t *testing.T) {
-	for _, line := range []string{"v4", "v6"} { // without and with an API prefix
+	t.Parallel()
+	for _, line := range allLines("v4", "v6") { // without and with an API prefix
 		version := gradioOf(t, line)
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/lines", "--python", environmentOf(t, line), "--variable", "CHANGED_INSIDE=1", "--tier", "pro")
@@ -294,7 +296,8 @@ func callMCP(t *testing.T, line, url, token string) (outcome mcpOutcome) {
 // TestTwoMountedApps runs two apps in one process. Each has its own queue, so functions with the same fn_index are not mixed up,
 // and visitors pay in both.
 func TestTwoMountedApps(t *testing.T) {
-	for _, line := range []string{"v4", "v6"} {
+	t.Parallel()
+	for _, line := range allLines("v4", "v6") {
 		t.Run(line, func(t *testing.T) {
 			p := runProduct(t, "testdata/spaces/mounts", "--tier", "pro", "--python", environmentOf(t, line))
 			for _, name := range []string{"one", "two"} {

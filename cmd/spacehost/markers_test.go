@@ -19,6 +19,7 @@ import (
 // TestSecretsAreNotStoredOrShown plants markers as a Hugging Face token, a spacehost token, a cookie, a Secret and a prompt, and
 // uses them in every way. Then it searches for them in all files, in all process environments, and in all that others can read.
 func TestSecretsAreNotStoredOrShown(t *testing.T) {
+	t.Parallel()
 	p, m := startWithMarkers(t)
 	headers := map[string]string{
 		"Authorization": "Bearer " + m["our token"], "Cookie": "session=" + m["cookie"], "X-Hf-Authorization": "Bearer " + m["HF token"],

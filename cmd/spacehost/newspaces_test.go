@@ -35,6 +35,7 @@ const routesDir = "testdata/spaces/routes"
 // TestRoutesChargeTheVisitor calls a GPU function from a plain FastAPI route beside a mounted app. With spaces 0.52, which reads
 // the token from the request's headers, the visitor is charged. With 0.51 the Space is.
 func TestRoutesChargeTheVisitor(t *testing.T) {
+	t.Parallel()
 	all := map[string][3]string{}
 	for _, line := range newSpacesLines() {
 		all[line] = [3]string{"user:ada", "user:bob", "local"}
@@ -172,6 +173,7 @@ func routesEndWithTheirClient(t *testing.T, p *product) {
 // TestServerRoutesChargeTheVisitor calls a plain route of a gr.Server. Its app keeps native admission with the middleware of
 // spaces.
 func TestServerRoutesChargeTheVisitor(t *testing.T) {
+	t.Parallel()
 	p := runOn(t, newestLine(), "testdata/spaces/server-routes")
 	ada := map[string]string{"Authorization": "Bearer " + member(t, p, "ada", "pro")}
 	if !p.health().Spaces[0].Native {

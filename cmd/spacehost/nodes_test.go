@@ -21,6 +21,7 @@ except OSError as e: result = type(e).__name__
 // during its own call only, and what keeps it open is ended.
 func TestNodesByLease(t *testing.T) {
 	t.Parallel()
+	requireOwnMachine(t, "`gpu_nodes: lease` is refused with `on`")
 	requireLevel(t, "namespaces")
 	for level, users := range map[string]string{"namespaces": "", "users": fmt.Sprintf("users: %d-%d\n", firstUID, firstUID+1)} {
 		t.Run(level, func(t *testing.T) {

@@ -26,7 +26,8 @@ var loadedByStock = []string{"fonts.googleapis.com", "fonts.gstatic.com", "cdnjs
 // under the host no request leaves loopback, but for those of loadedByStock. One test per Gradio, with and without a
 // login.
 func TestPagesRequestNothingElsewhere(t *testing.T) {
-	for _, line := range []string{"v4", "v5", "v6"} {
+	t.Parallel()
+	for _, line := range allLines("v4", "v5", "v6") {
 		for _, name := range []string{"open", "login"} {
 			t.Run(line+"/"+name, func(t *testing.T) {
 				dir := writeNamedSpace(t, "secret-name", gradioVersions[line], offHostApps[name])
@@ -52,6 +53,7 @@ func TestPagesRequestNothingElsewhere(t *testing.T) {
 // TestJSClientSendsNoTokenElsewhere connects with @gradio/client and a token. With the space_id of stock Gradio it sends the
 // token to the Hub, to exchange it there.
 func TestJSClientSendsNoTokenElsewhere(t *testing.T) {
+	t.Parallel()
 	node := requireProgram(t, "Node", "node", "nodejs")
 	script := filepath.Join(nodePackages(t, "off_host.mjs"), "off_host.mjs")
 	dir := writeNamedSpace(t, "secret-name", gradioVersions["v6"], frontApp)

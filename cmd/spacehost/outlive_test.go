@@ -34,15 +34,10 @@ func TestNothingOutlives(t *testing.T) {
 		"restart and then SIGKILL of the host": func(o *outliving) {
 			o.wantNoneAfter("a restart", patience, func() { o.restart() })
 			o.start()
-			o.wantNoneAfter("SIGKILL of the host", killLimit(), o.kill)
+			o.wantNoneAfter("SIGKILL of the host", killLimit(), func() { o.endWithAgent(syscall.SIGKILL) })
 		},
 		"SIGTERM of the host": func(o *outliving) {
-			o.wantNoneAfter("SIGTERM of the host", patience, func() {
-				if err := o.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-					o.t.Fatal(err)
-				}
-				<-o.ended
-			})
+			o.wantNoneAfter("SIGTERM of the host", patience, func() { o.endWithAgent(syscall.SIGTERM) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

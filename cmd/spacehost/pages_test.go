@@ -17,6 +17,7 @@ import (
 // is random at each start; the memory address of a function, which Gradio 5 prints into components[].props.delete_callback;
 // the server's address, which Gradio writes into root and code_snippets; and the name of the Space (withoutSpaceID).
 func TestPagesMatchStockGradio(t *testing.T) {
+	t.Parallel()
 	for _, line := range testedLines { // Gradio 4 serves its pages itself
 		t.Run(line, func(t *testing.T) {
 			dir, python := onGradio(t, t.TempDir(), line, "testdata/spaces/captured"), environmentOf(t, line)

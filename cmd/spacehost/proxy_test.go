@@ -3,16 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -21,11 +16,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"spacehost/internal/people"
+	"spacehost/internal/web/certtest"
 )
 
 // The names in docker/proxies. hello is at a sub-domain, survey below gpuName at a sub-path.
@@ -73,7 +68,7 @@ var reverseProxies = []reverseProxy{
 // TestProxies runs the files of docker/proxies in front of a host, whose Spaces are at a sub-domain and at a sub-path.
 func TestProxies(t *testing.T) {
 	t.Parallel()
-	p, token := serveBehindProxy(t, "v6")
+	p, token := serveBehindProxy(t, "v6", `url: "https://gpu.lab.example/survey"`)
 	for _, proxy := range reverseProxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			if proxy.name == "traefik" { // Debian has no package of it; make proxy-check installs it
@@ -101,7 +96,7 @@ func TestProxies(t *testing.T) {
 func TestPythonClientAtSubPath(t *testing.T) { eachLine(t, pythonClientAtSubPath) }
 
 func pythonClientAtSubPath(t *testing.T, line string) {
-	p, token := serveBehindProxy(t, line)
+	p, token := serveBehindProxy(t, line, `address: "127.0.0.1:0", path: /survey`)
 	for _, at := range []string{p.Spaces[1].URL + surveyPath + "/", p.Spaces[1].URL} {
 		if got := p.clientAs(at, token).ok("/greet", "python"); got != "Hello python" {
 			t.Errorf("%s: %q", at, got)
@@ -117,24 +112,23 @@ func pythonClientAtSubPath(t *testing.T, line string) {
 	}
 }
 
-// serveBehindProxy starts a host for the names of docker/proxies, with a member's token.
-func serveBehindProxy(t *testing.T, line string) (p *product, token string) {
+// serveBehindProxy starts a host for the names of docker/proxies, with a member's token. survey are the keys of its address.
+func serveBehindProxy(t *testing.T, line, survey string) (p *product, token string) {
 	t.Helper()
 	state := t.TempDir()
 	token, hash := people.NewToken()
 	proxied, mounts := onGradio(t, t.TempDir(), line, "testdata/spaces/proxied"), onGradio(t, t.TempDir(), line, "testdata/spaces/mounts")
-	text := strings.NewReplacer("FOLDER", proxied, "MOUNTS", mounts, "PYTHON", environmentOf(t, line), "HASH", hash).Replace(`
+	text := strings.NewReplacer("FOLDER", proxied, "MOUNTS", mounts, "PYTHON", environmentOf(t, line), "HASH", hash, "URL", survey).Replace(`
 gpus: {machine: mock:1xH200}
 quota: 2026-04
 address: 127.0.0.1:0
 console: 127.0.0.1:0
 console_url: https://console.lab.example
-hosts: [gpu.lab.example]
 trusted_proxies: [127.0.0.1]
 tiers: {unauthenticated: {unlimited: true}}
 spaces:
   - {folder: FOLDER, name: hello, host: hello.lab.example, python: PYTHON}
-  - {folder: FOLDER, name: survey, address: "127.0.0.1:0", path: /survey, python: PYTHON}
+  - {folder: FOLDER, name: survey, URL, python: PYTHON}
   - {folder: MOUNTS, address: "127.0.0.1:0", path: /lab/mounts, python: PYTHON}
 people: [{name: ada, tokens: [HASH]}]
 `)
@@ -159,8 +153,8 @@ func (proxy reverseProxy) start(t *testing.T, p *product) (addr string) {
 	}
 	dir := t.TempDir()
 	at := proxyPlaces{dir: dir, cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), addr: freeAddress(t)}
-	writeCertificate(t, at.cert, at.key)
-	rendered := strings.NewReplacer(":7860", ":"+port(p.Spaces[0].URL), ":7861", ":"+port(p.Spaces[1].URL), ":7870", ":"+port(p.Console)).Replace(string(text))
+	certtest.Write(t, 1, at.cert, at.key, "*.lab.example")
+	rendered := strings.NewReplacer(":7860", ":"+port(p.Spaces[0].Local), ":7870", ":"+port(p.ConsoleLocal)).Replace(string(text))
 	files, args := proxy.config(rendered, at)
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
@@ -188,28 +182,6 @@ func startUntilEnd(t *testing.T, cmd *exec.Cmd) {
 			t.Logf("output of %s:\n%s", cmd.Path, output.String())
 		}
 	})
-}
-
-func writeCertificate(t *testing.T, certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"*.lab.example"}, NotAfter: time.Now().Add(24 * time.Hour)}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // proxyVisit is a browser behind a reverse proxy, which answers to every name of docker/proxies.
@@ -254,12 +226,15 @@ func (v *proxyVisit) await() {
 	}
 }
 
-// streams checks that each of eight steps, 0.2 s apart, arrives before the next one is made.
+// streams checks that each of eight steps arrives while the Space waits with the next one.
 func (v *proxyVisit) streams() {
 	v.t.Helper()
-	_, body := v.do("POST", v.at+"/gradio_api/call/count", `{"data":[]}`, "Content-Type", "application/json")
+	ctx, stop := context.WithTimeout(v.t.Context(), patience)
+	defer stop()
+	visit := rand.Text()
+	_, body := v.do("POST", v.at+"/gradio_api/call/count_seen", `{"data":["`+visit+`"]}`, "Content-Type", "application/json")
 	id := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(body), `{"event_id":"`), `"}`)
-	r, err := http.NewRequestWithContext(v.t.Context(), http.MethodGet, v.at+"/gradio_api/call/count/"+id, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, v.at+"/gradio_api/call/count_seen/"+id, nil)
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -268,26 +243,19 @@ func (v *proxyVisit) streams() {
 		v.t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	arrived := map[string]time.Time{}
 	var text []byte
-	for buffer := make([]byte, 4096); err == nil; {
+	next, buffer := 1, make([]byte, 4096)
+	for err == nil {
 		var n int
 		n, err = answer.Body.Read(buffer)
 		text = append(text, buffer[:n]...)
-		for i := 1; i <= 8; i++ {
-			step := fmt.Sprintf("step %d", i)
-			if _, known := arrived[step]; !known && bytes.Contains(text, []byte(step)) {
-				arrived[step] = time.Now()
-			}
+		if bytes.Contains(text, fmt.Appendf(nil, "step %d", next)) {
+			v.do("POST", fmt.Sprintf("%s/seen/%s/%d", v.at, visit, next), "")
+			next++
 		}
 	}
-	if len(arrived) != 8 {
-		v.t.Fatalf("%s: %d of 8 steps arrived: %s (%v)", v.at, len(arrived), text, err)
-	}
-	for i := 1; i < 8; i++ {
-		if gap := arrived[fmt.Sprintf("step %d", i+1)].Sub(arrived[fmt.Sprintf("step %d", i)]); gap < 50*time.Millisecond {
-			v.t.Errorf("%s: step %d arrived %s after step %d, want about 200ms", v.at, i+1, gap, i)
-		}
+	if next != 9 || !bytes.Contains(text, []byte("event: complete")) {
+		v.t.Fatalf("%s: the Space waited %s for step %d to arrive: %s (%v)", v.at, patience, next, text, err)
 	}
 }
 
@@ -381,7 +349,7 @@ func (v *proxyVisit) keepsAddresses() {
 // showsPages signs ada in with a browser, and makes a call from Gradio's page.
 func (v *proxyVisit) showsPages(token string) {
 	v.t.Helper()
-	ctx, exceptions := browserWithin(v.t, patience, chromedp.Flag("host-resolver-rules", "MAP * "+v.proxyAddr), chromedp.Flag("ignore-certificate-errors", true))
+	ctx, exceptions := browser(v.t, chromedp.Flag("host-resolver-rules", "MAP * "+v.proxyAddr), chromedp.Flag("ignore-certificate-errors", true))
 	err := chromedp.Do(ctx, chromedp.Navigate(v.at+"/__spacehost/login"), chromedp.WaitVisible(chromedp.CSS("#token")),
 		chromedp.SendKeys(chromedp.CSS("#token"), token+"\r"), chromedp.WaitVisible(chromedp.CSS("#spaces button")),
 		chromedp.Click(chromedp.CSS("#spaces button")), chromedp.WaitVisible(greetButton))

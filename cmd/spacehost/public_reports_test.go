@@ -169,6 +169,7 @@ func (p *product) testLiteralPercent(t *testing.T) {
 // TestFastAPIAlone: an app without Gradio is RUNNING once its server listens, and its routes answer. With spaces
 // 0.51.3 a GPU call of a route is charged to the Space.
 func TestFastAPIAlone(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, "testdata/spaces/fastapi-alone")
 	if s := p.health().Spaces[0]; s.Stage != "RUNNING" {
 		t.Errorf("its stage is %s", s.Stage)

@@ -140,7 +140,7 @@ func (s *services) startCanary(t *testing.T) int {
 func (r *redteam) outside() map[string]string {
 	r.t.Helper()
 	all := map[string]string{}
-	changing := []string{filepath.Join(r.State, "spaces", "redteam"), filepath.Join(r.State, "run"), filepath.Join(r.State, "logs")}
+	changing := []string{filepath.Join(r.stateOfSpaces(), "spaces", "redteam"), filepath.Join(r.stateOfSpaces(), "run"), filepath.Join(r.State, "logs")}
 	for _, root := range []string{r.home, r.State, r.venv, r.folders} {
 		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {

@@ -66,15 +66,19 @@ func fileAttacks() (all []attackRow) {
 	home := func(path string) func(r *redteam) string {
 		return func(r *redteam) string { return filepath.Join(r.home, path) }
 	}
+	ownEnvironment := allowed
+	if isNodeSuite() { // the node has built another one
+		ownEnvironment = refused
+	}
 	for _, p := range []planted{
 		{name: "F1 ssh key", path: home(".ssh/id_ed25519")},
 		{name: "F1 bashrc", path: home(".bashrc")},
 		{name: "F2 hub token", path: home(".cache/huggingface/token")},
 		{name: "F3 control key", path: func(r *redteam) string { return filepath.Join(r.State, "control.key") }},
 		{name: "F5 source of another space", path: func(r *redteam) string { return filepath.Join(r.folders, "victim/app.py") }},
-		{name: "F5 home of another space", path: func(r *redteam) string { return filepath.Join(r.State, "spaces/victim/home/note.txt") }},
+		{name: "F5 home of another space", path: func(r *redteam) string { return filepath.Join(r.stateOfSpaces(), "spaces/victim/home/note.txt") }},
 		{name: "F6 runner", path: (*redteam).runner, files: allowed, namespaces: allowed}, // a Space imports it
-		{name: "F7 environment", path: func(r *redteam) string { return filepath.Join(r.venv, "redteam.txt") }, files: allowed, namespaces: allowed},
+		{name: "F7 environment", path: func(r *redteam) string { return filepath.Join(r.venv, "redteam.txt") }, files: allowed, namespaces: ownEnvironment},
 		{name: "F8 uv cache", path: home(".cache/uv/wheel.txt")},
 		{name: "F9 model", path: home(".cache/huggingface/hub/models--org--model/config.json"), namespaces: allowed}, // level files has a cache of its own
 	} {

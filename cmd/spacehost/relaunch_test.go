@@ -49,6 +49,7 @@ func (p *product) awaitRunning(endpoint string) {
 // TestSecondDemo launches two demos in one process. Visitors reach the first, as on the Hub's single port. After it closes, they
 // reach the next one that launches.
 func TestSecondDemo(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, "testdata/spaces/two-demos", "--gpus", "none")
 	eventually(t, "the operator is warned", patience, func() bool {
 		return strings.Contains(p.text(), "two-demos: A further demo was launched: visitors reach only the first one.")
@@ -137,6 +138,32 @@ func TestOpenPageSurvivesRelaunch(t *testing.T) {
 		tab.click("#echo")
 		tab.shows("#out", fmt.Sprintf("page %d 1", insidePID(second)))
 		screenshot(t, tab.ctx, "outlived-"+line+".png")
+		if thrown := tab.exceptions(); len(thrown) > 0 {
+			t.Errorf("uncaught exceptions of the page: %q", thrown)
+		}
+	})
+}
+
+// TestOpenPageSurvivesHostRestart keeps a page open while the host ends and starts again, on the same state folder and address.
+func TestOpenPageSurvivesHostRestart(t *testing.T) {
+	eachLine(t, func(t *testing.T, line string) {
+		tab := openPage(t)
+		state, dir, address := t.TempDir(), onGradio(t, t.TempDir(), line, relaunchesDir), freeAddress(t)
+		start := func() *product {
+			p := startOn(t, line, state, dir, "--gpus", "none", "--addr", address, "--isolation", "none") // its processes have different numbers
+			t.Cleanup(p.stop)
+			p.awaitReady()
+			return p
+		}
+		p := start()
+		tab.open(p.URL, "#echo")
+		tab.click("#echo")
+		tab.shows("#out", fmt.Sprintf("page %d 1", spacePID(t, p)))
+		p.stop()
+		p = start()
+		tab.click("#echo")
+		tab.shows("#out", fmt.Sprintf("page %d 1", spacePID(t, p)))
+		screenshot(t, tab.ctx, "restarted-"+line+".png")
 		if thrown := tab.exceptions(); len(thrown) > 0 {
 			t.Errorf("uncaught exceptions of the page: %q", thrown)
 		}

@@ -18,6 +18,7 @@ import (
 // TestThreeCallsOfAMinuteLeaveThirtySeconds makes three calls of a minute with a quota of 210 s. A fourth is refused at once on any
 // number of Devices, and still after the three have used their minutes.
 func TestThreeCallsOfAMinuteLeaveThirtySeconds(t *testing.T) {
+	t.Parallel()
 	for _, devices := range []int{1, 2, 4} {
 		t.Run(fmt.Sprint(devices, " Devices"), func(t *testing.T) {
 			p := runProduct(t, leasesDir, "--gpus", fmt.Sprintf("mock:%dxH200", devices), "--queue-timeout", "10m")
@@ -59,6 +60,7 @@ func TestThreeCallsOfAMinuteLeaveThirtySeconds(t *testing.T) {
 // TestCostAndMaximumDuration checks that 45 s of xlarge cost 90 s, and that 300 s exceed a free user's maximum but not a pro user's.
 // A refused user can read the reason with their own token.
 func TestCostAndMaximumDuration(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir)
 	c := p.client()
 	k := c.submit("/whole_45", 300)

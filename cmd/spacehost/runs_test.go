@@ -167,6 +167,7 @@ func (p *product) wantEighthRun(at []time.Time) {
 
 // TestAdvisoryRunsWithoutTier: without --tier, one line reports the limit, and calls go on.
 func TestAdvisoryRunsWithoutTier(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, "--quota", "2026-10")
 	c := p.client()
 	for i := range 10 {
@@ -199,6 +200,7 @@ func TestAdvisoryRunsWithoutTier(t *testing.T) {
 
 // TestCreditsPayBeyondTheQuota with the real clients of Gradio and of the Hub.
 func TestCreditsPayBeyondTheQuota(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, "--quota", "2026-10", "--hardware", "h200", "--gpus", "mock:2xH200")
 	ada := member(t, p, "ada", "pro")
 	runCLI(t, p, "user", "set", "ada", "--quota", "6s")
@@ -245,6 +247,7 @@ func (p *product) wantCredits(token string) {
 
 // TestRunsSurviveAKill: the host is killed while a call runs. The run is neither lost nor counted twice.
 func TestRunsSurviveAKill(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	args := []string{"--quota", "2026-10", "--tier", "unauthenticated"}
 	p := startProduct(t, state, leasesDir, args...)

@@ -69,6 +69,7 @@ func bearer(token string) map[string]string {
 
 // TestServeAccessControl checks the access rules of a lab before and after a change of its configuration.
 func TestServeAccessControl(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	ada, adas := people.NewToken()
 	ben, bens := people.NewToken()

@@ -9,6 +9,7 @@ import (
 
 // TestTwoSpacesShareCallersAndGPUs runs two Spaces at their own addresses. A caller has one balance, and the host one scheduler.
 func TestTwoSpacesShareCallersAndGPUs(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, sampleDir)
 	if len(p.Spaces) != 2 || p.Spaces[0].Name != "leases" || p.Spaces[1].Name != "hello-zerogpu" || p.Spaces[0].URL != p.URL {
 		t.Fatalf("ready line: %+v", p.ReadyLine)
@@ -28,7 +29,7 @@ func TestTwoSpacesShareCallersAndGPUs(t *testing.T) {
 	if len(ended) != 2 || ended[0].Space != "hello-zerogpu" || ended[1].Space != "leases" || ended[0].Identity != ended[1].Identity {
 		t.Errorf("ended leases: %+v", ended)
 	}
-	if b := p.balance(); b.ChargedSeconds < 2 || b.ChargedSeconds > 3 || b.HeldSeconds != 0 {
+	if b := p.balance(); b.ChargedSeconds < 2 || b.ChargedSeconds > 30 || b.HeldSeconds != 0 {
 		t.Errorf("balance: %+v", b)
 	}
 	if spaces := p.health().Spaces; len(spaces) != 2 || spaces[0].PID == spaces[1].PID {

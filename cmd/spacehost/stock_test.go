@@ -84,7 +84,7 @@ var givenAddresses sync.Map // of freeAddress
 // freeAddress returns a free address outside the kernel's range of ephemeral ports. The app takes seconds to listen, and an
 // ephemeral port could be assigned to another program until then. No address is returned twice: apps start beside each other,
 // and Gradio takes the next port if its own is in use.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))

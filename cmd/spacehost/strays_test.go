@@ -23,6 +23,7 @@ type strays struct {
 // TestSpacesHaveNoControl is an attack on the control socket by a Space, and by a daemon of a Space that has left its
 // parent, its session and its environment. Either would create a login link, and with it act as the operator.
 func TestSpacesHaveNoControl(t *testing.T) {
+	t.Parallel()
 	for name, disable := range map[string]string{"as this machine allows": "", "without cgroups": "cgroup"} {
 		t.Run(name, func(t *testing.T) {
 			s := runStrays(t, disable)
@@ -40,6 +41,7 @@ func TestSpacesHaveNoControl(t *testing.T) {
 
 // TestControlKey checks the key for clients that no Space has started, and over a restart.
 func TestControlKey(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	first := startProduct(t, state, leasesDir)
 	t.Cleanup(first.stop)
@@ -78,6 +80,7 @@ func wantUnauthorized(t *testing.T, socket, key string, texts ...string) {
 // TestSpacesReadNoMetrics: /metrics names private Spaces. A Space and its daemon are refused, and a Prometheus on the same
 // machine is not.
 func TestSpacesReadNoMetrics(t *testing.T) {
+	t.Parallel()
 	for name, disable := range map[string]string{"as this machine allows": "", "without cgroups": "cgroup"} {
 		t.Run(name, func(t *testing.T) {
 			s := runStrays(t, disable)

@@ -11,6 +11,7 @@ import (
 
 // TestUnleasedUseIsReported puts a process without a lease on the only GPU: first a foreign one, then the Space's own.
 func TestUnleasedUseIsReported(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, leasesDir, "--tier", "unlimited", "--queue-timeout", "3s")
 	foreign := exec.Command("sleep", "600")
 	if err := foreign.Start(); err != nil {
@@ -47,6 +48,8 @@ func TestUnleasedUseIsReported(t *testing.T) {
 
 // TestUnleasedUseIsKilled checks that `serve` kills unleased processes that a Space started.
 func TestUnleasedUseIsKilled(t *testing.T) {
+	t.Parallel()
+	requireOwnMachine(t, "`gpu fault` concerns the GPUs of the host's own machine")
 	dir := t.TempDir()
 	folder, err := filepath.Abs(leasesDir)
 	if err != nil {

@@ -31,6 +31,7 @@ type callers struct {
 
 // TestSpaceCallsAnotherSpace runs its steps on one host. Each step relies on the ledger that the step before has left.
 func TestSpaceCallsAnotherSpace(t *testing.T) {
+	t.Parallel()
 	first := twoPorts(t)
 	p := runProduct(t, viaDir+"/space-a", viaDir+"/space-b", callersDir, "--addr", fmt.Sprint("127.0.0.1:", first),
 		"--variable", fmt.Sprint("SPACE_B=http://127.0.0.1:", first+1))

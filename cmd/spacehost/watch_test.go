@@ -43,6 +43,7 @@ func (p *product) metrics() map[string]float64 {
 
 // TestWatchAndMetrics makes a successful call and one that is killed at its deadline, and checks the watch and the metrics.
 func TestWatchAndMetrics(t *testing.T) {
+	t.Parallel()
 	p := runOn(t, "v6", leasesDir)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

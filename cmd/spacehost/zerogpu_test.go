@@ -70,6 +70,7 @@ const noGPUFunction = "No @spaces.GPU function detected during startup"
 // TestNoGPUFunctionDetected checks an app that sends no /startup-report. ZeroGPU stops it; here it runs with a warning, and
 // --strict stops it.
 func TestNoGPUFunctionDetected(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, app, next string }{
 		{"none decorated", noGPUFunctionApp, "Decorate a function with @spaces.GPU"},
 		{"mounted", mountedApp, "It has GPU functions (greet), but the spaces package reports them in launch() alone"},
@@ -103,6 +104,7 @@ func TestNoGPUFunctionDetected(t *testing.T) {
 
 // TestGPUFunctionDetected checks that neither a Space with a GPU function nor one without ZeroGPU is warned about.
 func TestGPUFunctionDetected(t *testing.T) {
+	t.Parallel()
 	p := runProduct(t, writeSpace(t, "v6", gpuFunctionApp), "--strict")
 	if strings.Contains(p.text(), noGPUFunction) {
 		t.Error("a Space with a GPU function is warned about")
@@ -115,6 +117,7 @@ func TestGPUFunctionDetected(t *testing.T) {
 
 // TestStrictServe checks the key of the configuration: the Space does not run, and the others continue.
 func TestStrictServe(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "spacehost.yaml")
 	text := fmt.Sprintf("gpus: mock:1xH200\nstrict: true\naddress: 127.0.0.1:0\nconsole: 127.0.0.1:0\nspaces:\n  - folder: %s\n    name: refused\n    address: 127.0.0.1:0\n    python: %s\n  - folder: %s\n    name: accepted\n    address: 127.0.0.1:0\n    python: %s\n",
 		writeSpace(t, "v6", noGPUFunctionApp), environment(t), writeSpace(t, "v6", gpuFunctionApp), environment(t))
@@ -147,6 +150,7 @@ demo.launch()
 // TestExamplesAreCachedLazily checks the defaults of ZeroGPU in a real browser: no example runs at the start, and a click on one
 // runs it once and shows its result. The next start forgets the results, as a new container of the Hub does.
 func TestExamplesAreCachedLazily(t *testing.T) {
+	t.Parallel()
 	eachLineInTurn(t, func(t *testing.T, line string) {
 		dir := writeSpace(t, line, examplesApp)
 		for start := range 2 {
@@ -220,6 +224,7 @@ func TestIgnoredAddress(t *testing.T) {
 
 // TestDefaults checks that a start without flags has the hardware and the limits of ZeroGPU's newest month, and names them.
 func TestDefaults(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/driver/nvidia"); err == nil {
 		t.Skip("SKIPPED: this machine has an NVIDIA driver, so its GPUs are not simulated")
 	}

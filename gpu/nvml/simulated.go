@@ -57,12 +57,15 @@ var (
 
 // Simulated creates the machine that spec describes: "2xH200"; "H200" for one; "3xH200-MIG-3g.71gb" for three MIG
 // instances on as few GPUs as fit them. The UUIDs are the same at each start.
-func Simulated(spec string) (*Simulation, error) {
+func Simulated(spec string) (*Simulation, error) { return SimulatedOn("", spec) }
+
+// SimulatedOn is Simulated for one of several machines. The UUIDs differ for each name of a machine.
+func SimulatedOn(machine, spec string) (*Simulation, error) {
 	count, key, err := parse(spec)
 	if err != nil {
 		return nil, err
 	}
-	return simulate(count, key, procStat)
+	return simulateOn(machine, count, key, procStat)
 }
 
 // specPattern matches the optional count and the key. (strings.Cut does not work: RTX contains an x.)
@@ -100,23 +103,32 @@ func unknownModel(spec string) error {
 }
 
 func simulate(count int, key string, stat statReader) (*Simulation, error) {
-	all := make(map[gpu.DeviceUUID]*occupants)
+	return simulateOn("", count, key, stat)
+}
+
+func simulateOn(machine string, count int, key string, stat statReader) (*Simulation, error) {
+	seed := key // of the UUIDs
+	if machine != "" {
+		seed = machine + "/" + key
+	}
+	all, inOrder := make(map[gpu.DeviceUUID]*occupants), make([]*occupants, count)
 	profile, mig := profiles[key]
 	handles := make([]nvml.Device, count)
 	for index := range handles {
-		uuid := stableUUID(key, index)
+		uuid := stableUUID(seed, index)
 		if mig {
-			uuid = stableInstanceUUID(key, index)
+			uuid = stableInstanceUUID(seed, index)
 		}
-		all[uuid] = &occupants{stat: stat, started: make(map[int]uint64)}
+		inOrder[index] = &occupants{stat: stat, started: make(map[int]uint64)}
+		all[uuid] = inOrder[index]
 		if mig {
 			handles[index] = simulatedInstance(uuid, profile, index, all[uuid])
 		} else {
-			handles[index] = simulatedDevice(uuid, models[key], all[uuid])
+			handles[index] = &simulatedGPU{simulatedDevice(uuid, models[key], all[uuid]), inOrder[index : index+1]}
 		}
 	}
 	if mig {
-		handles = simulatedParents(key, profile, handles)
+		handles = simulatedParents(seed, profile, handles, inOrder)
 	}
 	library, events := simulatedLibrary(handles), make(simulatedEvents, 64)
 	library.EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) { return events, nvml.SUCCESS }

@@ -70,9 +70,10 @@ func migModels() []string {
 }
 
 // simulatedParents puts the instances on as few GPUs as fit them.
-func simulatedParents(key string, p profile, instances []nvml.Device) (handles []nvml.Device) {
+func simulatedParents(seed string, p profile, instances []nvml.Device, all []*occupants) (handles []nvml.Device) {
 	for chunk := range slices.Chunk(instances, p.each) {
-		handles = append(handles, simulatedParent(stableUUID(key, len(handles)), p, chunk))
+		first := len(handles) * p.each
+		handles = append(handles, &simulatedGPU{simulatedParent(stableUUID(seed, len(handles)), p, chunk), all[first : first+len(chunk)]})
 	}
 	return handles
 }

@@ -5,6 +5,7 @@
 //   - Environment: a Python interpreter with gradio, spaces and the Space's requirements.
 //   - Inputs: everything that decides what an environment contains. Their hash is the environment's key, which names
 //     its folder. Spaces with the same key share the environment.
+//   - Generation: one build of a key. A finished generation never changes. A rebuild makes the next one beside it.
 //   - Plain: a requirement file with names, versions and markers only. A Space with any other line shares its environment
 //     with no other Space.
 //   - Stamp: the file that marks an environment as complete. It is written last.
@@ -29,13 +30,15 @@
 //
 // # Failures
 //
-// A failed build removes what it has created; an environment without a stamp is removed by the next build. A file
-// lock per environment serializes builds, and outlives a killed host as long as one of its tools runs. Confined tools of a
+// A failed build removes what it has created; a generation without a stamp is removed by the next build of its key. A file
+// lock per key serializes builds, and outlives a killed host as long as one of its tools runs. A second lock marks a generation
+// that is in use (use.go); the kernel releases it when the process ends. Confined tools of a
 // build have a common time limit. Every failure
 // of the Space or the machine is an *Error: explain turns the output of the tool into one sentence with a next step.
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,6 +57,9 @@ type Spec struct {
 	Python string // python_version, such as 3.10 or 3.10.13; empty: any from 3.10 on
 	Dir    string // the Space's folder, for pre-requirements.txt, requirements.txt and packages.txt
 	Space  string // the Space's name; it distinguishes environments that are not shared
+
+	// BuiltAfter excludes environments whose build ended earlier (the Hub's "factory rebuild"). The zero time excludes none.
+	BuiltAfter time.Time
 }
 
 // Environment is a Python with gradio and spaces. Its bin folder should come first on the PATH of a Space, which may
@@ -64,12 +70,15 @@ type Environment struct {
 	Gradio        string `json:"gradio"`
 	Spaces        string `json:"spaces"`
 	Dir           string `json:"dir"` // the environment's folder: sys.prefix
+	// Built is the end of the build; the zero time: not known.
+	Built time.Time `json:"built,omitzero"`
 
 	Cached   bool     `json:"-"` // it existed before this call
 	LogPath  string   `json:"-"` // the Space's build log; empty for Config.Interpreter
 	Warnings []string `json:"-"` // sentences for the author of the Space
 
 	base string // the interpreter from which a Builder has made it; "": it is Config.Interpreter
+	use  *use   // nil: it is Config.Interpreter, or Existing has found it
 }
 
 // Config configures a Builder. Only Dir is required.
@@ -86,6 +95,10 @@ type Config struct {
 	LogPath string
 	// Log receives that output instead of the file, of which LogPath is then only the name.
 	Log io.Writer
+
+	// Reference is a file of the caller that refers to the environment of the latest Build. Prune keeps an environment as long
+	// as a file refers to it. "": none.
+	Reference string
 
 	// UV is the path of a uv that is used if there is none on PATH; "": none
 	UV string
@@ -131,18 +144,18 @@ func New(c Config) *Builder {
 	return &Builder{config: c, log: c.Logger.Named("build")}
 }
 
-// Build returns the Environment for spec: an existing one with the same inputs, or a new one. With rebuild, an
-// existing one is removed first (the Hub's "factory rebuild"), so no process may be running from it. When ctx ends,
-// every tool is killed with its children, and no partial environment remains. A problem of the Space or of this
-// machine is an *Error.
-func (b *Builder) Build(ctx context.Context, spec Spec, rebuild bool) (*Environment, error) {
+// Build returns the Environment for spec: an existing one with the same inputs, or a new one. An existing one that
+// Spec.BuiltAfter excludes stays as it is, and a new one is made beside it. Concurrent calls with the same inputs share one
+// build, also among hosts. The Environment is in use until its Release. When ctx ends, every tool is killed with its children,
+// and no partial environment remains. A problem of the Space or of this machine is an *Error.
+func (b *Builder) Build(ctx context.Context, spec Spec) (*Environment, error) {
 	began := time.Now()
 	j, err := b.newJob(spec)
 	if err != nil {
 		return nil, err
 	}
 	defer j.close()
-	env, err := j.do(ctx, rebuild)
+	env, err := j.do(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("build the environment of %s: %w", j.space, context.Cause(ctx))
 	}
@@ -162,12 +175,13 @@ func (b *Builder) Build(ctx context.Context, spec Spec, rebuild bool) (*Environm
 type job struct {
 	*Builder
 	spec     Spec
-	space    string // the folder's name
+	space    string // its name, or that of the folder
 	dir      string // Config.Dir, absolute
 	output   *output
 	inputs   inputs
 	python   interpreter
-	home     string  // the environment's folder
+	key      string  // path of the first generation, and the beginning of the paths of all others
+	home     string  // the environment's folder: of the generation that is used or made
 	workDir  string  // of the tools: the base of relative paths in requirement files; empty: spec.Dir
 	locks    []*lock // inherited by the tools, see lock.go
 	tool     installer
@@ -195,33 +209,47 @@ func (b *Builder) newJob(spec Spec) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &job{Builder: b, spec: spec, space: filepath.Base(spec.Dir), dir: dir, output: out}
+	j := &job{Builder: b, spec: spec, space: cmp.Or(spec.Space, filepath.Base(spec.Dir)), dir: dir, output: out}
 	if b.config.Confine != nil {
 		j.confinement = b.config.Confine()
 	}
 	return j, nil
 }
 
-func (j *job) do(ctx context.Context, rebuild bool) (*Environment, error) {
+func (j *job) do(ctx context.Context) (*Environment, error) {
 	if j.config.Interpreter != "" {
-		return j.useInterpreter(ctx)
+		env, err := j.useInterpreter(ctx)
+		if err == nil {
+			err = j.refer("")
+		}
+		return env, err
 	}
 	if err := j.prepare(ctx); err != nil {
 		return nil, err
 	}
-	release, err := j.acquireLock(ctx, j.home+".lock")
+	release, err := j.acquireLock(ctx, j.key+lockSuffix)
 	if err != nil {
 		return nil, j.machineError("waiting for the environment", err)
 	}
 	defer release()
-	if env, ok := readStamp(j.home); ok && !rebuild {
+	env, ok := j.current()
+	if ok {
 		env.Cached, env.LogPath, env.base = true, j.output.path, j.python.Path
-		return env, nil
+	} else if env, err = j.create(ctx); err != nil {
+		return nil, err
 	}
-	return j.create(ctx)
+	if env.use, err = openUse(env.Dir); err == nil {
+		err = j.refer(env.Dir)
+	}
+	if err != nil {
+		env.Release()
+		return nil, j.machineError("using the environment", err)
+	}
+	j.removeReplaced(env.Dir)
+	return env, nil
 }
 
-// prepare determines the inputs of the environment, and so its folder.
+// prepare determines the inputs of the environment, and so its key.
 func (j *job) prepare(ctx context.Context) (err error) {
 	if j.inputs, err = readInputs(j.spec); err != nil {
 		return &Error{Step: "reading the requirements", Problem: err.Error(), Hint: "replace it with a readable text file", LogPath: j.output.path, Err: err}
@@ -234,18 +262,18 @@ func (j *job) prepare(ctx context.Context) (err error) {
 	}
 	j.inputs.Interpreter = j.python
 	environments := filepath.Join(j.dir, "environments")
-	j.home = filepath.Join(environments, j.inputs.key())
+	j.key = filepath.Join(environments, j.inputs.key())
 	if err := os.MkdirAll(environments, 0o755); err != nil {
 		return j.machineError("creating the folder of environments", err)
 	}
 	return nil
 }
 
-// create builds in the final place, since an environment cannot be moved: scripts and pyvenv.cfg contain its path.
-// The stamp is written last. An environment without a stamp is unfinished, and the next build removes it.
+// create builds a generation in its final place, since an environment cannot be moved: scripts and pyvenv.cfg contain its
+// path. The stamp, which is written last, makes it the current one.
 func (j *job) create(ctx context.Context) (env *Environment, err error) {
-	if err := removal.Tree(j.home); err != nil {
-		return nil, j.machineError("removing the earlier environment", err)
+	if j.home, err = j.newGeneration(); err != nil {
+		return nil, j.machineError("removing an unfinished environment", err)
 	}
 	defer func() {
 		if err != nil {
@@ -256,7 +284,7 @@ func (j *job) create(ctx context.Context) (env *Environment, err error) {
 	if err := j.runSteps(ctx, j.steps(ctx, &env)); err != nil {
 		return nil, err
 	}
-	env.LogPath, env.base = j.output.path, j.python.Path
+	env.LogPath, env.base, env.Built = j.output.path, j.python.Path, time.Now()
 	if err := writeStamp(j.home, env); err != nil {
 		return nil, j.machineError("finishing the environment", err)
 	}

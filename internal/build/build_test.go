@@ -95,18 +95,29 @@ func TestEnvironmentIsRebuilt(t *testing.T) {
 	spec := Spec{Gradio: "99.1.0", Dir: dir}
 	first := build(t, b, spec, false)
 
-	mark := filepath.Join(first.Dir, "mark")
-	writeFiles(t, first.Dir, map[string]string{"mark": ""})
-	if again := build(t, b, spec, true); again.Cached || again.Dir != first.Dir || exists(mark) {
-		t.Errorf("rebuild = %+v, mark exists: %t; want a new environment in the same folder", again, exists(mark))
+	second := build(t, b, spec, true)
+	if second.Cached || second.Dir != first.Dir+"-2" {
+		t.Errorf("rebuild = %+v, want a new environment in %s-2", second, first.Dir)
+	}
+	python(t, first, "import gradio, iniconfig") // a Space may still run from it
+	python(t, second, "import gradio, iniconfig")
+	again := build(t, b, spec, false)
+	if !again.Cached || again.Dir != second.Dir {
+		t.Errorf("build after a rebuild = %+v, want %s, cached", again, second.Dir)
 	}
 
-	writeFiles(t, first.Dir, map[string]string{"mark": ""})
-	if err := os.Remove(filepath.Join(first.Dir, stampName)); err != nil {
+	again.Release()
+	second.Release()
+	mark := filepath.Join(second.Dir, "mark")
+	writeFiles(t, second.Dir, map[string]string{"mark": ""})
+	if err := os.Remove(filepath.Join(second.Dir, stampName)); err != nil { // as if the build had been killed
 		t.Fatal(err)
 	}
-	if again := build(t, b, spec, false); again.Cached || exists(mark) {
-		t.Errorf("after an unfinished build: %+v, mark exists: %t; want a new environment", again, exists(mark))
+	if again := build(t, b, spec, false); again.Dir != first.Dir {
+		t.Errorf("after an unfinished rebuild: %s, want the finished %s", again.Dir, first.Dir)
+	}
+	if again := build(t, b, spec, true); again.Cached || again.Dir != second.Dir || exists(mark) {
+		t.Errorf("a rebuild after an unfinished one: %+v, mark exists: %t; want a new environment in %s", again, exists(mark), second.Dir)
 	}
 
 	writeFiles(t, dir, map[string]string{"requirements.txt": "iniconfig\npluggy"})
@@ -220,7 +231,7 @@ func TestFailuresAreExplained(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			dir, seen := stateDir(t), &steps{}
 			_, err := New(Config{Dir: dir, Progress: seen.add}).Build(t.Context(),
-				Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": row.requirements})}, false)
+				Spec{Gradio: "99.1.0", Dir: spaceDir(t, map[string]string{"requirements.txt": row.requirements})})
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Fatalf("got  %v\nwant %s", err, row.want)
 			}
@@ -244,7 +255,7 @@ func checkNothingLeft(t *testing.T, dir string) {
 
 func TestGradioThatDoesNotImport(t *testing.T) {
 	t.Parallel()
-	_, err := New(Config{Dir: stateDir(t)}).Build(t.Context(), Spec{Gradio: "99.3.0"}, false)
+	_, err := New(Config{Dir: stateDir(t)}).Build(t.Context(), Spec{Gradio: "99.3.0"})
 	want := "gradio and spaces are installed but cannot be imported: ModuleNotFoundError: No module named 'huggingface_hub_of_old'; pin"
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -256,7 +267,7 @@ func TestWithoutNetwork(t *testing.T) {
 	t.Setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
 	t.Setenv("UV_HTTP_RETRIES", "0")
 	dir := stateDir(t)
-	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"}, false)
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"})
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1 cannot be reached; check the network") {
 		t.Errorf("got %v, want an error about the network", err)
 	}
@@ -272,7 +283,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Symlink(filepath.Join(cache(t), "tools"), filepath.Join(dir, "tools")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"}, false)
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{Gradio: "99.1.0"})
 	if err == nil || !strings.HasPrefix(err.Error(), "a disk is full; free disk space where environments ("+dir+")") {
 		t.Errorf("got %v, want an error about the disk", err)
 	}
@@ -300,7 +311,7 @@ func TestCancelKillsProcessGroup(t *testing.T) {
 	reason := errors.New("the user pressed Ctrl-C")
 	done := make(chan error, 1)
 	go func() {
-		_, err := New(Config{Dir: dir}).Build(ctx, Spec{Gradio: "99.1.0", Dir: space}, false)
+		_, err := New(Config{Dir: dir}).Build(ctx, Spec{Gradio: "99.1.0", Dir: space})
 		done <- err
 	}()
 	eventually(t, "setup.py to run", func() bool { return exists(pids) })
@@ -337,7 +348,7 @@ func TestHostsShareFolder(t *testing.T) {
 	var group errgroup.Group
 	for i := range made {
 		group.Go(func() (err error) {
-			made[i], err = New(Config{Dir: dir}).Build(t.Context(), spec, false)
+			made[i], err = New(Config{Dir: dir}).Build(t.Context(), spec)
 			return err
 		})
 	}
@@ -402,7 +413,7 @@ func TestFolderCannotBeCreated(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"environments": "a file"})
-	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{}, false)
+	_, err := New(Config{Dir: dir}).Build(t.Context(), Spec{})
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Hint != "make "+dir+" a writable folder" {
 		t.Errorf("got %v, want an *Error about %s", err, dir)

@@ -65,14 +65,14 @@ func (j *job) useInterpreter(ctx context.Context) (*Environment, error) {
 	python, err := findInterpreter(j.config.Interpreter)
 	if err != nil {
 		return nil, &Error{Step: step, Problem: fmt.Sprintf("program %s not found", j.config.Interpreter),
-			Hint: "pass the path of a Python with --python", LogPath: j.output.path, Err: err}
+			Hint: `give the path of a Python with --python or the key "python"`, LogPath: j.output.path, Err: err}
 	}
 	j.output.restart()
 	j.output.heading(step)
 	env, err := j.describe(ctx, asHost, python)
 	if tool, failed := errors.AsType[*toolError](err); failed {
 		return nil, &Error{Step: step, Problem: fmt.Sprintf("%s is not a working Python", python),
-			Hint: "pass another interpreter with --python", LogPath: j.output.path, Tail: lastLines(tool.output), Err: err}
+			Hint: `name another interpreter with --python or the key "python"`, LogPath: j.output.path, Tail: lastLines(tool.output), Err: err}
 	}
 	if err != nil {
 		return nil, j.machineError(step, err)
@@ -95,10 +95,10 @@ func (j *job) checkInterpreter(step string, env *Environment) error {
 	switch {
 	case version.before(oldestPython):
 		e.Problem = fmt.Sprintf("%s is Python %s, but a Space needs 3.10 or newer", env.Python, env.PythonVersion)
-		e.Hint = "pass another interpreter with --python"
+		e.Hint = `name another interpreter with --python or the key "python"`
 	case env.Gradio == "" || env.Spaces == "":
 		e.Problem = fmt.Sprintf("%s has no %s", env.Python, missing(env))
-		e.Hint = fmt.Sprintf(`install them with "%s -m pip install %s", or omit --python`, env.Python, strings.Join(j.sdk()[:2], " "))
+		e.Hint = fmt.Sprintf(`install them with "%s -m pip install %s", or omit --python and the key "python"`, env.Python, strings.Join(j.sdk()[:2], " "))
 	default:
 		return nil
 	}
@@ -130,4 +130,35 @@ func (j *job) differences(env *Environment) []string {
 // sameVersion treats 6.0 and 6.0.0 as equal, as PEP 440 does.
 func sameVersion(requested, has string) bool {
 	return requested == has || strings.TrimSuffix(has, ".0") == requested || strings.TrimSuffix(requested, ".0") == has
+}
+
+// CheckInterpreter reports whether Config.Interpreter can serve a Space: it is Python 3.10 or newer, and imports gradio and spaces.
+// The import takes seconds and runs code of these packages. Nothing is written. Problems are *Error.
+func (b *Builder) CheckInterpreter(ctx context.Context) error {
+	j, err := b.newJob(Spec{})
+	if err != nil {
+		return err
+	}
+	defer j.close()
+	j.workDir = "/"
+	env, err := j.useInterpreter(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = j.describe(ctx, asHost, env.Python, "import")
+	tool, failed := errors.AsType[*toolError](err)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("import gradio and spaces with %s: %w", env.Python, context.Cause(ctx))
+	case !failed:
+		return j.machineError("checking the interpreter", err)
+	}
+	last, why := lastLines(tool.output), tool.err.Error()
+	if len(last) > 0 {
+		why = last[len(last)-1]
+	}
+	return &Error{Step: "checking the interpreter", Problem: fmt.Sprintf("%s cannot import gradio and spaces: %s", env.Python, why),
+		Hint: "install releases that work together, or name another interpreter", LogPath: j.output.path, Tail: last, Err: err}
 }

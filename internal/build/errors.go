@@ -17,13 +17,17 @@ type Error struct {
 	Requirement string
 	Line        int
 	Missing     Missing  // what a build from source lacks; the zero value: nothing is known
-	LogPath     string   // file with the full output of the tools
+	LogPath     string   // file with the full output of the tools; "": none
 	Tail        []string // the last lines of the failed tool; empty if no tool failed
 	Err         error    // the cause; may be nil
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s; %s (log: %s)", e.Problem, e.Hint, e.LogPath)
+	text := e.Problem + "; " + e.Hint
+	if e.LogPath != "" {
+		text += " (log: " + e.LogPath + ")"
+	}
+	return text
 }
 
 func (e *Error) Unwrap() error { return e.Err }

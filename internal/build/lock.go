@@ -43,11 +43,11 @@ func lockFile(ctx context.Context, path string, busy func()) (*lock, error) {
 	retry := time.NewTicker(lockRetry)
 	defer retry.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return &lock{f}, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}

@@ -97,7 +97,10 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 
 func build(t *testing.T, b *Builder, spec Spec, rebuild bool) *Environment {
 	t.Helper()
-	env, err := b.Build(t.Context(), spec, rebuild)
+	if rebuild {
+		spec.BuiltAfter = time.Now()
+	}
+	env, err := b.Build(t.Context(), spec)
 	if err != nil {
 		t.Fatalf("Build(%+v) = %v\n%s", spec, err, tailOf(err))
 	}
@@ -139,7 +142,7 @@ func (s *steps) texts(state StepState) []string {
 // eventually waits for an action of another process.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

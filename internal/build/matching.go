@@ -47,6 +47,6 @@ func (b *Builder) Existing(ctx context.Context, spec Spec) (*Environment, bool, 
 	if err := j.prepare(ctx); err != nil {
 		return nil, false, err
 	}
-	env, ok := readStamp(j.home)
+	env, ok := j.current()
 	return env, ok, nil
 }

@@ -41,7 +41,7 @@ func TestBuildWarnsOfNewerReleases(t *testing.T) {
 		if err := os.WriteFile(python, []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		env, err := New(Config{Dir: t.TempDir(), Interpreter: python}).Build(context.Background(), Spec{}, false)
+		env, err := New(Config{Dir: t.TempDir(), Interpreter: python}).Build(context.Background(), Spec{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func (j *job) findPython(ctx context.Context, newest release) (interpreter, erro
 	}
 	var near, seen []interpreter
 	for _, path := range candidates(requested) {
-		found, ok := probe(ctx, path)
+		found, ok := j.probe(ctx, path, probeTime)
 		if !ok || slices.Contains(seen, found) {
 			continue
 		}
@@ -70,7 +70,7 @@ func hasPatch(version string) bool { return strings.Count(version, ".") == 2 }
 func (j *job) anyPython(ctx context.Context, newest release) (interpreter, error) {
 	var seen []interpreter
 	for _, path := range candidates(release{}) {
-		found, ok := probe(ctx, path)
+		found, ok := j.probe(ctx, path, probeTime)
 		if !ok {
 			continue
 		}
@@ -155,15 +155,22 @@ if sys.implementation.name == "cpython":
     print(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))
     print("%d.%d.%d" % sys.version_info[:3])`
 
+// probeTime bounds the start of one interpreter. An interpreter that is skipped because the machine is busy changes the key, so that
+// the Space gets another environment: in tests with a load of 25 per CPU, shims of pyenv took more than 10 s.
+const probeTime = 2 * time.Minute
+
 // probe runs the command at path to find its real path and version. pyenv has shims for versions that are disabled,
-// so the file name proves nothing.
-func probe(ctx context.Context, path string) (interpreter, bool) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// so the file name proves nothing. It warns of a command that does not end within the limit.
+func (j *job) probe(ctx context.Context, path string, limit time.Duration) (interpreter, bool) {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var stdout bytes.Buffer
-	cmd := command(ctx, path, "-I", "-c", probeScript)
+	cmd := command(limited, path, "-I", "-c", probeScript)
 	cmd.Stdout = &stdout
-	if cmd.Run() != nil {
+	if err := cmd.Run(); err != nil {
+		if limited.Err() != nil && ctx.Err() == nil {
+			j.warnings = append(j.warnings, fmt.Sprintf("%s did not report its version within %s, so another Python may be used; remove it from PATH, or pass an interpreter with --python", path, limit))
+		}
 		return interpreter{}, false
 	}
 	lines := strings.Fields(stdout.String())

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // machine sets PATH and HOME to those of a machine with these Pythons: command names and their versions. The version
@@ -90,7 +91,7 @@ func TestNoPython(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			machine(t, row.pythons)
-			_, err := New(Config{Dir: t.TempDir()}).Build(t.Context(), Spec{Python: row.requested}, false)
+			_, err := New(Config{Dir: t.TempDir()}).Build(t.Context(), Spec{Python: row.requested})
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
@@ -110,6 +111,29 @@ func TestFindRealPython(t *testing.T) {
 	}
 	if real, _ := filepath.EvalSymlinks(got.Path); real != got.Path {
 		t.Errorf("path %s is a link to %s, want the real one", got.Path, real)
+	}
+}
+
+// TestPythonThatHangs: a command that does not answer is skipped with a warning, and one that fails without.
+func TestPythonThatHangs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, script := range map[string]string{"hangs": "exec sleep 600", "fails": "exit 1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j, err := New(Config{Dir: dir}).newJob(Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	if found, ok := j.probe(t.Context(), filepath.Join(dir, "fails"), probeTime); ok || len(j.warnings) > 0 {
+		t.Errorf("a command that fails: %v %t, warnings %q", found, ok, j.warnings)
+	}
+	found, ok := j.probe(t.Context(), filepath.Join(dir, "hangs"), 10*time.Millisecond)
+	if ok || len(j.warnings) != 1 || !strings.Contains(j.warnings[0], "/hangs did not report its version within 10ms") {
+		t.Errorf("a command that hangs: %v %t, warnings %q", found, ok, j.warnings)
 	}
 }
 
@@ -154,12 +178,12 @@ func TestUnusableInterpreter(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := map[string]string{
-		"/nowhere/python": "program /nowhere/python not found; pass the path of a Python with --python",
-		notPython:         notPython + " is not a working Python; pass another interpreter with --python",
-		bare:              bare + ` has no gradio and no spaces; install them with "` + bare + ` -m pip install gradio[oauth,mcp] spaces", or omit --python`,
+		"/nowhere/python": `program /nowhere/python not found; give the path of a Python with --python or the key "python"`,
+		notPython:         notPython + ` is not a working Python; name another interpreter with --python or the key "python"`,
+		bare:              bare + ` has no gradio and no spaces; install them with "` + bare + ` -m pip install gradio[oauth,mcp] spaces", or omit --python and the key "python"`,
 	}
 	for path, want := range rows {
-		_, err := New(Config{Dir: t.TempDir(), Interpreter: path}).Build(t.Context(), Spec{}, false)
+		_, err := New(Config{Dir: t.TempDir(), Interpreter: path}).Build(t.Context(), Spec{})
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}

@@ -26,13 +26,18 @@ func readStamp(home string) (*Environment, bool) {
 	return env, err == nil
 }
 
-// writeStamp writes the stamp atomically. The temporary file is a new one: a link of that name would lead to another file.
+// writeStamp writes the stamp.
 func writeStamp(home string, env *Environment) error {
 	data, err := json.MarshalIndent(env, "", "  ")
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(home, stampName)
+	return replaceFile(filepath.Join(home, stampName), data)
+}
+
+// replaceFile writes a file atomically. The temporary file is a new one: a link of that name would lead to another file.
+func replaceFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
 		return err
 	}
@@ -40,5 +45,5 @@ func writeStamp(home string, env *Environment) error {
 	if err = errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temporary.Name(), filepath.Join(home, stampName))
+	return os.Rename(temporary.Name(), path)
 }

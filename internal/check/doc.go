@@ -17,7 +17,7 @@
 // Rules returns the rules. Read performs stage read: the README.md and requirements by package internal/space, and the
 // Python source by a script of the standard library (folder reader). The stages run and call need a host;
 // package internal/cli performs them and adds their Facts by Report.Add. Report.Apply selects, ignores and compares with a
-// baseline. The formats write a Report for people (text), programs (JSON), and code review (SARIF, JUnit, GitHub).
+// baseline. The formats write a Report for people (text), programs (JSON), and code review (SARIF, JUnit, GitHub, GitLab).
 //
 // Explain returns the sentence about a Fact that the runner of a running Space has reported. Package internal/host shows it. The
 // file runtime.yaml has the words for rules whose page speaks of source code.

@@ -40,7 +40,7 @@ type Finding struct {
 	ID       string   `json:"id"`
 	Bucket   string   `json:"bucket"`
 	Severity Severity `json:"severity"`
-	File     string   `json:"file"` // relative to the Space's folder, with slashes; "": the Space as a whole
+	File     string   `json:"file"` // relative to the Space's folder, or after Report.Merge to the working folder, with slashes; "": the Space as a whole
 	Line     int      `json:"line"` // from 1; 0: the whole file
 	Text     string   `json:"text"` // what is there, and what happens on ZeroGPU
 	Fix      string   `json:"fix"`  // an imperative
@@ -49,6 +49,8 @@ type Finding struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Values are those of the Fact.
 	Values map[string]string `json:"-"`
+	// folder: File is the folder of one of several Spaces, about which the finding is.
+	folder bool
 }
 
 // Place returns "app.py:12", "README.md" or, for the Space as a whole, ".".

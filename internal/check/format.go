@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 )
 
 // Formats are the names of the formats of Write.
-var Formats = []string{"text", "json", "sarif", "junit", "github"}
+var Formats = []string{"text", "json", "sarif", "junit", "github", "gitlab"}
 
 // View is how a Report is written.
 type View struct {
@@ -37,7 +38,10 @@ func (v View) place(f Finding) string {
 }
 
 // file is the path of a finding's file from the working folder. A finding about the Space as a whole has its folder.
-func (v View) file(f Finding) string { return path.Join(".", v.Base, f.File) }
+func (v View) file(f Finding) string { return below(v.Base, f.File) }
+
+// below is a path in the folder base, which may be absolute; "" is the working folder.
+func below(base, file string) string { return path.Join(cmp.Or(base, "."), file) }
 
 // Write writes the Report in one of Formats.
 func (r *Report) Write(w io.Writer, format string, v View) error {
@@ -52,6 +56,8 @@ func (r *Report) Write(w io.Writer, format string, v View) error {
 		return r.writeJUnit(w, v)
 	case "github":
 		return r.writeGitHub(w, v)
+	case "gitlab":
+		return r.writeGitLab(w, v)
 	}
 	return fmt.Errorf("unknown format %q; use %s", format, strings.Join(Formats, ", "))
 }
@@ -163,7 +169,7 @@ func (r *Report) writeGitHub(w io.Writer, v View) error {
 	for _, f := range r.Findings {
 		command := map[Severity]string{Error: "error", Warning: "warning", Info: "notice"}[f.Severity]
 		properties := []string{"title=" + property.Replace(f.ID)}
-		if f.File != "" {
+		if f.File != "" && !f.folder {
 			properties = slices.Insert(properties, 0, "file="+property.Replace(v.file(f)))
 			if f.Line > 0 {
 				properties = slices.Insert(properties, 1, fmt.Sprintf("line=%d", f.Line))

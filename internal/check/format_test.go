@@ -225,6 +225,73 @@ func TestGitHub(t *testing.T) {
 	}
 }
 
+// codeQuality is the documented format of GitLab's Code Quality (docs.gitlab.com/ci/testing/code_quality, "Code Quality report
+// format"): required fields, the words of a severity, and a path without ./ at its start.
+const codeQuality = `{"type": "array", "items": {
+	"type": "object",
+	"required": ["description", "check_name", "fingerprint", "severity", "location"],
+	"properties": {
+		"description": {"type": "string", "minLength": 1},
+		"check_name": {"type": "string", "minLength": 1},
+		"fingerprint": {"type": "string", "minLength": 1},
+		"severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
+		"location": {
+			"type": "object",
+			"required": ["path", "lines"],
+			"properties": {
+				"path": {"type": "string", "minLength": 1, "not": {"pattern": "^[./]"}},
+				"lines": {"type": "object", "required": ["begin"], "properties": {"begin": {"type": "integer", "minimum": 1}}}
+			}
+		}
+	}
+}}`
+
+func TestGitLab(t *testing.T) {
+	definition, err := jsonschema.UnmarshalJSON(strings.NewReader(codeQuality))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("gitlab.json", definition); err != nil {
+		t.Fatal(err)
+	}
+	schema := compiler.MustCompile("gitlab.json")
+	two := &Report{}
+	two.Merge(sample(t), "first")
+	two.Merge(sample(t), "second")
+	for name, r := range map[string]*Report{"findings": sample(t), "two Spaces": two, "empty": {}} {
+		text := written(t, r, "gitlab", View{})
+		document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(document); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+		var issues []gitlabIssue
+		if err := json.Unmarshal([]byte(text), &issues); err != nil || len(issues) != len(r.Findings) {
+			t.Errorf("%s: %d issues of %d findings, %v", name, len(issues), len(r.Findings), err)
+		}
+		digests := map[string]bool{}
+		for _, issue := range issues {
+			digests[issue.Fingerprint] = true
+		}
+		if len(digests) != len(issues) {
+			t.Errorf("%s: %d fingerprints of %d issues", name, len(digests), len(issues))
+		}
+	}
+	var issues []gitlabIssue
+	if err := json.Unmarshal([]byte(written(t, sample(t), "gitlab", View{Base: "demo"})), &issues); err != nil {
+		t.Fatal(err)
+	}
+	if first := issues[0]; first.Check != "B101" || first.Severity != "major" || first.Location.Path != "demo/README.md" || first.Location.Lines.Begin != 1 {
+		t.Errorf("a finding about the whole Space: %+v", first)
+	}
+	if app := issues[2]; app.Severity != "critical" || app.Location != (gitlabLocation{"demo/engines/my app.py", gitlabLines{16}}) || !strings.Contains(app.Description, "Fix: decorate embed") {
+		t.Errorf("an error: %+v", app)
+	}
+}
+
 func TestUnknownFormat(t *testing.T) {
 	if err := (&Report{}).Write(&strings.Builder{}, "xml", View{}); err == nil || !strings.Contains(err.Error(), "use text, json") {
 		t.Errorf("error %v", err)
@@ -243,5 +310,37 @@ func TestGitHubSummary(t *testing.T) {
 func TestUnread(t *testing.T) {
 	if text := written(t, &Report{Unread: errors.New("crashed")}, "sarif", View{}); !strings.Contains(text, `"executionSuccessful": false`) {
 		t.Errorf("got %s", text)
+	}
+}
+
+// TestMerge puts a finding about one of several Spaces on its folder: SARIF names its README.md, GitHub no file.
+func TestMerge(t *testing.T) {
+	one := &Report{Unread: errors.New("no grammar"), Ignored: 1, LookedAt: []string{"app.py"}}
+	if err := one.Add(StageRead, Fact{Rule: "C508", Values: map[string]string{"function": "f", "where": "here"}}, Fact{Rule: "A606", File: "app.py", Line: 3}); err != nil {
+		t.Fatal(err)
+	}
+	var all Report
+	all.Merge(one, "demos/one")
+	all.Merge(&Report{Stop: errors.New("refused"), Known: 2}, "/far")
+	if all.Stop == nil || all.Unread.Error() != "demos/one: no grammar" || all.Ignored != 1 || all.Known != 2 || all.LookedAt[0] != "demos/one: app.py" {
+		t.Errorf("merged %+v", all)
+	}
+	for format, want := range map[string][]string{
+		"text":   {"demos/one: warning C508 ", "demos/one/app.py:3: error A606 "},
+		"sarif":  {`"uri": "demos/one/README.md"`, `"uri": "demos/one/app.py"`},
+		"github": {"::warning title=C508::", "::error file=demos/one/app.py,line=3,title=A606::"},
+	} {
+		var out strings.Builder
+		if err := all.Write(&out, format, View{Root: "/work"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range want {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("%s lacks %q:\n%s", format, text, out.String())
+			}
+		}
+	}
+	if got := (View{Base: "/far/away"}).place(Finding{File: "app.py", Line: 1}); got != "/far/away/app.py:1" {
+		t.Errorf("a Space in an absolute folder is at %q", got)
 	}
 }

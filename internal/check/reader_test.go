@@ -28,6 +28,7 @@ func TestUnusualFiles(t *testing.T) {
 		"nested blocks":  {nested(90), ""},
 		"huge":           {"a = 1\n" + strings.Repeat("# comment\n", 300_000), "odd.py: not checked, because the file is larger than 2 MiB"},
 		"long loop":      {"def seconds(x):\n    while True:\n        x += 1\n    return x\n", ""},
+		"many meanings":  {"def view(x):\n    return x\nx = y = view(1)\n" + strings.Repeat("x = view(x).to(y)\ny = x.view(y)\n", 20) + "y.run(x)\n", ""},
 		"own import":     {"import odd\nfrom odd import *\nfrom odd import a\na = a\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

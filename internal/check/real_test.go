@@ -34,7 +34,7 @@ var realPython = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	builder := build.New(build.Config{Dir: filepath.Join(cache, "environments"), LogPath: filepath.Join(folder, "build.log")})
-	env, err := builder.Build(ctx, build.Spec{Gradio: "6.31.0", Dir: folder}, false)
+	env, err := builder.Build(ctx, build.Spec{Gradio: "6.31.0", Dir: folder})
 	return env.Python, err
 })
 

@@ -51,6 +51,30 @@ func (r *Report) Add(stage Stage, facts ...Fact) error {
 	return nil
 }
 
+// Merge appends the applied Report of one of several Spaces. base is the Space's folder as View.Base has it, and precedes
+// its files. A Space that `spacehost run` refuses, or that was not read, makes the whole so.
+func (r *Report) Merge(other *Report, base string) {
+	for _, f := range other.Findings {
+		f.folder = f.File == ""
+		f.File = below(base, f.File)
+		r.Findings = append(r.Findings, f)
+	}
+	named := func(sentence string) string { return below(base, "") + ": " + sentence }
+	for _, sentence := range other.LookedAt {
+		r.LookedAt = append(r.LookedAt, named(sentence))
+	}
+	for _, sentence := range other.NotLookedAt {
+		r.NotLookedAt = append(r.NotLookedAt, named(sentence))
+	}
+	if r.Stop == nil {
+		r.Stop = other.Stop
+	}
+	if r.Unread == nil && other.Unread != nil {
+		r.Unread = fmt.Errorf("%s: %w", below(base, ""), other.Unread)
+	}
+	r.Ignored, r.Known = r.Ignored+other.Ignored, r.Known+other.Known
+}
+
 // AtLeast returns the number of findings with at least this severity.
 func (r *Report) AtLeast(least Severity) (n int) {
 	order := []Severity{Info, Warning, Error}

@@ -135,8 +135,8 @@ var problemSeverity = map[Severity]string{Error: "error", Warning: "warning", In
 func (r *Report) sarifResult(f Finding, v View) sarifResult {
 	index := slices.IndexFunc(Rules(), func(rule Rule) bool { return rule.ID == f.ID })
 	file := f.File
-	if file == "" {
-		file = "README.md"
+	if file == "" || f.folder {
+		file = path.Join(file, "README.md")
 	}
 	location := sarifPhysical{Artifact: sarifArtifact{URI: (&url.URL{Path: path.Join(v.Base, file)}).EscapedPath(), Base: sarifBase}}
 	location.Region = &sarifRegion{max(1, f.Line)}

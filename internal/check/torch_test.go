@@ -29,7 +29,7 @@ func torchPython(t *testing.T) string {
 		defer cancel()
 		dir := filepath.Join("..", "..", "cmd", "spacehost", "testdata", "spaces", "torch")
 		builder := build.New(build.Config{Dir: filepath.Join(cache, "environments"), LogPath: filepath.Join(t.TempDir(), "build.log")})
-		env, err := builder.Build(ctx, build.Spec{Gradio: "6.31.0", Dir: dir}, false)
+		env, err := builder.Build(ctx, build.Spec{Gradio: "6.31.0", Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}

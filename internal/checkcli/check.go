@@ -2,6 +2,7 @@ package checkcli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,8 @@ import (
 // options are the flags of `spacehost check`.
 type options struct {
 	config Config
-	dir    string
+	dirs   []string // as given
+	dir    string   // the one that is checked now
 
 	run, call bool
 	state     string
@@ -54,10 +56,12 @@ type options struct {
 func newCheck(config Config) *cobra.Command {
 	o := options{config: config}
 	c := &cobra.Command{
-		Use:   "check [DIR|SPACE]",
+		Use:   "check [DIR|SPACE]...",
 		Short: "Find what would fail on ZeroGPU in the Space in DIR (default: the current folder)",
 		Long: `Find what would fail on ZeroGPU in the Space in DIR: README.md, requirements.txt, and the Python of the app and of its own
 modules. No code of the Space runs, and nothing is downloaded.
+
+Several folders are several Spaces. Their findings are one report, in which files have the path from the working folder.
 
 Instead of a folder, SPACE names a Space of the Hub, as owner/space or by its address, or the URL of a git repository. git
 clones it first; HF_TOKEN gives access to private Spaces.
@@ -79,7 +83,7 @@ NO_APP_FILE), 7 findings.`,
   spacehost check --select F,G3 --ignore G314 .    only some rules
   spacehost check --write-baseline .spacehost-baseline.json .   accept what is there
   spacehost check --baseline .spacehost-baseline.json .         and fail on what is new`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 	}
 	o.flags(c)
 	if config.Stages != nil {
@@ -87,17 +91,19 @@ NO_APP_FILE), 7 findings.`,
 	}
 	c.Args = usage.Args(c.Args)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o.dir = "."
-		if len(args) == 1 {
-			o.dir = args[0]
+		if o.dirs = slices.Clone(args); len(args) == 0 {
+			o.dirs = []string{"."}
 		}
 		o.hardwareGiven = c.Flags().Changed("hardware")
 		if err := o.check(); err != nil {
 			return usage.Wrap(c, err)
 		}
-		if err := o.fetch(c); err != nil {
-			return err
+		for i := range o.dirs {
+			if err := o.fetch(c, &o.dirs[i]); err != nil {
+				return err
+			}
 		}
+		o.dir = o.dirs[0]
 		return o.execute(c)
 	}
 	return c
@@ -169,7 +175,7 @@ func (o *options) check() (err error) {
 	if o.writeLock != "" && o.like != "" {
 		return errors.New("--write-lock and --like exclude each other; give one")
 	}
-	if err := errors.Join(o.checkGradio(), o.checkDuplicate()); err != nil {
+	if err := errors.Join(o.checkSeveral(), o.checkGradio(), o.checkDuplicate()); err != nil {
 		return err
 	}
 	return o.checkTiers()
@@ -192,15 +198,15 @@ func (o *options) checkTiers() (err error) {
 	return nil
 }
 
-// fetch names the folder of the Space, which it clones if it is one of the Hub.
-func (o *options) fetch(c *cobra.Command) error {
+// fetch names the folder of a Space, which it clones if it is one of the Hub.
+func (o *options) fetch(c *cobra.Command, dir *string) error {
 	clones := o.config.Clones
 	if clones == nil {
 		clones = cacheFolder
 	}
 	folder, err := clones(o.state)
 	if err == nil {
-		o.dir, err = fetchspace.Resolve(c.Context(), o.dir, folder, func(text string) { fmt.Fprintln(c.ErrOrStderr(), "note:", text) })
+		*dir, err = fetchspace.Resolve(c.Context(), *dir, folder, func(text string) { fmt.Fprintln(c.ErrOrStderr(), "note:", text) })
 	}
 	return err
 }
@@ -215,47 +221,26 @@ func cacheFolder(string) (string, error) {
 }
 
 func (o *options) execute(c *cobra.Command) error {
-	switch len(o.gradio) {
-	case 0:
-		_, err := o.once(c, "")
-		return err
-	case 1:
-		_, err := o.once(c, o.gradio[0])
-		return err
+	if len(o.gradio) > 1 {
+		return o.eachGradio(c)
 	}
-	return o.eachGradio(c)
+	gradio := strings.Join(o.gradio, "") // one, or none
+	if len(o.dirs) > 1 {
+		return o.several(c, gradio)
+	}
+	_, err := o.once(c, gradio)
+	return err
 }
 
 // once performs one check, with another Gradio than that of README.md unless gradio is empty. The report is nil if it was not
 // printed.
 func (o *options) once(c *cobra.Command, gradio string) (*check.Report, error) {
 	began := time.Now()
-	python, problem := o.interpreter(c.Context())
-	reading := check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)}
-	report, err := check.Read(c.Context(), reading)
+	report, failed, err := o.examine(c, gradio)
 	if err != nil {
 		return nil, err
 	}
-	var failed error
-	switch {
-	case !o.run && !o.call:
-	case report.Stop != nil:
-		report.NotLookedAt = append(report.NotLookedAt, "its start, because `spacehost run` refuses the Space")
-	default:
-		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Gradio: gradio, CPU: o.onCPU(), Limits: reading.Limits(),
-			Hardware: o.hardware, Progress: c.ErrOrStderr()}, report)
-		if err := c.Context().Err(); err != nil {
-			return nil, failed
-		}
-	}
 	report.Skip(o.run || o.call, o.call, o.hint())
-	if o.duplicate {
-		o.asDuplicate(report)
-	}
-	o.filter.Dir = o.dir
-	if err := report.Apply(o.filter); err != nil {
-		return nil, err
-	}
 	if o.writeBaseline != "" {
 		if err := check.WriteBaseline(o.writeBaseline, report); err != nil {
 			return nil, fmt.Errorf("write the baseline: %w", err)
@@ -263,10 +248,36 @@ func (o *options) once(c *cobra.Command, gradio string) (*check.Report, error) {
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s accepts %d findings.\n", o.writeBaseline, len(report.Findings))
 		return report, cmp.Or(failed, err)
 	}
-	if err := o.write(c.OutOrStdout(), report, time.Since(began)); err != nil {
+	if err := o.write(c.OutOrStdout(), report, o.dir, time.Since(began)); err != nil {
 		return nil, err
 	}
 	return report, cmp.Or(failed, o.lock(c, gradio), o.verdict(report))
+}
+
+// examine performs the stages, and applies the filter. failed is the error of a build or start, of which the report has what was
+// found until then.
+func (o *options) examine(c *cobra.Command, gradio string) (report *check.Report, failed, err error) {
+	python, problem := o.interpreter(c.Context())
+	reading := check.Options{Dir: o.dir, Python: python, NoPython: problem, Tiers: o.tiers, Tier: o.tier, Hardware: hardware(o.hardware)}
+	if report, err = check.Read(c.Context(), reading); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case !o.run && !o.call:
+	case report.Stop != nil:
+		report.NotLookedAt = append(report.NotLookedAt, "its start, because `spacehost run` refuses the Space")
+	default:
+		failed = o.config.Stages.Run(c.Context(), o.dir, StageOptions{Call: o.call, State: o.state, Python: o.python, Quota: o.quota, Gradio: gradio, CPU: o.onCPU(), Limits: reading.Limits(),
+			Hardware: o.hardware, Progress: c.ErrOrStderr()}, report)
+		if c.Context().Err() != nil { // an interrupted check does not pass
+			return nil, nil, cmp.Or(failed, context.Cause(c.Context()))
+		}
+	}
+	if o.duplicate {
+		o.asDuplicate(report)
+	}
+	o.filter.Dir = o.dir
+	return report, failed, report.Apply(o.filter)
 }
 
 // hint names where the stages run and call exist.
@@ -292,9 +303,10 @@ func (o *options) verdict(report *check.Report) error {
 	return report.Unread // an incomplete check does not pass
 }
 
-func (o *options) write(w io.Writer, report *check.Report, took time.Duration) error {
+// write writes a report about the Space in dir; several Spaces have the working folder.
+func (o *options) write(w io.Writer, report *check.Report, dir string, took time.Duration) error {
 	view := check.View{Version: o.config.Version, Took: took}
-	view.Root, view.Base = place(o.dir)
+	view.Root, view.Base = place(dir)
 	if o.format == "text" {
 		report.Sanitize()
 		if terminal := terminalOf(w); terminal != nil {

@@ -34,10 +34,10 @@ func (o *options) asDuplicate(report *check.Report) {
 		f := &report.Findings[i]
 		given := slices.ContainsFunc(o.variables, func(name string) bool { return strings.Contains(f.Text, " "+name+" ") })
 		switch {
-		case f.ID != "B601":
+		case f.ID != "B601" && f.ID != "B604":
 		case given:
 			f.Severity = check.Info
-		case strings.Contains(f.Text, "at import"):
+		case strings.Contains(f.Text, "at import"), strings.HasPrefix(f.Text, "the start "):
 			f.Severity = check.Error
 		}
 	}

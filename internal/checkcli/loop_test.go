@@ -3,6 +3,7 @@ package checkcli
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,35 @@ func (s *byVersion) Run(ctx context.Context, dir string, o StageOptions, report 
 }
 
 func (s *byVersion) Duplicate() ([]string, error) { return []string{"GIVEN"}, nil }
+
+// interrupted are stages that Ctrl-C ends while the Space answers: they return no error of their own.
+type interrupted struct {
+	stages
+	interrupt context.CancelCauseFunc
+}
+
+var errInterrupt = errors.New("interrupt signal received")
+
+func (s *interrupted) Run(context.Context, string, StageOptions, *check.Report) error {
+	s.interrupt(errInterrupt)
+	return nil
+}
+
+// TestInterruptedCheck covers a check that would otherwise pass without a report.
+func TestInterruptedCheck(t *testing.T) {
+	for _, versions := range [][]string{nil, {"--gradio", "4.44.1,5.49.1"}} {
+		ctx, interrupt := context.WithCancelCause(t.Context())
+		command := newCheck(Config{Stages: &interrupted{interrupt: interrupt}})
+		command.SetOut(io.Discard)
+		command.SetErr(io.Discard)
+		command.SetArgs(append([]string{"--call", healthy(t)}, versions...))
+		command.SilenceErrors, command.SilenceUsage = true, true
+		if err := command.ExecuteContext(ctx); !errors.Is(err, errInterrupt) {
+			t.Errorf("check with %q returns %v, want %v", versions, err, errInterrupt)
+		}
+		interrupt(nil)
+	}
+}
 
 func TestSeveralVersionsOfGradio(t *testing.T) {
 	s := &byVersion{wrong: "5.49.1"}

@@ -79,7 +79,13 @@ func TestObservationsBecomeFindings(t *testing.T) {
 		"no ZeroGPU Space":        {[]check.Fact{{Rule: "E304", File: "app.py", Line: 2, Severity: check.Info}}, []worker.Observation{{Rule: "A305"}}, nil, []string{"app.py:2 info E304 read"}},
 		"another line":            {[]check.Fact{{Rule: "F315", File: "app.py", Line: 2, Values: map[string]string{"function": "embed"}}}, []worker.Observation{at("F315", 3, map[string]string{"function": "embed"})}, nil, []string{"app.py:2 error F315 read"}},
 		"an exit without a trace": {nil, nil, start, []string{". error A801 run"}},
-		"a missing variable":      {[]check.Fact{{Rule: "B601", File: "app.py", Line: 5}}, []worker.Observation{at("B601", 5, nil)}, start, []string{"app.py:5 warning B601 read"}},
+		"a missing variable": {[]check.Fact{{Rule: "B601", File: "app.py", Line: 5, Values: map[string]string{"name": "KEY"}}},
+			[]worker.Observation{at("B604", 5, map[string]string{"name": "KEY"})}, start, []string{"app.py:5 warning B601 read"}},
+		"another missing variable": {[]check.Fact{{Rule: "B601", File: "app.py", Line: 5, Values: map[string]string{"name": "KEY"}}},
+			[]worker.Observation{at("B604", 9, map[string]string{"name": "URL"})}, start, []string{"app.py:5 warning B601 read", "app.py:9 warning B604 run"}},
+		"a module of a call": {nil, []worker.Observation{
+			{Rule: "A206", File: "app.py", Line: 7, Severity: "warning", Values: map[string]string{"module": "fitz"}}, at("A206", 7, map[string]string{"module": "fitz"}),
+		}, nil, []string{"app.py:7 error A206 run"}},
 		"calls of one function": {nil, []worker.Observation{
 			at("C406", 5, map[string]string{"function": "f", "declared": "60", "used": "1.0"}), at("C406", 5, map[string]string{"function": "f", "declared": "60", "used": "3.0"}),
 			at("C406", 9, map[string]string{"function": "g", "declared": "60", "used": "31"}), at("C406", 12, map[string]string{"function": "h", "declared": "10", "used": "0"}),

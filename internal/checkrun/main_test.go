@@ -50,7 +50,7 @@ func buildPython(requirements string) (string, error) {
 		}
 	}
 	builder := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
-	env, err := builder.Build(context.Background(), build.Spec{Gradio: testGradio, Dir: bare}, false)
+	env, err := builder.Build(context.Background(), build.Spec{Gradio: testGradio, Dir: bare})
 	if err != nil {
 		return "", err
 	}

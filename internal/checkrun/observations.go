@@ -21,6 +21,8 @@ type observations struct {
 	mu       sync.Mutex
 	stage    check.Stage // of what comes in now
 	took     time.Duration
+	built    bool     // the environment was built
+	unmet    []string // what the Space asks for and --python does not have
 	facts    []staged
 	listed   chan struct{} // closed by setCalls
 	list     worker.CallList
@@ -58,6 +60,20 @@ func (o *observations) running(after time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.stage, o.took = check.StageCall, after
+}
+
+// progress passes on the lines of the build and of the start.
+func (o *observations) progress(show func(string)) func(string) {
+	return func(text string) {
+		if strings.HasPrefix(text, "[") { // a step of the build
+			o.mu.Lock()
+			o.built = true
+			o.mu.Unlock()
+		}
+		if show != nil {
+			show(text)
+		}
+	}
 }
 
 func (o *observations) lookedAt(format string, args ...any) {
@@ -117,6 +133,9 @@ func (o *observations) number() int {
 	return len(o.facts)
 }
 
+// cutShort are observations of a call that did not do all of its work.
+var cutShort = []string{"A206", "B604", "G801", "S801", "F308", "offline", "simulated"}
+
 // outcome records what a call has shown in addition to its observations. Exceptions after made-up values are warnings: the
 // function may rightly refuse them.
 func (o *observations) outcome(endpoint worker.PlannedCall, options Options, before int, end ended) {
@@ -126,12 +145,16 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 	case end.err != nil:
 		o.notLookedAt("/%s: %v", endpoint.Name, end.err)
 	case end.words != "" && o.number() == before:
-		o.notLookedAt("the result of /%s, which refuses the values of the check: %s", endpoint.Name, end.words)
+		o.notLookedAt("the result of /%s, which ends with an error that the app itself shows: %s", endpoint.Name, end.words)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	cut := slices.ContainsFunc(o.facts[before:], func(one staged) bool { return slices.Contains(cutShort, one.Rule) })
 	for i := before; i < len(o.facts); i++ {
 		one := &o.facts[i]
+		if cut && one.Rule == "C406" {
+			one.Rule = "" // its seconds are those until the failure
+		}
 		if !endpoint.Given && (one.Rule == "G801" || one.Rule == "S801") {
 			one.Severity = string(check.Warning)
 		}
@@ -139,6 +162,8 @@ func (o *observations) outcome(endpoint worker.PlannedCall, options Options, bef
 		case one.File != "":
 		case one.Rule == "G802": // the host has seen it
 			one.File, one.Line, one.Values["function"] = endpoint.File, endpoint.Line, endpoint.Name
+		case one.Rule == "S801" && end.late: // the check has left
+			one.Rule = ""
 		case one.Rule == "G801" || one.Rule == "S801": // no line of the app took part: a library refuses the values of the check
 			o.notLookedAt("the result of /%s, which ends with %s in a library: %s", endpoint.Name, one.Values["exception"], one.Values["message"])
 			one.Rule = ""
@@ -171,7 +196,9 @@ func (o *observations) addTo(report *check.Report, limits check.DurationLimits, 
 		case "simulated":
 			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s), which needs a real GPU: %s", one.Values["function"], place(one.Observation), one.Values["message"]))
 		case "offline":
-			report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("%s (%s), whose connection failed here with %s", one.Values["function"], place(one.Observation), one.Values["exception"]))
+			if text := o.offline(one.Observation); text != "" && !slices.Contains(report.NotLookedAt, text) {
+				report.NotLookedAt = append(report.NotLookedAt, text)
+			}
 		case "missing":
 			if knowsVariable(report, one.Values["name"]) {
 				continue // B603 lists it
@@ -180,7 +207,10 @@ func (o *observations) addTo(report *check.Report, limits check.DurationLimits, 
 		case "C406":
 			usage = append(usage, one.Observation)
 		default:
-			if err := addFact(report, one.stage, fact(one.Observation)); err != nil {
+			if one.Rule == "B604" && one.Values["function"] != "" {
+				report.NotLookedAt = append(report.NotLookedAt, fmt.Sprintf("the result of %s (%s), which needs the variable %s (--secret, --variable)", one.Values["function"], place(one.Observation), one.Values["name"]))
+			}
+			if err := addFact(report, one.stage, o.inGivenPython(fact(one.Observation))); err != nil {
 				return err
 			}
 		}
@@ -203,6 +233,37 @@ func (o *observations) addTo(report *check.Report, limits check.DurationLimits, 
 	return nil
 }
 
+// offline describes a connection that failed, once for each line; "" if a finding of the start describes it.
+func (o *observations) offline(one worker.Observation) string {
+	if slices.ContainsFunc(o.facts, func(other staged) bool { return other.Rule == "A803" && place(other.Observation) == place(one) }) {
+		return ""
+	}
+	if one.Values["function"] == "" && slices.ContainsFunc(o.facts, func(other staged) bool {
+		return other.Rule == "offline" && other.Values["function"] != "" && place(other.Observation) == place(one)
+	}) {
+		return "" // the exception of the same connection has more to tell
+	}
+	return fmt.Sprintf("%s, which needs a connection to %s: %s", place(one), one.Values["name"], one.Values["cause"])
+}
+
+// maxUnmet is how many packages a report lists.
+const maxUnmet = 8
+
+// ofPackages are rules about the installed packages, and about exceptions that other ones may not raise.
+var ofPackages = []string{"A206", "A801", "B701", "B801", "G801", "S801"}
+
+// inGivenPython weakens what depends on installed packages if they are not those that the Space asks for.
+func (o *observations) inGivenPython(f check.Fact) check.Fact {
+	if len(o.unmet) == 0 || !slices.Contains(ofPackages, f.Rule) {
+		return f
+	}
+	f.Severity = check.Warning
+	if f.Rule == "A206" {
+		f.Values["because"], f.Values["target"] = "the Python of --python does not have it", "that Python, or leave out --python"
+	}
+	return f
+}
+
 // exitReason returns the reason of an exit that no observation explains, with the last line of the app: that of sys.exit("...").
 func exitReason(start *worker.StartError) string {
 	reason := strings.TrimSuffix(start.Reason, ".")
@@ -214,7 +275,7 @@ func exitReason(start *worker.StartError) string {
 
 // misses reports whether the start failed for want of a variable, which stage read describes.
 func (o *observations) misses() bool {
-	return slices.ContainsFunc(o.facts, func(one staged) bool { return one.Rule == "B601" })
+	return slices.ContainsFunc(o.facts, func(one staged) bool { return one.Rule == "B604" })
 }
 
 func knowsVariable(report *check.Report, name string) bool {
@@ -226,9 +287,20 @@ func ofRun(f check.Finding) bool { return f.Stage == check.StageRun && f.Severit
 func (o *observations) summarize(report *check.Report, err error, called bool) {
 	switch {
 	case err == nil:
-		report.LookedAt = append(report.LookedAt, fmt.Sprintf("one start on simulated GPUs, which took %.1f s", o.took.Seconds()))
+		with := ""
+		if o.built {
+			with = " with the build of its environment"
+		}
+		report.LookedAt = append(report.LookedAt, fmt.Sprintf("one start on simulated GPUs, which took %.1f s%s", o.took.Seconds(), with))
 	case startError(err) != nil:
 		report.LookedAt = append(report.LookedAt, "one start on simulated GPUs, which failed")
+	}
+	if n := len(o.unmet); n > 0 && (err == nil || startError(err) != nil) {
+		text := "packages that the Space asks for and --python does not have: " + printable.Reason(strings.Join(o.unmet[:min(n, maxUnmet)], ", "))
+		if n > maxUnmet {
+			text += fmt.Sprintf(" and %d more", n-maxUnmet)
+		}
+		report.NotLookedAt = append(report.NotLookedAt, text)
 	}
 	report.LookedAt = append(report.LookedAt, o.sentence.lookedAt...)
 	report.NotLookedAt = append(report.NotLookedAt, o.sentence.notLookedAt...)
@@ -279,10 +351,16 @@ func addFact(report *check.Report, stage check.Stage, f check.Fact) error {
 		here := found.Severity == check.Error && found.File == f.File && f.File != "" && found.Line >= f.Line && found.Line <= f.Line+2 // the def below its decorator
 		return slices.Contains(whole[f.Rule], found.ID) || slices.Contains(generic, f.Rule) && here ||
 			found.File == f.File && slices.Contains(explains[f.Rule], found.ID) ||
+			f.Rule == "B604" && found.ID == "B601" && found.Values["name"] == f.Values["name"] ||
 			found.ID == f.Rule && found.Stage != stage && slices.Contains(ofFunction, f.Rule) && sameName(found.Values["function"], f.Values["function"])
 	}
 	if slices.ContainsFunc(report.Findings, explained) {
 		return nil
+	}
+	if f.Rule == "A206" { // the start has looked the module up, and a call has imported it
+		report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool {
+			return found.ID == "A206" && found.Severity == check.Warning && found.Values["module"] == f.Values["module"]
+		})
 	}
 	if f.Rule == "B802" { // certain now
 		report.Findings = slices.DeleteFunc(report.Findings, func(found check.Finding) bool {
@@ -347,11 +425,18 @@ func (o *observations) durationFacts(limits check.DurationLimits) []check.Fact {
 	if limits.SizeFactor == nil { // no limits are given
 		return nil
 	}
-	var functions []check.GPUFunction
+	var facts []check.Fact
 	for _, d := range o.list.Durations {
-		functions = append(functions, check.GPUFunction{
+		of := check.DurationFacts([]check.GPUFunction{{
 			Name: d.Function, File: d.File, Line: d.Line, Size: d.Size, Duration: "dynamic", Longest: &check.Extreme{Seconds: d.Longest, Inputs: d.Inputs},
-		})
+		}}, limits)
+		for i := range of {
+			if d.Handler != "" {
+				of[i].Severity = check.Info
+				of[i].Values["inputs"] += fmt.Sprintf(", if %s passes its inputs on unchanged", d.Handler)
+			}
+		}
+		facts = append(facts, of...)
 	}
-	return check.DurationFacts(functions, limits)
+	return facts
 }

@@ -39,6 +39,7 @@ type Options struct {
 	Dir       string
 	State     string               // the state folder; its environments are used, and its lock is not
 	Python    string               // an interpreter with gradio and spaces; "": build the environment
+	Unmet     []string             // what the Space asks for and Python does not have
 	Hardware  string               // a word of --hardware; "": auto
 	Preset    string               // a word of --quota; "": config.DefaultPreset
 	Limits    check.DurationLimits // of durations; the zero value: durations are not compared
@@ -65,12 +66,16 @@ const (
 	DefaultCallsTimeout = 5 * time.Minute
 )
 
+// simulatedGPUs is the number of GPUs: several, so that a call that does not end in time keeps no GPU from the next ones.
+const simulatedGPUs = 8
+
 // Run builds the environment of a Space, starts the Space once on simulated GPUs, makes its calls if o.Call is set, and adds
 // the findings to report. The error is that of the build, the start or the host.
 func Run(ctx context.Context, o Options, report *check.Report) error {
 	settings := o.settings()
 	seen := newObservations()
-	observe := host.Observe{Fact: seen.add, Progress: o.Progress}
+	seen.unmet = o.Unmet
+	observe := host.Observe{Fact: seen.add, Progress: seen.progress(o.Progress)}
 	if o.Call {
 		observe.Calls = seen.setCalls
 	}
@@ -85,7 +90,20 @@ func Run(ctx context.Context, o Options, report *check.Report) error {
 	if add := seen.addTo(report, o.Limits, err, o.Call); add != nil {
 		return add
 	}
+	if start := startError(err); start != nil {
+		seen.nameCause(start, report)
+	}
 	return err
+}
+
+// nameCause replaces the next step of a start that failed for want of something on this machine.
+func (o *observations) nameCause(start *worker.StartError, report *check.Report) {
+	for _, f := range report.Findings {
+		if f.ID == "A803" || f.ID == "B604" || f.ID == "B601" && o.misses() {
+			start.Next = fmt.Sprintf("%s %s: %s.", f.Place(), f.ID, f.Fix)
+			return
+		}
+	}
 }
 
 // settings returns those of a host for this Space alone. Its visitor is never refused: o.Limits are computed.
@@ -98,7 +116,7 @@ func (o *Options) settings() config.Settings {
 	if o.CallsTimeout == 0 {
 		o.CallsTimeout = DefaultCallsTimeout
 	}
-	gpus := "mock:" + config.SimulatedGPU
+	gpus := fmt.Sprintf("mock:%d%s", simulatedGPUs, strings.TrimPrefix(config.SimulatedGPU, "1"))
 	if o.CPU {
 		gpus = "none"
 	}

@@ -2,8 +2,8 @@
 //
 // # Terms
 //
-// `run` and `serve` start a host. A client command sends one request to the control socket of a running host and prints
-// its answer (gpu, lease, quota, user, token, space, clock, ...). The other commands work on files and on this machine
+// `run` and `serve` start a host, and `agent` starts the parent of its Spaces, or the agent of a node. A client command sends one request to the control socket of a running host and prints
+// its answer (gpu, lease, quota, node, user, token, space, clock, ...). The other commands work on files and on this machine
 // alone (check, explain-rule, db, doctor, token hash, version). Package checkcli has check and explain-rule.
 //
 // # Types
@@ -30,8 +30,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"spacehost/internal/agent"
 	"spacehost/internal/checkcli"
 	"spacehost/internal/host"
+	"spacehost/internal/nodeagent"
 	"spacehost/internal/printable"
 	"spacehost/internal/usage"
 	"spacehost/internal/version"
@@ -96,8 +98,10 @@ charged to the caller's account. Without an NVIDIA GPU, GPUs are simulated.`,
 		Version: build.String(),
 	})
 	gpus := newGPU()
-	gpus.AddCommand(newDrain(), newReturn(), newFault())
-	root.AddCommand(newRun(), newServe(), gpus, newLease(), newQuota(), newLedger(), newExplain(), newClock(), newUser(), newToken(), newSpace(), newReload(), newLogs(), newLogin(), newDB(), newDoctor(), version.Command(build))
+	leases := newLease()
+	leases.AddCommand(newLeaseEnd())
+	gpus.AddCommand(newDrain(), newReturn(), newRescan(), newFault())
+	root.AddCommand(newRun(), newServe(), newAgent(agent.Serve, nodeagent.Run), gpus, leases, newQuota(), newLedger(), newExplain(), newUsage(), newClock(), newUser(), newToken(), newAudit(), newSpace(), newNode(), newReload(), newWebhook(), newLogs(), newLogin(), newDB(), newPrune(), newDoctor(), version.Command(build))
 	root.AddCommand(checkcli.New(checkConfig(build.Version))...)
 	return root
 }

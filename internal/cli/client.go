@@ -115,9 +115,23 @@ func decode(body []byte, into any) error {
 	return nil
 }
 
+// answerOf sends one request to the host that runs on a state folder, and decodes the answer. Errors: those of send and decode.
+func answerOf[T any](ctx context.Context, state string, request control.Request) (answer T, err error) {
+	body, err := send(ctx, state, request)
+	if err != nil {
+		return answer, err
+	}
+	return answer, decode(body, &answer)
+}
+
 // send sends one request to the host that runs on a state folder, and returns the body of its answer. Errors:
 // *refusedError, or an error that the host cannot be reached.
 func send(ctx context.Context, state string, request control.Request) ([]byte, error) {
+	return sendWithin(ctx, state, request, 30*time.Second)
+}
+
+// sendWithin is send with another limit of the time until the answer; 0: none.
+func sendWithin(ctx context.Context, state string, request control.Request, limit time.Duration) ([]byte, error) {
 	var body io.Reader
 	if request.Body != nil {
 		text, err := json.Marshal(request.Body)
@@ -127,7 +141,7 @@ func send(ctx context.Context, state string, request control.Request) ([]byte, e
 		body = bytes.NewReader(text)
 	}
 	client := controlClient(state)
-	client.Timeout = 30 * time.Second
+	client.Timeout = limit
 	defer client.CloseIdleConnections()
 	r, err := controlRequest(ctx, state, request.Method, request.Path, body)
 	if err != nil {

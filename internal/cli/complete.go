@@ -12,7 +12,7 @@ import (
 	"spacehost/internal/views"
 )
 
-// completeTime bounds a question to the host while somebody waits at the Tab key.
+// completeTime bounds a question to the host after the Tab key.
 const completeTime = 2 * time.Second
 
 // complete returns a completion of the first argument: what the host on the command's state folder answers. Without a host
@@ -38,11 +38,7 @@ func ask[T any](c *cobra.Command, question control.Endpoint[control.NoBody, T]) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completeTime)
 	defer cancel()
-	body, err := send(ctx, state, question.Request(control.NoBody{}))
-	if err != nil {
-		return answer, err
-	}
-	return answer, decode(body, &answer)
+	return answerOf[T](ctx, state, question.Request(control.NoBody{}))
 }
 
 // Completions of running things.
@@ -69,7 +65,13 @@ var (
 	})
 	completeGPU = complete(control.ListGPUs, func(gpus []control.GPU) (all []cobra.Completion) {
 		for _, g := range gpus {
-			all = append(all, cobra.CompletionWithDesc(string(g.UUID), gpuName(g)))
+			all = append(all, cobra.CompletionWithDesc(string(g.UUID), gpuName(g)+nodeSuffix(g.Node)))
+		}
+		return all
+	})
+	completeNode = complete(control.ListNodes, func(nodes []control.Node) (all []cobra.Completion) {
+		for _, n := range nodes {
+			all = append(all, cobra.CompletionWithDesc(n.Name, nodeState(n, time.Now())))
 		}
 		return all
 	})

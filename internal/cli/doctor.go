@@ -98,7 +98,7 @@ func (o doctorOptions) target() (doctor.Config, error) {
 		if err != nil {
 			return what, err
 		}
-		state, what.Addresses, what.Demands = s.State, addressesOf(s), demandsOf(s)
+		state, what.Addresses, what.Demands = s.State, addressesOf(s), host.DemandsOf(s)
 	}
 	var err error
 	what.State, err = config.StateFolder(state)
@@ -114,21 +114,6 @@ func addressesOf(s config.Settings) []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-// demandsOf lists the levels of isolation that a file demands, each with its first place.
-func demandsOf(s config.Settings) (all []doctor.Demand) {
-	for _, one := range s.Spaces {
-		level := one.Isolation
-		if level == config.IsolationAuto {
-			level = one.Least()
-		}
-		demand := doctor.Demand{Where: one.Places["isolation"].String(), Level: level.String()}
-		if !slices.Contains(all, demand) {
-			all = append(all, demand)
-		}
-	}
-	return all
 }
 
 // printProfile prints the AppArmor profile of this program. A warning goes to stderr, because stdout is the profile.

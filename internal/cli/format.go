@@ -73,3 +73,14 @@ func parseSeconds(text string) (float64, error) {
 	d, err := time.ParseDuration(text)
 	return d.Seconds(), err
 }
+
+// formatBytes formats a size on the disk: 812 KiB, 43.5 MiB, 1.2 GiB.
+func formatBytes(n int64) string {
+	switch {
+	case n < 1<<20:
+		return fmt.Sprintf("%d KiB", (n+1023)>>10)
+	case n < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,16 +28,34 @@ func newGPU() *cobra.Command {
 }
 
 func showGPUs(w io.Writer, gpus []control.GPU) {
-	fmt.Fprintln(w, "SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
+	hasNodes := slices.ContainsFunc(gpus, func(g control.GPU) bool { return g.Node != "" })
+	fmt.Fprintln(w, nodeColumn(hasNodes, "NODE")+"SLOT\tNAME\tUUID\tMEMORY\tPROCESSES\tSTATE")
 	for _, g := range gpus {
+		node := nodeColumn(hasNodes, g.Node)
 		row := fmt.Sprintf("%s\t%s\t%d/%d MiB\t%d", gpuName(g), g.UUID, g.MemoryUsed>>20, g.MemoryTotal>>20, len(g.Processes))
 		if len(g.Slots) == 0 {
-			fmt.Fprintf(w, "-\t%s\t%s\n", row, withTroubles(g, g.Error))
+			fmt.Fprintf(w, "%s-\t%s\t%s\n", node, row, withTroubles(g, g.Error))
 		}
 		for _, slot := range g.Slots {
-			fmt.Fprintf(w, "%d\t%s\t%s\n", slot.Slot, row, gpuState(g, slot))
+			fmt.Fprintf(w, "%s%d\t%s\t%s\n", node, slot.Slot, row, gpuState(g, slot))
 		}
 	}
+}
+
+// nodeColumn is the first cell of a row, in a list that has nodes. Without nodes, a list has no such column.
+func nodeColumn(hasNodes bool, node string) string {
+	if !hasNodes {
+		return ""
+	}
+	return cmp.Or(node, "-") + "\t"
+}
+
+// nodeSuffix follows the name of what is on another machine than the host's own.
+func nodeSuffix(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " of node " + node
 }
 
 func gpuName(g control.GPU) string {
@@ -49,6 +70,16 @@ func gpuState(g control.GPU, slot lease.SlotView) string {
 	state := slotState(slot)
 	if g.Drained != nil && slot.Phase != "drained" {
 		state += ", then drained: " + g.Drained.Reason
+	}
+	if g.Drained != nil && !g.Drained.Until.IsZero() {
+		state += " (until " + formatMinute(&g.Drained.Until, "") + ")"
+	}
+	if g.Planned != nil {
+		state += fmt.Sprintf(", drained from %s", formatMinute(&g.Planned.From, ""))
+		if !g.Planned.Until.IsZero() {
+			state += " until " + formatMinute(&g.Planned.Until, "")
+		}
+		state += ": " + g.Planned.Reason
 	}
 	if g.Error != "" && slot.Reason != g.Error {
 		state += ", and " + g.Error
@@ -90,50 +121,116 @@ func slotState(s lease.SlotView) string {
 }
 
 func newDrain() *cobra.Command {
-	var reason string
-	return clientCommand[control.DrainRequest]{
-		use: "drain UUID", short: "Stop lending a GPU of a running host; running calls finish",
+	var request control.DrainRequest
+	return clientCommand[control.DrainAnswer]{
+		use: "drain SLOT|UUID", short: "Stop lending a GPU of a running host, at once or at a time; running calls finish",
 		complete: completeGPU,
-		long: `Take a GPU out of service: calls that run on it finish, idle workers leave it, and no new call gets it.
-` + "`spacehost gpu`" + ` shows the reason. The drain lasts until ` + "`spacehost gpu return`" + `, across starts of the host.
+		long: `Take a GPU out of service: calls that run on it finish, idle workers leave it, and no new call gets it. The GPU is named
+by the number of one of its slots, by its UUID, or by the beginning of its UUID; all of its slots are drained. A GPU of a node is named
+by its UUID.
+` + "`spacehost gpu`" + ` shows the reason. The drain lasts until the time of --until, else until ` + "`spacehost gpu return`" + `, across
+starts of the host.
+
+With --from, the drain begins at that time. Until then, the GPU takes only calls that end before it by their declared
+duration. While every GPU is drained, visitors read the reason and the time.
+
+Times are of the host's time zone: 14:00 is the next 14:00, today or tomorrow. "2026-12-01 14:00" and RFC 3339 are
+accepted too. Another drain of the same GPU replaces its times, and ` + "`spacehost gpu return`" + ` cancels it.
 
 A GPU that is lost to the driver, hangs, or does not free its memory is not lent either, without a command. It is lent
 again once it answers and its memory is free. A GPU with a hardware error reported by the driver (Xid) is drained until
 ` + "`spacehost gpu return`" + ` or the next start.`,
-		example: `  spacehost gpu drain GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd --reason "new fan on Monday"
+		example: `  spacehost gpu drain 2 --from 14:00 --until 17:00 --reason "new fan"
+  spacehost gpu drain GPU-9a4c6130 --reason "until the new fan has arrived"
   spacehost gpu --json | jq '.[] | select(.drained) | {uuid, drained}'`,
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&reason, "reason", "", "reason that \"spacehost gpu\" shows")
+			c.Flags().StringVar(&request.Reason, "reason", "", "reason that \"spacehost gpu\" and visitors read")
+			c.Flags().StringVar(&request.From, "from", "", "time at which the drain begins, such as 14:00 (default: now)")
+			c.Flags().StringVar(&request.Until, "until", "", "time at which the GPU is lent again, such as 17:00 (default: at \"spacehost gpu return\")")
 		},
 		request: func(args []string, _ int) (control.Request, error) {
-			return control.DrainGPU.Request(control.DrainRequest{UUID: gpu.DeviceUUID(args[0]), Reason: reason}), nil
+			request.UUID = gpu.DeviceUUID(args[0])
+			return control.DrainGPU.Request(request), nil
 		},
-		show: func(c *cobra.Command, _ control.DrainRequest, args []string) error {
-			return printf(c, "%s is drained: no new call gets it until `spacehost gpu return %s`", args[0], args[0])
+		show: func(c *cobra.Command, a control.DrainAnswer, _ []string) error {
+			name, end := deviceName(a), "`spacehost gpu return "+string(a.UUID)+"`"
+			if !a.Until.IsZero() {
+				end = formatMinute(&a.Until, "") + ", or " + end
+			}
+			if a.From.IsZero() {
+				return printf(c, "%s is drained: no new call gets it until %s", name, end)
+			}
+			return printf(c, "%s will be drained from %s until %s. Until then it takes only calls that end before.", name, formatMinute(&a.From, ""), end)
 		},
 	}.command()
 }
 
+// deviceName names the Device of an answer, and its slots.
+func deviceName(a control.DrainAnswer) string {
+	slots, where := make([]string, len(a.Slots)), nodeSuffix(a.Node)
+	for i, n := range a.Slots {
+		slots[i] = strconv.Itoa(n)
+	}
+	if len(slots) == 1 {
+		return fmt.Sprintf("%s (slot %s%s)", a.UUID, slots[0], where)
+	}
+	return fmt.Sprintf("%s (slots %s%s)", a.UUID, strings.Join(slots, ", "), where)
+}
+
 func newReturn() *cobra.Command {
-	return clientCommand[control.DrainRequest]{
-		use: "return UUID", short: "Put a drained GPU of a running host back into service",
+	return clientCommand[control.DrainAnswer]{
+		use: "return SLOT|UUID", short: "Put a drained GPU of a running host back into service",
 		complete: completeGPU,
-		long:     "Put a drained GPU back into service, whether a command or a hardware error reported by the driver drained it.",
-		example:  "  spacehost gpu return GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd",
-		args:     cobra.ExactArgs(1),
+		long: `Put a drained GPU back into service, whether a command or a hardware error reported by the driver drained it. A drain that
+begins later is cancelled. The GPU is named by the number of a slot, by its UUID, or by the beginning of its UUID.`,
+		example: "  spacehost gpu return 2\n  spacehost gpu return GPU-9a4c6130-2ca6-3cc7-d783-bedc05ddacdd",
+		args:    cobra.ExactArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
 			return control.ReturnGPU.Request(control.DrainRequest{UUID: gpu.DeviceUUID(args[0])}), nil
 		},
-		show: func(c *cobra.Command, _ control.DrainRequest, args []string) error {
-			return printf(c, "%s is back in service", args[0])
+		show: func(c *cobra.Command, a control.DrainAnswer, _ []string) error {
+			return printf(c, "%s is back in service", deviceName(a))
+		},
+	}.command()
+}
+
+func newRescan() *cobra.Command {
+	var request control.RescanRequest
+	return clientCommand[control.RescanAnswer]{
+		use: "rescan", short: "Read the GPUs of a running host's machine again",
+		long: `Read the GPUs of the machine again, without a restart of the host: after a GPU was reset or has come back, or after MIG
+instances were created or deleted. New GPUs are lent at once, under new slot numbers. GPUs that have left get no new calls, and their
+running calls finish. The others keep their slots, calls and idle workers; a drained GPU stays drained.
+
+While the driver is opened again, which may take some seconds, no GPU is granted. A Space at isolation level namespaces sees the
+device nodes of a new GPU after its next start (` + "`spacehost space restart`" + `). With ` + "`gpu_nodes: lease`" + ` or
+` + "`gpus: none`" + ` the command is refused.`,
+		example: "  spacehost gpu rescan\n  spacehost gpu rescan --simulate 2xH200-MIG-3g.71gb",
+		args:    cobra.NoArgs,
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&request.Simulate, "simulate", "", "GPUs that replace those of a host with simulated GPUs, such as 2xH200-MIG-3g.71gb (default: the same)")
+		},
+		request: func([]string, int) (control.Request, error) { return control.RescanGPUs.Request(request), nil },
+		show: func(c *cobra.Command, a control.RescanAnswer, _ []string) error {
+			for _, d := range a.Joined {
+				if err := printf(c, "joined  %s  %s", d.UUID, d.Name); err != nil {
+					return err
+				}
+			}
+			for _, d := range a.Left {
+				if err := printf(c, "left    %s  %s; its running calls finish", d.UUID, d.Name); err != nil {
+					return err
+				}
+			}
+			return printf(c, "%d joined, %d left, %d unchanged", len(a.Joined), len(a.Left), a.Stayed)
 		},
 	}.command()
 }
 
 func newFault() *cobra.Command {
 	return clientCommand[control.DeviceFaults]{
-		use: "fault UUID lost|hang|memory-stuck|xid=N|process=PID|clear", short: "Inject a fault into a simulated GPU of a running host, or clear it",
+		use: "fault SLOT|UUID lost|hang|memory-stuck|xid=N|process=PID|clear", short: "Inject a fault into a simulated GPU of a running host, or clear it",
 		complete: completeGPU,
 		long: `Inject a fault into a simulated GPU of the running host, to test how a Space and its visitors handle it:
 

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,12 +51,34 @@ func TestIsolationFlagsOfRun(t *testing.T) {
 	}
 }
 
+// TestLivenessOfRun checks that every Space of `run` gets the times.
+func TestLivenessOfRun(t *testing.T) {
+	state := t.TempDir()
+	for _, row := range []struct {
+		flags []string
+		want  config.Liveness
+	}{
+		{nil, config.DefaultLiveness},
+		{[]string{"--liveness", "after=1m", "--liveness", "restart_after=never"}, config.Liveness{After: time.Minute}},
+		{[]string{"--liveness", "after=never"}, config.Liveness{RestartAfter: config.DefaultLiveness.RestartAfter}},
+	} {
+		for _, space := range settingsOf(t, append([]string{"--state", state}, row.flags...)...).Spaces {
+			if space.Liveness != row.want {
+				t.Errorf("%q: got %v, want %v", row.flags, space.Liveness, row.want)
+			}
+		}
+	}
+}
+
 // TestIsolationMistakesOfRun checks that a wrong flag is wrong usage, before the host starts.
 func TestIsolationMistakesOfRun(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	for _, row := range []struct{ flag, value, want string }{
 		{"--isolation", "namespace", `--isolation: unknown level "namespace"; did you mean "namespaces"?; see `},
 		{"--egress", "everything", `--egress: "everything" is neither hub, none, all nor a host name`},
+		{"--liveness", "after", `--liveness "after" is not KEY=VALUE; give one such as restart_after=5m`},
+		{"--liveness", "after=soon", `--liveness after: must be from 1s to 24h, such as 90s, or never, not "soon"`},
+		{"--liveness", "restart=1s", `--liveness restart: unknown key "restart"; `},
 		{"--mount", filepath.Dir(state), "--mount: " + filepath.Dir(state) + " contains files of the state folder " + state},
 		{"--data", "/proc/1", "--data: /proc/1 is "},
 		{"--limit", "memory=8", "--limit: memory: must be a size of at least 64MiB"},

@@ -34,8 +34,8 @@ func newLogs() *cobra.Command {
 		Long: `Show what a Space has printed, with time and stream (stdout, stderr, or host for sentences of the host). SPACE is a name, or
 the folder of a Space. Without SPACE, the log that was written last is shown.
 
-The lines come from files of the state folder (logs/run-SPACE.log and build-SPACE.log), so no host need run. A file of more than
-10 MB becomes a new one; three older ones are kept, for 30 days. Of a Space that prints more than its limit of output, the log has
+The lines come from files of the state folder (logs/run-SPACE.log and build-SPACE.log), so no host need run. The files are
+rotated by size (limits.log_size) and age (30 days). Of a Space that prints more than its limit of output, the log has
 what the screen has, and the number of lines left out.`,
 		Example: `  spacehost logs
   spacehost logs demo --follow
@@ -153,11 +153,11 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+	if d, err := config.ParseSpan(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	return time.Time{}, fmt.Errorf("--since %q is neither a duration such as 10m nor a time such as 2026-11-30T12:00:00Z", text)
+	return time.Time{}, fmt.Errorf("--since %q is neither a duration such as 10m or 7d nor a time such as 2026-11-30T12:00:00Z", text)
 }

@@ -16,7 +16,7 @@ import (
 
 func newUser() *cobra.Command {
 	c := usage.Group(&cobra.Command{
-		Use: "user", Short: "Named accounts of a running host: add, list, change their tier",
+		Use: "user", Short: "Named accounts of a running host: add, list, change, remove",
 		Long: `Named accounts of the running host. A call with a token of a person (spacehost token) is charged to that person's
 account, at their tier, from any address. Every other call is charged to its address.`,
 		Example: `  spacehost user add ada --tier pro
@@ -25,7 +25,7 @@ account, at their tier, from any address. Every other call is charged to its add
   spacehost user set ada --quota 20m --concurrency 1
   spacehost ledger ada                     every charge of ada's account`,
 	})
-	c.AddCommand(newUserAdd(), newUserList(), newUserTier(), newUserSet())
+	c.AddCommand(newUserAdd(), newUserList(), newUserTier(), newUserSet(), newUserRemove())
 	return c
 }
 
@@ -62,6 +62,24 @@ func newUserTier() *cobra.Command {
 		},
 		show: func(c *cobra.Command, p control.Person, _ []string) error {
 			return printf(c, "%s is %q from the next call on.", p.Name, p.Tier)
+		},
+	}.command()
+}
+
+func newUserRemove() *cobra.Command {
+	return clientCommand[control.Person]{
+		use: "remove NAME", short: "Remove a person: all of their tokens end at once",
+		complete: completePerson,
+		long: `Remove a person who was added with "spacehost user add". All of their tokens are revoked for good, their sign-ins and open
+streams end at once, and running calls with them. The account and its ledger stay: seconds that were used stay used if the
+person is added again. A person of the configuration file is removed there ("spacehost reload").`,
+		example: "  spacehost user remove ada",
+		args:    cobra.ExactArgs(1),
+		request: func(args []string, _ int) (control.Request, error) {
+			return control.RemovePerson.Request(control.NoBody{}, args[0]), nil
+		},
+		show: func(c *cobra.Command, p control.Person, _ []string) error {
+			return printf(c, "%s is removed, and all tokens of this person are revoked. The account user:%[1]s stays in the ledger.", p.Name)
 		},
 	}.command()
 }

@@ -15,16 +15,20 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
+	"spacehost/internal/audit"
 	"spacehost/internal/control"
 	"spacehost/internal/host"
 	"spacehost/internal/identity"
 	"spacehost/internal/people"
+	"spacehost/internal/placement"
+	"spacehost/internal/views"
 	"spacehost/migrations"
 	"spacehost/quota"
 	"spacehost/server"
@@ -37,6 +41,8 @@ type testHost struct {
 	state  string
 	people *people.Store
 	denied *people.DelegationDenyList
+	audit  *audit.Log
+	nodes  *stubNodes
 }
 
 func newTestHost(t *testing.T) *testHost {
@@ -53,7 +59,7 @@ func newTestHost(t *testing.T) *testHost {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	h := &testHost{t: t, state: state, people: people.NewStore(db)}
+	h := &testHost{t: t, state: state, people: people.NewStore(db), audit: audit.New(db, db), nodes: &stubNodes{}}
 	if h.denied, err = people.OpenDelegationDenyList(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +75,23 @@ type stubHost struct {
 
 func (s stubHost) CheckTier(name string) error { _, err := s.tiers.Get(name); return err }
 
+func (stubHost) Standing(string) control.Standing { return control.Standing{} }
+
+func (stubHost) Operator(context.Context) string { return "root" }
+
 func (stubHost) SpaceNames(*identity.Identity) []string { return []string{"demo", "other"} }
+
+func (stubHost) SpaceViews() []views.Space { return []views.Space{{Name: "demo", Stage: "RUNNING"}} }
+
+func (stubHost) MoveSpace(_, to, _ string, now bool) (time.Duration, error) {
+	switch {
+	case to != "gpu2":
+		return 0, &placement.MoveError{Why: "no node is named " + to}
+	case now:
+		return 0, nil
+	}
+	return time.Minute, nil
+}
 
 func (h *testHost) serve() {
 	h.t.Helper()
@@ -87,7 +109,12 @@ func (h *testHost) serve() {
 		h.t.Fatal(err)
 	}
 	site.Pre(control.RequireKey(h.state, key))
-	control.New(control.Config{Host: stubHost{tiers: tiers}, People: h.people, Delegations: h.denied}).Register(site.Echo)
+	site.Use(control.Audit(stubHost{}.Operator, func(a control.Action) {
+		if err := h.audit.Add(context.Background(), a.Record(time.Now())); err != nil {
+			h.t.Errorf("audit: %v", err)
+		}
+	}))
+	control.New(control.Config{Host: stubHost{tiers: tiers}, People: h.people, Delegations: h.denied, Audit: h.audit, Nodes: h.nodes, Now: time.Now}).Register(site.Echo)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -144,7 +171,7 @@ func TestPeopleByCommandLine(t *testing.T) {
 	h.wantOutput(`^ada is added, as "pro"\. Next: spacehost token create ada\n$`, "user", "add", "ada", "--tier", "pro")
 	h.wantOutput(`^ben is added, as "free"\.`, "user", "add", "ben")
 	h.wantOutput(`^ben is "pro" from the next call on\.\n$`, "user", "tier", "ben", "pro")
-	h.wantOutput(`^NAME +TIER +SINCE +ADDED BY +OVERRIDES\nada +pro +20..-..-.. ..:.. +operator +-\nben +pro .*\n$`, "user", "list")
+	h.wantOutput(`^NAME +TIER +SINCE +ADDED BY +OVERRIDES\nada +pro +20..-..-.. ..:.. +root +-\nben +pro .*\n$`, "user", "list")
 
 	made := h.wantOutput(`^sph_[0-9a-f]{64}\n$`, "token", "create", "ada", "--label", "laptop")
 	token := strings.TrimSpace(made.out)
@@ -153,12 +180,18 @@ func TestPeopleByCommandLine(t *testing.T) {
 		t.Errorf("stderr with the token: got %q, want one line of instructions", made.err)
 	}
 	id := regexp.MustCompile(`ID ([a-z2-7]+)`).FindStringSubmatch(made.err)[1]
-	h.wantOutput(`^ID +PERSON +LABEL +CREATED +LAST USED +REVOKED\n`+id+` +ada +laptop +20..-..-.. ..:.. +never +no\n$`, "token", "list")
+	h.wantOutput(`^ID +PERSON +LABEL +SCOPE +CREATED +EXPIRES +LAST USED +REVOKED\n`+id+` +ada +laptop +all +20..-..-.. ..:.. +never +never +no\n$`, "token", "list")
 	bearer, _ := people.Bearer(http.Header{"Authorization": {"Bearer " + token}})
 	if owner, err := h.people.ByToken(t.Context(), bearer); err != nil || owner.Key() != "user:ada" || owner.Tier != "pro" {
 		t.Errorf("the token identifies %s of tier %q (%v), want user:ada of tier pro", owner, owner.Tier, err)
 	}
-	h.wantOutput(`\n`+id+` +ada +laptop +20..-..-.. ..:.. +20..-..-.. ..:.. +no\n$`, "token", "list", "ada")
+	used := regexp.MustCompile(`\n` + id + ` +ada +laptop +all +20..-..-.. ..:.. +never +20..-..-.. ..:.. +no\n$`)
+	// The use is written in the background.
+	for end := time.Now().Add(30 * time.Second); !used.MatchString(h.wantOutput("", "token", "list", "ada").out); {
+		if time.Now().After(end) {
+			t.Fatalf("the use is not in the list: %s", h.wantOutput("", "token", "list", "ada").out)
+		}
+	}
 	h.wantOutput(`^No tokens yet`, "token", "list", "ben")
 	h.wantOutput(`^The token `+id+` of ada is revoked\.\n$`, "token", "revoke", id)
 	h.wantOutput(`\n`+id+` +ada +laptop .* +20..-..-.. ..:..\n$`, "token", "list")
@@ -213,6 +246,12 @@ func TestPeopleCommandErrors(t *testing.T) {
 		{"user add --teir pro ben", ExitUsage, "unknown flag: --teir; see `spacehost user add --help`"},
 		{"token create ben", ExitHost, `unknown user "ben"; ` + "`spacehost user list`"},
 		{"token create ada --label " + token, ExitUsage, `"sph_..." cannot be a label`},
+		{"token create ada --scope root", ExitUsage, `unknown scope "root"; give call, read or all`},
+		{"token create ada --space nowhere --scope call", ExitUsage, `unknown Space "nowhere"; Spaces for which a token can be created: demo, other`},
+		{"token create ada --space demo", ExitUsage, "a token that is limited to Spaces cannot have scope all; give call or read"},
+		{"token create ada --expires soon", ExitUsage, "--expires \"soon\" is not a time from 1s; give one such as 12h or 30d"},
+		{"token create ada --expires 99999d", ExitUsage, "a token cannot expire in"},
+		{"audit --since soon", ExitUsage, "--since \"soon\" is neither a duration"},
 		{"token list ben", ExitHost, `unknown user "ben"`},
 		{"token revoke", ExitUsage, "accepts 1 arg(s)"},
 		{"token revoke abc", ExitHost, "no token has the ID \"abc\"; `spacehost token list` shows the IDs"},

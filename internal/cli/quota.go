@@ -185,7 +185,7 @@ func showAdvice(w io.Writer, all []views.Advice) {
 func callsLeft(f views.Fit, unlimited bool) string {
 	switch {
 	case f.CallsInTurn != nil && *f.CallsInTurn != *f.Calls:
-		return fmt.Sprintf("%d (%d one after another)", *f.Calls, *f.CallsInTurn)
+		return fmt.Sprintf("%d (%s one after another)", *f.Calls, views.InTurn(*f.CallsInTurn))
 	case f.Calls != nil:
 		return strconv.Itoa(*f.Calls)
 	case unlimited:
@@ -232,6 +232,7 @@ func withParties(reason, via, by string) string {
 }
 
 func newLedger() *cobra.Command {
+	var q views.Query
 	return clientCommand[[]views.Entry]{
 		use: "ledger ACCOUNT", short: "List every line of an account's ledger: holds, charges, refunds, grants, resets, credits",
 		complete: completeAccount,
@@ -243,8 +244,17 @@ reset. Grants, resets and credits name the operator.
 People read their own lines over HTTP, with their token: docs/operator-guide.md.`,
 		example: "  spacehost ledger ada\n  spacehost ledger local --limit 1000 --json",
 		args:    cobra.ExactArgs(1), limit: 20,
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&q.Space, "space", "", "only lines of this Space")
+			c.Flags().StringVar(&q.Function, "function", "", "only lines of this function")
+			c.Flags().StringVar(&q.Kind, "kind", "", "only lines of this kind: hold, settle, grant, reset or credit")
+			c.Flags().StringVar(&q.From, "from", "", "only lines from this time on (RFC 3339, such as 2026-11-30T14:00:00Z)")
+			c.Flags().StringVar(&q.To, "to", "", "only lines before this time")
+			c.Flags().StringVar(&q.Before, "before", "", "only lines with an ID below this, for the page after those that were read")
+		},
 		request: func(args []string, limit int) (control.Request, error) {
-			return control.ShowLedger.Request(control.NoBody{}).With(control.AccountQuery(args[0], views.Query{Limit: strconv.Itoa(limit)})), nil
+			q.Limit = strconv.Itoa(limit)
+			return control.ShowLedger.Request(control.NoBody{}).With(control.AccountQuery(args[0], q)), nil
 		},
 		show: func(c *cobra.Command, entries []views.Entry, _ []string) error {
 			return printTable(c, "AT\tKIND\tLEASE\tSPACE\tFUNCTION\tDECLARED\tUSED\tHELD\tCHARGED\tRETURNED\tCREDITS\tRUNS\tREASON", entries, func(e views.Entry) string {
@@ -312,6 +322,9 @@ func showExplanation(w io.Writer, e views.Explanation) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", orDash(v.Space), orDash(v.Function), v.Size, cost(v.CostSeconds), whenItFits(v))
 	}
 	showAdvice(w, e.Advice)
+	if e.Maintenance != "" {
+		fmt.Fprintf(w, "\n%s.\n", e.Maintenance)
+	}
 	if e.Waiting > 0 {
 		fmt.Fprintf(w, "\n%d calls of all accounts wait for a GPU; `spacehost lease` lists them.\n", e.Waiting)
 	}
@@ -319,6 +332,8 @@ func showExplanation(w io.Writer, e views.Explanation) {
 
 func whenItFits(v views.Verdict) string {
 	switch {
+	case v.Fits && v.Why != "":
+		return "fits, and waits: " + v.Why
 	case v.Fits:
 		return "fits"
 	case v.At == nil:

@@ -44,6 +44,7 @@ type options struct {
 	fromFiles      map[string]string // Secrets, read from envFiles
 	rebuild        bool
 	readyJSON      bool
+	bar            bool
 	watch          bool
 	strict         bool
 	queueTimeout   time.Duration
@@ -53,6 +54,8 @@ type options struct {
 	identity       string
 	consoleURL     string
 	insecure       bool
+	livenessFlags  []string
+	liveness       config.Liveness // parsed from livenessFlags
 	isolationFlags config.IsolationFlags
 	isolation      config.IsolationSettings // parsed from isolationFlags
 	warnings       []string
@@ -113,8 +116,8 @@ usage, 3 the Space's README.md or app_file is wrong (CONFIG_ERROR, NO_APP_FILE),
 // runHost runs one Host from its start to its end. A SIGHUP ends `run`, whose terminal has closed, and reloads the
 // configuration of `serve`.
 func runHost(c *cobra.Command, s config.Settings) error {
-	ctx, stop := context.WithCancel(c.Context())
-	defer stop()
+	ctx, stop := context.WithCancelCause(context.WithoutCancel(c.Context())) // ends after Main's, with the host's cause
+	defer stop(nil)
 	ends := make(chan os.Signal, 2) // those that Main receives, too
 	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(ends)
@@ -132,7 +135,10 @@ func runHost(c *cobra.Command, s config.Settings) error {
 	terminals := openTerminals()
 	var handling sync.WaitGroup
 	handling.Go(func() {
-		hurryAtSecond(ends, ended, h.Hurry)
+		if first, ok := awaitEnd(c.Context(), ends, ended); ok {
+			stop(h.CauseOfSignal(first))
+			hurryAtNext(ends, ended, h.Hurry)
+		}
 	})
 	handling.Go(func() {
 		for {
@@ -142,7 +148,7 @@ func runHost(c *cobra.Command, s config.Settings) error {
 			case <-hangups:
 			}
 			if !s.IsServe() || terminals.closed() {
-				stop()
+				stop(nil)
 				return
 			}
 			_, _ = h.ReloadBy(ctx, "SIGHUP") // it reports its errors
@@ -150,18 +156,37 @@ func runHost(c *cobra.Command, s config.Settings) error {
 	})
 	defer handling.Wait()
 	defer close(ended)
-	defer stop()
+	defer stop(nil)
 	return h.Run(ctx)
 }
 
-// hurryAtSecond calls hurry at the second signal. A third one has its default effect.
-func hurryAtSecond(signals chan os.Signal, ended <-chan struct{}, hurry func()) {
-	for range 2 {
-		select {
-		case <-signals:
-		case <-ended:
-			return
-		}
+// awaitEnd waits for the signal that ends the host. ctx ends at the same signal, or for a caller without signals. false: the host has
+// ended by itself.
+func awaitEnd(ctx context.Context, signals <-chan os.Signal, ended <-chan struct{}) (os.Signal, bool) {
+	select {
+	case s := <-signals:
+		return s, true
+	case <-ended:
+		return nil, false
+	case <-ctx.Done():
+	}
+	select {
+	case s := <-signals:
+		return s, true
+	case <-time.After(signalPause):
+		return os.Interrupt, true
+	}
+}
+
+// signalPause is ample for the runtime to deliver one signal to all its receivers.
+const signalPause = 100 * time.Millisecond
+
+// hurryAtNext calls hurry at the next signal. A further one has its default effect.
+func hurryAtNext(signals chan os.Signal, ended <-chan struct{}, hurry func()) {
+	select {
+	case <-signals:
+	case <-ended:
+		return
 	}
 	signal.Stop(signals)
 	hurry()
@@ -216,10 +241,12 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.isolationFlags.Reach, "reach", nil, "private destination that Spaces reach in addition, IP:PORT, such as a database of this network; may be repeated")
 	f.StringArrayVar(&o.isolationFlags.Mounts, "mount", nil, "file or folder of this machine that Spaces see at the same path, read-only; PATH:rw allows writes; may be repeated")
 	f.StringVar(&o.isolationFlags.Data, "data", "", "folder that Spaces see at /data and that outlasts restarts: DIR, or true for one in the state folder (default: none)")
-	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s; may be repeated")
+	f.StringArrayVar(&o.livenessFlags, "liveness", nil, "times of a Space that does not answer, KEY=VALUE: after=30s until it is UNRESPONSIVE, then restart_after=2m, or never; may be repeated")
+	f.StringArrayVar(&o.isolationFlags.Limits, "limit", nil, "limit of each Space, KEY=VALUE: memory=8GiB, processes=2000, cpu=4, disk=50GiB, connections=256, output=1MB/s, upload_size=200MB, upload_keep=24h, log_size=80MiB; may be repeated")
 	f.BoolVar(&o.byName, "by-name", false, "let Spaces reach each other as Client(\"owner/space\"): sets HF_ENDPOINT in them to this host, which has no models or files (docs/operator-guide.md)")
 	f.BoolVar(&o.strict, "strict", false, "stop a Space that ZeroGPU would stop, instead of printing a warning (docs/operator-guide.md)")
 	f.BoolVar(&o.watch, "watch", false, "restart the Space when its .py, .html, .css or .js files change, and rebuild its environment when its requirements do; after an error, wait for the next change")
+	f.BoolVar(&o.bar, "bar", false, "add the bar that visitors of serve see to the Space's pages: account, GPU time left, place in the line")
 	f.BoolVar(&o.readyJSON, "ready-json", false, "print one JSON line on stdout once the Space answers; everything else goes to stderr")
 }
 
@@ -229,7 +256,7 @@ func addState(c *cobra.Command, state *string) {
 
 // check finds mistakes before anything starts, and fills in parsed values.
 func (o *options) check() error {
-	for _, step := range []func() error{o.checkWords, o.checkVariables, o.readEnvFiles, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation} {
+	for _, step := range []func() error{o.checkWords, o.checkVariables, o.readEnvFiles, o.checkQuota, o.checkGPUs, o.checkHosts, o.checkAddresses, o.findState, o.checkIsolation, o.checkLiveness} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -322,10 +349,8 @@ func (o *options) checkHosts() (err error) {
 			return fmt.Errorf("--host: %w", err)
 		}
 	}
-	if o.consoleURL != "" {
-		if o.consoleURL, err = config.ParseOrigin(o.consoleURL); err != nil {
-			return fmt.Errorf("--console-url: %w", err)
-		}
+	if err := new(config.Settings).SetConsoleURL(o.consoleURL); err != nil {
+		return fmt.Errorf("--console-url: %w", err)
 	}
 	return nil
 }
@@ -357,6 +382,11 @@ func (o *options) checkIsolation() (err error) {
 	return err
 }
 
+func (o *options) checkLiveness() (err error) {
+	o.liveness, err = config.ParseLiveness(o.livenessFlags)
+	return err
+}
+
 // settings returns the settings that the flags select. The first Space gets --addr, the others get the next ports.
 func (o *options) settings() config.Settings {
 	s := config.Settings{
@@ -365,17 +395,24 @@ func (o *options) settings() config.Settings {
 		Preset: config.Setting{Value: o.quota, Source: "--quota"}, LocalTier: config.Setting{Value: o.tier, Source: "--tier"}, AdvisoryRuns: !o.tierGiven,
 		Share: o.share, PerSpace: o.perSpace, QueueTimeout: o.queueTimeout, WarmFor: o.warmFor, Keep: config.DefaultKeep,
 		AdmitBySpace: o.admission == "space", ByName: o.byName, Hosts: o.hosts, Rebuild: o.rebuild, ReadyJSON: o.readyJSON, WatchSource: o.watch, Strict: o.strict,
-		IdentityMode: o.identity, ConsoleURL: o.consoleURL, InsecureLogin: o.insecure,
+		IdentityMode: o.identity, InsecureLogin: o.insecure,
 	}
-	variables, secrets := pairs(o.variables), maps.Clone(o.fromFiles)
-	maps.Copy(secrets, pairs(o.secrets))
+	_ = s.SetConsoleURL(o.consoleURL) // checkHosts has checked it
+	variables, secrets := o.environment()
 	for i, dir := range o.dirs {
 		s.Spaces = append(s.Spaces, config.SpaceSettings{
 			Dir: dir, Addr: config.Setting{Value: config.NextPort(o.addr, i), Source: "--addr"}, Visibility: config.Public,
-			Python: o.python, Variables: variables, Secrets: secrets, IsolationSettings: o.isolation,
+			Python: o.python, Variables: variables, Secrets: secrets, Liveness: o.liveness, Bar: o.bar, IsolationSettings: o.isolation,
 		})
 	}
 	return s
+}
+
+// environment returns the Variables and Secrets of the flags, after readEnvFiles.
+func (o *options) environment() (variables, secrets map[string]string) {
+	secrets = maps.Clone(o.fromFiles)
+	maps.Copy(secrets, pairs(o.secrets))
+	return pairs(o.variables), secrets
 }
 
 // pairs parses NAME=VALUE. A NAME alone takes its value from the environment.

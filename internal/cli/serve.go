@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spacehost/internal/config"
+	"spacehost/internal/host"
 	"spacehost/internal/usage"
 )
 
@@ -40,6 +41,9 @@ file while the host runs, or refuse it as a whole.
 A Space that cannot be read, built or started does not affect the others. Its address answers 503 with the reason, which
 "spacehost space list" shows too. The host retries it; "spacehost space restart NAME" retries it at once.
 
+With --check the host does not start. The file is checked, and so are the README.md of its Spaces, the state folder with its
+database, all addresses, and each interpreter of a key "python". Addresses of a host that runs on the state folder are right.
+
 Exit codes: 1 the host could not run (state folder, address, database, GPUs, people), 2 wrong usage,
 3 with --check, a Space's README.md or app_file is wrong, 6 the configuration file is wrong.`,
 		Example: `  spacehost serve --config lab.yaml
@@ -52,7 +56,7 @@ Exit codes: 1 the host could not run (state folder, address, database, GPUs, peo
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.config, "config", "", "path of the configuration file")
-	f.BoolVar(&o.check, "check", false, "check the file and the README.md of its Spaces, start nothing")
+	f.BoolVar(&o.check, "check", false, "check the file, the README.md of its Spaces, and what they need of this machine; start nothing")
 	f.BoolVar(&o.asJSON, "json", false, "with --check: print the findings as JSON")
 	f.BoolVar(&o.watch, "watch-config", false, "apply the file again when it changes, or a file that it names")
 	f.StringVar(&o.state, "state", "", "folder for database, environments and logs; overrides the file's")
@@ -109,10 +113,12 @@ func printWarnings(c *cobra.Command, warnings []string) {
 type checked struct {
 	OK       bool             `json:"ok"`
 	File     string           `json:"file"`
+	Digest   string           `json:"digest"` // of the configuration, as a host's log shows it; empty after a mistake
 	Spaces   []string         `json:"spaces"`
 	People   []string         `json:"people"`
 	Warnings []string         `json:"warnings"`
 	Problems []config.Problem `json:"problems"`
+	Machine  []string         `json:"machine"`         // what a start on this machine would fail with
 	Error    string           `json:"error,omitempty"` // in the README.md of a Space
 }
 
@@ -123,14 +129,22 @@ func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 		return err
 	}
 	file, err := config.Check(o.config, state)
-	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, file.Warnings...), Problems: []config.Problem{}}
+	if err == nil && file.Settings.State == "" {
+		file.Settings.State, err = config.StateFolder("")
+	}
+	if err == nil {
+		err = host.Preflight(c.Context(), file)
+	}
+	found := checked{File: o.config, Spaces: []string{}, People: []string{}, Warnings: append([]string{}, file.Warnings...), Problems: []config.Problem{}, Machine: []string{}}
 	for _, one := range file.Spaces {
 		found.Spaces = append(found.Spaces, one.Name)
 	}
 	for _, p := range file.Settings.People {
 		found.People = append(found.People, p.Name)
 	}
-	found.OK = err == nil
+	if found.OK = err == nil; found.OK {
+		found.Digest, err = digestOf(file.Settings)
+	}
 	if o.asJSON {
 		return o.print(c, found, err)
 	}
@@ -138,14 +152,27 @@ func (o *serveOptions) onlyCheck(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return printf(c, "%s is valid: %d Spaces (%s), %d people.", o.config, len(found.Spaces), strings.Join(found.Spaces, ", "), len(found.People))
+	return printf(c, "%s is valid: %d Spaces (%s), %d people, configuration %s.", o.config, len(found.Spaces), strings.Join(found.Spaces, ", "), len(found.People), found.Digest)
+}
+
+// digestOf returns the digest that a host with these settings has.
+func digestOf(s config.Settings) (string, error) {
+	var err error
+	if s.State == "" {
+		if s.State, err = config.StateFolder(""); err != nil {
+			return "", err
+		}
+	}
+	tiers, err := s.Tiers()
+	return config.Digest(s, tiers), err
 }
 
 // print prints the findings as JSON. Run prints the error itself on stderr.
 func (o *serveOptions) print(c *cobra.Command, found checked, err error) error {
-	var wrong *config.FileError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*config.FileError](err); ok {
 		found.Problems = wrong.Problems
+	} else if machine, ok := errors.AsType[*host.MachineError](err); ok {
+		found.Machine = machine.Problems
 	} else if err != nil {
 		found.Error = err.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,14 +17,18 @@ import (
 
 func newSpace() *cobra.Command {
 	c := usage.Group(&cobra.Command{
-		Use: "space", Short: "Spaces of a running host: list their stages, restart one, limit delegation",
-		Long: `Spaces of the running host: list their stages in the Hub's words, restart one, and limit what Spaces may spend of their
-visitors' quota at other Spaces.`,
+		Use: "space", Short: "Spaces of a running host: list their stages, restart, rebuild, pause or move one, read its logs, limit delegation",
+		Long: `Spaces of the running host: list their stages in the Hub's words, restart, rebuild, pause or move one, read its logs,
+and limit what Spaces may spend of their visitors' quota at other Spaces.`,
 		Example: `  spacehost space list                     every Space with its stage
   spacehost space restart demo             restart demo now
+  spacehost space rebuild demo             build the environment of demo again, then restart it
+  spacehost space pause demo               stop demo until it is resumed
+  spacehost space move demo --to gpu2      let demo run on the node gpu2
+  spacehost space logs demo --follow       what demo prints, as spacehost logs
   spacehost space via demo --off           demo may not spend its visitors' seconds at other Spaces`,
 	})
-	c.AddCommand(newSpaceList(), newSpaceRestart(), newVia())
+	c.AddCommand(newSpaceList(), newSpaceRestart(), newSpaceRebuild(), newSpacePause(), newSpaceResume(), newSpaceMove(), newLogs(), newVia())
 	return c
 }
 
@@ -32,17 +37,52 @@ func newSpaceList() *cobra.Command {
 		use: "list", short: "List the Spaces of a running host with their stages and the reasons",
 		long: `List the Spaces of the running host with their stage in the Hub's words: BUILDING, APP_STARTING, RUNNING, BUILD_ERROR,
 RUNTIME_ERROR ..., and the reason. Under "spacehost serve" a Space that fails to start is retried while the others run;
-its address shows the reason too. For a running Space, WHY shows the last network destination that was refused to it, and
-the remedy.`,
+its address shows the reason too. UNRESPONSIVE is this host's own: the Space was RUNNING and does not answer; WHY names the
+line of its app where it hangs, and "spacehost logs" shows the stacks of its threads. For a running Space, WHY shows the last network destination that was refused to it, and
+the remedy. What is wrong with the host follows the table, in the words of /healthz: why no GPU can be lent, and which Spaces do
+not run. Of a paused Space, WHY shows the reason of the operator.
+
+On a host with nodes, NODE shows where each Space runs: the name of a node, or host for the host's own machine. For a Space
+that waits for a machine, WHY shows the state of each node that its key "on" names.`,
 		example: "  spacehost space list\n  spacehost space list --json | jq '.spaces[] | select(.stage != \"RUNNING\")'",
 		args:    cobra.NoArgs, request: fixed(control.ShowHealth.Request(control.NoBody{})),
-		show: func(c *cobra.Command, health views.Health, _ []string) error {
-			return printTable(c, "SPACE\tSTAGE\tURL\tGRADIO\tISOLATION\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s", s.Name, s.Stage, s.URL, cmp.Or(s.Gradio, "-"), s.Isolation, pidOrDash(s.PID), s.Queued,
-					printable.Line(cmp.Or(s.Reason, s.EgressRefused, s.Why)))
-			})
-		},
+		show: showSpaces,
 	}.command()
+}
+
+// showSpaces prints the table of Spaces. The column NODE is only there on a host with nodes.
+func showSpaces(c *cobra.Command, health views.Health, _ []string) error {
+	hasNodes := slices.ContainsFunc(health.Spaces, func(s views.Space) bool { return s.Node != "" || s.WaitsForNode })
+	header := "SPACE\tSTAGE\t"
+	if hasNodes {
+		header += "NODE\t"
+	}
+	if err := printTable(c, header+"URL\tGRADIO\tISOLATION\tPID\tWAITING\tWHY", health.Spaces, func(s views.Space) string {
+		row := s.Name + "\t" + s.Stage + "\t"
+		if hasNodes {
+			row += orDash(s.Node) + "\t"
+		}
+		return row + fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s", s.URL, orDash(s.Gradio), s.Isolation, pidOrDash(s.PID), s.Queued,
+			printable.Line(cmp.Or(s.Reason, s.EgressRefused, s.Why)))
+	}); err != nil {
+		return err
+	}
+	return showHealth(c, health)
+}
+
+// showHealth prints what is wrong with the host, after the table of its Spaces.
+func showHealth(c *cobra.Command, health views.Health) error {
+	if health.Maintenance != "" {
+		if err := printf(c, "%s.", printable.Line(health.Maintenance)); err != nil {
+			return err
+		}
+	}
+	for _, reason := range health.Reasons {
+		if err := printf(c, "%s: %s", health.Status, printable.Line(reason)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newSpaceRestart() *cobra.Command {

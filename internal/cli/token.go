@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"spacehost/internal/config"
 	"spacehost/internal/control"
 	"spacehost/internal/people"
 	"spacehost/internal/usage"
@@ -30,7 +32,8 @@ token that is lost or disclosed, and create another.`,
 }
 
 func newTokenCreate() *cobra.Command {
-	var label string
+	var create control.CreateTokenRequest
+	var expires string
 	return clientCommand[control.CreatedToken]{
 		use: "create NAME", short: "Create a token for a person, and show it once",
 		complete: completePerson,
@@ -42,15 +45,31 @@ With curl:           curl -H "Authorization: Bearer sph_..." ...
 
 For an app with a login of its own, which needs Authorization, send x-hf-authorization. A program that cannot
 be changed takes the token from HF_TOKEN in its environment, as gradio_client does by itself; but its requests
-to huggingface.co then carry the token too, and are refused there.`,
+to huggingface.co then carry the token too, and are refused there.
+
+--scope limits what the token may be used for: "call" calls Spaces, opens their pages and signs a browser in at them;
+"read" also reads at the console what the person may read; "all" also changes what the person may change there, such as
+tokens. A token creates none with more rights or a later expiry than its own.`,
 		example: `  spacehost token create ada --label laptop
+  spacehost token create ada --scope call --space demo --expires 30d
   TOKEN=$(spacehost token create ci)`,
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
-			c.Flags().StringVar(&label, "label", "", "note for lists, such as laptop")
+			c.Flags().StringVar(&create.Label, "label", "", "note for lists, such as laptop")
+			c.Flags().StringVar(&create.Scope, "scope", string(people.ScopeAll), "what the token may be used for: call, read or all")
+			c.Flags().StringSliceVar(&create.Spaces, "space", nil, "name of a Space at which the token is valid, may be repeated (default: all)")
+			c.Flags().StringVar(&expires, "expires", "", "life of the token, such as 12h or 30d (default: no end)")
+			_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]cobra.Completion{"call", "read", "all"}, cobra.ShellCompDirectiveNoFileComp))
 		},
 		request: func(args []string, _ int) (control.Request, error) {
-			return control.CreateToken.Request(control.CreateTokenRequest{Label: label}, args[0]), nil
+			if expires != "" {
+				life, err := config.ParseSpan(expires)
+				if err != nil || life < time.Second {
+					return control.Request{}, fmt.Errorf("--expires %.40q is not a time from 1s; give one such as 12h or 30d", expires)
+				}
+				create.ExpiresInSeconds = life.Seconds()
+			}
+			return control.CreateToken.Request(create, args[0]), nil
 		},
 		show: showCreated,
 	}.command()
@@ -69,7 +88,7 @@ func newTokenList() *cobra.Command {
 	return clientCommand[[]control.Token]{
 		use: "list [NAME]", short: "List the tokens of one person, or of all people",
 		complete: completePerson,
-		long:     "List the tokens of one person, or of all people, newest first: when each was last used, and which are revoked.",
+		long:     "List the tokens of one person, or of all people, newest first: what each may be used for, when it expires and was last used, and which are revoked.",
 		example:  "  spacehost token list\n  spacehost token list ada\n  spacehost token list --json | jq -r '.[] | select(.lastUsedAt == null) | .id'",
 		args:     cobra.MaximumNArgs(1),
 		request: func(args []string, _ int) (control.Request, error) {
@@ -82,11 +101,29 @@ func newTokenList() *cobra.Command {
 			if len(tokens) == 0 {
 				return printf(c, "No tokens yet. Next: spacehost token create NAME")
 			}
-			return printTable(c, "ID\tPERSON\tLABEL\tCREATED\tLAST USED\tREVOKED", tokens, func(t control.Token) string {
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", t.ID, t.Person, t.Label, formatMinute(&t.CreatedAt, ""), formatMinute(t.LastUsedAt, "never"), formatMinute(t.RevokedAt, "no"))
+			return printTable(c, "ID\tPERSON\tLABEL\tSCOPE\tCREATED\tEXPIRES\tLAST USED\tREVOKED", tokens, func(t control.Token) string {
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", t.ID, t.Person, t.Label, formatScope(t), formatCreation(t), formatMinute(t.ExpiresAt, "never"),
+					formatMinute(t.LastUsedAt, "never"), formatMinute(t.RevokedAt, "no"))
 			})
 		},
 	}.command()
+}
+
+// formatCreation formats when a token was created, and with which other token.
+func formatCreation(t control.Token) string {
+	at := formatMinute(&t.CreatedAt, "")
+	if t.CreatedBy == "" {
+		return at
+	}
+	return at + " by token " + t.CreatedBy
+}
+
+// formatScope formats what a token may be used for, and where.
+func formatScope(t control.Token) string {
+	if len(t.Spaces) == 0 {
+		return t.Scope
+	}
+	return t.Scope + " at " + strings.Join(t.Spaces, ", ")
 }
 
 func newTokenRevoke() *cobra.Command {

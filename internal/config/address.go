@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"spacehost/gpu"
 	"spacehost/gpu/nvml"
 	"spacehost/internal/lazyregexp"
 )
@@ -76,6 +77,16 @@ func CheckGPUs(text string) error {
 	return fmt.Errorf("unknown GPUs %.40q; use auto, none, or simulated ones such as mock:2xH200", text)
 }
 
+// AgentGPUs reads --gpus of an agent: a word as for CheckGPUs, or a list of GPUs by index or UUID, which CUDA_VISIBLE_DEVICES of a batch job
+// has as well. only is empty for all GPUs.
+func AgentGPUs(text string) (word string, only []string, err error) {
+	list := strings.Split(text, ",")
+	if !slices.ContainsFunc(list, func(name string) bool { return gpu.CheckSelection(name) != nil }) {
+		return "auto", list, nil
+	}
+	return text, nil, CheckGPUs(text)
+}
+
 var hostRule = lazyregexp.New(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
 // ParseHostName returns a host name in lower case, without a final dot. It refuses an IP address, because addresses are
@@ -86,15 +97,6 @@ func ParseHostName(text string) (string, error) {
 		return "", fmt.Errorf("%.100q is not a host name; give one such as demo.lab.example, without scheme, port or IP address", text)
 	}
 	return name, nil
-}
-
-// ParseOrigin returns an origin as browsers write it: scheme, host name and port.
-func ParseOrigin(text string) (string, error) {
-	u, err := url.Parse(strings.TrimSuffix(text, "/"))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
-		return "", fmt.Errorf("%.100q is not an origin; give one such as https://console.lab.example, without a path", text)
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
 // StateFolder returns the absolute path of the given folder. Its default is the user's state folder (XDG Base Directory

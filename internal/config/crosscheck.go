@@ -17,9 +17,16 @@ func (l *loader) crossCheck(root node) {
 	for i := range l.spaces {
 		l.checkSpace(&l.spaces[i], names, claims)
 		l.checkIsolation(&l.spaces[i], spaces)
+		l.checkOn(&l.spaces[i])
+		l.spaces[i].Liveness = l.spaces[i].liveness.or(l.liveness.or(DefaultLiveness))
+		if l.spaces[i].Bar = l.bar; l.spaces[i].bar != nil {
+			l.spaces[i].Bar = *l.spaces[i].bar
+		}
 		l.settings.Spaces = append(l.settings.Spaces, l.spaces[i].SpaceSettings)
 	}
 	l.checkUsers()
+	l.checkAgent()
+	l.checkPools()
 }
 
 // checkPeople returns the names of all people.
@@ -35,7 +42,12 @@ func (l *loader) checkPeople() (names []string) {
 		}
 		names = append(names, p.Name)
 		l.settings.People = append(l.settings.People, p.Declared)
+		if hook := p.webhook; hook != nil && hook.URL != "" {
+			hook.Name, hook.Person = "person "+p.Name, p.Name
+			l.addWebhook(*hook)
+		}
 	}
+	l.checkAdminGroups()
 	return names
 }
 
@@ -52,16 +64,24 @@ func (l *loader) hostClaims(root node) *claims {
 		c.claim("host "+host, "hosts")
 	}
 	c.claimAddress(l.settings.Console.Value, "console")
+	if listen := l.settings.Cluster.Listen.Value; listen != "" {
+		if other, used := c.claimAddress(listen, "cluster.listen"); used {
+			root.fail("`cluster.listen` %s collides with `console` %s; choose another port for one of them", listen, other.Value)
+		}
+	}
+	l.claimConsole(c)
 	if slices.ContainsFunc(l.spaces, spaceEntry.isAtSharedAddress) {
-		if console, used := c.claimAddress(l.settings.Address.Value, "address"); used {
-			root.fail("`address` %s collides with `console` %s; choose another port for one of them", l.settings.Address.Value, console.Value)
+		if other, used := c.claimAddress(l.settings.Address.Value, "address"); used {
+			root.fail("`address` %s collides with `%s` %s; choose another port for one of them", l.settings.Address.Value, other.Source, other.Value)
 		}
 	}
 	return c
 }
 
 // isAtSharedAddress reports whether the Space is served at the top-level `address`, under its host name.
-func (s spaceEntry) isAtSharedAddress() bool { return !s.addrAt.isPresent() && s.hostAt.isPresent() }
+func (s spaceEntry) isAtSharedAddress() bool {
+	return !s.addrAt.isPresent() && (s.hostAt.isPresent() || s.urlAt.isPresent())
+}
 
 // claim records the name for the key. If another key uses the name already, it returns that key and used true.
 func (c *claims) claim(name, key string) (other string, used bool) {
@@ -81,9 +101,11 @@ func (c *claims) claimAddress(addr, key string) (other Setting, used bool) {
 }
 
 func (l *loader) checkSpace(s *spaceEntry, people []string, claims *claims) {
-	if !s.addrAt.isPresent() && !s.hostAt.isPresent() {
-		s.at.fail("has neither `address` nor `host`; add its own `address`, such as 127.0.0.1:7861, or a `host` name at the shared `address`")
+	if !s.addrAt.isPresent() && !s.isAtSharedAddress() {
+		s.at.fail("has neither `address` nor `host` nor `url`; add its own `address`, such as 127.0.0.1:7861, or a `host` name at the shared `address`")
 	}
+	l.checkURL(s, claims)
+	l.warnSharedOrigin(s)
 	if s.Addr.Value != "" {
 		if other, used := claims.claimAddress(s.Addr.Value, s.at.path); used {
 			s.at.fail("address %s is already used by %s (%s); choose another port", s.Addr.Value, other.Source, other.Value)

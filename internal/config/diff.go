@@ -34,10 +34,11 @@ const (
 	Changed Verb = "changed"
 )
 
-// Change is one difference between two configurations. It never contains the value of a Secret, of a Variable or of a token.
+// Change is one difference between two configurations. It never contains the value of a Secret, of a Variable, of a token
+// or of a URL of a webhook.
 type Change struct {
-	Subject string // space, person, tier or host
-	Name    string // of the Space, the person or the tier; empty for the host
+	Subject string // space, person, webhook, pool, tier or host
+	Name    string // of the Space, the person, the webhook, the pool or the tier; empty for the host
 	Verb    Verb
 	Key     string // the key that changed, as in the file; empty if the subject was added or removed
 	From    string // the values, as text; both are empty if they are not shown
@@ -78,12 +79,14 @@ func (s Settings) Tiers() (quota.Tiers, error) {
 	return presets.With(s.OwnTiers...), err
 }
 
-// Difference lists what a file changes of a running host, in the order host, tiers, people, Spaces. Places and the order of
+// Difference lists what a file changes of a running host, in the order host, tiers, people, webhooks, pools, Spaces. Places and the order of
 // entries are no difference. before and after are the tiers of both.
 func Difference(from, to Settings, before, after quota.Tiers) (all []Change) {
 	all = append(all, hostChanges(from, to)...)
 	all = append(all, tierChanges(before, after)...)
 	all = append(all, peopleChanges(from.People, to.People)...)
+	all = append(all, webhookChanges(from.Webhooks, to.Webhooks)...)
+	all = append(all, poolChanges(from.Pools, to.Pools)...)
 	return append(all, spaceChanges(from.Spaces, to.Spaces)...)
 }
 
@@ -113,27 +116,43 @@ func compare[T any](subject, name string, fields []field[T], from, to T) (all []
 // hostFields are the keys of the top level. Defaults of Spaces are part of each Space.
 var hostFields = []field[Settings]{
 	{"state", NewHost, func(s Settings) string { return s.State }, false},
-	{"gpus.machine", NewHost, func(s Settings) string { return s.GPUs.Value }, false},
+	{"gpus.machine", NewHost, func(s Settings) string { return cmp.Or(list(s.OnlyGPUs), s.GPUs.Value) }, false},
 	{"gpus.large", NewHost, func(s Settings) string { return s.Share.String() }, false},
 	{"gpus.hardware", NewHost, func(s Settings) string { return s.Hardware.Value }, false},
-	{"gpus.unleased", NewHost, func(s Settings) string { return strconv.FormatBool(s.EndUnleased) }, true},
+	{"gpus.unleased", NewHost, func(s Settings) string { return map[bool]string{false: "show", true: "end"}[s.EndUnleased] }, false},
 	{"gpus.per_space", AtOnce, func(s Settings) string { return strconv.Itoa(s.PerSpace) }, false},
 	{"quota", AtOnce, func(s Settings) string { return s.Preset.Value }, false},
 	{"queue_timeout", NewHost, func(s Settings) string { return durationText(s.QueueTimeout) }, false},
 	{"warm", NewHost, func(s Settings) string { return durationText(s.WarmFor) }, false},
 	{"drain", AtOnce, func(s Settings) string { return durationText(s.Drain) }, false},
+	{"agent", NewHost, func(s Settings) string { return string(s.Agent) }, false},
+	{"orphan_after", NewHost, orphanAfterText, false},
+	{"cluster.listen", NewHost, func(s Settings) string { return s.Cluster.Listen.Value }, false},
 	{"keep", AtOnce, func(s Settings) string { return keepText(s.Keep) }, false},
+	{"total_limits", AtOnce, func(s Settings) string { return s.TotalLimits.String() }, false},
+	{"log", NewHost, logText, false},
 	{"address", NewHost, sharedAddress, false},
 	{"console", NewHost, func(s Settings) string { return s.Console.Value }, false},
-	{"console_url", NewHost, func(s Settings) string { return s.ConsoleURL }, false},
+	{"console_url", NewHost, func(s Settings) string { return s.ConsoleURL.String() }, false},
+	{"tls", NewHost, func(s Settings) string { return map[bool]string{true: "on", false: "off"}[s.TLS.IsSet()] }, false},
+	{"tls.cert", AtOnce, func(s Settings) string { return s.TLS.Cert }, false},
+	{"tls.key", AtOnce, func(s Settings) string { return s.TLS.Key }, false},
 	{"by_name", NewHost, func(s Settings) string { return strconv.FormatBool(s.ByName) }, false},
 	{"identity", NewHost, func(s Settings) string { return s.IdentityMode }, false},
 	{"strict", NewHost, func(s Settings) string { return strconv.FormatBool(s.Strict) }, false},
 	{"insecure_login", NewHost, func(s Settings) string { return strconv.FormatBool(s.InsecureLogin) }, false},
 	{"hosts", AtOnce, func(s Settings) string { return list(s.Hosts) }, false},
-	{"trusted_proxies", NewHost, func(s Settings) string { return fmt.Sprint(s.Proxies) }, false},
-	{"metrics_from", NewHost, func(s Settings) string { return fmt.Sprint(s.MetricsFrom) }, false},
-	{"users", NewHost, func(s Settings) string { return s.Users.String() }, false},
+	{"trusted_proxies", NewHost, func(s Settings) string { return list(texts(s.Proxies)) }, false},
+	{"metrics_from", NewHost, func(s Settings) string { return list(texts(s.MetricsFrom)) }, false},
+	{"users", NewHost, usersText, false},
+	{"admin_groups", AtOnce, func(s Settings) string { return list(sorted(s.AdminGroups)) }, false},
+}
+
+func usersText(s Settings) string {
+	if s.Users == (UIDs{}) {
+		return ""
+	}
+	return s.Users.String()
 }
 
 // sharedAddress returns the top-level address if a Space is served there.
@@ -155,11 +174,15 @@ var spaceFields = []field[SpaceSettings]{
 	{"folder", Restart, func(s SpaceSettings) string { return s.Dir }, false},
 	{"address", Restart, func(s SpaceSettings) string { return s.Addr.Value }, false},
 	{"host", Restart, func(s SpaceSettings) string { return s.Host }, false},
-	{"path", AtOnce, func(s SpaceSettings) string { return s.SubPath }, false},
+	{"url", Restart, func(s SpaceSettings) string { return s.URL.String() }, false},
+	{"path", AtOnce, ownSubPath, false},
 	{"visibility", AtOnce, func(s SpaceSettings) string { return string(s.Visibility) }, false},
 	{"members", AtOnce, membersText, false},
 	{"concurrency", AtOnce, func(s SpaceSettings) string { return optional(s.Concurrency, strconv.Itoa) }, false},
+	{"liveness", AtOnce, func(s SpaceSettings) string { return s.Liveness.String() }, false},
+	{"bar", AtOnce, func(s SpaceSettings) string { return strconv.FormatBool(s.Bar) }, false},
 	{"python", Restart, func(s SpaceSettings) string { return s.Python }, false},
+	{"on", Restart, onText, false},
 	{"isolation", NewHost, func(s SpaceSettings) string { return s.Isolation.String() }, false},
 	{"gpu_nodes", NewHost, func(s SpaceSettings) string {
 		return map[bool]string{false: "always", true: "lease"}[s.NodesByLease]
@@ -191,6 +214,25 @@ func spaceChanges(from, to []SpaceSettings) (all []Change) {
 		}
 	}
 	return all
+}
+
+// WithAtOnce returns the settings with those of next that need no new start of the Space: the keys of effect AtOnce. The sub-path
+// belongs to a `url`, which needs one.
+func (s SpaceSettings) WithAtOnce(next SpaceSettings) SpaceSettings {
+	if s.URL == next.URL {
+		s.SubPath = next.SubPath
+	}
+	s.Visibility, s.Members = next.Visibility, next.Members
+	s.Concurrency, s.Liveness, s.Bar = next.Concurrency, next.Liveness, next.Bar
+	return s
+}
+
+// ChangedKeys returns the keys of the Space that another version of its settings changes, such as python or variables.NAME.
+func (s SpaceSettings) ChangedKeys(next SpaceSettings) (keys []string) {
+	for _, c := range spaceChanges([]SpaceSettings{s}, []SpaceSettings{next}) {
+		keys = append(keys, c.Key)
+	}
+	return keys
 }
 
 // mappingChanges names the Variables or Secrets that differ, without their values.
@@ -236,6 +278,8 @@ func tierText(t quota.Tier) string {
 var personFields = []field[people.Declared]{
 	{"tier", AtOnce, func(p people.Declared) string { return p.Tier }, false},
 	{"tokens", AtOnce, func(p people.Declared) string { return list(sorted(p.Tokens)) }, true},
+	{"group", AtOnce, func(p people.Declared) string { return p.Group }, false},
+	{"admin", AtOnce, func(p people.Declared) string { return strconv.FormatBool(p.Admin) }, false},
 	{"quota", AtOnce, func(p people.Declared) string { return optional(p.Overrides.Quota, durationText) }, false},
 	{"longest", AtOnce, func(p people.Declared) string { return optional(p.Overrides.Longest, durationText) }, false},
 	{"runs", AtOnce, func(p people.Declared) string { return optional(p.Overrides.Runs, strconv.Itoa) }, false},
@@ -284,6 +328,14 @@ func entryChanges[T any](subject string, before, after map[string]T, fields []fi
 	return all
 }
 
+// ownSubPath returns a sub-path that is not part of a `url`.
+func ownSubPath(s SpaceSettings) string {
+	if s.URL.IsSet() {
+		return ""
+	}
+	return s.SubPath
+}
+
 func membersText(s SpaceSettings) string {
 	if s.Visibility == Private && s.Members == nil {
 		return "all people"
@@ -323,10 +375,15 @@ func optional[T any](value *T, text func(T) string) string {
 	return text(*value)
 }
 
-func sorted[T any](all []T) (texts []string) {
+func texts[T any](all []T) (texts []string) {
 	for _, one := range all {
 		texts = append(texts, fmt.Sprint(one))
 	}
+	return texts
+}
+
+func sorted[T any](all []T) []string {
+	texts := texts(all)
 	slices.Sort(texts)
 	return texts
 }
@@ -351,6 +408,11 @@ func keepText(d time.Duration) string {
 		return fmt.Sprintf("%dd", d/day)
 	}
 	return durationText(d)
+}
+
+func logText(s Settings) string {
+	log := cmp.Or(s.Log, DefaultLog)
+	return "size=" + FormatSize(log.Size) + ",keep=" + keepText(log.Keep)
 }
 
 func list(texts []string) string { return strings.Join(texts, ",") }

@@ -295,15 +295,20 @@ func (n node) duration(least, most time.Duration) (time.Duration, bool) {
 	if !ok {
 		return 0, false
 	}
-	d, err := time.ParseDuration(text)
-	if seconds, bad := strconv.ParseFloat(text, 64); bad == nil && seconds >= 0 && seconds < 1e9 {
-		d, err = time.Duration(seconds*float64(time.Second)), nil
-	}
+	d, err := parseDuration(text)
 	if err != nil || d < least || d > most {
 		n.fail("must be a duration from %s to %s, such as 90s, 10m or a number of seconds, not %.40q", least, most, text)
 		return 0, false
 	}
 	return d, true
+}
+
+// parseDuration parses 90s, 10m or a number of seconds.
+func parseDuration(text string) (time.Duration, error) {
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 && seconds < 1e9 {
+		return time.Duration(seconds * float64(time.Second)), nil
+	}
+	return time.ParseDuration(text)
 }
 
 // oneOf returns a scalar that is one of words.

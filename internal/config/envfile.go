@@ -64,6 +64,7 @@ func (l *loader) envFile(n node, into map[string]string) {
 	if !l.path(n, &path) {
 		return
 	}
+	l.addSource(path)
 	values, err := ReadEnvFile(path)
 	if err != nil {
 		n.fail("%v", err)

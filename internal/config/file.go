@@ -30,10 +30,17 @@ type loader struct {
 	settings      Settings
 	spaces        []spaceEntry
 	people        []personEntry
+	pools         []poolEntry
+	adminGroups   []adminGroup
 	isolation     isolationEntry // defaults of the Spaces
+	liveness      livenessEntry  // likewise
+	bar           bool           // likewise
 	usersAt       node
+	agentAt       node
+	orphanAfterAt node
 	sources       []string // of Settings
-	stateFlag     string   // absolute; overrides the state folder of the file, unless it is empty
+	states        map[string]SourceState
+	stateFlag     string // absolute; overrides the state folder of the file, unless it is empty
 	isRoot        bool
 }
 
@@ -54,7 +61,7 @@ func load(path, state string, isRoot bool) (s Settings, warnings []string, err e
 			l.crossCheck(root)
 		}
 	}
-	l.settings.Sources = l.sources
+	l.settings.Sources, l.settings.SourceStates = l.sources, l.states
 	if l.settings.StateFlag = state; state != "" {
 		l.settings.State = state
 	}
@@ -68,13 +75,24 @@ func (l *loader) readFile(path string) ([]byte, bool) {
 		l.folder = filepath.Dir(abs)
 		l.worldReadable = isWorldReadable(path)
 	}
+	l.addSource(path)
 	data, err := readSmall(path, maxConfig)
-	l.sources = append(l.sources, path)
 	if err != nil {
 		at.fail("cannot read the file: %v; give the path of the configuration with --config", WithoutPath(err))
 		return nil, false
 	}
 	return data, true
+}
+
+// addSource records a file that is about to be read. A change after that is not part of the settings.
+func (l *loader) addSource(path string) {
+	l.sources = append(l.sources, path)
+	if info, err := os.Stat(path); err == nil {
+		if l.states == nil {
+			l.states = map[string]SourceState{}
+		}
+		l.states[path] = SourceState{info.Size(), info.ModTime()}
+	}
 }
 
 // readSmall reads a regular file of limited size. It refuses pipes, because reading one blocks until it is written.
@@ -111,9 +129,10 @@ func (l *loader) defaults() {
 		File:    l.file,
 		Address: Setting{"127.0.0.1:7860", "`address` in " + l.file}, Console: Setting{"127.0.0.1:7870", "`console` in " + l.file},
 		GPUs: Setting{"auto", l.file + ": gpus"}, Hardware: Setting{gpu.AutoHardware, l.file + ": gpus.hardware"}, Preset: Setting{DefaultPreset, l.file + ": quota"},
-		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Drain: DefaultDrain, Keep: DefaultKeep,
+		LocalTier: Setting{"unauthenticated", l.file + ": tiers"}, Share: 1, EndUnleased: true, QueueTimeout: 60 * time.Second, WarmFor: 5 * time.Minute, Drain: DefaultDrain, Keep: DefaultKeep, Log: DefaultLog,
 	}
 	l.isolation.Isolation = IsolationNamespaces
+	l.bar = true
 }
 
 // setting returns text with the node's file, line and key as its source.
@@ -136,20 +155,33 @@ func (l *loader) top(root node) {
 		"queue_timeout":   func(n node) { set(&s.QueueTimeout)(n.duration(time.Second, 24*time.Hour)) },
 		"warm":            func(n node) { set(&s.WarmFor)(n.duration(0, 24*time.Hour)) },
 		"drain":           func(n node) { set(&s.Drain)(n.duration(0, time.Hour)) },
+		"agent":           l.agent,
+		"orphan_after":    l.orphanAfter,
+		"cluster":         l.cluster,
+		"pools":           func(n node) { n.list("pools", l.pool) },
+		"liveness":        l.liveness.read,
+		"bar":             func(n node) { set(&l.bar)(n.boolean()) },
 		"keep":            func(n node) { set(&s.Keep)(n.keep()) },
+		"total_limits":    func(n node) { n.limits(&s.TotalLimits, totalKeys, nil) },
+		"log":             l.log,
 		"address":         func(n node) { l.address(n, &s.Address) },
 		"console":         func(n node) { l.address(n, &s.Console) },
 		"by_name":         func(n node) { set(&s.ByName)(n.boolean()) },
-		"console_url":     l.consoleURL,
+		"console_url":     func(n node) { l.webAddress(n, &s.ConsoleURL) },
+		"tls":             l.tlsFiles,
 		"identity":        func(n node) { set(&s.IdentityMode)(n.oneOf("direct", "hub")) },
 		"strict":          func(n node) { set(&s.Strict)(n.boolean()) },
 		"insecure_login":  func(n node) { set(&s.InsecureLogin)(n.boolean()) },
 		"hosts":           func(n node) { n.texts("host names", func(at node, text string) { l.host(at, text, &s.Hosts) }) },
 		"trusted_proxies": func(n node) { l.networks(n, web.ParseProxy, &s.Proxies) },
 		"metrics_from":    func(n node) { l.networks(n, web.ParseNetwork, &s.MetricsFrom) },
+		"webhooks":        func(n node) { n.list("webhooks", l.webhook) },
 		"spaces":          func(n node) { n.list("Spaces", l.space) },
 		"people":          func(n node) { n.list("people", l.person) },
-		"users":           l.users,
+		"admin_groups": func(n node) {
+			n.texts("groups", func(at node, text string) { l.adminGroups = append(l.adminGroups, adminGroup{text, at}) })
+		},
+		"users": l.users,
 	}
 	maps.Copy(known, l.isolation.commonKeys())
 	root.fields("a mapping of settings", known)
@@ -198,17 +230,14 @@ func (l *loader) address(n node, into *Setting) {
 	*into = n.addressSetting(Loopback(text))
 }
 
-func (l *loader) consoleURL(n node) {
-	text, ok := n.text()
-	if !ok {
-		return
-	}
-	origin, err := ParseOrigin(text)
-	if err != nil {
-		n.fail("%v", err)
-		return
-	}
-	l.settings.ConsoleURL = origin
+// log reads the bounds of the host's log.
+func (l *loader) log(n node) {
+	n.fields("a mapping with the keys size and keep", map[string]func(node){
+		"size": func(at node) {
+			parseNode(at, func(text string) (size int64, err error) { return size, parseSize(text, "", minHostLog, &size) }, &l.settings.Log.Size)
+		},
+		"keep": func(at node) { set(&l.settings.Log.Keep)(at.keep()) },
+	})
 }
 
 func (l *loader) host(n node, text string, into *[]string) {
@@ -241,7 +270,7 @@ func (l *loader) preset(n node) {
 		text = filepath.Join(l.folder, text)
 	}
 	if isTierFile(text) {
-		l.sources = append(l.sources, text)
+		l.addSource(text)
 	}
 	_, err := ReadTiers(text)
 	var wrong *FileError

@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"spacehost/internal/notify"
 	"spacehost/internal/people"
+	"spacehost/internal/web"
+	"spacehost/internal/web/certtest"
 	"spacehost/quota"
 )
 
@@ -52,7 +55,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"two documents", demo + "---\n" + demo, []string{"lab.yaml:2: a second YAML document begins here"}},
 		{"no Spaces", "spaces: []\n", []string{"lab.yaml:1: no Spaces are defined; add at least one under `spaces`"}},
 		{"unknown key", demo + "quueue_timeout: 5\n", []string{`lab.yaml:2: quueue_timeout: unknown key; did you mean "queue_timeout"?`}},
-		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, by_name, console, console_url, drain, egress, gpu_nodes, gpus, hosts,`}},
+		{"far from any key", demo + "zzzzzz: 5\n", []string{`lab.yaml:2: zzzzzz: unknown key; known keys: address, admin_groups, agent, bar, by_name, cluster, console, console_url, drain, egress, gpu_nodes, gpus, hosts,`}},
 		{"a duplicate key", "quota: 2026-04\n" + demo + "quota: 2026-08\n", []string{"lab.yaml:3: quota: duplicate key, first set in line 1; remove one of them"}},
 		{"no value", demo + "state:\n", []string{"lab.yaml:2: state: has no value"}},
 		{"a number for text", demo + "state: 12\n", []string{"lab.yaml:2: state: YAML does not read 12 as text; put quotes around it"}},
@@ -62,6 +65,14 @@ func TestLoadReportsMistakes(t *testing.T) {
 
 		{"preset", demo + "quota: 2025\npeople: [{name: ada, tier: gold}]\n", []string{`lab.yaml:2: quota: no quota preset "2025", known are: 2026-04, 2026-08`}},
 		{"GPUs", demo + "gpus: {machine: mock:2xZ9, large: 1/9, uninvited: kill}\n", []string{`lab.yaml:2: gpus.machine: simulate "2xZ9"`, "lab.yaml:2: gpus.large: \"1/9\" is not a share of a GPU", `lab.yaml:2: gpus.uninvited: unknown value "kill"; use end or show`}},
+		{"webhooks", demo + "webhooks:\n- {url: hooks.slack.com/secret, format: xml}\n- {secret: short, events: [space.down, gpu.gone]}\n- {url: 'https://a/', secret: whsec_c2VjcmV0IG9mIHR3ZW50eS1mb3VyIGJ5dGVz, secret_file: x, events: []}\n", []string{
+			"lab.yaml:3: webhooks[0].url: this is not a URL of http or https", `lab.yaml:3: webhooks[0].format: unknown value "xml"; use one of json, slack`,
+			"lab.yaml:4: webhooks[1].secret: the secret is not whsec_ and 24 to 64 bytes in base64; create one with: echo whsec_$(openssl rand -base64 32)", `lab.yaml:4: webhooks[1].events[1]: unknown value "gpu.gone"; use one of space.down, space.restarted`,
+			"lab.yaml:5: webhooks[2].secret_file: the webhook has a secret already", "lab.yaml:5: webhooks[2].events: has no event; list at least one, or remove the key to receive all",
+		}},
+		{"a webhook without a URL", demo + "webhooks: [{format: slack}]\n", []string{"lab.yaml:2: webhooks[0]: has no `url`; add one"}},
+		{"selected GPUs", demo + "gpus: {machine: [0, two, GPU-9a, 0]}\n", []string{`lab.yaml:2: gpus.machine[1]: "two" names no GPU; use an index such as 0 or a UUID such as GPU-9a4c6130`, "lab.yaml:2: gpus.machine[3]: 0 is listed twice; remove one"}},
+		{"no GPU selected", demo + "gpus: {machine: []}\n", []string{"lab.yaml:2: gpus.machine: has no GPU; list at least one, or use auto for all, or none"}},
 		{"hardware and limits", "gpus: {hardware: a100, per_space: -1}\nspaces:\n- {folder: demo, address: '127.0.0.1:1', concurrency: many}\ntiers: {a: {quota: 5, concurrency: 1001}}\n", []string{
 			`lab.yaml:1: gpus.hardware: unknown hardware "a100"; use auto, h200 or rtx-pro-6000`, "lab.yaml:1: gpus.per_space: must be a whole number from 0 to 1000",
 			"lab.yaml:3: spaces[0].concurrency: must be a whole number", "lab.yaml:4: tiers.a.concurrency: must be a whole number"}},
@@ -69,6 +80,17 @@ func TestLoadReportsMistakes(t *testing.T) {
 		{"GPUs, a word", demo + "gpus: many\n", []string{`lab.yaml:2: gpus: unknown GPUs "many"; use auto, none, or simulated ones such as mock:2xH200`}},
 		{"timeout", demo + "queue_timeout: soon\n", []string{`lab.yaml:2: queue_timeout: must be a duration from 1s to 24h0m0s, such as 90s, 10m or a number of seconds, not "soon"`}},
 		{"keep", demo + "keep: 12h\n", []string{`lab.yaml:2: keep: must be from 1d to 36500d, such as 90d, or forever, not "12h"`}},
+		{"liveness", demo + "liveness: {after: 0, restart_after: 25h, restart: never}\n", []string{
+			`lab.yaml:2: liveness.after: must be from 1s to 24h, such as 90s, or never, not "0"`, `lab.yaml:2: liveness.restart_after: must be from 1s to 24h, such as 90s, or never, not "25h"`, `lab.yaml:2: liveness.restart: unknown key`}},
+		{"liveness, a word", demo + "liveness: 30s\n", []string{"lab.yaml:2: liveness: must be a mapping with the keys after and restart_after"}},
+		{"agent", demo + "agent: gpu2\norphan_after: 9s\n", []string{`lab.yaml:2: agent: unknown value "gpu2"; use local, or remove the key to start the Spaces without an agent`, `lab.yaml:3: orphan_after: must be a duration from 10s to 24h0m0s, such as 90s, 10m or a number of seconds, not "9s"`}},
+		{"cluster", demo + "cluster: 10.0.0.5:7443\n", []string{"lab.yaml:2: cluster: must be a mapping with the key listen"}},
+		{"cluster without an address", demo + "cluster: {}\n", []string{"lab.yaml:2: cluster: has no `listen`; set the address for agents, such as 10.0.0.5:7443"}},
+		{"cluster, a wrong address", demo + "cluster: {listen: gpu1, join: x}\n", []string{`lab.yaml:2: cluster.listen: "gpu1" is not a valid address`, "lab.yaml:2: cluster.join: unknown key; "}},
+		{"cluster at an address in use", "console: 0.0.0.0:7443\n" + demo + "cluster: {listen: 127.0.0.1:7443}\n", []string{"lab.yaml:1: `cluster.listen` 127.0.0.1:7443 collides with `console` 0.0.0.0:7443; choose another port"}},
+		{"cluster at the address of a Space", demo + "cluster: {listen: 127.0.0.1:1}\n", []string{"lab.yaml:1: spaces[0]: address 127.0.0.1:1 is already used by cluster.listen (127.0.0.1:1); choose another port"}},
+		{"agent, a list", demo + "agent: [local]\n", []string{"lab.yaml:2: agent: must be a single value"}},
+		{"a time without an agent", demo + "orphan_after: 10m\n", []string{"lab.yaml:2: orphan_after: has no effect without an agent; add `agent: local`, or remove `orphan_after`"}},
 		{"timeout below a second", demo + "queue_timeout: 0.5\n", []string{"lab.yaml:2: queue_timeout: must be a duration from 1s"}},
 		{"hosts", demo + "hosts: [good, 'http://bad', 10.0.0.1, 'a:80']\n", []string{
 			`lab.yaml:2: hosts[1]: "http://bad" is not a host name`, `lab.yaml:2: hosts[2]: "10.0.0.1" is not`, `lab.yaml:2: hosts[3]: "a:80" is not`}},
@@ -90,7 +112,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 			"lab.yaml:9: tiers.f.quota: must be a duration from 1s", "lab.yaml:10: tiers.g.unlimited: must be true or false",
 			"lab.yaml:11: tiers.h.priority: must be a whole number from 0 to 100"}},
 
-		{"an empty Space", "spaces: [{}]\n", []string{"lab.yaml:1: spaces[0]: has no `folder`; add the path", "lab.yaml:1: spaces[0]: has neither `address` nor `host`; add"}},
+		{"an empty Space", "spaces: [{}]\n", []string{"lab.yaml:1: spaces[0]: has no `folder`; add the path", "lab.yaml:1: spaces[0]: has neither `address` nor `host` nor `url`; add"}},
 		{"a Space that is a word", "spaces: [demo]\n", []string{"lab.yaml:1: spaces[0]: must be a mapping that describes a Space; write one"}},
 		{"Spaces", `spaces:
   - folder: nowhere
@@ -178,46 +200,59 @@ func TestServeGuideExample(t *testing.T) {
 		}
 	}
 	text = strings.NewReplacer("/usr/bin/python3", "python", "/srv/", dir+"/").Replace(text)
-	for name, content := range map[string]string{"lab.yaml": text, "survey.key": "key\n", "survey.env": "API_KEY=unused\nMAIL_KEY='k 2'\n", "python": "#!"} {
+	for name, content := range map[string]string{"lab.yaml": text, "survey.key": "key\n", "webhook.secret": "whsec_c2VjcmV0IG9mIHR3ZW50eS1mb3VyIGJ5dGVz\n", "survey.env": "API_KEY=unused\nMAIL_KEY='k 2'\n", "python": "#!"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
+	certtest.Write(t, 1, filepath.Join(dir, "lab.pem"), filepath.Join(dir, "lab.key"))
 	t.Setenv("LAB_HF_TOKEN", "from the environment")
+	t.Setenv("LAB_SLACK_URL", "https://hooks.slack.com/services/T0/B0/x")
 	t.Chdir(dir)
 	got, warnings, err := load("lab.yaml", "", true)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
+	if len(got.SourceStates) != len(got.Sources) {
+		t.Errorf("states of the files: %v", got.SourceStates)
+	}
+	got.SourceStates = nil
 	for i := range got.Spaces {
 		got.Spaces[i].Places = nil // TestIsolationDefaults checks these
 	}
 	reach := netip.MustParseAddrPort("10.0.4.7:5432")
-	isolation := IsolationSettings{Isolation: IsolationNamespaces, Reach: []netip.AddrPort{reach}, Limits: Limits{32 << 30, 2000, 4, 50 << 30, 256, 1e6}}
+	isolation := IsolationSettings{Isolation: IsolationNamespaces, Reach: []netip.AddrPort{reach}, Limits: Limits{32 << 30, 2000, 4, 50 << 30, 256, 1e6, 2 << 30, 24 * time.Hour, 80 << 20}}
 	want := Settings{
-		File: "lab.yaml", Sources: []string{"lab.yaml", filepath.Join(dir, "survey.key")}, State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
-		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Drain: 2 * time.Minute, Keep: 90 * 24 * time.Hour,
-		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:23"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:24"},
-		IdentityMode: "direct", ConsoleURL: "https://console.lab.example", ByName: true, Hosts: []string{"gpu.lab.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		File: "lab.yaml", Sources: []string{"lab.yaml", filepath.Join(dir, "webhook.secret"), filepath.Join(dir, "survey.key"), filepath.Join(dir, "survey.env")}, State: "/var/lib/spacehost", GPUs: Setting{"auto", "lab.yaml:4: gpus.machine"}, Hardware: Setting{"auto", "lab.yaml:7: gpus.hardware"}, Preset: Setting{"2026-08", "lab.yaml:10: quota"},
+		LocalTier: Setting{"unauthenticated", "lab.yaml: tiers"}, Share: 1, EndUnleased: true, PerSpace: 2, QueueTimeout: time.Minute, WarmFor: 5 * time.Minute, Drain: 2 * time.Minute, Agent: LocalAgent, OrphanAfter: 20 * time.Minute, Cluster: Cluster{Setting{"10.0.0.5:7443", "`cluster.listen` in lab.yaml:22"}}, Pools: guidePools, Keep: 90 * 24 * time.Hour,
+		TotalLimits: Limits{Memory: 96 << 30, Processes: 8000, CPU: 12, Disk: 200 << 30, LogSize: 1 << 30}, Log: Log{100e6, 90 * 24 * time.Hour},
+		Address: Setting{"127.0.0.1:7860", "`address` in lab.yaml:30"}, Console: Setting{"127.0.0.1:7870", "`console` in lab.yaml:31"},
+		IdentityMode: "direct", ConsoleURL: web.Address{Scheme: "https", Host: "console.lab.example"}, TLS: TLS{filepath.Join(dir, "lab.pem"), filepath.Join(dir, "lab.key")}, ByName: true, Hosts: []string{"gpu.lab.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		MetricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")},
 		OwnTiers: []quota.Tier{
 			{Name: "student", Quota: 10 * time.Minute, Longest: 2 * time.Minute, Authenticated: "regular", Priority: 2, Concurrency: 1},
 			{Name: "staff", Unlimited: true, Authenticated: "regular", Priority: 1}, {Name: "unauthenticated", Quota: time.Minute},
 		},
-		People: []people.Declared{
-			{Name: "ada", Tier: "staff", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Overrides: people.Overrides{Quota: new(20 * time.Minute)}},
+		Webhooks: []notify.Hook{
+			{Name: "hooks.slack.com", URL: "https://hooks.slack.com/services/T0/B0/x", Format: notify.Slack, Kinds: []notify.Kind{notify.SpaceDown, notify.GPULost}},
+			{Name: "ops", URL: "https://ops.lab.example/spacehost", Secret: "whsec_c2VjcmV0IG9mIHR3ZW50eS1mb3VyIGJ5dGVz", Format: notify.JSON},
+			{Name: "person ben", URL: "https://chat.lab.example/ben", Format: notify.JSON, Person: "ben"},
 		},
+		People: []people.Declared{
+			{Name: "ada", Tier: "staff", Admin: true, Group: "operators", Tokens: []string{"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, {Name: "ben", Tier: "student", Overrides: people.Overrides{Quota: new(20 * time.Minute)}},
+		},
+		AdminGroups: []string{"operators"},
 		Spaces: []SpaceSettings{
-			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: isolation},
-			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:42"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
-				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key", "MAIL_KEY": "k 2"}, IsolationSettings: isolation},
-			{Dir: filepath.Join(dir, "drafts"), Host: "drafts.lab.example", Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
-				Variables: map[string]string{}, Secrets: map[string]string{}, IsolationSettings: IsolationSettings{
+			{Dir: filepath.Join(dir, "hello"), Host: "hello.lab.example", On: []string{"h200", "gpu2"}, Visibility: Public, Variables: map[string]string{}, Secrets: map[string]string{}, Liveness: DefaultLiveness, Bar: true, IsolationSettings: isolation},
+			{Dir: filepath.Join(dir, "survey"), Name: "survey-2026", Addr: Setting{"0.0.0.0:7861", "`spaces[1].address` in lab.yaml:60"}, SubPath: "/survey", Visibility: Protected, Concurrency: new(1),
+				Variables: map[string]string{"LANGUAGE": "fi", "PAGES": "3"}, Secrets: map[string]string{"HF_TOKEN": "from the environment", "API_KEY": "key", "MAIL_KEY": "k 2"}, Liveness: DefaultLiveness, Bar: true, IsolationSettings: isolation},
+			{Dir: filepath.Join(dir, "drafts"), URL: web.Address{Scheme: "https", Host: "drafts.lab.example"}, Visibility: Private, Members: []string{"ada"}, Python: filepath.Join(dir, "python"),
+				Variables: map[string]string{}, Secrets: map[string]string{}, Liveness: Liveness{After: 30 * time.Second}, IsolationSettings: IsolationSettings{
 					Isolation: IsolationUsers, Egress: Egress{EgressListed, []string{"huggingface.co", "*.hf.co"}, nil}, Reach: []netip.AddrPort{netip.MustParseAddrPort("10.0.4.8:80"), reach},
-					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true, NodesByLease: true,
+					Limits: Limits{8 << 30, 2000, 4, 50 << 30, 256, 1e6, 2 << 30, 24 * time.Hour, 80 << 20}, SourceMode: SourceReadOnly, Data: Data{Keep: true}, PrivateCache: true, NodesByLease: true,
 					Mounts: []Mount{{filepath.Join(dir, "models"), false}, {filepath.Join(dir, "out"), true}}, Calls: []string{"survey-2026"}}},
 		},
-		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 35, "users"},
+		Users: UIDs{200000, 200999}, UsersPlace: Place{"lab.yaml", 51, "users"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -278,5 +313,30 @@ func TestLoadWarnings(t *testing.T) {
 	got := s.Spaces[0]
 	if !reflect.DeepEqual(got.Secrets, map[string]string{"A": "open", "B": "in a file"}) || got.Members != nil || got.Addr.Value != "127.0.0.1:0" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestGroups: a group makes its people admins, and only a group that somebody has.
+func TestGroups(t *testing.T) {
+	const spaces = "spaces: [{folder: demo, address: 127.0.0.1:1}]\n"
+	s, _, err := configIn(t, "people: [{name: ada, group: ops}, {name: ben, group: lab}, {name: cleo, admin: true}, {name: dana}]\nadmin_groups: [ops]\n"+spaces)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, admin := range map[string]bool{"ada": true, "ben": false, "cleo": true, "dana": false, "nobody": false} {
+		if s.IsAdmin(name) != admin {
+			t.Errorf("%s is an admin: %v", name, !admin)
+		}
+	}
+	if s.GroupOf("ben") != "lab" || s.GroupOf("dana") != "" {
+		t.Errorf("groups: %q and %q", s.GroupOf("ben"), s.GroupOf("dana"))
+	}
+	for text, want := range map[string]string{
+		"people: [{name: ada, group: lab}]\nadmin_groups: [ops]\n": "lab.yaml:2: admin_groups[0]: no person has `group: ops`",
+		"people: [{name: ada, group: 'a b'}]\n":                    "lab.yaml:1: people[0].group: ",
+	} {
+		if _, _, err := configIn(t, text+spaces); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
 	}
 }

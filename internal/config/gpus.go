@@ -1,10 +1,16 @@
 package config
 
-import "spacehost/gpu"
+import (
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"spacehost/gpu"
+)
 
 // gpus reads either one word for the machine's GPUs, or a mapping with further settings.
 func (l *loader) gpus(n node) {
-	if len(n.yaml.Content) == 0 {
+	if n.yaml.Kind != yaml.MappingNode {
 		l.machine(n)
 		return
 	}
@@ -17,7 +23,12 @@ func (l *loader) gpus(n node) {
 	})
 }
 
+// machine reads a word, or a list of GPUs of this machine.
 func (l *loader) machine(n node) {
+	if n.yaml.Kind == yaml.SequenceNode {
+		l.onlyGPUs(n)
+		return
+	}
 	text, ok := n.scalar()
 	if !ok {
 		return
@@ -27,6 +38,29 @@ func (l *loader) machine(n node) {
 		return
 	}
 	l.settings.GPUs = n.setting(text)
+}
+
+// onlyGPUs reads a list of indexes and UUIDs. Whether the machine has them is found when the host starts.
+func (l *loader) onlyGPUs(n node) {
+	n.list("GPUs by index or UUID", func(at node) {
+		text, ok := at.scalar()
+		if !ok {
+			return
+		}
+		if err := gpu.CheckSelection(text); err != nil {
+			at.fail("%v", err)
+			return
+		}
+		if slices.Contains(l.settings.OnlyGPUs, text) {
+			at.fail("%s is listed twice; remove one", text)
+			return
+		}
+		l.settings.OnlyGPUs = append(l.settings.OnlyGPUs, text)
+	})
+	if len(n.yaml.Content) == 0 {
+		n.fail("has no GPU; list at least one, or use auto for all, or none")
+	}
+	l.settings.GPUs = n.setting("auto")
 }
 
 // unleased reads the action for a Space's process that uses a GPU outside any Lease.

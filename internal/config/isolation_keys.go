@@ -132,19 +132,25 @@ func (e *isolationEntry) egressPorts(n node) {
 	})
 }
 
-// limits reads each limit with the parser of --limit.
-func (e *isolationEntry) limits(n node) {
+// limits reads the limits of a Space, and notes the node of each.
+func (e *isolationEntry) limits(n node) { n.limits(&e.Limits, LimitKeys(), e.read) }
+
+// limits reads each limit with the parser of --limit. read may be nil.
+func (n node) limits(into *Limits, keys []string, read func(key string, read func(node)) func(node)) {
 	known := map[string]func(node){}
-	for _, key := range LimitKeys() {
-		known[key] = e.read("limits."+key, func(at node) {
+	for _, key := range keys {
+		known[key] = func(at node) {
 			if text, ok := at.scalar(); ok {
-				if err := e.Limits.Set(key, text); err != nil {
+				if err := into.Set(key, text); err != nil {
 					at.fail("%v", err)
 				}
 			}
-		})
+		}
+		if read != nil {
+			known[key] = read("limits."+key, known[key])
+		}
 	}
-	n.fields("a mapping of limits ("+strings.Join(LimitKeys(), ", ")+")", known)
+	n.fields("a mapping of limits ("+strings.Join(keys, ", ")+")", known)
 }
 
 func (e *isolationEntry) mount(n node, text string) {

@@ -34,8 +34,11 @@ func TestLoadReportsIsolationMistakes(t *testing.T) {
 		{"reach", "reach: [10.0.4.7, 'db:5432']\n" + space("reach: 10.0.4.7:5432"), []string{
 			`lab.yaml:1: reach[0]: "10.0.4.7" is not IP:port; give an IP address and a port`, `lab.yaml:1: reach[1]: "db:5432" is not`, "lab.yaml:5: spaces[0].reach: must be a list of private addresses"}},
 		{"limits", "limits: {memory: 32, cpu: many, ram: 1GiB}\n" + space("limits: {output: 1MB, processes: 1}"), []string{
-			"lab.yaml:1: limits.memory: must be a size of at least 64MiB with its unit", "lab.yaml:1: limits.cpu: must be a number of cores", "lab.yaml:1: limits.ram: unknown key; known keys: connections, cpu, disk, memory, output, processes",
+			"lab.yaml:1: limits.memory: must be a size of at least 64MiB with its unit", "lab.yaml:1: limits.cpu: must be a number of cores", "lab.yaml:1: limits.ram: unknown key; known keys: connections, cpu, disk, log_size, memory, output, processes, upload_keep, upload_size",
 			"lab.yaml:5: spaces[0].limits.output: must be a rate", "lab.yaml:5: spaces[0].limits.processes: must be a whole number from 16"}},
+		{"limits of all Spaces", demo + "total_limits: {output: 1MB/s, memory: 1}\nlog: {size: 1MB, keep: 1h}\n", []string{
+			"lab.yaml:2: total_limits.output: unknown key; known keys: cpu, disk, log_size, memory, processes", "lab.yaml:2: total_limits.memory: must be a size of at least 64MiB",
+			"lab.yaml:3: log.size: must be a size of at least 5MiB", "lab.yaml:3: log.keep: must be from 1d"}},
 		{"limits, a word", demo + "limits: none\n", []string{"lab.yaml:2: limits: must be a mapping of limits (connections, cpu,"}},
 		{"paths", space("mounts:\n- models\n- /proc/1\n- /nowhere:rw\n- /\ndata: gone"), []string{
 			`lab.yaml:5: spaces[0].mounts[0]: "models" is not an absolute path`, "lab.yaml:6: spaces[0].mounts[1]: /proc/1 is in /proc", "lab.yaml:7: spaces[0].mounts[2]: cannot mount /nowhere: no such file or directory; create it",
@@ -231,7 +234,7 @@ func TestIsolationFlags(t *testing.T) {
 			t.Errorf("%+v: got %v, want %s", flags, err, want)
 		}
 	}
-	if !slices.Equal(LimitKeys(), []string{"connections", "cpu", "disk", "memory", "output", "processes"}) {
+	if !slices.Equal(LimitKeys(), []string{"connections", "cpu", "disk", "log_size", "memory", "output", "processes", "upload_keep", "upload_size"}) {
 		t.Errorf("limits %v", LimitKeys())
 	}
 }

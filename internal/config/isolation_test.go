@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // parsed is the text of a parser's result, or of its error.
@@ -65,6 +66,8 @@ func TestParseLimits(t *testing.T) {
 	for text, want := range map[string]Limits{
 		"memory=8GiB": {Memory: 8 << 30}, "memory=1.5 GB": {Memory: 15e8}, "processes=2000": {Processes: 2000}, "cpu=0.5": {CPU: 0.5}, "cpu=4": {CPU: 4},
 		"disk=50GiB": {Disk: 50 << 30}, "connections=256": {Connections: 256}, "output=1MB/s": {Output: 1e6}, "output=64KiB/s": {Output: 64 << 10},
+		"upload_size=200MB": {UploadSize: 200e6}, "upload_keep=90m": {UploadKeep: 90 * time.Minute}, "upload_keep=7d": {UploadKeep: 7 * 24 * time.Hour}, "upload_keep=forever": {UploadKeep: Forever},
+		"log_size=8MiB": {LogSize: 8 << 20},
 	} {
 		var got Limits
 		if key, err := got.Parse(text); err != nil || got != want || !strings.HasPrefix(text, key+"=") {
@@ -77,8 +80,10 @@ func TestParseLimits(t *testing.T) {
 		"disk=1e9B": "disk: must be a size", "output=1MB": `output: must be a rate of at least 1kB/s, such as 1MB/s, not "1MB"`, "output=1MB/h": "output: must be a rate",
 		"processes=15": "processes: must be a whole number from 16 to 4194304", "processes=2k": "processes: must be a whole number", "connections=0": "connections: must be a whole number from 1",
 		"cpu=0": "cpu: must be a number of cores from 0.1 to 4096", "cpu=NaN": "cpu: must be", "cpu=inf": "cpu: must be", "cpu=50%": "cpu: must be",
+		"upload_keep=1m": `upload_keep: must be from 10m to 36500d, such as 24h or 7d, or forever, not "1m"`, "upload_keep=0": "upload_keep: must be from", "upload_keep=-2d": "upload_keep: must be from", "upload_keep=99999999999d": "upload_keep: must be from",
+		"upload_size=10": "upload_size: must be a size of at least 1KiB", "log_size=1MB": "log_size: must be a size of at least 8MiB",
 	} {
-		before := Limits{Memory: 1, Processes: 2, CPU: 3, Disk: 4, Connections: 5, Output: 6}
+		before := Limits{Memory: 1, Processes: 2, CPU: 3, Disk: 4, Connections: 5, Output: 6, UploadSize: 7, UploadKeep: 8, LogSize: 9}
 		got := before
 		if _, err := got.Parse(text); err == nil || !strings.HasPrefix(err.Error(), want) || got != before {
 			t.Errorf("%s: got %+v (%v), want %s", text, got, err, want)
@@ -88,11 +93,11 @@ func TestParseLimits(t *testing.T) {
 
 // TestLimitsByKey checks that each limit of a Space replaces the default, and that each other one keeps it.
 func TestLimitsByKey(t *testing.T) {
-	defaults := Limits{1, 2, 3, 4, 5, 6}
+	defaults := Limits{1, 2, 3, 4, 5, 6, 7, 8, 9}
 	if got := (Limits{}).or(defaults); got != defaults {
 		t.Errorf("got %+v", got)
 	}
-	if own := (Limits{7, 8, 9, 10, 11, 12}); own.or(defaults) != own {
+	if own := (Limits{11, 12, 13, 14, 15, 16, 17, 18, 19}); own.or(defaults) != own {
 		t.Errorf("got %+v", own.or(defaults))
 	}
 }

@@ -23,16 +23,45 @@ func parseKeep(text string) (time.Duration, error) {
 	if text == "forever" || text == "0" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(text)
-	if number, inDays := strings.CutSuffix(text, "d"); inDays {
-		var days int
-		days, err = strconv.Atoi(number)
-		d = time.Duration(min(max(days, 0), 1e6)) * 24 * time.Hour
-	}
+	d, err := ParseSpan(text)
 	if err != nil || d < minKeep || d > maxKeep {
 		return 0, fmt.Errorf("must be from 1d to %dd, such as 90d, or forever, not %.40q", maxKeep/minKeep, text)
 	}
 	return d, nil
+}
+
+// ParseSpan parses a duration in Go's notation, or a number of days, such as 30d.
+func ParseSpan(text string) (time.Duration, error) {
+	number, inDays := strings.CutSuffix(text, "d")
+	if !inDays {
+		return time.ParseDuration(text)
+	}
+	days, err := strconv.Atoi(number)
+	return time.Duration(min(max(days, 0), 1e5)) * 24 * time.Hour, err
+}
+
+// minUploadKeep is longer than a visitor needs between an upload and its call.
+const minUploadKeep = 10 * time.Minute
+
+func parseUploadKeep(text string, into *time.Duration) error {
+	if text == "forever" {
+		*into = Forever
+		return nil
+	}
+	keep, err := ParseSpan(text)
+	if err != nil || keep < minUploadKeep || keep > maxKeep {
+		return fmt.Errorf("must be from %s to %dd, such as 24h or 7d, or forever, not %.40q", durationText(minUploadKeep), maxKeep/minKeep, text)
+	}
+	*into = keep
+	return nil
+}
+
+// uploadKeepText returns a value of upload_keep as the file has it.
+func uploadKeepText(d time.Duration) string {
+	if d == Forever {
+		return "forever"
+	}
+	return keepText(d)
 }
 
 func (n node) keep() (time.Duration, bool) {

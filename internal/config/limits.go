@@ -7,19 +7,37 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"spacehost/internal/lazyregexp"
 )
 
 // Limits bound the resources of one Space. A field that is 0 is not set, and the host's default applies.
 type Limits struct {
-	Memory      int64   // bytes
-	Processes   int     // processes and threads
-	CPU         float64 // cores
-	Disk        int64   // bytes in the folders of the Space
-	Connections int     // connections to the host at a time
-	Output      int64   // bytes of stdout and stderr per second
+	Memory      int64         // bytes
+	Processes   int           // processes and threads
+	CPU         float64       // cores
+	Disk        int64         // bytes in the folders of the Space
+	Connections int           // connections to the host at a time
+	Output      int64         // bytes of stdout and stderr per second
+	UploadSize  int64         // bytes of one uploaded file
+	UploadKeep  time.Duration // how long an upload stays that no open session refers to; Forever: without a limit
+	LogSize     int64         // bytes of the run and build logs together
 }
+
+const (
+	// Forever is the value of UploadKeep that removes no upload.
+	Forever = time.Duration(math.MaxInt64)
+	// DefaultUploadKeep is the value of UploadKeep that is not set.
+	DefaultUploadKeep = 24 * time.Hour
+	// minLogSize lets each of the eight files of a Space's logs have a megabyte (package spacelog).
+	minLogSize = 8 << 20
+	// minHostLog lets each of the five files of the host's log have a megabyte.
+	minHostLog = 5 << 20
+)
+
+// KeepsUploads returns how long an upload stays that no open session refers to.
+func (l Limits) KeepsUploads() time.Duration { return orDefault(l.UploadKeep, DefaultUploadKeep) }
 
 // limitParsers hold, for each key of `limits`, the function that parses and stores its value.
 var limitParsers = map[string]func(l *Limits, text string) error{
@@ -31,10 +49,16 @@ var limitParsers = map[string]func(l *Limits, text string) error{
 	"disk":        func(l *Limits, text string) error { return parseSize(text, "", 1<<20, &l.Disk) },
 	"connections": func(l *Limits, text string) error { return parseCount(text, 1, 1<<20, &l.Connections) },
 	"output":      func(l *Limits, text string) error { return parseSize(text, "/s", 1000, &l.Output) },
+	"upload_size": func(l *Limits, text string) error { return parseSize(text, "", 1<<10, &l.UploadSize) },
+	"upload_keep": func(l *Limits, text string) error { return parseUploadKeep(text, &l.UploadKeep) },
+	"log_size":    func(l *Limits, text string) error { return parseSize(text, "", minLogSize, &l.LogSize) },
 }
 
 // LimitKeys returns the keys of `limits`, sorted.
 func LimitKeys() []string { return slices.Sorted(maps.Keys(limitParsers)) }
+
+// totalKeys are the keys of `total_limits`: those that have a sum over all Spaces.
+var totalKeys = []string{"cpu", "disk", "log_size", "memory", "processes"}
 
 // Set parses the value of one key. In an error, the value keeps its former content.
 func (l *Limits) Set(key, text string) error {
@@ -72,6 +96,9 @@ func (l Limits) String() string {
 	add("disk", l.Disk > 0, FormatSize(l.Disk))
 	add("connections", l.Connections > 0, strconv.Itoa(l.Connections))
 	add("output", l.Output > 0, FormatSize(l.Output)+"/s")
+	add("upload_size", l.UploadSize > 0, FormatSize(l.UploadSize))
+	add("upload_keep", l.UploadKeep > 0, uploadKeepText(l.UploadKeep))
+	add("log_size", l.LogSize > 0, FormatSize(l.LogSize))
 	return strings.Join(all, ",")
 }
 
@@ -80,6 +107,7 @@ func (l Limits) or(defaults Limits) Limits {
 	return Limits{
 		Memory: orDefault(l.Memory, defaults.Memory), Processes: orDefault(l.Processes, defaults.Processes), CPU: orDefault(l.CPU, defaults.CPU),
 		Disk: orDefault(l.Disk, defaults.Disk), Connections: orDefault(l.Connections, defaults.Connections), Output: orDefault(l.Output, defaults.Output),
+		UploadSize: orDefault(l.UploadSize, defaults.UploadSize), UploadKeep: orDefault(l.UploadKeep, defaults.UploadKeep), LogSize: orDefault(l.LogSize, defaults.LogSize),
 	}
 }
 

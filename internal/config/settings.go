@@ -8,22 +8,26 @@ import (
 	"time"
 
 	"spacehost/gpu"
+	"spacehost/internal/notify"
 	"spacehost/internal/people"
 	"spacehost/internal/space"
+	"spacehost/internal/web"
 	"spacehost/quota"
 )
 
 // Settings describe one Host. They come from flags (`run`) or from a file (`serve`).
 type Settings struct {
-	File          string   // path of the configuration; empty for `run`
-	StateFlag     string   // the state folder that overrides the file's; empty: none
-	Sources       []string // paths of the files that the configuration was read from
+	File          string                 // path of the configuration; empty for `run`
+	StateFlag     string                 // the state folder that overrides the file's; empty: none
+	Sources       []string               // paths of the files that the configuration was read from
+	SourceStates  map[string]SourceState // what they were like before they were read
 	State         string
 	Spaces        []SpaceSettings
 	Address       Setting // shared by the Spaces that have a host name and no address
 	Console       Setting
-	GPUs          Setting // auto, none or mock:...
-	Hardware      Setting // auto, or one of gpu.KnownHardware
+	GPUs          Setting  // auto, none or mock:...
+	OnlyGPUs      []string // the GPUs of the machine to use, by index or beginning of the UUID; nil: all
+	Hardware      Setting  // auto, or one of gpu.KnownHardware
 	Preset        Setting
 	OwnTiers      []quota.Tier
 	LocalTier     Setting   // tier of loopback callers
@@ -33,16 +37,25 @@ type Settings struct {
 	QueueTimeout  time.Duration
 	WarmFor       time.Duration
 	Drain         time.Duration // how long running calls may continue when the host ends their Space; 0: not at all
+	Agent         Agent         // the process that starts the Spaces; NoAgent for `run`
+	OrphanAfter   time.Duration // how long an agent keeps the Spaces without a host; 0: no agent
+	Cluster       Cluster       // the zero value for `run`
+	Pools         []Pool        // of machines that a scheduler lends; nil for `run`
 	Keep          time.Duration // how long ended leases and ledger lines stay in the database; 0: forever
-	Hosts         []string      // host names that requests may use, in addition to the default ones
+	TotalLimits   Limits        // of all Spaces together; only the fields of totalKeys are set
+	Log           Log
+	Hosts         []string // host names that requests may use, in addition to the default ones
 	Proxies       []netip.Prefix
 	MetricsFrom   []netip.Prefix // networks that may read /metrics, in addition to this machine
 	People        []people.Declared
-	IdentityMode  string // direct or hub
-	ConsoleURL    string // the console's origin in browsers; empty: the address that it listens on
-	InsecureLogin bool   // allow sign-in over plain HTTP from other machines
-	AdmitBySpace  bool   // the Space admits every call itself
-	ByName        bool   // set HF_ENDPOINT for Spaces, so that they find each other by name
+	AdminGroups   []string // groups of people who are admins
+	Webhooks      []notify.Hook
+	IdentityMode  string      // direct or hub
+	ConsoleURL    web.Address // the console's address in browsers; the zero value: the address that it listens on
+	TLS           TLS         // of all addresses that visitors use
+	InsecureLogin bool        // allow sign-in over plain HTTP from other machines
+	AdmitBySpace  bool        // the Space admits every call itself
+	ByName        bool        // set HF_ENDPOINT for Spaces, so that they find each other by name
 	Rebuild       bool
 	ReadyJSON     bool
 	WatchSource   bool // restart a Space when its files change
@@ -52,6 +65,21 @@ type Settings struct {
 	Users         UIDs // uids for Spaces at IsolationUsers; the zero value if none are set
 	UsersPlace    Place
 }
+
+// SourceState tells a file from a changed one.
+type SourceState struct {
+	Size     int64
+	Modified time.Time
+}
+
+// Log bounds the host's own log. The zero value means DefaultLog.
+type Log struct {
+	Size int64         // bytes of all its files together
+	Keep time.Duration // age after which a file is removed; 0: any
+}
+
+// DefaultLog is the size and age of a log of which the settings name none.
+var DefaultLog = Log{Size: 100 << 20, Keep: DefaultKeep}
 
 // Setting is a value and its source in the user's terms: a flag, or a key with its line in the file.
 type Setting struct{ Value, Source string }
@@ -63,13 +91,17 @@ type SpaceSettings struct {
 	Name        string  // empty: the folder's name
 	Addr        Setting // the Space's own address; empty: Settings.Address, under Host
 	Host        string
-	SubPath     string // path below which a reverse proxy serves the Space, such as /hello; empty: at the root only
+	URL         web.Address // the Space's address in browsers; the zero value: where it listens, or its name there
+	SubPath     string      // path below which a reverse proxy serves the Space, such as /hello; that of URL, if it is set; empty: at the root only
 	Visibility  Visibility
 	Members     []string // people that may open the Space if it is private; nil: every person of the host
 	Python      string
-	Concurrency *int // maximum concurrent GPU calls; nil: Settings.PerSpace
+	On          []string // names and labels of the nodes that may run the Space; nil: the host's own machine (internal/placement)
+	Concurrency *int     // maximum concurrent GPU calls; nil: Settings.PerSpace
 	Variables   map[string]string
 	Secrets     map[string]string
+	Liveness    Liveness
+	Bar         bool // pages of the Space get the host's bar
 	IsolationSettings
 }
 
@@ -96,11 +128,7 @@ func (s Settings) IsHub() bool { return s.IdentityMode == "hub" }
 
 // HostNames returns the host names that requests may use at the address of a Space that has its own.
 func (s Settings) HostNames(forSpace SpaceSettings) []string {
-	names := slices.Clone(s.Hosts)
-	if forSpace.Host != "" {
-		names = append(names, forSpace.Host)
-	}
-	return names
+	return append(slices.Clone(s.Hosts), forSpace.PublicNames()...)
 }
 
 // Open reads the Space's folder and applies the configured name.
@@ -155,16 +183,16 @@ func (s Settings) OpenSpaces() (opened []*space.Space, err error) {
 	return opened, nil
 }
 
-// OpenOrUnread reads every folder. A Space that OpenSpace refuses is described by its name alone.
-func (s Settings) OpenOrUnread() (opened []*space.Space) {
+// OpenOrUnread reads every folder. A Space that OpenSpace refuses is described by its name alone, and was not read.
+func (s Settings) OpenOrUnread() (opened []*space.Space, read []bool) {
 	for _, settings := range s.Spaces {
 		found, err := s.OpenSpace(settings)
 		if err != nil {
 			found = settings.Unread()
 		}
-		opened = append(opened, found)
+		opened, read = append(opened, found), append(read, err == nil)
 	}
-	return opened
+	return opened, read
 }
 
 // NameError reports two folders of `run` with the same Space name. Visitors, tokens and the ledger could not

@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"spacehost/internal/lazyregexp"
+	"spacehost/internal/web"
 )
 
 // spaceEntry is a Space with the nodes of its keys, for the cross checks.
@@ -15,8 +16,12 @@ type spaceEntry struct {
 	SpaceSettings
 	at                                node
 	nameAt, addrAt, hostAt, membersAt node // absent keys have the zero node
+	urlAt, pathAt                     node
+	pythonAt, onAt                    node
 	listed                            []memberNode
 	isolation                         isolationEntry
+	liveness                          livenessEntry
+	bar                               *bool // nil: the top level's
 }
 
 // memberNode is one name under `members` or `calls`.
@@ -35,14 +40,18 @@ func (l *loader) space(n node) {
 		"name":        func(at node) { s.nameAt = at; l.spaceName(at, &s.Name) },
 		"address":     func(at node) { s.addrAt = at; l.address(at, &s.Addr) },
 		"host":        func(at node) { s.hostAt = at; l.spaceHost(at, &s.Host) },
-		"path":        func(at node) { l.subPath(at, &s.SubPath) },
+		"url":         func(at node) { s.urlAt = at; l.webAddress(at, &s.URL) },
+		"path":        func(at node) { s.pathAt = at; l.subPath(at, &s.SubPath) },
 		"visibility":  func(at node) { l.visibility(at, &s.Visibility) },
 		"members":     func(at node) { s.membersAt = at; l.memberNames(at, &s) },
-		"python":      func(at node) { l.interpreter(at, &s.Python) },
+		"python":      func(at node) { s.pythonAt = at; l.interpreter(at, &s.Python) },
+		"on":          s.onKey,
 		"concurrency": func(at node) { setOptional(&s.Concurrency)(at.number(0, maxConcurrency)) },
 		"variables":   func(at node) { l.variables(at, s.Variables) },
 		"secrets":     func(at node) { l.secrets(at, s.Secrets) },
 		"env_file":    func(at node) { l.envFile(at, fromFile) },
+		"liveness":    s.liveness.read,
+		"bar":         func(at node) { setOptional(&s.bar)(at.boolean()) },
 	}
 	maps.Copy(known, s.isolation.spaceKeys(l))
 	n.fields("a mapping that describes a Space", known)
@@ -85,13 +94,10 @@ func (l *loader) spaceHost(n node, into *string) {
 	}
 }
 
-// subPathRule allows no character that a browser, a proxy or a Space would encode.
-var subPathRule = lazyregexp.New(`^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
-
 func (l *loader) subPath(n node, into *string) {
 	text, ok := n.text()
-	if ok && (len(text) > 200 || !subPathRule.MatchString(text) || strings.HasPrefix(text+"/", "/__spacehost/")) {
-		n.fail("invalid sub-path %.60q; write it as /hello: begin with '/', end without it, and use letters, digits, '.', '_' and '-'", text)
+	if err := web.CheckSubPath(text); ok && err != nil {
+		n.fail("invalid sub-path %.60q; %v", text, err)
 		return
 	}
 	set(into)(text, ok)
@@ -152,19 +158,22 @@ func (l *loader) setVariable(at node, into map[string]string, name, text string)
 // secrets reads Secrets, which normally come from the host's environment or from a file of their own. The configuration
 // can then be shared or put under version control.
 func (l *loader) secrets(n node, into map[string]string) {
-	eachVariable(n, "Secrets", func(name string, at node) {
-		if len(at.yaml.Content) == 0 {
-			l.inlineSecret(at, into, name)
-			return
-		}
-		if len(at.yaml.Content) > 2 {
-			at.fail("has more than one source; keep either `env` or `file`")
-			return
-		}
-		at.fields("a Secret: {env: NAME} or {file: PATH}", map[string]func(node){
-			"env":  func(from node) { l.secretFromEnv(from, into, name) },
-			"file": func(from node) { l.secretFromFile(from, into, name) },
-		})
+	eachVariable(n, "Secrets", func(name string, at node) { l.secret(at, into, name) })
+}
+
+// secret reads a Secret, or its source.
+func (l *loader) secret(at node, into map[string]string, name string) {
+	if len(at.yaml.Content) == 0 {
+		l.inlineSecret(at, into, name)
+		return
+	}
+	if len(at.yaml.Content) > 2 {
+		at.fail("has more than one source; keep either `env` or `file`")
+		return
+	}
+	at.fields("a Secret: {env: NAME} or {file: PATH}", map[string]func(node){
+		"env":  func(from node) { l.secretFromEnv(from, into, name) },
+		"file": func(from node) { l.secretFromFile(from, into, name) },
 	})
 }
 
@@ -197,7 +206,7 @@ func (l *loader) secretFromFile(n node, into map[string]string, name string) {
 	if !l.path(n, &path) {
 		return
 	}
-	l.sources = append(l.sources, path)
+	l.addSource(path)
 	data, err := readSmall(path, maxSecret)
 	if err != nil {
 		n.fail("cannot read %s: %v; correct the path or the file", path, WithoutPath(err))

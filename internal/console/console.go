@@ -20,7 +20,8 @@
 //
 // # Failures
 //
-// An unknown bearer or code is counted by address. After 20 within five minutes, that address is refused with 429.
+// An unknown bearer or code is counted by address. After 20 within five minutes, further unknown bearers and all codes of that address
+// are refused with 429. A valid bearer is accepted, and one that has ended gets 401 and is not counted.
 package console
 
 import (
@@ -39,9 +40,12 @@ import (
 type Host interface {
 	// PublicSpaceViews returns the Spaces that are visible to everyone. It does not block.
 	PublicSpaceViews() []views.Space
-	// ConsoleIdentity returns the caller at the console address: *people.UnknownTokenError for an unknown bearer. It may read
-	// the database.
-	ConsoleIdentity(*http.Request) (identity.Identity, error)
+	// GPUHealth returns whether a GPU can be lent. It does not block.
+	GPUHealth() views.GPUs
+	// AccountReader returns the caller at the console address who reads the own account, and the Spaces to which the bearer is
+	// limited: *people.UnknownTokenError for an unknown bearer, *people.RightsError for one with too few rights. It may read the
+	// database.
+	AccountReader(*http.Request) (identity.Identity, people.SpaceLimit, error)
 }
 
 // Console answers with public state, and with the caller's own account. It changes nothing.
@@ -59,25 +63,51 @@ func (s *Console) Register(e *echo.Echo) {
 	e.GET("/api/spacehost/quota", own(s, s.accounts.Account))
 	e.GET("/api/spacehost/ledger", own(s, s.accounts.Ledger))
 	e.GET("/api/spacehost/explain", own(s, s.accounts.Explain))
+	e.GET("/api/spacehost/advice", own(s, s.accounts.Advice))
+	e.GET("/api/spacehost/ledger.csv", s.asCaller(s.ledgerCSV))
 }
 
 func (s *Console) health(c echo.Context) error {
-	return c.JSON(http.StatusOK, views.NewHealth(s.host.PublicSpaceViews()))
+	return c.JSON(http.StatusOK, views.NewHealth(s.host.PublicSpaceViews(), s.host.GPUHealth()))
 }
 
 // own answers with a view of the caller's account.
 func own[View any](s *Console, view func(context.Context, views.Subject, views.Query) (View, error)) echo.HandlerFunc {
+	return s.asCaller(func(c echo.Context, of views.Subject, q views.Query) error {
+		v, err := view(c.Request().Context(), of, q)
+		return views.Answer(c, http.StatusOK, v, err)
+	})
+}
+
+// asCaller returns a handler for the caller's account. An unknown bearer is answered with 401.
+func (s *Console) asCaller(do func(echo.Context, views.Subject, views.Query) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		caller, err := s.host.ConsoleIdentity(c.Request())
+		caller, limit, err := s.host.AccountReader(c.Request())
 		var unknown *people.UnknownTokenError
 		if errors.As(err, &unknown) {
 			return c.JSON(http.StatusUnauthorized, map[string]string{"detail": unknown.Error()})
 		}
 		if err != nil {
-			return err
+			return views.Refuse(c, err)
 		}
 		c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-		v, err := view(c.Request().Context(), views.Subject{Identity: caller, Viewer: &caller}, views.ParseQuery(c.QueryParams()))
-		return views.Answer(c, http.StatusOK, v, err)
+		return do(c, views.Subject{Identity: caller, Viewer: &caller, Limit: limit}, views.ParseQuery(c.QueryParams()))
 	}
+}
+
+// ledgerCSV answers with all lines of the caller's ledger that match the query. A failure after the first line ends the
+// connection, so that a client does not take a part for the whole.
+func (s *Console) ledgerCSV(c echo.Context, of views.Subject, q views.Query) error {
+	write, err := s.accounts.LedgerCSV(c.Request().Context(), of, q)
+	if err != nil {
+		return views.Refuse(c, err)
+	}
+	w := c.Response()
+	w.Header().Set(echo.HeaderContentType, "text/csv; charset=utf-8")
+	w.Header().Set(echo.HeaderContentDisposition, `attachment; filename="ledger.csv"`)
+	w.WriteHeader(http.StatusOK)
+	if write(w) != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
 }

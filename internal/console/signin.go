@@ -40,8 +40,9 @@ type SignInHost interface {
 // do not block.
 type SignInSpace interface {
 	Name() string
-	// URL returns where visitors reach the Space.
+	// URL returns where browsers reach the Space, and Origin the same without the path.
 	URL() string
+	Origin() string
 	// Page returns the path of the page that visitors open first (base_path).
 	Page() string
 	// SubPath returns the path below which a reverse proxy serves the Space; "": at the root only.
@@ -54,6 +55,12 @@ type SignInSpace interface {
 	IsVisibleTo(person identity.Identity) bool
 	// Visitor returns the identity of a browser's request, and whether it comes from a sign-in.
 	Visitor(*http.Request) (visitor identity.Identity, signedIn bool, err error)
+	// HasBar reports whether pages of the Space get the host's bar.
+	HasBar() bool
+	// PageVisitor returns the person whom the page around the Space stands for, in identity mode hub. It may read the database.
+	PageVisitor(*http.Request) (visitor identity.Identity, known bool, err error)
+	// SignPage returns the X-IP-Token that this page gives to the Space's page for one call.
+	SignPage(visitor identity.Identity) (string, error)
 }
 
 // SignInConfig is what SignIn needs. Logger may be nil, Now too; all else is required.
@@ -62,6 +69,7 @@ type SignInConfig struct {
 	People   *people.Store
 	Insecure bool             // allow a sign-in over plain http from another machine
 	Hub      bool             // identity travels as on the Hub (--identity hub)
+	Accounts *views.Accounts  // for the bar on a Space's pages
 	Now      func() time.Time // nil: the wall clock
 	Logger   *zap.Logger
 }
@@ -89,9 +97,9 @@ func NewSignIn(config SignInConfig) *SignIn {
 	return &SignIn{config, people.NewCodes(codeLife, config.Now), web.NewAttempts(maxWrong, wrongPeriod, config.Now)}
 }
 
-// RegisterConsole mounts the console's page. GET requests change nothing.
+// RegisterConsole mounts the console's page for the sign-in at a Space. GET requests change nothing.
 func (s *SignIn) RegisterConsole(e *echo.Echo) {
-	for path, file := range map[string]string{"/": "console.html", "/login": "console.html", "/login.js": "console.js", "/login.css": "page.css"} {
+	for path, file := range map[string]string{"/login": "console.html", "/login.js": "console.js", "/login.css": "page.css"} {
 		e.GET(path, page(file, "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action http: https:; base-uri 'none'; frame-ancestors 'none'"))
 	}
 	e.GET("/login/me", s.me)
@@ -106,20 +114,10 @@ func page(file, policy string) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		setSecurityHeaders(c, policy)
+		web.SetPageHeaders(c.Response().Header(), policy)
 		mime := map[string]string{"html": echo.MIMETextHTMLCharsetUTF8, "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 		return c.Blob(http.StatusOK, mime[file[strings.LastIndex(file, ".")+1:]], text)
 	}
-}
-
-// setSecurityHeaders limits the Referer to the origin. The full URL contains a code and the Space that a person came from; the
-// Space needs the console's origin to accept a sign-in.
-func setSecurityHeaders(c echo.Context, policy string) {
-	h := c.Response().Header()
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "origin")
-	h.Set("Cache-Control", "no-store")
 }
 
 // Me shows the person of the console's page.
@@ -131,34 +129,64 @@ type Me struct {
 // MySpace is a Space that this person may see.
 type MySpace struct {
 	Name string `json:"name"`
-	URL  string `json:"url"`
-	Page string `json:"page"` // path that is opened first
+	URL  string `json:"url"`  // origin and path
+	Page string `json:"page"` // path that is opened first, below URL
+
+	Origin string `json:"origin"`
+	Path   string `json:"path"` // the sub-path, or empty
 }
 
 func (s *SignIn) me(c echo.Context) error {
-	proof, err := s.authenticate(c)
+	proof, err := s.Authenticate(c.Request())
 	if err != nil {
 		return err
 	}
 	me := Me{Identity: proof.Who.Key(), Spaces: []MySpace{}}
 	for _, space := range s.config.Host.VisibleSpaces(proof.Who) {
-		me.Spaces = append(me.Spaces, MySpace{space.Name(), space.URL(), space.Page()})
+		if proof.Allow(people.ScopeCall, space.Name()) == nil {
+			me.Spaces = append(me.Spaces, newMySpace(space))
+		}
 	}
 	return c.JSON(http.StatusOK, me)
 }
 
-// authenticate counts unknown bearers. Errors: *echo.HTTPError, or of the host.
-func (s *SignIn) authenticate(c echo.Context) (people.Proof, error) {
-	if err := s.check(c.Request()); err != nil {
-		return people.Proof{}, err
-	}
-	proof, err := s.config.Host.Authenticate(c.Request())
-	var unknown *people.UnknownTokenError
-	if errors.As(err, &unknown) {
-		s.wrong.Wrong(c.Request().RemoteAddr)
-		return people.Proof{}, echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+func newMySpace(space SignInSpace) MySpace {
+	return MySpace{space.Name(), space.URL(), space.Page(), space.Origin(), pathOf(space)}
+}
+
+// pathOf returns the path of the Space's URL in browsers.
+func pathOf(space SignInSpace) string { return strings.TrimPrefix(space.URL(), space.Origin()) }
+
+// Authenticate returns the identity of a request's bearer. It refuses an insecure connection. Unknown bearers are counted by address,
+// and only they are refused above the limit: an address is shared by valid clients, and a token cannot be guessed. A bearer that has
+// ended, and a request without one, are no guesses. Errors: *echo.HTTPError, or of the host.
+func (s *SignIn) Authenticate(r *http.Request) (people.Proof, error) {
+	proof, unknown, err := s.lookUp(r)
+	if _, sent := people.Bearer(r.Header); sent && unknown != nil && !unknown.Ended {
+		if err := s.checkAttempts(r); err != nil {
+			return people.Proof{}, err
+		}
+		s.wrong.Wrong(r.RemoteAddr)
 	}
 	return proof, err
+}
+
+// Recheck is Authenticate for a request that was authenticated before: it counts nothing.
+func (s *SignIn) Recheck(r *http.Request) (people.Proof, error) {
+	proof, _, err := s.lookUp(r)
+	return proof, err
+}
+
+// lookUp returns the identity of a request's bearer. unknown is the cause of a 401.
+func (s *SignIn) lookUp(r *http.Request) (proof people.Proof, unknown *people.UnknownTokenError, err error) {
+	if !s.isSecure(r) {
+		return proof, nil, echo.NewHTTPError(http.StatusForbidden, insecure)
+	}
+	proof, err = s.config.Host.Authenticate(r)
+	if errors.As(err, &unknown) {
+		return people.Proof{}, unknown, echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+	}
+	return proof, nil, err
 }
 
 // check refuses an insecure connection, and an address that has sent too many unknown bearers or codes.
@@ -166,6 +194,11 @@ func (s *SignIn) check(r *http.Request) error {
 	if !s.isSecure(r) {
 		return echo.NewHTTPError(http.StatusForbidden, insecure)
 	}
+	return s.checkAttempts(r)
+}
+
+// checkAttempts refuses an address that has sent too many unknown bearers or codes.
+func (s *SignIn) checkAttempts(r *http.Request) error {
 	if !s.wrong.Allow(r.RemoteAddr) {
 		return echo.NewHTTPError(http.StatusTooManyRequests, "Too many wrong tokens or codes have come from your address. Try again in five minutes.")
 	}
@@ -178,7 +211,7 @@ const insecure = "Sign-in over plain http from another machine is refused, becau
 // isSecure reports whether the connection to the browser cannot be intercepted.
 func (s *SignIn) isSecure(r *http.Request) bool {
 	visitor, err := identity.FromAddr(r.RemoteAddr, identity.AddrTiers{})
-	return s.config.Insecure || web.Scheme(r) == "https" || err == nil && visitor.Kind == identity.Local
+	return s.config.Insecure || !web.IsPlain(r) || err == nil && visitor.Kind == identity.Local
 }
 
 func (s *SignIn) link(c echo.Context) error {
@@ -209,7 +242,7 @@ func (s *SignIn) code(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	proof, err := s.authenticate(c)
+	proof, err := s.Authenticate(c.Request())
 	if err != nil {
 		return err
 	}
@@ -220,7 +253,12 @@ func (s *SignIn) code(c echo.Context) error {
 	case !space.IsOrigin(body.Origin):
 		return echo.NewHTTPError(http.StatusBadRequest, "The Space is not served at that address. Open it by one of its names, or allow this one with --host, or hosts in the configuration.")
 	}
-	if body.Path != space.SubPath() {
+	if refused, ok := errors.AsType[*people.RightsError](proof.Allow(people.ScopeCall, space.Name())); ok {
+		return echo.NewHTTPError(http.StatusForbidden, refused.Error())
+	}
+	if public := pathOf(space); body.Origin == space.Origin() && public != "" {
+		body.Path = public
+	} else if body.Path != space.SubPath() {
 		body.Path = "" // another path may belong to another Space, which would receive the code
 	}
 	return c.JSON(http.StatusOK, map[string]string{

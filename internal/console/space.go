@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
+	"spacehost/gradioapi"
 	"spacehost/internal/identity"
 	"spacehost/internal/web"
 )
@@ -28,6 +29,8 @@ func (s *SignIn) RegisterSpace(g *echo.Group, sameOrigin echo.MiddlewareFunc, sp
 	g.POST("/session", p.createSession)
 	g.GET("/logout", p.show, sameOrigin)
 	g.POST("/logout", p.logout, sameOrigin)
+	p.registerBar(g, sameOrigin)
+	p.registerHub(g, sameOrigin)
 }
 
 // spacePages is the sign-in at one Space.
@@ -53,16 +56,34 @@ func (p spacePages) render(c echo.Context, status int, data pageData) error {
 	if err := spacePage.Execute(&text, data); err != nil {
 		return err
 	}
-	setSecurityHeaders(c, spacePolicy)
+	web.SetPageHeaders(c.Response().Header(), spacePolicy)
 	return c.HTML(status, text.String())
 }
 
 func (p spacePages) show(c echo.Context) error {
-	visitor, signedIn, err := p.space.Visitor(c.Request())
+	visitor, signedIn, err := p.visitor(c.Request())
 	if err != nil {
 		return err
 	}
 	return p.render(c, http.StatusOK, pageData{Who: displayName(visitor), SignedIn: signedIn, Address: visitor.Kind == identity.Address})
+}
+
+// visitor returns the identity of a request. Errors: *echo.HTTPError for a token that is unknown, has ended or may not be used here, or of the database.
+func (p spacePages) visitor(r *http.Request) (identity.Identity, bool, error) {
+	visitor, signedIn, err := p.space.Visitor(r)
+	if err != nil {
+		err = gradioapi.IdentityError(err)
+	}
+	return visitor, signedIn, err
+}
+
+// pageVisitor returns the person whom the page around the Space stands for. Errors: those of visitor.
+func (p spacePages) pageVisitor(r *http.Request) (person identity.Identity, known bool, err error) {
+	person, known, err = p.space.PageVisitor(r)
+	if err != nil {
+		err = gradioapi.IdentityError(err)
+	}
+	return person, known, err
 }
 
 func displayName(visitor identity.Identity) string {
@@ -83,7 +104,7 @@ type WhoAmI struct {
 }
 
 func (p spacePages) whoami(c echo.Context) error {
-	visitor, signedIn, err := p.space.Visitor(c.Request())
+	visitor, signedIn, err := p.visitor(c.Request())
 	if err != nil {
 		return err
 	}
@@ -104,7 +125,11 @@ func (p spacePages) login(c echo.Context) error {
 	origin := web.Scheme(r) + "://" + r.Host
 	if !p.space.IsOrigin(origin) {
 		return p.render(c, http.StatusBadRequest, pageData{Error: "Sign-in is refused at " + origin + ": it is neither the address of this Space nor one of its allowed names. " +
-			"The operator of this host can allow the name with --host, or hosts in the configuration."})
+			"The operator of this host can set the address of the Space in browsers, as url: " + origin + web.SubPath(r) + " in the configuration, or allow the name with --host or hosts."})
+	}
+	if path := web.SubPath(r); path != "" && path != p.space.SubPath() { // of the header X-Forwarded-Prefix; the console sends codes to configured paths only
+		return p.render(c, http.StatusBadRequest, pageData{Error: "Sign-in is refused below " + path + ": it is not the path of this Space. " +
+			"The operator of this host can add the Space's address in browsers to the configuration, as url: " + origin + path})
 	}
 	console, ok := p.config.Host.ConsoleURL(r)
 	if !ok {
@@ -143,6 +168,10 @@ func (p spacePages) createSession(c echo.Context) error {
 	}
 	text, err := p.config.People.SignIn(r.Context(), p.space.Name(), proof)
 	if err != nil {
+		err = gradioapi.IdentityError(err) // the token may have ended since the code was given
+		if refused, ok := errors.AsType[*echo.HTTPError](err); ok {
+			return p.refuse(c, refused.Code, refused.Message.(string))
+		}
 		return err
 	}
 	p.cookies.SetSignIn(c.Response().Header(), r, text, int(proof.Life().Seconds()))
@@ -185,6 +214,6 @@ func Reload(c echo.Context) error {
 	if err := spacePage.Execute(&text, pageData{Refresh: to, SubPath: web.SubPath(c.Request())}); err != nil {
 		return err
 	}
-	setSecurityHeaders(c, spacePolicy)
+	web.SetPageHeaders(c.Response().Header(), spacePolicy)
 	return c.HTML(http.StatusOK, text.String())
 }

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -17,10 +16,10 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"spacehost/gpu"
 	"spacehost/internal/console"
 	"spacehost/internal/identity"
 	"spacehost/internal/lease"
+	"spacehost/internal/lease/brokertest"
 	"spacehost/internal/people"
 	"spacehost/internal/views"
 	"spacehost/migrations"
@@ -143,6 +142,24 @@ func TestExplainDeniedDelegation(t *testing.T) {
 	}
 }
 
+// TestExplainWithoutNode: only the operator reads which nodes there are. A Space that has not run yet has no functions.
+func TestExplainWithoutNode(t *testing.T) {
+	host := &fakeHost{spaces: []string{"spa", "new"}, functions: []views.Function{{Space: "spa", Name: "draw", Declared: time.Minute}}, caller: identity.Identity{Kind: identity.User, Name: "ada"}, waits: "gpu2 is drained"}
+	e, _ := newAccounts(t, host, time.Now)
+	const visitor = "the Space waits for a machine, so its calls wait"
+	for path, want := range map[string]string{
+		"/explain?identity=local&space=spa":            visitor + ": gpu2 is drained",
+		"/explain?identity=local&space=new":            visitor + ": gpu2 is drained",
+		"/explain?identity=local&space=new&seconds=60": visitor + ": gpu2 is drained",
+		mine + "explain?space=spa":                     visitor,
+	} {
+		var got views.Explanation
+		if get(t, e, path, &got); len(got.Calls) != 1 || got.Calls[0].Fits || got.Calls[0].At != nil || got.Calls[0].Why != want || got.Calls[0].Size != "large" {
+			t.Errorf("GET %s: %+v, want %q", path, got.Calls, want)
+		}
+	}
+}
+
 // TestExplainOnAFullDisk: only the operator reads what to do about it.
 func TestExplainOnAFullDisk(t *testing.T) {
 	e, b := newAccounts(t, &fakeHost{caller: identity.Identity{Kind: identity.User, Name: "ada"}}, time.Now)
@@ -173,6 +190,8 @@ type testLedger struct {
 	*quota.Ledger
 	db   *sql.DB
 	free *atomic.Uint64
+
+	refusals *quota.Refusals
 }
 
 // newAccounts registers the accounts of a host at the control socket and at the console address.
@@ -183,30 +202,20 @@ func newAccounts(t *testing.T, host *fakeHost, now func() time.Time) (*echo.Echo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	pool, err := gpu.NewPool(t.Context(), gpu.None{}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ledger := quota.New(db, quota.Config{Now: now})
 	var free atomic.Uint64
 	free.Store(1 << 40)
-	broker, err := lease.New(lease.Config{DB: db, Ledger: ledger, Pool: pool, Now: now, Free: func() (uint64, error) { return free.Load(), nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = broker.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ended })
+	refusals := &quota.Refusals{}
+	broker := brokertest.WithoutGPU(t, lease.Config{DB: db, Ledger: ledger, Now: now, Free: func() (uint64, error) { return free.Load(), nil }})
 	e := echo.New()
 	accounts := views.NewAccounts(views.AccountsConfig{
-		Ledger: ledger, Refusals: &quota.Refusals{}, Broker: broker, People: people.NewStore(db), Payers: host, Spaces: host, Advisor: func() views.Advisor {
+		Ledger: ledger, Refusals: refusals, Broker: broker, People: people.NewStore(db), Payers: host, Spaces: host, Advisor: func() views.Advisor {
 			return views.Advisor{Ledger: ledger, Free: quota.Tier{Name: "free", Quota: 300 * time.Second}}
 		}, Now: now,
 	})
 	console.New(host, accounts).Register(e) // first: both have /healthz
 	New(Config{Host: host, Payers: host, Accounts: accounts, Ledger: ledger, Broker: broker, Now: now}).Register(e)
-	return e, testLedger{ledger, db, &free}
+	return e, testLedger{ledger, db, &free, refusals}
 }
 
 func get(t *testing.T, e *echo.Echo, path string, into any) string {

@@ -49,7 +49,7 @@ func (a *API) advanceClock(c echo.Context) error {
 	if err != nil {
 		return notUnderstood(advanceJSON)
 	}
-	if _, ok := a.config.Inventory.(gpu.Simulator); !ok {
+	if _, ok := a.config.Inventory().(gpu.Simulator); !ok {
 		return echo.NewHTTPError(http.StatusConflict, onlySimulatedClock)
 	}
 	err = a.config.Clock.Advance(by)

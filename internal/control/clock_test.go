@@ -37,7 +37,7 @@ func TestAdvanceClock(t *testing.T) {
 		{gpu.None{}, `{"by": "24h"}`, 409, "with simulated GPUs only", 0},
 	} {
 		host, e := &fakeHost{}, echo.New()
-		New(Config{Host: host, Clock: &clock.Clock{}, Inventory: tt.inventory}).Register(e)
+		New(Config{Host: host, Clock: &clock.Clock{}, Inventory: func() gpu.Inventory { return tt.inventory }}).Register(e)
 		r := httptest.NewRequest(http.MethodPost, "/clock/advance", strings.NewReader(tt.request))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()

@@ -49,7 +49,7 @@ func (a *API) changeDelegation(c echo.Context, r DelegationRequest) ([]Denial, e
 	if r.Allow {
 		err = a.config.Delegations.Allow(ctx, r.Space, r.Identity)
 	} else {
-		err = a.config.Delegations.Forbid(ctx, r.Space, r.Identity, "operator")
+		err = a.config.Delegations.Forbid(ctx, r.Space, r.Identity, a.config.Host.Operator(ctx))
 	}
 	return views.Each(a.denials(r.Space), denialView), err
 }

@@ -9,8 +9,11 @@ import (
 // parameter.
 type Endpoint[Body, Answer any] struct{ Method, Path string }
 
-// NoBody is the Body of an Endpoint whose requests have none.
+// NoBody is the Body of requests without one.
 type NoBody struct{}
+
+// CSV is the Answer of an Endpoint that sends comma-separated values.
+type CSV string
 
 // Request is one request of a client, ready to send.
 type Request struct {

@@ -32,9 +32,12 @@ func (a *API) faultGPU(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	faulter, ok := a.config.Inventory.(gpu.Faulter)
+	faulter, ok := a.config.Inventory().(gpu.Faulter)
 	if !ok {
 		return echo.NewHTTPError(http.StatusConflict, onlySimulated)
+	}
+	if r.UUID, err = a.findOwn(r.UUID); err != nil {
+		return err
 	}
 	err = faulter.Fault(r.UUID, r.Fault)
 	var unknown *gpu.UnknownDeviceError

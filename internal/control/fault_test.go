@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,12 +31,21 @@ func (b *faultInventory) Faults(gpu.DeviceUUID) []gpu.Fault { return b.given }
 
 func postFault(inventory gpu.Inventory, body string) (status int, answer string) {
 	e := echo.New()
-	New(Config{Inventory: inventory}).Register(e)
+	New(Config{Inventory: func() gpu.Inventory { return inventory }, Pool: onePool}).Register(e)
 	r := httptest.NewRequest(http.MethodPost, "/gpu/fault", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
+}
+
+// onePool has the Device GPU-fake-0.
+func onePool() *gpu.Pool {
+	pool, err := gpu.NewPool(context.Background(), gputest.NewFakeInventory(gputest.Devices(1)...), 1)
+	if err != nil {
+		panic(err)
+	}
+	return pool
 }
 
 func TestFaultGPU(t *testing.T) {

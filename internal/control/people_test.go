@@ -39,7 +39,7 @@ func newPeopleServer(t *testing.T) *peopleServer {
 	}
 	t.Cleanup(func() { db.Close() })
 	e, store := echo.New(), people.NewStore(db)
-	New(Config{Host: &fakeHost{}, People: store}).Register(e)
+	New(Config{Host: &fakeHost{}, People: store, Now: time.Now}).Register(e)
 	o := &peopleServer{t: t, people: store, db: db, server: httptest.NewServer(e)}
 	t.Cleanup(o.server.Close)
 	return o
@@ -88,7 +88,7 @@ func TestPeopleAndTokens(t *testing.T) {
 		t.Errorf("no people: got %d %s, want an empty list", got.status, got.body)
 	}
 	ada := want[Person](o, 201, "POST", "/people", `{"name":"ada","tier":"pro"}`)
-	if ada.Name != "ada" || ada.Tier != "pro" || ada.CreatedBy != "operator" || ada.CreatedAt.IsZero() {
+	if ada.Name != "ada" || ada.Tier != "pro" || ada.CreatedBy != "uid 1000" || ada.CreatedAt.IsZero() {
 		t.Errorf("added: got %+v", ada)
 	}
 	if got := want[Person](o, 200, "POST", "/people/ada/tier", `{"tier":"free"}`); got.Tier != "free" || got.CreatedAt != ada.CreatedAt {

@@ -49,7 +49,7 @@ func interpreter(t *testing.T) string {
 		t.Fatal(err)
 	}
 	b := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
-	env, err := b.Build(t.Context(), build.Spec{Gradio: "6.31.0", Dir: filepath.Join("..", "..", "examples", "hello-zerogpu")}, false)
+	env, err := b.Build(t.Context(), build.Spec{Gradio: "6.31.0", Dir: filepath.Join("..", "..", "examples", "hello-zerogpu")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,6 +68,8 @@ type Notifier interface {
 	RunsOver(r lease.Request)
 	// LeaseWaits is called with the first forecast of a waiting request, and with each changed one.
 	LeaseWaits(r lease.Request, f lease.Forecast)
+	// LeaseTimedOut is called for each request for which no GPU came free in time.
+	LeaseTimedOut(r lease.Request)
 	// WarnVisitor shows a warning to the visitor of an Event.
 	WarnVisitor(space, event, text string)
 }
@@ -107,6 +109,7 @@ type Space interface {
 type Door struct {
 	Space    Space
 	Instance string
+	Machine  string // where the start runs; "": the host's own machine
 	// Inside means that the start has a network of its own: only RegisterFor answers at this Door.
 	Inside bool
 }
@@ -123,12 +126,19 @@ func New(config Config) *API {
 func (a *API) Open(d Door) (path string) {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
-	secret := hex.EncodeToString(b[:])
+	path = doorPrefix + hex.EncodeToString(b[:])
+	a.OpenAt(path, d)
+	return path
+}
+
+// OpenAt is Open at the path that an earlier host has given to the start.
+func (a *API) OpenAt(path string, d Door) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.doors[secret] = d
-	return "/d/" + secret
+	a.doors[strings.TrimPrefix(path, doorPrefix)] = d
 }
+
+const doorPrefix = "/d/"
 
 // Close removes the Door of one start.
 func (a *API) Close(instance string) {
@@ -166,7 +176,7 @@ func (a *API) RegisterFor(e *echo.Echo, instance string) {
 
 func (a *API) register(e *echo.Echo, isKnown func(Door) bool) {
 	e.Pre(noBrowsers)
-	g := e.Group("/d/:secret")
+	g := e.Group(doorPrefix + ":secret")
 	for path, handle := range map[string]func(echo.Context, Door) error{
 		"/startup-report": a.startupReport, "/schedule": a.schedule, "/allow": a.allow, "/release": a.release,
 	} {
@@ -247,7 +257,7 @@ const (
 // request parses the query. A duration is never reduced to a limit; 0 becomes 1; 86399 and more is refused, because it was
 // probably -1 (docs/design/0004-hold-charge-window.md). Errors: see statusOf.
 func (a *API) request(c echo.Context, d Door) (lease.Request, error) {
-	r := lease.Request{Space: d.Space.Name(), Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
+	r := lease.Request{Space: d.Space.Name(), Machine: d.Machine, Instance: d.Instance, Task: c.QueryParam("taskId"), Size: c.QueryParam("gpuSize")}
 	if err := a.findPayer(c.Request().Context(), &r, d, c.QueryParam("token")); err != nil {
 		return r, err
 	}

@@ -52,7 +52,8 @@ type harness struct {
 
 // fakeHost implements Payers and Notifier. Every Event of demo is open until the test ends it. The functions may be nil.
 type fakeHost struct {
-	tiers quota.Tiers
+	timedOut func(lease.Request)
+	tiers    quota.Tiers
 
 	mu    sync.Mutex
 	ended map[string]bool
@@ -100,6 +101,12 @@ func (f *fakeHost) LeaseWaits(r lease.Request, forecast lease.Forecast) {
 	}
 }
 
+func (f *fakeHost) LeaseTimedOut(r lease.Request) {
+	if f.timedOut != nil {
+		f.timedOut(r)
+	}
+}
+
 func (f *fakeHost) WarnVisitor(space, event, text string) {
 	if f.warned != nil {
 		f.warned(space, event, text)
@@ -136,7 +143,7 @@ func (h *harness) startBroker(alter ...func(*lease.Config)) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	config := lease.Config{DB: h.db, Ledger: quota.New(h.db, quota.Config{}), Pool: pool, Processes: h.processes, Logger: h.journal.Logger()}
+	config := lease.Config{DB: h.db, Ledger: quota.New(h.db, quota.Config{}), Machine: &lease.Local{Pool: pool, Processes: h.processes}, Logger: h.journal.Logger()}
 	for _, a := range alter {
 		a(&config)
 	}

@@ -64,6 +64,11 @@ func (a *API) answer(c echo.Context, t *lease.Ticket, r lease.Request) error {
 // chunk and drops everything after the first event of a chunk (spaces/zero/api.py, sse_stream).
 func (a *API) stream(c echo.Context, t *lease.Ticket, r lease.Request, err error) error {
 	c.Response().Header().Set(headerQueuingReason, string(t.Reason()))
+	if a.config.Broker.Maintenance(r.Declared) != nil {
+		// With another value, the client ends its message with an advertisement: "Subscribe to Pro to get the highest priority".
+		// With this one it writes "Retry later" (spaces/zero/client.py, _toast_action).
+		c.Response().Header().Set(headerAuthenticated, "pro")
+	}
 	c.Response().Header().Set(echo.HeaderContentType, contentEventStream)
 	c.Response().WriteHeader(http.StatusOK)
 	sent := forecastDebounce{every: a.times.news}
@@ -78,6 +83,9 @@ func (a *API) stream(c echo.Context, t *lease.Ticket, r lease.Request, err error
 				a.notify(&sent, t, r)
 			}
 		case errors.Is(err, lease.ErrTimedOut), errors.Is(err, lease.ErrGone):
+			if errors.Is(err, lease.ErrTimedOut) {
+				a.config.Notifier.LeaseTimedOut(r)
+			}
 			return write(c, "event: failed\n\n")
 		default: // ErrLeft
 			a.pingUntilClosed(c)

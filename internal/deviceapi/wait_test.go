@@ -54,6 +54,27 @@ func TestQueueTimeoutFails(t *testing.T) {
 	}
 }
 
+// TestMaintenanceIsNoAdvertisement: while every GPU is drained by command, the client ends its message with "Retry later"
+// (X-Authenticated: pro) instead of "Subscribe to Pro", and the host is told about the end of the wait.
+func TestMaintenanceIsNoAdvertisement(t *testing.T) {
+	h := listening(t, func(c *lease.Config) { c.QueueTimeout = 150 * time.Millisecond })
+	timedOut := make(chan lease.Request, 1)
+	h.host.timedOut = func(r lease.Request) { timedOut <- r }
+	if err := h.broker.Drain(t.Context(), h.broker.Slots()[0].Device, lease.Drain{Reason: "new fan"}); err != nil {
+		t.Fatal(err)
+	}
+	w := h.wait()
+	if got := w.header.Get("X-Authenticated"); got != "pro" {
+		t.Errorf("X-Authenticated is %q, want pro", got)
+	}
+	if got := w.afterPings(); got != "event: failed\n\n" {
+		t.Errorf("got %q, want failed", got)
+	}
+	if r := <-timedOut; r.Space != "demo" {
+		t.Errorf("the host was told of %+v", r)
+	}
+}
+
 func TestStoppedSpaceFailsItsWaits(t *testing.T) {
 	h := listening(t)
 	h.grant()

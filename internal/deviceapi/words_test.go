@@ -22,7 +22,7 @@ func withRuns(t *testing.T) *harness {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Pool = pool
+		c.Machine.(*lease.Local).Pool = pool
 	})
 	tiers, err := quota.Presets("2026-10")
 	if err != nil {

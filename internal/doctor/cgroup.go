@@ -126,14 +126,15 @@ func (m machine) notDelegated(h hierarchy, err error) Finding {
 func (m machine) spaceLimits() Finding {
 	h, found := m.hierarchy("")
 	if !found {
-		return Finding{Level: Note, Text: "The kernel limits neither memory nor CPU of a Space: this process is in no cgroup of version 2", Do: "Nothing for your own code; else " + unified}
+		return Finding{Level: Note, Text: "The kernel limits neither memory nor CPU of a Space: this process is in no cgroup of version 2. " + m.watched([]string{"memory", "pids", "cpu"}),
+			Do: "Nothing for your own code; else " + unified}
 	}
 	missing := m.missingControllers(h)
 	if len(missing) == 0 {
 		return ok("The kernel can limit memory, processes and CPU of each Space (cgroup v2)")
 	}
 	f := Finding{
-		Level: Note, Text: fmt.Sprintf("The kernel does not limit %s of a Space: cgroup v2 is not delegated in %s", strings.Join(missing, ", "), m.shown(h.dir)),
+		Level: Note, Text: fmt.Sprintf("The kernel does not limit %s of a Space: cgroup v2 is not delegated in %s. %s", strings.Join(missing, ", "), m.shown(h.dir), m.watched(missing)),
 		Do: "Nothing for your own code; else start spacehost with " + scope + ", or as a service with Delegate=yes",
 	}
 	if _, old := m.hierarchy(missing[0]); old { // a controller is in one hierarchy only
@@ -142,6 +143,23 @@ func (m machine) spaceLimits() Finding {
 		f.Do = "Limit memory and CPU of the whole container (Docker: --memory and --cpus)"
 	}
 	return f
+}
+
+// watched describes what the host does where controllers are missing.
+func (m machine) watched(missing []string) string {
+	var parts []string
+	if slices.Contains(missing, "memory") || slices.Contains(missing, "pids") {
+		parts = append(parts, "the host measures memory and processes instead, and ends a Space above a limit")
+	}
+	if slices.Contains(missing, "cpu") {
+		share := "a Space with more processes gets more of the CPUs (sysctl kernel.sched_autogroup_enabled=1 gives each the same share)"
+		if strings.TrimSpace(m.read("proc/sys/kernel/sched_autogroup_enabled")) == "1" {
+			share = "each Space gets the same share of the CPUs (autogroup)"
+		}
+		parts = append(parts, share)
+	}
+	text := strings.Join(parts, "; ")
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 // missingControllers lists the controllers that our child cgroups could not get.

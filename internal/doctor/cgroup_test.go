@@ -57,10 +57,12 @@ func TestLimitsOfSpaces(t *testing.T) {
 		want  string
 	}{
 		{"delegated", group(own, mountsV2, slice+"cgroup.controllers", "cpu memory pids\n", control, ""), "ok | can limit memory, processes and CPU"},
-		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | does not limit memory of a Space | Delegate=yes"},
+		{"no memory", group(own, mountsV2, slice+"cgroup.controllers", "cpu pids\n", control, ""), "note | does not limit memory of a Space: cgroup v2 is not delegated in /sys/fs/cgroup/user.slice/run-1.scope. The host measures memory and processes instead, and ends a Space above a limit | Delegate=yes"},
 		{"controllers not delegated", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n"),
 			"note | does not limit memory, pids, cpu of a Space: cgroup v2 is not delegated in /sys/fs/cgroup/user.slice/run-1.scope | systemd-run --user --scope -p Delegate=yes"},
 		{"hybrid", group("8:pids:/\n4:memory:/\n0::/\n", mountsHybrid, "sys/fs/cgroup/unified/cgroup.procs", ""), "note | not delegated in /sys/fs/cgroup/unified | systemd.unified_cgroup_hierarchy=1"},
+		{"autogroup", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n", control, "", "proc/sys/kernel/sched_autogroup_enabled", "1\n"), "note | Each Space gets the same share of the CPUs (autogroup) | Delegate=yes"},
+		{"no autogroup", group(own, mountsV2, slice+"cgroup.controllers", "memory pids\n", control, ""), "note | A Space with more processes gets more of the CPUs (sysctl kernel.sched_autogroup_enabled=1 | Delegate=yes"},
 		{"Docker", group("0::/docker/abc\n", mountsDocker, "sys/fs/cgroup/cgroup.controllers", "memory pids cpu"), "note | not delegated in /sys/fs/cgroup | whole container"},
 		{"only version 1", group("8:memory:/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "note | neither memory nor CPU | systemd.unified_cgroup_hierarchy=1"},
 	}

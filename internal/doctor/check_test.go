@@ -93,8 +93,8 @@ func TestThisMachine(t *testing.T) {
 		GPUs: func(context.Context) ([]gpu.DeviceStatus, error) { return nil, &gpu.NoLibraryError{} },
 	})
 	found := Run(t.Context(), checks)
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("took %s, want at most 10s", took)
+	if took := time.Since(began); took > 45*time.Second {
+		t.Errorf("took %s, want at most 45s", took)
 	}
 	byCheck := map[string]int{}
 	for _, f := range found {

@@ -120,21 +120,35 @@ func (m machine) nvidiaOnPCI() string {
 	return ""
 }
 
+// deviceTitle names a Device, and its machine if that is not this one.
+func deviceTitle(d gpu.DeviceStatus) string {
+	if d.Node != "" {
+		return fmt.Sprintf("GPU %d of node %s", d.Index, d.Node)
+	}
+	return fmt.Sprintf("GPU %d", d.Index)
+}
+
 func device(d gpu.DeviceStatus) Finding {
 	if noInstance, ok := errors.AsType[*gpu.NoInstanceError](d.Cause); ok {
 		return Finding{
-			Level: Problem, Text: fmt.Sprintf("GPU %d is in MIG mode without an instance: it cannot be used", d.Index),
+			Level: Problem, Text: deviceTitle(d) + " is in MIG mode without an instance: it cannot be used",
 			Do: fmt.Sprintf("Create an instance: `nvidia-smi mig -i %d -lgip` lists the sizes, `sudo nvidia-smi mig -i %d -cgi SIZE -C` creates one; or turn MIG mode off with `sudo nvidia-smi -i %d -mig 0`",
 				noInstance.Index, noInstance.Index, noInstance.Index),
 		}
 	}
+	if d.Error != "" && d.Node != "" {
+		return Finding{
+			Level: Warning, Text: strings.TrimSpace(deviceTitle(d)+" "+d.Name) + " cannot be used: " + d.Error,
+			Do: "On node " + d.Node + ", check that the agent runs and reaches this host, and look for Xid in `dmesg`. This host goes on without it",
+		}
+	}
 	if d.Error != "" {
 		return Finding{
-			Level: Problem, Text: strings.TrimSpace(fmt.Sprintf("GPU %d %s", d.Index, d.Name)) + " cannot be used: " + d.Error,
+			Level: Problem, Text: strings.TrimSpace(deviceTitle(d)+" "+d.Name) + " cannot be used: " + d.Error,
 			Do: "Look for Xid in `dmesg`; reset it (`sudo nvidia-smi -r -i " + strconv.Itoa(d.Index) + "`) or reboot. The other GPUs remain usable",
 		}
 	}
-	name := fmt.Sprintf("GPU %d %s, %s", d.Index, d.Name, size(d.MemoryTotal))
+	name := fmt.Sprintf("%s %s, %s", deviceTitle(d), d.Name, size(d.MemoryTotal))
 	if len(d.Processes) == 0 {
 		return ok("%s: no process is on it (%s)", name, d.UUID)
 	}

@@ -53,6 +53,8 @@ func TestGPUs(t *testing.T) {
 			"ok | GPU 1 NVIDIA H100 MIG 3g.40gb, 39 GiB: no process is on it (MIG-1)", "problem | GPU 2 is in MIG mode without an instance | mig -i 2 -cgi SIZE"}},
 		{"all in MIG mode without instances", nil, fmt.Errorf("list devices: %w", &gpu.MissingError{Reasons: map[int]error{0: &gpu.LostError{}, 2: noInstance}}), allFiles(), []string{
 			"problem | GPU 0 cannot be used: device", "problem | GPU 2 is in MIG mode | -mig 0"}},
+		{"of nodes", []gpu.DeviceStatus{h100, {Device: h100.Device, Node: "gpu2"}, {Device: h100.Device, Node: "gpu3", Error: "the machine cannot be reached"}}, nil, allFiles(), []string{
+			"ok | GPU 0 NVIDIA H100, 80 GiB", "ok | GPU 0 of node gpu2 NVIDIA H100", "warning | GPU 0 of node gpu3 NVIDIA H100 cannot be used: the machine cannot be reached | On node gpu3"}},
 		{"none listed", nil, nil, allFiles(), []string{"problem | lists no GPU | --gpus all"}},
 		{"uvm not created yet", []gpu.DeviceStatus{h100}, nil, map[string]string{"dev/nvidia0": "", "dev/nvidiactl": ""}, []string{"ok | no process", "note | /dev/nvidia-uvm | nvidia-modprobe -u"}},
 		{"WSL", []gpu.DeviceStatus{h100}, nil, map[string]string{"dev/dxg": ""}, []string{"ok | no process"}},

@@ -23,7 +23,7 @@ type Config struct {
 	SpacesAreRoot bool     // whether the code of Spaces would run as root
 	Demands       []Demand // levels of isolation that a configuration file demands
 
-	// GPUs opens NVML and reads every Device, or returns one of gpu's errors. It may block, even forever.
+	// GPUs opens NVML and reads every Device, or returns one of gpu's errors. It may block, even forever. Devices of nodes may follow.
 	GPUs func(ctx context.Context) ([]gpu.DeviceStatus, error)
 
 	machine machine

@@ -206,7 +206,7 @@ func TestStalledConnectionsAreReset(t *testing.T) {
 // Data in one direction keeps a connection open.
 func TestOneDirectionIsEnough(t *testing.T) {
 	n := newNetwork(t, Config{})
-	n.idle = time.Second
+	n.idle = 4 * time.Second
 	space, server := n.pair()
 	tick := time.NewTicker(n.idle / 4)
 	defer tick.Stop()

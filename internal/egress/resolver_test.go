@@ -268,10 +268,10 @@ func TestLongAnswers(t *testing.T) {
 // A name that answers a public address first and a private one later gains nothing (DNS rebinding).
 func TestRebinding(t *testing.T) {
 	z := newZone("evil.example.com 93.184.216.34")
-	var dialled []string
+	dialled := make(chan string, 10)
 	var n *network
 	n = newNetwork(t, Config{Resolver: z, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		dialled = append(dialled, address)
+		dialled <- address
 		return n.dialServer(ctx, network, address)
 	}})
 	if got := n.ask("evil.example.com.", dnsmessage.TypeA); got != "Success 93.184.216.34" {
@@ -281,8 +281,8 @@ func TestRebinding(t *testing.T) {
 	space, server := n.pair()
 	write(t, space, "to the address that was checked")
 	expectRead(t, server, "to the address that was checked")
-	if len(z.asked) != 1 || !slices.Equal(dialled, []string{publicWeb}) {
-		t.Errorf("got lookups %v and dials %v, want one of each", z.asked, dialled)
+	if to := <-dialled; len(z.asked) != 1 || to != publicWeb || len(dialled) > 0 {
+		t.Errorf("got lookups %v, and a dial of %s and %d others, want one of each", z.asked, to, len(dialled))
 	}
 	if got := n.ask("evil.example.com.", dnsmessage.TypeA); got != "NameError" {
 		t.Errorf("the second answer: got %s, want NameError", got)

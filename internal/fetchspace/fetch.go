@@ -221,7 +221,7 @@ func (f *Fetcher) toNewest(ctx context.Context, c clone) error {
 // changed describes what the user has changed in a Clone; "" if there is nothing. Files that git does not know, which the app
 // may have written, do not count.
 func (f *Fetcher) changed(ctx context.Context, c clone) string {
-	status, err := f.git(ctx, c, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+	status, err := f.status(ctx, c, "--untracked-files=no")
 	if err != nil {
 		return "its changes cannot be determined: " + err.Error()
 	}

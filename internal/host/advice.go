@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/views"
+	"spacehost/quota"
 )
 
 // advisor compares declared with used seconds. A configuration without tier free has no day of a free visitor.
@@ -32,7 +33,7 @@ func (h *Host) showAdvice(began time.Time) {
 	if h.settings().IsServe() {
 		return
 	}
-	all, err := h.advisor().Advices(context.Background(), "", began)
+	all, err := h.advisor().Advices(context.Background(), quota.UsageQuery{From: began})
 	if err != nil {
 		h.log.Warn("compare declared with used seconds", zap.Error(err))
 		return

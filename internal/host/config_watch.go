@@ -12,8 +12,9 @@ import (
 // configWatch reloads the configuration when one of its files changes (`serve --watch-config`). It looks at the files for the
 // reason of watchInterval.
 type configWatch struct {
-	sources func() []string // paths of the files
-	check   func() error    // whether the files can be applied
+	sources func() []string      // paths of the files
+	applied map[string]fileState // what the files were like when the settings in force were read; nil: as at the first look
+	check   func() error         // whether the files can be applied
 	reload  func()
 }
 
@@ -33,8 +34,11 @@ func (w configWatch) look() map[string]fileState {
 
 // run looks at each tick until ctx ends. It reloads one look after a change, when no further change has followed.
 func (w configWatch) run(ctx context.Context, ticks <-chan time.Time) {
-	applied := w.look()
-	before, quiet := applied, 0
+	before, quiet := w.look(), 0
+	applied := w.applied
+	if applied == nil {
+		applied = before
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,7 +70,12 @@ const watchInterval = time.Second
 func (h *Host) watchConfig(ctx context.Context) {
 	ticks := time.NewTicker(watchInterval)
 	defer ticks.Stop()
+	applied := map[string]fileState{}
+	for path, state := range h.settings().SourceStates {
+		applied[path] = fileState{state.Size, state.Modified}
+	}
 	configWatch{
+		applied: applied, // an edit during the start of the host is applied too
 		sources: func() []string { return h.settings().Sources },
 		check:   func() error { _, err := config.Check(h.settings().File, h.settings().StateFlag); return err },
 		reload:  func() { _, _ = h.ReloadBy(ctx, "--watch-config") }, // it reports its errors

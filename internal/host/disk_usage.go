@@ -46,7 +46,8 @@ func usageOf(ctx context.Context, dir string) (int64, error) {
 		return 0, fmt.Errorf("measure %s: %w", dir, err)
 	}
 	m := &measurement{ctx: ctx, device: info.Sys().(*syscall.Stat_t).Dev}
-	return m.bytes, m.read(top, 0)
+	err = m.read(top, 0)
+	return m.bytes, err
 }
 
 const folderFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK

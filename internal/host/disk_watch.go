@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"spacehost/internal/proctree"
+	"spacehost/internal/shelf"
 )
 
 const (
@@ -37,12 +38,22 @@ type diskSpace interface {
 	diskUsage(ctx context.Context) (int64, error)
 	// endForDisk ends that start, and returns at once.
 	endForDisk(start string, why diskShortage)
+	// waitsForTotal reports whether it was ended for the limit of all Spaces, and may not start yet.
+	waitsForTotal() bool
+	// unreferenced returns the uploads that no open session refers to, the one that was used longest ago first.
+	unreferenced() ([]shelf.Upload, error)
+	// removeUpload removes one of them, unless it was used since. It returns the bytes that it has freed.
+	removeUpload(one shelf.Upload) (freed int64, err error)
+	// keepsUploads returns how long an upload stays that no open session refers to.
+	keepsUploads() time.Duration
 }
 
 // diskShortage is the reason to end a Space, or not to start it.
 type diskShortage struct {
 	reason, next string
-	low          bool // the disk is nearly full; otherwise the Space exceeds its own limit
+	above        int64 // bytes above the limit; 0: unknown
+	low          bool  // the disk is nearly full; otherwise the Space exceeds its own limit
+	total        bool  // all Spaces together exceed their limit
 }
 
 // diskWatch ends Spaces that exceed their limit of disk, or that fill the disk of the state folder.
@@ -50,13 +61,22 @@ type diskWatch struct {
 	free   func() (uint64, error) // of the state folder
 	spaces func() []diskSpace
 	note   func(text string) // shows the operator a sentence
-	log    *zap.Logger
+	// nearlyFull is called when the free space falls below minDisk, once until there is clearly more; nil: no call.
+	nearlyFull func(free int64)
+	log        *zap.Logger
+	// total returns the limit of all Spaces together; 0 or nil: none. trimLogs may be nil.
+	total    func() int64
+	trimLogs func()
 
 	mu    sync.Mutex
 	bases map[string]int64 // usage at the beginning of each start
 
-	low   bool      // as noted last
-	quiet time.Time // until then no further Space is ended
+	low      bool      // as noted last
+	reported bool      // by nearlyFull
+	quiet    time.Time // until then no further Space is ended
+	noRoom   time.Time // until then no uploads are looked for
+	swept    time.Time // the last removal of old uploads
+	warned   string    // state of the limit of all Spaces that the operator was last warned of; "": none
 }
 
 // run watches until ctx ends. The walks through folders are a goroutine of their own, because they may take longer than
@@ -88,9 +108,15 @@ func (w *diskWatch) runWalks(ctx context.Context) {
 		case <-again.C:
 		}
 		w.setBases(ctx)
-		if time.Since(last) >= usageInterval {
-			w.checkLimits(ctx)
-			last = time.Now()
+		if time.Since(last) < usageInterval {
+			continue
+		}
+		last = time.Now()
+		w.sweepUploads(ctx)
+		w.checkLimits(ctx)
+		w.checkTotal(ctx)
+		if w.trimLogs != nil {
+			w.trimLogs()
 		}
 	}
 }
@@ -132,7 +158,13 @@ func (w *diskWatch) checkLimits(ctx context.Context) {
 		if start == "" || s.diskLimit() == 0 {
 			continue
 		}
-		if why := overLimit(ctx, s); why != nil {
+		why := overLimit(ctx, s)
+		if why != nil && why.above > 0 {
+			if freed := w.makeRoom(ctx, []diskSpace{s}, why.above, "the Space "+s.name()+" exceeded its limit of disk"); freed > 0 {
+				why = overLimit(ctx, s)
+			}
+		}
+		if why != nil {
 			w.end(s, start, *why)
 		}
 	}
@@ -149,18 +181,29 @@ func overLimit(ctx context.Context, s diskSpace) *diskShortage {
 	if err != nil || usage <= limit {
 		return nil // an error ends with the next walk
 	}
-	return &diskShortage{reason: fmt.Sprintf("The Space used %s of disk, more than its limit of %s.", proctree.FormatBytes(usage), proctree.FormatBytes(limit)), next: next}
+	return &diskShortage{
+		reason: fmt.Sprintf("The Space used %s of disk, more than its limit of %s.", proctree.FormatBytes(usage), proctree.FormatBytes(limit)), next: next, above: usage - limit,
+	}
 }
 
 // checkFree ends the Space that has written most while the disk is nearly full.
 func (w *diskWatch) checkFree(ctx context.Context) {
 	free, err := w.free()
+	if err == nil {
+		w.reportFree(free)
+	}
 	if err != nil || free >= minDisk { // a disk that does not report its free space is not watched
 		w.low = false
 		return
 	}
 	if time.Now().Before(w.quiet) {
 		return
+	}
+	if need := int64(minDisk - free); time.Now().After(w.noRoom) {
+		if w.makeRoom(ctx, w.spaces(), need, fmt.Sprintf("the disk of the host had %s free", proctree.FormatBytes(int64(free)))) > 0 {
+			return // the next look counts what is free now
+		}
+		w.noRoom = time.Now().Add(settleTime)
 	}
 	worst, start, growth := w.largestGrowth(ctx)
 	if worst == nil {
@@ -172,14 +215,29 @@ func (w *diskWatch) checkFree(ctx context.Context) {
 		return
 	}
 	w.quiet = time.Now().Add(settleTime)
-	written := "has written " + proctree.FormatBytes(growth) + " since its start, more than any other"
-	if growth == math.MaxInt64 {
-		written = "has folders whose size cannot be measured"
-	}
 	w.end(worst, start, diskShortage{
-		reason: fmt.Sprintf("The disk of the host was nearly full (%s free), and the Space %s.", proctree.FormatBytes(int64(free)), written),
+		reason: fmt.Sprintf("The disk of the host was nearly full (%s free), and the Space %s.", proctree.FormatBytes(int64(free)), written(growth)),
 		next:   "Make room on the disk of the state folder, or limit the Space with limits.disk (--limit disk=SIZE).", low: true,
 	})
+}
+
+// reportFree calls nearlyFull. The second limit keeps a disk at the first one from being reported again and again.
+func (w *diskWatch) reportFree(free uint64) {
+	switch {
+	case free >= minDisk+minDisk/4:
+		w.reported = false
+	case free < minDisk && !w.reported && w.nearlyFull != nil:
+		w.reported = true
+		w.nearlyFull(int64(free))
+	}
+}
+
+// written describes the growth of a Space.
+func written(growth int64) string {
+	if growth == math.MaxInt64 {
+		return "has folders whose size cannot be measured"
+	}
+	return "has written " + proctree.FormatBytes(growth) + " since its start, more than any other"
 }
 
 // largestGrowth returns the Space that has written most since its start, nil if none has written minGrowth. A Space that

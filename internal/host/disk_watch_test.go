@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"spacehost/internal/shelf"
 )
 
 // fakeDisk is a disk whose content the test sets.
@@ -18,6 +21,9 @@ type fakeDisk struct {
 	left  uint64
 	notes []string
 	ends  []string
+	total int64 // limit of all Spaces
+
+	removed []string // names of uploads
 }
 
 // fakeDiskSpace is a Space on it. Its start is named after it.
@@ -27,8 +33,10 @@ type fakeDiskSpace struct {
 	limit int64
 
 	used    int64
+	uploads []shelf.Upload
 	err     error
 	stopped bool
+	waits   bool // for the limit of all Spaces
 	walks   int
 }
 
@@ -50,11 +58,39 @@ func (s *fakeDiskSpace) diskUsage(context.Context) (int64, error) {
 	return s.used, s.err
 }
 
+func (s *fakeDiskSpace) unreferenced() ([]shelf.Upload, error) {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	return slices.Clone(s.uploads), nil
+}
+
+// removeUpload removes an upload of 100 MiB.
+func (s *fakeDiskSpace) removeUpload(one shelf.Upload) (int64, error) {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if one.Name == "stuck" {
+		return 0, errors.New("permission denied")
+	}
+	s.uploads = slices.DeleteFunc(s.uploads, func(other shelf.Upload) bool { return other == one })
+	s.used -= 100 << 20
+	s.disk.left += 100 << 20
+	s.disk.removed = append(s.disk.removed, one.Name)
+	return 100 << 20, nil
+}
+
+func (s *fakeDiskSpace) keepsUploads() time.Duration { return 24 * time.Hour }
+
 func (s *fakeDiskSpace) endForDisk(start string, why diskShortage) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	s.disk.ends = append(s.disk.ends, start+": "+why.reason)
-	s.stopped = true
+	s.stopped, s.waits = true, why.total
+}
+
+func (s *fakeDiskSpace) waitsForTotal() bool {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	return s.waits
 }
 
 // set changes the disk between two looks.
@@ -82,6 +118,8 @@ func watchDisk(t *testing.T, names ...string) (*fakeDisk, []*fakeDiskSpace) {
 		free: func() (left uint64, err error) { d.set(func() { left = d.left }); return left, nil },
 		note: func(text string) { d.set(func() { d.notes = append(d.notes, text) }) },
 		log:  zap.NewNop(),
+
+		total: func() (limit int64) { d.set(func() { limit = d.total }); return limit },
 	}
 	var spaces []*fakeDiskSpace
 	var watched []diskSpace
@@ -186,4 +224,16 @@ func TestUnmeasurableSpaceIsEndedFirst(t *testing.T) {
 			t.Errorf("ended %q", got)
 		}
 	})
+}
+
+// TestNearlyFullDiskIsReportedOnce until there is clearly more than the limit.
+func TestNearlyFullDiskIsReportedOnce(t *testing.T) {
+	var reported []int64
+	w := &diskWatch{nearlyFull: func(free int64) { reported = append(reported, free) }}
+	for _, free := range []uint64{minDisk, minDisk - 1, minDisk - 2, minDisk, minDisk - 3, 2 * minDisk, minDisk - 4} {
+		w.reportFree(free)
+	}
+	if !slices.Equal(reported, []int64{minDisk - 1, minDisk - 4}) {
+		t.Errorf("reported: %v", reported)
+	}
 }

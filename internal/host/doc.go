@@ -5,7 +5,8 @@
 // A Host is one server with its Spaces, GPUs, database and control socket. A spaceRun is one Space under a Host: its
 // address, environment, process and queue. The state folder holds the database, environments, logs, the control socket
 // and a lock; one host at a time uses it. The ready line is the output that scripts wait for (ReadyLine, or Gradio's
-// "Running on local URL"). A notice is a message about a lease, a GPU or the clock to a visitor or to the operator.
+// "Running on local URL"). A message (messages.go) is about a lease, a GPU or the clock, and goes to a visitor or to the screen.
+// A notice (webhook_notices.go) goes to webhooks.
 //
 // # Types
 //
@@ -17,6 +18,12 @@
 // Host.wire creates the components: payer.Rule, lease.Broker, deviceapi.API, and one worker.Supervisor and queue.Queue
 // per Space. Host.register mounts every route. wire.go lists the interfaces of other packages that Host and spaceRun
 // implement.
+//
+// # Nodes
+//
+// With the key cluster, a Host is a front (cluster.go). The Place of a Space on a node is a nodePlace, which sends the folder, lets the node
+// prepare it, and starts or takes over a process there. On the node, a NodeService has a node: a Host without addresses, database and
+// leases, whose Spaces are started with the code for the own machine (node.go). A location is the choice of the node (location.go).
 //
 // # Life of a host
 //

@@ -30,32 +30,85 @@ var indexes = []string{
 
 var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
 
-// spaceEnv returns the environment of a Space: the variables of the Hub, plus those that it needs on this machine. The
-// Space's own Variables have precedence. visible is the GPU of ZeroGPU, nil without ZeroGPU.
-func spaceEnv(variables map[string]string, s *space.Space, env *build.Environment, home, address string, visible *gpu.Hardware) []string {
-	vars := map[string]string{}
-	for _, pair := range os.Environ() {
-		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) && !(slices.Contains(indexes, name) && hasPassword(value)) {
-			vars[name] = value
-		}
+// spaceEnviron returns the environment of a Space. The Variables of the host have precedence over those of the machine.
+func spaceEnviron(ofMachine, ofHost map[string]string) []string {
+	vars := maps.Clone(ofMachine)
+	maps.Copy(vars, ofHost)
+	list := make([]string, 0, len(vars))
+	for name, value := range vars {
+		list = append(list, name+"="+value)
 	}
-	hubVars(vars, s, address)
+	return list
+}
+
+// hostVars returns the variables of a Space that are the same on every machine: those of the Hub (hub-docs, spaces-overview.md,
+// "Helper environment variables"), those that the host demands, and the Space's own Variables, which have precedence.
+func hostVars(s *space.Space, address string, zeroGPU bool, variables map[string]string) map[string]string {
+	vars := map[string]string{
+		"SYSTEM": "spaces",
+		// huggingface/skills, huggingface-spaces; with ZeroGPU the Hub also sets GRADIO_CACHE_MODE=lazy. Gradio before 5 ignores the mode.
+		"GRADIO_CACHE_EXAMPLES": "true",
+		// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
+		"GRADIO_RESET_EXAMPLES_CACHE": "True",
+		"LANG":                        "C.UTF-8",
+		"TZ":                          "UTC", // the Hub's containers have no time zone
+		"SPACE_ID":                    s.ID,
+		"SPACE_HOST":                  address,
+		"SPACE_AUTHOR_NAME":           "local",
+		"SPACE_REPO_NAME":             s.Name,
+		"SPACE_TITLE":                 s.Title,
+		"SPACE_CREATOR_USER_ID":       "local",
+		"ACCELERATOR":                 "none",
+		"PYTHONUNBUFFERED":            "1",     // output appears without delay
+		"GRADIO_ANALYTICS_ENABLED":    "False", // a Space under test must not enter Gradio's statistics
+	}
 	oauthVars(vars, s)
-	machineVars(vars, env, home)
-	vars["CUDA_VISIBLE_DEVICES"] = "" // only a worker sees a GPU
-	if visible != nil {
-		maps.Copy(vars, visible.Variables())
+	if zeroGPU {
 		vars["SPACES_ZERO_GPU"] = "true"
 		vars["ZEROGPU_V2"] = "true" // the default since spaces 0.41; the runner's CUDA emulation requires it
 		vars["GRADIO_CACHE_MODE"] = "lazy"
 		vars["ACCELERATOR"] = "zero-a10g" // the Hub's name of ZeroGPU hardware (huggingface_hub, SpaceHardware)
 	}
 	maps.Copy(vars, variables)
-	list := make([]string, 0, len(vars))
-	for name, value := range vars {
-		list = append(list, name+"="+value)
+	return vars
+}
+
+// machineVars returns the variables of a Space that are facts of this machine: paths, addresses and hardware. visible is the GPU
+// of ZeroGPU, nil without ZeroGPU.
+func machineVars(s *space.Space, env *build.Environment, home string, visible *gpu.Hardware) map[string]string {
+	vars := map[string]string{}
+	for _, pair := range os.Environ() {
+		if name, value, _ := strings.Cut(pair, "="); IsPassed(name) && !(slices.Contains(indexes, name) && hasPassword(value)) {
+			vars[name] = value
+		}
 	}
-	return list
+	vars["PYTHONPATH"] = s.Dir         // an app in a subfolder imports from the root of the repository
+	if home := hubHome(); home != "" { // models are not downloaded twice
+		vars["HF_HOME"] = home
+	}
+	vars["HOME"] = home
+	// The model cache is shared. The token that `hf auth login` stores in it is not: a Space has its own Secrets.
+	vars["HF_TOKEN_PATH"] = filepath.Join(home, "huggingface-token")
+	vars["PATH"] = filepath.Dir(env.Python) + string(os.PathListSeparator) + vars["PATH"]
+	if env.Dir != "" {
+		vars["VIRTUAL_ENV"] = env.Dir
+	}
+	vars["GRADIO_TEMP_DIR"] = filepath.Join(home, "gradio")
+	direct := "127.0.0.1,localhost,::1" // a proxy would receive the device API's secret path
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		if own := os.Getenv(name); own != "" {
+			direct = own + "," + direct
+			break
+		}
+	}
+	vars["NO_PROXY"], vars["no_proxy"] = direct, direct
+	vars["CPU_CORES"] = fmt.Sprint(runtime.NumCPU())
+	vars["MEMORY"] = memory()
+	vars["CUDA_VISIBLE_DEVICES"] = "" // only a worker sees a GPU
+	if visible != nil {
+		maps.Copy(vars, visible.Variables())
+	}
+	return vars
 }
 
 // hubHome returns the user's folder of models; "" if there is none.
@@ -100,57 +153,10 @@ func hasPassword(addresses string) bool {
 	})
 }
 
-// hubVars sets the variables of the Hub (hub-docs, spaces-overview.md, "Helper environment variables").
-func hubVars(vars map[string]string, s *space.Space, address string) {
-	vars["SYSTEM"] = "spaces"
-	// huggingface/skills, huggingface-spaces; with ZeroGPU the Hub also sets GRADIO_CACHE_MODE=lazy. Gradio before 5 ignores the mode.
-	vars["GRADIO_CACHE_EXAMPLES"] = "true"
-	// The Hub starts a Space in a new container. Here the folder stays, and with it the results of an earlier app.py.
-	vars["GRADIO_RESET_EXAMPLES_CACHE"] = "True"
-	vars["LANG"] = "C.UTF-8"
-	vars["TZ"] = "UTC"         // the Hub's containers have no time zone
-	vars["PYTHONPATH"] = s.Dir // an app in a subfolder imports from the root of the repository
-	vars["SPACE_ID"] = s.ID
-	vars["SPACE_HOST"] = address
-	vars["SPACE_AUTHOR_NAME"] = "local"
-	vars["SPACE_REPO_NAME"] = s.Name
-	vars["SPACE_TITLE"] = s.Title
-	vars["SPACE_CREATOR_USER_ID"] = "local"
-	vars["ACCELERATOR"] = "none"
-	vars["CPU_CORES"] = fmt.Sprint(runtime.NumCPU())
-	vars["MEMORY"] = memory()
-}
-
 func memory() string {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return ""
 	}
 	return fmt.Sprintf("%dGi", uint64(info.Totalram)*uint64(info.Unit)>>30)
-}
-
-// machineVars sets the variables that a Space needs on this machine. Gradio's analytics are off: a Space under test must not
-// enter its statistics.
-func machineVars(vars map[string]string, env *build.Environment, home string) {
-	if home := hubHome(); home != "" { // models are not downloaded twice
-		vars["HF_HOME"] = home
-	}
-	vars["HOME"] = home
-	// The model cache is shared. The token that `hf auth login` stores in it is not: a Space has its own Secrets.
-	vars["HF_TOKEN_PATH"] = filepath.Join(home, "huggingface-token")
-	vars["PATH"] = filepath.Dir(env.Python) + string(os.PathListSeparator) + vars["PATH"]
-	if env.Dir != "" {
-		vars["VIRTUAL_ENV"] = env.Dir
-	}
-	vars["PYTHONUNBUFFERED"] = "1" // output appears without delay
-	vars["GRADIO_TEMP_DIR"] = filepath.Join(home, "gradio")
-	vars["GRADIO_ANALYTICS_ENABLED"] = "False"
-	direct := "127.0.0.1,localhost,::1" // a proxy would receive the device API's secret path
-	for _, name := range []string{"NO_PROXY", "no_proxy"} {
-		if own := os.Getenv(name); own != "" {
-			direct = own + "," + direct
-			break
-		}
-	}
-	vars["NO_PROXY"], vars["no_proxy"] = direct, direct
 }

@@ -16,7 +16,7 @@ var harmlessDevices = append(slices.Clone(sandbox.StandardDevices), "/dev/shm", 
 // systemRead lists what every process at level files may read of the machine.
 func systemRead() []string { return append(slices.Clone(systemFolders), "/etc") }
 
-// confineFiles implements worker.SupervisorConfig.Confine at level files: it lists what a start may read, write and connect to.
+// confineFiles implements worker.LocalConfig.Confine at level files: it lists what a start may read, write and connect to.
 // Landlock gives no view of its own: all paths are those of the machine, and layers do not exist.
 func (s *spaceRun) confineFiles(start worker.StartInfo) (worker.Confinement, error) {
 	v := &view{}

@@ -100,7 +100,7 @@ func (s *spaceRun) preload(ctx context.Context, env *build.Environment, vars []s
 		}
 		downloads = append(downloads, build.Preload{Model: p.Model, Files: p.Files, Commit: p.Commit})
 	}
-	return s.builder().Preload(ctx, s.buildSpec(), env, downloads, s.downloadVars(vars))
+	return s.builder(s.host.buildProgress()).Preload(ctx, s.specOf(s.space()), env, downloads, s.downloadVars(vars))
 }
 
 // downloadVars returns the variables that name the Hub's cache of the Space, and the Hub. HF_ENDPOINT is the operator's, never the

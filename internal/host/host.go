@@ -1,29 +1,40 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
 
 	"spacehost/gpu"
+	"spacehost/internal/agent"
+	"spacehost/internal/audit"
 	"spacehost/internal/clock"
 	"spacehost/internal/config"
 	"spacehost/internal/console"
+	"spacehost/internal/dashboard"
 	"spacehost/internal/deviceapi"
 	"spacehost/internal/egress"
 	"spacehost/internal/lease"
 	"spacehost/internal/metrics"
+	"spacehost/internal/nodes"
+	"spacehost/internal/notify"
 	"spacehost/internal/payer"
 	"spacehost/internal/people"
+	"spacehost/internal/placement"
 	"spacehost/internal/proctree"
 	"spacehost/internal/space"
+	"spacehost/internal/stages"
 	"spacehost/internal/token"
+	"spacehost/internal/version"
 	"spacehost/migrations"
 	"spacehost/quota"
 	"spacehost/server"
@@ -36,7 +47,8 @@ type Host struct {
 	log        *zap.Logger
 	spaces     atomic.Pointer[[]*spaceRun]
 	state      State
-	kept       string // folder of environments and of the logs of builds: the state folder, or its parent
+	kept       string    // folder of environments and of the logs of builds: the state folder, or its parent
+	opened     time.Time // wall clock
 	observe    *Observe
 	clock      clock.Clock
 	db         *sql.DB
@@ -46,32 +58,54 @@ type Host struct {
 	refusals   quota.Refusals
 	signer     *token.Signer
 	people     *people.Store
+	audit      *audit.Log
+	changes    *dashboard.Changes // of the console's pages; nil until wire
 	denyList   *people.DelegationDenyList
+	stages     *stages.Store
+	sampler    *sampler
 	signIn     *console.SignIn
 	payer      *payer.Rule
-	inventory  gpu.Inventory
-	pool       *gpu.Pool
+	pool       atomic.Pointer[gpu.Pool]
+	rescanning sync.Mutex    // one rescan at a time
+	gpuSpec    string        // what was opened last, such as auto or mock:2xH200; after wire guarded by rescanning
 	visibleGPU *gpu.Hardware // the GPU that a Space sees outside its GPU functions; nil: no ZeroGPU
+	agent      *agent.Client // nil: the Spaces' processes are children of this program
+	nodeStore  *nodes.Store
+	cluster    *cluster // nil: the host is no front
+	pools      poolSet
+	ran        atomic.Bool // Run has begun
+	leaving    atomic.Bool // Run has ended, and the agent keeps the Spaces
 	processes  *proctree.Processes
 	broker     *lease.Broker
 	device     *deviceapi.API
 	metrics    *metrics.Metrics
+	notices    *notify.Sender
+	quotaWatch *quotaWatch
 	server     *server.Server
 	console    server.Site
 	devices    server.Site                       // loopback only, behind secret paths
 	hubSite    *echo.Echo                        // what a Space reaches at the console's address from its own network
 	levels     levels                            // of isolation that this machine offers
 	uids       atomic.Pointer[map[string]uint32] // by Space, of those at level users
-	shared     *server.Shared                    // address of the Spaces that have none of their own; nil: there is none
+	shared     atomic.Pointer[sharedAddress]     // of the Spaces that have none of their own; nil: there is none
 	nodes      *leasedNodes                      // nil: no Space has `gpu_nodes: lease`
 	proxy      *egress.Proxy
 	runsNote   sync.Once // the line of RunsOver
 
+	nodeChanges nodeChanges
+	startUses   startUses
+	// joinedNodes returns the nodes that have joined; nil: none can. It is set before Run, with the Places that start Spaces there.
+	joinedNodes func() []placement.Node
+
 	hurry     chan struct{} // closed by Hurry
 	hurryOnce sync.Once
 	reloading sync.Mutex    // held by a reload
+	pruning   sync.Mutex    // held by Prune, taken before reloading
+	examining turn          // taken by Doctor and StateSizes
 	started   chan struct{} // closed when reloads may change Spaces
 	running   spaceRuntime  // set before started is closed
+
+	uploadRoom sync.Mutex // held while an upload reserves its bytes
 
 	closersMu sync.Mutex
 	closers   []func()
@@ -85,13 +119,10 @@ func New(s config.Settings, stdout, stderr io.Writer) (*Host, error) {
 
 // open is New for a host with another screen, or one whose start is observed.
 func open(s config.Settings, screen *screen, observe *Observe) (*Host, error) {
-	h := &Host{screen: screen, observe: observe, started: make(chan struct{}), hurry: make(chan struct{})}
-	h.current.Store(&s)
-	h.spaces.Store(new([]*spaceRun))
-	h.uids.Store(&map[string]uint32{})
+	h := newHost(s, screen, observe)
 	for _, step := range []func() error{
-		h.openSpaces, h.openState, h.openLog, h.openTiers, h.listen, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.reserveUIDs, h.selectIsolation, h.openEgress, h.openGPUs, h.wire,
-		h.declarePeople,
+		h.openSpaces, h.openState, h.openLog, h.openTiers, h.logStart, h.openAgent, h.listen, h.listenForNodes, h.openDatabase, h.selectContainment, h.endOrphans, h.removeBuildFolders, h.reserveUIDs, h.selectIsolation, h.openEgress, h.openGPUs, h.wire, h.openCluster,
+		h.declarePeople, h.noteConfiguration,
 	} {
 		if err := step(); err != nil {
 			h.Close()
@@ -99,6 +130,15 @@ func open(s config.Settings, screen *screen, observe *Observe) (*Host, error) {
 		}
 	}
 	return h, nil
+}
+
+// newHost returns a host with nothing open.
+func newHost(s config.Settings, screen *screen, observe *Observe) *Host {
+	h := &Host{screen: screen, observe: observe, opened: time.Now(), started: make(chan struct{}), hurry: make(chan struct{}), examining: make(turn, 1)}
+	h.current.Store(&s)
+	h.spaces.Store(new([]*spaceRun))
+	h.uids.Store(&map[string]uint32{})
+	return h
 }
 
 // Close releases everything that New opened. It may be called twice, and after any error of New.
@@ -129,14 +169,17 @@ func (h *Host) all() []*spaceRun { return *h.spaces.Load() }
 // start.
 func (h *Host) openSpaces() (err error) {
 	var opened []*space.Space
+	var read []bool
 	if h.settings().IsServe() {
-		opened = h.settings().OpenOrUnread()
+		opened, read = h.settings().OpenOrUnread()
 	} else {
 		opened, err = h.settings().OpenSpaces()
 	}
 	var spaces []*spaceRun
 	for i, one := range opened {
-		spaces = append(spaces, newSpaceRun(h, h.settings().Spaces[i], one))
+		s := newSpaceRun(h, h.settings().Spaces[i], one)
+		s.isFresh.Store(read != nil && read[i])
+		spaces = append(spaces, s)
 		for _, warning := range one.Warnings {
 			h.screen.note(one.Name + ": warning: " + warning)
 		}
@@ -156,10 +199,10 @@ func (h *Host) openState() (err error) {
 	return err
 }
 
-func (h *Host) openLog() (err error) {
-	h.log, err = openLog(h.state.path("logs", "spacehost.log"))
-	if err == nil {
-		h.onClose(func() { _ = h.log.Sync() }) // a failed flush cannot be logged
+func (h *Host) openLog() error {
+	log, closeLog, err := openLog(h.state.path("logs", "spacehost.log"), cmp.Or(h.settings().Log, config.DefaultLog))
+	if h.log = log; err == nil {
+		h.onClose(closeLog)
 		h.onClose(func() {
 			for _, s := range h.all() {
 				s.closeLogs()
@@ -173,6 +216,14 @@ func (h *Host) openTiers() error {
 	tiers, err := tiersOf(h.settings())
 	h.tiers.Store(&tiers)
 	return err
+}
+
+// logStart records what starts: a log that was sent in with a report tells which version ran on which configuration.
+func (h *Host) logStart() error {
+	build, s := version.Current(migrations.SQLiteVersion()), h.settings()
+	h.log.Info("host starts", zap.String("version", build.Version), zap.String("commit", build.Commit), zap.String("configuration", s.File),
+		zap.String("digest", config.Digest(*s, *h.tiers.Load())), zap.String("state", h.state.dir), zap.Int("pid", os.Getpid()), zap.String("actor", UserName(uint32(os.Geteuid()))))
+	return nil
 }
 
 // tiersOf returns the tiers of settings. They contain the tier of local callers.
@@ -200,6 +251,11 @@ func (h *Host) openDatabase() (err error) {
 	h.people = people.NewStore(h.db)
 	h.people.Now, h.people.Reads, h.people.Ended = h.clock.Now, h.readDB, h.endRefused
 	h.onClose(h.people.Close)
+	h.stages = stages.NewStore(h.db, h.readDB, h.clock.Now, h.log.Named("stages"))
+	h.onClose(h.stages.Close)
+	h.nodeStore = nodes.NewStore(h.db, h.readDB, h.clock.Now)
+	h.audit = audit.New(h.db, h.readDB)
+	h.onClose(h.audit.Close)
 	if h.denyList, err = people.OpenDelegationDenyList(context.Background(), h.db); err != nil {
 		return err
 	}
@@ -234,7 +290,8 @@ func (h *Host) selectContainment() error {
 // endOrphans ends the processes that a crashed host left running. It precedes openGPUs, which reads the memory in use on
 // each Device.
 func (h *Host) endOrphans() error {
-	markers, err := lease.Orphans(context.Background(), h.db)
+	h.registerKept()
+	markers, err := lease.Orphans(context.Background(), h.db, h.keptInstances())
 	for _, marker := range markers {
 		h.processes.EndOrphans(marker)
 	}

@@ -29,10 +29,11 @@ type insideSocket struct {
 type insideNetwork struct {
 	egress      *egress.Egress
 	attachments []*server.Attachment
+	listeners   []net.Listener // whose connections go to the front
 	serving     sync.WaitGroup
 }
 
-// confineInSandbox implements worker.SupervisorConfig.Confine from level namespaces on: it describes what one start may see and
+// confineInSandbox implements worker.LocalConfig.Confine from level namespaces on: it describes what one start may see and
 // reach.
 func (s *spaceRun) confineInSandbox(start worker.StartInfo) (worker.Confinement, error) {
 	mounts, err := s.sandboxView(start)
@@ -55,14 +56,39 @@ func (s *spaceRun) maxProcesses() uint64 {
 	return cmp.Or(uint64(s.settings().Limits.Processes), defaultProcesses)
 }
 
-// insideSockets lists the sockets of a start.
+// insideSockets lists the sockets of a start. On a node, those of the host end at the front.
 func (s *spaceRun) insideSockets(start worker.StartInfo) (all []insideSocket) {
-	all = append(all, s.attached("device", fmt.Sprintf("127.0.0.1:%d", start.Device), s.deviceSite(start.Instance)))
-	all = append(all, s.spaceSockets()...)
-	for _, address := range s.host.addressesInside(s.host.console) {
-		all = append(all, s.attached("hub", address, s.host.hubSite))
+	if s.onNode != nil {
+		all = s.onNode.sockets(start.Instance)
+	} else {
+		for _, one := range s.siteSockets(start) {
+			all = append(all, s.attached(one))
+		}
 	}
 	return append(all, s.egressSockets(s.policy())...)
+}
+
+// siteSocket is a socket in the network of a Space at which a site of this host answers.
+type siteSocket struct {
+	sandbox.Socket
+	site *echo.Echo
+}
+
+func newSiteSocket(name, address string, site *echo.Echo) siteSocket {
+	return siteSocket{sandbox.Socket{Name: name, Network: "tcp4", Address: address}, site}
+}
+
+// deviceSocket is the name of the socket of the device API.
+const deviceSocket = "device"
+
+// siteSockets lists the addresses of this host that exist in the network of a start.
+func (s *spaceRun) siteSockets(start worker.StartInfo) []siteSocket {
+	all := []siteSocket{newSiteSocket(deviceSocket, fmt.Sprintf("127.0.0.1:%d", start.Device), s.deviceSite(start.Instance))}
+	all = append(all, s.spaceSockets()...)
+	for _, address := range s.host.addressesInside(s.host.console) {
+		all = append(all, newSiteSocket("hub", address, s.host.hubSite))
+	}
+	return all
 }
 
 // egressSockets lists the sockets through which the processes of a sandbox reach other machines.
@@ -86,25 +112,28 @@ func (s *spaceRun) egressSockets(policy egress.Policy) (all []insideSocket) {
 }
 
 // spaceSockets lists the addresses of the Spaces that this one may call, its own included.
-func (s *spaceRun) spaceSockets() (all []insideSocket) {
-	named := map[string]*echo.Echo{}
+func (s *spaceRun) spaceSockets() (all []siteSocket) {
+	routes := server.Routes{}
 	var shared server.Site
 	for _, other := range s.host.all() {
 		if !s.mayCall(other) {
 			continue
 		}
 		if other.settings().Addr.Value == "" {
-			named[strings.ToLower(other.settings().Host)], shared = other.site().Echo, other.site()
+			for _, route := range other.settings().Routes() {
+				routes[route] = other.site().Echo
+			}
+			shared = other.site()
 			continue
 		}
 		for _, address := range s.host.addressesInside(other.site()) {
-			all = append(all, s.attached("space", address, other.site().Echo))
+			all = append(all, newSiteSocket("space", address, other.site().Echo))
 		}
 	}
-	if len(named) > 0 {
-		front := s.host.server.NewShared(named)
+	if len(routes) > 0 {
+		front := s.host.server.NewShared(routes)
 		for _, address := range s.host.addressesInside(shared) {
-			all = append(all, s.attached("space", address, front))
+			all = append(all, newSiteSocket("space", address, front))
 		}
 	}
 	return all
@@ -116,10 +145,10 @@ func (s *spaceRun) mayCall(other *spaceRun) bool {
 	return s == other || s.settings().Calls == nil || slices.Contains(s.settings().Calls, other.space().Name)
 }
 
-// attached is a socket at which a handler answers. Its clients are processes of this Space.
-func (s *spaceRun) attached(name, address string, e *echo.Echo) insideSocket {
-	return listening(name, address, func(n *insideNetwork, l net.Listener) {
-		n.attachments = append(n.attachments, s.host.server.Attach(e, s.space().Name, l))
+// attached serves a socket. Its clients are processes of this Space.
+func (s *spaceRun) attached(one siteSocket) insideSocket {
+	return listening(one.Name, one.Address, func(n *insideNetwork, l net.Listener) {
+		n.attachments = append(n.attachments, s.host.server.Attach(one.site, s.space().Name, l))
 	})
 }
 
@@ -165,26 +194,29 @@ func (h *Host) machineAddresses() (all []string) {
 }
 
 // hostsFile names this machine, the Space and the Spaces that it may call, which no resolver outside knows.
-func (s *spaceRun) hostsFile() string {
+func (s *spaceRun) hostsFile(instance string) string {
+	if s.onNode != nil {
+		return s.onNode.launch(instance).Hosts
+	}
 	names := []string{"localhost", "space"}
 	if own, err := os.Hostname(); err == nil {
 		names = append(names, own)
 	}
 	lines := []string{"127.0.0.1 " + strings.Join(names, " ")}
 	for _, other := range s.host.all() {
-		if other.settings().Host == "" || other.settings().Addr.Value != "" || !s.mayCall(other) {
+		if other.settings().Addr.Value != "" || !s.mayCall(other) {
 			continue
 		}
 		ip := "127.0.0.1"
 		if own := other.site().Addr.IP; !own.IsUnspecified() && own.To4() != nil {
 			ip = own.String()
 		}
-		lines = append(lines, ip+" "+other.settings().Host)
+		lines = append(lines, ip+" "+strings.Join(other.settings().PublicNames(), " "))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// socketsOpened serves the sockets of a start until processEnded. Without egress, the sockets are closed, and the Space's
+// socketsOpened serves the sockets of a start until placeClosed. Without egress, the sockets are closed, and the Space's
 // connections are refused.
 func (s *spaceRun) socketsOpened(instance string, sockets []insideSocket, files []*os.File) {
 	n := s.openNetwork(s.policy(), sockets, files)
@@ -219,6 +251,9 @@ func (s *spaceRun) openNetwork(policy egress.Policy, sockets []insideSocket, fil
 // close ends the service of the sockets.
 func (n *insideNetwork) close(s *server.Server) {
 	s.Detach(n.attachments...)
+	for _, l := range n.listeners {
+		l.Close()
+	}
 	if n.egress != nil {
 		_ = n.egress.Close() // never fails
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"spacehost/internal/lease"
 	"spacehost/internal/proctree"
 	"spacehost/internal/sandbox"
+	"spacehost/internal/spacelog"
 	"spacehost/migrations"
 	"spacehost/worker"
 )
@@ -21,14 +24,20 @@ import (
 // limits returns the limits of each start of the Space.
 func (s *spaceRun) limits() proctree.Limits {
 	l := s.settings().Limits
-	return proctree.Limits{Memory: l.Memory, Processes: l.Processes, CPU: l.CPU}
+	return proctree.Limits{Memory: l.Memory, Processes: int(s.maxProcesses()), CPU: l.CPU}
 }
 
-// limitNotes returns a sentence for each limit that the kernel does not enforce on this machine. countsProcesses tells that
-// the Space has a user namespace, in which the kernel counts processes (RLIMIT_NPROC).
+// countsProcesses reports whether the kernel limits the processes of the Space without a controller (RLIMIT_NPROC): in a user
+// namespace, and not those of root.
+func (s *spaceRun) countsProcesses() bool {
+	return s.isSandboxed() && (os.Geteuid() != 0 || s.level() == config.IsolationUsers)
+}
+
+// limitNotes returns a sentence for each limit of the settings that the kernel does not enforce on this machine.
 func (s *spaceRun) limitNotes(countsProcesses bool) (notes []string) {
 	cgroups := s.host.processes.Cgroups()
-	rest := cgroups.Unenforced(s.limits())
+	set, look := s.settings().Limits, worker.LookInterval(cgroups != nil)
+	rest := cgroups.Unenforced(proctree.Limits{Memory: set.Memory, Processes: set.Processes, CPU: set.CPU})
 	add := func(key, value, effect, controller string) {
 		why := fmt.Sprintf("this machine's cgroups have no %s controller", controller)
 		if cgroups == nil {
@@ -37,10 +46,10 @@ func (s *spaceRun) limitNotes(countsProcesses bool) (notes []string) {
 		notes = append(notes, fmt.Sprintf("%s=%s %s: %s (spacehost doctor).", key, value, effect, why))
 	}
 	if rest.Memory > 0 {
-		add("memory", config.FormatSize(rest.Memory), fmt.Sprintf("is checked every %g s", proctree.OOMInterval.Seconds()), "memory")
+		add("memory", config.FormatSize(rest.Memory), fmt.Sprintf("is checked every %g s", look.Seconds()), "memory")
 	}
 	if rest.Processes > 0 && !countsProcesses {
-		add("processes", strconv.Itoa(rest.Processes), "is not enforced", "pids")
+		add("processes", strconv.Itoa(rest.Processes), fmt.Sprintf("is counted every %g s", look.Seconds()), "pids")
 	}
 	if rest.CPU > 0 {
 		add("cpu", strconv.FormatFloat(rest.CPU, 'g', -1, 64), fmt.Sprintf("only lowers the priority of the Space to nice %d", proctree.Nice), "cpu")
@@ -73,23 +82,69 @@ var _ diskSpace = (*spaceRun)(nil)
 
 func (s *spaceRun) name() string     { return s.space().Name }
 func (s *spaceRun) diskLimit() int64 { return s.settings().Limits.Disk }
-func (s *spaceRun) start() string    { return s.supervisor.Instance() }
+
+func (s *spaceRun) start() string {
+	if s.onNode != nil {
+		return s.onNode.instance()
+	}
+	return s.supervisor.Instance()
+}
 
 // diskUsage measures the folder of the Space, the folder of its current start and deleted files that it keeps open.
 func (s *spaceRun) diskUsage(ctx context.Context) (int64, error) {
+	added := s.room.added.Load()
+	usage, err := s.measureDisk(ctx)
+	s.room.used.Store(usage)
+	s.room.added.Add(-added)
+	if ctx.Err() == nil {
+		s.measured.Store(&diskMeasure{usage, time.Now(), err})
+	}
+	return usage, err
+}
+
+// diskMeasure is one result of diskUsage.
+type diskMeasure struct {
+	bytes int64
+	at    time.Time
+	err   error
+}
+
+// watchedDisk implements sampledSpace. Without a limit, diskWatch measures the Space once at its start.
+func (s *spaceRun) watchedDisk() (bytes int64, at time.Time, err error) {
+	last := s.measured.Load()
+	if last == nil || s.diskLimit() == 0 && s.host.settings().TotalLimits.Disk == 0 {
+		return 0, time.Time{}, nil
+	}
+	return last.bytes, last.at, last.err
+}
+
+// measureDisk is diskUsage without its effects on the room for uploads and watchedDisk.
+func (s *spaceRun) measureDisk(ctx context.Context) (int64, error) {
 	root := s.storage().Root
 	usage, err := usageOf(ctx, root)
 	if start := s.start(); err == nil && start != "" {
 		var run int64
 		run, err = usageOf(ctx, s.host.state.path("run", start))
-		usage += run + s.supervisor.DeletedBytes(deviceOf(root))
+		usage += run + s.host.processes.Tree(start).DeletedBytes(deviceOf(root))
 	}
 	return usage, err
 }
 
 func (s *spaceRun) endForDisk(start string, why diskShortage) {
 	s.disk.set(&why)
-	s.supervisor.EndStart(start, &worker.RefusedError{Reason: why.reason, Next: why.next})
+	ledger := "" // its own limit
+	switch {
+	case why.low:
+		ledger = "ended for lack of disk"
+	case why.total:
+		ledger = endedForTotal
+	}
+	s.supervisor.EndStart(start, &worker.RefusedError{Reason: why.reason, Next: why.next, Cause: worker.CauseLimit}, ledger)
+}
+
+func (s *spaceRun) waitsForTotal() bool {
+	why := s.disk.get()
+	return why != nil && why.total
 }
 
 // emptyTmp removes the temporary files of a Space that was ended for its use of disk. Other Spaces get a fresh folder at
@@ -116,12 +171,20 @@ func (s *spaceRun) mayStart() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), measureTimeout)
 	defer cancel()
-	if why.low {
+	watch := s.host.diskWatch()
+	switch {
+	case why.low:
 		if free, err := lease.FreeAt(s.host.state.dir)(); err == nil && free < minDisk {
 			return errors.New(why.reason + " It starts again once 1 GiB is free. " + why.next)
 		}
-	} else if still := overLimit(ctx, s); still != nil {
-		return errors.New(still.reason + " " + still.next)
+	case why.total:
+		if still := watch.stillOver(ctx, s, watch.overTotal); still != nil {
+			return errors.New(still.reason + " " + still.next)
+		}
+	default:
+		if still := watch.stillOver(ctx, s, overLimit); still != nil {
+			return errors.New(still.reason + " " + still.next)
+		}
 	}
 	s.disk.set(nil)
 	return nil
@@ -134,7 +197,25 @@ func (h *Host) diskWatch() *diskWatch {
 		}
 		return all
 	}
-	return &diskWatch{free: lease.FreeAt(h.state.dir), spaces: spaces, note: h.screen.note, log: h.log.Named("disk")}
+	return &diskWatch{
+		free: lease.FreeAt(h.state.dir), spaces: spaces, note: h.screen.note, nearlyFull: h.noticeDiskLow, log: h.log.Named("disk"),
+		total:    func() int64 { return h.settings().TotalLimits.Disk },
+		trimLogs: h.trimLogs,
+	}
+}
+
+// trimLogs removes the oldest logs of Spaces above the total limit.
+func (h *Host) trimLogs() {
+	limit := h.settings().TotalLimits.LogSize
+	if limit == 0 {
+		return
+	}
+	for _, folder := range slices.Compact([]string{h.state.dir, h.kept}) {
+		removed, err := spacelog.Trim(folder, limit)
+		if removed > 0 || err != nil {
+			h.log.Info("old logs removed", zap.Int64("bytes", removed), zap.Int64("limit", limit), zap.Error(err))
+		}
+	}
 }
 
 // reserveInterval is the interval at which the reserve of the database is renewed: the database grows into it.

@@ -6,10 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"spacehost/gradioapi"
 	"spacehost/internal/config"
 	"spacehost/internal/feature"
+	"spacehost/internal/shelf"
 	"spacehost/internal/space"
+	"spacehost/queue"
 	"spacehost/worker"
 )
 
@@ -29,7 +33,7 @@ func TestLimitsAreNamed(t *testing.T) {
 	got := s.limitNotes(false)
 	want := []string{
 		"memory=8GiB is checked every 2 s: this machine does not allow cgroups (spacehost doctor).",
-		"processes=2000 is not enforced: this machine does not allow cgroups (spacehost doctor).",
+		"processes=2000 is counted every 2 s: this machine does not allow cgroups (spacehost doctor).",
 		"cpu=1.5 only lowers the priority of the Space to nice 5: this machine does not allow cgroups (spacehost doctor).",
 		"disk=50GiB is checked every 60 s.",
 	}
@@ -49,6 +53,9 @@ func TestLimitsAreNamed(t *testing.T) {
 func TestSpaceThatWasEndedForItsDisk(t *testing.T) {
 	s := limitedSpace(t, config.Limits{Disk: 4 << 20})
 	root := s.host.state.path("spaces", "demo")
+	s.queue = queue.New(queue.Config{})
+	s.api = gradioapi.New(gradioapi.Config{Space: "demo", Queue: s.queue, Upstream: s.supervisor, Shelf: shelf.New(shelf.Config{Storage: s.storage()})})
+	t.Cleanup(s.api.Close)
 	writeKiB(t, filepath.Join(root, "tmp", "large"), 8<<10)
 	writeKiB(t, filepath.Join(root, "home", "kept"), 5<<10)
 	s.emptyTmp()
@@ -72,6 +79,11 @@ func TestSpaceThatWasEndedForItsDisk(t *testing.T) {
 	}
 	if err := os.Remove(filepath.Join(root, "home", "kept")); err != nil {
 		t.Fatal(err)
+	}
+	cached := filepath.Join(s.storage().Uploads, strings.Repeat("c", 64)) // by an earlier start of the app
+	writeKiB(t, filepath.Join(cached, "old.bin"), 5<<10)
+	if old := time.Now().Add(-time.Hour); os.Chtimes(cached, old, old) != nil {
+		t.Fatal(cached)
 	}
 	for range 2 {
 		if err := s.mayStart(); err != nil {

@@ -38,6 +38,13 @@ func (h *Host) notifyManager(state string) {
 	}
 }
 
+// NotifyReady reports to the service manager that this process, which is no host, is ready (`Type=notify`). Without a service
+// manager it does nothing. Errors: those of the manager's socket.
+func NotifyReady() error {
+	_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
+	return err
+}
+
 // statusInterval is the interval of the status line without a watchdog.
 const statusInterval = 10 * time.Second
 

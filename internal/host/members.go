@@ -98,10 +98,14 @@ func (s *spaceRun) allows(c gradioapi.Credential) bool {
 	return s.settings().Visibility != config.Private || c.User != "" && s.isMember(identity.Identity{Kind: identity.User, Name: c.User})
 }
 
-// endRefused ends the streams that a revoked token, an ended membership or a changed visibility had authorised.
+// endRefused ends the streams that a revoked or expired token, an ended membership or a changed visibility had authorised, and the
+// console's pages of ended tokens.
 func (h *Host) endRefused() {
 	for _, s := range h.all() {
 		s.api.EndRefused()
+	}
+	if h.changes != nil {
+		h.changes.Wake()
 	}
 }
 

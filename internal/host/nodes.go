@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"go.uber.org/zap"
+
 	"spacehost/gpu"
 	"spacehost/internal/feature"
 	"spacehost/internal/lazyregexp"
@@ -35,13 +37,17 @@ var ownNode = lazyregexp.New(`^/dev/(nvidia\d+|nvidia-caps/.*)$`)
 // nodeMounts returns the device nodes for a sandbox.
 func (h *Host) nodeMounts() (all []sandbox.Mount) {
 	if !h.simulated() {
+		mayShow := h.selectedNodes()
 		for _, path := range gpuNodes() {
+			if !mayShow(path) {
+				continue
+			}
 			all = append(all, sandbox.Mount{Kind: sandbox.Device, Source: path, Target: path})
 		}
 		return all
 	}
 	if source := os.Getenv(feature.SimulatedNode); source != "" {
-		for _, slot := range h.pool.Slots() {
+		for _, slot := range h.pool.Load().Slots() {
 			target := fmt.Sprintf("/dev/nvidia%d", slot.Device.Index)
 			if !slices.ContainsFunc(all, func(m sandbox.Mount) bool { return m.Target == target }) {
 				all = append(all, sandbox.Mount{Kind: sandbox.Device, Source: source, Target: target})
@@ -49,6 +55,23 @@ func (h *Host) nodeMounts() (all []sandbox.Mount) {
 		}
 	}
 	return all
+}
+
+// selectedNodes returns which nodes belong to the GPUs that the configuration selects, or to none.
+func (h *Host) selectedNodes() func(path string) bool {
+	lister, ok := h.inventory().(gpu.NodeLister)
+	if len(h.settings().OnlyGPUs) == 0 || !ok {
+		return func(string) bool { return true }
+	}
+	var own []string
+	for _, d := range h.pool.Load().Devices() {
+		nodes, err := lister.Nodes(context.Background(), d.UUID)
+		if err != nil {
+			h.log.Warn("nodes of device not found", zap.String("device", string(d.UUID)), zap.Error(err))
+		}
+		own = append(own, nodes...)
+	}
+	return func(path string) bool { return !ownNode.MatchString(path) || slices.Contains(own, path) }
 }
 
 // leasedNodes implements lease.Nodes for the Spaces with `gpu_nodes: lease`.
@@ -64,7 +87,7 @@ type leasedNodes struct {
 func (h *Host) leaseNodes() (lease.Nodes, error) {
 	n := &leasedNodes{host: h, own: map[gpu.DeviceUUID][]string{}, devices: map[proctree.Node]gpu.DeviceUUID{}, processes: h.processes}
 	spaces := n.spaces()
-	lister, ok := h.inventory.(gpu.NodeLister)
+	lister, ok := h.inventory().(gpu.NodeLister)
 	if len(spaces) == 0 || !ok {
 		return nil, nil
 	}
@@ -74,7 +97,7 @@ func (h *Host) leaseNodes() (lease.Nodes, error) {
 			n.common = append(n.common, m.Target)
 		}
 	}
-	for _, slot := range h.pool.Slots() {
+	for _, slot := range h.pool.Load().Slots() {
 		if n.own[slot.Device.UUID] != nil {
 			continue // several Slots share a Device
 		}
@@ -137,7 +160,7 @@ func (n *leasedNodes) Show(ctx context.Context, space string, devices []gpu.Devi
 	if len(targets) > 0 {
 		targets = append(targets, n.common...)
 	}
-	return spaces[at].supervisor.ShowNodes(ctx, targets)
+	return spaces[at].place.ShowNodes(ctx, spaces[at].supervisor.Instance(), targets)
 }
 
 // Holders implements lease.Nodes.

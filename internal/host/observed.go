@@ -49,7 +49,7 @@ func RunObserved(ctx context.Context, s config.Settings, o Observe, running func
 	case <-h.all()[0].supervisor.Ready():
 	}
 	o.progress("The Space answers.")
-	err = running(ctx, h.all()[0].url())
+	err = running(ctx, h.all()[0].localURL())
 	cancel()
 	if stopped := <-ended; err == nil {
 		err = stopped

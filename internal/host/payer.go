@@ -39,9 +39,9 @@ func (h *Host) IsOpen(c token.Claims) bool {
 	return s.queue.IsRecent(queue.EventID(c.ID), c.IssuedAt)
 }
 
-// ConsoleIdentity implements console.Host.
-func (h *Host) ConsoleIdentity(r *http.Request) (identity.Identity, error) {
-	return h.payer.ConsoleIdentity(r)
+// AccountReader implements console.Host.
+func (h *Host) AccountReader(r *http.Request) (identity.Identity, people.SpaceLimit, error) {
+	return h.payer.AccountReader(r)
 }
 
 // Authenticate implements console.SignInHost.

@@ -16,6 +16,7 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/control"
 	"spacehost/internal/identity"
+	"spacehost/internal/people"
 	"spacehost/migrations"
 )
 
@@ -26,7 +27,7 @@ func TestReadsDoNotWaitForWrites(t *testing.T) {
 	if _, err := h.people.Add(t.Context(), "ada", "pro", "test"); err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := h.people.CreateToken(t.Context(), "ada", "")
+	token, _, err := h.people.CreateToken(t.Context(), "ada", "", people.FullRights())
 	if err != nil {
 		t.Fatal(err)
 	}

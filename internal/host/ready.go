@@ -46,7 +46,7 @@ func (s *spaceRun) greet() {
 	if warning := s.oauthWarning(); warning != "" {
 		s.note("warning: " + warning)
 	}
-	for _, text := range s.limitNotes(s.isSandboxed()) {
+	for _, text := range s.limitNotes(s.countsProcesses()) {
 		s.note(text)
 	}
 }
@@ -91,20 +91,23 @@ func (h *Host) announceReady(ctx context.Context) error {
 // ReadyLine is the JSON line of --ready-json. It is printed once every Space is running or, with `serve`, has failed. URL is
 // the first Space's.
 type ReadyLine struct {
-	Event   string       `json:"event"`
-	URL     string       `json:"url"`
-	Console string       `json:"console"`
-	Link    string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
-	State   string       `json:"state"`
-	Socket  string       `json:"socket"`
-	PID     int          `json:"pid"`
-	Spaces  []ReadySpace `json:"spaces"`
+	Event        string       `json:"event"`
+	URL          string       `json:"url"`
+	Console      string       `json:"console"`
+	ConsoleLocal string       `json:"consoleLocal"`   // on this machine, without TLS
+	Link         string       `json:"link,omitempty"` // signs its first visitor in at the console, as the local visitor
+	State        string       `json:"state"`
+	Socket       string       `json:"socket"`
+	PID          int          `json:"pid"`
+	Cluster      string       `json:"cluster,omitempty"` // address for agents of nodes; absent: the host accepts none
+	Spaces       []ReadySpace `json:"spaces"`
 }
 
 // ReadySpace is one Space in a ReadyLine.
 type ReadySpace struct {
 	Name   string `json:"name"`
-	URL    string `json:"url"`
+	URL    string `json:"url"`   // in browsers
+	Local  string `json:"local"` // on this machine, without TLS
 	Stage  string `json:"stage"`
 	Gradio string `json:"gradio"`        // "" if the Space does not run
 	Zero   string `json:"spacesPackage"` // version of the `spaces` package; "" if the Space does not run
@@ -112,25 +115,31 @@ type ReadySpace struct {
 }
 
 func (h *Host) printReady() {
-	consoleURL := "http://" + dialAddr(h.console)
+	consoleURL := h.consoleAddress().String()
 	if !h.settings().ReadyJSON {
 		if !h.settings().IsServe() {
 			consoleURL = h.newLoginLink()
 		}
 		h.screen.ready("* Console:               " + consoleURL)
+		if h.cluster != nil {
+			h.screen.ready("* Agents of nodes join:  " + h.cluster.address())
+		}
 		return
 	}
 	line := ReadyLine{
-		Event: "ready", URL: h.all()[0].url(), Console: consoleURL, State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+		Event: "ready", URL: h.all()[0].url(), Console: consoleURL, ConsoleLocal: "http://" + dialAddr(h.console), State: h.state.dir, Socket: h.state.path("control.sock"), PID: os.Getpid(),
+	}
+	if h.cluster != nil {
+		line.Cluster = h.cluster.address()
 	}
 	if !h.settings().IsServe() {
 		line.Link = h.newLoginLink()
 	}
 	for _, s := range h.all() {
-		one := ReadySpace{Name: s.space().Name, URL: s.url(), Stage: string(s.supervisor.Status().Stage), Level: s.level().String()}
+		one := ReadySpace{Name: s.space().Name, URL: s.url(), Local: s.localURL(), Stage: string(s.supervisor.Status().Stage), Level: s.level().String()}
 		select {
-		case <-s.supervisor.Ready(): // only then is env safe to read: each try replaces it
-			one.Gradio, one.Zero = s.env().Gradio, s.env().Spaces
+		case <-s.supervisor.Ready(): // only then are they certain: each try replaces them
+			one.Gradio, one.Zero = s.versions()
 		default:
 		}
 		line.Spaces = append(line.Spaces, one)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"spacehost/internal/audit"
 	"spacehost/internal/config"
 	"spacehost/internal/control"
 	"spacehost/internal/space"
@@ -31,6 +33,7 @@ type reload struct {
 	tiers    quota.Tiers
 	changes  []config.Change
 	stays    []stay
+	failed   []control.FailedSpace // whose files are wrong
 	added    []*spaceRun
 	removed  []*spaceRun
 	opened   []server.Site // addresses taken for this reload
@@ -45,22 +48,36 @@ type stay struct {
 	restart bool
 }
 
-// Reload implements control.Host: the actor is the user at the other end of the control socket.
+// Reload implements control.Host: the actor is the admin at the console, or the user at the other end of the control socket.
 func (h *Host) Reload(ctx context.Context, dryRun bool) (control.ReloadAnswer, error) {
 	by := "a local user"
 	if uid, ok := server.PeerOf(ctx); ok {
 		by = fmt.Sprintf("local user %s (%d)", UserName(uid), uid)
 	}
+	if admin := control.Actor(ctx); admin != "" {
+		by = admin
+	}
 	if dryRun {
 		return h.previewReload()
 	}
-	return h.ReloadBy(ctx, by)
+	return h.reloadBy(ctx, by) // the request is recorded like every other one
 }
 
-// ReloadBy applies the configuration file again. It is a transaction: a file with a mistake, or with a change that needs a
-// restart of the host, changes nothing. by names the actor in the log. Concurrent calls wait for each other. Errors:
-// *control.ReloadRefusedError.
+// ReloadBy applies the configuration file again, as Reload does, without a request. by names the cause, such as SIGHUP.
 func (h *Host) ReloadBy(ctx context.Context, by string) (control.ReloadAnswer, error) {
+	answer, err := h.reloadBy(ctx, by)
+	a := control.Action{Actor: by, Route: "POST " + control.Reload.Path, Origin: audit.Host, Status: http.StatusOK}
+	if err != nil {
+		a.Status, a.Refusal = http.StatusUnprocessableEntity, err.Error()
+	}
+	h.recordAction(a)
+	return answer, err
+}
+
+// reloadBy applies the configuration file again. It is a transaction: a file with a mistake, or with a change that needs a
+// restart of the host, changes nothing. A Space whose own files are wrong keeps them, and the rest is applied. by names the actor in the log. Concurrent calls wait for each other. Errors:
+// *control.ReloadRefusedError.
+func (h *Host) reloadBy(ctx context.Context, by string) (control.ReloadAnswer, error) {
 	now := unix.Timespec{}
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // fails for an unknown clock only
 	h.notifyManager(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
@@ -75,8 +92,12 @@ func (h *Host) ReloadBy(ctx context.Context, by string) (control.ReloadAnswer, e
 	for _, c := range answer.Changes {
 		lines = append(lines, c.Text)
 	}
-	h.log.Info("configuration reloaded", zap.String("by", by), zap.Strings("changes", lines))
-	h.screen.note(strings.Join(append([]string{fmt.Sprintf("Configuration reloaded (by %s), changes: %d.", by, len(lines))}, lines...), "\n  "))
+	h.log.Info("configuration reloaded", zap.String("by", by), zap.String("digest", answer.Digest), zap.Strings("changes", lines))
+	h.screen.note(strings.Join(append([]string{fmt.Sprintf("Configuration %s reloaded (by %s), changes: %d.", answer.Digest, by, len(lines))}, lines...), "\n  "))
+	if text := failedText(answer.Failed); text != "" {
+		h.log.Warn("spaces not reloaded", zap.String("by", by), zap.String("reason", text))
+		h.screen.note("WARNING: not reloaded:\n  " + text)
+	}
 	return answer, nil
 }
 
@@ -135,8 +156,9 @@ func (h *Host) newReload(by string) (*reload, error) {
 	if h.running.over {
 		return nil, refused(errors.New("the host is stopping; start it again to apply the file"))
 	}
-	checked, err := config.Check(now.File, now.StateFlag)
-	if err != nil {
+	var err error
+	var checked config.Checked
+	if checked.Settings, checked.Warnings, err = config.Load(now.File, now.StateFlag); err != nil {
 		return nil, refused(err)
 	}
 	next := checked.Settings
@@ -147,6 +169,9 @@ func (h *Host) newReload(by string) (*reload, error) {
 	}
 	next.ReadyJSON, next.WatchConfig = now.ReadyJSON, now.WatchConfig
 	r := &reload{host: h, by: by, checked: checked, settings: &next}
+	if err := r.openSpaces(); err != nil {
+		return nil, refused(err)
+	}
 	if r.tiers, err = tiersOf(r.settings); err != nil {
 		return nil, refused(err)
 	}
@@ -169,7 +194,7 @@ func (r *reload) refuse() error {
 }
 
 func (r *reload) answer() control.ReloadAnswer {
-	a := control.ReloadAnswer{File: r.settings.File, Changes: []control.ConfigChange{}, Warnings: append([]string{}, r.checked.Warnings...)}
+	a := control.ReloadAnswer{File: r.settings.File, Digest: config.Digest(*r.settings, r.tiers), Changes: []control.ConfigChange{}, Failed: append([]control.FailedSpace{}, r.failed...), Warnings: append([]string{}, r.checked.Warnings...)}
 	for _, c := range r.changes {
 		a.Changes = append(a.Changes, control.ConfigChange{
 			Subject: c.Subject, Name: c.Name, Change: string(c.Verb), Key: c.Key, From: c.From, To: c.To, Effect: string(c.Effect), Text: c.String(),
@@ -225,6 +250,13 @@ func (r *reload) prepareSpace(draft *spaceRun, settings config.SpaceSettings) er
 	}
 	draft.change(func(state *spaceState) { state.site = site })
 	if existing == nil {
+		if err := draft.loadPause(); err != nil {
+			return err
+		}
+		if err := draft.loadNode(); err != nil {
+			return err
+		}
+		draft.isFresh.Store(r.reasonOf(draft.space().Name) == "")
 		r.added = append(r.added, draft)
 		return nil
 	}
@@ -262,23 +294,20 @@ func (r *reload) siteFor(existing *spaceRun, settings config.SpaceSettings, rout
 	h, addr := r.host, settings.Addr.Value
 	if existing != nil {
 		now := existing.latest()
-		if now.settings.Addr.Value == addr && (addr != "" || now.settings.Host == settings.Host) {
+		if now.settings.Addr.Value == addr && (addr != "" || slices.Equal(now.settings.Routes(), settings.Routes())) {
 			return now.site, nil
 		}
 	}
 	if addr == "" {
-		if h.shared == nil {
-			if err := h.openShared(r.settings); err != nil {
-				return server.Site{}, r.addressError(err, r.settings.Address.Value)
-			}
-			r.shared, r.opened = true, append(r.opened, h.shared.Front())
-		}
-		return h.shared.At(routes), nil
+		return r.sharedSite(routes)
 	}
 	if holder := r.leavingFrom(addr); holder != nil {
 		site := holder.latest().site.With(routes)
 		r.taken = append(r.taken, site)
 		return site, nil
+	}
+	if existing != nil && existing.state.Load().settings.Addr.Value == addr { // a reload takes back the change of an earlier one
+		return existing.site(), nil
 	}
 	site, err := h.server.MountEcho(routes, addr, settings.Addr.Source)
 	if err != nil {
@@ -286,6 +315,24 @@ func (r *reload) siteFor(existing *spaceRun, settings config.SpaceSettings, rout
 	}
 	r.opened = append(r.opened, site)
 	return site, nil
+}
+
+// sharedSite returns the Site of a Space at the shared address.
+func (r *reload) sharedSite(routes *echo.Echo) (server.Site, error) {
+	h := r.host
+	shared := h.shared.Load()
+	if shared != nil && shared.value != r.settings.Address.Value {
+		return server.Site{}, fmt.Errorf("%s: the former shared address %s is still in use; try again in a minute, or restart the host if the console answers there too", r.settings.File, shared.value)
+	}
+	if shared == nil {
+		if err := h.openShared(r.settings); err != nil {
+			return server.Site{}, r.addressError(err, r.settings.Address.Value)
+		}
+		shared = h.shared.Load()
+		h.shareConsole()
+		r.shared, r.opened = true, append(r.opened, shared.Front())
+	}
+	return shared.At(routes), nil
 }
 
 // leavingFrom returns the Space that this file removes or moves from an address, nil if there is none.
@@ -322,16 +369,21 @@ func (r *reload) rollback() {
 		r.host.server.Unmount(site)
 	}
 	if r.shared {
-		r.host.shared = nil
+		r.host.shared.Store(nil)
 	}
 }
 
 // commit puts the file in force. Nothing in it fails.
 func (r *reload) commit() {
 	h := r.host
+	changed := h.settings().TotalLimits != r.settings.TotalLimits
 	h.current.Store(r.settings)
+	if changed {
+		h.limitTotal()
+	}
 	h.tiers.Store(&r.tiers)
 	h.payer.SetTiers(r.tiers)
+	h.notices.Configure(r.settings.Webhooks)
 	for _, s := range r.added {
 		s.wire()
 		s.register()
@@ -352,12 +404,15 @@ func (r *reload) commit() {
 	}
 	for _, s := range r.removed {
 		s.leaving.Store(true)
-		s.stop(&worker.StopCause{Reason: "The operator has removed this Space from the host.", Ledger: "removed by " + r.by})
+		s.stop(&worker.StopCause{Reason: "The operator has removed this Space from the host.", Ledger: space.EndedByRemoval + r.by, Cause: worker.CauseSettings, By: r.by})
 	}
 	for _, s := range r.added {
 		s.greet()
 		h.launchSpace(s)
 		h.running.group.Go(func() error { return s.announceWhenReady(h.running.spaces) })
+	}
+	if h.server.TLS != nil {
+		h.server.TLS.Use(r.settings.TLS.Cert, r.settings.TLS.Key)
 	}
 	h.server.SetLimits(h.connectionLimits())
 	h.broker.LookAgain() // concurrency may have risen
@@ -367,7 +422,7 @@ func (r *reload) commit() {
 // nameAtShared lets a Space answer at its host name of the shared address.
 func (r *reload) nameAtShared(state spaceState) {
 	if state.settings.Addr.Value == "" {
-		r.host.shared.Site(state.settings.Host, state.site.Echo)
+		r.host.shared.Load().Site(state.settings.Routes(), state.site.Echo)
 	}
 }
 
@@ -388,6 +443,9 @@ func (r *reload) storeSpaces() {
 
 // forget gives back what a removed Space has. Its folders and its ledger stay: the Space may be added again.
 func (h *Host) forget(s *spaceRun) {
+	if s.onNodes != nil {
+		s.onNodes.forget()
+	}
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
 	s.api.Close()
@@ -395,10 +453,11 @@ func (h *Host) forget(s *spaceRun) {
 	if state.settings.Addr.Value != "" {
 		h.server.Unmount(state.site)
 	} else {
-		h.shared.Remove(state.settings.Host, state.site.Echo)
+		h.shared.Load().Remove(state.settings.Routes(), state.site.Echo)
 	}
 	left := slices.DeleteFunc(slices.Clone(h.all()), func(one *spaceRun) bool { return one == s })
 	h.spaces.Store(&left)
+	h.releaseSharedLocked()
 	h.log.Info("space removed", zap.String("space", s.space().Name))
 	s.note("removed.")
 	s.closeLogs()
@@ -407,5 +466,5 @@ func (h *Host) forget(s *spaceRun) {
 
 // restartCause is the reason for which the calls of a restarting Space end.
 func restartCause(by string) error {
-	return &worker.StopCause{Reason: "The operator has changed the settings of the Space, and it starts again.", Ledger: "restarted by " + by, Again: true}
+	return &worker.StopCause{Reason: "The operator has changed the settings of the Space, and it starts again.", Ledger: space.EndedByRestart + by, Again: true, Cause: worker.CauseSettings, By: by}
 }

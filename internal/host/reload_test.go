@@ -18,6 +18,8 @@ import (
 
 	"spacehost/internal/config"
 	"spacehost/internal/control"
+	"spacehost/internal/people"
+	"spacehost/internal/space"
 )
 
 // reloadHost is a running host of a file. Its Spaces have an interpreter that fails, so each waits for its next try.
@@ -25,6 +27,7 @@ type reloadHost struct {
 	*Host
 	t    *testing.T
 	file string
+	end  context.CancelFunc // of Run
 }
 
 // labOf returns a file with two Spaces and further lines.
@@ -54,6 +57,7 @@ func startReloadHost(t *testing.T, text string) *reloadHost {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	r.end = cancel
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	t.Cleanup(func() {
@@ -168,7 +172,6 @@ func TestReloadIsATransaction(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"invalid YAML", labOf("tiers: [", three), "invalid YAML"},
 		{"a wrong key", labOf("keeep: 3d", three), `unknown key; did you mean "keep"?`},
-		{"a folder without app", labOf("", spaceOne+"- {folder: "+t.TempDir()+", name: empty, address: '127.0.0.1:0'}\n"), "app.py"},
 		{"a setting of the host", labOf("keep: 30d\nwarm: 1m", spaceOne+three), "the host must be restarted for: warm 5m -> 1m. Nothing of the file is applied"},
 		{"a level of isolation", labOf("", strings.Replace(spaceOne, "python", "isolation: namespaces, python", 1)+three), "space one: isolation none -> namespaces"},
 		{"a level that was not tried", labOf("", spaceOne+strings.Replace(three, "python", "isolation: files, python", 1)), "no Space of this start has the level files"},
@@ -197,6 +200,93 @@ func TestReloadIsATransaction(t *testing.T) {
 	answer, err := r.Reload(t.Context(), true)
 	if err != nil || answer.Applied || len(answer.Changes) != 3 || r.settings() != settings || !isFree(free) {
 		t.Errorf("a dry run: %+v, %v", answer, err)
+	}
+}
+
+// TestReloadWithBadSpaces: a Space whose README.md is wrong keeps its address and its files, a new one is tried again, and
+// the rest of the file is applied.
+func TestReloadWithBadSpaces(t *testing.T) {
+	folder := t.TempDir()
+	readme := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(folder, "README.md"), []byte("---\n"+text+"\nsdk: gradio\n---\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readme("title: good")
+	if err := os.WriteFile(filepath.Join(folder, "app.py"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := freePorts(t, 2)
+	bad := func(addr, rest string) string {
+		return "- {folder: " + folder + ", name: bad, address: '" + addr + "', python: /bin/false" + rest + "}\n"
+	}
+	r := startReloadHost(t, labOf("", spaceOne+bad(free[0], "")))
+	was, running := r.find("bad"), r.find("bad").space()
+	r.await("the first try", func() bool { return stageIsFinal(was) })
+	readme("sdk_version: [")
+
+	r.write(labOf("drain: 30s", spaceTwo+bad(free[1], ", visibility: protected")+"- {folder: "+t.TempDir()+", name: empty, address: '127.0.0.1:0'}\n"))
+	dry, err := r.Reload(t.Context(), true)
+	if err != nil || len(dry.Failed) != 2 || r.find("two") != nil {
+		t.Errorf("dry run: %+v, %v", dry, err)
+	}
+	answer := r.reload(labOf("drain: 30s", spaceTwo+bad(free[1], ", visibility: protected")+"- {folder: "+t.TempDir()+", name: empty, address: '127.0.0.1:0'}\n"))
+	if got := r.names(); r.settings().Drain != 30*time.Second || !slices.Equal(got[:3], []string{"two", "bad", "empty"}) {
+		t.Errorf("drain %v, Spaces %v", r.settings().Drain, got)
+	}
+	if len(answer.Failed) != 2 || !answer.Failed[0].Kept || !strings.HasPrefix(answer.Failed[0].String(), "space bad: README.md line 3: ") || !strings.HasSuffix(answer.Failed[0].String(), "its former values of address: correct the files and run `spacehost reload` again.") || answer.Failed[1].Kept || !strings.Contains(answer.Failed[1].String(), "space empty: ") {
+		t.Errorf("failed: %+v", answer.Failed)
+	}
+	if r.find("bad") != was || was.space() != running || was.settings().Visibility != config.Protected || !isFree(free[1]) || slices.ContainsFunc(answer.Changes, func(c control.ConfigChange) bool { return c.Name == "bad" && c.Key != "visibility" }) {
+		t.Errorf("the Space with a wrong README.md has changed: %+v", answer.Changes)
+	}
+	r.await("the new Space is tried", func() bool { return r.find("empty").supervisor.Status().Stage == space.NoAppFile })
+
+	r.write(labOf("", spaceOne+bad(free[1], "")+"- {folder: SAMPLE, name: taker, address: '"+free[0]+"', python: /bin/false}\n"))
+	if _, err := r.ReloadBy(t.Context(), "test"); err == nil || !strings.Contains(err.Error(), "the Space bad keeps its address "+free[0]+", because its files are wrong (README.md line 3:") || !strings.Contains(err.Error(), "and the file gives it to taker; correct the files first") {
+		t.Errorf("another Space takes the address of the kept one: %v", err)
+	}
+	readme("title: good again")
+	answer = r.reload(labOf("drain: 30s", spaceTwo+bad(free[1], ", visibility: protected")))
+	if len(answer.Failed) != 0 || r.find("bad") != was || was.settings().Visibility != config.Protected {
+		t.Errorf("after the correction: %+v", answer)
+	}
+	r.await("the move", func() bool { return isFree(free[0]) && was.settings().Addr.Value == free[1] })
+}
+
+// TestReloadRevokesAtABadSpace: a person that the file removes from the members loses access, also while README.md is wrong.
+func TestReloadRevokesAtABadSpace(t *testing.T) {
+	folder := t.TempDir()
+	for name, text := range map[string]string{"README.md": "---\ntitle: good\nsdk: gradio\n---\n", "app.py": ""} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	members := func(names string) string {
+		return labOf("people: [{name: ada}]", "- {folder: "+folder+", name: bad, address: '127.0.0.1:0', python: /bin/false, visibility: private, members: ["+names+"]}\n")
+	}
+	r := startReloadHost(t, labOf("", spaceOne))
+	if _, err := r.people.Add(t.Context(), "zoe", "free", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := r.people.CreateToken(t.Context(), "zoe", "", people.FullRights())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.reload(members("ada, zoe"))
+	if got := r.get("bad", token); got != http.StatusServiceUnavailable {
+		t.Fatalf("a member gets %d, want 503 until the start", got)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "README.md"), []byte("---\nsdk_version: [\n---\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answer := r.reload(members("ada"))
+	if len(answer.Failed) != 1 || !answer.Failed[0].Kept || len(answer.Failed[0].Keys) != 0 || len(answer.Changes) != 1 || answer.Changes[0].Key != "members" {
+		t.Errorf("answer: %+v", answer)
+	}
+	if got := r.get("bad", token); got != http.StatusNotFound {
+		t.Errorf("a removed member gets %d, want 404", got)
 	}
 }
 
@@ -242,7 +332,7 @@ func TestReloadOfAccess(t *testing.T) {
 	if _, err := r.people.Add(t.Context(), "zoe", "free", "operator"); err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := r.people.CreateToken(t.Context(), "zoe", "")
+	token, _, err := r.people.CreateToken(t.Context(), "zoe", "", people.FullRights())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,5 +437,31 @@ func TestConfigWatch(t *testing.T) {
 		wantAfter(wrongLooks, "of a mistake that is new", 2)
 		wantAfter(1, "of a mistake that stays", 3)
 		wantAfter(5, "of a reported mistake", 3)
+	})
+}
+
+// TestConfigWatchSeesEditDuringStart: a file that has changed between its reading and the first look is applied.
+func TestConfigWatchSeesEditDuringStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lab.yaml")
+	if err := os.WriteFile(path, []byte("edited"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var reloads atomic.Int32
+		w := configWatch{
+			sources: func() []string { return []string{path} }, applied: map[string]fileState{path: {size: 1}},
+			check: func() error { return nil }, reload: func() { reloads.Add(1) },
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		ticks := time.NewTicker(watchInterval)
+		go func() { defer close(ended); w.run(ctx, ticks.C) }()
+		time.Sleep(5*watchInterval + watchInterval/2)
+		synctest.Wait()
+		if got := reloads.Load(); got != 1 {
+			t.Errorf("%d reloads, want one", got)
+		}
+		cancel()
+		<-ended
 	})
 }

@@ -14,12 +14,14 @@ const (
 	purgeInterval = time.Hour
 )
 
-// retention deletes old leases, ledger entries, tokens and sign-ins from the database.
+// retention deletes old leases, ledger entries, tokens, sign-ins and audit entries from the database.
 type retention struct {
 	keep         func() time.Duration // 0: keep history without a limit
 	now          func() time.Time     // wall clock
 	purgeHistory func(ctx context.Context, before time.Time) (lease.Forgotten, error)
+	purgeStages  func(ctx context.Context, before time.Time) (int64, error) // of Spaces; nil: none
 	purgeTokens  func(ctx context.Context, before time.Time) (int64, error) // revoked tokens; also expired sign-ins, even with the zero time
+	purgeAudit   func(ctx context.Context, before time.Time) (int64, error) // entries of the audit log
 	log          *zap.Logger
 }
 
@@ -49,11 +51,20 @@ func (r retention) purge(ctx context.Context, now time.Time) {
 	if keep := r.keep(); keep > 0 {
 		before = now.Add(-keep)
 		gone, err = r.purgeHistory(ctx, before)
+		if err == nil && r.purgeStages != nil {
+			_, err = r.purgeStages(ctx, before)
+		}
 	}
 	if err == nil {
 		var tokens int64
 		if tokens, err = r.purgeTokens(ctx, before); tokens > 0 {
 			r.log.Info("purged revoked tokens", zap.Int64("tokens", tokens), zap.Time("before", before))
+		}
+	}
+	if err == nil {
+		var entries int64
+		if entries, err = r.purgeAudit(ctx, before); entries > 0 {
+			r.log.Info("purged audit entries", zap.Int64("entries", entries), zap.Time("before", before))
 		}
 	}
 	if gone != (lease.Forgotten{}) {
@@ -72,4 +83,18 @@ func (p retentionPeriod) String() string {
 		return "ever"
 	}
 	return time.Duration(p).String()
+}
+
+// forgetHistory deletes what has ended before a time, and the counts of refusals until then.
+func (h *Host) forgetHistory(ctx context.Context, before time.Time) (lease.Forgotten, error) {
+	gone, err := h.broker.Forget(ctx, before)
+	if err == nil {
+		err = h.ledger.ForgetRefusals(ctx, before)
+	}
+	return gone, err
+}
+
+// refusalsUnsaved logs that refusals were not counted yet.
+func (h *Host) refusalsUnsaved(err error) {
+	h.log.Warn("refusals are not counted: the next refusal tries again", zap.Error(err))
 }

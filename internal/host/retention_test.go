@@ -20,7 +20,7 @@ func TestRetention(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var ahead atomic.Int64
 		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		var rounds []time.Duration // since the start
+		var rounds, audited []time.Duration // since the start; the age of purged audit entries
 		began := time.Now()
 		r := retention{
 			keep: func() time.Duration { return 48 * time.Hour }, now: now, log: zap.NewNop(),
@@ -32,6 +32,10 @@ func TestRetention(t *testing.T) {
 				return lease.Forgotten{}, nil
 			},
 			purgeTokens: func(context.Context, time.Time) (int64, error) { return 0, nil },
+			purgeAudit: func(_ context.Context, before time.Time) (int64, error) {
+				audited = append(audited, now().Sub(before))
+				return 0, nil
+			},
 		}
 		ended := make(chan struct{})
 		go func() { defer close(ended); r.run(ctx) }()
@@ -42,6 +46,9 @@ func TestRetention(t *testing.T) {
 		synctest.Wait()
 		if want := []time.Duration{time.Minute, 61 * time.Minute, 181 * time.Minute}; !slices.Equal(rounds, want) {
 			t.Errorf("rounds at %v, want %v, without the round after the jump", rounds, want)
+		}
+		if want := []time.Duration{48 * time.Hour, 48 * time.Hour, 48 * time.Hour}; !slices.Equal(audited, want) {
+			t.Errorf("purged audit entries older than %v, want %v", audited, want)
 		}
 		cancel()
 		<-ended

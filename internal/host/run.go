@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"spacehost/internal/clock"
@@ -17,14 +18,22 @@ func (h *Host) Run(ctx context.Context) error {
 	if err := h.recover(ctx); err != nil {
 		return err
 	}
+	defer h.markRunning()()
 	h.greet()
+	h.limitTotal()
 	began := h.clock.Now()
+	h.ran.Store(true)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := h.startServices(cancel)
 	defer context.AfterFunc(ctx, h.extendStop)()
 	err := h.runSpaces(ctx)
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+	h.log.Info("host ends", zap.NamedError("cause", context.Cause(ctx)), zap.Error(err))
+	if leaves(ctx) {
+		h.leaving.Store(true)
+		h.broker.Keep()
+		err = nil
+	} else if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
 		err = nil // Ctrl-C, perhaps during a build
 	} else if err == nil {
 		err = cause
@@ -37,8 +46,10 @@ func (h *Host) Run(ctx context.Context) error {
 // stopReserve is what the end of a host takes at most after its drain: the ends of Spaces, streams and leases.
 const stopReserve = 30 * time.Second
 
-// extendStop lets the service manager wait for the drain, which may be longer than TimeoutStopSec of the unit.
+// extendStop lets the service manager wait for the drain, which may be longer than TimeoutStopSec of the unit. The drain of a node that
+// leaves, which may be longer still, counts no more.
 func (h *Host) extendStop() {
+	time.AfterFunc(h.settings().Drain, h.hurryDepartures)
 	if drain := h.settings().Drain; drain > 0 {
 		h.notifyManager(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain + stopReserve).Microseconds()))
 	}
@@ -59,17 +70,33 @@ func (h *Host) startServices(failed context.CancelCauseFunc) (stop func()) {
 			return nil
 		})
 	}
-	start("server", func() error { return h.server.Run(serving) })
+	served := make(chan struct{})
+	start("server", func() error {
+		defer close(served)
+		return h.server.Run(serving)
+	})
 	group.Go(func() error { clock.Watch(serving, systemTime, h.systemClockChanged); return nil })
 	group.Go(func() error { h.retention().run(serving); return nil })
+	group.Go(func() error { h.people.EndExpired(serving); return nil })
 	group.Go(func() error { h.diskWatch().run(serving); return nil })
+	group.Go(func() error { h.quotaWatch.run(serving); return nil })
+	group.Go(func() error { h.refusals.Run(serving, h.ledger, h.refusalsUnsaved); return nil })
+	group.Go(func() error { h.sampler.run(serving); return nil })
+	group.Go(func() error { h.totalWatch().run(serving); return nil })
 	group.Go(func() error { h.keepReserve(serving); return nil })
 	start("leases", func() error { return h.broker.Run(lending) })
+	if h.cluster != nil { // nodes join the broker, so it runs
+		start("nodes", func() error { return h.cluster.run(serving) })
+		group.Go(func() error { h.runPools(serving); return nil })
+	}
 	start("processes", func() error { return h.processes.Run(lending) })
 	group.Go(func() error { h.manager().run(serving); return nil })
 	h.running.serving, h.running.start = serving, start
 	return func() {
 		stopServing()
+		if h.leaving.Load() {
+			<-served // a /release that comes later waits for the next host, and is not lost
+		}
 		stopLending()
 		_ = group.Wait() // errors went to failed
 	}
@@ -118,7 +145,7 @@ func (h *Host) launchSpace(s *spaceRun) {
 		defer close(queueEnded)
 		return s.queue.Run(queueing)
 	})
-	run := s.run
+	run := s.runUntilFailure
 	if h.settings().IsServe() || h.settings().WatchSource {
 		run = s.runWithRetries
 	}
@@ -127,6 +154,7 @@ func (h *Host) launchSpace(s *spaceRun) {
 	}
 	h.running.group.Go(func() error {
 		err := run(ctx)
+		s.env().Release()
 		if !s.leaving.Load() || h.running.spaces.Err() != nil {
 			context.AfterFunc(h.running.serving, stopQueue)
 			return h.withSpaceName(s, err)
@@ -155,9 +183,9 @@ func (h *Host) recover(ctx context.Context) error {
 	if moved > 0 {
 		h.screen.note(fmt.Sprintf("warning: %d quota windows started in the future of this clock (after a clock advance, or a wrong system clock); they start now", moved))
 	}
-	return h.broker.Recover(ctx)
+	return h.recoverLeases(ctx)
 }
 
 func (h *Host) retention() retention {
-	return retention{keep: func() time.Duration { return h.settings().Keep }, now: h.clock.Now, purgeHistory: h.broker.Forget, purgeTokens: h.people.Forget, log: h.log.Named("retention")}
+	return retention{keep: func() time.Duration { return h.settings().Keep }, now: h.clock.Now, purgeHistory: h.forgetHistory, purgeStages: h.stages.Forget, purgeTokens: h.people.Forget, purgeAudit: h.audit.Forget, log: h.log.Named("retention")}
 }

@@ -3,15 +3,15 @@ package host
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"spacehost/internal/build"
+	"spacehost/internal/config"
 	"spacehost/internal/printable"
+	"spacehost/internal/spacelog"
 )
 
 // screen prints whole lines for scripts and for the operator. Lines of different goroutines never mix. Control characters
@@ -57,27 +57,21 @@ func (s *screen) step(step build.Step) {
 }
 
 // openLog opens the host's log, written as JSON lines. Level info has one line per state change, so that the log shows the
-// states of every Event and lease.
-func openLog(path string) (*zap.Logger, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make log folder: %w; choose another with --state", err)
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// states of every Event and lease. close closes the file.
+func openLog(path string, bounds config.Log) (log *zap.Logger, close func(), err error) {
+	file, err := spacelog.OpenHostLog(path, bounds.Size, bounds.Keep)
 	if err != nil {
-		return nil, fmt.Errorf("open log: %w; choose another folder with --state", err)
+		return nil, nil, err
 	}
+	return NewLogger(file), func() { _ = file.Close() }, nil
+}
+
+// NewLogger returns a logger that writes JSON lines from level info on to w, in the format of the host's log: times in RFC 3339,
+// durations as text. It may be used concurrently. An error of w is not reported.
+func NewLogger(w io.Writer) *zap.Logger {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	encoder.EncodeDuration = zapcore.StringDurationEncoder
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(logFile{printable.NewJSONWriter(file), file}), zapcore.InfoLevel)
-	return zap.New(core, zap.WithClock(zapcore.DefaultClock)), nil
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(printable.NewJSONWriter(w))), zapcore.InfoLevel)
+	return zap.New(core, zap.WithClock(zapcore.DefaultClock))
 }
-
-// logFile is a file whose text is safe for the terminal that shows it. It implements zapcore.WriteSyncer.
-type logFile struct {
-	io.Writer
-	file *os.File
-}
-
-// Sync flushes the file.
-func (l logFile) Sync() error { return l.file.Sync() }

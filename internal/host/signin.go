@@ -1,11 +1,7 @@
 package host
 
 import (
-	"cmp"
-	"net"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -13,60 +9,19 @@ import (
 	"spacehost/internal/config"
 	"spacehost/internal/console"
 	"spacehost/internal/identity"
-	"spacehost/internal/web"
-	"spacehost/server"
+	"spacehost/internal/views"
 )
 
 // openSignIn creates the sign-in of browsers: at the console, and from there at each Space.
-func (h *Host) openSignIn() {
+func (h *Host) openSignIn(accounts *views.Accounts) {
 	h.signIn = console.NewSignIn(console.SignInConfig{
-		Host: h, People: h.people, Insecure: h.settings().InsecureLogin, Hub: h.settings().IsHub(), Logger: h.log.Named("console"),
+		Host: h, People: h.people, Accounts: accounts, Insecure: h.settings().InsecureLogin, Hub: h.settings().IsHub(), Logger: h.log.Named("console"),
 	})
 }
 
 // newLoginLink returns a one-time link that signs the local visitor in at the console.
 func (h *Host) newLoginLink() string {
-	return h.consoleURL() + "/#code=" + h.payer.NewLinkCode()
-}
-
-// consoleURL returns the console's URL: the configured one, else the one for browsers on this machine.
-func (h *Host) consoleURL() string {
-	return cmp.Or(h.settings().ConsoleURL, "http://"+dialAddr(h.console))
-}
-
-// ConsoleURL implements console.SignInHost: it returns the console's URL for the browser of a request to a Space; false if
-// the URL is unknown.
-//
-//  1. The operator's setting console-url has precedence.
-//  2. A browser on this machine reaches every listener of the host.
-//  3. Another browser reaches a console that listens on every interface, by the name with which it reached the Space. Behind
-//     a proxy the console's address is unknown.
-func (h *Host) ConsoleURL(r *http.Request) (string, bool) {
-	if h.settings().ConsoleURL != "" { // 1
-		return h.settings().ConsoleURL, true
-	}
-	if caller, err := identity.FromAddr(r.RemoteAddr, identity.AddrTiers{}); err == nil && caller.Kind == identity.Local { // 2
-		return h.consoleURL(), true
-	}
-	conn := server.ConnOf(r.Context())
-	if !h.console.Addr.IP.IsUnspecified() || conn == nil || web.Scheme(r) != "http" { // 3
-		return "", false
-	}
-	return "http://" + net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), strconv.Itoa(h.console.Addr.Port)), true
-}
-
-// IsConsole reports whether an Origin names the console.
-func (h *Host) IsConsole(origin string) bool {
-	return h.settings().ConsoleURL != "" && origin == h.settings().ConsoleURL || server.Names(h.settings().Hosts).IsOrigin(origin, h.console.Addr.Port)
-}
-
-// consoleHostNames returns the host names that the console's gate accepts.
-func (h *Host) consoleHostNames() server.Names {
-	names := server.Names(h.settings().Hosts)
-	if u, err := url.Parse(h.settings().ConsoleURL); err == nil && u.Host != "" {
-		names = append(names[:len(names):len(names)], strings.ToLower(u.Hostname()))
-	}
-	return names
+	return h.consoleAddress().String() + "/#code=" + h.payer.NewLinkCode()
 }
 
 // SignInSpace implements console.SignInHost.
@@ -92,6 +47,7 @@ var _ console.SignInSpace = signInSpace{}
 
 func (s signInSpace) Name() string                { return s.run.space().Name }
 func (s signInSpace) URL() string                 { return s.run.url() }
+func (s signInSpace) Origin() string              { return s.run.address().Origin() }
 func (s signInSpace) Page() string                { return s.run.page() }
 func (s signInSpace) SubPath() string             { return s.run.settings().SubPath }
 func (s signInSpace) Hidden() bool                { return s.run.settings().Visibility == config.Private }
@@ -111,13 +67,21 @@ func (s signInSpace) Visitor(r *http.Request) (identity.Identity, bool, error) {
 	return visitor, err == nil, err
 }
 
-// isOrigin reports whether browsers reach the Space at an Origin. At a shared address the Space has one name.
-func (s *spaceRun) isOrigin(origin string) bool {
-	if s.settings().Addr.Value != "" {
-		return server.Names(s.host.settings().HostNames(*s.settings())).IsOrigin(origin, s.site().Addr.Port)
-	}
-	u, err := url.Parse(origin)
-	return err == nil && strings.EqualFold(u.Hostname(), s.settings().Host) && server.Names{s.settings().Host}.IsOrigin(origin, s.site().Addr.Port)
+func (s signInSpace) HasBar() bool { return s.run.settings().Bar }
+
+// PageVisitor returns the person whom the page around the Space stands for.
+func (s signInSpace) PageVisitor(r *http.Request) (identity.Identity, bool, error) {
+	return s.run.host.payer.PageVisitor(r, s.run.space().Name)
+}
+
+// SignPage returns the token that this page gives to the Space's page.
+func (s signInSpace) SignPage(visitor identity.Identity) (string, error) {
+	return s.run.host.payer.SignPage(s.run.space().Name, visitor)
+}
+
+// insertion implements gradioapi.Config.Insert.
+func (s *spaceRun) insertion(r *http.Request) string {
+	return s.host.signIn.Insertion(r, signInSpace{s})
 }
 
 // setVisitorCookie gives a browser that opens a page of the Space a cookie that identifies its later requests.

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"spacehost/internal/build"
 	"spacehost/internal/config"
 	"spacehost/internal/space"
 	"spacehost/worker"
@@ -22,7 +23,7 @@ import (
 // Windows report no events, so events are not used. A look at a large folder takes long, and then the interval is longer: looks
 // take at most a tenth of the time.
 const (
-	shortestWatch = 50 * time.Millisecond
+	shortestWatch = 20 * time.Millisecond
 	watchShare    = 10
 )
 
@@ -32,8 +33,8 @@ var watchedSuffixes = []string{".py", ".html", ".css", ".js"}
 // buildFiles decide the environment. packages.txt decides nothing here, but its warning changes (build, packagesWarning).
 var buildFiles = []string{"README.md", "requirements.txt", "pre-requirements.txt", "packages.txt"}
 
-// skippedFolders may contain thousands of files that are not the Space's.
-var skippedFolders = []string{"node_modules", "__pycache__", "venv", "env"}
+// skippedFolders may contain thousands of files that are not the Space's, as those of space.IsDerived.
+var skippedFolders = []string{"node_modules", "venv", "env"}
 
 // maxWatched bounds the files of one look.
 const maxWatched = 20000
@@ -59,7 +60,7 @@ func (w sourceWatch) look() map[string]fileState {
 		case err != nil || len(found) >= maxWatched:
 			return fs.SkipDir
 		case entry.IsDir():
-			if path != w.folder && (strings.HasPrefix(entry.Name(), ".") || slices.Contains(skippedFolders, entry.Name())) {
+			if path != w.folder && (strings.HasPrefix(entry.Name(), ".") || space.IsDerived(entry.Name()) || slices.Contains(skippedFolders, entry.Name())) {
 				return fs.SkipDir
 			}
 		case slices.Contains(watchedSuffixes, filepath.Ext(path)) || filepath.Dir(path) == w.folder && slices.Contains(buildFiles, entry.Name()):
@@ -153,7 +154,7 @@ func (s *spaceRun) watchSource(ctx context.Context) {
 // rebuild builds the environment that the changed files ask for, beside the running Space, and then lets the Space start with
 // them. After an error the Space continues as it is.
 func (s *spaceRun) rebuild(ctx context.Context, changed string) {
-	r, err := s.renew(ctx)
+	r, err := s.renew(ctx, time.Time{}, s.host.buildProgress())
 	if ctx.Err() != nil {
 		return // a further change, or the end of the host
 	}
@@ -161,7 +162,7 @@ func (s *spaceRun) rebuild(ctx context.Context, changed string) {
 		s.reportEdit(changed, err)
 		return
 	}
-	if s.supervisor.Status().Stage == space.Running && r.same {
+	if s.supervisor.Status().Stage.IsUp() && r.same {
 		s.note(changed + " changed; the environment stays the same.")
 		return
 	}
@@ -171,26 +172,34 @@ func (s *spaceRun) rebuild(ctx context.Context, changed string) {
 
 // renewal is a Space's folder as it was read now. Its environment has been built.
 type renewal struct {
-	settings config.SpaceSettings // with which it was read
-	front    *space.Space
-	same     bool // the next start would be like the last one
+	settings    config.SpaceSettings // with which it was read
+	front       *space.Space
+	environment string // the folder
+	same        bool   // the next start would be like the last one
 }
 
-// renew reads README.md again, and builds the environment that the Space's files ask for. It may take minutes.
-func (s *spaceRun) renew(ctx context.Context) (r renewal, err error) {
+// renew reads README.md again, and builds the environment that the Space's files ask for. An environment that was built before
+// builtAfter does not count. The build may take minutes.
+func (s *spaceRun) renew(ctx context.Context, builtAfter time.Time, progress func(build.Step)) (r renewal, err error) {
 	latest := s.latest()
 	r.settings = latest.settings
 	if r.front, err = s.host.settings().OpenSpace(r.settings); err != nil {
 		return r, err
 	}
-	env, err := s.builder().Build(ctx, specOf(r.front), false)
+	spec := s.specOf(r.front)
+	if builtAfter.After(spec.BuiltAfter) {
+		spec.BuiltAfter = builtAfter
+	}
+	env, err := s.builder(progress).Build(ctx, spec)
 	if err != nil {
 		return r, err
 	}
+	defer env.Release() // the next start uses it again
 	s.noteNew(latest.space.Warnings, slices.Concat(r.front.Warnings, env.Warnings))
 	if needsNewHost(latest.space, r.front) {
 		s.note("README.md: custom_headers or disable_embedding changed; a new start of spacehost applies it.")
 	}
+	r.environment = env.Dir
 	built := s.env()
 	r.same = built != nil && built.Dir == env.Dir && isSame(latest.space, r.front)
 	return r, nil
@@ -205,7 +214,6 @@ func (s *spaceRun) applyRenewal(r renewal, by string) {
 		return
 	}
 	next.space = r.front
-	s.rebuilt.Store(true)
 	s.apply(next, true, by)
 }
 
@@ -214,7 +222,7 @@ func (s *spaceRun) applyRenewal(r renewal, by string) {
 func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
 	s.renewing.Lock() // in the order of the requests: a later one ends the drain of an earlier one
 	defer s.renewing.Unlock()
-	r, err := s.renew(ctx)
+	r, err := s.renew(ctx, time.Time{}, s.host.buildProgress())
 	switch {
 	case ctx.Err() != nil:
 		return
@@ -233,7 +241,7 @@ func (s *spaceRun) restartAnew(ctx context.Context, restart worker.Restart) {
 // reportEdit reports that a changed file has no effect, because of an error.
 func (s *spaceRun) reportEdit(changed string, err error) {
 	next := "The next change of this file starts another try."
-	if s.supervisor.Status().Stage == space.Running {
+	if s.supervisor.Status().Stage.IsUp() {
 		next = "The Space continues as before the change. " + next
 	}
 	s.reportUnapplied(err, fmt.Sprintf("%s was not applied. %s", changed, next))

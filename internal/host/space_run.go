@@ -23,11 +23,36 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := s.reread(); err != nil {
 		return err
 	}
-	env, err := s.build(ctx)
-	if err != nil {
+	if s.onNodes != nil {
+		s.configureNextStart() // its Place may be another one
+	}
+	ofHost := hostVars(s.space(), s.publicName(), s.host.visibleGPU != nil || s.isOnNode(), s.variables())
+	if s.isOnNode() {
+		if err := s.onNodes.prepare(ctx, s.node(), ofHost); err != nil {
+			return err
+		}
+	} else {
+		if s.onNodes != nil {
+			s.onNodes.forget()
+		}
+		if err := s.prepareMachine(ctx, ofHost); err != nil {
+			return err
+		}
+	}
+	s.supervisor.Prepare(ofHost)
+	starting := "Starting " + s.space().Name + "/" + s.space().AppFile + " ..."
+	s.host.screen.note(starting)
+	s.runLog.Print(spacelog.Host, starting)
+	return s.supervisor.Run(ctx)
+}
+
+// prepareMachine builds the environment of the Space on this machine, and prepares what all its starts share. ofHost are the
+// variables that do not depend on the machine.
+func (s *spaceRun) prepareMachine(ctx context.Context, ofHost map[string]string) error {
+	if err := s.build(ctx); err != nil {
 		return err
 	}
-	s.environment.Store(env)
+	env := s.env()
 	runner, err := worker.InstallRunner(filepath.Join(s.host.kept, "runner"))
 	if err != nil {
 		return err
@@ -38,17 +63,15 @@ func (s *spaceRun) run(ctx context.Context) error {
 	if err := s.prepareView(ctx); err != nil {
 		return err
 	}
-	home := s.home()
-	vars := spaceEnv(s.variables(), s.space(), env, home, s.publicName(), s.host.visibleGPU)
-	vars = s.isolatedVariables(vars)
-	if err := s.preload(ctx, env, vars); err != nil {
+	ofMachine := machineVars(s.space(), env, s.home(), s.host.visibleGPU)
+	environ := func(variables map[string]string) []string {
+		return s.isolatedVariables(spaceEnviron(ofMachine, variables))
+	}
+	if err := s.preload(ctx, env, environ(ofHost)); err != nil {
 		return err
 	}
-	s.supervisor.Prepare(env.Python, runner, vars)
-	starting := "Starting " + s.space().Name + "/" + s.space().AppFile + " ..."
-	s.host.screen.note(starting)
-	s.runLog.Print(spacelog.Host, starting)
-	return s.supervisor.Run(ctx)
+	s.place.Install(worker.Installation{Python: env.Python, Runner: runner, Environ: environ})
+	return nil
 }
 
 // variables returns the Variables of the Space. With --by-name, HF_ENDPOINT leads to the other Spaces of this host.
@@ -73,7 +96,15 @@ func (s *spaceRun) runWithRetries(ctx context.Context) error {
 	var last reported
 	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, lastRetry) {
 		attempt, end := s.begin(ctx)
-		s.supervisor.NotRunning(space.Building, "")
+		if s.host.shared.Load() != nil {
+			s.host.releaseShared() // it may have left the shared address
+		}
+		if s.awaitResume(attempt) || s.awaitNode(attempt) {
+			pause, last = firstRetry/2, reported{}
+			end()
+			continue
+		}
+		s.supervisor.NotRunning(worker.StageChange{Stage: space.Building, By: cmp.Or(s.paused.takeResumer(), s.location.takeMover())})
 		if err := s.run(attempt); attempt.Err() == nil {
 			retry, next := time.After(pause), fmt.Sprintf("The other Spaces continue. The next try of this one is in %s; to try now, run `spacehost space restart %s`.", pause, s.space().Name)
 			if s.host.settings().WatchSource && CauseOf(err) == CauseRuntime {
@@ -103,7 +134,7 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, next string, la
 	if built := (*build.Error)(nil); errors.As(err, &built) {
 		reason = built.Problem // the rest of the error describes this machine
 	}
-	s.supervisor.NotRunning(stage, reason)
+	s.supervisor.NotRunning(worker.StageChange{Stage: stage, Reason: reason})
 	s.host.log.Warn("space start failed", zap.String("space", s.space().Name), zap.Error(err), zap.Duration("pause", pause))
 	if times := last.count(err); times > 1 {
 		s.note(fmt.Sprintf("%s, same error as before (%d times). %s", stage, times, next))
@@ -113,6 +144,11 @@ func (s *spaceRun) reportFailure(err error, pause time.Duration, next string, la
 		s.host.screen.note(text.String() + "  " + next)
 		s.runLog.Print(spacelog.Host, string(stage)+": "+err.Error())
 	}
+	s.markSettled()
+}
+
+// markSettled lets the host announce itself without this Space, which does not run now.
+func (s *spaceRun) markSettled() {
 	select {
 	case <-s.failed:
 	default:
@@ -157,35 +193,8 @@ func (s *spaceRun) announceURL() {
 	s.host.log.Info("space ready", zap.String("space", s.space().Name), zap.String("url", s.url()))
 	if !s.host.settings().ReadyJSON {
 		s.host.screen.ready("* Running on local URL:  " + s.pageURL())
+		if s.host.settings().IsHub() {
+			s.note("identity mode hub: a browser's sign-in counts inside the page that stands for the Hub's, " + s.url() + "/__spacehost/hub")
+		}
 	}
-}
-
-func (s *spaceRun) builder() *build.Builder {
-	h := s.host
-	return build.New(build.Config{
-		Dir: EnvironmentsIn(h.kept), Interpreter: s.settings().Python, Logger: h.log.Named("build"), Progress: h.buildProgress(),
-		LogPath: spacelog.Path(h.kept, s.space().Name, spacelog.Build), Log: s.buildLog, Confine: s.confineBuild(), UV: PackagedUV(),
-	})
-}
-
-func (s *spaceRun) buildSpec() build.Spec { return specOf(s.space()) }
-
-func specOf(found *space.Space) build.Spec {
-	return build.Spec{Gradio: found.SDKVersion, Python: found.PythonVersion, Dir: found.Dir, Space: found.Name}
-}
-
-func (s *spaceRun) build(ctx context.Context) (*build.Environment, error) {
-	h := s.host
-	env, err := s.builder().Build(ctx, s.buildSpec(), h.settings().Rebuild && !s.rebuilt.Load())
-	if err != nil {
-		return nil, err
-	}
-	for _, warning := range env.Warnings {
-		h.screen.note("warning: " + warning)
-	}
-	h.screen.note(fmt.Sprintf("Environment: Python %s, gradio %s, spaces %s", env.PythonVersion, env.Gradio, env.Spaces))
-	if s.space().SDKVersion == "" {
-		s.note(fmt.Sprintf("README.md has no sdk_version: gradio %s is used. Write sdk_version: %s, or a later build may choose another release.", env.Gradio, env.Gradio))
-	}
-	return env, nil
 }

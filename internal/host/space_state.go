@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"time"
 
-	"spacehost/internal/build"
+	"golang.org/x/time/rate"
+
 	"spacehost/internal/config"
 	"spacehost/internal/space"
 	"spacehost/server"
@@ -19,15 +21,15 @@ type spaceState struct {
 
 // newSpaceRun returns a Space that is not wired yet.
 func newSpaceRun(h *Host, settings config.SpaceSettings, opened *space.Space) *spaceRun {
-	s := &spaceRun{host: h, failed: make(chan struct{}), gone: make(chan struct{})}
+	s := &spaceRun{host: h, failed: make(chan struct{}), gone: make(chan struct{}), room: roomState{refused: rate.Sometimes{Interval: time.Minute}}}
 	s.state.Store(&spaceState{settings: settings, space: opened})
 	return s
 }
 
 // reread reads the folder before each try of `serve`: a Space whose README.md was wrong starts once it is right. Its error is that
-// of config.Settings.OpenSpace.
+// of config.Settings.OpenSpace. The first try uses what was read to open the host or for the reload.
 func (s *spaceRun) reread() error {
-	if !s.host.settings().IsServe() {
+	if !s.host.settings().IsServe() || s.isFresh.Swap(false) {
 		return nil
 	}
 	s.nextMu.Lock()
@@ -42,8 +44,8 @@ func (s *spaceRun) reread() error {
 	}
 	s.noteNew(before.Warnings, found.Warnings)
 	s.change(func(now *spaceState) { now.space = found })
-	s.supervisor.Configure(s.supervisorConfig())
-	s.api.SetStorage(s.storage())
+	s.configureNextStart()
+	s.shelf.SetStorage(s.storage())
 	return nil
 }
 
@@ -62,9 +64,6 @@ func (s *spaceRun) latest() *spaceState {
 	return s.state.Load()
 }
 
-// env returns the environment of the last build, nil before the first one.
-func (s *spaceRun) env() *build.Environment { return s.environment.Load() }
-
 // change stores a changed copy of the state. Callers never overlap: New, then reloads and begin, which hold nextMu.
 func (s *spaceRun) change(edit func(*spaceState)) {
 	changed := *s.state.Load()
@@ -77,10 +76,7 @@ func (s *spaceRun) change(edit func(*spaceState)) {
 func (s *spaceRun) apply(next spaceState, restart bool, by string) {
 	s.nextMu.Lock()
 	defer s.nextMu.Unlock()
-	s.change(func(now *spaceState) {
-		now.settings.SubPath, now.settings.Visibility = next.settings.SubPath, next.settings.Visibility
-		now.settings.Members, now.settings.Concurrency = next.settings.Members, next.settings.Concurrency
-	})
+	s.change(func(now *spaceState) { now.settings = now.settings.WithAtOnce(next.settings) })
 	if !restart && s.next == nil {
 		return
 	}
@@ -103,8 +99,9 @@ func (s *spaceRun) begin(ctx context.Context) (attempt context.Context, end func
 		s.next = nil
 		s.state.Store(next)
 		s.host.leave(before, next)
-		s.supervisor.Configure(s.supervisorConfig())
-		s.api.SetStorage(s.storage())
+		s.configureNextStart()
+		s.shelf.SetStorage(s.storage())
+		s.boundLogs()
 		s.host.server.SetLimits(s.host.connectionLimits())
 	}
 	attempt, cancel := context.WithCancelCause(ctx)

@@ -19,7 +19,15 @@ func (s State) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
 
-// OpenState creates the folder if it is missing, and locks it. Close releases the lock.
+// InUseError reports a state folder that another host uses.
+type InUseError struct{ Dir, PID string }
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("another spacehost (pid %s) runs on the state folder %s: stop it, or give this one a folder of its own with --state", e.PID, e.Dir)
+}
+
+// OpenState creates the folder if it is missing, and locks it. Close releases the lock. Errors: *InUseError, and others in a
+// sentence.
 func OpenState(dir string) (State, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return State{}, fmt.Errorf("make state folder: %w; choose another with --state", err)
@@ -32,8 +40,7 @@ func OpenState(dir string) (State, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		owner, _ := os.ReadFile(lock.Name())
 		lock.Close()
-		return State{}, fmt.Errorf("another spacehost (pid %s) runs on the state folder %s: stop it, or give this one a folder of its own with --state",
-			strings.TrimSpace(string(owner)), dir)
+		return State{}, &InUseError{dir, strings.TrimSpace(string(owner))}
 	}
 	if err != nil {
 		lock.Close()
@@ -65,4 +72,9 @@ func EnvironmentsIn(state string) string {
 		return shared
 	}
 	return filepath.Join(state, "environments")
+}
+
+// referenceIn returns the file of a Space that refers to its environment (build.Config.Reference).
+func referenceIn(state, space string) string {
+	return filepath.Join(state, "spaces", space, "environment")
 }

@@ -47,7 +47,7 @@ func slotSuffix(slot int) string {
 func (s *spaceRun) sandboxView(start worker.StartInfo) ([]sandbox.Mount, error) {
 	v := &view{}
 	v.system()
-	v.etc(s.home(), s.hostsFile())
+	v.etc(s.home(), s.hostsFile(start.Instance))
 	v.slot = start.Slot
 	v.fresh(s.layer(tmpLayer(start.Slot)))
 	v.writable(s.layer(tmpLayer(start.Slot)), "/tmp")

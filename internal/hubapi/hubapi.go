@@ -26,6 +26,9 @@ import (
 type Payers interface {
 	// ConsoleIdentity returns the caller at the console address: *people.UnknownTokenError for an unknown bearer.
 	ConsoleIdentity(*http.Request) (identity.Identity, error)
+	// AccountReader is ConsoleIdentity for a request that reads the account: also *people.RightsError. The Spaces to which the bearer
+	// is limited do not matter here, because the answer names none.
+	AccountReader(*http.Request) (identity.Identity, people.SpaceLimit, error)
 	// Allowance returns the tier named by payer.Tier, with the person's own overrides.
 	Allowance(ctx context.Context, payer identity.Identity) (quota.Tier, error)
 }
@@ -76,10 +79,13 @@ type Runs struct {
 }
 
 func (a *API) quota(c echo.Context) error {
-	payer, err := a.config.Payers.ConsoleIdentity(c.Request())
+	payer, _, err := a.config.Payers.AccountReader(c.Request())
 	var unknown *people.UnknownTokenError
 	if errors.As(err, &unknown) {
 		return echo.NewHTTPError(http.StatusUnauthorized, unknown.Error())
+	}
+	if rights, ok := errors.AsType[*people.RightsError](err); ok {
+		return echo.NewHTTPError(http.StatusForbidden, rights.Error())
 	}
 	if err != nil {
 		return err

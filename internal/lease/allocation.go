@@ -80,7 +80,7 @@ func (sc *scheduler) findFree(rank int) (found allocation) {
 
 // firstEligible is the rank of the first waiting Lease that may take this allocation, or below 0 if there is none.
 func (sc *scheduler) firstEligible(a allocation) int {
-	if sc.isDrained(a) { // drained during the check
+	if sc.isDrained(a) || !sc.mayStart() { // since the check began
 		return -1
 	}
 	for rank, lease := range sc.waiting {
@@ -109,13 +109,13 @@ func (sc *scheduler) reserve() {
 		sc.reserved = reservation{}
 		return
 	}
-	if r := sc.reserved; r.lease == sc.waiting[first] && r.device != nil && sc.isReservable(r.device) {
+	if r := sc.reserved; r.lease == sc.waiting[first] && r.device != nil && sc.isReservable(r.device, r.by) {
 		return
 	}
 	sc.reserved = reservation{lease: sc.waiting[first]}
 	for _, device := range sc.devices {
 		by := sc.emptyBy(device)
-		if sc.isReservable(device) && (sc.reserved.device == nil || by.Before(sc.reserved.by)) {
+		if sc.isReservable(device, by) && (sc.reserved.device == nil || by.Before(sc.reserved.by)) {
 			sc.reserved.device, sc.reserved.by = device, by
 		}
 	}
@@ -125,17 +125,23 @@ func (sc *scheduler) firstWholeDevice() int {
 	return slices.IndexFunc(sc.waiting, func(o *Lease) bool { return sc.needsWholeDevice(o) && o.limit == "" })
 }
 
-// isReservable reports whether all Slots of the Device will come free.
-func (sc *scheduler) isReservable(device allocation) bool {
-	return device.count(busy) == 0 && !sc.isDrained(device)
+// isReservable reports whether all Slots of the Device will come free, and no drain keeps the reserving Lease from
+// starting there at the time by.
+func (sc *scheduler) isReservable(device allocation, by time.Time) bool {
+	_, blocked := sc.drainBlocking(device[0].Device.UUID, by, sc.reserved.lease.Declared)
+	return device.count(busy) == 0 && !blocked
 }
 
-// mayUse reports whether the waiting Lease at rank may take Slots on a's Device:
+// mayUse reports whether the waiting Lease at rank may take Slots on a's Device. It may not if the Device is drained
+// before the Lease must have ended. Otherwise one of these must hold:
 //
 //  1. the Device is not reserved;
 //  2. the Device is reserved for this Lease, or for one behind it;
 //  3. the Lease must end before the reservation starts.
 func (sc *scheduler) mayUse(rank int, a allocation) bool {
+	if _, blocked := sc.drainBlocking(a[0].Device.UUID, sc.now(), sc.waiting[rank].Declared); blocked {
+		return false
+	}
 	return !a.sharesDevice(sc.reserved.device) || // 1
 		sc.waiting[rank].compare(sc.reserved.lease) <= 0 || // 2
 		!sc.now().Add(sc.waiting[rank].Declared+deadlineGrace).After(sc.reserved.by) // 3
@@ -156,7 +162,7 @@ func (sc *scheduler) emptyBy(device allocation) time.Time {
 
 // latestEnd is the time at which a Lease on a Slot must have ended.
 func (sc *scheduler) latestEnd(lease *Lease) time.Time {
-	if lease.State == Active {
+	if lease.State != Granted {
 		return sc.due(lease)
 	}
 	return sc.due(lease).Add(lease.Declared + deadlineGrace) // its /allow may come at the last moment

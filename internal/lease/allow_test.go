@@ -73,7 +73,7 @@ func TestCancelledWhileAllowIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newBrokerHarness(t)
 		machine := &simulator{FakeInventory: h.inventory}
-		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
+		h.Broker = h.newBroker(func(c *Config) { c.Machine.(*Local).Pool = h.pool(machine) })
 		machine.occupy = func(gpu.DeviceUUID, int) error {
 			h.Cancelled("event-1")
 			if open := h.List(); len(open) != 0 {
@@ -105,7 +105,7 @@ func TestSimulatedMachineLearnsWorkers(t *testing.T) {
 			occupied = append(occupied, pid)
 			return &gpu.UnknownDeviceError{UUID: uuid} // only logged
 		}}
-		h.Broker = h.newBroker(func(c *Config) { c.Pool = h.pool(machine) })
+		h.Broker = h.newBroker(func(c *Config) { c.Machine.(*Local).Pool = h.pool(machine) })
 		h.run().active(100)
 		if !slices.Equal(occupied, []int{100}) {
 			t.Errorf("got %v, want pid 100 once", occupied)

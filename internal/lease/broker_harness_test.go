@@ -62,7 +62,7 @@ func (h *brokerHarness) openDatabase() {
 // newBroker makes another Broker on the same machine, as after a crash.
 func (h *brokerHarness) newBroker(alter ...func(*Config)) *Broker {
 	h.t.Helper()
-	config := Config{DB: h.db, Ledger: h.ledger, Processes: h.processes, Pool: h.pool(h.inventory), Logger: h.journal.Logger()}
+	config := Config{DB: h.db, Ledger: h.ledger, Machine: &Local{Pool: h.pool(h.inventory), Processes: h.processes}, Logger: h.journal.Logger()}
 	for _, a := range alter {
 		a(&config)
 	}
@@ -85,9 +85,10 @@ func (h *brokerHarness) pool(inventory gpu.Inventory) *gpu.Pool {
 // run starts the Broker. The end of the test stops it if the test does not.
 func (h *brokerHarness) run() *brokerHarness {
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.runResult = cancel, make(chan error, 1)
+	b, result := h.Broker, make(chan error, 1)
+	h.cancel, h.runResult = cancel, result
 	var running sync.WaitGroup
-	running.Go(func() { h.runResult <- h.Run(ctx) })
+	running.Go(func() { result <- b.Run(ctx) })
 	h.t.Cleanup(func() { cancel(); running.Wait() })
 	return h
 }

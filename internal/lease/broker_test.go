@@ -41,7 +41,7 @@ func TestHoldToSettlement(t *testing.T) {
 // wantLedger checks the two ledger entries of ada's only Lease, which was for a minute.
 func (h *brokerHarness) wantLedger(lease string, charged time.Duration) {
 	h.t.Helper()
-	entries, err := h.ledger.Entries(h.t.Context(), ada.Key(), 0)
+	entries, err := h.ledger.Matching(h.t.Context(), ada.Key(), quota.EntryFilter{}, 1000)
 	if err != nil || len(entries) != 2 {
 		h.t.Fatalf("got %d ledger entries (%v), want 2", len(entries), err)
 	}
@@ -211,11 +211,11 @@ func TestPostedCallsRunInOrder(t *testing.T) {
 		var calling sync.WaitGroup
 		for range 50 {
 			value := 0
-			h.do(func(*scheduler) {
-				h.post(func(*scheduler) { value = 1 })
-				h.post(func(*scheduler) { value *= 2 })
+			h.do(func(*schedulers) {
+				h.post(func(*schedulers) { value = 1 })
+				h.post(func(*schedulers) { value *= 2 })
 				calling.Go(func() {
-					h.do(func(*scheduler) {
+					h.do(func(*schedulers) {
 						if value != 2 {
 							t.Errorf("got %d, want both posted calls run in order (2)", value)
 						}

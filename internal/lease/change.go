@@ -21,6 +21,7 @@ type Change struct {
 	Event           string         `json:"event,omitempty"`
 	Size            string         `json:"size"`
 	DeclaredSeconds float64        `json:"declaredSeconds"`
+	Machine         string         `json:"node,omitempty"` // absent: the host's own machine
 	Slot            *int           `json:"slot,omitempty"`
 	Device          gpu.DeviceUUID `json:"device,omitempty"`
 	Worker          int            `json:"worker,omitempty"`
@@ -34,7 +35,7 @@ type Change struct {
 
 // IsFinal reports whether this is the last Change of that Lease.
 func (c Change) IsFinal() bool {
-	return c.State != Waiting && c.State != Granted && c.State != Active
+	return c.State != Waiting && c.State != Granted && c.State != Active && c.State != Unreachable
 }
 
 // Killed reports whether the host ended the worker because the Lease was over, without a request of the worker.
@@ -46,7 +47,7 @@ func (c Change) Killed() bool {
 func (l *Lease) change(now time.Time) Change {
 	c := Change{
 		At: now.UTC(), Lease: l.Short(), State: l.State, Space: l.Space, Identity: l.Payer.Key(), Via: l.Payer.Via, Tier: l.Tier.Name,
-		Event: l.Event, Size: l.Size, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.warmWorker,
+		Event: l.Event, Size: l.Size, Machine: l.Machine, DeclaredSeconds: l.Declared.Seconds(), Worker: l.Worker.PID, Warm: l.warmWorker,
 		Again: l.State == Granted && l.regranted, ChargedSeconds: l.Charged.Seconds(), Reason: l.Reason, WaitedSeconds: now.Sub(l.Admitted).Seconds(),
 	}
 	if l.Slot != nil {
@@ -63,8 +64,9 @@ const watchBuffer = 4096
 // ends, once the Broker stops, or when its reader lags more than 4096 Changes behind: the scheduler never waits.
 func (b *Broker) Watch(ctx context.Context) <-chan Change {
 	changes := make(chan Change, watchBuffer)
-	known := b.do(func(sc *scheduler) {
-		for _, lease := range sc.openLeases(func(*Lease) bool { return true })[:min(watchBuffer, len(sc.leases))] {
+	known := b.do(func(all *schedulers) {
+		open := all.openLeases(func(*Lease) bool { return true })
+		for _, lease := range open[:min(watchBuffer, len(open))] {
 			changes <- lease.change(b.now())
 		}
 		b.watchers[changes] = true
@@ -73,7 +75,7 @@ func (b *Broker) Watch(ctx context.Context) <-chan Change {
 		close(changes)
 		return changes
 	}
-	context.AfterFunc(ctx, func() { b.do(func(*scheduler) { b.removeWatcher(changes) }) })
+	context.AfterFunc(ctx, func() { b.do(func(*schedulers) { b.removeWatcher(changes) }) })
 	return changes
 }
 
@@ -85,7 +87,7 @@ func (b *Broker) removeWatcher(changes chan Change) {
 	}
 }
 
-// changed implements effects. The log and the watchers can replay the states.
+// changed publishes a new State of a Lease. The log and the watchers can replay the states.
 func (b *Broker) changed(l *Lease) {
 	c := l.change(b.now())
 	fields := []zap.Field{zap.Object("lease", l)}
@@ -94,7 +96,7 @@ func (b *Broker) changed(l *Lease) {
 		fields = append(fields, zap.Duration("declared", l.Declared))
 	case l.State == Granted:
 		fields = append(fields, zap.Object("device", l.Slot.Device))
-	case l.State == Active:
+	case l.State == Active, l.State == Unreachable:
 		fields = append(fields, zap.Int("worker", l.Worker.PID))
 	case c.IsFinal():
 		fields = append(fields, zap.String("reason", l.Reason), zap.Duration("charged", l.Charged))
@@ -117,7 +119,7 @@ func verb(s State) string {
 	switch s {
 	case Waiting:
 		return "waits"
-	case Granted, Active:
+	case Granted, Active, Unreachable:
 		return string(s)
 	}
 	return "ended"

@@ -82,7 +82,7 @@ func TestSlowWatcherIsClosed(t *testing.T) {
 		h := newBrokerHarness(t).run()
 		slow := h.Watch(t.Context())
 		l := newLease(Request{Space: "demo", Payer: ada}, time.Now())
-		h.do(func(*scheduler) {
+		h.do(func(*schedulers) {
 			for range watchBuffer + 1 {
 				h.changed(l)
 			}

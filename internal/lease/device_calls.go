@@ -7,10 +7,11 @@ import (
 
 	"go.uber.org/zap"
 
-	"spacehost/gpu"
+	"spacehost/internal/space"
 )
 
-// Schedule takes the hold and queues the Lease. Errors: a quota.Refused or a database error; then nothing is held.
+// Schedule takes the hold and queues the Lease on the machine of the request. Errors: a quota.Refused, a database error, or
+// *UnknownMachineError; then nothing is held.
 func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	r.Size = b.sizeOf(r)
 	l, err := b.tryWarmStart(r)
@@ -23,8 +24,15 @@ func (b *Broker) Schedule(ctx context.Context, r Request) (*Ticket, error) {
 	if err := b.store.admit(ctx, l, b.config.QueueTimeout); err != nil {
 		return nil, err
 	}
-	if !b.do(func(sc *scheduler) { sc.onSchedule(l) }) {
-		l.State, l.Reason, l.Ended = Withdrawn, "host stopped", b.now()
+	joined := false
+	b.do(func(all *schedulers) {
+		if sc := all.of(l.Machine); sc != nil {
+			joined = true
+			sc.onSchedule(l)
+		}
+	})
+	if !joined { // the host stops, or the machine has left
+		l.State, l.Reason, l.Ended = Withdrawn, space.EndedByHost, b.now()
 		return nil, errors.Join(ErrGone, b.store.settle(context.WithoutCancel(ctx), l))
 	}
 	return &Ticket{broker: b, lease: l}, nil
@@ -40,11 +48,18 @@ func (b *Broker) Ask(ctx context.Context, r Request) error {
 // admitted and wait.
 func (b *Broker) tryWarmStart(r Request) (*Lease, error) {
 	l, warm := newLease(r, b.now()), false
-	b.do(func(sc *scheduler) { warm = sc.tryWarmStart(l) })
-	if !warm {
-		return nil, nil
+	err := error(&UnknownMachineError{Name: r.Machine})
+	if !b.do(func(all *schedulers) {
+		if sc := all.of(r.Machine); sc != nil {
+			warm, err = sc.tryWarmStart(l), nil
+		}
+	}) {
+		err = nil // the host stops: the admission finds it out
 	}
-	err := <-l.warmStarted
+	if !warm {
+		return nil, err
+	}
+	err = <-l.warmStarted
 	if errors.Is(err, errUnfit) {
 		return nil, nil
 	}
@@ -80,7 +95,7 @@ func (t *Ticket) OverRuns() bool { return t.lease.overRuns }
 // Reason returns why the Lease waits now, or waited last.
 func (t *Ticket) Reason() (reason Reason) {
 	reason = Node
-	t.broker.do(func(*scheduler) { reason = t.lease.limit.reason() })
+	t.broker.do(func(*schedulers) { reason = t.lease.limit.reason() })
 	return reason
 }
 
@@ -88,34 +103,44 @@ func (t *Ticket) Reason() (reason Reason) {
 // broken stream the client repeats its request without a size (spaces/zero/client.py, schedule).
 func (t *Ticket) Leave() {
 	t.broker.rememberBroken(t.lease.Request)
-	t.broker.do(func(sc *scheduler) { sc.onHangUp(t.lease) })
+	t.broker.do(func(all *schedulers) {
+		if sc := all.ofLease(t.lease.ID); sc != nil {
+			sc.onHangUp(t.lease)
+		}
+	})
 }
 
-// Allow starts the clock of a granted Lease. Its worker is the process of the Space that calls itself claimed. Errors:
-// ErrUnknown, *NotOwnedError, a database error, or that of the Device's nodes. Then the clock has not started, and the worker ends with the Lease.
+// Allow starts the clock of a granted Lease. Its worker is the process that calls itself claimed, of the start that requested
+// the Lease. Errors: ErrUnknown, *NotOwnedError, ErrUnreachable, a database error, or that of the Device's nodes. Then the clock
+// has not started, and the worker ends with the Lease.
 func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error {
-	pid, start, ok := b.config.Processes.FromInside(space, claimed)
-	if !ok {
-		return &NotOwnedError{claimed}
+	at, machine, instance := b.findLease(space, id)
+	if at == nil {
+		return ErrUnknown
 	}
-	worker := Worker{PID: pid, Start: start}
-	var l *Lease
-	var since time.Time
-	err := ErrUnknown
-	b.do(func(sc *scheduler) { l, since, err = sc.onClaim(space, id, worker) })
+	worker, err := machine.Claim(ctx, instance, claimed)
 	if err != nil {
 		return err
 	}
-	b.config.Processes.Confine(space, pid, start)
-	if err := b.showNodes(ctx, space); err != nil {
+	var l *Lease
+	var since time.Time
+	err = ErrUnknown
+	at.do(func(sc *scheduler) { l, since, err = sc.onClaim(space, id, worker) })
+	if err != nil {
+		return err
+	}
+	machine.Confine(instance, worker)
+	if err := at.showNodes(ctx, machine, space); err != nil {
 		return err
 	}
 	if err := b.store.activate(ctx, l, worker, since, b.now()); err != nil {
 		return err
 	}
-	b.occupy(l, pid)
+	if err := machine.Occupy(l.Slot.Device.UUID, worker); err != nil {
+		b.log.Warn("occupy simulated device", zap.String("lease", l.Short()), zap.Error(err)) // the scheduler handles the rest
+	}
 	allowed := false
-	b.do(func(sc *scheduler) {
+	at.do(func(sc *scheduler) {
 		// The clock starts here, not before the commit: the payer is not charged for the database's time.
 		allowed = sc.onAllow(l, b.now())
 	})
@@ -125,22 +150,27 @@ func (b *Broker) Allow(ctx context.Context, space, id string, claimed int) error
 	return nil
 }
 
-// occupy registers the worker on a simulated machine; a real driver sees it by itself.
-func (b *Broker) occupy(l *Lease, pid int) {
-	simulator, ok := b.config.Pool.Inventory().(gpu.Simulator)
-	if !ok {
-		return
-	}
-	if err := simulator.Occupy(l.Slot.Device.UUID, pid); err != nil {
-		b.log.Warn("occupy simulated device", zap.String("lease", l.Short()), zap.Error(err)) // the scheduler handles the rest
-	}
+// findLease returns the machine of a Space's open Lease, and the start of the Space that has requested it; nil if there is no such
+// Lease.
+func (b *Broker) findLease(space, id string) (at *machineEffects, machine Machine, instance string) {
+	b.do(func(all *schedulers) {
+		if sc := all.ofLease(id); sc != nil && sc.leases[id].Space == space {
+			at, instance = effectsOf(sc), sc.leases[id].Instance
+			machine = at.machine
+		}
+	})
+	return at, machine, instance
 }
 
 // Release ends a Lease on request of its Space and returns once it is settled. ErrUnknown: it has ended already.
 func (b *Broker) Release(ctx context.Context, space, id string, failed bool) error {
 	var l *Lease
 	err := ErrUnknown
-	b.do(func(sc *scheduler) { l, err = sc.onRelease(space, id, failed) })
+	b.do(func(all *schedulers) {
+		if sc := all.ofLease(id); sc != nil {
+			l, err = sc.onRelease(space, id, failed)
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,16 @@
 package lease
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"spacehost/gpu"
+	"spacehost/internal/space"
 	"spacehost/quota"
 )
 
@@ -40,31 +43,53 @@ type effects interface {
 	expired(l *Lease)
 	// changed publishes a new State of a Lease, before anything else happens because of it.
 	changed(l *Lease)
+	// reportedLate publishes the end of a Lease that was settled before its machine could report it.
+	reportedLate(e EndedLease)
+	// left is the last effect of a machine that leaves.
+	left()
+	// drainBegan and drainEnded publish the beginning and the end of the window of a drain.
+	drainBegan(uuid gpu.DeviceUUID, d Drain)
+	drainEnded(uuid gpu.DeviceUUID, d Drain)
 }
 
-func (b *Broker) check(a allocation) {
-	beside := b.scheduler.neighbours(a)
-	b.effectsRunning.Go(func() {
-		err := b.checkClear(a, Worker{}, beside)
-		b.do(func(sc *scheduler) { sc.onChecked(a, err) })
+// machineEffects implements the effects of the scheduler of one machine.
+type machineEffects struct {
+	*Broker
+	scheduler *scheduler
+	machine   Machine // only the Broker's goroutine uses it; effects take it along
+	shown     shownNodes
+	gone      chan struct{} // closed once the machine has left
+	stopWatch func()        // ends the watch of its Devices
+}
+
+// effectsOf returns the effects of a scheduler that the Broker has added.
+func effectsOf(sc *scheduler) *machineEffects { return sc.effects.(*machineEffects) }
+
+// do runs call on the Broker's goroutine and waits for it. It returns false if the Broker has stopped.
+func (m *machineEffects) do(call func(*scheduler)) bool {
+	return m.Broker.do(func(*schedulers) {
+		m.scheduler.touched = true
+		call(m.scheduler)
+	})
+}
+
+func (m *machineEffects) check(a allocation) {
+	machine, beside := m.machine, m.scheduler.neighbours(a)
+	m.effectsRunning.Go(func() {
+		err := m.checkClear(machine, a, Worker{}, beside)
+		m.do(func(sc *scheduler) { sc.onChecked(a, err) })
 	})
 }
 
 // checkClear checks that only self, if any, uses the allocation, and that only the given workers use the rest of
 // its Device. If a neighbour started during the check, it checks again: that worker is no foreign process.
-func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
+func (m *machineEffects) checkClear(machine Machine, a allocation, self Worker, beside []Worker) error {
 	for {
-		own := beside
-		if self.PID != 0 {
-			own = append(slices.Clone(beside), self)
-		}
-		err := b.config.Pool.Clear(b.work, a[0].Device.UUID, gpu.Neighbours{Slots: len(own), Own: func(pid int) bool {
-			return slices.ContainsFunc(own, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) })
-		}})
+		err := machine.Clear(m.work, a[0].Device.UUID, self, beside)
 		if err == nil {
 			return nil
 		}
-		current := b.currentNeighbours(a)
+		current := m.currentNeighbours(a)
 		if slices.Equal(beside, current) {
 			return err
 		}
@@ -72,50 +97,51 @@ func (b *Broker) checkClear(a allocation, self Worker, beside []Worker) error {
 	}
 }
 
-// checkWarm lets the idle worker of a Space continue, and checks that its allocation is clear of others.
-func (b *Broker) checkWarm(space string, thaw func() error, a allocation, worker Worker, beside []Worker) error {
-	if err := b.showNodes(b.work, space); err != nil {
+// checkWarm lets the idle worker of a Space continue, and checks at the same time that its allocation is clear of others: on a node,
+// each takes a round trip. After an error of either the worker is ended.
+func (m *machineEffects) checkWarm(machine Machine, space string, thaw func() error, a allocation, worker Worker, beside []Worker) error {
+	if err := m.showNodes(m.work, machine, space); err != nil {
 		return err
 	}
-	if err := thaw(); err != nil {
-		return err
-	}
-	return b.checkClear(a, worker, beside)
+	thawed := make(chan error, 1)
+	go func() { thawed <- thaw() }()
+	err := m.checkClear(machine, a, worker, beside)
+	return cmp.Or(<-thawed, err)
 }
 
 // currentNeighbours queries the scheduler; the scheduler's own goroutine calls neighbours directly.
-func (b *Broker) currentNeighbours(a allocation) (all []Worker) {
-	b.do(func(sc *scheduler) { all = sc.neighbours(a) })
+func (m *machineEffects) currentNeighbours(a allocation) (all []Worker) {
+	m.do(func(sc *scheduler) { all = sc.neighbours(a) })
 	return all
 }
 
-func (b *Broker) decide(l *Lease, d decision) { l.decided <- d }
+func (m *machineEffects) decide(l *Lease, d decision) { l.decided <- d }
 
 // warmStart sends one result to l.warmStarted: nil, errUnfit, or the reason for which the commit failed. The
 // Device is checked concurrently with the commit. A commit on a Device that is not clear is taken back before the
 // caller has an answer. An open window cannot be closed again. If the Lease would open its payer's window, the
 // check comes first.
-func (b *Broker) warmStart(l *Lease) {
-	worker, a, at := l.Worker, l.allocation, b.now()
-	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
-	b.effectsRunning.Go(func() {
+func (m *machineEffects) warmStart(l *Lease) {
+	machine, worker, a, at := m.machine, l.Worker, l.allocation, m.now()
+	beside, thaw := m.scheduler.neighbours(a), m.thaw(l.pendingWorker)
+	m.effectsRunning.Go(func() {
 		checked := make(chan error, 1)
-		go func() { checked <- b.checkWarm(l.Space, thaw, a, worker, beside) }()
-		err := b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, false)
+		go func() { checked <- m.checkWarm(machine, l.Space, thaw, a, worker, beside) }()
+		err := m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, false)
 		busy := <-checked
 		switch {
 		case busy != nil:
-			b.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(busy))
+			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(busy))
 			if err == nil {
-				b.withdrawWarmStart(l)
+				m.withdrawWarmStart(l)
 			}
 			err = errUnfit
 		case errors.Is(err, errWindowClosed):
-			err = b.store.warmStart(b.work, l, worker, at, b.config.QueueTimeout, true)
+			err = m.store.warmStart(m.work, l, worker, at, m.config.QueueTimeout, true)
 		}
-		if !b.do(func(sc *scheduler) { sc.onWarmStarted(l, b.now(), err) }) && err == nil {
-			l.State, l.Reason, l.Ended, l.undelivered = Withdrawn, "host stopped", b.now(), true
-			err = errors.Join(ErrGone, b.store.settle(b.work, l))
+		if !m.do(func(sc *scheduler) { sc.onWarmStarted(l, m.now(), err) }) && err == nil {
+			l.State, l.Reason, l.Ended, l.undelivered = Withdrawn, space.EndedByHost, m.now(), true
+			err = errors.Join(ErrGone, m.store.settle(m.work, l))
 		}
 		l.warmStarted <- err
 	})
@@ -123,51 +149,63 @@ func (b *Broker) warmStart(l *Lease) {
 
 // withdrawWarmStart returns the hold of a warm start that its client has not been told about. If the database
 // refuses now, it is retried in the background.
-func (b *Broker) withdrawWarmStart(l *Lease) {
-	over := &Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: b.now(), settled: make(chan struct{})}
-	if err := b.store.settle(b.work, over); err != nil {
-		b.log.Error("settle lease", zap.Object("lease", over), zap.Error(err))
-		b.settle(over) // the effect that called this is still running, so Run still waits for this one
+func (m *machineEffects) withdrawWarmStart(l *Lease) {
+	over := &Lease{Request: l.Request, ID: l.ID, State: Withdrawn, Reason: "warm worker cannot go on", Ended: m.now(), settled: make(chan struct{})}
+	if err := m.store.settle(m.work, over); err != nil {
+		m.log.Error("settle lease", zap.Object("lease", over), zap.Error(err))
+		m.settle(over) // the effect that called this is still running, so Run still waits for this one
 	}
 }
 
-func (b *Broker) resume(l *Lease) {
-	worker, a := l.Worker, l.allocation
-	beside, thaw := b.scheduler.neighbours(a), b.thaw(l.pendingWorker)
-	b.effectsRunning.Go(func() {
-		if err := b.checkWarm(l.Space, thaw, a, worker, beside); err != nil {
-			b.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
-			b.do(func(sc *scheduler) { sc.onUnfit(l) })
+func (m *machineEffects) resume(l *Lease) {
+	machine, worker, a := m.machine, l.Worker, l.allocation
+	beside, thaw := m.scheduler.neighbours(a), m.thaw(l.pendingWorker)
+	m.effectsRunning.Go(func() {
+		if err := m.checkWarm(machine, l.Space, thaw, a, worker, beside); err != nil {
+			m.log.Warn("warm worker not reusable", zap.Int("slot", a[0].Index), zap.Error(err))
+			m.do(func(sc *scheduler) { sc.onUnfit(l) })
 			return
 		}
-		at := b.now()
-		err := b.store.activate(b.work, l, worker, at, at)
+		at := m.now()
+		err := m.store.activate(m.work, l, worker, at, at)
 		if err != nil {
-			b.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
+			m.log.Error("resume lease", zap.Object("lease", l), zap.Error(err))
 		}
-		b.do(func(sc *scheduler) { sc.onResumed(l, b.now(), err) })
+		m.do(func(sc *scheduler) { sc.onResumed(l, m.now(), err) })
 	})
 }
 
-func (b *Broker) watch(w Worker) {
-	b.watching.Go(func() {
-		b.config.Processes.Wait(b.work, w.PID, w.Start)
-		b.do(func(sc *scheduler) { sc.onExit(w) })
+func (m *machineEffects) watch(w Worker) {
+	machine := m.machine
+	m.watching.Go(func() {
+		machine.Wait(m.work, w)
+		m.do(func(sc *scheduler) { sc.onExit(w) })
 	})
 }
 
-func (b *Broker) dismiss(w Worker) {
-	b.effectsRunning.Go(func() {
-		if !b.config.Processes.End(w.PID, w.Start, 0) {
-			b.log.Warn("replaced worker could not be ended", zap.Int("worker", w.PID))
+func (m *machineEffects) dismiss(w Worker) {
+	machine := m.machine
+	m.effectsRunning.Go(func() {
+		if err := machine.End(m.work, w, 0); err != nil {
+			m.log.Warn("replaced worker could not be ended", zap.Int("worker", w.PID), zap.Error(err))
 		}
 	})
 }
 
-func (b *Broker) expired(l *Lease) {
-	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: b.now().Sub(l.Active)}
-	if b.config.Expired != nil {
-		b.effectsRunning.Go(func() { b.config.Expired(end) })
+// changed implements effects.
+func (m *machineEffects) changed(l *Lease) {
+	l.updateGuard(m.machine, m.now())
+	m.Broker.changed(l)
+}
+
+func (m *machineEffects) reportedLate(e EndedLease) {
+	m.log.Warn("machine reported the end of a settled lease", zap.String("machine", m.machine.Name()), zap.String("lease", e.Lease[:min(8, len(e.Lease))]), zap.Duration("used", e.Used))
+}
+
+func (m *machineEffects) expired(l *Lease) {
+	end := End{Space: l.Space, Event: l.Event, Declared: l.Declared, Used: m.now().Sub(l.Active)}
+	if m.config.Expired != nil {
+		m.effectsRunning.Go(func() { m.config.Expired(end) })
 	}
 }
 
@@ -176,19 +214,23 @@ const settleRetryDelay = time.Second
 
 // settle retries for as long as the host runs: a disk may be full for an hour, and the payer gets the rest back
 // afterwards.
-func (b *Broker) settle(l *Lease) {
-	b.effectsRunning.Go(func() {
+func (m *machineEffects) settle(l *Lease) {
+	machine := m.machine
+	m.effectsRunning.Go(func() {
 		defer close(l.settled)
-		if err := b.showNodes(b.work, l.Space); err != nil {
-			b.log.Warn("hide nodes of device", zap.Object("lease", l), zap.Error(err))
+		if err := m.showNodes(m.work, machine, l.Space); err != nil {
+			m.log.Warn("hide nodes of device", zap.Object("lease", l), zap.Error(err))
 		}
 		for {
-			err := b.store.settle(b.work, l)
+			err := m.store.settle(m.work, l)
 			if err == nil {
+				if l.restored {
+					machine.Disarm(l.ID)
+				}
 				return
 			}
-			b.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
-			if isFinal(err) || !pause(b.work.Done(), settleRetryDelay) {
+			m.log.Error("settle lease", zap.Object("lease", l), zap.Error(err))
+			if isFinal(err) || !pause(m.work.Done(), settleRetryDelay) {
 				return
 			}
 		}
@@ -215,31 +257,41 @@ func pause(end <-chan struct{}, d time.Duration) bool {
 // reclaimTimeout bounds the wait for memory to be freed after the worker has exited.
 const reclaimTimeout = 10 * time.Second
 
-func (b *Broker) reclaim(a allocation, l *Lease, grace time.Duration) {
-	worker := l.Worker
-	b.effectsRunning.Go(func() {
-		err := b.endAndClear(a, worker, grace)
+func (m *machineEffects) reclaim(a allocation, l *Lease, grace time.Duration) {
+	machine, worker := m.machine, l.Worker
+	m.effectsRunning.Go(func() {
+		err := m.endAndClear(machine, a, worker, grace)
 		if err != nil {
-			b.log.Warn("slot not reclaimed", zap.Int("slot", a[0].Index), zap.Error(err))
+			m.log.Warn("slot not reclaimed", zap.Int("slot", a[0].Index), zap.Error(err))
 		}
 		<-l.settled
 		if err == nil {
-			b.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
+			m.log.Info("slot returned", zap.Object("lease", l), zap.Int("worker", worker.PID))
 		}
-		b.do(func(sc *scheduler) { sc.onReclaimed(a, err) })
+		m.do(func(sc *scheduler) { sc.onReclaimed(a, err) })
 	})
 }
 
 // endAndClear ends the worker and waits until the Device is clear. Once the host stops, it does not wait for the
 // Device.
-func (b *Broker) endAndClear(a allocation, worker Worker, grace time.Duration) error {
-	if worker.PID != 0 && !b.config.Processes.End(worker.PID, worker.Start, grace) {
-		return errNotReclaimed
+func (m *machineEffects) endAndClear(machine Machine, a allocation, worker Worker, grace time.Duration) error {
+	if worker.PID != 0 {
+		if err := machine.End(m.work, worker, grace); err != nil {
+			return notReclaimed(err)
+		}
 	}
 	for deadline, wait := time.Now().Add(reclaimTimeout), 5*time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := b.checkClear(a, Worker{}, b.currentNeighbours(a))
-		if err == nil || time.Now().After(deadline) || !pause(b.done, wait) {
+		err := m.checkClear(machine, a, Worker{}, m.currentNeighbours(a))
+		if err == nil || time.Now().After(deadline) || !pause(m.done, wait) {
 			return err
 		}
 	}
+}
+
+// notReclaimed is the error of a Slot whose worker may still run.
+func notReclaimed(err error) error {
+	if errors.Is(err, errNotReclaimed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errNotReclaimed, err)
 }

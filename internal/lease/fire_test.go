@@ -150,7 +150,7 @@ func (f *crashTest) check() (undelivered int) {
 	}
 	defer db.Close()
 	host := newCrashHost(f.t.Context(), path, db, leasetest.NewProcesses())
-	if err := host.Recover(f.t.Context()); err != nil {
+	if err := host.Recover(f.t.Context(), Kept{}); err != nil {
 		f.t.Fatal(err)
 	}
 	kinds := map[string]map[string]string{"hold": {}, "settle": {}}
@@ -197,7 +197,7 @@ func newCrashHost(ctx context.Context, path string, db *sql.DB, processes Proces
 	if err != nil {
 		panic(err)
 	}
-	b, err := New(Config{DB: db, Sync: migrations.Syncer(path), Ledger: quota.New(db, quota.Config{}), Pool: pool, Processes: processes, WarmFor: time.Minute})
+	b, err := New(Config{DB: db, Sync: migrations.Syncer(path), Ledger: quota.New(db, quota.Config{}), Machine: &Local{Pool: pool, Processes: processes}, WarmFor: time.Minute})
 	if err != nil {
 		panic(err)
 	}
@@ -219,7 +219,7 @@ func runCrashHost(dir string) {
 	}
 	processes := leasetest.NewProcesses()
 	b := newCrashHost(ctx, path, db, processes)
-	if err := b.Recover(ctx); err != nil {
+	if err := b.Recover(ctx, Kept{}); err != nil {
 		panic(err)
 	}
 	go func() { panic(b.Run(ctx)) }()

@@ -25,13 +25,16 @@ type simulation struct {
 	running []running // Leases that hold Slots now
 	waiting []*waiter // by rank
 	parties int       // number of Spaces and payers
+	// elsewhere are the ends of the Leases of other machines. They count against the limits, and are in running.
+	elsewhere []time.Time
 }
 
 // simSlot is a Slot. It is unavailable if a foreign process uses it, its return is overdue, or its Device is
-// drained.
+// drained without an end. A call that does not end before closes cannot start before opens.
 type simSlot struct {
-	freeAt      time.Time
-	unavailable bool
+	freeAt        time.Time
+	unavailable   bool
+	closes, opens time.Time // the window of a planned drain; closes is zero without one, opens if it has no end
 }
 
 // party is a Space and a payer, by number.
@@ -70,15 +73,26 @@ func (sc *scheduler) simulation() *simulation {
 	for _, device := range sc.devices {
 		slots := make([]*simSlot, len(device))
 		for i, s := range device {
-			slots[i] = &simSlot{sim.now, s.isUnavailable(sim.now) || sc.isDrained(device)}
+			slots[i] = sc.simSlot(s)
 			if s.phase == held {
-				slots[i].freeAt = sc.declaredEnd(s.holder)
+				slots[i].freeAt = later(slots[i].freeAt, sc.declaredEnd(s.holder))
 				if s == s.holder.allocation[0] {
-					sim.running = append(sim.running, running{partyOf(s.holder), slots[i].freeAt})
+					sim.running = append(sim.running, running{partyOf(s.holder), sc.declaredEnd(s.holder)})
 				}
 			}
 		}
 		sim.devices = append(sim.devices, slots)
+	}
+	for _, o := range sc.shared.list {
+		if o == sc {
+			continue
+		}
+		for _, lease := range o.leases {
+			if lease.counted {
+				end := o.declaredEnd(lease)
+				sim.running, sim.elsewhere = append(sim.running, running{partyOf(lease), end}), append(sim.elsewhere, end)
+			}
+		}
 	}
 	for rank, lease := range sc.waiting {
 		sim.waiting = append(sim.waiting, &waiter{
@@ -88,6 +102,31 @@ func (sc *scheduler) simulation() *simulation {
 	}
 	sim.parties = len(numbers)
 	return sim
+}
+
+// simSlot describes a Slot without its holder.
+func (sc *scheduler) simSlot(s *slot) *simSlot {
+	one := &simSlot{freeAt: sc.now(), unavailable: s.isUnavailable(sc.now()) || !sc.mayStart()}
+	if d, ok := sc.inForce(s.Device.UUID); ok {
+		one.unavailable = one.unavailable || d.Until.IsZero() || sc.drains[s.Device.UUID].fault != nil
+		one.freeAt = later(one.freeAt, d.Until)
+	}
+	if d, ok := sc.planned(s.Device.UUID); ok {
+		one.closes, one.opens = d.From, d.Until
+	}
+	return one
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// mayStart reports whether the window of a planned drain allows a call of that duration to start.
+func (s *simSlot) mayStart(at time.Time, declared time.Duration) bool {
+	return s.closes.IsZero() || !at.Add(declared+deadlineGrace).After(s.closes) || !s.opens.IsZero() && !at.Before(s.opens)
 }
 
 // overdue is how long the check or the return of a Slot may take. After that, forecasts do not count on the Slot.
@@ -104,7 +143,7 @@ func (s *slot) isUnavailable(now time.Time) bool {
 // declaredEnd is the time at which a Lease on a Slot ends by its declaration.
 func (sc *scheduler) declaredEnd(lease *Lease) time.Time {
 	end := sc.now()
-	if lease.State == Active {
+	if lease.State != Granted {
 		if lease.deadline().After(end) {
 			end = lease.deadline()
 		}
@@ -149,7 +188,7 @@ func (sim *simulation) assignFree(waiting []*waiter, at time.Time) (left []*wait
 			continue
 		}
 		if w.whole && reserved.device < 0 {
-			reserved = sim.reserve()
+			reserved = sim.reserve(w)
 		}
 		left = append(left, w)
 	}
@@ -196,7 +235,7 @@ func (sim *simulation) findFree(w *waiter, at time.Time, reserved simReservation
 	for i, slots := range sim.devices {
 		var freeSlots []*simSlot
 		for _, s := range slots {
-			if s.isFree(at) {
+			if s.isFree(at) && s.mayStart(at, w.declared) {
 				freeSlots = append(freeSlots, s)
 			}
 		}
@@ -216,7 +255,7 @@ type simReservation struct {
 	by     time.Time
 }
 
-func (sim *simulation) reserve() simReservation {
+func (sim *simulation) reserve(w *waiter) simReservation {
 	r := simReservation{device: -1}
 	for i, slots := range sim.devices {
 		by, shut := sim.now, false
@@ -226,6 +265,7 @@ func (sim *simulation) reserve() simReservation {
 				by = s.freeAt
 			}
 		}
+		shut = shut || !slots[0].mayStart(by, w.declared)
 		if !shut && (r.device < 0 || by.Before(r.by)) {
 			r = simReservation{i, by}
 		}
@@ -233,12 +273,20 @@ func (sim *simulation) reserve() simReservation {
 	return r
 }
 
-// next is the next time at which a Slot comes free. It returns false if none does.
+// next is the next time at which a Slot comes free, the window of its Device ends, or a Lease of another machine ends. It returns
+// false if none does.
 func (sim *simulation) next(at time.Time) (next time.Time, more bool) {
+	for _, t := range sim.elsewhere {
+		if t.After(at) && (!more || t.Before(next)) {
+			next, more = t, true
+		}
+	}
 	for _, slots := range sim.devices {
 		for _, s := range slots {
-			if !s.unavailable && s.freeAt.After(at) && (!more || s.freeAt.Before(next)) {
-				next, more = s.freeAt, true
+			for _, t := range []time.Time{s.freeAt, s.opens} {
+				if !s.unavailable && t.After(at) && (!more || t.Before(next)) {
+					next, more = t, true
+				}
 			}
 		}
 	}

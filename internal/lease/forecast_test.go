@@ -71,10 +71,10 @@ func TestForecastWithDrains(t *testing.T) {
 	h := newSchedulerHarness(t, 2)
 	h.active(lasting(5 * time.Second))
 	h.active(lasting(20 * time.Second))
-	h.onDrain(device0, byOperator)
+	h.drain(device0, byOperator)
 	h.schedule()
 	h.wantForecasts("0 at 20: node")
-	h.onDrain(device1, byOperator)
+	h.drain(device1, byOperator)
 	h.wantForecasts("0 at never: node")
 }
 

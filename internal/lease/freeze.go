@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -15,9 +16,9 @@ type freezer struct {
 	frozen bool
 }
 
-// settle brings about the state that was requested last. It blocks for as long as Processes does. Its error, of a thaw,
+// settle brings about the state that was requested last. It blocks for as long as the Machine does. Its error, of a thaw,
 // leaves the worker frozen.
-func (f *freezer) settle(p Processes, w Worker) error {
+func (f *freezer) settle(ctx context.Context, m Machine, w Worker) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wanted := f.wanted.Load()
@@ -25,10 +26,10 @@ func (f *freezer) settle(p Processes, w Worker) error {
 		return nil
 	}
 	if wanted {
-		f.frozen = p.Freeze(w.PID, w.Start)
+		f.frozen = m.Freeze(ctx, w)
 		return nil
 	}
-	if err := p.Thaw(w.PID, w.Start); err != nil {
+	if err := m.Thaw(ctx, w); err != nil {
 		return fmt.Errorf("continue with an idle worker: %w", err)
 	}
 	f.frozen = false
@@ -43,14 +44,16 @@ func (sc *scheduler) freeze(w *idleWorker) {
 	}
 }
 
-func (b *Broker) freeze(w *idleWorker) {
+func (m *machineEffects) freeze(w *idleWorker) {
 	w.freezer.wanted.Store(true)
-	b.effectsRunning.Go(func() { _ = w.freezer.settle(b.config.Processes, w.lease.Worker) }) // the caller of a thaw gets its error
+	machine := m.machine
+	m.effectsRunning.Go(func() { _ = w.freezer.settle(m.work, machine, w.lease.Worker) }) // the caller of a thaw gets its error
 }
 
 // thaw requests that a worker continues. The caller runs the returned function outside of the scheduler's goroutine, and
 // waits for it before the client has an answer.
-func (b *Broker) thaw(w *idleWorker) func() error {
+func (m *machineEffects) thaw(w *idleWorker) func() error {
 	w.freezer.wanted.Store(false)
-	return func() error { return w.freezer.settle(b.config.Processes, w.lease.Worker) }
+	machine := m.machine
+	return func() error { return w.freezer.settle(m.work, machine, w.lease.Worker) }
 }

@@ -86,7 +86,7 @@ func TestWaitingLeaseOfAFrozenWorker(t *testing.T) {
 		if err := h.store.admit(t.Context(), waits, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		h.do(func(sc *scheduler) { sc.onSchedule(waits) })
+		h.do(func(all *schedulers) { all.of("").onSchedule(waits) })
 		if g := h.grant(&Ticket{h.Broker, waits}); g.Idle || h.processes.Alive(7) {
 			t.Errorf("got %+v, old worker running: %v; want a Slot for a new worker", g, h.processes.Alive(7))
 		}

@@ -35,19 +35,20 @@ func TestHardwareErrorDrainsAndIsNotCharged(t *testing.T) {
 		driver := reporting{h.inventory, make(chan gpu.Xid)}
 		var reported []gpu.Xid
 		h.Broker = h.newBroker(func(c *Config) {
-			c.Pool, c.Reported = h.pool(driver), func(_ gpu.DeviceUUID, xid gpu.Xid) { reported = append(reported, xid) }
+			c.Machine.(*Local).Pool, c.Reported = h.pool(driver), func(_ gpu.DeviceUUID, xid gpu.Xid) { reported = append(reported, xid) }
 		})
 		h.run()
 		g := h.active(100)
 		driver.xids <- 31
 		synctest.Wait()
-		if got := h.Drains(); len(got) != 0 {
+		if got, _ := h.Drains(); len(got) != 0 {
 			t.Errorf("an application error has drained %+v", got)
 		}
 		time.Sleep(3 * time.Second)
 		driver.xids <- 79
 		synctest.Wait()
-		if d := h.Drains()[device0]; d.Operator || !strings.Contains(d.Reason, "Xid 79") || !strings.Contains(d.Reason, "spacehost gpu return GPU-fake-0") {
+		drains, _ := h.Drains()
+		if d := drains[device0]; d.Operator || !strings.Contains(d.Reason, "Xid 79") || !strings.Contains(d.Reason, "spacehost gpu return GPU-fake-0") {
 			t.Errorf("drained: %+v", d)
 		}
 		if !slices.Equal(reported, []gpu.Xid{31, 79}) {

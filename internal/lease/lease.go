@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -20,19 +19,22 @@ type State string
 
 // The States. The last six are final.
 const (
-	Waiting   State = "waiting"
-	Granted   State = "granted"
-	Active    State = "active"
-	Released  State = "released"
-	Expired   State = "expired"
-	Revoked   State = "revoked"
-	Unclaimed State = "unclaimed"
-	TimedOut  State = "timed out"
-	Withdrawn State = "withdrawn" // the wait ended before a grant: visitor left, cancelled, Space ended or host stopped
+	Waiting State = "waiting"
+	Granted State = "granted"
+	Active  State = "active"
+	// Unreachable is an active Lease whose machine cannot be reached. It is active again if the machine joins with its worker.
+	Unreachable State = "unreachable"
+	Released    State = "released"
+	Expired     State = "expired"
+	Revoked     State = "revoked"
+	Unclaimed   State = "unclaimed"
+	TimedOut    State = "timed out"
+	Withdrawn   State = "withdrawn" // the wait ended before a grant: visitor left, cancelled, Space ended or host stopped
 )
 
 // Request asks for a Slot.
 type Request struct {
+	Machine  string // where that start runs; "": the host's own machine
 	Space    string
 	Instance string // the start of the Space that sends the request
 	Event    string // the Event that the call belongs to, "" outside of any
@@ -69,11 +71,15 @@ type Lease struct {
 	hostEnded      bool          // the host or an operator ended it: it is charged 0, and counts as no run
 	warmWorker     bool          // it reuses an idle worker, which makes no /allow
 	watched        bool          // the exit of its worker is watched
+	lastBeat       time.Time     // of the machine of a Lease that is or was unreachable when it ended: no charge goes past it
+	counted        bool          // it is counted among the Leases on Slots
 	regranted      bool          // it was granted before, and that grant was undone
 	undelivered    bool          // its client never learned of the grant: it counts as no run
 	overRuns       bool          // its payer's runs were used up, and the limit is advisory
 	pendingWorker  *idleWorker   // the idle worker it reuses, until its client has its answer
 	committing     bool          // a warm start: hold and activation are being committed
+	armed          bool          // its Guard has its deadline
+	restored       bool          // it was read from the database, and has not been armed since
 	warmStarted    chan error    // buffered: the result of a warm start
 	endAfterCommit string        // of a warm start: the reason to end it as soon as it is committed
 	revokeAt       time.Time     // its generator is being closed: when to revoke it; zero: never
@@ -137,6 +143,9 @@ func (l *Lease) charge(end time.Time) time.Duration {
 	if l.Active.IsZero() || l.deviceFailed || l.hostEnded {
 		return 0
 	}
+	if !l.lastBeat.IsZero() {
+		end = earlier(end, l.lastBeat)
+	}
 	used := min(max(0, end.Sub(l.Active)), l.Declared)
 	return min(l.Held, roundUp(used*time.Duration(l.factor())))
 }
@@ -174,30 +183,3 @@ func (l *Lease) MarshalLogObject(to zapcore.ObjectEncoder) error {
 
 // Short is the part of the ID that may be shown.
 func (l *Lease) Short() string { return l.ID[:8] }
-
-// Processes gives the broker access to the processes of the Spaces; package proctree implements it. Every method may
-// be called from any goroutine.
-type Processes interface {
-	// FromInside returns the running process of that Space, other than its runner, which calls itself pid. host is its
-	// pid for all other methods. It may block for a few milliseconds.
-	FromInside(space string, pid int) (host int, start uint64, ok bool)
-	// Confine is called once a process is a worker, before it continues. From then on, End must find every process
-	// that it starts. It does not block.
-	Confine(space string, pid int, start uint64)
-	// Freeze stops a worker and its descendants until Thaw or End, and reports whether it can. If it cannot, nothing has
-	// changed. It may block for some milliseconds.
-	Freeze(pid int, start uint64) bool
-	// Thaw lets a frozen worker continue; it does nothing for another one. After an error the worker does not continue,
-	// and the caller ends it. It may block for some milliseconds.
-	Thaw(pid int, start uint64) error
-	// Wait blocks until that process has exited or ctx ends.
-	Wait(ctx context.Context, pid int, start uint64)
-	// End ends a worker and its descendants, frozen or not, and nothing else. It sends SIGTERM first if grace is above 0. It
-	// blocks and reports whether all of them are gone. It may be called twice.
-	End(pid int, start uint64, grace time.Duration) bool
-	// SpaceOf returns the Space of a process and the process's start time. The Space's runner counts. It returns
-	// "" for a process of no Space. It does not block.
-	SpaceOf(pid int) (space string, start uint64)
-	// Within reports whether pid is that worker or a descendant of it. It does not block.
-	Within(pid, worker int, start uint64) bool
-}

@@ -59,7 +59,7 @@ func (n *fakeNodes) want(t *testing.T, when string, want ...string) {
 	n.shown = nil
 }
 
-func (n *fakeNodes) set(c *Config) { c.Nodes = n }
+func (n *fakeNodes) set(c *Config) { c.Machine.(*Local).Nodes = n }
 
 const (
 	shown  = "demo [GPU-fake-0]"

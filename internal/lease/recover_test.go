@@ -23,7 +23,10 @@ func (h *brokerHarness) insertOpenLease(boot string, worker *Worker, alter ...fu
 		h.t.Fatal(err)
 	}
 	if worker != nil {
-		l.Slot, l.Granted = &h.scheduler.slots[0].Slot, time.Now()
+		l.Slot, l.Granted = &h.schedulers.list[0].slots[0].Slot, time.Now()
+		if l.Machine != "" {
+			l.Slot = &gpu.Slot{Device: gpu.Device{UUID: gpu.DeviceUUID("GPU-" + l.Machine)}}
+		}
 		if err := s.activate(h.t.Context(), l, *worker, time.Now(), time.Now()); err != nil {
 			h.t.Fatal(err)
 		}
@@ -54,16 +57,16 @@ func (h *brokerHarness) used() map[string]time.Duration {
 
 // isolatedProcesses hides the actions of a new host from the first one, which stays as it is. Unlike a crashed
 // host, the first one would notice the exit of its worker.
-func isolatedProcesses(c *Config) { c.Processes = leasetest.NewProcesses() }
+func isolatedProcesses(c *Config) { c.Machine.(*Local).Processes = leasetest.NewProcesses() }
 
 // recoverNow runs Recover of a new host on the same machine. It returns the markers of the processes to end.
 func (h *brokerHarness) recoverNow(alter ...func(*Config)) (markers []string) {
 	h.t.Helper()
-	markers, err := Orphans(h.t.Context(), h.store.db)
+	markers, err := Orphans(h.t.Context(), h.store.db, nil)
 	if err != nil {
 		h.t.Fatalf("list orphans: %v", err)
 	}
-	if err := h.newBroker(alter...).Recover(h.t.Context()); err != nil {
+	if err := h.newBroker(alter...).Recover(h.t.Context(), Kept{}); err != nil {
 		h.t.Fatalf("recover: %v", err)
 	}
 	return markers

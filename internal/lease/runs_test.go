@@ -136,7 +136,7 @@ func TestRunsAfterACrash(t *testing.T) {
 		h.wantRuns(1, 1)
 		time.Sleep(10 * time.Second)
 		for range 2 { // a second crash during the recovery changes nothing
-			if err := h.newBroker().Recover(t.Context()); err != nil {
+			if err := h.newBroker().Recover(t.Context(), Kept{}); err != nil {
 				t.Fatal(err)
 			}
 			h.wantRuns(1, 0)
@@ -191,7 +191,7 @@ func TestCreditsOfALease(t *testing.T) {
 			t.Errorf("got %v, want a wait of 50 s for the credits of the running call", err)
 		}
 		time.Sleep(31 * time.Second) // beats every 2 s
-		if err := h.newBroker().Recover(t.Context()); err != nil {
+		if err := h.newBroker().Recover(t.Context(), Kept{}); err != nil {
 			t.Fatal(err)
 		}
 		b, err := h.Account(t.Context(), ada, freeTier)

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -18,8 +17,10 @@ const (
 	recheckInterval = time.Second            // between two checks of a Device that is not clear
 )
 
-// scheduler assigns Slots to waiting leases. It is used by one goroutine, or by a test.
+// scheduler assigns the Slots of one machine to waiting leases. It is used by one goroutine, or by a test.
 type scheduler struct {
+	machine      string      // its name; "": the host's own
+	shared       *schedulers // this one and those of the other machines
 	effects      effects
 	now          func() time.Time
 	queueTimeout time.Duration
@@ -31,7 +32,15 @@ type scheduler struct {
 	waiting      []*Lease          // by effective time
 	leases       map[string]*Lease // the open ones
 	reserved     reservation
-	drains       map[gpu.DeviceUUID]Drain
+	drains       map[gpu.DeviceUUID]*deviceDrains // of all machines
+
+	reach   reach                   // whether the machine can be reached
+	parting bool                    // the machine leaves: no Lease starts there
+	retired map[gpu.DeviceUUID]bool // Devices that have left the machine, until nothing uses their Slots
+
+	touched   bool      // an event has changed it since onTime
+	unblocked bool      // an event of another machine has unblocked a waiting Lease
+	wake      time.Time // when onTime is due; zero: never
 }
 
 type phase string
@@ -54,6 +63,7 @@ type slot struct {
 	holder     *Lease
 	idle       *idleWorker // while warm
 	checkGroup allocation  // while checking: the Slots that are checked together
+	wasLost    bool        // while checking: the machine was lost meanwhile
 	reason     string      // why it is busy, or was at the last check
 	recheckAt  time.Time   // time of the next check
 	since      time.Time   // while checking or reclaiming for the first time: since when
@@ -61,30 +71,36 @@ type slot struct {
 
 func newScheduler(fx effects, slots []gpu.Slot, queueTimeout time.Duration) *scheduler {
 	sc := &scheduler{effects: fx, now: time.Now, queueTimeout: queueTimeout, priority: newPriority(queueTimeout, nil), leases: map[string]*Lease{}}
+	newSchedulers().add(sc)
 	for _, s := range slots {
-		one := &slot{Slot: s, phase: free}
-		sc.slots = append(sc.slots, one)
-		if last := len(sc.devices) - 1; last >= 0 && sc.devices[last][0].Device.UUID == s.Device.UUID {
-			sc.devices[last] = append(sc.devices[last], one)
-		} else {
-			sc.devices = append(sc.devices, allocation{one})
-		}
+		sc.addSlot(s)
 	}
 	return sc
 }
 
 // onSchedule queues a Lease after its hold is committed.
 func (sc *scheduler) onSchedule(lease *Lease) {
-	sc.leases[lease.ID] = lease
+	sc.open(lease)
 	sc.enqueue(lease)
 	sc.effects.changed(lease)
+	switch {
+	case sc.reach == lost:
+		sc.withdraw(lease, Withdrawn, ReasonMachineLost, ErrGone)
+	case sc.parting:
+		sc.withdraw(lease, Withdrawn, reasonParted, ErrGone)
+	}
 	sc.fill()
 }
+
+func (sc *scheduler) open(lease *Lease) { sc.leases[lease.ID], sc.shared.owners[lease.ID] = lease, sc }
 
 // fill finds Slots for the waiting leases, in order: first the idle worker of the same Task, then free Slots, then
 // the Slots of another idle worker, which is evicted. Free Slots are checked before they are granted.
 func (sc *scheduler) fill() {
 	sc.applyLimits()
+	if !sc.mayStart() {
+		return
+	}
 	sc.reserve()
 	beingChecked, leaving := sc.pendingAllocations()
 	for rank := 0; rank < len(sc.waiting); {
@@ -113,7 +129,7 @@ func (sc *scheduler) fill() {
 }
 
 func (sc *scheduler) onChecked(a allocation, err error) {
-	if err != nil {
+	if err = sc.checkResult(a, err); err != nil {
 		sc.markBusy(a, err)
 		sc.fill()
 		return
@@ -137,7 +153,11 @@ func (sc *scheduler) markBusy(a allocation, err error) {
 func (sc *scheduler) vacate(a allocation) {
 	for _, s := range a {
 		s.phase, s.holder, s.idle, s.reason = free, nil, nil, ""
-		if d, ok := sc.drains[s.Device.UUID]; ok {
+		if sc.reach == lost {
+			sc.markBusy(allocation{s}, sc.errLost())
+			continue
+		}
+		if d, ok := sc.inForce(s.Device.UUID); ok {
 			s.phase, s.reason = drained, d.Reason
 		}
 	}
@@ -155,6 +175,7 @@ func (sc *scheduler) attach(a allocation, lease *Lease) {
 		s.phase, s.holder, s.idle, s.reason = held, lease, nil, ""
 	}
 	lease.State, lease.allocation, lease.Slot, lease.Granted = Granted, a, &a[0].Slot, sc.now()
+	sc.countOnSlot(lease, true)
 	if !lease.committing {
 		sc.effects.changed(lease)
 	}
@@ -166,8 +187,7 @@ func (sc *scheduler) attach(a allocation, lease *Lease) {
 // A warm worker makes no /allow. If one arrives anyway, the client has found the worker unfit and forked another.
 // The clock has run since the grant, and is not reset.
 func (sc *scheduler) onClaim(space, id string, worker Worker) (lease *Lease, since time.Time, err error) {
-	lease = sc.leases[id]
-	if lease == nil || lease.Space != space || !lease.claimable() {
+	if lease = sc.leases[id]; lease == nil || lease.Space != space || !lease.claimable() {
 		return nil, time.Time{}, ErrUnknown
 	}
 	since = lease.Active
@@ -322,7 +342,7 @@ func (sc *scheduler) onReclaimed(a allocation, err error) {
 	} else {
 		sc.markBusy(a, err)
 	}
-	if !errors.Is(err, errNotReclaimed) {
+	if !isLostWorker(err) {
 		for _, s := range a {
 			s.holder = nil
 		}
@@ -333,23 +353,16 @@ func (sc *scheduler) onReclaimed(a allocation, err error) {
 // onTime handles everything that is due. It returns when to be called again; zero means never.
 func (sc *scheduler) onTime() (next time.Time) {
 	now := sc.now()
+	sc.onWindows()
 	for _, lease := range sc.openLeases(func(o *Lease) bool { return !sc.due(o).After(now) }) {
 		if lease.isOverdueToClose(now) {
 			sc.end(lease, Revoked, "cancelled", 0)
 			continue
 		}
-		switch lease.State {
-		case Waiting:
-			sc.withdraw(lease, TimedOut, fmt.Sprintf("no GPU within %s", sc.queueTimeout), ErrTimedOut)
-		case Granted:
-			sc.end(lease, Unclaimed, "never allowed", 0)
-		case Active:
-			sc.effects.expired(lease)
-			sc.end(lease, Expired, quota.ReasonDeadline, 0)
-		}
+		sc.endOverdue(lease)
 	}
 	for _, s := range sc.slots {
-		if s.phase == busy && !s.recheckAt.After(now) {
+		if sc.reach != lost && s.phase == busy && !s.recheckAt.After(now) {
 			sc.recheckSlot(s)
 		}
 	}
@@ -357,6 +370,9 @@ func (sc *scheduler) onTime() (next time.Time) {
 		if !w.since.Add(sc.warmFor).After(now) {
 			sc.evict(w, idleTermGrace)
 		}
+	}
+	if len(sc.retired) > 0 {
+		sc.dropRetired()
 	}
 	sc.fill()
 	return sc.nextWake()
@@ -381,6 +397,8 @@ func (sc *scheduler) due(lease *Lease) (at time.Time) {
 		return lease.Admitted.Add(sc.queueTimeout)
 	case Granted:
 		at = lease.Granted.Add(claimTimeout)
+	case Unreachable:
+		at = lease.deadline().Add(deadlineGrace + lostGrace)
 	default:
 		at = lease.deadline().Add(deadlineGrace)
 	}
@@ -391,7 +409,7 @@ func (sc *scheduler) due(lease *Lease) (at time.Time) {
 }
 
 func (l *Lease) isOverdueToClose(now time.Time) bool {
-	return !l.revokeAt.IsZero() && !l.revokeAt.After(now) && (l.State == Granted || l.State == Active)
+	return !l.revokeAt.IsZero() && !l.revokeAt.After(now) && l.State != Waiting
 }
 
 func (sc *scheduler) nextWake() (next time.Time) {
@@ -406,8 +424,11 @@ func (sc *scheduler) nextWake() (next time.Time) {
 	for _, w := range sc.idleWorkers() {
 		sooner(w.since.Add(sc.warmFor))
 	}
+	for _, t := range sc.windowTimes() {
+		sooner(t)
+	}
 	for _, s := range sc.slots {
-		if s.phase == busy && (len(sc.waiting) > 0 || s.holder != nil) {
+		if sc.reach != lost && s.phase == busy && (len(sc.waiting) > 0 || s.holder != nil) {
 			sooner(s.recheckAt)
 		}
 	}
@@ -430,6 +451,12 @@ func (sc *scheduler) end(lease *Lease, state State, reason string, grace time.Du
 		sc.effects.decide(lease, decision{err: ErrGone})
 	}
 	sc.effects.settle(lease)
+	if lease.allocation == nil { // of an earlier start of the host: it has no Slot here
+		if sc.reach != lost {
+			sc.effects.dismiss(lease.Worker)
+		}
+		return
+	}
 	lease.allocation.set(reclaiming)
 	lease.allocation.setSince(sc.now())
 	sc.effects.reclaim(lease.allocation, lease, grace)
@@ -437,21 +464,11 @@ func (sc *scheduler) end(lease *Lease, state State, reason string, grace time.Du
 
 func (sc *scheduler) finish(lease *Lease, state State, reason string) {
 	delete(sc.leases, lease.ID)
+	delete(sc.shared.owners, lease.ID)
+	sc.countOnSlot(lease, false)
 	lease.State, lease.Reason, lease.Ended = state, reason, sc.now()
 	lease.Charged = lease.charge(lease.Ended)
 	sc.effects.changed(lease)
-}
-
-// openLeases returns the open Leases that match, oldest first.
-func (sc *scheduler) openLeases(match func(*Lease) bool) []*Lease {
-	var found []*Lease
-	for _, lease := range sc.leases {
-		if match(lease) {
-			found = append(found, lease)
-		}
-	}
-	slices.SortFunc(found, (*Lease).compareAdmitted)
-	return found
 }
 
 // active returns the elapsed time of each Lease with a client that knows that the clock runs. The database may list more

@@ -48,7 +48,15 @@ type schedulerHarness struct {
 	dismissed     []Worker         // by dismiss
 	expiredLeases []*Lease         // those that reached their deadline
 	states        map[*Lease]State // by the Changes, of open Leases
+	late          []EndedLease     // by reportedLate
+	hasParted     bool             // by left
+	windows       []string         // by drainBegan and drainEnded
 	everGranted   map[*Lease]bool  // of these, the Leases that were granted before
+	guarded       map[string]guarded
+}
+
+func (h *schedulerHarness) drain(uuid gpu.DeviceUUID, d Drain) {
+	h.shared.startDrain(uuid, d, d.hasBegun(h.now()))
 }
 
 type reclaimCall struct {
@@ -58,13 +66,33 @@ type reclaimCall struct {
 }
 
 var _ effects = (*schedulerHarness)(nil)
+var _ Guard = (*schedulerHarness)(nil)
+
+// guarded is a Lease that is armed.
+type guarded struct {
+	worker Worker
+	until  time.Time
+}
+
+// Arm implements Guard.
+func (h *schedulerHarness) Arm(lease string, w Worker, left time.Duration) {
+	h.guarded[lease] = guarded{w, h.clock.Add(left)}
+}
+
+// Disarm implements Guard. A second one is an error here.
+func (h *schedulerHarness) Disarm(lease string) {
+	if _, armed := h.guarded[lease]; !armed {
+		h.t.Errorf("lease %s is disarmed, but was not armed", lease)
+	}
+	delete(h.guarded, lease)
+}
 
 func newSchedulerHarness(t *testing.T, devices int) *schedulerHarness {
 	return newSharedSchedulerHarness(t, devices, 1)
 }
 
 func newSharedSchedulerHarness(t *testing.T, devices, share int) *schedulerHarness {
-	h := &schedulerHarness{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}, everGranted: map[*Lease]bool{}}
+	h := &schedulerHarness{t: t, clock: noon, answers: map[*Lease][]decision{}, settled: map[*Lease]int{}, watched: map[Worker]int{}, states: map[*Lease]State{}, everGranted: map[*Lease]bool{}, guarded: map[string]guarded{}}
 	var all []gpu.Slot
 	for _, d := range gputest.Devices(devices) {
 		for range share {
@@ -88,8 +116,16 @@ func (h *schedulerHarness) warmStart(l *Lease)   { h.warmStarts = append(h.warmS
 func (h *schedulerHarness) freeze(w *idleWorker) { h.frozen = append(h.frozen, w.lease) }
 func (h *schedulerHarness) watch(o Worker)       { h.watched[o]++ }
 func (h *schedulerHarness) dismiss(o Worker)     { h.dismissed = append(h.dismissed, o) }
-func (h *schedulerHarness) settle(l *Lease)      { h.settled[l]++ }
-func (h *schedulerHarness) expired(l *Lease)     { h.expiredLeases = append(h.expiredLeases, l) }
+func (h *schedulerHarness) drainBegan(uuid gpu.DeviceUUID, d Drain) {
+	h.windows = append(h.windows, "began "+string(uuid))
+}
+func (h *schedulerHarness) drainEnded(uuid gpu.DeviceUUID, d Drain) {
+	h.windows = append(h.windows, "ended "+string(uuid))
+}
+func (h *schedulerHarness) reportedLate(e EndedLease) { h.late = append(h.late, e) }
+func (h *schedulerHarness) left()                     { h.hasParted = true }
+func (h *schedulerHarness) settle(l *Lease)           { h.settled[l]++ }
+func (h *schedulerHarness) expired(l *Lease)          { h.expiredLeases = append(h.expiredLeases, l) }
 func (h *schedulerHarness) reclaim(a allocation, l *Lease, grace time.Duration) {
 	h.reclaims = append(h.reclaims, reclaimCall{a, l, grace})
 }
@@ -99,7 +135,9 @@ var legalSteps = map[State][]State{
 	"":      {Waiting},
 	Waiting: {Granted, TimedOut, Withdrawn},
 	Granted: {Active, Released, Revoked, Unclaimed, Waiting},
-	Active:  {Released, Expired, Revoked, Unclaimed, Granted, Active},
+	Active:  {Released, Expired, Revoked, Unclaimed, Granted, Active, Unreachable},
+
+	Unreachable: {Active, Released, Expired, Revoked},
 }
 
 // changed checks that a reader of the Changes can replay the states.
@@ -109,6 +147,7 @@ func (h *schedulerHarness) changed(l *Lease) {
 		h.t.Errorf("lease %s went from %q to %q", c.Lease, h.states[l], c.State)
 	}
 	h.states[l] = c.State
+	l.updateGuard(h, h.clock)
 	if c.State == Granted {
 		if c.Again != h.everGranted[l] {
 			h.t.Errorf("lease %s is granted again: %v, want %v", c.Lease, c.Again, h.everGranted[l])

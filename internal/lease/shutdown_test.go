@@ -10,6 +10,7 @@ import (
 
 	"spacehost/gpu/gputest"
 	"spacehost/internal/identity"
+	"spacehost/internal/space"
 )
 
 func TestShutdownSettlesEverything(t *testing.T) {
@@ -38,10 +39,10 @@ func TestShutdownSettlesEverything(t *testing.T) {
 	})
 }
 
-// TestEndOfAStart checks that calls that the host ends are charged nothing and name the reason, while a Space that dies charges
-// what it has used.
+// TestEndOfAStart checks that calls that the host ends are charged nothing and name the reason, while a Space that dies, or whose node
+// leaves, charges what it has used.
 func TestEndOfAStart(t *testing.T) {
-	for reason, charged := range map[string]time.Duration{"restarted by ada": 0, "space died": 3 * time.Second} {
+	for reason, charged := range map[string]time.Duration{"restarted by ada": 0, "space died": 3 * time.Second, space.EndedByLeaving: 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newBrokerHarness(t).run()
 			h.active(100)
@@ -49,7 +50,7 @@ func TestEndOfAStart(t *testing.T) {
 			if !h.IsUsed("run-1") || h.IsUsed("run-2") {
 				t.Error("IsUsed is wrong")
 			}
-			if charged == 0 {
+			if reason != "space died" {
 				h.End("run-1", reason)
 			}
 			h.Gone("run-1")
@@ -135,7 +136,7 @@ func TestShutdownWithoutDatabase(t *testing.T) {
 		}
 		accept()
 		h.wantBalance(ada, 0, time.Minute)
-		if err := h.newBroker().Recover(t.Context()); err != nil {
+		if err := h.newBroker().Recover(t.Context(), Kept{}); err != nil {
 			t.Fatal(err)
 		}
 		h.wantBalance(ada, 4*time.Second, 0)

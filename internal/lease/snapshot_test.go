@@ -3,6 +3,7 @@ package lease
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -39,4 +40,15 @@ func TestSlotViews(t *testing.T) {
 	if got := h.slotViews()[0]; got.Phase != "reclaiming" || got.Lease != "" {
 		t.Errorf("got %+v, want it reclaiming, without a lease", got)
 	}
+}
+
+// TestNoLeaseIsAnEmptyList: clients read the list as a JSON array, which nil is not.
+func TestNoLeaseIsAnEmptyList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newBrokerHarness(t).run()
+		if all := h.List(); all == nil || len(all) != 0 {
+			t.Errorf("got %#v, want an empty list", all)
+		}
+		h.stop()
+	})
 }

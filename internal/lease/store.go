@@ -81,9 +81,9 @@ func (s *store) admitTx(tx *sql.Tx, l *Lease, queueTimeout time.Duration, start 
 	}
 	l.Held, l.Remaining, l.overRuns = held.Time, held.Remaining, held.OverRuns
 	_, err = tx.ExecContext(ctx, `INSERT INTO leases
-		(id, space, instance, event, identity, tier, task, size, declared_ms, held_ms, state, boot_id, admitted_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		l.ID, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Size,
+		(id, machine, space, instance, event, identity, tier, task, function, size, declared_ms, held_ms, state, boot_id, admitted_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		l.ID, l.Machine, l.Space, l.Instance, l.Event, l.Payer.Key(), l.Tier.Name, l.Task, l.Function, l.Size,
 		l.Declared.Milliseconds(), l.Held.Milliseconds(), string(Waiting), s.bootID, l.Admitted.UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("write lease: %w", err)
@@ -210,11 +210,11 @@ func (s *store) finishTx(tx *sql.Tx, id, state, reason string, cost quota.Settle
 
 // leftover is an open Lease of a crashed host.
 type leftover struct {
-	id, boot          string
-	worker            Worker
-	active, beat, due sql.NullInt64
-	held              time.Duration
-	size              string
+	id, machine, instance, boot string
+	worker                      Worker
+	active, beat, due           sql.NullInt64
+	held                        time.Duration
+	size                        string
 }
 
 // charge is the time that can be proved: from /allow to the last beat, never past the deadline, never above
@@ -245,7 +245,7 @@ func (o leftover) state() State {
 }
 
 func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT id, boot_id, coalesce(worker_pid, 0), coalesce(worker_start, 0), active_at,
+	rows, err := s.db.QueryContext(ctx, `SELECT id, machine, instance, boot_id, coalesce(worker_pid, 0), coalesce(worker_start, 0), active_at,
 		beat_at, deadline_at, held_ms, size FROM leases WHERE ended_at IS NULL`)
 	if err != nil {
 		return nil, fmt.Errorf("list open leases: %w", err)
@@ -255,7 +255,7 @@ func (s *store) leftovers(ctx context.Context) ([]leftover, error) {
 	for rows.Next() {
 		var o leftover
 		var held, start int64
-		err := rows.Scan(&o.id, &o.boot, &o.worker.PID, &start, &o.active, &o.beat, &o.due, &held, &o.size)
+		err := rows.Scan(&o.id, &o.machine, &o.instance, &o.boot, &o.worker.PID, &start, &o.active, &o.beat, &o.due, &held, &o.size)
 		if err != nil {
 			return nil, fmt.Errorf("list open leases: %w", err)
 		}
@@ -273,23 +273,26 @@ func (s *store) settleLeftover(ctx context.Context, o leftover, now time.Time) e
 
 // Runner is a start of a Space, recorded so that its processes can be ended after a crash of the host.
 type Runner struct {
+	Machine                 string // where it runs; "": the host's own machine
 	Instance, Space, Marker string
 	PID                     int
 	Start                   uint64
 	boot                    string
 }
 
+// addRunner replaces the row of an instance that a host has taken over.
 func (s *store) addRunner(ctx context.Context, r Runner, now time.Time) error {
-	return s.exec(ctx, "write runner", `INSERT INTO runners (instance, space, pid, start, boot_id, marker, started_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`, r.Instance, r.Space, r.PID, int64(r.Start), s.bootID, r.Marker, now.UnixMilli())
+	return s.exec(ctx, "write runner", `INSERT OR REPLACE INTO runners (instance, machine, space, pid, start, boot_id, marker, started_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, r.Instance, r.Machine, r.Space, r.PID, int64(r.Start), s.bootID, r.Marker, now.UnixMilli())
 }
 
 func (s *store) removeRunner(ctx context.Context, instance string) error {
 	return s.exec(ctx, "remove runner", `DELETE FROM runners WHERE instance = ?`, instance)
 }
 
+// runners lists those of the host's own machine.
 func (s *store) runners(ctx context.Context) ([]Runner, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT instance, space, pid, start, boot_id, marker FROM runners`)
+	rows, err := s.db.QueryContext(ctx, `SELECT instance, space, pid, start, boot_id, marker FROM runners WHERE machine = ''`)
 	if err != nil {
 		return nil, fmt.Errorf("list runners: %w", err)
 	}
@@ -312,6 +315,7 @@ type Past struct {
 	Lease           string    `json:"lease"`
 	State           State     `json:"state"`
 	Reason          string    `json:"reason"`
+	Machine         string    `json:"node,omitempty"` // absent: the host's own machine
 	Space           string    `json:"space"`
 	Identity        string    `json:"identity"`
 	DeclaredSeconds float64   `json:"declaredSeconds"`
@@ -321,7 +325,7 @@ type Past struct {
 }
 
 func (s *store) past(ctx context.Context, limit int) ([]Past, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT substr(id, 1, 8), state, reason, space, identity, declared_ms, charged_ms,
+	rows, err := s.reads.QueryContext(ctx, `SELECT substr(id, 1, 8), machine, state, reason, space, identity, declared_ms, charged_ms,
 		admitted_at, ended_at FROM leases WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, rowid DESC LIMIT ?`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list ended leases: %w", err)
@@ -331,7 +335,7 @@ func (s *store) past(ctx context.Context, limit int) ([]Past, error) {
 	for rows.Next() {
 		var p Past
 		var declared, charged, admitted, ended int64
-		err := rows.Scan(&p.Lease, &p.State, &p.Reason, &p.Space, &p.Identity, &declared, &charged, &admitted, &ended)
+		err := rows.Scan(&p.Lease, &p.Machine, &p.State, &p.Reason, &p.Space, &p.Identity, &declared, &charged, &admitted, &ended)
 		if err != nil {
 			return nil, fmt.Errorf("list ended leases: %w", err)
 		}
@@ -349,29 +353,48 @@ func (b *Broker) Account(ctx context.Context, payer identity.Identity, tier quot
 	return b.store.ledger.Balance(ctx, payer.Key(), tier, b.now())
 }
 
-func (s *store) drain(ctx context.Context, uuid gpu.DeviceUUID, reason string, now time.Time) error {
-	return s.exec(ctx, "drain device", `INSERT INTO drains (device, reason, drained_at) VALUES (?, ?, ?)
-		ON CONFLICT (device) DO UPDATE SET reason = excluded.reason, drained_at = excluded.drained_at`, string(uuid), reason, now.UnixMilli())
+func (s *store) drain(ctx context.Context, uuid gpu.DeviceUUID, d Drain, now time.Time) error {
+	return s.exec(ctx, "drain device", `INSERT INTO drains (device, reason, drained_at, from_at, until_at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (device) DO UPDATE SET reason = excluded.reason, drained_at = excluded.drained_at, from_at = excluded.from_at, until_at = excluded.until_at`,
+		string(uuid), d.Reason, now.UnixMilli(), nullTime(d.From), nullTime(d.Until))
+}
+
+// nullTime stores the zero time as NULL.
+func nullTime(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMilli(), Valid: !t.IsZero()}
 }
 
 func (s *store) undrain(ctx context.Context, uuid gpu.DeviceUUID) error {
 	return s.exec(ctx, "return device", `DELETE FROM drains WHERE device = ?`, string(uuid))
 }
 
-// drains maps Devices to reasons.
-func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]string, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT device, reason FROM drains`)
+// undrainUntil removes a drain whose window is over, and keeps a newer one.
+func (s *store) undrainUntil(ctx context.Context, uuid gpu.DeviceUUID, until time.Time) error {
+	return s.exec(ctx, "return device", `DELETE FROM drains WHERE device = ? AND until_at = ?`, string(uuid), until.UnixMilli())
+}
+
+// drains returns the stored drains by Device.
+func (s *store) drains(ctx context.Context) (map[gpu.DeviceUUID]Drain, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT device, reason, from_at, until_at FROM drains`)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	all := map[gpu.DeviceUUID]string{}
+	all := map[gpu.DeviceUUID]Drain{}
 	for rows.Next() {
-		var uuid, reason string
-		if err := rows.Scan(&uuid, &reason); err != nil {
+		var uuid string
+		var from, until sql.NullInt64
+		d := Drain{Operator: true}
+		if err := rows.Scan(&uuid, &d.Reason, &from, &until); err != nil {
 			return nil, err
 		}
-		all[gpu.DeviceUUID(uuid)] = reason
+		if from.Valid {
+			d.From = time.UnixMilli(from.Int64).UTC()
+		}
+		if until.Valid {
+			d.Until = time.UnixMilli(until.Int64).UTC()
+		}
+		all[gpu.DeviceUUID(uuid)] = d
 	}
 	return all, rows.Err()
 }

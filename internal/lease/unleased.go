@@ -2,10 +2,9 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,13 +15,23 @@ import (
 // Unleased is a process that uses a Device outside any Lease. It belongs to a Space, or is foreign to this host.
 // The Device counts as busy.
 type Unleased struct {
-	Device gpu.DeviceUUID `json:"device"`
-	PID    int            `json:"pid"`
-	Space  string         `json:"space,omitempty"` // the Space of the process; "" for a foreign process, which is never ended
-	Since  time.Time      `json:"since"`
-	Ended  bool           `json:"ended,omitempty"` // the host is ending it
+	Machine string         `json:"node,omitempty"` // absent: the host's own machine
+	Device  gpu.DeviceUUID `json:"device"`
+	PID     int            `json:"pid"`
+	Space   string         `json:"space,omitempty"` // the Space of the process; "" for a foreign process, which is never ended
+	Since   time.Time      `json:"since"`
+	Ended   bool           `json:"ended,omitempty"`  // the host is ending it
+	Memory  uint64         `json:"memory,omitempty"` // bytes of the Device at the last inspection; 0: the driver does not report it
+	ProcessInfo
 
-	start uint64
+	start  uint64
+	isOurs bool // the pid is one of this host's pid namespace
+}
+
+// ProcessInfo describes a process to the operator. It is empty in a container, where the driver lists pids of the machine outside.
+type ProcessInfo struct {
+	User    string `json:"user,omitempty"`
+	Command string `json:"command,omitempty"` // printable, and shortened
 }
 
 // inspectInterval is the interval of inspections. A process that two inspections in a row see is not a worker that
@@ -34,30 +43,54 @@ func (b *Broker) inspectDevices(ctx context.Context) {
 	again := time.NewTicker(inspectInterval)
 	defer again.Stop()
 	var previous []Unleased
+	unreadable := map[gpu.DeviceUUID]int{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
 		}
-		b.retryNodes(ctx)
-		current := b.findUnleased(ctx)
+		for _, joined := range b.joinedMachines() {
+			joined.retryNodes(ctx, joined.machine)
+		}
+		all := b.sampler.Sample(ctx)
+		b.countUnreadable(all, unreadable)
+		current := b.findUnleased(ctx, all)
 		var confirmed []Unleased
 		for i, u := range current {
 			at := slices.IndexFunc(previous, u.isSame)
 			if at < 0 {
 				continue
 			}
+			memory := u.Memory
 			if current[i] = previous[at]; !b.isKnown(current[i]) {
-				b.reportUnleased(&current[i])
+				b.reportUnleased(ctx, &current[i])
 			}
+			current[i].Memory = memory
 			confirmed = append(confirmed, current[i])
 		}
 		previous = current
 		b.mu.Lock()
 		b.unleased = confirmed
 		b.mu.Unlock()
-		b.do(func(sc *scheduler) { sc.onUnleased(confirmed) })
+		b.do(func(all *schedulers) {
+			for _, sc := range all.list {
+				sc.onUnleased(confirmed)
+			}
+		})
+	}
+}
+
+// countUnreadable counts for each Device the inspections in a row that found it lost or hanging.
+func (b *Broker) countUnreadable(all []gpu.DeviceStatus, counts map[gpu.DeviceUUID]int) {
+	for _, d := range all {
+		if !errors.As(d.Cause, new(*gpu.LostError)) && !errors.As(d.Cause, new(*gpu.HungError)) {
+			delete(counts, d.UUID)
+			continue
+		}
+		if counts[d.UUID]++; counts[d.UUID] == 2 && b.config.Unreadable != nil {
+			b.config.Unreadable(d.UUID, d.Cause)
+		}
 	}
 }
 
@@ -80,50 +113,65 @@ func (b *Broker) Unleased() []Unleased {
 
 // findUnleased lists the processes first, and reads the permitted workers afterwards: a worker is allowed before
 // it uses the Device.
-func (b *Broker) findUnleased(ctx context.Context) (all []Unleased) {
-	holders := b.nodeHolders()
-	for _, d := range b.config.Pool.Status(ctx) {
-		pids := holders[d.UUID]
-		for _, p := range d.Processes {
-			if !slices.Contains(pids, p.PID) {
-				pids = append(pids, p.PID)
-			}
+func (b *Broker) findUnleased(ctx context.Context, devices []gpu.DeviceStatus) (all []Unleased) {
+	byMachine := map[string][]gpu.DeviceStatus{}
+	for _, d := range devices {
+		byMachine[d.Node] = append(byMachine[d.Node], d)
+	}
+	for _, joined := range b.joinedMachines() {
+		uses := joined.uses(ctx, byMachine[joined.machine.Name()])
+		if len(uses) == 0 {
+			continue
 		}
-		var workers []Worker
-		if len(pids) > 0 {
-			b.do(func(sc *scheduler) { workers = sc.deviceWorkers(d.UUID) })
-		}
-		for _, pid := range pids {
-			if slices.ContainsFunc(workers, func(w Worker) bool { return b.config.Processes.Within(pid, w.PID, w.Start) }) {
-				continue
+		workers := map[gpu.DeviceUUID][]Worker{}
+		joined.do(func(sc *scheduler) {
+			for _, use := range uses {
+				workers[use.Device] = sc.deviceWorkers(use.Device)
 			}
-			var space string
-			var start uint64
-			if d.Simulated || slices.Contains(holders[d.UUID], pid) || driverSeesOurPIDs() {
-				space, start = b.config.Processes.SpaceOf(pid)
-			}
-			all = append(all, Unleased{Device: d.UUID, PID: pid, Space: space, Since: b.now().UTC(), start: start})
+		})
+		for _, o := range joined.machine.Outsiders(ctx, uses, workers) {
+			all = append(all, Unleased{Machine: joined.machine.Name(), Device: o.Device, PID: o.PID, Space: o.Space, Since: b.now().UTC(), Memory: o.Memory, start: o.Start, isOurs: o.IsOurs})
 		}
 	}
 	return all
 }
 
-// driverSeesOurPIDs is false in a container. There the driver lists the pids of the machine outside, where the
-// same number is another process.
-var driverSeesOurPIDs = sync.OnceValue(func() bool {
-	namespace, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && namespace == "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
-})
+// uses lists the processes on the machine's own Devices. devices are its rows.
+func (j joinedMachine) uses(ctx context.Context, devices []gpu.DeviceStatus) (all []ProcessUse) {
+	holders := j.machine.Holders(ctx)
+	for _, d := range devices {
+		if !j.has(d.UUID) {
+			continue
+		}
+		first := len(all)
+		for _, pid := range holders[d.UUID] {
+			all = append(all, ProcessUse{Device: d.UUID, PID: pid, HasNode: true, Simulated: d.Simulated})
+		}
+		for _, p := range d.Processes {
+			if at := slices.IndexFunc(all[first:], func(use ProcessUse) bool { return use.PID == p.PID }); at >= 0 {
+				all[first+at].Memory = p.Memory
+			} else {
+				all = append(all, ProcessUse{Device: d.UUID, PID: p.PID, Memory: p.Memory, Simulated: d.Simulated})
+			}
+		}
+	}
+	return all
+}
 
 // onUnleased marks the free Slots of a Device busy if a process uses it outside any Lease, and rechecks the busy
 // Slots of the others. The phases are therefore correct even while no Lease waits.
 func (sc *scheduler) onUnleased(all []Unleased) {
+	if sc.reach == lost {
+		return
+	}
 	for _, s := range sc.slots {
 		at := slices.IndexFunc(all, func(u Unleased) bool { return u.Device == s.Device.UUID })
 		switch {
 		case at >= 0 && s.phase == free:
+			sc.touched = true
 			sc.markBusy(allocation{s}, fmt.Errorf("device %s is busy: pid %d uses it outside any lease", s.Device.UUID, all[at].PID))
 		case at < 0 && s.phase == busy && s.holder == nil && !s.recheckAt.After(sc.now()):
+			sc.touched = true
 			sc.recheckSlot(s)
 		}
 	}
@@ -144,13 +192,17 @@ func (sc *scheduler) deviceWorkers(uuid gpu.DeviceUUID) (all []Worker) {
 }
 
 // reportUnleased reports the process once, and ends a Space's process where that is the policy.
-func (b *Broker) reportUnleased(u *Unleased) {
-	u.Ended = b.config.EndUnleased && u.Space != ""
+func (b *Broker) reportUnleased(ctx context.Context, u *Unleased) {
+	joined, known := b.machineOf(u.Device)
+	if known && u.isOurs {
+		u.ProcessInfo = joined.machine.Describe(ctx, u.PID)
+	}
+	u.Ended = b.config.EndUnleased && u.Space != "" && known
 	b.log.Warn("gpu used outside any lease", zap.String("device", string(u.Device)), zap.Int("pid", u.PID), zap.String("space", u.Space), zap.Bool("ended", u.Ended))
 	if b.config.Unleased != nil {
 		b.config.Unleased(*u)
 	}
 	if u.Ended {
-		b.config.Processes.End(u.PID, u.start, idleTermGrace)
+		_ = joined.machine.End(ctx, Worker{PID: u.PID, Start: u.start}, idleTermGrace) // the next inspection finds what is left
 	}
 }

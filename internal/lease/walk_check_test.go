@@ -12,9 +12,15 @@ func (k *walk) check() {
 	k.checkTime()
 	k.checkOrder()
 	k.checkLimits()
+	for id := range k.guarded {
+		if l := k.leases[id]; l == nil || l.State != Active && l.State != Unreachable {
+			k.t.Errorf("lease %s is armed: %+v", id, l)
+		}
+	}
 	for _, l := range k.all {
 		if k.leases[l.ID] == l {
 			k.checkOpen(l)
+			k.checkGuard(l)
 		} else {
 			k.checkEnded(l)
 		}
@@ -44,7 +50,8 @@ func (k *walk) checkWorkers() {
 // checkSlots: at most one holder each, which refers to the Slot, and at most one reclaim at a time.
 func (k *walk) checkSlots() {
 	for _, s := range k.slots {
-		if _, ok := k.drains[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
+		_, ok := k.drains[s.Device.UUID]
+		if ok = ok || k.retired[s.Device.UUID]; ok && (s.phase == free || s.phase == warm) || !ok && s.phase == drained {
 			k.t.Errorf("slot %d is %s, its device is drained: %v", s.Index, s.phase, ok)
 		}
 		if s.phase == warm && (k.warmFor == 0 || !slices.Contains(s.idle.lease.allocation, s) || k.leases[s.idle.lease.ID] != nil) {
@@ -93,6 +100,9 @@ func (k *walk) checkOrder() {
 		}
 	}
 	looking, idle := 0, 0
+	if !k.mayStart() {
+		return
+	}
 	for _, s := range k.slots {
 		switch s.phase {
 		case checking, reclaiming: // a Slot that is being reclaimed may be meant for a waiting Lease
@@ -109,8 +119,12 @@ func (k *walk) checkOrder() {
 // checkLimits: no Space and no payer exceeds its concurrency limit, and no Lease is blocked without others that
 // count against its limit.
 func (k *walk) checkLimits() {
-	has, claimed := slotCounts{map[string]int{}, map[string]int{}}, slotCounts{map[string]int{}, map[string]int{}}
-	for _, l := range slices.Concat(slices.Collect(maps.Values(k.leases)), k.warmStarts) {
+	has, claimed := newSlotCounts(), newSlotCounts()
+	var open []*Lease
+	for _, o := range k.machines() {
+		open = slices.Concat(open, slices.Collect(maps.Values(o.leases)), o.warmStarts)
+	}
+	for _, l := range open {
 		if k.isOnSlot(l) {
 			has.add(l)
 		}
@@ -154,8 +168,17 @@ func (k *walk) checkOpen(l *Lease) {
 		k.t.Errorf("lease %s is %s: answered %+v, settled %d times", l.ID, l.State, answers, k.settled[l])
 	}
 	// (If another worker is being allowed for an active Lease, that worker is not watched yet.)
-	if active := l.State == Active; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.warmWorker && k.watched[l.Worker] != 1 {
+	if active := l.State == Active || l.State == Unreachable; l.Active.IsZero() == active || k.watched[l.Worker] > 1 || l.warmWorker && k.watched[l.Worker] != 1 {
 		k.t.Errorf("lease %s is %s: watched %d times, active since %s", l.ID, l.State, k.watched[l.Worker], l.Active)
+	}
+}
+
+// checkGuard: a Lease is armed exactly while its clock runs, with its worker and its deadline. (If another worker is being allowed
+// for it, that worker is not armed yet.)
+func (k *walk) checkGuard(l *Lease) {
+	g, armed := k.guarded[l.ID]
+	if clockRuns := l.State == Active || l.State == Unreachable; armed != clockRuns || armed && (!g.until.Equal(l.deadline()) || l.watched && g.worker != l.Worker) {
+		k.t.Errorf("lease %s is %s with worker %+v until %s: armed %v, %+v", l.ID, l.State, l.Worker, l.deadline(), armed, g)
 	}
 }
 
@@ -166,12 +189,19 @@ func (k *walk) checkEnded(l *Lease) {
 	}
 	used := time.Duration(0)
 	if !l.Active.IsZero() {
-		used = min(l.Ended.Sub(l.Active), l.Declared) * time.Duration(l.factor())
+		end := l.Ended
+		if !l.lastBeat.IsZero() {
+			end = earlier(end, l.lastBeat)
+		}
+		used = min(end.Sub(l.Active), l.Declared) * time.Duration(l.factor())
+	}
+	if l.hostEnded {
+		used = 0
 	}
 	if l.Charged < used || l.Charged >= used+time.Millisecond || l.Charged > l.Held {
 		k.t.Errorf("lease %s has ended %s: charged %v of %v held, used %v", l.ID, l.State, l.Charged, l.Held, used)
 	}
-	if l.State == Expired && l.Charged != l.Held || l.State == Unclaimed && l.Charged != 0 {
+	if l.State == Expired && l.lastBeat.IsZero() && l.Charged != l.Held || l.State == Unclaimed && l.Charged != 0 {
 		k.t.Errorf("lease %s has ended %s: charged %v of %v", l.ID, l.State, l.Charged, l.Held)
 	}
 }

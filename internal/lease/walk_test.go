@@ -79,6 +79,7 @@ type walk struct {
 	pids        int                   // made so far
 	liveWorkers map[Worker]allocation // the running workers, and their Slots
 
+	fleet          *fleetWalk // nil: one machine
 	resumeCount    int
 	warmStartCount int
 	all            []*Lease
@@ -111,7 +112,7 @@ var actions = []action{
 	{"unleased", 1, func(k *walk) {
 		k.onUnleased([]Unleased{{Device: k.anyDevice(), PID: 1}}[:1-min(1, k.rand.IntN(4))]) // mostly none
 	}},
-	{"drained", 1, func(k *walk) { k.onDrain(k.anyDevice(), byOperator) }},
+	{"drained", 1, func(k *walk) { k.drain(k.anyDevice(), byOperator) }},
 	{"returned", 12, func(k *walk) { k.onUndrain(k.anyDevice()) }},
 	{"time", 20, (*walk).doTime},
 }
@@ -122,7 +123,7 @@ func (k *walk) step() {
 	if k.warmFor > 0 && k.rand.IntN(8) == 0 { // otherwise few leases end successfully
 		k.lastAction = "finish"
 		k.onLease(k.releaseActive)
-		k.onTime()
+		k.settleStep()
 		return
 	}
 	for _, d := range actions {
@@ -133,10 +134,16 @@ func (k *walk) step() {
 		if n -= d.weight; n < 0 {
 			k.lastAction = d.name
 			d.do(k)
-			k.onTime()
+			k.settleStep()
 			return
 		}
 	}
+}
+
+// settleStep does what Run does after each event.
+func (k *walk) settleStep() {
+	k.touched = true
+	k.shared.onTime(k.clock)
 }
 
 func (k *walk) doSchedule() {
@@ -147,7 +154,8 @@ func (k *walk) doSchedule() {
 		if r.Space = walkSpaces[k.rand.IntN(2)]; k.warmFor > 0 && k.rand.IntN(4) > 0 {
 			r.Space = "demo"
 		}
-		r.Instance = r.Space + "-1"
+		r.Machine = k.machine
+		r.Instance = r.Space + "-1" + k.machine
 		r.Size = []string{"large", "xlarge"}[k.rand.IntN(2)]
 		r.Task = []string{"draw", "draw", "draw", "speak"}[k.rand.IntN(4)]
 		r.Declared = time.Duration(1+k.rand.IntN(30)) * time.Second
@@ -195,6 +203,9 @@ func (k *walk) doChecked() {
 	if k.rand.IntN(5) == 0 {
 		err = errors.New("busy")
 	}
+	if k.reach == lost {
+		err = ErrUnreachable
+	}
 	for _, s := range a {
 		if err == nil && len(k.reclaimsOf(s)) > 0 {
 			k.t.Errorf("slot %d is lent while it is being reclaimed", s.Index)
@@ -211,7 +222,10 @@ func (k *walk) doReclaimed() {
 	r := k.reclaims[i]
 	k.reclaims = append(k.reclaims[:i:i], k.reclaims[i+1:]...)
 	err := []error{nil, nil, nil, errors.New("busy"), errNotReclaimed}[k.rand.IntN(5)]
-	if err != errNotReclaimed {
+	if k.reach == lost {
+		err = notReclaimed(ErrUnreachable)
+	}
+	if !isLostWorker(err) {
 		delete(k.liveWorkers, r.lease.Worker)
 	}
 	k.onReclaimed(r.allocation, err)
@@ -246,6 +260,9 @@ func (k *walk) doResumed() {
 
 // doExit makes a watched worker exit, one of a Lease or an idle one.
 func (k *walk) doExit() {
+	if k.reach == lost || len(k.slots) == 0 {
+		return
+	}
 	if len(k.warmStarts) > 0 && k.warmStarts[0].warmWorker {
 		delete(k.liveWorkers, k.warmStarts[0].Worker)
 		k.onExit(k.warmStarts[0].Worker)
@@ -309,15 +326,22 @@ func (k *walk) doRelease() {
 
 // doTime goes to the next wake time of the scheduler, or a random step: never past that time.
 func (k *walk) doTime() {
-	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10 * time.Second))))
-	if next := k.nextWake(); !next.IsZero() && next.Before(to) {
-		to = next
+	to := k.clock.Add(time.Duration(k.rand.Int64N(int64(10*time.Second) / int64(len(k.machines())))))
+	for _, o := range k.machines() {
+		if next := o.nextWake(); !next.IsZero() && next.Before(to) {
+			to = next
+		}
 	}
-	k.clock = to
+	for _, o := range k.machines() {
+		o.clock = to
+	}
 }
 
 // anyLease prefers Leases that hold a Slot: most events apply to them.
 func (k *walk) anyLease() *Lease {
+	if len(k.slots) == 0 {
+		return k.all[k.rand.IntN(len(k.all))]
+	}
 	if s := k.slots[k.rand.IntN(len(k.slots))]; s.holder != nil && !slices.Contains(k.warmStarts, s.holder) && k.rand.IntN(2) == 0 {
 		return s.holder
 	}
@@ -330,9 +354,24 @@ func (k *walk) onLease(do func(*Lease)) {
 	}
 }
 
-func (k *walk) anyDevice() gpu.DeviceUUID { return k.slots[k.rand.IntN(len(k.slots))].Device.UUID }
+func (k *walk) anyDevice() gpu.DeviceUUID {
+	if len(k.slots) == 0 { // it leaves
+		return "GPU-none"
+	}
+	return k.slots[k.rand.IntN(len(k.slots))].Device.UUID
+}
 
-func (k *walk) isOnSlot(l *Lease) bool { return l.State == Granted || l.State == Active }
+func (k *walk) isOnSlot(l *Lease) bool {
+	return l.State == Granted || l.State == Active || l.State == Unreachable
+}
+
+// machines are the walks on all machines.
+func (k *walk) machines() []*walk {
+	if k.fleet == nil {
+		return []*walk{k}
+	}
+	return k.fleet.walks
+}
 
 // dropEnded keeps some of the ended Leases, so that late claims and releases are tested.
 func (k *walk) dropEnded() {

@@ -96,7 +96,7 @@ var errUnfit = errors.New("the warm worker cannot be reused")
 // If it returns false, nothing has changed. The scheduler's own rules make that decision, so the Lease is in the
 // waiting queue while they run.
 func (sc *scheduler) tryWarmStart(lease *Lease) bool {
-	if len(sc.waiting) > 0 || !sc.hasIdleWorkerFor(lease) {
+	if len(sc.waiting) > 0 || !sc.mayStart() || !sc.hasIdleWorkerFor(lease) {
 		return false
 	}
 	lease.committing = true
@@ -116,7 +116,7 @@ func (sc *scheduler) hasIdleWorkerFor(lease *Lease) bool {
 // neither, the worker stays idle, provided that it is running and its Slots are usable.
 func (sc *scheduler) onWarmStarted(lease *Lease, at time.Time, err error) {
 	if err == nil {
-		sc.leases[lease.ID] = lease
+		sc.open(lease)
 		sc.publishWarmStart(lease)
 		if lease.endAfterCommit == "" {
 			sc.onResumed(lease, at, nil)
@@ -151,6 +151,7 @@ func (sc *scheduler) publishWarmStart(lease *Lease) {
 // detachWarmWorker turns a Lease that was to reuse an idle worker back into a waiting one.
 func (sc *scheduler) detachWarmWorker(lease *Lease) {
 	lease.regranted = true
+	sc.countOnSlot(lease, false)
 	lease.State, lease.Granted, lease.allocation, lease.Slot = Waiting, time.Time{}, nil, nil
 	lease.Worker, lease.warmWorker, lease.watched, lease.pendingWorker = Worker{}, false, false, nil
 }
@@ -196,14 +197,14 @@ const workerLossGrace = time.Second
 // Lease goes on.
 func (sc *scheduler) onHolderExit(lease *Lease) {
 	switch {
-	case lease.warmWorker && sc.now().Before(lease.Granted.Add(workerLossGrace)):
+	case lease.warmWorker && lease.State != Unreachable && sc.now().Before(lease.Granted.Add(workerLossGrace)):
 		sc.effects.dismiss(lease.Worker) // together with its descendants
 		lease.Worker, lease.warmWorker, lease.watched = Worker{}, false, false
 		if lease.State == Active {
 			lease.State, lease.Active, lease.regranted = Granted, time.Time{}, true
 			sc.effects.changed(lease)
 		}
-	case lease.State == Active:
+	case lease.State == Active, lease.State == Unreachable:
 		sc.end(lease, Released, "worker died", 0)
 	}
 }

@@ -439,7 +439,7 @@ func TestWarmStartOnFailedDevice(t *testing.T) {
 	h := newWarmSchedulerHarness(t, 1)
 	h.leaveIdleWorker()
 	l := h.warmStarting()
-	h.onDrain(l.Slot.Device.UUID, Drain{Reason: "xid 79"})
+	h.drain(l.Slot.Device.UUID, Drain{Reason: "xid 79"})
 	h.onWarmStarted(l, h.clock, nil)
 	h.advance(3 * time.Second)
 	h.release(l)

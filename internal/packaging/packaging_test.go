@@ -3,10 +3,12 @@
 package packaging
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,25 +21,117 @@ import (
 // a whole /proc and cgroups, which the rest of the scale would take away.
 const exposure = "52"
 
-// TestUnit checks the unit of the service with systemd itself.
+// TestUnit checks the units of all services with systemd itself.
 func TestUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		featuretest.Missing(t, "systemd-analyze is not installed (%v)", err)
 	}
-	text, err := os.ReadFile("systemd/spacehost.service")
+	folder := t.TempDir()
+	var units []string
+	for _, name := range []string{"spacehost.service", "spacehost-agent.service", "spacehost-node.service"} {
+		text, err := os.ReadFile(filepath.Join("systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// systemd checks that the program exists, which is not installed here.
+		unit := filepath.Join(folder, name)
+		if err := os.WriteFile(unit, regexp.MustCompile(`/usr/bin/spacehost`).ReplaceAll(text, []byte("/bin/true")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, unit)
+	}
+	if out, err := exec.Command("systemd-analyze", append([]string{"verify", "--man=no"}, units...)...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("verify: %v: %s", err, out)
+	}
+	if out, err := exec.Command("systemd-analyze", append([]string{"security", "--offline=yes", "--threshold=" + exposure}, units...)...).CombinedOutput(); err != nil {
+		t.Errorf("security: %v: %s", err, out)
+	}
+}
+
+// unitSettings returns the lines KEY=VALUE of one section of a unit.
+func unitSettings(t *testing.T, name, section string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("systemd", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// systemd checks that the program exists, which is not installed here.
-	unit := filepath.Join(t.TempDir(), "spacehost.service")
-	if err := os.WriteFile(unit, regexp.MustCompile(`/usr/bin/spacehost`).ReplaceAll(text, []byte("/bin/true")), 0o600); err != nil {
+	_, rest, found := strings.Cut("\n"+string(text), "\n["+section+"]\n")
+	if !found {
+		t.Fatalf("%s has no section %s", name, section)
+	}
+	settings := map[string]string{}
+	for line := range strings.Lines(rest) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "[") {
+			break
+		}
+		if key, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			settings[key] = value
+		}
+	}
+	return settings
+}
+
+// TestAgentUnitsAreConfinedAsTheHost: Spaces run in the unit of the host, in that of its agent, or in that of a node, and are confined equally
+// in all.
+func TestAgentUnitsAreConfinedAsTheHost(t *testing.T) {
+	own := []string{"Type", "EnvironmentFile", "ExecStart", "ExecReload", "WatchdogSec", "Restart", "RestartSec", "RestartPreventExitStatus", "TimeoutStartSec", "TimeoutStopSec"}
+	state := regexp.MustCompile(` --state \S+$`)
+	settings := func(unit string) (string, map[string]string) {
+		all := unitSettings(t, unit, "Service")
+		folder := state.FindString(all["ExecStart"])
+		for _, key := range own {
+			delete(all, key)
+		}
+		return folder, all
+	}
+	folder, host := settings("spacehost.service")
+	for _, unit := range []string{"spacehost-agent.service", "spacehost-node.service"} {
+		if other, agent := settings(unit); folder == "" || other != folder || len(host) < 20 || !maps.Equal(host, agent) {
+			t.Errorf("the host's unit has%s and\n%v\n%s has%s and\n%v", folder, host, unit, other, agent)
+		}
+	}
+}
+
+// TestNodeSettings checks that the template of node.env sets the variables of the unit, and that the unit does not start without the file.
+func TestNodeSettings(t *testing.T) {
+	unit, service := unitSettings(t, "spacehost-node.service", "Unit"), unitSettings(t, "spacehost-node.service", "Service")
+	if file := service["EnvironmentFile"]; file != "/etc/spacehost/node.env" || unit["ConditionPathExists"] != file {
+		t.Errorf("the unit reads %q and requires %q", file, unit["ConditionPathExists"])
+	}
+	text, err := os.ReadFile("systemd/node.env")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("verify: %v: %s", err, out)
+	var set, used []string
+	for _, words := range regexp.MustCompile(`(?m)^([A-Z_]+)=.`).FindAllSubmatch(text, -1) {
+		set = append(set, string(words[1]))
 	}
-	if out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--threshold="+exposure, unit).CombinedOutput(); err != nil {
-		t.Errorf("security: %v: %s", err, out)
+	for _, words := range regexp.MustCompile(`\$\{?([A-Z_]+)`).FindAllStringSubmatch(service["ExecStart"], -1) {
+		used = append(used, words[1])
+	}
+	slices.Sort(set)
+	slices.Sort(used)
+	if len(used) != 2 || !slices.Equal(set, used) {
+		t.Errorf("node.env sets %v, the unit uses %v", set, used)
+	}
+}
+
+// TestHostLeavesTheAgentRunning: the agent starts before the host, only if it is enabled, and no stop of the host reaches it.
+func TestHostLeavesTheAgentRunning(t *testing.T) {
+	const unit = "spacehost-agent.service"
+	host, agent := unitSettings(t, "spacehost.service", "Unit"), unitSettings(t, unit, "Unit")
+	for key, value := range host {
+		if orders := key == "After" || key == "JoinsNamespaceOf"; strings.Contains(value, unit) != orders {
+			t.Errorf("the host's unit has %s=%s", key, value)
+		}
+	}
+	for key, value := range agent {
+		if strings.Contains(value, "spacehost.service") {
+			t.Errorf("the agent's unit has %s=%s", key, value)
+		}
+	}
+	if wanted := unitSettings(t, unit, "Install")["WantedBy"]; wanted != "spacehost.service" {
+		t.Errorf("the agent is wanted by %q", wanted)
 	}
 }
 

@@ -29,7 +29,7 @@ func (r *Rule) Caller(req *http.Request, at Space) (identity.Identity, error) {
 	tokens, delegated := req.Header[tokenHeader]
 	_, bearer := people.Bearer(req.Header)
 	if bearer && delegated { // 2
-		if _, err := r.identify(req); err != nil {
+		if _, err := r.identify(req, people.ScopeCall, at.Name()); err != nil {
 			return identity.Identity{}, err
 		}
 	}
@@ -37,7 +37,7 @@ func (r *Rule) Caller(req *http.Request, at Space) (identity.Identity, error) {
 		return r.delegated(req, tokens, at.Name())
 	}
 	if bearer {
-		return r.identify(req)
+		return r.identify(req, people.ScopeCall, at.Name())
 	}
 	payer, signedIn, err := r.BrowserUser(req, at.Name()) // 3
 	if err != nil {
@@ -47,7 +47,7 @@ func (r *Rule) Caller(req *http.Request, at Space) (identity.Identity, error) {
 		if s, ok := r.CallingSpace(req); ok { // 4
 			return s.Account(), nil
 		}
-		if payer, err = r.identify(req); err != nil { // 5
+		if payer, err = r.identify(req, people.ScopeCall, at.Name()); err != nil { // 5
 			return identity.Identity{}, err
 		}
 		payer = withExpiredSignIn(req, at.Name(), payer)
@@ -66,6 +66,7 @@ func (r *Rule) Caller(req *http.Request, at Space) (identity.Identity, error) {
 //  3. Neither the calling Space nor the one before it is on the delegation deny list for this visitor.
 //  4. A Space that calls itself during the visitor's call, as Gradio's MCP server does, still serves that call: the
 //     charge is not marked as delegated.
+//  5. A token of the page around a Space has rules of its own (ofPage).
 func (r *Rule) delegated(req *http.Request, tokens []string, at string) (identity.Identity, error) {
 	if len(tokens) != 1 { // ambiguous
 		return identity.Identity{}, &token.Error{Reason: token.Malformed}
@@ -73,6 +74,9 @@ func (r *Rule) delegated(req *http.Request, tokens []string, at string) (identit
 	claims, err := r.config.Signer.Parse(tokens[0]) // 1
 	if err != nil {
 		return identity.Identity{}, err
+	}
+	if claims.Page { // 5
+		return r.ofPage(req, claims, at)
 	}
 	if !r.config.Spaces.IsOpen(claims) { // 2
 		return identity.Identity{}, &token.Error{Reason: token.Ended}
@@ -107,14 +111,14 @@ func (r *Rule) CallingSpace(req *http.Request) (Space, bool) {
 	return r.config.Spaces.Find(conn.Owner(r.config.Processes.SpaceAt))
 }
 
-// identify returns the user of a bearer token, else the account of the client's address. A revoked token is an error,
-// never a fallback to the address.
-func (r *Rule) identify(req *http.Request) (identity.Identity, error) {
+// identify returns the user of a bearer token that allows a scope at a Space ("": at the console), else the account of the
+// client's address. A revoked token, or one with too few rights, is an error, never a fallback to the address.
+func (r *Rule) identify(req *http.Request, scope people.Scope, space string) (identity.Identity, error) {
 	bearer, ok := people.Bearer(req.Header)
 	if !ok {
 		return identity.FromAddr(req.RemoteAddr, identity.AddrTiers{Local: r.config.LocalTier})
 	}
-	payer, err := r.config.People.ByToken(req.Context(), bearer)
+	payer, err := r.config.People.Use(req.Context(), bearer, scope, space)
 	if err == nil {
 		payer.Tier = r.knownTier(payer.Tier).Name
 	}
@@ -126,7 +130,7 @@ func (r *Rule) identify(req *http.Request) (identity.Identity, error) {
 // spend the visitor's quota.
 func (r *Rule) BrowserUser(req *http.Request, space string) (user identity.Identity, ok bool, err error) {
 	cookie := web.Cookies{Space: space}.SignIn(req)
-	if cookie == "" || !server.IsOwnPage(req) {
+	if cookie == "" || !server.IsOwnPage(req, web.ReceivedHost(req)) {
 		return identity.Identity{}, false, nil
 	}
 	user, ok, err = r.config.People.SignedIn(req.Context(), space, cookie)
@@ -137,7 +141,7 @@ func (r *Rule) BrowserUser(req *http.Request, space string) (user identity.Ident
 // Identity has no Kind.
 func (r *Rule) SignedInUser(req *http.Request, space string) (identity.Identity, error) {
 	if bearer, ok := people.Bearer(req.Header); ok {
-		return r.config.People.ByToken(req.Context(), bearer)
+		return r.config.People.Use(req.Context(), bearer, people.ScopeCall, space)
 	}
 	user, ok, err := r.BrowserUser(req, space)
 	if !ok {
@@ -150,7 +154,7 @@ func (r *Rule) SignedInUser(req *http.Request, space string) (identity.Identity,
 // for being charged by address.
 func withExpiredSignIn(req *http.Request, space string, payer identity.Identity) identity.Identity {
 	cookie := web.Cookies{Space: space}.SignIn(req)
-	if cookie != "" && server.IsOwnPage(req) && req.Method == http.MethodPost {
+	if cookie != "" && server.IsOwnPage(req, web.ReceivedHost(req)) && req.Method == http.MethodPost {
 		payer.Fallback = "your sign-in here has ended: open /__spacehost/login to sign in again"
 	}
 	return payer

@@ -230,11 +230,11 @@ func TestAttacksOnTheHeaders(t *testing.T) {
 	if _, err := store.Add(t.Context(), "ada", "pro", "operator"); err != nil {
 		t.Fatal(err)
 	}
-	good, row, err := store.CreateToken(t.Context(), "ada", "")
+	good, row, err := store.CreateToken(t.Context(), "ada", "", people.FullRights())
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, _, err := store.CreateToken(t.Context(), "ada", "")
+	other, _, err := store.CreateToken(t.Context(), "ada", "", people.FullRights())
 	if err != nil {
 		t.Fatal(err)
 	}

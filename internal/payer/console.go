@@ -39,17 +39,32 @@ func (r *Rule) Authenticate(req *http.Request) (people.Proof, error) {
 // ConsoleIdentity returns the account that the console shows to a client. A process of a Space sees only the Space's
 // own account: what its visitors spend elsewhere is private.
 func (r *Rule) ConsoleIdentity(req *http.Request) (identity.Identity, error) {
-	bearer, ok := people.Bearer(req.Header)
-	if !ok {
+	who, _, err := r.consoleCaller(req, people.ScopeCall)
+	return who, err
+}
+
+// AccountReader is ConsoleIdentity for a request that reads the account, with the limit of its token. Errors: also
+// *people.RightsError.
+func (r *Rule) AccountReader(req *http.Request) (reader identity.Identity, limit people.SpaceLimit, err error) {
+	return r.consoleCaller(req, people.ScopeRead)
+}
+
+func (r *Rule) consoleCaller(req *http.Request, scope people.Scope) (who identity.Identity, limit people.SpaceLimit, err error) {
+	if _, ok := people.Bearer(req.Header); !ok {
 		if s, ok := r.CallingSpace(req); ok {
-			return s.Account(), nil
+			return s.Account(), nil, nil
 		}
-		return r.identify(req)
+		who, err = r.identify(req, scope, "")
+		return who, nil, err
 	}
-	if proof, ok := r.linkProof(bearer); ok {
-		return r.withTier(proof.Who), nil
+	proof, err := r.Authenticate(req)
+	if err == nil {
+		err = proof.Allow(scope, "")
 	}
-	return r.identify(req)
+	if err != nil {
+		return identity.Identity{}, nil, err
+	}
+	return r.withTier(proof.Who), proof.SpaceLimit(), nil
 }
 
 // linkProof returns the proof of the link behind a bearer token from RedeemLink; false for any other token.

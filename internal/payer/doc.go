@@ -17,6 +17,7 @@
 //
 //	visitor -> Space A          Rule.Caller(r, A) finds the payer; the host signs a token for the Event
 //	Space A -> Space B          Rule.Caller(r, B) verifies that token (Rule.delegated) and charges A's visitor, via A
+//	page around A -> page of A  Rule.SignPage signs a token in identity mode hub; Rule.Caller(r, A) reads it from the call (Rule.ofPage)
 //	spaces package -> host      internal/deviceapi verifies the token again at /schedule; Spaces.Alive keeps it valid
 //
 // # Failure handling

@@ -1,6 +1,7 @@
 package payer
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,9 +13,10 @@ import (
 	"spacehost/queue"
 )
 
-// onHub returns the payer of a request in identity mode `hub`. On the Hub, a Space receives the identity of a signed-in user
-// only if its page requests a token from the surrounding page of the Hub. Gradio's own page and @gradio/client do so. This
-// mode loses the identity wherever the Hub loses it.
+// onHub returns the payer of a request without a token in identity mode `hub`. On the Hub, a Space receives the identity of a
+// signed-in user only if its page requests a token from the surrounding page of the Hub. Gradio's own page and @gradio/client do
+// so. Here they request it from the page /__spacehost/hub (docs/design/0039-bar.md), so a request without a token has lost the
+// identity as on the Hub.
 //
 //  1. With `run`, a browser on this machine counts as signed in, as the local visitor.
 //  2. A visitor without a sign-in pays by address and has nothing to lose.
@@ -28,10 +30,7 @@ func (r *Rule) onHub(req *http.Request, at Space, payer identity.Identity) (iden
 	if payer.Kind != identity.User && !local || local && !isBrowser(req) { // 1, 2
 		return anonymous, nil
 	}
-	cause := lossCause(req, at)
-	if cause == "" {
-		return payer, nil
-	}
+	cause := cmp.Or(lossCause(req, at), "the page was opened at the Space's own address, without the page around it: open /__spacehost/hub")
 	anonymous.Fallback = "your sign-in did not reach the Space with this call: " + cause // 3
 	if req.Method == http.MethodPost {
 		at.SignInLost(payer, cause)
@@ -44,13 +43,14 @@ func isBrowser(req *http.Request) bool {
 	return req.Header.Get("Sec-Fetch-Site") != "" || req.Header.Get("Origin") != "" || strings.HasPrefix(req.UserAgent(), "Mozilla/")
 }
 
-// lossCause explains why the sign-in of a request would not have reached the Space on the Hub; "" if it would have.
+// lossCause explains why the caller of a request would not have requested a token on the Hub; "" if it would have, inside the page
+// of the Hub.
 func lossCause(req *http.Request, at Space) string {
 	m, attached := at.ManifestAt(req.URL.Path)
 	if !attached || req.Method != http.MethodPost || req.URL.Path != m.Mount+m.Prefix+"/queue/join" {
 		return "a page called " + clip(req.URL.Path) + " directly, instead of joining the queue with @gradio/client"
 	}
-	if isGradioPage(req.Referer(), req, m) || req.Header.Get("X-Gradio-User") != "" && !isOld(m) {
+	if isGradioPage(req.Referer(), req, m) || req.Header.Get("X-Gradio-User") != "" { // a @gradio/client that requests the token
 		return ""
 	}
 	if isOld(m) {
@@ -62,7 +62,7 @@ func lossCause(req *http.Request, at Space) string {
 // clip quotes a path and shortens it: a visitor chooses it, and the screen shows it.
 func clip(path string) string { return fmt.Sprintf("%.60q", path) }
 
-// isOld reports whether the Gradio version predates the token request of @gradio/client (gradio#13210).
+// isOld reports whether the @gradio/client of a Gradio version does not request the token (gradio#13210).
 func isOld(m queue.Manifest) bool {
 	return strings.HasPrefix(m.Gradio, "4.") || strings.HasPrefix(m.Gradio, "5.")
 }

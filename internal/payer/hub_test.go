@@ -9,7 +9,7 @@ import (
 	"spacehost/queue"
 )
 
-// Each row is a browser's request, and whether its sign-in reaches the Space on the Hub.
+// Each row is a browser's request, and whether its page would have requested the token on the Hub.
 func TestLossCause(t *testing.T) {
 	s := newTestRule(t, openDenyList(t))
 	at := s.spaces["a"]
@@ -23,7 +23,7 @@ func TestLossCause(t *testing.T) {
 			"POST /generate user": false, "GET /gradio_api/queue/join user": false, "POST /other/gradio_api/queue/join user": false,
 		},
 		"5.49.1": {
-			"POST /gradio_api/queue/join user": false, "POST /gradio_api/queue/join http://h/": true, "POST /gradio_api/queue/join http://h/own": false,
+			"POST /gradio_api/queue/join user": true, "POST /gradio_api/queue/join http://h/": true, "POST /gradio_api/queue/join http://h/own": false,
 			"POST /gradio_api/run/greet http://h/": false,
 		},
 	} {

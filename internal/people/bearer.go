@@ -24,7 +24,7 @@ const (
 	maxBearer = 128 // longest accepted token in bytes; those of spacehost have 68
 	maxLine   = maxBearer + 64
 	maxLabel  = 100
-	// maxTokens bounds the valid tokens of one person, and thereby the cache of ByToken.
+	// maxTokens bounds the valid tokens of one person. With maxOwnTokens and Forget it bounds the cache of ByToken, which has ended ones too.
 	maxTokens   = 100
 	useInterval = time.Minute
 )
@@ -37,13 +37,18 @@ type Token struct {
 	CreatedAt  time.Time
 	LastUsedAt time.Time // to the minute; zero: never
 	RevokedAt  time.Time // zero: valid
+	Rights     Rights
+	Declared   bool   // by the configuration
+	CreatedBy  string // ID of the token with which a person created it; "": none, such as for an operator
 }
 
 // UnknownTokenError refuses a bearer token. It is returned to the client that sent the token, and does not contain it.
-type UnknownTokenError struct{}
+type UnknownTokenError struct {
+	Ended bool // the host has issued the token, so the request is no guess
+}
 
 func (*UnknownTokenError) Error() string {
-	return "this token is not known here: it was revoked, mistyped, or created for another host; " +
+	return "this token is not known here: it was revoked, has expired, was mistyped, or was created for another host; " +
 		"ask the operator for a new one (spacehost token create NAME), or send none"
 }
 
@@ -58,9 +63,13 @@ func (e *UnknownTokenIDError) Error() string {
 type TooManyTokensError struct {
 	Person string
 	Most   int
+	Daily  bool // Most is the number of new tokens in 24 hours
 }
 
 func (e *TooManyTokensError) Error() string {
+	if e.Daily {
+		return fmt.Sprintf("%s has created %d tokens in 24 hours, which is the maximum; use one of them, or create one later", e.Person, e.Most)
+	}
 	return fmt.Sprintf("%s has %d tokens, which is the maximum; revoke one with `spacehost token revoke ID` (`spacehost token list %s` shows when each was last used)", e.Person, e.Most, e.Person)
 }
 
@@ -145,29 +154,45 @@ func (s *Store) ByToken(ctx context.Context, token string) (identity.Identity, e
 	return b.who, nil
 }
 
+// Use returns the identity of a bearer token that a request uses with a scope at a Space ("": at the console). Errors: those of
+// ByToken, and *RightsError.
+func (s *Store) Use(ctx context.Context, token string, scope Scope, space string) (identity.Identity, error) {
+	proof, err := s.ProofOf(ctx, token)
+	if err == nil {
+		err = proof.Allow(scope, space)
+	}
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	return proof.Who, nil
+}
+
 func (s *Store) byToken(ctx context.Context, token string) (*bearer, error) {
 	if len(token) > maxBearer || !strings.HasPrefix(token, tokenPrefix) {
 		return nil, &UnknownTokenError{}
 	}
-	good, err := s.bearers.get(ctx, s.readBearers)
+	stored, err := s.bearers.get(ctx, s.readBearers)
 	if err != nil {
 		return nil, err
 	}
-	b, known := good[digest(sha256.Sum256([]byte(token)))]
-	if !known {
-		return nil, &UnknownTokenError{}
+	b, known := stored[digest(sha256.Sum256([]byte(token)))]
+	now := s.now()
+	if !known || b.revoked || b.rights.isExpired(now) {
+		return nil, &UnknownTokenError{Ended: known}
 	}
-	if now := s.now(); b.claimUse(now) {
+	if b.claimUse(now) {
 		s.lastUsed.add(b.id, now, s.recordUse)
 	}
 	return b, nil
 }
 
-// bearer is one valid token.
+// bearer is one token.
 type bearer struct {
 	hash    digest
 	id      string
 	who     identity.Identity
+	rights  Rights
+	revoked bool
 	lastUse atomic.Int64 // unix milliseconds of the last recorded use; 0: never
 }
 

@@ -112,7 +112,7 @@ func TestRevokedTokenStaysRevoked(t *testing.T) {
 				f.wantPayer(bens, "user:ben", "free")
 			})
 		}
-		if _, err := f.Revoke(t.Context(), token.ID); err != nil {
+		if _, _, err := f.Revoke(t.Context(), token.ID); err != nil {
 			t.Errorf("Revoke: %v", err)
 		}
 		revoked.Store(true)
@@ -184,7 +184,7 @@ func TestConcurrentTokenCreation(t *testing.T) {
 	f.watchUses()
 	var texts, ids sync.Map
 	inParallel(func(i int) {
-		text, token, err := f.CreateToken(t.Context(), "ada", "")
+		text, token, err := f.CreateToken(t.Context(), "ada", "", FullRights())
 		if err != nil {
 			t.Errorf("CreateToken: %v", err)
 			return
@@ -193,7 +193,7 @@ func TestConcurrentTokenCreation(t *testing.T) {
 		ids.Store(token.ID, true)
 		f.wantPayer(text, "user:ada", "free")
 		if i%2 == 0 {
-			if _, err := f.Revoke(t.Context(), token.ID); err != nil {
+			if _, _, err := f.Revoke(t.Context(), token.ID); err != nil {
 				t.Errorf("Revoke: %v", err)
 			}
 			f.wantUnknown("revoked", text)

@@ -18,6 +18,8 @@ type Declared struct {
 	Name, Tier string
 	Tokens     []string // as returned by HashToken
 	Overrides  Overrides
+	Admin      bool   // may read and change everything at the console
+	Group      string // for sums of usage, and for the rights of a group; "": none
 }
 
 // MaxTokens bounds the tokens of a person.
@@ -91,7 +93,7 @@ func (e *ClashError) Error() string {
 }
 
 // Declare replaces the persons of source config by the declared ones in one transaction. Persons and tokens that are no
-// longer declared lose their validity. The operator's persons are not changed. Errors: *BadNameError, *ClashError, or the
+// longer declared lose their validity. Tokens that a person has created (CreateOwnToken) last as long as the person is declared. The operator's persons are not changed. Errors: *BadNameError, *ClashError, or the
 // error of CheckHash for a token; then nothing is changed.
 func (s *Store) Declare(ctx context.Context, people []Declared) error {
 	return s.changeEnding(ctx, "apply people of the configuration", func(tx *sql.Tx) error {
@@ -99,7 +101,7 @@ func (s *Store) Declare(ctx context.Context, people []Declared) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE people SET source = 'former' WHERE source = 'config'`); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE revoked_at IS NULL
+		if _, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE revoked_at IS NULL AND declared = 1
 			AND person IN (SELECT name FROM people WHERE source = 'former')`, now); err != nil {
 			return err
 		}
@@ -108,7 +110,9 @@ func (s *Store) Declare(ctx context.Context, people []Declared) error {
 				return err
 			}
 		}
-		return nil
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ? WHERE revoked_at IS NULL
+			AND person IN (SELECT name FROM people WHERE source = 'former')`, now) // those that people have created
+		return err
 	})
 }
 
@@ -142,8 +146,9 @@ func declareToken(ctx context.Context, tx *sql.Tx, person, text string, now int6
 	if err != nil {
 		return err
 	}
-	changed, err := changes(tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at) VALUES (?, ?, ?, 'configuration', ?)
-		ON CONFLICT (hash) DO UPDATE SET person = excluded.person, revoked_at = iif(revoked_by_command, revoked_at, NULL)
+	changed, err := changes(tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at, declared) VALUES (?, ?, ?, 'configuration', ?, 1)
+		ON CONFLICT (hash) DO UPDATE SET person = excluded.person, declared = 1, scope = 'all', spaces = NULL, expires_at = NULL,
+			revoked_at = iif(revoked_by_command, revoked_at, NULL)
 		WHERE person IN (SELECT name FROM people WHERE source <> 'operator')`, newTokenID(), person, hash[:], now))
 	if err != nil || changed > 0 {
 		return err

@@ -22,12 +22,12 @@ func TestDeclareOverSeveralStarts(t *testing.T) {
 	f.add("zoe")
 	theirs, _ := f.token("zoe")
 
-	f.declare(Declared{"ada", "pro", []string{laptopHash, phoneHash}, Overrides{}}, Declared{"ben", "free", nil, Overrides{}})
+	f.declare(Declared{Name: "ada", Tier: "pro", Tokens: []string{laptopHash, phoneHash}, Overrides: Overrides{}}, Declared{Name: "ben", Tier: "free", Tokens: nil, Overrides: Overrides{}})
 	f.wantPayer(laptop, "user:ada", "pro")
 	f.wantPayer(phone, "user:ada", "pro")
 
 	f.pass(time.Hour)
-	f.declare(Declared{"ada", "free", []string{phoneHash}, Overrides{}}) // the file drops the laptop's token and ben
+	f.declare(Declared{Name: "ada", Tier: "free", Tokens: []string{phoneHash}, Overrides: Overrides{}}) // the file drops the laptop's token and ben
 	f.wantUnknown("a token that the file has dropped", laptop)
 	f.wantPayer(phone, "user:ada", "free")
 	f.wantPayer(theirs, "user:zoe", "free")
@@ -36,7 +36,7 @@ func TestDeclareOverSeveralStarts(t *testing.T) {
 	}
 
 	f.open() // another start
-	f.declare(Declared{"ben", "free", []string{laptopHash}, Overrides{}})
+	f.declare(Declared{Name: "ben", Tier: "free", Tokens: []string{laptopHash}, Overrides: Overrides{}})
 	f.wantPayer(laptop, "user:ben", "free")
 	f.wantUnknown("a token of a person dropped from the file", phone)
 	f.declare()
@@ -52,20 +52,20 @@ func TestClashingConfigurationChangesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.add("zoe")
 	text, zoes := f.token("zoe")
-	if _, err := f.Revoke(t.Context(), zoes.ID); err != nil {
+	if _, _, err := f.Revoke(t.Context(), zoes.ID); err != nil {
 		t.Fatal(err)
 	}
 	revoked, _ := HashToken(text)
 	mine, mineHash := NewToken()
-	f.declare(Declared{"ada", "pro", []string{mineHash}, Overrides{}})
+	f.declare(Declared{Name: "ada", Tier: "pro", Tokens: []string{mineHash}, Overrides: Overrides{}})
 	for _, row := range []struct {
 		people []Declared
 		want   string
 	}{
-		{[]Declared{{"ben", "free", nil, Overrides{}}, {"zoe", "free", nil, Overrides{}}}, "user zoe was created with `spacehost user add`"},
-		{[]Declared{{"ben", "free", []string{revoked}, Overrides{}}}, "a token of ben was created for zoe with `spacehost token create`"},
-		{[]Declared{{"ben", "free", []string{"sha256:12"}, Overrides{}}}, "not sha256: and 64"},
-		{[]Declared{{"Ben", "free", nil, Overrides{}}}, `"Ben" cannot be a name`},
+		{[]Declared{{Name: "ben", Tier: "free", Tokens: nil}, {Name: "zoe", Tier: "free", Tokens: nil}}, "user zoe was created with `spacehost user add`"},
+		{[]Declared{{Name: "ben", Tier: "free", Tokens: []string{revoked}}}, "a token of ben was created for zoe with `spacehost token create`"},
+		{[]Declared{{Name: "ben", Tier: "free", Tokens: []string{"sha256:12"}}}, "not sha256: and 64"},
+		{[]Declared{{Name: "Ben", Tier: "free", Tokens: nil}}, `"Ben" cannot be a name`},
 	} {
 		err := f.Declare(t.Context(), row.people)
 		if err == nil || !strings.Contains(err.Error(), row.want) {
@@ -84,7 +84,7 @@ func TestClashingConfigurationChangesNothing(t *testing.T) {
 func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 	f := newFixture(t)
 	text, hash := NewToken()
-	f.declare(Declared{"ada", "pro", []string{hash}, Overrides{}})
+	f.declare(Declared{Name: "ada", Tier: "pro", Tokens: []string{hash}, Overrides: Overrides{}})
 	refused := func(source Source, deeds map[string]func() error) {
 		t.Helper()
 		for what, do := range deeds {
@@ -93,7 +93,7 @@ func TestOperatorCannotChangeConfiguredPersons(t *testing.T) {
 			}
 		}
 	}
-	create := func() error { _, _, err := f.CreateToken(t.Context(), "ada", ""); return err }
+	create := func() error { _, _, err := f.CreateToken(t.Context(), "ada", "", FullRights()); return err }
 	tier := func() error { _, err := f.SetTier(t.Context(), "ada", "free"); return err }
 	refused(Config, map[string]func() error{
 		"add": func() error { _, err := f.Add(t.Context(), "ada", "free", "operator"); return err }, "tier": tier, "token": create,
@@ -115,9 +115,9 @@ func TestRevokedTokenOfTheConfiguration(t *testing.T) {
 	f.Ended = func() { ended++ }
 	revoked, revokedHash := NewToken()
 	dropped, droppedHash := NewToken()
-	both := Declared{"ada", "pro", []string{revokedHash, droppedHash}, Overrides{}}
+	both := Declared{Name: "ada", Tier: "pro", Tokens: []string{revokedHash, droppedHash}, Overrides: Overrides{}}
 	f.declare(both)
-	f.declare(Declared{"ada", "pro", []string{revokedHash}, Overrides{}})
+	f.declare(Declared{Name: "ada", Tier: "pro", Tokens: []string{revokedHash}, Overrides: Overrides{}})
 	f.wantUnknown("a dropped token", dropped)
 	tokens, err := f.Tokens(t.Context(), "ada")
 	if err != nil || len(tokens) != 2 {
@@ -125,7 +125,7 @@ func TestRevokedTokenOfTheConfiguration(t *testing.T) {
 	}
 	for _, token := range tokens {
 		if token.RevokedAt.IsZero() {
-			if _, err := f.Revoke(t.Context(), token.ID); err != nil {
+			if _, _, err := f.Revoke(t.Context(), token.ID); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -5,6 +5,7 @@
 //   - A Person is a user that the operator knows by name. The account in the ledger is "user:" + Name.
 //   - Overrides are values that replace those of the person's tier.
 //   - A Token is a bearer token (sph_...) of a person. Only its SHA-256 is stored.
+//   - Rights are what a token allows: a Scope, Spaces and an expiry. Rights.Allow is the one rule.
 //   - A sign-in is a browser that was signed in at one Space, by a token or by the host's own link. Only the hash of its
 //     cookie is stored.
 //   - A Denial forbids a Space to spend its visitors' quota through other Spaces (delegation).
@@ -26,13 +27,16 @@
 //	  ▲                                       │
 //	  └──────────── Declare again ────────────┘
 //
-// Only the operator's persons can be changed by Set, CreateToken and Revoke. A former person has no valid token.
+// Only the operator's persons can be changed by Set, Remove and CreateToken. People of the configuration create tokens by
+// CreateOwnToken, which end when the file drops the person. A former person has no valid token.
 //
 // # States of a token
 //
-//	valid ──Revoke, or dropped from the configuration──▶ revoked ──Forget──▶ deleted
+//	valid ──Revoke, or dropped from the configuration──▶ revoked ──Forget──▶ deleted (also expired ones)
 //	  ▲                                                     │
 //	  └──────── declared again (configuration only) ────────┘
+//
+// A valid token expires at the time in its Rights. ByToken refuses it from then on, and EndExpired calls Ended.
 //
 // # Caching and failures
 //

@@ -57,7 +57,7 @@ func (f *storeFixture) add(names ...string) {
 
 func (f *storeFixture) token(person string) (string, Token) {
 	f.t.Helper()
-	text, token, err := f.CreateToken(f.t.Context(), person, "laptop")
+	text, token, err := f.CreateToken(f.t.Context(), person, "laptop", FullRights())
 	if err != nil {
 		f.t.Fatalf("CreateToken(%s): %v", person, err)
 	}

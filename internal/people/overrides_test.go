@@ -42,16 +42,16 @@ func TestOverrides(t *testing.T) {
 		t.Errorf("zoe: %+v (%v)", got, err)
 	}
 
-	f.declare(Declared{"ada", "free", nil, Overrides{Longest: ref(time.Minute)}})
+	f.declare(Declared{Name: "ada", Tier: "free", Tokens: nil, Overrides: Overrides{Longest: ref(time.Minute)}})
 	ada := identity.Identity{Kind: identity.User, Name: "ada"}
 	want("by the configuration", ada, Overrides{Longest: ref(time.Minute)})
 	var configured *ConfiguredPersonError
 	if _, err := f.Set(t.Context(), "ada", Change{Quota: &quota}); !errors.As(err, &configured) {
 		t.Errorf("change of a configured person: %v", err)
 	}
-	f.declare(Declared{"ada", "free", nil, Overrides{}})
+	f.declare(Declared{Name: "ada", Tier: "free", Tokens: nil, Overrides: Overrides{}})
 	want("no longer by the configuration", ada, Overrides{})
-	f.declare(Declared{"ada", "free", nil, Overrides{Longest: ref(time.Minute)}})
+	f.declare(Declared{Name: "ada", Tier: "free", Tokens: nil, Overrides: Overrides{Longest: ref(time.Minute)}})
 	f.declare()
 	if _, err := f.Add(t.Context(), "ada", "free", "operator"); err != nil {
 		t.Fatal(err)

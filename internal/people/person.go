@@ -22,8 +22,8 @@ type Person struct {
 // Source is the authority that manages a person.
 type Source string
 
-// The sources. A former person is no longer declared by the configuration: they have no valid token, and their name may
-// be used again.
+// The sources. A former person is no longer declared by the configuration, or was removed by command: they have no valid
+// token, and their name may be used again.
 const (
 	Operator Source = "operator"
 	Config   Source = "config"
@@ -38,7 +38,7 @@ type ConfiguredPersonError struct {
 
 func (e *ConfiguredPersonError) Error() string {
 	if e.Source == Former {
-		return fmt.Sprintf("user %s was removed from the configuration of `spacehost serve`; add the user there again, or run `spacehost user add %s`", e.Name, e.Name)
+		return fmt.Sprintf("user %s was removed; run `spacehost user add %s`, or add the user to the configuration of `spacehost serve`", e.Name, e.Name)
 	}
 	return fmt.Sprintf("user %s comes from the configuration of `spacehost serve`; change the entry under `people` there and run `spacehost reload`", e.Name)
 }

@@ -1,6 +1,7 @@
 package people
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,12 +25,52 @@ const maxSignIns = 200
 
 // Proof is an authenticated identity and the credential that proved it.
 type Proof struct {
-	Who   identity.Identity
-	token string // ID of the bearer token; "": the host's own link
+	Who    identity.Identity
+	token  string // ID of the bearer token; "": the host's own link
+	rights Rights // of the bearer token
+}
+
+// Allow refuses a request that needs a scope at a Space ("": at the console). Errors: *RightsError.
+func (p Proof) Allow(scope Scope, space string) error {
+	return p.rights.Allow(p.rights.use(scope, space))
+}
+
+// IsLimited reports whether the token of the proof is valid at some Spaces only.
+func (p Proof) IsLimited() bool { return len(p.rights.Spaces) > 0 }
+
+// SpaceLimit returns the Spaces at which the token of the proof is valid.
+func (p Proof) SpaceLimit() SpaceLimit { return p.rights.Spaces }
+
+// Scope returns the scope of the token of the proof.
+func (p Proof) Scope() Scope { return p.rights.Scope }
+
+// ExpiresAt returns when the token of the proof expires, the zero time without an end.
+func (p Proof) ExpiresAt() time.Time { return p.rights.ExpiresAt }
+
+// Token returns the ID of the bearer token of the proof, "" for the local visitor.
+func (p Proof) Token() string { return p.token }
+
+// checkToken returns *UnknownTokenError if the token of the proof has ended since.
+func (s *Store) checkToken(ctx context.Context, q querier, p Proof) error {
+	if p.token == "" {
+		return nil
+	}
+	var valid bool
+	err := q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM tokens WHERE id = ? AND revoked_at IS NULL AND coalesce(expires_at > ?, 1))`,
+		p.token, s.now().UnixMilli()).Scan(&valid)
+	if err == nil && !valid {
+		err = &UnknownTokenError{Ended: true}
+	}
+	return err
 }
 
 // LocalProof returns the Proof of the local visitor, who opened a link that the host has printed.
-func LocalProof() Proof { return Proof{Who: identity.Identity{Kind: identity.Local}} }
+func LocalProof() Proof {
+	return Proof{Who: identity.Identity{Kind: identity.Local}, rights: FullRights()}
+}
+
+// Credential identifies what proved the identity, without being a secret: the ID of a bearer token, or the key of the local visitor.
+func (p Proof) Credential() string { return cmp.Or(p.token, p.Who.Key()) }
 
 // Life returns the lifetime of a sign-in by this Proof.
 func (p Proof) Life() time.Duration {
@@ -45,7 +86,16 @@ func (s *Store) ProofOf(ctx context.Context, token string) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	return Proof{b.who, b.id}, nil
+	return Proof{b.who, b.id, b.rights}, nil
+}
+
+// signInEnd returns the end of a sign-in that begins now: the token's, if that is earlier.
+func (p Proof) signInEnd(now time.Time) time.Time {
+	end := now.Add(p.Life())
+	if at := p.rights.ExpiresAt; !at.IsZero() && at.Before(end) {
+		return at
+	}
+	return end
 }
 
 // signIn is a sign-in that was valid when it was read.
@@ -155,8 +205,12 @@ func (c *Codes) Verify(place, text string) (Proof, bool) {
 }
 
 // SignIn creates a sign-in of proof's person at a Space. It returns the text of the browser's cookie, which is not
-// stored. A token that has been revoked since is refused with *UnknownTokenError.
+// stored. The sign-in ends with the token. A token that has ended since is refused with *UnknownTokenError, one that is not valid at
+// the Space with *RightsError.
 func (s *Store) SignIn(ctx context.Context, space string, proof Proof) (text string, err error) {
+	if err := proof.Allow(ScopeCall, space); err != nil {
+		return "", err
+	}
 	text = newSecret()
 	err = s.change(ctx, "sign in", func(tx *sql.Tx) error {
 		now := s.now()
@@ -165,8 +219,8 @@ func (s *Store) SignIn(ctx context.Context, space string, proof Proof) (text str
 		}
 		hash := sha256.Sum256([]byte(text))
 		added, err := changes(tx.ExecContext(ctx, `INSERT INTO sign_ins (hash, space, token, created_at, expires_at)
-			SELECT ?1, ?2, nullif(?3, ''), ?4, ?5 WHERE ?3 = '' OR EXISTS (SELECT 1 FROM tokens WHERE id = ?3 AND revoked_at IS NULL)`,
-			hash[:], space, proof.token, now.UnixMilli(), now.Add(proof.Life()).UnixMilli()))
+			SELECT ?1, ?2, nullif(?3, ''), ?4, ?5 WHERE ?4 < ?5 AND (?3 = '' OR EXISTS (SELECT 1 FROM tokens WHERE id = ?3 AND revoked_at IS NULL))`,
+			hash[:], space, proof.token, now.UnixMilli(), proof.signInEnd(now).UnixMilli()))
 		if err == nil && added == 0 {
 			err = &UnknownTokenError{}
 		}

@@ -76,6 +76,26 @@ func (s *Store) SetTier(ctx context.Context, name, tier string) (Person, error) 
 	return s.Set(ctx, name, Change{Tier: &tier})
 }
 
+// Remove revokes all tokens of a person of the operator for good, and calls Ended. The account stays in the ledger, and is theirs
+// again if the person is added again. Errors: *UnknownPersonError, *ConfiguredPersonError.
+func (s *Store) Remove(ctx context.Context, name string) (p Person, err error) {
+	err = s.changeEnding(ctx, "remove person", func(tx *sql.Tx) error {
+		if p, err = personOf(ctx, tx, name); err != nil {
+			return err
+		}
+		if err := p.checkSource(); err != nil {
+			return err
+		}
+		p.Source = Former
+		if _, err := tx.ExecContext(ctx, `UPDATE people SET source = ? WHERE name = ?`, Former, name); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = coalesce(revoked_at, ?), revoked_by_command = 1 WHERE person = ?`, s.now().UnixMilli(), name)
+		return err
+	})
+	return p, err
+}
+
 // List returns all persons by name.
 func (s *Store) List(ctx context.Context) ([]Person, error) {
 	rows, err := s.reader().QueryContext(ctx, `SELECT `+personColumns+` FROM people ORDER BY name`)
@@ -87,20 +107,42 @@ func (s *Store) Get(ctx context.Context, name string) (Person, error) {
 	return personOf(ctx, s.reader(), name)
 }
 
-// CreateToken creates a token for a person. Its text is returned only here. Errors: *UnknownPersonError,
-// *ConfiguredPersonError, *BadLabelError, *TooManyTokensError.
-func (s *Store) CreateToken(ctx context.Context, person, label string) (text string, t Token, err error) {
-	if err := checkLabel(label); err != nil {
+// CreateToken creates a token for a person of the operator. Its text is returned only here. Errors: *UnknownPersonError,
+// *ConfiguredPersonError, *BadLabelError, *BadRightsError, *TooManyTokensError.
+func (s *Store) CreateToken(ctx context.Context, person, label string, rights Rights) (text string, t Token, err error) {
+	return s.createToken(ctx, Token{Person: person, Label: label, Rights: rights}, operatorsOwn)
+}
+
+// operatorsOwn admits people whom the operator manages.
+func operatorsOwn(_ *sql.Tx, p Person) error { return p.checkSource() }
+
+// createToken creates the token t if admit allows it for the person.
+func (s *Store) createToken(ctx context.Context, t Token, admit func(*sql.Tx, Person) error) (text string, made Token, err error) {
+	if err := checkLabel(t.Label); err != nil {
 		return "", Token{}, err
 	}
-	text, t = newToken(), Token{ID: newTokenID(), Person: person, Label: label, CreatedAt: s.now()}
+	if err := t.Rights.check(s.now()); err != nil {
+		return "", Token{}, err
+	}
+	if at := t.Rights.ExpiresAt; !at.IsZero() {
+		t.Rights.ExpiresAt = time.UnixMilli(at.UnixMilli()).UTC()
+	}
+	text, t.ID, t.CreatedAt = newToken(), newTokenID(), s.now()
 	err = s.change(ctx, "create token", func(tx *sql.Tx) error {
-		if err := checkTokenLimit(ctx, tx, person); err != nil {
+		known, err := personOf(ctx, tx, t.Person)
+		if err == nil {
+			err = admit(tx, known)
+		}
+		if err == nil {
+			err = s.checkTokenLimit(ctx, tx, t.Person)
+		}
+		if err != nil {
 			return err
 		}
 		hash := sha256.Sum256([]byte(text))
-		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at) VALUES (?, ?, ?, ?, ?)`,
-			t.ID, person, hash[:], label, t.CreatedAt.UnixMilli())
+		scope, spaces, expiresAt := t.Rights.columns()
+		_, err = tx.ExecContext(ctx, `INSERT INTO tokens (id, person, hash, label, created_at, scope, spaces, expires_at, created_by)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))`, t.ID, t.Person, hash[:], t.Label, t.CreatedAt.UnixMilli(), scope, spaces, expiresAt, t.CreatedBy)
 		return err
 	})
 	if err != nil {
@@ -109,17 +151,11 @@ func (s *Store) CreateToken(ctx context.Context, person, label string) (text str
 	return text, t, nil
 }
 
-// checkTokenLimit returns an error if the person is unknown or may not have another token.
-func checkTokenLimit(ctx context.Context, tx *sql.Tx, person string) error {
-	known, err := personOf(ctx, tx, person)
-	if err == nil {
-		err = known.checkSource()
-	}
-	if err != nil {
-		return err
-	}
+// checkTokenLimit returns an error if the person may not have another token.
+func (s *Store) checkTokenLimit(ctx context.Context, tx *sql.Tx, person string) error {
 	var live int
-	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL`, person).Scan(&live)
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE person = ? AND revoked_at IS NULL AND coalesce(expires_at > ?, 1)`,
+		person, s.now().UnixMilli()).Scan(&live)
 	if err == nil && live >= maxTokens {
 		err = &TooManyTokensError{Person: person, Most: maxTokens}
 	}
@@ -127,21 +163,40 @@ func checkTokenLimit(ctx context.Context, tx *sql.Tx, person string) error {
 }
 
 // Revoke revokes a token, whichever way it was declared, and calls Ended. ByToken refuses the token once Revoke has returned.
-// A token of the configuration stays revoked even if the file still declares it. A second call changes nothing. Errors:
-// *UnknownTokenIDError.
-func (s *Store) Revoke(ctx context.Context, id string) (t Token, err error) {
-	err = s.changeEnding(ctx, "revoke token", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = coalesce(revoked_at, ?), revoked_by_command = 1 WHERE id = ?`, s.now().UnixMilli(), id)
-		if err != nil {
+// A token of the configuration stays revoked even if the file still declares it. A second call writes nothing: changed is false, and
+// Ended is not called. Errors: *UnknownTokenIDError.
+func (s *Store) Revoke(ctx context.Context, id string) (t Token, changed bool, err error) {
+	t, changed, err = s.revocable(ctx, s.reader(), id)
+	if err != nil || !changed {
+		return t, false, err
+	}
+	err = s.change(ctx, "revoke token", func(tx *sql.Tx) error {
+		if t, changed, err = s.revocable(ctx, tx, id); err != nil || !changed {
 			return err
 		}
-		t, err = scanToken(tx.QueryRowContext(ctx, `SELECT `+tokenColumns+` FROM tokens WHERE id = ?`, id))
-		if errors.Is(err, sql.ErrNoRows) {
-			return &UnknownTokenIDError{ID: redact(id)}
+		if t.RevokedAt.IsZero() {
+			t.RevokedAt = s.now()
 		}
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked_at = ?, revoked_by_command = 1 WHERE id = ?`, t.RevokedAt.UnixMilli(), id)
 		return err
 	})
-	return t, err
+	if err == nil && changed && s.Ended != nil {
+		s.Ended()
+	}
+	return t, changed, err
+}
+
+// revocable returns a token, and whether a revocation by command would change it.
+func (s *Store) revocable(ctx context.Context, q querier, id string) (t Token, would bool, err error) {
+	t, err = scanToken(q.QueryRowContext(ctx, `SELECT `+tokenColumns+` FROM tokens WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, false, &UnknownTokenIDError{ID: redact(id)}
+	}
+	if err != nil {
+		return t, false, fmt.Errorf("read token: %w", err)
+	}
+	err = q.QueryRowContext(ctx, `SELECT revoked_by_command = 0 FROM tokens WHERE id = ?`, id).Scan(&would)
+	return t, would, err
 }
 
 // Tokens returns the tokens of a person, or all tokens for "". Revoked ones are included; the newest come first. Errors:
@@ -157,19 +212,20 @@ func (s *Store) Tokens(ctx context.Context, person string) ([]Token, error) {
 	return sqlrows.Collect(rows, err, "list tokens", scanToken)
 }
 
-// readBearers reads the tokens that ByToken caches.
+// readBearers reads the tokens that ByToken caches. Ended ones are included: EndExpired finds those that have just expired, and a
+// request with one is no guess.
 func (s *Store) readBearers(ctx context.Context) (map[digest]*bearer, error) {
-	rows, err := s.reader().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier
-		FROM tokens t JOIN people p ON p.name = t.person WHERE t.revoked_at IS NULL`)
+	rows, err := s.reader().QueryContext(ctx, `SELECT t.hash, t.id, coalesce(t.last_used_at, 0), p.name, p.tier, t.scope, t.spaces, t.expires_at, t.revoked_at IS NOT NULL
+		FROM tokens t JOIN people p ON p.name = t.person`)
 	all, err := sqlrows.Collect(rows, err, "read tokens", scanBearer)
-	good := make(map[digest]*bearer, len(all))
+	stored := make(map[digest]*bearer, len(all))
 	for _, b := range all {
-		good[b.hash] = b
+		stored[b.hash] = b
 	}
-	return good, err
+	return stored, err
 }
 
-// Forget deletes expired sign-ins and tokens that were revoked before a time (the zero time: none). It returns the number
+// Forget deletes expired sign-ins and tokens that were revoked or had expired before a time (the zero time: none). It returns the number
 // of deleted tokens. Requests with a deleted token are refused as before. A token of the configuration that the operator has
 // revoked stays: the file may still declare it.
 func (s *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err error) {
@@ -177,7 +233,7 @@ func (s *Store) Forget(ctx context.Context, before time.Time) (tokens int64, err
 		if err := deleteExpiredSignIns(ctx, tx, s.now()); err != nil || before.IsZero() {
 			return err
 		}
-		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE revoked_at < ? AND (revoked_by_command = 0
+		tokens, err = changes(tx.ExecContext(ctx, `DELETE FROM tokens WHERE coalesce(revoked_at, expires_at) < ? AND (revoked_by_command = 0
 			OR person IN (SELECT name FROM people WHERE source = 'operator'))`, before.UnixMilli()))
 		return err
 	})
@@ -274,10 +330,11 @@ func scanName(row sqlrows.Scanner) (name string, err error) {
 	return name, err
 }
 
-const tokenColumns = `id, person, label, created_at, last_used_at, revoked_at`
+const tokenColumns = `id, person, label, created_at, last_used_at, revoked_at, scope, spaces, expires_at, declared, coalesce(created_by, '')`
 
 func scanToken(row sqlrows.Scanner) (t Token, err error) {
-	err = row.Scan(&t.ID, &t.Person, &t.Label, (*instant)(&t.CreatedAt), (*instant)(&t.LastUsedAt), (*instant)(&t.RevokedAt))
+	err = row.Scan(&t.ID, &t.Person, &t.Label, (*instant)(&t.CreatedAt), (*instant)(&t.LastUsedAt), (*instant)(&t.RevokedAt),
+		&t.Rights.Scope, spaceList{&t.Rights.Spaces}, (*instant)(&t.Rights.ExpiresAt), &t.Declared, &t.CreatedBy)
 	return t, err
 }
 
@@ -285,7 +342,8 @@ func scanBearer(row sqlrows.Scanner) (*bearer, error) {
 	b := &bearer{who: identity.Identity{Kind: identity.User}}
 	var hash []byte
 	var lastUse int64
-	if err := row.Scan(&hash, &b.id, &lastUse, &b.who.Name, &b.who.Tier); err != nil {
+	if err := row.Scan(&hash, &b.id, &lastUse, &b.who.Name, &b.who.Tier,
+		&b.rights.Scope, spaceList{&b.rights.Spaces}, (*instant)(&b.rights.ExpiresAt), &b.revoked); err != nil {
 		return nil, err
 	}
 	b.hash = digest(hash) // 32 bytes, by a CHECK

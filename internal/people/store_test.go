@@ -55,10 +55,10 @@ func TestErrorsNameTheNextStep(t *testing.T) {
 	_, again := f.Add(t.Context(), "ada", "pro", "operator")
 	_, unknown := f.SetTier(t.Context(), "adda", "pro")
 	_, noTokens := f.Tokens(t.Context(), "ben")
-	_, _, noOwner := f.CreateToken(t.Context(), "ben", "")
-	_, noToken := f.Revoke(t.Context(), "abc")
-	_, _, longLabel := f.CreateToken(t.Context(), "ada", strings.Repeat("a", maxLabel+1))
-	_, _, forgedLabel := f.CreateToken(t.Context(), "ada", "a\nb")
+	_, _, noOwner := f.CreateToken(t.Context(), "ben", "", FullRights())
+	_, _, noToken := f.Revoke(t.Context(), "abc")
+	_, _, longLabel := f.CreateToken(t.Context(), "ada", strings.Repeat("a", maxLabel+1), FullRights())
+	_, _, forgedLabel := f.CreateToken(t.Context(), "ada", "a\nb", FullRights())
 	for _, row := range []struct {
 		err  error
 		want string // part of the text
@@ -116,8 +116,8 @@ func TestDatabaseErrorIsNotAVerdict(t *testing.T) {
 		"SetTier":     func() error { _, err := f.SetTier(ctx, "ada", "pro"); return err },
 		"List":        func() error { _, err := f.List(ctx); return err },
 		"Get":         func() error { _, err := f.Get(ctx, "ada"); return err },
-		"CreateToken": func() error { _, _, err := f.CreateToken(ctx, "ada", ""); return err },
-		"Revoke":      func() error { _, err := f.Revoke(ctx, token.ID); return err },
+		"CreateToken": func() error { _, _, err := f.CreateToken(ctx, "ada", "", FullRights()); return err },
+		"Revoke":      func() error { _, _, err := f.Revoke(ctx, token.ID); return err },
 		"Tokens":      func() error { _, err := f.Tokens(ctx, ""); return err },
 		"ByToken":     func() error { _, err := f.ByToken(ctx, text); return err },
 	} {
@@ -125,5 +125,48 @@ func TestDatabaseErrorIsNotAVerdict(t *testing.T) {
 		if err == nil || errors.As(err, new(*UnknownTokenError)) || errors.As(err, new(*UnknownPersonError)) || errors.Is(err, sql.ErrNoRows) {
 			t.Errorf("%s: got %v, want an error of the database", what, err)
 		}
+	}
+}
+
+// TestRemovedPerson: all tokens end for good, the name may be used again, and a person of the file is not removed.
+func TestRemovedPerson(t *testing.T) {
+	f := newFixture(t)
+	f.add("ada", "ben")
+	text, _ := f.token("ada")
+	kept, _ := f.token("ben")
+	ended := 0
+	f.Ended = func() { ended++ }
+	removed, err := f.Remove(t.Context(), "ada")
+	if err != nil || removed.Source != Former || ended != 1 {
+		t.Fatalf("Remove: %+v, %v, Ended was called %d times", removed, err, ended)
+	}
+	f.wantUnknown("the token of a removed person", text)
+	f.wantPayer(kept, "user:ben", "free")
+	if _, _, err := f.CreateToken(t.Context(), "ada", "", FullRights()); err == nil || err.Error() != "create token: user ada was removed; run `spacehost user add ada`, or add the user to the configuration of `spacehost serve`" {
+		t.Errorf("a token of a removed person: %v", err)
+	}
+	if _, err := f.Remove(t.Context(), "ada"); !errors.As(err, new(*ConfiguredPersonError)) {
+		t.Errorf("the second time: %v", err)
+	}
+	if _, err := f.Remove(t.Context(), "cy"); !errors.As(err, new(*UnknownPersonError)) {
+		t.Errorf("an unknown person: %v", err)
+	}
+	if _, err := f.Add(t.Context(), "ada", "pro", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantUnknown("the former token of a person who was added again", text)
+	hash, err := HashToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Remove(t.Context(), "ada"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Declare(t.Context(), []Declared{{Name: "ada", Tier: "pro", Tokens: []string{hash}}}); err != nil {
+		t.Fatal(err)
+	}
+	f.wantUnknown("a revoked token that the file declares", text)
+	if _, err := f.Remove(t.Context(), "ada"); err == nil || !strings.Contains(err.Error(), "change the entry under `people` there and run `spacehost reload`") {
+		t.Errorf("a person of the file: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,8 +22,8 @@ func TestTokenIdentifiesPerson(t *testing.T) {
 	if !regexp.MustCompile(`^sph_[0-9a-f]{64}$`).MatchString(text) || !regexp.MustCompile(`^[a-z2-7]{10}$`).MatchString(token.ID) {
 		t.Errorf("got a token of %d bytes with ID %q", len(text), token.ID)
 	}
-	want := Token{ID: token.ID, Person: "ada", Label: "laptop", CreatedAt: noon}
-	if token != want {
+	want := Token{ID: token.ID, Person: "ada", Label: "laptop", CreatedAt: noon, Rights: FullRights()}
+	if !reflect.DeepEqual(token, want) {
 		t.Errorf("got %+v, want %+v", token, want)
 	}
 	bens, _ := f.token("ben")
@@ -65,14 +66,14 @@ func TestChangesApplyImmediately(t *testing.T) {
 	f.wantPayer(first, "user:ada", "pro")
 
 	f.pass(time.Hour)
-	revoked, err := f.Revoke(t.Context(), one.ID)
+	revoked, _, err := f.Revoke(t.Context(), one.ID)
 	if err != nil || revoked.ID != one.ID || !revoked.RevokedAt.Equal(noon.Add(time.Hour)) {
 		t.Errorf("Revoke: got %+v (%v)", revoked, err)
 	}
 	f.wantUnknown("revoked", first)
 	f.wantPayer(second, "user:ada", "pro")
 	f.pass(time.Hour)
-	if again, err := f.Revoke(t.Context(), one.ID); err != nil || !again.RevokedAt.Equal(revoked.RevokedAt) {
+	if again, _, err := f.Revoke(t.Context(), one.ID); err != nil || !again.RevokedAt.Equal(revoked.RevokedAt) {
 		t.Errorf("revoked twice: got %+v (%v), want the time of the first", again, err)
 	}
 	f.open()
@@ -104,12 +105,12 @@ func TestTokenLimit(t *testing.T) {
 	for range maxTokens - 1 {
 		f.token("ada")
 	}
-	_, _, err := f.CreateToken(t.Context(), "ada", "")
+	_, _, err := f.CreateToken(t.Context(), "ada", "", FullRights())
 	if !errors.As(err, new(*TooManyTokensError)) || !strings.Contains(err.Error(), "ada has 100 tokens") {
 		t.Errorf("got %v, want a TooManyTokensError", err)
 	}
 	f.token("ben")
-	if _, err := f.Revoke(t.Context(), first.ID); err != nil {
+	if _, _, err := f.Revoke(t.Context(), first.ID); err != nil {
 		t.Fatal(err)
 	}
 	f.token("ada")
@@ -119,7 +120,7 @@ func TestTokenLimit(t *testing.T) {
 func TestTokensAreNotStoredOrLogged(t *testing.T) {
 	f := newFixture(t)
 	f.add("ada")
-	marker, token, err := f.CreateToken(t.Context(), "ada", "markedlabel")
+	marker, token, err := f.CreateToken(t.Context(), "ada", "markedlabel", FullRights())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,13 +134,13 @@ func TestTokensAreNotStoredOrLogged(t *testing.T) {
 	report(err)
 	_, err = f.Get(t.Context(), marker)
 	report(err)
-	_, err = f.Revoke(t.Context(), strings.ToUpper(marker))
+	_, _, err = f.Revoke(t.Context(), strings.ToUpper(marker))
 	report(err)
-	_, _, err = f.CreateToken(t.Context(), "ada", marker)
+	_, _, err = f.CreateToken(t.Context(), "ada", marker, FullRights())
 	report(err)
 	_, err = f.ByToken(t.Context(), marker+"x")
 	report(err)
-	if _, err := f.Revoke(t.Context(), token.ID); err != nil {
+	if _, _, err := f.Revoke(t.Context(), token.ID); err != nil {
 		t.Fatal(err)
 	}
 	texts = append(texts, fmt.Sprintf("%+v", token), string(f.files()))
@@ -165,7 +166,7 @@ func TestForgetTokens(t *testing.T) {
 	good, _ := f.token("ada")
 	revoke := func(id string) {
 		t.Helper()
-		if _, err := f.Revoke(t.Context(), id); err != nil {
+		if _, _, err := f.Revoke(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -197,7 +198,7 @@ func BenchmarkByToken(b *testing.B) {
 	if _, err := people.Add(b.Context(), "ada", "free", "operator"); err != nil {
 		b.Fatal(err)
 	}
-	text, _, err := people.CreateToken(b.Context(), "ada", "")
+	text, _, err := people.CreateToken(b.Context(), "ada", "", FullRights())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type Cgroups struct {
 	Base string
 
 	controllers []string // of limitControllers, those in force below Base
+	all         string   // folder of the cgroup of all starts; "": they are below Base (total.go)
 }
 
 // OpenCgroups returns the Cgroups below the cgroup of this process. It fails if a trial fails. The trial succeeds
@@ -69,10 +70,15 @@ func (c *Cgroups) try() (err error) {
 }
 
 // sweep removes cgroups left by a host that crashed before it recorded the start. A cgroup that is a minute old and
-// empty does not belong to a start in progress.
+// empty does not belong to a start in progress. The cgroup of all starts of another host stays while that host runs: it is empty
+// between two starts.
 func (c *Cgroups) sweep() {
+	nested, _ := filepath.Glob(filepath.Join(c.Base, allCgroup+"*", "spacehost-*")) // the pattern is well formed
 	left, _ := filepath.Glob(c.of("*"))
-	for _, dir := range left {
+	for _, dir := range append(nested, left...) {
+		if pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), allCgroup)); err == nil && isThere(pid) {
+			continue
+		}
 		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Minute && isEmpty(dir) {
 			_ = removeCgroup(dir) // a cgroup of another user stays
 		}
@@ -80,7 +86,7 @@ func (c *Cgroups) sweep() {
 }
 
 // of returns the folder of a start of a Space. The folder is found by this name after a crash of the host.
-func (c *Cgroups) of(instance string) string { return filepath.Join(c.Base, "spacehost-"+instance) }
+func (c *Cgroups) of(instance string) string { return filepath.Join(c.starts(), "spacehost-"+instance) }
 
 // Begin creates the cgroups of a start, moves its first process into the cgroup of the app, and returns the folder.
 func (c *Cgroups) Begin(instance string, pid int) (dir string, err error) {
@@ -118,7 +124,8 @@ func (c *Cgroups) ofWorker(worker Process) string {
 		return ""
 	}
 	found, _ := filepath.Glob(filepath.Join(c.Base, "spacehost-*", workerCgroup(worker))) // the pattern is well formed
-	if len(found) == 0 {
+	nested, _ := filepath.Glob(filepath.Join(c.Base, allCgroup+"*", "spacehost-*", workerCgroup(worker)))
+	if found = append(found, nested...); len(found) == 0 {
 		return ""
 	}
 	return found[0]

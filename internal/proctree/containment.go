@@ -39,6 +39,11 @@ func (p *Processes) Contain() (words string) {
 	if err := made.delegate(limitControllers); err != nil {
 		p.logger().Info("controllers not delegated", zap.Error(err))
 	}
+	if len(made.controllers) > 0 {
+		if err := made.nest(); err != nil {
+			p.logger().Info("no common cgroup of all starts", zap.Error(err))
+		}
+	}
 	p.cgroups = made
 	return fmt.Sprintf("descendants of a Space and its GPU workers are contained in cgroups below %s and ended by cgroup.kill", made.Base)
 }
@@ -46,11 +51,11 @@ func (p *Processes) Contain() (words string) {
 // Cgroups returns the cgroups that Contain has opened; nil if this machine does not allow them.
 func (p *Processes) Cgroups() *Cgroups { return p.cgroups }
 
-// Confine marks a process of the Space as a GPU worker. From then on End finds every process that the worker starts.
+// Confine marks a process of the instance as a GPU worker. From then on End finds every process that the worker starts.
 // Confine does not block. If it fails, End finds the processes that stay in the worker's tree or process group.
-func (p *Processes) Confine(space string, pid int, start uint64) {
+func (p *Processes) Confine(instance string, pid int, start uint64) {
 	worker := Process{pid, start}
-	if dir := p.get(space).Cgroup; dir != "" {
+	if dir := p.Tree(instance).Cgroup; dir != "" {
 		err := confine(dir, worker)
 		if err == nil {
 			return

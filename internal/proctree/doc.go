@@ -13,7 +13,7 @@
 //
 // # Types and callers
 //
-//   - Processes keeps the tree of each Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
+//   - Processes keeps the tree of each instance of a Space. Package internal/host creates it and calls Contain, Run and EndOrphans,
 //     SpaceAt for local connections, and Untrusted for clients of the control socket. Package worker registers each start. Package lease uses it as
 //     lease.Processes: FromInside, Confine, Freeze, Thaw, Wait, End, SpaceOf and Within.
 //     Package internal/host also asks it which processes hold a device node open (Holders).
@@ -48,6 +48,7 @@
 //	spacehost-<instance>/app                   the runner and its descendants
 //	spacehost-<instance>/gpu-<pid>-<start>     one worker from its /allow on, and its later descendants
 //
+// With controllers, all starts are below spacehost-all-<pid of the host>, whose limits apply to their sum (LimitTotal).
 // Limits are set on spacehost-<instance>, so that they apply to the sum of its processes. They need the controllers memory,
 // pids and cpu, which Contain delegates to the cgroups below Base. A cgroup with processes cannot delegate. Therefore this
 // process moves to Base/host if it is alone in Base.

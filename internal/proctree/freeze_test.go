@@ -174,7 +174,7 @@ func TestAFrozenWorkerIsAskedToExit(t *testing.T) {
 func TestFreezeWithoutACgroup(t *testing.T) {
 	f := plant(t, node{Name: "runner", Children: []node{{Name: "worker", Group: true}}})
 	worker := f.pids["worker"]
-	f.processes.Confine("test", worker.PID, worker.Start)
+	f.processes.Confine(testInstance, worker.PID, worker.Start)
 	if f.processes.Freeze(worker.PID, worker.Start) {
 		t.Error("it was frozen")
 	}

@@ -32,18 +32,19 @@ func NodeAt(path string) (Node, error) {
 // Holders returns the processes of a Space, the runner included, that use each of the nodes: they have it open, or have
 // memory of it. Both go on after the node has disappeared from the Space's view.
 func (p *Processes) Holders(space string, nodes []Node) map[Node][]int {
-	t := p.get(space)
-	if t.Root.PID == 0 {
-		return nil
-	}
 	found := map[Node][]int{}
-	all, _ := t.members() // a process that cannot be read is not found
-	if t.Runner.PID == 0 {
-		all = append(all, t.Root)
-	} // otherwise the root is process 1 of the sandbox, which has every node
-	for _, process := range all {
-		for _, node := range heldBy(process.PID, nodes) {
-			found[node] = append(found[node], process.PID)
+	for _, t := range p.all() {
+		if t.space != space || t.isStandby || t.Root.PID == 0 {
+			continue
+		}
+		all, _ := t.members() // a process that cannot be read is not found
+		if t.Runner.PID == 0 {
+			all = append(all, t.Root)
+		} // otherwise the root is process 1 of the sandbox, which has every node
+		for _, process := range all {
+			for _, node := range heldBy(process.PID, nodes) {
+				found[node] = append(found[node], process.PID)
+			}
 		}
 	}
 	return found

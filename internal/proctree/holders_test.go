@@ -24,8 +24,8 @@ func TestHolders(t *testing.T) {
 	}
 	self, _ := ReadStat(os.Getpid())
 	p := &Processes{}
-	p.Register("demo", Tree{Root: self.Process})
-	p.Register("other", Tree{})
+	p.Register("demo", "demo-1", Tree{Root: self.Process})
+	p.Register("other", "other-1", Tree{})
 	holders := func(space string) map[Node][]int { return p.Holders(space, []Node{full, zero}) }
 	if got := holders("demo"); len(got) != 0 {
 		t.Fatalf("before anything is open: %v", got)

@@ -174,8 +174,10 @@ func (c *Cgroups) moveHost() error {
 }
 
 // SetNice lowers the priority of a process that has just been started, and of what it starts. Its threads have
-// priorities of their own, so threads are searched until no new one is found.
+// priorities of their own, so threads are searched until no new one is found. Between sessions, the kernel compares the
+// priorities of sessions only (sched(7), autogroup), so that of the process's session is lowered too.
 func (p Process) SetNice(nice int) error {
+	_ = writeFile(fmt.Sprintf("/proc/%d/autogroup", p.PID), strconv.Itoa(nice)) // absent without autogroups
 	for done := map[string]bool{}; ; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
 		if err != nil {

@@ -1,6 +1,7 @@
 package proctree
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -166,7 +167,7 @@ func TestMemoryAbove(t *testing.T) {
 
 // TestNice checks all threads of a process.
 func TestNice(t *testing.T) {
-	f := plant(t, node{Name: "runner"})
+	f := plant(t, node{Name: "runner", Session: true})
 	if err := f.tree.Root.SetNice(Nice); err != nil {
 		t.Fatal(err)
 	}
@@ -182,6 +183,11 @@ func TestNice(t *testing.T) {
 	}
 	if len(threads) < 2 {
 		t.Error("it has one thread only")
+	}
+	// The file is absent without autogroups, and empty for a process in a cgroup of the cpu controller.
+	session, err := os.ReadFile(fmt.Sprintf("/proc/%d/autogroup", f.tree.Root.PID))
+	if err == nil && len(session) > 0 && !strings.HasSuffix(strings.TrimSpace(string(session)), fmt.Sprintf("nice %d", Nice)) {
+		t.Errorf("its session: %s", session)
 	}
 }
 

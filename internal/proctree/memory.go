@@ -3,6 +3,7 @@ package proctree
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -13,13 +14,32 @@ import (
 // The kernel walks all pages of a process for its PSS. The resident size is a counter and never smaller, so the PSS is
 // read only if the resident sizes exceed the limit. It blocks for milliseconds, and for longer if processes are large.
 func (t Tree) MemoryAbove(limit int64) (used int64, above bool) {
-	all, _ := t.members() // a process that cannot be read is not counted
-	all = append(all, t.Root)
+	all := t.measured()
 	if sum(all, residentSize) <= limit {
 		return 0, false
 	}
 	used = sum(all, proportionalSize)
 	return used, used > limit
+}
+
+// measured returns the processes whose use counts for the tree. A cgroup lists them; otherwise all processes are scanned. A process
+// that cannot be read is left out.
+func (t Tree) measured() []Process {
+	if t.Cgroup == "" {
+		all, _ := t.members()
+		return append(all, t.Root)
+	}
+	var all []Process
+	files, _ := filepath.Glob(filepath.Join(t.Cgroup, "*", "cgroup.procs")) // the pattern is well formed
+	for _, file := range append(files, filepath.Join(t.Cgroup, "cgroup.procs")) {
+		text, _ := os.ReadFile(file) // a removed cgroup has no processes
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				all = append(all, Process{PID: pid})
+			}
+		}
+	}
+	return all
 }
 
 func sum(all []Process, size func(pid int) int64) (total int64) {

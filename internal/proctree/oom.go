@@ -81,19 +81,20 @@ func (m *OOMWatch) counting(dir, file string) (string, int) {
 	return dir, m.count(filepath.Join(dir, file))
 }
 
-// Killed returns the evidence about a SIGKILL that was just reported.
+// Killed returns the evidence about a SIGKILL that was just reported. A counter of a cgroup is better evidence than the machine's,
+// also in the later reading: the first one may be of another cgroup, which the process has left.
 func (m *OOMWatch) Killed() *KilledError {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	machine := m.count("/proc/vmstat")
-	for _, before := range []oomCounters{m.last, m.late} {
-		if !before.happened {
-			continue
-		}
-		if before.kills >= 0 && m.count(filepath.Join(before.dir, before.file)) > before.kills {
+	readings := []oomCounters{m.last, m.late}
+	for _, before := range readings {
+		if before.happened && before.kills >= 0 && m.count(filepath.Join(before.dir, before.file)) > before.kills {
 			return &KilledError{Memory: true, Limit: before.limit}
 		}
-		if before.machine >= 0 && machine > before.machine {
+	}
+	for _, before := range readings {
+		if before.happened && before.machine >= 0 && machine > before.machine {
 			return &KilledError{Memory: true}
 		}
 	}

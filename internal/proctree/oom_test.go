@@ -66,3 +66,18 @@ func TestEvidenceOfAnOutOfMemoryKill(t *testing.T) {
 		})
 	}
 }
+
+// The interpreter is a script that moves itself to another cgroup, and the kernel ends it there soon after: the first reading is of
+// the former cgroup.
+func TestEvidenceOfTheLaterCgroup(t *testing.T) {
+	m := OOMWatch{root: t.TempDir()}
+	machineOf(t, m.root, hybrid)
+	machineOf(t, m.root, map[string]string{"proc/7/cgroup": "4:cpu,memory:/\n0::/\n", "m/memory.oom_control": "oom_kill 3\n"})
+	m.Look(7)
+	machineOf(t, m.root, map[string]string{"proc/7/cgroup": hybrid["proc/7/cgroup"]})
+	m.Look(7)
+	machineOf(t, m.root, map[string]string{"m/a/memory.oom_control": "oom_kill 4\n", "proc/vmstat": "oom_kill 4\n"})
+	if got, want := m.Killed(), (KilledError{true, 256 << 20}); *got != want {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
+}

@@ -66,8 +66,8 @@ func TestOwnerOfAConnection(t *testing.T) {
 			}
 			marker := filepath.Join(tempDir(t), "cgroup")
 			p := &Processes{}
-			p.Register("other", Tree{Root: Process{PID: 1 << 30}, Marker: marker + "-of-another"})
-			p.Register("test", Tree{Root: runner.giveAway(t), Marker: marker})
+			p.Register("other", "other-1", Tree{Root: Process{PID: 1 << 30}, Marker: marker + "-of-another"})
+			p.Register("test", "test-1", Tree{Root: runner.giveAway(t), Marker: marker})
 			strayed.giveAway(t, MarkerVariable+"="+marker)
 			p.inherited = []Process{outside.giveAway(t, MarkerVariable+"="+marker+"-of-no-space")}
 			daemon.giveAway(t)

@@ -2,6 +2,7 @@ package proctree
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -10,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Processes keeps the process trees of all Spaces of this host. It finds the Space of a pid, and ends workers. It
-// implements lease.Processes. Its methods are safe for concurrent use.
+// Processes keeps the process trees of all instances of Spaces on this machine. It finds the Space of a pid, and ends workers.
+// It implements lease.Processes. Its methods are safe for concurrent use.
 type Processes struct {
 	Logger *zap.Logger // nil: no log
 
@@ -19,8 +20,7 @@ type Processes struct {
 	inherited []Process // children of this process from before Contain
 
 	mu       sync.Mutex
-	trees    map[string]Tree      // by Space
-	standbys map[string]Tree      // likewise, of starts that wait
+	trees    map[string]spaceTree // by instance
 	subtrees map[Process]*subtree // workers without a cgroup, until their End
 	frozen   map[Process]string   // frozen workers and their cgroups, until Thaw or End
 
@@ -29,59 +29,62 @@ type Processes struct {
 	spaceProcs    recentProcs
 }
 
-// Register sets the tree of a Space. It replaces the tree of an earlier start.
-func (p *Processes) Register(space string, t Tree) {
+// Register adds the tree of an instance of a Space. Several instances of one Space may run. An instance that has ended stays
+// registered until another one of its Space is added, so that a process that survives SIGKILL is still found by its marker.
+func (p *Processes) Register(space, instance string, t Tree) {
+	p.register(instance, spaceTree{space, t, false})
+}
+
+// RegisterStandby adds the tree of an instance that waits for its turn (worker, standby), until Register. Its processes belong to
+// the Space; FromInside and Holders do not find them.
+func (p *Processes) RegisterStandby(space, instance string, t Tree) {
+	p.register(instance, spaceTree{space, t, true})
+}
+
+func (p *Processes) register(instance string, t spaceTree) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.trees == nil {
-		p.trees = map[string]Tree{}
+		p.trees = map[string]spaceTree{}
 	}
-	p.trees[space] = t
+	maps.DeleteFunc(p.trees, func(_ string, old spaceTree) bool { return old.space == t.space && !old.Root.Alive() })
+	p.trees[instance] = t
 }
 
-// RegisterStandby sets the tree of a second start of a Space, which waits for its turn (worker, standby). Its processes belong to
-// the Space; FromInside does not find them.
-func (p *Processes) RegisterStandby(space string, t Tree) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.standbys == nil {
-		p.standbys = map[string]Tree{}
-	}
-	p.standbys[space] = t
-}
-
-// spaceTree is the tree of one start of a Space.
+// spaceTree is the tree of one instance of a Space.
 type spaceTree struct {
 	space string
 	Tree
+	isStandby bool
 }
 
-// all lists the trees of all Spaces, with those of their standbys.
-func (p *Processes) all() (trees []spaceTree) {
+// all lists the trees of all instances.
+func (p *Processes) all() []spaceTree {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, registered := range []map[string]Tree{p.trees, p.standbys} {
-		for space, t := range registered {
-			trees = append(trees, spaceTree{space, t})
-		}
-	}
-	return trees
+	return slices.Collect(maps.Values(p.trees))
 }
 
-func (p *Processes) get(space string) Tree {
+// Tree returns the tree of an instance. The zero value of an unknown one has no processes.
+func (p *Processes) Tree(instance string) Tree {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.trees[space]
+	return p.trees[instance].Tree
 }
 
-// FromInside returns the running process of that Space's tree which calls itself pid, other than the runner. The pid in a
+// FromInside returns the running process of that instance which calls itself pid, other than the runner. The pid in a
 // request of a Space is such a pid: a sandbox has pids of its own. The start time (clock ticks since boot) identifies the
 // process together with its pid on the host.
-func (p *Processes) FromInside(space string, pid int) (host int, start uint64, ok bool) {
+func (p *Processes) FromInside(instance string, pid int) (host int, start uint64, ok bool) {
 	if pid <= 1 {
 		return 0, 0, false
 	}
-	t := p.get(space)
+	p.mu.Lock()
+	t := p.trees[instance]
+	p.mu.Unlock()
+	if t.isStandby {
+		return 0, 0, false
+	}
 	if t.HostPID != nil {
 		var err error
 		if pid, err = t.HostPID(pid); err != nil {

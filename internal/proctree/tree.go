@@ -37,6 +37,14 @@ type Tree struct {
 	HostPID func(pid int) (int, error)
 }
 
+// Interpreter returns the runner, which is Root without a sandbox.
+func (t Tree) Interpreter() Process {
+	if t.Runner.PID != 0 {
+		return t.Runner
+	}
+	return t.Root
+}
+
 // Process identifies a process. A pid can be reused; a pid with a start time is unique within one boot.
 type Process struct {
 	PID   int
@@ -45,10 +53,10 @@ type Process struct {
 
 func (p Process) String() string { return strconv.Itoa(p.PID) }
 
-// Stat is a Process with the pid of its parent and the number of its process group.
+// Stat is a Process with the pid of its parent, the number of its process group and the number of its threads.
 type Stat struct {
 	Process
-	Parent, Group int
+	Parent, Group, Threads int
 }
 
 // ReadStat reads /proc/<pid>/stat. It returns false if the process does not exist or is a zombie. A process that
@@ -73,9 +81,9 @@ func readStatErr(pid int) (Stat, bool, error) {
 	s.PID = pid
 	s.Parent, _ = strconv.Atoi(fields[1])
 	s.Group, _ = strconv.Atoi(fields[2])
-	threads, _ := strconv.Atoi(fields[17])
+	s.Threads, _ = strconv.Atoi(fields[17])
 	s.Start, _ = strconv.ParseUint(fields[19], 10, 64)
-	return s, fields[0] != "X" && (fields[0] != "Z" || threads > 1), nil
+	return s, fields[0] != "X" && (fields[0] != "Z" || s.Threads > 1), nil
 }
 
 // Alive reports whether the process is running. It returns true for a process that cannot be read because no
@@ -237,6 +245,11 @@ func below(root int, all []Stat) []Process {
 // marker.
 func (t Tree) members() (found []Process, err error) {
 	all, err := allStats()
+	return t.among(all), err
+}
+
+// among is members of a list of all processes.
+func (t Tree) among(all []Stat) (found []Process) {
 	if t.Root.among(all) { // otherwise another process may have its pid
 		found = below(t.Root.PID, all)
 	}
@@ -245,7 +258,7 @@ func (t Tree) members() (found []Process, err error) {
 			found = append(found, s.Process)
 		}
 	}
-	return found, err
+	return found
 }
 
 // has reports whether pid is a running process of the tree other than the runner and its process 1. It returns false if

@@ -43,15 +43,16 @@ const (
 type initProcess struct {
 	spec    initSpec
 	control *net.UnixConn
-	allowed bool // the host has sent go
-	runner  int  // pid of the interpreter
+	allowed bool           // the host has sent go
+	runner  int            // pid of the interpreter
+	signals chan os.Signal // to the interpreter
 	nodes   nodes
 }
 
 func runInit() {
 	runtime.LockOSThread()                                           // the interpreter inherits what confine does to this thread
 	_ = os.WriteFile("/proc/self/comm", []byte("spacehost-init"), 0) // for ps and top; without it the name is exe
-	p := &initProcess{}
+	p := &initProcess{signals: make(chan os.Signal, 8)}
 	if step, err := p.begin(); err != nil {
 		p.reportFailure(step, err)
 		os.Exit(initFailed)
@@ -166,6 +167,7 @@ func (p *initProcess) startRunner() (err error) {
 	if len(p.spec.Argv) == 0 {
 		return nil
 	}
+	signal.Notify(p.signals, syscall.SIGTERM, syscall.SIGINT) // before: one that comes now would end the sandbox
 	p.runner, err = syscall.ForkExec(p.spec.Argv[0], p.spec.Argv, &syscall.ProcAttr{
 		Dir: p.spec.Dir, Env: p.spec.Env, Files: []uintptr{0, 1, 2, channelFD},
 		Sys: &syscall.SysProcAttr{Setsid: true}, // without a controlling terminal
@@ -244,9 +246,7 @@ func dial(port int) (*os.File, error) {
 
 // forwardSignals passes the host's request to end on to the interpreter.
 func (p *initProcess) forwardSignals() {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	for s := range signals {
+	for s := range p.signals {
 		_ = syscall.Kill(p.runner, s.(syscall.Signal)) // ESRCH: it has exited, and so will this process
 	}
 }

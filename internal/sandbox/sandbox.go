@@ -195,8 +195,9 @@ type initSpec struct {
 	Mounts []openMount
 }
 
-// beginTime bounds the steps of init, which take about 15 ms.
-const beginTime = 10 * time.Second
+// beginTime bounds the steps of init, which take about 15 ms. With a load of 35 per CPU they took more than 10 s, and `serve` refused to
+// start because the probe of the level had failed.
+const beginTime = time.Minute
 
 // Begin lets init start the interpreter, and waits until it runs. Call it once, after the start of Cmd and after its process
 // has been moved to its cgroup. It returns the sockets in the order of Spec.Sockets; the caller closes them. An error is

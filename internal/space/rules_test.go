@@ -271,3 +271,30 @@ func TestParsePreload(t *testing.T) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 }
+
+// TestUnmet compares an environment with what a Space asks for.
+func TestUnmet(t *testing.T) {
+	installed := map[string]string{"gradio": "5.49.1", "torch": "2.9.1", "edge-tts": "7.0.0", "transformers": "5.24.0"}
+	for name, row := range map[string]struct {
+		requirements, gradio string
+		want                 []string
+	}{
+		"met":           {"torch\nEdge_TTS>=6  # speech\n\n# a comment\n--extra-index-url https://example.org\ntorch[all] ~= 2.9\ngradio==5.0.0\nold; python_version < '3'\n", "", nil},
+		"another one":   {"", "6.31.0", []string{"gradio 6.31.0"}},
+		"absent":        {"sox\n", "", []string{"sox"}},
+		"another bound": {"transformers==4.57.1\n", "", []string{"transformers==4.57.1"}},
+		"not compared":  {"git+https://example.org/a.git\n-r more.txt\ntransformers @ https://example.org/a.whl\n", "", []string{"git+https://example.org/a.git", "-r more.txt"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range map[string]string{"README.md": "---\nsdk: gradio\nsdk_version: 5.49.1\n---\n", "app.py": "", "requirements.txt": row.requirements} {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := Unmet(dir, row.gradio, installed); !slices.Equal(got, row.want) {
+				t.Errorf("Unmet(%q, %q) = %q, want %q", row.requirements, row.gradio, got, row.want)
+			}
+		})
+	}
+}

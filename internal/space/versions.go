@@ -67,6 +67,47 @@ func boundedRequirements(requirements []byte) (all []boundedRequirement) {
 	return all
 }
 
+// requirementName matches the name at the beginning of a requirement, with or without bounds, markers or an address.
+var requirementName = lazyregexp.New(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:$|[;#@=~!<>(,])`)
+
+// Unmet returns what the Space in a folder asks for and an environment does not have: gradio at another version than that of
+// README.md or of gradio, unless that is empty, and lines of requirements.txt. installed are versions by normalized name (PEP 503).
+// Lines with a marker are left out. What cannot be compared, such as an included file or a repository, is unmet.
+func Unmet(dir, gradio string, installed map[string]string) (all []string) {
+	if c, err := CheckDir(dir); err == nil && gradio == "" && c.Space != nil {
+		gradio = c.Space.SDKVersion
+	}
+	if gradio != "" && installed["gradio"] != gradio {
+		all = append(all, "gradio "+gradio)
+	}
+	requirements, _ := readText(dir, requirementsName) // the build reports a file that cannot be read
+	bounded := map[int]boundedRequirement{}
+	for _, r := range boundedRequirements(requirements) {
+		bounded[r.line] = r
+	}
+	for i, line := range strings.Split(unixLines(requirements), "\n") {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
+		if line == "" || strings.HasPrefix(line, "#") || strings.Contains(line, ";") || isIndexOption(line) {
+			continue
+		}
+		found := requirementName.FindStringSubmatch(line)
+		if found == nil {
+			all = append(all, line)
+			continue
+		}
+		version, has := installed[strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(found[1]))]
+		if r, ok := bounded[i+1]; !has || ok && r.name != "gradio" && !allows(r.bounds, version) {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// isIndexOption reports whether a line names where packages come from, and none of them.
+func isIndexOption(line string) bool {
+	return strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "-r") && !strings.HasPrefix(line, "--requirement") && !strings.HasPrefix(line, "-e") && !strings.HasPrefix(line, "--editable")
+}
+
 // CheckRequirements warns about lines of a requirements.txt that exclude every torch that ZeroGPU has. nil means a missing
 // file. URLs, markers and included files are not examined.
 func CheckRequirements(requirements []byte) (findings []Finding) {

@@ -8,17 +8,19 @@
 //
 // # Types
 //
-// The host writes with a Writer per Space and Kind. The command `spacehost logs` reads the files, so it works without a running
-// host: List names them, Read returns the last lines, and Follow continues with the next ones.
+// The host writes with a Writer per Space and Kind, and its own log with OpenHostLog. The command `spacehost logs` reads the files, so it works without a running
+// host: List names them, Read returns the last lines, and Follow continues with the next ones. The console reads a Page at a time
+// (ReadPage). All of them read backwards from the end, so a large log costs what is shown of it.
 //
 // # Failures
 //
 // Files are rotated by size and age (gopkg.in/natefinch/lumberjack.v2), so a Space cannot fill the disk with its output. A
-// write that fails, for example on a full disk, is dropped: the Space and its build continue. Control characters of a Space are
-// removed before they reach a file.
+// write that fails, for example on a full disk, is dropped: the Space and its build continue. Control characters of a Space, and
+// whole control sequences such as colours, are removed before they reach a file.
 package spacelog
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +31,7 @@ import (
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
+	"spacehost/internal/lazyregexp"
 	"spacehost/internal/printable"
 )
 
@@ -47,11 +50,11 @@ const (
 	BuildTool = "build"
 )
 
-// Bounds of one log: at most (backups + 1) times maxMegabytes.
 const (
-	maxMegabytes = 10
-	backups      = 3
-	maxDays      = 30
+	// DefaultSize bounds the two logs of a Space together.
+	DefaultSize = 80 << 20
+	backups     = 3
+	maxDays     = 30
 )
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
@@ -97,8 +100,16 @@ func NewWriter(state, space string, kind Kind, now func() time.Time) *Writer {
 		now = time.Now
 	}
 	w := &Writer{stream: BuildTool, now: now}
-	w.file.Filename, w.file.MaxSize, w.file.MaxBackups, w.file.MaxAge = Path(state, space, kind), maxMegabytes, backups, maxDays
+	w.file.Filename, w.file.MaxBackups, w.file.MaxAge = Path(state, space, kind), backups, maxDays
+	w.SetSize(0)
 	return w
+}
+
+// SetSize bounds the log to half of size: a Space has two logs. 0 means DefaultSize.
+func (w *Writer) SetSize(size int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.file.MaxSize = megabytesOf(cmp.Or(size, DefaultSize)/2, backups)
 }
 
 // Print appends a text of one or several lines.
@@ -113,9 +124,13 @@ func (w *Writer) Print(stream, text string) {
 	}
 }
 
+// escapes are complete control sequences, such as the colours of a progress bar (ECMA-48, 5.4). Without them, the rest of each would
+// stay in the text.
+var escapes = lazyregexp.New(`\x1b\[[0-?]*[ -/]*[@-~]`)
+
 // line is called with the lock held.
 func (w *Writer) line(stream, text string) {
-	line := Line{w.now(), stream, strings.ReplaceAll(printable.Text(text), "\n", " ")}
+	line := Line{w.now(), stream, strings.ReplaceAll(printable.Text(escapes.ReplaceAllString(text, "")), "\n", " ")}
 	_, _ = w.file.Write([]byte(line.String() + "\n")) // see "Failures"
 }
 

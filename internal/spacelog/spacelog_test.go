@@ -36,7 +36,7 @@ func TestWriteAndRead(t *testing.T) {
 	w.Print("stdout", "")
 	w.Close()
 	text, err := os.ReadFile(Path(state, "demo", Run))
-	if want := "2026-11-30T12:00:01.000Z stdout   indented\n2026-11-30T12:00:02.000Z stderr a[31mb\n2026-11-30T12:00:03.000Z host one\n2026-11-30T12:00:04.000Z host two\n2026-11-30T12:00:05.000Z stdout \n"; err != nil || string(text) != want {
+	if want := "2026-11-30T12:00:01.000Z stdout   indented\n2026-11-30T12:00:02.000Z stderr ab\n2026-11-30T12:00:03.000Z host one\n2026-11-30T12:00:04.000Z host two\n2026-11-30T12:00:05.000Z stdout \n"; err != nil || string(text) != want {
 		t.Fatalf("got %q, %v\nwant %q", text, err, want)
 	}
 	w.Print("stdout", "after Close")
@@ -46,7 +46,7 @@ func TestWriteAndRead(t *testing.T) {
 		most  int
 		want  []string
 	}{
-		{time.Time{}, 0, []string{"stdout   indented", "stderr a[31mb", "host one", "host two", "stdout ", "stdout after Close"}},
+		{time.Time{}, 0, []string{"stdout   indented", "stderr ab", "host one", "host two", "stdout ", "stdout after Close"}},
 		{time.Time{}, 2, []string{"stdout ", "stdout after Close"}},
 		{noon.Add(4 * time.Second), 0, []string{"host two", "stdout ", "stdout after Close"}},
 		{noon.Add(time.Hour), 5, nil},

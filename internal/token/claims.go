@@ -15,6 +15,9 @@ const Issuer = "spacehost"
 // Lifetime is the maximum validity of a token. The end of its Event may end it earlier.
 const Lifetime = 24 * time.Hour
 
+// PageLifetime is the validity of a token for the page around a Space, which requests one for each call.
+const PageLifetime = time.Minute
+
 // Claims are the contents of an X-IP-Token.
 type Claims struct {
 	Iss       string    // Sign writes Issuer
@@ -24,8 +27,9 @@ type Claims struct {
 	ID        string    // jti: the Event
 	Session   string    // sid: digest of the Event's Session; empty for a direct call
 	IssuedAt  time.Time // zero: now
-	ExpiresAt time.Time // zero: IssuedAt + Lifetime
+	ExpiresAt time.Time // zero: IssuedAt + Lifetime, or PageLifetime
 	Act       string    // the Space that called on the visitor's behalf, if any
+	Page      bool      // made for the page around the Space, for its visitor; belongs to no Event
 	Error     string    // reason for a fallback to the address, if any; the spaces package shows it
 }
 
@@ -51,6 +55,7 @@ type payload struct {
 	Iat   *jwt.NumericDate `json:"iat"`
 	Exp   *jwt.NumericDate `json:"exp"`
 	Act   string           `json:"act,omitempty"`
+	Page  bool             `json:"page,omitempty"`
 	Error string           `json:"error,omitempty"`
 }
 
@@ -59,14 +64,14 @@ var _ jwt.ClaimsValidator = (*payload)(nil)
 func newPayload(c Claims) *payload {
 	return &payload{
 		Iss: Issuer, Aud: c.Aud, Sub: c.Sub, Tier: c.Tier, ID: c.ID, Sid: c.Session,
-		Iat: jwt.NewNumericDate(c.IssuedAt), Exp: jwt.NewNumericDate(c.ExpiresAt), Act: c.Act, Error: c.Error,
+		Iat: jwt.NewNumericDate(c.IssuedAt), Exp: jwt.NewNumericDate(c.ExpiresAt), Act: c.Act, Page: c.Page, Error: c.Error,
 	}
 }
 
 func (p *payload) claims() Claims {
 	return Claims{
 		Iss: p.Iss, Aud: p.Aud, Sub: p.Sub, Tier: p.Tier, ID: p.ID, Session: p.Sid,
-		IssuedAt: p.Iat.UTC(), ExpiresAt: p.Exp.UTC(), Act: p.Act, Error: p.Error,
+		IssuedAt: p.Iat.UTC(), ExpiresAt: p.Exp.UTC(), Act: p.Act, Page: p.Page, Error: p.Error,
 	}
 }
 

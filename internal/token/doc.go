@@ -15,6 +15,7 @@
 //
 //	signed ──IssuedAt - 1 min──▶ valid ──ExpiresAt + 1 min──▶ expired
 //
+// A token of an Event expires after a day (Lifetime), one of the page around a Space after a minute (PageLifetime).
 // The tolerance of one minute allows for a clock that was set back. The end of the Event or Session also ends a token: the
 // host checks that and refuses it with the Reason Ended.
 //

@@ -56,7 +56,11 @@ func (s *Signer) Sign(c Claims) (string, error) {
 		c.IssuedAt = s.now()
 	}
 	if c.ExpiresAt.IsZero() {
-		c.ExpiresAt = c.IssuedAt.Add(Lifetime)
+		life := Lifetime
+		if c.Page {
+			life = PageLifetime
+		}
+		c.ExpiresAt = c.IssuedAt.Add(life)
 	}
 	p := newPayload(c)
 	if err := p.Validate(); err != nil {

@@ -30,6 +30,8 @@ type Spaces interface {
 	SpaceNames(viewer *identity.Identity) []string
 	// Functions returns the GPU functions of these Spaces.
 	Functions(viewer *identity.Identity) []Function
+	// WaitsForNode returns why no machine may run a Space now, for the operator; "" if it does not wait for one.
+	WaitsForNode(space string) (why string)
 }
 
 // AccountsConfig is what Accounts needs. All fields are required.
@@ -54,19 +56,27 @@ func NewAccounts(config AccountsConfig) *Accounts { return &Accounts{config} }
 type Subject struct {
 	identity.Identity
 	Viewer *identity.Identity // nil: the operator
+	Limit  people.SpaceLimit  // the Spaces to which the token of the request is limited
 }
+
+// shows reports whether the request may read what belongs to a Space; "": to the account as a whole, such as a grant.
+func (of Subject) shows(space string) bool { return space == "" || of.Limit.Allows(space) }
 
 // Query narrows a request about an account. Each field is a query parameter; "" is one that was not given.
 type Query struct {
 	Space, Function    string
 	Seconds, Size, Via string // of an Explanation: a call that declares this duration and size, made on the payer's behalf by Via
 	Limit              string // of a ledger: rows
+
+	Kind, From, To string // of a ledger: the kind of its lines, and times (RFC 3339; To is excluded). From and To also of Advice
+	Before         string // of a ledger: only lines with a smaller ID, for the page after those that were read
 }
 
 // fields are the query parameters by name.
 func (q *Query) fields() map[string]*string {
 	return map[string]*string{
 		"space": &q.Space, "function": &q.Function, "seconds": &q.Seconds, "size": &q.Size, "via": &q.Via, "limit": &q.Limit,
+		"kind": &q.Kind, "from": &q.From, "to": &q.To, "before": &q.Before,
 	}
 }
 
@@ -94,6 +104,7 @@ type Function struct {
 	Space, Name, Size string
 	Declared          time.Duration // 0: each call declares its own duration, and no call was made yet
 	From              string        // source of Declared: FromDecorator or FromCall
+	Unresponsive      bool          // the Space does not answer, so its calls wait
 }
 
 // Sources of a function's duration.
@@ -130,6 +141,34 @@ type Account struct {
 	Open      []Open     `json:"open"`    // the calls that reserve HeldSeconds
 	Charges   []Charge   `json:"charges"` // the latest, newest first
 	Advice    []Advice   `json:"advice"`  // about functions with calls in the last 24 hours: of all accounts for the operator, otherwise of this one
+	// Maintenance is not empty while operators have drained every GPU.
+	Maintenance string `json:"maintenance,omitempty"`
+}
+
+// NextReturn is the time until seconds or a run return; without such a time, or after it, it is far away.
+func (a Account) NextReturn() time.Duration {
+	next := time.Duration(math.MaxInt64)
+	ends := []*time.Time{a.ResetsAt}
+	if a.Runs != nil {
+		ends = append(ends, a.Runs.ResetsAt)
+	}
+	for _, end := range ends {
+		if end != nil && end.After(a.Now) {
+			next = min(next, end.Sub(a.Now))
+		}
+	}
+	return next
+}
+
+// WithoutMoment returns the account without what only the passing of time changes.
+func (a Account) WithoutMoment() Account {
+	a.Now, a.ResetsIn = time.Time{}, ""
+	if a.Runs != nil {
+		runs := *a.Runs
+		runs.ResetsIn = ""
+		a.Runs = &runs
+	}
+	return a
 }
 
 // Runs shows the GPU calls that count against the limit of an account. Each returns exactly 24 hours after it was counted.
@@ -167,7 +206,8 @@ type Fit struct {
 	From            string  `json:"from,omitempty"`
 	CostSeconds     float64 `json:"costSeconds"` // quota seconds of a call that uses its whole declared duration
 	Calls           *int    `json:"calls"`       // that fit at the same time; null: unknown, or no limit
-	// CallsInTurn is how many calls fit one after another, if each uses UsedSeconds. Null: unknown, or no limit.
+	// CallsInTurn is how many calls fit one after another, if each uses UsedSeconds. Null: unknown, or no limit. From quota.MostInTurn
+	// on, more may fit.
 	CallsInTurn *int     `json:"callsInTurn"`
 	UsedSeconds *float64 `json:"usedSeconds"` // the average of the last 24 hours, as in Advice; null without calls
 }
@@ -231,7 +271,7 @@ func (a *Accounts) withTier(ctx context.Context, of Subject, q Query) (Account, 
 	if err != nil {
 		return Account{}, tier, err
 	}
-	entries, err := a.config.Ledger.Entries(ctx, of.Key(), 4*shownCharges)
+	settled, err := a.config.Ledger.Matching(ctx, of.Key(), quota.EntryFilter{Kind: quota.KindSettle, Spaces: of.Limit}, shownCharges)
 	if err != nil {
 		return Account{}, tier, err
 	}
@@ -245,7 +285,8 @@ func (a *Accounts) withTier(ctx context.Context, of Subject, q Query) (Account, 
 		CreditSeconds: b.Credits.Seconds(), CreditHeldSeconds: b.CreditHeld.Seconds(), CreditChargedSeconds: b.CreditCharged.Seconds(),
 		Runs: NewRuns(b.Runs, now), LongestSeconds: tier.LongestCall().Seconds(), Priority: tier.Priority, Concurrency: tier.Concurrency,
 		Now: now.UTC(), Functions: Each(a.functions(of, q), func(f Function) Fit { return fit(f, b, tier, advice) }),
-		Open: a.open(of.Key()), Charges: charges(entries), Advice: selected(advice, q),
+		Open: a.open(of), Charges: Each(settled, chargeView), Advice: selected(advice, of, q),
+		Maintenance: Maintenance(a.config.Broker.Maintenance(0), now),
 	}
 	if b.ResetsAt != nil {
 		opened, at := b.Opened.UTC(), b.ResetsAt.UTC()
@@ -264,7 +305,7 @@ func Countdown(left time.Duration) string {
 // functions returns the functions that match the query's Space and Function.
 func (a *Accounts) functions(of Subject, q Query) (found []Function) {
 	for _, f := range a.config.Spaces.Functions(of.Viewer) {
-		if (q.Space == "" || f.Space == q.Space) && (q.Function == "" || f.Name == q.Function) {
+		if of.shows(f.Space) && (q.Space == "" || f.Space == q.Space) && (q.Function == "" || f.Name == q.Function) {
 			found = append(found, f)
 		}
 	}
@@ -277,13 +318,27 @@ func (a *Accounts) advice(ctx context.Context, of Subject, now time.Time) ([]Adv
 	if of.Viewer == nil {
 		identity = ""
 	}
-	return a.config.Advisor().Advices(ctx, identity, now.Add(-quota.Span))
+	return a.config.Advisor().Advices(ctx, quota.UsageQuery{Identity: identity, From: now.Add(-quota.Span)})
 }
 
-// selected returns the Advice about what the query names.
-func selected(all []Advice, q Query) []Advice {
+// Advice returns the Advice from the calls of one account in the times of the query, by default of the last 24 hours, about the
+// functions that match it. Errors: *RequestError, or of the database.
+func (a *Accounts) Advice(ctx context.Context, of Subject, q Query) ([]Advice, error) {
+	from, to, err := q.times()
+	if err != nil {
+		return nil, err
+	}
+	if from.IsZero() {
+		from = a.config.Now().Add(-quota.Span)
+	}
+	all, err := a.config.Advisor().Advices(ctx, quota.UsageQuery{Identity: of.Key(), From: from, To: to, Shares: true})
+	return selected(all, of, q), err
+}
+
+// selected returns the Advice about what the query names and the request may read.
+func selected(all []Advice, of Subject, q Query) []Advice {
 	return slices.DeleteFunc(slices.Clone(all), func(v Advice) bool {
-		return q.Space != "" && v.Space != q.Space || q.Function != "" && v.Function != q.Function
+		return !of.shows(v.Space) || q.Space != "" && v.Space != q.Space || q.Function != "" && v.Function != q.Function
 	})
 }
 
@@ -334,10 +389,10 @@ func callsLeft(cost, used time.Duration, b quota.Balance, tier quota.Tier) (toge
 	return together, inTurn, known
 }
 
-func (a *Accounts) open(key string) []Open {
+func (a *Accounts) open(of Subject) []Open {
 	found := []Open{}
 	for _, l := range a.config.Broker.List() {
-		if l.Identity == key {
+		if l.Identity == of.Key() && of.shows(l.Space) {
 			found = append(found, Open{
 				Lease: l.Lease, State: string(l.State), Space: l.Space, Function: l.Function, Via: l.Via, Forecast: l.Forecast, Deadline: l.Deadline,
 				HeldSeconds: l.DeclaredSeconds * float64(quota.Factor(l.Size)),
@@ -350,59 +405,9 @@ func (a *Accounts) open(key string) []Open {
 // shownCharges bounds the charges in an Account. The ledger lists all.
 const shownCharges = 10
 
-func charges(entries []quota.Entry) []Charge {
-	shown := []Charge{}
-	for _, e := range entries {
-		if e.Kind == quota.KindSettle && len(shown) < shownCharges {
-			shown = append(shown, Charge{
-				At: e.At.UTC(), Lease: Short(e.Lease), Space: e.Space, Function: e.Task, Via: e.Via, Factor: e.Factor,
-				DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(), ChargedSeconds: e.Charged.Seconds(), Reason: e.Reason,
-			})
-		}
-	}
-	return shown
-}
-
-// Entry is one line of the ledger.
-type Entry struct {
-	ID              int64     `json:"id"`
-	At              time.Time `json:"at"`
-	Identity        string    `json:"identity"`
-	Lease           string    `json:"lease,omitempty"`
-	Kind            string    `json:"kind"`
-	Space           string    `json:"space,omitempty"`
-	Function        string    `json:"function,omitempty"`
-	Via             string    `json:"via,omitempty"` // the Space that called Space on the payer's behalf
-	Factor          int       `json:"factor"`        // quota seconds per second of the lease
-	DeclaredSeconds float64   `json:"declaredSeconds"`
-	UsedSeconds     float64   `json:"usedSeconds"`
-	HeldSeconds     float64   `json:"heldSeconds"`
-	ChargedSeconds  float64   `json:"chargedSeconds"`
-	ReturnedSeconds float64   `json:"returnedSeconds"`
-	Runs            int       `json:"runs,omitempty"` // counted by a settlement, granted or returned
-
-	CreditHeldSeconds    float64 `json:"creditHeldSeconds,omitempty"`    // the part of HeldSeconds that comes from the credits
-	CreditChargedSeconds float64 `json:"creditChargedSeconds,omitempty"` // the part of ChargedSeconds that the credits pay
-
-	Reason string `json:"reason,omitempty"`
-	By     string `json:"by,omitempty"`
-}
-
-// Ledger returns the lines of an account, newest first. Errors: *RequestError, or of the database.
-func (a *Accounts) Ledger(ctx context.Context, of Subject, q Query) ([]Entry, error) {
-	limit, err := Limit(q.Limit, 50)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := a.config.Ledger.Entries(ctx, of.Key(), limit)
-	return Each(entries, entryView), err
-}
-
-func entryView(e quota.Entry) Entry {
-	return Entry{
-		ID: e.ID, At: e.At.UTC(), Identity: e.Identity, Lease: Short(e.Lease), Kind: string(e.Kind), Space: e.Space, Function: e.Task, Via: e.Via,
-		Factor: e.Factor, DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(),
-		HeldSeconds: e.Held.Seconds(), ChargedSeconds: e.Charged.Seconds(), ReturnedSeconds: e.Returned.Seconds(), Reason: e.Reason, By: e.By,
-		Runs: e.Runs, CreditHeldSeconds: e.CreditHeld.Seconds(), CreditChargedSeconds: e.CreditCharged.Seconds(),
+func chargeView(e quota.Entry) Charge {
+	return Charge{
+		At: e.At.UTC(), Lease: Short(e.Lease), Space: e.Space, Function: e.Task, Via: e.Via, Factor: e.Factor,
+		DeclaredSeconds: e.Declared().Seconds(), UsedSeconds: e.Used().Seconds(), ChargedSeconds: e.Charged.Seconds(), Reason: e.Reason,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,11 @@ type Advice struct {
 	HeldSeconds     float64 `json:"heldSeconds"`     // that the spaces package requested for it, without the factor of the size
 	LongestSeconds  float64 `json:"longestSeconds"`  // used by one call at most
 	MeanSeconds     float64 `json:"meanSeconds"`
+	MedianSeconds   float64 `json:"medianSeconds,omitempty"` // half of the calls used at most this; this and the next two only in the answer of Accounts.Advice
+	MostSeconds     float64 `json:"mostSeconds,omitempty"`   // 98 % of the calls used at most this
+	// Tight is a duration in seconds that 98 % of the calls would have fitted into, if that is much less than Declare; absent: it is
+	// not, or there are too few calls. The others would have been ended.
+	Tight *float64 `json:"tightSeconds,omitempty"`
 	// Declare is the advised duration in seconds; null: the declaration is fine, or there are too few calls.
 	Declare *float64 `json:"declareSeconds"`
 	// Now and Then are the calls that fit into a day of tier free, as declared and as advised. Null without an advice.
@@ -34,7 +40,15 @@ type Advice struct {
 // Day is how many calls fit into the quota of a day.
 type Day struct {
 	Together int `json:"together"` // at the same time: each holds its declared seconds
-	InTurn   int `json:"inTurn"`   // one after another: each is charged what it used
+	InTurn   int `json:"inTurn"`   // one after another: each is charged what it used; from quota.MostInTurn on, more may fit
+}
+
+// InTurn writes a number of calls one after another, as callsInTurn of the pages' words.js does.
+func InTurn(n int) string {
+	if n >= quota.MostInTurn {
+		return fmt.Sprintf("%d or more", quota.MostInTurn)
+	}
+	return strconv.Itoa(n)
 }
 
 // Advisor turns the ledger into Advice. It may be used concurrently.
@@ -45,10 +59,9 @@ type Advisor struct {
 	Factor    float64    // seconds that the spaces package requests for one that a function declares; 0: 1
 }
 
-// Advices returns the Advice about each function that has calls since a time. identity restricts it to the calls of one account;
-// "" means all. Errors: of the database.
-func (a Advisor) Advices(ctx context.Context, identity string, since time.Time) ([]Advice, error) {
-	usages, err := a.Ledger.Usages(ctx, identity, since)
+// Advices returns the Advice about each function that has calls of a query. Errors: of the database.
+func (a Advisor) Advices(ctx context.Context, q quota.UsageQuery) ([]Advice, error) {
+	usages, err := a.Ledger.Usages(ctx, q)
 	return Each(usages, a.advice), err
 }
 
@@ -56,6 +69,10 @@ func (a Advisor) advice(u quota.Usage) Advice {
 	view := Advice{
 		Space: u.Space, Function: u.Task, Size: sizeOf(u.Factor), Calls: u.Calls, Overstayed: u.Overstayed, Simulated: a.Simulated,
 		DeclaredSeconds: u.Declared.Seconds() / a.factor(), HeldSeconds: u.Declared.Seconds(), LongestSeconds: u.Longest.Seconds(), MeanSeconds: u.Mean.Seconds(),
+		MedianSeconds: u.Median.Seconds(), MostSeconds: u.Most.Seconds(),
+	}
+	if tight, ok := u.Tight(a.factor()); ok {
+		view.Tight = new(tight.Seconds())
 	}
 	if declare, ok := u.Advice(a.factor()); ok {
 		seconds := declare.Seconds()
@@ -123,7 +140,7 @@ func (d Day) insteadOf(before Day) string {
 		parts = append(parts, fmt.Sprintf("%d calls at a time instead of %d", d.Together, before.Together))
 	}
 	if d.InTurn != before.InTurn {
-		parts = append(parts, fmt.Sprintf("%d one after another instead of %d", d.InTurn, before.InTurn))
+		parts = append(parts, fmt.Sprintf("%s one after another instead of %s", InTurn(d.InTurn), InTurn(before.InTurn)))
 	}
 	return strings.Join(parts, ", and ")
 }

@@ -37,6 +37,12 @@ type Refusal struct {
 	Text             string     `json:"text"`
 }
 
+// Refusals returns the last refusals of a subject since the start of the host, newest first.
+func (a *Accounts) Refusals(of Subject) []Refusal {
+	all := slices.DeleteFunc(a.config.Refusals.Of(of.Key()), func(r quota.Refusal) bool { return !of.shows(r.Space) })
+	return Each(all, refusalView)
+}
+
 // Verdict predicts the outcome of a call made now.
 type Verdict struct {
 	Space       string     `json:"space,omitempty"`
@@ -44,9 +50,9 @@ type Verdict struct {
 	Size        string     `json:"size"`
 	CostSeconds float64    `json:"costSeconds"`
 	Fits        bool       `json:"fits"`
-	At          *time.Time `json:"at"`           // when the call fits; null: never at this tier, or only after the operator allows it
-	In          string     `json:"in,omitempty"` // time until then, such as 0:03:12
-	Why         string     `json:"why,omitempty"`
+	At          *time.Time `json:"at"`            // when the call fits; null: never at this tier, only after the operator allows it, or unknown
+	In          string     `json:"in,omitempty"`  // time until then, such as 0:03:12
+	Why         string     `json:"why,omitempty"` // of a call that fits: why it waits for a GPU
 }
 
 // maxVerdicts bounds the work of one request: each Verdict reads the database.
@@ -63,7 +69,7 @@ func (a *Accounts) Explain(ctx context.Context, of Subject, q Query) (Explanatio
 		return Explanation{}, err
 	}
 	e := Explanation{
-		Account: view, Refusals: Each(a.config.Refusals.Of(of.Key()), refusalView), Calls: []Verdict{}, Waiting: a.config.Broker.Waiting(),
+		Account: view, Refusals: a.Refusals(of), Calls: []Verdict{}, Waiting: a.config.Broker.Waiting(),
 	}
 	functions := a.functions(of, q)
 	if q.Seconds != "" {
@@ -80,13 +86,28 @@ func (a *Accounts) Explain(ctx context.Context, of Subject, q Query) (Explanatio
 		}
 		e.Calls = append(e.Calls, verdict)
 	}
+	if why := a.waitText(of, q.Space); why != "" && len(e.Calls) == 0 { // its functions are known once it has run
+		e.Calls = append(e.Calls, Verdict{Space: q.Space, Size: cmp.Or(q.Size, "large"), Why: why})
+	}
 	return e, nil
+}
+
+// waitText returns why calls of a Space wait for a machine; "" if they do not. Only the operator reads which nodes there are.
+func (a *Accounts) waitText(of Subject, space string) string {
+	why := a.config.Spaces.WaitsForNode(space)
+	switch {
+	case why == "":
+		return ""
+	case of.Viewer != nil:
+		return "the Space waits for a machine, so its calls wait"
+	}
+	return "the Space waits for a machine, so its calls wait: " + why
 }
 
 // checkQuery refuses unknown Spaces, functions and sizes: an empty answer about them would read as "fits". The Space in Via is
 // checked for the operator only. A visitor must not learn which Spaces exist.
 func (a *Accounts) checkQuery(of Subject, q Query) error {
-	spaces := a.config.Spaces.SpaceNames(of.Viewer)
+	spaces := slices.DeleteFunc(slices.Clone(a.config.Spaces.SpaceNames(of.Viewer)), func(name string) bool { return !of.shows(name) })
 	if q.Space != "" {
 		if err := CheckSpace(q.Space, spaces); err != nil {
 			return err
@@ -118,10 +139,8 @@ func CheckSpace(name string, spaces []string) error {
 
 func (a *Accounts) unknownFunction(of Subject, q Query) error {
 	var names []string
-	for _, f := range a.config.Spaces.Functions(of.Viewer) {
-		if q.Space == "" || f.Space == q.Space {
-			names = append(names, f.Name)
-		}
+	for _, f := range a.functions(of, Query{Space: q.Space}) {
+		names = append(names, f.Name)
 	}
 	if len(names) == 0 {
 		return BadRequest("unknown GPU function %.70q: no function is known yet; wait until the Space has started", q.Function)
@@ -192,6 +211,13 @@ func (a *Accounts) verdict(ctx context.Context, of Subject, via string, tier quo
 		v.Why = why
 		return v, nil
 	}
+	if f.Unresponsive {
+		v.Why = "the Space does not answer (UNRESPONSIVE), so its calls wait"
+		return v, nil
+	}
+	if v.Why = a.waitText(of, f.Space); v.Why != "" {
+		return v, nil
+	}
 	if f.Declared == 0 {
 		v.Why = "each call declares its own duration, and no call was made yet"
 		return v, nil
@@ -207,8 +233,9 @@ func (a *Accounts) verdict(ctx context.Context, of Subject, via string, tier quo
 			v.Why += "; " + storage.Do
 		}
 	case err == nil:
-		now = now.UTC()
-		v.Fits, v.At = true, &now
+		at := now.UTC()
+		v.Fits, v.At = true, &at
+		v.Why = Maintenance(a.config.Broker.Maintenance(f.Declared), now)
 	case refused:
 		v.Why, v.At = t.why, t.at(now)
 		if v.At != nil {

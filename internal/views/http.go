@@ -1,20 +1,16 @@
 package views
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"spacehost/internal/people"
 )
-
-// maxBody is more than any valid request body.
-const maxBody = 64 << 10
 
 // RequestError reports a mistake in a request. Its text is written for the caller, and answered with status 400.
 type RequestError struct{ Err error }
@@ -25,17 +21,6 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // BadRequest returns a *RequestError with the formatted text.
 func BadRequest(format string, args ...any) error { return &RequestError{fmt.Errorf(format, args...)} }
-
-// Read decodes the JSON body of a request; an empty body reads as {}. An unknown field is refused, because it is usually a typo.
-// Errors: *RequestError.
-func Read[T any](c echo.Context) (body T, err error) {
-	d := json.NewDecoder(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&body); err != nil && !errors.Is(err, io.EOF) {
-		return body, BadRequest("the request body is not the expected JSON: %w", err)
-	}
-	return body, nil
-}
 
 // Answer sends v as JSON, or refuses the request if err is not nil.
 func Answer(c echo.Context, status int, v any, err error) error {
@@ -51,10 +36,26 @@ func Refuse(c echo.Context, err error) error {
 	if known == nil {
 		return err
 	}
-	return c.JSON(status, map[string]string{"detail": known.Error()})
+	return RefuseWith(c, status, known.Error())
 }
 
-// statusOf maps errors to statuses: 400 for a wrong request, 404 for an unknown name, 409 for a conflict with the present state.
+// RefuseWith answers with a status and a text for the caller.
+func RefuseWith(c echo.Context, status int, text string) error {
+	c.Set(refusalKey, text)
+	return c.JSON(status, map[string]string{"detail": text})
+}
+
+// refusalKey is the key of the text of a refusal in the context of its request.
+const refusalKey = "spacehost.refusal"
+
+// RefusalText returns the text with which RefuseWith has answered a request, "" if it has not.
+func RefusalText(c echo.Context) string {
+	text, _ := c.Get(refusalKey).(string)
+	return text
+}
+
+// statusOf maps errors to statuses: 400 for a wrong request, 401 for a token that has ended, 403 for too few rights, 404 for an unknown
+// name, 409 for a conflict with the present state.
 // known is nil if err is none of these.
 func statusOf(err error) (status int, known error) {
 	var request *RequestError
@@ -65,6 +66,11 @@ func statusOf(err error) (status int, known error) {
 	var duplicate *people.DuplicatePersonError
 	var tooMany *people.TooManyTokensError
 	var configured *people.ConfiguredPersonError
+	var badRights *people.BadRightsError
+	var rights *people.RightsError
+	var declared *people.DeclaredTokenError
+	var noPerson *people.NoPersonError
+	var ended *people.UnknownTokenError
 	switch {
 	case errors.As(err, &request):
 		return http.StatusBadRequest, request
@@ -82,8 +88,27 @@ func statusOf(err error) (status int, known error) {
 		return http.StatusConflict, tooMany
 	case errors.As(err, &configured):
 		return http.StatusConflict, configured
+	case errors.As(err, &badRights):
+		return http.StatusBadRequest, badRights
+	case errors.As(err, &rights):
+		return http.StatusForbidden, rights
+	case errors.As(err, &declared):
+		return http.StatusConflict, declared
+	case errors.As(err, &noPerson):
+		return http.StatusConflict, noPerson
+	case errors.As(err, &ended):
+		return http.StatusUnauthorized, ended
 	}
 	return 0, nil
+}
+
+// Time parses a query parameter that is a time. Errors: *RequestError.
+func Time(name, text string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, BadRequest("%s=%.40q is not a time; write it as 2026-11-30T14:00:00Z", name, text)
+	}
+	return at, nil
 }
 
 // maxRows bounds the rows of one answer.

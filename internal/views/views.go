@@ -17,6 +17,8 @@
 // text. Every other error goes to the server's error handler, which logs it and answers a bare 500.
 package views
 
+import "spacehost/internal/stages"
+
 // Space is one Space of the host.
 type Space struct {
 	Name   string `json:"name"`
@@ -33,8 +35,15 @@ type Space struct {
 	Isolation string `json:"isolation"`
 	// EgressRefused describes the last destination that the Space was refused, and the remedy. Only the operator sees it.
 	EgressRefused string `json:"egressRefused,omitempty"`
+	// WaitsForNode is whether no machine may run the Space now. Reason gives the operator the cause.
+	WaitsForNode bool `json:"waitsForNode,omitempty"`
+	// Node is where the Space runs: the name of a node, or host for the host's own machine. It is absent while the Space waits for a
+	// node, and on a host without a cluster. Only the operator sees it.
+	Node string `json:"node,omitempty"`
 	// Queued counts the waiting Events.
 	Queued int `json:"queued"`
+	// Paused is set while operators have paused the Space.
+	Paused *stages.Pause `json:"paused,omitempty"`
 
 	// Page is the URL to open first: URL and base_path of the front matter. Title, Header (mini or default; empty: default)
 	// and FullWidth are keys of the same name, for a console that frames the page.
@@ -42,17 +51,31 @@ type Space struct {
 	Title     string `json:"title"`
 	Header    string `json:"header,omitempty"`
 	FullWidth bool   `json:"fullWidth"`
+	// Emoji, ColorFrom, ColorTo and ShortDescription are keys of the front matter, for the card of the Space. The colours are the names
+	// of the Hub's palette.
+	Emoji            string `json:"emoji,omitempty"`
+	ColorFrom        string `json:"colorFrom,omitempty"`
+	ColorTo          string `json:"colorTo,omitempty"`
+	ShortDescription string `json:"shortDescription,omitempty"`
+	SDKVersion       string `json:"sdkVersion,omitempty"`
+	// Hardware is the Hub's name: zero-a10g, or cpu-basic without GPUs. Sizes are those that its GPU functions request.
+	Hardware string   `json:"hardware"`
+	Sizes    []string `json:"sizes,omitempty"`
+	// Visibility is public, protected or private.
+	Visibility string `json:"visibility"`
 }
 
 // Health is the answer of GET /healthz.
 type Health struct {
-	Status string  `json:"status"`
-	Spaces []Space `json:"spaces"`
-}
-
-// NewHealth returns the Health of a host with these Spaces.
-func NewHealth(spaces []Space) Health {
-	return Health{Status: "ok", Spaces: append([]Space{}, spaces...)} // [] in JSON, never null
+	// Status is ok; degraded: see Reasons; or maintenance: operators have drained every GPU, and nothing else is wrong. Each is
+	// answered with 200: the host works, and a load balancer must not take its other Spaces away.
+	Status      string `json:"status"`
+	Maintenance string `json:"maintenance,omitempty"` // the reasons and the times
+	// Reasons are sentences: why no GPU can be lent, and which Spaces do not run or do not answer.
+	Reasons []string `json:"reasons,omitempty"`
+	// Unresponsive names the Spaces that do not answer.
+	Unresponsive []string `json:"unresponsive,omitempty"`
+	Spaces       []Space  `json:"spaces"`
 }
 
 // Short returns the part of a Lease's ID that may be shown. The whole ID is a credential.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -82,14 +83,18 @@ const (
 	visitorCookie = "visitor-"
 )
 
-// cookieName contains a hash instead of the Space's name, which other Spaces must not learn.
+// cookieName contains a hash instead of the Space's name, which other Spaces must not learn. With TLS a page of another host name
+// cannot set a cookie with the prefix __Host-, which browsers accept for the path "/" only.
 func (c Cookies) cookieName(kind string, r *http.Request) string {
 	sum := sha256.Sum256([]byte(c.Space))
 	name := cookiePrefix + kind + hex.EncodeToString(sum[:8])
-	if Scheme(r) == "https" {
-		name = "__Host-" + name
+	switch {
+	case Scheme(r) != "https":
+		return name
+	case SubPath(r) != "":
+		return "__Secure-" + name
 	}
-	return name
+	return "__Host-" + name
 }
 
 // SignIn returns the value of the request's sign-in cookie, or "".
@@ -131,7 +136,7 @@ func (c Cookies) set(h http.Header, r *http.Request, kind, text string, age int)
 		age = -1
 	}
 	h.Add("Set-Cookie", (&http.Cookie{
-		Name: c.cookieName(kind, r), Value: text, Path: "/", MaxAge: age,
+		Name: c.cookieName(kind, r), Value: text, Path: cmp.Or(SubPath(r), "/"), MaxAge: age,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: Scheme(r) == "https",
 	}).String())
 }

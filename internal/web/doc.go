@@ -11,7 +11,8 @@
 //
 // Proxies finds the visitor of each request (Visitor, Scheme). The server calls it before all handlers. Cookies reads and
 // sets the two host cookies of a Space: the sign-in and the visitor cookie. The proxy to a Space calls StripCookies and
-// StripSetCookies. BelowSubPath and SubPath are for a Space with a sub-path. Attempts limits the rate of wrong codes, passwords and session hashes per address.
+// StripSetCookies. BelowSubPath and SubPath are for a Space with a sub-path. Address is the public address of a Space or of the
+// console; AtAddress gives all other code the request that the browser has sent there. Attempts limits the rate of wrong codes, passwords and session hashes per address.
 //
 // # Failures
 //

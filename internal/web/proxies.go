@@ -40,7 +40,8 @@ func ParseProxy(text string) (netip.Prefix, error) {
 	return network, err
 }
 
-func (p Proxies) trust(addr netip.Addr) bool {
+// Trust reports whether addr is a trusted proxy.
+func (p Proxies) Trust(addr netip.Addr) bool {
 	for _, network := range p {
 		if network.Contains(addr) {
 			return true
@@ -74,7 +75,7 @@ func Scheme(r *http.Request) string {
 	return "http"
 }
 
-// Visitor returns r with the RemoteAddr, Host and Scheme that the visitor used at the first trusted proxy. Errors:
+// Visitor returns r with the RemoteAddr, Host, Scheme and prefix that the visitor used at the first trusted proxy. Errors:
 // *ForwardedError.
 //
 //  1. Headers count only from a peer in p. Headers of other peers are ignored.
@@ -83,10 +84,11 @@ func Scheme(r *http.Request) string {
 //  3. If all addresses are trusted proxies, the leftmost is the visitor. Without the header the peer is the visitor.
 //  4. A loopback address that was added by another machine belongs to that machine, so that machine is the visitor.
 //  5. Of several schemes and hosts, the last one was set by the peer and is used. RFC 7239's Forwarded is not read.
-//  6. Traefik names the scheme of a WebSocket, ws or wss (pkg/middlewares/forwardedheaders/forwarded_header.go, v3.7.13).
+//  6. Where a proxy has removed a path, it names it in X-Forwarded-Prefix, which BelowPrefix applies.
+//  7. Traefik names the scheme of a WebSocket, ws or wss (pkg/middlewares/forwardedheaders/forwarded_header.go, v3.7.13).
 func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	peer, err := identity.ParseAddr(r.RemoteAddr)
-	if err != nil || !p.trust(peer) { // 1; a unix socket has no address
+	if err != nil || !p.Trust(peer) { // 1; a unix socket has no address
 		return r, nil
 	}
 	visitor, err := p.visitor(r.Header.Values("X-Forwarded-For"), peer)
@@ -95,11 +97,18 @@ func (p Proxies) Visitor(r *http.Request) (*http.Request, error) {
 	}
 	ctx := r.Context()
 	if scheme, ok := last(r.Header.Values("X-Forwarded-Proto")); ok { // 5
-		known, ok := schemes[strings.ToLower(scheme)] // 6
+		known, ok := schemes[strings.ToLower(scheme)] // 7
 		if !ok {
 			return nil, &ForwardedError{"X-Forwarded-Proto", strings.ToLower(scheme), peer.String()}
 		}
 		ctx = context.WithValue(ctx, schemeKey{}, known)
+	}
+	if prefix, ok := last(r.Header.Values("X-Forwarded-Prefix")); ok && strings.Trim(prefix, "/") != "" { // 5, 6
+		path := strings.TrimSuffix(prefix, "/")
+		if CheckSubPath(path) != nil {
+			return nil, &ForwardedError{"X-Forwarded-Prefix", prefix, peer.String()}
+		}
+		ctx = context.WithValue(ctx, prefixKey{}, path)
 	}
 	r = r.WithContext(ctx)
 	if host, ok := last(r.Header.Values("X-Forwarded-Host")); ok { // 5
@@ -131,7 +140,7 @@ func (p Proxies) visitor(lines []string, peer netip.Addr) (netip.Addr, error) {
 		if hop.IsLoopback() && !visitor.IsLoopback() { // 4
 			break
 		}
-		if visitor = hop; !p.trust(hop) {
+		if visitor = hop; !p.Trust(hop) {
 			break
 		}
 	}

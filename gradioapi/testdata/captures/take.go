@@ -114,7 +114,7 @@ func environment(gradio string) (string, error) {
 		cache = filepath.Join(user, "spacehost-test")
 	}
 	b := build.New(build.Config{Dir: filepath.Join(cache, "environments")})
-	env, err := b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: root + "/examples/hello-zerogpu"}, false)
+	env, err := b.Build(context.Background(), build.Spec{Gradio: gradio, Dir: root + "/examples/hello-zerogpu"})
 	if err != nil {
 		return "", err
 	}

@@ -90,8 +90,7 @@ class Space:
         self.standing = Standing(self.cuda)
         self.at_import: List[Event] = self.order.events
         for event in self.at_import:
-            if event.certain:
-                self.standing.visit(event.node, event.scope)
+            self.standing.visit(event.node, event.scope, event.certain)
         self.durations = DurationReader(self.names, self.folding, self.gpu, self.endpoints, self.modules)
         self._outside: Optional[Dict[Function, List[Run]]] = None
         self._inside: Optional[Dict[Function, List[Run]]] = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
+from containers import Element, part, root, values
 from folding import UNKNOWN, Folding, is_cuda
 from names import Names
 from scopes import Binding, Function, Scope, own_nodes
@@ -303,26 +304,36 @@ class Standing:
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
         self.placed: Dict[Tuple[int, str], Placed] = {}
-        self.left: List[Tuple[int, str]] = []
+        self._ran: Set[int] = set()  # expressions that certainly ran at import
+        self._left: Set[Tuple[int, str]] = set()  # containers of which the import moves an element away
 
-    def visit(self, node: ast.AST, scope: Scope) -> None:
-        """Looks at a statement that certainly runs at import."""
+    def visit(self, node: ast.AST, scope: Scope, certain: bool) -> None:
+        """Looks at a statement or expression that runs at import. One that is not certain to run may move a value away only."""
+        if certain:
+            self._ran.add(id(node))
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 key = self._key(target, scope)
                 if key is None:
                     continue
                 if self.cuda.placed_expression(node.value, scope):
-                    self.placed[key] = Placed(_text(target), node.lineno, scope.module.path)
+                    self._place(key, Placed(_text(target), node.lineno, scope.module.path), certain)
                 elif not self._keeps(node.value, target):
                     self.placed.pop(key, None)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             call, moved = node.value, node.value.func.value
             key = self._key(moved, scope)
             if key is not None and self.cuda.placed_expression(call, scope):
-                self.placed[key] = Placed(_text(moved), node.lineno, scope.module.path)
+                self._place(key, Placed(_text(moved), node.lineno, scope.module.path), certain)
             elif key is not None and node.value.func.attr in ("cpu", "to"):
                 self.placed.pop(key, None)
+            container = root(moved, scope)
+            if container is not None and node.value.func.attr in ("cpu", "to") and not self.cuda.placed_expression(call, scope):
+                self._left.add((id(container[0]), container[1]))
+
+    def _place(self, key: Tuple[int, str], placed: Placed, certain: bool) -> None:
+        if certain:
+            self.placed[key] = placed
 
     def _key(self, target: ast.expr, scope: Scope) -> Optional[Tuple[int, str]]:
         """Returns what identifies a global, or an attribute of an object of the Space's own class."""
@@ -343,8 +354,10 @@ class Standing:
             return not moved and any(_text(node) == _text(target) for node in inner)
         return False
 
-    def of(self, node: ast.AST, scope: Scope, names: Names) -> Optional[Placed]:
-        """Returns what a name or `module.name` stands for, if it stands on cuda."""
+    def of(self, node: ast.AST, scope: Scope, names: Names, depth: int = 0) -> Optional[Placed]:
+        """Returns what a name, `module.name` or an element of a container stands for, if it stands on cuda."""
+        if depth > 5:
+            return None
         if isinstance(node, ast.Name):
             where, bindings = scope.lookup(node.id)
             if where is None:
@@ -352,12 +365,31 @@ class Standing:
             found = self.placed.get((id(where), node.id))
             if found is not None or len(bindings) != 1:
                 return found
-            return self._imported(where, bindings[0], names)
+            return self._bound(where, bindings[0], names, depth)
         if isinstance(node, ast.Attribute):
             refs = names.resolve(node.value, scope)
             if len(refs) == 1:
                 return self.placed.get((id(refs[0].module or refs[0].instance), node.attr))
-        return None
+        return self._element(node, scope, values(node, scope), names, depth)
+
+    def _element(self, node: ast.AST, scope: Scope, found: List[Element], names: Names, depth: int) -> Optional[Placed]:
+        """Returns the first of the elements, if all stand on cuda."""
+        container = root(node, scope)
+        if container is None or (id(container[0]), container[1]) in self._left:
+            return None
+        for e in found:
+            placed = id(e.value) in self._ran and self.cuda.placed_expression(e.value, e.scope)
+            if not placed and self.of(e.value, e.scope, names, depth + 1) is None:
+                return None
+        return Placed(ast.unparse(node), found[0].value.lineno, found[0].scope.module.path) if found else None
+
+    def _bound(self, where: Scope, binding: Binding, names: Names, depth: int) -> Optional[Placed]:
+        """Returns what the only binding of a name stands for: an element of a container, or a name of another module."""
+        if binding.kind == "part" and binding.value is not None:
+            return self._element(binding.value, where, part(binding.value, where, binding.index), names, depth)
+        if binding.kind == "assign" and isinstance(binding.value, (ast.Subscript, ast.Call)):
+            return self._element(binding.value, where, values(binding.value, where), names, depth)
+        return self._imported(where, binding, names)
 
     def _imported(self, where: Scope, binding: Binding, names: Names) -> Optional[Placed]:
         if binding.kind != "from":

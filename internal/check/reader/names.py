@@ -10,10 +10,12 @@ import ast
 from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Set, Tuple
 
+from containers import Element, elements, part, values
 from project import Project
 from scopes import FUNCTIONS, Binding, Class, Function, ModuleScope, Scope, own_nodes
 
 MAX_DEPTH = 12
+MAX_STEPS = 2000  # of one expression; `x = f(x)` in many lines has a number of meanings that grows exponentially with the lines
 PARTIAL = ("functools.partial", "partial")
 SPACES = ("GPU", "gradio_auto_wrap", "enable_gradio_auto_wrap")  # of spaces.__all__ (spaces 0.51.3)
 
@@ -37,7 +39,9 @@ class Names:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self._active: Set[Tuple[int, int]] = set()
+        self._active: Dict[Tuple[int, int], str] = {}  # the expressions being resolved, with their names
+        self._steps = 0
+        self._endless: Set[Tuple[int, str]] = set()  # scopes and names whose meanings take more than MAX_STEPS
         self._known: Optional[Dict[Tuple[int, int], List[Ref]]] = None
 
     def remember(self) -> None:
@@ -52,14 +56,23 @@ class Names:
         outermost = self._known is not None and not self._active and hasattr(node, "lineno")  # a node without a line is temporary
         if outermost and self._known is not None and key in self._known:
             return self._known[key]
-        self._active.add(key)
+        if not self._active:
+            self._steps = 0
+        self._active[key] = node.id if isinstance(node, ast.Name) else ""
         try:
-            found = self._resolve(node, scope, depth + 1)
+            found = self._resolve(node, scope, depth + 1) if self._is_short() else []
         finally:
-            self._active.discard(key)
+            self._active.pop(key, None)
         if outermost and self._known is not None:
             self._known[key] = found
         return found
+
+    def _is_short(self) -> bool:
+        """Reports whether the present expression may take more steps. If not, its names are unknown from now on."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            self._endless.update((scope, name) for (_, scope), name in self._active.items() if name)
+        return self._steps <= MAX_STEPS
 
     def only(self, node: Optional[ast.AST], scope: Scope) -> Optional[Ref]:
         """Returns the single meaning of an expression."""
@@ -84,7 +97,9 @@ class Names:
                 found.extend(self._attribute(base, node.attr, depth))
             return _unique(found)
         if isinstance(node, ast.Call):
-            return self._call(node, scope, depth)
+            return _unique([*self._call(node, scope, depth), *self._elements(values(node, scope), depth)])
+        if isinstance(node, ast.Subscript):
+            return self._elements(values(node, scope), depth)
         if isinstance(node, FUNCTIONS):
             function = scope.module.by_node.get(node)
             return [Ref(function=function)] if function else []
@@ -99,6 +114,8 @@ class Names:
         return []
 
     def _name(self, name: str, scope: Scope, depth: int) -> List[Ref]:
+        if (id(scope), name) in self._endless:
+            return []
         where, bindings = scope.lookup(name)
         if where is None:
             for module in self._stars(scope.module):
@@ -144,7 +161,9 @@ class Names:
         if binding.kind in ("assign", "with"):
             return self.resolve(binding.value, scope, depth)
         if binding.kind == "loop":
-            return self._loop(binding, _elements(binding.value, scope), scope, depth)
+            return self._elements(elements(binding.value, scope, binding.index), depth)
+        if binding.kind == "part":
+            return self._elements(part(binding.value, scope, binding.index), depth)
         if binding.kind == "import":
             own = self.own_module(binding.module)
             return [Ref(module=own)] if own else [Ref(library=binding.module)]
@@ -154,15 +173,9 @@ class Names:
             return self._param(scope, binding)
         return []
 
-    def _loop(self, binding: Binding, values: List[ast.expr], scope: Scope, depth: int) -> List[Ref]:
-        """Returns the meanings of a loop's variable: each element of a literal, or a part of each."""
-        found: List[Ref] = []
-        for value in values:
-            if binding.index < 0:
-                found.extend(self.resolve(value, scope, depth))
-            elif isinstance(value, (ast.List, ast.Tuple)) and len(value.elts) > binding.index:
-                found.extend(self.resolve(value.elts[binding.index], scope, depth))
-        return _unique(found)
+    def _elements(self, found: List[Element], depth: int) -> List[Ref]:
+        """Returns the meanings of elements of containers."""
+        return _unique([ref for element in found for ref in self.resolve(element.value, element.scope, depth)])
 
     def own_module(self, name: str) -> Optional[ModuleScope]:
         """Returns the own module, except a copy of `spaces`: it stands for the package."""
@@ -245,15 +258,6 @@ class Names:
             if isinstance(node, ast.Return) and node.value is not None:
                 found.extend(self.resolve(node.value, function.scope, depth))
         return _unique(found)
-
-
-def _elements(node: Optional[ast.AST], scope: Scope) -> List[ast.expr]:
-    """Returns the elements of a literal list or tuple, or of the only one that a name is bound to."""
-    if isinstance(node, ast.Name):
-        where, bindings = scope.lookup(node.id)
-        only = where is not None and len(bindings) == 1 and bindings[0].kind == "assign" and bindings[0].index < 0
-        node = bindings[0].value if only else None
-    return list(node.elts) if isinstance(node, (ast.List, ast.Tuple)) else []
 
 
 def _unique(refs: List[Ref]) -> List[Ref]:

@@ -75,34 +75,51 @@ def role(space: Space, function: Function, path: Tuple[Function, ...]) -> str:
 
 
 def undecorated(space: Space) -> None:
-    """F308 and F315: code that a visitor's call runs outside of GPU functions uses CUDA."""
-    reported: Set[Function] = set()
+    """F308 and F315: code that a visitor's call runs outside of GPU functions uses CUDA. One use of each function is reported."""
+    certain: Set[Function] = set()
+    doubtful: Dict[Function, Run] = {}
     for runs in space.outside().values():
         for run in runs:
-            if run.path[-1] not in reported and _uses_cuda(space, run):
-                reported.add(run.path[-1])
+            function = run.path[-1]
+            if function in certain or (function in doubtful and not _is_certain(space, run)) or not _uses_cuda(space, run):
+                continue
+            if _is_certain(space, run):
+                certain.add(function)
+                _report_use(space, run, "")
+            else:
+                doubtful[function] = run
+    for function, run in doubtful.items():
+        if function not in certain:
+            _report_use(space, run, "warning")
+
+
+def _is_certain(space: Space, run: Run) -> bool:
+    """Reports whether every call runs the node, and outside of GPU functions."""
+    return run.certain and not run.caught and not any(space.gpu.may_be_wrapped(f) for f in run.path)
 
 
 def _uses_cuda(space: Space, run: Run) -> bool:
-    """Reports a use of CUDA. Returns whether it is certain, so that later ones of the same function add nothing."""
+    """Reports whether a node uses CUDA. Without `spaces`, no model stands on cuda: the placing itself fails."""
+    if space.cuda.reaches_low_level(run.node, run.scope)[0] or space.cuda.places(run.node, run.scope):
+        return True
+    return space.order.spaces is not None and _runs_model(space, run) is not None
+
+
+def _report_use(space: Space, run: Run, severity: str) -> None:
     function = run.path[-1]
     call, error = space.cuda.reaches_low_level(run.node, run.scope)
     if not call:
         call, error = space.cuda.places(run.node, run.scope), LOW_LEVEL_ERROR
-    placed = None if call else _runs_model(space, run)
-    if not call and placed is None:
-        return False
-    certain = run.certain and not run.caught and not any(space.gpu.may_be_wrapped(f) for f in run.path)
-    severity = "" if certain else "warning"
     values = {"function": space.name(function), "role": role(space, function, run.path)}
     if call:
         error = error if space.order.spaces is not None else "RuntimeError: No CUDA GPUs are available"
         space.facts.add("F308", run.scope.module.path, line_of(run.node), severity, call=call, error=error, **values)
-    elif placed is not None:
+        return
+    placed = _runs_model(space, run)
+    if placed is not None:
         name, line, path = placed
         where = str(line) if path == run.scope.module.path else f"{line} of {path}"
         space.facts.add("F315", run.scope.module.path, line_of(run.node), severity, name=name, placed=where, **values)
-    return certain
 
 
 def _runs_model(space: Space, run: Run) -> Optional[Tuple[str, int, str]]:
@@ -256,11 +273,12 @@ def _unpicklable(space: Space, node: ast.expr, scope: Scope) -> str:
 
 
 def methods(space: Space) -> None:
-    """G313: a GPU function is a method, so self is pickled with each call."""
+    """G313: a GPU function is a method, so self is pickled with each call. An object without attributes is no burden."""
     for gpu in space.gpu.all:
         function = gpu.function
         static = any(isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod") for d in function.decorators)
-        if function.owner is not None and not static and not gpu.by_call and function.node.args.args:
+        empty = function.owner is not None and not function.owner.attributes and not function.owner.node.bases
+        if function.owner is not None and not empty and not static and not gpu.by_call and function.node.args.args:
             space.facts.add("G313", function.module.path, function.line, function=gpu.name)
 
 

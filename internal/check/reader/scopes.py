@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Set, Tuple, Union
 
@@ -117,6 +118,7 @@ class ModuleScope(Scope):
         self.scope_of: Dict[ast.AST, Scope] = {tree: self}
         self.parents: Dict[ast.AST, ast.AST] = {}
         self.stars: List[Tuple[str, int]] = []
+        self.items: Dict[str, List[Tuple[ast.expr, ast.expr, Scope]]] = {}  # `name[key] = value` by name: key, value, scope
         self.nodes: List[ast.AST] = []  # all, in the order of ast.walk
         for parent in ast.walk(tree):
             self.nodes.append(parent)
@@ -158,8 +160,9 @@ def _inside(scope: ast.AST, child: ast.AST) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=None)
 def own_nodes(node: ast.AST) -> List[ast.AST]:
-    """Returns the nodes of a function's body without those of the functions, lambdas and classes inside."""
+    """Returns the nodes of a function's body without those of the functions, lambdas and classes inside. Callers share the list."""
     body = getattr(node, "body", [])
     todo: List[ast.AST] = [body] if isinstance(body, ast.AST) else list(body)
     found: List[ast.AST] = []
@@ -343,6 +346,8 @@ class _Builder:
             if owner is not None and value is not None and _is_self(target.value, scope):
                 owner.attributes.setdefault(target.attr, []).append((value, scope))
         else:
+            if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name) and value is not None:
+                self.module.items.setdefault(target.value.id, []).append((target.slice, value, scope))
             self.children(target, scope, owner)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Set
 
 from context import Space, line_of
 from folding import UNKNOWN
 from scopes import Scope
+from source import read_text
 
 # Set by the Hub or the base image, by a shell, or by an author for a library: no Secret of the Space
 # (huggingface.co/docs/hub/spaces-overview, helper environment variables).
@@ -48,6 +51,7 @@ SET_BY_HUB = {
     "SPACES_GRADIO_AUTO_WRAP",
     "HF_ENDPOINT",
 }
+DOTENV = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=", re.M)
 READERS = ("os.getenv", "os.environ.get", "os.environ.pop")
 
 
@@ -81,7 +85,7 @@ def variables(space: Space) -> List[Variable]:
 
 
 def _written(space: Space) -> Set[str]:
-    """Returns the variables that the Space itself sets or tests for."""
+    """Returns the variables that the Space itself sets or tests for, and those of an .env that it loads."""
     found: Set[str] = set()
     for module in space.modules:
         for node in module.nodes:
@@ -90,6 +94,8 @@ def _written(space: Space) -> Set[str]:
                 scope = module.scope_at(node)
                 if space.names.library(node.value, scope) == "os.environ":
                     found.add(_text(space, node.slice, scope))
+            elif isinstance(node, ast.Call) and space.library(node, module.scope_at(node)) in ("dotenv.load_dotenv", "dotenv.main.load_dotenv"):
+                found.update(DOTENV.findall(read_text(os.path.join(space.project.root, ".env"))[0] or ""))
             elif (
                 isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("setdefault", "update", "putenv")
             ):

@@ -20,6 +20,7 @@ type Processes struct {
 
 type process struct {
 	space    string
+	instance string
 	start    uint64
 	stubborn bool
 	frozen   bool
@@ -32,13 +33,22 @@ func NewProcesses() *Processes {
 	return &Processes{running: map[int]*process{}, ends: map[int][]time.Duration{}}
 }
 
-// Start starts a process of that Space under pid and replaces any other. Each process has its own start time.
+// Start starts a process of that Space under pid and replaces any other. Each process has its own start time. Its instance is
+// "run-1" for the Space "demo", and the name of any other Space.
 func (p *Processes) Start(space string, pid int) (start uint64) {
+	if space == "demo" {
+		return p.StartIn("run-1", space, pid)
+	}
+	return p.StartIn(space, space, pid)
+}
+
+// StartIn is Start with the instance of the process.
+func (p *Processes) StartIn(instance, space string, pid int) (start uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(pid)
 	p.starts++
-	p.running[pid] = &process{space: space, start: p.starts, exited: make(chan struct{})}
+	p.running[pid] = &process{space: space, instance: instance, start: p.starts, exited: make(chan struct{})}
 	return p.starts
 }
 
@@ -93,11 +103,11 @@ func (p *Processes) remove(pid int) {
 }
 
 // FromInside implements lease.Processes: these processes have no pids of their own.
-func (p *Processes) FromInside(space string, pid int) (host int, start uint64, ok bool) {
+func (p *Processes) FromInside(instance string, pid int) (host int, start uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found := p.running[pid]
-	if found == nil || found.space != space {
+	if found == nil || found.instance != instance {
 		return 0, 0, false
 	}
 	return pid, found.start, true

@@ -13,10 +13,12 @@ def start(descriptor: int) -> None:
     """
     from . import fork, hooks  # here: a child of a worker imports cuda_child alone
     from .frames import PROTOCOL, Channel
+    from .liveness import out_of_reach
     from .state import State
 
-    channel = Channel(descriptor)
+    channel = Channel(out_of_reach(descriptor))
     channel.send({"op": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0]})
+    stacks = channel.accept()
     config, _ = channel.receive()
     os.environ.update(config["environment"])
     state = State(
@@ -24,12 +26,16 @@ def start(descriptor: int) -> None:
         port=config["port"],
         key=config["key"].encode(),
         public_url=config["public_url"],
+        local_url=config.get("local_url"),
         device_port=config["device_port"],
         simulated=config["simulated"],
         subreaper=config.get("subreaper", False),
         strict=config.get("strict", False),
         storage=config.get("storage", False),
+        shield=config.get("shield", False),
     )
+    if stacks >= 0:
+        state.liveness.install(stacks, config["stack_signal"])
     if observed := config.get("observe"):  # by `spacehost check`
         from .observe import Observer
 

@@ -167,10 +167,19 @@ def _low_level(raised: Raised) -> tuple[str, Values] | None:
     return _cuda_outside(raised) if LOW_LEVEL.search(raised.text) else None
 
 
+FORKED = {
+    "Cannot re-initialize CUDA in forked subprocess": "such a child cannot use CUDA",  # torch 2.9.1, cuda/__init__.py
+    "daemonic processes are not allowed to have children": "a worker must not have children",  # multiprocessing/process.py
+}
+
+
 def _forked(raised: Raised) -> tuple[str, Values] | None:
-    if "Cannot re-initialize CUDA in forked subprocess" not in raised.text or not raised.own:
+    if not raised.own:
         return None
-    return "G321", {"function": raised.own[0].name}
+    for text, outcome in FORKED.items():
+        if text in raised.text:
+            return "G321", {"function": raised.own[0].name, "outcome": outcome}
+    return None
 
 
 def _async_function(raised: Raised) -> tuple[str, Values] | None:

@@ -25,6 +25,8 @@ def _after_fork(state: State) -> None:
     try:
         # dup2 instead of close: the number must not be reused under an object that still owns it.
         os.dup2(null, state.channel.descriptor, inheritable=False)
+        if state.liveness.descriptor >= 0:
+            os.dup2(null, state.liveness.descriptor, inheritable=False)
         for descriptor in _inherited_connections(state):
             os.dup2(null, descriptor, inheritable=False)
     finally:

@@ -15,6 +15,7 @@ PROTOCOL = 1
 HEADER_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 320 << 20
 _LENGTHS = struct.Struct(">II")
+_DESCRIPTOR = struct.Struct("i")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MIN_READ, _MAX_READ = 16 << 10, 1 << 20  # bytes per read: enough for many small frames; at most, of a large one
 
@@ -64,6 +65,23 @@ class Channel:
         if not isinstance(header, dict):
             raise ValueError("the header is not a JSON object")
         return header, payload
+
+    def accept(self) -> int:
+        """Reads the first bytes of the next frame, and returns the descriptor that the host sends beside them; -1: none."""
+        import _socket  # without Python code, unlike socket
+
+        peer = _socket.socket(fileno=self.descriptor)
+        try:
+            data, beside, _, _ = peer.recvmsg(_MIN_READ, _socket.CMSG_SPACE(_DESCRIPTOR.size), _socket.MSG_CMSG_CLOEXEC)
+        finally:
+            peer.detach()
+        if not data:
+            raise EOFError("the host has closed the channel")
+        self._buffer += data
+        for level, kind, content in beside:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(content) >= _DESCRIPTOR.size:
+                return int(_DESCRIPTOR.unpack_from(content)[0])
+        return -1
 
     def _exactly(self, size: int) -> bytes:
         """Returns the next size bytes. It reads ahead: each read releases the interpreter lock and must wait for it again."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 OURS = b"x-spacehost-"  # the beginning of the host's own headers
 KEY = b"x-spacehost-key"
+PREFIX = b"x-forwarded-prefix"  # the sub-path of the Space in browsers
 CALL = b"x-spacehost-call"  # the id of the direct call that the host forwards for a visitor
 REFUSAL = b'{"detail":"This port belongs to spacehost. Use the address that it printed."}'
 
@@ -38,6 +39,9 @@ class Guard:
             calls = [value for name, value in scope["headers"] if name == CALL]
             headers = [pair for pair in scope["headers"] if not pair[0].startswith(OURS)]
             scope = {**scope, "headers": headers, "spacehost.call": b"".join(calls).decode("latin-1")}
+            prefixes = [value for name, value in headers if name == PREFIX]
+            if prefixes:  # request.url_for and base_url, not routing (starlette/requests.py, HTTPConnection.base_url)
+                scope["app_root_path"] = prefixes[0].decode("latin-1")
             return await self.app(scope, receive, send)
         if self.state.launching and self._is_self_check(scope):
             return await self.app(scope, receive, send)

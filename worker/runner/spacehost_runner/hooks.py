@@ -10,14 +10,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import cuda_order, data_folder, fake_cuda, frontend
+from . import cuda_order, data_folder, deferred_app, fake_cuda, frontend
 from .files import static_paths
 from .http_client import Client
 from .hub import patch_external
 from .importing import Finder
 from .programs import add_path
 from .queue_adapter import QueueAdapter, UnsupportedGradio, version
-from .servers import PUBLIC_PORT, patch_config, patch_server
+from .servers import PUBLIC_PORT, patch_config, patch_networking, patch_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ def install(state: State) -> None:
         "gradio.routes": _patch_routes,
         "gradio.utils": _patch_utils,
         "gradio.http_server": _patch_http_server,
+        "gradio.networking": patch_networking,
         "subprocess": add_path,
         "uvicorn.config": patch_config,
         "uvicorn.server": patch_server,
@@ -171,6 +172,7 @@ def _patch_blocks(state: State, module: Any) -> None:
         attached = [adapter for adapter in state.adapters if adapter.blocks is self]
         if attached and getattr(self, "is_running", False):
             attached[-1].flush()
+            state.liveness.detached(attached[-1].loop)
             state.send({"op": "closed", "app": attached[-1].number})
         return close(self, *args, **kwargs)
 
@@ -223,7 +225,7 @@ def _overrides(state: State, signature: Any, requested: Any) -> dict[str, Any]:
 
 
 def _publish(blocks: Any, state: State) -> None:
-    """Sets the visitors' address as the app's own. MCP tools, and apps that call themselves, use it."""
+    """Sets the visitors' address as the app's own. MCP tools call their app at the address that this machine reaches."""
     local = getattr(blocks, "local_url", None)
     if local:
         blocks.local_url = state.public_url
@@ -232,7 +234,7 @@ def _publish(blocks: Any, state: State) -> None:
             blocks.local_api_url = state.public_url.rstrip("/") + "/" + api[len(local) :].lstrip("/")
     mcp = getattr(blocks, "mcp_server_obj", None)
     if mcp is not None:
-        mcp._local_url, mcp._client_instance = state.public_url, None
+        mcp._local_url, mcp._client_instance = state.local_url, None
 
 
 def _with_public_url(result: Any, state: State) -> Any:
@@ -245,13 +247,9 @@ def _patch_routes(state: State, module: Any) -> None:
     import inspect
 
     state.printer.patch(module)
-    create, mount = module.App.create_app, module.mount_gradio_app
+    deferred_app.patch(state, module)
+    mount = module.mount_gradio_app
     signature = inspect.signature(mount)
-
-    @functools.wraps(create)
-    def create_app(blocks: Any, *args: Any, **kwargs: Any) -> Any:
-        state.apps[id(blocks)] = app = create(blocks, *args, **kwargs)
-        return app
 
     @functools.wraps(mount)
     def mount_gradio_app(*args: Any, **kwargs: Any) -> Any:
@@ -259,7 +257,6 @@ def _patch_routes(state: State, module: Any) -> None:
         state.mounts[id(arguments["blocks"])] = arguments["path"].rstrip("/")
         return mount(*args, **kwargs)
 
-    module.App.create_app = staticmethod(create_app)
     module.mount_gradio_app = mount_gradio_app
 
 

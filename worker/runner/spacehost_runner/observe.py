@@ -14,9 +14,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import failures, observe_calls, pickling
+from . import failures, observe_calls, observe_imports, pickling
 from .fake_cuda_messages import NOTE
 from .observe_calls import text
+from .observe_machine import cause, chain, destination, is_connection, unset_variable
 
 if TYPE_CHECKING:
     from .state import State
@@ -29,13 +30,6 @@ FIRST_USE = "CUDA was first used"  # cuda_order.py
 LOW_LEVEL = "Low-level CUDA init"  # spaces 0.51.3, zero/torch/patching.py
 LOW_LEVEL_ERROR = "RuntimeError: Low-level CUDA init reached"
 CUDA_RESULT = "the GPU function returns or yields a tensor on cuda"  # fake_cuda_results.py
-
-# Classes of errors of connections: huggingface_hub, httpx, requests, urllib, socket.
-CONNECTIONS = (
-    "LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError", "ProxyError",
-    "SSLError", "MaxRetryError", "HfHubHTTPError", "URLError", "gaierror",
-)
-OFFLINE = ("We couldn't connect to", "Failed to resolve", "Max retries exceeded", "Temporary failure in name resolution")
 
 
 class Observer:
@@ -53,7 +47,7 @@ class Observer:
         self.leases: dict[str, tuple[str, float]] = {}  # by allow token: task and time of the grant
         self.examples: list[Any] = []  # gradio.helpers.Examples
         self.caching = 0  # runs of Examples.cache
-        self.missing: dict[str, tuple[str, int]] = {}  # variables that the app's own code did not find
+        self.missing: dict[str, tuple[str, int]] = {}  # variables that the app's own code did not find, with the first place
         self.pipe: tuple[int, int] | None = None
         self.rest = b""  # of the pipe, after the last whole line
         self.reading = _thread.allocate_lock()  # guards rest and the order of the lines
@@ -141,6 +135,11 @@ class Observer:
             place = name, error.lineno or 0
         return place, function, further
 
+    def connecting(self, error: BaseException) -> tuple[str, int]:
+        """Returns the own line that wanted a connection: the app may have raised another exception since."""
+        places = [self.raised(one)[0] for one in chain(error)]
+        return next((place for place in reversed(places) if place[0]), ("", 0))
+
     # Errors
 
     def exception(self, error: BaseException, during: str) -> None:
@@ -149,8 +148,14 @@ class Observer:
         words, kind = str(error), type(error).__name__
         if during == "start":
             self.ended(error, place, further, kind, words)
+        elif is_connection(error):  # also below a gr.Error that the app raises then
+            self.offline(self.connecting(error), error, *destination(error), function=function)
+        elif name := unset_variable(self, error, place):
+            self.report("B604", place, name=name, exception=kind, message=words, when="a call", function=function)
         elif any(base.__module__.partition(".")[0] in ("gradio", "spaces") for base in type(error).__mro__):
             return  # gr.Error is an answer to the visitor; "ZeroGPU worker error" was observed in the worker
+        elif isinstance(error, ModuleNotFoundError) and error.name and not self.has(top := error.name.partition(".")[0]) and top not in sys.modules:
+            self.absent(place, top, f"{function} fails")
         elif CUDA_RESULT in words:
             if (task := self.task) is not None:
                 self.report("G315", task.returns(), function=task.name)
@@ -160,8 +165,6 @@ class Observer:
             self.report("simulated", place, function=function, message=words)
         elif LOW_LEVEL in words:
             self.report("F308", place, function=function, role="a handler", call=called(further), error=LOW_LEVEL_ERROR)
-        elif is_connection(error):
-            self.report("offline", place, function=function, exception=kind)
         elif unpicklable(error, further):
             self.unpicklable(place, further)
         else:
@@ -173,13 +176,9 @@ class Observer:
             return  # the last two were reported by cuda
         if isinstance(error, ModuleNotFoundError) and error.name:
             top = error.name.partition(".")[0]
-            known = os.path.exists(os.path.join(self.root, top)) or os.path.exists(os.path.join(self.root, top + ".py"))
-            if not known and top not in sys.modules:
-                self.report("A206", place, module=top)
+            if not self.has(top) and top not in sys.modules:
+                self.absent(place, top, "the Space ends")
                 return
-        if place in self.missing.values() and isinstance(error, KeyError):
-            self.report("B601", place, name=str(error.args[0]), when="at import", outcome="the Space does not start")
-            return
         if LOW_LEVEL in words:
             if maps := device_map(further):
                 self.report("F310", place, device_map=as_written(further, place) or maps, library="transformers", version=version_of("transformers"))
@@ -187,7 +186,11 @@ class Observer:
                 self.report("F309", place, call=called(further), error=LOW_LEVEL_ERROR)
             return
         if is_connection(error):
-            self.report("A803", place, exception=kind, message=words)
+            name, here = destination(error)
+            self.report("A803", self.connecting(error), name=name, exception=kind, message=words, cause=cause(error, here))
+            return
+        if name := unset_variable(self, error, place):
+            self.report("B604", place, name=name, exception=kind, message=words, when="the start")
             return
         known = failures.recognize(self.root, error)
         if known.get("rule") == "B701":
@@ -197,6 +200,21 @@ class Observer:
             self.report("B801", place, message=words, version=version_of("gradio"))
             return
         self.report("A801", place, reason=f"{kind}: {words}" if words else kind)
+
+    def has(self, module: str) -> bool:
+        """Reports whether a top-level module belongs to the Space."""
+        return any(os.path.exists(os.path.join(self.root, name)) for name in (module, module + ".py"))
+
+    def absent(self, place: tuple[str, int], module: str, outcome: str) -> None:
+        """Reports the module for want of which the start or a call ends."""
+        because, severity = "no requirement brings it", ""
+        if fetching := observe_imports.fetches(self):
+            because, severity = f"neither a requirement nor {fetching} brings it here", "warning"
+        self.report("A206", place, severity, module=module, because=because, target="requirements.txt", outcome=f"{outcome} with ModuleNotFoundError")
+
+    def offline(self, place: tuple[str, int], error: BaseException, name: str, here: bool, function: str = "") -> None:
+        """Reports a connection that failed, and that the app may handle."""
+        self.report("offline", place, name=name, exception=type(error).__name__, cause=cause(error, here), function=function)
 
     def unpicklable(self, place: tuple[str, int], further: list[Any]) -> None:
         """Reports the argument of a GPU function that cannot be pickled."""
@@ -235,7 +253,7 @@ class Observer:
     def watch(self) -> None:
         """Reports where a start hangs, shortly before the host ends it."""
         if self.limit > 0:
-            _thread.start_new_thread(self._watch, (max(self.limit * 0.9, self.limit - 5),))
+            _thread.start_new_thread(self._watch, (max(self.limit * 0.75, self.limit - 5),))
 
     def _watch(self, pause: float) -> None:
         time.sleep(pause)
@@ -253,10 +271,16 @@ class Observer:
             function = getattr(fn, "fn", None)
             if function is not None and not any(observe_calls.is_wrapper(function, one) for one in decorated):
                 self.handlers.append(function)
-        for name, place in self.missing.items():
+        for name, place in list(self.missing.items()):
             self.report("missing", place, name=name)
+        self.look_at_imports()
         if self.calls:
             _thread.start_new_thread(observe_calls.send_list, (self, blocks, path))
+
+    def look_at_imports(self) -> None:
+        """Reports modules that functions import and that are missing."""
+        with contextlib.suppress(Exception):
+            observe_imports.report(self)
 
     def address(self, argument: str, value: Any) -> None:
         self.report("A604", self.here(), argument=f"{argument}={value!r}")
@@ -298,17 +322,6 @@ def split(place: str) -> tuple[str, int]:
 
 def version_of(package: str) -> str:
     return str(getattr(sys.modules.get(package), "__version__", "?"))
-
-
-def is_connection(error: BaseException | None) -> bool:
-    """Reports whether error, or what it was raised from, is a failed connection."""
-    for _ in range(8):
-        if error is None:
-            return False
-        if type(error).__name__ in CONNECTIONS or any(words in str(error) for words in OFFLINE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def unpicklable(error: BaseException, further: list[Any]) -> bool:
@@ -357,4 +370,4 @@ def about_gradio(words: str, further: list[Any]) -> bool:
         return False
     callee = words.partition("(")[0].partition(".")[0]  # "Blocks.__init__() got an unexpected keyword argument 'theme'"
     inside = bool(further) and further[-1].f_globals.get("__name__", "").partition(".")[0] == "gradio"
-    return inside or hasattr(sys.modules.get("gradio"), callee)
+    return inside or any(hasattr(sys.modules.get(name), callee) for name in ("gradio", "gradio.events"))

@@ -6,6 +6,7 @@ value, then from Gradio's example of the component. Files are made here: Gradio'
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .observe import Observer, Task
 
@@ -219,7 +220,7 @@ def of_types(types: list[str]) -> dict[str, Any]:
 
 
 def _durations(observer: Observer, made: dict[str, Any], blocks: Any) -> None:
-    """Evaluates each duration function of a GPU function that is an endpoint itself."""
+    """Evaluates the duration function of each GPU function that is an endpoint, or that one calls with its own inputs."""
     until, reached = time.monotonic() + EVALUATION, set()
     for fn in blocks.fns.values():
         task = next((task for task in observer.tasks.values() if callable(task.duration) and is_wrapper(fn.fn, task.function)), None)
@@ -227,12 +228,47 @@ def _durations(observer: Observer, made: dict[str, Any], blocks: Any) -> None:
             continue
         reached.add(id(task))
         with contextlib.suppress(Exception):
-            found = extremes(observer, task, fn, until)
+            found = extremes(observer, functools.partial(evaluate, task, fn), fn, until)
             if found is not None:
                 made["durations"].append({**found, "function": task.name, "size": task.size, "file": task.place()[0], "line": task.place()[1]})
     for task in observer.tasks.values():
         if callable(task.duration) and id(task) not in reached:
-            made["skipped"].append({"name": task.name, "reason": "its duration function gets values that no component gives"})
+            found = of_helper(observer, task, blocks, until)
+            if found is not None:
+                made["durations"].append({**found, "function": task.name, "size": task.size, "file": task.place()[0], "line": task.place()[1]})
+            else:
+                made["skipped"].append({"name": task.name, "reason": "its duration function gets values that no component gives"})
+
+
+def of_helper(observer: Observer, task: Task, blocks: Any, until: float) -> dict[str, Any] | None:
+    """Returns the longest duration of a GPU function that a handler of the app calls, None without one.
+
+    The duration function is evaluated if its parameters have the names of the handler's inputs. The handler may change a value
+    before it passes it on, so the result is a remark, and an exception is none.
+    """
+    import inspect
+
+    with contextlib.suppress(Exception):
+        wanted = inspect.signature(task.duration).parameters.values()
+        if any(p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in wanted):
+            return None
+        for fn in blocks.fns.values():
+            handler = inspect.unwrap(fn.fn) if callable(fn.fn) else None
+            if task.name not in getattr(getattr(handler, "__code__", None), "co_names", ()):
+                continue
+            positions = {name: i for i, name in enumerate(inspect.signature(handler).parameters) if i < len(fn.inputs)}
+            if all(p.name in positions or p.default is not p.empty for p in wanted) and any(p.name in positions for p in wanted):
+                used = {p.name: positions[p.name] for p in wanted if p.name in positions}
+                found = extremes(observer, functools.partial(pass_on, task, fn, used), fn, until, set(used.values()))
+                return found and {**found, "handler": text(getattr(handler, "__name__", "?"))}
+    return None
+
+
+def pass_on(task: Task, fn: Any, used: dict[str, int], data: list[Any]) -> float | None:
+    """Returns the seconds that a duration function declares for the inputs of a handler, by their names."""
+    with contextlib.suppress(Exception):
+        return seconds_of(task.duration(**{name: preprocessed(fn.inputs[i], data[i]) for name, i in used.items()}))
+    return None
 
 
 def is_wrapper(function: Any, wanted: Any) -> bool:
@@ -246,10 +282,10 @@ def is_wrapper(function: Any, wanted: Any) -> bool:
     return False
 
 
-def extremes(observer: Observer, task: Task, fn: Any, until: float) -> dict[str, Any] | None:
-    """Returns the longest duration in seconds, and the inputs of it that are not usual."""
+def extremes(observer: Observer, declare: Callable[[list[Any]], float | None], fn: Any, until: float, varied: set[int] | None = None) -> dict[str, Any] | None:
+    """Returns the longest duration in seconds, and the inputs of it that are not usual. varied are the inputs to vary; None: all."""
     usual = [value_of(observer, fn, block)[0] for block in fn.inputs]
-    choices = [list(variants(block)) for block in fn.inputs]
+    choices = [list(variants(block)) if varied is None or i in varied else [] for i, block in enumerate(fn.inputs)]
     result: dict[str, Any] = {}
     for named in combinations(choices):
         if time.monotonic() > until:
@@ -257,7 +293,7 @@ def extremes(observer: Observer, task: Task, fn: Any, until: float) -> dict[str,
         data = list(usual)
         for position, (_, value) in named.items():
             data[position] = value
-        seconds = evaluate(task, fn, data)
+        seconds = declare(data)
         if seconds is not None and seconds > result.get("longest", -1):
             result = {"longest": seconds, "inputs": {label_of(fn, position): word for position, (word, _) in named.items()}}
     return result or None
@@ -315,6 +351,10 @@ def evaluate(task: Task, fn: Any, data: list[Any]) -> float | None:
     except Exception as error:
         task.observer.report("H801", task.place(), function=task.name, exception=type(error).__name__, message=str(error))
         return None
+    return seconds_of(declared)
+
+
+def seconds_of(declared: Any) -> float | None:
     seconds = declared.total_seconds() if hasattr(declared, "total_seconds") else declared
     return float(seconds) if isinstance(seconds, (int, float)) else None
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .observe import MAX_FACTS, Task
+from .observe_machine import watch_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ def install(observer: Observer, patches: dict[str, Callable[[Any], None]]) -> No
     _watch_errors(observer)
     _watch_environment(observer)
     _watch_writes(observer)
+    watch_names(observer)
     for name, patch in {
         "spaces.zero.decorator": _patch_decorator, "spaces.zero.client": _patch_client, "spaces.zero.wrappers": _patch_wrappers,
         "gradio.helpers": _patch_examples, "gradio.queueing": _patch_queueing, "spaces.zero.torch": _patch_torch,
@@ -46,7 +48,9 @@ def _watch_errors(observer: Observer) -> None:
 
     def excepthook(kind: Any, error: BaseException, tb: Any) -> None:
         with contextlib.suppress(Exception):
-            observer.exception(error, "call" if observer.started else "start")
+            observer.exception(error, "start")  # also after the launch: the Space ends
+            if not observer.started:
+                observer.look_at_imports()
         original(kind, error, tb)
 
     sys.excepthook = excepthook
@@ -61,7 +65,7 @@ def _watch_environment(observer: Observer) -> None:
         try:
             return original(self, key)
         except KeyError:
-            if not observer.state.forked and not observer.started and isinstance(key, str):
+            if len(observer.missing) < MAX_FACTS and isinstance(key, str):
                 frame: Any = sys._getframe(1)
                 while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc", "_collections_abc"):
                     frame = frame.f_back

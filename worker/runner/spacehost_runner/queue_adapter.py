@@ -98,6 +98,8 @@ class QueueAdapter:
         if not hasattr(queue, "event_ids_to_events"):  # 4.44
             queue.event_ids_to_events = {}
         self.state.adapters.append(self)
+        if not self.report["further"]:
+            self.state.liveness.attached(self.loop)
         if self.state.observer is not None:  # before the manifest, after which the host may end the start
             self.state.observer.attached(self.blocks, self.report["mount"] + self.report["prefix"])
         self.state.send(self.report)

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
     from .frames import Channel
 
+# Modules that Gradio imports during launch(), after the app's own code.
+AT_LAUNCH = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "gradio.http_server",
+    "starlette.middleware.cors",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+    *([] if sys.version_info >= (3, 14) else ["pydantic.v1"]),  # it warns of newer Pythons
+)
 STALE = 75  # exit code of a standby that the host must replace by a new process (worker/standby.go)
 
 
@@ -101,10 +113,24 @@ def _execute(imports: list[ast.stmt], folders: list[str], runner: str) -> None:
     try:
         code = compile(ast.Module(body=imports, type_ignores=[]), os.path.abspath(sys.orig_argv[-1]), "exec")
         exec(code, {"__name__": "__main__"})
+        _import_for_launch()
     except BaseException:
         os._exit(STALE)
     finally:
         sys.path[:] = before
+
+
+def _import_for_launch() -> None:
+    """Imports what launch() of Gradio needs, if the app has imported Gradio. The modules of another Gradio may be others."""
+    import importlib
+
+    if "gradio" not in sys.modules:
+        return
+    for name in AT_LAUNCH:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
 
 
 def _path_of_the_app(now: list[str], runner: str) -> list[str]:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from .fork import kill_descendants
 from .frames import Channel
+from .liveness import Liveness
 from .printing import Printer
 
 if TYPE_CHECKING:
     from .observe import Observer
     from .queue_adapter import QueueAdapter
+    from .shield import Shield
 
 
 class State:
@@ -22,6 +24,8 @@ class State:
         self, channel: Channel, port: int, key: bytes, public_url: str, device_port: int, simulated: bool, subreaper: bool = False,
         strict: bool = False,
         storage: bool = False,
+        local_url: str | None = None,
+        shield: bool = False,
     ) -> None:
         self.channel = channel
         self.preferred_port = port  # the port of the server that visitors reach
@@ -29,6 +33,7 @@ class State:
         self.ports: set[int] = set()  # every port that a server of this Space was given
         self.key = key  # the value of the header that requests to these ports must carry
         self.public_url = public_url  # the visitors' address of the Space
+        self.local_url = local_url or public_url  # the address at which the Space itself reaches it
         self.device_port = device_port  # the port of the host's device API
         self.simulated = simulated  # no physical GPU is behind a lease
         self.subreaper = subreaper  # each GPU worker becomes the subreaper of its descendants
@@ -43,6 +48,12 @@ class State:
         self.printer = Printer(self)  # of exceptions
         self.tasks: dict[str, dict[str, Any]] = {}  # by the taskId that spaces gives a decorated function
         self.observer: Observer | None = None  # of `spacehost check`
+        self.liveness = Liveness(channel)
+        self.shield: Shield | None = None  # of a Space on a node
+        if shield:
+            from .shield import Shield
+
+            self.shield = Shield()
 
     def take_port(self, public: bool = True) -> int:
         """Returns the preferred port, or another free one if a demo of this app already listens there.
@@ -52,6 +63,8 @@ class State:
         port = _free_port(self.preferred_port) if public else None
         if port is None:
             port = _free_port(0)
+            while not public and port == self.preferred_port:
+                port = _free_port(0)  # the kernel may offer the one that is kept for the next launch
             if public and self.preferred_port not in self.ports:
                 self.preferred_port = port  # another process has taken the port since the host chose it
         self.port = port
@@ -79,18 +92,39 @@ class State:
         try:
             with contextlib.suppress(EOFError, OSError):
                 while True:
-                    header, payload = self.channel.receive()
-                    if header["op"] == "stack":
-                        self.printer.report_stack()
-                        continue
-                    self.adapters[header["app"]].post(header, payload)
+                    self._handle(*self.channel.receive())
         except BaseException:
             import traceback
 
             traceback.print_exc()
+        if self._is_closed():
+            self.liveness.closed()
         # The host has exited: no other process ends these workers, and a lease ends with its host.
         kill_descendants()
         os._exit(3)
+
+
+    def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+        match header["op"]:
+            case "probe":
+                self.liveness.probe(header["number"])
+            case "stacks":
+                self.liveness.write_stacks()
+            case "stack":
+                self.printer.report_stack()
+            case "end":
+                if self.shield:
+                    self.shield.end()
+            case _:
+                self.adapters[header["app"]].post(header, payload)
+
+    def _is_closed(self) -> bool:
+        """Reports whether the app has closed the descriptor of the channel."""
+        try:
+            os.fstat(self.channel.descriptor)
+        except OSError:
+            return True
+        return False
 
 
 def _free_port(port: int) -> int | None:

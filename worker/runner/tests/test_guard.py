@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from spacehost_runner.guard import Guard
+from spacehost_runner.servers import SELF_CHECKS, patch_networking
 
 KEY = b"0123456789abcdef"
 
@@ -37,6 +38,11 @@ class Guarded(unittest.TestCase):
         for kind in ("http", "websocket"):
             scope = self.call([(b"x-spacehost-hop", b"1"), (b"x-spacehost-key", KEY), (b"x-kept", b"1"), (b"x-spacehost-new", b"")], type=kind)
             self.assertEqual(scope["headers"], [(b"x-kept", b"1")])
+
+    def test_the_sub_path_is_the_root_of_urls_and_not_of_routes(self) -> None:
+        scope = self.call([(b"x-spacehost-key", KEY), (b"x-forwarded-prefix", b"/survey")], path="/config", root_path="")
+        self.assertEqual((scope["app_root_path"], scope["root_path"], scope["path"]), ("/survey", "", "/config"))
+        self.assertNotIn("app_root_path", self.call([(b"x-spacehost-key", KEY)]))
 
     def test_refused(self) -> None:
         key = b"x-spacehost-key"
@@ -72,6 +78,26 @@ class Guarded(unittest.TestCase):
 
     def test_lifespan_comes_from_the_server_itself(self) -> None:
         self.assertEqual(self.call([], type="lifespan")["type"], "lifespan")
+
+
+class SelfChecks(unittest.TestCase):
+    def checks(self, launching: bool, *answers: bool) -> tuple[bool, int]:
+        """Returns the result of Gradio's check, and how often it was made."""
+        urls: list[str] = []
+
+        def url_ok(url: str) -> bool:
+            urls.append(url)
+            return answers[min(len(urls), len(answers)) - 1]
+
+        module = SimpleNamespace(url_ok=url_ok)
+        patch_networking(SimpleNamespace(launching={1} if launching else set()), module)  # type: ignore[arg-type]
+        return module.url_ok("http://127.0.0.1:7860/"), len(urls)
+
+    def test_a_launch_repeats_its_check(self) -> None:
+        self.assertEqual(self.checks(True, True), (True, 1))
+        self.assertEqual(self.checks(True, False, False, True), (True, 3))
+        self.assertEqual(self.checks(True, False), (False, SELF_CHECKS))
+        self.assertEqual(self.checks(False, False), (False, 1))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ class FakeState:
         self.sent.append(header)
 
 
-class ObserverTest(unittest.TestCase):
+class SpaceTest(unittest.TestCase):
+    """A Space with one file, and its Observer."""
+
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -40,6 +42,8 @@ class ObserverTest(unittest.TestCase):
     def facts(self) -> list[dict[str, Any]]:
         return [header["fact"] for header in self.state.sent]
 
+
+class ObserverTest(SpaceTest):
     def test_equal_observations_are_sent_once(self) -> None:
         for _ in range(3):
             self.observer.report("B605", ("app.py", 3), path="/var/x")
@@ -77,6 +81,9 @@ class ObserverTest(unittest.TestCase):
     def test_the_exception_that_ends_the_start(self) -> None:
         gradio = sys.modules["gradio"] = types.ModuleType("gradio")
         self.addCleanup(sys.modules.pop, "gradio")
+        events = sys.modules["gradio.events"] = types.ModuleType("gradio.events")
+        self.addCleanup(sys.modules.pop, "gradio.events")
+        exec("class EventListener:\n    @staticmethod\n    def _setup():\n        def event_trigger(fn=None): ...\n        return event_trigger\n", events.__dict__)
         exec("class Textbox:\n    def __init__(self, label=None): ...\n", gradio.__dict__)
         for source, rule, line in (
             ("x = 1\nimport no_such_module.part\n", "A206", 2),
@@ -84,12 +91,13 @@ class ObserverTest(unittest.TestCase):
             ("1 / 0\n", "A801", 1),
             ("def f():\n    raise ConnectionError('x')\nf()\n", "A803", 2),
             ("\ngradio.Textbox(show_copy_button=True)\n", "B801", 2),
+            ("events.EventListener._setup()(api_description='x')\n", "B801", 1),
             ("def f(): ...\nf(x=1)\n", "A801", 2),  # of the app's own function
         ):
             with self.subTest(source):
                 self.state.sent.clear()
                 self.observer.seen.clear()
-                self.observer.exception(self.raises(source, gradio=gradio), "start")
+                self.observer.exception(self.raises(source, gradio=gradio, events=events), "start")
                 self.assertEqual([(f["rule"], f["file"], f["line"]) for f in self.facts()], [(rule, "app.py", line)])
 
     def test_exits_and_reported_uses_of_cuda_are_no_news(self) -> None:

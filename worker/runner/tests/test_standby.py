@@ -8,7 +8,10 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
+from spacehost_runner import standby
 from spacehost_runner.frames import Channel
 
 RUNNER = str(Path(__file__).parents[1])
@@ -81,3 +84,10 @@ class Standby(unittest.TestCase):
     def test_a_module_of_the_space_below_a_package(self) -> None:
         """The standard library's pdb imports cmd, which this Space replaces: an edit of cmd.py must have an effect."""
         self.assertEqual(run("import pdb\n", files={"cmd.py": "class Cmd: pass\n"}), (75, ""))
+
+    def test_modules_for_launch(self) -> None:
+        for modules, want in (({"gradio": ModuleType("gradio")}, True), ({}, False)):
+            with mock.patch.dict(sys.modules, modules), mock.patch.object(standby, "AT_LAUNCH", ("no_such_module", "colorsys")):
+                sys.modules.pop("colorsys", None)
+                standby._import_for_launch()
+                self.assertEqual("colorsys" in sys.modules, want)

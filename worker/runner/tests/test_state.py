@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import unittest
+import unittest.mock
 
 from spacehost_runner.state import State
 
@@ -49,6 +50,11 @@ class PortTest(unittest.TestCase):
         state = self.state(preferred)
         self.assertNotEqual(state.take_port(public=False), preferred)
         self.assertEqual(state.preferred_port, preferred)
+
+    def test_private_port_is_offered_the_preferred_one(self) -> None:
+        state = self.state(40001)
+        with unittest.mock.patch("spacehost_runner.state._free_port", side_effect=[40001, 40001, 40002]):
+            self.assertEqual(state.take_port(public=False), 40002)
 
 
 if __name__ == "__main__":

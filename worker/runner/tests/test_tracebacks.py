@@ -332,6 +332,15 @@ class Recognition(Sample):
         self.check(self.module_error(no_gpu), "E304", "app.py", 1)
         self.check(self.module_error(no_gpu + "import spaces\n"), "E301", "app.py", 1, imported="app.py:2")
 
+    def test_children_of_a_worker(self) -> None:
+        torch = "raise RuntimeError('Cannot re-initialize CUDA in forked subprocess. To use CUDA with')\n"
+        self.check(self.called_by_gradio(f"def handler():\n    {torch}"), "G321", "app.py", 2, function="handler", outcome="such a child cannot use CUDA")
+        start = (
+            "import multiprocessing\ndef handler():\n    config = multiprocessing.current_process()._config\n    config['daemon'] = True\n"
+            "    try:\n        multiprocessing.Process(target=print).start()\n    finally:\n        config.pop('daemon')\n"
+        )
+        self.check(self.called_by_gradio(start), "G321", "app.py", 6, function="handler", outcome="a worker must not have children")
+
     def test_a_rule_that_fails_is_passed_over(self) -> None:
         class Odd(KeyError):
             def __str__(self) -> str:

@@ -20,11 +20,31 @@ def respond(**response):
         print(json.dumps(response), flush=True)
 
 
+def record_logs(job):
+    """Returns a list that gets each log message. Job.status() shows only the latest update, and the end of a call follows within milliseconds."""
+    logs, state = [], job.communicator.job
+
+    class Recording(type(state)):
+        @property
+        def latest_status(self):
+            return self.__dict__["latest_status"]
+
+        @latest_status.setter
+        def latest_status(self, new):
+            if new.log:
+                logs.append(new.log)
+            self.__dict__["latest_status"] = new
+
+    state.__class__ = Recording
+    return logs
+
+
 def work(client, request):
     """Runs one call. `for step in job` never ends for a job with a refused join (gradio_client 2.7.2)."""
     number, sent, seen = request["id"], 0, set()
     try:
         job = jobs[number] = client.submit(*request["args"], api_name=request["api"])
+        logs = record_logs(job)
         respond(id=number, submitted=True)
         while True:
             finished = job.done()
@@ -32,9 +52,10 @@ def work(client, request):
             for value in outputs[sent:]:
                 respond(id=number, step=value)
             sent = len(outputs)
-            if status.log and status.log not in seen:
-                seen.add(status.log)
-                respond(id=number, log=status.log[0], level=status.log[1])
+            for log in [status.log, *logs]:
+                if log and log not in seen:
+                    seen.add(log)
+                    respond(id=number, log=log[0], level=log[1])
             for unit in status.progress_data or []:
                 if (key := (unit.index, unit.length, unit.desc)) not in seen:
                     seen.add(key)

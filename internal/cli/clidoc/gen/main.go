@@ -1,5 +1,5 @@
 // Command gen writes what is generated from the commands: the reference of the command line, that of the rules of
-// check, man pages, and completions of shells.
+// check, the OpenAPI document of the console, man pages, and completions of shells.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"spacehost/internal/cli/clidoc"
+	"spacehost/internal/dashboard"
 )
 
 func main() {
@@ -26,10 +27,20 @@ func run(args []string) error {
 		return clidoc.WriteCompletions(args[1])
 	case len(args) == 2 && args[0] == "--rules":
 		return writeFile(args[1], clidoc.WriteRules)
+	case len(args) == 2 && args[0] == "--openapi":
+		return writeFile(args[1], writeOpenAPI)
 	case len(args) != 1:
-		return fmt.Errorf("usage: gen FILE | gen --rules FILE | gen --man FOLDER | gen --completions FOLDER")
+		return fmt.Errorf("usage: gen FILE | gen --rules FILE | gen --openapi FILE | gen --man FOLDER | gen --completions FOLDER")
 	}
 	return writeFile(args[0], clidoc.Write)
+}
+
+func writeOpenAPI(w io.Writer) error {
+	text, err := dashboard.Document()
+	if err == nil {
+		_, err = fmt.Fprintf(w, "%s\n", text)
+	}
+	return err
 }
 
 func writeFile(name string, write func(io.Writer) error) error {

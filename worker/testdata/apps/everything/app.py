@@ -186,6 +186,7 @@ def fork():
         "to the Space's own port": socket.create_connection(("127.0.0.1", main.server_port)),
         "pair": socket.socketpair()[0],
     }
+    high = sorted(number for number in map(int, os.listdir("/proc/self/fd")) if number >= 1000)  # of the runner
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -198,7 +199,7 @@ def fork():
         facts = {
             "sockets": {name: link.partition(":")[0] for name, link in links.items()},
             "sockets of the Space's port": [link for link in held if link.partition("[")[2].rstrip("]") in inodes],
-            "channel": os.readlink("/proc/self/fd/3"),
+            "channel and stacks": [os.readlink(f"/proc/self/fd/{number}") for number in high],
             "group is the parent's": os.getpgid(0) == os.getpgid(os.getppid()),
         }
         os.setsid()
@@ -210,7 +211,7 @@ def fork():
     os.waitpid(child, 0)
     for one in sockets.values():
         one.close()
-    return facts | {"channel of the parent": os.readlink("/proc/self/fd/3").partition(":")[0]}
+    return facts | {"channel and stacks of the parent": [os.readlink(f"/proc/self/fd/{number}").partition(":")[0] for number in high]}
 
 
 def hot_reload():
@@ -280,6 +281,32 @@ def do_bad_launch():
         main.launch(no_such_argument=1)
     except TypeError as error:
         log("refused", error=str(error))
+
+
+def do_read_app():
+    """Counts the constructions of an App: Gradio makes three before launch(), which are not needed unless they are read."""
+    from gradio.routes import App
+
+    made, init = [], App.__init__
+
+    def count(self, *args, **options):
+        made.append(self)
+        init(self, *args, **options)
+
+    App.__init__ = count
+    try:
+        demo = echoing().queue()
+        before = len(made)
+        first, paths = demo.app, {getattr(route, "path", "") for route in demo.app.routes}
+        config, direct = demo.config == demo.get_config_file(), App.create_app(demo)
+        log(
+            "read", before=before, same=demo.app is first is made[0], after=len(made), blocks=first.get_blocks() is demo, config=config,
+            routes=any(path.endswith("/config") for path in paths), direct=type(direct) is App,
+        )
+        demo.app = direct
+        log("written", same=demo.app is direct)
+    finally:
+        App.__init__ = init
 
 
 def do_relaunch():

@@ -7,7 +7,7 @@ import os
 import struct
 import traceback
 
-CHANNEL = 3  # the descriptor of the runner's channel
+CHANNEL = 1000  # the descriptor of the runner's channel (liveness.py, HIGH)
 
 
 def send(header):
