@@ -144,6 +144,7 @@ func newProxy(h *Handler) http.Handler {
 			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy has removed query parts that Go cannot parse
 			p.Out.Host = p.In.Host                 // Gradio builds its URLs from it
 			d.stamp(outbound(p.Out.Header, p.In, d.mount))
+			p.Out.Header.Del("Expect") // net/http sends the visitor "100 Continue" when the body is read; one from the Space would end echo's response
 			if d.insert != "" {
 				p.Out.Header.Set("Accept-Encoding", "identity")
 				p.Out.Header.Del("If-None-Match") // of a document that was opened without the insertion
@@ -286,7 +287,9 @@ func (h *Handler) forward(c call, d destination) error {
 	ctx, cancel := context.WithCancelCause(context.WithValue(c.Request().Context(), passKey{}, d))
 	defer cancel(nil)
 	defer h.grant(c.Request(), func() { cancel(errCredentialEnded) })()
-	h.proxy.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
+	r := c.Request().WithContext(ctx)
+	closeAfterUnread(c.Response(), r)
+	h.proxy.ServeHTTP(c.Response(), r)
 	return nil
 }
 
