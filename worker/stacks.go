@@ -176,8 +176,8 @@ func (p *Process) Inspect(ctx context.Context, canRun bool) (f Inspection) {
 }
 
 // readStacks lets the runner write the stacks. A runner whose code runs writes them itself, which is exact; otherwise a signal
-// handler does. A stopped runner handles no signal, so it continues for a moment and is stopped again: the program that has stopped it
-// decides when it continues.
+// handler does, which reads frames of threads that may run and can end the process then. A stopped runner does neither, so it
+// continues for a moment and is stopped again: the program that has stopped it decides when it continues.
 func (p *Process) readStacks(ctx context.Context, runner proctree.Process, status proctree.Status, canRun bool) (string, error) {
 	switch {
 	case p.stacks == nil:
@@ -190,6 +190,13 @@ func (p *Process) readStacks(ctx context.Context, runner proctree.Process, statu
 	if err := p.stacks.clear(); err != nil {
 		return "", err
 	}
+	if status.State == proctree.StateStopped {
+		if err := runner.Signal(unix.SIGCONT); err != nil {
+			return "", fmt.Errorf("continue it: %w", err)
+		}
+		defer stopAgain(runner)
+		canRun = true
+	}
 	if canRun {
 		p.Send(newFrame(stacksOrder{"stacks"}, nil))
 		if p.awaitStacks(ctx) {
@@ -198,12 +205,6 @@ func (p *Process) readStacks(ctx context.Context, runner proctree.Process, statu
 	}
 	if err := runner.Signal(stackSignal); err != nil {
 		return "", fmt.Errorf("signal %d: %w", stackSignal, err)
-	}
-	if status.State == proctree.StateStopped {
-		if err := runner.Signal(unix.SIGCONT); err != nil {
-			return "", fmt.Errorf("continue it: %w", err)
-		}
-		defer stopAgain(runner)
 	}
 	p.awaitStacks(ctx)
 	return p.stacks.text(0), nil
