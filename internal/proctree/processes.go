@@ -110,9 +110,13 @@ func (p *Processes) SpaceOf(pid int) (space string, start uint64) {
 	return "", s.Start
 }
 
-// Wait blocks until the process has exited or ctx ends.
+// Wait blocks until the process has exited or ctx ends. It occupies no thread: an agent waits for the worker of each lease.
 func (p *Processes) Wait(ctx context.Context, pid int, start uint64) {
-	for ctx.Err() == nil && !(Process{pid, start}).Await(500*time.Millisecond) {
+	worker := Process{pid, start}
+	if worker.awaitExit(ctx) {
+		return
+	}
+	for ctx.Err() == nil && !worker.Await(500*time.Millisecond) {
 	}
 }
 
