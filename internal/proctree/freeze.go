@@ -58,7 +58,7 @@ func setFrozen(dir string, frozen bool) error {
 	if frozen {
 		value = "1"
 	}
-	return writeFile(filepath.Join(dir, "cgroup.freeze"), value)
+	return writeKernelFile(filepath.Join(dir, "cgroup.freeze"), value)
 }
 
 // endAsked kills the frozen workers that were asked to exit: a frozen process does not handle SIGTERM. A Python process

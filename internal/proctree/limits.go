@@ -97,23 +97,12 @@ func (c *Cgroups) Limit(dir string, l Limits) (rest Limits, err error) {
 
 func writeFiles(dir string, files []cgroupFile) error {
 	for _, f := range files {
-		err := writeFile(filepath.Join(dir, f.name), f.value)
+		err := writeKernelFile(filepath.Join(dir, f.name), f.value)
 		if err != nil && (!f.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("set %s to %s: %w", f.name, f.value, err)
 		}
 	}
 	return nil
-}
-
-// writeFile writes a file that the kernel has made. A file that is missing stays missing.
-func writeFile(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
 }
 
 // hostCgroup is the cgroup below Base for this process. Its name differs from those of Spaces.
@@ -151,7 +140,7 @@ func (c *Cgroups) enable(controller string) error {
 	if slices.Contains(c.words("cgroup.subtree_control"), controller) {
 		return nil
 	}
-	return writeFile(filepath.Join(c.Base, "cgroup.subtree_control"), "+"+controller)
+	return writeKernelFile(filepath.Join(c.Base, "cgroup.subtree_control"), "+"+controller)
 }
 
 // words returns the words of a file of Base.
@@ -177,7 +166,7 @@ func (c *Cgroups) moveHost() error {
 // priorities of their own, so threads are searched until no new one is found. Between sessions, the kernel compares the
 // priorities of sessions only (sched(7), autogroup), so that of the process's session is lowered too.
 func (p Process) SetNice(nice int) error {
-	_ = writeFile(fmt.Sprintf("/proc/%d/autogroup", p.PID), strconv.Itoa(nice)) // absent without autogroups
+	_ = writeKernelFile(fmt.Sprintf("/proc/%d/autogroup", p.PID), strconv.Itoa(nice)) // absent without autogroups
 	for done := map[string]bool{}; ; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
 		if err != nil {

@@ -68,7 +68,8 @@ func ReadStat(pid int) (Stat, bool) {
 
 // readStatErr is ReadStat with the error of the read.
 func readStatErr(pid int) (Stat, bool, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	var buffer [1024]byte // three times the length of a line
+	data, err := readKernelFile("/proc/"+strconv.Itoa(pid)+"/stat", buffer[:])
 	if err != nil {
 		return Stat{}, false, err
 	}
