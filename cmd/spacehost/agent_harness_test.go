@@ -222,6 +222,9 @@ func agentKey() string {
 	return "agent: local"
 }
 
+// spacesOutlastHost reports whether the Spaces of a `serve` stay at SIGTERM.
+func spacesOutlastHost() bool { return agentKey() != "" || isNodeSuite() }
+
 // withAgent adds the key to the file of a `serve`, unless it is there already. What the agent keeps ends with the test.
 func withAgent(t testing.TB, state string, args []string) {
 	t.Helper()

@@ -204,8 +204,7 @@ func (r *redteam) wantFilesServed() {
 	t := r.t.(*testing.T)
 	base := r.Spaces[0].URL + "/gradio_api/"
 	for _, name := range []string{"own.txt", "shipped.txt"} {
-		path := filepath.Join(r.folders, "redteam", name)
-		if status, body := request(t, http.MethodGet, base+"file="+path, "", nil); status != http.StatusOK || body != "own" {
+		if status, body := request(t, http.MethodGet, base+"file="+name, "", nil); status != http.StatusOK || body != "own" {
 			t.Errorf("%s: got %d %.200s, want what the Space has written", name, status, body)
 		}
 	}

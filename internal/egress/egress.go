@@ -105,6 +105,14 @@ type Stats struct {
 	Sent, Received int64
 }
 
+// AtLeastZero returns the Stats of another machine without negative numbers.
+func (s Stats) AtLeastZero() Stats {
+	for _, n := range []*int64{&s.Open, &s.Opened, &s.Refused, &s.Failed, &s.Lookups, &s.Sent, &s.Received} {
+		*n = max(0, *n)
+	}
+	return s
+}
+
 // New returns an Egress. It reads this machine's addresses once and fails if they or the Policy cannot be used.
 func New(c Config) (*Egress, error) {
 	if err := c.Policy.Validate(); err != nil {

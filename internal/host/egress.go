@@ -64,15 +64,31 @@ func (s *spaceRun) newEgress(policy egress.Policy) (*egress.Egress, error) {
 
 // lastRefusal describes the last destination that the rules refused to the current start; "" if there is none.
 func (s *spaceRun) lastRefusal() string {
+	if s.isOnNode() {
+		return s.nodeUse().Refusal
+	}
 	return s.currentNetwork().lastRefusal()
+}
+
+// traffic returns the traffic of the current start. ok is false if it has no network of its own, or its node has not answered.
+func (s *spaceRun) traffic() (stats egress.Stats, ok bool) {
+	if s.isOnNode() {
+		use := s.nodeUse()
+		return use.Traffic, use.Instance != ""
+	}
+	n := s.currentNetwork()
+	if n == nil || n.egress == nil {
+		return stats, false
+	}
+	return n.egress.Stats(), true
 }
 
 // EgressStats returns the traffic of the current start of each Space with a network of its own.
 func (h *Host) EgressStats() map[string]egress.Stats {
 	all := map[string]egress.Stats{}
 	for _, s := range h.all() {
-		if n := s.currentNetwork(); n != nil && n.egress != nil {
-			all[s.space().Name] = n.egress.Stats()
+		if stats, ok := s.traffic(); ok {
+			all[s.space().Name] = stats
 		}
 	}
 	return all

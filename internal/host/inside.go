@@ -274,7 +274,7 @@ func (n *insideNetwork) lastRefusal() string {
 
 // currentNetwork returns the network of the current start, nil if it has none.
 func (s *spaceRun) currentNetwork() *insideNetwork {
-	instance := s.supervisor.Instance()
+	instance := s.start()
 	s.networkMu.Lock()
 	defer s.networkMu.Unlock()
 	return s.networks[instance]

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"spacehost/internal/egress"
+	"spacehost/internal/printable"
 )
 
 // startUse is what one start of a Space on a node uses.
@@ -16,16 +19,23 @@ type startUse struct {
 	Processes int           `json:"processes"`
 	CPU       time.Duration `json:"cpuNanoseconds"` // of this start
 	Disk      int64         `json:"disk"`           // bytes of the folders of the Space on the node; -1: not measured yet
+	Traffic   egress.Stats  `json:"traffic"`
+	Refusal   string        `json:"refusal,omitempty"` // of a destination, the last one
 }
 
 // usage measures what runs on the node. The walks through folders are not part of it (sampler.runWalks).
 func (n *node) usage() (all []startUse) {
 	for _, kept := range n.starts.Kept() {
 		tree := n.host.processes.Tree(kept.Facts.Instance)
-		all = append(all, startUse{
+		use := startUse{
 			Space: kept.Space, Instance: kept.Facts.Instance,
 			Memory: tree.Memory(false), Processes: tree.Threads(0), CPU: tree.CPU(), Disk: n.host.sampler.lastDisk(kept.Space),
-		})
+		}
+		if s := n.host.find(kept.Space); s != nil {
+			use.Traffic, _ = s.traffic()
+			use.Refusal = s.lastRefusal()
+		}
+		all = append(all, use)
 	}
 	return all
 }
@@ -114,7 +124,13 @@ func (u *startUses) of(space, node, instance string, now time.Time) startUse {
 		return startUse{Disk: -1}
 	}
 	one.Memory, one.Processes, one.CPU = max(0, one.Memory), max(0, one.Processes), max(0, one.CPU)
+	one.Traffic, one.Refusal = one.Traffic.AtLeastZero(), printable.Reason(one.Refusal)
 	return one.startUse
+}
+
+// nodeUse returns what the start of a Space on a node uses, as its node has measured it.
+func (s *spaceRun) nodeUse() startUse {
+	return s.host.startUses.of(s.name(), s.node(), s.start(), time.Now())
 }
 
 // sampledOnNode is a Space on a node, as its node has measured it.

@@ -1,8 +1,11 @@
 package host
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"spacehost/internal/egress"
 )
 
 // TestNodeUses keeps the answers of nodes about the Spaces that run there, and drops those of other nodes, of other starts, and old ones.
@@ -29,6 +32,10 @@ func TestNodeUses(t *testing.T) {
 		if use := uses.of(row.space, row.node, row.instance, now.Add(row.after)); use.Memory != row.memory || use.Disk != row.disk || use.CPU < 0 {
 			t.Errorf("%s: %+v, want %d bytes of memory and %d on the disk", row.what, use, row.memory, row.disk)
 		}
+	}
+	uses.note("gpu1", []startUse{{Space: "one", Instance: "a", Traffic: egress.Stats{Refused: -1, Sent: 3}, Refusal: "connect to \x1b[31m10.0.0.1" + strings.Repeat("0", 1000)}}, now)
+	if use := uses.of("one", "gpu1", "a", now); use.Traffic != (egress.Stats{Sent: 3}) || strings.Contains(use.Refusal, "\x1b") || len([]rune(use.Refusal)) > 200 {
+		t.Errorf("claims about the network: %+v", use)
 	}
 	uses.note("gpu1", nil, now)
 	if use := uses.of("one", "gpu1", "a", now); use.Memory != 0 {

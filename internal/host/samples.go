@@ -229,7 +229,7 @@ func (h *Host) openSampler() {
 	h.sampler = newSampler(func() (all []sampledSpace) {
 		for _, s := range h.all() {
 			if s.isOnNode() {
-				all = append(all, sampledOnNode{s, h.startUses.of(s.name(), s.node(), s.start(), time.Now())})
+				all = append(all, sampledOnNode{s, s.nodeUse()})
 				continue
 			}
 			all = append(all, s)

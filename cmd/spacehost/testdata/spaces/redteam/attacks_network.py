@@ -65,6 +65,8 @@ def udp(host, port):
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.settimeout(1)
         connection.sendto(b"x", (host, port))
+        if connection.getsockname()[1] == port:
+            raise Refused("the port of this socket")
         return connection.recv(100).decode()
 
 
