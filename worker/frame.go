@@ -98,10 +98,15 @@ func ReadFrame(r io.Reader) (Frame, error) {
 	if err != nil {
 		return Frame{}, err
 	}
-	return frameOf(text, header)
+	f := frameOf(text, header)
+	if !isObject(f.Header) {
+		return Frame{}, &FrameError{"the header is not a JSON object"}
+	}
+	return f, nil
 }
 
-// ParseFrame returns the Frame that text contains, and nothing besides. The Frame refers to text. Its errors are those of ReadFrame.
+// ParseFrame returns the Frame that text contains, and nothing besides. The Frame refers to text. Its errors are those of ReadFrame,
+// except that whoever decodes the header finds out whether it is a JSON object: an agent relays it.
 func ParseFrame(text []byte) (Frame, error) {
 	if len(text) < frameLengths {
 		return Frame{}, io.ErrUnexpectedEOF
@@ -113,7 +118,7 @@ func ParseFrame(text []byte) (Frame, error) {
 	if err != nil {
 		return Frame{}, err
 	}
-	return frameOf(text, header)
+	return frameOf(text, header), nil
 }
 
 // frameLengths is the number of bytes before the header.
@@ -127,13 +132,9 @@ func parseLengths(text []byte) (header, payload int, err error) {
 	return header, payload, err
 }
 
-func frameOf(text []byte, header int) (Frame, error) {
+func frameOf(text []byte, header int) Frame {
 	end := frameLengths + header
-	f := Frame{Header: text[frameLengths:end:end], Payload: text[end:], text: text}
-	if !isObject(f.Header) {
-		return Frame{}, &FrameError{"the header is not a JSON object"}
-	}
-	return f, nil
+	return Frame{Header: text[frameLengths:end:end], Payload: text[end:], text: text}
 }
 
 // isBuffered reports whether ReadFrame returns without reading more from the channel.

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"sync"
 
 	"spacehost/queue"
@@ -93,6 +95,28 @@ func (r *Relay) CanBeTaken() bool {
 
 // Order is called for each Frame of the host before it is sent to the runner.
 func (r *Relay) Order(f Frame) {
+	app, started := startedBy(f.Header)
+	if len(started) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, event := range started {
+		r.events[event] = app
+	}
+}
+
+// startedBy returns the Events that an order starts, and their app. Nearly all orders start one Event: its id is then read without the
+// rest, which is long. An object of another Event would show: the quotes of its key cannot be part of a JSON string.
+func startedBy(header []byte) (app int, started []queue.EventID) {
+	if after, ok := bytes.CutPrefix(header, []byte(`{"op":"start","app":`)); ok {
+		number, after, _ := bytes.Cut(after, []byte(`,"events":[{"id":"`))
+		id, rest, ok := bytes.Cut(after, []byte{'"'})
+		app, err := strconv.Atoi(string(number))
+		if ok && err == nil && !bytes.ContainsRune(id, '\\') && !bytes.Contains(rest, []byte(`{"id":`)) {
+			return app, []queue.EventID{queue.EventID(id)}
+		}
+	}
 	var order struct {
 		Op     string `json:"op"`
 		App    int    `json:"app"`
@@ -100,14 +124,13 @@ func (r *Relay) Order(f Frame) {
 			ID queue.EventID `json:"id"`
 		} `json:"events"`
 	}
-	if json.Unmarshal(f.Header, &order) != nil || order.Op != "start" { // "gone" has names in its events
-		return
+	if json.Unmarshal(header, &order) != nil || order.Op != "start" { // "gone" has names in its events
+		return 0, nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, e := range order.Events {
-		r.events[e.ID] = order.App
+		started = append(started, e.ID)
 	}
+	return order.App, started
 }
 
 // Report implements Reporter. A Frame that is not a report is passed on: the host refuses it.

@@ -194,3 +194,28 @@ func TestBoundsOfARelay(t *testing.T) {
 		t.Errorf("lines are given twice: %q", to.got)
 	}
 }
+
+// TestStartedBy: the Events of an order are the same, however they are read.
+func TestStartedBy(t *testing.T) {
+	headers := [][2]string{{"x-note", `{"id":"not an event"}`}, {"x-more", `"},{"id":"neither`}}
+	event := func(id queue.EventID) queue.Event {
+		return queue.Event{ID: id, Token: `{"id":"t"}`, Request: queue.Request{Headers: headers, Path: `/{"id":"p"}`}}
+	}
+	for what, row := range map[string]struct {
+		order Frame
+		app   int
+		want  []queue.EventID
+	}{
+		"one":           {startFrame(queue.Job{App: 3, Events: []queue.Event{event("a")}}), 3, []queue.EventID{"a"}},
+		"several":       {startFrame(queue.Job{App: 1, Events: []queue.Event{event("a"), event("b"), event("c")}}), 1, []queue.EventID{"a", "b", "c"}},
+		"escapes":       {startFrame(queue.Job{Events: []queue.Event{event(`a"\`)}}), 0, []queue.EventID{`a"\`}},
+		"another order": {startOf(2, "a"), 2, []queue.EventID{"a"}},
+		"none":          {newFrame(goneOrder{Op: "gone", Events: []queue.EventID{"a"}}, nil), 0, nil},
+		"no number":     {Frame{Header: json.RawMessage(`{"op":"start","app":"x","events":[{"id":"a"}]}`)}, 0, nil},
+		"no JSON":       {Frame{Header: json.RawMessage(`{"op":"start"`)}, 0, nil},
+	} {
+		if app, got := startedBy(row.order.Header); app != row.app || !slices.Equal(got, row.want) {
+			t.Errorf("%s: %q of app %d, want %q of %d", what, got, app, row.want, row.app)
+		}
+	}
+}
