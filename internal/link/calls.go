@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"go.uber.org/zap"
 )
 
 // calls are the calls of both ends that have no answer yet.
@@ -88,7 +90,13 @@ func (l *Link) serve(m message) {
 	})
 }
 
-func (l *Link) handle(ctx context.Context, m message) (any, error) {
+// handle answers a call. A panic fails that call: what the peer has sent must not end this program.
+func (l *Link) handle(ctx context.Context, m message) (answer any, err error) {
+	defer func() {
+		if l.recovered(recover(), m.Op) {
+			answer, err = nil, &RemoteError{Code: CodeInternal, Text: "the other end has failed; its log has the cause"}
+		}
+	}()
 	switch {
 	case m.Op == opRenew && l.renew != nil:
 		var request []byte
@@ -100,6 +108,21 @@ func (l *Link) handle(ctx context.Context, m message) (any, error) {
 		return nil, &RemoteError{Code: CodeProtocol, Text: fmt.Sprintf("call %q is not known", m.Op)}
 	}
 	return l.handler.Call(ctx, l, m.Op, m.Body)
+}
+
+// tell handles a message. A panic drops it.
+func (l *Link) tell(m message) {
+	defer func() { l.recovered(recover(), m.Op) }()
+	l.handler.Tell(l, m.Op, m.Body)
+}
+
+// recovered logs a panic of the handler. It returns false if there was none.
+func (l *Link) recovered(reason any, what string) bool {
+	if reason == nil {
+		return false
+	}
+	l.log.Error("handler of a link has panicked", zap.String("node", l.peer), zap.String("what", what), zap.Any("reason", reason), zap.Stack("stack"))
+	return true
 }
 
 // answer sends the answer to a call, or the error that the answer cannot be sent.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -227,6 +228,52 @@ func TestRateOfMessagesIsLimited(t *testing.T) {
 		}
 		if ends.Front.Err() != nil {
 			t.Errorf("the link is down: %v", ends.Front.Err())
+		}
+	})
+}
+
+// TestPanicOfAHandler: what a peer sends can make a handler panic. That fails the call, and the link and its program go on.
+func TestPanicOfAHandler(t *testing.T) {
+	told := make(chan string, 2)
+	callee := linktest.Handler{
+		OnCall: func(_ context.Context, _ *link.Link, op string, _ json.RawMessage) (any, error) {
+			if op == "panic" {
+				panic("a nil pointer")
+			}
+			return number{1}, nil
+		},
+		OnTell: func(_ *link.Link, op string, _ json.RawMessage) {
+			if op == "panic" {
+				panic("a nil pointer")
+			}
+			told <- op
+		},
+		OnStream: func(*link.Link, json.RawMessage, net.Conn) { panic("a nil pointer") },
+	}
+	bothWays(t, callee, func(t *testing.T, caller, _ *link.Link) {
+		var e *link.RemoteError
+		if err := caller.Call(t.Context(), "panic", nil, nil); !errors.As(err, &e) || e.Code != link.CodeInternal || strings.Contains(e.Text, "pointer") {
+			t.Errorf("call: %v, want an error with the code %q", err, link.CodeInternal)
+		}
+		for _, op := range []string{"panic", "after"} {
+			if err := caller.Tell(op, nil); err != nil {
+				t.Errorf("message: %v", err)
+			}
+		}
+		if op := <-told; op != "after" {
+			t.Errorf("the handler got %q", op)
+		}
+		stream, err := caller.Open(t.Context(), number{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if text, err := io.ReadAll(stream); len(text) != 0 {
+			t.Errorf("stream: %q (%v), want its end", text, err)
+		}
+		var got number
+		if err := caller.Call(t.Context(), "other", nil, &got); err != nil || got.N != 1 {
+			t.Errorf("the next call: %v, %v", got, err)
 		}
 	})
 }

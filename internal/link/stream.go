@@ -61,6 +61,7 @@ func (l *Link) serveStream(s *stream, hello json.RawMessage) {
 		return
 	}
 	defer l.running.Done()
+	defer func() { l.recovered(recover(), "stream") }()
 	l.handler.Stream(l, hello, s)
 }
 

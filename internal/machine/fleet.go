@@ -143,6 +143,9 @@ func (f *Fleet) hello(l Link, body json.RawMessage) error {
 func (f *Fleet) join(l Link, hello Hello) error {
 	n := f.locked(l.Peer())
 	defer n.change.Unlock()
+	if isDone(l) { // another link of the node may have come meanwhile
+		return &lease.UnreachableError{Machine: l.Peer()}
+	}
 	if n.known && n.view().State != Lost {
 		// Its last link may have ended with messages under way: the report decides about its leases.
 		if old := n.current(); old != nil {

@@ -124,6 +124,21 @@ func TestNewLinkReplacesTheFormer(t *testing.T) {
 	})
 }
 
+// TestHelloOfAnEndedLink: the greeting of a link may be handled after that of the next one.
+func TestHelloOfAnEndedLink(t *testing.T) {
+	withNode(t, func(n *nodeRig) {
+		first, second := n.dial(), n.dial()
+		if err := n.join(first, Hello{Protocol: Protocol}); !errors.Is(err, lease.ErrUnreachable) {
+			n.t.Errorf("error %v, want ErrUnreachable", err)
+		}
+		synctest.Wait()
+		if isDone(second) {
+			n.t.Error("the newer link was closed")
+		}
+		n.wantState(Connected)
+	})
+}
+
 func TestRefusedNodes(t *testing.T) {
 	withNode(t, func(n *nodeRig) {
 		taken := &lease.DeviceTakenError{Device: "GPU-fake-0", Machine: "gpu1"}

@@ -50,6 +50,9 @@ func (r *Remote) upload(c call) (stored bool, err error) {
 			if err != nil {
 				return false, err
 			}
+			if response.Status < http.StatusOK || response.Status > 599 { // net/http panics at many others
+				return false, fmt.Errorf("upload to the machine of the Space: status %d", response.Status)
+			}
 			c.copyHeader(response.Header, response.AllowOrigin)
 			c.w.WriteHeader(response.Status)
 			_, _ = c.w.Write(response.Body) // fails if the visitor has left
