@@ -30,17 +30,17 @@ type Remote struct {
 // on the node takes it over.
 var ErrNodeLost = errors.New("its machine cannot be reached")
 
-// Launch starts a process. order is the hello of the stream, with which the node calls Starts.Launch.
-func (r *Remote) Launch(ctx context.Context, order any, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
-	return r.open(ctx, order, config)
+// Launch starts the process of an instance. order is the hello of the stream, with which the node calls Starts.Launch.
+func (r *Remote) Launch(ctx context.Context, instance string, order any, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
+	return r.open(ctx, instance, order, config)
 }
 
 // Take takes over a process that an earlier link has left.
 func (r *Remote) Take(ctx context.Context, instance string, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
-	return r.open(ctx, streamRequest{Op: opTake, Instance: instance}, config)
+	return r.open(ctx, instance, streamRequest{Op: opTake, Instance: instance}, config)
 }
 
-func (r *Remote) open(ctx context.Context, hello any, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
+func (r *Remote) open(ctx context.Context, instance string, hello any, config worker.ProcessConfig) (worker.Running, worker.Facts, error) {
 	conn, err := r.Link.Open(ctx, hello)
 	if err != nil {
 		return nil, worker.Facts{}, err
@@ -51,8 +51,12 @@ func (r *Remote) open(ctx context.Context, hello any, config worker.ProcessConfi
 	if err == nil {
 		err = a.Error.error()
 	}
-	if err == nil && (a.Tree == nil || a.Facts == nil) {
+	switch {
+	case err != nil:
+	case a.Tree == nil || a.Facts == nil:
 		err = errors.New("the node names no process")
+	case a.Facts.Instance != instance: // the end of the process would end the leases of that one
+		err = errors.New("the node names the process of another start")
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -61,7 +65,7 @@ func (r *Remote) open(ctx context.Context, hello any, config worker.ProcessConfi
 		conn.Close()
 		return nil, worker.Facts{}, err
 	}
-	p := follow(r, r.Logger, a.Facts.Instance, conn, a, config)
+	p := follow(r, r.Logger, instance, conn, a, config)
 	return remoteProcess{p, r}, *a.Facts, nil
 }
 

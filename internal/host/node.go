@@ -40,8 +40,11 @@ type node struct {
 
 	mu       sync.Mutex
 	spaces   map[string]*nodeSpace
-	starting int  // streams of starts that the front has not left
-	isLeft   bool // no further start
+	received map[string]string // folders of bundles, by Space (hold)
+	starting int               // streams of starts that the front has not left
+	isLeft   bool              // no further start
+
+	probing sync.Mutex // held by probe
 }
 
 // nodeFront opens streams to the front of a node. Its error reports that the front cannot be reached.
@@ -84,7 +87,6 @@ type SpaceOrder struct {
 	Name      string
 	Bundle    string // digest of its folder
 	Variables map[string]string
-	Rebuild   bool
 }
 
 // Prepared is the answer to a SpaceOrder.
@@ -131,7 +133,7 @@ func openNode(c NodeConfig, devices *machine.Agent, front nodeFront) (*node, err
 	h.pool.Store(devices.Pool())
 	h.metrics = metrics.New() // never read: the front counts uploads, too
 	h.openSampler()
-	n := &node{host: h, front: front, starts: agent.NewStarts(c.Logger), spaces: map[string]*nodeSpace{}}
+	n := &node{host: h, front: front, starts: agent.NewStarts(c.Logger), spaces: map[string]*nodeSpace{}, received: map[string]string{}}
 	for _, step := range []func() error{h.openState, n.openStore, h.openNodeServer, h.endLeftStarts, h.removeBuildFolders, h.openEgress, h.showHardware} {
 		if err := step(); err != nil {
 			h.Close()
@@ -139,13 +141,6 @@ func openNode(c NodeConfig, devices *machine.Agent, front nodeFront) (*node, err
 		}
 	}
 	return n, nil
-}
-
-func (n *node) openStore() (err error) {
-	if n.store, err = bundle.OpenStore(n.host.state.path("bundles")); err == nil {
-		n.host.onClose(func() { _ = n.store.Close() })
-	}
-	return err
 }
 
 // openNodeServer prepares the sites inside of sandboxes. There is no address of this machine.
@@ -213,19 +208,25 @@ func (n *node) stream(hello json.RawMessage, conn net.Conn) bool {
 	return true
 }
 
-// receive receives the folder of a Space, and answers with nothing: the front prepares the Space next.
-func (n *node) receive(space string, conn net.Conn) {
-	if _, err := bundle.Receive(context.Background(), conn, n.store, bundle.Options{}); err != nil {
-		n.host.log.Warn("bundle not received", zap.String("space", space), zap.Error(err))
-	}
-}
-
 // shelfOf returns the files of a Space, nil before its first preparation.
 func (n *node) shelfOf(space string) *shelf.Shelf {
-	if s := n.get(space); s != nil {
-		return s.shelf
+	s := n.get(space)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s == nil {
+		return nil
 	}
-	return nil
+	return s.shelf
+}
+
+// placeOf returns the Place of a Space, nil before its first preparation.
+func (n *node) placeOf(s *nodeSpace) *worker.Local {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.place
 }
 
 // get returns a Space, nil before its first preparation.
@@ -246,7 +247,7 @@ func (n *node) prepare(ctx context.Context, order SpaceOrder) (p Prepared, err e
 	if !ok {
 		return p, fmt.Errorf("the folder of the Space has not arrived here (bundle %s)", order.Bundle)
 	}
-	n.store.Release(dir) // receive has not released it
+	n.store.Release(dir) // receive holds it
 	settings.Name, settings.Dir = order.Name, dir
 	opened, err := settings.Open()
 	if err != nil {
@@ -276,30 +277,11 @@ func (n *node) prepare(ctx context.Context, order SpaceOrder) (p Prepared, err e
 	return Prepared{env.Python, env.PythonVersion, env.Gradio, env.Spaces, env.Warnings}, nil
 }
 
-// prune removes the bundles of which no Space and no process is left.
-func (n *node) prune() {
-	var keep []string
-	for _, s := range n.host.all() {
-		keep = append(keep, filepath.Base(s.space().Dir))
-	}
-	for _, kept := range n.starts.Kept() {
-		keep = append(keep, filepath.Base(kept.Facts.Dir))
-	}
-	pruned, err := n.store.Prune(keep)
-	if err != nil {
-		n.host.log.Warn("old bundles not removed", zap.Error(err))
-	} else if pruned.Trees > 0 {
-		n.host.log.Info("old bundles removed", zap.Int("trees", pruned.Trees), zap.Int64("bytes", pruned.Bytes))
-	}
-}
-
 // open selects the level of a Space, and opens its logs, its Place and its files.
 func (n *node) open(s *nodeSpace, order SpaceOrder) error {
 	h := n.host
-	if !h.levels.tried {
-		if err := h.probeLevels(); err != nil {
-			return err
-		}
+	if err := n.probe(); err != nil {
+		return err
 	}
 	if err := s.selectLevel(); err != nil {
 		return err
@@ -310,14 +292,27 @@ func (n *node) open(s *nodeSpace, order SpaceOrder) error {
 	if err := s.checkEgress(); err != nil {
 		return err
 	}
-	if s.place == nil {
+	if n.placeOf(s) == nil {
 		s.openLogs()
-		s.place = worker.NewLocal(s.placeConfig())
-		s.shelf = shelf.New(shelf.Config{Space: order.Name, Storage: s.storage(), ReserveUpload: s.reserveUpload, Logger: h.log.Named("shelf")})
+		place := worker.NewLocal(s.placeConfig())
+		files := shelf.New(shelf.Config{Space: order.Name, Storage: s.storage(), ReserveUpload: s.reserveUpload, Logger: h.log.Named("shelf")})
+		n.mu.Lock()
+		s.place, s.shelf = place, files
+		n.mu.Unlock()
 	}
 	s.place.Configure(s.placeConfig())
 	s.shelf.SetStorage(s.storage())
 	return nil
+}
+
+// probe finds out which levels the machine offers, once. Several Spaces may be prepared at the same time.
+func (n *node) probe() error {
+	n.probing.Lock()
+	defer n.probing.Unlock()
+	if n.host.levels.tried {
+		return nil
+	}
+	return n.host.probeLevels()
 }
 
 // codeBuild is the code of a build.Error that crosses a link.
@@ -364,12 +359,13 @@ func (n *node) launch(order LaunchOrder, conn net.Conn) {
 		if !may {
 			return worker.Kept{}, nil, nil, errors.New(space.EndedByLeaving)
 		}
-		if s == nil || s.place == nil {
+		place := n.placeOf(s)
+		if place == nil {
 			return worker.Kept{}, nil, nil, fmt.Errorf("the Space %s is not prepared on this node", order.Space)
 		}
 		s.onNode.launches.Store(instance, order)
 		var err error
-		if started, err = s.place.Start(context.Background(), order.Spec, to); err != nil {
+		if started, err = place.Start(context.Background(), order.Spec, to); err != nil {
 			s.onNode.launches.Delete(instance)
 			return worker.Kept{}, nil, nil, err
 		}
@@ -384,6 +380,7 @@ func (n *node) launch(order LaunchOrder, conn net.Conn) {
 // forget ends a Space that the front has moved or removed.
 func (n *node) forget(name string) {
 	n.starts.EndSpace(name)
+	n.hold(name, "")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.spaces[name]

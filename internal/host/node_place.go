@@ -76,7 +76,9 @@ func (p *nodePlace) prepare(ctx context.Context, node string, ofHost map[string]
 	p.mu.Lock()
 	before := p.node
 	p.node = node
+	files := p.leaveFiles(before != node)
 	p.mu.Unlock()
+	files()
 	if before != "" && before != node {
 		s.host.forgetOnNode(before, s.space().Name)
 	}
@@ -89,7 +91,7 @@ func (p *nodePlace) prepare(ctx context.Context, node string, ofHost map[string]
 	p.mu.Unlock()
 	s.note(fmt.Sprintf("runs on %s, which prepares its environment.", node))
 	var prepared Prepared
-	order := SpaceOrder{Settings: *s.settings(), Name: s.space().Name, Bundle: digest, Variables: ofHost, Rebuild: s.host.settings().Rebuild}
+	order := SpaceOrder{Settings: *s.settings(), Name: s.space().Name, Bundle: digest, Variables: ofHost}
 	order.Settings.Secrets, order.Settings.Members = nil, nil // Secrets go into the memory of the process alone
 	if err := l.Call(ctx, opPrepare, order, &prepared); err != nil {
 		return fmt.Errorf("prepare the Space on its machine: %w", fromRemoteBuildError(err))
@@ -164,7 +166,7 @@ func (p *nodePlace) Start(ctx context.Context, spec worker.Spec, to worker.Repor
 	network := p.openNetwork(spec.Instance, order.Sockets)
 	ctx, cancel := context.WithTimeout(ctx, launchTime)
 	defer cancel()
-	running, facts, err := remote.Launch(ctx, order, p.processConfig(spec.Instance, to))
+	running, facts, err := remote.Launch(ctx, spec.Instance, order, p.processConfig(spec.Instance, to))
 	if err != nil {
 		s.host.device.Close(spec.Instance)
 		p.closeNetwork(spec.Instance, network)
@@ -353,35 +355,6 @@ func (c *watchedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// shelf returns the files of the Space on the node.
-func (p *nodePlace) shelf() *shelf.Remote {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.files == nil {
-		s := p.s
-		p.files = shelf.NewRemote(shelf.RemoteConfig{
-			Space: s.space().Name, Dial: p.dialFiles, ReserveUpload: s.reserveUpload, IsPresent: s.queue.IsPresent, Logger: s.host.log.Named("shelf"),
-		})
-	}
-	return p.files
-}
-
-func (p *nodePlace) dialFiles(ctx context.Context) (net.Conn, error) {
-	l, err := p.link()
-	if err != nil {
-		return nil, err
-	}
-	return l.Open(ctx, FilesStream{streamFiles})
-}
-
-func (p *nodePlace) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.files != nil {
-		p.files.Close()
-	}
-}
-
 // streamListener is a net.Listener of connections that arrive over links.
 type streamListener struct {
 	conns  chan net.Conn
@@ -426,7 +399,9 @@ func (p *nodePlace) forget() {
 	p.mu.Lock()
 	node := p.node
 	p.node = ""
+	files := p.leaveFiles(true)
 	p.mu.Unlock()
+	files()
 	if node != "" {
 		p.s.host.forgetOnNode(node, p.s.space().Name)
 	}
