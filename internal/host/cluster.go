@@ -36,6 +36,7 @@ type cluster struct {
 
 	mu          sync.Mutex
 	connections map[string]connection // by node
+	stored      []nodes.Node          // of the database, as they were read last
 }
 
 // clusterFolder is the folder of the state folder that has the key of the cluster's authority.

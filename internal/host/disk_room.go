@@ -50,7 +50,8 @@ func (w *diskWatch) unreferencedIn(spaces []diskSpace) (all []owned) {
 // is a clause for the operator.
 func (w *diskWatch) makeRoom(ctx context.Context, spaces []diskSpace, need int64, cause string) (freed int64) {
 	var removed []owned
-	for _, one := range w.unreferencedIn(spaces) {
+	here := slices.DeleteFunc(slices.Clone(spaces), func(s diskSpace) bool { return !s.isHere() })
+	for _, one := range w.unreferencedIn(here) {
 		if freed >= need || ctx.Err() != nil || time.Since(one.Used) < uploadGrace {
 			break
 		}

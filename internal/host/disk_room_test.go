@@ -58,6 +58,23 @@ func TestUploadsGoBeforeSpacesEnd(t *testing.T) {
 	})
 }
 
+// TestUploadsOnNodesStay: files of a node are no room on the disk of the host.
+func TestUploadsOnNodesStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, spaces := watchDisk(t, "a", "b")
+		time.Sleep(1500 * time.Millisecond)
+		d.set(func() {
+			spaces[0].uploads = []shelf.Upload{uploaded("here", time.Hour)}
+			spaces[1].onNode, spaces[1].uploads = true, []shelf.Upload{uploaded("on a node", 4*time.Hour)}
+			d.left = minDisk - 150<<20
+		})
+		time.Sleep(time.Second)
+		if got := d.removals(); !slices.Equal(got, []string{"here"}) {
+			t.Errorf("removed %q", got)
+		}
+	})
+}
+
 // TestOldUploadsGo checks that an upload goes after the time of its Space, and that nothing else does.
 func TestOldUploadsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

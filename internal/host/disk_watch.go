@@ -30,6 +30,8 @@ const (
 // diskSpace is a Space as diskWatch sees it. The methods may be called from any goroutine.
 type diskSpace interface {
 	name() string
+	// isHere reports whether its folders are on this machine.
+	isHere() bool
 	// diskLimit returns the bytes that its folders may have; 0: any number.
 	diskLimit() int64
 	// start returns the name of its current start; "" if it does not run.

@@ -36,11 +36,13 @@ type fakeDiskSpace struct {
 	uploads []shelf.Upload
 	err     error
 	stopped bool
+	onNode  bool
 	waits   bool // for the limit of all Spaces
 	walks   int
 }
 
 func (s *fakeDiskSpace) name() string     { return s.label }
+func (s *fakeDiskSpace) isHere() bool     { return !s.onNode }
 func (s *fakeDiskSpace) diskLimit() int64 { return s.limit }
 func (s *fakeDiskSpace) start() string {
 	s.disk.mu.Lock()

@@ -80,8 +80,16 @@ func (d *diskState) get() *diskShortage {
 
 var _ diskSpace = (*spaceRun)(nil)
 
-func (s *spaceRun) name() string     { return s.space().Name }
-func (s *spaceRun) diskLimit() int64 { return s.settings().Limits.Disk }
+func (s *spaceRun) name() string { return s.space().Name }
+func (s *spaceRun) isHere() bool { return !s.isOnNode() }
+
+// diskLimit is 0 on a node, where nothing measures the folders against it.
+func (s *spaceRun) diskLimit() int64 {
+	if s.onNode != nil {
+		return 0
+	}
+	return s.settings().Limits.Disk
+}
 
 func (s *spaceRun) start() string {
 	if s.onNode != nil {

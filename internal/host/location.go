@@ -233,6 +233,15 @@ func (s *spaceRun) node() string {
 	return last
 }
 
+// nodeOrNext returns where the Space runs, or where it would start now; "" if no node may run it.
+func (s *spaceRun) nodeOrNext() string {
+	if node := s.node(); node != "" && s.settings().MayRunOnNode() {
+		return node
+	}
+	node, _ := s.chooseNode()
+	return node
+}
+
 // waitsForNode returns why no node may run the Space; "" if it does not wait for one. A paused Space waits for an operator.
 func (s *spaceRun) waitsForNode() (why string) {
 	if paused, _ := s.paused.get(); paused == nil {

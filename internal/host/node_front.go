@@ -65,8 +65,7 @@ func (h *Host) nodeCame(l *link.Link) {
 		return
 	}
 	for _, kept := range all {
-		s, leaves := h.find(kept.Space), h.departureOf(node).draining
-		if s == nil || !s.settings().MayRunOnNode() || s.node() != node && (s.node() != "" || leaves) {
+		if s := h.find(kept.Space); s == nil || s.nodeOrNext() != node {
 			h.log.Info("space does not run on this node any more", zap.String("space", kept.Space), zap.String("node", node))
 			h.forgetOnNode(node, kept.Space)
 		}
@@ -98,14 +97,25 @@ func (c *cluster) isAwaited(state nodes.State, reached nodes.Reached) bool {
 	return reached.State == "" && (state == nodes.Suspect || state == nodes.Lost) && time.Since(c.opened) < giveUpAfter
 }
 
+// storedNodes lists the nodes of the database. After an error it returns them as they were before: otherwise all Spaces would leave their
+// nodes.
+func (c *cluster) storedNodes(ctx context.Context) ([]nodes.Node, error) {
+	stored, err := c.host.nodeStore.List(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.stored = stored
+	}
+	return c.stored, err
+}
+
 // placementNodes lists the nodes that have joined, for package placement.
 func (c *cluster) placementNodes() (all []placement.Node) {
 	ctx, cancel := context.WithTimeout(context.Background(), dbTimeout)
 	defer cancel()
-	stored, err := c.host.nodeStore.List(ctx)
+	stored, err := c.storedNodes(ctx)
 	if err != nil {
-		c.log.Warn("nodes not listed")
-		return nil
+		c.log.Warn("nodes not listed", zap.Error(err))
 	}
 	now := c.host.clock.Now()
 	used, reached := c.host.slotsOfNodes(), c.host.reachedNodes(now)

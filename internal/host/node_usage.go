@@ -57,16 +57,18 @@ const (
 	nodeUseAge = 3 * sampleInterval
 )
 
-// startUses are the last answers of the nodes, by Space. The zero value is ready.
+// startUses are the last answers of the nodes. The zero value is ready.
 type startUses struct {
 	mu   sync.Mutex
-	last map[string]timedUse
+	last map[useKey]timedUse
 }
+
+// useKey keeps the answer of one node about a Space apart from the claims of others.
+type useKey struct{ space, node string }
 
 type timedUse struct {
 	startUse
-	node string
-	at   time.Time
+	at time.Time
 }
 
 // measureNodes asks each node what the Spaces use that run there, with one call for all of them.
@@ -101,16 +103,14 @@ func (h *Host) measureNodes(ctx context.Context) {
 func (u *startUses) note(node string, all []startUse, at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	kept := map[string]timedUse{}
-	for name, one := range u.last {
-		if at.Sub(one.at) < nodeUseAge && one.node != node {
-			kept[name] = one
+	kept := map[useKey]timedUse{}
+	for key, one := range u.last {
+		if at.Sub(one.at) < nodeUseAge && key.node != node {
+			kept[key] = one
 		}
 	}
 	for _, one := range all {
-		if other, exists := kept[one.Space]; !exists || other.node == node {
-			kept[one.Space] = timedUse{one, node, at}
-		}
+		kept[useKey{one.Space, node}] = timedUse{one, at}
 	}
 	u.last = kept
 }
@@ -119,8 +119,8 @@ func (u *startUses) note(node string, all []startUse, at time.Time) {
 func (u *startUses) of(space, node, instance string, now time.Time) startUse {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	one, known := u.last[space]
-	if !known || instance == "" || one.node != node || one.Instance != instance || now.Sub(one.at) >= nodeUseAge {
+	one, known := u.last[useKey{space, node}]
+	if !known || instance == "" || one.Instance != instance || now.Sub(one.at) >= nodeUseAge {
 		return startUse{Disk: -1}
 	}
 	one.Memory, one.Processes, one.CPU = max(0, one.Memory), max(0, one.Processes), max(0, one.CPU)

@@ -20,7 +20,7 @@ func TestNodeUses(t *testing.T) {
 		memory, disk                int64
 	}{
 		{"the answer of its node", "one", "gpu1", "a", 0, 5, 7},
-		{"the claim of another node", "one", "gpu2", "a", 0, 0, -1},
+		{"the claim of another node, if the Space ran there", "one", "gpu2", "a", 0, 9, 0},
 		{"another Space", "two", "gpu2", "c", 0, 3, 0},
 		{"another start", "one", "gpu1", "b", 0, 0, -1},
 		{"no start", "one", "gpu1", "", 0, 0, -1},
@@ -36,6 +36,11 @@ func TestNodeUses(t *testing.T) {
 	uses.note("gpu1", []startUse{{Space: "one", Instance: "a", Traffic: egress.Stats{Refused: -1, Sent: 3}, Refusal: "connect to \x1b[31m10.0.0.1" + strings.Repeat("0", 1000)}}, now)
 	if use := uses.of("one", "gpu1", "a", now); use.Traffic != (egress.Stats{Sent: 3}) || strings.Contains(use.Refusal, "\x1b") || len([]rune(use.Refusal)) > 200 {
 		t.Errorf("claims about the network: %+v", use)
+	}
+	uses.note("gpu2", []startUse{{Space: "one", Instance: "a", Memory: 1}}, now)
+	uses.note("gpu1", []startUse{{Space: "one", Instance: "a", Memory: 5}}, now)
+	if use := uses.of("one", "gpu1", "a", now); use.Memory != 5 {
+		t.Errorf("after a claim of another node: %+v", use)
 	}
 	uses.note("gpu1", nil, now)
 	if use := uses.of("one", "gpu1", "a", now); use.Memory != 0 {
