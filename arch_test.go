@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// rooms says which of our packages each package may import. ARCHITECTURE.md says why. A new arrow is a change
+// rooms lists which of our packages each package may import. ARCHITECTURE.md gives the reasons. A new arrow is a change
 // of this table, so that a review sees it.
 var rooms = map[string][]string{
 	"":                               {},
@@ -101,7 +101,7 @@ var rooms = map[string][]string{
 	"internal/python":                {},
 }
 
-// keepers says who alone may import what from outside.
+// keepers lists the packages that may import a library from outside. All others may not.
 var keepers = map[string][]string{
 	"github.com/labstack/echo/v4":            {"internal/host", "server", "gradioapi", "internal/deviceapi", "internal/hubapi", "internal/console", "internal/control", "internal/dashboard", "internal/dashboard/storybook", "internal/metrics", "internal/views"},
 	"github.com/NVIDIA/go-nvml":              {"gpu/nvml"},
@@ -131,7 +131,7 @@ var keepers = map[string][]string{
 	"spacehost/internal/link/linktest":       {},
 }
 
-// pkg is what `go list -json` tells of a package.
+// pkg is what `go list -json` reports about a package.
 type pkg struct {
 	ImportPath, Doc, Dir string
 	Imports, GoFiles     []string

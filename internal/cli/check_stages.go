@@ -42,7 +42,7 @@ func (s *checkStages) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.run.secrets, "secret", nil, "Space Secret for the start, NAME=VALUE, or NAME to take it from the environment; may be repeated")
 	f.StringArrayVar(&s.run.envFiles, "env-file", nil, "dotenv file whose values become Secrets of the start, such as .env; --secret has precedence; may be repeated")
 	f.StringVar(&s.run.isolationFlags.Isolation, "isolation", "auto", "level of isolation of the start from this machine: none, files, namespaces, or auto for the highest that it offers (docs/isolation.md)")
-	f.StringVar(&s.run.isolationFlags.Egress, "egress", "hub", "public addresses that the start reaches: hub (ports 80, 443, 8080), none, all, or host names and :ports")
+	f.StringVar(&s.run.isolationFlags.Egress, "egress", "hub", "public addresses that the start reaches: hub (ports 80, 443, 8080), none, or host names and :ports")
 }
 
 // Check implements checkcli.Stages.

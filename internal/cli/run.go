@@ -237,7 +237,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.DurationVar(&o.warmFor, "warm", 5*time.Minute, "time that an idle worker keeps its GPU for the next call of its function; 0 ends it at once")
 	f.StringVar(&o.admission, "admission", "native", "component that admits calls to the queue: native, the host where it can; space, always the Space's own Gradio (for comparison)")
 	f.StringVar(&o.isolationFlags.Isolation, "isolation", "auto", "level of isolation of Spaces from this machine: none, files, namespaces, or auto for the highest that it offers (docs/isolation.md)")
-	f.StringVar(&o.isolationFlags.Egress, "egress", "hub", "public addresses that Spaces reach: hub (ports 80, 443, 8080), none, all, or host names and :ports, such as pypi.org,*.hf.co or :443,:5432")
+	f.StringVar(&o.isolationFlags.Egress, "egress", "hub", "public addresses that Spaces reach: hub (ports 80, 443, 8080), none, or host names and :ports, such as pypi.org,*.hf.co or :443,:5432")
 	f.StringArrayVar(&o.isolationFlags.Reach, "reach", nil, "private destination that Spaces reach in addition, IP:PORT, such as a database of this network; may be repeated")
 	f.StringArrayVar(&o.isolationFlags.Mounts, "mount", nil, "file or folder of this machine that Spaces see at the same path, read-only; PATH:rw allows writes; may be repeated")
 	f.StringVar(&o.isolationFlags.Data, "data", "", "folder that Spaces see at /data and that outlasts restarts: DIR, or true for one in the state folder (default: none)")

@@ -185,7 +185,7 @@ func TestLoadReportsMistakes(t *testing.T) {
 	}
 }
 
-// TestServeGuideExample loads the example of docs/operator-guide.md, which uses every key.
+// TestServeGuideExample loads the example of docs/operator-guide.md, which has every key of the top level and of a Space.
 func TestServeGuideExample(t *testing.T) {
 	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "operator-guide.md"))
 	if err != nil {
