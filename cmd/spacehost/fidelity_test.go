@@ -25,7 +25,7 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`(?:127\.0\.0\.1|localhost)(?::|%3A)\d+`), "<host>", "each side listens at its own address"},
 	{regexp.MustCompile(`[^"'\s=\\,(<>]*/home/gradio\b`), "<files>", "each side has its own folder for files"},
-	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:ours|stock)/(components|protocol|guarded|server)\b`), "<space>/$1", "each side has its own copy of the app"},
+	{regexp.MustCompile(`[^"'\s=\\,(<>]*/(?:(?:ours|stock)/(?:components|protocol|guarded|server)\b|bundles/trees/[0-9a-f]{64})`), "<space>", "each side has its own copy of the app"},
 	{regexp.MustCompile(`(?:\bstream/[^/"]+/[^/"]+|\b\w{8,13}/(?:[0-9a-f]{32}|\d{9,}))/`), "<stream>/", "session and run ids are random"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b|\bS[0-9a-f]{10}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<id>", "event ids, the test's session ids and segment ids of a stream are random"},
 	{regexp.MustCompile(`\b(state|nonce|code_challenge)=[\w-]+`), "$1=<drawn>", "the state of a sign-in is random"},
@@ -108,7 +108,11 @@ func startSides(t *testing.T, line string, args ...string) *sides {
 	}
 	var starting []stockGradio
 	for i, space := range fidelitySpaces(line) {
-		one := startStock(t, environmentOf(t, line), spaces[stock][i], append(onSpaces(space), signIn...)...)
+		python := environmentOf(t, line)
+		if n := nodeOf(p.State); n != nil {
+			python = n.pythonOf(t, space)
+		}
+		one := startStock(t, python, spaces[stock][i], append(onSpaces(space), signIn...)...)
 		starting = append(starting, one)
 		s.urls[stock][space] = one.url
 	}

@@ -117,6 +117,20 @@ func onNode(t testing.TB, state, file string) *suiteNode {
 	return n
 }
 
+// pythonOf returns the interpreter that the node has built for a Space. Hashes in Gradio's answers depend on its folder.
+func (n *suiteNode) pythonOf(t testing.TB, space string) string {
+	t.Helper()
+	for line := range strings.Lines(n.agent.text()) {
+		if strings.Contains(line, `"msg":"environment ready","space":"`+space+`"`) {
+			_, after, _ := strings.Cut(line, `"python":"`)
+			python, _, _ := strings.Cut(after, `"`)
+			return python
+		}
+	}
+	t.Fatalf("the node has built no environment of %s", space)
+	return ""
+}
+
 // join starts the agent, unless it was started, and waits until the Spaces run or have failed. The ready line of the host is from before that.
 func (n *suiteNode) join(p *product, env []string) {
 	p.t.Helper()
