@@ -266,8 +266,8 @@ func (sc *scheduler) setSlots(slots []gpu.Slot) {
 			sc.retire(uuid)
 			continue
 		}
-		for _, s := range device {
-			s.Device = now
+		for _, s := range device { // without the UUID, which goroutines of effects read
+			s.Device.Index, s.Device.Name, s.Device.MemoryTotal, s.Device.Simulated = now.Index, now.Name, now.MemoryTotal, now.Simulated
 		}
 		if sc.retired[uuid] {
 			delete(sc.retired, uuid)
