@@ -174,6 +174,7 @@ func TestSpaceOnNode(t *testing.T) {
 	if ended := l.awaitNewest(3); ended.Machine != "" || ended.Space != "kept" || ended.Identity != "space:far" {
 		t.Errorf("the lease of the called Space has ended as %+v, want far as its payer", ended)
 	}
+	l.wantPrunes()
 	l.stop()
 	l.wantNothingOnNode("the end of the front")
 	wantExactLedger(t, filepath.Join(l.State, "spacehost.db"), 3)
@@ -207,6 +208,41 @@ func filesNamed(t testing.TB, dir, name string) (all []string) {
 		return nil // folders of a running Space come and go
 	})
 	return all
+}
+
+// wantPrunes removes the folder of a Space on the node that no configuration has.
+func (l *nodeLab) wantPrunes() {
+	l.t.Helper()
+	old := filepath.Join(l.home, "spaces", "old", "home")
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		l.t.Fatal(err)
+	}
+	model := filepath.Join(old, "model.bin")
+	if err := os.WriteFile(model, []byte("weights"), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	for at := model; at != l.home; at = filepath.Dir(at) { // older than all environments, which the tests share
+		if filepath.Base(at) != "spaces" {
+			if err := os.Chtimes(at, time.Time{}, time.Unix(1e9, 0)); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	}
+	for _, row := range []struct {
+		args  []string
+		stays bool
+	}{{[]string{"--keep", "5000d", "--dry-run"}, true}, {[]string{"--keep", "20000d"}, true}, {[]string{"--keep", "5000d"}, false}} {
+		out := l.must(append([]string{"prune", "--node", "gpu2"}, row.args...)...)
+		if _, err := os.Stat(old); (err == nil) != row.stays || strings.Contains(out, "spaces/far") {
+			l.t.Errorf("prune %v: the folder of a removed Space stays: %v, want %v\n%s", row.args, err == nil, row.stays, out)
+		}
+	}
+	if code, _, errOut := l.cli("prune", "--node", "gpu9"); code == 0 || !strings.Contains(errOut, "no node gpu9 is connected") {
+		l.t.Errorf("prune of an unknown node: %d %s", code, errOut)
+	}
+	if got := l.ada("far").ok("/count"); got != "1" {
+		l.t.Errorf("a call after prune: %s", got)
+	}
 }
 
 // TestNodeOutlastsFront restarts the front around a Space on a node, ends the agent in both ways, and takes the Space from the node.

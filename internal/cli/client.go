@@ -228,7 +228,7 @@ type refusedError struct {
 // Error is the host's own sentence, if it has one for the operator. The details of an internal error are in its log.
 func (e *refusedError) Error() string {
 	var answer struct{ Detail string }
-	if json.Unmarshal(e.body, &answer) != nil || answer.Detail == "" || e.status >= http.StatusInternalServerError {
+	if json.Unmarshal(e.body, &answer) != nil || answer.Detail == "" || e.status == http.StatusInternalServerError {
 		return fmt.Sprintf("the host on %s answered %d %s: see %s", e.state, e.status, http.StatusText(e.status), filepath.Join(e.state, "logs", "spacehost.log"))
 	}
 	return answer.Detail

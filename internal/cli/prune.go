@@ -22,6 +22,7 @@ import (
 // pruneOptions are the flags of `spacehost prune`.
 type pruneOptions struct {
 	state, config, keep string
+	node                string
 	dryRun, data        bool
 	asJSON              bool
 }
@@ -42,9 +43,12 @@ persistent storage (/data) of a removed Space stays without --data. With a runni
 the configuration file with which the state folder was served last. --config names another file, whose own state folder counts
 without --state. Under "spacehost run" the age alone decides.
 
+--node prunes the state folder of a node, by its agent. It needs a running host, whose Spaces count.
+
 Exit codes: 1 an item could not be removed, 2 wrong usage, 6 the configuration file is wrong.`,
 		Example: `  spacehost prune --dry-run             only print what would be removed
   spacehost prune --keep 0              also what was used a moment ago
+  spacehost prune --node gpu2 --dry-run what would be removed on the node gpu2
   spacehost prune --json | jq .bytes`,
 		Args: usage.Args(cobra.NoArgs), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
@@ -54,8 +58,10 @@ Exit codes: 1 an item could not be removed, 2 wrong usage, 6 the configuration f
 	f.StringVar(&o.keep, "keep", "7d", "keep what was used within this time, such as 7d, 12h or 0")
 	f.BoolVar(&o.data, "data", false, "remove the persistent storage of removed Spaces, too")
 	f.StringVar(&o.config, "config", "", "configuration file whose Spaces stay, if no host runs (default: the one that was served last)")
+	f.StringVar(&o.node, "node", "", "prune this node instead of the host's own machine")
 	f.BoolVar(&o.asJSON, "json", false, "print the answer as JSON")
 	addState(c, &o.state)
+	c.MarkFlagsMutuallyExclusive("node", "config")
 	return c
 }
 
@@ -68,7 +74,7 @@ func (o *pruneOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	answer, err := prune(c.Context(), state, o.config, control.PruneRequest{DryRun: o.dryRun, KeepSeconds: keep.Seconds(), Data: o.data})
+	answer, err := prune(c.Context(), state, o.config, control.PruneRequest{DryRun: o.dryRun, KeepSeconds: keep.Seconds(), Data: o.data, Node: o.node})
 	if err != nil {
 		return err
 	}
@@ -126,9 +132,11 @@ func parseAge(text string) (time.Duration, error) {
 
 // prune lets the running host remove the items, or removes them itself if none runs.
 func prune(ctx context.Context, state, file string, r control.PruneRequest) (answer control.PruneAnswer, err error) {
-	answer, err = host.PruneStopped(ctx, state, file, r)
-	if _, running := errors.AsType[*host.InUseError](err); !running {
-		return answer, err
+	if r.Node == "" {
+		answer, err = host.PruneStopped(ctx, state, file, r)
+		if _, running := errors.AsType[*host.InUseError](err); !running {
+			return answer, err
+		}
 	}
 	if file != "" {
 		return answer, fmt.Errorf("a host runs on %s, and its own configuration counts; give --state %s without --config", state, state)

@@ -16,6 +16,8 @@ type PruneRequest struct {
 	DryRun      bool    `json:"dryRun"`      // remove nothing
 	KeepSeconds float64 `json:"keepSeconds"` // what was used within this time stays
 	Data        bool    `json:"data"`        // remove the persistent storage of removed Spaces, too
+	// Node is the node whose state folder is pruned; empty: that of the host.
+	Node string `json:"node,omitempty"`
 }
 
 // PruneAnswer lists what was removed, or would be.
@@ -36,7 +38,8 @@ type PrunedItem struct {
 	Error    string     `json:"error,omitempty"` // it could not be removed
 }
 
-// PruneRefusedError is the state of a host, starting or stopping, in which it prunes nothing, or no more. The answer has status 503.
+// PruneRefusedError is the state of a host, starting or stopping, in which it prunes nothing, or no more, or that of a node that is not
+// connected. The answer has status 503.
 type PruneRefusedError struct{ Reason string }
 
 func (e *PruneRefusedError) Error() string { return e.Reason }

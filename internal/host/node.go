@@ -74,6 +74,7 @@ const (
 	opPrepare = "space/prepare"
 	opForget  = "space/forget"
 	opUsage   = "space/usage"
+	opPrune   = "space/prune"
 
 	streamLaunch = "space/launch"
 	streamInside = "space/inside"
@@ -185,6 +186,13 @@ func (n *node) call(ctx context.Context, op string, body json.RawMessage) (answe
 		return nil, true, err
 	case opUsage:
 		return n.usage(), true, nil
+	case opPrune:
+		var order PruneOrder
+		if err := json.Unmarshal(body, &order); err != nil {
+			return nil, true, err
+		}
+		pruned, err := n.pruneState(ctx, order)
+		return pruned, true, err
 	}
 	return n.starts.Call(ctx, op, body)
 }
@@ -272,7 +280,7 @@ func (n *node) prepare(ctx context.Context, order SpaceOrder) (p Prepared, err e
 	if err := s.prepareMachine(ctx, order.Variables); err != nil {
 		return p, err
 	}
-	n.prune()
+	n.pruneBundles()
 	env := s.env()
 	return Prepared{env.Python, env.PythonVersion, env.Gradio, env.Spaces, env.Warnings}, nil
 }

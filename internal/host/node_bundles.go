@@ -27,7 +27,7 @@ func (n *node) receive(space string, conn net.Conn) {
 	n.hold(space, dir)
 }
 
-// hold protects the folder that was received last for a Space from prune, and no longer the one before; "" protects none.
+// hold protects the folder that was received last for a Space from pruneBundles, and no longer the one before; "" protects none.
 func (n *node) hold(space, dir string) {
 	n.mu.Lock()
 	before := n.received[space]
@@ -40,8 +40,8 @@ func (n *node) hold(space, dir string) {
 	}
 }
 
-// prune removes the bundles of which no Space and no process is left.
-func (n *node) prune() {
+// pruneBundles removes the bundles of which no Space and no process is left.
+func (n *node) pruneBundles() {
 	var keep []string
 	for _, s := range n.host.all() {
 		keep = append(keep, filepath.Base(s.space().Dir))

@@ -51,18 +51,18 @@ func TestOldBundlesGo(t *testing.T) {
 		return ok
 	}
 	first := send("1")
-	n.prune()
+	n.pruneBundles()
 	if !has(first) {
 		t.Fatal("the folder of the Space was removed")
 	}
 	second := send("2")
-	n.prune()
+	n.pruneBundles()
 	if has(first) || !has(second) {
 		t.Errorf("after a change: the old folder is there: %v, the new one: %v", has(first), has(second))
 	}
 	send("2") // on another link
 	n.hold("demo", "")
-	n.prune()
+	n.pruneBundles()
 	if has(second) {
 		t.Error("the folder of a forgotten Space is there")
 	}

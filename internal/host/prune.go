@@ -13,6 +13,7 @@ import (
 
 	"spacehost/internal/config"
 	"spacehost/internal/control"
+	"spacehost/internal/printable"
 	"spacehost/internal/prune"
 )
 
@@ -30,19 +31,53 @@ func (h *Host) Prune(ctx context.Context, r control.PruneRequest) (control.Prune
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer context.AfterFunc(h.running.spaces, func() { end(errStopping) })()
+	answer, err := h.pruneOn(ctx, r)
+	h.log.Info("pruned", zap.String("by", h.Operator(ctx)), zap.String("node", r.Node), zap.Bool("dryRun", r.DryRun), zap.Int("items", len(answer.Items)), zap.Int64("bytes", answer.Bytes), zap.Error(err))
+	return answer, err
+}
+
+// pruneOn prunes the state folder of the host or of a node.
+func (h *Host) pruneOn(ctx context.Context, r control.PruneRequest) (answer control.PruneAnswer, err error) {
+	if r.Node == "" {
+		return h.pruneRunning(ctx, r, func(do func(spaces, folders []string)) {
+			h.reloading.Lock()
+			defer h.reloading.Unlock()
+			do(h.known())
+		})
+	}
+	l, err := h.linkTo(r.Node)
+	if err != nil {
+		return answer, &control.PruneRefusedError{Reason: fmt.Sprintf("no node %s is connected; `spacehost node` lists the nodes", printable.Reason(r.Node))}
+	}
+	spaces, _ := h.known() // any of them may have its files there
+	err = l.Call(ctx, opPrune, PruneOrder{r, spaces}, &answer)
+	return answer, err
+}
+
+// pruneRunning prunes the state folder of a host or a node whose Spaces run.
+func (h *Host) pruneRunning(ctx context.Context, r control.PruneRequest, locked func(do func(spaces, folders []string))) (control.PruneAnswer, error) {
 	h.pruning.Lock() // the former one ends with the host, too
 	defer h.pruning.Unlock()
 	c := pruneConfig(h.state.dir, r)
-	c.Running, c.Now = true, time.Now() // the times of files are those of the machine, also under an advanced clock
-	c.Locked = func(do func(spaces, folders []string)) {
-		h.reloading.Lock()
-		defer h.reloading.Unlock()
-		do(h.known())
-	}
+	c.Running, c.Now, c.Locked = true, time.Now(), locked // the times of files are those of the machine, also under an advanced clock
 	c.Locked(func(spaces, folders []string) { c.Spaces, c.Folders = spaces, folders })
-	answer, err := pruned(ctx, c)
-	h.log.Info("pruned", zap.String("by", h.Operator(ctx)), zap.Bool("dryRun", r.DryRun), zap.Int("items", len(answer.Items)), zap.Int64("bytes", answer.Bytes), zap.Error(err))
-	return answer, err
+	return pruned(ctx, c)
+}
+
+// PruneOrder is what a front demands of a node. Spaces are those of its configuration.
+type PruneOrder struct {
+	control.PruneRequest
+	Spaces []string
+}
+
+// pruneState prunes the state folder of the node. A Space that was not prepared yet since the start of the agent keeps its files, too.
+func (n *node) pruneState(ctx context.Context, order PruneOrder) (control.PruneAnswer, error) {
+	return n.host.pruneRunning(ctx, order.PruneRequest, func(do func(spaces, folders []string)) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		spaces, folders := n.host.known()
+		do(append(spaces, order.Spaces...), folders)
+	})
 }
 
 // known returns the names and the folders of all Spaces.
