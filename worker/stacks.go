@@ -144,14 +144,16 @@ func (p *Process) sendConfig() {
 // How long the host waits for stacks. A text is complete if it has not grown for stacksPause.
 const (
 	stacksTimeout = 3 * time.Second
-	stacksPause   = 100 * time.Millisecond
-	stacksTick    = 10 * time.Millisecond
+	// stoppedTimeout is how long a stopped process runs to write them itself, before a signal follows.
+	stoppedTimeout = time.Second
+	stacksPause    = 100 * time.Millisecond
+	stacksTick     = 10 * time.Millisecond
 )
 
 // Status implements Start.
 func (p *Process) Status() (proctree.Status, bool) { return p.runner().Status() }
 
-// Inspect implements Start. It returns after stacksTimeout at the latest.
+// Inspect implements Start. It returns after two times stacksTimeout, and stopTimeout, at the latest.
 func (p *Process) Inspect(ctx context.Context, canRun bool) (f Inspection) {
 	runner := p.runner()
 	status, ok := runner.Status()
@@ -177,7 +179,7 @@ func (p *Process) Inspect(ctx context.Context, canRun bool) (f Inspection) {
 
 // readStacks lets the runner write the stacks. A runner whose code runs writes them itself, which is exact; otherwise a signal
 // handler does, which reads frames of threads that may run and can end the process then. A stopped runner does neither, so it
-// continues for a moment and is stopped again: the program that has stopped it decides when it continues.
+// continues until they are written and is stopped again: the program that has stopped it decides when it continues.
 func (p *Process) readStacks(ctx context.Context, runner proctree.Process, status proctree.Status, canRun bool) (string, error) {
 	switch {
 	case p.stacks == nil:
@@ -190,23 +192,24 @@ func (p *Process) readStacks(ctx context.Context, runner proctree.Process, statu
 	if err := p.stacks.clear(); err != nil {
 		return "", err
 	}
+	first := stacksTimeout
 	if status.State == proctree.StateStopped {
 		if err := runner.Signal(unix.SIGCONT); err != nil {
 			return "", fmt.Errorf("continue it: %w", err)
 		}
 		defer stopAgain(runner)
-		canRun = true
+		first, canRun = stoppedTimeout, true
 	}
 	if canRun {
 		p.Send(newFrame(stacksOrder{"stacks"}, nil))
-		if p.awaitStacks(ctx) {
+		if p.awaitStacks(ctx, first) {
 			return p.stacks.text(0), nil
 		}
 	}
 	if err := runner.Signal(stackSignal); err != nil {
 		return "", fmt.Errorf("signal %d: %w", stackSignal, err)
 	}
-	p.awaitStacks(ctx)
+	p.awaitStacks(ctx, stacksTimeout)
 	return p.stacks.text(0), nil
 }
 
@@ -224,9 +227,9 @@ func stopAgain(runner proctree.Process) {
 // stopTimeout bounds the wait for a stop, which takes until each thread of the process leaves the kernel.
 const stopTimeout = time.Second
 
-// awaitStacks waits until a text is complete. It returns false if there is none in time.
-func (p *Process) awaitStacks(ctx context.Context) bool {
-	late, tick := time.NewTimer(stacksTimeout), time.NewTicker(stacksTick)
+// awaitStacks waits until a text is complete. It returns false if there is none within limit.
+func (p *Process) awaitStacks(ctx context.Context, limit time.Duration) bool {
+	late, tick := time.NewTimer(limit), time.NewTicker(stacksTick)
 	defer late.Stop()
 	defer tick.Stop()
 	size, since := int64(0), time.Now()
